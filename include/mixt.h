@@ -1,0 +1,521 @@
+/* mixt: train, run and look inside Mixture-of-Experts (MoE) language models.
+ *
+ * This header is the manual of the library. Conventions that hold everywhere:
+ *
+ * - Functions that can fail return a mixt_status and take a mixt_error * last (may be NULL). On
+ *   failure the error holds one line that names file, place and rule; out-parameters are NULL or
+ *   zero and nothing has to be freed. The library never prints, exits or aborts on input.
+ *   Before a call an error is {0} (MIXT_ERROR_INIT); the first message wins.
+ * - X_create / X_open make an object that the caller owns; X_free releases it and accepts NULL.
+ *   What a getter returns belongs to the object and lives as long as it.
+ * - Shapes are written [rows, columns], the last dimension contiguous. T is tokens, E experts,
+ *   k experts chosen for a token, L layers.
+ * - Objects are not thread-safe: use each from one thread at a time. A mixt_context may be shared
+ *   by objects that are used one after the other.
+ */
+#ifndef MIXT_H
+#define MIXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32) || !defined(__GNUC__)
+#define MIXT_API
+#else
+#define MIXT_API __attribute__((visibility("default")))
+#endif
+
+#define MIXT_VERSION "0.1.0"
+
+/* ------------------------------------------------------------------------------------------ */
+/* Errors                                                                                     */
+
+/* name, text */
+#define MIXT_STATUS_LIST(X)                                                                        \
+    X(OK, "ok")                                                                                    \
+    X(ERROR_ARGUMENT, "bad argument")         /* a flag, option or call the caller got wrong */    \
+    X(ERROR_FORMAT, "bad input")              /* a file or stream that breaks its format's rules */\
+    X(ERROR_UNSUPPORTED, "not supported")     /* valid, but something mixt does not do */          \
+    X(ERROR_NOT_FOUND, "not found")           /* a path or name that is not there */               \
+    X(ERROR_IO, "input/output error")         /* the machine failed: disk full, read error */      \
+    X(ERROR_MEMORY, "out of memory")                                                               \
+    X(ERROR_BUSY, "in use")                   /* another process holds the run folder */           \
+    X(ERROR_NUMERIC, "not a finite number")   /* NaN or Inf where training or sampling needs one */\
+    X(ERROR_INTERRUPTED, "interrupted")
+
+typedef enum mixt_status {
+#define MIXT_STATUS_ENUM(name, text) MIXT_##name,
+    MIXT_STATUS_LIST(MIXT_STATUS_ENUM)
+#undef MIXT_STATUS_ENUM
+} mixt_status;
+
+typedef struct mixt_error {
+    mixt_status status;
+    char message[500];
+} mixt_error;
+
+#define MIXT_ERROR_INIT {MIXT_OK, {0}}
+
+MIXT_API const char *mixt_status_name(mixt_status status);
+/* true for what the caller can mend (bad input or usage: exit status 2), false for failures at
+ * work (exit status 1). */
+MIXT_API bool mixt_status_is_refusal(mixt_status status);
+
+/* ------------------------------------------------------------------------------------------ */
+/* Context: threads, CPU tier and the kind of matrix products                                 */
+
+typedef enum mixt_matmul {
+    MIXT_MATMUL_EXACT, /* own fp32 kernels: bits do not depend on threads, batch or CPU tier */
+    MIXT_MATMUL_BLAS,  /* OpenBLAS sgemm: |difference| <= 4e-6 * sqrt(K) * |a||b| of exact */
+    MIXT_MATMUL_BF16,  /* operands rounded to bfloat16, fp32 sums: relative 2^-8 per operand */
+} mixt_matmul;
+
+typedef struct mixt_context_options {
+    int threads;        /* 0: the cores this process may use */
+    const char *cpu;    /* NULL (best), "scalar", "avx2" or "avx512"; MIXT_CPU overrides NULL */
+    mixt_matmul matmul; /* products outside the router, which is always exact fp32 */
+} mixt_context_options;
+
+typedef struct mixt_context mixt_context;
+
+MIXT_API mixt_status mixt_context_create(const mixt_context_options *options,
+                                         mixt_context **context, mixt_error *error);
+MIXT_API void mixt_context_free(mixt_context *context);
+MIXT_API int mixt_context_threads(const mixt_context *context);
+MIXT_API const char *mixt_context_cpu(const mixt_context *context); /* tier in use */
+
+/* ------------------------------------------------------------------------------------------ */
+/* Tokenizer                                                                                  */
+
+typedef struct mixt_tokenizer mixt_tokenizer;
+
+/* Feeds training text: returns the next piece and its length, or NULL at the end. */
+typedef const char *(*mixt_text_source)(void *user, size_t *length);
+
+/* Trains a byte-level BPE of `vocab_size` ids (>= 257: 256 bytes and <|endoftext|>, which is also
+ * the document separator) with GPT-2's pre-tokenizer; merges by count, ties to the lowest pair. */
+MIXT_API mixt_status mixt_tokenizer_train(mixt_text_source source, void *user, int vocab_size,
+                                          mixt_tokenizer **tokenizer, mixt_error *error);
+/* The 257-id tokenizer without merges. */
+MIXT_API mixt_status mixt_tokenizer_bytes(mixt_tokenizer **tokenizer, mixt_error *error);
+/* A tokenizer.json file, or a folder that holds one. */
+MIXT_API mixt_status mixt_tokenizer_open(const char *path, mixt_tokenizer **tokenizer,
+                                         mixt_error *error);
+/* Writes tokenizer.json and tokenizer_config.json into `folder`. */
+MIXT_API mixt_status mixt_tokenizer_save(const mixt_tokenizer *tokenizer, const char *folder,
+                                         mixt_error *error);
+MIXT_API void mixt_tokenizer_free(mixt_tokenizer *tokenizer);
+MIXT_API int mixt_tokenizer_vocab_size(const mixt_tokenizer *tokenizer);
+/* Id of the document separator (<|endoftext|>), -1 where there is none. */
+MIXT_API int mixt_tokenizer_separator(const mixt_tokenizer *tokenizer);
+/* Encodes `length` bytes; *ids is malloc'd and the caller's to free(). `parse_special`: added
+ * tokens in the text become their ids instead of plain text. */
+MIXT_API mixt_status mixt_tokenizer_encode(const mixt_tokenizer *tokenizer, const char *text,
+                                           size_t length, bool parse_special, int32_t **ids,
+                                           size_t *count, mixt_error *error);
+/* Bytes of one id (not NUL-terminated; may be part of a UTF-8 character); NULL for a bad id. */
+MIXT_API const char *mixt_tokenizer_bytes_of(const mixt_tokenizer *tokenizer, int32_t id,
+                                             size_t *length);
+/* Hash of vocabulary and merges, 64 hexadecimal digits. */
+MIXT_API const char *mixt_tokenizer_hash(const mixt_tokenizer *tokenizer);
+
+/* ------------------------------------------------------------------------------------------ */
+/* Corpus: documents with a domain                                                            */
+
+/* What a path may be: a text file (one document), .jsonl or .jsonl.zst ({"text": ...} with "domain"
+ * or {"meta": {"pile_set_name"}}), a nanoGPT or llm.c token shard (.bin), or a folder of such
+ * files, whose subfolders name domains. */
+typedef struct mixt_corpus mixt_corpus;
+
+typedef struct mixt_document {
+    const char *text;      /* UTF-8, valid until the next call; NULL in a token shard */
+    size_t length;
+    const uint32_t *tokens; /* token shards only */
+    size_t token_count;
+    int domain;            /* index for mixt_corpus_domain_name */
+    const char *source;    /* file, for messages */
+} mixt_document;
+
+MIXT_API mixt_status mixt_corpus_open(const char *const *paths, size_t path_count,
+                                      mixt_corpus **corpus, mixt_error *error);
+MIXT_API void mixt_corpus_free(mixt_corpus *corpus);
+/* The next document; *document NULL at the end. Bad lines are skipped and counted
+ * (mixt_corpus_skipped); a file that is broken as a whole is an error. */
+MIXT_API mixt_status mixt_corpus_next(mixt_corpus *corpus, const mixt_document **document,
+                                      mixt_error *error);
+MIXT_API mixt_status mixt_corpus_rewind(mixt_corpus *corpus, mixt_error *error);
+MIXT_API int mixt_corpus_domain_count(const mixt_corpus *corpus);
+MIXT_API const char *mixt_corpus_domain_name(const mixt_corpus *corpus, int domain);
+/* Lines skipped so far, and a line on the first of them (or NULL). */
+MIXT_API uint64_t mixt_corpus_skipped(const mixt_corpus *corpus, const char **first);
+/* Hash of names, sizes and ends of all files: notices a corpus that changed under a run. */
+MIXT_API const char *mixt_corpus_hash(const mixt_corpus *corpus);
+
+/* Writes `bytes` of mathematics questions and answers in the manner of the DM Mathematics set
+ * (Saxton et al. 2019) as documents of 64 pairs: the same text for the same seed. */
+typedef mixt_status (*mixt_text_sink)(void *user, const char *text, size_t length,
+                                      mixt_error *error);
+MIXT_API mixt_status mixt_mathematics_generate(uint64_t seed, size_t bytes, mixt_text_sink sink,
+                                               void *user, mixt_error *error);
+
+/* ------------------------------------------------------------------------------------------ */
+/* Models                                                                                     */
+
+typedef enum mixt_router_weights {
+    MIXT_ROUTER_LEARNED,
+    MIXT_ROUTER_FROZEN, /* random at the start, never trained (Fan et al. 2024) */
+} mixt_router_weights;
+
+typedef enum mixt_score {
+    MIXT_SCORE_SOFTMAX,         /* softmax over all experts, then the best k */
+    MIXT_SCORE_TOP_K_SOFTMAX,   /* the best k logits, then softmax over them (Mixtral's code) */
+    MIXT_SCORE_SIGMOID,         /* sigmoid of each logit (DeepSeek-V3) */
+} mixt_score;
+
+typedef enum mixt_balance {
+    MIXT_BALANCE_SWITCH,  /* E sum_i f_i P_i with f_i = counts / (T k): 1 at balance (Fedus et al. 2021;
+                             for k > 1 as megablocks divides; transformers' value is k times this) */
+    MIXT_BALANCE_GSHARD,  /* same with f_i from first choices only (Lepikhin et al. 2020) */
+} mixt_balance;
+
+/* How tokens are routed: one switch each. */
+typedef struct mixt_router_options {
+    mixt_score score;
+    bool renormalise;          /* weights of the chosen divided by their sum */
+    double scale;              /* weights multiplied by it (1) */
+    mixt_router_weights weights;
+    mixt_balance balance;
+    double balance_coefficient; /* 0.01; 0 switches it off */
+    double z_coefficient;       /* router z-loss (ST-MoE): mean of logsumexp^2; 0.001 */
+    double bias_rate;           /* loss-free balancing (2408.15664): step of the selection bias;
+                                   0 is off, 0.001 usual */
+} mixt_router_options;
+
+/* Shape of a model that mixt makes (a Mixtral, or with experts = 0 a dense Llama). */
+typedef struct mixt_model_options {
+    int vocab_size;
+    int context_length;     /* longest training window; max_position_embeddings */
+    int layers;
+    int hidden_size;
+    int heads;
+    int kv_heads;
+    int head_dim;           /* 0: hidden_size / heads */
+    int ffn_size;           /* one expert's width, or the dense layer's */
+    int experts;            /* 0: dense */
+    int experts_per_token;
+    int shared_experts;     /* always-on experts, stored as one MLP of shared_experts * ffn_size */
+    int leading_dense_layers;
+    int dense_ffn_size;     /* width of those dense layers; 0: ffn_size * experts_per_token */
+    double rope_theta;
+    double norm_epsilon;
+    double initializer_range;
+    bool tie_embeddings;
+    mixt_router_options router;
+} mixt_model_options;
+
+/* The shape of the demo's model; a start to change fields of. */
+MIXT_API mixt_model_options mixt_model_options_default(void);
+
+typedef struct mixt_model mixt_model;
+
+/* Random weights: normal(0, initializer_range), output projections divided by sqrt(2 layers). */
+MIXT_API mixt_status mixt_model_create(const mixt_model_options *options, uint64_t seed,
+                                       mixt_model **model, mixt_error *error);
+/* A Hugging Face folder (config.json and safetensors, sharded or not). */
+MIXT_API mixt_status mixt_model_open(const char *path, mixt_model **model, mixt_error *error);
+/* Writes config.json, generation_config.json and model.safetensors (fp32) into `folder`; the
+ * tokenizer is saved beside it by mixt_tokenizer_save. */
+MIXT_API mixt_status mixt_model_save(const mixt_model *model, const char *folder,
+                                     mixt_error *error);
+MIXT_API void mixt_model_free(mixt_model *model);
+
+typedef struct mixt_model_info {
+    mixt_model_options options;
+    const char *family;         /* "mixtral", "llama", ... */
+    uint64_t parameters_total;
+    uint64_t parameters_active; /* read for one token */
+    uint64_t weight_bytes;
+    int moe_layers;
+} mixt_model_info;
+
+MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);
+/* Number and name of parameter tensors, for listing. shape has 4 entries, 0 behind the last. */
+MIXT_API int mixt_model_tensor_count(const mixt_model *model);
+MIXT_API const char *mixt_model_tensor(const mixt_model *model, int index, int64_t shape[4]);
+
+/* The plan of one phase as text, one record a line: operator, layer, shapes, memory, cost.
+ * phase: "train", "score", "prefill" or "decode". *text is malloc'd. */
+MIXT_API mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int tokens,
+                                          char **text, mixt_error *error);
+
+/* ------------------------------------------------------------------------------------------ */
+/* Generation                                                                                 */
+
+typedef struct mixt_session mixt_session;
+
+/* A KV cache of `context_length` positions (0: the model's) over a model that must outlive it. */
+MIXT_API mixt_status mixt_session_create(mixt_context *context, const mixt_model *model,
+                                         int context_length, mixt_session **session,
+                                         mixt_error *error);
+MIXT_API void mixt_session_free(mixt_session *session);
+/* Appends tokens to the cache and computes the logits behind the last one. */
+MIXT_API mixt_status mixt_session_feed(mixt_session *session, const int32_t *tokens, size_t count,
+                                       mixt_error *error);
+MIXT_API const float *mixt_session_logits(const mixt_session *session); /* [vocab_size] */
+MIXT_API size_t mixt_session_length(const mixt_session *session);
+/* Forgets everything behind the first `length` positions. */
+MIXT_API void mixt_session_truncate(mixt_session *session, size_t length);
+/* Experts chosen for the last fed token: ids [moe_layers, k] and weights [moe_layers, k]. */
+MIXT_API void mixt_session_routes(const mixt_session *session, const int32_t **ids,
+                                  const float **weights);
+
+/* Samplers, applied in llama.cpp's order: repetition penalties, top-k, top-p, min-p, temperature,
+ * then a draw. temperature 0 is greedy (lowest id on ties). */
+typedef struct mixt_sampling {
+    double temperature;      /* 0.8 */
+    int top_k;               /* 40; 0 keeps all */
+    double top_p;            /* 0.95; 1 keeps all */
+    double min_p;            /* 0.05; 0 keeps all */
+    double repeat_penalty;   /* 1.0: off */
+    double frequency_penalty; /* 0 */
+    double presence_penalty; /* 0 */
+    int repeat_last;         /* 64 tokens the penalties look at */
+    uint64_t seed;
+} mixt_sampling;
+
+MIXT_API mixt_sampling mixt_sampling_default(void);
+/* Draws the next token from `logits` [vocab_size]; `history` are the tokens so far. `position`
+ * numbers the draw: the same (seed, position) gives the same choice. */
+MIXT_API mixt_status mixt_sample(const mixt_sampling *sampling, const float *logits,
+                                 int vocab_size, const int32_t *history, size_t history_count,
+                                 uint64_t position, int32_t *token, mixt_error *error);
+
+/* ------------------------------------------------------------------------------------------ */
+/* Token data: a corpus as token ids with document borders and domains                        */
+
+typedef struct mixt_data mixt_data;
+
+/* Encodes a corpus; documents are separated by the tokenizer's separator. A share `heldout` of the
+ * documents of each domain (by hash of their text, so it does not move) is kept apart. */
+MIXT_API mixt_status mixt_data_create(mixt_corpus *corpus, const mixt_tokenizer *tokenizer,
+                                      double heldout, mixt_data **data, mixt_error *error);
+MIXT_API void mixt_data_free(mixt_data *data);
+MIXT_API size_t mixt_data_tokens(const mixt_data *data, bool heldout);
+MIXT_API int mixt_data_domain_count(const mixt_data *data);
+MIXT_API const char *mixt_data_domain_name(const mixt_data *data, int domain);
+/* Tokens and bytes of a domain. */
+MIXT_API void mixt_data_domain_size(const mixt_data *data, bool heldout, int domain,
+                                    uint64_t *tokens, uint64_t *bytes);
+MIXT_API const char *mixt_data_hash(const mixt_data *data);
+
+/* ------------------------------------------------------------------------------------------ */
+/* Training                                                                                   */
+
+typedef enum mixt_schedule {
+    MIXT_SCHEDULE_COSINE, /* warm-up, then a half cosine down to minimum */
+    MIXT_SCHEDULE_WSD,    /* warm-up, stable, then linear decay over the last decay_fraction */
+    MIXT_SCHEDULE_CONSTANT,
+} mixt_schedule;
+
+typedef struct mixt_train_options {
+    int64_t steps;
+    double seconds;            /* > 0: end (schedule included) after this time instead of `steps` */
+    int batch_size;            /* windows in a micro batch */
+    int accumulation;          /* micro batches a step */
+    int window;                /* tokens in a window */
+    double learning_rate;
+    double minimum_rate;       /* at the end; as a fraction of learning_rate */
+    int64_t warmup;            /* steps */
+    mixt_schedule schedule;
+    double decay_fraction;     /* WSD */
+    double beta1, beta2, epsilon, weight_decay; /* AdamW (Loshchilov & Hutter 2019) */
+    double clip;               /* global gradient norm; 0 is off */
+    uint64_t seed;
+    bool bf16;                 /* products in bf16 with fp32 sums and fp32 master weights */
+    bool recompute;            /* expert and FFN activations are recomputed in backward */
+    int64_t checkpoint_every;  /* steps; 0: only at the end */
+    double checkpoint_seconds; /* also after this time; 0 is off */
+    int keep_checkpoints;      /* verified ones to keep, at least 2 */
+    int64_t evaluate_every;    /* 0: only at the end */
+    int64_t log_every;
+} mixt_train_options;
+
+MIXT_API mixt_train_options mixt_train_options_default(void);
+
+typedef struct mixt_step_report {
+    int64_t step;              /* finished steps */
+    int64_t steps;             /* planned, as far as known */
+    double loss;               /* mean cross-entropy of the step in nats per token */
+    double balance_loss;       /* mean over layers, without coefficient */
+    double z_loss;
+    double learning_rate;
+    double gradient_norm;
+    double tokens_per_second;
+    double seconds;            /* since this process began */
+    double seconds_left;
+    double load_max_over_mean; /* worst layer: most loaded expert over the mean, 1 is balance */
+    double dead_fraction;      /* experts without a token in this step, over all layers */
+    double effective_experts;  /* exp(entropy of the load) / E, mean over layers */
+    int64_t skipped;           /* steps skipped because of NaN or Inf, so far */
+    bool was_skipped;          /* this one */
+} mixt_step_report;
+
+typedef struct mixt_trainer mixt_trainer;
+
+/* A run in `folder`, which holds config, log, TensorBoard events and checkpoints. It is locked
+ * against a second process. With checkpoints there, the newest one that verifies is resumed,
+ * bit-exactly, and `model` takes its weights. `model`, `data` and `tokenizer` must outlive it. */
+MIXT_API mixt_status mixt_trainer_create(mixt_context *context, mixt_model *model,
+                                         const mixt_data *data, const mixt_tokenizer *tokenizer,
+                                         const mixt_train_options *options, const char *folder,
+                                         mixt_trainer **trainer, mixt_error *error);
+MIXT_API void mixt_trainer_free(mixt_trainer *trainer);
+MIXT_API bool mixt_trainer_done(const mixt_trainer *trainer);
+/* One optimizer step with its log line, and a checkpoint when one is due. */
+MIXT_API mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *report,
+                                       mixt_error *error);
+/* Writes a checkpoint now. */
+MIXT_API mixt_status mixt_trainer_checkpoint(mixt_trainer *trainer, mixt_error *error);
+/* A line on what was resumed and which checkpoints were passed over, or NULL for a new run. */
+MIXT_API const char *mixt_trainer_resumed(const mixt_trainer *trainer);
+/* SHA-256 over weights, moments, counters and data position, 64 hexadecimal digits. */
+MIXT_API const char *mixt_trainer_state_hash(mixt_trainer *trainer);
+
+/* ------------------------------------------------------------------------------------------ */
+/* Evaluation                                                                                 */
+
+typedef struct mixt_score_row {
+    const char *domain;   /* NULL in the row over everything */
+    uint64_t tokens;
+    uint64_t bytes;
+    double nats;          /* summed negative log-likelihood */
+} mixt_score_row;
+
+typedef void (*mixt_progress)(void *user, double done, double total);
+
+/* Held-out (or all) documents in windows of `window` tokens; rows [domains + 1], the last over
+ * everything. max_tokens limits each domain; 0 is no limit. */
+MIXT_API mixt_status mixt_evaluate(mixt_context *context, const mixt_model *model,
+                                   const mixt_data *data, bool heldout, int window,
+                                   uint64_t max_tokens, mixt_score_row *rows,
+                                   mixt_progress progress, void *user, mixt_error *error);
+
+/* ------------------------------------------------------------------------------------------ */
+/* Traces and the atlas                                                                       */
+
+typedef struct mixt_trace_options {
+    const char *output;     /* file to write */
+    const char *model_name;
+    int window;             /* tokens routed together */
+    uint64_t max_tokens;    /* for each domain; 0 is no limit */
+    bool heldout;
+    bool logits;            /* also router logits */
+} mixt_trace_options;
+
+/* Routes the data through the model and writes every decision as a safetensors file (docs/traces.md).
+ * The vocabulary's bytes travel in the file, so that it can be shown without the model. */
+MIXT_API mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model,
+                                      const mixt_data *data, const mixt_tokenizer *tokenizer,
+                                      const mixt_trace_options *options, mixt_progress progress,
+                                      void *user, mixt_error *error);
+
+typedef struct mixt_trace mixt_trace;
+
+MIXT_API mixt_status mixt_trace_open(const char *path, mixt_trace **trace, mixt_error *error);
+MIXT_API void mixt_trace_free(mixt_trace *trace);
+
+typedef struct mixt_trace_info {
+    uint64_t tokens;
+    int layers;             /* with experts */
+    int experts;
+    int experts_per_token;
+    int domains;
+    uint64_t documents;
+    const char *model;      /* name and hashes from the metadata */
+    const char *model_hash;
+    const char *corpus_hash;
+    const char *tokenizer_hash;
+} mixt_trace_info;
+
+MIXT_API void mixt_trace_describe(const mixt_trace *trace, mixt_trace_info *info);
+MIXT_API const char *mixt_trace_domain(const mixt_trace *trace, int domain);
+/* The model's layer number of MoE layer `layer`. */
+MIXT_API int mixt_trace_layer(const mixt_trace *trace, int layer);
+
+typedef struct mixt_rate {
+    double value;       /* share of pairs */
+    double low, high;   /* 95 % interval from a bootstrap over documents */
+    uint64_t pairs;
+} mixt_rate;
+
+/* Repetition of consecutive tokens (Mixtral paper, table 5): pairs (i, i+1) inside a document.
+ * domain -1: all. which 0: same first choice; 1: the two sets of k meet. */
+MIXT_API mixt_status mixt_atlas_repetition(const mixt_trace *trace, int layer, int domain,
+                                           int which, mixt_rate *rate, mixt_error *error);
+/* The exact random level: 1/E, or 1 - C(E-k,k)/C(E,k). */
+MIXT_API double mixt_atlas_random_level(int experts, int experts_per_token, int which);
+/* shares [E] of a domain's assignments (Mixtral paper, figures 7 and 9). choice -1: all k choices,
+ * 0: first, 1: second, ... */
+MIXT_API mixt_status mixt_atlas_proportions(const mixt_trace *trace, int layer, int domain,
+                                            int choice, double *shares, mixt_error *error);
+
+typedef struct mixt_atlas_options {
+    bool color;          /* ANSI colours in the terminal text */
+    int text_tokens;     /* coloured tokens for each domain; 0: none */
+    int width;           /* columns */
+} mixt_atlas_options;
+
+/* The tables and coloured text for a terminal. */
+MIXT_API mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_options *options,
+                                      FILE *stream, mixt_error *error);
+/* One self-contained HTML page with the figures as SVG. */
+MIXT_API mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path,
+                                     mixt_error *error);
+
+/* ------------------------------------------------------------------------------------------ */
+/* Benchmarks                                                                                 */
+
+typedef struct mixt_bench_row {
+    const char *name;     /* "train step", "pp512", "tg128", or an operator */
+    const char *direction; /* "forward", "backward" or "" */
+    double seconds;       /* mean of a repetition */
+    double deviation;
+    double tokens;        /* tokens a repetition */
+    double flops;         /* a repetition, from the cost formulas */
+    double bytes;
+} mixt_bench_row;
+
+typedef struct mixt_bench_options {
+    int batch_size;       /* training */
+    int window;
+    int prompt;           /* tokens of prompt processing; 0: skip */
+    int generate;         /* tokens of generation; 0: skip */
+    bool train;
+    bool operators;       /* also one row for each operator of the training step */
+    int repetitions;
+} mixt_bench_options;
+
+/* Runs the benchmarks; *rows is malloc'd, names inside belong to the library. */
+MIXT_API mixt_status mixt_bench_run(mixt_context *context, mixt_model *model,
+                                    const mixt_bench_options *options, mixt_bench_row **rows,
+                                    size_t *count, mixt_error *error);
+
+typedef struct mixt_machine_limits {
+    double fp32_flops;  /* measured fused multiply-adds, all threads */
+    double bf16_flops;  /* 0 where the CPU has no bf16 products */
+    double read_bytes;  /* bytes per second over 256 MiB */
+} mixt_machine_limits;
+
+MIXT_API void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

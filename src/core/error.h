@@ -1,0 +1,27 @@
+/* Errors: every function that can meet bad input or a failing machine returns a mixt_status and,
+ * where the caller passed a mixt_error, leaves one line there. The public half is in mixt.h. */
+#ifndef MIXT_CORE_ERROR_H
+#define MIXT_CORE_ERROR_H
+
+#include "mixt.h"
+
+#if defined(__GNUC__)
+#define MIXT_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+#else
+#define MIXT_PRINTF(format_index, first)
+#endif
+
+/* Fills `error` (when not NULL) with a formatted line and returns `status`, so that a failing
+ * function reads `return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: ...", path);`. The first message
+ * wins: a message that is already there is kept, because the innermost place knows most. */
+mixt_status mixt_fail(mixt_error *error, mixt_status status, const char *format, ...)
+    MIXT_PRINTF(3, 4);
+
+/* Same, with ": strerror(number)" behind the line. */
+mixt_status mixt_fail_errno(mixt_error *error, int number, const char *format, ...)
+    MIXT_PRINTF(3, 4);
+
+/* Leaves `inner` under a prefix: "prefix: inner message". */
+mixt_status mixt_fail_prefix(mixt_error *error, mixt_status status, const char *prefix);
+
+#endif

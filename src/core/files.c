@@ -1,0 +1,313 @@
+#define _GNU_SOURCE
+#include "core/files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/memory.h"
+
+int mixt_file_open(const char *path, uint64_t *size, mixt_error *error)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor < 0) {
+        if (errno == ENOENT || errno == ENOTDIR) {
+            mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: no such file", path);
+        } else {
+            int number = errno;
+            mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: cannot open: %s", path, strerror(number));
+        }
+        return -1;
+    }
+    struct stat status;
+    if (fstat(descriptor, &status) != 0) {
+        mixt_fail_errno(error, errno, "%s: cannot stat", path);
+        close(descriptor);
+        return -1;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        mixt_fail(error, MIXT_ERROR_FORMAT, "%s: is %s, not a regular file", path,
+                  S_ISDIR(status.st_mode)    ? "a folder"
+                  : S_ISFIFO(status.st_mode) ? "a FIFO"
+                                             : "a device or socket");
+        close(descriptor);
+        return -1;
+    }
+    *size = (uint64_t)status.st_size;
+    return descriptor;
+}
+
+mixt_status mixt_read_at(int descriptor, void *data, size_t length, uint64_t offset,
+                         const char *path, mixt_error *error)
+{
+    char *to = data;
+    while (length != 0) {
+        ssize_t count = pread(descriptor, to, length < (1u << 30) ? length : 1u << 30,
+                              (off_t)offset);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0) {
+            return mixt_fail_errno(error, errno, "%s: cannot read at byte %llu", path,
+                                   (unsigned long long)offset);
+        }
+        if (count == 0) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: ends at byte %llu, %zu bytes short",
+                             path, (unsigned long long)offset, length);
+        }
+        to += count;
+        offset += (uint64_t)count;
+        length -= (size_t)count;
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_write_all(int descriptor, const void *data, size_t length, const char *path,
+                           mixt_error *error)
+{
+    const char *from = data;
+    while (length != 0) {
+        ssize_t count = write(descriptor, from, length < (1u << 30) ? length : 1u << 30);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0) {
+            return mixt_fail_errno(error, errno, "%s: cannot write", path);
+        }
+        from += count;
+        length -= (size_t)count;
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_file_read(const char *path, size_t limit, char **data, size_t *length,
+                           mixt_error *error)
+{
+    *data = NULL;
+    *length = 0;
+    uint64_t size;
+    int descriptor = mixt_file_open(path, &size, error);
+    if (descriptor < 0) {
+        return error != NULL ? error->status : MIXT_ERROR_NOT_FOUND;
+    }
+    mixt_status status = MIXT_OK;
+    char *bytes = NULL;
+    if (size > limit) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: %llu bytes, more than the %zu allowed",
+                           path, (unsigned long long)size, limit);
+    } else if ((bytes = malloc((size_t)size + 1)) == NULL) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for %llu bytes", path,
+                           (unsigned long long)size);
+    } else {
+        status = mixt_read_at(descriptor, bytes, (size_t)size, 0, path, error);
+    }
+    close(descriptor);
+    if (status != MIXT_OK) {
+        free(bytes);
+        return status;
+    }
+    bytes[size] = '\0';
+    *data = bytes;
+    *length = (size_t)size;
+    return MIXT_OK;
+}
+
+mixt_status mixt_folder_sync(const char *path, mixt_error *error)
+{
+    int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return mixt_fail_errno(error, errno, "%s: cannot open folder", path);
+    }
+    mixt_status status = MIXT_OK;
+    if (fsync(descriptor) != 0) {
+        status = mixt_fail_errno(error, errno, "%s: cannot sync folder", path);
+    }
+    close(descriptor);
+    return status;
+}
+
+static char *parent_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL) {
+        return strdup(".");
+    }
+    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+mixt_status mixt_file_replace(const char *path, const void *data, size_t length,
+                              mixt_error *error)
+{
+    char *temporary = NULL;
+    char *folder = parent_folder(path);
+    if (folder == NULL || asprintf(&temporary, "%s.tmp", path) < 0) {
+        free(folder);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    }
+    mixt_status status = MIXT_OK;
+    int descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (descriptor < 0) {
+        status = mixt_fail_errno(error, errno, "%s: cannot create", temporary);
+    } else {
+        status = mixt_write_all(descriptor, data, length, temporary, error);
+        if (status == MIXT_OK && fsync(descriptor) != 0) {
+            status = mixt_fail_errno(error, errno, "%s: cannot sync", temporary);
+        }
+        if (close(descriptor) != 0 && status == MIXT_OK) {
+            status = mixt_fail_errno(error, errno, "%s: cannot close", temporary);
+        }
+        if (status == MIXT_OK && rename(temporary, path) != 0) {
+            status = mixt_fail_errno(error, errno, "%s: cannot rename", temporary);
+        }
+        if (status != MIXT_OK) {
+            unlink(temporary);
+        } else {
+            status = mixt_folder_sync(folder, error);
+        }
+    }
+    free(temporary);
+    free(folder);
+    return status;
+}
+
+mixt_status mixt_folder_create(const char *path, mixt_error *error)
+{
+    char *copy = strdup(path);
+    if (copy == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    }
+    mixt_status status = MIXT_OK;
+    for (char *c = copy + 1; status == MIXT_OK; c++) {
+        if (*c != '/' && *c != '\0') {
+            continue;
+        }
+        char end = *c;
+        *c = '\0';
+        if (mkdir(copy, 0777) != 0 && !(errno == EEXIST && mixt_path_is_folder(copy))) {
+            status = mixt_fail_errno(error, errno, "%s: cannot create folder", copy);
+        }
+        *c = end;
+        if (end == '\0') {
+            break;
+        }
+    }
+    free(copy);
+    return status;
+}
+
+static int remove_tree(int parent, const char *name)
+{
+    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) {
+        return 0;
+    }
+    int descriptor = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (descriptor < 0) {
+        return -1;
+    }
+    DIR *folder = fdopendir(descriptor);
+    if (folder == NULL) {
+        close(descriptor);
+        return -1;
+    }
+    int result = 0;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            remove_tree(descriptor, entry->d_name) != 0) {
+            result = -1;
+        }
+    }
+    closedir(folder);
+    return result == 0 ? unlinkat(parent, name, AT_REMOVEDIR) : result;
+}
+
+mixt_status mixt_folder_remove(const char *path, mixt_error *error)
+{
+    if (remove_tree(AT_FDCWD, path) != 0) {
+        return mixt_fail_errno(error, errno, "%s: cannot remove", path);
+    }
+    return MIXT_OK;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+mixt_status mixt_folder_list(const char *path, char ***names, size_t *count, mixt_error *error)
+{
+    *names = NULL;
+    *count = 0;
+    DIR *folder = opendir(path);
+    if (folder == NULL) {
+        return mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: cannot open folder: %s", path,
+                         strerror(errno));
+    }
+    size_t capacity = 0;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+            continue;
+        }
+        if (*count == capacity) {
+            capacity = capacity == 0 ? 32 : capacity * 2;
+            char **more = realloc(*names, capacity * sizeof **names);
+            if (more == NULL) {
+                break;
+            }
+            *names = more;
+        }
+        (*names)[*count] = strdup(entry->d_name);
+        if ((*names)[*count] == NULL) {
+            break;
+        }
+        ++*count;
+    }
+    closedir(folder);
+    if (*count != 0) {
+        qsort(*names, *count, sizeof **names, compare_names);
+    }
+    return MIXT_OK;
+}
+
+void mixt_names_free(char **names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(names[i]);
+    }
+    free(names);
+}
+
+bool mixt_path_is_folder(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+bool mixt_path_exists(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0;
+}
+
+char *mixt_path_join(const char *folder, const char *name)
+{
+    size_t length = strlen(folder);
+    char *path = NULL;
+    bool slash = length != 0 && folder[length - 1] == '/';
+    return asprintf(&path, slash ? "%s%s" : "%s/%s", folder, name) < 0 ? NULL : path;
+}
+
+bool mixt_name_is_plain(const char *name, size_t length)
+{
+    if (length == 0 || length > NAME_MAX || memchr(name, '/', length) != NULL ||
+        memchr(name, '\0', length) != NULL) {
+        return false;
+    }
+    return !(name[0] == '.' && (length == 1 || (length == 2 && name[1] == '.')));
+}

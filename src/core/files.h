@@ -1,0 +1,48 @@
+/* Files: whole-file reads with a limit, read-only maps, durable writes, folders.
+ * No path that comes out of a file is opened except through mixt_name_is_plain. */
+#ifndef MIXT_CORE_FILES_H
+#define MIXT_CORE_FILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mixt.h"
+
+/* Opens a regular file for reading without ever blocking on a FIFO or device; *size is its length.
+ * Refuses directories, FIFOs, sockets and devices by name. Returns a descriptor or -1. */
+int mixt_file_open(const char *path, uint64_t *size, mixt_error *error);
+
+/* Reads a regular file of at most `limit` bytes into malloc'd memory with a NUL behind it.
+ * The caller frees *data. */
+mixt_status mixt_file_read(const char *path, size_t limit, char **data, size_t *length,
+                           mixt_error *error);
+
+/* Reads exactly `length` bytes at `offset`, through EINTR and short reads. */
+mixt_status mixt_read_at(int descriptor, void *data, size_t length, uint64_t offset,
+                         const char *path, mixt_error *error);
+/* Writes all bytes, through EINTR and short writes. */
+mixt_status mixt_write_all(int descriptor, const void *data, size_t length, const char *path,
+                           mixt_error *error);
+
+/* Writes a new file, syncs it, renames it over `path` and syncs the folder: a reader sees the old
+ * content or the new, never a part. */
+mixt_status mixt_file_replace(const char *path, const void *data, size_t length,
+                              mixt_error *error);
+mixt_status mixt_folder_sync(const char *path, mixt_error *error);
+/* mkdir -p. */
+mixt_status mixt_folder_create(const char *path, mixt_error *error);
+/* Removes a folder and what is in it (files and folders, never through a link). */
+mixt_status mixt_folder_remove(const char *path, mixt_error *error);
+/* Names in a folder in byte order, without . and ..; free with mixt_names_free. */
+mixt_status mixt_folder_list(const char *path, char ***names, size_t *count, mixt_error *error);
+void mixt_names_free(char **names, size_t count);
+bool mixt_path_is_folder(const char *path);
+bool mixt_path_exists(const char *path);
+
+/* "folder/name" in malloc'd memory; NULL without memory. */
+char *mixt_path_join(const char *folder, const char *name);
+/* One plain component: not empty, no '/', no NUL, not . or .., at most 255 bytes. */
+bool mixt_name_is_plain(const char *name, size_t length);
+
+#endif

@@ -1,0 +1,35 @@
+/* Counter-based random numbers (Philox 4x32-10; Salmon et al. 2011, "Parallel random numbers: as
+ * easy as 1, 2, 3"). There is no hidden state: a number is a function of (seed, purpose, step,
+ * index), so a resumed run draws what the uninterrupted one would have drawn. */
+#ifndef MIXT_CORE_RANDOM_H
+#define MIXT_CORE_RANDOM_H
+
+#include <stdint.h>
+
+typedef enum mixt_random_purpose {
+    MIXT_RANDOM_INIT = 1,    /* step = parameter number, index = element */
+    MIXT_RANDOM_SHUFFLE = 2, /* step = epoch, index = window */
+    MIXT_RANDOM_SAMPLE = 3,  /* step = 0, index = generated position */
+    MIXT_RANDOM_ROUTER = 4,  /* step = training step, index = element */
+    MIXT_RANDOM_DATA = 5,    /* made-up text and test data */
+} mixt_random_purpose;
+
+typedef struct mixt_random_key {
+    uint64_t seed;
+    uint32_t purpose; /* mixt_random_purpose */
+    uint32_t step;    /* low 32 bits of a step, epoch or parameter number */
+} mixt_random_key;
+
+void mixt_random_block(const mixt_random_key *key, uint64_t index, uint32_t block[4]);
+uint64_t mixt_random_bits(const mixt_random_key *key, uint64_t index);
+/* Uniform in [0, 1), 53 bits. */
+double mixt_random_uniform(const mixt_random_key *key, uint64_t index);
+/* Standard normal (Box-Muller on one block). */
+double mixt_random_normal(const mixt_random_key *key, uint64_t index);
+/* Uniform in [0, bound), bound >= 1, without modulo bias beyond 2^-64. */
+uint64_t mixt_random_below(const mixt_random_key *key, uint64_t index, uint64_t bound);
+/* Where element `index` of `count` goes in the permutation that `key` names (a cycle-walking
+ * Feistel network): a shuffle in constant memory, and so nothing to save in a checkpoint. */
+uint64_t mixt_random_permute(const mixt_random_key *key, uint64_t index, uint64_t count);
+
+#endif

@@ -1,0 +1,189 @@
+#define _GNU_SOURCE
+#include "core/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "core/error.h"
+
+#define SPIN_ROUNDS 4000 /* about 20-40 us of pauses before a waiting thread sleeps */
+
+struct mixt_pool {
+    int threads; /* workers + the caller */
+    pthread_t *workers;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    pthread_cond_t done;
+    _Atomic uint64_t generation; /* one more for each loop */
+    _Atomic int64_t next;
+    _Atomic int running; /* workers still inside the loop */
+    _Atomic int stop;
+    int64_t count;
+    mixt_item_function function;
+    void *context;
+};
+
+typedef struct worker_start {
+    mixt_pool *pool;
+    int thread;
+} worker_start;
+
+static inline void pause_cpu(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+static void pool_items(mixt_pool *pool, int thread)
+{
+    for (;;) {
+        int64_t item = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
+        if (item >= pool->count) {
+            return;
+        }
+        pool->function(pool->context, item, thread);
+    }
+}
+
+static void pool_wait_work(mixt_pool *pool, uint64_t seen)
+{
+    for (int round = 0; round < SPIN_ROUNDS; round++) {
+        if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) {
+            return;
+        }
+        pause_cpu();
+    }
+    pthread_mutex_lock(&pool->lock);
+    while (atomic_load(&pool->generation) == seen) {
+        pthread_cond_wait(&pool->wake, &pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void *pool_worker(void *argument)
+{
+    worker_start start = *(worker_start *)argument;
+    free(argument);
+    mixt_pool *pool = start.pool;
+    uint64_t seen = 0;
+    for (;;) {
+        pool_wait_work(pool, seen);
+        seen++;
+        if (atomic_load(&pool->stop)) {
+            return NULL;
+        }
+        pool_items(pool, start.thread);
+        if (atomic_fetch_sub_explicit(&pool->running, 1, memory_order_acq_rel) == 1) {
+            pthread_mutex_lock(&pool->lock);
+            pthread_cond_signal(&pool->done);
+            pthread_mutex_unlock(&pool->lock);
+        }
+    }
+}
+
+static int cores_allowed(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        int cores = CPU_COUNT(&set);
+        return cores < MIXT_THREADS_MAX ? cores : MIXT_THREADS_MAX;
+    }
+    return 1;
+}
+
+mixt_status mixt_pool_create(int threads, mixt_pool **result, mixt_error *error)
+{
+    *result = NULL;
+    if (threads < 0 || threads > MIXT_THREADS_MAX) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "threads: %d is not in 1..%d", threads,
+                         MIXT_THREADS_MAX);
+    }
+    mixt_pool *pool = calloc(1, sizeof *pool);
+    if (pool == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for the thread pool");
+    }
+    int wanted = threads == 0 ? cores_allowed() : threads;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    pool->threads = 1;
+    pool->workers = calloc((size_t)wanted, sizeof *pool->workers);
+    for (int thread = 1; thread < wanted; thread++) {
+        worker_start *start = malloc(sizeof *start);
+        if (start != NULL && pool->workers != NULL) {
+            *start = (worker_start){pool, thread};
+            if (pthread_create(&pool->workers[thread], NULL, pool_worker, start) == 0) {
+                pool->threads++;
+                continue;
+            }
+        }
+        free(start);
+        mixt_pool_free(pool);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "cannot start thread %d of %d", thread + 1,
+                         wanted);
+    }
+    *result = pool;
+    return MIXT_OK;
+}
+
+void mixt_pool_free(mixt_pool *pool)
+{
+    if (pool == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&pool->stop, 1);
+    atomic_fetch_add(&pool->generation, 1);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (int thread = 1; thread < pool->threads; thread++) {
+        pthread_join(pool->workers[thread], NULL);
+    }
+    pthread_cond_destroy(&pool->done);
+    pthread_cond_destroy(&pool->wake);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->workers);
+    free(pool);
+}
+
+int mixt_pool_threads(const mixt_pool *pool)
+{
+    return pool == NULL ? 1 : pool->threads;
+}
+
+void mixt_pool_run(mixt_pool *pool, int64_t count, mixt_item_function function, void *context)
+{
+    if (pool == NULL || pool->threads == 1 || count == 1) {
+        for (int64_t item = 0; item < count; item++) {
+            function(context, item, 0);
+        }
+        return;
+    }
+    if (count <= 0) {
+        return;
+    }
+    pool->count = count;
+    pool->function = function;
+    pool->context = context;
+    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->running, pool->threads - 1, memory_order_relaxed);
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add_explicit(&pool->generation, 1, memory_order_release);
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    pool_items(pool, 0);
+    for (int round = 0; round < SPIN_ROUNDS; round++) {
+        if (atomic_load_explicit(&pool->running, memory_order_acquire) == 0) {
+            return;
+        }
+        pause_cpu();
+    }
+    pthread_mutex_lock(&pool->lock);
+    while (atomic_load(&pool->running) != 0) {
+        pthread_cond_wait(&pool->done, &pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
