@@ -39,14 +39,14 @@ extern "C" {
 /* name, text */
 #define MIXT_STATUS_LIST(X)                                                                        \
     X(OK, "ok")                                                                                    \
-    X(ERROR_ARGUMENT, "bad argument")         /* a flag, option or call the caller got wrong */    \
-    X(ERROR_FORMAT, "bad input")              /* a file or stream that breaks its format's rules */\
-    X(ERROR_UNSUPPORTED, "not supported")     /* valid, but something mixt does not do */          \
-    X(ERROR_NOT_FOUND, "not found")           /* a path or name that is not there */               \
-    X(ERROR_IO, "input/output error")         /* the machine failed: disk full, read error */      \
+    X(ERROR_ARGUMENT, "bad argument")     /* a flag, option or call the caller got wrong */        \
+    X(ERROR_FORMAT, "bad input")          /* a file or stream that breaks its format's rules */    \
+    X(ERROR_UNSUPPORTED, "not supported") /* valid, but something mixt does not do */              \
+    X(ERROR_NOT_FOUND, "not found")       /* a path or name that is not there */                   \
+    X(ERROR_IO, "input/output error")     /* the machine failed: disk full, read error */          \
     X(ERROR_MEMORY, "out of memory")                                                               \
-    X(ERROR_BUSY, "in use")                   /* another process holds the run folder */           \
-    X(ERROR_NUMERIC, "not a finite number")   /* NaN or Inf where training or sampling needs one */\
+    X(ERROR_BUSY, "in use")                 /* another process holds the run folder */             \
+    X(ERROR_NUMERIC, "not a finite number") /* NaN or Inf where training or sampling needs one */  \
     X(ERROR_INTERRUPTED, "interrupted")
 
 typedef enum mixt_status {
@@ -60,7 +60,13 @@ typedef struct mixt_error {
     char message[500];
 } mixt_error;
 
-#define MIXT_ERROR_INIT {MIXT_OK, {0}}
+#define MIXT_ERROR_INIT                                                                            \
+    {                                                                                              \
+        MIXT_OK,                                                                                   \
+        {                                                                                          \
+            0                                                                                      \
+        }                                                                                          \
+    }
 
 MIXT_API const char *mixt_status_name(mixt_status status);
 /* true for what the caller can mend (bad input or usage: exit status 2), false for failures at
@@ -134,12 +140,12 @@ MIXT_API const char *mixt_tokenizer_hash(const mixt_tokenizer *tokenizer);
 typedef struct mixt_corpus mixt_corpus;
 
 typedef struct mixt_document {
-    const char *text;      /* UTF-8, valid until the next call; NULL in a token shard */
+    const char *text; /* UTF-8, valid until the next call; NULL in a token shard */
     size_t length;
     const uint32_t *tokens; /* token shards only */
     size_t token_count;
-    int domain;            /* index for mixt_corpus_domain_name */
-    const char *source;    /* file, for messages */
+    int domain;         /* index for mixt_corpus_domain_name */
+    const char *source; /* file, for messages */
 } mixt_document;
 
 MIXT_API mixt_status mixt_corpus_open(const char *const *paths, size_t path_count,
@@ -173,22 +179,23 @@ typedef enum mixt_router_weights {
 } mixt_router_weights;
 
 typedef enum mixt_score {
-    MIXT_SCORE_SOFTMAX,         /* softmax over all experts, then the best k */
-    MIXT_SCORE_TOP_K_SOFTMAX,   /* the best k logits, then softmax over them (Mixtral's code) */
-    MIXT_SCORE_SIGMOID,         /* sigmoid of each logit (DeepSeek-V3) */
+    MIXT_SCORE_SOFTMAX,       /* softmax over all experts, then the best k */
+    MIXT_SCORE_TOP_K_SOFTMAX, /* the best k logits, then softmax over them (Mixtral's code) */
+    MIXT_SCORE_SIGMOID,       /* sigmoid of each logit (DeepSeek-V3) */
 } mixt_score;
 
 typedef enum mixt_balance {
-    MIXT_BALANCE_SWITCH,  /* E sum_i f_i P_i with f_i = counts / (T k): 1 at balance (Fedus et al. 2021;
-                             for k > 1 as megablocks divides; transformers' value is k times this) */
-    MIXT_BALANCE_GSHARD,  /* same with f_i from first choices only (Lepikhin et al. 2020) */
+    MIXT_BALANCE_SWITCH, /* E sum_i f_i P_i with f_i = counts / (T k): 1 at balance (Fedus et al.
+                            2021; for k > 1 as megablocks divides; transformers' value is k times
+                            this) */
+    MIXT_BALANCE_GSHARD, /* same with f_i from first choices only (Lepikhin et al. 2020) */
 } mixt_balance;
 
 /* How tokens are routed: one switch each. */
 typedef struct mixt_router_options {
     mixt_score score;
-    bool renormalise;          /* weights of the chosen divided by their sum */
-    double scale;              /* weights multiplied by it (1) */
+    bool renormalise; /* weights of the chosen divided by their sum */
+    double scale;     /* weights multiplied by it (1) */
     mixt_router_weights weights;
     mixt_balance balance;
     double balance_coefficient; /* 0.01; 0 switches it off */
@@ -200,18 +207,18 @@ typedef struct mixt_router_options {
 /* Shape of a model that mixt makes (a Mixtral, or with experts = 0 a dense Llama). */
 typedef struct mixt_model_options {
     int vocab_size;
-    int context_length;     /* longest training window; max_position_embeddings */
+    int context_length; /* longest training window; max_position_embeddings */
     int layers;
     int hidden_size;
     int heads;
     int kv_heads;
-    int head_dim;           /* 0: hidden_size / heads */
-    int ffn_size;           /* one expert's width, or the dense layer's */
-    int experts;            /* 0: dense */
+    int head_dim; /* 0: hidden_size / heads */
+    int ffn_size; /* one expert's width, or the dense layer's */
+    int experts;  /* 0: dense */
     int experts_per_token;
-    int shared_experts;     /* always-on experts, stored as one MLP of shared_experts * ffn_size */
+    int shared_experts; /* always-on experts, stored as one MLP of shared_experts * ffn_size */
     int leading_dense_layers;
-    int dense_ffn_size;     /* width of those dense layers; 0: ffn_size * experts_per_token */
+    int dense_ffn_size; /* width of those dense layers; 0: ffn_size * experts_per_token */
     double rope_theta;
     double norm_epsilon;
     double initializer_range;
@@ -237,7 +244,7 @@ MIXT_API void mixt_model_free(mixt_model *model);
 
 typedef struct mixt_model_info {
     mixt_model_options options;
-    const char *family;         /* "mixtral", "llama", ... */
+    const char *family; /* "mixtral", "llama", ... */
     uint64_t parameters_total;
     uint64_t parameters_active; /* read for one token */
     uint64_t weight_bytes;
@@ -278,23 +285,23 @@ MIXT_API void mixt_session_routes(const mixt_session *session, const int32_t **i
 /* Samplers, applied in llama.cpp's order: repetition penalties, top-k, top-p, min-p, temperature,
  * then a draw. temperature 0 is greedy (lowest id on ties). */
 typedef struct mixt_sampling {
-    double temperature;      /* 0.8 */
-    int top_k;               /* 40; 0 keeps all */
-    double top_p;            /* 0.95; 1 keeps all */
-    double min_p;            /* 0.05; 0 keeps all */
-    double repeat_penalty;   /* 1.0: off */
+    double temperature;       /* 0.8 */
+    int top_k;                /* 40; 0 keeps all */
+    double top_p;             /* 0.95; 1 keeps all */
+    double min_p;             /* 0.05; 0 keeps all */
+    double repeat_penalty;    /* 1.0: off */
     double frequency_penalty; /* 0 */
-    double presence_penalty; /* 0 */
-    int repeat_last;         /* 64 tokens the penalties look at */
+    double presence_penalty;  /* 0 */
+    int repeat_last;          /* 64 tokens the penalties look at */
     uint64_t seed;
 } mixt_sampling;
 
 MIXT_API mixt_sampling mixt_sampling_default(void);
 /* Draws the next token from `logits` [vocab_size]; `history` are the tokens so far. `position`
  * numbers the draw: the same (seed, position) gives the same choice. */
-MIXT_API mixt_status mixt_sample(const mixt_sampling *sampling, const float *logits,
-                                 int vocab_size, const int32_t *history, size_t history_count,
-                                 uint64_t position, int32_t *token, mixt_error *error);
+MIXT_API mixt_status mixt_sample(const mixt_sampling *sampling, const float *logits, int vocab_size,
+                                 const int32_t *history, size_t history_count, uint64_t position,
+                                 int32_t *token, mixt_error *error);
 
 /* ------------------------------------------------------------------------------------------ */
 /* Token data: a corpus as token ids with document borders and domains                        */
@@ -325,17 +332,17 @@ typedef enum mixt_schedule {
 
 typedef struct mixt_train_options {
     int64_t steps;
-    double seconds;            /* > 0: end (schedule included) after this time instead of `steps` */
-    int batch_size;            /* windows in a micro batch */
-    int accumulation;          /* micro batches a step */
-    int window;                /* tokens in a window */
+    double seconds;   /* > 0: end (schedule included) after this time instead of `steps` */
+    int batch_size;   /* windows in a micro batch */
+    int accumulation; /* micro batches a step */
+    int window;       /* tokens in a window */
     double learning_rate;
-    double minimum_rate;       /* at the end; as a fraction of learning_rate */
-    int64_t warmup;            /* steps */
+    double minimum_rate; /* at the end; as a fraction of learning_rate */
+    int64_t warmup;      /* steps */
     mixt_schedule schedule;
-    double decay_fraction;     /* WSD */
+    double decay_fraction;                      /* WSD */
     double beta1, beta2, epsilon, weight_decay; /* AdamW (Loshchilov & Hutter 2019) */
-    double clip;               /* global gradient norm; 0 is off */
+    double clip;                                /* global gradient norm; 0 is off */
     uint64_t seed;
     bool bf16;                 /* products in bf16 with fp32 sums and fp32 master weights */
     bool recompute;            /* expert and FFN activations are recomputed in backward */
@@ -349,15 +356,15 @@ typedef struct mixt_train_options {
 MIXT_API mixt_train_options mixt_train_options_default(void);
 
 typedef struct mixt_step_report {
-    int64_t step;              /* finished steps */
-    int64_t steps;             /* planned, as far as known */
-    double loss;               /* mean cross-entropy of the step in nats per token */
-    double balance_loss;       /* mean over layers, without coefficient */
+    int64_t step;        /* finished steps */
+    int64_t steps;       /* planned, as far as known */
+    double loss;         /* mean cross-entropy of the step in nats per token */
+    double balance_loss; /* mean over layers, without coefficient */
     double z_loss;
     double learning_rate;
     double gradient_norm;
     double tokens_per_second;
-    double seconds;            /* since this process began */
+    double seconds; /* since this process began */
     double seconds_left;
     double load_max_over_mean; /* worst layer: most loaded expert over the mean, 1 is balance */
     double dead_fraction;      /* experts without a token in this step, over all layers */
@@ -391,10 +398,10 @@ MIXT_API const char *mixt_trainer_state_hash(mixt_trainer *trainer);
 /* Evaluation                                                                                 */
 
 typedef struct mixt_score_row {
-    const char *domain;   /* NULL in the row over everything */
+    const char *domain; /* NULL in the row over everything */
     uint64_t tokens;
     uint64_t bytes;
-    double nats;          /* summed negative log-likelihood */
+    double nats; /* summed negative log-likelihood */
 } mixt_score_row;
 
 typedef void (*mixt_progress)(void *user, double done, double total);
@@ -410,16 +417,17 @@ MIXT_API mixt_status mixt_evaluate(mixt_context *context, const mixt_model *mode
 /* Traces and the atlas                                                                       */
 
 typedef struct mixt_trace_options {
-    const char *output;     /* file to write */
+    const char *output; /* file to write */
     const char *model_name;
-    int window;             /* tokens routed together */
-    uint64_t max_tokens;    /* for each domain; 0 is no limit */
+    int window;          /* tokens routed together */
+    uint64_t max_tokens; /* for each domain; 0 is no limit */
     bool heldout;
-    bool logits;            /* also router logits */
+    bool logits; /* also router logits */
 } mixt_trace_options;
 
-/* Routes the data through the model and writes every decision as a safetensors file (docs/traces.md).
- * The vocabulary's bytes travel in the file, so that it can be shown without the model. */
+/* Routes the data through the model and writes every decision as a safetensors file
+ * (docs/traces.md). The vocabulary's bytes travel in the file, so that it can be shown without the
+ * model. */
 MIXT_API mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model,
                                       const mixt_data *data, const mixt_tokenizer *tokenizer,
                                       const mixt_trace_options *options, mixt_progress progress,
@@ -432,12 +440,12 @@ MIXT_API void mixt_trace_free(mixt_trace *trace);
 
 typedef struct mixt_trace_info {
     uint64_t tokens;
-    int layers;             /* with experts */
+    int layers; /* with experts */
     int experts;
     int experts_per_token;
     int domains;
     uint64_t documents;
-    const char *model;      /* name and hashes from the metadata */
+    const char *model; /* name and hashes from the metadata */
     const char *model_hash;
     const char *corpus_hash;
     const char *tokenizer_hash;
@@ -449,8 +457,8 @@ MIXT_API const char *mixt_trace_domain(const mixt_trace *trace, int domain);
 MIXT_API int mixt_trace_layer(const mixt_trace *trace, int layer);
 
 typedef struct mixt_rate {
-    double value;       /* share of pairs */
-    double low, high;   /* 95 % interval from a bootstrap over documents */
+    double value;     /* share of pairs */
+    double low, high; /* 95 % interval from a bootstrap over documents */
     uint64_t pairs;
 } mixt_rate;
 
@@ -466,38 +474,37 @@ MIXT_API mixt_status mixt_atlas_proportions(const mixt_trace *trace, int layer, 
                                             int choice, double *shares, mixt_error *error);
 
 typedef struct mixt_atlas_options {
-    bool color;          /* ANSI colours in the terminal text */
-    int text_tokens;     /* coloured tokens for each domain; 0: none */
-    int width;           /* columns */
+    bool color;      /* ANSI colours in the terminal text */
+    int text_tokens; /* coloured tokens for each domain; 0: none */
+    int width;       /* columns */
 } mixt_atlas_options;
 
 /* The tables and coloured text for a terminal. */
 MIXT_API mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_options *options,
                                       FILE *stream, mixt_error *error);
 /* One self-contained HTML page with the figures as SVG. */
-MIXT_API mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path,
-                                     mixt_error *error);
+MIXT_API mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, mixt_error *error);
 
 /* ------------------------------------------------------------------------------------------ */
 /* Benchmarks                                                                                 */
 
 typedef struct mixt_bench_row {
-    const char *name;     /* "train step", "pp512", "tg128", or an operator */
+    const char *name;      /* "train step", "pp512", "tg128", or an operator */
     const char *direction; /* "forward", "backward" or "" */
-    double seconds;       /* mean of a repetition */
+    double seconds;        /* mean of a repetition */
     double deviation;
-    double tokens;        /* tokens a repetition */
-    double flops;         /* a repetition, from the cost formulas */
+    double tokens; /* tokens a repetition */
+    double flops;  /* a repetition, from the cost formulas */
     double bytes;
 } mixt_bench_row;
 
 typedef struct mixt_bench_options {
-    int batch_size;       /* training */
+    int batch_size; /* training */
     int window;
-    int prompt;           /* tokens of prompt processing; 0: skip */
-    int generate;         /* tokens of generation; 0: skip */
+    int prompt;   /* tokens of prompt processing; 0: skip */
+    int generate; /* tokens of generation; 0: skip */
     bool train;
-    bool operators;       /* also one row for each operator of the training step */
+    bool operators; /* also one row for each operator of the training step */
     int repetitions;
 } mixt_bench_options;
 
@@ -507,9 +514,9 @@ MIXT_API mixt_status mixt_bench_run(mixt_context *context, mixt_model *model,
                                     size_t *count, mixt_error *error);
 
 typedef struct mixt_machine_limits {
-    double fp32_flops;  /* measured fused multiply-adds, all threads */
-    double bf16_flops;  /* 0 where the CPU has no bf16 products */
-    double read_bytes;  /* bytes per second over 256 MiB */
+    double fp32_flops; /* measured fused multiply-adds, all threads */
+    double bf16_flops; /* 0 where the CPU has no bf16 products */
+    double read_bytes; /* bytes per second over 256 MiB */
 } mixt_machine_limits;
 
 MIXT_API void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits);

@@ -49,8 +49,8 @@ mixt_status mixt_read_at(int descriptor, void *data, size_t length, uint64_t off
 {
     char *to = data;
     while (length != 0) {
-        ssize_t count = pread(descriptor, to, length < (1u << 30) ? length : 1u << 30,
-                              (off_t)offset);
+        ssize_t count =
+            pread(descriptor, to, length < (1u << 30) ? length : 1u << 30, (off_t)offset);
         if (count < 0 && errno == EINTR) {
             continue;
         }
@@ -142,8 +142,7 @@ static char *parent_folder(const char *path)
     return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
-mixt_status mixt_file_replace(const char *path, const void *data, size_t length,
-                              mixt_error *error)
+mixt_status mixt_file_replace(const char *path, const void *data, size_t length, mixt_error *error)
 {
     char *temporary = NULL;
     char *folder = parent_folder(path);

@@ -27,8 +27,7 @@ mixt_status mixt_write_all(int descriptor, const void *data, size_t length, cons
 
 /* Writes a new file, syncs it, renames it over `path` and syncs the folder: a reader sees the old
  * content or the new, never a part. */
-mixt_status mixt_file_replace(const char *path, const void *data, size_t length,
-                              mixt_error *error);
+mixt_status mixt_file_replace(const char *path, const void *data, size_t length, mixt_error *error);
 mixt_status mixt_folder_sync(const char *path, mixt_error *error);
 /* mkdir -p. */
 mixt_status mixt_folder_create(const char *path, mixt_error *error);

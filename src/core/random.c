@@ -45,9 +45,11 @@ double mixt_random_normal(const mixt_random_key *key, uint64_t index)
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
 }
 
+__extension__ typedef unsigned __int128 wide;
+
 uint64_t mixt_random_below(const mixt_random_key *key, uint64_t index, uint64_t bound)
 {
-    return (uint64_t)(((unsigned __int128)mixt_random_bits(key, index) * bound) >> 64);
+    return (uint64_t)(((wide)mixt_random_bits(key, index) * bound) >> 64);
 }
 
 uint64_t mixt_random_permute(const mixt_random_key *key, uint64_t index, uint64_t count)

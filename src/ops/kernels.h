@@ -9,7 +9,8 @@
  *   out), then lanes fold 8+8, 4+4, 2+2, 1+1 (lane j with lane j+8, and so on).
  * - Elementwise kernels do the same operations in the same order per element, with fused
  *   multiply-add only where the scalar code says fma.
- * - exp is our own polynomial (fp32), the same sequence of operations in every tier; fp64 is libm's.
+ * - exp is our own polynomial (fp32), the same sequence of operations in every tier; fp64 is
+ * libm's.
  * - A matrix product sums each element of C over k in blocks of MIXT_GEMM_K_BLOCK: a block is one
  *   chain of fused multiply-adds in rising k from zero; blocks are added in rising order, to the
  *   old C where it accumulates. So no element depends on tile shape, thread count, batch or tier.
@@ -44,7 +45,7 @@ typedef struct mixt_adamw_arguments {
         real (*dot)(int64_t n, const real *a, const real *b);                                      \
         real (*sum)(int64_t n, const real *a);                                                     \
         real (*max)(int64_t n, const real *a); /* NaN where one is among them; n >= 1 */           \
-        /* y = a + b; y += alpha x; y = alpha x; y = a * b; y may be an input */                    \
+        /* y = a + b; y += alpha x; y = alpha x; y = a * b; y may be an input */                   \
         void (*add)(int64_t n, real *y, const real *a, const real *b);                             \
         void (*axpy)(int64_t n, real *y, real alpha, const real *x);                               \
         void (*scale)(int64_t n, real *y, real alpha, const real *x);                              \
