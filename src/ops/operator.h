@@ -1,0 +1,147 @@
+/* Operators: what a plan is made of. Each is one row in ops.def and, in its stage file,
+ *
+ *   mixt_NAME_shape     checks input shapes, gives output shapes and workspace (one for all reals)
+ *   mixt_NAME_cost      floating-point operations and bytes moved, forward and backward
+ *   mixt_NAME_forward   side by side with
+ *   mixt_NAME_backward  the derivative, written by hand
+ *
+ * Forward and backward exist as _f32 and _f64 (core/real.h). They call kernels on rows and matrix
+ * products through call->compute, never allocate, and never fail on values.
+ *
+ * Rows: a tensor whose shape is `per_token` was planned for a capacity of tokens; a call works on
+ * call->tokens of them (its leading dimension is tokens * multiple). Everything else is static. */
+#ifndef MIXT_OPS_OPERATOR_H
+#define MIXT_OPS_OPERATOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/real.h"
+#include "ops/kernels.h"
+
+#define MIXT_SLOTS 8 /* most inputs or outputs of an operator */
+
+typedef enum mixt_op {
+#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward) MIXT_OP_##name,
+#include "ops/ops.def"
+#undef MIXT_OP
+    MIXT_OP_COUNT
+} mixt_op;
+
+typedef enum mixt_dtype {
+    MIXT_DTYPE_REAL, /* fp32 or fp64, by the plan's precision */
+    MIXT_DTYPE_I32,
+} mixt_dtype;
+
+typedef struct mixt_shape {
+    mixt_dtype dtype;
+    bool per_token;   /* size[0] = capacity * multiple */
+    int64_t multiple; /* rows for each token: 1, or k behind dispatch */
+    int rank;         /* 0: absent (an optional input) */
+    int64_t size[4];
+} mixt_shape;
+
+struct mixt_router_spec; /* router/router.h */
+
+/* What the builder fixes; each operator reads the fields that ops.def names for it. */
+typedef struct mixt_attributes {
+    double epsilon;      /* norm */
+    double scale;        /* attention: multiplies q.k; embed: multiplies the row */
+    int heads, kv_heads; /* attention; rope: heads */
+    int head_dim;        /* attention, rope; norm: size of a group (0: the whole row) */
+    int64_t window;      /* attention: rows of one training sequence (0: keys are a cache) */
+    bool exact;          /* linear: exact fp32 product whatever the mode */
+    const struct mixt_router_spec *router; /* route */
+    double balance_weight;                 /* route: coefficient / layers of the balance loss */
+    double z_weight;                       /* route: coefficient / layers of the z-loss */
+} mixt_attributes;
+
+/* Given to a shape rule: in[] filled, out[] and workspaces to fill. `capacity` tokens. */
+typedef struct mixt_shape_request {
+    const mixt_attributes *attributes;
+    int64_t capacity;
+    mixt_shape in[MIXT_SLOTS];
+    mixt_shape out[MIXT_SLOTS];
+    int64_t forward_workspace;  /* in reals */
+    int64_t backward_workspace; /* in reals */
+} mixt_shape_request;
+
+typedef struct mixt_cost {
+    double forward_flops, forward_bytes;
+    double backward_flops, backward_bytes;
+} mixt_cost;
+
+/* One operator's turn. Pointers are to real of the function's precision or to int32_t. */
+typedef struct mixt_call {
+    const mixt_compute *compute;
+    const mixt_attributes *attributes;
+    int64_t tokens;              /* active ones, <= capacity */
+    const mixt_shape *in_shape;  /* [MIXT_SLOTS], planned shapes */
+    const mixt_shape *out_shape; /* [MIXT_SLOTS] */
+    void *in[MIXT_SLOTS];        /* NULL: absent */
+    void *out[MIXT_SLOTS];
+    /* Weights packed for generation, beside in[]: NULL, or one for a matrix, or one for each
+     * expert. This is where the expert store hands over its panels. */
+    const mixt_packed *const *packed[MIXT_SLOTS];
+    /* Backward only. d_out[i] NULL: no gradient flows into that output (treat as zero).
+     * d_in[i] NULL: not wanted. add[i]: add to what d_in[i] holds, else overwrite. */
+    void *d_out[MIXT_SLOTS];
+    void *d_in[MIXT_SLOTS];
+    bool add[MIXT_SLOTS];
+    void *workspace;
+} mixt_call;
+
+typedef void (*mixt_op_function)(const mixt_call *call);
+typedef mixt_status (*mixt_shape_function)(mixt_shape_request *request, mixt_error *error);
+/* `tokens` active rows; shapes as planned. */
+typedef void (*mixt_cost_function)(const mixt_attributes *attributes, const mixt_shape *in,
+                                   const mixt_shape *out, int64_t tokens, mixt_cost *cost);
+
+#define MIXT_BACKWARD_YES(name, suffix) void mixt_##name##_backward_##suffix(const mixt_call *call)
+#define MIXT_BACKWARD_NO(name, suffix) void mixt_##name##_forward_##suffix(const mixt_call *call)
+#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward)                              \
+    mixt_status mixt_##name##_shape(mixt_shape_request *request, mixt_error *error);               \
+    void mixt_##name##_cost(const mixt_attributes *attributes, const mixt_shape *in,               \
+                            const mixt_shape *out, int64_t tokens, mixt_cost *cost);               \
+    void mixt_##name##_forward_f32(const mixt_call *call);                                         \
+    void mixt_##name##_forward_f64(const mixt_call *call);                                         \
+    MIXT_BACKWARD_##backward(name, f32);                                                           \
+    MIXT_BACKWARD_##backward(name, f64);
+#include "ops/ops.def"
+#undef MIXT_OP
+
+/* The row of an operator. */
+typedef struct mixt_operator {
+    const char *name;
+    int inputs, outputs;
+    unsigned reads_in, reads_out; /* bit i: the backward reads in[i] / out[i] */
+    bool has_backward;
+    mixt_shape_function shape;
+    mixt_cost_function cost;
+} mixt_operator;
+
+const mixt_operator *mixt_operator_row(mixt_op op);
+
+/* Table of an operator's functions in one precision, as a backend has it. */
+typedef struct mixt_backend {
+    const char *name;
+    size_t real_size; /* 4 or 8 */
+    mixt_op_function forward[MIXT_OP_COUNT];
+    mixt_op_function backward[MIXT_OP_COUNT]; /* NULL where the operator has none */
+    void *(*allocate)(size_t size);
+    void (*release)(void *block, size_t size);
+    void (*copy_in)(void *to, const void *from, size_t size);  /* host to device */
+    void (*copy_out)(void *to, const void *from, size_t size); /* device to host */
+    void (*synchronise)(void);
+} mixt_backend;
+
+extern const mixt_backend mixt_backend_cpu_f32;
+extern const mixt_backend mixt_backend_cpu_f64;
+
+/* Shorthands for shape rules. */
+mixt_shape mixt_shape_tokens(int64_t capacity, int64_t multiple, int64_t columns);
+mixt_shape mixt_shape_static(int rank, int64_t a, int64_t b, int64_t c);
+mixt_shape mixt_shape_integers(mixt_shape shape); /* the same with i32 elements */
+
+#endif

@@ -1,0 +1,44 @@
+/* Routers: data that says how tokens choose experts, and the record that says what they chose.
+ * The record is the outputs of the `route` operator (ops.def); nothing else passes between a
+ * router and the rest of the house. */
+#ifndef MIXT_ROUTER_ROUTER_H
+#define MIXT_ROUTER_ROUTER_H
+
+#include "ops/operator.h"
+
+#define MIXT_EXPERTS_MAX 4096
+
+typedef struct mixt_router_spec {
+    int experts;                 /* E */
+    int chosen;                  /* k */
+    mixt_router_options options; /* mixt.h: scores, renormalisation, scale, losses */
+} mixt_router_spec;
+
+/* The route record on the host; pointers into a plan's memory. */
+typedef struct mixt_route {
+    int64_t tokens;
+    int experts, chosen;
+    const int32_t *ids;     /* [T, k], best first */
+    const float *weights;   /* [T, k] */
+    const int32_t *counts;  /* [E] */
+    const int32_t *offsets; /* [E + 1] */
+    const int32_t *order;   /* [T * k] */
+    const int32_t *place;   /* [T, k] */
+    const float *scores;    /* [T, E] */
+    const float *losses;    /* [4]: balance, z, rows that were not finite, unused */
+} mixt_route;
+
+/* The k largest of scores [E] as distinct ids in range, ties to the lowest id, NaN counted as
+ * lower than everything. */
+void mixt_select_top_k_f32(const float *scores, int experts, int chosen, int32_t *ids);
+void mixt_select_top_k_f64(const double *scores, int experts, int chosen, int32_t *ids);
+
+/* Refuses specs that cannot work: k > E, k = 1 with renormalisation while the router learns (the
+ * router would get no gradient), and so on. */
+mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error);
+
+/* Loss-free balancing (Wang et al. 2024, arXiv 2408.15664): bias[e] += rate * sign(mean load -
+ * load[e]). Called once an optimizer step with the step's summed counts. */
+void mixt_router_update_bias(float *bias, const int64_t *counts, int experts, double rate);
+
+#endif
