@@ -10,7 +10,7 @@
  * - Elementwise kernels do the same operations in the same order per element, with fused
  *   multiply-add only where the scalar code says fma.
  * - exp is our own polynomial (fp32), the same sequence of operations in every tier; fp64 is
- * libm's.
+ *   libm's.
  * - A matrix product sums each element of C over k in blocks of MIXT_GEMM_K_BLOCK: a block is one
  *   chain of fused multiply-adds in rising k from zero; blocks are added in rising order, to the
  *   old C where it accumulates. So no element depends on tile shape, thread count, batch or tier.
@@ -38,7 +38,21 @@ typedef struct mixt_adamw_arguments {
     double correction1, correction2; /* 1 - beta^t */
 } mixt_adamw_arguments;
 
+/* How the matrix product driver reads memory. A panel is [cells, width] with width = tile_rows for
+ * A and tile_columns for B; a cell is one k, or where `pairs` is set two bfloat16 (even k in the
+ * low half) in the place of one fp32. */
 #define MIXT_KERNELS_DECLARE(real, suffix)                                                         \
+    typedef struct mixt_gemm_kernels_##suffix {                                                    \
+        int tile_rows, tile_columns;                                                               \
+        bool pairs;                                                                                \
+        /* Packs x(p, i) = x[p * x_k + i * x_width], p < k, i < width, into a panel; behind        \
+         * `width` it is filled with zeros. One of x_k, x_width is 1. */                           \
+        void (*pack)(int64_t k, int width, const real *x, int64_t x_k, int64_t x_width,            \
+                     real *panel, int panel_width);                                                \
+        /* C tile [rows, columns] = panel product (+ C); rows >= 1, columns >= 1. */               \
+        void (*tile)(int64_t cells, const real *a, const real *b, real *c, int64_t c_stride,       \
+                     int rows, int columns, bool accumulate);                                      \
+    } mixt_gemm_kernels_##suffix;                                                                  \
     typedef struct mixt_kernels_##suffix {                                                         \
         const char *name;                                                                          \
         /* reductions over n values */                                                             \
@@ -65,12 +79,8 @@ typedef struct mixt_adamw_arguments {
                      real sign);                                                                   \
         void (*adamw)(int64_t n, real *w, real *m, real *v, const real *gradient,                  \
                       const mixt_adamw_arguments *arguments);                                      \
-        /* Matrix product on packed panels: C tile [rows, columns] (rows <= tile_rows, columns <=  \
-         * tile_columns), a [k, tile_rows], b [k, tile_columns] packed with zeros behind the edge. \
-         * k <= MIXT_GEMM_K_BLOCK. accumulate: C += the block's sum, else C = it. */               \
-        int tile_rows, tile_columns;                                                               \
-        void (*gemm_tile)(int64_t k, const real *a, const real *b, real *c, int64_t c_stride,      \
-                          int rows, int columns, bool accumulate);                                 \
+        mixt_gemm_kernels_##suffix gemm;                                                           \
+        mixt_gemm_kernels_##suffix gemm_bf16; /* fp32 table only */                                \
     } mixt_kernels_##suffix;
 
 MIXT_KERNELS_DECLARE(float, f32)
@@ -83,7 +93,7 @@ typedef struct mixt_compute {
     mixt_matmul matmul;
     const mixt_kernels_f32 *f32;
     const mixt_kernels_f64 *f64;
-    struct mixt_gemm_engine *gemm; /* pack buffers for each thread, bf16 and BLAS entry points */
+    struct mixt_gemm_engine *gemm; /* pack buffers for each thread, BLAS entry points */
 } mixt_compute;
 
 /* C [m, n] = A [m, k] B [k, n] (+ C). Strides are in elements. */
@@ -100,7 +110,8 @@ typedef struct mixt_compute {
         bool accumulate;                                                                           \
         bool exact; /* fp32 exact whatever compute->matmul says (routers) */                       \
     } mixt_gemm_##suffix;                                                                          \
-    /* Runs `count` independent products (no C overlaps) as one parallel region over tiles. */     \
+    /* Runs `count` independent products (no C overlaps) as one parallel region over tiles. m, n   \
+     * or k may be 0: k = 0 writes zeros, or nothing where it accumulates. */                      \
     void mixt_gemm_run_##suffix(const mixt_compute *compute, const mixt_gemm_##suffix *list,       \
                                 int64_t count);                                                    \
     /* One product on the calling thread alone, from inside a pool item; always exact fp32 / fp64  \
@@ -112,11 +123,16 @@ MIXT_GEMM_DECLARE(float, f32)
 MIXT_GEMM_DECLARE(double, f64)
 
 /* B packed once into the panels the tiles read: for weights that stay, so that products with a few
- * rows (generation) run at memory speed. Bits are those of the unpacked product. */
+ * rows (generation) run at memory speed. Bits are those of the unpacked product. Reads n, k, b, its
+ * strides and `exact` of `gemm`; a product that names it has the same n, k and `exact`, runs on the
+ * same compute, and may leave b NULL. */
 typedef struct mixt_packed mixt_packed;
 mixt_status mixt_pack_f32(const mixt_compute *compute, const mixt_gemm_f32 *gemm,
                           mixt_packed **packed, mixt_error *error);
 void mixt_packed_free(mixt_packed *packed);
+
+/* Kernels of one tier for tests: "scalar", "avx2", "avx512"; NULL where this processor lacks it. */
+const mixt_kernels_f32 *mixt_kernels_of_tier(const char *tier);
 
 mixt_status mixt_compute_create(const mixt_context_options *options, mixt_compute **compute,
                                 mixt_error *error);

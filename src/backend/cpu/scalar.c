@@ -1,0 +1,283 @@
+/* The scalar kernels: what every tier must compute, bit for bit. Compiled twice (core/real.h), and
+ * once more with fused multiply-add instructions for fp64 (avx2_double.c). */
+#include "backend/cpu/tiers.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/real.h"
+
+#if MIXT_REAL_IS_DOUBLE
+#define FMA(a, b, c) fma(a, b, c)
+#define SQRT(x) sqrt(x)
+#define TILE_ROWS 4
+#define TILE_COLUMNS 8
+#else
+#define FMA(a, b, c) fmaf(a, b, c)
+#define SQRT(x) sqrtf(x)
+#define TILE_ROWS 4
+#define TILE_COLUMNS 16
+#endif
+
+#define LANES 16
+
+/* Lane j takes lane j + 8, then j + 4, j + 2, j + 1. */
+static real fold(real *lane)
+{
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int j = 0; j < half; j++) {
+            lane[j] += lane[j + half];
+        }
+    }
+    return lane[0];
+}
+
+static real kernel_dot(int64_t n, const real *a, const real *b)
+{
+    real lane[LANES] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        lane[i % LANES] = FMA(a[i], b[i], lane[i % LANES]);
+    }
+    return fold(lane);
+}
+
+static real kernel_sum(int64_t n, const real *a)
+{
+    real lane[LANES] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        lane[i % LANES] += a[i];
+    }
+    return fold(lane);
+}
+
+/* The later of two equal values (-0 and +0) is kept in no lane: `greater` alone replaces. */
+static real kernel_max(int64_t n, const real *a)
+{
+    real lane[LANES];
+    for (int j = 0; j < LANES; j++) {
+        lane[j] = (real)-INFINITY;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        if (a[i] != a[i]) {
+            return a[i];
+        }
+        real *most = &lane[i % LANES];
+        *most = a[i] > *most ? a[i] : *most;
+    }
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int j = 0; j < half; j++) {
+            lane[j] = lane[j + half] > lane[j] ? lane[j + half] : lane[j];
+        }
+    }
+    return lane[0];
+}
+
+static void kernel_add(int64_t n, real *y, const real *a, const real *b)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = a[i] + b[i];
+    }
+}
+
+static void kernel_axpy(int64_t n, real *y, real alpha, const real *x)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = FMA(alpha, x[i], y[i]);
+    }
+}
+
+static void kernel_scale(int64_t n, real *y, real alpha, const real *x)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = alpha * x[i];
+    }
+}
+
+static void kernel_multiply(int64_t n, real *y, const real *a, const real *b)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = a[i] * b[i];
+    }
+}
+
+#if MIXT_REAL_IS_DOUBLE
+static double exponential(double x)
+{
+    return exp(x);
+}
+#else
+/* exp by range reduction x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial (exp.h). */
+static float exponential(float x)
+{
+    x = x > MIXT_EXP_HIGHEST ? MIXT_EXP_HIGHEST : x;
+    x = x < MIXT_EXP_LOWEST ? MIXT_EXP_LOWEST : x;
+    float shifted = FMA(x, MIXT_EXP_LOG2E, MIXT_EXP_ROUNDER);
+    float n = shifted - MIXT_EXP_ROUNDER;
+    float r = FMA(n, -MIXT_EXP_LN2_HIGH, x);
+    r = FMA(n, -MIXT_EXP_LN2_LOW, r);
+    float p = MIXT_EXP_C6;
+    p = FMA(p, r, MIXT_EXP_C5);
+    p = FMA(p, r, MIXT_EXP_C4);
+    p = FMA(p, r, MIXT_EXP_C3);
+    p = FMA(p, r, MIXT_EXP_C2);
+    p = FMA(p, r, 1.0F);
+    p = FMA(p, r, 1.0F);
+    /* p 2^n in two steps, both factors normal: one rounding where the result is subnormal. */
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    int32_t exponent = (int32_t)(bits - MIXT_EXP_ROUNDER_BITS);
+    int32_t first = exponent >> 1;
+    uint32_t low = (uint32_t)(first + 127) << 23, high = (uint32_t)(exponent - first + 127) << 23;
+    float scale_low, scale_high;
+    memcpy(&scale_low, &low, sizeof low);
+    memcpy(&scale_high, &high, sizeof high);
+    return (p * scale_low) * scale_high;
+}
+#endif
+
+static real kernel_exp_sum(int64_t n, real *y, const real *x, real shift)
+{
+    real lane[LANES] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        real value = exponential(x[i] - shift);
+        y[i] = value;
+        lane[i % LANES] += value;
+    }
+    return fold(lane);
+}
+
+static void kernel_swiglu(int64_t n, real *y, const real *gate, const real *up)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = (gate[i] / (1 + exponential(-gate[i]))) * up[i];
+    }
+}
+
+/* silu'(z) = s (1 + z (1 - s)) with s = 1 / (1 + exp(-z)). */
+static void kernel_swiglu_backward(int64_t n, real *dgate, real *dup, const real *gate,
+                                   const real *up, const real *dy)
+{
+    for (int64_t i = 0; i < n; i++) {
+        real z = gate[i];
+        real s = 1 / (1 + exponential(-z));
+        real slope = s * FMA(z, 1 - s, 1);
+        real to_gate = (dy[i] * up[i]) * slope;
+        dup[i] = dy[i] * (z * s);
+        dgate[i] = to_gate;
+    }
+}
+
+static void kernel_norm_apply(int64_t n, real *y, const real *x, real inverse, const real *weight)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = (x[i] * inverse) * weight[i];
+    }
+}
+
+static void kernel_rope(int64_t n, real *y, const real *x, const real *cosine, const real *sine,
+                        real sign)
+{
+    int64_t half = n / 2;
+    for (int64_t i = 0; i < half; i++) {
+        real first = x[i], second = x[i + half];
+        real s = sign * sine[i];
+        y[i] = FMA(first, cosine[i], -(second * s));
+        y[i + half] = FMA(second, cosine[i], first * s);
+    }
+}
+
+static void kernel_adamw(int64_t n, real *w, real *m, real *v, const real *gradient,
+                         const mixt_adamw_arguments *arguments)
+{
+    const MIXT_REAL(mixt_adamw_constants) c = MIXT_REAL(mixt_adamw_round)(arguments);
+    for (int64_t i = 0; i < n; i++) {
+        real g = c.scale * gradient[i];
+        m[i] = FMA(c.beta1, m[i], c.one_minus_beta1 * g);
+        v[i] = FMA(c.beta2, v[i], (c.one_minus_beta2 * g) * g);
+        real step = (m[i] * c.inverse_correction1) /
+                    (SQRT(v[i] * c.inverse_correction2) + c.epsilon);
+        step = FMA(c.decay, w[i], step);
+        w[i] = FMA(-c.rate, step, w[i]);
+    }
+}
+
+static void kernel_pack(int64_t k, int width, const real *x, int64_t x_k, int64_t x_width,
+                        real *panel, int panel_width)
+{
+    for (int64_t p = 0; p < k; p++) {
+        for (int i = 0; i < width; i++) {
+            panel[i] = x[p * x_k + i * x_width];
+        }
+        for (int i = width; i < panel_width; i++) {
+            panel[i] = 0;
+        }
+        panel += panel_width;
+    }
+}
+
+static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, int64_t c_stride,
+                        int rows, int columns, bool accumulate)
+{
+    real sum[TILE_ROWS][TILE_COLUMNS] = {{0}};
+    for (int64_t p = 0; p < cells; p++) {
+        for (int i = 0; i < rows; i++) {
+            for (int j = 0; j < TILE_COLUMNS; j++) {
+                sum[i][j] = FMA(a[i], b[j], sum[i][j]);
+            }
+        }
+        a += TILE_ROWS;
+        b += TILE_COLUMNS;
+    }
+    for (int i = 0; i < rows; i++) {
+        real *row = c + i * c_stride;
+        for (int j = 0; j < columns; j++) {
+            row[j] = accumulate ? row[j] + sum[i][j] : sum[i][j];
+        }
+    }
+}
+
+#if !MIXT_REAL_IS_DOUBLE
+/* Products of bfloat16 without the instruction: operands rounded, kept as fp32, and the two k of a
+ * pair swapped, because vdpbf16ps adds the odd one first. */
+static void kernel_pack_bf16(int64_t k, int width, const float *x, int64_t x_k, int64_t x_width,
+                             float *panel, int panel_width)
+{
+    for (int64_t cell = 0; cell < k; cell++) {
+        int64_t p = (cell ^ 1) < k ? (cell ^ 1) : cell;
+        for (int i = 0; i < width; i++) {
+            panel[i] = mixt_round_bf16(x[p * x_k + i * x_width]);
+        }
+        for (int i = width; i < panel_width; i++) {
+            panel[i] = 0;
+        }
+        panel += panel_width;
+    }
+}
+#endif
+
+#ifndef TABLE
+#define TABLE MIXT_REAL(mixt_kernels_scalar)
+#endif
+
+#if MIXT_REAL_IS_DOUBLE
+const mixt_kernels_f64 TABLE = {
+#else
+const mixt_kernels_f32 TABLE = {
+    .gemm_bf16 = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack_bf16, kernel_tile},
+#endif
+    .name = "scalar",
+    .dot = kernel_dot,
+    .sum = kernel_sum,
+    .max = kernel_max,
+    .add = kernel_add,
+    .axpy = kernel_axpy,
+    .scale = kernel_scale,
+    .multiply = kernel_multiply,
+    .exp_sum = kernel_exp_sum,
+    .swiglu = kernel_swiglu,
+    .swiglu_backward = kernel_swiglu_backward,
+    .norm_apply = kernel_norm_apply,
+    .rope = kernel_rope,
+    .adamw = kernel_adamw,
+    .gemm = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack, kernel_tile},
+};
