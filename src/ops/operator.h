@@ -55,6 +55,7 @@ typedef struct mixt_attributes {
     const struct mixt_router_spec *router; /* route */
     double balance_weight;                 /* route: coefficient / layers of the balance loss */
     double z_weight;                       /* route: coefficient / layers of the z-loss */
+    const mixt_adamw_arguments *adamw;     /* adamw: the step */
 } mixt_attributes;
 
 /* Given to a shape rule: in[] filled, out[] and workspaces to fill. `capacity` tokens. */
