@@ -7,11 +7,12 @@
 #include <stdint.h>
 
 typedef enum mixt_random_purpose {
-    MIXT_RANDOM_INIT = 1,    /* step = parameter number, index = element */
-    MIXT_RANDOM_SHUFFLE = 2, /* step = epoch, index = window */
-    MIXT_RANDOM_SAMPLE = 3,  /* step = 0, index = generated position */
-    MIXT_RANDOM_ROUTER = 4,  /* step = training step, index = element */
-    MIXT_RANDOM_DATA = 5,    /* made-up text and test data */
+    MIXT_RANDOM_INIT = 1,     /* step = parameter number, index = element */
+    MIXT_RANDOM_SHUFFLE = 2,  /* step = epoch, index = window */
+    MIXT_RANDOM_SAMPLE = 3,   /* step = 0, index = generated position */
+    MIXT_RANDOM_ROUTER = 4,   /* step = training step, index = element */
+    MIXT_RANDOM_DATA = 5,     /* made-up text and test data */
+    MIXT_RANDOM_RESAMPLE = 6, /* bootstrap draws and random halves of measured data */
 } mixt_random_purpose;
 
 typedef struct mixt_random_key {

@@ -1,0 +1,36 @@
+/* Repetition of consecutive tokens (Mixtral paper, table 5), with two levels to hold it against. */
+#ifndef MIXT_ATLAS_REPETITION_H
+#define MIXT_ATLAS_REPETITION_H
+
+#include "atlas/units.h"
+
+enum { MIXT_REPEAT_FIRST, MIXT_REPEAT_SETS, MIXT_REPEAT_COUNT };
+
+typedef struct mixt_repetition {
+    mixt_rate rate;
+    double random;  /* uniform choice of k out of E */
+    double usage;   /* two random tokens of the same domain: what unequal use alone gives */
+    uint64_t units; /* resampled units with pairs */
+    bool blocks;    /* few documents: the interval is over blocks of them */
+} mixt_repetition;
+
+/* rows [layers, domains + 1, MIXT_REPEAT_COUNT] for MoE layers first_layer ...; entry `domains` is
+ * over all domains (each keeping its share of the pairs). */
+mixt_status mixt_repetition_measure(const mixt_trace *trace, const mixt_units *units,
+                                    int first_layer, int layers, mixt_repetition *rows,
+                                    mixt_error *error);
+
+/* Above both levels with the whole interval. */
+static inline bool mixt_repetition_is_above(const mixt_repetition *repetition)
+{
+    return repetition->rate.pairs != 0 && repetition->rate.low > repetition->random &&
+           repetition->rate.low > repetition->usage;
+}
+
+/* The larger of the two levels. */
+static inline double mixt_repetition_level(const mixt_repetition *repetition)
+{
+    return repetition->random > repetition->usage ? repetition->random : repetition->usage;
+}
+
+#endif

@@ -1,0 +1,95 @@
+#include "atlas/statistics.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "mixt.h"
+
+#define NORMAL_975 1.959963984540054
+
+/* Student's t at 0.975: exact for 1 and 2 degrees of freedom, else the Cornish-Fisher expansion
+ * (Abramowitz & Stegun 26.7.5), within 0.3 % from 3 degrees on. */
+static double student_975(double freedom)
+{
+    const double z = NORMAL_975;
+    if (freedom < 1.5) {
+        return 12.706204736432095;
+    }
+    if (freedom < 2.5) {
+        return 4.302652729911275;
+    }
+    double z2 = z * z;
+    double g1 = z * (z2 + 1) / 4;
+    double g2 = z * (5 * z2 * z2 + 16 * z2 + 3) / 96;
+    double g3 = z * (3 * z2 * z2 * z2 + 19 * z2 * z2 + 17 * z2 - 15) / 384;
+    double g4 = z *
+                (79 * z2 * z2 * z2 * z2 + 776 * z2 * z2 * z2 + 1482 * z2 * z2 - 1920 * z2 - 945) /
+                92160;
+    return z + (g1 + (g2 + (g3 + g4 / freedom) / freedom) / freedom) / freedom;
+}
+
+double mixt_expanded_tail(uint64_t units)
+{
+    double n = (double)units;
+    double reach = sqrt(n / (n - 1)) * student_975(n - 1);
+    return 0.5 * erfc(reach / sqrt(2.0));
+}
+
+double mixt_sorted_quantile(const double *sorted, size_t count, double probability)
+{
+    double place = probability * (double)(count - 1);
+    size_t below = (size_t)place;
+    if (below + 1 >= count) {
+        return sorted[count - 1];
+    }
+    double part = place - (double)below;
+    return sorted[below] + part * (sorted[below + 1] - sorted[below]);
+}
+
+static int compare_doubles(const void *left, const void *right)
+{
+    double a = *(const double *)left;
+    double b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+void mixt_sort_doubles(double *values, size_t count)
+{
+    qsort(values, count, sizeof(double), compare_doubles);
+}
+
+void mixt_wilson(double hits, double trials, double *low, double *high)
+{
+    const double z2 = NORMAL_975 * NORMAL_975;
+    if (trials <= 0) {
+        *low = 0;
+        *high = 1;
+        return;
+    }
+    double share = hits / trials;
+    double centre = (share + z2 / (2 * trials)) / (1 + z2 / trials);
+    double reach = NORMAL_975 / (1 + z2 / trials) *
+                   sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials));
+    *low = fmax(0.0, centre - reach);
+    *high = fmin(1.0, centre + reach);
+}
+
+/* The chance that two independent uniform choices of k out of E meet is
+ * 1 - prod_{i<k} (E-k-i)/(E-i), summed as logarithms so that neither end loses digits. */
+double mixt_atlas_random_level(int experts, int experts_per_token, int which)
+{
+    if (experts < 1 || experts_per_token < 1 || experts_per_token > experts) {
+        return 0;
+    }
+    if (which == 0) {
+        return 1.0 / experts;
+    }
+    if (2 * (int64_t)experts_per_token > experts) {
+        return 1;
+    }
+    double logarithm = 0;
+    for (int i = 0; i < experts_per_token; i++) {
+        logarithm += log1p(-(double)experts_per_token / (experts - i));
+    }
+    return -expm1(logarithm);
+}

@@ -1,0 +1,250 @@
+#include "atlas/trace.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+
+float mixt_half_to_float(uint16_t half)
+{
+    int exponent = (half >> 10) & 31;
+    int mantissa = half & 1023;
+    float magnitude;
+    if (exponent == 31) {
+        magnitude = mantissa != 0 ? NAN : INFINITY;
+    } else if (exponent == 0) {
+        magnitude = ldexpf((float)mantissa, -24);
+    } else {
+        magnitude = ldexpf((float)(mantissa + 1024), exponent - 25);
+    }
+    return (half & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+uint16_t mixt_half_from_float(float value)
+{
+    uint16_t sign = signbit(value) ? 0x8000 : 0;
+    float magnitude = fabsf(value);
+    if (isnan(value)) {
+        return (uint16_t)(sign | 0x7e00);
+    }
+    if (magnitude >= 65520.0f) { /* rounds past the largest half, 65504 */
+        return (uint16_t)(sign | 0x7c00);
+    }
+    int exponent = 0;
+    frexpf(magnitude, &exponent);
+    /* Unit in the last place: 2^(exponent - 11), at least the subnormal step 2^-24. */
+    int step = exponent - 11 < -24 ? -24 : exponent - 11;
+    int units = (int)nearbyintf(ldexpf(magnitude, -step));
+    /* With the step at -24 `units` already counts subnormal steps; the carry into the exponent
+     * field when rounding reaches 2048 is what addition does by itself. */
+    return (uint16_t)(sign | (((step + 24) << 10) + units));
+}
+
+static bool allocate_arrays(mixt_trace *trace, size_t vocab_byte_count)
+{
+    const mixt_trace_info *info = &trace->info;
+    size_t tokens = (size_t)info->tokens;
+    size_t rows;
+    size_t choices;
+    if (!mixt_multiply_size(tokens, (size_t)info->layers, &rows) ||
+        !mixt_multiply_size(rows, (size_t)info->experts_per_token, &choices)) {
+        return false;
+    }
+    trace->arena = mixt_arena_create();
+    if (trace->arena == NULL) {
+        return false;
+    }
+    trace->domain_names =
+        mixt_arena_allocate(trace->arena, (size_t)info->domains + 1, sizeof(const char *));
+    trace->layer_numbers = mixt_arena_allocate(trace->arena, (size_t)info->layers + 1, sizeof(int));
+    trace->tokens = calloc(tokens + 1, sizeof(int32_t));
+    trace->document = calloc(tokens + 1, sizeof(int32_t));
+    trace->domain = calloc(tokens + 1, sizeof(uint16_t));
+    trace->experts = calloc(choices + 1, sizeof(uint16_t));
+    trace->weights = calloc(choices + 1, sizeof(uint16_t));
+    trace->vocab_bytes = calloc(vocab_byte_count + 1, 1);
+    trace->vocab_offsets = calloc((size_t)trace->vocab_size + 1, sizeof(int64_t));
+    return trace->domain_names != NULL && trace->layer_numbers != NULL && trace->tokens != NULL &&
+           trace->document != NULL && trace->domain != NULL && trace->experts != NULL &&
+           trace->weights != NULL && trace->vocab_bytes != NULL && trace->vocab_offsets != NULL;
+}
+
+mixt_trace *mixt_trace_allocate(const mixt_trace_info *info, int vocab_size,
+                                size_t vocab_byte_count)
+{
+    mixt_trace *trace = calloc(1, sizeof *trace);
+    if (trace == NULL) {
+        return NULL;
+    }
+    trace->info = *info;
+    trace->vocab_size = vocab_size;
+    if (!allocate_arrays(trace, vocab_byte_count)) {
+        mixt_trace_free(trace);
+        return NULL;
+    }
+    for (int i = 0; i < info->layers; i++) {
+        trace->layer_numbers[i] = i;
+    }
+    trace->info.model = trace->info.model_hash = "";
+    trace->info.corpus_hash = trace->info.tokenizer_hash = "";
+    return trace;
+}
+
+void mixt_trace_free(mixt_trace *trace)
+{
+    if (trace == NULL) {
+        return;
+    }
+    mixt_arena_free(trace->arena);
+    free(trace->tokens);
+    free(trace->document);
+    free(trace->domain);
+    free(trace->experts);
+    free(trace->weights);
+    free(trace->vocab_bytes);
+    free(trace->vocab_offsets);
+    free(trace->document_start);
+    free(trace);
+}
+
+void mixt_trace_describe(const mixt_trace *trace, mixt_trace_info *info)
+{
+    *info = trace->info;
+}
+
+const char *mixt_trace_domain(const mixt_trace *trace, int domain)
+{
+    return domain >= 0 && domain < trace->info.domains ? trace->domain_names[domain] : NULL;
+}
+
+int mixt_trace_layer(const mixt_trace *trace, int layer)
+{
+    return layer >= 0 && layer < trace->info.layers ? trace->layer_numbers[layer] : -1;
+}
+
+const uint8_t *mixt_trace_token_bytes(const mixt_trace *trace, int32_t token, size_t *length)
+{
+    int64_t begin = trace->vocab_offsets[token];
+    *length = (size_t)(trace->vocab_offsets[token + 1] - begin);
+    return trace->vocab_bytes + begin;
+}
+
+static mixt_status check_vocabulary(const mixt_trace *trace, const char *name, mixt_error *error)
+{
+    for (int i = 0; i < trace->vocab_size; i++) {
+        if (trace->vocab_offsets[i] > trace->vocab_offsets[i + 1]) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: vocab_offsets[%d]: smaller than the entry before it", name,
+                             i + 1);
+        }
+    }
+    return MIXT_OK;
+}
+
+/* Tokens, documents and domains; fills document_start. */
+static mixt_status check_tokens(mixt_trace *trace, const char *name, mixt_error *error)
+{
+    uint64_t count = trace->info.tokens;
+    int32_t last = -1;
+    for (uint64_t i = 0; i < count; i++) {
+        if (trace->tokens[i] < 0 || trace->tokens[i] >= trace->vocab_size) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: tokens[%llu]: id %d outside the vocabulary of %d", name,
+                             (unsigned long long)i, trace->tokens[i], trace->vocab_size);
+        }
+        if (trace->domain[i] >= trace->info.domains) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: domain[%llu]: %d, but there are %d domains", name,
+                             (unsigned long long)i, trace->domain[i], trace->info.domains);
+        }
+        if (trace->document[i] == last) {
+            if (trace->domain[i] != trace->domain[i - 1]) {
+                return mixt_fail(error, MIXT_ERROR_FORMAT,
+                                 "%s: domain[%llu]: changes inside document %d", name,
+                                 (unsigned long long)i, last);
+            }
+        } else if (trace->document[i] != last + 1) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: document[%llu]: %d behind %d; documents count 0, 1, 2, ... "
+                             "one behind the other",
+                             name, (unsigned long long)i, trace->document[i], last);
+        }
+        last = trace->document[i];
+    }
+    trace->info.documents = (uint64_t)(last + 1);
+    free(trace->document_start);
+    trace->document_start = calloc((size_t)last + 2, sizeof(uint64_t));
+    if (trace->document_start == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for %d documents", name,
+                         last + 1);
+    }
+    for (uint64_t i = 0; i < count; i++) { /* ends up with one past the last token of each */
+        trace->document_start[trace->document[i] + 1] = i + 1;
+    }
+    return MIXT_OK;
+}
+
+/* Every row has k distinct experts in range. */
+static mixt_status check_experts(const mixt_trace *trace, const char *name, mixt_error *error)
+{
+    int k = trace->info.experts_per_token;
+    uint64_t rows = (uint64_t)trace->info.layers * trace->info.tokens;
+    uint64_t *seen_at = calloc((size_t)trace->info.experts, sizeof(uint64_t));
+    if (seen_at == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", name);
+    }
+    mixt_status status = MIXT_OK;
+    for (uint64_t row = 0; row < rows && status == MIXT_OK; row++) {
+        for (int i = 0; i < k; i++) {
+            unsigned expert = trace->experts[row * (uint64_t)k + (uint64_t)i];
+            bool in_range = expert < (unsigned)trace->info.experts;
+            if (!in_range || seen_at[expert] == row + 1) {
+                status = mixt_fail(
+                    error, MIXT_ERROR_FORMAT, "%s: experts[%llu, %llu]: expert %u %s", name,
+                    (unsigned long long)(row / trace->info.tokens),
+                    (unsigned long long)(row % trace->info.tokens), expert,
+                    in_range ? "chosen twice for one token" : "is not below the number of experts");
+                break;
+            }
+            seen_at[expert] = row + 1;
+        }
+    }
+    free(seen_at);
+    return status;
+}
+
+mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *error)
+{
+    const mixt_trace_info *info = &trace->info;
+    uint64_t cells = (uint64_t)info->layers * (uint64_t)info->experts * (uint64_t)info->domains;
+    if (info->tokens == 0 || info->tokens > INT32_MAX) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: tokens: %llu, must be 1 to 2^31-1", name,
+                         (unsigned long long)info->tokens);
+    }
+    if (info->experts < 1 || info->experts > MIXT_TRACE_MAX_EXPERTS ||
+        info->experts_per_token < 1 || info->experts_per_token > info->experts) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT,
+                         "%s: %d of %d experts a token: must be 1 to the number of experts, which "
+                         "may be %d",
+                         name, info->experts_per_token, info->experts, MIXT_TRACE_MAX_EXPERTS);
+    }
+    if (info->layers < 1 || info->layers > MIXT_TRACE_MAX_LAYERS || info->domains < 1 ||
+        info->domains > MIXT_TRACE_MAX_DOMAINS || cells > MIXT_TRACE_MAX_CELLS) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT,
+                         "%s: %d layers, %d domains, %d experts: more than mixt tabulates", name,
+                         info->layers, info->domains, info->experts);
+    }
+    for (int i = 0; i < info->layers; i++) {
+        if (trace->layer_numbers[i] < 0 ||
+            (i > 0 && trace->layer_numbers[i] <= trace->layer_numbers[i - 1])) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: layer numbers must rise from 0 or more",
+                             name);
+        }
+    }
+    mixt_status status = check_vocabulary(trace, name, error);
+    if (status == MIXT_OK) {
+        status = check_tokens(trace, name, error);
+    }
+    return status == MIXT_OK ? check_experts(trace, name, error) : status;
+}

@@ -1,0 +1,38 @@
+/* Resampling units: what the bootstrap draws and what random halves are made of. Tokens of one
+ * document hang together, so a unit is a whole document. */
+#ifndef MIXT_ATLAS_UNITS_H
+#define MIXT_ATLAS_UNITS_H
+
+#include "atlas/trace.h"
+
+/* Below this many documents in a domain the units are blocks of its documents: the interval then
+ * speaks about these documents only, and is marked so. */
+#define MIXT_UNITS_MIN_DOCUMENTS 8
+/* Above this many, document i of a domain goes into unit i modulo this number: units stay unions
+ * of whole documents, and the cost of resampling stays bounded. */
+#define MIXT_UNITS_MAX 1024
+
+typedef struct mixt_unit_run {
+    uint64_t begin; /* tokens [begin, end), never across a document border */
+    uint64_t end;
+    uint32_t unit; /* within the domain */
+    uint16_t domain;
+} mixt_unit_run;
+
+typedef struct mixt_units {
+    mixt_unit_run *runs; /* in token order, covering the trace */
+    size_t run_count;
+    int domains;
+    uint32_t *count;     /* [domains] units of a domain */
+    uint64_t *documents; /* [domains] */
+    uint64_t *tokens;    /* [domains] */
+    bool *blocks;        /* [domains] units are blocks, not documents */
+    uint32_t *order;     /* [T] token indexes sorted by domain */
+    uint64_t *begin;     /* [domains + 1] into order */
+} mixt_units;
+
+/* NULL without memory. */
+mixt_units *mixt_units_create(const mixt_trace *trace);
+void mixt_units_free(mixt_units *units);
+
+#endif
