@@ -131,9 +131,6 @@ mixt_status mixt_pack_f32(const mixt_compute *compute, const mixt_gemm_f32 *gemm
                           mixt_packed **packed, mixt_error *error);
 void mixt_packed_free(mixt_packed *packed);
 
-/* Kernels of one tier for tests: "scalar", "avx2", "avx512"; NULL where this processor lacks it. */
-const mixt_kernels_f32 *mixt_kernels_of_tier(const char *tier);
-
 mixt_status mixt_compute_create(const mixt_context_options *options, mixt_compute **compute,
                                 mixt_error *error);
 void mixt_compute_free(mixt_compute *compute);

@@ -194,8 +194,8 @@ static void kernel_adamw(int64_t n, real *w, real *m, real *v, const real *gradi
         real g = c.scale * gradient[i];
         m[i] = FMA(c.beta1, m[i], c.one_minus_beta1 * g);
         v[i] = FMA(c.beta2, v[i], (c.one_minus_beta2 * g) * g);
-        real step = (m[i] * c.inverse_correction1) /
-                    (SQRT(v[i] * c.inverse_correction2) + c.epsilon);
+        real step =
+            (m[i] * c.inverse_correction1) / (SQRT(v[i] * c.inverse_correction2) + c.epsilon);
         step = FMA(c.decay, w[i], step);
         w[i] = FMA(-c.rate, step, w[i]);
     }

@@ -54,7 +54,7 @@ static inline float mixt_round_bf16(float x)
     static inline mixt_adamw_constants_##suffix mixt_adamw_round_##suffix(                         \
         const mixt_adamw_arguments *arguments)                                                     \
     {                                                                                              \
-        return (mixt_adamw_constants_##suffix){                                             \
+        return (mixt_adamw_constants_##suffix){                                                    \
             .scale = (real)arguments->scale,                                                       \
             .rate = (real)arguments->rate,                                                         \
             .beta1 = (real)arguments->beta1,                                                       \

@@ -1,0 +1,123 @@
+/* What operators run on: a pool, the kernel tables of a tier, and the product driver's buffers. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/blas.h"
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/tiers.h"
+#include "core/error.h"
+#include "core/memory.h"
+#include "ops/gemm.h"
+
+/* One allocation for what a compute points to. */
+typedef struct compute_storage {
+    mixt_compute compute; /* first: what the caller holds */
+    mixt_kernels_f32 f32;
+    struct mixt_gemm_engine engine;
+    int buffers; /* entries of engine.a and engine.b */
+} compute_storage;
+
+static void fill_tables(mixt_kernels_f32 *table, mixt_cpu cpu)
+{
+    *table = mixt_kernels_scalar_f32;
+    if (cpu.tier >= MIXT_CPU_AVX2) {
+        mixt_fill_avx2(table);
+    }
+    if (cpu.tier >= MIXT_CPU_AVX512) {
+        mixt_fill_avx512(table);
+    }
+    if (cpu.bf16) {
+        mixt_fill_avx512bf16(table);
+    }
+}
+
+static mixt_status allocate_buffers(compute_storage *storage, int threads, mixt_error *error)
+{
+    struct mixt_gemm_engine *engine = &storage->engine;
+    engine->shared = mixt_block_allocate(MIXT_GEMM_SHARED_BYTES);
+    engine->a = calloc((size_t)threads, sizeof *engine->a);
+    engine->b = calloc((size_t)threads, sizeof *engine->b);
+    bool complete = engine->shared != NULL && engine->a != NULL && engine->b != NULL;
+    if (complete) {
+        storage->buffers = threads;
+        for (int thread = 0; thread < threads; thread++) {
+            engine->a[thread] = mixt_block_allocate(MIXT_GEMM_A_BYTES);
+            engine->b[thread] = mixt_block_allocate(MIXT_GEMM_B_BYTES);
+            complete = complete && engine->a[thread] != NULL && engine->b[thread] != NULL;
+        }
+    }
+    return complete ? MIXT_OK
+                    : mixt_fail(error, MIXT_ERROR_MEMORY,
+                                "no memory for the product buffers of %d threads", threads);
+}
+
+static mixt_status fill_storage(compute_storage *storage, const mixt_context_options *options,
+                                mixt_error *error)
+{
+    mixt_compute *compute = &storage->compute;
+    mixt_cpu cpu;
+    mixt_status status = mixt_cpu_choose(options->cpu, &cpu, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    fill_tables(&storage->f32, cpu);
+    compute->f32 = &storage->f32;
+    compute->f64 = cpu.tier >= MIXT_CPU_AVX2 ? &mixt_kernels_fma_f64 : &mixt_kernels_scalar_f64;
+    compute->gemm = &storage->engine;
+    compute->matmul = options->matmul;
+    switch (options->matmul) {
+    case MIXT_MATMUL_EXACT:
+    case MIXT_MATMUL_BF16:
+        break;
+    case MIXT_MATMUL_BLAS:
+        status = mixt_blas_open(&storage->engine, error);
+        break;
+    default:
+        status = mixt_fail(error, MIXT_ERROR_ARGUMENT, "matmul: %d is not a kind of product",
+                           (int)options->matmul);
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    status = mixt_pool_create(options->threads, &compute->pool, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    compute->threads = mixt_pool_threads(compute->pool);
+    return allocate_buffers(storage, compute->threads, error);
+}
+
+mixt_status mixt_compute_create(const mixt_context_options *options, mixt_compute **compute,
+                                mixt_error *error)
+{
+    static const mixt_context_options defaults = {0, NULL, MIXT_MATMUL_EXACT};
+    *compute = NULL;
+    compute_storage *storage = calloc(1, sizeof *storage);
+    if (storage == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for a context");
+    }
+    mixt_status status = fill_storage(storage, options == NULL ? &defaults : options, error);
+    if (status != MIXT_OK) {
+        mixt_compute_free(&storage->compute);
+        return status;
+    }
+    *compute = &storage->compute;
+    return MIXT_OK;
+}
+
+void mixt_compute_free(mixt_compute *compute)
+{
+    if (compute == NULL) {
+        return;
+    }
+    compute_storage *storage = (compute_storage *)compute;
+    mixt_pool_free(compute->pool);
+    for (int thread = 0; thread < storage->buffers; thread++) {
+        mixt_block_free(storage->engine.a[thread], MIXT_GEMM_A_BYTES);
+        mixt_block_free(storage->engine.b[thread], MIXT_GEMM_B_BYTES);
+    }
+    free(storage->engine.a);
+    free(storage->engine.b);
+    mixt_block_free(storage->engine.shared, MIXT_GEMM_SHARED_BYTES);
+    free(storage);
+}

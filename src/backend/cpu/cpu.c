@@ -1,0 +1,83 @@
+#include "backend/cpu/cpu.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+
+static const char *const tier_names[] = {"scalar", "avx2", "avx512"};
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+#define BIT(word, bit) (((word) >> (bit)) & 1U)
+
+/* Register state that the operating system saves (XGETBV, register 0). */
+static uint64_t saved_state(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+mixt_cpu mixt_cpu_detect(void)
+{
+    mixt_cpu cpu = {MIXT_CPU_SCALAR, false};
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) {
+        return cpu;
+    }
+    bool osxsave = BIT(c, 27), avx = BIT(c, 28), fma = BIT(c, 12), f16c = BIT(c, 29);
+    if (!osxsave || !avx || !fma || !f16c || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        return cpu;
+    }
+    const uint64_t avx_state = 0x06, avx512_state = 0xE6;
+    uint64_t state = saved_state();
+    if ((state & avx_state) != avx_state || !BIT(b, 5)) {
+        return cpu;
+    }
+    cpu.tier = MIXT_CPU_AVX2;
+    bool f = BIT(b, 16), dq = BIT(b, 17), bw = BIT(b, 30), vl = BIT(b, 31);
+    if ((state & avx512_state) != avx512_state || !f || !dq || !bw || !vl) {
+        return cpu;
+    }
+    cpu.tier = MIXT_CPU_AVX512;
+    uint32_t subleaves = a;
+    cpu.bf16 = subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && BIT(a, 5);
+    return cpu;
+}
+#else
+mixt_cpu mixt_cpu_detect(void)
+{
+    return (mixt_cpu){MIXT_CPU_SCALAR, false};
+}
+#endif
+
+mixt_status mixt_cpu_choose(const char *wanted, mixt_cpu *cpu, mixt_error *error)
+{
+    *cpu = mixt_cpu_detect();
+    const char *from = "cpu";
+    if (wanted == NULL) {
+        wanted = getenv("MIXT_CPU");
+        from = "MIXT_CPU";
+    }
+    if (wanted == NULL || wanted[0] == '\0') {
+        return MIXT_OK;
+    }
+    for (int tier = 0; tier <= MIXT_CPU_AVX512; tier++) {
+        if (strcmp(wanted, tier_names[tier]) != 0) {
+            continue;
+        }
+        if (tier > (int)cpu->tier) {
+            return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                             "%s: this processor has no %s (best: %s)", from, wanted,
+                             tier_names[cpu->tier]);
+        }
+        cpu->bf16 = cpu->bf16 && tier == MIXT_CPU_AVX512;
+        cpu->tier = (mixt_cpu_tier)tier;
+        return MIXT_OK;
+    }
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: \"%.40s\" is not scalar, avx2 or avx512",
+                     from, wanted);
+}
