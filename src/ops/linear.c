@@ -1,0 +1,133 @@
+/* linear: y = x weight^T + bias. */
+#include "ops/support.h"
+
+#if !MIXT_REAL_IS_DOUBLE
+mixt_status mixt_linear_shape(mixt_shape_request *request, mixt_error *error)
+{
+    mixt_shape x = request->in[0], weight = request->in[1];
+    MIXT_TRY(mixt_expect_matrix(&x, "linear: x", error));
+    MIXT_TRY(mixt_expect_matrix(&weight, "linear: weight", error));
+    MIXT_TRY(mixt_expect(&weight, mixt_shape_static(2, weight.size[0], x.size[1], 0),
+                         "linear: weight", error));
+    request->out[0] = mixt_shape_columns(x, weight.size[0]);
+    if (request->in[2].rank != 0) {
+        MIXT_TRY(mixt_expect(&request->in[2], mixt_shape_static(1, weight.size[0], 0, 0),
+                             "linear: bias", error));
+        request->backward_workspace = mixt_chunks(x.size[0], MIXT_SUM_ROWS) * weight.size[0];
+    }
+    return MIXT_OK;
+}
+
+void mixt_linear_cost(const mixt_attributes *attributes, const mixt_shape *in,
+                      const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+{
+    (void)attributes;
+    double products = 2 * mixt_shape_values(&in[0], tokens) * (double)in[1].size[0];
+    double bytes = 4 * (mixt_shape_values(&in[0], tokens) + mixt_shape_values(&in[1], tokens) +
+                        mixt_shape_values(&out[0], tokens));
+    *cost = (mixt_cost){products, bytes, 2 * products, 2 * bytes};
+}
+#endif
+
+static void bias_forward_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    int64_t n = call->in_shape[1].size[0];
+    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    for (int64_t t = range.begin; t < range.end; t++) {
+        real *y = (real *)call->out[0] + t * n;
+        kernels->add(n, y, y, call->in[2]);
+    }
+}
+
+void MIXT_REAL(mixt_linear_forward)(const mixt_call *call)
+{
+    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
+    int64_t n = call->in_shape[1].size[0], k = call->in_shape[1].size[1];
+    mixt_gemm product = {
+        .m = rows,
+        .n = n,
+        .k = k,
+        .a = call->in[0],
+        .a_row = k,
+        .a_column = 1,
+        .b = call->in[1],
+        .b_row = 1,
+        .b_column = k,
+        .packed = call->packed[1] != NULL ? call->packed[1][0] : NULL,
+        .c = call->out[0],
+        .c_row = n,
+        .exact = call->attributes->exact,
+    };
+    mixt_gemm_run(call->compute, &product, 1);
+    if (call->in[2] != NULL) {
+        mixt_for_chunks(call, rows, MIXT_ROWS, bias_forward_rows);
+    }
+}
+
+static void bias_backward_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    int64_t n = call->in_shape[1].size[0];
+    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_SUM_ROWS, item);
+    mixt_put_sum(mixt_kernels_of(call), n, (real *)call->workspace + item * n,
+                 (const real *)call->d_out[0] + range.begin * n, range.end - range.begin, n, false);
+}
+
+/* dx = dy weight, d weight = dy^T x, d bias = sum of the rows of dy */
+void MIXT_REAL(mixt_linear_backward)(const mixt_call *call)
+{
+    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
+    int64_t n = call->in_shape[1].size[0], k = call->in_shape[1].size[1];
+    if (call->d_out[0] == NULL) {
+        mixt_put_zero(call, 0, rows * k);
+        mixt_put_zero(call, 1, n * k);
+        mixt_put_zero(call, 2, n);
+        return;
+    }
+    mixt_gemm products[2];
+    int count = 0;
+    if (call->d_in[0] != NULL) {
+        products[count++] = (mixt_gemm){
+            .m = rows,
+            .n = k,
+            .k = n,
+            .a = call->d_out[0],
+            .a_row = n,
+            .a_column = 1,
+            .b = call->in[1],
+            .b_row = k,
+            .b_column = 1,
+            .c = call->d_in[0],
+            .c_row = k,
+            .accumulate = call->add[0],
+            .exact = call->attributes->exact,
+        };
+    }
+    if (call->d_in[1] != NULL) {
+        products[count++] = (mixt_gemm){
+            .m = n,
+            .n = k,
+            .k = rows,
+            .a = call->d_out[0],
+            .a_row = 1,
+            .a_column = n,
+            .b = call->in[0],
+            .b_row = k,
+            .b_column = 1,
+            .c = call->d_in[1],
+            .c_row = k,
+            .accumulate = call->add[1],
+            .exact = call->attributes->exact,
+        };
+    }
+    mixt_gemm_run(call->compute, products, count);
+    if (call->d_in[2] != NULL && call->in[2] != NULL) {
+        mixt_for_chunks(call, rows, MIXT_SUM_ROWS, bias_backward_rows);
+        mixt_put_sum(mixt_kernels_of(call), n, call->d_in[2], call->workspace,
+                     mixt_chunks(rows, MIXT_SUM_ROWS), n, call->add[2]);
+    }
+}

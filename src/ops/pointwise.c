@@ -1,0 +1,360 @@
+/* Operators that work row by row or value by value: norm, rope, swiglu, add, take. */
+#include "ops/support.h"
+
+/* norm: RMSNorm (Zhang & Sennrich 2019) over rows or groups of a row */
+
+#if !MIXT_REAL_IS_DOUBLE
+mixt_status mixt_norm_shape(mixt_shape_request *request, mixt_error *error)
+{
+    mixt_shape x = request->in[0];
+    MIXT_TRY(mixt_expect_matrix(&x, "norm: x", error));
+    int64_t group = request->attributes->head_dim;
+    if (group == 0) {
+        group = x.size[1];
+    }
+    if (group < 1 || x.size[1] % group != 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "norm: groups of %lld do not divide rows of %lld", (long long)group,
+                         (long long)x.size[1]);
+    }
+    MIXT_TRY(
+        mixt_expect(&request->in[1], mixt_shape_static(1, group, 0, 0), "norm: weight", error));
+    request->out[0] = x;
+    request->out[1] = mixt_shape_columns(x, x.size[1] / group);
+    /* for each chunk: its part of the weight's gradient, and one group in work */
+    request->backward_workspace = mixt_chunks(x.size[0], MIXT_SUM_ROWS) * 2 * group;
+    return MIXT_OK;
+}
+
+void mixt_norm_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
+                    int64_t tokens, mixt_cost *cost)
+{
+    (void)attributes;
+    (void)out;
+    double values = mixt_shape_values(&in[0], tokens);
+    *cost = (mixt_cost){4 * values, 8 * values, 8 * values, 16 * values};
+}
+#endif
+
+static void norm_forward_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    int64_t d = call->in_shape[0].size[1], group = call->in_shape[1].size[0], groups = d / group;
+    const real *weight = call->in[1];
+    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    for (int64_t i = range.begin * groups; i < range.end * groups; i++) {
+        const real *x = (const real *)call->in[0] + i * group;
+        real mean = kernels->dot(group, x, x) / (real)group;
+        real inverse = (real)1 / (real)sqrt(mean + (real)call->attributes->epsilon);
+        ((real *)call->out[1])[i] = inverse;
+        kernels->norm_apply(group, (real *)call->out[0] + i * group, x, inverse, weight);
+    }
+}
+
+void MIXT_REAL(mixt_norm_forward)(const mixt_call *call)
+{
+    mixt_for_chunks(call, mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS,
+                    norm_forward_rows);
+}
+
+/* With s = sum(dy w x) and n values in a group:
+ * dx = inverse dy w - x inverse^3 s / n, and d weight = sum over rows of dy x inverse. */
+static void norm_backward_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    int64_t d = call->in_shape[0].size[1], group = call->in_shape[1].size[0], groups = d / group;
+    real *partial = (real *)call->workspace + item * 2 * group, *product = partial + group;
+    memset(partial, 0, (size_t)group * sizeof *partial);
+    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_SUM_ROWS, item);
+    for (int64_t i = range.begin * groups; i < range.end * groups; i++) {
+        const real *x = (const real *)call->in[0] + i * group;
+        const real *dy = (const real *)call->d_out[0] + i * group;
+        real inverse = ((const real *)call->out[1])[i];
+        if (call->d_in[1] != NULL) {
+            kernels->multiply(group, product, dy, x);
+            kernels->axpy(group, partial, inverse, product);
+        }
+        if (call->d_in[0] != NULL) {
+            real *dx = (real *)call->d_in[0] + i * group;
+            kernels->multiply(group, product, dy, call->in[1]);
+            real along =
+                kernels->dot(group, product, x) * inverse * inverse * inverse / (real)group;
+            kernels->scale(group, product, inverse, product);
+            kernels->axpy(group, product, -along, x);
+            mixt_put(kernels, group, dx, product, call->add[0]);
+        }
+    }
+}
+
+void MIXT_REAL(mixt_norm_backward)(const mixt_call *call)
+{
+    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
+    int64_t group = call->in_shape[1].size[0];
+    if (call->d_out[0] == NULL) {
+        mixt_put_zero(call, 0, rows * call->in_shape[0].size[1]);
+        mixt_put_zero(call, 1, group);
+        return;
+    }
+    mixt_for_chunks(call, rows, MIXT_SUM_ROWS, norm_backward_rows);
+    if (call->d_in[1] != NULL) {
+        mixt_put_sum(mixt_kernels_of(call), group, call->d_in[1], call->workspace,
+                     mixt_chunks(rows, MIXT_SUM_ROWS), 2 * group, call->add[1]);
+    }
+}
+
+/* rope: rotary positions (Su et al. 2021), halves of a head as pairs */
+
+#if !MIXT_REAL_IS_DOUBLE
+mixt_status mixt_rope_shape(mixt_shape_request *request, mixt_error *error)
+{
+    const mixt_attributes *attributes = request->attributes;
+    mixt_shape x = request->in[0], table = request->in[2];
+    MIXT_TRY(mixt_expect_matrix(&x, "rope: x", error));
+    MIXT_TRY(mixt_expect_matrix(&table, "rope: table", error));
+    if (attributes->heads < 1 || attributes->head_dim < 2 || attributes->head_dim % 2 != 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "rope: %d heads of %d (not even)",
+                         attributes->heads, attributes->head_dim);
+    }
+    MIXT_TRY(mixt_expect(&x,
+                         mixt_shape_columns(x, (int64_t)attributes->heads * attributes->head_dim),
+                         "rope: x", error));
+    MIXT_TRY(mixt_expect(&request->in[1], mixt_shape_integers(mixt_shape_leading(x)),
+                         "rope: positions", error));
+    MIXT_TRY(mixt_expect(&table, mixt_shape_static(2, table.size[0], attributes->head_dim, 0),
+                         "rope: table", error));
+    request->out[0] = x;
+    request->backward_workspace = mixt_chunks(x.size[0], MIXT_ROWS) * attributes->head_dim;
+    return MIXT_OK;
+}
+
+void mixt_rope_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
+                    int64_t tokens, mixt_cost *cost)
+{
+    (void)attributes;
+    (void)out;
+    double values = mixt_shape_values(&in[0], tokens);
+    *cost = (mixt_cost){3 * values, 8 * values, 3 * values, 8 * values};
+}
+#endif
+
+static void rope_forward_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    int64_t n = call->attributes->head_dim, heads = call->attributes->heads;
+    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    for (int64_t t = range.begin; t < range.end; t++) {
+        const real *angles = (const real *)call->in[2] + ((const int32_t *)call->in[1])[t] * n;
+        for (int64_t i = t * heads; i < (t + 1) * heads; i++) {
+            kernels->rope(n, (real *)call->out[0] + i * n, (const real *)call->in[0] + i * n,
+                          angles, angles + n / 2, 1);
+        }
+    }
+}
+
+void MIXT_REAL(mixt_rope_forward)(const mixt_call *call)
+{
+    mixt_for_chunks(call, mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS,
+                    rope_forward_rows);
+}
+
+/* A rotation's transpose is the rotation back. */
+static void rope_backward_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    int64_t n = call->attributes->head_dim, heads = call->attributes->heads;
+    real *turned = (real *)call->workspace + item * n;
+    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    for (int64_t t = range.begin; t < range.end; t++) {
+        const real *angles = (const real *)call->in[2] + ((const int32_t *)call->in[1])[t] * n;
+        for (int64_t i = t * heads; i < (t + 1) * heads; i++) {
+            real *dx = (real *)call->d_in[0] + i * n;
+            kernels->rope(n, call->add[0] ? turned : dx, (const real *)call->d_out[0] + i * n,
+                          angles, angles + n / 2, -1);
+            if (call->add[0]) {
+                kernels->add(n, dx, dx, turned);
+            }
+        }
+    }
+}
+
+void MIXT_REAL(mixt_rope_backward)(const mixt_call *call)
+{
+    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
+    if (call->d_in[0] == NULL || call->d_out[0] == NULL) {
+        mixt_put_zero(call, 0, rows * call->in_shape[0].size[1]);
+        return;
+    }
+    mixt_for_chunks(call, rows, MIXT_ROWS, rope_backward_rows);
+}
+
+/* swiglu: silu(gate) * up (Shazeer 2020) */
+
+static inline int64_t values_of(const mixt_call *call)
+{
+    return mixt_rows(&call->in_shape[0], call->tokens) * call->in_shape[0].size[1];
+}
+
+#if !MIXT_REAL_IS_DOUBLE
+mixt_status mixt_swiglu_shape(mixt_shape_request *request, mixt_error *error)
+{
+    MIXT_TRY(mixt_expect_matrix(&request->in[0], "swiglu: gate", error));
+    MIXT_TRY(mixt_expect(&request->in[1], request->in[0], "swiglu: up", error));
+    request->out[0] = request->in[0];
+    return MIXT_OK;
+}
+
+void mixt_swiglu_cost(const mixt_attributes *attributes, const mixt_shape *in,
+                      const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+{
+    (void)attributes;
+    (void)out;
+    double values = mixt_shape_values(&in[0], tokens);
+    *cost = (mixt_cost){5 * values, 12 * values, 10 * values, 20 * values};
+}
+#endif
+
+static void swiglu_forward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    mixt_range range = mixt_chunk(values_of(call), MIXT_ELEMENTS, item);
+    mixt_kernels_of(call)->swiglu(range.end - range.begin, (real *)call->out[0] + range.begin,
+                                  (const real *)call->in[0] + range.begin,
+                                  (const real *)call->in[1] + range.begin);
+}
+
+void MIXT_REAL(mixt_swiglu_forward)(const mixt_call *call)
+{
+    mixt_for_chunks(call, values_of(call), MIXT_ELEMENTS, swiglu_forward_values);
+}
+
+static void swiglu_backward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    mixt_range range = mixt_chunk(values_of(call), MIXT_ELEMENTS, item);
+    real d_gate[MIXT_PIECE], d_up[MIXT_PIECE];
+    for (int64_t i = range.begin; i < range.end; i += MIXT_PIECE) {
+        int64_t n = mixt_least(MIXT_PIECE, range.end - i);
+        kernels->swiglu_backward(n, d_gate, d_up, (const real *)call->in[0] + i,
+                                 (const real *)call->in[1] + i, (const real *)call->d_out[0] + i);
+        if (call->d_in[0] != NULL) {
+            mixt_put(kernels, n, (real *)call->d_in[0] + i, d_gate, call->add[0]);
+        }
+        if (call->d_in[1] != NULL) {
+            mixt_put(kernels, n, (real *)call->d_in[1] + i, d_up, call->add[1]);
+        }
+    }
+}
+
+void MIXT_REAL(mixt_swiglu_backward)(const mixt_call *call)
+{
+    if (call->d_out[0] == NULL) {
+        mixt_put_zero(call, 0, values_of(call));
+        mixt_put_zero(call, 1, values_of(call));
+        return;
+    }
+    mixt_for_chunks(call, values_of(call), MIXT_ELEMENTS, swiglu_backward_values);
+}
+
+/* add */
+
+#if !MIXT_REAL_IS_DOUBLE
+mixt_status mixt_add_shape(mixt_shape_request *request, mixt_error *error)
+{
+    MIXT_TRY(mixt_expect_matrix(&request->in[0], "add: a", error));
+    MIXT_TRY(mixt_expect(&request->in[1], request->in[0], "add: b", error));
+    request->out[0] = request->in[0];
+    return MIXT_OK;
+}
+
+void mixt_add_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
+                   int64_t tokens, mixt_cost *cost)
+{
+    (void)attributes;
+    (void)out;
+    double values = mixt_shape_values(&in[0], tokens);
+    *cost = (mixt_cost){values, 12 * values, 0, 16 * values};
+}
+#endif
+
+static void add_forward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    mixt_range range = mixt_chunk(values_of(call), MIXT_ELEMENTS, item);
+    mixt_kernels_of(call)->add(range.end - range.begin, (real *)call->out[0] + range.begin,
+                               (const real *)call->in[0] + range.begin,
+                               (const real *)call->in[1] + range.begin);
+}
+
+void MIXT_REAL(mixt_add_forward)(const mixt_call *call)
+{
+    mixt_for_chunks(call, values_of(call), MIXT_ELEMENTS, add_forward_values);
+}
+
+static void add_backward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    mixt_range range = mixt_chunk(values_of(call), MIXT_ELEMENTS, item);
+    for (int i = 0; i < 2; i++) {
+        if (call->d_in[i] != NULL) {
+            mixt_put(mixt_kernels_of(call), range.end - range.begin,
+                     (real *)call->d_in[i] + range.begin,
+                     (const real *)call->d_out[0] + range.begin, call->add[i]);
+        }
+    }
+}
+
+void MIXT_REAL(mixt_add_backward)(const mixt_call *call)
+{
+    if (call->d_out[0] == NULL) {
+        mixt_put_zero(call, 0, values_of(call));
+        mixt_put_zero(call, 1, values_of(call));
+        return;
+    }
+    mixt_for_chunks(call, values_of(call), MIXT_ELEMENTS, add_backward_values);
+}
+
+/* take: some rows, for the head behind the last tokens of a prompt */
+
+#if !MIXT_REAL_IS_DOUBLE
+mixt_status mixt_take_shape(mixt_shape_request *request, mixt_error *error)
+{
+    MIXT_TRY(mixt_expect_matrix(&request->in[0], "take: x", error));
+    int64_t rows = request->in[1].size[0];
+    MIXT_TRY(mixt_expect(&request->in[1],
+                         mixt_shape_integers(mixt_shape_static(1, rows > 0 ? rows : 1, 0, 0)),
+                         "take: rows", error));
+    request->out[0] = mixt_shape_static(2, rows, request->in[0].size[1], 0);
+    return MIXT_OK;
+}
+
+void mixt_take_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
+                    int64_t tokens, mixt_cost *cost)
+{
+    (void)attributes;
+    (void)in;
+    *cost = (mixt_cost){0, 8 * mixt_shape_values(&out[0], tokens), 0, 0};
+}
+#endif
+
+void MIXT_REAL(mixt_take_forward)(const mixt_call *call)
+{
+    int64_t d = call->in_shape[0].size[1];
+    const int32_t *rows = call->in[1];
+    for (int64_t i = 0; i < call->out_shape[0].size[0]; i++) {
+        memcpy((real *)call->out[0] + i * d, (const real *)call->in[0] + rows[i] * d,
+               (size_t)d * sizeof(real));
+    }
+}

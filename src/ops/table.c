@@ -1,0 +1,124 @@
+/* The table of operators and what shape rules are written with. */
+#include "core/real.h"
+
+#if !MIXT_REAL_IS_DOUBLE
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "ops/support.h"
+
+static const mixt_operator rows[MIXT_OP_COUNT] = {
+#define HAS_YES true
+#define HAS_NO false
+#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward)                              \
+    [MIXT_OP_##name] = {#name,                                                                     \
+                        inputs,                                                                    \
+                        outputs,                                                                   \
+                        reads_in,                                                                  \
+                        reads_out,                                                                 \
+                        HAS_##backward,                                                            \
+                        mixt_##name##_shape,                                                       \
+                        mixt_##name##_cost},
+#include "ops/ops.def"
+#undef MIXT_OP
+};
+
+const mixt_operator *mixt_operator_row(mixt_op op)
+{
+    return (unsigned)op < MIXT_OP_COUNT ? &rows[op] : NULL;
+}
+
+mixt_shape mixt_shape_tokens(int64_t capacity, int64_t multiple, int64_t columns)
+{
+    return (mixt_shape){
+        .dtype = MIXT_DTYPE_REAL,
+        .per_token = true,
+        .multiple = multiple,
+        .rank = columns > 0 ? 2 : 1,
+        .size = {capacity * multiple, columns > 0 ? columns : 0},
+    };
+}
+
+mixt_shape mixt_shape_static(int rank, int64_t a, int64_t b, int64_t c)
+{
+    return (mixt_shape){
+        .dtype = MIXT_DTYPE_REAL,
+        .rank = rank,
+        .size = {a, rank > 1 ? b : 0, rank > 2 ? c : 0},
+    };
+}
+
+mixt_shape mixt_shape_integers(mixt_shape shape)
+{
+    shape.dtype = MIXT_DTYPE_I32;
+    return shape;
+}
+
+mixt_shape mixt_shape_columns(mixt_shape shape, int64_t columns)
+{
+    shape.rank = 2;
+    shape.size[1] = columns;
+    return shape;
+}
+
+mixt_shape mixt_shape_leading(mixt_shape shape)
+{
+    shape.rank = 1;
+    shape.size[1] = shape.size[2] = shape.size[3] = 0;
+    return shape;
+}
+
+double mixt_shape_values(const mixt_shape *shape, int64_t tokens)
+{
+    if (shape->rank == 0) {
+        return 0;
+    }
+    double values = (double)mixt_rows(shape, tokens);
+    for (int i = 1; i < shape->rank; i++) {
+        values *= (double)shape->size[i];
+    }
+    return values;
+}
+
+static void shape_text(const mixt_shape *shape, char text[96])
+{
+    int length = snprintf(text, 96, "%s[", shape->dtype == MIXT_DTYPE_I32 ? "i32 " : "");
+    for (int i = 0; i < shape->rank; i++) {
+        length += snprintf(text + length, (size_t)(96 - length), "%s%" PRId64, i > 0 ? ", " : "",
+                           shape->size[i]);
+    }
+    snprintf(text + length, (size_t)(96 - length), "]%s", shape->per_token ? " by token" : "");
+}
+
+mixt_status mixt_expect_matrix(const mixt_shape *have, const char *what, mixt_error *error)
+{
+    if (have->dtype == MIXT_DTYPE_REAL && have->rank == 2 && have->size[0] > 0 &&
+        have->size[1] > 0) {
+        return MIXT_OK;
+    }
+    char text[96];
+    shape_text(have, text);
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s is %s, not a matrix of numbers", what, text);
+}
+
+mixt_status mixt_expect(const mixt_shape *have, mixt_shape want, const char *what,
+                        mixt_error *error)
+{
+    bool same = have->dtype == want.dtype && have->rank == want.rank &&
+                have->per_token == want.per_token &&
+                (!want.per_token || have->multiple == want.multiple);
+    for (int i = 0; same && i < want.rank; i++) {
+        same = have->size[i] == want.size[i];
+    }
+    if (same) {
+        return MIXT_OK;
+    }
+    char have_text[96], want_text[96];
+    shape_text(have, have_text);
+    shape_text(&want, want_text);
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s is %s, needed is %s", what, have_text,
+                     want_text);
+}
+
+#endif
