@@ -140,6 +140,10 @@ static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "plan %s: %s: %s is not bound",
                              plan->phase, row->name, plan->values[record->in[i]].name);
         }
+        if (record->pass == MIXT_PASS_BACKWARD) { /* what ops.def does not list may be gone */
+            call->in[i] = (row->reads_in >> i & 1) != 0 ? call->in[i] : NULL;
+            call->out[i] = (row->reads_out >> i & 1) != 0 ? call->out[i] : NULL;
+        }
     }
     return MIXT_OK;
 }

@@ -1,0 +1,101 @@
+/* A model: options, family, and all weights in one block, each tensor at an offset. */
+#ifndef MIXT_MODEL_MODEL_H
+#define MIXT_MODEL_MODEL_H
+
+#include "model/arch.h"
+#include "plan/plan.h"
+
+typedef struct mixt_parameter {
+    mixt_slot slot;
+    int layer;         /* -1 outside the layers */
+    char name[112];    /* Hugging Face name; experts: with {E} left in */
+    int rank;
+    int64_t size[4];   /* experts: [E, rows, columns] */
+    size_t count;      /* values */
+    size_t offset;     /* in model->weights, in values, 64-byte aligned */
+    bool decay;        /* AdamW's weight decay: matrices yes, norms no */
+    bool trainable;    /* false: frozen routers, selection bias */
+} mixt_parameter;
+
+struct mixt_model {
+    mixt_model_options options;
+    const mixt_family *family;
+    mixt_router_spec router;
+    mixt_parameter *parameters;
+    int parameter_count;
+    size_t weight_count; /* values in the block, gaps included */
+    float *weights;
+};
+
+/* Allocates a model with zero weights after checking the options. `place` begins error lines
+ * ("model", or the path of a config.json). */
+mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_family *family,
+                                const char *place, mixt_model **model, mixt_error *error);
+/* Fills derived fields (head_dim, kv_heads, ...) and refuses what cannot work. */
+mixt_status mixt_model_check(mixt_model_options *options, const char *place, mixt_error *error);
+/* Index of a parameter, -1 where the model has none. */
+int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
+bool mixt_model_layer_is_moe(const mixt_model *model, int layer);
+int mixt_model_moe_layers(const mixt_model *model);
+/* The name of an expert's own tensor: {E} replaced. */
+void mixt_parameter_expert_name(const mixt_parameter *parameter, int expert, char name[128]);
+/* SHA-256 of options and weights, 64 hexadecimal digits and NUL. */
+void mixt_model_hash(const mixt_model *model, char hash[65]);
+
+/* config.json as text (malloc'd), and back into options. */
+mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_error *error);
+mixt_status mixt_model_config_read(const char *path, mixt_model_options *options,
+                                   const mixt_family **family, mixt_error *error);
+
+/* ------------------------------------------------------------------------------------------ */
+/* The plan of a model                                                                        */
+
+typedef enum mixt_phase {
+    MIXT_PHASE_TRAIN,    /* loss and gradients of windows */
+    MIXT_PHASE_SCORE,    /* loss of windows, no gradient */
+    MIXT_PHASE_GENERATE, /* one sequence against a KV cache, logits of the last token */
+} mixt_phase;
+
+typedef struct mixt_graph_options {
+    mixt_phase phase;
+    int64_t capacity;       /* tokens */
+    int64_t window;         /* train, score: rows of one sequence; capacity is a multiple */
+    int64_t cache_capacity; /* generate: positions */
+    size_t real_size;       /* 4 or 8 */
+    bool recompute;         /* train: expert and FFN activations are made again in backward */
+    bool keep_logits;       /* score: loss logits stay readable */
+    bool keep_routes;       /* route records stay readable */
+} mixt_graph_options;
+
+/* Ids of the values that whoever runs the plan binds and reads. */
+typedef struct mixt_graph {
+    mixt_plan *plan;
+    mixt_graph_options options;
+    mixt_value_id tokens;     /* i32 [T] */
+    mixt_value_id positions;  /* i32 [T], for RoPE: counted from the document's start */
+    mixt_value_id first;      /* i32 [T], first key row that each token sees */
+    mixt_value_id last;       /* i32 [T], last key row */
+    mixt_value_id targets;    /* i32 [T], -1: ignored (train, score) */
+    mixt_value_id scale;      /* real [2]: of the cross-entropy, of the routing losses */
+    mixt_value_id rope;       /* real [P, h] */
+    mixt_value_id slots;      /* i32 [T], cache rows to write (generate) */
+    mixt_value_id take;       /* i32 [1], row whose logits are wanted (generate) */
+    mixt_value_id nll;        /* real [T] */
+    mixt_value_id logits;     /* [T, V] (train, score) or [1, V] (generate) */
+    mixt_value_id *parameters; /* of each parameter of the model */
+    mixt_value_id *cache_k;    /* of each layer (generate) */
+    mixt_value_id *cache_v;
+    int moe_layers;
+    int *route_layer;          /* model layer of each MoE layer */
+    mixt_value_id (*routes)[8]; /* outputs of each route record */
+} mixt_graph;
+
+mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options *options,
+                              mixt_graph **graph, mixt_error *error);
+void mixt_graph_free(mixt_graph *graph);
+
+/* RoPE table [positions, head_dim] as fp32 or fp64 (real_size 4 or 8): cos in the first half of a
+ * row, sin in the second, angle = position * theta^(-2i / head_dim). Su et al. 2021. */
+void mixt_rope_table(const mixt_model *model, int64_t positions, size_t real_size, void *table);
+
+#endif
