@@ -39,25 +39,29 @@ typedef struct mixt_tensor_row {
 } mixt_tensor_row;
 
 /* A field of mixt_model_options and its key in config.json. */
-typedef enum mixt_field_type { MIXT_FIELD_INTEGER, MIXT_FIELD_NUMBER, MIXT_FIELD_BOOL } mixt_field_type;
+typedef enum mixt_field_type {
+    MIXT_FIELD_INTEGER,
+    MIXT_FIELD_NUMBER,
+    MIXT_FIELD_BOOL
+} mixt_field_type;
 
 typedef struct mixt_config_row {
     const char *key;
     mixt_field_type type;
-    size_t offset;    /* in mixt_model_options */
-    bool required;    /* else `fallback` holds when it is absent */
+    size_t offset; /* in mixt_model_options */
+    bool required; /* else `fallback` holds when it is absent */
     double fallback;
     double low, high; /* accepted range */
 } mixt_config_row;
 
 typedef struct mixt_family {
-    const char *name;       /* also model_type in config.json */
-    const char *hf_class;   /* architectures[0] */
-    const char *title;      /* for `mixt info` */
+    const char *name;               /* also model_type in config.json */
+    const char *hf_class;           /* architectures[0] */
+    const char *title;              /* for `mixt info` */
     const mixt_tensor_row *tensors; /* ends with a NULL name */
     const mixt_config_row *config;  /* ends with a NULL key */
     const char *const *fixed;       /* key, JSON value pairs written as they are; ends with NULL */
-    mixt_score score;       /* the family's own, where config.json does not say */
+    mixt_score score;               /* the family's own, where config.json does not say */
     bool renormalise;
     /* true when the family can hold a model of these options */
     bool (*fits)(const mixt_model_options *options);

@@ -29,8 +29,8 @@ static mixt_value_id linear(builder *b, mixt_value_id x, mixt_value_id w)
 {
     mixt_attributes attributes = {0};
     mixt_value_id out[MIXT_SLOTS];
-    mixt_plan_operator(b->plan, MIXT_OP_linear, &attributes,
-                       (mixt_value_id[]){x, w, MIXT_NO_VALUE}, out);
+    mixt_plan_operator(b->plan, MIXT_OP_linear, &attributes, (mixt_value_id[]){x, w, MIXT_NO_VALUE},
+                       out);
     return out[0];
 }
 
@@ -65,13 +65,13 @@ static mixt_value_id attention(builder *b, mixt_value_id x, int layer)
                                   .head_dim = o->head_dim,
                                   .window = g->options.window};
     if (g->options.phase == MIXT_PHASE_GENERATE) {
-        mixt_shape cache = mixt_shape_static(2, g->options.cache_capacity,
-                                             (int64_t)o->kv_heads * o->head_dim, 0);
+        mixt_shape cache =
+            mixt_shape_static(2, g->options.cache_capacity, (int64_t)o->kv_heads * o->head_dim, 0);
         g->cache_k[layer] = mixt_plan_state(b->plan, "cache_k", cache);
         g->cache_v[layer] = mixt_plan_state(b->plan, "cache_v", cache);
-        mixt_plan_operator(
-            b->plan, MIXT_OP_kv_write, &attributes,
-            (mixt_value_id[]){k, v, g->slots, g->cache_k[layer], g->cache_v[layer]}, NULL);
+        mixt_plan_operator(b->plan, MIXT_OP_kv_write, &attributes,
+                           (mixt_value_id[]){k, v, g->slots, g->cache_k[layer], g->cache_v[layer]},
+                           NULL);
         k = g->cache_k[layer];
         v = g->cache_v[layer];
         attributes.window = 0;
@@ -120,8 +120,7 @@ static mixt_value_id mixture(builder *b, mixt_value_id x, int layer)
     mixt_plan_operator(b->plan, MIXT_OP_dispatch, &attributes,
                        (mixt_value_id[]){x, route[4], route[5]}, rows);
     mixt_plan_operator(b->plan, MIXT_OP_experts, &attributes,
-                       (mixt_value_id[]){rows[0], route[3],
-                                         weight(b, MIXT_SLOT_EXPERT_GATE, layer),
+                       (mixt_value_id[]){rows[0], route[3], weight(b, MIXT_SLOT_EXPERT_GATE, layer),
                                          weight(b, MIXT_SLOT_EXPERT_UP, layer),
                                          weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
                        done);
@@ -129,8 +128,8 @@ static mixt_value_id mixture(builder *b, mixt_value_id x, int layer)
     mixt_plan_operator(b->plan, MIXT_OP_combine, &attributes,
                        (mixt_value_id[]){done[0], route[1], route[5]}, out);
     if (o->shared_experts > 0) {
-        mixt_value_id shared = mlp(b, x, MIXT_SLOT_SHARED_GATE, MIXT_SLOT_SHARED_UP,
-                                   MIXT_SLOT_SHARED_DOWN, layer);
+        mixt_value_id shared =
+            mlp(b, x, MIXT_SLOT_SHARED_GATE, MIXT_SLOT_SHARED_UP, MIXT_SLOT_SHARED_DOWN, layer);
         return add(b, out[0], shared);
     }
     return out[0];
@@ -141,10 +140,10 @@ static mixt_value_id block(builder *b, mixt_value_id x, int layer)
     b->plan->layer = layer;
     x = add(b, x, attention(b, norm(b, x, weight(b, MIXT_SLOT_ATTENTION_NORM, layer)), layer));
     mixt_value_id h = norm(b, x, weight(b, MIXT_SLOT_FFN_NORM, layer));
-    mixt_value_id y = mixt_model_layer_is_moe(b->model, layer)
-                          ? mixture(b, h, layer)
-                          : mlp(b, h, MIXT_SLOT_DENSE_GATE, MIXT_SLOT_DENSE_UP,
-                                MIXT_SLOT_DENSE_DOWN, layer);
+    mixt_value_id y =
+        mixt_model_layer_is_moe(b->model, layer)
+            ? mixture(b, h, layer)
+            : mlp(b, h, MIXT_SLOT_DENSE_GATE, MIXT_SLOT_DENSE_UP, MIXT_SLOT_DENSE_DOWN, layer);
     x = add(b, x, y);
     b->plan->layer = -1;
     return x;
@@ -152,8 +151,8 @@ static mixt_value_id block(builder *b, mixt_value_id x, int layer)
 
 static mixt_value_id integers(builder *b, const char *name, int64_t count)
 {
-    mixt_shape shape = count == 0 ? mixt_shape_tokens(b->plan->capacity, 1, 0)
-                                  : mixt_shape_static(1, count, 0, 0);
+    mixt_shape shape =
+        count == 0 ? mixt_shape_tokens(b->plan->capacity, 1, 0) : mixt_shape_static(1, count, 0, 0);
     if (count == 0) {
         shape.rank = 1;
         shape.size[1] = 0;

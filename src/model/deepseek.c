@@ -31,10 +31,10 @@ static const mixt_config_row config[] = {
     {NULL, MIXT_FIELD_BOOL, 0, false, 0, 0, 0},
 };
 
-static const char *const fixed[] = {"hidden_act",   "\"silu\"",    "attention_bias", "false",
-                                    "moe_layer_freq", "1",         "seq_aux",        "true",
-                                    "scoring_func", "\"softmax\"", "rope_scaling",   "null",
-                                    NULL};
+static const char *const fixed[] = {
+    "hidden_act", "\"silu\"", "attention_bias", "false",       "moe_layer_freq", "1",
+    "seq_aux",    "true",     "scoring_func",   "\"softmax\"", "rope_scaling",   "null",
+    NULL};
 
 static bool fits(const mixt_model_options *options)
 {
@@ -42,5 +42,6 @@ static bool fits(const mixt_model_options *options)
            options->router.scale == 1.0;
 }
 
-const mixt_family mixt_family_deepseek = {"deepseek", "DeepseekForCausalLM", "DeepSeekMoE", tensors,
-                                          config,     fixed, MIXT_SCORE_SOFTMAX, false, fits};
+const mixt_family mixt_family_deepseek = {
+    "deepseek", "DeepseekForCausalLM", "DeepSeekMoE", tensors, config,
+    fixed,      MIXT_SCORE_SOFTMAX,    false,         fits};

@@ -15,14 +15,15 @@ static const mixt_config_row config[] = {
     {NULL, MIXT_FIELD_BOOL, 0, false, 0, 0, 0},
 };
 
-static const char *const fixed[] = {"hidden_act",     "\"silu\"", "attention_bias", "false",
-                                    "attention_dropout", "0.0",   "mlp_bias",       "false",
-                                    "rope_scaling",   "null",     NULL};
+static const char *const fixed[] = {
+    "hidden_act", "\"silu\"",     "attention_bias", "false", "attention_dropout", "0.0", "mlp_bias",
+    "false",      "rope_scaling", "null",           NULL};
 
 static bool fits(const mixt_model_options *options)
 {
     return options->experts == 0;
 }
 
-const mixt_family mixt_family_llama = {"llama", "LlamaForCausalLM",  "Llama (dense)", tensors,
-                                       config,  fixed, MIXT_SCORE_SOFTMAX, true, fits};
+const mixt_family mixt_family_llama = {
+    "llama", "LlamaForCausalLM", "Llama (dense)", tensors, config, fixed, MIXT_SCORE_SOFTMAX, true,
+    fits};

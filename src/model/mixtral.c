@@ -21,17 +21,27 @@ static const mixt_config_row config[] = {
     {NULL, MIXT_FIELD_BOOL, 0, false, 0, 0, 0},
 };
 
-static const char *const fixed[] = {
-    "hidden_act",          "\"silu\"", "attention_dropout",    "0.0",   "sliding_window", "null",
-    "router_jitter_noise", "0.0",      "output_router_logits", "false", NULL};
+static const char *const fixed[] = {"hidden_act",
+                                    "\"silu\"",
+                                    "attention_dropout",
+                                    "0.0",
+                                    "sliding_window",
+                                    "null",
+                                    "router_jitter_noise",
+                                    "0.0",
+                                    "output_router_logits",
+                                    "false",
+                                    NULL};
 
 static bool fits(const mixt_model_options *options)
 {
-    bool renormalised = options->router.score == MIXT_SCORE_TOP_K_SOFTMAX ||
-                        (options->router.score == MIXT_SCORE_SOFTMAX && options->router.renormalise);
+    bool renormalised =
+        options->router.score == MIXT_SCORE_TOP_K_SOFTMAX ||
+        (options->router.score == MIXT_SCORE_SOFTMAX && options->router.renormalise);
     return options->experts > 0 && options->shared_experts == 0 &&
            options->leading_dense_layers == 0 && renormalised && options->router.scale == 1.0;
 }
 
-const mixt_family mixt_family_mixtral = {"mixtral", "MixtralForCausalLM", "Mixtral", tensors,
-                                         config,    fixed, MIXT_SCORE_SOFTMAX, true, fits};
+const mixt_family mixt_family_mixtral = {
+    "mixtral", "MixtralForCausalLM", "Mixtral", tensors, config,
+    fixed,     MIXT_SCORE_SOFTMAX,   true,      fits};

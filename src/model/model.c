@@ -174,7 +174,8 @@ static bool add_parameter(mixt_model *model, mixt_slot slot, int layer, int rank
            model->weight_count <= SIZE_MAX / 64;
 }
 
-#define ADD(slot, layer, rank, ...) add_parameter(model, slot, layer, rank, (int64_t[]){__VA_ARGS__})
+#define ADD(slot, layer, rank, ...)                                                                \
+    add_parameter(model, slot, layer, rank, (int64_t[]){__VA_ARGS__})
 
 static bool add_layer(mixt_model *model, int layer)
 {
@@ -282,8 +283,8 @@ static void initialize(mixt_model *model, int index, uint64_t seed)
     }
 }
 
-mixt_status mixt_model_create(const mixt_model_options *options, uint64_t seed,
-                              mixt_model **model, mixt_error *error)
+mixt_status mixt_model_create(const mixt_model_options *options, uint64_t seed, mixt_model **model,
+                              mixt_error *error)
 {
     mixt_status status = mixt_model_allocate(options, NULL, "model", model, error);
     for (int i = 0; status == MIXT_OK && i < (*model)->parameter_count; i++) {
@@ -311,8 +312,8 @@ void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
         const mixt_parameter *p = &model->parameters[i];
         info->parameters_total += p->count;
         if (p->rank == 3) {
-            info->parameters_active +=
-                p->count / (size_t)model->options.experts * (size_t)model->options.experts_per_token;
+            info->parameters_active += p->count / (size_t)model->options.experts *
+                                       (size_t)model->options.experts_per_token;
         } else {
             info->parameters_active += p->count;
         }
@@ -344,5 +345,5 @@ void mixt_model_hash(const mixt_model *model, char hash[65])
     }
     free(config);
     mixt_sha256_update(&state, model->weights, model->weight_count * sizeof(float));
-    mixt_sha256_hex(&state, hash);
+    mixt_sha256_final_hex(&state, hash);
 }

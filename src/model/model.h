@@ -7,14 +7,14 @@
 
 typedef struct mixt_parameter {
     mixt_slot slot;
-    int layer;         /* -1 outside the layers */
-    char name[112];    /* Hugging Face name; experts: with {E} left in */
+    int layer;      /* -1 outside the layers */
+    char name[112]; /* Hugging Face name; experts: with {E} left in */
     int rank;
-    int64_t size[4];   /* experts: [E, rows, columns] */
-    size_t count;      /* values */
-    size_t offset;     /* in model->weights, in values, 64-byte aligned */
-    bool decay;        /* AdamW's weight decay: matrices yes, norms no */
-    bool trainable;    /* false: frozen routers, selection bias */
+    int64_t size[4]; /* experts: [E, rows, columns] */
+    size_t count;    /* values */
+    size_t offset;   /* in model->weights, in values, 64-byte aligned */
+    bool decay;      /* AdamW's weight decay: matrices yes, norms no */
+    bool trainable;  /* false: frozen routers, selection bias */
 } mixt_parameter;
 
 struct mixt_model {
@@ -71,22 +71,22 @@ typedef struct mixt_graph_options {
 typedef struct mixt_graph {
     mixt_plan *plan;
     mixt_graph_options options;
-    mixt_value_id tokens;     /* i32 [T] */
-    mixt_value_id positions;  /* i32 [T], for RoPE: counted from the document's start */
-    mixt_value_id first;      /* i32 [T], first key row that each token sees */
-    mixt_value_id last;       /* i32 [T], last key row */
-    mixt_value_id targets;    /* i32 [T], -1: ignored (train, score) */
-    mixt_value_id scale;      /* real [2]: of the cross-entropy, of the routing losses */
-    mixt_value_id rope;       /* real [P, h] */
-    mixt_value_id slots;      /* i32 [T], cache rows to write (generate) */
-    mixt_value_id take;       /* i32 [1], row whose logits are wanted (generate) */
-    mixt_value_id nll;        /* real [T] */
-    mixt_value_id logits;     /* [T, V] (train, score) or [1, V] (generate) */
+    mixt_value_id tokens;      /* i32 [T] */
+    mixt_value_id positions;   /* i32 [T], for RoPE: counted from the document's start */
+    mixt_value_id first;       /* i32 [T], first key row that each token sees */
+    mixt_value_id last;        /* i32 [T], last key row */
+    mixt_value_id targets;     /* i32 [T], -1: ignored (train, score) */
+    mixt_value_id scale;       /* real [2]: of the cross-entropy, of the routing losses */
+    mixt_value_id rope;        /* real [P, h] */
+    mixt_value_id slots;       /* i32 [T], cache rows to write (generate) */
+    mixt_value_id take;        /* i32 [1], row whose logits are wanted (generate) */
+    mixt_value_id nll;         /* real [T] */
+    mixt_value_id logits;      /* [T, V] (train, score) or [1, V] (generate) */
     mixt_value_id *parameters; /* of each parameter of the model */
     mixt_value_id *cache_k;    /* of each layer (generate) */
     mixt_value_id *cache_v;
     int moe_layers;
-    int *route_layer;          /* model layer of each MoE layer */
+    int *route_layer;           /* model layer of each MoE layer */
     mixt_value_id (*routes)[8]; /* outputs of each route record */
 } mixt_graph;
 
