@@ -1,0 +1,323 @@
+/* A session: one sequence against a KV cache. Two plans share the cache and the weights: one of
+ * PREFILL_TOKENS for prompts, one of a single token for generation; both give a row the same bits.
+ * Weights are packed once into the order the kernels read. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/context.h"
+#include "core/memory.h"
+#include "model/model.h"
+
+#define PREFILL_TOKENS 128
+
+typedef struct runner {
+    mixt_graph *graph;
+    mixt_instance *instance;
+} runner;
+
+struct mixt_session {
+    mixt_context *context;
+    const mixt_model *model;
+    int64_t capacity; /* positions */
+    size_t length;    /* positions filled */
+    runner prefill, decode;
+    float *cache; /* [layers, 2, capacity, G h] */
+    size_t cache_bytes;
+    float *rope;       /* [capacity, h] */
+    int32_t *integers; /* tokens, positions, first, last, slots: [5, PREFILL_TOKENS], take [1] */
+    float scale[2];
+    float *logits;        /* [V] */
+    int32_t *route_ids;   /* [moe_layers, k] of the last token */
+    float *route_weights; /* [moe_layers, k] */
+    mixt_packed **packed; /* one for a matrix, E for experts, parameters in order */
+    int packed_count;
+    int *packed_first; /* of each parameter, -1 where it is not packed */
+};
+
+void mixt_session_free(mixt_session *session)
+{
+    if (session == NULL) {
+        return;
+    }
+    runner *runners[] = {&session->prefill, &session->decode};
+    for (int i = 0; i < 2; i++) {
+        mixt_instance_free(runners[i]->instance);
+        mixt_graph_free(runners[i]->graph);
+    }
+    for (int i = 0; i < session->packed_count; i++) {
+        mixt_packed_free(session->packed[i]);
+    }
+    free(session->packed);
+    free(session->packed_first);
+    mixt_block_free(session->cache, session->cache_bytes);
+    free(session->rope);
+    free(session->integers);
+    free(session->logits);
+    free(session->route_ids);
+    free(session->route_weights);
+    free(session);
+}
+
+/* Packs parameter `index` when it is a matrix that products read. */
+static mixt_status pack_parameter(mixt_session *session, int index, mixt_error *error)
+{
+    const mixt_parameter *p = &session->model->parameters[index];
+    session->packed_first[index] = -1;
+    bool head = p->slot == MIXT_SLOT_OUTPUT ||
+                (p->slot == MIXT_SLOT_EMBED && session->model->options.tie_embeddings);
+    if (p->rank < 2 || (p->slot == MIXT_SLOT_EMBED && !head) || p->slot == MIXT_SLOT_ROUTER) {
+        return MIXT_OK; /* the router's product is tiny and always exact */
+    }
+    int64_t count = p->rank == 3 ? p->size[0] : 1;
+    int64_t n = p->size[p->rank - 2], k = p->size[p->rank - 1];
+    session->packed_first[index] = session->packed_count;
+    for (int64_t e = 0; e < count; e++) {
+        mixt_gemm_f32 product = {.n = n,
+                                 .k = k,
+                                 .b = session->model->weights + p->offset + (size_t)(e * n * k),
+                                 .b_row = 1,
+                                 .b_column = k};
+        mixt_status status = mixt_pack_f32(session->context->compute, &product,
+                                           &session->packed[session->packed_count], error);
+        if (status != MIXT_OK) {
+            return status;
+        }
+        session->packed_count++;
+    }
+    return MIXT_OK;
+}
+
+static mixt_status pack_weights(mixt_session *session, mixt_error *error)
+{
+    const mixt_model *model = session->model;
+    size_t most = 1;
+    for (int i = 0; i < model->parameter_count; i++) {
+        most += model->parameters[i].rank == 3 ? (size_t)model->parameters[i].size[0] : 1;
+    }
+    session->packed = calloc(most, sizeof *session->packed);
+    session->packed_first = calloc((size_t)model->parameter_count, sizeof *session->packed_first);
+    if (session->packed == NULL || session->packed_first == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory");
+    }
+    if (session->context->compute->matmul == MIXT_MATMUL_BLAS) {
+        memset(session->packed_first, 0xff,
+               (size_t)model->parameter_count * sizeof *session->packed_first);
+        return MIXT_OK; /* BLAS packs by itself */
+    }
+    mixt_status status = MIXT_OK;
+    for (int i = 0; i < model->parameter_count && status == MIXT_OK; i++) {
+        status = pack_parameter(session, i, error);
+    }
+    return status;
+}
+
+static void bind(mixt_session *session, runner *r)
+{
+    const mixt_model *model = session->model;
+    const mixt_graph *g = r->graph;
+    int32_t *integers = session->integers;
+    mixt_value_id ids[] = {g->tokens, g->positions, g->first, g->last, g->slots, g->take};
+    for (int i = 0; i < 6; i++) {
+        mixt_instance_bind(r->instance, ids[i], integers + i * PREFILL_TOKENS);
+    }
+    mixt_instance_bind(r->instance, g->scale, session->scale);
+    mixt_instance_bind(r->instance, g->rope, session->rope);
+    for (int i = 0; i < model->parameter_count; i++) {
+        mixt_instance_bind(r->instance, g->parameters[i],
+                           model->weights + model->parameters[i].offset);
+        if (session->packed_first[i] >= 0) {
+            mixt_instance_bind_packed(r->instance, g->parameters[i],
+                                      (const mixt_packed *const *)session->packed +
+                                          session->packed_first[i]);
+        }
+    }
+    size_t one = (size_t)session->capacity * (size_t)model->options.kv_heads *
+                 (size_t)model->options.head_dim;
+    for (int layer = 0; layer < model->options.layers; layer++) {
+        float *k = session->cache + (size_t)layer * 2 * one;
+        mixt_instance_bind(r->instance, g->cache_k[layer], k);
+        mixt_instance_bind(r->instance, g->cache_v[layer], k + one);
+    }
+}
+
+static mixt_status create_runner(mixt_session *session, int64_t tokens, runner *r,
+                                 mixt_error *error)
+{
+    mixt_graph_options options = {.phase = MIXT_PHASE_GENERATE,
+                                  .capacity = tokens,
+                                  .cache_capacity = session->capacity,
+                                  .real_size = sizeof(float),
+                                  .keep_routes = true};
+    mixt_status status = mixt_graph_create(session->model, &options, &r->graph, error);
+    if (status == MIXT_OK) {
+        status = mixt_instance_create(r->graph->plan, &mixt_backend_cpu_f32,
+                                      session->context->compute, &r->instance, error);
+    }
+    if (status == MIXT_OK) {
+        bind(session, r);
+    }
+    return status;
+}
+
+static mixt_status allocate(mixt_session *session, mixt_error *error)
+{
+    const mixt_model_options *o = &session->model->options;
+    size_t routes = (size_t)mixt_model_moe_layers(session->model) * (size_t)o->experts_per_token;
+    size_t row = (size_t)o->layers * 2 * (size_t)o->kv_heads * (size_t)o->head_dim * sizeof(float);
+    if (!mixt_multiply_size(row, (size_t)session->capacity, &session->cache_bytes) ||
+        session->cache_bytes > SIZE_MAX / 4) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY,
+                         "session: a cache of %lld positions is too large",
+                         (long long)session->capacity);
+    }
+    session->cache = mixt_block_allocate(session->cache_bytes);
+    session->rope = calloc((size_t)session->capacity * (size_t)o->head_dim, sizeof(float));
+    session->integers = calloc(6 * PREFILL_TOKENS, sizeof(int32_t));
+    session->logits = calloc((size_t)o->vocab_size, sizeof(float));
+    session->route_ids = calloc(routes + 1, sizeof(int32_t));
+    session->route_weights = calloc(routes + 1, sizeof(float));
+    if (session->cache == NULL || session->rope == NULL || session->integers == NULL ||
+        session->logits == NULL || session->route_ids == NULL || session->route_weights == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory for %.1f MB of cache",
+                         (double)session->cache_bytes / 1e6);
+    }
+    mixt_rope_table(session->model, session->capacity, sizeof(float), session->rope);
+    return MIXT_OK;
+}
+
+mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, int context_length,
+                                mixt_session **result, mixt_error *error)
+{
+    *result = NULL;
+    if (context_length < 0 || context_length > 1 << 24) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "session: context %d is not in 0..%d",
+                         context_length, 1 << 24);
+    }
+    mixt_session *session = calloc(1, sizeof *session);
+    if (session == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory");
+    }
+    session->context = context;
+    session->model = model;
+    session->capacity = context_length == 0 ? model->options.context_length : context_length;
+    int64_t chunk = session->capacity < PREFILL_TOKENS ? session->capacity : PREFILL_TOKENS;
+    mixt_status status = allocate(session, error);
+    if (status == MIXT_OK) {
+        status = pack_weights(session, error);
+    }
+    if (status == MIXT_OK) {
+        status = create_runner(session, chunk, &session->prefill, error);
+    }
+    if (status == MIXT_OK) {
+        status = create_runner(session, 1, &session->decode, error);
+    }
+    if (status != MIXT_OK) {
+        mixt_session_free(session);
+        return status;
+    }
+    *result = session;
+    return MIXT_OK;
+}
+
+static void read_routes(mixt_session *session, const runner *r, size_t row)
+{
+    size_t k = (size_t)session->model->options.experts_per_token;
+    for (int layer = 0; layer < r->graph->moe_layers; layer++) {
+        const int32_t *ids = mixt_instance_data(r->instance, r->graph->routes[layer][0]);
+        const float *weights = mixt_instance_data(r->instance, r->graph->routes[layer][1]);
+        memcpy(session->route_ids + (size_t)layer * k, ids + row * k, k * sizeof *ids);
+        memcpy(session->route_weights + (size_t)layer * k, weights + row * k, k * sizeof *weights);
+    }
+}
+
+static mixt_status check_finite(const mixt_session *session, const runner *r, mixt_error *error)
+{
+    for (int layer = 0; layer < r->graph->moe_layers; layer++) {
+        const float *losses = mixt_instance_data(r->instance, r->graph->routes[layer][7]);
+        if (losses[2] != 0) {
+            return mixt_fail(error, MIXT_ERROR_NUMERIC,
+                             "layer %d: the router's logits are not finite at position %zu",
+                             r->graph->route_layer[layer], session->length);
+        }
+    }
+    return MIXT_OK;
+}
+
+static mixt_status feed_chunk(mixt_session *session, const int32_t *tokens, size_t count,
+                              mixt_error *error)
+{
+    runner *r = count == 1 ? &session->decode : &session->prefill;
+    int32_t *in = session->integers;
+    for (size_t i = 0; i < count; i++) {
+        int32_t position = (int32_t)(session->length + i);
+        in[i] = tokens[i];
+        in[PREFILL_TOKENS + i] = position;
+        in[2 * PREFILL_TOKENS + i] = 0;
+        in[3 * PREFILL_TOKENS + i] = position;
+        in[4 * PREFILL_TOKENS + i] = position;
+    }
+    in[5 * PREFILL_TOKENS] = (int32_t)count - 1;
+    mixt_status status =
+        mixt_instance_run(r->instance, (int64_t)count, 0, r->graph->plan->record_count, error);
+    if (status == MIXT_OK) {
+        status = check_finite(session, r, error);
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    memcpy(session->logits, mixt_instance_data(r->instance, r->graph->logits),
+           (size_t)session->model->options.vocab_size * sizeof(float));
+    read_routes(session, r, count - 1);
+    session->length += count;
+    return MIXT_OK;
+}
+
+mixt_status mixt_session_feed(mixt_session *session, const int32_t *tokens, size_t count,
+                              mixt_error *error)
+{
+    if (count == 0 || count > (size_t)session->capacity - session->length) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "%zu tokens behind %zu do not fit into a context of %lld", count,
+                         session->length, (long long)session->capacity);
+    }
+    int vocab_size = session->model->options.vocab_size;
+    for (size_t i = 0; i < count; i++) {
+        if (tokens[i] < 0 || tokens[i] >= vocab_size) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "token %zu: id %d is not in 0..%d", i,
+                             tokens[i], vocab_size - 1);
+        }
+    }
+    size_t chunk = (size_t)session->prefill.graph->plan->capacity;
+    size_t before = session->length;
+    for (size_t done = 0; done < count;) {
+        size_t part = count - done < chunk ? count - done : chunk;
+        mixt_status status = feed_chunk(session, tokens + done, part, error);
+        if (status != MIXT_OK) {
+            session->length = before;
+            return status;
+        }
+        done += part;
+    }
+    return MIXT_OK;
+}
+
+const float *mixt_session_logits(const mixt_session *session)
+{
+    return session->logits;
+}
+
+size_t mixt_session_length(const mixt_session *session)
+{
+    return session->length;
+}
+
+void mixt_session_truncate(mixt_session *session, size_t length)
+{
+    session->length = length < session->length ? length : session->length;
+}
+
+void mixt_session_routes(const mixt_session *session, const int32_t **ids, const float **weights)
+{
+    *ids = session->route_ids;
+    *weights = session->route_weights;
+}
