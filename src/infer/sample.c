@@ -50,25 +50,21 @@ static int compare_candidates(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* Repetition counts of the last tokens, applied where a token first occurs among them. */
+/* Counts each token among the last ones (in `probability`, which is free until the softmax), then
+ * applies the penalties once for each. */
 static void penalize(const mixt_sampling *s, mixt_candidate *candidates, int vocab_size,
-                     const int32_t *history, size_t history_count)
+                     const mixt_history *history)
 {
     size_t last = (size_t)s->repeat_last;
-    size_t begin = history_count > last ? history_count - last : 0;
-    for (size_t i = begin; i < history_count; i++) {
-        int32_t id = history[i];
-        if (id < 0 || id >= vocab_size) {
-            continue;
+    for (size_t i = history->count > last ? history->count - last : 0; i < history->count; i++) {
+        int32_t id = history->tokens[i];
+        if (id >= 0 && id < vocab_size) {
+            candidates[id].probability += 1;
         }
-        int count = 0;
-        bool first = true;
-        for (size_t j = begin; j < history_count; j++) {
-            count += history[j] == id;
-            first = first && !(history[j] == id && j < i);
-        }
-        if (first) {
-            double logit = candidates[id].logit;
+    }
+    for (int id = 0; id < vocab_size; id++) {
+        double count = candidates[id].probability, logit = candidates[id].logit;
+        if (count > 0) {
             logit = logit <= 0 ? logit * s->repeat_penalty : logit / s->repeat_penalty;
             candidates[id].logit = logit - count * s->frequency_penalty - s->presence_penalty;
         }
@@ -132,7 +128,7 @@ mixt_status mixt_sample_candidates(const mixt_sampling *sampling, const float *l
         }
         list[i] = (mixt_candidate){i, logits[i], 0};
     }
-    penalize(sampling, list, vocab_size, history->tokens, history->count);
+    penalize(sampling, list, vocab_size, history);
     qsort(list, (size_t)vocab_size, sizeof *list, compare_candidates);
     if (!isfinite(list[0].logit)) {
         free(list);
