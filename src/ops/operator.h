@@ -29,13 +29,13 @@ typedef enum mixt_op {
     MIXT_OP_COUNT
 } mixt_op;
 
-typedef enum mixt_dtype {
-    MIXT_DTYPE_REAL, /* fp32 or fp64, by the plan's precision */
-    MIXT_DTYPE_I32,
-} mixt_dtype;
+typedef enum mixt_element {
+    MIXT_ELEMENT_REAL, /* fp32 or fp64, by the plan's precision */
+    MIXT_ELEMENT_I32,
+} mixt_element;
 
 typedef struct mixt_shape {
-    mixt_dtype dtype;
+    mixt_element dtype;
     bool per_token;   /* size[0] = capacity * multiple */
     int64_t multiple; /* rows for each token: 1, or k behind dispatch */
     int rank;         /* 0: absent (an optional input) */

@@ -5,7 +5,7 @@
 mixt_status mixt_adamw_shape(mixt_shape_request *request, mixt_error *error)
 {
     static const char *const names[4] = {"", "adamw: gradient", "adamw: m", "adamw: v"};
-    if (request->in[0].rank < 1 || request->in[0].dtype != MIXT_DTYPE_REAL) {
+    if (request->in[0].rank < 1 || request->in[0].dtype != MIXT_ELEMENT_REAL) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "adamw: weight is not numbers");
     }
     for (int i = 1; i < 4; i++) {

@@ -32,7 +32,7 @@ const mixt_operator *mixt_operator_row(mixt_op op)
 mixt_shape mixt_shape_tokens(int64_t capacity, int64_t multiple, int64_t columns)
 {
     return (mixt_shape){
-        .dtype = MIXT_DTYPE_REAL,
+        .dtype = MIXT_ELEMENT_REAL,
         .per_token = true,
         .multiple = multiple,
         .rank = columns > 0 ? 2 : 1,
@@ -43,7 +43,7 @@ mixt_shape mixt_shape_tokens(int64_t capacity, int64_t multiple, int64_t columns
 mixt_shape mixt_shape_static(int rank, int64_t a, int64_t b, int64_t c)
 {
     return (mixt_shape){
-        .dtype = MIXT_DTYPE_REAL,
+        .dtype = MIXT_ELEMENT_REAL,
         .rank = rank,
         .size = {a, rank > 1 ? b : 0, rank > 2 ? c : 0},
     };
@@ -51,7 +51,7 @@ mixt_shape mixt_shape_static(int rank, int64_t a, int64_t b, int64_t c)
 
 mixt_shape mixt_shape_integers(mixt_shape shape)
 {
-    shape.dtype = MIXT_DTYPE_I32;
+    shape.dtype = MIXT_ELEMENT_I32;
     return shape;
 }
 
@@ -83,7 +83,7 @@ double mixt_shape_values(const mixt_shape *shape, int64_t tokens)
 
 static void shape_text(const mixt_shape *shape, char text[96])
 {
-    int length = snprintf(text, 96, "%s[", shape->dtype == MIXT_DTYPE_I32 ? "i32 " : "");
+    int length = snprintf(text, 96, "%s[", shape->dtype == MIXT_ELEMENT_I32 ? "i32 " : "");
     for (int i = 0; i < shape->rank; i++) {
         length += snprintf(text + length, (size_t)(96 - length), "%s%" PRId64, i > 0 ? ", " : "",
                            shape->size[i]);
@@ -93,7 +93,7 @@ static void shape_text(const mixt_shape *shape, char text[96])
 
 mixt_status mixt_expect_matrix(const mixt_shape *have, const char *what, mixt_error *error)
 {
-    if (have->dtype == MIXT_DTYPE_REAL && have->rank == 2 && have->size[0] > 0 &&
+    if (have->dtype == MIXT_ELEMENT_REAL && have->rank == 2 && have->size[0] > 0 &&
         have->size[1] > 0) {
         return MIXT_OK;
     }

@@ -198,7 +198,7 @@ static void find_wanting(walk *w)
             if (record->out[i] >= 0) {
                 w->maker[record->out[i]] = r;
                 w->wants[record->out[i]] =
-                    any && plan->values[record->out[i]].shape.dtype == MIXT_DTYPE_REAL;
+                    any && plan->values[record->out[i]].shape.dtype == MIXT_ELEMENT_REAL;
             }
         }
     }

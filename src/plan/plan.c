@@ -51,7 +51,7 @@ static bool grow(void **array, int count, int *capacity, size_t size)
 /* Bytes of a value at full capacity; false where they do not fit. */
 static bool value_bytes(const mixt_plan *plan, const mixt_shape *shape, size_t *bytes)
 {
-    *bytes = shape->dtype == MIXT_DTYPE_REAL ? plan->real_size : sizeof(int32_t);
+    *bytes = shape->dtype == MIXT_ELEMENT_REAL ? plan->real_size : sizeof(int32_t);
     for (int i = 0; i < shape->rank; i++) {
         if (shape->size[i] < 0 || !mixt_multiply_size(*bytes, (size_t)shape->size[i], bytes)) {
             return false;
