@@ -1,0 +1,257 @@
+#include "formats/json.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/files.h"
+
+/* Deepest nesting of brackets outside texts; jansson would follow 2,048 levels on the stack. */
+static size_t deepest(const char *text, size_t length)
+{
+    size_t depth = 0;
+    size_t most = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < length; i++) {
+        char c = text[i];
+        if (quoted) {
+            i += c == '\\';
+            quoted = c != '"';
+        } else if (c == '"') {
+            quoted = true;
+        } else if (c == '{' || c == '[') {
+            depth++;
+            most = depth > most ? depth : most;
+        } else if ((c == '}' || c == ']') && depth != 0) {
+            depth--;
+        }
+    }
+    return most;
+}
+
+/* The key whose value stands at or just before byte `position`, for messages; length 0 when there
+ * is none. */
+static const char *key_before(const char *text, size_t position, size_t *length)
+{
+    *length = 0;
+    size_t end = position;
+    while (end > 0 && text[end - 1] != ':' && text[end - 1] != ',' && text[end - 1] != '"') {
+        end--;
+    }
+    if (end == 0 || text[end - 1] != ':') {
+        return text;
+    }
+    end--;
+    while (end > 0 && text[end - 1] != '"') {
+        end--;
+    }
+    if (end == 0) {
+        return text;
+    }
+    size_t begin = end - 1;
+    while (begin > 0 && text[begin - 1] != '"') {
+        begin--;
+    }
+    *length = end - 1 - begin;
+    return text + begin;
+}
+
+static mixt_status parse_failed(const char *text, size_t length, const char *name,
+                                const json_error_t *problem, mixt_error *error)
+{
+    size_t key_length = 0;
+    const char *key = text;
+    if (json_error_code(problem) == json_error_numeric_overflow) {
+        size_t position = problem->position < 0 ? 0 : (size_t)problem->position;
+        key = key_before(text, position < length ? position : length, &key_length);
+    }
+    if (json_error_code(problem) == json_error_out_of_memory) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", name);
+    }
+    return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: %.*s%sline %d, column %d: %s", name,
+                     (int)(key_length < 200 ? key_length : 200), key, key_length != 0 ? ": " : "",
+                     problem->line, problem->column, problem->text);
+}
+
+mixt_status mixt_json_parse(const char *text, size_t length, const char *name, json_t **root,
+                            mixt_error *error)
+{
+    *root = NULL;
+    if (deepest(text, length) > MIXT_JSON_DEPTH_MAX) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: nested deeper than %d levels", name,
+                         MIXT_JSON_DEPTH_MAX);
+    }
+    json_error_t problem;
+    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
+    if (value == NULL) {
+        return parse_failed(text, length, name, &problem, error);
+    }
+    if (!json_is_object(value)) {
+        json_decref(value);
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: must hold a JSON object", name);
+    }
+    *root = value;
+    return MIXT_OK;
+}
+
+mixt_status mixt_json_read(const char *path, size_t limit, json_t **root, mixt_error *error)
+{
+    *root = NULL;
+    char *text;
+    size_t length;
+    mixt_status status = mixt_file_read(path, limit, &text, &length, error);
+    if (status == MIXT_OK) {
+        status = mixt_json_parse(text, length, path, root, error);
+    }
+    free(text);
+    return status;
+}
+
+mixt_status mixt_json_fail(const mixt_json_object *object, const char *key, const char *format, ...)
+{
+    char text[300];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return mixt_fail(object->error, MIXT_ERROR_FORMAT, "%s: %s%s: %s", object->file,
+                     object->place == NULL ? "" : object->place, key, text);
+}
+
+/* A value as a short text for messages. */
+static void describe(const json_t *value, char *text, size_t size)
+{
+    if (json_is_object(value)) {
+        snprintf(text, size, "an object");
+    } else if (json_is_array(value)) {
+        snprintf(text, size, "an array");
+    } else if (json_is_string(value)) {
+        snprintf(text, size, "\"%.60s\"", json_string_value(value));
+    } else if (json_is_integer(value)) {
+        snprintf(text, size, "%lld", (long long)json_integer_value(value));
+    } else if (json_is_real(value)) {
+        snprintf(text, size, "%.17g", json_real_value(value));
+        double back = json_real_value(value);
+        for (int digits = 1; digits < 17; digits++) { /* the shortest that means the same */
+            char shorter[40];
+            snprintf(shorter, sizeof shorter, "%.*g", digits, back);
+            if (strtod(shorter, NULL) == back) {
+                snprintf(text, size, "%s", shorter);
+                break;
+            }
+        }
+    } else {
+        snprintf(text, size, "%s",
+                 json_is_true(value)    ? "true"
+                 : json_is_false(value) ? "false"
+                                        : "null");
+    }
+}
+
+static mixt_status wrong(const mixt_json_object *object, const char *key, const json_t *value,
+                         const char *rule)
+{
+    char text[80];
+    describe(value, text, sizeof text);
+    return mixt_json_fail(object, key, "%s is not %s", text, rule);
+}
+
+bool mixt_json_has(const mixt_json_object *object, const char *key)
+{
+    const json_t *value = json_object_get(object->json, key);
+    return value != NULL && !json_is_null(value);
+}
+
+mixt_status mixt_json_member(const mixt_json_object *object, const char *key, const json_t **value)
+{
+    *value = json_object_get(object->json, key);
+    return *value != NULL ? MIXT_OK : mixt_json_fail(object, key, "is missing");
+}
+
+mixt_status mixt_json_integer(const mixt_json_object *object, const char *key,
+                              mixt_json_range range, int64_t *value)
+{
+    const json_t *found;
+    mixt_status status = mixt_json_member(object, key, &found);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    long long number = json_integer_value(found);
+    if (!json_is_integer(found) || (double)number < range.low || (double)number > range.high ||
+        number > (1LL << 53) || number < -(1LL << 53)) {
+        char rule[80];
+        snprintf(rule, sizeof rule, "an integer in %.0f..%.0f", range.low, range.high);
+        return wrong(object, key, found, rule);
+    }
+    *value = number;
+    return MIXT_OK;
+}
+
+mixt_status mixt_json_number(const mixt_json_object *object, const char *key, mixt_json_range range,
+                             double *value)
+{
+    const json_t *found;
+    mixt_status status = mixt_json_member(object, key, &found);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    double number = json_number_value(found);
+    if (!json_is_number(found) || !isfinite(number) || number < range.low || number > range.high) {
+        char rule[80];
+        snprintf(rule, sizeof rule, "a number in %g..%g", range.low, range.high);
+        return wrong(object, key, found, rule);
+    }
+    *value = number;
+    return MIXT_OK;
+}
+
+mixt_status mixt_json_bool(const mixt_json_object *object, const char *key, bool *value)
+{
+    const json_t *found;
+    mixt_status status = mixt_json_member(object, key, &found);
+    if (status == MIXT_OK && !json_is_boolean(found)) {
+        status = wrong(object, key, found, "true or false");
+    }
+    if (status == MIXT_OK) {
+        *value = json_is_true(found);
+    }
+    return status;
+}
+
+mixt_status mixt_json_string(const mixt_json_object *object, const char *key, const char **value)
+{
+    const json_t *found;
+    mixt_status status = mixt_json_member(object, key, &found);
+    if (status == MIXT_OK && !json_is_string(found)) {
+        status = wrong(object, key, found, "a text");
+    }
+    if (status == MIXT_OK) {
+        *value = json_string_value(found);
+    }
+    return status;
+}
+
+mixt_status mixt_json_integer_or(const mixt_json_object *object, const char *key,
+                                 mixt_json_range range, int64_t *value)
+{
+    return mixt_json_has(object, key) ? mixt_json_integer(object, key, range, value) : MIXT_OK;
+}
+
+mixt_status mixt_json_number_or(const mixt_json_object *object, const char *key,
+                                mixt_json_range range, double *value)
+{
+    return mixt_json_has(object, key) ? mixt_json_number(object, key, range, value) : MIXT_OK;
+}
+
+mixt_status mixt_json_bool_or(const mixt_json_object *object, const char *key, bool *value)
+{
+    return mixt_json_has(object, key) ? mixt_json_bool(object, key, value) : MIXT_OK;
+}
+
+mixt_status mixt_json_string_or(const mixt_json_object *object, const char *key, const char **value)
+{
+    return mixt_json_has(object, key) ? mixt_json_string(object, key, value) : MIXT_OK;
+}

@@ -1,0 +1,62 @@
+/* Typed, named access to JSON configuration files over jansson.
+ * Refused with file and place: files beyond a size, nesting beyond MIXT_JSON_DEPTH_MAX, duplicate
+ * keys, invalid UTF-8 (lone surrogates, overlong forms, byte order marks, UTF-16), NaN, numbers
+ * beyond double (1e400) or 64 bits. Unknown keys are nobody's business. */
+#ifndef MIXT_FORMATS_JSON_H
+#define MIXT_FORMATS_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mixt.h"
+
+#define MIXT_JSON_DEPTH_MAX 64
+#define MIXT_JSON_CONFIG_MAX ((size_t)16 << 20) /* bytes of a configuration file */
+
+/* Reads a file whose root must be an object. Release with json_decref. */
+mixt_status mixt_json_read(const char *path, size_t limit, json_t **root, mixt_error *error);
+/* The same from memory; `name` stands for the file in messages. */
+mixt_status mixt_json_parse(const char *text, size_t length, const char *name, json_t **root,
+                            mixt_error *error);
+
+/* An object and how to speak of it: "config.json: rope_scaling.factor: ...". */
+typedef struct mixt_json_object {
+    const json_t *json;
+    const char *file;
+    const char *place; /* keys that lead here with a '.' behind them, or "" */
+    mixt_error *error;
+} mixt_json_object;
+
+typedef struct mixt_json_range {
+    double low, high; /* both inside; integers up to 2^53 are exact */
+} mixt_json_range;
+
+/* Present and not null. */
+bool mixt_json_has(const mixt_json_object *object, const char *key);
+
+/* A value that must be there; absent, null, another type or out of range is an error that names the
+ * key. An integer may not be written as 3.0. */
+mixt_status mixt_json_integer(const mixt_json_object *object, const char *key,
+                              mixt_json_range range, int64_t *value);
+mixt_status mixt_json_number(const mixt_json_object *object, const char *key, mixt_json_range range,
+                             double *value);
+mixt_status mixt_json_bool(const mixt_json_object *object, const char *key, bool *value);
+/* *value belongs to the JSON object. */
+mixt_status mixt_json_string(const mixt_json_object *object, const char *key, const char **value);
+mixt_status mixt_json_member(const mixt_json_object *object, const char *key, const json_t **value);
+
+/* The same where absent or null leaves *value as it was. */
+mixt_status mixt_json_integer_or(const mixt_json_object *object, const char *key,
+                                 mixt_json_range range, int64_t *value);
+mixt_status mixt_json_number_or(const mixt_json_object *object, const char *key,
+                                mixt_json_range range, double *value);
+mixt_status mixt_json_bool_or(const mixt_json_object *object, const char *key, bool *value);
+mixt_status mixt_json_string_or(const mixt_json_object *object, const char *key,
+                                const char **value);
+
+/* Fails with "file: key: " before the text. */
+mixt_status mixt_json_fail(const mixt_json_object *object, const char *key, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif
