@@ -1,45 +1,9 @@
 #include "atlas/trace.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
-
-float mixt_half_to_float(uint16_t half)
-{
-    int exponent = (half >> 10) & 31;
-    int mantissa = half & 1023;
-    float magnitude;
-    if (exponent == 31) {
-        magnitude = mantissa != 0 ? NAN : INFINITY;
-    } else if (exponent == 0) {
-        magnitude = ldexpf((float)mantissa, -24);
-    } else {
-        magnitude = ldexpf((float)(mantissa + 1024), exponent - 25);
-    }
-    return (half & 0x8000) != 0 ? -magnitude : magnitude;
-}
-
-uint16_t mixt_half_from_float(float value)
-{
-    uint16_t sign = signbit(value) ? 0x8000 : 0;
-    float magnitude = fabsf(value);
-    if (isnan(value)) {
-        return (uint16_t)(sign | 0x7e00);
-    }
-    if (magnitude >= 65520.0f) { /* rounds past the largest half, 65504 */
-        return (uint16_t)(sign | 0x7c00);
-    }
-    int exponent = 0;
-    frexpf(magnitude, &exponent);
-    /* Unit in the last place: 2^(exponent - 11), at least the subnormal step 2^-24. */
-    int step = exponent - 11 < -24 ? -24 : exponent - 11;
-    int units = (int)nearbyintf(ldexpf(magnitude, -step));
-    /* With the step at -24 `units` already counts subnormal steps; the carry into the exponent
-     * field when rounding reaches 2048 is what addition does by itself. */
-    return (uint16_t)(sign | (((step + 24) << 10) + units));
-}
 
 static bool allocate_arrays(mixt_trace *trace, size_t vocab_byte_count)
 {

@@ -4,6 +4,7 @@
 #define MIXT_ATLAS_TRACE_H
 
 #include "core/memory.h"
+#include "formats/dtype.h"
 #include "mixt.h"
 
 /* Bounds on what a trace may declare; the product bounds the memory of the tables. */
@@ -60,8 +61,12 @@ static inline int mixt_trace_middle_layer(const mixt_trace *trace)
     return (trace->info.layers - 1) / 2;
 }
 
-float mixt_half_to_float(uint16_t half);
-/* Nearest half, ties to even; what is too large becomes infinity. */
-uint16_t mixt_half_from_float(float value);
+/* A weight as a float. */
+static inline float mixt_trace_weight(uint16_t half)
+{
+    float value;
+    mixt_f16_to_f32(&half, &value, 1);
+    return value;
+}
 
 #endif

@@ -1,0 +1,458 @@
+#define _GNU_SOURCE /* mkostemp */
+#include "atlas/trace_writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atlas/trace.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/memory.h"
+#include "formats/safetensors.h"
+
+#define SPILL_BUFFER 65536
+
+/* One growing tensor, or one layer of it, in a nameless temporary file. */
+typedef struct spill {
+    int descriptor;
+    size_t used;
+    uint64_t bytes;
+    char *buffer; /* [SPILL_BUFFER] */
+} spill;
+
+/* Spills of a trace: three of the whole, then three of each layer. */
+enum { SPILL_TOKENS, SPILL_DOCUMENT, SPILL_DOMAIN, SPILL_LAYERS };
+enum { LAYER_EXPERTS, LAYER_WEIGHTS, LAYER_LOGITS, LAYER_SPILLS };
+
+struct mixt_trace_writer {
+    mixt_arena *arena;
+    char *path;
+    mixt_trace_header header; /* pointers into the arena; token_bytes no longer used */
+    const char *metadata_layers;
+    const char *metadata_domains;
+    mixt_buffer vocab_bytes;
+    int64_t *vocab_offsets; /* [vocab_size + 1] */
+    spill *spills;
+    size_t spill_count;
+    uint64_t tokens;
+    int32_t last_document;
+    int last_domain;
+    uint64_t *seen_at; /* [experts] last row that chose it */
+    uint64_t row;
+};
+
+static mixt_status spill_open(spill *part, const char *path, mixt_error *error)
+{
+    mixt_buffer name = {0};
+    mixt_buffer_text(&name, path);
+    mixt_buffer_append(&name, ".part-XXXXXX", sizeof ".part-XXXXXX");
+    part->buffer = malloc(SPILL_BUFFER);
+    mixt_status status = MIXT_OK;
+    if (name.failed || part->buffer == NULL) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    } else if ((part->descriptor = mkostemp(name.data, O_CLOEXEC)) < 0) {
+        status =
+            mixt_fail_errno(error, errno, "%s: cannot create a temporary file beside it", path);
+    } else if (unlink(name.data) != 0) {
+        status = mixt_fail_errno(error, errno, "%s: cannot unlink", name.data);
+    }
+    mixt_buffer_free(&name);
+    return status;
+}
+
+static mixt_status spill_flush(spill *part, const char *path, mixt_error *error)
+{
+    mixt_status status = mixt_write_all(part->descriptor, part->buffer, part->used, path, error);
+    part->used = 0;
+    return status;
+}
+
+static mixt_status spill_append(spill *part, const void *data, size_t length, const char *path,
+                                mixt_error *error)
+{
+    const char *from = data;
+    part->bytes += length;
+    while (length != 0) {
+        size_t room = SPILL_BUFFER - part->used;
+        size_t count = length < room ? length : room;
+        memcpy(part->buffer + part->used, from, count);
+        part->used += count;
+        from += count;
+        length -= count;
+        if (part->used == SPILL_BUFFER) {
+            mixt_status status = spill_flush(part, path, error);
+            if (status != MIXT_OK) {
+                return status;
+            }
+        }
+    }
+    return MIXT_OK;
+}
+
+static spill *layer_spill(mixt_trace_writer *writer, int layer, int which)
+{
+    return &writer->spills[SPILL_LAYERS + layer * LAYER_SPILLS + which];
+}
+
+/* JSON texts of the layer numbers and domain names. */
+static bool make_metadata(mixt_trace_writer *writer, const mixt_trace_header *header)
+{
+    mixt_buffer layers = {0};
+    mixt_buffer domains = {0};
+    for (int i = 0; i < header->layers; i++) {
+        mixt_buffer_format(&layers, "%s%d", i == 0 ? "[" : ", ", header->layer_numbers[i]);
+    }
+    for (int i = 0; i < header->domains; i++) {
+        mixt_buffer_text(&domains, i == 0 ? "[" : ", ");
+        mixt_json_quote(&domains, header->domain_names[i]);
+    }
+    mixt_buffer_append(&layers, "]", 2);
+    mixt_buffer_append(&domains, "]", 2);
+    bool complete = !layers.failed && !domains.failed;
+    if (complete) {
+        writer->metadata_layers = mixt_arena_string(writer->arena, layers.data);
+        writer->metadata_domains = mixt_arena_string(writer->arena, domains.data);
+    }
+    mixt_buffer_free(&layers);
+    mixt_buffer_free(&domains);
+    return complete && writer->metadata_layers != NULL && writer->metadata_domains != NULL;
+}
+
+static bool copy_header(mixt_trace_writer *writer, const mixt_trace_header *header)
+{
+    mixt_trace_header *copy = &writer->header;
+    const char **texts[] = {&copy->model, &copy->model_hash, &copy->corpus_hash,
+                            &copy->tokenizer_hash};
+    *copy = *header;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        *texts[i] = mixt_arena_string(writer->arena, *texts[i] != NULL ? *texts[i] : "");
+        if (*texts[i] == NULL) {
+            return false;
+        }
+    }
+    writer->vocab_offsets =
+        mixt_arena_allocate(writer->arena, (size_t)header->vocab_size + 1, sizeof(int64_t));
+    writer->seen_at = mixt_arena_allocate(writer->arena, (size_t)header->experts, sizeof(uint64_t));
+    if (writer->vocab_offsets == NULL || writer->seen_at == NULL) {
+        return false;
+    }
+    for (int32_t id = 0; id < header->vocab_size; id++) {
+        size_t length = 0;
+        const char *bytes = header->token_bytes(header->vocabulary, id, &length);
+        mixt_buffer_append(&writer->vocab_bytes, bytes, bytes != NULL ? length : 0);
+        writer->vocab_offsets[id + 1] = (int64_t)writer->vocab_bytes.length;
+    }
+    return !writer->vocab_bytes.failed && make_metadata(writer, header);
+}
+
+static mixt_status check_header(const char *path, const mixt_trace_header *header,
+                                mixt_error *error)
+{
+    uint64_t cells = 0;
+    bool fits = header->layers >= 1 && header->layers <= MIXT_TRACE_MAX_LAYERS &&
+                header->experts >= 1 && header->experts <= MIXT_TRACE_MAX_EXPERTS &&
+                header->experts_per_token >= 1 && header->experts_per_token <= header->experts &&
+                header->domains >= 1 && header->domains <= MIXT_TRACE_MAX_DOMAINS &&
+                header->vocab_size >= 1;
+    if (fits) {
+        cells = (uint64_t)header->layers * (uint64_t)header->experts * (uint64_t)header->domains;
+    }
+    if (!fits || cells > MIXT_TRACE_MAX_CELLS) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "%s: %d layers, %d of %d experts, %d domains, vocabulary of %d: not a "
+                         "trace that mixt tabulates",
+                         path, header->layers, header->experts_per_token, header->experts,
+                         header->domains, header->vocab_size);
+    }
+    for (int i = 0; i < header->domains; i++) {
+        if (!mixt_utf8_valid(header->domain_names[i], strlen(header->domain_names[i]))) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: name of domain %d is not UTF-8", path,
+                             i);
+        }
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_trace_writer_create(const char *path, const mixt_trace_header *header,
+                                     mixt_trace_writer **writer, mixt_error *error)
+{
+    *writer = NULL;
+    mixt_status status = check_header(path, header, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    mixt_trace_writer *made = calloc(1, sizeof *made);
+    if (made == NULL || (made->arena = mixt_arena_create()) == NULL) {
+        free(made);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    }
+    made->last_document = -1;
+    size_t spills = SPILL_LAYERS + (size_t)header->layers * LAYER_SPILLS;
+    made->spills = calloc(spills, sizeof *made->spills);
+    made->path = mixt_arena_string(made->arena, path);
+    if (made->spills == NULL || made->path == NULL || !copy_header(made, header)) {
+        mixt_trace_writer_free(made);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    }
+    for (size_t i = 0; i < spills && status == MIXT_OK; i++) {
+        made->spills[i].descriptor = -1;
+        made->spill_count = i + 1;
+        bool needed =
+            i < SPILL_LAYERS || (i - SPILL_LAYERS) % LAYER_SPILLS != LAYER_LOGITS || header->logits;
+        status = needed ? spill_open(&made->spills[i], path, error) : MIXT_OK;
+    }
+    if (status != MIXT_OK) {
+        mixt_trace_writer_free(made);
+        return status;
+    }
+    *writer = made;
+    return MIXT_OK;
+}
+
+static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk *chunk,
+                               mixt_error *error)
+{
+    const mixt_trace_header *header = &writer->header;
+    int32_t document = writer->last_document;
+    int domain = writer->last_domain;
+    if (chunk->domain < 0 || chunk->domain >= header->domains ||
+        (header->logits && chunk->logits == NULL) || chunk->count > INT32_MAX - writer->tokens) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: chunk of %zu tokens of domain %d",
+                         writer->path, chunk->count, chunk->domain);
+    }
+    for (size_t i = 0; i < chunk->count; i++) {
+        bool next = chunk->documents[i] == document + 1;
+        if (chunk->tokens[i] < 0 || chunk->tokens[i] >= header->vocab_size ||
+            (!next && (chunk->documents[i] != document || domain != chunk->domain))) {
+            return mixt_fail(
+                error, MIXT_ERROR_ARGUMENT,
+                "%s: token %llu: id %d, document %d of domain %d behind document %d of "
+                "domain %d",
+                writer->path, (unsigned long long)writer->tokens + i, chunk->tokens[i],
+                chunk->documents[i], chunk->domain, document, domain);
+        }
+        document = chunk->documents[i];
+        domain = chunk->domain;
+    }
+    size_t k = (size_t)header->experts_per_token;
+    for (size_t row = 0; row < (size_t)header->layers * chunk->count; row++) {
+        writer->row++;
+        for (size_t c = 0; c < k; c++) {
+            int32_t expert = chunk->experts[row * k + c];
+            if (expert < 0 || expert >= header->experts || writer->seen_at[expert] == writer->row) {
+                return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                                 "%s: token %llu, layer %zu: expert %d out of range or twice",
+                                 writer->path,
+                                 (unsigned long long)writer->tokens + row % chunk->count,
+                                 row / chunk->count, expert);
+            }
+            writer->seen_at[expert] = writer->row;
+        }
+    }
+    writer->last_document = document;
+    writer->last_domain = domain;
+    return MIXT_OK;
+}
+
+/* Floats as halves into a spill. */
+static mixt_status append_halves(mixt_trace_writer *writer, spill *part, const float *values,
+                                 size_t count, mixt_error *error)
+{
+    uint16_t halves[512];
+    mixt_status status = MIXT_OK;
+    for (size_t i = 0; i < count && status == MIXT_OK; i += 512) {
+        size_t some = count - i < 512 ? count - i : 512;
+        mixt_f32_to_f16(values + i, halves, some);
+        status = spill_append(part, halves, some * sizeof *halves, writer->path, error);
+    }
+    return status;
+}
+
+static mixt_status append_layer(mixt_trace_writer *writer, const mixt_trace_chunk *chunk, int layer,
+                                mixt_error *error)
+{
+    size_t choices = chunk->count * (size_t)writer->header.experts_per_token;
+    size_t logits = chunk->count * (size_t)writer->header.experts;
+    const int32_t *experts = chunk->experts + (size_t)layer * choices;
+    mixt_status status = MIXT_OK;
+    for (size_t i = 0; i < choices && status == MIXT_OK; i++) {
+        uint16_t narrow = (uint16_t)experts[i];
+        status = spill_append(layer_spill(writer, layer, LAYER_EXPERTS), &narrow, sizeof narrow,
+                              writer->path, error);
+    }
+    if (status == MIXT_OK) {
+        status = append_halves(writer, layer_spill(writer, layer, LAYER_WEIGHTS),
+                               chunk->weights + (size_t)layer * choices, choices, error);
+    }
+    if (status == MIXT_OK && writer->header.logits) {
+        status = append_halves(writer, layer_spill(writer, layer, LAYER_LOGITS),
+                               chunk->logits + (size_t)layer * logits, logits, error);
+    }
+    return status;
+}
+
+mixt_status mixt_trace_writer_append(mixt_trace_writer *writer, const mixt_trace_chunk *chunk,
+                                     mixt_error *error)
+{
+    mixt_status status = check_chunk(writer, chunk, error);
+    size_t bytes = chunk->count * sizeof(int32_t);
+    if (status == MIXT_OK) {
+        status =
+            spill_append(&writer->spills[SPILL_TOKENS], chunk->tokens, bytes, writer->path, error);
+    }
+    if (status == MIXT_OK) {
+        status = spill_append(&writer->spills[SPILL_DOCUMENT], chunk->documents, bytes,
+                              writer->path, error);
+    }
+    uint16_t domain = (uint16_t)chunk->domain;
+    for (size_t i = 0; i < chunk->count && status == MIXT_OK; i++) {
+        status = spill_append(&writer->spills[SPILL_DOMAIN], &domain, sizeof domain, writer->path,
+                              error);
+    }
+    for (int layer = 0; layer < writer->header.layers && status == MIXT_OK; layer++) {
+        status = append_layer(writer, chunk, layer, error);
+    }
+    writer->tokens += status == MIXT_OK ? chunk->count : 0;
+    return status;
+}
+
+static mixt_status copy_spill(mixt_safetensors_writer *file, spill *part, const char *path,
+                              mixt_error *error)
+{
+    mixt_status status = spill_flush(part, path, error);
+    uint64_t at = 0;
+    while (status == MIXT_OK && at < part->bytes) {
+        size_t count = part->bytes - at < SPILL_BUFFER ? (size_t)(part->bytes - at) : SPILL_BUFFER;
+        status = mixt_read_at(part->descriptor, part->buffer, count, at, path, error);
+        if (status == MIXT_OK) {
+            status = mixt_safetensors_writer_write(file, part->buffer, count, error);
+        }
+        at += count;
+    }
+    return status;
+}
+
+static mixt_status write_metadata(const mixt_trace_writer *writer, mixt_safetensors_writer *file,
+                                  mixt_error *error)
+{
+    char experts[16];
+    char experts_per_token[16];
+    snprintf(experts, sizeof experts, "%d", writer->header.experts);
+    snprintf(experts_per_token, sizeof experts_per_token, "%d", writer->header.experts_per_token);
+    const mixt_text_pair pairs[] = {
+        {"format", MIXT_TRACE_FORMAT},
+        {"version", MIXT_TRACE_VERSION},
+        {"model", writer->header.model},
+        {"model_hash", writer->header.model_hash},
+        {"corpus_hash", writer->header.corpus_hash},
+        {"tokenizer_hash", writer->header.tokenizer_hash},
+        {"experts", experts},
+        {"experts_per_token", experts_per_token},
+        {"layers", writer->metadata_layers},
+        {"domains", writer->metadata_domains},
+    };
+    mixt_status status = MIXT_OK;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs && status == MIXT_OK; i++) {
+        status = mixt_safetensors_writer_metadata(file, pairs[i].key, pairs[i].value, error);
+    }
+    return status;
+}
+
+static mixt_status declare_tensors(const mixt_trace_writer *writer, mixt_safetensors_writer *file,
+                                   mixt_error *error)
+{
+    const mixt_trace_header *header = &writer->header;
+    int64_t tokens = (int64_t)writer->tokens;
+    const struct {
+        const char *name;
+        mixt_dtype dtype;
+        uint32_t rank;
+        int64_t shape[3];
+    } tensors[] = {
+        {"vocab_offsets", MIXT_DTYPE_I64, 1, {header->vocab_size + 1, 0, 0}},
+        {"tokens", MIXT_DTYPE_I32, 1, {tokens, 0, 0}},
+        {"document", MIXT_DTYPE_I32, 1, {tokens, 0, 0}},
+        {"domain", MIXT_DTYPE_U16, 1, {tokens, 0, 0}},
+        {"experts", MIXT_DTYPE_U16, 3, {header->layers, tokens, header->experts_per_token}},
+        {"weights", MIXT_DTYPE_F16, 3, {header->layers, tokens, header->experts_per_token}},
+        {"logits", MIXT_DTYPE_F16, 3, {header->layers, tokens, header->experts}},
+        {"vocab_bytes", MIXT_DTYPE_U8, 1, {(int64_t)writer->vocab_bytes.length, 0, 0}},
+    };
+    mixt_status status = MIXT_OK;
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors && status == MIXT_OK; i++) {
+        if (header->logits || strcmp(tensors[i].name, "logits") != 0) {
+            status = mixt_safetensors_writer_add(file, tensors[i].name, tensors[i].dtype,
+                                                 tensors[i].rank, tensors[i].shape, error);
+        }
+    }
+    return status;
+}
+
+/* The data, in the order of declare_tensors. */
+static mixt_status write_tensors(mixt_trace_writer *writer, mixt_safetensors_writer *file,
+                                 mixt_error *error)
+{
+    size_t offsets = ((size_t)writer->header.vocab_size + 1) * sizeof(int64_t);
+    mixt_status status = mixt_safetensors_writer_write(file, writer->vocab_offsets, offsets, error);
+    for (int i = 0; i < SPILL_LAYERS && status == MIXT_OK; i++) {
+        status = copy_spill(file, &writer->spills[i], writer->path, error);
+    }
+    for (int which = 0; which < LAYER_SPILLS; which++) {
+        bool present = which != LAYER_LOGITS || writer->header.logits;
+        for (int layer = 0; layer < writer->header.layers && status == MIXT_OK && present;
+             layer++) {
+            status = copy_spill(file, layer_spill(writer, layer, which), writer->path, error);
+        }
+    }
+    if (status == MIXT_OK) {
+        status = mixt_safetensors_writer_write(file, writer->vocab_bytes.data,
+                                               writer->vocab_bytes.length, error);
+    }
+    return status;
+}
+
+mixt_status mixt_trace_writer_finish(mixt_trace_writer *writer, mixt_error *error)
+{
+    mixt_safetensors_writer *file = NULL;
+    if (writer->tokens == 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: a trace without tokens", writer->path);
+    }
+    mixt_status status = mixt_safetensors_writer_create(writer->path, 0, &file, error);
+    if (status == MIXT_OK) {
+        status = write_metadata(writer, file, error);
+    }
+    if (status == MIXT_OK) {
+        status = declare_tensors(writer, file, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_safetensors_writer_begin(file, error);
+    }
+    if (status == MIXT_OK) {
+        status = write_tensors(writer, file, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_safetensors_writer_finish(file, error);
+    }
+    mixt_safetensors_writer_free(file);
+    return status;
+}
+
+void mixt_trace_writer_free(mixt_trace_writer *writer)
+{
+    if (writer == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < writer->spill_count; i++) {
+        if (writer->spills[i].descriptor >= 0) {
+            close(writer->spills[i].descriptor);
+        }
+        free(writer->spills[i].buffer);
+    }
+    free(writer->spills);
+    mixt_buffer_free(&writer->vocab_bytes);
+    mixt_arena_free(writer->arena);
+    free(writer);
+}

@@ -1,0 +1,180 @@
+"""Makes tests/fixtures/atlas/*: two small trace files, written by the safetensors package, and the
+atlas' measures of them, computed with numpy alone.
+
+Run from the repository root: python3 tests/reference/atlas.py (needs numpy and safetensors).
+"""
+import json
+import math
+import os
+
+import numpy as np
+from safetensors.numpy import save_file
+
+OUT = "tests/fixtures/atlas"
+
+
+def make(seed, layers, experts, k, domains, documents, stay):
+    rng = np.random.default_rng(seed)
+    tokens, document, domain = [], [], []
+    for d in range(domains * documents):
+        n = int(rng.integers(8, 40))
+        tokens += list(rng.integers(0, 12, n))
+        document += [d] * n
+        domain += [d // documents] * n
+    total = len(tokens)
+    ids = np.zeros((layers, total, k), np.uint16)
+    weights = np.zeros((layers, total, k), np.float16)
+    for layer in range(layers):
+        base = rng.dirichlet(np.full(experts, 4.0))
+        tilt = rng.dirichlet(np.full(experts, 2.0), size=domains)
+        for i in range(total):
+            same = i > 0 and document[i] == document[i - 1]
+            if same and rng.random() < stay[layer]:
+                ids[layer, i] = ids[layer, i - 1]
+            else:
+                p = base if domain[i] == 0 else 0.5 * base + 0.5 * tilt[domain[i]]
+                ids[layer, i] = rng.choice(experts, size=k, replace=False, p=p)
+            w = np.sort(rng.dirichlet(np.ones(k)))[::-1]
+            weights[layer, i] = w
+    vocab = [b"a", b" b", b"\n", b"\xc3", b"\xa9", b"the", b"", b"\t", b" self", b"<b>", b"0", b"."]
+    return {
+        "tokens": np.array(tokens, np.int32),
+        "document": np.array(document, np.int32),
+        "domain": np.array(domain, np.uint16),
+        "experts": ids,
+        "weights": weights,
+        "vocab_bytes": np.frombuffer(b"".join(vocab), np.uint8),
+        "vocab_offsets": np.cumsum([0] + [len(v) for v in vocab]).astype(np.int64),
+    }
+
+
+def metadata(name, layers, experts, k, domains):
+    return {
+        "format": "mixt-trace",
+        "version": "1",
+        "model": name,
+        "model_hash": "ab" * 32,
+        "corpus_hash": "cd" * 32,
+        "tokenizer_hash": "ef" * 32,
+        "experts": str(experts),
+        "experts_per_token": str(k),
+        "layers": json.dumps([2 * i + 1 for i in range(layers)]),
+        "domains": json.dumps(["code", "m\u00e4thematics", "prose"][:domains], ensure_ascii=False),
+    }
+
+
+def t_quantile(freedom):
+    """Student's t at 0.975 by integrating its density."""
+    c = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(
+        freedom * math.pi)
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        mid = (low + high) / 2
+        x = np.linspace(0, mid, 20001)
+        y = c * (1 + x * x / freedom) ** (-(freedom + 1) / 2)
+        area = float(np.sum((y[1:] + y[:-1]) / 2) * (x[1] - x[0]))
+        low, high = (mid, high) if area < 0.475 else (low, mid)
+    return low
+
+
+def interval(hits, pairs, strata, rng):
+    """Expanded percentile bootstrap over documents, ratio of sums, within each domain."""
+    units = sum(int((pairs[s] > 0).sum()) - 1 for s in strata) + 1
+    top = np.zeros(20000)
+    bottom = np.zeros(20000)
+    for s in strata:
+        s = s[pairs[s] > 0]
+        draws = rng.integers(0, len(s), (20000, len(s)))
+        top += hits[s][draws].sum(1)
+        bottom += pairs[s][draws].sum(1)
+    reach = math.sqrt(units / (units - 1)) * t_quantile(units - 1)
+    tail = 0.5 * math.erfc(reach / math.sqrt(2))
+    return np.quantile(top / bottom, [tail, 1 - tail])
+
+
+def usage(rows):
+    """Chance that two different tokens agree in the first choice, and that their sets meet."""
+    n = len(rows)
+    one_hot = np.zeros((n, int(rows.max()) + 1))
+    np.put_along_axis(one_hot, rows.astype(np.int64), 1, axis=1)
+    first = rows[:, 0][:, None] == rows[:, 0][None, :]
+    meets = (one_hot @ one_hot.T) > 0
+    off = ~np.eye(n, dtype=bool)
+    return first[off].mean(), meets[off].mean()
+
+
+def measure(name, trace, experts, k, domains, out):
+    layers = trace["experts"].shape[0]
+    document, domain = trace["document"], trace["domain"]
+    documents = int(document[-1]) + 1
+    domain_of = np.array([domain[document == d][0] for d in range(documents)])
+    inside = document[1:] == document[:-1]
+    of_pair = document[:-1][inside]
+    pairs = np.bincount(of_pair, minlength=documents).astype(float)
+    rng = np.random.default_rng(99)
+    for layer in range(layers):
+        rows = trace["experts"][layer].astype(np.int64)
+        first = (rows[1:, 0] == rows[:-1, 0])[inside]
+        sets = np.array([len(set(a) & set(b)) > 0 for a, b in zip(rows[:-1], rows[1:])])[inside]
+        levels = [usage(rows[domain == d]) for d in range(domains)]
+        for which, met in enumerate((first, sets)):
+            hits = np.bincount(of_pair, weights=met, minlength=documents)
+            weight = [pairs[domain_of == d].sum() for d in range(domains)]
+            for d in list(range(domains)) + [-1]:
+                strata = [np.flatnonzero(domain_of == e) for e in range(domains) if d in (e, -1)]
+                chosen = np.concatenate(strata)
+                low, high = interval(hits, pairs, strata, rng)
+                level = levels[d][which] if d >= 0 else np.average([v[which] for v in levels],
+                                                                   weights=weight)
+                out.append(f"repetition {name} {layer} {d} {which} "
+                           f"{hits[chosen].sum() / pairs[chosen].sum():.12f} {low:.6f} {high:.6f} "
+                           f"{int(pairs[chosen].sum())} {level:.12f}")
+        means = []
+        for d in list(range(domains)) + [-1]:
+            use = rows if d < 0 else rows[domain == d]
+            for choice in (-1, 0, k - 1):
+                flat = use.reshape(-1) if choice < 0 else use[:, choice]
+                share = np.bincount(flat, minlength=experts) / len(flat)
+                out.append(f"proportions {name} {layer} {d} {choice} " +
+                           " ".join(f"{s:.12f}" for s in share))
+                if choice < 0 and d >= 0:
+                    means.append(share)
+        load = np.bincount(rows.reshape(-1), minlength=experts).astype(float)
+        p = load / load.sum()
+        entropy = -(p[p > 0] * np.log(p[p > 0])).sum()
+        out.append(f"load {name} {layer} {load.max() / load.mean():.12f} {int((load == 0).sum())} "
+                   f"{math.exp(entropy) / experts:.12f}")
+        means = np.array(means)
+        for d, v in enumerate(0.5 * np.abs(means - means.mean(0)).sum(1)):
+            # The level: documents of each domain by coins into two halves, half the difference.
+            noise = []
+            for _ in range(2000):
+                errors = []
+                for e in range(domains):
+                    ids = np.flatnonzero(domain_of == e)
+                    coin = rng.random(len(ids)) < 0.5
+                    if coin.all() or not coin.any():
+                        coin[0] = not coin[0]
+                    parts = [np.bincount(rows[np.isin(document, ids[c])].reshape(-1),
+                                         minlength=experts) for c in (coin, ~coin)]
+                    errors.append((parts[0] / parts[0].sum() - parts[1] / parts[1].sum()) / 2)
+                errors = np.array(errors)
+                noise.append(0.5 * np.abs(errors - errors.mean(0)).sum(1)[d])
+            out.append(f"distance {name} {layer} {d} {v:.12f} {np.mean(noise):.6f} "
+                       f"{np.quantile(noise, 0.95):.6f}")
+
+
+def main():
+    os.makedirs(OUT, exist_ok=True)
+    out = []
+    for name, seed, layers, experts, k, domains, documents, stay in (
+            ("pairs", 1, 3, 6, 2, 3, 10, (0.0, 0.3, 0.15)),
+            ("triples", 2, 2, 10, 3, 2, 12, (0.1, 0.4))):
+        trace = make(seed, layers, experts, k, domains, documents, stay)
+        save_file(trace, f"{OUT}/{name}.safetensors", metadata(name, layers, experts, k, domains))
+        measure(name, trace, experts, k, domains, out)
+    with open(f"{OUT}/expected.txt", "w") as file:
+        file.write("\n".join(out) + "\n")
+
+
+main()
