@@ -1,0 +1,253 @@
+/* experts: E SwiGLU blocks, each on its own rows (offsets[e] .. offsets[e + 1]):
+ * y = (silu(rows w_gate^T) * (rows w_up^T)) w_down^T.
+ * All experts' products run as one list, so that small ones fill the gaps of large ones. Experts
+ * without rows are left out; the rest of the house never sees raggedness. */
+#include "ops/support.h"
+
+#if !MIXT_REAL_IS_DOUBLE
+mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
+{
+    mixt_shape rows = request->in[0], gate = request->in[2];
+    MIXT_TRY(mixt_expect_matrix(&rows, "experts: rows", error));
+    int64_t experts = gate.size[0], ffn = gate.size[1], d = rows.size[1];
+    if (gate.rank != 3 || experts < 1 || ffn < 1) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "experts: w_gate is not [E, F, d]");
+    }
+    MIXT_TRY(mixt_expect(&gate, mixt_shape_static(3, experts, ffn, d), "experts: w_gate", error));
+    MIXT_TRY(mixt_expect(&request->in[3], gate, "experts: w_up", error));
+    MIXT_TRY(mixt_expect(&request->in[4], mixt_shape_static(3, experts, d, ffn), "experts: w_down",
+                         error));
+    MIXT_TRY(mixt_expect(&request->in[1],
+                         mixt_shape_integers(mixt_shape_static(1, experts + 1, 0, 0)),
+                         "experts: offsets", error));
+    request->out[0] = rows;
+    request->out[1] = request->out[2] = mixt_shape_columns(rows, ffn);
+    /* the list of products; then hidden, and in the backward d gate and d up as well */
+    request->forward_workspace = mixt_gemm_list_reals(2 * experts) + rows.size[0] * ffn;
+    request->backward_workspace = mixt_gemm_list_reals(4 * experts) + 3 * rows.size[0] * ffn;
+    return MIXT_OK;
+}
+
+void mixt_experts_cost(const mixt_attributes *attributes, const mixt_shape *in,
+                       const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+{
+    (void)attributes;
+    double rows = mixt_shape_values(&in[0], tokens), hidden = mixt_shape_values(&out[1], tokens);
+    double products = 6 * rows * (double)in[2].size[1], experts = (double)in[2].size[0];
+    /* no more experts are read than there are rows */
+    double read = (double)mixt_rows(&in[0], tokens);
+    read = 12 * mixt_shape_values(&in[2], tokens) * (read < experts ? read / experts : 1);
+    *cost = (mixt_cost){products + 5 * hidden, 8 * rows + 12 * hidden + read,
+                        2 * products + 15 * hidden, 12 * rows + 20 * hidden + 2 * read};
+}
+#endif
+
+typedef struct experts_run {
+    const mixt_call *call;
+    const int32_t *offsets;
+    int64_t experts, ffn, d, values; /* values: of gate */
+    mixt_gemm *list;
+    int64_t count;
+    real *hidden, *d_gate, *d_up; /* [rows, F] */
+} experts_run;
+
+static experts_run experts_start(const mixt_call *call, int64_t products)
+{
+    experts_run run = {
+        .call = call,
+        .offsets = call->in[1],
+        .experts = call->in_shape[2].size[0],
+        .ffn = call->in_shape[2].size[1],
+        .d = call->in_shape[2].size[2],
+        .list = call->workspace,
+    };
+    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
+    run.values = rows * run.ffn;
+    run.hidden = (real *)call->workspace + mixt_gemm_list_reals(products * run.experts);
+    run.d_gate = run.hidden + run.values;
+    run.d_up = run.d_gate + run.values;
+    return run;
+}
+
+/* Which matrices a product of one expert reads and writes. */
+typedef struct experts_matrices {
+    const real *a;
+    const void *weights; /* [E, n, k] or, not transposed, [E, k, n] */
+    real *c;
+    int64_t n, k;
+    bool transposed, accumulate;
+    const mixt_packed *const *packed; /* one for each expert, or NULL */
+} experts_matrices;
+
+/* For each expert with rows: C rows [n] = A rows [k] times its weights. */
+static void add_row_products(experts_run *run, const experts_matrices *matrices)
+{
+    int64_t n = matrices->n, k = matrices->k;
+    for (int64_t e = 0; e < run->experts; e++) {
+        int64_t begin = run->offsets[e], rows = run->offsets[e + 1] - begin;
+        if (rows == 0) {
+            continue;
+        }
+        run->list[run->count++] = (mixt_gemm){
+            .m = rows,
+            .n = n,
+            .k = k,
+            .a = matrices->a + begin * k,
+            .a_row = k,
+            .a_column = 1,
+            .b = (const real *)matrices->weights + e * n * k,
+            .b_row = matrices->transposed ? 1 : n,
+            .b_column = matrices->transposed ? k : 1,
+            .packed = matrices->packed != NULL ? matrices->packed[e] : NULL,
+            .c = matrices->c + begin * n,
+            .c_row = n,
+            .accumulate = matrices->accumulate,
+        };
+    }
+}
+
+/* For each expert: d weights [m, n] (+)= left^T right over its rows; left [rows, m], right
+ * [rows, n]. An expert without rows gets zeros, or nothing added. */
+static void add_weight_products(experts_run *run, int input, const real *left, int64_t m,
+                                const real *right, int64_t n)
+{
+    const mixt_call *call = run->call;
+    for (int64_t e = 0; call->d_in[input] != NULL && e < run->experts; e++) {
+        int64_t begin = run->offsets[e], rows = run->offsets[e + 1] - begin;
+        real *gradient = (real *)call->d_in[input] + e * m * n;
+        if (rows == 0) {
+            if (!call->add[input]) {
+                memset(gradient, 0, (size_t)(m * n) * sizeof *gradient);
+            }
+            continue;
+        }
+        run->list[run->count++] = (mixt_gemm){
+            .m = m,
+            .n = n,
+            .k = rows,
+            .a = left + begin * m,
+            .a_row = 1,
+            .a_column = m,
+            .b = right + begin * n,
+            .b_row = n,
+            .b_column = 1,
+            .c = gradient,
+            .c_row = n,
+            .accumulate = call->add[input],
+        };
+    }
+}
+
+static void experts_run_list(experts_run *run)
+{
+    mixt_gemm_run(run->call->compute, run->list, run->count);
+    run->count = 0;
+}
+
+static void hidden_forward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const experts_run *run = context;
+    mixt_range range = mixt_chunk(run->values, MIXT_ELEMENTS, item);
+    mixt_kernels_of(run->call)->swiglu(range.end - range.begin, run->hidden + range.begin,
+                                       (const real *)run->call->out[1] + range.begin,
+                                       (const real *)run->call->out[2] + range.begin);
+}
+
+void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
+{
+    experts_run run = experts_start(call, 2);
+    add_row_products(&run, &(experts_matrices){
+                               .a = call->in[0],
+                               .weights = call->in[2],
+                               .c = call->out[1],
+                               .n = run.ffn,
+                               .k = run.d,
+                               .transposed = true,
+                               .packed = call->packed[2],
+                           });
+    add_row_products(&run, &(experts_matrices){
+                               .a = call->in[0],
+                               .weights = call->in[3],
+                               .c = call->out[2],
+                               .n = run.ffn,
+                               .k = run.d,
+                               .transposed = true,
+                               .packed = call->packed[3],
+                           });
+    experts_run_list(&run);
+    mixt_pool_run(call->compute->pool, mixt_chunks(run.values, MIXT_ELEMENTS),
+                  hidden_forward_values, &run);
+    add_row_products(&run, &(experts_matrices){
+                               .a = run.hidden,
+                               .weights = call->in[4],
+                               .c = call->out[0],
+                               .n = run.d,
+                               .k = run.ffn,
+                               .transposed = true,
+                               .packed = call->packed[4],
+                           });
+    experts_run_list(&run);
+}
+
+/* hidden again, and d hidden (held where d up goes) into d gate and d up */
+static void hidden_backward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const experts_run *run = context;
+    const mixt_kernels *kernels = mixt_kernels_of(run->call);
+    mixt_range range = mixt_chunk(run->values, MIXT_ELEMENTS, item);
+    real d_hidden[MIXT_PIECE];
+    for (int64_t i = range.begin; i < range.end; i += MIXT_PIECE) {
+        int64_t n = mixt_least(MIXT_PIECE, range.end - i);
+        const real *gate = (const real *)run->call->out[1] + i;
+        const real *up = (const real *)run->call->out[2] + i;
+        kernels->swiglu(n, run->hidden + i, gate, up);
+        memcpy(d_hidden, run->d_up + i, (size_t)n * sizeof *d_hidden);
+        kernels->swiglu_backward(n, run->d_gate + i, run->d_up + i, gate, up, d_hidden);
+    }
+}
+
+/* d rows = d gate w_gate + d up w_up: two lists, because both add to the same rows. */
+static void rows_backward(experts_run *run, int weights, const real *gradient, bool accumulate)
+{
+    if (run->call->d_in[0] != NULL) {
+        add_row_products(run, &(experts_matrices){
+                                  .a = gradient,
+                                  .weights = run->call->in[weights],
+                                  .c = run->call->d_in[0],
+                                  .n = run->d,
+                                  .k = run->ffn,
+                                  .accumulate = accumulate,
+                              });
+    }
+}
+
+void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
+{
+    experts_run run = experts_start(call, 4);
+    if (call->d_out[0] == NULL) {
+        mixt_put_zero(call, 0, mixt_rows(&call->in_shape[0], call->tokens) * run.d);
+        for (int i = 2; i < 5; i++) {
+            mixt_put_zero(call, i, run.experts * run.ffn * run.d);
+        }
+        return;
+    }
+    add_row_products(&run, &(experts_matrices){
+                               .a = call->d_out[0],
+                               .weights = call->in[4],
+                               .c = run.d_up,
+                               .n = run.ffn,
+                               .k = run.d,
+                           });
+    experts_run_list(&run);
+    mixt_pool_run(call->compute->pool, mixt_chunks(run.values, MIXT_ELEMENTS),
+                  hidden_backward_values, &run);
+    rows_backward(&run, 2, run.d_gate, call->add[0]);
+    add_weight_products(&run, 4, call->d_out[0], run.d, run.hidden, run.ffn);
+    add_weight_products(&run, 2, run.d_gate, run.ffn, call->in[0], run.d);
+    add_weight_products(&run, 3, run.d_up, run.ffn, call->in[0], run.d);
+    experts_run_list(&run);
+    rows_backward(&run, 3, run.d_up, true);
+    experts_run_list(&run);
+}

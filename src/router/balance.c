@@ -1,0 +1,157 @@
+/* What keeps experts busy: the balance loss, the z-loss, and the loss-free bias.
+ * balance = E sum_i f_i P_i with f_i the share of choices (Switch: all k, GShard: first choices)
+ * and P_i the mean over tokens of the row's scores, which sum to 1 (sigmoid scores are divided by
+ * their sum, as DeepSeek-V3 does). f_i is a constant for the gradient.
+ * z = mean over tokens of logsumexp(logits)^2 (ST-MoE).
+ * Rows with a logit that is not finite are counted, and otherwise left out of both. */
+#include "router/method.h"
+
+#define ROWS 64 /* rows of one partial sum */
+
+#if !MIXT_REAL_IS_DOUBLE
+/* for each chunk of rows: P [E], z, rows that are not finite */
+int64_t mixt_balance_workspace(int64_t capacity, int64_t experts)
+{
+    return mixt_chunks(capacity, ROWS) * (experts + 2);
+}
+
+void mixt_router_update_bias(float *bias, const int64_t *counts, int experts, double rate)
+{
+    int64_t total = 0;
+    for (int e = 0; e < experts; e++) {
+        total += counts[e];
+    }
+    for (int e = 0; e < experts; e++) {
+        int64_t load = counts[e] * experts;
+        bias[e] += (float)(load < total ? rate : load > total ? -rate : 0);
+    }
+}
+#endif
+
+/* The share of each row's own scores; softmax sums to 1 by itself. Returns the sum. */
+static real normalise(const mixt_kernels *kernels, const mixt_router_spec *spec, real *scores)
+{
+    if (spec->options.score != MIXT_SCORE_SIGMOID) {
+        return 1;
+    }
+    real sum = kernels->sum(spec->experts, scores);
+    kernels->scale(spec->experts, scores, sum > 0 ? 1 / sum : 0, scores);
+    return sum;
+}
+
+static void loss_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    const mixt_router_spec *spec = call->attributes->router;
+    int experts = spec->experts;
+    real scores[MIXT_EXPERTS_MAX], log_sum;
+    real *partial = (real *)call->workspace + item * (experts + 2);
+    memset(partial, 0, (size_t)(experts + 2) * sizeof *partial);
+    mixt_range range = mixt_chunk(call->tokens, ROWS, item);
+    for (int64_t t = range.begin; t < range.end; t++) {
+        const real *logits = (const real *)call->out[6] + t * experts;
+        if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
+            partial[experts + 1] += 1;
+            continue;
+        }
+        (void)normalise(kernels, spec, scores);
+        kernels->add(experts, partial, partial, scores);
+        partial[experts] += log_sum * log_sum;
+    }
+}
+
+/* f_i of one expert: its share of what the loss counts. */
+static double load_share(const mixt_call *call, int expert, const int32_t *first)
+{
+    const mixt_router_spec *spec = call->attributes->router;
+    if (spec->options.balance == MIXT_BALANCE_GSHARD) {
+        return (double)first[expert] / (double)call->tokens;
+    }
+    return (double)((const int32_t *)call->out[2])[expert] / ((double)call->tokens * spec->chosen);
+}
+
+static void count_first(const mixt_call *call, int32_t *first)
+{
+    const mixt_router_spec *spec = call->attributes->router;
+    memset(first, 0, (size_t)spec->experts * sizeof *first);
+    for (int64_t t = 0; t < call->tokens; t++) {
+        first[((const int32_t *)call->out[0])[t * spec->chosen]]++;
+    }
+}
+
+void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
+{
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    int experts = call->attributes->router->experts;
+    int64_t chunks = mixt_chunks(call->tokens, ROWS);
+    int32_t first[MIXT_EXPERTS_MAX];
+    real *sums = call->workspace, *losses = call->out[7];
+    mixt_for_chunks(call, call->tokens, ROWS, loss_rows);
+    for (int64_t item = 1; item < chunks; item++) {
+        kernels->add(experts + 2, sums, sums, sums + item * (experts + 2));
+    }
+    count_first(call, first);
+    double balance = 0;
+    for (int e = 0; e < experts; e++) {
+        balance += load_share(call, e, first) * (double)sums[e];
+    }
+    losses[0] = (real)(balance * experts / (double)call->tokens);
+    losses[1] = sums[experts] / (real)call->tokens;
+    losses[2] = sums[experts + 1];
+    losses[3] = 0;
+}
+
+typedef struct balance_run {
+    const mixt_call *call;
+    const real *pull; /* [E]: d loss / d P_i, for one token */
+    real z;           /* d loss / d logsumexp^2 */
+    real *d_logits;
+} balance_run;
+
+static void gradient_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const balance_run *run = context;
+    const mixt_call *call = run->call;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    const mixt_router_spec *spec = call->attributes->router;
+    int experts = spec->experts;
+    bool sigmoid = spec->options.score == MIXT_SCORE_SIGMOID;
+    real scores[MIXT_EXPERTS_MAX], log_sum;
+    mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
+    for (int64_t t = range.begin; t < range.end; t++) {
+        const real *logits = (const real *)call->out[6] + t * experts;
+        real *d_logits = run->d_logits + t * experts;
+        if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
+            continue;
+        }
+        real sum = normalise(kernels, spec, scores);
+        real along = kernels->dot(experts, run->pull, scores), z = 2 * log_sum * run->z;
+        for (int e = 0; e < experts; e++) {
+            /* sigmoid: P = s / sum, d s / d logit = s (1 - s) with s = P sum */
+            real slope = sigmoid ? scores[e] * (1 - scores[e] * sum) : scores[e];
+            real softmax = sigmoid ? (real)exp((double)(logits[e] - log_sum)) : scores[e];
+            d_logits[e] += (run->pull[e] - along) * slope + z * softmax;
+        }
+    }
+}
+
+void MIXT_REAL(mixt_balance_gradient)(const mixt_call *call, real *d_logits)
+{
+    const mixt_attributes *attributes = call->attributes;
+    int experts = attributes->router->experts;
+    double scale = (double)((const real *)call->in[3])[1] / (double)call->tokens;
+    int32_t first[MIXT_EXPERTS_MAX];
+    real pull[MIXT_EXPERTS_MAX];
+    if (scale == 0 || (attributes->balance_weight == 0 && attributes->z_weight == 0)) {
+        return;
+    }
+    count_first(call, first);
+    for (int e = 0; e < experts; e++) {
+        pull[e] = (real)(scale * attributes->balance_weight * experts * load_share(call, e, first));
+    }
+    balance_run run = {call, pull, (real)(scale * attributes->z_weight), d_logits};
+    mixt_pool_run(call->compute->pool, mixt_chunks(call->tokens, MIXT_ROWS), gradient_rows, &run);
+}

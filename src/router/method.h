@@ -1,0 +1,49 @@
+/* Inside the `route` operator: a method turns logits into choices; the rest (logits, the record's
+ * order, losses, the products of the backward) is the same for all of them. A new method is one
+ * file and one row of methods.def. */
+#ifndef MIXT_ROUTER_METHOD_H
+#define MIXT_ROUTER_METHOD_H
+
+#include "ops/support.h"
+#include "router/router.h"
+
+typedef enum mixt_router_method {
+#define MIXT_ROUTER_METHOD(name) MIXT_ROUTER_METHOD_##name,
+#include "router/methods.def"
+#undef MIXT_ROUTER_METHOD
+    MIXT_ROUTER_METHOD_COUNT
+} mixt_router_method;
+
+/* check: refuses a spec that the method cannot serve.
+ * choose: fills ids and weights (out[0], out[1]) from the logits (out[6]) and the bias (in[2]).
+ *   Whatever the logits: k distinct ids in range for each token, finite weights.
+ * gradient: writes d logits [T, E] from the gradient of the weights (d_out[1], not NULL). */
+#define MIXT_ROUTER_METHOD(name)                                                                   \
+    mixt_status mixt_##name##_check(const mixt_router_spec *spec, mixt_error *error);              \
+    void mixt_##name##_choose_f32(const mixt_call *call);                                          \
+    void mixt_##name##_choose_f64(const mixt_call *call);                                          \
+    void mixt_##name##_gradient_f32(const mixt_call *call, float *d_logits);                       \
+    void mixt_##name##_gradient_f64(const mixt_call *call, double *d_logits);
+#include "router/methods.def"
+#undef MIXT_ROUTER_METHOD
+
+/* Everything of route's forward behind the logits: choices, order, losses. */
+void mixt_route_decide_f32(const mixt_call *call);
+void mixt_route_decide_f64(const mixt_call *call);
+
+/* Balance and z-loss (balance.c). loss: fills out[7] from logits, ids and counts.
+ * gradient: adds scale[1] * (balance_weight * d balance + z_weight * d z) to d logits [T, E]. */
+int64_t mixt_balance_workspace(int64_t capacity, int64_t experts);
+void mixt_balance_loss_f32(const mixt_call *call);
+void mixt_balance_loss_f64(const mixt_call *call);
+void mixt_balance_gradient_f32(const mixt_call *call, float *d_logits);
+void mixt_balance_gradient_f64(const mixt_call *call, double *d_logits);
+
+/* A row's scores s [E] (softmax over all experts, or the sigmoid of each) and its logsumexp; false,
+ * and s left alone, where a logit is not a finite number. */
+bool mixt_row_scores_f32(const mixt_kernels_f32 *kernels, const mixt_router_spec *spec,
+                         const float *logits, float *scores, float *log_sum);
+bool mixt_row_scores_f64(const mixt_kernels_f64 *kernels, const mixt_router_spec *spec,
+                         const double *logits, double *scores, double *log_sum);
+
+#endif

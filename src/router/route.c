@@ -1,0 +1,238 @@
+/* The route operator: logits, choices by the spec's method, the record, the losses. */
+#include "router/method.h"
+
+/* Every spec of today is a top-k variant (router.h); a spec field picks once there are more. */
+static mixt_router_method method_of(const mixt_router_spec *spec)
+{
+    (void)spec;
+    return MIXT_ROUTER_METHOD_top_k;
+}
+
+#if !MIXT_REAL_IS_DOUBLE
+mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
+{
+    static mixt_status (*const checks[])(const mixt_router_spec *, mixt_error *) = {
+#define MIXT_ROUTER_METHOD(name) mixt_##name##_check,
+#include "router/methods.def"
+#undef MIXT_ROUTER_METHOD
+    };
+    const mixt_router_options *options = &spec->options;
+    if (spec->experts < 1 || spec->experts > MIXT_EXPERTS_MAX) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %d experts are not in 1..%d",
+                         spec->experts, MIXT_EXPERTS_MAX);
+    }
+    if (spec->chosen < 1 || spec->chosen > spec->experts) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "router: %d experts per token of %d are not possible", spec->chosen,
+                         spec->experts);
+    }
+    if (!isfinite(options->scale) || options->scale == 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: scale %g is not usable",
+                         options->scale);
+    }
+    const struct {
+        const char *name;
+        double value;
+    } coefficients[] = {
+        {"balance_coefficient", options->balance_coefficient},
+        {"z_coefficient", options->z_coefficient},
+        {"bias_rate", options->bias_rate},
+    };
+    for (size_t i = 0; i < sizeof coefficients / sizeof coefficients[0]; i++) {
+        if (!(coefficients[i].value >= 0 && isfinite(coefficients[i].value))) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %s %g is not 0 or more",
+                             coefficients[i].name, coefficients[i].value);
+        }
+    }
+    if (options->weights != MIXT_ROUTER_LEARNED && options->weights != MIXT_ROUTER_FROZEN) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: weights %d are not known",
+                         (int)options->weights);
+    }
+    if (options->balance != MIXT_BALANCE_SWITCH && options->balance != MIXT_BALANCE_GSHARD) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: balance loss %d is not known",
+                         (int)options->balance);
+    }
+    return checks[method_of(spec)](spec, error);
+}
+
+mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
+{
+    const mixt_router_spec *spec = request->attributes->router;
+    MIXT_TRY(spec == NULL ? mixt_fail(error, MIXT_ERROR_ARGUMENT, "route: no router given")
+                          : mixt_router_check(spec, error));
+    mixt_shape x = request->in[0];
+    int64_t experts = spec->experts, tokens = request->capacity;
+    MIXT_TRY(mixt_expect_matrix(&x, "route: x", error));
+    MIXT_TRY(mixt_expect(&x, mixt_shape_tokens(tokens, 1, x.size[1]), "route: x", error));
+    MIXT_TRY(mixt_expect(&request->in[1], mixt_shape_static(2, experts, x.size[1], 0),
+                         "route: weight", error));
+    if (request->in[2].rank != 0) {
+        MIXT_TRY(mixt_expect(&request->in[2], mixt_shape_static(1, experts, 0, 0), "route: bias",
+                             error));
+    }
+    MIXT_TRY(mixt_expect(&request->in[3], mixt_shape_static(1, 2, 0, 0), "route: scale", error));
+    mixt_shape choices = mixt_shape_tokens(tokens, 1, spec->chosen);
+    request->out[0] = mixt_shape_integers(choices);
+    request->out[1] = choices;
+    request->out[2] = mixt_shape_integers(mixt_shape_static(1, experts, 0, 0));
+    request->out[3] = mixt_shape_integers(mixt_shape_static(1, experts + 1, 0, 0));
+    request->out[4] = mixt_shape_integers(mixt_shape_tokens(tokens, spec->chosen, 0));
+    request->out[5] = mixt_shape_integers(choices);
+    request->out[6] = mixt_shape_tokens(tokens, 1, experts);
+    request->out[7] = mixt_shape_static(1, 4, 0, 0);
+    request->forward_workspace = mixt_balance_workspace(tokens, experts);
+    request->backward_workspace = tokens * experts; /* d logits */
+    return MIXT_OK;
+}
+
+void mixt_route_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
+                     int64_t tokens, mixt_cost *cost)
+{
+    (void)attributes;
+    double x = mixt_shape_values(&in[0], tokens), weight = mixt_shape_values(&in[1], tokens);
+    double logits = mixt_shape_values(&out[6], tokens);
+    double products = 2 * x * (double)in[1].size[0];
+    *cost = (mixt_cost){products + 10 * logits, 4 * (x + weight + 3 * logits),
+                        2 * products + 20 * logits, 8 * (x + weight + 2 * logits)};
+}
+#endif
+
+bool MIXT_REAL(mixt_row_scores)(const mixt_kernels *kernels, const mixt_router_spec *spec,
+                                const real *logits, real *scores, real *log_sum)
+{
+    int64_t experts = spec->experts;
+    bool finite = true;
+    for (int64_t i = 0; i < experts; i++) {
+        finite = finite && isfinite(logits[i]);
+    }
+    if (!finite) {
+        return false;
+    }
+    real max = kernels->max(experts, logits);
+    real sum = kernels->exp_sum(experts, scores, logits, max);
+    *log_sum = max + (real)log((double)sum);
+    if (spec->options.score != MIXT_SCORE_SIGMOID) {
+        kernels->scale(experts, scores, 1 / sum, scores);
+        return true;
+    }
+    kernels->scale(experts, scores, -1, logits);
+    (void)kernels->exp_sum(experts, scores, scores, 0);
+    for (int64_t i = 0; i < experts; i++) {
+        scores[i] = 1 / (1 + scores[i]);
+    }
+    return true;
+}
+
+/* counts, offsets, order and place from ids: a counting sort, stable in t and j. */
+static void sort_choices(const mixt_call *call)
+{
+    const mixt_router_spec *spec = call->attributes->router;
+    const int32_t *ids = call->out[0];
+    int32_t *counts = call->out[2], *offsets = call->out[3];
+    int32_t *order = call->out[4], *place = call->out[5];
+    int64_t choices = call->tokens * spec->chosen;
+    memset(counts, 0, (size_t)spec->experts * sizeof *counts);
+    for (int64_t i = 0; i < choices; i++) {
+        counts[ids[i]]++;
+    }
+    offsets[0] = 0;
+    for (int e = 0; e < spec->experts; e++) {
+        offsets[e + 1] = offsets[e] + counts[e];
+        counts[e] = 0;
+    }
+    for (int64_t i = 0; i < choices; i++) {
+        int32_t p = offsets[ids[i]] + counts[ids[i]]++;
+        place[i] = p;
+        order[p] = (int32_t)i;
+    }
+}
+
+void MIXT_REAL(mixt_route_decide)(const mixt_call *call)
+{
+    static void (*const choose[])(const mixt_call *) = {
+#define MIXT_ROUTER_METHOD(name) MIXT_REAL(mixt_##name##_choose),
+#include "router/methods.def"
+#undef MIXT_ROUTER_METHOD
+    };
+    choose[method_of(call->attributes->router)](call);
+    sort_choices(call);
+    MIXT_REAL(mixt_balance_loss)(call);
+}
+
+/* Always exact: a bit less in a logit is another expert (Fedus et al. 2021, selective precision).
+ */
+void MIXT_REAL(mixt_route_forward)(const mixt_call *call)
+{
+    int64_t experts = call->in_shape[1].size[0], d = call->in_shape[1].size[1];
+    mixt_gemm product = {
+        .m = call->tokens,
+        .n = experts,
+        .k = d,
+        .a = call->in[0],
+        .a_row = d,
+        .a_column = 1,
+        .b = call->in[1],
+        .b_row = 1,
+        .b_column = d,
+        .c = call->out[6],
+        .c_row = experts,
+        .exact = true,
+    };
+    mixt_gemm_run(call->compute, &product, 1);
+    MIXT_REAL(mixt_route_decide)(call);
+}
+
+/* dx = d logits weight, d weight = d logits^T x; the choices themselves are constants. */
+void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
+{
+    static void (*const gradient[])(const mixt_call *, real *) = {
+#define MIXT_ROUTER_METHOD(name) MIXT_REAL(mixt_##name##_gradient),
+#include "router/methods.def"
+#undef MIXT_ROUTER_METHOD
+    };
+    int64_t experts = call->in_shape[1].size[0], d = call->in_shape[1].size[1];
+    real *d_logits = call->workspace;
+    if (call->d_out[1] != NULL) {
+        gradient[method_of(call->attributes->router)](call, d_logits);
+    } else {
+        memset(d_logits, 0, (size_t)(call->tokens * experts) * sizeof *d_logits);
+    }
+    MIXT_REAL(mixt_balance_gradient)(call, d_logits);
+    mixt_gemm products[2];
+    int count = 0;
+    if (call->d_in[0] != NULL) {
+        products[count++] = (mixt_gemm){
+            .m = call->tokens,
+            .n = d,
+            .k = experts,
+            .a = d_logits,
+            .a_row = experts,
+            .a_column = 1,
+            .b = call->in[1],
+            .b_row = d,
+            .b_column = 1,
+            .c = call->d_in[0],
+            .c_row = d,
+            .accumulate = call->add[0],
+            .exact = true,
+        };
+    }
+    if (call->d_in[1] != NULL) {
+        products[count++] = (mixt_gemm){
+            .m = experts,
+            .n = d,
+            .k = call->tokens,
+            .a = d_logits,
+            .a_row = 1,
+            .a_column = experts,
+            .b = call->in[0],
+            .b_row = d,
+            .b_column = 1,
+            .c = call->d_in[1],
+            .c_row = d,
+            .accumulate = call->add[1],
+            .exact = true,
+        };
+    }
+    mixt_gemm_run(call->compute, products, count);
+}
