@@ -1,6 +1,11 @@
-#include "backend/cpu/tiers.h"
+/* Row kernels with AVX2 and FMA: sixteen lanes are two registers. */
+#include "backend/cpu/avx2_lanes.h"
+
+#include "backend/cpu/vector.h"
 
 void mixt_fill_avx2(mixt_kernels_f32 *table)
 {
     table->name = "avx2";
+    fill_rows(table);
+    mixt_fill_avx2_gemm(table);
 }

@@ -1,0 +1,171 @@
+/* Sixteen fp32 lanes with AVX2 and FMA: sixteen lanes are two registers (see vector.h). */
+#ifndef MIXT_BACKEND_CPU_AVX2_LANES_H
+#define MIXT_BACKEND_CPU_AVX2_LANES_H
+
+#include <immintrin.h>
+#include <stdbool.h>
+
+#include "backend/cpu/tiers.h"
+
+typedef struct v16 {
+    __m256 low, high;
+} v16;
+
+static inline v16 pair(__m256 low, __m256 high)
+{
+    return (v16){low, high};
+}
+
+/* All bits set in the lanes below `count`, of lanes 0 to 7. */
+static inline __m256i mask_of(int count)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static inline v16 v_set(float x)
+{
+    return pair(_mm256_set1_ps(x), _mm256_set1_ps(x));
+}
+
+static inline v16 v_load(const float *from, int count)
+{
+    if (count == 16) {
+        return pair(_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8));
+    }
+    if (count <= 8) {
+        return pair(_mm256_maskload_ps(from, mask_of(count)), _mm256_setzero_ps());
+    }
+    return pair(_mm256_loadu_ps(from), _mm256_maskload_ps(from + 8, mask_of(count - 8)));
+}
+
+static inline void v_store(float *to, v16 x, int count)
+{
+    if (count <= 8) {
+        _mm256_maskstore_ps(to, mask_of(count), x.low);
+        return;
+    }
+    _mm256_storeu_ps(to, x.low);
+    if (count == 16) {
+        _mm256_storeu_ps(to + 8, x.high);
+    } else {
+        _mm256_maskstore_ps(to + 8, mask_of(count - 8), x.high);
+    }
+}
+
+static inline v16 v_add(v16 a, v16 b)
+{
+    return pair(_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high));
+}
+
+static inline v16 v_subtract(v16 a, v16 b)
+{
+    return pair(_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high));
+}
+
+static inline v16 v_multiply(v16 a, v16 b)
+{
+    return pair(_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high));
+}
+
+static inline v16 v_divide(v16 a, v16 b)
+{
+    return pair(_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high));
+}
+
+static inline v16 v_square_root(v16 a)
+{
+    return pair(_mm256_sqrt_ps(a.low), _mm256_sqrt_ps(a.high));
+}
+
+static inline v16 v_negate(v16 a)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0F);
+    return pair(_mm256_xor_ps(a.low, sign), _mm256_xor_ps(a.high, sign));
+}
+
+static inline v16 v_fma(v16 a, v16 b, v16 c)
+{
+    return pair(_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high));
+}
+
+static inline v16 v_least(v16 a, v16 b)
+{
+    return pair(_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high));
+}
+
+static inline v16 v_greatest(v16 a, v16 b)
+{
+    return pair(_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high));
+}
+
+static inline v16 v_keep(v16 old, v16 new, int count)
+{
+    if (count == 16) {
+        return new;
+    }
+    __m256 low = _mm256_castsi256_ps(mask_of(count)),
+           high = _mm256_castsi256_ps(mask_of(count - 8));
+    return pair(_mm256_blendv_ps(old.low, new.low, low),
+                _mm256_blendv_ps(old.high, new.high, high));
+}
+
+static inline bool v_any_nan(v16 x)
+{
+    __m256 low = _mm256_cmp_ps(x.low, x.low, _CMP_UNORD_Q);
+    __m256 high = _mm256_cmp_ps(x.high, x.high, _CMP_UNORD_Q);
+    return _mm256_movemask_ps(_mm256_or_ps(low, high)) != 0;
+}
+
+/* p 2^n in two steps, as scalar.c says. */
+static inline __m256 power(__m256 p, __m256 shifted)
+{
+    const __m256i rounder = _mm256_set1_epi32((int)MIXT_EXP_ROUNDER_BITS),
+                  bias = _mm256_set1_epi32(127);
+    __m256i n = _mm256_sub_epi32(_mm256_castps_si256(shifted), rounder);
+    __m256i first = _mm256_srai_epi32(n, 1), second = _mm256_sub_epi32(n, first);
+    __m256i low = _mm256_slli_epi32(_mm256_add_epi32(first, bias), 23);
+    __m256i high = _mm256_slli_epi32(_mm256_add_epi32(second, bias), 23);
+    return _mm256_mul_ps(_mm256_mul_ps(p, _mm256_castsi256_ps(low)), _mm256_castsi256_ps(high));
+}
+
+static inline v16 v_power(v16 p, v16 shifted, v16 n)
+{
+    (void)n;
+    return pair(power(p.low, shifted.low), power(p.high, shifted.high));
+}
+
+static inline float v_fold(v16 x)
+{
+    __m256 eight = _mm256_add_ps(x.low, x.high);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+/* max_ps(high, low): the high lane only where it is greater. */
+static inline float v_fold_greatest(v16 x)
+{
+    __m256 eight = _mm256_max_ps(x.high, x.low);
+    __m128 four = _mm_max_ps(_mm256_extractf128_ps(eight, 1), _mm256_castps256_ps128(eight));
+    __m128 two = _mm_max_ps(_mm_movehl_ps(four, four), four);
+    return _mm_cvtss_f32(_mm_max_ss(_mm_shuffle_ps(two, two, 1), two));
+}
+
+/* Nearest bfloat16, ties to even; NaN stays NaN. */
+static inline __m256 round_bf16(__m256 x)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+    __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x00400000));
+    __m256 nan = _mm256_cmp_ps(x, x, _CMP_UNORD_Q);
+    __m256 rounded = _mm256_blendv_ps(_mm256_castsi256_ps(up), _mm256_castsi256_ps(quiet), nan);
+    return _mm256_and_ps(rounded, _mm256_castsi256_ps(_mm256_set1_epi32((int)0xFFFF0000U)));
+}
+
+static inline v16 v_round_bf16(v16 x)
+{
+    return pair(round_bf16(x.low), round_bf16(x.high));
+}
+
+#endif

@@ -1,0 +1,130 @@
+/* Sixteen fp32 lanes with AVX-512: sixteen lanes are one register (see vector.h). */
+#ifndef MIXT_BACKEND_CPU_AVX512_LANES_H
+#define MIXT_BACKEND_CPU_AVX512_LANES_H
+
+#include <immintrin.h>
+#include <stdbool.h>
+
+#include "backend/cpu/tiers.h"
+
+typedef __m512 v16;
+
+static inline __mmask16 mask_of(int count)
+{
+    return (__mmask16)((1U << count) - 1U);
+}
+
+static inline v16 v_set(float x)
+{
+    return _mm512_set1_ps(x);
+}
+
+static inline v16 v_load(const float *from, int count)
+{
+    return count == 16 ? _mm512_loadu_ps(from) : _mm512_maskz_loadu_ps(mask_of(count), from);
+}
+
+static inline void v_store(float *to, v16 x, int count)
+{
+    if (count == 16) {
+        _mm512_storeu_ps(to, x);
+    } else {
+        _mm512_mask_storeu_ps(to, mask_of(count), x);
+    }
+}
+
+static inline v16 v_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+static inline v16 v_subtract(v16 a, v16 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+static inline v16 v_multiply(v16 a, v16 b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+static inline v16 v_divide(v16 a, v16 b)
+{
+    return _mm512_div_ps(a, b);
+}
+
+static inline v16 v_square_root(v16 a)
+{
+    return _mm512_sqrt_ps(a);
+}
+
+static inline v16 v_negate(v16 a)
+{
+    return _mm512_xor_ps(a, _mm512_set1_ps(-0.0F));
+}
+
+static inline v16 v_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline v16 v_least(v16 a, v16 b)
+{
+    return _mm512_min_ps(a, b);
+}
+
+static inline v16 v_greatest(v16 a, v16 b)
+{
+    return _mm512_max_ps(a, b);
+}
+
+static inline v16 v_keep(v16 old, v16 new, int count)
+{
+    return count == 16 ? new : _mm512_mask_mov_ps(old, mask_of(count), new);
+}
+
+static inline bool v_any_nan(v16 x)
+{
+    return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0;
+}
+
+static inline v16 v_power(v16 p, v16 shifted, v16 n)
+{
+    (void)shifted;
+    return _mm512_scalef_ps(p, n);
+}
+
+static inline float v_fold(v16 x)
+{
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+/* max_ps(high, low): the high lane only where it is greater. */
+static inline float v_fold_greatest(v16 x)
+{
+    __m256 eight = _mm256_max_ps(_mm512_extractf32x8_ps(x, 1), _mm512_castps512_ps256(x));
+    __m128 four = _mm_max_ps(_mm256_extractf128_ps(eight, 1), _mm256_castps256_ps128(eight));
+    __m128 two = _mm_max_ps(_mm_movehl_ps(four, four), four);
+    return _mm_cvtss_f32(_mm_max_ss(_mm_shuffle_ps(two, two, 1), two));
+}
+
+/* Bits of the nearest bfloat16, ties to even, in the high half; NaN stays NaN. */
+static inline __m512i round_bf16(__m512 x)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    up = _mm512_mask_or_epi32(up, nan, bits, _mm512_set1_epi32(0x00400000));
+    return _mm512_and_si512(up, _mm512_set1_epi32((int)0xFFFF0000U));
+}
+
+static inline v16 v_round_bf16(v16 x)
+{
+    return _mm512_castsi512_ps(round_bf16(x));
+}
+
+#endif

@@ -1,0 +1,203 @@
+/* The row kernels of scalar.c on sixteen fp32 lanes at a time: the same operations in the same
+ * order. Included by one file for each instruction set, which has defined before
+ *
+ *   v16                              sixteen lanes
+ *   v_set(x), v_load(from, count), v_store(to, x, count)
+ *                                    lanes behind `count` (1 to 16) read as 0 and are not written
+ *   v_add v_subtract v_multiply v_divide v_square_root v_negate
+ *   v_fma(a, b, c)                   a b + c, rounded once
+ *   v_least(a, b)                    a < b ? a : b, so b where one is NaN; v_greatest alike
+ *   v_keep(old, new, count)          new in the first `count` lanes, old behind them
+ *   v_any_nan(x)                     whether a lane is NaN
+ *   v_power(p, shifted, n)           p 2^n; `shifted` = n + MIXT_EXP_ROUNDER
+ *   v_fold(x), v_fold_greatest(x)    lane j with j + 8, then j + 4, j + 2, j + 1
+ */
+#include <math.h>
+
+#include "backend/cpu/tiers.h"
+
+#define LANES 16
+
+/* Runs `step` at i = 0, 16, ... with `count` lanes: 16, and what is left at the end. */
+#define EACH_VECTOR(n, step)                                                                       \
+    do {                                                                                           \
+        int64_t i = 0;                                                                             \
+        for (; i + LANES <= (n); i += LANES) {                                                     \
+            const int count = LANES;                                                               \
+            step;                                                                                  \
+        }                                                                                          \
+        if (i < (n)) {                                                                             \
+            const int count = (int)((n)-i);                                                        \
+            step;                                                                                  \
+        }                                                                                          \
+    } while (0)
+
+static float kernel_dot(int64_t n, const float *a, const float *b)
+{
+    v16 lanes = v_set(0);
+    EACH_VECTOR(n, {
+        v16 more = v_fma(v_load(a + i, count), v_load(b + i, count), lanes);
+        lanes = v_keep(lanes, more, count);
+    });
+    return v_fold(lanes);
+}
+
+static float kernel_sum(int64_t n, const float *a)
+{
+    v16 lanes = v_set(0);
+    EACH_VECTOR(n, lanes = v_keep(lanes, v_add(lanes, v_load(a + i, count)), count));
+    return v_fold(lanes);
+}
+
+static float kernel_max(int64_t n, const float *a)
+{
+    v16 lanes = v_set(-INFINITY);
+    bool nan = false;
+    EACH_VECTOR(n, {
+        v16 x = v_load(a + i, count);
+        nan |= v_any_nan(x);
+        lanes = v_keep(lanes, v_greatest(x, lanes), count);
+    });
+    return nan ? NAN : v_fold_greatest(lanes);
+}
+
+static void kernel_add(int64_t n, float *y, const float *a, const float *b)
+{
+    EACH_VECTOR(n, v_store(y + i, v_add(v_load(a + i, count), v_load(b + i, count)), count));
+}
+
+static void kernel_axpy(int64_t n, float *y, float alpha, const float *x)
+{
+    v16 factor = v_set(alpha);
+    EACH_VECTOR(n,
+                v_store(y + i, v_fma(factor, v_load(x + i, count), v_load(y + i, count)), count));
+}
+
+static void kernel_scale(int64_t n, float *y, float alpha, const float *x)
+{
+    v16 factor = v_set(alpha);
+    EACH_VECTOR(n, v_store(y + i, v_multiply(factor, v_load(x + i, count)), count));
+}
+
+static void kernel_multiply(int64_t n, float *y, const float *a, const float *b)
+{
+    EACH_VECTOR(n, v_store(y + i, v_multiply(v_load(a + i, count), v_load(b + i, count)), count));
+}
+
+static inline v16 exponential(v16 x)
+{
+    const v16 rounder = v_set(MIXT_EXP_ROUNDER), one = v_set(1);
+    x = v_least(v_set(MIXT_EXP_HIGHEST), x);
+    x = v_greatest(v_set(MIXT_EXP_LOWEST), x);
+    v16 shifted = v_fma(x, v_set(MIXT_EXP_LOG2E), rounder);
+    v16 n = v_subtract(shifted, rounder);
+    v16 r = v_fma(n, v_set(-MIXT_EXP_LN2_HIGH), x);
+    r = v_fma(n, v_set(-MIXT_EXP_LN2_LOW), r);
+    v16 p = v_set(MIXT_EXP_C6);
+    p = v_fma(p, r, v_set(MIXT_EXP_C5));
+    p = v_fma(p, r, v_set(MIXT_EXP_C4));
+    p = v_fma(p, r, v_set(MIXT_EXP_C3));
+    p = v_fma(p, r, v_set(MIXT_EXP_C2));
+    p = v_fma(p, r, one);
+    p = v_fma(p, r, one);
+    return v_power(p, shifted, n);
+}
+
+static float kernel_exp_sum(int64_t n, float *y, const float *x, float shift)
+{
+    v16 lanes = v_set(0), offset = v_set(shift);
+    EACH_VECTOR(n, {
+        v16 value = exponential(v_subtract(v_load(x + i, count), offset));
+        v_store(y + i, value, count);
+        lanes = v_keep(lanes, v_add(lanes, value), count);
+    });
+    return v_fold(lanes);
+}
+
+static void kernel_swiglu(int64_t n, float *y, const float *gate, const float *up)
+{
+    const v16 one = v_set(1);
+    EACH_VECTOR(n, {
+        v16 z = v_load(gate + i, count);
+        v16 silu = v_divide(z, v_add(one, exponential(v_negate(z))));
+        v_store(y + i, v_multiply(silu, v_load(up + i, count)), count);
+    });
+}
+
+static void kernel_swiglu_backward(int64_t n, float *dgate, float *dup, const float *gate,
+                                   const float *up, const float *dy)
+{
+    const v16 one = v_set(1);
+    EACH_VECTOR(n, {
+        v16 z = v_load(gate + i, count);
+        v16 u = v_load(up + i, count);
+        v16 d = v_load(dy + i, count);
+        v16 s = v_divide(one, v_add(one, exponential(v_negate(z))));
+        v16 slope = v_multiply(s, v_fma(z, v_subtract(one, s), one));
+        v_store(dup + i, v_multiply(d, v_multiply(z, s)), count);
+        v_store(dgate + i, v_multiply(v_multiply(d, u), slope), count);
+    });
+}
+
+static void kernel_norm_apply(int64_t n, float *y, const float *x, float inverse,
+                              const float *weight)
+{
+    v16 factor = v_set(inverse);
+    EACH_VECTOR(
+        n, v_store(y + i,
+                   v_multiply(v_multiply(v_load(x + i, count), factor), v_load(weight + i, count)),
+                   count));
+}
+
+static void kernel_rope(int64_t n, float *y, const float *x, const float *cosine, const float *sine,
+                        float sign)
+{
+    int64_t half = n / 2;
+    v16 direction = v_set(sign);
+    EACH_VECTOR(half, {
+        v16 first = v_load(x + i, count);
+        v16 second = v_load(x + i + half, count);
+        v16 c = v_load(cosine + i, count);
+        v16 s = v_multiply(direction, v_load(sine + i, count));
+        v_store(y + i, v_fma(first, c, v_negate(v_multiply(second, s))), count);
+        v_store(y + i + half, v_fma(second, c, v_multiply(first, s)), count);
+    });
+}
+
+static void kernel_adamw(int64_t n, float *w, float *m, float *v, const float *gradient,
+                         const mixt_adamw_arguments *arguments)
+{
+    const mixt_adamw_constants_f32 c = mixt_adamw_round_f32(arguments);
+    EACH_VECTOR(n, {
+        v16 g = v_multiply(v_set(c.scale), v_load(gradient + i, count));
+        v16 mean =
+            v_fma(v_set(c.beta1), v_load(m + i, count), v_multiply(v_set(c.one_minus_beta1), g));
+        v16 square = v_fma(v_set(c.beta2), v_load(v + i, count),
+                           v_multiply(v_multiply(v_set(c.one_minus_beta2), g), g));
+        v16 root = v_square_root(v_multiply(square, v_set(c.inverse_correction2)));
+        v16 step =
+            v_divide(v_multiply(mean, v_set(c.inverse_correction1)), v_add(root, v_set(c.epsilon)));
+        v16 old = v_load(w + i, count);
+        step = v_fma(v_set(c.decay), old, step);
+        v_store(m + i, mean, count);
+        v_store(v + i, square, count);
+        v_store(w + i, v_fma(v_set(-c.rate), step, old), count);
+    });
+}
+
+static void fill_rows(mixt_kernels_f32 *table)
+{
+    table->dot = kernel_dot;
+    table->sum = kernel_sum;
+    table->max = kernel_max;
+    table->add = kernel_add;
+    table->axpy = kernel_axpy;
+    table->scale = kernel_scale;
+    table->multiply = kernel_multiply;
+    table->exp_sum = kernel_exp_sum;
+    table->swiglu = kernel_swiglu;
+    table->swiglu_backward = kernel_swiglu_backward;
+    table->norm_apply = kernel_norm_apply;
+    table->rope = kernel_rope;
+    table->adamw = kernel_adamw;
+}
