@@ -223,6 +223,7 @@ typedef struct mixt_model_options {
     double norm_epsilon;
     double initializer_range;
     bool tie_embeddings;
+    int separator; /* id that begins every document and ends its text (bos and eos); -1: none */
     mixt_router_options router;
 } mixt_model_options;
 
@@ -308,7 +309,8 @@ MIXT_API mixt_status mixt_sample(const mixt_sampling *sampling, const float *log
 
 typedef struct mixt_data mixt_data;
 
-/* Encodes a corpus; documents are separated by the tokenizer's separator. A share `heldout` of the
+/* Encodes a corpus. Each document begins with the tokenizer's separator, so that its every token is
+ * predicted from something; generation begins with the separator too. A share `heldout` of the
  * documents of each domain (by hash of their text, so it does not move) is kept apart. */
 MIXT_API mixt_status mixt_data_create(mixt_corpus *corpus, const mixt_tokenizer *tokenizer,
                                       double heldout, mixt_data **data, mixt_error *error);

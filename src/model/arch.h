@@ -60,8 +60,10 @@ typedef struct mixt_family {
     const char *title;              /* for `mixt info` */
     const mixt_tensor_row *tensors; /* ends with a NULL name */
     const mixt_config_row *config;  /* ends with a NULL key */
-    const char *const *fixed;       /* key, JSON value pairs written as they are; ends with NULL */
-    mixt_score score;               /* the family's own, where config.json does not say */
+    /* key, JSON value pairs, ending with NULL: written as they are, and refused with another value
+     * when read, but for keys behind a '?', which change nothing that mixt computes */
+    const char *const *fixed;
+    mixt_score score; /* the family's own, where config.json does not say */
     bool renormalise;
     /* true when the family can hold a model of these options */
     bool (*fits)(const mixt_model_options *options);

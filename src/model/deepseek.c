@@ -33,7 +33,7 @@ static const mixt_config_row config[] = {
 
 static const char *const fixed[] = {
     "hidden_act", "\"silu\"", "attention_bias", "false",       "moe_layer_freq", "1",
-    "seq_aux",    "true",     "scoring_func",   "\"softmax\"", "rope_scaling",   "null",
+    "?seq_aux",   "true",     "scoring_func",   "\"softmax\"", "rope_scaling",   "null",
     NULL};
 
 static bool fits(const mixt_model_options *options)

@@ -16,8 +16,9 @@ static const mixt_config_row config[] = {
 };
 
 static const char *const fixed[] = {
-    "hidden_act", "\"silu\"",     "attention_bias", "false", "attention_dropout", "0.0", "mlp_bias",
-    "false",      "rope_scaling", "null",           NULL};
+    "hidden_act", "\"silu\"", "attention_bias", "false",        "?attention_dropout",
+    "0.0",        "mlp_bias", "false",          "rope_scaling", "null",
+    NULL};
 
 static bool fits(const mixt_model_options *options)
 {

@@ -23,13 +23,13 @@ static const mixt_config_row config[] = {
 
 static const char *const fixed[] = {"hidden_act",
                                     "\"silu\"",
-                                    "attention_dropout",
+                                    "?attention_dropout",
                                     "0.0",
-                                    "sliding_window",
+                                    "?sliding_window",
                                     "null",
-                                    "router_jitter_noise",
+                                    "?router_jitter_noise",
                                     "0.0",
-                                    "output_router_logits",
+                                    "?output_router_logits",
                                     "false",
                                     NULL};
 

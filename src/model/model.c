@@ -24,6 +24,7 @@ mixt_model_options mixt_model_options_default(void)
         .rope_theta = 10000.0,
         .norm_epsilon = 1e-5,
         .initializer_range = 0.02,
+        .separator = -1,
         .router = {.score = MIXT_SCORE_SOFTMAX,
                    .renormalise = true,
                    .scale = 1.0,

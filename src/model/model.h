@@ -42,6 +42,24 @@ void mixt_parameter_expert_name(const mixt_parameter *parameter, int expert, cha
 /* SHA-256 of options and weights, 64 hexadecimal digits and NUL. */
 void mixt_model_hash(const mixt_model *model, char hash[65]);
 
+/* A tensor as Hugging Face files hold it: experts one by one. */
+typedef struct mixt_tensor_view {
+    char name[128];
+    int rank;
+    int64_t shape[4];
+    size_t count;
+    size_t offset; /* in model->weights, or any block of the same layout */
+} mixt_tensor_view;
+
+/* All of them, in the order of the parameters; *views is malloc'd. */
+mixt_status mixt_model_views(const mixt_model *model, mixt_tensor_view **views, size_t *count,
+                             mixt_error *error);
+/* generation_config.json as text (malloc'd). */
+mixt_status mixt_model_generation_text(const mixt_model *model, char **text, mixt_error *error);
+/* Reads weights from a folder or file whose config.json gave the model; refuses missing tensors and
+ * wrong shapes by name. */
+mixt_status mixt_model_read_weights(mixt_model *model, const char *path, mixt_error *error);
+
 /* config.json as text (malloc'd), and back into options. */
 mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_error *error);
 mixt_status mixt_model_config_read(const char *path, mixt_model_options *options,
