@@ -65,13 +65,20 @@ static void append_token(builder *b, uint32_t id)
     mixt_buffer_append(&b->tokens, b->token_size == 2 ? (const void *)&narrow : &id, b->token_size);
 }
 
-/* A document whose tokens, from `start`, are in the buffer; its separator goes behind them. */
-static mixt_status add_document(builder *b, uint64_t start, uint64_t bytes, int domain,
-                                uint64_t key)
+/* Where a document's tokens start: at its separator, from which the first one is predicted. */
+static uint64_t begin_document(builder *b)
 {
+    uint64_t start = b->tokens.length / b->token_size;
     if (b->separator >= 0) {
         append_token(b, (uint32_t)b->separator);
     }
+    return start;
+}
+
+/* A document whose tokens, from `start`, are in the buffer. */
+static mixt_status add_document(builder *b, uint64_t start, uint64_t bytes, int domain,
+                                uint64_t key)
+{
     if (b->tokens.failed) {
         return no_memory(b->error);
     }
@@ -93,13 +100,13 @@ static mixt_status add_text(builder *b, const mixt_document *document)
 {
     int32_t *ids;
     size_t count;
-    uint64_t start = b->tokens.length / b->token_size;
     mixt_error local = MIXT_ERROR_INIT;
     mixt_status status = mixt_tokenizer_encode(b->tokenizer, document->text, document->length,
                                                false, &ids, &count, &local);
     if (status != MIXT_OK) {
         return mixt_fail(b->error, status, "%s: %s", document->source, local.message);
     }
+    uint64_t start = begin_document(b);
     if (b->token_size == 4) {
         mixt_buffer_append(&b->tokens, ids, count * sizeof *ids);
     } else {
@@ -128,7 +135,7 @@ static mixt_status add_tokens(builder *b, const mixt_document *document)
             continue;
         }
         if (i > from) {
-            uint64_t start = b->tokens.length / b->token_size;
+            uint64_t start = begin_document(b);
             for (size_t j = from; j < i; j++) {
                 append_token(b, tokens[j]);
             }

@@ -1,5 +1,5 @@
 /* Token data for the trainer, the evaluator and the tracer: two splits (training and held out),
- * each one array of token ids with a table of documents. A document's tokens end with the
+ * each one array of token ids with a table of documents. A document's tokens begin with the
  * tokenizer's separator (where it has one). */
 #ifndef MIXT_TEXT_DATA_H
 #define MIXT_TEXT_DATA_H
