@@ -1,9 +1,19 @@
 # mixt: GNU Make, sources found by folder. `make help` lists the targets.
 CC      ?= cc
+CLANG   ?= clang
 BUILD   ?= build/release
 OPT     ?= -O2 -g
 PREFIX  ?= /usr/local
 PYTHON  ?= python3
+JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+VERSION := $(shell sed -n 's/^.define MIXT_VERSION "\(.*\)"/\1/p' include/mixt.h)
+
+# Debian 12 names. The product: JSON, regular expressions, Unicode, zstd, matrix products.
+DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev libopenblas-openmp-dev
+DEPS_TEST := libcmocka-dev
+DEPS_FUZZ := clang libclang-rt-14-dev
+DEPS_LINT := clang-format
+DEPS_PAGE := chromium
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
         -Wcast-align -Wformat=2 -Wswitch-enum
@@ -18,6 +28,9 @@ endif
 BASE := -std=c17 $(OPT) -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -ffp-contract=off \
         -fno-math-errno -fvisibility=hidden -pthread -Iinclude -Isrc $(PKG_CFLAGS) $(SANITIZE) $(EXTRA_CFLAGS)
 LIBS := $(PKG_LIBS) -lm -ldl -pthread
+SANITIZE_ADDRESS   := -fsanitize=address -fno-sanitize-recover=all -fno-omit-frame-pointer
+SANITIZE_UNDEFINED := -fsanitize=undefined -fno-sanitize-recover=all
+SANITIZE_BOTH      := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 LIBRARY_SOURCES := $(sort $(wildcard src/*/*.c src/*/*/*.c))
 # Compiled twice: as fp32 and as fp64 (see src/core/real.h).
@@ -31,10 +44,14 @@ AVX2_FLAGS   := -mavx2 -mfma -mf16c
 AVX512_FLAGS := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
 ISA = $(if $(findstring /avx512bf16,$<),$(AVX512_FLAGS) -mavx512bf16,$(if $(findstring /avx512,$<),$(AVX512_FLAGS),$(if $(findstring /avx2,$<),$(AVX2_FLAGS))))
 
-all: $(BUILD)/mixt mixt
+# Builds run on every core unless make was given a -j of its own.
+PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 
-mixt: $(BUILD)/mixt
+all: ## build the program ./mixt and the library (release, -O2)
+	@+$(MAKE) --no-print-directory $(PARALLEL) program
 	@ln -sf $(BUILD)/mixt mixt
+
+program: $(BUILD)/mixt
 
 $(BUILD)/src/%.f64.o: src/%.c
 	@mkdir -p $(@D)
@@ -67,12 +84,153 @@ $(BUILD)/tests/%.o: tests/%.c
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_HELPERS) $(LIBRARY)
 	$(CC) $(BASE) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
 
-tests: $(TEST_PROGRAMS)
+# The examples see the public header alone, as a user's program does.
+EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 
-clean:
+$(BUILD)/examples/%: examples/%.c $(LIBRARY) include/mixt.h
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -Isrc,$(BASE)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
+
+examples: $(EXAMPLE_PROGRAMS)
+tests: $(TEST_PROGRAMS) $(EXAMPLE_PROGRAMS) $(if $(CLI_OBJECTS),$(BUILD)/mixt)
+
+## ---- dependencies
+
+# Names what is missing and why before anything is installed; says nothing when all is there.
+define install_packages
+@missing=; for package in $(1); do \
+    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+done; \
+[ -n "$$missing" ] || exit 0; \
+if ! command -v apt-get >/dev/null; then \
+    echo "make deps: no apt-get here; please install what Debian calls:$$missing" >&2; exit 1; fi; \
+echo "Installing$$missing"; echo "  $(2)"; \
+root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+if [ -n "$$root" ] && ! command -v sudo >/dev/null; then \
+    echo "make deps: not root and no sudo; run as root: apt-get install$$missing" >&2; exit 1; fi; \
+install() { $$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >$(3) 2>&1; }; \
+mkdir -p $(dir $(3)); \
+install || { $$root apt-get update -qq >>$(3) 2>&1; install; } || { tail -5 $(3) >&2; exit 1; }
+endef
+LOG := build/log
+
+deps: ## install the product's Debian packages (says which and why first)
+	$(call install_packages,$(DEPS),jansson: JSON; pcre2 and utf8proc: tokenizers; zstd: .jsonl.zst; openblas: fast products,$(LOG)/deps.txt)
+
+deps-test: deps ## ... and those of the tests
+	$(call install_packages,$(DEPS_TEST),cmocka: the test programs,$(LOG)/deps-test.txt)
+
+deps-fuzz: deps ## ... and those of the fuzzers
+	$(call install_packages,$(DEPS_FUZZ),clang and its runtime: a second compiler and libFuzzer,$(LOG)/deps-fuzz.txt)
+
+deps-lint: deps
+	$(call install_packages,$(DEPS_LINT),clang-format: the layout check of make lint,$(LOG)/deps-lint.txt)
+
+deps-page: ## ... and the browser that checks the page (large, optional)
+	$(call install_packages,$(DEPS_PAGE),chromium: shows the atlas page to a test,$(LOG)/deps-page.txt)
+
+## ---- running
+
+demo: deps ## install what is missing, build, and run the whole story (about 8 minutes)
+	@+$(MAKE) --no-print-directory all
+	./mixt demo
+
+bench: all ## speed of a training step, prompts and generation on this machine
+	./mixt bench --train --operators -p 512 -n 128
+
+## ---- tests: the last line printed is "N passed, M failed"
+
+check: deps-test ## all tests, in release and under the address and undefined sanitizers
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/release tests
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/san OPT="-O1 -g" SANITIZE="$(SANITIZE_BOTH)" tests
+	@tests/run.sh build/release build/san
+
+quick: deps-test ## the tests in release only
+	@+$(MAKE) --no-print-directory $(PARALLEL) tests
+	@tests/run.sh $(BUILD)
+
+# make sanitize NAME=x FLAGS=...: one build folder for each sanitizer
+asan: deps-test ## the tests under AddressSanitizer
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/asan OPT="-O1 -g" SANITIZE="$(SANITIZE_ADDRESS)" tests
+	@tests/run.sh build/asan
+
+ubsan: deps-test ## the tests under UndefinedBehaviorSanitizer
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/ubsan OPT="-O1 -g" SANITIZE="$(SANITIZE_UNDEFINED)" tests
+	@tests/run.sh build/ubsan
+
+tsan: deps-test ## the tests under ThreadSanitizer
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/tsan OPT="-O1 -g" SANITIZE="-fsanitize=thread" tests
+	@TSAN_OPTIONS=halt_on_error=1 tests/run.sh build/tsan
+
+check-tiers: deps-test ## the tests in release with each CPU tier forced
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/release tests
+	@MIXT_CPU=scalar tests/run.sh build/release
+	@MIXT_CPU=avx2 tests/run.sh build/release
+
+coverage: deps-test ## lines and branches that the tests reach, by file
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/coverage OPT="-O0 -g" SANITIZE="--coverage" tests
+	@find build/coverage -name '*.gcda' -delete
+	@tests/run.sh build/coverage
+	@tests/lint/coverage.sh build/coverage
+
+## ---- fuzzing: every fuzz/*.c under libFuzzer for FUZZ_SECONDS each
+
+FUZZ_SECONDS ?= 60
+FUZZ_PROGRAMS := $(patsubst fuzz/%.c,build/fuzz/fuzz/%,$(sort $(wildcard fuzz/*.c)))
+
+build/fuzz/fuzz/%: fuzz/%.c build/fuzz/libmixt.a
+	@mkdir -p $(@D)
+	$(CLANG) $(BASE) $(WARN) -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libmixt.a $(LIBS)
+
+fuzz-build: deps-fuzz
+	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CLANG)" BUILD=build/fuzz OPT="-O1 -g" \
+	    SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" build/fuzz/libmixt.a
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(FUZZ_PROGRAMS)
+
+fuzz: fuzz-build ## every fuzz/*.c under libFuzzer, FUZZ_SECONDS each (60)
+	@tests/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
+
+## ---- reading the source
+
+lint: all ## dependency law, touch counts, sizes, symbols, layout
+	@tests/lint/run.sh $(BUILD)
+
+format: ## apply .clang-format to every source
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+analyze: ## gcc -fanalyzer over library and program
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/analyze EXTRA_CFLAGS="-fanalyzer" program
+
+## ---- installing
+
+DESTDIR ?=
+INSTALL ?= install
+install: all ## install below DESTDIR and PREFIX (/usr/local)
+	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
+	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(INSTALL) -m 755 $(BUILD)/mixt $(DESTDIR)$(PREFIX)/bin/mixt
+	$(INSTALL) -m 644 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libmixt.a
+	$(INSTALL) -m 644 include/mixt.h $(DESTDIR)$(PREFIX)/include/mixt.h
+	$(BUILD)/mixt help --man >$(DESTDIR)$(PREFIX)/share/man/man1/mixt.1
+	$(BUILD)/mixt help --completion-bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/mixt
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGES@|$(PACKAGES)|' docs/mixt.pc.in \
+	    >$(DESTDIR)$(PREFIX)/lib/pkgconfig/mixt.pc
+
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/mixt $(DESTDIR)$(PREFIX)/lib/libmixt.a $(DESTDIR)$(PREFIX)/include/mixt.h \
+	    $(DESTDIR)$(PREFIX)/share/man/man1/mixt.1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mixt \
+	    $(DESTDIR)$(PREFIX)/lib/pkgconfig/mixt.pc
+
+clean: ## remove what was built
 	rm -rf build mixt
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	    while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all tests clean
+.PHONY: all program examples tests deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
+        tsan check-tiers coverage fuzz fuzz-build lint format analyze install uninstall clean help
 .SECONDARY:
+.DEFAULT_GOAL := all

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Runs every test program of the build folders given and closes with "N passed, M failed". A
+# program that dies, or that runs no test, counts as one failure. Logs: FOLDER/log/NAME.txt.
+passed=0
+failed=0
+skipped=0
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=0:allocator_may_return_null=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+
+# count LABEL LOG: the number that cmocka prints behind a label such as PASSED
+count() {
+    sed -n "s/^\[ *$1 *\] \([0-9]*\) test.*/\1/p" "$2" | awk '{sum += $1} END {print sum + 0}'
+}
+
+for folder in "$@"; do
+    mkdir -p "$folder/log"
+    for source in tests/test_*.c; do
+        name=$(basename "$source" .c)
+        log="$folder/log/$name.txt"
+        start=$(date +%s)
+        "$folder/tests/$name" >"$log" 2>&1
+        status=$?
+        seconds=$(($(date +%s) - start))
+        good=$(count PASSED "$log")
+        bad=$(count FAILED "$log")
+        skip=$(count SKIPPED "$log")
+        if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
+            bad=1
+            verdict="ended with status $status"
+        elif [ "$((good + bad + skip))" -eq 0 ]; then
+            bad=1
+            verdict="ran no test"
+        elif [ "$bad" -gt 0 ]; then
+            verdict="$bad FAILED"
+        else
+            verdict="ok"
+        fi
+        [ "$skip" -eq 0 ] || verdict="$verdict, $skip skipped"
+        printf '%-32s %4d passed  %s  (%d s)\n' "$folder $name" "$good" "$verdict" "$seconds" |
+            sed 's|^build/||'
+        if [ "$bad" -gt 0 ]; then
+            grep -v '^\[ RUN\|^\[       OK\|^\[==' "$log" | tail -n 25 | sed 's/^/    /'
+        fi
+        passed=$((passed + good))
+        failed=$((failed + bad))
+        skipped=$((skipped + skip))
+    done
+done
+if [ "$skipped" -gt 0 ]; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+else
+    echo "$passed passed, $failed failed"
+fi
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
