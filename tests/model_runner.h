@@ -1,0 +1,34 @@
+/* Runs a model's training plan on one batch in fp32 or fp64, for tests. */
+#ifndef MIXT_TESTS_MODEL_RUNNER_H
+#define MIXT_TESTS_MODEL_RUNNER_H
+
+#include "model/model.h"
+
+typedef struct test_batch {
+    int rows, window;         /* windows and tokens in each */
+    const int32_t *tokens;    /* [rows * window] */
+    const int32_t *targets;   /* [rows * window], -1: ignored */
+    const int32_t *positions; /* [rows * window]: place in the document; NULL: in the window */
+} test_batch;
+
+typedef struct test_run {
+    mixt_graph *graph;
+    mixt_instance *instance;
+    void *weights;   /* real [weight_count], a copy of the model's */
+    void *gradients; /* real [weight_count] */
+    void *integers, *rope, *scale;
+    int64_t tokens;
+    double cross_entropy, balance, z; /* means; balance and z over layers */
+} test_run;
+
+/* Builds, binds and runs forward and backward of (mean cross-entropy + weighted routing losses).
+ * real_size 4 or 8. Asserts on failure. */
+void test_run_create(const mixt_compute *compute, const mixt_model *model, const test_batch *batch,
+                     size_t real_size, bool recompute, test_run *run);
+/* Runs again with the weights as they are now; `backward`: gradients too (zeroed first). Returns
+ * the total loss with coefficients. */
+double test_run_again(const mixt_model *model, test_run *run, bool backward);
+void test_run_free(test_run *run);
+double test_real(const void *array, size_t real_size, size_t index);
+
+#endif

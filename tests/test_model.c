@@ -1,0 +1,395 @@
+/* Whole models: gradients in double against central differences, equality of training, prompt and
+ * token-by-token logits, recomputation, planned memory, options that are refused. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "backend/cpu/context.h"
+#include "core/files.h"
+#include "core/random.h"
+#include "model_runner.h"
+
+#define WINDOW 12
+#define ROWS 2
+
+static mixt_context *make_context(int threads, const char *cpu)
+{
+    mixt_context *context;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_context_options options = {.threads = threads, .cpu = cpu};
+    if (mixt_context_create(&options, &context, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return context;
+}
+
+static mixt_model_options small_options(void)
+{
+    mixt_model_options o = mixt_model_options_default();
+    o.vocab_size = 37;
+    o.context_length = 64;
+    o.layers = 2;
+    o.hidden_size = 16;
+    o.heads = 4;
+    o.kv_heads = 2;
+    o.head_dim = 6;
+    o.ffn_size = 20;
+    o.experts = 5;
+    o.experts_per_token = 2;
+    o.initializer_range = 0.3; /* so that no route is nearly a tie */
+    return o;
+}
+
+static mixt_model *make_model(const mixt_model_options *options)
+{
+    mixt_model *model;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_model_create(options, 11, &model, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return model;
+}
+
+static int32_t tokens[ROWS * WINDOW], targets[ROWS * WINDOW], positions[ROWS * WINDOW];
+
+static test_batch make_batch(int vocab_size, bool documents)
+{
+    mixt_random_key key = {3, MIXT_RANDOM_DATA, 0};
+    for (int i = 0; i < ROWS * WINDOW; i++) {
+        tokens[i] = (int32_t)mixt_random_below(&key, (uint64_t)i, (uint64_t)vocab_size);
+        targets[i] = (int32_t)mixt_random_below(&key, 1000 + (uint64_t)i, (uint64_t)vocab_size);
+        int in_window = i % WINDOW;
+        positions[i] = documents ? in_window % 5 : in_window;
+        if (documents && in_window % 5 == 4) {
+            targets[i] = -1;
+        }
+    }
+    return (test_batch){ROWS, WINDOW, tokens, targets, positions};
+}
+
+/* Every parameter's derivative in double against central differences at a few of its weights. */
+static void check_gradients(const mixt_model_options *options, const char *what)
+{
+    mixt_context *context = make_context(1, NULL);
+    mixt_model *model = make_model(options);
+    test_batch batch = make_batch(options->vocab_size, true);
+    test_run run;
+    test_run_create(context->compute, model, &batch, 8, false, &run);
+    double *gradient = malloc(model->weight_count * sizeof *gradient);
+    assert_non_null(gradient);
+    memcpy(gradient, run.gradients, model->weight_count * sizeof *gradient);
+    double *weights = run.weights, worst = 0;
+    int checked = 0;
+    const double step = 1e-5;
+    for (int p = 0; p < model->parameter_count; p++) {
+        const mixt_parameter *parameter = &model->parameters[p];
+        double largest = 0;
+        for (size_t i = 0; i < parameter->count; i++) {
+            largest = fmax(largest, fabs(gradient[parameter->offset + i]));
+        }
+        if (!parameter->trainable) {
+            assert_true(largest == 0);
+            continue;
+        }
+        for (size_t i = 0; i < parameter->count; i += 1 + parameter->count / 12) {
+            size_t at = parameter->offset + i;
+            double kept = weights[at];
+            weights[at] = kept + step;
+            double up = test_run_again(model, &run, false);
+            weights[at] = kept - step;
+            double down = test_run_again(model, &run, false);
+            weights[at] = kept;
+            double difference = fabs((up - down) / (2 * step) - gradient[at]);
+            worst = fmax(worst, difference / fmax(largest, 1e-3));
+            checked++;
+        }
+    }
+    printf("%s: %d derivatives, worst relative error %.2e\n", what, checked, worst);
+    assert_true(checked > 100);
+    assert_true(worst <= 1e-6);
+    free(gradient);
+    test_run_free(&run);
+    mixt_model_free(model);
+    mixt_context_free(context);
+}
+
+static void gradients_moe(void **state)
+{
+    (void)state;
+    mixt_model_options o = small_options();
+    check_gradients(&o, "mixtral block");
+}
+
+static void gradients_variants(void **state)
+{
+    (void)state;
+    mixt_model_options o = small_options();
+    o.shared_experts = 1;
+    o.leading_dense_layers = 1;
+    o.router.renormalise = false;
+    o.router.balance = MIXT_BALANCE_GSHARD;
+    check_gradients(&o, "shared experts, leading dense layer, GShard loss");
+    o = small_options();
+    o.experts = 0;
+    o.tie_embeddings = true;
+    check_gradients(&o, "dense, tied embeddings");
+    o = small_options();
+    o.router.weights = MIXT_ROUTER_FROZEN;
+    o.router.bias_rate = 0.001;
+    check_gradients(&o, "frozen router with selection bias");
+    o = small_options();
+    o.router.score = MIXT_SCORE_TOP_K_SOFTMAX;
+    o.experts_per_token = 3;
+    check_gradients(&o, "softmax over the best three");
+}
+
+/* Logits of every position: as training computes them, from one prompt, and token by token. */
+static void check_phases(const mixt_model_options *options)
+{
+    mixt_context *context = make_context(2, NULL);
+    mixt_model *model = make_model(options);
+    test_batch batch = make_batch(options->vocab_size, false);
+    test_run run;
+    test_run_create(context->compute, model, &batch, 4, false, &run);
+    const float *trained = mixt_instance_data(run.instance, run.graph->logits);
+    size_t row = (size_t)options->vocab_size;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_session *one, *many;
+    assert_int_equal(mixt_session_create(context, model, 0, &one, &error), MIXT_OK);
+    assert_int_equal(mixt_session_create(context, model, 0, &many, &error), MIXT_OK);
+    for (int i = 0; i < WINDOW; i++) {
+        assert_int_equal(mixt_session_feed(one, &tokens[i], 1, &error), MIXT_OK);
+        mixt_session_truncate(many, 0);
+        assert_int_equal(mixt_session_feed(many, tokens, (size_t)i + 1, &error), MIXT_OK);
+        const float *expected = trained + (size_t)i * row;
+        assert_memory_equal(mixt_session_logits(one), expected, row * sizeof(float));
+        assert_memory_equal(mixt_session_logits(many), expected, row * sizeof(float));
+    }
+    mixt_session_free(one);
+    mixt_session_free(many);
+    test_run_free(&run);
+    mixt_model_free(model);
+    mixt_context_free(context);
+}
+
+static void phases_agree(void **state)
+{
+    (void)state;
+    mixt_model_options o = small_options();
+    check_phases(&o);
+    o.shared_experts = 1;
+    o.leading_dense_layers = 1;
+    o.router.renormalise = false;
+    check_phases(&o);
+    o = small_options();
+    o.experts = 0;
+    check_phases(&o);
+}
+
+static void recomputation_changes_nothing(void **state)
+{
+    (void)state;
+    mixt_context *context = make_context(2, NULL);
+    mixt_model_options o = small_options();
+    o.shared_experts = 1;
+    mixt_model *model = make_model(&o);
+    test_batch batch = make_batch(o.vocab_size, true);
+    test_run kept, again;
+    test_run_create(context->compute, model, &batch, 4, false, &kept);
+    test_run_create(context->compute, model, &batch, 4, true, &again);
+    assert_memory_equal(kept.gradients, again.gradients, model->weight_count * sizeof(float));
+    assert_true(again.graph->plan->record_count > kept.graph->plan->record_count);
+    test_run_free(&kept);
+    test_run_free(&again);
+    mixt_model_free(model);
+    mixt_context_free(context);
+}
+
+static void threads_and_tiers_agree(void **state)
+{
+    (void)state;
+    mixt_model_options o = small_options();
+    mixt_model *model = make_model(&o);
+    test_batch batch = make_batch(o.vocab_size, true);
+    static const struct {
+        int threads;
+        const char *cpu;
+    } ways[] = {{1, "scalar"}, {3, "scalar"}, {1, NULL}, {2, NULL}, {5, NULL}, {2, "avx2"}};
+    float *first = NULL;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        mixt_context *context;
+        mixt_context_options options = {.threads = ways[i].threads, .cpu = ways[i].cpu};
+        if (mixt_context_create(&options, &context, NULL) != MIXT_OK) {
+            continue; /* a tier this CPU does not have */
+        }
+        test_run run;
+        test_run_create(context->compute, model, &batch, 4, false, &run);
+        if (first == NULL) {
+            first = malloc(model->weight_count * sizeof *first);
+            assert_non_null(first);
+            memcpy(first, run.gradients, model->weight_count * sizeof *first);
+        }
+        assert_memory_equal(first, run.gradients, model->weight_count * sizeof *first);
+        test_run_free(&run);
+        mixt_context_free(context);
+    }
+    free(first);
+    mixt_model_free(model);
+}
+
+static bool planned(const mixt_value *value)
+{
+    return (value->kind == MIXT_VALUE_ACTIVATION || value->kind == MIXT_VALUE_GRADIENT) &&
+           value->first >= 0;
+}
+
+/* No two values that live at the same time share a byte, and sharing saves memory. */
+static void memory_is_planned(void **state)
+{
+    (void)state;
+    mixt_model_options o = small_options();
+    o.layers = 6;
+    mixt_model *model = make_model(&o);
+    mixt_graph_options options = {
+        .phase = MIXT_PHASE_TRAIN, .capacity = 48, .window = 24, .real_size = 4};
+    mixt_graph *graph;
+    size_t sizes[2], sum = 0;
+    for (int recompute = 0; recompute < 2; recompute++) {
+        options.recompute = recompute == 1;
+        assert_int_equal(mixt_graph_create(model, &options, &graph, NULL), MIXT_OK);
+        const mixt_plan *plan = graph->plan;
+        sum = 0;
+        for (int i = 0; i < plan->value_count; i++) {
+            const mixt_value *a = &plan->values[i];
+            sum += planned(a) ? a->bytes : 0;
+            for (int j = 0; planned(a) && j < i; j++) {
+                const mixt_value *b = &plan->values[j];
+                bool meet = planned(b) && a->first <= b->last && b->first <= a->last;
+                assert_true(!meet || a->offset + a->bytes <= b->offset ||
+                            b->offset + b->bytes <= a->offset);
+            }
+            assert_true(!planned(a) || a->offset + a->bytes <= plan->memory_size);
+        }
+        sizes[recompute] = plan->memory_size;
+        mixt_graph_free(graph);
+    }
+    assert_true(sizes[0] < sum);
+    assert_true(sizes[1] < sizes[0]);
+    mixt_model_free(model);
+}
+
+/* A take (no backward) between the parameters and the loss. */
+static void missing_backward_is_refused(void **state)
+{
+    (void)state;
+    mixt_plan *plan;
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_plan_create("train", 4, 4, &plan, &error), MIXT_OK);
+    mixt_attributes attributes = {0};
+    mixt_shape row = mixt_shape_tokens(4, 1, 0);
+    row.rank = 1;
+    mixt_value_id ids = mixt_plan_input(plan, "tokens", mixt_shape_integers(row));
+    mixt_value_id table = mixt_plan_parameter(plan, "t", 0, true, mixt_shape_static(2, 9, 8, 0));
+    mixt_value_id rows =
+        mixt_plan_input(plan, "rows", mixt_shape_integers(mixt_shape_static(1, 4, 0, 0)));
+    mixt_value_id scale = mixt_plan_input(plan, "scale", mixt_shape_static(1, 2, 0, 0));
+    mixt_value_id out[MIXT_SLOTS], taken[MIXT_SLOTS], loss[MIXT_SLOTS];
+    mixt_plan_operator(plan, MIXT_OP_embed, &attributes, (mixt_value_id[]){ids, table}, out);
+    plan->layer = 7;
+    mixt_plan_operator(plan, MIXT_OP_take, &attributes, (mixt_value_id[]){out[0], rows}, taken);
+    plan->layer = -1;
+    plan->values[taken[0]].shape = plan->values[out[0]].shape;
+    mixt_plan_operator(plan, MIXT_OP_loss, &attributes,
+                       (mixt_value_id[]){taken[0], table, ids, scale}, loss);
+    assert_int_equal(plan->error.status, MIXT_OK);
+    assert_int_equal(mixt_plan_differentiate(plan, loss[0], &error), MIXT_ERROR_UNSUPPORTED);
+    assert_string_equal(error.message,
+                        "plan: layer 7: take has no backward but lies on a gradient path");
+    mixt_plan_free(plan);
+}
+
+static void folders_round_trip(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/mixt-model-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    mixt_model_options kinds[3] = {small_options(), small_options(), small_options()};
+    kinds[1].experts = 0;
+    kinds[1].tie_embeddings = true;
+    kinds[2].shared_experts = 2;
+    kinds[2].leading_dense_layers = 1;
+    kinds[2].router.renormalise = false;
+    kinds[2].router.bias_rate = 0.001;
+    static const char *const names[] = {"mixtral", "llama", "deepseek"};
+    for (int i = 0; i < 3; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_model *model = make_model(&kinds[i]), *read;
+        assert_int_equal(mixt_model_save(model, folder, &error), MIXT_OK);
+        if (mixt_model_open(folder, &read, &error) != MIXT_OK) {
+            fail_msg("%s", error.message);
+        }
+        assert_string_equal(read->family->name, names[i]);
+        assert_int_equal(read->weight_count, model->weight_count);
+        assert_memory_equal(read->weights, model->weights, model->weight_count * sizeof(float));
+        char a[65], b[65];
+        mixt_model_hash(model, a);
+        mixt_model_hash(read, b);
+        assert_string_equal(a, b);
+        mixt_model_free(read);
+        mixt_model_free(model);
+    }
+    mixt_folder_remove(folder, NULL);
+}
+
+static void bad_options_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t offset;
+        int value;
+        const char *rule;
+    } cases[] = {
+        {offsetof(mixt_model_options, kv_heads), 3, "does not divide"},
+        {offsetof(mixt_model_options, heads), 0, "heads 0 is not in"},
+        {offsetof(mixt_model_options, head_dim), 7, "is odd"},
+        {offsetof(mixt_model_options, experts_per_token), 6, "6"},
+        {offsetof(mixt_model_options, experts), 5000, "experts 5000 is not in"},
+        {offsetof(mixt_model_options, layers), -1, "layers -1 is not in"},
+        {offsetof(mixt_model_options, vocab_size), 0, "vocab_size 0 is not in"},
+        {offsetof(mixt_model_options, leading_dense_layers), 3, "is more than layers"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mixt_model_options o = small_options();
+        *(int *)((char *)&o + cases[i].offset) = cases[i].value;
+        mixt_model *model;
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_status status = mixt_model_create(&o, 1, &model, &error);
+        assert_true(mixt_status_is_refusal(status));
+        assert_null(model);
+        if (strstr(error.message, cases[i].rule) == NULL) {
+            fail_msg("'%s' does not say '%s'", error.message, cases[i].rule);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_moe),
+        cmocka_unit_test(gradients_variants),
+        cmocka_unit_test(phases_agree),
+        cmocka_unit_test(recomputation_changes_nothing),
+        cmocka_unit_test(threads_and_tiers_agree),
+        cmocka_unit_test(memory_is_planned),
+        cmocka_unit_test(missing_backward_is_refused),
+        cmocka_unit_test(folders_round_trip),
+        cmocka_unit_test(bad_options_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
