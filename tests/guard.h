@@ -1,0 +1,32 @@
+/* Buffers between two pages that may not be touched, for tests of kernels. */
+#ifndef MIXT_TESTS_GUARD_H
+#define MIXT_TESTS_GUARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct guard {
+    unsigned char *mapping;
+    size_t mapped;
+    unsigned char *inside; /* first byte between the pages */
+    size_t size;           /* bytes between them, whole pages */
+} guard;
+
+/* What bytes hold that nobody has written: as fp32 a NaN. */
+#define GUARD_POISON 0xFF
+
+guard guard_create(size_t size);
+void guard_free(guard *buffer);
+/* Poisons the buffer and returns `size` bytes of it that lie flush against the page behind it
+ * (at_end), or against the page before it. */
+void *guard_place(guard *buffer, size_t size, bool at_end);
+/* Whether every byte outside `size` bytes at `place` still holds the poison. */
+bool guard_intact(const guard *buffer, const void *place, size_t size);
+
+/* Counter-based random bits for test data: the same for the same arguments. */
+uint64_t guard_random(uint64_t seed, uint64_t counter);
+/* Uniform in [-1, 1). */
+float guard_uniform(uint64_t seed, uint64_t counter);
+
+#endif
