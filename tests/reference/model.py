@@ -71,7 +71,7 @@ def expected(model, precise, batch, wide):
         entries["loss." + key] = value.detach().reshape(1)
     for name, parameter in precise.named_parameters():
         kind = torch.float64 if wide else torch.float32
-        entries["gradient." + name] = parameter.grad.to(kind)
+        entries["gradient." + name] = parameter.grad.detach().clone().to(kind)
     model.zero_grad()
     single, single_router = common.run(model, tokens, documents, positions)
     single_loss = common.losses(config, single, single_router, targets)
