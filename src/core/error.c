@@ -22,6 +22,7 @@ bool mixt_status_is_refusal(mixt_status status)
            status == MIXT_ERROR_UNSUPPORTED || status == MIXT_ERROR_NOT_FOUND;
 }
 
+MIXT_PRINTF(4, 0)
 static void fail_line(mixt_error *error, mixt_status status, int number, const char *format,
                       va_list arguments)
 {

@@ -249,7 +249,16 @@ mixt_status mixt_folder_list(const char *path, char ***names, size_t *count, mix
                          strerror(errno));
     }
     size_t capacity = 0;
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+    mixt_status status = MIXT_OK;
+    while (status == MIXT_OK) {
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (entry == NULL) {
+            if (errno != 0) { /* a list with holes would look like files that are not there */
+                status = mixt_fail_errno(error, errno, "%s: cannot list folder", path);
+            }
+            break;
+        }
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
             continue;
         }
@@ -257,17 +266,25 @@ mixt_status mixt_folder_list(const char *path, char ***names, size_t *count, mix
             capacity = capacity == 0 ? 32 : capacity * 2;
             char **more = realloc(*names, capacity * sizeof **names);
             if (more == NULL) {
+                status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
                 break;
             }
             *names = more;
         }
         (*names)[*count] = strdup(entry->d_name);
         if ((*names)[*count] == NULL) {
-            break;
+            status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+        } else {
+            ++*count;
         }
-        ++*count;
     }
     closedir(folder);
+    if (status != MIXT_OK) {
+        mixt_names_free(*names, *count);
+        *names = NULL;
+        *count = 0;
+        return status;
+    }
     if (*count != 0) {
         qsort(*names, *count, sizeof **names, compare_names);
     }
