@@ -24,25 +24,34 @@ void guard_free(guard *buffer)
     munmap(buffer->mapping, buffer->mapped);
 }
 
+/* The bytes around `size` bytes at `place` that are poisoned and checked. */
+static void neighbourhood(const guard *buffer, const unsigned char *place, size_t size,
+                          const unsigned char **begin, const unsigned char **end)
+{
+    const size_t reach = 8192;
+    size_t before = (size_t)(place - buffer->inside), behind = buffer->size - before - size;
+    *begin = place - (before < reach ? before : reach);
+    *end = place + size + (behind < reach ? behind : reach);
+}
+
 void *guard_place(guard *buffer, size_t size, bool at_end)
 {
     if (size > buffer->size) {
         abort();
     }
-    memset(buffer->inside, GUARD_POISON, buffer->size);
-    return at_end ? buffer->inside + (buffer->size - size) : buffer->inside;
+    unsigned char *place = at_end ? buffer->inside + (buffer->size - size) : buffer->inside;
+    const unsigned char *begin, *end;
+    neighbourhood(buffer, place, size, &begin, &end);
+    memset(buffer->inside + (begin - buffer->inside), GUARD_POISON, (size_t)(end - begin));
+    return place;
 }
 
 bool guard_intact(const guard *buffer, const void *place, size_t size)
 {
-    const unsigned char *from = place, *end = buffer->inside + buffer->size;
-    for (const unsigned char *at = buffer->inside; at < from; at++) {
-        if (*at != GUARD_POISON) {
-            return false;
-        }
-    }
-    for (const unsigned char *at = from + size; at < end; at++) {
-        if (*at != GUARD_POISON) {
+    const unsigned char *from = place, *begin, *end;
+    neighbourhood(buffer, from, size, &begin, &end);
+    for (const unsigned char *at = begin; at < end; at++) {
+        if (*at != GUARD_POISON && (at < from || at >= from + size)) {
             return false;
         }
     }

@@ -18,10 +18,10 @@ typedef struct guard {
 
 guard guard_create(size_t size);
 void guard_free(guard *buffer);
-/* Poisons the buffer and returns `size` bytes of it that lie flush against the page behind it
- * (at_end), or against the page before it. */
+/* `size` poisoned bytes that lie flush against the page behind the buffer (at_end), or against the
+ * page before it; 8 KiB on their other side are poisoned too. */
 void *guard_place(guard *buffer, size_t size, bool at_end);
-/* Whether every byte outside `size` bytes at `place` still holds the poison. */
+/* Whether the bytes around `size` bytes at `place` still hold the poison. */
 bool guard_intact(const guard *buffer, const void *place, size_t size);
 
 /* Counter-based random bits for test data: the same for the same arguments. */
