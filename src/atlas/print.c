@@ -1,0 +1,476 @@
+/* The tables and the coloured text for a terminal. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atlas/display.h"
+#include "atlas/report.h"
+#include "core/error.h"
+
+#define MIN_WIDTH 40
+#define DEFAULT_WIDTH 80
+#define NAME_COLUMNS 16 /* of a domain */
+#define TOP_TOKENS 8
+
+typedef struct printer {
+    const mixt_report *report;
+    const mixt_trace *trace;
+    mixt_buffer *out;
+    bool color;
+    int width;
+    int text_tokens;
+} printer;
+
+static void heading(printer *p, const char *title)
+{
+    mixt_buffer_format(p->out, "\n%s%s%s\n", p->color ? "\033[1m" : "", title,
+                       p->color ? "\033[0m" : "");
+}
+
+/* Words of `text` broken at the width, continued lines indented. */
+static void wrapped(printer *p, const char *text, int indent)
+{
+    int column = 0;
+    while (*text != '\0') {
+        size_t length = strcspn(text, " ");
+        int columns = mixt_display_columns(text, length);
+        if (column > indent && column + 1 + columns > p->width) {
+            mixt_buffer_format(p->out, "\n%*s", indent, "");
+            column = indent;
+        } else if (column > indent || (column > 0 && indent == 0)) {
+            mixt_buffer_text(p->out, " ");
+            column++;
+        }
+        mixt_buffer_append(p->out, text, length);
+        column += columns;
+        text += length;
+        text += strspn(text, " ");
+    }
+    mixt_buffer_text(p->out, "\n");
+}
+
+static void note(printer *p, const char *text)
+{
+    mixt_buffer_text(p->out, p->color ? "\033[2m" : "");
+    wrapped(p, text, 0);
+    mixt_buffer_text(p->out, p->color ? "\033[0m" : "");
+}
+
+static const char *mark(const mixt_repetition *row)
+{
+    return mixt_repetition_is_above(row) ? "\xe2\x96\xb2" : " "; /* U+25B2 */
+}
+
+static void print_title(printer *p)
+{
+    const mixt_trace_info *info = &p->trace->info;
+    mixt_buffer line = {0};
+    mixt_buffer_text(&line, "Atlas of ");
+    mixt_display_text(&line, info->model[0] != '\0' ? info->model : "a model without a name", 0);
+    mixt_buffer_append(&line, "", 1);
+    heading(p, line.failed ? "Atlas" : line.data);
+    mixt_buffer_free(&line);
+    mixt_buffer facts = {0};
+    mixt_buffer_format(&facts,
+                       "%d layer%s with experts, %d of %d experts a token; %llu tokens of %llu "
+                       "documents in %d domain%s",
+                       info->layers, info->layers == 1 ? "" : "s", info->experts_per_token,
+                       info->experts, (unsigned long long)info->tokens,
+                       (unsigned long long)info->documents, info->domains,
+                       info->domains == 1 ? "" : "s");
+    mixt_buffer_append(&facts, "", 1);
+    wrapped(p, facts.failed ? "" : facts.data, 0);
+    mixt_buffer_free(&facts);
+}
+
+/* -- Repetition ----------------------------------------------------------------------------- */
+
+static void summary_cell(printer *p, const mixt_repetition *row)
+{
+    mixt_buffer_format(p->out, "  %5.1f %s %5.1f \xe2\x80\x93%5.1f  %5.1f", 100 * row->rate.value,
+                       mark(row), 100 * row->rate.low, 100 * row->rate.high, 100 * row->usage);
+}
+
+static void print_repetition_summary(printer *p)
+{
+    const mixt_report *report = p->report;
+    int all = p->trace->info.domains;
+    int measures = p->trace->info.experts_per_token > 1 ? 2 : 1;
+    heading(p, "Repetition of consecutive tokens, all domains (% of pairs)");
+    mixt_buffer_format(p->out, "         %-29s%s\n", "same first choice",
+                       measures > 1 ? "sets of chosen experts meet" : "");
+    mixt_buffer_text(p->out, "layer  ");
+    for (int w = 0; w < measures; w++) {
+        mixt_buffer_text(p->out, "  share   95 % interval   use ");
+    }
+    mixt_buffer_text(p->out, "\n");
+    for (int layer = 0; layer < p->trace->info.layers; layer++) {
+        mixt_buffer_format(p->out, "%5d  ", p->trace->layer_numbers[layer]);
+        for (int w = 0; w < measures; w++) {
+            summary_cell(p, mixt_report_repetition(report, layer, all, w));
+        }
+        mixt_buffer_text(p->out, "\n");
+    }
+    mixt_buffer_text(p->out, "random ");
+    for (int w = 0; w < measures; w++) {
+        mixt_buffer_format(p->out, "  %5.1f                      ",
+                           100 * mixt_report_repetition(report, 0, all, w)->random);
+    }
+    mixt_buffer_text(p->out, "\n");
+    note(p, "use: what unequal use of the experts alone gives, from random pairs of the same "
+            "domain's tokens. \xe2\x96\xb2: the interval lies above both levels. Pairs never cross "
+            "a document's border; intervals resample documents.");
+}
+
+/* Rows of domains, columns of layers, as many layers a block as fit. */
+static void print_repetition_domains(printer *p, int which)
+{
+    const mixt_report *report = p->report;
+    int layers = p->trace->info.layers;
+    int domains = p->trace->info.domains;
+    int block = (p->width - NAME_COLUMNS) / 16;
+    block = block < 1 ? 1 : block;
+    mixt_buffer title = {0};
+    mixt_buffer_format(&title, "%s by domain (%% \xc2\xb1 interval, then use; random %.1f)",
+                       which == 0 ? "Same first choice" : "Sets meet",
+                       100 * mixt_report_repetition(report, 0, domains, which)->random);
+    mixt_buffer_append(&title, "", 1);
+    heading(p, title.failed ? "" : title.data);
+    mixt_buffer_free(&title);
+    for (int begin = 0; begin < layers; begin += block) {
+        int end = begin + block < layers ? begin + block : layers;
+        mixt_buffer_format(p->out, "%*s", NAME_COLUMNS, "");
+        for (int layer = begin; layer < end; layer++) {
+            mixt_buffer_format(p->out, "  layer %-8d", p->trace->layer_numbers[layer]);
+        }
+        mixt_buffer_text(p->out, "\n");
+        for (int d = 0; d <= domains; d++) {
+            mixt_display_fit(p->out, d < domains ? p->trace->domain_names[d] : "all", NAME_COLUMNS);
+            for (int layer = begin; layer < end; layer++) {
+                const mixt_repetition *row = mixt_report_repetition(report, layer, d, which);
+                double reach =
+                    fmax(row->rate.high - row->rate.value, row->rate.value - row->rate.low);
+                mixt_buffer_format(p->out, "%5.1f\xc2\xb1%-4.1f%s%5.1f", 100 * row->rate.value,
+                                   100 * reach, mark(row), 100 * row->usage);
+            }
+            mixt_buffer_format(p->out, "%s\n",
+                               mixt_report_repetition(report, 0, d, which)->blocks ? " \xe2\x80\xa0"
+                                                                                   : "");
+        }
+    }
+    bool blocks = mixt_report_repetition(report, 0, domains, which)->blocks;
+    if (blocks) {
+        note(p, "\xe2\x80\xa0: fewer than 8 documents: the interval resamples blocks of these "
+                "documents and says nothing about others.");
+    }
+}
+
+/* -- Proportions ---------------------------------------------------------------------------- */
+
+/* One character for a share: full height at twice 1/E. */
+static const char *bar_of(double share, int experts)
+{
+    static const char *const bars[] = {"\xe2\x96\x81", "\xe2\x96\x82", "\xe2\x96\x83",
+                                       "\xe2\x96\x84", "\xe2\x96\x85", "\xe2\x96\x86",
+                                       "\xe2\x96\x87", "\xe2\x96\x88"};
+    if (share <= 0) {
+        return "\xc2\xb7";
+    }
+    int height = (int)(share * experts / 2 * 8);
+    return bars[height > 7 ? 7 : height];
+}
+
+static double share_of(const mixt_report *report, int layer, int domain, mixt_choice choice,
+                       int expert)
+{
+    uint64_t tokens = report->units->tokens[domain];
+    uint64_t choices = choice == MIXT_CHOICE_ANY
+                           ? tokens * (uint64_t)report->trace->info.experts_per_token
+                           : tokens;
+    const uint64_t *count = mixt_counts_of(report->counts, layer, domain, choice);
+    return choices != 0 ? (double)count[expert] / (double)choices : 0;
+}
+
+static void print_proportion_numbers(printer *p, int layer, mixt_choice choice)
+{
+    int experts = p->trace->info.experts;
+    int block = (p->width - NAME_COLUMNS) / 6;
+    for (int begin = 0; begin < experts; begin += block) {
+        int end = begin + block < experts ? begin + block : experts;
+        mixt_buffer_format(p->out, "%*s", NAME_COLUMNS, "expert ");
+        for (int e = begin; e < end; e++) {
+            mixt_buffer_format(p->out, "%6d", e);
+        }
+        mixt_buffer_text(p->out, "\n");
+        for (int d = 0; d < p->trace->info.domains; d++) {
+            mixt_display_fit(p->out, p->trace->domain_names[d], NAME_COLUMNS);
+            for (int e = begin; e < end; e++) {
+                mixt_buffer_format(p->out, "%6.1f", 100 * share_of(p->report, layer, d, choice, e));
+            }
+            mixt_buffer_text(p->out, "\n");
+        }
+    }
+}
+
+static void print_proportion_bars(printer *p, int layer, mixt_choice choice)
+{
+    int experts = p->trace->info.experts;
+    int block = p->width - NAME_COLUMNS;
+    for (int d = 0; d < p->trace->info.domains; d++) {
+        for (int begin = 0; begin < experts; begin += block) {
+            int end = begin + block < experts ? begin + block : experts;
+            mixt_display_fit(p->out, begin == 0 ? p->trace->domain_names[d] : "", NAME_COLUMNS);
+            for (int e = begin; e < end; e++) {
+                mixt_buffer_text(p->out, bar_of(share_of(p->report, layer, d, choice, e), experts));
+            }
+            mixt_buffer_text(p->out, "\n");
+        }
+    }
+}
+
+static void print_proportions(printer *p)
+{
+    static const char *const names[] = {"first choice", "second choice", "all choices"};
+    static const mixt_choice order[] = {MIXT_CHOICE_ANY, MIXT_CHOICE_FIRST, MIXT_CHOICE_SECOND};
+    int experts = p->trace->info.experts;
+    int k = p->trace->info.experts_per_token;
+    bool numbers = experts <= 16;
+    mixt_buffer title = {0};
+    mixt_buffer_format(&title, "Experts by domain (%% of a domain's choices; random 1/E = %.*f)",
+                       experts <= 64 ? 1 : 2, 100.0 / experts);
+    mixt_buffer_append(&title, "", 1);
+    heading(p, title.failed ? "" : title.data);
+    mixt_buffer_free(&title);
+    for (int layer = 0; layer < p->trace->info.layers; layer++) {
+        const char *role = mixt_report_layer_role(p->report, layer);
+        int choices = k > 1 && role[0] != '\0' ? 3 : 1;
+        for (int c = 0; c < choices; c++) {
+            mixt_buffer_format(p->out, "layer %d%s%s, %s\n", p->trace->layer_numbers[layer],
+                               role[0] != '\0' ? ", the " : "", role,
+                               names[k > 1 ? order[c] : MIXT_CHOICE_FIRST]);
+            if (numbers) {
+                print_proportion_numbers(p, layer, order[c]);
+            } else {
+                print_proportion_bars(p, layer, order[c]);
+            }
+        }
+    }
+    if (!numbers) {
+        note(p, "One character an expert, from 0 on the left: a half-high bar is 1/E, a full one "
+                "2/E or more, a dot none.");
+    }
+}
+
+static void print_distances(printer *p)
+{
+    int layers = p->trace->info.layers;
+    int block = (p->width - NAME_COLUMNS) / 13;
+    if (p->trace->info.domains < 2) {
+        return;
+    }
+    heading(p, "How far domains differ (distance from their mean | by chance, 95th percentile)");
+    for (int begin = 0; begin < layers; begin += block) {
+        int end = begin + block < layers ? begin + block : layers;
+        mixt_buffer_format(p->out, "%*s", NAME_COLUMNS, "");
+        for (int layer = begin; layer < end; layer++) {
+            mixt_buffer_format(p->out, "  layer %-5d", p->trace->layer_numbers[layer]);
+        }
+        mixt_buffer_text(p->out, "\n");
+        for (int d = 0; d < p->trace->info.domains; d++) {
+            mixt_display_fit(p->out, p->trace->domain_names[d], NAME_COLUMNS);
+            for (int layer = begin; layer < end; layer++) {
+                const mixt_distance *row = mixt_report_distance(p->report, layer, d);
+                mixt_buffer_format(p->out, " %.3f|%.3f%s", row->value, row->high,
+                                   row->value > row->high ? "\xe2\x96\xb2" : " ");
+            }
+            mixt_buffer_text(p->out, "\n");
+        }
+    }
+    note(p, "Total variation: the part of its choices that a domain would have to move to other "
+            "experts. By chance: the same distance between random halves of each domain's own "
+            "documents, scaled to the whole.");
+}
+
+static void print_load(printer *p)
+{
+    heading(p, "Load of the experts, all domains");
+    mixt_buffer_text(p->out, "layer  max/mean  unused  exp(entropy)/E\n");
+    for (int layer = 0; layer < p->trace->info.layers; layer++) {
+        const mixt_load *load = &p->report->load[layer];
+        mixt_buffer_format(p->out, "%5d  %8.2f  %6d  %14.3f\n", p->trace->layer_numbers[layer],
+                           load->max_over_mean, load->dead, load->effective);
+    }
+    mixt_buffer_text(p->out, "even       1.00       0           1.000\n");
+}
+
+/* -- Tokens --------------------------------------------------------------------------------- */
+
+static mixt_status print_top_tokens(printer *p, mixt_error *error)
+{
+    int experts = p->trace->info.experts;
+    int layer = mixt_trace_middle_layer(p->trace);
+    mixt_top_token *rows = calloc((size_t)experts * TOP_TOKENS, sizeof *rows);
+    if (rows == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory");
+    }
+    mixt_status status = mixt_top_tokens(p->trace, layer, TOP_TOKENS, rows, error);
+    mixt_buffer title = {0};
+    mixt_buffer_format(&title,
+                       "Tokens that each expert takes first, layer %d (%% of the token's "
+                       "occurrences; random %.1f)",
+                       p->trace->layer_numbers[layer], 100.0 / experts);
+    mixt_buffer_append(&title, "", 1);
+    heading(p, title.failed ? "" : title.data);
+    mixt_buffer_free(&title);
+    for (int e = 0; e < experts && status == MIXT_OK; e++) {
+        mixt_buffer_format(p->out, "%5d ", e);
+        int column = 6;
+        for (int i = 0; i < TOP_TOKENS && rows[e * TOP_TOKENS + i].token >= 0; i++) {
+            const mixt_top_token *top = &rows[e * TOP_TOKENS + i];
+            size_t length;
+            const uint8_t *bytes = mixt_trace_token_bytes(p->trace, top->token, &length);
+            mixt_buffer token = {0};
+            mixt_display_bytes(&token, bytes, length < 64 ? length : 64, MIXT_DISPLAY_VISIBLE);
+            mixt_buffer_format(&token, " %.0f", 100 * top->share);
+            int columns = mixt_display_columns(token.data, token.length);
+            if (!token.failed && column + 2 + columns <= p->width) {
+                mixt_buffer_text(p->out, "  ");
+                mixt_buffer_append(p->out, token.data, strlen(token.data));
+                column += 2 + columns;
+            }
+            mixt_buffer_free(&token);
+        }
+        mixt_buffer_text(p->out, "\n");
+    }
+    free(rows);
+    return status;
+}
+
+/* Eight hues that stay apart for colour-blind eyes, then the same underlined, bold, italic. */
+static void start_expert(printer *p, int expert)
+{
+    static const int hues[] = {117, 215, 115, 229, 182, 75, 180, 252};
+    static const char *const styles[] = {"", "4;", "1;", "3;"};
+    mixt_buffer_format(p->out, "\033[%s30;48;5;%dm", styles[expert / 8 % 4], hues[expert % 8]);
+}
+
+static void append_subscript(mixt_buffer *out, int number)
+{
+    char digits[12];
+    snprintf(digits, sizeof digits, "%d", number);
+    for (const char *d = digits; *d != '\0'; d++) {
+        mixt_buffer_format(out, "\xe2\x82%c", 0x80 + (*d - '0'));
+    }
+}
+
+/* Tokens of one excerpt, each coloured by its first expert, or without colour with the expert's
+ * number behind it. */
+static void print_excerpt(printer *p, int layer, uint64_t begin, uint64_t count)
+{
+    int column = 0;
+    for (uint64_t i = begin; i < begin + count; i++) {
+        size_t length;
+        const uint8_t *bytes = mixt_trace_token_bytes(p->trace, p->trace->tokens[i], &length);
+        int expert = mixt_trace_experts(p->trace, layer, i)[0];
+        mixt_buffer token = {0};
+        mixt_display_bytes(&token, bytes, length < 64 ? length : 64,
+                           p->color ? MIXT_DISPLAY_PLAIN : MIXT_DISPLAY_VISIBLE);
+        if (!p->color) {
+            append_subscript(&token, expert);
+        }
+        int columns = mixt_display_columns(token.data, token.length);
+        if (column > 0 && column + columns > p->width) {
+            mixt_buffer_text(p->out, "\n");
+            column = 0;
+        }
+        if (p->color) {
+            start_expert(p, expert);
+        }
+        mixt_buffer_append(p->out, token.data, token.length);
+        mixt_buffer_text(p->out, p->color ? "\033[0m" : "");
+        column += columns;
+        p->out->failed = p->out->failed || token.failed;
+        mixt_buffer_free(&token);
+    }
+    mixt_buffer_text(p->out, "\n");
+}
+
+static void print_text(printer *p)
+{
+    int layer = mixt_trace_middle_layer(p->trace);
+    mixt_buffer title = {0};
+    mixt_buffer_format(&title, "Text by first expert, layer %d%s", p->trace->layer_numbers[layer],
+                       p->color ? "" : " (the number behind a token)");
+    mixt_buffer_append(&title, "", 1);
+    heading(p, title.failed ? "" : title.data);
+    mixt_buffer_free(&title);
+    for (int e = 0; e < p->trace->info.experts && e < 64 && p->color; e++) {
+        start_expert(p, e);
+        mixt_buffer_format(p->out, " %d \033[0m%s", e, (e + 1) % 16 == 0 ? "\n" : "");
+    }
+    mixt_buffer_text(p->out, p->color ? "\n" : "");
+    for (int d = 0; d < p->trace->info.domains; d++) {
+        uint64_t begin;
+        uint64_t count;
+        mixt_report_excerpt(p->report, d, (uint64_t)p->text_tokens, &begin, &count);
+        if (count != 0) {
+            mixt_display_text(p->out, p->trace->domain_names[d], MIXT_DISPLAY_PLAIN);
+            mixt_buffer_text(p->out, ":\n");
+            print_excerpt(p, layer, begin, count);
+        }
+    }
+}
+
+static void print_verdict(printer *p)
+{
+    const mixt_verdict *verdict = &p->report->verdict;
+    mixt_buffer text = {0};
+    mixt_buffer_format(&text, "%s: %s; %s.", verdict->headline, verdict->repetition,
+                       verdict->domains);
+    mixt_buffer_append(&text, "", 1);
+    heading(p, "In words");
+    wrapped(p, text.failed ? "" : text.data, 0);
+    mixt_buffer_free(&text);
+}
+
+mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_options *options,
+                             FILE *stream, mixt_error *error)
+{
+    mixt_report *report;
+    mixt_buffer out = {0};
+    mixt_status status = mixt_report_create(trace, &report, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    int width = options->width <= 0 ? DEFAULT_WIDTH : options->width;
+    printer p = {.report = report,
+                 .trace = trace,
+                 .out = &out,
+                 .color = options->color,
+                 .width = width < MIN_WIDTH ? MIN_WIDTH : width,
+                 .text_tokens = options->text_tokens};
+    print_title(&p);
+    print_repetition_summary(&p);
+    print_repetition_domains(&p, MIXT_REPEAT_FIRST);
+    if (trace->info.experts_per_token > 1) {
+        print_repetition_domains(&p, MIXT_REPEAT_SETS);
+    }
+    print_proportions(&p);
+    print_distances(&p);
+    print_load(&p);
+    status = print_top_tokens(&p, error);
+    if (status == MIXT_OK && p.text_tokens > 0) {
+        print_text(&p);
+    }
+    print_verdict(&p);
+    if (status == MIXT_OK && out.failed) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory");
+    }
+    if (status == MIXT_OK &&
+        (fwrite(out.data, 1, out.length, stream) != out.length || fflush(stream) != 0)) {
+        status = mixt_fail(error, MIXT_ERROR_IO, "atlas: cannot write the tables");
+    }
+    mixt_buffer_free(&out);
+    mixt_report_free(report);
+    return status;
+}

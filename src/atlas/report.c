@@ -1,0 +1,97 @@
+#include "atlas/report.h"
+
+#include <stdlib.h>
+
+#include "core/error.h"
+
+static void choose_key_layers(mixt_report *report)
+{
+    int last = report->trace->info.layers - 1;
+    const int wanted[] = {0, mixt_trace_middle_layer(report->trace), last};
+    for (int i = 0; i < 3; i++) {
+        int count = report->key_layer_count;
+        if (count == 0 || report->key_layers[count - 1] != wanted[i]) {
+            report->key_layers[report->key_layer_count++] = wanted[i];
+        }
+    }
+}
+
+mixt_status mixt_report_create(const mixt_trace *trace, mixt_report **report, mixt_error *error)
+{
+    *report = NULL;
+    size_t layers = (size_t)trace->info.layers;
+    size_t domains = (size_t)trace->info.domains;
+    mixt_report *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory");
+    }
+    made->trace = trace;
+    made->units = mixt_units_create(trace);
+    made->counts = mixt_counts_create(trace);
+    made->repetition = calloc(layers * (domains + 1) * MIXT_REPEAT_COUNT, sizeof(mixt_repetition));
+    made->distance = calloc(layers * domains, sizeof(mixt_distance));
+    made->load = calloc(layers, sizeof(mixt_load));
+    mixt_status status = MIXT_OK;
+    if (made->units == NULL || made->counts == NULL || made->repetition == NULL ||
+        made->distance == NULL || made->load == NULL) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory");
+    }
+    if (status == MIXT_OK) {
+        choose_key_layers(made);
+        status = mixt_repetition_measure(trace, made->units, 0, trace->info.layers,
+                                         made->repetition, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_distance_measure(trace, made->units, made->counts, made->distance, error);
+    }
+    for (int layer = 0; layer < trace->info.layers && status == MIXT_OK; layer++) {
+        made->load[layer] = mixt_load_of(made->counts, layer, NULL);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_verdict_make(made, error);
+    }
+    if (status != MIXT_OK) {
+        mixt_report_free(made);
+        return status;
+    }
+    *report = made;
+    return MIXT_OK;
+}
+
+void mixt_report_free(mixt_report *report)
+{
+    if (report == NULL) {
+        return;
+    }
+    mixt_units_free(report->units);
+    mixt_counts_free(report->counts);
+    free(report->repetition);
+    free(report->distance);
+    free(report->load);
+    free(report);
+}
+
+const char *mixt_report_layer_role(const mixt_report *report, int layer)
+{
+    int last = report->trace->info.layers - 1;
+    return layer == 0                                        ? "first"
+           : layer == last                                   ? "last"
+           : layer == mixt_trace_middle_layer(report->trace) ? "middle"
+                                                             : "";
+}
+
+void mixt_report_excerpt(const mixt_report *report, int domain, uint64_t wanted, uint64_t *begin,
+                         uint64_t *count)
+{
+    const mixt_trace *trace = report->trace;
+    *begin = 0;
+    *count = 0;
+    for (uint64_t d = 0; d < trace->info.documents && *count < wanted; d++) {
+        uint64_t start = trace->document_start[d];
+        uint64_t length = trace->document_start[d + 1] - start;
+        if (trace->domain[start] == domain && length > *count) {
+            *begin = start;
+            *count = length < wanted ? length : wanted;
+        }
+    }
+}

@@ -1,0 +1,58 @@
+/* All measures of a trace, computed once for the tables and the page. */
+#ifndef MIXT_ATLAS_REPORT_H
+#define MIXT_ATLAS_REPORT_H
+
+#include "atlas/counts.h"
+#include "atlas/distance.h"
+#include "atlas/repetition.h"
+#include "atlas/vocabulary.h"
+
+/* What the numbers say, in words: "headline: repetition; domains." reads as one sentence. */
+typedef struct mixt_verdict {
+    char headline[200];
+    char repetition[1000];
+    char domains[1000];
+    int shown; /* of the paper's two observations: 0, 1 or 2 */
+} mixt_verdict;
+
+typedef struct mixt_report {
+    const mixt_trace *trace;
+    mixt_units *units;
+    mixt_counts *counts;
+    mixt_repetition *repetition; /* [L, domains + 1, MIXT_REPEAT_COUNT] */
+    mixt_distance *distance;     /* [L, domains] */
+    mixt_load *load;             /* [L] */
+    int key_layers[3];           /* first, middle, last: each once */
+    int key_layer_count;
+    mixt_verdict verdict;
+} mixt_report;
+
+mixt_status mixt_report_create(const mixt_trace *trace, mixt_report **report, mixt_error *error);
+void mixt_report_free(mixt_report *report);
+
+/* domain == domains: over all. */
+static inline const mixt_repetition *mixt_report_repetition(const mixt_report *report, int layer,
+                                                            int domain, int which)
+{
+    int domains = report->trace->info.domains;
+    return &report->repetition[(layer * (domains + 1) + domain) * MIXT_REPEAT_COUNT + which];
+}
+
+static inline const mixt_distance *mixt_report_distance(const mixt_report *report, int layer,
+                                                        int domain)
+{
+    return &report->distance[layer * report->trace->info.domains + domain];
+}
+
+/* "first", "middle" or "last" where the layer is one of these, else "". */
+const char *mixt_report_layer_role(const mixt_report *report, int layer);
+
+/* Tokens [*begin, *begin + *count) of a domain to show: the start of its first document of at least
+ * `wanted` tokens, else of its longest one. *count 0 where the domain is empty. */
+void mixt_report_excerpt(const mixt_report *report, int domain, uint64_t wanted, uint64_t *begin,
+                         uint64_t *count);
+
+/* Fills report->verdict from the numbers (verdict.c). */
+mixt_status mixt_verdict_make(mixt_report *report, mixt_error *error);
+
+#endif

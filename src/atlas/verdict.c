@@ -1,0 +1,266 @@
+/* Says in words whether a trace shows what the Mixtral paper saw (arXiv 2401.04088, section 5):
+ * consecutive tokens keep their expert more often than at random at the middle and last layers and
+ * hardly at the first; and domains use the experts alike, except mathematics. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atlas/display.h"
+#include "atlas/report.h"
+#include "atlas/statistics.h"
+#include "core/error.h"
+
+/* A first layer whose excess is below this part of the smaller of the two others' counts as "hardly
+ * above" (in the paper: 1.5 points against 9.6 at layer 31). */
+#define HARDLY 0.5
+/* A domain stands apart when it is this many times as far from the mean as the median domain. */
+#define APART 2.0
+/* Domains whose median lies beyond this distance from the mean are not alike: a tenth of a domain's
+ * choices go elsewhere (figure 7 of the paper puts most domains below 0.06 or so). */
+#define ALIKE 0.1
+
+static double excess(const mixt_repetition *row)
+{
+    return row->rate.value - mixt_repetition_level(row);
+}
+
+static void append_layer(mixt_buffer *text, const mixt_report *report, int layer)
+{
+    const mixt_repetition *row =
+        mixt_report_repetition(report, layer, report->trace->info.domains, MIXT_REPEAT_FIRST);
+    mixt_buffer_format(text,
+                       "layer %d: %.1f %%, interval %.1f to %.1f, against %.1f at random and %.1f "
+                       "from unequal use alone",
+                       report->trace->layer_numbers[layer], 100 * row->rate.value,
+                       100 * row->rate.low, 100 * row->rate.high, 100 * row->random,
+                       100 * row->usage);
+}
+
+static void append_layers(mixt_buffer *text, const mixt_report *report, const char *lead,
+                          const char *between)
+{
+    const int *key = report->key_layers;
+    mixt_buffer_text(text, lead);
+    mixt_buffer_text(text, " at the middle (");
+    append_layer(text, report, key[1]);
+    mixt_buffer_text(text, ") and the last (");
+    append_layer(text, report, key[2]);
+    mixt_buffer_format(text, "), %s (", between);
+    append_layer(text, report, key[0]);
+    mixt_buffer_text(text, ")");
+}
+
+/* Returns true where the paper's observation is there. */
+static bool judge_repetition(const mixt_report *report, mixt_buffer *text)
+{
+    int all = report->trace->info.domains;
+    const int *key = report->key_layers;
+    const mixt_repetition *row[3];
+    for (int i = 0; i < report->key_layer_count; i++) {
+        row[i] = mixt_report_repetition(report, key[i], all, MIXT_REPEAT_FIRST);
+    }
+    if (report->key_layer_count < 3) {
+        mixt_buffer_format(text, "with %d layer%s there is no first, middle and last to compare (",
+                           report->trace->info.layers, report->trace->info.layers == 1 ? "" : "s");
+        append_layer(text, report, key[report->key_layer_count - 1]);
+        mixt_buffer_text(text, ")");
+        return false;
+    }
+    bool first = mixt_repetition_is_above(row[0]);
+    bool middle = mixt_repetition_is_above(row[1]);
+    bool last = mixt_repetition_is_above(row[2]);
+    double least = excess(row[1]) < excess(row[2]) ? excess(row[1]) : excess(row[2]);
+    if (middle && last && !first) {
+        append_layers(text, report,
+                      "consecutive tokens keep their first expert more often than "
+                      "chance and unequal use explain",
+                      "and not at the first");
+        return true;
+    }
+    if (middle && last && excess(row[0]) < HARDLY * least) {
+        append_layers(text, report,
+                      "consecutive tokens keep their first expert more often than "
+                      "chance and unequal use explain",
+                      "and hardly at the first");
+        return true;
+    }
+    if (middle && last) {
+        append_layers(text, report,
+                      "consecutive tokens keep their first expert more often than "
+                      "chance and unequal use explain",
+                      "but, unlike in the paper, the first layer does so comparably");
+        return false;
+    }
+    mixt_buffer_format(text, "consecutive tokens %s",
+                       middle || last ? "keep their first expert more often than chance and "
+                                        "unequal use explain "
+                                      : "do not keep their first expert more often than chance and "
+                                        "unequal use explain,");
+    append_layers(text, report,
+                  middle ? "only at the middle layer, not at the last:"
+                  : last ? "only at the last layer, not at the middle:"
+                         : "neither",
+                  first ? "though the first layer does" : "nor does the first layer");
+    return false;
+}
+
+static bool names_mathematics(const char *name)
+{
+    for (; *name != '\0'; name++) {
+        if (tolower((unsigned char)name[0]) == 'm' && tolower((unsigned char)name[1]) == 'a' &&
+            tolower((unsigned char)name[2]) == 't' && tolower((unsigned char)name[3]) == 'h') {
+            return true;
+        }
+    }
+    return false;
+}
+
+typedef struct domain_distance {
+    int domain;
+    double value; /* mean over layers, as the others */
+    double level;
+    double high;
+} domain_distance;
+
+static int farthest_first(const void *left, const void *right)
+{
+    const domain_distance *a = left;
+    const domain_distance *b = right;
+    return a->value != b->value ? (a->value < b->value) - (a->value > b->value)
+                                : a->domain - b->domain;
+}
+
+/* Mean distances of the domains that have tokens, farthest first; returns how many. */
+static int mean_distances(const mixt_report *report, domain_distance *rows)
+{
+    int layers = report->trace->info.layers;
+    int count = 0;
+    for (int d = 0; d < report->trace->info.domains; d++) {
+        domain_distance row = {d, 0, 0, 0};
+        for (int layer = 0; layer < layers; layer++) {
+            const mixt_distance *distance = mixt_report_distance(report, layer, d);
+            row.value += distance->value / layers;
+            row.level += distance->level / layers;
+            row.high += distance->high / layers;
+        }
+        if (report->units->tokens[d] != 0) {
+            rows[count++] = row;
+        }
+    }
+    qsort(rows, (size_t)count, sizeof *rows, farthest_first);
+    return count;
+}
+
+static void append_domain(mixt_buffer *text, const mixt_report *report, const domain_distance *row)
+{
+    mixt_display_text(text, report->trace->domain_names[row->domain], MIXT_DISPLAY_PLAIN);
+    mixt_buffer_format(text, " (%.3f from the mean, %.3f by chance)", row->value, row->level);
+}
+
+/* Returns true where the paper's observation is there. */
+static bool judge_domains(const mixt_report *report, domain_distance *rows, mixt_buffer *text)
+{
+    int count = mean_distances(report, rows);
+    if (count < 3) {
+        mixt_buffer_format(text, "%d domain%s: too few to say whether topics matter", count,
+                           count == 1 ? "" : "s");
+        return false;
+    }
+    int differing = 0;
+    int apart = 0; /* the farthest so many stand apart */
+    int mathematics = -1;
+    double median = 0.5 * (rows[(count - 1) / 2].value + rows[count / 2].value);
+    for (int i = 0; i < count; i++) {
+        differing += rows[i].value > rows[i].high;
+        apart += apart == i && rows[i].value > rows[i].high && rows[i].value >= APART * median;
+        if (mathematics < 0 && names_mathematics(report->trace->domain_names[rows[i].domain])) {
+            mathematics = i;
+        }
+    }
+    if (median > ALIKE && differing > count / 2) {
+        mixt_buffer_format(text,
+                           "domains, unlike in the paper, use different experts, half of them more "
+                           "than %.3f from the mean, the farthest being ",
+                           median);
+        append_domain(text, report, &rows[0]);
+        mixt_buffer_text(text, " and the nearest ");
+        append_domain(text, report, &rows[count - 1]);
+        return false;
+    }
+    if (apart > 0) {
+        bool as_paper = apart == 1 && mathematics == 0;
+        mixt_buffer_text(text, "domains use the experts much alike except ");
+        for (int i = 0; i < apart; i++) {
+            mixt_buffer_text(text, i == 0 ? "" : i + 1 == apart ? " and " : ", ");
+            append_domain(text, report, &rows[i]);
+        }
+        mixt_buffer_text(text, "; the next is ");
+        append_domain(text, report, &rows[apart]);
+        mixt_buffer_text(text,
+                         as_paper ? "" : ", where the paper saw mathematics alone stand apart");
+        return as_paper;
+    }
+    if (differing == 0) {
+        mixt_buffer_text(text, "domains use the experts alike, none farther from the mean than "
+                               "random halves of its own documents, the farthest being ");
+        append_domain(text, report, &rows[0]);
+        mixt_buffer_text(text, mathematics < 0 ? ", and there is no mathematics among them" : "");
+        return mathematics < 0;
+    }
+    mixt_buffer_format(text,
+                       "%d of %d domains differ from the mean by more than random halves of their "
+                       "own documents would, none far apart from the rest, the farthest being ",
+                       differing, count);
+    append_domain(text, report, &rows[0]);
+    if (mathematics > 0) {
+        mixt_buffer_text(text, " before ");
+        append_domain(text, report, &rows[mathematics]);
+    }
+    return mathematics == 0 || mathematics < 0;
+}
+
+static void keep(char *to, size_t room, const mixt_buffer *from)
+{
+    size_t length = from->length < room - 1 ? from->length : room - 1;
+    while (length > 0 && length < from->length && (from->data[length] & 0xC0) == 0x80) {
+        length--; /* never half a character */
+    }
+    if (from->data != NULL) {
+        memcpy(to, from->data, length);
+    }
+    to[length] = '\0';
+}
+
+mixt_status mixt_verdict_make(mixt_report *report, mixt_error *error)
+{
+    static const char *const headlines[] = {
+        "This trace shows neither of the two things that the Mixtral paper saw",
+        "This trace shows one of the two things that the Mixtral paper saw",
+        "This trace shows both things that the Mixtral paper saw",
+    };
+    mixt_verdict *verdict = &report->verdict;
+    mixt_buffer repetition = {0};
+    mixt_buffer domains = {0};
+    domain_distance *rows = calloc((size_t)report->trace->info.domains, sizeof *rows);
+    if (rows != NULL) {
+        verdict->shown = judge_repetition(report, &repetition);
+        verdict->shown += judge_domains(report, rows, &domains);
+    }
+    bool blocks =
+        mixt_report_repetition(report, 0, report->trace->info.domains, MIXT_REPEAT_FIRST)->blocks;
+    if (blocks) {
+        mixt_buffer_text(&domains, " (a domain has fewer than 8 documents: its intervals speak "
+                                   "about these documents only)");
+    }
+    bool complete = rows != NULL && !repetition.failed && !domains.failed;
+    if (complete) {
+        snprintf(verdict->headline, sizeof verdict->headline, "%s", headlines[verdict->shown]);
+        keep(verdict->repetition, sizeof verdict->repetition, &repetition);
+        keep(verdict->domains, sizeof verdict->domains, &domains);
+    }
+    free(rows);
+    mixt_buffer_free(&repetition);
+    mixt_buffer_free(&domains);
+    return complete ? MIXT_OK : mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory");
+}
