@@ -1,0 +1,214 @@
+/* 50 steps of AdamW (warm-up, cosine, clipping, weight decay on matrices) against PyTorch's loss
+ * curve on the same batches. Expected values: tests/reference/model_adamw.py. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "backend/cpu/context.h"
+#include "core/memory.h"
+#include "formats/json.h"
+#include "parity.h"
+
+#define ROWS 2
+#define LENGTH 24
+#define TOKENS (ROWS * LENGTH)
+
+typedef struct curve {
+    parity_fixture fixture;
+    parity_run run;
+    json_t *expected;
+    void *moments[2]; /* first and second, laid out as the weights */
+    double worst[2];  /* loss, gradient norm */
+} curve;
+
+static double option(const curve *c, const char *name)
+{
+    const json_t *value = json_object_get(json_object_get(c->expected, "options"), name);
+    assert_true(json_is_number(value));
+    return json_number_value(value);
+}
+
+static double at_step(const curve *c, const char *name, int64_t step)
+{
+    const json_t *value = json_array_get(json_object_get(c->expected, name), (size_t)step);
+    assert_true(json_is_number(value));
+    return json_number_value(value);
+}
+
+static void curve_open(curve *c, const char *name, size_t real_size)
+{
+    char path[256];
+    mixt_error error = MIXT_ERROR_INIT;
+    memset(c, 0, sizeof *c);
+    parity_open(&c->fixture, name, NULL, MIXT_MATMUL_EXACT);
+    snprintf(path, sizeof path, PARITY_FOLDER "%s/expected-adamw.json", name);
+    if (mixt_json_read(path, MIXT_JSON_CONFIG_MAX, &c->expected, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    assert_int_equal((int)option(c, "rows"), ROWS);
+    assert_int_equal((int)option(c, "length"), LENGTH);
+    mixt_graph_options options = {
+        .phase = MIXT_PHASE_TRAIN, .capacity = TOKENS, .window = LENGTH, .real_size = real_size};
+    parity_run_create(&c->fixture, &options, &c->run);
+    for (int i = 0; i < 2; i++) {
+        c->moments[i] = mixt_block_allocate(c->fixture.model->weight_count * real_size);
+        assert_non_null(c->moments[i]);
+    }
+}
+
+static void curve_close(curve *c)
+{
+    for (int i = 0; i < 2; i++) {
+        mixt_block_free(c->moments[i], c->fixture.model->weight_count * c->run.real_size);
+    }
+    parity_run_free(&c->run);
+    parity_close(&c->fixture);
+    json_decref(c->expected);
+}
+
+/* The tokens or targets of a step, row by row. */
+static void read_batch(const curve *c, const char *name, int64_t step, double *values)
+{
+    const json_t *rows = json_array_get(json_object_get(c->expected, name), (size_t)step);
+    assert_int_equal(json_array_size(rows), ROWS);
+    for (size_t i = 0; i < TOKENS; i++) {
+        values[i] = json_number_value(json_array_get(json_array_get(rows, i / LENGTH), i % LENGTH));
+    }
+}
+
+static double gradient_norm(const parity_run *run)
+{
+    double sum = 0;
+    for (int i = 0; i < run->model->parameter_count; i++) {
+        const mixt_parameter *p = &run->model->parameters[i];
+        for (size_t j = 0; j < p->count; j++) {
+            double value = parity_real(run, run->gradients, p->offset + j);
+            sum += value * value;
+        }
+    }
+    return sqrt(sum);
+}
+
+static void update(curve *c, int64_t step, double norm)
+{
+    const mixt_model *model = c->fixture.model;
+    size_t size = c->run.real_size;
+    double beta1 = option(c, "beta1"), beta2 = option(c, "beta2");
+    mixt_adamw_arguments arguments = {
+        .scale = fmin(1.0, option(c, "clip") / (norm + 1e-6)), /* torch's clip_grad_norm_ */
+        .rate = at_step(c, "rate", step),
+        .beta1 = beta1,
+        .beta2 = beta2,
+        .epsilon = option(c, "epsilon"),
+        .correction1 = 1 - pow(beta1, (double)(step + 1)),
+        .correction2 = 1 - pow(beta2, (double)(step + 1)),
+    };
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        size_t offset = p->offset * size;
+        mixt_attributes attributes = {.adamw = &arguments};
+        mixt_shape shapes[MIXT_SLOTS];
+        for (int s = 0; s < MIXT_SLOTS; s++) {
+            shapes[s] = mixt_shape_static(1, (int64_t)p->count, 0, 0);
+        }
+        mixt_call call = {.compute = c->fixture.context->compute,
+                          .attributes = &attributes,
+                          .tokens = 1,
+                          .in_shape = shapes,
+                          .in = {(char *)c->run.weights + offset, (char *)c->run.gradients + offset,
+                                 (char *)c->moments[0] + offset, (char *)c->moments[1] + offset}};
+        arguments.decay = p->decay ? option(c, "weight_decay") : 0;
+        c->run.instance->backend->forward[MIXT_OP_adamw](&call);
+    }
+}
+
+static void step_and_compare(curve *c, int64_t step)
+{
+    double tokens[TOKENS], targets[TOKENS], losses[4];
+    read_batch(c, "tokens", step, tokens);
+    read_batch(c, "targets", step, targets);
+    parity_run_batch(&c->run, tokens, targets, NULL);
+    parity_run_go(&c->run);
+    parity_run_losses(&c->run, losses);
+    double norm = gradient_norm(&c->run);
+    c->worst[0] = fmax(c->worst[0], fabs(losses[3] - at_step(c, "total", step)));
+    c->worst[1] = fmax(c->worst[1], fabs(norm / at_step(c, "gradient_norm", step) - 1));
+    assert_false(isnan(losses[3]));
+    assert_false(isnan(norm));
+    update(c, step, norm);
+}
+
+/* Euclidean norm of each final weight tensor; experts have one each. */
+static double compare_norms(const curve *c)
+{
+    const json_t *norms = json_object_get(c->expected, "final_norms");
+    const mixt_model *model = c->fixture.model;
+    double worst = 0;
+    size_t compared = 0;
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        size_t experts = p->rank == 3 ? (size_t)p->size[0] : 1, each = p->count / experts;
+        for (size_t e = 0; e < experts; e++) {
+            char name[128];
+            double sum = 0;
+            mixt_parameter_expert_name(p, (int)e, name);
+            for (size_t j = 0; j < each; j++) {
+                double value = parity_real(&c->run, c->run.weights, p->offset + e * each + j);
+                sum += value * value;
+            }
+            const json_t *expected = json_object_get(norms, name);
+            assert_non_null(expected);
+            worst = fmax(worst, fabs(sqrt(sum) / json_number_value(expected) - 1));
+            compared++;
+        }
+    }
+    assert_int_equal(compared, json_object_size(norms));
+    return worst;
+}
+
+static void follow(const char *name, size_t real_size, double bound)
+{
+    curve c;
+    curve_open(&c, name, real_size);
+    int64_t steps = (int64_t)option(&c, "steps");
+    for (int64_t step = 0; step < steps; step++) {
+        step_and_compare(&c, step);
+    }
+    double norms = compare_norms(&c);
+    print_message("%s fp%zu: over %d steps the loss differs by %.1e, the gradient norm by %.1e, "
+                  "final weights' norms by %.1e\n",
+                  name, real_size * 8, (int)steps, c.worst[0], c.worst[1], norms);
+    parity_check(name, "loss", c.worst[0], bound);
+    parity_check(name, "gradient norm", c.worst[1], bound);
+    parity_check(name, "final norms", norms, bound);
+    curve_close(&c);
+}
+
+static void test_double(void **state)
+{
+    (void)state;
+    follow("moe", sizeof(double), 1e-10);
+    follow("dense", sizeof(double), 1e-10);
+}
+
+static void test_single(void **state)
+{
+    (void)state;
+    follow("moe", sizeof(float), 1e-4);
+    follow("dense", sizeof(float), 1e-4);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_double),
+        cmocka_unit_test(test_single),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
