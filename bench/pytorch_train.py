@@ -13,9 +13,8 @@ threads that fight torch's OpenMP threads, libopenblas0-openmp shares them. This
 again with LD_LIBRARY_PATH on the OpenMP build's folder, whatever the alternatives say, and refuses to
 measure with another one (--any-blas lifts that). It also keeps glibc's malloc from giving memory back
 to the system between steps, which costs PyTorch page faults, and by default merges scale and mask of
-the attention into its product (--attention eager is transformers' plain form): both help PyTorch. --bf16 does not: autocast of torch 1.13 has no grouped or packed bf16
-products for this loop and ran at 0.45 of the float32 speed where it was tried (shape A, AVX-512 BF16
-machine), so float32 is the faster peer.
+the attention into its product (--attention eager is transformers' plain form): both help PyTorch. --bf16 is autocast of the forward: on a processor without bfloat16
+instructions it ran at 0.45 of the float32 speed (shape A, Skylake-SP), so float32 is the peer there.
 """
 
 import argparse
