@@ -1,0 +1,349 @@
+/* Speed of a training step, of its operators, of prompts and of generation. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/random.h"
+#include "train/trainer.h"
+
+#define REPETITIONS_MAX 10000
+#define NAME_BYTES 32
+
+/* Seconds of each repetition of one row. */
+typedef struct sample {
+    double sum, squares;
+    int count;
+} sample;
+
+static void add_sample(sample *s, double seconds)
+{
+    s->sum += seconds;
+    s->squares += seconds * seconds;
+    s->count++;
+}
+
+typedef struct bench {
+    mixt_context *context;
+    mixt_model *model;
+    const mixt_bench_options *options;
+    mixt_error *error;
+    mixt_bench_row *rows;
+    char (*names)[NAME_BYTES]; /* of each row */
+    size_t count, capacity;
+} bench;
+
+static mixt_status add_row(bench *b, const mixt_bench_row *like, const sample *s)
+{
+    if (b->count == b->capacity) {
+        size_t more = b->capacity * 2 + 16;
+        mixt_bench_row *rows = realloc(b->rows, more * sizeof *rows);
+        b->rows = rows != NULL ? rows : b->rows;
+        char(*names)[NAME_BYTES] = realloc(b->names, more * sizeof *names);
+        b->names = names != NULL ? names : b->names;
+        if (rows == NULL || names == NULL) {
+            return mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory");
+        }
+        b->capacity = more;
+    }
+    snprintf(b->names[b->count], NAME_BYTES, "%s", like->name);
+    mixt_bench_row *row = &b->rows[b->count++];
+    *row = *like;
+    row->seconds = s->sum / s->count;
+    double variance = s->squares / s->count - row->seconds * row->seconds;
+    row->deviation = variance > 0 ? sqrt(variance) : 0;
+    return MIXT_OK;
+}
+
+/* Uniform random tokens from a fixed seed. */
+static void random_tokens(int32_t *tokens, size_t count, int vocab_size)
+{
+    mixt_random_key key = {1, MIXT_RANDOM_DATA, 0};
+    for (size_t i = 0; i < count; i++) {
+        tokens[i] = (int32_t)mixt_random_below(&key, i, (uint64_t)vocab_size);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Training                                                                                   */
+
+#define PASSES 3 /* forward, recompute, backward */
+
+/* The records of a training plan, summed over layers, and what is done behind the plan. */
+typedef struct profile {
+    double seconds[MIXT_OP_COUNT][PASSES]; /* of one repetition */
+    sample samples[MIXT_OP_COUNT][PASSES];
+    double flops[MIXT_OP_COUNT][PASSES], bytes[MIXT_OP_COUNT][PASSES];
+    sample norm;
+} profile;
+
+static void stage_random(mixt_trainer *trainer)
+{
+    mixt_rows_input in = mixt_inputs_of(trainer->staged, trainer->rows);
+    int64_t window = trainer->options.window;
+    random_tokens(in.tokens, (size_t)trainer->rows, trainer->model->options.vocab_size);
+    for (int64_t row = 0; row < trainer->rows; row++) {
+        int64_t first = row - row % window;
+        in.positions[row] = (int32_t)(row - first);
+        in.first[row] = (int32_t)first;
+        in.last[row] = (int32_t)row;
+        in.targets[row] = in.tokens[(row + 1) % trainer->rows];
+    }
+}
+
+/* One whole step with learning rate 0, so that the weights stay. */
+static mixt_status run_step(mixt_trainer *trainer, profile *p, mixt_error *error)
+{
+    mixt_step_sums sums = {.targets = trainer->rows};
+    mixt_status status = mixt_trainer_gradients(trainer, &sums, error);
+    double begin = mixt_train_time();
+    mixt_optimizer_step(trainer, 0.0, 1.0);
+    if (p != NULL) {
+        p->seconds[MIXT_OP_adamw][0] += mixt_train_time() - begin;
+        begin = mixt_train_time();
+        mixt_gradient_norm(trainer->context->compute, trainer->gradients,
+                           trainer->model->weight_count, trainer->block_sums);
+        add_sample(&p->norm, mixt_train_time() - begin);
+    }
+    return status;
+}
+
+static void gather(const mixt_trainer *trainer, profile *p)
+{
+    const mixt_plan *plan = trainer->graph->plan;
+    for (int r = 0; r < plan->record_count; r++) {
+        const mixt_record *record = &plan->records[r];
+        p->seconds[record->op][record->pass] += trainer->instance->seconds[r];
+        trainer->instance->seconds[r] = 0;
+    }
+    for (int op = 0; op < MIXT_OP_COUNT; op++) {
+        for (int pass = 0; pass < PASSES; pass++) {
+            add_sample(&p->samples[op][pass], p->seconds[op][pass]);
+            p->seconds[op][pass] = 0;
+        }
+    }
+}
+
+static void sum_costs(const mixt_trainer *trainer, profile *p)
+{
+    const mixt_plan *plan = trainer->graph->plan;
+    for (int r = 0; r < plan->record_count; r++) {
+        const mixt_record *record = &plan->records[r];
+        double flops, bytes;
+        mixt_plan_cost(plan, r, trainer->rows, &flops, &bytes);
+        p->flops[record->op][record->pass] += flops;
+        p->bytes[record->op][record->pass] += bytes;
+    }
+    double values = 0;
+    for (int i = 0; i < trainer->model->parameter_count; i++) {
+        const mixt_parameter *parameter = &trainer->model->parameters[i];
+        values += parameter->trainable ? (double)parameter->count : 0;
+    }
+    mixt_attributes attributes = {0};
+    mixt_shape flat = mixt_shape_static(1, (int64_t)values, 0, 0);
+    mixt_shape shapes[MIXT_SLOTS] = {flat, flat, flat, flat};
+    mixt_cost cost = {0};
+    mixt_operator_row(MIXT_OP_adamw)->cost(&attributes, shapes, shapes, 1, &cost);
+    p->flops[MIXT_OP_adamw][0] = cost.forward_flops;
+    p->bytes[MIXT_OP_adamw][0] = cost.forward_bytes;
+}
+
+static mixt_status operator_rows(bench *b, const mixt_trainer *trainer, const profile *p)
+{
+    static const char *const directions[PASSES] = {"forward", "recompute", "backward"};
+    mixt_status status = MIXT_OK;
+    for (int op = 0; op < MIXT_OP_COUNT; op++) {
+        for (int pass = 0; pass < PASSES && status == MIXT_OK; pass++) {
+            if (p->samples[op][pass].sum > 0) {
+                mixt_bench_row row = {.name = mixt_operator_row((mixt_op)op)->name,
+                                      .direction = directions[pass],
+                                      .tokens = (double)trainer->rows,
+                                      .flops = p->flops[op][pass],
+                                      .bytes = p->bytes[op][pass]};
+                status = add_row(b, &row, &p->samples[op][pass]);
+            }
+        }
+    }
+    double values = (double)trainer->model->weight_count;
+    mixt_bench_row row = {.name = "gradient norm",
+                          .direction = "",
+                          .tokens = (double)trainer->rows,
+                          .flops = 2 * values,
+                          .bytes = 4 * values};
+    return status == MIXT_OK ? add_row(b, &row, &p->norm) : status;
+}
+
+static mixt_status bench_steps(bench *b, mixt_trainer *trainer, profile *p)
+{
+    sample whole = {0};
+    stage_random(trainer);
+    sum_costs(trainer, p);
+    mixt_status status = run_step(trainer, NULL, b->error); /* touches all memory */
+    for (int i = 0; i < b->options->repetitions && status == MIXT_OK; i++) {
+        double begin = mixt_train_time();
+        status = run_step(trainer, NULL, b->error);
+        add_sample(&whole, mixt_train_time() - begin);
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    mixt_bench_row row = {.name = "train step", .direction = "", .tokens = (double)trainer->rows};
+    for (int op = 0; op < MIXT_OP_COUNT; op++) {
+        for (int pass = 0; pass < PASSES; pass++) {
+            row.flops += p->flops[op][pass];
+            row.bytes += p->bytes[op][pass];
+        }
+    }
+    status = add_row(b, &row, &whole);
+    if (status == MIXT_OK && b->options->operators) {
+        status = mixt_instance_profile(trainer->instance, b->error);
+        for (int i = 0; i < b->options->repetitions && status == MIXT_OK; i++) {
+            status = run_step(trainer, p, b->error);
+            gather(trainer, p);
+        }
+        status = status == MIXT_OK ? operator_rows(b, trainer, p) : status;
+    }
+    return status;
+}
+
+static mixt_status bench_training(bench *b)
+{
+    mixt_train_options options = mixt_train_options_default();
+    options.batch_size = b->options->batch_size;
+    options.window = b->options->window;
+    options.weight_decay = 0;
+    mixt_trainer *trainer = NULL;
+    profile *p = calloc(1, sizeof *p);
+    mixt_status status =
+        p == NULL ? mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory")
+                  : mixt_trainer_make(b->context, b->model, &options, &trainer, b->error);
+    if (status == MIXT_OK) {
+        status = bench_steps(b, trainer, p);
+    }
+    mixt_trainer_free(trainer);
+    free(p);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Generation                                                                                 */
+
+/* Cost of `tokens` tokens through a generation plan. */
+static mixt_status generation_cost(bench *b, int tokens, double *flops, double *bytes)
+{
+    mixt_graph_options options = {.phase = MIXT_PHASE_GENERATE,
+                                  .capacity = tokens,
+                                  .cache_capacity = b->model->options.context_length,
+                                  .real_size = sizeof(float)};
+    mixt_graph *graph;
+    mixt_status status = mixt_graph_create(b->model, &options, &graph, b->error);
+    *flops = *bytes = 0;
+    for (int r = 0; status == MIXT_OK && r < graph->plan->record_count; r++) {
+        double record_flops, record_bytes;
+        mixt_plan_cost(graph->plan, r, tokens, &record_flops, &record_bytes);
+        *flops += record_flops;
+        *bytes += record_bytes;
+    }
+    mixt_graph_free(status == MIXT_OK ? graph : NULL);
+    return status;
+}
+
+/* Feeds `count` tokens, `batch` at a time, into an empty session; repeated. */
+static mixt_status bench_feeding(bench *b, mixt_session *session, const int32_t *tokens, int count,
+                                 int batch)
+{
+    char name[NAME_BYTES];
+    snprintf(name, sizeof name, "%s%d", batch == count ? "pp" : "tg", count);
+    sample s = {0};
+    mixt_status status = MIXT_OK;
+    for (int i = 0; i <= b->options->repetitions && status == MIXT_OK; i++) {
+        mixt_session_truncate(session, 0);
+        double begin = mixt_train_time();
+        for (int at = 0; at < count && status == MIXT_OK; at += batch) {
+            status = mixt_session_feed(session, tokens + at, (size_t)batch, b->error);
+        }
+        if (i > 0) { /* the first warms up */
+            add_sample(&s, mixt_train_time() - begin);
+        }
+    }
+    mixt_bench_row row = {.name = name, .direction = "", .tokens = count};
+    if (status == MIXT_OK) {
+        status = generation_cost(b, batch, &row.flops, &row.bytes);
+        row.flops *= count / batch;
+        row.bytes *= count / batch;
+    }
+    return status == MIXT_OK ? add_row(b, &row, &s) : status;
+}
+
+static mixt_status bench_generation(bench *b)
+{
+    const mixt_bench_options *o = b->options;
+    int most = o->prompt > o->generate ? o->prompt : o->generate;
+    if (most > b->model->options.context_length) {
+        return mixt_fail(b->error, MIXT_ERROR_ARGUMENT,
+                         "bench: %d tokens are more than the model's context_length %d", most,
+                         b->model->options.context_length);
+    }
+    mixt_session *session = NULL;
+    int32_t *tokens = calloc((size_t)most, sizeof *tokens);
+    mixt_status status = tokens == NULL
+                             ? mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory")
+                             : mixt_session_create(b->context, b->model, most, &session, b->error);
+    if (status == MIXT_OK) {
+        random_tokens(tokens, (size_t)most, b->model->options.vocab_size);
+    }
+    if (status == MIXT_OK && o->prompt > 0) {
+        status = bench_feeding(b, session, tokens, o->prompt, o->prompt);
+    }
+    if (status == MIXT_OK && o->generate > 0) {
+        status = bench_feeding(b, session, tokens, o->generate, 1);
+    }
+    mixt_session_free(session);
+    free(tokens);
+    return status;
+}
+
+/* The rows with their names behind them in one block, so that the caller frees both at once. */
+static mixt_status hand_over(const bench *b, mixt_bench_row **rows)
+{
+    size_t bytes = b->count * sizeof **rows;
+    *rows = malloc(bytes + b->count * NAME_BYTES + 1);
+    if (*rows == NULL) {
+        return mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory");
+    }
+    char *names = (char *)*rows + bytes;
+    for (size_t i = 0; i < b->count; i++) {
+        (*rows)[i] = b->rows[i];
+        (*rows)[i].name = names + i * NAME_BYTES;
+        memcpy(names + i * NAME_BYTES, b->names[i], NAME_BYTES);
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_bench_run(mixt_context *context, mixt_model *model,
+                           const mixt_bench_options *options, mixt_bench_row **rows, size_t *count,
+                           mixt_error *error)
+{
+    *rows = NULL;
+    *count = 0;
+    if (options->repetitions < 1 || options->repetitions > REPETITIONS_MAX || options->prompt < 0 ||
+        options->generate < 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "bench: repetitions must be in 1..%d, prompt and generate at least 0",
+                         REPETITIONS_MAX);
+    }
+    bench b = {.context = context, .model = model, .options = options, .error = error};
+    mixt_status status = MIXT_OK;
+    if (options->train || options->operators) {
+        status = bench_training(&b);
+    }
+    if (status == MIXT_OK && (options->prompt > 0 || options->generate > 0)) {
+        status = bench_generation(&b);
+    }
+    if (status == MIXT_OK) {
+        status = hand_over(&b, rows);
+        *count = status == MIXT_OK ? b.count : 0;
+    }
+    free(b.rows);
+    free(b.names);
+    return status;
+}

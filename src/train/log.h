@@ -1,0 +1,20 @@
+/* log.jsonl, one line a step, and the TensorBoard events beside it. */
+#ifndef MIXT_TRAIN_LOG_H
+#define MIXT_TRAIN_LOG_H
+
+#include "mixt.h"
+
+typedef struct mixt_log mixt_log;
+
+/* Opens both files of a run folder for appending. What they hold of steps behind `step` (written
+ * after the checkpoint that was resumed) and torn ends are cut off. */
+mixt_status mixt_log_open(const char *folder, int64_t step, mixt_log **log, mixt_error *error);
+void mixt_log_close(mixt_log *log);
+/* One step; `tokens` seen so far. */
+mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t tokens,
+                          mixt_error *error);
+/* Held-out scores after `step` steps; rows as mixt_evaluate gives them. */
+mixt_status mixt_log_scores(mixt_log *log, int64_t step, const mixt_score_row *rows, int count,
+                            mixt_error *error);
+
+#endif

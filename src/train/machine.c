@@ -1,0 +1,171 @@
+/* What this machine can do at most: fused multiply-adds and memory reads, all threads. */
+#include "backend/cpu/context.h"
+#include "backend/cpu/cpu.h"
+#include "core/memory.h"
+#include "train/trainer.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define CHAINS 12     /* independent sums: more than latency times ports needs */
+#define ROUNDS 200000 /* of one item, about a millisecond */
+#define READ_BYTES ((size_t)256 << 20)
+#define READ_CHUNK ((size_t)1 << 20)
+
+/* Runs ROUNDS rounds of CHAINS vector operations; returns the floating-point operations done. */
+typedef double (*peak_function)(float *sink);
+
+static double peak_scalar(float *sink)
+{
+    float sums[CHAINS] = {0};
+    for (int r = 0; r < ROUNDS; r++) {
+        for (int i = 0; i < CHAINS; i++) {
+            sums[i] = sums[i] * 0.5f + 1.0f;
+        }
+    }
+    for (int i = 0; i < CHAINS; i++) {
+        *sink += sums[i];
+    }
+    return 2.0 * CHAINS * ROUNDS;
+}
+
+#if defined(__x86_64__)
+#define PEAK(name, isa, vector, lanes, set, zero, step, store)                                     \
+    __attribute__((target(isa))) static double name(float *sink)                                   \
+    {                                                                                              \
+        vector s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero,        \
+               s7 = zero, s8 = zero, s9 = zero, s10 = zero, s11 = zero;                            \
+        const set##_vector a = set(0.5f), b = set(1.0f);                                           \
+        for (int r = 0; r < ROUNDS; r++) {                                                         \
+            s0 = step(s0, a, b);                                                                   \
+            s1 = step(s1, a, b);                                                                   \
+            s2 = step(s2, a, b);                                                                   \
+            s3 = step(s3, a, b);                                                                   \
+            s4 = step(s4, a, b);                                                                   \
+            s5 = step(s5, a, b);                                                                   \
+            s6 = step(s6, a, b);                                                                   \
+            s7 = step(s7, a, b);                                                                   \
+            s8 = step(s8, a, b);                                                                   \
+            s9 = step(s9, a, b);                                                                   \
+            s10 = step(s10, a, b);                                                                 \
+            s11 = step(s11, a, b);                                                                 \
+        }                                                                                          \
+        vector all[CHAINS] = {s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11};                   \
+        float out[lanes];                                                                          \
+        for (int i = 0; i < CHAINS; i++) {                                                         \
+            store(out, all[i]);                                                                    \
+            *sink += out[0];                                                                       \
+        }                                                                                          \
+        return 2.0 * CHAINS * ROUNDS * lanes;                                                      \
+    }
+
+#define FMA256(s, a, b) _mm256_fmadd_ps(s, a, b)
+#define FMA512(s, a, b) _mm512_fmadd_ps(s, a, b)
+/* Two products a lane, added to the sum. */
+#define DOT512(s, a, b) _mm512_dpbf16_ps(s, a, b)
+#define SET256(x) _mm256_set1_ps(x)
+#define SET256_vector __m256
+#define SET512(x) _mm512_set1_ps(x)
+#define SET512_vector __m512
+#define SETBF16(x) (__m512bh) _mm512_set1_epi32(0x3f003f00) /* pairs of 0.5 */
+#define SETBF16_vector __m512bh
+
+PEAK(peak_avx2, "avx2,fma", __m256, 8, SET256, _mm256_setzero_ps(), FMA256, _mm256_storeu_ps)
+PEAK(peak_avx512, "avx512f", __m512, 16, SET512, _mm512_setzero_ps(), FMA512, _mm512_storeu_ps)
+PEAK(peak_bf16, "avx512f,avx512bf16", __m512, 16, SETBF16, _mm512_setzero_ps(), DOT512,
+     _mm512_storeu_ps)
+#endif
+
+typedef struct peak_work {
+    peak_function function;
+    double operations[MIXT_THREADS_MAX]; /* of each thread */
+    float sinks[MIXT_THREADS_MAX];       /* keep the sums from being left out */
+} peak_work;
+
+static void peak_item(void *context, int64_t item, int thread)
+{
+    (void)item;
+    peak_work *work = context;
+    float sink = 0;
+    work->operations[thread] += work->function(&sink);
+    work->sinks[thread] += sink;
+}
+
+/* The best of several rounds over all threads. */
+static double measure_peak(const mixt_compute *compute, peak_function function)
+{
+    double best = 0;
+    for (int round = 0; round < 8; round++) {
+        peak_work work = {.function = function};
+        double begin = mixt_train_time(), operations = 0;
+        mixt_pool_run(compute->pool, (int64_t)compute->threads * 16, peak_item, &work);
+        double took = mixt_train_time() - begin;
+        for (int i = 0; i < compute->threads; i++) {
+            operations += work.operations[i];
+        }
+        best = operations / took > best ? operations / took : best;
+    }
+    return best;
+}
+
+typedef struct read_work {
+    const uint64_t *values;
+    uint64_t sums[MIXT_THREADS_MAX];
+} read_work;
+
+static void read_item(void *context, int64_t item, int thread)
+{
+    read_work *work = context;
+    const uint64_t *values = work->values + (size_t)item * (READ_CHUNK / sizeof *values);
+    uint64_t lanes[8] = {0};
+    for (size_t i = 0; i < READ_CHUNK / sizeof *values; i += 8) {
+        for (size_t j = 0; j < 8; j++) {
+            lanes[j] += values[i + j];
+        }
+    }
+    for (size_t j = 0; j < 8; j++) {
+        work->sums[thread] += lanes[j];
+    }
+}
+
+static double measure_read(const mixt_compute *compute)
+{
+    uint64_t *values = mixt_block_allocate(READ_BYTES);
+    double best = 0;
+    if (values == NULL) {
+        return 0;
+    }
+    for (size_t i = 0; i < READ_BYTES / sizeof *values; i++) { /* pages of their own */
+        values[i] = i;
+    }
+    for (int round = 0; round < 8; round++) {
+        read_work work = {.values = values};
+        double begin = mixt_train_time();
+        mixt_pool_run(compute->pool, (int64_t)(READ_BYTES / READ_CHUNK), read_item, &work);
+        double rate = (double)READ_BYTES / (mixt_train_time() - begin);
+        volatile uint64_t sink = work.sums[0];
+        (void)sink;
+        best = rate > best ? rate : best;
+    }
+    mixt_block_free(values, READ_BYTES);
+    return best;
+}
+
+void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits)
+{
+    const mixt_compute *compute = context->compute;
+    peak_function fp32 = peak_scalar;
+    *limits = (mixt_machine_limits){0};
+#if defined(__x86_64__)
+    mixt_cpu cpu = mixt_cpu_detect();
+    fp32 = cpu.tier == MIXT_CPU_AVX512 ? peak_avx512
+           : cpu.tier == MIXT_CPU_AVX2 ? peak_avx2
+                                       : peak_scalar;
+    if (cpu.bf16) {
+        limits->bf16_flops = 2 * measure_peak(compute, peak_bf16);
+    }
+#endif
+    limits->fp32_flops = measure_peak(compute, fp32);
+    limits->read_bytes = measure_read(compute);
+}

@@ -1,0 +1,108 @@
+#include "train/options.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "core/error.h"
+
+#define FAR 1e15 /* integers up to here are exact in a double */
+#define ROW(name, type, low, high, fixed)                                                          \
+    {                                                                                              \
+#name, MIXT_TRAIN_##type, offsetof(mixt_train_options, name), low, high, fixed             \
+    }
+
+const mixt_train_option mixt_train_option_rows[] = {
+    ROW(steps, LONG, 0, FAR, false),
+    ROW(seconds, REAL, 0, FAR, false),
+    ROW(batch_size, INT, 1, 65536, true),
+    ROW(accumulation, INT, 1, 65536, true),
+    ROW(window, INT, 1, 1 << 24, true),
+    ROW(learning_rate, REAL, 0, 1e6, true),
+    ROW(minimum_rate, REAL, 0, 1, true),
+    ROW(warmup, LONG, 0, FAR, true),
+    ROW(schedule, INT, 0, MIXT_SCHEDULE_CONSTANT, true),
+    ROW(decay_fraction, REAL, 0, 1, true),
+    ROW(beta1, REAL, 0, 0.9999999, true),
+    ROW(beta2, REAL, 0, 0.9999999, true),
+    ROW(epsilon, REAL, 1e-30, 1, true),
+    ROW(weight_decay, REAL, 0, 1e6, true),
+    ROW(clip, REAL, 0, 1e30, true),
+    ROW(seed, SEED, 0, 0, true),
+    ROW(bf16, BOOL, 0, 1, true),
+    ROW(recompute, BOOL, 0, 1, false),
+    ROW(checkpoint_every, LONG, 0, FAR, false),
+    ROW(checkpoint_seconds, REAL, 0, FAR, false),
+    ROW(keep_checkpoints, INT, 2, 1 << 20, false),
+    ROW(evaluate_every, LONG, 0, FAR, false),
+    ROW(log_every, LONG, 1, FAR, false),
+    {0},
+};
+
+mixt_train_options mixt_train_options_default(void)
+{
+    return (mixt_train_options){
+        .steps = 1000,
+        .batch_size = 8,
+        .accumulation = 1,
+        .window = 256,
+        .learning_rate = 1e-3,
+        .minimum_rate = 0.1,
+        .warmup = 100,
+        .schedule = MIXT_SCHEDULE_COSINE,
+        .decay_fraction = 0.2,
+        .beta1 = 0.9,
+        .beta2 = 0.95,
+        .epsilon = 1e-8,
+        .weight_decay = 0.1,
+        .clip = 1.0,
+        .seed = 1,
+        .checkpoint_seconds = 60,
+        .keep_checkpoints = 2,
+        .log_every = 1,
+    };
+}
+
+static double value_of(const mixt_train_option *row, const mixt_train_options *options)
+{
+    const void *at = (const char *)options + row->offset;
+    switch (row->type) {
+    case MIXT_TRAIN_INT:
+        return *(const int *)at;
+    case MIXT_TRAIN_LONG:
+        return (double)*(const int64_t *)at;
+    case MIXT_TRAIN_SEED:
+        return 0; /* any value */
+    case MIXT_TRAIN_REAL:
+        return *(const double *)at;
+    case MIXT_TRAIN_BOOL:
+        break;
+    }
+    return *(const bool *)at;
+}
+
+void mixt_train_option_text(const mixt_train_option *row, const mixt_train_options *options,
+                            char text[40])
+{
+    if (row->type == MIXT_TRAIN_SEED) {
+        const uint64_t *seed = (const void *)((const char *)options + row->offset);
+        snprintf(text, 40, "%llu", (unsigned long long)*seed);
+    } else {
+        snprintf(text, 40, "%.17g", value_of(row, options));
+    }
+}
+
+mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_error *error)
+{
+    for (const mixt_train_option *row = mixt_train_option_rows; row->name != NULL; row++) {
+        double value = value_of(row, options);
+        if (!(value >= row->low && value <= row->high)) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "training: %s %g is not in %g..%g",
+                             row->name, value, row->low, row->high);
+        }
+    }
+    if (options->steps == 0 && options->seconds == 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "training: neither steps nor seconds given");
+    }
+    return MIXT_OK;
+}

@@ -1,0 +1,31 @@
+/* The options of a run as a table: ranges, and which of them a resumed run may change. */
+#ifndef MIXT_TRAIN_OPTIONS_H
+#define MIXT_TRAIN_OPTIONS_H
+
+#include "core/memory.h"
+#include "mixt.h"
+
+typedef struct mixt_train_option {
+    const char *name;
+    enum {
+        MIXT_TRAIN_INT,
+        MIXT_TRAIN_LONG,
+        MIXT_TRAIN_SEED,
+        MIXT_TRAIN_REAL,
+        MIXT_TRAIN_BOOL
+    } type;
+    size_t offset; /* in mixt_train_options */
+    double low, high;
+    bool fixed; /* changes the result: a resumed run must have the same */
+} mixt_train_option;
+
+/* Ends with a NULL name. */
+extern const mixt_train_option mixt_train_option_rows[];
+
+/* The value exactly, as text. */
+void mixt_train_option_text(const mixt_train_option *row, const mixt_train_options *options,
+                            char text[40]);
+/* Refuses values out of range by name. */
+mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_error *error);
+
+#endif

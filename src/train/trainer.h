@@ -1,0 +1,104 @@
+/* What the files of the trainer share. */
+#ifndef MIXT_TRAIN_TRAINER_H
+#define MIXT_TRAIN_TRAINER_H
+
+#include "backend/cpu/context.h"
+#include "core/sha256.h"
+#include "model/model.h"
+#include "train/order.h"
+
+#define MIXT_SKIPS_MAX 100 /* steps skipped in a row that end a run */
+
+typedef struct mixt_log mixt_log; /* log.h */
+
+/* Numbers that move with the run; all are in a checkpoint, all but the times in the state hash. */
+typedef struct mixt_counters {
+    int64_t step;           /* finished steps, skipped ones included */
+    int64_t updates;        /* AdamW steps: the t of the bias correction */
+    int64_t skipped;        /* steps skipped because of NaN or Inf */
+    int64_t skipped_in_row; /* of them since the last update */
+    int64_t tokens;         /* seen */
+    uint64_t epoch, index;  /* next window */
+    double seconds;         /* spent in steps, over all processes of the run */
+    double warm_end;        /* `seconds` when the warm-up ended */
+} mixt_counters;
+
+/* Sums over the micro batches of a step. */
+typedef struct mixt_step_sums {
+    double nll;           /* over all rows with a target */
+    int64_t targets;      /* those rows */
+    double balance, z;    /* over micro batches and MoE layers */
+    double broken;        /* router rows with a logit that is not finite */
+    double gradient_norm; /* global, before clipping */
+} mixt_step_sums;
+
+struct mixt_trainer {
+    mixt_context *context;
+    mixt_model *model;
+    const mixt_data *data;
+    const mixt_tokenizer *tokenizer;
+    mixt_train_options options;
+    char *folder;
+    int lock; /* descriptor, -1: none */
+
+    mixt_graph *graph;
+    mixt_instance *instance;
+    size_t block_bytes; /* of each of the three below, laid out as model->weights */
+    float *gradients;
+    float *first_moments;
+    float *second_moments;
+    double *block_sums; /* squares of gradients, one for each block */
+    float *rope;
+    float scale[2];
+    mixt_order order;
+    int64_t rows;    /* of a micro batch */
+    int32_t *staged; /* [accumulation, 5, rows]: inputs of all micro batches */
+    int32_t *bound;  /* [5, rows]: inputs of the one that runs */
+    int64_t *counts; /* [moe_layers, experts] tokens of the step */
+    mixt_counters counters;
+
+    mixt_log *log;
+    double created;         /* time */
+    double last_checkpoint; /* time */
+    int64_t saved_step;     /* of the newest checkpoint, -1: none */
+    char *resumed;
+    char hash[MIXT_SHA256_HEX];
+};
+
+/* Seconds of a clock that only goes forward. */
+double mixt_train_time(void);
+
+/* Binds the weights of a model, and where `gradients` is given its gradients, to a graph. */
+void mixt_train_bind(mixt_instance *instance, const mixt_graph *graph, const mixt_model *model,
+                     float *gradients);
+
+#define MIXT_INPUTS 5 /* tokens, positions, first, last, targets */
+/* The five arrays of a block [5, rows]. */
+mixt_rows_input mixt_inputs_of(int32_t *block, int64_t rows);
+
+/* A trainer without data and run folder: all that mixt_trainer_gradients and the optimizer need. */
+mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
+                              const mixt_train_options *options, mixt_trainer **trainer,
+                              mixt_error *error);
+/* Loss and gradients of the staged micro batches; sums->targets must be set. */
+mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, mixt_error *error);
+
+/* optimizer.c */
+#define MIXT_NORM_BLOCK 65536 /* values whose squares make one sum */
+/* Euclidean norm of `count` values: squares summed in double in blocks, the blocks in order. */
+double mixt_gradient_norm(const mixt_compute *compute, const float *values, size_t count,
+                          double *block_sums);
+/* One AdamW step on every trainable parameter. */
+void mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradient_scale);
+/* Loss-free balancing: moves the selection biases by the step's counts. */
+void mixt_optimizer_bias(mixt_trainer *trainer);
+
+/* report.c */
+void mixt_report_load(const mixt_trainer *trainer, mixt_step_report *report);
+
+/* state.c: checkpoints */
+mixt_status mixt_state_open(mixt_trainer *trainer, mixt_error *error); /* lock and resume */
+mixt_status mixt_state_save(mixt_trainer *trainer, mixt_error *error);
+void mixt_state_close(mixt_trainer *trainer);
+
+#endif
