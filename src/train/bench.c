@@ -248,11 +248,11 @@ static mixt_status generation_cost(bench *b, int tokens, double *flops, double *
 }
 
 /* Feeds `count` tokens, `batch` at a time, into an empty session; repeated. */
-static mixt_status bench_feeding(bench *b, mixt_session *session, const int32_t *tokens, int count,
-                                 int batch)
+static mixt_status bench_feeding(bench *b, mixt_session *session, const int32_t *tokens,
+                                 const char *prefix, int count, int batch)
 {
     char name[NAME_BYTES];
-    snprintf(name, sizeof name, "%s%d", batch == count ? "pp" : "tg", count);
+    snprintf(name, sizeof name, "%s%d", prefix, count);
     sample s = {0};
     mixt_status status = MIXT_OK;
     for (int i = 0; i <= b->options->repetitions && status == MIXT_OK; i++) {
@@ -292,10 +292,10 @@ static mixt_status bench_generation(bench *b)
         random_tokens(tokens, (size_t)most, b->model->options.vocab_size);
     }
     if (status == MIXT_OK && o->prompt > 0) {
-        status = bench_feeding(b, session, tokens, o->prompt, o->prompt);
+        status = bench_feeding(b, session, tokens, "pp", o->prompt, o->prompt);
     }
     if (status == MIXT_OK && o->generate > 0) {
-        status = bench_feeding(b, session, tokens, o->generate, 1);
+        status = bench_feeding(b, session, tokens, "tg", o->generate, 1);
     }
     mixt_session_free(session);
     free(tokens);
