@@ -228,6 +228,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 	    while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
+-include bench/bench.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all program examples tests deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \

@@ -1,0 +1,12 @@
+# Programs that time parts of the library; none is part of `make check`.
+$(BUILD)/bench/%.o: bench/%.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(WARN) -MMD -MP -c $< -o $@
+
+$(BUILD)/bench/gemm: $(BUILD)/bench/gemm.o $(LIBRARY)
+	$(CC) $(BASE) -o $@ $^ $(LIBS)
+
+bench-gemm: $(BUILD)/bench/gemm ## matrix products against OpenBLAS and the peak; THREADS=n ROUNDS=n
+	$(BUILD)/bench/gemm $(or $(THREADS),0) $(or $(ROUNDS),7)
+
+.PHONY: bench-gemm
