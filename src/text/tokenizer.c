@@ -1,0 +1,275 @@
+#include "text/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "text/normalize.h"
+#include "text/utf8.h"
+
+/* --- Bytes as characters (GPT-2, Radford et al. 2019) ------------------------------------------
+ */
+
+/* Printable bytes stand for themselves; the other 68, in order, for U+0100 and on. */
+static bool is_visible(unsigned byte)
+{
+    return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
+}
+
+uint32_t mixt_byte_character(unsigned char byte)
+{
+    if (is_visible(byte)) {
+        return byte;
+    }
+    if (byte <= 0x20) {
+        return 0x100u + byte;
+    }
+    return byte == 0xad ? 0x143u : 0x100u + 33u + (byte - 0x7fu);
+}
+
+int mixt_character_byte(uint32_t character)
+{
+    if (character < 0x100) {
+        return is_visible(character) ? (int)character : -1;
+    }
+    if (character <= 0x120) {
+        return (int)(character - 0x100);
+    }
+    if (character < 0x143) {
+        return (int)(character - 0x121 + 0x7f);
+    }
+    return character == 0x143 ? 0xad : -1;
+}
+
+/* Ids follow the order of the characters. */
+int mixt_id_of_byte(unsigned char byte)
+{
+    int id = 0;
+    for (int other = 0; other < 256; other++) {
+        id += mixt_byte_character((unsigned char)other) < mixt_byte_character(byte);
+    }
+    return id;
+}
+
+unsigned char mixt_byte_of_id(int id)
+{
+    int byte = 0;
+    while (byte < 255 && mixt_id_of_byte((unsigned char)byte) != id) {
+        byte++;
+    }
+    return (unsigned char)byte;
+}
+
+/* --- Making ------------------------------------------------------------------------------------
+ */
+
+mixt_tokenizer *mixt_tokenizer_new(void)
+{
+    mixt_tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    if (tokenizer == NULL) {
+        return NULL;
+    }
+    tokenizer->separator = -1;
+    tokenizer->arena = mixt_arena_create();
+    tokenizer->splitter = mixt_splitter_create();
+    tokenizer->added_raw = mixt_added_set_create();
+    tokenizer->added_normalized = mixt_added_set_create();
+    if (tokenizer->arena == NULL || tokenizer->splitter == NULL || tokenizer->added_raw == NULL ||
+        tokenizer->added_normalized == NULL) {
+        mixt_tokenizer_free(tokenizer);
+        return NULL;
+    }
+    return tokenizer;
+}
+
+void mixt_tokenizer_free(mixt_tokenizer *tokenizer)
+{
+    if (tokenizer == NULL) {
+        return;
+    }
+    mixt_arena_free(tokenizer->arena);
+    mixt_splitter_free(tokenizer->splitter);
+    mixt_added_set_free(tokenizer->added_raw);
+    mixt_added_set_free(tokenizer->added_normalized);
+    mixt_bpe_free(tokenizer->bpe);
+    free(tokenizer->tokens);
+    free(tokenizer->merges);
+    free(tokenizer->json);
+    free(tokenizer);
+}
+
+static void hash_tokenizer(mixt_tokenizer *tokenizer)
+{
+    mixt_sha256 hash;
+    mixt_sha256_init(&hash);
+    mixt_sha256_update_u64(&hash, (uint64_t)tokenizer->vocab_size);
+    for (int i = 0; i < tokenizer->vocab_size; i++) {
+        const mixt_token *token = &tokenizer->tokens[i];
+        mixt_sha256_update_u64(&hash, token->bytes == NULL ? UINT64_MAX : token->length);
+        mixt_sha256_update(&hash, token->bytes, token->length);
+    }
+    mixt_sha256_update_u64(&hash, tokenizer->merge_count);
+    for (size_t i = 0; i < tokenizer->merge_count; i++) {
+        mixt_sha256_update_u64(&hash, (uint64_t)tokenizer->merges[i].left);
+        mixt_sha256_update_u64(&hash, (uint64_t)tokenizer->merges[i].right);
+    }
+    mixt_sha256_update(&hash, tokenizer->rules, strlen(tokenizer->rules));
+    mixt_sha256_final_hex(&hash, tokenizer->hash);
+}
+
+mixt_status mixt_tokenizer_finish(mixt_tokenizer *tokenizer, const int32_t byte_ids[256],
+                                  mixt_error *error)
+{
+    tokenizer->bpe = mixt_bpe_create(byte_ids, tokenizer->merges, tokenizer->merge_count);
+    if (tokenizer->bpe == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "tokenizer: no memory for merges");
+    }
+    hash_tokenizer(tokenizer);
+    return MIXT_OK;
+}
+
+mixt_status mixt_tokenizer_bytes(mixt_tokenizer **tokenizer, mixt_error *error)
+{
+    char bytes[256];
+    mixt_token tokens[257] = {0};
+    for (int id = 0; id < 256; id++) {
+        bytes[id] = (char)mixt_byte_of_id(id);
+        tokens[id] = (mixt_token){&bytes[id], 1, false};
+    }
+    return mixt_tokenizer_make(tokens, 257, NULL, 0, tokenizer, error);
+}
+
+/* --- Encoding ----------------------------------------------------------------------------------
+ */
+
+typedef struct encoding {
+    const mixt_tokenizer *tokenizer;
+    bool specials;
+    mixt_ids ids;
+    int missing; /* a byte without a token, or -1 */
+    mixt_error *error;
+} encoding;
+
+static bool encode_word(void *context, const char *word, size_t length)
+{
+    encoding *e = context;
+    e->missing = mixt_bpe_encode(e->tokenizer->bpe, word, length, &e->ids);
+    return e->missing < 0 && !e->ids.failed;
+}
+
+static mixt_status encode_words(encoding *e, const char *text, size_t length)
+{
+    const mixt_tokenizer *tokenizer = e->tokenizer;
+    char *prefixed = NULL;
+    if (length == 0) {
+        return MIXT_OK;
+    }
+    if (tokenizer->prefix_space && text[0] != ' ') {
+        prefixed = malloc(length + 1);
+        if (prefixed == NULL) {
+            e->ids.failed = true;
+            return MIXT_OK;
+        }
+        prefixed[0] = ' ';
+        memcpy(prefixed + 1, text, length);
+        text = prefixed;
+        length++;
+    }
+    mixt_status status =
+        mixt_splitter_run(tokenizer->splitter, text, length, encode_word, e, e->error);
+    free(prefixed);
+    return status;
+}
+
+static mixt_status encode_normalized(encoding *e, const char *text, size_t length)
+{
+    mixt_status status = MIXT_OK;
+    for (size_t at = 0; status == MIXT_OK && at < length && e->missing < 0;) {
+        mixt_added_match match =
+            mixt_added_find(e->tokenizer->added_normalized, text, length, at, e->specials);
+        status = encode_words(e, text + at, match.begin - at);
+        if (match.token != NULL) {
+            mixt_ids_append(&e->ids, &match.token->id, 1);
+        }
+        at = match.end;
+    }
+    return status;
+}
+
+static mixt_status encode_raw(encoding *e, const char *text, size_t length)
+{
+    if (!e->tokenizer->normalize_nfc || mixt_nfc_is_plain(text, length)) {
+        return encode_normalized(e, text, length);
+    }
+    mixt_buffer normalized = {0};
+    mixt_nfc_append(text, length, &normalized);
+    mixt_status status = MIXT_OK;
+    if (normalized.failed) {
+        e->ids.failed = true;
+    } else {
+        status = encode_normalized(e, normalized.data, normalized.length);
+    }
+    mixt_buffer_free(&normalized);
+    return status;
+}
+
+mixt_status mixt_tokenizer_encode(const mixt_tokenizer *tokenizer, const char *text, size_t length,
+                                  bool parse_special, int32_t **ids, size_t *count,
+                                  mixt_error *error)
+{
+    *ids = NULL;
+    *count = 0;
+    encoding e = {.tokenizer = tokenizer, .specials = parse_special, .missing = -1, .error = error};
+    mixt_status status = MIXT_OK;
+    for (size_t at = 0; status == MIXT_OK && at < length && e.missing < 0;) {
+        mixt_added_match match =
+            mixt_added_find(tokenizer->added_raw, text, length, at, parse_special);
+        status = encode_raw(&e, text + at, match.begin - at);
+        if (match.token != NULL) {
+            mixt_ids_append(&e.ids, &match.token->id, 1);
+        }
+        at = match.end;
+    }
+    if (status == MIXT_OK && e.missing >= 0) {
+        status = mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                           "tokenizer: no token for byte 0x%02x of the text", e.missing);
+    }
+    if (status == MIXT_OK && e.ids.failed) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "tokenizer: no memory for ids");
+    }
+    if (status == MIXT_OK && e.ids.data == NULL) { /* so that the caller has something to free */
+        e.ids.data = malloc(sizeof *e.ids.data);
+    }
+    if (status != MIXT_OK) {
+        free(e.ids.data);
+        return status;
+    }
+    *ids = e.ids.data;
+    *count = e.ids.count;
+    return MIXT_OK;
+}
+
+/* --- Looking -----------------------------------------------------------------------------------
+ */
+
+int mixt_tokenizer_vocab_size(const mixt_tokenizer *tokenizer)
+{
+    return tokenizer->vocab_size;
+}
+
+int mixt_tokenizer_separator(const mixt_tokenizer *tokenizer)
+{
+    return tokenizer->separator;
+}
+
+const char *mixt_tokenizer_bytes_of(const mixt_tokenizer *tokenizer, int32_t id, size_t *length)
+{
+    const mixt_token *token = id >= 0 && id < tokenizer->vocab_size ? &tokenizer->tokens[id] : NULL;
+    *length = token != NULL ? token->length : 0;
+    return token != NULL ? token->bytes : NULL;
+}
+
+const char *mixt_tokenizer_hash(const mixt_tokenizer *tokenizer)
+{
+    return tokenizer->hash;
+}

@@ -1,0 +1,65 @@
+/* The parts of a tokenizer, filled by training (bpe_train.c) or from a file (tokenizer_json.c). */
+#ifndef MIXT_TEXT_TOKENIZER_H
+#define MIXT_TEXT_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/memory.h"
+#include "core/sha256.h"
+#include "mixt.h"
+#include "text/added.h"
+#include "text/bpe.h"
+#include "text/split.h"
+
+#define MIXT_SEPARATOR_TEXT "<|endoftext|>"
+#define MIXT_SEPARATOR_ID 256 /* in the tokenizers that mixt makes */
+
+typedef struct mixt_token {
+    const char *bytes; /* NULL: no token has this id */
+    uint32_t length;
+    bool is_added;
+} mixt_token;
+
+struct mixt_tokenizer {
+    mixt_arena *arena;  /* owns the bytes of tokens */
+    mixt_token *tokens; /* [vocab_size] */
+    int vocab_size;     /* highest id + 1 */
+    int separator;
+    mixt_merge *merges; /* [merge_count], by rank */
+    size_t merge_count;
+    mixt_bpe *bpe;
+    mixt_splitter *splitter;
+    mixt_added_set *added_raw;        /* found in the text as it is */
+    mixt_added_set *added_normalized; /* found in normalised text */
+    bool normalize_nfc;
+    bool prefix_space; /* a space goes before text that begins without one */
+    char *json;        /* text of its tokenizer.json, written as it was read */
+    size_t json_length;
+    char rules[MIXT_SHA256_HEX]; /* hash of what is neither vocabulary nor merges */
+    char hash[MIXT_SHA256_HEX];
+};
+
+/* An empty tokenizer with its parts that are never NULL; NULL without memory. */
+mixt_tokenizer *mixt_tokenizer_new(void);
+/* Builds the merge table and hash once tokens and merges are there. */
+mixt_status mixt_tokenizer_finish(mixt_tokenizer *tokenizer, const int32_t byte_ids[256],
+                                  mixt_error *error);
+/* A tokenizer in mixt's own form: bytes in GPT-2's order, the separator at MIXT_SEPARATOR_ID (its
+ * entry of `tokens` is not looked at), then the results of merges. It goes through the text of its
+ * tokenizer.json, so that what is saved is what is used. */
+mixt_status mixt_tokenizer_make(const mixt_token *tokens, int vocab_size, const mixt_merge *merges,
+                                size_t merge_count, mixt_tokenizer **tokenizer, mixt_error *error);
+/* A tokenizer from the text of a tokenizer.json; messages lack the file's name. */
+mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_tokenizer **tokenizer,
+                                     mixt_error *error);
+
+/* GPT-2's visible character for a byte, and back (-1 for a character that stands for none). */
+uint32_t mixt_byte_character(unsigned char byte);
+int mixt_character_byte(uint32_t character);
+/* Byte of id 0..255 in the tokenizers that mixt makes, and back. */
+unsigned char mixt_byte_of_id(int id);
+int mixt_id_of_byte(unsigned char byte);
+
+#endif
