@@ -234,6 +234,13 @@ mixt_status mixt_json_string(const mixt_json_object *object, const char *key, co
     return status;
 }
 
+mixt_status mixt_json_array(const mixt_json_object *object, const char *key, const json_t **value)
+{
+    mixt_status status = mixt_json_member(object, key, value);
+    return status == MIXT_OK && !json_is_array(*value) ? wrong(object, key, *value, "an array")
+                                                       : status;
+}
+
 mixt_status mixt_json_integer_or(const mixt_json_object *object, const char *key,
                                  mixt_json_range range, int64_t *value)
 {

@@ -44,6 +44,7 @@ mixt_status mixt_json_number(const mixt_json_object *object, const char *key, mi
 mixt_status mixt_json_bool(const mixt_json_object *object, const char *key, bool *value);
 /* *value belongs to the JSON object. */
 mixt_status mixt_json_string(const mixt_json_object *object, const char *key, const char **value);
+mixt_status mixt_json_array(const mixt_json_object *object, const char *key, const json_t **value);
 mixt_status mixt_json_member(const mixt_json_object *object, const char *key, const json_t **value);
 
 /* The same where absent or null leaves *value as it was. */

@@ -313,7 +313,7 @@ static mixt_status plan_files(mixt_safetensors_writer *writer, mixt_error *error
 static mixt_status open_current(mixt_safetensors_writer *writer, mixt_error *error)
 {
     output_file *file = &writer->files[writer->current];
-    mixt_tensor_header header = {.tensors = writer->tensors + file->first,
+    mixt_tensor_header header = {.tensors = file->count == 0 ? NULL : writer->tensors + file->first,
                                  .count = file->count,
                                  .metadata = writer->metadata,
                                  .metadata_count = writer->metadata_count};

@@ -1,0 +1,688 @@
+/* The writing half of checkpoints: lock, save, remove. */
+#define _GNU_SOURCE
+#include "formats/checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "formats/checkpoint_manifest.h"
+#include "formats/crc32c.h"
+#include "formats/safetensors.h"
+
+#define WRITE_CHUNK ((size_t)1 << 20) /* hashed while it is in the cache, then written */
+#define KEEP_LEAST 2
+#define BEING_WRITTEN ".tmp"
+#define BEING_REMOVED ".old.tmp"
+
+struct mixt_checkpoints {
+    char *folder;
+    int lock;
+    int64_t *verified; /* steps that this process wrote or verified */
+    size_t verified_count;
+    size_t verified_capacity;
+};
+
+/* -- The run folder -------------------------------------------------------------------------- */
+
+static mixt_status take_lock(mixt_checkpoints *store, mixt_error *error)
+{
+    char *path = mixt_path_join(store->folder, "lock");
+    if (path == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", store->folder);
+    }
+    mixt_status status = MIXT_OK;
+    store->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+    if (store->lock < 0) {
+        status = mixt_fail_errno(error, errno, "%s: cannot open", path);
+    }
+    while (status == MIXT_OK && flock(store->lock, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK) {
+            char owner[24] = "";
+            ssize_t length = pread(store->lock, owner, sizeof owner - 1, 0);
+            owner[length > 0 ? strcspn(owner, "\n") : 0] = '\0';
+            status = mixt_fail(error, MIXT_ERROR_BUSY,
+                               "%s: another process%s%s is working in this run folder",
+                               store->folder, owner[0] != '\0' ? ", " : "", owner);
+        } else if (errno != EINTR) {
+            status = mixt_fail_errno(error, errno, "%s: cannot lock", path);
+        }
+    }
+    if (status == MIXT_OK) { /* for the message above; nothing depends on it */
+        char owner[24];
+        int length = snprintf(owner, sizeof owner, "%ld\n", (long)getpid());
+        if (ftruncate(store->lock, 0) == 0) {
+            ssize_t written = pwrite(store->lock, owner, (size_t)length, 0);
+            (void)written;
+        }
+    }
+    free(path);
+    return status;
+}
+
+/* step-N.tmp, step-N.old.tmp or LATEST.tmp */
+static bool is_leftover(const char *name)
+{
+    size_t length = strlen(name);
+    const char *const ends[] = {BEING_REMOVED, BEING_WRITTEN};
+    for (size_t i = 0; i < 2; i++) {
+        size_t tail = strlen(ends[i]);
+        if (length > tail && length - tail < MIXT_STEP_NAME_MAX &&
+            strcmp(name + length - tail, ends[i]) == 0) {
+            char stem[MIXT_STEP_NAME_MAX];
+            memcpy(stem, name, length - tail);
+            stem[length - tail] = '\0';
+            return mixt_step_number(stem) >= 0 || strcmp(stem, "LATEST") == 0;
+        }
+    }
+    return false;
+}
+
+static mixt_status remove_leftovers(const char *folder, mixt_error *error)
+{
+    char **names;
+    size_t count;
+    mixt_status status = mixt_folder_list(folder, &names, &count, error);
+    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+        if (is_leftover(names[i])) {
+            char *path = mixt_path_join(folder, names[i]);
+            status = path == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder)
+                                  : mixt_folder_remove(path, error);
+            free(path);
+        }
+    }
+    mixt_names_free(names, count);
+    return status;
+}
+
+mixt_status mixt_checkpoints_open(const char *folder, mixt_checkpoints **store, mixt_error *error)
+{
+    *store = NULL;
+    mixt_status status = mixt_folder_create(folder, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    mixt_checkpoints *made = calloc(1, sizeof *made);
+    if (made == NULL || (made->folder = strdup(folder)) == NULL) {
+        free(made);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    }
+    status = take_lock(made, error);
+    if (status == MIXT_OK) {
+        status = remove_leftovers(folder, error);
+    }
+    if (status != MIXT_OK) {
+        mixt_checkpoints_close(made);
+        return status;
+    }
+    *store = made;
+    return MIXT_OK;
+}
+
+void mixt_checkpoints_close(mixt_checkpoints *store)
+{
+    if (store == NULL) {
+        return;
+    }
+    if (store->lock >= 0) {
+        close(store->lock); /* gives the lock back */
+    }
+    free(store->verified);
+    free(store->folder);
+    free(store);
+}
+
+static bool is_known(const mixt_checkpoints *store, int64_t step)
+{
+    for (size_t i = 0; i < store->verified_count; i++) {
+        if (store->verified[i] == step) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Without memory the step is not remembered, and verified again when that matters. */
+static void remember(mixt_checkpoints *store, int64_t step)
+{
+    if (is_known(store, step)) {
+        return;
+    }
+    if (store->verified_count == store->verified_capacity) {
+        size_t capacity = store->verified_capacity == 0 ? 16 : store->verified_capacity * 2;
+        int64_t *more = realloc(store->verified, capacity * sizeof *more);
+        if (more == NULL) {
+            return;
+        }
+        store->verified = more;
+        store->verified_capacity = capacity;
+    }
+    store->verified[store->verified_count++] = step;
+}
+
+static void forget(mixt_checkpoints *store, int64_t step)
+{
+    for (size_t i = 0; i < store->verified_count; i++) {
+        if (store->verified[i] == step) {
+            store->verified[i] = store->verified[--store->verified_count];
+            return;
+        }
+    }
+}
+
+mixt_status mixt_checkpoints_newest(mixt_checkpoints *store, mixt_checkpoint **checkpoint,
+                                    char **passed_over, mixt_error *error)
+{
+    mixt_status status = mixt_checkpoint_find(store->folder, checkpoint, passed_over, error);
+    if (status == MIXT_OK && *checkpoint != NULL) {
+        remember(store, mixt_checkpoint_step(*checkpoint));
+    }
+    return status;
+}
+
+/* -- One file -------------------------------------------------------------------------------- */
+
+typedef struct output {
+    int descriptor;
+    const char *path;
+    mixt_sha256 sum;
+    uint64_t bytes;
+} output;
+
+static mixt_status output_open(output *out, const char *path, mixt_error *error)
+{
+    *out = (output){.path = path};
+    mixt_sha256_init(&out->sum);
+    do {
+        out->descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    } while (out->descriptor < 0 && errno == EINTR);
+    return out->descriptor >= 0 ? MIXT_OK
+                                : mixt_fail_errno(error, errno, "%s: cannot create", path);
+}
+
+/* Hashes and writes; *crc (or NULL) gets the checksum of these bytes alone. */
+static mixt_status output_write(output *out, const void *data, uint64_t length, uint32_t *crc,
+                                mixt_error *error)
+{
+    const unsigned char *from = data;
+    uint32_t sum = 0;
+    while (length != 0) {
+        size_t step = length < WRITE_CHUNK ? (size_t)length : WRITE_CHUNK;
+        mixt_sha256_update(&out->sum, from, step);
+        if (crc != NULL) {
+            sum = mixt_crc32c(sum, from, step);
+        }
+        mixt_status status = mixt_write_all(out->descriptor, from, step, out->path, error);
+        if (status != MIXT_OK) {
+            return status;
+        }
+        from += step;
+        length -= step;
+        out->bytes += step;
+    }
+    if (crc != NULL) {
+        *crc = sum;
+    }
+    return MIXT_OK;
+}
+
+/* An interrupted fsync has not failed yet; any other failure is final for this attempt. */
+static mixt_status sync_descriptor(int descriptor, const char *path, mixt_error *error)
+{
+    while (fsync(descriptor) != 0) {
+        if (errno != EINTR) {
+            return mixt_fail_errno(error, errno, "%s: cannot sync", path);
+        }
+    }
+    return MIXT_OK;
+}
+
+/* Syncs and closes; keeps an earlier failure. Linux closes even where close reports EINTR. */
+static mixt_status output_close(output *out, mixt_status status, mixt_error *error)
+{
+    if (out->descriptor < 0) {
+        return status;
+    }
+    if (status == MIXT_OK) {
+        status = sync_descriptor(out->descriptor, out->path, error);
+    }
+    if (close(out->descriptor) != 0 && errno != EINTR && status == MIXT_OK) {
+        status = mixt_fail_errno(error, errno, "%s: cannot close", out->path);
+    }
+    out->descriptor = -1;
+    return status;
+}
+
+/* -- One save -------------------------------------------------------------------------------- */
+
+typedef struct save {
+    mixt_checkpoints *store;
+    const mixt_checkpoint_state *state;
+    char *temporary; /* step-N.tmp */
+    char *final;     /* step-N */
+    mixt_manifest manifest;
+    size_t file_capacity;
+    bool keep_temporary;
+} save;
+
+static mixt_status no_memory(const save *job, mixt_error *error)
+{
+    return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", job->temporary);
+}
+
+/* A fresh record in the manifest, or NULL without memory. */
+static mixt_manifest_file *new_record(save *job, const char *name)
+{
+    mixt_manifest *manifest = &job->manifest;
+    if (manifest->file_count == job->file_capacity) {
+        size_t capacity = job->file_capacity == 0 ? 16 : job->file_capacity * 2;
+        mixt_manifest_file *more =
+            mixt_arena_allocate(manifest->arena, capacity, sizeof *manifest->files);
+        if (more == NULL) {
+            return NULL;
+        }
+        if (manifest->file_count != 0) {
+            memcpy(more, manifest->files, manifest->file_count * sizeof *more);
+        }
+        manifest->files = more;
+        job->file_capacity = capacity;
+    }
+    mixt_manifest_file *record = &manifest->files[manifest->file_count];
+    record->name = mixt_arena_string(manifest->arena, name);
+    if (record->name == NULL) {
+        return NULL;
+    }
+    manifest->file_count++;
+    return record;
+}
+
+static bool has_record(const save *job, const char *name)
+{
+    for (size_t i = 0; i < job->manifest.file_count; i++) {
+        if (strcmp(job->manifest.files[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Name and record for a new file of the checkpoint. */
+static mixt_status begin_file(save *job, const char *name, mixt_manifest_file **record, char **path,
+                              mixt_error *error)
+{
+    *path = NULL;
+    *record = NULL;
+    if (!mixt_name_is_plain(name, strlen(name)) || strcmp(name, MIXT_MANIFEST_NAME) == 0 ||
+        has_record(job, name)) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "%s: file \"%.200s\" is there twice or has an impossible name",
+                         job->temporary, name);
+    }
+    *path = mixt_path_join(job->temporary, name);
+    *record = new_record(job, name);
+    if (*path == NULL || *record == NULL) {
+        free(*path);
+        *path = NULL;
+        return no_memory(job, error);
+    }
+    return MIXT_OK;
+}
+
+/* Header and record of the tensors [0, count) of one file. */
+static mixt_status describe_tensors(save *job, const mixt_checkpoint_tensor *tensors, size_t count,
+                                    mixt_manifest_file *record, mixt_buffer *header,
+                                    mixt_error *error)
+{
+    static const mixt_text_pair metadata = {"format", "pt"}; /* transformers insists on it */
+    mixt_tensor_info *infos = calloc(count, sizeof *infos);
+    record->tensors = mixt_arena_allocate(job->manifest.arena, count, sizeof *record->tensors);
+    if (infos == NULL || record->tensors == NULL) {
+        free(infos);
+        return no_memory(job, error);
+    }
+    mixt_status status = MIXT_OK;
+    record->tensor_count = count;
+    for (size_t i = 0; i < count; i++) {
+        const mixt_checkpoint_tensor *tensor = &tensors[i];
+        mixt_manifest_tensor *sum = &record->tensors[i];
+        sum->name = tensor->name;
+        sum->dtype = tensor->dtype;
+        sum->rank = tensor->rank;
+        if (tensor->dtype == MIXT_DTYPE_UNKNOWN || tensor->rank > MIXT_CHECKPOINT_RANK_MAX ||
+            !mixt_tensor_bytes(tensor->dtype, tensor->rank, tensor->shape, &sum->bytes)) {
+            status = mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                               "%s: tensor \"%.200s\" has an impossible type or shape",
+                               record->name, tensor->name);
+            break;
+        }
+        memcpy(sum->shape, tensor->shape, sizeof sum->shape);
+        infos[i] = (mixt_tensor_info){.name = tensor->name,
+                                      .shape = tensor->shape,
+                                      .bytes = sum->bytes,
+                                      .rank = tensor->rank,
+                                      .dtype = tensor->dtype};
+    }
+    if (status == MIXT_OK) {
+        mixt_tensor_header parts = {infos, count, &metadata, 1};
+        status = mixt_safetensors_header(&parts, record->name, header, error);
+    }
+    free(infos);
+    return status;
+}
+
+/* Tensors [0, count) share a file. */
+static mixt_status save_tensors(save *job, const mixt_checkpoint_tensor *tensors, size_t count,
+                                mixt_error *error)
+{
+    char *path;
+    mixt_manifest_file *record;
+    mixt_status status = begin_file(job, tensors[0].file, &record, &path, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    mixt_buffer header = {0};
+    output out = {.descriptor = -1};
+    status = describe_tensors(job, tensors, count, record, &header, error);
+    if (status == MIXT_OK) {
+        status = output_open(&out, path, error);
+    }
+    if (status == MIXT_OK) {
+        status = output_write(&out, header.data, header.length, NULL, error);
+    }
+    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+        mixt_manifest_tensor *sum = &record->tensors[i];
+        status = output_write(&out, tensors[i].data, sum->bytes, &sum->crc, error);
+    }
+    status = output_close(&out, status, error);
+    if (status == MIXT_OK) {
+        record->bytes = out.bytes;
+        mixt_sha256_final_hex(&out.sum, record->sha256);
+    }
+    mixt_buffer_free(&header);
+    free(path);
+    return status;
+}
+
+/* Writes bytes as a file of the checkpoint. */
+static mixt_status save_bytes(save *job, const mixt_checkpoint_file *file, mixt_error *error)
+{
+    char *path;
+    mixt_manifest_file *record;
+    mixt_status status = begin_file(job, file->name, &record, &path, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    output out;
+    status = output_open(&out, path, error);
+    if (status == MIXT_OK) {
+        status = output_write(&out, file->data, file->length, NULL, error);
+    }
+    status = output_close(&out, status, error);
+    if (status == MIXT_OK) {
+        record->bytes = out.bytes;
+        mixt_sha256_final_hex(&out.sum, record->sha256);
+    }
+    free(path);
+    return status;
+}
+
+/* Syncs and records a file that the caller's function wrote. */
+static mixt_status adopt_file(save *job, const char *name, mixt_error *error)
+{
+    char *path;
+    mixt_manifest_file *record;
+    mixt_status status = begin_file(job, name, &record, &path, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    char *data = NULL;
+    size_t length = 0;
+    status = mixt_file_read(path, (size_t)1 << 30, &data, &length, error);
+    if (status == MIXT_OK) {
+        int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+        status = descriptor < 0 ? mixt_fail_errno(error, errno, "%s: cannot open", path)
+                                : sync_descriptor(descriptor, path, error);
+        if (descriptor >= 0) {
+            close(descriptor);
+        }
+    }
+    if (status == MIXT_OK) {
+        mixt_sha256 sum;
+        mixt_sha256_init(&sum);
+        mixt_sha256_update(&sum, data, length);
+        mixt_sha256_final_hex(&sum, record->sha256);
+        record->bytes = length;
+    }
+    free(data);
+    free(path);
+    return status;
+}
+
+static mixt_status save_foreign_files(save *job, mixt_error *error)
+{
+    mixt_status status = job->state->write_files(job->state->user, job->temporary, error);
+    char **names = NULL;
+    size_t count = 0;
+    if (status == MIXT_OK) {
+        status = mixt_folder_list(job->temporary, &names, &count, error);
+    }
+    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+        if (!has_record(job, names[i])) {
+            status = adopt_file(job, names[i], error);
+        }
+    }
+    mixt_names_free(names, count);
+    return status;
+}
+
+static mixt_status save_manifest(save *job, mixt_error *error)
+{
+    char *path = mixt_path_join(job->temporary, MIXT_MANIFEST_NAME);
+    mixt_buffer text = {0};
+    mixt_manifest_write(&job->manifest, &text);
+    mixt_status status = MIXT_OK;
+    output out = {.descriptor = -1};
+    if (path == NULL || text.failed) {
+        status = no_memory(job, error);
+    } else {
+        status = output_open(&out, path, error);
+    }
+    if (status == MIXT_OK) {
+        status = output_write(&out, text.data, text.length, NULL, error);
+    }
+    status = output_close(&out, status, error);
+    mixt_buffer_free(&text);
+    free(path);
+    return status;
+}
+
+static mixt_status write_everything(save *job, mixt_error *error)
+{
+    const mixt_checkpoint_state *state = job->state;
+    mixt_status status = mixt_folder_remove(job->temporary, error); /* of a failed attempt */
+    if (status == MIXT_OK && mkdir(job->temporary, 0777) != 0) {
+        status = mixt_fail_errno(error, errno, "%s: cannot create folder", job->temporary);
+    }
+    for (size_t i = 0; i < state->tensor_count && status == MIXT_OK;) {
+        size_t same = 1;
+        while (i + same < state->tensor_count &&
+               strcmp(state->tensors[i + same].file, state->tensors[i].file) == 0) {
+            same++;
+        }
+        status = save_tensors(job, state->tensors + i, same, error);
+        i += same;
+    }
+    for (size_t i = 0; i < state->file_count && status == MIXT_OK; i++) {
+        status = save_bytes(job, &state->files[i], error);
+    }
+    if (status == MIXT_OK && state->write_files != NULL) {
+        status = save_foreign_files(job, error);
+    }
+    if (status == MIXT_OK) {
+        status = save_manifest(job, error);
+    }
+    return status == MIXT_OK ? mixt_folder_sync(job->temporary, error) : status;
+}
+
+/* step-N.tmp becomes step-N. Where step-N is there already the two change names in one move, so
+ * that one of them is there at every moment; file systems that cannot do that keep the old one
+ * where it verifies, which holds the same step. */
+static mixt_status move_in_place(save *job, mixt_error *error)
+{
+    int result = mixt_path_exists(job->final)
+                     ? renameat2(AT_FDCWD, job->temporary, AT_FDCWD, job->final, RENAME_EXCHANGE)
+                     : rename(job->temporary, job->final);
+    if (result != 0 && (errno == EINVAL || errno == ENOSYS) && mixt_path_exists(job->final)) {
+        mixt_checkpoint *old;
+        if (mixt_checkpoint_open(job->final, &old, NULL) == MIXT_OK) {
+            mixt_checkpoint_free(old);
+            return MIXT_OK;
+        }
+        mixt_status status = mixt_folder_remove(job->final, error);
+        if (status != MIXT_OK) {
+            return status;
+        }
+        result = rename(job->temporary, job->final);
+    }
+    return result == 0 ? MIXT_OK
+                       : mixt_fail_errno(error, errno, "%s: cannot rename", job->temporary);
+}
+
+static mixt_status write_latest(save *job, mixt_error *error)
+{
+    char *path = mixt_path_join(job->store->folder, "LATEST");
+    if (path == NULL) {
+        return no_memory(job, error);
+    }
+    char line[MIXT_STEP_NAME_MAX];
+    mixt_step_name(line, job->state->step);
+    strcat(line, "\n");
+    mixt_status status = mixt_file_replace(path, line, strlen(line), error);
+    free(path);
+    return status;
+}
+
+/* Publishes a complete step-N.tmp. */
+static mixt_status publish(save *job, mixt_error *error)
+{
+    mixt_status status = move_in_place(job, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    status = mixt_folder_sync(job->store->folder, error);
+    if (status != MIXT_OK) {
+        /* The new name may not survive a power cut, and a later sync that succeeds would not say
+         * so: take it back. Where that fails too, both stay. */
+        job->keep_temporary =
+            mixt_path_exists(job->temporary)
+                ? renameat2(AT_FDCWD, job->final, AT_FDCWD, job->temporary, RENAME_EXCHANGE) != 0
+                : rename(job->final, job->temporary) != 0;
+        return status;
+    }
+    return write_latest(job, error);
+}
+
+/* -- Removing old ones ------------------------------------------------------------------------ */
+
+static bool step_verifies(mixt_checkpoints *store, int64_t step)
+{
+    if (is_known(store, step)) {
+        return true;
+    }
+    char name[MIXT_STEP_NAME_MAX];
+    mixt_step_name(name, step);
+    char *path = mixt_path_join(store->folder, name);
+    mixt_checkpoint *checkpoint = NULL;
+    bool good = path != NULL && mixt_checkpoint_open(path, &checkpoint, NULL) == MIXT_OK &&
+                mixt_checkpoint_step(checkpoint) == step;
+    mixt_checkpoint_free(checkpoint);
+    free(path);
+    if (good) {
+        remember(store, step);
+    }
+    return good;
+}
+
+/* A folder loses its name before its files, so that a kill in between leaves no half folder. */
+static void remove_step(mixt_checkpoints *store, int64_t step)
+{
+    char name[MIXT_STEP_NAME_MAX];
+    char gone[MIXT_STEP_NAME_MAX + sizeof BEING_REMOVED];
+    mixt_step_name(name, step);
+    snprintf(gone, sizeof gone, "%s" BEING_REMOVED, name);
+    char *from = mixt_path_join(store->folder, name);
+    char *to = mixt_path_join(store->folder, gone);
+    if (from != NULL && to != NULL && rename(from, to) == 0) {
+        forget(store, step);
+        mixt_folder_remove(to, NULL); /* what stays is removed by the next start */
+    }
+    free(from);
+    free(to);
+}
+
+/* Removes all steps older than the newest `keep` that verify. Failing to remove is no failure of
+ * the save: the next one tries again. */
+static void remove_old(mixt_checkpoints *store, int64_t newest, int keep)
+{
+    int64_t *steps;
+    size_t count;
+    if (mixt_step_list(store->folder, &steps, &count, NULL) != MIXT_OK) {
+        return;
+    }
+    int kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (kept >= keep) {
+            remove_step(store, steps[i]);
+        } else if (i + (size_t)(keep - kept) >= count) {
+            break; /* not more than `keep` are left: no need to read them */
+        } else if (steps[i] <= newest && step_verifies(store, steps[i])) {
+            kept++;
+        }
+    }
+    free(steps);
+}
+
+mixt_status mixt_checkpoints_save(mixt_checkpoints *store, const mixt_checkpoint_state *state,
+                                  int keep, mixt_error *error)
+{
+    if (state->step < 0 || state->step > MIXT_CHECKPOINT_STEP_MAX) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: step %lld cannot be saved", store->folder,
+                         (long long)state->step);
+    }
+    save job = {.store = store, .state = state};
+    job.manifest.step = state->step;
+    job.manifest.config_hash = state->config_hash;
+    job.manifest.arena = mixt_arena_create();
+    char name[MIXT_STEP_NAME_MAX];
+    mixt_step_name(name, state->step);
+    job.final = mixt_path_join(store->folder, name);
+    if (job.final == NULL || job.manifest.arena == NULL ||
+        asprintf(&job.temporary, "%s" BEING_WRITTEN, job.final) < 0) {
+        mixt_manifest_free(&job.manifest);
+        free(job.final);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", store->folder);
+    }
+    forget(store, state->step);
+    mixt_status status = write_everything(&job, error);
+    if (status == MIXT_OK) {
+        status = publish(&job, error);
+    }
+    if (!job.keep_temporary) {
+        mixt_folder_remove(job.temporary, NULL); /* a failed attempt, or what step-N was before */
+    }
+    if (status == MIXT_OK) {
+        remember(store, state->step);
+        remove_old(store, state->step, keep < KEEP_LEAST ? KEEP_LEAST : keep);
+    }
+    mixt_manifest_free(&job.manifest);
+    free(job.temporary);
+    free(job.final);
+    return status;
+}

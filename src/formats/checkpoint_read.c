@@ -1,0 +1,268 @@
+/* The reading half of checkpoints: find, verify, load. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "formats/checkpoint.h"
+#include "formats/checkpoint_manifest.h"
+#include "formats/crc32c.h"
+#include "formats/safetensors.h"
+
+#define SMALL_FILE_MAX ((size_t)256 << 20)
+
+struct mixt_checkpoint {
+    char *path;
+    mixt_manifest manifest;
+};
+
+mixt_status mixt_checkpoint_open(const char *path, mixt_checkpoint **checkpoint, mixt_error *error)
+{
+    *checkpoint = NULL;
+    struct stat place;
+    if (lstat(path, &place) != 0 || !S_ISDIR(place.st_mode)) {
+        return mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: is not a folder", path);
+    }
+    mixt_checkpoint *made = calloc(1, sizeof *made);
+    if (made == NULL || (made->path = strdup(path)) == NULL) {
+        free(made);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    }
+    mixt_status status = mixt_manifest_read(path, &made->manifest, error);
+    for (size_t i = 0; i < made->manifest.file_count && status == MIXT_OK; i++) {
+        status = mixt_manifest_verify_file(path, &made->manifest.files[i], error);
+    }
+    if (status != MIXT_OK) {
+        mixt_checkpoint_free(made);
+        return status;
+    }
+    *checkpoint = made;
+    return MIXT_OK;
+}
+
+void mixt_checkpoint_free(mixt_checkpoint *checkpoint)
+{
+    if (checkpoint != NULL) {
+        mixt_manifest_free(&checkpoint->manifest);
+        free(checkpoint->path);
+        free(checkpoint);
+    }
+}
+
+const char *mixt_checkpoint_path(const mixt_checkpoint *checkpoint)
+{
+    return checkpoint->path;
+}
+
+int64_t mixt_checkpoint_step(const mixt_checkpoint *checkpoint)
+{
+    return checkpoint->manifest.step;
+}
+
+const char *mixt_checkpoint_config_hash(const mixt_checkpoint *checkpoint)
+{
+    return checkpoint->manifest.config_hash;
+}
+
+/* Opens step folder `step`; a manifest of another step (a renamed folder) is refused. */
+static mixt_status open_step(const char *folder, int64_t step, mixt_checkpoint **checkpoint,
+                             mixt_error *error)
+{
+    char name[MIXT_STEP_NAME_MAX];
+    mixt_step_name(name, step);
+    char *path = mixt_path_join(folder, name);
+    if (path == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    }
+    mixt_status status = mixt_checkpoint_open(path, checkpoint, error);
+    if (status == MIXT_OK && (*checkpoint)->manifest.step != step) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: its manifest is that of step %lld", path,
+                           (long long)(*checkpoint)->manifest.step);
+        mixt_checkpoint_free(*checkpoint);
+        *checkpoint = NULL;
+    }
+    free(path);
+    return status;
+}
+
+mixt_status mixt_checkpoint_find(const char *folder, mixt_checkpoint **checkpoint,
+                                 char **passed_over, mixt_error *error)
+{
+    *checkpoint = NULL;
+    *passed_over = NULL;
+    if (!mixt_path_exists(folder)) {
+        return MIXT_OK;
+    }
+    int64_t *steps;
+    size_t count;
+    mixt_status status = mixt_step_list(folder, &steps, &count, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    mixt_buffer lines = {0};
+    mixt_error first = MIXT_ERROR_INIT;
+    for (size_t i = 0; i < count && *checkpoint == NULL; i++) {
+        mixt_error reason = MIXT_ERROR_INIT;
+        status = open_step(folder, steps[i], checkpoint, &reason);
+        if (status == MIXT_ERROR_MEMORY || status == MIXT_ERROR_UNSUPPORTED) {
+            mixt_fail(error, status, "%s", reason.message); /* going back would lose work */
+            break;
+        }
+        if (status != MIXT_OK) {
+            first = i == 0 ? reason : first;
+            mixt_buffer_format(&lines, "%s\n", reason.message);
+            status = MIXT_OK;
+        }
+    }
+    free(steps);
+    if (status == MIXT_OK && count != 0 && *checkpoint == NULL) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: none of %zu checkpoints verifies: %.300s",
+                           folder, count, first.message);
+    }
+    if (status == MIXT_OK && lines.length != 0) {
+        lines.length--; /* the last line break */
+        *passed_over = strndup(lines.data, lines.length);
+    }
+    if (lines.failed || (lines.length != 0 && status == MIXT_OK && *passed_over == NULL)) {
+        mixt_checkpoint_free(*checkpoint);
+        *checkpoint = NULL;
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    }
+    mixt_buffer_free(&lines);
+    return status;
+}
+
+static const mixt_manifest_file *find_file(const mixt_checkpoint *checkpoint, const char *name)
+{
+    for (size_t i = 0; i < checkpoint->manifest.file_count; i++) {
+        if (strcmp(checkpoint->manifest.files[i].name, name) == 0) {
+            return &checkpoint->manifest.files[i];
+        }
+    }
+    return NULL;
+}
+
+static void shape_text(uint32_t rank, const int64_t *shape, char *text, size_t size)
+{
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (uint32_t i = 0; i < rank && used < size; i++) {
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", i == 0 ? "" : ", ",
+                                 (long long)shape[i]);
+    }
+    if (used < size) {
+        snprintf(text + used, size - used, "]");
+    }
+}
+
+/* Reads one tensor after comparing its declaration. */
+static mixt_status load_tensor(const mixt_safetensors *file, const mixt_manifest_file *record,
+                               const mixt_checkpoint_tensor *wanted, mixt_error *error)
+{
+    const mixt_tensor_info *found = mixt_safetensors_find(file, wanted->name);
+    const mixt_manifest_tensor *sum = NULL;
+    for (size_t i = 0; i < record->tensor_count && sum == NULL; i++) {
+        sum = strcmp(record->tensors[i].name, wanted->name) == 0 ? &record->tensors[i] : NULL;
+    }
+    if (found == NULL || sum == NULL) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: no tensor \"%.200s\"", record->name,
+                         wanted->name);
+    }
+    const char *path = mixt_safetensors_path(file, found);
+    if (found->dtype != wanted->dtype || found->rank != wanted->rank ||
+        memcmp(found->shape, wanted->shape, wanted->rank * sizeof *wanted->shape) != 0) {
+        char here[100];
+        char there[100];
+        shape_text(found->rank, found->shape, there, sizeof there);
+        shape_text(wanted->rank, wanted->shape, here, sizeof here);
+        return mixt_fail(
+            error, MIXT_ERROR_FORMAT, "%s: tensor \"%.200s\" is %s %s, the model wants %s %s", path,
+            wanted->name, found->dtype_name, there, mixt_dtype_name(wanted->dtype), here);
+    }
+    mixt_status status =
+        mixt_safetensors_read(file, found, 0, (size_t)found->bytes, wanted->data, error);
+    if (status == MIXT_OK && mixt_crc32c(0, wanted->data, (size_t)found->bytes) != sum->crc) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT,
+                           "%s: tensor \"%.200s\" changed while it was read", path, wanted->name);
+    }
+    return status;
+}
+
+/* Tensors [0, count) share a file. */
+static mixt_status load_file(const mixt_checkpoint *checkpoint,
+                             const mixt_checkpoint_tensor *tensors, size_t count, mixt_error *error)
+{
+    const mixt_manifest_file *record = find_file(checkpoint, tensors[0].file);
+    char *path = mixt_path_join(checkpoint->path, tensors[0].file);
+    mixt_safetensors *file = NULL;
+    mixt_status status = MIXT_OK;
+    if (path == NULL) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", checkpoint->path);
+    } else if (record == NULL) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: not in the checkpoint", path);
+    } else {
+        status = mixt_safetensors_open(path, &file, error);
+    }
+    if (status == MIXT_OK && mixt_safetensors_count(file) != count) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: holds %zu tensors, the model wants %zu",
+                           path, mixt_safetensors_count(file), count);
+    }
+    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+        status = load_tensor(file, record, &tensors[i], error);
+    }
+    mixt_safetensors_close(file);
+    free(path);
+    return status;
+}
+
+mixt_status mixt_checkpoint_load(const mixt_checkpoint *checkpoint,
+                                 const mixt_checkpoint_tensor *tensors, size_t count,
+                                 mixt_error *error)
+{
+    for (size_t i = 0; i < count;) {
+        size_t same = 1;
+        while (i + same < count && strcmp(tensors[i + same].file, tensors[i].file) == 0) {
+            same++;
+        }
+        mixt_status status = load_file(checkpoint, tensors + i, same, error);
+        if (status != MIXT_OK) {
+            return status;
+        }
+        i += same;
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_checkpoint_read_file(const mixt_checkpoint *checkpoint, const char *name,
+                                      char **data, size_t *length, mixt_error *error)
+{
+    *data = NULL;
+    *length = 0;
+    const mixt_manifest_file *record = find_file(checkpoint, name);
+    if (record == NULL) {
+        return mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: holds no file %s", checkpoint->path,
+                         name);
+    }
+    char *path = mixt_path_join(checkpoint->path, name);
+    if (path == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", checkpoint->path);
+    }
+    mixt_status status = mixt_file_read(path, SMALL_FILE_MAX, data, length, error);
+    if (status == MIXT_OK) {
+        char hash[MIXT_SHA256_HEX];
+        mixt_sha256 sum;
+        mixt_sha256_init(&sum);
+        mixt_sha256_update(&sum, *data, *length);
+        mixt_sha256_final_hex(&sum, hash);
+        if (strcmp(hash, record->sha256) != 0) {
+            status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: changed since it was verified", path);
+            free(*data);
+            *data = NULL;
+            *length = 0;
+        }
+    }
+    free(path);
+    return status;
+}
