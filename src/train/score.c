@@ -30,7 +30,13 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Scored tokens in all, by domain, under the limit. */
+/* Tokens of a document that are read: not the last, behind which nothing is scored. */
+static uint64_t rows_of(const mixt_scorer *scorer, const mixt_data_document *document)
+{
+    return scorer->options.trace || document->length == 0 ? document->length : document->length - 1;
+}
+
+/* Tokens to read in all under the limit. */
 static mixt_status count_total(mixt_scorer *scorer, const mixt_data *data, mixt_error *error)
 {
     size_t domains = (size_t)mixt_data_domain_count(data);
@@ -41,7 +47,7 @@ static mixt_status count_total(mixt_scorer *scorer, const mixt_data *data, mixt_
     }
     for (size_t i = 0; i < scorer->split->document_count; i++) {
         const mixt_data_document *d = &scorer->split->documents[i];
-        scorer->used[d->domain] += d->length > 0 ? d->length - 1 : 0;
+        scorer->used[d->domain] += rows_of(scorer, d);
     }
     for (size_t i = 0; i < domains; i++) {
         scorer->total += limit > 0 ? least(limit, scorer->used[i]) : scorer->used[i];
@@ -61,7 +67,7 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
                                   .capacity = scorer->capacity,
                                   .window = window,
                                   .real_size = sizeof(float),
-                                  .keep_routes = scorer->options.keep_routes};
+                                  .keep_routes = scorer->options.trace};
     size_t rows = (size_t)scorer->capacity;
     scorer->block = calloc(5 * rows, sizeof *scorer->block);
     scorer->pieces = calloc(rows, sizeof *scorer->pieces);
@@ -139,7 +145,7 @@ static uint64_t next_count(mixt_scorer *scorer)
     uint64_t limit = scorer->options.max_tokens;
     for (; scorer->document < scorer->split->document_count; scorer->document++) {
         const mixt_data_document *d = &scorer->split->documents[scorer->document];
-        uint64_t left = d->length > scorer->from + 1 ? d->length - 1 - scorer->from : 0;
+        uint64_t left = rows_of(scorer, d) - scorer->from;
         if (limit > 0) {
             left = least(left, limit - scorer->used[d->domain]);
         }
@@ -157,8 +163,10 @@ static void fill_piece(mixt_scorer *scorer, int64_t row, uint64_t count)
     const mixt_rows_input *in = &scorer->input;
     uint64_t start = d->start + scorer->from;
     mixt_data_copy(scorer->split, start, (size_t)count, in->tokens + row);
-    mixt_data_copy(scorer->split, start + 1, (size_t)count, in->targets + row);
     for (int64_t i = 0; i < (int64_t)count; i++) {
+        bool inside = scorer->from + (uint64_t)i + 1 < d->length;
+        in->targets[row + i] =
+            inside ? mixt_data_token(scorer->split, start + (uint64_t)i + 1) : -1;
         in->positions[row + i] = (int32_t)i;
         in->first[row + i] = (int32_t)row;
         in->last[row + i] = (int32_t)(row + i);

@@ -20,8 +20,8 @@ typedef struct mixt_piece {
 typedef struct mixt_scorer_options {
     bool heldout;
     int window;
-    uint64_t max_tokens; /* scored ones of each domain; 0: no limit */
-    bool keep_routes;
+    uint64_t max_tokens; /* read ones of each domain; 0: no limit */
+    bool trace;          /* route records stay readable, and a document's last token is read too */
 } mixt_scorer_options;
 
 typedef struct mixt_scorer {
@@ -36,10 +36,10 @@ typedef struct mixt_scorer {
     mixt_rows_input input;
     mixt_piece *pieces; /* of the last batch */
     int piece_count;
-    uint64_t *used; /* scored tokens of each domain */
+    uint64_t *used; /* tokens read of each domain */
     size_t document;
     uint64_t from;        /* next piece */
-    uint64_t done, total; /* scored tokens */
+    uint64_t done, total; /* tokens read */
 } mixt_scorer;
 
 /* The model's weights and the data must outlive it. */

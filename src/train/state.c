@@ -1,22 +1,192 @@
-/* The state of a run: its hash now, checkpoints soon. */
+/* The state of a run on disk: saved into checkpoints, resumed from the newest that verifies. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "core/files.h"
+#include "formats/checkpoint.h"
+#include "formats/json.h"
+#include "train/options.h"
 #include "train/trainer.h"
 
-mixt_status mixt_state_open(mixt_trainer *trainer, mixt_error *error)
+#define STATE_VERSION 1
+#define STATE_MAX ((size_t)1 << 20) /* bytes of state.json */
+
+/* Matrix products other than these three do not exist; indexed by mixt_matmul. */
+static const char *const matmul_names[] = {"exact", "blas", "bf16"};
+
+/* The whole numbers of mixt_counters, by name. */
+typedef struct counter_row {
+    const char *name;
+    size_t offset;
+} counter_row;
+
+static const counter_row counter_rows[] = {
+    {"step", offsetof(mixt_counters, step)},
+    {"updates", offsetof(mixt_counters, updates)},
+    {"skipped", offsetof(mixt_counters, skipped)},
+    {"skipped_in_row", offsetof(mixt_counters, skipped_in_row)},
+    {"tokens", offsetof(mixt_counters, tokens)},
+    {"epoch", offsetof(mixt_counters, epoch)},
+    {"index", offsetof(mixt_counters, index)},
+};
+
+#define COUNTERS (sizeof counter_rows / sizeof *counter_rows)
+
+static int64_t *counter_at(mixt_counters *counters, size_t i)
 {
-    return mixt_folder_create(trainer->folder, error);
+    return (int64_t *)(void *)((char *)counters + counter_rows[i].offset);
 }
 
-mixt_status mixt_state_save(mixt_trainer *trainer, mixt_error *error)
+/* ------------------------------------------------------------------------------------------ */
+/* Saving                                                                                     */
+
+/* Weights under their Hugging Face names, both moments under the same with a prefix. */
+typedef struct tensor_list {
+    mixt_tensor_view *views;
+    char (*names)[160]; /* [2 * view_count] */
+    mixt_checkpoint_tensor *tensors;
+    size_t count;
+} tensor_list;
+
+static void free_list(tensor_list *list)
 {
-    (void)trainer;
-    (void)error;
+    free(list->views);
+    free(list->names);
+    free(list->tensors);
+}
+
+static mixt_status make_list(const mixt_trainer *trainer, tensor_list *list, mixt_error *error)
+{
+    static const char *const prefixes[3] = {"", "exp_avg.", "exp_avg_sq."};
+    float *const blocks[3] = {trainer->model->weights, trainer->first_moments,
+                              trainer->second_moments};
+    size_t count;
+    *list = (tensor_list){0};
+    mixt_status status = mixt_model_views(trainer->model, &list->views, &count, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    list->names = calloc(3 * count + 1, sizeof *list->names);
+    list->tensors = calloc(3 * count + 1, sizeof *list->tensors);
+    if (list->names == NULL || list->tensors == NULL) {
+        free_list(list);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory");
+    }
+    for (int part = 0; part < 3; part++) {
+        for (size_t i = 0; i < count; i++, list->count++) {
+            const mixt_tensor_view *view = &list->views[i];
+            char *name = list->names[list->count];
+            snprintf(name, sizeof *list->names, "%s%s", prefixes[part], view->name);
+            mixt_checkpoint_tensor *tensor = &list->tensors[list->count];
+            *tensor = (mixt_checkpoint_tensor){.file = part == 0 ? "model.safetensors"
+                                                                 : "optimizer.safetensors",
+                                               .name = name,
+                                               .dtype = MIXT_DTYPE_F32,
+                                               .rank = (uint32_t)view->rank,
+                                               .data = blocks[part] + view->offset};
+            memcpy(tensor->shape, view->shape, (size_t)view->rank * sizeof(int64_t));
+        }
+    }
     return MIXT_OK;
 }
 
-void mixt_state_close(mixt_trainer *trainer)
+static void config_hash(const char *config, char hash[MIXT_SHA256_HEX])
 {
-    (void)trainer;
+    mixt_sha256 state;
+    mixt_sha256_init(&state);
+    mixt_sha256_update(&state, config, strlen(config));
+    mixt_sha256_final_hex(&state, hash);
+}
+
+static void state_text(mixt_trainer *trainer, mixt_buffer *text)
+{
+    mixt_counters *c = &trainer->counters;
+    mixt_buffer_format(text, "{\n  \"version\": %d", STATE_VERSION);
+    for (size_t i = 0; i < COUNTERS; i++) {
+        mixt_buffer_format(text, ",\n  \"%s\": %lld", counter_rows[i].name,
+                           (long long)*counter_at(c, i));
+    }
+    mixt_buffer_format(text, ",\n  \"seconds\": %.17g,\n  \"warm_end\": %.17g", c->seconds,
+                       c->warm_end);
+    mixt_buffer_format(text, ",\n  \"data\": \"%s\",\n  \"tokenizer\": \"%s\"",
+                       mixt_data_hash(trainer->data), mixt_tokenizer_hash(trainer->tokenizer));
+    mixt_buffer_format(text, ",\n  \"products\": \"%s\",\n  \"options\": {",
+                       matmul_names[trainer->context->compute->matmul]);
+    for (const mixt_train_option *row = mixt_train_option_rows; row->name != NULL; row++) {
+        char value[40];
+        mixt_train_option_text(row, &trainer->options, value);
+        mixt_buffer_format(text, "%s\n    \"%s\": \"%s\"", row == mixt_train_option_rows ? "" : ",",
+                           row->name, value);
+    }
+    mixt_buffer_text(text, "\n  }\n}\n");
+}
+
+static mixt_status write_tokenizer(void *user, const char *folder, mixt_error *error)
+{
+    const mixt_trainer *trainer = user;
+    return mixt_tokenizer_save(trainer->tokenizer, folder, error);
+}
+
+/* NaN and Inf must never reach a checkpoint that counts as good. */
+static mixt_status check_finite(const mixt_trainer *trainer, mixt_error *error)
+{
+    const float *const blocks[3] = {trainer->model->weights, trainer->first_moments,
+                                    trainer->second_moments};
+    static const char *const names[3] = {"weights", "first moments", "second moments"};
+    for (int i = 0; i < 3; i++) {
+        double norm = mixt_gradient_norm(trainer->context->compute, blocks[i],
+                                         trainer->model->weight_count, trainer->block_sums);
+        if (!isfinite(norm)) {
+            return mixt_fail(error, MIXT_ERROR_NUMERIC,
+                             "%s: step %lld is not saved: NaN or Inf in the %s", trainer->folder,
+                             (long long)trainer->counters.step, names[i]);
+        }
+    }
+    return MIXT_OK;
+}
+
+static mixt_status save(mixt_trainer *trainer, mixt_error *error)
+{
+    char *config = NULL, *generation = NULL;
+    char hash[MIXT_SHA256_HEX];
+    mixt_buffer state = {0};
+    tensor_list list = {0};
+    mixt_status status = mixt_model_config_text(trainer->model, &config, error);
+    if (status == MIXT_OK) {
+        status = mixt_model_generation_text(trainer->model, &generation, error);
+    }
+    if (status == MIXT_OK) {
+        status = make_list(trainer, &list, error);
+    }
+    if (status == MIXT_OK) {
+        state_text(trainer, &state);
+        status =
+            state.failed ? mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory") : MIXT_OK;
+    }
+    if (status == MIXT_OK) {
+        config_hash(config, hash);
+        mixt_checkpoint_file files[] = {
+            {"config.json", config, strlen(config)},
+            {"generation_config.json", generation, strlen(generation)},
+            {"state.json", state.data, state.length},
+        };
+        mixt_checkpoint_state all = {.step = trainer->counters.step,
+                                     .config_hash = hash,
+                                     .tensors = list.tensors,
+                                     .tensor_count = list.count,
+                                     .files = files,
+                                     .file_count = sizeof files / sizeof *files,
+                                     .write_files = write_tokenizer,
+                                     .user = trainer};
+        status =
+            mixt_checkpoints_save(trainer->store, &all, trainer->options.keep_checkpoints, error);
+    }
+    free_list(&list);
+    mixt_buffer_free(&state);
+    free(config);
+    free(generation);
+    return status;
 }
 
 mixt_status mixt_trainer_checkpoint(mixt_trainer *trainer, mixt_error *error)
@@ -24,7 +194,10 @@ mixt_status mixt_trainer_checkpoint(mixt_trainer *trainer, mixt_error *error)
     if (trainer->saved_step == trainer->counters.step) {
         return MIXT_OK;
     }
-    mixt_status status = mixt_state_save(trainer, error);
+    mixt_status status = check_finite(trainer, error);
+    if (status == MIXT_OK) {
+        status = save(trainer, error);
+    }
     if (status == MIXT_OK) {
         trainer->saved_step = trainer->counters.step;
         trainer->last_checkpoint = mixt_train_time();
@@ -32,23 +205,243 @@ mixt_status mixt_trainer_checkpoint(mixt_trainer *trainer, mixt_error *error)
     return status;
 }
 
+/* ------------------------------------------------------------------------------------------ */
+/* Resuming                                                                                   */
+
+static mixt_status refuse(const mixt_json_object *state, const char *what, const char *before,
+                          const char *now)
+{
+    return mixt_fail(state->error, MIXT_ERROR_ARGUMENT,
+                     "%s: %s was %s when this run began and is %s now; use a new folder",
+                     state->file, what, before, now);
+}
+
+static mixt_status compare_options(const mixt_trainer *trainer, const mixt_json_object *state)
+{
+    const json_t *member;
+    mixt_status status = mixt_json_member(state, "options", &member);
+    mixt_json_object options = {member, state->file, "options.", state->error};
+    for (const mixt_train_option *row = mixt_train_option_rows;
+         row->name != NULL && status == MIXT_OK; row++) {
+        const char *before;
+        char now[40];
+        mixt_train_option_text(row, &trainer->options, now);
+        status = row->fixed ? mixt_json_string(&options, row->name, &before) : MIXT_OK;
+        if (status == MIXT_OK && row->fixed && strcmp(before, now) != 0) {
+            status = refuse(state, row->name, before, now);
+        }
+    }
+    return status;
+}
+
+/* Data, tokenizer and kind of products. */
+static mixt_status compare_inputs(const mixt_trainer *trainer, const mixt_json_object *state)
+{
+    const struct {
+        const char *key, *what, *now;
+    } rows[] = {
+        {"tokenizer", "the tokenizer's hash", mixt_tokenizer_hash(trainer->tokenizer)},
+        {"data", "the data's hash", mixt_data_hash(trainer->data)},
+        {"products", "the kind of matrix products",
+         matmul_names[trainer->context->compute->matmul]},
+    };
+    mixt_status status = MIXT_OK;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && status == MIXT_OK; i++) {
+        const char *before;
+        status = mixt_json_string(state, rows[i].key, &before);
+        if (status == MIXT_OK && strcmp(before, rows[i].now) != 0) {
+            status = refuse(state, rows[i].what, before, rows[i].now);
+        }
+    }
+    return status;
+}
+
+static mixt_status refuse_key(const char *path, const char *key, const json_t *before,
+                              const json_t *now, mixt_error *error)
+{
+    char *old = json_dumps(before, JSON_ENCODE_ANY), *new = json_dumps(now, JSON_ENCODE_ANY);
+    mixt_status status =
+        mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                  "%s: the model's %s was %s when this run began and is %s now; use a new folder",
+                  path, key, old != NULL ? old : "absent", new != NULL ? new : "absent");
+    free(old);
+    free(new);
+    return status;
+}
+
+/* Refuses the first key of config.json whose value is not the model's. */
+static mixt_status compare_keys(const char *path, const json_t *before, const json_t *now,
+                                mixt_error *error)
+{
+    for (void *i = json_object_iter((json_t *)now); i != NULL;
+         i = json_object_iter_next((json_t *)now, i)) {
+        const char *key = json_object_iter_key(i);
+        const json_t *old = json_object_get(before, key), *new = json_object_iter_value(i);
+        if (json_is_object(old) && json_is_object(new)) {
+            mixt_status status = compare_keys(path, old, new, error);
+            if (status != MIXT_OK) {
+                return status;
+            }
+        } else if (!json_equal(old, new)) {
+            return refuse_key(path, key, old, new, error);
+        }
+    }
+    return MIXT_OK;
+}
+
+static mixt_status compare_model(const mixt_trainer *trainer, const mixt_checkpoint *checkpoint,
+                                 mixt_error *error)
+{
+    char *config = NULL, *saved = NULL, hash[MIXT_SHA256_HEX];
+    size_t length;
+    json_t *now = NULL, *before = NULL;
+    mixt_status status = mixt_model_config_text(trainer->model, &config, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    config_hash(config, hash);
+    if (strcmp(hash, mixt_checkpoint_config_hash(checkpoint)) != 0) {
+        const char *path = mixt_checkpoint_path(checkpoint);
+        status = mixt_checkpoint_read_file(checkpoint, "config.json", &saved, &length, error);
+        if (status == MIXT_OK) {
+            status = mixt_json_parse(saved, length, path, &before, error);
+        }
+        if (status == MIXT_OK) {
+            status = mixt_json_parse(config, strlen(config), path, &now, error);
+        }
+        if (status == MIXT_OK) {
+            status = compare_keys(path, before, now, error);
+        }
+    }
+    json_decref(before);
+    json_decref(now);
+    free(saved);
+    free(config);
+    return status;
+}
+
+static mixt_status read_counters(mixt_trainer *trainer, const mixt_json_object *state)
+{
+    const mixt_json_range whole = {0, 9007199254740992.0}, times = {0, 1e15};
+    mixt_counters read = {0};
+    mixt_status status = MIXT_OK;
+    for (size_t i = 0; i < COUNTERS && status == MIXT_OK; i++) {
+        status = mixt_json_integer(state, counter_rows[i].name, whole, counter_at(&read, i));
+    }
+    if (status == MIXT_OK) {
+        status = mixt_json_number(state, "seconds", times, &read.seconds);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_json_number(state, "warm_end", times, &read.warm_end);
+    }
+    if (status == MIXT_OK && read.index >= trainer->order.windows) {
+        status = mixt_json_fail(state, "index", "%llu is beyond the %llu windows of the data",
+                                (unsigned long long)read.index,
+                                (unsigned long long)trainer->order.windows);
+    }
+    if (status == MIXT_OK) {
+        trainer->counters = read;
+    }
+    return status;
+}
+
+static mixt_status read_state(mixt_trainer *trainer, const mixt_checkpoint *checkpoint,
+                              mixt_error *error)
+{
+    char *text = NULL, *path = mixt_path_join(mixt_checkpoint_path(checkpoint), "state.json");
+    size_t length;
+    json_t *root = NULL;
+    mixt_status status =
+        path == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "state.json: no memory")
+                     : mixt_checkpoint_read_file(checkpoint, "state.json", &text, &length, error);
+    if (status == MIXT_OK) {
+        status = mixt_json_parse(text, length, path, &root, error);
+    }
+    mixt_json_object state = {root, path, "", error};
+    if (status == MIXT_OK) {
+        int64_t version;
+        mixt_json_range range = {STATE_VERSION, STATE_VERSION};
+        status = mixt_json_integer(&state, "version", range, &version);
+    }
+    if (status == MIXT_OK) {
+        status = compare_options(trainer, &state);
+    }
+    if (status == MIXT_OK) {
+        status = compare_inputs(trainer, &state);
+    }
+    if (status == MIXT_OK) {
+        status = read_counters(trainer, &state);
+    }
+    json_decref(root);
+    free(text);
+    free(path);
+    return status;
+}
+
+static mixt_status resume(mixt_trainer *trainer, const mixt_checkpoint *checkpoint,
+                          const char *passed_over, mixt_error *error)
+{
+    tensor_list list = {0};
+    mixt_status status = compare_model(trainer, checkpoint, error);
+    if (status == MIXT_OK) {
+        status = read_state(trainer, checkpoint, error);
+    }
+    if (status == MIXT_OK) {
+        status = make_list(trainer, &list, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_checkpoint_load(checkpoint, list.tensors, list.count, error);
+    }
+    free_list(&list);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    mixt_buffer line = {0};
+    mixt_buffer_format(&line, "resumed %s at step %lld", mixt_checkpoint_path(checkpoint),
+                       (long long)trainer->counters.step);
+    if (passed_over != NULL) {
+        mixt_buffer_format(&line, "; passed over: %s", passed_over);
+    }
+    mixt_buffer_append(&line, "", 1);
+    trainer->resumed = line.failed ? NULL : line.data;
+    trainer->saved_step = trainer->counters.step;
+    if (line.failed) {
+        mixt_buffer_free(&line);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", trainer->folder);
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_state_open(mixt_trainer *trainer, mixt_error *error)
+{
+    mixt_checkpoint *checkpoint = NULL;
+    char *passed_over = NULL;
+    mixt_status status = mixt_checkpoints_open(trainer->folder, &trainer->store, error);
+    if (status == MIXT_OK) {
+        status = mixt_checkpoints_newest(trainer->store, &checkpoint, &passed_over, error);
+    }
+    if (status == MIXT_OK && checkpoint != NULL) {
+        status = resume(trainer, checkpoint, passed_over, error);
+    }
+    mixt_checkpoint_free(checkpoint);
+    free(passed_over);
+    return status;
+}
+
+void mixt_state_close(mixt_trainer *trainer)
+{
+    mixt_checkpoints_close(trainer->store);
+}
+
 const char *mixt_trainer_state_hash(mixt_trainer *trainer)
 {
-    const mixt_counters *c = &trainer->counters;
-    uint64_t numbers[] = {(uint64_t)c->step,
-                          (uint64_t)c->updates,
-                          (uint64_t)c->skipped,
-                          (uint64_t)c->skipped_in_row,
-                          (uint64_t)c->tokens,
-                          c->epoch,
-                          c->index};
     mixt_sha256 hash;
     mixt_sha256_init(&hash);
     mixt_sha256_update(&hash, trainer->model->weights, trainer->block_bytes);
     mixt_sha256_update(&hash, trainer->first_moments, trainer->block_bytes);
     mixt_sha256_update(&hash, trainer->second_moments, trainer->block_bytes);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        mixt_sha256_update_u64(&hash, numbers[i]);
+    for (size_t i = 0; i < COUNTERS; i++) {
+        mixt_sha256_update_u64(&hash, (uint64_t)*counter_at(&trainer->counters, i));
     }
     mixt_sha256_final_hex(&hash, trainer->hash);
     return trainer->hash;

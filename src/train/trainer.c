@@ -137,7 +137,6 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
     *trainer = (mixt_trainer){.context = context,
                               .model = model,
                               .options = *options,
-                              .lock = -1,
                               .rows = (int64_t)options->batch_size * options->window,
                               .created = mixt_train_time(),
                               .saved_step = -1};

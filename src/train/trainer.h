@@ -39,7 +39,7 @@ struct mixt_trainer {
     const mixt_tokenizer *tokenizer;
     mixt_train_options options;
     char *folder;
-    int lock; /* descriptor, -1: none */
+    struct mixt_checkpoints *store; /* the folder's lock and checkpoints */
 
     mixt_graph *graph;
     mixt_instance *instance;
@@ -96,9 +96,8 @@ void mixt_optimizer_bias(mixt_trainer *trainer);
 /* report.c */
 void mixt_report_load(const mixt_trainer *trainer, mixt_step_report *report);
 
-/* state.c: checkpoints */
-mixt_status mixt_state_open(mixt_trainer *trainer, mixt_error *error); /* lock and resume */
-mixt_status mixt_state_save(mixt_trainer *trainer, mixt_error *error);
+/* state.c: locks the run folder and resumes the newest checkpoint where there is one */
+mixt_status mixt_state_open(mixt_trainer *trainer, mixt_error *error);
 void mixt_state_close(mixt_trainer *trainer);
 
 #endif

@@ -1,0 +1,108 @@
+#include "train_setup.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/files.h"
+
+mixt_model_options train_setup_model_options(void)
+{
+    mixt_model_options options = mixt_model_options_default();
+    options.vocab_size = 257;
+    options.context_length = 32;
+    options.layers = 2;
+    options.hidden_size = 32;
+    options.heads = 4;
+    options.kv_heads = 2;
+    options.head_dim = 8;
+    options.ffn_size = 16;
+    options.experts = 4;
+    options.experts_per_token = 2;
+    options.separator = 256;
+    return options;
+}
+
+static void write_corpus(const char *path, int variant)
+{
+    static const char *const words[] = {"red",  "green", "blue", "one",  "two", "three",
+                                        "fish", "bird",  "tree", "runs", "is",  "and"};
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    unsigned state = 12345;
+    for (int document = 0; document < 40; document++) {
+        fprintf(file, "{\"domain\": \"%s\", \"text\": \"", document % 2 == 0 ? "a" : "b");
+        int count = document % 7 == 0 ? 1 : 4 + document % 11;
+        for (int i = 0; i < count; i++) {
+            state = state * 1664525u + 1013904223u;
+            int word = (int)(state >> 24) % 6 + (document % 2) * 6;
+            fprintf(file, "%s%s", i == 0 ? "" : " ",
+                    variant != 0 && document == 5 && i == 2 ? "ODD" : words[word]);
+        }
+        fprintf(file, "\"}\n");
+    }
+    assert_int_equal(fclose(file), 0);
+}
+
+mixt_data *train_setup_data(const char *folder, const mixt_tokenizer *tokenizer, int variant)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/corpus%d.jsonl", folder, variant);
+    write_corpus(path, variant);
+    const char *paths[] = {path};
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_corpus *corpus = NULL;
+    mixt_data *data = NULL;
+    if (mixt_corpus_open(paths, 1, &corpus, &error) != MIXT_OK ||
+        mixt_data_create(corpus, tokenizer, 0.2, &data, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    mixt_corpus_free(corpus);
+    return data;
+}
+
+void train_setup_new_model(train_setup *setup, const mixt_model_options *options)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model_options standard = train_setup_model_options();
+    mixt_model_free(setup->model);
+    if (mixt_model_create(options != NULL ? options : &standard, 7, &setup->model, &error) !=
+        MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+}
+
+void train_setup_open(train_setup *setup, int threads, const mixt_model_options *options)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_context_options context_options = {.threads = threads};
+    memset(setup, 0, sizeof *setup);
+    strcpy(setup->folder, "/tmp/mixt-train-XXXXXX");
+    assert_non_null(mkdtemp(setup->folder));
+    snprintf(setup->run, sizeof setup->run, "%s/run", setup->folder);
+    if (mixt_context_create(&context_options, &setup->context, &error) != MIXT_OK ||
+        mixt_tokenizer_bytes(&setup->tokenizer, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    setup->data = train_setup_data(setup->folder, setup->tokenizer, 0);
+    train_setup_new_model(setup, options);
+    setup->options = mixt_train_options_default();
+    setup->options.steps = 12;
+    setup->options.batch_size = 2;
+    setup->options.window = 32;
+    setup->options.warmup = 2;
+    setup->options.learning_rate = 3e-3;
+    setup->options.checkpoint_seconds = 0;
+}
+
+void train_setup_close(train_setup *setup)
+{
+    mixt_model_free(setup->model);
+    mixt_data_free(setup->data);
+    mixt_tokenizer_free(setup->tokenizer);
+    mixt_context_free(setup->context);
+    mixt_folder_remove(setup->folder, NULL);
+}

@@ -1,0 +1,26 @@
+/* A corpus, a tokenizer, a model and options small enough to train in milliseconds. */
+#ifndef TESTS_TRAIN_SETUP_H
+#define TESTS_TRAIN_SETUP_H
+
+#include "mixt.h"
+
+typedef struct train_setup {
+    char folder[64]; /* mkdtemp */
+    char run[96];    /* folder/run */
+    mixt_context *context;
+    mixt_tokenizer *tokenizer;
+    mixt_data *data;
+    mixt_model *model;
+    mixt_train_options options;
+} train_setup;
+
+mixt_model_options train_setup_model_options(void);
+/* Documents of two domains; `variant` changes one word in one of them. */
+mixt_data *train_setup_data(const char *folder, const mixt_tokenizer *tokenizer, int variant);
+/* Fails the test when something cannot be made. */
+void train_setup_open(train_setup *setup, int threads, const mixt_model_options *options);
+/* A second model with the weights of the first; the first is freed. */
+void train_setup_new_model(train_setup *setup, const mixt_model_options *options);
+void train_setup_close(train_setup *setup);
+
+#endif
