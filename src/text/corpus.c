@@ -190,7 +190,7 @@ static mixt_status open_text(mixt_corpus *corpus, const mixt_corpus_file *file, 
         return status;
     }
     const char *text = corpus->text;
-    size_t valid = mixt_utf8_valid(text, length);
+    size_t valid = mixt_utf8_valid_prefix(text, length);
     const char *nul = memchr(text, '\0', length);
     if (valid != length || nul != NULL) {
         size_t at = nul != NULL && (size_t)(nul - text) < valid ? (size_t)(nul - text) : valid;

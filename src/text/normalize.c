@@ -114,7 +114,7 @@ static void normalize_valid(const char *text, size_t length, mixt_buffer *to)
 void mixt_nfc_append(const char *text, size_t length, mixt_buffer *to)
 {
     while (length != 0) {
-        size_t valid = mixt_utf8_valid(text, length);
+        size_t valid = mixt_utf8_valid_prefix(text, length);
         if (mixt_nfc_is_plain(text, valid)) {
             mixt_buffer_append(to, text, valid);
         } else {

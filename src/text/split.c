@@ -322,7 +322,7 @@ mixt_status mixt_splitter_run(const mixt_splitter *splitter, const char *text, s
     run r = {splitter, function, context, error, false};
     mixt_status status = MIXT_OK;
     while (length != 0 && status == MIXT_OK && !r.stopped) {
-        size_t valid = mixt_utf8_valid(text, length);
+        size_t valid = mixt_utf8_valid_prefix(text, length);
         status = pass_on(&r, 0, text, valid, true);
         text += valid;
         length -= valid;

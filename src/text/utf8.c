@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-size_t mixt_utf8_valid(const char *text, size_t length)
+size_t mixt_utf8_valid_prefix(const char *text, size_t length)
 {
     const unsigned char *bytes = (const unsigned char *)text;
     size_t at = 0;

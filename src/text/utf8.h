@@ -37,7 +37,7 @@ static inline size_t mixt_utf8_character(const unsigned char *text, size_t lengt
 }
 
 /* Length of the longest valid start of `text`. */
-size_t mixt_utf8_valid(const char *text, size_t length);
+size_t mixt_utf8_valid_prefix(const char *text, size_t length);
 /* The character at valid `text`, whose length mixt_utf8_character gave. */
 uint32_t mixt_utf8_decode(const unsigned char *text, size_t length);
 /* Writes a character (a valid scalar value) and returns its 1 to 4 bytes. */
