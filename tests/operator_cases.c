@@ -1,0 +1,720 @@
+#include "operator_cases.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t drawn;
+static const mixt_random_key key = {20260, MIXT_RANDOM_DATA, 2};
+
+int64_t case_below(int64_t bound)
+{
+    return (int64_t)mixt_random_below(&key, drawn++, (uint64_t)bound);
+}
+
+double case_normal(void)
+{
+    return (double)(float)mixt_random_normal(&key, drawn++);
+}
+
+static mixt_shape by_token(const operator_case *c, int64_t multiple, int64_t columns)
+{
+    return mixt_shape_tokens(c->request.capacity, multiple, columns);
+}
+
+static mixt_shape fixed(int64_t rows, int64_t columns)
+{
+    return mixt_shape_static(columns > 0 ? 2 : 1, rows, columns, 0);
+}
+
+/* norm: {T, capacity, d, group or 0} */
+
+static const int64_t norm_rows[][CASE_NUMBERS] = {
+    {1, 1, 3, 0}, {3, 5, 7, 0}, {130, 200, 33, 0}, {5, 5, 48, 16}, {257, 257, 64, 64}, {2, 2, 6, 2},
+};
+
+static void norm_prepare(operator_case *c)
+{
+    c->request.in[0] = by_token(c, 1, c->p[2]);
+    c->request.in[1] = fixed(c->p[3] > 0 ? c->p[3] : c->p[2], 0);
+    c->attributes.head_dim = (int)c->p[3];
+    c->attributes.epsilon = 1e-5;
+    c->differentiable = 3;
+    c->functional = 1;
+}
+
+static void norm_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t group = c->request.in[1].size[0];
+    for (int64_t i = 0; i < c->tokens * c->p[2] / group; i++) {
+        double squares = 0;
+        for (int64_t j = 0; j < group; j++) {
+            squares += pow(c->value[0][i * group + j], 2);
+        }
+        out[1][i] = pow(squares / (double)group + c->attributes.epsilon, -0.5);
+        for (int64_t j = 0; j < group; j++) {
+            out[0][i * group + j] = c->value[0][i * group + j] * out[1][i] * c->value[1][j];
+        }
+    }
+}
+
+/* embed: {T, capacity, d, V, scale} */
+
+static const int64_t embed_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 0},
+    {40, 50, 9, 5, 3},
+    {200, 200, 130, 17, 0},
+    {3, 4, 64, 257, 2},
+};
+
+static void embed_prepare(operator_case *c)
+{
+    c->request.in[0] = mixt_shape_integers(by_token(c, 1, 0));
+    c->request.in[1] = fixed(c->p[3], c->p[2]);
+    c->attributes.scale = (double)c->p[4];
+    c->differentiable = 2;
+    c->functional = 1;
+}
+
+static void embed_fill(operator_case *c)
+{
+    for (int64_t t = 0; t < c->tokens; t++) {
+        c->integer[0][t] = (int32_t)case_below(c->p[3]);
+    }
+}
+
+static void embed_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    double scale = c->p[4] > 0 ? (double)c->p[4] : 1;
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        int64_t row = c->integer[0][i / c->p[2]];
+        out[0][i] = scale * c->value[1][row * c->p[2] + i % c->p[2]];
+    }
+}
+
+/* linear: {T, capacity, K, N, bias, rows not by token} */
+
+static const int64_t linear_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 1, 0},      {1, 3, 17, 5, 0, 0},    {7, 7, 33, 65, 1, 0}, {130, 140, 24, 31, 1, 0},
+    {64, 64, 513, 16, 0, 0}, {600, 600, 8, 9, 1, 0}, {4, 4, 12, 6, 1, 1},
+};
+
+static void linear_prepare(operator_case *c)
+{
+    c->request.in[0] = c->p[5] != 0 ? fixed(c->tokens, c->p[2]) : by_token(c, 1, c->p[2]);
+    c->request.in[1] = fixed(c->p[3], c->p[2]);
+    if (c->p[4] != 0) {
+        c->request.in[2] = fixed(c->p[3], 0);
+    }
+    c->differentiable = c->p[4] != 0 ? 7 : 3;
+    c->functional = 1;
+}
+
+static double product(const double *a, const double *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += a[i] * b[i];
+    }
+    return sum;
+}
+
+static void linear_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t k = c->p[2], n = c->p[3];
+    for (int64_t i = 0; i < c->tokens * n; i++) {
+        out[0][i] = product(c->value[0] + i / n * k, c->value[1] + i % n * k, k) +
+                    (c->p[4] != 0 ? c->value[2][i % n] : 0);
+    }
+}
+
+/* rope: {T, capacity, heads, head_dim, P} */
+
+static const int64_t rope_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 2, 1},
+    {5, 6, 3, 6, 9},
+    {70, 70, 2, 64, 100},
+    {33, 64, 1, 34, 40},
+};
+
+static void rope_prepare(operator_case *c)
+{
+    c->attributes.heads = (int)c->p[2];
+    c->attributes.head_dim = (int)c->p[3];
+    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[3]);
+    c->request.in[1] = mixt_shape_integers(by_token(c, 1, 0));
+    c->request.in[2] = fixed(c->p[4], c->p[3]);
+    c->differentiable = 1;
+    c->functional = 1;
+}
+
+static void rope_fill(operator_case *c)
+{
+    for (int64_t t = 0; t < c->tokens; t++) {
+        c->integer[1][t] = (int32_t)case_below(c->p[4]);
+    }
+    int64_t half = c->p[3] / 2;
+    for (int64_t i = 0; i < c->p[4] * half; i++) {
+        double angle = (double)(i / half) * pow(10000, -(double)(i % half) / (double)half);
+        c->value[2][i / half * 2 * half + i % half] = (double)(float)cos(angle);
+        c->value[2][i / half * 2 * half + half + i % half] = (double)(float)sin(angle);
+    }
+}
+
+static void rope_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t half = c->p[3] / 2;
+    for (int64_t i = 0; i < c->tokens * c->p[2] * half; i++) {
+        int64_t head = i / half, pair = i % half, t = head / c->p[2];
+        const double *angles = c->value[2] + c->integer[1][t] * 2 * half;
+        double a = c->value[0][head * 2 * half + pair];
+        double b = c->value[0][head * 2 * half + half + pair];
+        out[0][head * 2 * half + pair] = a * angles[pair] - b * angles[half + pair];
+        out[0][head * 2 * half + half + pair] = b * angles[pair] + a * angles[half + pair];
+    }
+}
+
+/* kv_write: {T, capacity, columns, C} */
+
+static const int64_t kv_write_rows[][CASE_NUMBERS] = {{1, 1, 3, 4}, {5, 8, 16, 9}, {70, 70, 4, 99}};
+
+static void kv_write_prepare(operator_case *c)
+{
+    c->request.in[0] = c->request.in[1] = by_token(c, 1, c->p[2]);
+    c->request.in[2] = mixt_shape_integers(by_token(c, 1, 0));
+    c->request.in[3] = c->request.in[4] = fixed(c->p[3], c->p[2]);
+}
+
+static void kv_write_fill(operator_case *c)
+{
+    for (int64_t t = 0; t < c->tokens; t++) {
+        c->integer[2][t] = (int32_t)(c->p[3] - 1 - t);
+    }
+}
+
+static void kv_write_naive(const operator_case *c, double *const *in, int32_t *const *integers)
+{
+    (void)integers;
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        int64_t at = c->integer[2][i / c->p[2]] * c->p[2] + i % c->p[2];
+        in[3][at] = c->value[0][i];
+        in[4][at] = c->value[1][i];
+    }
+}
+
+/* attention: {T, capacity, heads, kv_heads, head_dim, window or 0, keys of the cache, documents} */
+
+static const int64_t attention_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 1, 1, 0, 0},       {5, 10, 2, 1, 3, 5, 0, 0},      {96, 128, 4, 2, 5, 32, 0, 1},
+    {130, 130, 2, 2, 8, 130, 0, 0}, {200, 300, 3, 1, 4, 100, 0, 1}, {150, 150, 2, 1, 6, 150, 0, 2},
+    {1, 4, 4, 2, 16, 0, 100, 0},    {3, 4, 2, 1, 8, 0, 70, 0},      {66, 66, 1, 1, 4, 0, 140, 0},
+    {70, 70, 1, 1, 2, 70, 0, 3},    {65, 100, 2, 2, 64, 100, 0, 0},
+};
+
+static void attention_prepare(operator_case *c)
+{
+    mixt_attributes *attributes = &c->attributes;
+    attributes->heads = (int)c->p[2];
+    attributes->kv_heads = (int)c->p[3];
+    attributes->head_dim = (int)c->p[4];
+    attributes->window = c->p[5];
+    attributes->scale = 1 / sqrt((double)c->p[4]);
+    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[4]);
+    c->request.in[1] =
+        c->p[5] > 0 ? by_token(c, 1, c->p[3] * c->p[4]) : fixed(c->p[6], c->p[3] * c->p[4]);
+    c->request.in[2] = c->request.in[1];
+    c->request.in[3] = c->request.in[4] = mixt_shape_integers(by_token(c, 1, 0));
+    c->differentiable = 7;
+    c->functional = 3;
+}
+
+/* Documents: 1 borders at random, 2 a border every 50 rows and keys up to the border on the right
+ * as well, 3 some rows see nothing. */
+static void attention_fill(operator_case *c)
+{
+    int64_t window = c->p[5], begin = 0;
+    for (int64_t t = 0; t < c->tokens; t++) {
+        int64_t key_of_row = window > 0 ? t : c->p[6] - c->tokens + t;
+        if (window > 0 && t % window == 0) {
+            begin = t;
+        }
+        if ((c->p[7] == 1 && case_below(20) == 0) || (c->p[7] == 2 && t % 50 == 0)) {
+            begin = t;
+        }
+        c->integer[3][t] = (int32_t)begin;
+        c->integer[4][t] = (int32_t)key_of_row;
+        if (c->p[7] == 2) {
+            c->integer[4][t] = (int32_t)(begin + 49 < c->tokens ? begin + 49 : c->tokens - 1);
+        }
+        if (c->p[7] == 3 && t % 5 == 3) {
+            c->integer[4][t] = (int32_t)begin - 1;
+        }
+    }
+}
+
+static void attention_naive_row(const operator_case *c, int64_t t, int64_t head, double *const *out)
+{
+    int64_t heads = c->p[2], kv_heads = c->p[3], n = c->p[4], kv = head / (heads / kv_heads);
+    const double *q = c->value[0] + (t * heads + head) * n;
+    double *y = out[0] + (t * heads + head) * n, sum = 0;
+    for (int64_t s = c->integer[3][t]; s <= c->integer[4][t]; s++) {
+        int64_t at = (s * kv_heads + kv) * n;
+        double weight = exp(c->attributes.scale * product(q, c->value[1] + at, n));
+        sum += weight;
+        for (int64_t i = 0; i < n; i++) {
+            y[i] += weight * c->value[2][at + i];
+        }
+    }
+    for (int64_t i = 0; i < n && sum > 0; i++) {
+        y[i] /= sum;
+    }
+    out[1][t * heads + head] = sum > 0 ? log(sum) : 0;
+}
+
+static void attention_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        attention_naive_row(c, i / c->p[2], i % c->p[2], out);
+    }
+}
+
+/* swiglu, add: {T, capacity, F} */
+
+static const int64_t pair_rows[][CASE_NUMBERS] = {
+    {1, 1, 1}, {3, 4, 5}, {130, 130, 7}, {65, 65, 257}};
+
+static void pair_prepare(operator_case *c)
+{
+    c->request.in[0] = c->request.in[1] = by_token(c, 1, c->p[2]);
+    c->differentiable = 3;
+    c->functional = 1;
+}
+
+static double swiglu(double gate, double up)
+{
+    return gate / (1 + exp(-gate)) * up;
+}
+
+static void swiglu_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        out[0][i] = swiglu(c->value[0][i], c->value[1][i]);
+    }
+}
+
+static void add_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        out[0][i] = c->value[0][i] + c->value[1][i];
+    }
+}
+
+/* take: {T, capacity, d, R} */
+
+static const int64_t take_rows[][CASE_NUMBERS] = {{1, 1, 1, 1}, {9, 12, 5, 3}, {3, 3, 8, 7}};
+
+static void take_prepare(operator_case *c)
+{
+    c->request.in[0] = by_token(c, 1, c->p[2]);
+    c->request.in[1] = mixt_shape_integers(fixed(c->p[3], 0));
+}
+
+static void take_fill(operator_case *c)
+{
+    for (int64_t i = 0; i < c->p[3]; i++) {
+        c->integer[1][i] = (int32_t)case_below(c->tokens);
+    }
+}
+
+static void take_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t i = 0; i < c->p[3] * c->p[2]; i++) {
+        out[0][i] = c->value[0][c->integer[1][i / c->p[2]] * c->p[2] + i % c->p[2]];
+    }
+}
+
+/* route: {T, capacity, d, E, k, score, flags} */
+
+enum { RENORMALISE = 1, BIAS = 2, GSHARD = 4, SCALED = 8, NO_LOSSES = 16 };
+
+static const int64_t route_rows[][CASE_NUMBERS] = {
+    {1, 1, 3, 2, 1, MIXT_SCORE_SOFTMAX, 0},
+    {1, 2, 3, 1, 1, MIXT_SCORE_SOFTMAX, 0},
+    {9, 9, 5, 4, 2, MIXT_SCORE_SOFTMAX, RENORMALISE},
+    {130, 150, 16, 8, 2, MIXT_SCORE_SOFTMAX, RENORMALISE | BIAS},
+    {70, 70, 6, 5, 5, MIXT_SCORE_SOFTMAX, RENORMALISE | GSHARD},
+    {33, 40, 12, 60, 4, MIXT_SCORE_SOFTMAX, SCALED},
+    {33, 33, 12, 17, 3, MIXT_SCORE_SOFTMAX, GSHARD | BIAS},
+    {20, 20, 8, 8, 2, MIXT_SCORE_TOP_K_SOFTMAX, 0},
+    {65, 65, 9, 33, 4, MIXT_SCORE_TOP_K_SOFTMAX, SCALED | BIAS},
+    {20, 20, 8, 8, 1, MIXT_SCORE_SIGMOID, 0},
+    {65, 80, 9, 20, 6, MIXT_SCORE_SIGMOID, RENORMALISE | BIAS | SCALED},
+    {20, 20, 8, 8, 2, MIXT_SCORE_SIGMOID, RENORMALISE | NO_LOSSES},
+};
+
+static void route_prepare(operator_case *c)
+{
+    int64_t flags = c->p[6];
+    c->spec = (mixt_router_spec){
+        .experts = (int)c->p[3],
+        .chosen = (int)c->p[4],
+        .options =
+            {
+                .score = (mixt_score)c->p[5],
+                .renormalise = (flags & RENORMALISE) != 0,
+                .scale = (flags & SCALED) != 0 ? 2.5 : 1,
+                .balance = (flags & GSHARD) != 0 ? MIXT_BALANCE_GSHARD : MIXT_BALANCE_SWITCH,
+            },
+    };
+    c->attributes.router = &c->spec;
+    c->attributes.balance_weight = (flags & NO_LOSSES) != 0 ? 0 : 0.7;
+    c->attributes.z_weight = (flags & NO_LOSSES) != 0 ? 0 : 0.3;
+    c->request.in[0] = by_token(c, 1, c->p[2]);
+    c->request.in[1] = fixed(c->p[3], c->p[2]);
+    if ((flags & BIAS) != 0) {
+        c->request.in[2] = fixed(c->p[3], 0);
+    }
+    c->request.in[3] = fixed(2, 0);
+    c->differentiable = 3;
+    c->functional = 0x82;
+}
+
+static void route_fill(operator_case *c)
+{
+    double scale = c->value[3][1];
+    for (int64_t i = 0; i < c->p[3] && c->value[2] != NULL; i++) {
+        c->value[2][i] *= 0.125;
+    }
+    c->implied[7] = calloc(4, sizeof(double));
+    c->implied[7][0] = scale * c->attributes.balance_weight;
+    c->implied[7][1] = scale * c->attributes.z_weight;
+}
+
+static void route_naive_scores(const operator_case *c, const double *logits, double *scores,
+                               double *log_sum)
+{
+    double sum = 0;
+    for (int e = 0; e < c->spec.experts; e++) {
+        sum += exp(logits[e]);
+    }
+    for (int e = 0; e < c->spec.experts; e++) {
+        scores[e] =
+            c->p[5] == MIXT_SCORE_SIGMOID ? 1 / (1 + exp(-logits[e])) : exp(logits[e]) / sum;
+    }
+    *log_sum = log(sum);
+}
+
+/* Choices and weights of one token, the largest first by looking through all k times. */
+static void route_naive_row(const operator_case *c, const double *logits, const double *scores,
+                            int32_t *ids, double *weights)
+{
+    double sum = 0;
+    bool after = c->p[5] == MIXT_SCORE_TOP_K_SOFTMAX;
+    bool taken[64] = {false};
+    for (int j = 0; j < c->spec.chosen; j++) {
+        int best = -1;
+        double highest = 0;
+        for (int e = 0; e < c->spec.experts; e++) {
+            double value =
+                (after ? logits[e] : scores[e]) + (c->value[2] != NULL ? c->value[2][e] : 0);
+            if (!taken[e] && (best < 0 || value > highest)) {
+                best = e;
+                highest = value;
+            }
+        }
+        taken[best] = true;
+        ids[j] = best;
+        weights[j] = after ? exp(logits[best]) : scores[best];
+        sum += weights[j];
+    }
+    for (int j = 0; j < c->spec.chosen; j++) {
+        weights[j] *= c->spec.options.scale / (after || c->spec.options.renormalise ? sum : 1);
+    }
+}
+
+static void route_naive_record(const operator_case *c, int32_t *const *integer_out)
+{
+    int32_t p = 0;
+    for (int e = 0; e < c->spec.experts; e++) {
+        integer_out[3][e] = p;
+        for (int64_t i = 0; i < c->tokens * c->spec.chosen; i++) {
+            if (integer_out[0][i] == e) {
+                integer_out[4][p] = (int32_t)i;
+                integer_out[5][i] = p++;
+            }
+        }
+        integer_out[2][e] = p - integer_out[3][e];
+    }
+    integer_out[3][c->spec.experts] = p;
+}
+
+static void route_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    int64_t experts = c->p[3], d = c->p[2], chosen = c->p[4];
+    double scores[64], mean[64] = {0}, share[64] = {0}, log_sum;
+    for (int64_t t = 0; t < c->tokens; t++) {
+        double *logits = out[6] + t * experts, sum = 0;
+        for (int64_t e = 0; e < experts; e++) {
+            logits[e] = product(c->value[0] + t * d, c->value[1] + e * d, d);
+        }
+        route_naive_scores(c, logits, scores, &log_sum);
+        route_naive_row(c, logits, scores, integer_out[0] + t * chosen, out[1] + t * chosen);
+        for (int64_t e = 0; e < experts; e++) {
+            sum += scores[e];
+        }
+        for (int64_t e = 0; e < experts; e++) {
+            mean[e] += scores[e] / sum / (double)c->tokens;
+        }
+        bool first_only = c->spec.options.balance == MIXT_BALANCE_GSHARD;
+        for (int64_t j = 0; j < (first_only ? 1 : chosen); j++) {
+            share[integer_out[0][t * chosen + j]] +=
+                1 / (double)(first_only ? c->tokens : c->tokens * chosen);
+        }
+        out[7][1] += log_sum * log_sum / (double)c->tokens;
+    }
+    out[7][0] = (double)experts * product(mean, share, experts);
+    route_naive_record(c, integer_out);
+}
+
+/* dispatch, combine: {T, capacity, d, k, E} */
+
+static const int64_t dispatch_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 1}, {5, 7, 3, 2, 4}, {100, 128, 17, 3, 8}, {40, 40, 33, 2, 3}};
+
+/* A place for every choice: the order of random experts. */
+static void random_places(const operator_case *c, int32_t *order, int32_t *place)
+{
+    int64_t choices = c->tokens * c->p[3];
+    int32_t *expert = malloc((size_t)choices * sizeof *expert), p = 0;
+    for (int64_t i = 0; i < choices; i++) {
+        expert[i] = (int32_t)case_below(c->p[4]);
+    }
+    for (int64_t e = 0; e < c->p[4]; e++) {
+        for (int64_t i = 0; i < choices; i++) {
+            if (expert[i] == e) {
+                place[i] = p;
+                if (order != NULL) {
+                    order[p] = (int32_t)i;
+                }
+                p++;
+            }
+        }
+    }
+    free(expert);
+}
+
+static void dispatch_prepare(operator_case *c)
+{
+    c->request.in[0] = by_token(c, 1, c->p[2]);
+    c->request.in[1] = mixt_shape_integers(by_token(c, c->p[3], 0));
+    c->request.in[2] = mixt_shape_integers(by_token(c, 1, c->p[3]));
+    c->differentiable = 1;
+    c->functional = 1;
+}
+
+static void dispatch_fill(operator_case *c)
+{
+    random_places(c, c->integer[1], c->integer[2]);
+}
+
+static void dispatch_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t d = c->p[2], k = c->p[3];
+    for (int64_t i = 0; i < c->tokens * k * d; i++) {
+        out[0][c->integer[2][i / d] * d + i % d] = c->value[0][i / d / k * d + i % d];
+    }
+}
+
+static void combine_prepare(operator_case *c)
+{
+    c->request.in[0] = by_token(c, c->p[3], c->p[2]);
+    c->request.in[1] = by_token(c, 1, c->p[3]);
+    c->request.in[2] = mixt_shape_integers(by_token(c, 1, c->p[3]));
+    c->differentiable = 3;
+    c->functional = 1;
+}
+
+static void combine_fill(operator_case *c)
+{
+    random_places(c, NULL, c->integer[2]);
+}
+
+static void combine_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t d = c->p[2], k = c->p[3];
+    for (int64_t i = 0; i < c->tokens * k * d; i++) {
+        out[0][i / d / k * d + i % d] +=
+            c->value[1][i / d] * c->value[0][c->integer[2][i / d] * d + i % d];
+    }
+}
+
+/* experts: {T, capacity, d, F, E, k, how rows are spread} */
+
+enum { SPREAD, ALL_IN_ONE, ODD_ONES_EMPTY };
+
+static const int64_t experts_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 1, 1, SPREAD},          {1, 2, 5, 7, 4, 2, SPREAD},
+    {40, 50, 9, 13, 6, 2, SPREAD},       {33, 33, 16, 24, 5, 1, ALL_IN_ONE},
+    {64, 64, 7, 5, 9, 3, SPREAD},        {70, 70, 12, 8, 7, 2, ODD_ONES_EMPTY},
+    {300, 300, 8, 16, 3, 2, ALL_IN_ONE},
+};
+
+static void experts_prepare(operator_case *c)
+{
+    int64_t d = c->p[2], ffn = c->p[3], experts = c->p[4];
+    c->request.in[0] = by_token(c, c->p[5], d);
+    c->request.in[1] = mixt_shape_integers(fixed(experts + 1, 0));
+    c->request.in[2] = c->request.in[3] = mixt_shape_static(3, experts, ffn, d);
+    c->request.in[4] = mixt_shape_static(3, experts, d, ffn);
+    c->differentiable = 0x1d;
+    c->functional = 1;
+}
+
+static void experts_fill(operator_case *c)
+{
+    int64_t experts = c->p[4];
+    int32_t counts[16] = {0};
+    for (int64_t i = 0; i < c->tokens * c->p[5]; i++) {
+        int64_t e = c->p[6] == ALL_IN_ONE ? experts / 2 : case_below(experts);
+        counts[c->p[6] == ODD_ONES_EMPTY ? e / 2 * 2 : e]++;
+    }
+    c->integer[1][0] = 0;
+    for (int64_t e = 0; e < experts; e++) {
+        c->integer[1][e + 1] = c->integer[1][e] + counts[e];
+    }
+}
+
+static void experts_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t d = c->p[2], ffn = c->p[3];
+    for (int64_t e = 0; e < c->p[4]; e++) {
+        for (int64_t r = c->integer[1][e]; r < c->integer[1][e + 1]; r++) {
+            const double *row = c->value[0] + r * d;
+            for (int64_t f = 0; f < ffn; f++) {
+                double *gate = out[1] + r * ffn + f, *up = out[2] + r * ffn + f;
+                *gate = product(row, c->value[2] + (e * ffn + f) * d, d);
+                *up = product(row, c->value[3] + (e * ffn + f) * d, d);
+                for (int64_t i = 0; i < d; i++) {
+                    out[0][r * d + i] += swiglu(*gate, *up) * c->value[4][(e * d + i) * ffn + f];
+                }
+            }
+        }
+    }
+}
+
+/* loss: {T, capacity, d, V, one in so many ignored} */
+
+static const int64_t loss_rows[][CASE_NUMBERS] = {
+    {1, 1, 2, 3, 0}, {20, 30, 7, 65, 3}, {600, 700, 5, 33, 5}, {9, 9, 16, 1500, 0}, {3, 3, 4, 5, 1},
+};
+
+static void loss_prepare(operator_case *c)
+{
+    c->request.in[0] = by_token(c, 1, c->p[2]);
+    c->request.in[1] = fixed(c->p[3], c->p[2]);
+    c->request.in[2] = mixt_shape_integers(by_token(c, 1, 0));
+    c->request.in[3] = fixed(2, 0);
+    c->differentiable = 3;
+    c->functional = 1;
+}
+
+static void loss_fill(operator_case *c)
+{
+    c->implied[0] = calloc((size_t)c->request.capacity, sizeof(double));
+    for (int64_t t = 0; t < c->tokens; t++) {
+        bool ignored = c->p[4] > 0 && t % c->p[4] == 0;
+        c->integer[2][t] = ignored ? -1 : (int32_t)case_below(c->p[3]);
+        c->implied[0][t] = c->value[3][0];
+    }
+}
+
+static void loss_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t d = c->p[2], n = c->p[3];
+    for (int64_t t = 0; t < c->tokens; t++) {
+        double sum = 0;
+        for (int64_t v = 0; v < n; v++) {
+            out[1][t * n + v] = product(c->value[0] + t * d, c->value[1] + v * d, d);
+            sum += exp(out[1][t * n + v]);
+        }
+        int32_t target = c->integer[2][t];
+        out[0][t] = target < 0 ? 0 : log(sum) - out[1][t * n + target];
+    }
+}
+
+/* adamw: {T, capacity, n} */
+
+static const int64_t adamw_rows[][CASE_NUMBERS] = {{1, 1, 1}, {1, 1, 33}, {1, 1, 40001}};
+
+static void adamw_prepare(operator_case *c)
+{
+    for (int i = 0; i < 4; i++) {
+        c->request.in[i] = fixed(c->p[2], 0);
+    }
+    c->adamw = (mixt_adamw_arguments){
+        .scale = 0.5,
+        .rate = 1e-3,
+        .beta1 = 0.9,
+        .beta2 = 0.95,
+        .epsilon = 1e-8,
+        .decay = 0.1,
+        .correction1 = 1 - 0.9 * 0.9,
+        .correction2 = 1 - 0.95 * 0.95,
+    };
+    c->attributes.adamw = &c->adamw;
+}
+
+static void adamw_fill(operator_case *c)
+{
+    for (int64_t i = 0; i < c->p[2]; i++) {
+        c->value[3][i] = fabs(c->value[3][i]);
+    }
+}
+
+static void adamw_naive(const operator_case *c, double *const *in, int32_t *const *integers)
+{
+    (void)integers;
+    const mixt_adamw_arguments *step = &c->adamw;
+    for (int64_t i = 0; i < c->p[2]; i++) {
+        double g = step->scale * c->value[1][i];
+        in[2][i] = step->beta1 * c->value[2][i] + (1 - step->beta1) * g;
+        in[3][i] = step->beta2 * c->value[3][i] + (1 - step->beta2) * g * g;
+        double corrected = in[2][i] / step->correction1;
+        double spread = sqrt(in[3][i] / step->correction2) + step->epsilon;
+        in[0][i] -= step->rate * (corrected / spread + step->decay * c->value[0][i]);
+    }
+}
+
+#define TABLE(name) name##_rows, (int)(sizeof name##_rows / sizeof name##_rows[0])
+
+const operator_subject operator_subjects[MIXT_OP_COUNT] = {
+    {MIXT_OP_embed, TABLE(embed), 1e-6, embed_prepare, embed_fill, embed_naive, 2, 0},
+    {MIXT_OP_norm, TABLE(norm), 4e-6, norm_prepare, NULL, norm_naive, 0, 0},
+    {MIXT_OP_linear, TABLE(linear), 1e-5, linear_prepare, NULL, linear_naive, 0, 4},
+    {MIXT_OP_rope, TABLE(rope), 1e-6, rope_prepare, rope_fill, rope_naive, 0, 0},
+    {MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare, kv_write_fill, kv_write_naive, 0, 0},
+    {MIXT_OP_attention, TABLE(attention), 2e-5, attention_prepare, attention_fill, attention_naive,
+     0, 0},
+    {MIXT_OP_swiglu, TABLE(pair), 2e-6, pair_prepare, NULL, swiglu_naive, 0, 0},
+    {MIXT_OP_add, TABLE(pair), 1e-6, pair_prepare, NULL, add_naive, 0, 0},
+    {MIXT_OP_take, TABLE(take), 0, take_prepare, take_fill, take_naive, 3, 0},
+    {MIXT_OP_route, TABLE(route), 2e-5, route_prepare, route_fill, route_naive, 0, 4},
+    {MIXT_OP_dispatch, TABLE(dispatch), 1e-6, dispatch_prepare, dispatch_fill, dispatch_naive, 1,
+     0},
+    {MIXT_OP_experts, TABLE(experts), 2e-5, experts_prepare, experts_fill, experts_naive, 0, 0},
+    {MIXT_OP_combine, TABLE(dispatch), 4e-6, combine_prepare, combine_fill, combine_naive, 1, 0},
+    {MIXT_OP_loss, TABLE(loss), 2e-5, loss_prepare, loss_fill, loss_naive, 0, 0},
+    {MIXT_OP_adamw, TABLE(adamw), 4e-6, adamw_prepare, adamw_fill, adamw_naive, 0, 0},
+};

@@ -1,0 +1,48 @@
+/* The cases that drive tests/test_operators.c: one table for each operator, how a row of it becomes
+ * shapes and values, and the operator's meaning as plain loops in double. */
+#ifndef MIXT_TESTS_OPERATOR_CASES_H
+#define MIXT_TESTS_OPERATOR_CASES_H
+
+#include "core/random.h"
+#include "ops/operator.h"
+#include "router/router.h"
+
+#define CASE_NUMBERS 8
+
+typedef struct operator_case {
+    mixt_op op;
+    const int64_t *p; /* the row of the table */
+    int64_t tokens;
+    mixt_attributes attributes;
+    mixt_router_spec spec;
+    mixt_adamw_arguments adamw;
+    mixt_shape_request request; /* in[] by prepare, the rest by the shape rule */
+    /* inputs by their planned size: numbers that fp32 holds exactly, or integers */
+    double *value[MIXT_SLOTS];
+    int32_t *integer[MIXT_SLOTS];
+    unsigned differentiable; /* inputs with a gradient */
+    unsigned functional;     /* outputs that a gradient comes from */
+    /* fixed gradient of an output that the operator takes by itself (losses), else NULL */
+    double *implied[MIXT_SLOTS];
+} operator_case;
+
+typedef struct operator_subject {
+    mixt_op op;
+    const int64_t (*rows)[CASE_NUMBERS]; /* {T, capacity, ...} */
+    int count;
+    double tolerance; /* fp32 against fp64, relative to a tensor's largest value */
+    void (*prepare)(operator_case *c);
+    void (*fill)(operator_case *c); /* integers and special values; may be NULL */
+    /* fills outputs that hold zeros; where there are none, changes copies of the inputs in place */
+    void (*naive)(const operator_case *c, double *const *out, int32_t *const *integer_out);
+    unsigned free_columns; /* inputs whose last size the rule takes as it comes */
+    unsigned optional;     /* inputs that may be absent */
+} operator_subject;
+
+extern const operator_subject operator_subjects[MIXT_OP_COUNT];
+
+/* Uniform in [0, bound), normal; one stream for all. */
+int64_t case_below(int64_t bound);
+double case_normal(void);
+
+#endif
