@@ -1,0 +1,91 @@
+/* mixt atlas: tables and coloured text in the terminal, and the page. */
+#include "shared.h"
+#include "terminal.h"
+
+typedef struct atlas_settings {
+    machine_settings machine;
+    const char *trace;
+    const char *page;
+    int text_tokens;
+    bool text;
+} atlas_settings;
+
+static const cli_option atlas_options[] = {
+    {.name = "trace",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(atlas_settings, trace),
+     .value = "FILE",
+     .help = "trace file of mixt trace"},
+    {.name = "html",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(atlas_settings, page),
+     .value = "FILE",
+     .help = "write one self-contained page with the figures"},
+    {.name = "text",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(atlas_settings, text),
+     .help = "print text coloured by expert; --no-text leaves it out"},
+    {.name = "text-tokens",
+     .letter = 'n',
+     .kind = OPTION_INT,
+     .offset = offsetof(atlas_settings, text_tokens),
+     .low = 1,
+     .high = 1 << 24,
+     .help = "coloured tokens for each domain"},
+    {0},
+};
+
+static void atlas_defaults(void *user)
+{
+    atlas_settings *settings = user;
+    settings->text = true;
+    settings->text_tokens = 120;
+}
+
+static int run_atlas(void *user, cli_arguments *arguments)
+{
+    const atlas_settings *settings = user;
+    (void)arguments;
+    if (settings->trace == NULL) {
+        return fail_usage("--trace: needed");
+    }
+    mixt_trace *trace = NULL;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status status = mixt_trace_open(settings->trace, &trace, &error);
+    if (status == MIXT_OK) {
+        mixt_atlas_options options = {
+            .color = terminal_color(settings->machine.color, stdout),
+            .text_tokens = settings->text ? settings->text_tokens : 0,
+            .width = terminal_width(stdout),
+        };
+        status = mixt_atlas_print(trace, &options, stdout, &error);
+    }
+    if (status == MIXT_OK && settings->page != NULL) {
+        status = mixt_atlas_page(trace, settings->page, &error);
+    }
+    mixt_trace_free(trace);
+    if (status != MIXT_OK) {
+        return fail_error(&error);
+    }
+    if (settings->page != NULL) {
+        fprintf(stderr, "page: %s\n", settings->page);
+    }
+    return STATUS_DONE;
+}
+
+const cli_command command_atlas = {
+    .name = "atlas",
+    .summary = "tables, figures and a page from a trace",
+    .synopsis = "TRACE [--html FILE] [--no-text]",
+    .about = "Prints what the routers did: repetition of consecutive tokens for each layer beside "
+             "the random level, the experts of each domain, and text coloured by expert. With "
+             "--html it writes the figures as one page that works offline.",
+    .examples = "  mixt atlas trace.safetensors --html atlas.html\n",
+    .positional = "trace",
+    .groups = (const cli_group[]){{"options", atlas_options, 0},
+                                  {"terminal", options_color, offsetof(atlas_settings, machine)},
+                                  {0}},
+    .settings_size = sizeof(atlas_settings),
+    .defaults = atlas_defaults,
+    .run = run_atlas,
+};

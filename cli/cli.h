@@ -1,0 +1,31 @@
+/* What every command shares: exit statuses, messages, the command table. */
+#ifndef MIXT_CLI_CLI_H
+#define MIXT_CLI_CLI_H
+
+#include "mixt.h"
+#include "options.h"
+
+enum {
+    STATUS_DONE = 0,
+    STATUS_FAILED = 1,  /* the work could not be done */
+    STATUS_REFUSED = 2, /* bad input or usage */
+    STATUS_INTERRUPTED = 130,
+};
+
+extern const cli_command *const commands[]; /* ends with NULL */
+const cli_command *command_find(const char *name);
+
+/* "mixt NAME: message" on standard error; gives the status back. */
+int fail_with(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for an error of the library: 2 for a refusal, 1 for a failure at work. */
+int fail_error(const mixt_error *error);
+/* A refused option: adds "(see mixt help NAME)". */
+int fail_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Usage texts from the tables (usage.c). */
+void usage_program(FILE *stream);
+void usage_command(const cli_command *command, FILE *stream);
+void usage_man(FILE *stream);
+void usage_completion(FILE *stream);
+
+#endif

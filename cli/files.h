@@ -1,0 +1,23 @@
+/* The few file operations that commands need beside the library's. */
+#ifndef MIXT_CLI_FILES_H
+#define MIXT_CLI_FILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* Opens a regular file; anything else (folder, FIFO, device) gives NULL and a reason without ever
+ * blocking. `what` receives the reason. */
+FILE *files_open(const char *path, char what[200]);
+/* Whole file, or standard input for "-", up to `limit` bytes, malloc'd, with a NUL behind. */
+bool files_read(const char *path, size_t limit, char **data, size_t *length, char what[200]);
+bool files_is_folder(const char *path);
+bool files_exist(const char *path);
+/* mkdir -p; false leaves errno. */
+bool files_make_folder(const char *path);
+/* Writes `path` by way of a synced neighbour and a rename. */
+bool files_replace(const char *path, const char *data, size_t length);
+/* Joins into `out`; false when it does not fit. */
+bool files_join(char *out, size_t size, const char *folder, const char *name);
+
+#endif

@@ -1,0 +1,211 @@
+#include "generate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "interrupt.h"
+#include "terminal.h"
+
+/* ---- characters */
+
+static int sequence_length(unsigned char first)
+{
+    return first < 0x80                     ? 1
+           : first >= 0xC2 && first <= 0xDF ? 2
+           : (first & 0xF0) == 0xE0         ? 3
+           : first >= 0xF0 && first <= 0xF4 ? 4
+                                            : 0;
+}
+
+static void write_replacement(text_stream *out)
+{
+    fputs("\xEF\xBF\xBD", out->stream);
+}
+
+static void write_character(text_stream *out)
+{
+    unsigned char first = out->held[0];
+    bool is_control = (first < 0x20 && first != '\n' && first != '\t') || first == 0x7F;
+    bool is_c1 = out->held_count == 2 && first == 0xC2 && out->held[1] < 0xA0;
+    if (!text_is_utf8((const char *)out->held, (size_t)out->held_count) ||
+        (out->on_terminal && (is_control || is_c1))) {
+        write_replacement(out);
+    } else {
+        fwrite(out->held, 1, (size_t)out->held_count, out->stream);
+    }
+    out->held_count = 0;
+}
+
+void text_write(text_stream *out, const char *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)bytes[i];
+        if (out->held_count > 0 && (c & 0xC0) != 0x80) {
+            write_replacement(out); /* the character before was cut off */
+            out->held_count = 0;
+        }
+        if (out->held_count == 0 && sequence_length(c) == 0) {
+            write_replacement(out);
+            continue;
+        }
+        out->held[out->held_count & 3] = c;
+        out->held_count++;
+        if (out->held_count >= sequence_length(out->held[0])) {
+            write_character(out);
+        }
+    }
+}
+
+void text_finish(text_stream *out)
+{
+    if (out->held_count > 0) {
+        write_replacement(out);
+        out->held_count = 0;
+    }
+}
+
+/* ---- generation */
+
+static mixt_status no_memory(mixt_error *error)
+{
+    error->status = MIXT_ERROR_MEMORY;
+    return MIXT_ERROR_MEMORY;
+}
+
+mixt_status generation_begin(cli_resources *resources, int context_length,
+                             generation_state *generation, mixt_error *error)
+{
+    memset(generation, 0, sizeof *generation);
+    mixt_model_info info;
+    mixt_model_describe(resources->model, &info);
+    generation->tokenizer = resources->tokenizer;
+    generation->vocab_size = info.options.vocab_size;
+    generation->context_length =
+        (size_t)(context_length > 0 ? context_length : info.options.context_length);
+    generation->sampling = mixt_sampling_default();
+    generation->out = (text_stream){.stream = stdout, .on_terminal = terminal_is_one(stdout)};
+    int vocabulary = mixt_tokenizer_vocab_size(resources->tokenizer);
+    if (vocabulary > info.options.vocab_size) {
+        error->status = MIXT_ERROR_FORMAT;
+        snprintf(error->message, sizeof error->message,
+                 "%.300s: the tokenizer has %d ids, the model %d", resources->model_path,
+                 vocabulary, info.options.vocab_size);
+        return error->status;
+    }
+    return mixt_session_create(resources->context, resources->model, context_length,
+                               &generation->session, error);
+}
+
+void generation_end(generation_state *generation)
+{
+    mixt_session_free(generation->session);
+    free(generation->tokens);
+    memset(generation, 0, sizeof *generation);
+}
+
+static mixt_status append(generation_state *generation, const int32_t *tokens, size_t count,
+                          mixt_error *error)
+{
+    if (generation->count + count > generation->capacity) {
+        size_t capacity = 2 * (generation->count + count) + 256;
+        int32_t *grown = realloc(generation->tokens, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return no_memory(error);
+        }
+        generation->tokens = grown;
+        generation->capacity = capacity;
+    }
+    memcpy(generation->tokens + generation->count, tokens, count * sizeof *tokens);
+    generation->count += count;
+    return MIXT_OK;
+}
+
+static mixt_status feed_new(generation_state *generation, size_t from, mixt_error *error)
+{
+    size_t count = generation->count - from;
+    if (generation->count > generation->context_length) {
+        error->status = MIXT_ERROR_ARGUMENT;
+        snprintf(error->message, sizeof error->message,
+                 "prompt: %zu tokens do not fit into a context of %zu", generation->count,
+                 generation->context_length);
+        generation->count = from;
+        return error->status;
+    }
+    double start = terminal_seconds();
+    mixt_status status =
+        mixt_session_feed(generation->session, generation->tokens + from, count, error);
+    generation->prompt_seconds += terminal_seconds() - start;
+    generation->prompt_tokens += count;
+    return status;
+}
+
+mixt_status generation_feed(generation_state *generation, const char *text, size_t length,
+                            mixt_error *error)
+{
+    int32_t *ids = NULL;
+    size_t count = 0;
+    size_t from = generation->count;
+    mixt_status status =
+        mixt_tokenizer_encode(generation->tokenizer, text, length, true, &ids, &count, error);
+    int32_t separator = mixt_tokenizer_separator(generation->tokenizer);
+    if (status == MIXT_OK && from == 0 && separator >= 0 && (count == 0 || ids[0] != separator)) {
+        status = append(generation, &separator, 1, error);
+    }
+    if (status == MIXT_OK) {
+        status = append(generation, ids, count, error);
+    }
+    free(ids);
+    if (status == MIXT_OK && generation->count == from && from == 0) {
+        error->status = MIXT_ERROR_ARGUMENT;
+        snprintf(error->message, sizeof error->message,
+                 "prompt: it is empty and the tokenizer has no begin-of-text id");
+        status = error->status;
+    }
+    generation->ended = false;
+    return status == MIXT_OK && generation->count > from ? feed_new(generation, from, error)
+                                                         : status;
+}
+
+static mixt_status draw_one(generation_state *generation, mixt_error *error)
+{
+    int32_t token = 0;
+    mixt_status status = mixt_sample(
+        &generation->sampling, mixt_session_logits(generation->session), generation->vocab_size,
+        generation->tokens, generation->count, generation->count, &token, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    generation->drawn_tokens++;
+    size_t length = 0;
+    const char *bytes = mixt_tokenizer_bytes_of(generation->tokenizer, token, &length);
+    if (token == mixt_tokenizer_separator(generation->tokenizer)) {
+        generation->ended = true;
+        return MIXT_OK;
+    }
+    if (bytes != NULL) {
+        text_write(&generation->out, bytes, length);
+        fflush(generation->out.stream);
+    }
+    status = append(generation, &token, 1, error);
+    return status == MIXT_OK ? mixt_session_feed(generation->session, &token, 1, error) : status;
+}
+
+mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error)
+{
+    double start = terminal_seconds();
+    mixt_status status = MIXT_OK;
+    generation->ended = false;
+    for (int64_t i = 0; status == MIXT_OK && (count < 0 || i < count); i++) {
+        generation->full = generation->count >= generation->context_length;
+        if (generation->full || interrupt_status() != 0 || ferror(generation->out.stream)) {
+            break;
+        }
+        status = draw_one(generation, error);
+        if (generation->ended) {
+            break;
+        }
+    }
+    text_finish(&generation->out);
+    generation->drawn_seconds += terminal_seconds() - start;
+    return status;
+}

@@ -1,0 +1,44 @@
+/* Generation to a stream: a session, its tokens so far, and output that never splits a character.
+ */
+#ifndef MIXT_CLI_GENERATE_H
+#define MIXT_CLI_GENERATE_H
+
+#include "shared.h"
+
+/* Holds back the bytes of a character until it is whole; broken ones become U+FFFD. */
+typedef struct text_stream {
+    FILE *stream;
+    bool on_terminal; /* control characters are shown as U+FFFD there */
+    unsigned char held[4];
+    int held_count;
+} text_stream;
+
+void text_write(text_stream *out, const char *bytes, size_t length);
+void text_finish(text_stream *out);
+
+typedef struct generation_state {
+    const mixt_tokenizer *tokenizer;
+    mixt_session *session;
+    mixt_sampling sampling;
+    int vocab_size;
+    size_t context_length;
+    int32_t *tokens; /* all that was fed or drawn */
+    size_t count, capacity;
+    text_stream out;
+    size_t prompt_tokens, drawn_tokens;
+    double prompt_seconds, drawn_seconds;
+    bool ended; /* the model closed the text */
+    bool full;  /* the context is used up */
+} generation_state;
+
+mixt_status generation_begin(cli_resources *resources, int context_length,
+                             generation_state *generation, mixt_error *error);
+void generation_end(generation_state *generation);
+/* Appends text; at the very start with the document separator before it. */
+mixt_status generation_feed(generation_state *generation, const char *text, size_t length,
+                            mixt_error *error);
+/* Draws up to `count` tokens (-1: no limit), stops at the end of the text, a full context, a
+ * signal or a write error. */
+mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error);
+
+#endif

@@ -1,0 +1,157 @@
+/* mixt info: what a model folder holds, its size, its plans. */
+#include <stdlib.h>
+
+#include "shared.h"
+#include "terminal.h"
+
+typedef struct info_settings {
+    const char *model;
+    int plan; /* place in the choices below */
+    int tokens;
+    bool tensors;
+    bool json;
+} info_settings;
+
+static const char *const phases[] = {NULL, "train", "score", "prefill", "decode"};
+
+static const cli_option info_options[] = {
+    {.name = "model",
+     .letter = 'm',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(info_settings, model),
+     .value = "FOLDER",
+     .help = "Hugging Face folder, or a run folder of mixt train"},
+    {.name = "plan",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(info_settings, plan),
+     .choices = "none train score prefill decode",
+     .help = "print the plan of a phase: one operator a line with shapes, memory and cost"},
+    {.name = "tokens",
+     .letter = 'n',
+     .kind = OPTION_INT,
+     .offset = offsetof(info_settings, tokens),
+     .low = 1,
+     .high = 1 << 24,
+     .help = "tokens that the plan is for",
+     .fallback = "the context; 1 for decode"},
+    {.name = "tensors",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(info_settings, tensors),
+     .help = "list the parameter tensors"},
+    {.name = "json",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(info_settings, json),
+     .help = "print JSON"},
+    {0},
+};
+
+static void print_count(const char *label, uint64_t count, const char *behind)
+{
+    char text[32];
+    format_count(count, text);
+    printf("%-22s %s%s\n", label, text, behind);
+}
+
+static void print_info(const mixt_model_info *info)
+{
+    const mixt_model_options *o = &info->options;
+    char bytes[24];
+    format_bytes((double)info->weight_bytes, bytes);
+    printf("%-22s %s\n", "family", info->family);
+    print_count("parameters", info->parameters_total, "");
+    print_count("active for a token", info->parameters_active, "");
+    printf("%-22s %s\n", "weights", bytes);
+    printf("%-22s %d, %d of them with experts\n", "layers", o->layers, info->moe_layers);
+    printf("%-22s %d\n", "hidden size", o->hidden_size);
+    printf("%-22s %d, %d for keys and values\n", "heads", o->heads, o->kv_heads);
+    if (o->experts > 0) {
+        printf("%-22s %d of width %d, %d for a token", "experts", o->experts, o->ffn_size,
+               o->experts_per_token);
+        printf(o->shared_experts > 0 ? ", %d always on\n" : "\n", o->shared_experts);
+    } else {
+        printf("%-22s none (dense, width %d)\n", "experts", o->ffn_size);
+    }
+    print_count("vocabulary", (uint64_t)o->vocab_size, "");
+    print_count("context", (uint64_t)o->context_length, " tokens");
+}
+
+static void print_info_json(const mixt_model_info *info)
+{
+    const mixt_model_options *o = &info->options;
+    printf("{\"family\": ");
+    print_json_text(stdout, info->family);
+    printf(", \"parameters_total\": %llu, \"parameters_active\": %llu, \"weight_bytes\": %llu, "
+           "\"layers\": %d, \"moe_layers\": %d, \"hidden_size\": %d, \"heads\": %d, "
+           "\"kv_heads\": %d, \"ffn_size\": %d, \"experts\": %d, \"experts_per_token\": %d, "
+           "\"shared_experts\": %d, \"vocab_size\": %d, \"context_length\": %d}\n",
+           (unsigned long long)info->parameters_total, (unsigned long long)info->parameters_active,
+           (unsigned long long)info->weight_bytes, o->layers, info->moe_layers, o->hidden_size,
+           o->heads, o->kv_heads, o->ffn_size, o->experts, o->experts_per_token, o->shared_experts,
+           o->vocab_size, o->context_length);
+}
+
+static void print_tensors(const mixt_model *model)
+{
+    int count = mixt_model_tensor_count(model);
+    for (int i = 0; i < count; i++) {
+        int64_t shape[4] = {0};
+        const char *name = mixt_model_tensor(model, i, shape);
+        printf("%-60s [", name);
+        for (int d = 0; d < 4 && shape[d] != 0; d++) {
+            printf(d > 0 ? ", %lld" : "%lld", (long long)shape[d]);
+        }
+        printf("]\n");
+    }
+}
+
+static int run_info(void *user, cli_arguments *arguments)
+{
+    const info_settings *settings = user;
+    (void)arguments;
+    if (settings->model == NULL) {
+        return fail_usage("--model: needed");
+    }
+    cli_resources resources = {0};
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status status = open_model(settings->model, &resources, &error);
+    if (status == MIXT_OK) {
+        mixt_model_info info;
+        mixt_model_describe(resources.model, &info);
+        if (settings->json) {
+            print_info_json(&info);
+        } else if (settings->plan == 0 && !settings->tensors) {
+            print_info(&info);
+        }
+        if (settings->tensors) {
+            print_tensors(resources.model);
+        }
+        if (settings->plan > 0) {
+            char *text = NULL;
+            int tokens = settings->tokens > 0               ? settings->tokens
+                         : phases[settings->plan][0] == 'd' ? 1
+                         : info.options.context_length > 0  ? info.options.context_length
+                                                            : 1;
+            status = mixt_model_plan_text(resources.model, phases[settings->plan], tokens, &text,
+                                          &error);
+            if (status == MIXT_OK) {
+                fputs(text, stdout);
+            }
+            free(text);
+        }
+    }
+    resources_free(&resources);
+    return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
+}
+
+const cli_command command_info = {
+    .name = "info",
+    .summary = "what a model holds: shape, parameters, plan",
+    .synopsis = "FOLDER [--plan PHASE] [--tensors] [--json]",
+    .about = "Describes a model: family, total and active parameters, sizes. --plan prints the "
+             "operators of a phase with shapes, memory and cost.",
+    .examples = "  mixt info demo/model\n  mixt info demo/model --plan decode\n",
+    .positional = "model",
+    .groups = (const cli_group[]){{"options", info_options, 0}, {0}},
+    .settings_size = sizeof(info_settings),
+    .run = run_info,
+};

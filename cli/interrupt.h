@@ -1,0 +1,16 @@
+/* Ctrl-C and SIGTERM while a command wants to end in order: the first one sets a flag, the second
+ * ends the program at once. Outside of interrupt_begin .. interrupt_end the system's habit holds.
+ */
+#ifndef MIXT_CLI_INTERRUPT_H
+#define MIXT_CLI_INTERRUPT_H
+
+#include <stdbool.h>
+
+void interrupt_begin(void);
+void interrupt_end(void);
+/* 0, or the exit status to end with: 130 after SIGINT, 143 after SIGTERM. */
+int interrupt_status(void);
+/* Forgets an interrupt that was dealt with. */
+void interrupt_clear(void);
+
+#endif

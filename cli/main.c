@@ -1,0 +1,145 @@
+/* mixt: finds the command, reads its options, runs it, and sees to it that output really went out.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+#define COMMAND(name) extern const cli_command command_##name;
+#include "commands.def"
+#undef COMMAND
+
+const cli_command *const commands[] = {
+#define COMMAND(name) &command_##name,
+#include "commands.def"
+#undef COMMAND
+    NULL,
+};
+
+static const char *running; /* name of the command, for messages */
+
+const cli_command *command_find(const char *name)
+{
+    for (size_t i = 0; commands[i] != NULL; i++) {
+        if (strcmp(commands[i]->name, name) == 0) {
+            return commands[i];
+        }
+    }
+    return NULL;
+}
+
+static void print_failure(const char *format, va_list list, const char *behind)
+{
+    fflush(stdout);
+    fprintf(stderr, "mixt%s%s: ", running != NULL ? " " : "", running != NULL ? running : "");
+    vfprintf(stderr, format, list);
+    fprintf(stderr, "%s\n", behind);
+}
+
+int fail_with(int status, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    print_failure(format, list, "");
+    va_end(list);
+    return status;
+}
+
+int fail_error(const mixt_error *error)
+{
+    int status = mixt_status_is_refusal(error->status) ? STATUS_REFUSED : STATUS_FAILED;
+    const char *text = error->message[0] != 0 ? error->message : mixt_status_name(error->status);
+    return fail_with(status, "%s", text);
+}
+
+int fail_usage(const char *format, ...)
+{
+    char behind[80];
+    snprintf(behind, sizeof behind, " (see mixt help%s%s)", running != NULL ? " " : "",
+             running != NULL ? running : "");
+    va_list list;
+    va_start(list, format);
+    print_failure(format, list, behind);
+    va_end(list);
+    return STATUS_REFUSED;
+}
+
+/* Standard output may be a closed pipe or a full disk: that is noticed here at the latest. */
+static int finish(int status)
+{
+    errno = 0;
+    bool bad = fflush(stdout) != 0 || ferror(stdout) != 0;
+    if (!bad) {
+        return status;
+    }
+    int number = errno;
+    fprintf(stderr, "mixt%s%s: standard output: %s\n", running != NULL ? " " : "",
+            running != NULL ? running : "", number != 0 ? strerror(number) : "write error");
+    return status == STATUS_DONE ? STATUS_FAILED : status;
+}
+
+static int run_command(const cli_command *command, int argc, char **argv)
+{
+    cli_arguments arguments = {.command = command};
+    arguments.settings = calloc(1, command->settings_size > 0 ? command->settings_size : 1);
+    if (arguments.settings == NULL) {
+        return fail_with(STATUS_FAILED, "out of memory");
+    }
+    options_reset(&arguments);
+    int status = STATUS_DONE;
+    if (!options_parse(&arguments, argc, argv)) {
+        status = fail_usage("%s", arguments.message);
+    } else if (arguments.help) {
+        usage_command(command, stdout);
+    } else {
+        status = command->run(arguments.settings, &arguments);
+    }
+    options_free(&arguments);
+    free(arguments.settings);
+    return status;
+}
+
+static int unknown_command(const char *name)
+{
+    if (!text_is_utf8(name, strlen(name))) {
+        return fail_usage("argument 1: not valid UTF-8");
+    }
+    for (size_t i = 0; commands[i] != NULL; i++) {
+        if (options_similar(name, commands[i]->name)) {
+            return fail_usage("%.80s: no such command; is it %s?", name, commands[i]->name);
+        }
+    }
+    return fail_usage("%.80s: no such %s", name, name[0] == '-' ? "option" : "command");
+}
+
+int main(int argc, char **argv)
+{
+    /* A reader that leaves makes writes fail; the program then ends by itself with status 1. */
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        usage_program(stderr);
+        return finish(STATUS_REFUSED);
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0 || strcmp(name, "-V") == 0) {
+        printf("mixt %s\n", MIXT_VERSION);
+        return finish(STATUS_DONE);
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        usage_program(stdout);
+        return finish(STATUS_DONE);
+    }
+    if (strcmp(name, "--completion-bash") == 0) {
+        usage_completion(stdout);
+        return finish(STATUS_DONE);
+    }
+    const cli_command *command = command_find(name);
+    if (command == NULL) {
+        return finish(unknown_command(name));
+    }
+    running = command->name;
+    return finish(run_command(command, argc - 2, argv + 2));
+}

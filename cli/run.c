@@ -1,0 +1,246 @@
+/* mixt run: continues a prompt, or takes turns with the person at the terminal. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "files.h"
+#include "generate.h"
+#include "interrupt.h"
+#include "terminal.h"
+
+enum { PROMPT_BYTES_MAX = 64 << 20 };
+
+typedef struct run_settings {
+    machine_settings machine;
+    mixt_sampling sampling;
+    const char *model;
+    const char *tokenizer;
+    const char *prompt;
+    const char *file;
+    int64_t predict;
+    int context_length;
+    bool interactive;
+    bool hide_prompt;
+    bool quiet;
+} run_settings;
+
+static const cli_option run_options[] = {
+    {.name = "model",
+     .letter = 'm',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(run_settings, model),
+     .value = "FOLDER",
+     .help = "Hugging Face folder, or a run folder of mixt train"},
+    {.name = "tokenizer",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(run_settings, tokenizer),
+     .value = "PATH",
+     .help = "tokenizer.json or a folder with it",
+     .fallback = "the model's"},
+    {.name = "prompt",
+     .letter = 'p',
+     .kind = OPTION_TEXT,
+     .choices = "",
+     .offset = offsetof(run_settings, prompt),
+     .value = "TEXT",
+     .help = "text to continue; - reads standard input"},
+    {.name = "file",
+     .letter = 'f',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(run_settings, file),
+     .value = "FILE",
+     .help = "take the prompt from a file"},
+    {.name = "predict",
+     .letter = 'n',
+     .kind = OPTION_LONG,
+     .offset = offsetof(run_settings, predict),
+     .low = -1,
+     .high = 1e15,
+     .help = "tokens to generate; -1: until the text ends or the context is full",
+     .aliases = "n-predict"},
+    {.name = "context-length",
+     .letter = 'c',
+     .kind = OPTION_INT,
+     .offset = offsetof(run_settings, context_length),
+     .low = 0,
+     .high = 1 << 24,
+     .help = "positions of the KV cache; 0: the model's",
+     .aliases = "ctx-size ctx"},
+    {.name = "interactive",
+     .letter = 'i',
+     .kind = OPTION_FLAG,
+     .offset = offsetof(run_settings, interactive),
+     .help = "read lines and continue each; Ctrl-C stops a continuation, Ctrl-D leaves"},
+    {.name = "hide-prompt",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(run_settings, hide_prompt),
+     .help = "do not print the prompt before its continuation",
+     .aliases = "no-display-prompt"},
+    {.name = "quiet",
+     .letter = 'q',
+     .kind = OPTION_FLAG,
+     .offset = offsetof(run_settings, quiet),
+     .help = "do not print the speed"},
+    {0},
+};
+
+static void run_defaults(void *user)
+{
+    run_settings *settings = user;
+    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->sampling = mixt_sampling_default();
+    settings->predict = -1;
+    if (getrandom(&settings->sampling.seed, sizeof settings->sampling.seed, 0) < 0) {
+        settings->sampling.seed = 1;
+    }
+}
+
+static void print_speed(const generation_state *generation)
+{
+    fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s%s\n",
+            generation->prompt_tokens,
+            generation->prompt_seconds > 0
+                ? (double)generation->prompt_tokens / generation->prompt_seconds
+                : 0,
+            generation->drawn_tokens,
+            generation->drawn_seconds > 0
+                ? (double)generation->drawn_tokens / generation->drawn_seconds
+                : 0,
+            generation->full ? "; the context is full" : "");
+}
+
+/* One turn after another until Ctrl-D, or Ctrl-C while a line is awaited. */
+static mixt_status take_turns(const run_settings *settings, generation_state *generation,
+                              mixt_error *error)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    mixt_status status = MIXT_OK;
+    while (status == MIXT_OK && !generation->full && !ferror(stdout)) {
+        if (isatty(STDIN_FILENO)) {
+            fputs("> ", stderr);
+        }
+        ssize_t length = getline(&line, &capacity, stdin);
+        if (length < 0 || interrupt_status() != 0) {
+            break;
+        }
+        if (!text_is_utf8(line, (size_t)length)) {
+            fputs("that line is not valid UTF-8\n", stderr);
+            continue;
+        }
+        status = generation_feed(generation, line, (size_t)length, error);
+        if (status == MIXT_OK) {
+            status = generation_draw(generation, settings->predict, error);
+            fputc('\n', stdout);
+            fflush(stdout);
+            interrupt_clear();
+        } else if (error->status == MIXT_ERROR_ARGUMENT) {
+            fprintf(stderr, "%s\n", error->message);
+            *error = (mixt_error)MIXT_ERROR_INIT;
+            status = MIXT_OK;
+        }
+    }
+    free(line);
+    return status;
+}
+
+static mixt_status generate(const run_settings *settings, cli_resources *resources,
+                            const char *prompt, size_t length, mixt_error *error)
+{
+    generation_state generation = {0};
+    mixt_status status = open_context(&settings->machine, resources, error);
+    if (status == MIXT_OK) {
+        status = open_model(settings->model, resources, error);
+    }
+    if (status == MIXT_OK) {
+        status = open_tokenizer(settings->tokenizer, resources, error);
+    }
+    if (status == MIXT_OK) {
+        status = generation_begin(resources, settings->context_length, &generation, error);
+    }
+    if (status == MIXT_OK) {
+        generation.sampling = settings->sampling;
+        interrupt_begin();
+        if (prompt != NULL) {
+            status = generation_feed(&generation, prompt, length, error);
+            if (status == MIXT_OK && !settings->hide_prompt) {
+                text_write(&generation.out, prompt, length);
+                fflush(stdout);
+            }
+            if (status == MIXT_OK) {
+                status = generation_draw(&generation, settings->predict, error);
+                fputc('\n', stdout);
+                fflush(stdout);
+            }
+        }
+        if (status == MIXT_OK && settings->interactive) {
+            interrupt_clear();
+            status = take_turns(settings, &generation, error);
+        }
+    }
+    if (status == MIXT_OK && !settings->quiet) {
+        print_speed(&generation);
+    }
+    generation_end(&generation);
+    return status;
+}
+
+static int run_run(void *user, cli_arguments *arguments)
+{
+    const run_settings *settings = user;
+    (void)arguments;
+    if (settings->model == NULL) {
+        return fail_usage("--model: needed");
+    }
+    if (settings->prompt != NULL && settings->file != NULL) {
+        return fail_usage("--prompt and --file exclude each other");
+    }
+    if (settings->prompt == NULL && settings->file == NULL && !settings->interactive) {
+        return fail_usage("--prompt, --file or --interactive: one is needed");
+    }
+    char *read = NULL;
+    const char *prompt = settings->prompt;
+    size_t length = prompt != NULL ? strlen(prompt) : 0;
+    bool from_stdin = prompt != NULL && strcmp(prompt, "-") == 0;
+    if (from_stdin || settings->file != NULL) {
+        const char *path = from_stdin ? "-" : settings->file;
+        const char *name = from_stdin ? "standard input" : settings->file;
+        char what[200];
+        if (!files_read(path, PROMPT_BYTES_MAX, &read, &length, what)) {
+            return fail_with(STATUS_REFUSED, "%s: %s", name, what);
+        }
+        if (!text_is_utf8(read, length)) {
+            free(read);
+            return fail_with(STATUS_REFUSED, "%s: not valid UTF-8", name);
+        }
+        prompt = read;
+    }
+    cli_resources resources = {0};
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status status = generate(settings, &resources, prompt, length, &error);
+    int signal_status = interrupt_status();
+    resources_free(&resources);
+    free(read);
+    return status != MIXT_OK ? fail_error(&error) : signal_status;
+}
+
+const cli_command command_run = {
+    .name = "run",
+    .summary = "generate text from a model",
+    .synopsis = "-m FOLDER (-p TEXT | -f FILE | -i) [options]",
+    .about = "Continues a prompt and prints the text as it comes. With -i it then reads lines and "
+             "continues each one: Ctrl-C stops a continuation, Ctrl-C or Ctrl-D at the prompt "
+             "leaves. Speed goes to standard error.",
+    .examples = "  mixt run -m demo/model -p '#include <stdio.h>' -n 100\n"
+                "  echo 'Question: What is 3 + 4?' | mixt run -m demo/model -p - --temp 0\n",
+    .positional = "model",
+    .groups = (const cli_group[]){{"options", run_options, 0},
+                                  {"sampling", options_sampling, offsetof(run_settings, sampling)},
+                                  {"machine", options_machine, offsetof(run_settings, machine)},
+                                  {0}},
+    .settings_size = sizeof(run_settings),
+    .defaults = run_defaults,
+    .run = run_run,
+};

@@ -1,0 +1,181 @@
+/* Options for the library's own structs: every field has one switch. */
+#include <math.h>
+
+#include "shared.h"
+
+#define MACHINE(field) offsetof(machine_settings, field)
+#define MODEL(field) offsetof(mixt_model_options, field)
+#define ROUTER(field) offsetof(mixt_router_options, field)
+#define TRAIN(field) offsetof(mixt_train_options, field)
+#define SAMPLING(field) offsetof(mixt_sampling, field)
+#define ABOVE_ZERO 5e-324 /* the least double above 0 */
+#define FAR 1e15          /* whole numbers up to here are exact in a double */
+
+#define COLOR_ROW                                                                                  \
+    {                                                                                              \
+        .name = "color", .kind = OPTION_CHOICE, .offset = MACHINE(color),                          \
+        .choices = "auto always never", .help = "colours in the terminal; NO_COLOR is respected"   \
+    }
+
+/* name, letter, kind, offset, low, high, value, help, aliases */
+#define ROW(n, l, k, o, lo, hi, v, h, a)                                                           \
+    {                                                                                              \
+        .name = n, .letter = l, .kind = OPTION_##k, .offset = o, .low = lo, .high = hi,            \
+        .value = v, .help = h, .aliases = a                                                        \
+    }
+#define CHOICE(n, o, c, h)                                                                         \
+    {                                                                                              \
+        .name = n, .kind = OPTION_CHOICE, .offset = o, .choices = c, .help = h                     \
+    }
+
+const cli_option options_color[] = {
+    COLOR_ROW,
+    {0},
+};
+
+const cli_option options_machine[] = {
+    {.name = "threads",
+     .letter = 't',
+     .kind = OPTION_INT,
+     .offset = MACHINE(threads),
+     .low = 1,
+     .high = 256,
+     .help = "threads to compute with",
+     .fallback = "every core"},
+    CHOICE("cpu", MACHINE(cpu), "auto scalar avx2 avx512", "kernels to use"),
+    CHOICE("matmul", MACHINE(matmul), "exact blas bf16",
+           "matrix products: exact has the same bits on every machine, blas is OpenBLAS, bf16 "
+           "rounds operands"),
+    COLOR_ROW,
+    {.name = "config",
+     .kind = OPTION_TEXT,
+     .offset = MACHINE(config),
+     .value = "FILE",
+     .help = "read options from lines of key = value"},
+    {0},
+};
+
+const cli_option options_model[] = {
+    ROW("vocab-size", 0, INT, MODEL(vocab_size), 2, 1 << 24, "N", "ids in the vocabulary", NULL),
+    ROW("context-length", 'c', INT, MODEL(context_length), 1, 1 << 24, "N",
+        "longest window of the model", "ctx-size"),
+    ROW("layers", 0, INT, MODEL(layers), 1, 1024, "N", "layers", "n-layer num-hidden-layers"),
+    ROW("hidden-size", 0, INT, MODEL(hidden_size), 1, 1 << 16, "N", "width of the residual stream",
+        "n-embd dim"),
+    ROW("heads", 0, INT, MODEL(heads), 1, 1024, "N", "attention heads", "n-head"),
+    ROW("kv-heads", 0, INT, MODEL(kv_heads), 1, 1024, "N", "heads of keys and values", "n-kv-head"),
+    ROW("head-dim", 0, INT, MODEL(head_dim), 0, 1 << 16, "N", "width of a head; 0: hidden / heads",
+        NULL),
+    ROW("ffn-size", 0, INT, MODEL(ffn_size), 1, 1 << 20, "N",
+        "width of one expert, or of a dense layer", "intermediate-size"),
+    ROW("experts", 0, INT, MODEL(experts), 0, 4096, "E", "experts in a layer; 0: a dense model",
+        "n-exp num-experts"),
+    ROW("experts-per-token", 0, INT, MODEL(experts_per_token), 1, 64, "K",
+        "experts chosen for a token", "top-k num-experts-per-tok"),
+    ROW("shared-experts", 0, INT, MODEL(shared_experts), 0, 64, "N", "experts that are always on",
+        NULL),
+    ROW("leading-dense-layers", 0, INT, MODEL(leading_dense_layers), 0, 1024, "N",
+        "layers without experts at the bottom", NULL),
+    ROW("dense-ffn-size", 0, INT, MODEL(dense_ffn_size), 0, 1 << 20, "N",
+        "width of those layers; 0: ffn-size * experts-per-token", NULL),
+    ROW("rope-theta", 0, NUMBER, MODEL(rope_theta), 1, 1e12, "X", "base of the rotary embedding",
+        NULL),
+    ROW("norm-epsilon", 0, NUMBER, MODEL(norm_epsilon), ABOVE_ZERO, 1, "X", "epsilon of RMSNorm",
+        NULL),
+    ROW("initializer-range", 0, NUMBER, MODEL(initializer_range), 0, 10, "X",
+        "deviation of the first weights", NULL),
+    ROW("tie-embeddings", 0, FLAG, MODEL(tie_embeddings), 0, 0, NULL,
+        "the head uses the embedding's weights", NULL),
+    {0},
+};
+
+const cli_option options_router[] = {
+    CHOICE("score", ROUTER(score), "softmax top-k-softmax sigmoid",
+           "softmax before or after the choice, or sigmoid"),
+    ROW("renormalise", 0, FLAG, ROUTER(renormalise), 0, 0, NULL,
+        "weights of the chosen experts sum to 1", "renormalize norm-topk-prob"),
+    ROW("router-scale", 0, NUMBER, ROUTER(scale), ABOVE_ZERO, 1e6, "X",
+        "factor on the chosen weights", NULL),
+    CHOICE("router-weights", ROUTER(weights), "learned frozen", "frozen: random and never trained"),
+    CHOICE("balance", ROUTER(balance), "switch gshard",
+           "load balance loss over all choices or first choices"),
+    ROW("balance-coefficient", 0, NUMBER, ROUTER(balance_coefficient), 0, 1e6, "X",
+        "its coefficient; 0: off", "aux-loss-weight"),
+    ROW("z-coefficient", 0, NUMBER, ROUTER(z_coefficient), 0, 1e6, "X",
+        "coefficient of the router z-loss; 0: off", "router-z-loss-weight"),
+    ROW("bias-rate", 0, NUMBER, ROUTER(bias_rate), 0, 1, "X",
+        "step of the loss-free balancing bias; 0: off", NULL),
+    {0},
+};
+
+const cli_option options_training[] = {
+    ROW("steps", 0, LONG, TRAIN(steps), 0, FAR, "N", "optimizer steps", "max-iters"),
+    ROW("seconds", 0, NUMBER, TRAIN(seconds), 0, 1e9, "S",
+        "train for this time instead of a number of steps; 0: off", NULL),
+    ROW("batch-size", 'b', INT, TRAIN(batch_size), 1, 65536, "N", "windows in a micro batch", NULL),
+    ROW("accumulation", 0, INT, TRAIN(accumulation), 1, 65536, "N", "micro batches in a step",
+        "gradient-accumulation-steps"),
+    ROW("window", 0, INT, TRAIN(window), 1, 1 << 24, "N", "tokens in a window", "block-size"),
+    ROW("learning-rate", 0, NUMBER, TRAIN(learning_rate), 0, 1e6, "X", "highest learning rate",
+        "lr"),
+    ROW("minimum-rate", 0, NUMBER, TRAIN(minimum_rate), 0, 1, "X",
+        "learning rate at the end, as a fraction of the highest", NULL),
+    ROW("warmup", 0, LONG, TRAIN(warmup), 0, FAR, "N", "steps of warm-up", "warmup-iters"),
+    CHOICE("schedule", TRAIN(schedule), "cosine wsd constant", "learning rate over time"),
+    ROW("decay-fraction", 0, NUMBER, TRAIN(decay_fraction), 0, 1, "X",
+        "part of a wsd run that decays", NULL),
+    ROW("beta1", 0, NUMBER, TRAIN(beta1), 0, 0.9999999, "X", "AdamW: decay of the mean", NULL),
+    ROW("beta2", 0, NUMBER, TRAIN(beta2), 0, 0.9999999, "X", "AdamW: decay of the square", NULL),
+    ROW("epsilon", 0, NUMBER, TRAIN(epsilon), 1e-30, 1, "X", "AdamW: epsilon", NULL),
+    ROW("weight-decay", 0, NUMBER, TRAIN(weight_decay), 0, 1e6, "X",
+        "AdamW: decoupled weight decay", NULL),
+    ROW("clip", 0, NUMBER, TRAIN(clip), 0, 1e30, "X", "largest gradient norm; 0: off", "grad-clip"),
+    ROW("seed", 's', SEED, TRAIN(seed), 0, 0, "N", "seed of weights and data order; -1: random",
+        NULL),
+    ROW("bf16", 0, FLAG, TRAIN(bf16), 0, 0, NULL, "bfloat16 products with fp32 sums and weights",
+        NULL),
+    ROW("recompute", 0, FLAG, TRAIN(recompute), 0, 0, NULL,
+        "recompute expert activations in the backward pass: less memory", NULL),
+    ROW("checkpoint-every", 0, LONG, TRAIN(checkpoint_every), 0, FAR, "N",
+        "steps between checkpoints; 0: by time and at the end", NULL),
+    ROW("checkpoint-seconds", 0, NUMBER, TRAIN(checkpoint_seconds), 0, 1e9, "S",
+        "time between checkpoints; 0: off", NULL),
+    ROW("keep-checkpoints", 0, INT, TRAIN(keep_checkpoints), 2, 1 << 20, "N",
+        "verified checkpoints to keep", NULL),
+    ROW("evaluate-every", 0, LONG, TRAIN(evaluate_every), 0, FAR, "N",
+        "steps between evaluations; 0: at the end", "eval-interval"),
+    ROW("log-every", 0, LONG, TRAIN(log_every), 1, FAR, "N", "steps between lines of the log",
+        "log-interval"),
+    {0},
+};
+
+const cli_option options_sampling[] = {
+    ROW("temp", 0, NUMBER, SAMPLING(temperature), 0, 1000, "X", "temperature; 0 is greedy",
+        "temperature"),
+    ROW("top-k", 0, INT, SAMPLING(top_k), 0, 1 << 24, "N", "keep the N best; 0: all", NULL),
+    ROW("top-p", 0, NUMBER, SAMPLING(top_p), 0, 1, "X", "keep the best up to this sum; 1: all",
+        NULL),
+    ROW("min-p", 0, NUMBER, SAMPLING(min_p), 0, 1, "X", "drop below this share of the best; 0: off",
+        NULL),
+    ROW("repeat-penalty", 0, NUMBER, SAMPLING(repeat_penalty), ABOVE_ZERO, 1000, "X",
+        "penalty on repeated tokens; 1: off", NULL),
+    ROW("frequency-penalty", 0, NUMBER, SAMPLING(frequency_penalty), -1000, 1000, "X",
+        "penalty by count; 0: off", NULL),
+    ROW("presence-penalty", 0, NUMBER, SAMPLING(presence_penalty), -1000, 1000, "X",
+        "penalty by presence; 0: off", NULL),
+    ROW("repeat-last-n", 0, INT, SAMPLING(repeat_last), 0, 1 << 24, "N",
+        "tokens that penalties look at", NULL),
+    {.name = "seed",
+     .letter = 's',
+     .kind = OPTION_SEED,
+     .offset = SAMPLING(seed),
+     .value = "N",
+     .help = "seed; -1: another one each time",
+     .fallback = "-1"},
+    {0},
+};
+
+machine_settings machine_defaults(mixt_matmul matmul)
+{
+    return (machine_settings){.matmul = (int)matmul};
+}

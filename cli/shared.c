@@ -1,0 +1,168 @@
+#include "shared.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "files.h"
+#include "terminal.h"
+
+void resources_free(cli_resources *resources)
+{
+    mixt_data_free(resources->data);
+    mixt_corpus_free(resources->corpus);
+    mixt_tokenizer_free(resources->tokenizer);
+    mixt_model_free(resources->model);
+    mixt_context_free(resources->context);
+    memset(resources, 0, sizeof *resources);
+}
+
+mixt_status open_context(const machine_settings *machine, cli_resources *resources,
+                         mixt_error *error)
+{
+    static const char *const tiers[] = {NULL, "scalar", "avx2", "avx512"};
+    mixt_context_options options = {
+        .threads = machine->threads,
+        .cpu = tiers[machine->cpu],
+        .matmul = (mixt_matmul)machine->matmul,
+    };
+    return mixt_context_create(&options, &resources->context, error);
+}
+
+static bool has_config(char *out, size_t size, const char *folder, const char *name)
+{
+    char path[4200];
+    return files_join(out, size, folder, name) &&
+           files_join(path, sizeof path, out, "config.json") && files_exist(path);
+}
+
+/* Finds the folder that holds config.json: the path itself, its model/, or the checkpoint that its
+ * LATEST names. */
+static void resolve_model(const char *path, char *out, size_t size)
+{
+    char latest[4200];
+    char what[200];
+    char *name = NULL;
+    size_t length = 0;
+    if (has_config(out, size, path, ".") || has_config(out, size, path, "model")) {
+        size_t end = strlen(out);
+        if (end > 2 && strcmp(out + end - 2, "/.") == 0) {
+            out[end - 2] = 0;
+        }
+        return;
+    }
+    if (files_join(latest, sizeof latest, path, "LATEST") &&
+        files_read(latest, 300, &name, &length, what)) {
+        name[strcspn(name, "\r\n")] = 0;
+        bool plain = name[0] != 0 && name[0] != '.' && strchr(name, '/') == NULL;
+        bool good = plain && has_config(out, size, path, name);
+        free(name);
+        if (good) {
+            return;
+        }
+    }
+    snprintf(out, size, "%s", path);
+}
+
+mixt_status open_model(const char *path, cli_resources *resources, mixt_error *error)
+{
+    resolve_model(path, resources->model_path, sizeof resources->model_path);
+    return mixt_model_open(resources->model_path, &resources->model, error);
+}
+
+mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_error *error)
+{
+    if (path == NULL) {
+        path = resources->model_path;
+    }
+    return mixt_tokenizer_open(path, &resources->tokenizer, error);
+}
+
+void report_skipped(const mixt_corpus *corpus)
+{
+    const char *first = NULL;
+    uint64_t skipped = mixt_corpus_skipped(corpus, &first);
+    if (skipped > 0) {
+        char count[32];
+        format_count(skipped, count);
+        fprintf(stderr, "skipped %s line%s of the corpus; the first: %s\n", count,
+                skipped == 1 ? "" : "s", first != NULL ? first : "");
+    }
+}
+
+mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,
+                      mixt_error *error)
+{
+    mixt_status status = mixt_corpus_open(paths->items, paths->count, &resources->corpus, error);
+    if (status == MIXT_OK) {
+        status = mixt_data_create(resources->corpus, resources->tokenizer, heldout,
+                                  &resources->data, error);
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    report_skipped(resources->corpus);
+    char training[32];
+    char held[32];
+    format_count(mixt_data_tokens(resources->data, false), training);
+    format_count(mixt_data_tokens(resources->data, true), held);
+    fprintf(stderr, "data: %s tokens to train on, %s held out, %d domain%s\n", training, held,
+            mixt_data_domain_count(resources->data),
+            mixt_data_domain_count(resources->data) == 1 ? "" : "s");
+    return MIXT_OK;
+}
+
+double bits_per_byte(double nats, uint64_t bytes)
+{
+    return bytes > 0 ? nats / log(2.0) / (double)bytes : 0;
+}
+
+static double perplexity(const mixt_score_row *row)
+{
+    return row->tokens > 0 ? exp(row->nats / (double)row->tokens) : 0;
+}
+
+void print_scores(const mixt_score_row *rows, int domains, FILE *stream)
+{
+    fprintf(stream, "%-20s %12s %12s %10s %10s\n", "domain", "tokens", "bytes", "bits/byte",
+            "perplexity");
+    for (int i = 0; i <= domains; i++) {
+        const mixt_score_row *row = &rows[i];
+        if (row->domain != NULL && row->tokens == 0) {
+            continue;
+        }
+        char tokens[32];
+        char bytes[32];
+        format_count(row->tokens, tokens);
+        format_count(row->bytes, bytes);
+        fprintf(stream, "%-20s %12s %12s", row->domain != NULL ? row->domain : "all", tokens,
+                bytes);
+        if (row->bytes > 0) {
+            fprintf(stream, " %10.4f", bits_per_byte(row->nats, row->bytes));
+        } else {
+            fprintf(stream, " %10s", "-");
+        }
+        fprintf(stream, " %10.3f\n", perplexity(row));
+    }
+}
+
+void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream)
+{
+    fputs("{\"domains\": [", stream);
+    for (int i = 0; i <= domains; i++) {
+        const mixt_score_row *row = &rows[i];
+        if (i == domains) {
+            fputs("], \"all\": {", stream);
+        } else {
+            fputs(i > 0 ? ", {\"domain\": " : "{\"domain\": ", stream);
+            print_json_text(stream, row->domain != NULL ? row->domain : "");
+            fputs(", ", stream);
+        }
+        fprintf(stream,
+                "\"tokens\": %llu, \"bytes\": %llu, \"nats\": %.17g, \"bits_per_byte\": %.17g, "
+                "\"perplexity\": %.17g}",
+                (unsigned long long)row->tokens, (unsigned long long)row->bytes, row->nats,
+                bits_per_byte(row->nats, row->bytes), perplexity(row));
+    }
+    fputs("}\n", stream);
+}

@@ -1,0 +1,173 @@
+#include "terminal.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DRAW_SECONDS 0.1  /* least time between two drawings on a terminal */
+#define PLAIN_SECONDS 10. /* ... and elsewhere */
+
+bool terminal_is_one(FILE *stream)
+{
+    const char *term = getenv("TERM");
+    return isatty(fileno(stream)) && (term == NULL || strcmp(term, "dumb") != 0);
+}
+
+bool terminal_color(int choice, FILE *stream)
+{
+    const char *no_color = getenv("NO_COLOR");
+    if (choice != COLOR_AUTO) {
+        return choice == COLOR_ALWAYS;
+    }
+    return terminal_is_one(stream) && (no_color == NULL || no_color[0] == 0);
+}
+
+int terminal_width(FILE *stream)
+{
+    struct winsize size;
+    if (ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col >= 20) {
+        return size.ws_col;
+    }
+    return 80;
+}
+
+double terminal_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void progress_begin(progress_line *progress, const char *label)
+{
+    progress->label = label;
+    progress->started = terminal_seconds();
+    progress->shown = 0;
+    progress->on_terminal = terminal_is_one(stderr);
+    progress->drawn = false;
+    if (!progress->on_terminal) {
+        progress->shown = progress->started;
+    }
+}
+
+/* Cuts a line to `width` columns, counting UTF-8 characters as one. */
+static void cut_line(char *line, int width)
+{
+    int columns = 0;
+    for (char *c = line; *c != 0; c++) {
+        if (((unsigned char)*c & 0xC0) != 0x80 && columns++ == width) {
+            *c = 0;
+            return;
+        }
+    }
+}
+
+void progress_draw(progress_line *progress, double share, const char *detail)
+{
+    double now = terminal_seconds();
+    if (now - progress->shown < (progress->on_terminal ? DRAW_SECONDS : PLAIN_SECONDS)) {
+        return;
+    }
+    progress->shown = now;
+    share = share < 0 || isnan(share) ? 0 : share > 1 ? 1 : share;
+    char line[400];
+    if (!progress->on_terminal) {
+        fprintf(stderr, "%s %3.0f%% %s\n", progress->label, 100 * share, detail);
+        return;
+    }
+    int width = terminal_width(stderr);
+    int bar = width - (int)strlen(progress->label) - (int)strlen(detail) - 9;
+    bar = bar > 30 ? 30 : bar;
+    char marks[31] = "";
+    for (int i = 0; i < bar; i++) {
+        marks[i] = i < (int)(share * bar + 0.5) ? '#' : ' ';
+        marks[i + 1] = 0;
+    }
+    snprintf(line, sizeof line, "%s %3.0f%%%s%s%s %s", progress->label, 100 * share,
+             bar > 3 ? "|" : "", bar > 3 ? marks : "", bar > 3 ? "|" : "", detail);
+    cut_line(line, width - 1);
+    fprintf(stderr, "\r\033[K%s", line);
+    fflush(stderr);
+    progress->drawn = true;
+}
+
+void progress_callback(void *user, double done, double total)
+{
+    progress_line *progress = user;
+    double share = total > 0 ? done / total : 0;
+    double elapsed = terminal_seconds() - progress->started;
+    char spent[24];
+    char left[24];
+    char detail[80];
+    format_seconds(elapsed, spent);
+    format_seconds(share > 0 ? elapsed / share - elapsed : 0, left);
+    snprintf(detail, sizeof detail, "[%s<%s]", spent, share > 0 ? left : "?");
+    progress_draw(progress, share, detail);
+}
+
+void progress_end(progress_line *progress)
+{
+    if (progress->drawn) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+        progress->drawn = false;
+    }
+}
+
+void format_seconds(double seconds, char text[24])
+{
+    if (!isfinite(seconds) || seconds < 0 || seconds > 3.6e9) {
+        snprintf(text, 24, "?");
+        return;
+    }
+    long whole = (long)(seconds + 0.5);
+    if (whole >= 3600) {
+        snprintf(text, 24, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60, whole % 60);
+    } else {
+        snprintf(text, 24, "%ld:%02ld", whole / 60, whole % 60);
+    }
+}
+
+void format_count(uint64_t count, char text[32])
+{
+    char digits[24];
+    int length = snprintf(digits, sizeof digits, "%" PRIu64, count);
+    int out = 0;
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0) {
+            text[out++] = ',';
+        }
+        text[out++] = digits[i];
+    }
+    text[out] = 0;
+}
+
+void format_bytes(double bytes, char text[24])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    int unit = 0;
+    while (bytes >= 999.5 && unit < 4) {
+        bytes /= 1000;
+        unit++;
+    }
+    snprintf(text, 24, unit > 0 && bytes < 9.95 ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
+}
+
+void print_json_text(FILE *stream, const char *text)
+{
+    fputc('"', stream);
+    for (const unsigned char *c = (const unsigned char *)text; *c != 0; c++) {
+        if (*c == '"' || *c == '\\') {
+            fprintf(stream, "\\%c", *c);
+        } else if (*c < 0x20 || *c == 0x7F) {
+            fprintf(stream, "\\u%04x", *c);
+        } else {
+            fputc(*c, stream);
+        }
+    }
+    fputc('"', stream);
+}

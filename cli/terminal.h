@@ -1,0 +1,43 @@
+/* The terminal: colours, width, progress lines, numbers for people. */
+#ifndef MIXT_CLI_TERMINAL_H
+#define MIXT_CLI_TERMINAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+typedef enum color_choice { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER } color_choice;
+
+bool terminal_color(int choice, FILE *stream);
+/* Columns of the terminal, 80 where there is none. */
+int terminal_width(FILE *stream);
+bool terminal_is_one(FILE *stream);
+double terminal_seconds(void); /* a clock that only goes forward */
+
+/* One progress line on standard error: redrawn in place on a terminal, else a plain line now and
+ * then. */
+typedef struct progress_line {
+    const char *label;
+    double started, shown;
+    bool on_terminal;
+    bool drawn; /* a line stands there unfinished */
+} progress_line;
+
+void progress_begin(progress_line *progress, const char *label);
+/* Draws "label  37%|###    | detail"; at most ten times a second. */
+void progress_draw(progress_line *progress, double share, const char *detail);
+/* mixt_progress with a progress as user. */
+void progress_callback(void *user, double done, double total);
+/* Clears the line, so that other output can follow. */
+void progress_end(progress_line *progress);
+
+/* "0:07", "12:30", "1:02:03" */
+void format_seconds(double seconds, char text[24]);
+/* "1,234,567" */
+void format_count(uint64_t count, char text[32]);
+/* "1.5 MB" */
+void format_bytes(double bytes, char text[24]);
+/* A JSON string with its quotes. */
+void print_json_text(FILE *stream, const char *text);
+
+#endif

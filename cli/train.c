@@ -1,0 +1,257 @@
+/* mixt train: from scratch, on from a checkpoint, or from another model. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "files.h"
+#include "terminal.h"
+#include "training.h"
+
+typedef struct train_settings {
+    machine_settings machine;
+    mixt_model_options model;
+    mixt_train_options training;
+    string_list data;
+    const char *out;
+    const char *tokenizer;
+    const char *init_from;
+    double heldout;
+    int64_t tokenizer_bytes;
+    int64_t eval_tokens;
+} train_settings;
+
+static const cli_option train_options[] = {
+    {.name = "data",
+     .letter = 'd',
+     .kind = OPTION_LIST,
+     .offset = offsetof(train_settings, data),
+     .value = "PATH",
+     .help = "text files, .jsonl, .jsonl.zst, token shards, or folders of them; subfolders name "
+             "domains"},
+    {.name = "out",
+     .letter = 'o',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(train_settings, out),
+     .value = "FOLDER",
+     .help = "run folder: checkpoints, log, and in the end model/; a run that is there goes on",
+     .aliases = "out-dir"},
+    {.name = "tokenizer",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(train_settings, tokenizer),
+     .value = "PATH",
+     .help = "tokenizer.json or a folder with it",
+     .fallback = "trained on the data first"},
+    {.name = "init-from",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(train_settings, init_from),
+     .value = "FOLDER",
+     .help = "begin with the weights and tokenizer of this model"},
+    {.name = "heldout",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(train_settings, heldout),
+     .low = 0,
+     .high = 0.9,
+     .value = "X",
+     .help = "share of the documents kept apart for the final scores"},
+    {.name = "tokenizer-bytes",
+     .kind = OPTION_LONG,
+     .offset = offsetof(train_settings, tokenizer_bytes),
+     .low = 0,
+     .high = 1e15,
+     .help = "text of each domain that the vocabulary is trained on; 0: all"},
+    {.name = "eval-tokens",
+     .kind = OPTION_LONG,
+     .offset = offsetof(train_settings, eval_tokens),
+     .low = 0,
+     .high = 1e15,
+     .help = "most held-out tokens of each domain to score; 0: all",
+     .aliases = "eval-iters"},
+    {0},
+};
+
+static void train_defaults(void *user)
+{
+    train_settings *settings = user;
+    settings->machine = machine_defaults(MIXT_MATMUL_BLAS);
+    settings->model = mixt_model_options_default();
+    settings->training = mixt_train_options_default();
+    settings->heldout = 0.02;
+    settings->tokenizer_bytes = 4000000;
+    settings->eval_tokens = 50000;
+}
+
+/* The corpus and a tokenizer: the run's own, the given one, or a new one. */
+static mixt_status prepare_tokenizer(const train_settings *settings, const char *kept,
+                                     cli_resources *resources, mixt_error *error)
+{
+    char file[4200];
+    bool is_kept = files_join(file, sizeof file, kept, "tokenizer.json") && files_exist(file);
+    if (is_kept) {
+        return mixt_tokenizer_open(kept, &resources->tokenizer, error);
+    }
+    mixt_status status = MIXT_OK;
+    if (settings->tokenizer != NULL || settings->init_from != NULL) {
+        status = open_tokenizer(settings->tokenizer, resources, error);
+    } else {
+        mixt_corpus *corpus = NULL;
+        status = mixt_corpus_open(settings->data.items, settings->data.count, &corpus, error);
+        if (status == MIXT_OK) {
+            status =
+                train_vocabulary(corpus, settings->model.vocab_size,
+                                 (uint64_t)settings->tokenizer_bytes, &resources->tokenizer, error);
+        }
+        mixt_corpus_free(corpus);
+    }
+    if (status == MIXT_OK && !files_make_folder(kept)) {
+        error->status = MIXT_ERROR_IO;
+        snprintf(error->message, sizeof error->message, "%.400s: %s", kept, strerror(errno));
+        return MIXT_ERROR_IO;
+    }
+    return status == MIXT_OK ? mixt_tokenizer_save(resources->tokenizer, kept, error) : status;
+}
+
+static mixt_status prepare(train_settings *settings, cli_resources *resources, mixt_error *error)
+{
+    char kept[4200];
+    files_join(kept, sizeof kept, settings->out, "tokenizer");
+    mixt_status status = open_context(&settings->machine, resources, error);
+    if (status == MIXT_OK && settings->init_from != NULL) {
+        status = open_model(settings->init_from, resources, error);
+    }
+    if (status == MIXT_OK) {
+        status = prepare_tokenizer(settings, kept, resources, error);
+    }
+    if (status == MIXT_OK) {
+        status = open_data(&settings->data, settings->heldout, resources, error);
+    }
+    if (status == MIXT_OK && settings->init_from == NULL) {
+        settings->model.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
+        status =
+            mixt_model_create(&settings->model, settings->training.seed, &resources->model, error);
+    }
+    return status;
+}
+
+static void describe_model(const mixt_model *model)
+{
+    mixt_model_info info;
+    char total[32];
+    char active[32];
+    mixt_model_describe(model, &info);
+    format_count(info.parameters_total, total);
+    format_count(info.parameters_active, active);
+    fprintf(stderr, "model: %s, %d layers of %d, %s parameters, %s active for a token\n",
+            info.family, info.options.layers, info.options.hidden_size, total, active);
+}
+
+/* Keeps the settings of a new run, so that `mixt train --out FOLDER` alone goes on. */
+static int keep_config(const cli_arguments *arguments, const char *path)
+{
+    char *text = NULL;
+    size_t length = 0;
+    if (files_exist(path)) {
+        return STATUS_DONE;
+    }
+    FILE *stream = open_memstream(&text, &length);
+    if (stream == NULL) {
+        return fail_with(STATUS_FAILED, "out of memory");
+    }
+    fputs("# Settings of this run; `mixt train --out FOLDER` reads them to go on.\n", stream);
+    options_write_config(arguments->command, arguments->settings, "machine", stream);
+    fclose(stream);
+    bool good = files_replace(path, text, length);
+    free(text);
+    return good ? STATUS_DONE : fail_with(STATUS_FAILED, "%s: %s", path, strerror(errno));
+}
+
+static int train_and_save(train_settings *settings, cli_arguments *arguments,
+                          const char *config_path)
+{
+    cli_resources resources = {0};
+    mixt_error error = MIXT_ERROR_INIT;
+    char again[4400];
+    char model_folder[4200];
+    snprintf(again, sizeof again, "mixt train --out %s", settings->out);
+    files_join(model_folder, sizeof model_folder, settings->out, "model");
+    if (prepare(settings, &resources, &error) != MIXT_OK) {
+        resources_free(&resources);
+        return fail_error(&error);
+    }
+    describe_model(resources.model);
+    int status = keep_config(arguments, config_path);
+    if (status == STATUS_DONE) {
+        status = train_run(&(training_run){&resources, &settings->training, settings->out, again});
+    }
+    mixt_score_row *rows = NULL;
+    if (status == STATUS_DONE && mixt_data_tokens(resources.data, true) > 0) {
+        if (score_heldout(&resources, settings->training.window, (uint64_t)settings->eval_tokens,
+                          &rows, &error) == MIXT_OK) {
+            print_scores(rows, mixt_data_domain_count(resources.data), stdout);
+        } else {
+            status = fail_error(&error);
+        }
+    }
+    free(rows);
+    if (status == STATUS_DONE) {
+        status = save_model(&resources, model_folder, &error) == MIXT_OK ? STATUS_DONE
+                                                                         : fail_error(&error);
+    }
+    if (status == STATUS_DONE) {
+        fprintf(stderr, "model: %s\n", model_folder);
+    }
+    resources_free(&resources);
+    return status;
+}
+
+static int run_train(void *user, cli_arguments *arguments)
+{
+    train_settings *settings = user;
+    char config_path[4200];
+    if (settings->out == NULL) {
+        return fail_usage("--out: needed");
+    }
+    if (!files_join(config_path, sizeof config_path, settings->out, "train.conf")) {
+        return fail_usage("--out: the path is too long");
+    }
+    if (files_exist(config_path)) {
+        if (!options_parse_over(arguments, config_path)) {
+            return fail_usage("%s", arguments->message);
+        }
+    }
+    if (settings->data.count == 0) {
+        return fail_usage("--data: needed for a new run");
+    }
+    if (settings->training.window > settings->model.context_length && settings->init_from == NULL) {
+        return fail_usage("--window: %d is more than --context-length %d",
+                          settings->training.window, settings->model.context_length);
+    }
+    if (!files_make_folder(settings->out)) {
+        return fail_with(STATUS_FAILED, "%s: %s", settings->out, strerror(errno));
+    }
+    return train_and_save(settings, arguments, config_path);
+}
+
+const cli_command command_train = {
+    .name = "train",
+    .summary = "train a model, or go on with a run",
+    .synopsis = "[FILE.conf] --data PATH... --out FOLDER [options]",
+    .about = "Trains a Mixture-of-Experts (or with --experts 0 a dense) language model. Without "
+             "--tokenizer or --init-from a byte-level BPE vocabulary is trained first. Ctrl-C "
+             "finishes the step, writes a checkpoint and ends with status 130; the same --out goes "
+             "on from there. A config file holds lines of key = value.",
+    .examples = "  mixt train --data text/ --out run --layers 4 --experts 8 --steps 2000\n"
+                "  mixt train small.conf --learning_rate=3e-4 --out run2\n"
+                "  mixt train --out run\n"
+                "  mixt train --init-from run/model --data more.jsonl --out run3\n",
+    .positional = "config",
+    .groups =
+        (const cli_group[]){{"options", train_options, 0},
+                            {"training", options_training, offsetof(train_settings, training)},
+                            {"model", options_model, offsetof(train_settings, model)},
+                            {"router", options_router, offsetof(train_settings, model.router)},
+                            {"machine", options_machine, offsetof(train_settings, machine)},
+                            {0}},
+    .settings_size = sizeof(train_settings),
+    .defaults = train_defaults,
+    .run = run_train,
+};

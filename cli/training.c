@@ -1,0 +1,221 @@
+#include "training.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "files.h"
+#include "interrupt.h"
+#include "terminal.h"
+
+/* ---- vocabulary */
+
+typedef struct vocabulary_source {
+    mixt_corpus *corpus;
+    uint64_t domain_bytes;
+    uint64_t *taken; /* bytes of each domain so far */
+    int domains;
+    mixt_error error;
+    progress_line progress;
+    uint64_t total;
+} vocabulary_source;
+
+static uint64_t *taken_of(vocabulary_source *source, int domain)
+{
+    if (domain >= source->domains) {
+        uint64_t *grown = realloc(source->taken, ((size_t)domain + 1) * sizeof *grown);
+        if (grown == NULL) {
+            return NULL;
+        }
+        for (int i = source->domains; i <= domain; i++) {
+            grown[i] = 0;
+        }
+        source->taken = grown;
+        source->domains = domain + 1;
+    }
+    return &source->taken[domain];
+}
+
+static const char *next_text(void *user, size_t *length)
+{
+    vocabulary_source *source = user;
+    const mixt_document *document = NULL;
+    while (mixt_corpus_next(source->corpus, &document, &source->error) == MIXT_OK &&
+           document != NULL) {
+        uint64_t *taken = taken_of(source, document->domain);
+        if (taken == NULL || document->text == NULL ||
+            (source->domain_bytes > 0 && *taken >= source->domain_bytes)) {
+            continue;
+        }
+        *taken += document->length;
+        source->total += document->length;
+        char detail[40];
+        format_bytes((double)source->total, detail);
+        progress_draw(&source->progress, 0, detail);
+        *length = document->length;
+        return document->text;
+    }
+    return NULL;
+}
+
+mixt_status train_vocabulary(mixt_corpus *corpus, int vocab_size, uint64_t domain_bytes,
+                             mixt_tokenizer **tokenizer, mixt_error *error)
+{
+    vocabulary_source source = {.corpus = corpus, .domain_bytes = domain_bytes};
+    progress_begin(&source.progress, "vocabulary");
+    double start = terminal_seconds();
+    mixt_status status = mixt_tokenizer_train(next_text, &source, vocab_size, tokenizer, error);
+    progress_end(&source.progress);
+    free(source.taken);
+    if (source.error.status != MIXT_OK) {
+        mixt_tokenizer_free(*tokenizer);
+        *tokenizer = NULL;
+        *error = source.error;
+        return source.error.status;
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    char bytes[24];
+    format_bytes((double)source.total, bytes);
+    fprintf(stderr, "vocabulary: %d ids from %s of text in %.1f s\n",
+            mixt_tokenizer_vocab_size(*tokenizer), bytes, terminal_seconds() - start);
+    return mixt_corpus_rewind(corpus, error);
+}
+
+/* ---- the loop */
+
+static void draw_step(progress_line *progress, const mixt_step_report *report)
+{
+    char rate[32];
+    char left[24];
+    char detail[240];
+    format_count((uint64_t)(report->tokens_per_second + 0.5), rate);
+    format_seconds(report->seconds_left, left);
+    double all = report->seconds + report->seconds_left;
+    double share = all > 0 ? report->seconds / all : 0;
+    if (report->steps > 0 && report->seconds_left <= 0) {
+        share = (double)report->step / (double)report->steps;
+    }
+    int used =
+        snprintf(detail, sizeof detail, "step %lld loss %.3f %s tok/s %s left load %.2f",
+                 (long long)report->step, report->loss, rate, left, report->load_max_over_mean);
+    if (report->dead_fraction > 0) {
+        used += snprintf(detail + used, sizeof detail - (size_t)used, " dead %.0f%%",
+                         100 * report->dead_fraction);
+    }
+    if (report->skipped > 0) {
+        snprintf(detail + used, sizeof detail - (size_t)used, " skipped %lld",
+                 (long long)report->skipped);
+    }
+    progress_draw(progress, share, detail);
+}
+
+/* Steps until done, a failure (error set) or a signal. */
+static mixt_status step_through(mixt_trainer *trainer, mixt_step_report *report, mixt_error *error)
+{
+    progress_line progress;
+    progress_begin(&progress, "train");
+    mixt_status status = MIXT_OK;
+    while (status == MIXT_OK && !mixt_trainer_done(trainer) && interrupt_status() == 0) {
+        status = mixt_trainer_step(trainer, report, error);
+        if (status == MIXT_OK) {
+            draw_step(&progress, report);
+            if (report->was_skipped) {
+                progress_end(&progress);
+                fprintf(stderr, "step %lld skipped: NaN or Inf\n", (long long)report->step);
+            }
+        }
+    }
+    progress_end(&progress);
+    return status;
+}
+
+static int stop_early(mixt_trainer *trainer, const training_run *run,
+                      const mixt_step_report *report, int signal_status)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_trainer_checkpoint(trainer, &error) != MIXT_OK) {
+        return fail_error(&error);
+    }
+    fprintf(stderr, "stopped at step %lld; a checkpoint is in %s. Go on with: %s\n",
+            (long long)report->step, run->folder, run->again);
+    return signal_status;
+}
+
+int train_run(const training_run *run)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trainer *trainer = NULL;
+    mixt_step_report report = {0};
+    const cli_resources *resources = run->resources;
+    if (mixt_trainer_create(resources->context, resources->model, resources->data,
+                            resources->tokenizer, run->options, run->folder, &trainer,
+                            &error) != MIXT_OK) {
+        return fail_error(&error);
+    }
+    if (mixt_trainer_resumed(trainer) != NULL) {
+        fprintf(stderr, "%s\n", mixt_trainer_resumed(trainer));
+    }
+    interrupt_begin();
+    mixt_status status = step_through(trainer, &report, &error);
+    int result = STATUS_DONE;
+    if (status != MIXT_OK) {
+        result = fail_error(&error);
+    } else if (interrupt_status() != 0 && !mixt_trainer_done(trainer)) {
+        result = stop_early(trainer, run, &report, interrupt_status());
+    } else if (report.step > 0) {
+        char rate[32];
+        char spent[24];
+        format_count((uint64_t)(report.tokens_per_second + 0.5), rate);
+        format_seconds(report.seconds, spent);
+        fprintf(stderr, "trained %lld steps in %s: loss %.4f, %s tokens/s, load %.2f\n",
+                (long long)report.step, spent, report.loss, rate, report.load_max_over_mean);
+    }
+    interrupt_end();
+    mixt_trainer_free(trainer);
+    return result;
+}
+
+/* ---- what comes out */
+
+mixt_status score_heldout(cli_resources *resources, int window, uint64_t max_tokens,
+                          mixt_score_row **rows, mixt_error *error)
+{
+    int domains = mixt_data_domain_count(resources->data);
+    *rows = calloc((size_t)domains + 1, sizeof **rows);
+    if (*rows == NULL) {
+        error->status = MIXT_ERROR_MEMORY;
+        return MIXT_ERROR_MEMORY;
+    }
+    progress_line progress;
+    progress_begin(&progress, "held-out text");
+    mixt_status status =
+        mixt_evaluate(resources->context, resources->model, resources->data, true, window,
+                      max_tokens, *rows, progress_callback, &progress, error);
+    progress_end(&progress);
+    if (status != MIXT_OK) {
+        free(*rows);
+        *rows = NULL;
+    }
+    return status;
+}
+
+static mixt_status io_error(mixt_error *error, const char *path)
+{
+    error->status = MIXT_ERROR_IO;
+    snprintf(error->message, sizeof error->message, "%.400s: %s", path, strerror(errno));
+    return MIXT_ERROR_IO;
+}
+
+mixt_status save_model(const cli_resources *resources, const char *folder, mixt_error *error)
+{
+    if (!files_make_folder(folder)) {
+        return io_error(error, folder);
+    }
+    mixt_status status = mixt_tokenizer_save(resources->tokenizer, folder, error);
+    if (status == MIXT_OK) {
+        status = mixt_model_save(resources->model, folder, error);
+    }
+    return status;
+}

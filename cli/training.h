@@ -1,0 +1,28 @@
+/* Steps that mixt train and mixt demo share: vocabulary, training loop, final scores. */
+#ifndef MIXT_CLI_TRAINING_H
+#define MIXT_CLI_TRAINING_H
+
+#include "shared.h"
+
+/* Trains a vocabulary on at most `domain_bytes` of each domain (0: all) and rewinds the corpus. */
+mixt_status train_vocabulary(mixt_corpus *corpus, int vocab_size, uint64_t domain_bytes,
+                             mixt_tokenizer **tokenizer, mixt_error *error);
+
+typedef struct training_run {
+    cli_resources *resources; /* context, model, tokenizer, data */
+    const mixt_train_options *options;
+    const char *folder; /* of the trainer */
+    const char *again;  /* command line that goes on */
+} training_run;
+
+/* Trains to the end with a progress line. Returns 0, or the exit status with its message printed;
+ * after Ctrl-C a checkpoint is written first. */
+int train_run(const training_run *run);
+
+/* Held-out scores; rows [domains + 1] are malloc'd. */
+mixt_status score_heldout(cli_resources *resources, int window, uint64_t max_tokens,
+                          mixt_score_row **rows, mixt_error *error);
+/* Model and tokenizer into one Hugging Face folder, which appears only when it is whole. */
+mixt_status save_model(const cli_resources *resources, const char *folder, mixt_error *error);
+
+#endif
