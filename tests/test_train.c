@@ -211,7 +211,6 @@ static void recomputing_does_not_change_a_bit(void **state)
     (void)state;
     mixt_model_options model = train_setup_model_options();
     model.shared_experts = 1;
-    model.router.score = MIXT_SCORE_SIGMOID;
     model.leading_dense_layers = 1;
     mixt_train_options options = small_options();
     outcome kept = train(&options, &model, 1);
@@ -343,7 +342,8 @@ static void endless_nan_ends_the_run(void **state)
     open_run run;
     start(&run, NULL);
     run.trainer->options.steps = 1000;
-    run.setup.model->weights[5] = NAN;
+    mixt_model *model = run.setup.model;
+    model->weights[model->parameters[mixt_model_find(model, MIXT_SLOT_Q, 0)].offset] = NAN;
     mixt_error error = MIXT_ERROR_INIT;
     mixt_status status = MIXT_OK;
     int steps = 0;
@@ -383,7 +383,6 @@ static void selection_bias_follows_the_load(void **state)
 {
     (void)state;
     mixt_model_options options = train_setup_model_options();
-    options.router.score = MIXT_SCORE_SIGMOID;
     options.router.bias_rate = 0.01;
     open_run run;
     start(&run, &options);
