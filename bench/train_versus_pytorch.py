@@ -24,8 +24,9 @@ import pytorch_train
 
 HERE = pathlib.Path(__file__).resolve().parent
 MIXT = ("./mixt bench --train --vocab-size {vocab} --hidden-size {hidden} --layers {layers} "
-        "--heads {heads} --kv-heads {heads} --experts {experts} --experts-per-token {k} "
-        "--ffn-size {ffn} --batch-size {batch} --window {window} -t {threads} -r 3 -o jsonl")
+        "--heads {heads} --kv-heads {heads} --head-dim 0 --experts {experts} --ffn-size {ffn} "
+        "--experts-per-token {k} --context-length {window} --batch-size {batch} "
+        "--window {window} --threads {threads} --repetitions 3 --output jsonl --matmul ")
 
 
 def parse():
@@ -36,7 +37,7 @@ def parse():
     parser.add_argument("--python", default=sys.executable, help="Python with torch, transformers")
     parser.add_argument("--peer-flags", default="", help="more flags for pytorch_train.py")
     parser.add_argument("--mixt", action="append", metavar="NAME=COMMAND",
-                        help="default: fp32 and bf16 of ./mixt bench --train")
+                        help="default: ./mixt bench --train with each --matmul")
     return parser.parse_args()
 
 
@@ -112,7 +113,7 @@ def rows(shape, about, speeds):
 def main():
     arguments = parse()
     commands = dict(item.split("=", 1) for item in arguments.mixt) if arguments.mixt else {
-        "mixt fp32": MIXT, "mixt bf16": MIXT + " --bf16"}
+        f"mixt {mode}": MIXT + mode for mode in ("exact", "blas", "bf16")}
     table, about = [], None
     print(f"load before: {load()}", file=sys.stderr)
     for shape in arguments.shapes.split(","):
