@@ -669,7 +669,7 @@ static void a_trace_holds_what_a_session_routes(void **state)
     (void)state;
     train_setup setup;
     train_setup_open(&setup, 1, NULL);
-    char path[128];
+    char path[200];
     snprintf(path, sizeof path, "%s/trace.safetensors", setup.folder);
     mixt_trace_options options = {
         .output = path, .model_name = "tiny", .window = 32, .heldout = true, .logits = true};

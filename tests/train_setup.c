@@ -80,7 +80,9 @@ void train_setup_open(train_setup *setup, int threads, const mixt_model_options 
     mixt_error error = MIXT_ERROR_INIT;
     mixt_context_options context_options = {.threads = threads};
     memset(setup, 0, sizeof *setup);
-    strcpy(setup->folder, "/tmp/mixt-train-XXXXXX");
+    const char *base = getenv("TMPDIR");
+    snprintf(setup->folder, sizeof setup->folder, "%s/mixt-train-XXXXXX",
+             base != NULL ? base : "/tmp");
     assert_non_null(mkdtemp(setup->folder));
     snprintf(setup->run, sizeof setup->run, "%s/run", setup->folder);
     if (mixt_context_create(&context_options, &setup->context, &error) != MIXT_OK ||

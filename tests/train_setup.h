@@ -5,8 +5,8 @@
 #include "mixt.h"
 
 typedef struct train_setup {
-    char folder[64]; /* mkdtemp */
-    char run[96];    /* folder/run */
+    char folder[128]; /* mkdtemp */
+    char run[160];    /* folder/run */
     mixt_context *context;
     mixt_tokenizer *tokenizer;
     mixt_data *data;

@@ -1,0 +1,519 @@
+/* Checkpoints and resume: bit-exact in one process and through SIGKILL, locks, refusals.
+ *
+ *   test_resume --kills COUNT [SEED]   kills a training process COUNT times at random moments
+ *   test_resume --worker FOLDER        that process: trains until it is killed, saying on stdout
+ *                                      what it resumed and what it saved */
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/files.h"
+#include "core/random.h"
+#include "train/trainer.h"
+#include "train_setup.h"
+
+static const char *program; /* argv[0] */
+
+static mixt_trainer *open_trainer(train_setup *s)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trainer *trainer = NULL;
+    if (mixt_trainer_create(s->context, s->model, s->data, s->tokenizer, &s->options, s->run,
+                            &trainer, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return trainer;
+}
+
+static void steps(mixt_trainer *trainer, int count)
+{
+    for (int i = 0; i < count; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_step_report report;
+        if (mixt_trainer_step(trainer, &report, &error) != MIXT_OK) {
+            fail_msg("%s", error.message);
+        }
+    }
+}
+
+/* Hash after 12 steps without a break. */
+static void reference_hash(const mixt_model_options *model, const mixt_train_options *options,
+                           char hash[65])
+{
+    train_setup setup;
+    train_setup_open(&setup, 1, model);
+    setup.options = *options;
+    mixt_trainer *trainer = open_trainer(&setup);
+    steps(trainer, 12);
+    strcpy(hash, mixt_trainer_state_hash(trainer));
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
+static int log_lines(const train_setup *setup, int64_t *last)
+{
+    char path[200], *text;
+    size_t length;
+    int lines = 0;
+    snprintf(path, sizeof path, "%s/log.jsonl", setup->run);
+    assert_int_equal(mixt_file_read(path, 1 << 20, &text, &length, NULL), MIXT_OK);
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        long long step = 0;
+        assert_int_equal(sscanf(line, "{\"step\":%lld", &step), 1);
+        assert_int_equal(step, ++lines);
+        *last = step;
+    }
+    free(text);
+    return lines;
+}
+
+static void resume_case(const mixt_model_options *model, const mixt_train_options *options)
+{
+    char expected[65], at_five[65];
+    reference_hash(model, options, expected);
+    train_setup setup;
+    train_setup_open(&setup, 1, model);
+    setup.options = *options;
+    mixt_trainer *trainer = open_trainer(&setup);
+    assert_null(mixt_trainer_resumed(trainer));
+    steps(trainer, 5);
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_trainer_checkpoint(trainer, &error), MIXT_OK);
+    strcpy(at_five, mixt_trainer_state_hash(trainer));
+    steps(trainer, 2); /* lost: they are not in a checkpoint */
+    mixt_trainer_free(trainer);
+    train_setup_new_model(&setup, model);
+    trainer = open_trainer(&setup);
+    assert_non_null(mixt_trainer_resumed(trainer));
+    assert_non_null(strstr(mixt_trainer_resumed(trainer), "step 5"));
+    assert_string_equal(mixt_trainer_state_hash(trainer), at_five);
+    int64_t last = 0;
+    assert_int_equal(log_lines(&setup, &last), 5); /* the lost steps left the log */
+    steps(trainer, 7);
+    assert_string_equal(mixt_trainer_state_hash(trainer), expected);
+    assert_true(mixt_trainer_done(trainer)); /* and saved by itself at the end */
+    mixt_trainer_free(trainer);
+    assert_int_equal(log_lines(&setup, &last), 12);
+    train_setup_new_model(&setup, model);
+    trainer = open_trainer(&setup);
+    assert_string_equal(mixt_trainer_state_hash(trainer), expected);
+    assert_true(mixt_trainer_done(trainer));
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
+static mixt_train_options standard_options(void)
+{
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    mixt_train_options options = setup.options;
+    train_setup_close(&setup);
+    return options;
+}
+
+static void a_resumed_run_is_the_same_run(void **state)
+{
+    (void)state;
+    mixt_train_options options = standard_options();
+    resume_case(NULL, &options);
+    options.schedule = MIXT_SCHEDULE_WSD;
+    options.accumulation = 2;
+    options.recompute = true;
+    mixt_model_options model = train_setup_model_options();
+    model.router.bias_rate = 0.001;
+    model.router.weights = MIXT_ROUTER_FROZEN;
+    model.tie_embeddings = true;
+    resume_case(&model, &options);
+}
+
+/* Epoch borders: more windows are used than the data have. */
+static void the_place_in_the_data_survives(void **state)
+{
+    (void)state;
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    setup.options.batch_size = 8;
+    mixt_trainer *trainer = open_trainer(&setup);
+    int64_t per_step = 8;
+    steps(trainer, 11);
+    uint64_t seen = 11 * (uint64_t)per_step;
+    assert_true(seen > trainer->order.windows);
+    assert_int_equal(trainer->counters.epoch, seen / trainer->order.windows);
+    assert_int_equal(trainer->counters.index, seen % trainer->order.windows);
+    assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+    mixt_counters before = trainer->counters;
+    mixt_trainer_free(trainer);
+    trainer = open_trainer(&setup);
+    assert_memory_equal(&before, &trainer->counters, sizeof before);
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
+static void skips_are_counted_across_a_resume(void **state)
+{
+    (void)state;
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    mixt_trainer *trainer = open_trainer(&setup);
+    mixt_model *model = setup.model;
+    float *place =
+        model->weights + model->parameters[mixt_model_find(model, MIXT_SLOT_Q, 0)].offset;
+    float good = *place;
+    *place = NAN;
+    steps(trainer, 1);
+    *place = good;
+    assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+    mixt_trainer_free(trainer);
+    trainer = open_trainer(&setup);
+    mixt_step_report report;
+    assert_int_equal(mixt_trainer_step(trainer, &report, NULL), MIXT_OK);
+    assert_int_equal(report.step, 2);
+    assert_int_equal(report.skipped, 1);
+    assert_int_equal(trainer->counters.updates, 1);
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
+static void a_second_trainer_is_refused(void **state)
+{
+    (void)state;
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    mixt_trainer *first = open_trainer(&setup), *second;
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_trainer_create(setup.context, setup.model, setup.data, setup.tokenizer,
+                                         &setup.options, setup.run, &second, &error),
+                     MIXT_ERROR_BUSY);
+    assert_null(second);
+    mixt_trainer_free(first);
+    second = open_trainer(&setup);
+    mixt_trainer_free(second);
+    train_setup_close(&setup);
+}
+
+static void refused(train_setup *s, const char *word)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trainer *trainer;
+    assert_int_equal(mixt_trainer_create(s->context, s->model, s->data, s->tokenizer, &s->options,
+                                         s->run, &trainer, &error),
+                     MIXT_ERROR_ARGUMENT);
+    if (strstr(error.message, word) == NULL || strchr(error.message, '\n') != NULL) {
+        fail_msg("%s: no word of %s", error.message, word);
+    }
+}
+
+static void other_options_are_refused_by_name(void **state)
+{
+    (void)state;
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    mixt_trainer *trainer = open_trainer(&setup);
+    steps(trainer, 1);
+    assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+    mixt_trainer_free(trainer);
+    mixt_train_options good = setup.options;
+    setup.options.batch_size = 3;
+    refused(&setup, "batch_size was 2 when this run began and is 3 now");
+    setup.options = good;
+    setup.options.seed = 99;
+    refused(&setup, "seed");
+    setup.options = good;
+    setup.options.window = 16;
+    refused(&setup, "window");
+    setup.options = good;
+    setup.options.learning_rate *= 2;
+    refused(&setup, "learning_rate");
+    setup.options = good;
+    mixt_model_options model = train_setup_model_options();
+    model.ffn_size = 32;
+    train_setup_new_model(&setup, &model);
+    refused(&setup, "intermediate_size was 16 when this run began and is 32 now");
+    model = train_setup_model_options();
+    model.router.balance_coefficient = 0.02;
+    train_setup_new_model(&setup, &model);
+    refused(&setup, "router_aux_loss_coef was 0.01");
+    train_setup_new_model(&setup, NULL);
+    mixt_data *data = setup.data;
+    setup.data = train_setup_data(setup.folder, setup.tokenizer, 1);
+    refused(&setup, "the data's hash");
+    mixt_data_free(setup.data);
+    setup.data = data;
+    /* What does not change the result may change. */
+    setup.options.log_every = 5;
+    setup.options.steps = 20;
+    setup.options.recompute = true;
+    setup.options.checkpoint_every = 3;
+    trainer = open_trainer(&setup);
+    assert_int_equal(trainer->counters.step, 1);
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
+static void a_broken_checkpoint_is_passed_over(void **state)
+{
+    (void)state;
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    setup.options.checkpoint_every = 2;
+    mixt_trainer *trainer = open_trainer(&setup);
+    char at_two[65], path[200];
+    steps(trainer, 2);
+    strcpy(at_two, mixt_trainer_state_hash(trainer));
+    steps(trainer, 2);
+    mixt_trainer_free(trainer);
+    snprintf(path, sizeof path, "%s/step-00000004/optimizer.safetensors", setup.run);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, -20, SEEK_END), 0);
+    int byte = fgetc(file);
+    assert_int_equal(fseek(file, -20, SEEK_END), 0);
+    fputc(byte ^ 4, file);
+    assert_int_equal(fclose(file), 0);
+    train_setup_new_model(&setup, NULL);
+    trainer = open_trainer(&setup);
+    assert_string_equal(mixt_trainer_state_hash(trainer), at_two);
+    assert_non_null(strstr(mixt_trainer_resumed(trainer), "passed over"));
+    assert_non_null(strstr(mixt_trainer_resumed(trainer), "step-00000004"));
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
+/* A checkpoint is a Hugging Face folder with a tokenizer. */
+static void a_checkpoint_opens_as_a_model(void **state)
+{
+    (void)state;
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    mixt_trainer *trainer = open_trainer(&setup);
+    steps(trainer, 2);
+    assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+    char path[200];
+    snprintf(path, sizeof path, "%s/step-00000002", setup.run);
+    mixt_model *model;
+    mixt_tokenizer *tokenizer;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_model_open(path, &model, &error) != MIXT_OK ||
+        mixt_tokenizer_open(path, &tokenizer, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    assert_memory_equal(model->weights, setup.model->weights,
+                        setup.model->weight_count * sizeof(float));
+    assert_string_equal(mixt_tokenizer_hash(tokenizer), mixt_tokenizer_hash(setup.tokenizer));
+    mixt_tokenizer_free(tokenizer);
+    mixt_model_free(model);
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* SIGKILL                                                                                    */
+
+#define ENDLESS 100000000 /* steps of the run that is killed: the schedule needs an end */
+
+static void endless_options(train_setup *setup)
+{
+    setup->options.steps = ENDLESS;
+    setup->options.batch_size = 1;
+    setup->options.window = 16;
+    setup->options.checkpoint_every = 1;
+}
+
+static mixt_model_options tiny_model(void)
+{
+    mixt_model_options options = train_setup_model_options();
+    options.layers = 1;
+    options.hidden_size = 16;
+    options.heads = 2;
+    options.kv_heads = 1;
+    return options;
+}
+
+static int worker(const char *folder)
+{
+    mixt_model_options model = tiny_model();
+    train_setup setup;
+    train_setup_open(&setup, 1, &model);
+    /* The corpus is in memory now; this process will not live to remove it. */
+    mixt_folder_remove(setup.folder, NULL);
+    snprintf(setup.run, sizeof setup.run, "%s", folder);
+    endless_options(&setup);
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trainer *trainer;
+    if (mixt_trainer_create(setup.context, setup.model, setup.data, setup.tokenizer, &setup.options,
+                            setup.run, &trainer, &error) != MIXT_OK) {
+        printf("E %s\n", error.message);
+        fflush(stdout);
+        return 1;
+    }
+    printf("R %lld %s\n", (long long)trainer->counters.step, mixt_trainer_state_hash(trainer));
+    fflush(stdout);
+    for (;;) {
+        mixt_step_report report;
+        if (mixt_trainer_step(trainer, &report, &error) != MIXT_OK) {
+            printf("E %s\n", error.message);
+            fflush(stdout);
+            return 1;
+        }
+        printf("S %lld\n", (long long)report.step);
+        fflush(stdout);
+    }
+}
+
+typedef struct kill_run {
+    train_setup setup; /* of the run that is never killed */
+    mixt_trainer *never;
+    char folder[160]; /* of the one that is */
+    int64_t saved;    /* the newest step that the killed run said it had saved */
+    int64_t resumed;  /* where it last resumed */
+    int lost, exact, different, failed, unseen, during_start;
+} kill_run;
+
+/* Reads what a worker says until it is dead; kills it after `delay` seconds. */
+static void one_kill(kill_run *run, double delay)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        dup2(ends[1], 1);
+        close(ends[0]);
+        close(ends[1]);
+        setenv("TMPDIR", run->setup.folder, 1); /* what it leaves behind is removed with ours */
+        execl(program, program, "--worker", run->folder, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    double end = mixt_train_time() + delay;
+    static char text[1 << 20];
+    size_t length = 0;
+    bool killed = false;
+    for (;;) {
+        double left = end - mixt_train_time();
+        if (!killed && left <= 0) {
+            kill(child, SIGKILL);
+            killed = true;
+        }
+        struct pollfd poll_end = {.fd = ends[0], .events = POLLIN};
+        if (poll(&poll_end, 1, killed ? -1 : (int)(left * 1000)) <= 0) {
+            struct timespec rest = {0, 100000};
+            nanosleep(&rest, NULL);
+            continue;
+        }
+        ssize_t got = read(ends[0], text + length, sizeof text - 1 - length);
+        if (got <= 0) {
+            break;
+        }
+        length += (size_t)got;
+    }
+    close(ends[0]);
+    waitpid(child, NULL, 0);
+    text[length] = '\0';
+    bool seen = false;
+    for (char *line = text; *line != '\0';) {
+        char *next = strchr(line, '\n');
+        long long step;
+        char hash[65];
+        if (next == NULL) {
+            break;
+        }
+        *next = '\0';
+        if (sscanf(line, "R %lld %64s", &step, hash) == 2) {
+            seen = true;
+            run->lost += step < run->saved;
+            while (run->never->counters.step < step) {
+                steps(run->never, 1);
+            }
+            bool exact = run->never->counters.step == step &&
+                         strcmp(mixt_trainer_state_hash(run->never), hash) == 0;
+            run->exact += exact;
+            run->different += !exact;
+            run->resumed = step;
+        } else if (sscanf(line, "S %lld", &step) == 1) {
+            run->saved = step;
+        } else {
+            fprintf(stderr, "%s\n", line);
+            run->failed++;
+        }
+        line = next + 1;
+    }
+    run->unseen += !seen;
+}
+
+static void kill_many(kill_run *run, int count, uint64_t seed, double longest)
+{
+    mixt_model_options model = tiny_model();
+    memset(run, 0, sizeof *run);
+    train_setup_open(&run->setup, 1, &model);
+    endless_options(&run->setup);
+    run->setup.options.checkpoint_every = 0;
+    snprintf(run->folder, sizeof run->folder, "%s/killed", run->setup.folder);
+    run->never = open_trainer(&run->setup);
+    mixt_random_key key = {seed, MIXT_RANDOM_DATA, 1};
+    for (int i = 0; i < count; i++) {
+        one_kill(run, longest * mixt_random_uniform(&key, (uint64_t)i));
+    }
+    one_kill(run, 2.0); /* long enough to see what the last kill left behind */
+    mixt_trainer_free(run->never);
+    train_setup_close(&run->setup);
+}
+
+static void kills_lose_nothing(void **state)
+{
+    (void)state;
+    kill_run run;
+    kill_many(&run, 20, 1, 0.15);
+    assert_int_equal(run.lost, 0);
+    assert_int_equal(run.different, 0);
+    assert_int_equal(run.failed, 0);
+    assert_true(run.exact > 0);
+    assert_true(run.saved > 1);
+}
+
+static int kill_program(int count, uint64_t seed)
+{
+    kill_run run;
+    kill_many(&run, count, seed, 0.25);
+    printf(
+        "%d kills, %d of them before the run was open; %d resumes looked at, last at step %lld\n",
+        count + 1, run.unseen, run.exact + run.different, (long long)run.resumed);
+    printf("lost: %d, bit-exact: %d, different: %d, failed: %d\n", run.lost, run.exact,
+           run.different, run.failed);
+    int bad = run.lost + run.different + run.failed;
+    printf("%d passed, %d failed\n", run.exact, bad);
+    return bad == 0 && run.exact > 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    program = argv[0];
+    if (argc == 3 && strcmp(argv[1], "--worker") == 0) {
+        return worker(argv[2]);
+    }
+    if (argc >= 3 && strcmp(argv[1], "--kills") == 0) {
+        return kill_program(atoi(argv[2]), argc > 3 ? strtoull(argv[3], NULL, 10) : 1);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_resumed_run_is_the_same_run),
+        cmocka_unit_test(the_place_in_the_data_survives),
+        cmocka_unit_test(skips_are_counted_across_a_resume),
+        cmocka_unit_test(a_second_trainer_is_refused),
+        cmocka_unit_test(other_options_are_refused_by_name),
+        cmocka_unit_test(a_broken_checkpoint_is_passed_over),
+        cmocka_unit_test(a_checkpoint_opens_as_a_model),
+        cmocka_unit_test(kills_lose_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
