@@ -24,6 +24,8 @@
 #define ITEM_WORK_MIN 1000000
 /* Products with at most so many rows of tiles pack B inside their items. */
 #define LOCAL_ROW_TILES 2
+/* Panels that one item of the first loop packs. */
+#define PACK_GROUP 4
 
 typedef struct segment {
     const GEMM *product;
@@ -71,13 +73,14 @@ static const KERNELS *kernels_for(const mixt_compute *compute, const GEMM *produ
 #endif
 }
 
-/* Packs columns of one panel for k in [k_begin, k_begin + k). */
-static void pack_panel(const segment *part, int64_t panel, int64_t k_begin, int64_t k, real *to)
+/* Packs `count` panels for k in [k_begin, k_begin + k). */
+static void pack_panels(const segment *part, int64_t panel, int64_t count, int64_t k_begin,
+                        int64_t k, real *to)
 {
     const GEMM *product = part->product;
     int width = part->kernels->tile_columns;
     int64_t column = panel * width;
-    part->kernels->pack(k, (int)smaller(width, product->n - column),
+    part->kernels->pack(k, smaller(count * width, product->n - column),
                         product->b + k_begin * product->b_row + column * product->b_column,
                         product->b_row, product->b_column, to, width);
 }
@@ -104,17 +107,19 @@ static const segment *segment_of(const batch *work, int64_t item, bool packing)
     return &work->segments[low];
 }
 
-/* First loop: one panel over its whole range of k. */
+/* First loop: a few panels over their whole range of k. */
 static void pack_item(void *context, int64_t item, int thread)
 {
     (void)thread;
     const batch *work = context;
     const segment *part = segment_of(work, item, true);
-    int64_t panel = item - part->first_pack, panels = part->panel_end - part->panel_begin;
+    int64_t panels = part->panel_end - part->panel_begin;
+    int64_t panel = (item - part->first_pack) * PACK_GROUP;
+    int64_t count = smaller(PACK_GROUP, panels - panel);
     for (int64_t at = part->k_begin; at < part->k_end; at += MIXT_GEMM_K_BLOCK) {
         int64_t k = smaller(part->k_end - at, MIXT_GEMM_K_BLOCK);
         int64_t offset = panel_offset(part->kernels, panels, panel, at - part->k_begin, k);
-        pack_panel(part, part->panel_begin + panel, at, k, part->panels + offset);
+        pack_panels(part, part->panel_begin + panel, count, at, k, part->panels + offset);
     }
 }
 
@@ -128,14 +133,11 @@ typedef struct block {
 static void pack_rows(const segment *part, const block *at, real *to)
 {
     const GEMM *product = part->product;
-    int height = part->kernels->tile_rows;
-    for (int64_t tile = at->tile_begin; tile < at->tile_end; tile++) {
-        int64_t row = tile * height;
-        part->kernels->pack(at->k, (int)smaller(height, product->m - row),
-                            product->a + row * product->a_row + at->k_begin * product->a_column,
-                            product->a_column, product->a_row, to, height);
-        to += cells_of(part->kernels, at->k) * height;
-    }
+    int64_t height = part->kernels->tile_rows, row = at->tile_begin * height;
+    int64_t rows = smaller(at->tile_end * height, product->m) - row;
+    part->kernels->pack(at->k, rows,
+                        product->a + row * product->a_row + at->k_begin * product->a_column,
+                        product->a_column, product->a_row, to, (int)height);
 }
 
 /* The packed panel for a block: packed before, shared, or packed now into `local`. */
@@ -153,7 +155,7 @@ static const real *find_panel(const segment *part, const block *at, int64_t pane
                                            panel - part->panel_begin, at->k_begin - part->k_begin,
                                            at->k);
     }
-    pack_panel(part, panel, at->k_begin, at->k, local);
+    pack_panels(part, panel, 1, at->k_begin, at->k, local);
     return local;
 }
 
@@ -247,7 +249,8 @@ static void run_batch(batch *work)
         split_segment(part, item_work);
         part->first_pack = work->pack_items;
         part->first_item = work->items;
-        work->pack_items += part->panels == NULL ? 0 : part->panel_end - part->panel_begin;
+        work->pack_items +=
+            part->panels == NULL ? 0 : divide_up(part->panel_end - part->panel_begin, PACK_GROUP);
         work->items += part->row_parts * part->panel_parts;
     }
     mixt_pool_run(work->compute->pool, work->pack_items, pack_item, work);
@@ -428,7 +431,7 @@ mixt_status mixt_pack_f32(const mixt_compute *compute, const mixt_gemm_f32 *gemm
                                  .k_end = gemm->k,
                                  .panel_end = panels,
                                  .panels = packed->panels};
-    mixt_pool_run(compute->pool, gemm->k > 0 ? panels : 0, pack_item, &work);
+    mixt_pool_run(compute->pool, gemm->k > 0 ? divide_up(panels, PACK_GROUP) : 0, pack_item, &work);
     *result = packed;
     return MIXT_OK;
 }

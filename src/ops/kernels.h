@@ -45,10 +45,11 @@ typedef struct mixt_adamw_arguments {
     typedef struct mixt_gemm_kernels_##suffix {                                                    \
         int tile_rows, tile_columns;                                                               \
         bool pairs;                                                                                \
-        /* Packs x(p, i) = x[p * x_k + i * x_width], p < k, i < width, into a panel; behind        \
-         * `width` it is filled with zeros. One of x_k, x_width is 1. */                           \
-        void (*pack)(int64_t k, int width, const real *x, int64_t x_k, int64_t x_width,            \
-                     real *panel, int panel_width);                                                \
+        /* Packs x(p, i) = x[p * x_k + i * x_width], p < k, i < width, into panels of              \
+         * panel_width columns one behind the other; the last is filled with zeros behind `width`. \
+         * One of x_k, x_width is 1. */                                                            \
+        void (*pack)(int64_t k, int64_t width, const real *x, int64_t x_k, int64_t x_width,        \
+                     real *panels, int panel_width);                                               \
         /* C tile [rows, columns] = panel product (+ C); rows >= 1, columns >= 1. */               \
         void (*tile)(int64_t cells, const real *a, const real *b, real *c, int64_t c_stride,       \
                      int rows, int columns, bool accumulate);                                      \

@@ -59,27 +59,21 @@ static void kernel_tile(int64_t cells, const float *a, const float *b, float *c,
     tiles[rows - 1](cells, a, b, c, c_stride, columns, accumulate);
 }
 
-/* Four k of the four columns at rows[0..3], one k in each result. */
-static inline void transpose4(const float *const rows[4], int64_t p, __m128 result[4])
-{
-    result[0] = _mm_loadu_ps(rows[0] + p);
-    result[1] = _mm_loadu_ps(rows[1] + p);
-    result[2] = _mm_loadu_ps(rows[2] + p);
-    result[3] = _mm_loadu_ps(rows[3] + p);
-    _MM_TRANSPOSE4_PS(result[0], result[1], result[2], result[3]);
-}
-
-/* A whole group of four columns whose k lies side by side. */
-static void pack_four(int64_t k, const float *x, int64_t x_width, float *panel, int panel_width)
+/* Four columns whose k lies side by side. */
+static void transpose_four(int64_t k, const float *x, int64_t x_width, float *panel,
+                           int panel_width)
 {
     const float *const rows[4] = {x, x + x_width, x + 2 * x_width, x + 3 * x_width};
     int64_t p = 0;
     for (; p + 4 <= k; p += 4) {
-        __m128 four[4];
-        transpose4(rows, p, four);
-        for (int i = 0; i < 4; i++) {
-            _mm_storeu_ps(panel + (p + i) * panel_width, four[i]);
-        }
+        __m128 r0 = _mm_loadu_ps(rows[0] + p), r1 = _mm_loadu_ps(rows[1] + p);
+        __m128 r2 = _mm_loadu_ps(rows[2] + p), r3 = _mm_loadu_ps(rows[3] + p);
+        _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+        float *to = panel + p * panel_width;
+        _mm_storeu_ps(to, r0);
+        _mm_storeu_ps(to + panel_width, r1);
+        _mm_storeu_ps(to + 2 * panel_width, r2);
+        _mm_storeu_ps(to + 3 * panel_width, r3);
     }
     for (; p < k; p++) {
         for (int i = 0; i < 4; i++) {
@@ -88,35 +82,68 @@ static void pack_four(int64_t k, const float *x, int64_t x_width, float *panel, 
     }
 }
 
-/* What four columns at a time leave: element by element. */
-static void pack_rest(int64_t k, int width, const float *x, const int64_t strides[2], float *panel,
-                      const int lanes[2])
+/* Two columns whose k lies side by side. */
+static void transpose_two(int64_t k, const float *x, int64_t x_width, float *panel, int panel_width)
+{
+    int64_t p = 0;
+    for (; p + 4 <= k; p += 4) {
+        __m128 r0 = _mm_loadu_ps(x + p), r1 = _mm_loadu_ps(x + x_width + p);
+        __m128 low = _mm_unpacklo_ps(r0, r1), high = _mm_unpackhi_ps(r0, r1);
+        float *to = panel + p * panel_width;
+        _mm_storel_pi((__m64 *)to, low);
+        _mm_storeh_pi((__m64 *)(to + panel_width), low);
+        _mm_storel_pi((__m64 *)(to + 2 * panel_width), high);
+        _mm_storeh_pi((__m64 *)(to + 3 * panel_width), high);
+    }
+    for (; p < k; p++) {
+        panel[p * panel_width] = x[p];
+        panel[p * panel_width + 1] = x[x_width + p];
+    }
+}
+
+static inline void copy_columns(int64_t k, const int columns, const float *x, int64_t x_k,
+                                float *panel, int panel_width)
 {
     for (int64_t p = 0; p < k; p++) {
-        for (int i = 0; i < lanes[0]; i++) {
-            panel[p * lanes[1] + i] = i < width ? x[p * strides[0] + i * strides[1]] : 0;
+        memcpy(panel, x, (size_t)columns * sizeof *x);
+        x += x_k;
+        panel += panel_width;
+    }
+}
+
+/* One panel: whole pieces of 16, 6, 4 and 2 columns, the rest one by one. */
+static void pack_panel(int64_t k, int width, const float *x, int64_t x_k, int64_t x_width,
+                       float *panel, int panel_width)
+{
+    int lane = 0;
+    if (x_width == 1 && width == TILE_COLUMNS) {
+        copy_columns(k, TILE_COLUMNS, x, x_k, panel, panel_width);
+        lane = width;
+    } else if (x_width == 1 && width == TILE_ROWS) {
+        copy_columns(k, TILE_ROWS, x, x_k, panel, panel_width);
+        lane = width;
+    }
+    for (; x_width != 1 && lane + 4 <= width; lane += 4) {
+        transpose_four(k, x + lane * x_width, x_width, panel + lane, panel_width);
+    }
+    for (; x_width != 1 && lane + 2 <= width; lane += 2) {
+        transpose_two(k, x + lane * x_width, x_width, panel + lane, panel_width);
+    }
+    for (; lane < panel_width; lane++) {
+        for (int64_t p = 0; p < k; p++) {
+            panel[p * panel_width + lane] = lane < width ? x[p * x_k + lane * x_width] : 0;
         }
     }
 }
 
-static void kernel_pack(int64_t k, int width, const float *x, int64_t x_k, int64_t x_width,
-                        float *panel, int panel_width)
+static void kernel_pack(int64_t k, int64_t width, const float *x, int64_t x_k, int64_t x_width,
+                        float *panels, int panel_width)
 {
-    if (x_width == 1 && width == TILE_COLUMNS && panel_width == TILE_COLUMNS) {
-        for (int64_t p = 0; p < k; p++) {
-            v_store(panel + p * TILE_COLUMNS, v_load(x + p * x_k, TILE_COLUMNS), TILE_COLUMNS);
-        }
-        return;
-    }
-    int lane = 0;
-    for (; x_k == 1 && lane + 4 <= width; lane += 4) {
-        pack_four(k, x + lane * x_width, x_width, panel + lane, panel_width);
-    }
-    if (lane < panel_width) {
-        const int64_t strides[2] = {x_k, x_width};
-        const int lanes[2] = {panel_width - lane, panel_width};
-        pack_rest(k, width - lane, lane < width ? x + lane * x_width : x, strides, panel + lane,
-                  lanes);
+    for (; width > 0; width -= panel_width) {
+        pack_panel(k, width < panel_width ? (int)width : panel_width, x, x_k, x_width, panels,
+                   panel_width);
+        x += panel_width * x_width;
+        panels += panel_width * k;
     }
 }
 

@@ -76,6 +76,7 @@ tile_body(const int rows, const int vectors, int64_t cells, const float *a, cons
         a += TILE_ROWS;
         b += TILE_COLUMNS;
     }
+    __asm__("" : "+r"(c_stride)); /* addresses of C made anew, not kept through the loop */
     EACH_ROW(STORE_ROW)
 }
 

@@ -12,26 +12,35 @@
 
 #define CHUNK 32 /* k that are packed as fp32 at once */
 
-static void kernel_pack_pairs(int64_t k, int width, const float *x, int64_t x_k, int64_t x_width,
-                              float *panel, int panel_width)
+/* One row of pairs from two rows of fp32; `odd` NULL where k ends on an even one. */
+static inline void store_pairs(const float *even, const float *odd, float *to, int width)
+{
+    for (int lane = 0; lane < width; lane += 16) {
+        int lanes = width - lane < 16 ? width - lane : 16;
+        __m512i pairs = _mm512_srli_epi32(round_bf16(v_load(even + lane, lanes)), 16);
+        if (odd != NULL) {
+            pairs = _mm512_or_si512(pairs, round_bf16(v_load(odd + lane, lanes)));
+        }
+        v_store(to + lane, _mm512_castsi512_ps(pairs), lanes);
+    }
+}
+
+static void kernel_pack_pairs(int64_t k, int64_t width, const float *x, int64_t x_k,
+                              int64_t x_width, float *panels, int panel_width)
 {
     float rows[CHUNK * TILE_COLUMNS];
-    for (int64_t begin = 0; begin < k; begin += CHUNK) {
-        int count = k - begin < CHUNK ? (int)(k - begin) : CHUNK;
-        kernel_pack(count, width, x + begin * x_k, x_k, x_width, rows, panel_width);
-        for (int p = 0; p < count; p += 2) {
-            for (int lane = 0; lane < panel_width; lane += 16) {
-                int lanes = panel_width - lane < 16 ? panel_width - lane : 16;
-                const float *even = rows + p * panel_width + lane;
-                __m512i low = _mm512_srli_epi32(round_bf16(v_load(even, lanes)), 16);
-                __m512i high = _mm512_setzero_si512();
-                if (p + 1 < count) {
-                    high = round_bf16(v_load(even + panel_width, lanes));
-                }
-                v_store(panel + lane, _mm512_castsi512_ps(_mm512_or_si512(low, high)), lanes);
+    for (; width > 0; width -= panel_width) {
+        int columns = width < panel_width ? (int)width : panel_width;
+        for (int64_t begin = 0; begin < k; begin += CHUNK) {
+            int count = k - begin < CHUNK ? (int)(k - begin) : CHUNK;
+            pack_panel(count, columns, x + begin * x_k, x_k, x_width, rows, panel_width);
+            for (int p = 0; p < count; p += 2) {
+                const float *even = rows + p * panel_width;
+                store_pairs(even, p + 1 < count ? even + panel_width : NULL, panels, panel_width);
+                panels += panel_width;
             }
-            panel += panel_width;
         }
+        x += panel_width * x_width;
     }
 }
 

@@ -3,10 +3,8 @@
 #include <stdint.h>
 
 /* Rounds a packed panel and swaps the two k of each pair. */
-static void kernel_pack_bf16(int64_t k, int width, const float *x, int64_t x_k, int64_t x_width,
-                             float *panel, int panel_width)
+static void round_panel(int64_t k, float *panel, int panel_width)
 {
-    kernel_pack(k, width, x, x_k, x_width, panel, panel_width);
     for (int64_t cell = 0; cell < k; cell += 2) {
         float *even = panel + cell * panel_width;
         float *odd = cell + 1 < k ? even + panel_width : even;
@@ -17,5 +15,14 @@ static void kernel_pack_bf16(int64_t k, int width, const float *x, int64_t x_k, 
             v_store(even + lane, first, count);
             v_store(odd + lane, odd == even ? first : second, count);
         }
+    }
+}
+
+static void kernel_pack_bf16(int64_t k, int64_t width, const float *x, int64_t x_k, int64_t x_width,
+                             float *panels, int panel_width)
+{
+    kernel_pack(k, width, x, x_k, x_width, panels, panel_width);
+    for (int64_t begin = 0; begin < width; begin += panel_width) {
+        round_panel(k, panels + begin * k, panel_width);
     }
 }

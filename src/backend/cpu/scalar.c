@@ -201,17 +201,15 @@ static void kernel_adamw(int64_t n, real *w, real *m, real *v, const real *gradi
     }
 }
 
-static void kernel_pack(int64_t k, int width, const real *x, int64_t x_k, int64_t x_width,
-                        real *panel, int panel_width)
+static void kernel_pack(int64_t k, int64_t width, const real *x, int64_t x_k, int64_t x_width,
+                        real *panels, int panel_width)
 {
-    for (int64_t p = 0; p < k; p++) {
-        for (int i = 0; i < width; i++) {
-            panel[i] = x[p * x_k + i * x_width];
+    for (int64_t begin = 0; begin < width; begin += panel_width) {
+        for (int64_t p = 0; p < k; p++) {
+            for (int64_t i = begin; i < begin + panel_width; i++) {
+                *panels++ = i < width ? x[p * x_k + i * x_width] : 0;
+            }
         }
-        for (int i = width; i < panel_width; i++) {
-            panel[i] = 0;
-        }
-        panel += panel_width;
     }
 }
 
@@ -239,18 +237,16 @@ static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, in
 #if !MIXT_REAL_IS_DOUBLE
 /* Products of bfloat16 without the instruction: operands rounded, kept as fp32, and the two k of a
  * pair swapped, because vdpbf16ps adds the odd one first. */
-static void kernel_pack_bf16(int64_t k, int width, const float *x, int64_t x_k, int64_t x_width,
-                             float *panel, int panel_width)
+static void kernel_pack_bf16(int64_t k, int64_t width, const float *x, int64_t x_k, int64_t x_width,
+                             float *panels, int panel_width)
 {
-    for (int64_t cell = 0; cell < k; cell++) {
-        int64_t p = (cell ^ 1) < k ? (cell ^ 1) : cell;
-        for (int i = 0; i < width; i++) {
-            panel[i] = mixt_round_bf16(x[p * x_k + i * x_width]);
+    for (int64_t begin = 0; begin < width; begin += panel_width) {
+        for (int64_t cell = 0; cell < k; cell++) {
+            int64_t p = (cell ^ 1) < k ? (cell ^ 1) : cell;
+            for (int64_t i = begin; i < begin + panel_width; i++) {
+                *panels++ = i < width ? mixt_round_bf16(x[p * x_k + i * x_width]) : 0;
+            }
         }
-        for (int i = width; i < panel_width; i++) {
-            panel[i] = 0;
-        }
-        panel += panel_width;
     }
 }
 #endif
