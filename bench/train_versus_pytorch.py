@@ -19,6 +19,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 
 import pytorch_train
 
@@ -35,6 +36,8 @@ def parse():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--python", default=sys.executable, help="Python with torch, transformers")
+    parser.add_argument("--patience", type=float, default=20,
+                        help="seconds to wait before each turn for other programs to end")
     parser.add_argument("--peer-flags", default="", help="more flags for pytorch_train.py")
     parser.add_argument("--mixt", action="append", metavar="NAME=COMMAND",
                         help="default: ./mixt bench --train with each --matmul")
@@ -84,17 +87,29 @@ def load():
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
+def wait_for_quiet(patience):
+    """Until nothing but this program has run for half a second; gives up after `patience` s."""
+    end, calm = time.monotonic() + patience, 0
+    while calm < 5 and time.monotonic() < end:
+        running = int(pathlib.Path("/proc/loadavg").read_text().split()[3].split("/")[0])
+        calm = calm + 1 if running <= 1 else 0
+        time.sleep(0.1)
+    return calm >= 5
+
+
 def measure(arguments, shape, commands):
     fields = dict(pytorch_train.SHAPES[shape], threads=arguments.threads)
     peer = Peer(arguments, shape)
     speeds = {"PyTorch": [], **{name: [] for name in commands}}
     for index in range(arguments.rounds):
+        quiet = wait_for_quiet(arguments.patience)
         speeds["PyTorch"].append(peer.step())
         for name, command in commands.items():
+            quiet = wait_for_quiet(arguments.patience) and quiet
             speeds[name].append(run_mixt(command.format(**fields)))
         print(f"shape {shape}, round {index + 1}: " + ", ".join(
-            f"{name} {values[-1]:.0f}" for name, values in speeds.items()) + f" (load {load()})",
-            file=sys.stderr)
+            f"{name} {values[-1]:.0f}" for name, values in speeds.items())
+            + f" (load {load()}{'' if quiet else ', others were running'})", file=sys.stderr)
     peer.close()
     return peer.about, speeds
 
