@@ -44,6 +44,10 @@ mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
                          "attention: %lld heads on %lld kv heads of %lld are not possible",
                          (long long)heads, (long long)kv_heads, (long long)n);
     }
+    if (n > MIXT_ATTENTION_HEAD_MAX) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "attention: head_dim %lld is more than %d",
+                         (long long)n, MIXT_ATTENTION_HEAD_MAX);
+    }
     MIXT_TRY(mixt_expect_matrix(&q, "attention: q", error));
     MIXT_TRY(mixt_expect_matrix(&k, "attention: k", error));
     MIXT_TRY(
@@ -99,16 +103,26 @@ void MIXT_REAL(mixt_kv_write_forward)(const mixt_call *call)
     mixt_for_chunks(call, mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, kv_write_rows);
 }
 
-/* The state of a block of query rows of one head. */
+/* The state of a block of query rows of one head. Scores are held transposed, [keys, queries], so
+ * that the softmax runs across queries and the weights are the second product's B as they are. */
 typedef struct query_block {
     const mixt_call *call;
     mixt_attention_sizes sizes;
     int64_t head;
     mixt_range rows;
-    real max[MIXT_ATTENTION_BLOCK]; /* of the scores so far, by row */
-    real sum[MIXT_ATTENTION_BLOCK]; /* of exp(score - max) so far */
+    real max[MIXT_ATTENTION_BLOCK];    /* of the scores so far, by row */
+    real sum[MIXT_ATTENTION_BLOCK];    /* of exp(score - max) so far */
+    real change[MIXT_ATTENTION_BLOCK]; /* of the sums by the last block of keys */
+    real first[MIXT_ATTENTION_BLOCK], last[MIXT_ATTENTION_BLOCK];
     real scores[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK];
+    mixt_panels queries; /* q^T, B [head_dim, rows] */
+    mixt_panels keys;    /* k or v^T, A */
+    mixt_panels weights; /* B [keys, rows] */
+    real *output;        /* y^T [head_dim, MIXT_ATTENTION_BLOCK] */
 } query_block;
+
+/* A few queries (generation) are multiplied row by row: the same bits for less work. */
+#define FEW_ROWS 8
 
 static real *output_of(const query_block *block, int64_t t)
 {
@@ -116,77 +130,124 @@ static real *output_of(const query_block *block, int64_t t)
            block->head * block->sizes.head_dim;
 }
 
-/* Turns the scores of `count` keys into exp(score - max) with the new maximum, and brings sums and
- * outputs so far to it. */
-static void soften(query_block *block, mixt_range seeing, int64_t key, int64_t count)
+static const real *query_of(const query_block *block, int64_t t)
 {
-    const mixt_kernels *kernels = mixt_kernels_of(block->call);
-    real change[MIXT_ATTENTION_BLOCK], added[MIXT_ATTENTION_BLOCK];
-    int64_t rows = seeing.end - seeing.begin, offset = seeing.begin - block->rows.begin;
-    for (int64_t i = 0; i < rows; i++) {
-        real *scores = block->scores + i * count, *max = &block->max[offset + i];
-        change[i] = added[i] = 0;
-        if (mixt_attention_mask(block->call, seeing.begin + i, key, count, scores)) {
-            real highest = kernels->max(count, scores);
-            highest = highest <= *max ? *max : highest; /* NaN stays */
-            change[i] = *max - highest;
-            *max = highest;
-            added[i] = kernels->exp_sum(count, scores, scores, highest);
-        }
-    }
-    (void)kernels->exp_sum(rows, change, change, 0);
-    for (int64_t i = 0; i < rows; i++) {
-        if (change[i] != 1) {
-            real *y = output_of(block, seeing.begin + i);
-            block->sum[offset + i] *= change[i];
-            kernels->scale(block->sizes.head_dim, y, change[i], y);
-        }
-        block->sum[offset + i] += added[i];
-    }
+    return (const real *)block->call->in[0] + t * block->sizes.q_row +
+           block->head * block->sizes.head_dim;
 }
 
-static void visit_keys(query_block *block, int thread, int64_t key, int64_t count)
+/* The online softmax of queries [begin, end) of the block over `count` keys. */
+static void soften(query_block *block, mixt_range queries, int64_t count, int64_t stride,
+                   mixt_sight sight)
+{
+    int64_t at = queries.begin;
+    MIXT_REAL(mixt_scores)
+    scores = {
+        .keys = count,
+        .queries = queries.end - at,
+        .stride = stride,
+        .scores = block->scores,
+        .scale = block->sizes.scale,
+        .first = sight == MIXT_SEES_ALL ? NULL : block->first + at,
+        .last = block->last + at,
+        .max = block->max + at,
+        .sum = block->sum + at,
+        .change = block->change + at,
+    };
+    mixt_kernels_of(block->call)->soften(&scores);
+}
+
+static void visit_rows(query_block *block, int64_t count, int64_t k_at, mixt_sight sight,
+                       int thread)
 {
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
-    mixt_range seeing = mixt_attention_seeing(call, block->rows, key, count);
-    int64_t kv_head = block->head / (sizes->heads / sizes->kv_heads);
-    int64_t at = key * sizes->k_row + kv_head * sizes->head_dim;
-    if (seeing.begin == seeing.end) {
-        return;
+    for (int64_t t = block->rows.begin; t < block->rows.end; t++) {
+        int64_t at = t - block->rows.begin;
+        real *y = output_of(block, t);
+        mixt_gemm product = {
+            .m = 1,
+            .n = count,
+            .k = sizes->head_dim,
+            .a = query_of(block, t),
+            .a_row = sizes->head_dim,
+            .a_column = 1,
+            .b = (const real *)call->in[1] + k_at,
+            .b_row = 1,
+            .b_column = sizes->k_row,
+            .c = block->scores,
+            .c_row = count,
+        };
+        mixt_gemm_block(call->compute, thread, &product);
+        soften(block, (mixt_range){at, at + 1}, count, 1, sight);
+        mixt_kernels_of(call)->scale(sizes->head_dim, y, block->change[at], y);
+        product.n = sizes->head_dim;
+        product.k = count;
+        product.a = block->scores;
+        product.a_row = count;
+        product.b = (const real *)call->in[2] + k_at;
+        product.b_row = sizes->k_row;
+        product.b_column = 1;
+        product.c = y;
+        product.c_row = sizes->q_row;
+        product.accumulate = true;
+        mixt_gemm_block(call->compute, thread, &product);
     }
-    mixt_gemm scores = {
-        .m = seeing.end - seeing.begin,
-        .n = count,
-        .k = sizes->head_dim,
-        .a =
-            (const real *)call->in[0] + seeing.begin * sizes->q_row + block->head * sizes->head_dim,
-        .a_row = sizes->q_row,
-        .a_column = 1,
-        .b = (const real *)call->in[1] + at,
-        .b_row = 1,
-        .b_column = sizes->k_row,
-        .c = block->scores,
-        .c_row = count,
-    };
-    mixt_gemm_block(call->compute, thread, &scores);
-    mixt_kernels_of(call)->scale(scores.m * count, block->scores, sizes->scale, block->scores);
-    soften(block, seeing, key, count);
-    mixt_gemm values = {
-        .m = seeing.end - seeing.begin,
-        .n = sizes->head_dim,
-        .k = count,
-        .a = block->scores,
-        .a_row = count,
-        .a_column = 1,
-        .b = (const real *)call->in[2] + at,
-        .b_row = sizes->k_row,
-        .b_column = 1,
-        .c = output_of(block, seeing.begin),
-        .c_row = sizes->q_row,
-        .accumulate = true,
-    };
-    mixt_gemm_block(call->compute, thread, &values);
+}
+
+static void visit_block(query_block *block, int64_t count, int64_t k_at, mixt_sight sight)
+{
+    const mixt_call *call = block->call;
+    const mixt_attention_sizes *sizes = &block->sizes;
+    int64_t rows = block->rows.end - block->rows.begin, n = sizes->head_dim;
+    mixt_panels keys = {block->keys.at, n, count}, values = {block->keys.at, count, n};
+    mixt_pack_a(call, &keys, (const real *)call->in[1] + k_at, 1, sizes->k_row);
+    mixt_multiply_panels(call, &keys, &block->queries, block->scores, MIXT_ATTENTION_BLOCK, false);
+    soften(block, (mixt_range){0, rows}, count, MIXT_ATTENTION_BLOCK, sight);
+    for (int64_t i = 0; i < n; i++) {
+        real *y = block->output + i * MIXT_ATTENTION_BLOCK;
+        mixt_kernels_of(call)->multiply(rows, y, y, block->change);
+    }
+    mixt_pack_a(call, &values, (const real *)call->in[2] + k_at, sizes->k_row, 1);
+    block->weights.k = count;
+    mixt_pack_b(call, &block->weights, block->scores, MIXT_ATTENTION_BLOCK, 1);
+    mixt_multiply_panels(call, &values, &block->weights, block->output, MIXT_ATTENTION_BLOCK, true);
+}
+
+/* Lays out the thread's pack buffers and packs the queries. */
+static void begin_block(query_block *block, int thread)
+{
+    int64_t rows = block->rows.end - block->rows.begin, n = block->sizes.head_dim;
+    block->queries = (mixt_panels){block->call->compute->gemm->a[thread], n, rows};
+    block->keys.at = block->call->compute->gemm->b[thread];
+    block->weights =
+        (mixt_panels){block->queries.at + mixt_panel_values(n, MIXT_ATTENTION_BLOCK), 0, rows};
+    block->output =
+        block->weights.at + mixt_panel_values(MIXT_ATTENTION_BLOCK, MIXT_ATTENTION_BLOCK);
+    memset(block->output, 0, (size_t)(n * MIXT_ATTENTION_BLOCK) * sizeof(real));
+    mixt_pack_b(block->call, &block->queries, query_of(block, block->rows.begin), 1,
+                block->sizes.q_row);
+}
+
+/* Divides by the sums and writes y and the logarithms of the sums. */
+static void end_block(query_block *block, bool few)
+{
+    const mixt_call *call = block->call;
+    const int32_t *first = call->in[3], *last = call->in[4];
+    int64_t n = block->sizes.head_dim;
+    for (int64_t t = block->rows.begin; t < block->rows.end; t++) {
+        int64_t at = t - block->rows.begin;
+        bool sees = first[t] <= last[t];
+        real inverse = sees ? 1 / block->sum[at] : 0, *y = output_of(block, t);
+        for (int64_t i = 0; i < n && !few; i++) {
+            y[i] = block->output[i * MIXT_ATTENTION_BLOCK + at] * inverse;
+        }
+        if (few) {
+            mixt_kernels_of(call)->scale(n, y, inverse, y);
+        }
+        real *log_sum = (real *)call->out[1] + t * block->sizes.heads + block->head;
+        *log_sum = sees ? block->max[at] + (real)log((double)block->sum[at]) : 0;
+    }
 }
 
 /* An item is a block of query rows and a head; late blocks, which see most, come first. */
@@ -204,6 +265,7 @@ static void attention_forward_block(void *context, int64_t item, int thread)
                                      sizes->blocks - 1 - item / sizes->heads / sizes->sequences);
     int64_t origin = call->attributes->window > 0 ? sequence * sizes->keys : 0;
     int64_t lowest = INT64_MAX, highest = -1;
+    bool few = block.rows.end - block.rows.begin < FEW_ROWS;
     for (int64_t t = block.rows.begin; t < block.rows.end; t++) {
         block.max[t - block.rows.begin] = (real)-INFINITY;
         block.sum[t - block.rows.begin] = 0;
@@ -213,20 +275,27 @@ static void attention_forward_block(void *context, int64_t item, int thread)
             highest = last[t] - origin > highest ? last[t] - origin : highest;
         }
     }
+    if (block.rows.begin == block.rows.end) {
+        return;
+    }
+    if (!few) {
+        begin_block(&block, thread);
+    }
+    int64_t kv_head = block.head / (sizes->heads / sizes->kv_heads);
     for (int64_t key = lowest - lowest % MIXT_ATTENTION_BLOCK; key <= highest;
          key += MIXT_ATTENTION_BLOCK) {
-        visit_keys(&block, thread, origin + key,
-                   mixt_least(MIXT_ATTENTION_BLOCK, highest + 1 - key));
-    }
-    for (int64_t t = block.rows.begin; t < block.rows.end; t++) {
-        real sum = block.sum[t - block.rows.begin], *y = output_of(&block, t);
-        real *log_sum = (real *)call->out[1] + t * sizes->heads + block.head;
-        *log_sum = 0; /* a row that sees nothing: y = 0 */
-        if (first[t] <= last[t]) {
-            mixt_kernels_of(call)->scale(sizes->head_dim, y, 1 / sum, y);
-            *log_sum = block.max[t - block.rows.begin] + (real)log((double)sum);
+        int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, sizes->keys - key);
+        int64_t k_at = (origin + key) * sizes->k_row + kv_head * sizes->head_dim;
+        count = mixt_least(count, highest + 1 - key);
+        mixt_sight sight =
+            mixt_attention_sight(call, block.rows, origin + key, count, block.first, block.last);
+        if (few && sight != MIXT_SEES_NONE) {
+            visit_rows(&block, count, k_at, sight, thread);
+        } else if (sight != MIXT_SEES_NONE) {
+            visit_block(&block, count, k_at, sight);
         }
     }
+    end_block(&block, few);
 }
 
 void MIXT_REAL(mixt_attention_forward)(const mixt_call *call)

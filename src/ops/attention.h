@@ -2,9 +2,11 @@
 #ifndef MIXT_OPS_ATTENTION_H
 #define MIXT_OPS_ATTENTION_H
 
+#include "ops/gemm.h"
 #include "ops/support.h"
 
-#define MIXT_ATTENTION_BLOCK 64 /* query rows, and keys, of one block */
+#define MIXT_ATTENTION_BLOCK 64     /* query rows, and keys, of one block */
+#define MIXT_ATTENTION_HEAD_MAX 256 /* head_dim that the pack buffers have room for, in fp64 too */
 
 typedef struct mixt_attention_sizes {
     int64_t heads, kv_heads, head_dim;
@@ -44,42 +46,73 @@ static inline mixt_range mixt_attention_rows(const mixt_call *call,
     return (mixt_range){begin, begin < end ? end : begin};
 }
 
-/* The part of `rows` that holds every row that sees a key of [key, key + count); empty for none. */
-static inline mixt_range mixt_attention_seeing(const mixt_call *call, mixt_range rows, int64_t key,
-                                               int64_t count)
+/* What each row of a block sees of keys [key, key + count), counted from `key`; clamped, so that it
+ * is exact as real. MIXT_SEES_ALL: no row has a hidden key among them. */
+typedef enum mixt_sight { MIXT_SEES_NONE, MIXT_SEES_SOME, MIXT_SEES_ALL } mixt_sight;
+
+static inline mixt_sight mixt_attention_sight(const mixt_call *call, mixt_range rows, int64_t key,
+                                              int64_t count, real *first, real *last)
 {
-    const int32_t *first = call->in[3], *last = call->in[4];
-    mixt_range seeing = {rows.end, rows.end};
+    bool all = true, any = false;
     for (int64_t t = rows.begin; t < rows.end; t++) {
-        if (first[t] < key + count && last[t] >= key && first[t] <= last[t]) {
-            seeing.begin = t < seeing.begin ? t : seeing.begin;
-            seeing.end = t + 1;
-        }
+        int64_t begin = ((const int32_t *)call->in[3])[t] - key;
+        int64_t end = ((const int32_t *)call->in[4])[t] - key;
+        begin = begin < 0 ? 0 : mixt_least(begin, count);
+        end = end < 0 ? -1 : mixt_least(end, count - 1);
+        all = all && begin == 0 && end == count - 1;
+        any = any || begin <= end;
+        first[t - rows.begin] = (real)begin;
+        last[t - rows.begin] = (real)end;
     }
-    seeing.end = seeing.begin < rows.end ? seeing.end : seeing.begin;
-    return seeing;
+    return all ? MIXT_SEES_ALL : any ? MIXT_SEES_SOME : MIXT_SEES_NONE;
 }
 
-/* Hides what row t may not see of the scores of keys [key, key + count); false where it sees none,
- * and then the scores are zeroed. */
-static inline bool mixt_attention_mask(const mixt_call *call, int64_t t, int64_t key, int64_t count,
-                                       real *scores)
+/* Panels of A or B for the product tiles, from x(p, i) = x[p * x_k + i * x_width]. */
+typedef struct mixt_panels {
+    real *at;
+    int64_t k, width;
+} mixt_panels;
+
+#if MIXT_REAL_IS_DOUBLE
+#define MIXT_GEMM_KERNELS(call) (&(call)->compute->f64->gemm)
+#else
+#define MIXT_GEMM_KERNELS(call) (&(call)->compute->f32->gemm)
+#endif
+
+static inline void mixt_pack_a(const mixt_call *call, const mixt_panels *to, const real *x,
+                               int64_t x_k, int64_t x_width)
 {
-    int64_t begin = ((const int32_t *)call->in[3])[t] - key;
-    int64_t end = ((const int32_t *)call->in[4])[t] + 1 - key;
-    begin = begin < 0 ? 0 : begin;
-    end = mixt_least(end, count);
-    if (begin >= end) {
-        memset(scores, 0, (size_t)count * sizeof *scores);
-        return false;
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(call);
+    gemm->pack(to->k, to->width, x, x_k, x_width, to->at, gemm->tile_rows);
+}
+
+static inline void mixt_pack_b(const mixt_call *call, const mixt_panels *to, const real *x,
+                               int64_t x_k, int64_t x_width)
+{
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(call);
+    gemm->pack(to->k, to->width, x, x_k, x_width, to->at, gemm->tile_columns);
+}
+
+/* Values that panels of `width` take at most, whatever the tile. */
+static inline int64_t mixt_panel_values(int64_t k, int64_t width)
+{
+    return k * (width + 32);
+}
+
+/* c [a->width, b->width] (+)= the product of packed panels; k is one block of the chain. */
+static inline void mixt_multiply_panels(const mixt_call *call, const mixt_panels *a,
+                                        const mixt_panels *b, real *c, int64_t c_row,
+                                        bool accumulate)
+{
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(call);
+    int64_t height = gemm->tile_rows, width = gemm->tile_columns;
+    for (int64_t j = 0; j < b->width; j += width) {
+        for (int64_t i = 0; i < a->width; i += height) {
+            gemm->tile(a->k, a->at + i * a->k, b->at + j * b->k, c + i * c_row + j, c_row,
+                       (int)mixt_least(height, a->width - i), (int)mixt_least(width, b->width - j),
+                       accumulate);
+        }
     }
-    for (int64_t j = 0; j < begin; j++) {
-        scores[j] = (real)-INFINITY;
-    }
-    for (int64_t j = end; j < count; j++) {
-        scores[j] = (real)-INFINITY;
-    }
-    return true;
 }
 
 #endif

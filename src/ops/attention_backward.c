@@ -20,104 +20,98 @@ static void delta_rows(void *context, int64_t item, int thread)
     }
 }
 
-/* A block of queries of one head beside a block of keys. */
+/* A block of queries of one head beside a block of keys. Weights and their derivatives are held
+ * transposed, [keys, queries], as in the forward. */
 typedef struct block_pair {
     const mixt_call *call;
     mixt_attention_sizes sizes;
     int64_t head, kv_head;
-    mixt_range rows;    /* queries that see one of the keys */
+    mixt_range rows;    /* queries */
     int64_t key, count; /* keys */
     int64_t q_at, k_at; /* where the block starts in q, dy, dq; in k, v, dk, dv */
-    int thread;
-    real weights[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK];   /* p [rows, count] */
-    real d_weights[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK]; /* ds [rows, count] */
+    real first[MIXT_ATTENTION_BLOCK], last[MIXT_ATTENTION_BLOCK];
+    real lse[MIXT_ATTENTION_BLOCK], delta[MIXT_ATTENTION_BLOCK];
+    real weights[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK];   /* p^T [keys, queries] */
+    real d_weights[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK]; /* ds^T [keys, queries] */
+    mixt_panels keys_a;                                          /* k by key, A [head_dim, keys] */
+    mixt_panels values_a;                                        /* v by key, A [head_dim, keys] */
+    mixt_panels keys_b;                                          /* k, B [keys, head_dim] */
+    real *a, *b; /* room for one more operand of either side */
 } block_pair;
 
-/* c [rows, count] = left right^T over a head's dimension; left by query, right by key. */
-static void compare(const block_pair *pair, const real *left, const real *right, real *c)
-{
-    mixt_gemm product = {
-        .m = pair->rows.end - pair->rows.begin,
-        .n = pair->count,
-        .k = pair->sizes.head_dim,
-        .a = left + pair->q_at,
-        .a_row = pair->sizes.q_row,
-        .a_column = 1,
-        .b = right + pair->k_at,
-        .b_row = 1,
-        .b_column = pair->sizes.k_row,
-        .c = c,
-        .c_row = pair->count,
-    };
-    mixt_gemm_block(pair->call->compute, pair->thread, &product);
-}
-
-/* p and ds of the pair */
-static void weigh(block_pair *pair)
+/* Operands that the pair's keys give, packed once for all of their queries. */
+static void begin_keys(block_pair *pair, int thread)
 {
     const mixt_call *call = pair->call;
-    const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t rows = pair->rows.end - pair->rows.begin, count = pair->count;
-    compare(pair, call->in[0], call->in[1], pair->weights);
-    kernels->scale(rows * count, pair->weights, pair->sizes.scale, pair->weights);
-    compare(pair, call->d_out[0], call->in[2], pair->d_weights);
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t t = pair->rows.begin + i, row = t * pair->sizes.heads + pair->head;
-        real *weights = pair->weights + i * count, *d_weights = pair->d_weights + i * count;
-        real delta = ((const real *)call->workspace)[row];
-        if (mixt_attention_mask(call, t, pair->key, count, weights)) {
-            (void)kernels->exp_sum(count, weights, weights, ((const real *)call->out[1])[row]);
-        }
-        kernels->multiply(count, d_weights, d_weights, weights);
-        kernels->axpy(count, d_weights, -delta, weights);
-    }
-    kernels->scale(rows * count, pair->d_weights, pair->sizes.scale, pair->d_weights);
+    int64_t n = pair->sizes.head_dim, row = pair->sizes.k_row, count = pair->count;
+    int64_t step = mixt_panel_values(n, MIXT_ATTENTION_BLOCK);
+    const real *k = (const real *)call->in[1] + pair->k_at;
+    const real *v = (const real *)call->in[2] + pair->k_at;
+    pair->keys_a = (mixt_panels){call->compute->gemm->a[thread], n, count};
+    pair->values_a = (mixt_panels){pair->keys_a.at + step, n, count};
+    pair->a = pair->values_a.at + step;
+    pair->keys_b = (mixt_panels){call->compute->gemm->b[thread], count, n};
+    pair->b = pair->keys_b.at + mixt_panel_values(MIXT_ATTENTION_BLOCK, n);
+    mixt_pack_a(call, &pair->keys_a, k, 1, row);
+    mixt_pack_a(call, &pair->values_a, v, 1, row);
+    mixt_pack_b(call, &pair->keys_b, k, row, 1);
 }
 
-/* d keys [count, head_dim] += c^T other, with c [rows, count] and other by query */
+/* p^T and ds^T of the pair */
+static void weigh(block_pair *pair, mixt_sight sight)
+{
+    const mixt_call *call = pair->call;
+    int64_t rows = pair->rows.end - pair->rows.begin, heads = pair->sizes.heads;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t at = (pair->rows.begin + i) * heads + pair->head;
+        pair->lse[i] = ((const real *)call->out[1])[at];
+        pair->delta[i] = ((const real *)call->workspace)[at];
+    }
+    mixt_panels queries = {pair->b, pair->sizes.head_dim, rows};
+    mixt_pack_b(call, &queries, (const real *)call->in[0] + pair->q_at, 1, pair->sizes.q_row);
+    mixt_multiply_panels(call, &pair->keys_a, &queries, pair->weights, MIXT_ATTENTION_BLOCK, false);
+    mixt_pack_b(call, &queries, (const real *)call->d_out[0] + pair->q_at, 1, pair->sizes.q_row);
+    mixt_multiply_panels(call, &pair->values_a, &queries, pair->d_weights, MIXT_ATTENTION_BLOCK,
+                         false);
+    MIXT_REAL(mixt_scores)
+    scores = {
+        .keys = pair->count,
+        .queries = rows,
+        .stride = MIXT_ATTENTION_BLOCK,
+        .scores = pair->weights,
+        .scale = pair->sizes.scale,
+        .first = sight == MIXT_SEES_ALL ? NULL : pair->first,
+        .last = pair->last,
+        .lse = pair->lse,
+        .delta = pair->delta,
+        .d_scores = pair->d_weights,
+    };
+    mixt_kernels_of(call)->soften_backward(&scores);
+}
+
+/* d keys [keys, head_dim] += c^T other, with c^T [keys, queries] and other by query */
 static void add_to_keys(const block_pair *pair, const real *c, const real *other, real *d_keys)
 {
-    if (d_keys == NULL) {
-        return;
+    int64_t rows = pair->rows.end - pair->rows.begin;
+    mixt_panels left = {pair->a, rows, pair->count}, right = {pair->b, rows, pair->sizes.head_dim};
+    if (d_keys != NULL) {
+        mixt_pack_a(pair->call, &left, c, 1, MIXT_ATTENTION_BLOCK);
+        mixt_pack_b(pair->call, &right, other + pair->q_at, pair->sizes.q_row, 1);
+        mixt_multiply_panels(pair->call, &left, &right, d_keys + pair->k_at, pair->sizes.k_row,
+                             true);
     }
-    mixt_gemm product = {
-        .m = pair->count,
-        .n = pair->sizes.head_dim,
-        .k = pair->rows.end - pair->rows.begin,
-        .a = c,
-        .a_row = 1,
-        .a_column = pair->count,
-        .b = other + pair->q_at,
-        .b_row = pair->sizes.q_row,
-        .b_column = 1,
-        .c = d_keys + pair->k_at,
-        .c_row = pair->sizes.k_row,
-        .accumulate = true,
-    };
-    mixt_gemm_block(pair->call->compute, pair->thread, &product);
 }
 
+/* dq [queries, head_dim] += ds k */
 static void add_to_queries(const block_pair *pair)
 {
-    const mixt_call *call = pair->call;
-    if (call->d_in[0] == NULL) {
-        return;
+    real *dq = pair->call->d_in[0];
+    mixt_panels left = {pair->a, pair->count, pair->rows.end - pair->rows.begin};
+    if (dq != NULL) {
+        mixt_pack_a(pair->call, &left, pair->d_weights, MIXT_ATTENTION_BLOCK, 1);
+        mixt_multiply_panels(pair->call, &left, &pair->keys_b, dq + pair->q_at, pair->sizes.q_row,
+                             true);
     }
-    mixt_gemm product = {
-        .m = pair->rows.end - pair->rows.begin,
-        .n = pair->sizes.head_dim,
-        .k = pair->count,
-        .a = pair->d_weights,
-        .a_row = pair->count,
-        .a_column = 1,
-        .b = (const real *)call->in[1] + pair->k_at,
-        .b_row = pair->sizes.k_row,
-        .b_column = 1,
-        .c = (real *)call->d_in[0] + pair->q_at,
-        .c_row = pair->sizes.q_row,
-        .accumulate = true,
-    };
-    mixt_gemm_block(call->compute, pair->thread, &product);
 }
 
 /* All queries of a sequence and of the heads of a kv head that see the pair's keys. */
@@ -126,16 +120,17 @@ static void visit_queries(block_pair *pair, int64_t sequence)
     const mixt_call *call = pair->call;
     const mixt_attention_sizes *sizes = &pair->sizes;
     int64_t group = sizes->heads / sizes->kv_heads;
-    for (pair->head = pair->kv_head * group; pair->head < (pair->kv_head + 1) * group;
-         pair->head++) {
-        for (int64_t block = 0; block < sizes->blocks; block++) {
-            mixt_range rows = mixt_attention_rows(call, sizes, sequence, block);
-            pair->rows = mixt_attention_seeing(call, rows, pair->key, pair->count);
-            if (pair->rows.begin == pair->rows.end) {
-                continue;
-            }
+    for (int64_t block = 0; block < sizes->blocks; block++) {
+        pair->rows = mixt_attention_rows(call, sizes, sequence, block);
+        mixt_sight sight =
+            mixt_attention_sight(call, pair->rows, pair->key, pair->count, pair->first, pair->last);
+        if (pair->rows.begin == pair->rows.end || sight == MIXT_SEES_NONE) {
+            continue;
+        }
+        for (int64_t i = 0; i < group; i++) {
+            pair->head = pair->kv_head * group + i;
             pair->q_at = pair->rows.begin * sizes->q_row + pair->head * sizes->head_dim;
-            weigh(pair);
+            weigh(pair, sight);
             add_to_keys(pair, pair->weights, call->d_out[0], call->d_in[2]);
             add_to_keys(pair, pair->d_weights, call->in[0], call->d_in[1]);
             add_to_queries(pair);
@@ -149,7 +144,6 @@ static void attention_backward_item(void *context, int64_t item, int thread)
     block_pair pair;
     pair.call = call;
     pair.sizes = mixt_attention_measure(call);
-    pair.thread = thread;
     pair.kv_head = item % pair.sizes.kv_heads;
     int64_t sequence = item / pair.sizes.kv_heads;
     int64_t origin = call->attributes->window > 0 ? sequence * pair.sizes.keys : 0;
@@ -157,6 +151,7 @@ static void attention_backward_item(void *context, int64_t item, int thread)
     for (pair.key = origin; pair.key < end; pair.key += MIXT_ATTENTION_BLOCK) {
         pair.count = mixt_least(MIXT_ATTENTION_BLOCK, end - pair.key);
         pair.k_at = pair.key * pair.sizes.k_row + pair.kv_head * pair.sizes.head_dim;
+        begin_keys(&pair, thread);
         visit_queries(&pair, sequence);
     }
 }

@@ -54,6 +54,18 @@ typedef struct mixt_adamw_arguments {
         void (*tile)(int64_t cells, const real *a, const real *b, real *c, int64_t c_stride,       \
                      int rows, int columns, bool accumulate);                                      \
     } mixt_gemm_kernels_##suffix;                                                                  \
+    /* A block of attention scores, a column for each query (so sixteen queries are one vector).   \
+     * first, last: keys that each query sees, counted from the block's first; NULL: all of them.  \
+     */                                                                                            \
+    typedef struct mixt_scores_##suffix {                                                          \
+        int64_t keys, queries, stride;                                                             \
+        real *scores; /* [keys, stride]: q.k, and afterwards the weights */                        \
+        real scale;                                                                                \
+        const real *first, *last; /* [queries] */                                                  \
+        real *max, *sum, *change; /* [queries], soften */                                          \
+        const real *lse, *delta;  /* [queries], soften_backward */                                 \
+        real *d_scores;           /* [keys, stride]: dy.v, and afterwards d score */               \
+    } mixt_scores_##suffix;                                                                        \
     typedef struct mixt_kernels_##suffix {                                                         \
         const char *name;                                                                          \
         /* reductions over n values */                                                             \
@@ -78,6 +90,13 @@ typedef struct mixt_adamw_arguments {
          * `sign` +1 forward, -1 the inverse rotation (backward) */                                \
         void (*rope)(int64_t n, real *y, const real *x, const real *cosine, const real *sine,      \
                      real sign);                                                                   \
+        /* Online softmax over one more block of keys: x = scale score (hidden: -INFINITY);        \
+         * max' = the largest so far; weights = exp(x - max'); change = exp(max - max');           \
+         * sum = sum change + weights added in rising key. A query that has seen nothing yet keeps \
+         * max -INFINITY, weights 0. */                                                            \
+        void (*soften)(const mixt_scores_##suffix *scores);                                        \
+        /* p = exp(scale score - lse), d score = (p (dy.v - delta)) scale */                       \
+        void (*soften_backward)(const mixt_scores_##suffix *scores);                               \
         void (*adamw)(int64_t n, real *w, real *m, real *v, const real *gradient,                  \
                       const mixt_adamw_arguments *arguments);                                      \
         mixt_gemm_kernels_##suffix gemm;                                                           \

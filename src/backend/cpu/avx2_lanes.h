@@ -3,6 +3,7 @@
 #define MIXT_BACKEND_CPU_AVX2_LANES_H
 
 #include <immintrin.h>
+#include <math.h>
 #include <stdbool.h>
 
 #include "backend/cpu/tiers.h"
@@ -107,6 +108,19 @@ static inline v16 v_keep(v16 old, v16 new, int count)
            high = _mm256_castsi256_ps(mask_of(count - 8));
     return pair(_mm256_blendv_ps(old.low, new.low, low),
                 _mm256_blendv_ps(old.high, new.high, high));
+}
+
+static inline __m256 hide_half(__m256 x, __m256 key, __m256 first, __m256 last)
+{
+    __m256 hidden =
+        _mm256_or_ps(_mm256_cmp_ps(key, first, _CMP_LT_OQ), _mm256_cmp_ps(key, last, _CMP_GT_OQ));
+    return _mm256_blendv_ps(x, _mm256_set1_ps(-INFINITY), hidden);
+}
+
+static inline v16 v_hide(v16 x, v16 key, v16 first, v16 last)
+{
+    return pair(hide_half(x.low, key.low, first.low, last.low),
+                hide_half(x.high, key.high, first.high, last.high));
 }
 
 static inline bool v_any_nan(v16 x)

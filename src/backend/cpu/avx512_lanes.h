@@ -3,6 +3,7 @@
 #define MIXT_BACKEND_CPU_AVX512_LANES_H
 
 #include <immintrin.h>
+#include <math.h>
 #include <stdbool.h>
 
 #include "backend/cpu/tiers.h"
@@ -81,6 +82,13 @@ static inline v16 v_greatest(v16 a, v16 b)
 static inline v16 v_keep(v16 old, v16 new, int count)
 {
     return count == 16 ? new : _mm512_mask_mov_ps(old, mask_of(count), new);
+}
+
+static inline v16 v_hide(v16 x, v16 key, v16 first, v16 last)
+{
+    __mmask16 hidden =
+        _mm512_cmp_ps_mask(key, first, _CMP_LT_OQ) | _mm512_cmp_ps_mask(key, last, _CMP_GT_OQ);
+    return _mm512_mask_mov_ps(x, hidden, _mm512_set1_ps(-INFINITY));
 }
 
 static inline bool v_any_nan(v16 x)

@@ -2,6 +2,7 @@
  * once more with fused multiply-add instructions for fp64 (avx2_double.c). */
 #include "backend/cpu/tiers.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -10,11 +11,13 @@
 #if MIXT_REAL_IS_DOUBLE
 #define FMA(a, b, c) fma(a, b, c)
 #define SQRT(x) sqrt(x)
+#define LARGEST DBL_MAX
 #define TILE_ROWS 4
 #define TILE_COLUMNS 8
 #else
 #define FMA(a, b, c) fmaf(a, b, c)
 #define SQRT(x) sqrtf(x)
+#define LARGEST FLT_MAX
 #define TILE_ROWS 4
 #define TILE_COLUMNS 16
 #endif
@@ -186,6 +189,47 @@ static void kernel_rope(int64_t n, real *y, const real *x, const real *cosine, c
     }
 }
 
+/* The score of a query and key, scaled, or -INFINITY where it is hidden. */
+static real scaled_score(const MIXT_REAL(mixt_scores) * s, int64_t key, int64_t query)
+{
+    bool hidden = s->first != NULL && ((real)key < s->first[query] || (real)key > s->last[query]);
+    return hidden ? (real)-INFINITY : s->scores[key * s->stride + query] * s->scale;
+}
+
+static void kernel_soften(const MIXT_REAL(mixt_scores) * s)
+{
+    for (int64_t j = 0; j < s->queries; j++) {
+        real most = (real)-INFINITY, added = 0;
+        for (int64_t key = 0; key < s->keys; key++) {
+            real x = scaled_score(s, key, j);
+            s->scores[key * s->stride + j] = x;
+            most = x > most ? x : most;
+        }
+        most = most > s->max[j] ? most : s->max[j];
+        real base = most > -LARGEST ? most : -LARGEST; /* finite where nothing was seen */
+        s->change[j] = exponential(s->max[j] - base);
+        for (int64_t key = 0; key < s->keys; key++) {
+            real *x = &s->scores[key * s->stride + j];
+            *x = exponential(*x - base);
+            added += *x;
+        }
+        s->sum[j] = FMA(s->sum[j], s->change[j], added);
+        s->max[j] = most;
+    }
+}
+
+static void kernel_soften_backward(const MIXT_REAL(mixt_scores) * s)
+{
+    for (int64_t key = 0; key < s->keys; key++) {
+        for (int64_t j = 0; j < s->queries; j++) {
+            int64_t at = key * s->stride + j;
+            real p = exponential(scaled_score(s, key, j) - s->lse[j]);
+            s->scores[at] = p;
+            s->d_scores[at] = (p * (s->d_scores[at] - s->delta[j])) * s->scale;
+        }
+    }
+}
+
 static void kernel_adamw(int64_t n, real *w, real *m, real *v, const real *gradient,
                          const mixt_adamw_arguments *arguments)
 {
@@ -274,6 +318,8 @@ const mixt_kernels_f32 TABLE = {
     .swiglu_backward = kernel_swiglu_backward,
     .norm_apply = kernel_norm_apply,
     .rope = kernel_rope,
+    .soften = kernel_soften,
+    .soften_backward = kernel_soften_backward,
     .adamw = kernel_adamw,
     .gemm = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack, kernel_tile},
 };

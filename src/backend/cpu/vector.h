@@ -8,10 +8,12 @@
  *   v_fma(a, b, c)                   a b + c, rounded once
  *   v_least(a, b)                    a < b ? a : b, so b where one is NaN; v_greatest alike
  *   v_keep(old, new, count)          new in the first `count` lanes, old behind them
+ *   v_hide(x, key, first, last)      -INFINITY in lanes where key < first or key > last
  *   v_any_nan(x)                     whether a lane is NaN
  *   v_power(p, shifted, n)           p 2^n; `shifted` = n + MIXT_EXP_ROUNDER
  *   v_fold(x), v_fold_greatest(x)    lane j with j + 8, then j + 4, j + 2, j + 1
  */
+#include <float.h>
 #include <math.h>
 
 #include "backend/cpu/tiers.h"
@@ -164,6 +166,67 @@ static void kernel_rope(int64_t n, float *y, const float *x, const float *cosine
     });
 }
 
+/* Keys down, sixteen queries across: each lane does what scalar.c does for its query. */
+static void kernel_soften(const mixt_scores_f32 *s)
+{
+    const v16 scale = v_set(s->scale);
+    EACH_VECTOR(s->queries, {
+        float *column = s->scores + i;
+        v16 most = v_set(-INFINITY);
+        v16 first = v_set(0);
+        v16 last = v_set(0);
+        v16 added = v_set(0);
+        if (s->first != NULL) {
+            first = v_load(s->first + i, count);
+            last = v_load(s->last + i, count);
+        }
+        for (int64_t key = 0; key < s->keys; key++) {
+            v16 x = v_multiply(v_load(column + key * s->stride, count), scale);
+            x = s->first != NULL ? v_hide(x, v_set((float)key), first, last) : x;
+            v_store(column + key * s->stride, x, count);
+            most = v_greatest(x, most);
+        }
+        v16 old = v_load(s->max + i, count);
+        most = v_greatest(most, old);
+        v16 base = v_greatest(most, v_set(-FLT_MAX));
+        v16 change = exponential(v_subtract(old, base));
+        for (int64_t key = 0; key < s->keys; key++) {
+            float *at = column + key * s->stride;
+            v16 x = exponential(v_subtract(v_load(at, count), base));
+            v_store(at, x, count);
+            added = v_add(added, x);
+        }
+        v_store(s->sum + i, v_fma(v_load(s->sum + i, count), change, added), count);
+        v_store(s->max + i, most, count);
+        v_store(s->change + i, change, count);
+    });
+}
+
+static void kernel_soften_backward(const mixt_scores_f32 *s)
+{
+    const v16 scale = v_set(s->scale);
+    EACH_VECTOR(s->queries, {
+        v16 lse = v_load(s->lse + i, count);
+        v16 delta = v_load(s->delta + i, count);
+        v16 first = v_set(0);
+        v16 last = v_set(0);
+        if (s->first != NULL) {
+            first = v_load(s->first + i, count);
+            last = v_load(s->last + i, count);
+        }
+        for (int64_t key = 0; key < s->keys; key++) {
+            float *at = s->scores + key * s->stride + i;
+            float *d_at = s->d_scores + key * s->stride + i;
+            v16 x = v_multiply(v_load(at, count), scale);
+            x = s->first != NULL ? v_hide(x, v_set((float)key), first, last) : x;
+            v16 p = exponential(v_subtract(x, lse));
+            v_store(at, p, count);
+            v16 d = v_multiply(p, v_subtract(v_load(d_at, count), delta));
+            v_store(d_at, v_multiply(d, scale), count);
+        }
+    });
+}
+
 static void kernel_adamw(int64_t n, float *w, float *m, float *v, const float *gradient,
                          const mixt_adamw_arguments *arguments)
 {
@@ -199,5 +262,7 @@ static void fill_rows(mixt_kernels_f32 *table)
     table->swiglu_backward = kernel_swiglu_backward;
     table->norm_apply = kernel_norm_apply;
     table->rope = kernel_rope;
+    table->soften = kernel_soften;
+    table->soften_backward = kernel_soften_backward;
     table->adamw = kernel_adamw;
 }
