@@ -25,7 +25,7 @@ typedef enum bench_format { FORMAT_MD, FORMAT_CSV, FORMAT_JSON, FORMAT_JSONL } b
 #define WHOLE(n, l, f, lo, hi, h, d)                                                               \
     {                                                                                              \
         .name = n, .letter = l, .kind = OPTION_INT, .offset = offsetof(bench_settings, f),         \
-        .low = lo, .high = hi, .help = h, .fallback = d                                             \
+        .low = lo, .high = hi, .help = h, .fallback = d                                            \
     }
 
 static const cli_option bench_options[] = {
@@ -44,8 +44,10 @@ static const cli_option bench_options[] = {
      .kind = OPTION_FLAG,
      .offset = offsetof(bench_settings, operators),
      .help = "and each operator of the step, with its share of the machine's limit"},
-    WHOLE("prompt", 'p', prompt, 0, 1 << 20, "tokens of prompt processing; 0: skip", "512, with --train 0"),
-    WHOLE("generate", 'n', generate, 0, 1 << 20, "tokens of generation; 0: skip", "128, with --train 0"),
+    WHOLE("prompt", 'p', prompt, 0, 1 << 20, "tokens of prompt processing; 0: skip",
+          "512, with --train 0"),
+    WHOLE("generate", 'n', generate, 0, 1 << 20, "tokens of generation; 0: skip",
+          "128, with --train 0"),
     WHOLE("batch-size", 'b', batch_size, 1, 65536, "training: windows in a batch", NULL),
     WHOLE("window", 0, window, 1, 1 << 20, "training: tokens in a window", NULL),
     WHOLE("repetitions", 'r', repetitions, 1, 10000, "repetitions of each test", NULL),

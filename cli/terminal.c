@@ -163,6 +163,8 @@ void print_json_text(FILE *stream, const char *text)
     for (const unsigned char *c = (const unsigned char *)text; *c != 0; c++) {
         if (*c == '"' || *c == '\\') {
             fprintf(stream, "\\%c", *c);
+        } else if (*c == '\n' || *c == '\t' || *c == '\r') {
+            fputs(*c == '\n' ? "\\n" : *c == '\t' ? "\\t" : "\\r", stream);
         } else if (*c < 0x20 || *c == 0x7F) {
             fprintf(stream, "\\u%04x", *c);
         } else {

@@ -1,0 +1,458 @@
+/* mixt demo: the whole story on text found on this machine. Each stage leaves its result under its
+ * final name only when it is whole, so that a demo that was interrupted goes on where it was. */
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "files.h"
+#include "gather.h"
+#include "generate.h"
+#include "terminal.h"
+#include "training.h"
+
+enum {
+    DOMAIN_BYTES = 2000000,      /* text of each domain, at most */
+    DOMAIN_BYTES_LEAST = 120000, /* less is left out */
+    VOCABULARY = 4096,
+    VOCABULARY_BYTES = 600000, /* text of each domain that the vocabulary sees */
+    SCORE_TOKENS = 8192,       /* held-out tokens of each domain */
+    TRACE_TOKENS = 8192,
+    SAMPLE_TOKENS = 64,
+    SHOWN_TOKENS = 90, /* coloured tokens of each domain */
+    DOMAINS_MAX = 32,
+};
+#define HELDOUT 0.05
+
+typedef struct demo_settings {
+    machine_settings machine;
+    double seconds;
+    const char *out;
+} demo_settings;
+
+typedef struct demo_state {
+    const demo_settings *settings;
+    cli_resources resources;
+    mixt_error error;
+    char text[4200], tokenizer[4200], run[4200], model[4200], trace[4200], page[4200];
+} demo_state;
+
+static const cli_option demo_options[] = {
+    {.name = "seconds",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(demo_settings, seconds),
+     .low = 1,
+     .high = 1e7,
+     .value = "S",
+     .help = "time to train"},
+    {.name = "out",
+     .letter = 'o',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(demo_settings, out),
+     .value = "FOLDER",
+     .help = "folder for everything that the demo makes"},
+    {0},
+};
+
+static void demo_defaults(void *user)
+{
+    demo_settings *settings = user;
+    settings->machine = machine_defaults(MIXT_MATMUL_BLAS);
+    settings->seconds = 180;
+    settings->out = "demo";
+}
+
+static void headline(int stage, const char *text)
+{
+    printf("\n%d/5 %s\n", stage, text);
+    fflush(stdout);
+}
+
+/* "NAME.part", emptied, as the place where a stage writes. */
+static bool begin_part(const char *final, char part[4300])
+{
+    snprintf(part, 4300, "%s.part", final);
+    DIR *stream = opendir(part);
+    struct dirent *entry;
+    while (stream != NULL && (entry = readdir(stream)) != NULL) {
+        char path[4700];
+        if (entry->d_name[0] != '.' && files_join(path, sizeof path, part, entry->d_name)) {
+            unlink(path);
+        }
+    }
+    if (stream != NULL) {
+        closedir(stream);
+    }
+    return files_make_folder(part);
+}
+
+static int io_failure(const char *path)
+{
+    return fail_with(STATUS_FAILED, "%s: %s", path, strerror(errno));
+}
+
+/* ---- 1: text */
+
+/* Counts documents and bytes of the text folder through the library, for a demo that goes on. */
+static mixt_status print_text_table(const demo_state *state, mixt_error *error)
+{
+    const char *paths[] = {state->text};
+    gather_count counts[DOMAINS_MAX] = {0};
+    mixt_corpus *corpus = NULL;
+    const mixt_document *document = NULL;
+    mixt_status status = mixt_corpus_open(paths, 1, &corpus, error);
+    while (status == MIXT_OK) {
+        status = mixt_corpus_next(corpus, &document, error);
+        if (status != MIXT_OK || document == NULL) {
+            break;
+        }
+        if (document->domain < DOMAINS_MAX) {
+            counts[document->domain].documents++;
+            counts[document->domain].bytes += document->length;
+        }
+    }
+    if (status == MIXT_OK) {
+        printf("%-14s %10s %12s  %s\n", "domain", "documents", "bytes", "");
+        for (size_t i = 0; gather_domains[i].name != NULL; i++) {
+            for (int d = 0; d < mixt_corpus_domain_count(corpus) && d < DOMAINS_MAX; d++) {
+                if (strcmp(mixt_corpus_domain_name(corpus, d), gather_domains[i].name) == 0) {
+                    char documents[32];
+                    char bytes[32];
+                    format_count(counts[d].documents, documents);
+                    format_count(counts[d].bytes, bytes);
+                    printf("%-14s %10s %12s  %s\n", gather_domains[i].name, documents, bytes,
+                           gather_domains[i].what);
+                }
+            }
+        }
+        fflush(stdout);
+    }
+    mixt_corpus_free(corpus);
+    return status;
+}
+
+static int stage_text(demo_state *state)
+{
+    char part[4300];
+    char what[300];
+    gather_count counts[DOMAINS_MAX] = {0};
+    headline(1, "real text by domain, from this machine's /usr");
+    if (!files_exist(state->text)) {
+        if (!begin_part(state->text, part)) {
+            return io_failure(part);
+        }
+        if (!gather_text(part, DOMAIN_BYTES, DOMAIN_BYTES_LEAST, counts, what)) {
+            return fail_with(STATUS_FAILED, "%s", what);
+        }
+        if (rename(part, state->text) != 0) {
+            return io_failure(state->text);
+        }
+    }
+    if (print_text_table(state, &state->error) != MIXT_OK) {
+        return fail_error(&state->error);
+    }
+    return STATUS_DONE;
+}
+
+/* ---- 2: vocabulary and model */
+
+static mixt_status make_vocabulary(demo_state *state)
+{
+    char part[4300];
+    const char *paths[] = {state->text};
+    mixt_corpus *corpus = NULL;
+    mixt_status status = mixt_corpus_open(paths, 1, &corpus, &state->error);
+    if (status == MIXT_OK) {
+        status = train_vocabulary(corpus, VOCABULARY, VOCABULARY_BYTES, &state->resources.tokenizer,
+                                  &state->error);
+    }
+    mixt_corpus_free(corpus);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    if (!begin_part(state->tokenizer, part)) {
+        state->error.status = MIXT_ERROR_IO;
+        snprintf(state->error.message, sizeof state->error.message, "%.400s: %s", part,
+                 strerror(errno));
+        return MIXT_ERROR_IO;
+    }
+    status = mixt_tokenizer_save(state->resources.tokenizer, part, &state->error);
+    if (status == MIXT_OK && rename(part, state->tokenizer) != 0) {
+        state->error.status = MIXT_ERROR_IO;
+        snprintf(state->error.message, sizeof state->error.message, "%.400s: %s", state->tokenizer,
+                 strerror(errno));
+        return MIXT_ERROR_IO;
+    }
+    return status;
+}
+
+static mixt_status prepare_training(demo_state *state)
+{
+    cli_resources *resources = &state->resources;
+    mixt_status status = files_exist(state->tokenizer)
+                             ? open_tokenizer(state->tokenizer, resources, &state->error)
+                             : make_vocabulary(state);
+    if (status == MIXT_OK) {
+        const char *paths[] = {state->text};
+        status = open_data(&(string_list){paths, 1}, HELDOUT, resources, &state->error);
+    }
+    return status;
+}
+
+static mixt_train_options demo_training(const demo_settings *settings)
+{
+    mixt_train_options options = mixt_train_options_default();
+    options.seconds = settings->seconds;
+    options.steps = 0;
+    options.checkpoint_seconds = 20;
+    options.learning_rate = 2e-3;
+    options.warmup = 20;
+    return options;
+}
+
+static void print_model_line(const mixt_model *model)
+{
+    mixt_model_info info;
+    char total[32];
+    char active[32];
+    mixt_model_describe(model, &info);
+    format_count(info.parameters_total, total);
+    format_count(info.parameters_active, active);
+    printf("%d layers of %d, %d experts of %d, %d for a token: %s parameters, %s active\n",
+           info.options.layers, info.options.hidden_size, info.options.experts,
+           info.options.ffn_size, info.options.experts_per_token, total, active);
+    fflush(stdout);
+}
+
+static int train_model(demo_state *state, const char *again)
+{
+    cli_resources *resources = &state->resources;
+    mixt_train_options options = demo_training(state->settings);
+    mixt_model_options shape = mixt_model_options_default();
+    char part[4300];
+    shape.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
+    if (shape.context_length < options.window) {
+        shape.context_length = options.window;
+    }
+    if (mixt_model_create(&shape, options.seed, &resources->model, &state->error) != MIXT_OK) {
+        return fail_error(&state->error);
+    }
+    print_model_line(resources->model);
+    int status = train_run(&(training_run){resources, &options, state->run, again});
+    if (status != STATUS_DONE) {
+        return status;
+    }
+    if (!begin_part(state->model, part)) {
+        return io_failure(part);
+    }
+    if (save_model(resources, part, &state->error) != MIXT_OK) {
+        return fail_error(&state->error);
+    }
+    return rename(part, state->model) == 0 ? STATUS_DONE : io_failure(state->model);
+}
+
+static int stage_training(demo_state *state, const char *again)
+{
+    headline(2, "a vocabulary and a small Mixture-of-Experts model");
+    if (open_context(&state->settings->machine, &state->resources, &state->error) != MIXT_OK ||
+        prepare_training(state) != MIXT_OK) {
+        return fail_error(&state->error);
+    }
+    if (!files_exist(state->model)) {
+        return train_model(state, again);
+    }
+    if (open_model(state->model, &state->resources, &state->error) != MIXT_OK) {
+        return fail_error(&state->error);
+    }
+    print_model_line(state->resources.model);
+    printf("trained before: %s\n", state->model);
+    return STATUS_DONE;
+}
+
+/* ---- 3: scores, 4: generated text */
+
+static int stage_scores(demo_state *state)
+{
+    mixt_model_info info;
+    mixt_score_row *rows = NULL;
+    headline(3, "held-out text that it never saw");
+    mixt_model_describe(state->resources.model, &info);
+    if (score_heldout(&state->resources, info.options.context_length, SCORE_TOKENS, &rows,
+                      &state->error) != MIXT_OK) {
+        return fail_error(&state->error);
+    }
+    print_scores(rows, mixt_data_domain_count(state->resources.data), stdout);
+    fflush(stdout);
+    free(rows);
+    return STATUS_DONE;
+}
+
+static bool has_domain(const mixt_data *data, const char *name)
+{
+    for (int d = 0; d < mixt_data_domain_count(data); d++) {
+        if (strcmp(mixt_data_domain_name(data, d), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static mixt_status print_sample(demo_state *state, const gather_domain *domain, bool color)
+{
+    generation_state generation;
+    mixt_status status = generation_begin(&state->resources, 0, &generation, &state->error);
+    if (status == MIXT_OK) {
+        generation.sampling.temperature = 0.7;
+        generation.sampling.seed = 1;
+        status =
+            generation_feed(&generation, domain->prompt, strlen(domain->prompt), &state->error);
+    }
+    if (status == MIXT_OK) {
+        printf("\n%s--- %s%s\n", color ? "\033[1m" : "", domain->name, color ? "\033[0m" : "");
+        fputs(domain->prompt, stdout);
+        status = generation_draw(&generation, SAMPLE_TOKENS, &state->error);
+        putchar('\n');
+    }
+    generation_end(&generation);
+    return status;
+}
+
+static int stage_samples(demo_state *state)
+{
+    headline(4, "what it writes, by domain");
+    bool color = terminal_color(state->settings->machine.color, stdout);
+    for (size_t i = 0; gather_domains[i].name != NULL; i++) {
+        if (has_domain(state->resources.data, gather_domains[i].name) &&
+            print_sample(state, &gather_domains[i], color) != MIXT_OK) {
+            return fail_error(&state->error);
+        }
+    }
+    return STATUS_DONE;
+}
+
+/* ---- 5: routes */
+
+static int write_trace(demo_state *state)
+{
+    char part[4300];
+    mixt_model_info info;
+    snprintf(part, sizeof part, "%s.part", state->trace);
+    mixt_model_describe(state->resources.model, &info);
+    mixt_trace_options options = {
+        .output = part,
+        .model_name = "mixt demo",
+        .window = info.options.context_length,
+        .max_tokens = TRACE_TOKENS,
+        .heldout = true,
+    };
+    progress_line progress;
+    progress_begin(&progress, "trace");
+    mixt_status status = mixt_trace_write(state->resources.context, state->resources.model,
+                                          state->resources.data, state->resources.tokenizer,
+                                          &options, progress_callback, &progress, &state->error);
+    progress_end(&progress);
+    if (status != MIXT_OK) {
+        return fail_error(&state->error);
+    }
+    return rename(part, state->trace) == 0 ? STATUS_DONE : io_failure(state->trace);
+}
+
+static int stage_atlas(demo_state *state)
+{
+    headline(5, "where its routers sent that text");
+    int status = files_exist(state->trace) ? STATUS_DONE : write_trace(state);
+    if (status != STATUS_DONE) {
+        return status;
+    }
+    mixt_trace *trace = NULL;
+    mixt_status result = mixt_trace_open(state->trace, &trace, &state->error);
+    if (result == MIXT_OK) {
+        mixt_atlas_options options = {
+            .color = terminal_color(state->settings->machine.color, stdout),
+            .text_tokens = SHOWN_TOKENS,
+            .width = terminal_width(stdout),
+        };
+        result = mixt_atlas_print(trace, &options, stdout, &state->error);
+    }
+    if (result == MIXT_OK) {
+        result = mixt_atlas_page(trace, state->page, &state->error);
+    }
+    mixt_trace_free(trace);
+    return result == MIXT_OK ? STATUS_DONE : fail_error(&state->error);
+}
+
+static int run_stages(demo_state *state, const char *again)
+{
+    int status = stage_text(state);
+    if (status == STATUS_DONE) {
+        status = stage_training(state, again);
+    }
+    if (status == STATUS_DONE) {
+        status = stage_scores(state);
+    }
+    if (status == STATUS_DONE) {
+        status = stage_samples(state);
+    }
+    if (status == STATUS_DONE) {
+        status = stage_atlas(state);
+    }
+    return status;
+}
+
+static int run_demo(void *user, cli_arguments *arguments)
+{
+    const demo_settings *settings = user;
+    (void)arguments;
+    char again[4300];
+    char shown[PATH_MAX];
+    demo_state *state = calloc(1, sizeof *state);
+    if (state == NULL) {
+        return fail_with(STATUS_FAILED, "out of memory");
+    }
+    state->settings = settings;
+    const char *out = settings->out;
+    bool fits = files_join(state->text, sizeof state->text, out, "text") &&
+                files_join(state->tokenizer, sizeof state->tokenizer, out, "tokenizer") &&
+                files_join(state->run, sizeof state->run, out, "run") &&
+                files_join(state->model, sizeof state->model, out, "model") &&
+                files_join(state->trace, sizeof state->trace, out, "trace.safetensors") &&
+                files_join(state->page, sizeof state->page, out, "atlas.html");
+    int status = STATUS_DONE;
+    if (!fits || strlen(out) > 4000) {
+        status = fail_usage("--out: the path is too long");
+    } else if (!files_make_folder(out) || !files_make_folder(state->run)) {
+        status = io_failure(out);
+    } else {
+        snprintf(again, sizeof again, "mixt demo%s%s", strcmp(out, "demo") == 0 ? "" : " --out ",
+                 strcmp(out, "demo") == 0 ? "" : out);
+        status = run_stages(state, again);
+    }
+    resources_free(&state->resources);
+    if (status == STATUS_DONE) {
+        fflush(stderr);
+        printf("\nThe page with the figures:\n%s\n",
+               realpath(state->page, shown) != NULL ? shown : state->page);
+    }
+    free(state);
+    return status;
+}
+
+const cli_command command_demo = {
+    .name = "demo",
+    .summary = "the whole story on text found on this machine",
+    .synopsis = "[--seconds 180] [--out demo]",
+    .about = "Gathers real text by domain below /usr, trains a vocabulary and a small "
+             "Mixture-of-Experts model on it, scores held-out text, generates some, and shows "
+             "where the routers sent it, in the terminal and as a page. Everything stays below "
+             "--out. Interrupted at any time, it goes on where it was when started again; remove "
+             "the folder to begin anew.",
+    .examples = "  mixt demo\n  mixt demo --seconds 600 --out longer\n",
+    .groups = (const cli_group[]){{"options", demo_options, 0},
+                                  {"machine", options_machine, offsetof(demo_settings, machine)},
+                                  {0}},
+    .settings_size = sizeof(demo_settings),
+    .defaults = demo_defaults,
+    .run = run_demo,
+};
