@@ -201,37 +201,43 @@ mixt_status mixt_folder_create(const char *path, mixt_error *error)
     return status;
 }
 
+/* 0, or the number of the first error. */
 static int remove_tree(int parent, const char *name)
 {
     if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) {
         return 0;
     }
+    if (errno != EISDIR && errno != EPERM) { /* POSIX says EPERM for a folder, Linux EISDIR */
+        return errno;
+    }
     int descriptor = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (descriptor < 0) {
-        return -1;
+        return errno;
     }
     DIR *folder = fdopendir(descriptor);
     if (folder == NULL) {
+        int number = errno;
         close(descriptor);
-        return -1;
+        return number;
     }
     int result = 0;
     for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-            remove_tree(descriptor, entry->d_name) != 0) {
-            result = -1;
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            int number = remove_tree(descriptor, entry->d_name);
+            result = result != 0 ? result : number;
         }
     }
     closedir(folder);
-    return result == 0 ? unlinkat(parent, name, AT_REMOVEDIR) : result;
+    if (result == 0 && unlinkat(parent, name, AT_REMOVEDIR) != 0) {
+        result = errno;
+    }
+    return result;
 }
 
 mixt_status mixt_folder_remove(const char *path, mixt_error *error)
 {
-    if (remove_tree(AT_FDCWD, path) != 0) {
-        return mixt_fail_errno(error, errno, "%s: cannot remove", path);
-    }
-    return MIXT_OK;
+    int number = remove_tree(AT_FDCWD, path);
+    return number == 0 ? MIXT_OK : mixt_fail_errno(error, number, "%s: cannot remove", path);
 }
 
 static int compare_names(const void *a, const void *b)
