@@ -1,5 +1,6 @@
 /* Checkpoints: what is saved comes back, nothing damaged is taken for good, and no fault at any
  * system call of a save loses an older one (tests/fault/shim.c injects them). */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -19,15 +20,20 @@
 #include "core/files.h"
 #include "core/memory.h"
 #include "core/sha256.h"
+#include "fault/shim.c"
 #include "fault/state.h"
 #include "formats/checkpoint.h"
 #include "formats/crc32c.h"
 
-static char top[] = "/tmp/mixt-checkpoint-XXXXXX";
+static char top[] = "/dev/shm/mixt-checkpoint-XXXXXX";
 
+/* In memory where that is possible: a disk would only make thousands of real fsyncs slow. */
 static int make_top(void **state)
 {
     (void)state;
+    if (access("/dev/shm", W_OK) != 0) {
+        strcpy(top, "/tmp/mixt-checkpoint-XXXXXX");
+    }
     return mkdtemp(top) == NULL;
 }
 
@@ -653,6 +659,241 @@ static void test_foreign_files(void **unused)
     free(run);
 }
 
+/* -- Faults ---------------------------------------------------------------------------------- */
+
+/* A run folder with steps 1 and 2, made anew. */
+static void two_steps(const char *run)
+{
+    OK(mixt_folder_remove(run, error_));
+    fresh_run(run, 1, 2);
+}
+
+static mixt_status try_step(const char *run, int64_t step, mixt_error *error)
+{
+    mixt_checkpoints *store;
+    mixt_status status = mixt_checkpoints_open(run, &store, error);
+    if (status == MIXT_OK) {
+        fault_state state;
+        fault_state_fill(&state, step);
+        status = mixt_checkpoints_save(store, &state.description, 2, error);
+        mixt_checkpoints_close(store);
+    }
+    return status;
+}
+
+/* After any fault the newest checkpoint is 2 or 3 with all its bits, the one before is there, and
+ * the next start cleans up and saves. */
+static void judge(const char *run, bool saved, const char *what, int call)
+{
+    mixt_fault = (mixt_fault_plan){0};
+    int64_t step = newest(run, NULL);
+    if (step != 3 && (saved || step != 2)) {
+        fail_msg("%s at call %d: newest is step %lld", what, call, (long long)step);
+    }
+    assert_true(exists(run, "step-00000002"));
+    mixt_error error = MIXT_ERROR_INIT;
+    if (try_step(run, 4, &error) != MIXT_OK) {
+        fail_msg("%s at call %d: next save: %s", what, call, error.message);
+    }
+    assert_int_equal(newest(run, NULL), 4);
+    char **names;
+    size_t count;
+    OK(mixt_folder_list(run, &names, &count, error_));
+    for (size_t i = 0; i < count; i++) {
+        if (strstr(names[i], "tmp") != NULL) {
+            fail_msg("%s at call %d: %s is left", what, call, names[i]);
+        }
+    }
+    mixt_names_free(names, count);
+}
+
+/* Counted calls of one whole save. */
+static int count_calls(const char *run)
+{
+    two_steps(run);
+    mixt_fault = (mixt_fault_plan){.folder = run};
+    OK(try_step(run, 3, error_));
+    int count = mixt_fault.count;
+    mixt_fault = (mixt_fault_plan){0};
+    assert_true(count > 40);
+    return count;
+}
+
+static void test_kill_at_every_call(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("killed");
+    int last = count_calls(run);
+    int killed = 0;
+    for (int call = 1; call <= last + 1; call++) {
+        for (int half = 0; half < 2; half++) {
+            two_steps(run);
+            pid_t child = fork();
+            assert_true(child >= 0);
+            if (child == 0) {
+                mixt_fault = (mixt_fault_plan){.folder = run, .kill_at = call, .half = half != 0};
+                _exit(try_step(run, 3, NULL) == MIXT_OK ? 0 : 1);
+            }
+            int result;
+            assert_int_equal(waitpid(child, &result, 0), child);
+            bool died = WIFSIGNALED(result) && WTERMSIG(result) == SIGKILL;
+            assert_true(died || (WIFEXITED(result) && WEXITSTATUS(result) == 0));
+            assert_int_equal(died, call <= last);
+            killed += died;
+            judge(run, !died, "kill", call);
+        }
+    }
+    print_message("killed %d times at %d system calls\n", killed, last);
+    assert_int_equal(killed, 2 * last);
+    free(run);
+}
+
+static void test_errors_at_every_call(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("failing");
+    int last = count_calls(run);
+    const int numbers[] = {ENOSPC, EIO, EINTR};
+    for (int call = 1; call <= last; call++) {
+        for (int i = 0; i < 6; i++) {
+            if (numbers[i / 2] == EINTR && i % 2 != 0) {
+                continue; /* interrupted for ever: trying again for ever is right */
+            }
+            two_steps(run);
+            mixt_fault = (mixt_fault_plan){
+                .folder = run, .fail_at = call, .number = numbers[i / 2], .forever = i % 2 != 0};
+            mixt_error error = MIXT_ERROR_INIT;
+            mixt_status status = try_step(run, 3, &error);
+            if (status != MIXT_OK) {
+                assert_int_equal(status, MIXT_ERROR_IO);
+                if (strstr(error.message, strerror(numbers[i / 2])) == NULL) {
+                    fail_msg("call %d: %s: \"%s\"", call, strerror(numbers[i / 2]), error.message);
+                }
+                assert_null(strchr(error.message, '\n'));
+                assert_non_null(strstr(error.message, run));
+            }
+            judge(run, status == MIXT_OK, strerror(numbers[i / 2]), call);
+        }
+    }
+    free(run);
+}
+
+/* An fsync that fails once and then succeeds must not make a checkpoint: the pages that it lost are
+ * never written. */
+static void test_failed_sync_is_final(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("sync");
+    int last = count_calls(run);
+    two_steps(run);
+    mixt_fault = (mixt_fault_plan){.folder = run};
+    OK(try_step(run, 3, error_));
+    char calls[FAULT_DESCRIPTORS][24];
+    memcpy(calls, mixt_fault.calls, sizeof calls);
+    mixt_fault = (mixt_fault_plan){0};
+    int syncs = 0;
+    for (int call = 1; call <= last; call++) {
+        if (strcmp(calls[call], "fsync") != 0) {
+            continue;
+        }
+        two_steps(run);
+        mixt_fault = (mixt_fault_plan){.folder = run, .fail_at = call, .number = EIO};
+        mixt_error error = MIXT_ERROR_INIT;
+        assert_int_equal(try_step(run, 3, &error), MIXT_ERROR_IO);
+        assert_non_null(strstr(error.message, "cannot sync"));
+        syncs++;
+        mixt_fault = (mixt_fault_plan){0};
+        if (syncs <= 7) { /* five files, their folder, the run folder; then LATEST, which is not
+                             what makes a checkpoint */
+            assert_false(exists(run, "step-00000003"));
+        }
+        judge(run, false, "fsync", call);
+    }
+    assert_int_equal(syncs, 9); /* and LATEST with its folder */
+    free(run);
+}
+
+static void test_short_writes(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("short");
+    const size_t sizes[] = {1, 7, 100};
+    for (size_t i = 0; i < 3; i++) {
+        two_steps(run);
+        mixt_fault = (mixt_fault_plan){.folder = run, .short_write = sizes[i]};
+        mixt_status status = try_step(run, 3, NULL);
+        mixt_fault = (mixt_fault_plan){0};
+        assert_int_equal(status, MIXT_OK);
+        assert_int_equal(newest(run, NULL), 3);
+    }
+    free(run);
+}
+
+/* The same process goes on after a full disk: the next attempt starts from nothing and holds. */
+static void test_goes_on_after_full_disk(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("full");
+    two_steps(run);
+    mixt_checkpoints *store = open_store(run);
+    fault_state state;
+    fault_state_fill(&state, 3);
+    mixt_fault = (mixt_fault_plan){.folder = run, .fail_at = 12, .number = ENOSPC, .forever = true};
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_checkpoints_save(store, &state.description, 2, &error), MIXT_ERROR_IO);
+    assert_non_null(strstr(error.message, "No space left"));
+    mixt_fault = (mixt_fault_plan){0};
+    assert_int_equal(newest(run, NULL), 2);
+    save_step(store, 3, 2);
+    assert_int_equal(newest(run, NULL), 3);
+    mixt_checkpoints_close(store);
+    free(run);
+}
+
+/* A disk that fails while checkpoints are read: the bad one is passed over with its reason, or the
+ * whole is refused; never a crash, never wrong bits. */
+static void test_read_errors(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("reads");
+    two_steps(run);
+    mixt_checkpoint *checkpoint;
+    char *lines;
+    mixt_fault = (mixt_fault_plan){.folder = run, .reads = true};
+    OK(mixt_checkpoint_find(run, &checkpoint, &lines, error_));
+    int last = mixt_fault.count;
+    mixt_checkpoint_free(checkpoint);
+    assert_true(last > 15);
+    int older = 0;
+    for (int call = 1; call <= last; call++) {
+        mixt_fault =
+            (mixt_fault_plan){.folder = run, .reads = true, .fail_at = call, .number = EIO};
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_status status = mixt_checkpoint_find(run, &checkpoint, &lines, &error);
+        mixt_fault = (mixt_fault_plan){0};
+        assert_int_equal(status, MIXT_OK);
+        if (mixt_checkpoint_step(checkpoint) == 1) {
+            assert_non_null(strstr(lines, "step-00000002"));
+            assert_non_null(strstr(lines, strerror(EIO)));
+            older++;
+        } else {
+            assert_null(lines); /* a failing close of a file that was only read */
+        }
+        assert_true(fault_state_matches(checkpoint, NULL));
+        mixt_checkpoint_free(checkpoint);
+        free(lines);
+    }
+    assert_true(older > 10);
+    mixt_fault = (mixt_fault_plan){
+        .folder = run, .reads = true, .fail_at = 1, .number = EIO, .forever = true};
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status status = mixt_checkpoint_find(run, &checkpoint, &lines, &error);
+    mixt_fault = (mixt_fault_plan){0};
+    assert_int_not_equal(status, MIXT_OK);
+    assert_null(checkpoint);
+    free(run);
+}
+
 /* -- The lock -------------------------------------------------------------------------------- */
 
 static void test_lock(void **unused)
@@ -732,13 +973,26 @@ static void test_crc32c(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_saves_and_loads), cmocka_unit_test(test_keeps_enough),
-        cmocka_unit_test(test_same_step_again), cmocka_unit_test(test_leftovers_go),
-        cmocka_unit_test(test_every_bit),       cmocka_unit_test(test_names_the_tensor),
-        cmocka_unit_test(test_damaged_folders), cmocka_unit_test(test_none_verifies),
-        cmocka_unit_test(test_versions),        cmocka_unit_test(test_hostile_manifests),
-        cmocka_unit_test(test_shape_checks),    cmocka_unit_test(test_bad_saves),
-        cmocka_unit_test(test_foreign_files),   cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_saves_and_loads),
+        cmocka_unit_test(test_keeps_enough),
+        cmocka_unit_test(test_same_step_again),
+        cmocka_unit_test(test_leftovers_go),
+        cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_names_the_tensor),
+        cmocka_unit_test(test_damaged_folders),
+        cmocka_unit_test(test_none_verifies),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_hostile_manifests),
+        cmocka_unit_test(test_shape_checks),
+        cmocka_unit_test(test_bad_saves),
+        cmocka_unit_test(test_foreign_files),
+        cmocka_unit_test(test_kill_at_every_call),
+        cmocka_unit_test(test_errors_at_every_call),
+        cmocka_unit_test(test_failed_sync_is_final),
+        cmocka_unit_test(test_short_writes),
+        cmocka_unit_test(test_goes_on_after_full_disk),
+        cmocka_unit_test(test_read_errors),
+        cmocka_unit_test(test_lock),
         cmocka_unit_test(test_crc32c),
     };
     return cmocka_run_group_tests(tests, make_top, remove_top);

@@ -1,0 +1,310 @@
+/* Faults at system calls. Calls that change or open something below one folder are counted; at a
+ * chosen count the process is killed, or the call fails. Two ways to use it:
+ *
+ *   cc -shared -fPIC -o shim.so shim.c -ldl; LD_PRELOAD=./shim.so MIXT_FAULT_FOLDER=/run/folder ...
+ *   #include "fault/shim.c" in a test, which sets mixt_fault directly (the program's own
+ * definitions of write, rename, ... come before those of the C library)
+ *
+ *   MIXT_FAULT_KILL=n      SIGKILL before call n is done
+ *   MIXT_FAULT_HALF=1      where call n is a write, half of it is done before the kill
+ *   MIXT_FAULT_AT=n        call n fails with MIXT_FAULT_ERRNO
+ *   MIXT_FAULT_FOREVER=1   and so does every later one that changes something
+ *   MIXT_FAULT_SHORT=bytes no write does more than this many bytes at once
+ *   MIXT_FAULT_REPORT=file the number of calls is written there at the end
+ *
+ * Counted: open and openat for writing or creating, write, pwrite, fsync, fdatasync, ftruncate,
+ * close of a counted file, rename, renameat, renameat2, unlink, unlinkat, mkdir, mkdirat, rmdir.
+ * With MIXT_FAULT_READS=1 also open for reading, read and pread. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#define FAULT_DESCRIPTORS 1024
+
+typedef struct mixt_fault_plan {
+    const char *folder; /* absolute; NULL: nothing is counted */
+    int count;          /* calls so far */
+    int kill_at;
+    int fail_at;
+    int number; /* errno of the failing call */
+    bool half;
+    bool forever;
+    bool reads;
+    size_t short_write;                /* 0: writes are whole */
+    bool counted[FAULT_DESCRIPTORS];   /* descriptor lies below the folder */
+    char calls[FAULT_DESCRIPTORS][24]; /* name of call i, for reports */
+} mixt_fault_plan;
+
+mixt_fault_plan mixt_fault;
+
+#define REAL(name)                                                                                 \
+    static __typeof__(&name) real;                                                                 \
+    if (real == NULL) {                                                                            \
+        *(void **)&real = dlsym(RTLD_NEXT, #name);                                                 \
+    }
+
+#ifdef MIXT_FAULT_PRELOAD
+static long from_environment(const char *name)
+{
+    const char *text = getenv(name);
+    return text == NULL ? 0 : strtol(text, NULL, 10);
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    mixt_fault.folder = getenv("MIXT_FAULT_FOLDER");
+    mixt_fault.kill_at = (int)from_environment("MIXT_FAULT_KILL");
+    mixt_fault.fail_at = (int)from_environment("MIXT_FAULT_AT");
+    mixt_fault.number = (int)from_environment("MIXT_FAULT_ERRNO");
+    mixt_fault.half = from_environment("MIXT_FAULT_HALF") != 0;
+    mixt_fault.forever = from_environment("MIXT_FAULT_FOREVER") != 0;
+    mixt_fault.reads = from_environment("MIXT_FAULT_READS") != 0;
+    mixt_fault.short_write = (size_t)from_environment("MIXT_FAULT_SHORT");
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    const char *report = getenv("MIXT_FAULT_REPORT");
+    if (report != NULL) {
+        int count = mixt_fault.count;
+        mixt_fault.folder = NULL;
+        FILE *file = fopen(report, "w");
+        if (file != NULL) {
+            fprintf(file, "%d\n", count);
+            fclose(file);
+        }
+    }
+}
+#endif
+
+static bool below(int folder, const char *path)
+{
+    if (mixt_fault.folder == NULL) {
+        return false;
+    }
+    if (path[0] != '/') { /* relative: to a counted folder, or to one nobody asked about */
+        return folder >= 0 && folder < FAULT_DESCRIPTORS && mixt_fault.counted[folder];
+    }
+    size_t length = strlen(mixt_fault.folder);
+    return strncmp(path, mixt_fault.folder, length) == 0 &&
+           (path[length] == '/' || path[length] == '\0');
+}
+
+static bool counted(int descriptor)
+{
+    return mixt_fault.folder != NULL && descriptor >= 0 && descriptor < FAULT_DESCRIPTORS &&
+           mixt_fault.counted[descriptor];
+}
+
+/* Counts a call; true where it has to fail (errno is set). Does not return where the process dies,
+ * except for a write that is to be done by half. */
+static bool hit(const char *name, bool is_write)
+{
+    int number = ++mixt_fault.count;
+    if (number < FAULT_DESCRIPTORS) {
+        snprintf(mixt_fault.calls[number], sizeof mixt_fault.calls[number], "%s", name);
+    }
+    if (number == mixt_fault.kill_at && !(is_write && mixt_fault.half)) {
+        raise(SIGKILL);
+    }
+    bool fails = mixt_fault.fail_at != 0 && (number == mixt_fault.fail_at ||
+                                             (mixt_fault.forever && number > mixt_fault.fail_at));
+    if (fails) {
+        errno = mixt_fault.number;
+    }
+    return fails;
+}
+
+static void opened(int descriptor, bool is_below)
+{
+    if (descriptor >= 0 && descriptor < FAULT_DESCRIPTORS) {
+        mixt_fault.counted[descriptor] = is_below;
+    }
+}
+
+static bool open_counts(int flags)
+{
+    return mixt_fault.reads || (flags & O_ACCMODE) != O_RDONLY || (flags & O_CREAT) != 0;
+}
+
+int open(const char *path, int flags, ...)
+{
+    REAL(open)
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = (flags & O_CREAT) != 0 ? (mode_t)va_arg(arguments, int) : 0;
+    va_end(arguments);
+    bool inside = below(-1, path);
+    if (inside && open_counts(flags) && hit("open", false)) {
+        return -1;
+    }
+    int descriptor = real(path, flags, mode);
+    opened(descriptor, inside);
+    return descriptor;
+}
+
+int openat(int folder, const char *path, int flags, ...)
+{
+    REAL(openat)
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = (flags & O_CREAT) != 0 ? (mode_t)va_arg(arguments, int) : 0;
+    va_end(arguments);
+    bool inside = below(folder, path);
+    if (inside && open_counts(flags) && hit("openat", false)) {
+        return -1;
+    }
+    int descriptor = real(folder, path, flags, mode);
+    opened(descriptor, inside);
+    return descriptor;
+}
+
+/* How much of a write of `length` bytes is done. */
+static size_t write_share(size_t length)
+{
+    return mixt_fault.short_write != 0 && length > mixt_fault.short_write ? mixt_fault.short_write
+                                                                          : length;
+}
+
+ssize_t write(int descriptor, const void *data, size_t length)
+{
+    REAL(write)
+    if (!counted(descriptor)) {
+        return real(descriptor, data, length);
+    }
+    if (hit("write", true)) {
+        return -1;
+    }
+    if (mixt_fault.count == mixt_fault.kill_at) {
+        ssize_t done = real(descriptor, data, length / 2);
+        (void)done;
+        raise(SIGKILL);
+    }
+    return real(descriptor, data, write_share(length));
+}
+
+ssize_t pwrite(int descriptor, const void *data, size_t length, off_t offset)
+{
+    REAL(pwrite)
+    if (counted(descriptor) && hit("pwrite", true)) {
+        return -1;
+    }
+    bool dies = counted(descriptor) && mixt_fault.count == mixt_fault.kill_at;
+    ssize_t done = real(descriptor, data, dies ? length / 2 : length, offset);
+    if (dies) {
+        raise(SIGKILL);
+    }
+    return done;
+}
+
+ssize_t read(int descriptor, void *data, size_t length)
+{
+    REAL(read)
+    if (mixt_fault.reads && counted(descriptor) && hit("read", false)) {
+        return -1;
+    }
+    return real(descriptor, data, length);
+}
+
+ssize_t pread(int descriptor, void *data, size_t length, off_t offset)
+{
+    REAL(pread)
+    if (mixt_fault.reads && counted(descriptor) && hit("pread", false)) {
+        return -1;
+    }
+    return real(descriptor, data, length, offset);
+}
+
+int fsync(int descriptor)
+{
+    REAL(fsync)
+    return counted(descriptor) && hit("fsync", false) ? -1 : real(descriptor);
+}
+
+int fdatasync(int descriptor)
+{
+    REAL(fdatasync)
+    return counted(descriptor) && hit("fdatasync", false) ? -1 : real(descriptor);
+}
+
+int ftruncate(int descriptor, off_t length)
+{
+    REAL(ftruncate)
+    return counted(descriptor) && hit("ftruncate", false) ? -1 : real(descriptor, length);
+}
+
+int close(int descriptor)
+{
+    REAL(close)
+    bool fails = counted(descriptor) && hit("close", false);
+    int number = errno;
+    opened(descriptor, false);
+    int result = real(descriptor); /* a close that reports an error has closed */
+    if (fails) {
+        errno = number;
+    }
+    return fails ? -1 : result;
+}
+
+int rename(const char *from, const char *to)
+{
+    REAL(rename)
+    return below(-1, from) && hit("rename", false) ? -1 : real(from, to);
+}
+
+int renameat(int from_folder, const char *from, int to_folder, const char *to)
+{
+    REAL(renameat)
+    bool fails = below(from_folder, from) && hit("renameat", false);
+    return fails ? -1 : real(from_folder, from, to_folder, to);
+}
+
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
+{
+    REAL(renameat2)
+    bool fails = below(from_folder, from) && hit("renameat2", false);
+    return fails ? -1 : real(from_folder, from, to_folder, to, flags);
+}
+
+int unlink(const char *path)
+{
+    REAL(unlink)
+    return below(-1, path) && hit("unlink", false) ? -1 : real(path);
+}
+
+int unlinkat(int folder, const char *path, int flags)
+{
+    REAL(unlinkat)
+    return below(folder, path) && hit("unlinkat", false) ? -1 : real(folder, path, flags);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    REAL(mkdir)
+    return below(-1, path) && hit("mkdir", false) ? -1 : real(path, mode);
+}
+
+int mkdirat(int folder, const char *path, mode_t mode)
+{
+    REAL(mkdirat)
+    return below(folder, path) && hit("mkdirat", false) ? -1 : real(folder, path, mode);
+}
+
+int rmdir(const char *path)
+{
+    REAL(rmdir)
+    return below(-1, path) && hit("rmdir", false) ? -1 : real(path);
+}
