@@ -1,0 +1,169 @@
+/* Line charts over the layers as SVG. Drawn 360 or 180 units wide, so that the lettering keeps its
+ * size between a phone and a desk. */
+#include <math.h>
+
+#include "atlas/page.h"
+
+typedef struct frame {
+    double left, right, top, bottom; /* of the plotting area */
+    double width, height;
+} frame;
+
+static const frame wide = {36, 350, 12, 190, 360, 224};
+static const frame narrow = {30, 174, 8, 92, 180, 112};
+
+double mixt_chart_step(double bottom, double top)
+{
+    double raw = (top - bottom) / 4;
+    double magnitude = pow(10, floor(log10(raw)));
+    double lead = raw / magnitude;
+    return magnitude * (lead < 1.5 ? 1 : lead < 3.5 ? 2 : lead < 7.5 ? 5 : 10);
+}
+
+void mixt_chart_scale(double *bottom, double *top)
+{
+    if (*bottom < 0.4 * *top) {
+        *bottom = 0;
+    }
+    if (*top - *bottom < 1e-9) {
+        *top = *bottom + 1;
+    }
+    double step = mixt_chart_step(*bottom, *top);
+    *bottom = step * floor(*bottom / step + 1e-9);
+    *top = step * ceil(*top / step - 1e-9);
+}
+
+static const frame *frame_of(const mixt_chart *chart)
+{
+    return chart->small ? &narrow : &wide;
+}
+
+static double x_of(const mixt_chart *chart, int i)
+{
+    const frame *f = frame_of(chart);
+    double inset = chart->small ? 8 : 14;
+    if (chart->count == 1) {
+        return (f->left + f->right) / 2;
+    }
+    return f->left + inset + (f->right - f->left - 2 * inset) * i / (chart->count - 1);
+}
+
+static double y_of(const mixt_chart *chart, double value)
+{
+    const frame *f = frame_of(chart);
+    double part = (value - chart->bottom) / (chart->top - chart->bottom);
+    part = part < 0 ? 0 : part > 1 ? 1 : part;
+    return f->bottom - part * (f->bottom - f->top);
+}
+
+static void draw_axes(mixt_page *page, const mixt_chart *chart)
+{
+    const frame *f = frame_of(chart);
+    double step = mixt_chart_step(chart->bottom, chart->top);
+    for (int i = 0; chart->bottom + i * step <= chart->top + step / 2; i++) {
+        double value = chart->bottom + i * step;
+        double y = y_of(chart, value);
+        mixt_buffer_format(page->out, "<path class=\"grid\" d=\"M%.0f %.1fH%.0f\"/>", f->left, y,
+                           f->right);
+        mixt_buffer_format(page->out, "<text class=\"y\" x=\"%.0f\" y=\"%.1f\">%.*f</text>",
+                           f->left - 5, y + 3.5, step < 0.999 ? (step < 0.0999 ? 2 : 1) : 0, value);
+    }
+    int most = chart->small ? 5 : 12; /* labels that fit */
+    int every = (chart->count + most - 1) / most;
+    for (int i = 0; i < chart->count; i++) {
+        if (i % every == 0) {
+            mixt_buffer_format(page->out, "<text class=\"x\" x=\"%.1f\" y=\"%.0f\">%d</text>",
+                               x_of(chart, i), f->bottom + (chart->small ? 13 : 16),
+                               chart->number[i]);
+        }
+    }
+    if (!chart->small) {
+        mixt_buffer_format(page->out, "<text class=\"x\" x=\"%.0f\" y=\"%.0f\">layer</text>",
+                           (f->left + f->right) / 2, f->height - 1);
+    }
+}
+
+static void draw_line(mixt_page *page, const mixt_chart *chart, const char *name,
+                      const double *value)
+{
+    const frame *f = frame_of(chart);
+    if (chart->count == 1) { /* a level of a single layer crosses the chart */
+        mixt_buffer_format(page->out, "<path class=\"%s\" d=\"M%.0f %.1fH%.0f\"/>", name, f->left,
+                           y_of(chart, value[0]), f->right);
+        return;
+    }
+    mixt_buffer_format(page->out, "<path class=\"%s\" d=\"M", name);
+    for (int i = 0; i < chart->count; i++) {
+        mixt_buffer_format(page->out, "%s%.1f %.1f", i == 0 ? "" : " ", x_of(chart, i),
+                           y_of(chart, value[i]));
+    }
+    mixt_buffer_text(page->out, "\"/>");
+}
+
+static void draw_band(mixt_page *page, const mixt_chart *chart)
+{
+    if (chart->count == 1) {
+        mixt_buffer_format(page->out, "<path class=\"whisker\" d=\"M%.1f %.1fV%.1f\"/>",
+                           x_of(chart, 0), y_of(chart, chart->low[0]), y_of(chart, chart->high[0]));
+        return;
+    }
+    mixt_buffer_text(page->out, "<path class=\"band\" d=\"M");
+    for (int i = 0; i < chart->count; i++) {
+        mixt_buffer_format(page->out, "%.1f %.1f ", x_of(chart, i), y_of(chart, chart->high[i]));
+    }
+    for (int i = chart->count - 1; i >= 0; i--) {
+        mixt_buffer_format(page->out, "%.1f %.1f ", x_of(chart, i), y_of(chart, chart->low[i]));
+    }
+    mixt_buffer_text(page->out, "z\"/>");
+}
+
+/* Dots that say their numbers when pointed at. */
+static void draw_dots(mixt_page *page, const mixt_chart *chart)
+{
+    double radius = chart->small ? 1.8 : chart->count > 24 ? 2 : 3;
+    for (int i = 0; i < chart->count; i++) {
+        mixt_buffer_format(page->out,
+                           "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>layer "
+                           "%d: %.*f%s",
+                           x_of(chart, i), y_of(chart, chart->value[i]), radius, chart->number[i],
+                           chart->decimals, chart->value[i], chart->unit);
+        if (chart->low != NULL) {
+            mixt_buffer_format(page->out, " (%.*f to %.*f)", chart->decimals, chart->low[i],
+                               chart->decimals, chart->high[i]);
+        }
+        mixt_buffer_format(page->out, "; %s %.*f%s; %s %.*f%s</title></circle>", chart->dashed_name,
+                           chart->decimals, chart->dashed[i], chart->unit, chart->dotted_name,
+                           chart->decimals, chart->dotted[i], chart->unit);
+    }
+}
+
+void mixt_page_chart(mixt_page *page, const mixt_chart *chart)
+{
+    const frame *f = frame_of(chart);
+    int id = page->next_id++;
+    mixt_buffer_format(page->out,
+                       "<svg class=\"chart\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" "
+                       "aria-labelledby=\"t%d d%d\"><title id=\"t%d\">",
+                       f->width, f->height, id, id, id);
+    mixt_page_text(page, chart->title);
+    mixt_buffer_format(page->out, "</title><desc id=\"d%d\">By layer: ", id);
+    for (int i = 0; i < chart->count; i++) {
+        mixt_buffer_format(page->out, "%s%d: %.*f%s", i == 0 ? "" : ", ", chart->number[i],
+                           chart->decimals, chart->value[i], chart->unit);
+    }
+    mixt_buffer_format(page->out, ". At layer %d %s is %.*f%s and %s %.*f%s.</desc>",
+                       chart->number[0], chart->dashed_name, chart->decimals, chart->dashed[0],
+                       chart->unit, chart->dotted_name, chart->decimals, chart->dotted[0],
+                       chart->unit);
+    draw_axes(page, chart);
+    if (chart->low != NULL) {
+        draw_band(page, chart);
+    }
+    draw_line(page, chart, "dotted", chart->dotted);
+    draw_line(page, chart, "dashed", chart->dashed);
+    if (chart->count > 1) {
+        draw_line(page, chart, "value", chart->value);
+    }
+    draw_dots(page, chart);
+    mixt_buffer_text(page->out, "</svg>\n");
+}
