@@ -22,8 +22,6 @@
 #define ITEMS_PER_THREAD 6
 /* Fewest multiply-adds that are worth an item of their own (about 15 us). */
 #define ITEM_WORK_MIN 1000000
-/* Products with at most so many rows of tiles pack B inside their items. */
-#define LOCAL_ROW_TILES 2
 /* Panels that one item of the first loop packs. */
 #define PACK_GROUP 4
 
@@ -60,6 +58,14 @@ static int64_t smaller(int64_t a, int64_t b)
 static int64_t cells_of(const KERNELS *kernels, int64_t k)
 {
     return kernels->pairs ? (k + 1) / 2 : k;
+}
+
+/* Rows of tiles whose packed A, for a block of k values, fits a thread's buffer. */
+static int64_t row_tiles_max(const KERNELS *kernels, int64_t k)
+{
+    int64_t block = smaller(k, MIXT_GEMM_K_BLOCK);
+    size_t tile = (size_t)kernels->tile_rows * (size_t)block * sizeof(real);
+    return (int64_t)(MIXT_GEMM_A_BYTES / tile);
 }
 
 static const KERNELS *kernels_for(const mixt_compute *compute, const GEMM *product)
@@ -181,16 +187,10 @@ static void compute_block(const segment *part, const block *at, real *a, real *l
     }
 }
 
-/* Rows of tiles whose packed A fits a thread's buffer. */
-static int64_t row_tiles_max(const KERNELS *kernels)
-{
-    size_t tile = (size_t)kernels->tile_rows * MIXT_GEMM_K_BLOCK * sizeof(real);
-    return (int64_t)(MIXT_GEMM_A_BYTES / tile);
-}
-
 static void compute_range(const segment *part, block at, real *a, real *local)
 {
-    int64_t tile_end = at.tile_end, step = row_tiles_max(part->kernels);
+    int64_t tile_end = at.tile_end,
+            step = row_tiles_max(part->kernels, part->k_end - part->k_begin);
     for (; at.tile_begin < tile_end; at.tile_begin = at.tile_end) {
         at.tile_end = smaller(at.tile_begin + step, tile_end);
         for (at.k_begin = part->k_begin; at.k_begin < part->k_end; at.k_begin += at.k) {
@@ -307,7 +307,7 @@ static void add_product(batch *work, const GEMM *product)
         .panel_end = panels,
         .row_tiles = divide_up(product->m, kernels->tile_rows),
     };
-    if (product->packed != NULL || part.row_tiles <= LOCAL_ROW_TILES) {
+    if (product->packed != NULL || part.row_tiles <= row_tiles_max(kernels, product->k)) {
         add_segment(work, &part);
         return;
     }

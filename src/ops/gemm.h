@@ -6,9 +6,9 @@
 
 #include "ops/kernels.h"
 
-/* Bytes of the pack buffers: rows of A for one thread (about half of a 1 MiB L2), columns of B for
- * one thread, and the panels of B that all threads share (half of a 33 MiB L3). */
-#define MIXT_GEMM_A_BYTES ((size_t)512 << 10)
+/* Bytes of the pack buffers: rows of A for one thread (more than half of a 1 MiB L2), columns of B
+ * for one thread, and the panels of B that all threads share (half of a 33 MiB L3). */
+#define MIXT_GEMM_A_BYTES ((size_t)640 << 10)
 #define MIXT_GEMM_B_BYTES ((size_t)512 << 10)
 #define MIXT_GEMM_SHARED_BYTES ((size_t)16 << 20)
 
