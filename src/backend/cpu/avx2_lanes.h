@@ -123,6 +123,12 @@ static inline v16 v_hide(v16 x, v16 key, v16 first, v16 last)
                 hide_half(x.high, key.high, first.high, last.high));
 }
 
+static inline v16 v_clear_below(v16 y, v16 x, v16 bound)
+{
+    return pair(_mm256_and_ps(y.low, _mm256_cmp_ps(x.low, bound.low, _CMP_NLT_UQ)),
+                _mm256_and_ps(y.high, _mm256_cmp_ps(x.high, bound.high, _CMP_NLT_UQ)));
+}
+
 static inline bool v_any_nan(v16 x)
 {
     __m256 low = _mm256_cmp_ps(x.low, x.low, _CMP_UNORD_Q);

@@ -91,6 +91,11 @@ static inline v16 v_hide(v16 x, v16 key, v16 first, v16 last)
     return _mm512_mask_mov_ps(x, hidden, _mm512_set1_ps(-INFINITY));
 }
 
+static inline v16 v_clear_below(v16 y, v16 x, v16 bound)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ), y);
+}
+
 static inline bool v_any_nan(v16 x)
 {
     return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) != 0;

@@ -113,7 +113,9 @@ static double exponential(double x)
 static float exponential(float x)
 {
     x = x > MIXT_EXP_HIGHEST ? MIXT_EXP_HIGHEST : x;
-    x = x < MIXT_EXP_LOWEST ? MIXT_EXP_LOWEST : x;
+    if (x < MIXT_EXP_LOWEST) {
+        return 0;
+    }
     float shifted = FMA(x, MIXT_EXP_LOG2E, MIXT_EXP_ROUNDER);
     float n = shifted - MIXT_EXP_ROUNDER;
     float r = FMA(n, -MIXT_EXP_LN2_HIGH, x);

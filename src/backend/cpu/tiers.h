@@ -9,12 +9,14 @@
 #include "core/real.h"
 #include "ops/kernels.h"
 
-/* exp(x) = 2^n p(r), n = x / ln 2 rounded to nearest even, r = x - n ln 2. The clamp keeps n in
- * [-150, 128]: exp(-104) rounds to 0 and exp(89) to infinity by the last multiplication alone.
+/* exp(x) = 2^n p(r), n = x / ln 2 rounded to nearest even, r = x - n ln 2. exp(89) is
+ * infinity by the last multiplication alone. Below ln 2^-126, where results would be subnormal,
+ * exp is exactly 0: subnormal results cost more than a hundred cycles each, and hidden scores of
+ * attention (-infinity) are made of them.
  * p = 1 + r + c2 r^2 + ... + c6 r^6: minimax for relative error on |r| <= ln 2 / 2 (Remez;
  * 2^-28.5 before the coefficients are rounded to fp32). ln 2 in two parts, the high one with few
  * enough bits that n times it is exact. */
-#define MIXT_EXP_LOWEST -104.0F
+#define MIXT_EXP_LOWEST -0x1.5d589ep+6F /* -87.33654: exp of it is normal */
 #define MIXT_EXP_HIGHEST 89.0F
 #define MIXT_EXP_LOG2E 0x1.715476p+0F
 #define MIXT_EXP_ROUNDER 0x1.8p+23F /* added and taken away: rounds to an integer */

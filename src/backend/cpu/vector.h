@@ -9,6 +9,7 @@
  *   v_least(a, b)                    a < b ? a : b, so b where one is NaN; v_greatest alike
  *   v_keep(old, new, count)          new in the first `count` lanes, old behind them
  *   v_hide(x, key, first, last)      -INFINITY in lanes where key < first or key > last
+ *   v_clear_below(y, x, bound)      0 in lanes where x < bound, else y
  *   v_any_nan(x)                     whether a lane is NaN
  *   v_power(p, shifted, n)           p 2^n; `shifted` = n + MIXT_EXP_ROUNDER
  *   v_fold(x), v_fold_greatest(x)    lane j with j + 8, then j + 4, j + 2, j + 1
@@ -89,8 +90,9 @@ static void kernel_multiply(int64_t n, float *y, const float *a, const float *b)
 static inline v16 exponential(v16 x)
 {
     const v16 rounder = v_set(MIXT_EXP_ROUNDER), one = v_set(1);
+    const v16 lowest = v_set(MIXT_EXP_LOWEST), given = x;
     x = v_least(v_set(MIXT_EXP_HIGHEST), x);
-    x = v_greatest(v_set(MIXT_EXP_LOWEST), x);
+    x = v_greatest(lowest, x);
     v16 shifted = v_fma(x, v_set(MIXT_EXP_LOG2E), rounder);
     v16 n = v_subtract(shifted, rounder);
     v16 r = v_fma(n, v_set(-MIXT_EXP_LN2_HIGH), x);
@@ -102,7 +104,7 @@ static inline v16 exponential(v16 x)
     p = v_fma(p, r, v_set(MIXT_EXP_C2));
     p = v_fma(p, r, one);
     p = v_fma(p, r, one);
-    return v_power(p, shifted, n);
+    return v_clear_below(v_power(p, shifted, n), given, lowest);
 }
 
 static float kernel_exp_sum(int64_t n, float *y, const float *x, float shift)
