@@ -351,7 +351,7 @@ typedef struct mixt_train_options {
     int64_t checkpoint_every;  /* steps; 0: only at the end */
     double checkpoint_seconds; /* also after this time; 0 is off */
     int keep_checkpoints;      /* verified ones to keep, at least 2 */
-    int64_t evaluate_every;    /* 0: only at the end */
+    int64_t evaluate_every;    /* steps between held-out scores in the log; 0: none */
     int64_t log_every;
 } mixt_train_options;
 

@@ -302,7 +302,7 @@ static void a_checkpoint_opens_as_a_model(void **state)
     char path[200];
     snprintf(path, sizeof path, "%s/step-00000002", setup.run);
     mixt_model *model;
-    mixt_tokenizer *tokenizer;
+    mixt_tokenizer *tokenizer = NULL;
     mixt_error error = MIXT_ERROR_INIT;
     if (mixt_model_open(path, &model, &error) != MIXT_OK ||
         mixt_tokenizer_open(path, &tokenizer, &error) != MIXT_OK) {

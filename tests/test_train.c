@@ -590,6 +590,33 @@ static void the_log_has_a_line_for_each_step(void **state)
     end(&run);
 }
 
+static void evaluations_are_logged(void **state)
+{
+    (void)state;
+    open_run run;
+    start(&run, NULL);
+    run.trainer->options.evaluate_every = 2;
+    step(&run);
+    step(&run);
+    mixt_score_row rows[3];
+    assert_int_equal(mixt_evaluate(run.setup.context, run.setup.model, run.setup.data, true, 32, 0,
+                                   rows, NULL, NULL, NULL),
+                     MIXT_OK);
+    char path[200], *text;
+    size_t length;
+    snprintf(path, sizeof path, "%s/log.jsonl", run.setup.run);
+    assert_int_equal(mixt_file_read(path, 1 << 20, &text, &length, NULL), MIXT_OK);
+    const char *line = strstr(text, "{\"step\":2,\"heldout\":\"all\"");
+    assert_non_null(line);
+    json_t *object = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
+    assert_non_null(object);
+    double bits = json_real_value(json_object_get(object, "bits_per_byte"));
+    assert_float_equal(bits, rows[2].nats / log(2.0) / (double)rows[2].bytes, 1e-6);
+    json_decref(object);
+    free(text);
+    end(&run);
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* Evaluation and traces                                                                      */
 
@@ -777,6 +804,7 @@ int main(void)
         cmocka_unit_test(bad_options_are_refused_by_name),
         cmocka_unit_test(time_ends_a_run),
         cmocka_unit_test(the_log_has_a_line_for_each_step),
+        cmocka_unit_test(evaluations_are_logged),
         cmocka_unit_test(evaluation_scores_every_token),
         cmocka_unit_test(a_trace_holds_what_a_session_routes),
         cmocka_unit_test(bench_rows_are_there),

@@ -2,23 +2,12 @@
 
 #include <string.h>
 
-static uint32_t crc32c(const void *data, size_t length)
-{
-    const unsigned char *bytes = data;
-    uint32_t crc = 0xffffffffu;
-    for (size_t i = 0; i < length; i++) {
-        crc ^= bytes[i];
-        for (int bit = 0; bit < 8; bit++) {
-            crc = crc >> 1 ^ (0x82f63b78u & (0u - (crc & 1u)));
-        }
-    }
-    return ~crc;
-}
+#include "formats/crc32c.h"
 
 /* TensorFlow masks the checksum so that a checksum over data with checksums is not degenerate. */
 static uint32_t masked(const void *data, size_t length)
 {
-    uint32_t crc = crc32c(data, length);
+    uint32_t crc = mixt_crc32c(0, data, length);
     return (crc >> 15 | crc << 17) + 0xa282ead8u;
 }
 

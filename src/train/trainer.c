@@ -10,6 +10,8 @@
 #include "train/options.h"
 #include "train/schedule.h"
 
+#define EVALUATE_TOKENS 65536 /* of each domain in an evaluation between steps */
+
 double mixt_train_time(void)
 {
     struct timespec now;
@@ -342,6 +344,25 @@ static void fill_report(mixt_trainer *trainer, const mixt_step_sums *sums, doubl
     mixt_report_load(trainer, report);
 }
 
+/* Held-out scores of the weights as they are now, into the log. */
+static mixt_status evaluate(mixt_trainer *trainer, mixt_error *error)
+{
+    int domains = mixt_data_domain_count(trainer->data);
+    if (mixt_data_tokens(trainer->data, true) == 0) {
+        return MIXT_OK;
+    }
+    mixt_score_row *rows = calloc((size_t)domains + 1, sizeof *rows);
+    mixt_status status = rows == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory")
+                                      : mixt_evaluate(trainer->context, trainer->model,
+                                                      trainer->data, true, trainer->options.window,
+                                                      EVALUATE_TOKENS, rows, NULL, NULL, error);
+    if (status == MIXT_OK) {
+        status = mixt_log_scores(trainer->log, trainer->counters.step, rows, domains + 1, error);
+    }
+    free(rows);
+    return status;
+}
+
 /* Log line, evaluation and checkpoint where they are due. */
 static mixt_status afterwards(mixt_trainer *trainer, const mixt_step_report *report,
                               mixt_error *error)
@@ -352,6 +373,10 @@ static mixt_status afterwards(mixt_trainer *trainer, const mixt_step_report *rep
     mixt_status status = MIXT_OK;
     if (done || report->was_skipped || c->step % o->log_every == 0) {
         status = mixt_log_step(trainer->log, report, c->tokens, error);
+    }
+    bool score = o->evaluate_every > 0 && c->step % o->evaluate_every == 0;
+    if (status == MIXT_OK && score && !report->was_skipped) {
+        status = evaluate(trainer, error);
     }
     bool late = o->checkpoint_seconds > 0 &&
                 mixt_train_time() - trainer->last_checkpoint >= o->checkpoint_seconds;
