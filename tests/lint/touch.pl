@@ -1,0 +1,61 @@
+#!/usr/bin/perl
+# Touch counts: a new family, router method, operator or command is one file (an operator's backward
+# may have a second) and one row of a .def list. So no other file may know it by its symbols.
+use strict;
+use warnings;
+
+my $bad = 0;
+
+sub complain {
+    print "$_[0]\n";
+    $bad++;
+}
+
+sub rows {
+    my ($file, $macro) = @_;
+    open my $in, '<', $file or die "$file: $!\n";
+    my @names = map { /^$macro\(\s*(\w+)/ ? $1 : () } <$in>;
+    close $in;
+    complain("$file: no rows of $macro") if !@names;
+    return @names;
+}
+
+my %text;
+for my $file (glob('src/*/*.[ch] src/*/*/*.[ch] cli/*.[ch]')) {
+    open my $in, '<', $file or die "$file: $!\n";
+    local $/;
+    $text{$file} = <$in>;
+    $text{$file} =~ s{/\*.*?\*/}{}gs;
+    close $in;
+}
+
+# Files whose code matches a pattern must be the given ones.
+sub only_in {
+    my ($what, $pattern, @homes) = @_;
+    my %home = map { $_ => 1 } @homes;
+    my $found = 0;
+    for my $file (sort keys %text) {
+        next if $text{$file} !~ $pattern;
+        $home{$file} ? $found++ : complain("$file: knows $what");
+    }
+    complain("$what: nothing in @homes") if !$found;
+}
+
+for my $name (rows('src/model/families.def', 'MIXT_FAMILY')) {
+    only_in("the model family $name", qr/\bmixt_family_$name\b|"$name"/, "src/model/$name.c");
+}
+for my $name (rows('src/router/methods.def', 'MIXT_ROUTER_METHOD')) {
+    only_in("the router method $name", qr/\bmixt_${name}_(?:check|choose|gradient)\w*|\b${name}_choose\b/,
+        "src/router/$name.c");
+}
+my %stage;
+for my $name (rows('src/ops/ops.def', 'MIXT_OP')) {
+    my @homes = grep { m{^src/(?:ops|router)/.*\.c$} && $text{$_} =~ /\b(?:mixt_)?${name}_(?:shape|cost|forward|backward)\b/ }
+        sort keys %text;
+    complain("the operator $name: in @homes") if @homes == 0 || @homes > 2;
+    only_in("the operator $name", qr/\bmixt_${name}_(?:shape|cost)\b/, @homes) if @homes;
+}
+for my $name (rows('cli/commands.def', 'COMMAND')) {
+    only_in("the command $name", qr/\bcommand_$name\b/, "cli/$name.c");
+}
+exit($bad > 0);
