@@ -7,6 +7,11 @@
 static uint64_t drawn;
 static const mixt_random_key key = {20260, MIXT_RANDOM_DATA, 2};
 
+void case_seed(int64_t seed)
+{
+    drawn = (uint64_t)seed << 32;
+}
+
 int64_t case_below(int64_t bound)
 {
     return (int64_t)mixt_random_below(&key, drawn++, (uint64_t)bound);
@@ -41,6 +46,15 @@ static void norm_prepare(operator_case *c)
     c->attributes.epsilon = 1e-5;
     c->differentiable = 3;
     c->functional = 1;
+}
+
+/* Away from zero, where 1 / rms bends too much for differences. */
+static void norm_fill(operator_case *c)
+{
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        c->value[0][i] += c->value[0][i] < 0 ? -0.5 : 0.5;
+        c->value[0][i] = (double)(float)c->value[0][i];
+    }
 }
 
 static void norm_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -701,7 +715,7 @@ static void adamw_naive(const operator_case *c, double *const *in, int32_t *cons
 
 const operator_subject operator_subjects[MIXT_OP_COUNT] = {
     {MIXT_OP_embed, TABLE(embed), 1e-6, embed_prepare, embed_fill, embed_naive, 2, 0},
-    {MIXT_OP_norm, TABLE(norm), 4e-6, norm_prepare, NULL, norm_naive, 0, 0},
+    {MIXT_OP_norm, TABLE(norm), 4e-6, norm_prepare, norm_fill, norm_naive, 0, 0},
     {MIXT_OP_linear, TABLE(linear), 1e-5, linear_prepare, NULL, linear_naive, 0, 4},
     {MIXT_OP_rope, TABLE(rope), 1e-6, rope_prepare, rope_fill, rope_naive, 0, 0},
     {MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare, kv_write_fill, kv_write_naive, 0, 0},

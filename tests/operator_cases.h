@@ -41,7 +41,8 @@ typedef struct operator_subject {
 
 extern const operator_subject operator_subjects[MIXT_OP_COUNT];
 
-/* Uniform in [0, bound), normal; one stream for all. */
+/* Uniform in [0, bound), normal; one stream for all, which a case starts anew. */
+void case_seed(int64_t seed);
 int64_t case_below(int64_t bound);
 double case_normal(void);
 

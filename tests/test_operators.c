@@ -88,6 +88,7 @@ static void prepare_case(const operator_subject *subject, int row, operator_case
 static void create_case(const operator_subject *subject, int row, operator_case *c)
 {
     prepare_case(subject, row, c);
+    case_seed(c->op * 1000 + row);
     mixt_error error = MIXT_ERROR_INIT;
     if (mixt_operator_row(c->op)->shape(&c->request, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
