@@ -7,9 +7,9 @@
 #include "atlas/report.h"
 #include "core/error.h"
 
-#define MIN_WIDTH 40
+#define MIN_WIDTH 72 /* of the table of both measures */
 #define DEFAULT_WIDTH 80
-#define NAME_COLUMNS 16 /* of a domain */
+#define NAME_COLUMNS 14 /* of a domain */
 #define TOP_TOKENS 8
 
 typedef struct printer {
@@ -21,23 +21,17 @@ typedef struct printer {
     int text_tokens;
 } printer;
 
-static void heading(printer *p, const char *title)
-{
-    mixt_buffer_format(p->out, "\n%s%s%s\n", p->color ? "\033[1m" : "", title,
-                       p->color ? "\033[0m" : "");
-}
-
-/* Words of `text` broken at the width, continued lines indented. */
-static void wrapped(printer *p, const char *text, int indent)
+/* Words of `text` broken at the width. */
+static void wrapped(printer *p, const char *text)
 {
     int column = 0;
     while (*text != '\0') {
         size_t length = strcspn(text, " ");
         int columns = mixt_display_columns(text, length);
-        if (column > indent && column + 1 + columns > p->width) {
-            mixt_buffer_format(p->out, "\n%*s", indent, "");
-            column = indent;
-        } else if (column > indent || (column > 0 && indent == 0)) {
+        if (column > 0 && column + 1 + columns > p->width) {
+            mixt_buffer_text(p->out, "\n");
+            column = 0;
+        } else if (column > 0) {
             mixt_buffer_text(p->out, " ");
             column++;
         }
@@ -49,10 +43,17 @@ static void wrapped(printer *p, const char *text, int indent)
     mixt_buffer_text(p->out, "\n");
 }
 
+static void heading(printer *p, const char *title)
+{
+    mixt_buffer_text(p->out, p->color ? "\n\033[1m" : "\n");
+    wrapped(p, title);
+    mixt_buffer_text(p->out, p->color ? "\033[0m" : "");
+}
+
 static void note(printer *p, const char *text)
 {
     mixt_buffer_text(p->out, p->color ? "\033[2m" : "");
-    wrapped(p, text, 0);
+    wrapped(p, text);
     mixt_buffer_text(p->out, p->color ? "\033[0m" : "");
 }
 
@@ -79,7 +80,7 @@ static void print_title(printer *p)
                        (unsigned long long)info->documents, info->domains,
                        info->domains == 1 ? "" : "s");
     mixt_buffer_append(&facts, "", 1);
-    wrapped(p, facts.failed ? "" : facts.data, 0);
+    wrapped(p, facts.failed ? "" : facts.data);
     mixt_buffer_free(&facts);
 }
 
@@ -128,7 +129,7 @@ static void print_repetition_domains(printer *p, int which)
     const mixt_report *report = p->report;
     int layers = p->trace->info.layers;
     int domains = p->trace->info.domains;
-    int block = (p->width - NAME_COLUMNS) / 16;
+    int block = (p->width - NAME_COLUMNS - 2) / 16; /* 2 for a dagger */
     block = block < 1 ? 1 : block;
     mixt_buffer title = {0};
     mixt_buffer_format(&title, "%s by domain (%% \xc2\xb1 interval, then use; random %.1f)",
@@ -215,11 +216,12 @@ static void print_proportion_numbers(printer *p, int layer, mixt_choice choice)
 static void print_proportion_bars(printer *p, int layer, mixt_choice choice)
 {
     int experts = p->trace->info.experts;
-    int block = p->width - NAME_COLUMNS;
+    int block = p->width - NAME_COLUMNS - 1;
     for (int d = 0; d < p->trace->info.domains; d++) {
         for (int begin = 0; begin < experts; begin += block) {
             int end = begin + block < experts ? begin + block : experts;
             mixt_display_fit(p->out, begin == 0 ? p->trace->domain_names[d] : "", NAME_COLUMNS);
+            mixt_buffer_text(p->out, " ");
             for (int e = begin; e < end; e++) {
                 mixt_buffer_text(p->out, bar_of(share_of(p->report, layer, d, choice, e), experts));
             }
@@ -273,7 +275,7 @@ static void print_distances(printer *p)
         int end = begin + block < layers ? begin + block : layers;
         mixt_buffer_format(p->out, "%*s", NAME_COLUMNS, "");
         for (int layer = begin; layer < end; layer++) {
-            mixt_buffer_format(p->out, "  layer %-5d", p->trace->layer_numbers[layer]);
+            mixt_buffer_format(p->out, " layer %-6d", p->trace->layer_numbers[layer]);
         }
         mixt_buffer_text(p->out, "\n");
         for (int d = 0; d < p->trace->info.domains; d++) {
@@ -429,7 +431,7 @@ static void print_verdict(printer *p)
                        verdict->domains);
     mixt_buffer_append(&text, "", 1);
     heading(p, "In words");
-    wrapped(p, text.failed ? "" : text.data, 0);
+    wrapped(p, text.failed ? "" : text.data);
     mixt_buffer_free(&text);
 }
 

@@ -1,0 +1,553 @@
+/* Trace files: written and read back, refused when bad; tables, verdict and safe display. */
+#define _GNU_SOURCE /* memmem */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "atlas/display.h"
+#include "atlas/report.h"
+#include "atlas/trace_writer.h"
+#include "atlas_trace.h"
+#include "core/files.h"
+#include "formats/safetensors.h"
+
+#define FIXTURE "tests/fixtures/atlas/pairs.safetensors"
+
+static char folder[64];
+
+static int enter_folder(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/mixt-trace-XXXXXX");
+    return mkdtemp(folder) == NULL;
+}
+
+static int leave_folder(void **state)
+{
+    (void)state;
+    return mixt_folder_remove(folder, NULL) != MIXT_OK;
+}
+
+static const char *in_folder(const char *name)
+{
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return path;
+}
+
+/* -- Bad files ------------------------------------------------------------------------------ */
+
+typedef struct bad_file {
+    const char *from; /* text in the header, replaced by `to` (any length); or NULL */
+    const char *to;
+    const char *tensor; /* bytes of it overwritten at `offset`; or NULL */
+    size_t offset;
+    size_t length;
+    uint64_t value; /* little-endian */
+    const char *message;
+} bad_file;
+
+#define HEADER(from, to, message)                                                                  \
+    {                                                                                              \
+        from, to, NULL, 0, 0, 0, message                                                           \
+    }
+#define DATA(tensor, offset, length, value, message)                                               \
+    {                                                                                              \
+        NULL, NULL, tensor, offset, length, (uint64_t)(value), message                             \
+    }
+
+static const bad_file bad_files[] = {
+    HEADER("mixt-trace", "mixt-model", "not a trace"),
+    HEADER("\"format\"", "\"xormat\"", "not a trace"),
+    HEADER("\"version\":\"1\"", "\"version\":\"2\"", "format version 2"),
+    HEADER("\"version\":\"1\"", "\"xersion\":\"1\"", "has no \"version\""),
+    HEADER("\"experts\":\"6\"", "\"experts\":\"x\"", "decimal number"),
+    HEADER("\"experts\":\"6\"", "\"experts\":\"\"", "decimal number"),
+    HEADER("\"experts\":\"6\"", "\"experts\":\"4294967302\"", "decimal number"),
+    HEADER("\"experts\":\"6\"", "\"experts\":\"-6\"", "decimal number"),
+    HEADER("\"experts\":\"6\"", "\"experts\":\"0\"", "2 of 0 experts"),
+    HEADER("\"experts\":\"6\"", "\"experts\":\"1\"", "2 of 1 experts"),
+    HEADER("\"experts\":\"6\"", "\"experts\":\"5\"", "not below the number of experts"),
+    HEADER("\"experts\":\"6\"", "\"experts\":\"65536\"", "of 65536 experts"),
+    HEADER("\"experts_per_token\":\"2\"", "\"experts_per_token\":\"3\"",
+           "experts: dimension 2 is 2, must be 3"),
+    HEADER("[1, 3, 5]", "[1, 3]", "experts: dimension 0 is 3, must be 2"),
+    HEADER("[1, 3, 5]", "[3, 1, 5]", "must rise"),
+    HEADER("[1, 3, 5]", "[1, 1, 5]", "must rise"),
+    HEADER("[1, 3, 5]", "[-1, 3, 5]", "entry 0 is -1"),
+    HEADER("[1, 3, 5]", "[1, 3, 9999999999]", "entry 2 is 9999999999"),
+    HEADER("[1, 3, 5]", "[1, 3.5, 5]", "array of whole numbers"),
+    HEADER("[1, 3, 5]", "[1, 3, 5", "array of whole numbers"),
+    HEADER("[1, 3, 5]", "{}", "array of whole numbers"),
+    HEADER("[1, 3, 5]", "[]", "array of whole numbers"),
+    HEADER("\\\"code\\\"", "7", "array of strings"),
+    HEADER("\\\"code\\\"", "\\\"a\\\", \\\"code", "array of strings"),
+    HEADER("\\\"code\\\", ", "", "there are 2 domains"),
+    HEADER("\"tokens\":{\"dtype\":\"I32\"", "\"tokens\":{\"dtype\":\"U32\"",
+           "tokens: type U32, must be I32"),
+    HEADER("\"weights\":{\"dtype\":\"F16\"", "\"weights\":{\"dtype\":\"BF16\"",
+           "weights: type BF16, must be F16"),
+    HEADER("\"document\":{", "\"dxcument\":{", "no tensor \"document\""),
+    HEADER("\"vocab_bytes\":{", "\"vocab_xytes\":{", "no tensor \"vocab_bytes\""),
+    HEADER("\"vocab_offsets\":{", "\"vocab_xffsets\":{", "no tensor \"vocab_offsets\""),
+    HEADER("\"vocab_offsets\":{\"dtype\":\"I64\"", "\"vocab_offsets\":{\"dtype\":\"U64\"",
+           "vocab_offsets: type U64"),
+    HEADER("\"document\":{\"dtype\":\"I32\",\"shape\":[",
+           "\"document\":{\"dtype\":\"I32\",\"shape\":[1,", "document: 2 dimensions, must be 1"),
+    HEADER("\"weights\":{\"dtype\":\"F16\",\"shape\":[3,",
+           "\"logits\":{\"dtype\":\"F16\",\"shape\":[3,", "no tensor \"weights\""),
+    DATA("vocab_offsets", 8, 8, 1000, "vocab_offsets[2]: smaller"),
+    DATA("vocab_offsets", 8, 8, -5, "vocab_offsets[1]: smaller"),
+    DATA("vocab_offsets", 0, 8, 1, "vocab_offsets: from 1"),
+    DATA("vocab_offsets", 12 * 8, 8, 1 << 20, "vocab_offsets: from 0 to 1048576"),
+    DATA("tokens", 4 * 5, 4, 12, "tokens[5]: id 12 outside the vocabulary of 12"),
+    DATA("tokens", 0, 4, -1, "tokens[0]: id -1"),
+    DATA("document", 0, 4, 1, "document[0]: 1 behind -1"),
+    DATA("document", 4 * 3, 4, 2, "document[3]: 2 behind 0"),
+    DATA("document", 4 * 3, 4, -1, "document[3]: -1 behind 0"),
+    DATA("domain", 2, 2, 1, "domain[1]: changes inside document 0"),
+    DATA("domain", 0, 2, 3, "domain[0]: 3, but there are 3 domains"),
+    DATA("experts", 2 * 7, 2, 6, "experts[0, 3]: expert 6 is not below"),
+    DATA("experts", 2 * 7, 2, 65535, "experts[0, 3]: expert 65535"),
+    DATA("experts", 0, 4, 0x00010001, "experts[0, 0]: expert 1 chosen twice"),
+};
+
+/* The fixture with one change, written to the folder. */
+static void write_changed(const bad_file *bad, const char *path)
+{
+    char *bytes;
+    size_t length;
+    uint64_t header;
+    assert_int_equal(mixt_file_read(FIXTURE, 1 << 20, &bytes, &length, NULL), MIXT_OK);
+    memcpy(&header, bytes, 8);
+    mixt_buffer out = {0};
+    mixt_buffer_append(&out, bytes, length);
+    if (bad->from != NULL) {
+        char *at = memmem(bytes + 8, header, bad->from, strlen(bad->from));
+        if (at == NULL) {
+            fail_msg("the fixture's header has no %s", bad->from);
+        }
+        size_t before = (size_t)(at - bytes);
+        size_t after = before + strlen(bad->from);
+        out.length = before;
+        mixt_buffer_text(&out, bad->to);
+        mixt_buffer_append(&out, bytes + after, length - after);
+        header = header - strlen(bad->from) + strlen(bad->to);
+        memcpy(out.data, &header, 8);
+    } else {
+        mixt_safetensors *file;
+        assert_int_equal(mixt_safetensors_open(FIXTURE, &file, NULL), MIXT_OK);
+        const mixt_tensor_info *tensor = mixt_safetensors_find(file, bad->tensor);
+        memcpy(out.data + tensor->offset + bad->offset, &bad->value, bad->length);
+        mixt_safetensors_close(file);
+    }
+    assert_int_equal(mixt_file_replace(path, out.data, out.length, NULL), MIXT_OK);
+    mixt_buffer_free(&out);
+    free(bytes);
+}
+
+static void refused(const char *path, const char *message)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trace *trace = (mixt_trace *)8;
+    mixt_status status = mixt_trace_open(path, &trace, &error);
+    if (status == MIXT_OK) {
+        fail_msg("accepted, though: %s", message);
+    }
+    assert_null(trace);
+    assert_true(mixt_status_is_refusal(status));
+    assert_int_equal(status, error.status);
+    if (strstr(error.message, message) == NULL || strstr(error.message, path) == NULL ||
+        strchr(error.message, '\n') != NULL) {
+        fail_msg("expected \"%s\", was told \"%s\"", message, error.message);
+    }
+    assert_int_equal(mixt_trace_open(path, &trace, NULL), status);
+}
+
+static void test_bad_files(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_files / sizeof *bad_files; i++) {
+        const char *path = in_folder("bad.safetensors");
+        write_changed(&bad_files[i], path);
+        refused(path, bad_files[i].message);
+    }
+}
+
+static void test_cut_files(void **state)
+{
+    (void)state;
+    char *bytes;
+    size_t length;
+    assert_int_equal(mixt_file_read(FIXTURE, 1 << 20, &bytes, &length, NULL), MIXT_OK);
+    const char *path = in_folder("cut.safetensors");
+    for (size_t cut = 0; cut < length; cut += cut < 1200 ? 37 : 1501) {
+        assert_int_equal(mixt_file_replace(path, bytes, cut, NULL), MIXT_OK);
+        refused(path, "");
+    }
+    free(bytes);
+    refused(folder, "is a folder");
+    refused(in_folder("absent"), "no such file");
+    assert_int_equal(mkfifo(in_folder("fifo"), 0600), 0);
+    refused(in_folder("fifo"), "FIFO");
+}
+
+/* -- Writing -------------------------------------------------------------------------------- */
+
+static const char *token_bytes(const void *vocabulary, int32_t id, size_t *length)
+{
+    return (const char *)mixt_trace_token_bytes(vocabulary, id, length);
+}
+
+static mixt_trace_header header_of(const mixt_trace *trace)
+{
+    return (mixt_trace_header){.layers = trace->info.layers,
+                               .layer_numbers = trace->layer_numbers,
+                               .experts = trace->info.experts,
+                               .experts_per_token = trace->info.experts_per_token,
+                               .domains = trace->info.domains,
+                               .domain_names = trace->domain_names,
+                               .model = "a \"quoted\" name",
+                               .model_hash = "0123",
+                               .corpus_hash = "4567",
+                               .tokenizer_hash = NULL,
+                               .vocab_size = trace->vocab_size,
+                               .token_bytes = token_bytes,
+                               .vocabulary = trace};
+}
+
+/* Tokens [begin, begin + count) of a trace, appended. */
+static mixt_status append_part(mixt_trace_writer *writer, const mixt_trace *trace, uint64_t begin,
+                               size_t count, bool logits, mixt_error *error)
+{
+    size_t k = (size_t)trace->info.experts_per_token;
+    size_t layers = (size_t)trace->info.layers;
+    int32_t *experts = malloc(layers * count * k * sizeof *experts);
+    float *weights = malloc(layers * count * k * sizeof *weights);
+    float *scores = calloc(layers * count * (size_t)trace->info.experts, sizeof *scores);
+    for (size_t layer = 0; layer < layers; layer++) {
+        for (size_t i = 0; i < count * k; i++) {
+            size_t at = layer * count * k + i;
+            experts[at] = mixt_trace_experts(trace, (int)layer, begin)[i];
+            weights[at] = mixt_trace_weight(mixt_trace_weights(trace, (int)layer, begin)[i]);
+        }
+    }
+    mixt_trace_chunk chunk = {
+        count,   trace->domain[begin],  trace->tokens + begin, trace->document + begin, experts,
+        weights, logits ? scores : NULL};
+    mixt_status status = mixt_trace_writer_append(writer, &chunk, error);
+    free(experts);
+    free(weights);
+    free(scores);
+    return status;
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    for (int logits = 0; logits < 2; logits++) {
+        static const char *const names[] = {"C", "m\xc3\xa4th \"x\"\n", "\xe4\xb8\xad\xe6\x96\x87"};
+        atlas_trace_options options = {.layers = 3,
+                                       .experts = 8,
+                                       .experts_per_token = 2,
+                                       .domains = 3,
+                                       .documents = 9,
+                                       .document_tokens = 30,
+                                       .names = names};
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_trace *made = atlas_trace_make(&options);
+        made->layer_numbers[2] = 7;
+        mixt_trace_header header = header_of(made);
+        header.logits = logits != 0;
+        mixt_trace_writer *writer;
+        const char *path = in_folder("round.safetensors");
+        assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_OK);
+        for (uint64_t d = 0; d < made->info.documents; d++) { /* documents in two windows */
+            uint64_t begin = made->document_start[d];
+            uint64_t end = made->document_start[d + 1];
+            uint64_t half = begin + (end - begin) / 2;
+            assert_int_equal(append_part(writer, made, begin, half - begin, logits, &error), 0);
+            assert_int_equal(append_part(writer, made, half, end - half, logits, &error), 0);
+        }
+        assert_int_equal(mixt_trace_writer_finish(writer, &error), MIXT_OK);
+        mixt_trace_writer_free(writer);
+        mixt_trace *read;
+        if (mixt_trace_open(path, &read, &error) != MIXT_OK) {
+            fail_msg("%s", error.message);
+        }
+        mixt_trace_info info;
+        mixt_trace_describe(read, &info);
+        assert_int_equal(info.tokens, made->info.tokens);
+        assert_int_equal(info.documents, 27);
+        assert_string_equal(info.model, "a \"quoted\" name");
+        assert_string_equal(info.corpus_hash, "4567");
+        assert_string_equal(info.tokenizer_hash, "");
+        assert_int_equal(mixt_trace_layer(read, 2), 7);
+        assert_string_equal(mixt_trace_domain(read, 1), names[1]);
+        assert_int_equal(read->has_logits, logits);
+        size_t choices = (size_t)info.tokens * 3 * 2;
+        assert_memory_equal(read->tokens, made->tokens, info.tokens * 4);
+        assert_memory_equal(read->document, made->document, info.tokens * 4);
+        assert_memory_equal(read->domain, made->domain, info.tokens * 2);
+        assert_memory_equal(read->experts, made->experts, choices * 2);
+        assert_memory_equal(read->weights, made->weights, choices * 2);
+        assert_int_equal(read->vocab_size, made->vocab_size);
+        size_t offsets = ((size_t)made->vocab_size + 1) * sizeof(int64_t);
+        assert_memory_equal(read->vocab_offsets, made->vocab_offsets, offsets);
+        mixt_trace_free(read);
+        mixt_trace_free(made);
+    }
+}
+
+/* Nothing stays when a trace is not finished, and bad chunks are refused. */
+static void test_writer_refuses(void **state)
+{
+    (void)state;
+    atlas_trace_options options = {.layers = 1,
+                                   .experts = 4,
+                                   .experts_per_token = 2,
+                                   .domains = 2,
+                                   .documents = 1,
+                                   .document_tokens = 9};
+    mixt_trace *made = atlas_trace_make(&options);
+    mixt_trace_header header = header_of(made);
+    const char *path = in_folder("never.safetensors");
+    char **names;
+    size_t before;
+    size_t after;
+    assert_int_equal(mixt_folder_list(folder, &names, &before, NULL), MIXT_OK);
+    mixt_names_free(names, before);
+    for (int bad = 0; bad < 6; bad++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_trace_writer *writer;
+        assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_OK);
+        int32_t token = bad == 0 ? made->vocab_size : 0;
+        int32_t document = bad == 1 ? 1 : 0;
+        int32_t experts[] = {bad == 2 ? 4 : bad == 3 ? -1 : 1, bad == 4 ? 1 : 2};
+        float weights[] = {0.5f, 0.5f};
+        mixt_trace_chunk chunk = {1, bad == 5 ? 2 : 0, &token, &document, experts, weights, NULL};
+        assert_int_equal(mixt_trace_writer_append(writer, &chunk, &error), MIXT_ERROR_ARGUMENT);
+        assert_non_null(strstr(error.message, path));
+        mixt_error second = MIXT_ERROR_INIT;
+        assert_int_equal(mixt_trace_writer_finish(writer, &second), MIXT_ERROR_ARGUMENT);
+        mixt_trace_writer_free(writer);
+    }
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trace_writer *writer;
+    header.experts_per_token = 5;
+    assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_ERROR_ARGUMENT);
+    header.experts_per_token = 2;
+    mixt_error absent = MIXT_ERROR_INIT;
+    assert_int_not_equal(mixt_trace_writer_create("/nowhere/t", &header, &writer, &absent),
+                         MIXT_OK);
+    assert_int_equal(mixt_folder_list(folder, &names, &after, NULL), MIXT_OK);
+    mixt_names_free(names, after);
+    assert_int_equal(before, after);
+    mixt_trace_free(made);
+}
+
+/* -- Tables and words ----------------------------------------------------------------------- */
+
+static char *printed(const mixt_trace *trace, const mixt_atlas_options *options)
+{
+    char *text = NULL;
+    size_t length = 0;
+    mixt_error error = MIXT_ERROR_INIT;
+    FILE *stream = open_memstream(&text, &length);
+    assert_int_equal(mixt_atlas_print(trace, options, stream, &error), MIXT_OK);
+    fclose(stream);
+    return text;
+}
+
+static void test_tables(void **state)
+{
+    (void)state;
+    static const int shapes[][3] = {{4, 8, 2}, {1, 1, 1}, {2, 4, 4}, {9, 40, 3}, {3, 200, 8}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        atlas_trace_options make = {.layers = shapes[s][0],
+                                    .experts = shapes[s][1],
+                                    .experts_per_token = shapes[s][2],
+                                    .domains = 3,
+                                    .documents = 5,
+                                    .document_tokens = 60};
+        mixt_trace *trace = atlas_trace_make(&make);
+        for (int width = 72; width <= 120; width += 24) {
+            mixt_atlas_options options = {.color = false, .text_tokens = 40, .width = width};
+            char *text = printed(trace, &options);
+            assert_null(strchr(text, '\033'));
+            assert_non_null(strstr(text, "This trace shows"));
+            for (char *line = text; *line != '\0';) {
+                size_t length = strcspn(line, "\n");
+                if (mixt_display_columns(line, length) > width) {
+                    fail_msg("wider than %d: %.*s", width, (int)length, line);
+                }
+                line += length + (line[length] == '\n');
+            }
+            free(text);
+        }
+        mixt_atlas_options options = {.color = true, .text_tokens = 40};
+        char *text = printed(trace, &options);
+        assert_non_null(strstr(text, "48;5;"));
+        free(text);
+        mixt_trace_free(trace);
+    }
+}
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    FILE *stream = fopen("/dev/full", "w");
+    if (stream == NULL) {
+        skip();
+    }
+    uint16_t choices[] = {0, 1, 1, 0};
+    mixt_trace *trace = atlas_trace_of_choices(choices, 4, 2);
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_atlas_options options = {.width = 80};
+    assert_int_equal(mixt_atlas_print(trace, &options, stream, &error), MIXT_ERROR_IO);
+    fclose(stream);
+    mixt_error second = MIXT_ERROR_INIT;
+    assert_int_not_equal(mixt_atlas_page(trace, "/nowhere/page.html", &second), MIXT_OK);
+    assert_non_null(strstr(second.message, "/nowhere/page.html"));
+    mixt_trace_free(trace);
+}
+
+typedef struct verdict_case {
+    double stay[3];
+    double shift; /* of the last domain, which is mathematics */
+    int shown;
+    const char *repetition;
+    const char *domains;
+} verdict_case;
+
+static void test_verdict(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"prose", "code", "law", "news", "DM Mathematics"};
+    static const verdict_case cases[] = {
+        {{0, 0.3, 0.2}, 1.0, 2, "and not at the first", "much alike except DM Mathematics"},
+        {{0.03, 0.3, 0.2}, 1.0, 2, "and hardly at the first", "except DM Mathematics"},
+        {{0.3, 0.3, 0.2}, 1.0, 1, "the first layer does so comparably", "except DM Mathematics"},
+        {{0, 0.3, 0}, 0, 0, "only at the middle layer", "domains use the experts alike"},
+        {{0, 0, 0}, 0, 0, "do not keep their first expert", "domains use the experts alike"},
+        {{0, 0.3, 0.2}, 0, 1, "and not at the first", "domains use the experts alike"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        atlas_trace_options options = {.layers = 3,
+                                       .experts = 8,
+                                       .experts_per_token = 2,
+                                       .domains = 5,
+                                       .documents = 25,
+                                       .document_tokens = 120,
+                                       .seed = 11,
+                                       .stay = cases[i].stay,
+                                       .domain_shift = cases[i].shift,
+                                       .names = names};
+        mixt_trace *trace = atlas_trace_make(&options);
+        mixt_report *report;
+        assert_int_equal(mixt_report_create(trace, &report, NULL), MIXT_OK);
+        const mixt_verdict *verdict = &report->verdict;
+        if (strstr(verdict->repetition, cases[i].repetition) == NULL ||
+            strstr(verdict->domains, cases[i].domains) == NULL ||
+            verdict->shown != cases[i].shown) {
+            fail_msg("case %zu: %s: %s; %s", i, verdict->headline, verdict->repetition,
+                     verdict->domains);
+        }
+        mixt_report_free(report);
+        mixt_trace_free(trace);
+    }
+}
+
+/* A token that always goes to its own expert comes first there. */
+static void test_top_tokens(void **state)
+{
+    (void)state;
+    atlas_trace_options options = {.layers = 1,
+                                   .experts = 4,
+                                   .experts_per_token = 1,
+                                   .domains = 1,
+                                   .documents = 20,
+                                   .document_tokens = 100};
+    mixt_trace *trace = atlas_trace_make(&options);
+    uint64_t occurrences = 0;
+    for (uint64_t i = 0; i < trace->info.tokens; i++) {
+        if (trace->tokens[i] == 12) {
+            trace->experts[i] = 3;
+            occurrences++;
+        }
+    }
+    mixt_top_token rows[4 * 5];
+    assert_int_equal(mixt_top_tokens(trace, 0, 5, rows, NULL), MIXT_OK);
+    assert_int_equal(rows[15].token, 12);
+    assert_int_equal(rows[15].occurrences, occurrences);
+    assert_true(rows[15].share == 1);
+    for (int i = 0; i < 20; i++) { /* above 1/E, and no token twice for an expert */
+        assert_true(rows[i].token == -1 || rows[i].share > 0.25);
+        assert_true(i % 5 == 0 || rows[i].token == -1 || rows[i].token != rows[i - 1].token);
+    }
+    mixt_trace_free(trace);
+}
+
+static void test_display(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t length;
+        int style;
+        const char *shown;
+    } cases[] = {
+        {"plain", 5, 0, "plain"},
+        {"a b", 3, MIXT_DISPLAY_VISIBLE,
+         "a\xe2\x90\xa3"
+         "b"},
+        {"\x1b[2J", 4, 0, "\xe2\x80\xb9U+001B\xe2\x80\xba[2J"},
+        {"\x00", 1, 0, "\xe2\x80\xb9U+0000\xe2\x80\xba"},
+        {"\xc3", 1, 0,
+         "\xe2\x80\xb9"
+         "C3\xe2\x80\xba"},
+        {"\xc3\xa9", 2, 0, "\xc3\xa9"},
+        {"\xed\xa0\x80", 3, 0,
+         "\xe2\x80\xb9"
+         "ED\xe2\x80\xba\xe2\x80\xb9"
+         "A0\xe2\x80\xba\xe2\x80\xb9"
+         "80\xe2\x80\xba"},
+        {"\xe2\x80\xae", 3, 0, "\xe2\x80\xb9U+202E\xe2\x80\xba"},
+        {"\xc2\x9b", 2, 0, "\xe2\x80\xb9U+009B\xe2\x80\xba"},
+        {"\n", 1, MIXT_DISPLAY_NEWLINES, "\xe2\x8f\x8e\n"},
+        {"\r\n", 2, 0, "\xe2\x80\xb9U+000D\xe2\x80\xba\xe2\x8f\x8e"},
+        {"<a href='x'>&\"", 14, MIXT_DISPLAY_HTML, "&#60;a href=&#39;x&#39;&#62;&#38;&#34;"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mixt_buffer out = {0};
+        mixt_display_bytes(&out, cases[i].bytes, cases[i].length, cases[i].style);
+        mixt_buffer_append(&out, "", 1);
+        assert_string_equal(out.data, cases[i].shown);
+        mixt_buffer_free(&out);
+    }
+    mixt_buffer out = {0};
+    mixt_display_fit(&out, "\xe4\xb8\xad\xe6\x96\x87 long", 6);
+    assert_int_equal(mixt_display_columns(out.data, out.length), 6);
+    mixt_display_fit(&out, "", 3);
+    assert_int_equal(mixt_display_columns(out.data, out.length), 9);
+    mixt_buffer_free(&out);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_cut_files),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_tables),     cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_verdict),    cmocka_unit_test(test_top_tokens),
+        cmocka_unit_test(test_display),
+    };
+    return cmocka_run_group_tests_name("trace", tests, enter_folder, leave_folder);
+}
