@@ -78,6 +78,14 @@ static int log_lines(const train_setup *setup, int64_t *last)
     return lines;
 }
 
+/* Another context: threads and CPU tier do not change a bit, so a resumed run may have others. */
+static void change_context(train_setup *setup, int threads, const char *cpu)
+{
+    mixt_context_options options = {.threads = threads, .cpu = cpu};
+    mixt_context_free(setup->context);
+    assert_int_equal(mixt_context_create(&options, &setup->context, NULL), MIXT_OK);
+}
+
 static void resume_case(const mixt_model_options *model, const mixt_train_options *options)
 {
     char expected[65], at_five[65];
@@ -94,6 +102,7 @@ static void resume_case(const mixt_model_options *model, const mixt_train_option
     steps(trainer, 2); /* lost: they are not in a checkpoint */
     mixt_trainer_free(trainer);
     train_setup_new_model(&setup, model);
+    change_context(&setup, 2, "scalar");
     trainer = open_trainer(&setup);
     assert_non_null(mixt_trainer_resumed(trainer));
     assert_non_null(strstr(mixt_trainer_resumed(trainer), "step 5"));
@@ -128,7 +137,8 @@ static void a_resumed_run_is_the_same_run(void **state)
     mixt_train_options options = standard_options();
     resume_case(NULL, &options);
     options.schedule = MIXT_SCHEDULE_WSD;
-    options.accumulation = 2;
+    options.batch_size = 4;
+    options.accumulation = 2; /* 96 windows in 12 steps: into another epoch */
     options.recompute = true;
     mixt_model_options model = train_setup_model_options();
     model.router.bias_rate = 0.001;
