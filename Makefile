@@ -44,6 +44,11 @@ AVX2_FLAGS   := -mavx2 -mfma -mf16c
 AVX512_FLAGS := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
 ISA = $(if $(findstring /avx512bf16,$<),$(AVX512_FLAGS) -mavx512bf16,$(if $(findstring /avx512,$<),$(AVX512_FLAGS),$(if $(findstring /avx2,$<),$(AVX2_FLAGS))))
 
+# Short lines; `make V=1` prints the commands.
+ifndef V
+say = @printf '  %-6s %s\n' $(1) $(2);
+endif
+
 # Builds run on every core unless make was given a -j of its own.
 PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 
@@ -55,22 +60,22 @@ program: $(BUILD)/mixt
 
 $(BUILD)/src/%.f64.o: src/%.c
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(WARN_LIBRARY) -DMIXT_REAL_DOUBLE -MMD -MP -c $< -o $@
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN_LIBRARY) -DMIXT_REAL_DOUBLE -MMD -MP -c $< -o $@
 
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(WARN_LIBRARY) $(ISA) -MMD -MP -c $< -o $@
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN_LIBRARY) $(ISA) -MMD -MP -c $< -o $@
 
 $(BUILD)/cli/%.o: cli/%.c
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(WARN) -MMD -MP -c $< -o $@
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN) -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(LIBRARY_OBJECTS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,ar,$@)$(AR) rcs $@ $^
 
 $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
-	$(CC) $(BASE) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(CC) $(BASE) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(LIBS)
 
 # One program for each tests/test_*.c, linked with cmocka and the other tests/*.c helpers.
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
@@ -79,17 +84,17 @@ TEST_PROGRAMS := $(TEST_SOURCES:%.c=$(BUILD)/%)
 
 $(BUILD)/tests/%.o: tests/%.c
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(WARN) -Itests -MMD -MP -c $< -o $@
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN) -Itests -MMD -MP -c $< -o $@
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_HELPERS) $(LIBRARY)
-	$(CC) $(BASE) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
+	$(call say,link,$@)$(CC) $(BASE) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
 
 # The examples see the public header alone, as a user's program does.
 EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 
 $(BUILD)/examples/%: examples/%.c $(LIBRARY) include/mixt.h
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -Isrc,$(BASE)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(CC) $(filter-out -Isrc,$(BASE)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
 
 examples: $(EXAMPLE_PROGRAMS)
 tests: $(TEST_PROGRAMS) $(EXAMPLE_PROGRAMS) $(if $(CLI_OBJECTS),$(BUILD)/mixt)
@@ -180,7 +185,7 @@ FUZZ_PROGRAMS := $(patsubst fuzz/%.c,build/fuzz/fuzz/%,$(sort $(wildcard fuzz/*.
 
 build/fuzz/fuzz/%: fuzz/%.c build/fuzz/libmixt.a
 	@mkdir -p $(@D)
-	$(CLANG) $(BASE) $(WARN) -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libmixt.a $(LIBS)
+	$(call say,link,$@)$(CLANG) $(BASE) $(WARN) -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libmixt.a $(LIBS)
 
 fuzz-build: deps-fuzz
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CLANG)" BUILD=build/fuzz OPT="-O1 -g" \

@@ -72,10 +72,14 @@ mixt_status open_model(const char *path, cli_resources *resources, mixt_error *e
 
 mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_error *error)
 {
-    if (path == NULL) {
-        path = resources->model_path;
+    char found[4200];
+    char beside[4300];
+    snprintf(found, sizeof found, "%s", path != NULL ? path : resources->model_path);
+    if (path != NULL && files_is_folder(path) &&
+        files_join(beside, sizeof beside, path, "tokenizer.json") && !files_exist(beside)) {
+        resolve_model(path, found, sizeof found); /* of a run folder: its model's */
     }
-    return mixt_tokenizer_open(path, &resources->tokenizer, error);
+    return mixt_tokenizer_open(found, &resources->tokenizer, error);
 }
 
 void report_skipped(const mixt_corpus *corpus)

@@ -1,0 +1,777 @@
+/* The program as a person or a script meets it: run as a process of its own. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+enum { TEXT_MAX = 1 << 20, ARGUMENTS_MAX = 64, SECONDS_MAX = 600 };
+
+static char folder[] = "/tmp/mixt-cli-XXXXXX";
+static char program[4200], examples[4200];
+static char model[4200], text_folder[4200];
+
+typedef struct outcome {
+    int status; /* exit status, or 1000 + signal */
+    char out[TEXT_MAX], err[TEXT_MAX];
+} outcome;
+
+static outcome last;
+
+/* ---- processes */
+
+static const char *at(const char *name)
+{
+    static char paths[8][4300];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+static void write_file(const char *path, const char *text, size_t length)
+{
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, length, file), length);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void read_into(const char *path, char *text)
+{
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    size_t length = fread(text, 1, TEXT_MAX - 1, file);
+    text[length] = 0;
+    fclose(file);
+}
+
+static void redirect(const char *path, int flags, int descriptor)
+{
+    int opened = open(path, flags, 0600);
+    if (opened < 0 || dup2(opened, descriptor) < 0) {
+        _exit(126);
+    }
+    close(opened);
+}
+
+/* Starts argv with files as its streams. */
+static pid_t start(const char *const *argv, const char *in, const char *out)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(SECONDS_MAX);
+        redirect(in, O_RDONLY, STDIN_FILENO);
+        redirect(out, O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
+        redirect(at("stderr"), O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
+        execv(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    return child;
+}
+
+static int finish(pid_t child)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0) {
+        assert_int_equal(errno, EINTR);
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void run_argv(const char *const *argv, const char *in, const char *out)
+{
+    last.status = finish(start(argv, in, out));
+    read_into(at("stderr"), last.err);
+    last.out[0] = 0;
+    if (strcmp(out, "/dev/full") != 0) {
+        read_into(out, last.out);
+    }
+}
+
+/* Runs mixt with arguments up to NULL. */
+static void mixt(const char *first, ...)
+{
+    const char *argv[ARGUMENTS_MAX] = {program};
+    size_t count = 1;
+    va_list list;
+    va_start(list, first);
+    for (const char *a = first; a != NULL && count + 1 < ARGUMENTS_MAX;
+         a = va_arg(list, const char *)) {
+        argv[count++] = a;
+    }
+    va_end(list);
+    run_argv(argv, "/dev/null", at("stdout"));
+}
+
+static void assert_has(const char *text, const char *part)
+{
+    if (strstr(text, part) == NULL) {
+        fail_msg("\"%s\" is not in: %.2000s", part, text);
+    }
+}
+
+/* Status 2, one line on standard error that begins with "mixt" and holds `part`, nothing else. */
+static void assert_refused(const char *part)
+{
+    if (last.status != 2) {
+        fail_msg("status %d, not 2; %s", last.status, last.err);
+    }
+    assert_has(last.err, part);
+    assert_memory_equal(last.err, "mixt", 4);
+    char *end = strchr(last.err, '\n');
+    assert_non_null(end);
+    if (end[1] != 0) {
+        fail_msg("more than one line: %s", last.err);
+    }
+    assert_string_equal(last.out, "");
+}
+
+static void assert_done(void)
+{
+    if (last.status != 0) {
+        fail_msg("status %d: %s", last.status, last.err);
+    }
+}
+
+/* ---- a tiny model for all tests */
+
+static void make_text(void)
+{
+    static const char *const names[] = {"one", "two"};
+    static const char *const lines[] = {"int main(void) { return 0; }\n",
+                                        "The quick brown fox jumps over the lazy dog.\n"};
+    for (int d = 0; d < 2; d++) {
+        char path[4400];
+        snprintf(path, sizeof path, "%s/%s", text_folder, names[d]);
+        mkdir(text_folder, 0700);
+        mkdir(path, 0700);
+        for (int f = 0; f < 12; f++) {
+            char body[8192] = "";
+            snprintf(path, sizeof path, "%s/%s/%d.txt", text_folder, names[d], f);
+            for (int i = 0; i < 40 + f; i++) {
+                size_t used = strlen(body);
+                snprintf(body + used, sizeof body - used, "%d %s", i * f, lines[d]);
+            }
+            write_file(path, body, strlen(body));
+        }
+    }
+}
+
+static void train_tiny(const char *out, const char *steps)
+{
+    mixt("train", "--data", text_folder, "--out", out, "--steps", steps, "--vocab-size", "300",
+         "--layers", "2", "--hidden-size", "32", "--heads", "2", "--kv-heads", "1", "--head-dim",
+         "16", "--ffn_size=32", "--experts", "4", "--window", "32", "--context-length", "64",
+         "--batch-size", "4", "--heldout", "0.3", "--warmup", "2", "-t", "1", NULL);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 100);
+    if (length < 0 || mkdtemp(folder) == NULL) {
+        return -1;
+    }
+    program[length] = 0;
+    *strrchr(program, '/') = 0; /* BUILD/tests */
+    *strrchr(program, '/') = 0; /* BUILD */
+    snprintf(examples, sizeof examples, "%.4000s/examples", program);
+    strcat(program, "/mixt");
+    snprintf(text_folder, sizeof text_folder, "%s/text", folder);
+    snprintf(model, sizeof model, "%s/run", folder);
+    setenv("MIXT_CPU", "", 0);
+    unsetenv("MIXT_CPU");
+    make_text();
+    train_tiny(model, "6");
+    if (last.status != 0) {
+        fprintf(stderr, "%s\n", last.err);
+    }
+    return last.status == 0 ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    const char *argv[] = {"/bin/rm", "-rf", folder, NULL};
+    pid_t child = fork();
+    if (child == 0) {
+        execv(argv[0], (char *const *)(uintptr_t)argv);
+        _exit(127);
+    }
+    return finish(child);
+}
+
+/* ---- usage */
+
+static void test_help(void **state)
+{
+    static const char *const names[] = {"demo",  "train", "run",  "eval",     "trace",
+                                        "atlas", "bench", "info", "tokenize", "help"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char line[80];
+        mixt("help", names[i], NULL);
+        assert_done();
+        snprintf(line, sizeof line, "usage: mixt %s ", names[i]);
+        assert_has(last.out, line);
+        static char first[TEXT_MAX];
+        strcpy(first, last.out);
+        mixt(names[i], "--help", NULL);
+        assert_done();
+        assert_string_equal(first, last.out);
+        mixt("--help", NULL);
+        assert_done();
+        assert_has(last.out, names[i]);
+    }
+    mixt("--version", NULL);
+    assert_done();
+    assert_memory_equal(last.out, "mixt 0.", 7);
+    mixt(NULL, NULL);
+    assert_int_equal(last.status, 2);
+    mixt("help", "--man", NULL);
+    assert_done();
+    assert_has(last.out, ".TH MIXT 1");
+    assert_has(last.out, "\\-\\-learning\\-rate");
+}
+
+static void test_completion(void **state)
+{
+    (void)state;
+    mixt("--completion-bash", NULL);
+    assert_done();
+    write_file(at("completion"), last.out, strlen(last.out));
+    char script[9000];
+    snprintf(script, sizeof script,
+             ". %s; COMP_WORDS=(mixt train --learn); COMP_CWORD=2; _mixt; echo ${COMPREPLY[@]}; "
+             "COMP_WORDS=(mixt tr); COMP_CWORD=1; _mixt; echo ${COMPREPLY[@]}",
+             at("completion"));
+    run_argv((const char *const[]){"/bin/bash", "-c", script, NULL}, "/dev/null", at("stdout"));
+    assert_done();
+    assert_string_equal(last.out, "--learning-rate\ntrain trace\n");
+}
+
+/* ---- refusals */
+
+typedef struct refusal {
+    const char *arguments[6];
+    const char *part;
+} refusal;
+
+static const refusal refusals[] = {
+    {{"dmeo"}, "dmeo: no such command; is it demo? (see mixt help)"},
+    {{"frobnicate"}, "frobnicate: no such command"},
+    {{"--frob"}, "--frob: no such option"},
+    {{"train", "--threads", "0"},
+     "mixt train: --threads: 0 is not in 1..256 (see mixt help train)"},
+    {{"train", "--threads", "-1"}, "--threads: -1 is not in 1..256"},
+    {{"train", "--threads=1000000000"}, "is not in 1..256"},
+    {{"run", "-c", "9223372036854775808"}, "--context-length: 9223372036854775808 is not in"},
+    {{"run", "--ctx-size=-9223372036854775809"}, "is not in 0.."},
+    {{"train", "--steps", "99999999999999999999"}, "--steps: 99999999999999999999 is not in"},
+    {{"train", "--steps", "ten"}, "--steps: \"ten\" is not a whole number"},
+    {{"train", "--steps", "1.5"}, "is not a whole number"},
+    {{"train", "--steps", ""}, "is not a whole number"},
+    {{"train", "--steps", " 5"}, "is not a whole number"},
+    {{"train", "--learning-rate", "fast"}, "--learning-rate: \"fast\" is not a number"},
+    {{"train", "--learning-rate", "nan"}, "is not a number"},
+    {{"train", "--learning-rate", "inf"}, "is not a number"},
+    {{"train", "--learning-rate", "-1"}, "--learning-rate: -1 is not in 0.."},
+    {{"train", "--learning-rate", "0x1p-3"}, "is not a number"},
+    {{"train", "--beta1", "1"}, "--beta1: 1 is not in"},
+    {{"train", "--schedule", "square"}, "\"square\" is not one of: cosine wsd constant"},
+    {{"train", "--seed", "-2"}, "--seed: -2 is not -1 or in 0..18446744073709551615"},
+    {{"train", "--seed", "18446744073709551616"}, "--seed: 18446744073709551616 is not"},
+    {{"train", "--bf16=perhaps"}, "--bf16: \"perhaps\" is not true or false"},
+    {{"train", "--bach-size", "3"}, "--bach-size: no such option; is it --batch-size?"},
+    {{"train", "--no-steps"}, "--no-steps: no such option"},
+    {{"train", "-Z"}, "-Z: no such option"},
+    {{"train", "-dx"}, "-dx: no such option"},
+    {{"train", "--steps"}, "--steps: needs a value"},
+    {{"train", "--steps", "--seed", "1"}, "--steps: needs a value"},
+    {{"train", "--out", ""}, "--out: the value is empty"},
+    {{"train", "--data", "x"}, "--out: needed"},
+    {{"train", "--out", "/tmp/nothing-is-there"}, "--data: needed"},
+    {{"train", "a.conf", "b.conf"}, "a.conf: No such file or directory"},
+    {{"train", "--config", "/tmp"}, "/tmp: is a folder, not a file"},
+    {{"train", "--config", "/dev/zero"}, "/dev/zero: not a regular file"},
+    {{"train", "--cpu", "sse2"}, "is not one of: auto scalar avx2 avx512"},
+    {{"run", "-p", "x"}, "--model: needed"},
+    {{"run", "-m", "x"}, "--prompt, --file or --interactive: one is needed"},
+    {{"run", "-m", "x", "-p", "y", "-f"}, "--file: needs a value (FILE)"},
+    {{"run", "-m", "x", "-f", "/nowhere"}, "/nowhere: No such file"},
+    {{"run", "-m", "x", "-f", "/dev/zero"}, "/dev/zero: not a regular file"},
+    {{"run", "-m", "/nowhere", "-p", "x"}, "/nowhere"},
+    {{"run", "-m", "/dev/zero", "-p", "x"}, "/dev/zero"},
+    {{"run", "--temp", "-0.5"}, "--temp: -0.5 is not in 0..1000"},
+    {{"run", "--top-p", "1.5"}, "--top-p: 1.5 is not in 0..1"},
+    {{"run", "--repeat-penalty", "0"}, "--repeat-penalty: 0 is not in"},
+    {{"run", "-n", "-2"}, "--predict: -2 is not in"},
+    {{"eval", "-m", "x"}, "--data: needed"},
+    {{"eval", "--heldout", "1"}, "--heldout: 1 is not in 0..0.9"},
+    {{"trace", "-m", "x"}, "--data: needed"},
+    {{"atlas"}, "--trace: needed"},
+    {{"atlas", "one", "two"}, "two: unexpected argument"},
+    {{"atlas", "/nowhere"}, "/nowhere"},
+    {{"atlas", "/dev/zero"}, "/dev/zero"},
+    {{"info"}, "--model: needed"},
+    {{"info", "/nowhere"}, "/nowhere"},
+    {{"info", "x", "--plan", "all"}, "is not one of"},
+    {{"bench", "-r", "0"}, "--repetitions: 0 is not in 1..10000"},
+    {{"bench", "-o", "sql"}, "is not one of: md csv json jsonl"},
+    {{"tokenize", "-p", "x"}, "--tokenizer: needed"},
+    {{"tokenize", "-m", "/nowhere", "-p", "x"}, "/nowhere"},
+    {{"help", "nothing"}, "nothing: no such command"},
+    {{"demo", "--seconds", "0"}, "--seconds: 0 is not in"},
+    {{"train", "\xff\xfe"}, "argument 1: not valid UTF-8"},
+    {{"train", "--out", "\xc0\x80"}, "argument 2: not valid UTF-8"},
+    {{"\xff"}, "not valid UTF-8"},
+};
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        const char *argv[8] = {program};
+        for (size_t j = 0; j < 6 && refusals[i].arguments[j] != NULL; j++) {
+            argv[j + 1] = refusals[i].arguments[j];
+        }
+        run_argv(argv, "/dev/null", at("stdout"));
+        assert_refused(refusals[i].part);
+    }
+}
+
+static void test_huge_argument(void **state)
+{
+    (void)state;
+    static char huge[128 * 1024 - 8];
+    memset(huge, 'a', sizeof huge - 1);
+    mixt("run", "-p", huge, NULL);
+    assert_refused("argument 2: 131063 bytes are more than 65536");
+}
+
+static void test_odd_model_paths(void **state)
+{
+    (void)state;
+    mkdir(at("empty-folder"), 0700);
+    assert_int_equal(mkfifo(at("fifo"), 0600), 0);
+    write_file(at("empty-file"), "", 0);
+    const char *const paths[] = {at("empty-folder"), at("fifo"), at("empty-file")};
+    for (size_t i = 0; i < 3; i++) {
+        mixt("run", "-m", paths[i], "-p", "x", NULL);
+        assert_refused(paths[i]);
+        mixt("eval", "-m", model, "--data", paths[i], NULL);
+        assert_int_equal(last.status, 2);
+        mixt("tokenize", "-m", paths[i], "-p", "x", NULL);
+        assert_refused(paths[i]);
+        mixt("atlas", paths[i], NULL);
+        assert_refused(paths[i]);
+    }
+}
+
+/* ---- config files */
+
+typedef struct config_case {
+    const char *text;
+    const char *part;
+} config_case;
+
+static void test_config_refusals(void **state)
+{
+    static const config_case cases[] = {
+        {"steps = 10\nbatch_size = none\n", ":2: batch-size: \"none\" is not a whole number"},
+        {"steps 10\n", ":1: not a line of the form key = value"},
+        {"= 10\n", ":1: not a line of the form key = value"},
+        {"# fine\n\n  stepz = 10\n", ":3: stepz: no such option; is it steps?"},
+        {"threads = 0 # none\n", ":1: threads: 0 is not in 1..256"},
+        {"out = 'run\n", ":1: the quote is not closed"},
+        {"out = 'run' later\n", ":1: text behind the closing quote"},
+        {"config = other.conf\n", ":1: a config file cannot name another"},
+        {"out = \xff\n", ":1: not valid UTF-8"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        write_file(at("bad.conf"), cases[i].text, strlen(cases[i].text));
+        mixt("train", at("bad.conf"), NULL);
+        assert_refused(cases[i].part);
+        assert_has(last.err, "bad.conf");
+    }
+    static char line[9000];
+    memset(line, 'x', sizeof line);
+    write_file(at("bad.conf"), line, sizeof line);
+    mixt("train", "--config", at("bad.conf"), NULL);
+    assert_refused(":1: the line is longer than");
+}
+
+/* A config file as nanoGPT writes it; what stands later on the command line wins. */
+static void test_config(void **state)
+{
+    (void)state;
+    char text[5000];
+    snprintf(text, sizeof text,
+             "# a run\nout_dir = '%s' # where\ndata = \"%s\"\nmax_iters = 500\nn_layer = 1\n"
+             "n_embd = 32\nn_head=2\nkv_heads = 1\nhead_dim = 16\nffn-size = 32\nexperts = 2\n"
+             "block_size = 32\nbatch_size = 2\nvocab_size = 280\ntie_embeddings = True\n"
+             "grad_clip = 0.5\nlearning_rate = 1e-3\n",
+             at("configured"), text_folder);
+    write_file(at("good.conf"), text, strlen(text));
+    mixt("train", at("good.conf"), "--max_iters=2", "--seed", "7", "--threads", "1", NULL);
+    assert_done();
+    static char kept[TEXT_MAX];
+    char path[4400];
+    snprintf(path, sizeof path, "%s/train.conf", at("configured"));
+    read_into(path, kept);
+    assert_has(kept, "\nsteps = 2\n");
+    assert_has(kept, "\nseed = 7\n");
+    assert_has(kept, "\nlayers = 1\n");
+    assert_has(kept, "\ntie-embeddings = true\n");
+    assert_has(kept, "\nclip = 0.5\n");
+    assert_has(kept, "\nlearning-rate = 0.001\n");
+    snprintf(path, sizeof path, "%s", at("configured"));
+    mixt("info", path, "--json", NULL);
+    assert_done();
+    assert_has(last.out, "\"layers\": 1,");
+    assert_has(last.out, "\"experts\": 2,");
+}
+
+/* ---- the commands on the tiny model */
+
+static void test_run(void **state)
+{
+    (void)state;
+    mixt("run", "-m", model, "-p", "The quick", "-n", "12", "--temp", "0", NULL);
+    assert_done();
+    assert_memory_equal(last.out, "The quick", 9);
+    assert_has(last.err, "generated: ");
+    static char first[TEXT_MAX];
+    strcpy(first, last.out);
+    char folder_model[4300];
+    snprintf(folder_model, sizeof folder_model, "%s/model", model);
+    mixt("run", folder_model, "--prompt=The quick", "-n12", NULL);
+    assert_refused("-n12: no such option");
+    mixt("run", folder_model, "--prompt=The quick", "--predict=12", "--temp", "0", "-t", "2", NULL);
+    assert_done();
+    assert_string_equal(first, last.out);
+    mixt("run", "-m", model, "-p", "The quick", "-n", "20", "-s", "5", NULL);
+    assert_done();
+    strcpy(first, last.out);
+    mixt("run", "-m", model, "-p", "The quick", "-n", "20", "-s", "5", NULL);
+    assert_string_equal(first, last.out);
+    mixt("run", "-m", model, "-p", "The quick", "-n", "4", "--hide-prompt", "-q", NULL);
+    assert_done();
+    assert_string_equal(last.err, "");
+    mixt("run", "-m", model, "-p", "", "-n", "4", NULL);
+    assert_done();
+}
+
+static bool is_utf8(const char *text)
+{
+    for (const unsigned char *c = (const unsigned char *)text; *c != 0;) {
+        int more = *c < 0x80   ? 0
+                   : *c < 0xC2 ? -1
+                   : *c < 0xE0 ? 1
+                   : *c < 0xF0 ? 2
+                   : *c < 0xF5 ? 3
+                               : -1;
+        if (more < 0) {
+            return false;
+        }
+        for (c++; more > 0; more--, c++) {
+            if ((*c & 0xC0) != 0x80) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* At a high temperature a tiny model emits random bytes: what comes out is UTF-8 all the same. */
+static void test_run_writes_characters(void **state)
+{
+    (void)state;
+    for (int seed = 1; seed <= 3; seed++) {
+        char number[8];
+        snprintf(number, sizeof number, "%d", seed);
+        mixt("run", "-m", model, "-p", "\xc3\xa9", "-n", "60", "--temp", "50", "--top-k", "0",
+             "--top-p", "1", "--min-p", "0", "-s", number, NULL);
+        assert_done();
+        assert_true(is_utf8(last.out));
+        assert_has(last.out, "\xef\xbf\xbd");
+    }
+}
+
+static void test_prompts(void **state)
+{
+    (void)state;
+    const char *from_stdin[] = {program, "run", "-m", model, "-p", "-", "-n", "3", NULL};
+    write_file(at("prompt"), "The lazy", 8);
+    run_argv(from_stdin, at("prompt"), at("stdout"));
+    assert_done();
+    assert_memory_equal(last.out, "The lazy", 8);
+    mixt("run", "-m", model, "-f", at("prompt"), "-n", "3", NULL);
+    assert_done();
+    assert_memory_equal(last.out, "The lazy", 8);
+    write_file(at("prompt"), "a\0b", 3);
+    run_argv(from_stdin, at("prompt"), at("stdout"));
+    assert_true(last.status == 0 || last.status == 2);
+    write_file(at("prompt"), "a\xff", 2);
+    run_argv(from_stdin, at("prompt"), at("stdout"));
+    assert_refused("standard input: not valid UTF-8");
+    static char big[4000];
+    memset(big, '#', sizeof big);
+    for (size_t i = 0; i < sizeof big; i += 3) {
+        big[i] = (char)('a' + i % 26);
+    }
+    write_file(at("prompt"), big, sizeof big);
+    mixt("run", "-m", model, "-f", at("prompt"), NULL);
+    assert_refused("tokens do not fit into a context of 64");
+}
+
+static void test_interactive(void **state)
+{
+    (void)state;
+    const char *argv[] = {program, "run", "-m", model, "-i", "-n", "4", "--temp", "0", NULL};
+    write_file(at("lines"), "The quick\nbrown\n", 16);
+    run_argv(argv, at("lines"), at("stdout"));
+    assert_done();
+    int lines = 0;
+    for (const char *c = last.out; *c != 0; c++) {
+        lines += *c == '\n';
+    }
+    assert_true(lines >= 2);
+    run_argv(argv, "/dev/null", at("stdout"));
+    assert_done();
+}
+
+static void test_eval(void **state)
+{
+    (void)state;
+    mixt("eval", "-m", model, "--data", text_folder, NULL);
+    assert_done();
+    assert_has(last.out, "bits/byte");
+    assert_has(last.out, "\none ");
+    assert_has(last.out, "\nall ");
+    mixt("eval", "-m", model, "--data", text_folder, "--heldout", "0.3", "--json", NULL);
+    assert_done();
+    assert_has(last.out, "{\"domains\": [{\"domain\": \"one\", \"tokens\": ");
+    assert_has(last.out, "\"all\": {\"tokens\": ");
+}
+
+static void test_trace_and_atlas(void **state)
+{
+    (void)state;
+    char trace[4300];
+    char page[4300];
+    snprintf(trace, sizeof trace, "%s", at("trace.safetensors"));
+    snprintf(page, sizeof page, "%s", at("atlas.html"));
+    mixt("trace", "-m", model, "--data", text_folder, "-o", trace, "-n", "500", NULL);
+    assert_done();
+    mixt("atlas", trace, "--html", page, NULL);
+    assert_done();
+    assert_null(strchr(last.out, '\033')); /* no colours into a file */
+    assert_has(last.out, "one");
+    static char html[TEXT_MAX];
+    read_into(page, html);
+    assert_has(html, "<svg");
+    mixt("atlas", trace, "--color", "always", NULL);
+    assert_done();
+    assert_non_null(strchr(last.out, '\033'));
+    size_t with_text = strlen(last.out);
+    mixt("atlas", trace, "--color", "always", "--no-text", NULL);
+    assert_done();
+    assert_true(strlen(last.out) < with_text);
+}
+
+static void test_info(void **state)
+{
+    (void)state;
+    mixt("info", model, NULL);
+    assert_done();
+    assert_has(last.out, "family                 mixtral\n");
+    assert_has(last.out, "4 of width 32, 2 for a token\n");
+    mixt("info", model, "--tensors", NULL);
+    assert_done();
+    assert_has(last.out, "[300, 32]");
+    static const char *const phases[] = {"train", "score", "prefill", "decode"};
+    for (int i = 0; i < 4; i++) {
+        mixt("info", model, "--plan", phases[i], "-n", "16", NULL);
+        assert_done();
+        assert_has(last.out, "experts");
+        assert_has(last.out, "route");
+    }
+}
+
+static void test_tokenize(void **state)
+{
+    (void)state;
+    mixt("tokenize", "-m", model, "-p", "The quick \xe2\x82\xac", NULL);
+    assert_done();
+    char ids[1000];
+    snprintf(ids, sizeof ids, "%.900s", last.out);
+    ids[strcspn(ids, "\n")] = 0;
+    mixt("tokenize", "-m", model, "-p", ids, "--decode", NULL);
+    assert_done();
+    assert_string_equal(last.out, "The quick \xe2\x82\xac");
+    mixt("tokenize", "-m", model, "-p", "ab\n", "--pieces", NULL);
+    assert_done();
+    assert_has(last.out, "\\x0a\n");
+    mixt("tokenize", "-m", model, "-p", "", "--count", NULL);
+    assert_done();
+    assert_string_equal(last.out, "0\n");
+    mixt("tokenize", "-m", model, "-p", "5 300", "--decode", NULL);
+    assert_int_equal(last.status, 2);
+    assert_has(last.err, "\"300\" is not an id in 0..299");
+}
+
+static void test_bench(void **state)
+{
+    (void)state;
+    mixt("bench", "-m", model, "-p", "16", "-n", "4", "-r", "2", "-t", "1", NULL);
+    assert_done();
+    assert_has(last.out, "| pp16 ");
+    assert_has(last.out, "| tg4 ");
+    mixt("bench", "-m", model, "--train", "--window", "16", "-b", "2", "-r", "2", "-t", "1", "-o",
+         "jsonl", NULL);
+    assert_done();
+    const char *once = strstr(last.out, "\"tokens_per_second\": ");
+    assert_non_null(once);
+    assert_non_null(strstr(once + 1, "\"tokens_per_second\": "));
+    mixt("bench", "-m", model, "-p", "16", "-n", "0", "-r", "1", "-o", "csv", "-t", "1", NULL);
+    assert_done();
+    assert_memory_equal(last.out, "model,params,", 13);
+}
+
+/* ---- streams and signals */
+
+static void test_full_disk(void **state)
+{
+    (void)state;
+    run_argv((const char *const[]){program, "help", "train", NULL}, "/dev/null", "/dev/full");
+    assert_int_equal(last.status, 1);
+    assert_has(last.err, "standard output: No space left on device");
+    run_argv((const char *const[]){program, "run", "-m", model, "-p", "The", "-n", "-1", NULL},
+             "/dev/null", "/dev/full");
+    assert_int_equal(last.status, 1);
+}
+
+static void test_closed_pipe(void **state)
+{
+    (void)state;
+    char script[9000];
+    snprintf(script, sizeof script, "{ %s run -m %s -p The -n 60; echo $? >%s; } | exit 0", program,
+             model, at("status"));
+    run_argv((const char *const[]){"/bin/sh", "-c", script, NULL}, "/dev/null", at("stdout"));
+    char status[TEXT_MAX > 64 ? 64 : TEXT_MAX] = "";
+    for (int i = 0; i < 600 && status[0] == 0; i++) {
+        FILE *file = fopen(at("status"), "r");
+        if (file != NULL) {
+            if (fgets(status, sizeof status, file) == NULL) {
+                status[0] = 0;
+            }
+            fclose(file);
+        }
+        nanosleep(&(struct timespec){0, 50000000}, NULL);
+    }
+    assert_string_equal(status, "1\n");
+}
+
+/* Ctrl-C in training: a checkpoint, a line that says how to go on, status 130, and it does go on.
+ */
+static void test_interrupted_training(void **state)
+{
+    (void)state;
+    char out[4300];
+    char lines[4400];
+    snprintf(out, sizeof out, "%s", at("interrupted"));
+    snprintf(lines, sizeof lines, "%s/log.jsonl", out);
+    const char *argv[] = {program,        "train", "--data",  text_folder, "--out",    out,
+                          "--init-from",  model,   "--steps", "1000000",   "--window", "32",
+                          "--batch-size", "2",     "-t",      "1",         NULL};
+    pid_t child = start(argv, "/dev/null", at("stdout"));
+    struct stat found;
+    for (int i = 0; i < 2400 && (stat(lines, &found) != 0 || found.st_size == 0); i++) {
+        nanosleep(&(struct timespec){0, 50000000}, NULL);
+    }
+    kill(child, SIGINT);
+    assert_int_equal(finish(child), 130);
+    read_into(at("stderr"), last.err);
+    assert_has(last.err, "stopped at step ");
+    assert_has(last.err, "Go on with: mixt train --out ");
+    mixt("train", "--out", out, "--seconds", "0.01", "--steps", "0", NULL);
+    assert_has(last.err, "resumed ");
+    assert_done();
+}
+
+static void test_second_run_goes_on(void **state)
+{
+    (void)state;
+    train_tiny(at("twice"), "2");
+    assert_done();
+    mixt("train", "--out", at("twice"), "--steps", "4", NULL);
+    assert_done();
+    assert_has(last.err, "at step 2");
+    assert_has(last.err, "trained 4 steps");
+}
+
+/* ---- examples */
+
+static void test_examples(void **state)
+{
+    (void)state;
+    char train[4300];
+    char generate[4300];
+    char out[4300];
+    snprintf(train, sizeof train, "%s/train", examples);
+    snprintf(generate, sizeof generate, "%s/generate", examples);
+    snprintf(out, sizeof out, "%s", at("example"));
+    run_argv((const char *const[]){train, text_folder, out, "3", NULL}, "/dev/null", at("stdout"));
+    assert_done();
+    assert_has(last.out, "step 3  loss ");
+    run_argv((const char *const[]){generate, out, "The", "5", NULL}, "/dev/null", at("stdout"));
+    assert_done();
+    assert_true(strlen(last.out) > 1);
+    run_argv((const char *const[]){generate, "/nowhere", "The", NULL}, "/dev/null", at("stdout"));
+    assert_int_equal(last.status, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_completion),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_huge_argument),
+        cmocka_unit_test(test_odd_model_paths),
+        cmocka_unit_test(test_config_refusals),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_run),
+        cmocka_unit_test(test_run_writes_characters),
+        cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_interactive),
+        cmocka_unit_test(test_eval),
+        cmocka_unit_test(test_trace_and_atlas),
+        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_tokenize),
+        cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_closed_pipe),
+        cmocka_unit_test(test_interrupted_training),
+        cmocka_unit_test(test_second_run_goes_on),
+        cmocka_unit_test(test_examples),
+    };
+    return cmocka_run_group_tests_name("cli", tests, set_up, tear_down);
+}
