@@ -154,7 +154,7 @@ quick: deps-test ## the tests in release only
 	@+$(MAKE) --no-print-directory $(PARALLEL) tests
 	@tests/run.sh $(BUILD)
 
-# make sanitize NAME=x FLAGS=...: one build folder for each sanitizer
+# One build folder for each sanitizer.
 asan: deps-test ## the tests under AddressSanitizer
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/asan OPT="-O1 -g" SANITIZE="$(SANITIZE_ADDRESS)" tests
 	@tests/run.sh build/asan
@@ -172,10 +172,20 @@ check-tiers: deps-test ## the tests in release with each CPU tier forced
 	@MIXT_CPU=scalar tests/run.sh build/release
 	@MIXT_CPU=avx2 tests/run.sh build/release
 
+KILLS  ?= 1000
+FAULTS ?= 0
+check-kill: deps-test ## KILLS (1000) random kill -9 during training: nothing lost, every resume bit-exact
+	@+$(MAKE) --no-print-directory $(PARALLEL) tests
+	@tests/fault/kill_train.sh $(KILLS) 1 $(BUILD)
+
+check-faults: deps-test ## FAULTS (0: each once) faults at the system calls of one save
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(LIBRARY)
+	@BUILD=$(BUILD) CC="$(CC)" MIXT_LIBS="$(PKG_LIBS)" tests/fault/run.sh $(FAULTS)
+
 coverage: deps-test ## lines and branches that the tests reach, by file
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/coverage OPT="-O0 -g" SANITIZE="--coverage" tests
 	@find build/coverage -name '*.gcda' -delete
-	@tests/run.sh build/coverage
+	@tests/run.sh build/coverage >build/coverage/tests.txt || { cat build/coverage/tests.txt; exit 1; }
 	@tests/lint/coverage.sh build/coverage
 
 ## ---- fuzzing: every fuzz/*.c under libFuzzer for FUZZ_SECONDS each
@@ -237,6 +247,6 @@ help: ## this list
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all program examples tests deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
-        tsan check-tiers coverage fuzz fuzz-build lint format analyze install uninstall clean help
+        tsan check-tiers check-kill check-faults coverage fuzz fuzz-build lint format analyze install uninstall clean help
 .SECONDARY:
 .DEFAULT_GOAL := all

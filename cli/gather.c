@@ -46,6 +46,7 @@ typedef enum text_form {
     FORM_CODE_OF_PERL,
     FORM_POD_OF_PERL,
     FORM_SHELL, /* must begin with #! and a shell */
+    FORM_C,     /* without what only C++ has */
 } text_form;
 
 /* Where a domain lies. */
@@ -60,7 +61,7 @@ typedef struct gather_rule {
 #define PERL_FOLDERS "/usr/share/perl /usr/share/perl5 /usr/lib/*/perl /usr/lib/*/perl5"
 
 static const gather_rule rules[] = {
-    {"c", "/usr/include /usr/lib/gcc/*/*/include", "*.h", "*/c++/*", FORM_PLAIN},
+    {"c", "/usr/include /usr/lib/gcc/*/*/include", "*.h", "*/c++/*", FORM_C},
     {"perl", PERL_FOLDERS, "*.pm *.pl", "*/unicore/* */Unicode/*", FORM_CODE_OF_PERL},
     {"python", "/usr/lib/python3*", "*.py", "*/test/* */tests/* */encodings/*", FORM_PLAIN},
     {"legal", "/usr/share/common-licenses /usr/share/doc",
@@ -328,6 +329,12 @@ static bool is_shell(const char *text, size_t length)
            strstr(first, "dash") != NULL;
 }
 
+static bool is_cpp(const char *text)
+{
+    return strstr(text, "namespace ") != NULL || strstr(text, "template<") != NULL ||
+           strstr(text, "template <") != NULL || strstr(text, "\nclass ") != NULL;
+}
+
 /* ---- repeated text */
 
 typedef struct seen_hashes {
@@ -446,7 +453,8 @@ static void take_file(domain_writer *writer, const found_file *file)
                : !files_read(file->path, FILE_BYTES_MAX, &text, &length, what)) {
         return;
     }
-    bool good = (file->form != FORM_SHELL || is_shell(text, length)) && make_utf8(&text, &length);
+    bool good = (file->form != FORM_SHELL || is_shell(text, length)) &&
+                (file->form != FORM_C || !is_cpp(text)) && make_utf8(&text, &length);
     if (good && (file->form == FORM_CODE_OF_PERL || file->form == FORM_POD_OF_PERL)) {
         length = gather_split_perl(text, length, file->form == FORM_POD_OF_PERL);
     }
