@@ -3,9 +3,7 @@
  *   test_resume --kills COUNT [SEED]   kills a training process COUNT times at random moments
  *   test_resume --worker FOLDER        that process: trains until it is killed, saying on stdout
  *                                      what it resumed and what it saved */
-#include <errno.h>
 #include <math.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -384,14 +382,43 @@ static int worker(const char *folder)
 typedef struct kill_run {
     train_setup setup; /* of the run that is never killed */
     mixt_trainer *never;
-    char folder[160]; /* of the one that is */
-    int64_t saved;    /* the newest step that the killed run said it had saved */
-    int64_t resumed;  /* where it last resumed */
-    int lost, exact, different, failed, unseen, during_start;
+    char folder[160];            /* of the one that is */
+    double open_time, step_time; /* of a worker, as seen so far */
+    int64_t saved;               /* the newest step that the killed run said it had saved */
+    int64_t resumed;             /* where it last resumed */
+    int lost, exact, different, failed, unopened, in_save;
 } kill_run;
 
-/* Reads what a worker says until it is dead; kills it after `delay` seconds. */
-static void one_kill(kill_run *run, double delay)
+/* When to kill: `share` of what opening takes, or of three steps behind the opening. */
+typedef struct kill_time {
+    bool opening;
+    double share;
+} kill_time;
+
+/* One line of a worker. */
+static void heard(kill_run *run, const char *line)
+{
+    long long step;
+    char hash[65];
+    if (sscanf(line, "R %lld %64s", &step, hash) == 2) {
+        run->lost += step < run->saved;
+        while (run->never->counters.step < step) {
+            steps(run->never, 1);
+        }
+        bool exact = run->never->counters.step == step &&
+                     strcmp(mixt_trainer_state_hash(run->never), hash) == 0;
+        run->exact += exact;
+        run->different += !exact;
+        run->resumed = step;
+    } else if (sscanf(line, "S %lld", &step) == 1) {
+        run->saved = step;
+    } else {
+        fprintf(stderr, "%s\n", line);
+        run->failed++;
+    }
+}
+
+static pid_t start_worker(const kill_run *run, FILE **said)
 {
     int ends[2];
     assert_int_equal(pipe(ends), 0);
@@ -406,63 +433,72 @@ static void one_kill(kill_run *run, double delay)
         _exit(127);
     }
     close(ends[1]);
-    double end = mixt_train_time() + delay;
-    static char text[1 << 20];
-    size_t length = 0;
-    bool killed = false;
-    for (;;) {
-        double left = end - mixt_train_time();
-        if (!killed && left <= 0) {
-            kill(child, SIGKILL);
-            killed = true;
-        }
-        struct pollfd poll_end = {.fd = ends[0], .events = POLLIN};
-        if (poll(&poll_end, 1, killed ? -1 : (int)(left * 1000)) <= 0) {
-            struct timespec rest = {0, 100000};
-            nanosleep(&rest, NULL);
-            continue;
-        }
-        ssize_t got = read(ends[0], text + length, sizeof text - 1 - length);
-        if (got <= 0) {
-            break;
-        }
-        length += (size_t)got;
-    }
-    close(ends[0]);
-    waitpid(child, NULL, 0);
-    text[length] = '\0';
-    bool seen = false;
-    for (char *line = text; *line != '\0';) {
-        char *next = strchr(line, '\n');
-        long long step;
-        char hash[65];
-        if (next == NULL) {
-            break;
-        }
-        *next = '\0';
-        if (sscanf(line, "R %lld %64s", &step, hash) == 2) {
-            seen = true;
-            run->lost += step < run->saved;
-            while (run->never->counters.step < step) {
-                steps(run->never, 1);
-            }
-            bool exact = run->never->counters.step == step &&
-                         strcmp(mixt_trainer_state_hash(run->never), hash) == 0;
-            run->exact += exact;
-            run->different += !exact;
-            run->resumed = step;
-        } else if (sscanf(line, "S %lld", &step) == 1) {
-            run->saved = step;
-        } else {
-            fprintf(stderr, "%s\n", line);
-            run->failed++;
-        }
-        line = next + 1;
-    }
-    run->unseen += !seen;
+    *said = fdopen(ends[0], "r");
+    assert_non_null(*said);
+    return child;
 }
 
-static void kill_many(kill_run *run, int count, uint64_t seed, double longest)
+static void sleep_for(double seconds)
+{
+    struct timespec rest = {(time_t)seconds, (long)((seconds - floor(seconds)) * 1e9)};
+    nanosleep(&rest, NULL);
+}
+
+static bool was_saving(const kill_run *run)
+{
+    char **names;
+    size_t count;
+    bool found = false;
+    if (mixt_folder_list(run->folder, &names, &count, NULL) == MIXT_OK) {
+        for (size_t i = 0; i < count; i++) {
+            found = found || strstr(names[i], ".tmp") != NULL;
+        }
+        mixt_names_free(names, count);
+    }
+    return found;
+}
+
+/* Starts a worker, kills it, and holds what it said against the run that was never killed. The
+ * pipe takes all it says: a worker makes no more than a few steps. */
+static void one_kill(kill_run *run, kill_time when)
+{
+    FILE *said;
+    char line[600];
+    double begin = mixt_train_time();
+    pid_t child = start_worker(run, &said);
+    bool opened = false;
+    if (when.opening) {
+        sleep_for(when.share * run->open_time);
+    } else if (fgets(line, sizeof line, said) != NULL) {
+        opened = true;
+        run->open_time = 0.7 * run->open_time + 0.3 * (mixt_train_time() - begin);
+        begin = mixt_train_time();
+        sleep_for(when.share * 3 * run->step_time);
+    }
+    kill(child, SIGKILL);
+    double lived = mixt_train_time() - begin;
+    waitpid(child, NULL, 0);
+    bool saving = was_saving(run);
+    int made = 0;
+    if (opened) {
+        line[strcspn(line, "\n")] = '\0';
+        heard(run, line);
+    }
+    while (fgets(line, sizeof line, said) != NULL && strchr(line, '\n') != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        made += line[0] == 'S';
+        opened = true;
+        heard(run, line);
+    }
+    fclose(said);
+    run->unopened += !opened;
+    run->in_save += opened && saving; /* opening removes what an earlier one left */
+    if (!when.opening) {              /* at least a part of a step was made */
+        run->step_time = 0.9 * run->step_time + 0.1 * lived / (made + 0.5);
+    }
+}
+
+static void kill_many(kill_run *run, int count, uint64_t seed)
 {
     mixt_model_options model = tiny_model();
     memset(run, 0, sizeof *run);
@@ -471,11 +507,14 @@ static void kill_many(kill_run *run, int count, uint64_t seed, double longest)
     run->setup.options.checkpoint_every = 0;
     snprintf(run->folder, sizeof run->folder, "%s/killed", run->setup.folder);
     run->never = open_trainer(&run->setup);
+    run->open_time = run->step_time = 0.02;
     mixt_random_key key = {seed, MIXT_RANDOM_DATA, 1};
     for (int i = 0; i < count; i++) {
-        one_kill(run, longest * mixt_random_uniform(&key, (uint64_t)i));
+        uint64_t draw = 2 * (uint64_t)i;
+        one_kill(run, (kill_time){.opening = mixt_random_below(&key, draw, 5) == 0,
+                                  .share = mixt_random_uniform(&key, draw + 1)});
     }
-    one_kill(run, 2.0); /* long enough to see what the last kill left behind */
+    one_kill(run, (kill_time){.share = 0}); /* looks at what the last kill left behind */
     mixt_trainer_free(run->never);
     train_setup_close(&run->setup);
 }
@@ -484,23 +523,25 @@ static void kills_lose_nothing(void **state)
 {
     (void)state;
     kill_run run;
-    kill_many(&run, 20, 1, 0.15);
+    kill_many(&run, 20, 1);
     assert_int_equal(run.lost, 0);
     assert_int_equal(run.different, 0);
     assert_int_equal(run.failed, 0);
-    assert_true(run.exact > 0);
-    assert_true(run.saved > 1);
+    assert_true(run.exact > 10);
+    assert_true(run.in_save > 0);
 }
 
 static int kill_program(int count, uint64_t seed)
 {
     kill_run run;
-    kill_many(&run, count, seed, 0.25);
-    printf(
-        "%d kills, %d of them before the run was open; %d resumes looked at, last at step %lld\n",
-        count + 1, run.unseen, run.exact + run.different, (long long)run.resumed);
-    printf("lost: %d, bit-exact: %d, different: %d, failed: %d\n", run.lost, run.exact,
-           run.different, run.failed);
+    double begin = mixt_train_time();
+    kill_many(&run, count, seed);
+    printf("%d kills in %.0f s: %d inside a save, %d while the run was being opened\n", count + 1,
+           mixt_train_time() - begin, run.in_save, run.unopened);
+    printf("%d resumes compared, the last at step %lld; lost: %d, bit-exact: %d, different: %d, "
+           "failed: %d\n",
+           run.exact + run.different, (long long)run.resumed, run.lost, run.exact, run.different,
+           run.failed);
     int bad = run.lost + run.different + run.failed;
     printf("%d passed, %d failed\n", run.exact, bad);
     return bad == 0 && run.exact > 0 ? 0 : 1;
