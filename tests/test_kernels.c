@@ -99,7 +99,7 @@ static const float specials[] = {
     0.346574F, 1e30F,  -1e30F,   200.0F,    -200.0F, -1e-20F, 16777216.0F};
 #define SPECIALS (sizeof specials / sizeof specials[0])
 
-enum { DATA_RANDOM, DATA_BOUNDARY, DATA_SUBNORMAL, DATA_WIDE, DATA_KINDS };
+enum { DATA_RANDOM, DATA_BOUNDARY, DATA_SUBNORMAL, DATA_WIDE, DATA_ZEROS, DATA_KINDS };
 
 static float data_value(int kind, uint64_t seed, uint64_t index)
 {
@@ -110,6 +110,8 @@ static float data_value(int kind, uint64_t seed, uint64_t index)
         return bits % 3 == 0 ? specials[(bits >> 8) % SPECIALS] : 4 * x;
     case DATA_SUBNORMAL:
         return bits % 2 == 0 ? x * 1e-38F : x * 1e-20F;
+    case DATA_ZEROS: /* which of two equal values is the greatest */
+        return bits % 4 == 0 ? -fabsf(x) : bits % 4 == 1 ? 0.0F : -0.0F;
     case DATA_WIDE:
         return ldexpf(x, (int)(bits % 60) - 30);
     default:
