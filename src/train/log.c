@@ -1,107 +1,36 @@
 #include "train/log.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "formats/jsonl_log.h"
 #include "formats/safetensors.h" /* mixt_json_quote */
-#include "train/events.h"
-
-#define LOG_MAX ((size_t)4 << 30) /* bytes that are looked through on resume */
+#include "formats/tensorboard.h"
 
 struct mixt_log {
-    char *lines_path, *events_path;
-    int lines, events; /* descriptors */
+    mixt_jsonl_log *lines;
+    mixt_tensorboard *events;
 };
-
-/* Bytes of the leading whole lines of steps up to `step`. Every line begins {"step":N. */
-static size_t lines_keep(const char *data, size_t length, int64_t step)
-{
-    static const char begin[] = "{\"step\":";
-    size_t at = 0;
-    while (at < length) {
-        const char *end = memchr(data + at, '\n', length - at);
-        if (end == NULL || strncmp(data + at, begin, sizeof begin - 1) != 0 ||
-            strtoll(data + at + sizeof begin - 1, NULL, 10) > step) {
-            break;
-        }
-        at = (size_t)(end - data) + 1;
-    }
-    return at;
-}
-
-/* Opens one file and cuts it to what `keep` allows. *size is what is left. */
-static mixt_status open_cut(const char *path, int64_t step,
-                            size_t (*keep)(const char *, size_t, int64_t), int *descriptor,
-                            size_t *size, mixt_error *error)
-{
-    char *data = NULL;
-    size_t length = 0;
-    *size = 0;
-    if (mixt_path_exists(path)) {
-        mixt_status status = mixt_file_read(path, LOG_MAX, &data, &length, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
-        *size = keep(data, length, step);
-        free(data);
-    }
-    *descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (*descriptor < 0 || (*size < length && ftruncate(*descriptor, (off_t)*size) != 0)) {
-        return mixt_fail_errno(error, errno, "%s: cannot open for writing", path);
-    }
-    return MIXT_OK;
-}
-
-static double wall_time(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-static mixt_status write_out(int descriptor, const char *path, mixt_buffer *buffer,
-                             mixt_error *error)
-{
-    mixt_status status =
-        buffer->failed ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path)
-                       : mixt_write_all(descriptor, buffer->data, buffer->length, path, error);
-    mixt_buffer_free(buffer);
-    return status;
-}
 
 mixt_status mixt_log_open(const char *folder, int64_t step, mixt_log **result, mixt_error *error)
 {
     *result = NULL;
     mixt_log *log = calloc(1, sizeof *log);
-    if (log == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
-    }
-    log->lines = log->events = -1;
-    log->lines_path = mixt_path_join(folder, "log.jsonl");
-    log->events_path = mixt_path_join(folder, MIXT_EVENTS_NAME);
-    size_t lines = 0, events = 0;
+    char *path = mixt_path_join(folder, "log.jsonl");
     mixt_status status = MIXT_OK;
-    if (log->lines_path == NULL || log->events_path == NULL) {
+    if (log == NULL || path == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
     }
     if (status == MIXT_OK) {
-        status = open_cut(log->lines_path, step, lines_keep, &log->lines, &lines, error);
+        status = mixt_jsonl_open(path, step, &log->lines, error);
     }
     if (status == MIXT_OK) {
-        status = open_cut(log->events_path, step, mixt_events_keep, &log->events, &events, error);
+        status = mixt_tensorboard_create(folder, step > 0 ? step + 1 : 0, &log->events, error);
     }
-    if (status == MIXT_OK && events == 0) {
-        mixt_buffer buffer = {0};
-        mixt_events_begin(&buffer, wall_time());
-        status = write_out(log->events, log->events_path, &buffer, error);
-    }
+    free(path);
     if (status != MIXT_OK) {
         mixt_log_close(log);
         return status;
@@ -110,20 +39,29 @@ mixt_status mixt_log_open(const char *folder, int64_t step, mixt_log **result, m
     return MIXT_OK;
 }
 
+mixt_status mixt_log_sync(mixt_log *log, mixt_error *error)
+{
+    mixt_status status = mixt_tensorboard_flush(log->events, error);
+    return status == MIXT_OK ? mixt_jsonl_sync(log->lines, error) : status;
+}
+
 void mixt_log_close(mixt_log *log)
 {
-    if (log == NULL) {
-        return;
+    if (log != NULL) {
+        mixt_jsonl_close(log->lines);
+        mixt_tensorboard_free(log->events);
+        free(log);
     }
-    if (log->lines >= 0) {
-        close(log->lines);
-    }
-    if (log->events >= 0) {
-        close(log->events);
-    }
-    free(log->lines_path);
-    free(log->events_path);
-    free(log);
+}
+
+/* Appends the lines and releases them. */
+static mixt_status write_lines(mixt_log *log, mixt_buffer *lines, mixt_error *error)
+{
+    mixt_status status = lines->failed
+                             ? mixt_fail(error, MIXT_ERROR_MEMORY, "log.jsonl: no memory")
+                             : mixt_jsonl_append(log->lines, lines->data, lines->length, error);
+    mixt_buffer_free(lines);
+    return status;
 }
 
 /* ,"name":value, with null for what JSON cannot say. */
@@ -151,7 +89,7 @@ mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t
         {"effective_experts", report->effective_experts},
     };
     const int count = (int)(sizeof scalars / sizeof *scalars);
-    mixt_buffer line = {0}, event = {0};
+    mixt_buffer line = {0};
     mixt_buffer_format(&line, "{\"step\":%lld", (long long)report->step);
     for (int i = 0; i < count; i++) {
         put_number(&line, scalars[i].tag, scalars[i].value);
@@ -159,9 +97,9 @@ mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t
     mixt_buffer_format(&line, ",\"tokens\":%lld,\"skipped\":%lld,\"was_skipped\":%s}\n",
                        (long long)tokens, (long long)report->skipped,
                        report->was_skipped ? "true" : "false");
-    mixt_events_scalars(&event, wall_time(), report->step, scalars, count);
-    mixt_status status = write_out(log->lines, log->lines_path, &line, error);
-    mixt_status second = write_out(log->events, log->events_path, &event, error);
+    mixt_status status = write_lines(log, &line, error);
+    mixt_status second =
+        mixt_tensorboard_add(log->events, report->step, scalars, (size_t)count, error);
     return status != MIXT_OK ? status : second;
 }
 
@@ -173,7 +111,8 @@ static double bits(const mixt_score_row *row, uint64_t units)
 mixt_status mixt_log_scores(mixt_log *log, int64_t step, const mixt_score_row *rows, int count,
                             mixt_error *error)
 {
-    mixt_buffer line = {0}, event = {0};
+    mixt_buffer line = {0};
+    mixt_status second = MIXT_OK;
     for (int i = 0; i < count; i++) {
         const char *domain = rows[i].domain != NULL ? rows[i].domain : "all";
         if (rows[i].tokens == 0) {
@@ -188,9 +127,9 @@ mixt_status mixt_log_scores(mixt_log *log, int64_t step, const mixt_score_row *r
         char tag[128];
         snprintf(tag, sizeof tag, "heldout/%.100s", domain);
         mixt_scalar scalar = {tag, bits(&rows[i], rows[i].tokens)};
-        mixt_events_scalars(&event, wall_time(), step, &scalar, 1);
+        mixt_status added = mixt_tensorboard_add(log->events, step, &scalar, 1, error);
+        second = second != MIXT_OK ? second : added;
     }
-    mixt_status status = write_out(log->lines, log->lines_path, &line, error);
-    mixt_status second = write_out(log->events, log->events_path, &event, error);
+    mixt_status status = write_lines(log, &line, error);
     return status != MIXT_OK ? status : second;
 }

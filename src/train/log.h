@@ -6,10 +6,13 @@
 
 typedef struct mixt_log mixt_log;
 
-/* Opens both files of a run folder for appending. What they hold of steps behind `step` (written
- * after the checkpoint that was resumed) and torn ends are cut off. */
+/* Opens the log of a run folder for appending and begins a new file of events. Lines of steps
+ * behind `step` (written after the checkpoint that was resumed) and torn ends are cut off; readers
+ * of the events are told to forget those steps. */
 mixt_status mixt_log_open(const char *folder, int64_t step, mixt_log **log, mixt_error *error);
 void mixt_log_close(mixt_log *log);
+/* To the disk, before a checkpoint: a resumed run finds a line for each of its steps. */
+mixt_status mixt_log_sync(mixt_log *log, mixt_error *error);
 /* One step; `tokens` seen so far. */
 mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t tokens,
                           mixt_error *error);

@@ -6,6 +6,7 @@
 #include "core/files.h"
 #include "formats/checkpoint.h"
 #include "formats/json.h"
+#include "train/log.h"
 #include "train/options.h"
 #include "train/trainer.h"
 
@@ -195,6 +196,9 @@ mixt_status mixt_trainer_checkpoint(mixt_trainer *trainer, mixt_error *error)
         return MIXT_OK;
     }
     mixt_status status = check_finite(trainer, error);
+    if (status == MIXT_OK && trainer->log != NULL) {
+        status = mixt_log_sync(trainer->log, error);
+    }
     if (status == MIXT_OK) {
         status = save(trainer, error);
     }
