@@ -385,14 +385,199 @@ static void test_hash(void **state)
     }
 }
 
+/* --- Token data ----------------------------------------------------------------------------- */
+
+static mixt_data *make_data(const char *path, double heldout)
+{
+    mixt_tokenizer *tokenizer;
+    mixt_data *data;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_corpus *corpus = open_corpus(path);
+    assert_int_equal(mixt_tokenizer_bytes(&tokenizer, NULL), MIXT_OK);
+    if (mixt_data_create(corpus, tokenizer, heldout, &data, &error) != MIXT_OK) {
+        print_error("%s\n", error.message);
+        fail();
+    }
+    mixt_tokenizer_free(tokenizer);
+    mixt_corpus_free(corpus);
+    return data;
+}
+
+/* 200 documents of "many", 2 of "few", 1 of "lone". */
+static void put_documents(void)
+{
+    char *lines = malloc(40000);
+    int length = 0;
+    for (int i = 0; i < 200; i++) {
+        length += sprintf(lines + length, "{\"text\":\"document %d\",\"domain\":\"many\"}\n", i);
+    }
+    length += sprintf(lines + length, "{\"text\":\"\u00e9\",\"domain\":\"few\"}\n"
+                                      "{\"text\":\"bb\",\"domain\":\"few\"}\n"
+                                      "{\"text\":\"ccc\",\"domain\":\"lone\"}\n");
+    put("documents.jsonl", lines, (size_t)length);
+    free(lines);
+}
+
+/* Documents lie one behind the other, each behind its separator, and add up to the domains' sizes.
+ */
+static void check_split(const mixt_data *data, bool heldout)
+{
+    const mixt_data_split *split = mixt_data_split_of(data, heldout);
+    uint64_t tokens[3] = {0}, bytes[3] = {0}, at = 0;
+    assert_int_equal(split->token_count, mixt_data_tokens(data, heldout));
+    for (size_t i = 0; i < split->document_count; i++) {
+        const mixt_data_document *document = &split->documents[i];
+        int32_t ids[32];
+        assert_int_equal(document->start, at);
+        assert_int_equal(document->length, document->bytes + 1);
+        at += document->length;
+        assert_in_range(document->length, 2, 32);
+        mixt_data_copy(split, document->start, document->length, ids);
+        for (size_t j = 0; j < document->length; j++) {
+            assert_int_equal(ids[j], mixt_data_token(split, document->start + j));
+            assert_int_equal(ids[j] == 256, j == 0);
+            assert_int_equal(mixt_data_document_at(split, document->start + j), i);
+        }
+        tokens[document->domain] += document->length;
+        bytes[document->domain] += document->bytes;
+    }
+    assert_int_equal(at, split->token_count);
+    for (int i = 0; i < 3; i++) {
+        uint64_t t, b;
+        mixt_data_domain_size(data, heldout, i, &t, &b);
+        assert_int_equal(t, tokens[i]);
+        assert_int_equal(b, bytes[i]);
+    }
+}
+
+static void test_data_splits(void **state)
+{
+    (void)state;
+    put_documents();
+    mixt_data *data = make_data(at("documents.jsonl"), 0.1);
+    assert_int_equal(mixt_data_domain_count(data), 3);
+    assert_string_equal(mixt_data_domain_name(data, 0), "many");
+    assert_null(mixt_data_domain_name(data, 3));
+    check_split(data, false);
+    check_split(data, true);
+    const mixt_data_split *held = mixt_data_split_of(data, true);
+    size_t counts[3] = {0};
+    for (size_t i = 0; i < held->document_count; i++) {
+        counts[held->documents[i].domain]++;
+    }
+    assert_in_range(counts[0], 8, 35); /* 20 expected */
+    assert_int_equal(counts[1], 1);    /* one of two */
+    assert_int_equal(counts[2], 0);    /* the only one is for training */
+    assert_int_equal(mixt_data_split_of(data, false)->document_count + held->document_count, 203);
+    mixt_data *same = make_data(at("documents.jsonl"), 0.1);
+    mixt_data *other = make_data(at("documents.jsonl"), 0.2);
+    mixt_data *all = make_data(at("documents.jsonl"), 0);
+    mixt_data *none = make_data(at("documents.jsonl"), 1);
+    assert_int_equal(strlen(mixt_data_hash(data)), 64);
+    assert_string_equal(mixt_data_hash(data), mixt_data_hash(same));
+    assert_string_not_equal(mixt_data_hash(data), mixt_data_hash(other));
+    assert_int_equal(mixt_data_tokens(all, true), 0);
+    assert_int_equal(mixt_data_tokens(none, false), 0);
+    assert_int_equal(mixt_data_tokens(none, true), mixt_data_tokens(all, false));
+    mixt_data_free(data);
+    mixt_data_free(same);
+    mixt_data_free(other);
+    mixt_data_free(all);
+    mixt_data_free(none);
+}
+
+/* What is held out depends on a document's own text, not on its neighbours. */
+static void test_heldout_does_not_move(void **state)
+{
+    (void)state;
+    put_documents();
+    mixt_data *before = make_data(at("documents.jsonl"), 0.1);
+    size_t length;
+    char *lines, path[256];
+    snprintf(path, sizeof path, "%s", at("documents.jsonl"));
+    assert_int_equal(mixt_file_read(path, 1 << 20, &lines, &length, NULL), MIXT_OK);
+    const char *second = strchr(lines, '\n') + 1; /* without the first document */
+    put("documents.jsonl", second, length - (size_t)(second - lines));
+    free(lines);
+    mixt_data *after = make_data(at("documents.jsonl"), 0.1);
+    const mixt_data_split *a = mixt_data_split_of(before, true);
+    const mixt_data_split *b = mixt_data_split_of(after, true);
+    assert_in_range(a->document_count - b->document_count, 0, 1);
+    size_t tail = b->token_count;
+    for (size_t i = 0; i < tail; i++) {
+        assert_int_equal(mixt_data_token(a, a->token_count - tail + i), mixt_data_token(b, i));
+    }
+    mixt_data_free(before);
+    mixt_data_free(after);
+}
+
+static void test_data_from_tokens(void **state)
+{
+    (void)state;
+    /* two separators in a row, one at the start, none at the end */
+    static const uint16_t tokens[] = {256, 1, 2, 3, 256, 256, 4, 5, 256, 6};
+    put("tokens.bin", tokens, sizeof tokens);
+    mixt_data *data = make_data(at("tokens.bin"), 0);
+    const mixt_data_split *split = mixt_data_split_of(data, false);
+    static const int32_t expected[] = {256, 1, 2, 3, 256, 4, 5, 256, 6};
+    assert_int_equal(split->document_count, 3);
+    assert_int_equal(split->token_count, 9);
+    int32_t ids[9];
+    mixt_data_copy(split, 0, 9, ids);
+    assert_memory_equal(ids, expected, sizeof expected);
+    assert_int_equal(split->documents[0].bytes, 0);
+    mixt_data_free(data);
+    static const uint16_t wrong[] = {1, 257};
+    put("wrong.bin", wrong, sizeof wrong);
+    mixt_tokenizer *tokenizer;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_corpus *corpus = open_corpus(at("wrong.bin"));
+    assert_int_equal(mixt_tokenizer_bytes(&tokenizer, NULL), MIXT_OK);
+    assert_int_equal(mixt_data_create(corpus, tokenizer, 0, &data, &error), MIXT_ERROR_FORMAT);
+    assert_null(data);
+    assert_non_null(strstr(error.message, "wrong.bin: token 1 is 257, the vocabulary has 257"));
+    mixt_corpus_free(corpus);
+    mixt_tokenizer_free(tokenizer);
+}
+
+static void test_data_errors(void **state)
+{
+    (void)state;
+    put_text("bad.jsonl", "{\"text\":1}\nx\n");
+    mixt_tokenizer *tokenizer;
+    mixt_data *data;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_corpus *corpus = open_corpus(at("bad.jsonl"));
+    assert_int_equal(mixt_tokenizer_bytes(&tokenizer, NULL), MIXT_OK);
+    assert_int_equal(mixt_data_create(corpus, tokenizer, 0, &data, &error), MIXT_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "no documents; 2 passed over"));
+    assert_non_null(strstr(error.message, "line 1"));
+    static const double shares[] = {-0.1, 1.1, 0.0 / 0.0};
+    for (int i = 0; i < 3; i++) {
+        error = (mixt_error)MIXT_ERROR_INIT;
+        assert_int_equal(mixt_data_create(corpus, tokenizer, shares[i], &data, &error),
+                         MIXT_ERROR_ARGUMENT);
+    }
+    mixt_corpus_free(corpus);
+    mixt_tokenizer_free(tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_folder),      cmocka_unit_test(test_links_and_fifos),
-        cmocka_unit_test(test_line_policy), cmocka_unit_test(test_nesting),
-        cmocka_unit_test(test_long_lines),  cmocka_unit_test(test_zstd),
-        cmocka_unit_test(test_zstd_bomb),   cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_links_and_fifos),
+        cmocka_unit_test(test_line_policy),
+        cmocka_unit_test(test_nesting),
+        cmocka_unit_test(test_long_lines),
+        cmocka_unit_test(test_zstd),
+        cmocka_unit_test(test_zstd_bomb),
+        cmocka_unit_test(test_shards),
         cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_data_splits),
+        cmocka_unit_test(test_heldout_does_not_move),
+        cmocka_unit_test(test_data_from_tokens),
+        cmocka_unit_test(test_data_errors),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
