@@ -14,6 +14,8 @@
 #include "core/memory.h"
 #include "formats/json.h"
 #include "parity.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
 
 #define ROWS 2
 #define LENGTH 24
@@ -204,11 +206,92 @@ static void test_single(void **state)
     follow("dense", sizeof(float), 1e-4);
 }
 
+static mixt_train_options trainer_options(const curve *c, int accumulation)
+{
+    mixt_train_options o = mixt_train_options_default();
+    o.steps = (int64_t)option(c, "steps");
+    o.batch_size = ROWS / accumulation;
+    o.accumulation = accumulation;
+    o.window = LENGTH;
+    o.learning_rate = option(c, "learning_rate");
+    o.minimum_rate = option(c, "minimum_rate") / o.learning_rate;
+    o.warmup = (int64_t)option(c, "warmup");
+    o.schedule = MIXT_SCHEDULE_COSINE;
+    o.beta1 = option(c, "beta1");
+    o.beta2 = option(c, "beta2");
+    o.epsilon = option(c, "epsilon");
+    o.weight_decay = option(c, "weight_decay");
+    o.clip = option(c, "clip");
+    return o;
+}
+
+static void stage_step(const curve *c, mixt_trainer *trainer, int64_t step)
+{
+    double tokens[TOKENS], targets[TOKENS];
+    read_batch(c, "tokens", step, tokens);
+    read_batch(c, "targets", step, targets);
+    for (int64_t t = 0; t < TOKENS; t++) {
+        int64_t micro = t / trainer->rows, row = t % trainer->rows;
+        mixt_rows_input in =
+            mixt_inputs_of(trainer->staged + micro * MIXT_INPUTS * trainer->rows, trainer->rows);
+        in.tokens[row] = (int32_t)tokens[t];
+        in.targets[row] = (int32_t)targets[t];
+        in.positions[row] = (int32_t)(t % LENGTH);
+        in.first[row] = (int32_t)(row - t % LENGTH);
+        in.last[row] = (int32_t)row;
+    }
+}
+
+/* The trainer's own gradients, norm, schedule and optimizer. */
+static void follow_trainer(const char *name, int accumulation)
+{
+    curve c;
+    curve_open(&c, name, sizeof(float));
+    mixt_trainer *trainer;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_train_options o = trainer_options(&c, accumulation);
+    if (mixt_trainer_make(c.fixture.context, c.fixture.model, &o, &trainer, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    double parts = fmax(1, (double)trainer->graph->moe_layers * accumulation);
+    for (int64_t step = 0; step < o.steps; step++) {
+        mixt_step_sums sums = {.targets = TOKENS};
+        stage_step(&c, trainer, step);
+        assert_int_equal(mixt_trainer_gradients(trainer, &sums, &error), MIXT_OK);
+        double loss = sums.nll / TOKENS + 0.01 * sums.balance / parts + 0.001 * sums.z / parts;
+        c.worst[0] = fmax(c.worst[0], fabs(loss - at_step(&c, "total", step)));
+        c.worst[1] =
+            fmax(c.worst[1], fabs(sums.gradient_norm / at_step(&c, "gradient_norm", step) - 1));
+        mixt_schedule_point point = {step, (double)step, (double)o.warmup, (double)o.steps};
+        double rate = mixt_schedule_rate(&o, &point);
+        assert_true(fabs(rate / at_step(&c, "rate", step) - 1) < 1e-13);
+        mixt_optimizer_step(trainer, rate, fmin(1, o.clip / sums.gradient_norm));
+        trainer->counters.updates++;
+    }
+    print_message("%s, the trainer with %d micro batches: the loss differs by %.1e, the gradient "
+                  "norm by %.1e\n",
+                  name, accumulation, c.worst[0], c.worst[1]);
+    parity_check(name, "loss", c.worst[0], 1e-4);
+    parity_check(name, "gradient norm", c.worst[1], 1e-4);
+    mixt_trainer_free(trainer);
+    curve_close(&c);
+}
+
+/* The balance loss is taken over a micro batch, so only the dense model may be split. */
+static void test_trainer(void **state)
+{
+    (void)state;
+    follow_trainer("moe", 1);
+    follow_trainer("dense", 1);
+    follow_trainer("dense", 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_double),
         cmocka_unit_test(test_single),
+        cmocka_unit_test(test_trainer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
