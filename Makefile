@@ -44,6 +44,12 @@ AVX2_FLAGS   := -mavx2 -mfma -mf16c
 AVX512_FLAGS := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
 ISA = $(if $(findstring /avx512bf16,$<),$(AVX512_FLAGS) -mavx512bf16,$(if $(findstring /avx512,$<),$(AVX512_FLAGS),$(if $(findstring /avx2,$<),$(AVX2_FLAGS))))
 
+# The fuzzers read files: instrumenting the kernels would only cost minutes of compiling.
+ifeq ($(BUILD),build/fuzz)
+AVX2_FLAGS   += -fno-sanitize=all
+AVX512_FLAGS += -fno-sanitize=all
+endif
+
 # Short lines; `make V=1` prints the commands.
 ifndef V
 say = @printf '  %-6s %s\n' $(1) $(2);
