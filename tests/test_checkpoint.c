@@ -249,6 +249,59 @@ static void flip(const char *path, long byte, int bit)
     close(descriptor);
 }
 
+/* Large enough for the threads that hash beside writing and verify side by side. */
+static void test_large(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("large");
+    int64_t count = 1 << 20;
+    size_t bytes = (size_t)count * 4;
+    uint32_t *data = malloc(3 * bytes);
+    uint32_t *back = malloc(3 * bytes);
+    assert_true(data != NULL && back != NULL);
+    for (size_t i = 0; i < 3 * (size_t)count; i++) {
+        data[i] = (uint32_t)(i * 2654435761u);
+    }
+    mixt_checkpoint_tensor tensors[3];
+    for (int i = 0; i < 3; i++) {
+        static const char *const files[] = {"model.safetensors", "optimizer.safetensors",
+                                            "optimizer.safetensors"};
+        static const char *const names[] = {"w", "m", "v"};
+        tensors[i] = (mixt_checkpoint_tensor){files[i], names[i],       MIXT_DTYPE_U32,
+                                              2,        {4, count / 4}, data + (size_t)(i * count)};
+    }
+    mixt_checkpoint_state state = {
+        .step = 1, .config_hash = "x", .tensors = tensors, .tensor_count = 3};
+    mixt_checkpoints *store = open_store(run);
+    OK(mixt_checkpoints_save(store, &state, 2, error_));
+    for (int i = 0; i < 3; i++) {
+        tensors[i].data = back + (size_t)(i * count);
+    }
+    mixt_checkpoint *checkpoint;
+    char *lines;
+    OK(mixt_checkpoint_find(run, &checkpoint, &lines, error_));
+    OK(mixt_checkpoint_load(checkpoint, tensors, 3, error_));
+    assert_memory_equal(data, back, 3 * bytes);
+    mixt_checkpoint_free(checkpoint);
+    char *path = join(run, "step-00000001/optimizer.safetensors");
+    char *step = join(run, "step-00000001");
+    flip(path, (long)bytes + 500, 3);
+    expect_damaged(step, "tensor \"v\"");
+    mixt_fault = (mixt_fault_plan){.folder = run, .fail_at = 20, .number = ENOSPC};
+    mixt_error error = MIXT_ERROR_INIT;
+    state.step = 2;
+    assert_int_equal(mixt_checkpoints_save(store, &state, 2, &error), MIXT_ERROR_IO);
+    mixt_fault = (mixt_fault_plan){0};
+    assert_non_null(strstr(error.message, strerror(ENOSPC)));
+    assert_false(exists(run, "step-00000002"));
+    mixt_checkpoints_close(store);
+    free(step);
+    free(path);
+    free(data);
+    free(back);
+    free(run);
+}
+
 static void test_every_bit(void **unused)
 {
     (void)unused;
@@ -977,6 +1030,7 @@ int main(void)
         cmocka_unit_test(test_keeps_enough),
         cmocka_unit_test(test_same_step_again),
         cmocka_unit_test(test_leftovers_go),
+        cmocka_unit_test(test_large),
         cmocka_unit_test(test_every_bit),
         cmocka_unit_test(test_names_the_tensor),
         cmocka_unit_test(test_damaged_folders),

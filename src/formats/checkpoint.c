@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,13 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/threads.h"
 #include "formats/checkpoint_manifest.h"
 #include "formats/crc32c.h"
 #include "formats/safetensors.h"
 
-#define WRITE_CHUNK ((size_t)1 << 20) /* hashed while it is in the cache, then written */
+#define WRITE_CHUNK ((size_t)1 << 20)      /* checksummed while it is in the cache, then written */
+#define PARALLEL_BYTES ((uint64_t)4 << 20) /* below this threads cost more than they save */
 #define KEEP_LEAST 2
 #define BEING_WRITTEN ".tmp"
 #define BEING_REMOVED ".old.tmp"
@@ -207,7 +210,8 @@ static mixt_status output_open(output *out, const char *path, mixt_error *error)
                                 : mixt_fail_errno(error, errno, "%s: cannot create", path);
 }
 
-/* Hashes and writes; *crc (or NULL) gets the checksum of these bytes alone. */
+/* Writes; *crc gets the checksum of these bytes alone, or, where it is NULL, they go into the
+ * SHA-256 of the file. */
 static mixt_status output_write(output *out, const void *data, uint64_t length, uint32_t *crc,
                                 mixt_error *error)
 {
@@ -215,9 +219,10 @@ static mixt_status output_write(output *out, const void *data, uint64_t length, 
     uint32_t sum = 0;
     while (length != 0) {
         size_t step = length < WRITE_CHUNK ? (size_t)length : WRITE_CHUNK;
-        mixt_sha256_update(&out->sum, from, step);
         if (crc != NULL) {
             sum = mixt_crc32c(sum, from, step);
+        } else {
+            mixt_sha256_update(&out->sum, from, step);
         }
         mixt_status status = mixt_write_all(out->descriptor, from, step, out->path, error);
         if (status != MIXT_OK) {
@@ -377,36 +382,137 @@ static mixt_status describe_tensors(save *job, const mixt_checkpoint_tensor *ten
     return status;
 }
 
-/* Tensors [0, count) share a file. */
-static mixt_status save_tensors(save *job, const mixt_checkpoint_tensor *tensors, size_t count,
-                                mixt_error *error)
-{
+/* One safetensors file of the checkpoint. */
+typedef struct tensor_file {
+    const mixt_checkpoint_tensor *tensors; /* [count] */
+    size_t count;
+    size_t record; /* index in the manifest */
     char *path;
-    mixt_manifest_file *record;
-    mixt_status status = begin_file(job, tensors[0].file, &record, &path, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    mixt_buffer header = {0};
-    output out = {.descriptor = -1};
-    status = describe_tensors(job, tensors, count, record, &header, error);
+    mixt_buffer header;
+} tensor_file;
+
+/* All of them. One thread writes; their SHA-256 sums, which take longer than writing to a fast
+ * disk, are computed beside it from the same memory, one file to a thread. */
+typedef struct tensor_files {
+    save *job;
+    tensor_file *files; /* [count] */
+    size_t count;
+    uint64_t bytes;
+    mixt_status status; /* of writing */
+    mixt_error error;
+    _Atomic bool stop; /* writing failed: the sums are of no use */
+} tensor_files;
+
+static mixt_status write_tensor_file(const save *job, const tensor_file *file, mixt_error *error)
+{
+    mixt_manifest_file *record = &job->manifest.files[file->record];
+    uint32_t unused;
+    output out;
+    mixt_status status = output_open(&out, file->path, error);
     if (status == MIXT_OK) {
-        status = output_open(&out, path, error);
+        status = output_write(&out, file->header.data, file->header.length, &unused, error);
     }
-    if (status == MIXT_OK) {
-        status = output_write(&out, header.data, header.length, NULL, error);
-    }
-    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+    for (size_t i = 0; i < file->count && status == MIXT_OK; i++) {
         mixt_manifest_tensor *sum = &record->tensors[i];
-        status = output_write(&out, tensors[i].data, sum->bytes, &sum->crc, error);
+        status = output_write(&out, file->tensors[i].data, sum->bytes, &sum->crc, error);
     }
     status = output_close(&out, status, error);
-    if (status == MIXT_OK) {
-        record->bytes = out.bytes;
-        mixt_sha256_final_hex(&out.sum, record->sha256);
+    record->bytes = out.bytes;
+    return status;
+}
+
+static void hash_tensor_file(tensor_files *all, const tensor_file *file)
+{
+    mixt_manifest_file *record = &all->job->manifest.files[file->record];
+    mixt_sha256 sum;
+    mixt_sha256_init(&sum);
+    mixt_sha256_update(&sum, file->header.data, file->header.length);
+    for (size_t i = 0; i < file->count; i++) {
+        const unsigned char *from = file->tensors[i].data;
+        for (uint64_t left = record->tensors[i].bytes; left != 0;) {
+            size_t step = left < WRITE_CHUNK ? (size_t)left : WRITE_CHUNK;
+            if (atomic_load_explicit(&all->stop, memory_order_relaxed)) {
+                return;
+            }
+            mixt_sha256_update(&sum, from, step);
+            from += step;
+            left -= step;
+        }
     }
-    mixt_buffer_free(&header);
-    free(path);
+    mixt_sha256_final_hex(&sum, record->sha256);
+}
+
+/* Item 0 writes every file, item i > 0 hashes file i - 1. */
+static void tensor_item(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    tensor_files *all = context;
+    if (item != 0) {
+        hash_tensor_file(all, &all->files[item - 1]);
+        return;
+    }
+    for (size_t i = 0; i < all->count && all->status == MIXT_OK; i++) {
+        all->status = write_tensor_file(all->job, &all->files[i], &all->error);
+    }
+    if (all->status != MIXT_OK) {
+        atomic_store(&all->stop, true);
+    }
+}
+
+/* Records and headers of all files: runs of tensors with the same file name. */
+static mixt_status plan_tensor_files(tensor_files *all, mixt_error *error)
+{
+    save *job = all->job;
+    const mixt_checkpoint_state *state = job->state;
+    all->files = calloc(state->tensor_count + 1, sizeof *all->files);
+    if (all->files == NULL) {
+        return no_memory(job, error);
+    }
+    mixt_status status = MIXT_OK;
+    for (size_t i = 0; i < state->tensor_count && status == MIXT_OK;) {
+        tensor_file *file = &all->files[all->count++];
+        mixt_manifest_file *record;
+        file->tensors = state->tensors + i;
+        file->count = 1;
+        while (i + file->count < state->tensor_count &&
+               strcmp(file->tensors[file->count].file, file->tensors[0].file) == 0) {
+            file->count++;
+        }
+        i += file->count;
+        status = begin_file(job, file->tensors[0].file, &record, &file->path, error);
+        if (status == MIXT_OK) {
+            file->record = (size_t)(record - job->manifest.files);
+            status =
+                describe_tensors(job, file->tensors, file->count, record, &file->header, error);
+        }
+        for (size_t j = 0; j < file->count && status == MIXT_OK; j++) {
+            all->bytes += record->tensors[j].bytes;
+        }
+    }
+    return status;
+}
+
+static mixt_status save_tensors(save *job, mixt_error *error)
+{
+    tensor_files all = {.job = job};
+    mixt_status status = plan_tensor_files(&all, error);
+    if (status == MIXT_OK) {
+        mixt_pool *pool = NULL; /* no threads: everything happens here, one after the other */
+        if (all.bytes >= PARALLEL_BYTES && mixt_pool_create(0, &pool, NULL) != MIXT_OK) {
+            pool = NULL;
+        }
+        mixt_pool_run(pool, (int64_t)all.count + 1, tensor_item, &all);
+        mixt_pool_free(pool);
+        status = all.status;
+        if (status != MIXT_OK) {
+            mixt_fail(error, status, "%s", all.error.message);
+        }
+    }
+    for (size_t i = 0; i < all.count; i++) {
+        mixt_buffer_free(&all.files[i].header);
+        free(all.files[i].path);
+    }
+    free(all.files);
     return status;
 }
 
@@ -510,14 +616,8 @@ static mixt_status write_everything(save *job, mixt_error *error)
     if (status == MIXT_OK && mkdir(job->temporary, 0777) != 0) {
         status = mixt_fail_errno(error, errno, "%s: cannot create folder", job->temporary);
     }
-    for (size_t i = 0; i < state->tensor_count && status == MIXT_OK;) {
-        size_t same = 1;
-        while (i + same < state->tensor_count &&
-               strcmp(state->tensors[i + same].file, state->tensors[i].file) == 0) {
-            same++;
-        }
-        status = save_tensors(job, state->tensors + i, same, error);
-        i += same;
+    if (status == MIXT_OK) {
+        status = save_tensors(job, error);
     }
     for (size_t i = 0; i < state->file_count && status == MIXT_OK; i++) {
         status = save_bytes(job, &state->files[i], error);

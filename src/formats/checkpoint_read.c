@@ -7,17 +7,60 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/threads.h"
 #include "formats/checkpoint.h"
 #include "formats/checkpoint_manifest.h"
 #include "formats/crc32c.h"
 #include "formats/safetensors.h"
 
+#define PARALLEL_BYTES ((uint64_t)4 << 20) /* below this threads cost more than they save */
 #define SMALL_FILE_MAX ((size_t)256 << 20)
 
 struct mixt_checkpoint {
     char *path;
     mixt_manifest manifest;
 };
+
+/* Files are verified side by side: reading and hashing several GB is most of a resume. */
+typedef struct verification {
+    const char *path;
+    const mixt_manifest *manifest;
+    mixt_error *errors; /* [file_count] */
+} verification;
+
+static void verify_item(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const verification *all = context;
+    mixt_manifest_verify_file(all->path, &all->manifest->files[item], &all->errors[item]);
+}
+
+static mixt_status verify_files(const char *path, const mixt_manifest *manifest, mixt_error *error)
+{
+    verification all = {path, manifest, calloc(manifest->file_count + 1, sizeof *all.errors)};
+    if (all.errors == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    }
+    uint64_t bytes = 0; /* each is at most 2^53, and there are few */
+    for (size_t i = 0; i < manifest->file_count; i++) {
+        bytes += manifest->files[i].bytes;
+    }
+    mixt_pool *pool = NULL;
+    if (bytes >= PARALLEL_BYTES && mixt_pool_create(0, &pool, NULL) != MIXT_OK) {
+        pool = NULL; /* one after the other, then */
+    }
+    mixt_pool_run(pool, (int64_t)manifest->file_count, verify_item, &all);
+    mixt_pool_free(pool);
+    mixt_status status = MIXT_OK;
+    for (size_t i = 0; i < manifest->file_count && status == MIXT_OK; i++) {
+        status = all.errors[i].status;
+        if (status != MIXT_OK) {
+            mixt_fail(error, status, "%s", all.errors[i].message);
+        }
+    }
+    free(all.errors);
+    return status;
+}
 
 mixt_status mixt_checkpoint_open(const char *path, mixt_checkpoint **checkpoint, mixt_error *error)
 {
@@ -32,8 +75,8 @@ mixt_status mixt_checkpoint_open(const char *path, mixt_checkpoint **checkpoint,
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
     mixt_status status = mixt_manifest_read(path, &made->manifest, error);
-    for (size_t i = 0; i < made->manifest.file_count && status == MIXT_OK; i++) {
-        status = mixt_manifest_verify_file(path, &made->manifest.files[i], error);
+    if (status == MIXT_OK) {
+        status = verify_files(path, &made->manifest, error);
     }
     if (status != MIXT_OK) {
         mixt_checkpoint_free(made);

@@ -100,11 +100,15 @@ def check(paths):
     for path in paths:
         with open(path, "rb") as file:
             raw = file.read()
-        with safetensors.safe_open(path, "pt") as file:
+        with safetensors.safe_open(path, "np") as file:
             print(path, len(raw), "bytes, metadata", json.dumps(file.metadata(), sort_keys=True))
-            for name in file.keys():
-                tensor = file.get_tensor(name)
-                print(" ", name, tensor.dtype, list(tensor.shape), float(tensor.double().sum()) if tensor.numel() else 0.0)
+        for name, entry in safetensors.deserialize(raw):
+            sums = {"BF16": lambda b: torch.frombuffer(b, dtype=torch.bfloat16).double().sum(),
+                    "BOOL": lambda b: np.frombuffer(b, np.bool_).sum()}
+            numpy_name = {"F": "f", "I": "i", "U": "u"}.get(entry["dtype"][0])
+            plain = lambda b: np.frombuffer(b, f"<{numpy_name}{int(entry['dtype'][1:]) // 8}").sum()
+            total = sums.get(entry["dtype"], plain)(entry["data"])
+            print(" ", name, entry["dtype"], entry["shape"], float(total))
 
 
 if __name__ == "__main__":
