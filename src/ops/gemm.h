@@ -10,6 +10,7 @@
  * for one thread, and the panels of B that all threads share (half of a 33 MiB L3). */
 #define MIXT_GEMM_A_BYTES ((size_t)640 << 10)
 #define MIXT_GEMM_B_BYTES ((size_t)512 << 10)
+#define MIXT_GEMM_THREAD_BYTES ((size_t)2 << 20) /* both, on one huge page */
 #define MIXT_GEMM_SHARED_BYTES ((size_t)16 << 20)
 
 /* cblas_sgemm, its enumerations as int. */
@@ -20,7 +21,7 @@ typedef void (*mixt_blas_sgemm)(int order, int transpose_a, int transpose_b, int
 struct mixt_gemm_engine {
     void *shared;
     void **a; /* [threads] */
-    void **b; /* [threads] */
+    void **b; /* [threads], in the same blocks */
     mixt_blas_sgemm sgemm;
     void (*blas_threads)(int threads); /* openblas_set_num_threads, or NULL */
 };

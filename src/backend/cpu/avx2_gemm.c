@@ -82,18 +82,25 @@ static void transpose_four(int64_t k, const float *x, int64_t x_width, float *pa
     }
 }
 
+static inline void store_two(float *to, __m128d two)
+{
+    double bits = _mm_cvtsd_f64(two);
+    memcpy(to, &bits, sizeof bits);
+}
+
 /* Two columns whose k lies side by side. */
 static void transpose_two(int64_t k, const float *x, int64_t x_width, float *panel, int panel_width)
 {
     int64_t p = 0;
     for (; p + 4 <= k; p += 4) {
         __m128 r0 = _mm_loadu_ps(x + p), r1 = _mm_loadu_ps(x + x_width + p);
-        __m128 low = _mm_unpacklo_ps(r0, r1), high = _mm_unpackhi_ps(r0, r1);
+        __m128d low = _mm_castps_pd(_mm_unpacklo_ps(r0, r1));
+        __m128d high = _mm_castps_pd(_mm_unpackhi_ps(r0, r1));
         float *to = panel + p * panel_width;
-        _mm_storel_pi((__m64 *)to, low);
-        _mm_storeh_pi((__m64 *)(to + panel_width), low);
-        _mm_storel_pi((__m64 *)(to + 2 * panel_width), high);
-        _mm_storeh_pi((__m64 *)(to + 3 * panel_width), high);
+        store_two(to, low);
+        store_two(to + panel_width, _mm_unpackhi_pd(low, low));
+        store_two(to + 2 * panel_width, high);
+        store_two(to + 3 * panel_width, _mm_unpackhi_pd(high, high));
     }
     for (; p < k; p++) {
         panel[p * panel_width] = x[p];
