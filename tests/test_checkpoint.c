@@ -21,6 +21,7 @@
 #include "core/memory.h"
 #include "core/sha256.h"
 #include "fault/shim.c"
+#include "fault/power.h"
 #include "fault/state.h"
 #include "formats/checkpoint.h"
 #include "formats/crc32c.h"
@@ -947,6 +948,56 @@ static void test_read_errors(void **unused)
     free(run);
 }
 
+/* The power fails at every call of a save, several times each, and what was not synced is lost,
+ * trashed or kept in any combination. MIXT_POWER_CUTS sets how many cuts each call gets. */
+static void test_power_cuts(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("power");
+    char *grave = run_folder("grave");
+    int last = count_calls(run);
+    const char *wish = getenv("MIXT_POWER_CUTS");
+    int seeds = wish != NULL ? atoi(wish) : 6;
+    int cuts = 0;
+    int lost = 0;
+    for (int call = 1; call <= last + 1; call++) {
+        for (int seed = 1; seed <= seeds; seed++) {
+            two_steps(run);
+            OK(mixt_folder_remove(grave, error_));
+            OK(mixt_folder_create(grave, error_));
+            /* every call from this one on fails without an effect: the machine is off */
+            mixt_fault =
+                (mixt_fault_plan){.folder = run, .fail_at = call, .number = EIO, .forever = true};
+            power_begin(grave, (uint64_t)(call * 1000 + seed));
+            bool saved = try_step(run, 3, NULL) == MIXT_OK;
+            assert_true(saved || call <= last); /* removing old ones may fail in silence */
+            lost += power_cut();
+            mixt_fault = (mixt_fault_plan){0};
+            mixt_checkpoint *checkpoint;
+            char *lines;
+            mixt_error error = MIXT_ERROR_INIT;
+            if (mixt_checkpoint_find(run, &checkpoint, &lines, &error) != MIXT_OK ||
+                checkpoint == NULL) {
+                fail_msg("call %d, seed %d: %s", call, seed, error.message);
+            }
+            int64_t step = mixt_checkpoint_step(checkpoint);
+            if ((step != 3 && (saved || step != 2)) || lines != NULL ||
+                !fault_state_matches(checkpoint, &error)) {
+                fail_msg("call %d, seed %d: step %lld, passed over %s, %s", call, seed,
+                         (long long)step, lines == NULL ? "none" : lines, error.message);
+            }
+            mixt_checkpoint_free(checkpoint);
+            OK(try_step(run, 4, error_));
+            assert_int_equal(newest(run, NULL), 4);
+            cuts++;
+        }
+    }
+    print_message("%d power cuts, %d changes lost or trashed, no checkpoint\n", cuts, lost);
+    assert_true(lost > cuts);
+    free(grave);
+    free(run);
+}
+
 /* -- The lock -------------------------------------------------------------------------------- */
 
 static void test_lock(void **unused)
@@ -1046,6 +1097,7 @@ int main(void)
         cmocka_unit_test(test_short_writes),
         cmocka_unit_test(test_goes_on_after_full_disk),
         cmocka_unit_test(test_read_errors),
+        cmocka_unit_test(test_power_cuts),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_crc32c),
     };

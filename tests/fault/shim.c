@@ -34,6 +34,17 @@
 
 #define FAULT_DESCRIPTORS 1024
 
+/* What a power cut could undo. */
+typedef enum fault_kind {
+    FAULT_WRITE,
+    FAULT_SYNC,
+    FAULT_CREATE,
+    FAULT_MKDIR,
+    FAULT_RENAME,
+    FAULT_UNLINK,
+    FAULT_RMDIR,
+} fault_kind;
+
 typedef struct mixt_fault_plan {
     const char *folder; /* absolute; NULL: nothing is counted */
     int count;          /* calls so far */
@@ -43,7 +54,10 @@ typedef struct mixt_fault_plan {
     bool half;
     bool forever;
     bool reads;
-    size_t short_write;                /* 0: writes are whole */
+    size_t short_write; /* 0: writes are whole */
+    /* Told of every counted change before it is done, and then whether it was; both or none. */
+    void (*before)(fault_kind kind, const char *path, const char *to);
+    void (*after)(bool done);
     bool counted[FAULT_DESCRIPTORS];   /* descriptor lies below the folder */
     char calls[FAULT_DESCRIPTORS][24]; /* name of call i, for reports */
 } mixt_fault_plan;
@@ -135,6 +149,52 @@ static void opened(int descriptor, bool is_below)
     }
 }
 
+/* Absolute path of a name relative to a folder's descriptor (AT_FDCWD: absolute already), or of the
+ * descriptor itself. */
+static void full_path(int descriptor, const char *name, char path[PATH_MAX])
+{
+    if (name != NULL && name[0] == '/') {
+        snprintf(path, PATH_MAX, "%s", name);
+        return;
+    }
+    char link[64];
+    char place[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t length = readlink(link, place, sizeof place - 1);
+    place[length > 0 ? length : 0] = '\0';
+    if (name == NULL) {
+        memcpy(path, place, sizeof place);
+    } else if (strlen(place) + strlen(name) + 2 <= PATH_MAX) {
+        char *end = stpcpy(path, place);
+        *end++ = '/';
+        strcpy(end, name);
+    }
+}
+
+static bool tell(fault_kind kind, int folder, const char *name, const char *to)
+{
+    if (mixt_fault.before == NULL) {
+        return false;
+    }
+    int number = errno;
+    char path[PATH_MAX];
+    full_path(folder, name, path);
+    mixt_fault.before(kind, path, to);
+    errno = number;
+    return true;
+}
+
+/* Closes what tell() opened; passes the result on. */
+static int told(bool telling, int result)
+{
+    if (telling) {
+        int number = errno;
+        mixt_fault.after(result >= 0);
+        errno = number;
+    }
+    return result;
+}
+
 static bool open_counts(int flags)
 {
     return mixt_fault.reads || (flags & O_ACCMODE) != O_RDONLY || (flags & O_CREAT) != 0;
@@ -151,7 +211,9 @@ int open(const char *path, int flags, ...)
     if (inside && open_counts(flags) && hit("open", false)) {
         return -1;
     }
-    int descriptor = real(path, flags, mode);
+    bool telling = inside && (flags & O_CREAT) != 0 && access(path, F_OK) != 0 &&
+                   tell(FAULT_CREATE, -1, path, NULL);
+    int descriptor = told(telling, real(path, flags, mode));
     opened(descriptor, inside);
     return descriptor;
 }
@@ -193,7 +255,10 @@ ssize_t write(int descriptor, const void *data, size_t length)
         (void)done;
         raise(SIGKILL);
     }
-    return real(descriptor, data, write_share(length));
+    bool telling = tell(FAULT_WRITE, descriptor, NULL, NULL);
+    ssize_t done = real(descriptor, data, write_share(length));
+    told(telling, done < 0 ? -1 : 0);
+    return done;
 }
 
 ssize_t pwrite(int descriptor, const void *data, size_t length, off_t offset)
@@ -231,7 +296,14 @@ ssize_t pread(int descriptor, void *data, size_t length, off_t offset)
 int fsync(int descriptor)
 {
     REAL(fsync)
-    return counted(descriptor) && hit("fsync", false) ? -1 : real(descriptor);
+    if (!counted(descriptor)) {
+        return real(descriptor);
+    }
+    if (hit("fsync", false)) {
+        return -1;
+    }
+    bool telling = tell(FAULT_SYNC, descriptor, NULL, NULL);
+    return told(telling, real(descriptor));
 }
 
 int fdatasync(int descriptor)
@@ -262,7 +334,14 @@ int close(int descriptor)
 int rename(const char *from, const char *to)
 {
     REAL(rename)
-    return below(-1, from) && hit("rename", false) ? -1 : real(from, to);
+    if (!below(-1, from)) {
+        return real(from, to);
+    }
+    if (hit("rename", false)) {
+        return -1;
+    }
+    bool telling = tell(FAULT_RENAME, -1, from, to);
+    return told(telling, real(from, to));
 }
 
 int renameat(int from_folder, const char *from, int to_folder, const char *to)
@@ -282,19 +361,41 @@ int renameat2(int from_folder, const char *from, int to_folder, const char *to, 
 int unlink(const char *path)
 {
     REAL(unlink)
-    return below(-1, path) && hit("unlink", false) ? -1 : real(path);
+    if (!below(-1, path)) {
+        return real(path);
+    }
+    if (hit("unlink", false)) {
+        return -1;
+    }
+    bool telling = tell(FAULT_UNLINK, -1, path, NULL);
+    return told(telling, real(path));
 }
 
 int unlinkat(int folder, const char *path, int flags)
 {
     REAL(unlinkat)
-    return below(folder, path) && hit("unlinkat", false) ? -1 : real(folder, path, flags);
+    if (!below(folder, path)) {
+        return real(folder, path, flags);
+    }
+    if (hit("unlinkat", false)) {
+        return -1;
+    }
+    bool telling =
+        tell((flags & AT_REMOVEDIR) != 0 ? FAULT_RMDIR : FAULT_UNLINK, folder, path, NULL);
+    return told(telling, real(folder, path, flags));
 }
 
 int mkdir(const char *path, mode_t mode)
 {
     REAL(mkdir)
-    return below(-1, path) && hit("mkdir", false) ? -1 : real(path, mode);
+    if (!below(-1, path)) {
+        return real(path, mode);
+    }
+    if (hit("mkdir", false)) {
+        return -1;
+    }
+    bool telling = tell(FAULT_MKDIR, -1, path, NULL);
+    return told(telling, real(path, mode));
 }
 
 int mkdirat(int folder, const char *path, mode_t mode)
