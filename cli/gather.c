@@ -32,11 +32,11 @@ const gather_domain gather_domains[] = {
     {"python", "Python's library", "def "},
     {"legal", "licences and copyright", "Permission is hereby granted"},
     {"man", "manual pages", ".SH NAME\n"},
-    {"changelog", "changelogs", "  * New upstream release"},
+    {"changelog", "changelogs", "mixt (0.1.0-1) unstable; urgency=medium\n\n  * "},
     {"pod", "Perl documentation", "=head1 NAME\n\n"},
     {"cpp", "C++ headers", "  template<typename _Tp>\n"},
     {"shell", "shell scripts", "#!/bin/sh\nset -e\n\nif "},
-    {"mathematics", "generated questions", "What is 7 + 5?\n"},
+    {"mathematics", "generated questions", "What is 2 times 3?\n6\nWhat is 5 times 7?\n"},
     {0},
 };
 
