@@ -452,7 +452,7 @@ static void test_refused(void **state)
     ",{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}"
 #define REGEX(text)                                                                                \
     SEQUENCE("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" text "\"},\"behavior\":"              \
-                                                                  "\"Isolated\"}")
+             "\"Isolated\"}")
     static const struct {
         tiny file;
         const char *part;

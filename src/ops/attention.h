@@ -6,7 +6,7 @@
 #include "ops/support.h"
 
 #define MIXT_ATTENTION_BLOCK 64     /* query rows, and keys, of one block */
-#define MIXT_ATTENTION_HEAD_MAX 256 /* head_dim that the pack buffers have room for, in fp64 too */
+#define MIXT_ATTENTION_HEAD_MAX 256 /* head_dim that the pack buffers hold, in fp64 too */
 
 typedef struct mixt_attention_sizes {
     int64_t heads, kv_heads, head_dim;

@@ -73,8 +73,10 @@ static void bias_backward_rows(void *context, int64_t item, int thread)
     const mixt_call *call = context;
     int64_t n = call->in_shape[1].size[0];
     mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_SUM_ROWS, item);
-    mixt_put_sum(mixt_kernels_of(call), n, (real *)call->workspace + item * n,
-                 (const real *)call->d_out[0] + range.begin * n, range.end - range.begin, n, false);
+    real *sum = (real *)call->workspace + item * n;
+    memset(sum, 0, (size_t)n * sizeof *sum);
+    mixt_add_sum(mixt_kernels_of(call), n, sum, (const real *)call->d_out[0] + range.begin * n,
+                 range.end - range.begin, n);
 }
 
 /* dx = dy weight, d weight = dy^T x, d bias = sum of the rows of dy */
@@ -127,7 +129,8 @@ void MIXT_REAL(mixt_linear_backward)(const mixt_call *call)
     mixt_gemm_run(call->compute, products, count);
     if (call->d_in[2] != NULL && call->in[2] != NULL) {
         mixt_for_chunks(call, rows, MIXT_SUM_ROWS, bias_backward_rows);
-        mixt_put_sum(mixt_kernels_of(call), n, call->d_in[2], call->workspace,
-                     mixt_chunks(rows, MIXT_SUM_ROWS), n, call->add[2]);
+        mixt_put_zero(call, 2, n);
+        mixt_add_sum(mixt_kernels_of(call), n, call->d_in[2], call->workspace,
+                     mixt_chunks(rows, MIXT_SUM_ROWS), n);
     }
 }

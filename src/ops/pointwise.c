@@ -101,8 +101,9 @@ void MIXT_REAL(mixt_norm_backward)(const mixt_call *call)
     }
     mixt_for_chunks(call, rows, MIXT_SUM_ROWS, norm_backward_rows);
     if (call->d_in[1] != NULL) {
-        mixt_put_sum(mixt_kernels_of(call), group, call->d_in[1], call->workspace,
-                     mixt_chunks(rows, MIXT_SUM_ROWS), 2 * group, call->add[1]);
+        mixt_put_zero(call, 1, group);
+        mixt_add_sum(mixt_kernels_of(call), group, call->d_in[1], call->workspace,
+                     mixt_chunks(rows, MIXT_SUM_ROWS), 2 * group);
     }
 }
 

@@ -80,13 +80,10 @@ static inline void mixt_put_zero(const mixt_call *call, int input, int64_t count
     }
 }
 
-/* y (+)= the sum of `count` vectors of n values that lie `stride` apart. */
-static inline void mixt_put_sum(const mixt_kernels *kernels, int64_t n, real *y,
-                                const real *vectors, int64_t count, int64_t stride, bool add)
+/* y += the sum of `count` vectors of n values that lie `stride` apart. */
+static inline void mixt_add_sum(const mixt_kernels *kernels, int64_t n, real *y,
+                                const real *vectors, int64_t count, int64_t stride)
 {
-    if (!add) {
-        memset(y, 0, (size_t)n * sizeof *y);
-    }
     for (int64_t i = 0; i < count; i++) {
         kernels->add(n, y, y, vectors + i * stride);
     }

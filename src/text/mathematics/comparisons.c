@@ -10,19 +10,19 @@ static written random_written(math *m)
 {
     written number;
     mixt_buffer text = {0};
-    int64_t kind = math_between(m, 0, 3);
+    int64_t kind = mixt_math_between(m, 0, 3);
     if (kind <= 1) {
-        number.value = (fraction){math_sized(m, kind == 0 ? 2 : 4), 1};
-        math_write_fraction(&text, number.value);
+        number.value = (fraction){mixt_math_sized(m, kind == 0 ? 2 : 4), 1};
+        mixt_math_write_fraction(&text, number.value);
     } else if (kind == 2) {
-        int64_t top = math_nonzero(m, 99);
-        number.value = math_fraction(top, math_between(m, 2, 99));
-        math_write_fraction(&text, number.value);
+        int64_t top = mixt_math_nonzero(m, 99);
+        number.value = mixt_math_fraction(top, mixt_math_between(m, 2, 99));
+        mixt_math_write_fraction(&text, number.value);
     } else {
-        decimal value = {.digits = math_sized(m, 3)};
-        value.places = (int)math_between(m, 1, 4);
-        number.value = math_decimal_value(value);
-        math_write_decimal(&text, value);
+        decimal value = {.digits = mixt_math_sized(m, 3)};
+        value.places = (int)mixt_math_between(m, 1, 4);
+        number.value = mixt_math_decimal_value(value);
+        mixt_math_write_decimal(&text, value);
     }
     mixt_buffer_append(&text, "", 1);
     number.text[0] = '\0';
@@ -39,7 +39,7 @@ static void random_numbers(math *m, written *numbers, int count)
     for (int i = 0; i < count; i++) {
         numbers[i] = random_written(m);
         for (int j = 0; j < i; j++) {
-            if (math_compare(numbers[i].value, numbers[j].value) == 0) {
+            if (mixt_math_compare(numbers[i].value, numbers[j].value) == 0) {
                 i--;
                 break;
             }
@@ -47,26 +47,26 @@ static void random_numbers(math *m, written *numbers, int count)
     }
 }
 
-void math_pair(math *m)
+void mixt_math_pair(math *m)
 {
     written pair[2];
     random_numbers(m, pair, 2);
     const char *a = pair[0].text, *b = pair[1].text;
-    int order = math_compare(pair[0].value, pair[1].value);
-    if (math_chance(m, 15)) {
-        bool equal = math_chance(m, 40);
+    int order = mixt_math_compare(pair[0].value, pair[1].value);
+    if (mixt_math_chance(m, 15)) {
+        bool equal = mixt_math_chance(m, 40);
         b = equal ? a : b;
-        bool negated = math_chance(m, 50);
+        bool negated = mixt_math_chance(m, 50);
         static const char *const forms[2][2][3] = {
             {{"Is ", " equal to ", "?"}, {"Do ", " and ", " have the same value?"}},
             {{"Is ", " not equal to ", "?"}, {"Do ", " and ", " have different values?"}}};
-        const char *const *form = forms[negated][math_between(m, 0, 1)];
+        const char *const *form = forms[negated][mixt_math_between(m, 0, 1)];
         mixt_buffer_format(&m->question, "%s%s%s%s%s", form[0], a, form[1], b, form[2]);
         mixt_buffer_text(&m->answer, equal != negated ? "True" : "False");
         return;
     }
-    if (math_chance(m, 50)) {
-        bool greater = math_chance(m, 50);
+    if (mixt_math_chance(m, 50)) {
+        bool greater = mixt_math_chance(m, 50);
         mixt_buffer_format(&m->question, "Which is %s: %s or %s?",
                            greater ? MATH_PICK(m, "greater", "bigger") : "smaller", a, b);
         mixt_buffer_text(&m->answer, (order > 0) == greater ? a : b);
@@ -85,7 +85,7 @@ void math_pair(math *m)
                      {" at most ", -1},
                      {" >= ", 1},
                      {" <= ", -1}};
-    int64_t which = math_between(m, 0, 9);
+    int64_t which = mixt_math_between(m, 0, 9);
     mixt_buffer_format(&m->question, "Is %s%s%s?", a, relations[which].text, b);
     mixt_buffer_text(&m->answer, order == relations[which].order ? "True" : "False");
 }
@@ -110,13 +110,14 @@ static void write_choice(math *m, const written *numbers, int chosen, bool lette
     }
 }
 
-void math_kth_biggest(math *m)
+void mixt_math_kth_biggest(math *m)
 {
     written numbers[MANY];
-    int count = (int)math_between(m, 3, 8), k = (int)math_between(m, 1, count < 6 ? count : 6);
-    bool biggest = math_chance(m, 50), lettered = math_chance(m, 50);
+    int count = (int)mixt_math_between(m, 3, 8),
+        k = (int)mixt_math_between(m, 1, count < 6 ? count : 6);
+    bool biggest = mixt_math_chance(m, 50), lettered = mixt_math_chance(m, 50);
     random_numbers(m, numbers, count);
-    const char *rank = k == 1 ? "" : math_ordinal(k), *space = k == 1 ? "" : " ";
+    const char *rank = k == 1 ? "" : mixt_math_ordinal(k), *space = k == 1 ? "" : " ";
     const char *kind = biggest ? "biggest" : "smallest";
     if (lettered) {
         mixt_buffer_format(&m->question, "Which is the %s%s%s value?", rank, space, kind);
@@ -128,7 +129,7 @@ void math_kth_biggest(math *m)
     for (int i = 0; i < count; i++) {
         int before = 0; /* how many come before it in the order asked for */
         for (int j = 0; j < count; j++) {
-            int order = math_compare(numbers[j].value, numbers[i].value);
+            int order = mixt_math_compare(numbers[j].value, numbers[i].value);
             before += biggest ? order > 0 : order < 0;
         }
         if (before == k - 1) {
@@ -139,28 +140,29 @@ void math_kth_biggest(math *m)
 
 static fraction distance(const written *a, const written *b)
 {
-    fraction d = math_subtract(a->value, b->value);
+    fraction d = mixt_math_subtract(a->value, b->value);
     return d.top < 0 ? (fraction){-d.top, d.bottom} : d;
 }
 
-void math_closest(math *m)
+void mixt_math_closest(math *m)
 {
     written numbers[MANY], target;
-    int count = (int)math_between(m, 3, 6), best = 0;
-    bool unique = false, lettered = math_chance(m, 50);
+    int count = (int)mixt_math_between(m, 3, 6), best = 0;
+    bool unique = false, lettered = mixt_math_chance(m, 50);
     while (!unique) {
         random_numbers(m, numbers, count);
         target = random_written(m);
         best = 0;
         for (int i = 1; i < count; i++) {
-            if (math_compare(distance(&numbers[i], &target), distance(&numbers[best], &target)) <
-                0) {
+            if (mixt_math_compare(distance(&numbers[i], &target),
+                                  distance(&numbers[best], &target)) < 0) {
                 best = i;
             }
         }
         unique = true;
         for (int i = 0; i < count; i++) {
-            unique = unique && (i == best || math_compare(distance(&numbers[i], &target),
+            unique =
+                unique && (i == best || mixt_math_compare(distance(&numbers[i], &target),
                                                           distance(&numbers[best], &target)) != 0);
         }
     }
@@ -177,14 +179,14 @@ void math_closest(math *m)
 
 static int compare_written(const void *a, const void *b)
 {
-    return math_compare(((const written *)a)->value, ((const written *)b)->value);
+    return mixt_math_compare(((const written *)a)->value, ((const written *)b)->value);
 }
 
-void math_sort(math *m)
+void mixt_math_sort(math *m)
 {
     written numbers[MANY];
-    int count = (int)math_between(m, 3, 7);
-    bool rising = math_chance(m, 50);
+    int count = (int)mixt_math_between(m, 3, 7);
+    bool rising = mixt_math_chance(m, 50);
     random_numbers(m, numbers, count);
     mixt_buffer_text(&m->question, MATH_PICK(m, "Sort ", "Put "));
     write_list(m, numbers, count, false);

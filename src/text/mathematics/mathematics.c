@@ -5,49 +5,49 @@
 
 #define PAIRS 64 /* in a document */
 
-static const math_module modules[] = {
-    math_add_or_subtract,
-    math_add_or_subtract_in_base,
-    math_product,
-    math_quotient,
-    math_mixed,
-    math_sum_of_many,
-    math_nearest_root,
-    math_simplify_root,
-    math_base_conversion,
-    math_round,
-    math_greatest_divisor,
-    math_least_multiple,
-    math_common_denominator,
-    math_remainder,
-    math_is_factor,
-    math_is_prime,
-    math_prime_factors,
-    math_place_value,
-    math_expand,
-    math_collect,
-    math_rearrange,
-    math_evaluate,
-    math_polynomial_sum,
-    math_compose,
-    math_differentiate,
-    math_factor,
-    math_roots,
-    math_next_term,
-    math_nth_term,
-    math_linear_one,
-    math_linear_two,
-    math_pair,
-    math_kth_biggest,
-    math_closest,
-    math_sort,
-    math_conversion,
-    math_time,
-    math_letter_set,
-    math_letter_sequence,
+static const mixt_math_module modules[] = {
+    mixt_math_add_or_subtract,
+    mixt_math_add_or_subtract_in_base,
+    mixt_math_product,
+    mixt_math_quotient,
+    mixt_math_mixed,
+    mixt_math_sum_of_many,
+    mixt_math_nearest_root,
+    mixt_math_simplify_root,
+    mixt_math_base_conversion,
+    mixt_math_round,
+    mixt_math_greatest_divisor,
+    mixt_math_least_multiple,
+    mixt_math_common_denominator,
+    mixt_math_remainder,
+    mixt_math_is_factor,
+    mixt_math_is_prime,
+    mixt_math_prime_factors,
+    mixt_math_place_value,
+    mixt_math_expand,
+    mixt_math_collect,
+    mixt_math_rearrange,
+    mixt_math_evaluate,
+    mixt_math_polynomial_sum,
+    mixt_math_compose,
+    mixt_math_differentiate,
+    mixt_math_factor,
+    mixt_math_roots,
+    mixt_math_next_term,
+    mixt_math_nth_term,
+    mixt_math_linear_one,
+    mixt_math_linear_two,
+    mixt_math_pair,
+    mixt_math_kth_biggest,
+    mixt_math_closest,
+    mixt_math_sort,
+    mixt_math_conversion,
+    mixt_math_time,
+    mixt_math_letter_set,
+    mixt_math_letter_sequence,
 };
 
-static void write_pair(math *m, math_module module, mixt_buffer *document)
+static void write_pair(math *m, mixt_math_module module, mixt_buffer *document)
 {
     m->preamble.length = m->question.length = m->answer.length = 0;
     m->letters_used = 1u << ('e' - 'a') | 1u << ('i' - 'a'); /* they mean numbers of their own */
@@ -75,10 +75,10 @@ mixt_status mixt_mathematics_generate(uint64_t seed, size_t bytes, mixt_text_sin
             for (size_t i = 0; i < module_count; i++) {
                 order[i] = i;
             }
-            math_shuffle(&m, order, module_count, sizeof *order);
+            mixt_math_shuffle(&m, order, module_count, sizeof *order);
             turn = 0;
         }
-        math_module module = modules[order[turn++]];
+        mixt_math_module module = modules[order[turn++]];
         document.length = 0;
         for (int i = 0; i < PAIRS; i++) {
             write_pair(&m, module, &document);

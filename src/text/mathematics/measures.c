@@ -55,16 +55,16 @@ static bool write_share(math *m, const unit *from, const unit *to)
                   {"fifth", "fifths", 5},
                   {"eighth", "eighths", 8},
                   {"tenth", "tenths", 10}};
-    int64_t which = math_between(m, 0, 4), top = math_between(m, 1, 12);
+    int64_t which = mixt_math_between(m, 0, 4), top = mixt_math_between(m, 1, 12);
     int64_t ratio = from->size / to->size, bottom = shares[which].bottom;
-    if (ratio % bottom != 0 || math_gcd(top, bottom) != 1) {
+    if (ratio % bottom != 0 || mixt_math_gcd(top, bottom) != 1) {
         return false;
     }
     const char *article =
         strchr("aeio", from->one[0]) != NULL || strcmp(from->one, "hour") == 0 ? "an" : "a";
-    if (math_chance(m, 50)) {
+    if (mixt_math_chance(m, 50)) {
         mixt_buffer_format(&m->question, "How many %s are there in %s %s of %s %s?", to->many,
-                           math_number_word((int)top),
+                           mixt_math_number_word((int)top),
                            top == 1 ? shares[which].one : shares[which].many, article, from->one);
     } else {
         mixt_buffer_format(&m->question, "What is %" PRId64 "/%" PRId64 " of %s %s in %s?", top,
@@ -74,12 +74,12 @@ static bool write_share(math *m, const unit *from, const unit *to)
     return true;
 }
 
-void math_conversion(math *m)
+void mixt_math_conversion(math *m)
 {
-    int64_t group = math_between(m, 0, 4);
+    int64_t group = mixt_math_between(m, 0, 4);
     const unit *units = groups[group].units;
-    int a = (int)math_between(m, 0, groups[group].count - 1);
-    int b = (int)math_between(m, 0, groups[group].count - 2);
+    int a = (int)mixt_math_between(m, 0, groups[group].count - 1);
+    int b = (int)mixt_math_between(m, 0, groups[group].count - 2);
     b += b >= a;
     if (a < b && !groups[group].metric) {
         int kept = a;
@@ -87,10 +87,10 @@ void math_conversion(math *m)
         b = kept;
     }
     const unit *from = &units[a], *to = &units[b];
-    if (a > b && math_chance(m, 30) && write_share(m, from, to)) {
+    if (a > b && mixt_math_chance(m, 30) && write_share(m, from, to)) {
         return;
     }
-    decimal value = math_decimal(m, 6), result;
+    decimal value = mixt_math_decimal(m, 6), result;
     value.digits = value.digits < 0 ? -value.digits : value.digits;
     value.digits = value.digits == 0 ? 5 : value.digits;
     result = value;
@@ -118,20 +118,20 @@ void math_conversion(math *m)
             }
         }
     }
-    bool asked = math_chance(m, 50);
+    bool asked = mixt_math_chance(m, 50);
     if (asked) {
         mixt_buffer_format(&m->question, "How many %s are there in ", to->many);
     } else {
         mixt_buffer_text(&m->question, MATH_PICK(m, "What is ", "Convert "));
     }
     bool what = m->question.data[0] == 'W';
-    math_write_decimal(&m->question, value);
+    mixt_math_write_decimal(&m->question, value);
     mixt_buffer_format(&m->question, " %s", from->many);
     if (!asked) {
         mixt_buffer_format(&m->question, what ? " in %s" : " to %s", to->many);
     }
     mixt_buffer_text(&m->question, asked || what ? "?" : ".");
-    math_write_decimal(&m->answer, result);
+    mixt_math_write_decimal(&m->answer, result);
 }
 
 /* --- Time of day --------------------------------------------------------------------------------
@@ -145,11 +145,11 @@ static void write_time(mixt_buffer *to, int64_t minutes)
                        minutes < 720 ? "AM" : "PM");
 }
 
-void math_time(math *m)
+void mixt_math_time(math *m)
 {
-    int64_t start = math_between(m, 0, 1439), minutes = math_between(m, 1, 719);
-    if (math_chance(m, 50)) {
-        bool after = math_chance(m, 50);
+    int64_t start = mixt_math_between(m, 0, 1439), minutes = mixt_math_between(m, 1, 719);
+    if (mixt_math_chance(m, 50)) {
+        bool after = mixt_math_chance(m, 50);
         mixt_buffer_format(&m->question, "What is %" PRId64 " minutes %s ", minutes,
                            after ? "after" : "before");
         write_time(&m->question, start);
@@ -179,10 +179,10 @@ typedef struct bag {
 
 static bag random_bag(math *m)
 {
-    bag b = {.kinds = (int)math_between(m, 1, KINDS)};
+    bag b = {.kinds = (int)mixt_math_between(m, 1, KINDS)};
     for (int i = 0; i < b.kinds; i++) {
-        b.letters[i] = math_letter(m);
-        b.counts[i] = math_between(m, 1, b.kinds <= 2 ? 8 : 4);
+        b.letters[i] = mixt_math_letter(m);
+        b.counts[i] = mixt_math_between(m, 1, b.kinds <= 2 ? 8 : 4);
         b.total += b.counts[i];
     }
     if (b.total < 4) {
@@ -195,7 +195,7 @@ static bag random_bag(math *m)
 /* "{a: 2, b: 1}" or the letters themselves in some order. */
 static void write_bag(math *m, const bag *b)
 {
-    if (math_chance(m, 50)) {
+    if (mixt_math_chance(m, 50)) {
         for (int i = 0; i < b->kinds; i++) {
             mixt_buffer_format(&m->question, "%s%c: %" PRId64, i == 0 ? "{" : ", ", b->letters[i],
                                b->counts[i]);
@@ -210,7 +210,7 @@ static void write_bag(math *m, const bag *b)
             all[count++] = b->letters[i];
         }
     }
-    math_shuffle(m, all, count, 1);
+    mixt_math_shuffle(m, all, count, 1);
     mixt_buffer_append(&m->question, all, count);
 }
 
@@ -228,7 +228,7 @@ static void draw_letters(math *m, const bag *b, char *sequence, int drawn)
 {
     bag left = *b;
     for (int i = 0; i < drawn; i++) {
-        int64_t at = math_between(m, 0, left.total - 1);
+        int64_t at = mixt_math_between(m, 0, left.total - 1);
         int kind = 0;
         while (at >= left.counts[kind]) {
             at -= left.counts[kind++];
@@ -242,17 +242,17 @@ static void draw_letters(math *m, const bag *b, char *sequence, int drawn)
 
 static void ask(math *m, const bag *b, int drawn, const char *event)
 {
-    const char *count = math_number_word(drawn);
+    const char *count = mixt_math_number_word(drawn);
     char first = (char)(count[0] - 'a' + 'A');
-    if (math_chance(m, 50)) {
+    if (mixt_math_chance(m, 50)) {
         mixt_buffer_format(&m->question, "%c%s letters picked without replacement from ", first,
                            count + 1);
         write_bag(m, b);
-        bool asked = math_chance(m, 50);
+        bool asked = mixt_math_chance(m, 50);
         mixt_buffer_format(&m->question, asked ? ". What is prob of %s?" : ". Give prob of %s.",
                            event);
     } else {
-        bool asked = math_chance(m, 50);
+        bool asked = mixt_math_chance(m, 50);
         mixt_buffer_format(&m->question,
                            "%s prob of %s when %s letters picked without replacement from ",
                            asked ? "What is" : "Calculate", event, count);
@@ -261,10 +261,10 @@ static void ask(math *m, const bag *b, int drawn, const char *event)
     }
 }
 
-void math_letter_set(math *m)
+void mixt_math_letter_set(math *m)
 {
     bag b = random_bag(m);
-    int drawn = (int)math_between(m, 2, 4);
+    int drawn = (int)mixt_math_between(m, 2, 4);
     char sequence[8], event[128] = "picking ";
     draw_letters(m, &b, sequence, drawn);
     fraction probability = {1, choose(b.total, drawn)};
@@ -286,16 +286,16 @@ void math_letter_set(math *m)
                              : ", ",
                  taken, b.letters[i]);
         first = false;
-        probability = math_multiply(probability, (fraction){choose(b.counts[i], taken), 1});
+        probability = mixt_math_multiply(probability, (fraction){choose(b.counts[i], taken), 1});
     }
     ask(m, &b, drawn, event);
-    math_write_fraction(&m->answer, probability);
+    mixt_math_write_fraction(&m->answer, probability);
 }
 
-void math_letter_sequence(math *m)
+void mixt_math_letter_sequence(math *m)
 {
     bag b = random_bag(m), left = b;
-    int drawn = (int)math_between(m, 2, 4);
+    int drawn = (int)mixt_math_between(m, 2, 4);
     char sequence[8], event[32];
     draw_letters(m, &b, sequence, drawn);
     fraction probability = {1, 1};
@@ -304,11 +304,12 @@ void math_letter_sequence(math *m)
         while (left.letters[kind] != sequence[i]) {
             kind++;
         }
-        probability = math_multiply(probability, math_fraction(left.counts[kind], left.total));
+        probability =
+            mixt_math_multiply(probability, mixt_math_fraction(left.counts[kind], left.total));
         left.counts[kind]--;
         left.total--;
     }
     snprintf(event, sizeof event, "sequence %s", sequence);
     ask(m, &b, drawn, event);
-    math_write_fraction(&m->answer, probability);
+    mixt_math_write_fraction(&m->answer, probability);
 }
