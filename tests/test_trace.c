@@ -400,6 +400,43 @@ static void test_tables(void **state)
     }
 }
 
+/* A domain that is named but has no tokens appears as such, not as zeros. */
+static void test_empty_domain(void **state)
+{
+    (void)state;
+    atlas_trace_options make = {.layers = 3,
+                                .experts = 20,
+                                .experts_per_token = 2,
+                                .domains = 3,
+                                .documents = 9,
+                                .document_tokens = 60};
+    mixt_trace *trace = atlas_trace_make(&make);
+    trace->info.domains = 4;
+    trace->domain_names[3] = "void & empty";
+    assert_int_equal(mixt_trace_check(trace, "empty", NULL), MIXT_OK);
+    mixt_rate rate;
+    assert_int_equal(mixt_atlas_repetition(trace, 0, 3, 0, &rate, NULL), MIXT_OK);
+    assert_int_equal(rate.pairs, 0);
+    mixt_atlas_options options = {.color = false, .text_tokens = 40, .width = 80};
+    char *text = printed(trace, &options);
+    int rows = 0;
+    for (char *at = text; (at = strstr(at, "void & empty")) != NULL; at++) {
+        rows++;
+        assert_memory_equal(at, "void & empty   no tokens in this trace\n", 39);
+    }
+    assert_int_equal(rows, 2 + 9 + 1); /* repetition, proportions, distance */
+    assert_null(strstr(text, "nan"));
+    free(text);
+    size_t length;
+    assert_int_equal(mixt_atlas_page(trace, in_folder("page.html"), NULL), MIXT_OK);
+    assert_int_equal(mixt_file_read(in_folder("page.html"), 1 << 24, &text, &length, NULL), 0);
+    assert_non_null(strstr(text, "No tokens in this trace of: void &#38; empty."));
+    assert_non_null(strstr(text, "<dt>Domains</dt><dd>3</dd>"));
+    assert_null(strstr(text, "nan"));
+    free(text);
+    mixt_trace_free(trace);
+}
+
 static void test_full_disk(void **state)
 {
     (void)state;
@@ -545,9 +582,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_cut_files),
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_writer_refuses),
-        cmocka_unit_test(test_tables),     cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_verdict),    cmocka_unit_test(test_top_tokens),
-        cmocka_unit_test(test_display),
+        cmocka_unit_test(test_tables),     cmocka_unit_test(test_empty_domain),
+        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_verdict),
+        cmocka_unit_test(test_top_tokens), cmocka_unit_test(test_display),
     };
     return cmocka_run_group_tests_name("trace", tests, enter_folder, leave_folder);
 }

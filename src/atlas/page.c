@@ -127,6 +127,20 @@ static void fact(mixt_page *page, const char *name, uint64_t number)
     mixt_buffer_text(page->out, "</dd></div>\n");
 }
 
+/* Domains that the trace names without a token of theirs. */
+static void empty_domains(mixt_page *page)
+{
+    const char *lead = "<p class=\"note\">No tokens in this trace of: ";
+    for (int d = 0; d < page->trace->info.domains; d++) {
+        if (mixt_report_is_empty(page->report, d)) {
+            mixt_buffer_text(page->out, lead);
+            mixt_page_text(page, page->trace->domain_names[d]);
+            lead = ", ";
+        }
+    }
+    mixt_buffer_text(page->out, lead[0] == ',' ? ".</p>\n" : "");
+}
+
 /* The first, middle and last layer's repetition at a glance. */
 static void glance(mixt_page *page)
 {
@@ -158,7 +172,11 @@ static void page_header(mixt_page *page)
     mixt_buffer_text(page->out, "</h1>\n<dl class=\"facts\">\n");
     fact(page, "Tokens", info->tokens);
     fact(page, "Documents", info->documents);
-    fact(page, "Domains", (uint64_t)info->domains);
+    uint64_t used = 0;
+    for (int d = 0; d < info->domains; d++) {
+        used += !mixt_report_is_empty(page->report, d);
+    }
+    fact(page, "Domains", used);
     fact(page, "Layers with experts", (uint64_t)info->layers);
     mixt_buffer_format(page->out, "<div><dt>Experts a token</dt><dd>%d of %d</dd></div>\n</dl>\n",
                        info->experts_per_token, info->experts);
@@ -169,6 +187,7 @@ static void page_header(mixt_page *page)
     mixt_buffer_text(page->out, "<div id=\"verdict\">\n");
     sentence(page, verdict->repetition);
     sentence(page, verdict->domains);
+    empty_domains(page);
     mixt_buffer_text(page->out,
                      "</div>\n<nav aria-label=\"Sections\"><a href=\"#repetition\">Repetition</a> "
                      "<a href=\"#domains\">Domains</a> <a href=\"#load\">Load</a> <a "

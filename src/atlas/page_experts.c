@@ -111,6 +111,10 @@ static void proportion_table(mixt_page *page, int layer, mixt_choice choice)
     for (int e = 0; e < experts; e++) {
         mixt_buffer_format(page->out, "<tr><th scope=\"row\">%d</th>", e);
         for (int d = 0; d < page->trace->info.domains; d++) {
+            if (mixt_report_is_empty(page->report, d)) {
+                mixt_buffer_text(page->out, "<td>\xe2\x80\x93</td>");
+                continue;
+            }
             mixt_buffer_format(page->out, "<td>%.1f</td>",
                                100 * share_of(page->report, layer, d, choice, e));
         }
@@ -136,7 +140,7 @@ static void proportion_panel(mixt_page *page, int entry, mixt_choice choice)
                                                              : "all choices")
                            : "the choice");
     for (int d = 0; d < page->trace->info.domains; d++) {
-        if (page->report->units->tokens[d] != 0) {
+        if (!mixt_report_is_empty(page->report, d)) {
             draw_bars(page, &(bars){layer, d, choice, top});
         }
     }

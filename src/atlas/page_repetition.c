@@ -136,6 +136,9 @@ static void repetition_domains(mixt_page *page, int which, columns *c, const dou
     mixt_buffer_format(page->out, "<h3>%s, by domain</h3>\n<div class=\"small\">\n",
                        measure_names[which]);
     for (int d = 0; d < page->trace->info.domains; d++) {
+        if (mixt_report_is_empty(page->report, d)) {
+            continue;
+        }
         mixt_buffer_text(page->out, "<figure><figcaption>");
         mixt_page_text(page, page->trace->domain_names[d]);
         mixt_buffer_text(page->out, mixt_report_repetition(page->report, 0, d, which)->blocks
@@ -185,8 +188,11 @@ void mixt_page_repetition(mixt_page *page)
     mixt_buffer_text(page->out, "<details id=\"repetition-numbers\"><summary>The numbers"
                                 "</summary>\n<p class=\"note\">\xe2\x96\xb2 the whole interval "
                                 "lies above both levels.</p>\n");
-    for (int d = 0; d <= info->domains; d++) {
-        repetition_table(page, (d + info->domains) % (info->domains + 1));
+    repetition_table(page, info->domains);
+    for (int d = 0; d < info->domains; d++) {
+        if (!mixt_report_is_empty(page->report, d)) {
+            repetition_table(page, d);
+        }
     }
     mixt_buffer_text(page->out, "</details>\n</section>\n");
     free(c.memory);
@@ -210,6 +216,10 @@ static void distance_table(mixt_page *page)
                            page->trace->layer_numbers[layer]);
         for (int d = 0; d < info->domains; d++) {
             const mixt_distance *row = mixt_report_distance(page->report, layer, d);
+            if (mixt_report_is_empty(page->report, d)) {
+                mixt_buffer_text(page->out, "<td>\xe2\x80\x93</td>");
+                continue;
+            }
             mixt_buffer_format(page->out, "<td>%.3f <span>(%.3f)</span></td>", row->value,
                                row->high);
         }
@@ -244,6 +254,9 @@ void mixt_page_distance(mixt_page *page)
         "documents, scaled to the whole: chance; the dotted one its 95th percentile.</p>\n"
         "<div class=\"small\">\n");
     for (int d = 0; d < info->domains; d++) {
+        if (mixt_report_is_empty(page->report, d)) {
+            continue;
+        }
         for (int layer = 0; layer < info->layers; layer++) {
             const mixt_distance *row = mixt_report_distance(page->report, layer, d);
             c.value[layer] = row->value;

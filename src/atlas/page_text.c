@@ -153,8 +153,9 @@ void mixt_page_excerpts(mixt_page *page)
     }
     mixt_buffer_format(
         page->out,
-        "<section id=\"text\">\n<h2>Text, token by token</h2>\n<p>The start of a document of each "
-        "domain, every token in the colour of its first expert<span class=\"plain\"> at layer %d"
+        "<section id=\"text\">\n<h2>Text, token by token</h2>\n<p>An excerpt from a document of "
+        "each domain, every token in the colour of its first expert<span class=\"plain\"> at layer "
+        "%d"
         "</span>. <span class=\"screen\">Point at a token, tap it, or move with the arrow keys to "
         "see "
         "all its experts and their weights.</span></p>\n<div class=\"switch\">\n<span "

@@ -84,6 +84,18 @@ static void print_title(printer *p)
     mixt_buffer_free(&facts);
 }
 
+/* Name of a row; false, with the row ended, where the domain has no tokens. */
+static bool row_name(printer *p, int domain)
+{
+    bool all = domain == p->trace->info.domains;
+    mixt_display_fit(p->out, all ? "all" : p->trace->domain_names[domain], NAME_COLUMNS);
+    if (!mixt_report_is_empty(p->report, domain)) {
+        return true;
+    }
+    mixt_buffer_text(p->out, " no tokens in this trace\n");
+    return false;
+}
+
 /* -- Repetition ----------------------------------------------------------------------------- */
 
 static void summary_cell(printer *p, const mixt_repetition *row)
@@ -146,7 +158,9 @@ static void print_repetition_domains(printer *p, int which)
         }
         mixt_buffer_text(p->out, "\n");
         for (int d = 0; d <= domains; d++) {
-            mixt_display_fit(p->out, d < domains ? p->trace->domain_names[d] : "all", NAME_COLUMNS);
+            if (!row_name(p, d)) {
+                continue;
+            }
             for (int layer = begin; layer < end; layer++) {
                 const mixt_repetition *row = mixt_report_repetition(report, layer, d, which);
                 double reach =
@@ -204,7 +218,9 @@ static void print_proportion_numbers(printer *p, int layer, mixt_choice choice)
         }
         mixt_buffer_text(p->out, "\n");
         for (int d = 0; d < p->trace->info.domains; d++) {
-            mixt_display_fit(p->out, p->trace->domain_names[d], NAME_COLUMNS);
+            if (!row_name(p, d)) {
+                continue;
+            }
             for (int e = begin; e < end; e++) {
                 mixt_buffer_format(p->out, "%6.1f", 100 * share_of(p->report, layer, d, choice, e));
             }
@@ -218,10 +234,12 @@ static void print_proportion_bars(printer *p, int layer, mixt_choice choice)
     int experts = p->trace->info.experts;
     int block = p->width - NAME_COLUMNS - 1;
     for (int d = 0; d < p->trace->info.domains; d++) {
+        if (!row_name(p, d)) {
+            continue;
+        }
         for (int begin = 0; begin < experts; begin += block) {
             int end = begin + block < experts ? begin + block : experts;
-            mixt_display_fit(p->out, begin == 0 ? p->trace->domain_names[d] : "", NAME_COLUMNS);
-            mixt_buffer_text(p->out, " ");
+            mixt_buffer_format(p->out, "%*s", begin == 0 ? 1 : NAME_COLUMNS + 1, "");
             for (int e = begin; e < end; e++) {
                 mixt_buffer_text(p->out, bar_of(share_of(p->report, layer, d, choice, e), experts));
             }
@@ -279,7 +297,9 @@ static void print_distances(printer *p)
         }
         mixt_buffer_text(p->out, "\n");
         for (int d = 0; d < p->trace->info.domains; d++) {
-            mixt_display_fit(p->out, p->trace->domain_names[d], NAME_COLUMNS);
+            if (!row_name(p, d)) {
+                continue;
+            }
             for (int layer = begin; layer < end; layer++) {
                 const mixt_distance *row = mixt_report_distance(p->report, layer, d);
                 mixt_buffer_format(p->out, " %.3f|%.3f%s", row->value, row->high,

@@ -80,18 +80,39 @@ const char *mixt_report_layer_role(const mixt_report *report, int layer)
                                                              : "";
 }
 
+/* Whether a token ends a line. */
+static bool ends_line(const mixt_trace *trace, uint64_t index)
+{
+    size_t length;
+    const uint8_t *bytes = mixt_trace_token_bytes(trace, trace->tokens[index], &length);
+    return length != 0 && bytes[length - 1] == '\n';
+}
+
 void mixt_report_excerpt(const mixt_report *report, int domain, uint64_t wanted, uint64_t *begin,
                          uint64_t *count)
 {
     const mixt_trace *trace = report->trace;
+    uint64_t length = 0; /* of the document chosen */
     *begin = 0;
     *count = 0;
-    for (uint64_t d = 0; d < trace->info.documents && *count < wanted; d++) {
+    for (uint64_t d = 0; d < trace->info.documents && length < wanted; d++) {
         uint64_t start = trace->document_start[d];
-        uint64_t length = trace->document_start[d + 1] - start;
-        if (trace->domain[start] == domain && length > *count) {
+        uint64_t tokens = trace->document_start[d + 1] - start;
+        if (trace->domain[start] == domain && tokens > length) {
             *begin = start;
-            *count = length < wanted ? length : wanted;
+            length = tokens;
+        }
+    }
+    *count = length < wanted ? length : wanted;
+    if (length < 2 * wanted) {
+        return;
+    }
+    uint64_t last = *begin + length - wanted;
+    *begin += length / 3;
+    for (uint64_t i = *begin; i < *begin + 60 && i < last; i++) {
+        if (ends_line(trace, i) && !ends_line(trace, i + 1)) {
+            *begin = i + 1;
+            return;
         }
     }
 }

@@ -47,8 +47,16 @@ static inline const mixt_distance *mixt_report_distance(const mixt_report *repor
 /* "first", "middle" or "last" where the layer is one of these, else "". */
 const char *mixt_report_layer_role(const mixt_report *report, int layer);
 
-/* Tokens [*begin, *begin + *count) of a domain to show: the start of its first document of at least
- * `wanted` tokens, else of its longest one. *count 0 where the domain is empty. */
+/* A domain that the trace names but has no tokens of. */
+static inline bool mixt_report_is_empty(const mixt_report *report, int domain)
+{
+    return domain < report->trace->info.domains && report->units->tokens[domain] == 0;
+}
+
+/* Tokens [*begin, *begin + *count) of a domain to show: from its first document of at least
+ * `wanted` tokens, else from its longest one. A third into it where it is long enough, because
+ * documents begin with licences and headings, and behind a line's end where one is near. *count 0
+ * where the domain is empty. */
 void mixt_report_excerpt(const mixt_report *report, int domain, uint64_t wanted, uint64_t *begin,
                          uint64_t *count);
 

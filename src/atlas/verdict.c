@@ -220,6 +220,22 @@ static bool judge_domains(const mixt_report *report, domain_distance *rows, mixt
     return mathematics == 0 || mathematics < 0;
 }
 
+static void note_few_documents(const mixt_report *report, mixt_buffer *text)
+{
+    int few = 0;
+    int used = 0;
+    for (int d = 0; d < report->trace->info.domains; d++) {
+        used += report->units->tokens[d] != 0;
+        few += report->units->tokens[d] != 0 && report->units->blocks[d];
+    }
+    if (few > 0) {
+        mixt_buffer_format(text,
+                           "; %d of %d domains have fewer than %d documents, so their intervals "
+                           "speak about these documents only",
+                           few, used, MIXT_UNITS_MIN_DOCUMENTS);
+    }
+}
+
 static void keep(char *to, size_t room, const mixt_buffer *from)
 {
     size_t length = from->length < room - 1 ? from->length : room - 1;
@@ -247,12 +263,7 @@ mixt_status mixt_verdict_make(mixt_report *report, mixt_error *error)
         verdict->shown = judge_repetition(report, &repetition);
         verdict->shown += judge_domains(report, rows, &domains);
     }
-    bool blocks =
-        mixt_report_repetition(report, 0, report->trace->info.domains, MIXT_REPEAT_FIRST)->blocks;
-    if (blocks) {
-        mixt_buffer_text(&domains, " (a domain has fewer than 8 documents: its intervals speak "
-                                   "about these documents only)");
-    }
+    note_few_documents(report, &domains);
     bool complete = rows != NULL && !repetition.failed && !domains.failed;
     if (complete) {
         snprintf(verdict->headline, sizeof verdict->headline, "%s", headlines[verdict->shown]);
