@@ -1,7 +1,8 @@
 #!/bin/sh
 # Faults at every system call of saving a checkpoint.
 #
-#   tests/fault/run.sh [COUNT]      COUNT trials (0, the default: every fault at every call once)
+#   tests/fault/run.sh [COUNT]      COUNT trials (0, the default: every fault at every call, and every
+#                                   allocation failing, once)
 #
 # A trial starts the writer on a run folder with two checkpoints, injects one fault into its save and
 # asks then: does the newest checkpoint load with the right bits, is it the old or the new one, is it
@@ -94,9 +95,18 @@ enough() {
 fresh
 env LD_PRELOAD="$work/shim.so" MIXT_FAULT_FOLDER="$run" MIXT_FAULT_REPORT="$work/calls" \
     "$work/writer" save "$run" 300 || exit 1
-calls=$(cat "$work/calls")
-echo "one save makes $calls counted system calls"
+read -r calls allocations <"$work/calls"
+echo "one start and save makes $calls counted system calls and $allocations allocations"
 fresh
+
+# Every allocation fails: once, and with all that follow.
+n=1
+while [ "$n" -le "$allocations" ]; do
+    [ "$count" -gt 0 ] && [ "$n" -gt $((count / 4)) ] && break
+    attempt MIXT_FAULT_MEMORY="$n"
+    attempt MIXT_FAULT_MEMORY="$n" MIXT_FAULT_FOREVER=1
+    n=$((n + 1))
+done
 
 # In turn for every call: kill before it, kill in the middle of it, and errors once and for ever
 # (ENOSPC 28, EIO 5, EINTR 4, EDQUOT 122, EROFS 30, EMFILE 24). Where COUNT asks for more than there
@@ -125,7 +135,7 @@ while :; do
     [ "$short" -lt 30 ] && short=1000
     env LD_PRELOAD="$work/shim.so" MIXT_FAULT_FOLDER="$run" MIXT_FAULT_REPORT="$work/calls" \
         MIXT_FAULT_SHORT=$short "$work/writer" save "$run" 300 || exit 1
-    calls=$(cat "$work/calls")
+    read -r calls allocations <"$work/calls"
     fresh
 done
 echo "$passed passed, $failed failed"

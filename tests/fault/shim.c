@@ -10,7 +10,9 @@
  *   MIXT_FAULT_AT=n        call n fails with MIXT_FAULT_ERRNO
  *   MIXT_FAULT_FOREVER=1   and so does every later one that changes something
  *   MIXT_FAULT_SHORT=bytes no write does more than this many bytes at once
- *   MIXT_FAULT_REPORT=file the number of calls is written there at the end
+ *   MIXT_FAULT_MEMORY=n    allocation n fails (and every later one, with MIXT_FAULT_FOREVER); only
+ *                          in the preloaded form
+ *   MIXT_FAULT_REPORT=file the numbers of calls and of allocations are written there at the end
  *
  * Counted: open and openat for writing or creating, write, pwrite, fsync, fdatasync, ftruncate,
  * close of a counted file, rename, renameat, renameat2, unlink, unlinkat, mkdir, mkdirat, rmdir.
@@ -77,6 +79,52 @@ static long from_environment(const char *name)
     return text == NULL ? 0 : strtol(text, NULL, 10);
 }
 
+/* Allocations. glibc's own names are used because dlsym allocates. */
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+
+static int memory_count;
+static int memory_fail_at;
+static bool memory_ready;
+
+static bool memory_fails(void)
+{
+    if (!memory_ready) {
+        return false;
+    }
+    int number = __atomic_add_fetch(&memory_count, 1, __ATOMIC_RELAXED);
+    return memory_fail_at != 0 &&
+           (number == memory_fail_at || (mixt_fault.forever && number > memory_fail_at));
+}
+
+void *malloc(size_t size)
+{
+    if (memory_fails()) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    if (memory_fails()) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return __libc_calloc(count, size);
+}
+
+void *realloc(void *old, size_t size)
+{
+    if (memory_fails()) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return __libc_realloc(old, size);
+}
+
 __attribute__((constructor)) static void begin(void)
 {
     mixt_fault.folder = getenv("MIXT_FAULT_FOLDER");
@@ -87,6 +135,8 @@ __attribute__((constructor)) static void begin(void)
     mixt_fault.forever = from_environment("MIXT_FAULT_FOREVER") != 0;
     mixt_fault.reads = from_environment("MIXT_FAULT_READS") != 0;
     mixt_fault.short_write = (size_t)from_environment("MIXT_FAULT_SHORT");
+    memory_fail_at = (int)from_environment("MIXT_FAULT_MEMORY");
+    memory_ready = true;
 }
 
 __attribute__((destructor)) static void end(void)
@@ -94,10 +144,12 @@ __attribute__((destructor)) static void end(void)
     const char *report = getenv("MIXT_FAULT_REPORT");
     if (report != NULL) {
         int count = mixt_fault.count;
+        int allocations = memory_count;
         mixt_fault.folder = NULL;
+        memory_ready = false;
         FILE *file = fopen(report, "w");
         if (file != NULL) {
-            fprintf(file, "%d\n", count);
+            fprintf(file, "%d %d\n", count, allocations);
             fclose(file);
         }
     }

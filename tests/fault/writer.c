@@ -58,6 +58,7 @@ static int save(const char *folder, int64_t step)
         mixt_checkpoint_free(checkpoint);
         fault_state *state = malloc(sizeof *state);
         if (state == NULL) {
+            fprintf(stderr, "%s: no memory\n", folder);
             return 1;
         }
         fault_state_fill(state, step);
