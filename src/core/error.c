@@ -23,6 +23,7 @@ bool mixt_status_is_refusal(mixt_status status)
 }
 
 MIXT_PRINTF(4, 0)
+MIXT_PRINTF(4, 0)
 static void fail_line(mixt_error *error, mixt_status status, int number, const char *format,
                       va_list arguments)
 {

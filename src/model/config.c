@@ -8,7 +8,7 @@
 #include "formats/json.h"
 #include "model/model.h"
 
-#define FIELD(type, options, row) ((type *)((char *)(options) + (row)->offset))
+#define FIELD(type, options, row) ((type *)(void *)((char *)(options) + (row)->offset))
 
 static const mixt_config_row router_rows[] = {
     MIXT_FIELD("score", INTEGER, router.score, false, 0, 0, 2),

@@ -81,7 +81,7 @@ mixt_status mixt_model_check(mixt_model_options *options, const char *place, mix
 {
     fill_derived(options);
     for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) {
-        int value = *(const int *)((const char *)options + ranges[i].offset);
+        int value = *(const int *)(const void *)((const char *)options + ranges[i].offset);
         if (value < ranges[i].low || value > ranges[i].high) {
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %s %d is not in %d..%d", place,
                              ranges[i].name, value, ranges[i].low, ranges[i].high);
