@@ -904,6 +904,64 @@ static void test_goes_on_after_full_disk(void **unused)
     free(run);
 }
 
+/* A file system that cannot exchange two names: an old step that verifies stays, a broken one is
+ * replaced. */
+static void test_without_exchange(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("exchange");
+    char *json = join(run, "step-00000002/state.json");
+    two_steps(run);
+    mixt_fault = (mixt_fault_plan){.folder = run};
+    OK(try_step(run, 2, error_));
+    int call = 1;
+    while (call <= mixt_fault.count && strcmp(mixt_fault.calls[call], "renameat2") != 0) {
+        call++;
+    }
+    assert_true(call <= mixt_fault.count);
+    for (int broken = 0; broken < 2; broken++) {
+        mixt_fault = (mixt_fault_plan){0};
+        two_steps(run);
+        if (broken) {
+            flip(json, 0, 0);
+        }
+        mixt_fault = (mixt_fault_plan){.folder = run, .fail_at = call, .number = EINVAL};
+        OK(try_step(run, 2, error_));
+        assert_true(mixt_fault.count > call);
+        mixt_fault = (mixt_fault_plan){0};
+        assert_int_equal(newest(run, NULL), 2);
+        assert_false(exists(run, "step-00000002.tmp"));
+    }
+    free(json);
+    free(run);
+}
+
+/* A failed sync of the run folder after an exchange puts the old step back. */
+static void test_exchange_is_undone(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("undone");
+    char *extra = join(run, "step-00000002/extra");
+    two_steps(run);
+    mixt_fault = (mixt_fault_plan){.folder = run};
+    OK(try_step(run, 2, error_));
+    int call = 1;
+    while (strcmp(mixt_fault.calls[call], "renameat2") != 0) {
+        call++;
+    }
+    assert_string_equal(mixt_fault.calls[call + 1], "fsync");
+    mixt_fault = (mixt_fault_plan){0};
+    two_steps(run);
+    assert_int_equal(mkdir(extra, 0700), 0); /* marks the old one */
+    mixt_fault = (mixt_fault_plan){.folder = run, .fail_at = call + 1, .number = EIO};
+    assert_int_equal(try_step(run, 2, NULL), MIXT_ERROR_IO);
+    mixt_fault = (mixt_fault_plan){0};
+    assert_true(mixt_path_exists(extra));
+    assert_int_equal(newest(run, NULL), 2);
+    free(extra);
+    free(run);
+}
+
 /* A disk that fails while checkpoints are read: the bad one is passed over with its reason, or the
  * whole is refused; never a crash, never wrong bits. */
 static void test_read_errors(void **unused)
@@ -1096,6 +1154,8 @@ int main(void)
         cmocka_unit_test(test_failed_sync_is_final),
         cmocka_unit_test(test_short_writes),
         cmocka_unit_test(test_goes_on_after_full_disk),
+        cmocka_unit_test(test_without_exchange),
+        cmocka_unit_test(test_exchange_is_undone),
         cmocka_unit_test(test_read_errors),
         cmocka_unit_test(test_power_cuts),
         cmocka_unit_test(test_lock),

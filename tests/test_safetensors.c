@@ -1,5 +1,7 @@
 /* safetensors: every rule of the reference implementation, on files that it wrote and on changed
  * ones whose verdicts it gave (tests/reference/safetensors_fixtures.py), and the writer. */
+#define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
@@ -16,6 +18,7 @@
 #include <cmocka.h>
 
 #include "core/files.h"
+#include "fault/shim.c"
 #include "formats/safetensors.h"
 
 #define FIXTURES "tests/fixtures/safetensors/"
@@ -687,6 +690,117 @@ static void test_shards(void **state)
     free(target);
 }
 
+/* The calls of write_shards, with every result handed on. */
+static mixt_status try_shards(const char *path, mixt_error *error)
+{
+    static const char data[310];
+    const int64_t shape[2] = {1, 155};
+    mixt_safetensors_writer *writer;
+    mixt_status status = mixt_safetensors_writer_create(path, 160, &writer, error);
+    for (int i = 0; i < 2 && status == MIXT_OK; i++) {
+        status =
+            mixt_safetensors_writer_add(writer, i == 0 ? "a" : "b", MIXT_DTYPE_U8, 2, shape, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_safetensors_writer_begin(writer, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_safetensors_writer_write(writer, data, sizeof data, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_safetensors_writer_finish(writer, error);
+    }
+    mixt_safetensors_writer_free(writer);
+    return status;
+}
+
+/* Every system call of writing two shards fails once: one line, and no file under its final name
+ * that is not whole; where the writer says done, everything is there. */
+static void test_writer_faults(void **state)
+{
+    (void)state;
+    char *target = in_folder("faults");
+    char *path = in_folder("faults/model.safetensors");
+    OK(mixt_folder_create(target, error_));
+    mixt_fault = (mixt_fault_plan){.folder = target};
+    OK(try_shards(path, error_));
+    int last = mixt_fault.count;
+    mixt_fault = (mixt_fault_plan){0};
+    assert_true(last > 15);
+    int refused = 0;
+    for (int call = 1; call <= last; call++) {
+        OK(mixt_folder_remove(target, error_));
+        OK(mixt_folder_create(target, error_));
+        mixt_fault = (mixt_fault_plan){.folder = target, .fail_at = call, .number = ENOSPC};
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_status status = try_shards(path, &error);
+        mixt_fault = (mixt_fault_plan){0};
+        mixt_safetensors *file = NULL;
+        if (status == MIXT_OK) {
+            OK(mixt_safetensors_open(target, &file, error_));
+            assert_int_equal(mixt_safetensors_count(file), 2);
+            mixt_safetensors_close(file);
+            continue;
+        }
+        refused++;
+        assert_int_equal(status, MIXT_ERROR_IO);
+        assert_non_null(strstr(error.message, strerror(ENOSPC)));
+        char **names;
+        size_t count;
+        OK(mixt_folder_list(target, &names, &count, error_));
+        for (size_t i = 0; i < count; i++) {
+            if (strstr(names[i], "index") == NULL) {
+                char *name = mixt_path_join(target, names[i]);
+                OK(mixt_safetensors_open(name, &file, error_)); /* a whole shard at most */
+                mixt_safetensors_close(file);
+                free(name);
+            }
+        }
+        mixt_names_free(names, count);
+    }
+    assert_true(refused >= last - 2); /* closing a synced folder may fail in silence */
+    free(path);
+    free(target);
+}
+
+/* The order of calls is kept, whatever the caller does. */
+static void test_writer_order(void **state)
+{
+    (void)state;
+    char *path = in_folder("order.safetensors");
+    const int64_t shape[1] = {1};
+    char byte = 1;
+    for (int i = 0; i < 5; i++) {
+        mixt_safetensors_writer *writer = start(path, 0);
+        if (i == 0) { /* finished before it began */
+            assert_int_equal(mixt_safetensors_writer_finish(writer, NULL), MIXT_ERROR_ARGUMENT);
+            assert_int_equal(mixt_safetensors_writer_begin(writer, NULL), MIXT_ERROR_ARGUMENT);
+        } else {
+            OK(mixt_safetensors_writer_add(writer, "a", MIXT_DTYPE_U8, 1, shape, error_));
+            OK(mixt_safetensors_writer_begin(writer, error_));
+        }
+        if (i == 1) {
+            assert_int_equal(mixt_safetensors_writer_begin(writer, NULL), MIXT_ERROR_ARGUMENT);
+        } else if (i == 2) {
+            assert_int_equal(mixt_safetensors_writer_metadata(writer, "a", "b", NULL),
+                             MIXT_ERROR_ARGUMENT);
+        } else if (i == 3) {
+            assert_int_equal(
+                mixt_safetensors_writer_add(writer, "b", MIXT_DTYPE_U8, 1, shape, NULL),
+                MIXT_ERROR_ARGUMENT);
+        } else if (i == 4) {
+            OK(mixt_safetensors_writer_write(writer, &byte, 1, error_));
+            OK(mixt_safetensors_writer_finish(writer, error_));
+            assert_int_equal(mixt_safetensors_writer_finish(writer, NULL), MIXT_ERROR_ARGUMENT);
+            assert_int_equal(mixt_safetensors_writer_write(writer, &byte, 1, NULL),
+                             MIXT_ERROR_ARGUMENT);
+        }
+        mixt_safetensors_writer_free(writer);
+        assert_int_equal(mixt_path_exists(path), i == 4);
+    }
+    free(path);
+}
+
 static void expect_index(const char *target, const char *index_text, mixt_status wanted,
                          const char *rule)
 {
@@ -884,6 +998,8 @@ int main(void)
         cmocka_unit_test(test_writes_what_it_reads),
         cmocka_unit_test(test_writer_refusals),
         cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_writer_faults),
+        cmocka_unit_test(test_writer_order),
         cmocka_unit_test(test_index_refusals),
         cmocka_unit_test(test_hub_cache),
         cmocka_unit_test(test_every_half),
