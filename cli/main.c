@@ -32,6 +32,9 @@ const cli_command *command_find(const char *name)
 }
 
 static void print_failure(const char *format, va_list list, const char *behind)
+    __attribute__((format(printf, 1, 0)));
+
+static void print_failure(const char *format, va_list list, const char *behind)
 {
     fflush(stdout);
     fprintf(stderr, "mixt%s%s: ", running != NULL ? " " : "", running != NULL ? running : "");
