@@ -366,7 +366,7 @@ static void bad_options_are_refused(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mixt_model_options o = small_options();
-        *(int *)((char *)&o + cases[i].offset) = cases[i].value;
+        *(int *)(void *)((char *)&o + cases[i].offset) = cases[i].value;
         mixt_model *model;
         mixt_error error = MIXT_ERROR_INIT;
         mixt_status status = mixt_model_create(&o, 1, &model, &error);
