@@ -360,6 +360,32 @@ static void test_shards(void **state)
     expect(at("llmc.bin"), "llmc|2 tokens 77881..4294901762\n", 0, NULL);
 }
 
+/* One domain more than a trace can number is refused, without quadratic time on the way. */
+static void test_many_domains(void **state)
+{
+    (void)state;
+    enum { LIMIT = 65535 };
+    char *lines = malloc((size_t)(LIMIT + 1) * 48);
+    size_t length = 0;
+    for (int i = 0; i <= LIMIT; i++) {
+        length += (size_t)sprintf(lines + length, "{\"text\":\"a\",\"domain\":\"%d\"}\n", i);
+    }
+    put("domains.jsonl", lines, length);
+    free(lines);
+    mixt_corpus *corpus = open_corpus(at("domains.jsonl"));
+    mixt_error error = MIXT_ERROR_INIT;
+    const mixt_document *document = NULL;
+    int count = 0;
+    while (mixt_corpus_next(corpus, &document, &error) == MIXT_OK && document != NULL) {
+        assert_int_equal(document->domain, count++);
+    }
+    assert_int_equal(count, LIMIT);
+    assert_int_equal(mixt_corpus_domain_count(corpus), LIMIT);
+    assert_string_equal(mixt_corpus_domain_name(corpus, LIMIT - 1), "65534");
+    assert_int_equal(error.status, MIXT_ERROR_UNSUPPORTED);
+    mixt_corpus_free(corpus);
+}
+
 static void test_hash(void **state)
 {
     (void)state;
@@ -574,6 +600,7 @@ int main(void)
         cmocka_unit_test(test_zstd_bomb),
         cmocka_unit_test(test_shards),
         cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_many_domains),
         cmocka_unit_test(test_data_splits),
         cmocka_unit_test(test_heldout_does_not_move),
         cmocka_unit_test(test_data_from_tokens),

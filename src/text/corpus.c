@@ -17,6 +17,7 @@
 #define TEXT_LIMIT ((size_t)2 << 30) /* bytes of a plain text file */
 #define SHARD_LIMIT ((uint64_t)1 << 31)
 #define DOMAIN_LIMIT 65535 /* traces store domains in 16 bits */
+#define DOMAIN_SLOTS 131072
 
 /* llm.c shards: 256 little-endian int32 (magic, version, tokens), then the tokens. */
 #define SHARD_HEADER 1024
@@ -31,7 +32,7 @@ struct mixt_corpus {
     uint32_t *tokens;  /* of the last shard */
     char **domains;
     int domain_count, domain_capacity;
-    int last_domain;
+    int domain_slots[DOMAIN_SLOTS]; /* index + 1 by hash of the name; 0: free */
     uint64_t skipped;
     char first_skipped[400];
     mixt_document document;
@@ -111,14 +112,24 @@ static void skip(mixt_corpus *corpus, const char *format, ...)
     }
 }
 
+static size_t hash_name(const char *name, size_t length)
+{
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (size_t i = 0; i < length; i++) {
+        hash = (hash ^ (unsigned char)name[i]) * 0x100000001b3u;
+    }
+    return (size_t)(hash ^ hash >> 32);
+}
+
 /* Index of a domain, which is added at its first document. */
 static mixt_status find_domain(mixt_corpus *corpus, const char *name, size_t length, int *domain,
                                mixt_error *error)
 {
-    for (int tried = 0; tried < corpus->domain_count; tried++) {
-        int i = (corpus->last_domain + tried) % corpus->domain_count; /* labels come in runs */
+    size_t slot = hash_name(name, length) % DOMAIN_SLOTS;
+    for (; corpus->domain_slots[slot] != 0; slot = (slot + 1) % DOMAIN_SLOTS) {
+        int i = corpus->domain_slots[slot] - 1;
         if (strncmp(corpus->domains[i], name, length) == 0 && corpus->domains[i][length] == '\0') {
-            *domain = corpus->last_domain = i;
+            *domain = i;
             return MIXT_OK;
         }
     }
@@ -139,8 +150,9 @@ static mixt_status find_domain(mixt_corpus *corpus, const char *name, size_t len
     if (copy == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "corpus: no memory for domains");
     }
-    *domain = corpus->last_domain = corpus->domain_count;
+    *domain = corpus->domain_count;
     corpus->domains[corpus->domain_count++] = copy;
+    corpus->domain_slots[slot] = corpus->domain_count;
     return MIXT_OK;
 }
 
