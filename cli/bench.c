@@ -63,7 +63,7 @@ static const cli_option bench_options[] = {
 static void bench_defaults(void *user)
 {
     bench_settings *settings = user;
-    settings->machine = machine_defaults(MIXT_MATMUL_BLAS);
+    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->shape = mixt_model_options_default();
     settings->batch_size = 8;
     settings->window = 256;

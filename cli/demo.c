@@ -18,8 +18,8 @@ enum {
     DOMAIN_BYTES_LEAST = 120000, /* less is left out */
     VOCABULARY = 4096,
     VOCABULARY_BYTES = 600000, /* text of each domain that the vocabulary sees */
-    SCORE_TOKENS = 8192,       /* held-out tokens of each domain */
-    TRACE_TOKENS = 8192,
+    SCORE_TOKENS = 16384,      /* held-out tokens of each domain */
+    TRACE_TOKENS = 16384,
     SAMPLE_TOKENS = 64,
     SHOWN_TOKENS = 90, /* coloured tokens of each domain */
     DOMAINS_MAX = 32,
@@ -59,7 +59,7 @@ static const cli_option demo_options[] = {
 static void demo_defaults(void *user)
 {
     demo_settings *settings = user;
-    settings->machine = machine_defaults(MIXT_MATMUL_BLAS);
+    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->seconds = 180;
     settings->out = "demo";
 }

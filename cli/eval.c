@@ -68,7 +68,7 @@ static const cli_option eval_options[] = {
 static void eval_defaults(void *user)
 {
     eval_settings *settings = user;
-    settings->machine = machine_defaults(MIXT_MATMUL_BLAS);
+    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
 }
 
 static mixt_status evaluate(const eval_settings *settings, cli_resources *resources,

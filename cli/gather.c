@@ -19,8 +19,9 @@
 #include "terminal.h"
 
 enum {
-    FILE_BYTES_MAX = 400000,  /* larger files are tables more often than text */
-    TEXT_BYTES_MIN = 200,     /* of a document */
+    FILE_BYTES_MAX = 400000, /* larger files are tables more often than text */
+    TEXT_BYTES_MIN = 200,    /* of a document */
+    EXCERPT_BYTES = 6000,    /* longer files give a part: many documents tell more than long ones */
     PARAGRAPH_BYTES_MIN = 80, /* shorter ones may repeat */
     FOLDER_DEPTH_MAX = 12,
     MATHEMATICS_SEED = 1,
@@ -442,6 +443,28 @@ static void write_document(domain_writer *writer, const char *text, size_t lengt
     writer->count.bytes += length;
 }
 
+/* Cuts whole lines of at most EXCERPT_BYTES out of a longer text, at a place that `order` names. */
+static char *take_excerpt(char *text, size_t *length, uint64_t order)
+{
+    if (*length <= EXCERPT_BYTES) {
+        return text;
+    }
+    size_t start = (size_t)(order % (*length - EXCERPT_BYTES + 1));
+    while (start > 0 && text[start - 1] != '\n') {
+        start--;
+    }
+    size_t size = *length - start < EXCERPT_BYTES ? *length - start : EXCERPT_BYTES;
+    while (size > TEXT_BYTES_MIN && text[start + size - 1] != '\n') {
+        size--;
+    }
+    if (text[start + size - 1] != '\n') { /* one long line: no excerpt */
+        size = 0;
+    }
+    text[start + size] = 0;
+    *length = size;
+    return text + start;
+}
+
 static void take_file(domain_writer *writer, const found_file *file)
 {
     char *text = NULL;
@@ -461,9 +484,10 @@ static void take_file(domain_writer *writer, const found_file *file)
     if (good && (file->form == FORM_PROSE || file->form == FORM_POD_OF_PERL)) {
         length = drop_repeated(text, length, &writer->paragraphs);
     }
+    char *excerpt = good ? take_excerpt(text, &length, file->order) : text;
     if (good && length >= TEXT_BYTES_MIN &&
-        !seen_before(&writer->documents, hash_words(text, length))) {
-        write_document(writer, text, length, file->path);
+        !seen_before(&writer->documents, hash_words(excerpt, length))) {
+        write_document(writer, excerpt, length, file->path);
     }
     free(text);
 }

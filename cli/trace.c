@@ -72,7 +72,7 @@ static const cli_option trace_options[] = {
 static void trace_defaults(void *user)
 {
     trace_settings *settings = user;
-    settings->machine = machine_defaults(MIXT_MATMUL_BLAS);
+    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->output = "trace.safetensors";
     settings->max_tokens = 100000;
 }

@@ -72,7 +72,7 @@ static const cli_option train_options[] = {
 static void train_defaults(void *user)
 {
     train_settings *settings = user;
-    settings->machine = machine_defaults(MIXT_MATMUL_BLAS);
+    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->model = mixt_model_options_default();
     settings->training = mixt_train_options_default();
     settings->heldout = 0.02;
