@@ -138,6 +138,29 @@ static void visit_queries(block_pair *pair, int64_t sequence)
     }
 }
 
+/* Zeroes what the item adds to, unless it adds to what is there: its heads' columns of some rows.
+ */
+static void begin_gradient(const mixt_call *call, int input, mixt_range rows, int64_t row,
+                           mixt_range columns)
+{
+    for (int64_t t = rows.begin; call->d_in[input] != NULL && !call->add[input] && t < rows.end;
+         t++) {
+        memset((real *)call->d_in[input] + t * row + columns.begin, 0,
+               (size_t)(columns.end - columns.begin) * sizeof(real));
+    }
+}
+
+static void begin_gradients(const block_pair *pair, int64_t sequence, mixt_range keys)
+{
+    const mixt_attention_sizes *sizes = &pair->sizes;
+    int64_t n = sizes->head_dim, group = n * (sizes->heads / sizes->kv_heads);
+    mixt_range columns = {pair->kv_head * n, (pair->kv_head + 1) * n};
+    begin_gradient(pair->call, 1, keys, sizes->k_row, columns);
+    begin_gradient(pair->call, 2, keys, sizes->k_row, columns);
+    begin_gradient(pair->call, 0, mixt_chunk(pair->call->tokens, sizes->sequence, sequence),
+                   sizes->q_row, (mixt_range){pair->kv_head * group, (pair->kv_head + 1) * group});
+}
+
 static void attention_backward_item(void *context, int64_t item, int thread)
 {
     const mixt_call *call = context;
@@ -148,6 +171,7 @@ static void attention_backward_item(void *context, int64_t item, int thread)
     int64_t sequence = item / pair.sizes.kv_heads;
     int64_t origin = call->attributes->window > 0 ? sequence * pair.sizes.keys : 0;
     int64_t end = mixt_least(origin + pair.sizes.keys, mixt_rows(&call->in_shape[1], call->tokens));
+    begin_gradients(&pair, sequence, (mixt_range){origin, end});
     for (pair.key = origin; pair.key < end; pair.key += MIXT_ATTENTION_BLOCK) {
         pair.count = mixt_least(MIXT_ATTENTION_BLOCK, end - pair.key);
         pair.k_at = pair.key * pair.sizes.k_row + pair.kv_head * pair.sizes.head_dim;
@@ -159,11 +183,11 @@ static void attention_backward_item(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_attention_backward)(const mixt_call *call)
 {
     mixt_attention_sizes sizes = mixt_attention_measure(call);
-    int64_t keys = mixt_rows(&call->in_shape[1], call->tokens);
-    mixt_put_zero(call, 0, call->tokens * sizes.q_row);
-    mixt_put_zero(call, 1, keys * sizes.k_row);
-    mixt_put_zero(call, 2, keys * sizes.k_row);
     if (call->d_out[0] == NULL) {
+        int64_t keys = mixt_rows(&call->in_shape[1], call->tokens);
+        mixt_put_zero(call, 0, call->tokens * sizes.q_row);
+        mixt_put_zero(call, 1, keys * sizes.k_row);
+        mixt_put_zero(call, 2, keys * sizes.k_row);
         return;
     }
     mixt_for_chunks(call, call->tokens, MIXT_ROWS, delta_rows);

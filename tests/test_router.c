@@ -1,0 +1,500 @@
+/* Routing whatever the logits: k distinct ids in range, ties to the lowest id, finite weights, a
+ * consistent record; the losses against direct sums in double; the loss-free bias.
+ *
+ *   test_router [rows]     rows of the property test, also MIXT_ROUTER_ROWS (default 1,500,000) */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <math.h>
+#include <cmocka.h>
+
+#include "core/random.h"
+#include "router/method.h"
+
+static int64_t wanted_rows = 1500000;
+static mixt_compute *compute;
+
+static const mixt_random_key key = {77, MIXT_RANDOM_DATA, 3};
+static uint64_t drawn;
+
+static uint64_t below(uint64_t bound)
+{
+    return mixt_random_below(&key, drawn++, bound);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Logits */
+
+/* kinds of rows */
+enum { NORMAL, TIES, EQUAL, DENORMAL, ZEROS, HUGE_VALUES, SOME_NAN, SOME_INFINITE, BITS, KINDS };
+
+static float value_of_kind(int kind)
+{
+    static const float odd[4] = {-INFINITY, INFINITY, 0.0F, -0.0F};
+    uint64_t bits = mixt_random_bits(&key, drawn++);
+    uint32_t pattern = (uint32_t)bits;
+    float value = (float)(int32_t)(bits >> 40) / 2097152.0F - 4;
+    switch (kind) {
+    case TIES:
+        return (float)(bits % 3);
+    case DENORMAL:
+        pattern &= 0x807fffffU;
+        break;
+    case ZEROS:
+        return odd[2 + bits % 2];
+    case HUGE_VALUES:
+        return (bits & 1 ? 3.4e38F : -3.4e38F) * (float)(bits >> 60) / 16;
+    case SOME_NAN:
+        return bits % 4 == 0 ? NAN : value;
+    case SOME_INFINITE:
+        return bits % 3 == 0 ? odd[bits / 3 % 2] : value;
+    case BITS:
+        break;
+    default:
+        return value;
+    }
+    memcpy(&value, &pattern, sizeof value);
+    return value;
+}
+
+static void fill_row(int kind, int experts, float *logits)
+{
+    for (int e = 0; e < experts; e++) {
+        logits[e] = kind == EQUAL && e > 0 ? logits[0] : value_of_kind(kind);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* A batch through everything behind the logits */
+
+typedef struct batch {
+    mixt_router_spec spec;
+    mixt_attributes attributes;
+    mixt_shape_request request;
+    mixt_call call;
+    float scale[2];
+} batch;
+
+static void batch_create(batch *made, const mixt_router_spec *spec, int64_t tokens)
+{
+    memset(made, 0, sizeof *made);
+    made->spec = *spec;
+    made->attributes.router = &made->spec;
+    made->attributes.balance_weight = 1;
+    made->attributes.z_weight = 1;
+    mixt_shape_request *request = &made->request;
+    request->attributes = &made->attributes;
+    request->capacity = tokens;
+    request->in[0] = mixt_shape_tokens(tokens, 1, 1);
+    request->in[1] = mixt_shape_static(2, spec->experts, 1, 0);
+    request->in[3] = mixt_shape_static(1, 2, 0, 0);
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_route_shape(request, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    made->scale[0] = made->scale[1] = 1;
+    made->call = (mixt_call){
+        .compute = compute,
+        .attributes = &made->attributes,
+        .tokens = tokens,
+        .in_shape = request->in,
+        .out_shape = request->out,
+    };
+    made->call.in[3] = made->scale;
+    for (int i = 0; i < 8; i++) {
+        int64_t values = request->out[i].size[0];
+        values *= request->out[i].rank > 1 ? request->out[i].size[1] : 1;
+        made->call.out[i] = malloc((size_t)values * 4);
+        memset(made->call.out[i], 0xff, (size_t)values * 4);
+    }
+    int64_t reals = request->forward_workspace > request->backward_workspace
+                        ? request->forward_workspace
+                        : request->backward_workspace;
+    made->call.workspace = malloc((size_t)reals * sizeof(float));
+}
+
+static void batch_free(batch *made)
+{
+    for (int i = 0; i < 8; i++) {
+        free(made->call.out[i]);
+    }
+    free(made->call.workspace);
+}
+
+/* true where a row in position `a` may stand before one in `b` */
+static bool ordered(const float *logits, int a, int b)
+{
+    if (isnan(logits[a]) || isnan(logits[b])) {
+        return !isnan(logits[a]) || (isnan(logits[b]) && a < b);
+    }
+    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+}
+
+static bool finite_row(const float *logits, int experts)
+{
+    bool finite = true;
+    for (int e = 0; e < experts; e++) {
+        finite = finite && isfinite(logits[e]);
+    }
+    return finite;
+}
+
+/* Distinct ids, each before the next, and none left out that should stand before the last. */
+static void check_row(const batch *made, int64_t t)
+{
+    int experts = made->spec.experts, chosen = made->spec.chosen;
+    const float *logits = (const float *)made->call.out[6] + t * experts;
+    const int32_t *ids = (const int32_t *)made->call.out[0] + t * chosen;
+    const float *weights = (const float *)made->call.out[1] + t * chosen;
+    bool taken[256] = {false};
+    float sum = 0;
+    for (int j = 0; j < chosen; j++) {
+        if (ids[j] < 0 || ids[j] >= experts || taken[ids[j]] || !isfinite(weights[j])) {
+            fail_msg("row %lld: choice %d is expert %d with weight %g", (long long)t, j, ids[j],
+                     (double)weights[j]);
+        }
+        taken[ids[j]] = true;
+        sum += weights[j];
+        assert_true(j == 0 || ordered(logits, ids[j - 1], ids[j]));
+    }
+    for (int e = 0; e < experts; e++) {
+        assert_true(taken[e] || ordered(logits, ids[chosen - 1], e));
+    }
+    bool normalised = made->spec.options.renormalise || !finite_row(logits, experts);
+    assert_true(!normalised || fabsf(sum - 1) < 1e-5F);
+}
+
+static void check_record(const batch *made)
+{
+    int experts = made->spec.experts, chosen = made->spec.chosen;
+    const int32_t *ids = made->call.out[0], *counts = made->call.out[2];
+    const int32_t *offsets = made->call.out[3], *order = made->call.out[4];
+    const int32_t *place = made->call.out[5];
+    int64_t choices = made->call.tokens * chosen;
+    assert_int_equal(offsets[0], 0);
+    assert_int_equal(offsets[experts], choices);
+    for (int e = 0; e < experts; e++) {
+        assert_int_equal(offsets[e + 1] - offsets[e], counts[e]);
+        for (int32_t p = offsets[e]; p < offsets[e + 1]; p++) {
+            assert_true(order[p] >= 0 && order[p] < choices);
+            assert_int_equal(ids[order[p]], e);
+            assert_int_equal(place[order[p]], p);
+            assert_true(p == offsets[e] || order[p] > order[p - 1]);
+        }
+    }
+}
+
+static void test_property(void **state)
+{
+    (void)state;
+    static const struct {
+        int experts, chosen;
+        mixt_score score;
+        bool renormalise;
+    } shapes[] = {
+        {8, 2, MIXT_SCORE_SOFTMAX, true},        {8, 2, MIXT_SCORE_TOP_K_SOFTMAX, true},
+        {8, 2, MIXT_SCORE_SIGMOID, true},        {64, 8, MIXT_SCORE_SOFTMAX, false},
+        {4, 1, MIXT_SCORE_SOFTMAX, false},       {60, 4, MIXT_SCORE_SIGMOID, true},
+        {16, 16, MIXT_SCORE_SOFTMAX, true},      {1, 1, MIXT_SCORE_SIGMOID, false},
+        {33, 5, MIXT_SCORE_TOP_K_SOFTMAX, true}, {256, 8, MIXT_SCORE_SIGMOID, true},
+    };
+    const int64_t tokens = 1000;
+    int64_t rows = 0, odd = 0;
+    for (int64_t at = 0; rows < wanted_rows; at++) {
+        /* half of the batches in the shape of Mixtral, the rest in turn */
+        size_t i = at % 2 == 0 ? 0 : (size_t)(at / 2) % (sizeof shapes / sizeof shapes[0]);
+        mixt_router_spec spec = {
+            .experts = shapes[i].experts,
+            .chosen = shapes[i].chosen,
+            .options = {.score = shapes[i].score, .renormalise = shapes[i].renormalise, .scale = 1},
+        };
+        batch made;
+        batch_create(&made, &spec, tokens);
+        int64_t not_finite = 0;
+        for (int64_t t = 0; t < tokens; t++) {
+            float *logits = (float *)made.call.out[6] + t * spec.experts;
+            fill_row((int)below(KINDS), spec.experts, logits);
+            not_finite += !finite_row(logits, spec.experts);
+        }
+        mixt_route_decide_f32(&made.call);
+        for (int64_t t = 0; t < tokens; t++) {
+            check_row(&made, t);
+        }
+        check_record(&made);
+        assert_int_equal(((const float *)made.call.out[7])[2], not_finite);
+        batch_free(&made);
+        rows += tokens;
+        odd += not_finite;
+    }
+    print_message("%lld rows, %lld of them with NaN or Inf\n", (long long)rows, (long long)odd);
+    assert_true(rows > 0 && odd > rows / 10);
+}
+
+/* Selection alone against taking the best k times. */
+static void test_selection(void **state)
+{
+    (void)state;
+    int rows = 0;
+    for (; rows < 20000; rows++) {
+        int experts = 1 + (int)below(40), chosen = 1 + (int)below((uint64_t)experts);
+        float scores[40];
+        double wide[40];
+        int32_t ids[40], wide_ids[40];
+        bool taken[40] = {false};
+        fill_row((int)below(KINDS), experts, scores);
+        for (int e = 0; e < experts; e++) {
+            wide[e] = (double)scores[e];
+        }
+        mixt_select_top_k_f32(scores, experts, chosen, ids);
+        mixt_select_top_k_f64(wide, experts, chosen, wide_ids);
+        for (int j = 0; j < chosen; j++) {
+            int best = -1;
+            for (int e = 0; e < experts; e++) {
+                best = !taken[e] && (best < 0 || ordered(scores, e, best)) ? e : best;
+            }
+            taken[best] = true;
+            assert_int_equal(ids[j], best);
+            assert_int_equal(wide_ids[j], best);
+        }
+    }
+    print_message("%d selections\n", rows);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Losses */
+
+/* balance and z by their definitions, in double, over the rows that are finite */
+static void direct_losses(const batch *made, double losses[2])
+{
+    int experts = made->spec.experts, chosen = made->spec.chosen;
+    int64_t tokens = made->call.tokens;
+    double mean[256] = {0}, share[256] = {0};
+    losses[0] = losses[1] = 0;
+    for (int64_t t = 0; t < tokens; t++) {
+        const float *logits = (const float *)made->call.out[6] + t * experts;
+        const int32_t *ids = (const int32_t *)made->call.out[0] + t * chosen;
+        bool first = made->spec.options.balance == MIXT_BALANCE_GSHARD;
+        for (int j = 0; j < (first ? 1 : chosen); j++) {
+            share[ids[j]] += 1 / (double)(tokens * (first ? 1 : chosen));
+        }
+        if (!finite_row(logits, experts)) {
+            continue;
+        }
+        double sum = 0, scores = 0, value[256];
+        for (int e = 0; e < experts; e++) {
+            double power = exp((double)logits[e]);
+            value[e] = made->spec.options.score == MIXT_SCORE_SIGMOID ? power / (1 + power) : power;
+            sum += power;
+            scores += value[e];
+        }
+        for (int e = 0; e < experts; e++) {
+            mean[e] += value[e] / scores / (double)tokens;
+        }
+        losses[1] += log(sum) * log(sum) / (double)tokens;
+    }
+    for (int e = 0; e < experts; e++) {
+        losses[0] += experts * share[e] * mean[e];
+    }
+}
+
+static void test_losses(void **state)
+{
+    (void)state;
+    int cases = 0;
+    for (int i = 0; i < 24; i++) {
+        mixt_router_spec spec = {
+            .experts = 2 + i,
+            .chosen = 1 + i % 3 % (2 + i),
+            .options = {.score = (mixt_score)(i / 2 % 2 * 2), .scale = 1},
+        };
+        spec.options.balance = i % 2 == 0 ? MIXT_BALANCE_SWITCH : MIXT_BALANCE_GSHARD;
+        batch made;
+        batch_create(&made, &spec, 1 + i * 37);
+        for (int64_t t = 0; t < made.call.tokens; t++) {
+            float *logits = (float *)made.call.out[6] + t * spec.experts;
+            fill_row(t % 10 == 9 ? SOME_NAN : NORMAL, spec.experts, logits);
+        }
+        mixt_route_decide_f32(&made.call);
+        double want[2];
+        direct_losses(&made, want);
+        const float *have = made.call.out[7];
+        for (int loss = 0; loss < 2; loss++) {
+            if (!(fabs((double)have[loss] - want[loss]) <= 1e-5 * fabs(want[loss]))) {
+                fail_msg("loss %d is %g, not %g", loss, (double)have[loss], want[loss]);
+            }
+        }
+        batch_free(&made);
+        cases++;
+    }
+    print_message("%d batches\n", cases);
+}
+
+/* At balance the loss is 1, whatever k: every expert the same logits over the tokens in turn. */
+static void test_balance_is_one(void **state)
+{
+    (void)state;
+    mixt_router_spec spec = {.experts = 8, .chosen = 2, .options = {.scale = 1}};
+    batch made;
+    batch_create(&made, &spec, 64);
+    for (int64_t i = 0; i < 64 * 8; i++) {
+        int64_t t = i / 8, e = i % 8;
+        ((float *)made.call.out[6])[i] = e == t % 8 || e == (t + 1) % 8 ? 5 : -5;
+    }
+    mixt_route_decide_f32(&made.call);
+    assert_true(fabsf(((const float *)made.call.out[7])[0] - 1) < 1e-6F);
+    for (int e = 0; e < 8; e++) {
+        assert_int_equal(((const int32_t *)made.call.out[2])[e], 16);
+    }
+    /* collapse: every token to the same two experts is near 8 / 2 */
+    for (int64_t i = 0; i < 64 * 8; i++) {
+        ((float *)made.call.out[6])[i] = i % 8 < 2 ? 50 : 0;
+    }
+    mixt_route_decide_f32(&made.call);
+    assert_true(fabsf(((const float *)made.call.out[7])[0] - 4) < 1e-5F);
+    batch_free(&made);
+}
+
+/* A row that is not finite gives nothing to any gradient by itself. */
+static void test_not_finite_backward(void **state)
+{
+    (void)state;
+    mixt_router_spec spec = {
+        .experts = 4, .chosen = 2, .options = {.renormalise = true, .scale = 1}};
+    batch made;
+    batch_create(&made, &spec, 3);
+    float x[3] = {1, NAN, 2}, weight[4] = {1, 2, -1, 0.5F}, d_weights[6] = {1, -1, 1, -1, 1, -1};
+    float d_x[3] = {7, 7, 7};
+    made.call.in[0] = x;
+    made.call.in[1] = weight;
+    mixt_route_forward_f32(&made.call);
+    made.call.d_out[1] = d_weights;
+    made.call.d_in[0] = d_x;
+    mixt_route_backward_f32(&made.call);
+    assert_true(isfinite(d_x[0]) && d_x[0] != 0 && isfinite(d_x[2]));
+    assert_true(d_x[1] == 0);
+    assert_true(((const float *)made.call.out[7])[2] == 1);
+    const float *weights = made.call.out[1];
+    assert_true(weights[2] == 0.5F && weights[3] == 0.5F);
+    batch_free(&made);
+}
+
+static void test_bias_update(void **state)
+{
+    (void)state;
+    float bias[4] = {0, 1, -1, 0.5F};
+    const int64_t counts[4] = {10, 20, 30, 20}; /* mean 20 */
+    mixt_router_update_bias(bias, counts, 4, 0.001);
+    assert_true(bias[0] == 0.001F && bias[1] == 1 && bias[2] == -1.001F && bias[3] == 0.5F);
+    /* the bias brings a lopsided router to balance, and only the choice sees it */
+    mixt_router_spec spec = {.experts = 4, .chosen = 1, .options = {.scale = 1}};
+    batch made;
+    batch_create(&made, &spec, 400);
+    float learned[4] = {0};
+    made.call.in[2] = learned;
+    for (int64_t i = 0; i < 1600; i++) {
+        ((float *)made.call.out[6])[i] = value_of_kind(NORMAL) / 8 + (i % 4 == 2 ? 1 : 0);
+    }
+    int32_t most = 0;
+    for (int step = 0; step < 1000; step++) {
+        mixt_route_decide_f32(&made.call);
+        int64_t load[4];
+        most = 0;
+        for (int e = 0; e < 4; e++) {
+            load[e] = ((const int32_t *)made.call.out[2])[e];
+            most = load[e] > most ? (int32_t)load[e] : most;
+        }
+        assert_true(step > 0 || most > 250);
+        mixt_router_update_bias(learned, load, 4, 0.001);
+    }
+    print_message("largest load %d of 400 after 1000 steps of the bias\n", most);
+    assert_true(most < 130);
+    const float *logits = made.call.out[6];
+    int32_t id = ((const int32_t *)made.call.out[0])[0];
+    double sum = 0;
+    for (int e = 0; e < 4; e++) {
+        sum += exp((double)logits[e]);
+    }
+    assert_true(fabs((double)((const float *)made.call.out[1])[0] - exp((double)logits[id]) / sum) <
+                1e-6);
+    batch_free(&made);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Specs */
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    const mixt_router_spec good = {
+        .experts = 8,
+        .chosen = 2,
+        .options = {.renormalise = true, .scale = 1, .balance_coefficient = 0.01},
+    };
+    assert_int_equal(mixt_router_check(&good, NULL), MIXT_OK);
+    mixt_router_spec bad[16];
+    for (int i = 0; i < 16; i++) {
+        bad[i] = good;
+    }
+    bad[0].chosen = 9;
+    bad[1].chosen = 0;
+    bad[2].experts = 0;
+    bad[3].experts = MIXT_EXPERTS_MAX + 1;
+    bad[4].chosen = 1;
+    bad[5].options.scale = 0;
+    bad[6].options.scale = NAN;
+    bad[7].options.balance_coefficient = -1;
+    bad[8].options.z_coefficient = INFINITY;
+    bad[9].options.bias_rate = NAN;
+    bad[10].options.score = (mixt_score)9;
+    bad[11].options.balance = (mixt_balance)9;
+    bad[12].options.weights = (mixt_router_weights)9;
+    bad[13].chosen = 1;
+    bad[13].options.renormalise = false;
+    bad[13].options.score = MIXT_SCORE_TOP_K_SOFTMAX;
+    bad[14].experts = -1;
+    bad[15].chosen = -1;
+    for (int i = 0; i < 16; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        assert_int_equal(mixt_router_check(&bad[i], &error), MIXT_ERROR_ARGUMENT);
+        assert_true(strncmp(error.message, "router: ", 8) == 0);
+        assert_null(strchr(error.message, '\n'));
+    }
+    mixt_router_spec frozen = bad[4];
+    frozen.options.weights = MIXT_ROUTER_FROZEN;
+    assert_int_equal(mixt_router_check(&frozen, NULL), MIXT_OK);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    return mixt_compute_create(&(mixt_context_options){.threads = 2}, &compute, NULL) != MIXT_OK;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    mixt_compute_free(compute);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *rows = argc > 1 ? argv[1] : getenv("MIXT_ROUTER_ROWS");
+    if (rows != NULL) {
+        wanted_rows = strtoll(rows, NULL, 10);
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_selection),
+        cmocka_unit_test(test_property),
+        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_balance_is_one),
+        cmocka_unit_test(test_not_finite_backward),
+        cmocka_unit_test(test_bias_update),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
