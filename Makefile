@@ -154,6 +154,7 @@ bench: all ## speed of a training step, prompts and generation on this machine
 check: deps-test ## all tests, in release and under the address and undefined sanitizers
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/release tests
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/san OPT="-O1 -g" SANITIZE="$(SANITIZE_BOTH)" tests
+	@mkdir -p build/log; CC="$(CC)" tests/docs/compile_examples.sh >build/log/docs.txt 2>&1 || { cat build/log/docs.txt; exit 1; }
 	@tests/run.sh build/release build/san
 
 quick: deps-test ## the tests in release only

@@ -504,7 +504,7 @@ static void test_run_writes_characters(void **state)
 {
     (void)state;
     for (int seed = 1; seed <= 3; seed++) {
-        char number[8];
+        char number[16];
         snprintf(number, sizeof number, "%d", seed);
         mixt("run", "-m", model, "-p", "\xc3\xa9", "-n", "60", "--temp", "50", "--top-k", "0",
              "--top-p", "1", "--min-p", "0", "-s", number, NULL);
