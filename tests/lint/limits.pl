@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# Sizes: files up to 1,000 lines, functions up to 80, parameters up to 6. The mixt_error * that
+# Sizes: files up to 1,000 lines (a test program 1,500), functions up to 80, parameters up to 6. The mixt_error * that
 # nearly every function carries last is not counted, nor are the parameters of the innermost kernels
 # of src/backend, which live in registers.
 use strict;
@@ -18,7 +18,7 @@ sub complain {
 # Parameters of a signature: commas at the first level of its last parenthesis group.
 sub count_parameters {
     my ($text) = @_;
-    $text =~ s/__attribute__\s*\(\(.*?\)\)//g;
+    $text =~ s/__attribute__\s*\(\(.*?\)\)|\bMIXT_PRINTF\([^)]*\)//g;
     return 0 unless $text =~ /\((.*)\)\s*$/s;
     my $list = $1;
     $list =~ s/,\s*mixt_error \*\w+\s*$//;
@@ -35,7 +35,8 @@ for my $file (sort split /\n/, `git ls-files '*.c' '*.h'`) {
     open my $in, '<', $file or next;
     my @lines = <$in>;
     close $in;
-    complain("$file: " . @lines . " lines, more than $file_lines") if @lines > $file_lines;
+    my $most = $file =~ m{^tests/} ? 1.5 * $file_lines : $file_lines;
+    complain("$file: " . @lines . " lines, more than $most") if @lines > $most;
     my @head;
     my $start;
     for my $i (0 .. $#lines) {
@@ -53,6 +54,7 @@ for my $file (sort split /\n/, `git ls-files '*.c' '*.h'`) {
         if ($line =~ /^\{\s*$/ && @head) {
             my $signature = join ' ', @head;
             $signature =~ s/\s+/ /g;
+            $signature =~ s/\s*\bMIXT_PRINTF\([^)]*\)//;
             if ($signature =~ /\)\s*$/) {
                 my $count = count_parameters($signature);
                 my ($name) = $signature =~ /(\w+)\s*\(/;
