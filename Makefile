@@ -190,7 +190,7 @@ check-faults: deps-test ## FAULTS (0: each once) faults at the system calls of o
 	@BUILD=$(BUILD) CC="$(CC)" MIXT_LIBS="$(PKG_LIBS)" tests/fault/run.sh $(FAULTS)
 
 coverage: deps-test ## lines and branches that the tests reach, by file
-	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/coverage OPT="-O0 -g" SANITIZE="--coverage" tests
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/coverage OPT="-O1 -g" SANITIZE="--coverage" tests
 	@find build/coverage -name '*.gcda' -delete
 	@tests/run.sh build/coverage >build/coverage/tests.txt || { cat build/coverage/tests.txt; exit 1; }
 	@tests/lint/coverage.sh build/coverage

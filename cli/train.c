@@ -144,6 +144,16 @@ static void describe_model(const mixt_model *model)
             info.family, info.options.layers, info.options.hidden_size, total, active);
 }
 
+/* Of the machine's options only the kind of products belongs to the run: bits depend on it. */
+static void write_matmul(const cli_arguments *arguments, FILE *stream)
+{
+    char value[40];
+    size_t offset = 0;
+    const cli_option *option = options_find(arguments->command, "matmul", 6, &offset);
+    options_format(option, (const char *)arguments->settings + offset, value, sizeof value);
+    fprintf(stream, "# machine\nmatmul = %s\n", value);
+}
+
 /* Keeps the settings of a new run, so that `mixt train --out FOLDER` alone goes on. */
 static int keep_config(const cli_arguments *arguments, const char *path)
 {
@@ -158,6 +168,7 @@ static int keep_config(const cli_arguments *arguments, const char *path)
     }
     fputs("# Settings of this run; `mixt train --out FOLDER` reads them to go on.\n", stream);
     options_write_config(arguments->command, arguments->settings, "machine", stream);
+    write_matmul(arguments, stream);
     fclose(stream);
     bool good = files_replace(path, text, length);
     free(text);

@@ -719,8 +719,18 @@ static void test_interrupted_training(void **state)
 static void test_second_run_goes_on(void **state)
 {
     (void)state;
+    char kept[4400];
     train_tiny(at("twice"), "2");
     assert_done();
+    snprintf(kept, sizeof kept, "%s/train.conf", at("twice"));
+    read_into(kept, last.out);
+    assert_has(last.out, "\nmatmul = exact\n");
+    mixt("train", "--out", at("twice"), "--matmul", "blas", NULL);
+    assert_int_equal(last.status, 2);
+    assert_has(last.err, "the kind of matrix products was exact");
+    mixt("train", "--out", at("twice"), "--batch-size", "5", NULL);
+    assert_int_equal(last.status, 2);
+    assert_has(last.err, "batch_size was 4 when this run began and is 5 now");
     mixt("train", "--out", at("twice"), "--steps", "4", NULL);
     assert_done();
     assert_has(last.err, "at step 2");
