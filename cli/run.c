@@ -124,6 +124,7 @@ static mixt_status take_turns(const run_settings *settings, generation_state *ge
         }
         ssize_t length = getline(&line, &capacity, stdin);
         if (length < 0 || interrupt_status() != 0) {
+            fputs(isatty(STDIN_FILENO) ? "\n" : "", stderr);
             break;
         }
         if (!text_is_utf8(line, (size_t)length)) {
