@@ -207,6 +207,7 @@ static mixt_train_options demo_training(const demo_settings *settings)
     options.seconds = settings->seconds;
     options.steps = 0;
     options.checkpoint_seconds = 20;
+    options.batch_size = 4; /* more steps in the time: 2.96 against 3.01 bits a byte with 8 */
     options.learning_rate = 2e-3;
     options.warmup = 20;
     return options;
