@@ -13,7 +13,7 @@ DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev 
 DEPS_TEST := libcmocka-dev
 DEPS_FUZZ := clang libclang-rt-14-dev
 DEPS_LINT := clang-format
-DEPS_PAGE := chromium
+DEPS_PAGE := chromium python3
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
         -Wcast-align -Wformat=2 -Wswitch-enum
@@ -138,7 +138,7 @@ deps-lint: deps
 	$(call install_packages,$(DEPS_LINT),clang-format: the layout check of make lint,$(LOG)/deps-lint.txt)
 
 deps-page: ## ... and the browser that checks the page (large, optional)
-	$(call install_packages,$(DEPS_PAGE),chromium: shows the atlas page to a test,$(LOG)/deps-page.txt)
+	$(call install_packages,$(DEPS_PAGE),chromium and python3: show the atlas page to a test,$(LOG)/deps-page.txt)
 
 ## ---- running
 
