@@ -18,7 +18,10 @@ typedef double (*peak_function)(float *sink);
 
 static double peak_scalar(float *sink)
 {
-    float sums[CHAINS] = {0};
+    float sums[CHAINS];
+    for (int i = 0; i < CHAINS; i++) {
+        sums[i] = (float)i;
+    }
     for (int r = 0; r < ROUNDS; r++) {
         for (int i = 0; i < CHAINS; i++) {
             sums[i] = sums[i] * 0.5f + 1.0f;
@@ -31,11 +34,13 @@ static double peak_scalar(float *sink)
 }
 
 #if defined(__x86_64__)
-#define PEAK(name, isa, vector, lanes, set, zero, step, store)                                     \
+#define PEAK(name, isa, vector, lanes, set, start, step, store)                                    \
     __attribute__((target(isa))) static double name(float *sink)                                   \
     {                                                                                              \
-        vector s0 = zero, s1 = zero, s2 = zero, s3 = zero, s4 = zero, s5 = zero, s6 = zero,        \
-               s7 = zero, s8 = zero, s9 = zero, s10 = zero, s11 = zero;                            \
+        /* different starts: equal chains would be merged into one */                              \
+        vector s0 = start(0), s1 = start(1), s2 = start(2), s3 = start(3), s4 = start(4),          \
+               s5 = start(5), s6 = start(6), s7 = start(7), s8 = start(8), s9 = start(9),          \
+               s10 = start(10), s11 = start(11);                                                   \
         const set##_vector a = set(0.5f), b = set(1.0f);                                           \
         for (int r = 0; r < ROUNDS; r++) {                                                         \
             s0 = step(s0, a, b);                                                                   \
@@ -71,10 +76,9 @@ static double peak_scalar(float *sink)
 #define SETBF16(x) (__m512bh) _mm512_set1_epi32(0x3f003f00) /* pairs of 0.5 */
 #define SETBF16_vector __m512bh
 
-PEAK(peak_avx2, "avx2,fma", __m256, 8, SET256, _mm256_setzero_ps(), FMA256, _mm256_storeu_ps)
-PEAK(peak_avx512, "avx512f", __m512, 16, SET512, _mm512_setzero_ps(), FMA512, _mm512_storeu_ps)
-PEAK(peak_bf16, "avx512f,avx512bf16", __m512, 16, SETBF16, _mm512_setzero_ps(), DOT512,
-     _mm512_storeu_ps)
+PEAK(peak_avx2, "avx2,fma", __m256, 8, SET256, SET256, FMA256, _mm256_storeu_ps)
+PEAK(peak_avx512, "avx512f", __m512, 16, SET512, SET512, FMA512, _mm512_storeu_ps)
+PEAK(peak_bf16, "avx512f,avx512bf16", __m512, 16, SETBF16, SET512, DOT512, _mm512_storeu_ps)
 #endif
 
 typedef struct peak_work {
