@@ -16,25 +16,9 @@ typedef struct eval_settings {
 } eval_settings;
 
 static const cli_option eval_options[] = {
-    {.name = "model",
-     .letter = 'm',
-     .kind = OPTION_TEXT,
-     .offset = offsetof(eval_settings, model),
-     .value = "FOLDER",
-     .help = "Hugging Face folder, or a run folder of mixt train"},
-    {.name = "tokenizer",
-     .kind = OPTION_TEXT,
-     .offset = offsetof(eval_settings, tokenizer),
-     .value = "PATH",
-     .help = "tokenizer.json or a folder with it",
-     .fallback = "the model's"},
-    {.name = "data",
-     .letter = 'd',
-     .kind = OPTION_LIST,
-     .offset = offsetof(eval_settings, data),
-     .value = "PATH",
-     .help = "text files, .jsonl, .jsonl.zst, token shards, or folders of them; subfolders name "
-             "domains"},
+    OPTION_OF_MODEL(eval_settings),
+    OPTION_OF_TOKENIZER(eval_settings),
+    OPTION_OF_DATA(eval_settings),
     {.name = "heldout",
      .kind = OPTION_NUMBER,
      .offset = offsetof(eval_settings, heldout),

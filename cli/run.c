@@ -27,18 +27,8 @@ typedef struct run_settings {
 } run_settings;
 
 static const cli_option run_options[] = {
-    {.name = "model",
-     .letter = 'm',
-     .kind = OPTION_TEXT,
-     .offset = offsetof(run_settings, model),
-     .value = "FOLDER",
-     .help = "Hugging Face folder, or a run folder of mixt train"},
-    {.name = "tokenizer",
-     .kind = OPTION_TEXT,
-     .offset = offsetof(run_settings, tokenizer),
-     .value = "PATH",
-     .help = "tokenizer.json or a folder with it",
-     .fallback = "the model's"},
+    OPTION_OF_MODEL(run_settings),
+    OPTION_OF_TOKENIZER(run_settings),
     {.name = "prompt",
      .letter = 'p',
      .kind = OPTION_TEXT,

@@ -4,6 +4,27 @@
 
 #include "cli.h"
 
+/* Rows for the options by which every command names a model and its text; `settings` is the type
+ * that holds them as model, tokenizer, data. */
+#define OPTION_OF_MODEL(settings)                                                                  \
+    {                                                                                              \
+        .name = "model", .letter = 'm', .kind = OPTION_TEXT, .offset = offsetof(settings, model),  \
+        .value = "FOLDER", .help = "Hugging Face folder, or a run folder of mixt train"            \
+    }
+#define OPTION_OF_TOKENIZER(settings)                                                              \
+    {                                                                                              \
+        .name = "tokenizer", .kind = OPTION_TEXT, .offset = offsetof(settings, tokenizer),         \
+        .value = "PATH", .help = "tokenizer.json or a folder with it", .fallback = "the model's"   \
+    }
+#define OPTION_OF_DATA(settings)                                                                   \
+    {                                                                                              \
+        .name = "data", .letter = 'd', .kind = OPTION_LIST, .offset = offsetof(settings, data),    \
+        .value = "PATH",                                                                           \
+        .help =                                                                                    \
+            "text files, .jsonl, .jsonl.zst, token shards, or folders of them; subfolders name "   \
+            "domains"                                                                              \
+    }
+
 /* One group in every command that computes or prints. */
 typedef struct machine_settings {
     int threads; /* 0: every core */

@@ -15,25 +15,9 @@ typedef struct trace_settings {
 } trace_settings;
 
 static const cli_option trace_options[] = {
-    {.name = "model",
-     .letter = 'm',
-     .kind = OPTION_TEXT,
-     .offset = offsetof(trace_settings, model),
-     .value = "FOLDER",
-     .help = "Hugging Face folder, or a run folder of mixt train"},
-    {.name = "tokenizer",
-     .kind = OPTION_TEXT,
-     .offset = offsetof(trace_settings, tokenizer),
-     .value = "PATH",
-     .help = "tokenizer.json or a folder with it",
-     .fallback = "the model's"},
-    {.name = "data",
-     .letter = 'd',
-     .kind = OPTION_LIST,
-     .offset = offsetof(trace_settings, data),
-     .value = "PATH",
-     .help = "text files, .jsonl, .jsonl.zst, token shards, or folders of them; subfolders name "
-             "domains"},
+    OPTION_OF_MODEL(trace_settings),
+    OPTION_OF_TOKENIZER(trace_settings),
+    OPTION_OF_DATA(trace_settings),
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
