@@ -181,7 +181,7 @@ typedef enum mixt_router_weights {
 typedef enum mixt_score {
     MIXT_SCORE_SOFTMAX,       /* softmax over all experts, then the best k */
     MIXT_SCORE_TOP_K_SOFTMAX, /* the best k logits, then softmax over them (Mixtral's code) */
-    MIXT_SCORE_SIGMOID,       /* sigmoid of each logit (DeepSeek-V3) */
+    MIXT_SCORE_SIGMOID,       /* sigmoid of each logit (DeepSeek-V3); no family holds it yet */
 } mixt_score;
 
 typedef enum mixt_balance {
