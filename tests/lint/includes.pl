@@ -5,15 +5,16 @@ use warnings;
 
 my %law = (
     core    => [],
-    text    => ['core'],
-    formats => ['core'],
-    ops     => ['core'],
-    backend => ['core', 'ops'],
-    router  => ['core', 'ops'],
-    plan    => ['core', 'ops', 'router'],
-    model   => ['core', 'ops', 'router', 'plan', 'formats'],
-    infer   => ['core', 'ops', 'router', 'plan', 'formats', 'model', 'backend', 'text'],
-    train   => ['core', 'ops', 'router', 'plan', 'formats', 'model', 'backend', 'text'],
+    quant   => ['core'],
+    formats => ['core', 'quant'],
+    text    => ['core', 'formats'],
+    ops     => ['core', 'quant'],
+    backend => ['core', 'quant', 'ops'],
+    router  => ['core', 'quant', 'ops'],
+    plan    => ['core', 'quant', 'ops', 'router'],
+    model   => ['core', 'quant', 'ops', 'router', 'plan', 'formats', 'text'],
+    infer   => ['core', 'quant', 'ops', 'router', 'plan', 'formats', 'model', 'backend', 'text'],
+    train   => ['core', 'quant', 'ops', 'router', 'plan', 'formats', 'model', 'backend', 'text'],
     atlas   => ['core', 'formats', 'router'],
 );
 # Arrows that the law does not draw, each with its reason.

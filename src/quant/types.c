@@ -1,0 +1,43 @@
+#include "quant/types.h"
+
+#include <string.h>
+
+static const mixt_type_row rows[] = {
+#define MIXT_TYPE_ROW(name, number, elements, bytes) {#name, number, elements, bytes},
+    MIXT_TYPE_LIST(MIXT_TYPE_ROW)
+#undef MIXT_TYPE_ROW
+};
+
+const mixt_type_row *mixt_type_info(mixt_type type)
+{
+    return &rows[type];
+}
+
+mixt_type mixt_type_from_number(int64_t number)
+{
+    for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
+        if (rows[i].number == number) {
+            return (mixt_type)i;
+        }
+    }
+    return MIXT_TYPE_COUNT;
+}
+
+mixt_type mixt_type_from_name(const char *name)
+{
+    for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
+        if (strcmp(rows[i].name, name) == 0) {
+            return (mixt_type)i;
+        }
+    }
+    return MIXT_TYPE_COUNT;
+}
+
+size_t mixt_type_row_bytes(mixt_type type, int64_t elements)
+{
+    const mixt_type_row *row = &rows[type];
+    if (elements < 0 || elements % row->elements != 0) {
+        return 0;
+    }
+    return (size_t)(elements / row->elements) * (size_t)row->bytes;
+}
