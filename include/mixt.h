@@ -181,7 +181,7 @@ typedef enum mixt_router_weights {
 typedef enum mixt_score {
     MIXT_SCORE_SOFTMAX,       /* softmax over all experts, then the best k */
     MIXT_SCORE_TOP_K_SOFTMAX, /* the best k logits, then softmax over them (Mixtral's code) */
-    MIXT_SCORE_SIGMOID,       /* sigmoid of each logit (DeepSeek-V3); no family holds it yet */
+    MIXT_SCORE_SIGMOID,       /* sigmoid of each logit (DeepSeek-V3) */
 } mixt_score;
 
 typedef enum mixt_balance {
@@ -191,8 +191,29 @@ typedef enum mixt_balance {
     MIXT_BALANCE_GSHARD, /* same with f_i from first choices only (Lepikhin et al. 2020) */
 } mixt_balance;
 
-/* How tokens are routed: one switch each. */
+typedef enum mixt_router_logits {
+    MIXT_LOGITS_LINEAR,    /* W x */
+    MIXT_LOGITS_ATTENTION, /* Yuan's Attention Router (2405.17976): q, k, v = Wq x, Wk x, Wv x in
+                              R^E; r_i = sum_j softmax_j(q_i k_j) v_j */
+} mixt_router_logits;
+
+typedef enum mixt_group_score {
+    MIXT_GROUP_MAX,     /* a group's best score (DeepSeek-V2) */
+    MIXT_GROUP_TOP_TWO, /* sum of its two best, selection bias included (DeepSeek-V3) */
+} mixt_group_score;
+
+/* How tokens are routed: one switch each. In order: logits (and their bias), normalise, soft cap,
+ * score, selection bias, groups, the best k, weights from the scores without the bias,
+ * renormalise, scale. */
 typedef struct mixt_router_options {
+    mixt_router_logits logits;
+    bool logit_bias;  /* logits = W x + b (gpt-oss) */
+    double normalise; /* z lambda / std(z), std over E - 1 (Skywork-MoE 2406.06563); 0: off */
+    double soft_cap;  /* c tanh(z / c); 0: off */
+    bool select_bias; /* a bias [E] that only the choice sees (always with bias_rate > 0) */
+    int groups;       /* experts are chosen within the best groups_used of `groups`; 0: off */
+    int groups_used;
+    mixt_group_score group_score;
     mixt_score score;
     bool renormalise; /* weights of the chosen divided by their sum */
     double scale;     /* weights multiplied by it (1) */
@@ -204,7 +225,51 @@ typedef struct mixt_router_options {
                                    0 is off, 0.001 usual */
 } mixt_router_options;
 
-/* Shape of a model that mixt makes (a Mixtral, or with experts = 0 a dense Llama). */
+typedef enum mixt_qk_norm {
+    MIXT_QK_NORM_NONE,
+    MIXT_QK_NORM_HEAD,  /* RMSNorm of each head of q and k, weight [head_dim] (Qwen3) */
+    MIXT_QK_NORM_WHOLE, /* RMSNorm of the whole q and k vector, weight [heads head_dim] (OLMoE) */
+} mixt_qk_norm;
+
+typedef struct mixt_attention_options {
+    mixt_qk_norm qk_norm;
+    bool qkv_bias;
+    bool output_bias;
+    double clip;       /* q, k and v clamped to +-clip (OLMo); 0: off */
+    double scale;      /* of q.k; 0: 1 / sqrt(head_dim) */
+    double soft_cap;   /* c tanh(s / c) of the scaled scores (Grok-1: 30); 0: off */
+    int window;        /* keys that a windowed layer sees, its own included; 0: all */
+    int window_period; /* layers 0, p, 2p, ... are windowed; 0: all of them */
+    bool sinks;        /* a learned logit for each head in the softmax's sum (gpt-oss) */
+    bool filter;       /* Localized Filtering-based Attention on q and k (Yuan 2.0) */
+    bool mixed_qk;     /* q and k rows packed head by head across both matrices (Yuan 2.0) */
+    /* Multi-head latent attention (DeepSeek-V2): latent_size > 0. q.k over head_dim =
+     * (head_dim - position_dim) without and position_dim with RoPE; the cache holds latent_size +
+     * position_dim values for a token. */
+    int latent_size;
+    int query_latent_size; /* 0: q is one matrix */
+    int position_dim;
+    int value_dim; /* of a head; 0: head_dim */
+} mixt_attention_options;
+
+typedef struct mixt_rope_options {
+    int dims;             /* rotated values of a head; 0: all */
+    bool interleaved;     /* pairs (2i, 2i + 1) as the file's q and k are laid out, else halves */
+    double factor;        /* YaRN (2309.00071) context extension; 0: none */
+    int original_context; /* of YaRN */
+    double beta_fast, beta_slow;
+    double mscale, mscale_all_dim; /* DeepSeek's; both 0: 0.1 ln(factor) + 1 */
+    bool no_truncate;              /* correction range is not rounded (gpt-oss) */
+} mixt_rope_options;
+
+typedef enum mixt_activation {
+    MIXT_ACTIVATION_SILU,    /* silu(gate) * up */
+    MIXT_ACTIVATION_GELU,    /* gelu_tanh(gate) * up (Grok-1) */
+    MIXT_ACTIVATION_CLAMPED, /* g sigmoid(1.702 g) (u + 1), g <= 7, |u| <= 7 (gpt-oss) */
+} mixt_activation;
+
+/* Shape of a model. Those that mixt makes are a Mixtral, or with experts = 0 a dense Llama, where
+ * nothing else is set. */
 typedef struct mixt_model_options {
     int vocab_size;
     int context_length; /* longest training window; max_position_embeddings */
@@ -216,7 +281,10 @@ typedef struct mixt_model_options {
     int ffn_size; /* one expert's width, or the dense layer's */
     int experts;  /* 0: dense */
     int experts_per_token;
-    int shared_experts; /* always-on experts, stored as one MLP of shared_experts * ffn_size */
+    int shared_experts;  /* always-on experts, stored as one MLP of shared_experts * ffn_size */
+    int shared_ffn_size; /* width of that MLP where it is another (Qwen); 0: as above */
+    bool shared_gate;    /* its output times sigmoid(g.x) (Qwen) */
+    bool expert_bias;    /* biases in the experts (gpt-oss) */
     int leading_dense_layers;
     int dense_ffn_size; /* width of those dense layers; 0: ffn_size * experts_per_token */
     double rope_theta;
@@ -224,6 +292,12 @@ typedef struct mixt_model_options {
     double initializer_range;
     bool tie_embeddings;
     int separator; /* id that begins every document and ends its text (bos and eos); -1: none */
+    mixt_activation activation;
+    bool post_norms;        /* RMSNorm of each branch before it is added (Grok-1) */
+    double embedding_scale; /* embeddings times it; 0: 1 */
+    double logit_scale;     /* logits times it; 0: 1 */
+    mixt_attention_options attention;
+    mixt_rope_options rope;
     mixt_router_options router;
 } mixt_model_options;
 

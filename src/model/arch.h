@@ -9,26 +9,53 @@
 
 /* Places in a block where a tensor goes. */
 typedef enum mixt_slot {
-    MIXT_SLOT_EMBED,          /* [V, d] */
-    MIXT_SLOT_OUTPUT_NORM,    /* [d] */
-    MIXT_SLOT_OUTPUT,         /* [V, d]; absent when embeddings are tied */
-    MIXT_SLOT_ATTENTION_NORM, /* [d] */
-    MIXT_SLOT_Q,              /* [H h, d] */
-    MIXT_SLOT_K,              /* [G h, d] */
-    MIXT_SLOT_V,              /* [G h, d] */
-    MIXT_SLOT_O,              /* [d, H h] */
-    MIXT_SLOT_FFN_NORM,       /* [d] */
-    MIXT_SLOT_ROUTER,         /* [E, d] */
-    MIXT_SLOT_ROUTER_BIAS,    /* [E], selection only (loss-free balancing) */
-    MIXT_SLOT_EXPERT_GATE,    /* [E, F, d] */
-    MIXT_SLOT_EXPERT_UP,      /* [E, F, d] */
-    MIXT_SLOT_EXPERT_DOWN,    /* [E, d, F] */
-    MIXT_SLOT_SHARED_GATE,    /* [S F, d] */
-    MIXT_SLOT_SHARED_UP,      /* [S F, d] */
-    MIXT_SLOT_SHARED_DOWN,    /* [d, S F] */
-    MIXT_SLOT_DENSE_GATE,     /* [D, d] */
-    MIXT_SLOT_DENSE_UP,       /* [D, d] */
-    MIXT_SLOT_DENSE_DOWN,     /* [d, D] */
+    MIXT_SLOT_EMBED,               /* [V, d] */
+    MIXT_SLOT_OUTPUT_NORM,         /* [d] */
+    MIXT_SLOT_OUTPUT,              /* [V, d]; absent when embeddings are tied */
+    MIXT_SLOT_ATTENTION_NORM,      /* [d] */
+    MIXT_SLOT_Q,                   /* [H h, d] */
+    MIXT_SLOT_K,                   /* [G h, d] */
+    MIXT_SLOT_V,                   /* [G h, d] */
+    MIXT_SLOT_O,                   /* [d, H h] */
+    MIXT_SLOT_FFN_NORM,            /* [d] */
+    MIXT_SLOT_ROUTER,              /* [E, d]; Attention Router: q, k, v [3 E, d] */
+    MIXT_SLOT_ROUTER_BIAS,         /* [E], selection only (loss-free balancing) */
+    MIXT_SLOT_EXPERT_GATE,         /* [E, F, d] */
+    MIXT_SLOT_EXPERT_UP,           /* [E, F, d] */
+    MIXT_SLOT_EXPERT_DOWN,         /* [E, d, F] */
+    MIXT_SLOT_SHARED_GATE,         /* [S F, d] */
+    MIXT_SLOT_SHARED_UP,           /* [S F, d] */
+    MIXT_SLOT_SHARED_DOWN,         /* [d, S F] */
+    MIXT_SLOT_DENSE_GATE,          /* [D, d] */
+    MIXT_SLOT_DENSE_UP,            /* [D, d] */
+    MIXT_SLOT_DENSE_DOWN,          /* [d, D] */
+    MIXT_SLOT_Q_BIAS,              /* [H h] */
+    MIXT_SLOT_K_BIAS,              /* [G h] */
+    MIXT_SLOT_V_BIAS,              /* [G h] */
+    MIXT_SLOT_O_BIAS,              /* [d] */
+    MIXT_SLOT_Q_NORM,              /* [h] or [H h] */
+    MIXT_SLOT_K_NORM,              /* [h] or [G h] */
+    MIXT_SLOT_SINKS,               /* [H] */
+    MIXT_SLOT_ATTENTION_POST_NORM, /* [d], of the branch before it is added */
+    MIXT_SLOT_FFN_POST_NORM,       /* [d] */
+    MIXT_SLOT_FILTER_1_PREVIOUS,   /* [d/2, d], LFA: y[t] = A x[t-1] + B x[t] + b, twice */
+    MIXT_SLOT_FILTER_1,            /* [d/2, d] */
+    MIXT_SLOT_FILTER_1_BIAS,       /* [d/2] */
+    MIXT_SLOT_FILTER_2_PREVIOUS,   /* [d, d/2] */
+    MIXT_SLOT_FILTER_2,            /* [d, d/2] */
+    MIXT_SLOT_FILTER_2_BIAS,       /* [d] */
+    MIXT_SLOT_FILTER_NORM,         /* [d] */
+    MIXT_SLOT_Q_DOWN,              /* [query latent, d], MLA */
+    MIXT_SLOT_Q_DOWN_NORM,         /* [query latent] */
+    MIXT_SLOT_KV_DOWN,             /* [latent + position, d] */
+    MIXT_SLOT_KV_DOWN_NORM,        /* [latent] */
+    MIXT_SLOT_K_UP,                /* [H, latent, h - position]: a head's key matrix transposed */
+    MIXT_SLOT_V_UP,                /* [H, value, latent] */
+    MIXT_SLOT_ROUTER_LOGIT_BIAS,   /* [E] */
+    MIXT_SLOT_EXPERT_GATE_BIAS,    /* [E, F] */
+    MIXT_SLOT_EXPERT_UP_BIAS,      /* [E, F] */
+    MIXT_SLOT_EXPERT_DOWN_BIAS,    /* [E, d] */
+    MIXT_SLOT_SHARED_ROUTER,       /* [1, d], gate of the shared expert */
     MIXT_SLOT_COUNT
 } mixt_slot;
 

@@ -77,6 +77,7 @@ typedef struct experts_matrices {
     int64_t n, k;
     bool transposed, accumulate;
     const mixt_packed *const *packed; /* one for each expert, or NULL */
+    const mixt_matrix *typed;         /* likewise */
 } experts_matrices;
 
 /* For each expert with rows: C rows [n] = A rows [k] times its weights. */
@@ -99,6 +100,7 @@ static void add_row_products(experts_run *run, const experts_matrices *matrices)
             .b_row = matrices->transposed ? 1 : n,
             .b_column = matrices->transposed ? k : 1,
             .packed = matrices->packed != NULL ? matrices->packed[e] : NULL,
+            .matrix = matrices->typed != NULL ? &matrices->typed[e] : NULL,
             .c = matrices->c + begin * n,
             .c_row = n,
             .accumulate = matrices->accumulate,
@@ -165,6 +167,7 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
                                .k = run.d,
                                .transposed = true,
                                .packed = call->packed[2],
+                               .typed = call->matrices[2],
                            });
     add_row_products(&run, &(experts_matrices){
                                .a = call->in[0],
@@ -174,6 +177,7 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
                                .k = run.d,
                                .transposed = true,
                                .packed = call->packed[3],
+                               .typed = call->matrices[3],
                            });
     experts_run_list(&run);
     mixt_pool_run(call->compute->pool, mixt_chunks(run.values, MIXT_ELEMENTS),
@@ -186,6 +190,7 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
                                .k = run.ffn,
                                .transposed = true,
                                .packed = call->packed[4],
+                               .typed = call->matrices[4],
                            });
     experts_run_list(&run);
 }

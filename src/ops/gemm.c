@@ -361,6 +361,7 @@ void MIXT_REAL(mixt_gemm_run)(const mixt_compute *compute, const GEMM *list, int
     work.count = 0;
     work.used = 0;
     work.work = 0;
+    int64_t typed = 0; /* products with typed weights, all together at the end */
     for (int64_t i = 0; i < count; i++) {
         const GEMM *product = &list[i];
         if (product->m <= 0 || product->n <= 0) {
@@ -371,6 +372,10 @@ void MIXT_REAL(mixt_gemm_run)(const mixt_compute *compute, const GEMM *list, int
             continue;
         }
 #if !MIXT_REAL_IS_DOUBLE
+        if (product->matrix != NULL) {
+            typed++;
+            continue;
+        }
         if (run_blas(compute, product)) {
             continue;
         }
@@ -378,6 +383,12 @@ void MIXT_REAL(mixt_gemm_run)(const mixt_compute *compute, const GEMM *list, int
         add_product(&work, product);
     }
     run_batch(&work);
+#if !MIXT_REAL_IS_DOUBLE
+    if (typed > 0) {
+        mixt_matrix_run(compute, list, count);
+    }
+#endif
+    (void)typed;
 }
 
 void MIXT_REAL(mixt_gemm_block)(const mixt_compute *compute, int thread, const GEMM *gemm)

@@ -40,8 +40,15 @@ static void embed_forward_rows(void *context, int64_t item, int thread)
     real scale = embed_scale(call);
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        mixt_kernels_of(call)->scale(d, (real *)call->out[0] + t * d, scale,
-                                     (const real *)call->in[1] + tokens[t] * d);
+        real *x = (real *)call->out[0] + t * d;
+        const real *row = (const real *)call->in[1] + tokens[t] * d;
+#if !MIXT_REAL_IS_DOUBLE
+        if (call->matrices[1] != NULL) {
+            mixt_matrix_row(call->compute, call->matrices[1], tokens[t], x);
+            row = x;
+        }
+#endif
+        mixt_kernels_of(call)->scale(d, x, scale, row);
     }
 }
 
@@ -169,6 +176,7 @@ void MIXT_REAL(mixt_loss_forward)(const mixt_call *call)
             .b_row = 1,
             .b_column = d,
             .packed = call->packed[1] != NULL ? call->packed[1][0] : NULL,
+            .matrix = call->matrices[1],
             .c = (real *)call->out[1] + slab.rows.begin * vocabulary,
             .c_row = vocabulary,
         };

@@ -26,6 +26,7 @@
 
 #include "core/threads.h"
 #include "mixt.h"
+#include "quant/types.h"
 
 #define MIXT_GEMM_K_BLOCK 512
 
@@ -125,6 +126,8 @@ typedef struct mixt_compute {
         const real *b;                                                                             \
         int64_t b_row, b_column; /* B[p][j] = b[p * b_row + j * b_column]; one of them is 1 */     \
         const struct mixt_packed *packed; /* B packed before by mixt_pack_f32, or NULL */          \
+        const mixt_matrix                                                                          \
+            *matrix; /* fp32: B [k, n] = the transpose of these rows, instead of b */              \
         real *c;                                                                                   \
         int64_t c_row;                                                                             \
         bool accumulate;                                                                           \
@@ -150,6 +153,14 @@ typedef struct mixt_packed mixt_packed;
 mixt_status mixt_pack_f32(const mixt_compute *compute, const mixt_gemm_f32 *gemm,
                           mixt_packed **packed, mixt_error *error);
 void mixt_packed_free(mixt_packed *packed);
+
+/* Products whose B is given as typed rows (`matrix`): integer products with activations in blocks
+ * of 8 bits for quantised types, exact fp32 chains for F32, F16 and BF16. Called by mixt_gemm_run;
+ * a row's bits do not depend on m, threads or tier (docs/numerics.md). */
+void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count);
+/* Row `row` of a matrix as fp32 [k]. */
+void mixt_matrix_row(const mixt_compute *compute, const mixt_matrix *matrix, int64_t row,
+                     float *values);
 
 mixt_status mixt_compute_create(const mixt_context_options *options, mixt_compute **compute,
                                 mixt_error *error);

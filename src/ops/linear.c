@@ -57,6 +57,7 @@ void MIXT_REAL(mixt_linear_forward)(const mixt_call *call)
         .b_row = 1,
         .b_column = k,
         .packed = call->packed[1] != NULL ? call->packed[1][0] : NULL,
+        .matrix = call->matrices[1],
         .c = call->out[0],
         .c_row = n,
         .exact = call->attributes->exact,

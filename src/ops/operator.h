@@ -47,11 +47,18 @@ struct mixt_router_spec; /* router/router.h */
 /* What the builder fixes; each operator reads the fields that ops.def names for it. */
 typedef struct mixt_attributes {
     double epsilon;      /* norm */
-    double scale;        /* attention: multiplies q.k; embed: multiplies the row */
-    int heads, kv_heads; /* attention; rope: heads */
-    int head_dim;        /* attention, rope; norm: size of a group (0: the whole row) */
-    int64_t window;      /* attention: rows of one training sequence (0: keys are a cache) */
-    bool exact;          /* linear: exact fp32 product whatever the mode */
+    double scale;        /* attention: multiplies q.k; embed, scale: multiplies the row */
+    double soft_cap;     /* attention: c tanh(s / c) of the scaled score; 0: off */
+    double limit;        /* clamp: to +-limit */
+    int heads, kv_heads; /* attention; rope, slice, join: heads */
+    int head_dim;        /* attention, rope, slice, join; norm: size of a group (0: the row) */
+    int value_dim;       /* attention: of a head of v and y; 0: head_dim */
+    int rope_dims;       /* rope: leading values of a head that are rotated; 0: all */
+    bool interleaved;    /* rope: pairs (2i, 2i + 1) instead of (i, i + n/2) */
+    int from, size;      /* slice: columns of each head */
+    mixt_activation activation; /* swiglu, experts */
+    int64_t window;             /* attention, shift: rows of one training sequence (0: a cache) */
+    bool exact;                 /* linear: exact fp32 product whatever the mode */
     const struct mixt_router_spec *router; /* route */
     double balance_weight;                 /* route: coefficient / layers of the balance loss */
     double z_weight;                       /* route: coefficient / layers of the z-loss */
@@ -85,6 +92,9 @@ typedef struct mixt_call {
     /* Weights packed for generation, beside in[]: NULL, or one for a matrix, or one for each
      * expert. This is where the expert store hands over its panels. */
     const mixt_packed *const *packed[MIXT_SLOTS];
+    /* Weights as typed rows in a file or in memory, in the place of in[] (then NULL) in fp32
+     * calls: NULL, or one for a matrix, or one for each expert. */
+    const mixt_matrix *matrices[MIXT_SLOTS];
     /* Backward only. d_out[i] NULL: no gradient flows into that output (treat as zero).
      * d_in[i] NULL: not wanted. add[i]: add to what d_in[i] holds, else overwrite. */
     void *d_out[MIXT_SLOTS];

@@ -41,11 +41,12 @@ mixt_status mixt_instance_create(const mixt_plan *plan, const mixt_backend *back
     instance->compute = compute;
     instance->data = calloc((size_t)plan->value_count + 1, sizeof *instance->data);
     instance->packed = calloc((size_t)plan->value_count + 1, sizeof *instance->packed);
+    instance->matrices = calloc((size_t)plan->value_count + 1, sizeof *instance->matrices);
     instance->calls = calloc((size_t)plan->record_count + 1, sizeof *instance->calls);
     instance->shapes = calloc((size_t)plan->record_count + 1, sizeof *instance->shapes);
     instance->memory = backend->allocate(plan->memory_size == 0 ? 64 : plan->memory_size);
-    if (instance->data == NULL || instance->packed == NULL || instance->calls == NULL ||
-        instance->shapes == NULL || instance->memory == NULL) {
+    if (instance->data == NULL || instance->packed == NULL || instance->matrices == NULL ||
+        instance->calls == NULL || instance->shapes == NULL || instance->memory == NULL) {
         mixt_instance_free(instance);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "plan %s: no memory for %.1f MB", plan->phase,
                          (double)plan->memory_size / 1e6);
@@ -70,6 +71,7 @@ void mixt_instance_free(mixt_instance *instance)
     }
     free(instance->data);
     free(instance->packed);
+    free(instance->matrices);
     free(instance->calls);
     free(instance->shapes);
     free(instance->seconds);
@@ -93,6 +95,15 @@ void mixt_instance_bind_packed(mixt_instance *instance, mixt_value_id value,
     }
 }
 
+void mixt_instance_bind_matrices(mixt_instance *instance, mixt_value_id value,
+                                 const mixt_matrix *matrices)
+{
+    if (value >= 0) {
+        instance->matrices[value] = matrices;
+        instance->resolved = false;
+    }
+}
+
 void *mixt_instance_data(const mixt_instance *instance, mixt_value_id value)
 {
     return value >= 0 ? instance->data[value] : NULL;
@@ -111,6 +122,21 @@ static void *pointer(const mixt_instance *instance, mixt_value_id id)
     return id >= 0 ? instance->data[id] : NULL;
 }
 
+/* Operators that read weights as typed rows, and the inputs where they do. */
+static bool reads_matrix(mixt_op op, int input)
+{
+    switch ((int)op) {
+    case MIXT_OP_embed:
+    case MIXT_OP_linear:
+    case MIXT_OP_loss:
+        return input == 1;
+    case MIXT_OP_experts:
+        return input >= 2 && input <= 4;
+    default:
+        return false;
+    }
+}
+
 static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error *error)
 {
     const mixt_plan *plan = instance->plan;
@@ -126,6 +152,9 @@ static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error
         if (record->in[i] >= 0) {
             instance->shapes[index][0][i] = plan->values[record->in[i]].shape;
             call->packed[i] = instance->packed[record->in[i]];
+            call->matrices[i] = reads_matrix(record->op, i) && record->pass != MIXT_PASS_BACKWARD
+                                    ? instance->matrices[record->in[i]]
+                                    : NULL;
         }
         if (record->out[i] >= 0) {
             instance->shapes[index][1][i] = plan->values[record->out[i]].shape;
@@ -135,7 +164,7 @@ static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error
         call->d_in[i] = pointer(instance, record->d_in[i]);
         call->d_out[i] = pointer(instance, record->d_out[i]);
         call->add[i] = record->add[i];
-        if ((record->in[i] >= 0 && call->in[i] == NULL) ||
+        if ((record->in[i] >= 0 && call->in[i] == NULL && call->matrices[i] == NULL) ||
             (record->d_in[i] >= 0 && call->d_in[i] == NULL)) {
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "plan %s: %s: %s is not bound",
                              plan->phase, row->name, plan->values[record->in[i]].name);

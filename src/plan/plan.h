@@ -109,6 +109,7 @@ typedef struct mixt_instance {
     void *memory;
     void **data;                         /* of each value */
     const mixt_packed *const **packed;   /* of each value, or NULL */
+    const mixt_matrix **matrices;        /* of each value, or NULL */
     mixt_call *calls;                    /* of each record */
     mixt_shape (*shapes)[2][MIXT_SLOTS]; /* of each record: in, out */
     bool resolved;
@@ -123,6 +124,9 @@ void mixt_instance_free(mixt_instance *instance);
 void mixt_instance_bind(mixt_instance *instance, mixt_value_id value, void *data);
 void mixt_instance_bind_packed(mixt_instance *instance, mixt_value_id value,
                                const mixt_packed *const *packed);
+/* The value is read as typed rows; its data stay unbound. */
+void mixt_instance_bind_matrices(mixt_instance *instance, mixt_value_id value,
+                                 const mixt_matrix *matrices);
 void *mixt_instance_data(const mixt_instance *instance, mixt_value_id value);
 /* Adds up each record's time from now on. */
 mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error);
