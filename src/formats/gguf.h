@@ -46,6 +46,9 @@ typedef struct mixt_gguf_range {
 
 /* `path`: a file, or the first of its shards (NAME-00001-of-0000N.gguf), which opens all. */
 mixt_status mixt_gguf_open(const char *path, mixt_gguf **file, mixt_error *error);
+/* One file from memory that outlives the result; `name` stands for it in errors. */
+mixt_status mixt_gguf_open_memory(const void *bytes, size_t length, const char *name,
+                                  mixt_gguf **file, mixt_error *error);
 void mixt_gguf_close(mixt_gguf *file);
 const char *mixt_gguf_path(const mixt_gguf *file, int shard);
 uint64_t mixt_gguf_bytes(const mixt_gguf *file); /* of all shards */

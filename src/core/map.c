@@ -1,0 +1,208 @@
+#define _GNU_SOURCE
+#include "core/map.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/files.h"
+
+/* One map as the signal handler sees it. Slots are never freed, so that the handler may walk them
+ * without a lock; `version` is odd while the other fields change (a sequence lock). A slot that is
+ * changing belongs to no map in use, so the handler may pass over it. */
+typedef struct map_slot {
+    struct map_slot *next; /* fixed before the slot is published */
+    atomic_uint version;
+    atomic_uintptr_t start;
+    atomic_size_t length;
+    atomic_bool broken;
+    bool used; /* under slot_mutex */
+} map_slot;
+
+struct mixt_map {
+    map_slot *slot;
+    void *data;
+    uint64_t size;
+    int descriptor;
+};
+
+static _Atomic(map_slot *) slots;
+static pthread_mutex_t slot_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
+static struct sigaction handler_before;
+static int handler_errno;
+static uintptr_t page_size;
+
+/* The slot whose map holds the address, or NULL. */
+static map_slot *slot_of(uintptr_t address)
+{
+    for (map_slot *slot = atomic_load(&slots); slot != NULL; slot = slot->next) {
+        unsigned version = atomic_load(&slot->version);
+        uintptr_t start = atomic_load(&slot->start);
+        size_t length = atomic_load(&slot->length);
+        if (version % 2 == 0 && version == atomic_load(&slot->version) && address >= start &&
+            address - start < length) {
+            return slot;
+        }
+    }
+    return NULL;
+}
+
+static void on_bus_error(int number, siginfo_t *info, void *context)
+{
+    int saved = errno;
+    uintptr_t address = (uintptr_t)info->si_addr;
+    map_slot *slot = info->si_code > 0 ? slot_of(address) : NULL;
+    if (slot != NULL) {
+        void *page = (char *)info->si_addr - address % page_size;
+        if (mmap(page, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+            MAP_FAILED) {
+            atomic_store(&slot->broken, true);
+            errno = saved;
+            return;
+        }
+    }
+    if ((handler_before.sa_flags & SA_SIGINFO) != 0) {
+        handler_before.sa_sigaction(number, info, context);
+    } else if (handler_before.sa_handler != SIG_DFL && handler_before.sa_handler != SIG_IGN) {
+        handler_before.sa_handler(number);
+    } else if (info->si_code > 0 || handler_before.sa_handler == SIG_DFL) {
+        signal(number, SIG_DFL); /* a fault comes again when this returns; a sent one by raise */
+        if (info->si_code <= 0) {
+            raise(number);
+        }
+    }
+    errno = saved;
+}
+
+static void install_handler(void)
+{
+    page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+    struct sigaction action = {.sa_sigaction = on_bus_error,
+                               .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    if (sigaction(SIGBUS, NULL, &handler_before) != 0 || sigaction(SIGBUS, &action, NULL) != 0) {
+        handler_errno = errno;
+    }
+}
+
+static void slot_set(map_slot *slot, uintptr_t start, size_t length)
+{
+    atomic_fetch_add(&slot->version, 1);
+    atomic_store(&slot->start, start);
+    atomic_store(&slot->length, length);
+    atomic_store(&slot->broken, false);
+    atomic_fetch_add(&slot->version, 1);
+}
+
+static map_slot *slot_take(uintptr_t start, size_t length)
+{
+    pthread_mutex_lock(&slot_mutex);
+    map_slot *slot = atomic_load(&slots);
+    while (slot != NULL && slot->used) {
+        slot = slot->next;
+    }
+    if (slot == NULL && (slot = calloc(1, sizeof *slot)) != NULL) {
+        slot->next = atomic_load(&slots);
+        atomic_store(&slots, slot);
+    }
+    if (slot != NULL) {
+        slot->used = true;
+        slot_set(slot, start, length);
+    }
+    pthread_mutex_unlock(&slot_mutex);
+    return slot;
+}
+
+static void slot_release(map_slot *slot)
+{
+    pthread_mutex_lock(&slot_mutex);
+    slot_set(slot, 0, 0);
+    slot->used = false;
+    pthread_mutex_unlock(&slot_mutex);
+}
+
+static mixt_status map_descriptor(mixt_map *map, const char *path, mixt_error *error)
+{
+    static char nothing[1];
+    map->data = nothing;
+    if (map->size == 0) {
+        return MIXT_OK;
+    }
+    if (map->size > PTRDIFF_MAX) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: %llu bytes are too many to map", path,
+                         (unsigned long long)map->size);
+    }
+    void *data = mmap(NULL, (size_t)map->size, PROT_READ, MAP_PRIVATE, map->descriptor, 0);
+    if (data == MAP_FAILED) {
+        map->size = 0; /* nothing to unmap */
+        return mixt_fail_errno(error, errno, "%s: cannot map", path);
+    }
+    map->data = data;
+    map->slot = slot_take((uintptr_t)data, (size_t)map->size);
+    return map->slot == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path) : MIXT_OK;
+}
+
+mixt_status mixt_map_open(const char *path, mixt_map **map, mixt_error *error)
+{
+    *map = NULL;
+    pthread_once(&handler_once, install_handler);
+    if (handler_errno != 0) {
+        return mixt_fail_errno(error, handler_errno, "%s: cannot handle SIGBUS", path);
+    }
+    mixt_map *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    }
+    mixt_error local = MIXT_ERROR_INIT; /* its status says why there is no descriptor */
+    made->descriptor = mixt_file_open(path, &made->size, &local);
+    if (made->descriptor < 0) {
+        free(made);
+        return mixt_fail(error, local.status, "%s", local.message);
+    }
+    mixt_status status = map_descriptor(made, path, error);
+    if (status != MIXT_OK) {
+        mixt_map_close(made);
+        return status;
+    }
+    *map = made;
+    return MIXT_OK;
+}
+
+void mixt_map_close(mixt_map *map)
+{
+    if (map == NULL) {
+        return;
+    }
+    if (map->slot != NULL) {
+        slot_release(map->slot);
+    }
+    if (map->size != 0) {
+        munmap(map->data, (size_t)map->size);
+    }
+    close(map->descriptor);
+    free(map);
+}
+
+const void *mixt_map_data(const mixt_map *map)
+{
+    return map->data;
+}
+
+uint64_t mixt_map_size(const mixt_map *map)
+{
+    return map->size;
+}
+
+bool mixt_map_intact(const mixt_map *map)
+{
+    struct stat status;
+    return (map->slot == NULL || !atomic_load(&map->slot->broken)) &&
+           fstat(map->descriptor, &status) == 0 && (uint64_t)status.st_size >= map->size;
+}

@@ -1,0 +1,23 @@
+/* Read-only maps of files that survive their file being cut short by somebody else: a page that the
+ * file lost reads as zeros, and the map says from then on that it is not intact. This needs a
+ * handler of SIGBUS, installed with the first map; faults at other addresses go on to the handler
+ * that was there before. */
+#ifndef MIXT_CORE_MAP_H
+#define MIXT_CORE_MAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mixt.h"
+
+typedef struct mixt_map mixt_map;
+
+/* Regular files alone; FIFOs, devices and folders are refused without waiting for them. */
+mixt_status mixt_map_open(const char *path, mixt_map **map, mixt_error *error);
+void mixt_map_close(mixt_map *map);
+const void *mixt_map_data(const mixt_map *map); /* page-aligned; not NULL, even of no bytes */
+uint64_t mixt_map_size(const mixt_map *map);    /* when it was opened */
+/* False once a page was lost or the file became shorter. */
+bool mixt_map_intact(const mixt_map *map);
+
+#endif
