@@ -110,15 +110,17 @@ MIXT_API mixt_status mixt_tokenizer_train(mixt_text_source source, void *user, i
                                           mixt_tokenizer **tokenizer, mixt_error *error);
 /* The 257-id tokenizer without merges. */
 MIXT_API mixt_status mixt_tokenizer_bytes(mixt_tokenizer **tokenizer, mixt_error *error);
-/* A tokenizer.json file, or a folder that holds one. */
+/* A folder with tokenizer.json or tokenizer.model (SentencePiece), one of these files, or a GGUF
+ * file. In a folder, tokenizer_config.json and chat_template.jinja are read too. What would give
+ * other ids than the authors' tokenizer is refused by name. */
 MIXT_API mixt_status mixt_tokenizer_open(const char *path, mixt_tokenizer **tokenizer,
                                          mixt_error *error);
-/* Writes tokenizer.json and tokenizer_config.json into `folder`. */
+/* Writes tokenizer.json or tokenizer.model, and tokenizer_config.json, into `folder`. */
 MIXT_API mixt_status mixt_tokenizer_save(const mixt_tokenizer *tokenizer, const char *folder,
                                          mixt_error *error);
 MIXT_API void mixt_tokenizer_free(mixt_tokenizer *tokenizer);
 MIXT_API int mixt_tokenizer_vocab_size(const mixt_tokenizer *tokenizer);
-/* Id of the document separator (<|endoftext|>), -1 where there is none. */
+/* Id of the document separator (<|endoftext|>, else bos), -1 where there is none. */
 MIXT_API int mixt_tokenizer_separator(const mixt_tokenizer *tokenizer);
 /* Encodes `length` bytes; *ids is malloc'd and the caller's to free(). `parse_special`: added
  * tokens in the text become their ids instead of plain text. */
@@ -128,6 +130,29 @@ MIXT_API mixt_status mixt_tokenizer_encode(const mixt_tokenizer *tokenizer, cons
 /* Bytes of one id (not NUL-terminated; may be part of a UTF-8 character); NULL for a bad id. */
 MIXT_API const char *mixt_tokenizer_bytes_of(const mixt_tokenizer *tokenizer, int32_t id,
                                              size_t *length);
+/* The text of `count` ids: the space that encoding put before it is taken off again, and with
+ * `skip_special` control tokens (<s>, <|im_end|>, ...) give nothing. *text is malloc'd, with a NUL
+ * behind its *length bytes; ids that no token has are an error. */
+MIXT_API mixt_status mixt_tokenizer_decode(const mixt_tokenizer *tokenizer, const int32_t *ids,
+                                           size_t count, bool skip_special, char **text,
+                                           size_t *length, mixt_error *error);
+
+typedef enum mixt_special {
+    MIXT_SPECIAL_BOS, /* begins a text */
+    MIXT_SPECIAL_EOS, /* ends it */
+    MIXT_SPECIAL_UNKNOWN,
+    MIXT_SPECIAL_PAD,
+} mixt_special;
+
+/* Id of a special token, -1 where the files name none. mixt_tokenizer_encode adds none itself:
+ * adds_bos and adds_eos say whether the model expects them around a text. */
+MIXT_API int mixt_tokenizer_special(const mixt_tokenizer *tokenizer, mixt_special which);
+MIXT_API bool mixt_tokenizer_adds_bos(const mixt_tokenizer *tokenizer);
+MIXT_API bool mixt_tokenizer_adds_eos(const mixt_tokenizer *tokenizer);
+/* Whether generation ends at this id: the end of a text or of a turn (</s>, <|im_end|>, ...). */
+MIXT_API bool mixt_tokenizer_is_end(const mixt_tokenizer *tokenizer, int32_t id);
+/* The chat template that came with the tokenizer, or NULL. */
+MIXT_API const char *mixt_tokenizer_chat_template(const mixt_tokenizer *tokenizer);
 /* Hash of vocabulary and merges, 64 hexadecimal digits. */
 MIXT_API const char *mixt_tokenizer_hash(const mixt_tokenizer *tokenizer);
 

@@ -70,6 +70,9 @@ mixt_tokenizer *mixt_tokenizer_new(void)
         return NULL;
     }
     tokenizer->separator = -1;
+    for (int i = 0; i < 4; i++) {
+        tokenizer->special[i] = -1;
+    }
     tokenizer->arena = mixt_arena_create();
     tokenizer->splitter = mixt_splitter_create();
     tokenizer->added_raw = mixt_added_set_create();
@@ -95,6 +98,7 @@ void mixt_tokenizer_free(mixt_tokenizer *tokenizer)
     free(tokenizer->tokens);
     free(tokenizer->merges);
     free(tokenizer->json);
+    free(tokenizer->chat_template);
     free(tokenizer);
 }
 
@@ -134,7 +138,7 @@ mixt_status mixt_tokenizer_bytes(mixt_tokenizer **tokenizer, mixt_error *error)
     mixt_token tokens[257] = {0};
     for (int id = 0; id < 256; id++) {
         bytes[id] = (char)mixt_byte_of_id(id);
-        tokens[id] = (mixt_token){&bytes[id], 1, false};
+        tokens[id] = (mixt_token){.bytes = &bytes[id], .length = 1};
     }
     return mixt_tokenizer_make(tokens, 257, NULL, 0, tokenizer, error);
 }

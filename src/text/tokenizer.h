@@ -1,4 +1,5 @@
-/* The parts of a tokenizer, filled by training (bpe_train.c) or from a file (tokenizer_json.c). */
+/* The parts of a tokenizer, filled by training (bpe_train.c) or from a file (tokenizer_json.c,
+ * tokenizer_model.c, tokenizer_gguf.c). */
 #ifndef MIXT_TEXT_TOKENIZER_H
 #define MIXT_TEXT_TOKENIZER_H
 
@@ -16,10 +17,25 @@
 #define MIXT_SEPARATOR_TEXT "<|endoftext|>"
 #define MIXT_SEPARATOR_ID 256 /* in the tokenizers that mixt makes */
 
+/* Numbers as in SentencePiece and GGUF files; 0 counts as normal. */
+typedef enum mixt_token_type {
+    MIXT_TOKEN_NORMAL = 1,
+    MIXT_TOKEN_UNKNOWN,
+    MIXT_TOKEN_CONTROL,
+    MIXT_TOKEN_USER_DEFINED,
+    MIXT_TOKEN_UNUSED,
+    MIXT_TOKEN_BYTE,
+} mixt_token_type;
+
 typedef struct mixt_token {
-    const char *bytes; /* NULL: no token has this id */
+    const char *bytes; /* what it stands for; NULL: no token has this id */
     uint32_t length;
     bool is_added;
+    bool is_end; /* of a text or a turn */
+    uint8_t type;
+    float score;
+    uint32_t piece_length;
+    const char *piece; /* as the vocabulary spells it; NULL where mixt made it */
 } mixt_token;
 
 struct mixt_tokenizer {
@@ -35,7 +51,11 @@ struct mixt_tokenizer {
     mixt_added_set *added_normalized; /* found in normalised text */
     bool normalize_nfc;
     bool prefix_space; /* a space goes before text that begins without one */
-    char *json;        /* text of its tokenizer.json, written as it was read */
+    bool strip_space;  /* decoding takes a space off the beginning */
+    bool adds_bos, adds_eos;
+    int32_t special[4]; /* by mixt_special; -1: none */
+    char *chat_template;
+    char *json; /* text of its tokenizer.json, written as it was read */
     size_t json_length;
     char rules[MIXT_SHA256_HEX]; /* hash of what is neither vocabulary nor merges */
     char hash[MIXT_SHA256_HEX];
@@ -51,6 +71,12 @@ mixt_status mixt_tokenizer_finish(mixt_tokenizer *tokenizer, const int32_t byte_
  * tokenizer.json, so that what is saved is what is used. */
 mixt_status mixt_tokenizer_make(const mixt_token *tokens, int vocab_size, const mixt_merge *merges,
                                 size_t merge_count, mixt_tokenizer **tokenizer, mixt_error *error);
+/* Marks the tokens that end a text or a turn, by their text; finds a separator where none is set.
+ */
+void mixt_tokenizer_mark_ends(mixt_tokenizer *tokenizer);
+/* What tokenizer_config.json and chat_template.jinja beside a tokenizer say, if they are there. */
+mixt_status mixt_tokenizer_read_config(mixt_tokenizer *tokenizer, const char *folder,
+                                       mixt_error *error);
 /* A tokenizer from the text of a tokenizer.json; messages lack the file's name. */
 mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_tokenizer **tokenizer,
                                      mixt_error *error);

@@ -6,12 +6,10 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "core/files.h"
 #include "text/normalize.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
-#define FILE_LIMIT ((size_t)64 << 20)
 #define HOLE_LIMIT 65536 /* ids beyond twice the entries of the file */
 
 typedef struct reader {
@@ -371,6 +369,10 @@ static mixt_status read_added_token(reader *r, const json_t *item, const char *p
     if (status == MIXT_OK && token->bytes == NULL) {
         status = no_memory(r);
     }
+    if (status == MIXT_OK) {
+        bool special = json_is_true(json_object_get(item, "special"));
+        token->type = special ? MIXT_TOKEN_CONTROL : MIXT_TOKEN_USER_DEFINED;
+    }
     if (status == MIXT_OK && strcmp(text, MIXT_SEPARATOR_TEXT) == 0) {
         r->tokenizer->separator = (int)json_integer_value(id);
     }
@@ -593,30 +595,7 @@ mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_token
     }
     memcpy(r.tokenizer->json, text, length);
     r.tokenizer->json_length = length;
+    mixt_tokenizer_mark_ends(r.tokenizer);
     *tokenizer = r.tokenizer;
     return MIXT_OK;
-}
-
-mixt_status mixt_tokenizer_open(const char *path, mixt_tokenizer **tokenizer, mixt_error *error)
-{
-    *tokenizer = NULL;
-    char *file = mixt_path_is_folder(path) ? mixt_path_join(path, "tokenizer.json") : strdup(path);
-    if (file == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
-    }
-    char *text = NULL;
-    size_t length;
-    mixt_error local = MIXT_ERROR_INIT;
-    mixt_status status = mixt_file_read(file, FILE_LIMIT, &text, &length, &local);
-    if (status != MIXT_OK) {
-        status = mixt_fail(error, status, "%s", local.message);
-    } else {
-        status = mixt_tokenizer_from_json(text, length, tokenizer, &local);
-        if (status != MIXT_OK) {
-            status = mixt_fail(error, status, "%s: %s", file, local.message);
-        }
-    }
-    free(text);
-    free(file);
-    return status;
 }
