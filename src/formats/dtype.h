@@ -1,10 +1,12 @@
-/* Element types of tensor files, and exact conversions between the floating ones.
+/* Element types of tensor files (core/half.h converts the short floats).
  * mixt runs on little-endian machines, as the files are: bytes go to memory as they are. */
 #ifndef MIXT_FORMATS_DTYPE_H
 #define MIXT_FORMATS_DTYPE_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "core/half.h"
 
 /* name in a safetensors header, bits of an element */
 #define MIXT_DTYPE_LIST(X)                                                                         \
@@ -43,12 +45,5 @@ const char *mixt_dtype_name(mixt_dtype dtype);
 mixt_dtype mixt_dtype_from_name(const char *name);
 /* Bits of one element, 0 for MIXT_DTYPE_UNKNOWN. */
 unsigned mixt_dtype_bits(mixt_dtype dtype);
-
-/* Exact: every bfloat16 and half is a float. NaN stays NaN with its sign. */
-void mixt_bf16_to_f32(const uint16_t *from, float *to, size_t count);
-void mixt_f16_to_f32(const uint16_t *from, float *to, size_t count);
-/* Round to nearest, ties to even; beyond the largest half is infinity; NaN stays a quiet NaN. */
-void mixt_f32_to_bf16(const float *from, uint16_t *to, size_t count);
-void mixt_f32_to_f16(const float *from, uint16_t *to, size_t count);
 
 #endif
