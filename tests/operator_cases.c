@@ -145,22 +145,24 @@ static void linear_naive(const operator_case *c, double *const *out, int32_t *co
     }
 }
 
-/* rope: {T, capacity, heads, head_dim, P} */
+/* rope: {T, capacity, heads, head_dim, P, rope_dims or 0, interleaved} */
 
 static const int64_t rope_rows[][CASE_NUMBERS] = {
-    {1, 1, 1, 2, 1},
-    {5, 6, 3, 6, 9},
-    {70, 70, 2, 64, 100},
-    {33, 64, 1, 34, 40},
+    {1, 1, 1, 2, 1},           {5, 6, 3, 6, 9},
+    {70, 70, 2, 64, 100},      {33, 64, 1, 34, 40},
+    {9, 12, 3, 10, 20, 4},     {40, 40, 2, 7, 64, 2, 1},
+    {35, 35, 1, 64, 50, 0, 1}, {4, 4, 1, 1100, 9, 1030, 1},
 };
 
 static void rope_prepare(operator_case *c)
 {
     c->attributes.heads = (int)c->p[2];
     c->attributes.head_dim = (int)c->p[3];
+    c->attributes.rope_dims = (int)c->p[5];
+    c->attributes.interleaved = c->p[6] != 0;
     c->request.in[0] = by_token(c, 1, c->p[2] * c->p[3]);
     c->request.in[1] = mixt_shape_integers(by_token(c, 1, 0));
-    c->request.in[2] = fixed(c->p[4], c->p[3]);
+    c->request.in[2] = fixed(c->p[4], c->p[5] > 0 ? c->p[5] : c->p[3]);
     c->differentiable = 1;
     c->functional = 1;
 }
@@ -170,7 +172,7 @@ static void rope_fill(operator_case *c)
     for (int64_t t = 0; t < c->tokens; t++) {
         c->integer[1][t] = (int32_t)case_below(c->p[4]);
     }
-    int64_t half = c->p[3] / 2;
+    int64_t half = c->request.in[2].size[1] / 2;
     for (int64_t i = 0; i < c->p[4] * half; i++) {
         double angle = (double)(i / half) * pow(10000, -(double)(i % half) / (double)half);
         c->value[2][i / half * 2 * half + i % half] = (double)(float)cos(angle);
@@ -181,26 +183,141 @@ static void rope_fill(operator_case *c)
 static void rope_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
 {
     (void)integer_out;
-    int64_t half = c->p[3] / 2;
-    for (int64_t i = 0; i < c->tokens * c->p[2] * half; i++) {
-        int64_t head = i / half, pair = i % half, t = head / c->p[2];
-        const double *angles = c->value[2] + c->integer[1][t] * 2 * half;
-        double a = c->value[0][head * 2 * half + pair];
-        double b = c->value[0][head * 2 * half + half + pair];
-        out[0][head * 2 * half + pair] = a * angles[pair] - b * angles[half + pair];
-        out[0][head * 2 * half + half + pair] = b * angles[pair] + a * angles[half + pair];
+    int64_t half = c->request.in[2].size[1] / 2, n = c->p[3];
+    for (int64_t head = 0; head < c->tokens * c->p[2]; head++) {
+        const double *x = c->value[0] + head * n;
+        const double *angles = c->value[2] + c->integer[1][head / c->p[2]] * 2 * half;
+        double *y = out[0] + head * n;
+        memcpy(y, x, (size_t)n * sizeof *y);
+        for (int64_t pair = 0; pair < half; pair++) {
+            int64_t a = c->p[6] != 0 ? 2 * pair : pair, b = c->p[6] != 0 ? a + 1 : a + half;
+            y[a] = x[a] * angles[pair] - x[b] * angles[half + pair];
+            y[b] = x[b] * angles[pair] + x[a] * angles[half + pair];
+        }
     }
 }
 
-/* kv_write: {T, capacity, columns, C} */
+/* scale, clamp, gate: {T, capacity, d} */
 
-static const int64_t kv_write_rows[][CASE_NUMBERS] = {{1, 1, 3, 4}, {5, 8, 16, 9}, {70, 70, 4, 99}};
+static const int64_t value_rows[][CASE_NUMBERS] = {
+    {1, 1, 1}, {3, 4, 5}, {130, 130, 7}, {65, 65, 257}};
+
+static void scale_prepare(operator_case *c)
+{
+    c->attributes.scale = -0.75;
+    c->request.in[0] = by_token(c, 1, c->p[2]);
+    c->differentiable = 1;
+    c->functional = 1;
+}
+
+static void scale_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        out[0][i] = c->value[0][i] * -0.75;
+    }
+}
+
+static void clamp_prepare(operator_case *c)
+{
+    scale_prepare(c);
+    c->attributes.limit = 0.5;
+}
+
+/* Away from the limits, where differences see both sides. */
+static void clamp_fill(operator_case *c)
+{
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        bool near = fabs(fabs(c->value[0][i]) - 0.5) < 0.01;
+        c->value[0][i] = near ? 0.5625 : c->value[0][i];
+    }
+}
+
+static void clamp_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        out[0][i] = fmin(fmax(c->value[0][i], -0.5), 0.5);
+    }
+}
+
+static void gate_prepare(operator_case *c)
+{
+    c->request.in[0] = by_token(c, 1, c->p[2]);
+    c->request.in[1] = by_token(c, 1, 1);
+    c->differentiable = 3;
+    c->functional = 1;
+}
+
+static void gate_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        out[0][i] = c->value[0][i] / (1 + exp(-c->value[1][i / c->p[2]]));
+    }
+}
+
+/* slice: {T, capacity, heads, head_dim, from, size}; join: {T, capacity, heads, A, B} */
+
+static const int64_t slice_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 0, 1}, {5, 6, 3, 7, 2, 4}, {70, 80, 2, 24, 16, 8}, {33, 33, 1, 40, 0, 33}};
+
+static void slice_prepare(operator_case *c)
+{
+    c->attributes.heads = (int)c->p[2];
+    c->attributes.head_dim = (int)c->p[3];
+    c->attributes.from = (int)c->p[4];
+    c->attributes.size = (int)c->p[5];
+    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[3]);
+    c->differentiable = 1;
+    c->functional = 1;
+}
+
+static void slice_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t size = c->p[5];
+    for (int64_t i = 0; i < c->tokens * c->p[2] * size; i++) {
+        out[0][i] = c->value[0][i / size * c->p[3] + c->p[4] + i % size];
+    }
+}
+
+static const int64_t join_rows[][CASE_NUMBERS] = {
+    {1, 1, 2, 1, 1}, {5, 6, 3, 7, 2}, {70, 80, 2, 16, 8}, {33, 33, 3, 9, 33}};
+
+static void join_prepare(operator_case *c)
+{
+    c->attributes.heads = (int)c->p[2];
+    c->attributes.head_dim = (int)c->p[3];
+    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[3]);
+    c->request.in[1] = by_token(c, 1, c->p[2] * c->p[4]);
+    c->differentiable = 3;
+    c->functional = 1;
+}
+
+static void join_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t a = c->p[3], b = c->p[4], n = a + b;
+    for (int64_t i = 0; i < c->tokens * c->p[2] * n; i++) {
+        out[0][i] = i % n < a ? c->value[0][i / n * a + i % n] : c->value[1][i / n * b + i % n - a];
+    }
+}
+
+/* kv_write: {T, capacity, columns of k, C, columns of v or 0} */
+
+static const int64_t kv_write_rows[][CASE_NUMBERS] = {
+    {1, 1, 3, 4, 3}, {5, 8, 16, 9, 16}, {70, 70, 4, 99, 9}, {7, 9, 12, 30, 0}};
 
 static void kv_write_prepare(operator_case *c)
 {
-    c->request.in[0] = c->request.in[1] = by_token(c, 1, c->p[2]);
+    c->request.in[0] = by_token(c, 1, c->p[2]);
     c->request.in[2] = mixt_shape_integers(by_token(c, 1, 0));
-    c->request.in[3] = c->request.in[4] = fixed(c->p[3], c->p[2]);
+    c->request.in[3] = fixed(c->p[3], c->p[2]);
+    if (c->p[4] > 0) {
+        c->request.in[1] = by_token(c, 1, c->p[4]);
+        c->request.in[4] = fixed(c->p[3], c->p[4]);
+    }
 }
 
 static void kv_write_fill(operator_case *c)
@@ -213,10 +330,11 @@ static void kv_write_fill(operator_case *c)
 static void kv_write_naive(const operator_case *c, double *const *in, int32_t *const *integers)
 {
     (void)integers;
-    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        int64_t at = c->integer[2][i / c->p[2]] * c->p[2] + i % c->p[2];
-        in[3][at] = c->value[0][i];
-        in[4][at] = c->value[1][i];
+    for (int side = 0; side < 2; side++) {
+        int64_t n = c->request.in[side].size[1];
+        for (int64_t i = 0; i < c->tokens * n; i++) {
+            in[3 + side][c->integer[2][i / n] * n + i % n] = c->value[side][i];
+        }
     }
 }
 
@@ -718,6 +836,11 @@ const operator_subject operator_subjects[MIXT_OP_COUNT] = {
     {MIXT_OP_norm, TABLE(norm), 4e-6, norm_prepare, norm_fill, norm_naive, 0, 0},
     {MIXT_OP_linear, TABLE(linear), 1e-5, linear_prepare, NULL, linear_naive, 0, 4},
     {MIXT_OP_rope, TABLE(rope), 1e-6, rope_prepare, rope_fill, rope_naive, 0, 0},
+    {MIXT_OP_scale, TABLE(value), 1e-6, scale_prepare, NULL, scale_naive, 1, 0},
+    {MIXT_OP_clamp, TABLE(value), 0, clamp_prepare, clamp_fill, clamp_naive, 1, 0},
+    {MIXT_OP_gate, TABLE(value), 4e-6, gate_prepare, NULL, gate_naive, 1, 0},
+    {MIXT_OP_slice, TABLE(slice), 0, slice_prepare, NULL, slice_naive, 0, 0},
+    {MIXT_OP_join, TABLE(join), 0, join_prepare, NULL, join_naive, 0, 0},
     {MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare, kv_write_fill, kv_write_naive, 0, 0},
     {MIXT_OP_attention, TABLE(attention), 2e-5, attention_prepare, attention_fill, attention_naive,
      0, 0},

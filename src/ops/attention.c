@@ -13,15 +13,21 @@
 
 mixt_status mixt_kv_write_shape(mixt_shape_request *request, mixt_error *error)
 {
-    mixt_shape k = request->in[0], cache = request->in[3];
+    mixt_shape k = request->in[0], v = request->in[1];
+    mixt_shape cache_k = request->in[3], cache_v = request->in[4];
     MIXT_TRY(mixt_expect_matrix(&k, "kv_write: k", error));
-    MIXT_TRY(mixt_expect_matrix(&cache, "kv_write: cache_k", error));
-    MIXT_TRY(mixt_expect(&request->in[1], k, "kv_write: v", error));
+    MIXT_TRY(mixt_expect_matrix(&cache_k, "kv_write: cache_k", error));
     MIXT_TRY(mixt_expect(&request->in[2], mixt_shape_integers(mixt_shape_leading(k)),
                          "kv_write: slots", error));
-    MIXT_TRY(mixt_expect(&cache, mixt_shape_static(2, cache.size[0], k.size[1], 0),
+    MIXT_TRY(mixt_expect(&cache_k, mixt_shape_static(2, cache_k.size[0], k.size[1], 0),
                          "kv_write: cache_k", error));
-    return mixt_expect(&request->in[4], cache, "kv_write: cache_v", error);
+    if (v.rank == 0 && cache_v.rank == 0) {
+        return MIXT_OK;
+    }
+    MIXT_TRY(mixt_expect_matrix(&v, "kv_write: v", error));
+    MIXT_TRY(mixt_expect(&v, mixt_shape_columns(k, v.size[1]), "kv_write: v", error));
+    return mixt_expect(&cache_v, mixt_shape_static(2, cache_k.size[0], v.size[1], 0),
+                       "kv_write: cache_v", error);
 }
 
 void mixt_kv_write_cost(const mixt_attributes *attributes, const mixt_shape *in,
@@ -29,7 +35,8 @@ void mixt_kv_write_cost(const mixt_attributes *attributes, const mixt_shape *in,
 {
     (void)attributes;
     (void)out;
-    *cost = (mixt_cost){0, 16 * mixt_shape_values(&in[0], tokens), 0, 0};
+    double values = mixt_shape_values(&in[0], tokens) + mixt_shape_values(&in[1], tokens);
+    *cost = (mixt_cost){0, 8 * values, 0, 0};
 }
 
 /* attention */
@@ -88,10 +95,10 @@ static void kv_write_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     const int32_t *slots = call->in[2];
-    int64_t n = call->in_shape[0].size[1];
     mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2 && call->in[i] != NULL; i++) {
+            int64_t n = call->in_shape[i].size[1];
             memcpy((real *)call->in[3 + i] + slots[t] * n, (const real *)call->in[i] + t * n,
                    (size_t)n * sizeof(real));
         }

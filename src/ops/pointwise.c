@@ -107,17 +107,19 @@ void MIXT_REAL(mixt_norm_backward)(const mixt_call *call)
     }
 }
 
-/* rope: rotary positions (Su et al. 2021), halves of a head as pairs */
+/* rope: rotary positions (Su et al. 2021) */
 
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_rope_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
     mixt_shape x = request->in[0], table = request->in[2];
+    int dims = attributes->rope_dims == 0 ? attributes->head_dim : attributes->rope_dims;
     MIXT_TRY(mixt_expect_matrix(&x, "rope: x", error));
     MIXT_TRY(mixt_expect_matrix(&table, "rope: table", error));
-    if (attributes->heads < 1 || attributes->head_dim < 2 || attributes->head_dim % 2 != 0) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "rope: %d heads of %d (not even)",
+    if (attributes->heads < 1 || dims < 2 || dims % 2 != 0 || dims > attributes->head_dim) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "rope: %d values of %d heads of %d cannot be rotated in pairs", dims,
                          attributes->heads, attributes->head_dim);
     }
     MIXT_TRY(mixt_expect(&x,
@@ -125,8 +127,8 @@ mixt_status mixt_rope_shape(mixt_shape_request *request, mixt_error *error)
                          "rope: x", error));
     MIXT_TRY(mixt_expect(&request->in[1], mixt_shape_integers(mixt_shape_leading(x)),
                          "rope: positions", error));
-    MIXT_TRY(mixt_expect(&table, mixt_shape_static(2, table.size[0], attributes->head_dim, 0),
-                         "rope: table", error));
+    MIXT_TRY(
+        mixt_expect(&table, mixt_shape_static(2, table.size[0], dims, 0), "rope: table", error));
     request->out[0] = x;
     request->backward_workspace = mixt_chunks(x.size[0], MIXT_ROWS) * attributes->head_dim;
     return MIXT_OK;
@@ -142,18 +144,53 @@ void mixt_rope_cost(const mixt_attributes *attributes, const mixt_shape *in, con
 }
 #endif
 
+/* A head whose pairs are neighbours: taken apart, rotated as halves, put together. */
+static void rotate_neighbours(const mixt_kernels *kernels, int64_t n, real *y, const real *x,
+                              const real *angles, real sign)
+{
+    real piece[MIXT_PIECE];
+    for (int64_t begin = 0; begin < n / 2; begin += MIXT_PIECE / 2) {
+        int64_t pairs = mixt_least(MIXT_PIECE / 2, n / 2 - begin);
+        for (int64_t i = 0; i < pairs; i++) {
+            piece[i] = x[2 * (begin + i)];
+            piece[pairs + i] = x[2 * (begin + i) + 1];
+        }
+        kernels->rope(2 * pairs, piece, piece, angles + begin, angles + n / 2 + begin, sign);
+        for (int64_t i = 0; i < pairs; i++) {
+            y[2 * (begin + i)] = piece[i];
+            y[2 * (begin + i) + 1] = piece[pairs + i];
+        }
+    }
+}
+
+/* One head: its leading values by the row of the table, the rest as they are. y may be x. */
+static void rotate_head(const mixt_call *call, real *y, const real *x, const real *angles,
+                        real sign)
+{
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    int64_t n = call->in_shape[2].size[1], rest = call->attributes->head_dim - n;
+    if (call->attributes->interleaved) {
+        rotate_neighbours(kernels, n, y, x, angles, sign);
+    } else {
+        kernels->rope(n, y, x, angles, angles + n / 2, sign);
+    }
+    if (rest > 0 && y != x) {
+        memcpy(y + n, x + n, (size_t)rest * sizeof *y);
+    }
+}
+
 static void rope_forward_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    const mixt_kernels *kernels = mixt_kernels_of(call);
     int64_t n = call->attributes->head_dim, heads = call->attributes->heads;
     mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *angles = (const real *)call->in[2] + ((const int32_t *)call->in[1])[t] * n;
+        const real *angles = (const real *)call->in[2] +
+                             ((const int32_t *)call->in[1])[t] * call->in_shape[2].size[1];
         for (int64_t i = t * heads; i < (t + 1) * heads; i++) {
-            kernels->rope(n, (real *)call->out[0] + i * n, (const real *)call->in[0] + i * n,
-                          angles, angles + n / 2, 1);
+            rotate_head(call, (real *)call->out[0] + i * n, (const real *)call->in[0] + i * n,
+                        angles, 1);
         }
     }
 }
@@ -174,11 +211,12 @@ static void rope_backward_rows(void *context, int64_t item, int thread)
     real *turned = (real *)call->workspace + item * n;
     mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *angles = (const real *)call->in[2] + ((const int32_t *)call->in[1])[t] * n;
+        const real *angles = (const real *)call->in[2] +
+                             ((const int32_t *)call->in[1])[t] * call->in_shape[2].size[1];
         for (int64_t i = t * heads; i < (t + 1) * heads; i++) {
             real *dx = (real *)call->d_in[0] + i * n;
-            kernels->rope(n, call->add[0] ? turned : dx, (const real *)call->d_out[0] + i * n,
-                          angles, angles + n / 2, -1);
+            rotate_head(call, call->add[0] ? turned : dx, (const real *)call->d_out[0] + i * n,
+                        angles, -1);
             if (call->add[0]) {
                 kernels->add(n, dx, dx, turned);
             }
