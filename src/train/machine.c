@@ -115,22 +115,50 @@ static double measure_peak(const mixt_compute *compute, peak_function function)
 
 typedef struct read_work {
     const uint64_t *values;
+    uint64_t (*function)(const uint64_t *values); /* reads READ_CHUNK bytes */
     uint64_t sums[MIXT_THREADS_MAX];
 } read_work;
 
-static void read_item(void *context, int64_t item, int thread)
+#define READ_AHEAD 4096 /* bytes: what the memory needs to be asked for before it is read */
+
+static uint64_t read_plain(const uint64_t *values)
 {
-    read_work *work = context;
-    const uint64_t *values = work->values + (size_t)item * (READ_CHUNK / sizeof *values);
-    uint64_t lanes[8] = {0};
+    uint64_t lanes[8] = {0}, sum = 0;
     for (size_t i = 0; i < READ_CHUNK / sizeof *values; i += 8) {
+        __builtin_prefetch((const char *)(values + i) + READ_AHEAD);
         for (size_t j = 0; j < 8; j++) {
             lanes[j] += values[i + j];
         }
     }
     for (size_t j = 0; j < 8; j++) {
-        work->sums[thread] += lanes[j];
+        sum += lanes[j];
     }
+    return sum;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static uint64_t read_avx2(const uint64_t *values)
+{
+    __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
+    const __m256i *from = (const __m256i *)(const void *)values;
+    for (size_t i = 0; i < READ_CHUNK / sizeof *from; i += 4) {
+        _mm_prefetch((const char *)(from + i) + READ_AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)(from + i + 2) + READ_AHEAD, _MM_HINT_T0);
+        a = _mm256_xor_si256(a, _mm256_load_si256(from + i));
+        b = _mm256_xor_si256(b, _mm256_load_si256(from + i + 1));
+        c = _mm256_xor_si256(c, _mm256_load_si256(from + i + 2));
+        d = _mm256_xor_si256(d, _mm256_load_si256(from + i + 3));
+    }
+    a = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
+    return (uint64_t)_mm256_extract_epi64(a, 0) ^ (uint64_t)_mm256_extract_epi64(a, 2);
+}
+#endif
+
+static void read_item(void *context, int64_t item, int thread)
+{
+    read_work *work = context;
+    const uint64_t *values = work->values + (size_t)item * (READ_CHUNK / sizeof *values);
+    work->sums[thread] += work->function(values);
 }
 
 static double measure_read(const mixt_compute *compute)
@@ -144,7 +172,10 @@ static double measure_read(const mixt_compute *compute)
         values[i] = i;
     }
     for (int round = 0; round < 8; round++) {
-        read_work work = {.values = values};
+        read_work work = {.values = values, .function = read_plain};
+#if defined(__x86_64__)
+        work.function = mixt_cpu_detect().tier >= MIXT_CPU_AVX2 ? read_avx2 : read_plain;
+#endif
         double begin = mixt_train_time();
         mixt_pool_run(compute->pool, (int64_t)(READ_BYTES / READ_CHUNK), read_item, &work);
         double rate = (double)READ_BYTES / (mixt_train_time() - begin);

@@ -1,0 +1,326 @@
+/* Writes GGUF files of real models' shapes with random weights: for measuring speed where the
+ * checkpoints themselves are not at hand. Blocks are random bits under fixed scales, so that
+ * activations stay finite; texts and routing are random.
+ *
+ *   real_shapes NAME MIX FILE    NAME: olmoe, qwen2moe, deepseek, mixtral (8 of 32 layers)
+ *                                MIX: Q4_K_M, Q8_0, ... (quant/mix.h) */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/gguf.h"
+#include "quant/mix.h"
+
+typedef struct shape {
+    const char *name, *arch;
+    int layers, hidden, heads, kv_heads, head_dim, vocab, context;
+    int experts, chosen, ffn, shared, dense_layers, dense_ffn;
+    float theta, epsilon;
+    bool qk_norm, qkv_bias, shared_gate;
+} shape;
+
+static const shape shapes[] = {
+    {"olmoe", "olmoe", 16, 2048, 16, 16,   128,   50304, 4096,  64,
+     8,       1024,    0,  0,    0,  1e4F, 1e-5F, true,  false, false},
+    {"qwen2moe", "qwen2moe", 24,   2048, 16, 16,   128,   151936, 8192, 60,
+     4,          1408,       5632, 0,    0,  1e6F, 1e-6F, false,  true, true},
+    {"deepseek", "deepseek", 28,   2048, 16,    16,   128,   102400, 4096,  64,
+     6,          1408,       2816, 1,    10944, 1e4F, 1e-6F, false,  false, false},
+    {"mixtral", "llama", 8, 4096, 32, 8,    128,   32000, 32768, 8,
+     2,         14336,   0, 0,    0,  1e6F, 1e-5F, false, false, false},
+};
+
+#define RANDOM_BYTES (32 << 20)
+
+typedef struct tensor {
+    char name[64];
+    mixt_type type;
+    int rank;
+    int64_t size[4];
+    float value; /* F32: all values, or for matrices the amplitude */
+} tensor;
+
+typedef struct plan {
+    const shape *s;
+    const mixt_mix *mix;
+    tensor *list;
+    int count;
+    int layer;
+} plan;
+
+static uint64_t state = 0x9E3779B97F4A7C15U;
+
+static uint64_t next_random(void)
+{
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+
+static void add(plan *p, const char *name, mixt_place place, int rank, const int64_t *size)
+{
+    tensor *t = &p->list[p->count++];
+    const char *dot = p->layer < 0 ? "" : "blk.";
+    char number[16] = "";
+    if (p->layer >= 0) {
+        snprintf(number, sizeof number, "%d.", p->layer);
+    }
+    snprintf(t->name, sizeof t->name, "%s%s%s", dot, number, name);
+    t->rank = rank;
+    for (int i = 0; i < rank; i++) {
+        t->size[i] = size[i];
+    }
+    mixt_mix_request request = {.place = place,
+                                .layer = p->layer,
+                                .layers = p->s->layers,
+                                .experts = p->s->experts,
+                                .head_group = p->s->heads / p->s->kv_heads,
+                                .columns = size[0]};
+    bool plain = rank == 1 || strstr(name, "ffn_gate_inp") != NULL;
+    t->type = plain ? MIXT_TYPE_F32 : mixt_mix_type(p->mix, &request);
+    t->value = rank == 1 ? (strstr(name, "bias") != NULL ? 0.0F : 1.0F) : 0.02F;
+}
+
+#define MATRIX(name, place, ...) add(p, name, MIXT_PLACE_##place, 2, (int64_t[]){__VA_ARGS__})
+#define STACK(name, place, ...) add(p, name, MIXT_PLACE_##place, 3, (int64_t[]){__VA_ARGS__})
+#define VECTOR(name, n) add(p, name, MIXT_PLACE_OTHER, 1, (int64_t[]){n})
+
+static void plan_layer(plan *p)
+{
+    const shape *s = p->s;
+    int64_t d = s->hidden, q = (int64_t)s->heads * s->head_dim;
+    int64_t kv = (int64_t)s->kv_heads * s->head_dim;
+    VECTOR("attn_norm.weight", d);
+    MATRIX("attn_q.weight", OTHER, d, q);
+    MATRIX("attn_k.weight", KEY, d, kv);
+    MATRIX("attn_v.weight", VALUE, d, kv);
+    MATRIX("attn_output.weight", ATTENTION_OUTPUT, q, d);
+    VECTOR("ffn_norm.weight", d);
+    if (s->qk_norm) {
+        VECTOR("attn_q_norm.weight", q);
+        VECTOR("attn_k_norm.weight", kv);
+    }
+    if (s->qkv_bias) {
+        VECTOR("attn_q.bias", q);
+        VECTOR("attn_k.bias", kv);
+        VECTOR("attn_v.bias", kv);
+    }
+    if (p->layer < s->dense_layers) {
+        MATRIX("ffn_gate.weight", OTHER, d, s->dense_ffn);
+        MATRIX("ffn_up.weight", OTHER, d, s->dense_ffn);
+        MATRIX("ffn_down.weight", DOWN, s->dense_ffn, d);
+        return;
+    }
+    MATRIX("ffn_gate_inp.weight", OTHER, d, s->experts);
+    STACK("ffn_gate_exps.weight", OTHER_STACK, d, s->ffn, s->experts);
+    STACK("ffn_up_exps.weight", OTHER_STACK, d, s->ffn, s->experts);
+    STACK("ffn_down_exps.weight", DOWN_STACK, s->ffn, d, s->experts);
+    if (s->shared > 0) {
+        MATRIX("ffn_gate_shexp.weight", OTHER, d, s->shared);
+        MATRIX("ffn_up_shexp.weight", OTHER, d, s->shared);
+        MATRIX("ffn_down_shexp.weight", DOWN, s->shared, d);
+    }
+    if (s->shared_gate) {
+        VECTOR("ffn_gate_inp_shexp.weight", d);
+    }
+}
+
+static void plan_model(plan *p)
+{
+    const shape *s = p->s;
+    p->layer = -1;
+    MATRIX("token_embd.weight", EMBED, s->hidden, s->vocab);
+    MATRIX("output.weight", OUTPUT, s->hidden, s->vocab);
+    VECTOR("output_norm.weight", s->hidden);
+    for (p->layer = 0; p->layer < s->layers; p->layer++) {
+        plan_layer(p);
+    }
+}
+
+#define TRY(expression)                                                                            \
+    do {                                                                                           \
+        mixt_status status_ = (expression);                                                        \
+        if (status_ != MIXT_OK) {                                                                  \
+            return status_;                                                                        \
+        }                                                                                          \
+    } while (0)
+
+static mixt_status key_u32(mixt_gguf_writer *w, const shape *s, const char *key, int value,
+                           mixt_error *error)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", s->arch, key);
+    return mixt_gguf_writer_u32(w, name, (uint32_t)value, error);
+}
+
+static mixt_status key_f32(mixt_gguf_writer *w, const shape *s, const char *key, float value,
+                           mixt_error *error)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", s->arch, key);
+    return mixt_gguf_writer_f32(w, name, value, error);
+}
+
+static mixt_status write_keys(mixt_gguf_writer *w, const shape *s, mixt_error *error)
+{
+    bool lead = strcmp(s->arch, "deepseek") == 0;
+    TRY(mixt_gguf_writer_string(w, "general.architecture", s->arch, error));
+    TRY(mixt_gguf_writer_string(w, "general.name", s->name, error));
+    TRY(key_u32(w, s, "block_count", s->layers, error));
+    TRY(key_u32(w, s, "context_length", s->context, error));
+    TRY(key_u32(w, s, "embedding_length", s->hidden, error));
+    TRY(key_u32(w, s, "feed_forward_length", lead ? s->dense_ffn : s->ffn, error));
+    TRY(key_u32(w, s, "attention.head_count", s->heads, error));
+    TRY(key_u32(w, s, "attention.head_count_kv", s->kv_heads, error));
+    TRY(key_f32(w, s, "attention.layer_norm_rms_epsilon", s->epsilon, error));
+    TRY(key_f32(w, s, "rope.freq_base", s->theta, error));
+    TRY(key_u32(w, s, "rope.dimension_count", s->head_dim, error));
+    TRY(key_u32(w, s, "vocab_size", s->vocab, error));
+    TRY(key_u32(w, s, "expert_count", s->experts, error));
+    TRY(key_u32(w, s, "expert_used_count", s->chosen, error));
+    if (strcmp(s->arch, "llama") != 0 && strcmp(s->arch, "olmoe") != 0) {
+        TRY(key_u32(w, s, "expert_feed_forward_length", s->ffn, error));
+    }
+    if (s->shared_gate) {
+        TRY(key_u32(w, s, "expert_shared_feed_forward_length", s->shared, error));
+    }
+    if (lead) {
+        TRY(key_u32(w, s, "leading_dense_block_count", s->dense_layers, error));
+        TRY(key_u32(w, s, "expert_shared_count", s->shared / s->ffn, error));
+        TRY(key_f32(w, s, "expert_weights_scale", 1.0F, error));
+    }
+    return mixt_gguf_writer_string(w, "tokenizer.ggml.model", "none", error);
+}
+
+/* Where a block's half-precision scales lie, and their bits: values of about 0.02. */
+typedef struct scale_row {
+    mixt_type type;
+    int at[2];
+    uint16_t bits[2];
+} scale_row;
+
+static const scale_row scales[] = {
+    {MIXT_TYPE_Q4_0, {0, -1}, {0x1C00, 0}},     {MIXT_TYPE_Q4_1, {0, 2}, {0x1C00, 0xA780}},
+    {MIXT_TYPE_Q5_0, {0, -1}, {0x1800, 0}},     {MIXT_TYPE_Q5_1, {0, 2}, {0x1800, 0xA7C0}},
+    {MIXT_TYPE_Q8_0, {0, -1}, {0x0C00, 0}},     {MIXT_TYPE_Q2_K, {80, 82}, {0x0E00, 0x1080}},
+    {MIXT_TYPE_Q3_K, {108, -1}, {0x0C00, 0}},   {MIXT_TYPE_Q4_K, {0, 2}, {0x0400, 0x0F80}},
+    {MIXT_TYPE_Q5_K, {0, 2}, {0x0200, 0x0F80}}, {MIXT_TYPE_Q6_K, {208, -1}, {0x0100, 0}},
+    {MIXT_TYPE_IQ4_NL, {0, -1}, {0x0C00, 0}},   {MIXT_TYPE_IQ4_XS, {0, -1}, {0x0200, 0}},
+};
+
+/* A buffer of random whole blocks. */
+static size_t fill(const tensor *t, unsigned char *buffer)
+{
+    const mixt_type_row *row = mixt_type_info(t->type);
+    size_t blocks = RANDOM_BYTES / (size_t)row->bytes;
+    if (t->type == MIXT_TYPE_F32) {
+        float *values = (float *)(void *)buffer;
+        for (size_t i = 0; i < RANDOM_BYTES / sizeof(float); i++) {
+            double unit = (double)(next_random() >> 11) / 0x1p52 - 1.0;
+            values[i] = t->rank == 1 ? t->value : (float)(unit * 1.7320508 * (double)t->value);
+        }
+        return blocks * 4;
+    }
+    for (size_t i = 0; i + 8 <= RANDOM_BYTES; i += 8) {
+        uint64_t bits = next_random();
+        if (row->elements == 1) { /* halves and bfloat16 of small exponent */
+            bits &= 0x83FF83FF83FF83FFU;
+            bits |= t->type == MIXT_TYPE_F16 ? 0x2400240024002400U : 0x3C003C003C003C00U;
+        }
+        memcpy(buffer + i, &bits, 8);
+    }
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        for (size_t b = 0; scales[i].type == t->type && b < blocks; b++) {
+            for (int j = 0; j < 2; j++) {
+                if (scales[i].at[j] >= 0) {
+                    memcpy(buffer + b * (size_t)row->bytes + scales[i].at[j], &scales[i].bits[j],
+                           2);
+                }
+            }
+        }
+    }
+    for (size_t b = 0; t->type == MIXT_TYPE_MXFP4 && b < blocks; b++) {
+        buffer[b * (size_t)row->bytes] = 121;
+    }
+    return blocks * (size_t)row->bytes;
+}
+
+static size_t tensor_bytes(const tensor *t)
+{
+    size_t bytes = mixt_type_row_bytes(t->type, t->size[0]);
+    for (int i = 1; i < t->rank; i++) {
+        bytes *= (size_t)t->size[i];
+    }
+    return bytes;
+}
+
+static mixt_status write_tensors(mixt_gguf_writer *w, const plan *p, unsigned char *buffer,
+                                 mixt_error *error)
+{
+    int filled = -1; /* the tensor that the buffer was made for */
+    size_t length = 0;
+    for (int i = 0; i < p->count; i++) {
+        const tensor *t = &p->list[i];
+        const tensor *have = filled >= 0 ? &p->list[filled] : NULL;
+        if (have == NULL || have->type != t->type || have->value != t->value ||
+            (have->rank == 1) != (t->rank == 1)) {
+            length = fill(t, buffer);
+            filled = i;
+        }
+        for (size_t left = tensor_bytes(t); left > 0;) {
+            size_t part = left < length ? left : length;
+            TRY(mixt_gguf_writer_write(w, buffer, part, error));
+            left -= part;
+        }
+    }
+    return mixt_gguf_writer_finish(w, error);
+}
+
+static mixt_status write_file(const plan *p, const char *path, unsigned char *buffer,
+                              mixt_error *error)
+{
+    mixt_gguf_writer *w;
+    TRY(mixt_gguf_writer_create(path, 0, &w, error));
+    mixt_status status = write_keys(w, p->s, error);
+    for (int i = 0; i < p->count && status == MIXT_OK; i++) {
+        const tensor *t = &p->list[i];
+        status = mixt_gguf_writer_add(w, t->name, t->type, t->rank, t->size, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_begin(w, error);
+    }
+    if (status == MIXT_OK) {
+        status = write_tensors(w, p, buffer, error);
+    }
+    mixt_gguf_writer_free(w);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    plan p = {0};
+    for (size_t i = 0; argc == 4 && i < sizeof shapes / sizeof *shapes; i++) {
+        if (strcmp(argv[1], shapes[i].name) == 0) {
+            p.s = &shapes[i];
+        }
+    }
+    if (p.s == NULL || (p.mix = mixt_mix_by_name(argv[2])) == NULL) {
+        fprintf(stderr, "usage: real_shapes olmoe|qwen2moe|deepseek|mixtral MIX FILE\n");
+        return 2;
+    }
+    p.list = calloc((size_t)p.s->layers * 20 + 3, sizeof *p.list);
+    unsigned char *buffer = malloc(RANDOM_BYTES);
+    mixt_error error = MIXT_ERROR_INIT;
+    int result = 1;
+    if (p.list != NULL && buffer != NULL) {
+        plan_model(&p);
+        result = write_file(&p, argv[3], buffer, &error) == MIXT_OK ? 0 : 1;
+    }
+    if (result != 0) {
+        fprintf(stderr, "real_shapes: %s\n", error.message);
+    }
+    free(buffer);
+    free(p.list);
+    return result;
+}
