@@ -1,0 +1,237 @@
+/* Every family against an implementation that we did not write: the tiny random models below
+ * tests/fixtures/families (its README.md names the implementation of each), as Hugging Face folders
+ * and as GGUF files. All logits of 24 tokens, fed one by one, all at once, in two parts, and again
+ * behind a cache that was cut back. */
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "formats/safetensors.h"
+#include "mixt.h"
+
+#define FOLDER "tests/fixtures/families/"
+#define TOLERANCE 1e-4 /* on logits up to 10; beyond, of the largest one's tenth */
+#define NAME_MAX_LENGTH 128
+
+/* Fixtures that mixt refuses so far. A refusal is one line that names the file; when a family
+ * lands, its row goes. */
+static const char *const refused[] = {
+    "mistral",     "mistral-window", "qwen2_moe", "olmoe",         "olmoe-clip",
+    "qwen3_moe",   "yuan",           "skywork",   "grok-1",        "deepseek_v2-lite",
+    "deepseek_v2", "deepseek_v3",    "gpt_oss",   "gpt_oss-mxfp4",
+};
+#define COUNT(list) (sizeof(list) / sizeof *(list))
+
+typedef struct expected {
+    int32_t *tokens; /* [count] */
+    float *logits;   /* [count, vocab_size] */
+    size_t count, vocab_size;
+    double bound;
+} expected;
+
+static void fail_with(const char *what, const mixt_error *error)
+{
+    fail_msg("%s: %s", what, error->message);
+}
+
+/* expected.safetensors of the folder that `fixture` names up to its first full stop, so that
+ * NAME.gguf and NAME.VARIANT.gguf share the values of NAME. */
+static void expected_read(const char *fixture, expected *values)
+{
+    char path[NAME_MAX_LENGTH * 2];
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_safetensors *file;
+    snprintf(path, sizeof path, FOLDER "%.*s/expected.safetensors", (int)strcspn(fixture, "."),
+             fixture);
+    if (mixt_safetensors_open(path, &file, &error) != MIXT_OK) {
+        fail_with(fixture, &error);
+    }
+    const mixt_tensor_info *tokens = mixt_safetensors_find(file, "tokens");
+    const mixt_tensor_info *logits = mixt_safetensors_find(file, "logits");
+    assert_true(tokens != NULL && tokens->rank == 1 && logits != NULL && logits->rank == 2);
+    values->count = (size_t)logits->shape[0];
+    values->vocab_size = (size_t)logits->shape[1];
+    assert_int_equal(tokens->shape[0], logits->shape[0]);
+    values->tokens = malloc(values->count * sizeof *values->tokens);
+    values->logits = malloc(values->count * values->vocab_size * sizeof *values->logits);
+    mixt_status status = mixt_safetensors_read(
+        file, tokens, 0, values->count * sizeof *values->tokens, values->tokens, &error);
+    if (status == MIXT_OK) {
+        status = mixt_safetensors_read_f32(file, logits, 0, values->count * values->vocab_size,
+                                           values->logits, &error);
+    }
+    if (status != MIXT_OK) {
+        fail_with(fixture, &error);
+    }
+    double largest = 10;
+    for (size_t i = 0; i < values->count * values->vocab_size; i++) {
+        largest = fmax(largest, fabs(values->logits[i]));
+    }
+    values->bound = TOLERANCE * largest / 10;
+    mixt_safetensors_close(file);
+}
+
+static void expected_free(expected *values)
+{
+    free(values->tokens);
+    free(values->logits);
+}
+
+static void feed(const char *fixture, mixt_session *session, const int32_t *tokens, size_t count)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_session_feed(session, tokens, count, &error) != MIXT_OK) {
+        fail_with(fixture, &error);
+    }
+}
+
+/* Logits behind token `row`; returns the largest difference. */
+static double check_row(const char *fixture, const char *how, const mixt_session *session,
+                        const expected *values, size_t row)
+{
+    const float *own = mixt_session_logits(session);
+    const float *theirs = values->logits + row * values->vocab_size;
+    double worst = 0;
+    for (size_t i = 0; i < values->vocab_size; i++) {
+        double difference = fabs((double)own[i] - theirs[i]);
+        if (!(difference <= values->bound)) {
+            fail_msg("%s, %s: logit %zu behind token %zu is %g, expected %g", fixture, how, i, row,
+                     (double)own[i], (double)theirs[i]);
+        }
+        worst = fmax(worst, difference);
+    }
+    return worst;
+}
+
+static void check_logits(const char *fixture, mixt_context *context, const mixt_model *model)
+{
+    expected values;
+    mixt_session *session;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model_info info;
+    expected_read(fixture, &values);
+    mixt_model_describe(model, &info);
+    assert_int_equal(info.options.vocab_size, values.vocab_size);
+    if (mixt_session_create(context, model, (int)values.count, &session, &error) != MIXT_OK) {
+        fail_with(fixture, &error);
+    }
+    size_t count = values.count, half = count / 2;
+    double worst = 0;
+    for (size_t t = 0; t < count; t++) {
+        feed(fixture, session, values.tokens + t, 1);
+        worst = fmax(worst, check_row(fixture, "token by token", session, &values, t));
+    }
+    /* cut back: a cache that rolls or keeps more than keys and values must find its state again */
+    mixt_session_truncate(session, half);
+    feed(fixture, session, values.tokens + half, count - half);
+    worst = fmax(worst, check_row(fixture, "after a cut", session, &values, count - 1));
+    mixt_session_truncate(session, 0);
+    feed(fixture, session, values.tokens, count);
+    worst = fmax(worst, check_row(fixture, "all at once", session, &values, count - 1));
+    mixt_session_truncate(session, 0);
+    for (size_t t = 0; t < count; t += 5) { /* pieces that end at no window's border */
+        size_t piece = count - t < 5 ? count - t : 5;
+        feed(fixture, session, values.tokens + t, piece);
+        worst = fmax(worst, check_row(fixture, "in pieces", session, &values, t + piece - 1));
+    }
+    print_message("%-28s largest difference %.1e\n", fixture, worst);
+    mixt_session_free(session);
+    expected_free(&values);
+}
+
+static bool is_refused(const char *fixture)
+{
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        if (strcmp(refused[i], fixture) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void check_fixture(const char *fixture, mixt_context *context)
+{
+    char path[NAME_MAX_LENGTH * 2];
+    mixt_model *model;
+    mixt_error error = MIXT_ERROR_INIT;
+    snprintf(path, sizeof path, FOLDER "%s", fixture);
+    mixt_status status = mixt_model_open(path, &model, &error);
+    if (is_refused(fixture)) {
+        if (status == MIXT_OK) {
+            fail_msg("%s opens now: take it off the list of refused fixtures", fixture);
+        }
+        assert_true(mixt_status_is_refusal(status));
+        assert_non_null(strstr(error.message, fixture));
+        print_message("%-28s refused: %s\n", fixture, error.message);
+        return;
+    }
+    if (status != MIXT_OK) {
+        fail_with(fixture, &error);
+    }
+    check_logits(fixture, context, model);
+    mixt_model_free(model);
+}
+
+static int by_name(const void *left, const void *right)
+{
+    return strcmp(left, right);
+}
+
+/* Names of the folders, or of the .gguf files, below FOLDER, sorted. Returns how many. */
+static size_t list_fixtures(bool gguf, char names[][NAME_MAX_LENGTH], size_t limit)
+{
+    DIR *folder = opendir(FOLDER);
+    assert_non_null(folder);
+    size_t count = 0;
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        const char *end = strrchr(entry->d_name, '.');
+        bool is_gguf = end != NULL && strcmp(end, ".gguf") == 0;
+        if (entry->d_name[0] == '.' || is_gguf != gguf || (end != NULL && !is_gguf)) {
+            continue;
+        }
+        assert_true(count < limit && strlen(entry->d_name) < NAME_MAX_LENGTH);
+        snprintf(names[count++], NAME_MAX_LENGTH, "%.*s", NAME_MAX_LENGTH - 1, entry->d_name);
+    }
+    closedir(folder);
+    qsort(names, count, NAME_MAX_LENGTH, by_name);
+    return count;
+}
+
+static void check_all(bool gguf, size_t least)
+{
+    static char names[64][NAME_MAX_LENGTH];
+    mixt_context *context;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_context_options options = {.threads = 2};
+    if (mixt_context_create(&options, &context, &error) != MIXT_OK) {
+        fail_with("context", &error);
+    }
+    size_t count = list_fixtures(gguf, names, COUNT(names));
+    assert_true(count >= least);
+    for (size_t i = 0; i < count; i++) {
+        check_fixture(names[i], context);
+    }
+    mixt_context_free(context);
+}
+
+static void folders_agree(void **state)
+{
+    (void)state;
+    check_all(false, 18);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(folders_agree),
+    };
+    return cmocka_run_group_tests_name("families", tests, NULL, NULL);
+}
