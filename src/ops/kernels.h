@@ -101,7 +101,8 @@ typedef struct mixt_adamw_arguments {
         void (*adamw)(int64_t n, real *w, real *m, real *v, const real *gradient,                  \
                       const mixt_adamw_arguments *arguments);                                      \
         mixt_gemm_kernels_##suffix gemm;                                                           \
-        mixt_gemm_kernels_##suffix gemm_bf16; /* fp32 table only */                                \
+        mixt_gemm_kernels_##suffix gemm_bf16;     /* fp32 table only */                            \
+        const struct mixt_matrix_kernels *matrix; /* quantised weights; fp32 table only */         \
     } mixt_kernels_##suffix;
 
 MIXT_KERNELS_DECLARE(float, f32)

@@ -1,26 +1,289 @@
-/* Products with weights in typed rows. */
+/* Products with weights in typed rows. Quantised ones: a list is cut into jobs of up to
+ * MIXT_MATRIX_TOKENS rows of activations whose quantised form fits the shared buffer; two parallel
+ * loops quantise the activations of a batch of jobs (once for products that share them) and
+ * multiply ranges of weight rows. Plain floats are expanded, range by range, for the product
+ * driver. */
 #include "ops/support.h"
 
 #if !MIXT_REAL_IS_DOUBLE
-void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count)
+#include "ops/gemm.h"
+#include "ops/quantised.h"
+#include "quant/quant.h"
+
+#define JOBS_MAX 256
+#define ITEMS_PER_THREAD 8
+/* Tokens that weigh as much as reading a row once. */
+#define ROW_COST 4
+/* Fewest multiply-adds (of that cost) that are worth an item of their own. */
+#define ITEM_WORK_MIN 500000
+/* Values that are quantised by the calling thread alone, and those of an item. */
+#define QUANTISE_ALONE 32768
+#define QUANTISE_ITEM 16384
+
+typedef struct job {
+    const mixt_gemm_f32 *product;
+    int64_t token_begin, tokens, steps;
+    char *activations;
+    mixt_q8_kind kind;
+    size_t record;           /* bytes of an activation record */
+    int64_t quantise_tokens; /* tokens of an item of the first loop; 0: another job's do */
+    int64_t panels, items;   /* of the second loop */
+    int64_t first_quantise, first_item;
+} job;
+
+typedef struct batch {
+    const mixt_compute *compute;
+    int count;
+    size_t used;
+    int64_t values; /* to quantise */
+    job jobs[JOBS_MAX];
+} batch;
+
+static int64_t divide_up(int64_t a, int64_t b)
 {
-    for (int64_t i = 0; i < count; i++) {
-        if (list[i].matrix != NULL && list[i].matrix->type == MIXT_TYPE_F32) {
-            mixt_gemm_f32 product = list[i];
-            product.b = list[i].matrix->data;
-            product.matrix = NULL;
-            mixt_gemm_run_f32(compute, &product, 1);
+    return (a + b - 1) / b;
+}
+
+/* The job of an item: the last whose first item is not behind it. */
+static const job *job_of(const batch *work, int64_t item, bool quantising)
+{
+    int low = 0, high = work->count;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        const job *at = &work->jobs[middle];
+        if ((quantising ? at->first_quantise : at->first_item) <= item) {
+            low = middle;
+        } else {
+            high = middle;
         }
     }
+    return &work->jobs[low];
+}
+
+static void quantise_tokens(const mixt_compute *compute, const job *part, int64_t begin,
+                            int64_t end)
+{
+    const mixt_gemm_f32 *product = part->product;
+    for (int64_t t = begin; t < end; t++) {
+        const float *x = product->a + (part->token_begin + t) * product->a_row;
+        for (int64_t step = 0; step < part->steps; step++) {
+            int64_t count = mixt_least(product->k - step * MIXT_STEP, MIXT_STEP);
+            char *to = part->activations + (size_t)(step * part->tokens + t) * part->record;
+            compute->f32->matrix->quantise(x + step * MIXT_STEP, (int)count, part->kind,
+                                           (mixt_q8 *)to);
+        }
+    }
+}
+
+static void quantise_item(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const batch *work = context;
+    const job *part = job_of(work, item, true);
+    int64_t begin = (item - part->first_quantise) * part->quantise_tokens;
+    quantise_tokens(work->compute, part, begin,
+                    mixt_least(begin + part->quantise_tokens, part->tokens));
+}
+
+static void multiply_item(void *context, int64_t item, int thread)
+{
+    const batch *work = context;
+    const job *part = job_of(work, item, false);
+    const mixt_gemm_f32 *product = part->product;
+    int rows = work->compute->f32->matrix->panel_rows;
+    int64_t at = item - part->first_item;
+    mixt_matrix_task task = {
+        .matrix = product->matrix,
+        .row_begin = part->panels * at / part->items * rows,
+        .row_end = mixt_least(part->panels * (at + 1) / part->items * rows, product->n),
+        .activations = part->activations,
+        .activation_bytes = part->record,
+        .tokens = part->tokens,
+        .c = product->c + part->token_begin * product->c_row,
+        .c_row = product->c_row,
+        .accumulate = product->accumulate,
+        .scratch = work->compute->gemm->a[thread],
+    };
+    work->compute->f32->matrix->multiply(&task);
+}
+
+static double job_work(const job *part)
+{
+    return (double)part->product->n * (double)part->product->k * (double)(part->tokens + ROW_COST);
+}
+
+static void quantise_batch(batch *work)
+{
+    int64_t items = 0;
+    for (int i = 0; i < work->count; i++) {
+        job *part = &work->jobs[i];
+        part->first_quantise = items;
+        if (part->quantise_tokens > 0 && work->values <= QUANTISE_ALONE) {
+            quantise_tokens(work->compute, part, 0, part->tokens);
+        } else if (part->quantise_tokens > 0) {
+            items += divide_up(part->tokens, part->quantise_tokens);
+        }
+    }
+    mixt_pool_run(work->compute->pool, items, quantise_item, work);
+}
+
+static void run_batch(batch *work)
+{
+    if (work->count == 0) {
+        return;
+    }
+    quantise_batch(work);
+    double total = 0;
+    for (int i = 0; i < work->count; i++) {
+        total += job_work(&work->jobs[i]);
+    }
+    double item_work = total / (work->compute->threads * ITEMS_PER_THREAD);
+    item_work = item_work < ITEM_WORK_MIN ? ITEM_WORK_MIN : item_work;
+    int64_t items = 0;
+    for (int i = 0; i < work->count; i++) {
+        job *part = &work->jobs[i];
+        part->panels = divide_up(part->product->n, work->compute->f32->matrix->panel_rows);
+        part->items = mixt_least((int64_t)(job_work(part) / item_work) + 1, part->panels);
+        part->first_item = items;
+        items += part->items;
+    }
+    mixt_pool_run(work->compute->pool, items, multiply_item, work);
+    work->count = 0;
+    work->used = 0;
+    work->values = 0;
+}
+
+static bool same_activations(const job *a, const job *b)
+{
+    return a->product->a == b->product->a && a->product->a_row == b->product->a_row &&
+           a->product->k == b->product->k && a->token_begin == b->token_begin &&
+           a->tokens == b->tokens && a->kind.by_32 == b->kind.by_32 && a->kind.wide == b->kind.wide;
+}
+
+/* Where the job's activations go: another job's place, a new one, or NULL where none is left. */
+static char *place_activations(batch *work, job *part)
+{
+    for (int i = 0; i < work->count; i++) {
+        if (same_activations(&work->jobs[i], part)) {
+            part->quantise_tokens = 0;
+            return work->jobs[i].activations;
+        }
+    }
+    size_t bytes = (size_t)(part->tokens * part->steps) * part->record;
+    if (bytes > MIXT_GEMM_SHARED_BYTES - work->used) {
+        return NULL;
+    }
+    char *place = (char *)work->compute->gemm->shared + work->used;
+    work->used += bytes;
+    work->values += part->tokens * part->product->k;
+    part->quantise_tokens = 1 + QUANTISE_ITEM / part->product->k;
+    return place;
+}
+
+static void add_product(batch *work, const mixt_gemm_f32 *product)
+{
+    job part = {.product = product,
+                .kind = mixt_q8_kind_of(product->matrix->type),
+                .steps = divide_up(product->k, MIXT_STEP)};
+    part.record = mixt_q8_bytes(part.kind);
+    int64_t most = (int64_t)(MIXT_GEMM_SHARED_BYTES / part.record) / part.steps;
+    most = mixt_least(most, MIXT_MATRIX_TOKENS);
+    for (; part.token_begin < product->m; part.token_begin += part.tokens) {
+        part.tokens = mixt_least(most, product->m - part.token_begin);
+        if (work->count == JOBS_MAX) {
+            run_batch(work);
+        }
+        part.activations = place_activations(work, &part);
+        if (part.activations == NULL) {
+            run_batch(work);
+            part.activations = place_activations(work, &part);
+        }
+        work->jobs[work->count++] = part;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* F32, F16, BF16                                                                              */
+
+/* Expanded rows lie behind a thread's pack buffers. */
+#define EXPANDED_BYTES (MIXT_GEMM_THREAD_BYTES - MIXT_GEMM_A_BYTES - MIXT_GEMM_B_BYTES)
+#define EXPANDED_ROWS 64
+
+typedef struct expansion {
+    const mixt_compute *compute;
+    const mixt_gemm_f32 *product;
+} expansion;
+
+/* EXPANDED_ROWS rows of a matrix, k piece by piece: pieces are whole blocks of the product driver,
+ * so the chains are those of one product. */
+static void expand_item(void *context, int64_t item, int thread)
+{
+    const expansion *run = context;
+    const mixt_matrix *matrix = run->product->matrix;
+    float *values = (float *)((char *)run->compute->gemm->b[thread] + MIXT_GEMM_B_BYTES);
+    mixt_gemm_f32 product = *run->product;
+    int64_t row = item * EXPANDED_ROWS, longest = (int64_t)(EXPANDED_BYTES / sizeof(float));
+    longest = longest / EXPANDED_ROWS / MIXT_GEMM_K_BLOCK * MIXT_GEMM_K_BLOCK;
+    product.n = mixt_least(EXPANDED_ROWS, matrix->n - row);
+    product.b = values;
+    product.b_row = 1;
+    product.c = run->product->c + row;
+    for (int64_t begin = 0; begin < run->product->k; begin += product.k) {
+        product.k = mixt_least(longest, run->product->k - begin);
+        product.b_column = product.k;
+        product.a = run->product->a + begin * product.a_column;
+        for (int64_t i = 0; i < product.n; i++) {
+            const char *from = (const char *)matrix->data + (size_t)(row + i) * matrix->row_bytes;
+            mixt_dequantise(matrix->type, from + begin * mixt_type_info(matrix->type)->bytes,
+                            values + i * product.k, product.k);
+        }
+        mixt_gemm_block_f32(run->compute, thread, &product);
+        product.accumulate = true;
+    }
+}
+
+static void run_floats(const mixt_compute *compute, const mixt_gemm_f32 *product)
+{
+    const mixt_matrix *matrix = product->matrix;
+    if (matrix->type == MIXT_TYPE_F32) {
+        mixt_gemm_f32 plain = *product;
+        plain.matrix = NULL;
+        plain.b = matrix->data;
+        plain.b_row = 1;
+        plain.b_column = (int64_t)(matrix->row_bytes / sizeof(float));
+        mixt_gemm_run_f32(compute, &plain, 1);
+        return;
+    }
+    expansion run = {compute, product};
+    mixt_pool_run(compute->pool, divide_up(product->n, EXPANDED_ROWS), expand_item, &run);
+}
+
+void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count)
+{
+    batch work;
+    work.compute = compute;
+    work.count = 0;
+    work.used = 0;
+    work.values = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const mixt_gemm_f32 *product = &list[i];
+        if (product->matrix == NULL || product->m <= 0 || product->n <= 0 || product->k <= 0) {
+            continue;
+        }
+        if (mixt_type_info(product->matrix->type)->elements > 1) {
+            add_product(&work, product);
+        } else {
+            run_floats(compute, product);
+        }
+    }
+    run_batch(&work);
 }
 
 void mixt_matrix_row(const mixt_compute *compute, const mixt_matrix *matrix, int64_t row,
                      float *values)
 {
     (void)compute;
-    if (matrix->type == MIXT_TYPE_F32) {
-        memcpy(values, (const char *)matrix->data + (size_t)row * matrix->row_bytes,
-               (size_t)matrix->k * sizeof(float));
-    }
+    mixt_dequantise(matrix->type, (const char *)matrix->data + (size_t)row * matrix->row_bytes,
+                    values, matrix->k);
 }
 #endif

@@ -306,6 +306,7 @@ const mixt_kernels_f64 TABLE = {
 #else
 const mixt_kernels_f32 TABLE = {
     .gemm_bf16 = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack_bf16, kernel_tile},
+    .matrix = &mixt_matrix_scalar,
 #endif
     .name = "scalar",
     .dot = kernel_dot,

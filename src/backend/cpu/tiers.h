@@ -8,6 +8,7 @@
 
 #include "core/real.h"
 #include "ops/kernels.h"
+#include "ops/quantised.h"
 
 /* exp(x) = 2^n p(r), n = x / ln 2 rounded to nearest even, r = x - n ln 2. exp(89) is
  * infinity by the last multiplication alone. Below ln 2^-126, where results would be subnormal,
@@ -75,6 +76,7 @@ MIXT_ADAMW_DECLARE(double, f64)
 
 extern const mixt_kernels_f32 mixt_kernels_scalar_f32;
 extern const mixt_kernels_f64 mixt_kernels_scalar_f64;
+extern const mixt_matrix_kernels mixt_matrix_scalar;
 /* The same source compiled with fused multiply-add instructions: same bits, no library calls. */
 extern const mixt_kernels_f64 mixt_kernels_fma_f64;
 
