@@ -157,6 +157,13 @@ static int32_t longest_at(const mixt_added_set *set, const char *text, size_t le
     return found;
 }
 
+const mixt_added_token *mixt_added_longest(const mixt_added_set *set, const char *text,
+                                           size_t length, size_t at)
+{
+    int32_t index = set->count != 0 ? longest_at(set, text, length, at) : -1;
+    return index >= 0 ? &set->tokens[index] : NULL;
+}
+
 mixt_added_match mixt_added_find(const mixt_added_set *set, const char *text, size_t length,
                                  size_t from, bool specials)
 {

@@ -33,6 +33,9 @@ typedef struct mixt_added_match {
     const mixt_added_token *token; /* of the set */
 } mixt_added_match;
 
+/* The longest token that begins at `at` (< length), or NULL. */
+const mixt_added_token *mixt_added_longest(const mixt_added_set *set, const char *text,
+                                           size_t length, size_t at);
 /* The first token in text[from, length). */
 mixt_added_match mixt_added_find(const mixt_added_set *set, const char *text, size_t length,
                                  size_t from, bool specials);

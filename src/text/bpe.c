@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/heap.h"
+#include "text/pieces.h"
+
 #define SHORT_WORD 32 /* symbols up to which the quadratic loop is faster than the heap */
 #define NO_RANK UINT32_MAX
 #define CACHE_SLOTS 32768 /* a power of two */
@@ -15,12 +18,6 @@ typedef struct merge_entry {
     int32_t result;
 } merge_entry;
 
-typedef struct word_entry {
-    const char *bytes; /* NULL: free */
-    size_t length;
-    int32_t id;
-} word_entry;
-
 typedef struct cached_word { /* one cache line */
     uint8_t length;          /* 0: free */
     uint8_t count;
@@ -32,8 +29,7 @@ struct mixt_bpe {
     int32_t byte_ids[256];
     merge_entry *merges;
     size_t merge_mask;
-    word_entry *words; /* NULL unless ignore_merges */
-    size_t word_mask, word_count;
+    mixt_pieces *words; /* NULL unless ignore_merges */
     cached_word *cache;
 };
 
@@ -64,20 +60,6 @@ static uint64_t hash_pair(uint64_t pair)
 {
     pair *= 0x9e3779b97f4a7c15u; /* Fibonacci hashing */
     return pair ^ pair >> 32;
-}
-
-static uint64_t hash_bytes(const char *bytes, size_t length)
-{
-    uint64_t hash = length * 0x9e3779b97f4a7c15u, eight;
-    for (; length >= 8; length -= 8, bytes += 8) {
-        memcpy(&eight, bytes, 8);
-        hash = (hash ^ eight) * 0xff51afd7ed558ccdu;
-        hash ^= hash >> 32;
-    }
-    eight = 0;
-    memcpy(&eight, bytes, length);
-    hash = (hash ^ eight) * 0xff51afd7ed558ccdu;
-    return hash ^ hash >> 32;
 }
 
 static uint64_t pair_of(int32_t left, int32_t right)
@@ -124,44 +106,18 @@ void mixt_bpe_free(mixt_bpe *bpe)
 {
     if (bpe != NULL) {
         free(bpe->merges);
-        free(bpe->words);
+        mixt_pieces_free(bpe->words);
         free(bpe->cache);
         free(bpe);
     }
 }
 
-static word_entry *word_slot(const mixt_bpe *bpe, const char *bytes, size_t length)
-{
-    size_t slot = hash_bytes(bytes, length) & bpe->word_mask;
-    while (bpe->words[slot].bytes != NULL && (bpe->words[slot].length != length ||
-                                              memcmp(bpe->words[slot].bytes, bytes, length) != 0)) {
-        slot = (slot + 1) & bpe->word_mask;
-    }
-    return &bpe->words[slot];
-}
-
 bool mixt_bpe_add_word(mixt_bpe *bpe, const char *bytes, size_t length, int32_t id)
 {
-    if (bpe->words == NULL || bpe->word_count * 2 > bpe->word_mask) {
-        mixt_bpe grown = *bpe;
-        grown.word_mask = bpe->words == NULL ? 1023 : bpe->word_mask * 2 + 1;
-        grown.words = calloc(grown.word_mask + 1, sizeof *grown.words);
-        if (grown.words == NULL) {
-            return false;
-        }
-        for (size_t i = 0; bpe->words != NULL && i <= bpe->word_mask; i++) {
-            const word_entry *old = &bpe->words[i];
-            if (old->bytes != NULL) {
-                *word_slot(&grown, old->bytes, old->length) = *old;
-            }
-        }
-        free(bpe->words);
-        *bpe = grown;
+    if (bpe->words == NULL) {
+        bpe->words = mixt_pieces_create(bpe->merge_mask / 2);
     }
-    word_entry *slot = word_slot(bpe, bytes, length);
-    bpe->word_count += slot->bytes == NULL;
-    *slot = (word_entry){bytes, length, id};
-    return true;
+    return bpe->words != NULL && mixt_pieces_add(bpe->words, bytes, length, id);
 }
 
 static uint32_t rank_of(const mixt_bpe *bpe, int32_t left, int32_t right, int32_t *result)
@@ -208,40 +164,10 @@ static void encode_short(const mixt_bpe *bpe, int32_t *symbols, size_t count, mi
     mixt_ids_append(ids, symbols, count);
 }
 
-/* A binary heap of rank << 32 | position: the best merge is on top, leftmost among equals. */
-typedef struct heap {
-    uint64_t *data;
-    size_t count;
-} heap;
-
-static void heap_sink(heap *h, size_t at)
-{
-    uint64_t value = h->data[at];
-    for (size_t child; (child = 2 * at + 1) < h->count; at = child) {
-        if (child + 1 < h->count && h->data[child + 1] < h->data[child]) {
-            child++;
-        }
-        if (h->data[child] >= value) {
-            break;
-        }
-        h->data[at] = h->data[child];
-    }
-    h->data[at] = value;
-}
-
-static void heap_push(heap *h, uint64_t value)
-{
-    size_t at = h->count++;
-    for (; at > 0 && h->data[(at - 1) / 2] > value; at = (at - 1) / 2) {
-        h->data[at] = h->data[(at - 1) / 2];
-    }
-    h->data[at] = value;
-}
-
 typedef struct long_word {
     int32_t *symbols; /* -1: joined into one before it */
     uint32_t *next, *previous;
-    heap pairs;
+    mixt_heap pairs; /* rank << 32 | position of the left symbol */
 } long_word;
 
 static void push_pair(const mixt_bpe *bpe, long_word *word, uint32_t left, size_t count)
@@ -251,14 +177,14 @@ static void push_pair(const mixt_bpe *bpe, long_word *word, uint32_t left, size_
     if (right < count) {
         uint32_t rank = rank_of(bpe, word->symbols[left], word->symbols[right], &result);
         if (rank != NO_RANK) {
-            heap_push(&word->pairs, (uint64_t)rank << 32 | left);
+            mixt_heap_push(&word->pairs, (uint64_t)rank << 32 | left);
         }
     }
 }
 
 static void merge_long(const mixt_bpe *bpe, long_word *word, size_t count)
 {
-    heap *pairs = &word->pairs;
+    mixt_heap *pairs = &word->pairs;
     for (uint32_t i = 0; i + 1 < count; i++) {
         int32_t result;
         uint32_t rank = rank_of(bpe, word->symbols[i], word->symbols[i + 1], &result);
@@ -266,16 +192,10 @@ static void merge_long(const mixt_bpe *bpe, long_word *word, size_t count)
             pairs->data[pairs->count++] = (uint64_t)rank << 32 | i;
         }
     }
-    for (size_t i = pairs->count / 2; i-- > 0;) {
-        heap_sink(pairs, i);
-    }
+    mixt_heap_build(pairs);
     while (pairs->count != 0) {
-        uint64_t top = pairs->data[0];
+        uint64_t top = mixt_heap_pop(pairs);
         uint32_t left = (uint32_t)top, right = word->next[left];
-        pairs->data[0] = pairs->data[--pairs->count];
-        if (pairs->count != 0) {
-            heap_sink(pairs, 0);
-        }
         int32_t result;
         if (word->symbols[left] < 0 || right >= count ||
             rank_of(bpe, word->symbols[left], word->symbols[right], &result) != top >> 32) {
@@ -323,7 +243,18 @@ static void encode_long(const mixt_bpe *bpe, int32_t *symbols, size_t count, mix
     free(word.pairs.data);
 }
 
-static int encode_symbols(const mixt_bpe *bpe, const char *word, size_t length, mixt_ids *ids)
+void mixt_bpe_merge(const mixt_bpe *bpe, int32_t *symbols, size_t count, mixt_ids *ids)
+{
+    if (count <= SHORT_WORD) {
+        encode_short(bpe, symbols, count, ids);
+    } else if (count > INT32_MAX) {
+        ids->failed = true;
+    } else {
+        encode_long(bpe, symbols, count, ids);
+    }
+}
+
+static int encode_bytes(const mixt_bpe *bpe, const char *word, size_t length, mixt_ids *ids)
 {
     int32_t few[SHORT_WORD];
     int32_t *symbols = length <= SHORT_WORD ? few : malloc(length * sizeof *symbols);
@@ -341,11 +272,7 @@ static int encode_symbols(const mixt_bpe *bpe, const char *word, size_t length, 
         }
     }
     if (missing < 0) {
-        if (length <= SHORT_WORD) {
-            encode_short(bpe, symbols, length, ids);
-        } else {
-            encode_long(bpe, symbols, length, ids);
-        }
+        mixt_bpe_merge(bpe, symbols, length, ids);
     }
     if (symbols != few) {
         free(symbols);
@@ -359,22 +286,22 @@ int mixt_bpe_encode(mixt_bpe *bpe, const char *word, size_t length, mixt_ids *id
         return -1;
     }
     if (bpe->words != NULL) {
-        const word_entry *whole = word_slot(bpe, word, length);
-        if (whole->bytes != NULL) {
-            mixt_ids_append(ids, &whole->id, 1);
+        int32_t whole = mixt_pieces_find(bpe->words, word, length);
+        if (whole >= 0) {
+            mixt_ids_append(ids, &whole, 1);
             return -1;
         }
     }
     if (length > CACHE_WORD) {
-        return encode_symbols(bpe, word, length, ids);
+        return encode_bytes(bpe, word, length, ids);
     }
-    cached_word *slot = &bpe->cache[hash_bytes(word, length) & (CACHE_SLOTS - 1)];
+    cached_word *slot = &bpe->cache[mixt_pieces_hash(word, length) & (CACHE_SLOTS - 1)];
     if (slot->length == length && memcmp(slot->word, word, length) == 0) {
         mixt_ids_append(ids, slot->ids, slot->count);
         return -1;
     }
     size_t before = ids->count;
-    int missing = encode_symbols(bpe, word, length, ids);
+    int missing = encode_bytes(bpe, word, length, ids);
     size_t count = ids->count - before;
     if (missing < 0 && !ids->failed && count <= CACHE_IDS) {
         slot->length = (uint8_t)length;

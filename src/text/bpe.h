@@ -32,6 +32,8 @@ void mixt_bpe_free(mixt_bpe *bpe);
 /* For ignore_merges: words that are tokens are taken whole. false without memory. The bytes must
  * live as long as `bpe`. */
 bool mixt_bpe_add_word(mixt_bpe *bpe, const char *bytes, size_t length, int32_t id);
+/* Joins symbols [count] (overwritten), which need not be bytes, and appends what remains. */
+void mixt_bpe_merge(const mixt_bpe *bpe, int32_t *symbols, size_t count, mixt_ids *ids);
 /* Appends the ids of a word, in O(n log n). Returns -1, or a byte that has no token. */
 int mixt_bpe_encode(mixt_bpe *bpe, const char *word, size_t length, mixt_ids *ids);
 

@@ -64,6 +64,11 @@ void mixt_splitter_free(mixt_splitter *splitter)
     free(splitter);
 }
 
+bool mixt_splitter_is_empty(const mixt_splitter *splitter)
+{
+    return splitter->count == 0;
+}
+
 /* --- Oniguruma's syntax to PCRE2's ------------------------------------------------------------ */
 
 /* White space as Unicode has it; PCRE2's \s also takes U+180E. */

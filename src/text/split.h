@@ -22,6 +22,7 @@ typedef struct mixt_splitter mixt_splitter;
 
 mixt_splitter *mixt_splitter_create(void);
 void mixt_splitter_free(mixt_splitter *splitter);
+bool mixt_splitter_is_empty(const mixt_splitter *splitter); /* without stages */
 /* Adds a stage, which cuts the pieces of the one before it. `literal`: the pattern is plain text.
  * The pattern is in Oniguruma's syntax, as Hugging Face has it; what PCRE2 would read otherwise is
  * refused by name. */

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "text/normalize.h"
 #include "text/utf8.h"
 
 /* --- Bytes as characters (GPT-2, Radford et al. 2019) ------------------------------------------
@@ -74,11 +73,12 @@ mixt_tokenizer *mixt_tokenizer_new(void)
         tokenizer->special[i] = -1;
     }
     tokenizer->arena = mixt_arena_create();
+    tokenizer->normalizer = mixt_normalizer_create();
     tokenizer->splitter = mixt_splitter_create();
     tokenizer->added_raw = mixt_added_set_create();
     tokenizer->added_normalized = mixt_added_set_create();
-    if (tokenizer->arena == NULL || tokenizer->splitter == NULL || tokenizer->added_raw == NULL ||
-        tokenizer->added_normalized == NULL) {
+    if (tokenizer->arena == NULL || tokenizer->normalizer == NULL || tokenizer->splitter == NULL ||
+        tokenizer->added_raw == NULL || tokenizer->added_normalized == NULL) {
         mixt_tokenizer_free(tokenizer);
         return NULL;
     }
@@ -91,6 +91,10 @@ void mixt_tokenizer_free(mixt_tokenizer *tokenizer)
         return;
     }
     mixt_arena_free(tokenizer->arena);
+    mixt_normalizer_free(tokenizer->normalizer);
+    mixt_charsmap_free(tokenizer->charsmap);
+    mixt_spm_free(tokenizer->spm);
+    mixt_pieces_free(tokenizer->pieces);
     mixt_splitter_free(tokenizer->splitter);
     mixt_added_set_free(tokenizer->added_raw);
     mixt_added_set_free(tokenizer->added_normalized);
@@ -98,11 +102,12 @@ void mixt_tokenizer_free(mixt_tokenizer *tokenizer)
     free(tokenizer->tokens);
     free(tokenizer->merges);
     free(tokenizer->json);
+    free(tokenizer->model);
     free(tokenizer->chat_template);
     free(tokenizer);
 }
 
-static void hash_tokenizer(mixt_tokenizer *tokenizer)
+void mixt_tokenizer_set_hash(mixt_tokenizer *tokenizer)
 {
     mixt_sha256 hash;
     mixt_sha256_init(&hash);
@@ -128,7 +133,7 @@ mixt_status mixt_tokenizer_finish(mixt_tokenizer *tokenizer, const int32_t byte_
     if (tokenizer->bpe == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "tokenizer: no memory for merges");
     }
-    hash_tokenizer(tokenizer);
+    mixt_tokenizer_set_hash(tokenizer);
     return MIXT_OK;
 }
 
@@ -157,7 +162,17 @@ typedef struct encoding {
 static bool encode_word(void *context, const char *word, size_t length)
 {
     encoding *e = context;
-    e->missing = mixt_bpe_encode(e->tokenizer->bpe, word, length, &e->ids);
+    switch (e->tokenizer->kind) {
+    case MIXT_TOKENIZER_BYTES:
+        e->missing = mixt_bpe_encode(e->tokenizer->bpe, word, length, &e->ids);
+        break;
+    case MIXT_TOKENIZER_CHARACTERS:
+        e->missing = mixt_characters_encode(e->tokenizer, word, length, &e->ids);
+        break;
+    case MIXT_TOKENIZER_PIECES:
+        e->missing = mixt_spm_encode(e->tokenizer->spm, word, length, &e->ids);
+        break;
+    }
     return e->missing < 0 && !e->ids.failed;
 }
 
@@ -166,6 +181,10 @@ static mixt_status encode_words(encoding *e, const char *text, size_t length)
     const mixt_tokenizer *tokenizer = e->tokenizer;
     char *prefixed = NULL;
     if (length == 0) {
+        return MIXT_OK;
+    }
+    if (tokenizer->kind != MIXT_TOKENIZER_BYTES && mixt_splitter_is_empty(tokenizer->splitter)) {
+        encode_word(e, text, length);
         return MIXT_OK;
     }
     if (tokenizer->prefix_space && text[0] != ' ') {
@@ -202,11 +221,11 @@ static mixt_status encode_normalized(encoding *e, const char *text, size_t lengt
 
 static mixt_status encode_raw(encoding *e, const char *text, size_t length)
 {
-    if (!e->tokenizer->normalize_nfc || mixt_nfc_is_plain(text, length)) {
+    if (mixt_normalizer_keeps(e->tokenizer->normalizer, text, length)) {
         return encode_normalized(e, text, length);
     }
     mixt_buffer normalized = {0};
-    mixt_nfc_append(text, length, &normalized);
+    mixt_normalizer_run(e->tokenizer->normalizer, text, length, &normalized);
     mixt_status status = MIXT_OK;
     if (normalized.failed) {
         e->ids.failed = true;

@@ -12,6 +12,9 @@
 #include "mixt.h"
 #include "text/added.h"
 #include "text/bpe.h"
+#include "text/charsmap.h"
+#include "text/normalizer.h"
+#include "text/sentencepiece.h"
 #include "text/split.h"
 
 #define MIXT_SEPARATOR_TEXT "<|endoftext|>"
@@ -33,12 +36,19 @@ typedef struct mixt_token {
     bool is_added;
     bool is_end; /* of a text or a turn */
     uint8_t type;
-    float score;
+    double score;
     uint32_t piece_length;
     const char *piece; /* as the vocabulary spells it; NULL where mixt made it */
 } mixt_token;
 
+typedef enum mixt_tokenizer_kind {
+    MIXT_TOKENIZER_BYTES,      /* byte-level BPE: merges by rank over bytes */
+    MIXT_TOKENIZER_CHARACTERS, /* merges by rank over characters, with byte tokens */
+    MIXT_TOKENIZER_PIECES,     /* SentencePiece: merges by score, or unigram */
+} mixt_tokenizer_kind;
+
 struct mixt_tokenizer {
+    mixt_tokenizer_kind kind;
     mixt_arena *arena;  /* owns the bytes of tokens */
     mixt_token *tokens; /* [vocab_size] */
     int vocab_size;     /* highest id + 1 */
@@ -46,17 +56,25 @@ struct mixt_tokenizer {
     mixt_merge *merges; /* [merge_count], by rank */
     size_t merge_count;
     mixt_bpe *bpe;
+    mixt_pieces *pieces; /* MIXT_TOKENIZER_CHARACTERS: single characters and, for ignore_merges,
+                            whole words */
+    bool whole_words, byte_fallback, fuse_unknown; /* of MIXT_TOKENIZER_CHARACTERS */
+    int32_t byte_tokens[256];                      /* and its <0x00> to <0xFF>, -1: none */
+    mixt_spm *spm;
+    mixt_charsmap *charsmap;
+    mixt_normalizer *normalizer;
     mixt_splitter *splitter;
     mixt_added_set *added_raw;        /* found in the text as it is */
     mixt_added_set *added_normalized; /* found in normalised text */
-    bool normalize_nfc;
-    bool prefix_space; /* a space goes before text that begins without one */
-    bool strip_space;  /* decoding takes a space off the beginning */
+    bool prefix_space;                /* a space goes before text that begins without one */
+    bool strip_space;                 /* decoding takes a space off the beginning */
     bool adds_bos, adds_eos;
     int32_t special[4]; /* by mixt_special; -1: none */
     char *chat_template;
     char *json; /* text of its tokenizer.json, written as it was read */
     size_t json_length;
+    char *model; /* the same of tokenizer.model */
+    size_t model_length;
     char rules[MIXT_SHA256_HEX]; /* hash of what is neither vocabulary nor merges */
     char hash[MIXT_SHA256_HEX];
 };
@@ -71,6 +89,21 @@ mixt_status mixt_tokenizer_finish(mixt_tokenizer *tokenizer, const int32_t byte_
  * tokenizer.json, so that what is saved is what is used. */
 mixt_status mixt_tokenizer_make(const mixt_token *tokens, int vocab_size, const mixt_merge *merges,
                                 size_t merge_count, mixt_tokenizer **tokenizer, mixt_error *error);
+/* Sets the hash of a tokenizer that is complete but for it. */
+void mixt_tokenizer_set_hash(mixt_tokenizer *tokenizer);
+/* Merges by rank over characters (character_bpe.c). Returns -1, or a byte without a token. */
+int mixt_characters_encode(const mixt_tokenizer *tokenizer, const char *word, size_t length,
+                           mixt_ids *ids);
+
+/* SentencePiece vocabularies, from pieces, types and scores (tokenizer_spm.c): what each token
+ * stands for, then the parts that encode. `tokens` and `map` of the options are filled in. */
+mixt_status mixt_spm_spell(mixt_tokenizer *tokenizer, bool escape, const char *unknown,
+                           size_t unknown_length, mixt_error *error);
+mixt_status mixt_spm_build(mixt_tokenizer *tokenizer, const mixt_spm_options *options,
+                           const mixt_spaces *spaces, mixt_error *error);
+/* The byte that "<0x0A>" names, -1 for other text. */
+int mixt_byte_of_piece(const char *piece, size_t length);
+
 /* Marks the tokens that end a text or a turn, by their text; finds a separator where none is set.
  */
 void mixt_tokenizer_mark_ends(mixt_tokenizer *tokenizer);
@@ -80,6 +113,10 @@ mixt_status mixt_tokenizer_read_config(mixt_tokenizer *tokenizer, const char *fo
 /* A tokenizer from the text of a tokenizer.json; messages lack the file's name. */
 mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_tokenizer **tokenizer,
                                      mixt_error *error);
+
+/* The same from the bytes of a tokenizer.model. */
+mixt_status mixt_tokenizer_from_model(const char *data, size_t length, mixt_tokenizer **tokenizer,
+                                      mixt_error *error);
 
 /* GPT-2's visible character for a byte, and back (-1 for a character that stands for none). */
 uint32_t mixt_byte_character(unsigned char byte);

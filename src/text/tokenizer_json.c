@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/error.h"
-#include "text/normalize.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
@@ -162,8 +161,10 @@ static mixt_status read_normalizer(reader *r, const json_t *value)
     if (is_null(value)) {
         return MIXT_OK;
     }
-    r->tokenizer->normalize_nfc = true;
-    return is_type(value, "NFC") ? MIXT_OK : refuse(r, "normalizer", value);
+    if (!is_type(value, "NFC")) {
+        return refuse(r, "normalizer", value);
+    }
+    return mixt_normalizer_add_nfc(r->tokenizer->normalizer) ? MIXT_OK : no_memory(r);
 }
 
 /* Post-processors add special tokens, which mixt's encoding never asks for, or change offsets. */
@@ -322,9 +323,9 @@ static mixt_status add_to_set(reader *r, const json_t *item, const char *place, 
     if (status != MIXT_OK) {
         return status;
     }
-    if (normalized && r->tokenizer->normalize_nfc) {
+    if (normalized && !mixt_normalizer_keeps(r->tokenizer->normalizer, text, length)) {
         mixt_buffer nfc = {0};
-        mixt_nfc_append(text, length, &nfc);
+        mixt_normalizer_run(r->tokenizer->normalizer, text, length, &nfc);
         token.text =
             nfc.failed ? NULL : mixt_arena_bytes(r->tokenizer->arena, nfc.data, nfc.length);
         token.length = nfc.length;

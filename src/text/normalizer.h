@@ -1,0 +1,40 @@
+/* What is done to a text before it is cut: a chain of steps as tokenizer.json writes them, or
+ * SentencePiece's normaliser as one step. */
+#ifndef MIXT_TEXT_NORMALIZER_H
+#define MIXT_TEXT_NORMALIZER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/memory.h"
+#include "text/added.h"
+#include "text/charsmap.h"
+
+typedef struct mixt_spaces {
+    const mixt_charsmap *map;           /* NULL: identity */
+    const mixt_added_set *user_defined; /* stays as it is; may be NULL */
+    bool prefix;                        /* add_dummy_prefix */
+    bool remove_extra;                  /* remove_extra_whitespaces */
+    bool escape;                        /* spaces become U+2581 */
+    bool keep_bytes;                    /* bytes that are not UTF-8 stay (there are byte tokens);
+                                           otherwise each becomes U+FFFD */
+    bool suffix;                        /* treat_whitespace_as_suffix: the prefix goes behind */
+} mixt_spaces;
+
+typedef struct mixt_normalizer mixt_normalizer;
+
+mixt_normalizer *mixt_normalizer_create(void);
+void mixt_normalizer_free(mixt_normalizer *normalizer);
+/* Whether this text is surely in normal form already, at a look. */
+bool mixt_normalizer_keeps(const mixt_normalizer *normalizer, const char *text, size_t length);
+/* Each adds a step; false without memory or beyond 16 steps. Texts are copied, what mixt_spaces
+ * points to is not. */
+bool mixt_normalizer_add_nfc(mixt_normalizer *normalizer);
+bool mixt_normalizer_add_replace(mixt_normalizer *normalizer, const char *from, const char *to);
+bool mixt_normalizer_add_prepend(mixt_normalizer *normalizer, const char *text);
+bool mixt_normalizer_add_spaces(mixt_normalizer *normalizer, const mixt_spaces *spaces);
+/* Puts the normal form of `text` behind `to`; `to->failed` without memory. */
+void mixt_normalizer_run(const mixt_normalizer *normalizer, const char *text, size_t length,
+                         mixt_buffer *to);
+
+#endif
