@@ -40,6 +40,25 @@ int mixt_character_byte(uint32_t character)
     return character == 0x143 ? 0xad : -1;
 }
 
+size_t mixt_visible_to_bytes(const char *text, size_t length, char *to)
+{
+    size_t count = 0;
+    for (size_t at = 0; at < length;) {
+        size_t size = mixt_utf8_character((const unsigned char *)text + at, length - at);
+        int byte =
+            size == 0
+                ? -1
+                : mixt_character_byte(mixt_utf8_decode((const unsigned char *)text + at, size));
+        if (byte < 0) {
+            memcpy(to, text, length);
+            return length;
+        }
+        to[count++] = (char)byte;
+        at += size;
+    }
+    return count;
+}
+
 /* Ids follow the order of the characters. */
 int mixt_id_of_byte(unsigned char byte)
 {

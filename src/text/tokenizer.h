@@ -9,6 +9,7 @@
 
 #include "core/memory.h"
 #include "core/sha256.h"
+#include "formats/gguf.h"
 #include "mixt.h"
 #include "text/added.h"
 #include "text/bpe.h"
@@ -75,7 +76,8 @@ struct mixt_tokenizer {
     size_t json_length;
     char *model; /* the same of tokenizer.model */
     size_t model_length;
-    char rules[MIXT_SHA256_HEX]; /* hash of what is neither vocabulary nor merges */
+    const struct mixt_pre_tokenizer *pre; /* of a GGUF file's byte-level vocabulary, else NULL */
+    char rules[MIXT_SHA256_HEX];          /* hash of what is neither vocabulary nor merges */
     char hash[MIXT_SHA256_HEX];
 };
 
@@ -118,9 +120,16 @@ mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_token
 mixt_status mixt_tokenizer_from_model(const char *data, size_t length, mixt_tokenizer **tokenizer,
                                       mixt_error *error);
 
+/* The same from the metadata of a GGUF file. */
+mixt_status mixt_tokenizer_from_gguf(const mixt_gguf *file, mixt_tokenizer **tokenizer,
+                                     mixt_error *error);
+
 /* GPT-2's visible character for a byte, and back (-1 for a character that stands for none). */
 uint32_t mixt_byte_character(unsigned char byte);
 int mixt_character_byte(uint32_t character);
+/* Bytes that a token's visible characters stand for, into `to` [length]; how many. A token with
+ * other characters stands for its own text, as in Hugging Face's decoder. */
+size_t mixt_visible_to_bytes(const char *text, size_t length, char *to);
 /* Byte of id 0..255 in the tokenizers that mixt makes, and back. */
 unsigned char mixt_byte_of_id(int id);
 int mixt_id_of_byte(unsigned char byte);

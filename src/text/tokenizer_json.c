@@ -216,27 +216,6 @@ static mixt_status check_model(reader *r, const json_t *model)
 /* --- Vocabulary --------------------------------------------------------------------------------
  */
 
-/* Bytes that a token's visible characters stand for. A token with other characters stands for its
- * own text, as in Hugging Face's decoder. `to` holds strlen(text) bytes. */
-static size_t visible_to_bytes(const char *text, size_t length, char *to)
-{
-    size_t count = 0;
-    for (size_t at = 0; at < length;) {
-        size_t size = mixt_utf8_character((const unsigned char *)text + at, length - at);
-        int byte =
-            size == 0
-                ? -1
-                : mixt_character_byte(mixt_utf8_decode((const unsigned char *)text + at, size));
-        if (byte < 0) {
-            memcpy(to, text, length);
-            return length;
-        }
-        to[count++] = (char)byte;
-        at += size;
-    }
-    return count;
-}
-
 static mixt_status check_id(reader *r, const char *place, const char *token, const json_t *value)
 {
     json_int_t id = json_integer_value(value);
@@ -268,7 +247,7 @@ static mixt_status set_token(reader *r, const char *place, const json_t *id_valu
     if (bytes == NULL) {
         return no_memory(r);
     }
-    token->length = (uint32_t)(visible ? visible_to_bytes(text, length, bytes) : length);
+    token->length = (uint32_t)(visible ? mixt_visible_to_bytes(text, length, bytes) : length);
     token->bytes = bytes;
     token->is_added = !visible;
     if (id >= tokenizer->vocab_size) {
@@ -504,7 +483,7 @@ static mixt_status finish(reader *r, const json_t *model)
         if (bytes == NULL) {
             return no_memory(r);
         }
-        length = visible_to_bytes(text, length, bytes);
+        length = mixt_visible_to_bytes(text, length, bytes);
         if (!mixt_bpe_add_word(tokenizer->bpe, bytes, length, (int32_t)json_integer_value(value))) {
             return no_memory(r);
         }

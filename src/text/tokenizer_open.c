@@ -68,11 +68,23 @@ static mixt_status open_folder(const char *folder, mixt_tokenizer **tokenizer, m
     return status;
 }
 
+static mixt_status open_gguf(const char *path, mixt_tokenizer **tokenizer, mixt_error *error)
+{
+    mixt_gguf *file;
+    mixt_status status = mixt_gguf_open(path, &file, error);
+    if (status == MIXT_OK) {
+        status = mixt_tokenizer_from_gguf(file, tokenizer, error);
+        mixt_gguf_close(file);
+    }
+    return status;
+}
+
 mixt_status mixt_tokenizer_open(const char *path, mixt_tokenizer **tokenizer, mixt_error *error)
 {
     *tokenizer = NULL;
-    mixt_status status = mixt_path_is_folder(path) ? open_folder(path, tokenizer, error)
-                                                   : open_file(path, tokenizer, error);
+    mixt_status status = mixt_path_is_folder(path)  ? open_folder(path, tokenizer, error)
+                         : ends_with(path, ".gguf") ? open_gguf(path, tokenizer, error)
+                                                    : open_file(path, tokenizer, error);
     if (status != MIXT_OK) {
         mixt_tokenizer_free(*tokenizer);
         *tokenizer = NULL;
