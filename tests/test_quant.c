@@ -1,6 +1,8 @@
 /* Blocks of every type against the values that ggml makes of the same bytes
  * (tests/reference/quant.py). */
 #define _GNU_SOURCE
+#include <float.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -71,11 +73,186 @@ static void test_dequantise(void **state)
     }
 }
 
+/* ------------------------------------------------------------------------------------------ */
+
+static double error_of(mixt_type type, const void *blocks, const float *values,
+                       const float *weights, int64_t count, int64_t columns)
+{
+    float *again = malloc((size_t)count * sizeof *again);
+    mixt_dequantise(type, blocks, again, count);
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double rest = (double)values[i] - again[i];
+        sum += rest * rest * (weights == NULL ? 1 : (double)weights[i % columns]);
+    }
+    free(again);
+    return sqrt(sum);
+}
+
+/* Plainly rounded types have ggml's bytes; the others come as close to the values as ggml's. */
+static void test_quantise_quality(void **state)
+{
+    (void)state;
+    char *file;
+    size_t length;
+    assert_int_equal(
+        mixt_file_read("tests/fixtures/quant/chunks.bin", 1u << 20, &file, &length, NULL), MIXT_OK);
+    uint32_t sizes[2];
+    memcpy(sizes, file, sizeof sizes);
+    int64_t columns = sizes[1];
+    int64_t count = (int64_t)sizes[0] * columns;
+    float *values = malloc((size_t)(count + columns) * sizeof *values);
+    memcpy(values, file + 8, (size_t)(count + columns) * sizeof *values);
+    const char *at = file + 8 + (count + columns) * 4;
+    int types = 0;
+    for (; at < file + length; types++) {
+        uint32_t number;
+        memcpy(&number, at, sizeof number);
+        at += sizeof number;
+        mixt_type type = mixt_type_from_number(number);
+        const char *name = mixt_type_info(type)->name;
+        size_t bytes = mixt_type_row_bytes(type, count);
+        unsigned char *blocks = malloc(bytes);
+        for (int weighted = 0; weighted < 2; weighted++) {
+            const float *weights = weighted ? values + count : NULL;
+            memset(blocks, 0xa5, bytes);
+            assert_int_equal(mixt_quantise(type, values, sizes[0], columns, weights, blocks, NULL),
+                             MIXT_OK);
+            bool searched = number >= 10 && type != MIXT_TYPE_BF16;
+            bool plain = !searched && (!weighted || type == MIXT_TYPE_Q8_0 || number == 1);
+            if (plain && memcmp(blocks, at, bytes) != 0) {
+                fail_msg("%s: other bytes than ggml", name);
+            }
+            double own = error_of(type, blocks, values, weights, count, columns);
+            double theirs = error_of(type, at, values, weights, count, columns);
+            if (!(own <= 1.005 * theirs)) {
+                fail_msg("%s: error %g, ggml's is %g", name, own, theirs);
+            }
+            at += bytes;
+        }
+        free(blocks);
+    }
+    assert_int_equal(types, MIXT_TYPE_COUNT - 1);
+    free(values);
+    free(file);
+}
+
+static uint32_t random_bits(uint32_t *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 8 | *state << 24;
+}
+
+/* 512 finite values of a kind. */
+static void odd_values(int kind, float *values, uint32_t *state)
+{
+    static const float levels[] = {0, 1, -1, 1e38f, -FLT_MAX, 1e-40f, FLT_MIN, 65504, 3e5f, 1e-7f};
+    for (int i = 0; i < 512; i++) {
+        if (kind < 10) {
+            values[i] = levels[kind]; /* all equal */
+        } else if (kind < 20) {
+            values[i] = i % 256 == 77 ? levels[kind - 10] : 0; /* one alone */
+        } else if (kind < 30) {
+            values[i] = levels[kind - 20] * ((float)((int)(random_bits(state) % 201) - 100) / 100);
+        } else {
+            do { /* any bits */
+                uint32_t bits = random_bits(state) & (kind == 30 ? ~0u : 0x8fffffffu);
+                memcpy(&values[i], &bits, sizeof bits);
+            } while (!isfinite(values[i]));
+        }
+    }
+}
+
+/* Whatever finite values come: done, with finite values near them, or refused as too large. */
+static void test_quantise_any_values(void **state)
+{
+    (void)state;
+    uint32_t seed = 7;
+    float values[512];
+    float again[512];
+    float weights[256];
+    int done = 0;
+    for (int kind = 0; kind < 36; kind++) {
+        for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
+            for (int weighted = 0; weighted < 3; weighted++) {
+                unsigned char blocks[2048];
+                odd_values(kind, values, &seed);
+                for (int j = 0; j < 256; j++) {
+                    weights[j] = weighted == 2 ? 0 : (float)(j % 3) * 1e37f;
+                }
+                float largest = 0;
+                for (int j = 0; j < 512; j++) {
+                    largest = fmaxf(largest, fabsf(values[j]));
+                }
+                mixt_error error = MIXT_ERROR_INIT;
+                mixt_status status = mixt_quantise((mixt_type)i, values, 2, 256,
+                                                   weighted ? weights : NULL, blocks, &error);
+                if (status != MIXT_OK) {
+                    assert_int_equal(status, MIXT_ERROR_FORMAT);
+                    if (strstr(error.message, "too large for the type") == NULL) {
+                        fail_msg("%s", error.message);
+                    }
+                    assert_true(largest > 60000);
+                    continue;
+                }
+                done++;
+                mixt_dequantise((mixt_type)i, blocks, again, 512);
+                for (int j = 0; j < 512; j++) {
+                    /* beside clipping, steps of halves below 2^-14 are the coarsest thing here */
+                    if (!(fabsf(again[j] - values[j]) <= 0.7f * largest + 1e-5f)) {
+                        fail_msg("%s, kind %d: %g became %g", mixt_type_info((mixt_type)i)->name,
+                                 kind, (double)values[j], (double)again[j]);
+                    }
+                }
+            }
+        }
+    }
+    assert_true(done > 1000);
+}
+
+static void test_quantise_refusals(void **state)
+{
+    (void)state;
+    static float values[4 * 512];
+    static unsigned char blocks[4 * 2048];
+    for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
+        int elements = mixt_type_info((mixt_type)i)->elements;
+        const float bad[] = {NAN, INFINITY, -INFINITY};
+        for (int j = 0; j < 3; j++) {
+            values[2 * 512 + 300] = bad[j];
+            mixt_error error = MIXT_ERROR_INIT;
+            char expected[64];
+            snprintf(expected, sizeof expected, "row 2, block %d: holds NaN or infinity",
+                     300 / elements);
+            assert_int_equal(mixt_quantise((mixt_type)i, values, 4, 512, NULL, blocks, &error),
+                             MIXT_ERROR_FORMAT);
+            assert_string_equal(error.message, expected);
+            values[2 * 512 + 300] = 0;
+        }
+        float weights[512] = {0};
+        weights[5] = NAN;
+        mixt_error error = MIXT_ERROR_INIT;
+        assert_int_equal(mixt_quantise((mixt_type)i, values, 4, 512, weights, blocks, &error),
+                         MIXT_ERROR_FORMAT);
+        weights[5] = -1;
+        assert_int_equal(mixt_quantise((mixt_type)i, values, 4, 512, weights, blocks, NULL),
+                         MIXT_ERROR_FORMAT);
+        if (elements > 1) {
+            assert_int_equal(mixt_quantise((mixt_type)i, values, 4, 500, NULL, blocks, NULL),
+                             MIXT_ERROR_ARGUMENT);
+        }
+        assert_int_equal(mixt_quantise((mixt_type)i, values, 0, 512, NULL, NULL, NULL), MIXT_OK);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_dequantise),
+        cmocka_unit_test(test_quantise_quality),
+        cmocka_unit_test(test_quantise_any_values),
+        cmocka_unit_test(test_quantise_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,10 @@
 python3 tests/reference/quant.py LIBGGML_BASE
     LIBGGML_BASE: libggml-base.so of a llama.cpp build. Writes tests/fixtures/quant/TYPE.bin: u32
     number of elements, the blocks, then the values as fp32. Half of the blocks are random bytes
-    with finite scales, the others what ggml_quantize_chunk made of normal numbers.
+    with finite scales, the others what ggml_quantize_chunk made of normal numbers. And
+    tests/fixtures/quant/chunks.bin: u32 rows and columns, fp32 values and importance of the columns,
+    then for each type u32 number and what ggml_quantize_chunk makes of them, without importance and
+    with it.
 
 python3 tests/reference/quant.py LIBGGML_BASE LIBMIXT_QUANT COUNT
     Compares COUNT random blocks of every type with a shared library of src/quant instead
@@ -98,6 +101,16 @@ def fixtures(ggml):
             out.write(np.uint32(total).tobytes())
             out.write(blocks.tobytes())
             out.write(dequantise(ggml, number, blocks, total).tobytes())
+    rows, columns = 4, 512
+    values = generator.standard_normal((rows, columns)).astype(np.float32) * np.float32(0.02)
+    importance = np.exp(generator.standard_normal(columns)).astype(np.float32)
+    with open("tests/fixtures/quant/chunks.bin", "wb") as out:
+        out.write(np.array([rows, columns], np.uint32).tobytes())
+        out.write(values.tobytes() + importance.tobytes())
+        for name, number, _, elements, size, _ in TYPES:
+            out.write(np.uint32(number).tobytes())
+            for weights in (None, importance):
+                out.write(quantise(ggml, number, (elements, size), values, weights).tobytes())
 
 
 def error_of(values, again, importance):
