@@ -1,6 +1,6 @@
-/* A model family is data: names of its tensors and config keys, and the fixed choices of its
- * router. A generic block (block.c) reads it. New family of known shape: one file and one row in
- * families.def. No code outside a family's own file asks which family it is. */
+/* A model family is data: names of its tensors and of its keys, in Hugging Face folders and in GGUF
+ * files, and what it always has. A generic block (block.c) reads it. New family of known shape: one
+ * file and one row in families.def. No code outside a family's own file asks which family it is. */
 #ifndef MIXT_MODEL_ARCH_H
 #define MIXT_MODEL_ARCH_H
 
@@ -56,80 +56,232 @@ typedef enum mixt_slot {
     MIXT_SLOT_EXPERT_UP_BIAS,      /* [E, F] */
     MIXT_SLOT_EXPERT_DOWN_BIAS,    /* [E, d] */
     MIXT_SLOT_SHARED_ROUTER,       /* [1, d], gate of the shared expert */
+    MIXT_SLOT_Q_UP,                /* [H h, query latent], behind Q_DOWN in the place of Q */
     MIXT_SLOT_COUNT
 } mixt_slot;
 
-/* A tensor's name in Hugging Face files: {L} is the layer, {E} the expert (one tensor each). */
+/* How a parameter lies in a file's tensor, where it is not one to one. Rows and columns are the
+ * parameter's last two dimensions; a parameter of three dimensions is a stack [E, rows, columns] in
+ * the file too, or, with {E} in the name, one matrix each. (layout.c) */
+typedef enum mixt_layout {
+    MIXT_LAYOUT_PLAIN,
+    MIXT_LAYOUT_FIRST_HALF,  /* the first half of [.., 2 rows, columns] */
+    MIXT_LAYOUT_SECOND_HALF, /* the second */
+    MIXT_LAYOUT_TRANSPOSED,  /* [E, columns, rows] */
+    MIXT_LAYOUT_EVEN,  /* columns 0, 2, .. of [E, columns, 2 rows]; a bias: of [E, 2 columns] */
+    MIXT_LAYOUT_ODD,   /* columns 1, 3, .. */
+    MIXT_LAYOUT_MXFP4, /* NAME_blocks u8 [E, rows, columns / 32, 16] and NAME_scales u8 */
+    MIXT_LAYOUT_MXFP4_EVEN, /* rows 0, 2, .. of twice as many */
+    MIXT_LAYOUT_MXFP4_ODD,
+    MIXT_LAYOUT_KERNEL_FIRST,  /* column 0 of a convolution's [rows, columns, 2, 1] */
+    MIXT_LAYOUT_KERNEL_SECOND, /* column 1 */
+    MIXT_LAYOUT_KEY_UP,        /* the keys of [H (key + value), latent], each head transposed */
+    MIXT_LAYOUT_VALUE_UP,      /* its values */
+    MIXT_LAYOUT_PARTS, /* a name with {a,b,c}: three tensors, one below the other in the parameter
+                        */
+} mixt_layout;
+
+/* A tensor's names: {L} is the layer, {E} the expert. NULL where that kind of file has none. A slot
+ * may have several rows: the first whose tensor a file holds is read, the first is written. */
 typedef struct mixt_tensor_row {
     mixt_slot slot;
-    const char *name;
+    const char *hf;          /* in a Hugging Face folder */
+    const char *gguf;        /* in a GGUF file */
+    mixt_layout hf_layout;   /* in the folder */
+    mixt_layout gguf_layout; /* in the file */
 } mixt_tensor_row;
 
-/* A field of mixt_model_options and its key in config.json. */
+/* A field of mixt_model_options and its keys. */
 typedef enum mixt_field_type {
+    MIXT_FIELD_END,
     MIXT_FIELD_INTEGER,
     MIXT_FIELD_NUMBER,
-    MIXT_FIELD_BOOL
+    MIXT_FIELD_BOOL,
+    MIXT_FIELD_NULL_INTEGER, /* 0 is written as null */
+    MIXT_FIELD_NULL_NUMBER,
+    MIXT_FIELD_LIST_INTEGER,  /* written as a list of one */
+    MIXT_FIELD_BY_HEADS,      /* the file's number is this one times the heads */
+    MIXT_FIELD_LESS_POSITION, /* the file's number is this one less attention.position_dim */
 } mixt_field_type;
 
+/* Rows of the same field with a key are names for one thing: the first whose key is there is read,
+ * the first of all is written and gives the fallback. A row without a key in one kind of file gives
+ * the fallback there if it is the field's only row. */
 typedef struct mixt_config_row {
-    const char *key;
+    const char *key;  /* in config.json; "a.b": b in the object a; NULL: none */
+    const char *gguf; /* behind "ARCH." in a GGUF file; NULL: none */
     mixt_field_type type;
-    size_t offset; /* in mixt_model_options */
-    bool required; /* else `fallback` holds when it is absent */
-    double fallback;
+    size_t offset;    /* in mixt_model_options */
+    bool required;    /* the key, or that of an earlier row of the field, must be there */
+    double fallback;  /* where no key is */
     double low, high; /* accepted range */
 } mixt_config_row;
 
+/* A family's one hook: mends options that its rows cannot say, after they were read and before they
+ * are compared. `json` is the config.json (a json_t), or NULL for a GGUF file and new options. */
+typedef mixt_status (*mixt_family_hook)(mixt_model_options *options, const void *json,
+                                        mixt_error *error);
+
 typedef struct mixt_family {
     const char *name;               /* also model_type in config.json */
+    const char *alias;              /* another model_type, or NULL */
     const char *hf_class;           /* architectures[0] */
     const char *title;              /* for `mixt info` */
-    const mixt_tensor_row *tensors; /* ends with a NULL name */
-    const mixt_config_row *config;  /* ends with a NULL key */
+    const char *gguf_arch;          /* general.architecture */
+    const mixt_tensor_row *tensors; /* ends with MIXT_TENSORS_END */
+    const mixt_config_row *config;  /* ends with MIXT_FIELDS_END */
     /* key, JSON value pairs, ending with NULL: written as they are, and refused with another value
      * when read, but for keys behind a '?', which change nothing that mixt computes */
     const char *const *fixed;
-    mixt_score score; /* the family's own, where config.json does not say */
-    bool renormalise;
-    /* true when the family can hold a model of these options */
-    bool (*fits)(const mixt_model_options *options);
+    /* What the family always has and no key says: the options before the rows are read. */
+    mixt_model_options constants;
+    bool hf_interleaved;   /* rotated pairs of q and k lie side by side in the folder */
+    bool gguf_interleaved; /* in the GGUF file */
+    bool only_opened;      /* never chosen for a new model */
+    mixt_family_hook hook; /* or NULL */
 } mixt_family;
 
-/* The families, in the order in which they are asked whether an option set fits. */
+/* Fills fields that follow from others (head_dim, kv_heads, ...); 0 stands for "as usual". */
+void mixt_model_fill(mixt_model_options *options);
+
+/* The families, in the order in which they are asked whether they can hold an option set. */
 const mixt_family *const *mixt_families(void); /* ends with NULL */
 const mixt_family *mixt_family_by_name(const char *model_type);
+/* The first that a new model of these (checked) options can be saved as: its rows and constants
+ * give them back. */
 const mixt_family *mixt_family_for(const mixt_model_options *options);
-const char *mixt_family_tensor(const mixt_family *family, mixt_slot slot);
+/* true when writing the options as this family and reading them again gives the same model */
+bool mixt_family_holds(const mixt_family *family, const mixt_model_options *options);
+
+/* Reading and writing by rows ----------------------------------------------------------------- */
+
+typedef enum mixt_form {
+    MIXT_FORM_FOLDER, /* Hugging Face: config.json and safetensors */
+    MIXT_FORM_GGUF,
+} mixt_form;
+
+const char *mixt_row_key(const mixt_config_row *row, mixt_form form); /* or NULL */
+/* A row's value as the file says it (true is 1), and back into the options. */
+double mixt_row_get(const mixt_config_row *row, const mixt_model_options *options);
+void mixt_row_set(const mixt_config_row *row, mixt_model_options *options, double value);
+/* true for the first row of its field with a key in this form: the one that is written */
+bool mixt_row_written(const mixt_config_row *rows, const mixt_config_row *row, mixt_form form);
+
+/* Where rows are read from. has: the key is there. read: its value, checked against the row. */
+typedef struct mixt_row_source {
+    mixt_form form;
+    void *user;
+    bool (*has)(void *user, const char *key);
+    mixt_status (*read)(void *user, const mixt_config_row *row, const char *key, double *value);
+} mixt_row_source;
+
+mixt_status mixt_rows_read(const mixt_config_row *rows, const mixt_row_source *source,
+                           mixt_model_options *options);
+
+/* The next row of a slot with a name in this form behind `after` (NULL: the first), or NULL. */
+const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot, mixt_form form,
+                                       const mixt_tensor_row *after);
 
 /* Rows that every family of the Llama line has in common. */
-#define MIXT_LLAMA_TENSORS                                                                         \
-    {MIXT_SLOT_EMBED, "model.embed_tokens.weight"}, {MIXT_SLOT_OUTPUT_NORM, "model.norm.weight"},  \
-        {MIXT_SLOT_OUTPUT, "lm_head.weight"},                                                      \
-        {MIXT_SLOT_ATTENTION_NORM, "model.layers.{L}.input_layernorm.weight"},                     \
-        {MIXT_SLOT_Q, "model.layers.{L}.self_attn.q_proj.weight"},                                 \
-        {MIXT_SLOT_K, "model.layers.{L}.self_attn.k_proj.weight"},                                 \
-        {MIXT_SLOT_V, "model.layers.{L}.self_attn.v_proj.weight"},                                 \
-        {MIXT_SLOT_O, "model.layers.{L}.self_attn.o_proj.weight"},                                 \
+#define MIXT_EMBED_TENSORS                                                                         \
+    {MIXT_SLOT_EMBED, "model.embed_tokens.weight", "token_embd.weight", 0, 0},                     \
+        {MIXT_SLOT_OUTPUT_NORM, "model.norm.weight", "output_norm.weight", 0, 0},                  \
     {                                                                                              \
-        MIXT_SLOT_FFN_NORM, "model.layers.{L}.post_attention_layernorm.weight"                     \
+        MIXT_SLOT_OUTPUT, "lm_head.weight", "output.weight", 0, 0                                  \
+    }
+#define MIXT_NORM_TENSORS                                                                          \
+    {MIXT_SLOT_ATTENTION_NORM, "model.layers.{L}.input_layernorm.weight",                          \
+     "blk.{L}.attn_norm.weight", 0, 0},                                                            \
+    {                                                                                              \
+        MIXT_SLOT_FFN_NORM, "model.layers.{L}.post_attention_layernorm.weight",                    \
+            "blk.{L}.ffn_norm.weight", 0, 0                                                        \
+    }
+#define MIXT_ATTENTION_TENSORS                                                                     \
+    {MIXT_SLOT_Q, "model.layers.{L}.self_attn.q_proj.weight", "blk.{L}.attn_q.weight", 0, 0},      \
+        {MIXT_SLOT_K, "model.layers.{L}.self_attn.k_proj.weight", "blk.{L}.attn_k.weight", 0, 0},  \
+        {MIXT_SLOT_V, "model.layers.{L}.self_attn.v_proj.weight", "blk.{L}.attn_v.weight", 0, 0},  \
+    {                                                                                              \
+        MIXT_SLOT_O, "model.layers.{L}.self_attn.o_proj.weight", "blk.{L}.attn_output.weight", 0,  \
+            0                                                                                      \
+    }
+#define MIXT_LLAMA_TENSORS MIXT_EMBED_TENSORS, MIXT_NORM_TENSORS, MIXT_ATTENTION_TENSORS
+#define MIXT_DENSE_TENSORS                                                                         \
+    {MIXT_SLOT_DENSE_GATE, "model.layers.{L}.mlp.gate_proj.weight", "blk.{L}.ffn_gate.weight", 0,  \
+     0},                                                                                           \
+        {MIXT_SLOT_DENSE_UP, "model.layers.{L}.mlp.up_proj.weight", "blk.{L}.ffn_up.weight", 0,    \
+         0},                                                                                       \
+    {                                                                                              \
+        MIXT_SLOT_DENSE_DOWN, "model.layers.{L}.mlp.down_proj.weight", "blk.{L}.ffn_down.weight",  \
+            0, 0                                                                                   \
+    }
+/* A router and experts below `hf` with these names of matrices; GGUF stacks the experts, very old
+ * files have one tensor for each. */
+#define MIXT_MOE_TENSORS(hf, gate, up, down)                                                       \
+    {MIXT_SLOT_ROUTER, "model.layers.{L}." hf ".gate.weight", "blk.{L}.ffn_gate_inp.weight", 0,    \
+     0},                                                                                           \
+        {MIXT_SLOT_ROUTER_BIAS, "model.layers.{L}." hf ".gate.e_score_correction_bias",            \
+         "blk.{L}.exp_probs_b.bias", 0, 0},                                                        \
+        {MIXT_SLOT_EXPERT_GATE, "model.layers.{L}." hf ".experts.{E}." gate ".weight",             \
+         "blk.{L}.ffn_gate_exps.weight", 0, 0},                                                    \
+        {MIXT_SLOT_EXPERT_UP, "model.layers.{L}." hf ".experts.{E}." up ".weight",                 \
+         "blk.{L}.ffn_up_exps.weight", 0, 0},                                                      \
+        {MIXT_SLOT_EXPERT_DOWN, "model.layers.{L}." hf ".experts.{E}." down ".weight",             \
+         "blk.{L}.ffn_down_exps.weight", 0, 0},                                                    \
+        {MIXT_SLOT_EXPERT_GATE, NULL, "blk.{L}.ffn_gate_up_exps.weight", 0,                        \
+         MIXT_LAYOUT_FIRST_HALF},                                                                  \
+        {MIXT_SLOT_EXPERT_UP, NULL, "blk.{L}.ffn_gate_up_exps.weight", 0,                          \
+         MIXT_LAYOUT_SECOND_HALF},                                                                 \
+        {MIXT_SLOT_EXPERT_GATE, NULL, "blk.{L}.ffn_gate.{E}.weight", 0, 0},                        \
+        {MIXT_SLOT_EXPERT_UP, NULL, "blk.{L}.ffn_up.{E}.weight", 0, 0},                            \
+    {                                                                                              \
+        MIXT_SLOT_EXPERT_DOWN, NULL, "blk.{L}.ffn_down.{E}.weight", 0, 0                           \
+    }
+#define MIXT_SHARED_TENSORS(hf)                                                                    \
+    {MIXT_SLOT_SHARED_GATE, "model.layers.{L}.mlp." hf ".gate_proj.weight",                        \
+     "blk.{L}.ffn_gate_shexp.weight", 0, 0},                                                       \
+        {MIXT_SLOT_SHARED_UP, "model.layers.{L}.mlp." hf ".up_proj.weight",                        \
+         "blk.{L}.ffn_up_shexp.weight", 0, 0},                                                     \
+    {                                                                                              \
+        MIXT_SLOT_SHARED_DOWN, "model.layers.{L}.mlp." hf ".down_proj.weight",                     \
+            "blk.{L}.ffn_down_shexp.weight", 0, 0                                                  \
+    }
+#define MIXT_TENSORS_END                                                                           \
+    {                                                                                              \
+        MIXT_SLOT_COUNT, NULL, NULL, 0, 0                                                          \
     }
 
-#define MIXT_FIELD(key, type, field, required, fallback, low, high)                                \
+#define MIXT_FIELD(key, gguf, type, field, required, fallback, low, high)                          \
     {                                                                                              \
-        key, MIXT_FIELD_##type, offsetof(mixt_model_options, field), required, fallback, low, high \
+        key, gguf, MIXT_FIELD_##type, offsetof(mixt_model_options, field), required, fallback,     \
+            low, high                                                                              \
     }
-#define MIXT_LLAMA_FIELDS                                                                          \
-    MIXT_FIELD("vocab_size", INTEGER, vocab_size, true, 0, 1, 1 << 24),                            \
-        MIXT_FIELD("hidden_size", INTEGER, hidden_size, true, 0, 1, 1 << 20),                      \
-        MIXT_FIELD("num_hidden_layers", INTEGER, layers, true, 0, 1, 4096),                        \
-        MIXT_FIELD("num_attention_heads", INTEGER, heads, true, 0, 1, 4096),                       \
-        MIXT_FIELD("num_key_value_heads", INTEGER, kv_heads, false, 0, 1, 4096),                   \
-        MIXT_FIELD("head_dim", INTEGER, head_dim, false, 0, 1, 4096),                              \
-        MIXT_FIELD("max_position_embeddings", INTEGER, context_length, false, 2048, 1, 1 << 24),   \
-        MIXT_FIELD("rope_theta", NUMBER, rope_theta, false, 10000, 1, 1e12),                       \
-        MIXT_FIELD("rms_norm_eps", NUMBER, norm_epsilon, false, 1e-6, 1e-12, 0.1),                 \
-        MIXT_FIELD("initializer_range", NUMBER, initializer_range, false, 0.02, 0, 10),            \
-        MIXT_FIELD("tie_word_embeddings", BOOL, tie_embeddings, false, 0, 0, 1)
+#define MIXT_FIELDS_END                                                                            \
+    {                                                                                              \
+        NULL, NULL, MIXT_FIELD_END, 0, false, 0, 0, 0                                              \
+    }
+/* What is the same for every family; what differs stands in its own rows behind these. */
+#define MIXT_SHAPE_FIELDS                                                                          \
+    MIXT_FIELD("vocab_size", "vocab_size", INTEGER, vocab_size, true, 0, 1, 1 << 24),              \
+        MIXT_FIELD("hidden_size", "embedding_length", INTEGER, hidden_size, true, 0, 1, 1 << 20),  \
+        MIXT_FIELD("num_hidden_layers", "block_count", INTEGER, layers, true, 0, 1, 4096),         \
+        MIXT_FIELD("num_attention_heads", "attention.head_count", INTEGER, heads, true, 0, 1,      \
+                   4096),                                                                          \
+        MIXT_FIELD("max_position_embeddings", "context_length", INTEGER, context_length, false,    \
+                   2048, 1, 1 << 24),                                                              \
+        MIXT_FIELD("rope_theta", "rope.freq_base", NUMBER, rope_theta, false, 10000, 1, 1e12),     \
+        MIXT_FIELD("rms_norm_eps", "attention.layer_norm_rms_epsilon", NUMBER, norm_epsilon,       \
+                   false, 1e-6, 1e-12, 0.1),                                                       \
+        MIXT_FIELD("initializer_range", NULL, NUMBER, initializer_range, false, 0.02, 0, 10)
+#define MIXT_KV_FIELDS                                                                             \
+    MIXT_FIELD("num_key_value_heads", "attention.head_count_kv", INTEGER, kv_heads, false, 0, 1,   \
+               4096),                                                                              \
+        MIXT_FIELD("head_dim", "attention.key_length", NULL_INTEGER, head_dim, false, 0, 1, 4096)
+#define MIXT_TIE_FIELD(fallback)                                                                   \
+    MIXT_FIELD("tie_word_embeddings", NULL, BOOL, tie_embeddings, false, fallback, 0, 1)
+#define MIXT_LLAMA_FIELDS MIXT_SHAPE_FIELDS, MIXT_KV_FIELDS, MIXT_TIE_FIELD(0)
+#define MIXT_MOE_FIELDS(experts_key)                                                               \
+    MIXT_FIELD(experts_key, "expert_count", INTEGER, experts, true, 0, 1, MIXT_EXPERTS_MAX),       \
+        MIXT_FIELD("num_experts_per_tok", "expert_used_count", INTEGER, experts_per_token, true,   \
+                   0, 1, MIXT_EXPERTS_MAX)
 
 #endif

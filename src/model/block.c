@@ -269,25 +269,6 @@ void mixt_graph_free(mixt_graph *graph)
     free(graph);
 }
 
-void mixt_rope_table(const mixt_model *model, int64_t positions, size_t real_size, void *table)
-{
-    int64_t half = model->options.head_dim / 2;
-    for (int64_t i = 0; i < half; i++) {
-        double rate = pow(model->options.rope_theta, -(double)i / (double)half);
-        for (int64_t p = 0; p < positions; p++) {
-            double c = cos((double)p * rate), s = sin((double)p * rate);
-            int64_t at = p * 2 * half + i;
-            if (real_size == sizeof(double)) {
-                ((double *)table)[at] = c;
-                ((double *)table)[at + half] = s;
-            } else {
-                ((float *)table)[at] = (float)c;
-                ((float *)table)[at + half] = (float)s;
-            }
-        }
-    }
-}
-
 mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int tokens,
                                  char **text, mixt_error *error)
 {

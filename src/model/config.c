@@ -1,135 +1,247 @@
 /* config.json of a Hugging Face folder, by each family's table of keys. What the format has no key
  * for (routing losses, frozen routers) goes under "mixt", which other programs pass over. */
+#include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/memory.h"
 #include "formats/json.h"
 #include "model/model.h"
 
-#define FIELD(type, options, row) ((type *)(void *)((char *)(options) + (row)->offset))
+#define ROUTER(key, type, field, fallback, low, high)                                              \
+    MIXT_FIELD(key, NULL, type, router.field, false, fallback, low, high)
 
+/* Under "mixt". */
 static const mixt_config_row router_rows[] = {
-    MIXT_FIELD("score", INTEGER, router.score, false, 0, 0, 2),
-    MIXT_FIELD("renormalise", BOOL, router.renormalise, false, 0, 0, 1),
-    MIXT_FIELD("scale", NUMBER, router.scale, false, 1, 1e-6, 1e6),
-    MIXT_FIELD("weights", INTEGER, router.weights, false, 0, 0, 1),
-    MIXT_FIELD("balance", INTEGER, router.balance, false, 0, 0, 1),
-    MIXT_FIELD("balance_coefficient", NUMBER, router.balance_coefficient, false, 0, 0, 1e6),
-    MIXT_FIELD("z_coefficient", NUMBER, router.z_coefficient, false, 0, 0, 1e6),
-    MIXT_FIELD("bias_rate", NUMBER, router.bias_rate, false, 0, 0, 1),
-    {NULL, MIXT_FIELD_BOOL, 0, false, 0, 0, 0},
+    ROUTER("score", INTEGER, score, 0, 0, 2),
+    ROUTER("renormalise", BOOL, renormalise, 0, 0, 1),
+    ROUTER("scale", NUMBER, scale, 1, 1e-6, 1e6),
+    ROUTER("weights", INTEGER, weights, 0, 0, 1),
+    ROUTER("balance", INTEGER, balance, 0, 0, 1),
+    ROUTER("balance_coefficient", NUMBER, balance_coefficient, 0, 0, 1e6),
+    ROUTER("z_coefficient", NUMBER, z_coefficient, 0, 0, 1e6),
+    ROUTER("bias_rate", NUMBER, bias_rate, 0, 0, 1),
+    MIXT_FIELDS_END,
 };
 
-static void write_row(mixt_buffer *text, const mixt_model_options *options,
-                      const mixt_config_row *row, const char *indent)
+/* Keys of other models whose value would change what is computed: only this one is accepted. */
+static const struct {
+    const char *key;
+    double harmless;
+} foreign[] = {
+    {"final_logit_softcapping", 0}, {"attn_logit_softcapping", 0}, {"partial_rotary_factor", 1},
+    {"residual_multiplier", 1},     {"logits_scaling", 1},         {"attention_multiplier", 0},
+};
+
+/* ------------------------------------------------------------------------------------------ */
+/* Writing                                                                                    */
+
+static json_t *row_value(const mixt_config_row *row, const mixt_model_options *options)
 {
-    mixt_buffer_format(text, ",\n%s\"%s\": ", indent, row->key);
-    const char *base = (const char *)options + row->offset;
+    double value = mixt_row_get(row, options);
     switch (row->type) {
-    case MIXT_FIELD_INTEGER:
-        mixt_buffer_format(text, "%d", *(const int *)(const void *)base);
-        break;
     case MIXT_FIELD_NUMBER:
-        mixt_buffer_format(text, "%.17g", *(const double *)(const void *)base);
-        break;
+        return json_real(value);
     case MIXT_FIELD_BOOL:
-        mixt_buffer_text(text, *(const bool *)(const void *)base ? "true" : "false");
-        break;
+        return json_boolean(value != 0);
+    case MIXT_FIELD_NULL_NUMBER:
+        return value == 0 ? json_null() : json_real(value);
+    case MIXT_FIELD_NULL_INTEGER:
+        return value == 0 ? json_null() : json_integer((json_int_t)value);
+    case MIXT_FIELD_LIST_INTEGER:
+        return json_pack("[I]", (json_int_t)value);
+    case MIXT_FIELD_INTEGER:
+    case MIXT_FIELD_BY_HEADS:
+    case MIXT_FIELD_LESS_POSITION:
+    case MIXT_FIELD_END:
+    default:
+        return json_integer((json_int_t)value);
     }
 }
 
-static mixt_status take_text(mixt_buffer *buffer, char **text, mixt_error *error)
+/* "a.b" goes into the object a. Takes the value. */
+static void put(json_t *root, const char *key, json_t *value)
 {
-    mixt_buffer_append(buffer, "", 1);
-    if (buffer->failed) {
-        mixt_buffer_free(buffer);
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "config.json: no memory");
+    const char *dot = strchr(key, '.');
+    if (dot != NULL) {
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)(dot - key), key);
+        if (json_object_get(root, name) == NULL) {
+            json_object_set_new(root, name, json_object());
+        }
+        root = json_object_get(root, name);
+        key = dot + 1;
     }
-    *text = buffer->data;
-    return MIXT_OK;
+    json_object_set_new(root, key, value);
+}
+
+static void put_rows(json_t *root, const mixt_config_row *rows, const mixt_model_options *options)
+{
+    for (const mixt_config_row *row = rows; row->type != MIXT_FIELD_END; row++) {
+        if (mixt_row_written(rows, row, MIXT_FORM_FOLDER)) {
+            put(root, row->key, row_value(row, options));
+        }
+    }
+}
+
+static json_t *rope_scaling(const mixt_rope_options *rope)
+{
+    if (rope->factor == 0) {
+        return json_null();
+    }
+    json_t *object =
+        json_pack("{s:s, s:s, s:f, s:i, s:f, s:f}", "type", "yarn", "rope_type", "yarn", "factor",
+                  rope->factor, "original_max_position_embeddings", rope->original_context,
+                  "beta_fast", rope->beta_fast, "beta_slow", rope->beta_slow);
+    if (rope->mscale > 0) {
+        json_object_set_new(object, "mscale", json_real(rope->mscale));
+    }
+    if (rope->mscale_all_dim > 0) {
+        json_object_set_new(object, "mscale_all_dim", json_real(rope->mscale_all_dim));
+    }
+    if (rope->no_truncate) {
+        json_object_set_new(object, "truncate", json_false());
+    }
+    return object;
+}
+
+/* Takes the JSON. */
+static mixt_status take_json(json_t *root, char **text, mixt_error *error)
+{
+    char *dumped = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    json_decref(root);
+    size_t length = dumped == NULL ? 0 : strlen(dumped);
+    *text = dumped == NULL ? NULL : malloc(length + 2);
+    if (*text != NULL) {
+        memcpy(*text, dumped, length);
+        memcpy(*text + length, "\n", 2);
+    }
+    free(dumped);
+    return *text == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "config.json: no memory") : MIXT_OK;
+}
+
+static void put_separator(json_t *root, int separator)
+{
+    if (separator >= 0) {
+        put(root, "bos_token_id", json_integer(separator));
+        put(root, "eos_token_id", json_integer(separator));
+    }
 }
 
 mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_error *error)
 {
     const mixt_family *family = model->family;
-    mixt_buffer buffer = {0};
-    mixt_buffer_format(&buffer, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\"",
-                       family->hf_class, family->name);
-    for (const mixt_config_row *row = family->config; row->key != NULL; row++) {
-        write_row(&buffer, &model->options, row, "  ");
-    }
+    json_t *root = json_object();
+    put(root, "architectures", json_pack("[s]", family->hf_class));
+    put(root, "model_type", json_string(family->name));
+    put_rows(root, family->config, &model->options);
     for (int i = 0; family->fixed[i] != NULL; i += 2) {
         const char *key = family->fixed[i] + (family->fixed[i][0] == '?');
-        mixt_buffer_format(&buffer, ",\n  \"%s\": %s", key, family->fixed[i + 1]);
+        put(root, key, json_loads(family->fixed[i + 1], JSON_DECODE_ANY, NULL));
     }
-    if (model->options.separator >= 0) {
-        mixt_buffer_format(&buffer, ",\n  \"bos_token_id\": %d,\n  \"eos_token_id\": %d",
-                           model->options.separator, model->options.separator);
-    }
-    mixt_buffer_text(&buffer, ",\n  \"torch_dtype\": \"float32\",\n  \"use_cache\": true");
+    put(root, "rope_scaling", rope_scaling(&model->options.rope));
+    put_separator(root, model->options.separator);
+    put(root, "torch_dtype", json_string("float32"));
+    put(root, "use_cache", json_true());
     if (model->options.experts > 0) {
-        mixt_buffer_text(&buffer, ",\n  \"mixt\": {\n    \"version\": 1");
-        for (const mixt_config_row *row = router_rows; row->key != NULL; row++) {
-            write_row(&buffer, &model->options, row, "    ");
-        }
-        mixt_buffer_text(&buffer, "\n  }");
+        json_t *own = json_pack("{s:i}", "version", 1);
+        put_rows(own, router_rows, &model->options);
+        put(root, "mixt", own);
     }
-    mixt_buffer_text(&buffer, "\n}\n");
-    return take_text(&buffer, text, error);
+    return take_json(root, text, error);
 }
 
 mixt_status mixt_model_generation_text(const mixt_model *model, char **text, mixt_error *error)
 {
-    mixt_buffer buffer = {0};
-    mixt_buffer_text(&buffer, "{\n  \"_from_model_config\": true");
-    if (model->options.separator >= 0) {
-        mixt_buffer_format(&buffer, ",\n  \"bos_token_id\": %d,\n  \"eos_token_id\": %d",
-                           model->options.separator, model->options.separator);
-    }
-    mixt_buffer_text(&buffer, "\n}\n");
-    return take_text(&buffer, text, error);
+    json_t *root = json_pack("{s:b}", "_from_model_config", 1);
+    put_separator(root, model->options.separator);
+    return take_json(root, text, error);
 }
 
-static mixt_status read_row(const mixt_json_object *json, const mixt_config_row *row,
-                            mixt_model_options *options)
+/* ------------------------------------------------------------------------------------------ */
+/* Reading                                                                                    */
+
+/* The object that holds a key ("a.b": a, which may be missing) and the key inside it. */
+typedef struct spot {
+    mixt_json_object object;
+    const char *key;
+    char place[72];
+} spot;
+
+static void find_spot(const mixt_json_object *root, const char *key, spot *at)
 {
+    const char *dot = strchr(key, '.');
+    at->object = *root;
+    at->key = key;
+    if (dot != NULL) {
+        snprintf(at->place, sizeof at->place, "%.*s", (int)(dot - key), key);
+        at->object.json = json_object_get(root->json, at->place);
+        snprintf(at->place, sizeof at->place, "%.*s", (int)(dot - key + 1), key);
+        at->object.place = at->place;
+        at->key = dot + 1;
+    }
+}
+
+static bool has_key(void *user, const char *key)
+{
+    spot at;
+    find_spot(user, key, &at);
+    return mixt_json_has(&at.object, at.key);
+}
+
+static mixt_status read_key(void *user, const mixt_config_row *row, const char *key, double *value)
+{
+    spot at;
+    find_spot(user, key, &at);
     mixt_json_range range = {row->low, row->high};
-    bool present = mixt_json_has(json, row->key) || row->required;
-    mixt_status status = MIXT_OK;
-    if (row->type == MIXT_FIELD_INTEGER) {
-        int64_t value = (int64_t)row->fallback;
-        status = present ? mixt_json_integer(json, row->key, range, &value) : MIXT_OK;
-        *FIELD(int, options, row) = (int)value;
-    } else if (row->type == MIXT_FIELD_NUMBER) {
-        double value = row->fallback;
-        status = present ? mixt_json_number(json, row->key, range, &value) : MIXT_OK;
-        *FIELD(double, options, row) = value;
-    } else {
-        bool value = row->fallback != 0;
-        status = present ? mixt_json_bool(json, row->key, &value) : MIXT_OK;
-        *FIELD(bool, options, row) = value;
+    if (row->type == MIXT_FIELD_BOOL) {
+        bool flag = false;
+        mixt_status status = mixt_json_bool(&at.object, at.key, &flag);
+        *value = flag ? 1 : 0;
+        return status;
     }
+    if (row->type == MIXT_FIELD_NUMBER || row->type == MIXT_FIELD_NULL_NUMBER) {
+        return mixt_json_number(&at.object, at.key, range, value);
+    }
+    const json_t *list = json_object_get(at.object.json, at.key);
+    if (row->type == MIXT_FIELD_LIST_INTEGER && json_array_size(list) == 1) {
+        json_t *alone = json_pack("{s:O}", at.key, json_array_get(list, 0));
+        at.object.json = alone;
+        int64_t number = 0;
+        mixt_status status = mixt_json_integer(&at.object, at.key, range, &number);
+        *value = (double)number;
+        json_decref(alone);
+        return status;
+    }
+    int64_t number = 0;
+    mixt_status status = mixt_json_integer(&at.object, at.key, range, &number);
+    *value = (double)number;
     return status;
 }
 
-static mixt_status read_rows(const mixt_json_object *json, const mixt_config_row *rows,
-                             mixt_model_options *options)
+static mixt_status unsupported(const mixt_json_object *json, const char *key, const char *format,
+                               ...) __attribute__((format(printf, 3, 4)));
+
+static mixt_status unsupported(const mixt_json_object *json, const char *key, const char *format,
+                               ...)
 {
-    mixt_status status = MIXT_OK;
-    for (const mixt_config_row *row = rows; row->key != NULL && status == MIXT_OK; row++) {
-        status = read_row(json, row, options);
-    }
-    return status;
+    char text[200];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return mixt_fail(json->error, MIXT_ERROR_UNSUPPORTED, "%s: %s%s: %s", json->file, json->place,
+                     key, text);
 }
 
-/* Refuses values of the fixed keys that mixt would compute wrongly. */
+/* Refuses values of keys that mixt would compute wrongly. */
 static mixt_status check_fixed(const mixt_json_object *json, const mixt_family *family)
 {
     for (int i = 0; family->fixed[i] != NULL; i += 2) {
-        const char *key = family->fixed[i];
-        const json_t *value = key[0] == '?' ? NULL : json_object_get(json->json, key);
+        spot at;
+        find_spot(json, family->fixed[i], &at);
+        const json_t *value = at.key[0] == '?' ? NULL : json_object_get(at.object.json, at.key);
         if (value == NULL || json_is_null(value)) {
             continue;
         }
@@ -139,15 +251,86 @@ static mixt_status check_fixed(const mixt_json_object *json, const mixt_family *
                                           json_number_value(value) == json_number_value(expected)));
         json_decref(expected);
         if (!same) {
-            mixt_json_fail(json, key, "only %s is supported for %s", family->fixed[i + 1],
-                           family->title);
-            if (json->error != NULL) {
-                json->error->status = MIXT_ERROR_UNSUPPORTED;
-            }
-            return MIXT_ERROR_UNSUPPORTED;
+            return unsupported(&at.object, at.key, "only %s is supported for %s",
+                               family->fixed[i + 1], family->title);
+        }
+    }
+    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
+        const json_t *value = json_object_get(json->json, foreign[i].key);
+        if (json_is_number(value) && json_number_value(value) != foreign[i].harmless) {
+            return unsupported(json, foreign[i].key, "only %g is supported", foreign[i].harmless);
         }
     }
     return MIXT_OK;
+}
+
+static mixt_status read_yarn(const mixt_json_object *json, mixt_rope_options *rope, int context)
+{
+    int64_t original = context;
+    bool truncate = !rope->no_truncate;
+    rope->beta_fast = 32;
+    rope->beta_slow = 1;
+    mixt_json_range positive = {1e-6, 1e6}, any = {0, 1e6};
+    mixt_status status = mixt_json_number(json, "factor", (mixt_json_range){1, 1e6}, &rope->factor);
+    if (status == MIXT_OK) {
+        status = mixt_json_integer_or(json, "original_max_position_embeddings",
+                                      (mixt_json_range){1, 1 << 24}, &original);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_json_number_or(json, "beta_fast", positive, &rope->beta_fast);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_json_number_or(json, "beta_slow", positive, &rope->beta_slow);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_json_number_or(json, "mscale", any, &rope->mscale);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_json_number_or(json, "mscale_all_dim", any, &rope->mscale_all_dim);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_json_bool_or(json, "truncate", &truncate);
+    }
+    rope->original_context = (int)original;
+    rope->no_truncate = !truncate;
+    if (status == MIXT_OK && mixt_json_has(json, "attention_factor")) {
+        double factor = 0;
+        status = mixt_json_number(json, "attention_factor", any, &factor);
+        if (status == MIXT_OK && fabs(factor - mixt_rope_factor(rope)) > 1e-6) {
+            status = unsupported(json, "attention_factor", "only %g is supported",
+                                 mixt_rope_factor(rope));
+        }
+    }
+    return status;
+}
+
+/* rope_scaling, or rope_parameters of newer files, which hold rope_theta too. */
+static mixt_status read_rope_scaling(const mixt_json_object *json, mixt_model_options *options)
+{
+    const char *key = mixt_json_has(json, "rope_scaling") ? "rope_scaling" : "rope_parameters";
+    if (!mixt_json_has(json, key)) {
+        return MIXT_OK;
+    }
+    char place[32];
+    snprintf(place, sizeof place, "%s.", key);
+    mixt_json_object inner = {json_object_get(json->json, key), json->file, place, json->error};
+    if (!json_is_object(inner.json)) {
+        return mixt_json_fail(json, key, "is not an object");
+    }
+    const char *type = "default";
+    const char *name = mixt_json_has(&inner, "rope_type") ? "rope_type" : "type";
+    mixt_status status = mixt_json_string_or(&inner, name, &type);
+    if (status == MIXT_OK && !mixt_json_has(json, "rope_theta")) {
+        status = mixt_json_number_or(&inner, "rope_theta", (mixt_json_range){1, 1e12},
+                                     &options->rope_theta);
+    }
+    if (status != MIXT_OK || strcmp(type, "default") == 0) {
+        return status;
+    }
+    if (strcmp(type, "yarn") != 0) {
+        return unsupported(&inner, name, "'%s' is not supported, only yarn is", type);
+    }
+    return read_yarn(&inner, &options->rope, options->context_length);
 }
 
 static mixt_status read_separator(const mixt_json_object *json, mixt_model_options *options)
@@ -165,36 +348,59 @@ static mixt_status read_separator(const mixt_json_object *json, mixt_model_optio
     return MIXT_OK;
 }
 
-static mixt_status read_object(const mixt_json_object *json, mixt_model_options *options,
-                               const mixt_family **family)
+/* What mixt wrote beside the family's keys; absent ones leave the family's. */
+static mixt_status read_own(const mixt_json_object *json, mixt_model_options *options)
+{
+    const json_t *own = json_object_get(json->json, "mixt");
+    mixt_json_object inner = {own, json->file, "mixt.", json->error};
+    mixt_status status = MIXT_OK;
+    for (const mixt_config_row *row = router_rows; row->type != MIXT_FIELD_END; row++) {
+        double value;
+        if (status == MIXT_OK && json_is_object(own) && mixt_json_has(&inner, row->key)) {
+            status = read_key(&inner, row, row->key, &value);
+            if (status == MIXT_OK) {
+                mixt_row_set(row, options, value);
+            }
+        }
+    }
+    return status;
+}
+
+static mixt_status read_object(mixt_json_object *json, mixt_model_options *options,
+                               const mixt_family **result)
 {
     const char *type;
     mixt_status status = mixt_json_string(json, "model_type", &type);
     if (status != MIXT_OK) {
         return status;
     }
-    *family = mixt_family_by_name(type);
-    if (*family == NULL) {
+    const mixt_family *family = mixt_family_by_name(type);
+    if (family == NULL) {
         return mixt_fail(json->error, MIXT_ERROR_UNSUPPORTED,
                          "%s: model_type: '%s' is not a family that mixt knows", json->file, type);
     }
-    *options = (mixt_model_options){0};
-    options->router.score = (*family)->score;
-    options->router.renormalise = (*family)->renormalise;
-    options->router.scale = 1;
-    status = read_rows(json, (*family)->config, options);
+    *options = family->constants;
+    options->rope.interleaved = family->hf_interleaved;
+    mixt_row_source source = {MIXT_FORM_FOLDER, json, has_key, read_key};
+    status = mixt_rows_read(family->config, &source, options);
     if (status == MIXT_OK) {
-        status = check_fixed(json, *family);
+        status = check_fixed(json, family);
+    }
+    if (status == MIXT_OK) {
+        status = read_rope_scaling(json, options);
+    }
+    if (status == MIXT_OK && family->hook != NULL) {
+        mixt_error inner = MIXT_ERROR_INIT;
+        status = family->hook(options, json->json, &inner);
+        if (status != MIXT_OK) {
+            return mixt_fail(json->error, status, "%s: %s", json->file, inner.message);
+        }
     }
     if (status == MIXT_OK) {
         status = read_separator(json, options);
     }
-    const json_t *own = json_object_get(json->json, "mixt");
-    if (status == MIXT_OK && own != NULL && json_is_object(own)) {
-        mixt_json_object inner = {own, json->file, "mixt.", json->error};
-        status = read_rows(&inner, router_rows, options);
-    }
-    return status;
+    *result = family;
+    return status == MIXT_OK ? read_own(json, options) : status;
 }
 
 mixt_status mixt_model_config_read(const char *path, mixt_model_options *options,

@@ -4,23 +4,20 @@
 
 static const mixt_tensor_row tensors[] = {
     MIXT_LLAMA_TENSORS,
-    {MIXT_SLOT_ROUTER, "model.layers.{L}.block_sparse_moe.gate.weight"},
-    {MIXT_SLOT_ROUTER_BIAS, "model.layers.{L}.block_sparse_moe.gate.e_score_correction_bias"},
-    {MIXT_SLOT_EXPERT_GATE, "model.layers.{L}.block_sparse_moe.experts.{E}.w1.weight"},
-    {MIXT_SLOT_EXPERT_UP, "model.layers.{L}.block_sparse_moe.experts.{E}.w3.weight"},
-    {MIXT_SLOT_EXPERT_DOWN, "model.layers.{L}.block_sparse_moe.experts.{E}.w2.weight"},
-    {MIXT_SLOT_COUNT, NULL},
+    MIXT_MOE_TENSORS("block_sparse_moe", "w1", "w3", "w2"),
+    MIXT_TENSORS_END,
 };
 
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS,
-    MIXT_FIELD("intermediate_size", INTEGER, ffn_size, true, 0, 1, 1 << 24),
-    MIXT_FIELD("num_local_experts", INTEGER, experts, true, 0, 1, MIXT_EXPERTS_MAX),
-    MIXT_FIELD("num_experts_per_tok", INTEGER, experts_per_token, true, 0, 1, MIXT_EXPERTS_MAX),
-    MIXT_FIELD("router_aux_loss_coef", NUMBER, router.balance_coefficient, false, 0.001, 0, 1e6),
-    {NULL, MIXT_FIELD_BOOL, 0, false, 0, 0, 0},
+    MIXT_MOE_FIELDS("num_local_experts"),
+    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24),
+    MIXT_FIELD("router_aux_loss_coef", NULL, NUMBER, router.balance_coefficient, false, 0.001, 0,
+               1e6),
+    MIXT_FIELDS_END,
 };
 
+/* Some early files say a sliding window of 4096 that the model was never trained with. */
 static const char *const fixed[] = {"hidden_act",
                                     "\"silu\"",
                                     "?attention_dropout",
@@ -33,15 +30,14 @@ static const char *const fixed[] = {"hidden_act",
                                     "false",
                                     NULL};
 
-static bool fits(const mixt_model_options *options)
-{
-    bool renormalised =
-        options->router.score == MIXT_SCORE_TOP_K_SOFTMAX ||
-        (options->router.score == MIXT_SCORE_SOFTMAX && options->router.renormalise);
-    return options->experts > 0 && options->shared_experts == 0 &&
-           options->leading_dense_layers == 0 && renormalised && options->router.scale == 1.0;
-}
-
 const mixt_family mixt_family_mixtral = {
-    "mixtral", "MixtralForCausalLM", "Mixtral", tensors, config,
-    fixed,     MIXT_SCORE_SOFTMAX,   true,      fits};
+    .name = "mixtral",
+    .hf_class = "MixtralForCausalLM",
+    .title = "Mixtral",
+    .gguf_arch = "llama",
+    .tensors = tensors,
+    .config = config,
+    .fixed = fixed,
+    .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
+    .gguf_interleaved = true,
+};

@@ -8,7 +8,8 @@
 typedef struct mixt_parameter {
     mixt_slot slot;
     int layer;      /* -1 outside the layers */
-    char name[112]; /* Hugging Face name; experts: with {E} left in */
+    char name[112]; /* its own; the Hugging Face name where one tensor holds it; {E} left in */
+    char gguf_name[64];
     int rank;
     int64_t size[4]; /* experts: [E, rows, columns] */
     size_t count;    /* values */
@@ -31,7 +32,7 @@ struct mixt_model {
  * ("model", or the path of a config.json). */
 mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_family *family,
                                 const char *place, mixt_model **model, mixt_error *error);
-/* Fills derived fields (head_dim, kv_heads, ...) and refuses what cannot work. */
+/* Fills derived fields and refuses what cannot work. */
 mixt_status mixt_model_check(mixt_model_options *options, const char *place, mixt_error *error);
 /* Index of a parameter, -1 where the model has none. */
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
@@ -112,8 +113,12 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
                               mixt_graph **graph, mixt_error *error);
 void mixt_graph_free(mixt_graph *graph);
 
-/* RoPE table [positions, head_dim] as fp32 or fp64 (real_size 4 or 8): cos in the first half of a
- * row, sin in the second, angle = position * theta^(-2i / head_dim). Su et al. 2021. */
+/* What YaRN multiplies cosines and sines by (1 without it). */
+double mixt_rope_factor(const mixt_rope_options *rope);
+/* Of q.k, YaRN's part for DeepSeek's kind included. */
+double mixt_attention_scale(const mixt_model_options *options);
+/* RoPE table [positions, rope.dims] as fp32 or fp64 (real_size 4 or 8): cos in the first half of a
+ * row, sin in the second. Callers that make room for head_dim columns have enough. */
 void mixt_rope_table(const mixt_model *model, int64_t positions, size_t real_size, void *table);
 
 #endif

@@ -41,8 +41,11 @@ sub only_in {
     complain("$what: nothing in @homes") if !$found;
 }
 
-for my $name (rows('src/model/families.def', 'MIXT_FAMILY')) {
-    only_in("the model family $name", qr/\bmixt_family_$name\b|"$name"/, "src/model/$name.c");
+# Families may share a GGUF architecture, whose name is then in each one's file.
+my @families = rows('src/model/families.def', 'MIXT_FAMILY');
+for my $name (@families) {
+    only_in("the model family $name", qr/\bmixt_family_$name\b/, "src/model/$name.c");
+    only_in("the name of the family $name", qr/"$name"/, map { "src/model/$_.c" } @families);
 }
 for my $name (rows('src/router/methods.def', 'MIXT_ROUTER_METHOD')) {
     only_in("the router method $name", qr/\bmixt_${name}_(?:check|choose|gradient)\w*|\b${name}_choose\b/,

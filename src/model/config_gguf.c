@@ -1,0 +1,409 @@
+/* Options in GGUF metadata: a family's rows, and beside them what follows one rule whatever the
+ * family (rope scaling, latent attention, the kind of score, tied embeddings). */
+#include "model/config_gguf.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct reader {
+    const mixt_gguf *file;
+    const char *arch;
+    mixt_error *error;
+} reader;
+
+/* "ARCH.name" */
+static void full_key(const char *arch, const char *name, char key[160])
+{
+    snprintf(key, 160, "%.60s.%s", arch, name);
+}
+
+static const mixt_gguf_tensor *embeddings(const reader *r)
+{
+    const mixt_gguf_tensor *tensor = mixt_gguf_find(r->file, "token_embd.weight");
+    return tensor != NULL && tensor->rank == 2 ? tensor : NULL;
+}
+
+static bool has_key(void *user, const char *name)
+{
+    const reader *r = user;
+    char key[160];
+    full_key(r->arch, name, key);
+    return mixt_gguf_has(r->file, key) ||
+           (strcmp(name, "vocab_size") == 0 && embeddings(r) != NULL);
+}
+
+static mixt_status read_key(void *user, const mixt_config_row *row, const char *name, double *value)
+{
+    const reader *r = user;
+    char key[160];
+    full_key(r->arch, name, key);
+    mixt_gguf_range range = {row->low, row->high};
+    if (row->type == MIXT_FIELD_BOOL) {
+        bool flag = false;
+        mixt_status status = mixt_gguf_bool(r->file, key, &flag, r->error);
+        *value = flag ? 1 : 0;
+        return status;
+    }
+    if (row->type == MIXT_FIELD_NUMBER || row->type == MIXT_FIELD_NULL_NUMBER) {
+        return mixt_gguf_number(r->file, key, range, value, r->error);
+    }
+    if (strcmp(name, "vocab_size") == 0 && embeddings(r) != NULL) {
+        int64_t rows = embeddings(r)->size[1]; /* what there are embeddings for */
+        if ((double)rows <= row->high) {
+            *value = (double)rows;
+            return MIXT_OK;
+        }
+    }
+    int64_t number = 0;
+    mixt_status status = mixt_gguf_integer(r->file, key, range, &number, r->error);
+    *value = (double)number;
+    return status;
+}
+
+/* One number where the key is there; *value stays where it is not. */
+static mixt_status number_or(const reader *r, const char *name, mixt_gguf_range range,
+                             double *value)
+{
+    char key[160];
+    full_key(r->arch, name, key);
+    return mixt_gguf_has(r->file, key) ? mixt_gguf_number(r->file, key, range, value, r->error)
+                                       : MIXT_OK;
+}
+
+static mixt_status integer_or(const reader *r, const char *name, mixt_gguf_range range, int *value)
+{
+    char key[160];
+    full_key(r->arch, name, key);
+    int64_t number = *value;
+    mixt_status status = mixt_gguf_has(r->file, key)
+                             ? mixt_gguf_integer(r->file, key, range, &number, r->error)
+                             : MIXT_OK;
+    *value = (int)number;
+    return status;
+}
+
+static mixt_status unsupported(const reader *r, const char *name, const char *what)
+{
+    return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s.%s: %s", mixt_gguf_path(r->file, 0),
+                     r->arch, name, what);
+}
+
+static mixt_status read_yarn(const reader *r, mixt_model_options *o)
+{
+    mixt_rope_options *rope = &o->rope;
+    mixt_gguf_range positive = {1e-6, 1e6};
+    double log_multiplier = 0, attention = 1, extrapolation = 1;
+    rope->original_context = o->context_length;
+    rope->beta_fast = 32;
+    rope->beta_slow = 1;
+    mixt_status status =
+        number_or(r, "rope.scaling.factor", (mixt_gguf_range){1, 1e6}, &rope->factor);
+    if (status == MIXT_OK && rope->factor == 0) {
+        status = unsupported(r, "rope.scaling.factor", "is missing");
+    }
+    if (status == MIXT_OK) {
+        status = integer_or(r, "rope.scaling.original_context_length",
+                            (mixt_gguf_range){1, 1 << 24}, &rope->original_context);
+    }
+    if (status == MIXT_OK) {
+        status = number_or(r, "rope.scaling.yarn_beta_fast", positive, &rope->beta_fast);
+    }
+    if (status == MIXT_OK) {
+        status = number_or(r, "rope.scaling.yarn_beta_slow", positive, &rope->beta_slow);
+    }
+    if (status == MIXT_OK) {
+        status = number_or(r, "rope.scaling.yarn_log_multiplier", (mixt_gguf_range){0, 1e6},
+                           &log_multiplier);
+    }
+    if (status == MIXT_OK) {
+        status = number_or(r, "rope.scaling.yarn_attn_factor", positive, &attention);
+    }
+    if (status == MIXT_OK) {
+        status = number_or(r, "rope.scaling.yarn_ext_factor", (mixt_gguf_range){-1, 1e6},
+                           &extrapolation);
+    }
+    /* 0.1 mscale_all_dim; files of this kind have both mscales alike, so that cosines and sines
+     * keep their size */
+    rope->mscale = rope->mscale_all_dim = round(log_multiplier * 10 * 1e5) / 1e5;
+    if (status == MIXT_OK && attention != 1) {
+        status = unsupported(r, "rope.scaling.yarn_attn_factor", "only 1 is supported");
+    }
+    if (status == MIXT_OK && extrapolation != 1 && extrapolation != -1) {
+        status = unsupported(r, "rope.scaling.yarn_ext_factor", "only 1 is supported");
+    }
+    return status;
+}
+
+static mixt_status read_rope_scaling(const reader *r, mixt_model_options *o)
+{
+    char key[160];
+    double linear = 1;
+    const char *type = "none";
+    full_key(r->arch, "rope.scaling.type", key);
+    mixt_status status =
+        mixt_gguf_has(r->file, key) ? mixt_gguf_string(r->file, key, &type, r->error) : MIXT_OK;
+    if (status == MIXT_OK) {
+        status = number_or(r, "rope.scale_linear", (mixt_gguf_range){0, 1e6}, &linear);
+    }
+    if (status == MIXT_OK && strcmp(type, "linear") == 0) {
+        status = number_or(r, "rope.scaling.factor", (mixt_gguf_range){0, 1e6}, &linear);
+        type = "none";
+    }
+    if (status != MIXT_OK || (strcmp(type, "none") == 0 && linear == 1)) {
+        return status;
+    }
+    return strcmp(type, "yarn") == 0 && linear == 1
+               ? read_yarn(r, o)
+               : unsupported(r, "rope.scaling.type", "only none and yarn are supported");
+}
+
+/* Scores as llama.cpp numbers them: 1 softmax, 2 sigmoid, 3 softmax over the chosen. */
+static mixt_status read_score(const reader *r, mixt_score usual, mixt_score *score)
+{
+    int number = 0;
+    mixt_status status = integer_or(r, "expert_gating_func", (mixt_gguf_range){0, 100}, &number);
+    *score = usual;
+    if (status == MIXT_OK && number > 3) {
+        return unsupported(r, "expert_gating_func", "only 1, 2 and 3 are supported");
+    }
+    if (number == 1) {
+        *score = MIXT_SCORE_SOFTMAX;
+    } else if (number == 2) {
+        *score = MIXT_SCORE_SIGMOID;
+    } else if (number == 3) {
+        *score = MIXT_SCORE_TOP_K_SOFTMAX;
+    }
+    return status;
+}
+
+static const mixt_config_row *experts_row(const mixt_family *family)
+{
+    for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
+        if (row->offset == offsetof(mixt_model_options, experts)) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+/* Of the families that share an architecture: the one with or without experts, then the one with
+ * this score. */
+static mixt_status find_family(const reader *r, const mixt_family **family)
+{
+    int experts = 0;
+    mixt_status status =
+        integer_or(r, "expert_count", (mixt_gguf_range){0, MIXT_EXPERTS_MAX}, &experts);
+    *family = NULL;
+    bool known = false;
+    for (const mixt_family *const *f = mixt_families(); *f != NULL && status == MIXT_OK; f++) {
+        if (strcmp((*f)->gguf_arch, r->arch) != 0) {
+            continue;
+        }
+        mixt_score score;
+        known = true;
+        status = read_score(r, (*f)->constants.router.score, &score);
+        bool fits = (experts_row(*f) != NULL) == (experts > 0) &&
+                    (experts == 0 || score == (*f)->constants.router.score);
+        *family = *family == NULL && fits ? *f : *family;
+    }
+    if (status == MIXT_OK && *family == NULL) {
+        status = known ? unsupported(r, "expert_count",
+                                     "with this kind of routing, no family of "
+                                     "this architecture is known")
+                       : mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                                   "%s: general.architecture: '%.60s' is not one that mixt knows",
+                                   mixt_gguf_path(r->file, 0), r->arch);
+    }
+    return status;
+}
+
+/* Keys and tensors that would change what is computed. */
+static mixt_status check_foreign(const reader *r)
+{
+    static const char *const keys[] = {"final_logit_softcapping",      "residual_scale",
+                                       "interleave_moe_layer_step",    "moe_every_n_layers",
+                                       "attention.temperature_length", "expert_group_scale"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        double value = 0;
+        mixt_status status = number_or(r, keys[i], (mixt_gguf_range){-1e30, 1e30}, &value);
+        if (status != MIXT_OK) {
+            return status;
+        }
+        if (value != 0 && !(value == 1 && i > 0 && i < 4)) {
+            return unsupported(r, keys[i], "is not supported");
+        }
+    }
+    if (mixt_gguf_find(r->file, "rope_freqs.weight") != NULL) {
+        return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                         "%s: tensor rope_freqs.weight: rope factors are not supported",
+                         mixt_gguf_path(r->file, 0));
+    }
+    return MIXT_OK;
+}
+
+static mixt_status read_rest(const reader *r, const mixt_family *family, mixt_model_options *o)
+{
+    char name[64];
+    o->rope.interleaved = family->gguf_interleaved;
+    o->tie_embeddings = mixt_gguf_find(r->file, "output.weight") == NULL;
+    snprintf(name, sizeof name, "blk.%d.exp_probs_b.bias", o->leading_dense_layers);
+    o->router.select_bias = o->router.select_bias || mixt_gguf_find(r->file, name) != NULL;
+    mixt_status status = MIXT_OK;
+    if (o->attention.latent_size == 0) {
+        int value_length = 0;
+        status = integer_or(r, "rope.dimension_count", (mixt_gguf_range){0, 8192}, &o->rope.dims);
+        if (status == MIXT_OK) {
+            status =
+                integer_or(r, "attention.value_length", (mixt_gguf_range){1, 8192}, &value_length);
+        }
+        o->attention.value_dim = value_length;
+    }
+    if (status == MIXT_OK) {
+        status = read_score(r, family->constants.router.score, &o->router.score);
+    }
+    if (status == MIXT_OK) {
+        status = read_rope_scaling(r, o);
+    }
+    int64_t separator = -1;
+    if (status == MIXT_OK && mixt_gguf_has(r->file, "tokenizer.ggml.eos_token_id")) {
+        status = mixt_gguf_integer(r->file, "tokenizer.ggml.eos_token_id",
+                                   (mixt_gguf_range){0, 4294967295.0}, &separator, r->error);
+    }
+    o->separator = separator < o->vocab_size ? (int)separator : -1;
+    return status;
+}
+
+mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *options,
+                                   const mixt_family **family, mixt_error *error)
+{
+    mixt_error local = MIXT_ERROR_INIT;
+    reader r = {file, NULL, &local};
+    mixt_status status = mixt_gguf_string(file, "general.architecture", &r.arch, &local);
+    if (status == MIXT_OK) {
+        status = find_family(&r, family);
+    }
+    if (status == MIXT_OK) {
+        *options = (*family)->constants;
+        mixt_row_source source = {MIXT_FORM_GGUF, &r, has_key, read_key};
+        status = mixt_rows_read((*family)->config, &source, options);
+    }
+    if (status == MIXT_OK) {
+        status = check_foreign(&r);
+    }
+    if (status == MIXT_OK) {
+        status = read_rest(&r, *family, options);
+    }
+    if (status == MIXT_OK && (*family)->hook != NULL) {
+        mixt_error inner = MIXT_ERROR_INIT;
+        status = (*family)->hook(options, NULL, &inner);
+        if (status != MIXT_OK) {
+            mixt_fail(&local, status, "%s: %s", mixt_gguf_path(file, 0), inner.message);
+        }
+    }
+    return status == MIXT_OK ? MIXT_OK : mixt_fail(error, status, "%s", local.message);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Writing                                                                                    */
+
+typedef struct keys {
+    mixt_gguf_writer *writer;
+    const char *arch;
+    mixt_status status;
+    mixt_error *error;
+} keys;
+
+static void put_u32(keys *k, const char *name, int value)
+{
+    char key[160];
+    full_key(k->arch, name, key);
+    if (k->status == MIXT_OK) {
+        k->status = mixt_gguf_writer_u32(k->writer, key, (uint32_t)value, k->error);
+    }
+}
+
+static void put_f32(keys *k, const char *name, double value)
+{
+    char key[160];
+    full_key(k->arch, name, key);
+    if (k->status == MIXT_OK) {
+        k->status = mixt_gguf_writer_f32(k->writer, key, (float)value, k->error);
+    }
+}
+
+static void put_row(keys *k, const mixt_config_row *row, const mixt_model_options *options)
+{
+    char key[160];
+    double value = mixt_row_get(row, options);
+    bool number = row->type == MIXT_FIELD_NUMBER || row->type == MIXT_FIELD_NULL_NUMBER;
+    bool nothing = row->type == MIXT_FIELD_NULL_NUMBER || row->type == MIXT_FIELD_NULL_INTEGER;
+    if (nothing && value == 0) {
+        return;
+    }
+    if (row->type == MIXT_FIELD_BOOL) {
+        full_key(k->arch, row->gguf, key);
+        if (k->status == MIXT_OK) {
+            k->status = mixt_gguf_writer_bool(k->writer, key, value != 0, k->error);
+        }
+    } else if (number) {
+        put_f32(k, row->gguf, value);
+    } else {
+        put_u32(k, row->gguf, (int)value);
+    }
+}
+
+static void put_yarn(keys *k, const mixt_rope_options *rope)
+{
+    char key[160];
+    full_key(k->arch, "rope.scaling.type", key);
+    if (k->status == MIXT_OK) {
+        k->status = mixt_gguf_writer_string(k->writer, key, "yarn", k->error);
+    }
+    put_f32(k, "rope.scaling.factor", rope->factor);
+    put_u32(k, "rope.scaling.original_context_length", rope->original_context);
+    put_f32(k, "rope.scaling.yarn_beta_fast", rope->beta_fast);
+    put_f32(k, "rope.scaling.yarn_beta_slow", rope->beta_slow);
+    if (rope->mscale_all_dim > 0) {
+        put_f32(k, "rope.scaling.yarn_log_multiplier", 0.1 * rope->mscale_all_dim);
+    }
+}
+
+mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writer,
+                                 mixt_error *error)
+{
+    const mixt_model_options *o = &model->options;
+    const mixt_attention_options *a = &o->attention;
+    const mixt_family *family = model->family;
+    if (o->rope.factor > 0 && o->rope.mscale != o->rope.mscale_all_dim) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "model: GGUF files cannot hold a YaRN with mscale %g and mscale_all_dim "
+                         "%g",
+                         o->rope.mscale, o->rope.mscale_all_dim);
+    }
+    keys k = {writer, family->gguf_arch, MIXT_OK, error};
+    k.status = mixt_gguf_writer_string(writer, "general.architecture", family->gguf_arch, error);
+    for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
+        if (mixt_row_written(family->config, row, MIXT_FORM_GGUF)) {
+            put_row(&k, row, o);
+        }
+    }
+    if (a->latent_size > 0) { /* the cache as one head of keys, whose beginning is the values */
+        put_u32(&k, "attention.head_count_kv", 1);
+        put_u32(&k, "attention.key_length", a->latent_size + a->position_dim);
+        put_u32(&k, "attention.value_length", a->latent_size);
+    } else {
+        put_u32(&k, "rope.dimension_count", o->rope.dims);
+        put_u32(&k, "attention.value_length", o->head_dim);
+    }
+    if (o->experts > 0) {
+        put_u32(&k, "expert_gating_func",
+                o->router.score == MIXT_SCORE_SOFTMAX   ? 1
+                : o->router.score == MIXT_SCORE_SIGMOID ? 2
+                                                        : 3);
+    }
+    if (o->rope.factor > 0) {
+        put_yarn(&k, &o->rope);
+    }
+    return k.status;
+}

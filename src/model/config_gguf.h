@@ -1,0 +1,16 @@
+/* Options of a model in the metadata of GGUF files. */
+#ifndef MIXT_MODEL_CONFIG_GGUF_H
+#define MIXT_MODEL_CONFIG_GGUF_H
+
+#include "formats/gguf.h"
+#include "model/model.h"
+
+/* Reads them by the rows of the family that general.architecture and the kind of routing name. */
+mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *options,
+                                   const mixt_family **family, mixt_error *error);
+/* Writes general.architecture and every key that reading needs, as llama.cpp expects them where it
+ * knows the architecture. */
+mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writer,
+                                 mixt_error *error);
+
+#endif

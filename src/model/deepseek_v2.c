@@ -1,0 +1,57 @@
+/* DeepSeek-V2: arXiv 2405.04434. Multi-head latent attention (MLA), softmax over all experts, the
+ * best k within the best groups (a group's score is its best expert), weights times a factor. */
+#include <jansson.h>
+#include <string.h>
+
+#include "model/mla.h"
+
+static const mixt_tensor_row tensors[] = {
+    MIXT_EMBED_TENSORS,
+    MIXT_NORM_TENSORS,
+    MIXT_MLA_TENSORS,
+    MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
+    MIXT_SHARED_TENSORS("shared_experts"),
+    MIXT_DENSE_TENSORS,
+    MIXT_TENSORS_END,
+};
+
+static const mixt_config_row config[] = {
+    MIXT_SHAPE_FIELDS,
+    MIXT_TIE_FIELD(0),
+    MIXT_MLA_FIELDS,
+    MIXT_FIELDS_END,
+};
+
+static const char *const fixed[] = {
+    "hidden_act", "\"silu\"",     "attention_bias", "false", "moe_layer_freq", "1", "?seq_aux",
+    "true",       "scoring_func", "\"softmax\"",    NULL};
+
+/* topk_method says whether the groups count. */
+static mixt_status choose_groups(mixt_model_options *options, const void *json, mixt_error *error)
+{
+    const json_t *method = json_object_get(json, "topk_method");
+    const char *name = method != NULL ? json_string_value(method) : NULL;
+    if (name != NULL && strcmp(name, "greedy") == 0) {
+        options->router.groups = options->router.groups_used = 0;
+    } else if (name != NULL && strcmp(name, "group_limited_greedy") != 0) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "topk_method: only greedy and group_limited_greedy are supported");
+    }
+    return MIXT_OK;
+}
+
+const mixt_family mixt_family_deepseek_v2 = {
+    .name = "deepseek_v2",
+    .hf_class = "DeepseekV2ForCausalLM",
+    .title = "DeepSeek-V2",
+    .gguf_arch = "deepseek2",
+    .tensors = tensors,
+    .config = config,
+    .fixed = fixed,
+    .constants = {.router = {.score = MIXT_SCORE_SOFTMAX,
+                             .group_score = MIXT_GROUP_MAX,
+                             .scale = 1}},
+    .hf_interleaved = true,
+    .gguf_interleaved = true,
+    .hook = choose_groups,
+};

@@ -1,0 +1,54 @@
+/* DeepSeek-V3: arXiv 2412.19437. V2's attention; sigmoid scores, a bias that only the choice sees,
+ * groups scored by their two best experts, weights divided by their sum and scaled. */
+#include "model/mla.h"
+
+static const mixt_tensor_row tensors[] = {
+    MIXT_EMBED_TENSORS,
+    MIXT_NORM_TENSORS,
+    MIXT_MLA_TENSORS,
+    MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
+    MIXT_SHARED_TENSORS("shared_experts"),
+    MIXT_DENSE_TENSORS,
+    MIXT_TENSORS_END,
+};
+
+static const mixt_config_row config[] = {
+    MIXT_SHAPE_FIELDS,
+    MIXT_TIE_FIELD(0),
+    MIXT_MLA_FIELDS,
+    MIXT_FIELDS_END,
+};
+
+/* Multi-token prediction is another layer behind the last, for training; its tensors are left. */
+static const char *const fixed[] = {"hidden_act",
+                                    "\"silu\"",
+                                    "attention_bias",
+                                    "false",
+                                    "moe_layer_freq",
+                                    "1",
+                                    "scoring_func",
+                                    "\"sigmoid\"",
+                                    "topk_method",
+                                    "\"noaux_tc\"",
+                                    "rope_interleave",
+                                    "true",
+                                    "?num_nextn_predict_layers",
+                                    "0",
+                                    NULL};
+
+const mixt_family mixt_family_deepseek_v3 = {
+    .name = "deepseek_v3",
+    .hf_class = "DeepseekV3ForCausalLM",
+    .title = "DeepSeek-V3",
+    .gguf_arch = "deepseek2",
+    .tensors = tensors,
+    .config = config,
+    .fixed = fixed,
+    .constants = {.router = {.score = MIXT_SCORE_SIGMOID,
+                             .select_bias = true,
+                             .group_score = MIXT_GROUP_TOP_TWO,
+                             .renormalise = true,
+                             .scale = 1}},
+    .hf_interleaved = true,
+    .gguf_interleaved = true,
+};

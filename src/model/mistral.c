@@ -1,0 +1,31 @@
+/* Mistral: a Llama whose layers may see a sliding window. Jiang et al. 2023, arXiv 2310.06825. In
+ * GGUF files it is a Llama. */
+#include "model/arch.h"
+
+static const mixt_tensor_row tensors[] = {
+    MIXT_LLAMA_TENSORS,
+    MIXT_DENSE_TENSORS,
+    MIXT_TENSORS_END,
+};
+
+static const mixt_config_row config[] = {
+    MIXT_LLAMA_FIELDS,
+    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24),
+    MIXT_FIELD("sliding_window", "attention.sliding_window", NULL_INTEGER, attention.window, false,
+               0, 1, 1 << 24),
+    MIXT_FIELDS_END,
+};
+
+static const char *const fixed[] = {"hidden_act", "\"silu\"", NULL};
+
+const mixt_family mixt_family_mistral = {
+    .name = "mistral",
+    .hf_class = "MistralForCausalLM",
+    .title = "Mistral (dense)",
+    .gguf_arch = "llama",
+    .tensors = tensors,
+    .config = config,
+    .fixed = fixed,
+    .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
+    .gguf_interleaved = true,
+};

@@ -1,0 +1,38 @@
+/* OLMoE: Muennighoff et al. 2024, arXiv 2409.02060. RMSNorm over the whole q and k vectors, q, k
+ * and v clamped where clip_qkv says so; softmax over all, weights as they are. */
+#include "model/arch.h"
+
+static const mixt_tensor_row tensors[] = {
+    MIXT_LLAMA_TENSORS,
+    {MIXT_SLOT_Q_NORM, "model.layers.{L}.self_attn.q_norm.weight", "blk.{L}.attn_q_norm.weight", 0,
+     0},
+    {MIXT_SLOT_K_NORM, "model.layers.{L}.self_attn.k_norm.weight", "blk.{L}.attn_k_norm.weight", 0,
+     0},
+    MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
+    MIXT_TENSORS_END,
+};
+
+static const mixt_config_row config[] = {
+    MIXT_LLAMA_FIELDS,
+    MIXT_MOE_FIELDS("num_experts"),
+    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24),
+    MIXT_FIELD("clip_qkv", "attention.clamp_kqv", NULL_NUMBER, attention.clip, false, 0, 0, 1e30),
+    MIXT_FIELD("norm_topk_prob", "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),
+    MIXT_FIELD("router_aux_loss_coef", NULL, NUMBER, router.balance_coefficient, false, 0.01, 0,
+               1e6),
+    MIXT_FIELDS_END,
+};
+
+static const char *const fixed[] = {"hidden_act", "\"silu\"", "attention_bias", "false", NULL};
+
+const mixt_family mixt_family_olmoe = {
+    .name = "olmoe",
+    .hf_class = "OlmoeForCausalLM",
+    .title = "OLMoE",
+    .gguf_arch = "olmoe",
+    .tensors = tensors,
+    .config = config,
+    .fixed = fixed,
+    .constants = {.attention = {.qk_norm = MIXT_QK_NORM_WHOLE},
+                  .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
+};

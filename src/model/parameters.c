@@ -1,0 +1,217 @@
+/* The list of parameters: which places of the block a model fills, and their shapes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "model/parameters.h"
+
+bool mixt_slot_is_expert(mixt_slot slot)
+{
+    return slot == MIXT_SLOT_EXPERT_GATE || slot == MIXT_SLOT_EXPERT_UP ||
+           slot == MIXT_SLOT_EXPERT_DOWN || slot == MIXT_SLOT_EXPERT_GATE_BIAS ||
+           slot == MIXT_SLOT_EXPERT_UP_BIAS || slot == MIXT_SLOT_EXPERT_DOWN_BIAS;
+}
+
+bool mixt_slot_is_bias(mixt_slot slot)
+{
+    static const mixt_slot biases[] = {
+        MIXT_SLOT_ROUTER_BIAS,      MIXT_SLOT_Q_BIAS,         MIXT_SLOT_K_BIAS,
+        MIXT_SLOT_V_BIAS,           MIXT_SLOT_O_BIAS,         MIXT_SLOT_SINKS,
+        MIXT_SLOT_FILTER_1_BIAS,    MIXT_SLOT_FILTER_2_BIAS,  MIXT_SLOT_ROUTER_LOGIT_BIAS,
+        MIXT_SLOT_EXPERT_GATE_BIAS, MIXT_SLOT_EXPERT_UP_BIAS, MIXT_SLOT_EXPERT_DOWN_BIAS,
+    };
+    for (size_t i = 0; i < sizeof biases / sizeof *biases; i++) {
+        if (biases[i] == slot) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mixt_slot_is_norm(mixt_slot slot)
+{
+    static const mixt_slot norms[] = {
+        MIXT_SLOT_OUTPUT_NORM,  MIXT_SLOT_ATTENTION_NORM, MIXT_SLOT_FFN_NORM,
+        MIXT_SLOT_Q_NORM,       MIXT_SLOT_K_NORM,         MIXT_SLOT_ATTENTION_POST_NORM,
+        MIXT_SLOT_FILTER_NORM,  MIXT_SLOT_FFN_POST_NORM,  MIXT_SLOT_Q_DOWN_NORM,
+        MIXT_SLOT_KV_DOWN_NORM,
+    };
+    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
+        if (norms[i] == slot) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Number in decimal for "{L}" in a tensor's name. */
+static void put_layer(const char *pattern, int layer, char *to, size_t size)
+{
+    const char *at = strstr(pattern, "{L}");
+    if (at == NULL) {
+        snprintf(to, size, "%s", pattern);
+    } else {
+        snprintf(to, size, "%.*s%d%s", (int)(at - pattern), pattern, layer, at + 3);
+    }
+}
+
+/* A parameter is called as the folder calls it where that is one to one, else as GGUF files do. */
+static void name_parameter(const mixt_family *family, mixt_parameter *p)
+{
+    const mixt_tensor_row *hf = mixt_family_row(family, p->slot, MIXT_FORM_FOLDER, NULL);
+    const mixt_tensor_row *gguf = mixt_family_row(family, p->slot, MIXT_FORM_GGUF, NULL);
+    if (gguf != NULL) {
+        put_layer(gguf->gguf, p->layer, p->gguf_name, sizeof p->gguf_name);
+    }
+    if (hf != NULL && hf->hf_layout == MIXT_LAYOUT_PLAIN) {
+        put_layer(hf->hf, p->layer, p->name, sizeof p->name);
+    } else {
+        snprintf(p->name, sizeof p->name, "%s", p->gguf_name);
+    }
+    size_t length = strlen(p->name);
+    if (p->rank == 3 && strstr(p->name, "{E}") == NULL) {
+        snprintf(p->name + length, sizeof p->name - length, ".{E}");
+    }
+}
+
+/* Adds one parameter; false where its size does not fit. */
+static bool add_parameter(mixt_model *model, mixt_slot slot, int layer, int rank,
+                          const int64_t *size)
+{
+    mixt_parameter *p = &model->parameters[model->parameter_count];
+    *p = (mixt_parameter){.slot = slot, .layer = layer, .rank = rank};
+    name_parameter(model->family, p);
+    size_t count = 1;
+    for (int i = 0; i < rank; i++) {
+        p->size[i] = size[i];
+        if (!mixt_multiply_size(count, (size_t)size[i], &count)) {
+            return false;
+        }
+    }
+    size_t bytes;
+    if (!mixt_multiply_size(count, sizeof(float), &bytes)) {
+        return false;
+    }
+    p->count = count;
+    p->offset = model->weight_count;
+    p->decay = rank >= 2 && !mixt_slot_is_bias(slot);
+    bool frozen = model->options.router.weights == MIXT_ROUTER_FROZEN;
+    bool router = slot == MIXT_SLOT_ROUTER || slot == MIXT_SLOT_ROUTER_LOGIT_BIAS;
+    p->trainable = slot != MIXT_SLOT_ROUTER_BIAS && !(router && frozen);
+    model->parameter_count++;
+    size_t padded = mixt_round_up(count, MIXT_ALIGNMENT / sizeof(float));
+    return padded != 0 && mixt_add_size(model->weight_count, padded, &model->weight_count) &&
+           model->weight_count <= SIZE_MAX / 64;
+}
+
+#define ADD(slot, rank, ...)                                                                       \
+    add_parameter(model, MIXT_SLOT_##slot, layer, rank, (int64_t[]){__VA_ARGS__})
+
+/* Multi-head latent attention: q, the latent with the shared rotated key, and the heads' matrices
+ * out of the latent. */
+static bool add_latent(mixt_model *model, int layer)
+{
+    const mixt_model_options *o = &model->options;
+    const mixt_attention_options *a = &o->attention;
+    int64_t d = o->hidden_size, heads = o->heads, q = heads * o->head_dim;
+    int64_t latent = a->latent_size, query = a->query_latent_size;
+    bool good =
+        query > 0 ? ADD(Q_DOWN, 2, query, d) && ADD(Q_DOWN_NORM, 1, query) && ADD(Q_UP, 2, q, query)
+                  : ADD(Q, 2, q, d);
+    return good && ADD(KV_DOWN, 2, latent + a->position_dim, d) && ADD(KV_DOWN_NORM, 1, latent) &&
+           ADD(K_UP, 3, heads, latent, o->head_dim - a->position_dim) &&
+           ADD(V_UP, 3, heads, a->value_dim, latent) && ADD(O, 2, d, heads * a->value_dim);
+}
+
+static bool add_attention(mixt_model *model, int layer)
+{
+    const mixt_model_options *o = &model->options;
+    const mixt_attention_options *a = &o->attention;
+    int64_t d = o->hidden_size, h = o->head_dim;
+    int64_t q = o->heads * h, kv = o->kv_heads * h;
+    bool good = ADD(ATTENTION_NORM, 1, d);
+    if (a->filter) {
+        good = good && ADD(FILTER_1_PREVIOUS, 2, d / 2, d) && ADD(FILTER_1, 2, d / 2, d) &&
+               ADD(FILTER_1_BIAS, 1, d / 2) && ADD(FILTER_2_PREVIOUS, 2, d, d / 2) &&
+               ADD(FILTER_2, 2, d, d / 2) && ADD(FILTER_2_BIAS, 1, d) && ADD(FILTER_NORM, 1, d);
+    }
+    if (a->latent_size > 0) {
+        good = good && add_latent(model, layer);
+    } else {
+        good = good && ADD(Q, 2, q, d) && ADD(K, 2, kv, d) && ADD(V, 2, kv, d) && ADD(O, 2, d, q);
+    }
+    if (a->qkv_bias) {
+        good = good && ADD(Q_BIAS, 1, q) && ADD(K_BIAS, 1, kv) && ADD(V_BIAS, 1, kv);
+    }
+    good = good && (!a->output_bias || ADD(O_BIAS, 1, d));
+    if (a->qk_norm != MIXT_QK_NORM_NONE) {
+        bool whole = a->qk_norm == MIXT_QK_NORM_WHOLE;
+        good = good && ADD(Q_NORM, 1, whole ? q : h) && ADD(K_NORM, 1, whole ? kv : h);
+    }
+    good = good && (!a->sinks || ADD(SINKS, 1, o->heads));
+    return good && (!o->post_norms || ADD(ATTENTION_POST_NORM, 1, d)) && ADD(FFN_NORM, 1, d) &&
+           (!o->post_norms || ADD(FFN_POST_NORM, 1, d));
+}
+
+static bool add_mixture(mixt_model *model, int layer)
+{
+    const mixt_model_options *o = &model->options;
+    int64_t d = o->hidden_size, f = o->ffn_size, e = o->experts, s = o->shared_ffn_size;
+    int64_t rows = o->router.logits == MIXT_LOGITS_ATTENTION ? 3 * e : e;
+    bool good = ADD(ROUTER, 2, rows, d);
+    good = good && (!o->router.logit_bias || ADD(ROUTER_LOGIT_BIAS, 1, e));
+    if (o->router.bias_rate != 0 || o->router.select_bias) {
+        good = good && ADD(ROUTER_BIAS, 1, e);
+    }
+    good = good && ADD(EXPERT_GATE, 3, e, f, d) && ADD(EXPERT_UP, 3, e, f, d) &&
+           ADD(EXPERT_DOWN, 3, e, d, f);
+    if (o->expert_bias) {
+        good = good && ADD(EXPERT_GATE_BIAS, 2, e, f) && ADD(EXPERT_UP_BIAS, 2, e, f) &&
+               ADD(EXPERT_DOWN_BIAS, 2, e, d);
+    }
+    if (s > 0) {
+        good = good && ADD(SHARED_GATE, 2, s, d) && ADD(SHARED_UP, 2, s, d) &&
+               ADD(SHARED_DOWN, 2, d, s);
+    }
+    return good && (!o->shared_gate || ADD(SHARED_ROUTER, 2, 1, d));
+}
+
+static bool add_layer(mixt_model *model, int layer)
+{
+    const mixt_model_options *o = &model->options;
+    int64_t d = o->hidden_size, dense = o->dense_ffn_size;
+    if (!add_attention(model, layer)) {
+        return false;
+    }
+    return mixt_model_layer_is_moe(model, layer)
+               ? add_mixture(model, layer)
+               : ADD(DENSE_GATE, 2, dense, d) && ADD(DENSE_UP, 2, dense, d) &&
+                     ADD(DENSE_DOWN, 2, d, dense);
+}
+
+mixt_status mixt_parameters_create(mixt_model *model, const char *place, mixt_error *error)
+{
+    const mixt_model_options *o = &model->options;
+    size_t most = 3 + (size_t)o->layers * MIXT_SLOT_COUNT;
+    model->parameter_count = 0;
+    model->weight_count = 0;
+    model->parameters = calloc(most, sizeof *model->parameters);
+    if (model->parameters == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", place);
+    }
+    int layer = -1;
+    bool good = ADD(EMBED, 2, o->vocab_size, o->hidden_size);
+    for (int i = 0; i < o->layers && good; i++) {
+        good = add_layer(model, i);
+    }
+    good = good && ADD(OUTPUT_NORM, 1, o->hidden_size) &&
+           (o->tie_embeddings || ADD(OUTPUT, 2, o->vocab_size, o->hidden_size));
+    if (!good) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: more weights than memory can hold", place);
+    }
+    mixt_parameter *fitted =
+        realloc(model->parameters, (size_t)model->parameter_count * sizeof *fitted);
+    model->parameters = fitted != NULL ? fitted : model->parameters;
+    return MIXT_OK;
+}

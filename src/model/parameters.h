@@ -1,0 +1,35 @@
+/* The parameters of a model and how they lie in files. */
+#ifndef MIXT_MODEL_PARAMETERS_H
+#define MIXT_MODEL_PARAMETERS_H
+
+#include "model/model.h"
+
+/* Fills model->parameters, parameter_count and weight_count from options and family; needs no
+ * weights. `place` begins error lines. */
+mixt_status mixt_parameters_create(mixt_model *model, const char *place, mixt_error *error);
+
+bool mixt_slot_is_expert(mixt_slot slot); /* [E, ..]: a matrix or bias for each expert */
+bool mixt_slot_is_bias(mixt_slot slot);   /* begins at 0, never decays; sinks too */
+bool mixt_slot_is_norm(mixt_slot slot);   /* begins at 1 */
+
+/* A part of a parameter that lies in one tensor of a file: value (i0, i1, i2, i3) of `count`, the
+ * last running fastest, from value `offset` of the parameter on, is element
+ * from + sum i * stride of the tensor. Ones in shapes mean nothing: [1, d] may be [d] in a file. */
+typedef struct mixt_piece {
+    char name[128];
+    bool mxfp4; /* in NAME_blocks and NAME_scales; shape is of the values, the last a row's */
+    int rank;
+    int64_t shape[4]; /* of the tensor, slowest first (the other way round than GGUF says it) */
+    size_t offset;
+    int64_t from;
+    int64_t count[4];
+    int64_t stride[4];
+} mixt_piece;
+
+int mixt_piece_count(const mixt_parameter *parameter, const mixt_tensor_row *row, mixt_form form);
+void mixt_piece_get(const mixt_model *model, const mixt_parameter *parameter,
+                    const mixt_tensor_row *row, mixt_form form, int index, mixt_piece *piece);
+/* true where the piece is the whole tensor in its order */
+bool mixt_piece_is_plain(const mixt_piece *piece);
+
+#endif

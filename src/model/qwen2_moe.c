@@ -1,0 +1,57 @@
+/* Qwen1.5-MoE and Qwen2-MoE: q, k and v with biases, one shared expert behind a sigmoid gate;
+ * softmax over all, weights as they are unless norm_topk_prob. */
+#include "model/arch.h"
+
+static const mixt_tensor_row tensors[] = {
+    MIXT_LLAMA_TENSORS,
+    {MIXT_SLOT_Q_BIAS, "model.layers.{L}.self_attn.q_proj.bias", "blk.{L}.attn_q.bias", 0, 0},
+    {MIXT_SLOT_K_BIAS, "model.layers.{L}.self_attn.k_proj.bias", "blk.{L}.attn_k.bias", 0, 0},
+    {MIXT_SLOT_V_BIAS, "model.layers.{L}.self_attn.v_proj.bias", "blk.{L}.attn_v.bias", 0, 0},
+    MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
+    MIXT_SHARED_TENSORS("shared_expert"),
+    {MIXT_SLOT_SHARED_ROUTER, "model.layers.{L}.mlp.shared_expert_gate.weight",
+     "blk.{L}.ffn_gate_inp_shexp.weight", 0, 0},
+    MIXT_TENSORS_END,
+};
+
+static const mixt_config_row config[] = {
+    MIXT_LLAMA_FIELDS,
+    MIXT_MOE_FIELDS("num_experts"),
+    MIXT_FIELD("moe_intermediate_size", "expert_feed_forward_length", INTEGER, ffn_size, true, 0, 1,
+               1 << 24),
+    MIXT_FIELD("shared_expert_intermediate_size", "expert_shared_feed_forward_length", INTEGER,
+               shared_ffn_size, true, 0, 1, 1 << 24),
+    /* of dense layers, which mixt refuses in this family */
+    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, dense_ffn_size, false, 0, 1,
+               1 << 24),
+    MIXT_FIELD("norm_topk_prob", "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),
+    MIXT_FIELD("router_aux_loss_coef", NULL, NUMBER, router.balance_coefficient, false, 0.001, 0,
+               1e6),
+    MIXT_FIELDS_END,
+};
+
+static const char *const fixed[] = {"hidden_act",
+                                    "\"silu\"",
+                                    "decoder_sparse_step",
+                                    "1",
+                                    "mlp_only_layers",
+                                    "[]",
+                                    "use_sliding_window",
+                                    "false",
+                                    "qkv_bias",
+                                    "true",
+                                    NULL};
+
+const mixt_family mixt_family_qwen2_moe = {
+    .name = "qwen2_moe",
+    .hf_class = "Qwen2MoeForCausalLM",
+    .title = "Qwen1.5-MoE / Qwen2-MoE",
+    .gguf_arch = "qwen2moe",
+    .tensors = tensors,
+    .config = config,
+    .fixed = fixed,
+    .constants = {.attention = {.qkv_bias = true},
+                  .shared_experts = 1,
+                  .shared_gate = true,
+                  .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
+};
