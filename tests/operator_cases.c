@@ -473,9 +473,22 @@ static void take_naive(const operator_case *c, double *const *out, int32_t *cons
     }
 }
 
-/* route: {T, capacity, d, E, k, score, flags} */
+/* route: {T, capacity, d, E, k, score, flags, groups * 16 + groups used} */
 
-enum { RENORMALISE = 1, BIAS = 2, GSHARD = 4, SCALED = 8, NO_LOSSES = 16 };
+enum {
+    RENORMALISE = 1,
+    BIAS = 2,
+    GSHARD = 4,
+    SCALED = 8,
+    NO_LOSSES = 16,
+    LOGIT_BIAS = 32,
+    NORMALISE = 64,
+    CAP = 128,
+    ATTENTION = 256,
+    TOP_TWO = 512,
+    MASK = 1024,   /* every third expert, the first of them 1 */
+    FORCED = 2048, /* the second choice: expert 2 */
+};
 
 static const int64_t route_rows[][CASE_NUMBERS] = {
     {1, 1, 3, 2, 1, MIXT_SCORE_SOFTMAX, 0},
@@ -490,32 +503,62 @@ static const int64_t route_rows[][CASE_NUMBERS] = {
     {20, 20, 8, 8, 1, MIXT_SCORE_SIGMOID, 0},
     {65, 80, 9, 20, 6, MIXT_SCORE_SIGMOID, RENORMALISE | BIAS | SCALED},
     {20, 20, 8, 8, 2, MIXT_SCORE_SIGMOID, RENORMALISE | NO_LOSSES},
+    {40, 50, 9, 12, 4, MIXT_SCORE_TOP_K_SOFTMAX, LOGIT_BIAS},
+    {300, 300, 7, 16, 2, MIXT_SCORE_SOFTMAX, RENORMALISE | NORMALISE},
+    {33, 40, 8, 9, 3, MIXT_SCORE_SOFTMAX, NORMALISE | LOGIT_BIAS | CAP},
+    {20, 20, 8, 6, 2, MIXT_SCORE_SIGMOID, CAP | RENORMALISE},
+    {50, 64, 6, 10, 2, MIXT_SCORE_SOFTMAX, ATTENTION | RENORMALISE},
+    {20, 20, 5, 7, 2, MIXT_SCORE_TOP_K_SOFTMAX, ATTENTION | LOGIT_BIAS | NORMALISE | CAP},
+    {64, 64, 8, 24, 3, MIXT_SCORE_SOFTMAX, SCALED, 6 * 16 + 2},
+    {64, 64, 8, 32, 5, MIXT_SCORE_SIGMOID, RENORMALISE | BIAS | SCALED | TOP_TWO, 8 * 16 + 4},
+    {33, 33, 8, 20, 4, MIXT_SCORE_SIGMOID, RENORMALISE | BIAS | TOP_TWO | MASK, 4 * 16 + 2},
+    {33, 33, 8, 12, 4, MIXT_SCORE_TOP_K_SOFTMAX, MASK | FORCED},
+    {33, 33, 8, 12, 3, MIXT_SCORE_SOFTMAX, RENORMALISE | FORCED, 4 * 16 + 1},
 };
+
+static bool route_has(const operator_case *c, int64_t flag)
+{
+    return (c->p[6] & flag) != 0;
+}
 
 static void route_prepare(operator_case *c)
 {
-    int64_t flags = c->p[6];
+    static const uint8_t mask[60] = {0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1};
+    static const int32_t forced[8] = {-1, 2, -1, -1, -1, -1, -1, -1};
     c->spec = (mixt_router_spec){
         .experts = (int)c->p[3],
         .chosen = (int)c->p[4],
         .options =
             {
+                .logits = route_has(c, ATTENTION) ? MIXT_LOGITS_ATTENTION : MIXT_LOGITS_LINEAR,
+                .logit_bias = route_has(c, LOGIT_BIAS),
+                .normalise = route_has(c, NORMALISE) ? 1.5 : 0,
+                .soft_cap = route_has(c, CAP) ? 3 : 0,
+                .groups = (int)c->p[7] / 16,
+                .groups_used = (int)c->p[7] % 16,
+                .group_score = route_has(c, TOP_TWO) ? MIXT_GROUP_TOP_TWO : MIXT_GROUP_MAX,
                 .score = (mixt_score)c->p[5],
-                .renormalise = (flags & RENORMALISE) != 0,
-                .scale = (flags & SCALED) != 0 ? 2.5 : 1,
-                .balance = (flags & GSHARD) != 0 ? MIXT_BALANCE_GSHARD : MIXT_BALANCE_SWITCH,
+                .renormalise = route_has(c, RENORMALISE),
+                .scale = route_has(c, SCALED) ? 2.5 : 1,
+                .balance = route_has(c, GSHARD) ? MIXT_BALANCE_GSHARD : MIXT_BALANCE_SWITCH,
             },
+        .mask = route_has(c, MASK) ? mask : NULL,
+        .forced = route_has(c, FORCED) ? forced : NULL,
     };
     c->attributes.router = &c->spec;
-    c->attributes.balance_weight = (flags & NO_LOSSES) != 0 ? 0 : 0.7;
-    c->attributes.z_weight = (flags & NO_LOSSES) != 0 ? 0 : 0.3;
+    c->attributes.balance_weight = route_has(c, NO_LOSSES) ? 0 : 0.7;
+    c->attributes.z_weight = route_has(c, NO_LOSSES) ? 0 : 0.3;
     c->request.in[0] = by_token(c, 1, c->p[2]);
-    c->request.in[1] = fixed(c->p[3], c->p[2]);
-    if ((flags & BIAS) != 0) {
+    c->request.in[1] = fixed(route_has(c, ATTENTION) ? 3 * c->p[3] : c->p[3], c->p[2]);
+    if (route_has(c, BIAS)) {
         c->request.in[2] = fixed(c->p[3], 0);
     }
     c->request.in[3] = fixed(2, 0);
     c->differentiable = 3;
+    if (route_has(c, LOGIT_BIAS)) {
+        c->request.in[4] = fixed(c->p[3], 0);
+        c->differentiable |= 0x10;
+    }
     c->functional = 0x82;
 }
 
@@ -525,9 +568,43 @@ static void route_fill(operator_case *c)
     for (int64_t i = 0; i < c->p[3] && c->value[2] != NULL; i++) {
         c->value[2][i] *= 0.125;
     }
+    /* softmax of products: large logits would leave one expert for each */
+    for (int64_t i = 0; i < 3 * c->p[3] * c->p[2] && route_has(c, ATTENTION); i++) {
+        c->value[1][i] *= 0.375;
+    }
     c->implied[7] = calloc(4, sizeof(double));
     c->implied[7][0] = scale * c->attributes.balance_weight;
     c->implied[7][1] = scale * c->attributes.z_weight;
+}
+
+static void route_naive_logits(const operator_case *c, const double *x, double *logits)
+{
+    int64_t experts = c->p[3], d = c->p[2];
+    double raw[3][64], mean = 0, squares = 0;
+    for (int64_t i = 0; i < c->request.in[1].size[0]; i++) {
+        raw[i / experts][i % experts] = product(x, c->value[1] + i * d, d);
+    }
+    for (int64_t i = 0; i < experts; i++) {
+        double sum = 0, weighted = 0;
+        for (int64_t j = 0; j < experts && route_has(c, ATTENTION); j++) {
+            sum += exp(raw[0][i] * raw[1][j]);
+            weighted += exp(raw[0][i] * raw[1][j]) * raw[2][j];
+        }
+        logits[i] = route_has(c, ATTENTION) ? weighted / sum : raw[0][i];
+        logits[i] += route_has(c, LOGIT_BIAS) ? c->value[4][i] : 0;
+        mean += logits[i] / (double)experts;
+    }
+    for (int64_t i = 0; i < experts; i++) {
+        squares += pow(logits[i] - mean, 2);
+    }
+    for (int64_t i = 0; i < experts; i++) {
+        if (route_has(c, NORMALISE)) {
+            logits[i] *= 1.5 / sqrt(squares / (double)(experts - 1));
+        }
+        if (route_has(c, CAP)) {
+            logits[i] = 3 * tanh(logits[i] / 3);
+        }
+    }
 }
 
 static void route_naive_scores(const operator_case *c, const double *logits, double *scores,
@@ -544,25 +621,60 @@ static void route_naive_scores(const operator_case *c, const double *logits, dou
     *log_sum = log(sum);
 }
 
+/* Marks the best of n values that are not marked yet and returns it. */
+static int route_take_best(const double *values, int n, bool *taken)
+{
+    int best = -1;
+    for (int i = 0; i < n; i++) {
+        if (!taken[i] && (best < 0 || values[i] > values[best])) {
+            best = i;
+        }
+    }
+    taken[best] = true;
+    return best;
+}
+
+/* Marks the experts outside the best groups. */
+static void route_naive_groups(const operator_case *c, const double *values, bool *taken)
+{
+    int groups = c->spec.options.groups, size = c->spec.experts / groups;
+    double scores[64];
+    bool used[64] = {false};
+    for (int g = 0; g < groups; g++) {
+        bool seen[64];
+        memcpy(seen, taken, sizeof seen);
+        scores[g] = values[g * size + route_take_best(values + g * size, size, seen + g * size)];
+        if (route_has(c, TOP_TWO)) {
+            scores[g] +=
+                values[g * size + route_take_best(values + g * size, size, seen + g * size)];
+        }
+    }
+    for (int i = 0; i < c->spec.options.groups_used; i++) {
+        (void)route_take_best(scores, groups, used);
+    }
+    for (int e = 0; e < c->spec.experts; e++) {
+        taken[e] = taken[e] || !used[e / size];
+    }
+}
+
 /* Choices and weights of one token, the largest first by looking through all k times. */
 static void route_naive_row(const operator_case *c, const double *logits, const double *scores,
                             int32_t *ids, double *weights)
 {
-    double sum = 0;
+    double sum = 0, values[64];
     bool after = c->p[5] == MIXT_SCORE_TOP_K_SOFTMAX;
     bool taken[64] = {false};
+    for (int e = 0; e < c->spec.experts; e++) {
+        values[e] = (after ? logits[e] : scores[e]) + (c->value[2] != NULL ? c->value[2][e] : 0);
+        taken[e] = route_has(c, MASK) && e % 3 == 1;
+    }
+    if (c->spec.options.groups > 0) {
+        route_naive_groups(c, values, taken);
+    }
+    taken[2] = taken[2] || route_has(c, FORCED);
     for (int j = 0; j < c->spec.chosen; j++) {
-        int best = -1;
-        double highest = 0;
-        for (int e = 0; e < c->spec.experts; e++) {
-            double value =
-                (after ? logits[e] : scores[e]) + (c->value[2] != NULL ? c->value[2][e] : 0);
-            if (!taken[e] && (best < 0 || value > highest)) {
-                best = e;
-                highest = value;
-            }
-        }
-        taken[best] = true;
+        int best =
+            route_has(c, FORCED) && j == 1 ? 2 : route_take_best(values, c->spec.experts, taken);
         ids[j] = best;
         weights[j] = after ? exp(logits[best]) : scores[best];
         sum += weights[j];
@@ -594,9 +706,7 @@ static void route_naive(const operator_case *c, double *const *out, int32_t *con
     double scores[64], mean[64] = {0}, share[64] = {0}, log_sum;
     for (int64_t t = 0; t < c->tokens; t++) {
         double *logits = out[6] + t * experts, sum = 0;
-        for (int64_t e = 0; e < experts; e++) {
-            logits[e] = product(c->value[0] + t * d, c->value[1] + e * d, d);
-        }
+        route_naive_logits(c, c->value[0] + t * d, logits);
         route_naive_scores(c, logits, scores, &log_sum);
         route_naive_row(c, logits, scores, integer_out[0] + t * chosen, out[1] + t * chosen);
         for (int64_t e = 0; e < experts; e++) {

@@ -79,7 +79,7 @@ typedef struct batch {
     float scale[2];
 } batch;
 
-static void batch_create(batch *made, const mixt_router_spec *spec, int64_t tokens)
+static void batch_create_wide(batch *made, const mixt_router_spec *spec, int64_t tokens, int64_t d)
 {
     memset(made, 0, sizeof *made);
     made->spec = *spec;
@@ -89,9 +89,12 @@ static void batch_create(batch *made, const mixt_router_spec *spec, int64_t toke
     mixt_shape_request *request = &made->request;
     request->attributes = &made->attributes;
     request->capacity = tokens;
-    request->in[0] = mixt_shape_tokens(tokens, 1, 1);
-    request->in[1] = mixt_shape_static(2, spec->experts, 1, 0);
+    request->in[0] = mixt_shape_tokens(tokens, 1, d);
+    request->in[1] = mixt_shape_static(2, mixt_logits_columns(spec), d, 0);
     request->in[3] = mixt_shape_static(1, 2, 0, 0);
+    if (spec->options.logit_bias) {
+        request->in[4] = mixt_shape_static(1, spec->experts, 0, 0);
+    }
     mixt_error error = MIXT_ERROR_INIT;
     if (mixt_route_shape(request, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
@@ -115,6 +118,11 @@ static void batch_create(batch *made, const mixt_router_spec *spec, int64_t toke
                         ? request->forward_workspace
                         : request->backward_workspace;
     made->call.workspace = malloc((size_t)reals * sizeof(float));
+}
+
+static void batch_create(batch *made, const mixt_router_spec *spec, int64_t tokens)
+{
+    batch_create_wide(made, spec, tokens, 1);
 }
 
 static void batch_free(batch *made)
@@ -164,8 +172,17 @@ static void check_row(const batch *made, int64_t t)
     for (int e = 0; e < experts; e++) {
         assert_true(taken[e] || ordered(logits, ids[chosen - 1], e));
     }
-    bool normalised = made->spec.options.renormalise || !finite_row(logits, experts);
-    assert_true(!normalised || fabsf(sum - 1) < 1e-5F);
+    bool finite = finite_row(logits, experts);
+    if (made->spec.options.renormalise || !finite) {
+        double scores = 0, want = 1; /* sigmoids of nearly nothing stay nearly nothing */
+        for (int j = 0; j < chosen; j++) {
+            scores += 1 / (1 + exp(-(double)logits[ids[j]]));
+        }
+        if (finite && made->spec.options.score == MIXT_SCORE_SIGMOID) {
+            want = scores / (scores + MIXT_SIGMOID_EPSILON);
+        }
+        assert_true(fabs((double)sum - want) < 1e-5);
+    }
 }
 
 static void check_record(const batch *made)
@@ -424,6 +441,197 @@ static void test_bias_update(void **state)
 }
 
 /* ------------------------------------------------------------------------------------------ */
+/* Families: choices and weights of published code (tests/reference/router_families.py) */
+
+typedef struct family {
+    char name[32];
+    int64_t tokens, d;
+    mixt_router_spec spec;
+    float *array[7]; /* x, weight, select_bias, logit_bias, logits, ids, weights */
+} family;
+
+static const char *const array_names[7] = {"x",      "weight", "select_bias", "logit_bias",
+                                           "logits", "ids",    "weights"};
+
+static bool family_read(FILE *file, family *read)
+{
+    int tokens, d, experts, chosen, attention, logit_bias, select_bias, top_two, score, renormalise;
+    memset(read, 0, sizeof *read);
+    mixt_router_options *o = &read->spec.options;
+    if (fscanf(file, " case %31s %d %d %d %d %d %d %lf %lf %d %d %d %d %d %d %lf", read->name,
+               &tokens, &d, &experts, &chosen, &attention, &logit_bias, &o->normalise, &o->soft_cap,
+               &select_bias, &o->groups, &o->groups_used, &top_two, &score, &renormalise,
+               &o->scale) != 16) {
+        return false;
+    }
+    read->tokens = tokens;
+    read->d = d;
+    read->spec.experts = experts;
+    read->spec.chosen = chosen;
+    o->logits = attention != 0 ? MIXT_LOGITS_ATTENTION : MIXT_LOGITS_LINEAR;
+    o->logit_bias = logit_bias != 0;
+    o->select_bias = select_bias != 0;
+    o->group_score = top_two != 0 ? MIXT_GROUP_TOP_TWO : MIXT_GROUP_MAX;
+    o->score = (mixt_score)score;
+    o->renormalise = renormalise != 0;
+    for (int i = 0; i < 7; i++) {
+        char name[32];
+        long count;
+        assert_int_equal(fscanf(file, "%31s %ld", name, &count), 2);
+        assert_string_equal(name, array_names[i]);
+        read->array[i] = count > 0 ? malloc((size_t)count * sizeof(float)) : NULL;
+        for (long j = 0; j < count; j++) {
+            assert_int_equal(fscanf(file, "%f", &read->array[i][j]), 1);
+        }
+    }
+    return true;
+}
+
+static void family_check(const family *read)
+{
+    batch made;
+    batch_create_wide(&made, &read->spec, read->tokens, read->d);
+    const int slots[4] = {0, 1, 2, 4};
+    for (int i = 0; i < 4; i++) {
+        made.call.in[slots[i]] = read->array[i];
+    }
+    mixt_route_forward_f32(&made.call);
+    const float *logits = made.call.out[6], *weights = made.call.out[1];
+    const int32_t *ids = made.call.out[0];
+    for (int64_t i = 0; i < read->tokens * read->spec.experts; i++) {
+        if (!(fabsf(logits[i] - read->array[4][i]) <= 1e-5F)) {
+            fail_msg("%s: logit %lld is %g, not %g", read->name, (long long)i, (double)logits[i],
+                     (double)read->array[4][i]);
+        }
+    }
+    for (int64_t i = 0; i < read->tokens * read->spec.chosen; i++) {
+        if (ids[i] != (int32_t)read->array[5][i] ||
+            !(fabsf(weights[i] - read->array[6][i]) <= 1e-5F * (float)read->spec.options.scale)) {
+            fail_msg("%s: choice %lld is %d with %g, not %g with %g", read->name, (long long)i,
+                     ids[i], (double)weights[i], (double)read->array[5][i],
+                     (double)read->array[6][i]);
+        }
+    }
+    batch_free(&made);
+}
+
+static void test_families(void **state)
+{
+    (void)state;
+    FILE *file = fopen("tests/fixtures/router/families.txt", "r");
+    assert_non_null(file);
+    family read;
+    int families = 0;
+    for (; family_read(file, &read); families++) {
+        family_check(&read);
+        for (int i = 0; i < 7; i++) {
+            free(read.array[i]);
+        }
+    }
+    assert_true(feof(file));
+    fclose(file);
+    print_message("%d families\n", families);
+    assert_int_equal(families, 10);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Groups, masks, forced experts */
+
+static void check_limits(const batch *made, int64_t t)
+{
+    const mixt_router_spec *spec = &made->spec;
+    const int32_t *ids = (const int32_t *)made->call.out[0] + t * spec->chosen;
+    int size = spec->options.groups > 0 ? spec->experts / spec->options.groups : spec->experts;
+    bool taken[64] = {false}, used[64] = {false};
+    int groups = 0;
+    for (int j = 0; j < spec->chosen; j++) {
+        bool forced = spec->forced != NULL && spec->forced[j] >= 0;
+        assert_true(ids[j] >= 0 && ids[j] < spec->experts && !taken[ids[j]]);
+        assert_true(spec->mask == NULL || spec->mask[ids[j]] == 0);
+        assert_true(!forced || ids[j] == spec->forced[j]);
+        taken[ids[j]] = true;
+        if (!forced && !used[ids[j] / size]) {
+            used[ids[j] / size] = true;
+            groups++;
+        }
+    }
+    assert_true(groups <= (spec->options.groups > 0 ? spec->options.groups_used : 1));
+}
+
+/* Whatever the check lets through keeps its promises on any logits. */
+static void test_limits(void **state)
+{
+    (void)state;
+    int refused = 0, routed = 0;
+    for (int i = 0; i < 3000; i++) {
+        uint8_t mask[32];
+        int32_t forced[8];
+        mixt_router_spec spec = {
+            .experts = 32,
+            .chosen = 1 + (int)below(8),
+            .options = {.score = (mixt_score)below(3), .scale = 1},
+        };
+        spec.options.groups = below(3) == 0 ? 0 : 2 << below(4);
+        spec.options.groups_used = 1 + (int)below((uint64_t)spec.options.groups + 1);
+        spec.options.group_score = (mixt_group_score)below(2);
+        for (int e = 0; e < 32; e++) {
+            mask[e] = below(4) == 0;
+        }
+        for (int j = 0; j < 8; j++) {
+            forced[j] = below(3) == 0 ? (int32_t)below(32) : -1;
+        }
+        spec.mask = below(3) == 0 ? NULL : mask;
+        spec.forced = below(2) == 0 ? NULL : forced;
+        spec.options.weights = MIXT_ROUTER_FROZEN;
+        mixt_error error = MIXT_ERROR_INIT;
+        if (mixt_router_check(&spec, &error) != MIXT_OK) {
+            assert_true(strncmp(error.message, "router: ", 8) == 0);
+            refused++;
+            continue;
+        }
+        batch made;
+        batch_create(&made, &spec, 10);
+        for (int64_t t = 0; t < 10; t++) {
+            fill_row((int)below(KINDS), 32, (float *)made.call.out[6] + t * 32);
+        }
+        mixt_route_decide_f32(&made.call);
+        for (int64_t t = 0; t < 10; t++) {
+            check_limits(&made, t);
+        }
+        check_record(&made);
+        batch_free(&made);
+        routed++;
+    }
+    print_message("%d specs routed, %d refused\n", routed, refused);
+    assert_true(routed > 500 && refused > 500);
+}
+
+/* Equal logits have no deviation: they stay as they are, and so does their gradient. */
+static void test_equal_logits(void **state)
+{
+    (void)state;
+    mixt_router_spec spec = {
+        .experts = 4, .chosen = 2, .options = {.normalise = 2, .renormalise = true, .scale = 1}};
+    batch made;
+    batch_create(&made, &spec, 2);
+    float x[2] = {0.5F, 0}, weight[4] = {3, 3, 3, 3}, d_weights[4] = {1, -1, 1, -1};
+    float d_weight[4] = {0};
+    made.attributes.balance_weight = made.attributes.z_weight = 0;
+    made.call.in[0] = x;
+    made.call.in[1] = weight;
+    mixt_route_forward_f32(&made.call);
+    for (int i = 0; i < 8; i++) {
+        assert_true(((const float *)made.call.out[6])[i] == (i < 4 ? 1.5F : 0));
+    }
+    made.call.d_out[1] = d_weights;
+    made.call.d_in[1] = d_weight;
+    mixt_route_backward_f32(&made.call);
+    assert_true(fabsf(d_weight[0] - 0.25F) < 1e-6F && fabsf(d_weight[1] + 0.25F) < 1e-6F);
+    assert_true(d_weight[2] == 0 && d_weight[3] == 0);
+    batch_free(&made);
+}
+
+/* ------------------------------------------------------------------------------------------ */
 /* Specs */
 
 static void test_refusals(void **state)
@@ -468,6 +676,63 @@ static void test_refusals(void **state)
     assert_int_equal(mixt_router_check(&frozen, NULL), MIXT_OK);
 }
 
+static void test_switch_refusals(void **state)
+{
+    (void)state;
+    const uint8_t mask[8] = {1, 1, 1, 0, 1, 1, 1, 1}, half[8] = {1, 1, 1, 0, 0, 0, 0, 0};
+    const int32_t outside[2] = {8, -1}, twice[2] = {3, 3}, masked[2] = {0, -1};
+    const mixt_router_spec good = {
+        .experts = 8,
+        .chosen = 2,
+        .options = {.renormalise = true, .scale = 1, .groups = 2, .groups_used = 1},
+    };
+    assert_int_equal(mixt_router_check(&good, NULL), MIXT_OK);
+    mixt_router_spec bad[17];
+    static const char *const says[17] = {
+        "normalise",     "soft_cap",       "logits",          "deviation",    "do not divide",
+        "groups_used",   "groups_used",    "group score",     "two best",     "less than",
+        "mask leaves 1", "in some groups", "forced expert 8", "forced twice", "forced and masked",
+        "do not divide", "do not divide"};
+    for (int i = 0; i < 17; i++) {
+        bad[i] = good;
+    }
+    bad[0].options.normalise = -1;
+    bad[1].options.soft_cap = NAN;
+    bad[2].options.logits = (mixt_router_logits)5;
+    bad[3] = (mixt_router_spec){.experts = 1, .chosen = 1, .options = {.normalise = 1, .scale = 1}};
+    bad[4].options.groups = 3;
+    bad[5].options.groups_used = 0;
+    bad[6].options.groups_used = 3;
+    bad[7].options.group_score = (mixt_group_score)2;
+    bad[8].options.groups = 8;
+    bad[8].options.groups_used = 4;
+    bad[8].options.group_score = MIXT_GROUP_TOP_TWO;
+    bad[9].chosen = 5;
+    bad[10].options.groups = 0;
+    bad[10].mask = mask;
+    bad[11].mask = half;
+    bad[12].forced = outside;
+    bad[13].forced = twice;
+    bad[14].options.groups = 0;
+    bad[14].mask = half;
+    bad[14].forced = masked;
+    bad[15].options.groups = -2;
+    bad[16].options.groups = 16;
+    for (int i = 0; i < 17; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        assert_int_equal(mixt_router_check(&bad[i], &error), MIXT_ERROR_ARGUMENT);
+        assert_true(strncmp(error.message, "router: ", 8) == 0);
+        assert_null(strchr(error.message, '\n'));
+        if (strstr(error.message, says[i]) == NULL) {
+            fail_msg("%d: '%s' does not say '%s'", i, error.message, says[i]);
+        }
+    }
+    mixt_router_spec fits = bad[11]; /* groups of 1 and 4 experts are left */
+    fits.chosen = 1;
+    fits.options.renormalise = false;
+    assert_int_equal(mixt_router_check(&fits, NULL), MIXT_OK);
+}
+
 static int start(void **state)
 {
     (void)state;
@@ -494,7 +759,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_balance_is_one),
         cmocka_unit_test(test_not_finite_backward),
         cmocka_unit_test(test_bias_update),
+        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_equal_logits),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_switch_refusals),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -78,7 +78,7 @@ static mixt_value_id attention(builder *b, mixt_value_id x, int layer)
     }
     mixt_value_id out[MIXT_SLOTS];
     mixt_plan_operator(b->plan, MIXT_OP_attention, &attributes,
-                       (mixt_value_id[]){q, k, v, g->first, g->last}, out);
+                       (mixt_value_id[]){q, k, v, g->first, g->last, MIXT_NO_VALUE}, out);
     return linear(b, out[0], weight(b, MIXT_SLOT_O, layer));
 }
 
@@ -108,7 +108,8 @@ static mixt_value_id mixture(builder *b, mixt_value_id x, int layer)
     g->route_layer[g->moe_layers++] = layer;
     mixt_plan_operator(b->plan, MIXT_OP_route, &attributes,
                        (mixt_value_id[]){x, weight(b, MIXT_SLOT_ROUTER, layer),
-                                         weight(b, MIXT_SLOT_ROUTER_BIAS, layer), g->scale},
+                                         weight(b, MIXT_SLOT_ROUTER_BIAS, layer), g->scale,
+                                         MIXT_NO_VALUE},
                        route);
     for (int i = 0; i < 8 && g->options.keep_routes; i++) {
         mixt_plan_keep(b->plan, route[i]);
@@ -122,7 +123,8 @@ static mixt_value_id mixture(builder *b, mixt_value_id x, int layer)
     mixt_plan_operator(b->plan, MIXT_OP_experts, &attributes,
                        (mixt_value_id[]){rows[0], route[3], weight(b, MIXT_SLOT_EXPERT_GATE, layer),
                                          weight(b, MIXT_SLOT_EXPERT_UP, layer),
-                                         weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
+                                         weight(b, MIXT_SLOT_EXPERT_DOWN, layer), MIXT_NO_VALUE,
+                                         MIXT_NO_VALUE, MIXT_NO_VALUE},
                        done);
     b->plan->recompute = false;
     mixt_plan_operator(b->plan, MIXT_OP_combine, &attributes,

@@ -56,7 +56,8 @@ mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_fa
     }
     model->options = checked;
     model->family = family;
-    model->router = (mixt_router_spec){checked.experts, checked.experts_per_token, checked.router};
+    model->router = (mixt_router_spec){
+        .experts = checked.experts, .chosen = checked.experts_per_token, .options = checked.router};
     status = mixt_parameters_create(model, place, error);
     if (status == MIXT_OK) {
         model->weights = mixt_block_allocate(model->weight_count * sizeof(float));

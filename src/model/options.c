@@ -215,7 +215,9 @@ mixt_status mixt_model_check(mixt_model_options *options, const char *place, mix
     REFUSE(!isfinite(options->embedding_scale) || !isfinite(options->logit_scale),
            "embedding_scale or logit_scale is out of range");
     if (options->experts > 0) {
-        mixt_router_spec spec = {options->experts, options->experts_per_token, options->router};
+        mixt_router_spec spec = {.experts = options->experts,
+                                 .chosen = options->experts_per_token,
+                                 .options = options->router};
         mixt_error inner = MIXT_ERROR_INIT;
         status = mixt_router_check(&spec, &inner);
         if (status != MIXT_OK) {

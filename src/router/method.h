@@ -27,6 +27,17 @@ typedef enum mixt_router_method {
 #include "router/methods.def"
 #undef MIXT_ROUTER_METHOD
 
+/* Logits (logits.c). forward: fills out[6] from x, the weight and the logit bias. backward: from
+ * d logits [T, E], which it changes, the gradient of x weight^T [T, columns] and, where it is
+ * wanted, of the logit bias. `workspace` as the backward's size says. */
+int64_t mixt_logits_columns(const mixt_router_spec *spec); /* rows of the weight: E, or 3E */
+int64_t mixt_logits_workspace(const mixt_router_spec *spec, int64_t capacity);
+int64_t mixt_logits_backward_workspace(const mixt_router_spec *spec, int64_t capacity);
+void mixt_logits_forward_f32(const mixt_call *call);
+void mixt_logits_forward_f64(const mixt_call *call);
+const float *mixt_logits_backward_f32(const mixt_call *call, float *d_logits, float *workspace);
+const double *mixt_logits_backward_f64(const mixt_call *call, double *d_logits, double *workspace);
+
 /* Everything of route's forward behind the logits: choices, order, losses. */
 void mixt_route_decide_f32(const mixt_call *call);
 void mixt_route_decide_f64(const mixt_call *call);

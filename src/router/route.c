@@ -9,6 +9,31 @@ static mixt_router_method method_of(const mixt_router_spec *spec)
 }
 
 #if !MIXT_REAL_IS_DOUBLE
+static mixt_status check_numbers(const mixt_router_options *options, mixt_error *error)
+{
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {
+        {"normalise", options->normalise},
+        {"soft_cap", options->soft_cap},
+        {"balance_coefficient", options->balance_coefficient},
+        {"z_coefficient", options->z_coefficient},
+        {"bias_rate", options->bias_rate},
+    };
+    if (!isfinite(options->scale) || options->scale == 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: scale %g is not usable",
+                         options->scale);
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (!(numbers[i].value >= 0 && isfinite(numbers[i].value))) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %s %g is not 0 or more",
+                             numbers[i].name, numbers[i].value);
+        }
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
 {
     static mixt_status (*const checks[])(const mixt_router_spec *, mixt_error *) = {
@@ -26,23 +51,14 @@ mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
                          "router: %d experts per token of %d are not possible", spec->chosen,
                          spec->experts);
     }
-    if (!isfinite(options->scale) || options->scale == 0) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: scale %g is not usable",
-                         options->scale);
+    MIXT_TRY(check_numbers(options, error));
+    if (options->logits != MIXT_LOGITS_LINEAR && options->logits != MIXT_LOGITS_ATTENTION) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: logits %d are not known",
+                         (int)options->logits);
     }
-    const struct {
-        const char *name;
-        double value;
-    } coefficients[] = {
-        {"balance_coefficient", options->balance_coefficient},
-        {"z_coefficient", options->z_coefficient},
-        {"bias_rate", options->bias_rate},
-    };
-    for (size_t i = 0; i < sizeof coefficients / sizeof coefficients[0]; i++) {
-        if (!(coefficients[i].value >= 0 && isfinite(coefficients[i].value))) {
-            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %s %g is not 0 or more",
-                             coefficients[i].name, coefficients[i].value);
-        }
+    if (options->normalise > 0 && spec->experts < 2) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "router: logits of 1 expert have no deviation to normalise by");
     }
     if (options->weights != MIXT_ROUTER_LEARNED && options->weights != MIXT_ROUTER_FROZEN) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: weights %d are not known",
@@ -64,13 +80,18 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     int64_t experts = spec->experts, tokens = request->capacity;
     MIXT_TRY(mixt_expect_matrix(&x, "route: x", error));
     MIXT_TRY(mixt_expect(&x, mixt_shape_tokens(tokens, 1, x.size[1]), "route: x", error));
-    MIXT_TRY(mixt_expect(&request->in[1], mixt_shape_static(2, experts, x.size[1], 0),
+    MIXT_TRY(mixt_expect(&request->in[1],
+                         mixt_shape_static(2, mixt_logits_columns(spec), x.size[1], 0),
                          "route: weight", error));
     if (request->in[2].rank != 0) {
         MIXT_TRY(mixt_expect(&request->in[2], mixt_shape_static(1, experts, 0, 0), "route: bias",
                              error));
     }
     MIXT_TRY(mixt_expect(&request->in[3], mixt_shape_static(1, 2, 0, 0), "route: scale", error));
+    if (request->in[4].rank != 0 || spec->options.logit_bias) {
+        MIXT_TRY(mixt_expect(&request->in[4], mixt_shape_static(1, experts, 0, 0),
+                             "route: logit_bias", error));
+    }
     mixt_shape choices = mixt_shape_tokens(tokens, 1, spec->chosen);
     request->out[0] = mixt_shape_integers(choices);
     request->out[1] = choices;
@@ -80,8 +101,11 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     request->out[5] = mixt_shape_integers(choices);
     request->out[6] = mixt_shape_tokens(tokens, 1, experts);
     request->out[7] = mixt_shape_static(1, 4, 0, 0);
-    request->forward_workspace = mixt_balance_workspace(tokens, experts);
-    request->backward_workspace = tokens * experts; /* d logits */
+    int64_t raw = mixt_logits_workspace(spec, tokens),
+            losses = mixt_balance_workspace(tokens, experts);
+    request->forward_workspace = raw > losses ? raw : losses;
+    request->backward_workspace =
+        tokens * experts /* d logits */ + mixt_logits_backward_workspace(spec, tokens);
     return MIXT_OK;
 }
 
@@ -159,30 +183,13 @@ void MIXT_REAL(mixt_route_decide)(const mixt_call *call)
     MIXT_REAL(mixt_balance_loss)(call);
 }
 
-/* Always exact: a bit less in a logit is another expert (Fedus et al. 2021, selective precision).
- */
 void MIXT_REAL(mixt_route_forward)(const mixt_call *call)
 {
-    int64_t experts = call->in_shape[1].size[0], d = call->in_shape[1].size[1];
-    mixt_gemm product = {
-        .m = call->tokens,
-        .n = experts,
-        .k = d,
-        .a = call->in[0],
-        .a_row = d,
-        .a_column = 1,
-        .b = call->in[1],
-        .b_row = 1,
-        .b_column = d,
-        .c = call->out[6],
-        .c_row = experts,
-        .exact = true,
-    };
-    mixt_gemm_run(call->compute, &product, 1);
+    MIXT_REAL(mixt_logits_forward)(call);
     MIXT_REAL(mixt_route_decide)(call);
 }
 
-/* dx = d logits weight, d weight = d logits^T x; the choices themselves are constants. */
+/* dx = d raw weight, d weight = d raw^T x; the choices themselves are constants. */
 void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
 {
     static void (*const gradient[])(const mixt_call *, real *) = {
@@ -190,23 +197,25 @@ void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
 #include "router/methods.def"
 #undef MIXT_ROUTER_METHOD
     };
-    int64_t experts = call->in_shape[1].size[0], d = call->in_shape[1].size[1];
+    int64_t columns = call->in_shape[1].size[0], d = call->in_shape[1].size[1];
+    int64_t values = call->tokens * call->attributes->router->experts;
     real *d_logits = call->workspace;
     if (call->d_out[1] != NULL) {
         gradient[method_of(call->attributes->router)](call, d_logits);
     } else {
-        memset(d_logits, 0, (size_t)(call->tokens * experts) * sizeof *d_logits);
+        memset(d_logits, 0, (size_t)values * sizeof *d_logits);
     }
     MIXT_REAL(mixt_balance_gradient)(call, d_logits);
+    const real *d_raw = MIXT_REAL(mixt_logits_backward)(call, d_logits, d_logits + values);
     mixt_gemm products[2];
     int count = 0;
     if (call->d_in[0] != NULL) {
         products[count++] = (mixt_gemm){
             .m = call->tokens,
             .n = d,
-            .k = experts,
-            .a = d_logits,
-            .a_row = experts,
+            .k = columns,
+            .a = d_raw,
+            .a_row = columns,
             .a_column = 1,
             .b = call->in[1],
             .b_row = d,
@@ -219,12 +228,12 @@ void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
     }
     if (call->d_in[1] != NULL) {
         products[count++] = (mixt_gemm){
-            .m = experts,
+            .m = columns,
             .n = d,
             .k = call->tokens,
-            .a = d_logits,
+            .a = d_raw,
             .a_row = 1,
-            .a_column = experts,
+            .a_column = columns,
             .b = call->in[0],
             .b_row = d,
             .b_column = 1,

@@ -12,6 +12,10 @@ typedef struct mixt_router_spec {
     int experts;                 /* E */
     int chosen;                  /* k */
     mixt_router_options options; /* mixt.h: scores, renormalisation, scale, losses */
+    /* Control while a model runs; the owner of the spec keeps them, may change what they hold
+     * between two runs, and asks mixt_router_check about it. */
+    const uint8_t *mask;   /* [E], not 0: this expert may not be chosen; NULL: all may */
+    const int32_t *forced; /* [k], j-th choice of every token, -1: the router's; NULL: all its */
 } mixt_router_spec;
 
 /* The route record on the host; pointers into a plan's memory. */
@@ -28,13 +32,17 @@ typedef struct mixt_route {
     const float *losses;    /* [4]: balance, z, rows that were not finite, unused */
 } mixt_route;
 
+/* Weights of sigmoid scores are divided by their sum and this (DeepSeek-V3's code). */
+#define MIXT_SIGMOID_EPSILON 1e-20
+
 /* The k largest of scores [E] as distinct ids in range, ties to the lowest id, NaN counted as
  * lower than everything. */
 void mixt_select_top_k_f32(const float *scores, int experts, int chosen, int32_t *ids);
 void mixt_select_top_k_f64(const double *scores, int experts, int chosen, int32_t *ids);
 
 /* Refuses specs that cannot work: k > E, k = 1 with renormalisation while the router learns (the
- * router would get no gradient), and so on. */
+ * router would get no gradient), groups or a mask that may leave fewer than k experts, and so on.
+ */
 mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error);
 
 /* Loss-free balancing (Wang et al. 2024, arXiv 2408.15664): bias[e] += rate * sign(mean load -

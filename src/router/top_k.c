@@ -1,8 +1,93 @@
 /* Token choice: every token takes its k best experts. Score before or after the choice,
- * renormalised or not, with a bias that only the choice sees: all of it is data in the spec. */
+ * renormalised or not, with a bias that only the choice sees, within the best groups, around masked
+ * and forced experts: all of it is data in the spec. */
 #include "router/method.h"
 
 #if !MIXT_REAL_IS_DOUBLE
+/* Experts of a group that may be chosen. */
+static int count_allowed(const mixt_router_spec *spec, int group)
+{
+    int groups = spec->options.groups > 0 ? spec->options.groups : 1;
+    int size = spec->experts / groups, allowed = 0;
+    for (int e = group * size; e < (group + 1) * size; e++) {
+        allowed += spec->mask == NULL || spec->mask[e] == 0;
+    }
+    return allowed;
+}
+
+static mixt_status check_groups(const mixt_router_spec *spec, mixt_error *error)
+{
+    const mixt_router_options *options = &spec->options;
+    if (options->groups < 0 || options->groups > spec->experts ||
+        spec->experts % options->groups != 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %d groups do not divide %d experts",
+                         options->groups, spec->experts);
+    }
+    int size = spec->experts / options->groups;
+    if (options->groups_used < 1 || options->groups_used > options->groups) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: groups_used %d is not in 1..%d",
+                         options->groups_used, options->groups);
+    }
+    if (options->group_score != MIXT_GROUP_MAX && options->group_score != MIXT_GROUP_TOP_TWO) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: group score %d is not known",
+                         (int)options->group_score);
+    }
+    if (options->group_score == MIXT_GROUP_TOP_TWO && size < 2) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "router: groups of 1 expert have no two best to add up");
+    }
+    if (options->groups_used * size < spec->chosen) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "router: %d groups of %d experts are less than the %d experts per token",
+                         options->groups_used, size, spec->chosen);
+    }
+    return MIXT_OK;
+}
+
+/* Whatever groups are best, k experts of them have to be left: counts the poorest ones. */
+static mixt_status check_mask(const mixt_router_spec *spec, mixt_error *error)
+{
+    bool grouped = spec->options.groups > 0;
+    int groups = grouped ? spec->options.groups : 1, used = grouped ? spec->options.groups_used : 1;
+    int size = spec->experts / groups, left = 0, taken = 0;
+    for (int allowed = 1; allowed <= size && taken < used; allowed++) {
+        for (int group = 0; group < groups && taken < used; group++) {
+            if (count_allowed(spec, group) == allowed) {
+                left += allowed;
+                taken++;
+            }
+        }
+    }
+    if (left < spec->chosen) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "router: the mask leaves %d experts%s, %d are chosen per token", left,
+                         grouped ? " in some groups" : "", spec->chosen);
+    }
+    return MIXT_OK;
+}
+
+static mixt_status check_forced(const mixt_router_spec *spec, mixt_error *error)
+{
+    for (int j = 0; j < spec->chosen; j++) {
+        int32_t id = spec->forced[j];
+        if (id < -1 || id >= spec->experts) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: forced expert %d is not in 0..%d",
+                             id, spec->experts - 1);
+        }
+        if (id >= 0 && spec->mask != NULL && spec->mask[id] != 0) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: expert %d is forced and masked",
+                             id);
+        }
+        for (int i = 0; i < j && id >= 0; i++) {
+            if (spec->forced[i] == id) {
+                return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: expert %d is forced twice",
+                                 id);
+            }
+        }
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_top_k_check(const mixt_router_spec *spec, mixt_error *error)
 {
     const mixt_router_options *options = &spec->options;
@@ -17,7 +102,9 @@ mixt_status mixt_top_k_check(const mixt_router_spec *spec, mixt_error *error)
                          "router: with 1 expert per token and renormalised weights every weight "
                          "is 1, so the router would not learn");
     }
-    return MIXT_OK;
+    MIXT_TRY(options->groups != 0 ? check_groups(spec, error) : MIXT_OK);
+    MIXT_TRY(spec->mask != NULL ? check_mask(spec, error) : MIXT_OK);
+    return spec->forced != NULL ? check_forced(spec, error) : MIXT_OK;
 }
 #endif
 
@@ -27,19 +114,111 @@ static inline bool ranks_above(real a, real b)
     return a > b || (isnan(b) && !isnan(a));
 }
 
-void MIXT_REAL(mixt_select_top_k)(const real *scores, int experts, int chosen, int32_t *ids)
+/* The best of those that are not excluded (NULL: none are), best first. */
+static void select_best(const real *scores, const uint8_t *excluded, int count, int wanted,
+                        int32_t *ids)
 {
     int held = 0;
-    for (int e = 0; e < experts; e++) {
-        if (held == chosen && !ranks_above(scores[e], scores[ids[held - 1]])) {
+    for (int e = 0; e < count; e++) {
+        bool full = held == wanted;
+        if ((excluded != NULL && excluded[e] != 0) ||
+            (full && (wanted == 0 || !ranks_above(scores[e], scores[ids[held - 1]])))) {
             continue;
         }
-        int at = held < chosen ? held++ : held - 1;
+        int at = full ? held - 1 : held++;
         for (; at > 0 && ranks_above(scores[e], scores[ids[at - 1]]); at--) {
             ids[at] = ids[at - 1];
         }
         ids[at] = e;
     }
+}
+
+void MIXT_REAL(mixt_select_top_k)(const real *scores, int experts, int chosen, int32_t *ids)
+{
+    select_best(scores, NULL, experts, chosen, ids);
+}
+
+/* A group's score from what is not masked of it; false where all of it is. */
+static bool score_group(const mixt_router_spec *spec, const real *scores, int group, real *score)
+{
+    int size = spec->experts / spec->options.groups, begin = group * size, found = 0;
+    real best = 0, second = 0;
+    for (int e = begin; e < begin + size; e++) {
+        if (spec->mask != NULL && spec->mask[e] != 0) {
+            continue;
+        }
+        if (found == 0 || ranks_above(scores[e], best)) {
+            second = best;
+            best = scores[e];
+        } else if (found == 1 || ranks_above(scores[e], second)) {
+            second = scores[e];
+        }
+        found++;
+    }
+    *score = best;
+    if (spec->options.group_score == MIXT_GROUP_TOP_TWO && found > 1) {
+        *score += second;
+    }
+    return found > 0;
+}
+
+/* Excludes all experts but those of the best groups. */
+static void exclude_groups(const mixt_router_spec *spec, const real *scores, uint8_t *excluded)
+{
+    int groups = spec->options.groups, size = spec->experts / groups, alive = 0;
+    real group_scores[MIXT_EXPERTS_MAX];
+    uint8_t dead[MIXT_EXPERTS_MAX];
+    int32_t best[MIXT_EXPERTS_MAX];
+    for (int group = 0; group < groups; group++) {
+        dead[group] = !score_group(spec, scores, group, &group_scores[group]);
+        alive += dead[group] == 0;
+    }
+    int used = alive < spec->options.groups_used ? alive : spec->options.groups_used;
+    select_best(group_scores, dead, groups, used, best);
+    memset(dead, 1, (size_t)groups);
+    for (int i = 0; i < used; i++) {
+        dead[best[i]] = 0;
+    }
+    for (int e = 0; e < spec->experts; e++) {
+        excluded[e] = excluded[e] != 0 || dead[e / size] != 0;
+    }
+}
+
+/* The k experts of a row: forced ones in their places, the best of what mask and groups leave in
+ * the others. */
+static void choose_ids(const mixt_router_spec *spec, const real *scores, int32_t *ids)
+{
+    uint8_t excluded[MIXT_EXPERTS_MAX];
+    int32_t best[MIXT_EXPERTS_MAX];
+    int chosen = spec->chosen, wanted = chosen;
+    if (spec->mask == NULL && spec->forced == NULL && spec->options.groups == 0) {
+        select_best(scores, NULL, spec->experts, chosen, ids);
+        return;
+    }
+    memset(excluded, 0, (size_t)spec->experts);
+    for (int e = 0; e < spec->experts && spec->mask != NULL; e++) {
+        excluded[e] = spec->mask[e];
+    }
+    if (spec->options.groups > 0) {
+        exclude_groups(spec, scores, excluded);
+    }
+    for (int j = 0; j < chosen && spec->forced != NULL; j++) {
+        if (spec->forced[j] >= 0) {
+            excluded[spec->forced[j]] = 1;
+            wanted--;
+        }
+    }
+    select_best(scores, excluded, spec->experts, wanted, best);
+    for (int j = 0, next = 0; j < chosen; j++) {
+        bool forced = spec->forced != NULL && spec->forced[j] >= 0;
+        ids[j] = forced ? spec->forced[j] : best[next++];
+    }
+}
+
+/* What the weights of the chosen are divided by. */
+static real divisor(const mixt_router_spec *spec, real sum)
+{
+    return spec->options.score == MIXT_SCORE_SIGMOID ? sum + (real)MIXT_SIGMOID_EPSILON : sum;
 }
 
 /* Weights of the chosen, before the spec's scale, from what they are made of: scores of the row, or
@@ -56,7 +235,7 @@ static void row_weights(const mixt_kernels *kernels, const mixt_router_spec *spe
         return;
     }
     real sum = after ? kernels->exp_sum(chosen, weights, weights, kernels->max(chosen, weights))
-                     : kernels->sum(chosen, weights);
+                     : divisor(spec, kernels->sum(chosen, weights));
     for (int j = 0; j < chosen; j++) {
         weights[j] = sum > 0 ? weights[j] / sum : 1 / (real)chosen;
     }
@@ -69,6 +248,7 @@ static void choose_rows(void *context, int64_t item, int thread)
     const mixt_kernels *kernels = mixt_kernels_of(call);
     const mixt_router_spec *spec = call->attributes->router;
     int experts = spec->experts, chosen = spec->chosen;
+    bool after = spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX;
     real scores[MIXT_EXPERTS_MAX], biased[MIXT_EXPERTS_MAX], log_sum;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
@@ -76,19 +256,20 @@ static void choose_rows(void *context, int64_t item, int thread)
         int32_t *ids = (int32_t *)call->out[0] + t * chosen;
         real *weights = (real *)call->out[1] + t * chosen;
         if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
-            MIXT_REAL(mixt_select_top_k)(logits, experts, chosen, ids);
+            choose_ids(spec, logits, ids);
             for (int j = 0; j < chosen; j++) {
                 weights[j] = 1 / (real)chosen;
             }
             continue;
         }
         const real *by = logits; /* in the order of the scores, without their rounding */
-        bool after = spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX;
         if (call->in[2] != NULL) {
             kernels->add(experts, biased, after ? logits : scores, call->in[2]);
             by = biased;
+        } else if (spec->options.groups > 0 && !after) {
+            by = scores; /* sums of scores are not in the order of sums of logits */
         }
-        MIXT_REAL(mixt_select_top_k)(by, experts, chosen, ids);
+        choose_ids(spec, by, ids);
         row_weights(kernels, spec, after ? logits : scores, ids, weights);
         for (int j = 0; j < chosen; j++) {
             weights[j] *= (real)spec->options.scale;
@@ -111,6 +292,7 @@ static void chosen_gradient(const mixt_router_spec *spec, const real *scores, co
         sum += scores[ids[j]];
         along += d_weights[j] * scores[ids[j]];
     }
+    sum = divisor(spec, sum);
     for (int j = 0; j < spec->chosen; j++) {
         if (!spec->options.renormalise) {
             d_scores[j] = scale * d_weights[j];
