@@ -515,6 +515,28 @@ MIXT_API mixt_status mixt_evaluate(mixt_context *context, const mixt_model *mode
                                    mixt_progress progress, void *user, mixt_error *error);
 
 /* ------------------------------------------------------------------------------------------ */
+/* Importance matrices: how much each column of each weight matrix matters                    */
+
+/* Mean squares of what a matrix's columns are multiplied with, over a text, for each expert by
+ * itself with the number of tokens that it saw. A quantiser weights its errors with them. Files
+ * are GGUF in the form of llama.cpp's llama-imatrix, and are exchanged with it. */
+typedef struct mixt_importance mixt_importance;
+
+/* Runs the data (as mixt_evaluate does) and gathers. */
+MIXT_API mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *model,
+                                             const mixt_data *data, int window, uint64_t max_tokens,
+                                             mixt_importance **importance, mixt_progress progress,
+                                             void *user, mixt_error *error);
+MIXT_API mixt_status mixt_importance_open(const char *path, mixt_importance **importance,
+                                          mixt_error *error);
+MIXT_API mixt_status mixt_importance_save(const mixt_importance *importance, const char *path,
+                                          mixt_error *error);
+MIXT_API void mixt_importance_free(mixt_importance *importance);
+/* Matrices that it knows; experts (of all layers) that no token reached. */
+MIXT_API void mixt_importance_describe(const mixt_importance *importance, int *matrices,
+                                       int *unused_experts);
+
+/* ------------------------------------------------------------------------------------------ */
 /* Traces and the atlas                                                                       */
 
 typedef struct mixt_trace_options {

@@ -156,6 +156,13 @@ static void hidden_forward_values(void *context, int64_t item, int thread)
                                        (const real *)run->call->out[2] + range.begin);
 }
 
+#if !MIXT_REAL_IS_DOUBLE
+const float *mixt_experts_hidden(const mixt_call *call)
+{
+    return experts_start(call, 2).hidden;
+}
+#endif
+
 void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
 {
     experts_run run = experts_start(call, 2);

@@ -122,6 +122,9 @@ typedef void (*mixt_cost_function)(const mixt_attributes *attributes, const mixt
 #include "ops/ops.def"
 #undef MIXT_OP
 
+/* What w_down was multiplied with, [rows, F], behind a forward call of `experts`. */
+const float *mixt_experts_hidden(const mixt_call *call);
+
 /* The row of an operator. */
 typedef struct mixt_operator {
     const char *name;

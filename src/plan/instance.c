@@ -117,6 +117,15 @@ mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error)
                                      : mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
 }
 
+void mixt_instance_observe(mixt_instance *instance,
+                           void (*observe)(void *user, const mixt_record *record,
+                                           const mixt_call *call),
+                           void *user)
+{
+    instance->observe = observe;
+    instance->observe_user = user;
+}
+
 static void *pointer(const mixt_instance *instance, mixt_value_id id)
 {
     return id >= 0 ? instance->data[id] : NULL;
@@ -210,6 +219,10 @@ mixt_status mixt_instance_run(mixt_instance *instance, int64_t tokens, int from,
             instance->backend->backward[record->op](call);
         } else {
             instance->backend->forward[record->op](call);
+        }
+        if (instance->observe != NULL && record->pass == MIXT_PASS_FORWARD) {
+            instance->backend->synchronise();
+            instance->observe(instance->observe_user, record, call);
         }
         if (instance->seconds != NULL) {
             instance->backend->synchronise();

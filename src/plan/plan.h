@@ -114,6 +114,8 @@ typedef struct mixt_instance {
     mixt_shape (*shapes)[2][MIXT_SLOTS]; /* of each record: in, out */
     bool resolved;
     double *seconds; /* of each record when profiling, else NULL */
+    void (*observe)(void *user, const mixt_record *record, const mixt_call *call);
+    void *observe_user;
 } mixt_instance;
 
 /* Refused where the backend lacks a kernel, by name. The plan must outlive the instance. */
@@ -130,6 +132,12 @@ void mixt_instance_bind_matrices(mixt_instance *instance, mixt_value_id value,
 void *mixt_instance_data(const mixt_instance *instance, mixt_value_id value);
 /* Adds up each record's time from now on. */
 mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error);
+/* Calls `observe` behind each forward record from now on, while its inputs, outputs and workspace
+ * are still there; NULL ends it. */
+void mixt_instance_observe(mixt_instance *instance,
+                           void (*observe)(void *user, const mixt_record *record,
+                                           const mixt_call *call),
+                           void *user);
 /* Runs records [from, to) over `tokens` active tokens. Refused where a value is not bound. */
 mixt_status mixt_instance_run(mixt_instance *instance, int64_t tokens, int from, int to,
                               mixt_error *error);

@@ -1,0 +1,34 @@
+/* Importance matrices: sums of squares of what each weight matrix's columns meet. */
+#ifndef MIXT_MODEL_IMPORTANCE_H
+#define MIXT_MODEL_IMPORTANCE_H
+
+#include "core/error.h"
+
+/* One weight tensor under its GGUF name. */
+typedef struct mixt_importance_entry {
+    char name[96];
+    int64_t matrices; /* 1, or E */
+    int64_t columns;
+    float *sums;   /* [matrices, columns], of squares */
+    float *counts; /* [matrices], of rows */
+} mixt_importance_entry;
+
+struct mixt_importance {
+    mixt_importance_entry *entries;
+    int count, capacity;
+    int chunk_count, chunk_size; /* of the text, for other programs */
+};
+
+/* The entry of a name, made with zeros where there is none and `columns` is not 0; NULL without
+ * memory, or where an entry has another size. */
+mixt_importance_entry *mixt_importance_entry_of(mixt_importance *importance, const char *name,
+                                                int64_t matrices, int64_t columns);
+/* Adds the squares of rows [rows, columns] to one matrix of an entry. */
+void mixt_importance_add(mixt_importance_entry *entry, int64_t matrix, const float *rows,
+                         int64_t count);
+/* Writes mean squares [columns] of one matrix of a tensor; false where nothing is known of it: no
+ * such entry, another size, or an expert that no token reached. */
+bool mixt_importance_of(const mixt_importance *importance, const char *name, int64_t matrix,
+                        int64_t columns, float *means);
+
+#endif
