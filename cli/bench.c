@@ -18,6 +18,7 @@ typedef struct bench_settings {
     int format; /* bench_format */
     bool train;
     bool operators;
+    bool no_limits;
 } bench_settings;
 
 typedef enum bench_format { FORMAT_MD, FORMAT_CSV, FORMAT_JSON, FORMAT_JSONL } bench_format;
@@ -44,6 +45,10 @@ static const cli_option bench_options[] = {
      .kind = OPTION_FLAG,
      .offset = offsetof(bench_settings, operators),
      .help = "and each operator of the step, with its share of the machine's limit"},
+    {.name = "no-limits",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(bench_settings, no_limits),
+     .help = "do not measure the machine's limits first"},
     WHOLE("prompt", 'p', prompt, 0, 1 << 20, "tokens of prompt processing; 0: skip",
           "512, with --train 0"),
     WHOLE("generate", 'n', generate, 0, 1 << 20, "tokens of generation; 0: skip",
@@ -125,12 +130,12 @@ static void print_json_row(bench_table *table, const mixt_bench_row *row)
     printf(", \"params\": %llu, \"active\": %llu, \"threads\": %d, \"cpu\": \"%s\", "
            "\"matmul\": \"%s\", \"tokens\": %.17g, \"seconds\": %.9g, \"deviation\": %.9g, "
            "\"tokens_per_second\": %.9g, \"flops\": %.17g, \"bytes\": %.17g, "
-           "\"limit_share\": %.6g}",
+           "\"limit_share\": %.6g, \"machine_flops\": %.6g, \"machine_read_bytes\": %.6g}",
            (unsigned long long)table->info.parameters_total,
            (unsigned long long)table->info.parameters_active, table->threads, table->cpu,
            table->matmul, row->tokens, row->seconds, row->deviation,
            row->seconds > 0 ? row->tokens / row->seconds : 0, row->flops, row->bytes,
-           limit_share(table, row));
+           limit_share(table, row), table->limits.fp32_flops, table->limits.read_bytes);
     if (lines) {
         putchar('\n');
         fflush(stdout);
@@ -217,7 +222,9 @@ static mixt_status measure(const bench_settings *settings, cli_resources *resour
         .matmul = products[settings->machine.matmul],
     };
     mixt_model_describe(resources->model, &table.info);
-    mixt_bench_machine(resources->context, &table.limits);
+    if (!settings->no_limits) {
+        mixt_bench_machine(resources->context, &table.limits);
+    }
     print_head(&table);
     bool one_by_one = settings->format == FORMAT_JSONL && settings->train;
     int calls = one_by_one ? settings->repetitions : 1;
