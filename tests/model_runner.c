@@ -45,6 +45,12 @@ static void bind(const mixt_model *model, test_run *run, size_t real_size)
     for (int i = 0; i < 5; i++) {
         mixt_instance_bind(run->instance, ids[i], integers + i * run->tokens);
     }
+    if (g->first_windowed != MIXT_NO_VALUE) {
+        int32_t *windowed = integers + 5 * run->tokens;
+        mixt_windowed_first(model, integers + 2 * run->tokens, integers + 3 * run->tokens,
+                            run->tokens, windowed);
+        mixt_instance_bind(run->instance, g->first_windowed, windowed);
+    }
     mixt_instance_bind(run->instance, g->scale, run->scale);
     mixt_instance_bind(run->instance, g->rope, run->rope);
     for (int i = 0; i < model->parameter_count; i++) {
@@ -77,7 +83,7 @@ void test_run_create(const mixt_compute *compute, const mixt_model *model, const
     }
     run->weights = calloc(model->weight_count, real_size);
     run->gradients = calloc(model->weight_count, real_size);
-    run->integers = calloc((size_t)run->tokens * 5, sizeof(int32_t));
+    run->integers = calloc((size_t)run->tokens * 6, sizeof(int32_t));
     run->rope = calloc((size_t)batch->window * (size_t)model->options.head_dim, real_size);
     run->scale = calloc(2, real_size);
     assert_non_null(run->scale);

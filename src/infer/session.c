@@ -21,10 +21,11 @@ struct mixt_session {
     int64_t capacity; /* positions */
     size_t length;    /* positions filled */
     runner prefill, decode;
-    float *cache; /* [layers, 2, capacity, G h] */
+    float *cache; /* of each of the graphs' caches in turn [capacity, columns] */
     size_t cache_bytes;
-    float *rope;       /* [capacity, h] */
-    int32_t *integers; /* tokens, positions, first, last, slots: [5, PREFILL_TOKENS], take [1] */
+    float *rope;       /* [capacity, rope.dims] */
+    int32_t *integers; /* tokens, positions, first, last, slots, first_windowed: [6,
+                          PREFILL_TOKENS], take [1] */
     float scale[2];
     float *logits;        /* [V] */
     int32_t *route_ids;   /* [moe_layers, k] of the last token */
@@ -116,9 +117,12 @@ static void bind(mixt_session *session, runner *r)
     const mixt_model *model = session->model;
     const mixt_graph *g = r->graph;
     int32_t *integers = session->integers;
-    mixt_value_id ids[] = {g->tokens, g->positions, g->first, g->last, g->slots, g->take};
-    for (int i = 0; i < 6; i++) {
-        mixt_instance_bind(r->instance, ids[i], integers + i * PREFILL_TOKENS);
+    mixt_value_id ids[] = {g->tokens, g->positions,      g->first, g->last,
+                           g->slots,  g->first_windowed, g->take};
+    for (int i = 0; i < 7; i++) {
+        if (ids[i] != MIXT_NO_VALUE) {
+            mixt_instance_bind(r->instance, ids[i], integers + i * PREFILL_TOKENS);
+        }
     }
     mixt_instance_bind(r->instance, g->scale, session->scale);
     mixt_instance_bind(r->instance, g->rope, session->rope);
@@ -131,12 +135,10 @@ static void bind(mixt_session *session, runner *r)
                                           session->packed_first[i]);
         }
     }
-    size_t one = (size_t)session->capacity * (size_t)model->options.kv_heads *
-                 (size_t)model->options.head_dim;
-    for (int layer = 0; layer < model->options.layers; layer++) {
-        float *k = session->cache + (size_t)layer * 2 * one;
-        mixt_instance_bind(r->instance, g->cache_k[layer], k);
-        mixt_instance_bind(r->instance, g->cache_v[layer], k + one);
+    float *cache = session->cache;
+    for (int i = 0; i < g->cache_count; i++) {
+        mixt_instance_bind(r->instance, g->caches[i].value, cache);
+        cache += session->capacity * g->caches[i].columns;
     }
 }
 
@@ -153,9 +155,6 @@ static mixt_status create_runner(mixt_session *session, int64_t tokens, runner *
         status = mixt_instance_create(r->graph->plan, &mixt_backend_cpu_f32,
                                       session->context->compute, &r->instance, error);
     }
-    if (status == MIXT_OK) {
-        bind(session, r);
-    }
     return status;
 }
 
@@ -163,7 +162,10 @@ static mixt_status allocate(mixt_session *session, mixt_error *error)
 {
     const mixt_model_options *o = &session->model->options;
     size_t routes = (size_t)mixt_model_moe_layers(session->model) * (size_t)o->experts_per_token;
-    size_t row = (size_t)o->layers * 2 * (size_t)o->kv_heads * (size_t)o->head_dim * sizeof(float);
+    size_t row = 0;
+    for (int i = 0; i < session->decode.graph->cache_count; i++) {
+        row += (size_t)session->decode.graph->caches[i].columns * sizeof(float);
+    }
     if (!mixt_multiply_size(row, (size_t)session->capacity, &session->cache_bytes) ||
         session->cache_bytes > SIZE_MAX / 4) {
         return mixt_fail(error, MIXT_ERROR_MEMORY,
@@ -171,8 +173,8 @@ static mixt_status allocate(mixt_session *session, mixt_error *error)
                          (long long)session->capacity);
     }
     session->cache = mixt_block_allocate(session->cache_bytes);
-    session->rope = calloc((size_t)session->capacity * (size_t)o->head_dim, sizeof(float));
-    session->integers = calloc(6 * PREFILL_TOKENS, sizeof(int32_t));
+    session->rope = calloc((size_t)session->capacity * (size_t)o->rope.dims, sizeof(float));
+    session->integers = calloc(6 * PREFILL_TOKENS + 1, sizeof(int32_t));
     session->logits = calloc((size_t)o->vocab_size, sizeof(float));
     session->route_ids = calloc(routes + 1, sizeof(int32_t));
     session->route_weights = calloc(routes + 1, sizeof(float));
@@ -201,15 +203,19 @@ mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, 
     session->model = model;
     session->capacity = context_length == 0 ? model->options.context_length : context_length;
     int64_t chunk = session->capacity < PREFILL_TOKENS ? session->capacity : PREFILL_TOKENS;
-    mixt_status status = allocate(session, error);
+    mixt_status status = create_runner(session, chunk, &session->prefill, error);
+    if (status == MIXT_OK) {
+        status = create_runner(session, 1, &session->decode, error);
+    }
+    if (status == MIXT_OK) {
+        status = allocate(session, error);
+    }
     if (status == MIXT_OK) {
         status = pack_weights(session, error);
     }
     if (status == MIXT_OK) {
-        status = create_runner(session, chunk, &session->prefill, error);
-    }
-    if (status == MIXT_OK) {
-        status = create_runner(session, 1, &session->decode, error);
+        bind(session, &session->prefill);
+        bind(session, &session->decode);
     }
     if (status != MIXT_OK) {
         mixt_session_free(session);
@@ -256,7 +262,9 @@ static mixt_status feed_chunk(mixt_session *session, const int32_t *tokens, size
         in[3 * PREFILL_TOKENS + i] = position;
         in[4 * PREFILL_TOKENS + i] = position;
     }
-    in[5 * PREFILL_TOKENS] = (int32_t)count - 1;
+    mixt_windowed_first(session->model, in + 2 * PREFILL_TOKENS, in + 3 * PREFILL_TOKENS,
+                        (int64_t)count, in + 5 * PREFILL_TOKENS);
+    in[6 * PREFILL_TOKENS] = (int32_t)count - 1;
     mixt_status status =
         mixt_instance_run(r->instance, (int64_t)count, 0, r->graph->plan->record_count, error);
     if (status == MIXT_OK) {

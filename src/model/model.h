@@ -86,24 +86,31 @@ typedef struct mixt_graph_options {
     bool keep_routes;       /* route records stay readable */
 } mixt_graph_options;
 
+/* A state [cache_capacity, columns] that lives from call to call. */
+typedef struct mixt_graph_cache {
+    mixt_value_id value;
+    int64_t columns;
+} mixt_graph_cache;
+
 /* Ids of the values that whoever runs the plan binds and reads. */
 typedef struct mixt_graph {
     mixt_plan *plan;
     mixt_graph_options options;
-    mixt_value_id tokens;      /* i32 [T] */
-    mixt_value_id positions;   /* i32 [T], for RoPE: counted from the document's start */
-    mixt_value_id first;       /* i32 [T], first key row that each token sees */
-    mixt_value_id last;        /* i32 [T], last key row */
-    mixt_value_id targets;     /* i32 [T], -1: ignored (train, score) */
-    mixt_value_id scale;       /* real [2]: of the cross-entropy, of the routing losses */
-    mixt_value_id rope;        /* real [P, h] */
-    mixt_value_id slots;       /* i32 [T], cache rows to write (generate) */
-    mixt_value_id take;        /* i32 [1], row whose logits are wanted (generate) */
-    mixt_value_id nll;         /* real [T] */
-    mixt_value_id logits;      /* [T, V] (train, score) or [1, V] (generate) */
-    mixt_value_id *parameters; /* of each parameter of the model */
-    mixt_value_id *cache_k;    /* of each layer (generate) */
-    mixt_value_id *cache_v;
+    mixt_value_id tokens;         /* i32 [T] */
+    mixt_value_id positions;      /* i32 [T], for RoPE: counted from the document's start */
+    mixt_value_id first;          /* i32 [T], first key row that each token sees */
+    mixt_value_id first_windowed; /* i32 [T], the same in windowed layers, or MIXT_NO_VALUE */
+    mixt_value_id last;           /* i32 [T], last key row */
+    mixt_value_id targets;        /* i32 [T], -1: ignored (train, score) */
+    mixt_value_id scale;          /* real [2]: of the cross-entropy, of the routing losses */
+    mixt_value_id rope;           /* real [P, rope.dims] */
+    mixt_value_id slots;          /* i32 [T], cache rows to write (generate) */
+    mixt_value_id take;           /* i32 [1], row whose logits are wanted (generate) */
+    mixt_value_id nll;            /* real [T] */
+    mixt_value_id logits;         /* [T, V] (train, score) or [1, V] (generate) */
+    mixt_value_id *parameters;    /* of each parameter of the model */
+    mixt_graph_cache *caches;     /* what generation remembers of each position, all layers' */
+    int cache_count;
     int moe_layers;
     int *route_layer;           /* model layer of each MoE layer */
     mixt_value_id (*routes)[8]; /* outputs of each route record */
@@ -112,6 +119,10 @@ typedef struct mixt_graph {
 mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options *options,
                               mixt_graph **graph, mixt_error *error);
 void mixt_graph_free(mixt_graph *graph);
+bool mixt_model_layer_is_windowed(const mixt_model *model, int layer);
+/* first_windowed [count] out of first and last. */
+void mixt_windowed_first(const mixt_model *model, const int32_t *first, const int32_t *last,
+                         int64_t count, int32_t *windowed);
 
 /* What YaRN multiplies cosines and sines by (1 without it). */
 double mixt_rope_factor(const mixt_rope_options *rope);

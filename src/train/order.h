@@ -18,6 +18,7 @@ typedef struct mixt_rows_input {
     int32_t *first;     /* row of that first row */
     int32_t *last;      /* the row itself: causal */
     int32_t *targets;   /* the next token, -1: none */
+    int32_t *windowed;  /* `first` for layers with a sliding window; made from first and last */
 } mixt_rows_input;
 
 typedef struct mixt_order {

@@ -69,9 +69,9 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
                                   .real_size = sizeof(float),
                                   .keep_routes = scorer->options.trace};
     size_t rows = (size_t)scorer->capacity;
-    scorer->block = calloc(5 * rows, sizeof *scorer->block);
+    scorer->block = calloc(MIXT_INPUTS * rows, sizeof *scorer->block);
     scorer->pieces = calloc(rows, sizeof *scorer->pieces);
-    scorer->rope = calloc((size_t)window * (size_t)model->options.head_dim, sizeof(float));
+    scorer->rope = calloc((size_t)window * (size_t)model->options.rope.dims, sizeof(float));
     if (scorer->block == NULL || scorer->pieces == NULL || scorer->rope == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory");
     }
@@ -93,6 +93,10 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
     mixt_instance_bind(scorer->instance, graph->first, in->first);
     mixt_instance_bind(scorer->instance, graph->last, in->last);
     mixt_instance_bind(scorer->instance, graph->targets, in->targets);
+    if (graph->first_windowed != MIXT_NO_VALUE) {
+        mixt_instance_bind(scorer->instance, graph->first_windowed, in->windowed);
+    }
+    scorer->model = model;
     mixt_instance_bind(scorer->instance, graph->scale, scorer->scale);
     mixt_instance_bind(scorer->instance, graph->rope, scorer->rope);
     return MIXT_OK;
@@ -210,5 +214,7 @@ mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
         return MIXT_OK;
     }
     fill_nothing(&scorer->input, row, end);
+    mixt_windowed_first(scorer->model, scorer->input.first, scorer->input.last, end,
+                        scorer->input.windowed);
     return mixt_instance_run(scorer->instance, end, 0, scorer->graph->plan->record_count, error);
 }

@@ -34,6 +34,7 @@ typedef struct mixt_scorer {
     int64_t capacity; /* rows of a batch */
     int32_t *block;   /* inputs [5, capacity] */
     mixt_rows_input input;
+    const mixt_model *model;
     mixt_piece *pieces; /* of the last batch */
     int piece_count;
     uint64_t *used; /* tokens read of each domain */

@@ -52,7 +52,7 @@ static mixt_status allocate(mixt_trainer *trainer, mixt_error *error)
     trainer->first_moments = mixt_block_allocate(trainer->block_bytes);
     trainer->second_moments = mixt_block_allocate(trainer->block_bytes);
     trainer->block_sums = calloc(model->weight_count / MIXT_NORM_BLOCK + 1, sizeof(double));
-    trainer->rope = calloc((size_t)o->window * (size_t)model->options.head_dim, sizeof(float));
+    trainer->rope = calloc((size_t)o->window * (size_t)model->options.rope.dims, sizeof(float));
     trainer->staged = calloc((size_t)o->accumulation * MIXT_INPUTS * rows, sizeof(int32_t));
     trainer->bound = calloc(MIXT_INPUTS * rows, sizeof(int32_t));
     trainer->counts = calloc(layers * experts + 1, sizeof(int64_t));
@@ -82,8 +82,9 @@ void mixt_train_bind(mixt_instance *instance, const mixt_graph *graph, const mix
 
 mixt_rows_input mixt_inputs_of(int32_t *block, int64_t rows)
 {
-    return (mixt_rows_input){block, block + rows, block + 2 * rows, block + 3 * rows,
-                             block + 4 * rows};
+    return (mixt_rows_input){
+        block,           block + rows, block + 2 * rows, block + 3 * rows, block + 4 * rows,
+        block + 5 * rows};
 }
 
 static void bind(mixt_trainer *trainer)
@@ -97,6 +98,9 @@ static void bind(mixt_trainer *trainer)
     mixt_instance_bind(instance, graph->first, input.first);
     mixt_instance_bind(instance, graph->last, input.last);
     mixt_instance_bind(instance, graph->targets, input.targets);
+    if (graph->first_windowed != MIXT_NO_VALUE) {
+        mixt_instance_bind(instance, graph->first_windowed, input.windowed);
+    }
     mixt_instance_bind(instance, graph->scale, trainer->scale);
     mixt_instance_bind(instance, graph->rope, trainer->rope);
 }
@@ -296,6 +300,8 @@ mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, 
     for (int micro = 0; micro < accumulation && status == MIXT_OK; micro++) {
         memcpy(trainer->bound, trainer->staged + micro * MIXT_INPUTS * rows,
                (size_t)(MIXT_INPUTS * rows) * sizeof(int32_t));
+        mixt_rows_input input = mixt_inputs_of(trainer->bound, rows);
+        mixt_windowed_first(trainer->model, input.first, input.last, rows, input.windowed);
         status = mixt_instance_run(trainer->instance, rows, 0, trainer->graph->plan->record_count,
                                    error);
         if (status == MIXT_OK) {

@@ -72,7 +72,7 @@ double mixt_train_time(void);
 void mixt_train_bind(mixt_instance *instance, const mixt_graph *graph, const mixt_model *model,
                      float *gradients);
 
-#define MIXT_INPUTS 5 /* tokens, positions, first, last, targets */
+#define MIXT_INPUTS 6 /* tokens, positions, first, last, targets, windowed */
 /* The five arrays of a block [5, rows]. */
 mixt_rows_input mixt_inputs_of(int32_t *block, int64_t rows);
 

@@ -1,0 +1,41 @@
+/* Inside the builder of a model's plan: shorthands for operators, and its parts. */
+#ifndef MIXT_MODEL_BLOCK_H
+#define MIXT_MODEL_BLOCK_H
+
+#include "model/model.h"
+
+typedef struct mixt_builder {
+    const mixt_model *model;
+    mixt_graph *graph;
+    mixt_plan *plan;
+} mixt_builder;
+
+/* The value of a parameter, MIXT_NO_VALUE where the model has none. */
+mixt_value_id mixt_build_weight(const mixt_builder *b, mixt_slot slot, int layer);
+/* One operator with up to MIXT_SLOTS inputs, those behind the given ones absent; its first output.
+ */
+mixt_value_id mixt_build(mixt_builder *b, mixt_op op, mixt_attributes attributes,
+                         const mixt_value_id *in, int count);
+#define BUILD(b, op, attributes, ...)                                                              \
+    mixt_build(b, op, attributes, (mixt_value_id[]){__VA_ARGS__},                                  \
+               (int)(sizeof((mixt_value_id[]){__VA_ARGS__}) / sizeof(mixt_value_id)))
+
+/* RMSNorm by the weight in `slot`; of groups of `group` values, 0: of the whole row. */
+mixt_value_id mixt_build_norm(mixt_builder *b, mixt_value_id x, mixt_slot slot, int layer,
+                              int group);
+/* x W^T + bias; a slot of MIXT_SLOT_COUNT, or one the model does not have, is no bias. */
+mixt_value_id mixt_build_linear(mixt_builder *b, mixt_value_id x, mixt_slot weight, mixt_slot bias,
+                                int layer);
+mixt_value_id mixt_build_add(mixt_builder *b, mixt_value_id x, mixt_value_id y);
+/* Generation: writes rows [T, columns] into a new cache, and *second (NULL: none) into another, and
+ * gives the caches in their place. Nothing else: leaves them as they are. */
+void mixt_build_cache(mixt_builder *b, mixt_value_id *first, mixt_value_id *second);
+
+/* The parts of a block, each on normed rows x [T, d]. */
+mixt_value_id mixt_build_attention(mixt_builder *b, mixt_value_id x, int layer);
+mixt_value_id mixt_build_mlp(mixt_builder *b, mixt_value_id x, const mixt_slot slots[3], int layer);
+mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer);
+/* One layer: x [T, d] in, [T, d] out. */
+mixt_value_id mixt_build_block(mixt_builder *b, mixt_value_id x, int layer);
+
+#endif

@@ -1,0 +1,157 @@
+/* The attention of a block: grouped heads with what families add to them, or the latent form. */
+#include "model/block.h"
+
+#define MIXT_OP_shift MIXT_OP_COUNT /* not built yet */
+#define MIXT_OP_head_linear MIXT_OP_COUNT
+
+/* cap(scale q.k) over the keys that a row sees, softmax (with sinks), times v. */
+static mixt_value_id attend(mixt_builder *b, int layer, mixt_attributes attributes,
+                            const mixt_value_id qkv[3])
+{
+    const mixt_attention_options *a = &b->model->options.attention;
+    const mixt_graph *g = b->graph;
+    bool generate = g->options.phase == MIXT_PHASE_GENERATE;
+    attributes.scale = mixt_attention_scale(&b->model->options);
+    attributes.soft_cap = a->soft_cap;
+    attributes.window = generate ? 0 : g->options.window;
+    mixt_value_id first =
+        mixt_model_layer_is_windowed(b->model, layer) ? g->first_windowed : g->first;
+    return BUILD(b, MIXT_OP_attention, attributes, qkv[0], qkv[1], qkv[2], first, g->last,
+                 mixt_build_weight(b, MIXT_SLOT_SINKS, layer));
+}
+
+static mixt_value_id rotate(mixt_builder *b, mixt_value_id x, int heads, int head_dim)
+{
+    const mixt_rope_options *rope = &b->model->options.rope;
+    mixt_attributes attributes = {.heads = heads,
+                                  .head_dim = head_dim,
+                                  .rope_dims = rope->dims,
+                                  .interleaved = rope->interleaved};
+    return BUILD(b, MIXT_OP_rope, attributes, x, b->graph->positions, b->graph->rope);
+}
+
+/* Columns [from, from + size) of each head. */
+static mixt_value_id slice(mixt_builder *b, mixt_value_id x, int heads, int head_dim, int from,
+                           int size)
+{
+    mixt_attributes attributes = {.heads = heads, .head_dim = head_dim, .from = from, .size = size};
+    return BUILD(b, MIXT_OP_slice, attributes, x);
+}
+
+static mixt_value_id join(mixt_builder *b, mixt_value_id x, mixt_value_id y, int heads,
+                          int head_dim)
+{
+    mixt_attributes attributes = {.heads = heads, .head_dim = head_dim};
+    return BUILD(b, MIXT_OP_join, attributes, x, y);
+}
+
+static mixt_value_id clamp(mixt_builder *b, mixt_value_id x)
+{
+    mixt_attributes attributes = {.limit = b->model->options.attention.clip};
+    return attributes.limit > 0 ? BUILD(b, MIXT_OP_clamp, attributes, x) : x;
+}
+
+/* Rows of the token before, zeros at a document's start: of the batch, or of a cache that the rows
+ * went into. */
+static mixt_value_id shift(mixt_builder *b, mixt_value_id x)
+{
+    const mixt_graph *g = b->graph;
+    bool generate = g->options.phase == MIXT_PHASE_GENERATE;
+    mixt_attributes attributes = {.window = generate ? 0 : g->options.window};
+    mixt_build_cache(b, &x, NULL);
+    return BUILD(b, MIXT_OP_shift, attributes, x, g->first, g->last);
+}
+
+/* One convolution over two tokens: A x[t - 1] + B x[t] + b. */
+static mixt_value_id convolve(mixt_builder *b, mixt_value_id x, const mixt_slot slots[3], int layer)
+{
+    mixt_value_id before = mixt_build_linear(b, shift(b, x), slots[0], MIXT_SLOT_COUNT, layer);
+    return mixt_build_add(b, before, mixt_build_linear(b, x, slots[1], slots[2], layer));
+}
+
+/* Localized Filtering-based Attention: two convolutions, the sum with x normed (Yuan 2.0,
+ * arXiv 2311.15786). */
+static mixt_value_id filter(mixt_builder *b, mixt_value_id x, int layer)
+{
+    static const mixt_slot one[] = {MIXT_SLOT_FILTER_1_PREVIOUS, MIXT_SLOT_FILTER_1,
+                                    MIXT_SLOT_FILTER_1_BIAS};
+    static const mixt_slot two[] = {MIXT_SLOT_FILTER_2_PREVIOUS, MIXT_SLOT_FILTER_2,
+                                    MIXT_SLOT_FILTER_2_BIAS};
+    mixt_value_id y = convolve(b, convolve(b, x, one, layer), two, layer);
+    return mixt_build_norm(b, mixt_build_add(b, y, x), MIXT_SLOT_FILTER_NORM, layer, 0);
+}
+
+/* Norm, clip and rotation of q or k [T, heads h]. */
+static mixt_value_id prepare(mixt_builder *b, mixt_value_id x, int heads, mixt_slot norm, int layer)
+{
+    const mixt_model_options *o = &b->model->options;
+    if (o->attention.qk_norm != MIXT_QK_NORM_NONE) {
+        bool whole = o->attention.qk_norm == MIXT_QK_NORM_WHOLE;
+        x = mixt_build_norm(b, x, norm, layer, whole ? 0 : o->head_dim);
+    }
+    return rotate(b, clamp(b, x), heads, o->head_dim);
+}
+
+static mixt_value_id grouped(mixt_builder *b, mixt_value_id x, int layer)
+{
+    const mixt_model_options *o = &b->model->options;
+    int h = o->head_dim;
+    mixt_value_id filtered = o->attention.filter ? filter(b, x, layer) : x;
+    mixt_value_id q = mixt_build_linear(b, filtered, MIXT_SLOT_Q, MIXT_SLOT_Q_BIAS, layer);
+    mixt_value_id k = mixt_build_linear(b, filtered, MIXT_SLOT_K, MIXT_SLOT_K_BIAS, layer);
+    mixt_value_id v = mixt_build_linear(b, x, MIXT_SLOT_V, MIXT_SLOT_V_BIAS, layer);
+    if (o->attention.mixed_qk) { /* [q | k] as heads of 2 h, each its own q and k */
+        mixt_value_id both = join(b, q, k, 1, o->heads * h);
+        q = slice(b, both, o->heads, 2 * h, 0, h);
+        k = slice(b, both, o->heads, 2 * h, h, h);
+    }
+    q = prepare(b, q, o->heads, MIXT_SLOT_Q_NORM, layer);
+    k = prepare(b, k, o->kv_heads, MIXT_SLOT_K_NORM, layer);
+    v = clamp(b, v);
+    mixt_build_cache(b, &k, &v);
+    mixt_attributes attributes = {
+        .heads = o->heads, .kv_heads = o->kv_heads, .head_dim = h, .value_dim = h};
+    return attend(b, layer, attributes, (mixt_value_id[]){q, k, v});
+}
+
+/* Multi-head latent attention (arXiv 2405.04434) in its absorbed form: all heads share one key, the
+ * latent with a rotated part behind it, whose beginning is the value. A head's key matrix turns its
+ * query into the latent's space, its value matrix turns the sum of latents into its output. */
+static mixt_value_id latent(mixt_builder *b, mixt_value_id x, int layer)
+{
+    const mixt_model_options *o = &b->model->options;
+    const mixt_attention_options *a = &o->attention;
+    int heads = o->heads, size = a->latent_size, turned = a->position_dim;
+    int still = o->head_dim - turned;
+    mixt_value_id q;
+    if (a->query_latent_size > 0) {
+        q = mixt_build_linear(b, x, MIXT_SLOT_Q_DOWN, MIXT_SLOT_COUNT, layer);
+        q = mixt_build_norm(b, q, MIXT_SLOT_Q_DOWN_NORM, layer, 0);
+        q = mixt_build_linear(b, q, MIXT_SLOT_Q_UP, MIXT_SLOT_COUNT, layer);
+    } else {
+        q = mixt_build_linear(b, x, MIXT_SLOT_Q, MIXT_SLOT_COUNT, layer);
+    }
+    mixt_attributes by_head = {.heads = heads};
+    mixt_value_id q_turned =
+        rotate(b, slice(b, q, heads, o->head_dim, still, turned), heads, turned);
+    mixt_value_id q_latent =
+        BUILD(b, MIXT_OP_head_linear, by_head, slice(b, q, heads, o->head_dim, 0, still),
+              mixt_build_weight(b, MIXT_SLOT_K_UP, layer));
+    q = join(b, q_latent, q_turned, heads, size);
+    mixt_value_id kv = mixt_build_linear(b, x, MIXT_SLOT_KV_DOWN, MIXT_SLOT_COUNT, layer);
+    mixt_value_id k = mixt_build_norm(b, slice(b, kv, 1, size + turned, 0, size),
+                                      MIXT_SLOT_KV_DOWN_NORM, layer, 0);
+    k = join(b, k, rotate(b, slice(b, kv, 1, size + turned, size, turned), 1, turned), 1, size);
+    mixt_build_cache(b, &k, NULL);
+    mixt_attributes attributes = {
+        .heads = heads, .kv_heads = 1, .head_dim = size + turned, .value_dim = size};
+    mixt_value_id y = attend(b, layer, attributes, (mixt_value_id[]){q, k, k});
+    return BUILD(b, MIXT_OP_head_linear, by_head, y, mixt_build_weight(b, MIXT_SLOT_V_UP, layer));
+}
+
+mixt_value_id mixt_build_attention(mixt_builder *b, mixt_value_id x, int layer)
+{
+    mixt_value_id y =
+        b->model->options.attention.latent_size > 0 ? latent(b, x, layer) : grouped(b, x, layer);
+    return mixt_build_linear(b, y, MIXT_SLOT_O, MIXT_SLOT_O_BIAS, layer);
+}

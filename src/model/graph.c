@@ -1,0 +1,194 @@
+/* The plan of a model: its inputs and parameters, the embedding, the blocks, the head. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/block.h"
+
+#define CACHES_MAX 4 /* of a layer: keys, values, two rows of the filter */
+
+void mixt_build_cache(mixt_builder *b, mixt_value_id *first, mixt_value_id *second)
+{
+    mixt_graph *g = b->graph;
+    if (g->options.phase != MIXT_PHASE_GENERATE || *first < 0) {
+        return;
+    }
+    mixt_value_id *rows[] = {first, second}, cache[2] = {MIXT_NO_VALUE, MIXT_NO_VALUE};
+    for (int i = 0; i < 2 && rows[i] != NULL; i++) {
+        int64_t columns = b->plan->values[*rows[i]].shape.size[1];
+        cache[i] = mixt_plan_state(b->plan, i == 0 ? "cache" : "cache_v",
+                                   mixt_shape_static(2, g->options.cache_capacity, columns, 0));
+        g->caches[g->cache_count++] = (mixt_graph_cache){cache[i], columns};
+    }
+    mixt_attributes none = {0};
+    BUILD(b, MIXT_OP_kv_write, none, *first, second == NULL ? MIXT_NO_VALUE : *second, g->slots,
+          cache[0], cache[1]);
+    for (int i = 0; i < 2 && rows[i] != NULL; i++) {
+        *rows[i] = cache[i];
+    }
+}
+
+bool mixt_model_layer_is_windowed(const mixt_model *model, int layer)
+{
+    const mixt_attention_options *a = &model->options.attention;
+    return a->window > 0 && (a->window_period == 0 || layer % a->window_period == 0);
+}
+
+void mixt_windowed_first(const mixt_model *model, const int32_t *first, const int32_t *last,
+                         int64_t count, int32_t *windowed)
+{
+    int window = model->options.attention.window;
+    for (int64_t i = 0; i < count; i++) {
+        int32_t begin = window > 0 ? last[i] - window + 1 : 0;
+        windowed[i] = begin > first[i] ? begin : first[i];
+    }
+}
+
+static mixt_value_id integers(mixt_builder *b, const char *name, int64_t count)
+{
+    mixt_shape shape =
+        count == 0 ? mixt_shape_tokens(b->plan->capacity, 1, 0) : mixt_shape_static(1, count, 0, 0);
+    if (count == 0) {
+        shape.rank = 1;
+        shape.size[1] = 0;
+    }
+    return mixt_plan_input(b->plan, name, mixt_shape_integers(shape));
+}
+
+static void declare(mixt_builder *b)
+{
+    const mixt_model_options *o = &b->model->options;
+    mixt_graph *g = b->graph;
+    bool generate = g->options.phase == MIXT_PHASE_GENERATE;
+    g->tokens = integers(b, "tokens", 0);
+    g->positions = integers(b, "positions", 0);
+    g->first = integers(b, "first", 0);
+    g->last = integers(b, "last", 0);
+    g->first_windowed = o->attention.window > 0 ? integers(b, "first_windowed", 0) : MIXT_NO_VALUE;
+    g->targets = generate ? MIXT_NO_VALUE : integers(b, "targets", 0);
+    g->slots = generate ? integers(b, "slots", 0) : MIXT_NO_VALUE;
+    g->take = generate ? integers(b, "take", 1) : MIXT_NO_VALUE;
+    g->scale = mixt_plan_input(b->plan, "scale", mixt_shape_static(1, 2, 0, 0));
+    int64_t positions = generate ? g->options.cache_capacity : g->options.window;
+    g->rope = mixt_plan_input(b->plan, "rope", mixt_shape_static(2, positions, o->rope.dims, 0));
+    for (int i = 0; i < b->model->parameter_count; i++) {
+        const mixt_parameter *p = &b->model->parameters[i];
+        mixt_shape shape = mixt_shape_static(p->rank, p->size[0], p->size[1], p->size[2]);
+        g->parameters[i] = mixt_plan_parameter(b->plan, p->name, i, p->trainable, shape);
+    }
+}
+
+/* The last norm, and where logits are scaled that scale, which the head's product carries on. */
+static mixt_value_id before_head(mixt_builder *b, mixt_value_id x)
+{
+    mixt_attributes attributes = {.scale = b->model->options.logit_scale};
+    x = mixt_build_norm(b, x, MIXT_SLOT_OUTPUT_NORM, -1, 0);
+    return attributes.scale == 1 ? x : BUILD(b, MIXT_OP_scale, attributes, x);
+}
+
+static void forward(mixt_builder *b)
+{
+    mixt_graph *g = b->graph;
+    const mixt_model_options *o = &b->model->options;
+    mixt_attributes none = {0}, embed = {.scale = o->embedding_scale};
+    mixt_value_id table = mixt_build_weight(b, MIXT_SLOT_EMBED, -1);
+    mixt_value_id head = o->tie_embeddings ? table : mixt_build_weight(b, MIXT_SLOT_OUTPUT, -1);
+    mixt_value_id x = BUILD(b, MIXT_OP_embed, embed, g->tokens, table);
+    for (int layer = 0; layer < o->layers; layer++) {
+        x = mixt_build_block(b, x, layer);
+    }
+    if (g->options.phase == MIXT_PHASE_GENERATE) {
+        x = before_head(b, BUILD(b, MIXT_OP_take, none, x, g->take));
+        g->logits = BUILD(b, MIXT_OP_linear, none, x, head, MIXT_NO_VALUE);
+        mixt_plan_keep(b->plan, g->logits);
+        return;
+    }
+    mixt_value_id out[MIXT_SLOTS];
+    mixt_plan_operator(b->plan, MIXT_OP_loss, &none,
+                       (mixt_value_id[]){before_head(b, x), head, g->targets, g->scale}, out);
+    g->nll = out[0];
+    g->logits = out[1];
+    mixt_plan_keep(b->plan, g->nll);
+    if (g->options.keep_logits) {
+        mixt_plan_keep(b->plan, g->logits);
+    }
+}
+
+mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options *options,
+                              mixt_graph **result, mixt_error *error)
+{
+    *result = NULL;
+    size_t layers = (size_t)model->options.layers;
+    mixt_graph *graph = calloc(1, sizeof *graph);
+    if (graph == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
+    }
+    graph->options = *options;
+    graph->nll = graph->logits = MIXT_NO_VALUE;
+    graph->parameters = calloc((size_t)model->parameter_count, sizeof *graph->parameters);
+    graph->caches = calloc(layers * CACHES_MAX, sizeof *graph->caches);
+    graph->route_layer = calloc(layers, sizeof *graph->route_layer);
+    graph->routes = calloc(layers, sizeof *graph->routes);
+    static const char *const names[] = {"train", "score", "generate"};
+    mixt_status status = mixt_plan_create(names[options->phase], options->capacity,
+                                          options->real_size, &graph->plan, error);
+    if (status == MIXT_OK && (graph->parameters == NULL || graph->caches == NULL ||
+                              graph->route_layer == NULL || graph->routes == NULL)) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
+    }
+    if (status == MIXT_OK) {
+        mixt_builder b = {model, graph, graph->plan};
+        declare(&b);
+        forward(&b);
+        status = graph->plan->error.status == MIXT_OK && options->phase == MIXT_PHASE_TRAIN
+                     ? mixt_plan_differentiate(graph->plan, graph->nll, error)
+                     : MIXT_OK;
+    }
+    if (status == MIXT_OK) {
+        status = mixt_plan_finish(graph->plan, error);
+    }
+    if (status != MIXT_OK) {
+        mixt_graph_free(graph);
+        return status;
+    }
+    *result = graph;
+    return MIXT_OK;
+}
+
+void mixt_graph_free(mixt_graph *graph)
+{
+    if (graph == NULL) {
+        return;
+    }
+    mixt_plan_free(graph->plan);
+    free(graph->parameters);
+    free(graph->caches);
+    free(graph->route_layer);
+    free(graph->routes);
+    free(graph);
+}
+
+mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int tokens,
+                                 char **text, mixt_error *error)
+{
+    *text = NULL;
+    mixt_graph_options options = {.capacity = tokens, .window = tokens, .real_size = sizeof(float)};
+    if (strcmp(phase, "train") == 0) {
+        options.phase = MIXT_PHASE_TRAIN;
+    } else if (strcmp(phase, "score") == 0) {
+        options.phase = MIXT_PHASE_SCORE;
+    } else if (strcmp(phase, "prefill") == 0 || strcmp(phase, "decode") == 0) {
+        options.phase = MIXT_PHASE_GENERATE;
+        options.cache_capacity = model->options.context_length;
+        options.capacity = phase[0] == 'd' ? 1 : tokens;
+    } else {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "plan: phase '%s' is not train, score, prefill or decode", phase);
+    }
+    mixt_graph *graph;
+    mixt_status status = mixt_graph_create(model, &options, &graph, error);
+    if (status == MIXT_OK) {
+        status = mixt_plan_print(graph->plan, text, error);
+        mixt_graph_free(graph);
+    }
+    return status;
+}
