@@ -467,8 +467,6 @@ static void test_refused(void **state)
          "MergedWithNext"},
         {{.pre_tokenizer = REGEX("(")}, "regular expression"},
         {{.pre_tokenizer = REGEX("[")}, "regular expression"},
-        {{.pre_tokenizer = REGEX("\\\\w+")}, "\\w"},
-        {{.pre_tokenizer = REGEX("a\\\\b")}, "\\b"},
         {{.pre_tokenizer = REGEX("\\\\h")}, "\\h"},
         {{.pre_tokenizer = REGEX("(?<n>a)")}, "(?<n>"},
         {{.pre_tokenizer = REGEX("(*UCP)a")}, "(*UCP)"},

@@ -76,8 +76,9 @@ static void append_piece(const mixt_spm *spm, const char *text, mixt_span span, 
     if (left == 0 || left >= span.length) {
         mixt_spans_append(spans, span);
     } else {
-        append_piece(spm, text, (mixt_span){span.begin, left, -1}, spans);
-        append_piece(spm, text, (mixt_span){span.begin + left, span.length - left, -1}, spans);
+        append_piece(spm, text, (mixt_span){span.begin, left, -1, false}, spans);
+        append_piece(spm, text, (mixt_span){span.begin + left, span.length - left, -1, false},
+                     spans);
     }
 }
 
@@ -125,7 +126,7 @@ void mixt_spm_merge(mixt_spm *spm, const char *text, size_t length, mixt_spans *
             }
         }
         for (size_t i = 0; i < m.count; i = m.symbols[i].next) {
-            append_piece(spm, text, (mixt_span){m.symbols[i].begin, m.symbols[i].length, -1},
+            append_piece(spm, text, (mixt_span){m.symbols[i].begin, m.symbols[i].length, -1, false},
                          spans);
         }
     }

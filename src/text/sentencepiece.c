@@ -43,7 +43,7 @@ static uint32_t rank_of_score(double score)
 
 static bool add_piece(mixt_spm *spm, const mixt_token *token, int32_t id)
 {
-    switch (token->type) {
+    switch (spm->options.untyped ? MIXT_TOKEN_NORMAL : token->type) {
     case MIXT_TOKEN_UNKNOWN:
     case MIXT_TOKEN_CONTROL:
         return mixt_pieces_add(spm->reserved, token->piece, token->piece_length, id);
@@ -151,6 +151,28 @@ static bool append_bytes(const mixt_spm *spm, const char *text, size_t length, m
     return true;
 }
 
+/* tokenizer.json: a run of unknown characters is looked up as one piece (the unknown token's own
+ * text is one) before it falls back to bytes. */
+static void join_unknown(const mixt_spm *spm, const char *text, mixt_spans *spans)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < spans->count; i++) {
+        mixt_span *last = kept != 0 ? &spans->data[kept - 1] : NULL;
+        bool unknown = spans->data[i].id == spm->options.unknown;
+        if (unknown && last != NULL && last->id == spm->options.unknown) {
+            last->length += spans->data[i].length;
+        } else {
+            spans->data[kept++] = spans->data[i];
+        }
+    }
+    spans->count = kept;
+    for (size_t i = 0; i < kept; i++) {
+        mixt_span *span = &spans->data[i];
+        span->known = span->id != spm->options.unknown ||
+                      mixt_pieces_find(spm->pieces, text + span->begin, span->length) >= 0;
+    }
+}
+
 int mixt_spm_encode(mixt_spm *spm, const char *text, size_t length, mixt_ids *ids)
 {
     mixt_spans spans = {0};
@@ -164,16 +186,19 @@ int mixt_spm_encode(mixt_spm *spm, const char *text, size_t length, mixt_ids *id
     } else {
         mixt_spm_merge(spm, text, length, &spans);
     }
+    if (spm->options.untyped) {
+        join_unknown(spm, text, &spans);
+    }
     bool was_unknown = false;
     for (size_t i = 0; i < spans.count && missing < 0; i++) {
         const mixt_span *span = &spans.data[i];
         bool unknown = span->id == spm->options.unknown;
-        if (unknown && spm->options.byte_fallback &&
+        if (unknown && spm->options.byte_fallback && !span->known &&
             append_bytes(spm, text + span->begin, span->length, ids)) {
             unknown = false;
         } else if (span->id < 0) {
             missing = (unsigned char)text[span->begin];
-        } else if (!unknown || !was_unknown || spm->options.separate_unknown) {
+        } else if (!unknown || !was_unknown) {
             mixt_ids_append(ids, &span->id, 1);
         }
         was_unknown = unknown;

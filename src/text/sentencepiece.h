@@ -20,11 +20,11 @@ typedef struct mixt_spm_options {
     const struct mixt_token *tokens; /* [vocab_size], with piece, type and score; outlive it */
     int vocab_size;
     bool unigram;
-    bool byte_fallback;    /* unknown characters become byte tokens */
-    bool match_user;       /* user-defined pieces are found first, as SentencePiece does */
-    bool double_scores;    /* sums in double, as tokenizers and llama.cpp add them */
-    bool separate_unknown; /* each unknown character gives an id; otherwise a run gives one */
-    int32_t unknown;       /* id, -1: none */
+    bool byte_fallback; /* unknown characters become byte tokens */
+    bool match_user;    /* user-defined pieces are found first, as SentencePiece does */
+    bool double_scores; /* sums in double, as tokenizers and llama.cpp add them */
+    bool untyped;       /* every piece may become text, as in tokenizer.json */
+    int32_t unknown;    /* id, -1: none */
 } mixt_spm_options;
 
 typedef struct mixt_spm mixt_spm;
@@ -43,6 +43,7 @@ typedef struct mixt_trie mixt_trie; /* of the pieces a unigram model may use */
 typedef struct mixt_span {
     uint32_t begin, length;
     int32_t id;
+    bool known; /* although its id is that of unknown text */
 } mixt_span;
 
 typedef struct mixt_spans {

@@ -74,6 +74,12 @@ bool mixt_splitter_is_empty(const mixt_splitter *splitter)
 /* White space as Unicode has it; PCRE2's \s also takes U+180E. */
 #define SPACE "\\t-\\r\\x{85}\\p{Z}"
 
+/* Oniguruma's \w: letters, marks, decimal digits, connectors, and outside of a class the small
+ * digits and fractions of Latin-1. PCRE2's own takes all numbers and only one connector. */
+#define WORD_IN_CLASS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD WORD_IN_CLASS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define IS_WORD "[" WORD "]"
+
 static bool is_hexadecimal(const char *text, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -94,6 +100,22 @@ static size_t translate_escape(const char *at, bool in_class, mixt_buffer *to)
     }
     if (c == 'S' && !in_class) {
         mixt_buffer_text(to, "[^" SPACE "]");
+        return 2;
+    }
+    if (c == 'w') {
+        mixt_buffer_text(to, in_class ? WORD_IN_CLASS : IS_WORD);
+        return 2;
+    }
+    if (c == 'W' && !in_class) {
+        mixt_buffer_text(to, "[^" WORD "]");
+        return 2;
+    }
+    if (c == 'b' && !in_class) {
+        mixt_buffer_text(to, "(?:(?<=" IS_WORD ")(?!" IS_WORD ")|(?<!" IS_WORD ")(?=" IS_WORD "))");
+        return 2;
+    }
+    if (c == 'B' && !in_class) {
+        mixt_buffer_text(to, "(?:(?<=" IS_WORD ")(?=" IS_WORD ")|(?<!" IS_WORD ")(?!" IS_WORD "))");
         return 2;
     }
     if (c == 'u' && is_hexadecimal(at + 2, 4)) {

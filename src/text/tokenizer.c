@@ -173,6 +173,7 @@ mixt_status mixt_tokenizer_bytes(mixt_tokenizer **tokenizer, mixt_error *error)
 typedef struct encoding {
     const mixt_tokenizer *tokenizer;
     bool specials;
+    bool at_start; /* nothing of the text has been encoded */
     mixt_ids ids;
     int missing; /* a byte without a token, or -1 */
     mixt_error *error;
@@ -195,6 +196,42 @@ static bool encode_word(void *context, const char *word, size_t length)
     return e->missing < 0 && !e->ids.failed;
 }
 
+/* A word of Metaspace: spaces become U+2581, one goes before it where the scheme says so, and it
+ * is cut before each one. */
+static bool encode_metaspace(void *context, const char *word, size_t length)
+{
+    encoding *e = context;
+    const mixt_tokenizer *t = e->tokenizer;
+    size_t mark = strlen(MIXT_SPACE_MARK);
+    mixt_buffer marked = {0};
+    bool has_mark = word[0] == ' ' || (length >= mark && memcmp(word, MIXT_SPACE_MARK, mark) == 0);
+    if (!has_mark && (t->metaspace == MIXT_METASPACE_ALWAYS ||
+                      (t->metaspace == MIXT_METASPACE_FIRST && e->at_start))) {
+        mixt_buffer_text(&marked, MIXT_SPACE_MARK);
+    }
+    e->at_start = false;
+    for (size_t at = 0; at < length;) {
+        const char *space = memchr(word + at, ' ', length - at);
+        size_t size = space != NULL ? (size_t)(space - word) - at : length - at;
+        mixt_buffer_append(&marked, word + at, size);
+        mixt_buffer_text(&marked, space != NULL ? MIXT_SPACE_MARK : "");
+        at += size + (space != NULL);
+    }
+    bool go_on = !marked.failed;
+    e->ids.failed = e->ids.failed || marked.failed;
+    for (size_t at = 0; go_on && at < marked.length;) {
+        size_t end = t->metaspace_split ? at + 1 : marked.length;
+        while (end < marked.length && (marked.length - end < mark ||
+                                       memcmp(marked.data + end, MIXT_SPACE_MARK, mark) != 0)) {
+            end++;
+        }
+        go_on = encode_word(e, marked.data + at, end - at);
+        at = end;
+    }
+    mixt_buffer_free(&marked);
+    return go_on;
+}
+
 static mixt_status encode_words(encoding *e, const char *text, size_t length)
 {
     const mixt_tokenizer *tokenizer = e->tokenizer;
@@ -202,8 +239,10 @@ static mixt_status encode_words(encoding *e, const char *text, size_t length)
     if (length == 0) {
         return MIXT_OK;
     }
+    mixt_word_function function =
+        tokenizer->metaspace == MIXT_METASPACE_NONE ? encode_word : encode_metaspace;
     if (tokenizer->kind != MIXT_TOKENIZER_BYTES && mixt_splitter_is_empty(tokenizer->splitter)) {
-        encode_word(e, text, length);
+        function(e, text, length);
         return MIXT_OK;
     }
     if (tokenizer->prefix_space && text[0] != ' ') {
@@ -218,7 +257,7 @@ static mixt_status encode_words(encoding *e, const char *text, size_t length)
         length++;
     }
     mixt_status status =
-        mixt_splitter_run(tokenizer->splitter, text, length, encode_word, e, e->error);
+        mixt_splitter_run(tokenizer->splitter, text, length, function, e, e->error);
     free(prefixed);
     return status;
 }
@@ -232,6 +271,7 @@ static mixt_status encode_normalized(encoding *e, const char *text, size_t lengt
         status = encode_words(e, text + at, match.begin - at);
         if (match.token != NULL) {
             mixt_ids_append(&e->ids, &match.token->id, 1);
+            e->at_start = false;
         }
         at = match.end;
     }
@@ -261,7 +301,11 @@ mixt_status mixt_tokenizer_encode(const mixt_tokenizer *tokenizer, const char *t
 {
     *ids = NULL;
     *count = 0;
-    encoding e = {.tokenizer = tokenizer, .specials = parse_special, .missing = -1, .error = error};
+    encoding e = {.tokenizer = tokenizer,
+                  .specials = parse_special,
+                  .at_start = true,
+                  .missing = -1,
+                  .error = error};
     mixt_status status = MIXT_OK;
     for (size_t at = 0; status == MIXT_OK && at < length && e.missing < 0;) {
         mixt_added_match match =
@@ -269,6 +313,7 @@ mixt_status mixt_tokenizer_encode(const mixt_tokenizer *tokenizer, const char *t
         status = encode_raw(&e, text + at, match.begin - at);
         if (match.token != NULL) {
             mixt_ids_append(&e.ids, &match.token->id, 1);
+            e.at_start = false;
         }
         at = match.end;
     }

@@ -48,6 +48,14 @@ typedef enum mixt_tokenizer_kind {
     MIXT_TOKENIZER_PIECES,     /* SentencePiece: merges by score, or unigram */
 } mixt_tokenizer_kind;
 
+/* Metaspace of tokenizer.json: spaces become U+2581, and one goes before ... */
+typedef enum mixt_metaspace {
+    MIXT_METASPACE_NONE, /* no such pre-tokenizer */
+    MIXT_METASPACE_NEVER,
+    MIXT_METASPACE_FIRST,  /* the beginning of the text */
+    MIXT_METASPACE_ALWAYS, /* every word that the stages before it cut */
+} mixt_metaspace;
+
 struct mixt_tokenizer {
     mixt_tokenizer_kind kind;
     mixt_arena *arena;  /* owns the bytes of tokens */
@@ -67,8 +75,10 @@ struct mixt_tokenizer {
     mixt_splitter *splitter;
     mixt_added_set *added_raw;        /* found in the text as it is */
     mixt_added_set *added_normalized; /* found in normalised text */
-    bool prefix_space;                /* a space goes before text that begins without one */
-    bool strip_space;                 /* decoding takes a space off the beginning */
+    mixt_metaspace metaspace;
+    bool metaspace_split; /* and words begin at every U+2581 */
+    bool prefix_space;    /* a space goes before text that begins without one */
+    bool strip_space;     /* decoding takes a space off the beginning */
     bool adds_bos, adds_eos;
     int32_t special[4]; /* by mixt_special; -1: none */
     char *chat_template;
@@ -103,6 +113,8 @@ mixt_status mixt_spm_spell(mixt_tokenizer *tokenizer, bool escape, const char *u
                            size_t unknown_length, mixt_error *error);
 mixt_status mixt_spm_build(mixt_tokenizer *tokenizer, const mixt_spm_options *options,
                            const mixt_spaces *spaces, mixt_error *error);
+/* A piece with spaces for U+2581, into `to` [length]; its length. */
+size_t mixt_piece_unescape(const char *piece, size_t length, char *to);
 /* The byte that "<0x0A>" names, -1 for other text. */
 int mixt_byte_of_piece(const char *piece, size_t length);
 

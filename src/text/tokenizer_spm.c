@@ -23,8 +23,7 @@ int mixt_byte_of_piece(const char *piece, size_t length)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/* Spaces for U+2581; `to` holds `length` bytes. */
-static size_t unescape(const char *piece, size_t length, char *to)
+size_t mixt_piece_unescape(const char *piece, size_t length, char *to)
 {
     size_t mark = strlen(MIXT_SPACE_MARK), count = 0;
     for (size_t at = 0; at < length;) {
@@ -55,7 +54,7 @@ static mixt_status spell(mixt_tokenizer *t, int id, bool escape, mixt_error *err
         bytes[0] = (char)byte;
         token->length = 1;
     } else if (escape && token->type != MIXT_TOKEN_CONTROL) {
-        token->length = (uint32_t)unescape(token->piece, token->piece_length, bytes);
+        token->length = (uint32_t)mixt_piece_unescape(token->piece, token->piece_length, bytes);
     }
     return MIXT_OK;
 }

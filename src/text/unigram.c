@@ -47,6 +47,9 @@ static void insert(mixt_trie *trie, const char *bytes, size_t length, int32_t id
 
 static bool is_candidate(const mixt_spm *spm, const mixt_token *token)
 {
+    if (spm->options.untyped) {
+        return token->piece != NULL;
+    }
     switch (token->type) {
     case MIXT_TOKEN_CONTROL:
     case MIXT_TOKEN_UNKNOWN:
@@ -122,7 +125,7 @@ static void improve(const mixt_spm *spm, reach *to, double score, uint32_t begin
 static double piece_score(const mixt_spm *spm, int32_t id, size_t length)
 {
     const mixt_token *token = &spm->options.tokens[id];
-    if (token->type != MIXT_TOKEN_USER_DEFINED) {
+    if (token->type != MIXT_TOKEN_USER_DEFINED || spm->options.untyped) {
         return spm->options.double_scores ? token->score : (double)(float)token->score;
     }
     /* enough to be taken before any other pieces */
@@ -172,7 +175,8 @@ void mixt_unigram_best(const mixt_spm *spm, const char *text, size_t length, mix
     }
     for (size_t end = length; end > 0; end = ends[end].begin) {
         const reach *last = &ends[end];
-        mixt_spans_append(spans, (mixt_span){last->begin, (uint32_t)end - last->begin, last->id});
+        mixt_spans_append(spans,
+                          (mixt_span){last->begin, (uint32_t)end - last->begin, last->id, false});
     }
     for (size_t i = 0; i < spans->count / 2; i++) {
         mixt_span swapped = spans->data[i];
