@@ -128,7 +128,7 @@ void MIXT_REAL(mixt_linear_backward)(const mixt_call *call)
         };
     }
     mixt_gemm_run(call->compute, products, count);
-    if (call->d_in[2] != NULL && call->in[2] != NULL) {
+    if (call->d_in[2] != NULL) {
         mixt_for_chunks(call, rows, MIXT_SUM_ROWS, bias_backward_rows);
         mixt_put_zero(call, 2, n);
         mixt_add_sum(mixt_kernels_of(call), n, call->d_in[2], call->workspace,
