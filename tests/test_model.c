@@ -13,181 +13,64 @@
 #include "backend/cpu/context.h"
 #include "core/files.h"
 #include "core/random.h"
-#include "model_runner.h"
+#include "model_checks.h"
 
-#define WINDOW 12
-#define ROWS 2
+static test_rows batch_rows;
 
-static mixt_context *make_context(int threads, const char *cpu)
-{
-    mixt_context *context;
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_context_options options = {.threads = threads, .cpu = cpu};
-    if (mixt_context_create(&options, &context, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
-    return context;
-}
-
-static mixt_model_options small_options(void)
-{
-    mixt_model_options o = mixt_model_options_default();
-    o.vocab_size = 37;
-    o.context_length = 64;
-    o.layers = 2;
-    o.hidden_size = 16;
-    o.heads = 4;
-    o.kv_heads = 2;
-    o.head_dim = 6;
-    o.ffn_size = 20;
-    o.experts = 5;
-    o.experts_per_token = 2;
-    o.initializer_range = 0.3; /* so that no route is nearly a tie */
-    return o;
-}
-
-static mixt_model *make_model(const mixt_model_options *options)
-{
-    mixt_model *model;
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_model_create(options, 11, &model, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
-    return model;
-}
-
-static int32_t tokens[ROWS * WINDOW], targets[ROWS * WINDOW], positions[ROWS * WINDOW];
-
-static test_batch make_batch(int vocab_size, bool documents)
-{
-    mixt_random_key key = {3, MIXT_RANDOM_DATA, 0};
-    for (int i = 0; i < ROWS * WINDOW; i++) {
-        tokens[i] = (int32_t)mixt_random_below(&key, (uint64_t)i, (uint64_t)vocab_size);
-        targets[i] = (int32_t)mixt_random_below(&key, 1000 + (uint64_t)i, (uint64_t)vocab_size);
-        int in_window = i % WINDOW;
-        positions[i] = documents ? in_window % 5 : in_window;
-        if (documents && in_window % 5 == 4) {
-            targets[i] = -1;
-        }
-    }
-    return (test_batch){ROWS, WINDOW, tokens, targets, positions};
-}
-
-/* Every parameter's derivative in double against central differences at a few of its weights. */
 static void check_gradients(const mixt_model_options *options, const char *what)
 {
-    mixt_context *context = make_context(1, NULL);
-    mixt_model *model = make_model(options);
-    test_batch batch = make_batch(options->vocab_size, true);
-    test_run run;
-    test_run_create(context->compute, model, &batch, 8, false, &run);
-    double *gradient = malloc(model->weight_count * sizeof *gradient);
-    assert_non_null(gradient);
-    memcpy(gradient, run.gradients, model->weight_count * sizeof *gradient);
-    double *weights = run.weights, worst = 0;
-    int checked = 0;
-    const double step = 1e-5;
-    for (int p = 0; p < model->parameter_count; p++) {
-        const mixt_parameter *parameter = &model->parameters[p];
-        double largest = 0;
-        for (size_t i = 0; i < parameter->count; i++) {
-            largest = fmax(largest, fabs(gradient[parameter->offset + i]));
-        }
-        if (!parameter->trainable) {
-            assert_true(largest == 0);
-            continue;
-        }
-        for (size_t i = 0; i < parameter->count; i += 1 + parameter->count / 12) {
-            size_t at = parameter->offset + i;
-            double kept = weights[at];
-            weights[at] = kept + step;
-            double up = test_run_again(model, &run, false);
-            weights[at] = kept - step;
-            double down = test_run_again(model, &run, false);
-            weights[at] = kept;
-            double difference = fabs((up - down) / (2 * step) - gradient[at]);
-            worst = fmax(worst, difference / fmax(largest, 1e-3));
-            checked++;
-        }
-    }
-    printf("%s: %d derivatives, worst relative error %.2e\n", what, checked, worst);
-    assert_true(checked > 100);
-    assert_true(worst <= 1e-6);
-    free(gradient);
-    test_run_free(&run);
+    mixt_model *model = test_new_model(options, 0);
+    test_gradients(model, what);
     mixt_model_free(model);
-    mixt_context_free(context);
+}
+
+static void check_phases(const mixt_model_options *options)
+{
+    mixt_model *model = test_new_model(options, 0);
+    test_phases(model, 0);
+    mixt_model_free(model);
 }
 
 static void gradients_moe(void **state)
 {
     (void)state;
-    mixt_model_options o = small_options();
+    mixt_model_options o = test_small_options();
     check_gradients(&o, "mixtral block");
 }
 
 static void gradients_variants(void **state)
 {
     (void)state;
-    mixt_model_options o = small_options();
+    mixt_model_options o = test_small_options();
     o.shared_experts = 1;
     o.leading_dense_layers = 1;
     o.router.renormalise = false;
     o.router.balance = MIXT_BALANCE_GSHARD;
     check_gradients(&o, "shared experts, leading dense layer, GShard loss");
-    o = small_options();
+    o = test_small_options();
     o.experts = 0;
     o.tie_embeddings = true;
     check_gradients(&o, "dense, tied embeddings");
-    o = small_options();
+    o = test_small_options();
     o.router.weights = MIXT_ROUTER_FROZEN;
     o.router.bias_rate = 0.001;
     check_gradients(&o, "frozen router with selection bias");
-    o = small_options();
+    o = test_small_options();
     o.router.score = MIXT_SCORE_TOP_K_SOFTMAX;
     o.experts_per_token = 3;
     check_gradients(&o, "softmax over the best three");
 }
 
-/* Logits of every position: as training computes them, from one prompt, and token by token. */
-static void check_phases(const mixt_model_options *options)
-{
-    mixt_context *context = make_context(2, NULL);
-    mixt_model *model = make_model(options);
-    test_batch batch = make_batch(options->vocab_size, false);
-    test_run run;
-    test_run_create(context->compute, model, &batch, 4, false, &run);
-    const float *trained = mixt_instance_data(run.instance, run.graph->logits);
-    size_t row = (size_t)options->vocab_size;
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_session *one, *many;
-    assert_int_equal(mixt_session_create(context, model, 0, &one, &error), MIXT_OK);
-    assert_int_equal(mixt_session_create(context, model, 0, &many, &error), MIXT_OK);
-    for (int i = 0; i < WINDOW; i++) {
-        assert_int_equal(mixt_session_feed(one, &tokens[i], 1, &error), MIXT_OK);
-        mixt_session_truncate(many, 0);
-        assert_int_equal(mixt_session_feed(many, tokens, (size_t)i + 1, &error), MIXT_OK);
-        const float *expected = trained + (size_t)i * row;
-        assert_memory_equal(mixt_session_logits(one), expected, row * sizeof(float));
-        assert_memory_equal(mixt_session_logits(many), expected, row * sizeof(float));
-    }
-    mixt_session_free(one);
-    mixt_session_free(many);
-    test_run_free(&run);
-    mixt_model_free(model);
-    mixt_context_free(context);
-}
-
 static void phases_agree(void **state)
 {
     (void)state;
-    mixt_model_options o = small_options();
+    mixt_model_options o = test_small_options();
     check_phases(&o);
     o.shared_experts = 1;
     o.leading_dense_layers = 1;
     o.router.renormalise = false;
     check_phases(&o);
-    o = small_options();
+    o = test_small_options();
     o.experts = 0;
     check_phases(&o);
 }
@@ -195,11 +78,11 @@ static void phases_agree(void **state)
 static void recomputation_changes_nothing(void **state)
 {
     (void)state;
-    mixt_context *context = make_context(2, NULL);
-    mixt_model_options o = small_options();
+    mixt_context *context = test_context(2, NULL);
+    mixt_model_options o = test_small_options();
     o.shared_experts = 1;
-    mixt_model *model = make_model(&o);
-    test_batch batch = make_batch(o.vocab_size, true);
+    mixt_model *model = test_new_model(&o, 0);
+    test_batch batch = test_random_batch(&batch_rows, o.vocab_size, true);
     test_run kept, again;
     test_run_create(context->compute, model, &batch, 4, false, &kept);
     test_run_create(context->compute, model, &batch, 4, true, &again);
@@ -214,9 +97,9 @@ static void recomputation_changes_nothing(void **state)
 static void threads_and_tiers_agree(void **state)
 {
     (void)state;
-    mixt_model_options o = small_options();
-    mixt_model *model = make_model(&o);
-    test_batch batch = make_batch(o.vocab_size, true);
+    mixt_model_options o = test_small_options();
+    mixt_model *model = test_new_model(&o, 0);
+    test_batch batch = test_random_batch(&batch_rows, o.vocab_size, true);
     static const struct {
         int threads;
         const char *cpu;
@@ -253,9 +136,9 @@ static bool planned(const mixt_value *value)
 static void memory_is_planned(void **state)
 {
     (void)state;
-    mixt_model_options o = small_options();
+    mixt_model_options o = test_small_options();
     o.layers = 6;
-    mixt_model *model = make_model(&o);
+    mixt_model *model = test_new_model(&o, 0);
     mixt_graph_options options = {
         .phase = MIXT_PHASE_TRAIN, .capacity = 48, .window = 24, .real_size = 4};
     mixt_graph *graph;
@@ -319,7 +202,8 @@ static void folders_round_trip(void **state)
     (void)state;
     char folder[] = "/tmp/mixt-model-XXXXXX";
     assert_non_null(mkdtemp(folder));
-    mixt_model_options kinds[3] = {small_options(), small_options(), small_options()};
+    mixt_model_options kinds[3] = {test_small_options(), test_small_options(),
+                                   test_small_options()};
     kinds[1].experts = 0;
     kinds[1].tie_embeddings = true;
     kinds[2].shared_experts = 2;
@@ -329,7 +213,7 @@ static void folders_round_trip(void **state)
     static const char *const names[] = {"mixtral", "llama", "deepseek"};
     for (int i = 0; i < 3; i++) {
         mixt_error error = MIXT_ERROR_INIT;
-        mixt_model *model = make_model(&kinds[i]), *read;
+        mixt_model *model = test_new_model(&kinds[i], 0), *read;
         assert_int_equal(mixt_model_save(model, folder, &error), MIXT_OK);
         if (mixt_model_open(folder, &read, &error) != MIXT_OK) {
             fail_msg("%s", error.message);
@@ -365,7 +249,7 @@ static void bad_options_are_refused(void **state)
         {offsetof(mixt_model_options, leading_dense_layers), 3, "is more than layers"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        mixt_model_options o = small_options();
+        mixt_model_options o = test_small_options();
         *(int *)(void *)((char *)&o + cases[i].offset) = cases[i].value;
         mixt_model *model;
         mixt_error error = MIXT_ERROR_INIT;

@@ -8,6 +8,8 @@
 /* Reads them by the rows of the family that general.architecture and the kind of routing name. */
 mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *options,
                                    const mixt_family **family, mixt_error *error);
+/* "ARCH.name" */
+void mixt_gguf_key(const char *arch, const char *name, char key[160]);
 /* Writes general.architecture and every key that reading needs, as llama.cpp expects them where it
  * knows the architecture. */
 mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writer,

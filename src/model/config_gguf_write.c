@@ -1,0 +1,106 @@
+/* The metadata of a model in a GGUF file: its family's rows, and what follows one rule whatever the
+ * family. */
+#include <stdio.h>
+
+#include "model/config_gguf.h"
+
+typedef struct keys {
+    mixt_gguf_writer *writer;
+    const char *arch;
+    mixt_status status;
+    mixt_error *error;
+} keys;
+
+static void put_u32(keys *k, const char *name, int value)
+{
+    char key[160];
+    mixt_gguf_key(k->arch, name, key);
+    if (k->status == MIXT_OK) {
+        k->status = mixt_gguf_writer_u32(k->writer, key, (uint32_t)value, k->error);
+    }
+}
+
+static void put_f32(keys *k, const char *name, double value)
+{
+    char key[160];
+    mixt_gguf_key(k->arch, name, key);
+    if (k->status == MIXT_OK) {
+        k->status = mixt_gguf_writer_f32(k->writer, key, (float)value, k->error);
+    }
+}
+
+static void put_row(keys *k, const mixt_config_row *row, const mixt_model_options *options)
+{
+    char key[160];
+    double value = mixt_row_get(row, options);
+    bool number = row->type == MIXT_FIELD_NUMBER || row->type == MIXT_FIELD_NULL_NUMBER;
+    bool nothing = row->type == MIXT_FIELD_NULL_NUMBER || row->type == MIXT_FIELD_NULL_INTEGER;
+    if (nothing && value == 0) {
+        return;
+    }
+    if (row->type == MIXT_FIELD_BOOL) {
+        mixt_gguf_key(k->arch, row->gguf, key);
+        if (k->status == MIXT_OK) {
+            k->status = mixt_gguf_writer_bool(k->writer, key, value != 0, k->error);
+        }
+    } else if (number) {
+        put_f32(k, row->gguf, value);
+    } else {
+        put_u32(k, row->gguf, (int)value);
+    }
+}
+
+static void put_yarn(keys *k, const mixt_rope_options *rope)
+{
+    char key[160];
+    mixt_gguf_key(k->arch, "rope.scaling.type", key);
+    if (k->status == MIXT_OK) {
+        k->status = mixt_gguf_writer_string(k->writer, key, "yarn", k->error);
+    }
+    put_f32(k, "rope.scaling.factor", rope->factor);
+    put_u32(k, "rope.scaling.original_context_length", rope->original_context);
+    put_f32(k, "rope.scaling.yarn_beta_fast", rope->beta_fast);
+    put_f32(k, "rope.scaling.yarn_beta_slow", rope->beta_slow);
+    if (rope->mscale_all_dim > 0) {
+        put_f32(k, "rope.scaling.yarn_log_multiplier", 0.1 * rope->mscale_all_dim);
+    }
+}
+
+mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writer,
+                                 mixt_error *error)
+{
+    const mixt_model_options *o = &model->options;
+    const mixt_attention_options *a = &o->attention;
+    const mixt_family *family = model->family;
+    if (o->rope.factor > 0 && o->rope.mscale != o->rope.mscale_all_dim) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "model: GGUF files cannot hold a YaRN with mscale %g and mscale_all_dim "
+                         "%g",
+                         o->rope.mscale, o->rope.mscale_all_dim);
+    }
+    keys k = {writer, family->gguf_arch, MIXT_OK, error};
+    k.status = mixt_gguf_writer_string(writer, "general.architecture", family->gguf_arch, error);
+    for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
+        if (mixt_row_written(family->config, row, MIXT_FORM_GGUF)) {
+            put_row(&k, row, o);
+        }
+    }
+    if (a->latent_size > 0) { /* the cache as one head of keys, whose beginning is the values */
+        put_u32(&k, "attention.head_count_kv", 1);
+        put_u32(&k, "attention.key_length", a->latent_size + a->position_dim);
+        put_u32(&k, "attention.value_length", a->latent_size);
+    } else {
+        put_u32(&k, "rope.dimension_count", o->rope.dims);
+        put_u32(&k, "attention.value_length", o->head_dim);
+    }
+    if (o->experts > 0) {
+        put_u32(&k, "expert_gating_func",
+                o->router.score == MIXT_SCORE_SOFTMAX   ? 1
+                : o->router.score == MIXT_SCORE_SIGMOID ? 2
+                                                        : 3);
+    }
+    if (o->rope.factor > 0) {
+        put_yarn(&k, &o->rope);
+    }
+    return k.status;
+}

@@ -1,0 +1,273 @@
+/* Families as data: a new model of each is saved as that family; what is written is read back, from
+ * config.json and from GGUF keys; derivatives of whole tiny models; training, prompt and decode
+ * agree; options that no family holds, or that would be computed wrongly, are refused. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/files.h"
+#include "core/random.h"
+#include "model/config_gguf.h"
+#include "model/parameters.h"
+#include "model_checks.h"
+
+typedef struct family_case {
+    const char *name;
+    void (*change)(mixt_model_options *options);
+    bool waits; /* for operators */
+} family_case;
+
+static void as_llama(mixt_model_options *o)
+{
+    o->experts = 0;
+}
+
+static void as_mistral(mixt_model_options *o)
+{
+    o->experts = 0;
+    o->attention.window = 3;
+}
+
+static void as_mixtral(mixt_model_options *o)
+{
+    (void)o;
+}
+
+static void as_deepseek(mixt_model_options *o)
+{
+    o->shared_experts = 2;
+    o->leading_dense_layers = 1;
+    o->dense_ffn_size = 28;
+    o->router.renormalise = false;
+}
+
+static void as_qwen2_moe(mixt_model_options *o)
+{
+    o->attention.qkv_bias = true;
+    o->shared_experts = 1;
+    o->shared_ffn_size = 28;
+    o->shared_gate = true;
+    o->router.renormalise = false;
+}
+
+static void as_olmoe(mixt_model_options *o)
+{
+    o->attention.qk_norm = MIXT_QK_NORM_WHOLE;
+    o->attention.clip = 1.1;
+    o->router.renormalise = false;
+}
+
+static void as_qwen3_moe(mixt_model_options *o)
+{
+    o->attention.qk_norm = MIXT_QK_NORM_HEAD;
+}
+
+static void as_yuan(mixt_model_options *o)
+{
+    o->kv_heads = o->heads;
+    o->rope.dims = o->hidden_size / o->heads;
+    o->attention.filter = o->attention.mixed_qk = true;
+    o->router.logits = MIXT_LOGITS_ATTENTION;
+}
+
+static void as_skywork(mixt_model_options *o)
+{
+    o->router.normalise = 1.2;
+}
+
+static void as_grok(mixt_model_options *o)
+{
+    o->post_norms = o->tie_embeddings = true;
+    o->activation = MIXT_ACTIVATION_GELU;
+    o->attention.scale = 0.4;
+    o->attention.soft_cap = 2;
+    o->embedding_scale = 4;
+    o->logit_scale = 0.5773502691896257;
+    o->router.renormalise = false;
+}
+
+static void as_deepseek_v2(mixt_model_options *o)
+{
+    as_deepseek(o);
+    o->kv_heads = 0;
+    o->experts = 8;
+    o->attention.latent_size = 10;
+    o->attention.position_dim = 4;
+    o->head_dim = 6 + 4;
+    o->attention.value_dim = 8;
+    o->router.groups = 4;
+    o->router.groups_used = 2;
+    o->rope = (mixt_rope_options){.interleaved = true,
+                                  .factor = 4,
+                                  .original_context = 16,
+                                  .mscale = 0.707,
+                                  .mscale_all_dim = 0.707};
+}
+
+static void as_deepseek_v3(mixt_model_options *o)
+{
+    as_deepseek_v2(o);
+    o->attention.query_latent_size = 12;
+    o->router.score = MIXT_SCORE_SIGMOID;
+    o->router.select_bias = o->router.renormalise = true;
+    o->router.group_score = MIXT_GROUP_TOP_TWO;
+    o->router.scale = 2.5;
+    o->router.balance_coefficient = 0;
+    o->router.z_coefficient = 0;
+}
+
+static void as_gpt_oss(mixt_model_options *o)
+{
+    o->attention.qkv_bias = o->attention.output_bias = o->attention.sinks = true;
+    o->attention.window = 4;
+    o->attention.window_period = 2;
+    o->expert_bias = true;
+    o->activation = MIXT_ACTIVATION_CLAMPED;
+    o->router.score = MIXT_SCORE_TOP_K_SOFTMAX;
+    o->router.logit_bias = true;
+    o->rope = (mixt_rope_options){.factor = 4, .original_context = 16, .no_truncate = true};
+}
+
+static const family_case cases[] = {
+    {"llama", as_llama, false},
+    {"mistral", as_mistral, false},
+    {"mixtral", as_mixtral, false},
+    {"deepseek", as_deepseek, false},
+    {"qwen2_moe", as_qwen2_moe, false},
+    {"olmoe", as_olmoe, false},
+    {"qwen3_moe", as_qwen3_moe, false},
+    {"yuan", as_yuan, true},
+    {"skywork", as_skywork, false},
+    {"grok-1", as_grok, true},
+    {"deepseek_v2", as_deepseek_v2, true},
+    {"deepseek_v3", as_deepseek_v3, true},
+    {"gpt_oss", as_gpt_oss, true},
+};
+#define CASES (sizeof cases / sizeof *cases)
+
+static mixt_model *make(const family_case *c)
+{
+    mixt_model_options options = test_small_options();
+    c->change(&options);
+    mixt_model *model = test_new_model(&options, 0.3);
+    assert_string_equal(model->family->name, c->name);
+    return model;
+}
+
+static void gradients_agree(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CASES; i++) {
+        if (cases[i].waits) {
+            continue;
+        }
+        mixt_model *model = make(&cases[i]);
+        test_gradients(model, cases[i].name);
+        mixt_model_free(model);
+    }
+}
+
+static void phases_agree(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CASES; i++) {
+        if (cases[i].waits) {
+            continue;
+        }
+        mixt_model *model = make(&cases[i]);
+        test_phases(model, 0);
+        mixt_model_free(model);
+    }
+}
+
+static void same_options(const mixt_model *model, const mixt_model_options *read, bool gguf)
+{
+    mixt_model_options checked = *read;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_model_check(&checked, "read", &error) != MIXT_OK) {
+        fail_msg("%s: %s", model->family->name, error.message);
+    }
+    const mixt_model_options *o = &model->options;
+    if (!gguf && !mixt_family_holds(model->family, &checked)) {
+        fail_msg("%s: does not hold what it wrote", model->family->name);
+    }
+    assert_int_equal(checked.vocab_size, o->vocab_size);
+    assert_int_equal(checked.head_dim, o->head_dim);
+    assert_int_equal(checked.kv_heads, o->kv_heads);
+    assert_int_equal(checked.ffn_size, o->ffn_size);
+    assert_int_equal(checked.shared_ffn_size, o->shared_ffn_size);
+    assert_int_equal(checked.leading_dense_layers, o->leading_dense_layers);
+    assert_int_equal(checked.rope.dims, o->rope.dims);
+    assert_int_equal(checked.attention.window, o->attention.window);
+    assert_int_equal(checked.attention.window_period, o->attention.window_period);
+    assert_int_equal(checked.attention.latent_size, o->attention.latent_size);
+    assert_int_equal(checked.attention.query_latent_size, o->attention.query_latent_size);
+    assert_int_equal(checked.attention.position_dim, o->attention.position_dim);
+    assert_int_equal(checked.attention.value_dim, o->attention.value_dim);
+    assert_int_equal(checked.tie_embeddings, o->tie_embeddings);
+    assert_int_equal(checked.router.score, o->router.score);
+    assert_int_equal(checked.router.renormalise, o->router.renormalise);
+    assert_int_equal(checked.router.groups, o->router.groups);
+    assert_int_equal(checked.router.groups_used, o->router.groups_used);
+    const double pairs[][2] = {{checked.attention.scale, o->attention.scale},
+                               {checked.attention.soft_cap, o->attention.soft_cap},
+                               {checked.attention.clip, o->attention.clip},
+                               {checked.embedding_scale, o->embedding_scale},
+                               {checked.logit_scale, o->logit_scale},
+                               {checked.router.scale, o->router.scale},
+                               {checked.router.normalise, o->router.normalise},
+                               {checked.rope.factor, o->rope.factor},
+                               {checked.rope.mscale, o->rope.mscale},
+                               {checked.rope.mscale_all_dim, o->rope.mscale_all_dim},
+                               {checked.rope_theta, o->rope_theta},
+                               {checked.norm_epsilon, o->norm_epsilon}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        double tolerance = gguf ? 1e-6 * fabs(pairs[i][1]) : 0; /* GGUF keys are fp32 */
+        if (!(fabs(pairs[i][0] - pairs[i][1]) <= tolerance)) {
+            fail_msg("%s: number %zu is %g, was %g", model->family->name, i, pairs[i][0],
+                     pairs[i][1]);
+        }
+    }
+}
+
+static void configs_come_back(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/mixt-families-XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    for (size_t i = 0; i < CASES; i++) {
+        mixt_model *model = make(&cases[i]);
+        mixt_error error = MIXT_ERROR_INIT;
+        char *text;
+        mixt_model_options read;
+        const mixt_family *family;
+        assert_int_equal(mixt_model_config_text(model, &text, &error), MIXT_OK);
+        assert_int_equal(mixt_file_replace(path, text, strlen(text), &error), MIXT_OK);
+        if (mixt_model_config_read(path, &read, &family, &error) != MIXT_OK) {
+            fail_msg("%s", error.message);
+        }
+        assert_ptr_equal(family, model->family);
+        assert_int_equal(read.rope.interleaved, family->hf_interleaved);
+        same_options(model, &read, false);
+        free(text);
+        mixt_model_free(model);
+    }
+    mixt_folder_remove(folder, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_agree),
+        cmocka_unit_test(phases_agree),
+        cmocka_unit_test(configs_come_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
