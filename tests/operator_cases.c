@@ -415,7 +415,7 @@ static void attention_naive(const operator_case *c, double *const *out, int32_t 
     }
 }
 
-/* swiglu, add: {T, capacity, F} */
+/* add: {T, capacity, F}; swiglu: and the activation */
 
 static const int64_t pair_rows[][CASE_NUMBERS] = {
     {1, 1, 1}, {3, 4, 5}, {130, 130, 7}, {65, 65, 257}};
@@ -427,8 +427,39 @@ static void pair_prepare(operator_case *c)
     c->functional = 1;
 }
 
-static double swiglu(double gate, double up)
+static const int64_t swiglu_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, MIXT_ACTIVATION_SILU},       {3, 4, 5, MIXT_ACTIVATION_SILU},
+    {130, 130, 7, MIXT_ACTIVATION_SILU},   {65, 65, 257, MIXT_ACTIVATION_SILU},
+    {5, 6, 7, MIXT_ACTIVATION_GELU},       {65, 65, 257, MIXT_ACTIVATION_GELU},
+    {20, 20, 17, MIXT_ACTIVATION_CLAMPED}, {65, 65, 257, MIXT_ACTIVATION_CLAMPED},
+};
+
+static void swiglu_prepare(operator_case *c)
 {
+    pair_prepare(c);
+    c->attributes.activation = (mixt_activation)c->p[3];
+}
+
+/* For the clamp's sake larger numbers, none of them at its ends. */
+static void swiglu_fill(operator_case *c)
+{
+    for (int64_t i = 0; i < 2 * c->tokens * c->p[2] && c->p[3] == MIXT_ACTIVATION_CLAMPED; i++) {
+        double *x = &c->value[i % 2][i / 2];
+        *x = (double)(float)(*x * 5);
+        *x = fabs(fabs(*x) - 7) < 0.01 ? 7.5 : *x;
+    }
+}
+
+static double activate(int64_t activation, double gate, double up)
+{
+    if (activation == MIXT_ACTIVATION_GELU) {
+        double inner = sqrt(2 / acos(-1)) * (gate + 0.044715 * pow(gate, 3));
+        return 0.5 * gate * (1 + tanh(inner)) * up;
+    }
+    if (activation == MIXT_ACTIVATION_CLAMPED) {
+        double g = fmin(gate, 7);
+        return g / (1 + exp(-1.702 * g)) * (fmax(fmin(up, 7), -7) + 1);
+    }
     return gate / (1 + exp(-gate)) * up;
 }
 
@@ -436,7 +467,7 @@ static void swiglu_naive(const operator_case *c, double *const *out, int32_t *co
 {
     (void)integer_out;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        out[0][i] = swiglu(c->value[0][i], c->value[1][i]);
+        out[0][i] = activate(c->p[3], c->value[0][i], c->value[1][i]);
     }
 }
 
@@ -800,15 +831,22 @@ static void combine_naive(const operator_case *c, double *const *out, int32_t *c
     }
 }
 
-/* experts: {T, capacity, d, F, E, k, how rows are spread} */
+/* experts: {T, capacity, d, F, E, k, how rows are spread, activation + 4 with biases} */
 
 enum { SPREAD, ALL_IN_ONE, ODD_ONES_EMPTY };
 
 static const int64_t experts_rows[][CASE_NUMBERS] = {
-    {1, 1, 1, 1, 1, 1, SPREAD},          {1, 2, 5, 7, 4, 2, SPREAD},
-    {40, 50, 9, 13, 6, 2, SPREAD},       {33, 33, 16, 24, 5, 1, ALL_IN_ONE},
-    {64, 64, 7, 5, 9, 3, SPREAD},        {70, 70, 12, 8, 7, 2, ODD_ONES_EMPTY},
+    {1, 1, 1, 1, 1, 1, SPREAD},
+    {1, 2, 5, 7, 4, 2, SPREAD},
+    {40, 50, 9, 13, 6, 2, SPREAD},
+    {33, 33, 16, 24, 5, 1, ALL_IN_ONE},
+    {64, 64, 7, 5, 9, 3, SPREAD},
+    {70, 70, 12, 8, 7, 2, ODD_ONES_EMPTY},
     {300, 300, 8, 16, 3, 2, ALL_IN_ONE},
+    {40, 50, 9, 13, 6, 2, SPREAD, MIXT_ACTIVATION_GELU},
+    {70, 70, 12, 8, 7, 2, ODD_ONES_EMPTY, 4 + MIXT_ACTIVATION_CLAMPED},
+    {33, 33, 16, 24, 5, 1, ALL_IN_ONE, 4 + MIXT_ACTIVATION_SILU},
+    {1, 2, 5, 7, 4, 2, SPREAD, 4 + MIXT_ACTIVATION_GELU},
 };
 
 static void experts_prepare(operator_case *c)
@@ -819,6 +857,12 @@ static void experts_prepare(operator_case *c)
     c->request.in[2] = c->request.in[3] = mixt_shape_static(3, experts, ffn, d);
     c->request.in[4] = mixt_shape_static(3, experts, d, ffn);
     c->differentiable = 0x1d;
+    c->attributes.activation = (mixt_activation)(c->p[7] % 4);
+    if (c->p[7] >= 4) {
+        c->request.in[5] = c->request.in[6] = fixed(experts, ffn);
+        c->request.in[7] = fixed(experts, d);
+        c->differentiable = 0xfd;
+    }
     c->functional = 1;
 }
 
@@ -847,9 +891,15 @@ static void experts_naive(const operator_case *c, double *const *out, int32_t *c
                 double *gate = out[1] + r * ffn + f, *up = out[2] + r * ffn + f;
                 *gate = product(row, c->value[2] + (e * ffn + f) * d, d);
                 *up = product(row, c->value[3] + (e * ffn + f) * d, d);
+                *gate += c->p[7] >= 4 ? c->value[5][e * ffn + f] : 0;
+                *up += c->p[7] >= 4 ? c->value[6][e * ffn + f] : 0;
                 for (int64_t i = 0; i < d; i++) {
-                    out[0][r * d + i] += swiglu(*gate, *up) * c->value[4][(e * d + i) * ffn + f];
+                    out[0][r * d + i] +=
+                        activate(c->p[7] % 4, *gate, *up) * c->value[4][(e * d + i) * ffn + f];
                 }
+            }
+            for (int64_t i = 0; i < d && c->p[7] >= 4; i++) {
+                out[0][r * d + i] += c->value[7][e * d + i];
             }
         }
     }
@@ -954,13 +1004,13 @@ const operator_subject operator_subjects[MIXT_OP_COUNT] = {
     {MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare, kv_write_fill, kv_write_naive, 0, 0},
     {MIXT_OP_attention, TABLE(attention), 2e-5, attention_prepare, attention_fill, attention_naive,
      0, 0},
-    {MIXT_OP_swiglu, TABLE(pair), 2e-6, pair_prepare, NULL, swiglu_naive, 0, 0},
+    {MIXT_OP_swiglu, TABLE(swiglu), 2e-6, swiglu_prepare, swiglu_fill, swiglu_naive, 0, 0},
     {MIXT_OP_add, TABLE(pair), 1e-6, pair_prepare, NULL, add_naive, 0, 0},
     {MIXT_OP_take, TABLE(take), 0, take_prepare, take_fill, take_naive, 3, 0},
     {MIXT_OP_route, TABLE(route), 2e-5, route_prepare, route_fill, route_naive, 0, 4},
     {MIXT_OP_dispatch, TABLE(dispatch), 1e-6, dispatch_prepare, dispatch_fill, dispatch_naive, 1,
      0},
-    {MIXT_OP_experts, TABLE(experts), 2e-5, experts_prepare, experts_fill, experts_naive, 0, 0},
+    {MIXT_OP_experts, TABLE(experts), 2e-5, experts_prepare, experts_fill, experts_naive, 0, 0xe0},
     {MIXT_OP_combine, TABLE(dispatch), 4e-6, combine_prepare, combine_fill, combine_naive, 1, 0},
     {MIXT_OP_loss, TABLE(loss), 2e-5, loss_prepare, loss_fill, loss_naive, 0, 0},
     {MIXT_OP_adamw, TABLE(adamw), 4e-6, adamw_prepare, adamw_fill, adamw_naive, 0, 0},

@@ -58,6 +58,14 @@ static const mixt_adamw_arguments adamw_step = {
     X(swiglu_in_place, t->swiglu(n, x[0], x[0], x[1]))                                             \
     X(swiglu_backward, t->swiglu_backward(n, x[0], x[1], x[2], x[3], x[4]))                        \
     X(swiglu_backward_in_place, t->swiglu_backward(n, x[0], x[1], x[0], x[1], x[2]))               \
+    X(geglu, t->geglu(n, x[0], x[1], x[2]))                                                        \
+    X(geglu_in_place, t->geglu(n, x[0], x[0], x[1]))                                               \
+    X(geglu_backward, t->geglu_backward(n, x[0], x[1], x[2], x[3], x[4]))                          \
+    X(geglu_backward_in_place, t->geglu_backward(n, x[0], x[1], x[0], x[1], x[2]))                 \
+    X(clamped_glu, t->clamped_glu(n, x[0], x[1], x[2]))                                            \
+    X(clamped_glu_in_place, t->clamped_glu(n, x[0], x[0], x[1]))                                   \
+    X(clamped_glu_backward, t->clamped_glu_backward(n, x[0], x[1], x[2], x[3], x[4]))              \
+    X(clamped_glu_backward_in_place, t->clamped_glu_backward(n, x[0], x[1], x[0], x[1], x[2]))     \
     X(norm_apply, t->norm_apply(n, x[0], x[1], (alpha), x[2]))                                     \
     X(rope, t->rope(n / 2 * 2, x[0], x[1], x[2], x[3], 1))                                         \
     X(rope_in_place, t->rope(n / 2 * 2, x[0], x[0], x[1], x[2], -1))                               \

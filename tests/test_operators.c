@@ -647,6 +647,9 @@ static void test_attribute_refusals(void **state)
     expect_refusal(&c, &c.request);
     c.attributes.from = -1;
     expect_refusal(&c, &c.request);
+    prepare_case(&operator_subjects[MIXT_OP_swiglu], 1, &c);
+    c.attributes.activation = (mixt_activation)3;
+    expect_refusal(&c, &c.request);
     prepare_case(&operator_subjects[MIXT_OP_attention], 1, &c);
     c.attributes.kv_heads = 3;
     expect_refusal(&c, &c.request);

@@ -1,5 +1,5 @@
-/* experts: E SwiGLU blocks, each on its own rows (offsets[e] .. offsets[e + 1]):
- * y = (silu(rows w_gate^T) * (rows w_up^T)) w_down^T.
+/* experts: E gated blocks, each on its own rows (offsets[e] .. offsets[e + 1]):
+ * y = (activation(rows w_gate^T + b_gate) * (rows w_up^T + b_up)) w_down^T + b_down.
  * All experts' products run as one list, so that small ones fill the gaps of large ones. Experts
  * without rows are left out; the rest of the house never sees raggedness. */
 #include "ops/support.h"
@@ -8,6 +8,7 @@
 mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
 {
     mixt_shape rows = request->in[0], gate = request->in[2];
+    MIXT_TRY(mixt_expect_activation(request->attributes, "experts", error));
     MIXT_TRY(mixt_expect_matrix(&rows, "experts: rows", error));
     int64_t experts = gate.size[0], ffn = gate.size[1], d = rows.size[1];
     if (gate.rank != 3 || experts < 1 || ffn < 1) {
@@ -20,6 +21,14 @@ mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
     MIXT_TRY(mixt_expect(&request->in[1],
                          mixt_shape_integers(mixt_shape_static(1, experts + 1, 0, 0)),
                          "experts: offsets", error));
+    static const char *const biases[] = {"experts: b_gate", "experts: b_up", "experts: b_down"};
+    for (int i = 0; i < 3; i++) {
+        if (request->in[5 + i].rank != 0) {
+            MIXT_TRY(mixt_expect(&request->in[5 + i],
+                                 mixt_shape_static(2, experts, i < 2 ? ffn : d, 0), biases[i],
+                                 error));
+        }
+    }
     request->out[0] = rows;
     request->out[1] = request->out[2] = mixt_shape_columns(rows, ffn);
     /* the list of products; then hidden, and in the backward d gate and d up as well */
@@ -146,14 +155,54 @@ static void experts_run_list(experts_run *run)
     run->count = 0;
 }
 
+/* Adding each row's expert's biases to the outputs [begin, end). */
+typedef struct bias_run {
+    const experts_run *run;
+    int begin, end;
+} bias_run;
+
+static void add_bias_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    static const int inputs[3] = {7, 5, 6}; /* of y, gate, up */
+    const bias_run *biases = context;
+    const experts_run *run = biases->run;
+    const mixt_call *call = run->call;
+    int64_t e = 0;
+    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    for (int64_t r = range.begin; r < range.end; r++) {
+        while (r >= run->offsets[e + 1]) {
+            e++;
+        }
+        for (int i = biases->begin; i < biases->end; i++) {
+            int64_t n = i == 0 ? run->d : run->ffn;
+            const real *bias = call->in[inputs[i]];
+            real *y = (real *)call->out[i] + r * n;
+            if (bias != NULL) {
+                mixt_kernels_of(call)->add(n, y, y, bias + e * n);
+            }
+        }
+    }
+}
+
+static void add_biases(const experts_run *run, int begin, int end)
+{
+    const mixt_call *call = run->call;
+    bias_run biases = {run, begin, end};
+    if (begin == 0 ? call->in[7] != NULL : call->in[5] != NULL || call->in[6] != NULL) {
+        int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
+        mixt_pool_run(call->compute->pool, mixt_chunks(rows, MIXT_ROWS), add_bias_rows, &biases);
+    }
+}
+
 static void hidden_forward_values(void *context, int64_t item, int thread)
 {
     (void)thread;
     const experts_run *run = context;
     mixt_range range = mixt_chunk(run->values, MIXT_ELEMENTS, item);
-    mixt_kernels_of(run->call)->swiglu(range.end - range.begin, run->hidden + range.begin,
-                                       (const real *)run->call->out[1] + range.begin,
-                                       (const real *)run->call->out[2] + range.begin);
+    mixt_activate(run->call, range.end - range.begin, run->hidden + range.begin,
+                  (const real *)run->call->out[1] + range.begin,
+                  (const real *)run->call->out[2] + range.begin);
 }
 
 #if !MIXT_REAL_IS_DOUBLE
@@ -187,6 +236,7 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
                                .typed = call->matrices[3],
                            });
     experts_run_list(&run);
+    add_biases(&run, 1, 3);
     mixt_pool_run(call->compute->pool, mixt_chunks(run.values, MIXT_ELEMENTS),
                   hidden_forward_values, &run);
     add_row_products(&run, &(experts_matrices){
@@ -200,6 +250,7 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
                                .typed = call->matrices[4],
                            });
     experts_run_list(&run);
+    add_biases(&run, 0, 1);
 }
 
 /* hidden again, and d hidden (held where d up goes) into d gate and d up */
@@ -207,16 +258,37 @@ static void hidden_backward_values(void *context, int64_t item, int thread)
 {
     (void)thread;
     const experts_run *run = context;
-    const mixt_kernels *kernels = mixt_kernels_of(run->call);
     mixt_range range = mixt_chunk(run->values, MIXT_ELEMENTS, item);
     real d_hidden[MIXT_PIECE];
     for (int64_t i = range.begin; i < range.end; i += MIXT_PIECE) {
         int64_t n = mixt_least(MIXT_PIECE, range.end - i);
         const real *gate = (const real *)run->call->out[1] + i;
         const real *up = (const real *)run->call->out[2] + i;
-        kernels->swiglu(n, run->hidden + i, gate, up);
+        mixt_activate(run->call, n, run->hidden + i, gate, up);
         memcpy(d_hidden, run->d_up + i, (size_t)n * sizeof *d_hidden);
-        kernels->swiglu_backward(n, run->d_gate + i, run->d_up + i, gate, up, d_hidden);
+        mixt_activate_backward(run->call, n, (mixt_gated){run->d_gate + i, run->d_up + i}, gate, up,
+                               d_hidden);
+    }
+}
+
+/* d bias of one expert: the sum of its rows' gradients, in their order. */
+static void bias_backward_expert(void *context, int64_t e, int thread)
+{
+    (void)thread;
+    const experts_run *run = context;
+    const mixt_call *call = run->call;
+    const real *gradients[3] = {run->d_gate, run->d_up, call->d_out[0]};
+    for (int i = 0; i < 3; i++) {
+        int64_t n = i < 2 ? run->ffn : run->d, begin = run->offsets[e];
+        if (call->d_in[5 + i] == NULL) {
+            continue;
+        }
+        real *d_bias = (real *)call->d_in[5 + i] + e * n;
+        if (!call->add[5 + i]) {
+            memset(d_bias, 0, (size_t)n * sizeof *d_bias);
+        }
+        mixt_add_sum(mixt_kernels_of(call), n, d_bias, gradients[i] + begin * n,
+                     run->offsets[e + 1] - begin, n);
     }
 }
 
@@ -242,6 +314,7 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
         mixt_put_zero(call, 0, mixt_rows(&call->in_shape[0], call->tokens) * run.d);
         for (int i = 2; i < 5; i++) {
             mixt_put_zero(call, i, run.experts * run.ffn * run.d);
+            mixt_put_zero(call, i + 3, run.experts * (i < 4 ? run.ffn : run.d));
         }
         return;
     }
@@ -262,4 +335,5 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
     experts_run_list(&run);
     rows_backward(&run, 3, run.d_up, true);
     experts_run_list(&run);
+    mixt_pool_run(call->compute->pool, run.experts, bias_backward_expert, &run);
 }

@@ -85,6 +85,15 @@ typedef struct mixt_adamw_arguments {
         /* derivatives of it; dgate may be gate, dup may be up */                                  \
         void (*swiglu_backward)(int64_t n, real *dgate, real *dup, const real *gate,               \
                                 const real *up, const real *dy);                                   \
+        /* the same with gelu by its tanh formula, which is z / (1 + exp(-2 u)) with               \
+         * u = sqrt(2 / pi) (z + 0.044715 z^3) */                                                  \
+        void (*geglu)(int64_t n, real *y, const real *gate, const real *up);                       \
+        void (*geglu_backward)(int64_t n, real *dgate, real *dup, const real *gate,                \
+                               const real *up, const real *dy);                                    \
+        /* and with g = min(gate, 7), u = clamp(up, -7, 7): y = g / (1 + exp(-1.702 g)) (u + 1) */ \
+        void (*clamped_glu)(int64_t n, real *y, const real *gate, const real *up);                 \
+        void (*clamped_glu_backward)(int64_t n, real *dgate, real *dup, const real *gate,          \
+                                     const real *up, const real *dy);                              \
         /* RMSNorm: y = (x * inverse) * weight; inverse = 1 / rms given */                         \
         void (*norm_apply)(int64_t n, real *y, const real *x, real inverse, const real *weight);   \
         /* rotates pairs (i, i + n/2) by angles whose cos, sin are [n/2]; y may be x.              \

@@ -234,7 +234,7 @@ void MIXT_REAL(mixt_rope_backward)(const mixt_call *call)
     mixt_for_chunks(call, rows, MIXT_ROWS, rope_backward_rows);
 }
 
-/* swiglu: silu(gate) * up (Shazeer 2020) */
+/* swiglu: activation(gate) * up (Shazeer 2020) */
 
 static inline int64_t values_of(const mixt_call *call)
 {
@@ -244,6 +244,7 @@ static inline int64_t values_of(const mixt_call *call)
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_swiglu_shape(mixt_shape_request *request, mixt_error *error)
 {
+    MIXT_TRY(mixt_expect_activation(request->attributes, "swiglu", error));
     MIXT_TRY(mixt_expect_matrix(&request->in[0], "swiglu: gate", error));
     MIXT_TRY(mixt_expect(&request->in[1], request->in[0], "swiglu: up", error));
     request->out[0] = request->in[0];
@@ -265,9 +266,8 @@ static void swiglu_forward_values(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     mixt_range range = mixt_chunk(values_of(call), MIXT_ELEMENTS, item);
-    mixt_kernels_of(call)->swiglu(range.end - range.begin, (real *)call->out[0] + range.begin,
-                                  (const real *)call->in[0] + range.begin,
-                                  (const real *)call->in[1] + range.begin);
+    mixt_activate(call, range.end - range.begin, (real *)call->out[0] + range.begin,
+                  (const real *)call->in[0] + range.begin, (const real *)call->in[1] + range.begin);
 }
 
 void MIXT_REAL(mixt_swiglu_forward)(const mixt_call *call)
@@ -284,8 +284,8 @@ static void swiglu_backward_values(void *context, int64_t item, int thread)
     real d_gate[MIXT_PIECE], d_up[MIXT_PIECE];
     for (int64_t i = range.begin; i < range.end; i += MIXT_PIECE) {
         int64_t n = mixt_least(MIXT_PIECE, range.end - i);
-        kernels->swiglu_backward(n, d_gate, d_up, (const real *)call->in[0] + i,
-                                 (const real *)call->in[1] + i, (const real *)call->d_out[0] + i);
+        mixt_activate_backward(call, n, (mixt_gated){d_gate, d_up}, (const real *)call->in[0] + i,
+                               (const real *)call->in[1] + i, (const real *)call->d_out[0] + i);
         if (call->d_in[0] != NULL) {
             mixt_put(kernels, n, (real *)call->d_in[0] + i, d_gate, call->add[0]);
         }

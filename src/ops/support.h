@@ -72,6 +72,46 @@ static inline void mixt_put(const mixt_kernels *kernels, int64_t n, real *y, con
     }
 }
 
+/* y = activation(gate) * up, by the attributes, and the derivatives of it. */
+static inline void mixt_activate(const mixt_call *call, int64_t n, real *y, const real *gate,
+                                 const real *up)
+{
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    switch (call->attributes->activation) {
+    case MIXT_ACTIVATION_GELU:
+        kernels->geglu(n, y, gate, up);
+        break;
+    case MIXT_ACTIVATION_CLAMPED:
+        kernels->clamped_glu(n, y, gate, up);
+        break;
+    case MIXT_ACTIVATION_SILU:
+    default:
+        kernels->swiglu(n, y, gate, up);
+    }
+}
+
+/* What the derivatives of a gated activation are written to. */
+typedef struct mixt_gated {
+    real *d_gate, *d_up;
+} mixt_gated;
+
+static inline void mixt_activate_backward(const mixt_call *call, int64_t n, mixt_gated to,
+                                          const real *gate, const real *up, const real *dy)
+{
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    switch (call->attributes->activation) {
+    case MIXT_ACTIVATION_GELU:
+        kernels->geglu_backward(n, to.d_gate, to.d_up, gate, up, dy);
+        break;
+    case MIXT_ACTIVATION_CLAMPED:
+        kernels->clamped_glu_backward(n, to.d_gate, to.d_up, gate, up, dy);
+        break;
+    case MIXT_ACTIVATION_SILU:
+    default:
+        kernels->swiglu_backward(n, to.d_gate, to.d_up, gate, up, dy);
+    }
+}
+
 /* The gradient of an input that got none: zeros, or nothing to add. */
 static inline void mixt_put_zero(const mixt_call *call, int input, int64_t count)
 {
@@ -96,7 +136,10 @@ static inline int64_t mixt_gemm_list_reals(int64_t count)
 }
 
 /* Shape checks: MIXT_OK, or one line that names `what` ("norm: weight") and both shapes.
- * matrix: real [rows, columns], both at least 1. expect: exactly `want`. */
+ * matrix: real [rows, columns], both at least 1. expect: exactly `want`. activation: a known one.
+ */
+mixt_status mixt_expect_activation(const mixt_attributes *attributes, const char *what,
+                                   mixt_error *error);
 mixt_status mixt_expect_matrix(const mixt_shape *have, const char *what, mixt_error *error);
 mixt_status mixt_expect(const mixt_shape *have, mixt_shape want, const char *what,
                         mixt_error *error);

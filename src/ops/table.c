@@ -91,6 +91,19 @@ static void shape_text(const mixt_shape *shape, char text[96])
     snprintf(text + length, (size_t)(96 - length), "]%s", shape->per_token ? " by token" : "");
 }
 
+mixt_status mixt_expect_activation(const mixt_attributes *attributes, const char *what,
+                                   mixt_error *error)
+{
+    switch (attributes->activation) {
+    case MIXT_ACTIVATION_SILU:
+    case MIXT_ACTIVATION_GELU:
+    case MIXT_ACTIVATION_CLAMPED:
+        return MIXT_OK;
+    }
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: activation %d is not known", what,
+                     (int)attributes->activation);
+}
+
 mixt_status mixt_expect_matrix(const mixt_shape *have, const char *what, mixt_error *error)
 {
     if (have->dtype == MIXT_ELEMENT_REAL && have->rank == 2 && have->size[0] > 0 &&

@@ -172,6 +172,68 @@ static void kernel_swiglu_backward(int64_t n, real *dgate, real *dup, const real
     }
 }
 
+/* The exponent of gelu's sigmoid, given z^2. */
+static inline real gelu_exponent(real z, real square)
+{
+    return z * FMA((real)MIXT_GELU_C1, square, (real)MIXT_GELU_C0);
+}
+
+static void kernel_geglu(int64_t n, real *y, const real *gate, const real *up)
+{
+    for (int64_t i = 0; i < n; i++) {
+        real z = gate[i];
+        y[i] = (z / (1 + exponential(-gelu_exponent(z, z * z)))) * up[i];
+    }
+}
+
+/* gelu'(z) = s (1 + z (1 - s) w') with s = 1 / (1 + exp(-w)), w' = C0 + 3 C1 z^2. */
+static void kernel_geglu_backward(int64_t n, real *dgate, real *dup, const real *gate,
+                                  const real *up, const real *dy)
+{
+    for (int64_t i = 0; i < n; i++) {
+        real z = gate[i], square = z * z;
+        real s = 1 / (1 + exponential(-gelu_exponent(z, square)));
+        real inner = FMA((real)(3 * MIXT_GELU_C1), square, (real)MIXT_GELU_C0);
+        real slope = s * FMA(z * (1 - s), inner, 1);
+        real to_gate = (dy[i] * up[i]) * slope;
+        dup[i] = dy[i] * (z * s);
+        dgate[i] = to_gate;
+    }
+}
+
+/* NaN stays NaN. */
+static inline real cut_above(real x)
+{
+    return MIXT_CLAMPED_LIMIT < x ? MIXT_CLAMPED_LIMIT : x;
+}
+
+static inline real cut_below(real x)
+{
+    return -MIXT_CLAMPED_LIMIT > x ? -MIXT_CLAMPED_LIMIT : x;
+}
+
+static void kernel_clamped_glu(int64_t n, real *y, const real *gate, const real *up)
+{
+    for (int64_t i = 0; i < n; i++) {
+        real g = cut_above(gate[i]), u = cut_above(cut_below(up[i]));
+        y[i] = (g / (1 + exponential((real)-MIXT_CLAMPED_SLOPE * g))) * (u + 1);
+    }
+}
+
+static void kernel_clamped_glu_backward(int64_t n, real *dgate, real *dup, const real *gate,
+                                        const real *up, const real *dy)
+{
+    for (int64_t i = 0; i < n; i++) {
+        real g = cut_above(gate[i]), u = cut_above(cut_below(up[i])), d = dy[i];
+        real s = 1 / (1 + exponential((real)-MIXT_CLAMPED_SLOPE * g));
+        real slope = s * FMA((real)MIXT_CLAMPED_SLOPE * g, 1 - s, 1);
+        bool gate_cut = MIXT_CLAMPED_LIMIT < gate[i];
+        bool up_cut = MIXT_CLAMPED_LIMIT < up[i] || up[i] < -MIXT_CLAMPED_LIMIT;
+        dup[i] = up_cut ? 0 : d * (g * s);
+        dgate[i] = gate_cut ? 0 : (d * (u + 1)) * slope;
+    }
+}
+
 static void kernel_norm_apply(int64_t n, real *y, const real *x, real inverse, const real *weight)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -319,6 +381,10 @@ const mixt_kernels_f32 TABLE = {
     .exp_sum = kernel_exp_sum,
     .swiglu = kernel_swiglu,
     .swiglu_backward = kernel_swiglu_backward,
+    .geglu = kernel_geglu,
+    .geglu_backward = kernel_geglu_backward,
+    .clamped_glu = kernel_clamped_glu,
+    .clamped_glu_backward = kernel_clamped_glu_backward,
     .norm_apply = kernel_norm_apply,
     .rope = kernel_rope,
     .soften = kernel_soften,

@@ -30,6 +30,14 @@
 #define MIXT_EXP_C5 0x1.1290a4p-7F
 #define MIXT_EXP_C6 0x1.709c9cp-10F
 
+/* gelu's tanh formula as a sigmoid of z (MIXT_GELU_C0 + MIXT_GELU_C1 z^2): 2 sqrt(2 / pi), and
+ * 0.044715 of it. */
+#define MIXT_GELU_C0 1.5957691216057308
+#define MIXT_GELU_C1 0.07135481627260025
+/* gpt-oss: slope of the sigmoid and where gate and up end. */
+#define MIXT_CLAMPED_SLOPE 1.702
+#define MIXT_CLAMPED_LIMIT 7
+
 /* Nearest bfloat16, ties to even, as fp32; NaN stays NaN (made quiet). */
 static inline uint32_t mixt_bits_of_bf16(float x)
 {

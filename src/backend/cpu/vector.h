@@ -143,6 +143,71 @@ static void kernel_swiglu_backward(int64_t n, float *dgate, float *dup, const fl
     });
 }
 
+static inline v16 gelu_exponent(v16 z, v16 square)
+{
+    return v_multiply(z, v_fma(v_set((float)MIXT_GELU_C1), square, v_set((float)MIXT_GELU_C0)));
+}
+
+static void kernel_geglu(int64_t n, float *y, const float *gate, const float *up)
+{
+    const v16 one = v_set(1);
+    EACH_VECTOR(n, {
+        v16 z = v_load(gate + i, count);
+        v16 w = gelu_exponent(z, v_multiply(z, z));
+        v16 gelu = v_divide(z, v_add(one, exponential(v_negate(w))));
+        v_store(y + i, v_multiply(gelu, v_load(up + i, count)), count);
+    });
+}
+
+static void kernel_geglu_backward(int64_t n, float *dgate, float *dup, const float *gate,
+                                  const float *up, const float *dy)
+{
+    const v16 one = v_set(1);
+    EACH_VECTOR(n, {
+        v16 z = v_load(gate + i, count);
+        v16 u = v_load(up + i, count);
+        v16 d = v_load(dy + i, count);
+        v16 square = v_multiply(z, z);
+        v16 s = v_divide(one, v_add(one, exponential(v_negate(gelu_exponent(z, square)))));
+        v16 inner = v_fma(v_set((float)(3 * MIXT_GELU_C1)), square, v_set((float)MIXT_GELU_C0));
+        v16 slope = v_multiply(s, v_fma(v_multiply(z, v_subtract(one, s)), inner, one));
+        v_store(dup + i, v_multiply(d, v_multiply(z, s)), count);
+        v_store(dgate + i, v_multiply(v_multiply(d, u), slope), count);
+    });
+}
+
+static void kernel_clamped_glu(int64_t n, float *y, const float *gate, const float *up)
+{
+    const v16 one = v_set(1), most = v_set(MIXT_CLAMPED_LIMIT), least = v_set(-MIXT_CLAMPED_LIMIT);
+    const v16 factor = v_set((float)-MIXT_CLAMPED_SLOPE);
+    EACH_VECTOR(n, {
+        v16 g = v_least(most, v_load(gate + i, count));
+        v16 u = v_least(most, v_greatest(least, v_load(up + i, count)));
+        v16 swish = v_divide(g, v_add(one, exponential(v_multiply(factor, g))));
+        v_store(y + i, v_multiply(swish, v_add(u, one)), count);
+    });
+}
+
+static void kernel_clamped_glu_backward(int64_t n, float *dgate, float *dup, const float *gate,
+                                        const float *up, const float *dy)
+{
+    const v16 one = v_set(1), most = v_set(MIXT_CLAMPED_LIMIT), least = v_set(-MIXT_CLAMPED_LIMIT);
+    const v16 factor = v_set((float)MIXT_CLAMPED_SLOPE);
+    EACH_VECTOR(n, {
+        v16 z = v_load(gate + i, count);
+        v16 x = v_load(up + i, count);
+        v16 d = v_load(dy + i, count);
+        v16 g = v_least(most, z);
+        v16 u = v_least(most, v_greatest(least, x));
+        v16 s = v_divide(one, v_add(one, exponential(v_negate(v_multiply(factor, g)))));
+        v16 slope = v_multiply(s, v_fma(v_multiply(factor, g), v_subtract(one, s), one));
+        v16 to_up = v_clear_below(v_multiply(d, v_multiply(g, s)), most, x);
+        v16 to_gate = v_multiply(v_multiply(d, v_add(u, one)), slope);
+        v_store(dup + i, v_clear_below(to_up, x, least), count);
+        v_store(dgate + i, v_clear_below(to_gate, most, z), count);
+    });
+}
+
 static void kernel_norm_apply(int64_t n, float *y, const float *x, float inverse,
                               const float *weight)
 {
@@ -262,6 +327,10 @@ static void fill_rows(mixt_kernels_f32 *table)
     table->exp_sum = kernel_exp_sum;
     table->swiglu = kernel_swiglu;
     table->swiglu_backward = kernel_swiglu_backward;
+    table->geglu = kernel_geglu;
+    table->geglu_backward = kernel_geglu_backward;
+    table->clamped_glu = kernel_clamped_glu;
+    table->clamped_glu_backward = kernel_clamped_glu_backward;
     table->norm_apply = kernel_norm_apply;
     table->rope = kernel_rope;
     table->soften = kernel_soften;
