@@ -34,9 +34,17 @@ struct mixt_map {
 
 static _Atomic(map_slot *) slots;
 static pthread_mutex_t slot_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
-static struct sigaction handler_before;
-static int handler_errno;
+
+/* The handler that ours stands before. A new one is pushed where somebody has replaced ours since;
+ * none is freed, because a signal may be using it. */
+typedef struct handler {
+    struct handler *next;
+    struct sigaction action;
+} handler;
+
+static _Atomic(handler *) handlers;
+static _Thread_local bool
+    handling; /* a handler before ours that calls ours again goes no further */
 static uintptr_t page_size;
 
 /* The slot whose map holds the address, or NULL. */
@@ -54,6 +62,25 @@ static map_slot *slot_of(uintptr_t address)
     return NULL;
 }
 
+static void call_earlier(int number, siginfo_t *info, void *context)
+{
+    const struct sigaction *action = &atomic_load(&handlers)->action;
+    if (!handling && (action->sa_flags & SA_SIGINFO) != 0) {
+        handling = true;
+        action->sa_sigaction(number, info, context);
+        handling = false;
+    } else if (!handling && action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN) {
+        handling = true;
+        action->sa_handler(number);
+        handling = false;
+    } else if (info->si_code > 0 || handling || action->sa_handler == SIG_DFL) {
+        signal(number, SIG_DFL); /* a fault comes again when this returns; a sent one by raise */
+        if (info->si_code <= 0) {
+            raise(number);
+        }
+    }
+}
+
 static void on_bus_error(int number, siginfo_t *info, void *context)
 {
     int saved = errno;
@@ -68,28 +95,32 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
             return;
         }
     }
-    if ((handler_before.sa_flags & SA_SIGINFO) != 0) {
-        handler_before.sa_sigaction(number, info, context);
-    } else if (handler_before.sa_handler != SIG_DFL && handler_before.sa_handler != SIG_IGN) {
-        handler_before.sa_handler(number);
-    } else if (info->si_code > 0 || handler_before.sa_handler == SIG_DFL) {
-        signal(number, SIG_DFL); /* a fault comes again when this returns; a sent one by raise */
-        if (info->si_code <= 0) {
-            raise(number);
-        }
-    }
+    call_earlier(number, info, context);
     errno = saved;
 }
 
-static void install_handler(void)
+/* Makes our handler the present one; under slot_mutex. False with errno set. */
+static bool install_handler(void)
 {
+    struct sigaction present;
+    if (sigaction(SIGBUS, NULL, &present) != 0) {
+        return false;
+    }
+    if ((present.sa_flags & SA_SIGINFO) != 0 && present.sa_sigaction == on_bus_error) {
+        return true;
+    }
+    handler *before = calloc(1, sizeof *before);
+    if (before == NULL) {
+        return false;
+    }
     page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
+    before->action = present;
+    before->next = atomic_load(&handlers);
+    atomic_store(&handlers, before);
     struct sigaction action = {.sa_sigaction = on_bus_error,
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
     sigemptyset(&action.sa_mask);
-    if (sigaction(SIGBUS, NULL, &handler_before) != 0 || sigaction(SIGBUS, &action, NULL) != 0) {
-        handler_errno = errno;
-    }
+    return sigaction(SIGBUS, &action, NULL) == 0;
 }
 
 static void slot_set(map_slot *slot, uintptr_t start, size_t length)
@@ -104,6 +135,10 @@ static void slot_set(map_slot *slot, uintptr_t start, size_t length)
 static map_slot *slot_take(uintptr_t start, size_t length)
 {
     pthread_mutex_lock(&slot_mutex);
+    if (!install_handler()) {
+        pthread_mutex_unlock(&slot_mutex);
+        return NULL;
+    }
     map_slot *slot = atomic_load(&slots);
     while (slot != NULL && slot->used) {
         slot = slot->next;
@@ -146,16 +181,13 @@ static mixt_status map_descriptor(mixt_map *map, const char *path, mixt_error *e
     }
     map->data = data;
     map->slot = slot_take((uintptr_t)data, (size_t)map->size);
-    return map->slot == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path) : MIXT_OK;
+    return map->slot == NULL ? mixt_fail_errno(error, errno, "%s: cannot watch the map", path)
+                             : MIXT_OK;
 }
 
 mixt_status mixt_map_open(const char *path, mixt_map **map, mixt_error *error)
 {
     *map = NULL;
-    pthread_once(&handler_once, install_handler);
-    if (handler_errno != 0) {
-        return mixt_fail_errno(error, handler_errno, "%s: cannot handle SIGBUS", path);
-    }
     mixt_map *made = calloc(1, sizeof *made);
     if (made == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);

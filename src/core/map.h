@@ -1,7 +1,7 @@
 /* Read-only maps of files that survive their file being cut short by somebody else: a page that the
  * file lost reads as zeros, and the map says from then on that it is not intact. This needs a
- * handler of SIGBUS, installed with the first map; faults at other addresses go on to the handler
- * that was there before. */
+ * handler of SIGBUS, which every opening makes sure of; faults at other addresses go on to the
+ * handler that was there before. */
 #ifndef MIXT_CORE_MAP_H
 #define MIXT_CORE_MAP_H
 

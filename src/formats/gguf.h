@@ -107,13 +107,15 @@ mixt_status mixt_gguf_writer_string(mixt_gguf_writer *writer, const char *key, c
 /* Fixed-size kinds: `data` as it lies; MIXT_GGUF_STRING: strings and lengths. */
 mixt_status mixt_gguf_writer_array(mixt_gguf_writer *writer, const char *key,
                                    const mixt_gguf_array *array, mixt_error *error);
-/* A key and value of another file as they are. */
+/* A key and value of another file as they are. general.alignment and split.* are passed over: they
+ * say how that file is laid out. */
 mixt_status mixt_gguf_writer_copy(mixt_gguf_writer *writer, const mixt_gguf *from, const char *key,
                                   mixt_error *error);
 mixt_status mixt_gguf_writer_add(mixt_gguf_writer *writer, const char *name, mixt_type type,
                                  int rank, const int64_t *size, mixt_error *error);
 mixt_status mixt_gguf_writer_begin(mixt_gguf_writer *writer, mixt_error *error);
-/* The next bytes of the tensor in turn; a tensor may come in several pieces. */
+/* The next bytes of the tensor in turn; a tensor may come in several pieces, none beyond its end.
+ * Tensors without bytes need no call. */
 mixt_status mixt_gguf_writer_write(mixt_gguf_writer *writer, const void *data, size_t bytes,
                                    mixt_error *error);
 mixt_status mixt_gguf_writer_finish(mixt_gguf_writer *writer, mixt_error *error);

@@ -45,7 +45,7 @@ const char *mixt_gguf_kind_name(mixt_gguf_kind kind);
 /* Parses and checks part->bytes; what it makes lies in the arena. */
 mixt_status mixt_gguf_parse(mixt_gguf_part *part, int shard, mixt_arena *arena, mixt_error *error);
 const mixt_gguf_value *mixt_gguf_value_of(const mixt_gguf_part *part, const char *key);
-/* For sources in the same folder: the writer copies values. */
+/* A value of the first shard, or NULL. */
 const mixt_gguf_value *mixt_gguf_first_value(const mixt_gguf *file, const char *key);
 
 #endif

@@ -1,0 +1,593 @@
+/* Writing, whole or in shards, as llama.cpp's gguf-split lays them out: the first shard holds all
+ * metadata, the others only say what they are part of. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "formats/gguf_header.h"
+
+#define SUFFIX ".gguf"
+#define SHARDS_MAX 65535 /* split.count is a u16 */
+
+typedef struct output_tensor {
+    const char *name;
+    mixt_type type;
+    int rank;
+    int64_t size[MIXT_GGUF_RANK_MAX];
+    uint64_t bytes;
+    uint64_t offset; /* in the data of its file */
+} output_tensor;
+
+typedef struct output_file {
+    char *path, *temporary;
+    bool created;        /* the temporary file exists */
+    size_t first, count; /* of its tensors */
+    uint64_t data_bytes; /* with padding */
+} output_file;
+
+struct mixt_gguf_writer {
+    char *path;
+    uint64_t shard_bytes;
+    mixt_arena *arena;
+    mixt_buffer values; /* the metadata as in the file */
+    const char **keys;
+    size_t key_count, key_capacity;
+    output_tensor *tensors;
+    size_t count, capacity;
+    output_file *files;
+    size_t file_count;
+    size_t current_file, current; /* file and tensor being written */
+    uint64_t remaining;           /* bytes that this tensor still lacks */
+    int descriptor;
+    bool begun;
+    bool failed; /* after an error nothing but free makes sense */
+    bool finished;
+};
+
+static mixt_status writer_memory(mixt_gguf_writer *writer, mixt_error *error)
+{
+    writer->failed = true;
+    return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", writer->path);
+}
+
+static mixt_status writer_misuse(mixt_gguf_writer *writer, const char *what, const char *rule,
+                                 mixt_error *error)
+{
+    writer->failed = true;
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %.200s: %s", writer->path, what, rule);
+}
+
+mixt_status mixt_gguf_writer_create(const char *path, uint64_t shard_bytes,
+                                    mixt_gguf_writer **writer, mixt_error *error)
+{
+    *writer = NULL;
+    size_t length = strlen(path);
+    size_t tail = strlen(SUFFIX);
+    if (shard_bytes != 0 && (length < tail || strcmp(path + length - tail, SUFFIX) != 0)) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "%s: name must end in " SUFFIX " to be sharded", path);
+    }
+    mixt_gguf_writer *made = calloc(1, sizeof *made);
+    if (made != NULL) {
+        made->descriptor = -1;
+        made->path = strdup(path);
+        made->arena = mixt_arena_create();
+    }
+    if (made == NULL || made->path == NULL || made->arena == NULL) {
+        mixt_gguf_writer_free(made);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    }
+    made->shard_bytes = shard_bytes;
+    *writer = made;
+    return MIXT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Metadata */
+
+static void put_number(mixt_buffer *out, uint64_t value, size_t bytes)
+{
+    unsigned char data[8];
+    for (size_t i = 0; i < bytes; i++) {
+        data[i] = (unsigned char)(value >> 8 * i);
+    }
+    mixt_buffer_append(out, data, bytes);
+}
+
+static void put_string(mixt_buffer *out, const char *text, size_t length)
+{
+    put_number(out, length, 8);
+    mixt_buffer_append(out, text, length);
+}
+
+static bool is_key(const char *key)
+{
+    size_t length = strlen(key);
+    for (size_t i = 0; i < length; i++) {
+        if (key[i] < 0x20 || key[i] > 0x7e) {
+            return false;
+        }
+    }
+    return length != 0 && length <= MIXT_GGUF_KEY_MAX;
+}
+
+/* Room for one more in a growing array. */
+static void *grow(void *array, size_t count, size_t *capacity, size_t size)
+{
+    if (count < *capacity) {
+        return array;
+    }
+    size_t wanted = *capacity == 0 ? 64 : *capacity * 2;
+    void *more = realloc(array, wanted * size);
+    if (more != NULL) {
+        *capacity = wanted;
+    }
+    return more;
+}
+
+/* Key and kind; the value has to follow. */
+static mixt_status begin_value(mixt_gguf_writer *writer, const char *key, mixt_gguf_kind kind,
+                               mixt_error *error)
+{
+    if (writer->begun || writer->failed) {
+        return writer_misuse(writer, key, "metadata behind the beginning of the data", error);
+    }
+    if (!is_key(key)) {
+        return writer_misuse(writer, key, "a key is 1 to 65535 characters of printable ASCII",
+                             error);
+    }
+    const char *copy = mixt_arena_string(writer->arena, key);
+    const char **keys =
+        grow(writer->keys, writer->key_count, &writer->key_capacity, sizeof *writer->keys);
+    if (copy == NULL || keys == NULL) {
+        return writer_memory(writer, error);
+    }
+    writer->keys = keys;
+    keys[writer->key_count++] = copy;
+    put_string(&writer->values, key, strlen(key));
+    put_number(&writer->values, (uint64_t)kind, 4);
+    return MIXT_OK;
+}
+
+static mixt_status end_value(mixt_gguf_writer *writer, mixt_error *error)
+{
+    return writer->values.failed ? writer_memory(writer, error) : MIXT_OK;
+}
+
+static mixt_status write_number(mixt_gguf_writer *writer, const char *key, mixt_gguf_kind kind,
+                                uint64_t bits, mixt_error *error)
+{
+    mixt_status status = begin_value(writer, key, kind, error);
+    if (status == MIXT_OK) {
+        put_number(&writer->values, bits, mixt_gguf_kind_bytes(kind));
+        status = end_value(writer, error);
+    }
+    return status;
+}
+
+mixt_status mixt_gguf_writer_u32(mixt_gguf_writer *writer, const char *key, uint32_t value,
+                                 mixt_error *error)
+{
+    return write_number(writer, key, MIXT_GGUF_U32, value, error);
+}
+
+mixt_status mixt_gguf_writer_f32(mixt_gguf_writer *writer, const char *key, float value,
+                                 mixt_error *error)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return write_number(writer, key, MIXT_GGUF_F32, bits, error);
+}
+
+mixt_status mixt_gguf_writer_bool(mixt_gguf_writer *writer, const char *key, bool value,
+                                  mixt_error *error)
+{
+    return write_number(writer, key, MIXT_GGUF_BOOL, value, error);
+}
+
+mixt_status mixt_gguf_writer_string(mixt_gguf_writer *writer, const char *key, const char *text,
+                                    mixt_error *error)
+{
+    mixt_status status = begin_value(writer, key, MIXT_GGUF_STRING, error);
+    if (status == MIXT_OK) {
+        put_string(&writer->values, text, strlen(text));
+        status = end_value(writer, error);
+    }
+    return status;
+}
+
+mixt_status mixt_gguf_writer_array(mixt_gguf_writer *writer, const char *key,
+                                   const mixt_gguf_array *array, mixt_error *error)
+{
+    mixt_status status = begin_value(writer, key, MIXT_GGUF_ARRAY, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    size_t bytes = 0;
+    if (array->kind == MIXT_GGUF_ARRAY ||
+        !mixt_multiply_size(array->count, mixt_gguf_kind_bytes(array->kind), &bytes)) {
+        return writer_misuse(writer, key, "no such array", error);
+    }
+    put_number(&writer->values, (uint64_t)array->kind, 4);
+    put_number(&writer->values, array->count, 8);
+    mixt_buffer_append(&writer->values, array->data, bytes);
+    for (size_t i = 0; array->kind == MIXT_GGUF_STRING && i < array->count; i++) {
+        put_string(&writer->values, array->strings[i], array->lengths[i]);
+    }
+    return end_value(writer, error);
+}
+
+mixt_status mixt_gguf_writer_copy(mixt_gguf_writer *writer, const mixt_gguf *from, const char *key,
+                                  mixt_error *error)
+{
+    const mixt_gguf_value *value = mixt_gguf_first_value(from, key);
+    if (value == NULL) {
+        return writer_misuse(writer, key, "the other file has no such key", error);
+    }
+    if (strcmp(key, "general.alignment") == 0 || strncmp(key, "split.", 6) == 0) {
+        return MIXT_OK; /* they belong to that file alone */
+    }
+    mixt_status status = begin_value(writer, key, value->kind, error);
+    if (status == MIXT_OK) {
+        mixt_buffer_append(&writer->values, value->raw, value->raw_bytes);
+        status = end_value(writer, error);
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Tensors */
+
+static uint64_t pad(uint64_t bytes)
+{
+    return (bytes + MIXT_GGUF_ALIGNMENT - 1) / MIXT_GGUF_ALIGNMENT * MIXT_GGUF_ALIGNMENT;
+}
+
+/* False for a shape that is none, or whose bytes do not fit. */
+static bool measure(output_tensor *tensor)
+{
+    uint64_t rows = 1;
+    for (int i = 0; i < tensor->rank; i++) {
+        if (tensor->size[i] < 0 ||
+            (i != 0 && __builtin_mul_overflow(rows, (uint64_t)tensor->size[i], &rows))) {
+            return false;
+        }
+    }
+    int64_t columns = tensor->rank == 0 ? 1 : tensor->size[0];
+    uint64_t row_bytes = mixt_type_row_bytes(tensor->type, columns);
+    return (row_bytes != 0 || columns == 0) &&
+           !__builtin_mul_overflow(rows, row_bytes, &tensor->bytes) &&
+           tensor->bytes < INT64_MAX - MIXT_GGUF_ALIGNMENT;
+}
+
+mixt_status mixt_gguf_writer_add(mixt_gguf_writer *writer, const char *name, mixt_type type,
+                                 int rank, const int64_t *size, mixt_error *error)
+{
+    if (writer->begun || writer->failed) {
+        return writer_misuse(writer, name, "declared behind the beginning of the data", error);
+    }
+    output_tensor tensor = {.type = type, .rank = rank};
+    size_t length = strlen(name);
+    if (length == 0 || length > MIXT_GGUF_NAME_MAX) {
+        return writer_misuse(writer, name, "a tensor's name has 1 to 63 bytes", error);
+    }
+    if (rank < 0 || rank > MIXT_GGUF_RANK_MAX || (int)type < 0 || type >= MIXT_TYPE_COUNT) {
+        return writer_misuse(writer, name, "no such type or number of dimensions", error);
+    }
+    if (rank != 0) {
+        memcpy(tensor.size, size, (size_t)rank * sizeof *size);
+    }
+    if (!measure(&tensor)) {
+        return writer_misuse(writer, name, "its shape does not fit its type", error);
+    }
+    tensor.name = mixt_arena_string(writer->arena, name);
+    output_tensor *tensors =
+        grow(writer->tensors, writer->count, &writer->capacity, sizeof *writer->tensors);
+    if (tensor.name == NULL || tensors == NULL) {
+        return writer_memory(writer, error);
+    }
+    writer->tensors = tensors;
+    tensors[writer->count++] = tensor;
+    return MIXT_OK;
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Sorts the texts and finds one that is there twice, or NULL. */
+static const char *find_twin(const char **texts, size_t count)
+{
+    if (count != 0) {
+        qsort(texts, count, sizeof *texts, compare_texts);
+    }
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(texts[i - 1], texts[i]) == 0) {
+            return texts[i];
+        }
+    }
+    return NULL;
+}
+
+static mixt_status check_twins(mixt_gguf_writer *writer, mixt_error *error)
+{
+    const char **names = calloc(writer->count + 1, sizeof *names);
+    if (names == NULL) {
+        return writer_memory(writer, error);
+    }
+    for (size_t i = 0; i < writer->count; i++) {
+        names[i] = writer->tensors[i].name;
+    }
+    const char *twin = find_twin(names, writer->count);
+    free(names);
+    twin = twin == NULL ? find_twin(writer->keys, writer->key_count) : twin;
+    return twin == NULL ? MIXT_OK : writer_misuse(writer, twin, "is there twice", error);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Files */
+
+static mixt_status name_files(mixt_gguf_writer *writer, mixt_error *error)
+{
+    size_t stem = strlen(writer->path) - (writer->file_count == 1 ? 0 : strlen(SUFFIX));
+    for (size_t i = 0; i < writer->file_count; i++) {
+        output_file *file = &writer->files[i];
+        int length = writer->file_count == 1
+                         ? asprintf(&file->path, "%s", writer->path)
+                         : asprintf(&file->path, "%.*s-%05zu-of-%05zu" SUFFIX, (int)stem,
+                                    writer->path, i + 1, writer->file_count);
+        if (length < 0) {
+            file->path = NULL;
+            return writer_memory(writer, error);
+        }
+        if (asprintf(&file->temporary, "%s.tmp", file->path) < 0) {
+            file->temporary = NULL;
+            return writer_memory(writer, error);
+        }
+    }
+    return MIXT_OK;
+}
+
+/* Deals the tensors out to files of at most shard_bytes of data, each with one tensor at least. */
+static mixt_status plan_files(mixt_gguf_writer *writer, mixt_error *error)
+{
+    writer->files = calloc(writer->count + 1, sizeof *writer->files);
+    if (writer->files == NULL) {
+        return writer_memory(writer, error);
+    }
+    output_file *file = writer->files;
+    writer->file_count = 1;
+    for (size_t i = 0; i < writer->count; i++) {
+        output_tensor *tensor = &writer->tensors[i];
+        uint64_t bytes = pad(tensor->bytes);
+        if (writer->shard_bytes != 0 && file->data_bytes != 0 &&
+            (bytes > writer->shard_bytes || file->data_bytes > writer->shard_bytes - bytes)) {
+            file = &writer->files[writer->file_count++];
+            file->first = i;
+        }
+        tensor->offset = file->data_bytes;
+        if (__builtin_add_overflow(file->data_bytes, bytes, &file->data_bytes) ||
+            file->data_bytes > INT64_MAX) {
+            return writer_misuse(writer, tensor->name, "more bytes than a file can hold", error);
+        }
+        file->count++;
+    }
+    if (writer->file_count > SHARDS_MAX) {
+        return writer_misuse(writer, "shards", "more than 65535", error);
+    }
+    return name_files(writer, error);
+}
+
+static void put_split(mixt_buffer *out, const char *key, mixt_gguf_kind kind, uint64_t value)
+{
+    put_string(out, key, strlen(key));
+    put_number(out, (uint64_t)kind, 4);
+    put_number(out, value, mixt_gguf_kind_bytes(kind));
+}
+
+/* Header of a file, padded to where its data begin. */
+static void build_header(const mixt_gguf_writer *writer, size_t index, mixt_buffer *out)
+{
+    const output_file *file = &writer->files[index];
+    bool split = writer->file_count > 1;
+    mixt_buffer_append(out, MIXT_GGUF_MAGIC, 4);
+    put_number(out, MIXT_GGUF_VERSION, 4);
+    put_number(out, file->count, 8);
+    put_number(out, (index == 0 ? writer->key_count : 0) + (split ? 3 : 0), 8);
+    if (index == 0) {
+        mixt_buffer_append(out, writer->values.data, writer->values.length);
+    }
+    if (split) {
+        put_split(out, "split.no", MIXT_GGUF_U16, index);
+        put_split(out, "split.count", MIXT_GGUF_U16, writer->file_count);
+        put_split(out, "split.tensors.count", MIXT_GGUF_I32, writer->count);
+    }
+    for (size_t i = file->first; i < file->first + file->count; i++) {
+        const output_tensor *tensor = &writer->tensors[i];
+        put_string(out, tensor->name, strlen(tensor->name));
+        put_number(out, (uint64_t)tensor->rank, 4);
+        for (int j = 0; j < tensor->rank; j++) {
+            put_number(out, (uint64_t)tensor->size[j], 8);
+        }
+        put_number(out, (uint64_t)mixt_type_info(tensor->type)->number, 4);
+        put_number(out, tensor->offset, 8);
+    }
+    static const char zeros[MIXT_GGUF_ALIGNMENT];
+    mixt_buffer_append(out, zeros, pad(out->length) - out->length);
+}
+
+/* Creates the current file and writes its header. */
+static mixt_status open_current(mixt_gguf_writer *writer, mixt_error *error)
+{
+    output_file *file = &writer->files[writer->current_file];
+    mixt_buffer header = {0};
+    build_header(writer, writer->current_file, &header);
+    if (header.failed) {
+        mixt_buffer_free(&header);
+        return writer_memory(writer, error);
+    }
+    mixt_status status = MIXT_OK;
+    writer->descriptor =
+        open(file->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (writer->descriptor < 0) {
+        status = mixt_fail_errno(error, errno, "%s: cannot create", file->temporary);
+    } else {
+        file->created = true;
+        status =
+            mixt_write_all(writer->descriptor, header.data, header.length, file->temporary, error);
+    }
+    mixt_buffer_free(&header);
+    return status;
+}
+
+static mixt_status close_current(mixt_gguf_writer *writer, mixt_error *error)
+{
+    const char *path = writer->files[writer->current_file].temporary;
+    mixt_status status = MIXT_OK;
+    if (fsync(writer->descriptor) != 0) {
+        status = mixt_fail_errno(error, errno, "%s: cannot sync", path);
+    }
+    if (close(writer->descriptor) != 0 && status == MIXT_OK) {
+        status = mixt_fail_errno(error, errno, "%s: cannot close", path);
+    }
+    writer->descriptor = -1;
+    return status;
+}
+
+/* Moves on over every tensor that is full, and every file, to a tensor that still lacks data. */
+static mixt_status advance(mixt_gguf_writer *writer, mixt_error *error)
+{
+    static const char zeros[MIXT_GGUF_ALIGNMENT];
+    mixt_status status = MIXT_OK;
+    while (status == MIXT_OK && writer->remaining == 0 && writer->current < writer->count) {
+        const output_file *file = &writer->files[writer->current_file];
+        const output_tensor *tensor = &writer->tensors[writer->current++];
+        status = mixt_write_all(writer->descriptor, zeros, pad(tensor->bytes) - tensor->bytes,
+                                file->temporary, error);
+        if (status == MIXT_OK && writer->current == file->first + file->count &&
+            writer->current < writer->count) {
+            status = close_current(writer, error);
+            if (status == MIXT_OK) {
+                writer->current_file++;
+                status = open_current(writer, error);
+            }
+        }
+        if (writer->current < writer->count) {
+            writer->remaining = writer->tensors[writer->current].bytes;
+        }
+    }
+    writer->failed = status != MIXT_OK;
+    return status;
+}
+
+mixt_status mixt_gguf_writer_begin(mixt_gguf_writer *writer, mixt_error *error)
+{
+    if (writer->begun || writer->failed) {
+        return writer_misuse(writer, "begin", "begun twice or after an error", error);
+    }
+    writer->begun = true;
+    mixt_status status = check_twins(writer, error);
+    if (status == MIXT_OK) {
+        status = plan_files(writer, error);
+    }
+    if (status == MIXT_OK) {
+        status = open_current(writer, error);
+    }
+    writer->failed = status != MIXT_OK;
+    writer->remaining = writer->count == 0 ? 0 : writer->tensors[0].bytes;
+    return status == MIXT_OK ? advance(writer, error) : status;
+}
+
+mixt_status mixt_gguf_writer_write(mixt_gguf_writer *writer, const void *data, size_t bytes,
+                                   mixt_error *error)
+{
+    if (!writer->begun || writer->failed || writer->finished) {
+        return writer_misuse(writer, "write", "data before the beginning or after an error", error);
+    }
+    if (bytes > writer->remaining) {
+        return writer_misuse(writer,
+                             writer->current < writer->count ? writer->tensors[writer->current].name
+                                                             : "write",
+                             "more data than declared", error);
+    }
+    mixt_status status = mixt_write_all(writer->descriptor, data, bytes,
+                                        writer->files[writer->current_file].temporary, error);
+    if (status != MIXT_OK) {
+        writer->failed = true;
+        return status;
+    }
+    writer->remaining -= bytes;
+    return advance(writer, error);
+}
+
+/* The first shard comes last: where it is, the others are. */
+static mixt_status publish(mixt_gguf_writer *writer, mixt_error *error)
+{
+    for (size_t i = writer->file_count; i-- > 0;) {
+        output_file *file = &writer->files[i];
+        if (rename(file->temporary, file->path) != 0) {
+            return mixt_fail_errno(error, errno, "%s: cannot rename", file->temporary);
+        }
+        file->created = false;
+    }
+    char *folder = strdup(writer->path);
+    if (folder == NULL) {
+        return writer_memory(writer, error);
+    }
+    char *slash = strrchr(folder, '/');
+    if (slash != NULL) {
+        slash[slash == folder] = '\0'; /* "/" stays "/" */
+    }
+    mixt_status status = mixt_folder_sync(slash == NULL ? "." : folder, error);
+    free(folder);
+    return status;
+}
+
+mixt_status mixt_gguf_writer_finish(mixt_gguf_writer *writer, mixt_error *error)
+{
+    if (!writer->begun || writer->failed || writer->finished) {
+        return writer_misuse(writer, "finish", "before the beginning or after an error", error);
+    }
+    if (writer->current < writer->count) {
+        return writer_misuse(writer, writer->tensors[writer->current].name,
+                             "finished before all its data were written", error);
+    }
+    mixt_status status = close_current(writer, error);
+    if (status == MIXT_OK) {
+        status = publish(writer, error);
+    }
+    writer->failed = status != MIXT_OK;
+    writer->finished = status == MIXT_OK;
+    return status;
+}
+
+void mixt_gguf_writer_free(mixt_gguf_writer *writer)
+{
+    if (writer == NULL) {
+        return;
+    }
+    if (writer->descriptor >= 0) {
+        close(writer->descriptor);
+    }
+    for (size_t i = 0; i < writer->file_count; i++) {
+        if (writer->files[i].created) {
+            unlink(writer->files[i].temporary);
+        }
+        free(writer->files[i].path);
+        free(writer->files[i].temporary);
+    }
+    free(writer->files);
+    free(writer->tensors);
+    free(writer->keys);
+    mixt_buffer_free(&writer->values);
+    mixt_arena_free(writer->arena);
+    free(writer->path);
+    free(writer);
+}
