@@ -15,6 +15,7 @@ typedef struct train_settings {
     const char *out;
     const char *tokenizer;
     const char *init_from;
+    const char *model_config;
     double heldout;
     int64_t tokenizer_bytes;
     int64_t eval_tokens;
@@ -46,6 +47,13 @@ static const cli_option train_options[] = {
      .offset = offsetof(train_settings, init_from),
      .value = "FOLDER",
      .help = "begin with the weights and tokenizer of this model"},
+    {.name = "model-config",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(train_settings, model_config),
+     .value = "FILE",
+     .help =
+         "config.json of a model of any family: a new one of its shape; model options beside it "
+         "change it"},
     {.name = "heldout",
      .kind = OPTION_NUMBER,
      .offset = offsetof(train_settings, heldout),
@@ -214,6 +222,25 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments,
     return status;
 }
 
+/* The shape in a config.json, then the command line over it. */
+static int take_model_config(train_settings *settings, cli_arguments *arguments)
+{
+    mixt_model_options model;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_model_options_read(settings->model_config, &model, &error) != MIXT_OK) {
+        return fail_error(&error);
+    }
+    if (model.rope.factor > 0 || model.attention.latent_size > 0 || model.attention.sinks) {
+        return fail_usage("--model-config: %.400s: models of this family are opened, not trained",
+                          settings->model_config);
+    }
+    options_reset(arguments);
+    settings->model = model;
+    return options_parse(arguments, arguments->argc, arguments->argv)
+               ? STATUS_DONE
+               : fail_usage("%s", arguments->message);
+}
+
 static int run_train(void *user, cli_arguments *arguments)
 {
     train_settings *settings = user;
@@ -227,6 +254,11 @@ static int run_train(void *user, cli_arguments *arguments)
     if (files_exist(config_path)) {
         if (!options_parse_over(arguments, config_path)) {
             return fail_usage("%s", arguments->message);
+        }
+    } else if (settings->model_config != NULL) {
+        int status = take_model_config(settings, arguments);
+        if (status != STATUS_DONE) {
+            return status;
         }
     }
     if (settings->data.count == 0) {

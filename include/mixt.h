@@ -329,6 +329,10 @@ typedef struct mixt_model_options {
 /* The shape of the demo's model; a start to change fields of. */
 MIXT_API mixt_model_options mixt_model_options_default(void);
 
+/* Those in a config.json (or a folder with it) of any family, to train a new model of its shape. */
+MIXT_API mixt_status mixt_model_options_read(const char *path, mixt_model_options *options,
+                                             mixt_error *error);
+
 typedef struct mixt_model mixt_model;
 
 /* Random weights: normal(0, initializer_range), output projections divided by sqrt(2 layers). */

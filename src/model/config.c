@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/files.h"
 #include "formats/json.h"
 #include "model/model.h"
 
@@ -415,4 +416,22 @@ mixt_status mixt_model_config_read(const char *path, mixt_model_options *options
         json_decref(root);
     }
     return status == MIXT_OK ? MIXT_OK : mixt_fail(error, status, "%s", local.message);
+}
+
+mixt_status mixt_model_options_read(const char *path, mixt_model_options *options,
+                                    mixt_error *error)
+{
+    const mixt_family *family;
+    char *inside = mixt_path_is_folder(path) ? mixt_path_join(path, "config.json") : NULL;
+    const char *file = inside != NULL ? inside : path;
+    mixt_status status = mixt_model_config_read(file, options, &family, error);
+    if (status == MIXT_OK) {
+        status = mixt_model_check(options, file, error);
+        status = status == MIXT_ERROR_ARGUMENT ? MIXT_ERROR_FORMAT : status;
+    }
+    free(inside);
+    if (status != MIXT_OK) {
+        *options = (mixt_model_options){0};
+    }
+    return status;
 }
