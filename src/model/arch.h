@@ -147,6 +147,7 @@ void mixt_model_fill(mixt_model_options *options);
 /* The families, in the order in which they are asked whether they can hold an option set. */
 const mixt_family *const *mixt_families(void); /* ends with NULL */
 const mixt_family *mixt_family_by_name(const char *model_type);
+const mixt_family *mixt_family_by_class(const char *hf_class);
 /* The first that a new model of these (checked) options can be saved as: its rows and constants
  * give them back. */
 const mixt_family *mixt_family_for(const mixt_model_options *options);

@@ -367,18 +367,34 @@ static mixt_status read_own(const mixt_json_object *json, mixt_model_options *op
     return status;
 }
 
+/* By model_type, or where the file has none (Grok-1's) by the first of its architectures. */
+static mixt_status find_family(mixt_json_object *json, const mixt_family **family)
+{
+    const json_t *architectures = json_object_get(json->json, "architectures");
+    const char *type = json_string_value(json_array_get(architectures, 0));
+    if (type != NULL && !mixt_json_has(json, "model_type")) {
+        *family = mixt_family_by_class(type);
+    } else {
+        mixt_status status = mixt_json_string(json, "model_type", &type);
+        if (status != MIXT_OK) {
+            return status;
+        }
+        *family = mixt_family_by_name(type);
+    }
+    if (*family == NULL) {
+        return mixt_fail(json->error, MIXT_ERROR_UNSUPPORTED,
+                         "%s: model_type: '%s' is not a family that mixt knows", json->file, type);
+    }
+    return MIXT_OK;
+}
+
 static mixt_status read_object(mixt_json_object *json, mixt_model_options *options,
                                const mixt_family **result)
 {
-    const char *type;
-    mixt_status status = mixt_json_string(json, "model_type", &type);
+    const mixt_family *family;
+    mixt_status status = find_family(json, &family);
     if (status != MIXT_OK) {
         return status;
-    }
-    const mixt_family *family = mixt_family_by_name(type);
-    if (family == NULL) {
-        return mixt_fail(json->error, MIXT_ERROR_UNSUPPORTED,
-                         "%s: model_type: '%s' is not a family that mixt knows", json->file, type);
     }
     *options = family->constants;
     options->rope.interleaved = family->hf_interleaved;

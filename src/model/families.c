@@ -29,6 +29,16 @@ const mixt_family *mixt_family_by_name(const char *model_type)
     return NULL;
 }
 
+const mixt_family *mixt_family_by_class(const char *hf_class)
+{
+    for (int i = 0; families[i] != NULL; i++) {
+        if (strcmp(families[i]->hf_class, hf_class) == 0) {
+            return families[i];
+        }
+    }
+    return NULL;
+}
+
 const mixt_family *mixt_family_for(const mixt_model_options *options)
 {
     for (int i = 0; families[i] != NULL; i++) {
