@@ -41,7 +41,7 @@ MISTRAL = {
 MIXTRAL = {
     "architectures": ["MixtralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1,
     "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 32, "initializer_range": 0.02,
-    "intermediate_size": 40, "max_position_embeddings": 64, "model_type": "mixtral",
+    "intermediate_size": 24, "max_position_embeddings": 64, "model_type": "mixtral",
     "num_attention_heads": 4, "num_experts_per_tok": 2, "num_hidden_layers": 2,
     "num_key_value_heads": 2, "num_local_experts": 8, "output_router_logits": False,
     "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "router_aux_loss_coef": 0.02,
@@ -55,7 +55,7 @@ DEEPSEEK = {
                  "AutoModelForCausalLM": "modeling_deepseek.DeepseekForCausalLM"},
     "aux_loss_alpha": 0.001, "bos_token_id": 0, "eos_token_id": 1, "first_k_dense_replace": 1,
     "hidden_act": "silu", "hidden_size": 32, "initializer_range": 0.02, "intermediate_size": 84,
-    "max_position_embeddings": 64, "model_type": "deepseek", "moe_intermediate_size": 20,
+    "max_position_embeddings": 64, "model_type": "deepseek", "moe_intermediate_size": 12,
     "moe_layer_freq": 1, "n_routed_experts": 8, "n_shared_experts": 2, "norm_topk_prob": False,
     "num_attention_heads": 4, "num_experts_per_tok": 3, "num_hidden_layers": 3,
     "num_key_value_heads": 4, "pretraining_tp": 1, "rms_norm_eps": 1e-06, "rope_scaling": None,
@@ -138,7 +138,7 @@ GROK = {
                  "AutoModelForCausalLM": "modeling_grok1.Grok1ModelForCausalLM"},
     "bos_token_id": 1, "embedding_multiplier_scale": 5.656854249492381, "eos_token_id": 2,
     "hidden_size": 32, "intermediate_size": 24, "max_attn_value": 30.0,
-    "max_position_embeddings": 64, "model_type": "grok-1", "num_attention_heads": 4,
+    "max_position_embeddings": 64, "num_attention_heads": 4,
     "num_experts": 8, "num_experts_per_tok": 2, "num_hidden_layers": 2, "num_key_value_heads": 2,
     "output_multiplier_scale": 0.5773502691896257, "output_router_logits": False,
     "pad_token_id": 0, "rms_norm_eps": 1e-05, "router_aux_loss_coef": 0.001,
@@ -220,7 +220,9 @@ def make(name):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     tensors = {}
-    for tensor, kind, shape in MAKERS[config["model_type"]](config):
+    # the published Grok-1 has no model_type
+    family = config.get("model_type", config["architectures"][0])
+    for tensor, kind, shape in MAKERS[family](config):
         random = generator(name.removesuffix("-mxfp4"), tensor)
         if kind in ("blocks", "scales"):  # 4-bit values, and exponents around 2^-2
             low, high = (0, 256) if kind == "blocks" else (124, 127)

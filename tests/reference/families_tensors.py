@@ -9,17 +9,17 @@ def heads(config):
     return config["num_attention_heads"] * head_dim, config["num_key_value_heads"] * head_dim
 
 
-def ends(config, tied=False):
+def ends(config, tied=False, scale="weight"):
     hidden, vocab = config["hidden_size"], config["vocab_size"]
     yield "model.embed_tokens.weight", "gentle" if tied else "embed", (vocab, hidden)
-    yield "model.norm.weight", "norm", (hidden,)
+    yield f"model.norm.{scale}", "norm", (hidden,)
     if not tied:
         yield "lm_head.weight", "matrix", (vocab, hidden)
 
 
-def norms(prefix, hidden, names=("input_layernorm", "post_attention_layernorm")):
+def norms(prefix, hidden, names=("input_layernorm", "post_attention_layernorm"), scale="weight"):
     for name in names:
-        yield f"{prefix}.{name}.weight", "norm", (hidden,)
+        yield f"{prefix}.{name}.{scale}", "norm", (hidden,)
 
 
 def attention(prefix, config, biases="", kind="matrix"):
@@ -178,11 +178,11 @@ def yuan(config):
 
 def grok(config):
     hidden = config["hidden_size"]
-    yield from ends(config, tied=True)
+    yield from ends(config, True, "scale")
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}"
         yield from norms(prefix, hidden, ("pre_attn_norm", "post_attn_norm", "pre_moe_norm",
-                                          "post_moe_norm"))
+                                          "post_moe_norm"), "scale")
         # strong q and k: attention logits of 30 and more, where the cap acts
         yield from attention(f"{prefix}.attn", config, kind="wide")
         yield f"{prefix}.moe_block.gate.weight", "router", (config["num_experts"], hidden)
@@ -219,5 +219,5 @@ MAKERS = {
     "llama": llama, "mistral": llama, "mixtral": mixtral, "skywork": mixtral,
     "deepseek": deepseek, "deepseek_v2": deepseek_latent, "deepseek_v3": deepseek_latent,
     "qwen2_moe": qwen2_moe, "olmoe": normed_moe, "qwen3_moe": normed_moe, "yuan": yuan,
-    "grok-1": grok, "gpt_oss": gpt_oss,
+    "Grok1ModelForCausalLM": grok, "gpt_oss": gpt_oss,
 }
