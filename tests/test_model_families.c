@@ -130,6 +130,7 @@ static void as_gpt_oss(mixt_model_options *o)
     o->expert_bias = true;
     o->activation = MIXT_ACTIVATION_CLAMPED;
     o->router.score = MIXT_SCORE_TOP_K_SOFTMAX;
+    o->router.renormalise = false;
     o->router.logit_bias = true;
     o->rope = (mixt_rope_options){.factor = 4, .original_context = 16, .no_truncate = true};
 }
@@ -262,12 +263,66 @@ static void configs_come_back(void **state)
     mixt_folder_remove(folder, NULL);
 }
 
+static void write_gguf(const mixt_model *model, const char *path)
+{
+    mixt_gguf_writer *writer;
+    mixt_error error = MIXT_ERROR_INIT;
+    static float zeros[64 * 64];
+    int64_t shape[] = {model->options.hidden_size, model->options.vocab_size};
+    const char *const names[] = {"token_embd.weight", "output.weight"};
+    size_t count = model->options.tie_embeddings ? 1 : 2;
+    mixt_status status = mixt_gguf_writer_create(path, 0, &writer, &error);
+    if (status == MIXT_OK) {
+        status = mixt_model_gguf_keys(model, writer, &error);
+    }
+    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+        status = mixt_gguf_writer_add(writer, names[i], MIXT_TYPE_F32, 2, shape, &error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_begin(writer, &error);
+    }
+    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+        status = mixt_gguf_writer_write(writer, zeros, (size_t)(shape[0] * shape[1]) * 4, &error);
+    }
+    if (status != MIXT_OK || mixt_gguf_writer_finish(writer, &error) != MIXT_OK) {
+        fail_msg("%s: %s", model->family->name, error.message);
+    }
+    mixt_gguf_writer_free(writer);
+}
+
+static void gguf_keys_come_back(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/mixt-families-XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/model.gguf", folder);
+    for (size_t i = 0; i < CASES; i++) {
+        mixt_model *model = make(&cases[i]);
+        write_gguf(model, path);
+        mixt_gguf *file;
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_model_options read;
+        const mixt_family *family;
+        if (mixt_gguf_open(path, &file, &error) != MIXT_OK ||
+            mixt_model_config_gguf(file, &read, &family, &error) != MIXT_OK) {
+            fail_msg("%s: %s", cases[i].name, error.message);
+        }
+        assert_string_equal(family->gguf_arch, model->family->gguf_arch);
+        assert_int_equal(read.rope.interleaved, family->gguf_interleaved);
+        same_options(model, &read, true);
+        mixt_gguf_close(file);
+        mixt_model_free(model);
+    }
+    mixt_folder_remove(folder, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_agree),
         cmocka_unit_test(phases_agree),
         cmocka_unit_test(configs_come_back),
+        cmocka_unit_test(gguf_keys_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
