@@ -338,8 +338,14 @@ typedef struct mixt_model mixt_model;
 /* Random weights: normal(0, initializer_range), output projections divided by sqrt(2 layers). */
 MIXT_API mixt_status mixt_model_create(const mixt_model_options *options, uint64_t seed,
                                        mixt_model **model, mixt_error *error);
-/* A Hugging Face folder (config.json and safetensors, sharded or not). */
+/* A Hugging Face folder (config.json and safetensors, sharded or not) or a GGUF file (of several
+ * shards the first). Shapes, types and sizes are
+ * checked; the weights stay in their files, which are mapped and read when they are needed. A file
+ * that is cut short meanwhile gives an error where it is read, never a crash. Training takes the
+ * weights into memory as fp32. */
 MIXT_API mixt_status mixt_model_open(const char *path, mixt_model **model, mixt_error *error);
+/* Reads every weight and refuses NaN and Inf, naming tensor and place. */
+MIXT_API mixt_status mixt_model_verify(const mixt_model *model, mixt_error *error);
 /* Writes config.json, generation_config.json and model.safetensors (fp32) into `folder`; the
  * tokenizer is saved beside it by mixt_tokenizer_save. */
 MIXT_API mixt_status mixt_model_save(const mixt_model *model, const char *folder,

@@ -26,6 +26,7 @@ void parity_open(parity_fixture *fixture, const char *name, const char *cpu, mix
     require(mixt_context_create(&options, &fixture->context, &error), &error);
     snprintf(path, sizeof path, PARITY_FOLDER "%s", name);
     require(mixt_model_open(path, &fixture->model, &error), &error);
+    require(mixt_model_load(fixture->model, &error), &error);
     /* What config.json of a foreign model does not say. */
     fixture->model->options.router.balance_coefficient = 0.01;
     fixture->model->options.router.z_coefficient = 0.001;

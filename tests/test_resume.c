@@ -313,6 +313,7 @@ static void a_checkpoint_opens_as_a_model(void **state)
     mixt_tokenizer *tokenizer = NULL;
     mixt_error error = MIXT_ERROR_INIT;
     if (mixt_model_open(path, &model, &error) != MIXT_OK ||
+        mixt_model_load(model, &error) != MIXT_OK ||
         mixt_tokenizer_open(path, &tokenizer, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
     }

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/map.h"
 #include "formats/json.h"
 #include "formats/safetensors_header.h"
 
@@ -22,6 +23,7 @@ typedef struct tensor_file {
     char *path;
     int descriptor; /* -1: bytes in memory */
     const unsigned char *memory;
+    mixt_map *map; /* NULL until mixt_safetensors_map */
     uint64_t size;
     char *header; /* decoded in place; names and texts point into it */
     mixt_parsed_header parsed;
@@ -393,6 +395,7 @@ void mixt_safetensors_close(mixt_safetensors *file)
         if (one->descriptor >= 0) {
             close(one->descriptor);
         }
+        mixt_map_close(one->map);
         mixt_parsed_header_free(&one->parsed);
         free(one->header);
         free(one->path);
@@ -449,6 +452,46 @@ const char *mixt_safetensors_metadata(const mixt_safetensors *file, const char *
 const char *mixt_safetensors_path(const mixt_safetensors *file, const mixt_tensor_info *tensor)
 {
     return file->files[tensor->shard].path;
+}
+
+mixt_status mixt_safetensors_map(mixt_safetensors *file, mixt_error *error)
+{
+    for (size_t i = 0; i < file->file_count; i++) {
+        tensor_file *one = &file->files[i];
+        if (one->descriptor < 0 || one->map != NULL) {
+            continue;
+        }
+        mixt_status status = mixt_map_open(one->path, &one->map, error);
+        if (status != MIXT_OK) {
+            return status;
+        }
+        if (mixt_map_size(one->map) != one->size) {
+            return mixt_fail(error, MIXT_ERROR_IO,
+                             "%s: was %llu bytes when its header was read and is %llu now",
+                             one->path, (unsigned long long)one->size,
+                             (unsigned long long)mixt_map_size(one->map));
+        }
+    }
+    return MIXT_OK;
+}
+
+const void *mixt_safetensors_data(const mixt_safetensors *file, const mixt_tensor_info *tensor)
+{
+    const tensor_file *one = &file->files[tensor->shard];
+    const unsigned char *bytes = one->map != NULL ? mixt_map_data(one->map) : one->memory;
+    return bytes != NULL ? bytes + tensor->offset : NULL;
+}
+
+mixt_status mixt_safetensors_intact(const mixt_safetensors *file, mixt_error *error)
+{
+    for (size_t i = 0; i < file->file_count; i++) {
+        const tensor_file *one = &file->files[i];
+        if (one->map != NULL && !mixt_map_intact(one->map)) {
+            return mixt_fail(error, MIXT_ERROR_IO, "%s: became shorter while it was in use",
+                             one->path);
+        }
+    }
+    return MIXT_OK;
 }
 
 mixt_status mixt_safetensors_read(const mixt_safetensors *file, const mixt_tensor_info *tensor,

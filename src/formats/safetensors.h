@@ -8,8 +8,8 @@
  * 2^63 - 1 and more than MIXT_TENSOR_RANK_MAX of them are refused. Looser: a type that mixt has
  * never heard of is refused only when its data are read.
  *
- * Data are read with pread into the caller's memory, never mapped: a file that another process
- * shortens gives an error instead of a SIGBUS. */
+ * Data are read with pread into the caller's memory, or mapped (core/map.h): either way a file that
+ * another process shortens gives an error instead of a SIGBUS. */
 #ifndef MIXT_FORMATS_SAFETENSORS_H
 #define MIXT_FORMATS_SAFETENSORS_H
 
@@ -66,6 +66,13 @@ mixt_status mixt_safetensors_read(const mixt_safetensors *file, const mixt_tenso
 /* Elements [first, first + count) of an F32, F16 or BF16 tensor as fp32, exactly. */
 mixt_status mixt_safetensors_read_f32(const mixt_safetensors *file, const mixt_tensor_info *tensor,
                                       uint64_t first, size_t count, float *to, mixt_error *error);
+
+/* Maps the files; then mixt_safetensors_data gives a tensor's bytes in place (NULL before), for as
+ * long as the object lives. */
+mixt_status mixt_safetensors_map(mixt_safetensors *file, mixt_error *error);
+const void *mixt_safetensors_data(const mixt_safetensors *file, const mixt_tensor_info *tensor);
+/* An error where a file shrank under its map (its lost pages then read as zeros). */
+mixt_status mixt_safetensors_intact(const mixt_safetensors *file, mixt_error *error);
 
 /* -- Writing ------------------------------------------------------------------------------- */
 

@@ -1,6 +1,7 @@
 /* A session: one sequence against a KV cache. Two plans share the cache and the weights: one of
  * PREFILL_TOKENS for prompts, one of a single token for generation; both give a row the same bits.
- * Weights are packed once into the order the kernels read. */
+ * The weights of a model that was made here are packed once into the order the kernels read; those
+ * of an opened one are read where its files are mapped. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,10 +101,10 @@ static mixt_status pack_weights(mixt_session *session, mixt_error *error)
     if (session->packed == NULL || session->packed_first == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory");
     }
-    if (session->context->compute->matmul == MIXT_MATMUL_BLAS) {
+    if (model->weights == NULL || session->context->compute->matmul == MIXT_MATMUL_BLAS) {
         memset(session->packed_first, 0xff,
                (size_t)model->parameter_count * sizeof *session->packed_first);
-        return MIXT_OK; /* BLAS packs by itself */
+        return MIXT_OK; /* mapped rows are read in place; BLAS packs by itself */
     }
     mixt_status status = MIXT_OK;
     for (int i = 0; i < model->parameter_count && status == MIXT_OK; i++) {
@@ -126,9 +127,8 @@ static void bind(mixt_session *session, runner *r)
     }
     mixt_instance_bind(r->instance, g->scale, session->scale);
     mixt_instance_bind(r->instance, g->rope, session->rope);
+    mixt_model_bind(model, g, r->instance);
     for (int i = 0; i < model->parameter_count; i++) {
-        mixt_instance_bind(r->instance, g->parameters[i],
-                           model->weights + model->parameters[i].offset);
         if (session->packed_first[i] >= 0) {
             mixt_instance_bind_packed(r->instance, g->parameters[i],
                                       (const mixt_packed *const *)session->packed +
@@ -267,6 +267,9 @@ static mixt_status feed_chunk(mixt_session *session, const int32_t *tokens, size
     in[6 * PREFILL_TOKENS] = (int32_t)count - 1;
     mixt_status status =
         mixt_instance_run(r->instance, (int64_t)count, 0, r->graph->plan->record_count, error);
+    if (status == MIXT_OK) {
+        status = mixt_model_intact(session->model, error);
+    }
     if (status == MIXT_OK) {
         status = check_finite(session, r, error);
     }

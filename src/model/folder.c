@@ -1,4 +1,4 @@
-/* Models as Hugging Face folders: config.json, generation_config.json and safetensors. */
+/* Writing models as Hugging Face folders: config.json, generation_config.json and safetensors. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +28,7 @@ mixt_status mixt_model_views(const mixt_model *model, mixt_tensor_view **views, 
         for (int64_t e = 0; e < pieces; e++, at++) {
             mixt_tensor_view *view = &list[at];
             mixt_parameter_expert_name(p, (int)e, view->name);
+            view->parameter = i;
             view->rank = experts ? 2 : p->rank;
             memcpy(view->shape, p->size + (experts ? 1 : 0), (size_t)view->rank * sizeof(int64_t));
             view->count = p->count / (size_t)pieces;
@@ -37,6 +38,28 @@ mixt_status mixt_model_views(const mixt_model *model, mixt_tensor_view **views, 
     *views = list;
     *count = total;
     return MIXT_OK;
+}
+
+/* A parameter's piece as fp32, some rows at a time. */
+static mixt_status write_piece(const mixt_model *model, int parameter, size_t first, size_t count,
+                               mixt_safetensors_writer *writer, mixt_error *error)
+{
+    const mixt_parameter *p = &model->parameters[parameter];
+    if (model->weights != NULL) {
+        return mixt_safetensors_writer_write(writer, model->weights + p->offset + first,
+                                             count * sizeof(float), error);
+    }
+    size_t width = (size_t)p->size[p->rank - 1], step = width * (width < 1 << 16 ? 16 : 1);
+    float *values = malloc(step * sizeof *values);
+    mixt_status status =
+        values != NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_MEMORY, "model: no memory");
+    for (size_t done = 0; done < count && status == MIXT_OK; done += step) {
+        size_t part = count - done < step ? count - done : step;
+        mixt_model_values(model, parameter, first + done, part, values);
+        status = mixt_safetensors_writer_write(writer, values, part * sizeof *values, error);
+    }
+    free(values);
+    return status;
 }
 
 static mixt_status write_weights(const mixt_model *model, const char *path, mixt_error *error)
@@ -59,8 +82,11 @@ static mixt_status write_weights(const mixt_model *model, const char *path, mixt
         status = mixt_safetensors_writer_begin(writer, error);
     }
     for (size_t i = 0; i < count && status == MIXT_OK; i++) {
-        status = mixt_safetensors_writer_write(writer, model->weights + views[i].offset,
-                                               views[i].count * sizeof(float), error);
+        size_t first = views[i].offset - model->parameters[views[i].parameter].offset;
+        status = write_piece(model, views[i].parameter, first, views[i].count, writer, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_model_intact(model, error);
     }
     if (status == MIXT_OK) {
         status = mixt_safetensors_writer_finish(writer, error);
@@ -105,113 +131,5 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
     free(path);
     free(config);
     free(generation);
-    return status;
-}
-
-static mixt_status read_view(mixt_model *model, const mixt_safetensors *file,
-                             const mixt_tensor_view *view, const char *path, mixt_error *error)
-{
-    const mixt_tensor_info *tensor = mixt_safetensors_find(file, view->name);
-    if (tensor == NULL) {
-        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: tensor %s is missing", path, view->name);
-    }
-    bool same = tensor->rank == (uint32_t)view->rank;
-    for (int i = 0; i < view->rank && same; i++) {
-        same = tensor->shape[i] == view->shape[i];
-    }
-    if (!same) {
-        char found[96] = "";
-        for (uint32_t i = 0; i < tensor->rank && i < 4; i++) {
-            size_t used = strlen(found);
-            snprintf(found + used, sizeof found - used, "%s%lld", i == 0 ? "" : ",",
-                     (long long)tensor->shape[i]);
-        }
-        return mixt_fail(
-            error, MIXT_ERROR_FORMAT, "%s: tensor %s is [%s], config.json makes it [%lld%s%.0lld]",
-            mixt_safetensors_path(file, tensor), view->name, found, (long long)view->shape[0],
-            view->rank > 1 ? "," : "", view->rank > 1 ? (long long)view->shape[1] : 0);
-    }
-    return mixt_safetensors_read_f32(file, tensor, 0, view->count, model->weights + view->offset,
-                                     error);
-}
-
-mixt_status mixt_model_read_weights(mixt_model *model, const char *path, mixt_error *error)
-{
-    mixt_safetensors *file;
-    mixt_tensor_view *views = NULL;
-    size_t count = 0;
-    mixt_status status = mixt_safetensors_open(path, &file, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    status = mixt_model_views(model, &views, &count, error);
-    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
-        status = read_view(model, file, &views[i], path, error);
-    }
-    free(views);
-    mixt_safetensors_close(file);
-    return status;
-}
-
-/* The files must hold as many weights as config.json asks memory for, before it is taken. */
-static mixt_status check_size(const mixt_model_options *options, const char *path,
-                              mixt_error *error)
-{
-    mixt_safetensors *file;
-    mixt_status status = mixt_safetensors_open(path, &file, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    double held = 0;
-    for (size_t i = 0; i < mixt_safetensors_count(file); i++) {
-        held += (double)mixt_tensor_elements(mixt_safetensors_tensor(file, i));
-    }
-    mixt_safetensors_close(file);
-    double moe = options->experts > 0 ? (double)options->experts * options->ffn_size : 0;
-    double wanted = (double)options->hidden_size *
-                    ((double)options->vocab_size +
-                     (double)(options->layers - options->leading_dense_layers) * 3 * moe);
-    if (wanted > held) {
-        return mixt_fail(error, MIXT_ERROR_FORMAT,
-                         "%s: config.json asks for more than %.0f weights, the files hold %.0f",
-                         path, wanted, held);
-    }
-    return MIXT_OK;
-}
-
-mixt_status mixt_model_open(const char *path, mixt_model **model, mixt_error *error)
-{
-    *model = NULL;
-    if (!mixt_path_is_folder(path)) {
-        return mixt_fail(
-            error, mixt_path_exists(path) ? MIXT_ERROR_UNSUPPORTED : MIXT_ERROR_NOT_FOUND, "%s: %s",
-            path, mixt_path_exists(path) ? "is not a Hugging Face folder" : "no such folder");
-    }
-    char *config = mixt_path_join(path, "config.json");
-    if (config == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
-    }
-    mixt_model_options options;
-    const mixt_family *family = NULL;
-    mixt_status status = mixt_model_config_read(config, &options, &family, error);
-    mixt_model_options checked = options;
-    if (status == MIXT_OK) {
-        status = mixt_model_check(&checked, config, error);
-        status = status == MIXT_ERROR_ARGUMENT ? MIXT_ERROR_FORMAT : status;
-    }
-    if (status == MIXT_OK) {
-        status = check_size(&checked, path, error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_model_allocate(&options, family, config, model, error);
-    }
-    free(config);
-    if (status == MIXT_OK) {
-        status = mixt_model_read_weights(*model, path, error);
-    }
-    if (status != MIXT_OK) {
-        mixt_model_free(*model);
-        *model = NULL;
-    }
     return status;
 }

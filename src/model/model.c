@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "core/sha256.h"
 #include "model/parameters.h"
+#include "model/storage.h"
 
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer)
 {
@@ -36,8 +37,8 @@ void mixt_parameter_expert_name(const mixt_parameter *parameter, int expert, cha
     replace_number(parameter->name, "{E}", expert, name, 128);
 }
 
-mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_family *family,
-                                const char *place, mixt_model **result, mixt_error *error)
+mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_family *family,
+                              const char *place, mixt_model **result, mixt_error *error)
 {
     *result = NULL;
     mixt_model_options checked = *options;
@@ -59,13 +60,6 @@ mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_fa
     model->router = (mixt_router_spec){
         .experts = checked.experts, .chosen = checked.experts_per_token, .options = checked.router};
     status = mixt_parameters_create(model, place, error);
-    if (status == MIXT_OK) {
-        model->weights = mixt_block_allocate(model->weight_count * sizeof(float));
-        if (model->weights == NULL) {
-            status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for %.1f GB of weights",
-                               place, (double)model->weight_count * sizeof(float) / 1e9);
-        }
-    }
     if (status != MIXT_OK) {
         mixt_model_free(model);
         return status;
@@ -74,9 +68,28 @@ mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_fa
     return MIXT_OK;
 }
 
+mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_family *family,
+                                const char *place, mixt_model **result, mixt_error *error)
+{
+    mixt_status status = mixt_model_layout(options, family, place, result, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    size_t bytes = (*result)->weight_count * sizeof(float);
+    (*result)->weights = mixt_block_allocate(bytes);
+    if ((*result)->weights == NULL) {
+        mixt_model_free(*result);
+        *result = NULL;
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for %.1f GB of weights", place,
+                         (double)bytes / 1e9);
+    }
+    return MIXT_OK;
+}
+
 void mixt_model_free(mixt_model *model)
 {
     if (model != NULL) {
+        mixt_model_release(model);
         mixt_block_free(model->weights, model->weight_count * sizeof(float));
         free(model->parameters);
         free(model);
@@ -167,6 +180,6 @@ void mixt_model_hash(const mixt_model *model, char hash[65])
         mixt_sha256_update(&state, config, strlen(config));
     }
     free(config);
-    mixt_sha256_update(&state, model->weights, model->weight_count * sizeof(float));
+    mixt_model_hash_weights(model, &state);
     mixt_sha256_final_hex(&state, hash);
 }

@@ -1,4 +1,6 @@
-/* A model: options, family, and all weights in one block, each tensor at an offset. */
+/* A model: options, family, parameters, and weights. One that was made or is trained has them in
+ * one fp32 block, each tensor at an offset; one that was opened has them where its files are mapped
+ * (model/storage.h). */
 #ifndef MIXT_MODEL_MODEL_H
 #define MIXT_MODEL_MODEL_H
 
@@ -18,18 +20,31 @@ typedef struct mixt_parameter {
     bool trainable;  /* false: frozen routers, selection bias */
 } mixt_parameter;
 
+/* The weights of one parameter of an opened model: typed rows, or fp32 values. */
+typedef struct mixt_held {
+    mixt_matrix *matrices; /* [count]: one, or one for each expert or head; NULL: values */
+    int count;
+    float *values; /* [parameter.count] */
+} mixt_held;
+
 struct mixt_model {
     mixt_model_options options;
     const mixt_family *family;
     mixt_router_spec router;
     mixt_parameter *parameters;
     int parameter_count;
-    size_t weight_count; /* values in the block, gaps included */
-    float *weights;
+    size_t weight_count;        /* values in the block, gaps included */
+    float *weights;             /* the block, or NULL */
+    mixt_held *held;            /* of each parameter where there is no block, else NULL */
+    struct mixt_source *source; /* files that `held` points into */
 };
 
-/* Allocates a model with zero weights after checking the options. `place` begins error lines
+/* Options, family and parameters without weights, after checking the options. `place` begins error
+ * lines
  * ("model", or the path of a config.json). */
+mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_family *family,
+                              const char *place, mixt_model **model, mixt_error *error);
+/* The same with a block of zero weights. */
 mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_family *family,
                                 const char *place, mixt_model **model, mixt_error *error);
 /* Fills derived fields and refuses what cannot work. */
@@ -43,12 +58,22 @@ void mixt_parameter_expert_name(const mixt_parameter *parameter, int expert, cha
 /* SHA-256 of options and weights, 64 hexadecimal digits and NUL. */
 void mixt_model_hash(const mixt_model *model, char hash[65]);
 
+/* Turns the weights of an opened model into the fp32 block, for training; nothing where they are.
+ */
+mixt_status mixt_model_load(mixt_model *model, mixt_error *error);
+/* Values [first, first + count) of a parameter as fp32, whole rows where it is a matrix. */
+void mixt_model_values(const mixt_model *model, int parameter, size_t first, size_t count,
+                       float *values);
+/* An error where a mapped file shrank, so that what was computed since may be wrong. */
+mixt_status mixt_model_intact(const mixt_model *model, mixt_error *error);
+
 /* A tensor as Hugging Face files hold it: experts one by one. */
 typedef struct mixt_tensor_view {
     char name[128];
     int rank;
     int64_t shape[4];
     size_t count;
+    int parameter; /* that it is of */
     size_t offset; /* in model->weights, or any block of the same layout */
 } mixt_tensor_view;
 
@@ -57,10 +82,6 @@ mixt_status mixt_model_views(const mixt_model *model, mixt_tensor_view **views, 
                              mixt_error *error);
 /* generation_config.json as text (malloc'd). */
 mixt_status mixt_model_generation_text(const mixt_model *model, char **text, mixt_error *error);
-/* Reads weights from a folder or file whose config.json gave the model; refuses missing tensors and
- * wrong shapes by name. */
-mixt_status mixt_model_read_weights(mixt_model *model, const char *path, mixt_error *error);
-
 /* config.json as text (malloc'd), and back into options. */
 mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_error *error);
 mixt_status mixt_model_config_read(const char *path, mixt_model_options *options,
@@ -123,6 +144,9 @@ bool mixt_model_layer_is_windowed(const mixt_model *model, int layer);
 /* first_windowed [count] out of first and last. */
 void mixt_windowed_first(const mixt_model *model, const int32_t *first, const int32_t *last,
                          int64_t count, int32_t *windowed);
+
+/* Binds every parameter to its weights. */
+void mixt_model_bind(const mixt_model *model, const mixt_graph *graph, mixt_instance *instance);
 
 /* What YaRN multiplies cosines and sines by (1 without it). */
 double mixt_rope_factor(const mixt_rope_options *rope);

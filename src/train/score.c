@@ -87,7 +87,7 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
     mixt_rows_input *in = &scorer->input;
     *in = mixt_inputs_of(scorer->block, scorer->capacity);
     mixt_rope_table(model, window, sizeof(float), scorer->rope);
-    mixt_train_bind(scorer->instance, graph, model, NULL);
+    mixt_model_bind(model, graph, scorer->instance);
     mixt_instance_bind(scorer->instance, graph->tokens, in->tokens);
     mixt_instance_bind(scorer->instance, graph->positions, in->positions);
     mixt_instance_bind(scorer->instance, graph->first, in->first);
@@ -96,7 +96,6 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
     if (graph->first_windowed != MIXT_NO_VALUE) {
         mixt_instance_bind(scorer->instance, graph->first_windowed, in->windowed);
     }
-    scorer->model = model;
     mixt_instance_bind(scorer->instance, graph->scale, scorer->scale);
     mixt_instance_bind(scorer->instance, graph->rope, scorer->rope);
     return MIXT_OK;
@@ -115,6 +114,7 @@ mixt_status mixt_scorer_create(mixt_context *context, const mixt_model *model,
     if (scorer == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory");
     }
+    scorer->model = model;
     scorer->options = *options;
     scorer->split = mixt_data_split_of(data, options->heldout);
     status = count_total(scorer, data, error);
@@ -216,5 +216,7 @@ mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
     fill_nothing(&scorer->input, row, end);
     mixt_windowed_first(scorer->model, scorer->input.first, scorer->input.last, end,
                         scorer->input.windowed);
-    return mixt_instance_run(scorer->instance, end, 0, scorer->graph->plan->record_count, error);
+    mixt_status status =
+        mixt_instance_run(scorer->instance, end, 0, scorer->graph->plan->record_count, error);
+    return status == MIXT_OK ? mixt_model_intact(scorer->model, error) : status;
 }

@@ -25,6 +25,7 @@ typedef struct mixt_scorer_options {
 } mixt_scorer_options;
 
 typedef struct mixt_scorer {
+    const mixt_model *model;
     const mixt_data_split *split;
     mixt_scorer_options options;
     mixt_graph *graph;
@@ -34,7 +35,6 @@ typedef struct mixt_scorer {
     int64_t capacity; /* rows of a batch */
     int32_t *block;   /* inputs [5, capacity] */
     mixt_rows_input input;
-    const mixt_model *model;
     mixt_piece *pieces; /* of the last batch */
     int piece_count;
     uint64_t *used; /* tokens read of each domain */

@@ -70,13 +70,10 @@ static mixt_status allocate(mixt_trainer *trainer, mixt_error *error)
 void mixt_train_bind(mixt_instance *instance, const mixt_graph *graph, const mixt_model *model,
                      float *gradients)
 {
-    for (int i = 0; i < model->parameter_count; i++) {
-        size_t offset = model->parameters[i].offset;
-        mixt_value_id value = graph->parameters[i];
-        mixt_instance_bind(instance, value, model->weights + offset);
-        if (gradients != NULL) {
-            mixt_instance_bind(instance, graph->plan->values[value].gradient, gradients + offset);
-        }
+    mixt_model_bind(model, graph, instance);
+    for (int i = 0; gradients != NULL && i < model->parameter_count; i++) {
+        mixt_value_id gradient = graph->plan->values[graph->parameters[i]].gradient;
+        mixt_instance_bind(instance, gradient, gradients + model->parameters[i].offset);
     }
 }
 
@@ -133,6 +130,9 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
 {
     *result = NULL;
     mixt_status status = check(model, options, error);
+    if (status == MIXT_OK) {
+        status = mixt_model_load(model, error);
+    }
     if (status != MIXT_OK) {
         return status;
     }

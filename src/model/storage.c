@@ -1,0 +1,313 @@
+/* Giving an opened model its weights: every parameter's tensors are found and checked, then held.
+ */
+#include "model/storage.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct holder {
+    mixt_model *model;
+    mixt_source *source;
+    mixt_form form;
+    mixt_type half;
+    bool fill;         /* the second walk: everything was checked */
+    const void **used; /* keys of the tensors that were looked up */
+    size_t used_count, used_capacity;
+    mixt_error *error;
+} holder;
+
+/* True where products or embed read the parameter row by row; the others read fp32 values. */
+static bool is_matrix(const mixt_parameter *p)
+{
+    return p->rank >= 2 && !mixt_slot_is_bias(p->slot) && p->slot != MIXT_SLOT_ROUTER &&
+           p->slot != MIXT_SLOT_SHARED_ROUTER;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Finding and checking                                                                       */
+
+static mixt_status remember(holder *h, const mixt_source_tensor *tensor)
+{
+    if (h->used_count == h->used_capacity) {
+        size_t more = h->used_capacity * 2 + 256;
+        const void **used = realloc(h->used, more * sizeof *used);
+        if (used == NULL) {
+            return mixt_fail(h->error, MIXT_ERROR_MEMORY, "%s: no memory", tensor->path);
+        }
+        h->used = used;
+        h->used_capacity = more;
+    }
+    h->used[h->used_count++] = tensor->key;
+    return MIXT_OK;
+}
+
+static void write_shape(const int64_t *size, int rank, char text[96])
+{
+    text[0] = '\0';
+    for (int i = 0; i < rank && i < 4; i++) {
+        size_t used = strlen(text);
+        snprintf(text + used, 96 - used, i == 0 ? "%lld" : ",%lld", (long long)size[i]);
+    }
+}
+
+/* The dimensions that are not 1: [1, d] is written as [d] in some files and the other way round. */
+static int squeeze(const int64_t *size, int rank, int64_t squeezed[5])
+{
+    int count = 0;
+    for (int i = 0; i < rank && i < 5; i++) {
+        if (size[i] != 1) {
+            squeezed[count++] = size[i];
+        }
+    }
+    return count;
+}
+
+static bool same_shape(const mixt_source_tensor *tensor, const int64_t *size, int rank)
+{
+    int64_t a[5], b[5];
+    int count = squeeze(tensor->size, tensor->rank, a);
+    return count == squeeze(size, rank, b) && memcmp(a, b, (size_t)count * sizeof *a) == 0;
+}
+
+static bool is_half(mixt_type type)
+{
+    return type == MIXT_TYPE_F16 || type == MIXT_TYPE_BF16;
+}
+
+static mixt_status check_shape(const holder *h, const char *name, const int64_t *size, int rank,
+                               const mixt_source_tensor *tensor)
+{
+    if (same_shape(tensor, size, rank) &&
+        (tensor->type == MIXT_TYPE_COUNT || tensor->row_bytes != 0)) {
+        return MIXT_OK;
+    }
+    char found[96], wanted[96];
+    write_shape(tensor->size, tensor->rank, found);
+    write_shape(size, rank, wanted);
+    int last = rank - 1;
+    bool turned = rank >= 2 && tensor->rank == rank && tensor->size[last] == size[last - 1] &&
+                  tensor->size[last - 1] == size[last];
+    return mixt_fail(h->error, MIXT_ERROR_FORMAT, "%s: tensor %s is [%s], %s makes it [%s]%s",
+                     tensor->path, name, found,
+                     h->form == MIXT_FORM_GGUF ? "the metadata" : "config.json", wanted,
+                     turned ? "; it is transposed" : "");
+}
+
+static mixt_status check_type(const holder *h, const char *name, bool bytes,
+                              const mixt_source_tensor *tensor)
+{
+    if (bytes ? strcmp(tensor->type_name, "U8") != 0 : tensor->type == MIXT_TYPE_COUNT) {
+        return mixt_fail(h->error, MIXT_ERROR_UNSUPPORTED,
+                         "%s: tensor %s has type %s, which mixt does not compute with",
+                         tensor->path, name, tensor->type_name);
+    }
+    if (h->half != MIXT_TYPE_COUNT && is_half(tensor->type) && tensor->type != h->half) {
+        return mixt_fail(h->error, MIXT_ERROR_FORMAT,
+                         "%s: tensor %s has type %s, but the configuration's torch_dtype is %s",
+                         tensor->path, name, tensor->type_name,
+                         h->half == MIXT_TYPE_F16 ? "float16" : "bfloat16");
+    }
+    return MIXT_OK;
+}
+
+/* The tensor `name`, which must be there with this shape and a type that mixt knows (`bytes`: plain
+ * bytes). */
+static mixt_status find(holder *h, const char *name, const int64_t *size, int rank, bool bytes,
+                        mixt_source_tensor *tensor)
+{
+    if (!mixt_source_find(h->source, name, tensor)) {
+        return mixt_fail(h->error, MIXT_ERROR_FORMAT, "%s: tensor %s is missing",
+                         mixt_source_path(h->source), name);
+    }
+    mixt_status status = MIXT_OK;
+    if (tensor->type != MIXT_TYPE_COUNT) { /* by the shape that is wanted: ones count for nothing */
+        tensor->row_bytes = mixt_type_row_bytes(tensor->type, size[rank - 1]);
+    }
+    if (!h->fill) {
+        status = check_shape(h, name, size, rank, tensor);
+        if (status == MIXT_OK) {
+            status = check_type(h, name, bytes, tensor);
+        }
+        if (status == MIXT_OK) {
+            status = remember(h, tensor);
+        }
+    }
+    return status;
+}
+
+/* A piece's tensor, or its two. */
+static mixt_status find_piece(holder *h, mixt_held_piece *found)
+{
+    const mixt_piece *piece = &found->piece;
+    if (!piece->mxfp4) {
+        return find(h, piece->name, piece->shape, piece->rank, false, &found->tensor);
+    }
+    char name[144];
+    int64_t size[6];
+    int last = piece->rank - 1;
+    memcpy(size, piece->shape, (size_t)last * sizeof *size);
+    size[last] = piece->shape[last] / 32;
+    size[last + 1] = 16;
+    snprintf(name, sizeof name, "%s_scales", piece->name);
+    mixt_status status = find(h, name, size, last + 1, true, &found->scales);
+    snprintf(name, sizeof name, "%s_blocks", piece->name);
+    return status == MIXT_OK ? find(h, name, size, last + 2, true, &found->tensor) : status;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const char *x = *(const char *const *)a, *y = *(const char *const *)b;
+    return (x > y) - (x < y);
+}
+
+/* Tensors that some files carry and that change nothing that mixt computes. */
+static bool means_nothing(const holder *h, const char *name)
+{
+    const mixt_model_options *o = &h->model->options;
+    if (strstr(name, "rotary_emb.inv_freq") != NULL ||
+        (o->tie_embeddings &&
+         (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "output.weight") == 0))) {
+        return true;
+    }
+    /* layers behind the last predict further tokens (DeepSeek-V3) */
+    int layer = -1;
+    return (sscanf(name, "model.layers.%d.", &layer) == 1 ||
+            sscanf(name, "blk.%d.", &layer) == 1) &&
+           layer >= o->layers;
+}
+
+/* A tensor that nothing reads would silently be missing from what is computed. */
+static mixt_status check_unread(holder *h)
+{
+    size_t count = mixt_source_count(h->source);
+    qsort(h->used, h->used_count, sizeof *h->used, compare_keys);
+    for (size_t i = 0; i < count; i++) {
+        const void *key;
+        const char *name = mixt_source_name(h->source, i, &key);
+        if ((h->used_count == 0 ||
+             bsearch(&key, h->used, h->used_count, sizeof key, compare_keys) == NULL) &&
+            !means_nothing(h, name)) {
+            return mixt_fail(h->error, MIXT_ERROR_UNSUPPORTED,
+                             "%s: tensor %.100s is no part of this %s as mixt knows it",
+                             mixt_source_path(h->source), name, h->model->family->title);
+        }
+    }
+    return MIXT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Holding                                                                                    */
+
+static bool is_there(const holder *h, const mixt_piece *piece)
+{
+    mixt_source_tensor tensor;
+    char name[144];
+    snprintf(name, sizeof name, "%s%s", piece->name, piece->mxfp4 ? "_blocks" : "");
+    return mixt_source_find(h->source, name, &tensor);
+}
+
+/* The row of the table whose first tensor the files hold; the first row where they hold none; NULL
+ * where the parameter lies under its own name, as in a checkpoint of mixt. */
+static const mixt_tensor_row *choose_row(const holder *h, const mixt_parameter *p)
+{
+    const mixt_family *family = h->model->family;
+    const mixt_tensor_row *first = mixt_family_row(family, p->slot, h->form, NULL);
+    for (const mixt_tensor_row *row = first; row != NULL;
+         row = mixt_family_row(family, p->slot, h->form, row)) {
+        mixt_piece piece;
+        mixt_piece_get(h->model, p, row, h->form, 0, &piece);
+        if (is_there(h, &piece)) {
+            return row;
+        }
+    }
+    mixt_source_tensor tensor;
+    char name[128];
+    mixt_parameter_expert_name(p, 0, name);
+    return mixt_source_find(h->source, name, &tensor) ? NULL : first;
+}
+
+/* Piece `index` as the parameter's own name has it: whole, or one for each expert. */
+static void own_piece(const mixt_parameter *p, int index, mixt_piece *piece)
+{
+    int first = strstr(p->name, "{E}") != NULL ? 1 : 0;
+    *piece = (mixt_piece){.rank = p->rank - first, .count = {1, 1, 1, 1}};
+    mixt_parameter_expert_name(p, index, piece->name);
+    int64_t stride = 1;
+    for (int i = piece->rank - 1, axis = 3; i >= 0; i--, axis--) {
+        piece->shape[i] = piece->count[axis] = p->size[first + i];
+        piece->stride[axis] = stride;
+        stride *= piece->shape[i];
+    }
+    piece->offset = (size_t)stride * (size_t)index;
+}
+
+static mixt_status hold_parameter(holder *h, int index)
+{
+    const mixt_parameter *p = &h->model->parameters[index];
+    const mixt_tensor_row *row = choose_row(h, p);
+    bool each = strstr(p->name, "{E}") != NULL;
+    int pieces = row != NULL ? mixt_piece_count(p, row, h->form) : each ? (int)p->size[0] : 1;
+    mixt_held *held = h->fill ? &h->model->held[index] : NULL;
+    mixt_status status = MIXT_OK;
+    if (h->fill) {
+        status = mixt_held_begin(held, p, is_matrix(p), h->source, h->error);
+    }
+    for (int i = 0; i < pieces && status == MIXT_OK; i++) {
+        mixt_held_piece found = {.parameter = p};
+        if (row != NULL) {
+            mixt_piece_get(h->model, p, row, h->form, i, &found.piece);
+        } else {
+            own_piece(p, i, &found.piece);
+        }
+        status = find_piece(h, &found);
+        if (status == MIXT_OK && h->fill) {
+            status = mixt_held_add(held, &found, h->source, h->error);
+        }
+    }
+    return status;
+}
+
+static mixt_status walk(holder *h)
+{
+    mixt_status status = MIXT_OK;
+    for (int i = 0; i < h->model->parameter_count && status == MIXT_OK; i++) {
+        status = hold_parameter(h, i);
+    }
+    return status;
+}
+
+mixt_status mixt_model_hold(mixt_model *model, mixt_source *source, mixt_type half,
+                            mixt_error *error)
+{
+    model->source = source;
+    holder h = {.model = model,
+                .source = source,
+                .form = mixt_source_is_gguf(source) ? MIXT_FORM_GGUF : MIXT_FORM_FOLDER,
+                .half = half,
+                .error = error};
+    mixt_status status = walk(&h);
+    if (status == MIXT_OK) {
+        status = check_unread(&h);
+    }
+    free(h.used);
+    if (status == MIXT_OK) {
+        model->held = calloc((size_t)model->parameter_count, sizeof *model->held);
+        h.fill = true;
+        status = model->held != NULL ? walk(&h)
+                                     : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory",
+                                                 mixt_source_path(source));
+    }
+    return status == MIXT_OK ? mixt_source_intact(source, error) : status;
+}
+
+void mixt_model_release(mixt_model *model)
+{
+    for (int i = 0; model->held != NULL && i < model->parameter_count; i++) {
+        free(model->held[i].matrices);
+    }
+    free(model->held);
+    mixt_source_close(model->source);
+    model->held = NULL;
+    model->source = NULL;
+}

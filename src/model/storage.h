@@ -1,0 +1,70 @@
+/* Where the weights of an opened model lie. Big matrices are typed rows that point into the mapped
+ * files; what is small, or laid out in another way than products read, is held in memory. */
+#ifndef MIXT_MODEL_STORAGE_H
+#define MIXT_MODEL_STORAGE_H
+
+#include "core/sha256.h"
+#include "formats/gguf.h"
+#include "model/parameters.h"
+
+/* A tensor of a file, whatever the format. */
+typedef struct mixt_source_tensor {
+    const void *key;       /* stands for the tensor in its file */
+    const char *path;      /* of its file */
+    const char *type_name; /* as the file says */
+    mixt_type type;        /* MIXT_TYPE_COUNT: none that mixt computes with */
+    int rank;
+    int64_t size[5]; /* slowest first */
+    const char *data;
+    size_t bytes;
+    size_t row_bytes; /* of rows as a parameter's piece has them */
+} mixt_source_tensor;
+
+/* A Hugging Face folder or GGUF files, mapped. */
+typedef struct mixt_source mixt_source;
+
+mixt_status mixt_source_open_folder(const char *path, mixt_source **source, mixt_error *error);
+/* Takes `file`, also where it fails. */
+mixt_status mixt_source_take_gguf(mixt_gguf *file, mixt_source **source, mixt_error *error);
+void mixt_source_close(mixt_source *source);
+const char *mixt_source_path(const mixt_source *source);
+bool mixt_source_is_gguf(const mixt_source *source);
+size_t mixt_source_count(const mixt_source *source);
+/* Elements of all tensors. */
+double mixt_source_elements(const mixt_source *source);
+/* Name and key of a tensor. */
+const char *mixt_source_name(const mixt_source *source, size_t index, const void **key);
+/* False where there is none of that name. */
+bool mixt_source_find(const mixt_source *source, const char *name, mixt_source_tensor *tensor);
+/* An error where a file shrank under its map. */
+mixt_status mixt_source_intact(const mixt_source *source, mixt_error *error);
+
+/* Memory that lives as long as the source, for weights that cannot be read in place; NULL: none. */
+void *mixt_source_memory(mixt_source *source, size_t bytes);
+
+/* A piece of a parameter with its tensor. */
+typedef struct mixt_held_piece {
+    const mixt_parameter *parameter;
+    mixt_piece piece;
+    mixt_source_tensor tensor; /* of MXFP4 in a folder: the blocks */
+    mixt_source_tensor scales;
+} mixt_held_piece;
+
+/* Room for a parameter's matrices or values; then its pieces one by one. */
+mixt_status mixt_held_begin(mixt_held *held, const mixt_parameter *parameter, bool matrix,
+                            mixt_source *source, mixt_error *error);
+mixt_status mixt_held_add(mixt_held *held, const mixt_held_piece *found, mixt_source *source,
+                          mixt_error *error);
+
+/* Gives every parameter of `model` its weights in `source`, which the model takes, also where it
+ * fails. Names of tensors are looked up and their shapes and types checked before anything is held
+ * in memory; a tensor that no parameter reads is refused unless it is known to mean nothing.
+ * `half`: the type of 16 bits that the configuration says (MIXT_TYPE_COUNT: any). */
+mixt_status mixt_model_hold(mixt_model *model, mixt_source *source, mixt_type half,
+                            mixt_error *error);
+/* A GGUF file; *model may be there where it fails. */
+mixt_status mixt_model_open_gguf(const char *path, mixt_model **model, mixt_error *error);
+void mixt_model_release(mixt_model *model);
+void mixt_model_hash_weights(const mixt_model *model, mixt_sha256 *state);
+
+#endif

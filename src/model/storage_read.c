@@ -1,0 +1,155 @@
+/* Reading an opened model's weights back as fp32, checking, hashing and binding them. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "model/storage.h"
+#include "quant/quant.h"
+
+void mixt_model_values(const mixt_model *model, int parameter, size_t first, size_t count,
+                       float *values)
+{
+    const mixt_parameter *p = &model->parameters[parameter];
+    const mixt_held *held = model->held != NULL ? &model->held[parameter] : NULL;
+    if (held == NULL || held->matrices == NULL) {
+        const float *from = held == NULL ? model->weights + p->offset : held->values;
+        memcpy(values, from + first, count * sizeof *values);
+        return;
+    }
+    size_t k = (size_t)held->matrices[0].k, n = (size_t)held->matrices[0].n;
+    for (size_t row = first / k; row < (first + count) / k; row++, values += k) {
+        const mixt_matrix *matrix = &held->matrices[row / n];
+        mixt_dequantise(matrix->type, (const char *)matrix->data + row % n * matrix->row_bytes,
+                        values, (int64_t)k);
+    }
+}
+
+/* Bytes that the kernel could give without swapping; SIZE_MAX where it does not say. */
+static size_t available_memory(void)
+{
+    FILE *stream = fopen("/proc/meminfo", "r");
+    char line[128];
+    unsigned long long kilobytes = 0;
+    bool found = false;
+    while (stream != NULL && !found && fgets(line, sizeof line, stream) != NULL) {
+        found = sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1;
+    }
+    if (stream != NULL) {
+        fclose(stream);
+    }
+    return found ? (size_t)kilobytes << 10 : SIZE_MAX;
+}
+
+mixt_status mixt_model_load(mixt_model *model, mixt_error *error)
+{
+    if (model->weights != NULL) {
+        return MIXT_OK;
+    }
+    const char *path = mixt_source_path(model->source);
+    size_t bytes = model->weight_count * sizeof(float);
+    if (bytes < available_memory()) {
+        model->weights = mixt_block_allocate(bytes);
+    }
+    if (model->weights == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for %.1f GB of fp32 weights",
+                         path, (double)bytes / 1e9);
+    }
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        mixt_model_values(model, i, 0, p->count, model->weights + p->offset);
+    }
+    mixt_status status = mixt_source_intact(model->source, error);
+    if (status != MIXT_OK) {
+        mixt_block_free(model->weights, bytes);
+        model->weights = NULL;
+        return status;
+    }
+    mixt_model_release(model);
+    return MIXT_OK;
+}
+
+void mixt_model_bind(const mixt_model *model, const mixt_graph *graph, mixt_instance *instance)
+{
+    for (int i = 0; i < model->parameter_count; i++) {
+        mixt_value_id value = graph->parameters[i];
+        if (model->held == NULL) {
+            mixt_instance_bind(instance, value, model->weights + model->parameters[i].offset);
+        } else if (model->held[i].matrices != NULL) {
+            mixt_instance_bind_matrices(instance, value, model->held[i].matrices);
+        } else {
+            mixt_instance_bind(instance, value, model->held[i].values);
+        }
+    }
+}
+
+/* A mapped model of fp32 tensors has the hash of its block: gaps are zeros there. */
+void mixt_model_hash_weights(const mixt_model *model, mixt_sha256 *state)
+{
+    static const char gap[MIXT_ALIGNMENT];
+    if (model->weights != NULL) {
+        mixt_sha256_update(state, model->weights, model->weight_count * sizeof(float));
+        return;
+    }
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        const mixt_held *held = &model->held[i];
+        for (int e = 0; e < held->count; e++) {
+            const mixt_matrix *matrix = &held->matrices[e];
+            size_t bytes = mixt_type_row_bytes(matrix->type, matrix->k);
+            for (int64_t row = 0; row < matrix->n; row++) {
+                mixt_sha256_update(
+                    state, (const char *)matrix->data + (size_t)row * matrix->row_bytes, bytes);
+            }
+        }
+        if (held->matrices == NULL) {
+            mixt_sha256_update(state, held->values, p->count * sizeof(float));
+        }
+        size_t end = p->count * sizeof(float);
+        mixt_sha256_update(state, gap, mixt_round_up(end, MIXT_ALIGNMENT) - end);
+    }
+}
+
+static mixt_status check_finite(const mixt_model *model, int index, float *row, mixt_error *error)
+{
+    const mixt_parameter *p = &model->parameters[index];
+    size_t k = (size_t)p->size[p->rank - 1];
+    for (size_t at = 0; at < p->count; at += k) {
+        mixt_model_values(model, index, at, k, row);
+        for (size_t i = 0; i < k; i++) {
+            if (!isfinite(row[i])) {
+                char name[128];
+                size_t piece = p->rank == 3 ? p->count / (size_t)p->size[0] : p->count;
+                mixt_parameter_expert_name(p, (int)(at / piece), name);
+                return mixt_fail(error, MIXT_ERROR_NUMERIC,
+                                 "%s: tensor %s holds %s in row %zu, column %zu",
+                                 model->source != NULL ? mixt_source_path(model->source) : "model",
+                                 name, isnan(row[i]) ? "NaN" : "Inf", at % piece / k, i);
+            }
+        }
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_model_verify(const mixt_model *model, mixt_error *error)
+{
+    int64_t widest = 1;
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        widest = p->size[p->rank - 1] > widest ? p->size[p->rank - 1] : widest;
+    }
+    float *row = calloc((size_t)widest, sizeof *row);
+    mixt_status status =
+        row != NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_MEMORY, "model: no memory");
+    for (int i = 0; i < model->parameter_count && status == MIXT_OK; i++) {
+        status = check_finite(model, i, row, error);
+    }
+    free(row);
+    return status == MIXT_OK ? mixt_model_intact(model, error) : status;
+}
+
+mixt_status mixt_model_intact(const mixt_model *model, mixt_error *error)
+{
+    return model->source != NULL ? mixt_source_intact(model->source, error) : MIXT_OK;
+}

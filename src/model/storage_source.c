@@ -1,0 +1,197 @@
+/* Checkpoints of either format as one kind of thing: named tensors in mapped files. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "formats/gguf.h"
+#include "formats/safetensors.h"
+#include "model/storage.h"
+
+typedef struct memory_block {
+    void *data;
+    size_t bytes;
+} memory_block;
+
+struct mixt_source {
+    mixt_gguf *gguf; /* one of the two */
+    mixt_safetensors *safetensors;
+    char *path;
+    memory_block *blocks; /* [block_count] */
+    size_t block_count, block_capacity;
+};
+
+void mixt_source_close(mixt_source *source)
+{
+    if (source != NULL) {
+        mixt_gguf_close(source->gguf);
+        mixt_safetensors_close(source->safetensors);
+        for (size_t i = 0; i < source->block_count; i++) {
+            mixt_block_free(source->blocks[i].data, source->blocks[i].bytes);
+        }
+        free(source->blocks);
+        free(source->path);
+        free(source);
+    }
+}
+
+void *mixt_source_memory(mixt_source *source, size_t bytes)
+{
+    if (source->block_count == source->block_capacity) {
+        size_t more = source->block_capacity * 2 + 16;
+        memory_block *blocks = realloc(source->blocks, more * sizeof *blocks);
+        if (blocks == NULL) {
+            return NULL;
+        }
+        source->blocks = blocks;
+        source->block_capacity = more;
+    }
+    void *data = mixt_block_allocate(bytes);
+    if (data != NULL) {
+        source->blocks[source->block_count++] = (memory_block){data, bytes};
+    }
+    return data;
+}
+
+mixt_status mixt_source_open_folder(const char *path, mixt_source **result, mixt_error *error)
+{
+    *result = NULL;
+    mixt_source *source = calloc(1, sizeof *source);
+    if (source == NULL || (source->path = strdup(path)) == NULL) {
+        free(source);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    }
+    mixt_status status = mixt_safetensors_open(path, &source->safetensors, error);
+    if (status == MIXT_OK) {
+        status = mixt_safetensors_map(source->safetensors, error);
+    }
+    if (status != MIXT_OK) {
+        mixt_source_close(source);
+        return status;
+    }
+    *result = source;
+    return MIXT_OK;
+}
+
+mixt_status mixt_source_take_gguf(mixt_gguf *file, mixt_source **result, mixt_error *error)
+{
+    const char *path = mixt_gguf_path(file, 0);
+    *result = NULL;
+    mixt_source *source = calloc(1, sizeof *source);
+    if (source == NULL || (source->path = strdup(path)) == NULL) {
+        mixt_status status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+        free(source);
+        mixt_gguf_close(file);
+        return status;
+    }
+    source->gguf = file;
+    *result = source;
+    return MIXT_OK;
+}
+
+const char *mixt_source_path(const mixt_source *source)
+{
+    return source->path;
+}
+
+bool mixt_source_is_gguf(const mixt_source *source)
+{
+    return source->gguf != NULL;
+}
+
+size_t mixt_source_count(const mixt_source *source)
+{
+    return source->gguf != NULL ? mixt_gguf_tensor_count(source->gguf)
+                                : mixt_safetensors_count(source->safetensors);
+}
+
+double mixt_source_elements(const mixt_source *source)
+{
+    double sum = 0;
+    for (size_t i = 0; i < mixt_source_count(source); i++) {
+        if (source->gguf != NULL) {
+            const int64_t *size = mixt_gguf_tensor_at(source->gguf, i)->size;
+            sum += (double)size[0] * (double)size[1] * (double)size[2] * (double)size[3];
+        } else {
+            const mixt_tensor_info *tensor = mixt_safetensors_tensor(source->safetensors, i);
+            sum += (double)mixt_tensor_elements(tensor);
+        }
+    }
+    return sum;
+}
+
+const char *mixt_source_name(const mixt_source *source, size_t index, const void **key)
+{
+    if (source->gguf != NULL) {
+        const mixt_gguf_tensor *tensor = mixt_gguf_tensor_at(source->gguf, index);
+        *key = tensor;
+        return tensor->name;
+    }
+    const mixt_tensor_info *tensor = mixt_safetensors_tensor(source->safetensors, index);
+    *key = tensor;
+    return tensor->name;
+}
+
+static void describe_gguf(const mixt_source *source, const mixt_gguf_tensor *tensor,
+                          mixt_source_tensor *found)
+{
+    *found = (mixt_source_tensor){.key = tensor,
+                                  .path = mixt_gguf_path(source->gguf, tensor->shard),
+                                  .type_name = mixt_type_info(tensor->type)->name,
+                                  .type = tensor->type,
+                                  .rank = tensor->rank,
+                                  .data = tensor->data,
+                                  .bytes = tensor->bytes};
+    for (int i = 0; i < tensor->rank; i++) {
+        found->size[i] = tensor->size[tensor->rank - 1 - i];
+    }
+}
+
+static void describe_safetensors(const mixt_source *source, const mixt_tensor_info *tensor,
+                                 mixt_source_tensor *found)
+{
+    static const struct {
+        mixt_dtype dtype;
+        mixt_type type;
+    } types[] = {
+        {MIXT_DTYPE_F32, MIXT_TYPE_F32},
+        {MIXT_DTYPE_F16, MIXT_TYPE_F16},
+        {MIXT_DTYPE_BF16, MIXT_TYPE_BF16},
+    };
+    *found = (mixt_source_tensor){.key = tensor,
+                                  .path = mixt_safetensors_path(source->safetensors, tensor),
+                                  .type_name = tensor->dtype_name,
+                                  .type = MIXT_TYPE_COUNT,
+                                  .rank = tensor->rank <= 5 ? (int)tensor->rank : 6,
+                                  .data = mixt_safetensors_data(source->safetensors, tensor),
+                                  .bytes = (size_t)tensor->bytes};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        found->type = types[i].dtype == tensor->dtype ? types[i].type : found->type;
+    }
+    for (int i = 0; i < found->rank && i < 5; i++) {
+        found->size[i] = tensor->shape[i];
+    }
+}
+
+bool mixt_source_find(const mixt_source *source, const char *name, mixt_source_tensor *found)
+{
+    if (source->gguf != NULL) {
+        const mixt_gguf_tensor *tensor = mixt_gguf_find(source->gguf, name);
+        if (tensor == NULL) {
+            return false;
+        }
+        describe_gguf(source, tensor, found);
+    } else {
+        const mixt_tensor_info *tensor = mixt_safetensors_find(source->safetensors, name);
+        if (tensor == NULL) {
+            return false;
+        }
+        describe_safetensors(source, tensor, found);
+    }
+    return true;
+}
+
+mixt_status mixt_source_intact(const mixt_source *source, mixt_error *error)
+{
+    return source->gguf != NULL ? mixt_gguf_intact(source->gguf, error)
+                                : mixt_safetensors_intact(source->safetensors, error);
+}

@@ -1,0 +1,369 @@
+/* Opening checkpoints: what is mapped computes what is loaded, and files that do not fit their
+ * configuration are refused by name before anything big is read. */
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "backend/cpu/context.h"
+#include "core/files.h"
+#include "core/map.h"
+#include "formats/safetensors.h"
+#include "model/storage.h"
+
+static char home[64];
+static mixt_context *context;
+static struct sigaction bus_handler; /* the library's: cmocka puts its own there for each test */
+
+static int make_home(void **state)
+{
+    (void)state;
+    mixt_map *map;
+    if (mixt_map_open("/proc/self/exe", &map, NULL) != MIXT_OK ||
+        sigaction(SIGBUS, NULL, &bus_handler) != 0) {
+        return 1;
+    }
+    mixt_map_close(map);
+    snprintf(home, sizeof home, "/tmp/mixt-open-XXXXXX");
+    mixt_context_options options = {.threads = 2};
+    return mkdtemp(home) == NULL || mixt_context_create(&options, &context, NULL) != MIXT_OK;
+}
+
+static int remove_home(void **state)
+{
+    (void)state;
+    mixt_context_free(context);
+    return mixt_folder_remove(home, NULL) != MIXT_OK;
+}
+
+static mixt_model_options small_options(int kind)
+{
+    mixt_model_options o = mixt_model_options_default();
+    o.vocab_size = 41;
+    o.context_length = 64;
+    o.layers = 2;
+    o.hidden_size = 32;
+    o.heads = 4;
+    o.kv_heads = 2;
+    o.head_dim = 8;
+    o.ffn_size = 24;
+    o.experts = kind == 1 ? 0 : 5;
+    o.initializer_range = 0.3;
+    if (kind == 1) {
+        o.tie_embeddings = true;
+    } else if (kind == 2) {
+        o.shared_experts = 1;
+        o.leading_dense_layers = 1;
+        o.router.renormalise = false;
+    }
+    return o;
+}
+
+static mixt_model *make_model(int kind)
+{
+    mixt_model_options options = small_options(kind);
+    mixt_model *model;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_model_create(&options, 7, &model, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return model;
+}
+
+static void require(mixt_status status, const mixt_error *error)
+{
+    if (status != MIXT_OK) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static const char *in_home(const char *name)
+{
+    static char paths[4][200];
+    static int next;
+    char *path = paths[next++ % 4];
+    snprintf(path, 200, "%s/%s", home, name);
+    return path;
+}
+
+static void assert_says(const mixt_error *error, const char *text)
+{
+    if (strstr(error->message, text) == NULL || strchr(error->message, '\n') != NULL) {
+        fail_msg("'%s' is not in one line '%s'", text, error->message);
+    }
+}
+
+/* Logits behind a prompt and behind each of some tokens fed one by one. */
+enum { PROMPT = 9, DRAWN = 4, VOCABULARY = 41 };
+
+static void run_logits(const mixt_model *model, bool one_by_one, float *logits)
+{
+    mixt_session *session;
+    mixt_error error = MIXT_ERROR_INIT;
+    int32_t tokens[PROMPT + DRAWN];
+    for (int i = 0; i < PROMPT + DRAWN; i++) {
+        tokens[i] = (i * 17 + 3) % VOCABULARY;
+    }
+    require(mixt_session_create(context, model, 32, &session, &error), &error);
+    for (int i = 0; i < PROMPT && one_by_one; i++) {
+        require(mixt_session_feed(session, tokens + i, 1, &error), &error);
+    }
+    if (!one_by_one) {
+        require(mixt_session_feed(session, tokens, PROMPT, &error), &error);
+    }
+    for (int i = 0; i <= DRAWN; i++) {
+        memcpy(logits + i * VOCABULARY, mixt_session_logits(session), VOCABULARY * sizeof(float));
+        if (i < DRAWN) {
+            require(mixt_session_feed(session, tokens + PROMPT + i, 1, &error), &error);
+        }
+    }
+    mixt_session_free(session);
+}
+
+static void mapped_is_loaded(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        mixt_model *made = make_model(kind), *opened;
+        mixt_error error = MIXT_ERROR_INIT;
+        static float expected[(DRAWN + 1) * VOCABULARY], found[(DRAWN + 1) * VOCABULARY];
+        run_logits(made, false, expected);
+        require(mixt_model_save(made, in_home("folder"), &error), &error);
+        require(mixt_model_open(in_home("folder"), &opened, &error), &error);
+        assert_null(opened->weights); /* it is mapped indeed */
+        require(mixt_model_verify(opened, &error), &error);
+        run_logits(opened, false, found);
+        assert_memory_equal(found, expected, sizeof found);
+        run_logits(opened, true, found);
+        assert_memory_equal(found, expected, sizeof found);
+        require(mixt_model_save(opened, in_home("again"), &error), &error);
+        require(mixt_model_load(opened, &error), &error);
+        assert_memory_equal(opened->weights, made->weights, made->weight_count * sizeof(float));
+        run_logits(opened, false, found);
+        assert_memory_equal(found, expected, sizeof found);
+        mixt_model_free(opened);
+        require(mixt_model_open(in_home("again"), &opened, &error), &error);
+        run_logits(opened, false, found);
+        assert_memory_equal(found, expected, sizeof found);
+        mixt_model_free(opened);
+        mixt_model_free(made);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Hostile folders                                                                            */
+
+typedef struct change {
+    const char *tensor; /* of the model below */
+    enum { LEAVE_OUT, TURN, WIDEN, RETYPE, RENAME } kind;
+    mixt_dtype dtype;
+    const char *name; /* RENAME */
+    const char *says;
+} change;
+
+static void write_changed(const mixt_model *model, const char *folder, const change *what)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_safetensors_writer *writer;
+    mixt_tensor_view *views;
+    size_t count;
+    char path[200];
+    require(mixt_model_save(model, folder, &error), &error);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    require(mixt_model_views(model, &views, &count, &error), &error);
+    require(mixt_safetensors_writer_create(path, 0, &writer, &error), &error);
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < count; i++) {
+            mixt_tensor_view view = views[i];
+            mixt_dtype dtype = MIXT_DTYPE_F32;
+            const char *name = view.name;
+            if (strcmp(view.name, what->tensor) == 0) {
+                if (what->kind == LEAVE_OUT) {
+                    continue;
+                }
+                int64_t rows = view.shape[0];
+                view.shape[0] = what->kind == TURN ? view.shape[1] : rows + (what->kind == WIDEN);
+                view.shape[1] = what->kind == TURN ? rows : view.shape[1];
+                dtype = what->kind == RETYPE ? what->dtype : dtype;
+                name = what->kind == RENAME ? what->name : name;
+            }
+            uint64_t bytes;
+            assert_true(mixt_tensor_bytes(dtype, (uint32_t)view.rank, view.shape, &bytes));
+            if (pass == 0) {
+                require(mixt_safetensors_writer_add(writer, name, dtype, (uint32_t)view.rank,
+                                                    view.shape, &error),
+                        &error);
+            } else {
+                void *zeros = calloc(1, (size_t)bytes);
+                require(mixt_safetensors_writer_write(writer, zeros, (size_t)bytes, &error),
+                        &error);
+                free(zeros);
+            }
+        }
+        if (pass == 0) {
+            require(mixt_safetensors_writer_begin(writer, &error), &error);
+        }
+    }
+    require(mixt_safetensors_writer_finish(writer, &error), &error);
+    mixt_safetensors_writer_free(writer);
+    free(views);
+}
+
+#define EXPERT "model.layers.1.block_sparse_moe.experts.3.w1.weight"
+
+static void wrong_tensors_are_refused(void **state)
+{
+    (void)state;
+    static const change changes[] = {
+        {EXPERT, LEAVE_OUT, 0, NULL, "tensor " EXPERT " is missing"},
+        {"model.norm.weight", LEAVE_OUT, 0, NULL, "tensor model.norm.weight is missing"},
+        {EXPERT, TURN, 0, NULL,
+         EXPERT " is [32,24], config.json makes it [24,32]; it is transposed"},
+        {EXPERT, WIDEN, 0, NULL, EXPERT " is [25,32], config.json makes it [24,32]"},
+        {EXPERT, RETYPE, MIXT_DTYPE_I32, NULL, EXPERT " has type I32"},
+        {"lm_head.weight", RETYPE, MIXT_DTYPE_F8_E4M3, NULL, "lm_head.weight has type F8_E4M3"},
+        {EXPERT, RENAME, 0, "model.layers.1.block_sparse_moe.experts.5.w1.weight",
+         "tensor " EXPERT " is missing"},
+    };
+    mixt_model *model = make_model(0), *opened;
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        write_changed(model, in_home("changed"), &changes[i]);
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_status status = mixt_model_open(in_home("changed"), &opened, &error);
+        assert_true(mixt_status_is_refusal(status));
+        assert_null(opened);
+        assert_says(&error, changes[i].says);
+        assert_says(&error, in_home("changed"));
+    }
+    mixt_model_free(model);
+}
+
+static void replace_in_config(const char *folder, const char *before, const char *after)
+{
+    char path[200], *text, *at;
+    size_t length;
+    mixt_error error = MIXT_ERROR_INIT;
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    require(mixt_file_read(path, 1 << 20, &text, &length, &error), &error);
+    at = strstr(text, before);
+    assert_non_null(at);
+    char *changed = malloc(length + strlen(after) + 1);
+    int head = (int)(at - text);
+    int total = sprintf(changed, "%.*s%s%s", head, text, after, at + strlen(before));
+    require(mixt_file_replace(path, changed, (size_t)total, &error), &error);
+    free(changed);
+    free(text);
+}
+
+/* A folder may hold more than its configuration reads: another layer, an expert too many. */
+static void unread_tensors_are_refused(void **state)
+{
+    (void)state;
+    mixt_model *model = make_model(0), *opened;
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_model_save(model, in_home("more"), &error), &error);
+    replace_in_config(in_home("more"), "\"num_local_experts\": 5", "\"num_local_experts\": 4");
+    assert_int_equal(mixt_model_open(in_home("more"), &opened, &error), MIXT_ERROR_FORMAT);
+    assert_says(&error, "block_sparse_moe.gate.weight is [5,32], config.json makes it [4,32]");
+    static const change expert = {"model.layers.0.block_sparse_moe.gate.weight", RENAME, 0,
+                                  "model.layers.0.block_sparse_moe.gates.weight",
+                                  "gate.weight is missing"};
+    write_changed(model, in_home("more"), &expert);
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_model_open(in_home("more"), &opened, &error), MIXT_ERROR_FORMAT);
+    assert_says(&error, expert.says);
+    mixt_model_free(model);
+
+    model = make_model(2); /* a tensor of a bias that this configuration does not have */
+    error = (mixt_error)MIXT_ERROR_INIT;
+    mixt_model_options biased = model->options;
+    biased.router.bias_rate = 0.001;
+    mixt_model *other;
+    require(mixt_model_create(&biased, 1, &other, &error), &error);
+    require(mixt_model_save(other, in_home("biased"), &error), &error);
+    require(mixt_model_open(in_home("biased"), &opened, &error), &error);
+    mixt_model_free(opened);
+    replace_in_config(in_home("biased"), "\"bias_rate\": 0.001", "\"bias_rate\": 0.0  ");
+    assert_int_equal(mixt_model_open(in_home("biased"), &opened, &error), MIXT_ERROR_UNSUPPORTED);
+    assert_says(&error, "is no part of this");
+    mixt_model_free(other);
+    mixt_model_free(model);
+}
+
+static void other_half_is_refused(void **state)
+{
+    (void)state;
+    mixt_model *model = make_model(0), *opened;
+    static const change brain = {EXPERT, RETYPE, MIXT_DTYPE_BF16, NULL, NULL};
+    write_changed(model, in_home("half"), &brain);
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_model_open(in_home("half"), &opened, &error), &error); /* config: float32 */
+    mixt_model_free(opened);
+    replace_in_config(in_home("half"), "\"float32\"", "\"bfloat16\"");
+    require(mixt_model_open(in_home("half"), &opened, &error), &error);
+    mixt_model_free(opened);
+    replace_in_config(in_home("half"), "\"bfloat16\"", "\"float16\"");
+    assert_int_equal(mixt_model_open(in_home("half"), &opened, &error), MIXT_ERROR_FORMAT);
+    assert_says(&error, EXPERT " has type BF16, but the configuration's torch_dtype is float16");
+    mixt_model_free(model);
+}
+
+static void nan_is_found(void **state)
+{
+    (void)state;
+    mixt_model *model = make_model(0), *opened;
+    mixt_error error = MIXT_ERROR_INIT;
+    const mixt_parameter *p = &model->parameters[mixt_model_find(model, MIXT_SLOT_EXPERT_DOWN, 1)];
+    model->weights[p->offset + 2 * 32 * 24 + 3 * 24 + 5] = INFINITY;
+    require(mixt_model_save(model, in_home("inf"), &error), &error);
+    require(mixt_model_open(in_home("inf"), &opened, &error), &error);
+    assert_int_equal(mixt_model_verify(opened, &error), MIXT_ERROR_NUMERIC);
+    assert_says(&error, "tensor model.layers.1.block_sparse_moe.experts.2.w2.weight holds Inf in "
+                        "row 3, column 5");
+    mixt_model_free(opened);
+    mixt_model_free(model);
+}
+
+/* Another process cuts the file short under a session. */
+static void truncated_while_mapped(void **state)
+{
+    (void)state;
+    mixt_model *model = make_model(0), *opened;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_session *session;
+    int32_t token = 1;
+    require(mixt_model_save(model, in_home("cut"), &error), &error);
+    require(mixt_model_open(in_home("cut"), &opened, &error), &error);
+    require(mixt_session_create(context, opened, 8, &session, &error), &error);
+    require(mixt_session_feed(session, &token, 1, &error), &error);
+    assert_int_equal(sigaction(SIGBUS, &bus_handler, NULL), 0);
+    assert_int_equal(truncate(in_home("cut/model.safetensors"), 4096), 0);
+    assert_int_equal(mixt_session_feed(session, &token, 1, &error), MIXT_ERROR_IO);
+    assert_says(&error, "cut/model.safetensors: became shorter");
+    assert_int_equal(mixt_session_length(session), 1);
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_model_load(opened, &error), MIXT_ERROR_IO);
+    assert_null(opened->weights);
+    mixt_session_free(session);
+    mixt_model_free(opened);
+    mixt_model_free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mapped_is_loaded),
+        cmocka_unit_test(wrong_tensors_are_refused),
+        cmocka_unit_test(unread_tensors_are_refused),
+        cmocka_unit_test(other_half_is_refused),
+        cmocka_unit_test(nan_is_found),
+        cmocka_unit_test(truncated_while_mapped),
+    };
+    return cmocka_run_group_tests(tests, make_home, remove_home);
+}
