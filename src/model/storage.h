@@ -30,7 +30,7 @@ void mixt_source_close(mixt_source *source);
 const char *mixt_source_path(const mixt_source *source);
 bool mixt_source_is_gguf(const mixt_source *source);
 size_t mixt_source_count(const mixt_source *source);
-/* Elements of all tensors. */
+/* Weights that all tensors can hold. */
 double mixt_source_elements(const mixt_source *source);
 /* Name and key of a tensor. */
 const char *mixt_source_name(const mixt_source *source, size_t index, const void **key);

@@ -113,7 +113,8 @@ double mixt_source_elements(const mixt_source *source)
             sum += (double)size[0] * (double)size[1] * (double)size[2] * (double)size[3];
         } else {
             const mixt_tensor_info *tensor = mixt_safetensors_tensor(source->safetensors, i);
-            sum += (double)mixt_tensor_elements(tensor);
+            bool packed = tensor->dtype == MIXT_DTYPE_U8; /* two values of MXFP4 in a byte */
+            sum += (double)mixt_tensor_elements(tensor) * (packed ? 2 : 1);
         }
     }
     return sum;
