@@ -338,13 +338,36 @@ static void kv_write_naive(const operator_case *c, double *const *in, int32_t *c
     }
 }
 
-/* attention: {T, capacity, heads, kv_heads, head_dim, window or 0, keys of the cache, documents} */
+/* attention: {T, capacity, heads, kv_heads, head_dim, window or 0, keys of the cache, documents,
+ * value_dim or 0, flags} */
+
+enum {
+    SOFT_CAP = 1,
+    SINKS = 2,
+    WIDE_VALUES = 4, /* v as wide as k */
+};
 
 static const int64_t attention_rows[][CASE_NUMBERS] = {
-    {1, 1, 1, 1, 1, 1, 0, 0},       {5, 10, 2, 1, 3, 5, 0, 0},      {96, 128, 4, 2, 5, 32, 0, 1},
-    {130, 130, 2, 2, 8, 130, 0, 0}, {200, 300, 3, 1, 4, 100, 0, 1}, {150, 150, 2, 1, 6, 150, 0, 2},
-    {1, 4, 4, 2, 16, 0, 100, 0},    {3, 4, 2, 1, 8, 0, 70, 0},      {66, 66, 1, 1, 4, 0, 140, 0},
-    {70, 70, 1, 1, 2, 70, 0, 3},    {65, 100, 2, 2, 64, 100, 0, 0}, {300, 300, 2, 1, 3, 300, 0, 1},
+    {1, 1, 1, 1, 1, 1, 0, 0},
+    {5, 10, 2, 1, 3, 5, 0, 0},
+    {96, 128, 4, 2, 5, 32, 0, 1},
+    {130, 130, 2, 2, 8, 130, 0, 0},
+    {200, 300, 3, 1, 4, 100, 0, 1},
+    {150, 150, 2, 1, 6, 150, 0, 2},
+    {1, 4, 4, 2, 16, 0, 100, 0},
+    {3, 4, 2, 1, 8, 0, 70, 0},
+    {66, 66, 1, 1, 4, 0, 140, 0},
+    {70, 70, 1, 1, 2, 70, 0, 3},
+    {65, 100, 2, 2, 64, 100, 0, 0},
+    {300, 300, 2, 1, 3, 300, 0, 1},
+    {96, 128, 4, 2, 5, 32, 0, 1, 0, SOFT_CAP},
+    {70, 70, 4, 2, 3, 70, 0, 3, 0, SINKS},
+    {130, 130, 2, 1, 8, 130, 0, 1, 3, SOFT_CAP | SINKS},
+    {3, 4, 4, 2, 8, 0, 70, 0, 5, SOFT_CAP | SINKS},
+    {66, 66, 4, 2, 6, 66, 0, 0, 4, WIDE_VALUES},
+    {9, 9, 2, 1, 576, 9, 0, 0, 512, WIDE_VALUES},
+    {2, 9, 3, 1, 576, 0, 20, 0, 512, WIDE_VALUES | SINKS},
+    {65, 65, 1, 1, 640, 65, 0, 0, 0, SOFT_CAP},
 };
 
 static void attention_prepare(operator_case *c)
@@ -355,12 +378,20 @@ static void attention_prepare(operator_case *c)
     attributes->head_dim = (int)c->p[4];
     attributes->window = c->p[5];
     attributes->scale = 1 / sqrt((double)c->p[4]);
+    attributes->value_dim = (int)c->p[8];
+    attributes->soft_cap = (c->p[9] & SOFT_CAP) != 0 ? 1.5 : 0;
+    int64_t values = c->p[8] > 0 && (c->p[9] & WIDE_VALUES) == 0 ? c->p[8] : c->p[4];
     c->request.in[0] = by_token(c, 1, c->p[2] * c->p[4]);
     c->request.in[1] =
         c->p[5] > 0 ? by_token(c, 1, c->p[3] * c->p[4]) : fixed(c->p[6], c->p[3] * c->p[4]);
     c->request.in[2] = c->request.in[1];
+    c->request.in[2].size[1] = c->p[3] * values;
     c->request.in[3] = c->request.in[4] = mixt_shape_integers(by_token(c, 1, 0));
     c->differentiable = 7;
+    if ((c->p[9] & SINKS) != 0) {
+        c->request.in[5] = fixed(c->p[2], 0);
+        c->differentiable |= 0x20;
+    }
     c->functional = 3;
 }
 
@@ -391,17 +422,21 @@ static void attention_fill(operator_case *c)
 static void attention_naive_row(const operator_case *c, int64_t t, int64_t head, double *const *out)
 {
     int64_t heads = c->p[2], kv_heads = c->p[3], n = c->p[4], kv = head / (heads / kv_heads);
+    int64_t values = c->p[8] > 0 ? c->p[8] : n, v_row = c->request.in[2].size[1];
     const double *q = c->value[0] + (t * heads + head) * n;
-    double *y = out[0] + (t * heads + head) * n, sum = 0;
+    double *y = out[0] + (t * heads + head) * values, sum = 0;
     for (int64_t s = c->integer[3][t]; s <= c->integer[4][t]; s++) {
-        int64_t at = (s * kv_heads + kv) * n;
-        double weight = exp(c->attributes.scale * product(q, c->value[1] + at, n));
-        sum += weight;
-        for (int64_t i = 0; i < n; i++) {
-            y[i] += weight * c->value[2][at + i];
+        const double *k = c->value[1] + (s * kv_heads + kv) * n;
+        const double *v = c->value[2] + s * v_row + kv * (v_row / kv_heads);
+        double score = c->attributes.scale * product(q, k, n);
+        score = (c->p[9] & SOFT_CAP) != 0 ? 1.5 * tanh(score / 1.5) : score;
+        sum += exp(score);
+        for (int64_t i = 0; i < values; i++) {
+            y[i] += exp(score) * v[i];
         }
     }
-    for (int64_t i = 0; i < n && sum > 0; i++) {
+    sum += (c->p[9] & SINKS) != 0 ? exp(c->value[5][head]) : 0;
+    for (int64_t i = 0; i < values && sum > 0; i++) {
         y[i] /= sum;
     }
     out[1][t * heads + head] = sum > 0 ? log(sum) : 0;
@@ -1003,7 +1038,7 @@ const operator_subject operator_subjects[MIXT_OP_COUNT] = {
     {MIXT_OP_join, TABLE(join), 0, join_prepare, NULL, join_naive, 0, 0},
     {MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare, kv_write_fill, kv_write_naive, 0, 0},
     {MIXT_OP_attention, TABLE(attention), 2e-5, attention_prepare, attention_fill, attention_naive,
-     0, 0},
+     0, 0x20},
     {MIXT_OP_swiglu, TABLE(swiglu), 2e-6, swiglu_prepare, swiglu_fill, swiglu_naive, 0, 0},
     {MIXT_OP_add, TABLE(pair), 1e-6, pair_prepare, NULL, add_naive, 0, 0},
     {MIXT_OP_take, TABLE(take), 0, take_prepare, take_fill, take_naive, 3, 0},

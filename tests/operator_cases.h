@@ -7,7 +7,7 @@
 #include "ops/operator.h"
 #include "router/router.h"
 
-#define CASE_NUMBERS 8
+#define CASE_NUMBERS 10
 
 typedef struct operator_case {
     mixt_op op;

@@ -44,12 +44,22 @@ void mixt_kv_write_cost(const mixt_attributes *attributes, const mixt_shape *in,
 mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
-    mixt_shape q = request->in[0], k = request->in[1];
+    mixt_shape q = request->in[0], k = request->in[1], v = request->in[2];
     int64_t heads = attributes->heads, kv_heads = attributes->kv_heads, n = attributes->head_dim;
+    int64_t values = mixt_attention_value_dim(attributes);
     if (heads < 1 || kv_heads < 1 || n < 1 || heads % kv_heads != 0 || attributes->window < 0) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "attention: %lld heads on %lld kv heads of %lld are not possible",
                          (long long)heads, (long long)kv_heads, (long long)n);
+    }
+    if (attributes->value_dim < 0 || values > n) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "attention: value_dim %lld of heads of %lld is not possible",
+                         (long long)values, (long long)n);
+    }
+    if (!(attributes->soft_cap >= 0 && isfinite(attributes->soft_cap))) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "attention: soft_cap %g is not 0 or more",
+                         attributes->soft_cap);
     }
     if (n > MIXT_ATTENTION_HEAD_MAX) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "attention: head_dim %lld is more than %d",
@@ -61,13 +71,21 @@ mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
         mixt_expect(&q, mixt_shape_tokens(request->capacity, 1, heads * n), "attention: q", error));
     mixt_shape keys = attributes->window > 0 ? mixt_shape_tokens(request->capacity, 1, 1) : k;
     MIXT_TRY(mixt_expect(&k, mixt_shape_columns(keys, kv_heads * n), "attention: k", error));
-    MIXT_TRY(mixt_expect(&request->in[2], k, "attention: v", error));
+    if (v.rank != 2 || v.size[1] != kv_heads * n) {
+        MIXT_TRY(mixt_expect(&v, mixt_shape_columns(k, kv_heads * values), "attention: v", error));
+    }
+    MIXT_TRY(mixt_expect(&v, mixt_shape_columns(k, v.size[1]), "attention: v", error));
     mixt_shape rows = mixt_shape_integers(mixt_shape_leading(q));
     MIXT_TRY(mixt_expect(&request->in[3], rows, "attention: first", error));
     MIXT_TRY(mixt_expect(&request->in[4], rows, "attention: last", error));
-    request->out[0] = q;
+    if (request->in[5].rank != 0) {
+        MIXT_TRY(mixt_expect(&request->in[5], mixt_shape_static(1, heads, 0, 0), "attention: sinks",
+                             error));
+    }
+    request->out[0] = mixt_shape_columns(q, heads * values);
     request->out[1] = mixt_shape_columns(q, heads);
-    request->backward_workspace = q.size[0] * heads; /* delta */
+    /* delta, and for each chunk of rows its part of the sinks' gradient */
+    request->backward_workspace = q.size[0] * heads + mixt_chunks(q.size[0], MIXT_SUM_ROWS) * heads;
     return MIXT_OK;
 }
 
@@ -75,18 +93,19 @@ mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
 void mixt_attention_cost(const mixt_attributes *attributes, const mixt_shape *in,
                          const mixt_shape *out, int64_t tokens, mixt_cost *cost)
 {
-    (void)out;
     double pairs = (double)tokens * (double)in[1].size[0];
     if (attributes->window > 0) {
         double window = (double)attributes->window, rest = (double)(tokens % attributes->window);
         double whole = (double)(tokens / attributes->window);
         pairs = (whole * window * (window + 1) + rest * (rest + 1)) / 2;
     }
-    double product = 2 * pairs * attributes->heads * attributes->head_dim;
-    double softmax = 5 * pairs * attributes->heads;
-    double q = mixt_shape_values(&in[0], tokens), k = mixt_shape_values(&in[1], tokens);
+    double scores = 2 * pairs * attributes->heads * attributes->head_dim;
+    double sums = 2 * pairs * attributes->heads * (double)mixt_attention_value_dim(attributes);
+    double softmax = (attributes->soft_cap > 0 ? 10 : 5) * pairs * attributes->heads;
+    double bytes = 4 * (mixt_shape_values(&in[0], tokens) + mixt_shape_values(&in[1], tokens) +
+                        mixt_shape_values(&in[2], tokens) + mixt_shape_values(&out[0], tokens));
     *cost =
-        (mixt_cost){2 * product + softmax, 8 * (q + k), 5 * product + 2 * softmax, 16 * (q + k)};
+        (mixt_cost){scores + sums + softmax, bytes, 3 * scores + 2 * sums + 2 * softmax, 2 * bytes};
 }
 #endif
 
@@ -133,8 +152,8 @@ typedef struct query_block {
 
 static real *output_of(const query_block *block, int64_t t)
 {
-    return (real *)block->call->out[0] + t * block->sizes.q_row +
-           block->head * block->sizes.head_dim;
+    return (real *)block->call->out[0] + t * block->sizes.y_row +
+           block->head * block->sizes.value_dim;
 }
 
 static const real *query_of(const query_block *block, int64_t t)
@@ -143,32 +162,43 @@ static const real *query_of(const query_block *block, int64_t t)
            block->head * block->sizes.head_dim;
 }
 
-/* The online softmax of queries [begin, end) of the block over `count` keys. */
+/* The online softmax of queries [begin, end) of the block over `count` keys, of capped scores where
+ * there is a cap. */
 static void soften(query_block *block, mixt_range queries, int64_t count, int64_t stride,
                    mixt_sight sight)
 {
     int64_t at = queries.begin;
+    const mixt_kernels *kernels = mixt_kernels_of(block->call);
+    for (int64_t key = 0; key < count && block->sizes.soft_cap > 0; key++) {
+        mixt_attention_cap(kernels, &block->sizes, queries.end - at, block->scores + key * stride);
+    }
     MIXT_REAL(mixt_scores)
     scores = {
         .keys = count,
         .queries = queries.end - at,
         .stride = stride,
         .scores = block->scores,
-        .scale = block->sizes.scale,
+        .scale = mixt_attention_scale(&block->sizes),
         .first = sight == MIXT_SEES_ALL ? NULL : block->first + at,
         .last = block->last + at,
         .max = block->max + at,
         .sum = block->sum + at,
         .change = block->change + at,
     };
-    mixt_kernels_of(block->call)->soften(&scores);
+    kernels->soften(&scores);
 }
 
-static void visit_rows(query_block *block, int64_t count, int64_t k_at, mixt_sight sight,
-                       int thread)
+/* Where a block of keys begins in k and in v, and how many they are. */
+typedef struct key_block {
+    const real *k, *v;
+    int64_t count;
+} key_block;
+
+static void visit_rows(query_block *block, const key_block *keys, mixt_sight sight, int thread)
 {
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
+    int64_t count = keys->count;
     for (int64_t t = block->rows.begin; t < block->rows.end; t++) {
         int64_t at = t - block->rows.begin;
         real *y = output_of(block, t);
@@ -179,7 +209,7 @@ static void visit_rows(query_block *block, int64_t count, int64_t k_at, mixt_sig
             .a = query_of(block, t),
             .a_row = sizes->head_dim,
             .a_column = 1,
-            .b = (const real *)call->in[1] + k_at,
+            .b = keys->k,
             .b_row = 1,
             .b_column = sizes->k_row,
             .c = block->scores,
@@ -187,53 +217,77 @@ static void visit_rows(query_block *block, int64_t count, int64_t k_at, mixt_sig
         };
         mixt_gemm_block(call->compute, thread, &product);
         soften(block, (mixt_range){at, at + 1}, count, 1, sight);
-        mixt_kernels_of(call)->scale(sizes->head_dim, y, block->change[at], y);
-        product.n = sizes->head_dim;
+        mixt_kernels_of(call)->scale(sizes->value_dim, y, block->change[at], y);
+        product.n = sizes->value_dim;
         product.k = count;
         product.a = block->scores;
         product.a_row = count;
-        product.b = (const real *)call->in[2] + k_at;
-        product.b_row = sizes->k_row;
+        product.b = keys->v;
+        product.b_row = sizes->v_row;
         product.b_column = 1;
         product.c = y;
-        product.c_row = sizes->q_row;
+        product.c_row = sizes->y_row;
         product.accumulate = true;
         mixt_gemm_block(call->compute, thread, &product);
     }
 }
 
-static void visit_block(query_block *block, int64_t count, int64_t k_at, mixt_sight sight)
+static void visit_block(query_block *block, const key_block *keys, mixt_sight sight)
 {
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
-    int64_t rows = block->rows.end - block->rows.begin, n = sizes->head_dim;
-    mixt_panels keys = {block->keys.at, n, count}, values = {block->keys.at, count, n};
-    mixt_pack_a(call, &keys, (const real *)call->in[1] + k_at, 1, sizes->k_row);
-    mixt_multiply_panels(call, &keys, &block->queries, block->scores, MIXT_ATTENTION_BLOCK, false);
+    int64_t rows = block->rows.end - block->rows.begin, count = keys->count;
+    mixt_panels scored = {block->keys.at, sizes->head_dim, count};
+    mixt_panels values = {block->keys.at, count, sizes->value_dim};
+    mixt_multiply_long(call, &scored, keys->k, sizes->k_row, &block->queries, block->scores);
     soften(block, (mixt_range){0, rows}, count, MIXT_ATTENTION_BLOCK, sight);
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < sizes->value_dim; i++) {
         real *y = block->output + i * MIXT_ATTENTION_BLOCK;
         mixt_kernels_of(call)->multiply(rows, y, y, block->change);
     }
-    mixt_pack_a(call, &values, (const real *)call->in[2] + k_at, sizes->k_row, 1);
+    mixt_pack_a(call, &values, keys->v, sizes->v_row, 1);
     block->weights.k = count;
     mixt_pack_b(call, &block->weights, block->scores, MIXT_ATTENTION_BLOCK, 1);
     mixt_multiply_panels(call, &values, &block->weights, block->output, MIXT_ATTENTION_BLOCK, true);
 }
 
+/* Everything that a thread packs lies in its buffers, which are one block. */
+_Static_assert((size_t)(2 * MIXT_ATTENTION_HEAD_MAX * (MIXT_ATTENTION_BLOCK + 32) +
+                        MIXT_ATTENTION_BLOCK * (MIXT_ATTENTION_BLOCK + 32) +
+                        MIXT_ATTENTION_HEAD_MAX * MIXT_ATTENTION_BLOCK) *
+                       sizeof(real) <=
+                   MIXT_GEMM_THREAD_BYTES,
+               "the blocks of attention are larger than a thread's buffers");
+
 /* Lays out the thread's pack buffers and packs the queries. */
 static void begin_block(query_block *block, int thread)
 {
-    int64_t rows = block->rows.end - block->rows.begin, n = block->sizes.head_dim;
-    block->queries = (mixt_panels){block->call->compute->gemm->a[thread], n, rows};
-    block->keys.at = block->call->compute->gemm->b[thread];
-    block->weights =
-        (mixt_panels){block->queries.at + mixt_panel_values(n, MIXT_ATTENTION_BLOCK), 0, rows};
+    const mixt_attention_sizes *sizes = &block->sizes;
+    int64_t rows = block->rows.end - block->rows.begin;
+    block->queries = (mixt_panels){block->call->compute->gemm->a[thread], sizes->head_dim, rows};
+    block->keys.at = block->queries.at + mixt_panel_values(sizes->head_dim, MIXT_ATTENTION_BLOCK);
+    block->weights = (mixt_panels){block->keys.at + mixt_block_values(sizes->head_dim), 0, rows};
     block->output =
         block->weights.at + mixt_panel_values(MIXT_ATTENTION_BLOCK, MIXT_ATTENTION_BLOCK);
-    memset(block->output, 0, (size_t)(n * MIXT_ATTENTION_BLOCK) * sizeof(real));
-    mixt_pack_b(block->call, &block->queries, query_of(block, block->rows.begin), 1,
-                block->sizes.q_row);
+    memset(block->output, 0, (size_t)(sizes->value_dim * MIXT_ATTENTION_BLOCK) * sizeof(real));
+    mixt_pack_long_b(block->call, &block->queries, query_of(block, block->rows.begin),
+                     sizes->q_row);
+}
+
+/* The head's sink joins a row's sum as one more logit. What y has to be multiplied by then, before
+ * it is divided by the sum. */
+static real join_sink(query_block *block, int64_t at)
+{
+    const real *sinks = block->call->in[5];
+    if (sinks == NULL) {
+        return 1;
+    }
+    real sink = sinks[block->head], most = block->max[at] > sink ? block->max[at] : sink;
+    real powers[2] = {block->max[at], sink};
+    (void)mixt_kernels_of(block->call)->exp_sum(2, powers, powers, most);
+    block->max[at] = most;
+    block->sum[at] = block->sum[at] * powers[0] + powers[1];
+    return powers[0];
 }
 
 /* Divides by the sums and writes y and the logarithms of the sums. */
@@ -241,11 +295,12 @@ static void end_block(query_block *block, bool few)
 {
     const mixt_call *call = block->call;
     const int32_t *first = call->in[3], *last = call->in[4];
-    int64_t n = block->sizes.head_dim;
+    int64_t n = block->sizes.value_dim;
     for (int64_t t = block->rows.begin; t < block->rows.end; t++) {
         int64_t at = t - block->rows.begin;
         bool sees = first[t] <= last[t];
-        real inverse = sees ? 1 / block->sum[at] : 0, *y = output_of(block, t);
+        real share = join_sink(block, at), *y = output_of(block, t);
+        real inverse = sees ? share / block->sum[at] : 0;
         for (int64_t i = 0; i < n && !few; i++) {
             y[i] = block->output[i * MIXT_ATTENTION_BLOCK + at] * inverse;
         }
@@ -253,6 +308,7 @@ static void end_block(query_block *block, bool few)
             mixt_kernels_of(call)->scale(n, y, inverse, y);
         }
         real *log_sum = (real *)call->out[1] + t * block->sizes.heads + block->head;
+        sees = sees || call->in[5] != NULL;
         *log_sum = sees ? block->max[at] + (real)log((double)block->sum[at]) : 0;
     }
 }
@@ -276,7 +332,7 @@ static void attention_forward_block(void *context, int64_t item, int thread)
     for (int64_t t = block.rows.begin; t < block.rows.end; t++) {
         block.max[t - block.rows.begin] = (real)-INFINITY;
         block.sum[t - block.rows.begin] = 0;
-        memset(output_of(&block, t), 0, (size_t)sizes->head_dim * sizeof(real));
+        memset(output_of(&block, t), 0, (size_t)sizes->value_dim * sizeof(real));
         if (first[t] <= last[t]) {
             lowest = mixt_least(lowest, first[t] - origin);
             highest = last[t] - origin > highest ? last[t] - origin : highest;
@@ -292,14 +348,17 @@ static void attention_forward_block(void *context, int64_t item, int thread)
     for (int64_t key = lowest - lowest % MIXT_ATTENTION_BLOCK; key <= highest;
          key += MIXT_ATTENTION_BLOCK) {
         int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, sizes->keys - key);
-        int64_t k_at = (origin + key) * sizes->k_row + kv_head * sizes->head_dim;
         count = mixt_least(count, highest + 1 - key);
+        key_block keys = {
+            (const real *)call->in[1] + (origin + key) * sizes->k_row + kv_head * sizes->head_dim,
+            (const real *)call->in[2] + (origin + key) * sizes->v_row + kv_head * sizes->v_head,
+            count};
         mixt_sight sight =
             mixt_attention_sight(call, block.rows, origin + key, count, block.first, block.last);
         if (few && sight != MIXT_SEES_NONE) {
-            visit_rows(&block, count, k_at, sight, thread);
+            visit_rows(&block, &keys, sight, thread);
         } else if (sight != MIXT_SEES_NONE) {
-            visit_block(&block, count, k_at, sight);
+            visit_block(&block, &keys, sight);
         }
     }
     end_block(&block, few);

@@ -6,15 +6,21 @@
 #include "ops/support.h"
 
 #define MIXT_ATTENTION_BLOCK 64     /* query rows, and keys, of one block */
-#define MIXT_ATTENTION_HEAD_MAX 256 /* head_dim that the pack buffers hold, in fp64 too */
+#define MIXT_ATTENTION_HEAD_MAX 640 /* head_dim that the pack buffers hold, in fp64 too */
 
 typedef struct mixt_attention_sizes {
-    int64_t heads, kv_heads, head_dim;
-    int64_t q_row, k_row;   /* values of a row of q and y, of k and v */
-    int64_t sequence, keys; /* query rows and keys of one sequence */
+    int64_t heads, kv_heads, head_dim, value_dim;
+    int64_t q_row, k_row, v_row, y_row; /* values of a row of q, k, v, y */
+    int64_t v_head;                     /* of v from one kv head to the next */
+    int64_t sequence, keys;             /* query rows and keys of one sequence */
     int64_t sequences, blocks;
-    real scale;
+    real scale, soft_cap;
 } mixt_attention_sizes;
+
+static inline int64_t mixt_attention_value_dim(const mixt_attributes *attributes)
+{
+    return attributes->value_dim > 0 ? attributes->value_dim : attributes->head_dim;
+}
 
 static inline mixt_attention_sizes mixt_attention_measure(const mixt_call *call)
 {
@@ -23,9 +29,14 @@ static inline mixt_attention_sizes mixt_attention_measure(const mixt_call *call)
         .heads = attributes->heads,
         .kv_heads = attributes->kv_heads,
         .head_dim = attributes->head_dim,
+        .value_dim = mixt_attention_value_dim(attributes),
         .q_row = call->in_shape[0].size[1],
         .k_row = call->in_shape[1].size[1],
+        .v_row = call->in_shape[2].size[1],
+        .y_row = call->out_shape[0].size[1],
+        .v_head = call->in_shape[2].size[1] / attributes->kv_heads,
         .scale = (real)attributes->scale,
+        .soft_cap = (real)attributes->soft_cap,
     };
     bool cache = attributes->window == 0;
     sizes.sequence = cache ? call->tokens : attributes->window;
@@ -67,6 +78,25 @@ static inline mixt_sight mixt_attention_sight(const mixt_call *call, mixt_range 
     return all ? MIXT_SEES_ALL : any ? MIXT_SEES_SOME : MIXT_SEES_NONE;
 }
 
+/* n scores x become c tanh(scale x / c), as c - 2 c / (1 + exp(2 scale x / c)), which no x breaks.
+ */
+static inline void mixt_attention_cap(const mixt_kernels *kernels,
+                                      const mixt_attention_sizes *sizes, int64_t n, real *x)
+{
+    real cap = sizes->soft_cap, twice = 2 * cap;
+    kernels->scale(n, x, 2 * sizes->scale / cap, x);
+    (void)kernels->exp_sum(n, x, x, 0);
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = cap - twice / (1 + x[i]);
+    }
+}
+
+/* What the softmax multiplies scores by: capped ones are scaled already. */
+static inline real mixt_attention_scale(const mixt_attention_sizes *sizes)
+{
+    return sizes->soft_cap > 0 ? 1 : sizes->scale;
+}
+
 /* Panels of A or B for the product tiles, from x(p, i) = x[p * x_k + i * x_width]. */
 typedef struct mixt_panels {
     real *at;
@@ -99,6 +129,14 @@ static inline int64_t mixt_panel_values(int64_t k, int64_t width)
     return k * (width + 32);
 }
 
+/* Values of panels of a block of rows by n values, whichever of both is their k. */
+static inline int64_t mixt_block_values(int64_t n)
+{
+    int64_t tall = mixt_panel_values(n, MIXT_ATTENTION_BLOCK);
+    int64_t wide = mixt_panel_values(MIXT_ATTENTION_BLOCK, n);
+    return tall > wide ? tall : wide;
+}
+
 /* c [a->width, b->width] (+)= the product of packed panels; k is one block of the chain. */
 static inline void mixt_multiply_panels(const mixt_call *call, const mixt_panels *a,
                                         const mixt_panels *b, real *c, int64_t c_row,
@@ -112,6 +150,32 @@ static inline void mixt_multiply_panels(const mixt_call *call, const mixt_panels
                        (int)mixt_least(height, a->width - i), (int)mixt_least(width, b->width - j),
                        accumulate);
         }
+    }
+}
+
+/* Panels of B for a k of any length: one block of the chain behind the other. x(p, i) =
+ * x[p + i * x_width]. */
+static inline void mixt_pack_long_b(const mixt_call *call, const mixt_panels *to, const real *x,
+                                    int64_t x_width)
+{
+    for (int64_t begin = 0; begin < to->k; begin += MIXT_GEMM_K_BLOCK) {
+        mixt_panels part = {to->at + mixt_panel_values(begin, MIXT_ATTENTION_BLOCK),
+                            mixt_least(to->k - begin, MIXT_GEMM_K_BLOCK), to->width};
+        mixt_pack_b(call, &part, x + begin, 1, x_width);
+    }
+}
+
+/* c [a->width, MIXT_ATTENTION_BLOCK] = the product of x(p, i), which is packed into `a` on the way,
+ * and of panels as mixt_pack_long_b lays them out. */
+static inline void mixt_multiply_long(const mixt_call *call, const mixt_panels *a, const real *x,
+                                      int64_t x_width, const mixt_panels *b, real *c)
+{
+    for (int64_t begin = 0; begin < a->k; begin += MIXT_GEMM_K_BLOCK) {
+        int64_t k = mixt_least(a->k - begin, MIXT_GEMM_K_BLOCK);
+        mixt_panels left = {a->at, k, a->width};
+        mixt_panels right = {b->at + mixt_panel_values(begin, MIXT_ATTENTION_BLOCK), k, b->width};
+        mixt_pack_a(call, &left, x + begin, 1, x_width);
+        mixt_multiply_panels(call, &left, &right, c, MIXT_ATTENTION_BLOCK, begin > 0);
     }
 }
 

@@ -1,6 +1,8 @@
-/* The derivative of attention (attention.c). With p = exp(scale q k - lse) and
+/* The derivative of attention (attention.c). With s = scale q k, p = exp(s - lse) and
  * delta = sum(dy * y) - d lse, by row and head:
  *   dv = p^T dy,  ds = p * (dy v^T - delta) * scale,  dq = ds k,  dk = ds^T q.
+ * A cap, s = c tanh(scale q k / c), multiplies ds by 1 - (s / c)^2. A sink is a key whose value is
+ * zero: its d logit is -exp(sink - lse) delta, summed over the rows.
  * An item is a sequence and a kv head: it alone adds to its keys and to its heads' queries, blocks
  * in rising order, so the sums have one order whatever the threads do. */
 #include "ops/attention.h"
@@ -9,7 +11,7 @@ static void delta_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    int64_t heads = call->attributes->heads, n = call->attributes->head_dim;
+    int64_t heads = call->attributes->heads, n = mixt_attention_value_dim(call->attributes);
     const real *d_lse = call->d_out[1];
     real *delta = call->workspace;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
@@ -17,6 +19,24 @@ static void delta_rows(void *context, int64_t item, int thread)
         delta[i] = mixt_kernels_of(call)->dot(n, (const real *)call->d_out[0] + i * n,
                                               (const real *)call->out[0] + i * n);
         delta[i] -= d_lse != NULL ? d_lse[i] : 0;
+    }
+}
+
+static void sink_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const real *sinks = call->in[5], *lse = call->out[1], *delta = call->workspace;
+    int64_t heads = call->attributes->heads;
+    real *sum = (real *)call->workspace + call->tokens * heads + item * heads;
+    memset(sum, 0, (size_t)heads * sizeof *sum);
+    mixt_range range = mixt_chunk(call->tokens, MIXT_SUM_ROWS, item);
+    for (int64_t t = range.begin; t < range.end; t++) {
+        for (int64_t head = 0; head < heads; head++) {
+            real p = sinks[head] - lse[t * heads + head];
+            (void)mixt_kernels_of(call)->exp_sum(1, &p, &p, 0);
+            sum[head] -= p * delta[t * heads + head];
+        }
     }
 }
 
@@ -28,33 +48,69 @@ typedef struct block_pair {
     int64_t head, kv_head;
     mixt_range rows;    /* queries */
     int64_t key, count; /* keys */
-    int64_t q_at, k_at; /* where the block starts in q, dy, dq; in k, v, dk, dv */
+    int64_t q_at, y_at; /* where the block starts in q, dq; in dy */
+    int64_t k_at, v_at; /* and in k, dk; in v, dv */
     real first[MIXT_ATTENTION_BLOCK], last[MIXT_ATTENTION_BLOCK];
     real lse[MIXT_ATTENTION_BLOCK], delta[MIXT_ATTENTION_BLOCK];
     real weights[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK];   /* p^T [keys, queries] */
     real d_weights[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK]; /* ds^T [keys, queries] */
+    real capped[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK];    /* scores, where there is a cap */
     mixt_panels keys_a;                                          /* k by key, A [head_dim, keys] */
     mixt_panels values_a;                                        /* v by key, A [head_dim, keys] */
     mixt_panels keys_b;                                          /* k, B [keys, head_dim] */
     real *a, *b; /* room for one more operand of either side */
 } block_pair;
 
+/* Everything that a thread packs lies in its buffers, which are one block. */
+_Static_assert((size_t)(4 * MIXT_ATTENTION_HEAD_MAX * (MIXT_ATTENTION_BLOCK + 32) +
+                        MIXT_ATTENTION_BLOCK * (MIXT_ATTENTION_BLOCK + 32)) *
+                       sizeof(real) <=
+                   MIXT_GEMM_THREAD_BYTES,
+               "the blocks of attention are larger than a thread's buffers");
+
 /* Operands that the pair's keys give, packed once for all of their queries. */
 static void begin_keys(block_pair *pair, int thread)
 {
     const mixt_call *call = pair->call;
-    int64_t n = pair->sizes.head_dim, row = pair->sizes.k_row, count = pair->count;
-    int64_t step = mixt_panel_values(n, MIXT_ATTENTION_BLOCK);
+    const mixt_attention_sizes *sizes = &pair->sizes;
+    int64_t n = sizes->head_dim, row = sizes->k_row, count = pair->count;
+    int64_t step = mixt_block_values(n);
     const real *k = (const real *)call->in[1] + pair->k_at;
-    const real *v = (const real *)call->in[2] + pair->k_at;
+    const real *v = (const real *)call->in[2] + pair->v_at;
     pair->keys_a = (mixt_panels){call->compute->gemm->a[thread], n, count};
-    pair->values_a = (mixt_panels){pair->keys_a.at + step, n, count};
+    pair->values_a = (mixt_panels){pair->keys_a.at + step, sizes->value_dim, count};
     pair->a = pair->values_a.at + step;
-    pair->keys_b = (mixt_panels){call->compute->gemm->b[thread], count, n};
-    pair->b = pair->keys_b.at + mixt_panel_values(MIXT_ATTENTION_BLOCK, n);
+    pair->keys_b = (mixt_panels){
+        pair->a + mixt_panel_values(MIXT_ATTENTION_BLOCK, MIXT_ATTENTION_BLOCK), count, n};
+    pair->b = pair->keys_b.at + step;
     mixt_pack_a(call, &pair->keys_a, k, 1, row);
-    mixt_pack_a(call, &pair->values_a, v, 1, row);
+    mixt_pack_a(call, &pair->values_a, v, 1, sizes->v_row);
     mixt_pack_b(call, &pair->keys_b, k, row, 1);
+}
+
+/* ds of capped scores to ds of plain ones: the slope of the cap, and the scale. */
+static void uncap(block_pair *pair)
+{
+    const mixt_attention_sizes *sizes = &pair->sizes;
+    int64_t rows = pair->rows.end - pair->rows.begin;
+    for (int64_t key = 0; key < pair->count; key++) {
+        const real *capped = pair->capped + key * MIXT_ATTENTION_BLOCK;
+        real *d = pair->d_weights + key * MIXT_ATTENTION_BLOCK;
+        for (int64_t i = 0; i < rows; i++) {
+            real share = capped[i] / sizes->soft_cap;
+            d[i] *= (1 - share * share) * sizes->scale;
+        }
+    }
+}
+
+static void cap_scores(block_pair *pair)
+{
+    int64_t rows = pair->rows.end - pair->rows.begin;
+    for (int64_t key = 0; key < pair->count; key++) {
+        real *scores = pair->weights + key * MIXT_ATTENTION_BLOCK;
+        mixt_attention_cap(mixt_kernels_of(pair->call), &pair->sizes, rows, scores);
+        memcpy(pair->capped + key * MIXT_ATTENTION_BLOCK, scores, (size_t)rows * sizeof *scores);
+    }
 }
 
 /* p^T and ds^T of the pair */
@@ -70,16 +126,20 @@ static void weigh(block_pair *pair, mixt_sight sight)
     mixt_panels queries = {pair->b, pair->sizes.head_dim, rows};
     mixt_pack_b(call, &queries, (const real *)call->in[0] + pair->q_at, 1, pair->sizes.q_row);
     mixt_multiply_panels(call, &pair->keys_a, &queries, pair->weights, MIXT_ATTENTION_BLOCK, false);
-    mixt_pack_b(call, &queries, (const real *)call->d_out[0] + pair->q_at, 1, pair->sizes.q_row);
+    queries.k = pair->sizes.value_dim;
+    mixt_pack_b(call, &queries, (const real *)call->d_out[0] + pair->y_at, 1, pair->sizes.y_row);
     mixt_multiply_panels(call, &pair->values_a, &queries, pair->d_weights, MIXT_ATTENTION_BLOCK,
                          false);
+    if (pair->sizes.soft_cap > 0) {
+        cap_scores(pair);
+    }
     MIXT_REAL(mixt_scores)
     scores = {
         .keys = pair->count,
         .queries = rows,
         .stride = MIXT_ATTENTION_BLOCK,
         .scores = pair->weights,
-        .scale = pair->sizes.scale,
+        .scale = mixt_attention_scale(&pair->sizes),
         .first = sight == MIXT_SEES_ALL ? NULL : pair->first,
         .last = pair->last,
         .lse = pair->lse,
@@ -87,18 +147,40 @@ static void weigh(block_pair *pair, mixt_sight sight)
         .d_scores = pair->d_weights,
     };
     mixt_kernels_of(call)->soften_backward(&scores);
+    if (pair->sizes.soft_cap > 0) {
+        uncap(pair);
+    }
 }
 
-/* d keys [keys, head_dim] += c^T other, with c^T [keys, queries] and other by query */
-static void add_to_keys(const block_pair *pair, const real *c, const real *other, real *d_keys)
+/* Rows of a tensor that a block begins at: n values of each, `row` apart. */
+typedef struct block_rows {
+    real *at;
+    int64_t row, n;
+} block_rows;
+
+/* d keys [keys, n] += c^T other, with c^T [keys, queries] and other by query */
+static void add_to_keys(const block_pair *pair, const real *c, const real *other, int64_t other_row,
+                        block_rows to)
 {
     int64_t rows = pair->rows.end - pair->rows.begin;
-    mixt_panels left = {pair->a, rows, pair->count}, right = {pair->b, rows, pair->sizes.head_dim};
-    if (d_keys != NULL) {
-        mixt_pack_a(pair->call, &left, c, 1, MIXT_ATTENTION_BLOCK);
-        mixt_pack_b(pair->call, &right, other + pair->q_at, pair->sizes.q_row, 1);
-        mixt_multiply_panels(pair->call, &left, &right, d_keys + pair->k_at, pair->sizes.k_row,
-                             true);
+    mixt_panels left = {pair->a, rows, pair->count}, right = {pair->b, rows, to.n};
+    mixt_pack_a(pair->call, &left, c, 1, MIXT_ATTENTION_BLOCK);
+    mixt_pack_b(pair->call, &right, other, other_row, 1);
+    mixt_multiply_panels(pair->call, &left, &right, to.at, to.row, true);
+}
+
+static void add_to_both(const block_pair *pair)
+{
+    const mixt_call *call = pair->call;
+    const mixt_attention_sizes *sizes = &pair->sizes;
+    real *dk = call->d_in[1], *dv = call->d_in[2];
+    if (dv != NULL) {
+        add_to_keys(pair, pair->weights, (const real *)call->d_out[0] + pair->y_at, sizes->y_row,
+                    (block_rows){dv + pair->v_at, sizes->v_row, sizes->value_dim});
+    }
+    if (dk != NULL) {
+        add_to_keys(pair, pair->d_weights, (const real *)call->in[0] + pair->q_at, sizes->q_row,
+                    (block_rows){dk + pair->k_at, sizes->k_row, sizes->head_dim});
     }
 }
 
@@ -130,9 +212,9 @@ static void visit_queries(block_pair *pair, int64_t sequence)
         for (int64_t i = 0; i < group; i++) {
             pair->head = pair->kv_head * group + i;
             pair->q_at = pair->rows.begin * sizes->q_row + pair->head * sizes->head_dim;
+            pair->y_at = pair->rows.begin * sizes->y_row + pair->head * sizes->value_dim;
             weigh(pair, sight);
-            add_to_keys(pair, pair->weights, call->d_out[0], call->d_in[2]);
-            add_to_keys(pair, pair->d_weights, call->in[0], call->d_in[1]);
+            add_to_both(pair);
             add_to_queries(pair);
         }
     }
@@ -154,9 +236,11 @@ static void begin_gradients(const block_pair *pair, int64_t sequence, mixt_range
 {
     const mixt_attention_sizes *sizes = &pair->sizes;
     int64_t n = sizes->head_dim, group = n * (sizes->heads / sizes->kv_heads);
-    mixt_range columns = {pair->kv_head * n, (pair->kv_head + 1) * n};
-    begin_gradient(pair->call, 1, keys, sizes->k_row, columns);
-    begin_gradient(pair->call, 2, keys, sizes->k_row, columns);
+    begin_gradient(pair->call, 1, keys, sizes->k_row,
+                   (mixt_range){pair->kv_head * n, (pair->kv_head + 1) * n});
+    begin_gradient(
+        pair->call, 2, keys, sizes->v_row,
+        (mixt_range){pair->kv_head * sizes->v_head, (pair->kv_head + 1) * sizes->v_head});
     begin_gradient(pair->call, 0, mixt_chunk(pair->call->tokens, sizes->sequence, sequence),
                    sizes->q_row, (mixt_range){pair->kv_head * group, (pair->kv_head + 1) * group});
 }
@@ -175,6 +259,7 @@ static void attention_backward_item(void *context, int64_t item, int thread)
     for (pair.key = origin; pair.key < end; pair.key += MIXT_ATTENTION_BLOCK) {
         pair.count = mixt_least(MIXT_ATTENTION_BLOCK, end - pair.key);
         pair.k_at = pair.key * pair.sizes.k_row + pair.kv_head * pair.sizes.head_dim;
+        pair.v_at = pair.key * pair.sizes.v_row + pair.kv_head * pair.sizes.v_head;
         begin_keys(&pair, thread);
         visit_queries(&pair, sequence);
     }
@@ -187,10 +272,18 @@ void MIXT_REAL(mixt_attention_backward)(const mixt_call *call)
         int64_t keys = mixt_rows(&call->in_shape[1], call->tokens);
         mixt_put_zero(call, 0, call->tokens * sizes.q_row);
         mixt_put_zero(call, 1, keys * sizes.k_row);
-        mixt_put_zero(call, 2, keys * sizes.k_row);
+        mixt_put_zero(call, 2, keys * sizes.v_row);
+        mixt_put_zero(call, 5, sizes.heads);
         return;
     }
     mixt_for_chunks(call, call->tokens, MIXT_ROWS, delta_rows);
+    if (call->d_in[5] != NULL) {
+        mixt_for_chunks(call, call->tokens, MIXT_SUM_ROWS, sink_rows);
+        mixt_put_zero(call, 5, sizes.heads);
+        mixt_add_sum(mixt_kernels_of(call), sizes.heads, call->d_in[5],
+                     (const real *)call->workspace + call->tokens * sizes.heads,
+                     mixt_chunks(call->tokens, MIXT_SUM_ROWS), sizes.heads);
+    }
     mixt_pool_run(call->compute->pool, sizes.sequences * sizes.kv_heads, attention_backward_item,
                   (void *)call);
 }
