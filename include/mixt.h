@@ -157,6 +157,37 @@ MIXT_API const char *mixt_tokenizer_chat_template(const mixt_tokenizer *tokenize
 MIXT_API const char *mixt_tokenizer_hash(const mixt_tokenizer *tokenizer);
 
 /* ------------------------------------------------------------------------------------------ */
+/* Chat: messages as the text that a model was trained on                                      */
+
+typedef struct mixt_chat_message {
+    const char *role; /* "system", "user", "assistant" or what the template knows */
+    const char *content;
+} mixt_chat_message;
+
+typedef struct mixt_chat_options {
+    bool add_generation_prompt; /* ends where the assistant begins to speak */
+    const char *bos_token;      /* NULL: undefined in the template, which then writes nothing */
+    const char *eos_token;
+    const char *date; /* "2024-12-31" or "2024-12-31T23:59:59" for strftime_now; NULL: now */
+    const char *variables; /* a JSON object of further variables (tools, enable_thinking; also
+                              messages, in place of those given), or NULL */
+    const char *name;      /* of the template in error messages, or NULL */
+} mixt_chat_options;
+
+/* add_generation_prompt, and nothing else. */
+MIXT_API mixt_chat_options mixt_chat_options_default(void);
+/* Renders messages through a Jinja template as transformers does (docs/chat.md says which part of
+ * Jinja there is). Anything else is refused with its line, and so is a template that takes too
+ * long: 10^6 steps, 64 MiB of memory, 16 MiB of text. options may be NULL; *text is malloc'd. */
+MIXT_API mixt_status mixt_chat_render(const char *template_text, const mixt_chat_message *messages,
+                                      size_t count, const mixt_chat_options *options, char **text,
+                                      mixt_error *error);
+/* A built-in template by its name or a model family's, or NULL. */
+MIXT_API const char *mixt_chat_builtin(const char *name);
+/* Names of the built-in templates: NULL behind the last. */
+MIXT_API const char *mixt_chat_builtin_name(int index);
+
+/* ------------------------------------------------------------------------------------------ */
 /* Corpus: documents with a domain                                                            */
 
 /* What a path may be: a text file (one document), .jsonl or .jsonl.zst ({"text": ...} with "domain"
