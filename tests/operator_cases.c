@@ -145,6 +145,31 @@ static void linear_naive(const operator_case *c, double *const *out, int32_t *co
     }
 }
 
+/* head_linear: {T, capacity, heads, A, B} */
+
+static const int64_t head_linear_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 1}, {1, 3, 4, 17, 5}, {7, 9, 3, 6, 33}, {70, 70, 2, 40, 24}};
+
+static void head_linear_prepare(operator_case *c)
+{
+    c->attributes.heads = (int)c->p[2];
+    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[3]);
+    c->request.in[1] = mixt_shape_static(3, c->p[2], c->p[4], c->p[3]);
+    c->differentiable = 3;
+    c->functional = 1;
+}
+
+static void head_linear_naive(const operator_case *c, double *const *out,
+                              int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t heads = c->p[2], k = c->p[3], n = c->p[4];
+    for (int64_t i = 0; i < c->tokens * heads * n; i++) {
+        out[0][i] =
+            product(c->value[0] + i / n * k, c->value[1] + (i / n % heads * n + i % n) * k, k);
+    }
+}
+
 /* rope: {T, capacity, heads, head_dim, P, rope_dims or 0, interleaved} */
 
 static const int64_t rope_rows[][CASE_NUMBERS] = {
@@ -447,6 +472,45 @@ static void attention_naive(const operator_case *c, double *const *out, int32_t 
     (void)integer_out;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
         attention_naive_row(c, i / c->p[2], i % c->p[2], out);
+    }
+}
+
+/* shift: {T, capacity, d, window or 0, rows of the cache} */
+
+static const int64_t shift_rows[][CASE_NUMBERS] = {
+    {1, 1, 3, 1, 0}, {96, 128, 5, 32, 0}, {130, 130, 9, 130, 0}, {5, 7, 4, 0, 40}};
+
+static void shift_prepare(operator_case *c)
+{
+    c->attributes.window = c->p[3];
+    c->request.in[0] = c->p[3] > 0 ? by_token(c, 1, c->p[2]) : fixed(c->p[4], c->p[2]);
+    c->request.in[1] = c->request.in[2] = mixt_shape_integers(by_token(c, 1, 0));
+    c->differentiable = 1;
+    c->functional = 1;
+}
+
+/* Borders of documents at random; every seventh row has the one before as its last, so that two
+ * rows have one source, and every tenth has a first before its sequence. */
+static void shift_fill(operator_case *c)
+{
+    int64_t window = c->p[3], begin = 0;
+    for (int64_t t = 0; t < c->tokens; t++) {
+        int64_t at = window > 0 ? t : c->p[4] - c->tokens + t;
+        begin = case_below(8) == 0 || (window > 0 && t % window == 0) ? at : begin;
+        c->integer[1][t] = (int32_t)(t % 10 == 9 ? 0 : begin);
+        c->integer[2][t] = (int32_t)(t % 7 == 6 ? at - 1 : at);
+    }
+}
+
+static void shift_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t t = 0; t < c->tokens; t++) {
+        int64_t least = c->p[3] > 0 ? t / c->p[3] * c->p[3] : 0;
+        least = c->integer[1][t] > least ? c->integer[1][t] : least;
+        for (int64_t i = 0; i < c->p[2] && c->integer[2][t] > least; i++) {
+            out[0][t * c->p[2] + i] = c->value[0][(c->integer[2][t] - 1) * c->p[2] + i];
+        }
     }
 }
 
@@ -1030,12 +1094,15 @@ const operator_subject operator_subjects[MIXT_OP_COUNT] = {
     {MIXT_OP_embed, TABLE(embed), 1e-6, embed_prepare, embed_fill, embed_naive, 2, 0},
     {MIXT_OP_norm, TABLE(norm), 4e-6, norm_prepare, norm_fill, norm_naive, 0, 0},
     {MIXT_OP_linear, TABLE(linear), 1e-5, linear_prepare, NULL, linear_naive, 0, 4},
+    {MIXT_OP_head_linear, TABLE(head_linear), 1e-5, head_linear_prepare, NULL, head_linear_naive, 0,
+     0},
     {MIXT_OP_rope, TABLE(rope), 1e-6, rope_prepare, rope_fill, rope_naive, 0, 0},
     {MIXT_OP_scale, TABLE(value), 1e-6, scale_prepare, NULL, scale_naive, 1, 0},
     {MIXT_OP_clamp, TABLE(value), 0, clamp_prepare, clamp_fill, clamp_naive, 1, 0},
     {MIXT_OP_gate, TABLE(value), 4e-6, gate_prepare, NULL, gate_naive, 1, 0},
     {MIXT_OP_slice, TABLE(slice), 0, slice_prepare, NULL, slice_naive, 0, 0},
     {MIXT_OP_join, TABLE(join), 0, join_prepare, NULL, join_naive, 0, 0},
+    {MIXT_OP_shift, TABLE(shift), 2e-7, shift_prepare, shift_fill, shift_naive, 1, 0},
     {MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare, kv_write_fill, kv_write_naive, 0, 0},
     {MIXT_OP_attention, TABLE(attention), 2e-5, attention_prepare, attention_fill, attention_naive,
      0, 0x20},

@@ -651,6 +651,12 @@ static void test_attribute_refusals(void **state)
     prepare_case(&operator_subjects[MIXT_OP_swiglu], 1, &c);
     c.attributes.activation = (mixt_activation)3;
     expect_refusal(&c, &c.request);
+    prepare_case(&operator_subjects[MIXT_OP_head_linear], 1, &c);
+    c.attributes.heads = 3;
+    expect_refusal(&c, &c.request);
+    prepare_case(&operator_subjects[MIXT_OP_shift], 1, &c);
+    c.attributes.window = -1;
+    expect_refusal(&c, &c.request);
     prepare_case(&operator_subjects[MIXT_OP_attention], 1, &c);
     c.attributes.kv_heads = 3;
     expect_refusal(&c, &c.request);
@@ -777,14 +783,18 @@ static void test_packed(void **state)
     static const struct {
         mixt_op op;
         int first, last;
-    } subjects[] = {{MIXT_OP_linear, 1, 1}, {MIXT_OP_experts, 2, 4}, {MIXT_OP_loss, 1, 1}};
+    } subjects[] = {{MIXT_OP_linear, 1, 1},
+                    {MIXT_OP_head_linear, 1, 1},
+                    {MIXT_OP_experts, 2, 4},
+                    {MIXT_OP_loss, 1, 1}};
     for (size_t i = 0; i < sizeof subjects / sizeof subjects[0]; i++) {
         const operator_subject *subject = &operator_subjects[subjects[i].op];
         for (int row = 0; row < subject->count; row++) {
             operator_case c;
             create_case(subject, row, &c);
+            const mixt_shape *weight = &c.request.in[subjects[i].first];
             check_packed(&c, subjects[i].first, subjects[i].last,
-                         subjects[i].op == MIXT_OP_experts ? c.p[4] : 1);
+                         weight->rank == 3 ? weight->size[0] : 1);
             free_case(&c);
         }
     }

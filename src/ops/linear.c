@@ -135,3 +135,108 @@ void MIXT_REAL(mixt_linear_backward)(const mixt_call *call)
                      mixt_chunks(rows, MIXT_SUM_ROWS), n);
     }
 }
+
+/* head_linear: a matrix for each head */
+
+#if !MIXT_REAL_IS_DOUBLE
+mixt_status mixt_head_linear_shape(mixt_shape_request *request, mixt_error *error)
+{
+    mixt_shape x = request->in[0], weight = request->in[1];
+    int64_t heads = request->attributes->heads, n = weight.size[1];
+    MIXT_TRY(mixt_expect_matrix(&x, "head_linear: x", error));
+    if (heads < 1 || x.size[1] % heads != 0 || weight.rank != 3 || n < 1) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "head_linear: rows of %lld are not %lld heads, or the weight is not "
+                         "[heads, B, A]",
+                         (long long)x.size[1], (long long)heads);
+    }
+    MIXT_TRY(mixt_expect(&weight, mixt_shape_static(3, heads, n, x.size[1] / heads),
+                         "head_linear: weight", error));
+    request->out[0] = mixt_shape_columns(x, heads * n);
+    request->forward_workspace = mixt_gemm_list_reals(heads);
+    request->backward_workspace = mixt_gemm_list_reals(2 * heads);
+    return MIXT_OK;
+}
+
+void mixt_head_linear_cost(const mixt_attributes *attributes, const mixt_shape *in,
+                           const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+{
+    (void)attributes;
+    double products = 2 * mixt_shape_values(&in[0], tokens) * (double)in[1].size[1];
+    double bytes = 4 * (mixt_shape_values(&in[0], tokens) + mixt_shape_values(&in[1], tokens) +
+                        mixt_shape_values(&out[0], tokens));
+    *cost = (mixt_cost){products, bytes, 2 * products, 2 * bytes};
+}
+#endif
+
+void MIXT_REAL(mixt_head_linear_forward)(const mixt_call *call)
+{
+    int64_t heads = call->in_shape[1].size[0], n = call->in_shape[1].size[1];
+    int64_t k = call->in_shape[1].size[2], rows = mixt_rows(&call->in_shape[0], call->tokens);
+    mixt_gemm *list = call->workspace;
+    for (int64_t head = 0; head < heads; head++) {
+        list[head] = (mixt_gemm){
+            .m = rows,
+            .n = n,
+            .k = k,
+            .a = (const real *)call->in[0] + head * k,
+            .a_row = heads * k,
+            .a_column = 1,
+            .b = call->in[1] != NULL ? (const real *)call->in[1] + head * n * k : NULL,
+            .b_row = 1,
+            .b_column = k,
+            .packed = call->packed[1] != NULL ? call->packed[1][head] : NULL,
+            .matrix = call->matrices[1] != NULL ? &call->matrices[1][head] : NULL,
+            .c = (real *)call->out[0] + head * n,
+            .c_row = heads * n,
+        };
+    }
+    mixt_gemm_run(call->compute, list, heads);
+}
+
+/* dx = dy weight, d weight = dy^T x, head by head */
+void MIXT_REAL(mixt_head_linear_backward)(const mixt_call *call)
+{
+    int64_t heads = call->in_shape[1].size[0], n = call->in_shape[1].size[1];
+    int64_t k = call->in_shape[1].size[2], rows = mixt_rows(&call->in_shape[0], call->tokens);
+    int64_t count = 0;
+    mixt_gemm *list = call->workspace;
+    if (call->d_out[0] == NULL) {
+        mixt_put_zero(call, 0, rows * heads * k);
+        mixt_put_zero(call, 1, heads * n * k);
+        return;
+    }
+    for (int64_t head = 0; head < heads && call->d_in[0] != NULL; head++) {
+        list[count++] = (mixt_gemm){
+            .m = rows,
+            .n = k,
+            .k = n,
+            .a = (const real *)call->d_out[0] + head * n,
+            .a_row = heads * n,
+            .a_column = 1,
+            .b = (const real *)call->in[1] + head * n * k,
+            .b_row = k,
+            .b_column = 1,
+            .c = (real *)call->d_in[0] + head * k,
+            .c_row = heads * k,
+            .accumulate = call->add[0],
+        };
+    }
+    for (int64_t head = 0; head < heads && call->d_in[1] != NULL; head++) {
+        list[count++] = (mixt_gemm){
+            .m = n,
+            .n = k,
+            .k = rows,
+            .a = (const real *)call->d_out[0] + head * n,
+            .a_row = 1,
+            .a_column = heads * n,
+            .b = (const real *)call->in[0] + head * k,
+            .b_row = heads * k,
+            .b_column = 1,
+            .c = (real *)call->d_in[1] + head * n * k,
+            .c_row = k,
+            .accumulate = call->add[1],
+        };
+    }
+    mixt_gemm_run(call->compute, list, count);
+}

@@ -137,6 +137,7 @@ static bool reads_matrix(mixt_op op, int input)
     switch ((int)op) {
     case MIXT_OP_embed:
     case MIXT_OP_linear:
+    case MIXT_OP_head_linear:
     case MIXT_OP_loss:
         return input == 1;
     case MIXT_OP_experts:
