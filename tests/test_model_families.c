@@ -316,6 +316,183 @@ static void gguf_keys_come_back(void **state)
     mixt_folder_remove(folder, NULL);
 }
 
+/* One key of a good file's is written as something else. `rule`: what the refusal must say. */
+typedef struct bad_key {
+    const char *name;
+    char kind; /* u: u32, f: f32, a: an array of u32 in its place, s: a string */
+    double value;
+    const char *rule;
+} bad_key;
+
+static const bad_key bad_keys[] = {
+    {"attention.head_count", 'u', 0, "llama.attention.head_count"},
+    {"attention.head_count_kv", 'u', 3, "does not divide"},
+    {"attention.head_count_kv", 'a', 2, "llama.attention.head_count_kv"},
+    {"block_count", 'u', 2147483648.0, "llama.block_count"},
+    {"block_count", 's', 0, "llama.block_count"},
+    {"embedding_length", 'u', 0, "llama.embedding_length"},
+    {"rope.dimension_count", 'u', 8, "rope dims 8 is more than head_dim 6"},
+    {"rope.dimension_count", 'u', 5, "odd"},
+    {"attention.key_length", 'u', 0, "llama.attention.key_length"},
+    {"attention.value_length", 'u', 4, "value_dim 4 is not head_dim 6"},
+    {"attention.layer_norm_rms_epsilon", 'f', 0, "llama.attention.layer_norm_rms_epsilon"},
+    {"attention.layer_norm_rms_epsilon", 'f', NAN, "llama.attention.layer_norm_rms_epsilon"},
+    {"rope.freq_base", 'f', INFINITY, "llama.rope.freq_base"},
+    {"context_length", 'u', 4294967295.0, "llama.context_length"},
+    {"expert_used_count", 'u', 0, "llama.expert_used_count"},
+    {"expert_used_count", 'u', 6, "6"},
+    {"expert_count", 'u', 1e6, "llama.expert_count"},
+    {"feed_forward_length", 'u', 0, "llama.feed_forward_length"},
+    {"expert_gating_func", 'u', 2, "llama.expert_count"},
+    {"expert_gating_func", 'u', 4, "llama.expert_gating_func"},
+    {"rope.scaling.type", 's', 0, "llama.rope.scaling.type"},
+    {"rope.scale_linear", 'f', 4, "llama.rope.scaling.type"},
+    {"final_logit_softcapping", 'f', 30, "llama.final_logit_softcapping"},
+};
+
+static const struct {
+    const char *name;
+    double value;
+} good_keys[] = {
+    {"block_count", 2},
+    {"embedding_length", 16},
+    {"attention.head_count", 4},
+    {"expert_count", 5},
+    {"attention.head_count_kv", 2},
+    {"attention.key_length", 6},
+    {"expert_used_count", 2},
+    {"feed_forward_length", 20},
+    {"context_length", 64},
+    {"attention.layer_norm_rms_epsilon", 1e-5},
+};
+
+static void put_key(mixt_gguf_writer *writer, const bad_key *k, mixt_error *error)
+{
+    char key[160];
+    mixt_gguf_key("llama", k->name, key);
+    mixt_status status = MIXT_OK;
+    if (k->kind == 'u') {
+        status = mixt_gguf_writer_u32(writer, key, (uint32_t)k->value, error);
+    } else if (k->kind == 'f') {
+        status = mixt_gguf_writer_f32(writer, key, (float)k->value, error);
+    } else if (k->kind == 's') {
+        status = mixt_gguf_writer_string(writer, key, "linear-ish", error);
+    } else {
+        static const uint32_t values[] = {2, 2};
+        mixt_gguf_array array = {.kind = MIXT_GGUF_U32, .count = 2, .data = values};
+        status = mixt_gguf_writer_array(writer, key, &array, error);
+    }
+    if (status != MIXT_OK) {
+        fail_msg("%s: %s", key, error->message);
+    }
+}
+
+static mixt_status read_with(const char *path, const bad_key *bad, mixt_error *error)
+{
+    mixt_gguf_writer *writer;
+    mixt_gguf *file;
+    int64_t shape[] = {16, 4};
+    static const float zeros[64];
+    assert_int_equal(mixt_gguf_writer_create(path, 0, &writer, error), MIXT_OK);
+    mixt_gguf_writer_string(writer, "general.architecture", "llama", error);
+    for (size_t i = 0; i < sizeof good_keys / sizeof *good_keys; i++) {
+        if (bad == NULL || strcmp(good_keys[i].name, bad->name) != 0) {
+            put_key(writer,
+                    &(bad_key){good_keys[i].name, good_keys[i].value < 1 ? 'f' : 'u',
+                               good_keys[i].value, NULL},
+                    error);
+        }
+    }
+    if (bad != NULL) {
+        put_key(writer, bad, error);
+    }
+    mixt_gguf_writer_add(writer, "token_embd.weight", MIXT_TYPE_F32, 2, shape, error);
+    mixt_gguf_writer_begin(writer, error);
+    mixt_gguf_writer_write(writer, zeros, sizeof zeros, error);
+    mixt_gguf_writer_finish(writer, error);
+    mixt_gguf_writer_free(writer);
+    mixt_model_options options;
+    const mixt_family *family;
+    assert_int_equal(mixt_gguf_open(path, &file, error), MIXT_OK);
+    mixt_status status = mixt_model_config_gguf(file, &options, &family, error);
+    mixt_gguf_close(file);
+    return status == MIXT_OK ? mixt_model_check(&options, path, error) : status;
+}
+
+static void bad_gguf_keys_are_refused(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/mixt-families-XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/model.gguf", folder);
+    mixt_error error = MIXT_ERROR_INIT;
+    if (read_with(path, NULL, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    for (size_t i = 0; i < sizeof bad_keys / sizeof *bad_keys; i++) {
+        mixt_error refusal = MIXT_ERROR_INIT;
+        mixt_status status = read_with(path, &bad_keys[i], &refusal);
+        if (!mixt_status_is_refusal(status) || strstr(refusal.message, bad_keys[i].rule) == NULL ||
+            strstr(refusal.message, path) == NULL) {
+            fail_msg("%s, %g: '%s'", bad_keys[i].name, bad_keys[i].value, refusal.message);
+        }
+    }
+    mixt_folder_remove(folder, NULL);
+}
+
+/* Values of config.json keys of an otherwise good Mixtral (or another family). */
+static const struct {
+    const char *from, *to, *rule;
+} bad_values[] = {
+    {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 3.5", "num_experts_per_tok"},
+    {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": \"8\"", "num_experts_per_tok"},
+    {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": null", "num_experts_per_tok"},
+    {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 1e400", "num_experts_per_tok"},
+    {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": -1", "num_experts_per_tok"},
+    {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 9007199254740993",
+     "num_experts_per_tok"},
+    {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 6", "6"},
+    {"\"hidden_size\": 16", "\"hidden\": 16", "hidden_size"},
+    {"\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "hidden_act"},
+    {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}",
+     "rope_scaling.type"},
+    {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"yarn\"}", "rope_scaling.factor"},
+    {"\"rope_scaling\": null", "\"rope_scaling\": 2", "rope_scaling"},
+    {"\"use_cache\"", "\"final_logit_softcapping\": 30.0, \"use_cache\"",
+     "final_logit_softcapping"},
+    {"\"model_type\": \"mixtral\"", "\"model_type\": \"mixtrol\"", "mixtrol"},
+};
+
+static void bad_config_values_are_refused(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/mixt-families-XXXXXX", path[64], *text;
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    mixt_model_options options = test_small_options();
+    mixt_model *model = test_new_model(&options, 0);
+    assert_int_equal(mixt_model_config_text(model, &text, NULL), MIXT_OK);
+    for (size_t i = 0; i < sizeof bad_values / sizeof *bad_values; i++) {
+        const char *at = strstr(text, bad_values[i].from);
+        char changed[8192];
+        mixt_error error = MIXT_ERROR_INIT;
+        if (at == NULL) {
+            fail_msg("'%s' is not written", bad_values[i].from);
+        }
+        snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text, bad_values[i].to,
+                 at + strlen(bad_values[i].from));
+        assert_int_equal(mixt_file_replace(path, changed, strlen(changed), NULL), MIXT_OK);
+        mixt_status status = mixt_model_options_read(path, &options, &error);
+        if (!mixt_status_is_refusal(status) || strstr(error.message, bad_values[i].rule) == NULL ||
+            strstr(error.message, path) == NULL) {
+            fail_msg("%s: '%s'", bad_values[i].to, error.message);
+        }
+    }
+    free(text);
+    mixt_model_free(model);
+    mixt_folder_remove(folder, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,6 +500,8 @@ int main(void)
         cmocka_unit_test(phases_agree),
         cmocka_unit_test(configs_come_back),
         cmocka_unit_test(gguf_keys_come_back),
+        cmocka_unit_test(bad_gguf_keys_are_refused),
+        cmocka_unit_test(bad_config_values_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
