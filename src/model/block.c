@@ -15,10 +15,6 @@ mixt_value_id mixt_build(mixt_builder *b, mixt_op op, mixt_attributes attributes
     for (int i = 0; i < MIXT_SLOTS; i++) {
         inputs[i] = i < count ? in[i] : MIXT_NO_VALUE;
     }
-    if (op == MIXT_OP_COUNT) {
-        mixt_fail(&b->plan->error, MIXT_ERROR_UNSUPPORTED, "plan: this attention is not built yet");
-        return in[0];
-    }
     mixt_plan_operator(b->plan, op, &attributes, inputs, out);
     return out[0];
 }

@@ -1,9 +1,6 @@
 /* The attention of a block: grouped heads with what families add to them, or the latent form. */
 #include "model/block.h"
 
-#define MIXT_OP_shift MIXT_OP_COUNT /* not built yet */
-#define MIXT_OP_head_linear MIXT_OP_COUNT
-
 /* cap(scale q.k) over the keys that a row sees, softmax (with sinks), times v. */
 static mixt_value_id attend(mixt_builder *b, int layer, mixt_attributes attributes,
                             const mixt_value_id qkv[3])
