@@ -48,6 +48,16 @@ bool mixt_normalizer_keeps(const mixt_normalizer *normalizer, const char *text, 
     return normalizer->count == 0 || mixt_nfc_is_plain(text, length);
 }
 
+bool mixt_normalizer_is_llama(const mixt_normalizer *normalizer, bool *prefix)
+{
+    const step *steps = normalizer->steps;
+    int last = normalizer->count - 1;
+    *prefix =
+        last == 1 && steps[0].kind == STEP_PREPEND && strcmp(steps[0].to, MIXT_SPACE_MARK) == 0;
+    return (last == 0 || *prefix) && steps[last].kind == STEP_REPLACE &&
+           strcmp(steps[last].from, " ") == 0 && strcmp(steps[last].to, MIXT_SPACE_MARK) == 0;
+}
+
 static step *add(mixt_normalizer *normalizer, step_kind kind)
 {
     if (normalizer->count == STEP_LIMIT) {
@@ -163,8 +173,10 @@ static void append_prefix(const mixt_spaces *s, const prefix *p, mixt_buffer *to
     mixt_buffer_append(to, p->text + done, p->length - done);
 }
 
-static void normalize_spaces(const mixt_spaces *s, const char *text, size_t length, mixt_buffer *to)
+static void normalize_spaces(const mixt_spaces *s, const char *text, size_t length, bool at_start,
+                             mixt_buffer *to)
 {
+    bool mark_first = s->prefix && (at_start || !s->first_only);
     size_t at = 0, begin = to->length;
     while (s->remove_extra && at < length) {
         prefix p = next_prefix(s, text + at, length - at);
@@ -176,7 +188,7 @@ static void normalize_spaces(const mixt_spaces *s, const char *text, size_t leng
     if (at == length) {
         return;
     }
-    if (s->prefix && !s->suffix) {
+    if (mark_first && !s->suffix) {
         append_space(s, to);
     }
     bool was_space = s->remove_extra;
@@ -198,7 +210,7 @@ static void normalize_spaces(const mixt_spaces *s, const char *text, size_t leng
            memcmp(to->data + to->length - size, mark, size) == 0) {
         to->length -= size;
     }
-    if (s->prefix && s->suffix) {
+    if (mark_first && s->suffix) {
         append_space(s, to);
     }
 }
@@ -206,7 +218,7 @@ static void normalize_spaces(const mixt_spaces *s, const char *text, size_t leng
 /* ------------------------------------------------------------------------------------------------
  */
 
-static void run_step(const step *s, const char *text, size_t length, mixt_buffer *to)
+static void run_step(const step *s, const char *text, size_t length, bool at_start, mixt_buffer *to)
 {
     switch (s->kind) {
     case STEP_NFC:
@@ -220,19 +232,19 @@ static void run_step(const step *s, const char *text, size_t length, mixt_buffer
         mixt_buffer_append(to, text, length);
         break;
     case STEP_SPACES:
-        normalize_spaces(&s->spaces, text, length, to);
+        normalize_spaces(&s->spaces, text, length, at_start, to);
         break;
     }
 }
 
 void mixt_normalizer_run(const mixt_normalizer *normalizer, const char *text, size_t length,
-                         mixt_buffer *to)
+                         bool at_start, mixt_buffer *to)
 {
     mixt_buffer now = {0};
     for (int i = 0; i < normalizer->count; i++) {
         mixt_buffer next = {0};
         const char *from = i == 0 ? text : now.data != NULL ? now.data : "";
-        run_step(&normalizer->steps[i], from, i == 0 ? length : now.length,
+        run_step(&normalizer->steps[i], from, i == 0 ? length : now.length, at_start,
                  i + 1 == normalizer->count ? to : &next);
         mixt_buffer_free(&now);
         now = next;

@@ -48,6 +48,8 @@ static const mixt_pre_tokenizer known[] = {
     {.name = "gpt-4o", .patterns = {O200K}},
     {.name = "deepseek-llm",
      .patterns = {"[\r\n]", DEEPSEEK_LETTERS, DEEPSEEK_SIGNS, "\\s+$", CJK_IDEOGRAPHS, "\\p{N}+"}},
+    {.name = "deepseek-llm", /* as its tokenizer.json has it; no token holds two digits */
+     .patterns = {"[\r\n]", DEEPSEEK_LETTERS, DEEPSEEK_SIGNS, "\\s+$", CJK_IDEOGRAPHS, "\\p{N}"}},
     {.name = "deepseek-coder",
      .patterns = {"[\r\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CJK_IDEOGRAPHS, "\\p{N}"}},
     {.name = "deepseek-v3",
@@ -78,6 +80,27 @@ const mixt_pre_tokenizer *mixt_pre_tokenizer_find(const char *name)
     return NULL;
 }
 
+/* Equal, where \\r and \\n may stand for the characters themselves. */
+static bool same_pattern(const char *a, const char *b)
+{
+    while (*a != '\0' && *b != '\0') {
+        size_t a_size = a[0] == '\\' && (a[1] == 'r' || a[1] == 'n') ? 2 : 1;
+        size_t b_size = b[0] == '\\' && (b[1] == 'r' || b[1] == 'n') ? 2 : 1;
+        char a_first = a_size == 1 ? a[0] : a[1] == 'r' ? '\r' : '\n';
+        char b_first = b_size == 1 ? b[0] : b[1] == 'r' ? '\r' : '\n';
+        if (a_first != b_first) {
+            return false;
+        }
+        a += a_size;
+        b += b_size;
+        if (a_first == '\\' && *a != '\0' && *a == *b) { /* \\n is no line's end */
+            a++;
+            b++;
+        }
+    }
+    return *a == *b;
+}
+
 const mixt_pre_tokenizer *mixt_pre_tokenizer_match(const char *const *patterns, int count, bool nfc,
                                                    bool whole_words)
 {
@@ -85,7 +108,7 @@ const mixt_pre_tokenizer *mixt_pre_tokenizer_match(const char *const *patterns, 
         bool same = known[i].nfc == nfc && known[i].whole_words == whole_words;
         for (int j = 0; same && j < MIXT_PRE_STAGES; j++) {
             const char *other = known[i].patterns[j];
-            same = j < count ? other != NULL && strcmp(patterns[j], other) == 0 : other == NULL;
+            same = j < count ? other != NULL && same_pattern(patterns[j], other) : other == NULL;
         }
         if (same && count <= MIXT_PRE_STAGES) {
             return &known[i];

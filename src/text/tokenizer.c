@@ -123,6 +123,7 @@ void mixt_tokenizer_free(mixt_tokenizer *tokenizer)
     free(tokenizer->json);
     free(tokenizer->model);
     free(tokenizer->chat_template);
+    free(tokenizer->class_name);
     free(tokenizer);
 }
 
@@ -243,6 +244,7 @@ static mixt_status encode_words(encoding *e, const char *text, size_t length)
         tokenizer->metaspace == MIXT_METASPACE_NONE ? encode_word : encode_metaspace;
     if (tokenizer->kind != MIXT_TOKENIZER_BYTES && mixt_splitter_is_empty(tokenizer->splitter)) {
         function(e, text, length);
+        e->at_start = false;
         return MIXT_OK;
     }
     if (tokenizer->prefix_space && text[0] != ' ') {
@@ -284,7 +286,7 @@ static mixt_status encode_raw(encoding *e, const char *text, size_t length)
         return encode_normalized(e, text, length);
     }
     mixt_buffer normalized = {0};
-    mixt_normalizer_run(e->tokenizer->normalizer, text, length, &normalized);
+    mixt_normalizer_run(e->tokenizer->normalizer, text, length, e->at_start, &normalized);
     mixt_status status = MIXT_OK;
     if (normalized.failed) {
         e->ids.failed = true;

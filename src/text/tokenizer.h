@@ -19,7 +19,14 @@
 #include "text/split.h"
 
 #define MIXT_SEPARATOR_TEXT "<|endoftext|>"
-#define MIXT_SEPARATOR_ID 256 /* in the tokenizers that mixt makes */
+/* Our own keys in GGUF files, for what tokenizer.ggml.* cannot say; other programs pass them over.
+ */
+#define MIXT_GGUF_PREFIX_FIRST                                                                     \
+    "mixt.tokenizer.prefix_first" /* a space before the whole text only */
+#define MIXT_GGUF_MATCH_USER                                                                       \
+    "mixt.tokenizer.match_user" /* user-defined pieces as SentencePiece                            \
+                                 */
+#define MIXT_SEPARATOR_ID 256   /* in the tokenizers that mixt makes */
 
 /* Numbers as in SentencePiece and GGUF files; 0 counts as normal. */
 typedef enum mixt_token_type {
@@ -72,6 +79,7 @@ struct mixt_tokenizer {
     mixt_spm *spm;
     mixt_charsmap *charsmap;
     mixt_normalizer *normalizer;
+    bool nfc; /* one of its steps */
     mixt_splitter *splitter;
     mixt_added_set *added_raw;        /* found in the text as it is */
     mixt_added_set *added_normalized; /* found in normalised text */
@@ -81,8 +89,13 @@ struct mixt_tokenizer {
     bool strip_space;     /* decoding takes a space off the beginning */
     bool adds_bos, adds_eos;
     int32_t special[4]; /* by mixt_special; -1: none */
+    bool added_rules;   /* an added token looks at what stands beside it */
     char *chat_template;
-    char *json; /* text of its tokenizer.json, written as it was read */
+    char *class_name;        /* tokenizer_class of its tokenizer_config.json, or NULL */
+    mixt_spaces spaces;      /* MIXT_TOKENIZER_PIECES */
+    const char *patterns[8]; /* of the pre-tokenizer, where each stage cuts by a pattern alone */
+    int pattern_count;       /* -1: there is more to it than patterns */
+    char *json;              /* text of its tokenizer.json, written as it was read */
     size_t json_length;
     char *model; /* the same of tokenizer.model */
     size_t model_length;
@@ -135,6 +148,22 @@ mixt_status mixt_tokenizer_from_model(const char *data, size_t length, mixt_toke
 /* The same from the metadata of a GGUF file. */
 mixt_status mixt_tokenizer_from_gguf(const mixt_gguf *file, mixt_tokenizer **tokenizer,
                                      mixt_error *error);
+
+/* Writes the keys tokenizer.ggml.* and tokenizer.chat_template. What GGUF cannot say is refused by
+ * name. `rows`: ids of the model, at least those of the vocabulary; the rest become unused tokens.
+ */
+mixt_status mixt_tokenizer_to_gguf_rows(const mixt_tokenizer *tokenizer, int rows,
+                                        mixt_gguf_writer *writer, mixt_error *error);
+mixt_status mixt_tokenizer_to_gguf(const mixt_tokenizer *tokenizer, mixt_gguf_writer *writer,
+                                   mixt_error *error);
+/* Text of files for a vocabulary that came from GGUF: a tokenizer.model for pieces, a
+ * tokenizer.json for byte-level BPE. */
+mixt_status mixt_tokenizer_write_model(const mixt_tokenizer *tokenizer, mixt_buffer *to,
+                                       mixt_error *error);
+mixt_status mixt_tokenizer_write_json(const mixt_tokenizer *tokenizer, mixt_buffer *to,
+                                      mixt_error *error);
+/* Whether an id only fills up the rows of a model in a GGUF file. */
+bool mixt_token_is_padding(const mixt_tokenizer *tokenizer, int id);
 
 /* GPT-2's visible character for a byte, and back (-1 for a character that stands for none). */
 uint32_t mixt_byte_character(unsigned char byte);

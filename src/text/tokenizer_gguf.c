@@ -216,8 +216,22 @@ static mixt_status read_charsmap(reader *r)
                : status;
 }
 
+/* `match_user`: user-defined pieces as SentencePiece has them, without a space put behind. */
+static mixt_status read_spaces(reader *r, bool unigram, bool *match_user, mixt_spaces *spaces)
+{
+    mixt_status status = read_flag(r, KEY("add_space_prefix"), &spaces->prefix);
+    if (status == MIXT_OK && unigram) {
+        status = read_flag(r, KEY("remove_extra_whitespaces"), &spaces->remove_extra);
+    }
+    if (status == MIXT_OK) {
+        status = read_flag(r, MIXT_GGUF_PREFIX_FIRST, &spaces->first_only);
+    }
+    return status == MIXT_OK ? read_flag(r, MIXT_GGUF_MATCH_USER, match_user) : status;
+}
+
 static mixt_status read_pieces(reader *r, bool unigram)
 {
+    bool match_user = unigram;
     static const int32_t llama[4] = {1, 2, 0, -1}, t5[4] = {-1, 1, 2, 0};
     mixt_spaces spaces = {.prefix = !unigram, .escape = true};
     mixt_error local = MIXT_ERROR_INIT;
@@ -229,10 +243,7 @@ static mixt_status read_pieces(reader *r, bool unigram)
         status = read_specials(r, unigram ? t5 : llama, !unigram, unigram);
     }
     if (status == MIXT_OK) {
-        status = read_flag(r, KEY("add_space_prefix"), &spaces.prefix);
-    }
-    if (status == MIXT_OK && unigram) {
-        status = read_flag(r, KEY("remove_extra_whitespaces"), &spaces.remove_extra);
+        status = read_spaces(r, unigram, &match_user, &spaces);
     }
     if (status == MIXT_OK && unigram) {
         status = read_charsmap(r);
@@ -244,7 +255,7 @@ static mixt_status read_pieces(reader *r, bool unigram)
     if (status == MIXT_OK) {
         mixt_spm_options options = {.unigram = unigram,
                                     .byte_fallback = !unigram,
-                                    .match_user = unigram,
+                                    .match_user = match_user,
                                     .double_scores = unigram,
                                     .unknown = r->tokenizer->special[MIXT_SPECIAL_UNKNOWN]};
         status = mixt_spm_build(r->tokenizer, &options, &spaces, &local);
@@ -252,7 +263,7 @@ static mixt_status read_pieces(reader *r, bool unigram)
     if (status != MIXT_OK) {
         return wrong(r, status, KEY("tokens"), local.message);
     }
-    return unigram ? MIXT_OK : add_tokens(r, false);
+    return match_user ? MIXT_OK : add_tokens(r, false);
 }
 
 /* --- Byte-level BPE ----------------------------------------------------------------------------

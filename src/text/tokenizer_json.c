@@ -200,7 +200,7 @@ static mixt_status add_to_set(mixt_hf_reader *r, const json_t *item, const char 
     }
     if (normalized && !mixt_normalizer_keeps(r->tokenizer->normalizer, text, length)) {
         mixt_buffer nfc = {0};
-        mixt_normalizer_run(r->tokenizer->normalizer, text, length, &nfc);
+        mixt_normalizer_run(r->tokenizer->normalizer, text, length, true, &nfc);
         token.text =
             nfc.failed ? NULL : mixt_arena_bytes(r->tokenizer->arena, nfc.data, nfc.length);
         token.length = nfc.length;
@@ -208,6 +208,9 @@ static mixt_status add_to_set(mixt_hf_reader *r, const json_t *item, const char 
         if (token.text == NULL) {
             return mixt_hf_no_memory(r);
         }
+    }
+    if (token.single_word || token.left_strip || token.right_strip) {
+        r->tokenizer->added_rules = true;
     }
     mixt_added_set *set = normalized ? r->tokenizer->added_normalized : r->tokenizer->added_raw;
     return mixt_added_set_add(set, &token) ? MIXT_OK : mixt_hf_no_memory(r);

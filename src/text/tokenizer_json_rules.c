@@ -51,6 +51,23 @@ mixt_status mixt_hf_flag(mixt_hf_reader *r, const json_t *object, const char *pl
 /* --- Pre-tokenizer --------------------- --------------------------------------------------------
  */
 
+/* Adds a stage and keeps its pattern: GGUF names chains of them. */
+static mixt_status add_stage(mixt_hf_reader *r, const char *pattern, bool literal,
+                             mixt_split_keep keep)
+{
+    mixt_tokenizer *t = r->tokenizer;
+    const int limit = sizeof t->patterns / sizeof *t->patterns;
+    if (literal || keep == MIXT_SPLIT_KEEP_GAPS || t->pattern_count == limit) {
+        t->pattern_count = -1;
+    } else if (t->pattern_count >= 0) {
+        t->patterns[t->pattern_count] = mixt_arena_string(t->arena, pattern);
+        if (t->patterns[t->pattern_count++] == NULL) {
+            return mixt_hf_no_memory(r);
+        }
+    }
+    return mixt_splitter_add(t->splitter, pattern, literal, keep, r->error);
+}
+
 static mixt_status read_byte_level(mixt_hf_reader *r, const json_t *value, bool only_one)
 {
     bool prefix, regex;
@@ -66,9 +83,7 @@ static mixt_status read_byte_level(mixt_hf_reader *r, const json_t *value, bool 
         return mixt_hf_refuse(r, "pre_tokenizer: add_prefix_space behind a Split", value);
     }
     r->tokenizer->prefix_space = prefix;
-    return regex ? mixt_splitter_add(r->tokenizer->splitter, MIXT_GPT2_PATTERN, false,
-                                     MIXT_SPLIT_KEEP_ALL, r->error)
-                 : MIXT_OK;
+    return regex ? add_stage(r, MIXT_GPT2_PATTERN, false, MIXT_SPLIT_KEEP_ALL) : MIXT_OK;
 }
 
 static mixt_status read_split(mixt_hf_reader *r, const json_t *value)
@@ -95,7 +110,7 @@ static mixt_status read_split(mixt_hf_reader *r, const json_t *value)
                               json_object_get(value, "behavior"));
     }
     const char *text = regex != NULL ? regex : plain;
-    return mixt_splitter_add(r->tokenizer->splitter, text, regex == NULL, keep, r->error);
+    return add_stage(r, text, regex == NULL, keep);
 }
 
 static mixt_status read_digits(mixt_hf_reader *r, const json_t *value)
@@ -104,8 +119,7 @@ static mixt_status read_digits(mixt_hf_reader *r, const json_t *value)
     mixt_status status =
         mixt_hf_flag(r, value, "pre_tokenizer.Digits", "individual_digits", false, &individual);
     return status == MIXT_OK
-               ? mixt_splitter_add(r->tokenizer->splitter, individual ? "\\p{N}" : "\\p{N}+", false,
-                                   MIXT_SPLIT_KEEP_ALL, r->error)
+               ? add_stage(r, individual ? "\\p{N}" : "\\p{N}+", false, MIXT_SPLIT_KEEP_ALL)
                : status;
 }
 
@@ -159,8 +173,7 @@ static mixt_status read_stage(mixt_hf_reader *r, const json_t *item, bool only, 
         return read_digits(r, item);
     }
     if (mixt_hf_is_type(item, "WhitespaceSplit")) {
-        return mixt_splitter_add(r->tokenizer->splitter, "\\s+", false, MIXT_SPLIT_KEEP_GAPS,
-                                 r->error);
+        return add_stage(r, "\\s+", false, MIXT_SPLIT_KEEP_GAPS);
     }
     return mixt_hf_refuse(r, "pre_tokenizer", item);
 }
@@ -192,6 +205,7 @@ static mixt_status add_normalizer(mixt_hf_reader *r, const json_t *item)
 {
     mixt_normalizer *normalizer = r->tokenizer->normalizer;
     if (mixt_hf_is_type(item, "NFC")) {
+        r->tokenizer->nfc = true;
         return mixt_normalizer_add_nfc(normalizer) ? MIXT_OK : mixt_hf_no_memory(r);
     }
     const char *text = json_string_value(json_object_get(item, "prepend"));

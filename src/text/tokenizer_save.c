@@ -1,5 +1,6 @@
 /* Writing of tokenizer.json and tokenizer_config.json, as Hugging Face's fast tokenizers read
  * them. A tokenizer that came from a file is written as it was. */
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,19 +73,58 @@ mixt_status mixt_tokenizer_make(const mixt_token *tokens, int vocab_size, const 
     return status;
 }
 
-static void write_config(const mixt_tokenizer *tokenizer, mixt_buffer *to)
+/* --- Files -------------------------------------------------------------------------------------
+ */
+
+static const char *class_name(const mixt_tokenizer *t)
 {
-    mixt_buffer_text(to, "{\n");
-    if (tokenizer->separator >= 0) {
-        mixt_buffer_text(to, "  \"bos_token\": \"" MIXT_SEPARATOR_TEXT "\",\n"
-                             "  \"eos_token\": \"" MIXT_SEPARATOR_TEXT "\",\n"
-                             "  \"unk_token\": \"" MIXT_SEPARATOR_TEXT "\",\n");
+    return t->class_name != NULL                  ? t->class_name
+           : t->kind == MIXT_TOKENIZER_PIECES     ? "LlamaTokenizer"
+           : t->kind == MIXT_TOKENIZER_CHARACTERS ? "LlamaTokenizerFast"
+                                                  : "PreTrainedTokenizerFast";
+}
+
+static json_t *special_text(const mixt_tokenizer *t, int which)
+{
+    int id = t->special[which];
+    if (id < 0 && which != MIXT_SPECIAL_PAD && t->special[MIXT_SPECIAL_EOS] < 0) {
+        id = t->separator; /* of mixt's own tokenizers */
     }
-    mixt_buffer_format(to,
-                       "  \"add_prefix_space\": %s,\n"
-                       "  \"clean_up_tokenization_spaces\": false,\n"
-                       "  \"tokenizer_class\": \"PreTrainedTokenizerFast\"\n}\n",
-                       tokenizer->prefix_space ? "true" : "false");
+    if (id < 0 || t->tokens[id].bytes == NULL) {
+        return NULL;
+    }
+    const mixt_token *token = &t->tokens[id];
+    return token->piece != NULL ? json_stringn(token->piece, token->piece_length)
+                                : json_stringn(token->bytes, token->length);
+}
+
+static char *config_text(const mixt_tokenizer *t)
+{
+    static const char *const keys[4] = {"bos_token", "eos_token", "unk_token", "pad_token"};
+    json_t *root = json_object();
+    for (int i = 0; i < 4; i++) {
+        json_t *text = special_text(t, i);
+        if (text != NULL) {
+            json_object_set_new(root, keys[i], text);
+        }
+    }
+    if (t->kind == MIXT_TOKENIZER_BYTES) {
+        json_object_set_new(root, "add_prefix_space", json_boolean(t->prefix_space));
+    } else {
+        json_object_set_new(root, "legacy", json_true());
+    }
+    if (t->kind != MIXT_TOKENIZER_BYTES || t->adds_bos || t->adds_eos) {
+        json_object_set_new(root, "add_bos_token", json_boolean(mixt_tokenizer_adds_bos(t)));
+        json_object_set_new(root, "add_eos_token", json_boolean(mixt_tokenizer_adds_eos(t)));
+    }
+    json_object_set_new(root, "clean_up_tokenization_spaces", json_false());
+    json_object_set_new(root, "tokenizer_class", json_string(class_name(t)));
+    if (t->chat_template != NULL) {
+        json_object_set_new(root, "chat_template", json_string(t->chat_template));
+    }
+    char *text = json_dumps(root, JSON_INDENT(2));
+    json_decref(root);
+    return text;
 }
 
 static mixt_status write_file(const char *folder, const char *name, const char *data, size_t length,
@@ -99,21 +139,40 @@ static mixt_status write_file(const char *folder, const char *name, const char *
     return status;
 }
 
+/* The vocabulary itself: as it was read, or made from what a GGUF file held. */
+static mixt_status write_vocabulary(const mixt_tokenizer *t, const char *folder, mixt_error *error)
+{
+    if (t->json != NULL) {
+        return write_file(folder, "tokenizer.json", t->json, t->json_length, error);
+    }
+    if (t->model != NULL) {
+        return write_file(folder, "tokenizer.model", t->model, t->model_length, error);
+    }
+    bool pieces = t->kind == MIXT_TOKENIZER_PIECES;
+    mixt_buffer text = {0};
+    mixt_status status = pieces ? mixt_tokenizer_write_model(t, &text, error)
+                                : mixt_tokenizer_write_json(t, &text, error);
+    if (status == MIXT_OK) {
+        status = write_file(folder, pieces ? "tokenizer.model" : "tokenizer.json", text.data,
+                            text.length, error);
+    }
+    mixt_buffer_free(&text);
+    return status;
+}
+
 mixt_status mixt_tokenizer_save(const mixt_tokenizer *tokenizer, const char *folder,
                                 mixt_error *error)
 {
-    mixt_buffer config = {0};
-    write_config(tokenizer, &config);
-    mixt_status status = config.failed ? mixt_fail(error, MIXT_ERROR_MEMORY,
-                                                   "%s: no memory for the tokenizer", folder)
-                                       : mixt_folder_create(folder, error);
+    char *config = config_text(tokenizer);
+    mixt_status status = config == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY,
+                                                    "%s: no memory for the tokenizer", folder)
+                                        : mixt_folder_create(folder, error);
     if (status == MIXT_OK) {
-        status =
-            write_file(folder, "tokenizer.json", tokenizer->json, tokenizer->json_length, error);
+        status = write_vocabulary(tokenizer, folder, error);
     }
     if (status == MIXT_OK) {
-        status = write_file(folder, "tokenizer_config.json", config.data, config.length, error);
+        status = write_file(folder, "tokenizer_config.json", config, strlen(config), error);
     }
-    mixt_buffer_free(&config);
+    free(config);
     return status;
 }

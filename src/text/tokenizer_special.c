@@ -156,6 +156,8 @@ static mixt_status read_additions(mixt_tokenizer *tokenizer, const mixt_json_obj
 {
     const char *class = "";
     mixt_status status = mixt_json_string_or(config, "tokenizer_class", &class);
+    free(tokenizer->class_name);
+    tokenizer->class_name = status == MIXT_OK && class[0] != '\0' ? strdup(class) : NULL;
     if (status != MIXT_OK ||
         (tokenizer->json != NULL && strcmp(class, "PreTrainedTokenizerFast") == 0)) {
         return status;

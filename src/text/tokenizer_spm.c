@@ -105,7 +105,7 @@ static void hash_rules(mixt_tokenizer *t, const mixt_spm_options *options,
     mixt_sha256_init(&hash);
     const bool flags[] = {options->unigram,       options->byte_fallback, options->match_user,
                           options->double_scores, spaces->prefix,         spaces->remove_extra,
-                          spaces->escape,         spaces->suffix};
+                          spaces->escape,         spaces->suffix,         spaces->first_only};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         mixt_sha256_update_u64(&hash, flags[i]);
     }
@@ -132,6 +132,7 @@ mixt_status mixt_spm_build(mixt_tokenizer *tokenizer, const mixt_spm_options *op
     filled.tokens = tokenizer->tokens;
     filled.vocab_size = tokenizer->vocab_size;
     tokenizer->kind = MIXT_TOKENIZER_PIECES;
+    tokenizer->spaces = *spaces;
     mixt_status status = mixt_spm_create(&filled, &tokenizer->spm, error);
     if (status != MIXT_OK) {
         return status;
