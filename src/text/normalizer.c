@@ -173,10 +173,18 @@ static void append_prefix(const mixt_spaces *s, const prefix *p, mixt_buffer *to
     mixt_buffer_append(to, p->text + done, p->length - done);
 }
 
+static bool begins_with_space(const char *text, size_t length)
+{
+    size_t mark = strlen(MIXT_SPACE_MARK);
+    return length != 0 &&
+           (text[0] == ' ' || (length >= mark && memcmp(text, MIXT_SPACE_MARK, mark) == 0));
+}
+
 static void normalize_spaces(const mixt_spaces *s, const char *text, size_t length, bool at_start,
                              mixt_buffer *to)
 {
-    bool mark_first = s->prefix && (at_start || !s->first_only);
+    bool mark_first =
+        s->prefix && (!s->first_only || (at_start && !begins_with_space(text, length)));
     size_t at = 0, begin = to->length;
     while (s->remove_extra && at < length) {
         prefix p = next_prefix(s, text + at, length - at);

@@ -14,7 +14,8 @@ typedef struct mixt_spaces {
     const mixt_charsmap *map;           /* NULL: identity */
     const mixt_added_set *user_defined; /* stays as it is; may be NULL */
     bool prefix;                        /* add_dummy_prefix */
-    bool first_only;                    /* which goes before the whole text alone */
+    bool first_only;                    /* which goes before the whole text alone, and not where
+                                           a space stands there already (Metaspace's "first") */
     bool remove_extra;                  /* remove_extra_whitespaces */
     bool escape;                        /* spaces become U+2581 */
     bool keep_bytes;                    /* bytes that are not UTF-8 stay (there are byte tokens);

@@ -19,14 +19,14 @@
 #include "text/split.h"
 
 #define MIXT_SEPARATOR_TEXT "<|endoftext|>"
-/* Our own keys in GGUF files, for what tokenizer.ggml.* cannot say; other programs pass them over.
- */
-#define MIXT_GGUF_PREFIX_FIRST                                                                     \
-    "mixt.tokenizer.prefix_first" /* a space before the whole text only */
-#define MIXT_GGUF_MATCH_USER                                                                       \
-    "mixt.tokenizer.match_user" /* user-defined pieces as SentencePiece                            \
-                                 */
-#define MIXT_SEPARATOR_ID 256   /* in the tokenizers that mixt makes */
+#define MIXT_SEPARATOR_ID 256 /* in the tokenizers that mixt makes */
+
+/* Our own keys in GGUF files, for what tokenizer.ggml.* cannot say (other programs pass them over):
+ * a space goes before the whole text only, and not before another one; and user-defined pieces and
+ * sums of scores are those of SentencePiece's library, not llama.cpp's. */
+#define MIXT_GGUF_JSON "tokenizer.huggingface.json" /* of the format: the whole tokenizer.json */
+#define MIXT_GGUF_PREFIX_FIRST "mixt.tokenizer.prefix_first"
+#define MIXT_GGUF_SENTENCEPIECE "mixt.tokenizer.sentencepiece"
 
 /* Numbers as in SentencePiece and GGUF files; 0 counts as normal. */
 typedef enum mixt_token_type {
@@ -87,6 +87,7 @@ struct mixt_tokenizer {
     bool metaspace_split; /* and words begin at every U+2581 */
     bool prefix_space;    /* a space goes before text that begins without one */
     bool strip_space;     /* decoding takes a space off the beginning */
+    bool strip_each;      /* and off each stretch behind an added token */
     bool adds_bos, adds_eos;
     int32_t special[4]; /* by mixt_special; -1: none */
     bool added_rules;   /* an added token looks at what stands beside it */

@@ -166,8 +166,9 @@ static mixt_status add_tokens(reader *r, bool control)
 {
     mixt_tokenizer *t = r->tokenizer;
     for (int id = 0; id < t->vocab_size; id++) {
-        const mixt_token *token = &t->tokens[id];
+        mixt_token *token = &t->tokens[id];
         bool special = token->type == MIXT_TOKEN_CONTROL || token->type == MIXT_TOKEN_UNKNOWN;
+        token->is_added = token->is_added || token->type == MIXT_TOKEN_USER_DEFINED;
         mixt_added_token added = {
             .text = token->piece, .length = token->piece_length, .id = id, .special = special};
         if ((token->type == MIXT_TOKEN_USER_DEFINED || (special && control)) &&
@@ -176,6 +177,22 @@ static mixt_status add_tokens(reader *r, bool control)
         }
     }
     return MIXT_OK;
+}
+
+/* The tokenizer.json that these pieces were made from, for saving them again. */
+static mixt_status read_json(reader *r)
+{
+    const char *text;
+    if (!mixt_gguf_has(r->file, MIXT_GGUF_JSON)) {
+        return MIXT_OK;
+    }
+    mixt_status status = mixt_gguf_string(r->file, MIXT_GGUF_JSON, &text, r->error);
+    if (status == MIXT_OK) {
+        r->tokenizer->json = strdup(text);
+        r->tokenizer->json_length = strlen(text);
+        status = r->tokenizer->json != NULL ? MIXT_OK : no_memory(r);
+    }
+    return status;
 }
 
 static mixt_status read_template(reader *r)
@@ -216,8 +233,8 @@ static mixt_status read_charsmap(reader *r)
                : status;
 }
 
-/* `match_user`: user-defined pieces as SentencePiece has them, without a space put behind. */
-static mixt_status read_spaces(reader *r, bool unigram, bool *match_user, mixt_spaces *spaces)
+/* `library`: user-defined pieces and sums of scores as SentencePiece has them. */
+static mixt_status read_spaces(reader *r, bool unigram, bool *library, mixt_spaces *spaces)
 {
     mixt_status status = read_flag(r, KEY("add_space_prefix"), &spaces->prefix);
     if (status == MIXT_OK && unigram) {
@@ -226,13 +243,13 @@ static mixt_status read_spaces(reader *r, bool unigram, bool *match_user, mixt_s
     if (status == MIXT_OK) {
         status = read_flag(r, MIXT_GGUF_PREFIX_FIRST, &spaces->first_only);
     }
-    return status == MIXT_OK ? read_flag(r, MIXT_GGUF_MATCH_USER, match_user) : status;
+    return status == MIXT_OK ? read_flag(r, MIXT_GGUF_SENTENCEPIECE, library) : status;
 }
 
 static mixt_status read_pieces(reader *r, bool unigram)
 {
-    bool match_user = unigram;
-    static const int32_t llama[4] = {1, 2, 0, -1}, t5[4] = {-1, 1, 2, 0};
+    bool library = false;
+    static const int32_t llama[4] = {1, 2, 0, -1}, t5[4] = {-1, 1, 2, -1};
     mixt_spaces spaces = {.prefix = !unigram, .escape = true};
     mixt_error local = MIXT_ERROR_INIT;
     mixt_status status = read_scores(r);
@@ -243,7 +260,7 @@ static mixt_status read_pieces(reader *r, bool unigram)
         status = read_specials(r, unigram ? t5 : llama, !unigram, unigram);
     }
     if (status == MIXT_OK) {
-        status = read_spaces(r, unigram, &match_user, &spaces);
+        status = read_spaces(r, unigram, &library, &spaces);
     }
     if (status == MIXT_OK && unigram) {
         status = read_charsmap(r);
@@ -255,15 +272,15 @@ static mixt_status read_pieces(reader *r, bool unigram)
     if (status == MIXT_OK) {
         mixt_spm_options options = {.unigram = unigram,
                                     .byte_fallback = !unigram,
-                                    .match_user = match_user,
-                                    .double_scores = unigram,
+                                    .match_user = unigram || library,
+                                    .double_scores = unigram && !library,
                                     .unknown = r->tokenizer->special[MIXT_SPECIAL_UNKNOWN]};
         status = mixt_spm_build(r->tokenizer, &options, &spaces, &local);
     }
     if (status != MIXT_OK) {
         return wrong(r, status, KEY("tokens"), local.message);
     }
-    return match_user ? MIXT_OK : add_tokens(r, false);
+    return unigram || library ? MIXT_OK : add_tokens(r, false);
 }
 
 /* --- Byte-level BPE ----------------------------------------------------------------------------
@@ -457,6 +474,9 @@ static mixt_status read_vocabulary(reader *r)
     status = read_tokens(r);
     if (status == MIXT_OK) {
         status = bytes ? read_byte_level(r) : read_pieces(r, unigram);
+    }
+    if (status == MIXT_OK) {
+        status = read_json(r);
     }
     return status == MIXT_OK ? read_template(r) : status;
 }

@@ -549,6 +549,7 @@ mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_token
         return mixt_hf_no_memory(&r);
     }
     memcpy(r.tokenizer->json, text, length);
+    r.tokenizer->json[length] = '\0';
     r.tokenizer->json_length = length;
     mixt_tokenizer_mark_ends(r.tokenizer);
     *tokenizer = r.tokenizer;

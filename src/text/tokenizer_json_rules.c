@@ -210,6 +210,7 @@ static mixt_status add_normalizer(mixt_hf_reader *r, const json_t *item)
     }
     const char *text = json_string_value(json_object_get(item, "prepend"));
     if (mixt_hf_is_type(item, "Prepend") && text != NULL) {
+        r->tokenizer->strip_each = true;
         return mixt_normalizer_add_prepend(normalizer, text) ? MIXT_OK : mixt_hf_no_memory(r);
     }
     const char *from =

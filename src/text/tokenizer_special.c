@@ -226,6 +226,24 @@ mixt_status mixt_tokenizer_read_config(mixt_tokenizer *tokenizer, const char *fo
 /* --- Decoding ----------------------------------------------------------------------------------
  */
 
+/* Encoding puts a space before the text or before every stretch between added tokens; `*strip` says
+ * that the next bytes begin with it. */
+static void append_token(const mixt_tokenizer *t, const mixt_token *token, bool skip_special,
+                         bool *strip, mixt_buffer *to)
+{
+    if (token->type == MIXT_TOKEN_CONTROL) {
+        mixt_buffer_append(to, token->bytes, skip_special ? 0 : token->length);
+        *strip = *strip || t->strip_each;
+    } else if (token->is_added) {
+        mixt_buffer_append(to, token->bytes, token->length);
+        *strip = t->strip_each;
+    } else {
+        size_t from = *strip && token->length != 0 && token->bytes[0] == ' ';
+        mixt_buffer_append(to, token->bytes + from, token->length - from);
+        *strip = false;
+    }
+}
+
 mixt_status mixt_tokenizer_decode(const mixt_tokenizer *tokenizer, const int32_t *ids, size_t count,
                                   bool skip_special, char **text, size_t *length, mixt_error *error)
 {
@@ -240,14 +258,7 @@ mixt_status mixt_tokenizer_decode(const mixt_tokenizer *tokenizer, const int32_t
             mixt_buffer_free(&out);
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "no token has id %d", (int)ids[i]);
         }
-        uint8_t type = tokenizer->tokens[ids[i]].type;
-        if (type == MIXT_TOKEN_CONTROL) {
-            mixt_buffer_append(&out, bytes, skip_special ? 0 : size);
-            continue;
-        }
-        size_t from = strip && size != 0 && bytes[0] == ' ';
-        mixt_buffer_append(&out, bytes + from, size - from);
-        strip = false;
+        append_token(tokenizer, &tokenizer->tokens[ids[i]], skip_special, &strip, &out);
     }
     mixt_buffer_append(&out, "", 1);
     if (out.failed) {

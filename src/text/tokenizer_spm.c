@@ -144,6 +144,7 @@ mixt_status mixt_spm_build(mixt_tokenizer *tokenizer, const mixt_spm_options *op
         return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for the vocabulary");
     }
     tokenizer->strip_space = spaces->prefix && !spaces->suffix;
+    tokenizer->strip_each = tokenizer->strip_space && !spaces->first_only;
     hash_rules(tokenizer, options, spaces);
     return MIXT_OK;
 }

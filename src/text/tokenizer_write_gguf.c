@@ -162,15 +162,15 @@ static mixt_status write_byte_level(writing *w)
 /* --- SentencePiece -----------------------------------------------------------------------------
  */
 
-static mixt_status write_flags(writing *w, const mixt_spaces *spaces, bool match_user)
+static mixt_status write_flags(writing *w, const mixt_spaces *spaces, bool library)
 {
     mixt_status status =
         mixt_gguf_writer_bool(w->file, KEY("add_space_prefix"), spaces->prefix, w->error);
     if (status == MIXT_OK && spaces->first_only) {
         status = mixt_gguf_writer_bool(w->file, MIXT_GGUF_PREFIX_FIRST, true, w->error);
     }
-    if (status == MIXT_OK && match_user) {
-        status = mixt_gguf_writer_bool(w->file, MIXT_GGUF_MATCH_USER, true, w->error);
+    if (status == MIXT_OK && library) {
+        status = mixt_gguf_writer_bool(w->file, MIXT_GGUF_SENTENCEPIECE, true, w->error);
     }
     return status;
 }
@@ -227,7 +227,7 @@ static mixt_status write_pieces(writing *w)
         array.data = mixt_charsmap_data(t->charsmap, &array.count);
         status = mixt_gguf_writer_array(w->file, KEY("precompiled_charsmap"), &array, w->error);
     }
-    return status == MIXT_OK ? write_flags(w, &t->spaces, false) : status;
+    return status == MIXT_OK ? write_flags(w, &t->spaces, !options->double_scores) : status;
 }
 
 /* --- BPE over characters -----------------------------------------------------------------------
@@ -278,7 +278,8 @@ static mixt_status write_characters(writing *w)
     if (t->metaspace == MIXT_METASPACE_NONE) {
         marks = mixt_normalizer_is_llama(t->normalizer, &spaces.prefix) &&
                 mixt_splitter_is_empty(t->splitter);
-    } else if (!t->metaspace_split && mixt_splitter_is_empty(t->splitter)) {
+    } else if (!t->metaspace_split && t->metaspace != MIXT_METASPACE_ALWAYS &&
+               mixt_splitter_is_empty(t->splitter)) {
         marks = mixt_normalizer_keeps(t->normalizer, "", 1);
         spaces.prefix = t->metaspace != MIXT_METASPACE_NEVER;
         spaces.first_only = t->metaspace == MIXT_METASPACE_FIRST;
@@ -298,6 +299,9 @@ static mixt_status write_characters(writing *w)
     }
     if (status == MIXT_OK) {
         status = write_scored(w, "llama");
+    }
+    if (status == MIXT_OK && t->json != NULL) { /* no tokenizer.model could say all of it */
+        status = mixt_gguf_writer_string(w->file, MIXT_GGUF_JSON, t->json, w->error);
     }
     return status == MIXT_OK ? write_flags(w, &spaces, false) : status;
 }

@@ -21,7 +21,7 @@ static mixt_status check(const mixt_tokenizer *t, int count, mixt_error *error)
 {
     mixt_pieces *seen = mixt_pieces_create((size_t)count);
     int unknown = 0, bad = -1;
-    bool memory = seen != NULL;
+    bool memory = seen != NULL, user = false;
     for (int id = 0; memory && bad < 0 && id < count; id++) {
         const mixt_token *token = &t->tokens[id];
         unknown += token->type == MIXT_TOKEN_UNKNOWN;
@@ -29,6 +29,7 @@ static mixt_status check(const mixt_tokenizer *t, int count, mixt_error *error)
             mixt_pieces_find(seen, token->piece, token->piece_length) >= 0) {
             bad = id;
         }
+        user = user || (token->type == MIXT_TOKEN_USER_DEFINED && token->is_added);
         memory = mixt_pieces_add(seen, token->piece, token->piece_length, id);
     }
     mixt_pieces_free(seen);
@@ -38,6 +39,11 @@ static mixt_status check(const mixt_tokenizer *t, int count, mixt_error *error)
     if (bad >= 0) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
                          "tokenizer.model has no form for token %d: empty or there twice", bad);
+    }
+    if (user) {
+        return mixt_fail(
+            error, MIXT_ERROR_UNSUPPORTED,
+            "tokenizer.model has no form for user-defined tokens as llama.cpp has them");
     }
     return unknown == 1
                ? MIXT_OK

@@ -1,0 +1,523 @@
+/* SentencePiece vocabularies and those of GGUF files: ids against sentencepiece and tokenizers
+ * (tests/reference/tokenizer_vectors.py fixtures made models and ids), the way into GGUF and back,
+ * and files that are not as they should be. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "core/files.h"
+#include "core/random.h"
+#include "mixt.h"
+#include "text/protobuf.h"
+#include "text/tokenizer.h"
+
+#define FIXTURES "tests/fixtures/tokenizer/"
+#define PIECES FIXTURES "pieces/"
+
+static char folder[64];
+
+static int make_folder(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/mixt-pieces-XXXXXX");
+    return mkdtemp(folder) == NULL;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    return mixt_folder_remove(folder, NULL) != MIXT_OK;
+}
+
+static char *read_text(const char *path, size_t *length)
+{
+    char *text;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_file_read(path, 1 << 26, &text, length, &error) != MIXT_OK) {
+        print_error("%s\n", error.message);
+        fail();
+    }
+    return text;
+}
+
+static mixt_tokenizer *open_tokenizer(const char *path)
+{
+    mixt_tokenizer *tokenizer;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_tokenizer_open(path, &tokenizer, &error) != MIXT_OK) {
+        print_error("%s\n", error.message);
+        fail();
+    }
+    return tokenizer;
+}
+
+static size_t from_hexadecimal(const char *line, size_t length, char *to)
+{
+    for (size_t i = 0; i + 1 < length; i += 2) {
+        char digits[3] = {line[i], line[i + 1], '\0'};
+        to[i / 2] = (char)strtoul(digits, NULL, 16);
+    }
+    return length / 2;
+}
+
+/* --- Ids ---------------------------------------------------------------------------------------
+ */
+
+typedef void (*each_text)(void *user, const char *text, size_t length, bool special);
+
+/* Every string of strings.hex; `passes` 2: then again with special tokens. */
+static void for_each(int passes, each_text function, void *user)
+{
+    size_t length;
+    char *strings = read_text(FIXTURES "strings.hex", &length);
+    for (int special = 0; special < passes; special++) {
+        for (const char *hex = strings; *hex != '\0';) {
+            char text[4096];
+            size_t hex_length = strcspn(hex, "\n");
+            assert_true(hex_length / 2 <= sizeof text);
+            size_t size = from_hexadecimal(hex, hex_length, text);
+            function(user, text, size, special != 0);
+            hex += hex_length + 1;
+        }
+    }
+    free(strings);
+}
+
+typedef struct expected {
+    const mixt_tokenizer *tokenizer;
+    char *line;
+    const char *name;
+} expected;
+
+static void expect_line(void *user, const char *text, size_t length, bool special)
+{
+    expected *e = user;
+    int32_t *ids;
+    size_t count, at = 0;
+    char *end = strchr(e->line, '\n');
+    assert_non_null(end);
+    *end = '\0';
+    assert_int_equal(mixt_tokenizer_encode(e->tokenizer, text, length, special, &ids, &count, NULL),
+                     MIXT_OK);
+    for (char *word = strtok(e->line, " "); word != NULL; word = strtok(NULL, " "), at++) {
+        if (at >= count || ids[at] != atoi(word)) {
+            print_error("%s: \"%.*s\", token %zu: %d, expected %s\n", e->name, (int)length, text,
+                        at, at < count ? ids[at] : -1, word);
+            fail();
+        }
+    }
+    assert_int_equal(at, count);
+    free(ids);
+    e->line = end + 1;
+}
+
+static void test_ids(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int passes;
+    } files[] = {{"bpe.model", 1},        {"bpe-unused.model", 1},    {"bpe-rules.model", 1},
+                 {"unigram.model", 1},    {"unigram-bytes.model", 1}, {"llama.json", 2},
+                 {"llama-first.json", 2}, {"unigram.json", 2},        {"word.json", 2}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[128];
+        size_t length;
+        snprintf(path, sizeof path, PIECES "%s", files[i].name);
+        mixt_tokenizer *tokenizer = open_tokenizer(path);
+        strcat(path, ".ids");
+        char *ids = read_text(path, &length);
+        expected e = {tokenizer, ids, files[i].name};
+        for_each(files[i].passes, expect_line, &e);
+        assert_int_equal(*e.line, '\0');
+        free(ids);
+        mixt_tokenizer_free(tokenizer);
+    }
+}
+
+/* --- To GGUF, and from there to files ------------------------------------------------------------
+ */
+
+static void expect_same(void *user, const char *text, size_t length, bool special)
+{
+    mixt_tokenizer **both = user;
+    int32_t *ids[2];
+    size_t counts[2];
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(
+            mixt_tokenizer_encode(both[i], text, length, special, &ids[i], &counts[i], NULL),
+            MIXT_OK);
+    }
+    if (counts[0] != counts[1] || memcmp(ids[0], ids[1], counts[0] * sizeof *ids[0]) != 0) {
+        print_error("\"%.*s\", special %d, %s\n", (int)length, text, special,
+                    mixt_tokenizer_hash(both[0]));
+        fail();
+    }
+    free(ids[0]);
+    free(ids[1]);
+}
+
+static mixt_status write_gguf(const mixt_tokenizer *tokenizer, int rows, const char *path,
+                              mixt_error *error)
+{
+    mixt_gguf_writer *writer;
+    *error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_gguf_writer_create(path, 0, &writer, error), MIXT_OK);
+    mixt_status status = mixt_gguf_writer_string(writer, "general.architecture", "llama", error);
+    if (status == MIXT_OK) {
+        status = mixt_tokenizer_to_gguf_rows(tokenizer, rows, writer, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_begin(writer, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_finish(writer, error);
+    }
+    mixt_gguf_writer_free(writer);
+    return status;
+}
+
+static void expect_alike(mixt_tokenizer *a, mixt_tokenizer *b)
+{
+    mixt_tokenizer *both[2] = {a, b};
+    for_each(2, expect_same, both);
+    for (int i = 0; i <= MIXT_SPECIAL_PAD; i++) {
+        int id = mixt_tokenizer_special(a, (mixt_special)i);
+        if (id >= 0) { /* llama's have usual ids in GGUF */
+            assert_int_equal(id, mixt_tokenizer_special(b, (mixt_special)i));
+        }
+    }
+    assert_int_equal(mixt_tokenizer_adds_bos(a), mixt_tokenizer_adds_bos(b));
+    assert_int_equal(mixt_tokenizer_adds_eos(a), mixt_tokenizer_adds_eos(b));
+    for (int id = 0; id < mixt_tokenizer_vocab_size(a); id++) {
+        size_t lengths[2];
+        const char *bytes[2] = {mixt_tokenizer_bytes_of(a, id, &lengths[0]),
+                                mixt_tokenizer_bytes_of(b, id, &lengths[1])};
+        if (bytes[0] != NULL && id != mixt_tokenizer_special(a, MIXT_SPECIAL_UNKNOWN)) {
+            assert_int_equal(lengths[0], lengths[1]);
+            assert_memory_equal(bytes[0], bytes[1], lengths[0]);
+        }
+        assert_int_equal(mixt_tokenizer_is_end(a, id), mixt_tokenizer_is_end(b, id));
+    }
+}
+
+static void test_gguf(void **state)
+{
+    (void)state;
+    static const char *const files[] = {PIECES "bpe.model",        PIECES "bpe-unused.model",
+                                        PIECES "unigram.model",    PIECES "llama.json",
+                                        PIECES "llama-first.json", FIXTURES "small"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[128];
+        mixt_error error;
+        mixt_tokenizer *tokenizer = open_tokenizer(files[i]);
+        int size = mixt_tokenizer_vocab_size(tokenizer);
+        snprintf(path, sizeof path, "%s/vocabulary.gguf", folder);
+        if (write_gguf(tokenizer, size + 3, path, &error) != MIXT_OK) {
+            print_error("%s: %s\n", files[i], error.message);
+            fail();
+        }
+        mixt_tokenizer *other = open_tokenizer(path);
+        assert_int_equal(mixt_tokenizer_vocab_size(other), size + 3);
+        expect_alike(tokenizer, other);
+        char saved[128];
+        snprintf(saved, sizeof saved, "%s/saved-%zu", folder, i);
+        assert_int_equal(mixt_tokenizer_save(other, saved, &error), MIXT_OK);
+        mixt_tokenizer *third = open_tokenizer(saved);
+        expect_alike(tokenizer, third);
+        mixt_tokenizer_free(third);
+        if (strstr(files[i], "/llama") !=
+            NULL) { /* without its tokenizer.json, another program's */
+            free(other->json);
+            other->json = NULL;
+            assert_int_equal(mixt_tokenizer_save(other, saved, &error), MIXT_ERROR_UNSUPPORTED);
+            assert_non_null(strstr(error.message, "user-defined"));
+        }
+        mixt_tokenizer_free(other);
+        mixt_tokenizer_free(tokenizer);
+    }
+}
+
+static void test_no_gguf_form(void **state)
+{
+    (void)state;
+    static const char *const files[][2] = {{PIECES "bpe-rules.model", "normaliser"},
+                                           {PIECES "unigram-bytes.model", "byte_fallback"},
+                                           {PIECES "unigram.json", "Unigram"},
+                                           {PIECES "word.json", "pre_tokenizer"}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[128];
+        mixt_error error;
+        mixt_tokenizer *tokenizer = open_tokenizer(files[i][0]);
+        snprintf(path, sizeof path, "%s/none.gguf", folder);
+        assert_int_equal(write_gguf(tokenizer, mixt_tokenizer_vocab_size(tokenizer), path, &error),
+                         MIXT_ERROR_UNSUPPORTED);
+        assert_non_null(strstr(error.message, files[i][1]));
+        assert_false(mixt_path_exists(path));
+        mixt_tokenizer_free(tokenizer);
+    }
+}
+
+/* --- Round trips ---------------------------------------------------------------------------------
+ */
+
+static void round_trip(const mixt_tokenizer *tokenizer, const char *text, size_t length)
+{
+    int32_t *ids;
+    size_t count, back_length;
+    char *back;
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_tokenizer_encode(tokenizer, text, length, false, &ids, &count, &error),
+                     MIXT_OK);
+    assert_int_equal(
+        mixt_tokenizer_decode(tokenizer, ids, count, false, &back, &back_length, &error), MIXT_OK);
+    assert_int_equal(back_length, length);
+    assert_memory_equal(back, text, length);
+    free(back);
+    free(ids);
+}
+
+static void test_random_bytes(void **state)
+{
+    (void)state;
+    static const char *const files[] = {PIECES "bpe.model", PIECES "unigram-bytes.model",
+                                        PIECES "llama.json"};
+    mixt_random_key key = {11, MIXT_RANDOM_DATA, 0};
+    uint64_t index = 0;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        mixt_tokenizer *tokenizer = open_tokenizer(files[i]);
+        char text[256];
+        for (int j = 0; j < 256; j++) {
+            text[j] = (char)j;
+        }
+        round_trip(tokenizer, text, 256);
+        for (int repeat = 0; repeat < 300; repeat++) {
+            size_t length = mixt_random_below(&key, index++, sizeof text + 1);
+            for (size_t j = 0; j < length; j++) {
+                uint64_t draw = mixt_random_bits(&key, index++);
+                text[j] =
+                    draw % 4 == 0 ? (char)(draw >> 8) : "  the expert\n\xc3\xa9\xe4\xb8"[draw % 17];
+            }
+            round_trip(tokenizer, text, length);
+        }
+        mixt_tokenizer_free(tokenizer);
+    }
+}
+
+static void test_long_runs(void **state)
+{
+    (void)state;
+    static const char *const files[] = {PIECES "bpe.model", PIECES "unigram.model",
+                                        PIECES "llama.json"};
+    static const char *const units[] = {"a", " ", "\u0301", "\xff", "<tool>"};
+    enum { LENGTH = 1000000 };
+    char *text = malloc(LENGTH + 8);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        mixt_tokenizer *tokenizer = open_tokenizer(files[i]);
+        for (size_t j = 0; j < sizeof units / sizeof *units; j++) {
+            size_t size = strlen(units[j]), length = 0, count;
+            int32_t *ids;
+            while (length < LENGTH) {
+                memcpy(text + length, units[j], size);
+                length += size;
+            }
+            clock_t start = clock();
+            assert_int_equal(
+                mixt_tokenizer_encode(tokenizer, text, length, true, &ids, &count, NULL), MIXT_OK);
+            double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+            free(ids);
+            assert_true(seconds < 20); /* quadratic would be hours */
+        }
+        mixt_tokenizer_free(tokenizer);
+    }
+    free(text);
+}
+
+/* --- tokenizer.model ----------------------------------------------------------------------------
+ */
+
+typedef struct piece {
+    const char *text;
+    float score;
+    uint64_t type; /* 0: not written */
+} piece;
+
+static void write_piece(mixt_buffer *to, const piece *p)
+{
+    mixt_buffer one = {0};
+    mixt_message_write_bytes(&one, 1, p->text, strlen(p->text));
+    mixt_message_write_float(&one, 2, p->score);
+    if (p->type != 0) {
+        mixt_message_write_number(&one, 3, p->type);
+    }
+    mixt_message_write_bytes(to, 1, one.data, one.length);
+    mixt_buffer_free(&one);
+}
+
+static void write_settings(mixt_buffer *to, uint64_t model_type, bool fallback, const char *map,
+                           size_t map_length)
+{
+    mixt_buffer one = {0};
+    mixt_message_write_number(&one, 3, model_type);
+    mixt_message_write_number(&one, 35, fallback);
+    mixt_message_write_bytes(to, 2, one.data, one.length);
+    one.length = 0;
+    mixt_message_write_bytes(&one, 2, map, map_length);
+    mixt_message_write_bytes(to, 3, one.data, one.length);
+    mixt_buffer_free(&one);
+}
+
+static const piece tiny[] = {{"<unk>", 0, 2},   {"<s>", 0, 3},       {"</s>", 0, 3},
+                             {"a", -1, 0},      {"b", -2, 1},        {"ab", -0.5f, 1},
+                             {"\u2581", -3, 1}, {"\u2581ab", -4, 5}, {"<u>", 0, 4}};
+
+static mixt_status open_model(const mixt_buffer *model, mixt_tokenizer **tokenizer,
+                              mixt_error *error)
+{
+    char *exact = malloc(model->length + 1); /* so that reading behind it is noticed */
+    memcpy(exact, model->data, model->length);
+    *error = (mixt_error)MIXT_ERROR_INIT;
+    mixt_status status = mixt_tokenizer_from_model(exact, model->length, tokenizer, error);
+    free(exact);
+    return status;
+}
+
+static void expect_refused(mixt_buffer *model, const char *part)
+{
+    mixt_tokenizer *tokenizer;
+    mixt_error error;
+    mixt_status status = open_model(model, &tokenizer, &error);
+    if (!mixt_status_is_refusal(status) || strstr(error.message, part) == NULL) {
+        print_error("expected \"%s\": %s\n", part, error.message);
+        fail();
+    }
+    assert_null(tokenizer);
+    mixt_buffer_free(model);
+}
+
+static void test_refused_models(void **state)
+{
+    (void)state;
+    static const struct {
+        piece extra;
+        const char *part;
+    } pieces[] = {
+        {{"a", 0, 1}, "earlier piece"},   {{"<unk2>", 0, 2}, "a second one"},
+        {{"", 0, 1}, "no text"},          {{"x", 0, 7}, "type 7"},
+        {{"x", 0.0f / 0.0f, 1}, "score"}, {{"x", 1.0f / 0.0f, 1}, "score"},
+        {{"<0x-1>", 0, 6}, "byte"},       {{"<0x41>", 0, 6}, "byte_fallback"},
+    };
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        mixt_buffer model = {0};
+        for (size_t j = 0; j < sizeof tiny / sizeof *tiny; j++) {
+            write_piece(&model, &tiny[j]);
+        }
+        write_piece(&model, &pieces[i].extra);
+        write_settings(&model, 2, false, "", 0);
+        expect_refused(&model, pieces[i].part);
+    }
+    static const struct {
+        uint64_t type;
+        const char *map;
+        size_t map_length;
+        const char *part;
+    } settings[] = {
+        {3, "", 0, "\"word\""},
+        {4, "", 0, "\"char\""},
+        {9, "", 0, "model_type"},
+        {2, "abc", 3, "charsmap"},
+        {2, "\4\0\0\0abcdx", 9, "charsmap"},
+        {2,
+         "\xff\xff\xff\xff"
+         "abcd\0",
+         9, "charsmap"},
+    };
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        mixt_buffer model = {0};
+        for (size_t j = 0; j < sizeof tiny / sizeof *tiny; j++) {
+            write_piece(&model, &tiny[j]);
+        }
+        write_settings(&model, settings[i].type, false, settings[i].map, settings[i].map_length);
+        expect_refused(&model, settings[i].part);
+    }
+    mixt_buffer model = {0};
+    write_piece(&model, &tiny[3]);
+    expect_refused(&model, "unknown");
+    mixt_buffer_text(&model, "{}");
+    expect_refused(&model, "tokenizer.model");
+    mixt_tokenizer *tokenizer;
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_tokenizer_open(PIECES "char.model", &tokenizer, &error),
+                     MIXT_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "\"char\""));
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_tokenizer_from_model("", 0, &tokenizer, &error), MIXT_ERROR_FORMAT);
+}
+
+static void try_model(const char *data, size_t length)
+{
+    mixt_tokenizer *tokenizer;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_tokenizer_from_model(data, length, &tokenizer, &error) != MIXT_OK) {
+        assert_true(error.status != MIXT_OK && error.message[0] != '\0' && tokenizer == NULL);
+        return;
+    }
+    int32_t *ids;
+    size_t count;
+    mixt_tokenizer_encode(tokenizer, "ab  a\uff21\u00bd <u>\u0301\xff", 16, true, &ids, &count,
+                          NULL);
+    free(ids);
+    mixt_tokenizer_free(tokenizer);
+}
+
+/* Every start of a model with rules, and every byte of it changed. */
+static void test_changed_models(void **state)
+{
+    (void)state;
+    size_t length;
+    char *model = read_text(PIECES "unigram.model", &length);
+    for (size_t end = 0; end <= length; end++) {
+        char *part = malloc(end + 1);
+        memcpy(part, model, end);
+        try_model(part, end);
+        free(part);
+    }
+    for (size_t at = 0; at < length; at++) {
+        char kept = model[at];
+        static const char changes[] = {0, (char)0xff};
+        for (size_t i = 0; i < sizeof changes; i++) {
+            model[at] = changes[i];
+            try_model(model, length);
+        }
+        for (int bit = 1; bit < 256; bit *= 128) {
+            model[at] = (char)(kept ^ bit);
+            try_model(model, length);
+        }
+        model[at] = kept;
+    }
+    free(model);
+}
+
+/* ------------------------------------------------------------------------------------------------
+ */
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_no_gguf_form),
+        cmocka_unit_test(test_random_bytes),
+        cmocka_unit_test(test_long_runs),
+        cmocka_unit_test(test_refused_models),
+        cmocka_unit_test(test_changed_models),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
