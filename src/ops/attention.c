@@ -129,13 +129,15 @@ void MIXT_REAL(mixt_kv_write_forward)(const mixt_call *call)
     mixt_for_chunks(call, mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, kv_write_rows);
 }
 
-/* The state of a block of query rows of one head. Scores are held transposed, [keys, queries], so
+/* The state of a block of queries: rows of one head, or in generation heads of one row that share a
+ * kv head. Scores are held transposed, [keys, queries], so
  * that the softmax runs across queries and the weights are the second product's B as they are. */
 typedef struct query_block {
     const mixt_call *call;
     mixt_attention_sizes sizes;
-    int64_t head;
+    int64_t head, heads; /* the first, and how many; one where there are more rows than one */
     mixt_range rows;
+    int64_t count;                     /* queries */
     real max[MIXT_ATTENTION_BLOCK];    /* of the scores so far, by row */
     real sum[MIXT_ATTENTION_BLOCK];    /* of exp(score - max) so far */
     real change[MIXT_ATTENTION_BLOCK]; /* of the sums by the last block of keys */
@@ -147,19 +149,31 @@ typedef struct query_block {
     real *output;        /* y^T [head_dim, MIXT_ATTENTION_BLOCK] */
 } query_block;
 
-/* A few queries (generation) are multiplied row by row: the same bits for less work. */
+/* A few rows are multiplied one by one: the same bits for less work. So are fewer heads of a row,
+ * which have their keys in common. */
 #define FEW_ROWS 8
+#define FEW_HEADS 2
 
-static real *output_of(const query_block *block, int64_t t)
+static int64_t row_of(const query_block *block, int64_t query)
 {
-    return (real *)block->call->out[0] + t * block->sizes.y_row +
-           block->head * block->sizes.value_dim;
+    return block->rows.begin + (block->heads > 1 ? 0 : query);
 }
 
-static const real *query_of(const query_block *block, int64_t t)
+static int64_t head_of(const query_block *block, int64_t query)
 {
-    return (const real *)block->call->in[0] + t * block->sizes.q_row +
-           block->head * block->sizes.head_dim;
+    return block->head + (block->heads > 1 ? query : 0);
+}
+
+static real *output_of(const query_block *block, int64_t query)
+{
+    return (real *)block->call->out[0] + row_of(block, query) * block->sizes.y_row +
+           head_of(block, query) * block->sizes.value_dim;
+}
+
+static const real *query_of(const query_block *block, int64_t query)
+{
+    return (const real *)block->call->in[0] + row_of(block, query) * block->sizes.q_row +
+           head_of(block, query) * block->sizes.head_dim;
 }
 
 /* The online softmax of queries [begin, end) of the block over `count` keys, of capped scores where
@@ -199,14 +213,13 @@ static void visit_rows(query_block *block, const key_block *keys, mixt_sight sig
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
     int64_t count = keys->count;
-    for (int64_t t = block->rows.begin; t < block->rows.end; t++) {
-        int64_t at = t - block->rows.begin;
-        real *y = output_of(block, t);
+    for (int64_t at = 0; at < block->count; at++) {
+        real *y = output_of(block, at);
         mixt_gemm product = {
             .m = 1,
             .n = count,
             .k = sizes->head_dim,
-            .a = query_of(block, t),
+            .a = query_of(block, at),
             .a_row = sizes->head_dim,
             .a_column = 1,
             .b = keys->k,
@@ -236,7 +249,7 @@ static void visit_block(query_block *block, const key_block *keys, mixt_sight si
 {
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
-    int64_t rows = block->rows.end - block->rows.begin, count = keys->count;
+    int64_t rows = block->count, count = keys->count;
     mixt_panels scored = {block->keys.at, sizes->head_dim, count};
     mixt_panels values = {block->keys.at, count, sizes->value_dim};
     mixt_multiply_long(call, &scored, keys->k, sizes->k_row, &block->queries, block->scores);
@@ -263,15 +276,15 @@ _Static_assert((size_t)(2 * MIXT_ATTENTION_HEAD_MAX * (MIXT_ATTENTION_BLOCK + 32
 static void begin_block(query_block *block, int thread)
 {
     const mixt_attention_sizes *sizes = &block->sizes;
-    int64_t rows = block->rows.end - block->rows.begin;
+    int64_t rows = block->count;
     block->queries = (mixt_panels){block->call->compute->gemm->a[thread], sizes->head_dim, rows};
     block->keys.at = block->queries.at + mixt_panel_values(sizes->head_dim, MIXT_ATTENTION_BLOCK);
     block->weights = (mixt_panels){block->keys.at + mixt_block_values(sizes->head_dim), 0, rows};
     block->output =
         block->weights.at + mixt_panel_values(MIXT_ATTENTION_BLOCK, MIXT_ATTENTION_BLOCK);
     memset(block->output, 0, (size_t)(sizes->value_dim * MIXT_ATTENTION_BLOCK) * sizeof(real));
-    mixt_pack_long_b(block->call, &block->queries, query_of(block, block->rows.begin),
-                     sizes->q_row);
+    mixt_pack_long_b(block->call, &block->queries, query_of(block, 0),
+                     block->heads > 1 ? sizes->head_dim : sizes->q_row);
 }
 
 /* The head's sink joins a row's sum as one more logit. What y has to be multiplied by then, before
@@ -282,7 +295,7 @@ static real join_sink(query_block *block, int64_t at)
     if (sinks == NULL) {
         return 1;
     }
-    real sink = sinks[block->head], most = block->max[at] > sink ? block->max[at] : sink;
+    real sink = sinks[head_of(block, at)], most = block->max[at] > sink ? block->max[at] : sink;
     real powers[2] = {block->max[at], sink};
     (void)mixt_kernels_of(block->call)->exp_sum(2, powers, powers, most);
     block->max[at] = most;
@@ -296,10 +309,10 @@ static void end_block(query_block *block, bool few)
     const mixt_call *call = block->call;
     const int32_t *first = call->in[3], *last = call->in[4];
     int64_t n = block->sizes.value_dim;
-    for (int64_t t = block->rows.begin; t < block->rows.end; t++) {
-        int64_t at = t - block->rows.begin;
+    for (int64_t at = 0; at < block->count; at++) {
+        int64_t t = row_of(block, at);
         bool sees = first[t] <= last[t];
-        real share = join_sink(block, at), *y = output_of(block, t);
+        real share = join_sink(block, at), *y = output_of(block, at);
         real inverse = sees ? share / block->sum[at] : 0;
         for (int64_t i = 0; i < n && !few; i++) {
             y[i] = block->output[i * MIXT_ATTENTION_BLOCK + at] * inverse;
@@ -307,44 +320,46 @@ static void end_block(query_block *block, bool few)
         if (few) {
             mixt_kernels_of(call)->scale(n, y, inverse, y);
         }
-        real *log_sum = (real *)call->out[1] + t * block->sizes.heads + block->head;
+        real *log_sum = (real *)call->out[1] + t * block->sizes.heads + head_of(block, at);
         sees = sees || call->in[5] != NULL;
         *log_sum = sees ? block->max[at] + (real)log((double)block->sum[at]) : 0;
     }
 }
 
-/* An item is a block of query rows and a head; late blocks, which see most, come first. */
-static void attention_forward_block(void *context, int64_t item, int thread)
+static mixt_sight sight_of(query_block *block, int64_t key, int64_t count)
 {
-    const mixt_call *call = context;
+    mixt_sight sight =
+        mixt_attention_sight(block->call, block->rows, key, count, block->first, block->last);
+    for (int64_t i = 1; i < block->heads; i++) {
+        block->first[i] = block->first[0];
+        block->last[i] = block->last[0];
+    }
+    return sight;
+}
+
+/* All blocks of keys that a block of queries sees. */
+static void attend(query_block *block, int64_t sequence, int thread)
+{
+    const mixt_call *call = block->call;
+    const mixt_attention_sizes *sizes = &block->sizes;
     const int32_t *first = call->in[3], *last = call->in[4];
-    query_block block;
-    block.call = call;
-    block.sizes = mixt_attention_measure(call);
-    const mixt_attention_sizes *sizes = &block.sizes;
-    block.head = item % sizes->heads;
-    int64_t sequence = item / sizes->heads % sizes->sequences;
-    block.rows = mixt_attention_rows(call, sizes, sequence,
-                                     sizes->blocks - 1 - item / sizes->heads / sizes->sequences);
     int64_t origin = call->attributes->window > 0 ? sequence * sizes->keys : 0;
+    int64_t kv_head = block->head / (sizes->heads / sizes->kv_heads);
     int64_t lowest = INT64_MAX, highest = -1;
-    bool few = block.rows.end - block.rows.begin < FEW_ROWS;
-    for (int64_t t = block.rows.begin; t < block.rows.end; t++) {
-        block.max[t - block.rows.begin] = (real)-INFINITY;
-        block.sum[t - block.rows.begin] = 0;
-        memset(output_of(&block, t), 0, (size_t)sizes->value_dim * sizeof(real));
+    bool few = block->count < (block->heads > 1 ? FEW_HEADS : FEW_ROWS);
+    for (int64_t i = 0; i < block->count; i++) {
+        int64_t t = row_of(block, i);
+        block->max[i] = (real)-INFINITY;
+        block->sum[i] = 0;
+        memset(output_of(block, i), 0, (size_t)sizes->value_dim * sizeof(real));
         if (first[t] <= last[t]) {
             lowest = mixt_least(lowest, first[t] - origin);
             highest = last[t] - origin > highest ? last[t] - origin : highest;
         }
     }
-    if (block.rows.begin == block.rows.end) {
-        return;
-    }
     if (!few) {
-        begin_block(&block, thread);
+        begin_block(block, thread);
     }
-    int64_t kv_head = block.head / (sizes->heads / sizes->kv_heads);
     for (int64_t key = lowest - lowest % MIXT_ATTENTION_BLOCK; key <= highest;
          key += MIXT_ATTENTION_BLOCK) {
         int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, sizes->keys - key);
@@ -353,20 +368,70 @@ static void attention_forward_block(void *context, int64_t item, int thread)
             (const real *)call->in[1] + (origin + key) * sizes->k_row + kv_head * sizes->head_dim,
             (const real *)call->in[2] + (origin + key) * sizes->v_row + kv_head * sizes->v_head,
             count};
-        mixt_sight sight =
-            mixt_attention_sight(call, block.rows, origin + key, count, block.first, block.last);
+        mixt_sight sight = sight_of(block, origin + key, count);
         if (few && sight != MIXT_SEES_NONE) {
-            visit_rows(&block, &keys, sight, thread);
+            visit_rows(block, &keys, sight, thread);
         } else if (sight != MIXT_SEES_NONE) {
-            visit_block(&block, &keys, sight);
+            visit_block(block, &keys, sight);
         }
     }
-    end_block(&block, few);
+    end_block(block, few);
+}
+
+/* An item is a block of query rows and a head; late blocks, which see most, come first. */
+static void attention_forward_block(void *context, int64_t item, int thread)
+{
+    query_block block;
+    block.call = context;
+    block.sizes = mixt_attention_measure(block.call);
+    const mixt_attention_sizes *sizes = &block.sizes;
+    int64_t sequence = item / sizes->heads % sizes->sequences;
+    block.head = item % sizes->heads;
+    block.heads = 1;
+    block.rows = mixt_attention_rows(block.call, sizes, sequence,
+                                     sizes->blocks - 1 - item / sizes->heads / sizes->sequences);
+    block.count = block.rows.end - block.rows.begin;
+    if (block.count > 0) {
+        attend(&block, sequence, thread);
+    }
+}
+
+/* Heads of one item in generation: enough to read the keys once for all of them, and items enough
+ * for the threads. */
+static int64_t heads_of_item(const mixt_call *call, const mixt_attention_sizes *sizes)
+{
+    int64_t group = sizes->heads / sizes->kv_heads, threads = call->compute->threads;
+    int64_t parts = mixt_chunks(threads, sizes->kv_heads * call->tokens);
+    int64_t heads = mixt_least(mixt_chunks(group, parts), MIXT_ATTENTION_BLOCK);
+    return heads < FEW_ROWS ? FEW_ROWS : heads;
+}
+
+/* An item is one row and some heads that share a kv head. */
+static void attention_forward_heads(void *context, int64_t item, int thread)
+{
+    query_block block;
+    block.call = context;
+    block.sizes = mixt_attention_measure(block.call);
+    const mixt_attention_sizes *sizes = &block.sizes;
+    int64_t group = sizes->heads / sizes->kv_heads, heads = heads_of_item(block.call, sizes);
+    int64_t parts = mixt_chunks(group, heads), part = item % parts;
+    int64_t kv_head = item / parts % sizes->kv_heads, t = item / parts / sizes->kv_heads;
+    block.head = kv_head * group + part * heads;
+    block.heads = block.count = mixt_least(heads, group - part * heads);
+    block.rows = (mixt_range){t, t + 1};
+    attend(&block, 0, thread);
 }
 
 void MIXT_REAL(mixt_attention_forward)(const mixt_call *call)
 {
     mixt_attention_sizes sizes = mixt_attention_measure(call);
+    int64_t group = sizes.heads / sizes.kv_heads;
+    if (call->attributes->window == 0 && call->tokens < FEW_ROWS && group >= FEW_HEADS) {
+        int64_t parts = mixt_chunks(group, heads_of_item(call, &sizes));
+        mixt_pool_run(call->compute->pool, call->tokens * sizes.kv_heads * parts,
+                      attention_forward_heads, (void *)call);
+        return;
+    }
     mixt_pool_run(call->compute->pool, sizes.blocks * sizes.sequences * sizes.heads,
                   attention_forward_block, (void *)call);
 }
