@@ -256,6 +256,37 @@ static void configs_come_back(void **state)
     mixt_folder_remove(folder, NULL);
 }
 
+/* Saved and opened again, every value has its bits. */
+static void folders_come_back(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/mixt-families-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < CASES; i++) {
+        mixt_model *model = make(&cases[i]), *read;
+        mixt_error error = MIXT_ERROR_INIT;
+        if (mixt_model_save(model, folder, &error) != MIXT_OK ||
+            mixt_model_open(folder, &read, &error) != MIXT_OK) {
+            fail_msg("%s: %s", cases[i].name, error.message);
+        }
+        assert_int_equal(read->parameter_count, model->parameter_count);
+        for (int p = 0; p < model->parameter_count; p++) {
+            const mixt_parameter *parameter = &model->parameters[p];
+            float *values = calloc(parameter->count, sizeof *values);
+            assert_non_null(values);
+            mixt_model_values(read, p, 0, parameter->count, values);
+            if (memcmp(values, model->weights + parameter->offset,
+                       parameter->count * sizeof *values) != 0) {
+                fail_msg("%s: %s is another", cases[i].name, parameter->name);
+            }
+            free(values);
+        }
+        mixt_model_free(read);
+        mixt_model_free(model);
+    }
+    mixt_folder_remove(folder, NULL);
+}
+
 static void write_gguf(const mixt_model *model, const char *path)
 {
     mixt_gguf_writer *writer;
@@ -492,6 +523,7 @@ int main(void)
         cmocka_unit_test(gradients_agree),
         cmocka_unit_test(phases_agree),
         cmocka_unit_test(configs_come_back),
+        cmocka_unit_test(folders_come_back),
         cmocka_unit_test(gguf_keys_come_back),
         cmocka_unit_test(bad_gguf_keys_are_refused),
         cmocka_unit_test(bad_config_values_are_refused),

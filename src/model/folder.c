@@ -5,7 +5,7 @@
 
 #include "core/files.h"
 #include "formats/safetensors.h"
-#include "model/model.h"
+#include "model/parameters.h"
 
 mixt_status mixt_model_views(const mixt_model *model, mixt_tensor_view **views, size_t *count,
                              mixt_error *error)
@@ -62,28 +62,149 @@ static mixt_status write_piece(const mixt_model *model, int parameter, size_t fi
     return status;
 }
 
+/* A tensor of the folder and the parts of parameters that lie in it. */
+typedef struct part {
+    int parameter;
+    mixt_piece piece;
+} part;
+
+typedef struct outgoing {
+    part *parts;
+    size_t part_count;
+    size_t *first; /* [tensors + 1] first part of each tensor; parts of one lie together */
+    size_t tensors;
+} outgoing;
+
+static void free_outgoing(outgoing *out)
+{
+    free(out->parts);
+    free(out->first);
+}
+
+static int count_pieces(const mixt_model *model, int parameter)
+{
+    const mixt_parameter *p = &model->parameters[parameter];
+    const mixt_tensor_row *row = mixt_family_row(model->family, p->slot, MIXT_FORM_FOLDER, NULL);
+    return row == NULL ? 0 : mixt_piece_count(p, row, MIXT_FORM_FOLDER);
+}
+
+/* Parts of one tensor come together. */
+static int by_tensor(const void *left, const void *right)
+{
+    const part *a = left, *b = right;
+    int order = strcmp(a->piece.name, b->piece.name);
+    return order != 0 ? order : a->parameter - b->parameter;
+}
+
+static mixt_status list_tensors(const mixt_model *model, outgoing *out, mixt_error *error)
+{
+    size_t total = 0;
+    for (int i = 0; i < model->parameter_count; i++) {
+        int pieces = count_pieces(model, i);
+        if (pieces == 0) {
+            return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                             "model: %s has no name in folders of this family",
+                             model->parameters[i].name);
+        }
+        total += (size_t)pieces;
+    }
+    *out = (outgoing){calloc(total, sizeof *out->parts), 0, calloc(total + 1, sizeof(size_t)), 0};
+    if (out->parts == NULL || out->first == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "model: no memory");
+    }
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        const mixt_tensor_row *row =
+            mixt_family_row(model->family, p->slot, MIXT_FORM_FOLDER, NULL);
+        for (int k = 0; k < count_pieces(model, i); k++) {
+            part *to = &out->parts[out->part_count++];
+            to->parameter = i;
+            mixt_piece_get(model, p, row, MIXT_FORM_FOLDER, k, &to->piece);
+        }
+    }
+    qsort(out->parts, out->part_count, sizeof *out->parts, by_tensor);
+    for (size_t i = 0; i < out->part_count; i++) {
+        if (i == 0 || strcmp(out->parts[i].piece.name, out->parts[i - 1].piece.name) != 0) {
+            out->first[out->tensors++] = i;
+        }
+    }
+    out->first[out->tensors] = out->part_count;
+    return MIXT_OK;
+}
+
+static size_t piece_values(const mixt_piece *piece)
+{
+    return (size_t)(piece->count[0] * piece->count[1] * piece->count[2] * piece->count[3]);
+}
+
+/* Puts a part's values where they belong among the tensor's. */
+static void scatter(const mixt_piece *piece, const float *values, float *tensor)
+{
+    const int64_t *n = piece->count, *stride = piece->stride;
+    for (int64_t a = 0; a < n[0]; a++) {
+        for (int64_t b = 0; b < n[1]; b++) {
+            for (int64_t c = 0; c < n[2]; c++) {
+                float *to = tensor + piece->from + a * stride[0] + b * stride[1] + c * stride[2];
+                for (int64_t d = 0; d < n[3]; d++) {
+                    to[d * stride[3]] = *values++;
+                }
+            }
+        }
+    }
+}
+
+static mixt_status write_tensor(const mixt_model *model, const part *parts, size_t count,
+                                mixt_safetensors_writer *writer, mixt_error *error)
+{
+    const mixt_piece *piece = &parts->piece;
+    if (count == 1 && mixt_piece_is_plain(piece)) {
+        return write_piece(model, parts->parameter, piece->offset, piece_values(piece), writer,
+                           error);
+    }
+    size_t total = 1;
+    for (int i = 0; i < piece->rank; i++) {
+        total *= (size_t)piece->shape[i];
+    }
+    float *tensor = calloc(total, sizeof *tensor), *values = calloc(total, sizeof *values);
+    mixt_status status =
+        tensor != NULL && values != NULL
+            ? MIXT_OK
+            : mixt_fail(error, MIXT_ERROR_MEMORY, "model: no memory for %s", piece->name);
+    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+        mixt_model_values(model, parts[i].parameter, parts[i].piece.offset,
+                          piece_values(&parts[i].piece), values);
+        scatter(&parts[i].piece, values, tensor);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_safetensors_writer_write(writer, tensor, total * sizeof *tensor, error);
+    }
+    free(tensor);
+    free(values);
+    return status;
+}
+
 static mixt_status write_weights(const mixt_model *model, const char *path, mixt_error *error)
 {
-    mixt_tensor_view *views;
-    size_t count;
+    outgoing out = {0};
     mixt_safetensors_writer *writer = NULL;
-    mixt_status status = mixt_model_views(model, &views, &count, error);
+    mixt_status status = list_tensors(model, &out, error);
     if (status == MIXT_OK) {
         status = mixt_safetensors_writer_create(path, 0, &writer, error);
     }
     if (status == MIXT_OK) {
         status = mixt_safetensors_writer_metadata(writer, "format", "pt", error);
     }
-    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
-        status = mixt_safetensors_writer_add(writer, views[i].name, MIXT_DTYPE_F32,
-                                             (uint32_t)views[i].rank, views[i].shape, error);
+    for (size_t i = 0; i < out.tensors && status == MIXT_OK; i++) {
+        const mixt_piece *piece = &out.parts[out.first[i]].piece;
+        status = mixt_safetensors_writer_add(writer, piece->name, MIXT_DTYPE_F32,
+                                             (uint32_t)piece->rank, piece->shape, error);
     }
     if (status == MIXT_OK) {
         status = mixt_safetensors_writer_begin(writer, error);
     }
-    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
-        size_t first = views[i].offset - model->parameters[views[i].parameter].offset;
-        status = write_piece(model, views[i].parameter, first, views[i].count, writer, error);
+    for (size_t i = 0; i < out.tensors && status == MIXT_OK; i++) {
+        status = write_tensor(model, out.parts + out.first[i], out.first[i + 1] - out.first[i],
+                              writer, error);
     }
     if (status == MIXT_OK) {
         status = mixt_model_intact(model, error);
@@ -92,7 +213,7 @@ static mixt_status write_weights(const mixt_model *model, const char *path, mixt
         status = mixt_safetensors_writer_finish(writer, error);
     }
     mixt_safetensors_writer_free(writer);
-    free(views);
+    free_outgoing(&out);
     return status;
 }
 
