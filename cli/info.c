@@ -9,6 +9,8 @@ typedef struct info_settings {
     int plan; /* place in the choices below */
     int tokens;
     bool tensors;
+    bool families;
+    bool check;
     bool json;
 } info_settings;
 
@@ -19,8 +21,16 @@ static const cli_option info_options[] = {
      .letter = 'm',
      .kind = OPTION_TEXT,
      .offset = offsetof(info_settings, model),
-     .value = "FOLDER",
-     .help = "Hugging Face folder, or a run folder of mixt train"},
+     .value = "MODEL",
+     .help = "GGUF file, Hugging Face folder, or run folder of mixt train"},
+    {.name = "families",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(info_settings, families),
+     .help = "list the families of models that mixt knows"},
+    {.name = "check",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(info_settings, check),
+     .help = "read every weight and refuse NaN and Inf"},
     {.name = "plan",
      .kind = OPTION_CHOICE,
      .offset = offsetof(info_settings, plan),
@@ -52,27 +62,48 @@ static void print_count(const char *label, uint64_t count, const char *behind)
     printf("%-22s %s%s\n", label, text, behind);
 }
 
+static void print_types(const mixt_model_info *info)
+{
+    printf("\n%-8s %10s %16s %12s\n", "type", "tensors", "parameters", "bytes");
+    for (int i = 0; i < info->type_count; i++) {
+        const mixt_type_use *use = &info->types[i];
+        char parameters[32];
+        char bytes[24];
+        format_count(use->parameters, parameters);
+        format_bytes((double)use->bytes, bytes);
+        printf("%-8s %10d %16s %12s\n", use->type, use->tensors, parameters, bytes);
+    }
+}
+
+static void print_experts(const mixt_model_info *info)
+{
+    const mixt_model_options *o = &info->options;
+    if (o->experts == 0) {
+        printf("%-22s none (dense, width %d)\n", "experts", o->ffn_size);
+        return;
+    }
+    printf("%-22s %d of width %d, %d for a token", "experts", o->experts, o->ffn_size,
+           o->experts_per_token);
+    printf(o->shared_experts > 0 ? ", %d always on\n" : "\n", o->shared_experts);
+    printf("%-22s %s\n", "routing", info->routing);
+}
+
 static void print_info(const mixt_model_info *info)
 {
     const mixt_model_options *o = &info->options;
     char bytes[24];
     format_bytes((double)info->weight_bytes, bytes);
-    printf("%-22s %s\n", "family", info->family);
+    printf("%-22s %s (%s)\n", "family", info->family, info->title);
     print_count("parameters", info->parameters_total, "");
     print_count("active for a token", info->parameters_active, "");
-    printf("%-22s %s\n", "weights", bytes);
+    printf("%-22s %s, %.2f bits a weight\n", "weights", bytes, info->bits_per_weight);
     printf("%-22s %d, %d of them with experts\n", "layers", o->layers, info->moe_layers);
     printf("%-22s %d\n", "hidden size", o->hidden_size);
-    printf("%-22s %d, %d for keys and values\n", "heads", o->heads, o->kv_heads);
-    if (o->experts > 0) {
-        printf("%-22s %d of width %d, %d for a token", "experts", o->experts, o->ffn_size,
-               o->experts_per_token);
-        printf(o->shared_experts > 0 ? ", %d always on\n" : "\n", o->shared_experts);
-    } else {
-        printf("%-22s none (dense, width %d)\n", "experts", o->ffn_size);
-    }
+    printf("%-22s %d of %d, %d for keys and values\n", "heads", o->heads, o->head_dim, o->kv_heads);
+    print_experts(info);
     print_count("vocabulary", (uint64_t)o->vocab_size, "");
     print_count("context", (uint64_t)o->context_length, " tokens");
+    print_types(info);
 }
 
 static void print_info_json(const mixt_model_info *info)
@@ -81,13 +112,45 @@ static void print_info_json(const mixt_model_info *info)
     printf("{\"family\": ");
     print_json_text(stdout, info->family);
     printf(", \"parameters_total\": %llu, \"parameters_active\": %llu, \"weight_bytes\": %llu, "
-           "\"layers\": %d, \"moe_layers\": %d, \"hidden_size\": %d, \"heads\": %d, "
-           "\"kv_heads\": %d, \"ffn_size\": %d, \"experts\": %d, \"experts_per_token\": %d, "
-           "\"shared_experts\": %d, \"vocab_size\": %d, \"context_length\": %d}\n",
+           "\"bits_per_weight\": %.4f, \"layers\": %d, \"moe_layers\": %d, \"hidden_size\": %d, "
+           "\"heads\": %d, \"kv_heads\": %d, \"head_dim\": %d, \"ffn_size\": %d, \"experts\": %d, "
+           "\"experts_per_token\": %d, \"shared_experts\": %d, \"vocab_size\": %d, "
+           "\"context_length\": %d, \"routing\": ",
            (unsigned long long)info->parameters_total, (unsigned long long)info->parameters_active,
-           (unsigned long long)info->weight_bytes, o->layers, info->moe_layers, o->hidden_size,
-           o->heads, o->kv_heads, o->ffn_size, o->experts, o->experts_per_token, o->shared_experts,
-           o->vocab_size, o->context_length);
+           (unsigned long long)info->weight_bytes, info->bits_per_weight, o->layers,
+           info->moe_layers, o->hidden_size, o->heads, o->kv_heads, o->head_dim, o->ffn_size,
+           o->experts, o->experts_per_token, o->shared_experts, o->vocab_size, o->context_length);
+    print_json_text(stdout, info->routing);
+    printf(", \"types\": [");
+    for (int i = 0; i < info->type_count; i++) {
+        const mixt_type_use *use = &info->types[i];
+        printf("%s{\"type\": \"%s\", \"tensors\": %d, \"parameters\": %llu, \"bytes\": %llu}",
+               i > 0 ? ", " : "", use->type, use->tensors, (unsigned long long)use->parameters,
+               (unsigned long long)use->bytes);
+    }
+    printf("]}\n");
+}
+
+static void print_families(bool json)
+{
+    if (!json) {
+        printf("%-12s %-12s %-10s %s\n", "model_type", "GGUF", "training", "family");
+    }
+    for (int i = 0; i < mixt_family_count(); i++) {
+        mixt_family_info family;
+        mixt_family_describe(i, &family);
+        if (json) {
+            printf("%s{\"name\": \"%s\", \"gguf\": \"%s\", \"trainable\": %s, \"title\": ",
+                   i > 0 ? ", " : "[", family.name, family.gguf_arch,
+                   family.trainable ? "true" : "false");
+            print_json_text(stdout, family.title);
+            printf("}");
+        } else {
+            printf("%-12s %-12s %-10s %s\n", family.name, family.gguf_arch,
+                   family.trainable ? "yes" : "no", family.title);
+        }
+    }
+    printf(json ? "]\n" : "");
 }
 
 static void print_tensors(const mixt_model *model)
@@ -108,12 +171,19 @@ static int run_info(void *user, cli_arguments *arguments)
 {
     const info_settings *settings = user;
     (void)arguments;
+    if (settings->families) {
+        print_families(settings->json);
+        return STATUS_DONE;
+    }
     if (settings->model == NULL) {
         return fail_usage("--model: needed");
     }
     cli_resources resources = {0};
     mixt_error error = MIXT_ERROR_INIT;
     mixt_status status = open_model(settings->model, &resources, &error);
+    if (status == MIXT_OK && settings->check) {
+        status = mixt_model_verify(resources.model, &error);
+    }
     if (status == MIXT_OK) {
         mixt_model_info info;
         mixt_model_describe(resources.model, &info);
@@ -146,10 +216,12 @@ static int run_info(void *user, cli_arguments *arguments)
 const cli_command command_info = {
     .name = "info",
     .summary = "what a model holds: shape, parameters, plan",
-    .synopsis = "FOLDER [--plan PHASE] [--tensors] [--json]",
-    .about = "Describes a model: family, total and active parameters, sizes. --plan prints the "
-             "operators of a phase with shapes, memory and cost.",
-    .examples = "  mixt info demo/model\n  mixt info demo/model --plan decode\n",
+    .synopsis = "(MODEL [--check] [--plan PHASE] [--tensors] | --families) [--json]",
+    .about = "Describes a model: family, total and active parameters, memory by type of weight, "
+             "how tokens are routed. --plan prints the operators of a phase with shapes, memory "
+             "and cost; --check reads every weight.",
+    .examples = "  mixt info demo/model\n  mixt info demo/model --plan decode\n"
+                "  mixt info model-Q4_K_M.gguf --check\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", info_options, 0}, {0}},
     .settings_size = sizeof(info_settings),

@@ -9,12 +9,13 @@
 #define OPTION_OF_MODEL(settings)                                                                  \
     {                                                                                              \
         .name = "model", .letter = 'm', .kind = OPTION_TEXT, .offset = offsetof(settings, model),  \
-        .value = "FOLDER", .help = "Hugging Face folder, or a run folder of mixt train"            \
+        .value = "MODEL", .help = "GGUF file, Hugging Face folder, or run folder of mixt train"    \
     }
 #define OPTION_OF_TOKENIZER(settings)                                                              \
     {                                                                                              \
         .name = "tokenizer", .kind = OPTION_TEXT, .offset = offsetof(settings, tokenizer),         \
-        .value = "PATH", .help = "tokenizer.json or a folder with it", .fallback = "the model's"   \
+        .value = "PATH", .help = "tokenizer.json, tokenizer.model, a folder or a GGUF file",       \
+        .fallback = "the model's"                                                                  \
     }
 #define OPTION_OF_DATA(settings)                                                                   \
     {                                                                                              \
@@ -50,15 +51,15 @@ typedef struct cli_resources {
     mixt_tokenizer *tokenizer;
     mixt_corpus *corpus;
     mixt_data *data;
-    char model_path[4096]; /* folder that holds config.json */
+    char model_path[4096]; /* GGUF file, or folder that holds config.json */
 } cli_resources;
 
 void resources_free(cli_resources *resources);
 mixt_status open_context(const machine_settings *machine, cli_resources *resources,
                          mixt_error *error);
-/* A Hugging Face folder, or a run folder: then its model/ or its newest checkpoint. */
+/* A GGUF file, a Hugging Face folder, or a run folder: then its model/ or its newest checkpoint. */
 mixt_status open_model(const char *path, cli_resources *resources, mixt_error *error);
-/* The tokenizer at `path`, or beside the model where path is NULL. */
+/* The tokenizer at `path`, or the model's own where path is NULL. */
 mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_error *error);
 /* Corpus and token data; says on standard error how much there is and what was skipped. */
 mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,

@@ -383,16 +383,44 @@ MIXT_API mixt_status mixt_model_save(const mixt_model *model, const char *folder
                                      mixt_error *error);
 MIXT_API void mixt_model_free(mixt_model *model);
 
+/* The weights of one type: "F32", "Q4_K", ... */
+typedef struct mixt_type_use {
+    const char *type;
+    int tensors; /* parameters, a stack of experts counting as one for each expert */
+    uint64_t parameters;
+    uint64_t bytes;
+} mixt_type_use;
+
+enum { MIXT_TYPES_MAX = 32 };
+
 typedef struct mixt_model_info {
     mixt_model_options options;
     const char *family; /* "mixtral", "llama", ... */
+    const char *title;  /* "Mixtral", "Llama (dense)", ... */
     uint64_t parameters_total;
     uint64_t parameters_active; /* read for one token */
-    uint64_t weight_bytes;
+    uint64_t weight_bytes;      /* where the weights lie: in the files, or in memory */
+    double bits_per_weight;
     int moe_layers;
+    bool mapped; /* the weights are in their files */
+    int type_count;
+    mixt_type_use types[MIXT_TYPES_MAX]; /* [type_count], most bytes first */
+    char routing[400]; /* how tokens are routed, in words; "" where they are not */
 } mixt_model_info;
 
 MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);
+
+/* The families of models that mixt knows. */
+typedef struct mixt_family_info {
+    const char *name;      /* model_type in config.json */
+    const char *hf_class;  /* architectures in config.json */
+    const char *gguf_arch; /* general.architecture in GGUF files */
+    const char *title;
+    bool trainable;
+} mixt_family_info;
+
+MIXT_API int mixt_family_count(void);
+MIXT_API void mixt_family_describe(int index, mixt_family_info *info);
 /* Number and name of parameter tensors, for listing. shape has 4 entries, 0 behind the last. */
 MIXT_API int mixt_model_tensor_count(const mixt_model *model);
 MIXT_API const char *mixt_model_tensor(const mixt_model *model, int index, int64_t shape[4]);

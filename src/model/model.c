@@ -139,24 +139,6 @@ int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer)
     return -1;
 }
 
-void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
-{
-    *info = (mixt_model_info){.options = model->options,
-                              .family = model->family->name,
-                              .moe_layers = mixt_model_moe_layers(model)};
-    for (int i = 0; i < model->parameter_count; i++) {
-        const mixt_parameter *p = &model->parameters[i];
-        info->parameters_total += p->count;
-        if (mixt_slot_is_expert(p->slot)) {
-            info->parameters_active += p->count / (size_t)model->options.experts *
-                                       (size_t)model->options.experts_per_token;
-        } else {
-            info->parameters_active += p->count;
-        }
-    }
-    info->weight_bytes = info->parameters_total * sizeof(float);
-}
-
 int mixt_model_tensor_count(const mixt_model *model)
 {
     return model->parameter_count;
