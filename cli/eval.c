@@ -2,10 +2,13 @@
 #include <stdlib.h>
 
 #include "shared.h"
+#include "routing.h"
 #include "terminal.h"
 
 typedef struct eval_settings {
     machine_settings machine;
+    routing_settings routing;
+    bool check;
     const char *model;
     const char *tokenizer;
     string_list data;
@@ -18,6 +21,7 @@ typedef struct eval_settings {
 static const cli_option eval_options[] = {
     OPTION_OF_MODEL(eval_settings),
     OPTION_OF_TOKENIZER(eval_settings),
+    OPTION_OF_CHECK(eval_settings),
     OPTION_OF_DATA(eval_settings),
     {.name = "heldout",
      .kind = OPTION_NUMBER,
@@ -61,6 +65,12 @@ static mixt_status evaluate(const eval_settings *settings, cli_resources *resour
     mixt_status status = open_context(&settings->machine, resources, error);
     if (status == MIXT_OK) {
         status = open_model(settings->model, resources, error);
+    }
+    if (status == MIXT_OK && settings->check) {
+        status = mixt_model_verify(resources->model, error);
+    }
+    if (status == MIXT_OK) {
+        status = change_routing(&settings->routing, resources->model, error);
     }
     if (status == MIXT_OK) {
         status = open_tokenizer(settings->tokenizer, resources, error);
@@ -115,13 +125,14 @@ static int run_eval(void *user, cli_arguments *arguments)
 const cli_command command_eval = {
     .name = "eval",
     .summary = "perplexity and bits per byte by domain",
-    .synopsis = "-m FOLDER --data PATH...",
+    .synopsis = "-m MODEL --data PATH...",
     .about = "Scores documents with a model and prints perplexity and bits per byte for each "
              "domain and over everything.",
     .examples = "  mixt eval -m demo/model --data demo/text --heldout 0.02\n"
                 "  mixt eval -m MODEL --data corpus.jsonl.zst --json\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", eval_options, 0},
+                                  {"routing", options_routing, offsetof(eval_settings, routing)},
                                   {"machine", options_machine, offsetof(eval_settings, machine)},
                                   {0}},
     .settings_size = sizeof(eval_settings),

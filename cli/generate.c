@@ -80,8 +80,6 @@ mixt_status generation_begin(cli_resources *resources, int context_length,
     mixt_model_describe(resources->model, &info);
     generation->tokenizer = resources->tokenizer;
     generation->vocab_size = info.options.vocab_size;
-    generation->context_length =
-        (size_t)(context_length > 0 ? context_length : info.options.context_length);
     generation->sampling = mixt_sampling_default();
     generation->out = (text_stream){.stream = stdout, .on_terminal = terminal_is_one(stdout)};
     int vocabulary = mixt_tokenizer_vocab_size(resources->tokenizer);
@@ -92,8 +90,12 @@ mixt_status generation_begin(cli_resources *resources, int context_length,
                  vocabulary, info.options.vocab_size);
         return error->status;
     }
-    return mixt_session_create(resources->context, resources->model, context_length,
-                               &generation->session, error);
+    mixt_status status = mixt_session_create(resources->context, resources->model, context_length,
+                                             &generation->session, error);
+    if (status == MIXT_OK) {
+        generation->context_length = mixt_session_capacity(generation->session);
+    }
+    return status;
 }
 
 void generation_end(generation_state *generation)

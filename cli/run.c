@@ -8,12 +8,15 @@
 #include "files.h"
 #include "generate.h"
 #include "interrupt.h"
+#include "routing.h"
 #include "terminal.h"
 
 enum { PROMPT_BYTES_MAX = 64 << 20 };
 
 typedef struct run_settings {
     machine_settings machine;
+    routing_settings routing;
+    bool check;
     mixt_sampling sampling;
     const char *model;
     const char *tokenizer;
@@ -29,6 +32,7 @@ typedef struct run_settings {
 static const cli_option run_options[] = {
     OPTION_OF_MODEL(run_settings),
     OPTION_OF_TOKENIZER(run_settings),
+    OPTION_OF_CHECK(run_settings),
     {.name = "prompt",
      .letter = 'p',
      .kind = OPTION_TEXT,
@@ -56,7 +60,7 @@ static const cli_option run_options[] = {
      .offset = offsetof(run_settings, context_length),
      .low = 0,
      .high = 1 << 24,
-     .help = "positions of the KV cache; 0: the model's",
+     .help = "positions of the KV cache; 0: the model's, at most 4096",
      .aliases = "ctx-size ctx"},
     {.name = "interactive",
      .letter = 'i',
@@ -145,6 +149,12 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
     if (status == MIXT_OK) {
         status = open_model(settings->model, resources, error);
     }
+    if (status == MIXT_OK && settings->check) {
+        status = mixt_model_verify(resources->model, error);
+    }
+    if (status == MIXT_OK) {
+        status = change_routing(&settings->routing, resources->model, error);
+    }
     if (status == MIXT_OK) {
         status = open_tokenizer(settings->tokenizer, resources, error);
     }
@@ -220,7 +230,7 @@ static int run_run(void *user, cli_arguments *arguments)
 const cli_command command_run = {
     .name = "run",
     .summary = "generate text from a model",
-    .synopsis = "-m FOLDER (-p TEXT | -f FILE | -i) [options]",
+    .synopsis = "-m MODEL (-p TEXT | -f FILE | -i) [options]",
     .about = "Continues a prompt and prints the text as it comes. With -i it then reads lines and "
              "continues each one: Ctrl-C stops a continuation, Ctrl-C or Ctrl-D at the prompt "
              "leaves. Speed goes to standard error.",
@@ -229,6 +239,7 @@ const cli_command command_run = {
     .positional = "model",
     .groups = (const cli_group[]){{"options", run_options, 0},
                                   {"sampling", options_sampling, offsetof(run_settings, sampling)},
+                                  {"routing", options_routing, offsetof(run_settings, routing)},
                                   {"machine", options_machine, offsetof(run_settings, machine)},
                                   {0}},
     .settings_size = sizeof(run_settings),

@@ -17,6 +17,11 @@
         .value = "PATH", .help = "tokenizer.json, tokenizer.model, a folder or a GGUF file",       \
         .fallback = "the model's"                                                                  \
     }
+#define OPTION_OF_CHECK(settings)                                                                  \
+    {                                                                                              \
+        .name = "check", .kind = OPTION_FLAG, .offset = offsetof(settings, check),                 \
+        .help = "read every weight first and refuse NaN and Inf"                                   \
+    }
 #define OPTION_OF_DATA(settings)                                                                   \
     {                                                                                              \
         .name = "data", .letter = 'd', .kind = OPTION_LIST, .offset = offsetof(settings, data),    \

@@ -1,9 +1,12 @@
 /* mixt trace: every routing decision over a corpus, into a file. */
 #include "shared.h"
+#include "routing.h"
 #include "terminal.h"
 
 typedef struct trace_settings {
     machine_settings machine;
+    routing_settings routing;
+    bool check;
     const char *model;
     const char *tokenizer;
     string_list data;
@@ -17,6 +20,7 @@ typedef struct trace_settings {
 static const cli_option trace_options[] = {
     OPTION_OF_MODEL(trace_settings),
     OPTION_OF_TOKENIZER(trace_settings),
+    OPTION_OF_CHECK(trace_settings),
     OPTION_OF_DATA(trace_settings),
     {.name = "output",
      .letter = 'o',
@@ -67,6 +71,12 @@ static mixt_status write_trace(const trace_settings *settings, cli_resources *re
     mixt_status status = open_context(&settings->machine, resources, error);
     if (status == MIXT_OK) {
         status = open_model(settings->model, resources, error);
+    }
+    if (status == MIXT_OK && settings->check) {
+        status = mixt_model_verify(resources->model, error);
+    }
+    if (status == MIXT_OK) {
+        status = change_routing(&settings->routing, resources->model, error);
     }
     if (status == MIXT_OK) {
         status = open_tokenizer(settings->tokenizer, resources, error);
@@ -120,12 +130,13 @@ static int run_trace(void *user, cli_arguments *arguments)
 const cli_command command_trace = {
     .name = "trace",
     .summary = "record every routing decision over a corpus",
-    .synopsis = "-m FOLDER --data PATH... [-o FILE]",
+    .synopsis = "-m MODEL --data PATH... [-o FILE]",
     .about = "Sends documents through a model and writes which experts each token took in every "
              "layer, as a safetensors file that mixt atlas reads and Python opens as it is.",
     .examples = "  mixt trace -m demo/model --data demo/text --heldout 0.02 -o trace.safetensors\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", trace_options, 0},
+                                  {"routing", options_routing, offsetof(trace_settings, routing)},
                                   {"machine", options_machine, offsetof(trace_settings, machine)},
                                   {0}},
     .settings_size = sizeof(trace_settings),

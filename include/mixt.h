@@ -168,7 +168,7 @@ typedef struct mixt_chat_options {
     bool add_generation_prompt; /* ends where the assistant begins to speak */
     const char *bos_token;      /* NULL: undefined in the template, which then writes nothing */
     const char *eos_token;
-    const char *date; /* "2024-12-31" or "2024-12-31T23:59:59" for strftime_now; NULL: now */
+    const char *date;      /* "2024-12-31" or "2024-12-31T23:59:59" for strftime_now; NULL: now */
     const char *variables; /* a JSON object of further variables (tools, enable_thinking; also
                               messages, in place of those given), or NULL */
     const char *name;      /* of the template in error messages, or NULL */
@@ -421,6 +421,18 @@ typedef struct mixt_family_info {
 
 MIXT_API int mixt_family_count(void);
 MIXT_API void mixt_family_describe(int index, mixt_family_info *info);
+/* Changes of the routing of a model for what is run with it afterwards (sessions, scores, traces;
+ * never training): one change a call, for one layer or for all with experts. */
+typedef enum mixt_routing_change {
+    MIXT_ROUTING_TOP_K, /* `value` experts for a token; forgets what was forced in the layer */
+    MIXT_ROUTING_MASK,  /* expert `value` is never chosen */
+    MIXT_ROUTING_FORCE, /* expert `value` takes the next choice of every token */
+} mixt_routing_change;
+
+/* layer -1: all. Refused where the layer has no experts, or could not choose enough of them. */
+MIXT_API mixt_status mixt_model_change_routing(mixt_model *model, mixt_routing_change change,
+                                               int layer, int value, mixt_error *error);
+
 /* Number and name of parameter tensors, for listing. shape has 4 entries, 0 behind the last. */
 MIXT_API int mixt_model_tensor_count(const mixt_model *model);
 MIXT_API const char *mixt_model_tensor(const mixt_model *model, int index, int64_t shape[4]);
@@ -435,7 +447,8 @@ MIXT_API mixt_status mixt_model_plan_text(const mixt_model *model, const char *p
 
 typedef struct mixt_session mixt_session;
 
-/* A KV cache of `context_length` positions (0: the model's) over a model that must outlive it. */
+/* A KV cache of `context_length` positions (0: the model's, at most 4096) over a model that must
+ * outlive it. */
 MIXT_API mixt_status mixt_session_create(mixt_context *context, const mixt_model *model,
                                          int context_length, mixt_session **session,
                                          mixt_error *error);
@@ -445,9 +458,11 @@ MIXT_API mixt_status mixt_session_feed(mixt_session *session, const int32_t *tok
                                        mixt_error *error);
 MIXT_API const float *mixt_session_logits(const mixt_session *session); /* [vocab_size] */
 MIXT_API size_t mixt_session_length(const mixt_session *session);
+MIXT_API size_t mixt_session_capacity(const mixt_session *session); /* positions of its cache */
 /* Forgets everything behind the first `length` positions. */
 MIXT_API void mixt_session_truncate(mixt_session *session, size_t length);
-/* Experts chosen for the last fed token: ids [moe_layers, k] and weights [moe_layers, k]. */
+/* Experts chosen for the last fed token: ids [moe_layers, k] and weights [moe_layers, k], k the
+ * most that a layer chooses; where one chooses fewer, id -1 and weight 0 behind them. */
 MIXT_API void mixt_session_routes(const mixt_session *session, const int32_t **ids,
                                   const float **weights);
 

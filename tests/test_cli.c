@@ -601,8 +601,16 @@ static void test_info(void **state)
     (void)state;
     mixt("info", model, NULL);
     assert_done();
-    assert_has(last.out, "family                 mixtral\n");
+    assert_has(last.out, "family                 mixtral (Mixtral)\n");
     assert_has(last.out, "4 of width 32, 2 for a token\n");
+    assert_has(last.out, "softmax over 4 experts, the best 2, weights renormalised, scale 1\n");
+    assert_has(last.out, "\nF32 ");
+    mixt("info", "--families", NULL);
+    assert_done();
+    assert_has(last.out, "gpt_oss");
+    mixt("info", model, "--check", "--json", NULL);
+    assert_done();
+    assert_has(last.out, "\"types\": [{\"type\": \"F32\"");
     mixt("info", model, "--tensors", NULL);
     assert_done();
     assert_has(last.out, "[300, 32]");

@@ -1,7 +1,7 @@
-/* A session: one sequence against a KV cache. Two plans share the cache and the weights: one of
- * PREFILL_TOKENS for prompts, one of a single token for generation; both give a row the same bits.
- * The weights of a model that was made here are packed once into the order the kernels read; those
- * of an opened one are read where its files are mapped. */
+/* A session: one sequence against a KV cache. Two plans share the cache and the weights: one of up
+ * to PREFILL_MOST tokens for prompts, one of a single token for generation; both give a row the
+ * same bits. The weights of a model that was made here are packed once into the order the kernels
+ * read; those of an opened one are read where its files are mapped. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,11 @@
 #include "core/memory.h"
 #include "model/model.h"
 
-#define PREFILL_TOKENS 128
+/* Tokens of a prompt that are processed at once: many, so that an expert sees enough rows to be
+ * worth unpacking; fewer where there is no memory for the plan. */
+#define PREFILL_MOST 512
+#define PREFILL_LEAST 32
+#define CONTEXT_USUAL 4096 /* positions where the caller leaves the choice */
 
 typedef struct runner {
     mixt_graph *graph;
@@ -20,13 +24,14 @@ struct mixt_session {
     mixt_context *context;
     const mixt_model *model;
     int64_t capacity; /* positions */
+    int64_t chunk;    /* tokens of the prefill plan */
+    size_t chosen;    /* most experts that a layer chooses */
     size_t length;    /* positions filled */
     runner prefill, decode;
     float *cache; /* of each of the graphs' caches in turn [capacity, columns] */
     size_t cache_bytes;
     float *rope;       /* [capacity, rope.dims] */
-    int32_t *integers; /* tokens, positions, first, last, slots, first_windowed: [6,
-                          PREFILL_TOKENS], take [1] */
+    int32_t *integers; /* tokens, positions, first, last, slots, first_windowed: [6, chunk], take */
     float scale[2];
     float *logits;        /* [V] */
     int32_t *route_ids;   /* [moe_layers, k] of the last token */
@@ -122,7 +127,7 @@ static void bind(mixt_session *session, runner *r)
                            g->slots,  g->first_windowed, g->take};
     for (int i = 0; i < 7; i++) {
         if (ids[i] != MIXT_NO_VALUE) {
-            mixt_instance_bind(r->instance, ids[i], integers + i * PREFILL_TOKENS);
+            mixt_instance_bind(r->instance, ids[i], integers + i * session->chunk);
         }
     }
     mixt_instance_bind(r->instance, g->scale, session->scale);
@@ -158,10 +163,26 @@ static mixt_status create_runner(mixt_session *session, int64_t tokens, runner *
     return status;
 }
 
+static mixt_status create_prefill(mixt_session *session, mixt_error *error)
+{
+    int64_t chunk = session->capacity < PREFILL_MOST ? session->capacity : PREFILL_MOST;
+    for (;; chunk /= 2) {
+        mixt_error local = MIXT_ERROR_INIT;
+        mixt_status status = create_runner(session, chunk, &session->prefill, &local);
+        if (status != MIXT_ERROR_MEMORY || chunk / 2 < PREFILL_LEAST) {
+            session->chunk = chunk;
+            return status == MIXT_OK ? MIXT_OK : mixt_fail(error, status, "%s", local.message);
+        }
+        mixt_instance_free(session->prefill.instance);
+        mixt_graph_free(session->prefill.graph);
+        session->prefill = (runner){0};
+    }
+}
+
 static mixt_status allocate(mixt_session *session, mixt_error *error)
 {
     const mixt_model_options *o = &session->model->options;
-    size_t routes = (size_t)mixt_model_moe_layers(session->model) * (size_t)o->experts_per_token;
+    size_t routes = (size_t)mixt_model_moe_layers(session->model) * session->chosen;
     size_t row = 0;
     for (int i = 0; i < session->decode.graph->cache_count; i++) {
         row += (size_t)session->decode.graph->caches[i].columns * sizeof(float);
@@ -174,7 +195,7 @@ static mixt_status allocate(mixt_session *session, mixt_error *error)
     }
     session->cache = mixt_block_allocate(session->cache_bytes);
     session->rope = calloc((size_t)session->capacity * (size_t)o->rope.dims, sizeof(float));
-    session->integers = calloc(6 * PREFILL_TOKENS + 1, sizeof(int32_t));
+    session->integers = calloc(6 * (size_t)session->chunk + 1, sizeof(int32_t));
     session->logits = calloc((size_t)o->vocab_size, sizeof(float));
     session->route_ids = calloc(routes + 1, sizeof(int32_t));
     session->route_weights = calloc(routes + 1, sizeof(float));
@@ -201,9 +222,14 @@ mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, 
     }
     session->context = context;
     session->model = model;
-    session->capacity = context_length == 0 ? model->options.context_length : context_length;
-    int64_t chunk = session->capacity < PREFILL_TOKENS ? session->capacity : PREFILL_TOKENS;
-    mixt_status status = create_runner(session, chunk, &session->prefill, error);
+    int64_t usual = model->options.context_length;
+    usual = usual < CONTEXT_USUAL ? usual : CONTEXT_USUAL;
+    session->capacity = context_length == 0 ? usual : context_length;
+    for (int layer = 0; layer < model->options.layers; layer++) {
+        size_t chosen = (size_t)mixt_model_router(model, layer)->chosen;
+        session->chosen = chosen > session->chosen ? chosen : session->chosen;
+    }
+    mixt_status status = create_prefill(session, error);
     if (status == MIXT_OK) {
         status = create_runner(session, 1, &session->decode, error);
     }
@@ -227,12 +253,15 @@ mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, 
 
 static void read_routes(mixt_session *session, const runner *r, size_t row)
 {
-    size_t k = (size_t)session->model->options.experts_per_token;
     for (int layer = 0; layer < r->graph->moe_layers; layer++) {
         const int32_t *ids = mixt_instance_data(r->instance, r->graph->routes[layer][0]);
         const float *weights = mixt_instance_data(r->instance, r->graph->routes[layer][1]);
-        memcpy(session->route_ids + (size_t)layer * k, ids + row * k, k * sizeof *ids);
-        memcpy(session->route_weights + (size_t)layer * k, weights + row * k, k * sizeof *weights);
+        size_t k = (size_t)mixt_model_router(session->model, r->graph->route_layer[layer])->chosen;
+        for (size_t i = 0; i < session->chosen; i++) {
+            size_t at = (size_t)layer * session->chosen + i;
+            session->route_ids[at] = i < k ? ids[row * k + i] : -1;
+            session->route_weights[at] = i < k ? weights[row * k + i] : 0;
+        }
     }
 }
 
@@ -253,18 +282,19 @@ static mixt_status feed_chunk(mixt_session *session, const int32_t *tokens, size
                               mixt_error *error)
 {
     runner *r = count == 1 ? &session->decode : &session->prefill;
+    int64_t chunk = session->chunk;
     int32_t *in = session->integers;
-    for (size_t i = 0; i < count; i++) {
-        int32_t position = (int32_t)(session->length + i);
+    for (int64_t i = 0; i < (int64_t)count; i++) {
+        int32_t position = (int32_t)((int64_t)session->length + i);
         in[i] = tokens[i];
-        in[PREFILL_TOKENS + i] = position;
-        in[2 * PREFILL_TOKENS + i] = 0;
-        in[3 * PREFILL_TOKENS + i] = position;
-        in[4 * PREFILL_TOKENS + i] = position;
+        in[chunk + i] = position;
+        in[2 * chunk + i] = 0;
+        in[3 * chunk + i] = position;
+        in[4 * chunk + i] = position;
     }
-    mixt_windowed_first(session->model, in + 2 * PREFILL_TOKENS, in + 3 * PREFILL_TOKENS,
-                        (int64_t)count, in + 5 * PREFILL_TOKENS);
-    in[6 * PREFILL_TOKENS] = (int32_t)count - 1;
+    mixt_windowed_first(session->model, in + 2 * chunk, in + 3 * chunk, (int64_t)count,
+                        in + 5 * chunk);
+    in[6 * chunk] = (int32_t)count - 1;
     mixt_status status =
         mixt_instance_run(r->instance, (int64_t)count, 0, r->graph->plan->record_count, error);
     if (status == MIXT_OK) {
@@ -298,7 +328,7 @@ mixt_status mixt_session_feed(mixt_session *session, const int32_t *tokens, size
                              tokens[i], vocab_size - 1);
         }
     }
-    size_t chunk = (size_t)session->prefill.graph->plan->capacity;
+    size_t chunk = (size_t)session->chunk;
     size_t before = session->length;
     for (size_t done = 0; done < count;) {
         size_t part = count - done < chunk ? count - done : chunk;
@@ -315,6 +345,11 @@ mixt_status mixt_session_feed(mixt_session *session, const int32_t *tokens, size
 const float *mixt_session_logits(const mixt_session *session)
 {
     return session->logits;
+}
+
+size_t mixt_session_capacity(const mixt_session *session)
+{
+    return (size_t)session->capacity;
 }
 
 size_t mixt_session_length(const mixt_session *session)

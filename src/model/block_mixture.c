@@ -7,7 +7,7 @@ static mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
     mixt_graph *g = b->graph;
     const mixt_router_options *o = &b->model->options.router;
     int moe_layers = mixt_model_moe_layers(b->model);
-    mixt_attributes attributes = {.router = &b->model->router,
+    mixt_attributes attributes = {.router = mixt_model_router(b->model, layer),
                                   .balance_weight = o->balance_coefficient / moe_layers,
                                   .z_weight = o->z_coefficient / moe_layers};
     mixt_value_id *record = g->routes[g->moe_layers];
@@ -43,7 +43,7 @@ static mixt_value_id shared(mixt_builder *b, mixt_value_id x, int layer)
 
 mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
 {
-    mixt_attributes attributes = {.router = &b->model->router,
+    mixt_attributes attributes = {.router = mixt_model_router(b->model, layer),
                                   .activation = b->model->options.activation};
     const mixt_value_id *record = route(b, x, layer);
     b->plan->recompute = b->graph->options.recompute;

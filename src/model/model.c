@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "core/sha256.h"
 #include "model/parameters.h"
+#include "model/routing.h"
 #include "model/storage.h"
 
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer)
@@ -92,6 +93,7 @@ void mixt_model_free(mixt_model *model)
         mixt_model_release(model);
         mixt_block_free(model->weights, model->weight_count * sizeof(float));
         free(model->parameters);
+        mixt_model_reset_routing(model);
         free(model);
     }
 }

@@ -33,10 +33,11 @@ struct mixt_model {
     mixt_router_spec router;
     mixt_parameter *parameters;
     int parameter_count;
-    size_t weight_count;        /* values in the block, gaps included */
-    float *weights;             /* the block, or NULL */
-    mixt_held *held;            /* of each parameter where there is no block, else NULL */
-    struct mixt_source *source; /* files that `held` points into */
+    size_t weight_count;          /* values in the block, gaps included */
+    float *weights;               /* the block, or NULL */
+    mixt_held *held;              /* of each parameter where there is no block, else NULL */
+    struct mixt_source *source;   /* files that `held` points into */
+    struct mixt_routing *routing; /* changed routing of each layer, or NULL */
 };
 
 /* Options, family and parameters without weights, after checking the options. `place` begins error
@@ -53,6 +54,8 @@ mixt_status mixt_model_check(mixt_model_options *options, const char *place, mix
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer);
 int mixt_model_moe_layers(const mixt_model *model);
+/* How a layer routes: as the model does, or as mixt_model_change_routing left it. */
+const mixt_router_spec *mixt_model_router(const mixt_model *model, int layer);
 /* The name of an expert's own tensor: {E} replaced. */
 void mixt_parameter_expert_name(const mixt_parameter *parameter, int expert, char name[128]);
 /* SHA-256 of options and weights, 64 hexadecimal digits and NUL. */

@@ -134,6 +134,23 @@ static mixt_status run(tracer *t, mixt_progress progress, void *user, mixt_error
     return status == MIXT_OK ? mixt_trace_writer_finish(t->writer, error) : status;
 }
 
+/* A trace has as many choices in every layer. */
+static mixt_status one_number_of_experts(const mixt_model *model, int *chosen, mixt_error *error)
+{
+    *chosen = 0;
+    for (int layer = 0; layer < model->options.layers; layer++) {
+        int k = mixt_model_router(model, layer)->chosen;
+        if (mixt_model_layer_is_moe(model, layer) && *chosen != 0 && k != *chosen) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                             "trace: layer %d chooses %d experts, others %d; a trace needs one "
+                             "number for all",
+                             layer, k, *chosen);
+        }
+        *chosen = mixt_model_layer_is_moe(model, layer) ? k : *chosen;
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, const mixt_data *data,
                              const mixt_tokenizer *tokenizer, const mixt_trace_options *options,
                              mixt_progress progress, void *user, mixt_error *error)
@@ -142,17 +159,21 @@ mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, con
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "trace: the model is dense, it has no routers to look at");
     }
+    int chosen = 0;
+    mixt_status status = one_number_of_experts(model, &chosen, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
     mixt_scorer_options scorer_options = {.heldout = options->heldout,
                                           .window = options->window,
                                           .max_tokens = options->max_tokens,
                                           .trace = true};
     tracer t = {.layers = mixt_model_moe_layers(model),
                 .experts = model->options.experts,
-                .chosen = model->options.experts_per_token,
+                .chosen = chosen,
                 .logits = options->logits,
                 .separator = mixt_data_separator(data)};
-    mixt_status status =
-        mixt_scorer_create(context, model, data, &scorer_options, &t.scorer, error);
+    status = mixt_scorer_create(context, model, data, &scorer_options, &t.scorer, error);
     if (status == MIXT_OK) {
         status = allocate(&t, error);
     }

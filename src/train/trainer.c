@@ -34,6 +34,10 @@ static mixt_status check(const mixt_model *model, const mixt_train_options *opti
                          "training: window %d is more than the model's context_length %d",
                          options->window, model->options.context_length);
     }
+    if (model->routing != NULL) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "training: the model's routing was changed for running");
+    }
     if ((double)options->batch_size * options->accumulation * options->window > 1e9) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "training: batch_size * accumulation * window is more than 10^9 tokens");
