@@ -638,7 +638,7 @@ static int encode_lines(const char *path, bool special)
         size_t size = from_hexadecimal(line, (size_t)length - 1, text), count;
         int32_t *ids;
         if (mixt_tokenizer_encode(tokenizer, text, size, special, &ids, &count, NULL) != MIXT_OK) {
-            return 1;
+            printf("-1"); /* a byte without a token */
         }
         for (size_t i = 0; i < count; i++) {
             printf(i == 0 ? "%d" : " %d", ids[i]);

@@ -505,6 +505,289 @@ static void test_changed_models(void **state)
     free(model);
 }
 
+/* --- Bad vocabularies in GGUF
+ * ---------------------------------------------------------------------
+ */
+
+/* What a GGUF file says of its vocabulary; NULL and 0 leave a key out. */
+typedef struct vocabulary {
+    const char *model, *pre;
+    const char *const *tokens;
+    const size_t *lengths; /* NULL: to the NUL */
+    size_t count;
+    const float *scores;
+    const int32_t *types;
+    size_t score_count, type_count; /* 0: count */
+    bool swap;                      /* scores as integers, types as floats */
+    const char *const *merges;
+    size_t merge_count;
+    uint32_t bos;
+    bool add_bos;
+} vocabulary;
+
+static void add_strings(mixt_gguf_writer *writer, const char *key, const char *const *strings,
+                        const size_t *given, size_t count)
+{
+    uint64_t lengths[32];
+    assert_true(count <= 32);
+    for (size_t i = 0; i < count; i++) {
+        lengths[i] = given != NULL ? given[i] : strlen(strings[i]);
+    }
+    mixt_gguf_array array = {
+        .kind = MIXT_GGUF_STRING, .count = count, .strings = strings, .lengths = lengths};
+    assert_int_equal(mixt_gguf_writer_array(writer, key, &array, NULL), MIXT_OK);
+}
+
+static mixt_status open_vocabulary(const vocabulary *v, mixt_tokenizer **tokenizer,
+                                   mixt_error *error)
+{
+    char path[128];
+    mixt_gguf_writer *writer;
+    snprintf(path, sizeof path, "%s/bad.gguf", folder);
+    assert_int_equal(mixt_gguf_writer_create(path, 0, &writer, NULL), MIXT_OK);
+    mixt_gguf_writer_string(writer, "general.architecture", "mystery", NULL);
+    mixt_gguf_writer_string(writer, "tokenizer.ggml.model", v->model, NULL);
+    if (v->pre != NULL) {
+        mixt_gguf_writer_string(writer, "tokenizer.ggml.pre", v->pre, NULL);
+    }
+    add_strings(writer, "tokenizer.ggml.tokens", v->tokens, v->lengths, v->count);
+    if (v->scores != NULL) {
+        mixt_gguf_array array = {.kind = v->swap ? MIXT_GGUF_I32 : MIXT_GGUF_F32,
+                                 .count = v->score_count != 0 ? v->score_count : v->count,
+                                 .data = v->scores};
+        mixt_gguf_writer_array(writer, "tokenizer.ggml.scores", &array, NULL);
+    }
+    if (v->types != NULL) {
+        mixt_gguf_array array = {.kind = v->swap ? MIXT_GGUF_F32 : MIXT_GGUF_I32,
+                                 .count = v->type_count != 0 ? v->type_count : v->count,
+                                 .data = v->types};
+        mixt_gguf_writer_array(writer, "tokenizer.ggml.token_type", &array, NULL);
+    }
+    if (v->merges != NULL) {
+        add_strings(writer, "tokenizer.ggml.merges", v->merges, NULL, v->merge_count);
+    }
+    if (v->bos != 0) {
+        mixt_gguf_writer_u32(writer, "tokenizer.ggml.bos_token_id", v->bos, NULL);
+    }
+    if (v->add_bos) {
+        mixt_gguf_writer_bool(writer, "tokenizer.ggml.add_bos_token", true, NULL);
+    }
+    *error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_gguf_writer_begin(writer, error), MIXT_OK);
+    assert_int_equal(mixt_gguf_writer_finish(writer, error), MIXT_OK);
+    mixt_gguf_writer_free(writer);
+    return mixt_tokenizer_open(path, tokenizer, error);
+}
+
+static const char *const llama_tokens[] = {"<unk>", "<s>", "</s>", "\u2581", "a", "b", "ab"};
+static const float llama_scores[] = {0, 0, 0, -1, -2, -3, -4, 0, 0};
+static const int32_t llama_types[] = {2, 3, 3, 1, 1, 1, 1, 1, 1};
+#define LLAMA                                                                                      \
+    .model = "llama", .tokens = llama_tokens, .count = 7, .scores = llama_scores,                  \
+    .types = llama_types
+static const char *const bytes_tokens[] = {"a", "b", "\u0120", "ab", "<e>"};
+#define BYTES .model = "gpt2", .pre = "gpt-2", .tokens = bytes_tokens, .count = 5
+
+static void test_refused_vocabularies(void **state)
+{
+    (void)state;
+    static const char *const bad_byte[] = {"<unk>", "<s>", "</s>", "\u2581", "a", "b", "<0x-1>"};
+    static const char *const bad_digits[] = {"<unk>", "<s>", "</s>", "\u2581", "a", "b", "<0xZZ>"};
+    static const int32_t byte_types[] = {2, 3, 3, 1, 1, 1, 6}, odd_types[] = {2, 3, 3, 1, 1, 1, 9};
+    static const float endless[] = {0, 0, 0, 0, 1.0f / 0.0f, 0, 0};
+    static const char *const good[] = {"a b"}, *const no_space[] = {"ab"},
+                             *const unknown_half[] = {"a b", "a c"}, *const no_result[] = {"b a"};
+    static const struct {
+        vocabulary file;
+        const char *part;
+    } cases[] = {
+        {{LLAMA, .score_count = 6}, "6 entries for 7 tokens"},
+        {{LLAMA, .type_count = 8}, "8 entries for 7 tokens"},
+        {{LLAMA, .swap = true}, "tokenizer.ggml.scores"},
+        {{BYTES, .types = llama_types, .swap = true, .merges = good, .merge_count = 1},
+         "tokenizer.ggml.token_type"},
+        {{.model = "llama", .tokens = llama_tokens, .count = 7, .types = llama_types},
+         "tokenizer.ggml.scores"},
+        {{.model = "llama", .tokens = llama_tokens, .count = 7, .scores = llama_scores},
+         "tokenizer.ggml.token_type"},
+        {{.model = "llama",
+          .tokens = bad_byte,
+          .count = 7,
+          .scores = llama_scores,
+          .types = byte_types},
+         "<0x-1>"},
+        {{.model = "llama",
+          .tokens = bad_digits,
+          .count = 7,
+          .scores = llama_scores,
+          .types = byte_types},
+         "<0xZZ>"},
+        {{.model = "llama",
+          .tokens = llama_tokens,
+          .count = 7,
+          .scores = llama_scores,
+          .types = odd_types},
+         "type 9"},
+        {{.model = "llama",
+          .tokens = llama_tokens,
+          .count = 7,
+          .scores = endless,
+          .types = llama_types},
+         "finite"},
+        {{LLAMA, .bos = 1u << 31}, "bos_token_id"},
+        {{LLAMA, .bos = 7}, "bos_token_id"},
+        {{LLAMA, .add_bos = true}, "without a bos_token_id"},
+        {{BYTES, .merges = good, .merge_count = 1, .add_bos = true}, "without a bos_token_id"},
+        {{BYTES, .merges = no_space, .merge_count = 1}, "merges[0]"},
+        {{BYTES, .merges = unknown_half, .merge_count = 2}, "merges[1]: \"a c\""},
+        {{BYTES, .merges = no_result, .merge_count = 1}, "merges[0]"},
+        {{BYTES}, "tokenizer.ggml.merges"},
+        {{.model = "bert", .tokens = llama_tokens, .count = 7}, "\"bert\""},
+        {{.model = "gpt2",
+          .pre = "kimi-k2",
+          .tokens = bytes_tokens,
+          .count = 5,
+          .merges = good,
+          .merge_count = 1},
+         "\"kimi-k2\""},
+        {{.model = "gpt2", .tokens = bytes_tokens, .count = 5, .merges = good, .merge_count = 1},
+         "tokenizer.ggml.pre: missing"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mixt_tokenizer *tokenizer;
+        mixt_error error;
+        mixt_status status = open_vocabulary(&cases[i].file, &tokenizer, &error);
+        if (!mixt_status_is_refusal(status) || strstr(error.message, cases[i].part) == NULL ||
+            strstr(error.message, "bad.gguf") == NULL) {
+            print_error("case %zu (%s): %s\n", i, cases[i].part, error.message);
+            fail();
+        }
+        assert_null(tokenizer);
+    }
+}
+
+/* Equal, huge, empty and broken tokens are no reason to refuse a file. */
+static void test_odd_vocabularies(void **state)
+{
+    (void)state;
+    mixt_tokenizer *tokenizer;
+    mixt_error error;
+    size_t huge = 1 << 20, length;
+    char *long_token = malloc(huge);
+    memset(long_token, 'x', huge);
+    const char *const tokens[] = {"<unk>", "<s>",      "</s>", "\u2581",   "a",
+                                  "a",     long_token, "\0b",  "\xff\xfe", ""};
+    const size_t lengths[] = {5, 3, 4, 3, 1, 1, huge, 2, 2, 0};
+    static const int32_t types[] = {2, 3, 3, 1, 1, 1, 1, 4, 4, 1};
+    static const float scores[10];
+    vocabulary file = {.model = "llama",
+                       .tokens = tokens,
+                       .lengths = lengths,
+                       .count = 10,
+                       .scores = scores,
+                       .types = types};
+    if (open_vocabulary(&file, &tokenizer, &error) != MIXT_OK) {
+        print_error("%s\n", error.message);
+        fail();
+    }
+    for (int id = 6; id < 9; id++) {
+        const char *bytes = mixt_tokenizer_bytes_of(tokenizer, id, &length);
+        assert_int_equal(length, lengths[id]);
+        assert_memory_equal(bytes, tokens[id], length);
+    }
+    round_trip(tokenizer,
+               "a\0b\xff\xfe"
+               "a",
+               6);
+    assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS), 1);
+    assert_true(mixt_tokenizer_adds_bos(tokenizer) && mixt_tokenizer_is_end(tokenizer, 2));
+    mixt_tokenizer_free(tokenizer);
+    free(long_token);
+}
+
+/* --- Beside the vocabulary
+ * ------------------------------------------------------------------------
+ */
+
+static void write_file(const char *name, const char *text)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/beside/%s", folder, name);
+    assert_int_equal(mixt_file_replace(path, text, strlen(text), NULL), MIXT_OK);
+}
+
+static void test_config(void **state)
+{
+    (void)state;
+    char path[128];
+    size_t length;
+    mixt_tokenizer *tokenizer;
+    snprintf(path, sizeof path, "%s/beside", folder);
+    assert_int_equal(mixt_folder_create(path, NULL), MIXT_OK);
+    char *model = read_text(PIECES "bpe.model", &length);
+    snprintf(path, sizeof path, "%s/beside/tokenizer.model", folder);
+    assert_int_equal(mixt_file_replace(path, model, length, NULL), MIXT_OK);
+    free(model);
+    snprintf(path, sizeof path, "%s/beside", folder);
+    write_file("tokenizer_config.json",
+               "{\"bos_token\":{\"content\":\"[INST]\"},\"eos_token\":\"[/INST]\","
+               "\"pad_token\":\"nobody\",\"add_bos_token\":false,\"add_eos_token\":true,"
+               "\"chat_template\":[{\"name\":\"tools\",\"template\":\"no\"},"
+               "{\"name\":\"default\",\"template\":\"{{ x }}\"}]}");
+    tokenizer = open_tokenizer(path);
+    int end = mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_EOS);
+    assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS), end - 1);
+    assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_PAD), -1);
+    assert_true(mixt_tokenizer_is_end(tokenizer, end) && mixt_tokenizer_adds_eos(tokenizer) &&
+                !mixt_tokenizer_adds_bos(tokenizer));
+    assert_string_equal(mixt_tokenizer_chat_template(tokenizer), "{{ x }}");
+    mixt_tokenizer_free(tokenizer);
+    write_file("chat_template.jinja", "{{ y }}");
+    tokenizer = open_tokenizer(path);
+    assert_string_equal(mixt_tokenizer_chat_template(tokenizer), "{{ y }}");
+    char saved[128];
+    snprintf(saved, sizeof saved, "%s/beside-saved", folder);
+    assert_int_equal(mixt_tokenizer_save(tokenizer, saved, NULL), MIXT_OK);
+    mixt_tokenizer *again = open_tokenizer(saved);
+    expect_alike(tokenizer, again);
+    assert_string_equal(mixt_tokenizer_chat_template(again), "{{ y }}");
+    assert_string_equal(mixt_tokenizer_hash(again), mixt_tokenizer_hash(tokenizer));
+    mixt_tokenizer_free(again);
+    mixt_tokenizer_free(tokenizer);
+    write_file("tokenizer_config.json", "{\"chat_template\":3}");
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_tokenizer_open(path, &tokenizer, &error), MIXT_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "chat_template"));
+    assert_null(tokenizer);
+}
+
+static void test_decoding(void **state)
+{
+    (void)state;
+    mixt_tokenizer *tokenizer = open_tokenizer(PIECES "bpe.model");
+    const char text[] = "the expert</s>the<s> x";
+    int32_t *ids;
+    size_t count, length;
+    char *back;
+    assert_int_equal(mixt_tokenizer_encode(tokenizer, text, strlen(text), true, &ids, &count, NULL),
+                     MIXT_OK);
+    assert_int_equal(mixt_tokenizer_decode(tokenizer, ids, count, false, &back, &length, NULL),
+                     MIXT_OK);
+    assert_string_equal(back, text);
+    free(back);
+    assert_int_equal(mixt_tokenizer_decode(tokenizer, ids, count, true, &back, &length, NULL),
+                     MIXT_OK);
+    assert_string_equal(back, "the expertthe x");
+    free(back);
+    ids[0] = mixt_tokenizer_vocab_size(tokenizer);
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_tokenizer_decode(tokenizer, ids, count, true, &back, &length, &error),
+                     MIXT_ERROR_ARGUMENT);
+    assert_null(back);
+    free(ids);
+    mixt_tokenizer_free(tokenizer);
+}
+
 /* ------------------------------------------------------------------------------------------------
  */
 
@@ -518,6 +801,10 @@ int main(void)
         cmocka_unit_test(test_long_runs),
         cmocka_unit_test(test_refused_models),
         cmocka_unit_test(test_changed_models),
+        cmocka_unit_test(test_refused_vocabularies),
+        cmocka_unit_test(test_odd_vocabularies),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_decoding),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -132,6 +132,8 @@ size_t mixt_piece_unescape(const char *piece, size_t length, char *to);
 /* The byte that "<0x0A>" names, -1 for other text. */
 int mixt_byte_of_piece(const char *piece, size_t length);
 
+/* Whether tokens with this text end a text or a turn. */
+bool mixt_is_end_text(const char *text, size_t length);
 /* Marks the tokens that end a text or a turn, by their text; finds a separator where none is set.
  */
 void mixt_tokenizer_mark_ends(mixt_tokenizer *tokenizer);

@@ -101,7 +101,12 @@ static mixt_status read_types(reader *r, bool needed)
                                "%s: %s: no support for type %d of token %d",
                                mixt_gguf_path(r->file, 0), KEY("token_type"), (int)type, id);
         }
-        r->tokenizer->tokens[id].type = (uint8_t)(type == 0 ? MIXT_TOKEN_NORMAL : type);
+        mixt_token *token = &r->tokenizer->tokens[id];
+        if (type == MIXT_TOKEN_USER_DEFINED &&
+            mixt_is_end_text(token->piece, token->piece_length)) {
+            type = MIXT_TOKEN_CONTROL; /* some files have </s> as user-defined */
+        }
+        token->type = (uint8_t)(type == 0 ? MIXT_TOKEN_NORMAL : type);
     }
     return status;
 }

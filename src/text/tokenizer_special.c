@@ -50,6 +50,16 @@ static const char *const end_texts[] = {
     "<|eos|>",
 };
 
+bool mixt_is_end_text(const char *text, size_t length)
+{
+    for (size_t i = 0; i < sizeof end_texts / sizeof *end_texts; i++) {
+        if (strlen(end_texts[i]) == length && memcmp(end_texts[i], text, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int32_t find_special(const mixt_tokenizer *tokenizer, const char *text)
 {
     size_t length = strlen(text);

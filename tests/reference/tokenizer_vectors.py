@@ -5,6 +5,8 @@
         ids of COUNT (10000) random strings for every vocabulary below SHARED/tokenizers
   tokenizer_vectors.py one PROGRAM PATH [COUNT]
         the same for one tokenizer.model or tokenizer.json
+  tokenizer_vectors.py gguf PROGRAM LLAMA_TOKENIZE PATH [COUNT]
+        the same for a GGUF file against llama.cpp; LLAMA_TOKENIZE is llama_tokenize.c, built
   tokenizer_vectors.py fixtures
         trains the small models in tests/fixtures/tokenizer/pieces and writes their ids of strings.hex
 
@@ -44,7 +46,8 @@ def random_string(draw):
 
 
 def mixt_ids(program, path, strings, special):
-    done = subprocess.run([program, "encode", path, "1" if special else "0"], check=True, text=True,
+    command = [program, path] if "llama_tokenize" in program else [program, "encode", path]
+    done = subprocess.run(command + ["1" if special else "0"], check=True, text=True,
                           input="".join(text.encode().hex() + "\n" for text in strings), stdout=subprocess.PIPE)
     return [[int(word) for word in line.split()] for line in done.stdout.split("\n")[:-1]]
 
@@ -73,6 +76,21 @@ def one(program, path, count):
     bad = 0
     for special, encode in reference(path).items():
         expected = [encode(text) for text in strings]
+        got = mixt_ids(program, path, strings, special)
+        differ = [(text, a, b) for text, a, b in zip(strings, expected, got) if a != b]
+        print(f"{path} special={special}: {len(strings)} strings, {len(got)} answers, {len(differ)} differ", flush=True)
+        for text, a, b in differ[:3]:
+            print("   ", repr(text), "\n      expected", a, "\n      got     ", b)
+        bad += len(differ) + (len(got) != len(strings))
+    return bad
+
+
+def gguf(program, llama, path, count):
+    draw = random.Random(20240108)
+    strings = [random_string(draw) for _ in range(count)]
+    bad = 0
+    for special in (False, True):
+        expected = mixt_ids(llama, path, strings, special)
         got = mixt_ids(program, path, strings, special)
         differ = [(text, a, b) for text, a, b in zip(strings, expected, got) if a != b]
         print(f"{path} special={special}: {len(strings)} strings, {len(got)} answers, {len(differ)} differ", flush=True)
@@ -184,6 +202,8 @@ def fixtures():
 def main():
     if sys.argv[1:] == ["fixtures"]:
         return fixtures()
+    if len(sys.argv) >= 5 and sys.argv[1] == "gguf":
+        sys.exit(1 if gguf(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]) if len(sys.argv) > 5 else 10000) else 0)
     if len(sys.argv) < 4 or sys.argv[1] not in ("compare", "one"):
         sys.exit(__doc__)
     count = int(sys.argv[4]) if len(sys.argv) > 4 else 10000
