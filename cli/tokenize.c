@@ -17,6 +17,7 @@ typedef struct tokenize_settings {
     bool pieces;
     bool count;
     bool special;
+    bool around;
 } tokenize_settings;
 
 static const cli_option tokenize_options[] = {
@@ -25,7 +26,7 @@ static const cli_option tokenize_options[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(tokenize_settings, tokenizer),
      .value = "PATH",
-     .help = "tokenizer.json, or a folder with it",
+     .help = "tokenizer.json, tokenizer.model, a folder with one, or a GGUF file",
      .aliases = "model"},
     {.name = "prompt",
      .letter = 'p',
@@ -58,6 +59,10 @@ static const cli_option tokenize_options[] = {
      .kind = OPTION_FLAG,
      .offset = offsetof(tokenize_settings, special),
      .help = "special tokens in the text become their ids"},
+    {.name = "around",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(tokenize_settings, around),
+     .help = "put the ids around it that the model expects (bos, eos)"},
     {0},
 };
 
@@ -77,50 +82,80 @@ static void print_piece(const mixt_tokenizer *tokenizer, int32_t id)
     putchar('\n');
 }
 
+static void print_ids(const tokenize_settings *settings, const mixt_tokenizer *tokenizer,
+                      const int32_t *ids, size_t count, bool *first)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (settings->pieces) {
+            print_piece(tokenizer, ids[i]);
+        } else {
+            printf(*first ? "%d" : " %d", ids[i]);
+        }
+        *first = false;
+    }
+}
+
 static int encode(const tokenize_settings *settings, const mixt_tokenizer *tokenizer,
                   const char *text, size_t length)
 {
     mixt_error error = MIXT_ERROR_INIT;
     int32_t *ids = NULL;
+    int32_t bos = mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS);
+    int32_t eos = mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_EOS);
     size_t count = 0;
+    bool before = settings->around && mixt_tokenizer_adds_bos(tokenizer);
+    bool behind = settings->around && mixt_tokenizer_adds_eos(tokenizer), first = true;
     if (mixt_tokenizer_encode(tokenizer, text, length, settings->special, &ids, &count, &error) !=
         MIXT_OK) {
         return fail_error(&error);
     }
     if (settings->count) {
-        printf("%zu\n", count);
-    } else if (settings->pieces) {
-        for (size_t i = 0; i < count; i++) {
-            print_piece(tokenizer, ids[i]);
-        }
+        printf("%zu\n", count + before + behind);
     } else {
-        for (size_t i = 0; i < count; i++) {
-            printf(i > 0 ? " %d" : "%d", ids[i]);
+        print_ids(settings, tokenizer, &bos, before, &first);
+        print_ids(settings, tokenizer, ids, count, &first);
+        print_ids(settings, tokenizer, &eos, behind, &first);
+        if (!settings->pieces) {
+            putchar('\n');
         }
-        putchar('\n');
     }
     free(ids);
     return STATUS_DONE;
 }
 
-static int decode(const mixt_tokenizer *tokenizer, const char *text)
+static int decode(const mixt_tokenizer *tokenizer, const char *text, size_t length)
 {
     int vocabulary = mixt_tokenizer_vocab_size(tokenizer);
+    int32_t *ids = malloc((length + 1) * sizeof *ids);
+    size_t count = 0;
+    int status = STATUS_DONE;
+    if (ids == NULL) {
+        return fail_with(STATUS_FAILED, "no memory");
+    }
     for (const char *c = text + strspn(text, " ,\t\r\n"); *c != 0; c += strspn(c, " ,\t\r\n")) {
         char *end = NULL;
         errno = 0;
         long id = isdigit((unsigned char)*c) ? strtol(c, &end, 10) : -1;
         if (id < 0 || id >= vocabulary || errno != 0) {
+            free(ids);
             return fail_with(STATUS_REFUSED, "\"%.20s\" is not an id in 0..%d", c, vocabulary - 1);
         }
-        size_t length = 0;
-        const char *bytes = mixt_tokenizer_bytes_of(tokenizer, (int32_t)id, &length);
-        if (bytes != NULL) {
-            fwrite(bytes, 1, length, stdout);
+        size_t size = 0;
+        if (mixt_tokenizer_bytes_of(tokenizer, (int32_t)id, &size) != NULL) {
+            ids[count++] = (int32_t)id;
         }
         c = end;
     }
-    return STATUS_DONE;
+    char *decoded = NULL;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_tokenizer_decode(tokenizer, ids, count, false, &decoded, &length, &error) != MIXT_OK) {
+        status = fail_error(&error);
+    } else {
+        fwrite(decoded, 1, length, stdout);
+    }
+    free(decoded);
+    free(ids);
+    return status;
 }
 
 static int run_tokenize(void *user, cli_arguments *arguments)
@@ -152,7 +187,7 @@ static int run_tokenize(void *user, cli_arguments *arguments)
         text = read;
     }
     if (status == STATUS_DONE) {
-        status = settings->decode ? decode(resources.tokenizer, text)
+        status = settings->decode ? decode(resources.tokenizer, text, length)
                                   : encode(settings, resources.tokenizer, text, length);
     }
     free(read);
