@@ -6,8 +6,8 @@
 DIR is a llama.cpp checkout (its Python packages `conversion` and `gguf` are used as they are).
 Two things are put in its way: the vocabulary, which is a byte-level one of 96 tokens made here,
 and for Grok the tensor names, since it knows xAI's and not the Hugging Face form's.
-`mixtral.old.gguf` is the form of before March 2024, one tensor an expert; it is written with the
-gguf package from the tensors of mixtral.gguf.
+Older forms are written with the gguf package from its files: `mixtral.old.gguf` (before March 2024)
+has one tensor for each expert, `deepseek_v3.old.gguf` (before April 2025) kv_b in one piece.
 """
 
 import argparse
@@ -82,25 +82,61 @@ def convert(name, kind, to):
             model_class(folder, types[kind], to / f"{name}.gguf", model_name=name).write()
 
 
-def split_experts(source, path):
-    """The same model with blk.N.ffn_gate.E.weight in place of blk.N.ffn_gate_exps.weight."""
+def rewrite(source, path, change, replace):
+    """A copy of a GGUF file. change: {key: value} for keys that differ, None to leave one out;
+    replace(tensor) -> [(name, data)] in place of a tensor."""
     reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, reader.get_field("general.architecture").contents())
     for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
+        value = change.get(field.name, field.contents())
+        if field.name.startswith("GGUF.") or field.name == "general.architecture" or value is None:
             continue
-        kind, inner = field.types[0], field.types[-1] if len(field.types) > 1 else None
-        writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
+        inner = field.types[-1] if len(field.types) > 1 else None
+        writer.add_key_value(field.name, value, field.types[0], sub_type=inner)
     for tensor in reader.tensors:
-        match = re.fullmatch(r"(blk\.\d+\.ffn_(?:gate|up|down))_exps\.weight", tensor.name)
-        pieces = [(tensor.name, tensor.data)] if match is None else \
-            [(f"{match[1]}.{expert}.weight", data) for expert, data in enumerate(tensor.data)]
-        for name, data in pieces:
+        for name, data in replace(tensor):
             writer.add_tensor(name, data, raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def split_experts(folder):
+    """mixtral.old.gguf: blk.N.ffn_gate.E.weight in place of blk.N.ffn_gate_exps.weight."""
+    def replace(tensor):
+        match = re.fullmatch(r"(blk\.\d+\.ffn_(?:gate|up|down))_exps\.weight", tensor.name)
+        if match is None:
+            return [(tensor.name, tensor.data)]
+        return [(f"{match[1]}.{expert}.weight", data) for expert, data in enumerate(tensor.data)]
+
+    rewrite(folder / "mixtral.gguf", folder / "mixtral.old.gguf", {}, replace)
+
+
+def join_latent(folder):
+    """deepseek_v3.old.gguf: one attn_kv_b as Hugging Face has it, and the head sizes of plain
+    attention, as files of before April 2025."""
+    config = json.loads((FIXTURES / "deepseek_v3" / "config.json").read_text())
+    head = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
+    change = {"deepseek2.attention.head_count_kv": config["num_attention_heads"],
+              "deepseek2.attention.key_length": head,
+              "deepseek2.attention.value_length": config["v_head_dim"],
+              "deepseek2.attention.key_length_mla": None,
+              "deepseek2.attention.value_length_mla": None}
+
+    def replace(tensor):
+        match = re.fullmatch(r"blk\.(\d+)\.attn_(k|v)_b\.weight", tensor.name)
+        if match is None:
+            return [(tensor.name, tensor.data)]
+        if match[2] == "v":
+            return []
+        joined = load(FIXTURES / "deepseek_v3" / "model.safetensors")[
+            f"model.layers.{match[1]}.self_attn.kv_b_proj.weight"]
+        if tensor.tensor_type != gguf.GGMLQuantizationType.F32:
+            joined = to_bfloat16(joined).view("uint8")
+        return [(f"blk.{match[1]}.attn_kv_b.weight", joined)]
+
+    rewrite(folder / "deepseek_v3.gguf", folder / "deepseek_v3.old.gguf", change, replace)
 
 
 if __name__ == "__main__":
@@ -112,4 +148,6 @@ if __name__ == "__main__":
     for fixture in arguments.names or NAMES:
         convert(fixture, arguments.type, arguments.to)
         if fixture == "mixtral":
-            split_experts(arguments.to / "mixtral.gguf", arguments.to / "mixtral.old.gguf")
+            split_experts(arguments.to)
+        if fixture == "deepseek_v3":
+            join_latent(arguments.to)
