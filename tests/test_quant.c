@@ -245,6 +245,38 @@ static void test_quantise_refusals(void **state)
     }
 }
 
+/* A block is bad where its values, under the codes that it has, are not all finite. */
+static void test_bad_blocks(void **state)
+{
+    (void)state;
+    for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
+        const mixt_type_row *row = mixt_type_info((mixt_type)i);
+        unsigned char blocks[4 * 256];
+        float values[256];
+        int found = 0;
+        for (int byte = 0; byte < row->bytes; byte++) {
+            for (int flip = 0; flip < 256; flip++) {
+                memset(blocks, 0x91, sizeof blocks); /* scales, codes and exponents that are well */
+                assert_int_equal(mixt_find_bad_block((mixt_type)i, blocks, 3 * row->elements), -1);
+                unsigned char *third = blocks + 2 * row->bytes;
+                third[byte] = (unsigned char)flip;
+                mixt_dequantise((mixt_type)i, third, values, row->elements);
+                bool finite = true;
+                for (int j = 0; j < row->elements; j++) {
+                    finite = finite && isfinite(values[j]);
+                }
+                if (i == MIXT_TYPE_MXFP4 && byte == 0 && flip == 255) {
+                    finite = false; /* NaN by the standard; 2^127 here */
+                }
+                found += !finite;
+                assert_int_equal(mixt_find_bad_block((mixt_type)i, blocks, 3 * row->elements),
+                                 finite ? -1 : 2);
+            }
+        }
+        assert_true(found > 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_quantise_quality),
         cmocka_unit_test(test_quantise_any_values),
         cmocka_unit_test(test_quantise_refusals),
+        cmocka_unit_test(test_bad_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,57 +2,94 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "core/half.h"
 
 #define SMALLEST 1e-30f /* scales below are 0 */
 #define REFINEMENTS 4
 
-/* Nearest code to v. */
-static inline float code_of(const mixt_codes *codes, float v)
+/* Four values at once; every group has a multiple of four. */
+typedef float lanes __attribute__((vector_size(16)));
+typedef int32_t lane_mask __attribute__((vector_size(16)));
+#define LANES 4
+
+static inline lanes load(const float *from)
+{
+    lanes values;
+    memcpy(&values, from, sizeof values);
+    return values;
+}
+
+static inline lanes choose(lane_mask mask, lanes yes, lanes no)
+{
+    return (lanes)((mask & (lane_mask)yes) | (~mask & (lane_mask)no));
+}
+
+static inline float total(lanes v)
+{
+    return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+static inline lanes spread(float value)
+{
+    return (lanes){value, value, value, value};
+}
+
+/* Nearest codes to v. */
+static inline lanes code_of(const mixt_codes *codes, lanes v)
 {
     if (codes->table == NULL) {
         const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-        v = v < codes->low ? codes->low : v > codes->high ? codes->high : v;
+        lanes low = spread(codes->low);
+        lanes high = spread(codes->high);
+        v = choose(v < low, low, v);
+        v = choose(v > high, high, v);
         return v + magic - magic;
     }
-    int i = 0;
-    for (int step = 8; step != 0; step /= 2) {
-        i += v + v > codes->table[i + step - 1] + codes->table[i + step] ? step : 0;
+    const float *table = codes->table;
+    lanes code = spread(table[0]);
+    v += v;
+    for (int i = 0; i < 15; i++) { /* a step up for every middle between codes that v is above */
+        lane_mask above = v > spread(table[i] + table[i + 1]);
+        code += (lanes)(above & (lane_mask)spread(table[i + 1] - table[i]));
     }
-    return codes->table[i];
+    return code;
 }
 
 float mixt_fit_scale_error(const mixt_fit_group *group, const mixt_codes *codes, float scale,
                            float *out)
 {
     float inverse = fabsf(scale) < SMALLEST ? 0 : 1 / scale;
-    float error = 0;
-    for (int i = 0; i < group->count; i++) {
-        float code = code_of(codes, group->x[i] * inverse);
-        float rest = group->x[i] - (inverse == 0 ? 0 : scale * code);
-        error += group->w[i] * rest * rest;
+    float used = inverse == 0 ? 0 : scale;
+    lanes error = {0};
+    for (int i = 0; i < group->count; i += LANES) {
+        lanes x = load(group->x + i);
+        lanes code = code_of(codes, x * inverse);
+        lanes rest = x - used * code;
+        error += load(group->w + i) * rest * rest;
         if (out != NULL) {
-            out[i] = code;
+            memcpy(out + i, &code, sizeof code);
         }
     }
-    return error;
+    return total(error);
 }
 
 /* Sums over the codes that 1 / inverse would choose: of w x c and of w c c. */
 static inline void scale_sums(const mixt_fit_group *group, const mixt_codes *codes, float inverse,
                               float *xc, float *cc)
 {
-    float sum_xc = 0;
-    float sum_cc = 0;
-    for (int i = 0; i < group->count; i++) {
-        float code = code_of(codes, group->x[i] * inverse);
-        float weighted = group->w[i] * code;
-        sum_xc += weighted * group->x[i];
+    lanes sum_xc = {0};
+    lanes sum_cc = {0};
+    for (int i = 0; i < group->count; i += LANES) {
+        lanes x = load(group->x + i);
+        lanes code = code_of(codes, x * inverse);
+        lanes weighted = load(group->w + i) * code;
+        sum_xc += weighted * x;
         sum_cc += weighted * code;
     }
-    *xc = sum_xc;
-    *cc = sum_cc;
+    *xc = total(sum_xc);
+    *cc = total(sum_cc);
 }
 
 /* With the best scale xc / cc for some codes, the error is sum w x x less xc xc / cc: the codes
@@ -99,16 +136,17 @@ float mixt_fit_line_error(const mixt_fit_group *group, const mixt_codes *codes, 
                           float offset, float *out)
 {
     float inverse = fabsf(scale) < SMALLEST ? 0 : 1 / scale;
-    float error = 0;
-    for (int i = 0; i < group->count; i++) {
-        float q = code_of(codes, (group->x[i] - offset) * inverse);
-        float rest = group->x[i] - (scale * q + offset);
-        error += group->w[i] * rest * rest;
+    lanes error = {0};
+    for (int i = 0; i < group->count; i += LANES) {
+        lanes x = load(group->x + i);
+        lanes q = code_of(codes, (x - offset) * inverse);
+        lanes rest = x - (scale * q + offset);
+        error += load(group->w + i) * rest * rest;
         if (out != NULL) {
-            out[i] = q;
+            memcpy(out + i, &q, sizeof q);
         }
     }
-    return error;
+    return total(error);
 }
 
 /* The best line for the integers that `from` chooses; its error is of those integers. */
@@ -116,22 +154,26 @@ static mixt_fit_line solve_line(const mixt_fit_group *group, const mixt_codes *c
                                 mixt_fit_line from, bool negative)
 {
     float inverse = 1 / from.scale;
-    float w = 0;
-    float q = 0;
-    float qq = 0;
-    float x = 0;
-    float xq = 0;
-    float xx = 0;
-    for (int i = 0; i < group->count; i++) {
-        float code = code_of(codes, (group->x[i] - from.offset) * inverse);
-        float weight = group->w[i];
-        w += weight;
-        q += weight * code;
-        qq += weight * code * code;
-        x += weight * group->x[i];
-        xq += weight * group->x[i] * code;
-        xx += weight * group->x[i] * group->x[i];
+    lanes sums[6] = {{0}};
+    for (int i = 0; i < group->count; i += LANES) {
+        lanes value = load(group->x + i);
+        lanes code = code_of(codes, (value - from.offset) * inverse);
+        lanes weight = load(group->w + i);
+        lanes weighted_code = weight * code;
+        lanes weighted_value = weight * value;
+        sums[0] += weight;
+        sums[1] += weighted_code;
+        sums[2] += weighted_code * code;
+        sums[3] += weighted_value;
+        sums[4] += weighted_value * code;
+        sums[5] += weighted_value * value;
     }
+    float w = total(sums[0]);
+    float q = total(sums[1]);
+    float qq = total(sums[2]);
+    float x = total(sums[3]);
+    float xq = total(sums[4]);
+    float xx = total(sums[5]);
     mixt_fit_line line = {.error = FLT_MAX};
     float determinant = w * qq - q * q;
     if (determinant > 1e-6f * w * qq) {

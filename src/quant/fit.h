@@ -12,7 +12,7 @@
 /* Values that share a scale. */
 typedef struct mixt_fit_group {
     const float *x, *w; /* [count] */
-    int count;          /* up to 256 */
+    int count;          /* a multiple of 4, up to 256 */
 } mixt_fit_group;
 
 /* The numbers that a scale is multiplied with. */

@@ -8,6 +8,9 @@
 /* `count` elements (whole blocks) from `blocks` as fp32. */
 void mixt_dequantise(mixt_type type, const void *blocks, float *values, int64_t count);
 
+/* The first of these blocks whose scale (or value) is NaN or infinite, or -1. */
+int64_t mixt_find_bad_block(mixt_type type, const void *blocks, int64_t count);
+
 /* rows x columns values into blocks. `importance` [columns], or NULL: weights of the squared error
  * of each column (mean squares of activations). Never fails on values: a block with NaN or Inf is
  * an error that names row and block. */

@@ -19,7 +19,7 @@ static const mixt_fit_shape q4_k = {
 static const mixt_fit_shape q5_k = {
     .codes = {.high = 31, .from = 0.95f, .to = 1.2f, .step = 0.025f}, 8, 32, 0, 63};
 static const mixt_fit_shape q6_k = {
-    .codes = {.low = -32, .high = 31, .from = 0.94f, .to = 1.08f, .step = 0.01f},
+    .codes = {.low = -32, .high = 31, .from = 0.94f, .to = 1.08f, .step = 0.02f},
     16,
     16,
     -128,
