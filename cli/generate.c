@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "interrupt.h"
 #include "terminal.h"
@@ -168,6 +169,36 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
                                                          : status;
 }
 
+mixt_status generation_replace(generation_state *generation, const int32_t *ids, size_t count,
+                               mixt_error *error)
+{
+    size_t same = 0;
+    while (same < count && same < generation->count && ids[same] == generation->tokens[same]) {
+        same++;
+    }
+    same -= same > 0 && same == count;
+    generation->ended = false;
+    generation->full = count > generation->context_length;
+    if (count == 0 || generation->full) {
+        error->status = MIXT_ERROR_ARGUMENT;
+        snprintf(error->message, sizeof error->message,
+                 count == 0 ? "prompt: it is empty"
+                            : "prompt: %zu tokens do not fit into a context of %zu",
+                 count, generation->context_length);
+        return error->status;
+    }
+    generation->count = same;
+    mixt_session_truncate(generation->session, same);
+    mixt_status status = append(generation, ids + same, count - same, error);
+    if (status == MIXT_OK) {
+        status = feed_new(generation, same, error);
+    }
+    if (status != MIXT_OK) {
+        generation->count = mixt_session_length(generation->session);
+    }
+    return status;
+}
+
 static mixt_status draw_one(generation_state *generation, mixt_error *error)
 {
     int32_t token = 0;
@@ -180,11 +211,16 @@ static mixt_status draw_one(generation_state *generation, mixt_error *error)
     generation->drawn_tokens++;
     size_t length = 0;
     const char *bytes = mixt_tokenizer_bytes_of(generation->tokenizer, token, &length);
-    if (token == mixt_tokenizer_separator(generation->tokenizer)) {
+    if (mixt_tokenizer_is_end(generation->tokenizer, token) ||
+        token == mixt_tokenizer_separator(generation->tokenizer)) {
         generation->ended = true;
         return MIXT_OK;
     }
     if (bytes != NULL) {
+        bool skipped = generation->skip_space && length > 0 && bytes[0] == ' ';
+        generation->skip_space = false;
+        bytes += skipped;
+        length -= skipped;
         text_write(&generation->out, bytes, length);
         fflush(generation->out.stream);
     }
@@ -210,4 +246,27 @@ mixt_status generation_draw(generation_state *generation, int64_t count, mixt_er
     text_finish(&generation->out);
     generation->drawn_seconds += terminal_seconds() - start;
     return status;
+}
+
+void generation_print_speed(const generation_state *generation)
+{
+    fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s%s\n",
+            generation->prompt_tokens,
+            generation->prompt_seconds > 0
+                ? (double)generation->prompt_tokens / generation->prompt_seconds
+                : 0,
+            generation->drawn_tokens,
+            generation->drawn_seconds > 0
+                ? (double)generation->drawn_tokens / generation->drawn_seconds
+                : 0,
+            generation->full ? "; the context is full" : "");
+}
+
+mixt_sampling generation_sampling(void)
+{
+    mixt_sampling sampling = mixt_sampling_default();
+    if (getrandom(&sampling.seed, sizeof sampling.seed, 0) < 0) {
+        sampling.seed = 1;
+    }
+    return sampling;
 }

@@ -5,6 +5,22 @@
 
 #include "shared.h"
 
+/* Rows for what run and chat share; `settings` holds predict and context_length. */
+#define OPTION_OF_PREDICT(settings)                                                                \
+    {                                                                                              \
+        .name = "predict", .letter = 'n', .kind = OPTION_LONG,                                     \
+        .offset = offsetof(settings, predict), .low = -1, .high = 1e15,                            \
+        .help = "tokens to generate; -1: until the text ends or the context is full",              \
+        .aliases = "n-predict"                                                                     \
+    }
+#define OPTION_OF_CONTEXT(settings)                                                                \
+    {                                                                                              \
+        .name = "context-length", .letter = 'c', .kind = OPTION_INT,                               \
+        .offset = offsetof(settings, context_length), .low = 0, .high = 1 << 24,                   \
+        .help = "positions of the KV cache; 0: the model's, at most 4096",                         \
+        .aliases = "ctx-size ctx"                                                                  \
+    }
+
 /* Holds back the bytes of a character until it is whole; broken ones become U+FFFD. */
 typedef struct text_stream {
     FILE *stream;
@@ -27,8 +43,9 @@ typedef struct generation_state {
     text_stream out;
     size_t prompt_tokens, drawn_tokens;
     double prompt_seconds, drawn_seconds;
-    bool ended; /* the model closed the text */
-    bool full;  /* the context is used up */
+    bool ended;      /* the model closed the text */
+    bool full;       /* the context is used up */
+    bool skip_space; /* the next token's leading space is not shown */
 } generation_state;
 
 mixt_status generation_begin(cli_resources *resources, int context_length,
@@ -37,8 +54,16 @@ void generation_end(generation_state *generation);
 /* Appends text; at the very start with the document separator before it. */
 mixt_status generation_feed(generation_state *generation, const char *text, size_t length,
                             mixt_error *error);
+/* Makes `ids` all that was fed, as a text that goes on: what the cache holds of it stays, the rest
+ * is computed. At least one token is fed, so that there are logits. */
+mixt_status generation_replace(generation_state *generation, const int32_t *ids, size_t count,
+                               mixt_error *error);
 /* Draws up to `count` tokens (-1: no limit), stops at the end of the text, a full context, a
  * signal or a write error. */
 mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error);
+/* Tokens and tokens per second, on standard error. */
+void generation_print_speed(const generation_state *generation);
+/* The defaults with a seed of their own. */
+mixt_sampling generation_sampling(void);
 
 #endif

@@ -1,8 +1,6 @@
 /* mixt run: continues a prompt, or takes turns with the person at the terminal. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "files.h"
@@ -46,22 +44,8 @@ static const cli_option run_options[] = {
      .offset = offsetof(run_settings, file),
      .value = "FILE",
      .help = "take the prompt from a file"},
-    {.name = "predict",
-     .letter = 'n',
-     .kind = OPTION_LONG,
-     .offset = offsetof(run_settings, predict),
-     .low = -1,
-     .high = 1e15,
-     .help = "tokens to generate; -1: until the text ends or the context is full",
-     .aliases = "n-predict"},
-    {.name = "context-length",
-     .letter = 'c',
-     .kind = OPTION_INT,
-     .offset = offsetof(run_settings, context_length),
-     .low = 0,
-     .high = 1 << 24,
-     .help = "positions of the KV cache; 0: the model's, at most 4096",
-     .aliases = "ctx-size ctx"},
+    OPTION_OF_PREDICT(run_settings),
+    OPTION_OF_CONTEXT(run_settings),
     {.name = "interactive",
      .letter = 'i',
      .kind = OPTION_FLAG,
@@ -84,25 +68,8 @@ static void run_defaults(void *user)
 {
     run_settings *settings = user;
     settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
-    settings->sampling = mixt_sampling_default();
+    settings->sampling = generation_sampling();
     settings->predict = -1;
-    if (getrandom(&settings->sampling.seed, sizeof settings->sampling.seed, 0) < 0) {
-        settings->sampling.seed = 1;
-    }
-}
-
-static void print_speed(const generation_state *generation)
-{
-    fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s%s\n",
-            generation->prompt_tokens,
-            generation->prompt_seconds > 0
-                ? (double)generation->prompt_tokens / generation->prompt_seconds
-                : 0,
-            generation->drawn_tokens,
-            generation->drawn_seconds > 0
-                ? (double)generation->drawn_tokens / generation->drawn_seconds
-                : 0,
-            generation->full ? "; the context is full" : "");
 }
 
 /* One turn after another until Ctrl-D, or Ctrl-C while a line is awaited. */
@@ -113,10 +80,7 @@ static mixt_status take_turns(const run_settings *settings, generation_state *ge
     size_t capacity = 0;
     mixt_status status = MIXT_OK;
     while (status == MIXT_OK && !generation->full && !ferror(stdout)) {
-        if (isatty(STDIN_FILENO)) {
-            fputs("> ", stderr);
-        }
-        ssize_t length = getline(&line, &capacity, stdin);
+        ssize_t length = terminal_read_line("> ", &line, &capacity);
         if (length < 0 || interrupt_status() != 0) {
             fputs(isatty(STDIN_FILENO) ? "\n" : "", stderr);
             break;
@@ -182,7 +146,7 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
         }
     }
     if (status == MIXT_OK && !settings->quiet) {
-        print_speed(&generation);
+        generation_print_speed(&generation);
     }
     generation_end(&generation);
     return status;

@@ -35,6 +35,14 @@ int terminal_width(FILE *stream)
     return 80;
 }
 
+ssize_t terminal_read_line(const char *prompt, char **line, size_t *capacity)
+{
+    if (isatty(STDIN_FILENO)) {
+        fputs(prompt, stderr);
+    }
+    return getline(line, capacity, stdin);
+}
+
 double terminal_seconds(void)
 {
     struct timespec now;

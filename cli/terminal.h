@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 typedef enum color_choice { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER } color_choice;
 
@@ -12,6 +13,8 @@ bool terminal_color(int choice, FILE *stream);
 /* Columns of the terminal, 80 where there is none. */
 int terminal_width(FILE *stream);
 bool terminal_is_one(FILE *stream);
+/* getline from standard input, with a prompt on standard error where that is a terminal. */
+ssize_t terminal_read_line(const char *prompt, char **line, size_t *capacity);
 double terminal_seconds(void); /* a clock that only goes forward */
 
 /* One progress line on standard error: redrawn in place on a terminal, else a plain line now and
