@@ -10,3 +10,10 @@ bench-gemm: $(BUILD)/bench/gemm ## matrix products against OpenBLAS and the peak
 	$(BUILD)/bench/gemm $(or $(THREADS),0) $(or $(ROUNDS),7)
 
 .PHONY: bench-gemm
+
+$(BUILD)/bench/real_shapes: $(BUILD)/bench/real_shapes.o $(LIBRARY)
+	$(CC) $(BASE) -o $@ $^ $(LIBS)
+
+bench-shapes: $(BUILD)/bench/real_shapes ## the generator of GGUF files of real shapes with random weights
+
+.PHONY: bench-shapes

@@ -621,6 +621,31 @@ MIXT_API void mixt_importance_describe(const mixt_importance *importance, int *m
                                        int *unused_experts);
 
 /* ------------------------------------------------------------------------------------------ */
+/* Conversion: Hugging Face folders and GGUF files, and quantisation                          */
+
+typedef struct mixt_convert_options {
+    const char *output; /* ends in ".gguf": a GGUF file; else a Hugging Face folder */
+    const char *type;   /* "Q4_K_M", "Q8_0", "BF16", ...; NULL: the types stay (folders: F16 or BF16
+                           where every matrix is that, else F32) */
+    bool pure;          /* every matrix gets the type itself, not the mix of its name */
+    uint64_t shard_bytes;              /* more go to further files; 0: one file */
+    const mixt_importance *importance; /* weights of the columns' errors, or NULL; what it does not
+                                          know (an expert that no token reached) is quantised
+                                          without */
+    const mixt_tokenizer *tokenizer;   /* saved with the model, or NULL */
+    const char *name;                  /* general.name, or NULL */
+} mixt_convert_options;
+
+MIXT_API mixt_convert_options mixt_convert_options_default(void);
+/* Writes `model` in another form. Weights whose type stays are copied as they are; q and k are
+ * permuted where the two forms of the family rotate them differently. */
+MIXT_API mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
+                                  const mixt_convert_options *options, mixt_progress progress,
+                                  void *user, mixt_error *error);
+/* Names of the types that files can be written in, one by one; NULL behind the last. */
+MIXT_API const char *mixt_convert_type(int index);
+
+/* ------------------------------------------------------------------------------------------ */
 /* Traces and the atlas                                                                       */
 
 typedef struct mixt_trace_options {

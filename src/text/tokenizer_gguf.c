@@ -471,6 +471,10 @@ static mixt_status read_vocabulary(reader *r)
     if (status != MIXT_OK) {
         return status;
     }
+    if (strcmp(model, "none") == 0 || strcmp(model, "no_vocab") == 0) {
+        return mixt_fail(r->error, MIXT_ERROR_NOT_FOUND, "%s: the file holds no tokenizer",
+                         mixt_gguf_path(r->file, 0));
+    }
     bool bytes = strcmp(model, "gpt2") == 0, unigram = strcmp(model, "t5") == 0;
     if (!bytes && !unigram && strcmp(model, "llama") != 0) {
         return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s: no support for \"%.60s\"",

@@ -1,0 +1,219 @@
+/* mixt convert: a model in another form, or in fewer bits. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared.h"
+#include "terminal.h"
+
+typedef struct convert_settings {
+    machine_settings machine;
+    const char *model;
+    const char *tokenizer;
+    const char *output;
+    const char *type;
+    const char *importance;
+    const char *save_importance;
+    string_list data;
+    int64_t max_tokens;
+    double shard_size;
+    int window;
+    bool pure;
+} convert_settings;
+
+static const cli_option convert_options[] = {
+    OPTION_OF_MODEL(convert_settings),
+    OPTION_OF_TOKENIZER(convert_settings),
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(convert_settings, output),
+     .value = "PATH",
+     .help = "what to write: NAME.gguf is a GGUF file, anything else a Hugging Face folder"},
+    {.name = "type",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(convert_settings, type),
+     .value = "TYPE",
+     .help = "type of the weights: F32 F16 BF16 and, in GGUF files, Q8_0 Q6_K Q5_K_M Q5_K_S Q4_K_M "
+             "Q4_K_S Q3_K_M Q3_K_S Q2_K IQ4_XS IQ4_NL Q5_1 Q5_0 Q4_1 Q4_0 MXFP4",
+     .fallback = "as it is",
+     .aliases = "outtype"},
+    {.name = "pure",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(convert_settings, pure),
+     .help = "every matrix gets the type itself, not the mix that its name stands for"},
+    {.name = "importance",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(convert_settings, importance),
+     .value = "FILE",
+     .help = "importance matrix (GGUF, also of llama-imatrix) that weights the errors",
+     .aliases = "imatrix"},
+    {.name = "data",
+     .letter = 'd',
+     .kind = OPTION_LIST,
+     .offset = offsetof(convert_settings, data),
+     .value = "PATH",
+     .help = "gather an importance matrix on these texts first"},
+    {.name = "max-tokens",
+     .letter = 'n',
+     .kind = OPTION_LONG,
+     .offset = offsetof(convert_settings, max_tokens),
+     .low = 0,
+     .high = 1e15,
+     .help = "with --data: most tokens of each domain; 0: no limit"},
+    {.name = "window",
+     .letter = 'c',
+     .kind = OPTION_INT,
+     .offset = offsetof(convert_settings, window),
+     .low = 1,
+     .high = 1 << 24,
+     .help = "with --data: tokens in a window",
+     .aliases = "ctx-size"},
+    {.name = "save-importance",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(convert_settings, save_importance),
+     .value = "FILE",
+     .help = "with --data: keep the importance matrix"},
+    {.name = "shard-size",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(convert_settings, shard_size),
+     .low = 0,
+     .high = 1e6,
+     .value = "GB",
+     .help = "write files of this size at most; 0: one file"},
+    {0},
+};
+
+static void convert_defaults(void *user)
+{
+    convert_settings *settings = user;
+    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->max_tokens = 100000;
+    settings->window = 512;
+}
+
+static mixt_status gather(const convert_settings *settings, cli_resources *resources,
+                          mixt_importance **importance, mixt_error *error)
+{
+    if (settings->importance != NULL) {
+        return mixt_importance_open(settings->importance, importance, error);
+    }
+    if (settings->data.count == 0) {
+        return MIXT_OK;
+    }
+    mixt_status status = open_data(&settings->data, 0, resources, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    progress_line progress;
+    progress_begin(&progress, "importance");
+    status = mixt_importance_collect(resources->context, resources->model, resources->data,
+                                     settings->window, (uint64_t)settings->max_tokens, importance,
+                                     progress_callback, &progress, error);
+    progress_end(&progress);
+    if (status == MIXT_OK && settings->save_importance != NULL) {
+        status = mixt_importance_save(*importance, settings->save_importance, error);
+    }
+    return status;
+}
+
+static void report_importance(const mixt_importance *importance)
+{
+    int matrices, unused;
+    mixt_importance_describe(importance, &matrices, &unused);
+    fprintf(stderr, "importance: %d matrices", matrices);
+    if (unused > 0) {
+        fprintf(stderr, "; no token reached %d experts, which are quantised without it", unused);
+    }
+    fputc('\n', stderr);
+}
+
+/* A model without a tokenizer beside it is converted without one, said aloud. */
+static mixt_status find_tokenizer(const convert_settings *settings, cli_resources *resources,
+                                  mixt_error *error)
+{
+    mixt_status status = open_tokenizer(settings->tokenizer, resources, error);
+    if (status == MIXT_ERROR_NOT_FOUND && settings->tokenizer == NULL) {
+        fprintf(stderr, "no tokenizer beside the model: none is written\n");
+        *error = (mixt_error)MIXT_ERROR_INIT;
+        return MIXT_OK;
+    }
+    return status;
+}
+
+static mixt_status convert(const convert_settings *settings, cli_resources *resources,
+                           mixt_error *error)
+{
+    mixt_importance *importance = NULL;
+    mixt_status status = open_context(&settings->machine, resources, error);
+    if (status == MIXT_OK) {
+        status = open_model(settings->model, resources, error);
+    }
+    if (status == MIXT_OK) {
+        status = find_tokenizer(settings, resources, error);
+    }
+    if (status == MIXT_OK) {
+        status = gather(settings, resources, &importance, error);
+    }
+    if (status == MIXT_OK) {
+        if (importance != NULL) {
+            report_importance(importance);
+        }
+        mixt_convert_options options = mixt_convert_options_default();
+        options.output = settings->output;
+        options.type = settings->type;
+        options.pure = settings->pure;
+        options.shard_bytes = (uint64_t)(settings->shard_size * 1e9);
+        options.importance = importance;
+        options.tokenizer = resources->tokenizer;
+        progress_line progress;
+        progress_begin(&progress, "convert");
+        status = mixt_convert(resources->context, resources->model, &options, progress_callback,
+                              &progress, error);
+        progress_end(&progress);
+    }
+    mixt_importance_free(importance);
+    return status;
+}
+
+static int run_convert(void *user, cli_arguments *arguments)
+{
+    convert_settings *settings = user;
+    (void)arguments;
+    if (settings->model == NULL || settings->output == NULL) {
+        return fail_usage("--model and --output: needed");
+    }
+    if (settings->importance != NULL && settings->data.count > 0) {
+        return fail_usage("--importance and --data exclude each other");
+    }
+    if (settings->save_importance != NULL && settings->data.count == 0) {
+        return fail_usage("--save-importance: needs --data");
+    }
+    cli_resources resources = {0};
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status status = convert(settings, &resources, &error);
+    resources_free(&resources);
+    if (status != MIXT_OK) {
+        return fail_error(&error);
+    }
+    fprintf(stderr, "written: %s\n", settings->output);
+    return STATUS_DONE;
+}
+
+const cli_command command_convert = {
+    .name = "convert",
+    .summary = "write a model as GGUF or Hugging Face folder, quantised or not",
+    .synopsis = "MODEL -o OUTPUT [--type TYPE] [--importance FILE | --data PATH...]",
+    .about = "Writes a model (a GGUF file or Hugging Face folder) in the other form, or in another "
+             "type. Weights whose type stays are copied bit for bit. Q4_K_M and its like are the "
+             "mixes of llama.cpp: sensitive tensors get more bits.",
+    .examples = "  mixt convert demo/model -o demo.gguf\n"
+                "  mixt convert model.gguf -o model-q4.gguf --type Q4_K_M --data text/\n"
+                "  mixt convert model.gguf -o folder --type BF16\n",
+    .positional = "model",
+    .groups = (const cli_group[]){{"options", convert_options, 0},
+                                  {"machine", options_machine, offsetof(convert_settings, machine)},
+                                  {0}},
+    .settings_size = sizeof(convert_settings),
+    .defaults = convert_defaults,
+    .run = run_convert,
+};
