@@ -134,6 +134,7 @@ typedef struct execution {
     bool wide; /* fp64 */
     block in[MIXT_SLOTS], out[MIXT_SLOTS], d_in[MIXT_SLOTS], d_out[MIXT_SLOTS];
     const mixt_packed *const *packed[MIXT_SLOTS];
+    const mixt_matrix *matrices[MIXT_SLOTS];
 } execution;
 
 static double get(const execution *run, const block *from, int64_t i)
@@ -225,6 +226,7 @@ static void execute(const operator_case *c, execution *run, const mixt_compute *
         call.d_in[i] = run->d_in[i].data;
         call.d_out[i] = run->d_out[i].data;
         call.packed[i] = run->packed[i];
+        call.matrices[i] = run->matrices[i];
         call.add[i] = add;
     }
     (backward ? backend->backward : backend->forward)[c->op](&call);
@@ -777,6 +779,37 @@ static void check_packed(const operator_case *c, int first, int last, int64_t ex
     free_execution(&packed);
 }
 
+/* Weights as typed rows of fp32 give the bits of plain ones. */
+static void check_typed(const operator_case *c, int first, int last)
+{
+    execution plain = create_execution(c, false), typed = create_execution(c, false);
+    mixt_matrix matrices[MIXT_SLOTS][16];
+    for (int slot = first; slot <= last; slot++) {
+        const mixt_shape *shape = &c->request.in[slot];
+        int64_t n = shape->size[shape->rank - 2], k = shape->size[shape->rank - 1];
+        int64_t count = shape->rank == 3 ? shape->size[0] : 1;
+        for (int64_t e = 0; e < count; e++) {
+            matrices[slot][e] = (mixt_matrix){
+                .type = MIXT_TYPE_F32,
+                .n = n,
+                .k = k,
+                .data = (const float *)plain.in[slot].data + e * n * k,
+                .row_bytes = (size_t)k * sizeof(float),
+            };
+        }
+        typed.matrices[slot] = matrices[slot];
+        free(typed.in[slot].data);
+        typed.in[slot].data = NULL;
+    }
+    execute(c, &plain, machines[0].compute, false, false);
+    execute(c, &typed, machines[0].compute, false, false);
+    for (int slot = 0; slot < mixt_operator_row(c->op)->outputs; slot++) {
+        assert_memory_equal(plain.out[slot].data, typed.out[slot].data, plain.out[slot].active);
+    }
+    free_execution(&plain);
+    free_execution(&typed);
+}
+
 static void test_packed(void **state)
 {
     (void)state;
@@ -795,6 +828,7 @@ static void test_packed(void **state)
             const mixt_shape *weight = &c.request.in[subjects[i].first];
             check_packed(&c, subjects[i].first, subjects[i].last,
                          weight->rank == 3 ? weight->size[0] : 1);
+            check_typed(&c, subjects[i].first, subjects[i].last);
             free_case(&c);
         }
     }

@@ -105,7 +105,7 @@ static void add_row_products(experts_run *run, const experts_matrices *matrices)
             .a = matrices->a + begin * k,
             .a_row = k,
             .a_column = 1,
-            .b = (const real *)matrices->weights + e * n * k,
+            .b = matrices->weights != NULL ? (const real *)matrices->weights + e * n * k : NULL,
             .b_row = matrices->transposed ? 1 : n,
             .b_column = matrices->transposed ? k : 1,
             .packed = matrices->packed != NULL ? matrices->packed[e] : NULL,
