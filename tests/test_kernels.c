@@ -274,6 +274,88 @@ static void test_double_has_scalar_bits(void **state)
     mixt_compute_free(compute);
 }
 
+/* A block of attention's scores, and what the softmax keeps by query. */
+#define SCORES_MOST 5200
+
+typedef struct score_block {
+    float scores[SCORES_MOST], d_scores[SCORES_MOST];
+    float first[64], last[64], max[64], sum[64], change[64], lse[64], delta[64];
+} score_block;
+
+static void fill_scores(score_block *block, int kind, uint64_t seed, int keys)
+{
+    for (int i = 0; i < SCORES_MOST; i++) {
+        block->scores[i] = data_value(kind, seed, (uint64_t)i);
+        block->d_scores[i] = data_value(DATA_RANDOM, seed + 1, (uint64_t)i);
+    }
+    for (int i = 0; i < 64; i++) {
+        uint64_t bits = guard_random(seed, (uint64_t)i);
+        block->first[i] = (float)(bits % (uint64_t)(keys + 1));
+        block->last[i] = (float)(bits >> 20 & 127) - 1;
+        block->max[i] = bits % 3 == 0 ? -INFINITY : data_value(kind, seed + 2, (uint64_t)i);
+        block->sum[i] = bits % 3 == 0 ? 0 : 1 + (float)(bits >> 40 & 15);
+        block->lse[i] = data_value(DATA_RANDOM, seed + 3, (uint64_t)i);
+        block->delta[i] = data_value(DATA_RANDOM, seed + 4, (uint64_t)i);
+        block->change[i] = 0;
+    }
+}
+
+static void run_scores(const mixt_kernels_f32 *table, score_block *block, mixt_scores_f32 shape,
+                       bool backward)
+{
+    shape.scores = block->scores;
+    shape.d_scores = block->d_scores;
+    shape.first = shape.first != NULL ? block->first : NULL;
+    shape.last = block->last;
+    shape.max = block->max;
+    shape.sum = block->sum;
+    shape.change = block->change;
+    shape.lse = block->lse;
+    shape.delta = block->delta;
+    (backward ? table->soften_backward : table->soften)(&shape);
+}
+
+static void compare_scores(const mixt_kernels_f32 *tier, int at)
+{
+    static score_block expected, actual;
+    uint64_t seed = (uint64_t)at * 977;
+    int keys = 1 + (int)(guard_random(seed, 1) % 80);
+    int queries = at % 3 == 0 ? 1 : 1 + (int)(guard_random(seed, 2) % 64);
+    int kind = (int)(guard_random(seed, 4) % DATA_KINDS);
+    fill_scores(&expected, kind, seed, keys);
+    mixt_scores_f32 shape = {
+        .keys = keys,
+        .queries = queries,
+        .stride = at % 6 == 0 ? queries : 64,
+        .scale = 0.125F,
+        .first = at % 2 == 0 ? expected.first : NULL,
+    };
+    actual = expected;
+    run_scores(&mixt_kernels_scalar_f32, &expected, shape, at % 5 == 4);
+    run_scores(tier, &actual, shape, at % 5 == 4);
+    const float *want = (const float *)&expected, *have = (const float *)&actual;
+    for (size_t i = 0; i < sizeof expected / sizeof(float); i++) {
+        if (!same_f32(want[i], have[i])) {
+            fail_msg("%s: scores of %d keys and %d queries, case %d: %zu is %a, scalar %a",
+                     tier->name, keys, queries, at, i, (double)have[i], (double)want[i]);
+        }
+    }
+    cases++;
+}
+
+static void test_scores_have_scalar_bits(void **state)
+{
+    (void)state;
+    static const char *const tiers[] = {"avx2", "avx512"};
+    for (int tier = 0; tier < 2; tier++) {
+        mixt_compute *compute = compute_of(tiers[tier]);
+        for (int at = 0; at < 3000 && compute != NULL; at++) {
+            compare_scores(compute->f32, at);
+        }
+        mixt_compute_free(compute);
+    }
+}
+
 /* |actual - expected| <= bound, or a message. */
 static void assert_near(const char *what, int64_t n, double actual, double expected, double bound)
 {
@@ -473,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_avx2_has_scalar_bits),
         cmocka_unit_test(test_avx512_has_scalar_bits),
         cmocka_unit_test(test_double_has_scalar_bits),
+        cmocka_unit_test(test_scores_have_scalar_bits),
         cmocka_unit_test(test_reductions_against_double),
         cmocka_unit_test(test_exp_against_double),
         cmocka_unit_test(test_elementwise_against_double),

@@ -152,7 +152,7 @@ typedef struct query_block {
 /* A few rows are multiplied one by one: the same bits for less work. So are fewer heads of a row,
  * which have their keys in common. */
 #define FEW_ROWS 8
-#define FEW_HEADS 2
+#define FEW_HEADS 3
 
 static int64_t row_of(const query_block *block, int64_t query)
 {
@@ -208,9 +208,13 @@ typedef struct key_block {
     int64_t count;
 } key_block;
 
+/* The values are summed as the product's chain is: multiply-adds in rising key from zero, then to
+ * what y was. */
 static void visit_rows(query_block *block, const key_block *keys, mixt_sight sight, int thread)
 {
     const mixt_call *call = block->call;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    real sum[MIXT_ATTENTION_HEAD_MAX];
     const mixt_attention_sizes *sizes = &block->sizes;
     int64_t count = keys->count;
     for (int64_t at = 0; at < block->count; at++) {
@@ -230,18 +234,12 @@ static void visit_rows(query_block *block, const key_block *keys, mixt_sight sig
         };
         mixt_gemm_block(call->compute, thread, &product);
         soften(block, (mixt_range){at, at + 1}, count, 1, sight);
-        mixt_kernels_of(call)->scale(sizes->value_dim, y, block->change[at], y);
-        product.n = sizes->value_dim;
-        product.k = count;
-        product.a = block->scores;
-        product.a_row = count;
-        product.b = keys->v;
-        product.b_row = sizes->v_row;
-        product.b_column = 1;
-        product.c = y;
-        product.c_row = sizes->y_row;
-        product.accumulate = true;
-        mixt_gemm_block(call->compute, thread, &product);
+        kernels->scale(sizes->value_dim, y, block->change[at], y);
+        memset(sum, 0, (size_t)sizes->value_dim * sizeof *sum);
+        for (int64_t key = 0; key < count; key++) {
+            kernels->axpy(sizes->value_dim, sum, block->scores[key], keys->v + key * sizes->v_row);
+        }
+        kernels->add(sizes->value_dim, y, y, sum);
     }
 }
 

@@ -233,9 +233,55 @@ static void kernel_rope(int64_t n, float *y, const float *x, const float *cosine
     });
 }
 
+/* The largest of n scores; of zeros the first, as one comparison after the other keeps it. */
+static float largest_score(int64_t n, const float *x)
+{
+    v16 lanes = v_set(-INFINITY);
+    EACH_VECTOR(n, lanes = v_keep(lanes, v_greatest(v_load(x + i, count), lanes), count));
+    float most = v_fold_greatest(lanes);
+    for (int64_t i = 0; most == 0 && i < n; i++) {
+        if (x[i] == 0) {
+            return x[i];
+        }
+    }
+    return most;
+}
+
+/* One query: keys across. The sum alone goes key by key. */
+static void soften_one(const mixt_scores_f32 *s)
+{
+    static const float numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const v16 scale = v_set(s->scale), number = v_load(numbers, LANES);
+    float *x = s->scores, old = *s->max, added = 0;
+    EACH_VECTOR(s->keys, {
+        v16 score = v_multiply(v_load(x + i, count), scale);
+        if (s->first != NULL) {
+            v16 key = v_add(v_set((float)i), number);
+            score = v_hide(score, key, v_set(*s->first), v_set(*s->last));
+        }
+        v_store(x + i, score, count);
+    });
+    float most = largest_score(s->keys, x);
+    most = most > old ? most : old;
+    v16 base = v_set(most > -FLT_MAX ? most : -FLT_MAX);
+    v16 change = exponential(v_subtract(v_set(old), base));
+    EACH_VECTOR(s->keys,
+                v_store(x + i, exponential(v_subtract(v_load(x + i, count), base)), count));
+    for (int64_t key = 0; key < s->keys; key++) {
+        added += x[key];
+    }
+    v_store(s->sum, v_fma(v_set(*s->sum), change, v_set(added)), 1);
+    v_store(s->change, change, 1);
+    *s->max = most;
+}
+
 /* Keys down, sixteen queries across: each lane does what scalar.c does for its query. */
 static void kernel_soften(const mixt_scores_f32 *s)
 {
+    if (s->queries == 1 && s->stride == 1) {
+        soften_one(s);
+        return;
+    }
     const v16 scale = v_set(s->scale);
     EACH_VECTOR(s->queries, {
         float *column = s->scores + i;
