@@ -42,7 +42,7 @@ LIBRARY := $(BUILD)/libmixt.a
 # Kernel tiers carry their own instruction sets; every other object runs on any CPU.
 AVX2_FLAGS   := -mavx2 -mfma -mf16c
 AVX512_FLAGS := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
-ISA = $(if $(findstring /avx512bf16,$<),$(AVX512_FLAGS) -mavx512bf16,$(if $(findstring /avx512,$<),$(AVX512_FLAGS),$(if $(findstring /avx2,$<),$(AVX2_FLAGS))))
+ISA = $(if $(findstring /avx512vnni,$<),$(AVX512_FLAGS) -mavx512vnni,$(if $(findstring /avx512bf16,$<),$(AVX512_FLAGS) -mavx512bf16,$(if $(findstring /avx512,$<),$(AVX512_FLAGS),$(if $(findstring /avx2,$<),$(AVX2_FLAGS)))))
 
 # The fuzzers read files: instrumenting the kernels would only cost minutes of compiling.
 ifeq ($(BUILD),build/fuzz)

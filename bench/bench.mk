@@ -17,3 +17,11 @@ $(BUILD)/bench/real_shapes: $(BUILD)/bench/real_shapes.o $(LIBRARY)
 bench-shapes: $(BUILD)/bench/real_shapes ## the generator of GGUF files of real shapes with random weights
 
 .PHONY: bench-shapes
+
+$(BUILD)/bench/matrix: $(BUILD)/bench/matrix.o $(LIBRARY)
+	$(CC) $(BASE) -o $@ $^ $(LIBS)
+
+bench-matrix: $(BUILD)/bench/matrix ## products with quantised weights against reading and the peak; THREADS=n ROUNDS=n TYPE=Q4_K
+	$(BUILD)/bench/matrix $(or $(THREADS),0) $(or $(ROUNDS),5) $(or $(TYPE),all)
+
+.PHONY: bench-matrix

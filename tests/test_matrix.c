@@ -347,6 +347,24 @@ static void test_tiers(void **state)
     check_tier(compute_of("avx512", 1), "avx512");
 }
 
+/* The AVX-512 tier without and with the instructions of VNNI, whatever this processor chose. */
+static void test_vnni(void **state)
+{
+    (void)state;
+    for (int emulated = 0; emulated < 2; emulated++) {
+        mixt_compute *compute = compute_of("avx512", 1);
+        if (compute != NULL) {
+            mixt_kernels_f32 *table = (mixt_kernels_f32 *)(uintptr_t)compute->f32;
+            if (emulated == 1) {
+                mixt_fill_avx512_emulated_vnni(table);
+            } else {
+                mixt_fill_avx512_matrix(table);
+            }
+        }
+        check_tier(compute, emulated == 1 ? "VNNI spelled out" : "avx512 without VNNI");
+    }
+}
+
 static void test_threads(void **state)
 {
     (void)state;
@@ -453,8 +471,9 @@ int main(void)
     memory_c = guard_create((size_t)MOST_ROWS * (MOST_COLUMNS + 8) * sizeof(float));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_double), cmocka_unit_test(test_floats_are_exact),
-        cmocka_unit_test(test_tiers),          cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_lists),          cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_tiers),          cmocka_unit_test(test_vnni),
+        cmocka_unit_test(test_threads),        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_many_rows),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     printf("%" PRIu64 " cases\n", cases);

@@ -29,6 +29,9 @@ static void fill_tables(mixt_kernels_f32 *table, mixt_cpu cpu)
     if (cpu.bf16) {
         mixt_fill_avx512bf16(table);
     }
+    if (cpu.vnni) {
+        mixt_fill_avx512vnni_matrix(table);
+    }
 }
 
 static mixt_status allocate_buffers(compute_storage *storage, int threads, mixt_error *error)

@@ -23,7 +23,7 @@ static uint64_t saved_state(void)
 
 mixt_cpu mixt_cpu_detect(void)
 {
-    mixt_cpu cpu = {MIXT_CPU_SCALAR, false};
+    mixt_cpu cpu = {MIXT_CPU_SCALAR, false, false};
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) {
         return cpu;
@@ -43,6 +43,7 @@ mixt_cpu mixt_cpu_detect(void)
         return cpu;
     }
     cpu.tier = MIXT_CPU_AVX512;
+    cpu.vnni = BIT(c, 11);
     uint32_t subleaves = a;
     cpu.bf16 = subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && BIT(a, 5);
     return cpu;
@@ -50,7 +51,7 @@ mixt_cpu mixt_cpu_detect(void)
 #else
 mixt_cpu mixt_cpu_detect(void)
 {
-    return (mixt_cpu){MIXT_CPU_SCALAR, false};
+    return (mixt_cpu){MIXT_CPU_SCALAR, false, false};
 }
 #endif
 
@@ -75,6 +76,7 @@ mixt_status mixt_cpu_choose(const char *wanted, mixt_cpu *cpu, mixt_error *error
                              tier_names[cpu->tier]);
         }
         cpu->bf16 = cpu->bf16 && tier == MIXT_CPU_AVX512;
+        cpu->vnni = cpu->vnni && tier == MIXT_CPU_AVX512;
         cpu->tier = (mixt_cpu_tier)tier;
         return MIXT_OK;
     }

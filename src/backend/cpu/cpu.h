@@ -15,6 +15,7 @@ typedef enum mixt_cpu_tier {
 typedef struct mixt_cpu {
     mixt_cpu_tier tier;
     bool bf16; /* VDPBF16PS, in the AVX-512 tier */
+    bool vnni; /* VPDPBUSD, VPDPWSSD, likewise */
 } mixt_cpu;
 
 /* What this processor has. */

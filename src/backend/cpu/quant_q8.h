@@ -3,12 +3,32 @@
 #define MIXT_BACKEND_CPU_QUANT_Q8_H
 
 #include <float.h>
+#include <math.h>
+#include <string.h>
 
 #include "ops/quantised.h"
 
 /* Groups whose largest value is smaller are zeros: 127 / largest stays finite, d is normal. */
 #define MIXT_Q8_LEAST 0x1p-100F
 #define MIXT_Q8_LARGEST FLT_MAX
+
+/* Scale of a group whose largest magnitude has these bits, and what its values are multiplied by:
+ * 0 where they become zeros. */
+static inline float mixt_q8_scale(uint32_t largest_bits, float *d)
+{
+    float largest;
+    memcpy(&largest, &largest_bits, sizeof largest);
+    if (!(largest <= MIXT_Q8_LARGEST)) {
+        *d = NAN;
+        return 0;
+    }
+    if (largest < MIXT_Q8_LEAST) {
+        *d = 0;
+        return 0;
+    }
+    *d = largest / 127.0F;
+    return 127.0F / largest;
+}
 
 /* The sums, and the wide copy, of a record whose q are set. */
 static inline void mixt_q8_finish(mixt_q8_kind kind, mixt_q8 *to)

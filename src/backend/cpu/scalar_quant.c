@@ -214,25 +214,17 @@ static void kernel_multiply(const mixt_matrix_task *task)
 /* q = x * (127 / largest), to the nearest, ties to even. */
 static void quantise_group(const float *x, int count, int8_t *q, float *d)
 {
-    float largest = 0;
+    uint32_t most = 0; /* magnitudes as integers: NaN is above infinity */
     for (int j = 0; j < count; j++) {
-        float size = fabsf(x[j]);
-        largest = size <= largest ? largest : size; /* NaN stays */
-        if (size != size) {
-            break;
-        }
+        uint32_t bits;
+        memcpy(&bits, &x[j], sizeof bits);
+        bits &= 0x7FFFFFFFU;
+        most = bits > most ? bits : most;
     }
+    float inverse = mixt_q8_scale(most, d);
     memset(q, 0, (size_t)count);
-    *d = largest / 127.0F;
-    if (!(largest <= MIXT_Q8_LARGEST)) {
-        *d = NAN;
-    } else if (largest < MIXT_Q8_LEAST) {
-        *d = 0;
-    } else {
-        float inverse = 127.0F / largest;
-        for (int j = 0; j < count; j++) {
-            q[j] = (int8_t)lrintf(x[j] * inverse);
-        }
+    for (int j = 0; j < count && inverse != 0; j++) {
+        q[j] = (int8_t)lrintf(x[j] * inverse);
     }
 }
 

@@ -1,0 +1,131 @@
+/* Rows of a matrix times tokens, panel by panel: each step of ROWS rows is unpacked once, and meets
+ * all tokens while it lies in the first cache. Included behind quant_tile.h. */
+
+typedef struct type_kernels {
+    void (*unpack_256)(source *from, panel *to);
+    void (*unpack_32)(source *from, panel *to, int block);
+    void (*tiles)(tile at, int64_t count);
+} type_kernels;
+
+static const type_kernels kernels_of_type[MIXT_TYPE_COUNT] = {
+    [MIXT_TYPE_Q4_0] = {NULL, unpack_q4_0, tiles_q4_0},
+    [MIXT_TYPE_Q4_1] = {NULL, unpack_q4_1, tiles_q4_1},
+    [MIXT_TYPE_Q5_0] = {NULL, unpack_q5_0, tiles_q5_0},
+    [MIXT_TYPE_Q5_1] = {NULL, unpack_q5_1, tiles_q5_1},
+    [MIXT_TYPE_Q8_0] = {NULL, unpack_q8_0, tiles_wide_32},
+    [MIXT_TYPE_Q2_K] = {unpack_q2_k, NULL, tiles_q2_k},
+    [MIXT_TYPE_Q3_K] = {unpack_q3_k, NULL, tiles_q3_k},
+    [MIXT_TYPE_Q4_K] = {unpack_q4_k, NULL, tiles_q4_k},
+    [MIXT_TYPE_Q5_K] = {unpack_q5_k, NULL, tiles_q5_k},
+    [MIXT_TYPE_Q6_K] = {unpack_q6_k, NULL, tiles_q6_k},
+    [MIXT_TYPE_IQ4_NL] = {NULL, unpack_iq4_nl, tiles_wide_32},
+    [MIXT_TYPE_IQ4_XS] = {unpack_iq4_xs, NULL, tiles_wide_256},
+    [MIXT_TYPE_MXFP4] = {NULL, unpack_mxfp4, tiles_mxfp4},
+};
+
+#define STEP_BYTES_MAX 320 /* of a row: 8 blocks of Q8_0 are 272 */
+
+/* A thread's scratch. */
+typedef struct scratch {
+    panel panels[QUANT_PANELS];
+    uint8_t rows[QUANT_LANES][STEP_BYTES_MAX];
+    float sums[];
+} scratch;
+
+typedef struct step_range {
+    size_t offset, bytes; /* in a row */
+    int blocks;
+    const uint8_t *ahead; /* the same share of the rows that come next, or NULL */
+} step_range;
+
+/* The step of rows [row, row + QUANT_LANES), where some are behind the end as zeros. */
+static source source_of(const mixt_matrix_task *task, int64_t row, const step_range *step,
+                        scratch *memory)
+{
+    const mixt_matrix *matrix = task->matrix;
+    int64_t rows = task->row_end - row;
+    const uint8_t *base = (const uint8_t *)matrix->data + step->offset;
+    if (rows >= QUANT_LANES) {
+        return (source){base + (size_t)row * matrix->row_bytes, matrix->row_bytes, NULL};
+    }
+    memset(memory->rows, 0, sizeof memory->rows);
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(memory->rows[i], base + (size_t)(row + i) * matrix->row_bytes, step->bytes);
+    }
+    return (source){memory->rows[0], STEP_BYTES_MAX, NULL};
+}
+
+static void unpack_step(const mixt_matrix_task *task, int64_t row, const step_range *step,
+                        scratch *memory)
+{
+    mixt_type type = task->matrix->type;
+    const type_kernels *kernels = &kernels_of_type[type];
+    for (int r = 0; r < QUANT_PANELS; r++) {
+        source from = source_of(task, row + r * QUANT_LANES, step, memory);
+        from.ahead =
+            step->ahead == NULL ? NULL : step->ahead + (size_t)(r * QUANT_LANES) * step->bytes / 2;
+        if (kernels->unpack_256 != NULL) {
+            kernels->unpack_256(&from, &memory->panels[r]);
+            continue;
+        }
+        for (int block = 0; block < step->blocks; block++) {
+            fetch_ahead(&from, (size_t)(QUANT_LANES * mixt_type_info(type)->bytes));
+            kernels->unpack_32(&from, &memory->panels[r], block);
+            from.base += mixt_type_info(type)->bytes;
+        }
+    }
+}
+
+static void put_sums(const mixt_matrix_task *task, int64_t row, const float *sums)
+{
+    int64_t rows = task->row_end - row < ROWS ? task->row_end - row : ROWS;
+    for (int64_t t = 0; t < task->tokens; t++) {
+        float *c = task->c + t * task->c_row + row;
+        for (int64_t i = 0; i < rows; i++) {
+            c[i] = task->accumulate ? c[i] + sums[t * ROWS + i] : sums[t * ROWS + i];
+        }
+    }
+}
+
+static void multiply_panels(const mixt_matrix_task *task)
+{
+    const mixt_matrix *matrix = task->matrix;
+    const mixt_type_row *info = mixt_type_info(matrix->type);
+    scratch *memory = task->scratch;
+    int64_t steps = (matrix->k + MIXT_STEP - 1) / MIXT_STEP;
+    size_t step_bytes = (size_t)(MIXT_STEP / info->elements * info->bytes);
+    for (int64_t row = task->row_begin; row < task->row_end; row += ROWS) {
+        memset(memory->sums, 0, (size_t)task->tokens * ROWS * sizeof(float));
+        for (int64_t step = 0; step < steps; step++) {
+            step_range range = {.offset = (size_t)step * step_bytes, .bytes = step_bytes};
+            int64_t rest = matrix->k - step * MIXT_STEP;
+            range.blocks = rest < MIXT_STEP ? (int)(rest / 32) : MIXT_STEP_BLOCKS;
+            if (rest < MIXT_STEP) {
+                range.bytes = (size_t)(range.blocks * info->bytes);
+            }
+            if (row + ROWS < task->row_end) {
+                range.ahead = (const uint8_t *)matrix->data +
+                              (size_t)(row + ROWS) * matrix->row_bytes +
+                              (size_t)step * step_bytes * ROWS;
+            }
+            unpack_step(task, row, &range, memory);
+            tile at = {
+                .panels = memory->panels,
+                .x = task->activations + (size_t)(step * task->tokens) * task->activation_bytes,
+                .x_bytes = task->activation_bytes,
+                .blocks = range.blocks,
+                .sums = memory->sums,
+            };
+            if (range.ahead != NULL) {
+                size_t half = ROWS * range.bytes / 2;
+                at.ahead = range.ahead + half;
+                at.lines = (int)(half / 64 / 8) + 1;
+            }
+            kernels_of_type[matrix->type].tiles(at, task->tokens);
+        }
+        put_sums(task, row, memory->sums);
+    }
+}
+
+_Static_assert(sizeof(scratch) + MIXT_MATRIX_TOKENS * ROWS * sizeof(float) <= MIXT_MATRIX_SCRATCH,
+               "scratch");

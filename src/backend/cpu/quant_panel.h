@@ -1,0 +1,421 @@
+/* Panels: a step of QUANT_LANES rows of weights with a row in each lane. A cell is four
+ * consecutive k of every row as bytes (or two as 16-bit words, `wide` types), so that activations
+ * are broadcast four bytes at a time. Rows are read as they lie in the file, sixteen bytes of
+ * every row at a time, transposed in registers, and only then taken apart: the same instructions
+ * serve all rows. Included by tiers that define before
+ *
+ *   vi, vf                     QUANT_LANES 32-bit integers, floats
+ *   vi_*, vf_*                 operations named after the instructions they are
+ *   load_quads(source, offset, out[4])  dwords offset, + 4, + 8, + 12 of every row
+ */
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "quant/blocks.h"
+
+/* Loops over registers are unrolled, but not under the sanitizers, whose checks would make minutes
+ * of compiling of them. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
+    __has_feature(undefined_behavior_sanitizer)
+#define UNROLL
+#endif
+#endif
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define UNROLL
+#endif
+#ifndef UNROLL
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+typedef struct panel {
+    vi cells[MIXT_STEP / 2]; /* 64 of four bytes or 128 of two words */
+    vi scales[16];           /* of groups, SCALE_OF_BYTE */
+    vi pairs[8];             /* two 16-bit words that go with sums over 16 (or 32) */
+    vf d[MIXT_STEP_BLOCKS], m[MIXT_STEP_BLOCKS]; /* of blocks of 32, or of 256 in [0] */
+} panel;
+
+#define LOW_NIBBLES 0x0F0F0F0F
+#define BYTES(b) ((b)*0x01010101)
+
+/* In-lane shuffles of the bytes of a dword; 0x80 gives zero. */
+#define SPREAD(b0, b1, b2, b3)                                                                     \
+    vi_set32(                                                                                      \
+        (int)((uint32_t)(b0) | (uint32_t)(b1) << 8 | (uint32_t)(b2) << 16 | (uint32_t)(b3) << 24))
+#define NONE 0x80
+
+/* A byte of every dword, without or with sign, as what multiplies sums of a group: twice as a
+ * 16-bit word, or once in 32 bits where sums are that wide. */
+#ifdef QUANT_VNNI
+#define SCALE_OF_BYTE(x, b) vi_pick(x, b, NONE, NONE, NONE)
+#define SCALE_OF_SIGNED_BYTE(x, b) vi_sra32(vi_pick(x, NONE, NONE, NONE, b), 24)
+#else
+#define SCALE_OF_BYTE(x, b) vi_pick(x, b, NONE, b, NONE)
+#define SCALE_OF_SIGNED_BYTE(x, b) vi_sra16(vi_pick(x, NONE, b, NONE, b), 8)
+#endif
+
+/* Bytes b0 to b3 of each dword. Shuffles work within 128 bits: the index of dword i is 4 i + b. */
+INLINE vi vi_pick(vi x, const int b0, const int b1, const int b2, const int b3)
+{
+    const uint32_t one = (uint32_t)b0 | (uint32_t)b1 << 8 | (uint32_t)b2 << 16 | (uint32_t)b3 << 24;
+    return vi_shuffle8(x, vi_set_quads((int)one, (int)(one + 0x04040404U), (int)(one + 0x08080808U),
+                                       (int)(one + 0x0C0C0C0CU)));
+}
+
+/* Rows that come later lie behind these in memory. They are fetched in rising order, which the
+ * hardware's prefetcher follows, and at an even pace, half of them here and half in the tiles:
+ * more at a time than the line fill buffers hold would stall what is computed meanwhile. */
+INLINE void fetch_ahead(source *from, const size_t bytes)
+{
+    if (from->ahead != NULL) {
+        for (size_t at = 0; at < bytes / 2; at += 64) {
+            __builtin_prefetch(from->ahead + at, 0, 2);
+        }
+        from->ahead += bytes / 2;
+    }
+}
+
+/* load_quads of blocks of 256: all but a few of their bytes are loaded so. */
+INLINE void next_quads(source *from, size_t offset, vi out[4])
+{
+    fetch_ahead(from, (size_t)16 * QUANT_LANES);
+    load_quads(from, offset, out);
+}
+
+/* A dword, a 16-bit word at `offset` of every row. */
+INLINE vi load_dwords(const source *from, size_t offset)
+{
+    _Alignas(64) uint32_t x[QUANT_LANES];
+    for (int lane = 0; lane < QUANT_LANES; lane++) {
+        memcpy(&x[lane], from->base + (size_t)lane * from->stride + offset, sizeof x[lane]);
+    }
+    return vi_load(x);
+}
+
+INLINE vi load_words(const source *from, size_t offset)
+{
+    _Alignas(64) uint32_t x[QUANT_LANES];
+    for (int lane = 0; lane < QUANT_LANES; lane++) {
+        uint16_t word;
+        memcpy(&word, from->base + (size_t)lane * from->stride + offset, sizeof word);
+        x[lane] = word;
+    }
+    return vi_load(x);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Blocks of 256                                                                              */
+
+/* x & mask | y */
+#define AND_OR(x, mask, y) vi_or(vi_and(x, vi_set32(mask)), y)
+
+static void unpack_q2_k(source *from, panel *to)
+{
+    vi bytes[4], q[16], halves = load_dwords(from, 80);
+    to->d[0] = vf_half(halves);
+    to->m[0] = vf_negate(vf_half(vi_srl32(halves, 16)));
+    next_quads(from, 0, bytes);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        vi scale = vi_and(bytes[i], vi_set32(LOW_NIBBLES));
+        vi min = vi_and(vi_srl32(bytes[i], 4), vi_set32(LOW_NIBBLES));
+        to->scales[4 * i] = SCALE_OF_BYTE(scale, 0);
+        to->scales[4 * i + 1] = SCALE_OF_BYTE(scale, 1);
+        to->scales[4 * i + 2] = SCALE_OF_BYTE(scale, 2);
+        to->scales[4 * i + 3] = SCALE_OF_BYTE(scale, 3);
+        to->pairs[2 * i] = vi_pick(min, 0, NONE, 1, NONE);
+        to->pairs[2 * i + 1] = vi_pick(min, 2, NONE, 3, NONE);
+        next_quads(from, (size_t)(16 + 16 * i), q + 4 * i);
+    }
+    UNROLL for (int i = 0; i < 16; i++)
+    {
+        vi *cells = to->cells + i / 8 * 32 + i % 8;
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            cells[8 * j] = vi_and(vi_srl32(q[i], 2 * j), vi_set32(BYTES(3)));
+        }
+    }
+}
+
+static void unpack_q3_k(source *from, panel *to)
+{
+    vi head[4], scale[4], high[8], q[16];
+    next_quads(from, 92, head);
+    const vi three = vi_set32(BYTES(3)), low = vi_set32(LOW_NIBBLES);
+    vi a = head[1], b = head[2], c = head[3];
+    scale[0] = vi_or(vi_and(a, low), vi_sll32(vi_and(c, three), 4));
+    scale[1] = vi_or(vi_and(b, low), vi_sll32(vi_and(vi_srl32(c, 2), three), 4));
+    scale[2] = vi_or(vi_and(vi_srl32(a, 4), low), vi_sll32(vi_and(vi_srl32(c, 4), three), 4));
+    scale[3] = vi_or(vi_and(vi_srl32(b, 4), low), vi_sll32(vi_and(vi_srl32(c, 6), three), 4));
+    to->d[0] = vf_half(load_words(from, 108));
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        vi x = vi_sub8(scale[i], vi_set32(BYTES(32)));
+        to->scales[4 * i] = SCALE_OF_SIGNED_BYTE(x, 0);
+        to->scales[4 * i + 1] = SCALE_OF_SIGNED_BYTE(x, 1);
+        to->scales[4 * i + 2] = SCALE_OF_SIGNED_BYTE(x, 2);
+        to->scales[4 * i + 3] = SCALE_OF_SIGNED_BYTE(x, 3);
+        /* scale << 8, down to scale * 4, negated */
+        to->pairs[2 * i] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 0, NONE, 1), 6));
+        to->pairs[2 * i + 1] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 2, NONE, 3), 6));
+        next_quads(from, (size_t)(32 + 16 * i), q + 4 * i);
+    }
+    next_quads(from, 0, high);
+    next_quads(from, 16, high + 4);
+    UNROLL for (int i = 0; i < 16; i++)
+    {
+        vi *cells = to->cells + i / 8 * 32 + i % 8;
+        vi bits = vi_srl32(high[i % 8], i / 8 * 4);
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            vi two = vi_and(vi_srl32(q[i], 2 * j), three);
+            vi third = j < 2 ? vi_sll32(bits, 2 - j) : vi_srl32(bits, j - 2);
+            cells[8 * j] = AND_OR(third, BYTES(4), two);
+        }
+    }
+}
+
+/* Scales and minima of Q4_K and Q5_K. */
+INLINE void unpack_k_head(source *from, panel *to)
+{
+    vi head[4], scale[2], min[2];
+    next_quads(from, 0, head);
+    to->d[0] = vf_half(head[0]);
+    to->m[0] = vf_negate(vf_half(vi_srl32(head[0], 16)));
+    vi a = head[1], b = head[2], c = head[3];
+    const vi low = vi_set32(LOW_NIBBLES);
+    scale[0] = vi_and(a, vi_set32(BYTES(63)));
+    scale[1] = AND_OR(vi_srl32(a, 2), BYTES(48), vi_and(c, low));
+    min[0] = vi_and(b, vi_set32(BYTES(63)));
+    min[1] = AND_OR(vi_srl32(b, 2), BYTES(48), vi_and(vi_srl32(c, 4), low));
+    UNROLL for (int i = 0; i < 2; i++)
+    {
+        to->scales[4 * i] = SCALE_OF_BYTE(scale[i], 0);
+        to->scales[4 * i + 1] = SCALE_OF_BYTE(scale[i], 1);
+        to->scales[4 * i + 2] = SCALE_OF_BYTE(scale[i], 2);
+        to->scales[4 * i + 3] = SCALE_OF_BYTE(scale[i], 3);
+        to->pairs[2 * i] = vi_pick(min[i], 0, NONE, 1, NONE);
+        to->pairs[2 * i + 1] = vi_pick(min[i], 2, NONE, 3, NONE);
+    }
+}
+
+static void unpack_q4_k(source *from, panel *to)
+{
+    unpack_k_head(from, to);
+    const vi low = vi_set32(LOW_NIBBLES);
+    for (int i = 0; i < 8; i++) { /* 16 bytes: 16 of the low halves, 16 of the high ones */
+        vi q[4], *cells = to->cells + i / 2 * 16 + i % 2 * 4;
+        next_quads(from, (size_t)(16 + 16 * i), q);
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            cells[j] = vi_and(q[j], low);
+            cells[j + 8] = vi_and(vi_srl32(q[j], 4), low);
+        }
+    }
+}
+
+static void unpack_q5_k(source *from, panel *to)
+{
+    unpack_k_head(from, to);
+    const vi low = vi_set32(LOW_NIBBLES);
+    vi high[8];
+    next_quads(from, 16, high);
+    next_quads(from, 32, high + 4);
+    for (int i = 0; i < 4; i++) {
+        vi q[8], *cells = to->cells + 16 * i;
+        next_quads(from, (size_t)(48 + 32 * i), q);
+        next_quads(from, (size_t)(64 + 32 * i), q + 4);
+        UNROLL for (int j = 0; j < 8; j++)
+        {
+            cells[j] = AND_OR(vi_sll32(high[j], 4), BYTES(16), vi_and(q[j], low));
+            cells[j + 8] = AND_OR(vi_sll32(high[j], 3), BYTES(16), vi_and(vi_srl32(q[j], 4), low));
+            high[j] = vi_srl32(high[j], 2);
+        }
+    }
+}
+
+static void unpack_q6_k(source *from, panel *to)
+{
+    vi scale[4];
+    const vi low = vi_set32(LOW_NIBBLES);
+    to->d[0] = vf_half(load_words(from, 208));
+    next_quads(from, 192, scale);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        vi x = scale[i];
+        to->scales[4 * i] = SCALE_OF_SIGNED_BYTE(x, 0);
+        to->scales[4 * i + 1] = SCALE_OF_SIGNED_BYTE(x, 1);
+        to->scales[4 * i + 2] = SCALE_OF_SIGNED_BYTE(x, 2);
+        to->scales[4 * i + 3] = SCALE_OF_SIGNED_BYTE(x, 3);
+        /* scale << 8, down to scale * 32, negated */
+        to->pairs[2 * i] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 0, NONE, 1), 3));
+        to->pairs[2 * i + 1] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 2, NONE, 3), 3));
+    }
+    for (int i = 0; i < 4; i++) { /* 16 bytes of the upper bits: 64 values */
+        vi first[4], second[4], high[4], *cells = to->cells + i / 2 * 32 + i % 2 * 4;
+        size_t at = (size_t)(i / 2 * 64 + i % 2 * 16);
+        next_quads(from, at, first);
+        next_quads(from, at + 32, second);
+        next_quads(from, (size_t)(128 + 16 * i), high);
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            vi bits = high[j];
+            cells[j] = AND_OR(vi_sll32(bits, 4), BYTES(48), vi_and(first[j], low));
+            cells[j + 8] = AND_OR(vi_sll32(bits, 2), BYTES(48), vi_and(second[j], low));
+            cells[j + 16] = AND_OR(bits, BYTES(48), vi_and(vi_srl32(first[j], 4), low));
+            cells[j + 24] =
+                AND_OR(vi_srl32(bits, 2), BYTES(48), vi_and(vi_srl32(second[j], 4), low));
+        }
+    }
+}
+
+/* The table's values times the group's scale: |value scale| <= 127 * 32 fits 16 bits. */
+static void unpack_iq4_xs(source *from, panel *to)
+{
+    vi head[4];
+    const vi low = vi_set32(LOW_NIBBLES), table = vi_table(mixt_iq4_values);
+    next_quads(from, 0, head);
+    to->d[0] = vf_half(head[0]);
+    vi scale_high = vi_srl32(head[0], 16), scale_low = head[1];
+    for (int i = 0; i < 8; i++) {
+        vi q[4], *cells = to->cells + 16 * i;
+        vi scale =
+            vi_or(vi_and(scale_low, vi_set32(15)), vi_sll32(vi_and(scale_high, vi_set32(3)), 4));
+        scale_low = vi_srl32(scale_low, 4);
+        scale_high = vi_srl32(scale_high, 2);
+        scale = vi_sll32(vi_sub32(scale, vi_set32(32)), 24); /* << 8 in both words */
+        scale = vi_or(scale, vi_srl32(scale, 16));
+        next_quads(from, (size_t)(8 + 16 * i), q);
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            vi first = vi_shuffle8(table, vi_and(q[j], low));
+            vi second = vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low));
+            cells[2 * j] = vi_mulhi16(vi_pick(first, NONE, 0, NONE, 1), scale);
+            cells[2 * j + 1] = vi_mulhi16(vi_pick(first, NONE, 2, NONE, 3), scale);
+            cells[2 * j + 8] = vi_mulhi16(vi_pick(second, NONE, 0, NONE, 1), scale);
+            cells[2 * j + 9] = vi_mulhi16(vi_pick(second, NONE, 2, NONE, 3), scale);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Blocks of 32: `block` of the step                                                          */
+
+static void unpack_q4_0(source *from, panel *to, int block)
+{
+    vi q[4], *cells = to->cells + 8 * block;
+    const vi low = vi_set32(LOW_NIBBLES);
+    to->d[block] = vf_half(load_words(from, 0));
+    load_quads(from, 2, q);
+    UNROLL for (int j = 0; j < 4; j++)
+    {
+        cells[j] = vi_and(q[j], low);
+        cells[j + 4] = vi_and(vi_srl32(q[j], 4), low);
+    }
+}
+
+static void unpack_q4_1(source *from, panel *to, int block)
+{
+    vi q[4], *cells = to->cells + 8 * block, halves = load_dwords(from, 0);
+    const vi low = vi_set32(LOW_NIBBLES);
+    to->d[block] = vf_half(halves);
+    to->m[block] = vf_half(vi_srl32(halves, 16));
+    load_quads(from, 4, q);
+    UNROLL for (int j = 0; j < 4; j++)
+    {
+        cells[j] = vi_and(q[j], low);
+        cells[j + 4] = vi_and(vi_srl32(q[j], 4), low);
+    }
+}
+
+/* Cells of 32 values from nibbles and a dword of fifth bits: bit j is value j's. */
+INLINE void unpack_fives(const vi q[4], vi high, vi *cells)
+{
+    const vi low = vi_set32(LOW_NIBBLES), bits = vi_set32((int)0x80402010U);
+    const vi sixteen = vi_set32(BYTES(16));
+    UNROLL for (int j = 0; j < 4; j++)
+    {
+        /* byte j of the bits: four of them for cell 2 j, four for cell 2 j + 1 */
+        vi byte = vi_pick(high, j, j, j, j);
+        vi even = vi_min_u8(vi_and(vi_sll32(byte, 4), bits), sixteen);
+        vi odd = vi_min_u8(vi_and(byte, bits), sixteen);
+        vi first = j < 2 ? q[2 * j] : vi_srl32(q[2 * j - 4], 4);
+        vi second = j < 2 ? q[2 * j + 1] : vi_srl32(q[2 * j - 3], 4);
+        cells[2 * j] = vi_or(vi_and(first, low), even);
+        cells[2 * j + 1] = vi_or(vi_and(second, low), odd);
+    }
+}
+
+static void unpack_q5_0(source *from, panel *to, int block)
+{
+    vi q[4];
+    to->d[block] = vf_half(load_words(from, 0));
+    load_quads(from, 6, q);
+    unpack_fives(q, load_dwords(from, 2), to->cells + 8 * block);
+}
+
+static void unpack_q5_1(source *from, panel *to, int block)
+{
+    vi q[4], halves = load_dwords(from, 0);
+    to->d[block] = vf_half(halves);
+    to->m[block] = vf_half(vi_srl32(halves, 16));
+    load_quads(from, 8, q);
+    unpack_fives(q, load_dwords(from, 4), to->cells + 8 * block);
+}
+
+/* Values + 12, so that no byte is negative. */
+static void unpack_mxfp4(source *from, panel *to, int block)
+{
+    static const int8_t shifted[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+    vi q[4], *cells = to->cells + 8 * block;
+    const vi low = vi_set32(LOW_NIBBLES), table = vi_table(shifted);
+    _Alignas(64) float d[QUANT_LANES];
+    for (int lane = 0; lane < QUANT_LANES; lane++) {
+        d[lane] = mixt_mxfp4_scale(from->base[(size_t)lane * from->stride]);
+    }
+    to->d[block] = vf_load(d);
+    load_quads(from, 1, q);
+    UNROLL for (int j = 0; j < 4; j++)
+    {
+        cells[j] = vi_shuffle8(table, vi_and(q[j], low));
+        cells[j + 4] = vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low));
+    }
+}
+
+/* Two cells of 16-bit words from four bytes with sign. */
+INLINE void put_wide(vi bytes, vi *cells)
+{
+    cells[0] = vi_sra16(vi_pick(bytes, NONE, 0, NONE, 1), 8);
+    cells[1] = vi_sra16(vi_pick(bytes, NONE, 2, NONE, 3), 8);
+}
+
+static void unpack_q8_0(source *from, panel *to, int block)
+{
+    vi q[8], *cells = to->cells + 16 * block;
+    to->d[block] = vf_half(load_words(from, 0));
+    load_quads(from, 2, q);
+    load_quads(from, 18, q + 4);
+    UNROLL for (int j = 0; j < 8; j++)
+    {
+        put_wide(q[j], cells + 2 * j);
+    }
+}
+
+static void unpack_iq4_nl(source *from, panel *to, int block)
+{
+    vi q[4], *cells = to->cells + 16 * block;
+    const vi low = vi_set32(LOW_NIBBLES), table = vi_table(mixt_iq4_values);
+    to->d[block] = vf_half(load_words(from, 0));
+    load_quads(from, 2, q);
+    UNROLL for (int j = 0; j < 4; j++)
+    {
+        put_wide(vi_shuffle8(table, vi_and(q[j], low)), cells + 2 * j);
+        put_wide(vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low)), cells + 2 * j + 8);
+    }
+}

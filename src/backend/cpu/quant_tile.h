@@ -1,0 +1,277 @@
+/* Panels times tokens: QUANT_PANELS panels, so QUANT_PANELS * QUANT_LANES rows, and up to
+ * QUANT_TOKENS tokens at a time. Included behind quant_panel.h.
+ *
+ * Without VNNI, products of bytes are summed in 16 bits as long as they fit (`depth` cells: two
+ * products a cell and word, at most 127 times the largest weight each), and multiplied by the
+ * scale of their group on the way to 32 bits. With VNNI they are summed in 32 bits at once. */
+
+/* What a type's tiles are made of; constants to the functions they are passed to. */
+typedef struct tile_kind {
+    int group;  /* cells of a scale; blocks of 32 have none: 8 */
+    int depth;  /* cells that 16 bits hold */
+    int offset; /* taken from each weight. K types: their pairs are -offset times scales */
+    int minima; /* pairs of minima: 8 (sums over 16), 4 (sums over 32); blocks of 32: 1 */
+} tile_kind;
+
+typedef struct tile {
+    const panel *panels; /* [QUANT_PANELS] */
+    const char *x;       /* activations, records of x_bytes */
+    size_t x_bytes;
+    int blocks;
+    float *sums;          /* [tokens, QUANT_PANELS * QUANT_LANES] */
+    const uint8_t *ahead; /* to be fetched, `lines` cache lines for each eighth of a step */
+    int lines;
+} tile;
+
+#define ROWS (QUANT_PANELS * QUANT_LANES)
+#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
+
+/* Keeps the compiler from turning a chain of sums into a tree, whose leaves would need more
+ * registers than there are. */
+#define PIN(x) __asm__("" : "+v"(x))
+
+/* The record of a token. */
+INLINE const mixt_q8 *record_of(const tile *at, int token)
+{
+    return (const mixt_q8 *)(const void *)(at->x + (size_t)token * at->x_bytes);
+}
+
+INLINE void fetch_eighth(const tile *at, int eighth)
+{
+    for (int line = 0; line < at->lines; line++) {
+        __builtin_prefetch(at->ahead + 64 * (eighth * at->lines + line), 0, 2);
+    }
+}
+
+/* Adds to `total` the products of one group of cells that share a scale (NULL: 1). */
+INLINE void add_group(const tile *at, int cell, const vi *scales, const tile_kind kind,
+                      const int tokens, vi total[QUANT_TOKENS][QUANT_PANELS])
+{
+#ifdef QUANT_VNNI
+    vi part[QUANT_TOKENS][QUANT_PANELS];
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) part[t][r] = scales == NULL ? total[t][r] : vi_zero();
+    }
+    EACH(i, kind.group)
+    {
+        EACH(t, tokens)
+        {
+            vi q = vi_broadcast32(record_of(at, t)->q + 4 * (cell + i));
+            EACH(r, QUANT_PANELS)
+            part[t][r] = vi_dpbusd(part[t][r], at->panels[r].cells[cell + i], q);
+        }
+    }
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS)
+        total[t][r] =
+            scales == NULL ? part[t][r] : vi_add32(total[t][r], vi_mullo32(part[t][r], scales[r]));
+    }
+#else
+    EACH(first, kind.group / kind.depth)
+    {
+        vi part[QUANT_TOKENS][QUANT_PANELS];
+        EACH(i, kind.depth)
+        {
+            int c = cell + first * kind.depth + i;
+            EACH(t, tokens)
+            {
+                vi q = vi_broadcast32(record_of(at, t)->q + 4 * c);
+                EACH(r, QUANT_PANELS)
+                {
+                    vi product = vi_maddubs(at->panels[r].cells[c], q);
+                    part[t][r] = i == 0 ? product : vi_add16(part[t][r], product);
+                    PIN(part[t][r]);
+                }
+            }
+        }
+        EACH(t, tokens)
+        {
+            EACH(r, QUANT_PANELS)
+            total[t][r] =
+                vi_add32(total[t][r],
+                         vi_madd(part[t][r], scales == NULL ? vi_set32(0x00010001) : scales[r]));
+        }
+    }
+#endif
+}
+
+/* The pairs of a panel times sums of q. */
+INLINE vi pairs_times(const panel *from, const int16_t *sums, const int count)
+{
+    vi sum = vi_madd(from->pairs[0], vi_broadcast32(sums));
+    EACH(i, count)
+    {
+        if (i > 0) {
+            sum = vi_add32(sum, vi_madd(from->pairs[i], vi_broadcast32(sums + 2 * i)));
+        }
+    }
+    return sum;
+}
+
+/* sum + d_weights d_x total */
+INLINE vf add_scaled(vf sum, vf d, float d_x, vi total)
+{
+    return vf_fma(vf_multiply(d, vf_set(d_x)), vf_convert(total), sum);
+}
+
+/* A block of 256 with scales of its groups. */
+INLINE void tile_256(const tile *at, const tile_kind kind, const int tokens)
+{
+    vi total[QUANT_TOKENS][QUANT_PANELS];
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS)
+        total[t][r] =
+            kind.offset == 0 ? vi_zero() : pairs_times(&at->panels[r], record_of(at, t)->sums, 8);
+    }
+    for (int group = 0; group < MIXT_STEP / 4 / kind.group; group++) {
+        if (kind.group == 8 || group % 2 == 0) {
+            fetch_eighth(at, group * kind.group / 8);
+        }
+        vi scales[QUANT_PANELS];
+        EACH(r, QUANT_PANELS) scales[r] = at->panels[r].scales[group];
+        add_group(at, group * kind.group, scales, kind, tokens, total);
+    }
+    EACH(t, tokens)
+    {
+        const mixt_q8 *x = record_of(at, t);
+        EACH(r, QUANT_PANELS)
+        {
+            const panel *from = &at->panels[r];
+            float *to = at->sums + t * ROWS + r * QUANT_LANES;
+            vf sum = add_scaled(vf_load(to), from->d[0], x->d[0], total[t][r]);
+            if (kind.minima > 0) {
+                vi minima =
+                    pairs_times(from, kind.minima == 4 ? x->block_sums : x->sums, kind.minima);
+                sum = add_scaled(sum, from->m[0], x->d[0], minima);
+            }
+            vf_store(to, sum);
+        }
+    }
+}
+
+/* Blocks of 32. */
+INLINE void tile_32(const tile *at, const tile_kind kind, const int tokens)
+{
+    vf sum[QUANT_TOKENS][QUANT_PANELS];
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) sum[t][r] = vf_load(at->sums + t * ROWS + r * QUANT_LANES);
+    }
+    for (int block = 0; block < at->blocks; block++) {
+        vi total[QUANT_TOKENS][QUANT_PANELS];
+        EACH(t, tokens)
+        {
+            EACH(r, QUANT_PANELS)
+            total[t][r] = kind.offset == 0
+                              ? vi_zero()
+                              : vi_set32(-kind.offset * record_of(at, t)->totals[block]);
+        }
+        fetch_eighth(at, block);
+        add_group(at, 8 * block, NULL, kind, tokens, total);
+        EACH(t, tokens)
+        {
+            const mixt_q8 *x = record_of(at, t);
+            EACH(r, QUANT_PANELS)
+            {
+                const panel *from = &at->panels[r];
+                sum[t][r] = add_scaled(sum[t][r], from->d[block], x->d[block], total[t][r]);
+                if (kind.minima > 0) {
+                    sum[t][r] = add_scaled(sum[t][r], from->m[block], x->d[block],
+                                           vi_set32(x->totals[block]));
+                }
+            }
+        }
+    }
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) vf_store(at->sums + t * ROWS + r * QUANT_LANES, sum[t][r]);
+    }
+}
+
+/* Words instead of bytes: adds `cells` cells of two k to `total`. */
+INLINE void add_wide(const tile *at, int cell, const int cells, const int tokens,
+                     vi total[QUANT_TOKENS][QUANT_PANELS])
+{
+    EACH(i, cells)
+    {
+        EACH(t, tokens)
+        {
+            const mixt_q8_wide *x = (const void *)record_of(at, t);
+            vi q = vi_broadcast32(x->q + 2 * (cell + i));
+            EACH(r, QUANT_PANELS)
+            {
+                total[t][r] = vi_dpwssd(total[t][r], at->panels[r].cells[cell + i], q);
+                PIN(total[t][r]);
+            }
+        }
+    }
+}
+
+/* `floats`: blocks that have scales of their own in a step: at->blocks of 32, or one of 256. */
+INLINE void tile_wide(const tile *at, const int cells, const int tokens)
+{
+    vf sum[QUANT_TOKENS][QUANT_PANELS];
+    int blocks = cells == MIXT_STEP / 2 ? 1 : at->blocks;
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) sum[t][r] = vf_load(at->sums + t * ROWS + r * QUANT_LANES);
+    }
+    for (int block = 0; block < blocks; block++) {
+        vi total[QUANT_TOKENS][QUANT_PANELS];
+        EACH(t, tokens)
+        {
+            EACH(r, QUANT_PANELS) total[t][r] = vi_zero();
+        }
+        for (int cell = 0; cell < cells; cell += 16) {
+            fetch_eighth(at, cells == 16 ? block : cell / 16);
+            add_wide(at, block * cells + cell, 16, tokens, total);
+        }
+        EACH(t, tokens)
+        {
+            float d = record_of(at, t)->d[block];
+            EACH(r, QUANT_PANELS)
+            sum[t][r] = add_scaled(sum[t][r], at->panels[r].d[block], d, total[t][r]);
+        }
+    }
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) vf_store(at->sums + t * ROWS + r * QUANT_LANES, sum[t][r]);
+    }
+}
+
+/* All tokens of a step. */
+#define TILE_FUNCTION(name, call)                                                                  \
+    static void name(tile at, int64_t count)                                                       \
+    {                                                                                              \
+        int64_t t = 0;                                                                             \
+        for (; t + QUANT_TOKENS <= count; t += QUANT_TOKENS) {                                     \
+            const int tokens = QUANT_TOKENS;                                                       \
+            call;                                                                                  \
+            at.lines = 0;                                                                          \
+            at.x += QUANT_TOKENS * at.x_bytes;                                                     \
+            at.sums += QUANT_TOKENS * ROWS;                                                        \
+        }                                                                                          \
+        for (; t < count; t++) {                                                                   \
+            const int tokens = 1;                                                                  \
+            call;                                                                                  \
+            at.lines = 0;                                                                          \
+            at.x += at.x_bytes;                                                                    \
+            at.sums += ROWS;                                                                       \
+        }                                                                                          \
+    }
+
+TILE_FUNCTION(tiles_q2_k, tile_256(&at, ((tile_kind){4, 4, 0, 8}), tokens))
+TILE_FUNCTION(tiles_q3_k, tile_256(&at, ((tile_kind){4, 4, 4, 0}), tokens))
+TILE_FUNCTION(tiles_q4_k, tile_256(&at, ((tile_kind){8, 8, 0, 4}), tokens))
+TILE_FUNCTION(tiles_q5_k, tile_256(&at, ((tile_kind){8, 4, 0, 4}), tokens))
+TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 2, 32, 0}), tokens))
+TILE_FUNCTION(tiles_q4_0, tile_32(&at, ((tile_kind){8, 8, 8, 0}), tokens))
+TILE_FUNCTION(tiles_q4_1, tile_32(&at, ((tile_kind){8, 8, 0, 1}), tokens))
+TILE_FUNCTION(tiles_q5_0, tile_32(&at, ((tile_kind){8, 4, 16, 0}), tokens))
+TILE_FUNCTION(tiles_q5_1, tile_32(&at, ((tile_kind){8, 4, 0, 1}), tokens))
+TILE_FUNCTION(tiles_mxfp4, tile_32(&at, ((tile_kind){8, 4, 12, 0}), tokens))
+TILE_FUNCTION(tiles_wide_32, tile_wide(&at, 16, tokens))
+TILE_FUNCTION(tiles_wide_256, tile_wide(&at, MIXT_STEP / 2, tokens))
