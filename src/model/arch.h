@@ -99,6 +99,7 @@ typedef enum mixt_field_type {
     MIXT_FIELD_BOOL,
     MIXT_FIELD_NULL_INTEGER, /* 0 is written as null */
     MIXT_FIELD_NULL_NUMBER,
+    MIXT_FIELD_FROM_ONE,      /* 0 is written as 1 */
     MIXT_FIELD_LIST_INTEGER,  /* written as a list of one */
     MIXT_FIELD_BY_HEADS,      /* the file's number is this one times the heads */
     MIXT_FIELD_LESS_POSITION, /* the file's number is this one less attention.position_dim */

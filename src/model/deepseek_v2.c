@@ -22,11 +22,13 @@ static const mixt_config_row config[] = {
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {
-    "hidden_act", "\"silu\"",     "attention_bias", "false", "moe_layer_freq", "1", "?seq_aux",
-    "true",       "scoring_func", "\"softmax\"",    NULL};
+static const char *const fixed[] = {"hidden_act",  "\"silu\"",       "attention_bias",
+                                    "false",       "moe_layer_freq", "1",
+                                    "?seq_aux",    "true",           "scoring_func",
+                                    "\"softmax\"", "?topk_method",   "\"group_limited_greedy\"",
+                                    NULL};
 
-/* topk_method says whether the groups count. */
+/* topk_method says whether the groups count. One group is the same as none. */
 static mixt_status choose_groups(mixt_model_options *options, const void *json, mixt_error *error)
 {
     const json_t *method = json_object_get(json, "topk_method");

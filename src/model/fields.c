@@ -20,6 +20,8 @@ double mixt_row_get(const mixt_config_row *row, const mixt_model_options *option
         return (double)*(const int *)at * options->heads;
     case MIXT_FIELD_LESS_POSITION:
         return (double)*(const int *)at - options->attention.position_dim;
+    case MIXT_FIELD_FROM_ONE:
+        return *(const int *)at > 1 ? *(const int *)at : 1;
     case MIXT_FIELD_INTEGER:
     case MIXT_FIELD_NULL_INTEGER:
     case MIXT_FIELD_LIST_INTEGER:
@@ -48,6 +50,7 @@ void mixt_row_set(const mixt_config_row *row, mixt_model_options *options, doubl
         break;
     case MIXT_FIELD_INTEGER:
     case MIXT_FIELD_NULL_INTEGER:
+    case MIXT_FIELD_FROM_ONE:
     case MIXT_FIELD_LIST_INTEGER:
     case MIXT_FIELD_END:
     default:

@@ -55,10 +55,9 @@
                    1),                                                                             \
         MIXT_FIELD("routed_scaling_factor", "expert_weights_scale", NUMBER, router.scale, false,   \
                    1, 0, 1e6),                                                                     \
-        MIXT_FIELD("n_group", "expert_group_count", NULL_INTEGER, router.groups, false, 0, 0,      \
-                   4096),                                                                          \
-        MIXT_FIELD("topk_group", "expert_group_used_count", NULL_INTEGER, router.groups_used,      \
-                   false, 0, 0, 4096),                                                             \
+        MIXT_FIELD("n_group", "expert_group_count", FROM_ONE, router.groups, false, 0, 0, 4096),   \
+        MIXT_FIELD("topk_group", "expert_group_used_count", FROM_ONE, router.groups_used, false,   \
+                   0, 0, 4096),                                                                    \
         MIXT_FIELD("aux_loss_alpha", NULL, NUMBER, router.balance_coefficient, false, 0.001, 0,    \
                    1e6)
 
