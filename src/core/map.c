@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/error.h"
@@ -74,11 +75,24 @@ static void call_earlier(int number, siginfo_t *info, void *context)
         action->sa_handler(number);
         handling = false;
     } else if (info->si_code > 0 || handling || action->sa_handler == SIG_DFL) {
-        signal(number, SIG_DFL); /* a fault comes again when this returns; a sent one by raise */
+        struct sigaction none = {.sa_handler = SIG_DFL};
+        sigaction(number, &none, NULL); /* a fault comes again on return; a sent one by raise */
         if (info->si_code <= 0) {
             raise(number);
         }
     }
+}
+
+/* A page of zeros in place of a lost one. Without the C library where the call is known: there,
+ * ThreadSanitizer takes it for a write that races with other threads' reads. */
+static bool replace_page(void *page)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+#if defined(__x86_64__) || defined(__aarch64__)
+    return syscall(SYS_mmap, page, page_size, PROT_READ, flags, -1, 0) == (long)page;
+#else
+    return mmap(page, page_size, PROT_READ, flags, -1, 0) == page;
+#endif
 }
 
 static void on_bus_error(int number, siginfo_t *info, void *context)
@@ -87,9 +101,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     uintptr_t address = (uintptr_t)info->si_addr;
     map_slot *slot = info->si_code > 0 ? slot_of(address) : NULL;
     if (slot != NULL) {
-        void *page = (char *)info->si_addr - address % page_size;
-        if (mmap(page, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
-            MAP_FAILED) {
+        if (replace_page((char *)info->si_addr - address % page_size)) {
             atomic_store(&slot->broken, true);
             errno = saved;
             return;
