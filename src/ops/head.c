@@ -41,13 +41,15 @@ static void embed_forward_rows(void *context, int64_t item, int thread)
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         real *x = (real *)call->out[0] + t * d;
-        const real *row = (const real *)call->in[1] + tokens[t] * d;
+        const real *row = x;
 #if !MIXT_REAL_IS_DOUBLE
         if (call->matrices[1] != NULL) {
             mixt_matrix_row(call->compute, call->matrices[1], tokens[t], x);
-            row = x;
-        }
+        } else
 #endif
+        {
+            row = (const real *)call->in[1] + tokens[t] * d;
+        }
         mixt_kernels_of(call)->scale(d, x, scale, row);
     }
 }
