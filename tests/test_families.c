@@ -1,7 +1,7 @@
 /* Every family against an implementation that we did not write: the tiny random models below
  * tests/fixtures/families (its README.md names the implementation of each), as Hugging Face folders
- * and as GGUF files. All logits of 24 tokens, fed one by one, all at once, in two parts, and again
- * behind a cache that was cut back. */
+ * and as GGUF files, and each converted into the other. All logits of 24 tokens, fed one by one,
+ * all at once, in two parts, and again behind a cache that was cut back. */
 #include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "core/files.h"
 #include "formats/safetensors.h"
 #include "model/model.h"
 
@@ -104,7 +106,8 @@ static double check_row(const char *fixture, const char *how, const mixt_session
     return worst;
 }
 
-static void check_logits(const char *fixture, mixt_context *device, const mixt_model *model)
+static void check_logits(const char *fixture, const char *form, mixt_context *device,
+                         const mixt_model *model)
 {
     expected values;
     mixt_session *session;
@@ -135,27 +138,52 @@ static void check_logits(const char *fixture, mixt_context *device, const mixt_m
         feed(fixture, session, values.tokens + t, piece);
         worst = fmax(worst, check_row(fixture, "in pieces", session, &values, t + piece - 1));
     }
-    print_message("%-28s largest difference %.1e\n", fixture, worst);
+    print_message("%s%s: largest difference %.1e\n", fixture, form, worst);
     mixt_session_free(session);
     expected_free(&values);
 }
 
-static void check_fixture(const char *fixture, mixt_context *device)
+static mixt_model *open_model(const char *path)
 {
-    char path[NAME_MAX_LENGTH * 2];
     mixt_model *model;
     mixt_error error = MIXT_ERROR_INIT;
-    snprintf(path, sizeof path, FOLDER "%s", fixture);
-    mixt_status status = mixt_model_open(path, &model, &error);
-    if (status != MIXT_OK) {
-        fail_with(fixture, &error);
+    if (mixt_model_open(path, &model, &error) != MIXT_OK) {
+        fail_with(path, &error);
     }
-    /* products with blocks of few bits round activations to 8 bits: here the same blocks as fp32 */
+    return model;
+}
+
+/* products with blocks of few bits round activations to 8 bits: here the same blocks as fp32 */
+static void load_blocks(const char *fixture, mixt_model *model)
+{
+    mixt_error error = MIXT_ERROR_INIT;
     if (strstr(fixture, "mxfp4") != NULL && mixt_model_load(model, &error) != MIXT_OK) {
         fail_with(fixture, &error);
     }
-    check_logits(fixture, device, model);
+}
+
+/* The fixture, and what it becomes in the other form. */
+static void check_fixture(const char *fixture, mixt_context *device)
+{
+    char path[NAME_MAX_LENGTH * 2], folder[] = "/tmp/mixt-families-XXXXXX";
+    mixt_error error = MIXT_ERROR_INIT;
+    snprintf(path, sizeof path, FOLDER "%s", fixture);
+    mixt_model *model = open_model(path);
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/model%s", folder, strstr(fixture, ".gguf") ? "" : ".gguf");
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = path;
+    if (mixt_convert(device, model, &options, NULL, NULL, &error) != MIXT_OK) {
+        fail_with(fixture, &error);
+    }
+    load_blocks(fixture, model);
+    check_logits(fixture, "", device, model);
     mixt_model_free(model);
+    model = open_model(path);
+    load_blocks(fixture, model);
+    check_logits(fixture, strstr(fixture, ".gguf") ? " as a folder" : " as GGUF", device, model);
+    mixt_model_free(model);
+    mixt_folder_remove(folder, NULL);
 }
 
 static int by_name(const void *left, const void *right)
