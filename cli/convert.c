@@ -106,9 +106,12 @@ static mixt_status gather(const convert_settings *settings, cli_resources *resou
     }
     progress_line progress;
     progress_begin(&progress, "importance");
+    const mixt_importance_options options = {.window = settings->window,
+                                             .max_tokens = (uint64_t)settings->max_tokens,
+                                             .progress = progress_callback,
+                                             .user = &progress};
     status = mixt_importance_collect(resources->context, resources->model, resources->data,
-                                     settings->window, (uint64_t)settings->max_tokens, importance,
-                                     progress_callback, &progress, error);
+                                     &options, importance, error);
     progress_end(&progress);
     if (status == MIXT_OK && settings->save_importance != NULL) {
         status = mixt_importance_save(*importance, settings->save_importance, error);

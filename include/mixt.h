@@ -606,11 +606,18 @@ MIXT_API mixt_status mixt_evaluate(mixt_context *context, const mixt_model *mode
  * are GGUF in the form of llama.cpp's llama-imatrix, and are exchanged with it. */
 typedef struct mixt_importance mixt_importance;
 
+typedef struct mixt_importance_options {
+    int window;          /* tokens in a window */
+    uint64_t max_tokens; /* of each domain; 0 is no limit */
+    mixt_progress progress;
+    void *user;
+} mixt_importance_options;
+
 /* Runs the data (as mixt_evaluate does) and gathers. */
 MIXT_API mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *model,
-                                             const mixt_data *data, int window, uint64_t max_tokens,
-                                             mixt_importance **importance, mixt_progress progress,
-                                             void *user, mixt_error *error);
+                                             const mixt_data *data,
+                                             const mixt_importance_options *options,
+                                             mixt_importance **importance, mixt_error *error);
 MIXT_API mixt_status mixt_importance_open(const char *path, mixt_importance **importance,
                                           mixt_error *error);
 MIXT_API mixt_status mixt_importance_save(const mixt_importance *importance, const char *path,

@@ -57,14 +57,13 @@ static void observe(void *user, const mixt_record *record, const mixt_call *call
 }
 
 mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *model,
-                                    const mixt_data *data, int window, uint64_t max_tokens,
-                                    mixt_importance **result, mixt_progress progress, void *user,
-                                    mixt_error *error)
+                                    const mixt_data *data, const mixt_importance_options *options,
+                                    mixt_importance **result, mixt_error *error)
 {
     *result = NULL;
-    mixt_scorer_options options = {.window = window, .max_tokens = max_tokens};
+    mixt_scorer_options scoring = {.window = options->window, .max_tokens = options->max_tokens};
     mixt_scorer *scorer;
-    mixt_status status = mixt_scorer_create(context, model, data, &options, &scorer, error);
+    mixt_status status = mixt_scorer_create(context, model, data, &scoring, &scorer, error);
     if (status != MIXT_OK) {
         return status;
     }
@@ -82,9 +81,9 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
             status = mixt_fail(error, MIXT_ERROR_MEMORY, "importance: no memory");
         }
         g.importance->chunk_count++;
-        g.importance->chunk_size = window;
-        if (progress != NULL) {
-            progress(user, (double)scorer->done, (double)scorer->total);
+        g.importance->chunk_size = options->window;
+        if (options->progress != NULL) {
+            options->progress(options->user, (double)scorer->done, (double)scorer->total);
         }
     }
     mixt_scorer_free(scorer);
