@@ -417,6 +417,7 @@ static template_value slice(template_run *run, template_value object,
         return count == 0 ? mixt_template_view(run, "", 0)
                           : slice_text(run, object.as.text, start, step, count);
     }
+    mixt_template_charge(run, 32 * count);
     template_list *list = mixt_template_new_list(run, count);
     for (size_t i = 0; i < count; i++) {
         template_value item;

@@ -352,7 +352,7 @@ static template_value filter_last(template_run *run, template_value value,
                                   const template_arguments *arguments)
 {
     mixt_template_check_arguments(run, "last", arguments, "");
-    if (value.kind == TEMPLATE_GENERATOR || value.kind == TEMPLATE_UNDEFINED) {
+    if (value.kind == TEMPLATE_GENERATOR) {
         mixt_template_fail(run, MIXT_ERROR_FORMAT, "last of %s", mixt_template_kind_name(value));
     }
     const template_list *items = mixt_template_iterate(run, value);
@@ -413,6 +413,9 @@ static template_arguments behind(const template_arguments *arguments, size_t cou
 static template_value filter_map(template_run *run, template_value value,
                                  const template_arguments *arguments)
 {
+    if (value.kind != TEMPLATE_GENERATOR && !mixt_template_truth(run, value)) {
+        return mixt_template_list_value(TEMPLATE_GENERATOR, mixt_template_new_list(run, 0));
+    }
     const template_list *items = mixt_template_iterate(run, value);
     template_list *list = mixt_template_new_list(run, items->count);
     if (arguments->positional == 0) {

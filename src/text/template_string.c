@@ -108,11 +108,11 @@ static bool is_stripped(template_run *run, const char *at, size_t bytes,
     }
     for (size_t i = 0; i + bytes <= characters->length; i++) {
         if (memcmp(characters->data + i, at, bytes) == 0) {
-            mixt_template_charge(run, 4 * i);
+            mixt_template_charge(run, 12 * i);
             return true;
         }
     }
-    mixt_template_charge(run, 4 * characters->length);
+    mixt_template_charge(run, 12 * characters->length);
     return false;
 }
 
@@ -322,7 +322,7 @@ static template_list *split_from_right(template_run *run, const template_text *t
 {
     template_list *list = mixt_template_new_list(run, 4);
     size_t end = text->length;
-    mixt_template_charge(run, 4 * text->length);
+    mixt_template_charge(run, 12 * text->length);
     for (size_t at = end; limit != 0 && at >= separator->length;) {
         size_t from = at - separator->length;
         if (memcmp(text->data + from, separator->data, separator->length) == 0) {

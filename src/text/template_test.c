@@ -104,11 +104,10 @@ static const struct {
     {"sameas", TEST_SAME, 1},
 };
 
-static int64_t rest_of(template_run *run, template_value value, int64_t divisor)
+static bool has_rest(template_run *run, template_value value, template_value divisor, int64_t rest)
 {
-    template_value rest =
-        mixt_template_arithmetic(run, OPERATOR_MODULO, value, mixt_template_integer(divisor));
-    return mixt_template_as_integer(run, rest, "odd, even or divisibleby");
+    return mixt_template_equal(run, mixt_template_arithmetic(run, OPERATOR_MODULO, value, divisor),
+                               mixt_template_integer(rest));
 }
 
 /* `is sameas`: the objects themselves; single ones are the same when they are equal. */
@@ -178,9 +177,9 @@ static bool test_alone(template_run *run, test_kind kind, template_value value)
     case TEST_CALLABLE:
         return is_callable(value);
     case TEST_ODD:
-        return rest_of(run, value, 2) == 1;
+        return has_rest(run, value, mixt_template_integer(2), 1);
     case TEST_EVEN:
-        return rest_of(run, value, 2) == 0;
+        return has_rest(run, value, mixt_template_integer(2), 0);
     case TEST_LOWER:
         return has_case(run, value, CASE_LOWER);
     case TEST_UPPER:
@@ -194,7 +193,7 @@ static bool test_with(template_run *run, test_kind kind, template_value value, t
 {
     switch ((int)kind) {
     case TEST_DIVISIBLE:
-        return rest_of(run, value, mixt_template_as_integer(run, other, "divisibleby")) == 0;
+        return has_rest(run, value, other, 0);
     case TEST_IN:
         return mixt_template_contains(run, other, value);
     case TEST_EQUAL:

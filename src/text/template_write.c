@@ -124,6 +124,7 @@ static void write_value(template_run *run, template_output *output, template_val
                         bool quoted, int depth)
 {
     char number[40];
+    mixt_template_charge(run, 0);
     check_depth(run, depth);
     switch ((int)value.kind) {
     case TEMPLATE_UNDEFINED:
