@@ -88,25 +88,20 @@ INLINE void next_quads(source *from, size_t offset, vi out[4])
     load_quads(from, offset, out);
 }
 
-/* A dword, a 16-bit word at `offset` of every row. */
-INLINE vi load_dwords(const source *from, size_t offset)
+/* The dword at `offset` of every row, which 16 bytes of the row lie around: 12 before it or behind
+ * it. (Collected one by one through memory, the lanes would wait for the stores to retire.) */
+INLINE vi load_first(const source *from, size_t offset)
 {
-    _Alignas(64) uint32_t x[QUANT_LANES];
-    for (int lane = 0; lane < QUANT_LANES; lane++) {
-        memcpy(&x[lane], from->base + (size_t)lane * from->stride + offset, sizeof x[lane]);
-    }
-    return vi_load(x);
+    vi out[4];
+    load_quads(from, offset, out);
+    return out[0];
 }
 
-INLINE vi load_words(const source *from, size_t offset)
+INLINE vi load_last(const source *from, size_t offset)
 {
-    _Alignas(64) uint32_t x[QUANT_LANES];
-    for (int lane = 0; lane < QUANT_LANES; lane++) {
-        uint16_t word;
-        memcpy(&word, from->base + (size_t)lane * from->stride + offset, sizeof word);
-        x[lane] = word;
-    }
-    return vi_load(x);
+    vi out[4];
+    load_quads(from, offset - 12, out);
+    return out[3];
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -117,7 +112,7 @@ INLINE vi load_words(const source *from, size_t offset)
 
 static void unpack_q2_k(source *from, panel *to)
 {
-    vi bytes[4], q[16], halves = load_dwords(from, 80);
+    vi bytes[4], q[16], halves = load_last(from, 80);
     to->d[0] = vf_half(halves);
     to->m[0] = vf_negate(vf_half(vi_srl32(halves, 16)));
     next_quads(from, 0, bytes);
@@ -153,7 +148,7 @@ static void unpack_q3_k(source *from, panel *to)
     scale[1] = vi_or(vi_and(b, low), vi_sll32(vi_and(vi_srl32(c, 2), three), 4));
     scale[2] = vi_or(vi_and(vi_srl32(a, 4), low), vi_sll32(vi_and(vi_srl32(c, 4), three), 4));
     scale[3] = vi_or(vi_and(vi_srl32(b, 4), low), vi_sll32(vi_and(vi_srl32(c, 6), three), 4));
-    to->d[0] = vf_half(load_words(from, 108));
+    to->d[0] = vf_half(vi_srl32(load_last(from, 106), 16));
     UNROLL for (int i = 0; i < 4; i++)
     {
         vi x = vi_sub8(scale[i], vi_set32(BYTES(32)));
@@ -244,7 +239,7 @@ static void unpack_q6_k(source *from, panel *to)
 {
     vi scale[4];
     const vi low = vi_set32(LOW_NIBBLES);
-    to->d[0] = vf_half(load_words(from, 208));
+    to->d[0] = vf_half(vi_srl32(load_last(from, 206), 16));
     next_quads(from, 192, scale);
     UNROLL for (int i = 0; i < 4; i++)
     {
@@ -311,7 +306,7 @@ static void unpack_q4_0(source *from, panel *to, int block)
 {
     vi q[4], *cells = to->cells + 8 * block;
     const vi low = vi_set32(LOW_NIBBLES);
-    to->d[block] = vf_half(load_words(from, 0));
+    to->d[block] = vf_half(load_first(from, 0));
     load_quads(from, 2, q);
     UNROLL for (int j = 0; j < 4; j++)
     {
@@ -322,7 +317,7 @@ static void unpack_q4_0(source *from, panel *to, int block)
 
 static void unpack_q4_1(source *from, panel *to, int block)
 {
-    vi q[4], *cells = to->cells + 8 * block, halves = load_dwords(from, 0);
+    vi q[4], *cells = to->cells + 8 * block, halves = load_first(from, 0);
     const vi low = vi_set32(LOW_NIBBLES);
     to->d[block] = vf_half(halves);
     to->m[block] = vf_half(vi_srl32(halves, 16));
@@ -352,21 +347,29 @@ INLINE void unpack_fives(const vi q[4], vi high, vi *cells)
     }
 }
 
+/* The dword at 2 of a block whose first two are given. */
+INLINE vi fifth_bits(const vi head[4])
+{
+    return vi_or(vi_srl32(head[0], 16), vi_sll32(head[1], 16));
+}
+
 static void unpack_q5_0(source *from, panel *to, int block)
 {
-    vi q[4];
-    to->d[block] = vf_half(load_words(from, 0));
+    vi head[4], q[4];
+    load_quads(from, 0, head);
+    to->d[block] = vf_half(head[0]);
     load_quads(from, 6, q);
-    unpack_fives(q, load_dwords(from, 2), to->cells + 8 * block);
+    unpack_fives(q, fifth_bits(head), to->cells + 8 * block);
 }
 
 static void unpack_q5_1(source *from, panel *to, int block)
 {
-    vi q[4], halves = load_dwords(from, 0);
-    to->d[block] = vf_half(halves);
-    to->m[block] = vf_half(vi_srl32(halves, 16));
+    vi head[4], q[4];
+    load_quads(from, 0, head);
+    to->d[block] = vf_half(head[0]);
+    to->m[block] = vf_half(vi_srl32(head[0], 16));
     load_quads(from, 8, q);
-    unpack_fives(q, load_dwords(from, 4), to->cells + 8 * block);
+    unpack_fives(q, head[1], to->cells + 8 * block);
 }
 
 /* Values + 12, so that no byte is negative. */
@@ -375,11 +378,11 @@ static void unpack_mxfp4(source *from, panel *to, int block)
     static const int8_t shifted[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
     vi q[4], *cells = to->cells + 8 * block;
     const vi low = vi_set32(LOW_NIBBLES), table = vi_table(shifted);
-    _Alignas(64) float d[QUANT_LANES];
-    for (int lane = 0; lane < QUANT_LANES; lane++) {
-        d[lane] = mixt_mxfp4_scale(from->base[(size_t)lane * from->stride]);
-    }
-    to->d[block] = vf_load(d);
+    /* 2^(e - 128) as the product of two normal numbers */
+    vi e = vi_and(load_first(from, 0), vi_set32(0xFF)), half = vi_srl32(e, 1);
+    vi first = vi_sll32(vi_add32(half, vi_set32(64)), 23);
+    vi second = vi_sll32(vi_add32(vi_sub32(e, half), vi_set32(62)), 23);
+    to->d[block] = vf_multiply(vf_of_bits(first), vf_of_bits(second));
     load_quads(from, 1, q);
     UNROLL for (int j = 0; j < 4; j++)
     {
@@ -398,7 +401,7 @@ INLINE void put_wide(vi bytes, vi *cells)
 static void unpack_q8_0(source *from, panel *to, int block)
 {
     vi q[8], *cells = to->cells + 16 * block;
-    to->d[block] = vf_half(load_words(from, 0));
+    to->d[block] = vf_half(load_first(from, 0));
     load_quads(from, 2, q);
     load_quads(from, 18, q + 4);
     UNROLL for (int j = 0; j < 8; j++)
@@ -411,7 +414,7 @@ static void unpack_iq4_nl(source *from, panel *to, int block)
 {
     vi q[4], *cells = to->cells + 16 * block;
     const vi low = vi_set32(LOW_NIBBLES), table = vi_table(mixt_iq4_values);
-    to->d[block] = vf_half(load_words(from, 0));
+    to->d[block] = vf_half(load_first(from, 0));
     load_quads(from, 2, q);
     UNROLL for (int j = 0; j < 4; j++)
     {

@@ -197,7 +197,7 @@ INLINE dots dots_q6_k(source *from, const upright *x, int64_t at)
         offset = vi_add32(offset, vi_madd(next, SUMS(x, at, 2 * i + 1)));
     }
     total = vi_sub32(total, vi_sll32(offset, 5));
-    return (dots){total, vi_zero(), vf_half(load_words(from, 208)), vf_set(0)};
+    return (dots){total, vi_zero(), vf_half(vi_srl32(load_last(from, 206), 16)), vf_set(0)};
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -216,15 +216,16 @@ INLINE dots dots_q4_0(source *from, const upright *x, int64_t at)
     }
     UNSCALED(total, part);
     total = vi_sub32(total, vi_sll32(SUMS(x, at, 0), 3));
-    return (dots){total, vi_zero(), vf_half(load_words(from, 0)), vf_set(0)};
+    return (dots){total, vi_zero(), vf_half(load_first(from, 0)), vf_set(0)};
 }
 
 INLINE dots dots_q5_0(source *from, const upright *x, int64_t at)
 {
-    vi q[4], cells[8], part = vi_zero(), rest = vi_zero(), total = vi_zero();
+    vi head[4], q[4], cells[8], part = vi_zero(), rest = vi_zero(), total = vi_zero();
     fetch_stream(from, QUANT_LANES * sizeof(mixt_q5_0_block));
     load_quads(from, 6, q);
-    unpack_fives(q, load_dwords(from, 2), cells);
+    load_quads(from, 0, head);
+    unpack_fives(q, fifth_bits(head), cells);
     EACH(j, 4)
     {
         DOT(part, cells[j], CELL(x, at, j));
@@ -233,7 +234,7 @@ INLINE dots dots_q5_0(source *from, const upright *x, int64_t at)
     UNSCALED(total, part);
     UNSCALED(total, rest);
     total = vi_sub32(total, vi_sll32(SUMS(x, at, 0), 4));
-    return (dots){total, vi_zero(), vf_half(load_words(from, 0)), vf_set(0)};
+    return (dots){total, vi_zero(), vf_half(head[0]), vf_set(0)};
 }
 
 INLINE dots dots_q8_0(source *from, const upright *x, int64_t at)
@@ -249,7 +250,7 @@ INLINE dots dots_q8_0(source *from, const upright *x, int64_t at)
         total = vi_dpwssd(total, cells[0], CELL(x, at, 2 * j));
         total = vi_dpwssd(total, cells[1], CELL(x, at, 2 * j + 1));
     }
-    return (dots){total, vi_zero(), vf_half(load_words(from, 0)), vf_set(0)};
+    return (dots){total, vi_zero(), vf_half(load_first(from, 0)), vf_set(0)};
 }
 
 /* ------------------------------------------------------------------------------------------ */
