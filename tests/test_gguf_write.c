@@ -259,6 +259,17 @@ static void test_misuse(void **state)
     free(path);
 }
 
+/* Number of the first call of this name behind call `from`; 0: there is none. */
+static int find_call(const char *name, int from, int last)
+{
+    for (int i = from + 1; i <= last; i++) {
+        if (strcmp(mixt_fault.calls[i], name) == 0) {
+            return i;
+        }
+    }
+    return 0;
+}
+
 /* Every system call fails once: the old file stays whole, or the new one is there; no other. */
 static void test_faults(void **state)
 {
@@ -269,6 +280,10 @@ static void test_faults(void **state)
     mixt_fault = (mixt_fault_plan){.folder = target};
     OK(write_model(path, 0, error_));
     int last = mixt_fault.count;
+    int synced = find_call("fsync", 0, last);
+    int renamed = find_call("rename", 0, last);
+    assert_true(synced != 0 && synced < renamed); /* the data before the name, the name at last */
+    assert_true(find_call("fsync", renamed, last) != 0);
     mixt_fault = (mixt_fault_plan){0};
     assert_true(last > 8);
     int failed = 0;

@@ -89,6 +89,26 @@ static double error_of(mixt_type type, const void *blocks, const float *values,
     return sqrt(sum);
 }
 
+/* Our error as a share of ggml's on this fixture, without and with importance, as measured, and a
+ * little: what makes a search worse shows. */
+static const double shares[MIXT_TYPE_COUNT][2] = {
+    [MIXT_TYPE_F16] = {1, 1},
+    [MIXT_TYPE_BF16] = {1, 1},
+    [MIXT_TYPE_Q4_0] = {1, 0.974},
+    [MIXT_TYPE_Q4_1] = {1, 0.977},
+    [MIXT_TYPE_Q5_0] = {1, 0.971},
+    [MIXT_TYPE_Q5_1] = {1, 0.978},
+    [MIXT_TYPE_Q8_0] = {1, 1},
+    [MIXT_TYPE_Q2_K] = {0.872, 0.946},
+    [MIXT_TYPE_Q3_K] = {0.954, 0.971},
+    [MIXT_TYPE_Q4_K] = {0.981, 0.977},
+    [MIXT_TYPE_Q5_K] = {0.965, 0.964},
+    [MIXT_TYPE_Q6_K] = {0.948, 0.943},
+    [MIXT_TYPE_IQ4_NL] = {0.959, 0.946},
+    [MIXT_TYPE_IQ4_XS] = {0.959, 0.947},
+    [MIXT_TYPE_MXFP4] = {0.986, 0.981},
+};
+
 /* Plainly rounded types have ggml's bytes; the others come as close to the values as ggml's. */
 static void test_quantise_quality(void **state)
 {
@@ -125,7 +145,7 @@ static void test_quantise_quality(void **state)
             }
             double own = error_of(type, blocks, values, weights, count, columns);
             double theirs = error_of(type, at, values, weights, count, columns);
-            if (!(own <= 1.005 * theirs)) {
+            if (!(own <= shares[type][weighted] * theirs)) {
                 fail_msg("%s: error %g, ggml's is %g", name, own, theirs);
             }
             at += bytes;
