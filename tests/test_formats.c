@@ -80,7 +80,11 @@ static void test_json_refusals(void **state)
         {"{\"a\": Infinity}", "invalid token"},
         {"{\"a\": 1e400}", "config.json: a: line 1"},
         {"{\"first\": 1,\n \"num_experts_per_tok\": 1e400}", "num_experts_per_tok: line 2"},
-        {"{\"x\": 99999999999999999999}", "x: line 1"},
+        {"{\"x\": 99999999999999999999, \"y\": [-1000000000000000019884624838656], "
+         "\"z\": 12345678901234567890.5, \"e\": 12345678901234567890E+2}",
+         NULL},
+        {"{\"x\": 99999999999999999999, \"y\": 1e400}", "x: line 1"},
+        {"{\"x\": 99999999999999999999x}", "line 1"},
         {"{\"list\": [1, 1e400]}", "line 1"},
         {"{\"a\": 01}", "line 1"},
         {"{\"a\": .5}", "line 1"},
@@ -208,6 +212,18 @@ static void test_json_getters(void **state)
         assert_int_equal(mixt_json_integer(&object, lines[i][0], range, &whole), MIXT_ERROR_FORMAT);
         expect_line(&error, lines[i][1]);
     }
+    /* As Python writes model_max_length: a real number, and the text beside it stays. */
+    json_t *wide;
+    static const char huge[] = "{\"huge\": 1000000000000000019884624838656, \"digits\": "
+                               "\"\\\"99999999999999999999 }\", \"whole\": 8}";
+    assert_int_equal(mixt_json_parse(huge, strlen(huge), "config.json", &wide, NULL), MIXT_OK);
+    mixt_json_object beside = {wide, "config.json", "", &error};
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_json_integer(&beside, "huge", range, &whole), MIXT_ERROR_FORMAT);
+    expect_line(&error, "config.json: huge: 1e+30 is not an integer in 1..8");
+    assert_int_equal(mixt_json_string(&beside, "digits", &string), MIXT_OK);
+    assert_string_equal(string, "\"99999999999999999999 }");
+    json_decref(wide);
     error = (mixt_error)MIXT_ERROR_INIT; /* exact up to 2^53 only, whatever the range says */
     assert_int_equal(mixt_json_integer(&object, "large", (mixt_json_range){0, 1e18}, &whole),
                      MIXT_ERROR_FORMAT);

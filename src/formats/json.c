@@ -76,6 +76,54 @@ static mixt_status parse_failed(const char *text, size_t length, const char *nam
                      problem->line, problem->column, problem->text);
 }
 
+/* The text with "e0" behind every integer of more than 18 digits outside texts, which makes it a
+ * real number: Python writes model_max_length as 1000000000000000019884624838656, and nobody reads
+ * it. Who asks for an integer there is refused as for any real. NULL where memory is out. */
+static char *widen_integers(const char *text, size_t length, size_t *new_length)
+{
+    char *copy = malloc(length + length / 8 + 16); /* 2 bytes for every 19 or more */
+    bool quoted = false;
+    size_t used = 0;
+    size_t digits = 0;
+    bool fraction = false; /* a '.' or 'e' came before these digits */
+    for (size_t i = 0; i <= length && copy != NULL; i++) {
+        char c = i < length ? text[i] : ' ';
+        bool is_digit = !quoted && c >= '0' && c <= '9';
+        if (!is_digit && digits > 18 && !fraction && c != '.' && c != 'e' && c != 'E') {
+            copy[used++] = 'e';
+            copy[used++] = '0';
+        }
+        if (!quoted && !is_digit) {
+            fraction = c == '.' || c == 'e' || c == 'E' || (fraction && (c == '+' || c == '-'));
+        }
+        digits = is_digit ? digits + 1 : 0;
+        if (i < length) {
+            copy[used++] = c;
+        }
+        if (quoted && c == '\\' && i + 1 < length) {
+            copy[used++] = text[++i];
+        } else if (c == '"') {
+            quoted = !quoted;
+        }
+    }
+    *new_length = used;
+    return copy;
+}
+
+static json_t *load(const char *text, size_t length, json_error_t *problem)
+{
+    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, problem);
+    if (value == NULL && json_error_code(problem) == json_error_numeric_overflow) {
+        json_error_t second;
+        size_t wide_length = 0;
+        char *wide = widen_integers(text, length, &wide_length);
+        value =
+            wide != NULL ? json_loadb(wide, wide_length, JSON_REJECT_DUPLICATES, &second) : NULL;
+        free(wide);
+    }
+    return value;
+}
+
 mixt_status mixt_json_parse(const char *text, size_t length, const char *name, json_t **root,
                             mixt_error *error)
 {
@@ -85,7 +133,7 @@ mixt_status mixt_json_parse(const char *text, size_t length, const char *name, j
                          MIXT_JSON_DEPTH_MAX);
     }
     json_error_t problem;
-    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
+    json_t *value = load(text, length, &problem);
     if (value == NULL) {
         return parse_failed(text, length, name, &problem, error);
     }

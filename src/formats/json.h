@@ -1,7 +1,7 @@
 /* Typed, named access to JSON configuration files over jansson.
  * Refused with file and place: files beyond a size, nesting beyond MIXT_JSON_DEPTH_MAX, duplicate
  * keys, invalid UTF-8 (lone surrogates, overlong forms, byte order marks, UTF-16), NaN, numbers
- * beyond double (1e400) or 64 bits. Unknown keys are nobody's business. */
+ * beyond double (1e400). Integers beyond 64 bits are reals. Unknown keys are nobody's business. */
 #ifndef MIXT_FORMATS_JSON_H
 #define MIXT_FORMATS_JSON_H
 
