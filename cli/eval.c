@@ -1,9 +1,12 @@
 /* mixt eval: perplexity and bits per byte, whole and by domain. */
 #include <stdlib.h>
 
-#include "shared.h"
+#include "files.h"
 #include "routing.h"
+#include "shared.h"
 #include "terminal.h"
+
+enum { TEXT_BYTES_MAX = 1 << 30 };
 
 typedef struct eval_settings {
     machine_settings machine;
@@ -15,6 +18,8 @@ typedef struct eval_settings {
     double heldout;
     int window;
     int64_t max_tokens;
+    const char *text;
+    int chunks;
     bool json;
 } eval_settings;
 
@@ -37,7 +42,7 @@ static const cli_option eval_options[] = {
      .offset = offsetof(eval_settings, window),
      .low = 0,
      .high = 1 << 24,
-     .help = "tokens in a window; 0: the model's context",
+     .help = "tokens in a window; 0: the model's context, with --ppl-file 512",
      .aliases = "ctx-size"},
     {.name = "max-tokens",
      .letter = 'n',
@@ -46,6 +51,18 @@ static const cli_option eval_options[] = {
      .low = 0,
      .high = 1e15,
      .help = "most tokens of each domain; 0: no limit"},
+    {.name = "ppl-file",
+     .letter = 'f',
+     .kind = OPTION_TEXT,
+     .offset = offsetof(eval_settings, text),
+     .value = "FILE",
+     .help = "perplexity of one text as llama-perplexity computes it, instead of --data"},
+    {.name = "chunks",
+     .kind = OPTION_INT,
+     .offset = offsetof(eval_settings, chunks),
+     .low = 0,
+     .high = 1 << 30,
+     .help = "most windows of --ppl-file; 0: all"},
     {.name = "json",
      .kind = OPTION_FLAG,
      .offset = offsetof(eval_settings, json),
@@ -57,6 +74,50 @@ static void eval_defaults(void *user)
 {
     eval_settings *settings = user;
     settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
+}
+
+/* Running values, "[1]4.1021,[2]4.5370,", as they come. */
+static void report_chunk(void *user, const mixt_perplexity *so_far, int chunks)
+{
+    (void)user;
+    (void)chunks;
+    printf("[%d]%.4f,", so_far->chunks, so_far->value);
+    fflush(stdout);
+}
+
+static mixt_status evaluate_text(const eval_settings *settings, cli_resources *resources,
+                                 mixt_error *error)
+{
+    char *text = NULL;
+    char what[200];
+    size_t length = 0;
+    if (!files_read(settings->text, TEXT_BYTES_MAX, &text, &length, what)) {
+        error->status = MIXT_ERROR_ARGUMENT;
+        snprintf(error->message, sizeof error->message, "%.250s: %s", settings->text, what);
+        return error->status;
+    }
+    length -= length > 0 && text[length - 1] == '\n' ? 1 : 0; /* as llama-perplexity does */
+    mixt_perplexity_options options = {.window = settings->window > 0 ? settings->window : 512,
+                                       .chunks = settings->chunks,
+                                       .report = settings->json ? NULL : report_chunk};
+    mixt_perplexity result;
+    mixt_status status =
+        mixt_text_perplexity(resources->context, resources->model, resources->tokenizer, text,
+                             length, &options, &result, error);
+    if (status == MIXT_OK && settings->json) {
+        printf("{\"perplexity\": %.17g, \"deviation\": %.17g, \"nats\": %.17g, \"tokens\": %llu, "
+               "\"chunks\": %d, \"window\": %d}\n",
+               result.value, result.deviation, result.nats, (unsigned long long)result.tokens,
+               result.chunks, options.window);
+    } else {
+        printf(result.chunks > 0 && !settings->json ? "\n" : "");
+    }
+    if (status == MIXT_OK && !settings->json) {
+        printf("perplexity %.4f +/- %.5f over %llu tokens\n", result.value, result.deviation,
+               (unsigned long long)result.tokens);
+    }
+    free(text);
+    return status;
 }
 
 static mixt_status evaluate(const eval_settings *settings, cli_resources *resources,
@@ -74,6 +135,9 @@ static mixt_status evaluate(const eval_settings *settings, cli_resources *resour
     }
     if (status == MIXT_OK) {
         status = open_tokenizer(settings->tokenizer, resources, error);
+    }
+    if (status == MIXT_OK && settings->text != NULL) {
+        return evaluate_text(settings, resources, error);
     }
     if (status == MIXT_OK) {
         status = open_data(&settings->data, settings->heldout, resources, error);
@@ -112,8 +176,8 @@ static int run_eval(void *user, cli_arguments *arguments)
     if (settings->model == NULL) {
         return fail_usage("--model: needed");
     }
-    if (settings->data.count == 0) {
-        return fail_usage("--data: needed");
+    if ((settings->data.count == 0) == (settings->text == NULL)) {
+        return fail_usage("--data or --ppl-file: one is needed");
     }
     cli_resources resources = {0};
     mixt_error error = MIXT_ERROR_INIT;
@@ -125,11 +189,13 @@ static int run_eval(void *user, cli_arguments *arguments)
 const cli_command command_eval = {
     .name = "eval",
     .summary = "perplexity and bits per byte by domain",
-    .synopsis = "-m MODEL --data PATH...",
+    .synopsis = "-m MODEL (--data PATH... | --ppl-file FILE) [options]",
     .about = "Scores documents with a model and prints perplexity and bits per byte for each "
-             "domain and over everything.",
+             "domain and over everything. --ppl-file gives the perplexity of one text as "
+             "llama-perplexity computes it.",
     .examples = "  mixt eval -m demo/model --data demo/text --heldout 0.02\n"
-                "  mixt eval -m MODEL --data corpus.jsonl.zst --json\n",
+                "  mixt eval -m MODEL --data corpus.jsonl.zst --json\n"
+                "  mixt eval -m model-Q4_K_M.gguf --ppl-file wiki.test.raw -c 512\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", eval_options, 0},
                                   {"routing", options_routing, offsetof(eval_settings, routing)},

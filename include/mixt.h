@@ -627,6 +627,29 @@ MIXT_API void mixt_importance_free(mixt_importance *importance);
 MIXT_API void mixt_importance_describe(const mixt_importance *importance, int *matrices,
                                        int *unused_experts);
 
+/* Perplexity of one text, computed as llama-perplexity does: the text is encoded whole, behind the
+ * tokenizer's first id where it adds one, and cut into chunks of `window` tokens, of which the
+ * first is replaced by that id; the second half of each chunk counts. */
+typedef struct mixt_perplexity {
+    double value;     /* e^(nats / tokens), of the chunks so far */
+    double deviation; /* standard error of it */
+    double nats, squares;
+    uint64_t tokens; /* that were scored */
+    int chunks;
+} mixt_perplexity;
+
+typedef struct mixt_perplexity_options {
+    int window;
+    int chunks;                                                            /* at most; 0: all */
+    void (*report)(void *user, const mixt_perplexity *so_far, int chunks); /* or NULL */
+    void *user;
+} mixt_perplexity_options;
+
+MIXT_API mixt_status mixt_text_perplexity(mixt_context *context, const mixt_model *model,
+                                          const mixt_tokenizer *tokenizer, const char *text,
+                                          size_t length, const mixt_perplexity_options *options,
+                                          mixt_perplexity *result, mixt_error *error);
+
 /* ------------------------------------------------------------------------------------------ */
 /* Conversion: Hugging Face folders and GGUF files, and quantisation                          */
 

@@ -321,7 +321,7 @@ static const refusal refusals[] = {
     {{"run", "--top-p", "1.5"}, "--top-p: 1.5 is not in 0..1"},
     {{"run", "--repeat-penalty", "0"}, "--repeat-penalty: 0 is not in"},
     {{"run", "-n", "-2"}, "--predict: -2 is not in"},
-    {{"eval", "-m", "x"}, "--data: needed"},
+    {{"eval", "-m", "x"}, "--data or --ppl-file: one is needed"},
     {{"eval", "--heldout", "1"}, "--heldout: 1 is not in 0..0.9"},
     {{"trace", "-m", "x"}, "--data: needed"},
     {{"atlas"}, "--trace: needed"},

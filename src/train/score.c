@@ -9,14 +9,8 @@
 #define BATCH_ROWS 2048                 /* rows of a batch where memory allows */
 #define LOGIT_VALUES ((int64_t)1 << 26) /* rows * vocabulary of a batch: 256 MB of logits */
 
-static mixt_status check(const mixt_model *model, const mixt_data *data, int window,
-                         mixt_error *error)
+static mixt_status check_data(const mixt_model *model, const mixt_data *data, mixt_error *error)
 {
-    if (window < 1 || window > model->options.context_length) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "window %d is not in 1..%d, the model's context_length", window,
-                         model->options.context_length);
-    }
     if (mixt_data_vocab_size(data) > model->options.vocab_size) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "the data's tokenizer has %d ids, the model's vocab_size is %d",
@@ -101,14 +95,15 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
     return MIXT_OK;
 }
 
-mixt_status mixt_scorer_create(mixt_context *context, const mixt_model *model,
-                               const mixt_data *data, const mixt_scorer_options *options,
-                               mixt_scorer **result, mixt_error *error)
+mixt_status mixt_scorer_open(mixt_context *context, const mixt_model *model,
+                             const mixt_scorer_options *options, mixt_scorer **result,
+                             mixt_error *error)
 {
     *result = NULL;
-    mixt_status status = check(model, data, options->window, error);
-    if (status != MIXT_OK) {
-        return status;
+    if (options->window < 1 || options->window > model->options.context_length) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "window %d is not in 1..%d, the model's context_length", options->window,
+                         model->options.context_length);
     }
     mixt_scorer *scorer = calloc(1, sizeof *scorer);
     if (scorer == NULL) {
@@ -116,17 +111,33 @@ mixt_status mixt_scorer_create(mixt_context *context, const mixt_model *model,
     }
     scorer->model = model;
     scorer->options = *options;
-    scorer->split = mixt_data_split_of(data, options->heldout);
-    status = count_total(scorer, data, error);
-    if (status == MIXT_OK) {
-        status = build(scorer, context, model, error);
-    }
+    mixt_status status = build(scorer, context, model, error);
     if (status != MIXT_OK) {
         mixt_scorer_free(scorer);
         return status;
     }
     *result = scorer;
     return MIXT_OK;
+}
+
+mixt_status mixt_scorer_create(mixt_context *context, const mixt_model *model,
+                               const mixt_data *data, const mixt_scorer_options *options,
+                               mixt_scorer **result, mixt_error *error)
+{
+    *result = NULL;
+    mixt_status status = check_data(model, data, error);
+    if (status == MIXT_OK) {
+        status = mixt_scorer_open(context, model, options, result, error);
+    }
+    if (status == MIXT_OK) {
+        (*result)->split = mixt_data_split_of(data, options->heldout);
+        status = count_total(*result, data, error);
+    }
+    if (status != MIXT_OK) {
+        mixt_scorer_free(*result);
+        *result = NULL;
+    }
+    return status;
 }
 
 void mixt_scorer_free(mixt_scorer *scorer)
@@ -192,6 +203,15 @@ static void fill_nothing(const mixt_rows_input *in, int64_t row, int64_t end)
     }
 }
 
+mixt_status mixt_scorer_run(mixt_scorer *scorer, int64_t rows, mixt_error *error)
+{
+    mixt_windowed_first(scorer->model, scorer->input.first, scorer->input.last, rows,
+                        scorer->input.windowed);
+    mixt_status status =
+        mixt_instance_run(scorer->instance, rows, 0, scorer->graph->plan->record_count, error);
+    return status == MIXT_OK ? mixt_model_intact(scorer->model, error) : status;
+}
+
 mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
 {
     int64_t window = scorer->options.window, row = 0, end = window;
@@ -214,9 +234,5 @@ mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
         return MIXT_OK;
     }
     fill_nothing(&scorer->input, row, end);
-    mixt_windowed_first(scorer->model, scorer->input.first, scorer->input.last, end,
-                        scorer->input.windowed);
-    mixt_status status =
-        mixt_instance_run(scorer->instance, end, 0, scorer->graph->plan->record_count, error);
-    return status == MIXT_OK ? mixt_model_intact(scorer->model, error) : status;
+    return mixt_scorer_run(scorer, end, error);
 }

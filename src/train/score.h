@@ -43,6 +43,12 @@ typedef struct mixt_scorer {
     uint64_t done, total; /* tokens read */
 } mixt_scorer;
 
+/* Without data: whoever fills scorer->input runs its first `rows` rows, a multiple of the window up
+ * to scorer->capacity. The model must outlive it. */
+mixt_status mixt_scorer_open(mixt_context *context, const mixt_model *model,
+                             const mixt_scorer_options *options, mixt_scorer **scorer,
+                             mixt_error *error);
+mixt_status mixt_scorer_run(mixt_scorer *scorer, int64_t rows, mixt_error *error);
 /* The model's weights and the data must outlive it. */
 mixt_status mixt_scorer_create(mixt_context *context, const mixt_model *model,
                                const mixt_data *data, const mixt_scorer_options *options,
