@@ -15,7 +15,9 @@
 #include "core/files.h"
 #include "core/map.h"
 #include "formats/safetensors.h"
+#include "model/config_gguf.h"
 #include "model/storage.h"
+#include "quant/quant.h"
 
 static char home[64];
 static mixt_context *context;
@@ -355,6 +357,273 @@ static void truncated_while_mapped(void **state)
     mixt_model_free(model);
 }
 
+/* ------------------------------------------------------------------------------------------ */
+/* GGUF files                                                                                 */
+
+/* An OLMoE: its q and k lie alike in every format. Wide enough for blocks of 256. */
+static mixt_model *make_olmoe(void)
+{
+    mixt_model_options o = small_options(0);
+    o.hidden_size = 256;
+    o.ffn_size = 256;
+    o.head_dim = 64;
+    o.kv_heads = 4;
+    o.layers = 2;
+    o.initializer_range = 0.05;
+    o.attention.qk_norm = MIXT_QK_NORM_WHOLE;
+    o.router.renormalise = false;
+    mixt_model *model;
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_model_create(&o, 5, &model, &error), &error);
+    assert_string_equal(model->family->name, "olmoe");
+    return model;
+}
+
+typedef struct gguf_change {
+    const char *tensor; /* NULL: none */
+    enum { OMIT, SWAP, FEWER, EXTRA } kind;
+    const char *says;
+} gguf_change;
+
+static void write_gguf(const mixt_model *model, const char *path, mixt_type type,
+                       const gguf_change *what)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_gguf_writer *writer;
+    require(mixt_gguf_writer_create(path, 0, &writer, &error), &error);
+    require(mixt_model_gguf_keys(model, writer, &error), &error);
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < model->parameter_count; i++) {
+            const mixt_parameter *p = &model->parameters[i];
+            bool router = p->slot == MIXT_SLOT_ROUTER;
+            mixt_type used = p->rank == 1 || router ? MIXT_TYPE_F32 : type;
+            int64_t size[4], k = p->size[p->rank - 1], rows = (int64_t)p->count / k;
+            for (int d = 0; d < p->rank; d++) {
+                size[d] = p->size[p->rank - 1 - d];
+            }
+            if (what != NULL && what->tensor != NULL && strcmp(what->tensor, p->gguf_name) == 0) {
+                if (what->kind == OMIT) {
+                    continue;
+                }
+                if (what->kind == SWAP) {
+                    size[0] = p->size[p->rank - 2];
+                    size[1] = k;
+                } else if (what->kind == FEWER) {
+                    size[p->rank - 1]--;
+                    rows -= p->rank == 3 ? p->size[1] : 1;
+                }
+            }
+            if (pass == 0) {
+                require(mixt_gguf_writer_add(writer, p->gguf_name, used, p->rank, size, &error),
+                        &error);
+                continue;
+            }
+            size_t bytes = mixt_type_row_bytes(used, k) * (size_t)rows;
+            void *data = malloc(bytes);
+            require(mixt_quantise(used, model->weights + p->offset, rows, k, NULL, data, &error),
+                    &error);
+            require(mixt_gguf_writer_write(writer, data, bytes, &error), &error);
+            free(data);
+        }
+        if (what != NULL && what->kind == EXTRA && pass == 0) {
+            require(mixt_gguf_writer_add(writer, what->tensor, MIXT_TYPE_F32, 1, (int64_t[]){1},
+                                         &error),
+                    &error);
+        } else if (what != NULL && what->kind == EXTRA) {
+            require(mixt_gguf_writer_write(writer, &(float){1}, sizeof(float), &error), &error);
+        }
+        if (pass == 0) {
+            require(mixt_gguf_writer_begin(writer, &error), &error);
+        }
+    }
+    require(mixt_gguf_writer_finish(writer, &error), &error);
+    mixt_gguf_writer_free(writer);
+}
+
+static void gguf_is_loaded(void **state)
+{
+    (void)state;
+    static const mixt_type types[] = {MIXT_TYPE_F32,  MIXT_TYPE_F16,  MIXT_TYPE_BF16,
+                                      MIXT_TYPE_Q8_0, MIXT_TYPE_Q4_K, MIXT_TYPE_Q6_K};
+    static float expected[(DRAWN + 1) * VOCABULARY], found[(DRAWN + 1) * VOCABULARY];
+    mixt_model *made = make_olmoe(), *opened;
+    mixt_error error = MIXT_ERROR_INIT;
+    run_logits(made, false, expected);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        write_gguf(made, in_home("model.gguf"), types[i], NULL);
+        require(mixt_model_open(in_home("model.gguf"), &opened, &error), &error);
+        assert_non_null(opened->held);
+        require(mixt_model_verify(opened, &error), &error);
+        run_logits(opened, false, found);
+        if (types[i] == MIXT_TYPE_F32) {
+            assert_memory_equal(found, expected, sizeof found);
+        }
+        double worst = 0;
+        for (size_t at = 0; at < sizeof found / sizeof *found; at++) {
+            worst = fmax(worst, fabs(found[at] - expected[at]));
+        }
+        assert_true(worst < 1); /* logits of about 1: it is this model */
+        static float again[(DRAWN + 1) * VOCABULARY];
+        run_logits(opened, true, again);
+        assert_memory_equal(again, found, sizeof found); /* prompt and generation, bit for bit */
+        if (types[i] == MIXT_TYPE_F32) {
+            require(mixt_model_load(opened, &error), &error);
+            assert_memory_equal(opened->weights, made->weights, made->weight_count * sizeof(float));
+        }
+        mixt_model_free(opened);
+    }
+    mixt_model_free(made);
+}
+
+static void wrong_gguf_tensors_are_refused(void **state)
+{
+    (void)state;
+    static const gguf_change changes[] = {
+        {"blk.1.ffn_up_exps.weight", OMIT, "tensor blk.1.ffn_up_exps.weight is missing"},
+        {"blk.1.ffn_up_exps.weight", FEWER,
+         "blk.1.ffn_up_exps.weight is [4,256,256], the metadata makes it [5,256,256]"},
+        {"token_embd.weight", SWAP, "token_embd.weight"},
+        {"output.weight", SWAP, "it is transposed"},
+        {"blk.0.attn_norm.weight", OMIT, "tensor blk.0.attn_norm.weight is missing"},
+        {"rope_freqs.weight", EXTRA, "tensor rope_freqs.weight: rope factors are not supported"},
+        {"blk.0.attn_q.bias", EXTRA, "tensor blk.0.attn_q.bias is no part of this OLMoE"},
+    };
+    mixt_model *made = make_olmoe(), *opened;
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        write_gguf(made, in_home("wrong.gguf"), MIXT_TYPE_F32, &changes[i]);
+        assert_true(
+            mixt_status_is_refusal(mixt_model_open(in_home("wrong.gguf"), &opened, &error)));
+        assert_null(opened);
+        assert_says(&error, changes[i].says);
+        assert_says(&error, "wrong.gguf");
+    }
+    mixt_model_free(made);
+}
+
+/* Overwrites the 4 bytes of a key's value. */
+static void patch_key(const char *from, const char *to, const char *key, const void *value)
+{
+    char *data;
+    size_t length;
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_file_read(from, 64 << 20, &data, &length, &error), &error);
+    uint64_t size = strlen(key);
+    size_t at = 8;
+    while (at + size < length &&
+           (memcmp(data + at - 8, &size, 8) != 0 || memcmp(data + at, key, size) != 0)) {
+        at++;
+    }
+    assert_true(at + size + 8 <= length);
+    memcpy(data + at + size + 4, value, 4); /* behind the kind */
+    require(mixt_file_replace(to, data, length, &error), &error);
+    free(data);
+}
+
+static void hostile_metadata_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *key;
+        uint32_t value;
+    } cases[] = {
+        {"olmoe.attention.head_count", 0},
+        {"olmoe.attention.head_count_kv", 3},
+        {"olmoe.block_count", 1u << 31},
+        {"olmoe.block_count", 0},
+        {"olmoe.embedding_length", 0},
+        {"olmoe.context_length", 0xffffffff},
+        {"olmoe.expert_used_count", 0},
+        {"olmoe.expert_used_count", 6},
+        {"olmoe.expert_count", 0},
+        {"olmoe.expert_count", 1000000},
+        {"olmoe.embedding_length", 1u << 20},
+        {"olmoe.block_count", 4096},
+        {"olmoe.attention.layer_norm_rms_epsilon", 0},          /* 0.0 */
+        {"olmoe.attention.layer_norm_rms_epsilon", 0x7fc00000}, /* NaN */
+    };
+    mixt_model *made = make_olmoe(), *opened;
+    write_gguf(made, in_home("good.gguf"), MIXT_TYPE_F32, NULL);
+    mixt_model_free(made);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        patch_key(in_home("good.gguf"), in_home("bad.gguf"), cases[i].key, &cases[i].value);
+        mixt_status status = mixt_model_open(in_home("bad.gguf"), &opened, &error);
+        if (!mixt_status_is_refusal(status)) {
+            fail_msg("%s %u: %s", cases[i].key, cases[i].value, error.message);
+        }
+        assert_null(opened);
+        assert_says(&error, "bad.gguf");
+    }
+}
+
+/* A router of NaN: opens, is found by a check, and gives an error with the first token. */
+static void broken_weights_are_errors(void **state)
+{
+    (void)state;
+    mixt_model *model = make_model(0), *opened;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_session *session;
+    int32_t token = 1;
+    const mixt_parameter *router = &model->parameters[mixt_model_find(model, MIXT_SLOT_ROUTER, 1)];
+    for (size_t i = 0; i < router->count; i++) {
+        model->weights[router->offset + i] = NAN;
+    }
+    require(mixt_model_save(model, in_home("nan"), &error), &error);
+    require(mixt_model_open(in_home("nan"), &opened, &error), &error);
+    assert_int_equal(mixt_model_verify(opened, &error), MIXT_ERROR_NUMERIC);
+    assert_says(&error, "block_sparse_moe.gate.weight holds NaN in row 0, column 0");
+    error = (mixt_error)MIXT_ERROR_INIT;
+    require(mixt_session_create(context, opened, 8, &session, &error), &error);
+    assert_int_equal(mixt_session_feed(session, &token, 1, &error), MIXT_ERROR_NUMERIC);
+    mixt_session_free(session);
+    mixt_model_free(opened);
+    mixt_model_free(model);
+}
+
+static void routing_changes(void **state)
+{
+    (void)state;
+    mixt_model *model = make_model(2), *dense = make_model(1); /* layer 0 has no experts */
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_session *session;
+    const int32_t *ids;
+    const float *weights;
+    int32_t tokens[] = {1, 2, 3};
+    static const struct {
+        mixt_routing_change change;
+        int layer, value;
+    } refused[] = {{MIXT_ROUTING_TOP_K, 0, 1}, {MIXT_ROUTING_TOP_K, -1, 6},
+                   {MIXT_ROUTING_TOP_K, 1, 0}, {MIXT_ROUTING_MASK, 1, 5},
+                   {MIXT_ROUTING_FORCE, 2, 0}, {MIXT_ROUTING_FORCE, -1, -1}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        error = (mixt_error)MIXT_ERROR_INIT;
+        assert_int_equal(mixt_model_change_routing(model, refused[i].change, refused[i].layer,
+                                                   refused[i].value, &error),
+                         MIXT_ERROR_ARGUMENT);
+    }
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_model_change_routing(dense, MIXT_ROUTING_TOP_K, -1, 1, &error),
+                     MIXT_ERROR_ARGUMENT);
+    error = (mixt_error)MIXT_ERROR_INIT;
+    require(mixt_model_change_routing(model, MIXT_ROUTING_TOP_K, -1, 3, &error), &error);
+    require(mixt_model_change_routing(model, MIXT_ROUTING_MASK, 1, 0, &error), &error);
+    require(mixt_model_change_routing(model, MIXT_ROUTING_MASK, 1, 2, &error), &error);
+    require(mixt_model_change_routing(model, MIXT_ROUTING_FORCE, 1, 4, &error), &error);
+    require(mixt_session_create(context, model, 8, &session, &error), &error);
+    require(mixt_session_feed(session, tokens, 3, &error), &error);
+    mixt_session_routes(session, &ids, &weights); /* 3 of experts 1, 3 and 4 */
+    assert_int_equal(ids[0], 4);
+    assert_int_equal(ids[1] + ids[2], 4);
+    assert_int_equal(ids[1] * ids[2], 3);
+    mixt_session_free(session);
+    /* one more and there are not enough */
+    assert_true(
+        mixt_status_is_refusal(mixt_model_change_routing(model, MIXT_ROUTING_MASK, 1, 1, &error)));
+    mixt_model_free(model);
+    mixt_model_free(dense);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +633,11 @@ int main(void)
         cmocka_unit_test(other_half_is_refused),
         cmocka_unit_test(nan_is_found),
         cmocka_unit_test(truncated_while_mapped),
+        cmocka_unit_test(gguf_is_loaded),
+        cmocka_unit_test(wrong_gguf_tensors_are_refused),
+        cmocka_unit_test(hostile_metadata_are_refused),
+        cmocka_unit_test(broken_weights_are_errors),
+        cmocka_unit_test(routing_changes),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
 }
