@@ -234,6 +234,19 @@ static mixt_status feed(conversation *talk, generation_state *generation, mixt_e
     return status;
 }
 
+/* What a conversation keeps of an answer: in gpt-oss' format the last message alone, as its
+ * template wants it; elsewhere all of it but the space that encoding takes for the begin of a word.
+ */
+static const char *kept_part(const char *text)
+{
+    static const char mark[] = "<|message|>";
+    const char *begin = text + (text[0] == ' ');
+    for (const char *next = strstr(begin, mark); next != NULL; next = strstr(begin, mark)) {
+        begin = next + strlen(mark);
+    }
+    return begin;
+}
+
 /* One answer, written as it comes and kept as a message. */
 static mixt_status answer(const chat_settings *settings, conversation *talk,
                           generation_state *generation, mixt_error *error)
@@ -250,9 +263,13 @@ static mixt_status answer(const chat_settings *settings, conversation *talk,
                                        generation->count - from, false, &text, &length, error);
     }
     if (status == MIXT_OK) {
-        const char *begin = text + (length > 0 && text[0] == ' ');
-        length -= (size_t)(begin - text);
-        if (!text_is_utf8(begin, length) || memchr(begin, 0, length) != NULL) {
+        const char *begin = kept_part(text);
+        bool is_whole = strlen(text) == length;
+        length = strlen(begin);
+        for (int i = 0; i < 3 && length > 0 && !text_is_utf8(begin, length); i++) {
+            length--; /* an answer that ends inside of a character */
+        }
+        if (!is_whole || !text_is_utf8(begin, length)) {
             fputs("the answer is not valid UTF-8: it is left out of the conversation\n", stderr);
             begin = "";
             length = 0;
