@@ -150,9 +150,12 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
     size_t from = generation->count;
     mixt_status status =
         mixt_tokenizer_encode(generation->tokenizer, text, length, true, &ids, &count, error);
-    int32_t separator = mixt_tokenizer_separator(generation->tokenizer);
-    if (status == MIXT_OK && from == 0 && separator >= 0 && (count == 0 || ids[0] != separator)) {
-        status = append(generation, &separator, 1, error);
+    int32_t first = mixt_tokenizer_adds_bos(generation->tokenizer)
+                        ? mixt_tokenizer_special(generation->tokenizer, MIXT_SPECIAL_BOS)
+                        : -1;
+    first = first < 0 && count == 0 ? mixt_tokenizer_separator(generation->tokenizer) : first;
+    if (status == MIXT_OK && from == 0 && first >= 0 && (count == 0 || ids[0] != first)) {
+        status = append(generation, &first, 1, error);
     }
     if (status == MIXT_OK) {
         status = append(generation, ids, count, error);

@@ -13,6 +13,25 @@
     "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,"                    \
     "\"use_regex\":true}"
 
+/* A text begins with the separator, as documents do in training. */
+static void write_template(mixt_buffer *to)
+{
+    static const char begin[] =
+        "{\"SpecialToken\":{\"id\":\"" MIXT_SEPARATOR_TEXT "\",\"type_id\":0}}";
+    static const char text[] = "{\"Sequence\":{\"id\":\"%c\",\"type_id\":0}}";
+    mixt_buffer_format(to, "{\"type\":\"TemplateProcessing\",\n\"single\":[%s,", begin);
+    mixt_buffer_format(to, text, 'A');
+    mixt_buffer_format(to, "],\n\"pair\":[%s,", begin);
+    mixt_buffer_format(to, text, 'A');
+    mixt_buffer_text(to, ",");
+    mixt_buffer_format(to, text, 'B');
+    mixt_buffer_format(to,
+                       "],\n\"special_tokens\":{\"%s\":{\"id\":\"%s\",\"ids\":[%d],"
+                       "\"tokens\":[\"%s\"]}}}",
+                       MIXT_SEPARATOR_TEXT, MIXT_SEPARATOR_TEXT, MIXT_SEPARATOR_ID,
+                       MIXT_SEPARATOR_TEXT);
+}
+
 /* A token in visible characters, escaped for JSON. */
 static void write_visible(mixt_buffer *to, const mixt_token *token)
 {
@@ -35,7 +54,9 @@ static void write_json(const mixt_token *tokens, int vocab_size, const mixt_merg
                        "\"rstrip\":false,\"normalized\":false,\"special\":true}],\n",
                        MIXT_SEPARATOR_ID, MIXT_SEPARATOR_TEXT);
     mixt_buffer_text(to, "\"normalizer\":null,\n\"pre_tokenizer\":" BYTE_LEVEL
-                         ",\n\"post_processor\":" BYTE_LEVEL ",\n\"decoder\":" BYTE_LEVEL
+                         ",\n\"post_processor\":");
+    write_template(to);
+    mixt_buffer_text(to, ",\n\"decoder\":" BYTE_LEVEL
                          ",\n\"model\":{\n\"type\":\"BPE\",\n\"dropout\":null,\n"
                          "\"unk_token\":null,\n\"continuing_subword_prefix\":null,\n"
                          "\"end_of_word_suffix\":null,\n\"fuse_unk\":false,\n"
