@@ -143,12 +143,49 @@ static void bad_settings_are_refused(void **state)
     assert_int_equal(mixt_sample(&good, infinite, 2, NULL, 0, 0, &token, NULL), MIXT_ERROR_NUMERIC);
 }
 
+/* The best k are those of the whole order, ties included, whatever k is. */
+static void best_are_those_of_the_whole_order(void **state)
+{
+    enum { VOCABULARY = 500 };
+    static float logits[VOCABULARY];
+    uint32_t draw = 12345;
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < VOCABULARY; i++) {
+            draw = draw * 1664525U + 1013904223U;
+            logits[i] = (float)((draw >> 16) % (round < 10 ? 50 : 60000)); /* ties, and few */
+        }
+        mixt_sampling sampling = mixt_sampling_default();
+        mixt_history none = {NULL, 0};
+        mixt_candidates all, best;
+        sampling.top_p = 1;
+        sampling.min_p = 0;
+        sampling.top_k = 0;
+        assert_int_equal(mixt_sample_candidates(&sampling, logits, VOCABULARY, &none, &all, NULL),
+                         MIXT_OK);
+        assert_int_equal(all.count, VOCABULARY);
+        const int counts[] = {1, 2, 3, 7, 40, 249, VOCABULARY - 1, VOCABULARY};
+        for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+            sampling.top_k = counts[c];
+            assert_int_equal(
+                mixt_sample_candidates(&sampling, logits, VOCABULARY, &none, &best, NULL), MIXT_OK);
+            assert_int_equal(best.count, counts[c]);
+            for (int i = 0; i < best.count; i++) {
+                assert_int_equal(best.list[i].id, all.list[i].id);
+            }
+            free(best.list);
+        }
+        free(all.list);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fixtures_agree),
         cmocka_unit_test(draws_follow_probabilities),
         cmocka_unit_test(bad_settings_are_refused),
+        cmocka_unit_test(best_are_those_of_the_whole_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,6 +50,43 @@ static int compare_candidates(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
+/* Moves heap[0] down to where nothing below it is worse. */
+static void sift(mixt_candidate *heap, int count)
+{
+    for (int at = 0, child = 1; child < count; child = 2 * at + 1) {
+        child += child + 1 < count && compare_candidates(&heap[child + 1], &heap[child]) > 0;
+        if (compare_candidates(&heap[child], &heap[at]) <= 0) {
+            return;
+        }
+        mixt_candidate kept = heap[at];
+        heap[at] = heap[child];
+        heap[child] = kept;
+        at = child;
+    }
+}
+
+/* Brings the best `wanted` of `count` to the front, sorted. Sorting a whole vocabulary takes longer
+ * than a small model takes for a token; so a heap with the worst of the best at its top goes
+ * through it. */
+static void sort_best(mixt_candidate *list, int count, int wanted)
+{
+    if (wanted < count) {
+        qsort(list, (size_t)wanted, sizeof *list, compare_candidates);
+        for (int i = 0; i < wanted / 2; i++) { /* worst first is a heap */
+            mixt_candidate kept = list[i];
+            list[i] = list[wanted - 1 - i];
+            list[wanted - 1 - i] = kept;
+        }
+        for (int i = wanted; i < count; i++) {
+            if (compare_candidates(&list[i], &list[0]) < 0) {
+                list[0] = list[i];
+                sift(list, wanted);
+            }
+        }
+    }
+    qsort(list, (size_t)wanted, sizeof *list, compare_candidates);
+}
+
 /* Counts each token among the last ones (in `probability`, which is free until the softmax), then
  * applies the penalties once for each. */
 static void penalize(const mixt_sampling *s, mixt_candidate *candidates, int vocab_size,
@@ -129,16 +166,15 @@ mixt_status mixt_sample_candidates(const mixt_sampling *sampling, const float *l
         list[i] = (mixt_candidate){i, logits[i], 0};
     }
     penalize(sampling, list, vocab_size, history);
-    qsort(list, (size_t)vocab_size, sizeof *list, compare_candidates);
+    int count = sampling->temperature == 0                            ? 1
+                : sampling->top_k > 0 && sampling->top_k < vocab_size ? sampling->top_k
+                                                                      : vocab_size;
+    sort_best(list, vocab_size, count);
     if (!isfinite(list[0].logit)) {
         free(list);
         return mixt_fail(error, MIXT_ERROR_NUMERIC, "sampling: the largest logit is not finite");
     }
-    int count = vocab_size;
-    if (sampling->temperature == 0) {
-        count = 1;
-    } else {
-        count = sampling->top_k > 0 && sampling->top_k < count ? sampling->top_k : count;
+    if (sampling->temperature != 0) {
         count = sampling->top_p < 1 ? keep_top_p(list, count, sampling->top_p) : count;
         count = sampling->min_p > 0 ? keep_min_p(list, count, sampling->min_p) : count;
     }
