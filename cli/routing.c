@@ -19,6 +19,12 @@ const cli_option options_routing[] = {
      .offset = offsetof(routing_settings, force),
      .value = "E",
      .help = "experts that every token takes first: E,... in every layer, or LAYER:E,..."},
+    {.name = "renormalise",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(routing_settings, renormalise),
+     .choices = "auto yes no",
+     .help = "weights of the chosen experts divided by their sum; auto: as the model's authors do",
+     .aliases = "renormalize"},
     {0},
 };
 
@@ -61,6 +67,10 @@ mixt_status change_routing(const routing_settings *settings, mixt_model *model, 
     }
     if (status == MIXT_OK) {
         status = change_all("force-experts", settings->force, MIXT_ROUTING_FORCE, model, error);
+    }
+    if (status == MIXT_OK && settings->renormalise != 0) {
+        status = mixt_model_change_routing(model, MIXT_ROUTING_RENORMALISE, -1,
+                                           settings->renormalise == 1, error);
     }
     return status;
 }

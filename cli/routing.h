@@ -8,6 +8,7 @@ typedef struct routing_settings {
     const char *top;
     const char *mask;
     const char *force;
+    int renormalise; /* place in "auto yes no" */
 } routing_settings;
 
 extern const cli_option options_routing[]; /* routing_settings */

@@ -427,6 +427,8 @@ typedef enum mixt_routing_change {
     MIXT_ROUTING_TOP_K, /* `value` experts for a token; forgets what was forced in the layer */
     MIXT_ROUTING_MASK,  /* expert `value` is never chosen */
     MIXT_ROUTING_FORCE, /* expert `value` takes the next choice of every token */
+    MIXT_ROUTING_RENORMALISE, /* 1: weights of the chosen are divided by their sum, 0: they are not
+                                 (Grok-1: its authors do not, others do) */
 } mixt_routing_change;
 
 /* layer -1: all. Refused where the layer has no experts, or could not choose enough of them. */

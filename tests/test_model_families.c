@@ -287,6 +287,43 @@ static void folders_come_back(void **state)
     mixt_folder_remove(folder, NULL);
 }
 
+/* Grok-1's weights as others compute them: the same as a model that was made so. */
+static void renormalised_weights(void **state)
+{
+    (void)state;
+    mixt_context *context = test_context(1, NULL);
+    mixt_model_options options = test_small_options();
+    as_grok(&options);
+    mixt_model *authors = test_new_model(&options, 0.3);
+    float logits[3][37];
+    for (int i = 0; i < 3; i++) {
+        mixt_session *session;
+        mixt_error error = MIXT_ERROR_INIT;
+        if (i > 0) {
+            assert_int_equal(
+                mixt_model_change_routing(authors, MIXT_ROUTING_RENORMALISE, -1, i == 1, &error),
+                MIXT_OK);
+        }
+        assert_int_equal(mixt_session_create(context, authors, 0, &session, &error), MIXT_OK);
+        assert_int_equal(mixt_session_feed(session, (int32_t[]){3, 1, 4, 1, 5}, 5, &error),
+                         MIXT_OK);
+        const int32_t *ids;
+        const float *weights;
+        mixt_session_routes(session, &ids, &weights);
+        double sum = (double)weights[0] + weights[1];
+        assert_true(i == 1 ? fabs(sum - 1) < 1e-6 : sum < 0.999);
+        memcpy(logits[i], mixt_session_logits(session), sizeof logits[i]);
+        mixt_session_free(session);
+    }
+    assert_memory_equal(logits[0], logits[2], sizeof logits[0]);
+    assert_true(memcmp(logits[0], logits[1], sizeof logits[0]) != 0);
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_model_change_routing(authors, MIXT_ROUTING_RENORMALISE, -1, 2, &error),
+                     MIXT_ERROR_ARGUMENT);
+    mixt_model_free(authors);
+    mixt_context_free(context);
+}
+
 static void write_gguf(const mixt_model *model, const char *path)
 {
     mixt_gguf_writer *writer;
@@ -524,6 +561,7 @@ int main(void)
         cmocka_unit_test(phases_agree),
         cmocka_unit_test(configs_come_back),
         cmocka_unit_test(folders_come_back),
+        cmocka_unit_test(renormalised_weights),
         cmocka_unit_test(gguf_keys_come_back),
         cmocka_unit_test(bad_gguf_keys_are_refused),
         cmocka_unit_test(bad_config_values_are_refused),

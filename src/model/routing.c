@@ -77,17 +77,23 @@ static mixt_status change_layer(mixt_model *model, mixt_routing_change change, i
 {
     mixt_routing *routing = &model->routing[layer];
     mixt_router_spec *spec = &routing->spec;
-    int most = change == MIXT_ROUTING_TOP_K ? spec->experts : spec->experts - 1;
+    bool flag = change == MIXT_ROUTING_RENORMALISE;
+    int most = change == MIXT_ROUTING_TOP_K ? spec->experts : flag ? 1 : spec->experts - 1;
     int least = change == MIXT_ROUTING_TOP_K ? 1 : 0;
     if (value < least || value > most) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "routing: layer %d: %s %d is not in %d..%d",
-                         layer, change == MIXT_ROUTING_TOP_K ? "number of experts" : "expert",
+                         layer,
+                         flag                           ? "renormalise"
+                         : change == MIXT_ROUTING_TOP_K ? "number of experts"
+                                                        : "expert",
                          value, least, most);
     }
     mixt_status status = MIXT_OK;
     if (change == MIXT_ROUTING_TOP_K) {
         spec->chosen = value;
         spec->forced = NULL;
+    } else if (flag) {
+        spec->options.renormalise = value != 0;
     } else if (change == MIXT_ROUTING_MASK) {
         routing->mask[value] = 1;
         spec->mask = routing->mask;
