@@ -28,7 +28,10 @@ def run(command):
 
 def number(pattern, text):
     found = re.search(pattern, text)
-    if found is None:
+    if found is None:  # llama.cpp's log sometimes loses its last line: the last running value then
+        running = re.findall(r"\[\d+\]([0-9.]+),", text)
+        if running:
+            return float(running[-1])
         sys.exit(f"no perplexity in:\n{text[-1000:]}")
     return float(found.group(1))
 

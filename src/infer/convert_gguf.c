@@ -72,7 +72,8 @@ static void choose_type(const mixt_conversion *c, mixt_target *target)
     target->type = MIXT_TYPE_F32;
     if (is_matrix(p) && c->mix != NULL) {
         mixt_mix_request request = {
-            .place = c->options->pure ? MIXT_PLACE_OTHER : place_of(c->model, p),
+            /* no mix but MXFP4's, which means the experts alone, has a rule for this place */
+            .place = c->options->pure ? MIXT_PLACE_OTHER_STACK : place_of(c->model, p),
             .layer = p->layer,
             .layers = o->layers,
             .experts = o->experts,
