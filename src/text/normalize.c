@@ -1,5 +1,6 @@
 #include "text/normalize.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,18 +18,52 @@ int mixt_nfc_is_plain(const char *text, size_t length)
     return 1;
 }
 
+/* Combining marks younger than Unicode 9, whose tables Hugging Face's tokenizers have: there they
+ * are characters like any other, and models were trained with that. */
+static const utf8proc_int32_t young_marks[][2] = {
+    {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},
+    {0xc3c, 0xc3c},     {0xd3b, 0xd3c},     {0xeba, 0xeba},     {0x1715, 0x1715},
+    {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},   {0xa82c, 0xa82c},   {0x10d24, 0x10d27},
+    {0x10eab, 0x10eac}, {0x10efd, 0x10eff}, {0x10f46, 0x10f50}, {0x10f82, 0x10f85},
+    {0x11070, 0x11070}, {0x1133b, 0x1133b}, {0x1145e, 0x1145e}, {0x11839, 0x1183a},
+    {0x1193d, 0x1193e}, {0x11943, 0x11943}, {0x119e0, 0x119e0}, {0x11a34, 0x11a34},
+    {0x11a47, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45},
+    {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e08f, 0x1e08f},
+    {0x1e130, 0x1e136}, {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef},
+};
+
+static bool is_young_mark(utf8proc_int32_t character)
+{
+    size_t low = 0, high = sizeof young_marks / sizeof *young_marks;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (character > young_marks[middle][1]) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < sizeof young_marks / sizeof *young_marks && character >= young_marks[low][0];
+}
+
+static int combining_class(utf8proc_int32_t character)
+{
+    int class = utf8proc_get_property(character)->combining_class;
+    return class != 0 && !is_young_mark(character) ? class : 0;
+}
+
 /* Sorts a run of combining marks by class, stably; a counting sort keeps it linear. */
 static void sort_marks(utf8proc_int32_t *marks, size_t count, utf8proc_int32_t *scratch)
 {
     size_t places[257] = {0};
     for (size_t i = 0; i < count; i++) {
-        places[utf8proc_get_property(marks[i])->combining_class + 1]++;
+        places[combining_class(marks[i]) + 1]++;
     }
     for (int i = 0; i < 256; i++) {
         places[i + 1] += places[i];
     }
     for (size_t i = 0; i < count; i++) {
-        scratch[places[utf8proc_get_property(marks[i])->combining_class]++] = marks[i];
+        scratch[places[combining_class(marks[i])]++] = marks[i];
     }
     memcpy(marks, scratch, count * sizeof *marks);
 }
@@ -38,8 +73,7 @@ static void sort_few(utf8proc_int32_t *marks, size_t count)
     for (size_t i = 1; i < count; i++) {
         for (size_t j = i; j > 0; j--) {
             utf8proc_int32_t a = marks[j - 1], b = marks[j];
-            if (utf8proc_get_property(a)->combining_class <=
-                utf8proc_get_property(b)->combining_class) {
+            if (combining_class(a) <= combining_class(b)) {
                 break;
             }
             marks[j - 1] = b;
@@ -52,7 +86,7 @@ static void order_marks(utf8proc_int32_t *characters, size_t count, utf8proc_int
 {
     for (size_t i = 0; i < count;) {
         size_t end = i;
-        while (end < count && utf8proc_get_property(characters[end])->combining_class != 0) {
+        while (end < count && combining_class(characters[end]) != 0) {
             end++;
         }
         if (end - i > 16) {
@@ -62,6 +96,28 @@ static void order_marks(utf8proc_int32_t *characters, size_t count, utf8proc_int
         }
         i = end + 1;
     }
+}
+
+/* Composes in place and returns how many are left, negative where it failed. Nothing composes over
+ * a young mark. */
+static utf8proc_ssize_t compose(utf8proc_int32_t *characters, size_t count)
+{
+    size_t kept = 0;
+    for (size_t begin = 0, end; begin < count; begin = end) {
+        end = begin + 1;
+        while (end < count && !is_young_mark(characters[end])) {
+            end++;
+        }
+        utf8proc_ssize_t made =
+            utf8proc_normalize_utf32(characters + begin, (utf8proc_ssize_t)(end - begin),
+                                     UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        if (made < 0) {
+            return made;
+        }
+        memmove(characters + kept, characters + begin, (size_t)made * sizeof *characters);
+        kept += (size_t)made;
+    }
+    return (utf8proc_ssize_t)kept;
 }
 
 /* Decomposes, orders and composes `count` characters of valid text. */
@@ -96,8 +152,7 @@ static void normalize_valid(const char *text, size_t length, mixt_buffer *to)
         at += size;
     }
     order_marks(characters, count, characters + capacity);
-    utf8proc_ssize_t composed = utf8proc_normalize_utf32(characters, (utf8proc_ssize_t)count,
-                                                         UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    utf8proc_ssize_t composed = compose(characters, count);
     char encoded[256];
     size_t used = 0;
     for (utf8proc_ssize_t i = 0; i < composed; i++) {

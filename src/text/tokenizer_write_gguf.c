@@ -245,21 +245,38 @@ static size_t count_splits(const mixt_tokenizer *t, const mixt_token *token)
     return count;
 }
 
+static bool is_space_run(const entry *e)
+{
+    size_t mark = strlen(MIXT_SPACE_MARK), at = 0;
+    while (at + mark <= e->length && memcmp(e->text + at, MIXT_SPACE_MARK, mark) == 0) {
+        at += mark;
+    }
+    return at == e->length;
+}
+
 /* Scores that give the same ids as the merges: merging by score joins any two neighbours whose text
- * is a token, so each token must have all its merges, one behind the other. */
+ * is a token, so each token must have all its merges, one behind the other. Only runs of spaces may
+ * mix theirs: the converters of transformers write runs of equal score that way. */
 static mixt_status score_merges(writing *w)
 {
     const mixt_tokenizer *t = w->tokenizer;
     size_t *merges = mixt_arena_allocate(w->arena, (size_t)w->rows, sizeof *merges);
-    if (merges == NULL) {
+    size_t *last = mixt_arena_allocate(w->arena, (size_t)w->rows, sizeof *last);
+    if (merges == NULL || last == NULL) {
         return no_memory(w);
     }
+    for (size_t i = 0; i < t->merge_count; i++) {
+        merges[t->merges[i].result]++;
+        last[t->merges[i].result] = i;
+    }
     bool same = t->merge_count < 1u << 24; /* what a float counts exactly */
-    for (size_t i = 0; same && i < t->merge_count; i++) {
-        int32_t result = t->merges[i].result;
-        same = merges[result] == 0 || t->merges[i - 1].result == result;
-        w->entries[result].score = merges[result] == 0 ? -(float)i : w->entries[result].score;
-        merges[result]++;
+    for (size_t i = 0, begin = 0, end = 0; same && i < t->merge_count; i++) {
+        entry *result = &w->entries[t->merges[i].result];
+        entry *first = &w->entries[t->merges[i > end ? i : begin].result];
+        begin = i > end ? i : begin;
+        end = i > end || last[result - w->entries] > end ? last[result - w->entries] : end;
+        same = result == first || (is_space_run(result) && is_space_run(first));
+        result->score = -(float)begin;
     }
     for (int id = 0; same && id < t->vocab_size; id++) {
         const mixt_token *token = &t->tokens[id];
