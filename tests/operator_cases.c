@@ -393,7 +393,7 @@ static const int64_t attention_rows[][CASE_NUMBERS] = {
     {9, 9, 2, 1, 576, 9, 0, 0, 512, WIDE_VALUES},
     {2, 9, 3, 1, 576, 0, 20, 0, 512, WIDE_VALUES | SINKS},
     {65, 65, 1, 1, 640, 65, 0, 0, 0, SOFT_CAP},
-    {66, 66, 16, 2, 4, 66, 0, 1, 3, SINKS},
+    {9, 9, 16, 2, 4, 9, 0, 1, 3, SINKS},
     {3, 4, 75, 1, 12, 0, 150, 0, 8, SOFT_CAP | WIDE_VALUES},
     {2, 2, 22, 2, 8, 0, 90, 0, 0, SINKS},
 };
