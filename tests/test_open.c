@@ -617,6 +617,13 @@ static void routing_changes(void **state)
     assert_int_equal(ids[1] + ids[2], 4);
     assert_int_equal(ids[1] * ids[2], 3);
     mixt_session_free(session);
+    require(mixt_model_change_routing(model, MIXT_ROUTING_TOP_K, 1, 1, &error), &error);
+    require(mixt_session_create(context, model, 8, &session, &error), &error);
+    require(mixt_session_feed(session, tokens, 3, &error), &error);
+    mixt_session_routes(session, &ids, &weights);
+    assert_true(ids[0] == 1 || ids[0] == 3 || ids[0] == 4);
+    mixt_session_free(session);
+    require(mixt_model_change_routing(model, MIXT_ROUTING_TOP_K, 1, 3, &error), &error);
     /* one more and there are not enough */
     assert_true(
         mixt_status_is_refusal(mixt_model_change_routing(model, MIXT_ROUTING_MASK, 1, 1, &error)));

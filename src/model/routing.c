@@ -36,6 +36,8 @@ static mixt_status begin(mixt_model *model, mixt_error *error)
     for (int layer = 0; layer < model->options.layers && good; layer++) {
         mixt_routing *routing = &model->routing[layer];
         routing->spec = model->router;
+        routing->spec.options.weights = MIXT_ROUTER_FROZEN; /* nothing learns: one renormalised
+                                                               expert for a token is allowed */
         routing->mask = calloc(experts, sizeof *routing->mask);
         routing->forced = malloc(experts * sizeof *routing->forced);
         good = routing->mask != NULL && routing->forced != NULL;
@@ -102,9 +104,7 @@ static mixt_status change_layer(mixt_model *model, mixt_routing_change change, i
     }
     mixt_error inner = MIXT_ERROR_INIT;
     if (status == MIXT_OK) {
-        mixt_router_spec run = *spec; /* nothing learns: one expert alone may be renormalised */
-        run.options.weights = MIXT_ROUTER_FROZEN;
-        status = mixt_router_check(&run, &inner);
+        status = mixt_router_check(spec, &inner);
     }
     return inner.status == MIXT_OK
                ? status
