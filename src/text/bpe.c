@@ -30,7 +30,7 @@ struct mixt_bpe {
     merge_entry *merges;
     size_t merge_mask;
     mixt_pieces *words; /* NULL unless ignore_merges */
-    cached_word *cache;
+    cached_word *cache; /* NULL until the first word */
 };
 
 void mixt_ids_append(mixt_ids *ids, const int32_t *more, size_t count)
@@ -89,8 +89,7 @@ mixt_bpe *mixt_bpe_create(const int32_t *byte_ids, const mixt_merge *merges, siz
     memcpy(bpe->byte_ids, byte_ids, sizeof bpe->byte_ids);
     bpe->merge_mask = slots - 1;
     bpe->merges = malloc(slots * sizeof *bpe->merges);
-    bpe->cache = calloc(CACHE_SLOTS, sizeof *bpe->cache);
-    if (bpe->merges == NULL || bpe->cache == NULL) {
+    if (bpe->merges == NULL) {
         mixt_bpe_free(bpe);
         return NULL;
     }
@@ -292,7 +291,10 @@ int mixt_bpe_encode(mixt_bpe *bpe, const char *word, size_t length, mixt_ids *id
             return -1;
         }
     }
-    if (length > CACHE_WORD) {
+    if (bpe->cache == NULL) { /* only where words of bytes are encoded */
+        bpe->cache = calloc(CACHE_SLOTS, sizeof *bpe->cache);
+    }
+    if (length > CACHE_WORD || bpe->cache == NULL) {
         return encode_bytes(bpe, word, length, ids);
     }
     cached_word *slot = &bpe->cache[mixt_pieces_hash(word, length) & (CACHE_SLOTS - 1)];
