@@ -20,7 +20,7 @@
 
 #include "mixt.h"
 
-enum { TEXT_MAX = 1 << 16, SECONDS_MAX = 120 };
+enum { TEXT_MAX = 1 << 16, SECONDS_MAX = 600 };
 
 static char folder[] = "/tmp/mixt-chat-XXXXXX";
 static char program[4200];
