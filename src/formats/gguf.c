@@ -173,7 +173,7 @@ static mixt_status open_shards(mixt_gguf *file, int64_t count, mixt_error *error
 {
     const char *path = file->parts[0]->path;
     size_t length = strlen(path);
-    char tail[SHARD_TAIL + 1];
+    char tail[40];
     snprintf(tail, sizeof tail, "-00001-of-%05d" SUFFIX, (int)count);
     if (length < SHARD_TAIL || strcmp(path + length - SHARD_TAIL, tail) != 0) {
         return mixt_fail(error, MIXT_ERROR_FORMAT,
@@ -186,8 +186,8 @@ static mixt_status open_shards(mixt_gguf *file, int64_t count, mixt_error *error
     }
     mixt_status status = check_shard(file, 0, count, error);
     for (int i = 1; i < count && status == MIXT_OK; i++) {
-        snprintf(name + length - SHARD_TAIL, sizeof tail, "-%05d-of-%05d" SUFFIX, i + 1,
-                 (int)count);
+        snprintf(tail, sizeof tail, "-%05d-of-%05d" SUFFIX, i + 1, (int)count);
+        memcpy(name + length - SHARD_TAIL, tail, SHARD_TAIL);
         status = open_part(file, name, error);
         if (status == MIXT_OK) {
             status = check_shard(file, (size_t)i, count, error);
