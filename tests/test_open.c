@@ -557,6 +557,77 @@ static void hostile_metadata_are_refused(void **state)
     }
 }
 
+/* Opens the file; what opens must also run, to an error or to logits. */
+static bool opens(const char *path, bool run)
+{
+    mixt_model *model;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status status = mixt_model_open(path, &model, &error);
+    if (status != MIXT_OK) {
+        assert_null(model);
+        assert_true(error.message[0] != 0 && strchr(error.message, '\n') == NULL);
+        return false;
+    }
+    mixt_session *session = NULL;
+    int32_t tokens[] = {1, 2, 3};
+    if (run && mixt_session_create(context, model, 4, &session, &error) == MIXT_OK) {
+        mixt_session_feed(session, tokens, 3, &error);
+    }
+    mixt_session_free(session);
+    mixt_model_free(model);
+    return true;
+}
+
+static void write_byte(const char *path, size_t at, unsigned char byte)
+{
+    FILE *stream = fopen(path, "r+b");
+    assert_non_null(stream);
+    assert_int_equal(fseek(stream, (long)at, SEEK_SET), 0);
+    assert_int_equal(fwrite(&byte, 1, 1, stream), 1);
+    assert_int_equal(fclose(stream), 0);
+}
+
+/* Every byte before the data changed in two ways, and prefixes: refused or run, never a crash. */
+static void changed_bytes_are_survived(void **state)
+{
+    (void)state;
+    mixt_model_options options = small_options(0);
+    options.ffn_size = 32; /* a block of Q8_0 */
+    mixt_model *made;
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_model_create(&options, 3, &made, &error), &error);
+    char *data;
+    size_t length, good = 0, bad = 0;
+    const char *path = in_home("bytes.gguf");
+    char kept[200];
+    snprintf(kept, sizeof kept, "%s", path);
+    write_gguf(made, kept, MIXT_TYPE_Q8_0, NULL);
+    mixt_model_free(made);
+    require(mixt_file_read(kept, 64 << 20, &data, &length, &error), &error);
+    assert_true(opens(kept, true));
+    size_t header = 0; /* the last tensor's name ends it, up to a few numbers */
+    for (size_t i = 0; i + 13 < length; i++) {
+        header = memcmp(data + i, "output.weight", 13) == 0 ? i + 45 : header;
+    }
+    assert_true(header > 500 && header < length);
+    for (size_t i = 0; i < header; i++) {
+        for (int way = 0; way < 2; way++) {
+            write_byte(kept, i, (unsigned char)data[i] ^ (way == 0 ? 0xff : 1u << i % 8));
+            bool opened = opens(kept, i % 5 == 0);
+            good += opened;
+            bad += !opened;
+        }
+        write_byte(kept, i, (unsigned char)data[i]);
+    }
+    print_message("%zu changes refused, %zu accepted\n", bad, good);
+    assert_true(bad > header);         /* most are */
+    for (size_t i = 1; i < 100; i++) { /* the last bytes may be padding alone */
+        assert_int_equal(truncate(kept, (off_t)((length - 1) * (99 - i) / 99)), 0);
+        assert_false(opens(kept, false));
+    }
+    free(data);
+}
+
 /* A router of NaN: opens, is found by a check, and gives an error with the first token. */
 static void broken_weights_are_errors(void **state)
 {
@@ -643,6 +714,7 @@ int main(void)
         cmocka_unit_test(gguf_is_loaded),
         cmocka_unit_test(wrong_gguf_tensors_are_refused),
         cmocka_unit_test(hostile_metadata_are_refused),
+        cmocka_unit_test(changed_bytes_are_survived),
         cmocka_unit_test(broken_weights_are_errors),
         cmocka_unit_test(routing_changes),
     };
