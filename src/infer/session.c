@@ -4,6 +4,7 @@
  * read; those of an opened one are read where its files are mapped. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "backend/cpu/context.h"
 #include "core/memory.h"
@@ -41,6 +42,21 @@ struct mixt_session {
     int *packed_first; /* of each parameter, -1 where it is not packed */
 };
 
+/* The cache is zeros that cost no memory until a position is written. NULL: no memory. */
+static float *map_cache(size_t bytes)
+{
+    size_t most = bytes == 0 ? 1 : bytes;
+    void *cache = mmap(NULL, most, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return cache == MAP_FAILED ? NULL : cache;
+}
+
+static void unmap_cache(float *cache, size_t bytes)
+{
+    if (cache != NULL) {
+        munmap(cache, bytes == 0 ? 1 : bytes);
+    }
+}
+
 void mixt_session_free(mixt_session *session)
 {
     if (session == NULL) {
@@ -56,7 +72,7 @@ void mixt_session_free(mixt_session *session)
     }
     free(session->packed);
     free(session->packed_first);
-    mixt_block_free(session->cache, session->cache_bytes);
+    unmap_cache(session->cache, session->cache_bytes);
     free(session->rope);
     free(session->integers);
     free(session->logits);
@@ -193,7 +209,7 @@ static mixt_status allocate(mixt_session *session, mixt_error *error)
                          "session: a cache of %lld positions is too large",
                          (long long)session->capacity);
     }
-    session->cache = mixt_block_allocate(session->cache_bytes);
+    session->cache = map_cache(session->cache_bytes);
     session->rope = calloc((size_t)session->capacity * (size_t)o->rope.dims, sizeof(float));
     session->integers = calloc(6 * (size_t)session->chunk + 1, sizeof(int32_t));
     session->logits = calloc((size_t)o->vocab_size, sizeof(float));
