@@ -1,5 +1,6 @@
 #include "text/sentencepiece.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +88,7 @@ static bool fill(mixt_spm *spm)
         }
     }
     if (!isfinite(spm->lowest)) { /* no normal pieces */
-        spm->lowest = spm->highest = 0;
+        spm->lowest = 0;
     }
     return !options->unigram || mixt_unigram_prepare(spm);
 }
@@ -98,7 +99,7 @@ mixt_status mixt_spm_create(const mixt_spm_options *options, mixt_spm **spm, mix
     if (*spm != NULL) {
         (*spm)->options = *options;
         (*spm)->lowest = INFINITY;
-        (*spm)->highest = -INFINITY;
+        (*spm)->highest = FLT_MIN; /* SentencePiece's start: never below, scores are negative */
         memset((*spm)->byte_ids, 0xff, sizeof(*spm)->byte_ids);
         if (!fill(*spm)) {
             mixt_spm_free(*spm);

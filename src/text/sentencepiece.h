@@ -61,7 +61,7 @@ struct mixt_spm {
     uint32_t *unused_split; /* [vocab_size] length of the left half that last made an unused piece;
                                NULL where no piece is unused */
     mixt_trie *trie;
-    double lowest, highest; /* scores of normal pieces */
+    double lowest, highest; /* scores of normal pieces; highest at least FLT_MIN */
     int32_t byte_ids[256];
 };
 
