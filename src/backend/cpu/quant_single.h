@@ -317,8 +317,7 @@ static int cells_of_block(const mixt_matrix *matrix)
 }
 
 /* Column `block` of the upright activations. */
-static void put_column(const mixt_matrix_task *task, const upright *x, int sums, int64_t block,
-                       int64_t column)
+static void put_column(const mixt_matrix_task *task, const upright *x, int sums, int64_t block)
 {
     mixt_q8_kind kind = mixt_q8_kind_of(task->matrix->type);
     int cells = cells_of_block(task->matrix);
@@ -330,15 +329,27 @@ static void put_column(const mixt_matrix_task *task, const upright *x, int sums,
         kind.wide ? (const char *)((const mixt_q8_wide *)record)->q : (const char *)record->q;
     q += (size_t)(part * cells) * 4;
     for (int cell = 0; cell < cells; cell++) {
-        memcpy(x->cells + cell * x->width + column, q + 4 * cell, 4);
+        memcpy(x->cells + cell * x->width + block, q + 4 * cell, 4);
     }
     for (int i = 0; i < sums; i++) {
         const char *from = sums == 1   ? (const char *)&record->totals[part]
                            : sums == 4 ? (const char *)&record->block_sums[2 * i]
                                        : (const char *)&record->sums[2 * i];
-        memcpy(x->sums + i * x->width + column, from, 4);
+        memcpy(x->sums + i * x->width + block, from, 4);
     }
-    x->d[column] = record->d[part];
+    x->d[block] = record->d[part];
+}
+
+/* The first columns once more behind the last, in cells, sums and scales alike. */
+static void repeat_columns(const upright *x, int rows)
+{
+    for (int i = 0; i < rows; i++) {
+        int32_t *row = x->cells + i * x->width;
+        for (int64_t at = x->blocks; at < x->width; at += x->blocks) {
+            int64_t rest = x->width - at;
+            memcpy(row + at, row, (size_t)(rest < x->blocks ? rest : x->blocks) * sizeof *row);
+        }
+    }
 }
 
 /* Lays out the scratch and the activations; false where the scratch is too small. */
@@ -365,9 +376,10 @@ static bool single_start(const mixt_matrix_task *task, single *run)
     x->sums = x->cells + cells * x->width;
     x->d = (float *)(void *)(x->sums + sums * x->width);
     run->bytes = (size_t)info->bytes;
-    for (int64_t column = 0; column < x->width; column++) {
-        put_column(task, x, sums, column % x->blocks, column);
+    for (int64_t block = 0; block < x->blocks; block++) {
+        put_column(task, x, sums, block);
     }
+    repeat_columns(x, cells + sums + 1);
     return true;
 }
 
