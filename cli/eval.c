@@ -97,13 +97,14 @@ static mixt_status evaluate_text(const eval_settings *settings, cli_resources *r
         return error->status;
     }
     length -= length > 0 && text[length - 1] == '\n' ? 1 : 0; /* as llama-perplexity does */
-    mixt_perplexity_options options = {.window = settings->window > 0 ? settings->window : 512,
+    mixt_perplexity_options options = {.text = text,
+                                       .length = length,
+                                       .window = settings->window > 0 ? settings->window : 512,
                                        .chunks = settings->chunks,
                                        .report = settings->json ? NULL : report_chunk};
     mixt_perplexity result;
-    mixt_status status =
-        mixt_text_perplexity(resources->context, resources->model, resources->tokenizer, text,
-                             length, &options, &result, error);
+    mixt_status status = mixt_text_perplexity(resources->context, resources->model,
+                                              resources->tokenizer, &options, &result, error);
     if (status == MIXT_OK && settings->json) {
         printf("{\"perplexity\": %.17g, \"deviation\": %.17g, \"nats\": %.17g, \"tokens\": %llu, "
                "\"chunks\": %d, \"window\": %d}\n",

@@ -641,6 +641,8 @@ typedef struct mixt_perplexity {
 } mixt_perplexity;
 
 typedef struct mixt_perplexity_options {
+    const char *text;
+    size_t length;
     int window;
     int chunks;                                                            /* at most; 0: all */
     void (*report)(void *user, const mixt_perplexity *so_far, int chunks); /* or NULL */
@@ -648,8 +650,8 @@ typedef struct mixt_perplexity_options {
 } mixt_perplexity_options;
 
 MIXT_API mixt_status mixt_text_perplexity(mixt_context *context, const mixt_model *model,
-                                          const mixt_tokenizer *tokenizer, const char *text,
-                                          size_t length, const mixt_perplexity_options *options,
+                                          const mixt_tokenizer *tokenizer,
+                                          const mixt_perplexity_options *options,
                                           mixt_perplexity *result, mixt_error *error);
 
 /* ------------------------------------------------------------------------------------------ */

@@ -11,13 +11,13 @@ typedef struct ids {
 } ids;
 
 /* The text as ids, with the first id of a text where the tokenizer adds one. */
-static mixt_status encode(const mixt_tokenizer *tokenizer, const char *text, size_t length,
+static mixt_status encode(const mixt_tokenizer *tokenizer, const mixt_perplexity_options *options,
                           int32_t bos, ids *all, mixt_error *error)
 {
     int32_t *encoded;
     size_t count;
-    mixt_status status =
-        mixt_tokenizer_encode(tokenizer, text, length, false, &encoded, &count, error);
+    mixt_status status = mixt_tokenizer_encode(tokenizer, options->text, options->length, false,
+                                               &encoded, &count, error);
     if (status != MIXT_OK || bos < 0) {
         all->tokens = encoded;
         all->count = status == MIXT_OK ? count : 0;
@@ -94,7 +94,7 @@ static mixt_status run(mixt_scorer *scorer, const ids *all, int32_t bos, int chu
 }
 
 mixt_status mixt_text_perplexity(mixt_context *context, const mixt_model *model,
-                                 const mixt_tokenizer *tokenizer, const char *text, size_t length,
+                                 const mixt_tokenizer *tokenizer,
                                  const mixt_perplexity_options *options, mixt_perplexity *result,
                                  mixt_error *error)
 {
@@ -114,7 +114,7 @@ mixt_status mixt_text_perplexity(mixt_context *context, const mixt_model *model,
                          "perplexity: the tokenizer has %d ids, the model's vocab_size is %d",
                          mixt_tokenizer_vocab_size(tokenizer), model->options.vocab_size);
     }
-    mixt_status status = encode(tokenizer, text, length, bos, &all, error);
+    mixt_status status = encode(tokenizer, options, bos, &all, error);
     size_t window = (size_t)options->window;
     if (status == MIXT_OK && all.count < 2 * window) {
         status = mixt_fail(error, MIXT_ERROR_ARGUMENT,
