@@ -241,7 +241,7 @@ static void configs_come_back(void **state)
         mixt_error error = MIXT_ERROR_INIT;
         char *text;
         mixt_model_options read;
-        const mixt_family *family;
+        const mixt_family *family = NULL;
         assert_int_equal(mixt_model_config_text(model, &text, &error), MIXT_OK);
         assert_int_equal(mixt_file_replace(path, text, strlen(text), &error), MIXT_OK);
         if (mixt_model_config_read(path, &read, &family, &error) != MIXT_OK) {
@@ -263,7 +263,7 @@ static void folders_come_back(void **state)
     char folder[] = "/tmp/mixt-families-XXXXXX";
     assert_non_null(mkdtemp(folder));
     for (size_t i = 0; i < CASES; i++) {
-        mixt_model *model = make(&cases[i]), *read;
+        mixt_model *model = make(&cases[i]), *read = NULL;
         mixt_error error = MIXT_ERROR_INIT;
         if (mixt_model_save(model, folder, &error) != MIXT_OK ||
             mixt_model_open(folder, &read, &error) != MIXT_OK) {
@@ -363,7 +363,7 @@ static void gguf_keys_come_back(void **state)
         mixt_gguf *file;
         mixt_error error = MIXT_ERROR_INIT;
         mixt_model_options read;
-        const mixt_family *family;
+        const mixt_family *family = NULL;
         if (mixt_gguf_open(path, &file, &error) != MIXT_OK ||
             mixt_model_config_gguf(file, &read, &family, &error) != MIXT_OK) {
             fail_msg("%s: %s", cases[i].name, error.message);
@@ -473,7 +473,7 @@ static mixt_status read_with(const char *path, const bad_key *bad, mixt_error *e
     mixt_gguf_writer_finish(writer, error);
     mixt_gguf_writer_free(writer);
     mixt_model_options options;
-    const mixt_family *family;
+    const mixt_family *family = NULL;
     assert_int_equal(mixt_gguf_open(path, &file, error), MIXT_OK);
     mixt_status status = mixt_model_config_gguf(file, &options, &family, error);
     mixt_gguf_close(file);
