@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "mixt.h"
-#include "text/document.h"
+#include "corpus/document.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "mixt.h"
-#include "text/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

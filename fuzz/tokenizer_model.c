@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "mixt.h"
-#include "text/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

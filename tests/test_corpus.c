@@ -14,7 +14,7 @@
 
 #include "core/files.h"
 #include "mixt.h"
-#include "text/data.h"
+#include "corpus/data.h"
 
 static char folder[64];
 

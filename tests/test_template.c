@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "mixt.h"
-#include "text/template.h"
+#include "template/template.h"
 
 static char *render(const char *text, const json_t *variables, mixt_error *error)
 {

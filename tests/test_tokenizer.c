@@ -17,7 +17,7 @@
 #include "core/files.h"
 #include "core/random.h"
 #include "mixt.h"
-#include "text/tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 #define FIXTURES "tests/fixtures/tokenizer/"
 #define SMALL_VOCABULARY 640

@@ -15,8 +15,8 @@
 #include "core/files.h"
 #include "core/random.h"
 #include "mixt.h"
-#include "text/protobuf.h"
-#include "text/tokenizer.h"
+#include "tokenizer/protobuf.h"
+#include "tokenizer/tokenizer.h"
 
 #define FIXTURES "tests/fixtures/tokenizer/"
 #define PIECES FIXTURES "pieces/"

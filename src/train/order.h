@@ -9,7 +9,7 @@
 #ifndef MIXT_TRAIN_ORDER_H
 #define MIXT_TRAIN_ORDER_H
 
-#include "text/data.h"
+#include "corpus/data.h"
 
 /* Inputs of a plan over rows of one or several windows; each [rows]. */
 typedef struct mixt_rows_input {

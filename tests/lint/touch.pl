@@ -46,7 +46,7 @@ my @families = rows('src/model/families.def', 'MIXT_FAMILY');
 for my $name (@families) {
     only_in("the model family $name", qr/\bmixt_family_$name\b/, "src/model/$name.c");
     only_in("the name of the family $name", qr/"$name"/, (map { "src/model/$_.c" } @families),
-        grep { m{^src/text/} } keys %text); # kinds of tokenizers are called like families
+        grep { m{^src/tokenizer/} } keys %text); # kinds of tokenizers are called like families
 }
 for my $name (rows('src/router/methods.def', 'MIXT_ROUTER_METHOD')) {
     only_in("the router method $name", qr/\bmixt_${name}_(?:check|choose|gradient)\w*|\b${name}_choose\b/,

@@ -1,0 +1,221 @@
+/* Models from one form into the other: the tensors to be written are found from the family's table
+ * of names and layouts (model/parameters.h), so no family is known here. */
+#include "convert/convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+
+#define SHARED_BACK 256 /* earlier targets that a part may share its tensor with: of its layer */
+#define SLAB_VALUES ((size_t)1 << 20)
+
+mixt_convert_options mixt_convert_options_default(void)
+{
+    return (mixt_convert_options){.shard_bytes = 0};
+}
+
+const char *mixt_convert_type(int index)
+{
+    return mixt_mix_name(index);
+}
+
+static bool grow(void **list, size_t *capacity, size_t count, size_t size)
+{
+    if (count < *capacity) {
+        return true;
+    }
+    size_t more = *capacity * 2 + 256;
+    void *bigger = realloc(*list, more * size);
+    if (bigger == NULL) {
+        return false;
+    }
+    *list = bigger;
+    *capacity = more;
+    return true;
+}
+
+/* The table's first row with a tensor that we write (packed four-bit forms are only read). */
+static const mixt_tensor_row *row_to_write(const mixt_conversion *c, const mixt_parameter *p,
+                                           mixt_piece *piece)
+{
+    const mixt_family *family = c->model->family;
+    const mixt_tensor_row *row = mixt_family_row(family, p->slot, c->form, NULL);
+    for (; row != NULL; row = mixt_family_row(family, p->slot, c->form, row)) {
+        mixt_piece_get(c->model, p, row, c->form, 0, piece);
+        if (!piece->mxfp4) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+static mixt_status add_part(mixt_conversion *c, int parameter, const mixt_piece *piece)
+{
+    if (!grow((void **)&c->parts, &c->part_capacity, c->part_count, sizeof *c->parts) ||
+        !grow((void **)&c->targets, &c->target_capacity, c->target_count, sizeof *c->targets)) {
+        return mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory");
+    }
+    c->parts[c->part_count++] = (mixt_target_part){parameter, *piece};
+    return MIXT_OK;
+}
+
+/* Parts of one tensor become neighbours; they are few and near each other. */
+static void gather_targets(mixt_conversion *c)
+{
+    for (size_t i = 0; i < c->part_count; i++) {
+        size_t back = i < SHARED_BACK ? 0 : i - SHARED_BACK, at = i;
+        for (size_t j = i; j-- > back;) {
+            if (strcmp(c->parts[j].piece.name, c->parts[i].piece.name) == 0) {
+                at = j + 1;
+                break;
+            }
+        }
+        if (at < i) {
+            mixt_target_part moved = c->parts[i];
+            memmove(&c->parts[at + 1], &c->parts[at], (i - at) * sizeof moved);
+            c->parts[at] = moved;
+        }
+    }
+    for (size_t i = 0; i < c->part_count; i++) {
+        const mixt_piece *piece = &c->parts[i].piece;
+        mixt_target *last = c->target_count > 0 ? &c->targets[c->target_count - 1] : NULL;
+        if (last != NULL && strcmp(last->piece->name, piece->name) == 0) {
+            last->parts++;
+        } else {
+            c->targets[c->target_count++] =
+                (mixt_target){.first = (int)i, .parts = 1, .piece = piece};
+        }
+    }
+}
+
+mixt_status mixt_conversion_plan(mixt_conversion *c)
+{
+    for (int i = 0; i < c->model->parameter_count; i++) {
+        const mixt_parameter *p = &c->model->parameters[i];
+        mixt_piece piece;
+        const mixt_tensor_row *row = row_to_write(c, p, &piece);
+        if (row == NULL) {
+            return mixt_fail(c->error, MIXT_ERROR_UNSUPPORTED,
+                             "%s: %s has no tensor for %s in this kind of file", c->options->output,
+                             c->model->family->title, p->name);
+        }
+        int pieces = mixt_piece_count(p, row, c->form);
+        for (int at = 0; at < pieces; at++) {
+            mixt_piece_get(c->model, p, row, c->form, at, &piece);
+            mixt_status status = add_part(c, i, &piece);
+            if (status != MIXT_OK) {
+                return status;
+            }
+        }
+    }
+    free(c->targets);
+    c->targets = calloc(c->part_count + 1, sizeof *c->targets);
+    if (c->targets == NULL) {
+        return mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory");
+    }
+    gather_targets(c);
+    return MIXT_OK;
+}
+
+void mixt_conversion_clear(mixt_conversion *c)
+{
+    free(c->parts);
+    free(c->targets);
+}
+
+size_t mixt_target_count(const mixt_target *target)
+{
+    size_t count = 1;
+    for (int i = 0; i < target->piece->rank; i++) {
+        count *= (size_t)target->piece->shape[i];
+    }
+    return count;
+}
+
+/* Puts values [first, first + count) of a piece, in the parameter's order, where they go. */
+static void scatter(const mixt_piece *piece, size_t first, size_t count, const float *from,
+                    float *to)
+{
+    const int64_t *size = piece->count, *stride = piece->stride;
+    for (size_t i = 0; i < count;) {
+        int64_t at = (int64_t)(first + i);
+        int64_t i3 = at % size[3], i2 = at / size[3] % size[2];
+        int64_t i1 = at / (size[3] * size[2]) % size[1], i0 = at / (size[3] * size[2] * size[1]);
+        float *row = to + piece->from + i0 * stride[0] + i1 * stride[1] + i2 * stride[2];
+        for (; i3 < size[3] && i < count; i3++, i++) {
+            row[i3 * stride[3]] = from[i];
+        }
+    }
+}
+
+mixt_status mixt_target_values(const mixt_conversion *c, const mixt_target *target, float *values)
+{
+    float *slab = NULL;
+    size_t slab_values = 0;
+    for (int i = 0; i < target->parts; i++) {
+        const mixt_target_part *part = &c->parts[target->first + i];
+        const mixt_parameter *p = &c->model->parameters[part->parameter];
+        const mixt_piece *piece = &part->piece;
+        size_t columns = (size_t)p->size[p->rank - 1];
+        size_t count =
+            (size_t)(piece->count[0] * piece->count[1] * piece->count[2]) * (size_t)piece->count[3];
+        size_t step = SLAB_VALUES / columns * columns;
+        step = step == 0 ? columns : step;
+        if (step > slab_values) {
+            free(slab);
+            slab = malloc(step * sizeof *slab);
+            slab_values = step;
+        }
+        if (slab == NULL) {
+            return mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory");
+        }
+        for (size_t first = 0; first < count; first += step) {
+            size_t now = count - first < step ? count - first : step;
+            mixt_model_values(c->model, part->parameter, piece->offset + first, now, slab);
+            scatter(piece, first, now, slab, values);
+        }
+    }
+    free(slab);
+    return MIXT_OK;
+}
+
+void mixt_conversion_advance(mixt_conversion *c, size_t bytes)
+{
+    c->done += (double)bytes;
+    if (c->progress != NULL) {
+        c->progress(c->user, c->done, c->total);
+    }
+}
+
+static bool ends_with(const char *text, const char *ending)
+{
+    size_t length = strlen(text), wanted = strlen(ending);
+    return length >= wanted && strcmp(text + length - wanted, ending) == 0;
+}
+
+mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
+                         const mixt_convert_options *options, mixt_progress progress, void *user,
+                         mixt_error *error)
+{
+    mixt_conversion c = {
+        .context = context,
+        .model = model,
+        .options = options,
+        .form = ends_with(options->output, ".gguf") ? MIXT_FORM_GGUF : MIXT_FORM_FOLDER,
+        .progress = progress,
+        .user = user,
+        .error = error,
+    };
+    if (options->type != NULL && (c.mix = mixt_mix_by_name(options->type)) == NULL) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "type: '%.40s' is not a type that mixt can write (mixt help convert)",
+                         options->type);
+    }
+    mixt_status status = mixt_conversion_plan(&c);
+    if (status == MIXT_OK) {
+        status = c.form == MIXT_FORM_GGUF ? mixt_convert_to_gguf(&c) : mixt_convert_to_folder(&c);
+    }
+    mixt_conversion_clear(&c);
+    return status == MIXT_OK ? mixt_model_intact(model, error) : status;
+}

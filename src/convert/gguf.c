@@ -1,0 +1,332 @@
+/* GGUF files: metadata, tokenizer, tensors in their own or in quantised types. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "formats/gguf.h"
+#include "convert/convert.h"
+#include "model/config_gguf.h"
+#include "model/importance.h"
+#include "quant/quant.h"
+#include "tokenizer/tokenizer.h"
+
+#define SLAB_BYTES ((size_t)64 << 20) /* of fp32 rows held at a time */
+#define ROWS_OF_ITEM 16
+
+/* What the rest of the house takes as rows of a matrix; the others stay fp32, as llama.cpp wants.
+ */
+static bool is_matrix(const mixt_parameter *p)
+{
+    return p->rank >= 2 && !mixt_slot_is_bias(p->slot) && p->slot != MIXT_SLOT_ROUTER &&
+           p->slot != MIXT_SLOT_SHARED_ROUTER;
+}
+
+static mixt_place place_of(const mixt_model *model, const mixt_parameter *p)
+{
+    switch ((int)p->slot) {
+    case MIXT_SLOT_EMBED:
+        return model->options.tie_embeddings ? MIXT_PLACE_OUTPUT : MIXT_PLACE_EMBED;
+    case MIXT_SLOT_OUTPUT:
+        return MIXT_PLACE_OUTPUT;
+    case MIXT_SLOT_K:
+        return MIXT_PLACE_KEY;
+    case MIXT_SLOT_V:
+        return MIXT_PLACE_VALUE;
+    case MIXT_SLOT_O:
+        return MIXT_PLACE_ATTENTION_OUTPUT;
+    case MIXT_SLOT_DENSE_DOWN:
+    case MIXT_SLOT_SHARED_DOWN:
+        return MIXT_PLACE_DOWN;
+    case MIXT_SLOT_EXPERT_DOWN:
+        return MIXT_PLACE_DOWN_STACK;
+    case MIXT_SLOT_EXPERT_GATE:
+    case MIXT_SLOT_EXPERT_UP:
+        return MIXT_PLACE_OTHER_STACK;
+    default:
+        return MIXT_PLACE_OTHER;
+    }
+}
+
+/* The one type of all rows of a parameter in its source, MIXT_TYPE_COUNT where they differ or are
+ * fp32 values. */
+static mixt_type held_type(const mixt_model *model, int parameter)
+{
+    const mixt_held *held = model->held != NULL ? &model->held[parameter] : NULL;
+    if (held == NULL || held->matrices == NULL) {
+        return MIXT_TYPE_COUNT;
+    }
+    for (int i = 1; i < held->count; i++) {
+        if (held->matrices[i].type != held->matrices[0].type) {
+            return MIXT_TYPE_COUNT;
+        }
+    }
+    return held->matrices[0].type;
+}
+
+static void choose_type(const mixt_conversion *c, mixt_target *target)
+{
+    int parameter = c->parts[target->first].parameter;
+    const mixt_parameter *p = &c->model->parameters[parameter];
+    const mixt_model_options *o = &c->model->options;
+    int64_t columns = target->piece->shape[target->piece->rank - 1];
+    target->type = MIXT_TYPE_F32;
+    if (is_matrix(p) && c->mix != NULL) {
+        mixt_mix_request request = {
+            /* no mix but MXFP4's, which means the experts alone, has a rule for this place */
+            .place = c->options->pure ? MIXT_PLACE_OTHER_STACK : place_of(c->model, p),
+            .layer = p->layer,
+            .layers = o->layers,
+            .experts = o->experts,
+            .head_group = o->kv_heads > 0 ? o->heads / o->kv_heads : 1,
+            .columns = columns,
+            .importance = c->options->importance != NULL,
+        };
+        target->type = mixt_mix_type(c->mix, &request);
+    } else if (is_matrix(p)) {
+        mixt_type held = held_type(c->model, parameter);
+        target->type = held == MIXT_TYPE_COUNT ? MIXT_TYPE_F32 : held;
+    }
+    target->bytes =
+        mixt_target_count(target) / (size_t)columns * mixt_type_row_bytes(target->type, columns);
+}
+
+/* rows [count] of the parameter for rows of the target in its order, or NULL where the piece does
+ * not move whole rows. */
+static int64_t *row_order(const mixt_target *target, const mixt_piece *piece, int64_t columns)
+{
+    int64_t rows = (int64_t)mixt_target_count(target) / columns;
+    if (target->parts != 1 || piece->count[3] != columns || piece->stride[3] != 1 ||
+        piece->from != 0) {
+        return NULL;
+    }
+    int64_t *order = malloc((size_t)rows * sizeof *order);
+    int64_t n = 0;
+    for (int64_t a = 0; order != NULL && a < piece->count[0]; a++) {
+        for (int64_t b = 0; b < piece->count[1]; b++) {
+            for (int64_t r = 0; r < piece->count[2]; r++, n++) {
+                int64_t at = a * piece->stride[0] + b * piece->stride[1] + r * piece->stride[2];
+                if (at % columns != 0 || at / columns >= rows || n >= rows) {
+                    free(order);
+                    return NULL;
+                }
+                order[at / columns] = n + (int64_t)piece->offset / columns;
+            }
+        }
+    }
+    return order;
+}
+
+/* Rows [begin, end) of one matrix of a target on their way into the file. */
+typedef struct slab {
+    const mixt_conversion *c;
+    const mixt_target *target;
+    int parameter;
+    const int64_t *order; /* row of the parameter for each row of the slab */
+    const float *values;  /* or the values themselves, [rows, columns] */
+    int64_t rows, columns;
+    const float *importance;
+    char *out;
+    float *scratch; /* [threads, ROWS_OF_ITEM, columns] */
+    mixt_error errors[MIXT_THREADS_MAX];
+} slab;
+
+/* Rows as they lie, where the type stays. */
+static const char *stored_row(const slab *s, int64_t row)
+{
+    const mixt_held *held = s->c->model->held != NULL ? &s->c->model->held[s->parameter] : NULL;
+    if (held == NULL || held->matrices == NULL || s->order == NULL) {
+        return NULL;
+    }
+    int64_t each = held->matrices[0].n, at = s->order[row];
+    const mixt_matrix *matrix = &held->matrices[at / each];
+    return matrix->type == s->target->type && matrix->k == s->columns
+               ? (const char *)matrix->data + (size_t)(at % each) * matrix->row_bytes
+               : NULL;
+}
+
+static void convert_rows(void *context, int64_t item, int thread)
+{
+    slab *s = context;
+    size_t row_bytes = mixt_type_row_bytes(s->target->type, s->columns);
+    float *scratch = s->scratch + (int64_t)thread * ROWS_OF_ITEM * s->columns;
+    int64_t begin = item * ROWS_OF_ITEM;
+    int64_t end = begin + ROWS_OF_ITEM < s->rows ? begin + ROWS_OF_ITEM : s->rows;
+    for (int64_t row = begin; row < end; row++) {
+        char *out = s->out + (size_t)row * row_bytes;
+        const char *stored = stored_row(s, row);
+        if (stored != NULL) {
+            memcpy(out, stored, row_bytes);
+            continue;
+        }
+        const float *values = s->values + row * s->columns;
+        if (s->order != NULL) {
+            mixt_model_values(s->c->model, s->parameter, (size_t)(s->order[row] * s->columns),
+                              (size_t)s->columns, scratch);
+            values = scratch;
+        }
+        mixt_quantise(s->target->type, values, 1, s->columns, s->importance, out,
+                      &s->errors[thread]);
+    }
+}
+
+static mixt_status run_slab(slab *s, mixt_gguf_writer *writer)
+{
+    mixt_conversion *c = (mixt_conversion *)s->c;
+    int threads = c->context->compute->threads;
+    memset(s->errors, 0, sizeof s->errors);
+    mixt_pool_run(c->context->compute->pool, (s->rows + ROWS_OF_ITEM - 1) / ROWS_OF_ITEM,
+                  convert_rows, s);
+    for (int i = 0; i < threads; i++) {
+        if (s->errors[i].status != MIXT_OK) {
+            return mixt_fail(c->error, s->errors[i].status, "tensor %s: %s", s->target->piece->name,
+                             s->errors[i].message);
+        }
+    }
+    size_t bytes = (size_t)s->rows * mixt_type_row_bytes(s->target->type, s->columns);
+    mixt_conversion_advance(c, bytes);
+    return mixt_gguf_writer_write(writer, s->out, bytes, c->error);
+}
+
+/* One matrix of a target after another, each in slabs of rows. */
+static mixt_status write_slabs(slab *s, const int64_t *order, const float *values,
+                               mixt_gguf_writer *writer)
+{
+    const mixt_conversion *c = s->c;
+    const mixt_piece *piece = s->target->piece;
+    int64_t matrices = piece->rank == 3 ? piece->shape[0] : 1;
+    int64_t each = (int64_t)mixt_target_count(s->target) / s->columns / matrices;
+    int64_t step = (int64_t)(SLAB_BYTES / sizeof(float)) / s->columns + 1;
+    step = step < each ? step : each;
+    float *means = malloc((size_t)s->columns * sizeof *means);
+    s->out = malloc((size_t)step * mixt_type_row_bytes(s->target->type, s->columns));
+    s->scratch = malloc((size_t)c->context->compute->threads * ROWS_OF_ITEM * (size_t)s->columns *
+                        sizeof *s->scratch);
+    mixt_status status = means == NULL || s->out == NULL || s->scratch == NULL
+                             ? mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory")
+                             : MIXT_OK;
+    for (int64_t m = 0; m < matrices && status == MIXT_OK; m++) {
+        bool known = c->options->importance != NULL &&
+                     mixt_importance_of(c->options->importance, piece->name, m, s->columns, means);
+        s->importance = known ? means : NULL;
+        for (int64_t begin = 0; begin < each && status == MIXT_OK; begin += step) {
+            s->rows = each - begin < step ? each - begin : step;
+            s->order = order != NULL ? order + m * each + begin : NULL;
+            s->values = values != NULL ? values + (m * each + begin) * s->columns : NULL;
+            status = run_slab(s, writer);
+        }
+    }
+    free(means);
+    free(s->out);
+    free(s->scratch);
+    return status;
+}
+
+static mixt_status write_target(mixt_conversion *c, mixt_gguf_writer *writer,
+                                const mixt_target *target)
+{
+    const mixt_target_part *part = &c->parts[target->first];
+    slab *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory");
+    }
+    s->c = c;
+    s->target = target;
+    s->parameter = part->parameter;
+    s->columns = target->piece->shape[target->piece->rank - 1];
+    const mixt_parameter *p = &c->model->parameters[part->parameter];
+    int64_t *order =
+        p->size[p->rank - 1] == s->columns ? row_order(target, &part->piece, s->columns) : NULL;
+    float *values = NULL;
+    mixt_status status = MIXT_OK;
+    if (order == NULL) { /* not whole rows: all of it at once */
+        values = calloc(mixt_target_count(target), sizeof *values);
+        status = values == NULL ? mixt_fail(c->error, MIXT_ERROR_MEMORY,
+                                            "convert: no memory for tensor %s", target->piece->name)
+                                : mixt_target_values(c, target, values);
+    }
+    if (status == MIXT_OK) {
+        status = write_slabs(s, order, values, writer);
+    }
+    free(order);
+    free(values);
+    free(s);
+    return status;
+}
+
+/* Number that llama.cpp's tools show as the file's type. */
+static uint32_t file_type(const mixt_conversion *c)
+{
+    static const struct {
+        const char *name;
+        uint32_t number;
+    } numbers[] = {{"F32", 0},     {"F16", 1},     {"Q4_0", 2},    {"Q4_1", 3},    {"Q8_0", 7},
+                   {"Q5_0", 8},    {"Q5_1", 9},    {"Q2_K", 10},   {"Q3_K_S", 11}, {"Q3_K_M", 12},
+                   {"Q4_K_S", 14}, {"Q4_K_M", 15}, {"Q5_K_S", 16}, {"Q5_K_M", 17}, {"Q6_K", 18},
+                   {"IQ4_NL", 25}, {"IQ4_XS", 30}, {"BF16", 32},   {"MXFP4", 38}};
+    const char *name = c->options->type;
+    for (size_t i = 0; name != NULL && i < sizeof numbers / sizeof *numbers; i++) {
+        if (mixt_mix_by_name(numbers[i].name) == c->mix) {
+            return numbers[i].number;
+        }
+    }
+    return 1024; /* guessed: readers look at the tensors */
+}
+
+static mixt_status write_metadata(mixt_conversion *c, mixt_gguf_writer *writer)
+{
+    mixt_status status = mixt_model_gguf_keys(c->model, writer, c->error);
+    if (status == MIXT_OK && c->options->name != NULL) {
+        status = mixt_gguf_writer_string(writer, "general.name", c->options->name, c->error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_u32(writer, "general.quantization_version", 2, c->error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_u32(writer, "general.file_type", file_type(c), c->error);
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    return c->options->tokenizer != NULL
+               ? mixt_tokenizer_to_gguf_rows(c->options->tokenizer, c->model->options.vocab_size,
+                                             writer, c->error)
+               : mixt_gguf_writer_string(writer, "tokenizer.ggml.model", "none", c->error);
+}
+
+static mixt_status add_target(const mixt_conversion *c, mixt_gguf_writer *writer,
+                              const mixt_target *target)
+{
+    int64_t size[4] = {1, 1, 1, 1};
+    int rank = target->piece->rank;
+    for (int i = 0; i < rank; i++) { /* the fastest first */
+        size[i] = target->piece->shape[rank - 1 - i];
+    }
+    return mixt_gguf_writer_add(writer, target->piece->name, target->type, rank, size, c->error);
+}
+
+mixt_status mixt_convert_to_gguf(mixt_conversion *c)
+{
+    mixt_gguf_writer *writer;
+    mixt_status status =
+        mixt_gguf_writer_create(c->options->output, c->options->shard_bytes, &writer, c->error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    status = write_metadata(c, writer);
+    for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
+        choose_type(c, &c->targets[i]);
+        c->total += (double)c->targets[i].bytes;
+        status = add_target(c, writer, &c->targets[i]);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_begin(writer, c->error);
+    }
+    for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
+        status = write_target(c, writer, &c->targets[i]);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_finish(writer, c->error);
+    }
+    mixt_gguf_writer_free(writer);
+    return status;
+}

@@ -1,0 +1,238 @@
+#include "eval/score.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/context.h"
+#include "train/trainer.h"
+
+#define BATCH_ROWS 2048                 /* rows of a batch where memory allows */
+#define LOGIT_VALUES ((int64_t)1 << 26) /* rows * vocabulary of a batch: 256 MB of logits */
+
+static mixt_status check_data(const mixt_model *model, const mixt_data *data, mixt_error *error)
+{
+    if (mixt_data_vocab_size(data) > model->options.vocab_size) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "the data's tokenizer has %d ids, the model's vocab_size is %d",
+                         mixt_data_vocab_size(data), model->options.vocab_size);
+    }
+    return MIXT_OK;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Tokens of a document that are read: not the last, behind which nothing is scored. */
+static uint64_t rows_of(const mixt_scorer *scorer, const mixt_data_document *document)
+{
+    return scorer->options.trace || document->length == 0 ? document->length : document->length - 1;
+}
+
+/* Tokens to read in all under the limit. */
+static mixt_status count_total(mixt_scorer *scorer, const mixt_data *data, mixt_error *error)
+{
+    size_t domains = (size_t)mixt_data_domain_count(data);
+    uint64_t limit = scorer->options.max_tokens;
+    scorer->used = calloc(domains + 1, sizeof *scorer->used);
+    if (scorer->used == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory");
+    }
+    for (size_t i = 0; i < scorer->split->document_count; i++) {
+        const mixt_data_document *d = &scorer->split->documents[i];
+        scorer->used[d->domain] += rows_of(scorer, d);
+    }
+    for (size_t i = 0; i < domains; i++) {
+        scorer->total += limit > 0 ? least(limit, scorer->used[i]) : scorer->used[i];
+        scorer->used[i] = 0;
+    }
+    return MIXT_OK;
+}
+
+static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_model *model,
+                         mixt_error *error)
+{
+    int64_t window = scorer->options.window;
+    int64_t most = LOGIT_VALUES / model->options.vocab_size;
+    most = most < BATCH_ROWS ? most : BATCH_ROWS;
+    scorer->capacity = (most < window ? 1 : most / window) * window;
+    mixt_graph_options options = {.phase = MIXT_PHASE_SCORE,
+                                  .capacity = scorer->capacity,
+                                  .window = window,
+                                  .real_size = sizeof(float),
+                                  .keep_routes = scorer->options.trace};
+    size_t rows = (size_t)scorer->capacity;
+    scorer->block = calloc(MIXT_INPUTS * rows, sizeof *scorer->block);
+    scorer->pieces = calloc(rows, sizeof *scorer->pieces);
+    scorer->rope = calloc((size_t)window * (size_t)model->options.rope.dims, sizeof(float));
+    if (scorer->block == NULL || scorer->pieces == NULL || scorer->rope == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory");
+    }
+    mixt_status status = mixt_graph_create(model, &options, &scorer->graph, error);
+    if (status == MIXT_OK) {
+        status = mixt_instance_create(scorer->graph->plan, &mixt_backend_cpu_f32, context->compute,
+                                      &scorer->instance, error);
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    const mixt_graph *graph = scorer->graph;
+    mixt_rows_input *in = &scorer->input;
+    *in = mixt_inputs_of(scorer->block, scorer->capacity);
+    mixt_rope_table(model, window, sizeof(float), scorer->rope);
+    mixt_model_bind(model, graph, scorer->instance);
+    mixt_instance_bind(scorer->instance, graph->tokens, in->tokens);
+    mixt_instance_bind(scorer->instance, graph->positions, in->positions);
+    mixt_instance_bind(scorer->instance, graph->first, in->first);
+    mixt_instance_bind(scorer->instance, graph->last, in->last);
+    mixt_instance_bind(scorer->instance, graph->targets, in->targets);
+    if (graph->first_windowed != MIXT_NO_VALUE) {
+        mixt_instance_bind(scorer->instance, graph->first_windowed, in->windowed);
+    }
+    mixt_instance_bind(scorer->instance, graph->scale, scorer->scale);
+    mixt_instance_bind(scorer->instance, graph->rope, scorer->rope);
+    return MIXT_OK;
+}
+
+mixt_status mixt_scorer_open(mixt_context *context, const mixt_model *model,
+                             const mixt_scorer_options *options, mixt_scorer **result,
+                             mixt_error *error)
+{
+    *result = NULL;
+    if (options->window < 1 || options->window > model->options.context_length) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "window %d is not in 1..%d, the model's context_length", options->window,
+                         model->options.context_length);
+    }
+    mixt_scorer *scorer = calloc(1, sizeof *scorer);
+    if (scorer == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory");
+    }
+    scorer->model = model;
+    scorer->options = *options;
+    mixt_status status = build(scorer, context, model, error);
+    if (status != MIXT_OK) {
+        mixt_scorer_free(scorer);
+        return status;
+    }
+    *result = scorer;
+    return MIXT_OK;
+}
+
+mixt_status mixt_scorer_create(mixt_context *context, const mixt_model *model,
+                               const mixt_data *data, const mixt_scorer_options *options,
+                               mixt_scorer **result, mixt_error *error)
+{
+    *result = NULL;
+    mixt_status status = check_data(model, data, error);
+    if (status == MIXT_OK) {
+        status = mixt_scorer_open(context, model, options, result, error);
+    }
+    if (status == MIXT_OK) {
+        (*result)->split = mixt_data_split_of(data, options->heldout);
+        status = count_total(*result, data, error);
+    }
+    if (status != MIXT_OK) {
+        mixt_scorer_free(*result);
+        *result = NULL;
+    }
+    return status;
+}
+
+void mixt_scorer_free(mixt_scorer *scorer)
+{
+    if (scorer == NULL) {
+        return;
+    }
+    mixt_instance_free(scorer->instance);
+    mixt_graph_free(scorer->graph);
+    free(scorer->block);
+    free(scorer->pieces);
+    free(scorer->rope);
+    free(scorer->used);
+    free(scorer);
+}
+
+/* Rows of the next piece, 0 at the end; passes over what is scored in full. */
+static uint64_t next_count(mixt_scorer *scorer)
+{
+    uint64_t limit = scorer->options.max_tokens;
+    for (; scorer->document < scorer->split->document_count; scorer->document++) {
+        const mixt_data_document *d = &scorer->split->documents[scorer->document];
+        uint64_t left = rows_of(scorer, d) - scorer->from;
+        if (limit > 0) {
+            left = least(left, limit - scorer->used[d->domain]);
+        }
+        if (left > 0) {
+            return least(left, (uint64_t)scorer->options.window);
+        }
+        scorer->from = 0;
+    }
+    return 0;
+}
+
+static void fill_piece(mixt_scorer *scorer, int64_t row, uint64_t count)
+{
+    const mixt_data_document *d = &scorer->split->documents[scorer->document];
+    const mixt_rows_input *in = &scorer->input;
+    uint64_t start = d->start + scorer->from;
+    mixt_data_copy(scorer->split, start, (size_t)count, in->tokens + row);
+    for (int64_t i = 0; i < (int64_t)count; i++) {
+        bool inside = scorer->from + (uint64_t)i + 1 < d->length;
+        in->targets[row + i] =
+            inside ? mixt_data_token(scorer->split, start + (uint64_t)i + 1) : -1;
+        in->positions[row + i] = (int32_t)i;
+        in->first[row + i] = (int32_t)row;
+        in->last[row + i] = (int32_t)(row + i);
+    }
+    scorer->pieces[scorer->piece_count++] =
+        (mixt_piece){scorer->document, scorer->from, (int64_t)count, row};
+    scorer->from += count;
+    scorer->used[d->domain] += count;
+    scorer->done += count;
+}
+
+/* Rows without a document. */
+static void fill_nothing(const mixt_rows_input *in, int64_t row, int64_t end)
+{
+    for (; row < end; row++) {
+        in->tokens[row] = in->positions[row] = 0;
+        in->first[row] = in->last[row] = (int32_t)row;
+        in->targets[row] = -1;
+    }
+}
+
+mixt_status mixt_scorer_run(mixt_scorer *scorer, int64_t rows, mixt_error *error)
+{
+    mixt_windowed_first(scorer->model, scorer->input.first, scorer->input.last, rows,
+                        scorer->input.windowed);
+    mixt_status status =
+        mixt_instance_run(scorer->instance, rows, 0, scorer->graph->plan->record_count, error);
+    return status == MIXT_OK ? mixt_model_intact(scorer->model, error) : status;
+}
+
+mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
+{
+    int64_t window = scorer->options.window, row = 0, end = window;
+    scorer->piece_count = 0;
+    uint64_t count;
+    while ((count = next_count(scorer)) > 0) {
+        if (row + (int64_t)count > end) { /* the sequence is full: begin the next */
+            fill_nothing(&scorer->input, row, end);
+            if (end == scorer->capacity) {
+                row = end;
+                break;
+            }
+            row = end;
+            end += window;
+        }
+        fill_piece(scorer, row, count);
+        row += (int64_t)count;
+    }
+    if (scorer->piece_count == 0) {
+        return MIXT_OK;
+    }
+    fill_nothing(&scorer->input, row, end);
+    return mixt_scorer_run(scorer, end, error);
+}

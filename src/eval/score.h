@@ -1,0 +1,60 @@
+/* Runs documents through a model without gradients: what evaluation and tracing share.
+ *
+ * A document of n tokens behind its separator is cut at multiples of `window` into pieces without
+ * overlap, whose rows are the tokens that are read; each row's target is the token behind it, so
+ * every token but the first (the separator) is scored once. Pieces see nothing of one another.
+ * Short ones share a sequence of `window` rows; the cut does not depend on who shares. */
+#ifndef MIXT_EVAL_SCORE_H
+#define MIXT_EVAL_SCORE_H
+
+#include "model/model.h"
+#include "train/order.h"
+
+typedef struct mixt_piece {
+    size_t document;
+    uint64_t from; /* first token read, counted from the document's first */
+    int64_t count; /* rows */
+    int64_t row;   /* first row in the batch */
+} mixt_piece;
+
+typedef struct mixt_scorer_options {
+    bool heldout;
+    int window;
+    uint64_t max_tokens; /* read ones of each domain; 0: no limit */
+    bool trace;          /* route records stay readable, and a document's last token is read too */
+} mixt_scorer_options;
+
+typedef struct mixt_scorer {
+    const mixt_model *model;
+    const mixt_data_split *split;
+    mixt_scorer_options options;
+    mixt_graph *graph;
+    mixt_instance *instance;
+    float *rope;
+    float scale[2];
+    int64_t capacity; /* rows of a batch */
+    int32_t *block;   /* inputs [5, capacity] */
+    mixt_rows_input input;
+    mixt_piece *pieces; /* of the last batch */
+    int piece_count;
+    uint64_t *used; /* tokens read of each domain */
+    size_t document;
+    uint64_t from;        /* next piece */
+    uint64_t done, total; /* tokens read */
+} mixt_scorer;
+
+/* Without data: whoever fills scorer->input runs its first `rows` rows, a multiple of the window up
+ * to scorer->capacity. The model must outlive it. */
+mixt_status mixt_scorer_open(mixt_context *context, const mixt_model *model,
+                             const mixt_scorer_options *options, mixt_scorer **scorer,
+                             mixt_error *error);
+mixt_status mixt_scorer_run(mixt_scorer *scorer, int64_t rows, mixt_error *error);
+/* The model's weights and the data must outlive it. */
+mixt_status mixt_scorer_create(mixt_context *context, const mixt_model *model,
+                               const mixt_data *data, const mixt_scorer_options *options,
+                               mixt_scorer **scorer, mixt_error *error);
+void mixt_scorer_free(mixt_scorer *scorer);
+/* Fills and runs the next batch; scorer->piece_count is 0 at the end. */
+mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error);
+
+#endif

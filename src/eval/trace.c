@@ -1,0 +1,193 @@
+/* Writes the routing decisions of documents as a trace. The only place outside src/atlas that knows
+ * its writer: what routes a model takes is asked here, what the file looks like is known there. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "atlas/trace_writer.h"
+#include "eval/score.h"
+
+typedef struct tracer {
+    mixt_scorer *scorer;
+    mixt_trace_writer *writer;
+    int layers, experts, chosen;
+    bool logits;
+    int separator;
+    int32_t documents; /* begun so far */
+    size_t document;   /* of the last piece, + 1; 0: none yet */
+    int32_t *numbers;  /* [capacity] */
+    int32_t *ids;      /* [layers, capacity, k] and so on: a chunk on its way */
+    float *weights;
+    float *scores;
+} tracer;
+
+/* What a token is in the vocabulary. */
+static const char *token_bytes(const void *vocabulary, int32_t id, size_t *length)
+{
+    return mixt_tokenizer_bytes_of(vocabulary, id, length);
+}
+
+static mixt_status allocate(tracer *t, mixt_error *error)
+{
+    size_t rows = (size_t)t->scorer->capacity;
+    size_t values = rows * (size_t)t->layers * (size_t)t->chosen;
+    t->numbers = calloc(rows, sizeof *t->numbers);
+    t->ids = calloc(values, sizeof *t->ids);
+    t->weights = calloc(values, sizeof *t->weights);
+    t->scores =
+        calloc(t->logits ? rows * (size_t)t->layers * (size_t)t->experts : 1, sizeof *t->scores);
+    return t->numbers != NULL && t->ids != NULL && t->weights != NULL && t->scores != NULL
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_MEMORY, "trace: no memory");
+}
+
+/* Rows [row, row + count) of [T, width] in every layer become [layers, count, width]. */
+static void gather(const tracer *t, int output, int64_t row, size_t count, size_t width,
+                   void *chunk)
+{
+    size_t bytes = width * 4; /* i32 or fp32 */
+    for (int layer = 0; layer < t->layers; layer++) {
+        mixt_value_id value = t->scorer->graph->routes[layer][output];
+        const char *from = mixt_instance_data(t->scorer->instance, value);
+        memcpy((char *)chunk + (size_t)layer * count * bytes, from + (size_t)row * bytes,
+               count * bytes);
+    }
+}
+
+static mixt_status append_piece(tracer *t, const mixt_piece *piece, mixt_error *error)
+{
+    const mixt_scorer *scorer = t->scorer;
+    /* The separator in front of a document is read but is no text. */
+    int64_t skip = piece->from == 0 && t->separator >= 0 ? 1 : 0;
+    if (piece->count <= skip) {
+        return MIXT_OK;
+    }
+    int64_t row = piece->row + skip;
+    size_t count = (size_t)(piece->count - skip);
+    t->documents += t->document != piece->document + 1;
+    t->document = piece->document + 1;
+    for (size_t i = 0; i < count; i++) {
+        t->numbers[i] = t->documents - 1;
+    }
+    gather(t, 0, row, count, (size_t)t->chosen, t->ids);
+    gather(t, 1, row, count, (size_t)t->chosen, t->weights);
+    if (t->logits) {
+        gather(t, 6, row, count, (size_t)t->experts, t->scores);
+    }
+    mixt_trace_chunk chunk = {.count = count,
+                              .domain = scorer->split->documents[piece->document].domain,
+                              .tokens = scorer->input.tokens + row,
+                              .documents = t->numbers,
+                              .experts = t->ids,
+                              .weights = t->weights,
+                              .logits = t->logits ? t->scores : NULL};
+    return mixt_trace_writer_append(t->writer, &chunk, error);
+}
+
+static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_data *data,
+                                 const mixt_tokenizer *tokenizer, const mixt_trace_options *options,
+                                 mixt_error *error)
+{
+    int domains = mixt_data_domain_count(data);
+    const char **names = calloc((size_t)domains + 1, sizeof *names);
+    char hash[65];
+    if (names == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "trace: no memory");
+    }
+    for (int i = 0; i < domains; i++) {
+        names[i] = mixt_data_domain_name(data, i);
+    }
+    mixt_model_hash(model, hash);
+    mixt_trace_header header = {.layers = t->layers,
+                                .layer_numbers = t->scorer->graph->route_layer,
+                                .experts = t->experts,
+                                .experts_per_token = t->chosen,
+                                .domains = domains,
+                                .domain_names = names,
+                                .model = options->model_name,
+                                .model_hash = hash,
+                                .corpus_hash = mixt_data_corpus_hash(data),
+                                .tokenizer_hash = mixt_tokenizer_hash(tokenizer),
+                                .vocab_size = mixt_tokenizer_vocab_size(tokenizer),
+                                .token_bytes = token_bytes,
+                                .vocabulary = tokenizer,
+                                .logits = t->logits};
+    mixt_status status = mixt_trace_writer_create(options->output, &header, &t->writer, error);
+    free(names);
+    return status;
+}
+
+static mixt_status run(tracer *t, mixt_progress progress, void *user, mixt_error *error)
+{
+    mixt_status status = MIXT_OK;
+    while (status == MIXT_OK) {
+        status = mixt_scorer_next(t->scorer, error);
+        if (status != MIXT_OK || t->scorer->piece_count == 0) {
+            break;
+        }
+        for (int i = 0; i < t->scorer->piece_count && status == MIXT_OK; i++) {
+            status = append_piece(t, &t->scorer->pieces[i], error);
+        }
+        if (progress != NULL) {
+            progress(user, (double)t->scorer->done, (double)t->scorer->total);
+        }
+    }
+    return status == MIXT_OK ? mixt_trace_writer_finish(t->writer, error) : status;
+}
+
+/* A trace has as many choices in every layer. */
+static mixt_status one_number_of_experts(const mixt_model *model, int *chosen, mixt_error *error)
+{
+    *chosen = 0;
+    for (int layer = 0; layer < model->options.layers; layer++) {
+        int k = mixt_model_router(model, layer)->chosen;
+        if (mixt_model_layer_is_moe(model, layer) && *chosen != 0 && k != *chosen) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                             "trace: layer %d chooses %d experts, others %d; a trace needs one "
+                             "number for all",
+                             layer, k, *chosen);
+        }
+        *chosen = mixt_model_layer_is_moe(model, layer) ? k : *chosen;
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, const mixt_data *data,
+                             const mixt_tokenizer *tokenizer, const mixt_trace_options *options,
+                             mixt_progress progress, void *user, mixt_error *error)
+{
+    if (mixt_model_moe_layers(model) == 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "trace: the model is dense, it has no routers to look at");
+    }
+    int chosen = 0;
+    mixt_status status = one_number_of_experts(model, &chosen, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    mixt_scorer_options scorer_options = {.heldout = options->heldout,
+                                          .window = options->window,
+                                          .max_tokens = options->max_tokens,
+                                          .trace = true};
+    tracer t = {.layers = mixt_model_moe_layers(model),
+                .experts = model->options.experts,
+                .chosen = chosen,
+                .logits = options->logits,
+                .separator = mixt_data_separator(data)};
+    status = mixt_scorer_create(context, model, data, &scorer_options, &t.scorer, error);
+    if (status == MIXT_OK) {
+        status = allocate(&t, error);
+    }
+    if (status == MIXT_OK) {
+        status = create_writer(&t, model, data, tokenizer, options, error);
+    }
+    if (status == MIXT_OK) {
+        status = run(&t, progress, user, error);
+    }
+    mixt_trace_writer_free(t.writer);
+    mixt_scorer_free(t.scorer);
+    free(t.numbers);
+    free(t.ids);
+    free(t.weights);
+    free(t.scores);
+    return status;
+}

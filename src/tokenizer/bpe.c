@@ -1,0 +1,315 @@
+#include "tokenizer/bpe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tokenizer/heap.h"
+#include "tokenizer/pieces.h"
+
+#define SHORT_WORD 32 /* symbols up to which the quadratic loop is faster than the heap */
+#define NO_RANK UINT32_MAX
+#define CACHE_SLOTS 32768 /* a power of two */
+#define CACHE_WORD 27
+#define CACHE_IDS 8
+
+typedef struct merge_entry {
+    uint64_t pair; /* left << 32 | right; UINT64_MAX: free */
+    uint32_t rank;
+    int32_t result;
+} merge_entry;
+
+typedef struct cached_word { /* one cache line */
+    uint8_t length;          /* 0: free */
+    uint8_t count;
+    char word[CACHE_WORD + 3];
+    int32_t ids[CACHE_IDS];
+} cached_word;
+
+struct mixt_bpe {
+    int32_t byte_ids[256];
+    merge_entry *merges;
+    size_t merge_mask;
+    mixt_pieces *words; /* NULL unless ignore_merges */
+    cached_word *cache; /* NULL until the first word */
+};
+
+void mixt_ids_append(mixt_ids *ids, const int32_t *more, size_t count)
+{
+    if (count > ids->capacity - ids->count) {
+        size_t capacity = ids->capacity < 64 ? 64 : ids->capacity * 2;
+        while (capacity - ids->count < count) {
+            capacity *= 2;
+        }
+        int32_t *data = ids->failed || capacity > SIZE_MAX / 8
+                            ? NULL
+                            : realloc(ids->data, capacity * sizeof *data);
+        if (data == NULL) {
+            ids->failed = true;
+            return;
+        }
+        ids->data = data;
+        ids->capacity = capacity;
+    }
+    if (count != 0) {
+        memcpy(ids->data + ids->count, more, count * sizeof *more);
+        ids->count += count;
+    }
+}
+
+static uint64_t hash_pair(uint64_t pair)
+{
+    pair *= 0x9e3779b97f4a7c15u; /* Fibonacci hashing */
+    return pair ^ pair >> 32;
+}
+
+static uint64_t pair_of(int32_t left, int32_t right)
+{
+    return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+}
+
+static merge_entry *merge_slot(const mixt_bpe *bpe, uint64_t pair)
+{
+    size_t slot = hash_pair(pair) & bpe->merge_mask;
+    while (bpe->merges[slot].pair != pair && bpe->merges[slot].pair != UINT64_MAX) {
+        slot = (slot + 1) & bpe->merge_mask;
+    }
+    return &bpe->merges[slot];
+}
+
+mixt_bpe *mixt_bpe_create(const int32_t *byte_ids, const mixt_merge *merges, size_t merge_count)
+{
+    mixt_bpe *bpe = calloc(1, sizeof *bpe);
+    if (bpe == NULL) {
+        return NULL;
+    }
+    size_t slots = 16;
+    while (slots < merge_count * 2 + 1) {
+        slots *= 2;
+    }
+    memcpy(bpe->byte_ids, byte_ids, sizeof bpe->byte_ids);
+    bpe->merge_mask = slots - 1;
+    bpe->merges = malloc(slots * sizeof *bpe->merges);
+    if (bpe->merges == NULL) {
+        mixt_bpe_free(bpe);
+        return NULL;
+    }
+    memset(bpe->merges, 0xff, slots * sizeof *bpe->merges);
+    for (size_t i = 0; i < merge_count; i++) {
+        uint64_t pair = pair_of(merges[i].left, merges[i].right);
+        *merge_slot(bpe, pair) = (merge_entry){pair, (uint32_t)i, merges[i].result};
+    }
+    return bpe;
+}
+
+void mixt_bpe_free(mixt_bpe *bpe)
+{
+    if (bpe != NULL) {
+        free(bpe->merges);
+        mixt_pieces_free(bpe->words);
+        free(bpe->cache);
+        free(bpe);
+    }
+}
+
+bool mixt_bpe_add_word(mixt_bpe *bpe, const char *bytes, size_t length, int32_t id)
+{
+    if (bpe->words == NULL) {
+        bpe->words = mixt_pieces_create(bpe->merge_mask / 2);
+    }
+    return bpe->words != NULL && mixt_pieces_add(bpe->words, bytes, length, id);
+}
+
+static uint32_t rank_of(const mixt_bpe *bpe, int32_t left, int32_t right, int32_t *result)
+{
+    const merge_entry *entry = merge_slot(bpe, pair_of(left, right));
+    if (entry->pair == UINT64_MAX) {
+        return NO_RANK;
+    }
+    *result = entry->result;
+    return entry->rank;
+}
+
+static void encode_short(const mixt_bpe *bpe, int32_t *symbols, size_t count, mixt_ids *ids)
+{
+    uint32_t ranks[SHORT_WORD]; /* of the pair that begins at a symbol */
+    int32_t results[SHORT_WORD];
+    for (size_t i = 0; i + 1 < count; i++) {
+        ranks[i] = rank_of(bpe, symbols[i], symbols[i + 1], &results[i]);
+    }
+    while (count > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < count; i++) {
+            best = ranks[i] < ranks[best] ? i : best;
+        }
+        if (ranks[best] == NO_RANK) {
+            break;
+        }
+        symbols[best] = results[best];
+        count--;
+        for (size_t i = best + 1; i < count; i++) {
+            symbols[i] = symbols[i + 1];
+        }
+        for (size_t i = best + 1; i + 1 < count; i++) {
+            ranks[i] = ranks[i + 1];
+            results[i] = results[i + 1];
+        }
+        if (best + 1 < count) {
+            ranks[best] = rank_of(bpe, symbols[best], symbols[best + 1], &results[best]);
+        }
+        if (best > 0) {
+            ranks[best - 1] = rank_of(bpe, symbols[best - 1], symbols[best], &results[best - 1]);
+        }
+    }
+    mixt_ids_append(ids, symbols, count);
+}
+
+typedef struct long_word {
+    int32_t *symbols; /* -1: joined into one before it */
+    uint32_t *next, *previous;
+    mixt_heap pairs; /* rank << 32 | position of the left symbol */
+} long_word;
+
+static void push_pair(const mixt_bpe *bpe, long_word *word, uint32_t left, size_t count)
+{
+    uint32_t right = word->next[left];
+    int32_t result;
+    if (right < count) {
+        uint32_t rank = rank_of(bpe, word->symbols[left], word->symbols[right], &result);
+        if (rank != NO_RANK) {
+            mixt_heap_push(&word->pairs, (uint64_t)rank << 32 | left);
+        }
+    }
+}
+
+static void merge_long(const mixt_bpe *bpe, long_word *word, size_t count)
+{
+    mixt_heap *pairs = &word->pairs;
+    for (uint32_t i = 0; i + 1 < count; i++) {
+        int32_t result;
+        uint32_t rank = rank_of(bpe, word->symbols[i], word->symbols[i + 1], &result);
+        if (rank != NO_RANK) {
+            pairs->data[pairs->count++] = (uint64_t)rank << 32 | i;
+        }
+    }
+    mixt_heap_build(pairs);
+    while (pairs->count != 0) {
+        uint64_t top = mixt_heap_pop(pairs);
+        uint32_t left = (uint32_t)top, right = word->next[left];
+        int32_t result;
+        if (word->symbols[left] < 0 || right >= count ||
+            rank_of(bpe, word->symbols[left], word->symbols[right], &result) != top >> 32) {
+            continue; /* a pair that has gone */
+        }
+        word->symbols[left] = result;
+        word->symbols[right] = -1;
+        word->next[left] = word->next[right];
+        if (word->next[left] < count) {
+            word->previous[word->next[left]] = left;
+        }
+        push_pair(bpe, word, left, count);
+        if (left != 0) {
+            push_pair(bpe, word, word->previous[left], count);
+        }
+    }
+}
+
+/* Words of up to 2^31 bytes. A merge pushes at most two pairs and joins two symbols, so the heap
+ * never holds more than 3 * count. */
+static void encode_long(const mixt_bpe *bpe, int32_t *symbols, size_t count, mixt_ids *ids)
+{
+    long_word word = {.symbols = symbols};
+    word.next = malloc(count * sizeof *word.next);
+    word.previous = malloc(count * sizeof *word.previous);
+    word.pairs.data = malloc(3 * count * sizeof *word.pairs.data);
+    if (word.next == NULL || word.previous == NULL || word.pairs.data == NULL) {
+        ids->failed = true;
+    } else {
+        for (uint32_t i = 0; i < count; i++) {
+            word.next[i] = i + 1;
+            word.previous[i] = i - 1;
+        }
+        merge_long(bpe, &word, count);
+        size_t kept = 0;
+        for (size_t i = 0; i < count; i++) {
+            if (symbols[i] >= 0) {
+                symbols[kept++] = symbols[i];
+            }
+        }
+        mixt_ids_append(ids, symbols, kept);
+    }
+    free(word.next);
+    free(word.previous);
+    free(word.pairs.data);
+}
+
+void mixt_bpe_merge(const mixt_bpe *bpe, int32_t *symbols, size_t count, mixt_ids *ids)
+{
+    if (count <= SHORT_WORD) {
+        encode_short(bpe, symbols, count, ids);
+    } else if (count > INT32_MAX) {
+        ids->failed = true;
+    } else {
+        encode_long(bpe, symbols, count, ids);
+    }
+}
+
+static int encode_bytes(const mixt_bpe *bpe, const char *word, size_t length, mixt_ids *ids)
+{
+    int32_t few[SHORT_WORD];
+    int32_t *symbols = length <= SHORT_WORD ? few : malloc(length * sizeof *symbols);
+    if (symbols == NULL || length > INT32_MAX) {
+        free(symbols);
+        ids->failed = true;
+        return -1;
+    }
+    int missing = -1;
+    for (size_t i = 0; i < length; i++) {
+        symbols[i] = bpe->byte_ids[(unsigned char)word[i]];
+        if (symbols[i] < 0) {
+            missing = (unsigned char)word[i];
+            break;
+        }
+    }
+    if (missing < 0) {
+        mixt_bpe_merge(bpe, symbols, length, ids);
+    }
+    if (symbols != few) {
+        free(symbols);
+    }
+    return missing;
+}
+
+int mixt_bpe_encode(mixt_bpe *bpe, const char *word, size_t length, mixt_ids *ids)
+{
+    if (length == 0) {
+        return -1;
+    }
+    if (bpe->words != NULL) {
+        int32_t whole = mixt_pieces_find(bpe->words, word, length);
+        if (whole >= 0) {
+            mixt_ids_append(ids, &whole, 1);
+            return -1;
+        }
+    }
+    if (bpe->cache == NULL) { /* only where words of bytes are encoded */
+        bpe->cache = calloc(CACHE_SLOTS, sizeof *bpe->cache);
+    }
+    if (length > CACHE_WORD || bpe->cache == NULL) {
+        return encode_bytes(bpe, word, length, ids);
+    }
+    cached_word *slot = &bpe->cache[mixt_pieces_hash(word, length) & (CACHE_SLOTS - 1)];
+    if (slot->length == length && memcmp(slot->word, word, length) == 0) {
+        mixt_ids_append(ids, slot->ids, slot->count);
+        return -1;
+    }
+    size_t before = ids->count;
+    int missing = encode_bytes(bpe, word, length, ids);
+    size_t count = ids->count - before;
+    if (missing < 0 && !ids->failed && count <= CACHE_IDS) {
+        slot->length = (uint8_t)length;
+        slot->count = (uint8_t)count;
+        memcpy(slot->word, word, length);
+        memcpy(slot->ids, ids->data + before, count * sizeof *slot->ids);
+    }
+    return missing;
+}

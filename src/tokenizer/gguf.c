@@ -1,0 +1,519 @@
+/* Reading of the vocabulary in a GGUF file (tokenizer.ggml.*). */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/tokenizer.h"
+#include "core/utf8.h"
+
+#define KEY(name) "tokenizer.ggml." name
+#define UNKNOWN_SURFACE " \xe2\x81\x87 " /* what SentencePiece shows for an unknown piece */
+#define TEMPLATE_KEY "tokenizer.chat_template"
+
+typedef struct reader {
+    const mixt_gguf *file;
+    mixt_tokenizer *tokenizer;
+    mixt_error *error;
+} reader;
+
+static mixt_status no_memory(reader *r)
+{
+    return mixt_fail(r->error, MIXT_ERROR_MEMORY, "%s: no memory for the vocabulary",
+                     mixt_gguf_path(r->file, 0));
+}
+
+static mixt_status wrong(reader *r, mixt_status status, const char *key, const char *rule)
+{
+    return mixt_fail(r->error, status, "%s: %s: %s", mixt_gguf_path(r->file, 0), key, rule);
+}
+
+static mixt_status read_flag(reader *r, const char *key, bool *flag)
+{
+    return mixt_gguf_has(r->file, key) ? mixt_gguf_bool(r->file, key, flag, r->error) : MIXT_OK;
+}
+
+/* --- Tokens ------------------------------------------------------------------------------------
+ */
+
+static mixt_status read_tokens(reader *r)
+{
+    mixt_gguf_array array;
+    mixt_status status =
+        mixt_gguf_array_of(r->file, KEY("tokens"), MIXT_GGUF_STRING, &array, r->error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    if (array.count == 0 || array.count > INT32_MAX) {
+        return wrong(r, MIXT_ERROR_FORMAT, KEY("tokens"), "none, or more than 2^31");
+    }
+    mixt_tokenizer *t = r->tokenizer;
+    t->tokens = calloc(array.count, sizeof *t->tokens);
+    if (t->tokens == NULL) {
+        return no_memory(r);
+    }
+    t->vocab_size = (int)array.count;
+    for (size_t i = 0; i < array.count; i++) {
+        if (array.lengths[i] > UINT32_MAX / 2) {
+            return wrong(r, MIXT_ERROR_FORMAT, KEY("tokens"), "one is longer than 2^31 bytes");
+        }
+        t->tokens[i].piece = mixt_arena_bytes(t->arena, array.strings[i], (size_t)array.lengths[i]);
+        t->tokens[i].piece_length = (uint32_t)array.lengths[i];
+        t->tokens[i].type = MIXT_TOKEN_NORMAL;
+        if (t->tokens[i].piece == NULL) {
+            return no_memory(r);
+        }
+    }
+    return MIXT_OK;
+}
+
+/* An array with one entry for each token; *data NULL where it is absent. */
+static mixt_status read_beside(reader *r, const char *key, mixt_gguf_kind kind, const char **data)
+{
+    mixt_gguf_array array;
+    *data = NULL;
+    if (!mixt_gguf_has(r->file, key)) {
+        return MIXT_OK;
+    }
+    mixt_status status = mixt_gguf_array_of(r->file, key, kind, &array, r->error);
+    if (status == MIXT_OK && array.count != (size_t)r->tokenizer->vocab_size) {
+        status = mixt_fail(r->error, MIXT_ERROR_FORMAT, "%s: %s: %zu entries for %d tokens",
+                           mixt_gguf_path(r->file, 0), key, array.count, r->tokenizer->vocab_size);
+    }
+    *data = status == MIXT_OK ? array.data : NULL;
+    return status;
+}
+
+static mixt_status read_types(reader *r, bool needed)
+{
+    const char *data;
+    mixt_status status = read_beside(r, KEY("token_type"), MIXT_GGUF_I32, &data);
+    if (status == MIXT_OK && data == NULL && needed) {
+        status = wrong(r, MIXT_ERROR_FORMAT, KEY("token_type"), "missing");
+    }
+    for (int id = 0; status == MIXT_OK && data != NULL && id < r->tokenizer->vocab_size; id++) {
+        int32_t type;
+        memcpy(&type, data + 4 * (size_t)id, 4);
+        if (type < 0 || type > MIXT_TOKEN_BYTE) {
+            status = mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                               "%s: %s: no support for type %d of token %d",
+                               mixt_gguf_path(r->file, 0), KEY("token_type"), (int)type, id);
+        }
+        mixt_token *token = &r->tokenizer->tokens[id];
+        if (type == MIXT_TOKEN_USER_DEFINED &&
+            mixt_is_end_text(token->piece, token->piece_length)) {
+            type = MIXT_TOKEN_CONTROL; /* some files have </s> as user-defined */
+        }
+        token->type = (uint8_t)(type == 0 ? MIXT_TOKEN_NORMAL : type);
+    }
+    return status;
+}
+
+static mixt_status read_scores(reader *r)
+{
+    const char *data;
+    mixt_status status = read_beside(r, KEY("scores"), MIXT_GGUF_F32, &data);
+    if (status == MIXT_OK && data == NULL) {
+        status = wrong(r, MIXT_ERROR_FORMAT, KEY("scores"), "missing");
+    }
+    for (int id = 0; status == MIXT_OK && id < r->tokenizer->vocab_size; id++) {
+        float score;
+        memcpy(&score, data + 4 * (size_t)id, 4);
+        if (!isfinite(score)) {
+            status = mixt_fail(r->error, MIXT_ERROR_FORMAT,
+                               "%s: %s: that of token %d is not a finite number",
+                               mixt_gguf_path(r->file, 0), KEY("scores"), id);
+        }
+        r->tokenizer->tokens[id].score = score;
+    }
+    return status;
+}
+
+/* `usual`: ids where the file names none, -1 for none. */
+static mixt_status read_specials(reader *r, const int32_t usual[4], bool adds_bos, bool adds_eos)
+{
+    static const char *const keys[4] = {KEY("bos_token_id"), KEY("eos_token_id"),
+                                        KEY("unknown_token_id"), KEY("padding_token_id")};
+    mixt_tokenizer *t = r->tokenizer;
+    mixt_status status = MIXT_OK;
+    for (int i = 0; status == MIXT_OK && i < 4; i++) {
+        int64_t id = usual[i] < t->vocab_size ? usual[i] : -1;
+        if (mixt_gguf_has(r->file, keys[i])) {
+            mixt_gguf_range range = {0, (double)t->vocab_size - 1};
+            status = mixt_gguf_integer(r->file, keys[i], range, &id, r->error);
+        }
+        t->special[i] = (int32_t)id;
+    }
+    t->adds_bos = adds_bos && t->special[MIXT_SPECIAL_BOS] >= 0;
+    t->adds_eos = adds_eos && t->special[MIXT_SPECIAL_EOS] >= 0;
+    if (status == MIXT_OK) {
+        status = read_flag(r, KEY("add_bos_token"), &t->adds_bos);
+    }
+    if (status == MIXT_OK) {
+        status = read_flag(r, KEY("add_eos_token"), &t->adds_eos);
+    }
+    if (status == MIXT_OK && mixt_gguf_has(r->file, KEY("add_bos_token")) && t->adds_bos &&
+        !mixt_gguf_has(r->file, keys[0])) {
+        status = wrong(r, MIXT_ERROR_FORMAT, KEY("add_bos_token"), "true without a bos_token_id");
+    }
+    if (status == MIXT_OK && mixt_gguf_has(r->file, KEY("add_eos_token")) && t->adds_eos &&
+        !mixt_gguf_has(r->file, keys[1])) {
+        status = wrong(r, MIXT_ERROR_FORMAT, KEY("add_eos_token"), "true without an eos_token_id");
+    }
+    return status;
+}
+
+/* Tokens that are found in the text as it is: user-defined ones always, control tokens where the
+ * caller asks for them. */
+static mixt_status add_tokens(reader *r, bool control)
+{
+    mixt_tokenizer *t = r->tokenizer;
+    for (int id = 0; id < t->vocab_size; id++) {
+        mixt_token *token = &t->tokens[id];
+        bool special = token->type == MIXT_TOKEN_CONTROL || token->type == MIXT_TOKEN_UNKNOWN;
+        token->is_added = token->is_added || token->type == MIXT_TOKEN_USER_DEFINED;
+        mixt_added_token added = {
+            .text = token->piece, .length = token->piece_length, .id = id, .special = special};
+        if ((token->type == MIXT_TOKEN_USER_DEFINED || (special && control)) &&
+            token->piece_length <= MIXT_ADDED_LENGTH && !mixt_added_set_add(t->added_raw, &added)) {
+            return no_memory(r);
+        }
+    }
+    return MIXT_OK;
+}
+
+/* The tokenizer.json that these pieces were made from, for saving them again. */
+static mixt_status read_json(reader *r)
+{
+    const char *text;
+    if (!mixt_gguf_has(r->file, MIXT_GGUF_JSON)) {
+        return MIXT_OK;
+    }
+    mixt_status status = mixt_gguf_string(r->file, MIXT_GGUF_JSON, &text, r->error);
+    if (status == MIXT_OK) {
+        r->tokenizer->json = strdup(text);
+        r->tokenizer->json_length = strlen(text);
+        status = r->tokenizer->json != NULL ? MIXT_OK : no_memory(r);
+    }
+    return status;
+}
+
+static mixt_status read_template(reader *r)
+{
+    const char *text;
+    if (!mixt_gguf_has(r->file, TEMPLATE_KEY)) {
+        return MIXT_OK;
+    }
+    mixt_status status = mixt_gguf_string(r->file, TEMPLATE_KEY, &text, r->error);
+    if (status == MIXT_OK) {
+        r->tokenizer->chat_template = strdup(text);
+        status = r->tokenizer->chat_template != NULL ? MIXT_OK : no_memory(r);
+    }
+    return status;
+}
+
+/* --- SentencePiece -----------------------------------------------------------------------------
+ */
+
+/* llama.cpp names the array of the rules' bytes as signed or unsigned. */
+static mixt_status read_charsmap(reader *r)
+{
+    static const char key[] = KEY("precompiled_charsmap");
+    mixt_gguf_array array;
+    if (!mixt_gguf_has(r->file, key)) {
+        return MIXT_OK;
+    }
+    mixt_status status = mixt_gguf_array_of(r->file, key, MIXT_GGUF_U8, &array, NULL);
+    if (status != MIXT_OK) {
+        status = mixt_gguf_array_of(r->file, key, MIXT_GGUF_I8, &array, r->error);
+    }
+    mixt_error local = MIXT_ERROR_INIT;
+    if (status == MIXT_OK && array.count != 0) {
+        status = mixt_charsmap_create(array.data, array.count, &r->tokenizer->charsmap, &local);
+    }
+    return status != MIXT_OK && local.message[0] != '\0'
+               ? wrong(r, status, "tokenizer.ggml", local.message)
+               : status;
+}
+
+/* `library`: user-defined pieces and sums of scores as SentencePiece has them. */
+static mixt_status read_spaces(reader *r, bool unigram, bool *library, mixt_spaces *spaces)
+{
+    mixt_status status = read_flag(r, KEY("add_space_prefix"), &spaces->prefix);
+    if (status == MIXT_OK && unigram) {
+        status = read_flag(r, KEY("remove_extra_whitespaces"), &spaces->remove_extra);
+    }
+    if (status == MIXT_OK) {
+        status = read_flag(r, MIXT_GGUF_PREFIX_FIRST, &spaces->first_only);
+    }
+    return status == MIXT_OK ? read_flag(r, MIXT_GGUF_SENTENCEPIECE, library) : status;
+}
+
+static mixt_status read_pieces(reader *r, bool unigram)
+{
+    bool library = false;
+    static const int32_t llama[4] = {1, 2, 0, -1}, t5[4] = {-1, 1, 2, -1};
+    mixt_spaces spaces = {.prefix = !unigram, .escape = true};
+    mixt_error local = MIXT_ERROR_INIT;
+    mixt_status status = read_scores(r);
+    if (status == MIXT_OK) {
+        status = read_types(r, true);
+    }
+    if (status == MIXT_OK) {
+        status = read_specials(r, unigram ? t5 : llama, !unigram, unigram);
+    }
+    if (status == MIXT_OK) {
+        status = read_spaces(r, unigram, &library, &spaces);
+    }
+    if (status == MIXT_OK && unigram) {
+        status = read_charsmap(r);
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    status = mixt_spm_spell(r->tokenizer, true, UNKNOWN_SURFACE, strlen(UNKNOWN_SURFACE), &local);
+    if (status == MIXT_OK) {
+        mixt_spm_options options = {.unigram = unigram,
+                                    .byte_fallback = !unigram,
+                                    .match_user = unigram || library,
+                                    .double_scores = unigram && !library,
+                                    .unknown = r->tokenizer->special[MIXT_SPECIAL_UNKNOWN]};
+        status = mixt_spm_build(r->tokenizer, &options, &spaces, &local);
+    }
+    if (status != MIXT_OK) {
+        return wrong(r, status, KEY("tokens"), local.message);
+    }
+    return unigram || library ? MIXT_OK : add_tokens(r, false);
+}
+
+/* --- Byte-level BPE ----------------------------------------------------------------------------
+ */
+
+static mixt_status spell_bytes(reader *r)
+{
+    mixt_tokenizer *t = r->tokenizer;
+    for (int id = 0; id < t->vocab_size; id++) {
+        mixt_token *token = &t->tokens[id];
+        char *bytes = mixt_arena_bytes(t->arena, token->piece, token->piece_length);
+        if (bytes == NULL) {
+            return no_memory(r);
+        }
+        token->is_added = token->type == MIXT_TOKEN_CONTROL ||
+                          token->type == MIXT_TOKEN_USER_DEFINED ||
+                          token->type == MIXT_TOKEN_UNKNOWN;
+        token->bytes = bytes;
+        token->length =
+            token->is_added
+                ? token->piece_length
+                : (uint32_t)mixt_visible_to_bytes(token->piece, token->piece_length, bytes);
+    }
+    return MIXT_OK;
+}
+
+/* "left right"; a token holds no space but may begin with one that is written as it is. */
+static mixt_status read_merge(reader *r, const mixt_pieces *pieces, const char *text, size_t length,
+                              mixt_merge *merge)
+{
+    const char *space = length > 1 ? memchr(text + 1, ' ', length - 1) : NULL;
+    if (space == NULL) {
+        return mixt_fail(r->error, MIXT_ERROR_FORMAT, "not two tokens with a space between");
+    }
+    size_t left = (size_t)(space - text), right = length - left - 1;
+    merge->left = mixt_pieces_find(pieces, text, left);
+    merge->right = mixt_pieces_find(pieces, space + 1, right);
+    char *joined = malloc(length);
+    if (joined == NULL) {
+        return no_memory(r);
+    }
+    memcpy(joined, text, left);
+    memcpy(joined + left, space + 1, right);
+    merge->result = mixt_pieces_find(pieces, joined, left + right);
+    free(joined);
+    if (merge->left < 0 || merge->right < 0 || merge->result < 0) {
+        return mixt_fail(r->error, MIXT_ERROR_FORMAT, "\"%.*s\" joins what is no token",
+                         (int)(length > 60 ? 60 : length), text);
+    }
+    return MIXT_OK;
+}
+
+static mixt_status read_merges(reader *r, const mixt_pieces *pieces)
+{
+    mixt_gguf_array array;
+    mixt_status status =
+        mixt_gguf_array_of(r->file, KEY("merges"), MIXT_GGUF_STRING, &array, r->error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    mixt_tokenizer *t = r->tokenizer;
+    t->merges = calloc(array.count + 1, sizeof *t->merges);
+    if (t->merges == NULL) {
+        return no_memory(r);
+    }
+    for (size_t i = 0; i < array.count; i++) {
+        mixt_error local = MIXT_ERROR_INIT;
+        reader inner = {r->file, t, &local};
+        status =
+            read_merge(&inner, pieces, array.strings[i], (size_t)array.lengths[i], &t->merges[i]);
+        if (status != MIXT_OK) {
+            return mixt_fail(r->error, status, "%s: %s[%zu]: %s", mixt_gguf_path(r->file, 0),
+                             KEY("merges"), i, local.message);
+        }
+    }
+    t->merge_count = array.count;
+    return MIXT_OK;
+}
+
+static mixt_status find_pre_tokenizer(reader *r, const mixt_pre_tokenizer **pre)
+{
+    static const char key[] = KEY("pre");
+    const char *name = NULL, *architecture = NULL;
+    mixt_status status = MIXT_OK;
+    if (mixt_gguf_has(r->file, key)) {
+        status = mixt_gguf_string(r->file, key, &name, r->error);
+    } else if (mixt_gguf_has(r->file, "general.architecture")) {
+        status = mixt_gguf_string(r->file, "general.architecture", &architecture, r->error);
+        name = status == MIXT_OK ? mixt_pre_tokenizer_of_architecture(architecture) : NULL;
+    }
+    if (status == MIXT_OK && name == NULL) {
+        return wrong(r, MIXT_ERROR_UNSUPPORTED, key, "missing: it says how text is cut");
+    }
+    *pre = status == MIXT_OK ? mixt_pre_tokenizer_find(name) : NULL;
+    if (status == MIXT_OK && *pre == NULL) {
+        return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s: no support for \"%.60s\"",
+                         mixt_gguf_path(r->file, 0), key, name);
+    }
+    return status;
+}
+
+static mixt_status use_pre_tokenizer(reader *r, const mixt_pre_tokenizer *pre)
+{
+    mixt_tokenizer *t = r->tokenizer;
+    mixt_status status = MIXT_OK;
+    for (int i = 0; status == MIXT_OK && i < MIXT_PRE_STAGES && pre->patterns[i] != NULL; i++) {
+        status =
+            mixt_splitter_add(t->splitter, pre->patterns[i], false, MIXT_SPLIT_KEEP_ALL, r->error);
+    }
+    if (status == MIXT_OK && pre->nfc && !mixt_normalizer_add_nfc(t->normalizer)) {
+        status = no_memory(r);
+    }
+    t->pre = pre;
+    snprintf(t->rules, sizeof t->rules, "%s", pre->name);
+    return status;
+}
+
+static mixt_status build_bytes(reader *r, const mixt_pieces *pieces, bool whole_words)
+{
+    mixt_tokenizer *t = r->tokenizer;
+    int32_t byte_ids[256];
+    for (int byte = 0; byte < 256; byte++) {
+        char text[4];
+        size_t size = mixt_utf8_encode(mixt_byte_character((unsigned char)byte), text);
+        byte_ids[byte] = mixt_pieces_find(pieces, text, size);
+    }
+    mixt_status status = mixt_tokenizer_finish(t, byte_ids, r->error);
+    for (int id = 0; status == MIXT_OK && whole_words && id < t->vocab_size; id++) {
+        const mixt_token *token = &t->tokens[id];
+        if (!token->is_added && token->length != 0 &&
+            !mixt_bpe_add_word(t->bpe, token->bytes, token->length, id)) {
+            status = no_memory(r);
+        }
+    }
+    return status;
+}
+
+static mixt_status read_byte_level(reader *r)
+{
+    static const int32_t none[4] = {-1, -1, -1, -1};
+    mixt_tokenizer *t = r->tokenizer;
+    const mixt_pre_tokenizer *pre = NULL;
+    mixt_status status = find_pre_tokenizer(r, &pre);
+    if (status == MIXT_OK) {
+        status = use_pre_tokenizer(r, pre);
+    }
+    if (status == MIXT_OK) {
+        status = read_types(r, false);
+    }
+    if (status == MIXT_OK) {
+        status = read_specials(r, none, pre->adds_bos, false);
+    }
+    if (status == MIXT_OK) {
+        status = spell_bytes(r);
+    }
+    mixt_pieces *pieces = status == MIXT_OK ? mixt_pieces_create((size_t)t->vocab_size) : NULL;
+    for (int id = 0; pieces != NULL && id < t->vocab_size; id++) {
+        if (!mixt_pieces_add(pieces, t->tokens[id].piece, t->tokens[id].piece_length, id)) {
+            mixt_pieces_free(pieces);
+            pieces = NULL;
+        }
+    }
+    if (status == MIXT_OK && pieces == NULL) {
+        status = no_memory(r);
+    }
+    if (status == MIXT_OK) {
+        status = read_merges(r, pieces);
+    }
+    if (status == MIXT_OK) {
+        status = build_bytes(r, pieces, pre->whole_words);
+    }
+    mixt_pieces_free(pieces);
+    return status == MIXT_OK ? add_tokens(r, true) : status;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ */
+
+static mixt_status read_vocabulary(reader *r)
+{
+    const char *model;
+    mixt_status status = mixt_gguf_string(r->file, KEY("model"), &model, r->error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    if (strcmp(model, "none") == 0 || strcmp(model, "no_vocab") == 0) {
+        return mixt_fail(r->error, MIXT_ERROR_NOT_FOUND, "%s: the file holds no tokenizer",
+                         mixt_gguf_path(r->file, 0));
+    }
+    bool bytes = strcmp(model, "gpt2") == 0, unigram = strcmp(model, "t5") == 0;
+    if (!bytes && !unigram && strcmp(model, "llama") != 0) {
+        return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s: no support for \"%.60s\"",
+                         mixt_gguf_path(r->file, 0), KEY("model"), model);
+    }
+    status = read_tokens(r);
+    if (status == MIXT_OK) {
+        status = bytes ? read_byte_level(r) : read_pieces(r, unigram);
+    }
+    if (status == MIXT_OK) {
+        status = read_json(r);
+    }
+    return status == MIXT_OK ? read_template(r) : status;
+}
+
+static int32_t find_separator(const mixt_tokenizer *t)
+{
+    for (int32_t id = 0; id < t->vocab_size; id++) {
+        const mixt_token *token = &t->tokens[id];
+        if (token->is_added && token->length == strlen(MIXT_SEPARATOR_TEXT) &&
+            memcmp(token->bytes, MIXT_SEPARATOR_TEXT, token->length) == 0) {
+            return id;
+        }
+    }
+    return -1;
+}
+
+mixt_status mixt_tokenizer_from_gguf(const mixt_gguf *file, mixt_tokenizer **tokenizer,
+                                     mixt_error *error)
+{
+    *tokenizer = NULL;
+    reader r = {file, mixt_tokenizer_new(), error};
+    mixt_status status = r.tokenizer == NULL ? no_memory(&r) : read_vocabulary(&r);
+    if (status != MIXT_OK) {
+        mixt_tokenizer_free(r.tokenizer);
+        return status;
+    }
+    r.tokenizer->separator = find_separator(r.tokenizer);
+    mixt_tokenizer_mark_ends(r.tokenizer);
+    *tokenizer = r.tokenizer;
+    return MIXT_OK;
+}

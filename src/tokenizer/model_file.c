@@ -1,0 +1,339 @@
+/* Reading of tokenizer.model, SentencePiece's own file (a ModelProto message). */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "tokenizer/protobuf.h"
+#include "tokenizer/tokenizer.h"
+
+#define UNKNOWN_SURFACE " \xe2\x81\x87 " /* what SentencePiece shows for an unknown piece */
+
+/* Numbers of fields. */
+enum { MODEL_PIECES = 1, MODEL_TRAINER = 2, MODEL_NORMALIZER = 3, MODEL_DENORMALIZER = 5 };
+enum { PIECE_TEXT = 1, PIECE_SCORE = 2, PIECE_TYPE = 3 };
+enum {
+    TRAINER_MODEL_TYPE = 3,
+    TRAINER_SUFFIX = 24,
+    TRAINER_BYTE_FALLBACK = 35,
+    TRAINER_UNKNOWN_SURFACE = 44,
+    TRAINER_UNKNOWN = 45,
+    TRAINER_BOS = 46,
+    TRAINER_EOS = 47,
+    TRAINER_PAD = 48,
+};
+enum {
+    NORMALIZER_CHARSMAP = 2,
+    NORMALIZER_PREFIX = 3,
+    NORMALIZER_REMOVE_EXTRA = 4,
+    NORMALIZER_ESCAPE = 5,
+};
+enum { MODEL_UNIGRAM = 1, MODEL_BPE = 2, MODEL_WORD = 3, MODEL_CHAR = 4 };
+
+typedef struct text {
+    const char *bytes;
+    size_t length;
+} text;
+
+typedef struct reader {
+    mixt_tokenizer *tokenizer;
+    const char *data;
+    size_t length;
+    uint64_t model_type;
+    bool byte_fallback, suffix;
+    text charsmap, unknown_surface;
+    text names[4]; /* of special pieces, by mixt_special */
+    bool prefix, remove_extra, escape;
+    int32_t unknown;
+    mixt_error *error;
+} reader;
+
+static mixt_status no_memory(reader *r)
+{
+    return mixt_fail(r->error, MIXT_ERROR_MEMORY, "no memory");
+}
+
+static mixt_status broken(reader *r, const char *place)
+{
+    return mixt_fail(r->error, MIXT_ERROR_FORMAT, "%s: not a SentencePiece message", place);
+}
+
+static mixt_message message_of(const mixt_field *field)
+{
+    return (mixt_message){(const unsigned char *)field->bytes, field->length, 0, false};
+}
+
+/* --- Settings ----------------------------------------------------------------------------------
+ */
+
+static mixt_status read_trainer(reader *r, const mixt_field *whole)
+{
+    mixt_message m = message_of(whole);
+    mixt_field field;
+    while (mixt_message_next(&m, &field)) {
+        bool number = field.wire == MIXT_WIRE_VARINT, bytes = field.wire == MIXT_WIRE_BYTES;
+        if (number && field.number == TRAINER_MODEL_TYPE) {
+            r->model_type = field.value;
+        } else if (number && field.number == TRAINER_SUFFIX) {
+            r->suffix = field.value != 0;
+        } else if (number && field.number == TRAINER_BYTE_FALLBACK) {
+            r->byte_fallback = field.value != 0;
+        } else if (bytes && field.number == TRAINER_UNKNOWN_SURFACE) {
+            r->unknown_surface = (text){field.bytes, field.length};
+        } else if (bytes && field.number == TRAINER_UNKNOWN) {
+            r->names[MIXT_SPECIAL_UNKNOWN] = (text){field.bytes, field.length};
+        } else if (bytes && field.number == TRAINER_BOS) {
+            r->names[MIXT_SPECIAL_BOS] = (text){field.bytes, field.length};
+        } else if (bytes && field.number == TRAINER_EOS) {
+            r->names[MIXT_SPECIAL_EOS] = (text){field.bytes, field.length};
+        } else if (bytes && field.number == TRAINER_PAD) {
+            r->names[MIXT_SPECIAL_PAD] = (text){field.bytes, field.length};
+        }
+    }
+    return m.broken ? broken(r, "trainer_spec") : MIXT_OK;
+}
+
+static mixt_status read_normalizer(reader *r, const mixt_field *whole)
+{
+    mixt_message m = message_of(whole);
+    mixt_field field;
+    while (mixt_message_next(&m, &field)) {
+        bool number = field.wire == MIXT_WIRE_VARINT;
+        if (field.wire == MIXT_WIRE_BYTES && field.number == NORMALIZER_CHARSMAP) {
+            r->charsmap = (text){field.bytes, field.length};
+        } else if (number && field.number == NORMALIZER_PREFIX) {
+            r->prefix = field.value != 0;
+        } else if (number && field.number == NORMALIZER_REMOVE_EXTRA) {
+            r->remove_extra = field.value != 0;
+        } else if (number && field.number == NORMALIZER_ESCAPE) {
+            r->escape = field.value != 0;
+        }
+    }
+    return m.broken ? broken(r, "normalizer_spec") : MIXT_OK;
+}
+
+static mixt_status check_denormalizer(reader *r, const mixt_field *whole)
+{
+    mixt_message m = message_of(whole);
+    mixt_field field;
+    while (mixt_message_next(&m, &field)) {
+        if (field.number == NORMALIZER_CHARSMAP && field.length != 0) {
+            return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                             "denormalizer_spec: no support for rules of decoding");
+        }
+    }
+    return m.broken ? broken(r, "denormalizer_spec") : MIXT_OK;
+}
+
+/* --- Pieces ------------------------------------------------------------------------------------
+ */
+
+static mixt_status bad_piece(reader *r, int id, const char *rule)
+{
+    return mixt_fail(r->error, MIXT_ERROR_FORMAT, "piece %d: %s", id, rule);
+}
+
+static mixt_status read_piece(reader *r, const mixt_field *whole, int id)
+{
+    mixt_message m = message_of(whole);
+    mixt_field field;
+    text piece = {NULL, 0};
+    float score = 0;
+    uint64_t type = MIXT_TOKEN_NORMAL;
+    while (mixt_message_next(&m, &field)) {
+        if (field.number == PIECE_TEXT && field.wire == MIXT_WIRE_BYTES) {
+            piece = (text){field.bytes, field.length};
+        } else if (field.number == PIECE_SCORE && field.wire == MIXT_WIRE_FIXED32) {
+            score = mixt_field_float(&field);
+        } else if (field.number == PIECE_TYPE && field.wire == MIXT_WIRE_VARINT) {
+            type = field.value;
+        }
+    }
+    if (m.broken) {
+        return bad_piece(r, id, "not a message");
+    }
+    if (piece.length == 0 || piece.length > UINT32_MAX / 2) {
+        return bad_piece(r, id, "no text");
+    }
+    if (!isfinite(score)) {
+        return bad_piece(r, id, "its score is not a finite number");
+    }
+    if (type < MIXT_TOKEN_NORMAL || type > MIXT_TOKEN_BYTE) {
+        return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "piece %d: no support for type %" PRIu64,
+                         id, type);
+    }
+    mixt_token *token = &r->tokenizer->tokens[id];
+    token->type = (uint8_t)type;
+    token->score = score;
+    token->piece = mixt_arena_bytes(r->tokenizer->arena, piece.bytes, piece.length);
+    token->piece_length = (uint32_t)piece.length;
+    return token->piece != NULL ? MIXT_OK : no_memory(r);
+}
+
+static mixt_status read_pieces(reader *r)
+{
+    mixt_message m = {(const unsigned char *)r->data, r->length, 0, false};
+    mixt_field field;
+    size_t count = 0;
+    while (mixt_message_next(&m, &field)) {
+        count += field.number == MODEL_PIECES && field.wire == MIXT_WIRE_BYTES;
+    }
+    if (m.broken || count == 0 || count > INT32_MAX) {
+        return m.broken ? broken(r, "tokenizer.model")
+                        : mixt_fail(r->error, MIXT_ERROR_FORMAT, "tokenizer.model: no pieces");
+    }
+    r->tokenizer->tokens = calloc(count, sizeof *r->tokenizer->tokens);
+    if (r->tokenizer->tokens == NULL) {
+        return no_memory(r);
+    }
+    r->tokenizer->vocab_size = (int)count;
+    m.at = 0;
+    mixt_status status = MIXT_OK;
+    for (int id = 0; status == MIXT_OK && mixt_message_next(&m, &field);) {
+        if (field.number == MODEL_PIECES && field.wire == MIXT_WIRE_BYTES) {
+            status = read_piece(r, &field, id++);
+        }
+    }
+    return status;
+}
+
+/* SentencePiece refuses two equal pieces, and none or two for unknown text. */
+static mixt_status check_pieces(reader *r)
+{
+    mixt_tokenizer *t = r->tokenizer;
+    mixt_pieces *seen = mixt_pieces_create((size_t)t->vocab_size);
+    int bytes = 0;
+    mixt_status status = seen != NULL ? MIXT_OK : no_memory(r);
+    r->unknown = -1;
+    for (int id = 0; status == MIXT_OK && id < t->vocab_size; id++) {
+        const mixt_token *token = &t->tokens[id];
+        if (mixt_pieces_find(seen, token->piece, token->piece_length) >= 0) {
+            status = bad_piece(r, id, "its text is that of an earlier piece");
+        } else if (!mixt_pieces_add(seen, token->piece, token->piece_length, id)) {
+            status = no_memory(r);
+        } else if (token->type == MIXT_TOKEN_UNKNOWN && r->unknown >= 0) {
+            status = bad_piece(r, id, "a second one for unknown text");
+        }
+        r->unknown = token->type == MIXT_TOKEN_UNKNOWN ? id : r->unknown;
+        bytes += token->type == MIXT_TOKEN_BYTE;
+    }
+    mixt_pieces_free(seen);
+    if (status == MIXT_OK && r->unknown < 0) {
+        status = mixt_fail(r->error, MIXT_ERROR_FORMAT, "no piece for unknown text");
+    }
+    if (status == MIXT_OK && bytes != (r->byte_fallback ? 256 : 0)) {
+        status = mixt_fail(r->error, MIXT_ERROR_FORMAT, "byte_fallback with %d byte pieces", bytes);
+    }
+    return status;
+}
+
+/* --- Putting together --------------------------------------------------------------------------
+ */
+
+static void find_specials(reader *r)
+{
+    static const char *const usual[4] = {"<s>", "</s>", "<unk>", "<pad>"};
+    mixt_tokenizer *t = r->tokenizer;
+    for (int i = 0; i < 4; i++) {
+        text name = r->names[i].bytes != NULL ? r->names[i] : (text){usual[i], strlen(usual[i])};
+        for (int id = 0; id < t->vocab_size; id++) {
+            const mixt_token *token = &t->tokens[id];
+            if (token->type == MIXT_TOKEN_CONTROL && token->piece_length == name.length &&
+                memcmp(token->piece, name.bytes, name.length) == 0) {
+                t->special[i] = id;
+            }
+        }
+    }
+    t->special[MIXT_SPECIAL_UNKNOWN] = r->unknown;
+}
+
+static mixt_status finish(reader *r)
+{
+    mixt_tokenizer *t = r->tokenizer;
+    text surface = r->unknown_surface.bytes != NULL
+                       ? r->unknown_surface
+                       : (text){UNKNOWN_SURFACE, strlen(UNKNOWN_SURFACE)};
+    mixt_status status = mixt_spm_spell(t, r->escape, surface.bytes, surface.length, r->error);
+    if (status == MIXT_OK && r->charsmap.length != 0) {
+        status =
+            mixt_charsmap_create(r->charsmap.bytes, r->charsmap.length, &t->charsmap, r->error);
+    }
+    if (status == MIXT_OK) {
+        find_specials(r);
+        status = mixt_spm_build(t,
+                                &(mixt_spm_options){.unigram = r->model_type == MODEL_UNIGRAM,
+                                                    .byte_fallback = r->byte_fallback,
+                                                    .match_user = true,
+                                                    .unknown = r->unknown},
+                                &(mixt_spaces){.prefix = r->prefix,
+                                               .remove_extra = r->remove_extra,
+                                               .escape = r->escape,
+                                               .suffix = r->suffix},
+                                r->error);
+    }
+    return status;
+}
+
+static mixt_status read_root(reader *r)
+{
+    mixt_message m = {(const unsigned char *)r->data, r->length, 0, false};
+    mixt_field field;
+    mixt_status status = MIXT_OK;
+    while (status == MIXT_OK && mixt_message_next(&m, &field)) {
+        if (field.wire == MIXT_WIRE_BYTES) {
+            status = field.number == MODEL_TRAINER        ? read_trainer(r, &field)
+                     : field.number == MODEL_NORMALIZER   ? read_normalizer(r, &field)
+                     : field.number == MODEL_DENORMALIZER ? check_denormalizer(r, &field)
+                                                          : MIXT_OK;
+        }
+    }
+    if (status == MIXT_OK && m.broken) {
+        status = broken(r, "tokenizer.model");
+    }
+    if (status == MIXT_OK && (r->model_type == MODEL_CHAR || r->model_type == MODEL_WORD)) {
+        status = mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                           "trainer_spec.model_type: no support for \"%s\"",
+                           r->model_type == MODEL_CHAR ? "char" : "word");
+    }
+    if (status == MIXT_OK && r->model_type != MODEL_UNIGRAM && r->model_type != MODEL_BPE) {
+        status = mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                           "trainer_spec.model_type: no support for %" PRIu64, r->model_type);
+    }
+    if (status == MIXT_OK) {
+        status = read_pieces(r);
+    }
+    if (status == MIXT_OK) {
+        status = check_pieces(r);
+    }
+    return status == MIXT_OK ? finish(r) : status;
+}
+
+mixt_status mixt_tokenizer_from_model(const char *data, size_t length, mixt_tokenizer **tokenizer,
+                                      mixt_error *error)
+{
+    *tokenizer = NULL;
+    reader r = {.data = data,
+                .length = length,
+                .model_type = MODEL_UNIGRAM,
+                .prefix = true,
+                .remove_extra = true,
+                .escape = true,
+                .error = error};
+    r.tokenizer = mixt_tokenizer_new();
+    mixt_status status = r.tokenizer == NULL ? no_memory(&r) : read_root(&r);
+    if (status == MIXT_OK) {
+        r.tokenizer->adds_bos = r.tokenizer->special[MIXT_SPECIAL_BOS] >= 0;
+        r.tokenizer->model = malloc(length + 1);
+        r.tokenizer->model_length = length;
+        status = r.tokenizer->model == NULL ? no_memory(&r) : MIXT_OK;
+    }
+    if (status != MIXT_OK) {
+        mixt_tokenizer_free(r.tokenizer);
+        return status;
+    }
+    memcpy(r.tokenizer->model, data, length);
+    mixt_tokenizer_mark_ends(r.tokenizer);
+    *tokenizer = r.tokenizer;
+    return MIXT_OK;
+}

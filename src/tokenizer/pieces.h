@@ -1,0 +1,23 @@
+/* Pieces of text by their bytes: a hash table from spelling to id. */
+#ifndef MIXT_TOKENIZER_PIECES_H
+#define MIXT_TOKENIZER_PIECES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct mixt_pieces mixt_pieces;
+
+/* With room for `expected` pieces; it grows where more come. */
+mixt_pieces *mixt_pieces_create(size_t expected);
+void mixt_pieces_free(mixt_pieces *pieces);
+/* The later of two equal pieces counts. The bytes must live as long as the table. false without
+ * memory. */
+bool mixt_pieces_add(mixt_pieces *pieces, const char *bytes, size_t length, int32_t id);
+/* Its id, or -1. */
+int32_t mixt_pieces_find(const mixt_pieces *pieces, const char *bytes, size_t length);
+size_t mixt_pieces_count(const mixt_pieces *pieces);
+size_t mixt_pieces_longest(const mixt_pieces *pieces); /* bytes of the longest one */
+uint64_t mixt_pieces_hash(const char *bytes, size_t length);
+
+#endif

@@ -1,0 +1,383 @@
+/* Writing of a vocabulary into a GGUF file, in the keys that llama.cpp reads. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/tokenizer.h"
+#include "core/utf8.h"
+
+#define KEY(name) "tokenizer.ggml." name
+
+typedef struct entry {
+    const char *text;
+    size_t length;
+    int32_t type;
+    float score;
+} entry;
+
+typedef struct writing {
+    const mixt_tokenizer *tokenizer;
+    mixt_gguf_writer *file;
+    mixt_arena *arena;
+    entry *entries; /* [rows] */
+    int rows;
+    mixt_error *error;
+} writing;
+
+static mixt_status no_memory(writing *w)
+{
+    return mixt_fail(w->error, MIXT_ERROR_MEMORY, "tokenizer: no memory");
+}
+
+static mixt_status refuse(writing *w, const char *what)
+{
+    return mixt_fail(w->error, MIXT_ERROR_UNSUPPORTED, "tokenizer: GGUF has no form for %s", what);
+}
+
+/* --- Arrays ------------------------------------------------------------------------------------
+ */
+
+static mixt_status write_strings(writing *w, const char *key, size_t count,
+                                 const char *const *strings, const uint64_t *lengths)
+{
+    mixt_gguf_array array = {
+        .kind = MIXT_GGUF_STRING, .count = count, .strings = strings, .lengths = lengths};
+    return mixt_gguf_writer_array(w->file, key, &array, w->error);
+}
+
+static mixt_status write_tokens(writing *w)
+{
+    size_t rows = (size_t)w->rows;
+    const char **texts = mixt_arena_allocate(w->arena, rows, sizeof *texts);
+    uint64_t *lengths = mixt_arena_allocate(w->arena, rows, sizeof *lengths);
+    int32_t *types = mixt_arena_allocate(w->arena, rows, sizeof *types);
+    if (texts == NULL || lengths == NULL || types == NULL) {
+        return no_memory(w);
+    }
+    for (size_t i = 0; i < rows; i++) {
+        texts[i] = w->entries[i].text;
+        lengths[i] = w->entries[i].length;
+        types[i] = w->entries[i].type;
+    }
+    mixt_status status = write_strings(w, KEY("tokens"), rows, texts, lengths);
+    mixt_gguf_array array = {.kind = MIXT_GGUF_I32, .count = rows, .data = types};
+    return status == MIXT_OK ? mixt_gguf_writer_array(w->file, KEY("token_type"), &array, w->error)
+                             : status;
+}
+
+static mixt_status write_scores(writing *w)
+{
+    float *scores = mixt_arena_allocate(w->arena, (size_t)w->rows, sizeof *scores);
+    if (scores == NULL) {
+        return no_memory(w);
+    }
+    for (int i = 0; i < w->rows; i++) {
+        scores[i] = w->entries[i].score;
+    }
+    mixt_gguf_array array = {.kind = MIXT_GGUF_F32, .count = (size_t)w->rows, .data = scores};
+    return mixt_gguf_writer_array(w->file, KEY("scores"), &array, w->error);
+}
+
+static mixt_status write_merges(writing *w)
+{
+    const mixt_tokenizer *t = w->tokenizer;
+    const char **texts = mixt_arena_allocate(w->arena, t->merge_count + 1, sizeof *texts);
+    uint64_t *lengths = mixt_arena_allocate(w->arena, t->merge_count + 1, sizeof *lengths);
+    if (texts == NULL || lengths == NULL) {
+        return no_memory(w);
+    }
+    for (size_t i = 0; i < t->merge_count; i++) {
+        const entry *left = &w->entries[t->merges[i].left];
+        const entry *right = &w->entries[t->merges[i].right];
+        char *text = mixt_arena_allocate(w->arena, left->length + right->length + 1, 1);
+        if (text == NULL) {
+            return no_memory(w);
+        }
+        memcpy(text, left->text, left->length);
+        text[left->length] = ' ';
+        memcpy(text + left->length + 1, right->text, right->length);
+        texts[i] = text;
+        lengths[i] = left->length + right->length + 1;
+    }
+    return write_strings(w, KEY("merges"), t->merge_count, texts, lengths);
+}
+
+/* Every row as it will be written; ids without a token and rows behind the last are unused. */
+static mixt_status fill_entries(writing *w)
+{
+    const mixt_tokenizer *t = w->tokenizer;
+    w->entries = mixt_arena_allocate(w->arena, (size_t)w->rows, sizeof *w->entries);
+    if (w->entries == NULL) {
+        return no_memory(w);
+    }
+    for (int id = 0; id < w->rows; id++) {
+        const mixt_token *token = id < t->vocab_size ? &t->tokens[id] : NULL;
+        entry *to = &w->entries[id];
+        if (token == NULL || token->piece == NULL) {
+            char text[32];
+            snprintf(text, sizeof text, "[PAD%d]", id);
+            to->text = mixt_arena_string(w->arena, text);
+            to->length = strlen(text);
+            to->type = MIXT_TOKEN_UNUSED;
+            to->score = -1000;
+            if (to->text == NULL) {
+                return no_memory(w);
+            }
+        } else {
+            *to = (entry){token->piece, token->piece_length,
+                          token->type == 0 ? MIXT_TOKEN_NORMAL : token->type, (float)token->score};
+        }
+    }
+    return MIXT_OK;
+}
+
+/* --- Byte-level BPE ----------------------------------------------------------------------------
+ */
+
+static mixt_status write_byte_level(writing *w)
+{
+    const mixt_tokenizer *t = w->tokenizer;
+    const mixt_pre_tokenizer *pre = t->pre;
+    if (pre == NULL && t->pattern_count >= 0) {
+        pre = mixt_pre_tokenizer_match(t->patterns, t->pattern_count, t->nfc, t->whole_words);
+    }
+    if (pre == NULL) {
+        return refuse(w, "its pre_tokenizer: no tokenizer.ggml.pre names it");
+    }
+    if (t->prefix_space || t->added_rules) {
+        return refuse(w, t->prefix_space ? "add_prefix_space in byte-level BPE"
+                                         : "added tokens with single_word, lstrip or rstrip");
+    }
+    mixt_status status = mixt_gguf_writer_string(w->file, KEY("model"), "gpt2", w->error);
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_string(w->file, KEY("pre"), pre->name, w->error);
+    }
+    if (status == MIXT_OK) {
+        status = write_tokens(w);
+    }
+    return status == MIXT_OK ? write_merges(w) : status;
+}
+
+/* --- SentencePiece -----------------------------------------------------------------------------
+ */
+
+static mixt_status write_flags(writing *w, const mixt_spaces *spaces, bool library)
+{
+    mixt_status status =
+        mixt_gguf_writer_bool(w->file, KEY("add_space_prefix"), spaces->prefix, w->error);
+    if (status == MIXT_OK && spaces->first_only) {
+        status = mixt_gguf_writer_bool(w->file, MIXT_GGUF_PREFIX_FIRST, true, w->error);
+    }
+    if (status == MIXT_OK && library) {
+        status = mixt_gguf_writer_bool(w->file, MIXT_GGUF_SENTENCEPIECE, true, w->error);
+    }
+    return status;
+}
+
+static mixt_status write_scored(writing *w, const char *model)
+{
+    mixt_status status = mixt_gguf_writer_string(w->file, KEY("model"), model, w->error);
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_string(w->file, KEY("pre"), "default", w->error);
+    }
+    if (status == MIXT_OK) {
+        status = write_tokens(w);
+    }
+    return status == MIXT_OK ? write_scores(w) : status;
+}
+
+static bool has_user_pieces(const mixt_tokenizer *t)
+{
+    for (int id = 0; id < t->vocab_size; id++) {
+        if (t->tokens[id].type == MIXT_TOKEN_USER_DEFINED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static mixt_status write_pieces(writing *w)
+{
+    const mixt_tokenizer *t = w->tokenizer;
+    const mixt_spm_options *options = &t->spm->options;
+    if (options->untyped || !t->spaces.escape || t->spaces.suffix) {
+        return refuse(w, options->untyped ? "a Unigram tokenizer.json"
+                                          : "treat_whitespace_as_suffix or plain spaces");
+    }
+    if (!options->unigram) {
+        if (t->charsmap != NULL || t->spaces.remove_extra) {
+            return refuse(w, "a normaliser in front of SentencePiece BPE");
+        }
+        mixt_status status = write_scored(w, "llama");
+        return status == MIXT_OK
+                   ? write_flags(w, &t->spaces, options->match_user && has_user_pieces(t))
+                   : status;
+    }
+    if (options->byte_fallback) {
+        return refuse(w, "byte_fallback of a unigram model");
+    }
+    mixt_status status = write_scored(w, "t5");
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_bool(w->file, KEY("remove_extra_whitespaces"),
+                                       t->spaces.remove_extra, w->error);
+    }
+    if (status == MIXT_OK && t->charsmap != NULL) {
+        mixt_gguf_array array = {.kind = MIXT_GGUF_U8};
+        array.data = mixt_charsmap_data(t->charsmap, &array.count);
+        status = mixt_gguf_writer_array(w->file, KEY("precompiled_charsmap"), &array, w->error);
+    }
+    return status == MIXT_OK ? write_flags(w, &t->spaces, !options->double_scores) : status;
+}
+
+/* --- BPE over characters -----------------------------------------------------------------------
+ */
+
+/* Ways to make a token of two others, characters kept whole. */
+static size_t count_splits(const mixt_tokenizer *t, const mixt_token *token)
+{
+    size_t count = 0;
+    for (size_t at = 0; at < token->piece_length;) {
+        at += mixt_spm_character(token->piece + at, token->piece_length - at);
+        count += at < token->piece_length && mixt_pieces_find(t->pieces, token->piece, at) >= 0 &&
+                 mixt_pieces_find(t->pieces, token->piece + at, token->piece_length - at) >= 0;
+    }
+    return count;
+}
+
+static bool is_space_run(const entry *e)
+{
+    size_t mark = strlen(MIXT_SPACE_MARK), at = 0;
+    while (at + mark <= e->length && memcmp(e->text + at, MIXT_SPACE_MARK, mark) == 0) {
+        at += mark;
+    }
+    return at == e->length;
+}
+
+/* Scores that give the same ids as the merges: merging by score joins any two neighbours whose text
+ * is a token, so each token must have all its merges, one behind the other. Only runs of spaces may
+ * mix theirs: the converters of transformers write runs of equal score that way. */
+static mixt_status score_merges(writing *w)
+{
+    const mixt_tokenizer *t = w->tokenizer;
+    size_t *merges = mixt_arena_allocate(w->arena, (size_t)w->rows, sizeof *merges);
+    size_t *last = mixt_arena_allocate(w->arena, (size_t)w->rows, sizeof *last);
+    if (merges == NULL || last == NULL) {
+        return no_memory(w);
+    }
+    for (size_t i = 0; i < t->merge_count; i++) {
+        merges[t->merges[i].result]++;
+        last[t->merges[i].result] = i;
+    }
+    bool same = t->merge_count < 1u << 24; /* what a float counts exactly */
+    for (size_t i = 0, begin = 0, end = 0; same && i < t->merge_count; i++) {
+        entry *result = &w->entries[t->merges[i].result];
+        entry *first = &w->entries[t->merges[i > end ? i : begin].result];
+        begin = i > end ? i : begin;
+        end = i > end || last[result - w->entries] > end ? last[result - w->entries] : end;
+        same = result == first || (is_space_run(result) && is_space_run(first));
+        result->score = -(float)begin;
+    }
+    for (int id = 0; same && id < t->vocab_size; id++) {
+        const mixt_token *token = &t->tokens[id];
+        bool own = token->piece != NULL && !token->is_added &&
+                   mixt_byte_of_piece(token->piece, token->piece_length) < 0;
+        same = !own || count_splits(t, token) == merges[id];
+    }
+    return same ? MIXT_OK : refuse(w, "these merges: they are no scores of pieces");
+}
+
+static mixt_status write_characters(writing *w)
+{
+    const mixt_tokenizer *t = w->tokenizer;
+    mixt_spaces spaces = {.escape = true};
+    bool marks = false;
+    if (t->metaspace == MIXT_METASPACE_NONE) {
+        marks = mixt_normalizer_is_llama(t->normalizer, &spaces.prefix) &&
+                mixt_splitter_is_empty(t->splitter);
+    } else if (!t->metaspace_split && t->metaspace != MIXT_METASPACE_ALWAYS &&
+               mixt_splitter_is_empty(t->splitter)) {
+        marks = mixt_normalizer_keeps(t->normalizer, "", 1);
+        spaces.prefix = t->metaspace != MIXT_METASPACE_NEVER;
+        spaces.first_only = t->metaspace == MIXT_METASPACE_FIRST;
+    }
+    if (!marks || !t->byte_fallback || t->whole_words || t->added_rules) {
+        return refuse(w, "these rules around BPE over characters");
+    }
+    mixt_status status = score_merges(w);
+    for (int id = 0; status == MIXT_OK && id < t->vocab_size; id++) {
+        const mixt_token *token = &t->tokens[id];
+        if (token->piece != NULL && !token->is_added &&
+            mixt_byte_of_piece(token->piece, token->piece_length) >= 0) {
+            w->entries[id].type = MIXT_TOKEN_BYTE;
+        } else if (id == t->special[MIXT_SPECIAL_UNKNOWN]) {
+            w->entries[id].type = MIXT_TOKEN_UNKNOWN;
+        }
+    }
+    if (status == MIXT_OK) {
+        status = write_scored(w, "llama");
+    }
+    if (status == MIXT_OK && t->json != NULL) { /* no tokenizer.model could say all of it */
+        status = mixt_gguf_writer_string(w->file, MIXT_GGUF_JSON, t->json, w->error);
+    }
+    return status == MIXT_OK ? write_flags(w, &spaces, false) : status;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ */
+
+static mixt_status write_specials(writing *w)
+{
+    static const char *const keys[4] = {KEY("bos_token_id"), KEY("eos_token_id"),
+                                        KEY("unknown_token_id"), KEY("padding_token_id")};
+    const mixt_tokenizer *t = w->tokenizer;
+    mixt_status status = MIXT_OK;
+    for (int i = 0; status == MIXT_OK && i < 4; i++) {
+        if (t->special[i] >= 0) {
+            status = mixt_gguf_writer_u32(w->file, keys[i], (uint32_t)t->special[i], w->error);
+        }
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_bool(w->file, KEY("add_bos_token"), mixt_tokenizer_adds_bos(t),
+                                       w->error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_writer_bool(w->file, KEY("add_eos_token"), mixt_tokenizer_adds_eos(t),
+                                       w->error);
+    }
+    if (status == MIXT_OK && t->chat_template != NULL) {
+        status =
+            mixt_gguf_writer_string(w->file, "tokenizer.chat_template", t->chat_template, w->error);
+    }
+    return status;
+}
+
+mixt_status mixt_tokenizer_to_gguf_rows(const mixt_tokenizer *tokenizer, int rows,
+                                        mixt_gguf_writer *writer, mixt_error *error)
+{
+    writing w = {tokenizer, writer, mixt_arena_create(), NULL, rows, error};
+    mixt_status status = w.arena != NULL ? MIXT_OK : no_memory(&w);
+    if (status == MIXT_OK && rows < tokenizer->vocab_size) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT, "tokenizer: %d tokens for a model of %d ids",
+                           tokenizer->vocab_size, rows);
+    }
+    if (status == MIXT_OK) {
+        status = fill_entries(&w);
+    }
+    if (status == MIXT_OK) {
+        status = tokenizer->kind == MIXT_TOKENIZER_BYTES    ? write_byte_level(&w)
+                 : tokenizer->kind == MIXT_TOKENIZER_PIECES ? write_pieces(&w)
+                                                            : write_characters(&w);
+    }
+    if (status == MIXT_OK) {
+        status = write_specials(&w);
+    }
+    mixt_arena_free(w.arena);
+    return status;
+}
+
+mixt_status mixt_tokenizer_to_gguf(const mixt_tokenizer *tokenizer, mixt_gguf_writer *writer,
+                                   mixt_error *error)
+{
+    return mixt_tokenizer_to_gguf_rows(tokenizer, tokenizer->vocab_size, writer, error);
+}

@@ -1,0 +1,127 @@
+/* Writing of a tokenizer.model for pieces that came from a GGUF file. */
+#include <string.h>
+
+#include "core/error.h"
+#include "tokenizer/protobuf.h"
+#include "tokenizer/tokenizer.h"
+
+/* Numbers of fields, as in tokenizer_model.c. */
+enum { MODEL_PIECES = 1, MODEL_TRAINER = 2, MODEL_NORMALIZER = 3 };
+
+bool mixt_token_is_padding(const mixt_tokenizer *tokenizer, int id)
+{
+    const mixt_token *token = &tokenizer->tokens[id];
+    char text[32];
+    snprintf(text, sizeof text, "[PAD%d]", id);
+    return token->type == MIXT_TOKEN_UNUSED && token->piece_length == strlen(text) &&
+           memcmp(token->piece, text, token->piece_length) == 0;
+}
+
+static mixt_status check(const mixt_tokenizer *t, int count, mixt_error *error)
+{
+    mixt_pieces *seen = mixt_pieces_create((size_t)count);
+    int unknown = 0, bad = -1;
+    bool memory = seen != NULL, user = false;
+    for (int id = 0; memory && bad < 0 && id < count; id++) {
+        const mixt_token *token = &t->tokens[id];
+        unknown += token->type == MIXT_TOKEN_UNKNOWN;
+        if (token->piece_length == 0 ||
+            mixt_pieces_find(seen, token->piece, token->piece_length) >= 0) {
+            bad = id;
+        }
+        user = user || (token->type == MIXT_TOKEN_USER_DEFINED && token->is_added);
+        memory = mixt_pieces_add(seen, token->piece, token->piece_length, id);
+    }
+    mixt_pieces_free(seen);
+    if (!memory) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "tokenizer: no memory");
+    }
+    if (bad >= 0) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "tokenizer.model has no form for token %d: empty or there twice", bad);
+    }
+    if (user) {
+        return mixt_fail(
+            error, MIXT_ERROR_UNSUPPORTED,
+            "tokenizer.model has no form for user-defined tokens as llama.cpp has them");
+    }
+    return unknown == 1
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                           "tokenizer.model needs one unknown token, here are %d", unknown);
+}
+
+static void write_pieces(const mixt_tokenizer *t, int count, mixt_buffer *to)
+{
+    mixt_buffer piece = {0};
+    for (int id = 0; id < count; id++) {
+        const mixt_token *token = &t->tokens[id];
+        piece.length = 0;
+        mixt_message_write_bytes(&piece, 1, token->piece, token->piece_length);
+        mixt_message_write_float(&piece, 2, (float)token->score);
+        if (token->type != MIXT_TOKEN_NORMAL) {
+            mixt_message_write_number(&piece, 3, token->type);
+        }
+        mixt_message_write_bytes(to, MODEL_PIECES, piece.data, piece.length);
+    }
+    to->failed = to->failed || piece.failed;
+    mixt_buffer_free(&piece);
+}
+
+static void write_trainer(const mixt_tokenizer *t, int count, mixt_buffer *to)
+{
+    static const uint32_t ids[4] = {41, 42, 40, 43}, names[4] = {46, 47, 45, 48};
+    mixt_buffer trainer = {0};
+    int bytes = 0;
+    for (int id = 0; id < count; id++) {
+        bytes += t->tokens[id].type == MIXT_TOKEN_BYTE;
+    }
+    mixt_message_write_number(&trainer, 3, t->spm->options.unigram ? 1 : 2);
+    mixt_message_write_number(&trainer, 4, (uint64_t)count);
+    mixt_message_write_number(&trainer, 35, bytes == 256);
+    for (int i = 0; i < 4; i++) { /* -1 is written as 64 bits */
+        mixt_message_write_number(&trainer, ids[i], (uint64_t)(int64_t)t->special[i]);
+    }
+    for (int i = 0; i < 4; i++) {
+        if (t->special[i] >= 0) {
+            const mixt_token *token = &t->tokens[t->special[i]];
+            mixt_message_write_bytes(&trainer, names[i], token->piece, token->piece_length);
+        }
+    }
+    mixt_message_write_bytes(to, MODEL_TRAINER, trainer.data, trainer.length);
+    to->failed = to->failed || trainer.failed;
+    mixt_buffer_free(&trainer);
+}
+
+static void write_normalizer(const mixt_tokenizer *t, mixt_buffer *to)
+{
+    mixt_buffer normalizer = {0};
+    size_t length = 0;
+    const char *map = t->charsmap != NULL ? mixt_charsmap_data(t->charsmap, &length) : "";
+    const char *name = t->charsmap != NULL ? "nmt_nfkc" : "identity";
+    mixt_message_write_bytes(&normalizer, 1, name, strlen(name));
+    mixt_message_write_bytes(&normalizer, 2, map, length);
+    mixt_message_write_number(&normalizer, 3, t->spaces.prefix);
+    mixt_message_write_number(&normalizer, 4, t->spaces.remove_extra);
+    mixt_message_write_number(&normalizer, 5, t->spaces.escape);
+    mixt_message_write_bytes(to, MODEL_NORMALIZER, normalizer.data, normalizer.length);
+    to->failed = to->failed || normalizer.failed;
+    mixt_buffer_free(&normalizer);
+}
+
+mixt_status mixt_tokenizer_write_model(const mixt_tokenizer *tokenizer, mixt_buffer *to,
+                                       mixt_error *error)
+{
+    int count = tokenizer->vocab_size;
+    while (count > 1 && mixt_token_is_padding(tokenizer, count - 1)) {
+        count--;
+    }
+    mixt_status status = check(tokenizer, count, error);
+    if (status == MIXT_OK) {
+        write_pieces(tokenizer, count, to);
+        write_trainer(tokenizer, count, to);
+        write_normalizer(tokenizer, to);
+        status = to->failed ? mixt_fail(error, MIXT_ERROR_MEMORY, "tokenizer: no memory") : MIXT_OK;
+    }
+    return status;
+}
