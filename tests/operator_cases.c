@@ -5,6 +5,9 @@
 #include <string.h>
 
 static uint64_t drawn;
+/* The bit of a slot in a case's masks. */
+#define SLOT(name) (1U << (name))
+
 static const mixt_random_key key = {20260, MIXT_RANDOM_DATA, 2};
 
 void case_seed(int64_t seed)
@@ -40,35 +43,36 @@ static const int64_t norm_rows[][CASE_NUMBERS] = {
 
 static void norm_prepare(operator_case *c)
 {
-    c->request.in[0] = by_token(c, 1, c->p[2]);
-    c->request.in[1] = fixed(c->p[3] > 0 ? c->p[3] : c->p[2], 0);
+    c->request.in[NORM_X] = by_token(c, 1, c->p[2]);
+    c->request.in[NORM_WEIGHT] = fixed(c->p[3] > 0 ? c->p[3] : c->p[2], 0);
     c->attributes.head_dim = (int)c->p[3];
     c->attributes.epsilon = 1e-5;
-    c->differentiable = 3;
-    c->functional = 1;
+    c->differentiable = SLOT(NORM_X) | SLOT(NORM_WEIGHT);
+    c->functional = SLOT(NORM_Y);
 }
 
 /* Away from zero, where 1 / rms bends too much for differences. */
 static void norm_fill(operator_case *c)
 {
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        c->value[0][i] += c->value[0][i] < 0 ? -0.5 : 0.5;
-        c->value[0][i] = (double)(float)c->value[0][i];
+        c->value[NORM_X][i] += c->value[NORM_X][i] < 0 ? -0.5 : 0.5;
+        c->value[NORM_X][i] = (double)(float)c->value[NORM_X][i];
     }
 }
 
 static void norm_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
 {
     (void)integer_out;
-    int64_t group = c->request.in[1].size[0];
+    int64_t group = c->request.in[NORM_WEIGHT].size[0];
     for (int64_t i = 0; i < c->tokens * c->p[2] / group; i++) {
         double squares = 0;
         for (int64_t j = 0; j < group; j++) {
-            squares += pow(c->value[0][i * group + j], 2);
+            squares += pow(c->value[NORM_X][i * group + j], 2);
         }
-        out[1][i] = pow(squares / (double)group + c->attributes.epsilon, -0.5);
+        out[NORM_INVERSE][i] = pow(squares / (double)group + c->attributes.epsilon, -0.5);
         for (int64_t j = 0; j < group; j++) {
-            out[0][i * group + j] = c->value[0][i * group + j] * out[1][i] * c->value[1][j];
+            out[NORM_Y][i * group + j] =
+                c->value[NORM_X][i * group + j] * out[NORM_INVERSE][i] * c->value[NORM_WEIGHT][j];
         }
     }
 }
@@ -84,17 +88,17 @@ static const int64_t embed_rows[][CASE_NUMBERS] = {
 
 static void embed_prepare(operator_case *c)
 {
-    c->request.in[0] = mixt_shape_integers(by_token(c, 1, 0));
-    c->request.in[1] = fixed(c->p[3], c->p[2]);
+    c->request.in[EMBED_TOKENS] = mixt_shape_integers(by_token(c, 1, 0));
+    c->request.in[EMBED_TABLE] = fixed(c->p[3], c->p[2]);
     c->attributes.scale = (double)c->p[4];
-    c->differentiable = 2;
-    c->functional = 1;
+    c->differentiable = SLOT(EMBED_TABLE);
+    c->functional = SLOT(EMBED_X);
 }
 
 static void embed_fill(operator_case *c)
 {
     for (int64_t t = 0; t < c->tokens; t++) {
-        c->integer[0][t] = (int32_t)case_below(c->p[3]);
+        c->integer[EMBED_TOKENS][t] = (int32_t)case_below(c->p[3]);
     }
 }
 
@@ -103,8 +107,8 @@ static void embed_naive(const operator_case *c, double *const *out, int32_t *con
     (void)integer_out;
     double scale = c->p[4] > 0 ? (double)c->p[4] : 1;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        int64_t row = c->integer[0][i / c->p[2]];
-        out[0][i] = scale * c->value[1][row * c->p[2] + i % c->p[2]];
+        int64_t row = c->integer[EMBED_TOKENS][i / c->p[2]];
+        out[EMBED_X][i] = scale * c->value[EMBED_TABLE][row * c->p[2] + i % c->p[2]];
     }
 }
 
@@ -117,13 +121,14 @@ static const int64_t linear_rows[][CASE_NUMBERS] = {
 
 static void linear_prepare(operator_case *c)
 {
-    c->request.in[0] = c->p[5] != 0 ? fixed(c->tokens, c->p[2]) : by_token(c, 1, c->p[2]);
-    c->request.in[1] = fixed(c->p[3], c->p[2]);
+    c->request.in[LINEAR_X] = c->p[5] != 0 ? fixed(c->tokens, c->p[2]) : by_token(c, 1, c->p[2]);
+    c->request.in[LINEAR_WEIGHT] = fixed(c->p[3], c->p[2]);
     if (c->p[4] != 0) {
-        c->request.in[2] = fixed(c->p[3], 0);
+        c->request.in[LINEAR_BIAS] = fixed(c->p[3], 0);
     }
-    c->differentiable = c->p[4] != 0 ? 7 : 3;
-    c->functional = 1;
+    c->differentiable = SLOT(LINEAR_X) | SLOT(LINEAR_WEIGHT);
+    c->differentiable |= c->p[4] != 0 ? SLOT(LINEAR_BIAS) : 0;
+    c->functional = SLOT(LINEAR_Y);
 }
 
 static double product(const double *a, const double *b, int64_t n)
@@ -140,8 +145,9 @@ static void linear_naive(const operator_case *c, double *const *out, int32_t *co
     (void)integer_out;
     int64_t k = c->p[2], n = c->p[3];
     for (int64_t i = 0; i < c->tokens * n; i++) {
-        out[0][i] = product(c->value[0] + i / n * k, c->value[1] + i % n * k, k) +
-                    (c->p[4] != 0 ? c->value[2][i % n] : 0);
+        out[LINEAR_Y][i] =
+            product(c->value[LINEAR_X] + i / n * k, c->value[LINEAR_WEIGHT] + i % n * k, k) +
+            (c->p[4] != 0 ? c->value[LINEAR_BIAS][i % n] : 0);
     }
 }
 
@@ -153,10 +159,10 @@ static const int64_t head_linear_rows[][CASE_NUMBERS] = {
 static void head_linear_prepare(operator_case *c)
 {
     c->attributes.heads = (int)c->p[2];
-    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[3]);
-    c->request.in[1] = mixt_shape_static(3, c->p[2], c->p[4], c->p[3]);
-    c->differentiable = 3;
-    c->functional = 1;
+    c->request.in[HEAD_LINEAR_X] = by_token(c, 1, c->p[2] * c->p[3]);
+    c->request.in[HEAD_LINEAR_WEIGHT] = mixt_shape_static(3, c->p[2], c->p[4], c->p[3]);
+    c->differentiable = SLOT(HEAD_LINEAR_X) | SLOT(HEAD_LINEAR_WEIGHT);
+    c->functional = SLOT(HEAD_LINEAR_Y);
 }
 
 static void head_linear_naive(const operator_case *c, double *const *out,
@@ -165,8 +171,9 @@ static void head_linear_naive(const operator_case *c, double *const *out,
     (void)integer_out;
     int64_t heads = c->p[2], k = c->p[3], n = c->p[4];
     for (int64_t i = 0; i < c->tokens * heads * n; i++) {
-        out[0][i] =
-            product(c->value[0] + i / n * k, c->value[1] + (i / n % heads * n + i % n) * k, k);
+        out[HEAD_LINEAR_Y][i] =
+            product(c->value[HEAD_LINEAR_X] + i / n * k,
+                    c->value[HEAD_LINEAR_WEIGHT] + (i / n % heads * n + i % n) * k, k);
     }
 }
 
@@ -185,34 +192,35 @@ static void rope_prepare(operator_case *c)
     c->attributes.head_dim = (int)c->p[3];
     c->attributes.rope_dims = (int)c->p[5];
     c->attributes.interleaved = c->p[6] != 0;
-    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[3]);
-    c->request.in[1] = mixt_shape_integers(by_token(c, 1, 0));
-    c->request.in[2] = fixed(c->p[4], c->p[5] > 0 ? c->p[5] : c->p[3]);
-    c->differentiable = 1;
-    c->functional = 1;
+    c->request.in[ROPE_X] = by_token(c, 1, c->p[2] * c->p[3]);
+    c->request.in[ROPE_POSITIONS] = mixt_shape_integers(by_token(c, 1, 0));
+    c->request.in[ROPE_TABLE] = fixed(c->p[4], c->p[5] > 0 ? c->p[5] : c->p[3]);
+    c->differentiable = SLOT(ROPE_X);
+    c->functional = SLOT(ROPE_Y);
 }
 
 static void rope_fill(operator_case *c)
 {
     for (int64_t t = 0; t < c->tokens; t++) {
-        c->integer[1][t] = (int32_t)case_below(c->p[4]);
+        c->integer[ROPE_POSITIONS][t] = (int32_t)case_below(c->p[4]);
     }
-    int64_t half = c->request.in[2].size[1] / 2;
+    int64_t half = c->request.in[ROPE_TABLE].size[1] / 2;
     for (int64_t i = 0; i < c->p[4] * half; i++) {
         double angle = (double)(i / half) * pow(10000, -(double)(i % half) / (double)half);
-        c->value[2][i / half * 2 * half + i % half] = (double)(float)cos(angle);
-        c->value[2][i / half * 2 * half + half + i % half] = (double)(float)sin(angle);
+        c->value[ROPE_TABLE][i / half * 2 * half + i % half] = (double)(float)cos(angle);
+        c->value[ROPE_TABLE][i / half * 2 * half + half + i % half] = (double)(float)sin(angle);
     }
 }
 
 static void rope_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
 {
     (void)integer_out;
-    int64_t half = c->request.in[2].size[1] / 2, n = c->p[3];
+    int64_t half = c->request.in[ROPE_TABLE].size[1] / 2, n = c->p[3];
     for (int64_t head = 0; head < c->tokens * c->p[2]; head++) {
-        const double *x = c->value[0] + head * n;
-        const double *angles = c->value[2] + c->integer[1][head / c->p[2]] * 2 * half;
-        double *y = out[0] + head * n;
+        const double *x = c->value[ROPE_X] + head * n;
+        const double *angles =
+            c->value[ROPE_TABLE] + c->integer[ROPE_POSITIONS][head / c->p[2]] * 2 * half;
+        double *y = out[ROPE_Y] + head * n;
         memcpy(y, x, (size_t)n * sizeof *y);
         for (int64_t pair = 0; pair < half; pair++) {
             int64_t a = c->p[6] != 0 ? 2 * pair : pair, b = c->p[6] != 0 ? a + 1 : a + half;
@@ -230,16 +238,16 @@ static const int64_t value_rows[][CASE_NUMBERS] = {
 static void scale_prepare(operator_case *c)
 {
     c->attributes.scale = -0.75;
-    c->request.in[0] = by_token(c, 1, c->p[2]);
-    c->differentiable = 1;
-    c->functional = 1;
+    c->request.in[SCALE_X] = by_token(c, 1, c->p[2]);
+    c->differentiable = SLOT(SCALE_X);
+    c->functional = SLOT(SCALE_Y);
 }
 
 static void scale_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
 {
     (void)integer_out;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        out[0][i] = c->value[0][i] * -0.75;
+        out[SCALE_Y][i] = c->value[SCALE_X][i] * -0.75;
     }
 }
 
@@ -253,8 +261,8 @@ static void clamp_prepare(operator_case *c)
 static void clamp_fill(operator_case *c)
 {
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        bool near = fabs(fabs(c->value[0][i]) - 0.5) < 0.01;
-        c->value[0][i] = near ? 0.5625 : c->value[0][i];
+        bool near = fabs(fabs(c->value[CLAMP_X][i]) - 0.5) < 0.01;
+        c->value[CLAMP_X][i] = near ? 0.5625 : c->value[CLAMP_X][i];
     }
 }
 
@@ -262,23 +270,23 @@ static void clamp_naive(const operator_case *c, double *const *out, int32_t *con
 {
     (void)integer_out;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        out[0][i] = fmin(fmax(c->value[0][i], -0.5), 0.5);
+        out[CLAMP_Y][i] = fmin(fmax(c->value[CLAMP_X][i], -0.5), 0.5);
     }
 }
 
 static void gate_prepare(operator_case *c)
 {
-    c->request.in[0] = by_token(c, 1, c->p[2]);
-    c->request.in[1] = by_token(c, 1, 1);
-    c->differentiable = 3;
-    c->functional = 1;
+    c->request.in[GATE_X] = by_token(c, 1, c->p[2]);
+    c->request.in[GATE_G] = by_token(c, 1, 1);
+    c->differentiable = SLOT(GATE_X) | SLOT(GATE_G);
+    c->functional = SLOT(GATE_Y);
 }
 
 static void gate_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
 {
     (void)integer_out;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        out[0][i] = c->value[0][i] / (1 + exp(-c->value[1][i / c->p[2]]));
+        out[GATE_Y][i] = c->value[GATE_X][i] / (1 + exp(-c->value[GATE_G][i / c->p[2]]));
     }
 }
 
@@ -293,9 +301,9 @@ static void slice_prepare(operator_case *c)
     c->attributes.head_dim = (int)c->p[3];
     c->attributes.from = (int)c->p[4];
     c->attributes.size = (int)c->p[5];
-    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[3]);
-    c->differentiable = 1;
-    c->functional = 1;
+    c->request.in[SLICE_X] = by_token(c, 1, c->p[2] * c->p[3]);
+    c->differentiable = SLOT(SLICE_X);
+    c->functional = SLOT(SLICE_Y);
 }
 
 static void slice_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -303,7 +311,7 @@ static void slice_naive(const operator_case *c, double *const *out, int32_t *con
     (void)integer_out;
     int64_t size = c->p[5];
     for (int64_t i = 0; i < c->tokens * c->p[2] * size; i++) {
-        out[0][i] = c->value[0][i / size * c->p[3] + c->p[4] + i % size];
+        out[SLICE_Y][i] = c->value[SLICE_X][i / size * c->p[3] + c->p[4] + i % size];
     }
 }
 
@@ -314,10 +322,10 @@ static void join_prepare(operator_case *c)
 {
     c->attributes.heads = (int)c->p[2];
     c->attributes.head_dim = (int)c->p[3];
-    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[3]);
-    c->request.in[1] = by_token(c, 1, c->p[2] * c->p[4]);
-    c->differentiable = 3;
-    c->functional = 1;
+    c->request.in[JOIN_A] = by_token(c, 1, c->p[2] * c->p[3]);
+    c->request.in[JOIN_B] = by_token(c, 1, c->p[2] * c->p[4]);
+    c->differentiable = SLOT(JOIN_A) | SLOT(JOIN_B);
+    c->functional = SLOT(JOIN_Y);
 }
 
 static void join_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -325,7 +333,8 @@ static void join_naive(const operator_case *c, double *const *out, int32_t *cons
     (void)integer_out;
     int64_t a = c->p[3], b = c->p[4], n = a + b;
     for (int64_t i = 0; i < c->tokens * c->p[2] * n; i++) {
-        out[0][i] = i % n < a ? c->value[0][i / n * a + i % n] : c->value[1][i / n * b + i % n - a];
+        out[JOIN_Y][i] = i % n < a ? c->value[JOIN_A][i / n * a + i % n]
+                                   : c->value[JOIN_B][i / n * b + i % n - a];
     }
 }
 
@@ -336,29 +345,33 @@ static const int64_t kv_write_rows[][CASE_NUMBERS] = {
 
 static void kv_write_prepare(operator_case *c)
 {
-    c->request.in[0] = by_token(c, 1, c->p[2]);
-    c->request.in[2] = mixt_shape_integers(by_token(c, 1, 0));
-    c->request.in[3] = fixed(c->p[3], c->p[2]);
+    c->request.in[KV_WRITE_K] = by_token(c, 1, c->p[2]);
+    c->request.in[KV_WRITE_SLOTS] = mixt_shape_integers(by_token(c, 1, 0));
+    c->request.in[KV_WRITE_CACHE_K] = fixed(c->p[3], c->p[2]);
     if (c->p[4] > 0) {
-        c->request.in[1] = by_token(c, 1, c->p[4]);
-        c->request.in[4] = fixed(c->p[3], c->p[4]);
+        c->request.in[KV_WRITE_V] = by_token(c, 1, c->p[4]);
+        c->request.in[KV_WRITE_CACHE_V] = fixed(c->p[3], c->p[4]);
     }
 }
 
 static void kv_write_fill(operator_case *c)
 {
     for (int64_t t = 0; t < c->tokens; t++) {
-        c->integer[2][t] = (int32_t)(c->p[3] - 1 - t);
+        c->integer[KV_WRITE_SLOTS][t] = (int32_t)(c->p[3] - 1 - t);
     }
 }
 
 static void kv_write_naive(const operator_case *c, double *const *in, int32_t *const *integers)
 {
     (void)integers;
+    static const struct {
+        int from, cache;
+    } sides[2] = {{KV_WRITE_K, KV_WRITE_CACHE_K}, {KV_WRITE_V, KV_WRITE_CACHE_V}};
     for (int side = 0; side < 2; side++) {
-        int64_t n = c->request.in[side].size[1];
+        int64_t n = c->request.in[sides[side].from].size[1];
+        double *cache = in[sides[side].cache];
         for (int64_t i = 0; i < c->tokens * n; i++) {
-            in[3 + side][c->integer[2][i / n] * n + i % n] = c->value[side][i];
+            cache[c->integer[KV_WRITE_SLOTS][i / n] * n + i % n] = c->value[sides[side].from][i];
         }
     }
 }
@@ -409,18 +422,19 @@ static void attention_prepare(operator_case *c)
     attributes->value_dim = (int)c->p[8];
     attributes->soft_cap = (c->p[9] & SOFT_CAP) != 0 ? 1.5 : 0;
     int64_t values = c->p[8] > 0 && (c->p[9] & WIDE_VALUES) == 0 ? c->p[8] : c->p[4];
-    c->request.in[0] = by_token(c, 1, c->p[2] * c->p[4]);
-    c->request.in[1] =
+    c->request.in[ATTENTION_Q] = by_token(c, 1, c->p[2] * c->p[4]);
+    c->request.in[ATTENTION_K] =
         c->p[5] > 0 ? by_token(c, 1, c->p[3] * c->p[4]) : fixed(c->p[6], c->p[3] * c->p[4]);
-    c->request.in[2] = c->request.in[1];
-    c->request.in[2].size[1] = c->p[3] * values;
-    c->request.in[3] = c->request.in[4] = mixt_shape_integers(by_token(c, 1, 0));
-    c->differentiable = 7;
+    c->request.in[ATTENTION_V] = c->request.in[ATTENTION_K];
+    c->request.in[ATTENTION_V].size[1] = c->p[3] * values;
+    c->request.in[ATTENTION_FIRST] = c->request.in[ATTENTION_LAST] =
+        mixt_shape_integers(by_token(c, 1, 0));
+    c->differentiable = SLOT(ATTENTION_Q) | SLOT(ATTENTION_K) | SLOT(ATTENTION_V);
     if ((c->p[9] & SINKS) != 0) {
-        c->request.in[5] = fixed(c->p[2], 0);
-        c->differentiable |= 0x20;
+        c->request.in[ATTENTION_SINKS] = fixed(c->p[2], 0);
+        c->differentiable |= SLOT(ATTENTION_SINKS);
     }
-    c->functional = 3;
+    c->functional = SLOT(ATTENTION_Y) | SLOT(ATTENTION_LSE);
 }
 
 /* Documents: 1 borders at random, 2 a border every 50 rows and keys up to the border on the right
@@ -436,13 +450,14 @@ static void attention_fill(operator_case *c)
         if ((c->p[7] == 1 && case_below(20) == 0) || (c->p[7] == 2 && t % 50 == 0)) {
             begin = t;
         }
-        c->integer[3][t] = (int32_t)begin;
-        c->integer[4][t] = (int32_t)key_of_row;
+        c->integer[ATTENTION_FIRST][t] = (int32_t)begin;
+        c->integer[ATTENTION_LAST][t] = (int32_t)key_of_row;
         if (c->p[7] == 2) {
-            c->integer[4][t] = (int32_t)(begin + 49 < c->tokens ? begin + 49 : c->tokens - 1);
+            c->integer[ATTENTION_LAST][t] =
+                (int32_t)(begin + 49 < c->tokens ? begin + 49 : c->tokens - 1);
         }
         if (c->p[7] == 3 && t % 5 == 3) {
-            c->integer[4][t] = (int32_t)begin - 1;
+            c->integer[ATTENTION_LAST][t] = (int32_t)begin - 1;
         }
     }
 }
@@ -450,12 +465,12 @@ static void attention_fill(operator_case *c)
 static void attention_naive_row(const operator_case *c, int64_t t, int64_t head, double *const *out)
 {
     int64_t heads = c->p[2], kv_heads = c->p[3], n = c->p[4], kv = head / (heads / kv_heads);
-    int64_t values = c->p[8] > 0 ? c->p[8] : n, v_row = c->request.in[2].size[1];
-    const double *q = c->value[0] + (t * heads + head) * n;
-    double *y = out[0] + (t * heads + head) * values, sum = 0;
-    for (int64_t s = c->integer[3][t]; s <= c->integer[4][t]; s++) {
-        const double *k = c->value[1] + (s * kv_heads + kv) * n;
-        const double *v = c->value[2] + s * v_row + kv * (v_row / kv_heads);
+    int64_t values = c->p[8] > 0 ? c->p[8] : n, v_row = c->request.in[ATTENTION_V].size[1];
+    const double *q = c->value[ATTENTION_Q] + (t * heads + head) * n;
+    double *y = out[ATTENTION_Y] + (t * heads + head) * values, sum = 0;
+    for (int64_t s = c->integer[ATTENTION_FIRST][t]; s <= c->integer[ATTENTION_LAST][t]; s++) {
+        const double *k = c->value[ATTENTION_K] + (s * kv_heads + kv) * n;
+        const double *v = c->value[ATTENTION_V] + s * v_row + kv * (v_row / kv_heads);
         double score = c->attributes.scale * product(q, k, n);
         score = (c->p[9] & SOFT_CAP) != 0 ? 1.5 * tanh(score / 1.5) : score;
         sum += exp(score);
@@ -463,11 +478,11 @@ static void attention_naive_row(const operator_case *c, int64_t t, int64_t head,
             y[i] += exp(score) * v[i];
         }
     }
-    sum += (c->p[9] & SINKS) != 0 ? exp(c->value[5][head]) : 0;
+    sum += (c->p[9] & SINKS) != 0 ? exp(c->value[ATTENTION_SINKS][head]) : 0;
     for (int64_t i = 0; i < values && sum > 0; i++) {
         y[i] /= sum;
     }
-    out[1][t * heads + head] = sum > 0 ? log(sum) : 0;
+    out[ATTENTION_LSE][t * heads + head] = sum > 0 ? log(sum) : 0;
 }
 
 static void attention_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -486,10 +501,10 @@ static const int64_t shift_rows[][CASE_NUMBERS] = {
 static void shift_prepare(operator_case *c)
 {
     c->attributes.window = c->p[3];
-    c->request.in[0] = c->p[3] > 0 ? by_token(c, 1, c->p[2]) : fixed(c->p[4], c->p[2]);
-    c->request.in[1] = c->request.in[2] = mixt_shape_integers(by_token(c, 1, 0));
-    c->differentiable = 1;
-    c->functional = 1;
+    c->request.in[SHIFT_SOURCE] = c->p[3] > 0 ? by_token(c, 1, c->p[2]) : fixed(c->p[4], c->p[2]);
+    c->request.in[SHIFT_FIRST] = c->request.in[SHIFT_LAST] = mixt_shape_integers(by_token(c, 1, 0));
+    c->differentiable = SLOT(SHIFT_SOURCE);
+    c->functional = SLOT(SHIFT_Y);
 }
 
 /* Borders of documents at random; every seventh row has the one before as its last, so that two
@@ -500,8 +515,8 @@ static void shift_fill(operator_case *c)
     for (int64_t t = 0; t < c->tokens; t++) {
         int64_t at = window > 0 ? t : c->p[4] - c->tokens + t;
         begin = case_below(8) == 0 || (window > 0 && t % window == 0) ? at : begin;
-        c->integer[1][t] = (int32_t)(t % 10 == 9 ? 0 : begin);
-        c->integer[2][t] = (int32_t)(t % 7 == 6 ? at - 1 : at);
+        c->integer[SHIFT_FIRST][t] = (int32_t)(t % 10 == 9 ? 0 : begin);
+        c->integer[SHIFT_LAST][t] = (int32_t)(t % 7 == 6 ? at - 1 : at);
     }
 }
 
@@ -510,9 +525,10 @@ static void shift_naive(const operator_case *c, double *const *out, int32_t *con
     (void)integer_out;
     for (int64_t t = 0; t < c->tokens; t++) {
         int64_t least = c->p[3] > 0 ? t / c->p[3] * c->p[3] : 0;
-        least = c->integer[1][t] > least ? c->integer[1][t] : least;
-        for (int64_t i = 0; i < c->p[2] && c->integer[2][t] > least; i++) {
-            out[0][t * c->p[2] + i] = c->value[0][(c->integer[2][t] - 1) * c->p[2] + i];
+        least = c->integer[SHIFT_FIRST][t] > least ? c->integer[SHIFT_FIRST][t] : least;
+        for (int64_t i = 0; i < c->p[2] && c->integer[SHIFT_LAST][t] > least; i++) {
+            out[SHIFT_Y][t * c->p[2] + i] =
+                c->value[SHIFT_SOURCE][(c->integer[SHIFT_LAST][t] - 1) * c->p[2] + i];
         }
     }
 }
@@ -524,9 +540,9 @@ static const int64_t pair_rows[][CASE_NUMBERS] = {
 
 static void pair_prepare(operator_case *c)
 {
-    c->request.in[0] = c->request.in[1] = by_token(c, 1, c->p[2]);
-    c->differentiable = 3;
-    c->functional = 1;
+    c->request.in[ADD_A] = c->request.in[ADD_B] = by_token(c, 1, c->p[2]);
+    c->differentiable = SLOT(ADD_A) | SLOT(ADD_B);
+    c->functional = SLOT(ADD_Y);
 }
 
 static const int64_t swiglu_rows[][CASE_NUMBERS] = {
@@ -546,7 +562,7 @@ static void swiglu_prepare(operator_case *c)
 static void swiglu_fill(operator_case *c)
 {
     for (int64_t i = 0; i < 2 * c->tokens * c->p[2] && c->p[3] == MIXT_ACTIVATION_CLAMPED; i++) {
-        double *x = &c->value[i % 2][i / 2];
+        double *x = &c->value[i % 2 == 0 ? SWIGLU_GATE : SWIGLU_UP][i / 2];
         *x = (double)(float)(*x * 5);
         *x = fabs(fabs(*x) - 7) < 0.01 ? 7.5 : *x;
     }
@@ -569,7 +585,7 @@ static void swiglu_naive(const operator_case *c, double *const *out, int32_t *co
 {
     (void)integer_out;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        out[0][i] = activate(c->p[3], c->value[0][i], c->value[1][i]);
+        out[SWIGLU_Y][i] = activate(c->p[3], c->value[SWIGLU_GATE][i], c->value[SWIGLU_UP][i]);
     }
 }
 
@@ -577,7 +593,7 @@ static void add_naive(const operator_case *c, double *const *out, int32_t *const
 {
     (void)integer_out;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        out[0][i] = c->value[0][i] + c->value[1][i];
+        out[ADD_Y][i] = c->value[ADD_A][i] + c->value[ADD_B][i];
     }
 }
 
@@ -587,14 +603,14 @@ static const int64_t take_rows[][CASE_NUMBERS] = {{1, 1, 1, 1}, {9, 12, 5, 3}, {
 
 static void take_prepare(operator_case *c)
 {
-    c->request.in[0] = by_token(c, 1, c->p[2]);
-    c->request.in[1] = mixt_shape_integers(fixed(c->p[3], 0));
+    c->request.in[TAKE_X] = by_token(c, 1, c->p[2]);
+    c->request.in[TAKE_ROWS] = mixt_shape_integers(fixed(c->p[3], 0));
 }
 
 static void take_fill(operator_case *c)
 {
     for (int64_t i = 0; i < c->p[3]; i++) {
-        c->integer[1][i] = (int32_t)case_below(c->tokens);
+        c->integer[TAKE_ROWS][i] = (int32_t)case_below(c->tokens);
     }
 }
 
@@ -602,7 +618,8 @@ static void take_naive(const operator_case *c, double *const *out, int32_t *cons
 {
     (void)integer_out;
     for (int64_t i = 0; i < c->p[3] * c->p[2]; i++) {
-        out[0][i] = c->value[0][c->integer[1][i / c->p[2]] * c->p[2] + i % c->p[2]];
+        out[TAKE_Y][i] =
+            c->value[TAKE_X][c->integer[TAKE_ROWS][i / c->p[2]] * c->p[2] + i % c->p[2]];
     }
 }
 
@@ -681,41 +698,41 @@ static void route_prepare(operator_case *c)
     c->attributes.router = &c->spec;
     c->attributes.balance_weight = route_has(c, NO_LOSSES) ? 0 : 0.7;
     c->attributes.z_weight = route_has(c, NO_LOSSES) ? 0 : 0.3;
-    c->request.in[0] = by_token(c, 1, c->p[2]);
-    c->request.in[1] = fixed(route_has(c, ATTENTION) ? 3 * c->p[3] : c->p[3], c->p[2]);
+    c->request.in[ROUTE_X] = by_token(c, 1, c->p[2]);
+    c->request.in[ROUTE_WEIGHT] = fixed(route_has(c, ATTENTION) ? 3 * c->p[3] : c->p[3], c->p[2]);
     if (route_has(c, BIAS)) {
-        c->request.in[2] = fixed(c->p[3], 0);
+        c->request.in[ROUTE_SELECT_BIAS] = fixed(c->p[3], 0);
     }
-    c->request.in[3] = fixed(2, 0);
-    c->differentiable = 3;
+    c->request.in[ROUTE_SCALE] = fixed(MIXT_SCALES, 0);
+    c->differentiable = SLOT(ROUTE_X) | SLOT(ROUTE_WEIGHT);
     if (route_has(c, LOGIT_BIAS)) {
-        c->request.in[4] = fixed(c->p[3], 0);
-        c->differentiable |= 0x10;
+        c->request.in[ROUTE_LOGIT_BIAS] = fixed(c->p[3], 0);
+        c->differentiable |= SLOT(ROUTE_LOGIT_BIAS);
     }
-    c->functional = 0x82;
+    c->functional = SLOT(ROUTE_WEIGHTS) | SLOT(ROUTE_LOSSES);
 }
 
 static void route_fill(operator_case *c)
 {
-    double scale = c->value[3][1];
-    for (int64_t i = 0; i < c->p[3] && c->value[2] != NULL; i++) {
-        c->value[2][i] *= 0.125;
+    double scale = c->value[ROUTE_SCALE][MIXT_SCALE_ROUTER];
+    for (int64_t i = 0; i < c->p[3] && c->value[ROUTE_SELECT_BIAS] != NULL; i++) {
+        c->value[ROUTE_SELECT_BIAS][i] *= 0.125;
     }
     /* softmax of products: large logits would leave one expert for each */
     for (int64_t i = 0; i < 3 * c->p[3] * c->p[2] && route_has(c, ATTENTION); i++) {
-        c->value[1][i] *= 0.375;
+        c->value[ROUTE_WEIGHT][i] *= 0.375;
     }
-    c->implied[7] = calloc(4, sizeof(double));
-    c->implied[7][0] = scale * c->attributes.balance_weight;
-    c->implied[7][1] = scale * c->attributes.z_weight;
+    c->implied[ROUTE_LOSSES] = calloc(ROUTE_LOSS_COUNT, sizeof(double));
+    c->implied[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = scale * c->attributes.balance_weight;
+    c->implied[ROUTE_LOSSES][ROUTE_LOSS_Z] = scale * c->attributes.z_weight;
 }
 
 static void route_naive_logits(const operator_case *c, const double *x, double *logits)
 {
     int64_t experts = c->p[3], d = c->p[2];
     double raw[3][64], mean = 0, squares = 0;
-    for (int64_t i = 0; i < c->request.in[1].size[0]; i++) {
-        raw[i / experts][i % experts] = product(x, c->value[1] + i * d, d);
+    for (int64_t i = 0; i < c->request.in[ROUTE_WEIGHT].size[0]; i++) {
+        raw[i / experts][i % experts] = product(x, c->value[ROUTE_WEIGHT] + i * d, d);
     }
     for (int64_t i = 0; i < experts; i++) {
         double sum = 0, weighted = 0;
@@ -724,7 +741,7 @@ static void route_naive_logits(const operator_case *c, const double *x, double *
             weighted += exp(raw[0][i] * raw[1][j]) * raw[2][j];
         }
         logits[i] = route_has(c, ATTENTION) ? weighted / sum : raw[0][i];
-        logits[i] += route_has(c, LOGIT_BIAS) ? c->value[4][i] : 0;
+        logits[i] += route_has(c, LOGIT_BIAS) ? c->value[ROUTE_LOGIT_BIAS][i] : 0;
         mean += logits[i] / (double)experts;
     }
     for (int64_t i = 0; i < experts; i++) {
@@ -798,7 +815,8 @@ static void route_naive_row(const operator_case *c, const double *logits, const 
     bool after = c->p[5] == MIXT_SCORE_TOP_K_SOFTMAX;
     bool taken[64] = {false};
     for (int e = 0; e < c->spec.experts; e++) {
-        values[e] = (after ? logits[e] : scores[e]) + (c->value[2] != NULL ? c->value[2][e] : 0);
+        values[e] = (after ? logits[e] : scores[e]) +
+                    (c->value[ROUTE_SELECT_BIAS] != NULL ? c->value[ROUTE_SELECT_BIAS][e] : 0);
         taken[e] = route_has(c, MASK) && e % 3 == 1;
     }
     if (c->spec.options.groups > 0) {
@@ -821,16 +839,16 @@ static void route_naive_record(const operator_case *c, int32_t *const *integer_o
 {
     int32_t p = 0;
     for (int e = 0; e < c->spec.experts; e++) {
-        integer_out[3][e] = p;
+        integer_out[ROUTE_OFFSETS][e] = p;
         for (int64_t i = 0; i < c->tokens * c->spec.chosen; i++) {
-            if (integer_out[0][i] == e) {
-                integer_out[4][p] = (int32_t)i;
-                integer_out[5][i] = p++;
+            if (integer_out[ROUTE_IDS][i] == e) {
+                integer_out[ROUTE_ORDER][p] = (int32_t)i;
+                integer_out[ROUTE_PLACE][i] = p++;
             }
         }
-        integer_out[2][e] = p - integer_out[3][e];
+        integer_out[ROUTE_COUNTS][e] = p - integer_out[ROUTE_OFFSETS][e];
     }
-    integer_out[3][c->spec.experts] = p;
+    integer_out[ROUTE_OFFSETS][c->spec.experts] = p;
 }
 
 static void route_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -838,10 +856,11 @@ static void route_naive(const operator_case *c, double *const *out, int32_t *con
     int64_t experts = c->p[3], d = c->p[2], chosen = c->p[4];
     double scores[64], mean[64] = {0}, share[64] = {0}, log_sum;
     for (int64_t t = 0; t < c->tokens; t++) {
-        double *logits = out[6] + t * experts, sum = 0;
-        route_naive_logits(c, c->value[0] + t * d, logits);
+        double *logits = out[ROUTE_SCORES] + t * experts, sum = 0;
+        route_naive_logits(c, c->value[ROUTE_X] + t * d, logits);
         route_naive_scores(c, logits, scores, &log_sum);
-        route_naive_row(c, logits, scores, integer_out[0] + t * chosen, out[1] + t * chosen);
+        route_naive_row(c, logits, scores, integer_out[ROUTE_IDS] + t * chosen,
+                        out[ROUTE_WEIGHTS] + t * chosen);
         for (int64_t e = 0; e < experts; e++) {
             sum += scores[e];
         }
@@ -850,12 +869,12 @@ static void route_naive(const operator_case *c, double *const *out, int32_t *con
         }
         bool first_only = c->spec.options.balance == MIXT_BALANCE_GSHARD;
         for (int64_t j = 0; j < (first_only ? 1 : chosen); j++) {
-            share[integer_out[0][t * chosen + j]] +=
+            share[integer_out[ROUTE_IDS][t * chosen + j]] +=
                 1 / (double)(first_only ? c->tokens : c->tokens * chosen);
         }
-        out[7][1] += log_sum * log_sum / (double)c->tokens;
+        out[ROUTE_LOSSES][ROUTE_LOSS_Z] += log_sum * log_sum / (double)c->tokens;
     }
-    out[7][0] = (double)experts * product(mean, share, experts);
+    out[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = (double)experts * product(mean, share, experts);
     route_naive_record(c, integer_out);
 }
 
@@ -888,16 +907,16 @@ static void random_places(const operator_case *c, int32_t *order, int32_t *place
 
 static void dispatch_prepare(operator_case *c)
 {
-    c->request.in[0] = by_token(c, 1, c->p[2]);
-    c->request.in[1] = mixt_shape_integers(by_token(c, c->p[3], 0));
-    c->request.in[2] = mixt_shape_integers(by_token(c, 1, c->p[3]));
-    c->differentiable = 1;
-    c->functional = 1;
+    c->request.in[DISPATCH_X] = by_token(c, 1, c->p[2]);
+    c->request.in[DISPATCH_ORDER] = mixt_shape_integers(by_token(c, c->p[3], 0));
+    c->request.in[DISPATCH_PLACE] = mixt_shape_integers(by_token(c, 1, c->p[3]));
+    c->differentiable = SLOT(DISPATCH_X);
+    c->functional = SLOT(DISPATCH_ROWS);
 }
 
 static void dispatch_fill(operator_case *c)
 {
-    random_places(c, c->integer[1], c->integer[2]);
+    random_places(c, c->integer[DISPATCH_ORDER], c->integer[DISPATCH_PLACE]);
 }
 
 static void dispatch_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -905,22 +924,23 @@ static void dispatch_naive(const operator_case *c, double *const *out, int32_t *
     (void)integer_out;
     int64_t d = c->p[2], k = c->p[3];
     for (int64_t i = 0; i < c->tokens * k * d; i++) {
-        out[0][c->integer[2][i / d] * d + i % d] = c->value[0][i / d / k * d + i % d];
+        out[DISPATCH_ROWS][c->integer[DISPATCH_PLACE][i / d] * d + i % d] =
+            c->value[DISPATCH_X][i / d / k * d + i % d];
     }
 }
 
 static void combine_prepare(operator_case *c)
 {
-    c->request.in[0] = by_token(c, c->p[3], c->p[2]);
-    c->request.in[1] = by_token(c, 1, c->p[3]);
-    c->request.in[2] = mixt_shape_integers(by_token(c, 1, c->p[3]));
-    c->differentiable = 3;
-    c->functional = 1;
+    c->request.in[COMBINE_ROWS] = by_token(c, c->p[3], c->p[2]);
+    c->request.in[COMBINE_WEIGHTS] = by_token(c, 1, c->p[3]);
+    c->request.in[COMBINE_PLACE] = mixt_shape_integers(by_token(c, 1, c->p[3]));
+    c->differentiable = SLOT(COMBINE_ROWS) | SLOT(COMBINE_WEIGHTS);
+    c->functional = SLOT(COMBINE_Y);
 }
 
 static void combine_fill(operator_case *c)
 {
-    random_places(c, NULL, c->integer[2]);
+    random_places(c, NULL, c->integer[COMBINE_PLACE]);
 }
 
 static void combine_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -928,8 +948,9 @@ static void combine_naive(const operator_case *c, double *const *out, int32_t *c
     (void)integer_out;
     int64_t d = c->p[2], k = c->p[3];
     for (int64_t i = 0; i < c->tokens * k * d; i++) {
-        out[0][i / d / k * d + i % d] +=
-            c->value[1][i / d] * c->value[0][c->integer[2][i / d] * d + i % d];
+        out[COMBINE_Y][i / d / k * d + i % d] +=
+            c->value[COMBINE_WEIGHTS][i / d] *
+            c->value[COMBINE_ROWS][c->integer[COMBINE_PLACE][i / d] * d + i % d];
     }
 }
 
@@ -954,18 +975,20 @@ static const int64_t experts_rows[][CASE_NUMBERS] = {
 static void experts_prepare(operator_case *c)
 {
     int64_t d = c->p[2], ffn = c->p[3], experts = c->p[4];
-    c->request.in[0] = by_token(c, c->p[5], d);
-    c->request.in[1] = mixt_shape_integers(fixed(experts + 1, 0));
-    c->request.in[2] = c->request.in[3] = mixt_shape_static(3, experts, ffn, d);
-    c->request.in[4] = mixt_shape_static(3, experts, d, ffn);
-    c->differentiable = 0x1d;
+    c->request.in[EXPERTS_ROWS] = by_token(c, c->p[5], d);
+    c->request.in[EXPERTS_OFFSETS] = mixt_shape_integers(fixed(experts + 1, 0));
+    c->request.in[EXPERTS_W_GATE] = c->request.in[EXPERTS_W_UP] =
+        mixt_shape_static(3, experts, ffn, d);
+    c->request.in[EXPERTS_W_DOWN] = mixt_shape_static(3, experts, d, ffn);
+    c->differentiable =
+        SLOT(EXPERTS_ROWS) | SLOT(EXPERTS_W_GATE) | SLOT(EXPERTS_W_UP) | SLOT(EXPERTS_W_DOWN);
     c->attributes.activation = (mixt_activation)(c->p[7] % 4);
     if (c->p[7] >= 4) {
-        c->request.in[5] = c->request.in[6] = fixed(experts, ffn);
-        c->request.in[7] = fixed(experts, d);
-        c->differentiable = 0xfd;
+        c->request.in[EXPERTS_B_GATE] = c->request.in[EXPERTS_B_UP] = fixed(experts, ffn);
+        c->request.in[EXPERTS_B_DOWN] = fixed(experts, d);
+        c->differentiable |= SLOT(EXPERTS_B_GATE) | SLOT(EXPERTS_B_UP) | SLOT(EXPERTS_B_DOWN);
     }
-    c->functional = 1;
+    c->functional = SLOT(EXPERTS_Y);
 }
 
 static void experts_fill(operator_case *c)
@@ -976,9 +999,9 @@ static void experts_fill(operator_case *c)
         int64_t e = c->p[6] == ALL_IN_ONE ? experts / 2 : case_below(experts);
         counts[c->p[6] == ODD_ONES_EMPTY ? e / 2 * 2 : e]++;
     }
-    c->integer[1][0] = 0;
+    c->integer[EXPERTS_OFFSETS][0] = 0;
     for (int64_t e = 0; e < experts; e++) {
-        c->integer[1][e + 1] = c->integer[1][e] + counts[e];
+        c->integer[EXPERTS_OFFSETS][e + 1] = c->integer[EXPERTS_OFFSETS][e] + counts[e];
     }
 }
 
@@ -987,21 +1010,22 @@ static void experts_naive(const operator_case *c, double *const *out, int32_t *c
     (void)integer_out;
     int64_t d = c->p[2], ffn = c->p[3];
     for (int64_t e = 0; e < c->p[4]; e++) {
-        for (int64_t r = c->integer[1][e]; r < c->integer[1][e + 1]; r++) {
-            const double *row = c->value[0] + r * d;
+        for (int64_t r = c->integer[EXPERTS_OFFSETS][e]; r < c->integer[EXPERTS_OFFSETS][e + 1];
+             r++) {
+            const double *row = c->value[EXPERTS_ROWS] + r * d;
             for (int64_t f = 0; f < ffn; f++) {
-                double *gate = out[1] + r * ffn + f, *up = out[2] + r * ffn + f;
-                *gate = product(row, c->value[2] + (e * ffn + f) * d, d);
-                *up = product(row, c->value[3] + (e * ffn + f) * d, d);
-                *gate += c->p[7] >= 4 ? c->value[5][e * ffn + f] : 0;
-                *up += c->p[7] >= 4 ? c->value[6][e * ffn + f] : 0;
+                double *gate = out[EXPERTS_GATE] + r * ffn + f, *up = out[EXPERTS_UP] + r * ffn + f;
+                *gate = product(row, c->value[EXPERTS_W_GATE] + (e * ffn + f) * d, d);
+                *up = product(row, c->value[EXPERTS_W_UP] + (e * ffn + f) * d, d);
+                *gate += c->p[7] >= 4 ? c->value[EXPERTS_B_GATE][e * ffn + f] : 0;
+                *up += c->p[7] >= 4 ? c->value[EXPERTS_B_UP][e * ffn + f] : 0;
                 for (int64_t i = 0; i < d; i++) {
-                    out[0][r * d + i] +=
-                        activate(c->p[7] % 4, *gate, *up) * c->value[4][(e * d + i) * ffn + f];
+                    out[EXPERTS_Y][r * d + i] += activate(c->p[7] % 4, *gate, *up) *
+                                                 c->value[EXPERTS_W_DOWN][(e * d + i) * ffn + f];
                 }
             }
             for (int64_t i = 0; i < d && c->p[7] >= 4; i++) {
-                out[0][r * d + i] += c->value[7][e * d + i];
+                out[EXPERTS_Y][r * d + i] += c->value[EXPERTS_B_DOWN][e * d + i];
             }
         }
     }
@@ -1015,21 +1039,21 @@ static const int64_t loss_rows[][CASE_NUMBERS] = {
 
 static void loss_prepare(operator_case *c)
 {
-    c->request.in[0] = by_token(c, 1, c->p[2]);
-    c->request.in[1] = fixed(c->p[3], c->p[2]);
-    c->request.in[2] = mixt_shape_integers(by_token(c, 1, 0));
-    c->request.in[3] = fixed(2, 0);
-    c->differentiable = 3;
-    c->functional = 1;
+    c->request.in[LOSS_X] = by_token(c, 1, c->p[2]);
+    c->request.in[LOSS_WEIGHT] = fixed(c->p[3], c->p[2]);
+    c->request.in[LOSS_TARGETS] = mixt_shape_integers(by_token(c, 1, 0));
+    c->request.in[LOSS_SCALE] = fixed(MIXT_SCALES, 0);
+    c->differentiable = SLOT(LOSS_X) | SLOT(LOSS_WEIGHT);
+    c->functional = SLOT(LOSS_NLL);
 }
 
 static void loss_fill(operator_case *c)
 {
-    c->implied[0] = calloc((size_t)c->request.capacity, sizeof(double));
+    c->implied[LOSS_NLL] = calloc((size_t)c->request.capacity, sizeof(double));
     for (int64_t t = 0; t < c->tokens; t++) {
         bool ignored = c->p[4] > 0 && t % c->p[4] == 0;
-        c->integer[2][t] = ignored ? -1 : (int32_t)case_below(c->p[3]);
-        c->implied[0][t] = c->value[3][0];
+        c->integer[LOSS_TARGETS][t] = ignored ? -1 : (int32_t)case_below(c->p[3]);
+        c->implied[LOSS_NLL][t] = c->value[LOSS_SCALE][MIXT_SCALE_LOSS];
     }
 }
 
@@ -1040,11 +1064,12 @@ static void loss_naive(const operator_case *c, double *const *out, int32_t *cons
     for (int64_t t = 0; t < c->tokens; t++) {
         double sum = 0;
         for (int64_t v = 0; v < n; v++) {
-            out[1][t * n + v] = product(c->value[0] + t * d, c->value[1] + v * d, d);
-            sum += exp(out[1][t * n + v]);
+            out[LOSS_LOGITS][t * n + v] =
+                product(c->value[LOSS_X] + t * d, c->value[LOSS_WEIGHT] + v * d, d);
+            sum += exp(out[LOSS_LOGITS][t * n + v]);
         }
-        int32_t target = c->integer[2][t];
-        out[0][t] = target < 0 ? 0 : log(sum) - out[1][t * n + target];
+        int32_t target = c->integer[LOSS_TARGETS][t];
+        out[LOSS_NLL][t] = target < 0 ? 0 : log(sum) - out[LOSS_LOGITS][t * n + target];
     }
 }
 
@@ -1054,7 +1079,7 @@ static const int64_t adamw_rows[][CASE_NUMBERS] = {{1, 1, 1}, {1, 1, 33}, {1, 1,
 
 static void adamw_prepare(operator_case *c)
 {
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < ADAMW_INPUTS; i++) {
         c->request.in[i] = fixed(c->p[2], 0);
     }
     c->adamw = (mixt_adamw_arguments){
@@ -1073,7 +1098,7 @@ static void adamw_prepare(operator_case *c)
 static void adamw_fill(operator_case *c)
 {
     for (int64_t i = 0; i < c->p[2]; i++) {
-        c->value[3][i] = fabs(c->value[3][i]);
+        c->value[ADAMW_V][i] = fabs(c->value[ADAMW_V][i]);
     }
 }
 
@@ -1082,41 +1107,48 @@ static void adamw_naive(const operator_case *c, double *const *in, int32_t *cons
     (void)integers;
     const mixt_adamw_arguments *step = &c->adamw;
     for (int64_t i = 0; i < c->p[2]; i++) {
-        double g = step->scale * c->value[1][i];
-        in[2][i] = step->beta1 * c->value[2][i] + (1 - step->beta1) * g;
-        in[3][i] = step->beta2 * c->value[3][i] + (1 - step->beta2) * g * g;
-        double corrected = in[2][i] / step->correction1;
-        double spread = sqrt(in[3][i] / step->correction2) + step->epsilon;
-        in[0][i] -= step->rate * (corrected / spread + step->decay * c->value[0][i]);
+        double g = step->scale * c->value[ADAMW_GRADIENT][i];
+        in[ADAMW_M][i] = step->beta1 * c->value[ADAMW_M][i] + (1 - step->beta1) * g;
+        in[ADAMW_V][i] = step->beta2 * c->value[ADAMW_V][i] + (1 - step->beta2) * g * g;
+        double corrected = in[ADAMW_M][i] / step->correction1;
+        double spread = sqrt(in[ADAMW_V][i] / step->correction2) + step->epsilon;
+        in[ADAMW_WEIGHT][i] -=
+            step->rate * (corrected / spread + step->decay * c->value[ADAMW_WEIGHT][i]);
     }
 }
 
 #define TABLE(name) name##_rows, (int)(sizeof name##_rows / sizeof name##_rows[0])
 
 const operator_subject operator_subjects[MIXT_OP_COUNT] = {
-    {MIXT_OP_embed, TABLE(embed), 1e-6, embed_prepare, embed_fill, embed_naive, 2, 0},
+    {MIXT_OP_embed, TABLE(embed), 1e-6, embed_prepare, embed_fill, embed_naive, SLOT(EMBED_TABLE),
+     0},
     {MIXT_OP_norm, TABLE(norm), 4e-6, norm_prepare, norm_fill, norm_naive, 0, 0},
-    {MIXT_OP_linear, TABLE(linear), 1e-5, linear_prepare, NULL, linear_naive, 0, 4},
+    {MIXT_OP_linear, TABLE(linear), 1e-5, linear_prepare, NULL, linear_naive, 0, SLOT(LINEAR_BIAS)},
     {MIXT_OP_head_linear, TABLE(head_linear), 1e-5, head_linear_prepare, NULL, head_linear_naive, 0,
      0},
     {MIXT_OP_rope, TABLE(rope), 1e-6, rope_prepare, rope_fill, rope_naive, 0, 0},
-    {MIXT_OP_scale, TABLE(value), 1e-6, scale_prepare, NULL, scale_naive, 1, 0},
-    {MIXT_OP_clamp, TABLE(value), 0, clamp_prepare, clamp_fill, clamp_naive, 1, 0},
-    {MIXT_OP_gate, TABLE(value), 4e-6, gate_prepare, NULL, gate_naive, 1, 0},
+    {MIXT_OP_scale, TABLE(value), 1e-6, scale_prepare, NULL, scale_naive, SLOT(SCALE_X), 0},
+    {MIXT_OP_clamp, TABLE(value), 0, clamp_prepare, clamp_fill, clamp_naive, SLOT(CLAMP_X), 0},
+    {MIXT_OP_gate, TABLE(value), 4e-6, gate_prepare, NULL, gate_naive, SLOT(GATE_X), 0},
     {MIXT_OP_slice, TABLE(slice), 0, slice_prepare, NULL, slice_naive, 0, 0},
     {MIXT_OP_join, TABLE(join), 0, join_prepare, NULL, join_naive, 0, 0},
-    {MIXT_OP_shift, TABLE(shift), 2e-7, shift_prepare, shift_fill, shift_naive, 1, 0},
+    {MIXT_OP_shift, TABLE(shift), 2e-7, shift_prepare, shift_fill, shift_naive, SLOT(SHIFT_SOURCE),
+     0},
     {MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare, kv_write_fill, kv_write_naive, 0, 0},
     {MIXT_OP_attention, TABLE(attention), 2e-5, attention_prepare, attention_fill, attention_naive,
-     0, 0x20},
+     0, SLOT(ATTENTION_SINKS)},
     {MIXT_OP_swiglu, TABLE(swiglu), 2e-6, swiglu_prepare, swiglu_fill, swiglu_naive, 0, 0},
     {MIXT_OP_add, TABLE(pair), 1e-6, pair_prepare, NULL, add_naive, 0, 0},
-    {MIXT_OP_take, TABLE(take), 0, take_prepare, take_fill, take_naive, 3, 0},
-    {MIXT_OP_route, TABLE(route), 2e-5, route_prepare, route_fill, route_naive, 0, 4},
-    {MIXT_OP_dispatch, TABLE(dispatch), 1e-6, dispatch_prepare, dispatch_fill, dispatch_naive, 1,
-     0},
-    {MIXT_OP_experts, TABLE(experts), 2e-5, experts_prepare, experts_fill, experts_naive, 0, 0xe0},
-    {MIXT_OP_combine, TABLE(dispatch), 4e-6, combine_prepare, combine_fill, combine_naive, 1, 0},
+    {MIXT_OP_take, TABLE(take), 0, take_prepare, take_fill, take_naive,
+     SLOT(TAKE_X) | SLOT(TAKE_ROWS), 0},
+    {MIXT_OP_route, TABLE(route), 2e-5, route_prepare, route_fill, route_naive, 0,
+     SLOT(ROUTE_SELECT_BIAS)},
+    {MIXT_OP_dispatch, TABLE(dispatch), 1e-6, dispatch_prepare, dispatch_fill, dispatch_naive,
+     SLOT(DISPATCH_X), 0},
+    {MIXT_OP_experts, TABLE(experts), 2e-5, experts_prepare, experts_fill, experts_naive, 0,
+     SLOT(EXPERTS_B_GATE) | SLOT(EXPERTS_B_UP) | SLOT(EXPERTS_B_DOWN)},
+    {MIXT_OP_combine, TABLE(dispatch), 4e-6, combine_prepare, combine_fill, combine_naive,
+     SLOT(COMBINE_ROWS), 0},
     {MIXT_OP_loss, TABLE(loss), 2e-5, loss_prepare, loss_fill, loss_naive, 0, 0},
     {MIXT_OP_adamw, TABLE(adamw), 4e-6, adamw_prepare, adamw_fill, adamw_naive, 0, 0},
 };

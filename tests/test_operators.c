@@ -611,7 +611,7 @@ static void test_refusals(void **state)
                 *bad = good;
                 bad->size[good.rank++] = 1;
                 bad->rank = good.rank--;
-                if (subject->op != MIXT_OP_adamw || slot > 0) {
+                if (subject->op != MIXT_OP_adamw || slot != ADAMW_WEIGHT) {
                     expect_refusal(&c, &c.request);
                 }
                 *bad = good;
@@ -633,11 +633,11 @@ static void test_attribute_refusals(void **state)
     operator_case c;
     prepare_case(&operator_subjects[MIXT_OP_rope], 0, &c);
     c.attributes.head_dim = 3;
-    c.request.in[0].size[1] = c.request.in[2].size[1] = 3;
+    c.request.in[ROPE_X].size[1] = c.request.in[ROPE_TABLE].size[1] = 3;
     expect_refusal(&c, &c.request);
     prepare_case(&operator_subjects[MIXT_OP_rope], 4, &c);
     c.attributes.rope_dims = c.attributes.head_dim + 2;
-    c.request.in[2].size[1] = c.attributes.rope_dims;
+    c.request.in[ROPE_TABLE].size[1] = c.attributes.rope_dims;
     expect_refusal(&c, &c.request);
     prepare_case(&operator_subjects[MIXT_OP_scale], 1, &c);
     c.attributes.scale = NAN;
@@ -686,7 +686,8 @@ static void test_attribute_refusals(void **state)
 /* Row t of a training window, computed alone behind a cache of the window's keys. */
 static void check_alone(const execution *train, const operator_case *c, int64_t t)
 {
-    int64_t q_row = c->request.in[0].size[1], y_row = c->request.out[0].size[1];
+    int64_t q_row = c->request.in[ATTENTION_Q].size[1];
+    int64_t y_row = c->request.out[ATTENTION_Y].size[1];
     int64_t window = c->p[5], origin = t / window * window;
     const int64_t p[CASE_NUMBERS] = {1, 1,      c->p[2], c->p[3], c->p[4],
                                      0, window, 0,       c->p[8], c->p[9]};
@@ -696,27 +697,29 @@ static void check_alone(const execution *train, const operator_case *c, int64_t 
     operator_case alone;
     create_case(&one, 0, &alone);
     for (int64_t i = 0; i < q_row; i++) {
-        alone.value[0][i] = c->value[0][t * q_row + i];
+        alone.value[ATTENTION_Q][i] = c->value[ATTENTION_Q][t * q_row + i];
     }
-    for (int slot = 1; slot < 3; slot++) {
+    for (int slot = ATTENTION_K; slot <= ATTENTION_V; slot++) {
         int64_t row = c->request.in[slot].size[1];
         for (int64_t i = 0; i < window * row; i++) {
             /* what lies behind row t in the cache is old stuff */
             bool written = i < (t + 1 - origin) * row;
             alone.value[slot][i] =
-                written ? c->value[slot][origin * row + i] : (slot == 1 ? 1e30 : NAN);
+                written ? c->value[slot][origin * row + i] : (slot == ATTENTION_K ? 1e30 : NAN);
         }
     }
-    for (int64_t head = 0; head < c->p[2] && c->value[5] != NULL; head++) {
-        alone.value[5][head] = c->value[5][head];
+    for (int64_t head = 0; head < c->p[2] && c->value[ATTENTION_SINKS] != NULL; head++) {
+        alone.value[ATTENTION_SINKS][head] = c->value[ATTENTION_SINKS][head];
     }
-    alone.integer[3][0] = c->integer[3][t] - (int32_t)origin;
-    alone.integer[4][0] = c->integer[4][t] - (int32_t)origin;
+    alone.integer[ATTENTION_FIRST][0] = c->integer[ATTENTION_FIRST][t] - (int32_t)origin;
+    alone.integer[ATTENTION_LAST][0] = c->integer[ATTENTION_LAST][t] - (int32_t)origin;
     execution run = create_execution(&alone, false);
     execute(&alone, &run, machines[0].compute, false, false);
-    assert_memory_equal(run.out[0].data, (float *)train->out[0].data + t * y_row,
+    assert_memory_equal(run.out[ATTENTION_Y].data,
+                        (float *)train->out[ATTENTION_Y].data + t * y_row,
                         (size_t)y_row * sizeof(float));
-    assert_memory_equal(run.out[1].data, (float *)train->out[1].data + t * c->p[2],
+    assert_memory_equal(run.out[ATTENTION_LSE].data,
+                        (float *)train->out[ATTENTION_LSE].data + t * c->p[2],
                         (size_t)c->p[2] * sizeof(float));
     free_execution(&run);
     free_case(&alone);
@@ -816,10 +819,10 @@ static void test_packed(void **state)
     static const struct {
         mixt_op op;
         int first, last;
-    } subjects[] = {{MIXT_OP_linear, 1, 1},
-                    {MIXT_OP_head_linear, 1, 1},
-                    {MIXT_OP_experts, 2, 4},
-                    {MIXT_OP_loss, 1, 1}};
+    } subjects[] = {{MIXT_OP_linear, LINEAR_WEIGHT, LINEAR_WEIGHT},
+                    {MIXT_OP_head_linear, HEAD_LINEAR_WEIGHT, HEAD_LINEAR_WEIGHT},
+                    {MIXT_OP_experts, EXPERTS_W_GATE, EXPERTS_W_DOWN},
+                    {MIXT_OP_loss, LOSS_WEIGHT, LOSS_WEIGHT}};
     for (size_t i = 0; i < sizeof subjects / sizeof subjects[0]; i++) {
         const operator_subject *subject = &operator_subjects[subjects[i].op];
         for (int row = 0; row < subject->count; row++) {

@@ -76,7 +76,7 @@ typedef struct batch {
     mixt_attributes attributes;
     mixt_shape_request request;
     mixt_call call;
-    float scale[2];
+    float scale[MIXT_SCALES];
 } batch;
 
 static void batch_create_wide(batch *made, const mixt_router_spec *spec, int64_t tokens, int64_t d)
@@ -89,17 +89,17 @@ static void batch_create_wide(batch *made, const mixt_router_spec *spec, int64_t
     mixt_shape_request *request = &made->request;
     request->attributes = &made->attributes;
     request->capacity = tokens;
-    request->in[0] = mixt_shape_tokens(tokens, 1, d);
-    request->in[1] = mixt_shape_static(2, mixt_logits_columns(spec), d, 0);
-    request->in[3] = mixt_shape_static(1, 2, 0, 0);
+    request->in[ROUTE_X] = mixt_shape_tokens(tokens, 1, d);
+    request->in[ROUTE_WEIGHT] = mixt_shape_static(2, mixt_logits_columns(spec), d, 0);
+    request->in[ROUTE_SCALE] = mixt_shape_static(1, MIXT_SCALES, 0, 0);
     if (spec->options.logit_bias) {
-        request->in[4] = mixt_shape_static(1, spec->experts, 0, 0);
+        request->in[ROUTE_LOGIT_BIAS] = mixt_shape_static(1, spec->experts, 0, 0);
     }
     mixt_error error = MIXT_ERROR_INIT;
     if (mixt_route_shape(request, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
     }
-    made->scale[0] = made->scale[1] = 1;
+    made->scale[MIXT_SCALE_LOSS] = made->scale[MIXT_SCALE_ROUTER] = 1;
     made->call = (mixt_call){
         .compute = compute,
         .attributes = &made->attributes,
@@ -107,8 +107,8 @@ static void batch_create_wide(batch *made, const mixt_router_spec *spec, int64_t
         .in_shape = request->in,
         .out_shape = request->out,
     };
-    made->call.in[3] = made->scale;
-    for (int i = 0; i < 8; i++) {
+    made->call.in[ROUTE_SCALE] = made->scale;
+    for (int i = 0; i < ROUTE_OUTPUTS; i++) {
         int64_t values = request->out[i].size[0];
         values *= request->out[i].rank > 1 ? request->out[i].size[1] : 1;
         made->call.out[i] = malloc((size_t)values * 4);
@@ -127,7 +127,7 @@ static void batch_create(batch *made, const mixt_router_spec *spec, int64_t toke
 
 static void batch_free(batch *made)
 {
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < ROUTE_OUTPUTS; i++) {
         free(made->call.out[i]);
     }
     free(made->call.workspace);
@@ -155,9 +155,9 @@ static bool finite_row(const float *logits, int experts)
 static void check_row(const batch *made, int64_t t)
 {
     int experts = made->spec.experts, chosen = made->spec.chosen;
-    const float *logits = (const float *)made->call.out[6] + t * experts;
-    const int32_t *ids = (const int32_t *)made->call.out[0] + t * chosen;
-    const float *weights = (const float *)made->call.out[1] + t * chosen;
+    const float *logits = (const float *)made->call.out[ROUTE_SCORES] + t * experts;
+    const int32_t *ids = (const int32_t *)made->call.out[ROUTE_IDS] + t * chosen;
+    const float *weights = (const float *)made->call.out[ROUTE_WEIGHTS] + t * chosen;
     bool taken[256] = {false};
     float sum = 0;
     for (int j = 0; j < chosen; j++) {
@@ -188,9 +188,9 @@ static void check_row(const batch *made, int64_t t)
 static void check_record(const batch *made)
 {
     int experts = made->spec.experts, chosen = made->spec.chosen;
-    const int32_t *ids = made->call.out[0], *counts = made->call.out[2];
-    const int32_t *offsets = made->call.out[3], *order = made->call.out[4];
-    const int32_t *place = made->call.out[5];
+    const int32_t *ids = made->call.out[ROUTE_IDS], *counts = made->call.out[ROUTE_COUNTS];
+    const int32_t *offsets = made->call.out[ROUTE_OFFSETS], *order = made->call.out[ROUTE_ORDER];
+    const int32_t *place = made->call.out[ROUTE_PLACE];
     int64_t choices = made->call.tokens * chosen;
     assert_int_equal(offsets[0], 0);
     assert_int_equal(offsets[experts], choices);
@@ -233,7 +233,7 @@ static void test_property(void **state)
         batch_create(&made, &spec, tokens);
         int64_t not_finite = 0;
         for (int64_t t = 0; t < tokens; t++) {
-            float *logits = (float *)made.call.out[6] + t * spec.experts;
+            float *logits = (float *)made.call.out[ROUTE_SCORES] + t * spec.experts;
             fill_row((int)below(KINDS), spec.experts, logits);
             not_finite += !finite_row(logits, spec.experts);
         }
@@ -242,7 +242,8 @@ static void test_property(void **state)
             check_row(&made, t);
         }
         check_record(&made);
-        assert_int_equal(((const float *)made.call.out[7])[2], not_finite);
+        assert_int_equal(((const float *)made.call.out[ROUTE_LOSSES])[ROUTE_LOSS_NOT_FINITE],
+                         not_finite);
         batch_free(&made);
         rows += tokens;
         odd += not_finite;
@@ -290,10 +291,10 @@ static void direct_losses(const batch *made, double losses[2])
     int experts = made->spec.experts, chosen = made->spec.chosen;
     int64_t tokens = made->call.tokens;
     double mean[256] = {0}, share[256] = {0};
-    losses[0] = losses[1] = 0;
+    losses[ROUTE_LOSS_BALANCE] = losses[ROUTE_LOSS_Z] = 0;
     for (int64_t t = 0; t < tokens; t++) {
-        const float *logits = (const float *)made->call.out[6] + t * experts;
-        const int32_t *ids = (const int32_t *)made->call.out[0] + t * chosen;
+        const float *logits = (const float *)made->call.out[ROUTE_SCORES] + t * experts;
+        const int32_t *ids = (const int32_t *)made->call.out[ROUTE_IDS] + t * chosen;
         bool first = made->spec.options.balance == MIXT_BALANCE_GSHARD;
         for (int j = 0; j < (first ? 1 : chosen); j++) {
             share[ids[j]] += 1 / (double)(tokens * (first ? 1 : chosen));
@@ -311,10 +312,10 @@ static void direct_losses(const batch *made, double losses[2])
         for (int e = 0; e < experts; e++) {
             mean[e] += value[e] / scores / (double)tokens;
         }
-        losses[1] += log(sum) * log(sum) / (double)tokens;
+        losses[ROUTE_LOSS_Z] += log(sum) * log(sum) / (double)tokens;
     }
     for (int e = 0; e < experts; e++) {
-        losses[0] += experts * share[e] * mean[e];
+        losses[ROUTE_LOSS_BALANCE] += experts * share[e] * mean[e];
     }
 }
 
@@ -332,13 +333,13 @@ static void test_losses(void **state)
         batch made;
         batch_create(&made, &spec, 1 + i * 37);
         for (int64_t t = 0; t < made.call.tokens; t++) {
-            float *logits = (float *)made.call.out[6] + t * spec.experts;
+            float *logits = (float *)made.call.out[ROUTE_SCORES] + t * spec.experts;
             fill_row(t % 10 == 9 ? SOME_NAN : NORMAL, spec.experts, logits);
         }
         mixt_route_decide_f32(&made.call);
         double want[2];
         direct_losses(&made, want);
-        const float *have = made.call.out[7];
+        const float *have = made.call.out[ROUTE_LOSSES];
         for (int loss = 0; loss < 2; loss++) {
             if (!(fabs((double)have[loss] - want[loss]) <= 1e-5 * fabs(want[loss]))) {
                 fail_msg("loss %d is %g, not %g", loss, (double)have[loss], want[loss]);
@@ -359,19 +360,21 @@ static void test_balance_is_one(void **state)
     batch_create(&made, &spec, 64);
     for (int64_t i = 0; i < 64 * 8; i++) {
         int64_t t = i / 8, e = i % 8;
-        ((float *)made.call.out[6])[i] = e == t % 8 || e == (t + 1) % 8 ? 5 : -5;
+        ((float *)made.call.out[ROUTE_SCORES])[i] = e == t % 8 || e == (t + 1) % 8 ? 5 : -5;
     }
     mixt_route_decide_f32(&made.call);
-    assert_true(fabsf(((const float *)made.call.out[7])[0] - 1) < 1e-6F);
+    assert_true(fabsf(((const float *)made.call.out[ROUTE_LOSSES])[ROUTE_LOSS_BALANCE] - 1) <
+                1e-6F);
     for (int e = 0; e < 8; e++) {
-        assert_int_equal(((const int32_t *)made.call.out[2])[e], 16);
+        assert_int_equal(((const int32_t *)made.call.out[ROUTE_COUNTS])[e], 16);
     }
     /* collapse: every token to the same two experts is near 8 / 2 */
     for (int64_t i = 0; i < 64 * 8; i++) {
-        ((float *)made.call.out[6])[i] = i % 8 < 2 ? 50 : 0;
+        ((float *)made.call.out[ROUTE_SCORES])[i] = i % 8 < 2 ? 50 : 0;
     }
     mixt_route_decide_f32(&made.call);
-    assert_true(fabsf(((const float *)made.call.out[7])[0] - 4) < 1e-5F);
+    assert_true(fabsf(((const float *)made.call.out[ROUTE_LOSSES])[ROUTE_LOSS_BALANCE] - 4) <
+                1e-5F);
     batch_free(&made);
 }
 
@@ -385,16 +388,16 @@ static void test_not_finite_backward(void **state)
     batch_create(&made, &spec, 3);
     float x[3] = {1, NAN, 2}, weight[4] = {1, 2, -1, 0.5F}, d_weights[6] = {1, -1, 1, -1, 1, -1};
     float d_x[3] = {7, 7, 7};
-    made.call.in[0] = x;
-    made.call.in[1] = weight;
+    made.call.in[ROUTE_X] = x;
+    made.call.in[ROUTE_WEIGHT] = weight;
     mixt_route_forward_f32(&made.call);
-    made.call.d_out[1] = d_weights;
-    made.call.d_in[0] = d_x;
+    made.call.d_out[ROUTE_WEIGHTS] = d_weights;
+    made.call.d_in[ROUTE_X] = d_x;
     mixt_route_backward_f32(&made.call);
     assert_true(isfinite(d_x[0]) && d_x[0] != 0 && isfinite(d_x[2]));
     assert_true(d_x[1] == 0);
-    assert_true(((const float *)made.call.out[7])[2] == 1);
-    const float *weights = made.call.out[1];
+    assert_true(((const float *)made.call.out[ROUTE_LOSSES])[ROUTE_LOSS_NOT_FINITE] == 1);
+    const float *weights = made.call.out[ROUTE_WEIGHTS];
     assert_true(weights[2] == 0.5F && weights[3] == 0.5F);
     batch_free(&made);
 }
@@ -411,9 +414,10 @@ static void test_bias_update(void **state)
     batch made;
     batch_create(&made, &spec, 400);
     float learned[4] = {0};
-    made.call.in[2] = learned;
+    made.call.in[ROUTE_SELECT_BIAS] = learned;
     for (int64_t i = 0; i < 1600; i++) {
-        ((float *)made.call.out[6])[i] = value_of_kind(NORMAL) / 8 + (i % 4 == 2 ? 1 : 0);
+        ((float *)made.call.out[ROUTE_SCORES])[i] =
+            value_of_kind(NORMAL) / 8 + (i % 4 == 2 ? 1 : 0);
     }
     int32_t most = 0;
     for (int step = 0; step < 1000; step++) {
@@ -421,7 +425,7 @@ static void test_bias_update(void **state)
         int64_t load[4];
         most = 0;
         for (int e = 0; e < 4; e++) {
-            load[e] = ((const int32_t *)made.call.out[2])[e];
+            load[e] = ((const int32_t *)made.call.out[ROUTE_COUNTS])[e];
             most = load[e] > most ? (int32_t)load[e] : most;
         }
         assert_true(step > 0 || most > 250);
@@ -429,14 +433,14 @@ static void test_bias_update(void **state)
     }
     print_message("largest load %d of 400 after 1000 steps of the bias\n", most);
     assert_true(most < 130);
-    const float *logits = made.call.out[6];
-    int32_t id = ((const int32_t *)made.call.out[0])[0];
+    const float *logits = made.call.out[ROUTE_SCORES];
+    int32_t id = ((const int32_t *)made.call.out[ROUTE_IDS])[0];
     double sum = 0;
     for (int e = 0; e < 4; e++) {
         sum += exp((double)logits[e]);
     }
-    assert_true(fabs((double)((const float *)made.call.out[1])[0] - exp((double)logits[id]) / sum) <
-                1e-6);
+    assert_true(fabs((double)((const float *)made.call.out[ROUTE_WEIGHTS])[0] -
+                     exp((double)logits[id]) / sum) < 1e-6);
     batch_free(&made);
 }
 
@@ -491,13 +495,13 @@ static void family_check(const family *read)
 {
     batch made;
     batch_create_wide(&made, &read->spec, read->tokens, read->d);
-    const int slots[4] = {0, 1, 2, 4};
+    static const int slots[4] = {ROUTE_X, ROUTE_WEIGHT, ROUTE_SELECT_BIAS, ROUTE_LOGIT_BIAS};
     for (int i = 0; i < 4; i++) {
         made.call.in[slots[i]] = read->array[i];
     }
     mixt_route_forward_f32(&made.call);
-    const float *logits = made.call.out[6], *weights = made.call.out[1];
-    const int32_t *ids = made.call.out[0];
+    const float *logits = made.call.out[ROUTE_SCORES], *weights = made.call.out[ROUTE_WEIGHTS];
+    const int32_t *ids = made.call.out[ROUTE_IDS];
     for (int64_t i = 0; i < read->tokens * read->spec.experts; i++) {
         if (!(fabsf(logits[i] - read->array[4][i]) <= 1e-5F)) {
             fail_msg("%s: logit %lld is %g, not %g", read->name, (long long)i, (double)logits[i],
@@ -540,7 +544,7 @@ static void test_families(void **state)
 static void check_limits(const batch *made, int64_t t)
 {
     const mixt_router_spec *spec = &made->spec;
-    const int32_t *ids = (const int32_t *)made->call.out[0] + t * spec->chosen;
+    const int32_t *ids = (const int32_t *)made->call.out[ROUTE_IDS] + t * spec->chosen;
     int size = spec->options.groups > 0 ? spec->experts / spec->options.groups : spec->experts;
     bool taken[64] = {false}, used[64] = {false};
     int groups = 0;
@@ -592,7 +596,7 @@ static void test_limits(void **state)
         batch made;
         batch_create(&made, &spec, 10);
         for (int64_t t = 0; t < 10; t++) {
-            fill_row((int)below(KINDS), 32, (float *)made.call.out[6] + t * 32);
+            fill_row((int)below(KINDS), 32, (float *)made.call.out[ROUTE_SCORES] + t * 32);
         }
         mixt_route_decide_f32(&made.call);
         for (int64_t t = 0; t < 10; t++) {
@@ -617,14 +621,14 @@ static void test_equal_logits(void **state)
     float x[2] = {0.5F, 0}, weight[4] = {3, 3, 3, 3}, d_weights[4] = {1, -1, 1, -1};
     float d_weight[4] = {0};
     made.attributes.balance_weight = made.attributes.z_weight = 0;
-    made.call.in[0] = x;
-    made.call.in[1] = weight;
+    made.call.in[ROUTE_X] = x;
+    made.call.in[ROUTE_WEIGHT] = weight;
     mixt_route_forward_f32(&made.call);
     for (int i = 0; i < 8; i++) {
-        assert_true(((const float *)made.call.out[6])[i] == (i < 4 ? 1.5F : 0));
+        assert_true(((const float *)made.call.out[ROUTE_SCORES])[i] == (i < 4 ? 1.5F : 0));
     }
-    made.call.d_out[1] = d_weights;
-    made.call.d_in[1] = d_weight;
+    made.call.d_out[ROUTE_WEIGHTS] = d_weights;
+    made.call.d_in[ROUTE_WEIGHT] = d_weight;
     mixt_route_backward_f32(&made.call);
     assert_true(fabsf(d_weight[0] - 0.25F) < 1e-6F && fabsf(d_weight[1] + 0.25F) < 1e-6F);
     assert_true(d_weight[2] == 0 && d_weight[3] == 0);

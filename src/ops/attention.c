@@ -13,11 +13,11 @@
 
 mixt_status mixt_kv_write_shape(mixt_shape_request *request, mixt_error *error)
 {
-    mixt_shape k = request->in[0], v = request->in[1];
-    mixt_shape cache_k = request->in[3], cache_v = request->in[4];
+    mixt_shape k = request->in[KV_WRITE_K], v = request->in[KV_WRITE_V];
+    mixt_shape cache_k = request->in[KV_WRITE_CACHE_K], cache_v = request->in[KV_WRITE_CACHE_V];
     MIXT_TRY(mixt_expect_matrix(&k, "kv_write: k", error));
     MIXT_TRY(mixt_expect_matrix(&cache_k, "kv_write: cache_k", error));
-    MIXT_TRY(mixt_expect(&request->in[2], mixt_shape_integers(mixt_shape_leading(k)),
+    MIXT_TRY(mixt_expect(&request->in[KV_WRITE_SLOTS], mixt_shape_integers(mixt_shape_leading(k)),
                          "kv_write: slots", error));
     MIXT_TRY(mixt_expect(&cache_k, mixt_shape_static(2, cache_k.size[0], k.size[1], 0),
                          "kv_write: cache_k", error));
@@ -35,7 +35,8 @@ void mixt_kv_write_cost(const mixt_attributes *attributes, const mixt_shape *in,
 {
     (void)attributes;
     (void)out;
-    double values = mixt_shape_values(&in[0], tokens) + mixt_shape_values(&in[1], tokens);
+    double values =
+        mixt_shape_values(&in[KV_WRITE_K], tokens) + mixt_shape_values(&in[KV_WRITE_V], tokens);
     *cost = (mixt_cost){0, 8 * values, 0, 0};
 }
 
@@ -44,7 +45,8 @@ void mixt_kv_write_cost(const mixt_attributes *attributes, const mixt_shape *in,
 mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
-    mixt_shape q = request->in[0], k = request->in[1], v = request->in[2];
+    mixt_shape q = request->in[ATTENTION_Q], k = request->in[ATTENTION_K],
+               v = request->in[ATTENTION_V];
     int64_t heads = attributes->heads, kv_heads = attributes->kv_heads, n = attributes->head_dim;
     int64_t values = mixt_attention_value_dim(attributes);
     if (heads < 1 || kv_heads < 1 || n < 1 || heads % kv_heads != 0 || attributes->window < 0) {
@@ -76,14 +78,14 @@ mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
     }
     MIXT_TRY(mixt_expect(&v, mixt_shape_columns(k, v.size[1]), "attention: v", error));
     mixt_shape rows = mixt_shape_integers(mixt_shape_leading(q));
-    MIXT_TRY(mixt_expect(&request->in[3], rows, "attention: first", error));
-    MIXT_TRY(mixt_expect(&request->in[4], rows, "attention: last", error));
-    if (request->in[5].rank != 0) {
-        MIXT_TRY(mixt_expect(&request->in[5], mixt_shape_static(1, heads, 0, 0), "attention: sinks",
-                             error));
+    MIXT_TRY(mixt_expect(&request->in[ATTENTION_FIRST], rows, "attention: first", error));
+    MIXT_TRY(mixt_expect(&request->in[ATTENTION_LAST], rows, "attention: last", error));
+    if (request->in[ATTENTION_SINKS].rank != 0) {
+        MIXT_TRY(mixt_expect(&request->in[ATTENTION_SINKS], mixt_shape_static(1, heads, 0, 0),
+                             "attention: sinks", error));
     }
-    request->out[0] = mixt_shape_columns(q, heads * values);
-    request->out[1] = mixt_shape_columns(q, heads);
+    request->out[ATTENTION_Y] = mixt_shape_columns(q, heads * values);
+    request->out[ATTENTION_LSE] = mixt_shape_columns(q, heads);
     /* delta, and for each chunk of rows its part of the sinks' gradient */
     request->backward_workspace = q.size[0] * heads + mixt_chunks(q.size[0], MIXT_SUM_ROWS) * heads;
     return MIXT_OK;
@@ -93,7 +95,7 @@ mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
 void mixt_attention_cost(const mixt_attributes *attributes, const mixt_shape *in,
                          const mixt_shape *out, int64_t tokens, mixt_cost *cost)
 {
-    double pairs = (double)tokens * (double)in[1].size[0];
+    double pairs = (double)tokens * (double)in[ATTENTION_K].size[0];
     if (attributes->window > 0) {
         double window = (double)attributes->window, rest = (double)(tokens % attributes->window);
         double whole = (double)(tokens / attributes->window);
@@ -102,31 +104,41 @@ void mixt_attention_cost(const mixt_attributes *attributes, const mixt_shape *in
     double scores = 2 * pairs * attributes->heads * attributes->head_dim;
     double sums = 2 * pairs * attributes->heads * (double)mixt_attention_value_dim(attributes);
     double softmax = (attributes->soft_cap > 0 ? 10 : 5) * pairs * attributes->heads;
-    double bytes = 4 * (mixt_shape_values(&in[0], tokens) + mixt_shape_values(&in[1], tokens) +
-                        mixt_shape_values(&in[2], tokens) + mixt_shape_values(&out[0], tokens));
+    double bytes = 4 * (mixt_shape_values(&in[ATTENTION_Q], tokens) +
+                        mixt_shape_values(&in[ATTENTION_K], tokens) +
+                        mixt_shape_values(&in[ATTENTION_V], tokens) +
+                        mixt_shape_values(&out[ATTENTION_Y], tokens));
     *cost =
         (mixt_cost){scores + sums + softmax, bytes, 3 * scores + 2 * sums + 2 * softmax, 2 * bytes};
 }
 #endif
 
+static void copy_row(const mixt_call *call, int from, int64_t row, int cache, int64_t slot)
+{
+    int64_t n = call->in_shape[from].size[1];
+    if (call->in[from] != NULL) {
+        memcpy((real *)call->in[cache] + slot * n, (const real *)call->in[from] + row * n,
+               (size_t)n * sizeof(real));
+    }
+}
+
 static void kv_write_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    const int32_t *slots = call->in[2];
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    const int32_t *slots = call->in[KV_WRITE_SLOTS];
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[KV_WRITE_K], call->tokens), MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        for (int i = 0; i < 2 && call->in[i] != NULL; i++) {
-            int64_t n = call->in_shape[i].size[1];
-            memcpy((real *)call->in[3 + i] + slots[t] * n, (const real *)call->in[i] + t * n,
-                   (size_t)n * sizeof(real));
-        }
+        copy_row(call, KV_WRITE_K, t, KV_WRITE_CACHE_K, slots[t]);
+        copy_row(call, KV_WRITE_V, t, KV_WRITE_CACHE_V, slots[t]);
     }
 }
 
 void MIXT_REAL(mixt_kv_write_forward)(const mixt_call *call)
 {
-    mixt_for_chunks(call, mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, kv_write_rows);
+    mixt_for_chunks(call, mixt_rows(&call->in_shape[KV_WRITE_K], call->tokens), MIXT_ROWS,
+                    kv_write_rows);
 }
 
 /* The state of a block of queries: rows of one head, or in generation heads of one row that share a
@@ -166,13 +178,13 @@ static int64_t head_of(const query_block *block, int64_t query)
 
 static real *output_of(const query_block *block, int64_t query)
 {
-    return (real *)block->call->out[0] + row_of(block, query) * block->sizes.y_row +
+    return (real *)block->call->out[ATTENTION_Y] + row_of(block, query) * block->sizes.y_row +
            head_of(block, query) * block->sizes.value_dim;
 }
 
 static const real *query_of(const query_block *block, int64_t query)
 {
-    return (const real *)block->call->in[0] + row_of(block, query) * block->sizes.q_row +
+    return (const real *)block->call->in[ATTENTION_Q] + row_of(block, query) * block->sizes.q_row +
            head_of(block, query) * block->sizes.head_dim;
 }
 
@@ -289,7 +301,7 @@ static void begin_block(query_block *block, int thread)
  * it is divided by the sum. */
 static real join_sink(query_block *block, int64_t at)
 {
-    const real *sinks = block->call->in[5];
+    const real *sinks = block->call->in[ATTENTION_SINKS];
     if (sinks == NULL) {
         return 1;
     }
@@ -305,7 +317,7 @@ static real join_sink(query_block *block, int64_t at)
 static void end_block(query_block *block, bool few)
 {
     const mixt_call *call = block->call;
-    const int32_t *first = call->in[3], *last = call->in[4];
+    const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
     int64_t n = block->sizes.value_dim;
     for (int64_t at = 0; at < block->count; at++) {
         int64_t t = row_of(block, at);
@@ -318,8 +330,9 @@ static void end_block(query_block *block, bool few)
         if (few) {
             mixt_kernels_of(call)->scale(n, y, inverse, y);
         }
-        real *log_sum = (real *)call->out[1] + t * block->sizes.heads + head_of(block, at);
-        sees = sees || call->in[5] != NULL;
+        real *log_sum =
+            (real *)call->out[ATTENTION_LSE] + t * block->sizes.heads + head_of(block, at);
+        sees = sees || call->in[ATTENTION_SINKS] != NULL;
         *log_sum = sees ? block->max[at] + (real)log((double)block->sum[at]) : 0;
     }
 }
@@ -340,7 +353,7 @@ static void attend(query_block *block, int64_t sequence, int thread)
 {
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
-    const int32_t *first = call->in[3], *last = call->in[4];
+    const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
     int64_t origin = call->attributes->window > 0 ? sequence * sizes->keys : 0;
     int64_t kv_head = block->head / (sizes->heads / sizes->kv_heads);
     int64_t lowest = INT64_MAX, highest = -1;
@@ -362,10 +375,11 @@ static void attend(query_block *block, int64_t sequence, int thread)
          key += MIXT_ATTENTION_BLOCK) {
         int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, sizes->keys - key);
         count = mixt_least(count, highest + 1 - key);
-        key_block keys = {
-            (const real *)call->in[1] + (origin + key) * sizes->k_row + kv_head * sizes->head_dim,
-            (const real *)call->in[2] + (origin + key) * sizes->v_row + kv_head * sizes->v_head,
-            count};
+        key_block keys = {(const real *)call->in[ATTENTION_K] + (origin + key) * sizes->k_row +
+                              kv_head * sizes->head_dim,
+                          (const real *)call->in[ATTENTION_V] + (origin + key) * sizes->v_row +
+                              kv_head * sizes->v_head,
+                          count};
         mixt_sight sight = sight_of(block, origin + key, count);
         if (few && sight != MIXT_SEES_NONE) {
             visit_rows(block, &keys, sight, thread);

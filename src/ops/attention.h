@@ -30,17 +30,17 @@ static inline mixt_attention_sizes mixt_attention_measure(const mixt_call *call)
         .kv_heads = attributes->kv_heads,
         .head_dim = attributes->head_dim,
         .value_dim = mixt_attention_value_dim(attributes),
-        .q_row = call->in_shape[0].size[1],
-        .k_row = call->in_shape[1].size[1],
-        .v_row = call->in_shape[2].size[1],
-        .y_row = call->out_shape[0].size[1],
-        .v_head = call->in_shape[2].size[1] / attributes->kv_heads,
+        .q_row = call->in_shape[ATTENTION_Q].size[1],
+        .k_row = call->in_shape[ATTENTION_K].size[1],
+        .v_row = call->in_shape[ATTENTION_V].size[1],
+        .y_row = call->out_shape[ATTENTION_Y].size[1],
+        .v_head = call->in_shape[ATTENTION_V].size[1] / attributes->kv_heads,
         .scale = (real)attributes->scale,
         .soft_cap = (real)attributes->soft_cap,
     };
     bool cache = attributes->window == 0;
     sizes.sequence = cache ? call->tokens : attributes->window;
-    sizes.keys = cache ? mixt_rows(&call->in_shape[1], call->tokens) : attributes->window;
+    sizes.keys = cache ? mixt_rows(&call->in_shape[ATTENTION_K], call->tokens) : attributes->window;
     sizes.sequences = mixt_chunks(call->tokens, sizes.sequence);
     sizes.blocks = mixt_chunks(sizes.sequence, MIXT_ATTENTION_BLOCK);
     return sizes;
@@ -66,8 +66,8 @@ static inline mixt_sight mixt_attention_sight(const mixt_call *call, mixt_range 
 {
     bool all = true, any = false;
     for (int64_t t = rows.begin; t < rows.end; t++) {
-        int64_t begin = ((const int32_t *)call->in[3])[t] - key;
-        int64_t end = ((const int32_t *)call->in[4])[t] - key;
+        int64_t begin = ((const int32_t *)call->in[ATTENTION_FIRST])[t] - key;
+        int64_t end = ((const int32_t *)call->in[ATTENTION_LAST])[t] - key;
         begin = begin < 0 ? 0 : mixt_least(begin, count);
         end = end < 0 ? -1 : mixt_least(end, count - 1);
         all = all && begin == 0 && end == count - 1;

@@ -12,12 +12,12 @@ static void delta_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     int64_t heads = call->attributes->heads, n = mixt_attention_value_dim(call->attributes);
-    const real *d_lse = call->d_out[1];
+    const real *d_lse = call->d_out[ATTENTION_LSE];
     real *delta = call->workspace;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t i = range.begin * heads; i < range.end * heads; i++) {
-        delta[i] = mixt_kernels_of(call)->dot(n, (const real *)call->d_out[0] + i * n,
-                                              (const real *)call->out[0] + i * n);
+        delta[i] = mixt_kernels_of(call)->dot(n, (const real *)call->d_out[ATTENTION_Y] + i * n,
+                                              (const real *)call->out[ATTENTION_Y] + i * n);
         delta[i] -= d_lse != NULL ? d_lse[i] : 0;
     }
 }
@@ -26,7 +26,8 @@ static void sink_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    const real *sinks = call->in[5], *lse = call->out[1], *delta = call->workspace;
+    const real *sinks = call->in[ATTENTION_SINKS], *lse = call->out[ATTENTION_LSE],
+               *delta = call->workspace;
     int64_t heads = call->attributes->heads;
     real *sum = (real *)call->workspace + call->tokens * heads + item * heads;
     memset(sum, 0, (size_t)heads * sizeof *sum);
@@ -75,8 +76,8 @@ static void begin_keys(block_pair *pair, int thread)
     const mixt_attention_sizes *sizes = &pair->sizes;
     int64_t n = sizes->head_dim, row = sizes->k_row, count = pair->count;
     int64_t step = mixt_block_values(n);
-    const real *k = (const real *)call->in[1] + pair->k_at;
-    const real *v = (const real *)call->in[2] + pair->v_at;
+    const real *k = (const real *)call->in[ATTENTION_K] + pair->k_at;
+    const real *v = (const real *)call->in[ATTENTION_V] + pair->v_at;
     pair->keys_a = (mixt_panels){call->compute->gemm->a[thread], n, count};
     pair->values_a = (mixt_panels){pair->keys_a.at + step, sizes->value_dim, count};
     pair->a = pair->values_a.at + step;
@@ -120,14 +121,16 @@ static void weigh(block_pair *pair, mixt_sight sight)
     int64_t rows = pair->rows.end - pair->rows.begin, heads = pair->sizes.heads;
     for (int64_t i = 0; i < rows; i++) {
         int64_t at = (pair->rows.begin + i) * heads + pair->head;
-        pair->lse[i] = ((const real *)call->out[1])[at];
+        pair->lse[i] = ((const real *)call->out[ATTENTION_LSE])[at];
         pair->delta[i] = ((const real *)call->workspace)[at];
     }
     mixt_panels queries = {pair->b, pair->sizes.head_dim, rows};
-    mixt_pack_b(call, &queries, (const real *)call->in[0] + pair->q_at, 1, pair->sizes.q_row);
+    mixt_pack_b(call, &queries, (const real *)call->in[ATTENTION_Q] + pair->q_at, 1,
+                pair->sizes.q_row);
     mixt_multiply_panels(call, &pair->keys_a, &queries, pair->weights, MIXT_ATTENTION_BLOCK, false);
     queries.k = pair->sizes.value_dim;
-    mixt_pack_b(call, &queries, (const real *)call->d_out[0] + pair->y_at, 1, pair->sizes.y_row);
+    mixt_pack_b(call, &queries, (const real *)call->d_out[ATTENTION_Y] + pair->y_at, 1,
+                pair->sizes.y_row);
     mixt_multiply_panels(call, &pair->values_a, &queries, pair->d_weights, MIXT_ATTENTION_BLOCK,
                          false);
     if (pair->sizes.soft_cap > 0) {
@@ -173,21 +176,21 @@ static void add_to_both(const block_pair *pair)
 {
     const mixt_call *call = pair->call;
     const mixt_attention_sizes *sizes = &pair->sizes;
-    real *dk = call->d_in[1], *dv = call->d_in[2];
+    real *dk = call->d_in[ATTENTION_K], *dv = call->d_in[ATTENTION_V];
     if (dv != NULL) {
-        add_to_keys(pair, pair->weights, (const real *)call->d_out[0] + pair->y_at, sizes->y_row,
-                    (block_rows){dv + pair->v_at, sizes->v_row, sizes->value_dim});
+        add_to_keys(pair, pair->weights, (const real *)call->d_out[ATTENTION_Y] + pair->y_at,
+                    sizes->y_row, (block_rows){dv + pair->v_at, sizes->v_row, sizes->value_dim});
     }
     if (dk != NULL) {
-        add_to_keys(pair, pair->d_weights, (const real *)call->in[0] + pair->q_at, sizes->q_row,
-                    (block_rows){dk + pair->k_at, sizes->k_row, sizes->head_dim});
+        add_to_keys(pair, pair->d_weights, (const real *)call->in[ATTENTION_Q] + pair->q_at,
+                    sizes->q_row, (block_rows){dk + pair->k_at, sizes->k_row, sizes->head_dim});
     }
 }
 
 /* dq [queries, head_dim] += ds k */
 static void add_to_queries(const block_pair *pair)
 {
-    real *dq = pair->call->d_in[0];
+    real *dq = pair->call->d_in[ATTENTION_Q];
     mixt_panels left = {pair->a, pair->count, pair->rows.end - pair->rows.begin};
     if (dq != NULL) {
         mixt_pack_a(pair->call, &left, pair->d_weights, MIXT_ATTENTION_BLOCK, 1);
@@ -236,13 +239,14 @@ static void begin_gradients(const block_pair *pair, int64_t sequence, mixt_range
 {
     const mixt_attention_sizes *sizes = &pair->sizes;
     int64_t n = sizes->head_dim, group = n * (sizes->heads / sizes->kv_heads);
-    begin_gradient(pair->call, 1, keys, sizes->k_row,
+    begin_gradient(pair->call, ATTENTION_K, keys, sizes->k_row,
                    (mixt_range){pair->kv_head * n, (pair->kv_head + 1) * n});
     begin_gradient(
-        pair->call, 2, keys, sizes->v_row,
+        pair->call, ATTENTION_V, keys, sizes->v_row,
         (mixt_range){pair->kv_head * sizes->v_head, (pair->kv_head + 1) * sizes->v_head});
-    begin_gradient(pair->call, 0, mixt_chunk(pair->call->tokens, sizes->sequence, sequence),
-                   sizes->q_row, (mixt_range){pair->kv_head * group, (pair->kv_head + 1) * group});
+    begin_gradient(pair->call, ATTENTION_Q,
+                   mixt_chunk(pair->call->tokens, sizes->sequence, sequence), sizes->q_row,
+                   (mixt_range){pair->kv_head * group, (pair->kv_head + 1) * group});
 }
 
 static void attention_backward_item(void *context, int64_t item, int thread)
@@ -254,7 +258,8 @@ static void attention_backward_item(void *context, int64_t item, int thread)
     pair.kv_head = item % pair.sizes.kv_heads;
     int64_t sequence = item / pair.sizes.kv_heads;
     int64_t origin = call->attributes->window > 0 ? sequence * pair.sizes.keys : 0;
-    int64_t end = mixt_least(origin + pair.sizes.keys, mixt_rows(&call->in_shape[1], call->tokens));
+    int64_t end =
+        mixt_least(origin + pair.sizes.keys, mixt_rows(&call->in_shape[ATTENTION_K], call->tokens));
     begin_gradients(&pair, sequence, (mixt_range){origin, end});
     for (pair.key = origin; pair.key < end; pair.key += MIXT_ATTENTION_BLOCK) {
         pair.count = mixt_least(MIXT_ATTENTION_BLOCK, end - pair.key);
@@ -268,19 +273,19 @@ static void attention_backward_item(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_attention_backward)(const mixt_call *call)
 {
     mixt_attention_sizes sizes = mixt_attention_measure(call);
-    if (call->d_out[0] == NULL) {
-        int64_t keys = mixt_rows(&call->in_shape[1], call->tokens);
-        mixt_put_zero(call, 0, call->tokens * sizes.q_row);
-        mixt_put_zero(call, 1, keys * sizes.k_row);
-        mixt_put_zero(call, 2, keys * sizes.v_row);
-        mixt_put_zero(call, 5, sizes.heads);
+    if (call->d_out[ATTENTION_Y] == NULL) {
+        int64_t keys = mixt_rows(&call->in_shape[ATTENTION_K], call->tokens);
+        mixt_put_zero(call, ATTENTION_Q, call->tokens * sizes.q_row);
+        mixt_put_zero(call, ATTENTION_K, keys * sizes.k_row);
+        mixt_put_zero(call, ATTENTION_V, keys * sizes.v_row);
+        mixt_put_zero(call, ATTENTION_SINKS, sizes.heads);
         return;
     }
     mixt_for_chunks(call, call->tokens, MIXT_ROWS, delta_rows);
-    if (call->d_in[5] != NULL) {
+    if (call->d_in[ATTENTION_SINKS] != NULL) {
         mixt_for_chunks(call, call->tokens, MIXT_SUM_ROWS, sink_rows);
-        mixt_put_zero(call, 5, sizes.heads);
-        mixt_add_sum(mixt_kernels_of(call), sizes.heads, call->d_in[5],
+        mixt_put_zero(call, ATTENTION_SINKS, sizes.heads);
+        mixt_add_sum(mixt_kernels_of(call), sizes.heads, call->d_in[ATTENTION_SINKS],
                      (const real *)call->workspace + call->tokens * sizes.heads,
                      mixt_chunks(call->tokens, MIXT_SUM_ROWS), sizes.heads);
     }

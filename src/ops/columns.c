@@ -7,7 +7,7 @@
 mixt_status mixt_slice_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
-    mixt_shape x = request->in[0];
+    mixt_shape x = request->in[SLICE_X];
     int64_t heads = attributes->heads, n = attributes->head_dim;
     int64_t from = attributes->from, size = attributes->size;
     MIXT_TRY(mixt_expect_matrix(&x, "slice: x", error));
@@ -18,7 +18,7 @@ mixt_status mixt_slice_shape(mixt_shape_request *request, mixt_error *error)
                          (long long)n);
     }
     MIXT_TRY(mixt_expect(&x, mixt_shape_columns(x, heads * n), "slice: x", error));
-    request->out[0] = mixt_shape_columns(x, heads * size);
+    request->out[SLICE_Y] = mixt_shape_columns(x, heads * size);
     return MIXT_OK;
 }
 
@@ -26,7 +26,8 @@ void mixt_slice_cost(const mixt_attributes *attributes, const mixt_shape *in, co
                      int64_t tokens, mixt_cost *cost)
 {
     (void)attributes;
-    double taken = mixt_shape_values(&out[0], tokens), all = mixt_shape_values(&in[0], tokens);
+    double taken = mixt_shape_values(&out[SLICE_Y], tokens),
+           all = mixt_shape_values(&in[SLICE_X], tokens);
     *cost = (mixt_cost){0, 8 * taken, 0, 4 * (taken + all)};
 }
 #endif
@@ -37,16 +38,18 @@ static void slice_forward_rows(void *context, int64_t item, int thread)
     const mixt_call *call = context;
     const mixt_attributes *attributes = call->attributes;
     int64_t heads = attributes->heads, n = attributes->head_dim, size = attributes->size;
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[SLICE_X], call->tokens), MIXT_ROWS, item);
     for (int64_t i = range.begin * heads; i < range.end * heads; i++) {
-        memcpy((real *)call->out[0] + i * size,
-               (const real *)call->in[0] + i * n + attributes->from, (size_t)size * sizeof(real));
+        memcpy((real *)call->out[SLICE_Y] + i * size,
+               (const real *)call->in[SLICE_X] + i * n + attributes->from,
+               (size_t)size * sizeof(real));
     }
 }
 
 void MIXT_REAL(mixt_slice_forward)(const mixt_call *call)
 {
-    mixt_for_chunks(call, mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS,
+    mixt_for_chunks(call, mixt_rows(&call->in_shape[SLICE_X], call->tokens), MIXT_ROWS,
                     slice_forward_rows);
 }
 
@@ -56,22 +59,23 @@ static void slice_backward_rows(void *context, int64_t item, int thread)
     const mixt_call *call = context;
     const mixt_attributes *attributes = call->attributes;
     int64_t heads = attributes->heads, n = attributes->head_dim, size = attributes->size;
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[SLICE_X], call->tokens), MIXT_ROWS, item);
     for (int64_t i = range.begin * heads; i < range.end * heads; i++) {
-        real *dx = (real *)call->d_in[0] + i * n;
-        if (!call->add[0]) {
+        real *dx = (real *)call->d_in[SLICE_X] + i * n;
+        if (!call->add[SLICE_X]) {
             memset(dx, 0, (size_t)n * sizeof *dx);
         }
         mixt_put(mixt_kernels_of(call), size, dx + attributes->from,
-                 (const real *)call->d_out[0] + i * size, call->add[0]);
+                 (const real *)call->d_out[SLICE_Y] + i * size, call->add[SLICE_X]);
     }
 }
 
 void MIXT_REAL(mixt_slice_backward)(const mixt_call *call)
 {
-    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
-    if (call->d_in[0] == NULL || call->d_out[0] == NULL) {
-        mixt_put_zero(call, 0, rows * call->in_shape[0].size[1]);
+    int64_t rows = mixt_rows(&call->in_shape[SLICE_X], call->tokens);
+    if (call->d_in[SLICE_X] == NULL || call->d_out[SLICE_Y] == NULL) {
+        mixt_put_zero(call, SLICE_X, rows * call->in_shape[SLICE_X].size[1]);
         return;
     }
     mixt_for_chunks(call, rows, MIXT_ROWS, slice_backward_rows);
@@ -82,7 +86,7 @@ void MIXT_REAL(mixt_slice_backward)(const mixt_call *call)
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_join_shape(mixt_shape_request *request, mixt_error *error)
 {
-    mixt_shape a = request->in[0], b = request->in[1];
+    mixt_shape a = request->in[JOIN_A], b = request->in[JOIN_B];
     int64_t heads = request->attributes->heads, n = request->attributes->head_dim;
     MIXT_TRY(mixt_expect_matrix(&a, "join: a", error));
     MIXT_TRY(mixt_expect_matrix(&b, "join: b", error));
@@ -93,7 +97,7 @@ mixt_status mixt_join_shape(mixt_shape_request *request, mixt_error *error)
     }
     MIXT_TRY(mixt_expect(&a, mixt_shape_columns(a, heads * n), "join: a", error));
     MIXT_TRY(mixt_expect(&b, mixt_shape_columns(a, b.size[1]), "join: b", error));
-    request->out[0] = mixt_shape_columns(a, a.size[1] + b.size[1]);
+    request->out[JOIN_Y] = mixt_shape_columns(a, a.size[1] + b.size[1]);
     return MIXT_OK;
 }
 
@@ -102,7 +106,7 @@ void mixt_join_cost(const mixt_attributes *attributes, const mixt_shape *in, con
 {
     (void)attributes;
     (void)in;
-    double bytes = 8 * mixt_shape_values(&out[0], tokens);
+    double bytes = 8 * mixt_shape_values(&out[JOIN_Y], tokens);
     *cost = (mixt_cost){0, bytes, 0, bytes};
 }
 #endif
@@ -112,18 +116,19 @@ static void join_forward_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     int64_t heads = call->attributes->heads, a = call->attributes->head_dim;
-    int64_t b = call->in_shape[1].size[1] / heads;
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    int64_t b = call->in_shape[JOIN_B].size[1] / heads;
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[JOIN_A], call->tokens), MIXT_ROWS, item);
     for (int64_t i = range.begin * heads; i < range.end * heads; i++) {
-        real *y = (real *)call->out[0] + i * (a + b);
-        memcpy(y, (const real *)call->in[0] + i * a, (size_t)a * sizeof *y);
-        memcpy(y + a, (const real *)call->in[1] + i * b, (size_t)b * sizeof *y);
+        real *y = (real *)call->out[JOIN_Y] + i * (a + b);
+        memcpy(y, (const real *)call->in[JOIN_A] + i * a, (size_t)a * sizeof *y);
+        memcpy(y + a, (const real *)call->in[JOIN_B] + i * b, (size_t)b * sizeof *y);
     }
 }
 
 void MIXT_REAL(mixt_join_forward)(const mixt_call *call)
 {
-    mixt_for_chunks(call, mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS,
+    mixt_for_chunks(call, mixt_rows(&call->in_shape[JOIN_A], call->tokens), MIXT_ROWS,
                     join_forward_rows);
 }
 
@@ -133,25 +138,26 @@ static void join_backward_rows(void *context, int64_t item, int thread)
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
     int64_t heads = call->attributes->heads, a = call->attributes->head_dim;
-    int64_t b = call->in_shape[1].size[1] / heads;
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    int64_t b = call->in_shape[JOIN_B].size[1] / heads;
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[JOIN_A], call->tokens), MIXT_ROWS, item);
     for (int64_t i = range.begin * heads; i < range.end * heads; i++) {
-        const real *dy = (const real *)call->d_out[0] + i * (a + b);
-        if (call->d_in[0] != NULL) {
-            mixt_put(kernels, a, (real *)call->d_in[0] + i * a, dy, call->add[0]);
+        const real *dy = (const real *)call->d_out[JOIN_Y] + i * (a + b);
+        if (call->d_in[JOIN_A] != NULL) {
+            mixt_put(kernels, a, (real *)call->d_in[JOIN_A] + i * a, dy, call->add[JOIN_A]);
         }
-        if (call->d_in[1] != NULL) {
-            mixt_put(kernels, b, (real *)call->d_in[1] + i * b, dy + a, call->add[1]);
+        if (call->d_in[JOIN_B] != NULL) {
+            mixt_put(kernels, b, (real *)call->d_in[JOIN_B] + i * b, dy + a, call->add[JOIN_B]);
         }
     }
 }
 
 void MIXT_REAL(mixt_join_backward)(const mixt_call *call)
 {
-    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
-    if (call->d_out[0] == NULL) {
-        mixt_put_zero(call, 0, rows * call->in_shape[0].size[1]);
-        mixt_put_zero(call, 1, rows * call->in_shape[1].size[1]);
+    int64_t rows = mixt_rows(&call->in_shape[JOIN_A], call->tokens);
+    if (call->d_out[JOIN_Y] == NULL) {
+        mixt_put_zero(call, JOIN_A, rows * call->in_shape[JOIN_A].size[1]);
+        mixt_put_zero(call, JOIN_B, rows * call->in_shape[JOIN_B].size[1]);
         return;
     }
     mixt_for_chunks(call, rows, MIXT_ROWS, join_backward_rows);

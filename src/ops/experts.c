@@ -7,7 +7,7 @@
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
 {
-    mixt_shape rows = request->in[0], gate = request->in[2];
+    mixt_shape rows = request->in[EXPERTS_ROWS], gate = request->in[EXPERTS_W_GATE];
     MIXT_TRY(mixt_expect_activation(request->attributes, "experts", error));
     MIXT_TRY(mixt_expect_matrix(&rows, "experts: rows", error));
     int64_t experts = gate.size[0], ffn = gate.size[1], d = rows.size[1];
@@ -15,22 +15,28 @@ mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "experts: w_gate is not [E, F, d]");
     }
     MIXT_TRY(mixt_expect(&gate, mixt_shape_static(3, experts, ffn, d), "experts: w_gate", error));
-    MIXT_TRY(mixt_expect(&request->in[3], gate, "experts: w_up", error));
-    MIXT_TRY(mixt_expect(&request->in[4], mixt_shape_static(3, experts, d, ffn), "experts: w_down",
-                         error));
-    MIXT_TRY(mixt_expect(&request->in[1],
+    MIXT_TRY(mixt_expect(&request->in[EXPERTS_W_UP], gate, "experts: w_up", error));
+    MIXT_TRY(mixt_expect(&request->in[EXPERTS_W_DOWN], mixt_shape_static(3, experts, d, ffn),
+                         "experts: w_down", error));
+    MIXT_TRY(mixt_expect(&request->in[EXPERTS_OFFSETS],
                          mixt_shape_integers(mixt_shape_static(1, experts + 1, 0, 0)),
                          "experts: offsets", error));
-    static const char *const biases[] = {"experts: b_gate", "experts: b_up", "experts: b_down"};
+    static const struct {
+        int input;
+        const char *name;
+    } biases[] = {{EXPERTS_B_GATE, "experts: b_gate"},
+                  {EXPERTS_B_UP, "experts: b_up"},
+                  {EXPERTS_B_DOWN, "experts: b_down"}};
     for (int i = 0; i < 3; i++) {
-        if (request->in[5 + i].rank != 0) {
-            MIXT_TRY(mixt_expect(&request->in[5 + i],
-                                 mixt_shape_static(2, experts, i < 2 ? ffn : d, 0), biases[i],
+        const mixt_shape *bias = &request->in[biases[i].input];
+        int64_t columns = biases[i].input == EXPERTS_B_DOWN ? d : ffn;
+        if (bias->rank != 0) {
+            MIXT_TRY(mixt_expect(bias, mixt_shape_static(2, experts, columns, 0), biases[i].name,
                                  error));
         }
     }
-    request->out[0] = rows;
-    request->out[1] = request->out[2] = mixt_shape_columns(rows, ffn);
+    request->out[EXPERTS_Y] = rows;
+    request->out[EXPERTS_GATE] = request->out[EXPERTS_UP] = mixt_shape_columns(rows, ffn);
     /* the list of products; then hidden, and in the backward d gate and d up as well */
     request->forward_workspace = mixt_gemm_list_reals(2 * experts) + rows.size[0] * ffn;
     request->backward_workspace = mixt_gemm_list_reals(4 * experts) + 3 * rows.size[0] * ffn;
@@ -41,11 +47,14 @@ void mixt_experts_cost(const mixt_attributes *attributes, const mixt_shape *in,
                        const mixt_shape *out, int64_t tokens, mixt_cost *cost)
 {
     (void)attributes;
-    double rows = mixt_shape_values(&in[0], tokens), hidden = mixt_shape_values(&out[1], tokens);
-    double products = 6 * rows * (double)in[2].size[1], experts = (double)in[2].size[0];
+    double rows = mixt_shape_values(&in[EXPERTS_ROWS], tokens),
+           hidden = mixt_shape_values(&out[EXPERTS_GATE], tokens);
+    double products = 6 * rows * (double)in[EXPERTS_W_GATE].size[1],
+           experts = (double)in[EXPERTS_W_GATE].size[0];
     /* no more experts are read than there are rows */
-    double read = (double)mixt_rows(&in[0], tokens);
-    read = 12 * mixt_shape_values(&in[2], tokens) * (read < experts ? read / experts : 1);
+    double read = (double)mixt_rows(&in[EXPERTS_ROWS], tokens);
+    read =
+        12 * mixt_shape_values(&in[EXPERTS_W_GATE], tokens) * (read < experts ? read / experts : 1);
     *cost = (mixt_cost){products + 5 * hidden, 8 * rows + 12 * hidden + read,
                         2 * products + 15 * hidden, 12 * rows + 20 * hidden + 2 * read};
 }
@@ -64,13 +73,13 @@ static experts_run experts_start(const mixt_call *call, int64_t products)
 {
     experts_run run = {
         .call = call,
-        .offsets = call->in[1],
-        .experts = call->in_shape[2].size[0],
-        .ffn = call->in_shape[2].size[1],
-        .d = call->in_shape[2].size[2],
+        .offsets = call->in[EXPERTS_OFFSETS],
+        .experts = call->in_shape[EXPERTS_W_GATE].size[0],
+        .ffn = call->in_shape[EXPERTS_W_GATE].size[1],
+        .d = call->in_shape[EXPERTS_W_GATE].size[2],
         .list = call->workspace,
     };
-    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
+    int64_t rows = mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens);
     run.values = rows * run.ffn;
     run.hidden = (real *)call->workspace + mixt_gemm_list_reals(products * run.experts);
     run.d_gate = run.hidden + run.values;
@@ -155,43 +164,39 @@ static void experts_run_list(experts_run *run)
     run->count = 0;
 }
 
-/* Adding each row's expert's biases to the outputs [begin, end). */
+/* Adding each row's expert's bias to an output [rows, n]. */
 typedef struct bias_run {
     const experts_run *run;
-    int begin, end;
+    const real *bias; /* [E, n] */
+    real *y;
+    int64_t n;
 } bias_run;
 
 static void add_bias_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
-    static const int inputs[3] = {7, 5, 6}; /* of y, gate, up */
-    const bias_run *biases = context;
-    const experts_run *run = biases->run;
+    const bias_run *add = context;
+    const experts_run *run = add->run;
     const mixt_call *call = run->call;
     int64_t e = 0;
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens), MIXT_ROWS, item);
     for (int64_t r = range.begin; r < range.end; r++) {
         while (r >= run->offsets[e + 1]) {
             e++;
         }
-        for (int i = biases->begin; i < biases->end; i++) {
-            int64_t n = i == 0 ? run->d : run->ffn;
-            const real *bias = call->in[inputs[i]];
-            real *y = (real *)call->out[i] + r * n;
-            if (bias != NULL) {
-                mixt_kernels_of(call)->add(n, y, y, bias + e * n);
-            }
-        }
+        real *y = add->y + r * add->n;
+        mixt_kernels_of(call)->add(add->n, y, y, add->bias + e * add->n);
     }
 }
 
-static void add_biases(const experts_run *run, int begin, int end)
+static void add_bias(const experts_run *run, int bias, int output)
 {
     const mixt_call *call = run->call;
-    bias_run biases = {run, begin, end};
-    if (begin == 0 ? call->in[7] != NULL : call->in[5] != NULL || call->in[6] != NULL) {
-        int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
-        mixt_pool_run(call->compute->pool, mixt_chunks(rows, MIXT_ROWS), add_bias_rows, &biases);
+    bias_run add = {run, call->in[bias], call->out[output], call->out_shape[output].size[1]};
+    if (add.bias != NULL) {
+        int64_t rows = mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens);
+        mixt_pool_run(call->compute->pool, mixt_chunks(rows, MIXT_ROWS), add_bias_rows, &add);
     }
 }
 
@@ -201,8 +206,8 @@ static void hidden_forward_values(void *context, int64_t item, int thread)
     const experts_run *run = context;
     mixt_range range = mixt_chunk(run->values, MIXT_ELEMENTS, item);
     mixt_activate(run->call, range.end - range.begin, run->hidden + range.begin,
-                  (const real *)run->call->out[1] + range.begin,
-                  (const real *)run->call->out[2] + range.begin);
+                  (const real *)run->call->out[EXPERTS_GATE] + range.begin,
+                  (const real *)run->call->out[EXPERTS_UP] + range.begin);
 }
 
 #if !MIXT_REAL_IS_DOUBLE
@@ -216,41 +221,42 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
 {
     experts_run run = experts_start(call, 2);
     add_row_products(&run, &(experts_matrices){
-                               .a = call->in[0],
-                               .weights = call->in[2],
-                               .c = call->out[1],
+                               .a = call->in[EXPERTS_ROWS],
+                               .weights = call->in[EXPERTS_W_GATE],
+                               .c = call->out[EXPERTS_GATE],
                                .n = run.ffn,
                                .k = run.d,
                                .transposed = true,
-                               .packed = call->packed[2],
-                               .typed = call->matrices[2],
+                               .packed = call->packed[EXPERTS_W_GATE],
+                               .typed = call->matrices[EXPERTS_W_GATE],
                            });
     add_row_products(&run, &(experts_matrices){
-                               .a = call->in[0],
-                               .weights = call->in[3],
-                               .c = call->out[2],
+                               .a = call->in[EXPERTS_ROWS],
+                               .weights = call->in[EXPERTS_W_UP],
+                               .c = call->out[EXPERTS_UP],
                                .n = run.ffn,
                                .k = run.d,
                                .transposed = true,
-                               .packed = call->packed[3],
-                               .typed = call->matrices[3],
+                               .packed = call->packed[EXPERTS_W_UP],
+                               .typed = call->matrices[EXPERTS_W_UP],
                            });
     experts_run_list(&run);
-    add_biases(&run, 1, 3);
+    add_bias(&run, EXPERTS_B_GATE, EXPERTS_GATE);
+    add_bias(&run, EXPERTS_B_UP, EXPERTS_UP);
     mixt_pool_run(call->compute->pool, mixt_chunks(run.values, MIXT_ELEMENTS),
                   hidden_forward_values, &run);
     add_row_products(&run, &(experts_matrices){
                                .a = run.hidden,
-                               .weights = call->in[4],
-                               .c = call->out[0],
+                               .weights = call->in[EXPERTS_W_DOWN],
+                               .c = call->out[EXPERTS_Y],
                                .n = run.d,
                                .k = run.ffn,
                                .transposed = true,
-                               .packed = call->packed[4],
-                               .typed = call->matrices[4],
+                               .packed = call->packed[EXPERTS_W_DOWN],
+                               .typed = call->matrices[EXPERTS_W_DOWN],
                            });
     experts_run_list(&run);
-    add_biases(&run, 0, 1);
+    add_bias(&run, EXPERTS_B_DOWN, EXPERTS_Y);
 }
 
 /* hidden again, and d hidden (held where d up goes) into d gate and d up */
@@ -262,8 +268,8 @@ static void hidden_backward_values(void *context, int64_t item, int thread)
     real d_hidden[MIXT_PIECE];
     for (int64_t i = range.begin; i < range.end; i += MIXT_PIECE) {
         int64_t n = mixt_least(MIXT_PIECE, range.end - i);
-        const real *gate = (const real *)run->call->out[1] + i;
-        const real *up = (const real *)run->call->out[2] + i;
+        const real *gate = (const real *)run->call->out[EXPERTS_GATE] + i;
+        const real *up = (const real *)run->call->out[EXPERTS_UP] + i;
         mixt_activate(run->call, n, run->hidden + i, gate, up);
         memcpy(d_hidden, run->d_up + i, (size_t)n * sizeof *d_hidden);
         mixt_activate_backward(run->call, n, (mixt_gated){run->d_gate + i, run->d_up + i}, gate, up,
@@ -271,35 +277,40 @@ static void hidden_backward_values(void *context, int64_t item, int thread)
     }
 }
 
-/* d bias of one expert: the sum of its rows' gradients, in their order. */
+/* d bias of one expert: the sum of its rows' gradients [rows, n], in their order. */
+static void add_bias_gradient(const experts_run *run, int bias, int64_t e, const real *gradient,
+                              int64_t n)
+{
+    const mixt_call *call = run->call;
+    int64_t begin = run->offsets[e];
+    if (call->d_in[bias] == NULL) {
+        return;
+    }
+    real *d_bias = (real *)call->d_in[bias] + e * n;
+    if (!call->add[bias]) {
+        memset(d_bias, 0, (size_t)n * sizeof *d_bias);
+    }
+    mixt_add_sum(mixt_kernels_of(call), n, d_bias, gradient + begin * n,
+                 run->offsets[e + 1] - begin, n);
+}
+
 static void bias_backward_expert(void *context, int64_t e, int thread)
 {
     (void)thread;
     const experts_run *run = context;
-    const mixt_call *call = run->call;
-    const real *gradients[3] = {run->d_gate, run->d_up, call->d_out[0]};
-    for (int i = 0; i < 3; i++) {
-        int64_t n = i < 2 ? run->ffn : run->d, begin = run->offsets[e];
-        if (call->d_in[5 + i] == NULL) {
-            continue;
-        }
-        real *d_bias = (real *)call->d_in[5 + i] + e * n;
-        if (!call->add[5 + i]) {
-            memset(d_bias, 0, (size_t)n * sizeof *d_bias);
-        }
-        mixt_add_sum(mixt_kernels_of(call), n, d_bias, gradients[i] + begin * n,
-                     run->offsets[e + 1] - begin, n);
-    }
+    add_bias_gradient(run, EXPERTS_B_GATE, e, run->d_gate, run->ffn);
+    add_bias_gradient(run, EXPERTS_B_UP, e, run->d_up, run->ffn);
+    add_bias_gradient(run, EXPERTS_B_DOWN, e, run->call->d_out[EXPERTS_Y], run->d);
 }
 
 /* d rows = d gate w_gate + d up w_up: two lists, because both add to the same rows. */
 static void rows_backward(experts_run *run, int weights, const real *gradient, bool accumulate)
 {
-    if (run->call->d_in[0] != NULL) {
+    if (run->call->d_in[EXPERTS_ROWS] != NULL) {
         add_row_products(run, &(experts_matrices){
                                   .a = gradient,
                                   .weights = run->call->in[weights],
-                                  .c = run->call->d_in[0],
+                                  .c = run->call->d_in[EXPERTS_ROWS],
                                   .n = run->d,
                                   .k = run->ffn,
                                   .accumulate = accumulate,
@@ -310,17 +321,20 @@ static void rows_backward(experts_run *run, int weights, const real *gradient, b
 void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
 {
     experts_run run = experts_start(call, 4);
-    if (call->d_out[0] == NULL) {
-        mixt_put_zero(call, 0, mixt_rows(&call->in_shape[0], call->tokens) * run.d);
-        for (int i = 2; i < 5; i++) {
-            mixt_put_zero(call, i, run.experts * run.ffn * run.d);
-            mixt_put_zero(call, i + 3, run.experts * (i < 4 ? run.ffn : run.d));
+    if (call->d_out[EXPERTS_Y] == NULL) {
+        mixt_put_zero(call, EXPERTS_ROWS,
+                      mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens) * run.d);
+        for (int weight = EXPERTS_W_GATE; weight <= EXPERTS_W_DOWN; weight++) {
+            mixt_put_zero(call, weight, run.experts * run.ffn * run.d);
         }
+        mixt_put_zero(call, EXPERTS_B_GATE, run.experts * run.ffn);
+        mixt_put_zero(call, EXPERTS_B_UP, run.experts * run.ffn);
+        mixt_put_zero(call, EXPERTS_B_DOWN, run.experts * run.d);
         return;
     }
     add_row_products(&run, &(experts_matrices){
-                               .a = call->d_out[0],
-                               .weights = call->in[4],
+                               .a = call->d_out[EXPERTS_Y],
+                               .weights = call->in[EXPERTS_W_DOWN],
                                .c = run.d_up,
                                .n = run.ffn,
                                .k = run.d,
@@ -328,12 +342,12 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
     experts_run_list(&run);
     mixt_pool_run(call->compute->pool, mixt_chunks(run.values, MIXT_ELEMENTS),
                   hidden_backward_values, &run);
-    rows_backward(&run, 2, run.d_gate, call->add[0]);
-    add_weight_products(&run, 4, call->d_out[0], run.d, run.hidden, run.ffn);
-    add_weight_products(&run, 2, run.d_gate, run.ffn, call->in[0], run.d);
-    add_weight_products(&run, 3, run.d_up, run.ffn, call->in[0], run.d);
+    rows_backward(&run, EXPERTS_W_GATE, run.d_gate, call->add[EXPERTS_ROWS]);
+    add_weight_products(&run, EXPERTS_W_DOWN, call->d_out[EXPERTS_Y], run.d, run.hidden, run.ffn);
+    add_weight_products(&run, EXPERTS_W_GATE, run.d_gate, run.ffn, call->in[EXPERTS_ROWS], run.d);
+    add_weight_products(&run, EXPERTS_W_UP, run.d_up, run.ffn, call->in[EXPERTS_ROWS], run.d);
     experts_run_list(&run);
-    rows_backward(&run, 3, run.d_up, true);
+    rows_backward(&run, EXPERTS_W_UP, run.d_up, true);
     experts_run_list(&run);
     mixt_pool_run(call->compute->pool, run.experts, bias_backward_expert, &run);
 }

@@ -8,11 +8,11 @@
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_embed_shape(mixt_shape_request *request, mixt_error *error)
 {
-    mixt_shape tokens = request->in[0], table = request->in[1];
+    mixt_shape tokens = request->in[EMBED_TOKENS], table = request->in[EMBED_TABLE];
     MIXT_TRY(mixt_expect_matrix(&table, "embed: table", error));
     MIXT_TRY(mixt_expect(&tokens, mixt_shape_integers(mixt_shape_tokens(request->capacity, 1, 0)),
                          "embed: tokens", error));
-    request->out[0] = mixt_shape_tokens(request->capacity, 1, table.size[1]);
+    request->out[EMBED_X] = mixt_shape_tokens(request->capacity, 1, table.size[1]);
     return MIXT_OK;
 }
 
@@ -21,7 +21,7 @@ void mixt_embed_cost(const mixt_attributes *attributes, const mixt_shape *in, co
 {
     (void)attributes;
     (void)in;
-    double values = mixt_shape_values(&out[0], tokens);
+    double values = mixt_shape_values(&out[EMBED_X], tokens);
     *cost = (mixt_cost){values, 8 * values, 2 * values, 12 * values};
 }
 #endif
@@ -35,20 +35,20 @@ static void embed_forward_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    const int32_t *tokens = call->in[0];
-    int64_t d = call->in_shape[1].size[1];
+    const int32_t *tokens = call->in[EMBED_TOKENS];
+    int64_t d = call->in_shape[EMBED_TABLE].size[1];
     real scale = embed_scale(call);
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        real *x = (real *)call->out[0] + t * d;
+        real *x = (real *)call->out[EMBED_X] + t * d;
         const real *row = x;
 #if !MIXT_REAL_IS_DOUBLE
-        if (call->matrices[1] != NULL) {
-            mixt_matrix_row(call->compute, call->matrices[1], tokens[t], x);
+        if (call->matrices[EMBED_TABLE] != NULL) {
+            mixt_matrix_row(call->compute, call->matrices[EMBED_TABLE], tokens[t], x);
         } else
 #endif
         {
-            row = (const real *)call->in[1] + tokens[t] * d;
+            row = (const real *)call->in[EMBED_TABLE] + tokens[t] * d;
         }
         mixt_kernels_of(call)->scale(d, x, scale, row);
     }
@@ -64,22 +64,22 @@ static void embed_backward_columns(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    const int32_t *tokens = call->in[0];
-    int64_t d = call->in_shape[1].size[1];
+    const int32_t *tokens = call->in[EMBED_TOKENS];
+    int64_t d = call->in_shape[EMBED_TABLE].size[1];
     real scale = embed_scale(call);
     mixt_range range = mixt_chunk(d, COLUMNS, item);
     for (int64_t t = 0; t < call->tokens; t++) {
-        mixt_kernels_of(call)->axpy(range.end - range.begin,
-                                    (real *)call->d_in[1] + tokens[t] * d + range.begin, scale,
-                                    (const real *)call->d_out[0] + t * d + range.begin);
+        mixt_kernels_of(call)->axpy(
+            range.end - range.begin, (real *)call->d_in[EMBED_TABLE] + tokens[t] * d + range.begin,
+            scale, (const real *)call->d_out[EMBED_X] + t * d + range.begin);
     }
 }
 
 void MIXT_REAL(mixt_embed_backward)(const mixt_call *call)
 {
-    int64_t d = call->in_shape[1].size[1];
-    mixt_put_zero(call, 1, call->in_shape[1].size[0] * d);
-    if (call->d_in[1] != NULL && call->d_out[0] != NULL) {
+    int64_t d = call->in_shape[EMBED_TABLE].size[1];
+    mixt_put_zero(call, EMBED_TABLE, call->in_shape[EMBED_TABLE].size[0] * d);
+    if (call->d_in[EMBED_TABLE] != NULL && call->d_out[EMBED_X] != NULL) {
         mixt_for_chunks(call, d, COLUMNS, embed_backward_columns);
     }
 }
@@ -95,16 +95,17 @@ void MIXT_REAL(mixt_embed_backward)(const mixt_call *call)
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_loss_shape(mixt_shape_request *request, mixt_error *error)
 {
-    mixt_shape x = request->in[0], weight = request->in[1];
+    mixt_shape x = request->in[LOSS_X], weight = request->in[LOSS_WEIGHT];
     MIXT_TRY(mixt_expect_matrix(&x, "loss: x", error));
     MIXT_TRY(mixt_expect_matrix(&weight, "loss: weight", error));
     MIXT_TRY(mixt_expect(&weight, mixt_shape_static(2, weight.size[0], x.size[1], 0),
                          "loss: weight", error));
-    MIXT_TRY(mixt_expect(&request->in[2], mixt_shape_integers(mixt_shape_leading(x)),
+    MIXT_TRY(mixt_expect(&request->in[LOSS_TARGETS], mixt_shape_integers(mixt_shape_leading(x)),
                          "loss: targets", error));
-    MIXT_TRY(mixt_expect(&request->in[3], mixt_shape_static(1, 2, 0, 0), "loss: scale", error));
-    request->out[0] = mixt_shape_leading(x);
-    request->out[1] = mixt_shape_columns(x, weight.size[0]);
+    MIXT_TRY(mixt_expect(&request->in[LOSS_SCALE], mixt_shape_static(1, MIXT_SCALES, 0, 0),
+                         "loss: scale", error));
+    request->out[LOSS_NLL] = mixt_shape_leading(x);
+    request->out[LOSS_LOGITS] = mixt_shape_columns(x, weight.size[0]);
     request->backward_workspace = mixt_least(SLAB, x.size[0]) * weight.size[0];
     return MIXT_OK;
 }
@@ -113,9 +114,10 @@ void mixt_loss_cost(const mixt_attributes *attributes, const mixt_shape *in, con
                     int64_t tokens, mixt_cost *cost)
 {
     (void)attributes;
-    double logits = mixt_shape_values(&out[1], tokens);
-    double products = 2 * logits * (double)in[0].size[1];
-    double bytes = 4 * (mixt_shape_values(&in[0], tokens) + mixt_shape_values(&in[1], tokens));
+    double logits = mixt_shape_values(&out[LOSS_LOGITS], tokens);
+    double products = 2 * logits * (double)in[LOSS_X].size[1];
+    double bytes =
+        4 * (mixt_shape_values(&in[LOSS_X], tokens) + mixt_shape_values(&in[LOSS_WEIGHT], tokens));
     *cost = (mixt_cost){products + 3 * logits, bytes + 8 * logits, 2 * products + 4 * logits,
                         2 * bytes + 8 * logits};
 }
@@ -145,41 +147,42 @@ static void loss_forward_rows(void *context, int64_t item, int thread)
     const loss_slab *slab = context;
     const mixt_call *call = slab->call;
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t vocabulary = call->in_shape[1].size[0];
+    int64_t vocabulary = call->in_shape[LOSS_WEIGHT].size[0];
     mixt_range range = mixt_chunk(slab->rows.end - slab->rows.begin, SLAB_ROWS, item);
     real terms[MIXT_PIECE];
     for (int64_t t = slab->rows.begin + range.begin; t < slab->rows.begin + range.end; t++) {
-        const real *logits = (const real *)call->out[1] + t * vocabulary;
-        int32_t target = ((const int32_t *)call->in[2])[t];
+        const real *logits = (const real *)call->out[LOSS_LOGITS] + t * vocabulary;
+        int32_t target = ((const int32_t *)call->in[LOSS_TARGETS])[t];
         real nll = 0;
         if (target >= 0 && target < vocabulary) {
             real max = kernels->max(vocabulary, logits);
             real sum = exp_sum_pieces(kernels, vocabulary, logits, max, terms, false);
             nll = max - logits[target] + (real)log((double)sum);
         }
-        ((real *)call->out[0])[t] = nll;
+        ((real *)call->out[LOSS_NLL])[t] = nll;
     }
 }
 
 void MIXT_REAL(mixt_loss_forward)(const mixt_call *call)
 {
-    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
-    int64_t d = call->in_shape[1].size[1], vocabulary = call->in_shape[1].size[0];
+    int64_t rows = mixt_rows(&call->in_shape[LOSS_X], call->tokens);
+    int64_t d = call->in_shape[LOSS_WEIGHT].size[1],
+            vocabulary = call->in_shape[LOSS_WEIGHT].size[0];
     for (int64_t item = 0; item < mixt_chunks(rows, SLAB); item++) {
         loss_slab slab = {call, mixt_chunk(rows, SLAB, item), NULL};
         mixt_gemm product = {
             .m = slab.rows.end - slab.rows.begin,
             .n = vocabulary,
             .k = d,
-            .a = (const real *)call->in[0] + slab.rows.begin * d,
+            .a = (const real *)call->in[LOSS_X] + slab.rows.begin * d,
             .a_row = d,
             .a_column = 1,
-            .b = call->in[1],
+            .b = call->in[LOSS_WEIGHT],
             .b_row = 1,
             .b_column = d,
-            .packed = call->packed[1] != NULL ? call->packed[1][0] : NULL,
-            .matrix = call->matrices[1],
-            .c = (real *)call->out[1] + slab.rows.begin * vocabulary,
+            .packed = call->packed[LOSS_WEIGHT] != NULL ? call->packed[LOSS_WEIGHT][0] : NULL,
+            .matrix = call->matrices[LOSS_WEIGHT],
+            .c = (real *)call->out[LOSS_LOGITS] + slab.rows.begin * vocabulary,
             .c_row = vocabulary,
         };
         mixt_gemm_run(call->compute, &product, 1);
@@ -195,14 +198,14 @@ static void loss_backward_rows(void *context, int64_t item, int thread)
     const loss_slab *slab = context;
     const mixt_call *call = slab->call;
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t vocabulary = call->in_shape[1].size[0];
-    real scale = ((const real *)call->in[3])[0];
+    int64_t vocabulary = call->in_shape[LOSS_WEIGHT].size[0];
+    real scale = ((const real *)call->in[LOSS_SCALE])[MIXT_SCALE_LOSS];
     mixt_range range = mixt_chunk(slab->rows.end - slab->rows.begin, SLAB_ROWS, item);
     for (int64_t row = range.begin; row < range.end; row++) {
         int64_t t = slab->rows.begin + row;
-        const real *logits = (const real *)call->out[1] + t * vocabulary;
+        const real *logits = (const real *)call->out[LOSS_LOGITS] + t * vocabulary;
         real *d_logits = slab->d_logits + row * vocabulary;
-        int32_t target = ((const int32_t *)call->in[2])[t];
+        int32_t target = ((const int32_t *)call->in[LOSS_TARGETS])[t];
         if (target < 0 || target >= vocabulary) {
             memset(d_logits, 0, (size_t)vocabulary * sizeof *d_logits);
             continue;
@@ -218,9 +221,10 @@ static int loss_backward_products(const loss_slab *slab, mixt_gemm products[2])
 {
     const mixt_call *call = slab->call;
     int64_t rows = slab->rows.end - slab->rows.begin;
-    int64_t d = call->in_shape[1].size[1], vocabulary = call->in_shape[1].size[0];
+    int64_t d = call->in_shape[LOSS_WEIGHT].size[1],
+            vocabulary = call->in_shape[LOSS_WEIGHT].size[0];
     int count = 0;
-    if (call->d_in[0] != NULL) {
+    if (call->d_in[LOSS_X] != NULL) {
         products[count++] = (mixt_gemm){
             .m = rows,
             .n = d,
@@ -228,15 +232,15 @@ static int loss_backward_products(const loss_slab *slab, mixt_gemm products[2])
             .a = slab->d_logits,
             .a_row = vocabulary,
             .a_column = 1,
-            .b = call->in[1],
+            .b = call->in[LOSS_WEIGHT],
             .b_row = d,
             .b_column = 1,
-            .c = (real *)call->d_in[0] + slab->rows.begin * d,
+            .c = (real *)call->d_in[LOSS_X] + slab->rows.begin * d,
             .c_row = d,
-            .accumulate = call->add[0],
+            .accumulate = call->add[LOSS_X],
         };
     }
-    if (call->d_in[1] != NULL) {
+    if (call->d_in[LOSS_WEIGHT] != NULL) {
         products[count++] = (mixt_gemm){
             .m = vocabulary,
             .n = d,
@@ -244,12 +248,12 @@ static int loss_backward_products(const loss_slab *slab, mixt_gemm products[2])
             .a = slab->d_logits,
             .a_row = 1,
             .a_column = vocabulary,
-            .b = (const real *)call->in[0] + slab->rows.begin * d,
+            .b = (const real *)call->in[LOSS_X] + slab->rows.begin * d,
             .b_row = d,
             .b_column = 1,
-            .c = call->d_in[1],
+            .c = call->d_in[LOSS_WEIGHT],
             .c_row = d,
-            .accumulate = call->add[1] || slab->rows.begin > 0,
+            .accumulate = call->add[LOSS_WEIGHT] || slab->rows.begin > 0,
         };
     }
     return count;
@@ -257,7 +261,7 @@ static int loss_backward_products(const loss_slab *slab, mixt_gemm products[2])
 
 void MIXT_REAL(mixt_loss_backward)(const mixt_call *call)
 {
-    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
+    int64_t rows = mixt_rows(&call->in_shape[LOSS_X], call->tokens);
     for (int64_t item = 0; item < mixt_chunks(rows, SLAB); item++) {
         loss_slab slab = {call, mixt_chunk(rows, SLAB, item), call->workspace};
         mixt_pool_run(call->compute->pool, mixt_chunks(slab.rows.end - slab.rows.begin, SLAB_ROWS),

@@ -1,4 +1,4 @@
-/* Operators: what a plan is made of. Each is one row in ops.def and, in its stage file,
+/* Operators: what a plan is made of. Each is one entry in ops.def and, in its stage file,
  *
  *   mixt_NAME_shape     checks input shapes, gives output shapes and workspace (one for all reals)
  *   mixt_NAME_cost      floating-point operations and bytes moved, forward and backward
@@ -20,14 +20,38 @@
 #include "core/real.h"
 #include "ops/kernels.h"
 
-#define MIXT_SLOTS 8 /* most inputs or outputs of an operator */
+#define MIXT_SLOTS 10 /* most inputs or outputs of an operator */
 
 typedef enum mixt_op {
-#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward) MIXT_OP_##name,
+#define MIXT_OP_BEGIN(name, NAME, backward) MIXT_OP_##name,
 #include "ops/ops.def"
-#undef MIXT_OP
     MIXT_OP_COUNT
 } mixt_op;
+
+/* The slots of each operator: EXPERTS_ROWS, EXPERTS_OFFSETS, ..., EXPERTS_INPUTS number in[],
+ * EXPERTS_Y, ..., EXPERTS_OUTPUTS number out[]. */
+/* clang-format off */
+#define MIXT_OP_BEGIN(name, NAME, backward) enum {
+#define MIXT_IN(NAME, slot, flags) NAME##_##slot,
+#define MIXT_OP_END(name, NAME) NAME##_INPUTS };
+#include "ops/ops.def"
+#define MIXT_OP_BEGIN(name, NAME, backward) enum {
+#define MIXT_OUT(NAME, slot, flags) NAME##_##slot,
+#define MIXT_OP_END(name, NAME) NAME##_OUTPUTS };
+#include "ops/ops.def"
+/* clang-format on */
+
+/* What ROUTE_LOSSES holds: means over the tokens, without coefficients. */
+enum {
+    ROUTE_LOSS_BALANCE,
+    ROUTE_LOSS_Z,
+    ROUTE_LOSS_NOT_FINITE, /* rows with a logit that is not finite, which are in neither loss */
+    ROUTE_LOSS_UNUSED,
+    ROUTE_LOSS_COUNT,
+};
+
+/* What LOSS_SCALE and ROUTE_SCALE hold: what the gradients of either are multiplied by. */
+enum { MIXT_SCALE_LOSS, MIXT_SCALE_ROUTER, MIXT_SCALES };
 
 typedef enum mixt_element {
     MIXT_ELEMENT_REAL, /* fp32 or fp64, by the plan's precision */
@@ -111,7 +135,7 @@ typedef void (*mixt_cost_function)(const mixt_attributes *attributes, const mixt
 
 #define MIXT_BACKWARD_YES(name, suffix) void mixt_##name##_backward_##suffix(const mixt_call *call)
 #define MIXT_BACKWARD_NO(name, suffix) void mixt_##name##_forward_##suffix(const mixt_call *call)
-#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward)                              \
+#define MIXT_OP_BEGIN(name, NAME, backward)                                                        \
     mixt_status mixt_##name##_shape(mixt_shape_request *request, mixt_error *error);               \
     void mixt_##name##_cost(const mixt_attributes *attributes, const mixt_shape *in,               \
                             const mixt_shape *out, int64_t tokens, mixt_cost *cost);               \
@@ -120,7 +144,6 @@ typedef void (*mixt_cost_function)(const mixt_attributes *attributes, const mixt
     MIXT_BACKWARD_##backward(name, f32);                                                           \
     MIXT_BACKWARD_##backward(name, f64);
 #include "ops/ops.def"
-#undef MIXT_OP
 
 /* What w_down was multiplied with, [rows, F], behind a forward call of `experts`. */
 const float *mixt_experts_hidden(const mixt_call *call);
@@ -130,6 +153,7 @@ typedef struct mixt_operator {
     const char *name;
     int inputs, outputs;
     unsigned reads_in, reads_out; /* bit i: the backward reads in[i] / out[i] */
+    unsigned matrix_in;           /* bit i: the forward takes in[i] as matrices[i] as well */
     bool has_backward;
     mixt_shape_function shape;
     mixt_cost_function cost;

@@ -6,7 +6,7 @@
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_norm_shape(mixt_shape_request *request, mixt_error *error)
 {
-    mixt_shape x = request->in[0];
+    mixt_shape x = request->in[NORM_X];
     MIXT_TRY(mixt_expect_matrix(&x, "norm: x", error));
     int64_t group = request->attributes->head_dim;
     if (group == 0) {
@@ -17,10 +17,10 @@ mixt_status mixt_norm_shape(mixt_shape_request *request, mixt_error *error)
                          "norm: groups of %lld do not divide rows of %lld", (long long)group,
                          (long long)x.size[1]);
     }
-    MIXT_TRY(
-        mixt_expect(&request->in[1], mixt_shape_static(1, group, 0, 0), "norm: weight", error));
-    request->out[0] = x;
-    request->out[1] = mixt_shape_columns(x, x.size[1] / group);
+    MIXT_TRY(mixt_expect(&request->in[NORM_WEIGHT], mixt_shape_static(1, group, 0, 0),
+                         "norm: weight", error));
+    request->out[NORM_Y] = x;
+    request->out[NORM_INVERSE] = mixt_shape_columns(x, x.size[1] / group);
     /* for each chunk: its part of the weight's gradient, and one group in work */
     request->backward_workspace = mixt_chunks(x.size[0], MIXT_SUM_ROWS) * 2 * group;
     return MIXT_OK;
@@ -31,7 +31,7 @@ void mixt_norm_cost(const mixt_attributes *attributes, const mixt_shape *in, con
 {
     (void)attributes;
     (void)out;
-    double values = mixt_shape_values(&in[0], tokens);
+    double values = mixt_shape_values(&in[NORM_X], tokens);
     *cost = (mixt_cost){4 * values, 8 * values, 8 * values, 16 * values};
 }
 #endif
@@ -41,21 +41,23 @@ static void norm_forward_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t d = call->in_shape[0].size[1], group = call->in_shape[1].size[0], groups = d / group;
-    const real *weight = call->in[1];
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    int64_t d = call->in_shape[NORM_X].size[1], group = call->in_shape[NORM_WEIGHT].size[0],
+            groups = d / group;
+    const real *weight = call->in[NORM_WEIGHT];
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[NORM_X], call->tokens), MIXT_ROWS, item);
     for (int64_t i = range.begin * groups; i < range.end * groups; i++) {
-        const real *x = (const real *)call->in[0] + i * group;
+        const real *x = (const real *)call->in[NORM_X] + i * group;
         real mean = kernels->dot(group, x, x) / (real)group;
         real inverse = (real)1 / (real)sqrt(mean + (real)call->attributes->epsilon);
-        ((real *)call->out[1])[i] = inverse;
-        kernels->norm_apply(group, (real *)call->out[0] + i * group, x, inverse, weight);
+        ((real *)call->out[NORM_INVERSE])[i] = inverse;
+        kernels->norm_apply(group, (real *)call->out[NORM_Y] + i * group, x, inverse, weight);
     }
 }
 
 void MIXT_REAL(mixt_norm_forward)(const mixt_call *call)
 {
-    mixt_for_chunks(call, mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS,
+    mixt_for_chunks(call, mixt_rows(&call->in_shape[NORM_X], call->tokens), MIXT_ROWS,
                     norm_forward_rows);
 }
 
@@ -66,43 +68,45 @@ static void norm_backward_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t d = call->in_shape[0].size[1], group = call->in_shape[1].size[0], groups = d / group;
+    int64_t d = call->in_shape[NORM_X].size[1], group = call->in_shape[NORM_WEIGHT].size[0],
+            groups = d / group;
     real *partial = (real *)call->workspace + item * 2 * group, *product = partial + group;
     memset(partial, 0, (size_t)group * sizeof *partial);
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_SUM_ROWS, item);
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[NORM_X], call->tokens), MIXT_SUM_ROWS, item);
     for (int64_t i = range.begin * groups; i < range.end * groups; i++) {
-        const real *x = (const real *)call->in[0] + i * group;
-        const real *dy = (const real *)call->d_out[0] + i * group;
-        real inverse = ((const real *)call->out[1])[i];
-        if (call->d_in[1] != NULL) {
+        const real *x = (const real *)call->in[NORM_X] + i * group;
+        const real *dy = (const real *)call->d_out[NORM_Y] + i * group;
+        real inverse = ((const real *)call->out[NORM_INVERSE])[i];
+        if (call->d_in[NORM_WEIGHT] != NULL) {
             kernels->multiply(group, product, dy, x);
             kernels->axpy(group, partial, inverse, product);
         }
-        if (call->d_in[0] != NULL) {
-            real *dx = (real *)call->d_in[0] + i * group;
-            kernels->multiply(group, product, dy, call->in[1]);
+        if (call->d_in[NORM_X] != NULL) {
+            real *dx = (real *)call->d_in[NORM_X] + i * group;
+            kernels->multiply(group, product, dy, call->in[NORM_WEIGHT]);
             real along =
                 kernels->dot(group, product, x) * inverse * inverse * inverse / (real)group;
             kernels->scale(group, product, inverse, product);
             kernels->axpy(group, product, -along, x);
-            mixt_put(kernels, group, dx, product, call->add[0]);
+            mixt_put(kernels, group, dx, product, call->add[NORM_X]);
         }
     }
 }
 
 void MIXT_REAL(mixt_norm_backward)(const mixt_call *call)
 {
-    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
-    int64_t group = call->in_shape[1].size[0];
-    if (call->d_out[0] == NULL) {
-        mixt_put_zero(call, 0, rows * call->in_shape[0].size[1]);
-        mixt_put_zero(call, 1, group);
+    int64_t rows = mixt_rows(&call->in_shape[NORM_X], call->tokens);
+    int64_t group = call->in_shape[NORM_WEIGHT].size[0];
+    if (call->d_out[NORM_Y] == NULL) {
+        mixt_put_zero(call, NORM_X, rows * call->in_shape[NORM_X].size[1]);
+        mixt_put_zero(call, NORM_WEIGHT, group);
         return;
     }
     mixt_for_chunks(call, rows, MIXT_SUM_ROWS, norm_backward_rows);
-    if (call->d_in[1] != NULL) {
-        mixt_put_zero(call, 1, group);
-        mixt_add_sum(mixt_kernels_of(call), group, call->d_in[1], call->workspace,
+    if (call->d_in[NORM_WEIGHT] != NULL) {
+        mixt_put_zero(call, NORM_WEIGHT, group);
+        mixt_add_sum(mixt_kernels_of(call), group, call->d_in[NORM_WEIGHT], call->workspace,
                      mixt_chunks(rows, MIXT_SUM_ROWS), 2 * group);
     }
 }
@@ -113,7 +117,7 @@ void MIXT_REAL(mixt_norm_backward)(const mixt_call *call)
 mixt_status mixt_rope_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
-    mixt_shape x = request->in[0], table = request->in[2];
+    mixt_shape x = request->in[ROPE_X], table = request->in[ROPE_TABLE];
     int dims = attributes->rope_dims == 0 ? attributes->head_dim : attributes->rope_dims;
     MIXT_TRY(mixt_expect_matrix(&x, "rope: x", error));
     MIXT_TRY(mixt_expect_matrix(&table, "rope: table", error));
@@ -125,11 +129,11 @@ mixt_status mixt_rope_shape(mixt_shape_request *request, mixt_error *error)
     MIXT_TRY(mixt_expect(&x,
                          mixt_shape_columns(x, (int64_t)attributes->heads * attributes->head_dim),
                          "rope: x", error));
-    MIXT_TRY(mixt_expect(&request->in[1], mixt_shape_integers(mixt_shape_leading(x)),
+    MIXT_TRY(mixt_expect(&request->in[ROPE_POSITIONS], mixt_shape_integers(mixt_shape_leading(x)),
                          "rope: positions", error));
     MIXT_TRY(
         mixt_expect(&table, mixt_shape_static(2, table.size[0], dims, 0), "rope: table", error));
-    request->out[0] = x;
+    request->out[ROPE_Y] = x;
     request->backward_workspace = mixt_chunks(x.size[0], MIXT_ROWS) * attributes->head_dim;
     return MIXT_OK;
 }
@@ -139,7 +143,7 @@ void mixt_rope_cost(const mixt_attributes *attributes, const mixt_shape *in, con
 {
     (void)attributes;
     (void)out;
-    double values = mixt_shape_values(&in[0], tokens);
+    double values = mixt_shape_values(&in[ROPE_X], tokens);
     *cost = (mixt_cost){3 * values, 8 * values, 3 * values, 8 * values};
 }
 #endif
@@ -168,7 +172,7 @@ static void rotate_head(const mixt_call *call, real *y, const real *x, const rea
                         real sign)
 {
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t n = call->in_shape[2].size[1], rest = call->attributes->head_dim - n;
+    int64_t n = call->in_shape[ROPE_TABLE].size[1], rest = call->attributes->head_dim - n;
     if (call->attributes->interleaved) {
         rotate_neighbours(kernels, n, y, x, angles, sign);
     } else {
@@ -184,20 +188,22 @@ static void rope_forward_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     int64_t n = call->attributes->head_dim, heads = call->attributes->heads;
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[ROPE_X], call->tokens), MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *angles = (const real *)call->in[2] +
-                             ((const int32_t *)call->in[1])[t] * call->in_shape[2].size[1];
+        const real *angles =
+            (const real *)call->in[ROPE_TABLE] +
+            ((const int32_t *)call->in[ROPE_POSITIONS])[t] * call->in_shape[ROPE_TABLE].size[1];
         for (int64_t i = t * heads; i < (t + 1) * heads; i++) {
-            rotate_head(call, (real *)call->out[0] + i * n, (const real *)call->in[0] + i * n,
-                        angles, 1);
+            rotate_head(call, (real *)call->out[ROPE_Y] + i * n,
+                        (const real *)call->in[ROPE_X] + i * n, angles, 1);
         }
     }
 }
 
 void MIXT_REAL(mixt_rope_forward)(const mixt_call *call)
 {
-    mixt_for_chunks(call, mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS,
+    mixt_for_chunks(call, mixt_rows(&call->in_shape[ROPE_X], call->tokens), MIXT_ROWS,
                     rope_forward_rows);
 }
 
@@ -209,15 +215,17 @@ static void rope_backward_rows(void *context, int64_t item, int thread)
     const mixt_kernels *kernels = mixt_kernels_of(call);
     int64_t n = call->attributes->head_dim, heads = call->attributes->heads;
     real *turned = (real *)call->workspace + item * n;
-    mixt_range range = mixt_chunk(mixt_rows(&call->in_shape[0], call->tokens), MIXT_ROWS, item);
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[ROPE_X], call->tokens), MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *angles = (const real *)call->in[2] +
-                             ((const int32_t *)call->in[1])[t] * call->in_shape[2].size[1];
+        const real *angles =
+            (const real *)call->in[ROPE_TABLE] +
+            ((const int32_t *)call->in[ROPE_POSITIONS])[t] * call->in_shape[ROPE_TABLE].size[1];
         for (int64_t i = t * heads; i < (t + 1) * heads; i++) {
-            real *dx = (real *)call->d_in[0] + i * n;
-            rotate_head(call, call->add[0] ? turned : dx, (const real *)call->d_out[0] + i * n,
-                        angles, -1);
-            if (call->add[0]) {
+            real *dx = (real *)call->d_in[ROPE_X] + i * n;
+            rotate_head(call, call->add[ROPE_X] ? turned : dx,
+                        (const real *)call->d_out[ROPE_Y] + i * n, angles, -1);
+            if (call->add[ROPE_X]) {
                 kernels->add(n, dx, dx, turned);
             }
         }
@@ -226,9 +234,9 @@ static void rope_backward_rows(void *context, int64_t item, int thread)
 
 void MIXT_REAL(mixt_rope_backward)(const mixt_call *call)
 {
-    int64_t rows = mixt_rows(&call->in_shape[0], call->tokens);
-    if (call->d_in[0] == NULL || call->d_out[0] == NULL) {
-        mixt_put_zero(call, 0, rows * call->in_shape[0].size[1]);
+    int64_t rows = mixt_rows(&call->in_shape[ROPE_X], call->tokens);
+    if (call->d_in[ROPE_X] == NULL || call->d_out[ROPE_Y] == NULL) {
+        mixt_put_zero(call, ROPE_X, rows * call->in_shape[ROPE_X].size[1]);
         return;
     }
     mixt_for_chunks(call, rows, MIXT_ROWS, rope_backward_rows);
@@ -236,18 +244,13 @@ void MIXT_REAL(mixt_rope_backward)(const mixt_call *call)
 
 /* swiglu: activation(gate) * up (Shazeer 2020) */
 
-static inline int64_t values_of(const mixt_call *call)
-{
-    return mixt_rows(&call->in_shape[0], call->tokens) * call->in_shape[0].size[1];
-}
-
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_swiglu_shape(mixt_shape_request *request, mixt_error *error)
 {
     MIXT_TRY(mixt_expect_activation(request->attributes, "swiglu", error));
-    MIXT_TRY(mixt_expect_matrix(&request->in[0], "swiglu: gate", error));
-    MIXT_TRY(mixt_expect(&request->in[1], request->in[0], "swiglu: up", error));
-    request->out[0] = request->in[0];
+    MIXT_TRY(mixt_expect_matrix(&request->in[SWIGLU_GATE], "swiglu: gate", error));
+    MIXT_TRY(mixt_expect(&request->in[SWIGLU_UP], request->in[SWIGLU_GATE], "swiglu: up", error));
+    request->out[SWIGLU_Y] = request->in[SWIGLU_GATE];
     return MIXT_OK;
 }
 
@@ -256,7 +259,7 @@ void mixt_swiglu_cost(const mixt_attributes *attributes, const mixt_shape *in,
 {
     (void)attributes;
     (void)out;
-    double values = mixt_shape_values(&in[0], tokens);
+    double values = mixt_shape_values(&in[SWIGLU_GATE], tokens);
     *cost = (mixt_cost){5 * values, 12 * values, 10 * values, 20 * values};
 }
 #endif
@@ -265,14 +268,15 @@ static void swiglu_forward_values(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    mixt_range range = mixt_chunk(values_of(call), MIXT_ELEMENTS, item);
-    mixt_activate(call, range.end - range.begin, (real *)call->out[0] + range.begin,
-                  (const real *)call->in[0] + range.begin, (const real *)call->in[1] + range.begin);
+    mixt_range range = mixt_chunk(mixt_values(call, SWIGLU_GATE), MIXT_ELEMENTS, item);
+    mixt_activate(call, range.end - range.begin, (real *)call->out[SWIGLU_Y] + range.begin,
+                  (const real *)call->in[SWIGLU_GATE] + range.begin,
+                  (const real *)call->in[SWIGLU_UP] + range.begin);
 }
 
 void MIXT_REAL(mixt_swiglu_forward)(const mixt_call *call)
 {
-    mixt_for_chunks(call, values_of(call), MIXT_ELEMENTS, swiglu_forward_values);
+    mixt_for_chunks(call, mixt_values(call, SWIGLU_GATE), MIXT_ELEMENTS, swiglu_forward_values);
 }
 
 static void swiglu_backward_values(void *context, int64_t item, int thread)
@@ -280,29 +284,31 @@ static void swiglu_backward_values(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    mixt_range range = mixt_chunk(values_of(call), MIXT_ELEMENTS, item);
+    mixt_range range = mixt_chunk(mixt_values(call, SWIGLU_GATE), MIXT_ELEMENTS, item);
     real d_gate[MIXT_PIECE], d_up[MIXT_PIECE];
     for (int64_t i = range.begin; i < range.end; i += MIXT_PIECE) {
         int64_t n = mixt_least(MIXT_PIECE, range.end - i);
-        mixt_activate_backward(call, n, (mixt_gated){d_gate, d_up}, (const real *)call->in[0] + i,
-                               (const real *)call->in[1] + i, (const real *)call->d_out[0] + i);
-        if (call->d_in[0] != NULL) {
-            mixt_put(kernels, n, (real *)call->d_in[0] + i, d_gate, call->add[0]);
+        mixt_activate_backward(
+            call, n, (mixt_gated){d_gate, d_up}, (const real *)call->in[SWIGLU_GATE] + i,
+            (const real *)call->in[SWIGLU_UP] + i, (const real *)call->d_out[SWIGLU_Y] + i);
+        if (call->d_in[SWIGLU_GATE] != NULL) {
+            mixt_put(kernels, n, (real *)call->d_in[SWIGLU_GATE] + i, d_gate,
+                     call->add[SWIGLU_GATE]);
         }
-        if (call->d_in[1] != NULL) {
-            mixt_put(kernels, n, (real *)call->d_in[1] + i, d_up, call->add[1]);
+        if (call->d_in[SWIGLU_UP] != NULL) {
+            mixt_put(kernels, n, (real *)call->d_in[SWIGLU_UP] + i, d_up, call->add[SWIGLU_UP]);
         }
     }
 }
 
 void MIXT_REAL(mixt_swiglu_backward)(const mixt_call *call)
 {
-    if (call->d_out[0] == NULL) {
-        mixt_put_zero(call, 0, values_of(call));
-        mixt_put_zero(call, 1, values_of(call));
+    if (call->d_out[SWIGLU_Y] == NULL) {
+        mixt_put_zero(call, SWIGLU_GATE, mixt_values(call, SWIGLU_GATE));
+        mixt_put_zero(call, SWIGLU_UP, mixt_values(call, SWIGLU_GATE));
         return;
     }
-    mixt_for_chunks(call, values_of(call), MIXT_ELEMENTS, swiglu_backward_values);
+    mixt_for_chunks(call, mixt_values(call, SWIGLU_GATE), MIXT_ELEMENTS, swiglu_backward_values);
 }
 
 /* add */
@@ -310,9 +316,9 @@ void MIXT_REAL(mixt_swiglu_backward)(const mixt_call *call)
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_add_shape(mixt_shape_request *request, mixt_error *error)
 {
-    MIXT_TRY(mixt_expect_matrix(&request->in[0], "add: a", error));
-    MIXT_TRY(mixt_expect(&request->in[1], request->in[0], "add: b", error));
-    request->out[0] = request->in[0];
+    MIXT_TRY(mixt_expect_matrix(&request->in[ADD_A], "add: a", error));
+    MIXT_TRY(mixt_expect(&request->in[ADD_B], request->in[ADD_A], "add: b", error));
+    request->out[ADD_Y] = request->in[ADD_A];
     return MIXT_OK;
 }
 
@@ -321,7 +327,7 @@ void mixt_add_cost(const mixt_attributes *attributes, const mixt_shape *in, cons
 {
     (void)attributes;
     (void)out;
-    double values = mixt_shape_values(&in[0], tokens);
+    double values = mixt_shape_values(&in[ADD_A], tokens);
     *cost = (mixt_cost){values, 12 * values, 0, 16 * values};
 }
 #endif
@@ -330,39 +336,39 @@ static void add_forward_values(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    mixt_range range = mixt_chunk(values_of(call), MIXT_ELEMENTS, item);
-    mixt_kernels_of(call)->add(range.end - range.begin, (real *)call->out[0] + range.begin,
-                               (const real *)call->in[0] + range.begin,
-                               (const real *)call->in[1] + range.begin);
+    mixt_range range = mixt_chunk(mixt_values(call, ADD_A), MIXT_ELEMENTS, item);
+    mixt_kernels_of(call)->add(range.end - range.begin, (real *)call->out[ADD_Y] + range.begin,
+                               (const real *)call->in[ADD_A] + range.begin,
+                               (const real *)call->in[ADD_B] + range.begin);
 }
 
 void MIXT_REAL(mixt_add_forward)(const mixt_call *call)
 {
-    mixt_for_chunks(call, values_of(call), MIXT_ELEMENTS, add_forward_values);
+    mixt_for_chunks(call, mixt_values(call, ADD_A), MIXT_ELEMENTS, add_forward_values);
 }
 
 static void add_backward_values(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    mixt_range range = mixt_chunk(values_of(call), MIXT_ELEMENTS, item);
-    for (int i = 0; i < 2; i++) {
+    mixt_range range = mixt_chunk(mixt_values(call, ADD_A), MIXT_ELEMENTS, item);
+    for (int i = ADD_A; i <= ADD_B; i++) {
         if (call->d_in[i] != NULL) {
             mixt_put(mixt_kernels_of(call), range.end - range.begin,
                      (real *)call->d_in[i] + range.begin,
-                     (const real *)call->d_out[0] + range.begin, call->add[i]);
+                     (const real *)call->d_out[ADD_Y] + range.begin, call->add[i]);
         }
     }
 }
 
 void MIXT_REAL(mixt_add_backward)(const mixt_call *call)
 {
-    if (call->d_out[0] == NULL) {
-        mixt_put_zero(call, 0, values_of(call));
-        mixt_put_zero(call, 1, values_of(call));
+    if (call->d_out[ADD_Y] == NULL) {
+        mixt_put_zero(call, ADD_A, mixt_values(call, ADD_A));
+        mixt_put_zero(call, ADD_B, mixt_values(call, ADD_A));
         return;
     }
-    mixt_for_chunks(call, values_of(call), MIXT_ELEMENTS, add_backward_values);
+    mixt_for_chunks(call, mixt_values(call, ADD_A), MIXT_ELEMENTS, add_backward_values);
 }
 
 /* take: some rows, for the head behind the last tokens of a prompt */
@@ -370,12 +376,12 @@ void MIXT_REAL(mixt_add_backward)(const mixt_call *call)
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_take_shape(mixt_shape_request *request, mixt_error *error)
 {
-    MIXT_TRY(mixt_expect_matrix(&request->in[0], "take: x", error));
-    int64_t rows = request->in[1].size[0];
-    MIXT_TRY(mixt_expect(&request->in[1],
+    MIXT_TRY(mixt_expect_matrix(&request->in[TAKE_X], "take: x", error));
+    int64_t rows = request->in[TAKE_ROWS].size[0];
+    MIXT_TRY(mixt_expect(&request->in[TAKE_ROWS],
                          mixt_shape_integers(mixt_shape_static(1, rows > 0 ? rows : 1, 0, 0)),
                          "take: rows", error));
-    request->out[0] = mixt_shape_static(2, rows, request->in[0].size[1], 0);
+    request->out[TAKE_Y] = mixt_shape_static(2, rows, request->in[TAKE_X].size[1], 0);
     return MIXT_OK;
 }
 
@@ -384,16 +390,16 @@ void mixt_take_cost(const mixt_attributes *attributes, const mixt_shape *in, con
 {
     (void)attributes;
     (void)in;
-    *cost = (mixt_cost){0, 8 * mixt_shape_values(&out[0], tokens), 0, 0};
+    *cost = (mixt_cost){0, 8 * mixt_shape_values(&out[TAKE_Y], tokens), 0, 0};
 }
 #endif
 
 void MIXT_REAL(mixt_take_forward)(const mixt_call *call)
 {
-    int64_t d = call->in_shape[0].size[1];
-    const int32_t *rows = call->in[1];
-    for (int64_t i = 0; i < call->out_shape[0].size[0]; i++) {
-        memcpy((real *)call->out[0] + i * d, (const real *)call->in[0] + rows[i] * d,
+    int64_t d = call->in_shape[TAKE_X].size[1];
+    const int32_t *rows = call->in[TAKE_ROWS];
+    for (int64_t i = 0; i < call->out_shape[TAKE_Y].size[0]; i++) {
+        memcpy((real *)call->out[TAKE_Y] + i * d, (const real *)call->in[TAKE_X] + rows[i] * d,
                (size_t)d * sizeof(real));
     }
 }

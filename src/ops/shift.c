@@ -5,7 +5,7 @@
 #if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_shift_shape(mixt_shape_request *request, mixt_error *error)
 {
-    mixt_shape source = request->in[0];
+    mixt_shape source = request->in[SHIFT_SOURCE];
     int64_t window = request->attributes->window;
     MIXT_TRY(mixt_expect_matrix(&source, "shift: source", error));
     mixt_shape rows = mixt_shape_tokens(request->capacity, 1, source.size[1]);
@@ -17,9 +17,9 @@ mixt_status mixt_shift_shape(mixt_shape_request *request, mixt_error *error)
         &source, window > 0 ? rows : mixt_shape_static(2, source.size[0], source.size[1], 0),
         "shift: source", error));
     mixt_shape bounds = mixt_shape_integers(mixt_shape_leading(rows));
-    MIXT_TRY(mixt_expect(&request->in[1], bounds, "shift: first", error));
-    MIXT_TRY(mixt_expect(&request->in[2], bounds, "shift: last", error));
-    request->out[0] = rows;
+    MIXT_TRY(mixt_expect(&request->in[SHIFT_FIRST], bounds, "shift: first", error));
+    MIXT_TRY(mixt_expect(&request->in[SHIFT_LAST], bounds, "shift: last", error));
+    request->out[SHIFT_Y] = rows;
     return MIXT_OK;
 }
 
@@ -28,7 +28,7 @@ void mixt_shift_cost(const mixt_attributes *attributes, const mixt_shape *in, co
 {
     (void)attributes;
     (void)in;
-    double bytes = 8 * mixt_shape_values(&out[0], tokens);
+    double bytes = 8 * mixt_shape_values(&out[SHIFT_Y], tokens);
     *cost = (mixt_cost){0, bytes, 0, 1.5 * bytes};
 }
 #endif
@@ -37,7 +37,8 @@ void mixt_shift_cost(const mixt_attributes *attributes, const mixt_shape *in, co
 static int64_t source_row(const mixt_call *call, int64_t t)
 {
     int64_t window = call->attributes->window, origin = window > 0 ? t - t % window : 0;
-    int64_t first = ((const int32_t *)call->in[1])[t], last = ((const int32_t *)call->in[2])[t];
+    int64_t first = ((const int32_t *)call->in[SHIFT_FIRST])[t],
+            last = ((const int32_t *)call->in[SHIFT_LAST])[t];
     first = first < origin ? origin : first;
     return last > first ? last - 1 : -1;
 }
@@ -46,13 +47,13 @@ static void shift_forward_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    int64_t d = call->in_shape[0].size[1];
+    int64_t d = call->in_shape[SHIFT_SOURCE].size[1];
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         int64_t row = source_row(call, t);
-        real *y = (real *)call->out[0] + t * d;
+        real *y = (real *)call->out[SHIFT_Y] + t * d;
         if (row >= 0) {
-            memcpy(y, (const real *)call->in[0] + row * d, (size_t)d * sizeof *y);
+            memcpy(y, (const real *)call->in[SHIFT_SOURCE] + row * d, (size_t)d * sizeof *y);
         } else {
             memset(y, 0, (size_t)d * sizeof *y);
         }
@@ -69,21 +70,21 @@ static void shift_backward_sequence(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    int64_t d = call->in_shape[0].size[1], window = call->attributes->window;
+    int64_t d = call->in_shape[SHIFT_SOURCE].size[1], window = call->attributes->window;
     mixt_range rows = {0, call->tokens};
-    mixt_range source = {0, mixt_rows(&call->in_shape[0], call->tokens)};
+    mixt_range source = {0, mixt_rows(&call->in_shape[SHIFT_SOURCE], call->tokens)};
     if (window > 0) {
         rows = source = mixt_chunk(call->tokens, window, item);
     }
-    real *dx = call->d_in[0];
-    if (!call->add[0]) {
+    real *dx = call->d_in[SHIFT_SOURCE];
+    if (!call->add[SHIFT_SOURCE]) {
         memset(dx + source.begin * d, 0, (size_t)((source.end - source.begin) * d) * sizeof *dx);
     }
     for (int64_t t = rows.begin; t < rows.end; t++) {
         int64_t row = source_row(call, t);
         if (row >= 0) {
             mixt_kernels_of(call)->add(d, dx + row * d, dx + row * d,
-                                       (const real *)call->d_out[0] + t * d);
+                                       (const real *)call->d_out[SHIFT_Y] + t * d);
         }
     }
 }
@@ -91,9 +92,10 @@ static void shift_backward_sequence(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_shift_backward)(const mixt_call *call)
 {
     int64_t window = call->attributes->window;
-    if (call->d_in[0] == NULL || call->d_out[0] == NULL) {
-        mixt_put_zero(call, 0,
-                      mixt_rows(&call->in_shape[0], call->tokens) * call->in_shape[0].size[1]);
+    if (call->d_in[SHIFT_SOURCE] == NULL || call->d_out[SHIFT_Y] == NULL) {
+        mixt_put_zero(call, SHIFT_SOURCE,
+                      mixt_rows(&call->in_shape[SHIFT_SOURCE], call->tokens) *
+                          call->in_shape[SHIFT_SOURCE].size[1]);
         return;
     }
     mixt_pool_run(call->compute->pool, window > 0 ? mixt_chunks(call->tokens, window) : 1,

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "ops/operator.h"
 
 typedef MIXT_REAL(mixt_kernels) mixt_kernels;
@@ -35,14 +36,20 @@ static inline int64_t mixt_rows(const mixt_shape *shape, int64_t tokens)
     return shape->per_token ? tokens * shape->multiple : shape->size[0];
 }
 
-static inline int64_t mixt_least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static inline int64_t mixt_chunks(int64_t rows, int64_t chunk)
 {
-    return (rows + chunk - 1) / chunk;
+    return mixt_divide_up(rows, chunk);
+}
+
+/* Values of an input in this call. */
+static inline int64_t mixt_values(const mixt_call *call, int input)
+{
+    const mixt_shape *shape = &call->in_shape[input];
+    int64_t values = mixt_rows(shape, call->tokens);
+    for (int i = 1; i < shape->rank; i++) {
+        values *= shape->size[i];
+    }
+    return values;
 }
 
 typedef struct mixt_range {

@@ -8,20 +8,48 @@
 
 #include "ops/support.h"
 
+/* The flags of ops.def. */
+enum { READ = 1, MATRIX = 2 };
+
+#define BIT_IF(flags, flag, slot) ((flags) & (flag) ? 1 << (slot) : 0)
+
+/* One mask of slots for each operator: those that have the flag. */
+enum {
+#define MIXT_OP_BEGIN(name, NAME, backward) NAME##_READS_IN = 0
+#define MIXT_IN(NAME, slot, flags) | BIT_IF(flags, READ, NAME##_##slot)
+#define MIXT_OP_END(name, NAME) ,
+#include "ops/ops.def"
+#define MIXT_OP_BEGIN(name, NAME, backward) NAME##_READS_OUT = 0
+#define MIXT_OUT(NAME, slot, flags) | BIT_IF(flags, READ, NAME##_##slot)
+#define MIXT_OP_END(name, NAME) ,
+#include "ops/ops.def"
+#define MIXT_OP_BEGIN(name, NAME, backward) NAME##_MATRIX_IN = 0
+#define MIXT_IN(NAME, slot, flags) | BIT_IF(flags, MATRIX, NAME##_##slot)
+#define MIXT_OP_END(name, NAME) ,
+#include "ops/ops.def"
+};
+
+#define MIXT_OP_END(name, NAME)                                                                    \
+    _Static_assert(NAME##_INPUTS <= MIXT_SLOTS && NAME##_OUTPUTS <= MIXT_SLOTS,                    \
+                   "MIXT_SLOTS is too small for " #name);
+#include "ops/ops.def"
+
 static const mixt_operator rows[MIXT_OP_COUNT] = {
 #define HAS_YES true
 #define HAS_NO false
-#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward)                              \
-    [MIXT_OP_##name] = {#name,                                                                     \
-                        inputs,                                                                    \
-                        outputs,                                                                   \
-                        reads_in,                                                                  \
-                        reads_out,                                                                 \
-                        HAS_##backward,                                                            \
-                        mixt_##name##_shape,                                                       \
-                        mixt_##name##_cost},
+#define MIXT_OP_BEGIN(op, NAME, backward)                                                          \
+    [MIXT_OP_##op] = {                                                                             \
+        .name = #op,                                                                               \
+        .inputs = NAME##_INPUTS,                                                                   \
+        .outputs = NAME##_OUTPUTS,                                                                 \
+        .reads_in = NAME##_READS_IN,                                                               \
+        .reads_out = NAME##_READS_OUT,                                                             \
+        .matrix_in = NAME##_MATRIX_IN,                                                             \
+        .has_backward = HAS_##backward,                                                            \
+        .shape = mixt_##op##_shape,                                                                \
+        .cost = mixt_##op##_cost,                                                                  \
+    },
 #include "ops/ops.def"
-#undef MIXT_OP
 };
 
 const mixt_operator *mixt_operator_row(mixt_op op)

@@ -131,22 +131,6 @@ static void *pointer(const mixt_instance *instance, mixt_value_id id)
     return id >= 0 ? instance->data[id] : NULL;
 }
 
-/* Operators that read weights as typed rows, and the inputs where they do. */
-static bool reads_matrix(mixt_op op, int input)
-{
-    switch ((int)op) {
-    case MIXT_OP_embed:
-    case MIXT_OP_linear:
-    case MIXT_OP_head_linear:
-    case MIXT_OP_loss:
-        return input == 1;
-    case MIXT_OP_experts:
-        return input >= 2 && input <= 4;
-    default:
-        return false;
-    }
-}
-
 static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error *error)
 {
     const mixt_plan *plan = instance->plan;
@@ -162,9 +146,8 @@ static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error
         if (record->in[i] >= 0) {
             instance->shapes[index][0][i] = plan->values[record->in[i]].shape;
             call->packed[i] = instance->packed[record->in[i]];
-            call->matrices[i] = reads_matrix(record->op, i) && record->pass != MIXT_PASS_BACKWARD
-                                    ? instance->matrices[record->in[i]]
-                                    : NULL;
+            bool typed = (row->matrix_in >> i & 1) != 0 && record->pass != MIXT_PASS_BACKWARD;
+            call->matrices[i] = typed ? instance->matrices[record->in[i]] : NULL;
         }
         if (record->out[i] >= 0) {
             instance->shapes[index][1][i] = plan->values[record->out[i]].shape;

@@ -51,7 +51,7 @@ static void loss_rows(void *context, int64_t item, int thread)
     memset(partial, 0, (size_t)(experts + 2) * sizeof *partial);
     mixt_range range = mixt_chunk(call->tokens, ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *logits = (const real *)call->out[6] + t * experts;
+        const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
         if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
             partial[experts + 1] += 1;
             continue;
@@ -69,7 +69,8 @@ static double load_share(const mixt_call *call, int expert, const int32_t *first
     if (spec->options.balance == MIXT_BALANCE_GSHARD) {
         return (double)first[expert] / (double)call->tokens;
     }
-    return (double)((const int32_t *)call->out[2])[expert] / ((double)call->tokens * spec->chosen);
+    return (double)((const int32_t *)call->out[ROUTE_COUNTS])[expert] /
+           ((double)call->tokens * spec->chosen);
 }
 
 static void count_first(const mixt_call *call, int32_t *first)
@@ -77,7 +78,7 @@ static void count_first(const mixt_call *call, int32_t *first)
     const mixt_router_spec *spec = call->attributes->router;
     memset(first, 0, (size_t)spec->experts * sizeof *first);
     for (int64_t t = 0; t < call->tokens; t++) {
-        first[((const int32_t *)call->out[0])[t * spec->chosen]]++;
+        first[((const int32_t *)call->out[ROUTE_IDS])[t * spec->chosen]]++;
     }
 }
 
@@ -87,7 +88,7 @@ void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
     int experts = call->attributes->router->experts;
     int64_t chunks = mixt_chunks(call->tokens, ROWS);
     int32_t first[MIXT_EXPERTS_MAX];
-    real *sums = call->workspace, *losses = call->out[7];
+    real *sums = call->workspace, *losses = call->out[ROUTE_LOSSES];
     mixt_for_chunks(call, call->tokens, ROWS, loss_rows);
     for (int64_t item = 1; item < chunks; item++) {
         kernels->add(experts + 2, sums, sums, sums + item * (experts + 2));
@@ -97,10 +98,10 @@ void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
     for (int e = 0; e < experts; e++) {
         balance += load_share(call, e, first) * (double)sums[e];
     }
-    losses[0] = (real)(balance * experts / (double)call->tokens);
-    losses[1] = sums[experts] / (real)call->tokens;
-    losses[2] = sums[experts + 1];
-    losses[3] = 0;
+    losses[ROUTE_LOSS_BALANCE] = (real)(balance * experts / (double)call->tokens);
+    losses[ROUTE_LOSS_Z] = sums[experts] / (real)call->tokens;
+    losses[ROUTE_LOSS_NOT_FINITE] = sums[experts + 1];
+    losses[ROUTE_LOSS_UNUSED] = 0;
 }
 
 typedef struct balance_run {
@@ -122,7 +123,7 @@ static void gradient_rows(void *context, int64_t item, int thread)
     real scores[MIXT_EXPERTS_MAX], log_sum;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *logits = (const real *)call->out[6] + t * experts;
+        const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
         real *d_logits = run->d_logits + t * experts;
         if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
             continue;
@@ -142,7 +143,8 @@ void MIXT_REAL(mixt_balance_gradient)(const mixt_call *call, real *d_logits)
 {
     const mixt_attributes *attributes = call->attributes;
     int experts = attributes->router->experts;
-    double scale = (double)((const real *)call->in[3])[1] / (double)call->tokens;
+    double scale =
+        (double)((const real *)call->in[ROUTE_SCALE])[MIXT_SCALE_ROUTER] / (double)call->tokens;
     int32_t first[MIXT_EXPERTS_MAX];
     real pull[MIXT_EXPERTS_MAX];
     if (scale == 0 || (attributes->balance_weight == 0 && attributes->z_weight == 0)) {

@@ -45,15 +45,15 @@ typedef struct logits_run {
  * selective precision). */
 static void multiply(const mixt_call *call, real *raw)
 {
-    int64_t n = call->in_shape[1].size[0], d = call->in_shape[1].size[1];
+    int64_t n = call->in_shape[ROUTE_WEIGHT].size[0], d = call->in_shape[ROUTE_WEIGHT].size[1];
     mixt_gemm product = {
         .m = call->tokens,
         .n = n,
         .k = d,
-        .a = call->in[0],
+        .a = call->in[ROUTE_X],
         .a_row = d,
         .a_column = 1,
-        .b = call->in[1],
+        .b = call->in[ROUTE_WEIGHT],
         .b_row = 1,
         .b_column = d,
         .c = raw,
@@ -114,8 +114,8 @@ static void plain_logits(const mixt_call *call, const real *raw, real *logits)
     } else if (raw != logits) {
         memcpy(logits, raw, (size_t)spec->experts * sizeof *logits);
     }
-    if (call->in[4] != NULL) {
-        kernels->add(spec->experts, logits, logits, call->in[4]);
+    if (call->in[ROUTE_LOGIT_BIAS] != NULL) {
+        kernels->add(spec->experts, logits, logits, call->in[ROUTE_LOGIT_BIAS]);
     }
 }
 
@@ -125,10 +125,11 @@ static void forward_rows(void *context, int64_t item, int thread)
     const logits_run *run = context;
     const mixt_call *call = run->call;
     const mixt_router_options *options = &call->attributes->router->options;
-    int64_t experts = call->attributes->router->experts, columns = call->in_shape[1].size[0];
+    int64_t experts = call->attributes->router->experts,
+            columns = call->in_shape[ROUTE_WEIGHT].size[0];
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        real *logits = (real *)call->out[6] + t * experts;
+        real *logits = (real *)call->out[ROUTE_SCORES] + t * experts;
         double mean, variance;
         plain_logits(call, run->raw + t * columns, logits);
         if (options->normalise > 0) {
@@ -148,9 +149,10 @@ void MIXT_REAL(mixt_logits_forward)(const mixt_call *call)
 {
     const mixt_router_options *options = &call->attributes->router->options;
     bool attention = options->logits == MIXT_LOGITS_ATTENTION;
-    logits_run run = {.call = call, .raw = attention ? call->workspace : call->out[6]};
+    logits_run run = {.call = call, .raw = attention ? call->workspace : call->out[ROUTE_SCORES]};
     multiply(call, run.raw);
-    if (attention || call->in[4] != NULL || options->normalise > 0 || options->soft_cap > 0) {
+    if (attention || call->in[ROUTE_LOGIT_BIAS] != NULL || options->normalise > 0 ||
+        options->soft_cap > 0) {
         mixt_pool_run(call->compute->pool, mixt_chunks(call->tokens, MIXT_ROWS), forward_rows,
                       &run);
     }
@@ -206,10 +208,11 @@ static void backward_rows(void *context, int64_t item, int thread)
     const logits_run *run = context;
     const mixt_call *call = run->call;
     const mixt_router_options *options = &call->attributes->router->options;
-    int64_t experts = call->attributes->router->experts, columns = call->in_shape[1].size[0];
+    int64_t experts = call->attributes->router->experts,
+            columns = call->in_shape[ROUTE_WEIGHT].size[0];
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *logits = (const real *)call->out[6] + t * experts;
+        const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
         const real *raw = run->raw + t * columns;
         real *d_logits = run->d_logits + t * experts, *d_raw = run->d_raw + t * columns;
         if (!all_finite(experts, logits) ||
@@ -246,8 +249,8 @@ const real *MIXT_REAL(mixt_logits_backward)(const mixt_call *call, real *d_logit
 {
     const mixt_router_spec *spec = call->attributes->router;
     const mixt_router_options *options = &spec->options;
-    int64_t rows = call->tokens * call->in_shape[1].size[0];
-    logits_run run = {call, call->out[6], d_logits, d_logits, workspace};
+    int64_t rows = call->tokens * call->in_shape[ROUTE_WEIGHT].size[0];
+    logits_run run = {call, call->out[ROUTE_SCORES], d_logits, d_logits, workspace};
     if (reads_raw(spec)) {
         run.raw = workspace;
         run.d_bias = workspace + 2 * rows;
@@ -260,11 +263,11 @@ const real *MIXT_REAL(mixt_logits_backward)(const mixt_call *call, real *d_logit
         mixt_pool_run(call->compute->pool, mixt_chunks(call->tokens, MIXT_ROWS), backward_rows,
                       &run);
     }
-    if (call->d_in[4] != NULL && call->in_shape[4].rank != 0) {
+    if (call->d_in[ROUTE_LOGIT_BIAS] != NULL && call->in_shape[ROUTE_LOGIT_BIAS].rank != 0) {
         mixt_pool_run(call->compute->pool, mixt_chunks(call->tokens, MIXT_SUM_ROWS), bias_rows,
                       &run);
-        mixt_put_zero(call, 4, spec->experts);
-        mixt_add_sum(mixt_kernels_of(call), spec->experts, call->d_in[4], run.d_bias,
+        mixt_put_zero(call, ROUTE_LOGIT_BIAS, spec->experts);
+        mixt_add_sum(mixt_kernels_of(call), spec->experts, call->d_in[ROUTE_LOGIT_BIAS], run.d_bias,
                      mixt_chunks(call->tokens, MIXT_SUM_ROWS), spec->experts);
     }
     return run.d_raw;

@@ -15,9 +15,9 @@ typedef enum mixt_router_method {
 } mixt_router_method;
 
 /* check: refuses a spec that the method cannot serve.
- * choose: fills ids and weights (out[0], out[1]) from the logits (out[6]) and the bias (in[2]).
+ * choose: fills ROUTE_IDS and ROUTE_WEIGHTS from the logits (ROUTE_SCORES) and ROUTE_SELECT_BIAS.
  *   Whatever the logits: k distinct ids in range for each token, finite weights.
- * gradient: writes d logits [T, E] from the gradient of the weights (d_out[1], not NULL). */
+ * gradient: writes d logits [T, E] from the gradient of ROUTE_WEIGHTS, which is not NULL. */
 #define MIXT_ROUTER_METHOD(name)                                                                   \
     mixt_status mixt_##name##_check(const mixt_router_spec *spec, mixt_error *error);              \
     void mixt_##name##_choose_f32(const mixt_call *call);                                          \
@@ -27,8 +27,8 @@ typedef enum mixt_router_method {
 #include "router/methods.def"
 #undef MIXT_ROUTER_METHOD
 
-/* Logits (logits.c). forward: fills out[6] from x, the weight and the logit bias. backward: from
- * d logits [T, E], which it changes, the gradient of x weight^T [T, columns] and, where it is
+/* Logits (logits.c). forward: fills ROUTE_SCORES from x, the weight and the logit bias. backward:
+ * from d logits [T, E], which it changes, the gradient of x weight^T [T, columns] and, where it is
  * wanted, of the logit bias. `workspace` as the backward's size says. */
 int64_t mixt_logits_columns(const mixt_router_spec *spec); /* rows of the weight: E, or 3E */
 int64_t mixt_logits_workspace(const mixt_router_spec *spec, int64_t capacity);
@@ -42,7 +42,7 @@ const double *mixt_logits_backward_f64(const mixt_call *call, double *d_logits, 
 void mixt_route_decide_f32(const mixt_call *call);
 void mixt_route_decide_f64(const mixt_call *call);
 
-/* Balance and z-loss (balance.c). loss: fills out[7] from logits, ids and counts.
+/* Balance and z-loss (balance.c). loss: fills ROUTE_LOSSES from logits, ids and counts.
  * gradient: adds scale[1] * (balance_weight * d balance + z_weight * d z) to d logits [T, E]. */
 int64_t mixt_balance_workspace(int64_t capacity, int64_t experts);
 void mixt_balance_loss_f32(const mixt_call *call);

@@ -76,31 +76,32 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     const mixt_router_spec *spec = request->attributes->router;
     MIXT_TRY(spec == NULL ? mixt_fail(error, MIXT_ERROR_ARGUMENT, "route: no router given")
                           : mixt_router_check(spec, error));
-    mixt_shape x = request->in[0];
+    mixt_shape x = request->in[ROUTE_X];
     int64_t experts = spec->experts, tokens = request->capacity;
     MIXT_TRY(mixt_expect_matrix(&x, "route: x", error));
     MIXT_TRY(mixt_expect(&x, mixt_shape_tokens(tokens, 1, x.size[1]), "route: x", error));
-    MIXT_TRY(mixt_expect(&request->in[1],
+    MIXT_TRY(mixt_expect(&request->in[ROUTE_WEIGHT],
                          mixt_shape_static(2, mixt_logits_columns(spec), x.size[1], 0),
                          "route: weight", error));
-    if (request->in[2].rank != 0) {
-        MIXT_TRY(mixt_expect(&request->in[2], mixt_shape_static(1, experts, 0, 0), "route: bias",
-                             error));
+    if (request->in[ROUTE_SELECT_BIAS].rank != 0) {
+        MIXT_TRY(mixt_expect(&request->in[ROUTE_SELECT_BIAS], mixt_shape_static(1, experts, 0, 0),
+                             "route: bias", error));
     }
-    MIXT_TRY(mixt_expect(&request->in[3], mixt_shape_static(1, 2, 0, 0), "route: scale", error));
-    if (request->in[4].rank != 0 || spec->options.logit_bias) {
-        MIXT_TRY(mixt_expect(&request->in[4], mixt_shape_static(1, experts, 0, 0),
+    MIXT_TRY(mixt_expect(&request->in[ROUTE_SCALE], mixt_shape_static(1, MIXT_SCALES, 0, 0),
+                         "route: scale", error));
+    if (request->in[ROUTE_LOGIT_BIAS].rank != 0 || spec->options.logit_bias) {
+        MIXT_TRY(mixt_expect(&request->in[ROUTE_LOGIT_BIAS], mixt_shape_static(1, experts, 0, 0),
                              "route: logit_bias", error));
     }
     mixt_shape choices = mixt_shape_tokens(tokens, 1, spec->chosen);
-    request->out[0] = mixt_shape_integers(choices);
-    request->out[1] = choices;
-    request->out[2] = mixt_shape_integers(mixt_shape_static(1, experts, 0, 0));
-    request->out[3] = mixt_shape_integers(mixt_shape_static(1, experts + 1, 0, 0));
-    request->out[4] = mixt_shape_integers(mixt_shape_tokens(tokens, spec->chosen, 0));
-    request->out[5] = mixt_shape_integers(choices);
-    request->out[6] = mixt_shape_tokens(tokens, 1, experts);
-    request->out[7] = mixt_shape_static(1, 4, 0, 0);
+    request->out[ROUTE_IDS] = mixt_shape_integers(choices);
+    request->out[ROUTE_WEIGHTS] = choices;
+    request->out[ROUTE_COUNTS] = mixt_shape_integers(mixt_shape_static(1, experts, 0, 0));
+    request->out[ROUTE_OFFSETS] = mixt_shape_integers(mixt_shape_static(1, experts + 1, 0, 0));
+    request->out[ROUTE_ORDER] = mixt_shape_integers(mixt_shape_tokens(tokens, spec->chosen, 0));
+    request->out[ROUTE_PLACE] = mixt_shape_integers(choices);
+    request->out[ROUTE_SCORES] = mixt_shape_tokens(tokens, 1, experts);
+    request->out[ROUTE_LOSSES] = mixt_shape_static(1, ROUTE_LOSS_COUNT, 0, 0);
     int64_t raw = mixt_logits_workspace(spec, tokens),
             losses = mixt_balance_workspace(tokens, experts);
     request->forward_workspace = raw > losses ? raw : losses;
@@ -113,9 +114,10 @@ void mixt_route_cost(const mixt_attributes *attributes, const mixt_shape *in, co
                      int64_t tokens, mixt_cost *cost)
 {
     (void)attributes;
-    double x = mixt_shape_values(&in[0], tokens), weight = mixt_shape_values(&in[1], tokens);
-    double logits = mixt_shape_values(&out[6], tokens);
-    double products = 2 * x * (double)in[1].size[0];
+    double x = mixt_shape_values(&in[ROUTE_X], tokens),
+           weight = mixt_shape_values(&in[ROUTE_WEIGHT], tokens);
+    double logits = mixt_shape_values(&out[ROUTE_SCORES], tokens);
+    double products = 2 * x * (double)in[ROUTE_WEIGHT].size[0];
     *cost = (mixt_cost){products + 10 * logits, 4 * (x + weight + 3 * logits),
                         2 * products + 20 * logits, 8 * (x + weight + 2 * logits)};
 }
@@ -151,9 +153,9 @@ bool MIXT_REAL(mixt_row_scores)(const mixt_kernels *kernels, const mixt_router_s
 static void sort_choices(const mixt_call *call)
 {
     const mixt_router_spec *spec = call->attributes->router;
-    const int32_t *ids = call->out[0];
-    int32_t *counts = call->out[2], *offsets = call->out[3];
-    int32_t *order = call->out[4], *place = call->out[5];
+    const int32_t *ids = call->out[ROUTE_IDS];
+    int32_t *counts = call->out[ROUTE_COUNTS], *offsets = call->out[ROUTE_OFFSETS];
+    int32_t *order = call->out[ROUTE_ORDER], *place = call->out[ROUTE_PLACE];
     int64_t choices = call->tokens * spec->chosen;
     memset(counts, 0, (size_t)spec->experts * sizeof *counts);
     for (int64_t i = 0; i < choices; i++) {
@@ -197,10 +199,11 @@ void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
 #include "router/methods.def"
 #undef MIXT_ROUTER_METHOD
     };
-    int64_t columns = call->in_shape[1].size[0], d = call->in_shape[1].size[1];
+    int64_t columns = call->in_shape[ROUTE_WEIGHT].size[0],
+            d = call->in_shape[ROUTE_WEIGHT].size[1];
     int64_t values = call->tokens * call->attributes->router->experts;
     real *d_logits = call->workspace;
-    if (call->d_out[1] != NULL) {
+    if (call->d_out[ROUTE_WEIGHTS] != NULL) {
         gradient[method_of(call->attributes->router)](call, d_logits);
     } else {
         memset(d_logits, 0, (size_t)values * sizeof *d_logits);
@@ -209,7 +212,7 @@ void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
     const real *d_raw = MIXT_REAL(mixt_logits_backward)(call, d_logits, d_logits + values);
     mixt_gemm products[2];
     int count = 0;
-    if (call->d_in[0] != NULL) {
+    if (call->d_in[ROUTE_X] != NULL) {
         products[count++] = (mixt_gemm){
             .m = call->tokens,
             .n = d,
@@ -217,16 +220,16 @@ void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
             .a = d_raw,
             .a_row = columns,
             .a_column = 1,
-            .b = call->in[1],
+            .b = call->in[ROUTE_WEIGHT],
             .b_row = d,
             .b_column = 1,
-            .c = call->d_in[0],
+            .c = call->d_in[ROUTE_X],
             .c_row = d,
-            .accumulate = call->add[0],
+            .accumulate = call->add[ROUTE_X],
             .exact = true,
         };
     }
-    if (call->d_in[1] != NULL) {
+    if (call->d_in[ROUTE_WEIGHT] != NULL) {
         products[count++] = (mixt_gemm){
             .m = columns,
             .n = d,
@@ -234,12 +237,12 @@ void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
             .a = d_raw,
             .a_row = 1,
             .a_column = columns,
-            .b = call->in[0],
+            .b = call->in[ROUTE_X],
             .b_row = d,
             .b_column = 1,
-            .c = call->d_in[1],
+            .c = call->d_in[ROUTE_WEIGHT],
             .c_row = d,
-            .accumulate = call->add[1],
+            .accumulate = call->add[ROUTE_WEIGHT],
             .exact = true,
         };
     }

@@ -29,7 +29,7 @@ typedef struct mixt_route {
     const int32_t *order;   /* [T * k] */
     const int32_t *place;   /* [T, k] */
     const float *scores;    /* [T, E] */
-    const float *losses;    /* [4]: balance, z, rows that were not finite, unused */
+    const float *losses;    /* [ROUTE_LOSS_COUNT] */
 } mixt_route;
 
 /* Weights of sigmoid scores are divided by their sum and this (DeepSeek-V3's code). */

@@ -252,9 +252,9 @@ static void choose_rows(void *context, int64_t item, int thread)
     real scores[MIXT_EXPERTS_MAX], biased[MIXT_EXPERTS_MAX], log_sum;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *logits = (const real *)call->out[6] + t * experts;
-        int32_t *ids = (int32_t *)call->out[0] + t * chosen;
-        real *weights = (real *)call->out[1] + t * chosen;
+        const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
+        int32_t *ids = (int32_t *)call->out[ROUTE_IDS] + t * chosen;
+        real *weights = (real *)call->out[ROUTE_WEIGHTS] + t * chosen;
         if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
             choose_ids(spec, logits, ids);
             for (int j = 0; j < chosen; j++) {
@@ -263,8 +263,8 @@ static void choose_rows(void *context, int64_t item, int thread)
             continue;
         }
         const real *by = logits; /* in the order of the scores, without their rounding */
-        if (call->in[2] != NULL) {
-            kernels->add(experts, biased, after ? logits : scores, call->in[2]);
+        if (call->in[ROUTE_SELECT_BIAS] != NULL) {
+            kernels->add(experts, biased, after ? logits : scores, call->in[ROUTE_SELECT_BIAS]);
             by = biased;
         } else if (spec->options.groups > 0 && !after) {
             by = scores; /* sums of scores are not in the order of sums of logits */
@@ -307,9 +307,9 @@ static void row_gradient(const mixt_call *call, int64_t t, const real *scores, r
 {
     const mixt_router_spec *spec = call->attributes->router;
     int chosen = spec->chosen;
-    const int32_t *ids = (const int32_t *)call->out[0] + t * chosen;
-    const real *weights = (const real *)call->out[1] + t * chosen;
-    const real *d_weights = (const real *)call->d_out[1] + t * chosen;
+    const int32_t *ids = (const int32_t *)call->out[ROUTE_IDS] + t * chosen;
+    const real *weights = (const real *)call->out[ROUTE_WEIGHTS] + t * chosen;
+    const real *d_weights = (const real *)call->d_out[ROUTE_WEIGHTS] + t * chosen;
     real along = 0, d_scores[MIXT_EXPERTS_MAX];
     if (spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX) {
         for (int j = 0; j < chosen; j++) {
@@ -351,7 +351,7 @@ static void gradient_rows(void *context, int64_t item, int thread)
     real scores[MIXT_EXPERTS_MAX], log_sum;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *logits = (const real *)call->out[6] + t * spec->experts;
+        const real *logits = (const real *)call->out[ROUTE_SCORES] + t * spec->experts;
         real *d_logits = run->d_logits + t * spec->experts;
         memset(d_logits, 0, (size_t)spec->experts * sizeof *d_logits);
         if (MIXT_REAL(mixt_row_scores)(mixt_kernels_of(call), spec, logits, scores, &log_sum)) {

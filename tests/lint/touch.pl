@@ -52,8 +52,7 @@ for my $name (rows('src/router/methods.def', 'MIXT_ROUTER_METHOD')) {
     only_in("the router method $name", qr/\bmixt_${name}_(?:check|choose|gradient)\w*|\b${name}_choose\b/,
         "src/router/$name.c");
 }
-my %stage;
-for my $name (rows('src/ops/ops.def', 'MIXT_OP')) {
+for my $name (rows('src/ops/ops.def', 'MIXT_OP_BEGIN')) {
     my @homes = grep { m{^src/(?:ops|router)/.*\.c$} && $text{$_} =~ /\b(?:mixt_)?${name}_(?:shape|cost|forward|backward)\b/ }
         sort keys %text;
     complain("the operator $name: in @homes") if @homes == 0 || @homes > 2;

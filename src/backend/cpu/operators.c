@@ -22,16 +22,13 @@ const mixt_backend mixt_backend_cpu_f32 = {
     .real_size = sizeof(float),
     .forward =
         {
-#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward) FORWARD_ENTRY(name, f32)
+#define MIXT_OP_BEGIN(name, NAME, backward) FORWARD_ENTRY(name, f32)
 #include "ops/ops.def"
-#undef MIXT_OP
         },
     .backward =
         {
-#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward)                              \
-    BACKWARD_##backward##_ENTRY(name, f32)
+#define MIXT_OP_BEGIN(name, NAME, backward) BACKWARD_##backward##_ENTRY(name, f32)
 #include "ops/ops.def"
-#undef MIXT_OP
         },
     .allocate = mixt_block_allocate,
     .release = mixt_block_free,
@@ -45,16 +42,13 @@ const mixt_backend mixt_backend_cpu_f64 = {
     .real_size = sizeof(double),
     .forward =
         {
-#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward) FORWARD_ENTRY(name, f64)
+#define MIXT_OP_BEGIN(name, NAME, backward) FORWARD_ENTRY(name, f64)
 #include "ops/ops.def"
-#undef MIXT_OP
         },
     .backward =
         {
-#define MIXT_OP(name, inputs, outputs, reads_in, reads_out, backward)                              \
-    BACKWARD_##backward##_ENTRY(name, f64)
+#define MIXT_OP_BEGIN(name, NAME, backward) BACKWARD_##backward##_ENTRY(name, f64)
 #include "ops/ops.def"
-#undef MIXT_OP
         },
     .allocate = mixt_block_allocate,
     .release = mixt_block_free,
