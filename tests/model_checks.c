@@ -80,7 +80,7 @@ void test_gradients(mixt_model *model, const char *what)
     test_rows rows;
     test_batch batch = test_random_batch(&rows, model->options.vocab_size, true);
     test_run run;
-    test_run_create(context->compute, model, &batch, 8, false, &run);
+    test_run_create(&context->device, model, &batch, 8, false, &run);
     double *gradient = malloc(model->weight_count * sizeof *gradient);
     assert_non_null(gradient);
     memcpy(gradient, run.gradients, model->weight_count * sizeof *gradient);
@@ -138,8 +138,8 @@ void test_phases(mixt_model *model, double tolerance)
     test_rows rows;
     test_batch batch = test_random_batch(&rows, model->options.vocab_size, false);
     test_run run;
-    test_run_create(context->compute, model, &batch, 4, false, &run);
-    const float *trained = mixt_instance_data(run.instance, run.graph->logits);
+    test_run_create(&context->device, model, &batch, 4, false, &run);
+    const float *trained = mixt_instance_view(run.instance, run.graph->logits);
     size_t row = (size_t)model->options.vocab_size;
     mixt_error error = MIXT_ERROR_INIT;
     mixt_session *one, *many;

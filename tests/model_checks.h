@@ -2,7 +2,7 @@
 #ifndef MIXT_TESTS_MODEL_CHECKS_H
 #define MIXT_TESTS_MODEL_CHECKS_H
 
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 #include "model_runner.h"
 
 #define TEST_WINDOW 12

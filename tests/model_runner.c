@@ -22,51 +22,51 @@ static void put_real(void *array, size_t real_size, size_t index, double value)
     }
 }
 
-static void fill_integers(const test_batch *batch, int32_t *at, int64_t tokens, int *valid)
+static void fill_batch(const test_batch *from, mixt_batch *batch, int *valid)
 {
-    int32_t *positions = at + tokens, *first = at + 2 * tokens, *last = at + 3 * tokens;
     *valid = 0;
-    for (int64_t i = 0; i < tokens; i++) {
-        int32_t in_window = (int32_t)(i % batch->window);
-        at[i] = batch->tokens[i];
-        positions[i] = batch->positions != NULL ? batch->positions[i] : in_window;
-        first[i] = (int32_t)i - positions[i];
-        last[i] = (int32_t)i;
-        at[4 * tokens + i] = batch->targets[i];
-        *valid += batch->targets[i] >= 0;
+    for (int64_t i = 0; i < batch->capacity; i++) {
+        int32_t in_window = (int32_t)(i % from->window);
+        batch->tokens[i] = from->tokens[i];
+        batch->positions[i] = from->positions != NULL ? from->positions[i] : in_window;
+        batch->first[i] = (int32_t)i - batch->positions[i];
+        batch->last[i] = (int32_t)i;
+        batch->targets[i] = from->targets[i];
+        *valid += from->targets[i] >= 0;
+    }
+    batch->rows = batch->capacity;
+}
+
+void test_write_scale(mixt_instance *instance, const mixt_graph *graph, const double scale[2])
+{
+    float narrow[2] = {(float)scale[0], (float)scale[1]};
+    if (graph->options.real_size == sizeof(double)) {
+        mixt_instance_write(instance, graph->scale, scale, 2 * sizeof *scale);
+    } else {
+        mixt_instance_write(instance, graph->scale, narrow, sizeof narrow);
     }
 }
 
 static void bind(const mixt_model *model, test_run *run, size_t real_size)
 {
     const mixt_graph *g = run->graph;
-    int32_t *integers = run->integers;
-    mixt_value_id ids[] = {g->tokens, g->positions, g->first, g->last, g->targets};
-    for (int i = 0; i < 5; i++) {
-        mixt_instance_bind(run->instance, ids[i], integers + i * run->tokens);
-    }
-    if (g->first_windowed != MIXT_NO_VALUE) {
-        int32_t *windowed = integers + 5 * run->tokens;
-        mixt_windowed_first(model, integers + 2 * run->tokens, integers + 3 * run->tokens,
-                            run->tokens, windowed);
-        mixt_instance_bind(run->instance, g->first_windowed, windowed);
-    }
-    mixt_instance_bind(run->instance, g->scale, run->scale);
-    mixt_instance_bind(run->instance, g->rope, run->rope);
+    mixt_instance_bind(run->instance, g->rope, &run->rope, 0);
     for (int i = 0; i < model->parameter_count; i++) {
         size_t offset = model->parameters[i].offset * real_size;
         mixt_value_id id = g->parameters[i];
-        mixt_instance_bind(run->instance, id, (char *)run->weights + offset);
-        mixt_instance_bind(run->instance, g->plan->values[id].gradient,
-                           (char *)run->gradients + offset);
+        mixt_instance_bind(run->instance, id, &run->device_weights, offset);
+        mixt_instance_bind(run->instance, g->plan->values[id].gradient, &run->device_gradients,
+                           offset);
     }
 }
 
-void test_run_create(const mixt_compute *compute, const mixt_model *model, const test_batch *batch,
+void test_run_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
                      size_t real_size, bool recompute, test_run *run)
 {
     memset(run, 0, sizeof *run);
     mixt_error error = MIXT_ERROR_INIT;
+    const mixt_backend *backend = mixt_device_backend(device, real_size);
+    size_t bytes = model->weight_count * real_size;
     run->tokens = (int64_t)batch->rows * batch->window;
     mixt_graph_options options = {.phase = MIXT_PHASE_TRAIN,
                                   .capacity = run->tokens,
@@ -76,25 +76,25 @@ void test_run_create(const mixt_compute *compute, const mixt_model *model, const
                                   .keep_logits = true,
                                   .keep_routes = true};
     if (mixt_graph_create(model, &options, &run->graph, &error) != MIXT_OK ||
-        mixt_instance_create(run->graph->plan,
-                             real_size == 8 ? &mixt_backend_cpu_f64 : &mixt_backend_cpu_f32,
-                             compute, &run->instance, &error) != MIXT_OK) {
+        mixt_instance_create(run->graph->plan, device, device->compute->matmul, &run->instance,
+                             &error) != MIXT_OK ||
+        mixt_device_memory_create(backend, bytes, &run->device_weights, &error) != MIXT_OK ||
+        mixt_device_memory_create(backend, bytes, &run->device_gradients, &error) != MIXT_OK ||
+        mixt_rope_create(model, backend, batch->window, &run->rope, &error) != MIXT_OK ||
+        mixt_batch_create(run->tokens, 0, &run->batch, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
     }
     run->weights = calloc(model->weight_count, real_size);
     run->gradients = calloc(model->weight_count, real_size);
-    run->integers = calloc((size_t)run->tokens * 6, sizeof(int32_t));
-    run->rope = calloc((size_t)batch->window * (size_t)model->options.head_dim, real_size);
-    run->scale = calloc(2, real_size);
-    assert_non_null(run->scale);
+    assert_true(run->weights != NULL && run->gradients != NULL);
+    const float *weights = mixt_model_block(model);
     for (size_t i = 0; i < model->weight_count; i++) {
-        put_real(run->weights, real_size, i, (double)model->weights[i]);
+        put_real(run->weights, real_size, i, (double)weights[i]);
     }
     int valid;
-    fill_integers(batch, run->integers, run->tokens, &valid);
-    put_real(run->scale, real_size, 0, valid == 0 ? 0 : 1.0 / valid);
-    put_real(run->scale, real_size, 1, 1.0);
-    mixt_rope_table(model, batch->window, real_size, run->rope);
+    fill_batch(batch, &run->batch, &valid);
+    run->scale[0] = valid == 0 ? 0 : 1.0 / valid;
+    run->scale[1] = 1.0;
     bind(model, run, real_size);
     test_run_again(model, run, true);
 }
@@ -102,26 +102,31 @@ void test_run_create(const mixt_compute *compute, const mixt_model *model, const
 double test_run_again(const mixt_model *model, test_run *run, bool backward)
 {
     const mixt_plan *plan = run->graph->plan;
-    size_t real_size = plan->real_size;
+    size_t real_size = plan->real_size, bytes = model->weight_count * real_size;
     mixt_error error = MIXT_ERROR_INIT;
-    if (backward) {
-        memset(run->gradients, 0, model->weight_count * real_size);
-    }
+    mixt_device_memory_write(&run->device_weights, 0, run->weights, bytes);
+    mixt_device_memory_zero(&run->device_gradients);
+    mixt_batch_write(&run->batch, run->graph, run->instance);
+    test_write_scale(run->instance, run->graph, run->scale);
     if (mixt_instance_run(run->instance, run->tokens, 0,
                           backward ? plan->record_count : plan->forward_count, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
     }
-    const void *nll = mixt_instance_data(run->instance, run->graph->nll);
+    if (backward) {
+        mixt_device_memory_read(&run->device_gradients, 0, run->gradients, bytes);
+    }
+    const void *nll = mixt_instance_view(run->instance, run->graph->nll);
     double sum = 0;
     for (int64_t i = 0; i < run->tokens; i++) {
         sum += test_real(nll, real_size, (size_t)i);
     }
-    run->cross_entropy = sum * test_real(run->scale, real_size, 0);
+    run->cross_entropy = sum * (real_size == 8 ? run->scale[0] : (double)(float)run->scale[0]);
     run->balance = run->z = 0;
     for (int i = 0; i < run->graph->moe_layers; i++) {
-        const void *losses = mixt_instance_data(run->instance, run->graph->routes[i][7]);
-        run->balance += test_real(losses, real_size, 0) / run->graph->moe_layers;
-        run->z += test_real(losses, real_size, 1) / run->graph->moe_layers;
+        const void *losses =
+            mixt_instance_view(run->instance, run->graph->routes[i].value[ROUTE_LOSSES]);
+        run->balance += test_real(losses, real_size, ROUTE_LOSS_BALANCE) / run->graph->moe_layers;
+        run->z += test_real(losses, real_size, ROUTE_LOSS_Z) / run->graph->moe_layers;
     }
     return run->cross_entropy + model->options.router.balance_coefficient * run->balance +
            model->options.router.z_coefficient * run->z;
@@ -133,7 +138,8 @@ void test_run_free(test_run *run)
     mixt_graph_free(run->graph);
     free(run->weights);
     free(run->gradients);
-    free(run->integers);
-    free(run->rope);
-    free(run->scale);
+    mixt_device_memory_free(&run->device_weights);
+    mixt_device_memory_free(&run->device_gradients);
+    mixt_device_memory_free(&run->rope);
+    mixt_batch_free(&run->batch);
 }

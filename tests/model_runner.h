@@ -2,7 +2,7 @@
 #ifndef MIXT_TESTS_MODEL_RUNNER_H
 #define MIXT_TESTS_MODEL_RUNNER_H
 
-#include "model/model.h"
+#include "model/batch.h"
 
 typedef struct test_batch {
     int rows, window;         /* windows and tokens in each */
@@ -14,21 +14,25 @@ typedef struct test_batch {
 typedef struct test_run {
     mixt_graph *graph;
     mixt_instance *instance;
-    void *weights;   /* real [weight_count], a copy of the model's */
-    void *gradients; /* real [weight_count] */
-    void *integers, *rope, *scale;
+    void *weights;   /* real [weight_count], a copy of the model's; each run takes it as it is */
+    void *gradients; /* real [weight_count], of the last run with a backward */
+    mixt_device_memory device_weights, device_gradients, rope;
+    mixt_batch batch;
+    double scale[2];
     int64_t tokens;
     double cross_entropy, balance, z; /* means; balance and z over layers */
 } test_run;
 
 /* Builds, binds and runs forward and backward of (mean cross-entropy + weighted routing losses).
  * real_size 4 or 8. Asserts on failure. */
-void test_run_create(const mixt_compute *compute, const mixt_model *model, const test_batch *batch,
+void test_run_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
                      size_t real_size, bool recompute, test_run *run);
 /* Runs again with the weights as they are now; `backward`: gradients too (zeroed first). Returns
  * the total loss with coefficients. */
 double test_run_again(const mixt_model *model, test_run *run, bool backward);
 void test_run_free(test_run *run);
 double test_real(const void *array, size_t real_size, size_t index);
+/* Writes two scales as reals into a graph's `scale`. */
+void test_write_scale(mixt_instance *instance, const mixt_graph *graph, const double scale[2]);
 
 #endif

@@ -874,22 +874,28 @@ static void route_naive(const operator_case *c, double *const *out, int32_t *con
         }
         out[ROUTE_LOSSES][ROUTE_LOSS_Z] += log_sum * log_sum / (double)c->tokens;
     }
+    for (int64_t t = 0; t < c->tokens; t++) {
+        integer_out[ROUTE_FINITE][t] = 1;
+    }
     out[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = (double)experts * product(mean, share, experts);
     route_naive_record(c, integer_out);
 }
 
-/* dispatch, combine: {T, capacity, d, k, E} */
+/* dispatch, combine: {T, capacity, d, k, E, percent of choices that are of no expert} */
 
 static const int64_t dispatch_rows[][CASE_NUMBERS] = {
-    {1, 1, 1, 1, 1}, {5, 7, 3, 2, 4}, {100, 128, 17, 3, 8}, {40, 40, 33, 2, 3}};
+    {1, 1, 1, 1, 1},          {5, 7, 3, 2, 4},       {100, 128, 17, 3, 8}, {40, 40, 33, 2, 3},
+    {100, 128, 17, 3, 8, 30}, {60, 60, 5, 2, 4, 90}, {3, 3, 5, 2, 4, 100},
+};
 
 /* A place for every choice: the order of random experts. */
-static void random_places(const operator_case *c, int32_t *order, int32_t *place)
+static void random_places(const operator_case *c, int32_t *offsets, int32_t *order, int32_t *place)
 {
     int64_t choices = c->tokens * c->p[3];
     int32_t *expert = malloc((size_t)choices * sizeof *expert), p = 0;
     for (int64_t i = 0; i < choices; i++) {
-        expert[i] = (int32_t)case_below(c->p[4]);
+        expert[i] = case_below(100) < c->p[5] ? -1 : (int32_t)case_below(c->p[4]);
+        place[i] = -1;
     }
     for (int64_t e = 0; e < c->p[4]; e++) {
         for (int64_t i = 0; i < choices; i++) {
@@ -901,6 +907,10 @@ static void random_places(const operator_case *c, int32_t *order, int32_t *place
                 p++;
             }
         }
+        if (offsets != NULL) {
+            offsets[e] = e == 0 ? 0 : offsets[e];
+            offsets[e + 1] = p;
+        }
     }
     free(expert);
 }
@@ -908,15 +918,18 @@ static void random_places(const operator_case *c, int32_t *order, int32_t *place
 static void dispatch_prepare(operator_case *c)
 {
     c->request.in[DISPATCH_X] = by_token(c, 1, c->p[2]);
+    c->request.in[DISPATCH_OFFSETS] = mixt_shape_integers(fixed(c->p[4] + 1, 0));
     c->request.in[DISPATCH_ORDER] = mixt_shape_integers(by_token(c, c->p[3], 0));
     c->request.in[DISPATCH_PLACE] = mixt_shape_integers(by_token(c, 1, c->p[3]));
     c->differentiable = SLOT(DISPATCH_X);
     c->functional = SLOT(DISPATCH_ROWS);
+    c->ragged_out = c->p[5] > 0 ? SLOT(DISPATCH_ROWS) : 0;
 }
 
 static void dispatch_fill(operator_case *c)
 {
-    random_places(c, c->integer[DISPATCH_ORDER], c->integer[DISPATCH_PLACE]);
+    random_places(c, c->integer[DISPATCH_OFFSETS], c->integer[DISPATCH_ORDER],
+                  c->integer[DISPATCH_PLACE]);
 }
 
 static void dispatch_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -924,8 +937,10 @@ static void dispatch_naive(const operator_case *c, double *const *out, int32_t *
     (void)integer_out;
     int64_t d = c->p[2], k = c->p[3];
     for (int64_t i = 0; i < c->tokens * k * d; i++) {
-        out[DISPATCH_ROWS][c->integer[DISPATCH_PLACE][i / d] * d + i % d] =
-            c->value[DISPATCH_X][i / d / k * d + i % d];
+        int64_t row = c->integer[DISPATCH_PLACE][i / d];
+        if (row >= 0) {
+            out[DISPATCH_ROWS][row * d + i % d] = c->value[DISPATCH_X][i / d / k * d + i % d];
+        }
     }
 }
 
@@ -936,11 +951,12 @@ static void combine_prepare(operator_case *c)
     c->request.in[COMBINE_PLACE] = mixt_shape_integers(by_token(c, 1, c->p[3]));
     c->differentiable = SLOT(COMBINE_ROWS) | SLOT(COMBINE_WEIGHTS);
     c->functional = SLOT(COMBINE_Y);
+    c->ragged_in = c->p[5] > 0 ? SLOT(COMBINE_ROWS) : 0;
 }
 
 static void combine_fill(operator_case *c)
 {
-    random_places(c, NULL, c->integer[COMBINE_PLACE]);
+    random_places(c, NULL, NULL, c->integer[COMBINE_PLACE]);
 }
 
 static void combine_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -948,13 +964,15 @@ static void combine_naive(const operator_case *c, double *const *out, int32_t *c
     (void)integer_out;
     int64_t d = c->p[2], k = c->p[3];
     for (int64_t i = 0; i < c->tokens * k * d; i++) {
+        int64_t row = c->integer[COMBINE_PLACE][i / d];
         out[COMBINE_Y][i / d / k * d + i % d] +=
-            c->value[COMBINE_WEIGHTS][i / d] *
-            c->value[COMBINE_ROWS][c->integer[COMBINE_PLACE][i / d] * d + i % d];
+            row < 0 ? 0
+                    : c->value[COMBINE_WEIGHTS][i / d] * c->value[COMBINE_ROWS][row * d + i % d];
     }
 }
 
-/* experts: {T, capacity, d, F, E, k, how rows are spread, activation + 4 with biases} */
+/* experts: {T, capacity, d, F, E, k, how rows are spread, activation + 4 with biases, percent of
+ * choices that are of no expert} */
 
 enum { SPREAD, ALL_IN_ONE, ODD_ONES_EMPTY };
 
@@ -970,6 +988,9 @@ static const int64_t experts_rows[][CASE_NUMBERS] = {
     {70, 70, 12, 8, 7, 2, ODD_ONES_EMPTY, 4 + MIXT_ACTIVATION_CLAMPED},
     {33, 33, 16, 24, 5, 1, ALL_IN_ONE, 4 + MIXT_ACTIVATION_SILU},
     {1, 2, 5, 7, 4, 2, SPREAD, 4 + MIXT_ACTIVATION_GELU},
+    {40, 50, 9, 13, 6, 2, SPREAD, 0, 30},
+    {70, 70, 12, 8, 7, 2, SPREAD, 4 + MIXT_ACTIVATION_CLAMPED, 60},
+    {5, 5, 12, 8, 7, 2, SPREAD, 4 + MIXT_ACTIVATION_SILU, 100},
 };
 
 static void experts_prepare(operator_case *c)
@@ -989,6 +1010,10 @@ static void experts_prepare(operator_case *c)
         c->differentiable |= SLOT(EXPERTS_B_GATE) | SLOT(EXPERTS_B_UP) | SLOT(EXPERTS_B_DOWN);
     }
     c->functional = SLOT(EXPERTS_Y);
+    if (c->p[8] > 0) {
+        c->ragged_in = SLOT(EXPERTS_ROWS);
+        c->ragged_out = SLOT(EXPERTS_Y) | SLOT(EXPERTS_GATE) | SLOT(EXPERTS_UP);
+    }
 }
 
 static void experts_fill(operator_case *c)
@@ -997,6 +1022,9 @@ static void experts_fill(operator_case *c)
     int32_t counts[16] = {0};
     for (int64_t i = 0; i < c->tokens * c->p[5]; i++) {
         int64_t e = c->p[6] == ALL_IN_ONE ? experts / 2 : case_below(experts);
+        if (c->p[8] > 0 && case_below(100) < c->p[8]) {
+            continue;
+        }
         counts[c->p[6] == ODD_ONES_EMPTY ? e / 2 * 2 : e]++;
     }
     c->integer[EXPERTS_OFFSETS][0] = 0;
@@ -1117,6 +1145,25 @@ static void adamw_naive(const operator_case *c, double *const *in, int32_t *cons
     }
 }
 
+/* squares: {T, capacity, n} */
+
+static const int64_t squares_rows[][CASE_NUMBERS] = {
+    {1, 1, 1}, {1, 1, 65535}, {1, 1, 65536}, {1, 1, 65537}, {1, 1, 3 * 65536 + 5}};
+
+static void squares_prepare(operator_case *c)
+{
+    c->request.in[SQUARES_X] = fixed(c->p[2], 0);
+}
+
+static void squares_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t i = 0; i < c->p[2]; i++) {
+        double x = c->value[SQUARES_X][i];
+        out[SQUARES_SUMS][i / MIXT_SQUARES_PART] += x * x;
+    }
+}
+
 #define TABLE(name) name##_rows, (int)(sizeof name##_rows / sizeof name##_rows[0])
 
 const operator_subject operator_subjects[MIXT_OP_COUNT] = {
@@ -1144,11 +1191,13 @@ const operator_subject operator_subjects[MIXT_OP_COUNT] = {
     {MIXT_OP_route, TABLE(route), 2e-5, route_prepare, route_fill, route_naive, 0,
      SLOT(ROUTE_SELECT_BIAS)},
     {MIXT_OP_dispatch, TABLE(dispatch), 1e-6, dispatch_prepare, dispatch_fill, dispatch_naive,
-     SLOT(DISPATCH_X), 0},
+     SLOT(DISPATCH_X) | SLOT(DISPATCH_OFFSETS), 0},
     {MIXT_OP_experts, TABLE(experts), 2e-5, experts_prepare, experts_fill, experts_naive, 0,
      SLOT(EXPERTS_B_GATE) | SLOT(EXPERTS_B_UP) | SLOT(EXPERTS_B_DOWN)},
     {MIXT_OP_combine, TABLE(dispatch), 4e-6, combine_prepare, combine_fill, combine_naive,
      SLOT(COMBINE_ROWS), 0},
     {MIXT_OP_loss, TABLE(loss), 2e-5, loss_prepare, loss_fill, loss_naive, 0, 0},
     {MIXT_OP_adamw, TABLE(adamw), 4e-6, adamw_prepare, adamw_fill, adamw_naive, 0, 0},
+    {MIXT_OP_squares, TABLE(squares), 1e-6, squares_prepare, NULL, squares_naive, SLOT(SQUARES_X),
+     0},
 };

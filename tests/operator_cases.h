@@ -22,6 +22,8 @@ typedef struct operator_case {
     int32_t *integer[MIXT_SLOTS];
     unsigned differentiable; /* inputs with a gradient */
     unsigned functional;     /* outputs that a gradient comes from */
+    /* inputs (their gradients) and outputs of which the rows behind those in use stay untouched */
+    unsigned ragged_in, ragged_out;
     /* fixed gradient of an output that the operator takes by itself (losses), else NULL */
     double *implied[MIXT_SLOTS];
 } operator_case;

@@ -1,3 +1,4 @@
+#include "model_runner.h"
 #include "parity.h"
 
 #include <math.h>
@@ -7,7 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 #include "core/memory.h"
 
 static void require(mixt_status status, const mixt_error *error)
@@ -111,19 +112,12 @@ double parity_real(const parity_run *run, const void *values, size_t index)
 static void bind(parity_run *run)
 {
     const mixt_graph *g = run->graph;
-    mixt_value_id ids[] = {g->tokens, g->positions, g->first, g->last, g->targets};
-    for (int i = 0; i < 5; i++) {
-        mixt_instance_bind(run->instance, ids[i], run->integers + i * run->tokens);
-    }
-    mixt_instance_bind(run->instance, g->scale, run->scale);
-    mixt_instance_bind(run->instance, g->rope, run->rope);
+    mixt_instance_bind(run->instance, g->rope, &run->rope, 0);
     for (int i = 0; i < run->model->parameter_count; i++) {
         size_t offset = run->model->parameters[i].offset * run->real_size;
-        mixt_instance_bind(run->instance, g->parameters[i], (char *)run->weights + offset);
-        mixt_value_id gradient = g->plan->values[g->parameters[i]].gradient;
-        if (gradient != MIXT_NO_VALUE) {
-            mixt_instance_bind(run->instance, gradient, (char *)run->gradients + offset);
-        }
+        mixt_instance_bind(run->instance, g->parameters[i], &run->device_weights, offset);
+        mixt_instance_bind(run->instance, g->plan->values[g->parameters[i]].gradient,
+                           &run->device_gradients, offset);
     }
 }
 
@@ -132,27 +126,25 @@ void parity_run_create(const parity_fixture *fixture, const mixt_graph_options *
 {
     mixt_error error = MIXT_ERROR_INIT;
     const mixt_model *model = fixture->model;
-    bool wide = options->real_size == sizeof(double);
+    const mixt_device *device = &fixture->context->device;
+    const mixt_backend *backend = mixt_device_backend(device, options->real_size);
     size_t size = model->weight_count * options->real_size;
     *run =
         (parity_run){.model = model, .real_size = options->real_size, .tokens = options->capacity};
     require(mixt_graph_create(model, options, &run->graph, &error), &error);
-    require(mixt_instance_create(run->graph->plan,
-                                 wide ? &mixt_backend_cpu_f64 : &mixt_backend_cpu_f32,
-                                 fixture->context->compute, &run->instance, &error),
+    require(mixt_instance_create(run->graph->plan, device, mixt_context_matmul(fixture->context),
+                                 &run->instance, &error),
             &error);
+    require(mixt_device_memory_create(backend, size, &run->device_weights, &error), &error);
+    require(mixt_device_memory_create(backend, size, &run->device_gradients, &error), &error);
+    require(mixt_rope_create(model, backend, options->window, &run->rope, &error), &error);
+    require(mixt_batch_create(options->capacity, 0, &run->batch, &error), &error);
     run->weights = mixt_block_allocate(size);
     run->gradients = mixt_block_allocate(size);
-    run->rope =
-        calloc((size_t)options->window * (size_t)model->options.head_dim, options->real_size);
-    run->scale = calloc(2, options->real_size);
-    run->integers = calloc((size_t)(5 * options->capacity), sizeof *run->integers);
-    assert_true(run->weights != NULL && run->gradients != NULL && run->rope != NULL &&
-                run->scale != NULL && run->integers != NULL);
+    assert_true(run->weights != NULL && run->gradients != NULL);
     for (size_t i = 0; i < model->weight_count; i++) {
         set_real(run, run->weights, i, (double)model->weights[i]);
     }
-    mixt_rope_table(model, options->window, options->real_size, run->rope);
     bind(run);
 }
 
@@ -163,53 +155,58 @@ void parity_run_free(parity_run *run)
     mixt_graph_free(run->graph);
     mixt_block_free(run->weights, size);
     mixt_block_free(run->gradients, size);
-    free(run->rope);
-    free(run->scale);
-    free(run->integers);
+    mixt_device_memory_free(&run->device_weights);
+    mixt_device_memory_free(&run->device_gradients);
+    mixt_device_memory_free(&run->rope);
+    mixt_batch_free(&run->batch);
 }
 
 void parity_run_batch(parity_run *run, const double *tokens, const double *targets,
                       const double *documents)
 {
     int64_t count = run->tokens, window = run->graph->options.window, start = 0;
-    int32_t *in = run->integers;
+    mixt_batch *batch = &run->batch;
     run->valid = 0;
+    batch->rows = count;
     for (int64_t t = 0; t < count; t++) {
         if (t % window == 0 || (documents != NULL && documents[t] != documents[t - 1])) {
             start = t;
         }
-        in[t] = (int32_t)tokens[t];
-        in[count + t] = (int32_t)(t - start);
-        in[2 * count + t] = (int32_t)start;
-        in[3 * count + t] = (int32_t)t;
-        in[4 * count + t] = targets[t] < 0 ? -1 : (int32_t)targets[t];
+        batch->tokens[t] = (int32_t)tokens[t];
+        batch->positions[t] = (int32_t)(t - start);
+        batch->first[t] = (int32_t)start;
+        batch->last[t] = (int32_t)t;
+        batch->targets[t] = targets[t] < 0 ? -1 : (int32_t)targets[t];
         run->valid += targets[t] >= 0;
     }
-    set_real(run, run->scale, 0, 1.0 / (double)run->valid);
-    set_real(run, run->scale, 1, 1.0);
-    memset(run->gradients, 0, run->model->weight_count * run->real_size);
+    mixt_batch_write(batch, run->graph, run->instance);
+    test_write_scale(run->instance, run->graph, (double[]){1.0 / (double)run->valid, 1.0});
 }
 
 void parity_run_go(parity_run *run)
 {
     mixt_error error = MIXT_ERROR_INIT;
+    size_t bytes = run->model->weight_count * run->real_size;
+    mixt_device_memory_write(&run->device_weights, 0, run->weights, bytes);
+    mixt_device_memory_zero(&run->device_gradients);
     require(
         mixt_instance_run(run->instance, run->tokens, 0, run->graph->plan->record_count, &error),
         &error);
+    mixt_device_memory_read(&run->device_gradients, 0, run->gradients, bytes);
 }
 
 void parity_run_losses(const parity_run *run, double losses[4])
 {
     const mixt_graph *g = run->graph;
-    const void *nll = mixt_instance_data(run->instance, g->nll);
+    const void *nll = mixt_instance_view(run->instance, g->nll);
     memset(losses, 0, 4 * sizeof *losses);
     for (int64_t t = 0; t < run->tokens; t++) {
         losses[0] += parity_real(run, nll, (size_t)t) / (double)run->valid;
     }
     for (int layer = 0; layer < g->moe_layers; layer++) {
-        const void *own = mixt_instance_data(run->instance, g->routes[layer][7]);
-        losses[1] += parity_real(run, own, 0) / g->moe_layers;
-        losses[2] += parity_real(run, own, 1) / g->moe_layers;
+        const void *own = mixt_instance_view(run->instance, g->routes[layer].value[ROUTE_LOSSES]);
+        losses[1] += parity_real(run, own, ROUTE_LOSS_BALANCE) / g->moe_layers;
+        losses[2] += parity_real(run, own, ROUTE_LOSS_Z) / g->moe_layers;
     }
     losses[3] = losses[0] + 0.01 * losses[1] + 0.001 * losses[2];
 }

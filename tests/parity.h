@@ -4,7 +4,7 @@
 #define MIXT_TESTS_PARITY_H
 
 #include "formats/safetensors.h"
-#include "model/model.h"
+#include "model/batch.h"
 
 #define PARITY_FOLDER "tests/fixtures/model/"
 
@@ -30,13 +30,12 @@ typedef struct parity_run {
     mixt_graph *graph;
     mixt_instance *instance;
     size_t real_size;
-    int64_t tokens; /* T of the batch */
-    int64_t valid;  /* targets that count */
-    void *weights;  /* reals, laid out as model->weights */
-    void *gradients;
-    void *rope;
-    void *scale;
-    int32_t *integers; /* tokens, positions, first, last, targets: [5, T] */
+    int64_t tokens;  /* T of the batch */
+    int64_t valid;   /* targets that count */
+    void *weights;   /* reals, laid out as model->weights; each run takes them as they are */
+    void *gradients; /* of the last run */
+    mixt_device_memory device_weights, device_gradients, rope;
+    mixt_batch batch;
 } parity_run;
 
 /* options: phase, capacity, window, real_size, recompute, keep_logits, keep_routes. */

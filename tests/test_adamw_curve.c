@@ -10,7 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 #include "core/memory.h"
 #include "formats/json.h"
 #include "parity.h"
@@ -25,8 +25,8 @@ typedef struct curve {
     parity_fixture fixture;
     parity_run run;
     json_t *expected;
-    void *moments[2]; /* first and second, laid out as the weights */
-    double worst[2];  /* loss, gradient norm */
+    mixt_device_memory moments[2]; /* first and second, laid out as the weights */
+    double worst[2];               /* loss, gradient norm */
 } curve;
 
 static double option(const curve *c, const char *name)
@@ -58,16 +58,17 @@ static void curve_open(curve *c, const char *name, size_t real_size)
     mixt_graph_options options = {
         .phase = MIXT_PHASE_TRAIN, .capacity = TOKENS, .window = LENGTH, .real_size = real_size};
     parity_run_create(&c->fixture, &options, &c->run);
+    const mixt_backend *backend = mixt_device_backend(&c->fixture.context->device, real_size);
+    size_t bytes = c->fixture.model->weight_count * real_size;
     for (int i = 0; i < 2; i++) {
-        c->moments[i] = mixt_block_allocate(c->fixture.model->weight_count * real_size);
-        assert_non_null(c->moments[i]);
+        assert_int_equal(mixt_device_memory_create(backend, bytes, &c->moments[i], NULL), MIXT_OK);
     }
 }
 
 static void curve_close(curve *c)
 {
     for (int i = 0; i < 2; i++) {
-        mixt_block_free(c->moments[i], c->fixture.model->weight_count * c->run.real_size);
+        mixt_device_memory_free(&c->moments[i]);
     }
     parity_run_free(&c->run);
     parity_close(&c->fixture);
@@ -119,15 +120,18 @@ static void update(curve *c, int64_t step, double norm)
         for (int s = 0; s < MIXT_SLOTS; s++) {
             shapes[s] = mixt_shape_static(1, (int64_t)p->count, 0, 0);
         }
-        mixt_call call = {.compute = c->fixture.context->compute,
+        mixt_call call = {.compute = c->fixture.context->device.compute,
                           .attributes = &attributes,
                           .tokens = 1,
-                          .in_shape = shapes,
-                          .in = {(char *)c->run.weights + offset, (char *)c->run.gradients + offset,
-                                 (char *)c->moments[0] + offset, (char *)c->moments[1] + offset}};
+                          .in_shape = shapes};
+        call.in[ADAMW_WEIGHT] = (char *)c->run.device_weights.data + offset;
+        call.in[ADAMW_GRADIENT] = (char *)c->run.device_gradients.data + offset;
+        call.in[ADAMW_M] = (char *)c->moments[0].data + offset;
+        call.in[ADAMW_V] = (char *)c->moments[1].data + offset;
         arguments.decay = p->decay ? option(c, "weight_decay") : 0;
-        c->run.instance->backend->forward[MIXT_OP_adamw](&call);
+        mixt_device_backend(&c->fixture.context->device, size)->forward[MIXT_OP_adamw](&call);
     }
+    mixt_device_memory_read(&c->run.device_weights, 0, c->run.weights, model->weight_count * size);
 }
 
 static void step_and_compare(curve *c, int64_t step)
@@ -232,13 +236,13 @@ static void stage_step(const curve *c, mixt_trainer *trainer, int64_t step)
     read_batch(c, "targets", step, targets);
     for (int64_t t = 0; t < TOKENS; t++) {
         int64_t micro = t / trainer->rows, row = t % trainer->rows;
-        mixt_rows_input in =
-            mixt_inputs_of(trainer->staged + micro * MIXT_INPUTS * trainer->rows, trainer->rows);
-        in.tokens[row] = (int32_t)tokens[t];
-        in.targets[row] = (int32_t)targets[t];
-        in.positions[row] = (int32_t)(t % LENGTH);
-        in.first[row] = (int32_t)(row - t % LENGTH);
-        in.last[row] = (int32_t)row;
+        mixt_batch *batch = &trainer->batches[micro];
+        batch->rows = trainer->rows;
+        batch->tokens[row] = (int32_t)tokens[t];
+        batch->targets[row] = (int32_t)targets[t];
+        batch->positions[row] = (int32_t)(t % LENGTH);
+        batch->first[row] = (int32_t)(row - t % LENGTH);
+        batch->last[row] = (int32_t)row;
     }
 }
 
@@ -265,7 +269,8 @@ static void follow_trainer(const char *name, int accumulation)
         mixt_schedule_point point = {step, (double)step, (double)o.warmup, (double)o.steps};
         double rate = mixt_schedule_rate(&o, &point);
         assert_true(fabs(rate / at_step(&c, "rate", step) - 1) < 1e-13);
-        mixt_optimizer_step(trainer, rate, fmin(1, o.clip / sums.gradient_norm));
+        double clip = fmin(1, o.clip / sums.gradient_norm);
+        assert_int_equal(mixt_optimizer_step(trainer, rate, clip, &error), MIXT_OK);
         trainer->counters.updates++;
     }
     print_message("%s, the trainer with %d micro batches: the loss differs by %.1e, the gradient "

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "backend/cpu/compute.h"
 #include "backend/cpu/tiers.h"
 #include "core/half.h"
 #include "guard.h"

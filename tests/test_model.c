@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 #include "core/files.h"
 #include "core/random.h"
 #include "model_checks.h"
@@ -84,8 +84,8 @@ static void recomputation_changes_nothing(void **state)
     mixt_model *model = test_new_model(&o, 0);
     test_batch batch = test_random_batch(&batch_rows, o.vocab_size, true);
     test_run kept, again;
-    test_run_create(context->compute, model, &batch, 4, false, &kept);
-    test_run_create(context->compute, model, &batch, 4, true, &again);
+    test_run_create(&context->device, model, &batch, 4, false, &kept);
+    test_run_create(&context->device, model, &batch, 4, true, &again);
     assert_memory_equal(kept.gradients, again.gradients, model->weight_count * sizeof(float));
     assert_true(again.graph->plan->record_count > kept.graph->plan->record_count);
     test_run_free(&kept);
@@ -112,7 +112,7 @@ static void threads_and_tiers_agree(void **state)
             continue; /* a tier this CPU does not have */
         }
         test_run run;
-        test_run_create(context->compute, model, &batch, 4, false, &run);
+        test_run_create(&context->device, model, &batch, 4, false, &run);
         if (first == NULL) {
             first = malloc(model->weight_count * sizeof *first);
             assert_non_null(first);
@@ -167,6 +167,14 @@ static void memory_is_planned(void **state)
     mixt_model_free(model);
 }
 
+static void append(mixt_plan *plan, mixt_op op, int layer, const mixt_value_id *in,
+                   mixt_value_id *out)
+{
+    mixt_attributes none = {0};
+    mixt_operation operation = {.op = op, .layer = layer, .attributes = &none, .in = in};
+    mixt_plan_operator(plan, &operation, out);
+}
+
 /* A take (no backward) between the parameters and the loss. */
 static void missing_backward_is_refused(void **state)
 {
@@ -174,7 +182,6 @@ static void missing_backward_is_refused(void **state)
     mixt_plan *plan;
     mixt_error error = MIXT_ERROR_INIT;
     assert_int_equal(mixt_plan_create("train", 4, 4, &plan, &error), MIXT_OK);
-    mixt_attributes attributes = {0};
     mixt_shape row = mixt_shape_tokens(4, 1, 0);
     row.rank = 1;
     mixt_value_id ids = mixt_plan_input(plan, "tokens", mixt_shape_integers(row));
@@ -183,13 +190,10 @@ static void missing_backward_is_refused(void **state)
         mixt_plan_input(plan, "rows", mixt_shape_integers(mixt_shape_static(1, 4, 0, 0)));
     mixt_value_id scale = mixt_plan_input(plan, "scale", mixt_shape_static(1, 2, 0, 0));
     mixt_value_id out[MIXT_SLOTS], taken[MIXT_SLOTS], loss[MIXT_SLOTS];
-    mixt_plan_operator(plan, MIXT_OP_embed, &attributes, (mixt_value_id[]){ids, table}, out);
-    plan->layer = 7;
-    mixt_plan_operator(plan, MIXT_OP_take, &attributes, (mixt_value_id[]){out[0], rows}, taken);
-    plan->layer = -1;
-    plan->values[taken[0]].shape = plan->values[out[0]].shape;
-    mixt_plan_operator(plan, MIXT_OP_loss, &attributes,
-                       (mixt_value_id[]){taken[0], table, ids, scale}, loss);
+    append(plan, MIXT_OP_embed, -1, (mixt_value_id[]){ids, table}, out);
+    append(plan, MIXT_OP_take, 7, (mixt_value_id[]){out[EMBED_X], rows}, taken);
+    plan->values[taken[TAKE_Y]].shape = plan->values[out[EMBED_X]].shape;
+    append(plan, MIXT_OP_loss, -1, (mixt_value_id[]){taken[TAKE_Y], table, ids, scale}, loss);
     assert_int_equal(plan->error.status, MIXT_OK);
     assert_int_equal(mixt_plan_differentiate(plan, loss[0], &error), MIXT_ERROR_UNSUPPORTED);
     assert_string_equal(error.message,

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 #include "core/files.h"
 #include "core/map.h"
 #include "formats/safetensors.h"

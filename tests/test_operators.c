@@ -11,7 +11,9 @@
 #include <math.h>
 #include <cmocka.h>
 
+#include "backend/cpu/compute.h"
 #include "operator_cases.h"
+#include "plan/device.h"
 
 #define COORDINATES 20 /* of each input, checked by differences */
 #define GUARD 0x5b
@@ -128,6 +130,7 @@ static void free_case(operator_case *c)
 typedef struct block {
     void *data;
     size_t size, active; /* bytes */
+    bool wide;           /* doubles */
 } block;
 
 typedef struct execution {
@@ -137,28 +140,33 @@ typedef struct execution {
     const mixt_matrix *matrices[MIXT_SLOTS];
 } execution;
 
-static double get(const execution *run, const block *from, int64_t i)
+static double get(const block *from, int64_t i)
 {
-    return run->wide ? ((const double *)from->data)[i] : (double)((const float *)from->data)[i];
+    return from->wide ? ((const double *)from->data)[i] : (double)((const float *)from->data)[i];
 }
 
-static void put(const execution *run, block *to, int64_t i, double value)
+static void put(block *to, int64_t i, double value)
 {
-    if (run->wide) {
+    if (to->wide) {
         ((double *)to->data)[i] = value;
     } else {
         ((float *)to->data)[i] = (float)value;
     }
 }
 
-static block create_block(const execution *run, const mixt_shape *shape, int64_t tokens)
+/* `ragged`: rows behind those in use are never written, so they begin as zeros. */
+static block create_block(const execution *run, const mixt_shape *shape, int64_t tokens,
+                          bool ragged)
 {
-    size_t each = shape->dtype == MIXT_ELEMENT_I32 || !run->wide ? 4 : 8;
+    bool wide =
+        shape->dtype == MIXT_ELEMENT_F64 || (shape->dtype == MIXT_ELEMENT_REAL && run->wide);
+    size_t each = wide ? 8 : 4;
     block made = {NULL, (size_t)planned_values(shape) * each,
-                  (size_t)active_values(shape, tokens) * each};
+                  (size_t)active_values(shape, tokens) * each, wide};
     if (shape->rank > 0) {
         made.data = malloc(made.size);
         memset(made.data, GUARD, made.size);
+        memset(made.data, ragged ? 0 : GUARD, made.active);
     }
     return made;
 }
@@ -176,13 +184,14 @@ static execution create_execution(const operator_case *c, bool wide)
 {
     execution run = {.wide = wide};
     for (int i = 0; i < MIXT_SLOTS; i++) {
-        run.in[i] = create_block(&run, &c->request.in[i], c->tokens);
-        run.out[i] = create_block(&run, &c->request.out[i], c->tokens);
+        run.in[i] = create_block(&run, &c->request.in[i], c->tokens, false);
+        run.out[i] =
+            create_block(&run, &c->request.out[i], c->tokens, (c->ragged_out & (1U << i)) != 0);
         if (c->integer[i] != NULL) {
             memcpy(run.in[i].data, c->integer[i], run.in[i].size);
         }
         for (int64_t j = 0; c->value[i] != NULL && j < planned_values(&c->request.in[i]); j++) {
-            put(&run, &run.in[i], j, c->value[i][j]);
+            put(&run.in[i], j, c->value[i][j]);
         }
     }
     return run;
@@ -203,37 +212,102 @@ static void free_execution(execution *run)
     free_blocks(run->d_out);
 }
 
+/* Blocks of host bytes on a device for one call. */
+typedef struct staging {
+    const mixt_backend *backend;
+    mixt_device_memory memory[4 * MIXT_SLOTS + 1];
+    void *host[4 * MIXT_SLOTS + 1];
+    size_t sizes[4 * MIXT_SLOTS + 1];
+    int count;
+    mixt_matrix *matrices[MIXT_SLOTS];
+    mixt_device_memory rows[MIXT_SLOTS];
+} staging;
+
+/* Where the device has a copy of `size` bytes of the host; NULL for none. */
+static void *stage(staging *s, void *host, size_t size)
+{
+    if (host == NULL) {
+        return NULL;
+    }
+    mixt_device_memory *memory = &s->memory[s->count];
+    assert_int_equal(mixt_device_memory_create(s->backend, size, memory, NULL), MIXT_OK);
+    mixt_device_memory_write(memory, 0, host, size);
+    s->host[s->count] = host;
+    s->sizes[s->count++] = size;
+    return memory->data;
+}
+
+/* Typed rows: the device has its own, behind descriptions of their own. */
+static const mixt_matrix *stage_matrices(staging *s, int slot, const mixt_matrix *matrices,
+                                         const mixt_shape *shape)
+{
+    if (matrices == NULL || s->backend->host_memory) {
+        return matrices;
+    }
+    size_t count = shape->rank == 3 ? (size_t)shape->size[0] : 1;
+    size_t bytes = (size_t)matrices[0].n * matrices[0].row_bytes;
+    s->matrices[slot] = calloc(count, sizeof *matrices);
+    assert_int_equal(mixt_device_memory_create(s->backend, count * bytes, &s->rows[slot], NULL),
+                     MIXT_OK);
+    for (size_t i = 0; i < count; i++) {
+        s->matrices[slot][i] = matrices[i];
+        s->matrices[slot][i].data = (char *)s->rows[slot].data + i * bytes;
+        mixt_device_memory_write(&s->rows[slot], i * bytes, matrices[i].data, bytes);
+    }
+    return s->matrices[slot];
+}
+
+/* Brings every block back. */
+static void unstage(staging *s)
+{
+    for (int i = 0; i < s->count; i++) {
+        mixt_device_memory_read(&s->memory[i], 0, s->host[i], s->sizes[i]);
+        mixt_device_memory_free(&s->memory[i]);
+    }
+    for (int i = 0; i < MIXT_SLOTS; i++) {
+        mixt_device_memory_free(&s->rows[i]);
+        free(s->matrices[i]);
+    }
+}
+
 /* forward or backward; `add` for all gradients */
 static void execute(const operator_case *c, execution *run, const mixt_compute *compute,
                     bool backward, bool add)
 {
-    const mixt_backend *backend = run->wide ? &mixt_backend_cpu_f64 : &mixt_backend_cpu_f32;
+    staging s = {.backend = mixt_backend_cpu(run->wide ? sizeof(double) : sizeof(float))};
+    mixt_fault fault;
+    mixt_fault_clear(&fault);
     mixt_call call = {
         .compute = compute,
         .attributes = &c->attributes,
         .tokens = c->tokens,
+        .layer = -1,
+        .fault = &fault,
         .in_shape = c->request.in,
         .out_shape = c->request.out,
     };
     int64_t reals = backward ? c->request.backward_workspace : c->request.forward_workspace;
-    size_t size = (size_t)reals * backend->real_size;
-    call.workspace = aligned_alloc(64, (size + 127) / 64 * 64);
-    memset(call.workspace, 0xff, (size + 127) / 64 * 64); /* NaN */
-    memset((char *)call.workspace + size, GUARD, 64);
+    size_t size = (size_t)reals * s.backend->real_size, room = (size + 127) / 64 * 64;
+    unsigned char *workspace = aligned_alloc(64, room);
+    memset(workspace, 0xff, room); /* NaN */
+    memset(workspace + size, GUARD, 64);
+    call.workspace = stage(&s, workspace, room);
     for (int i = 0; i < MIXT_SLOTS; i++) {
-        call.in[i] = run->in[i].data;
-        call.out[i] = run->out[i].data;
-        call.d_in[i] = run->d_in[i].data;
-        call.d_out[i] = run->d_out[i].data;
+        call.in[i] = stage(&s, run->in[i].data, run->in[i].size);
+        call.out[i] = stage(&s, run->out[i].data, run->out[i].size);
+        call.d_in[i] = stage(&s, run->d_in[i].data, run->d_in[i].size);
+        call.d_out[i] = stage(&s, run->d_out[i].data, run->d_out[i].size);
         call.packed[i] = run->packed[i];
-        call.matrices[i] = run->matrices[i];
+        call.matrices[i] = stage_matrices(&s, i, run->matrices[i], &c->request.in[i]);
         call.add[i] = add;
     }
-    (backward ? backend->backward : backend->forward)[c->op](&call);
-    for (size_t i = 0; i < 64 && i < (size + 127) / 64 * 64 - size; i++) {
-        assert_int_equal(((unsigned char *)call.workspace)[size + i], GUARD);
+    (backward ? s.backend->backward : s.backend->forward)[c->op](&call);
+    assert_false(mixt_call_failed(&call));
+    unstage(&s);
+    for (size_t i = size; i < size + 64 && i < room; i++) {
+        assert_int_equal(workspace[i], GUARD);
     }
-    free(call.workspace);
+    free(workspace);
     for (int i = 0; i < MIXT_SLOTS; i++) {
         check_guard(&run->out[i], "out");
         check_guard(&run->d_in[i], "d_in");
@@ -252,19 +326,20 @@ static void create_gradients(const operator_case *c, execution *run, unsigned wa
     free_blocks(run->d_in);
     free_blocks(run->d_out);
     for (int i = 0; i < MIXT_SLOTS; i++) {
-        run->d_in[i] = run->d_out[i] = (block){NULL, 0, 0};
+        run->d_in[i] = run->d_out[i] = (block){NULL, 0, 0, false};
         if ((wanted & (1U << i)) != 0) {
-            run->d_in[i] = create_block(run, &c->request.in[i], c->tokens);
+            run->d_in[i] =
+                create_block(run, &c->request.in[i], c->tokens, (c->ragged_in & (1U << i)) != 0);
             int64_t active = active_values(&c->request.in[i], c->tokens);
             for (int64_t j = 0; add && j < active; j++) {
-                put(run, &run->d_in[i], j, output_weight(i + 9, j));
+                put(&run->d_in[i], j, output_weight(i + 9, j));
             }
         }
         if ((c->functional & (1U << i)) != 0 && c->implied[i] == NULL) {
-            run->d_out[i] = create_block(run, &c->request.out[i], c->tokens);
+            run->d_out[i] = create_block(run, &c->request.out[i], c->tokens, false);
             int64_t active = active_values(&c->request.out[i], c->tokens);
             for (int64_t j = 0; j < active; j++) {
-                put(run, &run->d_out[i], j, output_weight(i, j));
+                put(&run->d_out[i], j, output_weight(i, j));
             }
         }
     }
@@ -309,14 +384,14 @@ static void for_all_cases(case_check check, bool backward_only)
 /* ------------------------------------------------------------------------------------------ */
 /* The checks */
 
-static void expect_close(const operator_case *c, const execution *run, const block *have,
-                         const double *want, int64_t count, double tolerance)
+static void expect_close(const operator_case *c, const block *have, const double *want,
+                         int64_t count, double tolerance)
 {
     double most = 1e-30, worst = 0;
     for (int64_t i = 0; i < count; i++) {
         most = fmax(most, fabs(want[i]));
-        worst = fmax(worst, fabs(get(run, have, i) - want[i]));
-        assert_false(isnan(get(run, have, i)));
+        worst = fmax(worst, fabs(get(have, i) - want[i]));
+        assert_false(isnan(get(have, i)));
     }
     if (!(worst <= tolerance * most)) {
         fail_msg("%s: off by %g of %g", mixt_operator_row(c->op)->name, worst, most);
@@ -343,8 +418,8 @@ static void check_naive(const operator_subject *subject, operator_case *c)
     subject->naive(c, out, integers);
     for (int i = 0; i < MIXT_SLOTS; i++) {
         int64_t active = active_values(&shapes[i], c->tokens);
-        if (shapes[i].rank > 0 && shapes[i].dtype == MIXT_ELEMENT_REAL) {
-            expect_close(c, &run, &have[i], out[i], active, 1e-12);
+        if (shapes[i].rank > 0 && shapes[i].dtype != MIXT_ELEMENT_I32) {
+            expect_close(c, &have[i], out[i], active, 1e-12);
         } else if (shapes[i].rank > 0 && !in_place) {
             assert_memory_equal(have[i].data, integers[i], have[i].active);
         }
@@ -388,8 +463,7 @@ static bool difference(operator_case *c, const execution *base, double *place, d
         int64_t active = active_values(shape, c->tokens);
         for (int64_t i = 0; (c->functional & (1U << slot)) != 0 && i < active; i++) {
             double weight = c->implied[slot] != NULL ? c->implied[slot][i] : output_weight(slot, i);
-            *result += weight * (get(&side[0], &side[0].out[slot], i) -
-                                 get(&side[1], &side[1].out[slot], i));
+            *result += weight * (get(&side[0].out[slot], i) - get(&side[1].out[slot], i));
         }
     }
     free_execution(&side[0]);
@@ -407,9 +481,9 @@ static void check_coordinate(operator_case *c, const execution *run, int slot, i
         excluded++;
         return;
     }
-    double numeric = (8 * near - far) / (12 * h), written = get(run, &run->d_in[slot], i);
+    double numeric = (8 * near - far) / (12 * h), written = get(&run->d_in[slot], i);
     for (int64_t j = 0; j < active_values(&c->request.in[slot], c->tokens); j++) {
-        most = fmax(most, fabs(get(run, &run->d_in[slot], j)));
+        most = fmax(most, fabs(get(&run->d_in[slot], j)));
     }
     /* relative to the number, but no smaller than a thousandth of the tensor's largest */
     double scale = fmax(fmax(fabs(numeric), fabs(written)), 1e-3 * most);
@@ -469,9 +543,9 @@ static void check_gradient_rules(const operator_subject *subject, operator_case 
         int64_t active = active_values(&c->request.in[slot], c->tokens);
         double *sum = malloc((size_t)active * sizeof *sum);
         for (int64_t i = 0; i < active; i++) {
-            sum[i] = get(&fresh, &fresh.d_in[slot], i) + output_weight(slot + 9, i);
+            sum[i] = get(&fresh.d_in[slot], i) + output_weight(slot + 9, i);
         }
-        expect_close(c, &added, &added.d_in[slot], sum, active, 1e-12);
+        expect_close(c, &added.d_in[slot], sum, active, 1e-12);
         free(sum);
         create_gradients(c, &alone, 1U << slot, false);
         execute(c, &alone, machines[0].compute, true, false);
@@ -482,7 +556,7 @@ static void check_gradient_rules(const operator_subject *subject, operator_case 
             memset(alone.d_out, 0, sizeof alone.d_out);
             execute(c, &alone, machines[0].compute, true, pass == 1);
             for (int64_t i = 0; i < active; i++) {
-                assert_true(get(&alone, &alone.d_in[slot], i) ==
+                assert_true(get(&alone.d_in[slot], i) ==
                             (pass == 1 ? output_weight(slot + 9, i) : 0));
             }
         }
@@ -518,7 +592,7 @@ static void check_precision(const operator_subject *subject, operator_case *c)
                                     sets[set][1][slot].active);
                 continue;
             }
-            expect_close(c, &narrow, &sets[set][0][slot], sets[set][1][slot].data, active,
+            expect_close(c, &sets[set][0][slot], sets[set][1][slot].data, active,
                          subject->tolerance);
         }
     }

@@ -51,7 +51,7 @@ static void check_values(subject *s, const char *name, mixt_value_id value, doub
 {
     size_t count;
     double *expected = parity_expected(s->fixture, s->batch, name, &count);
-    double *own = reals(s->run, mixt_instance_data(s->run->instance, value), count);
+    double *own = reals(s->run, mixt_instance_view(s->run->instance, value), count);
     parity_check(s->what, name, parity_difference(own, expected, count), bound);
     free(own);
     free(expected);
@@ -84,12 +84,12 @@ static void check_routes(subject *s)
     double *weights = parity_expected(s->fixture, s->batch, "router.weights", NULL);
     double *logits = parity_expected(s->fixture, s->batch, "router.logits", NULL);
     for (int layer = 0; layer < g->moe_layers; layer++) {
-        const mixt_value_id *route = g->routes[layer];
-        const int32_t *own_ids = mixt_instance_data(s->run->instance, route[0]);
+        const mixt_value_id *route = g->routes[layer].value;
+        const int32_t *own_ids = mixt_instance_view(s->run->instance, route[ROUTE_IDS]);
         double *own_weights =
-            reals(s->run, mixt_instance_data(s->run->instance, route[1]), tokens * k);
-        double *own_logits =
-            reals(s->run, mixt_instance_data(s->run->instance, route[6]), tokens * experts);
+            reals(s->run, mixt_instance_view(s->run->instance, route[ROUTE_WEIGHTS]), tokens * k);
+        double *own_logits = reals(
+            s->run, mixt_instance_view(s->run->instance, route[ROUTE_SCORES]), tokens * experts);
         size_t row = (size_t)layer * tokens;
         for (size_t i = 0; i < tokens * k; i++) {
             assert_int_equal(own_ids[i], (int)ids[row * k + i]);
@@ -285,11 +285,11 @@ static void test_score_equals_train(void **state)
             parity_run_go(&runs[i]);
         }
         size_t count = 48 * (size_t)fixture.model->options.vocab_size;
-        assert_memory_equal(mixt_instance_data(runs[0].instance, runs[0].graph->logits),
-                            mixt_instance_data(runs[1].instance, runs[1].graph->logits),
+        assert_memory_equal(mixt_instance_view(runs[0].instance, runs[0].graph->logits),
+                            mixt_instance_view(runs[1].instance, runs[1].graph->logits),
                             count * sizeof(float));
-        assert_memory_equal(mixt_instance_data(runs[0].instance, runs[0].graph->nll),
-                            mixt_instance_data(runs[1].instance, runs[1].graph->nll),
+        assert_memory_equal(mixt_instance_view(runs[0].instance, runs[0].graph->nll),
+                            mixt_instance_view(runs[1].instance, runs[1].graph->nll),
                             48 * sizeof(float));
         parity_run_free(&runs[0]);
         parity_run_free(&runs[1]);

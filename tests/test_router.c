@@ -12,6 +12,7 @@
 #include <math.h>
 #include <cmocka.h>
 
+#include "backend/cpu/compute.h"
 #include "core/random.h"
 #include "router/method.h"
 
@@ -242,8 +243,8 @@ static void test_property(void **state)
             check_row(&made, t);
         }
         check_record(&made);
-        assert_int_equal(((const float *)made.call.out[ROUTE_LOSSES])[ROUTE_LOSS_NOT_FINITE],
-                         not_finite);
+        mixt_route route = {.tokens = tokens, .finite = made.call.out[ROUTE_FINITE]};
+        assert_int_equal(mixt_route_broken(&route, NULL), not_finite);
         batch_free(&made);
         rows += tokens;
         odd += not_finite;
@@ -396,7 +397,8 @@ static void test_not_finite_backward(void **state)
     mixt_route_backward_f32(&made.call);
     assert_true(isfinite(d_x[0]) && d_x[0] != 0 && isfinite(d_x[2]));
     assert_true(d_x[1] == 0);
-    assert_true(((const float *)made.call.out[ROUTE_LOSSES])[ROUTE_LOSS_NOT_FINITE] == 1);
+    const int32_t *finite = made.call.out[ROUTE_FINITE];
+    assert_true(finite[0] == 1 && finite[1] == 0 && finite[2] == 1);
     const float *weights = made.call.out[ROUTE_WEIGHTS];
     assert_true(weights[2] == 0.5F && weights[3] == 0.5F);
     batch_free(&made);

@@ -100,8 +100,8 @@ static void rows_respect_document_borders(void **state)
     train_setup_open(&setup, 1, NULL);
     mixt_order order;
     assert_int_equal(mixt_order_init(&order, setup.data, 3, 16, NULL), MIXT_OK);
-    int32_t block[5 * 32];
-    mixt_rows_input in = mixt_inputs_of(block, 32);
+    mixt_batch in;
+    assert_int_equal(mixt_batch_create(32, 0, &in, NULL), MIXT_OK);
     int borders = 0;
     for (uint64_t w = 0; w < order.windows; w++) {
         int64_t counted = mixt_order_fill(&order, w, 16, &in);
@@ -124,6 +124,7 @@ static void rows_respect_document_borders(void **state)
         assert_int_equal(counted, targets);
     }
     assert_true(borders > 10);
+    mixt_batch_free(&in);
     train_setup_close(&setup);
 }
 
@@ -164,7 +165,7 @@ static outcome train(const mixt_train_options *change, const mixt_model_options 
     mixt_trainer_free(trainer);
     result.count = setup.model->weight_count;
     result.weights = malloc(result.count * sizeof(float));
-    memcpy(result.weights, setup.model->weights, result.count * sizeof(float));
+    memcpy(result.weights, mixt_model_block(setup.model), result.count * sizeof(float));
     train_setup_close(&setup);
     return result;
 }
@@ -269,15 +270,20 @@ typedef struct open_run {
     mixt_trainer *trainer;
 } open_run;
 
-static void start(open_run *run, const mixt_model_options *model)
+static void start_with(open_run *run, const mixt_model_options *model, int threads)
 {
     mixt_error error = MIXT_ERROR_INIT;
-    train_setup_open(&run->setup, 1, model);
+    train_setup_open(&run->setup, threads, model);
     train_setup *s = &run->setup;
     if (mixt_trainer_create(s->context, s->model, s->data, s->tokenizer, &s->options, s->run,
                             &run->trainer, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
     }
+}
+
+static void start(open_run *run, const mixt_model_options *model)
+{
+    start_with(run, model, 1);
 }
 
 static void end(open_run *run)
@@ -296,6 +302,17 @@ static mixt_step_report step(open_run *run)
     return report;
 }
 
+/* Weights and both moments, one behind the other. */
+static void read_blocks(const mixt_trainer *trainer, char *to)
+{
+    static const mixt_train_block blocks[] = {MIXT_TRAIN_WEIGHTS, MIXT_TRAIN_FIRST_MOMENTS,
+                                              MIXT_TRAIN_SECOND_MOMENTS};
+    for (size_t i = 0; i < 3; i++) {
+        mixt_device_memory_read(mixt_train_memory(trainer, blocks[i]), 0,
+                                to + i * trainer->block_bytes, trainer->block_bytes);
+    }
+}
+
 static void nan_skips_the_step(void **state)
 {
     (void)state;
@@ -308,31 +325,29 @@ static void nan_skips_the_step(void **state)
                     mixt_model_find(model, MIXT_SLOT_ROUTER, 1),
                     mixt_model_find(model, MIXT_SLOT_OUTPUT_NORM, -1)};
     float values[] = {NAN, INFINITY, -INFINITY};
-    char *before = malloc(3 * bytes);
+    char *before = malloc(3 * bytes), *after = malloc(3 * bytes);
     for (int i = 0; i < 3; i++) {
-        float *place = model->weights + model->parameters[places[i]].offset + 3;
-        float good = *place;
-        *place = values[i];
-        memcpy(before, model->weights, bytes);
-        memcpy(before + bytes, run.trainer->first_moments, bytes);
-        memcpy(before + 2 * bytes, run.trainer->second_moments, bytes);
+        size_t place = model->parameters[places[i]].offset + 3;
+        float good = mixt_model_block(model)[place];
+        train_setup_poke(run.trainer, place, values[i]);
+        read_blocks(run.trainer, before);
         mixt_step_report report = step(&run);
         assert_true(report.was_skipped);
         assert_int_equal(report.skipped, i + 1);
         assert_int_equal(report.step, 2 + 2 * i);
-        assert_memory_equal(before, model->weights, bytes);
-        assert_memory_equal(before + bytes, run.trainer->first_moments, bytes);
-        assert_memory_equal(before + 2 * bytes, run.trainer->second_moments, bytes);
+        read_blocks(run.trainer, after);
+        assert_memory_equal(before, after, 3 * bytes);
         mixt_error error = MIXT_ERROR_INIT; /* and it never reaches a checkpoint */
         assert_int_equal(mixt_trainer_checkpoint(run.trainer, &error), MIXT_ERROR_NUMERIC);
         assert_non_null(strstr(error.message, "weights"));
-        *place = good;
+        train_setup_poke(run.trainer, place, good);
         report = step(&run);
         assert_false(report.was_skipped);
         assert_true(isfinite(report.loss));
     }
     assert_int_equal(run.trainer->counters.updates, 4);
     free(before);
+    free(after);
     end(&run);
 }
 
@@ -343,7 +358,8 @@ static void endless_nan_ends_the_run(void **state)
     start(&run, NULL);
     run.trainer->options.steps = 1000;
     mixt_model *model = run.setup.model;
-    model->weights[model->parameters[mixt_model_find(model, MIXT_SLOT_Q, 0)].offset] = NAN;
+    train_setup_poke(run.trainer, model->parameters[mixt_model_find(model, MIXT_SLOT_Q, 0)].offset,
+                     NAN);
     mixt_error error = MIXT_ERROR_INIT;
     mixt_status status = MIXT_OK;
     int steps = 0;
@@ -369,13 +385,13 @@ static void frozen_routers_stay(void **state)
     const mixt_parameter *gate =
         &model->parameters[mixt_model_find(model, MIXT_SLOT_EXPERT_GATE, 1)];
     float before[128];
-    float gate_before = model->weights[gate->offset];
+    float gate_before = mixt_model_block(model)[gate->offset];
     assert_int_equal(router->count, 128);
-    memcpy(before, model->weights + router->offset, sizeof before);
+    memcpy(before, mixt_model_block(model) + router->offset, sizeof before);
     step(&run);
     step(&run);
-    assert_memory_equal(before, model->weights + router->offset, sizeof before);
-    assert_true(model->weights[gate->offset] != gate_before);
+    assert_memory_equal(before, mixt_model_block(model) + router->offset, sizeof before);
+    assert_true(mixt_model_block(model)[gate->offset] != gate_before);
     end(&run);
 }
 
@@ -390,7 +406,7 @@ static void selection_bias_follows_the_load(void **state)
     for (int layer = 0; layer < 2; layer++) {
         const mixt_model *model = run.setup.model;
         const float *bias =
-            model->weights +
+            mixt_model_block(model) +
             model->parameters[mixt_model_find(model, MIXT_SLOT_ROUTER_BIAS, layer)].offset;
         int64_t sum = 0;
         for (int e = 0; e < 4; e++) {
@@ -413,45 +429,50 @@ static void weight_decay_spares_norms(void **state)
     start(&run, NULL);
     mixt_model *model = run.setup.model;
     /* With no gradient (all zero) only decay moves a weight. */
-    memset(run.trainer->gradients, 0, run.trainer->block_bytes);
+    mixt_device_memory_zero(&run.trainer->gradients);
     run.trainer->options.weight_decay = 0.5;
     const mixt_parameter *norm = &model->parameters[mixt_model_find(model, MIXT_SLOT_FFN_NORM, 0)];
     const mixt_parameter *matrix = &model->parameters[mixt_model_find(model, MIXT_SLOT_Q, 0)];
-    float n = model->weights[norm->offset], m = model->weights[matrix->offset];
-    mixt_optimizer_step(run.trainer, 0.1, 1.0);
-    assert_float_equal(model->weights[norm->offset], n, 0);
-    assert_float_equal(model->weights[matrix->offset], m * 0.95f, 1e-7);
+    float n = mixt_model_block(model)[norm->offset], m = mixt_model_block(model)[matrix->offset];
+    assert_int_equal(mixt_optimizer_step(run.trainer, 0.1, 1.0, NULL), MIXT_OK);
+    assert_float_equal(mixt_model_block(model)[norm->offset], n, 0);
+    assert_float_equal(mixt_model_block(model)[matrix->offset], m * 0.95f, 1e-7);
     end(&run);
 }
 
+/* The norm of the trainer's gradient block, which is filled by hand. */
 static void gradient_norm_is_the_norm(void **state)
 {
     (void)state;
-    size_t count = 3 * MIXT_NORM_BLOCK + 5;
-    float *values = malloc(count * sizeof *values);
-    double sums[4], expected = 0;
-    for (size_t i = 0; i < count; i++) {
-        values[i] = (float)((double)(i % 1013) - 500.0) * 1e-3f;
-        expected += (double)values[i] * values[i];
-    }
-    char hash_of_bits[2][8];
+    double norms[2];
     for (int threads = 1; threads <= 2; threads++) {
-        mixt_context_options options = {.threads = threads};
-        mixt_context *context;
-        assert_int_equal(mixt_context_create(&options, &context, NULL), MIXT_OK);
-        double norm = mixt_gradient_norm(context->compute, values, count, sums);
-        memcpy(hash_of_bits[threads - 1], &norm, 8);
-        assert_float_equal(norm, sqrt(expected), 1e-9);
+        open_run run;
+        start_with(&run, NULL, threads);
+        const mixt_device_memory *memory = mixt_train_memory(run.trainer, MIXT_TRAIN_GRADIENTS);
+        size_t count = run.trainer->block_bytes / sizeof(float);
+        float *values = malloc(run.trainer->block_bytes);
+        double expected = 0, norm;
+        for (size_t i = 0; i < count; i++) {
+            values[i] = (float)((double)(i % 1013) - 500.0) * 1e-3f;
+            expected += (double)values[i] * values[i];
+        }
+        mixt_device_memory_write(memory, 0, values, run.trainer->block_bytes);
+        assert_int_equal(
+            mixt_optimizer_norm(run.trainer, MIXT_TRAIN_GRADIENTS, &norms[threads - 1], NULL),
+            MIXT_OK);
+        assert_float_equal(norms[threads - 1], sqrt(expected), 1e-9);
         values[7] = NAN;
-        assert_true(isnan(mixt_gradient_norm(context->compute, values, count, sums)));
+        mixt_device_memory_write(memory, 0, values, 8 * sizeof(float));
+        mixt_optimizer_norm(run.trainer, MIXT_TRAIN_GRADIENTS, &norm, NULL);
+        assert_true(isnan(norm));
         values[7] = 1e38f; /* does not overflow */
-        assert_float_equal(mixt_gradient_norm(context->compute, values, count, sums) / 1e38, 1,
-                           1e-6);
-        values[7] = (float)(7 - 500.0) * 1e-3f;
-        mixt_context_free(context);
+        mixt_device_memory_write(memory, 0, values, 8 * sizeof(float));
+        mixt_optimizer_norm(run.trainer, MIXT_TRAIN_GRADIENTS, &norm, NULL);
+        assert_float_equal(norm / 1e38, 1, 1e-6);
+        free(values);
+        end(&run);
     }
-    assert_memory_equal(hash_of_bits[0], hash_of_bits[1], 8);
-    free(values);
+    assert_memory_equal(&norms[0], &norms[1], sizeof norms[0]);
 }
 
 /* Two documents in one window: what the first says must not reach the second. */
@@ -461,22 +482,23 @@ static void documents_do_not_see_each_other(void **state)
     open_run run;
     start(&run, NULL);
     mixt_trainer *trainer = run.trainer;
-    mixt_rows_input in = mixt_inputs_of(trainer->staged, trainer->rows);
+    mixt_batch *in = &trainer->batches[0];
+    in->rows = trainer->rows;
     float nll[2][64];
     for (int variant = 0; variant < 2; variant++) {
         for (int row = 0; row < 64; row++) {
             int place = row % 32, border = 12;
             int first = row - place + (place >= border ? border : 0);
-            in.tokens[row] = place == 0 || place == border ? 256 : 60 + (row * 7) % 50;
-            in.tokens[row] += variant == 1 && place == 5 ? 1 : 0;
-            in.first[row] = first;
-            in.last[row] = row;
-            in.positions[row] = row - first;
-            in.targets[row] = place + 1 < 32 ? 65 + row % 9 : -1;
+            in->tokens[row] = place == 0 || place == border ? 256 : 60 + (row * 7) % 50;
+            in->tokens[row] += variant == 1 && place == 5 ? 1 : 0;
+            in->first[row] = first;
+            in->last[row] = row;
+            in->positions[row] = row - first;
+            in->targets[row] = place + 1 < 32 ? 65 + row % 9 : -1;
         }
         mixt_step_sums sums = {.targets = 62};
         assert_int_equal(mixt_trainer_gradients(trainer, &sums, NULL), MIXT_OK);
-        memcpy(nll[variant], mixt_instance_data(trainer->instance, trainer->graph->nll),
+        memcpy(nll[variant], mixt_instance_view(trainer->instance, trainer->graph->nll),
                sizeof nll[0]);
     }
     int changed = 0;

@@ -1,3 +1,4 @@
+#include "train/trainer.h"
 #include "train_setup.h"
 
 #include <setjmp.h>
@@ -107,4 +108,11 @@ void train_setup_close(train_setup *setup)
     mixt_tokenizer_free(setup->tokenizer);
     mixt_context_free(setup->context);
     mixt_folder_remove(setup->folder, NULL);
+}
+
+void train_setup_poke(mixt_trainer *trainer, size_t place, float value)
+{
+    mixt_device_memory_write(mixt_train_memory(trainer, MIXT_TRAIN_WEIGHTS), place * sizeof value,
+                             &value, sizeof value);
+    mixt_weights_changed(trainer->weights, trainer->model);
 }

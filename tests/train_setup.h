@@ -21,6 +21,8 @@ mixt_data *train_setup_data(const char *folder, const mixt_tokenizer *tokenizer,
 void train_setup_open(train_setup *setup, int threads, const mixt_model_options *options);
 /* A second model with the weights of the first; the first is freed. */
 void train_setup_new_model(train_setup *setup, const mixt_model_options *options);
+/* Sets one weight of the model that a trainer trains, where the trainer has it. */
+void train_setup_poke(mixt_trainer *trainer, size_t place, float value);
 void train_setup_close(train_setup *setup);
 
 #endif

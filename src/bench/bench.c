@@ -78,15 +78,15 @@ typedef struct profile {
 
 static void stage_random(mixt_trainer *trainer)
 {
-    mixt_rows_input in = mixt_inputs_of(trainer->staged, trainer->rows);
+    mixt_batch *batch = &trainer->batches[0];
     int64_t window = trainer->options.window;
-    random_tokens(in.tokens, (size_t)trainer->rows, trainer->model->options.vocab_size);
-    for (int64_t row = 0; row < trainer->rows; row++) {
-        int64_t first = row - row % window;
-        in.positions[row] = (int32_t)(row - first);
-        in.first[row] = (int32_t)first;
-        in.last[row] = (int32_t)row;
-        in.targets[row] = in.tokens[(row + 1) % trainer->rows];
+    batch->rows = trainer->rows;
+    random_tokens(batch->tokens, (size_t)batch->rows, trainer->model->options.vocab_size);
+    for (int64_t row = 0; row < batch->rows; row += window) {
+        mixt_batch_sequence(batch, row, window);
+    }
+    for (int64_t row = 0; row < batch->rows; row++) {
+        batch->targets[row] = batch->tokens[(row + 1) % batch->rows];
     }
 }
 
@@ -95,13 +95,14 @@ static mixt_status run_step(mixt_trainer *trainer, profile *p, mixt_error *error
 {
     mixt_step_sums sums = {.targets = trainer->rows};
     mixt_status status = mixt_trainer_gradients(trainer, &sums, error);
-    double begin = mixt_train_time();
-    mixt_optimizer_step(trainer, 0.0, 1.0);
-    if (p != NULL) {
+    double begin = mixt_train_time(), norm;
+    if (status == MIXT_OK) {
+        status = mixt_optimizer_step(trainer, 0.0, 1.0, error);
+    }
+    if (status == MIXT_OK && p != NULL) {
         p->seconds[MIXT_OP_adamw][0] += mixt_train_time() - begin;
         begin = mixt_train_time();
-        mixt_gradient_norm(trainer->context->compute, trainer->gradients,
-                           trainer->model->weight_count, trainer->block_sums);
+        status = mixt_optimizer_norm(trainer, MIXT_TRAIN_GRADIENTS, &norm, error);
         add_sample(&p->norm, mixt_train_time() - begin);
     }
     return status;
@@ -112,8 +113,7 @@ static void gather(const mixt_trainer *trainer, profile *p)
     const mixt_plan *plan = trainer->graph->plan;
     for (int r = 0; r < plan->record_count; r++) {
         const mixt_record *record = &plan->records[r];
-        p->seconds[record->op][record->pass] += trainer->instance->seconds[r];
-        trainer->instance->seconds[r] = 0;
+        p->seconds[record->op][record->pass] += mixt_instance_seconds(trainer->instance, r);
     }
     for (int op = 0; op < MIXT_OP_COUNT; op++) {
         for (int pass = 0; pass < PASSES; pass++) {

@@ -1,5 +1,5 @@
 /* What this machine can do at most: fused multiply-adds and memory reads, all threads. */
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 #include "backend/cpu/cpu.h"
 #include "core/memory.h"
 #include "train/trainer.h"
@@ -189,7 +189,7 @@ static double measure_read(const mixt_compute *compute)
 
 void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits)
 {
-    const mixt_compute *compute = context->compute;
+    const mixt_compute *compute = context->device.compute;
     peak_function fp32 = peak_scalar;
     *limits = (mixt_machine_limits){0};
 #if defined(__x86_64__)

@@ -2,7 +2,7 @@
 #ifndef MIXT_CONVERT_CONVERT_H
 #define MIXT_CONVERT_CONVERT_H
 
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 #include "model/parameters.h"
 #include "quant/mix.h"
 

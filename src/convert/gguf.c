@@ -172,9 +172,9 @@ static void convert_rows(void *context, int64_t item, int thread)
 static mixt_status run_slab(slab *s, mixt_gguf_writer *writer)
 {
     mixt_conversion *c = (mixt_conversion *)s->c;
-    int threads = c->context->compute->threads;
+    int threads = mixt_context_threads(c->context);
     memset(s->errors, 0, sizeof s->errors);
-    mixt_pool_run(c->context->compute->pool, (s->rows + ROWS_OF_ITEM - 1) / ROWS_OF_ITEM,
+    mixt_pool_run(mixt_context_pool(c->context), (s->rows + ROWS_OF_ITEM - 1) / ROWS_OF_ITEM,
                   convert_rows, s);
     for (int i = 0; i < threads; i++) {
         if (s->errors[i].status != MIXT_OK) {
@@ -199,8 +199,8 @@ static mixt_status write_slabs(slab *s, const int64_t *order, const float *value
     step = step < each ? step : each;
     float *means = malloc((size_t)s->columns * sizeof *means);
     s->out = malloc((size_t)step * mixt_type_row_bytes(s->target->type, s->columns));
-    s->scratch = malloc((size_t)c->context->compute->threads * ROWS_OF_ITEM * (size_t)s->columns *
-                        sizeof *s->scratch);
+    s->scratch = malloc((size_t)mixt_context_threads(c->context) * ROWS_OF_ITEM *
+                        (size_t)s->columns * sizeof *s->scratch);
     mixt_status status = means == NULL || s->out == NULL || s->scratch == NULL
                              ? mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory")
                              : MIXT_OK;

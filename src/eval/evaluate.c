@@ -13,9 +13,9 @@ static uint64_t bytes_before(const mixt_data_document *document, uint64_t scored
 
 static void add_pieces(const mixt_scorer *scorer, mixt_score_row *rows)
 {
-    const float *nll = mixt_instance_data(scorer->instance, scorer->graph->nll);
+    const float *nll = mixt_instance_view(scorer->instance, scorer->graph->nll);
     for (int i = 0; i < scorer->piece_count; i++) {
-        const mixt_piece *piece = &scorer->pieces[i];
+        const mixt_excerpt *piece = &scorer->pieces[i];
         const mixt_data_document *document = &scorer->split->documents[piece->document];
         mixt_score_row *row = &rows[document->domain];
         uint64_t end = piece->from + (uint64_t)piece->count;

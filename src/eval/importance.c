@@ -9,6 +9,9 @@ typedef struct gathering {
     const mixt_model *model;
     const mixt_plan *plan;
     mixt_importance *importance;
+    float *rows; /* [capacity * k, widest]: a copy of what a record multiplied */
+    size_t room; /* of it, in values */
+    int32_t *offsets;
     bool failed; /* no memory */
 } gathering;
 
@@ -29,30 +32,67 @@ static mixt_importance_entry *entry_of(gathering *g, const mixt_record *record, 
     return entry;
 }
 
-static void add_experts(gathering *g, const mixt_record *record, const mixt_call *call)
+/* Room for `count` values. */
+static bool make_room(gathering *g, size_t count)
 {
-    const int32_t *offsets = call->in[1];
-    int64_t experts = call->in_shape[2].size[0];
-    for (int input = 2; input <= 4; input++) {
-        mixt_importance_entry *entry = entry_of(g, record, input);
-        const float *rows = input == 4 ? mixt_experts_hidden(call) : call->in[0];
-        for (int64_t e = 0; entry != NULL && e < experts; e++) {
-            mixt_importance_add(entry, e, rows + offsets[e] * entry->columns,
-                                offsets[e + 1] - offsets[e]);
+    if (count > g->room) {
+        free(g->rows);
+        g->rows = malloc(count * sizeof *g->rows);
+        g->room = g->rows != NULL ? count : 0;
+        g->failed = g->failed || g->rows == NULL;
+    }
+    return count <= g->room;
+}
+
+static void add_experts(gathering *g, const mixt_instance *instance, int index)
+{
+    static const int weights[] = {EXPERTS_W_GATE, EXPERTS_W_UP, EXPERTS_W_DOWN};
+    const mixt_record *record = &g->plan->records[index];
+    int64_t experts = g->plan->values[record->in[EXPERTS_W_GATE]].shape.size[0];
+    mixt_instance_read(instance, record->in[EXPERTS_OFFSETS], 0, g->offsets,
+                       (size_t)(experts + 1) * sizeof *g->offsets);
+    for (int i = 0; i < 3; i++) {
+        mixt_importance_entry *entry = entry_of(g, record, weights[i]);
+        size_t values = entry == NULL ? 0 : (size_t)g->offsets[experts] * (size_t)entry->columns;
+        if (values == 0 || !make_room(g, values)) {
+            continue;
+        }
+        if (weights[i] == EXPERTS_W_DOWN) {
+            mixt_instance_read_workspace(instance, index, mixt_experts_hidden_offset(experts),
+                                         g->rows, values * sizeof *g->rows);
+        } else {
+            mixt_instance_read(instance, record->in[EXPERTS_ROWS], 0, g->rows,
+                               values * sizeof *g->rows);
+        }
+        for (int64_t e = 0; e < experts; e++) {
+            mixt_importance_add(entry, e, g->rows + g->offsets[e] * entry->columns,
+                                g->offsets[e + 1] - g->offsets[e]);
         }
     }
 }
 
-static void observe(void *user, const mixt_record *record, const mixt_call *call)
+static void add_rows(gathering *g, const mixt_instance *instance, int index, int input, int weight)
+{
+    const mixt_record *record = &g->plan->records[index];
+    mixt_importance_entry *entry = entry_of(g, record, weight);
+    int64_t rows = mixt_instance_rows(instance, record->in[input]);
+    size_t values = entry == NULL ? 0 : (size_t)rows * (size_t)entry->columns;
+    if (values > 0 && make_room(g, values)) {
+        mixt_instance_read(instance, record->in[input], 0, g->rows, values * sizeof *g->rows);
+        mixt_importance_add(entry, 0, g->rows, rows);
+    }
+}
+
+static void observe(void *user, const mixt_instance *instance, int index)
 {
     gathering *g = user;
-    if (record->op == MIXT_OP_experts) {
-        add_experts(g, record, call);
-    } else if (record->op == MIXT_OP_linear || record->op == MIXT_OP_loss) {
-        mixt_importance_entry *entry = entry_of(g, record, 1);
-        if (entry != NULL) {
-            mixt_importance_add(entry, 0, call->in[0], call->tokens);
-        }
+    mixt_op op = g->plan->records[index].op;
+    if (op == MIXT_OP_experts) {
+        add_experts(g, instance, index);
+    } else if (op == MIXT_OP_linear) {
+        add_rows(g, instance, index, LINEAR_X, LINEAR_WEIGHT);
+    } else if (op == MIXT_OP_loss) {
+        add_rows(g, instance, index, LOSS_X, LOSS_WEIGHT);
     }
 }
 
@@ -67,8 +107,10 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
     if (status != MIXT_OK) {
         return status;
     }
-    gathering g = {model, scorer->graph->plan, calloc(1, sizeof *g.importance), false};
-    if (g.importance == NULL) {
+    gathering g = {.model = model, .plan = scorer->graph->plan};
+    g.importance = calloc(1, sizeof *g.importance);
+    g.offsets = calloc((size_t)model->options.experts + 1, sizeof *g.offsets);
+    if (g.importance == NULL || g.offsets == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "importance: no memory");
     }
     mixt_instance_observe(scorer->instance, observe, &g);
@@ -87,6 +129,8 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
         }
     }
     mixt_scorer_free(scorer);
+    free(g.rows);
+    free(g.offsets);
     if (status != MIXT_OK) {
         mixt_importance_free(g.importance);
         return status;

@@ -35,23 +35,21 @@ static mixt_status encode(const mixt_tokenizer *tokenizer, const mixt_perplexity
 }
 
 /* Chunk `tokens` [window] into the rows from `row` on: the second half is scored. */
-static void fill_chunk(const mixt_scorer *scorer, int64_t row, const int32_t *tokens, int32_t bos)
+static void fill_chunk(mixt_scorer *scorer, int64_t row, const int32_t *tokens, int32_t bos)
 {
     int64_t window = scorer->options.window;
-    const mixt_rows_input *in = &scorer->input;
+    mixt_batch *batch = &scorer->batch;
+    mixt_batch_sequence(batch, row, window);
     for (int64_t i = 0; i < window; i++) {
-        in->tokens[row + i] = i == 0 && bos >= 0 ? bos : tokens[i];
-        in->targets[row + i] = i >= window / 2 && i + 1 < window ? tokens[i + 1] : -1;
-        in->positions[row + i] = (int32_t)i;
-        in->first[row + i] = (int32_t)row;
-        in->last[row + i] = (int32_t)(row + i);
+        batch->tokens[row + i] = i == 0 && bos >= 0 ? bos : tokens[i];
+        batch->targets[row + i] = i >= window / 2 && i + 1 < window ? tokens[i + 1] : -1;
     }
 }
 
 static void add_chunk(const mixt_scorer *scorer, int64_t row, mixt_perplexity *sum)
 {
     int64_t window = scorer->options.window;
-    const float *nll = mixt_instance_data(scorer->instance, scorer->graph->nll);
+    const float *nll = mixt_instance_view(scorer->instance, scorer->graph->nll);
     for (int64_t i = window / 2; i + 1 < window; i++) {
         double value = nll[row + i];
         sum->nats += value;

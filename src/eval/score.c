@@ -3,9 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/cpu/context.h"
-#include "train/trainer.h"
-
 #define BATCH_ROWS 2048                 /* rows of a batch where memory allows */
 #define LOGIT_VALUES ((int64_t)1 << 26) /* rows * vocabulary of a batch: 256 MB of logits */
 
@@ -62,37 +59,35 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
                                   .window = window,
                                   .real_size = sizeof(float),
                                   .keep_routes = scorer->options.trace};
-    size_t rows = (size_t)scorer->capacity;
-    scorer->block = calloc(MIXT_INPUTS * rows, sizeof *scorer->block);
-    scorer->pieces = calloc(rows, sizeof *scorer->pieces);
-    scorer->rope = calloc((size_t)window * (size_t)model->options.rope.dims, sizeof(float));
-    if (scorer->block == NULL || scorer->pieces == NULL || scorer->rope == NULL) {
+    scorer->pieces = calloc((size_t)scorer->capacity, sizeof *scorer->pieces);
+    if (scorer->pieces == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory");
     }
-    mixt_status status = mixt_graph_create(model, &options, &scorer->graph, error);
+    mixt_status status = mixt_batch_create(scorer->capacity, 0, &scorer->batch, error);
     if (status == MIXT_OK) {
-        status = mixt_instance_create(scorer->graph->plan, &mixt_backend_cpu_f32, context->compute,
-                                      &scorer->instance, error);
+        status = mixt_graph_create(model, &options, &scorer->graph, error);
     }
-    if (status != MIXT_OK) {
-        return status;
+    if (status == MIXT_OK) {
+        status = mixt_instance_create(scorer->graph->plan, &context->device,
+                                      mixt_context_matmul(context), &scorer->instance, error);
     }
+    return status;
+}
+
+static mixt_status bind(mixt_scorer *scorer, mixt_context *context, mixt_error *error)
+{
+    static const float scale[2] = {0}; /* of gradients, which there are none of */
+    const mixt_backend *backend = mixt_device_backend(&context->device, sizeof(float));
     const mixt_graph *graph = scorer->graph;
-    mixt_rows_input *in = &scorer->input;
-    *in = mixt_inputs_of(scorer->block, scorer->capacity);
-    mixt_rope_table(model, window, sizeof(float), scorer->rope);
-    mixt_model_bind(model, graph, scorer->instance);
-    mixt_instance_bind(scorer->instance, graph->tokens, in->tokens);
-    mixt_instance_bind(scorer->instance, graph->positions, in->positions);
-    mixt_instance_bind(scorer->instance, graph->first, in->first);
-    mixt_instance_bind(scorer->instance, graph->last, in->last);
-    mixt_instance_bind(scorer->instance, graph->targets, in->targets);
-    if (graph->first_windowed != MIXT_NO_VALUE) {
-        mixt_instance_bind(scorer->instance, graph->first_windowed, in->windowed);
+    mixt_instance_write(scorer->instance, graph->scale, scale, sizeof scale);
+    mixt_status status =
+        mixt_rope_create(scorer->model, backend, scorer->options.window, &scorer->rope, error);
+    if (status == MIXT_OK) {
+        mixt_instance_bind(scorer->instance, graph->rope, &scorer->rope, 0);
+        status = mixt_weights_create(scorer->model, &context->device, &scorer->weights, error);
     }
-    mixt_instance_bind(scorer->instance, graph->scale, scorer->scale);
-    mixt_instance_bind(scorer->instance, graph->rope, scorer->rope);
-    return MIXT_OK;
+    return status == MIXT_OK ? mixt_weights_bind(scorer->weights, graph, scorer->instance, error)
+                             : status;
 }
 
 mixt_status mixt_scorer_open(mixt_context *context, const mixt_model *model,
@@ -112,6 +107,9 @@ mixt_status mixt_scorer_open(mixt_context *context, const mixt_model *model,
     scorer->model = model;
     scorer->options = *options;
     mixt_status status = build(scorer, context, model, error);
+    if (status == MIXT_OK) {
+        status = bind(scorer, context, error);
+    }
     if (status != MIXT_OK) {
         mixt_scorer_free(scorer);
         return status;
@@ -147,9 +145,10 @@ void mixt_scorer_free(mixt_scorer *scorer)
     }
     mixt_instance_free(scorer->instance);
     mixt_graph_free(scorer->graph);
-    free(scorer->block);
+    mixt_weights_free(scorer->weights);
+    mixt_device_memory_free(&scorer->rope);
+    mixt_batch_free(&scorer->batch);
     free(scorer->pieces);
-    free(scorer->rope);
     free(scorer->used);
     free(scorer);
 }
@@ -175,38 +174,26 @@ static uint64_t next_count(mixt_scorer *scorer)
 static void fill_piece(mixt_scorer *scorer, int64_t row, uint64_t count)
 {
     const mixt_data_document *d = &scorer->split->documents[scorer->document];
-    const mixt_rows_input *in = &scorer->input;
+    mixt_batch *batch = &scorer->batch;
     uint64_t start = d->start + scorer->from;
-    mixt_data_copy(scorer->split, start, (size_t)count, in->tokens + row);
+    mixt_data_copy(scorer->split, start, (size_t)count, batch->tokens + row);
+    mixt_batch_sequence(batch, row, (int64_t)count);
     for (int64_t i = 0; i < (int64_t)count; i++) {
         bool inside = scorer->from + (uint64_t)i + 1 < d->length;
-        in->targets[row + i] =
+        batch->targets[row + i] =
             inside ? mixt_data_token(scorer->split, start + (uint64_t)i + 1) : -1;
-        in->positions[row + i] = (int32_t)i;
-        in->first[row + i] = (int32_t)row;
-        in->last[row + i] = (int32_t)(row + i);
     }
     scorer->pieces[scorer->piece_count++] =
-        (mixt_piece){scorer->document, scorer->from, (int64_t)count, row};
+        (mixt_excerpt){scorer->document, scorer->from, (int64_t)count, row};
     scorer->from += count;
     scorer->used[d->domain] += count;
     scorer->done += count;
 }
 
-/* Rows without a document. */
-static void fill_nothing(const mixt_rows_input *in, int64_t row, int64_t end)
-{
-    for (; row < end; row++) {
-        in->tokens[row] = in->positions[row] = 0;
-        in->first[row] = in->last[row] = (int32_t)row;
-        in->targets[row] = -1;
-    }
-}
-
 mixt_status mixt_scorer_run(mixt_scorer *scorer, int64_t rows, mixt_error *error)
 {
-    mixt_windowed_first(scorer->model, scorer->input.first, scorer->input.last, rows,
-                        scorer->input.windowed);
+    scorer->batch.rows = rows;
+    mixt_batch_write(&scorer->batch, scorer->graph, scorer->instance);
     mixt_status status =
         mixt_instance_run(scorer->instance, rows, 0, scorer->graph->plan->record_count, error);
     return status == MIXT_OK ? mixt_model_intact(scorer->model, error) : status;
@@ -219,7 +206,7 @@ mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
     uint64_t count;
     while ((count = next_count(scorer)) > 0) {
         if (row + (int64_t)count > end) { /* the sequence is full: begin the next */
-            fill_nothing(&scorer->input, row, end);
+            mixt_batch_nothing(&scorer->batch, row, end);
             if (end == scorer->capacity) {
                 row = end;
                 break;
@@ -233,6 +220,6 @@ mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
     if (scorer->piece_count == 0) {
         return MIXT_OK;
     }
-    fill_nothing(&scorer->input, row, end);
+    mixt_batch_nothing(&scorer->batch, row, end);
     return mixt_scorer_run(scorer, end, error);
 }

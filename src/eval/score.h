@@ -7,15 +7,18 @@
 #ifndef MIXT_EVAL_SCORE_H
 #define MIXT_EVAL_SCORE_H
 
-#include "model/model.h"
-#include "train/order.h"
+#include "backend/context.h"
+#include "corpus/data.h"
+#include "model/batch.h"
+#include "model/weights.h"
 
-typedef struct mixt_piece {
+/* A part of a document in a batch. */
+typedef struct mixt_excerpt {
     size_t document;
     uint64_t from; /* first token read, counted from the document's first */
     int64_t count; /* rows */
     int64_t row;   /* first row in the batch */
-} mixt_piece;
+} mixt_excerpt;
 
 typedef struct mixt_scorer_options {
     bool heldout;
@@ -30,12 +33,11 @@ typedef struct mixt_scorer {
     mixt_scorer_options options;
     mixt_graph *graph;
     mixt_instance *instance;
-    float *rope;
-    float scale[2];
+    mixt_weights *weights;
+    mixt_device_memory rope;
     int64_t capacity; /* rows of a batch */
-    int32_t *block;   /* inputs [5, capacity] */
-    mixt_rows_input input;
-    mixt_piece *pieces; /* of the last batch */
+    mixt_batch batch;
+    mixt_excerpt *pieces; /* of the last batch */
     int piece_count;
     uint64_t *used; /* tokens read of each domain */
     size_t document;
@@ -43,7 +45,7 @@ typedef struct mixt_scorer {
     uint64_t done, total; /* tokens read */
 } mixt_scorer;
 
-/* Without data: whoever fills scorer->input runs its first `rows` rows, a multiple of the window up
+/* Without data: whoever fills scorer->batch runs its first `rows` rows, a multiple of the window up
  * to scorer->capacity. The model must outlive it. */
 mixt_status mixt_scorer_open(mixt_context *context, const mixt_model *model,
                              const mixt_scorer_options *options, mixt_scorer **scorer,

@@ -40,20 +40,24 @@ static mixt_status allocate(tracer *t, mixt_error *error)
                : mixt_fail(error, MIXT_ERROR_MEMORY, "trace: no memory");
 }
 
-/* Rows [row, row + count) of [T, width] in every layer become [layers, count, width]. */
-static void gather(const tracer *t, int output, int64_t row, size_t count, size_t width,
-                   void *chunk)
+/* Rows [row, row + count) of every layer's record become [layers, count, ...] of the chunk. */
+static void gather(const tracer *t, int64_t row, size_t count)
 {
-    size_t bytes = width * 4; /* i32 or fp32 */
+    size_t k = (size_t)t->chosen, experts = (size_t)t->experts;
     for (int layer = 0; layer < t->layers; layer++) {
-        mixt_value_id value = t->scorer->graph->routes[layer][output];
-        const char *from = mixt_instance_data(t->scorer->instance, value);
-        memcpy((char *)chunk + (size_t)layer * count * bytes, from + (size_t)row * bytes,
-               count * bytes);
+        mixt_route route;
+        mixt_instance_route(t->scorer->instance, &t->scorer->graph->routes[layer], &route);
+        size_t to = (size_t)layer * count, from = (size_t)row;
+        memcpy(t->ids + to * k, route.ids + from * k, count * k * sizeof *t->ids);
+        memcpy(t->weights + to * k, route.weights + from * k, count * k * sizeof *t->weights);
+        if (t->logits) {
+            memcpy(t->scores + to * experts, route.scores + from * experts,
+                   count * experts * sizeof *t->scores);
+        }
     }
 }
 
-static mixt_status append_piece(tracer *t, const mixt_piece *piece, mixt_error *error)
+static mixt_status append_piece(tracer *t, const mixt_excerpt *piece, mixt_error *error)
 {
     const mixt_scorer *scorer = t->scorer;
     /* The separator in front of a document is read but is no text. */
@@ -68,14 +72,10 @@ static mixt_status append_piece(tracer *t, const mixt_piece *piece, mixt_error *
     for (size_t i = 0; i < count; i++) {
         t->numbers[i] = t->documents - 1;
     }
-    gather(t, 0, row, count, (size_t)t->chosen, t->ids);
-    gather(t, 1, row, count, (size_t)t->chosen, t->weights);
-    if (t->logits) {
-        gather(t, 6, row, count, (size_t)t->experts, t->scores);
-    }
+    gather(t, row, count);
     mixt_trace_chunk chunk = {.count = count,
                               .domain = scorer->split->documents[piece->document].domain,
-                              .tokens = scorer->input.tokens + row,
+                              .tokens = scorer->batch.tokens + row,
                               .documents = t->numbers,
                               .experts = t->ids,
                               .weights = t->weights,
@@ -89,16 +89,22 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
 {
     int domains = mixt_data_domain_count(data);
     const char **names = calloc((size_t)domains + 1, sizeof *names);
+    int *layers = calloc((size_t)t->layers, sizeof *layers);
     char hash[65];
-    if (names == NULL) {
+    if (names == NULL || layers == NULL) {
+        free(names);
+        free(layers);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "trace: no memory");
     }
     for (int i = 0; i < domains; i++) {
         names[i] = mixt_data_domain_name(data, i);
     }
+    for (int i = 0; i < t->layers; i++) {
+        layers[i] = t->scorer->graph->routes[i].layer;
+    }
     mixt_model_hash(model, hash);
     mixt_trace_header header = {.layers = t->layers,
-                                .layer_numbers = t->scorer->graph->route_layer,
+                                .layer_numbers = layers,
                                 .experts = t->experts,
                                 .experts_per_token = t->chosen,
                                 .domains = domains,
@@ -113,6 +119,7 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
                                 .logits = t->logits};
     mixt_status status = mixt_trace_writer_create(options->output, &header, &t->writer, error);
     free(names);
+    free(layers);
     return status;
 }
 

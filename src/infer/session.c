@@ -4,11 +4,11 @@
  * read; those of an opened one are read where its files are mapped. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 #include "core/memory.h"
-#include "model/model.h"
+#include "model/batch.h"
+#include "model/weights.h"
 
 /* Tokens of a prompt that are processed at once: many, so that an expert sees enough rows to be
  * worth unpacking; fewer where there is no memory for the plan. */
@@ -29,33 +29,14 @@ struct mixt_session {
     size_t chosen;    /* most experts that a layer chooses */
     size_t length;    /* positions filled */
     runner prefill, decode;
-    float *cache; /* of each of the graphs' caches in turn [capacity, columns] */
-    size_t cache_bytes;
-    float *rope;       /* [capacity, rope.dims] */
-    int32_t *integers; /* tokens, positions, first, last, slots, first_windowed: [6, chunk], take */
-    float scale[2];
+    mixt_weights *weights;
+    mixt_device_memory cache; /* of each of the graphs' caches in turn [capacity, columns] */
+    mixt_device_memory rope;  /* [capacity, rope.dims] */
+    mixt_batch batch;
     float *logits;        /* [V] */
     int32_t *route_ids;   /* [moe_layers, k] of the last token */
     float *route_weights; /* [moe_layers, k] */
-    mixt_packed **packed; /* one for a matrix, E for experts, parameters in order */
-    int packed_count;
-    int *packed_first; /* of each parameter, -1 where it is not packed */
 };
-
-/* The cache is zeros that cost no memory until a position is written. NULL: no memory. */
-static float *map_cache(size_t bytes)
-{
-    size_t most = bytes == 0 ? 1 : bytes;
-    void *cache = mmap(NULL, most, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return cache == MAP_FAILED ? NULL : cache;
-}
-
-static void unmap_cache(float *cache, size_t bytes)
-{
-    if (cache != NULL) {
-        munmap(cache, bytes == 0 ? 1 : bytes);
-    }
-}
 
 void mixt_session_free(mixt_session *session)
 {
@@ -67,100 +48,28 @@ void mixt_session_free(mixt_session *session)
         mixt_instance_free(runners[i]->instance);
         mixt_graph_free(runners[i]->graph);
     }
-    for (int i = 0; i < session->packed_count; i++) {
-        mixt_packed_free(session->packed[i]);
-    }
-    free(session->packed);
-    free(session->packed_first);
-    unmap_cache(session->cache, session->cache_bytes);
-    free(session->rope);
-    free(session->integers);
+    mixt_weights_free(session->weights);
+    mixt_device_memory_free(&session->cache);
+    mixt_device_memory_free(&session->rope);
+    mixt_batch_free(&session->batch);
     free(session->logits);
     free(session->route_ids);
     free(session->route_weights);
     free(session);
 }
 
-/* Packs parameter `index` when it is a matrix that products read. */
-static mixt_status pack_parameter(mixt_session *session, int index, mixt_error *error)
+static mixt_status bind(mixt_session *session, runner *r, mixt_error *error)
 {
-    const mixt_parameter *p = &session->model->parameters[index];
-    session->packed_first[index] = -1;
-    bool head = p->slot == MIXT_SLOT_OUTPUT ||
-                (p->slot == MIXT_SLOT_EMBED && session->model->options.tie_embeddings);
-    if (p->rank < 2 || (p->slot == MIXT_SLOT_EMBED && !head) || p->slot == MIXT_SLOT_ROUTER) {
-        return MIXT_OK; /* the router's product is tiny and always exact */
-    }
-    int64_t count = p->rank == 3 ? p->size[0] : 1;
-    int64_t n = p->size[p->rank - 2], k = p->size[p->rank - 1];
-    session->packed_first[index] = session->packed_count;
-    for (int64_t e = 0; e < count; e++) {
-        mixt_gemm_f32 product = {.n = n,
-                                 .k = k,
-                                 .b = session->model->weights + p->offset + (size_t)(e * n * k),
-                                 .b_row = 1,
-                                 .b_column = k};
-        mixt_status status = mixt_pack_f32(session->context->compute, &product,
-                                           &session->packed[session->packed_count], error);
-        if (status != MIXT_OK) {
-            return status;
-        }
-        session->packed_count++;
-    }
-    return MIXT_OK;
-}
-
-static mixt_status pack_weights(mixt_session *session, mixt_error *error)
-{
-    const mixt_model *model = session->model;
-    size_t most = 1;
-    for (int i = 0; i < model->parameter_count; i++) {
-        most += model->parameters[i].rank == 3 ? (size_t)model->parameters[i].size[0] : 1;
-    }
-    session->packed = calloc(most, sizeof *session->packed);
-    session->packed_first = calloc((size_t)model->parameter_count, sizeof *session->packed_first);
-    if (session->packed == NULL || session->packed_first == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory");
-    }
-    if (model->weights == NULL || session->context->compute->matmul == MIXT_MATMUL_BLAS) {
-        memset(session->packed_first, 0xff,
-               (size_t)model->parameter_count * sizeof *session->packed_first);
-        return MIXT_OK; /* mapped rows are read in place; BLAS packs by itself */
-    }
-    mixt_status status = MIXT_OK;
-    for (int i = 0; i < model->parameter_count && status == MIXT_OK; i++) {
-        status = pack_parameter(session, i, error);
-    }
-    return status;
-}
-
-static void bind(mixt_session *session, runner *r)
-{
-    const mixt_model *model = session->model;
     const mixt_graph *g = r->graph;
-    int32_t *integers = session->integers;
-    mixt_value_id ids[] = {g->tokens, g->positions,      g->first, g->last,
-                           g->slots,  g->first_windowed, g->take};
-    for (int i = 0; i < 7; i++) {
-        if (ids[i] != MIXT_NO_VALUE) {
-            mixt_instance_bind(r->instance, ids[i], integers + i * session->chunk);
-        }
-    }
-    mixt_instance_bind(r->instance, g->scale, session->scale);
-    mixt_instance_bind(r->instance, g->rope, session->rope);
-    mixt_model_bind(model, g, r->instance);
-    for (int i = 0; i < model->parameter_count; i++) {
-        if (session->packed_first[i] >= 0) {
-            mixt_instance_bind_packed(r->instance, g->parameters[i],
-                                      (const mixt_packed *const *)session->packed +
-                                          session->packed_first[i]);
-        }
-    }
-    float *cache = session->cache;
+    static const float scale[2] = {0}; /* of losses, which generation does not have */
+    size_t offset = 0;
+    mixt_instance_write(r->instance, g->scale, scale, sizeof scale);
+    mixt_instance_bind(r->instance, g->rope, &session->rope, 0);
     for (int i = 0; i < g->cache_count; i++) {
-        mixt_instance_bind(r->instance, g->caches[i].value, cache);
-        cache += session->capacity * g->caches[i].columns;
+        mixt_instance_bind(r->instance, g->caches[i].value, &session->cache, offset);
+        offset += (size_t)(session->capacity * g->caches[i].columns) * sizeof(float);
     }
+    return mixt_weights_bind(session->weights, g, r->instance, error);
 }
 
 static mixt_status create_runner(mixt_session *session, int64_t tokens, runner *r,
@@ -173,8 +82,8 @@ static mixt_status create_runner(mixt_session *session, int64_t tokens, runner *
                                   .keep_routes = true};
     mixt_status status = mixt_graph_create(session->model, &options, &r->graph, error);
     if (status == MIXT_OK) {
-        status = mixt_instance_create(r->graph->plan, &mixt_backend_cpu_f32,
-                                      session->context->compute, &r->instance, error);
+        status = mixt_instance_create(r->graph->plan, &session->context->device,
+                                      mixt_context_matmul(session->context), &r->instance, error);
     }
     return status;
 }
@@ -195,33 +104,70 @@ static mixt_status create_prefill(mixt_session *session, mixt_error *error)
     }
 }
 
-static mixt_status allocate(mixt_session *session, mixt_error *error)
+static mixt_status create_cache(mixt_session *session, const mixt_backend *backend,
+                                mixt_error *error)
 {
-    const mixt_model_options *o = &session->model->options;
-    size_t routes = (size_t)mixt_model_moe_layers(session->model) * session->chosen;
-    size_t row = 0;
+    size_t row = 0, bytes;
+    mixt_error inner = MIXT_ERROR_INIT;
     for (int i = 0; i < session->decode.graph->cache_count; i++) {
         row += (size_t)session->decode.graph->caches[i].columns * sizeof(float);
     }
-    if (!mixt_multiply_size(row, (size_t)session->capacity, &session->cache_bytes) ||
-        session->cache_bytes > SIZE_MAX / 4) {
+    if (!mixt_multiply_size(row, (size_t)session->capacity, &bytes) || bytes > SIZE_MAX / 4) {
         return mixt_fail(error, MIXT_ERROR_MEMORY,
                          "session: a cache of %lld positions is too large",
                          (long long)session->capacity);
     }
-    session->cache = map_cache(session->cache_bytes);
-    session->rope = calloc((size_t)session->capacity * (size_t)o->rope.dims, sizeof(float));
-    session->integers = calloc(6 * (size_t)session->chunk + 1, sizeof(int32_t));
-    session->logits = calloc((size_t)o->vocab_size, sizeof(float));
+    if (mixt_device_memory_reserve(backend, bytes, &session->cache, &inner) != MIXT_OK) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory for %.1f MB of cache",
+                         (double)bytes / 1e6);
+    }
+    return MIXT_OK;
+}
+
+static mixt_status allocate(mixt_session *session, mixt_error *error)
+{
+    const mixt_model *model = session->model;
+    const mixt_backend *backend = mixt_device_backend(&session->context->device, sizeof(float));
+    size_t routes = (size_t)mixt_model_moe_layers(model) * session->chosen;
+    mixt_status status = create_cache(session, backend, error);
+    if (status == MIXT_OK) {
+        status = mixt_rope_create(model, backend, session->capacity, &session->rope, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_batch_create(session->chunk, 1, &session->batch, error);
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    session->logits = calloc((size_t)model->options.vocab_size, sizeof(float));
     session->route_ids = calloc(routes + 1, sizeof(int32_t));
     session->route_weights = calloc(routes + 1, sizeof(float));
-    if (session->cache == NULL || session->rope == NULL || session->integers == NULL ||
-        session->logits == NULL || session->route_ids == NULL || session->route_weights == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory for %.1f MB of cache",
-                         (double)session->cache_bytes / 1e6);
+    if (session->logits == NULL || session->route_ids == NULL || session->route_weights == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory");
     }
-    mixt_rope_table(session->model, session->capacity, sizeof(float), session->rope);
     return MIXT_OK;
+}
+
+static mixt_status build(mixt_session *session, mixt_error *error)
+{
+    const mixt_context *context = session->context;
+    mixt_status status = create_prefill(session, error);
+    if (status == MIXT_OK) {
+        status = create_runner(session, 1, &session->decode, error);
+    }
+    if (status == MIXT_OK) {
+        status = allocate(session, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_weights_create(session->model, &context->device, &session->weights, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_weights_pack(session->weights, mixt_context_matmul(context), error);
+    }
+    if (status == MIXT_OK) {
+        status = bind(session, &session->prefill, error);
+    }
+    return status == MIXT_OK ? bind(session, &session->decode, error) : status;
 }
 
 mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, int context_length,
@@ -245,20 +191,7 @@ mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, 
         size_t chosen = (size_t)mixt_model_router(model, layer)->chosen;
         session->chosen = chosen > session->chosen ? chosen : session->chosen;
     }
-    mixt_status status = create_prefill(session, error);
-    if (status == MIXT_OK) {
-        status = create_runner(session, 1, &session->decode, error);
-    }
-    if (status == MIXT_OK) {
-        status = allocate(session, error);
-    }
-    if (status == MIXT_OK) {
-        status = pack_weights(session, error);
-    }
-    if (status == MIXT_OK) {
-        bind(session, &session->prefill);
-        bind(session, &session->decode);
-    }
+    mixt_status status = build(session, error);
     if (status != MIXT_OK) {
         mixt_session_free(session);
         return status;
@@ -267,16 +200,17 @@ mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, 
     return MIXT_OK;
 }
 
+/* The choices of a row in every MoE layer; a layer that chooses fewer has -1 behind them. */
 static void read_routes(mixt_session *session, const runner *r, size_t row)
 {
     for (int layer = 0; layer < r->graph->moe_layers; layer++) {
-        const int32_t *ids = mixt_instance_data(r->instance, r->graph->routes[layer][0]);
-        const float *weights = mixt_instance_data(r->instance, r->graph->routes[layer][1]);
-        size_t k = (size_t)mixt_model_router(session->model, r->graph->route_layer[layer])->chosen;
+        mixt_route route;
+        mixt_instance_route(r->instance, &r->graph->routes[layer], &route);
+        size_t k = (size_t)route.chosen;
         for (size_t i = 0; i < session->chosen; i++) {
             size_t at = (size_t)layer * session->chosen + i;
-            session->route_ids[at] = i < k ? ids[row * k + i] : -1;
-            session->route_weights[at] = i < k ? weights[row * k + i] : 0;
+            session->route_ids[at] = i < k ? route.ids[row * k + i] : -1;
+            session->route_weights[at] = i < k ? route.weights[row * k + i] : 0;
         }
     }
 }
@@ -284,11 +218,13 @@ static void read_routes(mixt_session *session, const runner *r, size_t row)
 static mixt_status check_finite(const mixt_session *session, const runner *r, mixt_error *error)
 {
     for (int layer = 0; layer < r->graph->moe_layers; layer++) {
-        const float *losses = mixt_instance_data(r->instance, r->graph->routes[layer][7]);
-        if (losses[2] != 0) {
+        mixt_route route;
+        mixt_instance_route(r->instance, &r->graph->routes[layer], &route);
+        int64_t row;
+        if (mixt_route_broken(&route, &row) != 0) {
             return mixt_fail(error, MIXT_ERROR_NUMERIC,
                              "layer %d: the router's logits are not finite at position %zu",
-                             r->graph->route_layer[layer], session->length);
+                             route.layer, session->length + (size_t)row);
         }
     }
     return MIXT_OK;
@@ -298,21 +234,18 @@ static mixt_status feed_chunk(mixt_session *session, const int32_t *tokens, size
                               mixt_error *error)
 {
     runner *r = count == 1 ? &session->decode : &session->prefill;
-    int64_t chunk = session->chunk;
-    int32_t *in = session->integers;
-    for (int64_t i = 0; i < (int64_t)count; i++) {
-        int32_t position = (int32_t)((int64_t)session->length + i);
-        in[i] = tokens[i];
-        in[chunk + i] = position;
-        in[2 * chunk + i] = 0;
-        in[3 * chunk + i] = position;
-        in[4 * chunk + i] = position;
+    mixt_batch *batch = &session->batch;
+    batch->rows = (int64_t)count;
+    batch->take[0] = (int32_t)count - 1;
+    for (size_t i = 0; i < count; i++) {
+        int32_t position = (int32_t)(session->length + i);
+        batch->tokens[i] = tokens[i];
+        batch->first[i] = 0;
+        batch->positions[i] = batch->last[i] = batch->slots[i] = position;
     }
-    mixt_windowed_first(session->model, in + 2 * chunk, in + 3 * chunk, (int64_t)count,
-                        in + 5 * chunk);
-    in[6 * chunk] = (int32_t)count - 1;
+    mixt_batch_write(batch, r->graph, r->instance);
     mixt_status status =
-        mixt_instance_run(r->instance, (int64_t)count, 0, r->graph->plan->record_count, error);
+        mixt_instance_run(r->instance, batch->rows, 0, r->graph->plan->record_count, error);
     if (status == MIXT_OK) {
         status = mixt_model_intact(session->model, error);
     }
@@ -322,8 +255,8 @@ static mixt_status feed_chunk(mixt_session *session, const int32_t *tokens, size
     if (status != MIXT_OK) {
         return status;
     }
-    memcpy(session->logits, mixt_instance_data(r->instance, r->graph->logits),
-           (size_t)session->model->options.vocab_size * sizeof(float));
+    mixt_instance_read(r->instance, r->graph->logits, 0, session->logits,
+                       (size_t)session->model->options.vocab_size * sizeof(float));
     read_routes(session, r, count - 1);
     session->length += count;
     return MIXT_OK;

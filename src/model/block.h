@@ -8,17 +8,35 @@ typedef struct mixt_builder {
     const mixt_model *model;
     mixt_graph *graph;
     mixt_plan *plan;
+    int layer; /* being built, -1 outside the layers */
 } mixt_builder;
 
 /* The value of a parameter, MIXT_NO_VALUE where the model has none. */
 mixt_value_id mixt_build_weight(const mixt_builder *b, mixt_slot slot, int layer);
-/* One operator with up to MIXT_SLOTS inputs, those behind the given ones absent; its first output.
- */
-mixt_value_id mixt_build(mixt_builder *b, mixt_op op, mixt_attributes attributes,
-                         const mixt_value_id *in, int count);
-#define BUILD(b, op, attributes, ...)                                                              \
-    mixt_build(b, op, attributes, (mixt_value_id[]){__VA_ARGS__},                                  \
-               (int)(sizeof((mixt_value_id[]){__VA_ARGS__}) / sizeof(mixt_value_id)))
+/* An input of an operator by its slot's name, as in {NORM_X, x}; slots that are not named are
+ * absent. */
+typedef struct mixt_input {
+    int slot;
+    mixt_value_id value;
+} mixt_input;
+
+/* What an operator gave, by its slots' names. */
+typedef struct mixt_outputs {
+    mixt_value_id value[MIXT_SLOTS];
+} mixt_outputs;
+
+/* One operator. `recompute`: what it gives is made again for the backward instead of kept, where
+ * the graph's options say so. */
+mixt_outputs mixt_build(mixt_builder *b, mixt_op op, mixt_attributes attributes, bool recompute,
+                        const mixt_input *in, int count);
+#define MIXT_INPUTS(...)                                                                           \
+    (mixt_input[]){__VA_ARGS__}, (int)(sizeof((mixt_input[]){__VA_ARGS__}) / sizeof(mixt_input))
+/* All outputs; the first one; the first one, which may be made again. */
+#define BUILD_ALL(b, op, attributes, ...)                                                          \
+    mixt_build(b, op, attributes, false, MIXT_INPUTS(__VA_ARGS__))
+#define BUILD(b, op, attributes, ...) BUILD_ALL(b, op, attributes, __VA_ARGS__).value[0]
+#define BUILD_AGAIN(b, op, attributes, ...)                                                        \
+    mixt_build(b, op, attributes, true, MIXT_INPUTS(__VA_ARGS__)).value[0]
 
 /* RMSNorm by the weight in `slot`; of groups of `group` values, 0: of the whole row. */
 mixt_value_id mixt_build_norm(mixt_builder *b, mixt_value_id x, mixt_slot slot, int layer,

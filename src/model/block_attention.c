@@ -13,8 +13,9 @@ static mixt_value_id attend(mixt_builder *b, int layer, mixt_attributes attribut
     attributes.window = generate ? 0 : g->options.window;
     mixt_value_id first =
         mixt_model_layer_is_windowed(b->model, layer) ? g->first_windowed : g->first;
-    return BUILD(b, MIXT_OP_attention, attributes, qkv[0], qkv[1], qkv[2], first, g->last,
-                 mixt_build_weight(b, MIXT_SLOT_SINKS, layer));
+    return BUILD(b, MIXT_OP_attention, attributes, {ATTENTION_Q, qkv[0]}, {ATTENTION_K, qkv[1]},
+                 {ATTENTION_V, qkv[2]}, {ATTENTION_FIRST, first}, {ATTENTION_LAST, g->last},
+                 {ATTENTION_SINKS, mixt_build_weight(b, MIXT_SLOT_SINKS, layer)});
 }
 
 static mixt_value_id rotate(mixt_builder *b, mixt_value_id x, int heads, int head_dim)
@@ -24,7 +25,8 @@ static mixt_value_id rotate(mixt_builder *b, mixt_value_id x, int heads, int hea
                                   .head_dim = head_dim,
                                   .rope_dims = rope->dims,
                                   .interleaved = rope->interleaved};
-    return BUILD(b, MIXT_OP_rope, attributes, x, b->graph->positions, b->graph->rope);
+    return BUILD(b, MIXT_OP_rope, attributes, {ROPE_X, x}, {ROPE_POSITIONS, b->graph->positions},
+                 {ROPE_TABLE, b->graph->rope});
 }
 
 /* Columns [from, from + size) of each head. */
@@ -32,20 +34,20 @@ static mixt_value_id slice(mixt_builder *b, mixt_value_id x, int heads, int head
                            int size)
 {
     mixt_attributes attributes = {.heads = heads, .head_dim = head_dim, .from = from, .size = size};
-    return BUILD(b, MIXT_OP_slice, attributes, x);
+    return BUILD(b, MIXT_OP_slice, attributes, {SLICE_X, x});
 }
 
 static mixt_value_id join(mixt_builder *b, mixt_value_id x, mixt_value_id y, int heads,
                           int head_dim)
 {
     mixt_attributes attributes = {.heads = heads, .head_dim = head_dim};
-    return BUILD(b, MIXT_OP_join, attributes, x, y);
+    return BUILD(b, MIXT_OP_join, attributes, {JOIN_A, x}, {JOIN_B, y});
 }
 
 static mixt_value_id clamp(mixt_builder *b, mixt_value_id x)
 {
     mixt_attributes attributes = {.limit = b->model->options.attention.clip};
-    return attributes.limit > 0 ? BUILD(b, MIXT_OP_clamp, attributes, x) : x;
+    return attributes.limit > 0 ? BUILD(b, MIXT_OP_clamp, attributes, {CLAMP_X, x}) : x;
 }
 
 /* Rows of the token before, zeros at a document's start: of the batch, or of a cache that the rows
@@ -56,7 +58,8 @@ static mixt_value_id shift(mixt_builder *b, mixt_value_id x)
     bool generate = g->options.phase == MIXT_PHASE_GENERATE;
     mixt_attributes attributes = {.window = generate ? 0 : g->options.window};
     mixt_build_cache(b, &x, NULL);
-    return BUILD(b, MIXT_OP_shift, attributes, x, g->first, g->last);
+    return BUILD(b, MIXT_OP_shift, attributes, {SHIFT_SOURCE, x}, {SHIFT_FIRST, g->first},
+                 {SHIFT_LAST, g->last});
 }
 
 /* One convolution over two tokens: A x[t - 1] + B x[t] + b. */
@@ -111,39 +114,48 @@ static mixt_value_id grouped(mixt_builder *b, mixt_value_id x, int layer)
     return attend(b, layer, attributes, (mixt_value_id[]){q, k, v});
 }
 
+/* A matrix for each head. */
+static mixt_value_id by_head(mixt_builder *b, mixt_value_id x, mixt_slot slot, int layer)
+{
+    mixt_attributes attributes = {.heads = b->model->options.heads};
+    return BUILD(b, MIXT_OP_head_linear, attributes, {HEAD_LINEAR_X, x},
+                 {HEAD_LINEAR_WEIGHT, mixt_build_weight(b, slot, layer)});
+}
+
+/* q of the latent form [T, heads head_dim]: through a latent of its own, or by one matrix. */
+static mixt_value_id latent_query(mixt_builder *b, mixt_value_id x, int layer)
+{
+    if (b->model->options.attention.query_latent_size == 0) {
+        return mixt_build_linear(b, x, MIXT_SLOT_Q, MIXT_SLOT_COUNT, layer);
+    }
+    mixt_value_id q = mixt_build_linear(b, x, MIXT_SLOT_Q_DOWN, MIXT_SLOT_COUNT, layer);
+    q = mixt_build_norm(b, q, MIXT_SLOT_Q_DOWN_NORM, layer, 0);
+    return mixt_build_linear(b, q, MIXT_SLOT_Q_UP, MIXT_SLOT_COUNT, layer);
+}
+
 /* Multi-head latent attention (arXiv 2405.04434) in its absorbed form: all heads share one key, the
  * latent with a rotated part behind it, whose beginning is the value. A head's key matrix turns its
- * query into the latent's space, its value matrix turns the sum of latents into its output. */
+ * query into the latent's space, its value matrix turns the sum of latents into its output. A head
+ * of q is a part without RoPE (nope) and one with it (rope). */
 static mixt_value_id latent(mixt_builder *b, mixt_value_id x, int layer)
 {
     const mixt_model_options *o = &b->model->options;
-    const mixt_attention_options *a = &o->attention;
-    int heads = o->heads, size = a->latent_size, turned = a->position_dim;
-    int still = o->head_dim - turned;
-    mixt_value_id q;
-    if (a->query_latent_size > 0) {
-        q = mixt_build_linear(b, x, MIXT_SLOT_Q_DOWN, MIXT_SLOT_COUNT, layer);
-        q = mixt_build_norm(b, q, MIXT_SLOT_Q_DOWN_NORM, layer, 0);
-        q = mixt_build_linear(b, q, MIXT_SLOT_Q_UP, MIXT_SLOT_COUNT, layer);
-    } else {
-        q = mixt_build_linear(b, x, MIXT_SLOT_Q, MIXT_SLOT_COUNT, layer);
-    }
-    mixt_attributes by_head = {.heads = heads};
-    mixt_value_id q_turned =
-        rotate(b, slice(b, q, heads, o->head_dim, still, turned), heads, turned);
+    int heads = o->heads, size = o->attention.latent_size, rope = o->attention.position_dim;
+    int nope = o->head_dim - rope;
+    mixt_value_id q = latent_query(b, x, layer);
+    mixt_value_id q_rope = rotate(b, slice(b, q, heads, o->head_dim, nope, rope), heads, rope);
     mixt_value_id q_latent =
-        BUILD(b, MIXT_OP_head_linear, by_head, slice(b, q, heads, o->head_dim, 0, still),
-              mixt_build_weight(b, MIXT_SLOT_K_UP, layer));
-    q = join(b, q_latent, q_turned, heads, size);
+        by_head(b, slice(b, q, heads, o->head_dim, 0, nope), MIXT_SLOT_K_UP, layer);
+    q = join(b, q_latent, q_rope, heads, size);
     mixt_value_id kv = mixt_build_linear(b, x, MIXT_SLOT_KV_DOWN, MIXT_SLOT_COUNT, layer);
-    mixt_value_id k = mixt_build_norm(b, slice(b, kv, 1, size + turned, 0, size),
-                                      MIXT_SLOT_KV_DOWN_NORM, layer, 0);
-    k = join(b, k, rotate(b, slice(b, kv, 1, size + turned, size, turned), 1, turned), 1, size);
+    mixt_value_id k =
+        mixt_build_norm(b, slice(b, kv, 1, size + rope, 0, size), MIXT_SLOT_KV_DOWN_NORM, layer, 0);
+    k = join(b, k, rotate(b, slice(b, kv, 1, size + rope, size, rope), 1, rope), 1, size);
     mixt_build_cache(b, &k, NULL);
     mixt_attributes attributes = {
-        .heads = heads, .kv_heads = 1, .head_dim = size + turned, .value_dim = size};
+        .heads = heads, .kv_heads = 1, .head_dim = size + rope, .value_dim = size};
     mixt_value_id y = attend(b, layer, attributes, (mixt_value_id[]){q, k, k});
-    return BUILD(b, MIXT_OP_head_linear, by_head, y, mixt_build_weight(b, MIXT_SLOT_V_UP, layer));
+    return by_head(b, y, MIXT_SLOT_V_UP, layer);
 }
 
 mixt_value_id mixt_build_attention(mixt_builder *b, mixt_value_id x, int layer)

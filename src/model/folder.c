@@ -46,7 +46,7 @@ static mixt_status write_piece(const mixt_model *model, int parameter, size_t fi
 {
     const mixt_parameter *p = &model->parameters[parameter];
     if (model->weights != NULL) {
-        return mixt_safetensors_writer_write(writer, model->weights + p->offset + first,
+        return mixt_safetensors_writer_write(writer, mixt_model_block(model) + p->offset + first,
                                              count * sizeof(float), error);
     }
     size_t width = (size_t)p->size[p->rank - 1], step = width * (width < 1 << 16 ? 16 : 1);

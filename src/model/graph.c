@@ -20,8 +20,9 @@ void mixt_build_cache(mixt_builder *b, mixt_value_id *first, mixt_value_id *seco
         g->caches[g->cache_count++] = (mixt_graph_cache){cache[i], columns};
     }
     mixt_attributes none = {0};
-    BUILD(b, MIXT_OP_kv_write, none, *first, second == NULL ? MIXT_NO_VALUE : *second, g->slots,
-          cache[0], cache[1]);
+    BUILD_ALL(b, MIXT_OP_kv_write, none, {KV_WRITE_K, *first},
+              {KV_WRITE_V, second == NULL ? MIXT_NO_VALUE : *second}, {KV_WRITE_SLOTS, g->slots},
+              {KV_WRITE_CACHE_K, cache[0]}, {KV_WRITE_CACHE_V, cache[1]});
     for (int i = 0; i < 2 && rows[i] != NULL; i++) {
         *rows[i] = cache[i];
     }
@@ -31,16 +32,6 @@ bool mixt_model_layer_is_windowed(const mixt_model *model, int layer)
 {
     const mixt_attention_options *a = &model->options.attention;
     return a->window > 0 && (a->window_period == 0 || layer % a->window_period == 0);
-}
-
-void mixt_windowed_first(const mixt_model *model, const int32_t *first, const int32_t *last,
-                         int64_t count, int32_t *windowed)
-{
-    int window = model->options.attention.window;
-    for (int64_t i = 0; i < count; i++) {
-        int32_t begin = window > 0 ? last[i] - window + 1 : 0;
-        windowed[i] = begin > first[i] ? begin : first[i];
-    }
 }
 
 static mixt_value_id integers(mixt_builder *b, const char *name, int64_t count)
@@ -66,10 +57,11 @@ static void declare(mixt_builder *b)
     g->first_windowed = o->attention.window > 0 ? integers(b, "first_windowed", 0) : MIXT_NO_VALUE;
     g->targets = generate ? MIXT_NO_VALUE : integers(b, "targets", 0);
     g->slots = generate ? integers(b, "slots", 0) : MIXT_NO_VALUE;
-    g->take = generate ? integers(b, "take", 1) : MIXT_NO_VALUE;
+    int64_t takes = g->options.takes > 0 ? g->options.takes : 1;
+    g->take = generate ? integers(b, "take", takes) : MIXT_NO_VALUE;
     g->scale = mixt_plan_input(b->plan, "scale", mixt_shape_static(1, 2, 0, 0));
     int64_t positions = generate ? g->options.cache_capacity : g->options.window;
-    g->rope = mixt_plan_input(b->plan, "rope", mixt_shape_static(2, positions, o->rope.dims, 0));
+    g->rope = mixt_plan_state(b->plan, "rope", mixt_shape_static(2, positions, o->rope.dims, 0));
     for (int i = 0; i < b->model->parameter_count; i++) {
         const mixt_parameter *p = &b->model->parameters[i];
         mixt_shape shape = mixt_shape_static(p->rank, p->size[0], p->size[1], p->size[2]);
@@ -82,7 +74,7 @@ static mixt_value_id before_head(mixt_builder *b, mixt_value_id x)
 {
     mixt_attributes attributes = {.scale = b->model->options.logit_scale};
     x = mixt_build_norm(b, x, MIXT_SLOT_OUTPUT_NORM, -1, 0);
-    return attributes.scale == 1 ? x : BUILD(b, MIXT_OP_scale, attributes, x);
+    return attributes.scale == 1 ? x : BUILD(b, MIXT_OP_scale, attributes, {SCALE_X, x});
 }
 
 static void forward(mixt_builder *b)
@@ -92,21 +84,23 @@ static void forward(mixt_builder *b)
     mixt_attributes none = {0}, embed = {.scale = o->embedding_scale};
     mixt_value_id table = mixt_build_weight(b, MIXT_SLOT_EMBED, -1);
     mixt_value_id head = o->tie_embeddings ? table : mixt_build_weight(b, MIXT_SLOT_OUTPUT, -1);
-    mixt_value_id x = BUILD(b, MIXT_OP_embed, embed, g->tokens, table);
+    mixt_value_id x =
+        BUILD(b, MIXT_OP_embed, embed, {EMBED_TOKENS, g->tokens}, {EMBED_TABLE, table});
     for (int layer = 0; layer < o->layers; layer++) {
         x = mixt_build_block(b, x, layer);
     }
     if (g->options.phase == MIXT_PHASE_GENERATE) {
-        x = before_head(b, BUILD(b, MIXT_OP_take, none, x, g->take));
-        g->logits = BUILD(b, MIXT_OP_linear, none, x, head, MIXT_NO_VALUE);
+        x = BUILD(b, MIXT_OP_take, none, {TAKE_X, x}, {TAKE_ROWS, g->take});
+        g->logits =
+            BUILD(b, MIXT_OP_linear, none, {LINEAR_X, before_head(b, x)}, {LINEAR_WEIGHT, head});
         mixt_plan_keep(b->plan, g->logits);
         return;
     }
-    mixt_value_id out[MIXT_SLOTS];
-    mixt_plan_operator(b->plan, MIXT_OP_loss, &none,
-                       (mixt_value_id[]){before_head(b, x), head, g->targets, g->scale}, out);
-    g->nll = out[0];
-    g->logits = out[1];
+    mixt_outputs out =
+        BUILD_ALL(b, MIXT_OP_loss, none, {LOSS_X, before_head(b, x)}, {LOSS_WEIGHT, head},
+                  {LOSS_TARGETS, g->targets}, {LOSS_SCALE, g->scale});
+    g->nll = out.value[LOSS_NLL];
+    g->logits = out.value[LOSS_LOGITS];
     mixt_plan_keep(b->plan, g->nll);
     if (g->options.keep_logits) {
         mixt_plan_keep(b->plan, g->logits);
@@ -122,21 +116,21 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
     if (graph == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
     }
+    graph->model = model;
     graph->options = *options;
     graph->nll = graph->logits = MIXT_NO_VALUE;
     graph->parameters = calloc((size_t)model->parameter_count, sizeof *graph->parameters);
     graph->caches = calloc(layers * CACHES_MAX, sizeof *graph->caches);
-    graph->route_layer = calloc(layers, sizeof *graph->route_layer);
     graph->routes = calloc(layers, sizeof *graph->routes);
     static const char *const names[] = {"train", "score", "generate"};
     mixt_status status = mixt_plan_create(names[options->phase], options->capacity,
                                           options->real_size, &graph->plan, error);
-    if (status == MIXT_OK && (graph->parameters == NULL || graph->caches == NULL ||
-                              graph->route_layer == NULL || graph->routes == NULL)) {
+    if (status == MIXT_OK &&
+        (graph->parameters == NULL || graph->caches == NULL || graph->routes == NULL)) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
     }
     if (status == MIXT_OK) {
-        mixt_builder b = {model, graph, graph->plan};
+        mixt_builder b = {.model = model, .graph = graph, .plan = graph->plan, .layer = -1};
         declare(&b);
         forward(&b);
         status = graph->plan->error.status == MIXT_OK && options->phase == MIXT_PHASE_TRAIN
@@ -162,7 +156,6 @@ void mixt_graph_free(mixt_graph *graph)
     mixt_plan_free(graph->plan);
     free(graph->parameters);
     free(graph->caches);
-    free(graph->route_layer);
     free(graph->routes);
     free(graph);
 }

@@ -34,7 +34,8 @@ struct mixt_model {
     mixt_parameter *parameters;
     int parameter_count;
     size_t weight_count;          /* values in the block, gaps included */
-    float *weights;               /* the block, or NULL */
+    float *weights;               /* the block, or NULL; read it by mixt_model_block */
+    struct mixt_weights *trained; /* a device whose block is newer, or NULL (model/weights.h) */
     mixt_held *held;              /* of each parameter where there is no block, else NULL */
     struct mixt_source *source;   /* files that `held` points into */
     struct mixt_routing *routing; /* changed routing of each layer, or NULL */
@@ -61,6 +62,8 @@ void mixt_parameter_expert_name(const mixt_parameter *parameter, int expert, cha
 /* SHA-256 of options and weights, 64 hexadecimal digits and NUL. */
 void mixt_model_hash(const mixt_model *model, char hash[65]);
 
+/* The block as it is now, NULL where the model is mapped. */
+const float *mixt_model_block(const mixt_model *model);
 /* Turns the weights of an opened model into the fp32 block, for training; nothing where they are.
  */
 mixt_status mixt_model_load(mixt_model *model, mixt_error *error);
@@ -104,6 +107,7 @@ typedef struct mixt_graph_options {
     int64_t capacity;       /* tokens */
     int64_t window;         /* train, score: rows of one sequence; capacity is a multiple */
     int64_t cache_capacity; /* generate: positions */
+    int64_t takes;          /* generate: rows whose logits are wanted; 0: one */
     size_t real_size;       /* 4 or 8 */
     bool recompute;         /* train: expert and FFN activations are made again in backward */
     bool keep_logits;       /* score: loss logits stay readable */
@@ -116,40 +120,35 @@ typedef struct mixt_graph_cache {
     int64_t columns;
 } mixt_graph_cache;
 
-/* Ids of the values that whoever runs the plan binds and reads. */
+/* Ids of the values that whoever runs the plan writes, binds and reads. The inputs by row are
+ * those of mixt_batch (model/batch.h). */
 typedef struct mixt_graph {
+    const mixt_model *model;
     mixt_plan *plan;
     mixt_graph_options options;
     mixt_value_id tokens;         /* i32 [T] */
-    mixt_value_id positions;      /* i32 [T], for RoPE: counted from the document's start */
-    mixt_value_id first;          /* i32 [T], first key row that each token sees */
-    mixt_value_id first_windowed; /* i32 [T], the same in windowed layers, or MIXT_NO_VALUE */
-    mixt_value_id last;           /* i32 [T], last key row */
-    mixt_value_id targets;        /* i32 [T], -1: ignored (train, score) */
+    mixt_value_id positions;      /* i32 [T] */
+    mixt_value_id first;          /* i32 [T] */
+    mixt_value_id first_windowed; /* i32 [T]; MIXT_NO_VALUE: no layer has a window */
+    mixt_value_id last;           /* i32 [T] */
+    mixt_value_id targets;        /* i32 [T] (train, score) */
+    mixt_value_id slots;          /* i32 [T] (generate) */
+    mixt_value_id take;           /* i32 [takes] (generate) */
     mixt_value_id scale;          /* real [2]: of the cross-entropy, of the routing losses */
-    mixt_value_id rope;           /* real [P, rope.dims] */
-    mixt_value_id slots;          /* i32 [T], cache rows to write (generate) */
-    mixt_value_id take;           /* i32 [1], row whose logits are wanted (generate) */
+    mixt_value_id rope;           /* state: real [P, rope.dims] */
     mixt_value_id nll;            /* real [T] */
-    mixt_value_id logits;         /* [T, V] (train, score) or [1, V] (generate) */
+    mixt_value_id logits;         /* [T, V] (train, score) or [takes, V] (generate) */
     mixt_value_id *parameters;    /* of each parameter of the model */
     mixt_graph_cache *caches;     /* what generation remembers of each position, all layers' */
     int cache_count;
     int moe_layers;
-    int *route_layer;           /* model layer of each MoE layer */
-    mixt_value_id (*routes)[8]; /* outputs of each route record */
+    mixt_route_values *routes; /* of each MoE layer */
 } mixt_graph;
 
 mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options *options,
                               mixt_graph **graph, mixt_error *error);
 void mixt_graph_free(mixt_graph *graph);
 bool mixt_model_layer_is_windowed(const mixt_model *model, int layer);
-/* first_windowed [count] out of first and last. */
-void mixt_windowed_first(const mixt_model *model, const int32_t *first, const int32_t *last,
-                         int64_t count, int32_t *windowed);
-
-/* Binds every parameter to its weights. */
-void mixt_model_bind(const mixt_model *model, const mixt_graph *graph, mixt_instance *instance);
 
 /* What YaRN multiplies cosines and sines by (1 without it). */
 double mixt_rope_factor(const mixt_rope_options *rope);
@@ -158,5 +157,8 @@ double mixt_attention_scale(const mixt_model_options *options);
 /* RoPE table [positions, rope.dims] as fp32 or fp64 (real_size 4 or 8): cos in the first half of a
  * row, sin in the second. Callers that make room for head_dim columns have enough. */
 void mixt_rope_table(const mixt_model *model, int64_t positions, size_t real_size, void *table);
+/* The same in a device's memory. */
+mixt_status mixt_rope_create(const mixt_model *model, const mixt_backend *backend,
+                             int64_t positions, mixt_device_memory *table, mixt_error *error);
 
 #endif

@@ -1,6 +1,7 @@
 /* Rotary position embedding (Su et al. 2021, arXiv 2104.09864) as a table of cosines and sines,
  * with YaRN's context extension (Peng et al. 2023, arXiv 2309.00071). */
 #include <math.h>
+#include <stdlib.h>
 
 #include "model/model.h"
 
@@ -68,4 +69,22 @@ void mixt_rope_table(const mixt_model *model, int64_t positions, size_t real_siz
             }
         }
     }
+}
+
+mixt_status mixt_rope_create(const mixt_model *model, const mixt_backend *backend,
+                             int64_t positions, mixt_device_memory *memory, mixt_error *error)
+{
+    size_t bytes = (size_t)positions * (size_t)model->options.rope.dims * backend->real_size;
+    void *table = malloc(bytes == 0 ? 1 : bytes);
+    if (table == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "rope: no memory for %lld positions",
+                         (long long)positions);
+    }
+    mixt_rope_table(model, positions, backend->real_size, table);
+    mixt_status status = mixt_device_memory_create(backend, bytes, memory, error);
+    if (status == MIXT_OK) {
+        mixt_device_memory_write(memory, 0, table, bytes);
+    }
+    free(table);
+    return status;
 }

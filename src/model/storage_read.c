@@ -6,7 +6,16 @@
 
 #include "core/memory.h"
 #include "model/storage.h"
+#include "model/weights.h"
 #include "quant/quant.h"
+
+const float *mixt_model_block(const mixt_model *model)
+{
+    if (model->trained != NULL) {
+        mixt_weights_settle(model->trained);
+    }
+    return model->weights;
+}
 
 void mixt_model_values(const mixt_model *model, int parameter, size_t first, size_t count,
                        float *values)
@@ -14,7 +23,7 @@ void mixt_model_values(const mixt_model *model, int parameter, size_t first, siz
     const mixt_parameter *p = &model->parameters[parameter];
     const mixt_held *held = model->held != NULL ? &model->held[parameter] : NULL;
     if (held == NULL || held->matrices == NULL) {
-        const float *from = held == NULL ? model->weights + p->offset : held->values;
+        const float *from = held == NULL ? mixt_model_block(model) + p->offset : held->values;
         memcpy(values, from + first, count * sizeof *values);
         return;
     }
@@ -70,26 +79,12 @@ mixt_status mixt_model_load(mixt_model *model, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_model_bind(const mixt_model *model, const mixt_graph *graph, mixt_instance *instance)
-{
-    for (int i = 0; i < model->parameter_count; i++) {
-        mixt_value_id value = graph->parameters[i];
-        if (model->held == NULL) {
-            mixt_instance_bind(instance, value, model->weights + model->parameters[i].offset);
-        } else if (model->held[i].matrices != NULL) {
-            mixt_instance_bind_matrices(instance, value, model->held[i].matrices);
-        } else {
-            mixt_instance_bind(instance, value, model->held[i].values);
-        }
-    }
-}
-
 /* A mapped model of fp32 tensors has the hash of its block: gaps are zeros there. */
 void mixt_model_hash_weights(const mixt_model *model, mixt_sha256 *state)
 {
     static const char gap[MIXT_ALIGNMENT];
     if (model->weights != NULL) {
-        mixt_sha256_update(state, model->weights, model->weight_count * sizeof(float));
+        mixt_sha256_update(state, mixt_model_block(model), model->weight_count * sizeof(float));
         return;
     }
     for (int i = 0; i < model->parameter_count; i++) {

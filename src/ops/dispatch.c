@@ -1,5 +1,6 @@
 /* dispatch copies tokens' rows into expert order; combine brings them back, weighted. Each is the
- * other's derivative by rows. place[t,j] is where choice j of token t lies in expert order. */
+ * other's derivative by rows. place[t,j] is where choice j of token t lies in expert order, -1
+ * where there is none: a token without an expert gives no row and gets zeros. */
 #include "ops/support.h"
 
 #if !MIXT_REAL_IS_DOUBLE
@@ -13,6 +14,10 @@ mixt_status mixt_dispatch_shape(mixt_shape_request *request, mixt_error *error)
     MIXT_TRY(mixt_expect(&place,
                          mixt_shape_integers(mixt_shape_tokens(request->capacity, 1, chosen)),
                          "dispatch: place", error));
+    MIXT_TRY(mixt_expect(
+        &request->in[DISPATCH_OFFSETS],
+        mixt_shape_integers(mixt_shape_static(1, request->in[DISPATCH_OFFSETS].size[0], 0, 0)),
+        "dispatch: offsets", error));
     MIXT_TRY(mixt_expect(&request->in[DISPATCH_ORDER],
                          mixt_shape_integers(mixt_shape_tokens(request->capacity, chosen, 0)),
                          "dispatch: order", error));
@@ -53,13 +58,20 @@ void mixt_combine_cost(const mixt_attributes *attributes, const mixt_shape *in,
 }
 #endif
 
+/* Rows that the record uses. */
+static int64_t rows_in_use(const mixt_call *call)
+{
+    const int32_t *offsets = call->in[DISPATCH_OFFSETS];
+    return offsets[call->in_shape[DISPATCH_OFFSETS].size[0] - 1];
+}
+
 static void dispatch_forward_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
     int64_t d = call->in_shape[DISPATCH_X].size[1], chosen = call->in_shape[DISPATCH_PLACE].size[1];
     const int32_t *order = call->in[DISPATCH_ORDER];
-    mixt_range range = mixt_chunk(call->tokens * chosen, MIXT_ROWS, item);
+    mixt_range range = mixt_chunk(rows_in_use(call), MIXT_ROWS, item);
     for (int64_t p = range.begin; p < range.end; p++) {
         memcpy((real *)call->out[DISPATCH_ROWS] + p * d,
                (const real *)call->in[DISPATCH_X] + order[p] / chosen * d,
@@ -69,8 +81,7 @@ static void dispatch_forward_rows(void *context, int64_t item, int thread)
 
 void MIXT_REAL(mixt_dispatch_forward)(const mixt_call *call)
 {
-    mixt_for_chunks(call, call->tokens * call->in_shape[DISPATCH_PLACE].size[1], MIXT_ROWS,
-                    dispatch_forward_rows);
+    mixt_for_chunks(call, rows_in_use(call), MIXT_ROWS, dispatch_forward_rows);
 }
 
 static void dispatch_backward_rows(void *context, int64_t item, int thread)
@@ -82,10 +93,17 @@ static void dispatch_backward_rows(void *context, int64_t item, int thread)
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         const int32_t *place = (const int32_t *)call->in[DISPATCH_PLACE] + t * chosen;
+        real *dx = (real *)call->d_in[DISPATCH_X] + t * d;
+        bool add = call->add[DISPATCH_X];
         for (int64_t j = 0; j < chosen; j++) {
-            mixt_put(kernels, d, (real *)call->d_in[DISPATCH_X] + t * d,
-                     (const real *)call->d_out[DISPATCH_ROWS] + place[j] * d,
-                     j > 0 || call->add[DISPATCH_X]);
+            if (place[j] >= 0) {
+                mixt_put(kernels, d, dx, (const real *)call->d_out[DISPATCH_ROWS] + place[j] * d,
+                         add);
+                add = true;
+            }
+        }
+        if (!add) {
+            memset(dx, 0, (size_t)d * sizeof *dx);
         }
     }
 }
@@ -112,9 +130,20 @@ static void combine_forward_rows(void *context, int64_t item, int thread)
         const real *weights = (const real *)call->in[COMBINE_WEIGHTS] + t * chosen;
         const real *rows = call->in[COMBINE_ROWS];
         real *y = (real *)call->out[COMBINE_Y] + t * d;
-        kernels->scale(d, y, weights[0], rows + place[0] * d);
-        for (int64_t j = 1; j < chosen; j++) {
-            kernels->axpy(d, y, weights[j], rows + place[j] * d);
+        bool any = false;
+        for (int64_t j = 0; j < chosen; j++) {
+            if (place[j] < 0) {
+                continue;
+            }
+            if (any) {
+                kernels->axpy(d, y, weights[j], rows + place[j] * d);
+            } else {
+                kernels->scale(d, y, weights[j], rows + place[j] * d);
+            }
+            any = true;
+        }
+        if (!any) {
+            memset(y, 0, (size_t)d * sizeof *y);
         }
     }
 }
@@ -136,6 +165,12 @@ static void combine_backward_rows(void *context, int64_t item, int thread)
         int64_t p = ((const int32_t *)call->in[COMBINE_PLACE])[i];
         real weight = ((const real *)call->in[COMBINE_WEIGHTS])[i];
         const real *dy = (const real *)call->d_out[COMBINE_Y] + i / chosen * d;
+        if (p < 0) {
+            if (call->d_in[COMBINE_WEIGHTS] != NULL && !call->add[COMBINE_WEIGHTS]) {
+                ((real *)call->d_in[COMBINE_WEIGHTS])[i] = 0;
+            }
+            continue;
+        }
         if (call->d_in[COMBINE_ROWS] != NULL) {
             real *d_row = (real *)call->d_in[COMBINE_ROWS] + p * d;
             if (call->add[COMBINE_ROWS]) {

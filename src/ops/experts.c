@@ -63,7 +63,8 @@ void mixt_experts_cost(const mixt_attributes *attributes, const mixt_shape *in,
 typedef struct experts_run {
     const mixt_call *call;
     const int32_t *offsets;
-    int64_t experts, ffn, d, values; /* values: of gate */
+    int64_t experts, ffn, d;
+    int64_t rows, values; /* in use; of gate */
     mixt_gemm *list;
     int64_t count;
     real *hidden, *d_gate, *d_up; /* [rows, F] */
@@ -79,8 +80,8 @@ static experts_run experts_start(const mixt_call *call, int64_t products)
         .d = call->in_shape[EXPERTS_W_GATE].size[2],
         .list = call->workspace,
     };
-    int64_t rows = mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens);
-    run.values = rows * run.ffn;
+    run.rows = run.offsets[run.experts];
+    run.values = run.rows * run.ffn;
     run.hidden = (real *)call->workspace + mixt_gemm_list_reals(products * run.experts);
     run.d_gate = run.hidden + run.values;
     run.d_up = run.d_gate + run.values;
@@ -94,18 +95,26 @@ typedef struct experts_matrices {
     real *c;
     int64_t n, k;
     bool transposed, accumulate;
-    const mixt_packed *const *packed; /* one for each expert, or NULL */
-    const mixt_matrix *typed;         /* likewise */
+    int slot; /* forward: of the weights, which may be packed, typed, or elsewhere */
 } experts_matrices;
 
 /* For each expert with rows: C rows [n] = A rows [k] times its weights. */
 static void add_row_products(experts_run *run, const experts_matrices *matrices)
 {
     int64_t n = matrices->n, k = matrices->k;
+    const mixt_call *call = run->call;
+    bool forward = matrices->transposed;
     for (int64_t e = 0; e < run->experts; e++) {
         int64_t begin = run->offsets[e], rows = run->offsets[e + 1] - begin;
         if (rows == 0) {
             continue;
+        }
+        const mixt_packed *packed = forward && call->packed[matrices->slot] != NULL
+                                        ? call->packed[matrices->slot][e]
+                                        : NULL;
+        const mixt_matrix *typed = forward ? mixt_call_expert(call, matrices->slot, e) : NULL;
+        if (matrices->weights == NULL && packed == NULL && typed == NULL) {
+            continue; /* a store failed: the run has its fault */
         }
         run->list[run->count++] = (mixt_gemm){
             .m = rows,
@@ -117,8 +126,8 @@ static void add_row_products(experts_run *run, const experts_matrices *matrices)
             .b = matrices->weights != NULL ? (const real *)matrices->weights + e * n * k : NULL,
             .b_row = matrices->transposed ? 1 : n,
             .b_column = matrices->transposed ? k : 1,
-            .packed = matrices->packed != NULL ? matrices->packed[e] : NULL,
-            .matrix = matrices->typed != NULL ? &matrices->typed[e] : NULL,
+            .packed = packed,
+            .matrix = typed,
             .c = matrices->c + begin * n,
             .c_row = n,
             .accumulate = matrices->accumulate,
@@ -179,8 +188,7 @@ static void add_bias_rows(void *context, int64_t item, int thread)
     const experts_run *run = add->run;
     const mixt_call *call = run->call;
     int64_t e = 0;
-    mixt_range range =
-        mixt_chunk(mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens), MIXT_ROWS, item);
+    mixt_range range = mixt_chunk(run->rows, MIXT_ROWS, item);
     for (int64_t r = range.begin; r < range.end; r++) {
         while (r >= run->offsets[e + 1]) {
             e++;
@@ -195,8 +203,7 @@ static void add_bias(const experts_run *run, int bias, int output)
     const mixt_call *call = run->call;
     bias_run add = {run, call->in[bias], call->out[output], call->out_shape[output].size[1]};
     if (add.bias != NULL) {
-        int64_t rows = mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens);
-        mixt_pool_run(call->compute->pool, mixt_chunks(rows, MIXT_ROWS), add_bias_rows, &add);
+        mixt_pool_run(call->compute->pool, mixt_chunks(run->rows, MIXT_ROWS), add_bias_rows, &add);
     }
 }
 
@@ -211,9 +218,9 @@ static void hidden_forward_values(void *context, int64_t item, int thread)
 }
 
 #if !MIXT_REAL_IS_DOUBLE
-const float *mixt_experts_hidden(const mixt_call *call)
+size_t mixt_experts_hidden_offset(int64_t experts)
 {
-    return experts_start(call, 2).hidden;
+    return (size_t)mixt_gemm_list_reals(2 * experts) * sizeof(float);
 }
 #endif
 
@@ -227,8 +234,7 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
                                .n = run.ffn,
                                .k = run.d,
                                .transposed = true,
-                               .packed = call->packed[EXPERTS_W_GATE],
-                               .typed = call->matrices[EXPERTS_W_GATE],
+                               .slot = EXPERTS_W_GATE,
                            });
     add_row_products(&run, &(experts_matrices){
                                .a = call->in[EXPERTS_ROWS],
@@ -237,8 +243,7 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
                                .n = run.ffn,
                                .k = run.d,
                                .transposed = true,
-                               .packed = call->packed[EXPERTS_W_UP],
-                               .typed = call->matrices[EXPERTS_W_UP],
+                               .slot = EXPERTS_W_UP,
                            });
     experts_run_list(&run);
     add_bias(&run, EXPERTS_B_GATE, EXPERTS_GATE);
@@ -252,8 +257,7 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
                                .n = run.d,
                                .k = run.ffn,
                                .transposed = true,
-                               .packed = call->packed[EXPERTS_W_DOWN],
-                               .typed = call->matrices[EXPERTS_W_DOWN],
+                               .slot = EXPERTS_W_DOWN,
                            });
     experts_run_list(&run);
     add_bias(&run, EXPERTS_B_DOWN, EXPERTS_Y);

@@ -7,6 +7,7 @@
  * where a product has so few rows that each panel is read by one item only, which then packs it
  * for itself. Loops inside an item, after Goto & van de Geijn (2008): k blocks, A packed to half an
  * L2 cache, panels of B, tiles of A. */
+#include <assert.h>
 #include "ops/gemm.h"
 
 #include <string.h>
@@ -152,6 +153,7 @@ static const real *find_panel(const segment *part, const block *at, int64_t pane
 #if !MIXT_REAL_IS_DOUBLE
     const struct mixt_packed *packed = part->product->packed;
     if (packed != NULL) {
+        assert(packed->kernels == part->kernels);
         int64_t panels = divide_up(packed->n, part->kernels->tile_columns);
         return packed->panels + panel_offset(part->kernels, panels, panel, at->k_begin, at->k);
     }
@@ -445,6 +447,12 @@ mixt_status mixt_pack_f32(const mixt_compute *compute, const mixt_gemm_f32 *gemm
     mixt_pool_run(compute->pool, gemm->k > 0 ? divide_up(panels, PACK_GROUP) : 0, pack_item, &work);
     *result = packed;
     return MIXT_OK;
+}
+
+bool mixt_packed_fits(const mixt_compute *compute, const mixt_packed *packed)
+{
+    const GEMM product = {.exact = false};
+    return packed->kernels == kernels_for(compute, &product);
 }
 
 void mixt_packed_free(mixt_packed *packed)

@@ -163,6 +163,8 @@ typedef struct mixt_packed mixt_packed;
 mixt_status mixt_pack_f32(const mixt_compute *compute, const mixt_gemm_f32 *gemm,
                           mixt_packed **packed, mixt_error *error);
 void mixt_packed_free(mixt_packed *packed);
+/* Whether it was packed for the products of this compute: its kernels, its kind of products. */
+bool mixt_packed_fits(const mixt_compute *compute, const mixt_packed *packed);
 
 /* Products whose B is given as typed rows (`matrix`): integer products with activations in blocks
  * of 8 bits for quantised types, exact fp32 chains for F32, F16 and BF16. Called by mixt_gemm_run;
@@ -171,9 +173,5 @@ void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int
 /* Row `row` of a matrix as fp32 [k]. */
 void mixt_matrix_row(const mixt_compute *compute, const mixt_matrix *matrix, int64_t row,
                      float *values);
-
-mixt_status mixt_compute_create(const mixt_context_options *options, mixt_compute **compute,
-                                mixt_error *error);
-void mixt_compute_free(mixt_compute *compute);
 
 #endif

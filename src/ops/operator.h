@@ -21,6 +21,7 @@
 #include "ops/kernels.h"
 
 #define MIXT_SLOTS 10 /* most inputs or outputs of an operator */
+#define MIXT_SQUARES_PART 65536
 
 typedef enum mixt_op {
 #define MIXT_OP_BEGIN(name, NAME, backward) MIXT_OP_##name,
@@ -45,8 +46,6 @@ typedef enum mixt_op {
 enum {
     ROUTE_LOSS_BALANCE,
     ROUTE_LOSS_Z,
-    ROUTE_LOSS_NOT_FINITE, /* rows with a logit that is not finite, which are in neither loss */
-    ROUTE_LOSS_UNUSED,
     ROUTE_LOSS_COUNT,
 };
 
@@ -56,6 +55,7 @@ enum { MIXT_SCALE_LOSS, MIXT_SCALE_ROUTER, MIXT_SCALES };
 typedef enum mixt_element {
     MIXT_ELEMENT_REAL, /* fp32 or fp64, by the plan's precision */
     MIXT_ELEMENT_I32,
+    MIXT_ELEMENT_F64, /* sums, in both precisions */
 } mixt_element;
 
 typedef struct mixt_shape {
@@ -104,21 +104,40 @@ typedef struct mixt_cost {
     double backward_flops, backward_bytes;
 } mixt_cost;
 
+/* Experts that lie elsewhere (on disk, on another rank) and are asked for once a router has chosen
+ * them; one store for each parameter of experts. */
+typedef struct mixt_store {
+    void *user;
+    /* The rows of one expert, readable until the run ends; NULL, and an error, where they cannot be
+     * had. Called from one thread at a time. */
+    const mixt_matrix *(*fetch)(void *user, int64_t expert, mixt_error *error);
+} mixt_store;
+
+/* What went wrong in a run, for operators that get data from outside. The first one stays; the run
+ * goes on harmlessly, and whoever ran it reads the error behind it. */
+typedef struct mixt_fault {
+    mixt_error error;
+} mixt_fault;
+
 /* One operator's turn. Pointers are to real of the function's precision or to int32_t. */
 typedef struct mixt_call {
     const mixt_compute *compute;
     const mixt_attributes *attributes;
     int64_t tokens;              /* active ones, <= capacity */
+    int layer;                   /* of the model, -1: outside the layers */
+    mixt_fault *fault;           /* of the run */
     const mixt_shape *in_shape;  /* [MIXT_SLOTS], planned shapes */
     const mixt_shape *out_shape; /* [MIXT_SLOTS] */
     void *in[MIXT_SLOTS];        /* NULL: absent */
     void *out[MIXT_SLOTS];
     /* Weights packed for generation, beside in[]: NULL, or one for a matrix, or one for each
-     * expert. This is where the expert store hands over its panels. */
+     * expert. */
     const mixt_packed *const *packed[MIXT_SLOTS];
     /* Weights as typed rows in a file or in memory, in the place of in[] (then NULL) in fp32
      * calls: NULL, or one for a matrix, or one for each expert. */
     const mixt_matrix *matrices[MIXT_SLOTS];
+    /* Or experts to be fetched, in the place of both; NULL: they are here. */
+    const mixt_store *stores[MIXT_SLOTS];
     /* Backward only. d_out[i] NULL: no gradient flows into that output (treat as zero).
      * d_in[i] NULL: not wanted. add[i]: add to what d_in[i] holds, else overwrite. */
     void *d_out[MIXT_SLOTS];
@@ -145,8 +164,9 @@ typedef void (*mixt_cost_function)(const mixt_attributes *attributes, const mixt
     MIXT_BACKWARD_##backward(name, f64);
 #include "ops/ops.def"
 
-/* What w_down was multiplied with, [rows, F], behind a forward call of `experts`. */
-const float *mixt_experts_hidden(const mixt_call *call);
+/* Where in the workspace of a forward call of `experts`, in bytes, lies what w_down was multiplied
+ * with: fp32 [rows, F]. */
+size_t mixt_experts_hidden_offset(int64_t experts);
 
 /* The row of an operator. */
 typedef struct mixt_operator {
@@ -161,21 +181,11 @@ typedef struct mixt_operator {
 
 const mixt_operator *mixt_operator_row(mixt_op op);
 
-/* Table of an operator's functions in one precision, as a backend has it. */
-typedef struct mixt_backend {
-    const char *name;
-    size_t real_size; /* 4 or 8 */
-    mixt_op_function forward[MIXT_OP_COUNT];
-    mixt_op_function backward[MIXT_OP_COUNT]; /* NULL where the operator has none */
-    void *(*allocate)(size_t size);
-    void (*release)(void *block, size_t size);
-    void (*copy_in)(void *to, const void *from, size_t size);  /* host to device */
-    void (*copy_out)(void *to, const void *from, size_t size); /* device to host */
-    void (*synchronise)(void);
-} mixt_backend;
-
-extern const mixt_backend mixt_backend_cpu_f32;
-extern const mixt_backend mixt_backend_cpu_f64;
+void mixt_fault_clear(mixt_fault *fault);
+/* The rows of an expert at input `slot`: from the store, or as they lie; NULL: in[] has them, or a
+ * store failed, which is then the run's fault, with layer and expert. */
+const mixt_matrix *mixt_call_expert(const mixt_call *call, int slot, int64_t expert);
+bool mixt_call_failed(const mixt_call *call);
 
 /* Shorthands for shape rules. */
 mixt_shape mixt_shape_tokens(int64_t capacity, int64_t multiple, int64_t columns);

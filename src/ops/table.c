@@ -57,6 +57,31 @@ const mixt_operator *mixt_operator_row(mixt_op op)
     return (unsigned)op < MIXT_OP_COUNT ? &rows[op] : NULL;
 }
 
+void mixt_fault_clear(mixt_fault *fault)
+{
+    fault->error = (mixt_error)MIXT_ERROR_INIT;
+}
+
+bool mixt_call_failed(const mixt_call *call)
+{
+    return call->fault != NULL && call->fault->error.status != MIXT_OK;
+}
+
+const mixt_matrix *mixt_call_expert(const mixt_call *call, int slot, int64_t expert)
+{
+    const mixt_store *store = call->stores[slot];
+    if (store == NULL) {
+        return call->matrices[slot] != NULL ? &call->matrices[slot][expert] : NULL;
+    }
+    mixt_error inner = MIXT_ERROR_INIT;
+    const mixt_matrix *fetched = store->fetch(store->user, expert, &inner);
+    if (fetched == NULL && call->fault != NULL) {
+        mixt_fail(&call->fault->error, inner.status, "layer %d: expert %lld: %s", call->layer,
+                  (long long)expert, inner.message);
+    }
+    return fetched;
+}
+
 mixt_shape mixt_shape_tokens(int64_t capacity, int64_t multiple, int64_t columns)
 {
     return (mixt_shape){

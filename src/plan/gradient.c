@@ -173,8 +173,7 @@ static mixt_status emit_backward(walk *w, int index, mixt_value_id root, mixt_er
         }
     }
     backward.workspace = backward_workspace(plan, &forward);
-    mixt_record *record = new_record(plan, &backward, MIXT_PASS_BACKWARD);
-    (void)record;
+    new_record(plan, &backward, MIXT_PASS_BACKWARD);
     return plan->error.status == MIXT_OK
                ? MIXT_OK
                : mixt_fail(error, plan->error.status, "%s", plan->error.message);

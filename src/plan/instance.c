@@ -1,15 +1,43 @@
-#include "plan/plan.h"
-
+/* A plan made ready to run: its memory on a device, what was bound, the calls of its records. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "plan/plan.h"
+
+/* Where a value is. */
+typedef struct place {
+    void *data; /* the device's, NULL: nowhere yet */
+    const mixt_packed *const *packed;
+    const mixt_matrix *matrices;
+    const mixt_store *store;
+    void *mirror; /* a kept value on the host, where the device's memory is another */
+    bool written; /* of an input */
+} place;
+
+struct mixt_instance {
+    const mixt_plan *plan;
+    const mixt_backend *backend;
+    mixt_compute compute; /* the device's, with this instance's kind of matrix products */
+    mixt_device_memory memory;
+    place *places;                       /* of each value */
+    mixt_call *calls;                    /* of each record */
+    mixt_shape (*shapes)[2][MIXT_SLOTS]; /* of each record: in, out */
+    bool resolved;
+    int64_t tokens;  /* of the last run */
+    double *seconds; /* of each record when profiling, else NULL */
+    mixt_observer observe;
+    void *observe_user;
+    mixt_fault fault;
+};
+
 static mixt_status check_kernels(const mixt_plan *plan, const mixt_backend *backend,
                                  mixt_error *error)
 {
-    if (plan->real_size != backend->real_size) {
+    if (backend == NULL || plan->real_size != backend->real_size) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "plan: %zu-byte reals on backend %s",
-                         plan->real_size, backend->name);
+                         plan->real_size, backend == NULL ? "none" : backend->name);
     }
     for (int r = 0; r < plan->record_count; r++) {
         const mixt_record *record = &plan->records[r];
@@ -23,11 +51,35 @@ static mixt_status check_kernels(const mixt_plan *plan, const mixt_backend *back
     return MIXT_OK;
 }
 
-mixt_status mixt_instance_create(const mixt_plan *plan, const mixt_backend *backend,
-                                 const mixt_compute *compute, mixt_instance **result,
-                                 mixt_error *error)
+/* Whether a value lies in the plan's own memory. */
+static bool planned(const mixt_value *value)
+{
+    return value->kind == MIXT_VALUE_ACTIVATION || value->kind == MIXT_VALUE_GRADIENT ||
+           value->kind == MIXT_VALUE_INPUT;
+}
+
+static bool place_values(mixt_instance *instance)
+{
+    const mixt_plan *plan = instance->plan;
+    bool complete = true;
+    for (int i = 0; i < plan->value_count; i++) {
+        const mixt_value *value = &plan->values[i];
+        if (planned(value)) {
+            instance->places[i].data = (char *)instance->memory.data + value->offset;
+        }
+        if (value->keep && !instance->backend->host_memory) {
+            instance->places[i].mirror = calloc(1, value->bytes + 1);
+            complete = complete && instance->places[i].mirror != NULL;
+        }
+    }
+    return complete;
+}
+
+mixt_status mixt_instance_create(const mixt_plan *plan, const mixt_device *device,
+                                 mixt_matmul matmul, mixt_instance **result, mixt_error *error)
 {
     *result = NULL;
+    const mixt_backend *backend = mixt_device_backend(device, plan->real_size);
     mixt_status status = check_kernels(plan, backend, error);
     if (status != MIXT_OK) {
         return status;
@@ -38,24 +90,19 @@ mixt_status mixt_instance_create(const mixt_plan *plan, const mixt_backend *back
     }
     instance->plan = plan;
     instance->backend = backend;
-    instance->compute = compute;
-    instance->data = calloc((size_t)plan->value_count + 1, sizeof *instance->data);
-    instance->packed = calloc((size_t)plan->value_count + 1, sizeof *instance->packed);
-    instance->matrices = calloc((size_t)plan->value_count + 1, sizeof *instance->matrices);
+    instance->compute = *device->compute;
+    instance->compute.matmul = matmul;
+    instance->places = calloc((size_t)plan->value_count + 1, sizeof *instance->places);
     instance->calls = calloc((size_t)plan->record_count + 1, sizeof *instance->calls);
     instance->shapes = calloc((size_t)plan->record_count + 1, sizeof *instance->shapes);
-    instance->memory = backend->allocate(plan->memory_size == 0 ? 64 : plan->memory_size);
-    if (instance->data == NULL || instance->packed == NULL || instance->matrices == NULL ||
-        instance->calls == NULL || instance->shapes == NULL || instance->memory == NULL) {
+    mixt_error inner = MIXT_ERROR_INIT;
+    if (instance->places == NULL || instance->calls == NULL || instance->shapes == NULL ||
+        mixt_device_memory_create(backend, plan->memory_size, &instance->memory, &inner) !=
+            MIXT_OK ||
+        !place_values(instance)) {
         mixt_instance_free(instance);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "plan %s: no memory for %.1f MB", plan->phase,
                          (double)plan->memory_size / 1e6);
-    }
-    for (int i = 0; i < plan->value_count; i++) {
-        const mixt_value *value = &plan->values[i];
-        if (value->kind == MIXT_VALUE_ACTIVATION || value->kind == MIXT_VALUE_GRADIENT) {
-            instance->data[i] = (char *)instance->memory + value->offset;
-        }
     }
     *result = instance;
     return MIXT_OK;
@@ -66,48 +113,144 @@ void mixt_instance_free(mixt_instance *instance)
     if (instance == NULL) {
         return;
     }
-    if (instance->memory != NULL) {
-        instance->backend->release(instance->memory, instance->plan->memory_size);
+    for (int i = 0; instance->places != NULL && i < instance->plan->value_count; i++) {
+        free(instance->places[i].mirror);
     }
-    free(instance->data);
-    free(instance->packed);
-    free(instance->matrices);
+    mixt_device_memory_free(&instance->memory);
+    free(instance->places);
     free(instance->calls);
     free(instance->shapes);
     free(instance->seconds);
     free(instance);
 }
 
-void mixt_instance_bind(mixt_instance *instance, mixt_value_id value, void *data)
+const mixt_plan *mixt_instance_plan(const mixt_instance *instance)
 {
-    if (value >= 0) {
-        instance->data[value] = data;
-        instance->resolved = false;
-    }
+    return instance->plan;
 }
 
-void mixt_instance_bind_packed(mixt_instance *instance, mixt_value_id value,
-                               const mixt_packed *const *packed)
+/* ------------------------------------------------------------------------------------------ */
+/* Values                                                                                     */
+
+void mixt_instance_bind(mixt_instance *instance, mixt_value_id value,
+                        const mixt_device_memory *memory, size_t offset)
 {
-    if (value >= 0) {
-        instance->packed[value] = packed;
-        instance->resolved = false;
+    if (value < 0) {
+        return;
     }
+    assert(memory->backend == instance->backend);
+    assert(!planned(&instance->plan->values[value]));
+    assert(offset <= memory->size && instance->plan->values[value].bytes <= memory->size - offset);
+    instance->places[value].data = (char *)memory->data + offset;
+    instance->resolved = false;
+}
+
+mixt_status mixt_instance_bind_packed(mixt_instance *instance, mixt_value_id value,
+                                      const mixt_packed *const *packed, mixt_error *error)
+{
+    if (value < 0) {
+        return MIXT_OK;
+    }
+    if (!mixt_packed_fits(&instance->compute, packed[0])) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "plan %s: %s was packed for other matrix products", instance->plan->phase,
+                         instance->plan->values[value].name);
+    }
+    instance->places[value].packed = packed;
+    instance->resolved = false;
+    return MIXT_OK;
 }
 
 void mixt_instance_bind_matrices(mixt_instance *instance, mixt_value_id value,
                                  const mixt_matrix *matrices)
 {
     if (value >= 0) {
-        instance->matrices[value] = matrices;
+        instance->places[value].matrices = matrices;
         instance->resolved = false;
     }
 }
 
-void *mixt_instance_data(const mixt_instance *instance, mixt_value_id value)
+void mixt_instance_bind_store(mixt_instance *instance, mixt_value_id value, const mixt_store *store)
 {
-    return value >= 0 ? instance->data[value] : NULL;
+    if (value >= 0) {
+        instance->places[value].store = store;
+        instance->resolved = false;
+    }
 }
+
+int64_t mixt_instance_rows(const mixt_instance *instance, mixt_value_id value)
+{
+    const mixt_shape *shape = &instance->plan->values[value].shape;
+    return shape->per_token ? instance->tokens * shape->multiple : shape->size[0];
+}
+
+/* Bytes of a value that the last run worked on. */
+static size_t active_bytes(const mixt_instance *instance, mixt_value_id value)
+{
+    const mixt_value *v = &instance->plan->values[value];
+    return v->shape.per_token
+               ? v->bytes / (size_t)v->shape.size[0] * (size_t)mixt_instance_rows(instance, value)
+               : v->bytes;
+}
+
+void mixt_instance_write(mixt_instance *instance, mixt_value_id value, const void *from,
+                         size_t size)
+{
+    if (value < 0) {
+        return;
+    }
+    place *at = &instance->places[value];
+    assert(at->data != NULL && size <= instance->plan->values[value].bytes);
+    instance->backend->copy_in(at->data, from, size);
+    instance->resolved = instance->resolved && at->written;
+    at->written = true;
+}
+
+void mixt_instance_read(const mixt_instance *instance, mixt_value_id value, size_t offset, void *to,
+                        size_t size)
+{
+    const place *at = &instance->places[value];
+    assert(at->data != NULL && offset <= instance->plan->values[value].bytes);
+    assert(size <= instance->plan->values[value].bytes - offset);
+    instance->backend->copy_out(to, (const char *)at->data + offset, size);
+}
+
+const void *mixt_instance_view(const mixt_instance *instance, mixt_value_id value)
+{
+    if (value < 0 || !instance->plan->values[value].keep) {
+        return NULL;
+    }
+    const place *at = &instance->places[value];
+    if (instance->backend->host_memory) {
+        return at->data;
+    }
+    instance->backend->copy_out(at->mirror, at->data, active_bytes(instance, value));
+    return at->mirror;
+}
+
+void mixt_instance_route(const mixt_instance *instance, const mixt_route_values *values,
+                         mixt_route *route)
+{
+    const mixt_value_id *value = values->value;
+    *route = (mixt_route){
+        .layer = values->layer,
+        .tokens = instance->tokens,
+        .experts = values->spec->experts,
+        .chosen = values->spec->chosen,
+        .ids = mixt_instance_view(instance, value[ROUTE_IDS]),
+        .weights = mixt_instance_view(instance, value[ROUTE_WEIGHTS]),
+        .counts = mixt_instance_view(instance, value[ROUTE_COUNTS]),
+        .offsets = mixt_instance_view(instance, value[ROUTE_OFFSETS]),
+        .order = mixt_instance_view(instance, value[ROUTE_ORDER]),
+        .place = mixt_instance_view(instance, value[ROUTE_PLACE]),
+        .scores = mixt_instance_view(instance, value[ROUTE_SCORES]),
+        .losses = mixt_instance_view(instance, value[ROUTE_LOSSES]),
+        .finite = mixt_instance_view(instance, value[ROUTE_FINITE]),
+    };
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Looking on                                                                                 */
 
 mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error)
 {
@@ -117,18 +260,56 @@ mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error)
                                      : mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
 }
 
-void mixt_instance_observe(mixt_instance *instance,
-                           void (*observe)(void *user, const mixt_record *record,
-                                           const mixt_call *call),
-                           void *user)
+double mixt_instance_seconds(mixt_instance *instance, int record)
+{
+    double seconds = instance->seconds[record];
+    instance->seconds[record] = 0;
+    return seconds;
+}
+
+void mixt_instance_observe(mixt_instance *instance, mixt_observer observe, void *user)
 {
     instance->observe = observe;
     instance->observe_user = user;
 }
 
-static void *pointer(const mixt_instance *instance, mixt_value_id id)
+void mixt_instance_read_workspace(const mixt_instance *instance, int record, size_t offset,
+                                  void *to, size_t size)
 {
-    return id >= 0 ? instance->data[id] : NULL;
+    const mixt_record *r = &instance->plan->records[record];
+    assert(offset <= r->workspace && size <= r->workspace - offset);
+    mixt_device_memory_read(&instance->memory, r->workspace_offset + offset, to, size);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Running                                                                                    */
+
+static void *data_of(const mixt_instance *instance, mixt_value_id id)
+{
+    return id >= 0 ? instance->places[id].data : NULL;
+}
+
+/* Fills input i of a call; false where nothing was bound or written. */
+static bool resolve_input(mixt_instance *instance, int index, int i)
+{
+    const mixt_record *record = &instance->plan->records[index];
+    mixt_value_id id = record->in[i];
+    mixt_call *call = &instance->calls[index];
+    call->in[i] = data_of(instance, id);
+    if (id < 0) {
+        return true;
+    }
+    const mixt_value *value = &instance->plan->values[id];
+    const place *at = &instance->places[id];
+    bool backward = record->pass == MIXT_PASS_BACKWARD;
+    bool typed = !backward && (mixt_operator_row(record->op)->matrix_in >> i & 1) != 0;
+    instance->shapes[index][0][i] = value->shape;
+    call->packed[i] = at->packed;
+    call->matrices[i] = typed ? at->matrices : NULL;
+    call->stores[i] = typed ? at->store : NULL;
+    return value->kind == MIXT_VALUE_INPUT
+               ? at->written
+               : call->in[i] != NULL || call->matrices[i] != NULL || call->stores[i] != NULL;
 }
 
 static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error *error)
@@ -137,28 +318,23 @@ static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error
     const mixt_record *record = &plan->records[index];
     const mixt_operator *row = mixt_operator_row(record->op);
     mixt_call *call = &instance->calls[index];
-    call->compute = instance->compute;
+    call->compute = &instance->compute;
     call->attributes = &record->attributes;
+    call->fault = &instance->fault;
+    call->layer = record->layer;
     call->in_shape = instance->shapes[index][0];
     call->out_shape = instance->shapes[index][1];
-    call->workspace = (char *)instance->memory + record->workspace_offset;
+    call->workspace = (char *)instance->memory.data + record->workspace_offset;
     for (int i = 0; i < MIXT_SLOTS; i++) {
-        if (record->in[i] >= 0) {
-            instance->shapes[index][0][i] = plan->values[record->in[i]].shape;
-            call->packed[i] = instance->packed[record->in[i]];
-            bool typed = (row->matrix_in >> i & 1) != 0 && record->pass != MIXT_PASS_BACKWARD;
-            call->matrices[i] = typed ? instance->matrices[record->in[i]] : NULL;
-        }
+        bool there = resolve_input(instance, index, i);
         if (record->out[i] >= 0) {
             instance->shapes[index][1][i] = plan->values[record->out[i]].shape;
         }
-        call->in[i] = pointer(instance, record->in[i]);
-        call->out[i] = pointer(instance, record->out[i]);
-        call->d_in[i] = pointer(instance, record->d_in[i]);
-        call->d_out[i] = pointer(instance, record->d_out[i]);
+        call->out[i] = data_of(instance, record->out[i]);
+        call->d_in[i] = data_of(instance, record->d_in[i]);
+        call->d_out[i] = data_of(instance, record->d_out[i]);
         call->add[i] = record->add[i];
-        if ((record->in[i] >= 0 && call->in[i] == NULL && call->matrices[i] == NULL) ||
-            (record->d_in[i] >= 0 && call->d_in[i] == NULL)) {
+        if (!there || (record->d_in[i] >= 0 && call->d_in[i] == NULL)) {
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "plan %s: %s: %s is not bound",
                              plan->phase, row->name, plan->values[record->in[i]].name);
         }
@@ -177,42 +353,52 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
+static void run_record(mixt_instance *instance, int index)
+{
+    const mixt_record *record = &instance->plan->records[index];
+    const mixt_backend *backend = instance->backend;
+    mixt_call *call = &instance->calls[index];
+    call->tokens = instance->tokens;
+    double begin = instance->seconds != NULL ? now() : 0;
+    if (record->pass == MIXT_PASS_BACKWARD) {
+        backend->backward[record->op](call);
+    } else {
+        backend->forward[record->op](call);
+    }
+    if (instance->observe != NULL && record->pass == MIXT_PASS_FORWARD) {
+        backend->synchronise();
+        instance->observe(instance->observe_user, instance, index);
+    }
+    if (instance->seconds != NULL) {
+        backend->synchronise();
+        instance->seconds[index] += now() - begin;
+    }
+}
+
 mixt_status mixt_instance_run(mixt_instance *instance, int64_t tokens, int from, int to,
                               mixt_error *error)
 {
     const mixt_plan *plan = instance->plan;
+    assert(0 <= from && from <= to && to <= plan->record_count);
     if (tokens < 1 || tokens > plan->capacity) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "plan %s: %lld tokens is not in 1..%lld",
                          plan->phase, (long long)tokens, (long long)plan->capacity);
     }
-    if (!instance->resolved) {
-        for (int r = 0; r < plan->record_count; r++) {
-            mixt_status status = resolve_record(instance, r, error);
-            if (status != MIXT_OK) {
-                return status;
-            }
+    for (int r = 0; r < plan->record_count && !instance->resolved; r++) {
+        mixt_status status = resolve_record(instance, r, error);
+        if (status != MIXT_OK) {
+            return status;
         }
-        instance->resolved = true;
     }
+    instance->resolved = true;
+    instance->tokens = tokens;
+    mixt_fault_clear(&instance->fault);
     for (int r = from; r < to; r++) {
-        const mixt_record *record = &plan->records[r];
-        mixt_call *call = &instance->calls[r];
-        call->tokens = tokens;
-        double begin = instance->seconds != NULL ? now() : 0;
-        if (record->pass == MIXT_PASS_BACKWARD) {
-            instance->backend->backward[record->op](call);
-        } else {
-            instance->backend->forward[record->op](call);
-        }
-        if (instance->observe != NULL && record->pass == MIXT_PASS_FORWARD) {
-            instance->backend->synchronise();
-            instance->observe(instance->observe_user, record, call);
-        }
-        if (instance->seconds != NULL) {
-            instance->backend->synchronise();
-            instance->seconds[r] += now() - begin;
-        }
+        run_record(instance, r);
     }
     instance->backend->synchronise();
-    return MIXT_OK;
+    return instance->fault.error.status == MIXT_OK
+               ? MIXT_OK
+               : mixt_fail(error, instance->fault.error.status, "plan %s: %s", plan->phase,
+                           instance->fault.error.message);
 }

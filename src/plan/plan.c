@@ -19,7 +19,6 @@ mixt_status mixt_plan_create(const char *phase, int64_t capacity, size_t real_si
     plan->phase = phase;
     plan->capacity = capacity;
     plan->real_size = real_size;
-    plan->layer = -1;
     *result = plan;
     return MIXT_OK;
 }
@@ -51,7 +50,9 @@ static bool grow(void **array, int count, int *capacity, size_t size)
 /* Bytes of a value at full capacity; false where they do not fit. */
 static bool value_bytes(const mixt_plan *plan, const mixt_shape *shape, size_t *bytes)
 {
-    *bytes = shape->dtype == MIXT_ELEMENT_REAL ? plan->real_size : sizeof(int32_t);
+    *bytes = shape->dtype == MIXT_ELEMENT_REAL  ? plan->real_size
+             : shape->dtype == MIXT_ELEMENT_F64 ? sizeof(double)
+                                                : sizeof(int32_t);
     for (int i = 0; i < shape->rank; i++) {
         if (shape->size[i] < 0 || !mixt_multiply_size(*bytes, (size_t)shape->size[i], bytes)) {
             return false;
@@ -115,22 +116,42 @@ void mixt_plan_keep(mixt_plan *plan, mixt_value_id value)
     }
 }
 
-static void fail_in_layer(mixt_plan *plan, const mixt_error *inner, mixt_op op)
+static void fail_in_layer(mixt_plan *plan, const mixt_operation *operation, const mixt_error *inner)
 {
-    char prefix[64];
-    if (plan->layer >= 0) {
-        snprintf(prefix, sizeof prefix, "plan: layer %d: %s", plan->layer,
-                 mixt_operator_row(op)->name);
+    const char *name = mixt_operator_row(operation->op)->name;
+    if (operation->layer >= 0) {
+        mixt_fail(&plan->error, inner->status, "plan: layer %d: %s: %s", operation->layer, name,
+                  inner->message);
     } else {
-        snprintf(prefix, sizeof prefix, "plan: %s", mixt_operator_row(op)->name);
+        mixt_fail(&plan->error, inner->status, "plan: %s: %s", name, inner->message);
     }
-    mixt_fail(&plan->error, inner->status, "%s: %s", prefix, inner->message);
 }
 
-void mixt_plan_operator(mixt_plan *plan, mixt_op op, const mixt_attributes *attributes,
-                        const mixt_value_id *in, mixt_value_id *out)
+/* The values that an operation makes, by its shape rule; the request keeps the workspace. */
+static void make_outputs(mixt_plan *plan, const mixt_operation *operation,
+                         mixt_shape_request *request, mixt_value_id made[MIXT_SLOTS])
 {
-    const mixt_operator *row = mixt_operator_row(op);
+    const mixt_operator *row = mixt_operator_row(operation->op);
+    mixt_error inner = MIXT_ERROR_INIT;
+    for (int i = 0; i < row->inputs && plan->error.status == MIXT_OK; i++) {
+        if (operation->in[i] >= 0) {
+            request->in[i] = plan->values[operation->in[i]].shape;
+        }
+    }
+    if (plan->error.status == MIXT_OK && row->shape(request, &inner) != MIXT_OK) {
+        fail_in_layer(plan, operation, &inner);
+    }
+    for (int i = 0; i < row->outputs && plan->error.status == MIXT_OK; i++) {
+        mixt_value value = {.kind = MIXT_VALUE_ACTIVATION, .shape = request->out[i]};
+        snprintf(value.name, sizeof value.name, i == 0 ? "%s" : "%s.%d", row->name, i);
+        made[i] = add_value(plan, &value);
+    }
+}
+
+void mixt_plan_operator(mixt_plan *plan, const mixt_operation *operation, mixt_value_id *out)
+{
+    const mixt_operator *row = mixt_operator_row(operation->op);
+    mixt_shape_request request = {.attributes = operation->attributes, .capacity = plan->capacity};
     mixt_value_id made[MIXT_SLOTS];
     for (int i = 0; i < MIXT_SLOTS; i++) {
         made[i] = MIXT_NO_VALUE;
@@ -139,29 +160,16 @@ void mixt_plan_operator(mixt_plan *plan, mixt_op op, const mixt_attributes *attr
                                                &plan->record_capacity, sizeof *plan->records)) {
         mixt_fail(&plan->error, MIXT_ERROR_MEMORY, "plan: no memory");
     }
-    mixt_shape_request request = {.attributes = attributes, .capacity = plan->capacity};
-    for (int i = 0; i < row->inputs && plan->error.status == MIXT_OK; i++) {
-        if (in[i] >= 0) {
-            request.in[i] = plan->values[in[i]].shape;
-        }
-    }
-    mixt_error inner = MIXT_ERROR_INIT;
-    if (plan->error.status == MIXT_OK && row->shape(&request, &inner) != MIXT_OK) {
-        fail_in_layer(plan, &inner, op);
-    }
-    for (int i = 0; i < row->outputs && plan->error.status == MIXT_OK; i++) {
-        mixt_value value = {.kind = MIXT_VALUE_ACTIVATION, .shape = request.out[i]};
-        snprintf(value.name, sizeof value.name, i == 0 ? "%s" : "%s.%d", row->name, i);
-        made[i] = add_value(plan, &value);
-    }
+    make_outputs(plan, operation, &request, made);
     if (plan->error.status == MIXT_OK) {
         mixt_record *record = &plan->records[plan->record_count++];
-        *record = (mixt_record){.op = op, .layer = plan->layer, .recompute = plan->recompute};
-        record->attributes = *attributes;
-        int64_t most = request.forward_workspace;
-        record->workspace = (size_t)most * plan->real_size;
+        *record = (mixt_record){.op = operation->op,
+                                .layer = operation->layer,
+                                .recompute = operation->recompute,
+                                .attributes = *operation->attributes,
+                                .workspace = (size_t)request.forward_workspace * plan->real_size};
         for (int i = 0; i < MIXT_SLOTS; i++) {
-            record->in[i] = i < row->inputs ? in[i] : MIXT_NO_VALUE;
+            record->in[i] = i < row->inputs ? operation->in[i] : MIXT_NO_VALUE;
             record->out[i] = made[i];
             record->d_in[i] = record->d_out[i] = MIXT_NO_VALUE;
         }

@@ -6,7 +6,8 @@
 #define MIXT_PLAN_PLAN_H
 
 #include "core/memory.h"
-#include "ops/operator.h"
+#include "plan/device.h"
+#include "router/router.h"
 
 typedef int32_t mixt_value_id;
 #define MIXT_NO_VALUE (-1)
@@ -14,10 +15,10 @@ typedef int32_t mixt_value_id;
 typedef enum mixt_value_kind {
     MIXT_VALUE_ACTIVATION,         /* in the plan's memory */
     MIXT_VALUE_GRADIENT,           /* of an activation; in the plan's memory */
+    MIXT_VALUE_INPUT,              /* in the plan's memory; written before a run: tokens, ... */
     MIXT_VALUE_PARAMETER,          /* bound: weights */
     MIXT_VALUE_PARAMETER_GRADIENT, /* bound: summed into */
-    MIXT_VALUE_INPUT,              /* bound: tokens, targets, positions, ... */
-    MIXT_VALUE_STATE,              /* bound: KV cache, selection bias */
+    MIXT_VALUE_STATE,              /* bound: KV cache, moments, tables */
 } mixt_value_kind;
 
 typedef struct mixt_value {
@@ -64,8 +65,6 @@ typedef struct mixt_plan {
     int record_count, record_capacity;
     int forward_count;  /* records before the first backward one */
     size_t memory_size; /* bytes of the one block */
-    int layer;          /* layer of the records being built */
-    bool recompute;     /* flag given to the records being built */
     mixt_error error;   /* sticky: the builder goes on harmlessly after the first error */
 } mixt_plan;
 
@@ -73,16 +72,23 @@ mixt_status mixt_plan_create(const char *phase, int64_t capacity, size_t real_si
                              mixt_plan **plan, mixt_error *error);
 void mixt_plan_free(mixt_plan *plan);
 
-/* Values that are bound from outside. */
+/* Values that come from outside: written (inputs) or bound. */
 mixt_value_id mixt_plan_parameter(mixt_plan *plan, const char *name, int index, bool trainable,
                                   mixt_shape shape);
 mixt_value_id mixt_plan_input(mixt_plan *plan, const char *name, mixt_shape shape);
 mixt_value_id mixt_plan_state(mixt_plan *plan, const char *name, mixt_shape shape);
 
-/* Appends one operator. in[] holds as many ids as the operator has inputs, MIXT_NO_VALUE where
- * absent; out[] receives the ids of its outputs (may be NULL). */
-void mixt_plan_operator(mixt_plan *plan, mixt_op op, const mixt_attributes *attributes,
-                        const mixt_value_id *in, mixt_value_id *out);
+/* One operator of a plan. */
+typedef struct mixt_operation {
+    mixt_op op;
+    int layer;      /* -1: outside the layers */
+    bool recompute; /* its outputs are not kept for the backward but made again */
+    const mixt_attributes *attributes;
+    const mixt_value_id *in; /* as many as the operator has inputs, MIXT_NO_VALUE where absent */
+} mixt_operation;
+
+/* Appends it; out[] receives the ids of its outputs (may be NULL). */
+void mixt_plan_operator(mixt_plan *plan, const mixt_operation *operation, mixt_value_id *out);
 /* Keeps a value readable after the run. */
 void mixt_plan_keep(mixt_plan *plan, mixt_value_id value);
 
@@ -94,6 +100,13 @@ mixt_status mixt_plan_finish(mixt_plan *plan, mixt_error *error);
 /* Liveness and offsets; called by mixt_plan_finish. */
 mixt_status mixt_plan_layout(mixt_plan *plan, mixt_error *error);
 
+/* Ids of the outputs of a route record. */
+typedef struct mixt_route_values {
+    int layer; /* of the model */
+    const mixt_router_spec *spec;
+    mixt_value_id value[ROUTE_OUTPUTS];
+} mixt_route_values;
+
 /* One record a line with shapes, bytes and cost. *text is malloc'd. */
 mixt_status mixt_plan_print(const mixt_plan *plan, char **text, mixt_error *error);
 /* Cost of a record for `tokens` active tokens. */
@@ -102,43 +115,63 @@ void mixt_plan_cost(const mixt_plan *plan, int record, int64_t tokens, double *f
 
 /* ------------------------------------------------------------------------------------------ */
 
-typedef struct mixt_instance {
-    const mixt_plan *plan;
-    const mixt_backend *backend;
-    const mixt_compute *compute;
-    void *memory;
-    void **data;                         /* of each value */
-    const mixt_packed *const **packed;   /* of each value, or NULL */
-    const mixt_matrix **matrices;        /* of each value, or NULL */
-    mixt_call *calls;                    /* of each record */
-    mixt_shape (*shapes)[2][MIXT_SLOTS]; /* of each record: in, out */
-    bool resolved;
-    double *seconds; /* of each record when profiling, else NULL */
-    void (*observe)(void *user, const mixt_record *record, const mixt_call *call);
-    void *observe_user;
-} mixt_instance;
+/* A plan with memory, what was bound, and a device, ready to run. It is the only door to the
+ * values of a plan. */
+typedef struct mixt_instance mixt_instance;
 
-/* Refused where the backend lacks a kernel, by name. The plan must outlive the instance. */
-mixt_status mixt_instance_create(const mixt_plan *plan, const mixt_backend *backend,
-                                 const mixt_compute *compute, mixt_instance **instance,
-                                 mixt_error *error);
+/* Refused where the device lacks a kernel, by name. `matmul`: how this instance's matrix products
+ * are done (those of exact records are exact all the same). The plan and the device must outlive
+ * it. */
+mixt_status mixt_instance_create(const mixt_plan *plan, const mixt_device *device,
+                                 mixt_matmul matmul, mixt_instance **instance, mixt_error *error);
 void mixt_instance_free(mixt_instance *instance);
-void mixt_instance_bind(mixt_instance *instance, mixt_value_id value, void *data);
-void mixt_instance_bind_packed(mixt_instance *instance, mixt_value_id value,
-                               const mixt_packed *const *packed);
-/* The value is read as typed rows; its data stay unbound. */
+const mixt_plan *mixt_instance_plan(const mixt_instance *instance);
+
+/* Lets a parameter, its gradient or a state lie in `memory` from byte `offset` on. No value:
+ * nothing. */
+void mixt_instance_bind(mixt_instance *instance, mixt_value_id value,
+                        const mixt_device_memory *memory, size_t offset);
+/* Beside that, weights packed for this backend: one, or one for each expert or head. Refused where
+ * they were packed for other products than this instance's. */
+mixt_status mixt_instance_bind_packed(mixt_instance *instance, mixt_value_id value,
+                                      const mixt_packed *const *packed, mixt_error *error);
+/* Instead of that, typed rows in the device's memory; one, or one for each expert or head. */
 void mixt_instance_bind_matrices(mixt_instance *instance, mixt_value_id value,
                                  const mixt_matrix *matrices);
-void *mixt_instance_data(const mixt_instance *instance, mixt_value_id value);
-/* Adds up each record's time from now on. */
+/* Instead of that, experts that are asked for once a router has chosen them. */
+void mixt_instance_bind_store(mixt_instance *instance, mixt_value_id value,
+                              const mixt_store *store);
+
+/* Copies the first `size` bytes of a value in. Inputs have to be written before a run that reads
+ * them; they keep what they hold. */
+void mixt_instance_write(mixt_instance *instance, mixt_value_id value, const void *from,
+                         size_t size);
+/* Copies bytes [offset, offset + size) of a value out. */
+void mixt_instance_read(const mixt_instance *instance, mixt_value_id value, size_t offset, void *to,
+                        size_t size);
+/* A kept value as the last run left it: `tokens` rows of it where it is by token. Readable until
+ * the next run; where the device's memory is not the host's, a copy that is made by the call. */
+const void *mixt_instance_view(const mixt_instance *instance, mixt_value_id value);
+/* The route record of a layer, likewise; what the plan does not keep of it is NULL. */
+void mixt_instance_route(const mixt_instance *instance, const mixt_route_values *values,
+                         mixt_route *route);
+
+/* Seconds of a record, added up from mixt_instance_profile on; mixt_instance_seconds takes them. */
 mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error);
+double mixt_instance_seconds(mixt_instance *instance, int record);
 /* Calls `observe` behind each forward record from now on, while its inputs, outputs and workspace
- * are still there; NULL ends it. */
-void mixt_instance_observe(mixt_instance *instance,
-                           void (*observe)(void *user, const mixt_record *record,
-                                           const mixt_call *call),
-                           void *user);
-/* Runs records [from, to) over `tokens` active tokens. Refused where a value is not bound. */
+ * can still be read; NULL ends it. */
+typedef void (*mixt_observer)(void *user, const mixt_instance *instance, int record);
+void mixt_instance_observe(mixt_instance *instance, mixt_observer observe, void *user);
+/* Active rows of a value in the run that is observed, or the last. */
+int64_t mixt_instance_rows(const mixt_instance *instance, mixt_value_id value);
+/* Bytes [offset, offset + size) of the workspace of the record that is observed. */
+void mixt_instance_read_workspace(const mixt_instance *instance, int record, size_t offset,
+                                  void *to, size_t size);
+
+/* Runs records [from, to) over `tokens` active tokens. Refused where a value is not bound or an
+ * input was never written. Where an operator could not get its data (a store, another rank), the
+ * first such error, which names layer and expert; what the run computed is then of no use. */
 mixt_status mixt_instance_run(mixt_instance *instance, int64_t tokens, int from, int to,
                               mixt_error *error);
 

@@ -3,16 +3,17 @@
  * and P_i the mean over tokens of the row's scores, which sum to 1 (sigmoid scores are divided by
  * their sum, as DeepSeek-V3 does). f_i is a constant for the gradient.
  * z = mean over tokens of logsumexp(logits)^2 (ST-MoE).
- * Rows with a logit that is not finite are counted, and otherwise left out of both. */
+ * Rows with a logit that is not finite are marked, and otherwise left out of both; choices of no
+ * expert count for none. */
 #include "router/method.h"
 
 #define ROWS 64 /* rows of one partial sum */
 
 #if !MIXT_REAL_IS_DOUBLE
-/* for each chunk of rows: P [E], z, rows that are not finite */
+/* for each chunk of rows: P [E], z */
 int64_t mixt_balance_workspace(int64_t capacity, int64_t experts)
 {
-    return mixt_chunks(capacity, ROWS) * (experts + 2);
+    return mixt_chunks(capacity, ROWS) * (experts + 1);
 }
 
 void mixt_router_update_bias(float *bias, const int64_t *counts, int experts, double rate)
@@ -47,13 +48,14 @@ static void loss_rows(void *context, int64_t item, int thread)
     const mixt_router_spec *spec = call->attributes->router;
     int experts = spec->experts;
     real scores[MIXT_EXPERTS_MAX], log_sum;
-    real *partial = (real *)call->workspace + item * (experts + 2);
-    memset(partial, 0, (size_t)(experts + 2) * sizeof *partial);
+    real *partial = (real *)call->workspace + item * (experts + 1);
+    memset(partial, 0, (size_t)(experts + 1) * sizeof *partial);
     mixt_range range = mixt_chunk(call->tokens, ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
-        if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
-            partial[experts + 1] += 1;
+        bool finite = MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum);
+        ((int32_t *)call->out[ROUTE_FINITE])[t] = finite;
+        if (!finite) {
             continue;
         }
         (void)normalise(kernels, spec, scores);
@@ -78,7 +80,10 @@ static void count_first(const mixt_call *call, int32_t *first)
     const mixt_router_spec *spec = call->attributes->router;
     memset(first, 0, (size_t)spec->experts * sizeof *first);
     for (int64_t t = 0; t < call->tokens; t++) {
-        first[((const int32_t *)call->out[ROUTE_IDS])[t * spec->chosen]]++;
+        int32_t id = ((const int32_t *)call->out[ROUTE_IDS])[t * spec->chosen];
+        if (id >= 0) {
+            first[id]++;
+        }
     }
 }
 
@@ -91,7 +96,7 @@ void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
     real *sums = call->workspace, *losses = call->out[ROUTE_LOSSES];
     mixt_for_chunks(call, call->tokens, ROWS, loss_rows);
     for (int64_t item = 1; item < chunks; item++) {
-        kernels->add(experts + 2, sums, sums, sums + item * (experts + 2));
+        kernels->add(experts + 1, sums, sums, sums + item * (experts + 1));
     }
     count_first(call, first);
     double balance = 0;
@@ -100,8 +105,6 @@ void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
     }
     losses[ROUTE_LOSS_BALANCE] = (real)(balance * experts / (double)call->tokens);
     losses[ROUTE_LOSS_Z] = sums[experts] / (real)call->tokens;
-    losses[ROUTE_LOSS_NOT_FINITE] = sums[experts + 1];
-    losses[ROUTE_LOSS_UNUSED] = 0;
 }
 
 typedef struct balance_run {

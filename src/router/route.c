@@ -101,6 +101,7 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     request->out[ROUTE_ORDER] = mixt_shape_integers(mixt_shape_tokens(tokens, spec->chosen, 0));
     request->out[ROUTE_PLACE] = mixt_shape_integers(choices);
     request->out[ROUTE_SCORES] = mixt_shape_tokens(tokens, 1, experts);
+    request->out[ROUTE_FINITE] = mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0));
     request->out[ROUTE_LOSSES] = mixt_shape_static(1, ROUTE_LOSS_COUNT, 0, 0);
     int64_t raw = mixt_logits_workspace(spec, tokens),
             losses = mixt_balance_workspace(tokens, experts);
@@ -120,6 +121,23 @@ void mixt_route_cost(const mixt_attributes *attributes, const mixt_shape *in, co
     double products = 2 * x * (double)in[ROUTE_WEIGHT].size[0];
     *cost = (mixt_cost){products + 10 * logits, 4 * (x + weight + 3 * logits),
                         2 * products + 20 * logits, 8 * (x + weight + 2 * logits)};
+}
+#endif
+
+#if !MIXT_REAL_IS_DOUBLE
+int64_t mixt_route_broken(const mixt_route *route, int64_t *first)
+{
+    int64_t count = 0, at = route->tokens;
+    for (int64_t t = route->tokens - 1; t >= 0; t--) {
+        if (route->finite[t] == 0) {
+            count++;
+            at = t;
+        }
+    }
+    if (first != NULL) {
+        *first = at;
+    }
+    return count;
 }
 #endif
 
@@ -149,7 +167,8 @@ bool MIXT_REAL(mixt_row_scores)(const mixt_kernels *kernels, const mixt_router_s
     return true;
 }
 
-/* counts, offsets, order and place from ids: a counting sort, stable in t and j. */
+/* counts, offsets, order and place from ids: a counting sort, stable in t and j. Choices of no
+ * expert have no place; what is left of order behind the rows in use is -1. */
 static void sort_choices(const mixt_call *call)
 {
     const mixt_router_spec *spec = call->attributes->router;
@@ -159,7 +178,9 @@ static void sort_choices(const mixt_call *call)
     int64_t choices = call->tokens * spec->chosen;
     memset(counts, 0, (size_t)spec->experts * sizeof *counts);
     for (int64_t i = 0; i < choices; i++) {
-        counts[ids[i]]++;
+        if (ids[i] >= 0) {
+            counts[ids[i]]++;
+        }
     }
     offsets[0] = 0;
     for (int e = 0; e < spec->experts; e++) {
@@ -167,9 +188,14 @@ static void sort_choices(const mixt_call *call)
         counts[e] = 0;
     }
     for (int64_t i = 0; i < choices; i++) {
-        int32_t p = offsets[ids[i]] + counts[ids[i]]++;
-        place[i] = p;
-        order[p] = (int32_t)i;
+        place[i] = -1;
+        if (ids[i] >= 0) {
+            place[i] = offsets[ids[i]] + counts[ids[i]]++;
+            order[place[i]] = (int32_t)i;
+        }
+    }
+    for (int64_t p = offsets[spec->experts]; p < choices; p++) {
+        order[p] = -1;
     }
 }
 

@@ -18,19 +18,27 @@ typedef struct mixt_router_spec {
     const int32_t *forced; /* [k], j-th choice of every token, -1: the router's; NULL: all its */
 } mixt_router_spec;
 
-/* The route record on the host; pointers into a plan's memory. */
+/* The route record of a layer as the host reads it (mixt_instance_route): what the router decided,
+ * and all that anybody outside the operators knows of it. Members that were not kept are NULL. */
 typedef struct mixt_route {
+    int layer; /* of the model */
     int64_t tokens;
     int experts, chosen;
-    const int32_t *ids;     /* [T, k], best first */
-    const float *weights;   /* [T, k] */
+    const int32_t *ids;     /* [T, k], best first; -1: no expert */
+    const float *weights;   /* [T, k], 0 where there is no expert */
     const int32_t *counts;  /* [E] */
-    const int32_t *offsets; /* [E + 1] */
-    const int32_t *order;   /* [T * k] */
-    const int32_t *place;   /* [T, k] */
-    const float *scores;    /* [T, E] */
+    const int32_t *offsets; /* [E + 1]; offsets[E] rows are in use */
+    const int32_t *order;   /* [T * k]: t k + j of each row in expert order, then -1 */
+    const int32_t *place;   /* [T, k]: the row of choice j of token t, or -1 */
+    const float *scores;    /* [T, E]: the final logits */
     const float *losses;    /* [ROUTE_LOSS_COUNT] */
+    const int32_t
+        *finite; /* [T]: 0 where a logit is not finite, so that the choice means nothing */
 } mixt_route;
+
+/* How many rows have a logit that is not finite; the first of them into *first (NULL: not wanted),
+ * or `tokens`. */
+int64_t mixt_route_broken(const mixt_route *route, int64_t *first);
 
 /* Weights of sigmoid scores are divided by their sum and this (DeepSeek-V3's code). */
 #define MIXT_SIGMOID_EPSILON 1e-20

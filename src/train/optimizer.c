@@ -1,92 +1,205 @@
-/* Gradient norm, AdamW over all parameters, loss-free bias update. */
+/* What is done with the blocks of weights, gradients and moments: norms, AdamW over all parameters,
+ * the loss-free bias update. The first two are a plan of their own, so that they run where the
+ * blocks lie. */
+#include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 
 #include "train/trainer.h"
 
-typedef struct norm_work {
-    const float *values;
-    size_t count;
-    double *sums;
-} norm_work;
+typedef struct mixt_optimizer {
+    mixt_plan *plan; /* records: the norm of each block, then AdamW for each trainable parameter */
+    mixt_instance *instance;
+    mixt_value_id blocks[MIXT_TRAIN_BLOCKS];
+    mixt_value_id squares[MIXT_TRAIN_BLOCKS]; /* f64 [parts]: sums of squares of a block's parts */
+    int64_t parts;
+    double *sums;                 /* [parts] */
+    mixt_adamw_arguments step[2]; /* without and with weight decay */
+} mixt_optimizer;
 
-static void norm_block(void *context, int64_t item, int thread)
+const mixt_device_memory *mixt_train_memory(const mixt_trainer *trainer, mixt_train_block block)
 {
-    (void)thread;
-    const norm_work *work = context;
-    size_t begin = (size_t)item * MIXT_NORM_BLOCK;
-    size_t end = work->count - begin < MIXT_NORM_BLOCK ? work->count : begin + MIXT_NORM_BLOCK;
-    double lanes[8] = {0}; /* lane j: elements j, j + 8, ... */
-    size_t i = begin;
-    for (; i + 8 <= end; i += 8) {
-        for (size_t j = 0; j < 8; j++) {
-            double x = work->values[i + j];
-            lanes[j] += x * x;
-        }
+    switch (block) {
+    case MIXT_TRAIN_GRADIENTS:
+        return &trainer->gradients;
+    case MIXT_TRAIN_FIRST_MOMENTS:
+        return &trainer->first_moments;
+    case MIXT_TRAIN_SECOND_MOMENTS:
+        return &trainer->second_moments;
+    case MIXT_TRAIN_WEIGHTS:
+    case MIXT_TRAIN_BLOCKS:
+    default:
+        return mixt_weights_block(trainer->weights);
     }
-    for (size_t j = 0; i < end; i++, j++) {
-        double x = work->values[i];
-        lanes[j] += x * x;
-    }
-    work->sums[item] = ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) +
-                       ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
 }
 
-double mixt_gradient_norm(const mixt_compute *compute, const float *values, size_t count,
-                          double *block_sums)
+static void append(mixt_plan *plan, mixt_op op, const mixt_attributes *attributes,
+                   const mixt_value_id *in, mixt_value_id *out)
 {
-    norm_work work = {values, count, block_sums};
-    int64_t blocks = (int64_t)((count + MIXT_NORM_BLOCK - 1) / MIXT_NORM_BLOCK);
-    mixt_pool_run(compute->pool, blocks, norm_block, &work);
-    double sum = 0;
-    for (int64_t i = 0; i < blocks; i++) {
-        sum += block_sums[i];
-    }
-    return sqrt(sum);
+    mixt_operation operation = {.op = op, .layer = -1, .attributes = attributes, .in = in};
+    mixt_plan_operator(plan, &operation, out);
 }
 
-void mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradient_scale)
+static void append_norms(mixt_optimizer *optimizer, int64_t count)
 {
-    const mixt_train_options *o = &trainer->options;
-    double t = (double)(trainer->counters.updates + 1);
-    mixt_adamw_arguments step = {.scale = gradient_scale,
-                                 .rate = rate,
-                                 .beta1 = o->beta1,
-                                 .beta2 = o->beta2,
-                                 .epsilon = o->epsilon,
-                                 .correction1 = 1.0 - pow(o->beta1, t),
-                                 .correction2 = 1.0 - pow(o->beta2, t)};
-    mixt_attributes attributes = {.adamw = &step};
+    static const char *const names[] = {"gradients", "weights", "moments", "squares"};
+    mixt_attributes none = {0};
+    for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {
+        mixt_value_id in[MIXT_SLOTS], out[MIXT_SLOTS];
+        optimizer->blocks[i] =
+            mixt_plan_state(optimizer->plan, names[i], mixt_shape_static(1, count, 0, 0));
+        in[SQUARES_X] = optimizer->blocks[i];
+        append(optimizer->plan, MIXT_OP_squares, &none, in, out);
+        optimizer->squares[i] = out[SQUARES_SUMS];
+        mixt_plan_keep(optimizer->plan, out[SQUARES_SUMS]);
+    }
+}
+
+/* The parts of the blocks that are a parameter's, as AdamW's inputs. */
+static void append_adamw(mixt_optimizer *optimizer, const mixt_parameter *p)
+{
+    static const struct {
+        int slot;
+        const char *name;
+    } inputs[] = {{ADAMW_WEIGHT, "weight"},
+                  {ADAMW_GRADIENT, "gradient"},
+                  {ADAMW_M, "moment"},
+                  {ADAMW_V, "square"}};
+    mixt_attributes attributes = {.adamw = &optimizer->step[p->decay]};
+    mixt_value_id in[MIXT_SLOTS];
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+        in[inputs[i].slot] = mixt_plan_state(optimizer->plan, inputs[i].name,
+                                             mixt_shape_static(1, (int64_t)p->count, 0, 0));
+    }
+    append(optimizer->plan, MIXT_OP_adamw, &attributes, in, NULL);
+}
+
+/* Binds the blocks, and AdamW's records in the order in which they were appended. */
+static void bind(mixt_trainer *trainer)
+{
+    static const mixt_train_block block_of[] = {[ADAMW_WEIGHT] = MIXT_TRAIN_WEIGHTS,
+                                                [ADAMW_GRADIENT] = MIXT_TRAIN_GRADIENTS,
+                                                [ADAMW_M] = MIXT_TRAIN_FIRST_MOMENTS,
+                                                [ADAMW_V] = MIXT_TRAIN_SECOND_MOMENTS};
+    mixt_optimizer *optimizer = trainer->optimizer;
+    int record = MIXT_TRAIN_BLOCKS;
+    for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {
+        mixt_instance_bind(optimizer->instance, optimizer->blocks[i],
+                           mixt_train_memory(trainer, (mixt_train_block)i), 0);
+    }
     for (int i = 0; i < trainer->model->parameter_count; i++) {
         const mixt_parameter *p = &trainer->model->parameters[i];
-        if (!p->trainable) {
-            continue;
+        for (int slot = 0; p->trainable && slot < ADAMW_INPUTS; slot++) {
+            mixt_instance_bind(optimizer->instance, optimizer->plan->records[record].in[slot],
+                               mixt_train_memory(trainer, block_of[slot]),
+                               p->offset * sizeof(float));
         }
-        step.decay = p->decay ? o->weight_decay : 0.0;
-        mixt_shape flat = mixt_shape_static(1, (int64_t)p->count, 0, 0);
-        mixt_shape shapes[MIXT_SLOTS] = {flat, flat, flat, flat};
-        mixt_call call = {.compute = trainer->context->compute,
-                          .attributes = &attributes,
-                          .tokens = 1,
-                          .in_shape = shapes,
-                          .out_shape = shapes,
-                          .in = {trainer->model->weights + p->offset,
-                                 trainer->gradients + p->offset, trainer->first_moments + p->offset,
-                                 trainer->second_moments + p->offset}};
-        trainer->instance->backend->forward[MIXT_OP_adamw](&call);
+        record += p->trainable;
     }
+    assert(record == optimizer->plan->record_count);
+}
+
+mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error)
+{
+    const mixt_model *model = trainer->model;
+    mixt_optimizer *optimizer = calloc(1, sizeof *optimizer);
+    if (optimizer == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
+    }
+    trainer->optimizer = optimizer;
+    mixt_status status = mixt_plan_create("update", 1, sizeof(float), &optimizer->plan, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    append_norms(optimizer, (int64_t)model->weight_count);
+    for (int i = 0; i < model->parameter_count; i++) {
+        if (model->parameters[i].trainable) {
+            append_adamw(optimizer, &model->parameters[i]);
+        }
+    }
+    status = mixt_plan_finish(optimizer->plan, error);
+    if (status == MIXT_OK) {
+        status = mixt_instance_create(optimizer->plan, &trainer->context->device,
+                                      mixt_context_matmul(trainer->context), &optimizer->instance,
+                                      error);
+    }
+    if (status != MIXT_OK) {
+        return status;
+    }
+    bind(trainer);
+    optimizer->parts = optimizer->plan->values[optimizer->squares[0]].shape.size[0];
+    optimizer->sums = calloc((size_t)optimizer->parts, sizeof *optimizer->sums);
+    return optimizer->sums != NULL ? MIXT_OK
+                                   : mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
+}
+
+void mixt_optimizer_free(mixt_optimizer *optimizer)
+{
+    if (optimizer != NULL) {
+        mixt_instance_free(optimizer->instance);
+        mixt_plan_free(optimizer->plan);
+        free(optimizer->sums);
+        free(optimizer);
+    }
+}
+
+mixt_status mixt_optimizer_norm(mixt_trainer *trainer, mixt_train_block block, double *norm,
+                                mixt_error *error)
+{
+    mixt_optimizer *optimizer = trainer->optimizer;
+    mixt_status status =
+        mixt_instance_run(optimizer->instance, 1, (int)block, (int)block + 1, error);
+    if (status != MIXT_OK) {
+        return status;
+    }
+    double sum = 0;
+    mixt_instance_read(optimizer->instance, optimizer->squares[block], 0, optimizer->sums,
+                       (size_t)optimizer->parts * sizeof *optimizer->sums);
+    for (int64_t i = 0; i < optimizer->parts; i++) {
+        sum += optimizer->sums[i];
+    }
+    *norm = sqrt(sum);
+    return MIXT_OK;
+}
+
+mixt_status mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradient_scale,
+                                mixt_error *error)
+{
+    const mixt_train_options *o = &trainer->options;
+    mixt_optimizer *optimizer = trainer->optimizer;
+    double t = (double)(trainer->counters.updates + 1);
+    for (int decay = 0; decay < 2; decay++) {
+        optimizer->step[decay] = (mixt_adamw_arguments){.scale = gradient_scale,
+                                                        .rate = rate,
+                                                        .beta1 = o->beta1,
+                                                        .beta2 = o->beta2,
+                                                        .epsilon = o->epsilon,
+                                                        .decay = decay != 0 ? o->weight_decay : 0.0,
+                                                        .correction1 = 1.0 - pow(o->beta1, t),
+                                                        .correction2 = 1.0 - pow(o->beta2, t)};
+    }
+    mixt_status status = mixt_instance_run(optimizer->instance, 1, MIXT_TRAIN_BLOCKS,
+                                           optimizer->plan->record_count, error);
+    mixt_weights_changed(trainer->weights, trainer->model);
+    return status;
 }
 
 void mixt_optimizer_bias(mixt_trainer *trainer)
 {
     const mixt_model *model = trainer->model;
+    const mixt_device_memory *weights = mixt_weights_block(trainer->weights);
     double bias_rate = model->options.router.bias_rate;
+    float bias[MIXT_EXPERTS_MAX];
     for (int i = 0; i < trainer->graph->moe_layers && bias_rate != 0; i++) {
-        int p = mixt_model_find(model, MIXT_SLOT_ROUTER_BIAS, trainer->graph->route_layer[i]);
+        int p = mixt_model_find(model, MIXT_SLOT_ROUTER_BIAS, trainer->graph->routes[i].layer);
         if (p >= 0) {
             int experts = model->options.experts;
-            mixt_router_update_bias(model->weights + model->parameters[p].offset,
-                                    trainer->counts + (size_t)i * (size_t)experts, experts,
+            size_t offset = model->parameters[p].offset * sizeof(float);
+            size_t bytes = (size_t)experts * sizeof *bias;
+            mixt_device_memory_read(weights, offset, bias, bytes);
+            mixt_router_update_bias(bias, trainer->counts + (size_t)i * (size_t)experts, experts,
                                     bias_rate);
+            mixt_device_memory_write(weights, offset, bias, bytes);
         }
     }
 }

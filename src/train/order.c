@@ -26,14 +26,13 @@ uint64_t mixt_order_window(const mixt_order *order, uint64_t epoch, uint64_t ind
     return mixt_random_permute(&key, index, order->windows);
 }
 
-int64_t mixt_order_fill(const mixt_order *order, uint64_t number, int64_t row,
-                        const mixt_rows_input *input)
+int64_t mixt_order_fill(const mixt_order *order, uint64_t number, int64_t row, mixt_batch *batch)
 {
     const mixt_data_split *split = order->split;
     uint64_t start = number * (uint64_t)order->window;
     const mixt_data_document *document = &split->documents[mixt_data_document_at(split, start)];
     int64_t first = row, counted = 0;
-    mixt_data_copy(split, start, (size_t)order->window, input->tokens + row);
+    mixt_data_copy(split, start, (size_t)order->window, batch->tokens + row);
     for (int64_t i = 0; i < order->window; i++) {
         uint64_t at = start + (uint64_t)i;
         while (at >= document->start + document->length) {
@@ -42,10 +41,10 @@ int64_t mixt_order_fill(const mixt_order *order, uint64_t number, int64_t row,
         }
         bool inside = at + 1 < document->start + document->length;
         int32_t target = inside ? mixt_data_token(split, at + 1) : (int32_t)order->separator;
-        input->positions[row + i] = (int32_t)(row + i - first);
-        input->first[row + i] = (int32_t)first;
-        input->last[row + i] = (int32_t)(row + i);
-        input->targets[row + i] = target;
+        batch->positions[row + i] = (int32_t)(row + i - first);
+        batch->first[row + i] = (int32_t)first;
+        batch->last[row + i] = (int32_t)(row + i);
+        batch->targets[row + i] = target;
         counted += target >= 0;
     }
     return counted;

@@ -10,16 +10,7 @@
 #define MIXT_TRAIN_ORDER_H
 
 #include "corpus/data.h"
-
-/* Inputs of a plan over rows of one or several windows; each [rows]. */
-typedef struct mixt_rows_input {
-    int32_t *tokens;
-    int32_t *positions; /* counted from the document's first row in its window */
-    int32_t *first;     /* row of that first row */
-    int32_t *last;      /* the row itself: causal */
-    int32_t *targets;   /* the next token, -1: none */
-    int32_t *windowed;  /* `first` for layers with a sliding window; made from first and last */
-} mixt_rows_input;
+#include "model/batch.h"
 
 typedef struct mixt_order {
     const mixt_data_split *split;
@@ -35,7 +26,6 @@ mixt_status mixt_order_init(mixt_order *order, const mixt_data *data, uint64_t s
 /* Number of the window at a place of an epoch, index < windows. */
 uint64_t mixt_order_window(const mixt_order *order, uint64_t epoch, uint64_t index);
 /* Fills rows [row, row + window) with a window; returns how many have a target. */
-int64_t mixt_order_fill(const mixt_order *order, uint64_t number, int64_t row,
-                        const mixt_rows_input *input);
+int64_t mixt_order_fill(const mixt_order *order, uint64_t number, int64_t row, mixt_batch *batch);
 
 #endif

@@ -42,16 +42,33 @@ static int64_t *counter_at(mixt_counters *counters, size_t i)
 /* ------------------------------------------------------------------------------------------ */
 /* Saving                                                                                     */
 
+/* What a checkpoint holds of the blocks, in its order. */
+#define PARTS 3
+static const struct {
+    mixt_train_block block;
+    const char *prefix, *name;
+} parts[PARTS] = {
+    {MIXT_TRAIN_WEIGHTS, "", "weights"},
+    {MIXT_TRAIN_FIRST_MOMENTS, "exp_avg.", "first moments"},
+    {MIXT_TRAIN_SECOND_MOMENTS, "exp_avg_sq.", "second moments"},
+};
+
 /* Weights under their Hugging Face names, both moments under the same with a prefix. */
 typedef struct tensor_list {
+    void *blocks[PARTS]; /* as the host sees them */
     mixt_tensor_view *views;
-    char (*names)[160]; /* [2 * view_count] */
+    char (*names)[160]; /* [PARTS * view_count] */
     mixt_checkpoint_tensor *tensors;
     size_t count;
 } tensor_list;
 
-static void free_list(tensor_list *list)
+/* `changed`: what was read into the blocks goes to where they lie. */
+static void free_list(const mixt_trainer *trainer, tensor_list *list, bool changed)
 {
+    for (int part = 0; part < PARTS; part++) {
+        mixt_device_memory_unmap(mixt_train_memory(trainer, parts[part].block), list->blocks[part],
+                                 changed);
+    }
     free(list->views);
     free(list->names);
     free(list->tensors);
@@ -59,33 +76,34 @@ static void free_list(tensor_list *list)
 
 static mixt_status make_list(const mixt_trainer *trainer, tensor_list *list, mixt_error *error)
 {
-    static const char *const prefixes[3] = {"", "exp_avg.", "exp_avg_sq."};
-    float *const blocks[3] = {trainer->model->weights, trainer->first_moments,
-                              trainer->second_moments};
     size_t count;
     *list = (tensor_list){0};
     mixt_status status = mixt_model_views(trainer->model, &list->views, &count, error);
     if (status != MIXT_OK) {
         return status;
     }
-    list->names = calloc(3 * count + 1, sizeof *list->names);
-    list->tensors = calloc(3 * count + 1, sizeof *list->tensors);
+    list->names = calloc(PARTS * count + 1, sizeof *list->names);
+    list->tensors = calloc(PARTS * count + 1, sizeof *list->tensors);
     if (list->names == NULL || list->tensors == NULL) {
-        free_list(list);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory");
     }
-    for (int part = 0; part < 3; part++) {
+    for (int part = 0; part < PARTS; part++) {
+        status = mixt_device_memory_map(mixt_train_memory(trainer, parts[part].block),
+                                        &list->blocks[part], error);
+        if (status != MIXT_OK) {
+            return status;
+        }
         for (size_t i = 0; i < count; i++, list->count++) {
             const mixt_tensor_view *view = &list->views[i];
             char *name = list->names[list->count];
-            snprintf(name, sizeof *list->names, "%s%s", prefixes[part], view->name);
+            snprintf(name, sizeof *list->names, "%s%s", parts[part].prefix, view->name);
             mixt_checkpoint_tensor *tensor = &list->tensors[list->count];
             *tensor = (mixt_checkpoint_tensor){.file = part == 0 ? "model.safetensors"
                                                                  : "optimizer.safetensors",
                                                .name = name,
                                                .dtype = MIXT_DTYPE_F32,
                                                .rank = (uint32_t)view->rank,
-                                               .data = blocks[part] + view->offset};
+                                               .data = (float *)list->blocks[part] + view->offset};
             memcpy(tensor->shape, view->shape, (size_t)view->rank * sizeof(int64_t));
         }
     }
@@ -113,7 +131,7 @@ static void state_text(mixt_trainer *trainer, mixt_buffer *text)
     mixt_buffer_format(text, ",\n  \"data\": \"%s\",\n  \"tokenizer\": \"%s\"",
                        mixt_data_hash(trainer->data), mixt_tokenizer_hash(trainer->tokenizer));
     mixt_buffer_format(text, ",\n  \"products\": \"%s\",\n  \"options\": {",
-                       matmul_names[trainer->context->compute->matmul]);
+                       matmul_names[mixt_context_matmul(trainer->context)]);
     for (const mixt_train_option *row = mixt_train_option_rows; row->name != NULL; row++) {
         char value[40];
         mixt_train_option_text(row, &trainer->options, value);
@@ -130,18 +148,18 @@ static mixt_status write_tokenizer(void *user, const char *folder, mixt_error *e
 }
 
 /* NaN and Inf must never reach a checkpoint that counts as good. */
-static mixt_status check_finite(const mixt_trainer *trainer, mixt_error *error)
+static mixt_status check_finite(mixt_trainer *trainer, mixt_error *error)
 {
-    const float *const blocks[3] = {trainer->model->weights, trainer->first_moments,
-                                    trainer->second_moments};
-    static const char *const names[3] = {"weights", "first moments", "second moments"};
-    for (int i = 0; i < 3; i++) {
-        double norm = mixt_gradient_norm(trainer->context->compute, blocks[i],
-                                         trainer->model->weight_count, trainer->block_sums);
+    for (int i = 0; i < PARTS; i++) {
+        double norm;
+        mixt_status status = mixt_optimizer_norm(trainer, parts[i].block, &norm, error);
+        if (status != MIXT_OK) {
+            return status;
+        }
         if (!isfinite(norm)) {
             return mixt_fail(error, MIXT_ERROR_NUMERIC,
                              "%s: step %lld is not saved: NaN or Inf in the %s", trainer->folder,
-                             (long long)trainer->counters.step, names[i]);
+                             (long long)trainer->counters.step, parts[i].name);
         }
     }
     return MIXT_OK;
@@ -183,7 +201,7 @@ static mixt_status save(mixt_trainer *trainer, mixt_error *error)
         status =
             mixt_checkpoints_save(trainer->store, &all, trainer->options.keep_checkpoints, error);
     }
-    free_list(&list);
+    free_list(trainer, &list, false);
     mixt_buffer_free(&state);
     free(config);
     free(generation);
@@ -247,7 +265,7 @@ static mixt_status compare_inputs(const mixt_trainer *trainer, const mixt_json_o
         {"tokenizer", "the tokenizer's hash", mixt_tokenizer_hash(trainer->tokenizer)},
         {"data", "the data's hash", mixt_data_hash(trainer->data)},
         {"products", "the kind of matrix products",
-         matmul_names[trainer->context->compute->matmul]},
+         matmul_names[mixt_context_matmul(trainer->context)]},
     };
     mixt_status status = MIXT_OK;
     for (size_t i = 0; i < sizeof rows / sizeof *rows && status == MIXT_OK; i++) {
@@ -396,10 +414,11 @@ static mixt_status resume(mixt_trainer *trainer, const mixt_checkpoint *checkpoi
     if (status == MIXT_OK) {
         status = mixt_checkpoint_load(checkpoint, list.tensors, list.count, error);
     }
-    free_list(&list);
+    free_list(trainer, &list, status == MIXT_OK);
     if (status != MIXT_OK) {
         return status;
     }
+    mixt_weights_changed(trainer->weights, trainer->model);
     mixt_buffer line = {0};
     mixt_buffer_format(&line, "resumed %s at step %lld", mixt_checkpoint_path(checkpoint),
                        (long long)trainer->counters.step);
@@ -437,13 +456,24 @@ void mixt_state_close(mixt_trainer *trainer)
     mixt_checkpoints_close(trainer->store);
 }
 
+/* The bytes of a block, a piece at a time. */
+static void hash_memory(mixt_sha256 *hash, const mixt_device_memory *memory, size_t bytes)
+{
+    char piece[16384];
+    for (size_t at = 0; at < bytes; at += sizeof piece) {
+        size_t size = bytes - at < sizeof piece ? bytes - at : sizeof piece;
+        mixt_device_memory_read(memory, at, piece, size);
+        mixt_sha256_update(hash, piece, size);
+    }
+}
+
 const char *mixt_trainer_state_hash(mixt_trainer *trainer)
 {
     mixt_sha256 hash;
     mixt_sha256_init(&hash);
-    mixt_sha256_update(&hash, trainer->model->weights, trainer->block_bytes);
-    mixt_sha256_update(&hash, trainer->first_moments, trainer->block_bytes);
-    mixt_sha256_update(&hash, trainer->second_moments, trainer->block_bytes);
+    for (int part = 0; part < PARTS; part++) {
+        hash_memory(&hash, mixt_train_memory(trainer, parts[part].block), trainer->block_bytes);
+    }
     for (size_t i = 0; i < COUNTERS; i++) {
         mixt_sha256_update_u64(&hash, (uint64_t)*counter_at(&trainer->counters, i));
     }

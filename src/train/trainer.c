@@ -48,62 +48,46 @@ static mixt_status check(const mixt_model *model, const mixt_train_options *opti
 static mixt_status allocate(mixt_trainer *trainer, mixt_error *error)
 {
     const mixt_model *model = trainer->model;
-    const mixt_train_options *o = &trainer->options;
-    size_t rows = (size_t)trainer->rows;
+    const mixt_backend *backend = mixt_device_backend(&trainer->context->device, sizeof(float));
+    int accumulation = trainer->options.accumulation;
     size_t layers = (size_t)trainer->graph->moe_layers, experts = (size_t)model->options.experts;
+    mixt_device_memory *blocks[] = {&trainer->gradients, &trainer->first_moments,
+                                    &trainer->second_moments};
+    mixt_error inner = MIXT_ERROR_INIT;
     trainer->block_bytes = model->weight_count * sizeof(float);
-    trainer->gradients = mixt_block_allocate(trainer->block_bytes);
-    trainer->first_moments = mixt_block_allocate(trainer->block_bytes);
-    trainer->second_moments = mixt_block_allocate(trainer->block_bytes);
-    trainer->block_sums = calloc(model->weight_count / MIXT_NORM_BLOCK + 1, sizeof(double));
-    trainer->rope = calloc((size_t)o->window * (size_t)model->options.rope.dims, sizeof(float));
-    trainer->staged = calloc((size_t)o->accumulation * MIXT_INPUTS * rows, sizeof(int32_t));
-    trainer->bound = calloc(MIXT_INPUTS * rows, sizeof(int32_t));
+    for (int i = 0; i < 3; i++) {
+        if (mixt_device_memory_create(backend, trainer->block_bytes, blocks[i], &inner) !=
+            MIXT_OK) {
+            return mixt_fail(error, MIXT_ERROR_MEMORY,
+                             "training: no memory for %.1f GB of gradients and moments",
+                             3e-9 * (double)trainer->block_bytes);
+        }
+    }
     trainer->counts = calloc(layers * experts + 1, sizeof(int64_t));
-    if (trainer->gradients == NULL || trainer->first_moments == NULL ||
-        trainer->second_moments == NULL || trainer->block_sums == NULL || trainer->rope == NULL ||
-        trainer->staged == NULL || trainer->bound == NULL || trainer->counts == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY,
-                         "training: no memory for %.1f GB of gradients and moments",
-                         3e-9 * (double)trainer->block_bytes);
+    trainer->batches = calloc((size_t)accumulation, sizeof *trainer->batches);
+    mixt_status status = trainer->counts != NULL && trainer->batches != NULL
+                             ? MIXT_OK
+                             : mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
+    for (int i = 0; i < accumulation && status == MIXT_OK; i++) {
+        status = mixt_batch_create(trainer->rows, 0, &trainer->batches[i], error);
     }
-    mixt_rope_table(model, o->window, sizeof(float), trainer->rope);
-    return MIXT_OK;
+    return status == MIXT_OK
+               ? mixt_rope_create(model, backend, trainer->options.window, &trainer->rope, error)
+               : status;
 }
 
-void mixt_train_bind(mixt_instance *instance, const mixt_graph *graph, const mixt_model *model,
-                     float *gradients)
-{
-    mixt_model_bind(model, graph, instance);
-    for (int i = 0; gradients != NULL && i < model->parameter_count; i++) {
-        mixt_value_id gradient = graph->plan->values[graph->parameters[i]].gradient;
-        mixt_instance_bind(instance, gradient, gradients + model->parameters[i].offset);
-    }
-}
-
-mixt_rows_input mixt_inputs_of(int32_t *block, int64_t rows)
-{
-    return (mixt_rows_input){
-        block,           block + rows, block + 2 * rows, block + 3 * rows, block + 4 * rows,
-        block + 5 * rows};
-}
-
-static void bind(mixt_trainer *trainer)
+static mixt_status bind(mixt_trainer *trainer, mixt_error *error)
 {
     const mixt_graph *graph = trainer->graph;
-    mixt_rows_input input = mixt_inputs_of(trainer->bound, trainer->rows);
+    const mixt_model *model = trainer->model;
     mixt_instance *instance = trainer->instance;
-    mixt_train_bind(instance, graph, trainer->model, trainer->gradients);
-    mixt_instance_bind(instance, graph->tokens, input.tokens);
-    mixt_instance_bind(instance, graph->positions, input.positions);
-    mixt_instance_bind(instance, graph->first, input.first);
-    mixt_instance_bind(instance, graph->last, input.last);
-    mixt_instance_bind(instance, graph->targets, input.targets);
-    if (graph->first_windowed != MIXT_NO_VALUE) {
-        mixt_instance_bind(instance, graph->first_windowed, input.windowed);
+    for (int i = 0; i < model->parameter_count; i++) {
+        mixt_value_id gradient = graph->plan->values[graph->parameters[i]].gradient;
+        mixt_instance_bind(instance, gradient, &trainer->gradients,
+                           model->parameters[i].offset * sizeof(float));
     }
-    mixt_instance_bind(instance, graph->scale, trainer->scale);
-    mixt_instance_bind(instance, graph->rope, trainer->rope);
+    mixt_instance_bind(instance, graph->rope, &trainer->rope, 0);
+    return mixt_weights_bind(trainer->weights, graph, instance, error);
 }
 
 static mixt_status build(mixt_trainer *trainer, mixt_error *error)
@@ -116,16 +100,21 @@ static mixt_status build(mixt_trainer *trainer, mixt_error *error)
                                         .recompute = o->recompute};
     mixt_status status = mixt_graph_create(trainer->model, &graph_options, &trainer->graph, error);
     if (status == MIXT_OK) {
-        status = mixt_instance_create(trainer->graph->plan, &mixt_backend_cpu_f32,
-                                      trainer->context->compute, &trainer->instance, error);
+        mixt_matmul matmul = o->bf16 ? MIXT_MATMUL_BF16 : mixt_context_matmul(trainer->context);
+        status = mixt_instance_create(trainer->graph->plan, &trainer->context->device, matmul,
+                                      &trainer->instance, error);
     }
     if (status == MIXT_OK) {
         status = allocate(trainer, error);
     }
     if (status == MIXT_OK) {
-        bind(trainer);
+        status = mixt_weights_create(trainer->model, &trainer->context->device, &trainer->weights,
+                                     error);
     }
-    return status;
+    if (status == MIXT_OK) {
+        status = bind(trainer, error);
+    }
+    return status == MIXT_OK ? mixt_optimizer_create(trainer, error) : status;
 }
 
 mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
@@ -148,6 +137,7 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
                               .model = model,
                               .options = *options,
                               .rows = (int64_t)options->batch_size * options->window,
+                              .block_bytes = model->weight_count * sizeof(float),
                               .created = mixt_train_time(),
                               .saved_step = -1};
     trainer->last_checkpoint = trainer->created;
@@ -202,15 +192,18 @@ void mixt_trainer_free(mixt_trainer *trainer)
     }
     mixt_log_close(trainer->log);
     mixt_state_close(trainer);
+    mixt_optimizer_free(trainer->optimizer);
     mixt_instance_free(trainer->instance);
     mixt_graph_free(trainer->graph);
-    mixt_block_free(trainer->gradients, trainer->block_bytes);
-    mixt_block_free(trainer->first_moments, trainer->block_bytes);
-    mixt_block_free(trainer->second_moments, trainer->block_bytes);
-    free(trainer->block_sums);
-    free(trainer->rope);
-    free(trainer->staged);
-    free(trainer->bound);
+    mixt_weights_free(trainer->weights);
+    mixt_device_memory_free(&trainer->gradients);
+    mixt_device_memory_free(&trainer->first_moments);
+    mixt_device_memory_free(&trainer->second_moments);
+    mixt_device_memory_free(&trainer->rope);
+    for (int i = 0; trainer->batches != NULL && i < trainer->options.accumulation; i++) {
+        mixt_batch_free(&trainer->batches[i]);
+    }
+    free(trainer->batches);
     free(trainer->counts);
     free(trainer->resumed);
     free(trainer->folder);
@@ -249,12 +242,12 @@ static int64_t stage(mixt_trainer *trainer)
     mixt_counters *c = &trainer->counters;
     int64_t targets = 0;
     for (int micro = 0; micro < trainer->options.accumulation; micro++) {
-        int32_t *block = trainer->staged + micro * MIXT_INPUTS * trainer->rows;
-        mixt_rows_input input = mixt_inputs_of(block, trainer->rows);
+        mixt_batch *batch = &trainer->batches[micro];
+        batch->rows = trainer->rows;
         for (int w = 0; w < trainer->options.batch_size; w++) {
             uint64_t number = mixt_order_window(&trainer->order, c->epoch, c->index);
             targets += mixt_order_fill(&trainer->order, number,
-                                       (int64_t)w * trainer->options.window, &input);
+                                       (int64_t)w * trainer->options.window, batch);
             if (++c->index == trainer->order.windows) {
                 c->index = 0;
                 c->epoch++;
@@ -268,56 +261,44 @@ static int64_t stage(mixt_trainer *trainer)
 static void collect(mixt_trainer *trainer, mixt_step_sums *sums)
 {
     const mixt_graph *graph = trainer->graph;
-    const float *nll = mixt_instance_data(trainer->instance, graph->nll);
+    const float *nll = mixt_instance_view(trainer->instance, graph->nll);
     for (int64_t row = 0; row < trainer->rows; row++) {
         sums->nll += nll[row];
     }
-    int experts = trainer->model->options.experts;
     for (int layer = 0; layer < graph->moe_layers; layer++) {
-        const int32_t *counts = mixt_instance_data(trainer->instance, graph->routes[layer][2]);
-        const float *losses = mixt_instance_data(trainer->instance, graph->routes[layer][7]);
-        for (int e = 0; e < experts; e++) {
-            trainer->counts[layer * experts + e] += counts[e];
+        mixt_route route;
+        mixt_instance_route(trainer->instance, &graph->routes[layer], &route);
+        for (int e = 0; e < route.experts; e++) {
+            trainer->counts[layer * route.experts + e] += route.counts[e];
         }
-        sums->balance += losses[0];
-        sums->z += losses[1];
-        sums->broken += losses[2];
+        sums->balance += route.losses[ROUTE_LOSS_BALANCE];
+        sums->z += route.losses[ROUTE_LOSS_Z];
+        sums->broken += mixt_route_broken(&route, NULL);
     }
 }
 
 mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, mixt_error *error)
 {
-    mixt_compute *compute = trainer->context->compute;
-    mixt_matmul before = compute->matmul;
-    int64_t rows = trainer->rows;
+    const mixt_graph *graph = trainer->graph;
     int accumulation = trainer->options.accumulation;
-    memset(trainer->gradients, 0, trainer->block_bytes);
-    memset(trainer->counts, 0,
-           (size_t)(trainer->graph->moe_layers * trainer->model->options.experts) *
-               sizeof *trainer->counts);
-    trainer->scale[0] = sums->targets > 0 ? (float)(1.0 / (double)sums->targets) : 0.0f;
-    trainer->scale[1] = (float)(1.0 / accumulation);
-    if (trainer->options.bf16) {
-        compute->matmul = MIXT_MATMUL_BF16;
-    }
+    size_t counts = (size_t)(graph->moe_layers * trainer->model->options.experts);
+    float scale[2] = {sums->targets > 0 ? (float)(1.0 / (double)sums->targets) : 0.0f,
+                      (float)(1.0 / accumulation)};
+    memset(trainer->counts, 0, counts * sizeof *trainer->counts);
+    mixt_device_memory_zero(&trainer->gradients);
+    mixt_instance_write(trainer->instance, graph->scale, scale, sizeof scale);
     mixt_status status = MIXT_OK;
     for (int micro = 0; micro < accumulation && status == MIXT_OK; micro++) {
-        memcpy(trainer->bound, trainer->staged + micro * MIXT_INPUTS * rows,
-               (size_t)(MIXT_INPUTS * rows) * sizeof(int32_t));
-        mixt_rows_input input = mixt_inputs_of(trainer->bound, rows);
-        mixt_windowed_first(trainer->model, input.first, input.last, rows, input.windowed);
-        status = mixt_instance_run(trainer->instance, rows, 0, trainer->graph->plan->record_count,
+        mixt_batch_write(&trainer->batches[micro], graph, trainer->instance);
+        status = mixt_instance_run(trainer->instance, trainer->rows, 0, graph->plan->record_count,
                                    error);
         if (status == MIXT_OK) {
             collect(trainer, sums);
         }
     }
-    compute->matmul = before;
-    if (status == MIXT_OK) {
-        sums->gradient_norm = mixt_gradient_norm(compute, trainer->gradients,
-                                                 trainer->model->weight_count, trainer->block_sums);
-    }
-    return status;
+    return status == MIXT_OK
+               ? mixt_optimizer_norm(trainer, MIXT_TRAIN_GRADIENTS, &sums->gradient_norm, error)
+               : status;
 }
 
 /* True where the step may be taken. The moments hold squares in fp32, so a gradient whose square
@@ -426,7 +407,10 @@ mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *report, m
         c->skipped++;
         c->skipped_in_row++;
     } else {
-        mixt_optimizer_step(trainer, report->learning_rate, scale);
+        status = mixt_optimizer_step(trainer, report->learning_rate, scale, error);
+        if (status != MIXT_OK) {
+            return status;
+        }
         mixt_optimizer_bias(trainer);
         c->updates++;
         c->skipped_in_row = 0;

@@ -2,9 +2,9 @@
 #ifndef MIXT_TRAIN_TRAINER_H
 #define MIXT_TRAIN_TRAINER_H
 
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 #include "core/sha256.h"
-#include "model/model.h"
+#include "model/weights.h"
 #include "train/order.h"
 
 #define MIXT_SKIPS_MAX 100 /* steps skipped in a row that end a run */
@@ -28,7 +28,7 @@ typedef struct mixt_step_sums {
     double nll;           /* over all rows with a target */
     int64_t targets;      /* those rows */
     double balance, z;    /* over micro batches and MoE layers */
-    double broken;        /* router rows with a logit that is not finite */
+    int64_t broken;       /* router rows with a logit that is not finite */
     double gradient_norm; /* global, before clipping */
 } mixt_step_sums;
 
@@ -43,18 +43,17 @@ struct mixt_trainer {
 
     mixt_graph *graph;
     mixt_instance *instance;
+    mixt_weights *weights;
     size_t block_bytes; /* of each of the three below, laid out as model->weights */
-    float *gradients;
-    float *first_moments;
-    float *second_moments;
-    double *block_sums; /* squares of gradients, one for each block */
-    float *rope;
-    float scale[2];
+    mixt_device_memory gradients;
+    mixt_device_memory first_moments;
+    mixt_device_memory second_moments;
+    mixt_device_memory rope;
+    struct mixt_optimizer *optimizer;
     mixt_order order;
-    int64_t rows;    /* of a micro batch */
-    int32_t *staged; /* [accumulation, 5, rows]: inputs of all micro batches */
-    int32_t *bound;  /* [5, rows]: inputs of the one that runs */
-    int64_t *counts; /* [moe_layers, experts] tokens of the step */
+    int64_t rows;        /* of a micro batch */
+    mixt_batch *batches; /* [accumulation]: inputs of the step's micro batches */
+    int64_t *counts;     /* [moe_layers, experts] tokens of the step */
     mixt_counters counters;
 
     mixt_log *log;
@@ -68,14 +67,6 @@ struct mixt_trainer {
 /* Seconds of a clock that only goes forward. */
 double mixt_train_time(void);
 
-/* Binds the weights of a model, and where `gradients` is given its gradients, to a graph. */
-void mixt_train_bind(mixt_instance *instance, const mixt_graph *graph, const mixt_model *model,
-                     float *gradients);
-
-#define MIXT_INPUTS 6 /* tokens, positions, first, last, targets, windowed */
-/* The five arrays of a block [5, rows]. */
-mixt_rows_input mixt_inputs_of(int32_t *block, int64_t rows);
-
 /* A trainer without data and run folder: all that mixt_trainer_gradients and the optimizer need. */
 mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
                               const mixt_train_options *options, mixt_trainer **trainer,
@@ -83,13 +74,23 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
 /* Loss and gradients of the staged micro batches; sums->targets must be set. */
 mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, mixt_error *error);
 
-/* optimizer.c */
-#define MIXT_NORM_BLOCK 65536 /* values whose squares make one sum */
-/* Euclidean norm of `count` values: squares summed in double in blocks, the blocks in order. */
-double mixt_gradient_norm(const mixt_compute *compute, const float *values, size_t count,
-                          double *block_sums);
+/* optimizer.c: what is done with weights, gradients and moments, as a plan of its own */
+typedef enum mixt_train_block {
+    MIXT_TRAIN_GRADIENTS,
+    MIXT_TRAIN_WEIGHTS,
+    MIXT_TRAIN_FIRST_MOMENTS,
+    MIXT_TRAIN_SECOND_MOMENTS,
+    MIXT_TRAIN_BLOCKS
+} mixt_train_block;
+const mixt_device_memory *mixt_train_memory(const mixt_trainer *trainer, mixt_train_block block);
+mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error);
+void mixt_optimizer_free(struct mixt_optimizer *optimizer);
+/* Euclidean norm of one of them: squares summed in double in blocks, the blocks in order. */
+mixt_status mixt_optimizer_norm(mixt_trainer *trainer, mixt_train_block block, double *norm,
+                                mixt_error *error);
 /* One AdamW step on every trainable parameter. */
-void mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradient_scale);
+mixt_status mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradient_scale,
+                                mixt_error *error);
 /* Loss-free balancing: moves the selection biases by the step's counts. */
 void mixt_optimizer_bias(mixt_trainer *trainer);
 

@@ -18,7 +18,7 @@ my %law = (
     convert   => ['core', 'quant', 'formats', 'model', 'backend', 'tokenizer'],
     infer     => ['core', 'ops', 'router', 'plan', 'model', 'backend'],
     train     => ['core', 'ops', 'router', 'plan', 'formats', 'model', 'backend', 'corpus'],
-    eval      => ['core', 'ops', 'router', 'plan', 'model', 'backend', 'corpus', 'train'],
+    eval      => ['core', 'ops', 'router', 'plan', 'model', 'backend', 'corpus'],
     bench     => ['core', 'ops', 'plan', 'model', 'backend', 'train'],
     atlas     => ['core', 'formats', 'router'],
 );

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backend/cpu/blas.h"
+#include "backend/cpu/compute.h"
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/tiers.h"
 #include "core/error.h"

@@ -1,25 +1,50 @@
-/* The CPU backend's tables: every operator's functions in both precisions. */
+/* The CPU backend's tables: every operator's functions in both precisions, on the host's memory. */
 #include <string.h>
+#include <sys/mman.h>
 
+#include "backend/cpu/compute.h"
 #include "core/memory.h"
-#include "ops/operator.h"
 
 static void copy(void *to, const void *from, size_t size)
 {
     memcpy(to, from, size);
 }
 
+static void fill_zero(void *to, size_t size)
+{
+    memset(to, 0, size);
+}
+
 static void synchronise(void)
 {
+}
+
+static void *reserve(size_t size)
+{
+    void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return block == MAP_FAILED ? NULL : block;
+}
+
+static void release_reserved(void *block, size_t size)
+{
+    munmap(block, size);
+}
+
+static mixt_status pack(const mixt_compute *compute, const void *weights, int64_t n, int64_t k,
+                        mixt_packed **packed, mixt_error *error)
+{
+    mixt_gemm_f32 product = {.n = n, .k = k, .b = weights, .b_row = 1, .b_column = k};
+    return mixt_pack_f32(compute, &product, packed, error);
 }
 
 #define FORWARD_ENTRY(name, suffix) [MIXT_OP_##name] = mixt_##name##_forward_##suffix,
 #define BACKWARD_YES_ENTRY(name, suffix) [MIXT_OP_##name] = mixt_##name##_backward_##suffix,
 #define BACKWARD_NO_ENTRY(name, suffix)
 
-const mixt_backend mixt_backend_cpu_f32 = {
+static const mixt_backend backend_f32 = {
     .name = "cpu",
     .real_size = sizeof(float),
+    .host_memory = true,
     .forward =
         {
 #define MIXT_OP_BEGIN(name, NAME, backward) FORWARD_ENTRY(name, f32)
@@ -32,14 +57,19 @@ const mixt_backend mixt_backend_cpu_f32 = {
         },
     .allocate = mixt_block_allocate,
     .release = mixt_block_free,
+    .reserve = reserve,
+    .release_reserved = release_reserved,
     .copy_in = copy,
     .copy_out = copy,
+    .fill_zero = fill_zero,
     .synchronise = synchronise,
+    .pack = pack,
 };
 
-const mixt_backend mixt_backend_cpu_f64 = {
+static const mixt_backend backend_f64 = {
     .name = "cpu-f64",
     .real_size = sizeof(double),
+    .host_memory = true,
     .forward =
         {
 #define MIXT_OP_BEGIN(name, NAME, backward) FORWARD_ENTRY(name, f64)
@@ -52,7 +82,15 @@ const mixt_backend mixt_backend_cpu_f64 = {
         },
     .allocate = mixt_block_allocate,
     .release = mixt_block_free,
+    .reserve = reserve,
+    .release_reserved = release_reserved,
     .copy_in = copy,
     .copy_out = copy,
+    .fill_zero = fill_zero,
     .synchronise = synchronise,
 };
+
+const mixt_backend *mixt_backend_cpu(size_t real_size)
+{
+    return real_size == sizeof(double) ? &backend_f64 : &backend_f32;
+}

@@ -1,7 +1,8 @@
-#include "backend/cpu/context.h"
+#include "backend/context.h"
 
 #include <stdlib.h>
 
+#include "backend/cpu/compute.h"
 #include "core/error.h"
 
 mixt_status mixt_context_create(const mixt_context_options *options, mixt_context **result,
@@ -12,11 +13,13 @@ mixt_status mixt_context_create(const mixt_context_options *options, mixt_contex
     if (context == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for a context");
     }
-    mixt_status status = mixt_compute_create(options, &context->compute, error);
+    mixt_status status = mixt_compute_create(options, &context->device.compute, error);
     if (status != MIXT_OK) {
         mixt_context_free(context);
         return status;
     }
+    context->device.f32 = mixt_backend_cpu(sizeof(float));
+    context->device.f64 = mixt_backend_cpu(sizeof(double));
     *result = context;
     return MIXT_OK;
 }
@@ -24,17 +27,17 @@ mixt_status mixt_context_create(const mixt_context_options *options, mixt_contex
 void mixt_context_free(mixt_context *context)
 {
     if (context != NULL) {
-        mixt_compute_free(context->compute);
+        mixt_compute_free(context->device.compute);
         free(context);
     }
 }
 
 int mixt_context_threads(const mixt_context *context)
 {
-    return context->compute->threads;
+    return context->device.compute->threads;
 }
 
 const char *mixt_context_cpu(const mixt_context *context)
 {
-    return context->compute->f32->name;
+    return context->device.compute->f32->name;
 }

@@ -1,0 +1,24 @@
+/* The public context: the device that everything made with it runs on. Who needs a backend asks
+ * here; none is named anywhere else. */
+#ifndef MIXT_BACKEND_CONTEXT_H
+#define MIXT_BACKEND_CONTEXT_H
+
+#include "ops/backend.h"
+
+struct mixt_context {
+    mixt_device device;
+};
+
+/* The kind of matrix products that the context was made for. */
+static inline mixt_matmul mixt_context_matmul(const mixt_context *context)
+{
+    return context->device.compute->matmul;
+}
+
+/* The host's threads, for work on files. */
+static inline mixt_pool *mixt_context_pool(const mixt_context *context)
+{
+    return context->device.compute->pool;
+}
+
+#endif

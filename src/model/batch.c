@@ -1,0 +1,93 @@
+#include "model/batch.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define ARRAYS 7 /* by row */
+
+mixt_status mixt_batch_create(int64_t capacity, int64_t takes, mixt_batch *batch, mixt_error *error)
+{
+    size_t count = (size_t)(ARRAYS * capacity + takes);
+    int32_t *all = calloc(count, sizeof *all);
+    *batch = (mixt_batch){0};
+    if (all == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "batch: no memory for %lld rows",
+                         (long long)capacity);
+    }
+    *batch = (mixt_batch){.capacity = capacity,
+                          .tokens = all,
+                          .positions = all + capacity,
+                          .first = all + 2 * capacity,
+                          .last = all + 3 * capacity,
+                          .windowed = all + 4 * capacity,
+                          .targets = all + 5 * capacity,
+                          .slots = all + 6 * capacity,
+                          .takes = takes,
+                          .take = all + ARRAYS * capacity};
+    return MIXT_OK;
+}
+
+void mixt_batch_free(mixt_batch *batch)
+{
+    free(batch->tokens); /* the head of the one block */
+    *batch = (mixt_batch){0};
+}
+
+void mixt_batch_sequence(mixt_batch *batch, int64_t row, int64_t count)
+{
+    assert(row >= 0 && row + count <= batch->capacity);
+    for (int64_t i = 0; i < count; i++) {
+        batch->positions[row + i] = (int32_t)i;
+        batch->first[row + i] = (int32_t)row;
+        batch->last[row + i] = (int32_t)(row + i);
+    }
+}
+
+void mixt_batch_nothing(mixt_batch *batch, int64_t row, int64_t end)
+{
+    assert(row >= 0 && end <= batch->capacity);
+    for (; row < end; row++) {
+        batch->tokens[row] = batch->positions[row] = 0;
+        batch->first[row] = batch->last[row] = (int32_t)row;
+        batch->targets[row] = -1;
+    }
+}
+
+/* The first key of each row in layers with a sliding window. */
+static void fill_windowed(mixt_batch *batch, int window)
+{
+    for (int64_t i = 0; i < batch->rows; i++) {
+        int32_t begin = batch->last[i] - window + 1;
+        batch->windowed[i] = begin > batch->first[i] ? begin : batch->first[i];
+    }
+}
+
+void mixt_batch_write(mixt_batch *batch, const mixt_graph *graph, mixt_instance *instance)
+{
+    assert(batch->rows > 0 && batch->rows <= batch->capacity);
+    assert(batch->rows <= graph->options.capacity);
+    if (graph->first_windowed != MIXT_NO_VALUE) {
+        fill_windowed(batch, graph->model->options.attention.window);
+    }
+    const struct {
+        mixt_value_id value;
+        const int32_t *from;
+    } arrays[ARRAYS] = {
+        {graph->tokens, batch->tokens},
+        {graph->positions, batch->positions},
+        {graph->first, batch->first},
+        {graph->last, batch->last},
+        {graph->first_windowed, batch->windowed},
+        {graph->targets, batch->targets},
+        {graph->slots, batch->slots},
+    };
+    for (int i = 0; i < ARRAYS; i++) {
+        mixt_instance_write(instance, arrays[i].value, arrays[i].from,
+                            (size_t)batch->rows * sizeof(int32_t));
+    }
+    if (graph->take != MIXT_NO_VALUE) {
+        assert(batch->takes == graph->plan->values[graph->take].shape.size[0]);
+        mixt_instance_write(instance, graph->take, batch->take,
+                            (size_t)batch->takes * sizeof(int32_t));
+    }
+}

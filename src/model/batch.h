@@ -1,0 +1,33 @@
+/* What a run of a model's plan is given for each of its rows: named arrays on the host, which one
+ * function copies into the inputs of a graph. */
+#ifndef MIXT_MODEL_BATCH_H
+#define MIXT_MODEL_BATCH_H
+
+#include "model/model.h"
+
+typedef struct mixt_batch {
+    int64_t capacity; /* rows that there is room for */
+    int64_t rows;     /* in use: [0, rows) of each array by row */
+    int32_t *tokens;
+    int32_t *positions; /* for RoPE: counted from the document's first row */
+    int32_t *first;     /* first key that the row sees: a row of the batch, or of the cache */
+    int32_t *last;      /* last key that it sees, its own */
+    int32_t *windowed;  /* `first` for layers with a sliding window; made by mixt_batch_write */
+    int32_t *targets;   /* the next token, -1: none (train, score) */
+    int32_t *slots;     /* cache row that keys and values are written to (generate) */
+    int64_t takes;      /* rows whose logits are wanted (generate) */
+    int32_t *take;      /* [takes] */
+} mixt_batch;
+
+mixt_status mixt_batch_create(int64_t capacity, int64_t takes, mixt_batch *batch,
+                              mixt_error *error);
+void mixt_batch_free(mixt_batch *batch);
+/* Rows [row, row + count) as one sequence of `window` rows or less that begins at `row` and sees
+ * nothing before it: positions, first, last. */
+void mixt_batch_sequence(mixt_batch *batch, int64_t row, int64_t count);
+/* Rows [row, end) without a token to speak of and without a target. */
+void mixt_batch_nothing(mixt_batch *batch, int64_t row, int64_t end);
+/* Copies the rows in use into the inputs that the graph has. */
+void mixt_batch_write(mixt_batch *batch, const mixt_graph *graph, mixt_instance *instance);
+
+#endif
