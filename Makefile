@@ -34,8 +34,9 @@ SANITIZE_BOTH      := -fsanitize=address,undefined -fno-sanitize-recover=all -fn
 
 LIBRARY_SOURCES := $(sort $(wildcard src/*/*.c src/*/*/*.c))
 # Compiled twice: as fp32 and as fp64 (see src/core/real.h).
-REAL_SOURCES := $(sort $(wildcard src/ops/*.c src/router/*.c src/backend/cpu/scalar*.c))
-LIBRARY_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/%.o) $(REAL_SOURCES:%.c=$(BUILD)/%.f64.o)
+TEMPLATES := $(filter %_tmpl.c,$(LIBRARY_SOURCES))
+LIBRARY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEMPLATES),$(LIBRARY_SOURCES))) \
+                   $(TEMPLATES:%.c=$(BUILD)/%.f32.o) $(TEMPLATES:%.c=$(BUILD)/%.f64.o)
 CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c)))
 LIBRARY := $(BUILD)/libmixt.a
 
@@ -63,6 +64,10 @@ all: ## build the program ./mixt and the library (release, -O2)
 	@ln -sf $(BUILD)/mixt mixt
 
 program: $(BUILD)/mixt
+
+$(BUILD)/src/%.f32.o: src/%.c
+	@mkdir -p $(@D)
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN_LIBRARY) -MMD -MP -c $< -o $@
 
 $(BUILD)/src/%.f64.o: src/%.c
 	@mkdir -p $(@D)

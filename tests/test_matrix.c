@@ -257,7 +257,7 @@ static void test_floats_are_exact(void **state)
         mixt_matrix matrix = place_matrix(type, 1 + choice % 40, k, (uint64_t)choice);
         mixt_gemm_f32 g = place(&matrix, m, DATA_SPECIAL, (uint64_t)choice);
         for (int64_t row = 0; row < matrix.n; row++) {
-            mixt_matrix_row(compute, &matrix, row, expanded + row * k);
+            mixt_matrix_row(&matrix, row, expanded + row * k);
         }
         mixt_gemm_f32 plain = g;
         plain.matrix = NULL;

@@ -1,17 +1,26 @@
-/* Operators, routers and the scalar kernels are compiled twice: as fp32 (what runs) and as fp64
- * (what gradient checks and reference values are computed with). MIXT_REAL(name) is name_f32 or
- * name_f64; `real` is the number type. */
+/* The number type of the files that are compiled twice, *_tmpl.c: as fp32 (what runs) and, with
+ * MIXT_REAL_DOUBLE, as fp64 (what gradient checks and reference values are computed with).
+ * MIXT_REAL(name) is name_f32 or name_f64. The *_tmpl.h headers are for these files alone. */
 #ifndef MIXT_CORE_REAL_H
 #define MIXT_CORE_REAL_H
 
+#include <float.h>
+#include <math.h>
+
 #ifdef MIXT_REAL_DOUBLE
 typedef double real;
+#define MIXT_REAL_SUFFIX f64
 #define MIXT_REAL(name) name##_f64
-#define MIXT_REAL_IS_DOUBLE 1
+#define MIXT_REAL_MAX DBL_MAX
+#define MIXT_FMA(a, b, c) fma(a, b, c)
+#define MIXT_SQRT(x) sqrt(x)
 #else
 typedef float real;
+#define MIXT_REAL_SUFFIX f32
 #define MIXT_REAL(name) name##_f32
-#define MIXT_REAL_IS_DOUBLE 0
+#define MIXT_REAL_MAX FLT_MAX
+#define MIXT_FMA(a, b, c) fmaf(a, b, c)
+#define MIXT_SQRT(x) sqrtf(x)
 #endif
 
 #endif

@@ -1,9 +1,8 @@
-/* Operators on values of one tensor by themselves: scale, clamp, gate. */
-#include "ops/support.h"
+/* Shape rules and costs of scale, clamp and gate. */
+#include <math.h>
 
-/* scale: y = scale x */
+#include "ops/shape.h"
 
-#if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_scale_shape(mixt_shape_request *request, mixt_error *error)
 {
     MIXT_TRY(mixt_expect_matrix(&request->in[SCALE_X], "scale: x", error));
@@ -23,52 +22,7 @@ void mixt_scale_cost(const mixt_attributes *attributes, const mixt_shape *in, co
     double values = mixt_shape_values(&in[SCALE_X], tokens);
     *cost = (mixt_cost){values, 8 * values, values, 8 * values};
 }
-#endif
 
-static void scale_forward_values(void *context, int64_t item, int thread)
-{
-    (void)thread;
-    const mixt_call *call = context;
-    mixt_range range = mixt_chunk(mixt_values(call, SCALE_X), MIXT_ELEMENTS, item);
-    mixt_kernels_of(call)->scale(range.end - range.begin, (real *)call->out[SCALE_Y] + range.begin,
-                                 (real)call->attributes->scale,
-                                 (const real *)call->in[SCALE_X] + range.begin);
-}
-
-void MIXT_REAL(mixt_scale_forward)(const mixt_call *call)
-{
-    mixt_for_chunks(call, mixt_values(call, SCALE_X), MIXT_ELEMENTS, scale_forward_values);
-}
-
-static void scale_backward_values(void *context, int64_t item, int thread)
-{
-    (void)thread;
-    const mixt_call *call = context;
-    const mixt_kernels *kernels = mixt_kernels_of(call);
-    real scale = (real)call->attributes->scale;
-    mixt_range range = mixt_chunk(mixt_values(call, SCALE_X), MIXT_ELEMENTS, item);
-    int64_t n = range.end - range.begin;
-    real *dx = (real *)call->d_in[SCALE_X] + range.begin;
-    const real *dy = (const real *)call->d_out[SCALE_Y] + range.begin;
-    if (call->add[SCALE_X]) {
-        kernels->axpy(n, dx, scale, dy);
-    } else {
-        kernels->scale(n, dx, scale, dy);
-    }
-}
-
-void MIXT_REAL(mixt_scale_backward)(const mixt_call *call)
-{
-    if (call->d_in[SCALE_X] == NULL || call->d_out[SCALE_Y] == NULL) {
-        mixt_put_zero(call, SCALE_X, mixt_values(call, SCALE_X));
-        return;
-    }
-    mixt_for_chunks(call, mixt_values(call, SCALE_X), MIXT_ELEMENTS, scale_backward_values);
-}
-
-/* clamp: comparisons alone, so the loops need no kernel; NaN stays NaN */
-
-#if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_clamp_shape(mixt_shape_request *request, mixt_error *error)
 {
     MIXT_TRY(mixt_expect_matrix(&request->in[CLAMP_X], "clamp: x", error));
@@ -88,51 +42,7 @@ void mixt_clamp_cost(const mixt_attributes *attributes, const mixt_shape *in, co
     double values = mixt_shape_values(&in[CLAMP_X], tokens);
     *cost = (mixt_cost){2 * values, 8 * values, 2 * values, 12 * values};
 }
-#endif
 
-static void clamp_forward_values(void *context, int64_t item, int thread)
-{
-    (void)thread;
-    const mixt_call *call = context;
-    const real *x = call->in[CLAMP_X];
-    real *y = call->out[CLAMP_Y], limit = (real)call->attributes->limit;
-    mixt_range range = mixt_chunk(mixt_values(call, CLAMP_X), MIXT_ELEMENTS, item);
-    for (int64_t i = range.begin; i < range.end; i++) {
-        y[i] = x[i] < -limit ? -limit : x[i] > limit ? limit : x[i];
-    }
-}
-
-void MIXT_REAL(mixt_clamp_forward)(const mixt_call *call)
-{
-    mixt_for_chunks(call, mixt_values(call, CLAMP_X), MIXT_ELEMENTS, clamp_forward_values);
-}
-
-/* The gradient stops where the value was cut off; at the limit itself it passes. */
-static void clamp_backward_values(void *context, int64_t item, int thread)
-{
-    (void)thread;
-    const mixt_call *call = context;
-    const real *x = call->in[CLAMP_X], *dy = call->d_out[CLAMP_Y];
-    real *dx = call->d_in[CLAMP_X], limit = (real)call->attributes->limit;
-    mixt_range range = mixt_chunk(mixt_values(call, CLAMP_X), MIXT_ELEMENTS, item);
-    for (int64_t i = range.begin; i < range.end; i++) {
-        real through = x[i] < -limit || x[i] > limit ? 0 : dy[i];
-        dx[i] = call->add[CLAMP_X] ? dx[i] + through : through;
-    }
-}
-
-void MIXT_REAL(mixt_clamp_backward)(const mixt_call *call)
-{
-    if (call->d_in[CLAMP_X] == NULL || call->d_out[CLAMP_Y] == NULL) {
-        mixt_put_zero(call, CLAMP_X, mixt_values(call, CLAMP_X));
-        return;
-    }
-    mixt_for_chunks(call, mixt_values(call, CLAMP_X), MIXT_ELEMENTS, clamp_backward_values);
-}
-
-/* gate: a row times the sigmoid of its own number */
-
-#if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_gate_shape(mixt_shape_request *request, mixt_error *error)
 {
     mixt_shape x = request->in[GATE_X];
@@ -149,71 +59,4 @@ void mixt_gate_cost(const mixt_attributes *attributes, const mixt_shape *in, con
     (void)out;
     double values = mixt_shape_values(&in[GATE_X], tokens);
     *cost = (mixt_cost){values, 8 * values, 3 * values, 16 * values};
-}
-#endif
-
-/* By the kernels' exponential, whose bits are the same in every tier. */
-static real sigmoid(const mixt_kernels *kernels, real x)
-{
-    real power = -x;
-    (void)kernels->exp_sum(1, &power, &power, 0);
-    return 1 / (1 + power);
-}
-
-static void gate_forward_rows(void *context, int64_t item, int thread)
-{
-    (void)thread;
-    const mixt_call *call = context;
-    const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t d = call->in_shape[GATE_X].size[1];
-    mixt_range range =
-        mixt_chunk(mixt_rows(&call->in_shape[GATE_X], call->tokens), MIXT_ROWS, item);
-    for (int64_t t = range.begin; t < range.end; t++) {
-        kernels->scale(d, (real *)call->out[GATE_Y] + t * d,
-                       sigmoid(kernels, ((const real *)call->in[GATE_G])[t]),
-                       (const real *)call->in[GATE_X] + t * d);
-    }
-}
-
-void MIXT_REAL(mixt_gate_forward)(const mixt_call *call)
-{
-    mixt_for_chunks(call, mixt_rows(&call->in_shape[GATE_X], call->tokens), MIXT_ROWS,
-                    gate_forward_rows);
-}
-
-/* With s = sigmoid(g): dx = s dy, dg = (dy x) s (1 - s). */
-static void gate_backward_rows(void *context, int64_t item, int thread)
-{
-    (void)thread;
-    const mixt_call *call = context;
-    const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t d = call->in_shape[GATE_X].size[1];
-    mixt_range range =
-        mixt_chunk(mixt_rows(&call->in_shape[GATE_X], call->tokens), MIXT_ROWS, item);
-    for (int64_t t = range.begin; t < range.end; t++) {
-        const real *dy = (const real *)call->d_out[GATE_Y] + t * d;
-        real s = sigmoid(kernels, ((const real *)call->in[GATE_G])[t]);
-        if (call->d_in[GATE_X] != NULL && call->add[GATE_X]) {
-            kernels->axpy(d, (real *)call->d_in[GATE_X] + t * d, s, dy);
-        } else if (call->d_in[GATE_X] != NULL) {
-            kernels->scale(d, (real *)call->d_in[GATE_X] + t * d, s, dy);
-        }
-        if (call->d_in[GATE_G] != NULL) {
-            real *dg = (real *)call->d_in[GATE_G] + t;
-            real along =
-                kernels->dot(d, dy, (const real *)call->in[GATE_X] + t * d) * (s * (1 - s));
-            *dg = call->add[GATE_G] ? *dg + along : along;
-        }
-    }
-}
-
-void MIXT_REAL(mixt_gate_backward)(const mixt_call *call)
-{
-    int64_t rows = mixt_rows(&call->in_shape[GATE_X], call->tokens);
-    if (call->d_out[GATE_Y] == NULL) {
-        mixt_put_zero(call, GATE_X, mixt_values(call, GATE_X));
-        mixt_put_zero(call, GATE_G, rows);
-        return;
-    }
-    mixt_for_chunks(call, rows, MIXT_ROWS, gate_backward_rows);
 }

@@ -1,349 +1,30 @@
-/* The matrix product driver: packs A and B into panels, cuts a list of products into items of about
- * equal work, and runs the tile kernel over them. Compiled twice (core/real.h).
- *
- * A segment is a range of B's panels (tile_columns columns each) of one product over a range of k.
- * A batch of segments whose packed panels fit the shared buffer is run in two parallel loops: pack
- * the panels, then compute. The second is not preceded by the first where B was packed before, or
- * where a product has so few rows that each panel is read by one item only, which then packs it
- * for itself. Loops inside an item, after Goto & van de Geijn (2008): k blocks, A packed to half an
- * L2 cache, panels of B, tiles of A. */
-#include <assert.h>
+/* Matrix products: which of a list the BLAS library runs, which have weights in typed rows, and the
+ * rest for the driver; and B packed before. */
 #include "ops/gemm.h"
 
-#include <string.h>
-
+#include "core/arithmetic.h"
 #include "core/error.h"
 #include "core/memory.h"
-#include "core/real.h"
 
-#define GEMM MIXT_REAL(mixt_gemm)
-#define KERNELS MIXT_REAL(mixt_gemm_kernels)
-
-#define SEGMENTS_MAX 64
-#define ITEMS_PER_THREAD 6
-/* Fewest multiply-adds that are worth an item of their own (about 15 us). */
-#define ITEM_WORK_MIN 1000000
-/* Panels that one item of the first loop packs. */
-#define PACK_GROUP 4
-
-typedef struct segment {
-    const GEMM *product;
-    const KERNELS *kernels;
-    int64_t k_begin, k_end;         /* k_begin is a multiple of MIXT_GEMM_K_BLOCK */
-    int64_t panel_begin, panel_end; /* of the product's panels */
-    real *panels;                   /* packed here in the shared buffer, or NULL */
-    int64_t row_tiles, row_parts, panel_parts;
-    int64_t first_pack, first_item; /* this segment's first item of either loop */
-} segment;
-
-typedef struct batch {
-    const mixt_compute *compute;
-    int count;
-    size_t used; /* reals of the shared buffer */
-    double work; /* multiply-adds */
-    int64_t pack_items, items;
-    segment segments[SEGMENTS_MAX];
-} batch;
-
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Cells of a panel for k values. */
-static int64_t cells_of(const KERNELS *kernels, int64_t k)
-{
-    return kernels->pairs ? (k + 1) / 2 : k;
-}
-
-/* Rows of tiles whose packed A, for a block of k values, fits a thread's buffer. */
-static int64_t row_tiles_max(const KERNELS *kernels, int64_t k)
-{
-    int64_t block = smaller(k, MIXT_GEMM_K_BLOCK);
-    size_t tile = (size_t)kernels->tile_rows * (size_t)block * sizeof(real);
-    return (int64_t)(MIXT_GEMM_A_BYTES / tile);
-}
-
-static const KERNELS *kernels_for(const mixt_compute *compute, const GEMM *product)
-{
-#if MIXT_REAL_IS_DOUBLE
-    (void)product;
-    return &compute->f64->gemm;
-#else
-    bool rounded = compute->matmul == MIXT_MATMUL_BF16 && !product->exact;
-    return rounded ? &compute->f32->gemm_bf16 : &compute->f32->gemm;
-#endif
-}
-
-/* Packs `count` panels for k in [k_begin, k_begin + k). */
-static void pack_panels(const segment *part, int64_t panel, int64_t count, int64_t k_begin,
-                        int64_t k, real *to)
-{
-    const GEMM *product = part->product;
-    int width = part->kernels->tile_columns;
-    int64_t column = panel * width;
-    part->kernels->pack(k, smaller(count * width, product->n - column),
-                        product->b + k_begin * product->b_row + column * product->b_column,
-                        product->b_row, product->b_column, to, width);
-}
-
-/* Where a panel lies among packed ones: blocks of k, in each all panels one behind the other.
- * `panel` counts from the first that is packed, k_begin from the first k. */
-static int64_t panel_offset(const KERNELS *kernels, int64_t panels, int64_t panel, int64_t k_begin,
-                            int64_t k)
-{
-    int64_t before = cells_of(kernels, k_begin) * panels;
-    return (before + panel * cells_of(kernels, k)) * kernels->tile_columns;
-}
-
-/* The segment that item `item` of a loop belongs to. */
-static const segment *segment_of(const batch *work, int64_t item, bool packing)
-{
-    int low = 0;
-    for (int i = 1; i < work->count; i++) {
-        const segment *part = &work->segments[i];
-        if ((packing ? part->first_pack : part->first_item) <= item) {
-            low = i;
-        }
-    }
-    return &work->segments[low];
-}
-
-/* First loop: a few panels over their whole range of k. */
-static void pack_item(void *context, int64_t item, int thread)
-{
-    (void)thread;
-    const batch *work = context;
-    const segment *part = segment_of(work, item, true);
-    int64_t panels = part->panel_end - part->panel_begin;
-    int64_t panel = (item - part->first_pack) * PACK_GROUP;
-    int64_t count = smaller(PACK_GROUP, panels - panel);
-    for (int64_t at = part->k_begin; at < part->k_end; at += MIXT_GEMM_K_BLOCK) {
-        int64_t k = smaller(part->k_end - at, MIXT_GEMM_K_BLOCK);
-        int64_t offset = panel_offset(part->kernels, panels, panel, at - part->k_begin, k);
-        pack_panels(part, part->panel_begin + panel, count, at, k, part->panels + offset);
-    }
-}
-
-/* One block of k for rows of tiles [tile_begin, tile_end) and panels [panel_begin, panel_end). */
-typedef struct block {
-    int64_t k_begin, k;
-    int64_t tile_begin, tile_end;
-    int64_t panel_begin, panel_end;
-} block;
-
-static void pack_rows(const segment *part, const block *at, real *to)
-{
-    const GEMM *product = part->product;
-    int64_t height = part->kernels->tile_rows, row = at->tile_begin * height;
-    int64_t rows = smaller(at->tile_end * height, product->m) - row;
-    part->kernels->pack(at->k, rows,
-                        product->a + row * product->a_row + at->k_begin * product->a_column,
-                        product->a_column, product->a_row, to, (int)height);
-}
-
-/* The packed panel for a block: packed before, shared, or packed now into `local`. */
-static const real *find_panel(const segment *part, const block *at, int64_t panel, real *local)
-{
-#if !MIXT_REAL_IS_DOUBLE
-    const struct mixt_packed *packed = part->product->packed;
-    if (packed != NULL) {
-        assert(packed->kernels == part->kernels);
-        int64_t panels = divide_up(packed->n, part->kernels->tile_columns);
-        return packed->panels + panel_offset(part->kernels, panels, panel, at->k_begin, at->k);
-    }
-#endif
-    if (part->panels != NULL) {
-        return part->panels + panel_offset(part->kernels, part->panel_end - part->panel_begin,
-                                           panel - part->panel_begin, at->k_begin - part->k_begin,
-                                           at->k);
-    }
-    pack_panels(part, panel, 1, at->k_begin, at->k, local);
-    return local;
-}
-
-static void compute_block(const segment *part, const block *at, real *a, real *local)
-{
-    const GEMM *product = part->product;
-    const KERNELS *kernels = part->kernels;
-    int height = kernels->tile_rows, width = kernels->tile_columns;
-    int64_t cells = cells_of(kernels, at->k);
-    bool accumulate = product->accumulate || at->k_begin > 0;
-    pack_rows(part, at, a);
-    for (int64_t panel = at->panel_begin; panel < at->panel_end; panel++) {
-        const real *b = find_panel(part, at, panel, local);
-        int columns = (int)smaller(width, product->n - panel * width);
-        const real *tile_a = a;
-        for (int64_t tile = at->tile_begin; tile < at->tile_end; tile++) {
-            int rows = (int)smaller(height, product->m - tile * height);
-            kernels->tile(cells, tile_a, b,
-                          product->c + tile * height * product->c_row + panel * width,
-                          product->c_row, rows, columns, accumulate);
-            tile_a += cells * height;
-        }
-    }
-}
-
-static void compute_range(const segment *part, block at, real *a, real *local)
-{
-    int64_t tile_end = at.tile_end,
-            step = row_tiles_max(part->kernels, part->k_end - part->k_begin);
-    for (; at.tile_begin < tile_end; at.tile_begin = at.tile_end) {
-        at.tile_end = smaller(at.tile_begin + step, tile_end);
-        for (at.k_begin = part->k_begin; at.k_begin < part->k_end; at.k_begin += at.k) {
-            at.k = smaller(part->k_end - at.k_begin, MIXT_GEMM_K_BLOCK);
-            compute_block(part, &at, a, local);
-        }
-    }
-}
-
-/* Second loop. */
-static void compute_item(void *context, int64_t item, int thread)
-{
-    const batch *work = context;
-    const segment *part = segment_of(work, item, false);
-    int64_t row_part = (item - part->first_item) / part->panel_parts;
-    int64_t panel_part = (item - part->first_item) % part->panel_parts;
-    int64_t panels = part->panel_end - part->panel_begin;
-    block at = {
-        .tile_begin = part->row_tiles * row_part / part->row_parts,
-        .tile_end = part->row_tiles * (row_part + 1) / part->row_parts,
-        .panel_begin = part->panel_begin + panels * panel_part / part->panel_parts,
-        .panel_end = part->panel_begin + panels * (panel_part + 1) / part->panel_parts,
-    };
-    const struct mixt_gemm_engine *engine = work->compute->gemm;
-    compute_range(part, at, engine->a[thread], engine->b[thread]);
-}
-
-static double segment_work(const segment *part)
-{
-    double panels = (double)(part->panel_end - part->panel_begin);
-    return (double)part->row_tiles * part->kernels->tile_rows * panels *
-           part->kernels->tile_columns * (double)(part->k_end - part->k_begin);
-}
-
-/* Cuts a segment into about work / item_work items: by rows, so that no A is packed twice, and
- * what rows cannot give by panels. */
-static void split_segment(segment *part, double item_work)
-{
-    int64_t panels = part->panel_end - part->panel_begin;
-    int64_t wanted = (int64_t)(segment_work(part) / item_work) + 1;
-    bool local = part->panels == NULL && part->product->packed == NULL;
-    part->row_parts = local ? 1 : smaller(divide_up(part->row_tiles, 2), wanted);
-    part->panel_parts = smaller(panels, divide_up(wanted, part->row_parts));
-}
-
-static void run_batch(batch *work)
-{
-    if (work->count == 0) {
-        return;
-    }
-    double item_work = work->work / (work->compute->threads * ITEMS_PER_THREAD);
-    item_work = item_work < ITEM_WORK_MIN ? ITEM_WORK_MIN : item_work;
-    work->pack_items = work->items = 0;
-    for (int i = 0; i < work->count; i++) {
-        segment *part = &work->segments[i];
-        split_segment(part, item_work);
-        part->first_pack = work->pack_items;
-        part->first_item = work->items;
-        work->pack_items +=
-            part->panels == NULL ? 0 : divide_up(part->panel_end - part->panel_begin, PACK_GROUP);
-        work->items += part->row_parts * part->panel_parts;
-    }
-    mixt_pool_run(work->compute->pool, work->pack_items, pack_item, work);
-    mixt_pool_run(work->compute->pool, work->items, compute_item, work);
-    work->count = 0;
-    work->used = 0;
-    work->work = 0;
-}
-
-static void add_segment(batch *work, const segment *part)
-{
-    work->segments[work->count++] = *part;
-    work->work += segment_work(part);
-    if (work->count == SEGMENTS_MAX) {
-        run_batch(work);
-    }
-}
-
-/* Cuts [k_begin, k_end) of a product into segments that fit the shared buffer. */
-static void add_shared(batch *work, segment part, int64_t panels)
-{
-    int64_t k = part.k_end - part.k_begin;
-    size_t panel_size = (size_t)(cells_of(part.kernels, k) * part.kernels->tile_columns);
-    size_t capacity = MIXT_GEMM_SHARED_BYTES / sizeof(real);
-    for (part.panel_end = 0; part.panel_end < panels;) {
-        int64_t free_panels = (int64_t)((capacity - work->used) / panel_size);
-        if (free_panels == 0) {
-            run_batch(work);
-            continue;
-        }
-        part.panel_begin = part.panel_end;
-        part.panel_end = smaller(panels, part.panel_begin + free_panels);
-        part.panels = (real *)work->compute->gemm->shared + work->used;
-        work->used += (size_t)(part.panel_end - part.panel_begin) * panel_size;
-        add_segment(work, &part);
-    }
-}
-
-static void clear_product(const GEMM *product)
-{
-    for (int64_t i = 0; i < product->m && !product->accumulate; i++) {
-        memset(product->c + i * product->c_row, 0, (size_t)product->n * sizeof(real));
-    }
-}
-
-static void add_product(batch *work, const GEMM *product)
-{
-    const KERNELS *kernels = kernels_for(work->compute, product);
-    int64_t panels = divide_up(product->n, kernels->tile_columns);
-    segment part = {
-        .product = product,
-        .kernels = kernels,
-        .k_end = product->k,
-        .panel_end = panels,
-        .row_tiles = divide_up(product->m, kernels->tile_rows),
-    };
-    if (product->packed != NULL || part.row_tiles <= row_tiles_max(kernels, product->k)) {
-        add_segment(work, &part);
-        return;
-    }
-    int64_t longest = (int64_t)(MIXT_GEMM_SHARED_BYTES / sizeof(real)) / kernels->tile_columns;
-    longest -= longest % MIXT_GEMM_K_BLOCK;
-    for (; part.k_begin < product->k; part.k_begin = part.k_end) {
-        if (part.k_begin > 0) {
-            run_batch(work); /* two ranges of k add to the same C */
-        }
-        part.k_end = smaller(part.k_begin + longest, product->k);
-        add_shared(work, part, panels);
-    }
-}
-
-#if !MIXT_REAL_IS_DOUBLE
-/* Runs one product on the BLAS library; false where it is not for it. */
-static bool run_blas(const mixt_compute *compute, const GEMM *product)
+static bool is_for_blas(const mixt_compute *compute, const mixt_gemm_f32 *product)
 {
     const int64_t most = INT32_MAX;
+    return compute->matmul == MIXT_MATMUL_BLAS && !product->exact && product->packed == NULL &&
+           product->matrix == NULL && product->m > 0 && product->n > 0 && product->k > 0 &&
+           product->m <= most && product->n <= most && product->k <= most &&
+           product->c_row <= most && product->a_row <= most && product->a_column <= most &&
+           product->b_row <= most && product->b_column <= most;
+}
+
+static void run_blas(const mixt_compute *compute, const mixt_gemm_f32 *product)
+{
     const int row_major = 101, plain = 111, transposed = 112;
-    if (compute->matmul != MIXT_MATMUL_BLAS || product->exact || product->packed != NULL ||
-        product->m > most || product->n > most || product->k > most || product->c_row > most ||
-        product->a_row > most || product->a_column > most || product->b_row > most ||
-        product->b_column > most) {
-        return false;
-    }
     bool a_transposed = product->a_column != 1, b_transposed = product->b_column != 1;
     int64_t a_stride = a_transposed ? product->a_column : product->a_row;
     int64_t b_stride = b_transposed ? product->b_column : product->b_row;
     /* With one row or column both strides may be 1: BLAS wants at least the row's length. */
-    int64_t a_least = a_transposed ? product->m : product->k;
-    int64_t b_least = b_transposed ? product->k : product->n;
-    a_stride = a_stride < a_least ? a_least : a_stride;
-    b_stride = b_stride < b_least ? b_least : b_stride;
+    a_stride = mixt_most(a_stride, a_transposed ? product->m : product->k);
+    b_stride = mixt_most(b_stride, b_transposed ? product->k : product->n);
     if (compute->gemm->blas_threads != NULL) {
         compute->gemm->blas_threads(compute->threads);
     }
@@ -352,82 +33,42 @@ static bool run_blas(const mixt_compute *compute, const GEMM *product)
                          (int)product->k, 1.0F, product->a, (int)a_stride, product->b,
                          (int)b_stride, product->accumulate ? 1.0F : 0.0F, product->c,
                          (int)product->c_row);
-    return true;
 }
-#endif
 
-void MIXT_REAL(mixt_gemm_run)(const mixt_compute *compute, const GEMM *list, int64_t count)
+void mixt_gemm_run_f32(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count)
 {
-    batch work;
-    work.compute = compute;
-    work.count = 0;
-    work.used = 0;
-    work.work = 0;
-    int64_t typed = 0; /* products with typed weights, all together at the end */
+    int64_t typed = 0, begin = 0; /* the first that the driver has not seen */
     for (int64_t i = 0; i < count; i++) {
-        const GEMM *product = &list[i];
-        if (product->m <= 0 || product->n <= 0) {
-            continue;
+        typed += list[i].matrix != NULL;
+        if (is_for_blas(compute, &list[i])) {
+            mixt_gemm_drive_f32(compute, list + begin, i - begin);
+            run_blas(compute, &list[i]);
+            begin = i + 1;
         }
-        if (product->k <= 0) {
-            clear_product(product);
-            continue;
-        }
-#if !MIXT_REAL_IS_DOUBLE
-        if (product->matrix != NULL) {
-            typed++;
-            continue;
-        }
-        if (run_blas(compute, product)) {
-            continue;
-        }
-#endif
-        add_product(&work, product);
     }
-    run_batch(&work);
-#if !MIXT_REAL_IS_DOUBLE
+    mixt_gemm_drive_f32(compute, list + begin, count - begin);
     if (typed > 0) {
         mixt_matrix_run(compute, list, count);
     }
-#endif
-    (void)typed;
 }
 
-void MIXT_REAL(mixt_gemm_block)(const mixt_compute *compute, int thread, const GEMM *gemm)
+void mixt_gemm_run_f64(const mixt_compute *compute, const mixt_gemm_f64 *list, int64_t count)
 {
-    if (gemm->m <= 0 || gemm->n <= 0) {
-        return;
-    }
-    if (gemm->k <= 0) {
-        clear_product(gemm);
-        return;
-    }
-#if MIXT_REAL_IS_DOUBLE
-    const KERNELS *kernels = &compute->f64->gemm;
-#else
-    const KERNELS *kernels = &compute->f32->gemm;
-#endif
-    segment part = {.product = gemm, .kernels = kernels, .k_end = gemm->k};
-    block at = {
-        .tile_end = divide_up(gemm->m, kernels->tile_rows),
-        .panel_end = divide_up(gemm->n, kernels->tile_columns),
-    };
-    compute_range(&part, at, compute->gemm->a[thread], compute->gemm->b[thread]);
+    mixt_gemm_drive_f64(compute, list, count);
 }
 
-#if !MIXT_REAL_IS_DOUBLE
 mixt_status mixt_pack_f32(const mixt_compute *compute, const mixt_gemm_f32 *gemm,
                           mixt_packed **result, mixt_error *error)
 {
     *result = NULL;
-    const KERNELS *kernels = kernels_for(compute, gemm);
-    int64_t panels = divide_up(gemm->n, kernels->tile_columns);
+    const mixt_gemm_kernels_f32 *kernels = mixt_gemm_kernels_for_f32(compute, gemm);
+    int64_t panels = mixt_divide_up(gemm->n, kernels->tile_columns);
     size_t bytes;
     mixt_packed *packed = mixt_block_allocate(sizeof *packed);
     if (packed == NULL ||
         !mixt_multiply_size((size_t)panels * (size_t)kernels->tile_columns, sizeof(float),
                             &bytes) ||
-        !mixt_multiply_size(bytes, (size_t)cells_of(kernels, gemm->k), &bytes)) {
+        !mixt_multiply_size(bytes, (size_t)mixt_gemm_cells(kernels->pairs, gemm->k), &bytes)) {
         mixt_block_free(packed, sizeof *packed);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory to pack a matrix");
     }
@@ -438,21 +79,15 @@ mixt_status mixt_pack_f32(const mixt_compute *compute, const mixt_gemm_f32 *gemm
         return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory to pack a matrix of %zu bytes",
                          bytes);
     }
-    batch work = {.compute = compute, .count = 1};
-    work.segments[0] = (segment){.product = gemm,
-                                 .kernels = kernels,
-                                 .k_end = gemm->k,
-                                 .panel_end = panels,
-                                 .panels = packed->panels};
-    mixt_pool_run(compute->pool, gemm->k > 0 ? divide_up(panels, PACK_GROUP) : 0, pack_item, &work);
+    mixt_gemm_pack_f32(compute, gemm, packed->panels);
     *result = packed;
     return MIXT_OK;
 }
 
 bool mixt_packed_fits(const mixt_compute *compute, const mixt_packed *packed)
 {
-    const GEMM product = {.exact = false};
-    return packed->kernels == kernels_for(compute, &product);
+    const mixt_gemm_f32 product = {.exact = false};
+    return packed->kernels == mixt_gemm_kernels_for_f32(compute, &product);
 }
 
 void mixt_packed_free(mixt_packed *packed)
@@ -462,4 +97,3 @@ void mixt_packed_free(mixt_packed *packed)
         mixt_block_free(packed, sizeof *packed);
     }
 }
-#endif

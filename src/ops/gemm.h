@@ -1,4 +1,5 @@
-/* What the matrix product driver keeps between calls. Made by mixt_compute_create. */
+/* Inside the matrix product: what it keeps between calls, and its driver (gemm_tmpl.c), which
+ * gemm.c hands products to. */
 #ifndef MIXT_OPS_GEMM_H
 #define MIXT_OPS_GEMM_H
 
@@ -18,6 +19,7 @@ typedef void (*mixt_blas_sgemm)(int order, int transpose_a, int transpose_b, int
                                 float alpha, const float *a, int a_stride, const float *b,
                                 int b_stride, float beta, float *c, int c_stride);
 
+/* Made by mixt_compute_create. */
 struct mixt_gemm_engine {
     void *shared;
     void **a; /* [threads] */
@@ -29,8 +31,26 @@ struct mixt_gemm_engine {
 struct mixt_packed {
     int64_t n, k;
     const mixt_gemm_kernels_f32 *kernels; /* whose panels these are */
-    float *panels; /* blocks of MIXT_GEMM_K_BLOCK, in each all panels one behind the other */
+    void *panels; /* blocks of MIXT_GEMM_K_BLOCK, in each all panels one behind the other */
     size_t size;
 };
+
+/* Cells of a panel for k values. */
+static inline int64_t mixt_gemm_cells(bool pairs, int64_t k)
+{
+    return pairs ? (k + 1) / 2 : k;
+}
+
+/* The kernels that a product runs on. */
+const mixt_gemm_kernels_f32 *mixt_gemm_kernels_for_f32(const mixt_compute *compute,
+                                                       const mixt_gemm_f32 *product);
+const mixt_gemm_kernels_f64 *mixt_gemm_kernels_for_f64(const mixt_compute *compute,
+                                                       const mixt_gemm_f64 *product);
+/* Runs the products of a list whose B is reals or packed, and leaves out those of typed rows. */
+void mixt_gemm_drive_f32(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count);
+void mixt_gemm_drive_f64(const mixt_compute *compute, const mixt_gemm_f64 *list, int64_t count);
+/* Packs all of B, as struct mixt_packed lays it out. */
+void mixt_gemm_pack_f32(const mixt_compute *compute, const mixt_gemm_f32 *gemm, float *to);
+void mixt_gemm_pack_f64(const mixt_compute *compute, const mixt_gemm_f64 *gemm, double *to);
 
 #endif

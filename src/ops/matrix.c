@@ -3,9 +3,7 @@
  * loops quantise the activations of a batch of jobs (once for products that share them) and
  * multiply ranges of weight rows. Plain floats are expanded, range by range, for the product
  * driver. */
-#include "ops/support.h"
-
-#if !MIXT_REAL_IS_DOUBLE
+#include "core/arithmetic.h"
 #include "ops/gemm.h"
 #include "ops/quantised.h"
 #include "quant/quant.h"
@@ -38,11 +36,6 @@ typedef struct batch {
     int64_t values; /* to quantise */
     job jobs[JOBS_MAX];
 } batch;
-
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
 
 /* The job of an item: the last whose first item is not behind it. */
 static const job *job_of(const batch *work, int64_t item, bool quantising)
@@ -121,7 +114,7 @@ static void quantise_batch(batch *work)
         if (part->quantise_tokens > 0 && work->values <= QUANTISE_ALONE) {
             quantise_tokens(work->compute, part, 0, part->tokens);
         } else if (part->quantise_tokens > 0) {
-            items += divide_up(part->tokens, part->quantise_tokens);
+            items += mixt_divide_up(part->tokens, part->quantise_tokens);
         }
     }
     mixt_pool_run(work->compute->pool, items, quantise_item, work);
@@ -142,7 +135,7 @@ static void run_batch(batch *work)
     int64_t items = 0;
     for (int i = 0; i < work->count; i++) {
         job *part = &work->jobs[i];
-        part->panels = divide_up(part->product->n, work->compute->f32->matrix->panel_rows);
+        part->panels = mixt_divide_up(part->product->n, work->compute->f32->matrix->panel_rows);
         part->items = mixt_least((int64_t)(job_work(part) / item_work) + 1, part->panels);
         part->first_item = items;
         items += part->items;
@@ -184,7 +177,7 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
 {
     job part = {.product = product,
                 .kind = mixt_q8_kind_of(product->matrix->type),
-                .steps = divide_up(product->k, MIXT_STEP)};
+                .steps = mixt_divide_up(product->k, MIXT_STEP)};
     part.record = mixt_q8_bytes(part.kind);
     int64_t most = (int64_t)(MIXT_GEMM_SHARED_BYTES / part.record) / part.steps;
     most = mixt_least(most, MIXT_MATRIX_TOKENS);
@@ -255,7 +248,7 @@ static void run_floats(const mixt_compute *compute, const mixt_gemm_f32 *product
         return;
     }
     expansion run = {compute, product};
-    mixt_pool_run(compute->pool, divide_up(product->n, EXPANDED_ROWS), expand_item, &run);
+    mixt_pool_run(compute->pool, mixt_divide_up(product->n, EXPANDED_ROWS), expand_item, &run);
 }
 
 void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count)
@@ -279,11 +272,8 @@ void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int
     run_batch(&work);
 }
 
-void mixt_matrix_row(const mixt_compute *compute, const mixt_matrix *matrix, int64_t row,
-                     float *values)
+void mixt_matrix_row(const mixt_matrix *matrix, int64_t row, float *values)
 {
-    (void)compute;
     mixt_dequantise(matrix->type, (const char *)matrix->data + (size_t)row * matrix->row_bytes,
                     values, matrix->k);
 }
-#endif

@@ -1,12 +1,12 @@
-/* Operators: what a plan is made of. Each is one entry in ops.def and, in its stage file,
+/* Operators: what a plan is made of. Each is one entry in ops.def and, in its stage files,
  *
- *   mixt_NAME_shape     checks input shapes, gives output shapes and workspace (one for all reals)
+ *   mixt_NAME_shape     checks input shapes, gives output shapes and workspace
  *   mixt_NAME_cost      floating-point operations and bytes moved, forward and backward
  *   mixt_NAME_forward   side by side with
  *   mixt_NAME_backward  the derivative, written by hand
  *
- * Forward and backward exist as _f32 and _f64 (core/real.h). They call kernels on rows and matrix
- * products through call->compute, never allocate, and never fail on values.
+ * Forward and backward exist as _f32 and _f64 (*_tmpl.c, core/real.h). They call kernels on rows
+ * and matrix products through call->compute, never allocate, and never fail on values.
  *
  * Rows: a tensor whose shape is `per_token` was planned for a capacity of tokens; a call works on
  * call->tokens of them (its leading dimension is tokens * multiple). Everything else is static. */
@@ -17,7 +17,6 @@
 #include <stdint.h>
 
 #include "core/error.h"
-#include "core/real.h"
 #include "ops/kernels.h"
 
 #define MIXT_SLOTS 10 /* most inputs or outputs of an operator */

@@ -1,12 +1,9 @@
 /* The table of operators and what shape rules are written with. */
-#include "core/real.h"
-
-#if !MIXT_REAL_IS_DOUBLE
 
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "ops/support.h"
+#include "ops/shape.h"
 
 /* The flags of ops.def. */
 enum { READ = 1, MATRIX = 2 };
@@ -186,5 +183,3 @@ mixt_status mixt_expect(const mixt_shape *have, mixt_shape want, const char *wha
     return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s is %s, needed is %s", what, have_text,
                      want_text);
 }
-
-#endif

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compiles every C block of docs/*.md that is marked "file=NAME", in fp32 and fp64.
+# Compiles every C block of docs/*.md that is marked "file=NAME", *_tmpl.c in fp32 and fp64.
 # Prints "N passed, M failed".
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -13,7 +13,11 @@ awk -v folder="$folder" '
 passed=0 failed=0
 for file in "$folder"/*.c; do
     [ -e "$file" ] || continue
-    for kind in "" -DMIXT_REAL_DOUBLE; do
+    case $file in
+    *_tmpl.c) kinds="-UMIXT_REAL_DOUBLE -DMIXT_REAL_DOUBLE" ;;
+    *) kinds=-UMIXT_REAL_DOUBLE ;;
+    esac
+    for kind in $kinds; do
         if ${CC:-cc} -std=c17 -D_DEFAULT_SOURCE -Wall -Wextra -Werror -Wmissing-prototypes \
             -Iinclude -Isrc $kind -fsyntax-only "$file"; then
             passed=$((passed + 1))

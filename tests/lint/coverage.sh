@@ -1,6 +1,6 @@
 #!/bin/sh
 # coverage.sh BUILD: lines and branches of src/ and cli/ that were run, by file and together, from
-# gcov. A file that is compiled twice (fp32 and fp64) counts with the better of both.
+# gcov. A file that is compiled twice (*_tmpl.c) counts with the better of both.
 build=$1
 find "$build/src" "$build/cli" -name '*.gcda' | sort | while read -r data; do
     gcov -b -n -s "$PWD" -r "$data" 2>/dev/null

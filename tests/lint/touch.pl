@@ -1,6 +1,7 @@
 #!/usr/bin/perl
-# Touch counts: a new family, router method, operator or command is one file (an operator's backward
-# may have a second) and one row of a .def list. So no other file may know it by its symbols.
+# Touch counts: a new family or command is one file, a router method or operator one plain file and
+# one template (an operator's backward may have a second), and one row of a .def list. So no other
+# file may know it by its symbols.
 use strict;
 use warnings;
 
@@ -50,13 +51,14 @@ for my $name (@families) {
 }
 for my $name (rows('src/router/methods.def', 'MIXT_ROUTER_METHOD')) {
     only_in("the router method $name", qr/\bmixt_${name}_(?:check|choose|gradient)\w*|\b${name}_choose\b/,
-        "src/router/$name.c");
+        "src/router/$name.c", "src/router/${name}_tmpl.c");
 }
 for my $name (rows('src/ops/ops.def', 'MIXT_OP_BEGIN')) {
     my @homes = grep { m{^src/(?:ops|router)/.*\.c$} && $text{$_} =~ /\b(?:mixt_)?${name}_(?:shape|cost|forward|backward)\b/ }
         sort keys %text;
-    complain("the operator $name: in @homes") if @homes == 0 || @homes > 2;
-    only_in("the operator $name", qr/\bmixt_${name}_(?:shape|cost)\b/, @homes) if @homes;
+    my @plain = grep { !/_tmpl\.c$/ } @homes;
+    complain("the operator $name: in @homes") if @plain != 1 || @homes < 2 || @homes > 3;
+    only_in("the operator $name", qr/\bmixt_${name}_(?:shape|cost)\b/, @plain);
 }
 for my $name (rows('cli/commands.def', 'COMMAND')) {
     only_in("the command $name", qr/\bcommand_$name\b/, "cli/$name.c");

@@ -2,4 +2,4 @@
  * the same operations, so the same bits. */
 #define MIXT_REAL_DOUBLE
 #define TABLE mixt_kernels_fma_f64
-#include "backend/cpu/scalar.c"
+#include "backend/cpu/scalar_tmpl.c"

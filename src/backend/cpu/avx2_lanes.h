@@ -136,7 +136,7 @@ static inline bool v_any_nan(v16 x)
     return _mm256_movemask_ps(_mm256_or_ps(low, high)) != 0;
 }
 
-/* p 2^n in two steps, as scalar.c says. */
+/* p 2^n in two steps, as scalar_tmpl.c says. */
 static inline __m256 power(__m256 p, __m256 shifted)
 {
     const __m256i rounder = _mm256_set1_epi32((int)MIXT_EXP_ROUNDER_BITS),

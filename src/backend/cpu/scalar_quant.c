@@ -2,7 +2,6 @@
  * are exact in int32, whatever their order; floats are chained block by block. */
 #include "backend/cpu/tiers.h"
 
-#if !MIXT_REAL_IS_DOUBLE
 #include <math.h>
 
 #include "backend/cpu/quant_q8.h"
@@ -239,4 +238,3 @@ static void kernel_quantise(const float *x, int count, mixt_q8_kind kind, mixt_q
 }
 
 const mixt_matrix_kernels mixt_matrix_scalar = {1, kernel_quantise, kernel_multiply};
-#endif

@@ -3,10 +3,10 @@
 #ifndef MIXT_BACKEND_CPU_TIERS_H
 #define MIXT_BACKEND_CPU_TIERS_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#include "core/real.h"
 #include "ops/kernels.h"
 #include "ops/quantised.h"
 
@@ -29,6 +29,41 @@
 #define MIXT_EXP_C4 0x1.55515cp-5F
 #define MIXT_EXP_C5 0x1.1290a4p-7F
 #define MIXT_EXP_C6 0x1.709c9cp-10F
+
+/* exp by range reduction x = n ln 2 + r, |r| <= ln 2 / 2, and the polynomial above. */
+static inline float mixt_exp_f32(float x)
+{
+    x = x > MIXT_EXP_HIGHEST ? MIXT_EXP_HIGHEST : x;
+    if (x < MIXT_EXP_LOWEST) {
+        return 0;
+    }
+    float shifted = fmaf(x, MIXT_EXP_LOG2E, MIXT_EXP_ROUNDER);
+    float n = shifted - MIXT_EXP_ROUNDER;
+    float r = fmaf(n, -MIXT_EXP_LN2_HIGH, x);
+    r = fmaf(n, -MIXT_EXP_LN2_LOW, r);
+    float p = MIXT_EXP_C6;
+    p = fmaf(p, r, MIXT_EXP_C5);
+    p = fmaf(p, r, MIXT_EXP_C4);
+    p = fmaf(p, r, MIXT_EXP_C3);
+    p = fmaf(p, r, MIXT_EXP_C2);
+    p = fmaf(p, r, 1.0F);
+    p = fmaf(p, r, 1.0F);
+    /* p 2^n in two steps, both factors normal: one rounding where the result is subnormal. */
+    uint32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    int32_t exponent = (int32_t)(bits - MIXT_EXP_ROUNDER_BITS);
+    int32_t first = exponent >> 1;
+    uint32_t low = (uint32_t)(first + 127) << 23, high = (uint32_t)(exponent - first + 127) << 23;
+    float scale_low, scale_high;
+    memcpy(&scale_low, &low, sizeof low);
+    memcpy(&scale_high, &high, sizeof high);
+    return (p * scale_low) * scale_high;
+}
+/* What fp64 means by it. */
+static inline double mixt_exp_f64(double x)
+{
+    return exp(x);
+}
 
 /* gelu's tanh formula as a sigmoid of z (MIXT_GELU_C0 + MIXT_GELU_C1 z^2): 2 sqrt(2 / pi), and
  * 0.044715 of it. */
@@ -56,35 +91,20 @@ static inline float mixt_round_bf16(float x)
     return x;
 }
 
-/* AdamW's numbers, worked out in double and rounded once. */
-#define MIXT_ADAMW_DECLARE(real, suffix)                                                           \
-    typedef struct mixt_adamw_constants_##suffix {                                                 \
-        real scale, rate, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, decay;          \
-        real inverse_correction1, inverse_correction2;                                             \
-    } mixt_adamw_constants_##suffix;                                                               \
-    static inline mixt_adamw_constants_##suffix mixt_adamw_round_##suffix(                         \
-        const mixt_adamw_arguments *arguments)                                                     \
-    {                                                                                              \
-        return (mixt_adamw_constants_##suffix){                                                    \
-            .scale = (real)arguments->scale,                                                       \
-            .rate = (real)arguments->rate,                                                         \
-            .beta1 = (real)arguments->beta1,                                                       \
-            .one_minus_beta1 = (real)(1 - arguments->beta1),                                       \
-            .beta2 = (real)arguments->beta2,                                                       \
-            .one_minus_beta2 = (real)(1 - arguments->beta2),                                       \
-            .epsilon = (real)arguments->epsilon,                                                   \
-            .decay = (real)arguments->decay,                                                       \
-            .inverse_correction1 = (real)(1 / arguments->correction1),                             \
-            .inverse_correction2 = (real)(1 / arguments->correction2),                             \
-        };                                                                                         \
-    }
-
-MIXT_ADAMW_DECLARE(float, f32)
-MIXT_ADAMW_DECLARE(double, f64)
+/* mixt_adamw_constants_f32, mixt_adamw_round_f32, and the same as _f64. */
+#define real float
+#define MIXT_NAME(name) name##_f32
+#include "backend/cpu/adamw_tmpl.h"
+#define real double
+#define MIXT_NAME(name) name##_f64
+#include "backend/cpu/adamw_tmpl.h"
 
 extern const mixt_kernels_f32 mixt_kernels_scalar_f32;
 extern const mixt_kernels_f64 mixt_kernels_scalar_f64;
 extern const mixt_matrix_kernels mixt_matrix_scalar;
+/* Packs for products of bfloat16 without the instruction (scalar_bf16.c). */
+void mixt_pack_bf16_scalar(int64_t k, int64_t width, const float *x, int64_t x_k, int64_t x_width,
+                           float *panels, int panel_width);
 /* The same source compiled with fused multiply-add instructions: same bits, no library calls. */
 extern const mixt_kernels_f64 mixt_kernels_fma_f64;
 

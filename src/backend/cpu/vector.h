@@ -1,4 +1,4 @@
-/* The row kernels of scalar.c on sixteen fp32 lanes at a time: the same operations in the same
+/* The row kernels of scalar_tmpl.c on sixteen fp32 lanes at a time: the same operations in the same
  * order. Included by one file for each instruction set, which has defined before
  *
  *   v16                              sixteen lanes
@@ -275,7 +275,7 @@ static void soften_one(const mixt_scores_f32 *s)
     *s->max = most;
 }
 
-/* Keys down, sixteen queries across: each lane does what scalar.c does for its query. */
+/* Keys down, sixteen queries across: each lane does what scalar_tmpl.c does for its query. */
 static void kernel_soften(const mixt_scores_f32 *s)
 {
     if (s->queries == 1 && s->stride == 1) {

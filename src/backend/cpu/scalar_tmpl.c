@@ -2,26 +2,10 @@
  * once more with fused multiply-add instructions for fp64 (avx2_double.c). */
 #include "backend/cpu/tiers.h"
 
-#include <float.h>
-#include <math.h>
-#include <string.h>
-
 #include "core/real.h"
 
-#if MIXT_REAL_IS_DOUBLE
-#define FMA(a, b, c) fma(a, b, c)
-#define SQRT(x) sqrt(x)
-#define LARGEST DBL_MAX
 #define TILE_ROWS 4
-#define TILE_COLUMNS 8
-#else
-#define FMA(a, b, c) fmaf(a, b, c)
-#define SQRT(x) sqrtf(x)
-#define LARGEST FLT_MAX
-#define TILE_ROWS 4
-#define TILE_COLUMNS 16
-#endif
-
+#define TILE_COLUMNS ((int)(64 / sizeof(real))) /* a cache line */
 #define LANES 16
 
 /* Lane j takes lane j + 8, then j + 4, j + 2, j + 1. */
@@ -39,7 +23,7 @@ static real kernel_dot(int64_t n, const real *a, const real *b)
 {
     real lane[LANES] = {0};
     for (int64_t i = 0; i < n; i++) {
-        lane[i % LANES] = FMA(a[i], b[i], lane[i % LANES]);
+        lane[i % LANES] = MIXT_FMA(a[i], b[i], lane[i % LANES]);
     }
     return fold(lane);
 }
@@ -85,7 +69,7 @@ static void kernel_add(int64_t n, real *y, const real *a, const real *b)
 static void kernel_axpy(int64_t n, real *y, real alpha, const real *x)
 {
     for (int64_t i = 0; i < n; i++) {
-        y[i] = FMA(alpha, x[i], y[i]);
+        y[i] = MIXT_FMA(alpha, x[i], y[i]);
     }
 }
 
@@ -103,48 +87,11 @@ static void kernel_multiply(int64_t n, real *y, const real *a, const real *b)
     }
 }
 
-#if MIXT_REAL_IS_DOUBLE
-static double exponential(double x)
-{
-    return exp(x);
-}
-#else
-/* exp by range reduction x = n ln 2 + r, |r| <= ln 2 / 2, and a polynomial (exp.h). */
-static float exponential(float x)
-{
-    x = x > MIXT_EXP_HIGHEST ? MIXT_EXP_HIGHEST : x;
-    if (x < MIXT_EXP_LOWEST) {
-        return 0;
-    }
-    float shifted = FMA(x, MIXT_EXP_LOG2E, MIXT_EXP_ROUNDER);
-    float n = shifted - MIXT_EXP_ROUNDER;
-    float r = FMA(n, -MIXT_EXP_LN2_HIGH, x);
-    r = FMA(n, -MIXT_EXP_LN2_LOW, r);
-    float p = MIXT_EXP_C6;
-    p = FMA(p, r, MIXT_EXP_C5);
-    p = FMA(p, r, MIXT_EXP_C4);
-    p = FMA(p, r, MIXT_EXP_C3);
-    p = FMA(p, r, MIXT_EXP_C2);
-    p = FMA(p, r, 1.0F);
-    p = FMA(p, r, 1.0F);
-    /* p 2^n in two steps, both factors normal: one rounding where the result is subnormal. */
-    uint32_t bits;
-    memcpy(&bits, &shifted, sizeof bits);
-    int32_t exponent = (int32_t)(bits - MIXT_EXP_ROUNDER_BITS);
-    int32_t first = exponent >> 1;
-    uint32_t low = (uint32_t)(first + 127) << 23, high = (uint32_t)(exponent - first + 127) << 23;
-    float scale_low, scale_high;
-    memcpy(&scale_low, &low, sizeof low);
-    memcpy(&scale_high, &high, sizeof high);
-    return (p * scale_low) * scale_high;
-}
-#endif
-
 static real kernel_exp_sum(int64_t n, real *y, const real *x, real shift)
 {
     real lane[LANES] = {0};
     for (int64_t i = 0; i < n; i++) {
-        real value = exponential(x[i] - shift);
+        real value = MIXT_REAL(mixt_exp)(x[i] - shift);
         y[i] = value;
         lane[i % LANES] += value;
     }
@@ -154,7 +101,7 @@ static real kernel_exp_sum(int64_t n, real *y, const real *x, real shift)
 static void kernel_swiglu(int64_t n, real *y, const real *gate, const real *up)
 {
     for (int64_t i = 0; i < n; i++) {
-        y[i] = (gate[i] / (1 + exponential(-gate[i]))) * up[i];
+        y[i] = (gate[i] / (1 + MIXT_REAL(mixt_exp)(-gate[i]))) * up[i];
     }
 }
 
@@ -164,8 +111,8 @@ static void kernel_swiglu_backward(int64_t n, real *dgate, real *dup, const real
 {
     for (int64_t i = 0; i < n; i++) {
         real z = gate[i];
-        real s = 1 / (1 + exponential(-z));
-        real slope = s * FMA(z, 1 - s, 1);
+        real s = 1 / (1 + MIXT_REAL(mixt_exp)(-z));
+        real slope = s * MIXT_FMA(z, 1 - s, 1);
         real to_gate = (dy[i] * up[i]) * slope;
         dup[i] = dy[i] * (z * s);
         dgate[i] = to_gate;
@@ -175,14 +122,14 @@ static void kernel_swiglu_backward(int64_t n, real *dgate, real *dup, const real
 /* The exponent of gelu's sigmoid, given z^2. */
 static inline real gelu_exponent(real z, real square)
 {
-    return z * FMA((real)MIXT_GELU_C1, square, (real)MIXT_GELU_C0);
+    return z * MIXT_FMA((real)MIXT_GELU_C1, square, (real)MIXT_GELU_C0);
 }
 
 static void kernel_geglu(int64_t n, real *y, const real *gate, const real *up)
 {
     for (int64_t i = 0; i < n; i++) {
         real z = gate[i];
-        y[i] = (z / (1 + exponential(-gelu_exponent(z, z * z)))) * up[i];
+        y[i] = (z / (1 + MIXT_REAL(mixt_exp)(-gelu_exponent(z, z * z)))) * up[i];
     }
 }
 
@@ -192,9 +139,9 @@ static void kernel_geglu_backward(int64_t n, real *dgate, real *dup, const real 
 {
     for (int64_t i = 0; i < n; i++) {
         real z = gate[i], square = z * z;
-        real s = 1 / (1 + exponential(-gelu_exponent(z, square)));
-        real inner = FMA((real)(3 * MIXT_GELU_C1), square, (real)MIXT_GELU_C0);
-        real slope = s * FMA(z * (1 - s), inner, 1);
+        real s = 1 / (1 + MIXT_REAL(mixt_exp)(-gelu_exponent(z, square)));
+        real inner = MIXT_FMA((real)(3 * MIXT_GELU_C1), square, (real)MIXT_GELU_C0);
+        real slope = s * MIXT_FMA(z * (1 - s), inner, 1);
         real to_gate = (dy[i] * up[i]) * slope;
         dup[i] = dy[i] * (z * s);
         dgate[i] = to_gate;
@@ -216,7 +163,7 @@ static void kernel_clamped_glu(int64_t n, real *y, const real *gate, const real 
 {
     for (int64_t i = 0; i < n; i++) {
         real g = cut_above(gate[i]), u = cut_above(cut_below(up[i]));
-        y[i] = (g / (1 + exponential((real)-MIXT_CLAMPED_SLOPE * g))) * (u + 1);
+        y[i] = (g / (1 + MIXT_REAL(mixt_exp)((real)-MIXT_CLAMPED_SLOPE * g))) * (u + 1);
     }
 }
 
@@ -225,8 +172,8 @@ static void kernel_clamped_glu_backward(int64_t n, real *dgate, real *dup, const
 {
     for (int64_t i = 0; i < n; i++) {
         real g = cut_above(gate[i]), u = cut_above(cut_below(up[i])), d = dy[i];
-        real s = 1 / (1 + exponential((real)-MIXT_CLAMPED_SLOPE * g));
-        real slope = s * FMA((real)MIXT_CLAMPED_SLOPE * g, 1 - s, 1);
+        real s = 1 / (1 + MIXT_REAL(mixt_exp)((real)-MIXT_CLAMPED_SLOPE * g));
+        real slope = s * MIXT_FMA((real)MIXT_CLAMPED_SLOPE * g, 1 - s, 1);
         bool gate_cut = MIXT_CLAMPED_LIMIT < gate[i];
         bool up_cut = MIXT_CLAMPED_LIMIT < up[i] || up[i] < -MIXT_CLAMPED_LIMIT;
         dup[i] = up_cut ? 0 : d * (g * s);
@@ -248,8 +195,8 @@ static void kernel_rope(int64_t n, real *y, const real *x, const real *cosine, c
     for (int64_t i = 0; i < half; i++) {
         real first = x[i], second = x[i + half];
         real s = sign * sine[i];
-        y[i] = FMA(first, cosine[i], -(second * s));
-        y[i + half] = FMA(second, cosine[i], first * s);
+        y[i] = MIXT_FMA(first, cosine[i], -(second * s));
+        y[i + half] = MIXT_FMA(second, cosine[i], first * s);
     }
 }
 
@@ -270,14 +217,15 @@ static void kernel_soften(const MIXT_REAL(mixt_scores) * s)
             most = x > most ? x : most;
         }
         most = most > s->max[j] ? most : s->max[j];
-        real base = most > -LARGEST ? most : -LARGEST; /* finite where nothing was seen */
-        s->change[j] = exponential(s->max[j] - base);
+        real base =
+            most > -MIXT_REAL_MAX ? most : -MIXT_REAL_MAX; /* finite where nothing was seen */
+        s->change[j] = MIXT_REAL(mixt_exp)(s->max[j] - base);
         for (int64_t key = 0; key < s->keys; key++) {
             real *x = &s->scores[key * s->stride + j];
-            *x = exponential(*x - base);
+            *x = MIXT_REAL(mixt_exp)(*x - base);
             added += *x;
         }
-        s->sum[j] = FMA(s->sum[j], s->change[j], added);
+        s->sum[j] = MIXT_FMA(s->sum[j], s->change[j], added);
         s->max[j] = most;
     }
 }
@@ -287,7 +235,7 @@ static void kernel_soften_backward(const MIXT_REAL(mixt_scores) * s)
     for (int64_t key = 0; key < s->keys; key++) {
         for (int64_t j = 0; j < s->queries; j++) {
             int64_t at = key * s->stride + j;
-            real p = exponential(scaled_score(s, key, j) - s->lse[j]);
+            real p = MIXT_REAL(mixt_exp)(scaled_score(s, key, j) - s->lse[j]);
             s->scores[at] = p;
             s->d_scores[at] = (p * (s->d_scores[at] - s->delta[j])) * s->scale;
         }
@@ -300,12 +248,12 @@ static void kernel_adamw(int64_t n, real *w, real *m, real *v, const real *gradi
     const MIXT_REAL(mixt_adamw_constants) c = MIXT_REAL(mixt_adamw_round)(arguments);
     for (int64_t i = 0; i < n; i++) {
         real g = c.scale * gradient[i];
-        m[i] = FMA(c.beta1, m[i], c.one_minus_beta1 * g);
-        v[i] = FMA(c.beta2, v[i], (c.one_minus_beta2 * g) * g);
+        m[i] = MIXT_FMA(c.beta1, m[i], c.one_minus_beta1 * g);
+        v[i] = MIXT_FMA(c.beta2, v[i], (c.one_minus_beta2 * g) * g);
         real step =
-            (m[i] * c.inverse_correction1) / (SQRT(v[i] * c.inverse_correction2) + c.epsilon);
-        step = FMA(c.decay, w[i], step);
-        w[i] = FMA(-c.rate, step, w[i]);
+            (m[i] * c.inverse_correction1) / (MIXT_SQRT(v[i] * c.inverse_correction2) + c.epsilon);
+        step = MIXT_FMA(c.decay, w[i], step);
+        w[i] = MIXT_FMA(-c.rate, step, w[i]);
     }
 }
 
@@ -328,7 +276,7 @@ static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, in
     for (int64_t p = 0; p < cells; p++) {
         for (int i = 0; i < rows; i++) {
             for (int j = 0; j < TILE_COLUMNS; j++) {
-                sum[i][j] = FMA(a[i], b[j], sum[i][j]);
+                sum[i][j] = MIXT_FMA(a[i], b[j], sum[i][j]);
             }
         }
         a += TILE_ROWS;
@@ -342,34 +290,17 @@ static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, in
     }
 }
 
-#if !MIXT_REAL_IS_DOUBLE
-/* Products of bfloat16 without the instruction: operands rounded, kept as fp32, and the two k of a
- * pair swapped, because vdpbf16ps adds the odd one first. */
-static void kernel_pack_bf16(int64_t k, int64_t width, const float *x, int64_t x_k, int64_t x_width,
-                             float *panels, int panel_width)
-{
-    for (int64_t begin = 0; begin < width; begin += panel_width) {
-        for (int64_t cell = 0; cell < k; cell++) {
-            int64_t p = (cell ^ 1) < k ? (cell ^ 1) : cell;
-            for (int64_t i = begin; i < begin + panel_width; i++) {
-                *panels++ = i < width ? mixt_round_bf16(x[p * x_k + i * x_width]) : 0;
-            }
-        }
-    }
-}
-#endif
+/* What only fp32 has: bfloat16, and weights in typed rows. */
+#define PACK_BF16_f32 mixt_pack_bf16_scalar
+#define PACK_BF16_f64 kernel_pack
+#define MATRIX_f32 &mixt_matrix_scalar
+#define MATRIX_f64 NULL
 
 #ifndef TABLE
 #define TABLE MIXT_REAL(mixt_kernels_scalar)
 #endif
 
-#if MIXT_REAL_IS_DOUBLE
-const mixt_kernels_f64 TABLE = {
-#else
-const mixt_kernels_f32 TABLE = {
-    .gemm_bf16 = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack_bf16, kernel_tile},
-    .matrix = &mixt_matrix_scalar,
-#endif
+const MIXT_REAL(mixt_kernels) TABLE = {
     .name = "scalar",
     .dot = kernel_dot,
     .sum = kernel_sum,
@@ -391,4 +322,6 @@ const mixt_kernels_f32 TABLE = {
     .soften_backward = kernel_soften_backward,
     .adamw = kernel_adamw,
     .gemm = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack, kernel_tile},
+    .gemm_bf16 = {TILE_ROWS, TILE_COLUMNS, false, MIXT_REAL(PACK_BF16), kernel_tile},
+    .matrix = MIXT_REAL(MATRIX),
 };

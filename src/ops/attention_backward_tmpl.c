@@ -1,11 +1,11 @@
-/* The derivative of attention (attention.c). With s = scale q k, p = exp(s - lse) and
+/* The derivative of attention (attention_tmpl.c). With s = scale q k, p = exp(s - lse) and
  * delta = sum(dy * y) - d lse, by row and head:
  *   dv = p^T dy,  ds = p * (dy v^T - delta) * scale,  dq = ds k,  dk = ds^T q.
  * A cap, s = c tanh(scale q k / c), multiplies ds by 1 - (s / c)^2. A sink is a key whose value is
  * zero: its d logit is -exp(sink - lse) delta, summed over the rows.
  * An item is a sequence and a kv head: it alone adds to its keys and to its heads' queries, blocks
  * in rising order, so the sums have one order whatever the threads do. */
-#include "ops/attention.h"
+#include "ops/attention_tmpl.h"
 
 static void delta_rows(void *context, int64_t item, int thread)
 {
@@ -287,7 +287,7 @@ void MIXT_REAL(mixt_attention_backward)(const mixt_call *call)
         mixt_put_zero(call, ATTENTION_SINKS, sizes.heads);
         mixt_add_sum(mixt_kernels_of(call), sizes.heads, call->d_in[ATTENTION_SINKS],
                      (const real *)call->workspace + call->tokens * sizes.heads,
-                     mixt_chunks(call->tokens, MIXT_SUM_ROWS), sizes.heads);
+                     mixt_divide_up(call->tokens, MIXT_SUM_ROWS), sizes.heads);
     }
     mixt_pool_run(call->compute->pool, sizes.sequences * sizes.kv_heads, attention_backward_item,
                   (void *)call);

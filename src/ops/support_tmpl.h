@@ -1,44 +1,26 @@
-/* What the operator files share: the kernels of the precision in hand, loops over rows, shape
- * checks. Loops run over chunks whose size depends on nothing but the operator, and sums over
+/* What the forwards and backwards share (*_tmpl.c): the kernels of the precision in hand, and loops
+ * over rows. Loops run over chunks whose size depends on nothing but the operator, and sums over
  * chunks are folded in rising order, so no bit depends on how many threads there are. */
-#ifndef MIXT_OPS_SUPPORT_H
-#define MIXT_OPS_SUPPORT_H
+#ifndef MIXT_OPS_SUPPORT_TMPL_H
+#define MIXT_OPS_SUPPORT_TMPL_H
 
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
 
-#include "core/arithmetic.h"
-#include "ops/operator.h"
+#include "core/real.h"
+#include "ops/shape.h"
 
 typedef MIXT_REAL(mixt_kernels) mixt_kernels;
 typedef MIXT_REAL(mixt_gemm) mixt_gemm;
 #define mixt_gemm_run MIXT_REAL(mixt_gemm_run)
 #define mixt_gemm_block MIXT_REAL(mixt_gemm_block)
 
-#define MIXT_ROWS 32        /* rows of one parallel item */
-#define MIXT_ELEMENTS 16384 /* values of one item of an elementwise operator */
-#define MIXT_PIECE 512      /* values that pass through a buffer on the stack */
-#define MIXT_SUM_ROWS 128   /* rows summed into one partial gradient of a vector */
+#define MIXT_PIECE 512 /* values that pass through a buffer on the stack */
 
 static inline const mixt_kernels *mixt_kernels_of(const mixt_call *call)
 {
-#if MIXT_REAL_IS_DOUBLE
-    return call->compute->f64;
-#else
-    return call->compute->f32;
-#endif
-}
-
-/* Active rows of a tensor in this call. */
-static inline int64_t mixt_rows(const mixt_shape *shape, int64_t tokens)
-{
-    return shape->per_token ? tokens * shape->multiple : shape->size[0];
-}
-
-static inline int64_t mixt_chunks(int64_t rows, int64_t chunk)
-{
-    return mixt_divide_up(rows, chunk);
+    return call->compute->MIXT_REAL_SUFFIX;
 }
 
 /* Values of an input in this call. */
@@ -65,7 +47,7 @@ static inline mixt_range mixt_chunk(int64_t rows, int64_t chunk, int64_t item)
 static inline void mixt_for_chunks(const mixt_call *call, int64_t rows, int64_t chunk,
                                    mixt_item_function function)
 {
-    mixt_pool_run(call->compute->pool, mixt_chunks(rows, chunk), function, (void *)call);
+    mixt_pool_run(call->compute->pool, mixt_divide_up(rows, chunk), function, (void *)call);
 }
 
 /* y = x, or y += x. */
@@ -119,6 +101,25 @@ static inline void mixt_activate_backward(const mixt_call *call, int64_t n, mixt
     }
 }
 
+/* A row of a weight [rows, columns]: where it lies, or out of typed rows, which only fp32 calls
+ * have, expanded into `room`. */
+static inline const float *mixt_weight_row_f32(const mixt_call *call, int input, int64_t row,
+                                               float *room)
+{
+    if (call->matrices[input] != NULL) {
+        mixt_matrix_row(call->matrices[input], row, room);
+        return room;
+    }
+    return (const float *)call->in[input] + row * call->in_shape[input].size[1];
+}
+
+static inline const double *mixt_weight_row_f64(const mixt_call *call, int input, int64_t row,
+                                                double *room)
+{
+    (void)room;
+    return (const double *)call->in[input] + row * call->in_shape[input].size[1];
+}
+
 /* The gradient of an input that got none: zeros, or nothing to add. */
 static inline void mixt_put_zero(const mixt_call *call, int input, int64_t count)
 {
@@ -135,34 +136,5 @@ static inline void mixt_add_sum(const mixt_kernels *kernels, int64_t n, real *y,
         kernels->add(n, y, y, vectors + i * stride);
     }
 }
-
-/* Reals that hold `count` gemm records at the head of a workspace, 64-byte steps. */
-static inline int64_t mixt_gemm_list_reals(int64_t count)
-{
-    return (int64_t)((size_t)count * sizeof(mixt_gemm_f64) + 63) / 64 * 64 / (int64_t)sizeof(float);
-}
-
-/* Shape checks: MIXT_OK, or one line that names `what` ("norm: weight") and both shapes.
- * matrix: real [rows, columns], both at least 1. expect: exactly `want`. activation: a known one.
- */
-mixt_status mixt_expect_activation(const mixt_attributes *attributes, const char *what,
-                                   mixt_error *error);
-mixt_status mixt_expect_matrix(const mixt_shape *have, const char *what, mixt_error *error);
-mixt_status mixt_expect(const mixt_shape *have, mixt_shape want, const char *what,
-                        mixt_error *error);
-/* `shape` with other columns. */
-mixt_shape mixt_shape_columns(mixt_shape shape, int64_t columns);
-/* The leading dimension of `shape` alone (rank 1). */
-mixt_shape mixt_shape_leading(mixt_shape shape);
-/* Values of a tensor in a call of `tokens`. */
-double mixt_shape_values(const mixt_shape *shape, int64_t tokens);
-
-#define MIXT_TRY(expression)                                                                       \
-    do {                                                                                           \
-        mixt_status status_ = (expression);                                                        \
-        if (status_ != MIXT_OK) {                                                                  \
-            return status_;                                                                        \
-        }                                                                                          \
-    } while (0)
 
 #endif

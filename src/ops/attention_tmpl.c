@@ -1,0 +1,343 @@
+/* attention: causal grouped-query attention without a T x T matrix, after FlashAttention-2 (Dao
+ * 2023); and kv_write, which fills its cache.
+ *
+ * A row's softmax is online over its own blocks of 64 keys, counted from the start of its sequence:
+ * blocks that the row does not see leave its maximum, sum and output alone, and keys that it does
+ * not see weigh exactly zero. So a row's bits are the same in a training window, in a prompt and
+ * alone behind a cache. */
+#include "ops/attention_tmpl.h"
+
+static void copy_row(const mixt_call *call, int from, int64_t row, int cache, int64_t slot)
+{
+    int64_t n = call->in_shape[from].size[1];
+    if (call->in[from] != NULL) {
+        memcpy((real *)call->in[cache] + slot * n, (const real *)call->in[from] + row * n,
+               (size_t)n * sizeof(real));
+    }
+}
+
+static void kv_write_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const int32_t *slots = call->in[KV_WRITE_SLOTS];
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[KV_WRITE_K], call->tokens), MIXT_ROWS, item);
+    for (int64_t t = range.begin; t < range.end; t++) {
+        copy_row(call, KV_WRITE_K, t, KV_WRITE_CACHE_K, slots[t]);
+        copy_row(call, KV_WRITE_V, t, KV_WRITE_CACHE_V, slots[t]);
+    }
+}
+
+void MIXT_REAL(mixt_kv_write_forward)(const mixt_call *call)
+{
+    mixt_for_chunks(call, mixt_rows(&call->in_shape[KV_WRITE_K], call->tokens), MIXT_ROWS,
+                    kv_write_rows);
+}
+
+/* The state of a block of queries: rows of one head, or in generation heads of one row that share a
+ * kv head. Scores are held transposed, [keys, queries], so
+ * that the softmax runs across queries and the weights are the second product's B as they are. */
+typedef struct query_block {
+    const mixt_call *call;
+    mixt_attention_sizes sizes;
+    int64_t head, heads; /* the first, and how many; one where there are more rows than one */
+    mixt_range rows;
+    int64_t count;                     /* queries */
+    real max[MIXT_ATTENTION_BLOCK];    /* of the scores so far, by row */
+    real sum[MIXT_ATTENTION_BLOCK];    /* of exp(score - max) so far */
+    real change[MIXT_ATTENTION_BLOCK]; /* of the sums by the last block of keys */
+    real first[MIXT_ATTENTION_BLOCK], last[MIXT_ATTENTION_BLOCK];
+    real scores[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK];
+    mixt_panels queries; /* q^T, B [head_dim, rows] */
+    mixt_panels keys;    /* k or v^T, A */
+    mixt_panels weights; /* B [keys, rows] */
+    real *output;        /* y^T [head_dim, MIXT_ATTENTION_BLOCK] */
+} query_block;
+
+/* A few rows are multiplied one by one: the same bits for less work. So are fewer heads of a row,
+ * which have their keys in common. */
+#define FEW_ROWS 8
+#define FEW_HEADS 3
+
+static int64_t row_of(const query_block *block, int64_t query)
+{
+    return block->rows.begin + (block->heads > 1 ? 0 : query);
+}
+
+static int64_t head_of(const query_block *block, int64_t query)
+{
+    return block->head + (block->heads > 1 ? query : 0);
+}
+
+static real *output_of(const query_block *block, int64_t query)
+{
+    return (real *)block->call->out[ATTENTION_Y] + row_of(block, query) * block->sizes.y_row +
+           head_of(block, query) * block->sizes.value_dim;
+}
+
+static const real *query_of(const query_block *block, int64_t query)
+{
+    return (const real *)block->call->in[ATTENTION_Q] + row_of(block, query) * block->sizes.q_row +
+           head_of(block, query) * block->sizes.head_dim;
+}
+
+/* The online softmax of queries [begin, end) of the block over `count` keys, of capped scores where
+ * there is a cap. */
+static void soften(query_block *block, mixt_range queries, int64_t count, int64_t stride,
+                   mixt_sight sight)
+{
+    int64_t at = queries.begin;
+    const mixt_kernels *kernels = mixt_kernels_of(block->call);
+    for (int64_t key = 0; key < count && block->sizes.soft_cap > 0; key++) {
+        mixt_attention_cap(kernels, &block->sizes, queries.end - at, block->scores + key * stride);
+    }
+    MIXT_REAL(mixt_scores)
+    scores = {
+        .keys = count,
+        .queries = queries.end - at,
+        .stride = stride,
+        .scores = block->scores,
+        .scale = mixt_attention_scale(&block->sizes),
+        .first = sight == MIXT_SEES_ALL ? NULL : block->first + at,
+        .last = block->last + at,
+        .max = block->max + at,
+        .sum = block->sum + at,
+        .change = block->change + at,
+    };
+    kernels->soften(&scores);
+}
+
+/* Where a block of keys begins in k and in v, and how many they are. */
+typedef struct key_block {
+    const real *k, *v;
+    int64_t count;
+} key_block;
+
+/* The values are summed as the product's chain is: multiply-adds in rising key from zero, then to
+ * what y was. */
+static void visit_rows(query_block *block, const key_block *keys, mixt_sight sight, int thread)
+{
+    const mixt_call *call = block->call;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    real sum[MIXT_ATTENTION_HEAD_MAX];
+    const mixt_attention_sizes *sizes = &block->sizes;
+    int64_t count = keys->count;
+    for (int64_t at = 0; at < block->count; at++) {
+        real *y = output_of(block, at);
+        mixt_gemm product = {
+            .m = 1,
+            .n = count,
+            .k = sizes->head_dim,
+            .a = query_of(block, at),
+            .a_row = sizes->head_dim,
+            .a_column = 1,
+            .b = keys->k,
+            .b_row = 1,
+            .b_column = sizes->k_row,
+            .c = block->scores,
+            .c_row = count,
+        };
+        mixt_gemm_block(call->compute, thread, &product);
+        soften(block, (mixt_range){at, at + 1}, count, 1, sight);
+        kernels->scale(sizes->value_dim, y, block->change[at], y);
+        memset(sum, 0, (size_t)sizes->value_dim * sizeof *sum);
+        for (int64_t key = 0; key < count; key++) {
+            kernels->axpy(sizes->value_dim, sum, block->scores[key], keys->v + key * sizes->v_row);
+        }
+        kernels->add(sizes->value_dim, y, y, sum);
+    }
+}
+
+static void visit_block(query_block *block, const key_block *keys, mixt_sight sight)
+{
+    const mixt_call *call = block->call;
+    const mixt_attention_sizes *sizes = &block->sizes;
+    int64_t rows = block->count, count = keys->count;
+    mixt_panels scored = {block->keys.at, sizes->head_dim, count};
+    mixt_panels values = {block->keys.at, count, sizes->value_dim};
+    mixt_multiply_long(call, &scored, keys->k, sizes->k_row, &block->queries, block->scores);
+    soften(block, (mixt_range){0, rows}, count, MIXT_ATTENTION_BLOCK, sight);
+    for (int64_t i = 0; i < sizes->value_dim; i++) {
+        real *y = block->output + i * MIXT_ATTENTION_BLOCK;
+        mixt_kernels_of(call)->multiply(rows, y, y, block->change);
+    }
+    mixt_pack_a(call, &values, keys->v, sizes->v_row, 1);
+    block->weights.k = count;
+    mixt_pack_b(call, &block->weights, block->scores, MIXT_ATTENTION_BLOCK, 1);
+    mixt_multiply_panels(call, &values, &block->weights, block->output, MIXT_ATTENTION_BLOCK, true);
+}
+
+/* Everything that a thread packs lies in its buffers, which are one block. */
+_Static_assert((size_t)(2 * MIXT_ATTENTION_HEAD_MAX * (MIXT_ATTENTION_BLOCK + 32) +
+                        MIXT_ATTENTION_BLOCK * (MIXT_ATTENTION_BLOCK + 32) +
+                        MIXT_ATTENTION_HEAD_MAX * MIXT_ATTENTION_BLOCK) *
+                       sizeof(real) <=
+                   MIXT_GEMM_THREAD_BYTES,
+               "the blocks of attention are larger than a thread's buffers");
+
+/* Lays out the thread's pack buffers and packs the queries. */
+static void begin_block(query_block *block, int thread)
+{
+    const mixt_attention_sizes *sizes = &block->sizes;
+    int64_t rows = block->count;
+    block->queries = (mixt_panels){block->call->compute->gemm->a[thread], sizes->head_dim, rows};
+    block->keys.at = block->queries.at + mixt_panel_values(sizes->head_dim, MIXT_ATTENTION_BLOCK);
+    block->weights = (mixt_panels){block->keys.at + mixt_block_values(sizes->head_dim), 0, rows};
+    block->output =
+        block->weights.at + mixt_panel_values(MIXT_ATTENTION_BLOCK, MIXT_ATTENTION_BLOCK);
+    memset(block->output, 0, (size_t)(sizes->value_dim * MIXT_ATTENTION_BLOCK) * sizeof(real));
+    mixt_pack_long_b(block->call, &block->queries, query_of(block, 0),
+                     block->heads > 1 ? sizes->head_dim : sizes->q_row);
+}
+
+/* The head's sink joins a row's sum as one more logit. What y has to be multiplied by then, before
+ * it is divided by the sum. */
+static real join_sink(query_block *block, int64_t at)
+{
+    const real *sinks = block->call->in[ATTENTION_SINKS];
+    if (sinks == NULL) {
+        return 1;
+    }
+    real sink = sinks[head_of(block, at)], most = block->max[at] > sink ? block->max[at] : sink;
+    real powers[2] = {block->max[at], sink};
+    (void)mixt_kernels_of(block->call)->exp_sum(2, powers, powers, most);
+    block->max[at] = most;
+    block->sum[at] = block->sum[at] * powers[0] + powers[1];
+    return powers[0];
+}
+
+/* Divides by the sums and writes y and the logarithms of the sums. */
+static void end_block(query_block *block, bool few)
+{
+    const mixt_call *call = block->call;
+    const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
+    int64_t n = block->sizes.value_dim;
+    for (int64_t at = 0; at < block->count; at++) {
+        int64_t t = row_of(block, at);
+        bool sees = first[t] <= last[t];
+        real share = join_sink(block, at), *y = output_of(block, at);
+        real inverse = sees ? share / block->sum[at] : 0;
+        for (int64_t i = 0; i < n && !few; i++) {
+            y[i] = block->output[i * MIXT_ATTENTION_BLOCK + at] * inverse;
+        }
+        if (few) {
+            mixt_kernels_of(call)->scale(n, y, inverse, y);
+        }
+        real *log_sum =
+            (real *)call->out[ATTENTION_LSE] + t * block->sizes.heads + head_of(block, at);
+        sees = sees || call->in[ATTENTION_SINKS] != NULL;
+        *log_sum = sees ? block->max[at] + (real)log((double)block->sum[at]) : 0;
+    }
+}
+
+static mixt_sight sight_of(query_block *block, int64_t key, int64_t count)
+{
+    mixt_sight sight =
+        mixt_attention_sight(block->call, block->rows, key, count, block->first, block->last);
+    for (int64_t i = 1; i < block->heads; i++) {
+        block->first[i] = block->first[0];
+        block->last[i] = block->last[0];
+    }
+    return sight;
+}
+
+/* All blocks of keys that a block of queries sees. */
+static void attend(query_block *block, int64_t sequence, int thread)
+{
+    const mixt_call *call = block->call;
+    const mixt_attention_sizes *sizes = &block->sizes;
+    const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
+    int64_t origin = call->attributes->window > 0 ? sequence * sizes->keys : 0;
+    int64_t kv_head = block->head / (sizes->heads / sizes->kv_heads);
+    int64_t lowest = INT64_MAX, highest = -1;
+    bool few = block->count < (block->heads > 1 ? FEW_HEADS : FEW_ROWS);
+    for (int64_t i = 0; i < block->count; i++) {
+        int64_t t = row_of(block, i);
+        block->max[i] = (real)-INFINITY;
+        block->sum[i] = 0;
+        memset(output_of(block, i), 0, (size_t)sizes->value_dim * sizeof(real));
+        if (first[t] <= last[t]) {
+            lowest = mixt_least(lowest, first[t] - origin);
+            highest = last[t] - origin > highest ? last[t] - origin : highest;
+        }
+    }
+    if (!few) {
+        begin_block(block, thread);
+    }
+    for (int64_t key = lowest - lowest % MIXT_ATTENTION_BLOCK; key <= highest;
+         key += MIXT_ATTENTION_BLOCK) {
+        int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, sizes->keys - key);
+        count = mixt_least(count, highest + 1 - key);
+        key_block keys = {(const real *)call->in[ATTENTION_K] + (origin + key) * sizes->k_row +
+                              kv_head * sizes->head_dim,
+                          (const real *)call->in[ATTENTION_V] + (origin + key) * sizes->v_row +
+                              kv_head * sizes->v_head,
+                          count};
+        mixt_sight sight = sight_of(block, origin + key, count);
+        if (few && sight != MIXT_SEES_NONE) {
+            visit_rows(block, &keys, sight, thread);
+        } else if (sight != MIXT_SEES_NONE) {
+            visit_block(block, &keys, sight);
+        }
+    }
+    end_block(block, few);
+}
+
+/* An item is a block of query rows and a head; late blocks, which see most, come first. */
+static void attention_forward_block(void *context, int64_t item, int thread)
+{
+    query_block block;
+    block.call = context;
+    block.sizes = mixt_attention_measure(block.call);
+    const mixt_attention_sizes *sizes = &block.sizes;
+    int64_t sequence = item / sizes->heads % sizes->sequences;
+    block.head = item % sizes->heads;
+    block.heads = 1;
+    block.rows = mixt_attention_rows(block.call, sizes, sequence,
+                                     sizes->blocks - 1 - item / sizes->heads / sizes->sequences);
+    block.count = block.rows.end - block.rows.begin;
+    if (block.count > 0) {
+        attend(&block, sequence, thread);
+    }
+}
+
+/* Heads of one item in generation: enough to read the keys once for all of them, and items enough
+ * for the threads. */
+static int64_t heads_of_item(const mixt_call *call, const mixt_attention_sizes *sizes)
+{
+    int64_t group = sizes->heads / sizes->kv_heads, threads = call->compute->threads;
+    int64_t parts = mixt_divide_up(threads, sizes->kv_heads * call->tokens);
+    int64_t heads = mixt_least(mixt_divide_up(group, parts), MIXT_ATTENTION_BLOCK);
+    return heads < FEW_ROWS ? FEW_ROWS : heads;
+}
+
+/* An item is one row and some heads that share a kv head. */
+static void attention_forward_heads(void *context, int64_t item, int thread)
+{
+    query_block block;
+    block.call = context;
+    block.sizes = mixt_attention_measure(block.call);
+    const mixt_attention_sizes *sizes = &block.sizes;
+    int64_t group = sizes->heads / sizes->kv_heads, heads = heads_of_item(block.call, sizes);
+    int64_t parts = mixt_divide_up(group, heads), part = item % parts;
+    int64_t kv_head = item / parts % sizes->kv_heads, t = item / parts / sizes->kv_heads;
+    block.head = kv_head * group + part * heads;
+    block.heads = block.count = mixt_least(heads, group - part * heads);
+    block.rows = (mixt_range){t, t + 1};
+    attend(&block, 0, thread);
+}
+
+void MIXT_REAL(mixt_attention_forward)(const mixt_call *call)
+{
+    mixt_attention_sizes sizes = mixt_attention_measure(call);
+    int64_t group = sizes.heads / sizes.kv_heads;
+    if (call->attributes->window == 0 && call->tokens < FEW_ROWS && group >= FEW_HEADS) {
+        int64_t parts = mixt_divide_up(group, heads_of_item(call, &sizes));
+        mixt_pool_run(call->compute->pool, call->tokens * sizes.kv_heads * parts,
+                      attention_forward_heads, (void *)call);
+        return;
+    }
+    mixt_pool_run(call->compute->pool, sizes.blocks * sizes.sequences * sizes.heads,
+                  attention_forward_block, (void *)call);
+}

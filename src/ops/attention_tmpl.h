@@ -1,0 +1,171 @@
+/* Shared by the two directions of attention. */
+#ifndef MIXT_OPS_ATTENTION_TMPL_H
+#define MIXT_OPS_ATTENTION_TMPL_H
+
+#include "ops/attention.h"
+#include "ops/gemm.h"
+#include "ops/support_tmpl.h"
+
+typedef struct mixt_attention_sizes {
+    int64_t heads, kv_heads, head_dim, value_dim;
+    int64_t q_row, k_row, v_row, y_row; /* values of a row of q, k, v, y */
+    int64_t v_head;                     /* of v from one kv head to the next */
+    int64_t sequence, keys;             /* query rows and keys of one sequence */
+    int64_t sequences, blocks;
+    real scale, soft_cap;
+} mixt_attention_sizes;
+
+static inline mixt_attention_sizes mixt_attention_measure(const mixt_call *call)
+{
+    const mixt_attributes *attributes = call->attributes;
+    mixt_attention_sizes sizes = {
+        .heads = attributes->heads,
+        .kv_heads = attributes->kv_heads,
+        .head_dim = attributes->head_dim,
+        .value_dim = mixt_attention_value_dim(attributes),
+        .q_row = call->in_shape[ATTENTION_Q].size[1],
+        .k_row = call->in_shape[ATTENTION_K].size[1],
+        .v_row = call->in_shape[ATTENTION_V].size[1],
+        .y_row = call->out_shape[ATTENTION_Y].size[1],
+        .v_head = call->in_shape[ATTENTION_V].size[1] / attributes->kv_heads,
+        .scale = (real)attributes->scale,
+        .soft_cap = (real)attributes->soft_cap,
+    };
+    bool cache = attributes->window == 0;
+    sizes.sequence = cache ? call->tokens : attributes->window;
+    sizes.keys = cache ? mixt_rows(&call->in_shape[ATTENTION_K], call->tokens) : attributes->window;
+    sizes.sequences = mixt_divide_up(call->tokens, sizes.sequence);
+    sizes.blocks = mixt_divide_up(sizes.sequence, MIXT_ATTENTION_BLOCK);
+    return sizes;
+}
+
+/* Rows of a query block of a sequence; empty behind the last token. */
+static inline mixt_range mixt_attention_rows(const mixt_call *call,
+                                             const mixt_attention_sizes *sizes, int64_t sequence,
+                                             int64_t block)
+{
+    int64_t begin = sequence * sizes->sequence, end = begin + sizes->sequence;
+    end = mixt_least(mixt_least(end, call->tokens), begin + (block + 1) * MIXT_ATTENTION_BLOCK);
+    begin += block * MIXT_ATTENTION_BLOCK;
+    return (mixt_range){begin, begin < end ? end : begin};
+}
+
+/* What each row of a block sees of keys [key, key + count), counted from `key`; clamped, so that it
+ * is exact as real. MIXT_SEES_ALL: no row has a hidden key among them. */
+typedef enum mixt_sight { MIXT_SEES_NONE, MIXT_SEES_SOME, MIXT_SEES_ALL } mixt_sight;
+
+static inline mixt_sight mixt_attention_sight(const mixt_call *call, mixt_range rows, int64_t key,
+                                              int64_t count, real *first, real *last)
+{
+    bool all = true, any = false;
+    for (int64_t t = rows.begin; t < rows.end; t++) {
+        int64_t begin = ((const int32_t *)call->in[ATTENTION_FIRST])[t] - key;
+        int64_t end = ((const int32_t *)call->in[ATTENTION_LAST])[t] - key;
+        begin = begin < 0 ? 0 : mixt_least(begin, count);
+        end = end < 0 ? -1 : mixt_least(end, count - 1);
+        all = all && begin == 0 && end == count - 1;
+        any = any || begin <= end;
+        first[t - rows.begin] = (real)begin;
+        last[t - rows.begin] = (real)end;
+    }
+    return all ? MIXT_SEES_ALL : any ? MIXT_SEES_SOME : MIXT_SEES_NONE;
+}
+
+/* n scores x become c tanh(scale x / c), as c - 2 c / (1 + exp(2 scale x / c)), which no x breaks.
+ */
+static inline void mixt_attention_cap(const mixt_kernels *kernels,
+                                      const mixt_attention_sizes *sizes, int64_t n, real *x)
+{
+    real cap = sizes->soft_cap, twice = 2 * cap;
+    kernels->scale(n, x, 2 * sizes->scale / cap, x);
+    (void)kernels->exp_sum(n, x, x, 0);
+    for (int64_t i = 0; i < n; i++) {
+        x[i] = cap - twice / (1 + x[i]);
+    }
+}
+
+/* What the softmax multiplies scores by: capped ones are scaled already. */
+static inline real mixt_attention_scale(const mixt_attention_sizes *sizes)
+{
+    return sizes->soft_cap > 0 ? 1 : sizes->scale;
+}
+
+/* Panels of A or B for the product tiles, from x(p, i) = x[p * x_k + i * x_width]. */
+typedef struct mixt_panels {
+    real *at;
+    int64_t k, width;
+} mixt_panels;
+
+#define MIXT_GEMM_KERNELS(call) (&(call)->compute->MIXT_REAL_SUFFIX->gemm)
+
+static inline void mixt_pack_a(const mixt_call *call, const mixt_panels *to, const real *x,
+                               int64_t x_k, int64_t x_width)
+{
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(call);
+    gemm->pack(to->k, to->width, x, x_k, x_width, to->at, gemm->tile_rows);
+}
+
+static inline void mixt_pack_b(const mixt_call *call, const mixt_panels *to, const real *x,
+                               int64_t x_k, int64_t x_width)
+{
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(call);
+    gemm->pack(to->k, to->width, x, x_k, x_width, to->at, gemm->tile_columns);
+}
+
+/* Values that panels of `width` take at most, whatever the tile. */
+static inline int64_t mixt_panel_values(int64_t k, int64_t width)
+{
+    return k * (width + 32);
+}
+
+/* Values of panels of a block of rows by n values, whichever of both is their k. */
+static inline int64_t mixt_block_values(int64_t n)
+{
+    int64_t tall = mixt_panel_values(n, MIXT_ATTENTION_BLOCK);
+    int64_t wide = mixt_panel_values(MIXT_ATTENTION_BLOCK, n);
+    return tall > wide ? tall : wide;
+}
+
+/* c [a->width, b->width] (+)= the product of packed panels; k is one block of the chain. */
+static inline void mixt_multiply_panels(const mixt_call *call, const mixt_panels *a,
+                                        const mixt_panels *b, real *c, int64_t c_row,
+                                        bool accumulate)
+{
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(call);
+    int64_t height = gemm->tile_rows, width = gemm->tile_columns;
+    for (int64_t j = 0; j < b->width; j += width) {
+        for (int64_t i = 0; i < a->width; i += height) {
+            gemm->tile(a->k, a->at + i * a->k, b->at + j * b->k, c + i * c_row + j, c_row,
+                       (int)mixt_least(height, a->width - i), (int)mixt_least(width, b->width - j),
+                       accumulate);
+        }
+    }
+}
+
+/* Panels of B for a k of any length: one block of the chain behind the other. x(p, i) =
+ * x[p + i * x_width]. */
+static inline void mixt_pack_long_b(const mixt_call *call, const mixt_panels *to, const real *x,
+                                    int64_t x_width)
+{
+    for (int64_t begin = 0; begin < to->k; begin += MIXT_GEMM_K_BLOCK) {
+        mixt_panels part = {to->at + mixt_panel_values(begin, MIXT_ATTENTION_BLOCK),
+                            mixt_least(to->k - begin, MIXT_GEMM_K_BLOCK), to->width};
+        mixt_pack_b(call, &part, x + begin, 1, x_width);
+    }
+}
+
+/* c [a->width, MIXT_ATTENTION_BLOCK] = the product of x(p, i), which is packed into `a` on the way,
+ * and of panels as mixt_pack_long_b lays them out. */
+static inline void mixt_multiply_long(const mixt_call *call, const mixt_panels *a, const real *x,
+                                      int64_t x_width, const mixt_panels *b, real *c)
+{
+    for (int64_t begin = 0; begin < a->k; begin += MIXT_GEMM_K_BLOCK) {
+        int64_t k = mixt_least(a->k - begin, MIXT_GEMM_K_BLOCK);
+        mixt_panels left = {a->at, k, a->width};
+        mixt_panels right = {b->at + mixt_panel_values(begin, MIXT_ATTENTION_BLOCK), k, b->width};
+        mixt_pack_a(call, &left, x + begin, 1, x_width);
+        mixt_multiply_panels(call, &left, &right, c, MIXT_ATTENTION_BLOCK, begin > 0);
+    }
+}
+
+#endif

@@ -1,0 +1,294 @@
+/* experts: E gated blocks, each on its own rows (offsets[e] .. offsets[e + 1]):
+ * y = (activation(rows w_gate^T + b_gate) * (rows w_up^T + b_up)) w_down^T + b_down.
+ * All experts' products run as one list, so that small ones fill the gaps of large ones. Experts
+ * without rows are left out; the rest of the house never sees raggedness. */
+#include "ops/support_tmpl.h"
+
+typedef struct experts_run {
+    const mixt_call *call;
+    const int32_t *offsets;
+    int64_t experts, ffn, d;
+    int64_t rows, values; /* in use; of gate */
+    mixt_gemm *list;
+    int64_t count;
+    real *hidden, *d_gate, *d_up; /* [rows, F] */
+} experts_run;
+
+static experts_run experts_start(const mixt_call *call, int64_t products)
+{
+    experts_run run = {
+        .call = call,
+        .offsets = call->in[EXPERTS_OFFSETS],
+        .experts = call->in_shape[EXPERTS_W_GATE].size[0],
+        .ffn = call->in_shape[EXPERTS_W_GATE].size[1],
+        .d = call->in_shape[EXPERTS_W_GATE].size[2],
+        .list = call->workspace,
+    };
+    run.rows = run.offsets[run.experts];
+    run.values = run.rows * run.ffn;
+    run.hidden = (real *)call->workspace + mixt_gemm_list_reals(products * run.experts);
+    run.d_gate = run.hidden + run.values;
+    run.d_up = run.d_gate + run.values;
+    return run;
+}
+
+/* Which matrices a product of one expert reads and writes. */
+typedef struct experts_matrices {
+    const real *a;
+    const void *weights; /* [E, n, k] or, not transposed, [E, k, n] */
+    real *c;
+    int64_t n, k;
+    bool transposed, accumulate;
+    int slot; /* forward: of the weights, which may be packed, typed, or elsewhere */
+} experts_matrices;
+
+/* For each expert with rows: C rows [n] = A rows [k] times its weights. */
+static void add_row_products(experts_run *run, const experts_matrices *matrices)
+{
+    int64_t n = matrices->n, k = matrices->k;
+    const mixt_call *call = run->call;
+    bool forward = matrices->transposed;
+    for (int64_t e = 0; e < run->experts; e++) {
+        int64_t begin = run->offsets[e], rows = run->offsets[e + 1] - begin;
+        if (rows == 0) {
+            continue;
+        }
+        const mixt_packed *packed =
+            forward && call->packed[matrices->slot] != NULL ? call->packed[matrices->slot][e] : NULL;
+        const mixt_matrix *typed = forward ? mixt_call_expert(call, matrices->slot, e) : NULL;
+        if (matrices->weights == NULL && packed == NULL && typed == NULL) {
+            continue; /* a store failed: the run has its fault */
+        }
+        run->list[run->count++] = (mixt_gemm){
+            .m = rows,
+            .n = n,
+            .k = k,
+            .a = matrices->a + begin * k,
+            .a_row = k,
+            .a_column = 1,
+            .b = matrices->weights != NULL ? (const real *)matrices->weights + e * n * k : NULL,
+            .b_row = matrices->transposed ? 1 : n,
+            .b_column = matrices->transposed ? k : 1,
+            .packed = packed,
+            .matrix = typed,
+            .c = matrices->c + begin * n,
+            .c_row = n,
+            .accumulate = matrices->accumulate,
+        };
+    }
+}
+
+/* For each expert: d weights [m, n] (+)= left^T right over its rows; left [rows, m], right
+ * [rows, n]. An expert without rows gets zeros, or nothing added. */
+static void add_weight_products(experts_run *run, int input, const real *left, int64_t m,
+                                const real *right, int64_t n)
+{
+    const mixt_call *call = run->call;
+    for (int64_t e = 0; call->d_in[input] != NULL && e < run->experts; e++) {
+        int64_t begin = run->offsets[e], rows = run->offsets[e + 1] - begin;
+        real *gradient = (real *)call->d_in[input] + e * m * n;
+        if (rows == 0) {
+            if (!call->add[input]) {
+                memset(gradient, 0, (size_t)(m * n) * sizeof *gradient);
+            }
+            continue;
+        }
+        run->list[run->count++] = (mixt_gemm){
+            .m = m,
+            .n = n,
+            .k = rows,
+            .a = left + begin * m,
+            .a_row = 1,
+            .a_column = m,
+            .b = right + begin * n,
+            .b_row = n,
+            .b_column = 1,
+            .c = gradient,
+            .c_row = n,
+            .accumulate = call->add[input],
+        };
+    }
+}
+
+static void experts_run_list(experts_run *run)
+{
+    mixt_gemm_run(run->call->compute, run->list, run->count);
+    run->count = 0;
+}
+
+/* Adding each row's expert's bias to an output [rows, n]. */
+typedef struct bias_run {
+    const experts_run *run;
+    const real *bias; /* [E, n] */
+    real *y;
+    int64_t n;
+} bias_run;
+
+static void add_bias_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const bias_run *add = context;
+    const experts_run *run = add->run;
+    const mixt_call *call = run->call;
+    int64_t e = 0;
+    mixt_range range = mixt_chunk(run->rows, MIXT_ROWS, item);
+    for (int64_t r = range.begin; r < range.end; r++) {
+        while (r >= run->offsets[e + 1]) {
+            e++;
+        }
+        real *y = add->y + r * add->n;
+        mixt_kernels_of(call)->add(add->n, y, y, add->bias + e * add->n);
+    }
+}
+
+static void add_bias(const experts_run *run, int bias, int output)
+{
+    const mixt_call *call = run->call;
+    bias_run add = {run, call->in[bias], call->out[output], call->out_shape[output].size[1]};
+    if (add.bias != NULL) {
+        mixt_pool_run(call->compute->pool, mixt_divide_up(run->rows, MIXT_ROWS), add_bias_rows,
+                      &add);
+    }
+}
+
+static void hidden_forward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const experts_run *run = context;
+    mixt_range range = mixt_chunk(run->values, MIXT_ELEMENTS, item);
+    mixt_activate(run->call, range.end - range.begin, run->hidden + range.begin,
+                  (const real *)run->call->out[EXPERTS_GATE] + range.begin,
+                  (const real *)run->call->out[EXPERTS_UP] + range.begin);
+}
+
+void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
+{
+    experts_run run = experts_start(call, 2);
+    add_row_products(&run, &(experts_matrices){
+                               .a = call->in[EXPERTS_ROWS],
+                               .weights = call->in[EXPERTS_W_GATE],
+                               .c = call->out[EXPERTS_GATE],
+                               .n = run.ffn,
+                               .k = run.d,
+                               .transposed = true,
+                               .slot = EXPERTS_W_GATE,
+                           });
+    add_row_products(&run, &(experts_matrices){
+                               .a = call->in[EXPERTS_ROWS],
+                               .weights = call->in[EXPERTS_W_UP],
+                               .c = call->out[EXPERTS_UP],
+                               .n = run.ffn,
+                               .k = run.d,
+                               .transposed = true,
+                               .slot = EXPERTS_W_UP,
+                           });
+    experts_run_list(&run);
+    add_bias(&run, EXPERTS_B_GATE, EXPERTS_GATE);
+    add_bias(&run, EXPERTS_B_UP, EXPERTS_UP);
+    mixt_pool_run(call->compute->pool, mixt_divide_up(run.values, MIXT_ELEMENTS),
+                  hidden_forward_values, &run);
+    add_row_products(&run, &(experts_matrices){
+                               .a = run.hidden,
+                               .weights = call->in[EXPERTS_W_DOWN],
+                               .c = call->out[EXPERTS_Y],
+                               .n = run.d,
+                               .k = run.ffn,
+                               .transposed = true,
+                               .slot = EXPERTS_W_DOWN,
+                           });
+    experts_run_list(&run);
+    add_bias(&run, EXPERTS_B_DOWN, EXPERTS_Y);
+}
+
+/* hidden again, and d hidden (held where d up goes) into d gate and d up */
+static void hidden_backward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const experts_run *run = context;
+    mixt_range range = mixt_chunk(run->values, MIXT_ELEMENTS, item);
+    real d_hidden[MIXT_PIECE];
+    for (int64_t i = range.begin; i < range.end; i += MIXT_PIECE) {
+        int64_t n = mixt_least(MIXT_PIECE, range.end - i);
+        const real *gate = (const real *)run->call->out[EXPERTS_GATE] + i;
+        const real *up = (const real *)run->call->out[EXPERTS_UP] + i;
+        mixt_activate(run->call, n, run->hidden + i, gate, up);
+        memcpy(d_hidden, run->d_up + i, (size_t)n * sizeof *d_hidden);
+        mixt_activate_backward(run->call, n, (mixt_gated){run->d_gate + i, run->d_up + i}, gate, up,
+                               d_hidden);
+    }
+}
+
+/* d bias of one expert: the sum of its rows' gradients [rows, n], in their order. */
+static void add_bias_gradient(const experts_run *run, int bias, int64_t e, const real *gradient,
+                              int64_t n)
+{
+    const mixt_call *call = run->call;
+    int64_t begin = run->offsets[e];
+    if (call->d_in[bias] == NULL) {
+        return;
+    }
+    real *d_bias = (real *)call->d_in[bias] + e * n;
+    if (!call->add[bias]) {
+        memset(d_bias, 0, (size_t)n * sizeof *d_bias);
+    }
+    mixt_add_sum(mixt_kernels_of(call), n, d_bias, gradient + begin * n,
+                 run->offsets[e + 1] - begin, n);
+}
+
+static void bias_backward_expert(void *context, int64_t e, int thread)
+{
+    (void)thread;
+    const experts_run *run = context;
+    add_bias_gradient(run, EXPERTS_B_GATE, e, run->d_gate, run->ffn);
+    add_bias_gradient(run, EXPERTS_B_UP, e, run->d_up, run->ffn);
+    add_bias_gradient(run, EXPERTS_B_DOWN, e, run->call->d_out[EXPERTS_Y], run->d);
+}
+
+/* d rows = d gate w_gate + d up w_up: two lists, because both add to the same rows. */
+static void rows_backward(experts_run *run, int weights, const real *gradient, bool accumulate)
+{
+    if (run->call->d_in[EXPERTS_ROWS] != NULL) {
+        add_row_products(run, &(experts_matrices){
+                                  .a = gradient,
+                                  .weights = run->call->in[weights],
+                                  .c = run->call->d_in[EXPERTS_ROWS],
+                                  .n = run->d,
+                                  .k = run->ffn,
+                                  .accumulate = accumulate,
+                              });
+    }
+}
+
+void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
+{
+    experts_run run = experts_start(call, 4);
+    if (call->d_out[EXPERTS_Y] == NULL) {
+        mixt_put_zero(call, EXPERTS_ROWS,
+                      mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens) * run.d);
+        for (int weight = EXPERTS_W_GATE; weight <= EXPERTS_W_DOWN; weight++) {
+            mixt_put_zero(call, weight, run.experts * run.ffn * run.d);
+        }
+        mixt_put_zero(call, EXPERTS_B_GATE, run.experts * run.ffn);
+        mixt_put_zero(call, EXPERTS_B_UP, run.experts * run.ffn);
+        mixt_put_zero(call, EXPERTS_B_DOWN, run.experts * run.d);
+        return;
+    }
+    add_row_products(&run, &(experts_matrices){
+                               .a = call->d_out[EXPERTS_Y],
+                               .weights = call->in[EXPERTS_W_DOWN],
+                               .c = run.d_up,
+                               .n = run.ffn,
+                               .k = run.d,
+                           });
+    experts_run_list(&run);
+    mixt_pool_run(call->compute->pool, mixt_divide_up(run.values, MIXT_ELEMENTS),
+                  hidden_backward_values, &run);
+    rows_backward(&run, EXPERTS_W_GATE, run.d_gate, call->add[EXPERTS_ROWS]);
+    add_weight_products(&run, EXPERTS_W_DOWN, call->d_out[EXPERTS_Y], run.d, run.hidden, run.ffn);
+    add_weight_products(&run, EXPERTS_W_GATE, run.d_gate, run.ffn, call->in[EXPERTS_ROWS], run.d);
+    add_weight_products(&run, EXPERTS_W_UP, run.d_up, run.ffn, call->in[EXPERTS_ROWS], run.d);
+    experts_run_list(&run);
+    rows_backward(&run, EXPERTS_W_UP, run.d_up, true);
+    experts_run_list(&run);
+    mixt_pool_run(call->compute->pool, run.experts, bias_backward_expert, &run);
+}

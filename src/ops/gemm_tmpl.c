@@ -1,0 +1,353 @@
+/* The matrix product driver (gemm.h): packs A and B into panels, cuts a list of products into items
+ * of about equal work, and runs the tile kernel over them.
+ *
+ * A segment is a range of B's panels (tile_columns columns each) of one product over a range of k.
+ * A batch of segments whose packed panels fit the shared buffer is run in two parallel loops: pack
+ * the panels, then compute. The second is not preceded by the first where B was packed before, or
+ * where a product has so few rows that each panel is read by one item only, which then packs it
+ * for itself. Loops inside an item, after Goto & van de Geijn (2008): k blocks, A packed to half an
+ * L2 cache, panels of B, tiles of A. */
+#include "ops/gemm.h"
+
+#include <string.h>
+
+#include "core/arithmetic.h"
+#include "core/real.h"
+
+#define GEMM MIXT_REAL(mixt_gemm)
+#define KERNELS MIXT_REAL(mixt_gemm_kernels)
+
+#define SEGMENTS_MAX 64
+#define ITEMS_PER_THREAD 6
+/* Fewest multiply-adds that are worth an item of their own (about 15 us). */
+#define ITEM_WORK_MIN 1000000
+/* Panels that one item of the first loop packs. */
+#define PACK_GROUP 4
+
+typedef struct segment {
+    const GEMM *product;
+    const KERNELS *kernels;
+    int64_t k_begin, k_end;         /* k_begin is a multiple of MIXT_GEMM_K_BLOCK */
+    int64_t panel_begin, panel_end; /* of the product's panels */
+    real *panels;                   /* packed here in the shared buffer, or NULL */
+    int64_t row_tiles, row_parts, panel_parts;
+    int64_t first_pack, first_item; /* this segment's first item of either loop */
+} segment;
+
+typedef struct batch {
+    const mixt_compute *compute;
+    int count;
+    size_t used; /* reals of the shared buffer */
+    double work; /* multiply-adds */
+    int64_t pack_items, items;
+    segment segments[SEGMENTS_MAX];
+} batch;
+
+const KERNELS *MIXT_REAL(mixt_gemm_kernels_for)(const mixt_compute *compute, const GEMM *product)
+{
+    bool rounded = compute->matmul == MIXT_MATMUL_BF16 && !product->exact;
+    const MIXT_REAL(mixt_kernels) *table = compute->MIXT_REAL_SUFFIX;
+    return rounded ? &table->gemm_bf16 : &table->gemm;
+}
+
+/* Rows of tiles whose packed A, for a block of k values, fits a thread's buffer. */
+static int64_t row_tiles_max(const KERNELS *kernels, int64_t k)
+{
+    int64_t block = mixt_least(k, MIXT_GEMM_K_BLOCK);
+    size_t tile = (size_t)kernels->tile_rows * (size_t)block * sizeof(real);
+    return (int64_t)(MIXT_GEMM_A_BYTES / tile);
+}
+
+/* Packs `count` panels for k in [k_begin, k_begin + k). */
+static void pack_panels(const segment *part, int64_t panel, int64_t count, int64_t k_begin,
+                        int64_t k, real *to)
+{
+    const GEMM *product = part->product;
+    int width = part->kernels->tile_columns;
+    int64_t column = panel * width;
+    part->kernels->pack(k, mixt_least(count * width, product->n - column),
+                        product->b + k_begin * product->b_row + column * product->b_column,
+                        product->b_row, product->b_column, to, width);
+}
+
+/* Where a panel lies among packed ones: blocks of k, in each all panels one behind the other.
+ * `panel` counts from the first that is packed, k_begin from the first k. */
+static int64_t panel_offset(const KERNELS *kernels, int64_t panels, int64_t panel, int64_t k_begin,
+                            int64_t k)
+{
+    int64_t before = mixt_gemm_cells(kernels->pairs, k_begin) * panels;
+    return (before + panel * mixt_gemm_cells(kernels->pairs, k)) * kernels->tile_columns;
+}
+
+/* The segment that item `item` of a loop belongs to. */
+static const segment *segment_of(const batch *work, int64_t item, bool packing)
+{
+    int low = 0;
+    for (int i = 1; i < work->count; i++) {
+        const segment *part = &work->segments[i];
+        if ((packing ? part->first_pack : part->first_item) <= item) {
+            low = i;
+        }
+    }
+    return &work->segments[low];
+}
+
+/* First loop: a few panels over their whole range of k. */
+static void pack_item(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const batch *work = context;
+    const segment *part = segment_of(work, item, true);
+    int64_t panels = part->panel_end - part->panel_begin;
+    int64_t panel = (item - part->first_pack) * PACK_GROUP;
+    int64_t count = mixt_least(PACK_GROUP, panels - panel);
+    for (int64_t at = part->k_begin; at < part->k_end; at += MIXT_GEMM_K_BLOCK) {
+        int64_t k = mixt_least(part->k_end - at, MIXT_GEMM_K_BLOCK);
+        int64_t offset = panel_offset(part->kernels, panels, panel, at - part->k_begin, k);
+        pack_panels(part, part->panel_begin + panel, count, at, k, part->panels + offset);
+    }
+}
+
+/* One block of k for rows of tiles [tile_begin, tile_end) and panels [panel_begin, panel_end). */
+typedef struct block {
+    int64_t k_begin, k;
+    int64_t tile_begin, tile_end;
+    int64_t panel_begin, panel_end;
+} block;
+
+static void pack_rows(const segment *part, const block *at, real *to)
+{
+    const GEMM *product = part->product;
+    int64_t height = part->kernels->tile_rows, row = at->tile_begin * height;
+    int64_t rows = mixt_least(at->tile_end * height, product->m) - row;
+    part->kernels->pack(at->k, rows,
+                        product->a + row * product->a_row + at->k_begin * product->a_column,
+                        product->a_column, product->a_row, to, (int)height);
+}
+
+/* The packed panel for a block: packed before, shared, or packed now into `local`. */
+static const real *find_panel(const segment *part, const block *at, int64_t panel, real *local)
+{
+    const struct mixt_packed *packed = part->product->packed;
+    if (packed != NULL) {
+        int64_t panels = mixt_divide_up(packed->n, part->kernels->tile_columns);
+        return (const real *)packed->panels +
+               panel_offset(part->kernels, panels, panel, at->k_begin, at->k);
+    }
+    if (part->panels != NULL) {
+        return part->panels + panel_offset(part->kernels, part->panel_end - part->panel_begin,
+                                           panel - part->panel_begin, at->k_begin - part->k_begin,
+                                           at->k);
+    }
+    pack_panels(part, panel, 1, at->k_begin, at->k, local);
+    return local;
+}
+
+static void compute_block(const segment *part, const block *at, real *a, real *local)
+{
+    const GEMM *product = part->product;
+    const KERNELS *kernels = part->kernels;
+    int height = kernels->tile_rows, width = kernels->tile_columns;
+    int64_t cells = mixt_gemm_cells(kernels->pairs, at->k);
+    bool accumulate = product->accumulate || at->k_begin > 0;
+    pack_rows(part, at, a);
+    for (int64_t panel = at->panel_begin; panel < at->panel_end; panel++) {
+        const real *b = find_panel(part, at, panel, local);
+        int columns = (int)mixt_least(width, product->n - panel * width);
+        const real *tile_a = a;
+        for (int64_t tile = at->tile_begin; tile < at->tile_end; tile++) {
+            int rows = (int)mixt_least(height, product->m - tile * height);
+            kernels->tile(cells, tile_a, b,
+                          product->c + tile * height * product->c_row + panel * width,
+                          product->c_row, rows, columns, accumulate);
+            tile_a += cells * height;
+        }
+    }
+}
+
+static void compute_range(const segment *part, block at, real *a, real *local)
+{
+    int64_t tile_end = at.tile_end,
+            step = row_tiles_max(part->kernels, part->k_end - part->k_begin);
+    for (; at.tile_begin < tile_end; at.tile_begin = at.tile_end) {
+        at.tile_end = mixt_least(at.tile_begin + step, tile_end);
+        for (at.k_begin = part->k_begin; at.k_begin < part->k_end; at.k_begin += at.k) {
+            at.k = mixt_least(part->k_end - at.k_begin, MIXT_GEMM_K_BLOCK);
+            compute_block(part, &at, a, local);
+        }
+    }
+}
+
+/* Second loop. */
+static void compute_item(void *context, int64_t item, int thread)
+{
+    const batch *work = context;
+    const segment *part = segment_of(work, item, false);
+    int64_t row_part = (item - part->first_item) / part->panel_parts;
+    int64_t panel_part = (item - part->first_item) % part->panel_parts;
+    int64_t panels = part->panel_end - part->panel_begin;
+    block at = {
+        .tile_begin = part->row_tiles * row_part / part->row_parts,
+        .tile_end = part->row_tiles * (row_part + 1) / part->row_parts,
+        .panel_begin = part->panel_begin + panels * panel_part / part->panel_parts,
+        .panel_end = part->panel_begin + panels * (panel_part + 1) / part->panel_parts,
+    };
+    const struct mixt_gemm_engine *engine = work->compute->gemm;
+    compute_range(part, at, engine->a[thread], engine->b[thread]);
+}
+
+static double segment_work(const segment *part)
+{
+    double panels = (double)(part->panel_end - part->panel_begin);
+    return (double)part->row_tiles * part->kernels->tile_rows * panels *
+           part->kernels->tile_columns * (double)(part->k_end - part->k_begin);
+}
+
+/* Cuts a segment into about work / item_work items: by rows, so that no A is packed twice, and
+ * what rows cannot give by panels. */
+static void split_segment(segment *part, double item_work)
+{
+    int64_t panels = part->panel_end - part->panel_begin;
+    int64_t wanted = (int64_t)(segment_work(part) / item_work) + 1;
+    bool local = part->panels == NULL && part->product->packed == NULL;
+    part->row_parts = local ? 1 : mixt_least(mixt_divide_up(part->row_tiles, 2), wanted);
+    part->panel_parts = mixt_least(panels, mixt_divide_up(wanted, part->row_parts));
+}
+
+static void run_batch(batch *work)
+{
+    if (work->count == 0) {
+        return;
+    }
+    double item_work = work->work / (work->compute->threads * ITEMS_PER_THREAD);
+    item_work = item_work < ITEM_WORK_MIN ? ITEM_WORK_MIN : item_work;
+    work->pack_items = work->items = 0;
+    for (int i = 0; i < work->count; i++) {
+        segment *part = &work->segments[i];
+        split_segment(part, item_work);
+        part->first_pack = work->pack_items;
+        part->first_item = work->items;
+        work->pack_items += part->panels == NULL
+                                ? 0
+                                : mixt_divide_up(part->panel_end - part->panel_begin, PACK_GROUP);
+        work->items += part->row_parts * part->panel_parts;
+    }
+    mixt_pool_run(work->compute->pool, work->pack_items, pack_item, work);
+    mixt_pool_run(work->compute->pool, work->items, compute_item, work);
+    work->count = 0;
+    work->used = 0;
+    work->work = 0;
+}
+
+static void add_segment(batch *work, const segment *part)
+{
+    work->segments[work->count++] = *part;
+    work->work += segment_work(part);
+    if (work->count == SEGMENTS_MAX) {
+        run_batch(work);
+    }
+}
+
+/* Cuts [k_begin, k_end) of a product into segments that fit the shared buffer. */
+static void add_shared(batch *work, segment part, int64_t panels)
+{
+    int64_t k = part.k_end - part.k_begin;
+    size_t panel_size =
+        (size_t)(mixt_gemm_cells(part.kernels->pairs, k) * part.kernels->tile_columns);
+    size_t capacity = MIXT_GEMM_SHARED_BYTES / sizeof(real);
+    for (part.panel_end = 0; part.panel_end < panels;) {
+        int64_t free_panels = (int64_t)((capacity - work->used) / panel_size);
+        if (free_panels == 0) {
+            run_batch(work);
+            continue;
+        }
+        part.panel_begin = part.panel_end;
+        part.panel_end = mixt_least(panels, part.panel_begin + free_panels);
+        part.panels = (real *)work->compute->gemm->shared + work->used;
+        work->used += (size_t)(part.panel_end - part.panel_begin) * panel_size;
+        add_segment(work, &part);
+    }
+}
+
+static void clear_product(const GEMM *product)
+{
+    for (int64_t i = 0; i < product->m && !product->accumulate; i++) {
+        memset(product->c + i * product->c_row, 0, (size_t)product->n * sizeof(real));
+    }
+}
+
+static void add_product(batch *work, const GEMM *product)
+{
+    const KERNELS *kernels = MIXT_REAL(mixt_gemm_kernels_for)(work->compute, product);
+    int64_t panels = mixt_divide_up(product->n, kernels->tile_columns);
+    segment part = {
+        .product = product,
+        .kernels = kernels,
+        .k_end = product->k,
+        .panel_end = panels,
+        .row_tiles = mixt_divide_up(product->m, kernels->tile_rows),
+    };
+    if (product->packed != NULL || part.row_tiles <= row_tiles_max(kernels, product->k)) {
+        add_segment(work, &part);
+        return;
+    }
+    int64_t longest = (int64_t)(MIXT_GEMM_SHARED_BYTES / sizeof(real)) / kernels->tile_columns;
+    longest -= longest % MIXT_GEMM_K_BLOCK;
+    for (; part.k_begin < product->k; part.k_begin = part.k_end) {
+        if (part.k_begin > 0) {
+            run_batch(work); /* two ranges of k add to the same C */
+        }
+        part.k_end = mixt_least(part.k_begin + longest, product->k);
+        add_shared(work, part, panels);
+    }
+}
+
+void MIXT_REAL(mixt_gemm_drive)(const mixt_compute *compute, const GEMM *list, int64_t count)
+{
+    batch work;
+    work.compute = compute;
+    work.count = 0;
+    work.used = 0;
+    work.work = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const GEMM *product = &list[i];
+        if (product->m <= 0 || product->n <= 0) {
+            continue;
+        }
+        if (product->k <= 0) {
+            clear_product(product);
+        } else if (product->matrix == NULL) {
+            add_product(&work, product);
+        }
+    }
+    run_batch(&work);
+}
+
+void MIXT_REAL(mixt_gemm_block)(const mixt_compute *compute, int thread, const GEMM *gemm)
+{
+    if (gemm->m <= 0 || gemm->n <= 0) {
+        return;
+    }
+    if (gemm->k <= 0) {
+        clear_product(gemm);
+        return;
+    }
+    const KERNELS *kernels = &compute->MIXT_REAL_SUFFIX->gemm;
+    segment part = {.product = gemm, .kernels = kernels, .k_end = gemm->k};
+    block at = {
+        .tile_end = mixt_divide_up(gemm->m, kernels->tile_rows),
+        .panel_end = mixt_divide_up(gemm->n, kernels->tile_columns),
+    };
+    compute_range(&part, at, compute->gemm->a[thread], compute->gemm->b[thread]);
+}
+
+void MIXT_REAL(mixt_gemm_pack)(const mixt_compute *compute, const GEMM *gemm, real *to)
+{
+    const KERNELS *kernels = MIXT_REAL(mixt_gemm_kernels_for)(compute, gemm);
+    int64_t panels = mixt_divide_up(gemm->n, kernels->tile_columns);
+    batch work = {.compute = compute, .count = 1};
+    work.segments[0] = (segment){
+        .product = gemm, .kernels = kernels, .k_end = gemm->k, .panel_end = panels, .panels = to};
+    mixt_pool_run(compute->pool, gemm->k > 0 ? mixt_divide_up(panels, PACK_GROUP) : 0, pack_item,
+                  &work);
+}

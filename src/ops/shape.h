@@ -1,0 +1,47 @@
+/* What shape rules and cost formulas are written with. */
+#ifndef MIXT_OPS_SHAPE_H
+#define MIXT_OPS_SHAPE_H
+
+#include "core/arithmetic.h"
+#include "ops/operator.h"
+
+#define MIXT_ROWS 32        /* rows of one parallel item */
+#define MIXT_ELEMENTS 16384 /* values of one item of an elementwise operator */
+#define MIXT_SUM_ROWS 128   /* rows summed into one partial gradient of a vector */
+
+/* Active rows of a tensor in a call of `tokens`. */
+static inline int64_t mixt_rows(const mixt_shape *shape, int64_t tokens)
+{
+    return shape->per_token ? tokens * shape->multiple : shape->size[0];
+}
+
+/* Reals that hold `count` gemm records at the head of a workspace, 64-byte steps. */
+static inline int64_t mixt_gemm_list_reals(int64_t count)
+{
+    return (int64_t)((size_t)count * sizeof(mixt_gemm_f64) + 63) / 64 * 64 / (int64_t)sizeof(float);
+}
+
+/* Shape checks: MIXT_OK, or one line that names `what` ("norm: weight") and both shapes.
+ * matrix: real [rows, columns], both at least 1. expect: exactly `want`. activation: a known one.
+ */
+mixt_status mixt_expect_activation(const mixt_attributes *attributes, const char *what,
+                                   mixt_error *error);
+mixt_status mixt_expect_matrix(const mixt_shape *have, const char *what, mixt_error *error);
+mixt_status mixt_expect(const mixt_shape *have, mixt_shape want, const char *what,
+                        mixt_error *error);
+/* `shape` with other columns. */
+mixt_shape mixt_shape_columns(mixt_shape shape, int64_t columns);
+/* The leading dimension of `shape` alone (rank 1). */
+mixt_shape mixt_shape_leading(mixt_shape shape);
+/* Values of a tensor in a call of `tokens`. */
+double mixt_shape_values(const mixt_shape *shape, int64_t tokens);
+
+#define MIXT_TRY(expression)                                                                       \
+    do {                                                                                           \
+        mixt_status status_ = (expression);                                                        \
+        if (status_ != MIXT_OK) {                                                                  \
+            return status_;                                                                        \
+        }                                                                                          \
+    } while (0)
+
+#endif
