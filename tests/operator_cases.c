@@ -1012,7 +1012,8 @@ static void experts_prepare(operator_case *c)
     c->functional = SLOT(EXPERTS_Y);
     if (c->p[8] > 0) {
         c->ragged_in = SLOT(EXPERTS_ROWS);
-        c->ragged_out = SLOT(EXPERTS_Y) | SLOT(EXPERTS_GATE) | SLOT(EXPERTS_UP);
+        c->ragged_out =
+            SLOT(EXPERTS_Y) | SLOT(EXPERTS_GATE) | SLOT(EXPERTS_UP) | SLOT(EXPERTS_HIDDEN);
     }
 }
 
@@ -1047,8 +1048,9 @@ static void experts_naive(const operator_case *c, double *const *out, int32_t *c
                 *up = product(row, c->value[EXPERTS_W_UP] + (e * ffn + f) * d, d);
                 *gate += c->p[7] >= 4 ? c->value[EXPERTS_B_GATE][e * ffn + f] : 0;
                 *up += c->p[7] >= 4 ? c->value[EXPERTS_B_UP][e * ffn + f] : 0;
+                out[EXPERTS_HIDDEN][r * ffn + f] = activate(c->p[7] % 4, *gate, *up);
                 for (int64_t i = 0; i < d; i++) {
-                    out[EXPERTS_Y][r * d + i] += activate(c->p[7] % 4, *gate, *up) *
+                    out[EXPERTS_Y][r * d + i] += out[EXPERTS_HIDDEN][r * ffn + f] *
                                                  c->value[EXPERTS_W_DOWN][(e * d + i) * ffn + f];
                 }
             }

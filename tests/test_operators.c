@@ -911,25 +911,52 @@ static void test_packed(void **state)
     }
 }
 
+static mixt_cost cost_of(const operator_case *c, const double *value_bytes)
+{
+    mixt_cost cost = {0};
+    mixt_cost_request request = {&c->attributes, c->request.in, c->request.out, c->tokens,
+                                 value_bytes};
+    mixt_operator_row(c->op)->cost(&request, &cost);
+    return cost;
+}
+
+/* Weights in typed rows are read as they lie; nothing else of a cost changes with them. */
+static void check_typed_cost(const operator_case *c)
+{
+    double plain[MIXT_SLOTS], typed[MIXT_SLOTS];
+    for (int i = 0; i < MIXT_SLOTS; i++) {
+        plain[i] = 4;
+        typed[i] = (mixt_operator_row(c->op)->matrix_in >> i & 1) != 0 ? 0.5 : 4;
+    }
+    mixt_cost more = cost_of(c, plain), less = cost_of(c, typed);
+    assert_true(more.forward_flops == less.forward_flops);
+    assert_true(more.backward_flops == less.backward_flops);
+    assert_true(mixt_operator_row(c->op)->matrix_in != 0
+                    ? less.forward_bytes < more.forward_bytes
+                    : less.forward_bytes == more.forward_bytes);
+}
+
 static void test_costs(void **state)
 {
     (void)state;
+    const double fp32[MIXT_SLOTS] = {4, 4, 4, 4, 4, 4, 4, 4, 4, 4};
     for (int op = 0; op < MIXT_OP_COUNT; op++) {
         const operator_subject *subject = &operator_subjects[op];
         operator_case c;
         create_case(subject, subject->count - 1, &c);
-        mixt_cost cost = {0};
-        mixt_operator_row(c.op)->cost(&c.attributes, c.request.in, c.request.out, c.tokens, &cost);
+        mixt_cost cost = cost_of(&c, fp32);
         assert_true(cost.forward_bytes > 0 && cost.forward_flops >= 0);
         assert_true((cost.backward_bytes > 0) == mixt_operator_row(c.op)->has_backward);
+        check_typed_cost(&c);
         free_case(&c);
     }
     operator_case c;
-    mixt_cost cost;
     create_case(&operator_subjects[MIXT_OP_linear], 3, &c);
-    mixt_operator_row(MIXT_OP_linear)
-        ->cost(&c.attributes, c.request.in, c.request.out, c.tokens, &cost);
-    assert_true(cost.forward_flops == 2.0 * 130 * 24 * 31);
+    assert_true(cost_of(&c, fp32).forward_flops == 2.0 * 130 * 24 * 31);
+    assert_true(cost_of(&c, fp32).forward_bytes == 4.0 * (130 * 24 + 130 * 31 + 24 * 31));
+    free_case(&c);
+    create_case(&operator_subjects[MIXT_OP_experts], 0, &c); /* one row, one expert of 1 x 1 */
+    assert_true(cost_of(&c, fp32).forward_bytes == 8 + 12 + 3 * 4);
     free_case(&c);
 }
 

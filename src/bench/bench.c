@@ -129,7 +129,7 @@ static void sum_costs(const mixt_trainer *trainer, profile *p)
     for (int r = 0; r < plan->record_count; r++) {
         const mixt_record *record = &plan->records[r];
         double flops, bytes;
-        mixt_plan_cost(plan, r, trainer->rows, &flops, &bytes);
+        mixt_plan_cost(plan, r, trainer->rows, NULL, &flops, &bytes);
         p->flops[record->op][record->pass] += flops;
         p->bytes[record->op][record->pass] += bytes;
     }
@@ -141,8 +141,9 @@ static void sum_costs(const mixt_trainer *trainer, profile *p)
     mixt_attributes attributes = {0};
     mixt_shape flat = mixt_shape_static(1, (int64_t)values, 0, 0);
     mixt_shape shapes[MIXT_SLOTS] = {flat, flat, flat, flat};
+    mixt_cost_request request = {&attributes, shapes, shapes, 1, NULL};
     mixt_cost cost = {0};
-    mixt_operator_row(MIXT_OP_adamw)->cost(&attributes, shapes, shapes, 1, &cost);
+    mixt_operator_row(MIXT_OP_adamw)->cost(&request, &cost);
     p->flops[MIXT_OP_adamw][0] = cost.forward_flops;
     p->bytes[MIXT_OP_adamw][0] = cost.forward_bytes;
 }
@@ -241,25 +242,14 @@ static double stored_bytes(const mixt_model *model, int parameter)
     return bytes;
 }
 
-/* What the cost formulas, which count weights as fp32, have too many: of matrices in other types.
- * Of a stack of experts at most as many are read as there are rows. */
-static double fewer_bytes(const mixt_model *model, const mixt_plan *plan, int record, int tokens)
+/* Bytes that a value of each parameter takes where it lies; malloc'd, NULL without memory. */
+static double *stored_value_bytes(const mixt_model *model)
 {
-    const mixt_record *r = &plan->records[record];
-    double fewer = 0;
-    for (int i = 0; r->op != MIXT_OP_embed && i < MIXT_SLOTS; i++) {
-        const mixt_value *value = r->in[i] >= 0 ? &plan->values[r->in[i]] : NULL;
-        if (value == NULL || value->kind != MIXT_VALUE_PARAMETER) {
-            continue;
-        }
-        const mixt_parameter *p = &model->parameters[value->index];
-        double share = 1, rows = (double)tokens * model->options.experts_per_token;
-        if (r->op == MIXT_OP_experts && rows < model->options.experts) {
-            share = rows / model->options.experts;
-        }
-        fewer += share * ((double)p->count * sizeof(float) - stored_bytes(model, value->index));
+    double *bytes = calloc((size_t)model->parameter_count + 1, sizeof *bytes);
+    for (int i = 0; bytes != NULL && i < model->parameter_count; i++) {
+        bytes[i] = stored_bytes(model, i) / (double)model->parameters[i].count;
     }
-    return fewer;
+    return bytes;
 }
 
 /* Cost of `tokens` tokens through a generation plan, behind `behind` others on average. */
@@ -269,15 +259,18 @@ static mixt_status generation_cost(bench *b, int tokens, int behind, double *flo
                                   .capacity = tokens,
                                   .cache_capacity = behind + tokens,
                                   .real_size = sizeof(float)};
-    mixt_graph *graph;
-    mixt_status status = mixt_graph_create(b->model, &options, &graph, b->error);
+    mixt_graph *graph = NULL;
+    double *stored = stored_value_bytes(b->model);
+    mixt_status status = stored == NULL ? mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory")
+                                        : mixt_graph_create(b->model, &options, &graph, b->error);
     *flops = *bytes = 0;
     for (int r = 0; status == MIXT_OK && r < graph->plan->record_count; r++) {
         double record_flops, record_bytes;
-        mixt_plan_cost(graph->plan, r, tokens, &record_flops, &record_bytes);
+        mixt_plan_cost(graph->plan, r, tokens, stored, &record_flops, &record_bytes);
         *flops += record_flops;
-        *bytes += record_bytes - fewer_bytes(b->model, graph->plan, r, tokens);
+        *bytes += record_bytes;
     }
+    free(stored);
     mixt_graph_free(status == MIXT_OK ? graph : NULL);
     return status;
 }

@@ -9,10 +9,10 @@ typedef struct gathering {
     const mixt_model *model;
     const mixt_plan *plan;
     mixt_importance *importance;
-    float *rows; /* [capacity * k, widest]: a copy of what a record multiplied */
-    size_t room; /* of it, in values */
-    int32_t *offsets;
-    bool failed; /* no memory */
+    float *rows;      /* [capacity * k, widest]: a copy of what a record multiplied */
+    size_t room;      /* of it, in values */
+    int32_t *offsets; /* [E + 2] */
+    bool failed;      /* no memory */
 } gathering;
 
 /* The entry of the parameter behind input `input` of a record, NULL where it is none. */
@@ -44,55 +44,44 @@ static bool make_room(gathering *g, size_t count)
     return count <= g->room;
 }
 
-static void add_experts(gathering *g, const mixt_instance *instance, int index)
+/* Adds the rows that a weight was multiplied with, to each matrix of a stack its own. */
+static void add_rows(gathering *g, const mixt_instance *instance, const mixt_record *record,
+                     mixt_importance_entry *entry, const mixt_multiplied *by)
 {
-    static const int weights[] = {EXPERTS_W_GATE, EXPERTS_W_UP, EXPERTS_W_DOWN};
-    const mixt_record *record = &g->plan->records[index];
-    int64_t experts = g->plan->values[record->in[EXPERTS_W_GATE]].shape.size[0];
-    mixt_instance_read(instance, record->in[EXPERTS_OFFSETS], 0, g->offsets,
-                       (size_t)(experts + 1) * sizeof *g->offsets);
-    for (int i = 0; i < 3; i++) {
-        mixt_importance_entry *entry = entry_of(g, record, weights[i]);
-        size_t values = entry == NULL ? 0 : (size_t)g->offsets[experts] * (size_t)entry->columns;
-        if (values == 0 || !make_room(g, values)) {
-            continue;
-        }
-        if (weights[i] == EXPERTS_W_DOWN) {
-            mixt_instance_read_workspace(instance, index, mixt_experts_hidden_offset(experts),
-                                         g->rows, values * sizeof *g->rows);
-        } else {
-            mixt_instance_read(instance, record->in[EXPERTS_ROWS], 0, g->rows,
-                               values * sizeof *g->rows);
-        }
-        for (int64_t e = 0; e < experts; e++) {
-            mixt_importance_add(entry, e, g->rows + g->offsets[e] * entry->columns,
-                                g->offsets[e + 1] - g->offsets[e]);
-        }
+    mixt_value_id rows =
+        by->side == MIXT_MULTIPLIED_OUT ? record->out[by->slot] : record->in[by->slot];
+    int64_t count = mixt_instance_rows(instance, rows), matrices = 1;
+    g->offsets[0] = 0;
+    g->offsets[1] = (int32_t)count;
+    if (by->offsets >= 0) {
+        matrices = g->plan->values[record->in[by->offsets]].shape.size[0] - 1;
+        mixt_instance_read(instance, record->in[by->offsets], 0, g->offsets,
+                           (size_t)(matrices + 1) * sizeof *g->offsets);
+        count = g->offsets[matrices];
     }
-}
-
-static void add_rows(gathering *g, const mixt_instance *instance, int index, int input, int weight)
-{
-    const mixt_record *record = &g->plan->records[index];
-    mixt_importance_entry *entry = entry_of(g, record, weight);
-    int64_t rows = mixt_instance_rows(instance, record->in[input]);
-    size_t values = entry == NULL ? 0 : (size_t)rows * (size_t)entry->columns;
-    if (values > 0 && make_room(g, values)) {
-        mixt_instance_read(instance, record->in[input], 0, g->rows, values * sizeof *g->rows);
-        mixt_importance_add(entry, 0, g->rows, rows);
+    size_t values = (size_t)count * (size_t)entry->columns;
+    if (values == 0 || !make_room(g, values)) {
+        return;
+    }
+    mixt_instance_read(instance, rows, 0, g->rows, values * sizeof *g->rows);
+    for (int64_t i = 0; i < matrices; i++) {
+        mixt_importance_add(entry, i, g->rows + g->offsets[i] * entry->columns,
+                            g->offsets[i + 1] - g->offsets[i]);
     }
 }
 
 static void observe(void *user, const mixt_instance *instance, int index)
 {
     gathering *g = user;
-    mixt_op op = g->plan->records[index].op;
-    if (op == MIXT_OP_experts) {
-        add_experts(g, instance, index);
-    } else if (op == MIXT_OP_linear) {
-        add_rows(g, instance, index, LINEAR_X, LINEAR_WEIGHT);
-    } else if (op == MIXT_OP_loss) {
-        add_rows(g, instance, index, LOSS_X, LOSS_WEIGHT);
+    const mixt_record *record = &g->plan->records[index];
+    const mixt_operator *row = mixt_operator_row(record->op);
+    for (int input = 0; input < row->inputs; input++) {
+        const mixt_multiplied *by = &row->multiplied[input];
+        mixt_importance_entry *entry =
+            by->side != MIXT_MULTIPLIED_NOT ? entry_of(g, record, input) : NULL;
+        if (entry != NULL) {
+            add_rows(g, instance, record, entry, by);
+        }
     }
 }
 
@@ -109,7 +98,7 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
     }
     gathering g = {.model = model, .plan = scorer->graph->plan};
     g.importance = calloc(1, sizeof *g.importance);
-    g.offsets = calloc((size_t)model->options.experts + 1, sizeof *g.offsets);
+    g.offsets = calloc((size_t)model->options.experts + 2, sizeof *g.offsets);
     if (g.importance == NULL || g.offsets == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "importance: no memory");
     }

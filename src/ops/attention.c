@@ -24,13 +24,9 @@ mixt_status mixt_kv_write_shape(mixt_shape_request *request, mixt_error *error)
                        "kv_write: cache_v", error);
 }
 
-void mixt_kv_write_cost(const mixt_attributes *attributes, const mixt_shape *in,
-                        const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+void mixt_kv_write_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values =
-        mixt_shape_values(&in[KV_WRITE_K], tokens) + mixt_shape_values(&in[KV_WRITE_V], tokens);
+    double values = mixt_in_values(request, KV_WRITE_K) + mixt_in_values(request, KV_WRITE_V);
     *cost = (mixt_cost){0, 8 * values, 0, 0};
 }
 
@@ -87,10 +83,11 @@ mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
 }
 
 /* Counts the causal half of a window's keys; with a cache, all of it. */
-void mixt_attention_cost(const mixt_attributes *attributes, const mixt_shape *in,
-                         const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+void mixt_attention_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    double pairs = (double)tokens * (double)in[ATTENTION_K].size[0];
+    const mixt_attributes *attributes = request->attributes;
+    int64_t tokens = request->tokens;
+    double pairs = (double)tokens * (double)request->in[ATTENTION_K].size[0];
     if (attributes->window > 0) {
         double window = (double)attributes->window, rest = (double)(tokens % attributes->window);
         double whole = (double)(tokens / attributes->window);
@@ -99,10 +96,9 @@ void mixt_attention_cost(const mixt_attributes *attributes, const mixt_shape *in
     double scores = 2 * pairs * attributes->heads * attributes->head_dim;
     double sums = 2 * pairs * attributes->heads * (double)mixt_attention_value_dim(attributes);
     double softmax = (attributes->soft_cap > 0 ? 10 : 5) * pairs * attributes->heads;
-    double bytes = 4 * (mixt_shape_values(&in[ATTENTION_Q], tokens) +
-                        mixt_shape_values(&in[ATTENTION_K], tokens) +
-                        mixt_shape_values(&in[ATTENTION_V], tokens) +
-                        mixt_shape_values(&out[ATTENTION_Y], tokens));
+    double bytes =
+        4 * (mixt_in_values(request, ATTENTION_Q) + mixt_in_values(request, ATTENTION_K) +
+             mixt_in_values(request, ATTENTION_V) + mixt_out_values(request, ATTENTION_Y));
     *cost =
         (mixt_cost){scores + sums + softmax, bytes, 3 * scores + 2 * sums + 2 * softmax, 2 * bytes};
 }

@@ -19,12 +19,9 @@ mixt_status mixt_slice_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_slice_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                     int64_t tokens, mixt_cost *cost)
+void mixt_slice_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    double taken = mixt_shape_values(&out[SLICE_Y], tokens),
-           all = mixt_shape_values(&in[SLICE_X], tokens);
+    double taken = mixt_out_values(request, SLICE_Y), all = mixt_in_values(request, SLICE_X);
     *cost = (mixt_cost){0, 8 * taken, 0, 4 * (taken + all)};
 }
 
@@ -45,11 +42,8 @@ mixt_status mixt_join_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_join_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                    int64_t tokens, mixt_cost *cost)
+void mixt_join_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)in;
-    double bytes = 8 * mixt_shape_values(&out[JOIN_Y], tokens);
+    double bytes = 8 * mixt_out_values(request, JOIN_Y);
     *cost = (mixt_cost){0, bytes, 0, bytes};
 }

@@ -22,12 +22,9 @@ mixt_status mixt_dispatch_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_dispatch_cost(const mixt_attributes *attributes, const mixt_shape *in,
-                        const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+void mixt_dispatch_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    double x = mixt_shape_values(&in[DISPATCH_X], tokens),
-           rows = mixt_shape_values(&out[DISPATCH_ROWS], tokens);
+    double x = mixt_in_values(request, DISPATCH_X), rows = mixt_out_values(request, DISPATCH_ROWS);
     *cost = (mixt_cost){0, 8 * rows, rows, 4 * (x + rows)};
 }
 
@@ -45,11 +42,8 @@ mixt_status mixt_combine_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_combine_cost(const mixt_attributes *attributes, const mixt_shape *in,
-                       const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+void mixt_combine_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    double rows = mixt_shape_values(&in[COMBINE_ROWS], tokens),
-           y = mixt_shape_values(&out[COMBINE_Y], tokens);
+    double rows = mixt_in_values(request, COMBINE_ROWS), y = mixt_out_values(request, COMBINE_Y);
     *cost = (mixt_cost){2 * rows, 4 * (rows + y), 3 * rows, 4 * (2 * rows + y)};
 }

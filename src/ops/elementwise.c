@@ -14,12 +14,9 @@ mixt_status mixt_scale_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_scale_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                     int64_t tokens, mixt_cost *cost)
+void mixt_scale_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values = mixt_shape_values(&in[SCALE_X], tokens);
+    double values = mixt_in_values(request, SCALE_X);
     *cost = (mixt_cost){values, 8 * values, values, 8 * values};
 }
 
@@ -34,12 +31,9 @@ mixt_status mixt_clamp_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_clamp_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                     int64_t tokens, mixt_cost *cost)
+void mixt_clamp_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values = mixt_shape_values(&in[CLAMP_X], tokens);
+    double values = mixt_in_values(request, CLAMP_X);
     *cost = (mixt_cost){2 * values, 8 * values, 2 * values, 12 * values};
 }
 
@@ -52,11 +46,8 @@ mixt_status mixt_gate_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_gate_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                    int64_t tokens, mixt_cost *cost)
+void mixt_gate_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values = mixt_shape_values(&in[GATE_X], tokens);
+    double values = mixt_in_values(request, GATE_X);
     *cost = (mixt_cost){values, 8 * values, 3 * values, 16 * values};
 }

@@ -32,30 +32,26 @@ mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
         }
     }
     request->out[EXPERTS_Y] = rows;
-    request->out[EXPERTS_GATE] = request->out[EXPERTS_UP] = mixt_shape_columns(rows, ffn);
-    /* the list of products; then hidden, and in the backward d gate and d up as well */
-    request->forward_workspace = mixt_gemm_list_reals(2 * experts) + rows.size[0] * ffn;
+    request->out[EXPERTS_GATE] = request->out[EXPERTS_UP] = request->out[EXPERTS_HIDDEN] =
+        mixt_shape_columns(rows, ffn);
+    /* the list of products; in the backward also hidden again, d gate and d up */
+    request->forward_workspace = mixt_gemm_list_reals(2 * experts);
     request->backward_workspace = mixt_gemm_list_reals(4 * experts) + 3 * rows.size[0] * ffn;
     return MIXT_OK;
 }
 
-void mixt_experts_cost(const mixt_attributes *attributes, const mixt_shape *in,
-                       const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+void mixt_experts_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    double rows = mixt_shape_values(&in[EXPERTS_ROWS], tokens),
-           hidden = mixt_shape_values(&out[EXPERTS_GATE], tokens);
-    double products = 6 * rows * (double)in[EXPERTS_W_GATE].size[1],
-           experts = (double)in[EXPERTS_W_GATE].size[0];
+    const mixt_shape *weight = &request->in[EXPERTS_W_GATE];
+    double values = mixt_in_values(request, EXPERTS_ROWS);
+    double hidden = mixt_out_values(request, EXPERTS_GATE);
+    double products = 6 * values * (double)weight->size[1];
     /* no more experts are read than there are rows */
-    double read = (double)mixt_rows(&in[EXPERTS_ROWS], tokens);
-    read =
-        12 * mixt_shape_values(&in[EXPERTS_W_GATE], tokens) * (read < experts ? read / experts : 1);
-    *cost = (mixt_cost){products + 5 * hidden, 8 * rows + 12 * hidden + read,
-                        2 * products + 15 * hidden, 12 * rows + 20 * hidden + 2 * read};
-}
-
-size_t mixt_experts_hidden_offset(int64_t experts)
-{
-    return (size_t)mixt_gemm_list_reals(2 * experts) * sizeof(float);
+    double experts = (double)weight->size[0];
+    double rows = (double)mixt_rows(&request->in[EXPERTS_ROWS], request->tokens);
+    double read = (mixt_in_bytes(request, EXPERTS_W_GATE) + mixt_in_bytes(request, EXPERTS_W_UP) +
+                   mixt_in_bytes(request, EXPERTS_W_DOWN)) *
+                  (rows < experts ? rows / experts : 1);
+    *cost = (mixt_cost){products + 5 * hidden, 8 * values + 12 * hidden + read,
+                        2 * products + 15 * hidden, 12 * values + 20 * hidden + 2 * read};
 }

@@ -14,7 +14,7 @@ typedef struct experts_run {
     real *hidden, *d_gate, *d_up; /* [rows, F] */
 } experts_run;
 
-static experts_run experts_start(const mixt_call *call, int64_t products)
+static experts_run experts_start(const mixt_call *call)
 {
     experts_run run = {
         .call = call,
@@ -26,9 +26,6 @@ static experts_run experts_start(const mixt_call *call, int64_t products)
     };
     run.rows = run.offsets[run.experts];
     run.values = run.rows * run.ffn;
-    run.hidden = (real *)call->workspace + mixt_gemm_list_reals(products * run.experts);
-    run.d_gate = run.hidden + run.values;
-    run.d_up = run.d_gate + run.values;
     return run;
 }
 
@@ -53,8 +50,9 @@ static void add_row_products(experts_run *run, const experts_matrices *matrices)
         if (rows == 0) {
             continue;
         }
-        const mixt_packed *packed =
-            forward && call->packed[matrices->slot] != NULL ? call->packed[matrices->slot][e] : NULL;
+        const mixt_packed *packed = forward && call->packed[matrices->slot] != NULL
+                                        ? call->packed[matrices->slot][e]
+                                        : NULL;
         const mixt_matrix *typed = forward ? mixt_call_expert(call, matrices->slot, e) : NULL;
         if (matrices->weights == NULL && packed == NULL && typed == NULL) {
             continue; /* a store failed: the run has its fault */
@@ -163,7 +161,8 @@ static void hidden_forward_values(void *context, int64_t item, int thread)
 
 void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
 {
-    experts_run run = experts_start(call, 2);
+    experts_run run = experts_start(call);
+    run.hidden = call->out[EXPERTS_HIDDEN];
     add_row_products(&run, &(experts_matrices){
                                .a = call->in[EXPERTS_ROWS],
                                .weights = call->in[EXPERTS_W_GATE],
@@ -261,7 +260,10 @@ static void rows_backward(experts_run *run, int weights, const real *gradient, b
 
 void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
 {
-    experts_run run = experts_start(call, 4);
+    experts_run run = experts_start(call);
+    run.hidden = (real *)call->workspace + mixt_gemm_list_reals(4 * run.experts);
+    run.d_gate = run.hidden + run.values;
+    run.d_up = run.d_gate + run.values;
     if (call->d_out[EXPERTS_Y] == NULL) {
         mixt_put_zero(call, EXPERTS_ROWS,
                       mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens) * run.d);

@@ -11,13 +11,11 @@ mixt_status mixt_embed_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_embed_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                     int64_t tokens, mixt_cost *cost)
+void mixt_embed_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)in;
-    double values = mixt_shape_values(&out[EMBED_X], tokens);
-    *cost = (mixt_cost){values, 8 * values, 2 * values, 12 * values};
+    double values = mixt_out_values(request, EMBED_X);
+    double read = values * request->value_bytes[EMBED_TABLE]; /* as many as are written */
+    *cost = (mixt_cost){values, 4 * values + read, 2 * values, 12 * values};
 }
 
 mixt_status mixt_loss_shape(mixt_shape_request *request, mixt_error *error)
@@ -37,14 +35,11 @@ mixt_status mixt_loss_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_loss_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                    int64_t tokens, mixt_cost *cost)
+void mixt_loss_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    double logits = mixt_shape_values(&out[LOSS_LOGITS], tokens);
-    double products = 2 * logits * (double)in[LOSS_X].size[1];
-    double bytes =
-        4 * (mixt_shape_values(&in[LOSS_X], tokens) + mixt_shape_values(&in[LOSS_WEIGHT], tokens));
+    double logits = mixt_out_values(request, LOSS_LOGITS);
+    double products = 2 * logits * (double)request->in[LOSS_X].size[1];
+    double bytes = 4 * mixt_in_values(request, LOSS_X) + mixt_in_bytes(request, LOSS_WEIGHT);
     *cost = (mixt_cost){products + 3 * logits, bytes + 8 * logits, 2 * products + 4 * logits,
                         2 * bytes + 8 * logits};
 }

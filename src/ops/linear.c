@@ -17,15 +17,12 @@ mixt_status mixt_linear_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_linear_cost(const mixt_attributes *attributes, const mixt_shape *in,
-                      const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+void mixt_linear_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
     double products =
-        2 * mixt_shape_values(&in[LINEAR_X], tokens) * (double)in[LINEAR_WEIGHT].size[0];
-    double bytes = 4 * (mixt_shape_values(&in[LINEAR_X], tokens) +
-                        mixt_shape_values(&in[LINEAR_WEIGHT], tokens) +
-                        mixt_shape_values(&out[LINEAR_Y], tokens));
+        2 * mixt_in_values(request, LINEAR_X) * (double)request->in[LINEAR_WEIGHT].size[0];
+    double bytes = 4 * (mixt_in_values(request, LINEAR_X) + mixt_out_values(request, LINEAR_Y)) +
+                   mixt_in_bytes(request, LINEAR_WEIGHT);
     *cost = (mixt_cost){products, bytes, 2 * products, 2 * bytes};
 }
 
@@ -48,14 +45,12 @@ mixt_status mixt_head_linear_shape(mixt_shape_request *request, mixt_error *erro
     return MIXT_OK;
 }
 
-void mixt_head_linear_cost(const mixt_attributes *attributes, const mixt_shape *in,
-                           const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+void mixt_head_linear_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    double products =
-        2 * mixt_shape_values(&in[HEAD_LINEAR_X], tokens) * (double)in[HEAD_LINEAR_WEIGHT].size[1];
-    double bytes = 4 * (mixt_shape_values(&in[HEAD_LINEAR_X], tokens) +
-                        mixt_shape_values(&in[HEAD_LINEAR_WEIGHT], tokens) +
-                        mixt_shape_values(&out[HEAD_LINEAR_Y], tokens));
+    double products = 2 * mixt_in_values(request, HEAD_LINEAR_X) *
+                      (double)request->in[HEAD_LINEAR_WEIGHT].size[1];
+    double bytes =
+        4 * (mixt_in_values(request, HEAD_LINEAR_X) + mixt_out_values(request, HEAD_LINEAR_Y)) +
+        mixt_in_bytes(request, HEAD_LINEAR_WEIGHT);
     *cost = (mixt_cost){products, bytes, 2 * products, 2 * bytes};
 }

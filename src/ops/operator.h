@@ -98,6 +98,15 @@ typedef struct mixt_shape_request {
     int64_t backward_workspace; /* in reals */
 } mixt_shape_request;
 
+/* Given to a cost formula. */
+typedef struct mixt_cost_request {
+    const mixt_attributes *attributes;
+    const mixt_shape *in, *out; /* [MIXT_SLOTS], as planned */
+    int64_t tokens;             /* active ones */
+    /* [MIXT_SLOTS]: bytes that a value of a weight takes where it lies, 4 or fewer in typed rows */
+    const double *value_bytes;
+} mixt_cost_request;
+
 typedef struct mixt_cost {
     double forward_flops, forward_bytes;
     double backward_flops, backward_bytes;
@@ -147,25 +156,26 @@ typedef struct mixt_call {
 
 typedef void (*mixt_op_function)(const mixt_call *call);
 typedef mixt_status (*mixt_shape_function)(mixt_shape_request *request, mixt_error *error);
-/* `tokens` active rows; shapes as planned. */
-typedef void (*mixt_cost_function)(const mixt_attributes *attributes, const mixt_shape *in,
-                                   const mixt_shape *out, int64_t tokens, mixt_cost *cost);
+typedef void (*mixt_cost_function)(const mixt_cost_request *request, mixt_cost *cost);
 
 #define MIXT_BACKWARD_YES(name, suffix) void mixt_##name##_backward_##suffix(const mixt_call *call)
 #define MIXT_BACKWARD_NO(name, suffix) void mixt_##name##_forward_##suffix(const mixt_call *call)
 #define MIXT_OP_BEGIN(name, NAME, backward)                                                        \
     mixt_status mixt_##name##_shape(mixt_shape_request *request, mixt_error *error);               \
-    void mixt_##name##_cost(const mixt_attributes *attributes, const mixt_shape *in,               \
-                            const mixt_shape *out, int64_t tokens, mixt_cost *cost);               \
+    void mixt_##name##_cost(const mixt_cost_request *request, mixt_cost *cost);                    \
     void mixt_##name##_forward_f32(const mixt_call *call);                                         \
     void mixt_##name##_forward_f64(const mixt_call *call);                                         \
     MIXT_BACKWARD_##backward(name, f32);                                                           \
     MIXT_BACKWARD_##backward(name, f64);
 #include "ops/ops.def"
 
-/* Where in the workspace of a forward call of `experts`, in bytes, lies what w_down was multiplied
- * with: fp32 [rows, F]. */
-size_t mixt_experts_hidden_offset(int64_t experts);
+/* Whose rows a weight was multiplied with, behind a forward call. */
+typedef struct mixt_multiplied {
+    enum { MIXT_MULTIPLIED_NOT, MIXT_MULTIPLIED_IN, MIXT_MULTIPLIED_OUT } side;
+    int slot;    /* in[slot] or out[slot] */
+    int offsets; /* the input that says which rows are whose of a stack of matrices; -1: one matrix
+                  */
+} mixt_multiplied;
 
 /* The row of an operator. */
 typedef struct mixt_operator {
@@ -173,6 +183,7 @@ typedef struct mixt_operator {
     int inputs, outputs;
     unsigned reads_in, reads_out; /* bit i: the backward reads in[i] / out[i] */
     unsigned matrix_in;           /* bit i: the forward takes in[i] as matrices[i] as well */
+    mixt_multiplied multiplied[MIXT_SLOTS]; /* of inputs */
     bool has_backward;
     mixt_shape_function shape;
     mixt_cost_function cost;

@@ -13,12 +13,9 @@ mixt_status mixt_adamw_shape(mixt_shape_request *request, mixt_error *error)
     return mixt_expect(&request->in[ADAMW_V], weight, "adamw: v", error);
 }
 
-void mixt_adamw_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                     int64_t tokens, mixt_cost *cost)
+void mixt_adamw_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values = mixt_shape_values(&in[ADAMW_WEIGHT], tokens);
+    double values = mixt_in_values(request, ADAMW_WEIGHT);
     *cost = (mixt_cost){12 * values, 28 * values, 0, 0};
 }
 
@@ -32,11 +29,8 @@ mixt_status mixt_squares_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_squares_cost(const mixt_attributes *attributes, const mixt_shape *in,
-                       const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+void mixt_squares_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values = mixt_shape_values(&in[SQUARES_X], tokens);
+    double values = mixt_in_values(request, SQUARES_X);
     *cost = (mixt_cost){2 * values, 4 * values, 0, 0};
 }

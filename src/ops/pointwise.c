@@ -23,12 +23,9 @@ mixt_status mixt_norm_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_norm_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                    int64_t tokens, mixt_cost *cost)
+void mixt_norm_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values = mixt_shape_values(&in[NORM_X], tokens);
+    double values = mixt_in_values(request, NORM_X);
     *cost = (mixt_cost){4 * values, 8 * values, 8 * values, 16 * values};
 }
 
@@ -56,12 +53,9 @@ mixt_status mixt_rope_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_rope_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                    int64_t tokens, mixt_cost *cost)
+void mixt_rope_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values = mixt_shape_values(&in[ROPE_X], tokens);
+    double values = mixt_in_values(request, ROPE_X);
     *cost = (mixt_cost){3 * values, 8 * values, 3 * values, 8 * values};
 }
 
@@ -74,12 +68,9 @@ mixt_status mixt_swiglu_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_swiglu_cost(const mixt_attributes *attributes, const mixt_shape *in,
-                      const mixt_shape *out, int64_t tokens, mixt_cost *cost)
+void mixt_swiglu_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values = mixt_shape_values(&in[SWIGLU_GATE], tokens);
+    double values = mixt_in_values(request, SWIGLU_GATE);
     *cost = (mixt_cost){5 * values, 12 * values, 10 * values, 20 * values};
 }
 
@@ -91,12 +82,9 @@ mixt_status mixt_add_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_add_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                   int64_t tokens, mixt_cost *cost)
+void mixt_add_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)out;
-    double values = mixt_shape_values(&in[ADD_A], tokens);
+    double values = mixt_in_values(request, ADD_A);
     *cost = (mixt_cost){values, 12 * values, 0, 16 * values};
 }
 
@@ -111,10 +99,7 @@ mixt_status mixt_take_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_take_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                    int64_t tokens, mixt_cost *cost)
+void mixt_take_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)in;
-    *cost = (mixt_cost){0, 8 * mixt_shape_values(&out[TAKE_Y], tokens), 0, 0};
+    *cost = (mixt_cost){0, 8 * mixt_out_values(request, TAKE_Y), 0, 0};
 }

@@ -36,6 +36,22 @@ mixt_shape mixt_shape_leading(mixt_shape shape);
 /* Values of a tensor in a call of `tokens`. */
 double mixt_shape_values(const mixt_shape *shape, int64_t tokens);
 
+/* The same of an operator's slots, for cost formulas; and the bytes of a weight. */
+static inline double mixt_in_values(const mixt_cost_request *request, int slot)
+{
+    return mixt_shape_values(&request->in[slot], request->tokens);
+}
+
+static inline double mixt_out_values(const mixt_cost_request *request, int slot)
+{
+    return mixt_shape_values(&request->out[slot], request->tokens);
+}
+
+static inline double mixt_in_bytes(const mixt_cost_request *request, int slot)
+{
+    return mixt_in_values(request, slot) * request->value_bytes[slot];
+}
+
 #define MIXT_TRY(expression)                                                                       \
     do {                                                                                           \
         mixt_status status_ = (expression);                                                        \

@@ -21,11 +21,8 @@ mixt_status mixt_shift_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_shift_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                     int64_t tokens, mixt_cost *cost)
+void mixt_shift_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    (void)in;
-    double bytes = 8 * mixt_shape_values(&out[SHIFT_Y], tokens);
+    double bytes = 8 * mixt_out_values(request, SHIFT_Y);
     *cost = (mixt_cost){0, bytes, 0, 1.5 * bytes};
 }

@@ -31,23 +31,32 @@ enum {
                    "MIXT_SLOTS is too small for " #name);
 #include "ops/ops.def"
 
-static const mixt_operator rows[MIXT_OP_COUNT] = {
+/* Offsets of a product's parts. */
+#define ALL(NAME) -1
+#define BY_EXPERT(NAME) NAME##_OFFSETS
+
 #define HAS_YES true
 #define HAS_NO false
-#define MIXT_OP_BEGIN(op, NAME, backward)                                                          \
-    [MIXT_OP_##op] = {                                                                             \
-        .name = #op,                                                                               \
-        .inputs = NAME##_INPUTS,                                                                   \
-        .outputs = NAME##_OUTPUTS,                                                                 \
-        .reads_in = NAME##_READS_IN,                                                               \
-        .reads_out = NAME##_READS_OUT,                                                             \
-        .matrix_in = NAME##_MATRIX_IN,                                                             \
-        .has_backward = HAS_##backward,                                                            \
-        .shape = mixt_##op##_shape,                                                                \
-        .cost = mixt_##op##_cost,                                                                  \
-    },
+
+/* clang-format off */
+static const mixt_operator rows[MIXT_OP_COUNT] = {
+#define MIXT_OP_BEGIN(op, NAME, backward)       \
+    [MIXT_OP_##op] = {                          \
+        .name = #op,                            \
+        .inputs = NAME##_INPUTS,                \
+        .outputs = NAME##_OUTPUTS,              \
+        .reads_in = NAME##_READS_IN,            \
+        .reads_out = NAME##_READS_OUT,          \
+        .matrix_in = NAME##_MATRIX_IN,          \
+        .has_backward = HAS_##backward,         \
+        .shape = mixt_##op##_shape,             \
+        .cost = mixt_##op##_cost,
+#define MIXT_PRODUCT(NAME, weight, side, rows, part) \
+        .multiplied[NAME##_##weight] = {MIXT_MULTIPLIED_##side, NAME##_##rows, part(NAME)},
+#define MIXT_OP_END(op, NAME) },
 #include "ops/ops.def"
 };
+/* clang-format on */
 
 const mixt_operator *mixt_operator_row(mixt_op op)
 {

@@ -273,14 +273,6 @@ void mixt_instance_observe(mixt_instance *instance, mixt_observer observe, void 
     instance->observe_user = user;
 }
 
-void mixt_instance_read_workspace(const mixt_instance *instance, int record, size_t offset,
-                                  void *to, size_t size)
-{
-    const mixt_record *r = &instance->plan->records[record];
-    assert(offset <= r->workspace && size <= r->workspace - offset);
-    mixt_device_memory_read(&instance->memory, r->workspace_offset + offset, to, size);
-}
-
 /* ------------------------------------------------------------------------------------------ */
 /* Running                                                                                    */
 

@@ -197,13 +197,21 @@ static void record_shapes(const mixt_plan *plan, const mixt_record *record,
     }
 }
 
-void mixt_plan_cost(const mixt_plan *plan, int index, int64_t tokens, double *flops, double *bytes)
+void mixt_plan_cost(const mixt_plan *plan, int index, int64_t tokens, const double *value_bytes,
+                    double *flops, double *bytes)
 {
     const mixt_record *record = &plan->records[index];
     mixt_shape in[MIXT_SLOTS], out[MIXT_SLOTS];
+    double in_bytes[MIXT_SLOTS];
     record_shapes(plan, record, in, out);
+    for (int i = 0; i < MIXT_SLOTS; i++) {
+        const mixt_value *value = record->in[i] >= 0 ? &plan->values[record->in[i]] : NULL;
+        bool given = value_bytes != NULL && value != NULL && value->kind == MIXT_VALUE_PARAMETER;
+        in_bytes[i] = given ? value_bytes[value->index] : sizeof(float);
+    }
+    mixt_cost_request request = {&record->attributes, in, out, tokens, in_bytes};
     mixt_cost cost = {0};
-    mixt_operator_row(record->op)->cost(&record->attributes, in, out, tokens, &cost);
+    mixt_operator_row(record->op)->cost(&request, &cost);
     bool backward = record->pass == MIXT_PASS_BACKWARD;
     *flops = backward ? cost.backward_flops : cost.forward_flops;
     *bytes = backward ? cost.backward_bytes : cost.forward_bytes;
@@ -229,7 +237,7 @@ static void print_record(mixt_buffer *buffer, const mixt_plan *plan, int index)
     const mixt_record *record = &plan->records[index];
     const mixt_operator *row = mixt_operator_row(record->op);
     double flops, bytes;
-    mixt_plan_cost(plan, index, plan->capacity, &flops, &bytes);
+    mixt_plan_cost(plan, index, plan->capacity, NULL, &flops, &bytes);
     mixt_buffer_format(buffer, "%4d  ", index);
     if (record->layer >= 0) {
         mixt_buffer_format(buffer, "layer %-3d ", record->layer);
@@ -272,7 +280,7 @@ mixt_status mixt_plan_print(const mixt_plan *plan, char **text, mixt_error *erro
     }
     for (int i = 0; i < plan->record_count; i++) {
         double one, bytes;
-        mixt_plan_cost(plan, i, plan->capacity, &one, &bytes);
+        mixt_plan_cost(plan, i, plan->capacity, NULL, &one, &bytes);
         flops += one;
     }
     mixt_buffer_format(&buffer,

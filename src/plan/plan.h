@@ -109,9 +109,10 @@ typedef struct mixt_route_values {
 
 /* One record a line with shapes, bytes and cost. *text is malloc'd. */
 mixt_status mixt_plan_print(const mixt_plan *plan, char **text, mixt_error *error);
-/* Cost of a record for `tokens` active tokens. */
-void mixt_plan_cost(const mixt_plan *plan, int record, int64_t tokens, double *flops,
-                    double *bytes);
+/* Cost of a record for `tokens` active tokens. value_bytes: of each parameter, by its index, the
+ * bytes that one of its values takes where it lies; NULL: 4 for all. */
+void mixt_plan_cost(const mixt_plan *plan, int record, int64_t tokens, const double *value_bytes,
+                    double *flops, double *bytes);
 
 /* ------------------------------------------------------------------------------------------ */
 
@@ -159,16 +160,12 @@ void mixt_instance_route(const mixt_instance *instance, const mixt_route_values 
 /* Seconds of a record, added up from mixt_instance_profile on; mixt_instance_seconds takes them. */
 mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error);
 double mixt_instance_seconds(mixt_instance *instance, int record);
-/* Calls `observe` behind each forward record from now on, while its inputs, outputs and workspace
- * can still be read; NULL ends it. */
+/* Calls `observe` behind each forward record from now on, while its inputs and outputs can still be
+ * read; NULL ends it. */
 typedef void (*mixt_observer)(void *user, const mixt_instance *instance, int record);
 void mixt_instance_observe(mixt_instance *instance, mixt_observer observe, void *user);
 /* Active rows of a value in the run that is observed, or the last. */
 int64_t mixt_instance_rows(const mixt_instance *instance, mixt_value_id value);
-/* Bytes [offset, offset + size) of the workspace of the record that is observed. */
-void mixt_instance_read_workspace(const mixt_instance *instance, int record, size_t offset,
-                                  void *to, size_t size);
-
 /* Runs records [from, to) over `tokens` active tokens. Refused where a value is not bound or an
  * input was never written. Where an operator could not get its data (a store, another rank), the
  * first such error, which names layer and expert; what the run computed is then of no use. */

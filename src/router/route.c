@@ -127,14 +127,11 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-void mixt_route_cost(const mixt_attributes *attributes, const mixt_shape *in, const mixt_shape *out,
-                     int64_t tokens, mixt_cost *cost)
+void mixt_route_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
-    (void)attributes;
-    double x = mixt_shape_values(&in[ROUTE_X], tokens),
-           weight = mixt_shape_values(&in[ROUTE_WEIGHT], tokens);
-    double logits = mixt_shape_values(&out[ROUTE_SCORES], tokens);
-    double products = 2 * x * (double)in[ROUTE_WEIGHT].size[0];
+    double x = mixt_in_values(request, ROUTE_X), weight = mixt_in_values(request, ROUTE_WEIGHT);
+    double logits = mixt_out_values(request, ROUTE_SCORES);
+    double products = 2 * x * (double)request->in[ROUTE_WEIGHT].size[0];
     *cost = (mixt_cost){products + 10 * logits, 4 * (x + weight + 3 * logits),
                         2 * products + 20 * logits, 8 * (x + weight + 2 * logits)};
 }
