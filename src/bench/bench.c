@@ -68,12 +68,11 @@ static void random_tokens(int32_t *tokens, size_t count, int vocab_size)
 
 #define PASSES 3 /* forward, recompute, backward */
 
-/* The records of a training plan, summed over layers, and what is done behind the plan. */
+/* The records of a training plan and of the optimizer's, summed over layers. */
 typedef struct profile {
     double seconds[MIXT_OP_COUNT][PASSES]; /* of one repetition */
     sample samples[MIXT_OP_COUNT][PASSES];
     double flops[MIXT_OP_COUNT][PASSES], bytes[MIXT_OP_COUNT][PASSES];
-    sample norm;
 } profile;
 
 static void stage_random(mixt_trainer *trainer)
@@ -91,30 +90,25 @@ static void stage_random(mixt_trainer *trainer)
 }
 
 /* One whole step with learning rate 0, so that the weights stay. */
-static mixt_status run_step(mixt_trainer *trainer, profile *p, mixt_error *error)
+static mixt_status run_step(mixt_trainer *trainer, mixt_error *error)
 {
     mixt_step_sums sums = {.targets = trainer->rows};
     mixt_status status = mixt_trainer_gradients(trainer, &sums, error);
-    double begin = mixt_train_time(), norm;
-    if (status == MIXT_OK) {
-        status = mixt_optimizer_step(trainer, 0.0, 1.0, error);
-    }
-    if (status == MIXT_OK && p != NULL) {
-        p->seconds[MIXT_OP_adamw][0] += mixt_train_time() - begin;
-        begin = mixt_train_time();
-        status = mixt_optimizer_norm(trainer, MIXT_TRAIN_GRADIENTS, &norm, error);
-        add_sample(&p->norm, mixt_train_time() - begin);
-    }
-    return status;
+    return status == MIXT_OK ? mixt_optimizer_step(trainer, 0.0, 1.0, error) : status;
 }
 
-static void gather(const mixt_trainer *trainer, profile *p)
+static void gather(mixt_instance *instance, profile *p)
 {
-    const mixt_plan *plan = trainer->graph->plan;
+    const mixt_plan *plan = mixt_instance_plan(instance);
     for (int r = 0; r < plan->record_count; r++) {
         const mixt_record *record = &plan->records[r];
-        p->seconds[record->op][record->pass] += mixt_instance_seconds(trainer->instance, r);
+        p->seconds[record->op][record->pass] += mixt_instance_seconds(instance, r);
     }
+}
+
+/* The seconds of a repetition become a sample of each operator. */
+static void take_samples(profile *p)
+{
     for (int op = 0; op < MIXT_OP_COUNT; op++) {
         for (int pass = 0; pass < PASSES; pass++) {
             add_sample(&p->samples[op][pass], p->seconds[op][pass]);
@@ -123,29 +117,26 @@ static void gather(const mixt_trainer *trainer, profile *p)
     }
 }
 
-static void sum_costs(const mixt_trainer *trainer, profile *p)
+/* Costs of records [from, to) for `tokens` active tokens. */
+static void sum_costs(const mixt_plan *plan, int64_t tokens, int from, int to, profile *p)
 {
-    const mixt_plan *plan = trainer->graph->plan;
-    for (int r = 0; r < plan->record_count; r++) {
+    for (int r = from; r < to; r++) {
         const mixt_record *record = &plan->records[r];
         double flops, bytes;
-        mixt_plan_cost(plan, r, trainer->rows, NULL, &flops, &bytes);
+        mixt_plan_cost(plan, r, tokens, NULL, &flops, &bytes);
         p->flops[record->op][record->pass] += flops;
         p->bytes[record->op][record->pass] += bytes;
     }
-    double values = 0;
-    for (int i = 0; i < trainer->model->parameter_count; i++) {
-        const mixt_parameter *parameter = &trainer->model->parameters[i];
-        values += parameter->trainable ? (double)parameter->count : 0;
-    }
-    mixt_attributes attributes = {0};
-    mixt_shape flat = mixt_shape_static(1, (int64_t)values, 0, 0);
-    mixt_shape shapes[MIXT_SLOTS] = {flat, flat, flat, flat};
-    mixt_cost_request request = {&attributes, shapes, shapes, 1, NULL};
-    mixt_cost cost = {0};
-    mixt_operator_row(MIXT_OP_adamw)->cost(&request, &cost);
-    p->flops[MIXT_OP_adamw][0] = cost.forward_flops;
-    p->bytes[MIXT_OP_adamw][0] = cost.forward_bytes;
+}
+
+/* Of a step: the plan of the model, the norm of the gradients, AdamW. */
+static void sum_step_costs(const mixt_trainer *trainer, profile *p)
+{
+    const mixt_plan *model = trainer->graph->plan;
+    const mixt_plan *update = mixt_instance_plan(mixt_optimizer_instance(trainer));
+    sum_costs(model, trainer->rows, 0, model->record_count, p);
+    sum_costs(update, 1, MIXT_TRAIN_GRADIENTS, MIXT_TRAIN_GRADIENTS + 1, p);
+    sum_costs(update, 1, MIXT_TRAIN_BLOCKS, update->record_count, p);
 }
 
 static mixt_status operator_rows(bench *b, const mixt_trainer *trainer, const profile *p)
@@ -164,24 +155,18 @@ static mixt_status operator_rows(bench *b, const mixt_trainer *trainer, const pr
             }
         }
     }
-    double values = (double)trainer->model->weight_count;
-    mixt_bench_row row = {.name = "gradient norm",
-                          .direction = "",
-                          .tokens = (double)trainer->rows,
-                          .flops = 2 * values,
-                          .bytes = 4 * values};
-    return status == MIXT_OK ? add_row(b, &row, &p->norm) : status;
+    return status;
 }
 
 static mixt_status bench_steps(bench *b, mixt_trainer *trainer, profile *p)
 {
     sample whole = {0};
     stage_random(trainer);
-    sum_costs(trainer, p);
-    mixt_status status = run_step(trainer, NULL, b->error); /* touches all memory */
+    sum_step_costs(trainer, p);
+    mixt_status status = run_step(trainer, b->error); /* touches all memory */
     for (int i = 0; i < b->options->repetitions && status == MIXT_OK; i++) {
         double begin = mixt_train_time();
-        status = run_step(trainer, NULL, b->error);
+        status = run_step(trainer, b->error);
         add_sample(&whole, mixt_train_time() - begin);
     }
     if (status != MIXT_OK) {
@@ -196,10 +181,16 @@ static mixt_status bench_steps(bench *b, mixt_trainer *trainer, profile *p)
     }
     status = add_row(b, &row, &whole);
     if (status == MIXT_OK && b->options->operators) {
+        mixt_instance *update = mixt_optimizer_instance(trainer);
         status = mixt_instance_profile(trainer->instance, b->error);
+        if (status == MIXT_OK) {
+            status = mixt_instance_profile(update, b->error);
+        }
         for (int i = 0; i < b->options->repetitions && status == MIXT_OK; i++) {
-            status = run_step(trainer, p, b->error);
-            gather(trainer, p);
+            status = run_step(trainer, b->error);
+            gather(trainer->instance, p);
+            gather(update, p);
+            take_samples(p);
         }
         status = status == MIXT_OK ? operator_rows(b, trainer, p) : status;
     }

@@ -1,6 +1,6 @@
 /* dispatch copies tokens' rows into expert order; combine brings them back, weighted. Each is the
- * other's derivative by rows. place[t,j] is where choice j of token t lies in expert order, -1 where
- * there is none: a token without an expert gives no row and gets zeros. */
+ * other's derivative by rows. place[t,j] is where choice j of token t lies in expert order, -1
+ * where there is none: a token without an expert gives no row and gets zeros. */
 #include "ops/support_tmpl.h"
 
 /* Rows that the record uses. */

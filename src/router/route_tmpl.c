@@ -28,8 +28,8 @@ bool MIXT_REAL(mixt_row_scores)(const mixt_kernels *kernels, const mixt_router_s
     return true;
 }
 
-/* counts, offsets, order and place from ids: a counting sort, stable in t and j. Choices of no expert
- * have no place; what is left of order behind the rows in use is -1. */
+/* counts, offsets, order and place from ids: a counting sort, stable in t and j. Choices of no
+ * expert have no place; what is left of order behind the rows in use is -1. */
 static void sort_choices(const mixt_call *call)
 {
     const mixt_router_spec *spec = call->attributes->router;

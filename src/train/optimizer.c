@@ -143,6 +143,11 @@ void mixt_optimizer_free(mixt_optimizer *optimizer)
     }
 }
 
+mixt_instance *mixt_optimizer_instance(const mixt_trainer *trainer)
+{
+    return trainer->optimizer->instance;
+}
+
 mixt_status mixt_optimizer_norm(mixt_trainer *trainer, mixt_train_block block, double *norm,
                                 mixt_error *error)
 {

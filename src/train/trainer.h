@@ -85,6 +85,9 @@ typedef enum mixt_train_block {
 const mixt_device_memory *mixt_train_memory(const mixt_trainer *trainer, mixt_train_block block);
 mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error);
 void mixt_optimizer_free(struct mixt_optimizer *optimizer);
+/* Its plan, ready to run: records [0, MIXT_TRAIN_BLOCKS) are the norms of the blocks, the rest is
+ * AdamW. */
+mixt_instance *mixt_optimizer_instance(const mixt_trainer *trainer);
 /* Euclidean norm of one of them: squares summed in double in blocks, the blocks in order. */
 mixt_status mixt_optimizer_norm(mixt_trainer *trainer, mixt_train_block block, double *norm,
                                 mixt_error *error);
