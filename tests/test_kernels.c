@@ -313,7 +313,7 @@ static void run_scores(const mixt_kernels_f32 *table, score_block *block, mixt_s
     shape.change = block->change;
     shape.lse = block->lse;
     shape.delta = block->delta;
-    (backward ? table->soften_backward : table->soften)(&shape);
+    (backward ? table->softmax_backward : table->softmax)(&shape);
 }
 
 static void compare_scores(const mixt_kernels_f32 *tier, int at)

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "core/memory.h"
 #include "formats/gguf.h"
 #include "convert/convert.h"
@@ -150,7 +151,7 @@ static void convert_rows(void *context, int64_t item, int thread)
     size_t row_bytes = mixt_type_row_bytes(s->target->type, s->columns);
     float *scratch = s->scratch + (int64_t)thread * ROWS_OF_ITEM * s->columns;
     int64_t begin = item * ROWS_OF_ITEM;
-    int64_t end = begin + ROWS_OF_ITEM < s->rows ? begin + ROWS_OF_ITEM : s->rows;
+    int64_t end = mixt_least(begin + ROWS_OF_ITEM, s->rows);
     for (int64_t row = begin; row < end; row++) {
         char *out = s->out + (size_t)row * row_bytes;
         const char *stored = stored_row(s, row);
@@ -174,7 +175,7 @@ static mixt_status run_slab(slab *s, mixt_gguf_writer *writer)
     mixt_conversion *c = (mixt_conversion *)s->c;
     int threads = mixt_context_threads(c->context);
     memset(s->errors, 0, sizeof s->errors);
-    mixt_pool_run(mixt_context_pool(c->context), (s->rows + ROWS_OF_ITEM - 1) / ROWS_OF_ITEM,
+    mixt_pool_run(mixt_context_pool(c->context), mixt_divide_up(s->rows, ROWS_OF_ITEM),
                   convert_rows, s);
     for (int i = 0; i < threads; i++) {
         if (s->errors[i].status != MIXT_OK) {

@@ -82,11 +82,11 @@ static void permute_heads(const mixt_model *model, mixt_piece *piece, int64_t co
 
 static bool is_permuted(const mixt_model *model, const mixt_parameter *p, mixt_form form)
 {
-    bool turned = p->slot == MIXT_SLOT_Q || p->slot == MIXT_SLOT_K || p->slot == MIXT_SLOT_Q_BIAS ||
-                  p->slot == MIXT_SLOT_K_BIAS;
+    bool rotated = p->slot == MIXT_SLOT_Q || p->slot == MIXT_SLOT_K ||
+                   p->slot == MIXT_SLOT_Q_BIAS || p->slot == MIXT_SLOT_K_BIAS;
     bool pairs =
         form == MIXT_FORM_GGUF ? model->family->gguf_interleaved : model->family->hf_interleaved;
-    return turned && model->options.attention.latent_size == 0 &&
+    return rotated && model->options.attention.latent_size == 0 &&
            pairs != model->options.rope.interleaved;
 }
 

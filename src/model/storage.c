@@ -86,12 +86,12 @@ static mixt_status check_shape(const holder *h, const char *name, const int64_t 
     write_shape(tensor->size, tensor->rank, found);
     write_shape(size, rank, wanted);
     int last = rank - 1;
-    bool turned = rank >= 2 && tensor->rank == rank && tensor->size[last] == size[last - 1] &&
-                  tensor->size[last - 1] == size[last];
+    bool transposed = rank >= 2 && tensor->rank == rank && tensor->size[last] == size[last - 1] &&
+                      tensor->size[last - 1] == size[last];
     return mixt_fail(h->error, MIXT_ERROR_FORMAT, "%s: tensor %s is [%s], %s makes it [%s]%s",
                      tensor->path, name, found,
                      h->form == MIXT_FORM_GGUF ? "the metadata" : "config.json", wanted,
-                     turned ? "; it is transposed" : "");
+                     transposed ? "; it is transposed" : "");
 }
 
 static mixt_status check_type(const holder *h, const char *name, bool bytes,

@@ -142,14 +142,14 @@ static void weigh(block_pair *pair, mixt_sight sight)
         .queries = rows,
         .stride = MIXT_ATTENTION_BLOCK,
         .scores = pair->weights,
-        .scale = mixt_attention_scale(&pair->sizes),
+        .scale = mixt_softmax_scale(&pair->sizes),
         .first = sight == MIXT_SEES_ALL ? NULL : pair->first,
         .last = pair->last,
         .lse = pair->lse,
         .delta = pair->delta,
         .d_scores = pair->d_weights,
     };
-    mixt_kernels_of(call)->soften_backward(&scores);
+    mixt_kernels_of(call)->softmax_backward(&scores);
     if (pair->sizes.soft_cap > 0) {
         uncap(pair);
     }

@@ -84,8 +84,8 @@ static const real *query_of(const query_block *block, int64_t query)
 
 /* The online softmax of queries [begin, end) of the block over `count` keys, of capped scores where
  * there is a cap. */
-static void soften(query_block *block, mixt_range queries, int64_t count, int64_t stride,
-                   mixt_sight sight)
+static void softmax_block(query_block *block, mixt_range queries, int64_t count, int64_t stride,
+                          mixt_sight sight)
 {
     int64_t at = queries.begin;
     const mixt_kernels *kernels = mixt_kernels_of(block->call);
@@ -98,14 +98,14 @@ static void soften(query_block *block, mixt_range queries, int64_t count, int64_
         .queries = queries.end - at,
         .stride = stride,
         .scores = block->scores,
-        .scale = mixt_attention_scale(&block->sizes),
+        .scale = mixt_softmax_scale(&block->sizes),
         .first = sight == MIXT_SEES_ALL ? NULL : block->first + at,
         .last = block->last + at,
         .max = block->max + at,
         .sum = block->sum + at,
         .change = block->change + at,
     };
-    kernels->soften(&scores);
+    kernels->softmax(&scores);
 }
 
 /* Where a block of keys begins in k and in v, and how many they are. */
@@ -139,7 +139,7 @@ static void visit_rows(query_block *block, const key_block *keys, mixt_sight sig
             .c_row = count,
         };
         mixt_gemm_block(call->compute, thread, &product);
-        soften(block, (mixt_range){at, at + 1}, count, 1, sight);
+        softmax_block(block, (mixt_range){at, at + 1}, count, 1, sight);
         kernels->scale(sizes->value_dim, y, block->change[at], y);
         memset(sum, 0, (size_t)sizes->value_dim * sizeof *sum);
         for (int64_t key = 0; key < count; key++) {
@@ -157,7 +157,7 @@ static void visit_block(query_block *block, const key_block *keys, mixt_sight si
     mixt_panels scored = {block->keys.at, sizes->head_dim, count};
     mixt_panels values = {block->keys.at, count, sizes->value_dim};
     mixt_multiply_long(call, &scored, keys->k, sizes->k_row, &block->queries, block->scores);
-    soften(block, (mixt_range){0, rows}, count, MIXT_ATTENTION_BLOCK, sight);
+    softmax_block(block, (mixt_range){0, rows}, count, MIXT_ATTENTION_BLOCK, sight);
     for (int64_t i = 0; i < sizes->value_dim; i++) {
         real *y = block->output + i * MIXT_ATTENTION_BLOCK;
         mixt_kernels_of(call)->multiply(rows, y, y, block->change);
@@ -259,7 +259,7 @@ static void attend(query_block *block, int64_t sequence, int thread)
         memset(output_of(block, i), 0, (size_t)sizes->value_dim * sizeof(real));
         if (first[t] <= last[t]) {
             lowest = mixt_least(lowest, first[t] - origin);
-            highest = last[t] - origin > highest ? last[t] - origin : highest;
+            highest = mixt_most(highest, last[t] - origin);
         }
     }
     if (!few) {
@@ -309,7 +309,7 @@ static int64_t heads_of_item(const mixt_call *call, const mixt_attention_sizes *
     int64_t group = sizes->heads / sizes->kv_heads, threads = call->compute->threads;
     int64_t parts = mixt_divide_up(threads, sizes->kv_heads * call->tokens);
     int64_t heads = mixt_least(mixt_divide_up(group, parts), MIXT_ATTENTION_BLOCK);
-    return heads < FEW_ROWS ? FEW_ROWS : heads;
+    return mixt_most(heads, FEW_ROWS);
 }
 
 /* An item is one row and some heads that share a kv head. */

@@ -47,7 +47,7 @@ static inline mixt_range mixt_attention_rows(const mixt_call *call,
     int64_t begin = sequence * sizes->sequence, end = begin + sizes->sequence;
     end = mixt_least(mixt_least(end, call->tokens), begin + (block + 1) * MIXT_ATTENTION_BLOCK);
     begin += block * MIXT_ATTENTION_BLOCK;
-    return (mixt_range){begin, begin < end ? end : begin};
+    return (mixt_range){begin, mixt_most(begin, end)};
 }
 
 /* What each row of a block sees of keys [key, key + count), counted from `key`; clamped, so that it
@@ -85,7 +85,7 @@ static inline void mixt_attention_cap(const mixt_kernels *kernels,
 }
 
 /* What the softmax multiplies scores by: capped ones are scaled already. */
-static inline real mixt_attention_scale(const mixt_attention_sizes *sizes)
+static inline real mixt_softmax_scale(const mixt_attention_sizes *sizes)
 {
     return sizes->soft_cap > 0 ? 1 : sizes->scale;
 }
@@ -121,9 +121,8 @@ static inline int64_t mixt_panel_values(int64_t k, int64_t width)
 /* Values of panels of a block of rows by n values, whichever of both is their k. */
 static inline int64_t mixt_block_values(int64_t n)
 {
-    int64_t tall = mixt_panel_values(n, MIXT_ATTENTION_BLOCK);
-    int64_t wide = mixt_panel_values(MIXT_ATTENTION_BLOCK, n);
-    return tall > wide ? tall : wide;
+    return mixt_most(mixt_panel_values(n, MIXT_ATTENTION_BLOCK),
+                     mixt_panel_values(MIXT_ATTENTION_BLOCK, n));
 }
 
 /* c [a->width, b->width] (+)= the product of packed panels; k is one block of the chain. */

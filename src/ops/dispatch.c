@@ -7,7 +7,7 @@ mixt_status mixt_dispatch_shape(mixt_shape_request *request, mixt_error *error)
     MIXT_TRY(mixt_expect_matrix(&x, "dispatch: x", error));
     MIXT_TRY(
         mixt_expect(&x, mixt_shape_tokens(request->capacity, 1, x.size[1]), "dispatch: x", error));
-    int64_t chosen = place.size[1] > 0 ? place.size[1] : 1;
+    int64_t chosen = mixt_most(place.size[1], 1);
     MIXT_TRY(mixt_expect(&place,
                          mixt_shape_integers(mixt_shape_tokens(request->capacity, 1, chosen)),
                          "dispatch: place", error));
@@ -32,7 +32,7 @@ mixt_status mixt_combine_shape(mixt_shape_request *request, mixt_error *error)
 {
     mixt_shape rows = request->in[COMBINE_ROWS], place = request->in[COMBINE_PLACE];
     MIXT_TRY(mixt_expect_matrix(&rows, "combine: rows", error));
-    int64_t chosen = place.size[1] > 0 ? place.size[1] : 1;
+    int64_t chosen = mixt_most(place.size[1], 1);
     mixt_shape choices = mixt_shape_tokens(request->capacity, 1, chosen);
     MIXT_TRY(mixt_expect(&place, mixt_shape_integers(choices), "combine: place", error));
     MIXT_TRY(mixt_expect(&request->in[COMBINE_WEIGHTS], choices, "combine: weights", error));

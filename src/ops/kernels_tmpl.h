@@ -32,8 +32,8 @@ typedef struct mixt_scores {
     real *scores; /* [keys, stride]: q.k, and afterwards the weights */
     real scale;
     const real *first, *last; /* [queries] */
-    real *max, *sum, *change; /* [queries], soften */
-    const real *lse, *delta;  /* [queries], soften_backward */
+    real *max, *sum, *change; /* [queries], softmax */
+    const real *lse, *delta;  /* [queries], softmax_backward */
     real *d_scores;           /* [keys, stride]: dy.v, and afterwards d score */
 } mixt_scores;
 
@@ -74,9 +74,9 @@ typedef struct mixt_kernels {
      * max' = the largest so far; weights = exp(x - max'); change = exp(max - max');
      * sum = sum change + weights added in rising key. A query that has seen nothing yet keeps
      * max -INFINITY, weights 0. */
-    void (*soften)(const mixt_scores *scores);
+    void (*softmax)(const mixt_scores *scores);
     /* p = exp(scale score - lse), d score = (p (dy.v - delta)) scale */
-    void (*soften_backward)(const mixt_scores *scores);
+    void (*softmax_backward)(const mixt_scores *scores);
     void (*adamw)(int64_t n, real *w, real *m, real *v, const real *gradient,
                   const mixt_adamw_arguments *arguments);
     mixt_gemm_kernels gemm;

@@ -93,7 +93,7 @@ mixt_status mixt_take_shape(mixt_shape_request *request, mixt_error *error)
     MIXT_TRY(mixt_expect_matrix(&request->in[TAKE_X], "take: x", error));
     int64_t rows = request->in[TAKE_ROWS].size[0];
     MIXT_TRY(mixt_expect(&request->in[TAKE_ROWS],
-                         mixt_shape_integers(mixt_shape_static(1, rows > 0 ? rows : 1, 0, 0)),
+                         mixt_shape_integers(mixt_shape_static(1, mixt_most(rows, 1), 0, 0)),
                          "take: rows", error));
     request->out[TAKE_Y] = mixt_shape_static(2, rows, request->in[TAKE_X].size[1], 0);
     return MIXT_OK;

@@ -146,7 +146,7 @@ static void rope_backward_rows(void *context, int64_t item, int thread)
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
     int64_t n = call->attributes->head_dim, heads = call->attributes->heads;
-    real *turned = (real *)call->workspace + item * n;
+    real *rotated = (real *)call->workspace + item * n;
     mixt_range range =
         mixt_chunk(mixt_rows(&call->in_shape[ROPE_X], call->tokens), MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
@@ -155,10 +155,10 @@ static void rope_backward_rows(void *context, int64_t item, int thread)
             ((const int32_t *)call->in[ROPE_POSITIONS])[t] * call->in_shape[ROPE_TABLE].size[1];
         for (int64_t i = t * heads; i < (t + 1) * heads; i++) {
             real *dx = (real *)call->d_in[ROPE_X] + i * n;
-            rotate_head(call, call->add[ROPE_X] ? turned : dx,
+            rotate_head(call, call->add[ROPE_X] ? rotated : dx,
                         (const real *)call->d_out[ROPE_Y] + i * n, angles, -1);
             if (call->add[ROPE_X]) {
-                kernels->add(n, dx, dx, turned);
+                kernels->add(n, dx, dx, rotated);
             }
         }
     }

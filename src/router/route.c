@@ -119,9 +119,8 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     request->out[ROUTE_SCORES] = mixt_shape_tokens(tokens, 1, experts);
     request->out[ROUTE_FINITE] = mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0));
     request->out[ROUTE_LOSSES] = mixt_shape_static(1, ROUTE_LOSS_COUNT, 0, 0);
-    int64_t raw = mixt_logits_workspace(spec, tokens),
-            losses = mixt_balance_workspace(tokens, experts);
-    request->forward_workspace = raw > losses ? raw : losses;
+    request->forward_workspace =
+        mixt_most(mixt_logits_workspace(spec, tokens), mixt_balance_workspace(tokens, experts));
     request->backward_workspace =
         tokens * experts /* d logits */ + mixt_logits_backward_workspace(spec, tokens);
     return MIXT_OK;

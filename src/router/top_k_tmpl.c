@@ -69,7 +69,7 @@ static void exclude_groups(const mixt_router_spec *spec, const real *scores, uin
         dead[group] = !score_group(spec, scores, group, &group_scores[group]);
         alive += dead[group] == 0;
     }
-    int used = alive < spec->options.groups_used ? alive : spec->options.groups_used;
+    int used = (int)mixt_least(alive, spec->options.groups_used);
     select_best(group_scores, dead, groups, used, best);
     memset(dead, 1, (size_t)groups);
     for (int i = 0; i < used; i++) {

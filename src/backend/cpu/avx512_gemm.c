@@ -44,7 +44,7 @@ static inline __attribute__((always_inline)) void
 copy_panels(int64_t k, int64_t panels, const float *x, int64_t x_k, float *panel, const int width)
 {
     for (int64_t p = 0; p < k; p += COPY_ROWS) {
-        int64_t end = p + COPY_ROWS < k ? p + COPY_ROWS : k;
+        int64_t end = mixt_least(p + COPY_ROWS, k);
         for (int64_t i = 0; i < panels; i++) {
             copy_rows(p, end, k, x + i * width, x_k, panel + i * width * k, width);
         }

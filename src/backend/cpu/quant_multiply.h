@@ -92,7 +92,7 @@ static void multiply_panels(const mixt_matrix_task *task)
     const mixt_matrix *matrix = task->matrix;
     const mixt_type_row *info = mixt_type_info(matrix->type);
     scratch *memory = task->scratch;
-    int64_t steps = (matrix->k + MIXT_STEP - 1) / MIXT_STEP;
+    int64_t steps = mixt_divide_up(matrix->k, MIXT_STEP);
     size_t step_bytes = (size_t)(MIXT_STEP / info->elements * info->bytes);
     for (int64_t row = task->row_begin; row < task->row_end; row += ROWS) {
         memset(memory->sums, 0, (size_t)task->tokens * ROWS * sizeof(float));

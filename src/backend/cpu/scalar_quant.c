@@ -147,7 +147,7 @@ static void decode(const mixt_matrix *matrix, int64_t row, int64_t step, weights
         decode_256(matrix->type, from, to);
         return;
     }
-    to->blocks = end - first < MIXT_STEP_BLOCKS ? (int)(end - first) : MIXT_STEP_BLOCKS;
+    to->blocks = (int)mixt_least(end - first, MIXT_STEP_BLOCKS);
     for (int b = 0; b < to->blocks; b++) {
         decode_32(matrix->type, from + b * info->bytes, to, b);
     }
@@ -190,7 +190,7 @@ static void kernel_multiply(const mixt_matrix_task *task)
 {
     const mixt_matrix *matrix = task->matrix;
     bool by_32 = mixt_q8_kind_of(matrix->type).by_32;
-    int64_t steps = (matrix->k + MIXT_STEP - 1) / MIXT_STEP;
+    int64_t steps = mixt_divide_up(matrix->k, MIXT_STEP);
     float *sums = task->scratch;
     for (int64_t row = task->row_begin; row < task->row_end; row++) {
         memset(sums, 0, (size_t)task->tokens * sizeof *sums);

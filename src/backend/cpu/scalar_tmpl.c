@@ -207,7 +207,7 @@ static real scaled_score(const MIXT_REAL(mixt_scores) * s, int64_t key, int64_t 
     return hidden ? (real)-INFINITY : s->scores[key * s->stride + query] * s->scale;
 }
 
-static void kernel_soften(const MIXT_REAL(mixt_scores) * s)
+static void kernel_softmax(const MIXT_REAL(mixt_scores) * s)
 {
     for (int64_t j = 0; j < s->queries; j++) {
         real most = (real)-INFINITY, added = 0;
@@ -230,7 +230,7 @@ static void kernel_soften(const MIXT_REAL(mixt_scores) * s)
     }
 }
 
-static void kernel_soften_backward(const MIXT_REAL(mixt_scores) * s)
+static void kernel_softmax_backward(const MIXT_REAL(mixt_scores) * s)
 {
     for (int64_t key = 0; key < s->keys; key++) {
         for (int64_t j = 0; j < s->queries; j++) {
@@ -318,8 +318,8 @@ const MIXT_REAL(mixt_kernels) TABLE = {
     .clamped_glu_backward = kernel_clamped_glu_backward,
     .norm_apply = kernel_norm_apply,
     .rope = kernel_rope,
-    .soften = kernel_soften,
-    .soften_backward = kernel_soften_backward,
+    .softmax = kernel_softmax,
+    .softmax_backward = kernel_softmax_backward,
     .adamw = kernel_adamw,
     .gemm = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack, kernel_tile},
     .gemm_bf16 = {TILE_ROWS, TILE_COLUMNS, false, MIXT_REAL(PACK_BF16), kernel_tile},

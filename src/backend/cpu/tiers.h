@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "ops/kernels.h"
 #include "ops/quantised.h"
 

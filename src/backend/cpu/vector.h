@@ -248,7 +248,7 @@ static float largest_score(int64_t n, const float *x)
 }
 
 /* One query: keys across. The sum alone goes key by key. */
-static void soften_one(const mixt_scores_f32 *s)
+static void softmax_one(const mixt_scores_f32 *s)
 {
     static const float numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const v16 scale = v_set(s->scale), number = v_load(numbers, LANES);
@@ -276,10 +276,10 @@ static void soften_one(const mixt_scores_f32 *s)
 }
 
 /* Keys down, sixteen queries across: each lane does what scalar_tmpl.c does for its query. */
-static void kernel_soften(const mixt_scores_f32 *s)
+static void kernel_softmax(const mixt_scores_f32 *s)
 {
     if (s->queries == 1 && s->stride == 1) {
-        soften_one(s);
+        softmax_one(s);
         return;
     }
     const v16 scale = v_set(s->scale);
@@ -315,7 +315,7 @@ static void kernel_soften(const mixt_scores_f32 *s)
     });
 }
 
-static void kernel_soften_backward(const mixt_scores_f32 *s)
+static void kernel_softmax_backward(const mixt_scores_f32 *s)
 {
     const v16 scale = v_set(s->scale);
     EACH_VECTOR(s->queries, {
@@ -379,7 +379,7 @@ static void fill_rows(mixt_kernels_f32 *table)
     table->clamped_glu_backward = kernel_clamped_glu_backward;
     table->norm_apply = kernel_norm_apply;
     table->rope = kernel_rope;
-    table->soften = kernel_soften;
-    table->soften_backward = kernel_soften_backward;
+    table->softmax = kernel_softmax;
+    table->softmax_backward = kernel_softmax_backward;
     table->adamw = kernel_adamw;
 }
