@@ -54,7 +54,50 @@ static void bias_backward_rows(void *context, int64_t item, int thread)
                  (const real *)call->d_out[LINEAR_Y] + range.begin * n, range.end - range.begin, n);
 }
 
-/* dx = dy weight, d weight = dy^T x, d bias = sum of the rows of dy */
+void mixt_linear_gradients(const mixt_call *call, int x, int weight, const real *dy, bool exact)
+{
+    int64_t rows = mixt_rows(&call->in_shape[x], call->tokens);
+    int64_t n = call->in_shape[weight].size[0], k = call->in_shape[weight].size[1];
+    mixt_gemm products[2];
+    int count = 0;
+    if (call->d_in[x] != NULL) {
+        products[count++] = (mixt_gemm){
+            .m = rows,
+            .n = k,
+            .k = n,
+            .a = dy,
+            .a_row = n,
+            .a_column = 1,
+            .b = call->in[weight],
+            .b_row = k,
+            .b_column = 1,
+            .c = call->d_in[x],
+            .c_row = k,
+            .accumulate = call->add[x],
+            .exact = exact,
+        };
+    }
+    if (call->d_in[weight] != NULL) {
+        products[count++] = (mixt_gemm){
+            .m = n,
+            .n = k,
+            .k = rows,
+            .a = dy,
+            .a_row = 1,
+            .a_column = n,
+            .b = call->in[x],
+            .b_row = k,
+            .b_column = 1,
+            .c = call->d_in[weight],
+            .c_row = k,
+            .accumulate = call->add[weight],
+            .exact = exact,
+        };
+    }
+    mixt_gemm_run(call->compute, products, count);
+}
+
+/* d bias = sum of the rows of dy */
 void MIXT_REAL(mixt_linear_backward)(const mixt_call *call)
 {
     int64_t rows = mixt_rows(&call->in_shape[LINEAR_X], call->tokens);
@@ -65,43 +108,8 @@ void MIXT_REAL(mixt_linear_backward)(const mixt_call *call)
         mixt_put_zero(call, LINEAR_BIAS, n);
         return;
     }
-    mixt_gemm products[2];
-    int count = 0;
-    if (call->d_in[LINEAR_X] != NULL) {
-        products[count++] = (mixt_gemm){
-            .m = rows,
-            .n = k,
-            .k = n,
-            .a = call->d_out[LINEAR_Y],
-            .a_row = n,
-            .a_column = 1,
-            .b = call->in[LINEAR_WEIGHT],
-            .b_row = k,
-            .b_column = 1,
-            .c = call->d_in[LINEAR_X],
-            .c_row = k,
-            .accumulate = call->add[LINEAR_X],
-            .exact = call->attributes->exact,
-        };
-    }
-    if (call->d_in[LINEAR_WEIGHT] != NULL) {
-        products[count++] = (mixt_gemm){
-            .m = n,
-            .n = k,
-            .k = rows,
-            .a = call->d_out[LINEAR_Y],
-            .a_row = 1,
-            .a_column = n,
-            .b = call->in[LINEAR_X],
-            .b_row = k,
-            .b_column = 1,
-            .c = call->d_in[LINEAR_WEIGHT],
-            .c_row = k,
-            .accumulate = call->add[LINEAR_WEIGHT],
-            .exact = call->attributes->exact,
-        };
-    }
-    mixt_gemm_run(call->compute, products, count);
+    mixt_linear_gradients(call, LINEAR_X, LINEAR_WEIGHT, call->d_out[LINEAR_Y],
+                          call->attributes->exact);
     if (call->d_in[LINEAR_BIAS] != NULL) {
         mixt_for_chunks(call, rows, MIXT_SUM_ROWS, bias_backward_rows);
         mixt_put_zero(call, LINEAR_BIAS, n);

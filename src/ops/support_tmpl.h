@@ -15,6 +15,7 @@ typedef MIXT_REAL(mixt_kernels) mixt_kernels;
 typedef MIXT_REAL(mixt_gemm) mixt_gemm;
 #define mixt_gemm_run MIXT_REAL(mixt_gemm_run)
 #define mixt_gemm_block MIXT_REAL(mixt_gemm_block)
+#define mixt_linear_gradients MIXT_REAL(mixt_linear_gradients)
 
 #define MIXT_PIECE 512 /* values that pass through a buffer on the stack */
 
@@ -136,5 +137,9 @@ static inline void mixt_add_sum(const mixt_kernels *kernels, int64_t n, real *y,
         kernels->add(n, y, y, vectors + i * stride);
     }
 }
+
+/* The gradients of y = x weight^T from dy [rows, N]: dx = dy weight, d weight = dy^T x, for the
+ * inputs `x` [rows, K] and `weight` [N, K] of a call (linear_tmpl.c). */
+void mixt_linear_gradients(const mixt_call *call, int x, int weight, const real *dy, bool exact);
 
 #endif

@@ -78,7 +78,7 @@ void MIXT_REAL(mixt_route_forward)(const mixt_call *call)
     MIXT_REAL(mixt_route_decide)(call);
 }
 
-/* dx = d raw weight, d weight = d raw^T x; the choices themselves are constants. */
+/* The choices themselves are constants. */
 void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
 {
     static void (*const gradient[])(const mixt_call *, real *) = {
@@ -86,8 +86,6 @@ void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
 #include "router/methods.def"
 #undef MIXT_ROUTER_METHOD
     };
-    int64_t columns = call->in_shape[ROUTE_WEIGHT].size[0],
-            d = call->in_shape[ROUTE_WEIGHT].size[1];
     int64_t values = call->tokens * call->attributes->router->experts;
     real *d_logits = call->workspace;
     if (call->d_out[ROUTE_WEIGHTS] != NULL) {
@@ -97,41 +95,5 @@ void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
     }
     MIXT_REAL(mixt_balance_gradient)(call, d_logits);
     const real *d_raw = MIXT_REAL(mixt_logits_backward)(call, d_logits, d_logits + values);
-    mixt_gemm products[2];
-    int count = 0;
-    if (call->d_in[ROUTE_X] != NULL) {
-        products[count++] = (mixt_gemm){
-            .m = call->tokens,
-            .n = d,
-            .k = columns,
-            .a = d_raw,
-            .a_row = columns,
-            .a_column = 1,
-            .b = call->in[ROUTE_WEIGHT],
-            .b_row = d,
-            .b_column = 1,
-            .c = call->d_in[ROUTE_X],
-            .c_row = d,
-            .accumulate = call->add[ROUTE_X],
-            .exact = true,
-        };
-    }
-    if (call->d_in[ROUTE_WEIGHT] != NULL) {
-        products[count++] = (mixt_gemm){
-            .m = columns,
-            .n = d,
-            .k = call->tokens,
-            .a = d_raw,
-            .a_row = 1,
-            .a_column = columns,
-            .b = call->in[ROUTE_X],
-            .b_row = d,
-            .b_column = 1,
-            .c = call->d_in[ROUTE_WEIGHT],
-            .c_row = d,
-            .accumulate = call->add[ROUTE_WEIGHT],
-            .exact = true,
-        };
-    }
-    mixt_gemm_run(call->compute, products, count);
+    mixt_linear_gradients(call, ROUTE_X, ROUTE_WEIGHT, d_raw, true);
 }
