@@ -40,7 +40,7 @@ LIBRARY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEMPLATES),$(LIBRA
 CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c)))
 LIBRARY := $(BUILD)/libmixt.a
 
-# Kernel tiers carry their own instruction sets; every other object runs on any CPU.
+# Kernel tiers (and tests/avx512*.c) carry their own instruction sets; all else runs on any CPU.
 AVX2_FLAGS   := -mavx2 -mfma -mf16c
 AVX512_FLAGS := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
 ISA = $(if $(findstring /avx512vnni,$<),$(AVX512_FLAGS) -mavx512vnni,$(if $(findstring /avx512bf16,$<),$(AVX512_FLAGS) -mavx512bf16,$(if $(findstring /avx512,$<),$(AVX512_FLAGS),$(if $(findstring /avx2,$<),$(AVX2_FLAGS)))))
@@ -95,7 +95,7 @@ TEST_PROGRAMS := $(TEST_SOURCES:%.c=$(BUILD)/%)
 
 $(BUILD)/tests/%.o: tests/%.c
 	@mkdir -p $(@D)
-	$(call say,cc,$@)$(CC) $(BASE) $(WARN) -Itests -MMD -MP -c $< -o $@
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN) $(ISA) -Itests -MMD -MP -c $< -o $@
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_HELPERS) $(LIBRARY)
 	$(call say,link,$@)$(CC) $(BASE) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)

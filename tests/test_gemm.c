@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "avx512_emulated.h"
 #include "backend/cpu/compute.h"
 #include "backend/cpu/tiers.h"
 #include "guard.h"

@@ -1,7 +1,7 @@
 /* bfloat16 products with VDPBF16PS: a cell holds two k, the even one in its low half, and the
  * instruction adds the odd product, then the even one, each with one rounding. It reads and writes
  * subnormal numbers as zeros: there, and only there, its bits differ from the other tiers'.
- * avx512emulated.c compiles this file with the instruction spelled out. */
+ * tests/avx512_emulated_bf16.c compiles this file with the instruction spelled out. */
 #include "backend/cpu/avx512_pack.h"
 
 #ifndef TILE_ADD

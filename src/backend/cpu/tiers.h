@@ -114,15 +114,11 @@ void mixt_fill_avx2(mixt_kernels_f32 *table);
 void mixt_fill_avx512(mixt_kernels_f32 *table);
 void mixt_fill_avx512bf16(mixt_kernels_f32 *table);
 /* Their parts for the matrix product. */
-/* The bfloat16 tile without its instruction, for tests (avx512emulated.c). */
-void mixt_fill_avx512_emulated_bf16(mixt_kernels_f32 *table);
 void mixt_fill_avx2_gemm(mixt_kernels_f32 *table);
 void mixt_fill_avx512_gemm(mixt_kernels_f32 *table);
 /* Their products with quantised weights. */
 void mixt_fill_avx2_matrix(mixt_kernels_f32 *table);
 void mixt_fill_avx512_matrix(mixt_kernels_f32 *table);
 void mixt_fill_avx512vnni_matrix(mixt_kernels_f32 *table);
-/* VPDPBUSD and VPDPWSSD spelled out, for tests. */
-void mixt_fill_avx512_emulated_vnni(mixt_kernels_f32 *table);
 
 #endif

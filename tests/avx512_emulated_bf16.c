@@ -1,5 +1,6 @@
-/* The bfloat16 tile with its instruction spelled out: for tests on processors without it. Nothing
- * in the library calls it. */
+/* The bfloat16 tile with its instruction spelled out, on the tile of the library. */
+#include "avx512_emulated.h"
+
 #include <immintrin.h>
 #include <stdint.h>
 

@@ -1,4 +1,6 @@
-/* The VNNI products with their instructions spelled out, so that tests run them anywhere. */
+/* The VNNI products with their instructions spelled out, on the panels of the library. */
+#include "avx512_emulated.h"
+
 #include "backend/cpu/avx512_quantise.h"
 
 /* Words of a times words of b, pairs of products summed in 32 bits, added to `sum`. */
