@@ -37,12 +37,12 @@ static bool grow(void **list, size_t *capacity, size_t count, size_t size)
 
 /* The table's first row with a tensor that we write (packed four-bit forms are only read). */
 static const mixt_tensor_row *row_to_write(const mixt_conversion *c, const mixt_parameter *p,
-                                           mixt_piece *piece)
+                                           mixt_layout_piece *piece)
 {
     const mixt_family *family = c->model->family;
     const mixt_tensor_row *row = mixt_family_row(family, p->slot, c->form, NULL);
     for (; row != NULL; row = mixt_family_row(family, p->slot, c->form, row)) {
-        mixt_piece_get(c->model, p, row, c->form, 0, piece);
+        mixt_layout_piece_get(c->model, p, row, c->form, 0, piece);
         if (!piece->mxfp4) {
             return row;
         }
@@ -50,7 +50,7 @@ static const mixt_tensor_row *row_to_write(const mixt_conversion *c, const mixt_
     return NULL;
 }
 
-static mixt_status add_part(mixt_conversion *c, int parameter, const mixt_piece *piece)
+static mixt_status add_part(mixt_conversion *c, int parameter, const mixt_layout_piece *piece)
 {
     if (!grow((void **)&c->parts, &c->part_capacity, c->part_count, sizeof *c->parts) ||
         !grow((void **)&c->targets, &c->target_capacity, c->target_count, sizeof *c->targets)) {
@@ -78,7 +78,7 @@ static void gather_targets(mixt_conversion *c)
         }
     }
     for (size_t i = 0; i < c->part_count; i++) {
-        const mixt_piece *piece = &c->parts[i].piece;
+        const mixt_layout_piece *piece = &c->parts[i].piece;
         mixt_target *last = c->target_count > 0 ? &c->targets[c->target_count - 1] : NULL;
         if (last != NULL && strcmp(last->piece->name, piece->name) == 0) {
             last->parts++;
@@ -93,16 +93,16 @@ mixt_status mixt_conversion_plan(mixt_conversion *c)
 {
     for (int i = 0; i < c->model->parameter_count; i++) {
         const mixt_parameter *p = &c->model->parameters[i];
-        mixt_piece piece;
+        mixt_layout_piece piece;
         const mixt_tensor_row *row = row_to_write(c, p, &piece);
         if (row == NULL) {
             return mixt_fail(c->error, MIXT_ERROR_UNSUPPORTED,
                              "%s: %s has no tensor for %s in this kind of file", c->options->output,
                              c->model->family->title, p->name);
         }
-        int pieces = mixt_piece_count(p, row, c->form);
+        int pieces = mixt_layout_piece_count(p, row, c->form);
         for (int at = 0; at < pieces; at++) {
-            mixt_piece_get(c->model, p, row, c->form, at, &piece);
+            mixt_layout_piece_get(c->model, p, row, c->form, at, &piece);
             mixt_status status = add_part(c, i, &piece);
             if (status != MIXT_OK) {
                 return status;
@@ -134,7 +134,7 @@ size_t mixt_target_count(const mixt_target *target)
 }
 
 /* Puts values [first, first + count) of a piece, in the parameter's order, where they go. */
-static void scatter(const mixt_piece *piece, size_t first, size_t count, const float *from,
+static void scatter(const mixt_layout_piece *piece, size_t first, size_t count, const float *from,
                     float *to)
 {
     const int64_t *size = piece->count, *stride = piece->stride;
@@ -156,7 +156,7 @@ mixt_status mixt_target_values(const mixt_conversion *c, const mixt_target *targ
     for (int i = 0; i < target->parts; i++) {
         const mixt_target_part *part = &c->parts[target->first + i];
         const mixt_parameter *p = &c->model->parameters[part->parameter];
-        const mixt_piece *piece = &part->piece;
+        const mixt_layout_piece *piece = &part->piece;
         size_t columns = (size_t)p->size[p->rank - 1];
         size_t count =
             (size_t)(piece->count[0] * piece->count[1] * piece->count[2]) * (size_t)piece->count[3];

@@ -9,12 +9,12 @@
 /* A tensor of the file to be written, and the parameters, or parts of them, that it holds. */
 typedef struct mixt_target_part {
     int parameter;
-    mixt_piece piece;
+    mixt_layout_piece piece;
 } mixt_target_part;
 
 typedef struct mixt_target {
-    int first, parts;        /* in the list of parts */
-    const mixt_piece *piece; /* its name and shape: those of its first part */
+    int first, parts;               /* in the list of parts */
+    const mixt_layout_piece *piece; /* its name and shape: those of its first part */
     mixt_type type;
     size_t bytes;
 } mixt_target;

@@ -93,7 +93,8 @@ static void choose_type(const mixt_conversion *c, mixt_target *target)
 
 /* rows [count] of the parameter for rows of the target in its order, or NULL where the piece does
  * not move whole rows. */
-static int64_t *row_order(const mixt_target *target, const mixt_piece *piece, int64_t columns)
+static int64_t *row_order(const mixt_target *target, const mixt_layout_piece *piece,
+                          int64_t columns)
 {
     int64_t rows = (int64_t)mixt_target_count(target) / columns;
     if (target->parts != 1 || piece->count[3] != columns || piece->stride[3] != 1 ||
@@ -193,7 +194,7 @@ static mixt_status write_slabs(slab *s, const int64_t *order, const float *value
                                mixt_gguf_writer *writer)
 {
     const mixt_conversion *c = s->c;
-    const mixt_piece *piece = s->target->piece;
+    const mixt_layout_piece *piece = s->target->piece;
     int64_t matrices = piece->rank == 3 ? piece->shape[0] : 1;
     int64_t each = (int64_t)mixt_target_count(s->target) / s->columns / matrices;
     int64_t step = (int64_t)(SLAB_BYTES / sizeof(float)) / s->columns + 1;

@@ -383,19 +383,19 @@ static mixt_status describe_tensors(save *job, const mixt_checkpoint_tensor *ten
 }
 
 /* One safetensors file of the checkpoint. */
-typedef struct tensor_file {
+typedef struct listed_file {
     const mixt_checkpoint_tensor *tensors; /* [count] */
     size_t count;
     size_t record; /* index in the manifest */
     char *path;
     mixt_buffer header;
-} tensor_file;
+} listed_file;
 
 /* All of them. One thread writes; their SHA-256 sums, which take longer than writing to a fast
  * disk, are computed beside it from the same memory, one file to a thread. */
 typedef struct tensor_files {
     save *job;
-    tensor_file *files; /* [count] */
+    listed_file *files; /* [count] */
     size_t count;
     uint64_t bytes;
     mixt_status status; /* of writing */
@@ -403,7 +403,7 @@ typedef struct tensor_files {
     _Atomic bool stop; /* writing failed: the sums are of no use */
 } tensor_files;
 
-static mixt_status write_tensor_file(const save *job, const tensor_file *file, mixt_error *error)
+static mixt_status write_tensor_file(const save *job, const listed_file *file, mixt_error *error)
 {
     mixt_manifest_file *record = &job->manifest.files[file->record];
     uint32_t unused;
@@ -421,7 +421,7 @@ static mixt_status write_tensor_file(const save *job, const tensor_file *file, m
     return status;
 }
 
-static void hash_tensor_file(tensor_files *all, const tensor_file *file)
+static void hash_tensor_file(tensor_files *all, const listed_file *file)
 {
     mixt_manifest_file *record = &all->job->manifest.files[file->record];
     mixt_sha256 sum;
@@ -470,7 +470,7 @@ static mixt_status plan_tensor_files(tensor_files *all, mixt_error *error)
     }
     mixt_status status = MIXT_OK;
     for (size_t i = 0; i < state->tensor_count && status == MIXT_OK;) {
-        tensor_file *file = &all->files[all->count++];
+        listed_file *file = &all->files[all->count++];
         mixt_manifest_file *record;
         file->tensors = state->tensors + i;
         file->count = 1;

@@ -19,7 +19,7 @@
 #define INDEX_MAX ((size_t)64 << 20) /* bytes of an index file */
 #define CONVERT_CHUNK 8192           /* elements on the stack while halves become floats */
 
-typedef struct tensor_file {
+typedef struct shard_file {
     char *path;
     int descriptor; /* -1: bytes in memory */
     const unsigned char *memory;
@@ -27,7 +27,7 @@ typedef struct tensor_file {
     uint64_t size;
     char *header; /* decoded in place; names and texts point into it */
     mixt_parsed_header parsed;
-} tensor_file;
+} shard_file;
 
 typedef struct tensor_name {
     const char *name;
@@ -35,13 +35,13 @@ typedef struct tensor_name {
 } tensor_name;
 
 struct mixt_safetensors {
-    tensor_file *files;
+    shard_file *files;
     size_t file_count;
     tensor_name *names; /* [count], sorted by name */
     size_t count;
 };
 
-static mixt_status file_read(const tensor_file *file, void *to, size_t length, uint64_t offset,
+static mixt_status file_read(const shard_file *file, void *to, size_t length, uint64_t offset,
                              mixt_error *error)
 {
     if (file->descriptor >= 0) {
@@ -54,7 +54,7 @@ static mixt_status file_read(const tensor_file *file, void *to, size_t length, u
 }
 
 /* Reads and parses the header of a file whose descriptor or memory is set. */
-static mixt_status file_load(tensor_file *file, uint32_t shard, mixt_error *error)
+static mixt_status file_load(shard_file *file, uint32_t shard, mixt_error *error)
 {
     unsigned char prefix[8];
     if (file->size < sizeof prefix) {
@@ -154,7 +154,7 @@ static mixt_safetensors *new_object(size_t files)
 }
 
 /* Takes `path` (malloc'd). */
-static mixt_status open_file(tensor_file *file, uint32_t shard, char *path, mixt_error *error)
+static mixt_status open_file(shard_file *file, uint32_t shard, char *path, mixt_error *error)
 {
     mixt_error local = MIXT_ERROR_INIT; /* its status says why there is no descriptor */
     file->path = path;
@@ -391,7 +391,7 @@ void mixt_safetensors_close(mixt_safetensors *file)
         return;
     }
     for (size_t i = 0; i < file->file_count; i++) {
-        tensor_file *one = &file->files[i];
+        shard_file *one = &file->files[i];
         if (one->descriptor >= 0) {
             close(one->descriptor);
         }
@@ -457,7 +457,7 @@ const char *mixt_safetensors_path(const mixt_safetensors *file, const mixt_tenso
 mixt_status mixt_safetensors_map(mixt_safetensors *file, mixt_error *error)
 {
     for (size_t i = 0; i < file->file_count; i++) {
-        tensor_file *one = &file->files[i];
+        shard_file *one = &file->files[i];
         if (one->descriptor < 0 || one->map != NULL) {
             continue;
         }
@@ -477,7 +477,7 @@ mixt_status mixt_safetensors_map(mixt_safetensors *file, mixt_error *error)
 
 const void *mixt_safetensors_data(const mixt_safetensors *file, const mixt_tensor_info *tensor)
 {
-    const tensor_file *one = &file->files[tensor->shard];
+    const shard_file *one = &file->files[tensor->shard];
     const unsigned char *bytes = one->map != NULL ? mixt_map_data(one->map) : one->memory;
     return bytes != NULL ? bytes + tensor->offset : NULL;
 }
@@ -485,7 +485,7 @@ const void *mixt_safetensors_data(const mixt_safetensors *file, const mixt_tenso
 mixt_status mixt_safetensors_intact(const mixt_safetensors *file, mixt_error *error)
 {
     for (size_t i = 0; i < file->file_count; i++) {
-        const tensor_file *one = &file->files[i];
+        const shard_file *one = &file->files[i];
         if (one->map != NULL && !mixt_map_intact(one->map)) {
             return mixt_fail(error, MIXT_ERROR_IO, "%s: became shorter while it was in use",
                              one->path);
@@ -497,7 +497,7 @@ mixt_status mixt_safetensors_intact(const mixt_safetensors *file, mixt_error *er
 mixt_status mixt_safetensors_read(const mixt_safetensors *file, const mixt_tensor_info *tensor,
                                   uint64_t first, size_t length, void *to, mixt_error *error)
 {
-    const tensor_file *one = &file->files[tensor->shard];
+    const shard_file *one = &file->files[tensor->shard];
     if (tensor->dtype == MIXT_DTYPE_UNKNOWN) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
                          "%s: tensor \"%.200s\": dtype \"%.60s\" is not known", one->path,

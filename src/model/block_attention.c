@@ -8,7 +8,7 @@ static mixt_value_id attend(mixt_builder *b, int layer, mixt_attributes attribut
     const mixt_attention_options *a = &b->model->options.attention;
     const mixt_graph *g = b->graph;
     bool generate = g->options.phase == MIXT_PHASE_GENERATE;
-    attributes.scale = mixt_attention_scale(&b->model->options);
+    attributes.scale = mixt_rope_attention_scale(&b->model->options);
     attributes.soft_cap = a->soft_cap;
     attributes.window = generate ? 0 : g->options.window;
     mixt_value_id first =

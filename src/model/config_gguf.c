@@ -6,18 +6,18 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct reader {
+typedef struct key_reader {
     const mixt_gguf *file;
     const char *arch;
     mixt_error *error;
-} reader;
+} key_reader;
 
 void mixt_gguf_key(const char *arch, const char *name, char key[160])
 {
     snprintf(key, 160, "%.60s.%s", arch, name);
 }
 
-static const mixt_gguf_tensor *embeddings(const reader *r)
+static const mixt_gguf_tensor *embeddings(const key_reader *r)
 {
     const mixt_gguf_tensor *tensor = mixt_gguf_find(r->file, "token_embd.weight");
     return tensor != NULL && tensor->rank == 2 ? tensor : NULL;
@@ -25,7 +25,7 @@ static const mixt_gguf_tensor *embeddings(const reader *r)
 
 static bool has_key(void *user, const char *name)
 {
-    const reader *r = user;
+    const key_reader *r = user;
     char key[160];
     mixt_gguf_key(r->arch, name, key);
     return mixt_gguf_has(r->file, key) ||
@@ -34,7 +34,7 @@ static bool has_key(void *user, const char *name)
 
 static mixt_status read_key(void *user, const mixt_config_row *row, const char *name, double *value)
 {
-    const reader *r = user;
+    const key_reader *r = user;
     char key[160];
     mixt_gguf_key(r->arch, name, key);
     mixt_gguf_range range = {row->low, row->high};
@@ -61,7 +61,7 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
 }
 
 /* One number where the key is there; *value stays where it is not. */
-static mixt_status number_or(const reader *r, const char *name, mixt_gguf_range range,
+static mixt_status number_or(const key_reader *r, const char *name, mixt_gguf_range range,
                              double *value)
 {
     char key[160];
@@ -70,7 +70,8 @@ static mixt_status number_or(const reader *r, const char *name, mixt_gguf_range 
                                        : MIXT_OK;
 }
 
-static mixt_status integer_or(const reader *r, const char *name, mixt_gguf_range range, int *value)
+static mixt_status integer_or(const key_reader *r, const char *name, mixt_gguf_range range,
+                              int *value)
 {
     char key[160];
     mixt_gguf_key(r->arch, name, key);
@@ -82,13 +83,13 @@ static mixt_status integer_or(const reader *r, const char *name, mixt_gguf_range
     return status;
 }
 
-static mixt_status unsupported(const reader *r, const char *name, const char *what)
+static mixt_status unsupported(const key_reader *r, const char *name, const char *what)
 {
     return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s.%s: %s", mixt_gguf_path(r->file, 0),
                      r->arch, name, what);
 }
 
-static mixt_status read_yarn(const reader *r, mixt_model_options *o)
+static mixt_status read_yarn(const key_reader *r, mixt_model_options *o)
 {
     mixt_rope_options *rope = &o->rope;
     mixt_gguf_range positive = {1e-6, 1e6};
@@ -134,7 +135,7 @@ static mixt_status read_yarn(const reader *r, mixt_model_options *o)
     return status;
 }
 
-static mixt_status read_rope_scaling(const reader *r, mixt_model_options *o)
+static mixt_status read_rope_scaling(const key_reader *r, mixt_model_options *o)
 {
     char key[160];
     double linear = 1;
@@ -158,7 +159,7 @@ static mixt_status read_rope_scaling(const reader *r, mixt_model_options *o)
 }
 
 /* Scores as llama.cpp numbers them: 1 softmax, 2 sigmoid, 3 softmax over the chosen. */
-static mixt_status read_score(const reader *r, mixt_score usual, mixt_score *score)
+static mixt_status read_score(const key_reader *r, mixt_score usual, mixt_score *score)
 {
     int number = 0;
     mixt_status status = integer_or(r, "expert_gating_func", (mixt_gguf_range){0, 100}, &number);
@@ -188,7 +189,7 @@ static const mixt_config_row *experts_row(const mixt_family *family)
 
 /* Of the families that share an architecture: the one with or without experts, then the one with
  * this score. */
-static mixt_status find_family(const reader *r, const mixt_family **family)
+static mixt_status find_family(const key_reader *r, const mixt_family **family)
 {
     int experts = 0;
     mixt_status status =
@@ -218,7 +219,7 @@ static mixt_status find_family(const reader *r, const mixt_family **family)
 }
 
 /* Keys and tensors that would change what is computed. */
-static mixt_status check_foreign(const reader *r)
+static mixt_status check_foreign(const key_reader *r)
 {
     static const char *const keys[] = {"final_logit_softcapping",      "residual_scale",
                                        "interleave_moe_layer_step",    "moe_every_n_layers",
@@ -241,7 +242,7 @@ static mixt_status check_foreign(const reader *r)
     return MIXT_OK;
 }
 
-static mixt_status read_rest(const reader *r, const mixt_family *family, mixt_model_options *o)
+static mixt_status read_rest(const key_reader *r, const mixt_family *family, mixt_model_options *o)
 {
     char name[64];
     o->rope.interleaved = family->gguf_interleaved;
@@ -277,7 +278,7 @@ mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *op
                                    const mixt_family **family, mixt_error *error)
 {
     mixt_error local = MIXT_ERROR_INIT;
-    reader r = {file, NULL, &local};
+    key_reader r = {file, NULL, &local};
     mixt_status status = mixt_gguf_string(file, "general.architecture", &r.arch, &local);
     if (status == MIXT_OK) {
         status = find_family(&r, family);

@@ -63,13 +63,13 @@ static mixt_status write_piece(const mixt_model *model, int parameter, size_t fi
 }
 
 /* A tensor of the folder and the parts of parameters that lie in it. */
-typedef struct part {
+typedef struct tensor_part {
     int parameter;
-    mixt_piece piece;
-} part;
+    mixt_layout_piece piece;
+} tensor_part;
 
 typedef struct outgoing {
-    part *parts;
+    tensor_part *parts;
     size_t part_count;
     size_t *first; /* [tensors + 1] first part of each tensor; parts of one lie together */
     size_t tensors;
@@ -85,13 +85,13 @@ static int count_pieces(const mixt_model *model, int parameter)
 {
     const mixt_parameter *p = &model->parameters[parameter];
     const mixt_tensor_row *row = mixt_family_row(model->family, p->slot, MIXT_FORM_FOLDER, NULL);
-    return row == NULL ? 0 : mixt_piece_count(p, row, MIXT_FORM_FOLDER);
+    return row == NULL ? 0 : mixt_layout_piece_count(p, row, MIXT_FORM_FOLDER);
 }
 
 /* Parts of one tensor come together. */
 static int by_tensor(const void *left, const void *right)
 {
-    const part *a = left, *b = right;
+    const tensor_part *a = left, *b = right;
     int order = strcmp(a->piece.name, b->piece.name);
     return order != 0 ? order : a->parameter - b->parameter;
 }
@@ -117,9 +117,9 @@ static mixt_status list_tensors(const mixt_model *model, outgoing *out, mixt_err
         const mixt_tensor_row *row =
             mixt_family_row(model->family, p->slot, MIXT_FORM_FOLDER, NULL);
         for (int k = 0; k < count_pieces(model, i); k++) {
-            part *to = &out->parts[out->part_count++];
+            tensor_part *to = &out->parts[out->part_count++];
             to->parameter = i;
-            mixt_piece_get(model, p, row, MIXT_FORM_FOLDER, k, &to->piece);
+            mixt_layout_piece_get(model, p, row, MIXT_FORM_FOLDER, k, &to->piece);
         }
     }
     qsort(out->parts, out->part_count, sizeof *out->parts, by_tensor);
@@ -132,13 +132,13 @@ static mixt_status list_tensors(const mixt_model *model, outgoing *out, mixt_err
     return MIXT_OK;
 }
 
-static size_t piece_values(const mixt_piece *piece)
+static size_t piece_values(const mixt_layout_piece *piece)
 {
     return (size_t)(piece->count[0] * piece->count[1] * piece->count[2] * piece->count[3]);
 }
 
 /* Puts a part's values where they belong among the tensor's. */
-static void scatter(const mixt_piece *piece, const float *values, float *tensor)
+static void scatter(const mixt_layout_piece *piece, const float *values, float *tensor)
 {
     const int64_t *n = piece->count, *stride = piece->stride;
     for (int64_t a = 0; a < n[0]; a++) {
@@ -153,11 +153,11 @@ static void scatter(const mixt_piece *piece, const float *values, float *tensor)
     }
 }
 
-static mixt_status write_tensor(const mixt_model *model, const part *parts, size_t count,
+static mixt_status write_tensor(const mixt_model *model, const tensor_part *parts, size_t count,
                                 mixt_safetensors_writer *writer, mixt_error *error)
 {
-    const mixt_piece *piece = &parts->piece;
-    if (count == 1 && mixt_piece_is_plain(piece)) {
+    const mixt_layout_piece *piece = &parts->piece;
+    if (count == 1 && mixt_layout_piece_is_plain(piece)) {
         return write_piece(model, parts->parameter, piece->offset, piece_values(piece), writer,
                            error);
     }
@@ -195,7 +195,7 @@ static mixt_status write_weights(const mixt_model *model, const char *path, mixt
         status = mixt_safetensors_writer_metadata(writer, "format", "pt", error);
     }
     for (size_t i = 0; i < out.tensors && status == MIXT_OK; i++) {
-        const mixt_piece *piece = &out.parts[out.first[i]].piece;
+        const mixt_layout_piece *piece = &out.parts[out.first[i]].piece;
         status = mixt_safetensors_writer_add(writer, piece->name, MIXT_DTYPE_F32,
                                              (uint32_t)piece->rank, piece->shape, error);
     }

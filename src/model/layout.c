@@ -45,7 +45,7 @@ static void make_name(const char *pattern, int layer, int index, char *name, siz
     name[used] = '\0';
 }
 
-int mixt_piece_count(const mixt_parameter *p, const mixt_tensor_row *row, mixt_form form)
+int mixt_layout_piece_count(const mixt_parameter *p, const mixt_tensor_row *row, mixt_form form)
 {
     if (row_layout(row, form) == MIXT_LAYOUT_PARTS) {
         return 3;
@@ -53,13 +53,13 @@ int mixt_piece_count(const mixt_parameter *p, const mixt_tensor_row *row, mixt_f
     return p->rank > 1 && strstr(row_name(row, form), "{E}") != NULL ? (int)p->size[0] : 1;
 }
 
-static void set_shape(mixt_piece *piece, int rank, const int64_t *shape)
+static void set_shape(mixt_layout_piece *piece, int rank, const int64_t *shape)
 {
     piece->rank = rank;
     memcpy(piece->shape, shape, (size_t)rank * sizeof *shape);
 }
 
-static void set_axis(mixt_piece *piece, int axis, int64_t count, int64_t stride)
+static void set_axis(mixt_layout_piece *piece, int axis, int64_t count, int64_t stride)
 {
     piece->count[axis] = count;
     piece->stride[axis] = stride;
@@ -69,7 +69,7 @@ static void set_axis(mixt_piece *piece, int axis, int64_t count, int64_t stride)
 
 /* Rows of q or k whose rotated pairs lie the other way in the file: halves (i, i + n/2) on one
  * side, neighbours (2i, 2i + 1) on the other. */
-static void permute_heads(const mixt_model *model, mixt_piece *piece, int64_t columns)
+static void permute_heads(const mixt_model *model, mixt_layout_piece *piece, int64_t columns)
 {
     int64_t h = model->options.head_dim;
     int64_t rows = piece->count[0] * piece->count[1] * piece->count[2] * piece->count[3] / columns;
@@ -91,7 +91,8 @@ static bool is_permuted(const mixt_model *model, const mixt_parameter *p, mixt_f
 }
 
 /* A stack [e, r, c] (e 1 for one matrix of it, or a matrix) in layouts that keep rows whole. */
-static void lay_rows(mixt_piece *piece, bool stacked, const int64_t size[3], mixt_layout layout)
+static void lay_rows(mixt_layout_piece *piece, bool stacked, const int64_t size[3],
+                     mixt_layout layout)
 {
     bool half = layout == MIXT_LAYOUT_FIRST_HALF || layout == MIXT_LAYOUT_SECOND_HALF;
     bool woven = layout == MIXT_LAYOUT_MXFP4_EVEN || layout == MIXT_LAYOUT_MXFP4_ODD;
@@ -111,7 +112,7 @@ static void lay_rows(mixt_piece *piece, bool stacked, const int64_t size[3], mix
 }
 
 /* Columns 0, 2, .. or 1, 3, ..: of [e, c, 2 r], or for biases [e, f] of [e, 2 f]. */
-static void lay_woven(mixt_piece *piece, const mixt_parameter *p, bool odd)
+static void lay_woven(mixt_layout_piece *piece, const mixt_parameter *p, bool odd)
 {
     piece->from = odd ? 1 : 0;
     if (p->rank == 2) {
@@ -128,7 +129,7 @@ static void lay_woven(mixt_piece *piece, const mixt_parameter *p, bool odd)
 }
 
 /* The keys [H, latent, key] or values [H, value, latent] of [H (key + value), latent]. */
-static void lay_latent(const mixt_model *model, mixt_piece *piece, const mixt_parameter *p,
+static void lay_latent(const mixt_model *model, mixt_layout_piece *piece, const mixt_parameter *p,
                        bool values)
 {
     const mixt_model_options *o = &model->options;
@@ -141,7 +142,7 @@ static void lay_latent(const mixt_model *model, mixt_piece *piece, const mixt_pa
     piece->from = values ? key * latent : 0;
 }
 
-static void lay_plain(mixt_piece *piece, const mixt_parameter *p, bool one_each)
+static void lay_plain(mixt_layout_piece *piece, const mixt_parameter *p, bool one_each)
 {
     int first = one_each ? 1 : 0, rank = p->rank - first;
     set_shape(piece, rank, p->size + first);
@@ -152,13 +153,14 @@ static void lay_plain(mixt_piece *piece, const mixt_parameter *p, bool one_each)
     }
 }
 
-void mixt_piece_get(const mixt_model *model, const mixt_parameter *p, const mixt_tensor_row *row,
-                    mixt_form form, int index, mixt_piece *piece)
+void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *p,
+                           const mixt_tensor_row *row, mixt_form form, int index,
+                           mixt_layout_piece *piece)
 {
-    *piece = (mixt_piece){.count = {1, 1, 1, 1}};
+    *piece = (mixt_layout_piece){.count = {1, 1, 1, 1}};
     make_name(row_name(row, form), p->layer, index, piece->name, sizeof piece->name);
     mixt_layout layout = row_layout(row, form);
-    int count = mixt_piece_count(p, row, form);
+    int count = mixt_layout_piece_count(p, row, form);
     bool one_each = count > 1 || strstr(row_name(row, form), "{E}") != NULL;
     piece->offset = p->count / (size_t)count * (size_t)index;
     int64_t size[3] = {p->rank == 3 && !one_each ? p->size[0] : 1,
@@ -205,7 +207,7 @@ void mixt_piece_get(const mixt_model *model, const mixt_parameter *p, const mixt
     }
 }
 
-bool mixt_piece_is_plain(const mixt_piece *piece)
+bool mixt_layout_piece_is_plain(const mixt_layout_piece *piece)
 {
     int64_t stride = 1, elements = 1;
     bool same = !piece->mxfp4 && piece->from == 0;

@@ -153,7 +153,7 @@ bool mixt_model_layer_is_windowed(const mixt_model *model, int layer);
 /* What YaRN multiplies cosines and sines by (1 without it). */
 double mixt_rope_factor(const mixt_rope_options *rope);
 /* Of q.k, YaRN's part for DeepSeek's kind included. */
-double mixt_attention_scale(const mixt_model_options *options);
+double mixt_rope_attention_scale(const mixt_model_options *options);
 /* RoPE table [positions, rope.dims] as fp32 or fp64 (real_size 4 or 8): cos in the first half of a
  * row, sin in the second. Callers that make room for head_dim columns have enough. */
 void mixt_rope_table(const mixt_model *model, int64_t positions, size_t real_size, void *table);

@@ -15,7 +15,7 @@ bool mixt_slot_is_norm(mixt_slot slot);   /* begins at 1 */
 /* A part of a parameter that lies in one tensor of a file: value (i0, i1, i2, i3) of `count`, the
  * last running fastest, from value `offset` of the parameter on, is element
  * from + sum i * stride of the tensor. Ones in shapes mean nothing: [1, d] may be [d] in a file. */
-typedef struct mixt_piece {
+typedef struct mixt_layout_piece {
     char name[128];
     bool mxfp4; /* in NAME_blocks and NAME_scales; shape is of the values, the last a row's */
     int rank;
@@ -24,12 +24,14 @@ typedef struct mixt_piece {
     int64_t from;
     int64_t count[4];
     int64_t stride[4];
-} mixt_piece;
+} mixt_layout_piece;
 
-int mixt_piece_count(const mixt_parameter *parameter, const mixt_tensor_row *row, mixt_form form);
-void mixt_piece_get(const mixt_model *model, const mixt_parameter *parameter,
-                    const mixt_tensor_row *row, mixt_form form, int index, mixt_piece *piece);
+int mixt_layout_piece_count(const mixt_parameter *parameter, const mixt_tensor_row *row,
+                            mixt_form form);
+void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *parameter,
+                           const mixt_tensor_row *row, mixt_form form, int index,
+                           mixt_layout_piece *piece);
 /* true where the piece is the whole tensor in its order */
-bool mixt_piece_is_plain(const mixt_piece *piece);
+bool mixt_layout_piece_is_plain(const mixt_layout_piece *piece);
 
 #endif

@@ -17,7 +17,7 @@ double mixt_rope_factor(const mixt_rope_options *rope)
     return growth(rope->factor, m) / growth(rope->factor, rope->mscale_all_dim);
 }
 
-double mixt_attention_scale(const mixt_model_options *options)
+double mixt_rope_attention_scale(const mixt_model_options *options)
 {
     double m = growth(options->rope.factor, options->rope.mscale_all_dim);
     return options->attention.scale * m * m;

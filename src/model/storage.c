@@ -139,7 +139,7 @@ static mixt_status find(holder *h, const char *name, const int64_t *size, int ra
 /* A piece's tensor, or its two. */
 static mixt_status find_piece(holder *h, mixt_held_piece *found)
 {
-    const mixt_piece *piece = &found->piece;
+    const mixt_layout_piece *piece = &found->piece;
     if (!piece->mxfp4) {
         return find(h, piece->name, piece->shape, piece->rank, false, &found->tensor);
     }
@@ -199,7 +199,7 @@ static mixt_status check_unread(holder *h)
 /* ------------------------------------------------------------------------------------------ */
 /* Holding                                                                                    */
 
-static bool is_there(const holder *h, const mixt_piece *piece)
+static bool is_there(const holder *h, const mixt_layout_piece *piece)
 {
     mixt_source_tensor tensor;
     char name[144];
@@ -215,8 +215,8 @@ static const mixt_tensor_row *choose_row(const holder *h, const mixt_parameter *
     const mixt_tensor_row *first = mixt_family_row(family, p->slot, h->form, NULL);
     for (const mixt_tensor_row *row = first; row != NULL;
          row = mixt_family_row(family, p->slot, h->form, row)) {
-        mixt_piece piece;
-        mixt_piece_get(h->model, p, row, h->form, 0, &piece);
+        mixt_layout_piece piece;
+        mixt_layout_piece_get(h->model, p, row, h->form, 0, &piece);
         if (is_there(h, &piece)) {
             return row;
         }
@@ -228,10 +228,10 @@ static const mixt_tensor_row *choose_row(const holder *h, const mixt_parameter *
 }
 
 /* Piece `index` as the parameter's own name has it: whole, or one for each expert. */
-static void own_piece(const mixt_parameter *p, int index, mixt_piece *piece)
+static void own_piece(const mixt_parameter *p, int index, mixt_layout_piece *piece)
 {
     int first = strstr(p->name, "{E}") != NULL ? 1 : 0;
-    *piece = (mixt_piece){.rank = p->rank - first, .count = {1, 1, 1, 1}};
+    *piece = (mixt_layout_piece){.rank = p->rank - first, .count = {1, 1, 1, 1}};
     mixt_parameter_expert_name(p, index, piece->name);
     int64_t stride = 1;
     for (int i = piece->rank - 1, axis = 3; i >= 0; i--, axis--) {
@@ -247,7 +247,9 @@ static mixt_status hold_parameter(holder *h, int index)
     const mixt_parameter *p = &h->model->parameters[index];
     const mixt_tensor_row *row = choose_row(h, p);
     bool each = strstr(p->name, "{E}") != NULL;
-    int pieces = row != NULL ? mixt_piece_count(p, row, h->form) : each ? (int)p->size[0] : 1;
+    int pieces = row != NULL ? mixt_layout_piece_count(p, row, h->form)
+                 : each      ? (int)p->size[0]
+                             : 1;
     mixt_held *held = h->fill ? &h->model->held[index] : NULL;
     mixt_status status = MIXT_OK;
     if (h->fill) {
@@ -256,7 +258,7 @@ static mixt_status hold_parameter(holder *h, int index)
     for (int i = 0; i < pieces && status == MIXT_OK; i++) {
         mixt_held_piece found = {.parameter = p};
         if (row != NULL) {
-            mixt_piece_get(h->model, p, row, h->form, i, &found.piece);
+            mixt_layout_piece_get(h->model, p, row, h->form, i, &found.piece);
         } else {
             own_piece(p, i, &found.piece);
         }

@@ -45,7 +45,7 @@ void *mixt_source_memory(mixt_source *source, size_t bytes);
 /* A piece of a parameter with its tensor. */
 typedef struct mixt_held_piece {
     const mixt_parameter *parameter;
-    mixt_piece piece;
+    mixt_layout_piece piece;
     mixt_source_tensor tensor; /* of MXFP4 in a folder: the blocks */
     mixt_source_tensor scales;
 } mixt_held_piece;

@@ -27,7 +27,7 @@ mixt_status mixt_held_begin(mixt_held *held, const mixt_parameter *p, bool matri
 }
 
 /* Element of the tensor where row `row` of the piece begins. */
-static int64_t row_start(const mixt_piece *piece, int64_t row)
+static int64_t row_start(const mixt_layout_piece *piece, int64_t row)
 {
     const int64_t *count = piece->count, *stride = piece->stride;
     return piece->from + row % count[2] * stride[2] + row / count[2] % count[1] * stride[1] +
@@ -40,7 +40,7 @@ static size_t element_alignment(mixt_type type)
 }
 
 /* True where each row of the piece is a whole row of the tensor. */
-static bool keeps_rows(const mixt_piece *piece)
+static bool keeps_rows(const mixt_layout_piece *piece)
 {
     int64_t width = piece->rank > 0 ? piece->shape[piece->rank - 1] : 1;
     if (piece->stride[3] != 1 || piece->count[3] != width || piece->from % width != 0) {
@@ -57,7 +57,7 @@ static bool keeps_rows(const mixt_piece *piece)
 /* Points at rows [first, first + n) where they are evenly spaced; false where they are not. */
 static bool point_at_rows(const mixt_held_piece *found, int64_t first, mixt_matrix *matrix)
 {
-    const mixt_piece *piece = &found->piece;
+    const mixt_layout_piece *piece = &found->piece;
     const mixt_source_tensor *tensor = &found->tensor;
     if ((uintptr_t)tensor->data % element_alignment(tensor->type) != 0) {
         return false;
@@ -101,7 +101,7 @@ static void gather(const char *from, int64_t stride, int64_t count, size_t bytes
 }
 
 /* Copies every row of the piece to `to`; `plain` holds the tensor's elements, `bytes` each. */
-static void copy_elements(const mixt_piece *piece, const char *plain, size_t bytes, char *to)
+static void copy_elements(const mixt_layout_piece *piece, const char *plain, size_t bytes, char *to)
 {
     int64_t rows = piece->count[0] * piece->count[1] * piece->count[2], k = piece->count[3];
     for (int64_t row = 0; row < rows; row++) {
@@ -132,7 +132,7 @@ static float *expand(const mixt_source_tensor *tensor)
 static mixt_status copy_piece(const mixt_held_piece *found, mixt_source *source,
                               mixt_matrix *matrix, char **copy, mixt_error *error)
 {
-    const mixt_piece *piece = &found->piece;
+    const mixt_layout_piece *piece = &found->piece;
     const mixt_source_tensor *tensor = &found->tensor;
     int64_t rows = piece->count[0] * piece->count[1] * piece->count[2], k = matrix->k;
     bool whole = keeps_rows(piece);
@@ -168,7 +168,7 @@ static mixt_status add_matrices(mixt_held *held, const mixt_held_piece *found, m
                                 mixt_error *error)
 {
     const mixt_parameter *p = found->parameter;
-    const mixt_piece *piece = &found->piece;
+    const mixt_layout_piece *piece = &found->piece;
     int64_t n = p->size[p->rank - 2], k = p->size[p->rank - 1];
     int64_t rows = piece->count[0] * piece->count[1] * piece->count[2] * piece->count[3] / k;
     mixt_matrix *matrices = held->matrices + piece->offset / (size_t)(n * k);
@@ -193,7 +193,7 @@ static mixt_status add_matrices(mixt_held *held, const mixt_held_piece *found, m
 
 static mixt_status add_values(mixt_held *held, const mixt_held_piece *found, mixt_error *error)
 {
-    const mixt_piece *piece = &found->piece;
+    const mixt_layout_piece *piece = &found->piece;
     float *values = expand(&found->tensor);
     if (values == NULL) {
         return no_memory(found, found->parameter->count * sizeof *values, error);

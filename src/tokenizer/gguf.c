@@ -13,24 +13,24 @@
 #define UNKNOWN_SURFACE " \xe2\x81\x87 " /* what SentencePiece shows for an unknown piece */
 #define TEMPLATE_KEY "tokenizer.chat_template"
 
-typedef struct reader {
+typedef struct gguf_reader {
     const mixt_gguf *file;
     mixt_tokenizer *tokenizer;
     mixt_error *error;
-} reader;
+} gguf_reader;
 
-static mixt_status no_memory(reader *r)
+static mixt_status no_memory(gguf_reader *r)
 {
     return mixt_fail(r->error, MIXT_ERROR_MEMORY, "%s: no memory for the vocabulary",
                      mixt_gguf_path(r->file, 0));
 }
 
-static mixt_status wrong(reader *r, mixt_status status, const char *key, const char *rule)
+static mixt_status wrong(gguf_reader *r, mixt_status status, const char *key, const char *rule)
 {
     return mixt_fail(r->error, status, "%s: %s: %s", mixt_gguf_path(r->file, 0), key, rule);
 }
 
-static mixt_status read_flag(reader *r, const char *key, bool *flag)
+static mixt_status read_flag(gguf_reader *r, const char *key, bool *flag)
 {
     return mixt_gguf_has(r->file, key) ? mixt_gguf_bool(r->file, key, flag, r->error) : MIXT_OK;
 }
@@ -38,7 +38,7 @@ static mixt_status read_flag(reader *r, const char *key, bool *flag)
 /* --- Tokens ------------------------------------------------------------------------------------
  */
 
-static mixt_status read_tokens(reader *r)
+static mixt_status read_tokens(gguf_reader *r)
 {
     mixt_gguf_array array;
     mixt_status status =
@@ -70,7 +70,8 @@ static mixt_status read_tokens(reader *r)
 }
 
 /* An array with one entry for each token; *data NULL where it is absent. */
-static mixt_status read_beside(reader *r, const char *key, mixt_gguf_kind kind, const char **data)
+static mixt_status read_beside(gguf_reader *r, const char *key, mixt_gguf_kind kind,
+                               const char **data)
 {
     mixt_gguf_array array;
     *data = NULL;
@@ -86,7 +87,7 @@ static mixt_status read_beside(reader *r, const char *key, mixt_gguf_kind kind, 
     return status;
 }
 
-static mixt_status read_types(reader *r, bool needed)
+static mixt_status read_types(gguf_reader *r, bool needed)
 {
     const char *data;
     mixt_status status = read_beside(r, KEY("token_type"), MIXT_GGUF_I32, &data);
@@ -111,7 +112,7 @@ static mixt_status read_types(reader *r, bool needed)
     return status;
 }
 
-static mixt_status read_scores(reader *r)
+static mixt_status read_scores(gguf_reader *r)
 {
     const char *data;
     mixt_status status = read_beside(r, KEY("scores"), MIXT_GGUF_F32, &data);
@@ -132,7 +133,8 @@ static mixt_status read_scores(reader *r)
 }
 
 /* `usual`: ids where the file names none, -1 for none. */
-static mixt_status read_specials(reader *r, const int32_t usual[4], bool adds_bos, bool adds_eos)
+static mixt_status read_specials(gguf_reader *r, const int32_t usual[4], bool adds_bos,
+                                 bool adds_eos)
 {
     static const char *const keys[4] = {KEY("bos_token_id"), KEY("eos_token_id"),
                                         KEY("unknown_token_id"), KEY("padding_token_id")};
@@ -167,7 +169,7 @@ static mixt_status read_specials(reader *r, const int32_t usual[4], bool adds_bo
 
 /* Tokens that are found in the text as it is: user-defined ones always, control tokens where the
  * caller asks for them. */
-static mixt_status add_tokens(reader *r, bool control)
+static mixt_status add_tokens(gguf_reader *r, bool control)
 {
     mixt_tokenizer *t = r->tokenizer;
     for (int id = 0; id < t->vocab_size; id++) {
@@ -185,7 +187,7 @@ static mixt_status add_tokens(reader *r, bool control)
 }
 
 /* The tokenizer.json that these pieces were made from, for saving them again. */
-static mixt_status read_json(reader *r)
+static mixt_status read_json(gguf_reader *r)
 {
     const char *text;
     if (!mixt_gguf_has(r->file, MIXT_GGUF_JSON)) {
@@ -200,7 +202,7 @@ static mixt_status read_json(reader *r)
     return status;
 }
 
-static mixt_status read_template(reader *r)
+static mixt_status read_template(gguf_reader *r)
 {
     const char *text;
     if (!mixt_gguf_has(r->file, TEMPLATE_KEY)) {
@@ -218,7 +220,7 @@ static mixt_status read_template(reader *r)
  */
 
 /* llama.cpp names the array of the rules' bytes as signed or unsigned. */
-static mixt_status read_charsmap(reader *r)
+static mixt_status read_charsmap(gguf_reader *r)
 {
     static const char key[] = KEY("precompiled_charsmap");
     mixt_gguf_array array;
@@ -239,7 +241,7 @@ static mixt_status read_charsmap(reader *r)
 }
 
 /* `library`: user-defined pieces and sums of scores as SentencePiece has them. */
-static mixt_status read_spaces(reader *r, bool unigram, bool *library, mixt_spaces *spaces)
+static mixt_status read_spaces(gguf_reader *r, bool unigram, bool *library, mixt_spaces *spaces)
 {
     mixt_status status = read_flag(r, KEY("add_space_prefix"), &spaces->prefix);
     if (status == MIXT_OK && unigram) {
@@ -251,7 +253,7 @@ static mixt_status read_spaces(reader *r, bool unigram, bool *library, mixt_spac
     return status == MIXT_OK ? read_flag(r, MIXT_GGUF_SENTENCEPIECE, library) : status;
 }
 
-static mixt_status read_pieces(reader *r, bool unigram)
+static mixt_status read_pieces(gguf_reader *r, bool unigram)
 {
     bool library = false;
     static const int32_t llama[4] = {1, 2, 0, -1}, t5[4] = {-1, 1, 2, -1};
@@ -291,7 +293,7 @@ static mixt_status read_pieces(reader *r, bool unigram)
 /* --- Byte-level BPE ----------------------------------------------------------------------------
  */
 
-static mixt_status spell_bytes(reader *r)
+static mixt_status spell_bytes(gguf_reader *r)
 {
     mixt_tokenizer *t = r->tokenizer;
     for (int id = 0; id < t->vocab_size; id++) {
@@ -313,8 +315,8 @@ static mixt_status spell_bytes(reader *r)
 }
 
 /* "left right"; a token holds no space but may begin with one that is written as it is. */
-static mixt_status read_merge(reader *r, const mixt_pieces *pieces, const char *text, size_t length,
-                              mixt_merge *merge)
+static mixt_status read_merge(gguf_reader *r, const mixt_pieces *pieces, const char *text,
+                              size_t length, mixt_merge *merge)
 {
     const char *space = length > 1 ? memchr(text + 1, ' ', length - 1) : NULL;
     if (space == NULL) {
@@ -338,7 +340,7 @@ static mixt_status read_merge(reader *r, const mixt_pieces *pieces, const char *
     return MIXT_OK;
 }
 
-static mixt_status read_merges(reader *r, const mixt_pieces *pieces)
+static mixt_status read_merges(gguf_reader *r, const mixt_pieces *pieces)
 {
     mixt_gguf_array array;
     mixt_status status =
@@ -353,7 +355,7 @@ static mixt_status read_merges(reader *r, const mixt_pieces *pieces)
     }
     for (size_t i = 0; i < array.count; i++) {
         mixt_error local = MIXT_ERROR_INIT;
-        reader inner = {r->file, t, &local};
+        gguf_reader inner = {r->file, t, &local};
         status =
             read_merge(&inner, pieces, array.strings[i], (size_t)array.lengths[i], &t->merges[i]);
         if (status != MIXT_OK) {
@@ -365,7 +367,7 @@ static mixt_status read_merges(reader *r, const mixt_pieces *pieces)
     return MIXT_OK;
 }
 
-static mixt_status find_pre_tokenizer(reader *r, const mixt_pre_tokenizer **pre)
+static mixt_status find_pre_tokenizer(gguf_reader *r, const mixt_pre_tokenizer **pre)
 {
     static const char key[] = KEY("pre");
     const char *name = NULL, *architecture = NULL;
@@ -387,7 +389,7 @@ static mixt_status find_pre_tokenizer(reader *r, const mixt_pre_tokenizer **pre)
     return status;
 }
 
-static mixt_status use_pre_tokenizer(reader *r, const mixt_pre_tokenizer *pre)
+static mixt_status use_pre_tokenizer(gguf_reader *r, const mixt_pre_tokenizer *pre)
 {
     mixt_tokenizer *t = r->tokenizer;
     mixt_status status = MIXT_OK;
@@ -403,7 +405,7 @@ static mixt_status use_pre_tokenizer(reader *r, const mixt_pre_tokenizer *pre)
     return status;
 }
 
-static mixt_status build_bytes(reader *r, const mixt_pieces *pieces, bool whole_words)
+static mixt_status build_bytes(gguf_reader *r, const mixt_pieces *pieces, bool whole_words)
 {
     mixt_tokenizer *t = r->tokenizer;
     int32_t byte_ids[256];
@@ -423,7 +425,7 @@ static mixt_status build_bytes(reader *r, const mixt_pieces *pieces, bool whole_
     return status;
 }
 
-static mixt_status read_byte_level(reader *r)
+static mixt_status read_byte_level(gguf_reader *r)
 {
     static const int32_t none[4] = {-1, -1, -1, -1};
     mixt_tokenizer *t = r->tokenizer;
@@ -464,7 +466,7 @@ static mixt_status read_byte_level(reader *r)
 /* ------------------------------------------------------------------------------------------------
  */
 
-static mixt_status read_vocabulary(reader *r)
+static mixt_status read_vocabulary(gguf_reader *r)
 {
     const char *model;
     mixt_status status = mixt_gguf_string(r->file, KEY("model"), &model, r->error);
@@ -506,7 +508,7 @@ mixt_status mixt_tokenizer_from_gguf(const mixt_gguf *file, mixt_tokenizer **tok
                                      mixt_error *error)
 {
     *tokenizer = NULL;
-    reader r = {file, mixt_tokenizer_new(), error};
+    gguf_reader r = {file, mixt_tokenizer_new(), error};
     mixt_status status = r.tokenizer == NULL ? no_memory(&r) : read_vocabulary(&r);
     if (status != MIXT_OK) {
         mixt_tokenizer_free(r.tokenizer);

@@ -36,7 +36,7 @@ typedef struct text {
     size_t length;
 } text;
 
-typedef struct reader {
+typedef struct model_reader {
     mixt_tokenizer *tokenizer;
     const char *data;
     size_t length;
@@ -47,14 +47,14 @@ typedef struct reader {
     bool prefix, remove_extra, escape;
     int32_t unknown;
     mixt_error *error;
-} reader;
+} model_reader;
 
-static mixt_status no_memory(reader *r)
+static mixt_status no_memory(model_reader *r)
 {
     return mixt_fail(r->error, MIXT_ERROR_MEMORY, "no memory");
 }
 
-static mixt_status broken(reader *r, const char *place)
+static mixt_status broken(model_reader *r, const char *place)
 {
     return mixt_fail(r->error, MIXT_ERROR_FORMAT, "%s: not a SentencePiece message", place);
 }
@@ -67,7 +67,7 @@ static mixt_message message_of(const mixt_field *field)
 /* --- Settings ----------------------------------------------------------------------------------
  */
 
-static mixt_status read_trainer(reader *r, const mixt_field *whole)
+static mixt_status read_trainer(model_reader *r, const mixt_field *whole)
 {
     mixt_message m = message_of(whole);
     mixt_field field;
@@ -94,7 +94,7 @@ static mixt_status read_trainer(reader *r, const mixt_field *whole)
     return m.broken ? broken(r, "trainer_spec") : MIXT_OK;
 }
 
-static mixt_status read_normalizer(reader *r, const mixt_field *whole)
+static mixt_status read_normalizer(model_reader *r, const mixt_field *whole)
 {
     mixt_message m = message_of(whole);
     mixt_field field;
@@ -113,7 +113,7 @@ static mixt_status read_normalizer(reader *r, const mixt_field *whole)
     return m.broken ? broken(r, "normalizer_spec") : MIXT_OK;
 }
 
-static mixt_status check_denormalizer(reader *r, const mixt_field *whole)
+static mixt_status check_denormalizer(model_reader *r, const mixt_field *whole)
 {
     mixt_message m = message_of(whole);
     mixt_field field;
@@ -129,12 +129,12 @@ static mixt_status check_denormalizer(reader *r, const mixt_field *whole)
 /* --- Pieces ------------------------------------------------------------------------------------
  */
 
-static mixt_status bad_piece(reader *r, int id, const char *rule)
+static mixt_status bad_piece(model_reader *r, int id, const char *rule)
 {
     return mixt_fail(r->error, MIXT_ERROR_FORMAT, "piece %d: %s", id, rule);
 }
 
-static mixt_status read_piece(reader *r, const mixt_field *whole, int id)
+static mixt_status read_piece(model_reader *r, const mixt_field *whole, int id)
 {
     mixt_message m = message_of(whole);
     mixt_field field;
@@ -171,7 +171,7 @@ static mixt_status read_piece(reader *r, const mixt_field *whole, int id)
     return token->piece != NULL ? MIXT_OK : no_memory(r);
 }
 
-static mixt_status read_pieces(reader *r)
+static mixt_status read_pieces(model_reader *r)
 {
     mixt_message m = {(const unsigned char *)r->data, r->length, 0, false};
     mixt_field field;
@@ -199,7 +199,7 @@ static mixt_status read_pieces(reader *r)
 }
 
 /* SentencePiece refuses two equal pieces, and none or two for unknown text. */
-static mixt_status check_pieces(reader *r)
+static mixt_status check_pieces(model_reader *r)
 {
     mixt_tokenizer *t = r->tokenizer;
     mixt_pieces *seen = mixt_pieces_create((size_t)t->vocab_size);
@@ -231,7 +231,7 @@ static mixt_status check_pieces(reader *r)
 /* --- Putting together --------------------------------------------------------------------------
  */
 
-static void find_specials(reader *r)
+static void find_specials(model_reader *r)
 {
     static const char *const usual[4] = {"<s>", "</s>", "<unk>", "<pad>"};
     mixt_tokenizer *t = r->tokenizer;
@@ -248,7 +248,7 @@ static void find_specials(reader *r)
     t->special[MIXT_SPECIAL_UNKNOWN] = r->unknown;
 }
 
-static mixt_status finish(reader *r)
+static mixt_status finish(model_reader *r)
 {
     mixt_tokenizer *t = r->tokenizer;
     text surface = r->unknown_surface.bytes != NULL
@@ -275,7 +275,7 @@ static mixt_status finish(reader *r)
     return status;
 }
 
-static mixt_status read_root(reader *r)
+static mixt_status read_root(model_reader *r)
 {
     mixt_message m = {(const unsigned char *)r->data, r->length, 0, false};
     mixt_field field;
@@ -313,13 +313,13 @@ mixt_status mixt_tokenizer_from_model(const char *data, size_t length, mixt_toke
                                       mixt_error *error)
 {
     *tokenizer = NULL;
-    reader r = {.data = data,
-                .length = length,
-                .model_type = MODEL_UNIGRAM,
-                .prefix = true,
-                .remove_extra = true,
-                .escape = true,
-                .error = error};
+    model_reader r = {.data = data,
+                      .length = length,
+                      .model_type = MODEL_UNIGRAM,
+                      .prefix = true,
+                      .remove_extra = true,
+                      .escape = true,
+                      .error = error};
     r.tokenizer = mixt_tokenizer_new();
     mixt_status status = r.tokenizer == NULL ? no_memory(&r) : read_root(&r);
     if (status == MIXT_OK) {

@@ -3,14 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct entry {
+typedef struct known_piece {
     const char *bytes; /* NULL: free */
     uint32_t length;
     int32_t id;
-} entry;
+} known_piece;
 
 struct mixt_pieces {
-    entry *entries;
+    known_piece *entries;
     size_t mask, count, longest;
 };
 
@@ -54,7 +54,7 @@ void mixt_pieces_free(mixt_pieces *pieces)
     }
 }
 
-static entry *slot_of(const mixt_pieces *pieces, const char *bytes, size_t length)
+static known_piece *slot_of(const mixt_pieces *pieces, const char *bytes, size_t length)
 {
     size_t slot = mixt_pieces_hash(bytes, length) & pieces->mask;
     while (pieces->entries[slot].bytes != NULL &&
@@ -74,7 +74,7 @@ static bool grow(mixt_pieces *pieces)
         return false;
     }
     for (size_t i = 0; i <= pieces->mask; i++) {
-        const entry *old = &pieces->entries[i];
+        const known_piece *old = &pieces->entries[i];
         if (old->bytes != NULL) {
             *slot_of(&grown, old->bytes, old->length) = *old;
         }
@@ -89,10 +89,10 @@ bool mixt_pieces_add(mixt_pieces *pieces, const char *bytes, size_t length, int3
     if (length > UINT32_MAX || (pieces->count * 2 > pieces->mask && !grow(pieces))) {
         return false;
     }
-    entry *slot = slot_of(pieces, bytes, length);
+    known_piece *slot = slot_of(pieces, bytes, length);
     pieces->count += slot->bytes == NULL;
     pieces->longest = length > pieces->longest ? length : pieces->longest;
-    *slot = (entry){bytes, (uint32_t)length, id};
+    *slot = (known_piece){bytes, (uint32_t)length, id};
     return true;
 }
 
@@ -101,7 +101,7 @@ int32_t mixt_pieces_find(const mixt_pieces *pieces, const char *bytes, size_t le
     if (length > pieces->longest) {
         return -1;
     }
-    const entry *slot = slot_of(pieces, bytes, length);
+    const known_piece *slot = slot_of(pieces, bytes, length);
     return slot->bytes != NULL ? slot->id : -1;
 }
 

@@ -9,18 +9,18 @@
 
 #define KEY(name) "tokenizer.ggml." name
 
-typedef struct entry {
+typedef struct vocabulary_row {
     const char *text;
     size_t length;
     int32_t type;
     float score;
-} entry;
+} vocabulary_row;
 
 typedef struct writing {
     const mixt_tokenizer *tokenizer;
     mixt_gguf_writer *file;
     mixt_arena *arena;
-    entry *entries; /* [rows] */
+    vocabulary_row *entries; /* [rows] */
     int rows;
     mixt_error *error;
 } writing;
@@ -88,8 +88,8 @@ static mixt_status write_merges(writing *w)
         return no_memory(w);
     }
     for (size_t i = 0; i < t->merge_count; i++) {
-        const entry *left = &w->entries[t->merges[i].left];
-        const entry *right = &w->entries[t->merges[i].right];
+        const vocabulary_row *left = &w->entries[t->merges[i].left];
+        const vocabulary_row *right = &w->entries[t->merges[i].right];
         char *text = mixt_arena_allocate(w->arena, left->length + right->length + 1, 1);
         if (text == NULL) {
             return no_memory(w);
@@ -113,7 +113,7 @@ static mixt_status fill_entries(writing *w)
     }
     for (int id = 0; id < w->rows; id++) {
         const mixt_token *token = id < t->vocab_size ? &t->tokens[id] : NULL;
-        entry *to = &w->entries[id];
+        vocabulary_row *to = &w->entries[id];
         if (token == NULL || token->piece == NULL) {
             char text[32];
             snprintf(text, sizeof text, "[PAD%d]", id);
@@ -125,8 +125,9 @@ static mixt_status fill_entries(writing *w)
                 return no_memory(w);
             }
         } else {
-            *to = (entry){token->piece, token->piece_length,
-                          token->type == 0 ? MIXT_TOKEN_NORMAL : token->type, (float)token->score};
+            *to = (vocabulary_row){token->piece, token->piece_length,
+                                   token->type == 0 ? MIXT_TOKEN_NORMAL : token->type,
+                                   (float)token->score};
         }
     }
     return MIXT_OK;
@@ -245,7 +246,7 @@ static size_t count_splits(const mixt_tokenizer *t, const mixt_token *token)
     return count;
 }
 
-static bool is_space_run(const entry *e)
+static bool is_space_run(const vocabulary_row *e)
 {
     size_t mark = strlen(MIXT_SPACE_MARK), at = 0;
     while (at + mark <= e->length && memcmp(e->text + at, MIXT_SPACE_MARK, mark) == 0) {
@@ -271,8 +272,8 @@ static mixt_status score_merges(writing *w)
     }
     bool same = t->merge_count < 1u << 24; /* what a float counts exactly */
     for (size_t i = 0, begin = 0, end = 0; same && i < t->merge_count; i++) {
-        entry *result = &w->entries[t->merges[i].result];
-        entry *first = &w->entries[t->merges[i > end ? i : begin].result];
+        vocabulary_row *result = &w->entries[t->merges[i].result];
+        vocabulary_row *first = &w->entries[t->merges[i > end ? i : begin].result];
         begin = i > end ? i : begin;
         end = i > end || last[result - w->entries] > end ? last[result - w->entries] : end;
         same = result == first || (is_space_run(result) && is_space_run(first));

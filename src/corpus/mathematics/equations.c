@@ -2,21 +2,21 @@
 
 #include "corpus/mathematics/mathematics.h"
 
-typedef struct part {
+typedef struct term {
     int64_t factor;
     char letter; /* '\0': a constant */
-} part;
+} term;
 
-static void write_parts(mixt_buffer *to, const part *parts, size_t count)
+static void write_terms(mixt_buffer *to, const term *terms, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        int64_t factor = parts[i].factor, size = factor < 0 ? -factor : factor;
+        int64_t factor = terms[i].factor, size = factor < 0 ? -factor : factor;
         mixt_buffer_text(to, i == 0 ? (factor < 0 ? "-" : "") : factor < 0 ? " - " : " + ");
-        if (parts[i].letter == '\0' || size != 1) {
+        if (terms[i].letter == '\0' || size != 1) {
             mixt_buffer_format(to, "%" PRId64, size);
         }
-        if (parts[i].letter != '\0') {
-            mixt_buffer_format(to, size == 1 ? "%c" : "*%c", parts[i].letter);
+        if (terms[i].letter != '\0') {
+            mixt_buffer_format(to, size == 1 ? "%c" : "*%c", terms[i].letter);
         }
     }
     if (count == 0) {
@@ -24,12 +24,12 @@ static void write_parts(mixt_buffer *to, const part *parts, size_t count)
     }
 }
 
-/* Splits a part in two now and then, and puts each piece on a side. */
-static void place(math *m, part sides[2][12], size_t counts[2], part p)
+/* Splits a term in two now and then, and puts each piece on a side. */
+static void place(math *m, term sides[2][12], size_t counts[2], term p)
 {
     int pieces = p.factor != 0 && mixt_math_chance(m, 25) ? 2 : 1;
     for (; pieces > 0; pieces--) {
-        part piece = p;
+        term piece = p;
         if (pieces == 2) {
             piece.factor = mixt_math_nonzero(m, 20);
             p.factor -= piece.factor;
@@ -46,18 +46,18 @@ static void place(math *m, part sides[2][12], size_t counts[2], part p)
 void mixt_math_write_equation(math *m, mixt_buffer *to, const int64_t *factors, const char *letters,
                               int count, int64_t value)
 {
-    part sides[2][12];
+    term sides[2][12];
     size_t counts[2] = {0, 0};
     for (int i = 0; i < count; i++) {
-        place(m, sides, counts, (part){factors[i], letters[i]});
+        place(m, sides, counts, (term){factors[i], letters[i]});
     }
-    place(m, sides, counts, (part){-value, '\0'});
+    place(m, sides, counts, (term){-value, '\0'});
     mixt_math_shuffle(m, sides[0], counts[0], sizeof **sides);
     mixt_math_shuffle(m, sides[1], counts[1], sizeof **sides);
     int first = mixt_math_chance(m, 80) ? 0 : 1;
-    write_parts(to, sides[first], counts[first]);
+    write_terms(to, sides[first], counts[first]);
     mixt_buffer_text(to, " = ");
-    write_parts(to, sides[1 - first], counts[1 - first]);
+    write_terms(to, sides[1 - first], counts[1 - first]);
 }
 
 void mixt_math_linear_one(math *m)
