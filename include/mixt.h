@@ -708,7 +708,7 @@ typedef struct mixt_trace_info {
     uint64_t tokens;
     int layers; /* with experts */
     int experts;
-    int experts_per_token;
+    int experts_per_token; /* the most that a layer chooses: mixt_trace_layer_experts */
     int domains;
     uint64_t documents;
     const char *model; /* name and hashes from the metadata */
@@ -721,6 +721,9 @@ MIXT_API void mixt_trace_describe(const mixt_trace *trace, mixt_trace_info *info
 MIXT_API const char *mixt_trace_domain(const mixt_trace *trace, int domain);
 /* The model's layer number of MoE layer `layer`. */
 MIXT_API int mixt_trace_layer(const mixt_trace *trace, int layer);
+/* Experts that MoE layer `layer` chooses for a token. A token may have fewer (a capacity that drops
+ * choices, experts that choose their tokens): then a place among its choices holds none. */
+MIXT_API int mixt_trace_layer_experts(const mixt_trace *trace, int layer);
 
 typedef struct mixt_rate {
     double value;     /* share of pairs */
@@ -729,13 +732,14 @@ typedef struct mixt_rate {
 } mixt_rate;
 
 /* Repetition of consecutive tokens (Mixtral paper, table 5): pairs (i, i+1) inside a document.
- * domain -1: all. which 0: same first choice; 1: the two sets of k meet. */
+ * domain -1: all. which 0: same first choice, of the pairs where both have one; 1: the two sets of
+ * experts meet, of the pairs where both have an expert. */
 MIXT_API mixt_status mixt_atlas_repetition(const mixt_trace *trace, int layer, int domain,
                                            int which, mixt_rate *rate, mixt_error *error);
 /* The exact random level: 1/E, or 1 - C(E-k,k)/C(E,k). */
 MIXT_API double mixt_atlas_random_level(int experts, int experts_per_token, int which);
-/* shares [E] of a domain's assignments (Mixtral paper, figures 7 and 9). choice -1: all k choices,
- * 0: first, 1: second, ... */
+/* shares [E] of a domain's assignments (Mixtral paper, figures 7 and 9), of the choices that were
+ * made; all 0 where there are none. choice -1: all k choices, 0: first, 1: second, ... */
 MIXT_API mixt_status mixt_atlas_proportions(const mixt_trace *trace, int layer, int domain,
                                             int choice, double *shares, mixt_error *error);
 

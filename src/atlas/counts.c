@@ -2,29 +2,8 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/error.h"
-
-void mixt_count_experts(const mixt_trace *trace, int layer, int domain, int rank, uint64_t *count,
-                        uint64_t *total)
-{
-    int k = trace->info.experts_per_token;
-    int first = rank < 0 ? 0 : rank;
-    int end = rank < 0 ? k : rank + 1;
-    memset(count, 0, (size_t)trace->info.experts * sizeof *count);
-    *total = 0;
-    for (uint64_t i = 0; i < trace->info.tokens; i++) {
-        if (domain >= 0 && trace->domain[i] != domain) {
-            continue;
-        }
-        const uint16_t *row = mixt_trace_experts(trace, layer, i);
-        for (int c = first; c < end; c++) {
-            count[row[c]]++;
-        }
-        *total += (uint64_t)(end - first);
-    }
-}
 
 mixt_status mixt_atlas_proportions(const mixt_trace *trace, int layer, int domain, int choice,
                                    double *shares, mixt_error *error)
@@ -42,13 +21,40 @@ mixt_status mixt_atlas_proportions(const mixt_trace *trace, int layer, int domai
     if (count == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "proportions: no memory");
     }
-    uint64_t total;
-    mixt_count_experts(trace, layer, domain, choice, count, &total);
+    int first = choice < 0 ? 0 : choice;
+    int end = choice < 0 ? info->experts_per_token : choice + 1;
+    uint64_t total = 0;
+    for (uint64_t i = 0; i < info->tokens; i++) {
+        const uint16_t *row = mixt_trace_experts(trace, layer, i);
+        for (int c = first; c < end && (domain < 0 || trace->domain[i] == domain); c++) {
+            if (row[c] != MIXT_TRACE_NONE) {
+                count[row[c]]++;
+                total++;
+            }
+        }
+    }
     for (int e = 0; e < info->experts; e++) {
         shares[e] = total != 0 ? (double)count[e] / (double)total : 0;
     }
     free(count);
     return MIXT_OK;
+}
+
+/* One row of `chosen` choices into the cells of its domain. */
+static void count_token(mixt_counts *counts, int layer, int domain, const uint16_t *row, int chosen)
+{
+    size_t first = mixt_counts_row(counts, layer, domain, MIXT_CHOICE_FIRST);
+    for (int c = 0; c < chosen; c++) {
+        if (row[c] == MIXT_TRACE_NONE) {
+            continue;
+        }
+        if (c <= MIXT_CHOICE_SECOND) {
+            counts->count[(first + (size_t)c) * (size_t)counts->experts + row[c]]++;
+            counts->total[first + (size_t)c]++;
+        }
+        counts->count[(first + MIXT_CHOICE_ANY) * (size_t)counts->experts + row[c]]++;
+        counts->total[first + MIXT_CHOICE_ANY]++;
+    }
 }
 
 mixt_counts *mixt_counts_create(const mixt_trace *trace)
@@ -58,28 +64,20 @@ mixt_counts *mixt_counts_create(const mixt_trace *trace)
     if (counts == NULL) {
         return NULL;
     }
-    size_t layer_size = (size_t)info->domains * MIXT_CHOICE_COUNT * (size_t)info->experts;
+    size_t rows = (size_t)info->layers * (size_t)info->domains * MIXT_CHOICE_COUNT;
     counts->layers = info->layers;
     counts->domains = info->domains;
     counts->experts = info->experts;
-    counts->count = calloc((size_t)info->layers * layer_size, sizeof *counts->count);
-    if (counts->count == NULL) {
-        free(counts);
+    counts->count = calloc(rows * (size_t)info->experts, sizeof *counts->count);
+    counts->total = calloc(rows, sizeof *counts->total);
+    if (counts->count == NULL || counts->total == NULL) {
+        mixt_counts_free(counts);
         return NULL;
     }
     for (int layer = 0; layer < info->layers; layer++) {
-        uint64_t *table = counts->count + (size_t)layer * layer_size;
         for (uint64_t i = 0; i < info->tokens; i++) {
-            const uint16_t *row = mixt_trace_experts(trace, layer, i);
-            uint64_t *cell =
-                table + (size_t)trace->domain[i] * MIXT_CHOICE_COUNT * (size_t)info->experts;
-            cell[row[0]]++;
-            if (info->experts_per_token > 1) {
-                cell[(size_t)MIXT_CHOICE_SECOND * (size_t)info->experts + row[1]]++;
-            }
-            for (int c = 0; c < info->experts_per_token; c++) {
-                cell[(size_t)MIXT_CHOICE_ANY * (size_t)info->experts + row[c]]++;
-            }
+            count_token(counts, layer, trace->domain[i], mixt_trace_experts(trace, layer, i),
+                        trace->chosen[layer]);
         }
     }
     return counts;
@@ -89,6 +87,7 @@ void mixt_counts_free(mixt_counts *counts)
 {
     if (counts != NULL) {
         free(counts->count);
+        free(counts->total);
         free(counts);
     }
 }
@@ -111,6 +110,9 @@ mixt_load mixt_load_of(const mixt_counts *counts, int layer, double *share)
         if (share != NULL) {
             share[e] = (double)n;
         }
+    }
+    if (total == 0) {
+        return (mixt_load){0, dead, 0};
     }
     double sum = (double)total;
     for (int e = 0; share != NULL && e < counts->experts; e++) {

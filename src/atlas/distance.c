@@ -17,30 +17,33 @@ typedef struct splitter {
     const mixt_counts *counts;
     size_t *offset;    /* [domains + 1] first unit of a domain */
     float *unit_count; /* [units, E] assignments at one layer */
-    double *error;     /* [domains, E] half differences of one split */
-    double *half;      /* [E] */
-    double *distance;  /* [domains, SPLITS] */
+    uint32_t *active;  /* [units]: those of a domain with a choice at the layer, from its offset */
+    uint32_t *active_count; /* [domains] */
+    double *error;          /* [domains, E] half differences of one split */
+    double *half;           /* [E] */
+    double *distance;       /* [domains, SPLITS] */
 } splitter;
 
 /* Distance of each row of values [domains, E] from the mean of the used rows; rows of domains
- * without tokens stay out. */
+ * without a choice at the layer stay out. */
 static void distances_from_mean(const splitter *state, const double *values, size_t stride,
                                 double *result)
 {
+    const uint32_t *active = state->active_count;
     size_t experts = (size_t)state->counts->experts;
     int used = 0;
     for (int d = 0; d < state->units->domains; d++) {
-        used += state->units->tokens[d] != 0;
+        used += active[d] != 0;
         result[(size_t)d * stride] = 0;
     }
     for (size_t e = 0; e < experts; e++) {
         double mean = 0;
         for (int d = 0; d < state->units->domains; d++) {
-            mean += state->units->tokens[d] != 0 ? values[(size_t)d * experts + e] : 0;
+            mean += active[d] != 0 ? values[(size_t)d * experts + e] : 0;
         }
         mean /= used;
         for (int d = 0; d < state->units->domains; d++) {
-            if (state->units->tokens[d] != 0) {
+            if (active[d] != 0) {
                 result[(size_t)d * stride] += 0.5 * fabs(values[(size_t)d * experts + e] - mean);
             }
         }
@@ -52,14 +55,40 @@ static void count_units(splitter *state, int layer)
     const mixt_units *units = state->units;
     size_t experts = (size_t)state->counts->experts;
     int k = state->trace->info.experts_per_token;
+    int chosen = state->trace->chosen[layer];
     memset(state->unit_count, 0, state->offset[units->domains] * experts * sizeof(float));
     for (size_t r = 0; r < units->run_count; r++) {
         const mixt_unit_run *run = &units->runs[r];
         float *count = state->unit_count + (state->offset[run->domain] + run->unit) * experts;
         const uint16_t *row = mixt_trace_experts(state->trace, layer, run->begin);
-        for (uint64_t i = 0; i < (run->end - run->begin) * (uint64_t)k; i++) {
-            count[row[i]] += 1;
+        for (uint64_t i = run->begin; i < run->end; i++, row += k) {
+            for (int c = 0; c < chosen; c++) {
+                if (row[c] != MIXT_TRACE_NONE) {
+                    count[row[c]] += 1;
+                }
+            }
         }
+    }
+}
+
+/* A unit whose tokens have no expert at all says nothing about proportions. */
+static void find_active(splitter *state)
+{
+    const mixt_units *units = state->units;
+    size_t experts = (size_t)state->counts->experts;
+    for (int d = 0; d < units->domains; d++) {
+        uint32_t count = 0;
+        for (uint32_t u = 0; u < units->count[d]; u++) {
+            const float *row = state->unit_count + (state->offset[d] + u) * experts;
+            size_t e = 0;
+            while (e < experts && row[e] == 0) {
+                e++;
+            }
+            if (e < experts) {
+                state->active[state->offset[d] + count++] = u;
+            }
+        }
+        state->active_count[d] = count;
     }
 }
 
@@ -67,7 +96,8 @@ static void count_units(splitter *state, int layer)
 static void split_domain(splitter *state, int layer, int domain, uint64_t split, double *error)
 {
     size_t experts = (size_t)state->counts->experts;
-    uint32_t units = state->units->count[domain];
+    uint32_t units = state->active_count[domain];
+    const uint32_t *active = state->active + state->offset[domain];
     const uint64_t *all = mixt_counts_of(state->counts, layer, domain, MIXT_CHOICE_ANY);
     const mixt_random_key key = {SPLIT_SEED, MIXT_RANDOM_RESAMPLE, (uint32_t)domain};
     const float *counts = state->unit_count + state->offset[domain] * experts;
@@ -84,7 +114,7 @@ static void split_domain(splitter *state, int layer, int domain, uint64_t split,
         }
         chosen += take;
         for (size_t e = 0; e < experts && take; e++) {
-            state->half[e] += (double)counts[u * experts + e];
+            state->half[e] += (double)counts[active[u] * experts + e];
         }
     }
     double left = 0;
@@ -104,9 +134,10 @@ static void measure_layer(splitter *state, int layer, mixt_distance *rows)
     size_t experts = (size_t)state->counts->experts;
     int domains = state->units->domains;
     count_units(state, layer);
+    find_active(state);
     for (uint64_t s = 0; s < SPLITS; s++) {
         for (int d = 0; d < domains; d++) {
-            if (state->units->tokens[d] != 0) {
+            if (state->active_count[d] != 0) {
                 split_domain(state, layer, d, s, state->error + (size_t)d * experts);
             }
         }
@@ -121,10 +152,9 @@ static void measure_layer(splitter *state, int layer, mixt_distance *rows)
         }
         rows[d].level = sum / SPLITS;
         rows[d].high = mixt_sorted_quantile(sample, SPLITS, 0.95);
-        const uint64_t *count = mixt_counts_of(state->counts, layer, d, MIXT_CHOICE_ANY);
-        double total = (double)state->units->tokens[d] * state->trace->info.experts_per_token;
         for (size_t e = 0; e < experts; e++) {
-            state->error[(size_t)d * experts + e] = total > 0 ? (double)count[e] / total : 0;
+            state->error[(size_t)d * experts + e] =
+                mixt_counts_share(state->counts, layer, d, MIXT_CHOICE_ANY, (int)e);
         }
     }
     distances_from_mean(state, state->error, 1, state->distance);
@@ -145,13 +175,16 @@ mixt_status mixt_distance_measure(const mixt_trace *trace, const mixt_units *uni
     }
     if (state.offset != NULL) {
         state.unit_count = calloc(state.offset[domains] * experts, sizeof *state.unit_count);
+        state.active = calloc(state.offset[domains], sizeof *state.active);
     }
+    state.active_count = calloc(domains, sizeof *state.active_count);
     state.error = calloc(domains * experts, sizeof *state.error);
     state.half = calloc(experts, sizeof *state.half);
     state.distance = calloc(domains * SPLITS, sizeof *state.distance);
     mixt_status status = MIXT_OK;
-    if (state.offset == NULL || state.unit_count == NULL || state.error == NULL ||
-        state.half == NULL || state.distance == NULL) {
+    if (state.offset == NULL || state.unit_count == NULL || state.active == NULL ||
+        state.active_count == NULL || state.error == NULL || state.half == NULL ||
+        state.distance == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "distance of domains: no memory");
     }
     for (int layer = 0; layer < trace->info.layers && status == MIXT_OK; layer++) {
@@ -159,6 +192,8 @@ mixt_status mixt_distance_measure(const mixt_trace *trace, const mixt_units *uni
     }
     free(state.offset);
     free(state.unit_count);
+    free(state.active);
+    free(state.active_count);
     free(state.error);
     free(state.half);
     free(state.distance);

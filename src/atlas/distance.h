@@ -6,7 +6,8 @@
 #include "atlas/units.h"
 
 /* Total variation distance (half the sum of absolute differences) of a domain's proportions over
- * all k choices from the mean of the domains' proportions; 0 alike, 1 no expert in common. */
+ * all choices that were made from the mean of the domains' proportions; 0 alike, 1 no expert in
+ * common. Domains without a choice at a layer have none: they stay out, with zeros here. */
 typedef struct mixt_distance {
     double value;
     double level; /* mean distance when only the choice of documents makes a difference */

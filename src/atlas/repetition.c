@@ -1,5 +1,6 @@
 #include "atlas/repetition.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,19 +14,32 @@
 #define RANDOM_PAIRS 32768       /* for sets of more than two: standard error below 0.3 % */
 #define EXACT_SETS_EXPERTS 512   /* pairs of two are counted in an E x E table up to here */
 
+/* Sizes of the sets in the counted pairs of a domain at one layer, for the random level. */
+typedef struct set_sizes {
+    int least, most; /* 0: no pair yet */
+    int last[2];     /* sizes of the pair before, */
+    double level;    /* and the chance that uniform sets of these sizes meet */
+    double sum;      /* of these chances over all pairs */
+} set_sizes;
+
 typedef struct bootstrap {
     const mixt_trace *trace;
     const mixt_units *units;
     int first_layer;
-    int columns;       /* layers * MIXT_REPEAT_COUNT */
-    size_t *offset;    /* [domains + 1] first unit of a domain in the arrays below */
-    double *pairs;     /* [units] */
-    double *hits;      /* [units, columns] */
-    double *ratio;     /* [columns, REPLICATES] of one domain */
-    double *all_hits;  /* [columns, REPLICATES] */
-    double *all_pairs; /* [REPLICATES] */
-    double *drawn;     /* [columns] hits of one replicate */
-    uint32_t *active;  /* units of a domain that have pairs */
+    int columns;            /* layers * MIXT_REPEAT_COUNT */
+    size_t *offset;         /* [domains + 1] first unit of a domain in the arrays below */
+    double *pairs;          /* [units, columns] */
+    double *hits;           /* [units, columns] */
+    double *ratio;          /* [columns, REPLICATES] of one domain */
+    double *all_hits;       /* [columns, REPLICATES] */
+    double *all_pairs;      /* [columns, REPLICATES] */
+    double *drawn;          /* [2, columns] hits and pairs of one replicate */
+    uint32_t *active;       /* units of a domain that have pairs */
+    uint32_t *active_count; /* [columns] of one domain */
+    uint64_t *freedom; /* [columns] units less one of each domain: each is resampled by itself */
+    int *group;        /* [columns] those with the same active units */
+    set_sizes *sizes;  /* [layers, domains] */
+    double *factorial; /* [E + 1] log(n!) */
 } bootstrap;
 
 static void bootstrap_release(bootstrap *state)
@@ -38,12 +52,18 @@ static void bootstrap_release(bootstrap *state)
     free(state->all_pairs);
     free(state->drawn);
     free(state->active);
+    free(state->active_count);
+    free(state->freedom);
+    free(state->group);
+    free(state->sizes);
+    free(state->factorial);
 }
 
 static bool bootstrap_allocate(bootstrap *state)
 {
     const mixt_units *units = state->units;
     size_t columns = (size_t)state->columns;
+    size_t experts = (size_t)state->trace->info.experts;
     state->offset = calloc((size_t)units->domains + 1, sizeof *state->offset);
     if (state->offset == NULL) {
         return false;
@@ -52,16 +72,50 @@ static bool bootstrap_allocate(bootstrap *state)
         state->offset[d + 1] = state->offset[d] + units->count[d];
     }
     size_t all = state->offset[units->domains];
-    state->pairs = calloc(all, sizeof(double));
+    state->pairs = calloc(all * columns, sizeof(double));
     state->hits = calloc(all * columns, sizeof(double));
     state->ratio = calloc(columns * REPLICATES, sizeof(double));
     state->all_hits = calloc(columns * REPLICATES, sizeof(double));
-    state->all_pairs = calloc(REPLICATES, sizeof(double));
-    state->drawn = calloc(columns, sizeof(double));
+    state->all_pairs = calloc(columns * REPLICATES, sizeof(double));
+    state->drawn = calloc(2 * columns, sizeof(double));
     state->active = calloc(MIXT_UNITS_MAX, sizeof(uint32_t));
+    state->active_count = calloc(columns, sizeof(uint32_t));
+    state->freedom = calloc(columns, sizeof(uint64_t));
+    state->group = calloc(columns, sizeof(int));
+    state->sizes = calloc(columns * (size_t)units->domains, sizeof(set_sizes));
+    state->factorial = calloc(experts + 1, sizeof(double));
+    for (size_t n = 1; n <= experts && state->factorial != NULL; n++) {
+        state->factorial[n] = state->factorial[n - 1] + log((double)n);
+    }
     return state->pairs != NULL && state->hits != NULL && state->ratio != NULL &&
            state->all_hits != NULL && state->all_pairs != NULL && state->drawn != NULL &&
-           state->active != NULL;
+           state->active != NULL && state->active_count != NULL && state->freedom != NULL &&
+           state->group != NULL && state->sizes != NULL && state->factorial != NULL;
+}
+
+/* Chance that uniform sets of a and b experts meet: 1 - C(E-a, b) / C(E, b). */
+static double chance_to_meet(const bootstrap *state, int a, int b)
+{
+    int experts = state->trace->info.experts;
+    const double *factorial = state->factorial;
+    assert(a > 0 && a <= experts && b > 0 && b <= experts);
+    return a + b > experts ? 1
+                           : -expm1(factorial[experts - a] + factorial[experts - b] -
+                                    factorial[experts - a - b] - factorial[experts]);
+}
+
+static void add_sizes(const bootstrap *state, set_sizes *sizes, int a, int b)
+{
+    int low = a < b ? a : b;
+    int high = a < b ? b : a;
+    if (low != sizes->last[0] || high != sizes->last[1]) {
+        sizes->last[0] = low;
+        sizes->last[1] = high;
+        sizes->level = chance_to_meet(state, low, high);
+        sizes->least = sizes->least == 0 || low < sizes->least ? low : sizes->least;
+        sizes->most = high > sizes->most ? high : sizes->most;
+    }
+    sizes->sum += sizes->level;
 }
 
 /* Pairs and hits of one layer, by unit. A pair belongs to the unit of its first token.
@@ -70,62 +124,112 @@ static void count_layer(bootstrap *state, int column, uint64_t *last_row)
 {
     const mixt_trace *trace = state->trace;
     int layer = state->first_layer + column / MIXT_REPEAT_COUNT;
-    int k = trace->info.experts_per_token;
+    int chosen = trace->chosen[layer];
     memset(last_row, 0, (size_t)trace->info.experts * sizeof *last_row);
     for (size_t r = 0; r < state->units->run_count; r++) {
         const mixt_unit_run *run = &state->units->runs[r];
         size_t unit = state->offset[run->domain] + run->unit;
         double *hits = state->hits + unit * (size_t)state->columns + column;
+        double *pairs = state->pairs + unit * (size_t)state->columns + column;
+        set_sizes *sizes =
+            &state->sizes[column / MIXT_REPEAT_COUNT * state->units->domains + run->domain];
         for (uint64_t i = run->begin; i < run->end; i++) {
             const uint16_t *row = mixt_trace_experts(trace, layer, i);
-            for (int c = 0; c < k; c++) {
-                last_row[row[c]] = i + 1;
+            for (int c = 0; c < chosen; c++) {
+                if (row[c] != MIXT_TRACE_NONE) {
+                    last_row[row[c]] = i + 1;
+                }
             }
             if (i + 1 >= trace->info.tokens || trace->document[i + 1] != trace->document[i]) {
                 continue;
             }
-            const uint16_t *next = row + k;
-            bool meets = false;
-            for (int c = 0; c < k && !meets; c++) {
-                meets = last_row[next[c]] == i + 1;
+            const uint16_t *next = mixt_trace_experts(trace, layer, i + 1);
+            bool both = row[0] != MIXT_TRACE_NONE && next[0] != MIXT_TRACE_NONE;
+            pairs[MIXT_REPEAT_FIRST] += both;
+            hits[MIXT_REPEAT_FIRST] += both && next[0] == row[0];
+            int size = mixt_trace_set_size(trace, layer, row);
+            int next_size = mixt_trace_set_size(trace, layer, next);
+            if (size == 0 || next_size == 0) {
+                continue;
             }
-            hits[MIXT_REPEAT_FIRST] += next[0] == row[0];
+            bool meets = false;
+            for (int c = 0; c < chosen && !meets; c++) {
+                meets = next[c] != MIXT_TRACE_NONE && last_row[next[c]] == i + 1;
+            }
+            pairs[MIXT_REPEAT_SETS] += 1;
             hits[MIXT_REPEAT_SETS] += meets;
-            state->pairs[unit] += column == 0;
+            add_sizes(state, sizes, size, next_size);
         }
     }
 }
 
-/* Draws as many units as the domain has, with replacement, REPLICATES times. Every layer sees the
- * same draws. Returns the number of units that have pairs. */
-static uint32_t resample_domain(bootstrap *state, int domain)
+/* Whether the same units of a domain have pairs in two columns. */
+static bool same_units(const bootstrap *state, int domain, int left, int right)
 {
-    uint32_t active = 0;
-    for (uint32_t u = 0; u < state->units->count[domain]; u++) {
-        if (state->pairs[state->offset[domain] + u] > 0) {
-            state->active[active++] = u;
+    for (size_t u = state->offset[domain]; u < state->offset[domain + 1]; u++) {
+        const double *pairs = state->pairs + u * (size_t)state->columns;
+        if ((pairs[left] > 0) != (pairs[right] > 0)) {
+            return false;
         }
     }
+    return true;
+}
+
+/* Draws `active` units with replacement, REPLICATES times, for the `count` columns of the group. */
+static void resample_group(bootstrap *state, int domain, uint32_t active, int count)
+{
     const mixt_random_key key = {RESAMPLE_SEED, MIXT_RANDOM_RESAMPLE, (uint32_t)domain};
+    double *drawn_hits = state->drawn;
+    double *drawn_pairs = state->drawn + state->columns;
     for (size_t b = 0; b < REPLICATES && active != 0; b++) {
-        double pairs = 0;
-        memset(state->drawn, 0, (size_t)state->columns * sizeof *state->drawn);
+        memset(state->drawn, 0, 2 * (size_t)state->columns * sizeof *state->drawn);
         for (uint32_t i = 0; i < active; i++) {
             uint64_t draw = mixt_random_below(&key, b * active + i, active);
             size_t unit = state->offset[domain] + state->active[draw];
             const double *hits = state->hits + unit * (size_t)state->columns;
-            pairs += state->pairs[unit];
-            for (int c = 0; c < state->columns; c++) {
-                state->drawn[c] += hits[c];
+            const double *pairs = state->pairs + unit * (size_t)state->columns;
+            for (int g = 0; g < count; g++) {
+                drawn_hits[g] += hits[state->group[g]];
+                drawn_pairs[g] += pairs[state->group[g]];
             }
         }
-        state->all_pairs[b] += pairs;
-        for (int c = 0; c < state->columns; c++) {
-            state->ratio[(size_t)c * REPLICATES + b] = state->drawn[c] / pairs;
-            state->all_hits[(size_t)c * REPLICATES + b] += state->drawn[c];
+        for (int g = 0; g < count; g++) {
+            size_t at = (size_t)state->group[g] * REPLICATES + b;
+            state->ratio[at] = drawn_hits[g] / drawn_pairs[g];
+            state->all_hits[at] += drawn_hits[g];
+            state->all_pairs[at] += drawn_pairs[g];
         }
     }
-    return active;
+}
+
+/* Draws as many units as the domain has, with replacement. Layers whose pairs lie in the same units
+ * (all of them, where every token has its experts) see the same draws. */
+static void resample_domain(bootstrap *state, int domain)
+{
+    for (int c = 0; c < state->columns; c++) {
+        state->active_count[c] = UINT32_MAX; /* not yet drawn */
+    }
+    for (int c = 0; c < state->columns; c++) {
+        if (state->active_count[c] != UINT32_MAX) {
+            continue;
+        }
+        uint32_t active = 0;
+        for (uint32_t u = 0; u < state->units->count[domain]; u++) {
+            size_t unit = state->offset[domain] + u;
+            if (state->pairs[unit * (size_t)state->columns + (size_t)c] > 0) {
+                state->active[active++] = u;
+            }
+        }
+        int count = 0;
+        for (int other = c; other < state->columns; other++) {
+            if (state->active_count[other] == UINT32_MAX && same_units(state, domain, c, other)) {
+                state->active_count[other] = active;
+                state->freedom[other] += active > 0 ? active - 1 : 0;
+                state->group[count++] = other;
+            }
+        }
+        resample_group(state, domain, active, count);
+    }
 }
 
 /* The rate with its interval from `replicates` [REPLICATES] (sorted here). */
@@ -153,10 +257,14 @@ static mixt_rate make_rate(double hits, double pairs, uint64_t units, double *re
 static double usage_first(const mixt_trace *trace, const mixt_units *units, int layer, int domain,
                           uint64_t *count)
 {
-    uint64_t n = units->tokens[domain];
+    uint64_t n = 0;
     memset(count, 0, (size_t)trace->info.experts * sizeof *count);
     for (uint64_t i = units->begin[domain]; i < units->begin[domain + 1]; i++) {
-        count[mixt_trace_experts(trace, layer, units->order[i])[0]]++;
+        uint16_t expert = mixt_trace_experts(trace, layer, units->order[i])[0];
+        if (expert != MIXT_TRACE_NONE) {
+            count[expert]++;
+            n++;
+        }
     }
     double sum = 0;
     for (int e = 0; e < trace->info.experts && n > 1; e++) {
@@ -165,22 +273,28 @@ static double usage_first(const mixt_trace *trace, const mixt_units *units, int 
     return sum;
 }
 
-/* Same for sets of two: |A and B| - [A = B] is 1 exactly where they meet, so pairs of tokens that
- * share an expert less pairs of tokens with equal sets. table [E, E], count [E]. */
+/* Same for sets of up to two: |A and B| is 1 exactly where they meet, but 2 where both are the same
+ * two. So pairs of tokens that share an expert less pairs of tokens with equal sets of two.
+ * table [E, E], count [E]. */
 static double usage_of_two(const mixt_trace *trace, const mixt_units *units, int layer, int domain,
                            uint64_t *count, uint32_t *table)
 {
     size_t experts = (size_t)trace->info.experts;
-    double n = (double)units->tokens[domain];
+    double n = 0;
     memset(count, 0, experts * sizeof *count);
     memset(table, 0, experts * experts * sizeof *table);
     for (uint64_t i = units->begin[domain]; i < units->begin[domain + 1]; i++) {
         const uint16_t *row = mixt_trace_experts(trace, layer, units->order[i]);
         size_t low = row[0] < row[1] ? row[0] : row[1];
-        size_t high = row[0] < row[1] ? row[1] : row[0];
-        count[row[0]]++;
-        count[row[1]]++;
-        table[low * experts + high]++;
+        size_t high = row[0] < row[1] ? row[1] : row[0]; /* MIXT_TRACE_NONE is the highest */
+        if (high != MIXT_TRACE_NONE) {
+            count[high]++;
+            table[low * experts + high]++;
+        }
+        if (low != MIXT_TRACE_NONE) {
+            count[low]++;
+            n++;
+        }
     }
     double meeting = 0; /* ordered pairs of different tokens */
     for (size_t e = 0; e < experts; e++) {
@@ -193,14 +307,22 @@ static double usage_of_two(const mixt_trace *trace, const mixt_units *units, int
     return n > 1 ? meeting / (n * (n - 1)) : 0;
 }
 
-/* Same for any k, from random pairs of different tokens. */
-static double usage_of_sets(const mixt_trace *trace, const mixt_units *units, int layer, int domain)
+/* Same for any number, from random pairs of different tokens. tokens [domain's]: those with an
+ * expert. */
+static double usage_of_sets(const mixt_trace *trace, const mixt_units *units, int layer, int domain,
+                            uint32_t *tokens)
 {
-    int k = trace->info.experts_per_token;
-    uint64_t n = units->tokens[domain];
-    const uint32_t *order = units->order + units->begin[domain];
+    int chosen = trace->chosen[layer];
+    uint64_t n = 0;
     const mixt_random_key key = {RESAMPLE_SEED + 1, MIXT_RANDOM_RESAMPLE,
                                  (uint32_t)(layer * units->domains + domain)};
+    for (uint64_t i = units->begin[domain]; i < units->begin[domain + 1]; i++) {
+        uint32_t token = units->order[i];
+        const uint16_t *row = mixt_trace_experts(trace, layer, token);
+        if (mixt_trace_set_size(trace, layer, row) != 0) {
+            tokens[n++] = token;
+        }
+    }
     if (n < 2) {
         return 0;
     }
@@ -209,11 +331,12 @@ static double usage_of_sets(const mixt_trace *trace, const mixt_units *units, in
         uint64_t a = mixt_random_below(&key, 2 * p, n);
         uint64_t b = mixt_random_below(&key, 2 * p + 1, n - 1);
         b += b >= a;
-        const uint16_t *left = mixt_trace_experts(trace, layer, order[a]);
-        const uint16_t *right = mixt_trace_experts(trace, layer, order[b]);
+        const uint16_t *left = mixt_trace_experts(trace, layer, tokens[a]);
+        const uint16_t *right = mixt_trace_experts(trace, layer, tokens[b]);
         bool meets = false;
-        for (int i = 0; i < k * k && !meets; i++) {
-            meets = left[i / k] == right[i % k];
+        for (int i = 0; i < chosen * chosen && !meets; i++) {
+            uint16_t expert = left[i / chosen];
+            meets = expert != MIXT_TRACE_NONE && expert == right[i % chosen];
         }
         meeting += meets;
     }
@@ -226,39 +349,61 @@ static mixt_status measure_usage(const mixt_trace *trace, const mixt_units *unit
                                  mixt_repetition *rows, mixt_error *error)
 {
     size_t experts = (size_t)trace->info.experts;
-    int k = trace->info.experts_per_token;
-    bool exact = k == 2 && experts <= EXACT_SETS_EXPERTS;
+    int chosen = trace->chosen[layer];
+    bool exact = chosen == 2 && experts <= EXACT_SETS_EXPERTS;
     uint64_t *count = calloc(experts, sizeof *count);
-    uint32_t *table = exact ? calloc(experts * experts, sizeof *table) : NULL;
-    if (count == NULL || (exact && table == NULL)) {
+    uint32_t *table = exact ? calloc(experts * experts, sizeof *table)
+                            : calloc((size_t)trace->info.tokens, sizeof *table);
+    if (count == NULL || table == NULL) {
         free(count);
         free(table);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "repetition: no memory");
     }
     double sums[MIXT_REPEAT_COUNT] = {0};
-    double pairs = 0;
+    double pairs[MIXT_REPEAT_COUNT] = {0};
     for (int d = 0; d < units->domains; d++) {
         mixt_repetition *row = rows + d * MIXT_REPEAT_COUNT;
         row[MIXT_REPEAT_FIRST].usage = usage_first(trace, units, layer, d, count);
-        row[MIXT_REPEAT_SETS].usage = k == 1  ? row[MIXT_REPEAT_FIRST].usage
+        row[MIXT_REPEAT_SETS].usage = chosen == 1 ? row[MIXT_REPEAT_FIRST].usage
                                       : exact ? usage_of_two(trace, units, layer, d, count, table)
-                                              : usage_of_sets(trace, units, layer, d);
+                                              : usage_of_sets(trace, units, layer, d, table);
         for (int w = 0; w < MIXT_REPEAT_COUNT; w++) {
             sums[w] += row[w].usage * (double)row[w].rate.pairs;
+            pairs[w] += (double)row[w].rate.pairs;
         }
-        pairs += (double)row[0].rate.pairs;
     }
     for (int w = 0; w < MIXT_REPEAT_COUNT; w++) {
-        rows[units->domains * MIXT_REPEAT_COUNT + w].usage = pairs > 0 ? sums[w] / pairs : 0;
+        rows[units->domains * MIXT_REPEAT_COUNT + w].usage = pairs[w] > 0 ? sums[w] / pairs[w] : 0;
     }
     free(count);
     free(table);
     return MIXT_OK;
 }
 
+/* The random level of sets: the mean over the counted pairs of a domain (or of all). */
+static double random_of_sets(const bootstrap *state, int layer, int domain, double pairs)
+{
+    int domains = state->units->domains;
+    const set_sizes *sizes = state->sizes + layer * domains;
+    const mixt_trace *trace = state->trace;
+    set_sizes all = {0};
+    for (int d = 0; d < domains; d++) {
+        if ((d == domain || domain == domains) && sizes[d].most != 0) {
+            bool less = all.least == 0 || sizes[d].least < all.least;
+            all.least = less ? sizes[d].least : all.least;
+            all.most = sizes[d].most > all.most ? sizes[d].most : all.most;
+            all.sum += sizes[d].sum;
+        }
+    }
+    if (all.least != all.most) {
+        return all.sum / pairs;
+    }
+    int size = all.most != 0 ? all.most : trace->chosen[state->first_layer + layer];
+    return mixt_atlas_random_level(trace->info.experts, size, MIXT_REPEAT_SETS);
+}
+
 /* Rates of one domain (or of all, domain == domains) into their rows. */
-static void fill_rows(bootstrap *state, int domain, uint64_t units, bool blocks,
-                      mixt_repetition *rows)
+static void fill_rows(bootstrap *state, int domain, bool blocks, mixt_repetition *rows)
 {
     bool all = domain == state->units->domains;
     size_t begin = all ? 0 : state->offset[domain];
@@ -270,17 +415,19 @@ static void fill_rows(bootstrap *state, int domain, uint64_t units, bool blocks,
         double *replicates = (all ? state->all_hits : state->ratio) + (size_t)c * REPLICATES;
         for (size_t u = begin; u < end; u++) {
             hits += state->hits[u * (size_t)state->columns + (size_t)c];
-            pairs += state->pairs[u];
+            pairs += state->pairs[u * (size_t)state->columns + (size_t)c];
         }
         for (size_t b = 0; all && b < REPLICATES && pairs > 0; b++) {
-            replicates[b] /= state->all_pairs[b];
+            replicates[b] /= state->all_pairs[(size_t)c * REPLICATES + b];
         }
         int layer = c / MIXT_REPEAT_COUNT;
         int which = c % MIXT_REPEAT_COUNT;
+        uint64_t units = all ? state->freedom[c] + 1 : state->active_count[c];
         mixt_repetition *row =
             rows + ((layer * (info->domains + 1)) + domain) * MIXT_REPEAT_COUNT + which;
         row->rate = make_rate(hits, pairs, units, replicates);
-        row->random = mixt_atlas_random_level(info->experts, info->experts_per_token, which);
+        row->random = which == MIXT_REPEAT_FIRST ? mixt_atlas_random_level(info->experts, 1, which)
+                                                 : random_of_sets(state, layer, domain, pairs);
         row->units = units;
         row->blocks = blocks;
     }
@@ -303,15 +450,13 @@ mixt_status mixt_repetition_measure(const mixt_trace *trace, const mixt_units *u
     for (int layer = 0; layer < layers; layer++) {
         count_layer(&state, layer * MIXT_REPEAT_COUNT, last_row);
     }
-    uint64_t freedom = 0; /* units less one of each domain: every domain is resampled by itself */
     bool blocks = false;
     for (int d = 0; d < units->domains; d++) {
-        uint32_t active = resample_domain(&state, d);
-        fill_rows(&state, d, active, units->blocks[d], rows);
-        freedom += active > 0 ? active - 1 : 0;
-        blocks = blocks || (active > 0 && units->blocks[d]);
+        resample_domain(&state, d);
+        fill_rows(&state, d, units->blocks[d], rows);
+        blocks = blocks || (units->tokens[d] > units->documents[d] && units->blocks[d]);
     }
-    fill_rows(&state, units->domains, freedom + 1, blocks, rows);
+    fill_rows(&state, units->domains, blocks, rows);
     free(last_row);
     bootstrap_release(&state);
     mixt_status status = MIXT_OK;

@@ -1,4 +1,5 @@
-/* Repetition of consecutive tokens (Mixtral paper, table 5), with two levels to hold it against. */
+/* Repetition of consecutive tokens (Mixtral paper, table 5), with two levels to hold it against.
+ * A pair of tokens counts where both have what is compared: a first choice, or any expert. */
 #ifndef MIXT_ATLAS_REPETITION_H
 #define MIXT_ATLAS_REPETITION_H
 
@@ -8,7 +9,7 @@ enum { MIXT_REPEAT_FIRST, MIXT_REPEAT_SETS, MIXT_REPEAT_COUNT };
 
 typedef struct mixt_repetition {
     mixt_rate rate;
-    double random;  /* uniform choice of k out of E */
+    double random;  /* uniform choice of as many of E experts as each token of a pair has */
     double usage;   /* two random tokens of the same domain: what unequal use alone gives */
     uint64_t units; /* resampled units with pairs */
     bool blocks;    /* few documents: the interval is over blocks of them */

@@ -22,6 +22,8 @@ static bool allocate_arrays(mixt_trace *trace, size_t vocab_byte_count)
     trace->domain_names =
         mixt_arena_allocate(trace->arena, (size_t)info->domains + 1, sizeof(const char *));
     trace->layer_numbers = mixt_arena_allocate(trace->arena, (size_t)info->layers + 1, sizeof(int));
+    trace->chosen = mixt_arena_allocate(trace->arena, (size_t)info->layers + 1, sizeof(int));
+    trace->dropped = mixt_arena_allocate(trace->arena, (size_t)info->layers + 1, sizeof(uint64_t));
     trace->tokens = calloc(tokens + 1, sizeof(int32_t));
     trace->document = calloc(tokens + 1, sizeof(int32_t));
     trace->domain = calloc(tokens + 1, sizeof(uint16_t));
@@ -29,9 +31,10 @@ static bool allocate_arrays(mixt_trace *trace, size_t vocab_byte_count)
     trace->weights = calloc(choices + 1, sizeof(uint16_t));
     trace->vocab_bytes = calloc(vocab_byte_count + 1, 1);
     trace->vocab_offsets = calloc((size_t)trace->vocab_size + 1, sizeof(int64_t));
-    return trace->domain_names != NULL && trace->layer_numbers != NULL && trace->tokens != NULL &&
-           trace->document != NULL && trace->domain != NULL && trace->experts != NULL &&
-           trace->weights != NULL && trace->vocab_bytes != NULL && trace->vocab_offsets != NULL;
+    return trace->domain_names != NULL && trace->layer_numbers != NULL && trace->chosen != NULL &&
+           trace->dropped != NULL && trace->tokens != NULL && trace->document != NULL &&
+           trace->domain != NULL && trace->experts != NULL && trace->weights != NULL &&
+           trace->vocab_bytes != NULL && trace->vocab_offsets != NULL;
 }
 
 mixt_trace *mixt_trace_allocate(const mixt_trace_info *info, int vocab_size,
@@ -49,7 +52,9 @@ mixt_trace *mixt_trace_allocate(const mixt_trace_info *info, int vocab_size,
     }
     for (int i = 0; i < info->layers; i++) {
         trace->layer_numbers[i] = i;
+        trace->chosen[i] = info->experts_per_token;
     }
+    trace->none_allowed = true;
     trace->info.model = trace->info.model_hash = "";
     trace->info.corpus_hash = trace->info.tokenizer_hash = "";
     return trace;
@@ -87,8 +92,32 @@ int mixt_trace_layer(const mixt_trace *trace, int layer)
     return layer >= 0 && layer < trace->info.layers ? trace->layer_numbers[layer] : -1;
 }
 
+int mixt_trace_layer_experts(const mixt_trace *trace, int layer)
+{
+    return layer >= 0 && layer < trace->info.layers ? trace->chosen[layer] : -1;
+}
+
+int mixt_trace_least_chosen(const mixt_trace *trace)
+{
+    int least = trace->info.experts_per_token;
+    for (int i = 0; i < trace->info.layers; i++) {
+        least = trace->chosen[i] < least ? trace->chosen[i] : least;
+    }
+    return least;
+}
+
+bool mixt_trace_has_dropped(const mixt_trace *trace)
+{
+    bool dropped = false;
+    for (int i = 0; i < trace->info.layers; i++) {
+        dropped = dropped || trace->dropped[i] != 0;
+    }
+    return dropped;
+}
+
 const uint8_t *mixt_trace_token_bytes(const mixt_trace *trace, int32_t token, size_t *length)
 {
+    assert(token >= 0 && token < trace->vocab_size);
     int64_t begin = trace->vocab_offsets[token];
     *length = (size_t)(trace->vocab_offsets[token + 1] - begin);
     return trace->vocab_bytes + begin;
@@ -149,39 +178,76 @@ static mixt_status check_tokens(mixt_trace *trace, const char *name, mixt_error 
     return MIXT_OK;
 }
 
-/* Every row has k distinct experts in range. */
-static mixt_status check_experts(const mixt_trace *trace, const char *name, mixt_error *error)
+/* One row [k] of one layer: distinct experts in range among the layer's choices, or none with
+ * weight 0. seen_at [E] holds the last `mark` of each expert. */
+static const char *check_row(const mixt_trace *trace, int layer, uint64_t row, uint64_t *seen_at,
+                             unsigned *expert)
 {
     int k = trace->info.experts_per_token;
-    uint64_t rows = (uint64_t)trace->info.layers * trace->info.tokens;
+    const uint16_t *experts = trace->experts + row * (uint64_t)k;
+    const uint16_t *weights = trace->weights + row * (uint64_t)k;
+    for (int i = 0; i < k; i++) {
+        *expert = experts[i];
+        if (*expert == MIXT_TRACE_NONE && trace->none_allowed) {
+            if ((weights[i] & 0x7FFF) != 0) {
+                return "(none) has a weight, must be 0";
+            }
+        } else if (*expert >= (unsigned)trace->info.experts) {
+            return "is not below the number of experts";
+        } else if (seen_at[*expert] == row + 1) {
+            return "chosen twice for one token";
+        } else if (i >= trace->chosen[layer]) {
+            return "stands behind the choices that the layer makes";
+        } else {
+            seen_at[*expert] = row + 1;
+        }
+    }
+    return NULL;
+}
+
+/* Every row; fills has_none and dropped. */
+static mixt_status check_experts(mixt_trace *trace, const char *name, mixt_error *error)
+{
     uint64_t *seen_at = calloc((size_t)trace->info.experts, sizeof(uint64_t));
     if (seen_at == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", name);
     }
+    uint64_t k = (uint64_t)trace->info.experts_per_token;
+    uint64_t none = 0;
     mixt_status status = MIXT_OK;
-    for (uint64_t row = 0; row < rows && status == MIXT_OK; row++) {
-        for (int i = 0; i < k; i++) {
-            unsigned expert = trace->experts[row * (uint64_t)k + (uint64_t)i];
-            bool in_range = expert < (unsigned)trace->info.experts;
-            if (!in_range || seen_at[expert] == row + 1) {
-                status = mixt_fail(
-                    error, MIXT_ERROR_FORMAT, "%s: experts[%llu, %llu]: expert %u %s", name,
-                    (unsigned long long)(row / trace->info.tokens),
-                    (unsigned long long)(row % trace->info.tokens), expert,
-                    in_range ? "chosen twice for one token" : "is not below the number of experts");
-                break;
+    for (int layer = 0; layer < trace->info.layers && status == MIXT_OK; layer++) {
+        uint64_t first = (uint64_t)layer * trace->info.tokens;
+        trace->dropped[layer] = 0;
+        for (uint64_t i = 0; i < trace->info.tokens && status == MIXT_OK; i++) {
+            unsigned expert = 0;
+            const char *wrong = check_row(trace, layer, first + i, seen_at, &expert);
+            if (wrong != NULL) {
+                status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: experts[%d, %llu]: expert %u %s",
+                                   name, layer, (unsigned long long)i, expert, wrong);
             }
-            seen_at[expert] = row + 1;
+            for (uint64_t c = 0; c < k; c++) {
+                bool is_none = trace->experts[(first + i) * k + c] == MIXT_TRACE_NONE;
+                none += is_none;
+                trace->dropped[layer] += is_none && c < (uint64_t)trace->chosen[layer];
+            }
         }
     }
+    trace->has_none = none != 0;
     free(seen_at);
     return status;
+}
+
+bool mixt_trace_tabulates(int layers, int experts, int experts_per_token, int domains)
+{
+    return layers >= 1 && layers <= MIXT_TRACE_MAX_LAYERS && experts >= 1 &&
+           experts <= MIXT_TRACE_MAX_EXPERTS && experts_per_token >= 1 &&
+           experts_per_token <= experts && domains >= 1 && domains <= MIXT_TRACE_MAX_DOMAINS &&
+           (uint64_t)layers * (uint64_t)experts * (uint64_t)domains <= MIXT_TRACE_MAX_CELLS;
 }
 
 mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *error)
 {
     const mixt_trace_info *info = &trace->info;
-    uint64_t cells = (uint64_t)info->layers * (uint64_t)info->experts * (uint64_t)info->domains;
     if (info->tokens == 0 || info->tokens > INT32_MAX) {
         return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: tokens: %llu, must be 1 to 2^31-1", name,
                          (unsigned long long)info->tokens);
@@ -193,8 +259,8 @@ mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *er
                          "may be %d",
                          name, info->experts_per_token, info->experts, MIXT_TRACE_MAX_EXPERTS);
     }
-    if (info->layers < 1 || info->layers > MIXT_TRACE_MAX_LAYERS || info->domains < 1 ||
-        info->domains > MIXT_TRACE_MAX_DOMAINS || cells > MIXT_TRACE_MAX_CELLS) {
+    if (!mixt_trace_tabulates(info->layers, info->experts, info->experts_per_token,
+                              info->domains)) {
         return mixt_fail(error, MIXT_ERROR_FORMAT,
                          "%s: %d layers, %d domains, %d experts: more than mixt tabulates", name,
                          info->layers, info->domains, info->experts);
@@ -204,6 +270,11 @@ mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *er
             (i > 0 && trace->layer_numbers[i] <= trace->layer_numbers[i - 1])) {
             return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: layer numbers must rise from 0 or more",
                              name);
+        }
+        if (trace->chosen[i] < 1 || trace->chosen[i] > info->experts_per_token) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: experts_per_layer[%d]: %d, must be 1 to the %d of a token", name,
+                             i, trace->chosen[i], info->experts_per_token);
         }
     }
     mixt_status status = check_vocabulary(trace, name, error);

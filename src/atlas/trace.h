@@ -3,6 +3,8 @@
 #ifndef MIXT_ATLAS_TRACE_H
 #define MIXT_ATLAS_TRACE_H
 
+#include <assert.h>
+
 #include "core/memory.h"
 #include "formats/dtype.h"
 #include "mixt.h"
@@ -13,15 +15,23 @@
 #define MIXT_TRACE_MAX_DOMAINS 4096
 #define MIXT_TRACE_MAX_CELLS ((uint64_t)1 << 24) /* layers * experts * domains */
 
+/* In `experts`: no expert at this place of the row (dropped by a capacity, not chosen, or behind
+ * what the layer chooses); its weight is 0. The route record says -1. */
+#define MIXT_TRACE_NONE 65535
+
 struct mixt_trace {
     mixt_trace_info info;
     mixt_arena *arena;         /* owns every string */
     const char **domain_names; /* [domains] */
     int *layer_numbers;        /* [L]: the model's number of each MoE layer, rising */
+    int *chosen;               /* [L]: choices of a token, 1 to k; places behind them hold none */
+    uint64_t *dropped;         /* [L]: of T * chosen choices, those without an expert */
+    bool none_allowed;         /* a version of the file that knows MIXT_TRACE_NONE */
+    bool has_none;             /* MIXT_TRACE_NONE stands somewhere */
     int32_t *tokens;           /* [T] */
     int32_t *document;         /* [T]: 0, 0, ..., 1, ...: documents lie one behind the other */
     uint16_t *domain;          /* [T]: the same for all tokens of a document */
-    uint16_t *experts;         /* [L, T, k], best first, distinct */
+    uint16_t *experts;         /* [L, T, k], best first, distinct, or MIXT_TRACE_NONE */
     uint16_t *weights;         /* [L, T, k] as IEEE half precision bits */
     uint8_t *vocab_bytes;      /* all tokens' bytes, one behind the other */
     int64_t *vocab_offsets;    /* [vocab_size + 1] into vocab_bytes */
@@ -31,25 +41,53 @@ struct mixt_trace {
 };
 
 /* Shapes filled in by the caller in `info` (tokens, layers, experts, experts_per_token, domains)
- * and in vocab_size: allocates the arrays, zeroed. NULL without memory. */
+ * and in vocab_size: allocates the arrays, zeroed; every layer makes all k choices, and none is
+ * allowed. NULL without memory. */
 mixt_trace *mixt_trace_allocate(const mixt_trace_info *info, int vocab_size,
                                 size_t vocab_byte_count);
 
-/* Checks every rule of docs/traces.md on the filled arrays, counts documents and fills
- * document_start. `name` is the file named in the message. */
+/* What the tables are made for: 1 to k of E experts a token, and the bounds above. */
+bool mixt_trace_tabulates(int layers, int experts, int experts_per_token, int domains);
+
+/* Checks every rule of docs/traces.md on the filled arrays, counts documents and what was dropped,
+ * fills document_start and has_none. `name` is the file named in the message. */
 mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *error);
 
 /* The experts [k] and weights [k] of token `index` at MoE layer `layer`. */
 static inline const uint16_t *mixt_trace_experts(const mixt_trace *trace, int layer, uint64_t index)
 {
+    assert(layer >= 0 && layer < trace->info.layers && index < trace->info.tokens);
     uint64_t row = (uint64_t)layer * trace->info.tokens + index;
     return trace->experts + row * (uint64_t)trace->info.experts_per_token;
 }
 
 static inline const uint16_t *mixt_trace_weights(const mixt_trace *trace, int layer, uint64_t index)
 {
+    assert(layer >= 0 && layer < trace->info.layers && index < trace->info.tokens);
     uint64_t row = (uint64_t)layer * trace->info.tokens + index;
     return trace->weights + row * (uint64_t)trace->info.experts_per_token;
+}
+
+/* Experts that a token has at a layer: 0 to the layer's choices. `row` is mixt_trace_experts. */
+static inline int mixt_trace_set_size(const mixt_trace *trace, int layer, const uint16_t *row)
+{
+    int size = trace->chosen[layer];
+    for (int c = 0; trace->has_none && c < trace->chosen[layer]; c++) {
+        size -= row[c] == MIXT_TRACE_NONE;
+    }
+    return size;
+}
+
+/* The fewest choices that any layer makes; k where all make the same. */
+int mixt_trace_least_chosen(const mixt_trace *trace);
+
+/* A choice without an expert at any layer. */
+bool mixt_trace_has_dropped(const mixt_trace *trace);
+
+static inline double mixt_trace_dropped_share(const mixt_trace *trace, int layer)
+{
+    return (double)trace->dropped[layer] /
+           ((double)trace->info.tokens * (double)trace->chosen[layer]);
 }
 
 /* Bytes of a vocabulary entry. */

@@ -131,20 +131,30 @@ static int farthest_first(const void *left, const void *right)
                                 : a->domain - b->domain;
 }
 
-/* Mean distances of the domains that have tokens, farthest first; returns how many. */
+/* Layers at which a domain has experts, and so a distance. */
+static int layers_used(const mixt_report *report, int domain)
+{
+    int used = 0;
+    for (int layer = 0; layer < report->trace->info.layers; layer++) {
+        used += mixt_counts_total(report->counts, layer, domain, MIXT_CHOICE_ANY) != 0;
+    }
+    return used;
+}
+
+/* Mean distances of the domains that have experts, farthest first; returns how many. */
 static int mean_distances(const mixt_report *report, domain_distance *rows)
 {
-    int layers = report->trace->info.layers;
     int count = 0;
     for (int d = 0; d < report->trace->info.domains; d++) {
         domain_distance row = {d, 0, 0, 0};
-        for (int layer = 0; layer < layers; layer++) {
+        int layers = layers_used(report, d);
+        for (int layer = 0; layer < report->trace->info.layers && layers != 0; layer++) {
             const mixt_distance *distance = mixt_report_distance(report, layer, d);
             row.value += distance->value / layers;
             row.level += distance->level / layers;
             row.high += distance->high / layers;
         }
-        if (report->units->tokens[d] != 0) {
+        if (layers != 0) {
             rows[count++] = row;
         }
     }

@@ -11,7 +11,7 @@
 typedef struct candidates {
     int32_t *slot;         /* [vocab_size]: row in the table, or -1 */
     int32_t *token;        /* [count] */
-    uint64_t *occurrences; /* [vocab_size] */
+    uint64_t *occurrences; /* [vocab_size] with a first choice */
     uint32_t *chosen;      /* [count, E] first choices */
     int count;
 } candidates;
@@ -35,7 +35,7 @@ static uint64_t find_threshold(const candidates *set, int vocab_size, uint64_t *
     return threshold;
 }
 
-static bool collect(const mixt_trace *trace, candidates *set)
+static bool collect(const mixt_trace *trace, int layer, candidates *set)
 {
     size_t vocab = (size_t)trace->vocab_size;
     set->slot = malloc(vocab * sizeof *set->slot);
@@ -47,7 +47,8 @@ static bool collect(const mixt_trace *trace, candidates *set)
         return false;
     }
     for (uint64_t i = 0; i < trace->info.tokens; i++) {
-        set->occurrences[trace->tokens[i]]++;
+        bool chosen = mixt_trace_experts(trace, layer, i)[0] != MIXT_TRACE_NONE;
+        set->occurrences[trace->tokens[i]] += chosen;
     }
     uint64_t threshold = find_threshold(set, trace->vocab_size, sorted);
     free(sorted);
@@ -104,14 +105,14 @@ mixt_status mixt_top_tokens(const mixt_trace *trace, int layer, int per_expert,
 {
     candidates set = {0};
     mixt_status status = MIXT_OK;
-    if (!collect(trace, &set)) {
+    if (!collect(trace, layer, &set)) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "tokens of experts: no memory");
     }
     for (uint64_t i = 0; i < trace->info.tokens && status == MIXT_OK; i++) {
         int32_t slot = set.slot[trace->tokens[i]];
-        if (slot >= 0) {
-            size_t row = (size_t)slot * (size_t)trace->info.experts;
-            set.chosen[row + mixt_trace_experts(trace, layer, i)[0]]++;
+        uint16_t expert = mixt_trace_experts(trace, layer, i)[0];
+        if (slot >= 0 && expert != MIXT_TRACE_NONE) {
+            set.chosen[(size_t)slot * (size_t)trace->info.experts + expert]++;
         }
     }
     for (int e = 0; e < trace->info.experts && status == MIXT_OK; e++) {

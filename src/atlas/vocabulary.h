@@ -8,7 +8,7 @@
 
 typedef struct mixt_top_token {
     int32_t token;        /* -1: no further token is above 1/E */
-    uint64_t occurrences; /* in the trace */
+    uint64_t occurrences; /* in the trace, that have a first choice at the layer */
     double share;         /* of them that have this expert as first choice */
 } mixt_top_token;
 
