@@ -178,8 +178,13 @@ static void page_header(mixt_page *page)
     }
     fact(page, "Domains", used);
     fact(page, "Layers with experts", (uint64_t)info->layers);
-    mixt_buffer_format(page->out, "<div><dt>Experts a token</dt><dd>%d of %d</dd></div>\n</dl>\n",
-                       info->experts_per_token, info->experts);
+    mixt_buffer_text(page->out, "<div><dt>Experts a token</dt><dd>");
+    int least = mixt_trace_least_chosen(page->trace);
+    if (least < info->experts_per_token) {
+        mixt_buffer_format(page->out, "%d to ", least);
+    }
+    mixt_buffer_format(page->out, "%d of %d</dd></div>\n</dl>\n", info->experts_per_token,
+                       info->experts);
     mixt_buffer_text(page->out, "<p class=\"lede\">");
     mixt_page_text(page, verdict->headline);
     mixt_buffer_text(page->out, ".</p>\n");
@@ -222,9 +227,23 @@ static void page_footer(mixt_page *page)
         "and domains there are many intervals: one in twenty misses by chance.</p>\n"
         "<p><b>Domains</b> are compared by the total variation distance of their proportions over "
         "all choices from the mean of the domains, beside the distances that random halves of each "
-        "domain\xe2\x80\x99s own documents give (200 splits).</p>\n<dl class=\"hashes\">\n",
+        "domain\xe2\x80\x99s own documents give (200 splits).</p>\n",
         100 * mixt_atlas_random_level(info->experts, info->experts_per_token, 0),
         100 * mixt_atlas_random_level(info->experts, info->experts_per_token, 1));
+    if (page->trace->has_none) {
+        mixt_buffer_text(
+            page->out,
+            "<p><b>Fewer experts.</b> Some tokens here have fewer experts than others, or none: "
+            "layers choose different numbers, or choices were dropped. Pairs are those where both "
+            "tokens have a first choice, and those where both have an expert; the random level of "
+            "sets is then the mean of 1 \xe2\x88\x92 C(E\xe2\x88\x92"
+            "a,\xe2\x80\xaf"
+            "b)/C(E,"
+            "\xe2\x80\xaf"
+            "b) over the pairs, whose tokens have a and b experts. All shares are of "
+            "the choices that were made.</p>\n");
+    }
+    mixt_buffer_text(page->out, "<dl class=\"hashes\">\n");
     hash_row(page, "Model", info->model_hash);
     hash_row(page, "Corpus", info->corpus_hash);
     hash_row(page, "Tokenizer", info->tokenizer_hash);

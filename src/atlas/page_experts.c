@@ -11,24 +11,13 @@
 
 static const char *const choice_names[] = {"First choice", "Second choice", "All choices"};
 
-static double share_of(const mixt_report *report, int layer, int domain, mixt_choice choice,
-                       int expert)
-{
-    uint64_t tokens = report->units->tokens[domain];
-    uint64_t choices = choice == MIXT_CHOICE_ANY
-                           ? tokens * (uint64_t)report->trace->info.experts_per_token
-                           : tokens;
-    const uint64_t *count = mixt_counts_of(report->counts, layer, domain, choice);
-    return choices != 0 ? (double)count[expert] / (double)choices : 0;
-}
-
 /* Largest share over all domains, at least 2/E: one scale for a layer's bars. */
 static double layer_top(const mixt_report *report, int layer, mixt_choice choice)
 {
     double top = 2.0 / report->trace->info.experts;
     for (int d = 0; d < report->trace->info.domains; d++) {
         for (int e = 0; e < report->trace->info.experts; e++) {
-            top = fmax(top, share_of(report, layer, d, choice, e));
+            top = fmax(top, mixt_counts_share(report->counts, layer, d, choice, e));
         }
     }
     return top;
@@ -40,12 +29,17 @@ typedef struct bars {
     double top; /* share at full height */
 } bars;
 
+static double share_of(const mixt_page *page, const bars *b, int expert)
+{
+    return mixt_counts_share(page->report->counts, b->layer, b->domain, b->choice, expert);
+}
+
 static void draw_bar(mixt_page *page, const bars *b, int expert)
 {
     int experts = page->trace->info.experts;
     double slot = BARS_WIDTH / experts;
     double width = fmin(slot * 0.74, 30);
-    double share = share_of(page->report, b->layer, b->domain, b->choice, expert);
+    double share = share_of(page, b, expert);
     double height = (BARS_BASE - BARS_TOP) * share / b->top;
     double x = slot * expert + (slot - width) / 2;
     if (experts > EXPERTS_WITH_TITLES) { /* one path for all: a part of it */
@@ -67,15 +61,12 @@ static void draw_bars(mixt_page *page, const bars *b)
     int experts = page->trace->info.experts;
     int most = 0;
     for (int e = 1; e < experts; e++) {
-        most = share_of(page->report, b->layer, b->domain, b->choice, e) >
-                       share_of(page->report, b->layer, b->domain, b->choice, most)
-                   ? e
-                   : most;
+        most = share_of(page, b, e) > share_of(page, b, most) ? e : most;
     }
     mixt_buffer_text(page->out, "<figure><figcaption><b>");
     mixt_page_text(page, page->trace->domain_names[b->domain]);
     mixt_buffer_format(page->out, "</b> <span>most: expert %d, %.1f %%</span></figcaption>", most,
-                       100 * share_of(page->report, b->layer, b->domain, b->choice, most));
+                       100 * share_of(page, b, most));
     bool titles = experts <= EXPERTS_WITH_TITLES;
     mixt_buffer_format(
         page->out,
@@ -95,6 +86,7 @@ static void draw_bars(mixt_page *page, const bars *b)
 
 static void proportion_table(mixt_page *page, int layer, mixt_choice choice)
 {
+    const mixt_counts *counts = page->report->counts;
     int experts = page->trace->info.experts;
     mixt_buffer_format(page->out,
                        "<details><summary>The numbers</summary><div class=\"scroll\"><table>"
@@ -111,12 +103,12 @@ static void proportion_table(mixt_page *page, int layer, mixt_choice choice)
     for (int e = 0; e < experts; e++) {
         mixt_buffer_format(page->out, "<tr><th scope=\"row\">%d</th>", e);
         for (int d = 0; d < page->trace->info.domains; d++) {
-            if (mixt_report_is_empty(page->report, d)) {
+            if (mixt_counts_total(counts, layer, d, choice) == 0) {
                 mixt_buffer_text(page->out, "<td>\xe2\x80\x93</td>");
                 continue;
             }
             mixt_buffer_format(page->out, "<td>%.1f</td>",
-                               100 * share_of(page->report, layer, d, choice, e));
+                               100 * mixt_counts_share(counts, layer, d, choice, e));
         }
         mixt_buffer_text(page->out, "</tr>\n");
     }
@@ -139,13 +131,19 @@ static void proportion_panel(mixt_page *page, int entry, mixt_choice choice)
                               : choice == MIXT_CHOICE_SECOND ? "second choice"
                                                              : "all choices")
                            : "the choice");
+    bool any = false;
     for (int d = 0; d < page->trace->info.domains; d++) {
-        if (!mixt_report_is_empty(page->report, d)) {
+        if (mixt_counts_total(page->report->counts, layer, d, choice) != 0) {
             draw_bars(page, &(bars){layer, d, choice, top});
+            any = true;
         }
     }
     mixt_buffer_text(page->out, "</div>\n");
-    proportion_table(page, layer, choice);
+    if (any) {
+        proportion_table(page, layer, choice);
+    } else {
+        mixt_buffer_text(page->out, "<p class=\"note\">No such choice at this layer.</p>\n");
+    }
     mixt_buffer_text(page->out, "</div>\n");
 }
 
@@ -221,18 +219,32 @@ static void load_row(mixt_page *page, int layer, double y, double height, const 
 
 static void load_table(mixt_page *page)
 {
+    const mixt_trace *trace = page->trace;
+    bool choices = mixt_trace_least_chosen(trace) < trace->info.experts_per_token;
+    bool dropped = mixt_trace_has_dropped(trace);
     mixt_buffer_text(page->out,
                      "<details><summary>The numbers</summary><div class=\"scroll\"><table>"
                      "<caption>Load of the experts</caption><thead><tr><th scope=\"col\">Layer</th>"
                      "<th scope=\"col\">Most used over mean</th><th scope=\"col\">Unused experts"
-                     "</th><th scope=\"col\">exp(entropy) / E</th></tr></thead><tbody>\n");
-    for (int layer = 0; layer < page->trace->info.layers; layer++) {
+                     "</th><th scope=\"col\">exp(entropy) / E</th>");
+    mixt_buffer_text(page->out, choices ? "<th scope=\"col\">Choices of a token</th>" : "");
+    mixt_buffer_text(page->out, dropped ? "<th scope=\"col\">Dropped choices</th>" : "");
+    mixt_buffer_text(page->out, "</tr></thead><tbody>\n");
+    for (int layer = 0; layer < trace->info.layers; layer++) {
         const mixt_load *load = &page->report->load[layer];
-        mixt_buffer_format(page->out,
-                           "<tr><th scope=\"row\">%d</th><td>%.2f</td><td>%d</td><td>%.3f</td>"
-                           "</tr>\n",
-                           page->trace->layer_numbers[layer], load->max_over_mean, load->dead,
-                           load->effective);
+        mixt_buffer_format(
+            page->out, "<tr><th scope=\"row\">%d</th><td>%.2f</td><td>%d</td><td>%.3f</td>",
+            trace->layer_numbers[layer], load->max_over_mean, load->dead, load->effective);
+        if (choices) {
+            mixt_buffer_format(page->out, "<td>%d</td>", trace->chosen[layer]);
+        }
+        if (dropped) {
+            mixt_buffer_text(page->out, "<td>");
+            mixt_page_count(page, trace->dropped[layer]);
+            mixt_buffer_format(page->out, " <span>(%.1f %%)</span></td>",
+                               100 * mixt_trace_dropped_share(trace, layer));
+        }
+        mixt_buffer_text(page->out, "</tr>\n");
     }
     mixt_buffer_text(page->out, "</tbody></table></div></details>\n");
 }

@@ -216,7 +216,7 @@ static void distance_table(mixt_page *page)
                            page->trace->layer_numbers[layer]);
         for (int d = 0; d < info->domains; d++) {
             const mixt_distance *row = mixt_report_distance(page->report, layer, d);
-            if (mixt_report_is_empty(page->report, d)) {
+            if (mixt_counts_total(page->report->counts, layer, d, MIXT_CHOICE_ANY) == 0) {
                 mixt_buffer_text(page->out, "<td>\xe2\x80\x93</td>");
                 continue;
             }

@@ -9,6 +9,8 @@
 #define MIN_TEXT_TOKENS 48u
 #define MAX_TEXT_TOKENS 160u
 
+#define NONE "\xe2\x80\x93" /* shown in place of an expert's number */
+
 /* Eight hues that stay apart for colour-blind eyes (after Okabe & Ito 2008), as RGB. */
 static const unsigned hues[8] = {0x0072B2, 0xE69F00, 0x009E73, 0xD55E00,
                                  0xCC79A7, 0x56B4E9, 0xD8C21C, 0x848A90};
@@ -27,6 +29,9 @@ void mixt_page_expert_style(mixt_page *page)
         }
         mixt_buffer_text(page->out, "}\n");
     }
+    if (page->trace->has_none) {
+        mixt_buffer_text(page->out, "[data-e=\"" NONE "\"]{--c:var(--line);--b:var(--card)}\n");
+    }
     bool choices = page->trace->info.experts_per_token > 1;
     for (int i = 0; i < page->layer_count; i++) {
         for (int c = 0; c < MIXT_CHOICE_COUNT; c++) {
@@ -44,14 +49,25 @@ void mixt_page_expert_style(mixt_page *page)
     mixt_buffer_text(page->out, "{display:block}\n");
 }
 
+/* The number of an expert, or what stands for none. */
+static void expert_number(mixt_page *page, uint16_t expert)
+{
+    if (expert == MIXT_TRACE_NONE) {
+        mixt_buffer_text(page->out, NONE);
+    } else {
+        mixt_buffer_format(page->out, "%d", expert);
+    }
+}
+
 /* Title of a token without a script: its experts and weights at the layer shown first. */
 static void token_title(mixt_page *page, int layer, uint64_t index)
 {
     const uint16_t *experts = mixt_trace_experts(page->trace, layer, index);
     const uint16_t *weights = mixt_trace_weights(page->trace, layer, index);
-    for (int c = 0; c < page->trace->info.experts_per_token; c++) {
-        mixt_buffer_format(page->out, "%s%d (%.2f)", c == 0 ? "expert " : ", ", experts[c],
-                           (double)mixt_trace_weight(weights[c]));
+    for (int c = 0; c < page->trace->chosen[layer]; c++) {
+        mixt_buffer_text(page->out, c == 0 ? "expert " : ", ");
+        expert_number(page, experts[c]);
+        mixt_buffer_format(page->out, " (%.2f)", (double)mixt_trace_weight(weights[c]));
     }
 }
 
@@ -67,8 +83,9 @@ static void excerpt(mixt_page *page, int domain, uint64_t begin, uint64_t count)
     for (uint64_t i = begin; i < begin + count; i++) {
         size_t length;
         const uint8_t *bytes = mixt_trace_token_bytes(page->trace, page->trace->tokens[i], &length);
-        mixt_buffer_format(page->out, "<span class=\"t\" data-e=\"%d\" title=\"",
-                           mixt_trace_experts(page->trace, layer, i)[0]);
+        mixt_buffer_text(page->out, "<span class=\"t\" data-e=\"");
+        expert_number(page, mixt_trace_experts(page->trace, layer, i)[0]);
+        mixt_buffer_text(page->out, "\" title=\"");
         token_title(page, layer, i);
         mixt_buffer_text(page->out, "\">");
         /* A line feed at the end breaks the line behind the token and its number. */
@@ -86,14 +103,35 @@ typedef struct excerpts {
     uint64_t *count;
 } excerpts;
 
-/* Experts and weights of the shown tokens at the shown layers, for the script: numbers only. */
+/* One token's [k] experts (part 0) or weights in percent. */
+static void route_of(mixt_page *page, int layer, uint64_t index, int part, const char **comma)
+{
+    const uint16_t *experts = mixt_trace_experts(page->trace, layer, index);
+    const uint16_t *weights = mixt_trace_weights(page->trace, layer, index);
+    for (int c = 0; c < page->trace->info.experts_per_token; c++) {
+        double percent = 100 * (double)mixt_trace_weight(weights[c]);
+        bool sane = percent > -1e6 && percent < 1e6; /* JSON has no NaN */
+        mixt_buffer_text(page->out, *comma);
+        if (part == 0 && experts[c] == MIXT_TRACE_NONE) {
+            mixt_buffer_text(page->out, "\"" NONE "\"");
+        } else {
+            mixt_buffer_format(page->out, "%d",
+                               part == 0 ? experts[c]
+                               : sane    ? (int)(percent + 0.5)
+                                         : 0);
+        }
+        *comma = ",";
+    }
+}
+
+/* Experts and weights of the shown tokens at the shown layers, for the script: numbers, and our own
+ * sign for no expert. */
 static void routes(mixt_page *page, const excerpts *shown)
 {
-    int k = page->trace->info.experts_per_token;
     mixt_buffer_format(page->out,
                        "<script type=\"application/json\" id=\"routes\">{\"k\":%d,\"start\":%d,"
                        "\"layers\":[",
-                       k, page->start);
+                       page->trace->info.experts_per_token, page->start);
     for (int i = 0; i < page->layer_count; i++) {
         mixt_buffer_format(page->out, "%s%d", i == 0 ? "" : ",",
                            page->trace->layer_numbers[page->layers[i]]);
@@ -105,17 +143,7 @@ static void routes(mixt_page *page, const excerpts *shown)
             mixt_buffer_text(page->out, i == 0 ? "[" : ",[");
             for (int d = 0; d < page->trace->info.domains; d++) {
                 for (uint64_t t = shown->begin[d]; t < shown->begin[d] + shown->count[d]; t++) {
-                    const uint16_t *experts = mixt_trace_experts(page->trace, page->layers[i], t);
-                    const uint16_t *weights = mixt_trace_weights(page->trace, page->layers[i], t);
-                    for (int c = 0; c < k; c++) {
-                        double percent = 100 * (double)mixt_trace_weight(weights[c]);
-                        bool sane = percent > -1e6 && percent < 1e6; /* JSON has no NaN */
-                        mixt_buffer_format(page->out, "%s%d", comma,
-                                           part == 0 ? experts[c]
-                                           : sane    ? (int)(percent + 0.5)
-                                                     : 0);
-                        comma = ",";
-                    }
+                    route_of(page, page->layers[i], t, part, &comma);
                 }
             }
             mixt_buffer_text(page->out, "]");
@@ -130,9 +158,13 @@ static void expert_key(mixt_page *page)
     for (int e = 0; e < page->trace->info.experts && e < 64; e++) {
         mixt_buffer_format(page->out, "<span class=\"chip\" data-e=\"%d\">%d</span> ", e, e);
     }
-    mixt_buffer_text(page->out, page->trace->info.experts > 64
-                                    ? "and so on, in the same colours</p>\n"
-                                    : "</p>\n");
+    mixt_buffer_text(page->out,
+                     page->trace->info.experts > 64 ? "and so on, in the same colours" : "");
+    if (page->trace->has_none) {
+        mixt_buffer_text(page->out,
+                         " <span class=\"chip\" data-e=\"" NONE "\">" NONE "</span> no expert");
+    }
+    mixt_buffer_text(page->out, "</p>\n");
 }
 
 void mixt_page_excerpts(mixt_page *page)

@@ -1,5 +1,6 @@
 /* The tables and the coloured text for a terminal. */
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,11 +44,23 @@ static void wrapped(printer *p, const char *text)
     mixt_buffer_text(p->out, "\n");
 }
 
-static void heading(printer *p, const char *title)
+static void title(printer *p, const char *text)
 {
     mixt_buffer_text(p->out, p->color ? "\n\033[1m" : "\n");
-    wrapped(p, title);
+    wrapped(p, text);
     mixt_buffer_text(p->out, p->color ? "\033[0m" : "");
+}
+
+static void heading(printer *p, const char *format, ...) MIXT_PRINTF(2, 3);
+
+static void heading(printer *p, const char *format, ...)
+{
+    char text[256]; /* nothing of the trace is in it but numbers */
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    title(p, text);
 }
 
 static void note(printer *p, const char *text)
@@ -62,6 +75,12 @@ static const char *mark(const mixt_repetition *row)
     return mixt_repetition_is_above(row) ? "\xe2\x96\xb2" : " "; /* U+25B2 */
 }
 
+/* Layers that choose different numbers of experts. */
+static bool uneven(const printer *p)
+{
+    return mixt_trace_least_chosen(p->trace) < p->trace->info.experts_per_token;
+}
+
 static void print_title(printer *p)
 {
     const mixt_trace_info *info = &p->trace->info;
@@ -69,16 +88,18 @@ static void print_title(printer *p)
     mixt_buffer_text(&line, "Atlas of ");
     mixt_display_text(&line, info->model[0] != '\0' ? info->model : "a model without a name", 0);
     mixt_buffer_append(&line, "", 1);
-    heading(p, line.failed ? "Atlas" : line.data);
+    title(p, line.failed ? "Atlas" : line.data);
     mixt_buffer_free(&line);
     mixt_buffer facts = {0};
-    mixt_buffer_format(&facts,
-                       "%d layer%s with experts, %d of %d experts a token; %llu tokens of %llu "
-                       "documents in %d domain%s",
-                       info->layers, info->layers == 1 ? "" : "s", info->experts_per_token,
-                       info->experts, (unsigned long long)info->tokens,
-                       (unsigned long long)info->documents, info->domains,
-                       info->domains == 1 ? "" : "s");
+    mixt_buffer_format(&facts, "%d layer%s with experts, ", info->layers,
+                       info->layers == 1 ? "" : "s");
+    if (uneven(p)) {
+        mixt_buffer_format(&facts, "%d to ", mixt_trace_least_chosen(p->trace));
+    }
+    mixt_buffer_format(
+        &facts, "%d of %d experts a token; %llu tokens of %llu documents in %d domain%s",
+        info->experts_per_token, info->experts, (unsigned long long)info->tokens,
+        (unsigned long long)info->documents, info->domains, info->domains == 1 ? "" : "s");
     mixt_buffer_append(&facts, "", 1);
     wrapped(p, facts.failed ? "" : facts.data);
     mixt_buffer_free(&facts);
@@ -104,28 +125,54 @@ static void summary_cell(printer *p, const mixt_repetition *row)
                        mark(row), 100 * row->rate.low, 100 * row->rate.high, 100 * row->usage);
 }
 
+/* The least and the greatest random level over layers and domains with pairs; the last row is over
+ * all domains. They differ where tokens have different numbers of experts. */
+static void random_range(const mixt_report *report, int first_domain, int which, double range[2])
+{
+    int domains = report->trace->info.domains;
+    range[0] = range[1] = mixt_report_repetition(report, 0, domains, which)->random;
+    for (int layer = 0; layer < report->trace->info.layers; layer++) {
+        for (int d = first_domain; d <= domains; d++) {
+            const mixt_repetition *row = mixt_report_repetition(report, layer, d, which);
+            if (row->rate.pairs != 0) {
+                range[0] = fmin(range[0], row->random);
+                range[1] = fmax(range[1], row->random);
+            }
+        }
+    }
+}
+
 static void print_repetition_summary(printer *p)
 {
     const mixt_report *report = p->report;
     int all = p->trace->info.domains;
     int measures = p->trace->info.experts_per_token > 1 ? 2 : 1;
-    heading(p, "Repetition of consecutive tokens, all domains (% of pairs)");
+    double range[2];
+    random_range(report, all, MIXT_REPEAT_SETS, range);
+    bool column = measures > 1 && range[0] != range[1]; /* the sets' level, layer by layer */
+    const char *gap = column ? "" : " ";                /* makes room for it */
+    heading(p, "Repetition of consecutive tokens, all domains (%% of pairs)");
     mixt_buffer_format(p->out, "         %-29s%s\n", "same first choice",
                        measures > 1 ? "sets of chosen experts meet" : "");
     mixt_buffer_text(p->out, "layer  ");
     for (int w = 0; w < measures; w++) {
-        mixt_buffer_text(p->out, "  share   95 % interval   use ");
+        mixt_buffer_format(p->out, "  share   95 %% interval   use%s", gap);
     }
-    mixt_buffer_text(p->out, "\n");
+    mixt_buffer_text(p->out, column ? " random\n" : "\n");
     for (int layer = 0; layer < p->trace->info.layers; layer++) {
         mixt_buffer_format(p->out, "%5d  ", p->trace->layer_numbers[layer]);
         for (int w = 0; w < measures; w++) {
             summary_cell(p, mixt_report_repetition(report, layer, all, w));
         }
+        if (column) {
+            mixt_buffer_format(
+                p->out, "  %5.1f",
+                100 * mixt_report_repetition(report, layer, all, MIXT_REPEAT_SETS)->random);
+        }
         mixt_buffer_text(p->out, "\n");
     }
     mixt_buffer_text(p->out, "random ");
-    for (int w = 0; w < measures; w++) {
+    for (int w = 0; w < (column ? 1 : measures); w++) {
         mixt_buffer_format(p->out, "  %5.1f                      ",
                            100 * mixt_report_repetition(report, 0, all, w)->random);
     }
@@ -133,6 +180,10 @@ static void print_repetition_summary(printer *p)
     note(p, "use: what unequal use of the experts alone gives, from random pairs of the same "
             "domain's tokens. \xe2\x96\xb2: the interval lies above both levels. Pairs never cross "
             "a document's border; intervals resample documents.");
+    if (p->trace->has_none) {
+        note(p, "Pairs are those where both tokens have a first choice, and those where both have "
+                "an expert. random: as many experts as each token has, chosen uniformly.");
+    }
 }
 
 /* Rows of domains, columns of layers, as many layers a block as fit. */
@@ -143,13 +194,14 @@ static void print_repetition_domains(printer *p, int which)
     int domains = p->trace->info.domains;
     int block = (p->width - NAME_COLUMNS - 2) / 16; /* 2 for a dagger */
     block = block < 1 ? 1 : block;
-    mixt_buffer title = {0};
-    mixt_buffer_format(&title, "%s by domain (%% \xc2\xb1 interval, then use; random %.1f)",
-                       which == 0 ? "Same first choice" : "Sets meet",
-                       100 * mixt_report_repetition(report, 0, domains, which)->random);
-    mixt_buffer_append(&title, "", 1);
-    heading(p, title.failed ? "" : title.data);
-    mixt_buffer_free(&title);
+    double range[2];
+    char to[32] = "";
+    random_range(report, 0, which, range);
+    if (range[0] != range[1]) {
+        snprintf(to, sizeof to, " to %.1f", 100 * range[1]);
+    }
+    heading(p, "%s by domain (%% \xc2\xb1 interval, then use; random %.1f%s)",
+            which == 0 ? "Same first choice" : "Sets meet", 100 * range[0], to);
     for (int begin = 0; begin < layers; begin += block) {
         int end = begin + block < layers ? begin + block : layers;
         mixt_buffer_format(p->out, "%*s", NAME_COLUMNS, "");
@@ -195,15 +247,17 @@ static const char *bar_of(double share, int experts)
     return bars[height > 7 ? 7 : height];
 }
 
-static double share_of(const mixt_report *report, int layer, int domain, mixt_choice choice,
-                       int expert)
+/* Name of a row of shares; false, with the row ended, where there are none. */
+static bool share_row_name(printer *p, int layer, int domain, mixt_choice choice)
 {
-    uint64_t tokens = report->units->tokens[domain];
-    uint64_t choices = choice == MIXT_CHOICE_ANY
-                           ? tokens * (uint64_t)report->trace->info.experts_per_token
-                           : tokens;
-    const uint64_t *count = mixt_counts_of(report->counts, layer, domain, choice);
-    return choices != 0 ? (double)count[expert] / (double)choices : 0;
+    if (!row_name(p, domain)) {
+        return false;
+    }
+    if (mixt_counts_total(p->report->counts, layer, domain, choice) != 0) {
+        return true;
+    }
+    mixt_buffer_text(p->out, " no such choice at this layer\n");
+    return false;
 }
 
 static void print_proportion_numbers(printer *p, int layer, mixt_choice choice)
@@ -218,11 +272,12 @@ static void print_proportion_numbers(printer *p, int layer, mixt_choice choice)
         }
         mixt_buffer_text(p->out, "\n");
         for (int d = 0; d < p->trace->info.domains; d++) {
-            if (!row_name(p, d)) {
+            if (!share_row_name(p, layer, d, choice)) {
                 continue;
             }
             for (int e = begin; e < end; e++) {
-                mixt_buffer_format(p->out, "%6.1f", 100 * share_of(p->report, layer, d, choice, e));
+                double share = mixt_counts_share(p->report->counts, layer, d, choice, e);
+                mixt_buffer_format(p->out, "%6.1f", 100 * share);
             }
             mixt_buffer_text(p->out, "\n");
         }
@@ -234,14 +289,15 @@ static void print_proportion_bars(printer *p, int layer, mixt_choice choice)
     int experts = p->trace->info.experts;
     int block = p->width - NAME_COLUMNS - 1;
     for (int d = 0; d < p->trace->info.domains; d++) {
-        if (!row_name(p, d)) {
+        if (!share_row_name(p, layer, d, choice)) {
             continue;
         }
         for (int begin = 0; begin < experts; begin += block) {
             int end = begin + block < experts ? begin + block : experts;
             mixt_buffer_format(p->out, "%*s", begin == 0 ? 1 : NAME_COLUMNS + 1, "");
             for (int e = begin; e < end; e++) {
-                mixt_buffer_text(p->out, bar_of(share_of(p->report, layer, d, choice, e), experts));
+                double share = mixt_counts_share(p->report->counts, layer, d, choice, e);
+                mixt_buffer_text(p->out, bar_of(share, experts));
             }
             mixt_buffer_text(p->out, "\n");
         }
@@ -255,15 +311,11 @@ static void print_proportions(printer *p)
     int experts = p->trace->info.experts;
     int k = p->trace->info.experts_per_token;
     bool numbers = experts <= 16;
-    mixt_buffer title = {0};
-    mixt_buffer_format(&title, "Experts by domain (%% of a domain's choices; random 1/E = %.*f)",
-                       experts <= 64 ? 1 : 2, 100.0 / experts);
-    mixt_buffer_append(&title, "", 1);
-    heading(p, title.failed ? "" : title.data);
-    mixt_buffer_free(&title);
+    heading(p, "Experts by domain (%% of a domain's choices; random 1/E = %.*f)",
+            experts <= 64 ? 1 : 2, 100.0 / experts);
     for (int layer = 0; layer < p->trace->info.layers; layer++) {
         const char *role = mixt_report_layer_role(p->report, layer);
-        int choices = k > 1 && role[0] != '\0' ? 3 : 1;
+        int choices = p->trace->chosen[layer] > 1 && role[0] != '\0' ? 3 : 1;
         for (int c = 0; c < choices; c++) {
             mixt_buffer_format(p->out, "layer %d%s%s, %s\n", p->trace->layer_numbers[layer],
                                role[0] != '\0' ? ", the " : "", role,
@@ -302,6 +354,10 @@ static void print_distances(printer *p)
             }
             for (int layer = begin; layer < end; layer++) {
                 const mixt_distance *row = mixt_report_distance(p->report, layer, d);
+                if (mixt_counts_total(p->report->counts, layer, d, MIXT_CHOICE_ANY) == 0) {
+                    mixt_buffer_format(p->out, "  no choices ");
+                    continue;
+                }
                 mixt_buffer_format(p->out, " %.3f|%.3f%s", row->value, row->high,
                                    row->value > row->high ? "\xe2\x96\xb2" : " ");
             }
@@ -315,14 +371,31 @@ static void print_distances(printer *p)
 
 static void print_load(printer *p)
 {
+    const mixt_trace *trace = p->trace;
+    bool choices = uneven(p);
+    bool dropped = mixt_trace_has_dropped(trace);
     heading(p, "Load of the experts, all domains");
-    mixt_buffer_text(p->out, "layer  max/mean  unused  exp(entropy)/E\n");
-    for (int layer = 0; layer < p->trace->info.layers; layer++) {
+    mixt_buffer_format(p->out, "layer  max/mean  unused  exp(entropy)/E%s%s\n",
+                       choices ? "  choices" : "", dropped ? "  dropped (% of choices)" : "");
+    for (int layer = 0; layer < trace->info.layers; layer++) {
         const mixt_load *load = &p->report->load[layer];
-        mixt_buffer_format(p->out, "%5d  %8.2f  %6d  %14.3f\n", p->trace->layer_numbers[layer],
+        mixt_buffer_format(p->out, "%5d  %8.2f  %6d  %14.3f", trace->layer_numbers[layer],
                            load->max_over_mean, load->dead, load->effective);
+        if (choices) {
+            mixt_buffer_format(p->out, "  %7d", trace->chosen[layer]);
+        }
+        if (dropped) {
+            mixt_buffer_format(p->out, "  %12llu (%5.1f)",
+                               (unsigned long long)trace->dropped[layer],
+                               100 * mixt_trace_dropped_share(trace, layer));
+        }
+        mixt_buffer_text(p->out, "\n");
     }
     mixt_buffer_text(p->out, "even       1.00       0           1.000\n");
+    if (dropped) {
+        note(p, "dropped: choices without an expert (a capacity that was full, tokens that no "
+                "expert chose). All shares are of the choices that were made.");
+    }
 }
 
 /* -- Tokens --------------------------------------------------------------------------------- */
@@ -336,14 +409,10 @@ static mixt_status print_top_tokens(printer *p, mixt_error *error)
         return mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory");
     }
     mixt_status status = mixt_top_tokens(p->trace, layer, TOP_TOKENS, rows, error);
-    mixt_buffer title = {0};
-    mixt_buffer_format(&title,
-                       "Tokens that each expert takes first, layer %d (%% of the token's "
-                       "occurrences; random %.1f)",
-                       p->trace->layer_numbers[layer], 100.0 / experts);
-    mixt_buffer_append(&title, "", 1);
-    heading(p, title.failed ? "" : title.data);
-    mixt_buffer_free(&title);
+    heading(p,
+            "Tokens that each expert takes first, layer %d (%% of the token's occurrences; random "
+            "%.1f)",
+            p->trace->layer_numbers[layer], 100.0 / experts);
     for (int e = 0; e < experts && status == MIXT_OK; e++) {
         mixt_buffer_format(p->out, "%5d ", e);
         int column = 6;
@@ -376,9 +445,14 @@ static void start_expert(printer *p, int expert)
     mixt_buffer_format(p->out, "\033[%s30;48;5;%dm", styles[expert / 8 % 4], hues[expert % 8]);
 }
 
+/* U+2080 and so on; U+208B, a minus, for no expert. */
 static void append_subscript(mixt_buffer *out, int number)
 {
     char digits[12];
+    if (number == MIXT_TRACE_NONE) {
+        mixt_buffer_text(out, "\xe2\x82\x8b");
+        return;
+    }
     snprintf(digits, sizeof digits, "%d", number);
     for (const char *d = digits; *d != '\0'; d++) {
         mixt_buffer_format(out, "\xe2\x82%c", 0x80 + (*d - '0'));
@@ -405,11 +479,12 @@ static void print_excerpt(printer *p, int layer, uint64_t begin, uint64_t count)
             mixt_buffer_text(p->out, "\n");
             column = 0;
         }
-        if (p->color) {
+        bool colored = p->color && expert != MIXT_TRACE_NONE;
+        if (colored) {
             start_expert(p, expert);
         }
         mixt_buffer_append(p->out, token.data, token.length);
-        mixt_buffer_text(p->out, p->color ? "\033[0m" : "");
+        mixt_buffer_text(p->out, colored ? "\033[0m" : "");
         column += columns;
         p->out->failed = p->out->failed || token.failed;
         mixt_buffer_free(&token);
@@ -420,12 +495,10 @@ static void print_excerpt(printer *p, int layer, uint64_t begin, uint64_t count)
 static void print_text(printer *p)
 {
     int layer = mixt_trace_middle_layer(p->trace);
-    mixt_buffer title = {0};
-    mixt_buffer_format(&title, "Text by first expert, layer %d%s", p->trace->layer_numbers[layer],
-                       p->color ? "" : " (the number behind a token)");
-    mixt_buffer_append(&title, "", 1);
-    heading(p, title.failed ? "" : title.data);
-    mixt_buffer_free(&title);
+    heading(p, "Text by first expert, layer %d%s", p->trace->layer_numbers[layer],
+            p->color             ? (p->trace->has_none ? " (no colour: none)" : "")
+            : p->trace->has_none ? " (the number behind a token, \xe2\x82\x8b for none)"
+                                 : " (the number behind a token)");
     for (int e = 0; e < p->trace->info.experts && e < 64 && p->color; e++) {
         start_expert(p, e);
         mixt_buffer_format(p->out, " %d \033[0m%s", e, (e + 1) % 16 == 0 ? "\n" : "");
@@ -450,7 +523,7 @@ static void print_verdict(printer *p)
     mixt_buffer_format(&text, "%s: %s; %s.", verdict->headline, verdict->repetition,
                        verdict->domains);
     mixt_buffer_append(&text, "", 1);
-    heading(p, "In words");
+    title(p, "In words");
     wrapped(p, text.failed ? "" : text.data);
     mixt_buffer_free(&text);
 }
