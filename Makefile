@@ -2,7 +2,8 @@
 CC      ?= cc
 CLANG   ?= clang
 BUILD   ?= build/release
-OPT     ?= -O2 -g
+# Asserts are for the builds that give an OPT of their own: sanitizers, coverage, fuzzers.
+OPT     ?= -O2 -g -DNDEBUG
 PREFIX  ?= /usr/local
 PYTHON  ?= python3
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)

@@ -5,11 +5,14 @@
  * blocks that the row does not see leave its maximum, sum and output alone, and keys that it does
  * not see weigh exactly zero. So a row's bits are the same in a training window, in a prompt and
  * alone behind a cache. */
+#include <assert.h>
+
 #include "ops/attention_tmpl.h"
 
 static void copy_row(const mixt_call *call, int from, int64_t row, int cache, int64_t slot)
 {
     int64_t n = call->in_shape[from].size[1];
+    assert(call->in[from] == NULL || (slot >= 0 && slot < call->in_shape[cache].size[0]));
     if (call->in[from] != NULL) {
         memcpy((real *)call->in[cache] + slot * n, (const real *)call->in[from] + row * n,
                (size_t)n * sizeof(real));
@@ -21,6 +24,7 @@ static void kv_write_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     const int32_t *slots = call->in[KV_WRITE_SLOTS];
+    assert((call->in[KV_WRITE_V] == NULL) == (call->in[KV_WRITE_CACHE_V] == NULL));
     mixt_range range =
         mixt_chunk(mixt_rows(&call->in_shape[KV_WRITE_K], call->tokens), MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
@@ -258,6 +262,7 @@ static void attend(query_block *block, int64_t sequence, int thread)
         block->sum[i] = 0;
         memset(output_of(block, i), 0, (size_t)sizes->value_dim * sizeof(real));
         if (first[t] <= last[t]) {
+            assert(first[t] >= origin && last[t] - origin < sizes->keys);
             lowest = mixt_least(lowest, first[t] - origin);
             highest = mixt_most(highest, last[t] - origin);
         }

@@ -1,6 +1,8 @@
 /* dispatch copies tokens' rows into expert order; combine brings them back, weighted. Each is the
  * other's derivative by rows. place[t,j] is where choice j of token t lies in expert order, -1
  * where there is none: a token without an expert gives no row and gets zeros. */
+#include <assert.h>
+
 #include "ops/support_tmpl.h"
 
 /* Rows that the record uses. */
@@ -26,6 +28,8 @@ static void dispatch_forward_rows(void *context, int64_t item, int thread)
 
 void MIXT_REAL(mixt_dispatch_forward)(const mixt_call *call)
 {
+    assert(rows_in_use(call) >= 0 && mixt_all_within(rows_in_use(call), call->in[DISPATCH_ORDER], 0,
+                                                     mixt_values(call, DISPATCH_ORDER)));
     mixt_for_chunks(call, rows_in_use(call), MIXT_ROWS, dispatch_forward_rows);
 }
 
@@ -59,6 +63,8 @@ void MIXT_REAL(mixt_dispatch_backward)(const mixt_call *call)
         mixt_put_zero(call, DISPATCH_X, call->tokens * call->in_shape[DISPATCH_X].size[1]);
         return;
     }
+    assert(mixt_all_within(mixt_values(call, DISPATCH_PLACE), call->in[DISPATCH_PLACE], -1,
+                           mixt_rows(&call->out_shape[DISPATCH_ROWS], call->tokens)));
     mixt_for_chunks(call, call->tokens, MIXT_ROWS, dispatch_backward_rows);
 }
 
@@ -95,6 +101,8 @@ static void combine_forward_rows(void *context, int64_t item, int thread)
 
 void MIXT_REAL(mixt_combine_forward)(const mixt_call *call)
 {
+    assert(mixt_all_within(mixt_values(call, COMBINE_PLACE), call->in[COMBINE_PLACE], -1,
+                           mixt_rows(&call->in_shape[COMBINE_ROWS], call->tokens)));
     mixt_for_chunks(call, call->tokens, MIXT_ROWS, combine_forward_rows);
 }
 

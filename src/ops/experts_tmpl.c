@@ -2,6 +2,8 @@
  * y = (activation(rows w_gate^T + b_gate) * (rows w_up^T + b_up)) w_down^T + b_down.
  * All experts' products run as one list, so that small ones fill the gaps of large ones. Experts
  * without rows are left out; the rest of the house never sees raggedness. */
+#include <assert.h>
+
 #include "ops/support_tmpl.h"
 
 typedef struct experts_run {
@@ -25,6 +27,8 @@ static experts_run experts_start(const mixt_call *call)
         .list = call->workspace,
     };
     run.rows = run.offsets[run.experts];
+    assert(run.offsets[0] == 0 && run.rows >= 0);
+    assert(run.rows <= mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens));
     run.values = run.rows * run.ffn;
     return run;
 }
@@ -47,6 +51,7 @@ static void add_row_products(experts_run *run, const experts_matrices *matrices)
     bool forward = matrices->transposed;
     for (int64_t e = 0; e < run->experts; e++) {
         int64_t begin = run->offsets[e], rows = run->offsets[e + 1] - begin;
+        assert(rows >= 0); /* offsets rise */
         if (rows == 0) {
             continue;
         }

@@ -2,6 +2,8 @@
  * rest for the driver; and B packed before. */
 #include "ops/gemm.h"
 
+#include <assert.h>
+
 #include "core/arithmetic.h"
 #include "core/error.h"
 #include "core/memory.h"
@@ -19,6 +21,7 @@ static bool is_for_blas(const mixt_compute *compute, const mixt_gemm_f32 *produc
 static void run_blas(const mixt_compute *compute, const mixt_gemm_f32 *product)
 {
     const int row_major = 101, plain = 111, transposed = 112;
+    assert(compute->gemm->sgemm != NULL);
     bool a_transposed = product->a_column != 1, b_transposed = product->b_column != 1;
     int64_t a_stride = a_transposed ? product->a_column : product->a_row;
     int64_t b_stride = b_transposed ? product->b_column : product->b_row;

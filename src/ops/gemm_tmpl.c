@@ -9,6 +9,7 @@
  * L2 cache, panels of B, tiles of A. */
 #include "ops/gemm.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "core/arithmetic.h"
@@ -279,6 +280,12 @@ static void clear_product(const GEMM *product)
 static void add_product(batch *work, const GEMM *product)
 {
     const KERNELS *kernels = MIXT_REAL(mixt_gemm_kernels_for)(work->compute, product);
+    assert(product->a_row == 1 || product->a_column == 1);
+    assert(product->packed != NULL || product->b_row == 1 || product->b_column == 1);
+    assert(product->packed == NULL ||
+           (product->packed->n == product->n && product->packed->k == product->k &&
+            (const void *)product->packed->kernels == kernels));
+    assert(product->c_row >= product->n);
     int64_t panels = mixt_divide_up(product->n, kernels->tile_columns);
     segment part = {
         .product = product,
@@ -332,6 +339,7 @@ void MIXT_REAL(mixt_gemm_block)(const mixt_compute *compute, int thread, const G
         clear_product(gemm);
         return;
     }
+    assert(thread >= 0 && thread < compute->threads && gemm->c_row >= gemm->n);
     const KERNELS *kernels = &compute->MIXT_REAL_SUFFIX->gemm;
     segment part = {.product = gemm, .kernels = kernels, .k_end = gemm->k};
     block at = {

@@ -3,6 +3,8 @@
  * loops quantise the activations of a batch of jobs (once for products that share them) and
  * multiply ranges of weight rows. Plain floats are expanded, range by range, for the product
  * driver. */
+#include <assert.h>
+
 #include "core/arithmetic.h"
 #include "ops/gemm.h"
 #include "ops/quantised.h"
@@ -175,6 +177,7 @@ static char *place_activations(batch *work, job *part)
 
 static void add_product(batch *work, const mixt_gemm_f32 *product)
 {
+    assert(product->a_column == 1);
     job part = {.product = product,
                 .kind = mixt_q8_kind_of(product->matrix->type),
                 .steps = mixt_divide_up(product->k, MIXT_STEP)};
@@ -263,6 +266,10 @@ void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int
         if (product->matrix == NULL || product->m <= 0 || product->n <= 0 || product->k <= 0) {
             continue;
         }
+        assert(product->matrix->n == product->n && product->matrix->k == product->k);
+        assert(product->matrix->row_bytes >=
+               mixt_type_row_bytes(product->matrix->type, product->k));
+        assert(product->c_row >= product->n);
         if (mixt_type_info(product->matrix->type)->elements > 1) {
             add_product(&work, product);
         } else {
@@ -274,6 +281,7 @@ void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int
 
 void mixt_matrix_row(const mixt_matrix *matrix, int64_t row, float *values)
 {
+    assert(row >= 0 && row < matrix->n);
     mixt_dequantise(matrix->type, (const char *)matrix->data + (size_t)row * matrix->row_bytes,
                     values, matrix->k);
 }

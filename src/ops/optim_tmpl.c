@@ -1,4 +1,6 @@
 /* adamw: one step on a tensor's values. squares: what a norm is made of. */
+#include <assert.h>
+
 #include "ops/support_tmpl.h"
 
 static void adamw_values(void *context, int64_t item, int thread)
@@ -14,6 +16,7 @@ static void adamw_values(void *context, int64_t item, int thread)
 
 void MIXT_REAL(mixt_adamw_forward)(const mixt_call *call)
 {
+    assert(call->attributes->adamw != NULL);
     mixt_for_chunks(call, mixt_values(call, ADAMW_WEIGHT), MIXT_ELEMENTS, adamw_values);
 }
 

@@ -1,4 +1,6 @@
 /* Operators that work row by row or value by value: norm, rope, swiglu, add, take. */
+#include <assert.h>
+
 #include "ops/support_tmpl.h"
 
 /* norm: RMSNorm (Zhang & Sennrich 2019) over rows or groups of a row */
@@ -105,6 +107,7 @@ static void rotate_head(const mixt_call *call, real *y, const real *x, const rea
 {
     const mixt_kernels *kernels = mixt_kernels_of(call);
     int64_t n = call->in_shape[ROPE_TABLE].size[1], rest = call->attributes->head_dim - n;
+    assert(n % 2 == 0 && rest >= 0);
     if (call->attributes->interleaved) {
         rotate_neighbours(kernels, n, y, x, angles, sign);
     } else {
@@ -135,6 +138,8 @@ static void rope_forward_rows(void *context, int64_t item, int thread)
 
 void MIXT_REAL(mixt_rope_forward)(const mixt_call *call)
 {
+    assert(mixt_all_within(mixt_values(call, ROPE_POSITIONS), call->in[ROPE_POSITIONS], 0,
+                           call->in_shape[ROPE_TABLE].size[0]));
     mixt_for_chunks(call, mixt_rows(&call->in_shape[ROPE_X], call->tokens), MIXT_ROWS,
                     rope_forward_rows);
 }
@@ -270,6 +275,8 @@ void MIXT_REAL(mixt_take_forward)(const mixt_call *call)
 {
     int64_t d = call->in_shape[TAKE_X].size[1];
     const int32_t *rows = call->in[TAKE_ROWS];
+    assert(mixt_all_within(call->out_shape[TAKE_Y].size[0], rows, 0,
+                           mixt_rows(&call->in_shape[TAKE_X], call->tokens)));
     for (int64_t i = 0; i < call->out_shape[TAKE_Y].size[0]; i++) {
         memcpy((real *)call->out[TAKE_Y] + i * d, (const real *)call->in[TAKE_X] + rows[i] * d,
                (size_t)d * sizeof(real));

@@ -2,6 +2,8 @@
 #ifndef MIXT_OPS_SHAPE_H
 #define MIXT_OPS_SHAPE_H
 
+#include <assert.h>
+
 #include "core/arithmetic.h"
 #include "ops/operator.h"
 
@@ -12,6 +14,7 @@
 /* Active rows of a tensor in a call of `tokens`. */
 static inline int64_t mixt_rows(const mixt_shape *shape, int64_t tokens)
 {
+    assert(!shape->per_token || (tokens >= 0 && tokens * shape->multiple <= shape->size[0]));
     return shape->per_token ? tokens * shape->multiple : shape->size[0];
 }
 

@@ -1,5 +1,7 @@
 /* shift: each row's predecessor in its document, for convolutions over tokens (Yuan 2.0's
  * Localized Filtering-based Attention, Wu et al. 2023, arXiv 2311.15786). */
+#include <assert.h>
+
 #include "ops/support_tmpl.h"
 
 /* The row of the source in the place of row t, -1 where there is none. */
@@ -9,6 +11,7 @@ static int64_t source_row(const mixt_call *call, int64_t t)
     int64_t first = ((const int32_t *)call->in[SHIFT_FIRST])[t],
             last = ((const int32_t *)call->in[SHIFT_LAST])[t];
     first = mixt_most(first, origin);
+    assert(last <= first || last - 1 < mixt_rows(&call->in_shape[SHIFT_SOURCE], call->tokens));
     return last > first ? last - 1 : -1;
 }
 

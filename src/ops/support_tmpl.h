@@ -4,6 +4,7 @@
 #ifndef MIXT_OPS_SUPPORT_TMPL_H
 #define MIXT_OPS_SUPPORT_TMPL_H
 
+#include <assert.h>
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
@@ -41,7 +42,19 @@ typedef struct mixt_range {
 
 static inline mixt_range mixt_chunk(int64_t rows, int64_t chunk, int64_t item)
 {
+    assert(item >= 0 && item * chunk < rows);
     return (mixt_range){item * chunk, mixt_least(rows, (item + 1) * chunk)};
+}
+
+/* For asserts: whether n numbers are in [0, bound). */
+static inline bool mixt_all_within(int64_t n, const int32_t *x, int64_t least, int64_t bound)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (x[i] < least || x[i] >= bound) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* One item for each chunk of rows; the item's context is the call. */
@@ -107,6 +120,7 @@ static inline void mixt_activate_backward(const mixt_call *call, int64_t n, mixt
 static inline const float *mixt_weight_row_f32(const mixt_call *call, int input, int64_t row,
                                                float *room)
 {
+    assert(row >= 0 && row < call->in_shape[input].size[0]);
     if (call->matrices[input] != NULL) {
         mixt_matrix_row(call->matrices[input], row, room);
         return room;
@@ -117,6 +131,7 @@ static inline const float *mixt_weight_row_f32(const mixt_call *call, int input,
 static inline const double *mixt_weight_row_f64(const mixt_call *call, int input, int64_t row,
                                                 double *room)
 {
+    assert(row >= 0 && row < call->in_shape[input].size[0]);
     (void)room;
     return (const double *)call->in[input] + row * call->in_shape[input].size[1];
 }

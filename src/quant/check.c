@@ -1,4 +1,5 @@
 /* Blocks whose scales are no numbers: a file may hold any bytes. */
+#include <assert.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -58,6 +59,7 @@ int64_t mixt_find_bad_block(mixt_type type, const void *blocks, int64_t count)
     const unsigned char *at = blocks;
     int offsets[2];
     find_halves(type, offsets);
+    assert(count >= 0 && count % row->elements == 0);
     for (int64_t i = 0; i < count / row->elements; i++, at += row->bytes) {
         bool bad = (offsets[0] >= 0 && is_set(at + offsets[0], 2, 0x7c00)) ||
                    (offsets[1] >= 0 && is_set(at + offsets[1], 2, 0x7c00)) ||

@@ -1,4 +1,5 @@
 /* Blocks into fp32. The order of the products is ggml's, so that every value has its bits. */
+#include <assert.h>
 #include <string.h>
 
 #include "quant/blocks.h"
@@ -178,6 +179,7 @@ static void from_mxfp4(const mixt_mxfp4_block *block, float *values)
 void mixt_dequantise(mixt_type type, const void *blocks, float *values, int64_t count)
 {
     const mixt_type_row *row = mixt_type_info(type);
+    assert(count >= 0 && count % row->elements == 0);
     switch (type) {
     case MIXT_TYPE_F32:
         memcpy(values, blocks, (size_t)count * sizeof *values);

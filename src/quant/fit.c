@@ -1,5 +1,6 @@
 #include "quant/fit.h"
 
+#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -96,6 +97,7 @@ static inline void scale_sums(const mixt_fit_group *group, const mixt_codes *cod
  * with the largest such gain win. */
 float mixt_fit_scale(const mixt_fit_group *group, const mixt_codes *codes)
 {
+    assert(group->count % LANES == 0 && group->count <= 256 && codes->low < codes->high);
     float largest = 0;
     for (int i = 0; i < group->count; i++) {
         largest = fabsf(group->x[i]) > fabsf(largest) ? group->x[i] : largest;
@@ -195,6 +197,7 @@ static mixt_fit_line solve_line(const mixt_fit_group *group, const mixt_codes *c
 
 mixt_fit_line mixt_fit_offset(const mixt_fit_group *group, const mixt_codes *codes, bool negative)
 {
+    assert(group->count % LANES == 0 && group->count <= 256 && codes->high > 0);
     float low = group->x[0];
     float high = group->x[0];
     for (int i = 1; i < group->count; i++) {
@@ -237,6 +240,7 @@ mixt_fit_line mixt_fit_offset(const mixt_fit_group *group, const mixt_codes *cod
 
 static mixt_fit_group group_of(const mixt_fit_shape *shape, const mixt_fit_block *block, int group)
 {
+    assert(group < shape->groups && shape->groups <= MIXT_GROUPS_MAX);
     return (mixt_fit_group){.x = block->x + group * shape->group_size,
                             .w = block->w + group * shape->group_size,
                             .count = shape->group_size};

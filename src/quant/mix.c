@@ -1,5 +1,6 @@
 #include "quant/mix.h"
 
+#include <assert.h>
 #include <strings.h>
 
 typedef enum condition {
@@ -206,6 +207,7 @@ static mixt_type fit(mixt_type type, int64_t columns)
 mixt_type mixt_mix_type(const mixt_mix *mix, const mixt_mix_request *request)
 {
     mixt_place place = request->place;
+    assert(request->columns > 0);
     if (place == MIXT_PLACE_OUTPUT) {
         bool whole = mixt_type_row_bytes(mix->base, request->columns) != 0;
         return whole ? fit(mix->output, request->columns) : fit(MIXT_TYPE_Q8_0, request->columns);

@@ -1,5 +1,6 @@
 #include "quant/types.h"
 
+#include <assert.h>
 #include <string.h>
 
 static const mixt_type_row rows[] = {
@@ -10,6 +11,7 @@ static const mixt_type_row rows[] = {
 
 const mixt_type_row *mixt_type_info(mixt_type type)
 {
+    assert((unsigned)type < MIXT_TYPE_COUNT);
     return &rows[type];
 }
 
@@ -35,7 +37,7 @@ mixt_type mixt_type_from_name(const char *name)
 
 size_t mixt_type_row_bytes(mixt_type type, int64_t elements)
 {
-    const mixt_type_row *row = &rows[type];
+    const mixt_type_row *row = mixt_type_info(type);
     if (elements < 0 || elements % row->elements != 0) {
         return 0;
     }

@@ -1,4 +1,6 @@
 /* The parts of balancing that have one precision: sizes, and the loss-free bias. */
+#include <assert.h>
+
 #include "router/method.h"
 
 /* for each chunk of rows: P [E], z */
@@ -11,6 +13,7 @@ void mixt_router_update_bias(float *bias, const int64_t *counts, int experts, do
 {
     int64_t total = 0;
     for (int e = 0; e < experts; e++) {
+        assert(counts[e] >= 0);
         total += counts[e];
     }
     for (int e = 0; e < experts; e++) {

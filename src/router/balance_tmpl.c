@@ -5,6 +5,8 @@
  * z = mean over tokens of logsumexp(logits)^2 (ST-MoE).
  * Rows with a logit that is not finite are marked, and otherwise left out of both; choices of no
  * expert count for none. */
+#include <assert.h>
+
 #include "ops/support_tmpl.h"
 #include "router/method.h"
 
@@ -57,6 +59,7 @@ static double load_share(const mixt_call *call, int expert, const int32_t *first
 static void count_first(const mixt_call *call, int32_t *first)
 {
     const mixt_router_spec *spec = call->attributes->router;
+    assert(spec->experts <= MIXT_EXPERTS_MAX);
     memset(first, 0, (size_t)spec->experts * sizeof *first);
     for (int64_t t = 0; t < call->tokens; t++) {
         int32_t id = ((const int32_t *)call->out[ROUTE_IDS])[t * spec->chosen];

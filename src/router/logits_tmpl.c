@@ -5,6 +5,8 @@
  * The products' rows are called raw: the logits themselves, or q, k, v [3E] of the Attention
  * Router, r_i = sum_j softmax_j(q_i k_j) v_j. The backward makes them again where it needs them:
  * one product of [T, E] is less than keeping them. */
+#include <assert.h>
+
 #include "ops/support_tmpl.h"
 #include "router/method.h"
 
@@ -21,6 +23,7 @@ typedef struct logits_run {
 static void multiply(const mixt_call *call, real *raw)
 {
     int64_t n = call->in_shape[ROUTE_WEIGHT].size[0], d = call->in_shape[ROUTE_WEIGHT].size[1];
+    assert(n == mixt_logits_columns(call->attributes->router));
     mixt_gemm product = {
         .m = call->tokens,
         .n = n,

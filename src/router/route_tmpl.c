@@ -1,4 +1,6 @@
 /* The route operator: logits, choices by the spec's method, the record, the losses. */
+#include <assert.h>
+
 #include "ops/support_tmpl.h"
 #include "router/method.h"
 
@@ -37,6 +39,7 @@ static void sort_choices(const mixt_call *call)
     int32_t *counts = call->out[ROUTE_COUNTS], *offsets = call->out[ROUTE_OFFSETS];
     int32_t *order = call->out[ROUTE_ORDER], *place = call->out[ROUTE_PLACE];
     int64_t choices = call->tokens * spec->chosen;
+    assert(mixt_all_within(choices, ids, -1, spec->experts)); /* what every method owes */
     memset(counts, 0, (size_t)spec->experts * sizeof *counts);
     for (int64_t i = 0; i < choices; i++) {
         if (ids[i] >= 0) {

@@ -1,6 +1,8 @@
 /* Token choice: every token takes its k best experts. Score before or after the choice,
  * renormalised or not, with a bias that only the choice sees, within the best groups, around masked
  * and forced experts: all of it is data in the spec. */
+#include <assert.h>
+
 #include "ops/support_tmpl.h"
 #include "router/method.h"
 
@@ -27,6 +29,7 @@ static void select_best(const real *scores, const uint8_t *excluded, int count, 
         }
         ids[at] = e;
     }
+    assert(held == wanted); /* mixt_router_check leaves as many */
 }
 
 void MIXT_REAL(mixt_select_top_k)(const real *scores, int experts, int chosen, int32_t *ids)
@@ -87,6 +90,7 @@ static void choose_ids(const mixt_router_spec *spec, const real *scores, int32_t
     uint8_t excluded[MIXT_EXPERTS_MAX];
     int32_t best[MIXT_EXPERTS_MAX];
     int chosen = spec->chosen, wanted = chosen;
+    assert(spec->experts <= MIXT_EXPERTS_MAX && chosen <= spec->experts);
     if (spec->mask == NULL && spec->forced == NULL && spec->options.groups == 0) {
         select_best(scores, NULL, spec->experts, chosen, ids);
         return;

@@ -14,6 +14,9 @@ nm -A "$library" 2>/dev/null | awk '$(NF-1) == "U" {print $1, $NF}' | sed 's/^[^
     grep -v '^map\.o sigaction' | # a mapped file that somebody shortens raises SIGBUS
     awk '$2 ~ /^(abort|exit|_exit|_Exit|quick_exit|printf|puts|putchar|perror|stdout|stderr|stdin|signal|sigaction|system|popen)(@.*)?$/ {print "libmixt.a: " $1 " uses " $2; bad = 1} END {exit bad}' ||
     bad=1
+case $build in
+*/release) nm "$library" 2>/dev/null | grep -q ' __assert_fail' && complain "libmixt.a: asserts in the release build" ;;
+esac
 nm -g --defined-only "$library" 2>/dev/null | awk 'NF == 3 && $3 !~ /^_*mixt_/ {print "libmixt.a: defines " $3; bad = 1} END {exit bad}' ||
     bad=1
 nm -g --defined-only "$library" 2>/dev/null | awk 'NF == 3 {print $3}' | sort -u >"$build/defined.txt"

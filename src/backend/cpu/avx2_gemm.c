@@ -2,6 +2,8 @@
  * hold sums. */
 #include "backend/cpu/avx2_lanes.h"
 
+#include <assert.h>
+
 #define TILE_ROWS 6
 #define TILE_COLUMNS 16
 
@@ -55,6 +57,7 @@ typedef void (*tile_function)(int64_t cells, const float *a, const float *b, flo
 static void kernel_tile(int64_t cells, const float *a, const float *b, float *c, int64_t c_stride,
                         int rows, int columns, bool accumulate)
 {
+    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
     static const tile_function tiles[TILE_ROWS] = {EACH_ROW(TILE_ENTRY)};
     tiles[rows - 1](cells, a, b, c, c_stride, columns, accumulate);
 }

@@ -5,6 +5,7 @@
  *
  *   TILE_ADD(sum, a, b)    sum + a b of one cell, lane by lane
  */
+#include <assert.h>
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -104,6 +105,7 @@ static void kernel_tile(int64_t cells, const float *a, const float *b, float *c,
 {
     static const tile_function half[TILE_ROWS] = {EACH_ROW(HALF_ENTRY)};
     static const tile_function full[TILE_ROWS] = {EACH_ROW(FULL_ENTRY)};
+    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
     tile_function function = columns > 16 ? full[rows - 1] : half[rows - 1];
     function(cells, a, b, c, c_stride, columns, accumulate);
 }

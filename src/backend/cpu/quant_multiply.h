@@ -1,6 +1,8 @@
 /* Rows of a matrix times tokens, panel by panel: each step of ROWS rows is unpacked once, and meets
  * all tokens while it lies in the first cache. Included behind quant_tile.h. */
 
+#include <assert.h>
+
 typedef struct type_kernels {
     void (*unpack_256)(source *from, panel *to);
     void (*unpack_32)(source *from, panel *to, int block);
@@ -92,6 +94,9 @@ static void multiply_panels(const mixt_matrix_task *task)
     const mixt_matrix *matrix = task->matrix;
     const mixt_type_row *info = mixt_type_info(matrix->type);
     scratch *memory = task->scratch;
+    assert(kernels_of_type[matrix->type].tiles != NULL && task->row_begin % ROWS == 0);
+    assert(task->tokens <= MIXT_MATRIX_TOKENS && task->row_end <= matrix->n);
+    assert((uintptr_t)task->scratch % 64 == 0 && (uintptr_t)task->activations % 64 == 0);
     int64_t steps = mixt_divide_up(matrix->k, MIXT_STEP);
     size_t step_bytes = (size_t)(MIXT_STEP / info->elements * info->bytes);
     for (int64_t row = task->row_begin; row < task->row_end; row += ROWS) {

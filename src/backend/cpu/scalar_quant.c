@@ -2,6 +2,7 @@
  * are exact in int32, whatever their order; floats are chained block by block. */
 #include "backend/cpu/tiers.h"
 
+#include <assert.h>
 #include <math.h>
 
 #include "backend/cpu/quant_q8.h"
@@ -192,6 +193,7 @@ static void kernel_multiply(const mixt_matrix_task *task)
     bool by_32 = mixt_q8_kind_of(matrix->type).by_32;
     int64_t steps = mixt_divide_up(matrix->k, MIXT_STEP);
     float *sums = task->scratch;
+    assert(task->tokens <= MIXT_MATRIX_TOKENS && task->row_end <= matrix->n);
     for (int64_t row = task->row_begin; row < task->row_end; row++) {
         memset(sums, 0, (size_t)task->tokens * sizeof *sums);
         for (int64_t step = 0; step < steps; step++) {
@@ -231,6 +233,7 @@ static void kernel_quantise(const float *x, int count, mixt_q8_kind kind, mixt_q
 {
     memset(to, 0, sizeof *to);
     int group = kind.by_32 ? 32 : MIXT_STEP;
+    assert(count > 0 && count <= MIXT_STEP && count % group == 0);
     for (int j = 0; j < count; j += group) {
         quantise_group(x + j, group, to->q + j, &to->d[j / group]);
     }

@@ -1,5 +1,7 @@
 /* The scalar kernels: what every tier must compute, bit for bit. Compiled twice (core/real.h), and
  * once more with fused multiply-add instructions for fp64 (avx2_double.c). */
+#include <assert.h>
+
 #include "backend/cpu/tiers.h"
 
 #include "core/real.h"
@@ -40,6 +42,7 @@ static real kernel_sum(int64_t n, const real *a)
 /* The later of two equal values (-0 and +0) is kept in no lane: `greater` alone replaces. */
 static real kernel_max(int64_t n, const real *a)
 {
+    assert(n >= 1);
     real lane[LANES];
     for (int j = 0; j < LANES; j++) {
         lane[j] = (real)-INFINITY;
@@ -192,6 +195,7 @@ static void kernel_rope(int64_t n, real *y, const real *x, const real *cosine, c
                         real sign)
 {
     int64_t half = n / 2;
+    assert(n % 2 == 0);
     for (int64_t i = 0; i < half; i++) {
         real first = x[i], second = x[i + half];
         real s = sign * sine[i];
@@ -260,6 +264,7 @@ static void kernel_adamw(int64_t n, real *w, real *m, real *v, const real *gradi
 static void kernel_pack(int64_t k, int64_t width, const real *x, int64_t x_k, int64_t x_width,
                         real *panels, int panel_width)
 {
+    assert(x_k == 1 || x_width == 1);
     for (int64_t begin = 0; begin < width; begin += panel_width) {
         for (int64_t p = 0; p < k; p++) {
             for (int64_t i = begin; i < begin + panel_width; i++) {
@@ -273,6 +278,7 @@ static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, in
                         int rows, int columns, bool accumulate)
 {
     real sum[TILE_ROWS][TILE_COLUMNS] = {{0}};
+    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
     for (int64_t p = 0; p < cells; p++) {
         for (int i = 0; i < rows; i++) {
             for (int j = 0; j < TILE_COLUMNS; j++) {
