@@ -35,8 +35,9 @@ void mixt_kv_write_cost(const mixt_cost_request *request, mixt_cost *cost)
 mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
-    mixt_shape q = request->in[ATTENTION_Q], k = request->in[ATTENTION_K],
-               v = request->in[ATTENTION_V];
+    mixt_shape q = request->in[ATTENTION_Q];
+    mixt_shape k = request->in[ATTENTION_K];
+    mixt_shape v = request->in[ATTENTION_V];
     int64_t heads = attributes->heads, kv_heads = attributes->kv_heads, n = attributes->head_dim;
     int64_t values = mixt_attention_value_dim(attributes);
     if (heads < 1 || kv_heads < 1 || n < 1 || heads % kv_heads != 0 || attributes->window < 0) {

@@ -26,8 +26,9 @@ static void sink_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    const real *sinks = call->in[ATTENTION_SINKS], *lse = call->out[ATTENTION_LSE],
-               *delta = call->workspace;
+    const real *sinks = call->in[ATTENTION_SINKS];
+    const real *lse = call->out[ATTENTION_LSE];
+    const real *delta = call->workspace;
     int64_t heads = call->attributes->heads;
     real *sum = (real *)call->workspace + call->tokens * heads + item * heads;
     memset(sum, 0, (size_t)heads * sizeof *sum);

@@ -73,8 +73,8 @@ static void combine_forward_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t d = call->in_shape[COMBINE_ROWS].size[1],
-            chosen = call->in_shape[COMBINE_PLACE].size[1];
+    int64_t d = call->in_shape[COMBINE_ROWS].size[1];
+    int64_t chosen = call->in_shape[COMBINE_PLACE].size[1];
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         const int32_t *place = (const int32_t *)call->in[COMBINE_PLACE] + t * chosen;
@@ -111,8 +111,8 @@ static void combine_backward_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t d = call->in_shape[COMBINE_ROWS].size[1],
-            chosen = call->in_shape[COMBINE_PLACE].size[1];
+    int64_t d = call->in_shape[COMBINE_ROWS].size[1];
+    int64_t chosen = call->in_shape[COMBINE_PLACE].size[1];
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t i = range.begin * chosen; i < range.end * chosen; i++) {
         int64_t p = ((const int32_t *)call->in[COMBINE_PLACE])[i];
@@ -142,8 +142,8 @@ static void combine_backward_rows(void *context, int64_t item, int thread)
 
 void MIXT_REAL(mixt_combine_backward)(const mixt_call *call)
 {
-    int64_t d = call->in_shape[COMBINE_ROWS].size[1],
-            chosen = call->in_shape[COMBINE_PLACE].size[1];
+    int64_t d = call->in_shape[COMBINE_ROWS].size[1];
+    int64_t chosen = call->in_shape[COMBINE_PLACE].size[1];
     if (call->d_out[COMBINE_Y] == NULL) {
         mixt_put_zero(call, COMBINE_ROWS, call->tokens * chosen * d);
         mixt_put_zero(call, COMBINE_WEIGHTS, call->tokens * chosen);

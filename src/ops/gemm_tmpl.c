@@ -168,8 +168,8 @@ static void compute_block(const segment *part, const block *at, real *a, real *l
 
 static void compute_range(const segment *part, block at, real *a, real *local)
 {
-    int64_t tile_end = at.tile_end,
-            step = row_tiles_max(part->kernels, part->k_end - part->k_begin);
+    int64_t tile_end = at.tile_end;
+    int64_t step = row_tiles_max(part->kernels, part->k_end - part->k_begin);
     for (; at.tile_begin < tile_end; at.tile_begin = at.tile_end) {
         at.tile_end = mixt_least(at.tile_begin + step, tile_end);
         for (at.k_begin = part->k_begin; at.k_begin < part->k_end; at.k_begin += at.k) {

@@ -106,8 +106,8 @@ static void loss_forward_rows(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_loss_forward)(const mixt_call *call)
 {
     int64_t rows = mixt_rows(&call->in_shape[LOSS_X], call->tokens);
-    int64_t d = call->in_shape[LOSS_WEIGHT].size[1],
-            vocabulary = call->in_shape[LOSS_WEIGHT].size[0];
+    int64_t d = call->in_shape[LOSS_WEIGHT].size[1];
+    int64_t vocabulary = call->in_shape[LOSS_WEIGHT].size[0];
     for (int64_t item = 0; item < mixt_divide_up(rows, MIXT_LOSS_SLAB); item++) {
         loss_slab slab = {call, mixt_chunk(rows, MIXT_LOSS_SLAB, item), NULL};
         mixt_gemm product = {
@@ -161,8 +161,8 @@ static int loss_backward_products(const loss_slab *slab, mixt_gemm products[2])
 {
     const mixt_call *call = slab->call;
     int64_t rows = slab->rows.end - slab->rows.begin;
-    int64_t d = call->in_shape[LOSS_WEIGHT].size[1],
-            vocabulary = call->in_shape[LOSS_WEIGHT].size[0];
+    int64_t d = call->in_shape[LOSS_WEIGHT].size[1];
+    int64_t vocabulary = call->in_shape[LOSS_WEIGHT].size[0];
     int count = 0;
     if (call->d_in[LOSS_X] != NULL) {
         products[count++] = (mixt_gemm){

@@ -122,10 +122,10 @@ void MIXT_REAL(mixt_linear_backward)(const mixt_call *call)
 
 void MIXT_REAL(mixt_head_linear_forward)(const mixt_call *call)
 {
-    int64_t heads = call->in_shape[HEAD_LINEAR_WEIGHT].size[0],
-            n = call->in_shape[HEAD_LINEAR_WEIGHT].size[1];
-    int64_t k = call->in_shape[HEAD_LINEAR_WEIGHT].size[2],
-            rows = mixt_rows(&call->in_shape[HEAD_LINEAR_X], call->tokens);
+    int64_t heads = call->in_shape[HEAD_LINEAR_WEIGHT].size[0];
+    int64_t n = call->in_shape[HEAD_LINEAR_WEIGHT].size[1];
+    int64_t k = call->in_shape[HEAD_LINEAR_WEIGHT].size[2];
+    int64_t rows = mixt_rows(&call->in_shape[HEAD_LINEAR_X], call->tokens);
     mixt_gemm *list = call->workspace;
     for (int64_t head = 0; head < heads; head++) {
         list[head] = (mixt_gemm){
@@ -156,10 +156,10 @@ void MIXT_REAL(mixt_head_linear_forward)(const mixt_call *call)
 /* dx = dy weight, d weight = dy^T x, head by head */
 void MIXT_REAL(mixt_head_linear_backward)(const mixt_call *call)
 {
-    int64_t heads = call->in_shape[HEAD_LINEAR_WEIGHT].size[0],
-            n = call->in_shape[HEAD_LINEAR_WEIGHT].size[1];
-    int64_t k = call->in_shape[HEAD_LINEAR_WEIGHT].size[2],
-            rows = mixt_rows(&call->in_shape[HEAD_LINEAR_X], call->tokens);
+    int64_t heads = call->in_shape[HEAD_LINEAR_WEIGHT].size[0];
+    int64_t n = call->in_shape[HEAD_LINEAR_WEIGHT].size[1];
+    int64_t k = call->in_shape[HEAD_LINEAR_WEIGHT].size[2];
+    int64_t rows = mixt_rows(&call->in_shape[HEAD_LINEAR_X], call->tokens);
     int64_t count = 0;
     mixt_gemm *list = call->workspace;
     if (call->d_out[HEAD_LINEAR_Y] == NULL) {

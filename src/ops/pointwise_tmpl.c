@@ -10,8 +10,9 @@ static void norm_forward_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t d = call->in_shape[NORM_X].size[1], group = call->in_shape[NORM_WEIGHT].size[0],
-            groups = d / group;
+    int64_t d = call->in_shape[NORM_X].size[1];
+    int64_t group = call->in_shape[NORM_WEIGHT].size[0];
+    int64_t groups = d / group;
     const real *weight = call->in[NORM_WEIGHT];
     mixt_range range =
         mixt_chunk(mixt_rows(&call->in_shape[NORM_X], call->tokens), MIXT_ROWS, item);
@@ -37,8 +38,9 @@ static void norm_backward_rows(void *context, int64_t item, int thread)
     (void)thread;
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
-    int64_t d = call->in_shape[NORM_X].size[1], group = call->in_shape[NORM_WEIGHT].size[0],
-            groups = d / group;
+    int64_t d = call->in_shape[NORM_X].size[1];
+    int64_t group = call->in_shape[NORM_WEIGHT].size[0];
+    int64_t groups = d / group;
     real *partial = (real *)call->workspace + item * 2 * group, *product = partial + group;
     memset(partial, 0, (size_t)group * sizeof *partial);
     mixt_range range =

@@ -8,8 +8,8 @@
 static int64_t source_row(const mixt_call *call, int64_t t)
 {
     int64_t window = call->attributes->window, origin = window > 0 ? t - t % window : 0;
-    int64_t first = ((const int32_t *)call->in[SHIFT_FIRST])[t],
-            last = ((const int32_t *)call->in[SHIFT_LAST])[t];
+    int64_t first = ((const int32_t *)call->in[SHIFT_FIRST])[t];
+    int64_t last = ((const int32_t *)call->in[SHIFT_LAST])[t];
     first = mixt_most(first, origin);
     assert(last <= first || last - 1 < mixt_rows(&call->in_shape[SHIFT_SOURCE], call->tokens));
     return last > first ? last - 1 : -1;

@@ -103,8 +103,8 @@ static void forward_rows(void *context, int64_t item, int thread)
     const logits_run *run = context;
     const mixt_call *call = run->call;
     const mixt_router_options *options = &call->attributes->router->options;
-    int64_t experts = call->attributes->router->experts,
-            columns = call->in_shape[ROUTE_WEIGHT].size[0];
+    int64_t experts = call->attributes->router->experts;
+    int64_t columns = call->in_shape[ROUTE_WEIGHT].size[0];
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         real *logits = (real *)call->out[ROUTE_SCORES] + t * experts;
@@ -186,8 +186,8 @@ static void backward_rows(void *context, int64_t item, int thread)
     const logits_run *run = context;
     const mixt_call *call = run->call;
     const mixt_router_options *options = &call->attributes->router->options;
-    int64_t experts = call->attributes->router->experts,
-            columns = call->in_shape[ROUTE_WEIGHT].size[0];
+    int64_t experts = call->attributes->router->experts;
+    int64_t columns = call->in_shape[ROUTE_WEIGHT].size[0];
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
