@@ -118,6 +118,8 @@ const cli_option options_model[] = {
 };
 
 const cli_option options_router[] = {
+    CHOICE("router-select", ROUTER(select), mixt_router_selects + 1,
+           "how experts are chosen: the k best, or by a hash of the token's id"),
     CHOICE("score", ROUTER(score), "softmax top-k-softmax sigmoid",
            "softmax before or after the choice, or sigmoid"),
     ROW("renormalise", 0, FLAG, ROUTER(renormalise), 0, 0, NULL,

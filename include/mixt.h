@@ -270,6 +270,7 @@ typedef struct mixt_router_options {
     int groups;       /* experts are chosen within the best groups_used of `groups`; 0: off */
     int groups_used;
     mixt_group_score group_score;
+    int select; /* how experts are chosen: place of a word in mixt_router_selects; 0: top-k */
     mixt_score score;
     bool renormalise; /* weights of the chosen divided by their sum */
     double scale;     /* weights multiplied by it (1) */
@@ -280,6 +281,14 @@ typedef struct mixt_router_options {
     double bias_rate;           /* loss-free balancing (2408.15664): step of the selection bias;
                                    0 is off, 0.001 usual */
 } mixt_router_options;
+
+/* How experts are chosen, the words of mixt_router_options.select in order, each behind a space:
+ *   top-k  every token takes its k best experts by the router's logits
+ *   hash   a token's experts are a function of its id and the layer alone (Hash layers, Roller et
+ *          al. 2021); their weights are the router's scores, or 1 with one renormalised expert */
+MIXT_API extern const char mixt_router_selects[];
+/* One of them, NULL behind the last. */
+MIXT_API const char *mixt_router_select_name(int select);
 
 typedef enum mixt_qk_norm {
     MIXT_QK_NORM_NONE,

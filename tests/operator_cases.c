@@ -638,6 +638,7 @@ enum {
     TOP_TWO = 512,
     MASK = 1024,   /* every third expert, the first of them 1 */
     FORCED = 2048, /* the second choice: expert 2 */
+    HASH = 4096,
 };
 
 static const int64_t route_rows[][CASE_NUMBERS] = {
@@ -664,6 +665,10 @@ static const int64_t route_rows[][CASE_NUMBERS] = {
     {33, 33, 8, 20, 4, MIXT_SCORE_SIGMOID, RENORMALISE | BIAS | TOP_TWO | MASK, 4 * 16 + 2},
     {33, 33, 8, 12, 4, MIXT_SCORE_TOP_K_SOFTMAX, MASK | FORCED},
     {33, 33, 8, 12, 3, MIXT_SCORE_SOFTMAX, RENORMALISE | FORCED, 4 * 16 + 1},
+    {70, 80, 8, 12, 3, MIXT_SCORE_SOFTMAX, HASH | RENORMALISE},
+    {33, 33, 8, 9, 1, MIXT_SCORE_SOFTMAX, HASH | RENORMALISE},
+    {33, 33, 8, 9, 9, MIXT_SCORE_SIGMOID, HASH | SCALED},
+    {33, 33, 8, 12, 4, MIXT_SCORE_TOP_K_SOFTMAX, HASH | MASK | FORCED | GSHARD},
 };
 
 static bool route_has(const operator_case *c, int64_t flag)
@@ -687,6 +692,7 @@ static void route_prepare(operator_case *c)
                 .groups = (int)c->p[7] / 16,
                 .groups_used = (int)c->p[7] % 16,
                 .group_score = route_has(c, TOP_TWO) ? MIXT_GROUP_TOP_TWO : MIXT_GROUP_MAX,
+                .select = route_has(c, HASH) ? 1 : 0,
                 .score = (mixt_score)c->p[5],
                 .renormalise = route_has(c, RENORMALISE),
                 .scale = route_has(c, SCALED) ? 2.5 : 1,
@@ -709,12 +715,18 @@ static void route_prepare(operator_case *c)
         c->request.in[ROUTE_LOGIT_BIAS] = fixed(c->p[3], 0);
         c->differentiable |= SLOT(ROUTE_LOGIT_BIAS);
     }
+    if (route_has(c, HASH)) {
+        c->request.in[ROUTE_TOKENS] = mixt_shape_integers(by_token(c, 1, 0));
+    }
     c->functional = SLOT(ROUTE_WEIGHTS) | SLOT(ROUTE_LOSSES);
 }
 
 static void route_fill(operator_case *c)
 {
     double scale = c->value[ROUTE_SCALE][MIXT_SCALE_ROUTER];
+    for (int64_t t = 0; t < c->tokens && c->integer[ROUTE_TOKENS] != NULL; t++) {
+        c->integer[ROUTE_TOKENS][t] = (int32_t)case_below(1000);
+    }
     for (int64_t i = 0; i < c->p[3] && c->value[ROUTE_SELECT_BIAS] != NULL; i++) {
         c->value[ROUTE_SELECT_BIAS][i] *= 0.125;
     }
@@ -807,9 +819,21 @@ static void route_naive_groups(const operator_case *c, const double *values, boo
     }
 }
 
-/* Choices and weights of one token, the largest first by looking through all k times. */
-static void route_naive_row(const operator_case *c, const double *logits, const double *scores,
-                            int32_t *ids, double *weights)
+/* The next expert of a token by its hash: a place among those that are left, the first of which
+ * then goes where the taken one was. `left` [64] begins as all that may be chosen. */
+static int route_take_drawn(int32_t token, int draw, int count, int *left)
+{
+    mixt_random_key table = {0, MIXT_RANDOM_ROUTER, 0};
+    uint64_t index = (uint64_t)token * MIXT_EXPERTS_MAX + (uint64_t)draw;
+    int place = (int)mixt_random_below(&table, index, (uint64_t)(count - draw));
+    int found = left[draw + place];
+    left[draw + place] = left[draw];
+    return found;
+}
+
+/* Choices and weights of token t, the largest first by looking through all k times. */
+static void route_naive_row(const operator_case *c, int64_t t, const double *logits,
+                            const double *scores, int32_t *ids, double *weights)
 {
     double sum = 0, values[64];
     bool after = c->p[5] == MIXT_SCORE_TOP_K_SOFTMAX;
@@ -823,9 +847,17 @@ static void route_naive_row(const operator_case *c, const double *logits, const 
         route_naive_groups(c, values, taken);
     }
     taken[2] = taken[2] || route_has(c, FORCED);
-    for (int j = 0; j < c->spec.chosen; j++) {
-        int best =
-            route_has(c, FORCED) && j == 1 ? 2 : route_take_best(values, c->spec.experts, taken);
+    int left[64], count = 0;
+    for (int e = 0; e < c->spec.experts; e++) {
+        if (!taken[e]) {
+            left[count++] = e;
+        }
+    }
+    for (int j = 0, draw = 0; j < c->spec.chosen; j++) {
+        int best = route_has(c, FORCED) && j == 1 ? 2
+                   : route_has(c, HASH)
+                       ? route_take_drawn(c->integer[ROUTE_TOKENS][t], draw++, count, left)
+                       : route_take_best(values, c->spec.experts, taken);
         ids[j] = best;
         weights[j] = after ? exp(logits[best]) : scores[best];
         sum += weights[j];
@@ -859,7 +891,7 @@ static void route_naive(const operator_case *c, double *const *out, int32_t *con
         double *logits = out[ROUTE_SCORES] + t * experts, sum = 0;
         route_naive_logits(c, c->value[ROUTE_X] + t * d, logits);
         route_naive_scores(c, logits, scores, &log_sum);
-        route_naive_row(c, logits, scores, integer_out[ROUTE_IDS] + t * chosen,
+        route_naive_row(c, t, logits, scores, integer_out[ROUTE_IDS] + t * chosen,
                         out[ROUTE_WEIGHTS] + t * chosen);
         for (int64_t e = 0; e < experts; e++) {
             sum += scores[e];

@@ -596,6 +596,36 @@ static void test_trace_and_atlas(void **state)
     assert_true(strlen(last.out) < with_text);
 }
 
+/* The way of choosing goes by its one switch into files, words and refusals. */
+static void test_router_select(void **state)
+{
+    (void)state;
+    char out[200], trace[200], gguf[200];
+    snprintf(out, sizeof out, "%s", at("hash"));
+    snprintf(trace, sizeof trace, "%s", at("hash.safetensors"));
+    snprintf(gguf, sizeof gguf, "%s", at("hash.gguf"));
+    mixt("train", "--data", text_folder, "--out", out, "--steps", "3", "--layers", "2",
+         "--hidden-size", "32", "--heads", "2", "--kv-heads", "1", "--head-dim", "16",
+         "--ffn_size=32", "--experts", "4", "--window", "32", "--context-length", "64",
+         "--vocab-size", "300", "--router-select", "hash", "--heldout", "0.3", NULL);
+    assert_int_equal(last.status, 0);
+    mixt("info", out, NULL);
+    assert_has(last.out, "2 of 4 experts chosen by hash");
+    mixt("run", "-m", out, "-p", "the", "-n", "4", "--seed", "1", NULL);
+    assert_int_equal(last.status, 0);
+    mixt("trace", "-m", out, "--data", text_folder, "-o", trace, NULL);
+    assert_int_equal(last.status, 0);
+    mixt("convert", out, "-o", gguf, NULL);
+    assert_int_equal(last.status, 2);
+    assert_has(last.err, "GGUF files cannot say that experts are chosen by hash");
+    mixt("train", "--data", text_folder, "--out", out, "--steps", "5", "--router-select", "top-k",
+         NULL);
+    assert_int_equal(last.status, 2);
+    mixt("train", "--data", text_folder, "--out", at("other"), "--router-select", "dice", NULL);
+    assert_int_equal(last.status, 2);
+    assert_has(last.err, "--router-select: \"dice\" is not one of: top-k hash");
+}
+
 static void test_info(void **state)
 {
     (void)state;
@@ -782,6 +812,7 @@ int main(void)
         cmocka_unit_test(test_interactive),
         cmocka_unit_test(test_eval),
         cmocka_unit_test(test_trace_and_atlas),
+        cmocka_unit_test(test_router_select),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_bench),

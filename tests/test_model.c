@@ -59,6 +59,9 @@ static void gradients_variants(void **state)
     o.router.score = MIXT_SCORE_TOP_K_SOFTMAX;
     o.experts_per_token = 3;
     check_gradients(&o, "softmax over the best three");
+    o = test_small_options();
+    o.router.select = 1;
+    check_gradients(&o, "experts by a hash of the token");
 }
 
 static void phases_agree(void **state)
@@ -72,6 +75,9 @@ static void phases_agree(void **state)
     check_phases(&o);
     o = test_small_options();
     o.experts = 0;
+    check_phases(&o);
+    o = test_small_options();
+    o.router.select = 1;
     check_phases(&o);
 }
 
@@ -206,7 +212,7 @@ static void folders_round_trip(void **state)
     (void)state;
     char folder[] = "/tmp/mixt-model-XXXXXX";
     assert_non_null(mkdtemp(folder));
-    mixt_model_options kinds[3] = {test_small_options(), test_small_options(),
+    mixt_model_options kinds[4] = {test_small_options(), test_small_options(), test_small_options(),
                                    test_small_options()};
     kinds[1].experts = 0;
     kinds[1].tie_embeddings = true;
@@ -214,8 +220,9 @@ static void folders_round_trip(void **state)
     kinds[2].leading_dense_layers = 1;
     kinds[2].router.renormalise = false;
     kinds[2].router.bias_rate = 0.001;
-    static const char *const names[] = {"mixtral", "llama", "deepseek"};
-    for (int i = 0; i < 3; i++) {
+    kinds[3].router.select = 1;
+    static const char *const names[] = {"mixtral", "llama", "deepseek", "mixtral"};
+    for (int i = 0; i < 4; i++) {
         mixt_error error = MIXT_ERROR_INIT;
         mixt_model *model = test_new_model(&kinds[i], 0), *read;
         assert_int_equal(mixt_model_save(model, folder, &error), MIXT_OK);
@@ -223,6 +230,7 @@ static void folders_round_trip(void **state)
             fail_msg("%s", error.message);
         }
         assert_string_equal(read->family->name, names[i]);
+        assert_int_equal(read->options.router.select, kinds[i].router.select);
         char a[65], b[65];
         mixt_model_hash(model, a);
         mixt_model_hash(read, b); /* mapped */

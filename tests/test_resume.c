@@ -134,6 +134,9 @@ static void a_resumed_run_is_the_same_run(void **state)
     (void)state;
     mixt_train_options options = standard_options();
     resume_case(NULL, &options);
+    mixt_model_options by_hash = train_setup_model_options();
+    by_hash.router.select = 1;
+    resume_case(&by_hash, &options);
     options.schedule = MIXT_SCHEDULE_WSD;
     options.batch_size = 4;
     options.accumulation = 2; /* 96 windows in 12 steps: into another epoch */
@@ -338,6 +341,8 @@ static void endless_options(train_setup *setup)
     setup->options.checkpoint_every = 1;
 }
 
+static const char *kill_select = "0"; /* the router's way of choosing, for workers too */
+
 static mixt_model_options tiny_model(void)
 {
     mixt_model_options options = train_setup_model_options();
@@ -345,6 +350,7 @@ static mixt_model_options tiny_model(void)
     options.hidden_size = 16;
     options.heads = 2;
     options.kv_heads = 1;
+    options.router.select = atoi(kill_select);
     return options;
 }
 
@@ -429,7 +435,7 @@ static pid_t start_worker(const kill_run *run, FILE **said)
         close(ends[0]);
         close(ends[1]);
         setenv("TMPDIR", run->setup.folder, 1); /* what it leaves behind is removed with ours */
-        execl(program, program, "--worker", run->folder, (char *)NULL);
+        execl(program, program, "--worker", run->folder, kill_select, (char *)NULL);
         _exit(127);
     }
     close(ends[1]);
@@ -550,10 +556,12 @@ static int kill_program(int count, uint64_t seed)
 int main(int argc, char **argv)
 {
     program = argv[0];
-    if (argc == 3 && strcmp(argv[1], "--worker") == 0) {
+    if (argc == 4 && strcmp(argv[1], "--worker") == 0) {
+        kill_select = argv[3];
         return worker(argv[2]);
     }
     if (argc >= 3 && strcmp(argv[1], "--kills") == 0) {
+        kill_select = argc > 4 ? argv[4] : kill_select;
         return kill_program(atoi(argv[2]), argc > 3 ? strtoull(argv[3], NULL, 10) : 1);
     }
     const struct CMUnitTest tests[] = {

@@ -96,6 +96,9 @@ static void batch_create_wide(batch *made, const mixt_router_spec *spec, int64_t
     if (spec->options.logit_bias) {
         request->in[ROUTE_LOGIT_BIAS] = mixt_shape_static(1, spec->experts, 0, 0);
     }
+    if ((mixt_router_needs(spec) & MIXT_NEEDS_TOKENS) != 0) {
+        request->in[ROUTE_TOKENS] = mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0));
+    }
     mixt_error error = MIXT_ERROR_INIT;
     if (mixt_route_shape(request, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
@@ -402,6 +405,77 @@ static void test_not_finite_backward(void **state)
     const float *weights = made.call.out[ROUTE_WEIGHTS];
     assert_true(weights[2] == 0.5F && weights[3] == 0.5F);
     batch_free(&made);
+}
+
+/* hash: a token has the same experts wherever it stands, every expert its share, every layer a
+ * table of its own, and no expert twice. */
+static void test_hash(void **state)
+{
+    (void)state;
+    enum { TOKENS = 4000, EXPERTS = 8, CHOSEN = 3 };
+    mixt_router_spec spec = {.experts = EXPERTS,
+                             .chosen = CHOSEN,
+                             .options = {.select = 1, .renormalise = true, .scale = 1}};
+    static int32_t tokens[TOKENS], first[2][TOKENS * CHOSEN];
+    batch made;
+    int64_t counts[2][EXPERTS] = {{0}}, firsts[EXPERTS] = {0}, same = 0;
+    assert_string_equal(mixt_router_select_name(1), "hash");
+    for (int layer = 0; layer < 2; layer++) {
+        for (int pass = 0; pass < 2; pass++) {
+            batch_create(&made, &spec, TOKENS);
+            made.call.in[ROUTE_TOKENS] = tokens;
+            made.call.layer = layer;
+            for (int t = 0; t < TOKENS; t++) { /* the second time backwards */
+                tokens[t] = pass == 0 ? t : TOKENS - 1 - t;
+                fill_row((int)below(KINDS), EXPERTS,
+                         (float *)made.call.out[ROUTE_SCORES] + t * EXPERTS);
+            }
+            mixt_route_decide_f32(&made.call);
+            check_record(&made);
+            const int32_t *ids = made.call.out[ROUTE_IDS];
+            for (int i = 0; i < TOKENS * CHOSEN; i++) {
+                int32_t *before = &first[layer][tokens[i / CHOSEN] * CHOSEN + i % CHOSEN];
+                assert_true(ids[i] >= 0 && ids[i] < EXPERTS);
+                assert_true(i % CHOSEN == 0 || ids[i] != ids[i - 1]);
+                assert_true(i % CHOSEN < 2 || ids[i] != ids[i - 2]);
+                assert_true(pass == 0 || ids[i] == *before);
+                *before = ids[i];
+                counts[layer][ids[i]] += pass == 0;
+                firsts[ids[i]] += pass == 0 && layer == 0 && i % CHOSEN == 0;
+            }
+            batch_free(&made);
+        }
+    }
+    for (int e = 0; e < EXPERTS; e++) { /* binomial: 1500 +- 31 */
+        assert_in_range(counts[0][e], 1350, 1650);
+        assert_in_range(counts[1][e], 1350, 1650);
+        assert_in_range(firsts[e], 420, 580); /* 500 +- 21 */
+    }
+    for (int i = 0; i < TOKENS * CHOSEN; i++) {
+        same += first[0][i] == first[1][i];
+    }
+    assert_in_range(same, TOKENS * CHOSEN / 8 - 200, TOKENS * CHOSEN / 8 + 200);
+}
+
+static void test_hash_refusals(void **state)
+{
+    (void)state;
+    const mixt_router_spec good = {
+        .experts = 8, .chosen = 1, .options = {.select = 1, .renormalise = true, .scale = 1}};
+    static const uint8_t mask[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+    assert_int_equal(mixt_router_check(&good, NULL), MIXT_OK); /* weights of 1, as published */
+    mixt_router_spec bad[4] = {good, good, good, good};
+    bad[0].options.groups = 2;
+    bad[1].options.select_bias = true;
+    bad[2].mask = mask;
+    bad[3].options.select = 99;
+    static const char *const says[] = {"has no groups", "no selection bias", "leaves 0 experts",
+                                       "select 99 is not known"};
+    for (int i = 0; i < 4; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        assert_int_equal(mixt_router_check(&bad[i], &error), MIXT_ERROR_ARGUMENT);
+        assert_non_null(strstr(error.message, says[i]));
+    }
 }
 
 static void test_bias_update(void **state)
@@ -764,6 +838,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_losses),
         cmocka_unit_test(test_balance_is_one),
         cmocka_unit_test(test_not_finite_backward),
+        cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_hash_refusals),
         cmocka_unit_test(test_bias_update),
         cmocka_unit_test(test_families),
         cmocka_unit_test(test_limits),

@@ -10,12 +10,15 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
     mixt_attributes attributes = {.router = mixt_model_router(b->model, layer),
                                   .balance_weight = o->balance_coefficient / moe_layers,
                                   .z_weight = o->z_coefficient / moe_layers};
+    bool by_token = (mixt_router_needs(attributes.router) & MIXT_NEEDS_TOKENS) != 0;
+    mixt_value_id tokens = by_token ? g->tokens : MIXT_NO_VALUE;
     mixt_outputs made =
         BUILD_ALL(b, MIXT_OP_route, attributes, {ROUTE_X, x},
                   {ROUTE_WEIGHT, mixt_build_weight(b, MIXT_SLOT_ROUTER, layer)},
                   {ROUTE_SELECT_BIAS, mixt_build_weight(b, MIXT_SLOT_ROUTER_BIAS, layer)},
                   {ROUTE_SCALE, g->scale},
-                  {ROUTE_LOGIT_BIAS, mixt_build_weight(b, MIXT_SLOT_ROUTER_LOGIT_BIAS, layer)});
+                  {ROUTE_LOGIT_BIAS, mixt_build_weight(b, MIXT_SLOT_ROUTER_LOGIT_BIAS, layer)},
+                  {ROUTE_TOKENS, tokens});
     mixt_route_values *record = &g->routes[g->moe_layers++];
     record->layer = layer;
     record->spec = attributes.router;

@@ -1,5 +1,7 @@
 /* config.json of a Hugging Face folder, by each family's table of keys. What the format has no key
- * for (routing losses, frozen routers) goes under "mixt", which other programs pass over. */
+ * for (routing losses, frozen routers) goes under "mixt", which other programs pass over. A router
+ * that chooses in another way than the family's would be run wrongly by them without a word: then
+ * model_type is "mixt", which they refuse, and "mixt.family" names the family. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +11,8 @@
 #include "core/files.h"
 #include "formats/json.h"
 #include "model/model.h"
+
+#define OWN_TYPE "mixt" /* model_type of what no family holds */
 
 #define ROUTER(key, type, field, fallback, low, high)                                              \
     MIXT_FIELD(key, NULL, type, router.field, false, fallback, low, high)
@@ -135,8 +139,11 @@ mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_er
 {
     const mixt_family *family = model->family;
     json_t *root = json_object();
-    put(root, "architectures", json_pack("[s]", family->hf_class));
-    put(root, "model_type", json_string(family->name));
+    bool foreign_select = model->options.experts > 0 && model->options.router.select != 0;
+    if (!foreign_select) {
+        put(root, "architectures", json_pack("[s]", family->hf_class));
+    }
+    put(root, "model_type", json_string(foreign_select ? OWN_TYPE : family->name));
     put_rows(root, family->config, &model->options);
     for (int i = 0; family->fixed[i] != NULL; i += 2) {
         const char *key = family->fixed[i] + (family->fixed[i][0] == '?');
@@ -149,6 +156,10 @@ mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_er
     if (model->options.experts > 0) {
         json_t *own = json_pack("{s:i}", "version", 1);
         put_rows(own, router_rows, &model->options);
+        if (foreign_select) {
+            put(own, "family", json_string(family->name));
+            put(own, "select", json_string(mixt_router_select_name(model->options.router.select)));
+        }
         put(root, "mixt", own);
     }
     return take_json(root, text, error);
@@ -350,12 +361,30 @@ static mixt_status read_separator(const mixt_json_object *json, mixt_model_optio
     return MIXT_OK;
 }
 
+static mixt_status read_select(const mixt_json_object *own, mixt_router_options *router)
+{
+    const char *word = NULL;
+    if (!json_is_object(own->json) || !mixt_json_has(own, "select")) {
+        return MIXT_OK;
+    }
+    mixt_status status = mixt_json_string(own, "select", &word);
+    for (int i = 0; status == MIXT_OK && mixt_router_select_name(i) != NULL; i++) {
+        if (strcmp(mixt_router_select_name(i), word) == 0) {
+            router->select = i;
+            return MIXT_OK;
+        }
+    }
+    return status != MIXT_OK
+               ? status
+               : unsupported(own, "select", "'%.40s' is not one of:%s", word, mixt_router_selects);
+}
+
 /* What mixt wrote beside the family's keys; absent ones leave the family's. */
 static mixt_status read_own(const mixt_json_object *json, mixt_model_options *options)
 {
     const json_t *own = json_object_get(json->json, "mixt");
     mixt_json_object inner = {own, json->file, "mixt.", json->error};
-    mixt_status status = MIXT_OK;
+    mixt_status status = read_select(&inner, &options->router);
     for (const mixt_config_row *row = router_rows; row->type != MIXT_FIELD_END; row++) {
         double value;
         if (status == MIXT_OK && json_is_object(own) && mixt_json_has(&inner, row->key)) {
@@ -368,7 +397,8 @@ static mixt_status read_own(const mixt_json_object *json, mixt_model_options *op
     return status;
 }
 
-/* By model_type, or where the file has none (Grok-1's) by the first of its architectures. */
+/* By model_type (our own: by mixt.family), or where the file has none (Grok-1's) by the first of
+ * its architectures. */
 static mixt_status find_family(mixt_json_object *json, const mixt_family **family)
 {
     const json_t *architectures = json_object_get(json->json, "architectures");
@@ -376,7 +406,12 @@ static mixt_status find_family(mixt_json_object *json, const mixt_family **famil
     if (type != NULL && !mixt_json_has(json, "model_type")) {
         *family = mixt_family_by_class(type);
     } else {
+        mixt_json_object own = {json_object_get(json->json, "mixt"), json->file, "mixt.",
+                                json->error};
         mixt_status status = mixt_json_string(json, "model_type", &type);
+        if (status == MIXT_OK && strcmp(type, OWN_TYPE) == 0 && json_is_object(own.json)) {
+            status = mixt_json_string(&own, "family", &type);
+        }
         if (status != MIXT_OK) {
             return status;
         }

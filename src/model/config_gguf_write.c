@@ -78,6 +78,11 @@ mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writ
                          "%g",
                          o->rope.mscale, o->rope.mscale_all_dim);
     }
+    if (o->experts > 0 && o->router.select != 0) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "model: GGUF files cannot say that experts are chosen by %s",
+                         mixt_router_select_name(o->router.select));
+    }
     keys k = {writer, family->gguf_arch, MIXT_OK, error};
     k.status = mixt_gguf_writer_string(writer, "general.architecture", family->gguf_arch, error);
     for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {

@@ -45,6 +45,14 @@ static void say_logits(sentence *s, const mixt_router_options *r, int experts)
 static void say_choice(sentence *s, const mixt_router_options *r, int experts, int chosen)
 {
     bool late = r->score == MIXT_SCORE_TOP_K_SOFTMAX;
+    if (r->select != 0) {
+        say(s, "%d of %d experts chosen by %s, ", chosen, experts,
+            mixt_router_select_name(r->select));
+        say(s, "weighed by the %s over %s, %srenormalised, scale %g",
+            r->score == MIXT_SCORE_SIGMOID ? "sigmoid" : "softmax", late ? "them" : "all",
+            r->renormalise || late ? "" : "not ", r->scale);
+        return;
+    }
     if (late) {
         say(s, "the best %d of %d logits, softmax over them", chosen, experts);
     } else {

@@ -46,7 +46,7 @@ static inline mixt_range mixt_chunk(int64_t rows, int64_t chunk, int64_t item)
     return (mixt_range){item * chunk, mixt_least(rows, (item + 1) * chunk)};
 }
 
-/* For asserts: whether n numbers are in [0, bound). */
+/* For asserts: whether n numbers are in [least, bound). */
 static inline bool mixt_all_within(int64_t n, const int32_t *x, int64_t least, int64_t bound)
 {
     for (int64_t i = 0; i < n; i++) {

@@ -7,28 +7,49 @@
 #include "ops/shape.h"
 #include "router/router.h"
 
-typedef enum mixt_router_method {
-#define MIXT_ROUTER_METHOD(name) MIXT_ROUTER_METHOD_##name,
-#include "router/methods.def"
-#undef MIXT_ROUTER_METHOD
-    MIXT_ROUTER_METHOD_COUNT
+/* A row of methods.def.
+ *
+ * check: refuses a spec that the method cannot serve; what every method needs of a spec is checked
+ *   before.
+ * workspace: reals that choose may use, beside what the other steps of the operator use in turn.
+ * choose: fills ROUTE_IDS and ROUTE_WEIGHTS from the logits (ROUTE_SCORES) and what else it needs.
+ *   Whatever the logits: ids of a token are distinct and in range, or -1 (no expert), weights are
+ *   finite, and 0 where there is no expert.
+ * gradient: writes d logits [T, E] from the gradient of ROUTE_WEIGHTS, which is not NULL. */
+typedef struct mixt_router_method {
+    const char *name;
+    unsigned needs;
+    mixt_status (*check)(const mixt_router_spec *spec, mixt_error *error);
+    int64_t (*workspace)(const mixt_router_spec *spec, int64_t capacity);
+    void (*choose_f32)(const mixt_call *call);
+    void (*choose_f64)(const mixt_call *call);
+    void (*gradient_f32)(const mixt_call *call, float *d_logits);
+    void (*gradient_f64)(const mixt_call *call, double *d_logits);
 } mixt_router_method;
 
-/* The method of a spec. */
-mixt_router_method mixt_router_method_of(const mixt_router_spec *spec);
+/* The method of a spec that was checked. */
+const mixt_router_method *mixt_router_method_of(const mixt_router_spec *spec);
 
-/* check: refuses a spec that the method cannot serve.
- * choose: fills ROUTE_IDS and ROUTE_WEIGHTS from the logits (ROUTE_SCORES) and ROUTE_SELECT_BIAS.
- *   Whatever the logits: k distinct ids in range for each token, finite weights.
- * gradient: writes d logits [T, E] from the gradient of ROUTE_WEIGHTS, which is not NULL. */
-#define MIXT_ROUTER_METHOD(name)                                                                   \
+#define MIXT_ROUTER_METHOD(name, word, needs)                                                      \
     mixt_status mixt_##name##_check(const mixt_router_spec *spec, mixt_error *error);              \
+    int64_t mixt_##name##_workspace(const mixt_router_spec *spec, int64_t capacity);               \
     void mixt_##name##_choose_f32(const mixt_call *call);                                          \
     void mixt_##name##_choose_f64(const mixt_call *call);                                          \
     void mixt_##name##_gradient_f32(const mixt_call *call, float *d_logits);                       \
     void mixt_##name##_gradient_f64(const mixt_call *call, double *d_logits);
 #include "router/methods.def"
-#undef MIXT_ROUTER_METHOD
+
+/* For methods that weigh what they chose by the router's scores (weigh_tmpl.c): ROUTE_WEIGHTS of
+ * row t from its ids and its scores [E] (NULL: it is not finite), and a method's gradient as a
+ * whole. */
+void mixt_weigh_row_f32(const mixt_call *call, int64_t t, const float *scores);
+void mixt_weigh_row_f64(const mixt_call *call, int64_t t, const double *scores);
+void mixt_weigh_gradient_f32(const mixt_call *call, float *d_logits);
+void mixt_weigh_gradient_f64(const mixt_call *call, double *d_logits);
+/* Refuses a score that is not known, and forced experts that are masked, out of range or twice
+ * there. */
+mixt_status mixt_weigh_check(const mixt_router_spec *spec, mixt_error *error);
+mixt_status mixt_forced_check(const mixt_router_spec *spec, mixt_error *error);
 
 /* Logits (logits_tmpl.c). forward: fills ROUTE_SCORES from x, the weight and the logit bias.
  * backward: from d logits [T, E], which it changes, the gradient of x weight^T [T, columns] and,

@@ -1,13 +1,43 @@
 /* What a router may be, and the shape rule and cost of route. */
+#include <assert.h>
 #include <math.h>
 
 #include "router/method.h"
 
-/* Every spec of today is a top-k variant (router.h); a spec field picks once there are more. */
-mixt_router_method mixt_router_method_of(const mixt_router_spec *spec)
+static const mixt_router_method methods[] = {
+#define MIXT_ROUTER_METHOD(name, word, needs)                                                      \
+    {word,                                                                                         \
+     needs,                                                                                        \
+     mixt_##name##_check,                                                                          \
+     mixt_##name##_workspace,                                                                      \
+     mixt_##name##_choose_f32,                                                                     \
+     mixt_##name##_choose_f64,                                                                     \
+     mixt_##name##_gradient_f32,                                                                   \
+     mixt_##name##_gradient_f64},
+#include "router/methods.def"
+};
+
+#define METHODS (int)(sizeof methods / sizeof methods[0])
+
+const char mixt_router_selects[] =
+#define MIXT_ROUTER_METHOD(name, word, needs) " " word
+#include "router/methods.def"
+    ;
+
+const char *mixt_router_select_name(int select)
 {
-    (void)spec;
-    return MIXT_ROUTER_METHOD_top_k;
+    return select >= 0 && select < METHODS ? methods[select].name : NULL;
+}
+
+const mixt_router_method *mixt_router_method_of(const mixt_router_spec *spec)
+{
+    assert(spec->options.select >= 0 && spec->options.select < METHODS);
+    return &methods[spec->options.select];
+}
+
+unsigned mixt_router_needs(const mixt_router_spec *spec)
+{
+    return mixt_router_method_of(spec)->needs;
 }
 
 static mixt_status check_numbers(const mixt_router_options *options, mixt_error *error)
@@ -37,11 +67,6 @@ static mixt_status check_numbers(const mixt_router_options *options, mixt_error 
 
 mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
 {
-    static mixt_status (*const checks[])(const mixt_router_spec *, mixt_error *) = {
-#define MIXT_ROUTER_METHOD(name) mixt_##name##_check,
-#include "router/methods.def"
-#undef MIXT_ROUTER_METHOD
-    };
     const mixt_router_options *options = &spec->options;
     if (spec->experts < 1 || spec->experts > MIXT_EXPERTS_MAX) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %d experts are not in 1..%d",
@@ -53,6 +78,10 @@ mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
                          spec->experts);
     }
     MIXT_TRY(check_numbers(options, error));
+    if (mixt_router_select_name(options->select) == NULL) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: select %d is not known",
+                         options->select);
+    }
     if (options->logits != MIXT_LOGITS_LINEAR && options->logits != MIXT_LOGITS_ATTENTION) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: logits %d are not known",
                          (int)options->logits);
@@ -69,7 +98,7 @@ mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: balance loss %d is not known",
                          (int)options->balance);
     }
-    return checks[mixt_router_method_of(spec)](spec, error);
+    return mixt_router_method_of(spec)->check(spec, error);
 }
 
 int64_t mixt_route_broken(const mixt_route *route, int64_t *first)
@@ -108,6 +137,11 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     if (request->in[ROUTE_LOGIT_BIAS].rank != 0 || spec->options.logit_bias) {
         MIXT_TRY(mixt_expect(&request->in[ROUTE_LOGIT_BIAS], mixt_shape_static(1, experts, 0, 0),
                              "route: logit_bias", error));
+    }
+    if ((mixt_router_needs(spec) & MIXT_NEEDS_TOKENS) != 0) {
+        MIXT_TRY(mixt_expect(&request->in[ROUTE_TOKENS],
+                             mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0)), "route: tokens",
+                             error));
     }
     mixt_shape choices = mixt_shape_tokens(tokens, 1, spec->chosen);
     request->out[ROUTE_IDS] = mixt_shape_integers(choices);

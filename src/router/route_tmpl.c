@@ -65,12 +65,7 @@ static void sort_choices(const mixt_call *call)
 
 void MIXT_REAL(mixt_route_decide)(const mixt_call *call)
 {
-    static void (*const choose[])(const mixt_call *) = {
-#define MIXT_ROUTER_METHOD(name) MIXT_REAL(mixt_##name##_choose),
-#include "router/methods.def"
-#undef MIXT_ROUTER_METHOD
-    };
-    choose[mixt_router_method_of(call->attributes->router)](call);
+    mixt_router_method_of(call->attributes->router)->MIXT_REAL(choose)(call);
     sort_choices(call);
     MIXT_REAL(mixt_balance_loss)(call);
 }
@@ -84,15 +79,10 @@ void MIXT_REAL(mixt_route_forward)(const mixt_call *call)
 /* The choices themselves are constants. */
 void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
 {
-    static void (*const gradient[])(const mixt_call *, real *) = {
-#define MIXT_ROUTER_METHOD(name) MIXT_REAL(mixt_##name##_gradient),
-#include "router/methods.def"
-#undef MIXT_ROUTER_METHOD
-    };
     int64_t values = call->tokens * call->attributes->router->experts;
     real *d_logits = call->workspace;
     if (call->d_out[ROUTE_WEIGHTS] != NULL) {
-        gradient[mixt_router_method_of(call->attributes->router)](call, d_logits);
+        mixt_router_method_of(call->attributes->router)->MIXT_REAL(gradient)(call, d_logits);
     } else {
         memset(d_logits, 0, (size_t)values * sizeof *d_logits);
     }

@@ -48,6 +48,10 @@ int64_t mixt_route_broken(const mixt_route *route, int64_t *first);
 void mixt_select_top_k_f32(const float *scores, int experts, int chosen, int32_t *ids);
 void mixt_select_top_k_f64(const double *scores, int experts, int chosen, int32_t *ids);
 
+/* What a method has to be given beside x and the router's weights. */
+enum { MIXT_NEEDS_TOKENS = 1 /* ROUTE_TOKENS: the ids of the tokens */ };
+unsigned mixt_router_needs(const mixt_router_spec *spec);
+
 /* Refuses specs that cannot work: k > E, k = 1 with renormalisation while the router learns (the
  * router would get no gradient), groups or a mask that may leave fewer than k experts, and so on.
  */

@@ -63,36 +63,17 @@ static mixt_status check_mask(const mixt_router_spec *spec, mixt_error *error)
     return MIXT_OK;
 }
 
-static mixt_status check_forced(const mixt_router_spec *spec, mixt_error *error)
+int64_t mixt_top_k_workspace(const mixt_router_spec *spec, int64_t capacity)
 {
-    for (int j = 0; j < spec->chosen; j++) {
-        int32_t id = spec->forced[j];
-        if (id < -1 || id >= spec->experts) {
-            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: forced expert %d is not in 0..%d",
-                             id, spec->experts - 1);
-        }
-        if (id >= 0 && spec->mask != NULL && spec->mask[id] != 0) {
-            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: expert %d is forced and masked",
-                             id);
-        }
-        for (int i = 0; i < j && id >= 0; i++) {
-            if (spec->forced[i] == id) {
-                return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: expert %d is forced twice",
-                                 id);
-            }
-        }
-    }
-    return MIXT_OK;
+    (void)spec;
+    (void)capacity;
+    return 0;
 }
 
 mixt_status mixt_top_k_check(const mixt_router_spec *spec, mixt_error *error)
 {
     const mixt_router_options *options = &spec->options;
-    if (options->score != MIXT_SCORE_SOFTMAX && options->score != MIXT_SCORE_TOP_K_SOFTMAX &&
-        options->score != MIXT_SCORE_SIGMOID) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: score %d is not known",
-                         (int)options->score);
-    }
+    MIXT_TRY(mixt_weigh_check(spec, error));
     bool constant = options->renormalise || options->score == MIXT_SCORE_TOP_K_SOFTMAX;
     if (spec->chosen == 1 && constant && options->weights == MIXT_ROUTER_LEARNED) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
@@ -101,5 +82,5 @@ mixt_status mixt_top_k_check(const mixt_router_spec *spec, mixt_error *error)
     }
     MIXT_TRY(options->groups != 0 ? check_groups(spec, error) : MIXT_OK);
     MIXT_TRY(spec->mask != NULL ? check_mask(spec, error) : MIXT_OK);
-    return spec->forced != NULL ? check_forced(spec, error) : MIXT_OK;
+    return mixt_forced_check(spec, error);
 }

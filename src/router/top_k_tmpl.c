@@ -115,32 +115,6 @@ static void choose_ids(const mixt_router_spec *spec, const real *scores, int32_t
     }
 }
 
-/* What the weights of the chosen are divided by. */
-static real divisor(const mixt_router_spec *spec, real sum)
-{
-    return spec->options.score == MIXT_SCORE_SIGMOID ? sum + (real)MIXT_SIGMOID_EPSILON : sum;
-}
-
-/* Weights of the chosen, before the spec's scale, from what they are made of: scores of the row, or
- * logits where the softmax comes after the choice. */
-static void row_weights(const mixt_kernels *kernels, const mixt_router_spec *spec,
-                        const real *values, const int32_t *ids, real *weights)
-{
-    int chosen = spec->chosen;
-    bool after = spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX;
-    for (int j = 0; j < chosen; j++) {
-        weights[j] = values[ids[j]];
-    }
-    if (!after && !spec->options.renormalise) {
-        return;
-    }
-    real sum = after ? kernels->exp_sum(chosen, weights, weights, kernels->max(chosen, weights))
-                     : divisor(spec, kernels->sum(chosen, weights));
-    for (int j = 0; j < chosen; j++) {
-        weights[j] = sum > 0 ? weights[j] / sum : 1 / (real)chosen;
-    }
-}
-
 static void choose_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
@@ -154,12 +128,9 @@ static void choose_rows(void *context, int64_t item, int thread)
     for (int64_t t = range.begin; t < range.end; t++) {
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
         int32_t *ids = (int32_t *)call->out[ROUTE_IDS] + t * chosen;
-        real *weights = (real *)call->out[ROUTE_WEIGHTS] + t * chosen;
         if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
             choose_ids(spec, logits, ids);
-            for (int j = 0; j < chosen; j++) {
-                weights[j] = 1 / (real)chosen;
-            }
+            MIXT_REAL(mixt_weigh_row)(call, t, NULL);
             continue;
         }
         const real *by = logits; /* in the order of the scores, without their rounding */
@@ -170,10 +141,7 @@ static void choose_rows(void *context, int64_t item, int thread)
             by = scores; /* sums of scores are not in the order of sums of logits */
         }
         choose_ids(spec, by, ids);
-        row_weights(kernels, spec, after ? logits : scores, ids, weights);
-        for (int j = 0; j < chosen; j++) {
-            weights[j] *= (real)spec->options.scale;
-        }
+        MIXT_REAL(mixt_weigh_row)(call, t, scores);
     }
 }
 
@@ -182,87 +150,7 @@ void MIXT_REAL(mixt_top_k_choose)(const mixt_call *call)
     mixt_for_chunks(call, call->tokens, MIXT_ROWS, choose_rows);
 }
 
-/* d scores of the chosen from d weights: weights = scale s_j, or scale s_j / sum s. Either kind is
- * written over `d_scores` [k]; the sum over the chosen is of the token's own experts only. */
-static void chosen_gradient(const mixt_router_spec *spec, const real *scores, const int32_t *ids,
-                            const real *d_weights, real *d_scores)
-{
-    real sum = 0, along = 0, scale = (real)spec->options.scale;
-    for (int j = 0; j < spec->chosen; j++) {
-        sum += scores[ids[j]];
-        along += d_weights[j] * scores[ids[j]];
-    }
-    sum = divisor(spec, sum);
-    for (int j = 0; j < spec->chosen; j++) {
-        if (!spec->options.renormalise) {
-            d_scores[j] = scale * d_weights[j];
-        } else {
-            d_scores[j] = sum > 0 ? scale * (d_weights[j] - along / sum) / sum : 0;
-        }
-    }
-}
-
-/* d logits of one row, which holds zeros: softmax over the chosen alone, over all, or sigmoid. */
-static void row_gradient(const mixt_call *call, int64_t t, const real *scores, real *d_logits)
-{
-    const mixt_router_spec *spec = call->attributes->router;
-    int chosen = spec->chosen;
-    const int32_t *ids = (const int32_t *)call->out[ROUTE_IDS] + t * chosen;
-    const real *weights = (const real *)call->out[ROUTE_WEIGHTS] + t * chosen;
-    const real *d_weights = (const real *)call->d_out[ROUTE_WEIGHTS] + t * chosen;
-    real along = 0, d_scores[MIXT_EXPERTS_MAX];
-    if (spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX) {
-        for (int j = 0; j < chosen; j++) {
-            along += d_weights[j] * weights[j] / (real)spec->options.scale;
-        }
-        for (int j = 0; j < chosen; j++) {
-            d_logits[ids[j]] = weights[j] * (d_weights[j] - along);
-        }
-        return;
-    }
-    chosen_gradient(spec, scores, ids, d_weights, d_scores);
-    if (spec->options.score == MIXT_SCORE_SIGMOID) {
-        for (int j = 0; j < chosen; j++) {
-            real score = scores[ids[j]];
-            d_logits[ids[j]] = d_scores[j] * score * (1 - score);
-        }
-        return;
-    }
-    for (int j = 0; j < chosen; j++) {
-        along += d_scores[j] * scores[ids[j]];
-    }
-    mixt_kernels_of(call)->scale(spec->experts, d_logits, -along, scores);
-    for (int j = 0; j < chosen; j++) {
-        d_logits[ids[j]] += d_scores[j] * scores[ids[j]];
-    }
-}
-
-typedef struct gradient_run {
-    const mixt_call *call;
-    real *d_logits;
-} gradient_run;
-
-static void gradient_rows(void *context, int64_t item, int thread)
-{
-    (void)thread;
-    const gradient_run *run = context;
-    const mixt_call *call = run->call;
-    const mixt_router_spec *spec = call->attributes->router;
-    real scores[MIXT_EXPERTS_MAX], log_sum;
-    mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
-    for (int64_t t = range.begin; t < range.end; t++) {
-        const real *logits = (const real *)call->out[ROUTE_SCORES] + t * spec->experts;
-        real *d_logits = run->d_logits + t * spec->experts;
-        memset(d_logits, 0, (size_t)spec->experts * sizeof *d_logits);
-        if (MIXT_REAL(mixt_row_scores)(mixt_kernels_of(call), spec, logits, scores, &log_sum)) {
-            row_gradient(call, t, scores, d_logits);
-        }
-    }
-}
-
 void MIXT_REAL(mixt_top_k_gradient)(const mixt_call *call, real *d_logits)
 {
-    gradient_run run = {call, d_logits};
-    mixt_pool_run(call->compute->pool, mixt_divide_up(call->tokens, MIXT_ROWS), gradient_rows,
-                  &run);
+    MIXT_REAL(mixt_weigh_gradient)(call, d_logits);
 }
