@@ -65,7 +65,7 @@ static void quantise_tokens(const mixt_compute *compute, const job *part, int64_
             int64_t count = mixt_least(product->k - step * MIXT_STEP, MIXT_STEP);
             char *to = part->activations + (size_t)(step * part->tokens + t) * part->record;
             compute->f32->matrix->quantise(x + step * MIXT_STEP, (int)count, part->kind,
-                                           (mixt_q8 *)to);
+                                           (mixt_q8 *)(void *)to);
         }
     }
 }
@@ -216,7 +216,8 @@ static void expand_item(void *context, int64_t item, int thread)
 {
     const expansion *run = context;
     const mixt_matrix *matrix = run->product->matrix;
-    float *values = (float *)((char *)run->compute->gemm->b[thread] + MIXT_GEMM_B_BYTES);
+    void *behind = (char *)run->compute->gemm->b[thread] + MIXT_GEMM_B_BYTES;
+    float *values = behind;
     mixt_gemm_f32 product = *run->product;
     int64_t row = item * EXPANDED_ROWS, longest = (int64_t)(EXPANDED_BYTES / sizeof(float));
     longest = longest / EXPANDED_ROWS / MIXT_GEMM_K_BLOCK * MIXT_GEMM_K_BLOCK;
