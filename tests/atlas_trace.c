@@ -82,6 +82,22 @@ static void fill_layer(mixt_trace *trace, const atlas_trace_options *options, in
     }
 }
 
+/* Takes away experts: behind what a layer chooses, and at random. */
+static void drop_choices(mixt_trace *trace, const atlas_trace_options *options, int layer)
+{
+    uint64_t k = (uint64_t)options->experts_per_token;
+    mixt_random_key drops = key_of(options->seed, (uint32_t)layer + 4096);
+    trace->chosen[layer] = options->chosen != NULL ? options->chosen[layer] : (int)k;
+    for (uint64_t i = 0; i < trace->info.tokens * k; i++) {
+        uint64_t at = (uint64_t)layer * trace->info.tokens * k + i;
+        if (i % k >= (uint64_t)trace->chosen[layer] ||
+            mixt_random_uniform(&drops, i) < options->none) {
+            trace->experts[at] = MIXT_TRACE_NONE;
+            trace->weights[at] = 0;
+        }
+    }
+}
+
 mixt_trace *atlas_trace_make(const atlas_trace_options *options)
 {
     const char *const *words = options->words != NULL ? options->words : plain_words;
@@ -123,6 +139,7 @@ mixt_trace *atlas_trace_make(const atlas_trace_options *options)
     }
     for (int layer = 0; layer < options->layers; layer++) {
         fill_layer(trace, options, layer);
+        drop_choices(trace, options, layer);
     }
     mixt_error error = MIXT_ERROR_INIT;
     if (mixt_trace_check(trace, "synthetic", &error) != MIXT_OK) {

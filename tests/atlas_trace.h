@@ -12,6 +12,8 @@ typedef struct atlas_trace_options {
     const double
         *stay;   /* [layers]: chance that a token keeps the experts of the one before; NULL 0 */
     double skew; /* 0: experts alike; else expert e has the weight exp(-skew e / E) */
+    const int *chosen;        /* [layers] choices of each, up to experts_per_token; NULL: all */
+    double none;              /* chance that a choice has no expert */
     double domain_shift;      /* the last domain prefers the upper half of the experts so much */
     const char *const *names; /* [domains], NULL: "domain 0", ... */
     const char *const *words; /* vocabulary, NULL-terminated; NULL: letters and a few words */
@@ -22,7 +24,8 @@ typedef struct atlas_trace_options {
  * mixt_trace_check. */
 mixt_trace *atlas_trace_make(const atlas_trace_options *options);
 
-/* A trace with one domain and one document from rows of first choices, k = 1. */
+/* A trace with one domain and one document from rows of first choices, k = 1; MIXT_TRACE_NONE is
+ * one too. */
 mixt_trace *atlas_trace_of_choices(const uint16_t *choices, int count, int experts);
 
 #endif

@@ -15,6 +15,7 @@
 #include "atlas/distance.h"
 #include "atlas/repetition.h"
 #include "atlas/statistics.h"
+#include "atlas/vocabulary.h"
 #include "atlas_trace.h"
 
 #define FIXTURES "tests/fixtures/atlas/"
@@ -113,6 +114,59 @@ static void test_borders(void **state)
     mixt_trace_free(trace);
 }
 
+/* The same with - for no expert: 1 1 - 2 | - 2 2 3 -. Pairs count where both have a choice: of 1 1,
+ * 2 2 and 2 3 two repeat. Shares are of the six choices made. */
+static void test_none(void **state)
+{
+    (void)state;
+    const uint16_t none = MIXT_TRACE_NONE;
+    const uint16_t choices[] = {1, 1, none, 2, none, 2, 2, 3, none};
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trace *trace = atlas_trace_of_choices(choices, 9, 4);
+    for (int i = 4; i < 9; i++) {
+        trace->document[i] = 1;
+    }
+    assert_int_equal(mixt_trace_check(trace, "hand", &error), MIXT_OK);
+    assert_true(trace->has_none);
+    assert_int_equal(trace->dropped[0], 3);
+    mixt_repetition *table = measure_all(trace);
+    for (int which = 0; which < 2; which++) {
+        const mixt_repetition *row = row_of(trace, table, 0, -1, which);
+        assert_int_equal(row->rate.pairs, 3);
+        assert_near(row->rate.value, 2.0 / 3, 1e-15);
+        assert_near(row->random, 0.25, 1e-15);
+        assert_near(row->usage, (2 * 1 + 3 * 2) / (6.0 * 5), 1e-15);
+    }
+    free(table);
+    double shares[4];
+    assert_int_equal(mixt_atlas_proportions(trace, 0, -1, 0, shares, &error), MIXT_OK);
+    assert_near(shares[1], 2.0 / 6, 1e-15);
+    assert_near(shares[2], 3.0 / 6, 1e-15);
+    mixt_counts *counts = mixt_counts_create(trace);
+    mixt_load load = mixt_load_of(counts, 0, NULL);
+    assert_int_equal(load.dead, 1);
+    assert_near(load.max_over_mean, 3 / (6.0 / 4), 1e-15);
+    mixt_counts_free(counts);
+    for (int i = 0; i < 9; i++) { /* nothing chosen at all: no pair, no share, no NaN */
+        trace->experts[i] = none;
+    }
+    assert_int_equal(mixt_trace_check(trace, "hand", &error), MIXT_OK);
+    mixt_rate rate;
+    assert_int_equal(mixt_atlas_repetition(trace, 0, -1, 1, &rate, &error), MIXT_OK);
+    assert_int_equal(rate.pairs, 0);
+    assert_near(rate.value, 0, 0);
+    assert_near(rate.high, 1, 0);
+    assert_int_equal(mixt_atlas_proportions(trace, 0, -1, -1, shares, &error), MIXT_OK);
+    assert_near(shares[1], 0, 0);
+    counts = mixt_counts_create(trace);
+    load = mixt_load_of(counts, 0, NULL);
+    assert_int_equal(load.dead, 4);
+    assert_near(load.max_over_mean, 0, 0);
+    assert_near(load.effective, 0, 0);
+    mixt_counts_free(counts);
+    mixt_trace_free(trace);
+}
+
 static void test_bad_arguments(void **state)
 {
     (void)state;
@@ -193,6 +247,38 @@ static void test_uniform(void **state)
     assert_in_range(held, 33, 40);
 }
 
+/* Uniform choices of which a third is dropped: the random level, which knows how many experts each
+ * token kept, lies in about 38 of 40 intervals, and the level from use agrees with it. Layers of
+ * 3, 2 and 1 choices, of which the second is counted exactly. */
+static void test_uniform_with_drops(void **state)
+{
+    (void)state;
+    const int chosen[] = {3, 2, 1};
+    int held = 0;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        atlas_trace_options options = {.layers = 3,
+                                       .experts = 8,
+                                       .experts_per_token = 3,
+                                       .domains = 2,
+                                       .documents = 12,
+                                       .document_tokens = 90,
+                                       .seed = seed + 500,
+                                       .chosen = chosen,
+                                       .none = 1.0 / 3};
+        mixt_trace *trace = atlas_trace_make(&options);
+        mixt_repetition *table = measure_all(trace);
+        for (int layer = 0; layer < 3; layer++) {
+            const mixt_repetition *row = row_of(trace, table, layer, -1, MIXT_REPEAT_SETS);
+            held += layer < 2 && row->rate.low <= row->random && row->random <= row->rate.high;
+            assert_near(row->usage, row->random, 0.03);
+            assert_near(row_of(trace, table, layer, -1, MIXT_REPEAT_FIRST)->random, 0.125, 0);
+        }
+        free(table);
+        mixt_trace_free(trace);
+    }
+    assert_in_range(held, 33, 40);
+}
+
 /* Skewed use raises repetition without locality: the random level is left behind, the level from
  * use is not. A planted share of kept experts is found: s + (1 - s) * level. */
 static void test_planted(void **state)
@@ -248,25 +334,35 @@ static void test_documents_matter(void **state)
     mixt_trace_free(trace);
 }
 
+/* All layers at once = one layer at a time, also where documents have pairs at some layers only. */
 static void test_deterministic(void **state)
 {
     (void)state;
-    atlas_trace_options options = {.layers = 3,
-                                   .experts = 16,
-                                   .experts_per_token = 4,
-                                   .domains = 2,
-                                   .documents = 9,
-                                   .document_tokens = 40};
-    mixt_trace *trace = atlas_trace_make(&options);
-    mixt_repetition *table = measure_all(trace);
-    for (int layer = 0; layer < 3; layer++) { /* all layers at once = one layer at a time */
-        mixt_rate rate;
-        assert_int_equal(mixt_atlas_repetition(trace, layer, 1, 1, &rate, NULL), MIXT_OK);
-        const mixt_repetition *row = row_of(trace, table, layer, 1, 1);
-        assert_memory_equal(&rate, &row->rate, sizeof rate);
+    const double none[] = {0, 0.2, 0.9};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        atlas_trace_options options = {.layers = 3,
+                                       .experts = 16,
+                                       .experts_per_token = 4,
+                                       .domains = 2,
+                                       .documents = 9,
+                                       .document_tokens = 40,
+                                       .none = none[i]};
+        mixt_trace *trace = atlas_trace_make(&options);
+        mixt_repetition *table = measure_all(trace);
+        for (int layer = 0; layer < 3; layer++) {
+            for (int which = 0; which < 2; which++) {
+                mixt_rate rate;
+                assert_int_equal(mixt_atlas_repetition(trace, layer, 1, which, &rate, NULL), 0);
+                const mixt_repetition *row = row_of(trace, table, layer, 1, which);
+                assert_memory_equal(&rate, &row->rate, sizeof rate);
+            }
+        }
+        if (none[i] == 0.9) { /* first choices are rare: some documents have no pair of them */
+            assert_true(row_of(trace, table, 0, -1, MIXT_REPEAT_FIRST)->units < 17);
+        }
+        free(table);
+        mixt_trace_free(trace);
     }
-    free(table);
-    mixt_trace_free(trace);
 }
 
 static void test_statistics(void **state)
@@ -340,7 +436,7 @@ static void check_repetition(const fixture *f, const double *v)
     assert_near(row->rate.high, v[5], 0.12 * width);
     assert_int_equal(row->rate.pairs, (uint64_t)v[6]);
     /* Sets of three come from 32,768 random pairs: three standard errors. */
-    bool sampled = f->trace->info.experts_per_token > 2 && v[2] > 0;
+    bool sampled = f->trace->chosen[(int)v[0]] > 2 && v[2] > 0;
     assert_near(row->usage, v[7], sampled ? 0.0085 : 1e-11);
     assert_false(row->blocks);
 }
@@ -372,12 +468,48 @@ static void check_distance(const fixture *f, const double *v)
     assert_near(row->high, v[4], 0.2 * v[4]);
 }
 
+/* Only of the trace whose tokens have different numbers of experts: the random level. */
+static void check_random(const fixture *f, const double *v)
+{
+    const mixt_repetition *row = row_of(f->trace, f->repetition, (int)v[0], (int)v[1], (int)v[2]);
+    assert_near(row->random, v[3], 1e-11);
+}
+
+static void check_dropped(const fixture *f, const double *v)
+{
+    assert_int_equal(f->trace->dropped[(int)v[0]], (uint64_t)v[1]);
+}
+
+/* v: layer, expert, place, token, occurrences, share */
+static void check_top(const fixture *f, const double *v)
+{
+    enum { TOP = 3 };
+    mixt_top_token *rows = calloc((size_t)f->trace->info.experts * TOP, sizeof *rows);
+    assert_int_equal(mixt_top_tokens(f->trace, (int)v[0], TOP, rows, NULL), MIXT_OK);
+    const mixt_top_token *row = &rows[(int)v[1] * TOP + (int)v[2]];
+    assert_int_equal(row->token, (int)v[3]);
+    assert_int_equal(row->occurrences, (uint64_t)v[4]);
+    assert_near(row->share, v[5], 1e-11);
+    free(rows);
+}
+
+static const struct {
+    const char *name;
+    void (*check)(const fixture *f, const double *v);
+} measures[] = {
+    {"repetition", check_repetition}, {"proportions", check_proportions}, {"load", check_load},
+    {"distance", check_distance},     {"random", check_random},           {"top", check_top},
+    {"dropped", check_dropped},
+};
+
 static void test_against_numpy(void **state)
 {
     (void)state;
-    fixture fixtures[2];
-    fixture_open(&fixtures[0], "pairs");
-    fixture_open(&fixtures[1], "triples");
+    static const char *const names[] = {"pairs", "triples", "holes"};
+    fixture fixtures[3];
+    for (int i = 0; i < 3; i++) {
+        fixture_open(&fixtures[i], names[i]);
+    }
     FILE *file = fopen(FIXTURES "expected.txt", "r");
     assert_non_null(file);
     char line[1024];
@@ -389,24 +521,25 @@ static void test_against_numpy(void **state)
         double v[20] = {0};
         assert_int_equal(sscanf(line, "%31s %31s %n", measure, name, &at), 2);
         numbers_of(line + at, v, 20);
-        const fixture *f = &fixtures[strcmp(name, "pairs") != 0];
-        assert_string_equal(f->name, name);
-        if (strcmp(measure, "repetition") == 0) {
-            check_repetition(f, v);
-        } else if (strcmp(measure, "proportions") == 0) {
-            check_proportions(f, v);
-        } else if (strcmp(measure, "load") == 0) {
-            check_load(f, v);
-        } else {
-            assert_string_equal(measure, "distance");
-            check_distance(f, v);
+        int f = 0;
+        while (f < 2 && strcmp(name, names[f]) != 0) {
+            f++;
         }
+        assert_string_equal(fixtures[f].name, name);
+        size_t m = 0;
+        while (m + 1 < sizeof measures / sizeof *measures &&
+               strcmp(measure, measures[m].name) != 0) {
+            m++;
+        }
+        assert_string_equal(measure, measures[m].name);
+        measures[m].check(&fixtures[f], v);
         lines++;
     }
     fclose(file);
-    assert_int_equal(lines, 108);
-    fixture_close(&fixtures[0]);
-    fixture_close(&fixtures[1]);
+    assert_int_equal(lines, 230);
+    for (int i = 0; i < 3; i++) {
+        fixture_close(&fixtures[i]);
+    }
 }
 
 /* A domain that prefers other experts stands out; domains alike stay at the level. */
@@ -451,11 +584,18 @@ static void test_distance(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_level),     cmocka_unit_test(test_borders),
-        cmocka_unit_test(test_bad_arguments),    cmocka_unit_test(test_few_documents),
-        cmocka_unit_test(test_uniform),          cmocka_unit_test(test_planted),
-        cmocka_unit_test(test_documents_matter), cmocka_unit_test(test_deterministic),
-        cmocka_unit_test(test_statistics),       cmocka_unit_test(test_against_numpy),
+        cmocka_unit_test(test_random_level),
+        cmocka_unit_test(test_borders),
+        cmocka_unit_test(test_none),
+        cmocka_unit_test(test_uniform_with_drops),
+        cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_few_documents),
+        cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_planted),
+        cmocka_unit_test(test_documents_matter),
+        cmocka_unit_test(test_deterministic),
+        cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_against_numpy),
         cmocka_unit_test(test_distance),
     };
     return cmocka_run_group_tests_name("atlas", tests, NULL, NULL);

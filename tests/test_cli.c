@@ -594,6 +594,11 @@ static void test_trace_and_atlas(void **state)
     mixt("atlas", trace, "--color", "always", "--no-text", NULL);
     assert_done();
     assert_true(strlen(last.out) < with_text);
+    mixt("trace", "-m", model, "--data", text_folder, "-o", trace, "--top-experts", "0:1", NULL);
+    assert_done();
+    mixt("atlas", trace, "--no-text", NULL);
+    assert_done();
+    assert_has(last.out, "1 to 2 of 4 experts a token");
 }
 
 /* The way of choosing goes by its one switch into files, words and refusals. */

@@ -16,9 +16,13 @@
 #include "atlas/trace_writer.h"
 #include "atlas_trace.h"
 #include "core/files.h"
+#include "corpus/data.h"
 #include "formats/safetensors.h"
+#include "train_setup.h"
 
 #define FIXTURE "tests/fixtures/atlas/pairs.safetensors"
+/* Version 2: [3, 399, 3] experts of 7, some places without; layers choose 3, 1 and 2. */
+#define HOLES "tests/fixtures/atlas/holes.safetensors"
 
 static char folder[64];
 
@@ -66,7 +70,7 @@ typedef struct bad_file {
 static const bad_file bad_files[] = {
     HEADER("mixt-trace", "mixt-model", "not a trace"),
     HEADER("\"format\"", "\"xormat\"", "not a trace"),
-    HEADER("\"version\":\"1\"", "\"version\":\"2\"", "format version 2"),
+    HEADER("\"version\":\"1\"", "\"version\":\"3\"", "format version 3"),
     HEADER("\"version\":\"1\"", "\"xersion\":\"1\"", "has no \"version\""),
     HEADER("\"experts\":\"6\"", "\"experts\":\"x\"", "decimal number"),
     HEADER("\"experts\":\"6\"", "\"experts\":\"\"", "decimal number"),
@@ -119,13 +123,38 @@ static const bad_file bad_files[] = {
     DATA("experts", 0, 4, 0x00010001, "experts[0, 0]: expert 1 chosen twice"),
 };
 
-/* The fixture with one change, written to the folder. */
-static void write_changed(const bad_file *bad, const char *path)
+static const bad_file bad_holes[] = {
+    HEADER("\"version\":\"2\"", "\"version\":\"1\"",
+           "experts[0, 0]: expert 65535 is not below the number of experts"),
+    HEADER("[3, 1, 2]", "[2, 1, 2]", "experts[0, 2]: expert 4 stands behind the choices"),
+    HEADER("[3, 1, 2]", "[3, 1, 1]", "experts[2, 0]: expert 6 stands behind the choices"),
+    HEADER("[3, 1, 2]", "[3, 0, 2]", "experts_per_layer[1]: 0, must be 1 to the 3"),
+    HEADER("[3, 1, 2]", "[3, 1, 4]", "experts_per_layer[2]: 4, must be 1 to the 3"),
+    HEADER("[3, 1, 2]", "[3, -1, 2]", "\"experts_per_layer\": entry 1 is -1"),
+    HEADER("[3, 1, 2]", "[3, 1, 9999999999]", "\"experts_per_layer\": entry 2 is 9999999999"),
+    HEADER("[3, 1, 2]", "[3, 1]", "\"experts_per_layer\": 2 entries, but there are 3 layers"),
+    HEADER("[3, 1, 2]", "[3, 1, 2.5]", "array of whole numbers"),
+    HEADER("[3, 1, 2]", "[3, 1, 2", "array of whole numbers"),
+    HEADER("[3, 1, 2]", "7", "array of whole numbers"),
+    DATA("experts", 2 * 2, 2, 7, "experts[0, 0]: expert 7 is not below"),
+    DATA("experts", 2 * 2, 2, 4096, "experts[0, 0]: expert 4096 is not below"),
+    DATA("experts", 2 * 2, 2, 4097, "experts[0, 0]: expert 4097 is not below"),
+    DATA("experts", 2 * 2, 2, 32768, "experts[0, 0]: expert 32768 is not below"),
+    DATA("experts", 2 * 2, 2, 65534, "experts[0, 0]: expert 65534 is not below"),
+    DATA("experts", 2 * 2, 2, 2, "experts[0, 0]: expert 2 chosen twice"),
+    DATA("experts", 2 * (3 * 399 + 2), 2, 5, "experts[1, 0]: expert 5 stands behind the choices"),
+    DATA("weights", 2 * 2, 2, 0x3C00, "experts[0, 0]: expert 65535 (none) has a weight"),
+    DATA("weights", 2 * 2, 2, 0x0001, "experts[0, 0]: expert 65535 (none) has a weight"),
+    DATA("weights", 2 * 2, 2, 0x7E00, "experts[0, 0]: expert 65535 (none) has a weight"),
+};
+
+/* A fixture with one change, written to the folder. */
+static void write_changed(const char *fixture, const bad_file *bad, const char *path)
 {
     char *bytes;
     size_t length;
     uint64_t header;
-    assert_int_equal(mixt_file_read(FIXTURE, 1 << 20, &bytes, &length, NULL), MIXT_OK);
+    assert_int_equal(mixt_file_read(fixture, 1 << 20, &bytes, &length, NULL), MIXT_OK);
     memcpy(&header, bytes, 8);
     mixt_buffer out = {0};
     mixt_buffer_append(&out, bytes, length);
@@ -143,7 +172,7 @@ static void write_changed(const bad_file *bad, const char *path)
         memcpy(out.data, &header, 8);
     } else {
         mixt_safetensors *file;
-        assert_int_equal(mixt_safetensors_open(FIXTURE, &file, NULL), MIXT_OK);
+        assert_int_equal(mixt_safetensors_open(fixture, &file, NULL), MIXT_OK);
         const mixt_tensor_info *tensor = mixt_safetensors_find(file, bad->tensor);
         memcpy(out.data + tensor->offset + bad->offset, &bad->value, bad->length);
         mixt_safetensors_close(file);
@@ -176,8 +205,13 @@ static void test_bad_files(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof bad_files / sizeof *bad_files; i++) {
         const char *path = in_folder("bad.safetensors");
-        write_changed(&bad_files[i], path);
+        write_changed(FIXTURE, &bad_files[i], path);
         refused(path, bad_files[i].message);
+    }
+    for (size_t i = 0; i < sizeof bad_holes / sizeof *bad_holes; i++) {
+        const char *path = in_folder("bad.safetensors");
+        write_changed(HOLES, &bad_holes[i], path);
+        refused(path, bad_holes[i].message);
     }
 }
 
@@ -212,6 +246,7 @@ static mixt_trace_header header_of(const mixt_trace *trace)
                                .layer_numbers = trace->layer_numbers,
                                .experts = trace->info.experts,
                                .experts_per_token = trace->info.experts_per_token,
+                               .experts_per_layer = trace->chosen,
                                .domains = trace->info.domains,
                                .domain_names = trace->domain_names,
                                .model = "a \"quoted\" name",
@@ -235,7 +270,8 @@ static mixt_status append_part(mixt_trace_writer *writer, const mixt_trace *trac
     for (size_t layer = 0; layer < layers; layer++) {
         for (size_t i = 0; i < count * k; i++) {
             size_t at = layer * count * k + i;
-            experts[at] = mixt_trace_experts(trace, (int)layer, begin)[i];
+            uint16_t expert = mixt_trace_experts(trace, (int)layer, begin)[i];
+            experts[at] = expert == MIXT_TRACE_NONE ? -1 : expert;
             weights[at] = mixt_trace_weight(mixt_trace_weights(trace, (int)layer, begin)[i]);
         }
     }
@@ -247,6 +283,49 @@ static mixt_status append_part(mixt_trace_writer *writer, const mixt_trace *trac
     free(weights);
     free(scores);
     return status;
+}
+
+/* Writes a trace, documents in two windows each. */
+static void write_trace(const mixt_trace *trace, const char *path, bool logits)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trace_header header = header_of(trace);
+    mixt_trace_writer *writer;
+    header.logits = logits;
+    assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_OK);
+    for (uint64_t d = 0; d < trace->info.documents; d++) {
+        uint64_t begin = trace->document_start[d];
+        uint64_t end = trace->document_start[d + 1];
+        uint64_t half = begin + (end - begin) / 2;
+        assert_int_equal(append_part(writer, trace, begin, half - begin, logits, &error), 0);
+        assert_int_equal(append_part(writer, trace, half, end - half, logits, &error), 0);
+    }
+    assert_int_equal(mixt_trace_writer_finish(writer, &error), MIXT_OK);
+    mixt_trace_writer_free(writer);
+}
+
+static mixt_trace *read_trace(const char *path)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trace *trace;
+    if (mixt_trace_open(path, &trace, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return trace;
+}
+
+static void assert_same_arrays(const mixt_trace *read, const mixt_trace *made)
+{
+    size_t tokens = (size_t)made->info.tokens;
+    size_t choices = tokens * (size_t)made->info.layers * (size_t)made->info.experts_per_token;
+    assert_int_equal(read->info.tokens, tokens);
+    assert_memory_equal(read->tokens, made->tokens, tokens * 4);
+    assert_memory_equal(read->document, made->document, tokens * 4);
+    assert_memory_equal(read->domain, made->domain, tokens * 2);
+    assert_memory_equal(read->experts, made->experts, choices * 2);
+    assert_memory_equal(read->weights, made->weights, choices * 2);
+    assert_memory_equal(read->chosen, made->chosen, (size_t)made->info.layers * sizeof(int));
+    assert_memory_equal(read->dropped, made->dropped, (size_t)made->info.layers * 8);
 }
 
 static void test_round_trip(void **state)
@@ -261,49 +340,136 @@ static void test_round_trip(void **state)
                                        .documents = 9,
                                        .document_tokens = 30,
                                        .names = names};
-        mixt_error error = MIXT_ERROR_INIT;
         mixt_trace *made = atlas_trace_make(&options);
         made->layer_numbers[2] = 7;
-        mixt_trace_header header = header_of(made);
-        header.logits = logits != 0;
-        mixt_trace_writer *writer;
         const char *path = in_folder("round.safetensors");
-        assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_OK);
-        for (uint64_t d = 0; d < made->info.documents; d++) { /* documents in two windows */
-            uint64_t begin = made->document_start[d];
-            uint64_t end = made->document_start[d + 1];
-            uint64_t half = begin + (end - begin) / 2;
-            assert_int_equal(append_part(writer, made, begin, half - begin, logits, &error), 0);
-            assert_int_equal(append_part(writer, made, half, end - half, logits, &error), 0);
-        }
-        assert_int_equal(mixt_trace_writer_finish(writer, &error), MIXT_OK);
-        mixt_trace_writer_free(writer);
-        mixt_trace *read;
-        if (mixt_trace_open(path, &read, &error) != MIXT_OK) {
-            fail_msg("%s", error.message);
-        }
+        write_trace(made, path, logits != 0);
+        mixt_trace *read = read_trace(path);
         mixt_trace_info info;
         mixt_trace_describe(read, &info);
-        assert_int_equal(info.tokens, made->info.tokens);
         assert_int_equal(info.documents, 27);
         assert_string_equal(info.model, "a \"quoted\" name");
         assert_string_equal(info.corpus_hash, "4567");
         assert_string_equal(info.tokenizer_hash, "");
         assert_int_equal(mixt_trace_layer(read, 2), 7);
+        assert_int_equal(mixt_trace_layer_experts(read, 2), 2);
         assert_string_equal(mixt_trace_domain(read, 1), names[1]);
         assert_int_equal(read->has_logits, logits);
-        size_t choices = (size_t)info.tokens * 3 * 2;
-        assert_memory_equal(read->tokens, made->tokens, info.tokens * 4);
-        assert_memory_equal(read->document, made->document, info.tokens * 4);
-        assert_memory_equal(read->domain, made->domain, info.tokens * 2);
-        assert_memory_equal(read->experts, made->experts, choices * 2);
-        assert_memory_equal(read->weights, made->weights, choices * 2);
+        assert_same_arrays(read, made);
         assert_int_equal(read->vocab_size, made->vocab_size);
         size_t offsets = ((size_t)made->vocab_size + 1) * sizeof(int64_t);
         assert_memory_equal(read->vocab_offsets, made->vocab_offsets, offsets);
         mixt_trace_free(read);
         mixt_trace_free(made);
     }
+}
+
+static void assert_metadata(const char *path, const char *key, const char *value)
+{
+    mixt_safetensors *file;
+    assert_int_equal(mixt_safetensors_open(path, &file, NULL), MIXT_OK);
+    const char *found = mixt_safetensors_metadata(file, key);
+    if (value == NULL) {
+        assert_null(found);
+    } else {
+        assert_non_null(found);
+        assert_string_equal(found, value);
+    }
+    mixt_safetensors_close(file);
+}
+
+/* Places without an expert come back; only then is the file of version 2, and only where layers
+ * choose different numbers does it say how many. */
+static void test_round_trip_none(void **state)
+{
+    (void)state;
+    static const int uneven[] = {3, 1, 2};
+    for (int i = 0; i < 4; i++) {
+        atlas_trace_options options = {.layers = 3,
+                                       .experts = 8,
+                                       .experts_per_token = 3,
+                                       .domains = 2,
+                                       .documents = 6,
+                                       .document_tokens = 30,
+                                       .none = i % 2 == 0 ? 0 : 0.2,
+                                       .chosen = i < 2 ? NULL : uneven};
+        mixt_trace *made = atlas_trace_make(&options);
+        const char *path = in_folder("none.safetensors");
+        write_trace(made, path, false);
+        assert_metadata(path, "version", i == 0 ? "1" : "2");
+        assert_metadata(path, "experts_per_layer", i < 2 ? NULL : "[3, 1, 2]");
+        mixt_trace *read = read_trace(path);
+        assert_same_arrays(read, made);
+        assert_int_equal(read->has_none, i != 0);
+        assert_int_equal(mixt_trace_has_dropped(read), i % 2 != 0);
+        assert_int_equal(mixt_trace_layer_experts(read, 1), i < 2 ? 3 : 1);
+        assert_int_equal(mixt_trace_layer_experts(read, 3), -1);
+        mixt_trace_free(read);
+        mixt_trace_free(made);
+    }
+}
+
+/* -- A trace of a model whose layers choose different numbers of experts ---------------------- */
+
+/* Every id and weight is what a session has for the same tokens, none behind a layer's own. */
+static void compare_with_session(const mixt_trace *trace, train_setup *setup)
+{
+    const mixt_data_split *split = mixt_data_split_of(setup->data, true);
+    mixt_session *session;
+    uint64_t at = 0;
+    assert_int_equal(mixt_session_create(setup->context, setup->model, 32, &session, NULL), 0);
+    for (size_t d = 0; d < split->document_count; d++) {
+        for (size_t j = 0; j < split->documents[d].length; j++) {
+            int32_t token = mixt_data_token(split, split->documents[d].start + j);
+            const int32_t *ids;
+            const float *weights;
+            if (j % 32 == 0) {
+                mixt_session_truncate(session, 0);
+            }
+            assert_int_equal(mixt_session_feed(session, &token, 1, NULL), MIXT_OK);
+            mixt_session_routes(session, &ids, &weights);
+            if (j == 0) { /* the separator is no text */
+                continue;
+            }
+            assert_int_equal(trace->tokens[at], token);
+            for (int i = 0; i < 2 * 3; i++) {
+                uint16_t expert = mixt_trace_experts(trace, i / 3, at)[i % 3];
+                uint16_t half;
+                mixt_f32_to_f16(&weights[i], &half, 1);
+                assert_int_equal(expert, ids[i] < 0 ? MIXT_TRACE_NONE : ids[i]);
+                assert_int_equal(expert == MIXT_TRACE_NONE, i % 3 >= (i < 3 ? 1 : 3));
+                assert_int_equal(mixt_trace_weights(trace, i / 3, at)[i % 3], half);
+            }
+            at++;
+        }
+    }
+    assert_int_equal(at, trace->info.tokens);
+    mixt_session_free(session);
+}
+
+static void test_uneven_model(void **state)
+{
+    (void)state;
+    train_setup setup;
+    mixt_error error = MIXT_ERROR_INIT;
+    train_setup_open(&setup, 1, NULL);
+    assert_int_equal(mixt_model_change_routing(setup.model, MIXT_ROUTING_TOP_K, 0, 1, &error), 0);
+    assert_int_equal(mixt_model_change_routing(setup.model, MIXT_ROUTING_TOP_K, 1, 3, &error), 0);
+    const char *path = in_folder("uneven.safetensors");
+    mixt_trace_options options = {
+        .output = path, .model_name = "tiny", .window = 32, .heldout = true, .logits = true};
+    if (mixt_trace_write(setup.context, setup.model, setup.data, setup.tokenizer, &options, NULL,
+                         NULL, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    assert_metadata(path, "version", "2");
+    assert_metadata(path, "experts_per_token", "3");
+    assert_metadata(path, "experts_per_layer", "[1, 3]");
+    mixt_trace *trace = read_trace(path);
+    assert_true(trace->has_none && !mixt_trace_has_dropped(trace));
+    compare_with_session(trace, &setup);
+    mixt_trace_free(trace);
+    train_setup_close(&setup);
 }
 
 /* Nothing stays when a trace is not finished, and bad chunks are refused. */
@@ -324,14 +490,21 @@ static void test_writer_refuses(void **state)
     size_t after;
     assert_int_equal(mixt_folder_list(folder, &names, &before, NULL), MIXT_OK);
     mixt_names_free(names, before);
-    for (int bad = 0; bad < 6; bad++) {
+    for (int bad = 0; bad < 9; bad++) {
         mixt_error error = MIXT_ERROR_INIT;
         mixt_trace_writer *writer;
-        assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_OK);
         int32_t token = bad == 0 ? made->vocab_size : 0;
         int32_t document = bad == 1 ? 1 : 0;
-        int32_t experts[] = {bad == 2 ? 4 : bad == 3 ? -1 : 1, bad == 4 ? 1 : 2};
+        int32_t experts[] = {bad == 2   ? 4
+                             : bad == 3 ? -1 /* with a weight */
+                             : bad == 6 ? -2
+                             : bad == 7 ? 65535
+                                        : 1,
+                             bad == 4 ? 1 : 2};
         float weights[] = {0.5f, 0.5f};
+        const int one = 1;
+        header.experts_per_layer = bad == 8 ? &one : NULL;
+        assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_OK);
         mixt_trace_chunk chunk = {1, bad == 5 ? 2 : 0, &token, &document, experts, weights, NULL};
         assert_int_equal(mixt_trace_writer_append(writer, &chunk, &error), MIXT_ERROR_ARGUMENT);
         assert_non_null(strstr(error.message, path));
@@ -344,6 +517,14 @@ static void test_writer_refuses(void **state)
     header.experts_per_token = 5;
     assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_ERROR_ARGUMENT);
     header.experts_per_token = 2;
+    for (int choices = 0; choices <= 3; choices += 3) {
+        mixt_error second = MIXT_ERROR_INIT;
+        header.experts_per_layer = &choices;
+        assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &second),
+                         MIXT_ERROR_ARGUMENT);
+        assert_non_null(strstr(second.message, "must be 1 to 2"));
+    }
+    header.experts_per_layer = NULL;
     mixt_error absent = MIXT_ERROR_INIT;
     assert_int_not_equal(mixt_trace_writer_create("/nowhere/t", &header, &writer, &absent),
                          MIXT_OK);
@@ -369,20 +550,30 @@ static char *printed(const mixt_trace *trace, const mixt_atlas_options *options)
 static void test_tables(void **state)
 {
     (void)state;
-    static const int shapes[][3] = {{4, 8, 2}, {1, 1, 1}, {2, 4, 4}, {9, 40, 3}, {3, 200, 8}};
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-        atlas_trace_options make = {.layers = shapes[s][0],
-                                    .experts = shapes[s][1],
-                                    .experts_per_token = shapes[s][2],
+    static const int uneven[] = {1, 2, 3, 1, 2, 3, 1, 2, 3};
+    static const int shapes[][4] = {{4, 8, 2, 0},  {1, 1, 1, 0},   {2, 4, 4, 0},
+                                    {9, 40, 3, 0}, {3, 200, 8, 0}, {9, 40, 3, 1}};
+    for (size_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++) {
+        const int *shape = shapes[i / 2];
+        atlas_trace_options make = {.layers = shape[0],
+                                    .experts = shape[1],
+                                    .experts_per_token = shape[2],
                                     .domains = 3,
                                     .documents = 5,
-                                    .document_tokens = 60};
+                                    .document_tokens = 60,
+                                    .chosen = shape[3] != 0 ? uneven : NULL,
+                                    .none = i % 2 == 0 ? 0 : 0.4};
         mixt_trace *trace = atlas_trace_make(&make);
         for (int width = 72; width <= 120; width += 24) {
             mixt_atlas_options options = {.color = false, .text_tokens = 40, .width = width};
             char *text = printed(trace, &options);
             assert_null(strchr(text, '\033'));
+            assert_null(strstr(text, "nan"));
             assert_non_null(strstr(text, "This trace shows"));
+            assert_int_equal(strstr(text, "dropped (% of choices)") != NULL, i % 2 != 0);
+            assert_int_equal(strstr(text, "exp(entropy)/E  choices") != NULL, shape[3]);
+            assert_int_equal(strstr(text, "1 to 3 of 40 experts a token") != NULL, shape[3]);
+            assert_int_equal(strstr(text, "\xe2\x82\x8b") != NULL, i % 2 != 0); /* none, below */
             for (char *line = text; *line != '\0';) {
                 size_t length = strcspn(line, "\n");
                 if (mixt_display_columns(line, length) > width) {
@@ -434,6 +625,58 @@ static void test_empty_domain(void **state)
     assert_non_null(strstr(text, "<dt>Domains</dt><dd>3</dd>"));
     assert_null(strstr(text, "nan"));
     free(text);
+    mixt_trace_free(trace);
+}
+
+/* Tables and page of tokens with fewer experts or none: numbers of a small trace, and one domain
+ * and one layer without any expert at all. */
+static void test_dropped(void **state)
+{
+    (void)state;
+    static const int chosen[] = {3, 1, 2};
+    atlas_trace_options make = {.layers = 3,
+                                .experts = 8,
+                                .experts_per_token = 3,
+                                .domains = 2,
+                                .documents = 9,
+                                .document_tokens = 60,
+                                .chosen = chosen,
+                                .none = 0.2};
+    mixt_trace *trace = atlas_trace_make(&make);
+    mixt_atlas_options options = {.color = false, .text_tokens = 40, .width = 80};
+    size_t choices = (size_t)trace->info.experts_per_token;
+    for (int emptied = 0; emptied < 2; emptied++) {
+        char line[100];
+        size_t length;
+        char *text = printed(trace, &options);
+        assert_null(strstr(text, "nan"));
+        snprintf(line, sizeof line, "        2  %12llu (%5.1f)\n",
+                 (unsigned long long)trace->dropped[2],
+                 100.0 * (double)trace->dropped[2] / (2.0 * (double)trace->info.tokens));
+        assert_non_null(strstr(text, line));
+        assert_int_equal(strstr(text, "no such choice at this layer") != NULL, emptied);
+        free(text);
+        assert_int_equal(mixt_atlas_page(trace, in_folder("page.html"), NULL), MIXT_OK);
+        assert_int_equal(mixt_file_read(in_folder("page.html"), 1 << 24, &text, &length, NULL), 0);
+        assert_null(strstr(text, "nan"));
+        assert_null(strstr(text, "65535"));
+        assert_non_null(strstr(text, "<dd>1 to 3 of 8</dd>"));
+        assert_non_null(strstr(text, "Dropped choices"));
+        assert_non_null(strstr(text, "[data-e=\"\xe2\x80\x93\"]"));
+        assert_non_null(strstr(text, "No such choice at this layer.")); /* the second of one */
+        free(text);
+        for (uint64_t i = 0; i < trace->info.tokens; i++) { /* domain 0 at layer 0, and layer 2 */
+            for (uint64_t c = 0; c < choices; c++) {
+                uint64_t at = i * choices + c;
+                uint64_t last = (2 * trace->info.tokens + i) * choices + c;
+                trace->experts[last] = MIXT_TRACE_NONE;
+                trace->weights[last] = 0;
+                trace->experts[at] = trace->domain[i] == 0 ? MIXT_TRACE_NONE : trace->experts[at];
+                trace->weights[at] = trace->domain[i] == 0 ? 0 : trace->weights[at];
+            }
+        }
+        assert_int_equal(mixt_trace_check(trace, "emptied", NULL), MIXT_OK);
+    }
     mixt_trace_free(trace);
 }
 
@@ -580,11 +823,13 @@ static void test_display(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_cut_files),
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_writer_refuses),
-        cmocka_unit_test(test_tables),     cmocka_unit_test(test_empty_domain),
-        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_verdict),
-        cmocka_unit_test(test_top_tokens), cmocka_unit_test(test_display),
+        cmocka_unit_test(test_bad_files),    cmocka_unit_test(test_cut_files),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_dropped),      cmocka_unit_test(test_round_trip_none),
+        cmocka_unit_test(test_uneven_model), cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_empty_domain), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_verdict),      cmocka_unit_test(test_top_tokens),
+        cmocka_unit_test(test_display),
     };
     return cmocka_run_group_tests_name("trace", tests, enter_folder, leave_folder);
 }

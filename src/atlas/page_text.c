@@ -160,7 +160,7 @@ static void expert_key(mixt_page *page)
     }
     mixt_buffer_text(page->out,
                      page->trace->info.experts > 64 ? "and so on, in the same colours" : "");
-    if (page->trace->has_none) {
+    if (mixt_trace_has_dropped(page->trace)) {
         mixt_buffer_text(page->out,
                          " <span class=\"chip\" data-e=\"" NONE "\">" NONE "</span> no expert");
     }

@@ -180,9 +180,12 @@ static void print_repetition_summary(printer *p)
     note(p, "use: what unequal use of the experts alone gives, from random pairs of the same "
             "domain's tokens. \xe2\x96\xb2: the interval lies above both levels. Pairs never cross "
             "a document's border; intervals resample documents.");
-    if (p->trace->has_none) {
+    if (mixt_trace_has_dropped(p->trace)) {
         note(p, "Pairs are those where both tokens have a first choice, and those where both have "
-                "an expert. random: as many experts as each token has, chosen uniformly.");
+                "an expert.");
+    }
+    if (column) {
+        note(p, "random: as many experts as each token has, chosen uniformly.");
     }
 }
 
@@ -495,10 +498,11 @@ static void print_excerpt(printer *p, int layer, uint64_t begin, uint64_t count)
 static void print_text(printer *p)
 {
     int layer = mixt_trace_middle_layer(p->trace);
-    heading(p, "Text by first expert, layer %d%s", p->trace->layer_numbers[layer],
-            p->color             ? (p->trace->has_none ? " (no colour: none)" : "")
-            : p->trace->has_none ? " (the number behind a token, \xe2\x82\x8b for none)"
-                                 : " (the number behind a token)");
+    const char *how = p->color ? "" : " (the number behind a token)";
+    if (mixt_trace_has_dropped(p->trace)) {
+        how = p->color ? " (no colour: none)" : " (the number behind a token; \xe2\x82\x8b: none)";
+    }
+    heading(p, "Text by first expert, layer %d%s", p->trace->layer_numbers[layer], how);
     for (int e = 0; e < p->trace->info.experts && e < 64 && p->color; e++) {
         start_expert(p, e);
         mixt_buffer_format(p->out, " %d \033[0m%s", e, (e + 1) % 16 == 0 ? "\n" : "");

@@ -16,7 +16,9 @@ typedef struct trace_reader {
     mixt_trace *trace;
     mixt_error *error;
     json_t *layers;
+    json_t *choices; /* of each layer; NULL: as many as a token has */
     json_t *domains;
+    bool none_allowed;
 } trace_reader;
 
 static mixt_status find_tensor(trace_reader *reader, const char *name, uint32_t rank,
@@ -118,10 +120,13 @@ static mixt_status read_metadata(trace_reader *reader, mixt_trace_info *info)
                          MIXT_TRACE_FORMAT);
     }
     mixt_status status = metadata_text(reader, "version", &version);
-    if (status == MIXT_OK && strcmp(version, MIXT_TRACE_VERSION) != 0) {
-        status = mixt_fail(reader->error, MIXT_ERROR_UNSUPPORTED,
-                           "%s: trace format version %.20s: this mixt reads version %s",
-                           reader->path, version, MIXT_TRACE_VERSION);
+    if (status == MIXT_OK) {
+        reader->none_allowed = strcmp(version, MIXT_TRACE_VERSION_NONE) == 0;
+        if (!reader->none_allowed && strcmp(version, MIXT_TRACE_VERSION) != 0) {
+            status = mixt_fail(reader->error, MIXT_ERROR_UNSUPPORTED,
+                               "%s: trace format version %.20s: this mixt reads versions %s and %s",
+                               reader->path, version, MIXT_TRACE_VERSION, MIXT_TRACE_VERSION_NONE);
+        }
     }
     if (status == MIXT_OK) {
         status = metadata_number(reader, "experts", &info->experts);
@@ -131,6 +136,18 @@ static mixt_status read_metadata(trace_reader *reader, mixt_trace_info *info)
     }
     if (status == MIXT_OK) {
         status = metadata_array(reader, "layers", JSON_INTEGER, &reader->layers);
+    }
+    if (status == MIXT_OK && reader->none_allowed &&
+        mixt_safetensors_metadata(reader->file, "experts_per_layer") != NULL) {
+        status = metadata_array(reader, "experts_per_layer", JSON_INTEGER, &reader->choices);
+        if (status == MIXT_OK &&
+            json_array_size(reader->choices) != json_array_size(reader->layers)) {
+            status = mixt_fail(reader->error, MIXT_ERROR_FORMAT,
+                               "%s: __metadata__ \"experts_per_layer\": %zu entries, but there are "
+                               "%zu layers",
+                               reader->path, json_array_size(reader->choices),
+                               json_array_size(reader->layers));
+        }
     }
     if (status == MIXT_OK) {
         status = metadata_array(reader, "domains", JSON_STRING, &reader->domains);
@@ -148,6 +165,22 @@ static mixt_status read_metadata(trace_reader *reader, mixt_trace_info *info)
         info->layers = (int)json_array_size(reader->layers);
     }
     return status;
+}
+
+/* An array of whole numbers out of the metadata; what they must be, mixt_trace_check says. */
+static mixt_status keep_numbers(trace_reader *reader, const char *key, const json_t *array,
+                                int count, int *numbers)
+{
+    for (int i = 0; i < count; i++) {
+        json_int_t number = json_integer_value(json_array_get(array, (size_t)i));
+        if (number < 0 || number > 1000000) {
+            return mixt_fail(reader->error, MIXT_ERROR_FORMAT,
+                             "%s: __metadata__ \"%s\": entry %d is %lld", reader->path, key, i,
+                             (long long)number);
+        }
+        numbers[i] = (int)number;
+    }
+    return MIXT_OK;
 }
 
 /* Copies names and numbers out of the header into the trace. */
@@ -171,16 +204,14 @@ static mixt_status keep_metadata(trace_reader *reader)
     if (!complete) {
         return mixt_fail(reader->error, MIXT_ERROR_MEMORY, "%s: no memory", reader->path);
     }
-    for (int i = 0; i < trace->info.layers; i++) {
-        json_int_t number = json_integer_value(json_array_get(reader->layers, (size_t)i));
-        if (number < 0 || number > 1000000) {
-            return mixt_fail(reader->error, MIXT_ERROR_FORMAT,
-                             "%s: __metadata__ \"layers\": entry %d is %lld", reader->path, i,
-                             (long long)number);
-        }
-        trace->layer_numbers[i] = (int)number;
+    trace->none_allowed = reader->none_allowed;
+    mixt_status status =
+        keep_numbers(reader, "layers", reader->layers, trace->info.layers, trace->layer_numbers);
+    if (status == MIXT_OK && reader->choices != NULL) {
+        status = keep_numbers(reader, "experts_per_layer", reader->choices, trace->info.layers,
+                              trace->chosen);
     }
-    return MIXT_OK;
+    return status;
 }
 
 /* vocab_offsets as I32 or I64 into the trace, and that they fit vocab_bytes. */
@@ -309,6 +340,7 @@ mixt_status mixt_trace_open(const char *path, mixt_trace **trace, mixt_error *er
         status = read_trace(&reader);
     }
     json_decref(reader.layers);
+    json_decref(reader.choices);
     json_decref(reader.domains);
     mixt_safetensors_close(reader.file);
     if (status != MIXT_OK) {

@@ -32,6 +32,7 @@ struct mixt_trace_writer {
     char *path;
     mixt_trace_header header; /* pointers into the arena; token_bytes no longer used */
     const char *metadata_layers;
+    const char *metadata_choices; /* NULL: k in all layers */
     const char *metadata_domains;
     mixt_buffer vocab_bytes;
     int64_t *vocab_offsets; /* [vocab_size + 1] */
@@ -42,6 +43,7 @@ struct mixt_trace_writer {
     int last_domain;
     uint64_t *seen_at; /* [experts] last row that chose it */
     uint64_t row;
+    bool has_none; /* some place had no expert */
 };
 
 static mixt_status spill_open(spill *part, const char *path, mixt_error *error)
@@ -97,28 +99,46 @@ static spill *layer_spill(mixt_trace_writer *writer, int layer, int which)
     return &writer->spills[SPILL_LAYERS + layer * LAYER_SPILLS + which];
 }
 
-/* JSON texts of the layer numbers and domain names. */
+static int choices_of(const mixt_trace_header *header, int layer)
+{
+    return header->experts_per_layer != NULL ? header->experts_per_layer[layer]
+                                             : header->experts_per_token;
+}
+
+/* "[1, 2, 3]" in the arena; NULL without memory. */
+static const char *json_numbers(mixt_trace_writer *writer, const int *numbers, int count)
+{
+    mixt_buffer text = {0};
+    for (int i = 0; i < count; i++) {
+        mixt_buffer_format(&text, "%s%d", i == 0 ? "[" : ", ", numbers[i]);
+    }
+    mixt_buffer_append(&text, "]", 2);
+    const char *kept = text.failed ? NULL : mixt_arena_string(writer->arena, text.data);
+    mixt_buffer_free(&text);
+    return kept;
+}
+
+/* JSON texts of the layer numbers, the layers' choices and the domain names. */
 static bool make_metadata(mixt_trace_writer *writer, const mixt_trace_header *header)
 {
-    mixt_buffer layers = {0};
     mixt_buffer domains = {0};
+    bool even = true;
     for (int i = 0; i < header->layers; i++) {
-        mixt_buffer_format(&layers, "%s%d", i == 0 ? "[" : ", ", header->layer_numbers[i]);
+        even = even && choices_of(header, i) == header->experts_per_token;
     }
+    writer->metadata_layers = json_numbers(writer, header->layer_numbers, header->layers);
+    writer->metadata_choices =
+        even ? NULL : json_numbers(writer, header->experts_per_layer, header->layers);
     for (int i = 0; i < header->domains; i++) {
         mixt_buffer_text(&domains, i == 0 ? "[" : ", ");
         mixt_json_quote(&domains, header->domain_names[i]);
     }
-    mixt_buffer_append(&layers, "]", 2);
     mixt_buffer_append(&domains, "]", 2);
-    bool complete = !layers.failed && !domains.failed;
-    if (complete) {
-        writer->metadata_layers = mixt_arena_string(writer->arena, layers.data);
-        writer->metadata_domains = mixt_arena_string(writer->arena, domains.data);
-    }
-    mixt_buffer_free(&layers);
+    writer->metadata_domains =
+        domains.failed ? NULL : mixt_arena_string(writer->arena, domains.data);
     mixt_buffer_free(&domains);
-    return complete && writer->metadata_layers != NULL && writer->metadata_domains != NULL;
+    return writer->metadata_layers != NULL && (even || writer->metadata_choices != NULL) &&
+           writer->metadata_domains != NULL;
 }
 
 static bool copy_header(mixt_trace_writer *writer, const mixt_trace_header *header)
@@ -136,9 +156,14 @@ static bool copy_header(mixt_trace_writer *writer, const mixt_trace_header *head
     writer->vocab_offsets =
         mixt_arena_allocate(writer->arena, (size_t)header->vocab_size + 1, sizeof(int64_t));
     writer->seen_at = mixt_arena_allocate(writer->arena, (size_t)header->experts, sizeof(uint64_t));
-    if (writer->vocab_offsets == NULL || writer->seen_at == NULL) {
+    int *choices = mixt_arena_allocate(writer->arena, (size_t)header->layers, sizeof(int));
+    if (writer->vocab_offsets == NULL || writer->seen_at == NULL || choices == NULL) {
         return false;
     }
+    for (int i = 0; i < header->layers; i++) {
+        choices[i] = choices_of(header, i);
+    }
+    copy->experts_per_layer = choices;
     for (int32_t id = 0; id < header->vocab_size; id++) {
         size_t length = 0;
         const char *bytes = header->token_bytes(header->vocabulary, id, &length);
@@ -151,21 +176,22 @@ static bool copy_header(mixt_trace_writer *writer, const mixt_trace_header *head
 static mixt_status check_header(const char *path, const mixt_trace_header *header,
                                 mixt_error *error)
 {
-    uint64_t cells = 0;
-    bool fits = header->layers >= 1 && header->layers <= MIXT_TRACE_MAX_LAYERS &&
-                header->experts >= 1 && header->experts <= MIXT_TRACE_MAX_EXPERTS &&
-                header->experts_per_token >= 1 && header->experts_per_token <= header->experts &&
-                header->domains >= 1 && header->domains <= MIXT_TRACE_MAX_DOMAINS &&
-                header->vocab_size >= 1;
-    if (fits) {
-        cells = (uint64_t)header->layers * (uint64_t)header->experts * (uint64_t)header->domains;
-    }
-    if (!fits || cells > MIXT_TRACE_MAX_CELLS) {
+    if (!mixt_trace_tabulates(header->layers, header->experts, header->experts_per_token,
+                              header->domains) ||
+        header->vocab_size < 1) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "%s: %d layers, %d of %d experts, %d domains, vocabulary of %d: not a "
                          "trace that mixt tabulates",
                          path, header->layers, header->experts_per_token, header->experts,
                          header->domains, header->vocab_size);
+    }
+    for (int i = 0; i < header->layers; i++) {
+        int choices = choices_of(header, i);
+        if (choices < 1 || choices > header->experts_per_token) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                             "%s: layer %d: %d choices of a token, must be 1 to %d", path, i,
+                             choices, header->experts_per_token);
+        }
     }
     for (int i = 0; i < header->domains; i++) {
         if (!mixt_utf8_valid(header->domain_names[i], strlen(header->domain_names[i]))) {
@@ -212,6 +238,31 @@ mixt_status mixt_trace_writer_create(const char *path, const mixt_trace_header *
     return MIXT_OK;
 }
 
+/* One row [k] of one layer, by the rules of mixt_trace_check; says what is wrong. */
+static const char *check_row(mixt_trace_writer *writer, int layer, const int32_t *experts,
+                             const float *weights, int32_t *expert)
+{
+    const mixt_trace_header *header = &writer->header;
+    writer->row++;
+    for (int c = 0; c < header->experts_per_token; c++) {
+        *expert = experts[c];
+        if (*expert == -1) {
+            writer->has_none = true;
+            if (weights[c] != 0) {
+                return "(none) has a weight, must be 0";
+            }
+        } else if (*expert < 0 || *expert >= header->experts ||
+                   writer->seen_at[*expert] == writer->row) {
+            return "out of range or twice";
+        } else if (c >= header->experts_per_layer[layer]) {
+            return "stands behind the choices that the layer makes";
+        } else {
+            writer->seen_at[*expert] = writer->row;
+        }
+    }
+    return NULL;
+}
+
 static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk *chunk,
                                mixt_error *error)
 {
@@ -239,17 +290,14 @@ static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk
     }
     size_t k = (size_t)header->experts_per_token;
     for (size_t row = 0; row < (size_t)header->layers * chunk->count; row++) {
-        writer->row++;
-        for (size_t c = 0; c < k; c++) {
-            int32_t expert = chunk->experts[row * k + c];
-            if (expert < 0 || expert >= header->experts || writer->seen_at[expert] == writer->row) {
-                return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                                 "%s: token %llu, layer %zu: expert %d out of range or twice",
-                                 writer->path,
-                                 (unsigned long long)writer->tokens + row % chunk->count,
-                                 row / chunk->count, expert);
-            }
-            writer->seen_at[expert] = writer->row;
+        int layer = (int)(row / chunk->count);
+        int32_t expert = 0;
+        const char *wrong =
+            check_row(writer, layer, chunk->experts + row * k, chunk->weights + row * k, &expert);
+        if (wrong != NULL) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: token %llu, layer %d: expert %d %s",
+                             writer->path, (unsigned long long)writer->tokens + row % chunk->count,
+                             layer, expert, wrong);
         }
     }
     writer->last_document = document;
@@ -279,7 +327,7 @@ static mixt_status append_layer(mixt_trace_writer *writer, const mixt_trace_chun
     const int32_t *experts = chunk->experts + (size_t)layer * choices;
     mixt_status status = MIXT_OK;
     for (size_t i = 0; i < choices && status == MIXT_OK; i++) {
-        uint16_t narrow = (uint16_t)experts[i];
+        uint16_t narrow = experts[i] < 0 ? MIXT_TRACE_NONE : (uint16_t)experts[i];
         status = spill_append(layer_spill(writer, layer, LAYER_EXPERTS), &narrow, sizeof narrow,
                               writer->path, error);
     }
@@ -344,19 +392,22 @@ static mixt_status write_metadata(const mixt_trace_writer *writer, mixt_safetens
     snprintf(experts_per_token, sizeof experts_per_token, "%d", writer->header.experts_per_token);
     const mixt_text_pair pairs[] = {
         {"format", MIXT_TRACE_FORMAT},
-        {"version", MIXT_TRACE_VERSION},
+        {"version", writer->has_none ? MIXT_TRACE_VERSION_NONE : MIXT_TRACE_VERSION},
         {"model", writer->header.model},
         {"model_hash", writer->header.model_hash},
         {"corpus_hash", writer->header.corpus_hash},
         {"tokenizer_hash", writer->header.tokenizer_hash},
         {"experts", experts},
         {"experts_per_token", experts_per_token},
+        {"experts_per_layer", writer->metadata_choices},
         {"layers", writer->metadata_layers},
         {"domains", writer->metadata_domains},
     };
     mixt_status status = MIXT_OK;
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs && status == MIXT_OK; i++) {
-        status = mixt_safetensors_writer_metadata(file, pairs[i].key, pairs[i].value, error);
+        if (pairs[i].value != NULL) {
+            status = mixt_safetensors_writer_metadata(file, pairs[i].key, pairs[i].value, error);
+        }
     }
     return status;
 }

@@ -8,7 +8,10 @@
 #include "mixt.h"
 
 #define MIXT_TRACE_FORMAT "mixt-trace"
+/* Version 1 has an expert at every place. One without is written as MIXT_TRACE_NONE in version 2,
+ * so that nobody who knows version 1 alone takes 65535 for an expert. */
 #define MIXT_TRACE_VERSION "1"
+#define MIXT_TRACE_VERSION_NONE "2"
 
 typedef struct mixt_trace_writer mixt_trace_writer;
 
@@ -16,7 +19,8 @@ typedef struct mixt_trace_header {
     int layers;               /* with experts */
     const int *layer_numbers; /* [layers]: the model's number of each, rising */
     int experts;
-    int experts_per_token;
+    int experts_per_token;        /* k: the most that a layer chooses */
+    const int *experts_per_layer; /* [layers] choices of each, 1 to k; NULL: k in all */
     int domains;
     const char *const *domain_names; /* [domains] */
     const char *model;               /* name; NULL counts as "" here and below */
@@ -36,14 +40,15 @@ typedef struct mixt_trace_chunk {
     int domain;
     const int32_t *tokens;    /* [count] */
     const int32_t *documents; /* [count]: the last document's number again or the next, from 0 */
-    const int32_t *experts;   /* [layers, count, k], best first */
-    const float *weights;     /* [layers, count, k] */
+    const int32_t *experts;   /* [layers, count, k], best first; -1: none, at any place */
+    const float *weights;     /* [layers, count, k]; 0 where there is no expert */
     const float *logits;      /* [layers, count, experts]; NULL without logits */
 } mixt_trace_chunk;
 
 mixt_status mixt_trace_writer_create(const char *path, const mixt_trace_header *header,
                                      mixt_trace_writer **writer, mixt_error *error);
-/* Checks ids, domain and document numbers as mixt_trace_open would: a bad chunk is refused here. */
+/* Checks ids, weights, domain and document numbers as mixt_trace_open would: a bad chunk is refused
+ * here. */
 mixt_status mixt_trace_writer_append(mixt_trace_writer *writer, const mixt_trace_chunk *chunk,
                                      mixt_error *error);
 /* Assembles and renames. The writer must still be freed. */

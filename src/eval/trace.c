@@ -9,7 +9,9 @@
 typedef struct tracer {
     mixt_scorer *scorer;
     mixt_trace_writer *writer;
-    int layers, experts, chosen;
+    int layers, experts;
+    int chosen;   /* k of the trace: the most that a layer chooses */
+    int *choices; /* [layers] of each */
     bool logits;
     int separator;
     int32_t documents; /* begun so far */
@@ -26,8 +28,23 @@ static const char *token_bytes(const void *vocabulary, int32_t id, size_t *lengt
     return mixt_tokenizer_bytes_of(vocabulary, id, length);
 }
 
+/* Layers may choose different numbers of experts; the trace has room for the largest. */
+static bool find_choices(tracer *t)
+{
+    t->choices = calloc((size_t)t->layers, sizeof *t->choices);
+    for (int layer = 0; layer < t->layers && t->choices != NULL; layer++) {
+        int chosen = t->scorer->graph->routes[layer].spec->chosen;
+        t->choices[layer] = chosen;
+        t->chosen = chosen > t->chosen ? chosen : t->chosen;
+    }
+    return t->choices != NULL;
+}
+
 static mixt_status allocate(tracer *t, mixt_error *error)
 {
+    if (!find_choices(t)) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "trace: no memory");
+    }
     size_t rows = (size_t)t->scorer->capacity;
     size_t values = rows * (size_t)t->layers * (size_t)t->chosen;
     t->numbers = calloc(rows, sizeof *t->numbers);
@@ -40,18 +57,22 @@ static mixt_status allocate(tracer *t, mixt_error *error)
                : mixt_fail(error, MIXT_ERROR_MEMORY, "trace: no memory");
 }
 
-/* Rows [row, row + count) of every layer's record become [layers, count, ...] of the chunk. */
+/* Rows [row, row + count) of every layer's record become [layers, count, ...] of the chunk; the
+ * places behind a layer's own choices hold no expert. */
 static void gather(const tracer *t, int64_t row, size_t count)
 {
     size_t k = (size_t)t->chosen, experts = (size_t)t->experts;
     for (int layer = 0; layer < t->layers; layer++) {
         mixt_route route;
         mixt_instance_route(t->scorer->instance, &t->scorer->graph->routes[layer], &route);
-        size_t to = (size_t)layer * count, from = (size_t)row;
-        memcpy(t->ids + to * k, route.ids + from * k, count * k * sizeof *t->ids);
-        memcpy(t->weights + to * k, route.weights + from * k, count * k * sizeof *t->weights);
+        size_t own = (size_t)route.chosen, to = (size_t)layer * count, first = (size_t)row;
+        for (size_t i = 0; i < count * k; i++) {
+            size_t from = (first + i / k) * own + i % k;
+            t->ids[to * k + i] = i % k < own ? route.ids[from] : -1;
+            t->weights[to * k + i] = i % k < own ? route.weights[from] : 0;
+        }
         if (t->logits) {
-            memcpy(t->scores + to * experts, route.scores + from * experts,
+            memcpy(t->scores + to * experts, route.scores + first * experts,
                    count * experts * sizeof *t->scores);
         }
     }
@@ -107,6 +128,7 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
                                 .layer_numbers = layers,
                                 .experts = t->experts,
                                 .experts_per_token = t->chosen,
+                                .experts_per_layer = t->choices,
                                 .domains = domains,
                                 .domain_names = names,
                                 .model = options->model_name,
@@ -141,23 +163,6 @@ static mixt_status run(tracer *t, mixt_progress progress, void *user, mixt_error
     return status == MIXT_OK ? mixt_trace_writer_finish(t->writer, error) : status;
 }
 
-/* A trace has as many choices in every layer. */
-static mixt_status one_number_of_experts(const mixt_model *model, int *chosen, mixt_error *error)
-{
-    *chosen = 0;
-    for (int layer = 0; layer < model->options.layers; layer++) {
-        int k = mixt_model_router(model, layer)->chosen;
-        if (mixt_model_layer_is_moe(model, layer) && *chosen != 0 && k != *chosen) {
-            return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                             "trace: layer %d chooses %d experts, others %d; a trace needs one "
-                             "number for all",
-                             layer, k, *chosen);
-        }
-        *chosen = mixt_model_layer_is_moe(model, layer) ? k : *chosen;
-    }
-    return MIXT_OK;
-}
-
 mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, const mixt_data *data,
                              const mixt_tokenizer *tokenizer, const mixt_trace_options *options,
                              mixt_progress progress, void *user, mixt_error *error)
@@ -166,21 +171,16 @@ mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, con
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "trace: the model is dense, it has no routers to look at");
     }
-    int chosen = 0;
-    mixt_status status = one_number_of_experts(model, &chosen, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
     mixt_scorer_options scorer_options = {.heldout = options->heldout,
                                           .window = options->window,
                                           .max_tokens = options->max_tokens,
                                           .trace = true};
     tracer t = {.layers = mixt_model_moe_layers(model),
                 .experts = model->options.experts,
-                .chosen = chosen,
                 .logits = options->logits,
                 .separator = mixt_data_separator(data)};
-    status = mixt_scorer_create(context, model, data, &scorer_options, &t.scorer, error);
+    mixt_status status =
+        mixt_scorer_create(context, model, data, &scorer_options, &t.scorer, error);
     if (status == MIXT_OK) {
         status = allocate(&t, error);
     }
@@ -192,6 +192,7 @@ mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, con
     }
     mixt_trace_writer_free(t.writer);
     mixt_scorer_free(t.scorer);
+    free(t.choices);
     free(t.numbers);
     free(t.ids);
     free(t.weights);
