@@ -220,3 +220,25 @@ mixt_trace *atlas_demo_make(int layers, int experts, int experts_per_token)
     }
     return trace;
 }
+
+void atlas_demo_drop(mixt_trace *trace)
+{
+    const mixt_random_key key = {10, MIXT_RANDOM_DATA, 0};
+    uint64_t k = (uint64_t)trace->info.experts_per_token;
+    uint64_t choices = trace->info.tokens * k;
+    for (int layer = 0; layer < trace->info.layers; layer++) {
+        trace->chosen[layer] = layer % 3 != 1 ? (int)k : 1;
+        for (uint64_t i = 0; i < choices; i++) {
+            uint64_t at = (uint64_t)layer * choices + i;
+            if (i % k >= (uint64_t)trace->chosen[layer] || mixt_random_uniform(&key, at) < 0.15) {
+                trace->experts[at] = MIXT_TRACE_NONE;
+                trace->weights[at] = 0;
+            }
+        }
+    }
+    mixt_error error = MIXT_ERROR_INIT;
+    if (mixt_trace_check(trace, "demo", &error) != MIXT_OK) {
+        fprintf(stderr, "%s\n", error.message);
+        abort();
+    }
+}

@@ -6,5 +6,7 @@
 #include "atlas/trace.h"
 
 mixt_trace *atlas_demo_make(int layers, int experts, int experts_per_token);
+/* Takes experts away: all but the first choice at every third layer, and of the rest 15 %. */
+void atlas_demo_drop(mixt_trace *trace);
 
 #endif

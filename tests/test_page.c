@@ -1,6 +1,7 @@
 /* The atlas page in a real browser (tests/page/check.py), and the terminal tables beside it.
  * With an argument "write FOLDER LAYERS EXPERTS K" it only writes page and tables of the demo
- * trace, to look at. */
+ * trace, to look at; with "write-dropped ..." of one in which layers choose different numbers and
+ * some choices were dropped. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -15,9 +16,17 @@
 #include "atlas_demo.h"
 #include "core/files.h"
 
-static mixt_status write_both(const char *folder, int layers, int experts, int k, mixt_error *error)
+typedef struct page_case {
+    int layers, experts, k;
+    bool dropped;
+} page_case;
+
+static mixt_status write_both(const char *folder, const page_case *c, mixt_error *error)
 {
-    mixt_trace *trace = atlas_demo_make(layers, experts, k);
+    mixt_trace *trace = atlas_demo_make(c->layers, c->experts, c->k);
+    if (c->dropped) {
+        atlas_demo_drop(trace);
+    }
     char *page = mixt_path_join(folder, "page.html");
     char *tables = mixt_path_join(folder, "tables.txt");
     mixt_atlas_options options = {.color = false, .text_tokens = 60, .width = 100};
@@ -34,12 +43,12 @@ static mixt_status write_both(const char *folder, int layers, int experts, int k
 }
 
 /* Exit status 77 of the script: no browser here; 127 of the shell: no python3. */
-static void check_in_browser(int layers, int experts, int k)
+static void check_in_browser(const page_case *c)
 {
     char folder[] = "/tmp/mixt-page-XXXXXX";
     mixt_error error = MIXT_ERROR_INIT;
     assert_non_null(mkdtemp(folder));
-    if (write_both(folder, layers, experts, k, &error) != MIXT_OK) {
+    if (write_both(folder, c, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
     }
     char command[256];
@@ -56,27 +65,34 @@ static void check_in_browser(int layers, int experts, int k)
 static void test_small(void **state)
 {
     (void)state;
-    check_in_browser(4, 8, 2);
+    check_in_browser(&(page_case){4, 8, 2, false});
 }
 
 static void test_many_experts(void **state)
 {
     (void)state;
-    check_in_browser(20, 64, 8);
+    check_in_browser(&(page_case){20, 64, 8, false});
 }
 
 static void test_one_of_each(void **state)
 {
     (void)state;
-    check_in_browser(1, 2, 1);
+    check_in_browser(&(page_case){1, 2, 1, false});
+}
+
+static void test_dropped(void **state)
+{
+    (void)state;
+    check_in_browser(&(page_case){4, 8, 3, true});
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 6 && strcmp(argv[1], "write") == 0) {
+    if (argc == 6 && strncmp(argv[1], "write", 5) == 0) {
         mixt_error error = MIXT_ERROR_INIT;
-        mixt_status status =
-            write_both(argv[2], atoi(argv[3]), atoi(argv[4]), atoi(argv[5]), &error);
+        const page_case c = {atoi(argv[3]), atoi(argv[4]), atoi(argv[5]),
+                             strcmp(argv[1], "write-dropped") == 0};
+        mixt_status status = write_both(argv[2], &c, &error);
         fprintf(stderr, "%s", error.message);
         return status != MIXT_OK;
     }
@@ -84,6 +100,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_small),
         cmocka_unit_test(test_many_experts),
         cmocka_unit_test(test_one_of_each),
+        cmocka_unit_test(test_dropped),
     };
     return cmocka_run_group_tests_name("page", tests, NULL, NULL);
 }
