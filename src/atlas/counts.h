@@ -3,6 +3,8 @@
 #ifndef MIXT_ATLAS_COUNTS_H
 #define MIXT_ATLAS_COUNTS_H
 
+#include <assert.h>
+
 #include "atlas/trace.h"
 
 typedef enum mixt_choice {

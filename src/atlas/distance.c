@@ -1,5 +1,6 @@
 #include "atlas/distance.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,7 @@ static void split_domain(splitter *state, int layer, int domain, uint64_t split,
         left += state->half[e];
         total += (double)all[e];
     }
+    assert(units < 2 || (left > 0 && left < total)); /* every active unit has a choice */
     for (size_t e = 0; e < experts; e++) {
         double right = (double)all[e] - state->half[e];
         error[e] = units < 2 ? 0 : 0.5 * (state->half[e] / left - right / (total - left));
@@ -169,6 +171,7 @@ mixt_status mixt_distance_measure(const mixt_trace *trace, const mixt_units *uni
     size_t experts = (size_t)counts->experts;
     size_t domains = (size_t)units->domains;
     splitter state = {.trace = trace, .units = units, .counts = counts};
+    assert(counts->layers == trace->info.layers && counts->domains == units->domains);
     state.offset = calloc(domains + 1, sizeof *state.offset);
     for (size_t d = 0; d < domains && state.offset != NULL; d++) {
         state.offset[d + 1] = state.offset[d] + units->count[d];

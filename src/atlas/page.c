@@ -1,4 +1,5 @@
 /* The atlas as one self-contained HTML page. */
+#include <assert.h>
 #include <ctype.h>
 #include <string.h>
 
@@ -24,9 +25,20 @@ void mixt_page_count(mixt_page *page, uint64_t number)
     }
 }
 
+void mixt_page_domain_heads(mixt_page *page)
+{
+    for (int d = 0; d < page->trace->info.domains; d++) {
+        mixt_buffer_text(page->out, "<th scope=\"col\">");
+        mixt_page_text(page, page->trace->domain_names[d]);
+        mixt_buffer_text(page->out, "</th>");
+    }
+    mixt_buffer_text(page->out, "</tr></thead><tbody>\n");
+}
+
 void mixt_page_layer_choice(mixt_page *page, const char *name, const char *legend,
                             const int *layers, int count, int chosen)
 {
+    assert(chosen >= 0 && chosen < count);
     mixt_buffer_format(page->out, "<span class=\"group\">%s</span>", legend);
     for (int i = 0; i < count; i++) {
         mixt_buffer_format(page->out,

@@ -45,6 +45,9 @@ double mixt_chart_step(double bottom, double top);
 void mixt_page_text(mixt_page *page, const char *text); /* escaped */
 void mixt_page_count(mixt_page *page, uint64_t number); /* with thin spaces */
 
+/* Ends a table's head with a column for each domain, and begins its body. */
+void mixt_page_domain_heads(mixt_page *page);
+
 /* Radio buttons "name" over the page's layers; `chosen` is an entry of `layers`. Their ids are
  * name0, name1, ... Must stand before what they switch, as siblings. */
 void mixt_page_layer_choice(mixt_page *page, const char *name, const char *legend,

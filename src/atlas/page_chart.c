@@ -1,5 +1,6 @@
 /* Line charts over the layers as SVG. Drawn 360 or 180 units wide, so that the lettering keeps its
  * size between a phone and a desk. */
+#include <assert.h>
 #include <math.h>
 
 #include "atlas/page.h"
@@ -14,6 +15,7 @@ static const frame narrow = {30, 174, 8, 92, 180, 112};
 
 double mixt_chart_step(double bottom, double top)
 {
+    assert(top > bottom);
     double raw = (top - bottom) / 4;
     double magnitude = pow(10, floor(log10(raw)));
     double lead = raw / magnitude;
@@ -139,6 +141,8 @@ static void draw_dots(mixt_page *page, const mixt_chart *chart)
 
 void mixt_page_chart(mixt_page *page, const mixt_chart *chart)
 {
+    assert(chart->count >= 1 && (chart->low == NULL) == (chart->high == NULL));
+    assert(chart->value != NULL && chart->dashed != NULL && chart->dotted != NULL);
     const frame *f = frame_of(chart);
     int id = page->next_id++;
     mixt_buffer_format(page->out,

@@ -94,12 +94,7 @@ static void proportion_table(mixt_page *page, int layer, mixt_choice choice)
                        "scope=\"col\">Expert</th>",
                        page->trace->layer_numbers[layer], choice_names[choice],
                        experts <= 64 ? 1 : 2, 100.0 / experts);
-    for (int d = 0; d < page->trace->info.domains; d++) {
-        mixt_buffer_text(page->out, "<th scope=\"col\">");
-        mixt_page_text(page, page->trace->domain_names[d]);
-        mixt_buffer_text(page->out, "</th>");
-    }
-    mixt_buffer_text(page->out, "</tr></thead><tbody>\n");
+    mixt_page_domain_heads(page);
     for (int e = 0; e < experts; e++) {
         mixt_buffer_format(page->out, "<tr><th scope=\"row\">%d</th>", e);
         for (int d = 0; d < page->trace->info.domains; d++) {

@@ -205,12 +205,7 @@ static void distance_table(mixt_page *page)
                      "<details><summary>The numbers</summary>\n<div class=\"scroll\"><table>"
                      "<caption>Distance from the mean (95th percentile by chance)</caption>"
                      "<thead><tr><th scope=\"col\">Layer</th>");
-    for (int d = 0; d < info->domains; d++) {
-        mixt_buffer_text(page->out, "<th scope=\"col\">");
-        mixt_page_text(page, page->trace->domain_names[d]);
-        mixt_buffer_text(page->out, "</th>");
-    }
-    mixt_buffer_text(page->out, "</tr></thead><tbody>\n");
+    mixt_page_domain_heads(page);
     for (int layer = 0; layer < info->layers; layer++) {
         mixt_buffer_format(page->out, "<tr><th scope=\"row\">%d</th>",
                            page->trace->layer_numbers[layer]);

@@ -117,6 +117,18 @@ static bool row_name(printer *p, int domain)
     return false;
 }
 
+/* Above the columns of layers [begin, end), each so wide. */
+static void layer_heads(printer *p, int begin, int end, int columns)
+{
+    int before = columns / 8; /* spaces in front */
+    mixt_buffer_format(p->out, "%*s", NAME_COLUMNS, "");
+    for (int layer = begin; layer < end; layer++) {
+        mixt_buffer_format(p->out, "%*slayer %-*d", before, "", columns - before - 6,
+                           p->trace->layer_numbers[layer]);
+    }
+    mixt_buffer_text(p->out, "\n");
+}
+
 /* -- Repetition ----------------------------------------------------------------------------- */
 
 static void summary_cell(printer *p, const mixt_repetition *row)
@@ -207,11 +219,7 @@ static void print_repetition_domains(printer *p, int which)
             which == 0 ? "Same first choice" : "Sets meet", 100 * range[0], to);
     for (int begin = 0; begin < layers; begin += block) {
         int end = begin + block < layers ? begin + block : layers;
-        mixt_buffer_format(p->out, "%*s", NAME_COLUMNS, "");
-        for (int layer = begin; layer < end; layer++) {
-            mixt_buffer_format(p->out, "  layer %-8d", p->trace->layer_numbers[layer]);
-        }
-        mixt_buffer_text(p->out, "\n");
+        layer_heads(p, begin, end, 16);
         for (int d = 0; d <= domains; d++) {
             if (!row_name(p, d)) {
                 continue;
@@ -228,8 +236,7 @@ static void print_repetition_domains(printer *p, int which)
                                                                                    : "");
         }
     }
-    bool blocks = mixt_report_repetition(report, 0, domains, which)->blocks;
-    if (blocks) {
+    if (mixt_report_repetition(report, 0, domains, which)->blocks) {
         note(p, "\xe2\x80\xa0: fewer than 8 documents: the interval resamples blocks of these "
                 "documents and says nothing about others.");
     }
@@ -346,11 +353,7 @@ static void print_distances(printer *p)
     heading(p, "How far domains differ (distance from their mean | by chance, 95th percentile)");
     for (int begin = 0; begin < layers; begin += block) {
         int end = begin + block < layers ? begin + block : layers;
-        mixt_buffer_format(p->out, "%*s", NAME_COLUMNS, "");
-        for (int layer = begin; layer < end; layer++) {
-            mixt_buffer_format(p->out, " layer %-6d", p->trace->layer_numbers[layer]);
-        }
-        mixt_buffer_text(p->out, "\n");
+        layer_heads(p, begin, end, 13);
         for (int d = 0; d < p->trace->info.domains; d++) {
             if (!row_name(p, d)) {
                 continue;
@@ -358,7 +361,7 @@ static void print_distances(printer *p)
             for (int layer = begin; layer < end; layer++) {
                 const mixt_distance *row = mixt_report_distance(p->report, layer, d);
                 if (mixt_counts_total(p->report->counts, layer, d, MIXT_CHOICE_ANY) == 0) {
-                    mixt_buffer_format(p->out, "  no choices ");
+                    mixt_buffer_text(p->out, "  no choices ");
                     continue;
                 }
                 mixt_buffer_format(p->out, " %.3f|%.3f%s", row->value, row->high,

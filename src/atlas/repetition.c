@@ -195,6 +195,7 @@ static void resample_group(bootstrap *state, int domain, uint32_t active, int co
         }
         for (int g = 0; g < count; g++) {
             size_t at = (size_t)state->group[g] * REPLICATES + b;
+            assert(drawn_pairs[g] > 0); /* every active unit has a pair */
             state->ratio[at] = drawn_hits[g] / drawn_pairs[g];
             state->all_hits[at] += drawn_hits[g];
             state->all_pairs[at] += drawn_pairs[g];
@@ -235,6 +236,7 @@ static void resample_domain(bootstrap *state, int domain)
 /* The rate with its interval from `replicates` [REPLICATES] (sorted here). */
 static mixt_rate make_rate(double hits, double pairs, uint64_t units, double *replicates)
 {
+    assert(hits >= 0 && hits <= pairs);
     mixt_rate rate = {0, 0, 1, (uint64_t)pairs};
     if (pairs <= 0) {
         return rate;
@@ -441,6 +443,8 @@ mixt_status mixt_repetition_measure(const mixt_trace *trace, const mixt_units *u
                        .units = units,
                        .first_layer = first_layer,
                        .columns = layers * MIXT_REPEAT_COUNT};
+    assert(first_layer >= 0 && layers >= 1 && first_layer + layers <= trace->info.layers);
+    assert(units->domains == trace->info.domains);
     uint64_t *last_row = calloc((size_t)trace->info.experts, sizeof *last_row);
     if (last_row == NULL || !bootstrap_allocate(&state)) {
         free(last_row);

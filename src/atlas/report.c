@@ -1,5 +1,6 @@
 #include "atlas/report.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "core/error.h"
@@ -91,6 +92,7 @@ static bool ends_line(const mixt_trace *trace, uint64_t index)
 void mixt_report_excerpt(const mixt_report *report, int domain, uint64_t wanted, uint64_t *begin,
                          uint64_t *count)
 {
+    assert(domain >= 0 && domain < report->trace->info.domains);
     const mixt_trace *trace = report->trace;
     uint64_t length = 0; /* of the document chosen */
     *begin = 0;

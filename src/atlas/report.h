@@ -2,6 +2,8 @@
 #ifndef MIXT_ATLAS_REPORT_H
 #define MIXT_ATLAS_REPORT_H
 
+#include <assert.h>
+
 #include "atlas/counts.h"
 #include "atlas/distance.h"
 #include "atlas/repetition.h"
@@ -35,12 +37,16 @@ static inline const mixt_repetition *mixt_report_repetition(const mixt_report *r
                                                             int domain, int which)
 {
     int domains = report->trace->info.domains;
+    assert(layer >= 0 && layer < report->trace->info.layers && domain >= 0 && domain <= domains);
+    assert(which >= 0 && which < MIXT_REPEAT_COUNT);
     return &report->repetition[(layer * (domains + 1) + domain) * MIXT_REPEAT_COUNT + which];
 }
 
 static inline const mixt_distance *mixt_report_distance(const mixt_report *report, int layer,
                                                         int domain)
 {
+    assert(layer >= 0 && layer < report->trace->info.layers);
+    assert(domain >= 0 && domain < report->trace->info.domains);
     return &report->distance[layer * report->trace->info.domains + domain];
 }
 

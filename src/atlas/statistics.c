@@ -1,5 +1,6 @@
 #include "atlas/statistics.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -30,6 +31,7 @@ static double student_975(double freedom)
 
 double mixt_expanded_tail(uint64_t units)
 {
+    assert(units >= 2);
     double n = (double)units;
     double reach = sqrt(n / (n - 1)) * student_975(n - 1);
     return 0.5 * erfc(reach / sqrt(2.0));
@@ -37,6 +39,7 @@ double mixt_expanded_tail(uint64_t units)
 
 double mixt_sorted_quantile(const double *sorted, size_t count, double probability)
 {
+    assert(count >= 1 && probability >= 0 && probability <= 1);
     double place = probability * (double)(count - 1);
     size_t below = (size_t)place;
     if (below + 1 >= count) {
@@ -60,6 +63,7 @@ void mixt_sort_doubles(double *values, size_t count)
 
 void mixt_wilson(double hits, double trials, double *low, double *high)
 {
+    assert(hits >= 0 && hits <= trials);
     const double z2 = NORMAL_975 * NORMAL_975;
     if (trials <= 0) {
         *low = 0;

@@ -297,28 +297,30 @@ static mixt_status read_trace(trace_reader *reader)
     if (status == MIXT_OK) {
         status = read_offsets(reader, offsets, byte_count);
     }
+    if (status != MIXT_OK) {
+        return status;
+    }
     mixt_trace *trace = reader->trace;
     const int64_t per_token[] = {(int64_t)info.tokens};
     const int64_t choices[] = {info.layers, (int64_t)info.tokens, info.experts_per_token};
     const int64_t logits[] = {info.layers, (int64_t)info.tokens, info.experts};
-    if (status == MIXT_OK) {
-        status =
-            read_tensor(reader, "vocab_bytes", MIXT_DTYPE_U8, 1, &byte_count, trace->vocab_bytes);
-    }
-    if (status == MIXT_OK) {
-        status = read_tensor(reader, "tokens", MIXT_DTYPE_I32, 1, per_token, trace->tokens);
-    }
-    if (status == MIXT_OK) {
-        status = read_tensor(reader, "document", MIXT_DTYPE_I32, 1, per_token, trace->document);
-    }
-    if (status == MIXT_OK) {
-        status = read_tensor(reader, "domain", MIXT_DTYPE_U16, 1, per_token, trace->domain);
-    }
-    if (status == MIXT_OK) {
-        status = read_tensor(reader, "experts", MIXT_DTYPE_U16, 3, choices, trace->experts);
-    }
-    if (status == MIXT_OK) {
-        status = read_tensor(reader, "weights", MIXT_DTYPE_F16, 3, choices, trace->weights);
+    const struct {
+        const char *name;
+        mixt_dtype dtype;
+        uint32_t rank;
+        const int64_t *shape;
+        void *to;
+    } arrays[] = {
+        {"vocab_bytes", MIXT_DTYPE_U8, 1, &byte_count, trace->vocab_bytes},
+        {"tokens", MIXT_DTYPE_I32, 1, per_token, trace->tokens},
+        {"document", MIXT_DTYPE_I32, 1, per_token, trace->document},
+        {"domain", MIXT_DTYPE_U16, 1, per_token, trace->domain},
+        {"experts", MIXT_DTYPE_U16, 3, choices, trace->experts},
+        {"weights", MIXT_DTYPE_F16, 3, choices, trace->weights},
+    };
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays && status == MIXT_OK; i++) {
+        status = read_tensor(reader, arrays[i].name, arrays[i].dtype, arrays[i].rank,
+                             arrays[i].shape, arrays[i].to);
     }
     if (status == MIXT_OK && mixt_safetensors_find(reader->file, "logits") != NULL) {
         trace->has_logits = true;

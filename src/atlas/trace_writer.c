@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* mkostemp */
 #include "atlas/trace_writer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -75,6 +76,7 @@ static mixt_status spill_flush(spill *part, const char *path, mixt_error *error)
 static mixt_status spill_append(spill *part, const void *data, size_t length, const char *path,
                                 mixt_error *error)
 {
+    assert(part->descriptor >= 0 && part->used < SPILL_BUFFER);
     const char *from = data;
     part->bytes += length;
     while (length != 0) {
@@ -96,6 +98,7 @@ static mixt_status spill_append(spill *part, const void *data, size_t length, co
 
 static spill *layer_spill(mixt_trace_writer *writer, int layer, int which)
 {
+    assert(layer >= 0 && layer < writer->header.layers && which >= 0 && which < LAYER_SPILLS);
     return &writer->spills[SPILL_LAYERS + layer * LAYER_SPILLS + which];
 }
 

@@ -1,5 +1,6 @@
 #include "atlas/units.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /* Tokens in a block, where documents are too few: 16 blocks or so, of 16 to 256 tokens. */
@@ -58,6 +59,7 @@ static void sort_tokens(const mixt_trace *trace, mixt_units *units, uint64_t *ne
 
 mixt_units *mixt_units_create(const mixt_trace *trace)
 {
+    assert(trace->document_start != NULL); /* mixt_trace_check was there */
     size_t domains = (size_t)trace->info.domains;
     mixt_units *units = calloc(1, sizeof *units);
     uint64_t *seen = calloc(domains, sizeof *seen);

@@ -1,5 +1,6 @@
 #include "atlas/vocabulary.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +104,7 @@ static void rank_expert(const candidates *set, const mixt_trace *trace, int expe
 mixt_status mixt_top_tokens(const mixt_trace *trace, int layer, int per_expert,
                             mixt_top_token *rows, mixt_error *error)
 {
+    assert(layer >= 0 && layer < trace->info.layers && per_expert >= 1);
     candidates set = {0};
     mixt_status status = MIXT_OK;
     if (!collect(trace, layer, &set)) {
