@@ -291,7 +291,9 @@ static bool make_utf8(char **text, size_t *length)
     return true;
 }
 
-size_t gather_split_perl(char *text, size_t length, bool keep_pod)
+/* Takes embedded documentation (perlpod) out of Perl: in place, returns the length that is left;
+ * with `keep_pod` the other way round. */
+static size_t split_perl(char *text, size_t length, bool keep_pod)
 {
     size_t used = 0;
     bool in_pod = false;
@@ -479,7 +481,7 @@ static void take_file(domain_writer *writer, const found_file *file)
     bool good = (file->form != FORM_SHELL || is_shell(text, length)) &&
                 (file->form != FORM_C || !is_cpp(text)) && make_utf8(&text, &length);
     if (good && (file->form == FORM_CODE_OF_PERL || file->form == FORM_POD_OF_PERL)) {
-        length = gather_split_perl(text, length, file->form == FORM_POD_OF_PERL);
+        length = split_perl(text, length, file->form == FORM_POD_OF_PERL);
     }
     if (good && (file->form == FORM_PROSE || file->form == FORM_POD_OF_PERL)) {
         length = drop_repeated(text, length, &writer->paragraphs);

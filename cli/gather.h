@@ -27,8 +27,4 @@ typedef struct gather_count {
 bool gather_text(const char *folder, uint64_t bytes, uint64_t least, gather_count *counts,
                  char what[300]);
 
-/* Takes embedded documentation (perlpod) out of Perl: in place, returns the length that is left;
- * with `keep_pod` the other way round. */
-size_t gather_split_perl(char *text, size_t length, bool keep_pod);
-
 #endif

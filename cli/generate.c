@@ -57,7 +57,7 @@ void text_write(text_stream *out, const char *bytes, size_t length)
     }
 }
 
-void text_finish(text_stream *out)
+static void text_finish(text_stream *out)
 {
     if (out->held_count > 0) {
         write_replacement(out);

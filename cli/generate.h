@@ -30,7 +30,6 @@ typedef struct text_stream {
 } text_stream;
 
 void text_write(text_stream *out, const char *bytes, size_t length);
-void text_finish(text_stream *out);
 
 typedef struct generation_state {
     const mixt_tokenizer *tokenizer;

@@ -134,7 +134,8 @@ static bool refuse_unknown(cli_arguments *arguments, const char *name, size_t le
                   name);
 }
 
-void options_range(const cli_option *option, char *text, size_t size)
+/* "1", "-1..3", "greater than 0" for a range. */
+static void range_text(const cli_option *option, char *text, size_t size)
 {
     if (isinf(option->high)) {
         if (option->low == 5e-324) {
@@ -155,7 +156,7 @@ static bool check_range(cli_arguments *arguments, const cli_option *option, cons
         return true;
     }
     char range[80];
-    options_range(option, range, sizeof range);
+    range_text(option, range, sizeof range);
     return refuse(arguments, "%s: %.40s is not %s", label, given, range);
 }
 
@@ -317,7 +318,8 @@ static bool set_option(cli_arguments *arguments, const cli_option *option, size_
     return false;
 }
 
-bool options_assign(cli_arguments *arguments, const char *name, const char *value)
+/* Sets one option by name as a command line does. */
+static bool assign_option(cli_arguments *arguments, const char *name, const char *value)
 {
     size_t offset = 0;
     const cli_option *found = options_find(arguments->command, name, strlen(name), &offset);
@@ -398,10 +400,11 @@ static bool config_line(cli_arguments *arguments, char *line)
     }
     memcpy(copy, value, length + 1);
     kept[arguments->kept_count++] = copy;
-    return options_assign(arguments, name, copy);
+    return assign_option(arguments, name, copy);
 }
 
-bool options_read_config(cli_arguments *arguments, const char *path)
+/* Reads `key = value` lines; # begins a comment; a value may be quoted. */
+static bool read_config(cli_arguments *arguments, const char *path)
 {
     char line[8192];
     char what[200];
@@ -545,7 +548,7 @@ static bool apply(cli_arguments *arguments, const cli_option *option, size_t off
     if (!set_option(arguments, option, offset, value)) {
         return false;
     }
-    return strcmp(option->name, "config") != 0 || options_read_config(arguments, value);
+    return strcmp(option->name, "config") != 0 || read_config(arguments, value);
 }
 
 /* Takes the switch at argv[*at] with its value or values. */
@@ -680,6 +683,6 @@ void options_free(cli_arguments *arguments)
 bool options_parse_over(cli_arguments *arguments, const char *path)
 {
     options_reset(arguments);
-    return options_read_config(arguments, path) &&
+    return read_config(arguments, path) &&
            options_parse(arguments, arguments->argc, arguments->argv);
 }

@@ -80,25 +80,18 @@ struct cli_arguments {
 bool options_parse(cli_arguments *arguments, int argc, char **argv);
 /* Again from the defaults: first the config file at `path`, then the same argv over it. */
 bool options_parse_over(cli_arguments *arguments, const char *path);
-/* Reads `key = value` lines; # begins a comment; a value may be quoted. */
-bool options_read_config(cli_arguments *arguments, const char *path);
 /* The reverse: every option of the groups whose title is not in `without`, one a line. */
 void options_write_config(const cli_command *command, const void *settings, const char *without,
                           FILE *stream);
 /* Back to the defaults, with nothing kept. */
 void options_reset(cli_arguments *arguments);
 void options_free(cli_arguments *arguments);
-/* Sets one option by name as a command line does. */
-bool options_assign(cli_arguments *arguments, const char *name, const char *value);
 
 /* The option of a (long, alias or underscored) name, and where its value lies. */
 const cli_option *options_find(const cli_command *command, const char *name, size_t length,
                                size_t *offset);
 /* The value of an option as text, the way a config file would say it. */
 void options_format(const cli_option *option, const void *field, char *text, size_t size);
-
-/* "1", "-1..3", "greater than 0" for a range. */
-void options_range(const cli_option *option, char *text, size_t size);
 
 /* The known word nearest to `word` by edit distance, or NULL: candidates come from `next`. */
 bool options_similar(const char *word, const char *candidate);

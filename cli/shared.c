@@ -82,7 +82,8 @@ mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_erro
     return mixt_tokenizer_open(found, &resources->tokenizer, error);
 }
 
-void report_skipped(const mixt_corpus *corpus)
+/* Prints what the corpus skipped, if anything. */
+static void report_skipped(const mixt_corpus *corpus)
 {
     const char *first = NULL;
     uint64_t skipped = mixt_corpus_skipped(corpus, &first);

@@ -69,8 +69,6 @@ mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_erro
 /* Corpus and token data; says on standard error how much there is and what was skipped. */
 mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,
                       mixt_error *error);
-/* Prints what the corpus skipped, if anything. */
-void report_skipped(const mixt_corpus *corpus);
 
 /* Bits per byte of summed nats. */
 double bits_per_byte(double nats, uint64_t bytes);

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-double test_real(const void *array, size_t real_size, size_t index)
+static double real_at(const void *array, size_t real_size, size_t index)
 {
     return real_size == 8 ? ((const double *)array)[index] : (double)((const float *)array)[index];
 }
@@ -118,15 +118,15 @@ double test_run_again(const mixt_model *model, test_run *run, bool backward)
     const void *nll = mixt_instance_view(run->instance, run->graph->nll);
     double sum = 0;
     for (int64_t i = 0; i < run->tokens; i++) {
-        sum += test_real(nll, real_size, (size_t)i);
+        sum += real_at(nll, real_size, (size_t)i);
     }
     run->cross_entropy = sum * (real_size == 8 ? run->scale[0] : (double)(float)run->scale[0]);
     run->balance = run->z = 0;
     for (int i = 0; i < run->graph->moe_layers; i++) {
         const void *losses =
             mixt_instance_view(run->instance, run->graph->routes[i].value[ROUTE_LOSSES]);
-        run->balance += test_real(losses, real_size, ROUTE_LOSS_BALANCE) / run->graph->moe_layers;
-        run->z += test_real(losses, real_size, ROUTE_LOSS_Z) / run->graph->moe_layers;
+        run->balance += real_at(losses, real_size, ROUTE_LOSS_BALANCE) / run->graph->moe_layers;
+        run->z += real_at(losses, real_size, ROUTE_LOSS_Z) / run->graph->moe_layers;
     }
     return run->cross_entropy + model->options.router.balance_coefficient * run->balance +
            model->options.router.z_coefficient * run->z;

@@ -31,7 +31,6 @@ void test_run_create(const mixt_device *device, const mixt_model *model, const t
  * the total loss with coefficients. */
 double test_run_again(const mixt_model *model, test_run *run, bool backward);
 void test_run_free(test_run *run);
-double test_real(const void *array, size_t real_size, size_t index);
 /* Writes two scales as reals into a graph's `scale`. */
 void test_write_scale(mixt_instance *instance, const mixt_graph *graph, const double scale[2]);
 

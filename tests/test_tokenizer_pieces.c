@@ -172,7 +172,7 @@ static mixt_status write_gguf(const mixt_tokenizer *tokenizer, int rows, const c
     assert_int_equal(mixt_gguf_writer_create(path, 0, &writer, error), MIXT_OK);
     mixt_status status = mixt_gguf_writer_string(writer, "general.architecture", "llama", error);
     if (status == MIXT_OK) {
-        status = mixt_tokenizer_to_gguf_rows(tokenizer, rows, writer, error);
+        status = mixt_tokenizer_to_gguf(tokenizer, rows, writer, error);
     }
     if (status == MIXT_OK) {
         status = mixt_gguf_writer_begin(writer, error);

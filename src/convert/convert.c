@@ -89,7 +89,9 @@ static void gather_targets(mixt_conversion *c)
     }
 }
 
-mixt_status mixt_conversion_plan(mixt_conversion *c)
+/* Fills parts and targets from the family's table; types are not set. Refused, by name, where the
+ * family has no tensor in this form for a parameter. */
+static mixt_status plan_targets(mixt_conversion *c)
 {
     for (int i = 0; i < c->model->parameter_count; i++) {
         const mixt_parameter *p = &c->model->parameters[i];
@@ -118,7 +120,7 @@ mixt_status mixt_conversion_plan(mixt_conversion *c)
     return MIXT_OK;
 }
 
-void mixt_conversion_clear(mixt_conversion *c)
+static void clear_targets(mixt_conversion *c)
 {
     free(c->parts);
     free(c->targets);
@@ -212,10 +214,10 @@ mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
                          "type: '%.40s' is not a type that mixt can write (mixt help convert)",
                          options->type);
     }
-    mixt_status status = mixt_conversion_plan(&c);
+    mixt_status status = plan_targets(&c);
     if (status == MIXT_OK) {
         status = c.form == MIXT_FORM_GGUF ? mixt_convert_to_gguf(&c) : mixt_convert_to_folder(&c);
     }
-    mixt_conversion_clear(&c);
+    clear_targets(&c);
     return status == MIXT_OK ? mixt_model_intact(model, error) : status;
 }

@@ -35,10 +35,6 @@ typedef struct mixt_conversion {
     mixt_error *error;
 } mixt_conversion;
 
-/* Fills parts and targets from the family's table; types are not set. Refused, by name, where the
- * family has no tensor in this form for a parameter. */
-mixt_status mixt_conversion_plan(mixt_conversion *c);
-void mixt_conversion_clear(mixt_conversion *c);
 /* All values of a target [shape] as fp32. */
 mixt_status mixt_target_values(const mixt_conversion *c, const mixt_target *target, float *values);
 /* Number of values of a target. */

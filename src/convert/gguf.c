@@ -290,8 +290,8 @@ static mixt_status write_metadata(mixt_conversion *c, mixt_gguf_writer *writer)
         return status;
     }
     return c->options->tokenizer != NULL
-               ? mixt_tokenizer_to_gguf_rows(c->options->tokenizer, c->model->options.vocab_size,
-                                             writer, c->error)
+               ? mixt_tokenizer_to_gguf(c->options->tokenizer, c->model->options.vocab_size, writer,
+                                        c->error)
                : mixt_gguf_writer_string(writer, "tokenizer.ggml.model", "none", c->error);
 }
 

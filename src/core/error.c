@@ -23,7 +23,6 @@ bool mixt_status_is_refusal(mixt_status status)
 }
 
 MIXT_PRINTF(4, 0)
-MIXT_PRINTF(4, 0)
 static void fail_line(mixt_error *error, mixt_status status, int number, const char *format,
                       va_list arguments)
 {
@@ -59,17 +58,4 @@ mixt_status mixt_fail_errno(mixt_error *error, int number, const char *format, .
     fail_line(error, MIXT_ERROR_IO, number, format, arguments);
     va_end(arguments);
     return MIXT_ERROR_IO;
-}
-
-mixt_status mixt_fail_prefix(mixt_error *error, mixt_status status, const char *prefix)
-{
-    if (error != NULL) {
-        char line[sizeof error->message];
-        int length = snprintf(line, sizeof line, "%s: %s", prefix, error->message);
-        if (length > 0) {
-            memcpy(error->message, line, sizeof line);
-        }
-        error->status = status;
-    }
-    return status;
 }

@@ -21,7 +21,4 @@ mixt_status mixt_fail(mixt_error *error, mixt_status status, const char *format,
 mixt_status mixt_fail_errno(mixt_error *error, int number, const char *format, ...)
     MIXT_PRINTF(3, 4);
 
-/* Leaves `inner` under a prefix: "prefix: inner message". */
-mixt_status mixt_fail_prefix(mixt_error *error, mixt_status status, const char *prefix);
-
 #endif

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-void mixt_random_block(const mixt_random_key *key, uint64_t index, uint32_t block[4])
+static void random_block(const mixt_random_key *key, uint64_t index, uint32_t block[4])
 {
     uint32_t x0 = (uint32_t)index, x1 = (uint32_t)(index >> 32), x2 = key->purpose, x3 = key->step;
     uint32_t k0 = (uint32_t)key->seed, k1 = (uint32_t)(key->seed >> 32);
@@ -27,7 +27,7 @@ void mixt_random_block(const mixt_random_key *key, uint64_t index, uint32_t bloc
 uint64_t mixt_random_bits(const mixt_random_key *key, uint64_t index)
 {
     uint32_t block[4];
-    mixt_random_block(key, index, block);
+    random_block(key, index, block);
     return (uint64_t)block[1] << 32 | block[0];
 }
 
@@ -39,7 +39,7 @@ double mixt_random_uniform(const mixt_random_key *key, uint64_t index)
 double mixt_random_normal(const mixt_random_key *key, uint64_t index)
 {
     uint32_t block[4];
-    mixt_random_block(key, index, block);
+    random_block(key, index, block);
     double u = ((double)block[0] + 0.5) * 0x1p-32;
     double v = ((double)block[1] + 0.5) * 0x1p-32;
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);

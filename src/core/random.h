@@ -21,7 +21,6 @@ typedef struct mixt_random_key {
     uint32_t step;    /* low 32 bits of a step, epoch or parameter number */
 } mixt_random_key;
 
-void mixt_random_block(const mixt_random_key *key, uint64_t index, uint32_t block[4]);
 uint64_t mixt_random_bits(const mixt_random_key *key, uint64_t index);
 /* Uniform in [0, 1), 53 bits. */
 double mixt_random_uniform(const mixt_random_key *key, uint64_t index);

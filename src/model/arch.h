@@ -162,7 +162,6 @@ typedef enum mixt_form {
     MIXT_FORM_GGUF,
 } mixt_form;
 
-const char *mixt_row_key(const mixt_config_row *row, mixt_form form); /* or NULL */
 /* A row's value as the file says it (true is 1), and back into the options. */
 double mixt_row_get(const mixt_config_row *row, const mixt_model_options *options);
 void mixt_row_set(const mixt_config_row *row, mixt_model_options *options, double value);

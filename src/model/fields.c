@@ -2,7 +2,8 @@
  * file in one way. */
 #include "model/arch.h"
 
-const char *mixt_row_key(const mixt_config_row *row, mixt_form form)
+/* What files of this form call the row, or NULL. */
+static const char *row_key(const mixt_config_row *row, mixt_form form)
 {
     return form == MIXT_FORM_GGUF ? row->gguf : row->key;
 }
@@ -64,7 +65,7 @@ static bool named_between(const mixt_config_row *from, const mixt_config_row *to
                           mixt_form form)
 {
     for (const mixt_config_row *row = from; row != to && row->type != MIXT_FIELD_END; row++) {
-        if (row->offset == offset && mixt_row_key(row, form) != NULL) {
+        if (row->offset == offset && row_key(row, form) != NULL) {
             return true;
         }
     }
@@ -73,7 +74,7 @@ static bool named_between(const mixt_config_row *from, const mixt_config_row *to
 
 bool mixt_row_written(const mixt_config_row *rows, const mixt_config_row *row, mixt_form form)
 {
-    return mixt_row_key(row, form) != NULL && !named_between(rows, row, row->offset, form);
+    return row_key(row, form) != NULL && !named_between(rows, row, row->offset, form);
 }
 
 /* The row of a field whose key is there; else the one that gives the fallback. */
@@ -86,7 +87,7 @@ static const mixt_config_row *chosen_row(const mixt_config_row *rows, size_t off
         if (row->offset != offset) {
             continue;
         }
-        const char *key = mixt_row_key(row, source->form);
+        const char *key = row_key(row, source->form);
         first = first == NULL ? row : first;
         named = named == NULL && key != NULL ? row : named;
         required = key != NULL && row->required ? row : required;
@@ -113,7 +114,7 @@ mixt_status mixt_rows_read(const mixt_config_row *rows, const mixt_row_source *s
         const mixt_config_row *chosen = chosen_row(rows, row->offset, source, &present);
         double value = chosen->fallback;
         if (present) {
-            const char *key = mixt_row_key(chosen, source->form);
+            const char *key = row_key(chosen, source->form);
             mixt_status status = source->read(source->user, chosen, key, &value);
             if (status != MIXT_OK) {
                 return status;

@@ -566,7 +566,7 @@ static template_value evaluate_logic(template_run *run, const template_node *nod
 {
     template_value value = mixt_template_evaluate(run, node->child);
     for (const template_node *next = node->child->next; next != NULL; next = next->next) {
-        if (mixt_template_truth(run, value) == (node->kind == NODE_OR)) {
+        if (mixt_template_truth(value) == (node->kind == NODE_OR)) {
             return value;
         }
         value = mixt_template_evaluate(run, next);
@@ -610,7 +610,7 @@ static template_value evaluate_sign(template_run *run, const template_node *node
 static template_value evaluate_condition(template_run *run, const template_node *node)
 {
     const template_node *then = node->child->next;
-    if (mixt_template_truth(run, mixt_template_evaluate(run, node->child))) {
+    if (mixt_template_truth(mixt_template_evaluate(run, node->child))) {
         return mixt_template_evaluate(run, then);
     }
     return then->next != NULL ? mixt_template_evaluate(run, then->next)
@@ -649,8 +649,7 @@ template_value mixt_template_evaluate(template_run *run, const template_node *no
         value = evaluate_logic(run, node);
         break;
     case NODE_NOT:
-        value =
-            mixt_template_bool(!mixt_template_truth(run, mixt_template_evaluate(run, node->child)));
+        value = mixt_template_bool(!mixt_template_truth(mixt_template_evaluate(run, node->child)));
         break;
     case NODE_NEGATE:
     case NODE_POSITIVE:

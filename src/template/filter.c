@@ -77,10 +77,9 @@ template_value mixt_template_argument(const template_arguments *arguments, size_
                                             .as.missing = "an argument that was not given"};
 }
 
-static bool flag(template_run *run, const template_arguments *arguments, size_t place,
-                 const char *name)
+static bool flag(const template_arguments *arguments, size_t place, const char *name)
 {
-    return mixt_template_truth(run, mixt_template_argument(arguments, place, name));
+    return mixt_template_truth(mixt_template_argument(arguments, place, name));
 }
 
 static const char *c_string_of(template_run *run, template_value value, const char *what)
@@ -189,8 +188,7 @@ static template_value filter_sort(template_run *run, template_value value,
         mixt_template_fail(run, MIXT_ERROR_UNSUPPORTED, "sort by several attributes");
     }
     return sort_items(run, mixt_template_iterate(run, value), has_path ? &path : NULL,
-                      flag(run, arguments, 1, "case_sensitive"),
-                      flag(run, arguments, 0, "reverse"));
+                      flag(arguments, 1, "case_sensitive"), flag(arguments, 0, "reverse"));
 }
 
 static template_list *dict_items(template_run *run, template_value value, const char *what)
@@ -225,8 +223,7 @@ static template_value filter_dictsort(template_run *run, template_value value,
         path.as.integer = name[0] == 'v';
     }
     return sort_items(run, dict_items(run, value, "dictsort"), &path,
-                      flag(run, arguments, 0, "case_sensitive"),
-                      flag(run, arguments, 2, "reverse"));
+                      flag(arguments, 0, "case_sensitive"), flag(arguments, 2, "reverse"));
 }
 
 static template_value filter_items(template_run *run, template_value value,
@@ -244,7 +241,7 @@ static template_value filter_unique(template_run *run, template_value value,
     mixt_template_check_arguments(run, "unique", arguments, "case_sensitive attribute");
     template_value path = mixt_template_argument(arguments, 1, "attribute");
     bool has_path = path.kind != TEMPLATE_UNDEFINED && path.kind != TEMPLATE_NONE;
-    bool case_sensitive = flag(run, arguments, 0, "case_sensitive");
+    bool case_sensitive = flag(arguments, 0, "case_sensitive");
     const template_list *items = mixt_template_iterate(run, value);
     template_dict *seen = mixt_template_new_dict(run, 4);
     template_list *list = mixt_template_new_list(run, 4);
@@ -268,7 +265,7 @@ static template_value extreme(template_run *run, template_value value,
                                   "case_sensitive attribute");
     template_value path = mixt_template_argument(arguments, 1, "attribute");
     bool has_path = path.kind != TEMPLATE_UNDEFINED && path.kind != TEMPLATE_NONE;
-    bool case_sensitive = flag(run, arguments, 0, "case_sensitive");
+    bool case_sensitive = flag(arguments, 0, "case_sensitive");
     const template_list *items = mixt_template_iterate(run, value);
     template_value best = mixt_template_undefined(run, "the sequence was empty");
     template_value best_key = best;
@@ -413,7 +410,7 @@ static template_arguments behind(const template_arguments *arguments, size_t cou
 static template_value filter_map(template_run *run, template_value value,
                                  const template_arguments *arguments)
 {
-    if (value.kind != TEMPLATE_GENERATOR && !mixt_template_truth(run, value)) {
+    if (value.kind != TEMPLATE_GENERATOR && !mixt_template_truth(value)) {
         return mixt_template_list_value(TEMPLATE_GENERATOR, mixt_template_new_list(run, 0));
     }
     const template_list *items = mixt_template_iterate(run, value);
@@ -443,7 +440,7 @@ static template_value choose(template_run *run, template_value value,
                              const template_arguments *arguments, bool keep, bool by_attribute)
 {
     template_list *list = mixt_template_new_list(run, 4);
-    if (value.kind != TEMPLATE_GENERATOR && !mixt_template_truth(run, value)) {
+    if (value.kind != TEMPLATE_GENERATOR && !mixt_template_truth(value)) {
         return mixt_template_list_value(TEMPLATE_GENERATOR, list);
     }
     size_t place = by_attribute;
@@ -462,8 +459,8 @@ static template_value choose(template_run *run, template_value value,
         if (by_attribute) {
             item = by_path(run, item, arguments->values[0], NULL);
         }
-        bool yes = test != NULL ? mixt_template_test(run, test, item, &rest)
-                                : mixt_template_truth(run, item);
+        bool yes =
+            test != NULL ? mixt_template_test(run, test, item, &rest) : mixt_template_truth(item);
         if (yes == keep) {
             mixt_template_append(run, list, items->items[i]);
         }
@@ -561,8 +558,8 @@ static template_value filter_indent(template_run *run, template_value value,
     template_value width = mixt_template_given(arguments, 0, "width")
                                ? mixt_template_argument(arguments, 0, "width")
                                : mixt_template_integer(4);
-    bool first = flag(run, arguments, 1, "first");
-    bool blank = flag(run, arguments, 2, "blank");
+    bool first = flag(arguments, 1, "first");
+    bool blank = flag(arguments, 2, "blank");
     template_value space = mixt_template_view(run, " ", 1);
     const template_text *indent =
         width.kind == TEMPLATE_STRING
@@ -621,8 +618,8 @@ static template_value filter_tojson(template_run *run, template_value value,
     template_value separators = mixt_template_argument(arguments, 2, "separators");
     template_json_style style = {.item_separator = ", ",
                                  .key_separator = ": ",
-                                 .ascii = flag(run, arguments, 0, "ensure_ascii"),
-                                 .sorted = flag(run, arguments, 3, "sort_keys")};
+                                 .ascii = flag(arguments, 0, "ensure_ascii"),
+                                 .sorted = flag(arguments, 3, "sort_keys")};
     if (indent.kind == TEMPLATE_STRING) {
         style.indent = mixt_template_c_string(run, indent.as.text);
         style.item_separator = ",";
@@ -653,7 +650,7 @@ static template_value filter_default(template_run *run, template_value value,
 {
     mixt_template_check_arguments(run, "default", arguments, "default_value boolean");
     bool replaced = value.kind == TEMPLATE_UNDEFINED ||
-                    (flag(run, arguments, 1, "boolean") && !mixt_template_truth(run, value));
+                    (flag(arguments, 1, "boolean") && !mixt_template_truth(value));
     if (!replaced) {
         return value;
     }

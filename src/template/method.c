@@ -101,8 +101,7 @@ static template_value split(const method_call *call)
 static template_value splitlines(const method_call *call)
 {
     mixt_template_check_arguments(call->run, call->name, call->arguments, "keepends");
-    bool keep =
-        mixt_template_truth(call->run, mixt_template_argument(call->arguments, 0, "keepends"));
+    bool keep = mixt_template_truth(mixt_template_argument(call->arguments, 0, "keepends"));
     return mixt_template_list_value(TEMPLATE_LIST,
                                     mixt_template_lines(call->run, call->object.as.text, keep));
 }

@@ -157,7 +157,7 @@ static const template_list *loop_items(template_run *run, const template_node *t
     push_scope(run);
     for (size_t i = 0; i < all->count; i++) {
         assign(run, target, all->items[i]);
-        if (mixt_template_truth(run, mixt_template_evaluate(run, condition))) {
+        if (mixt_template_truth(mixt_template_evaluate(run, condition))) {
             mixt_template_append(run, chosen, all->items[i]);
         }
     }
@@ -203,7 +203,7 @@ static flow execute_if(template_run *run, const template_node *node)
     for (const template_node *branch = node->child; branch != NULL; branch = branch->next) {
         const template_node *condition = branch->child;
         if (condition->kind == NODE_NONE ||
-            mixt_template_truth(run, mixt_template_evaluate(run, condition))) {
+            mixt_template_truth(mixt_template_evaluate(run, condition))) {
             return execute_body(run, condition->next);
         }
     }

@@ -365,7 +365,7 @@ void mixt_template_put(template_run *run, template_dict *dict, template_value ke
 const template_value *mixt_template_find(template_run *run, const template_dict *dict,
                                          template_value key);
 const char *mixt_template_kind_name(template_value value); /* "int", "str", ... as Python says */
-bool mixt_template_truth(template_run *run, template_value value);
+bool mixt_template_truth(template_value value);
 bool mixt_template_equal(template_run *run, template_value a, template_value b);
 /* < 0, 0, > 0; refuses what has no order. */
 int mixt_template_compare(template_run *run, template_value a, template_value b);

@@ -225,9 +225,8 @@ int64_t mixt_template_as_integer(template_run *run, template_value value, const 
 
 /* ---- questions */
 
-bool mixt_template_truth(template_run *run, template_value value)
+bool mixt_template_truth(template_value value)
 {
-    (void)run;
     switch ((template_kind)value.kind) {
     case TEMPLATE_UNDEFINED:
     case TEMPLATE_NONE:

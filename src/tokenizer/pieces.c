@@ -104,13 +104,3 @@ int32_t mixt_pieces_find(const mixt_pieces *pieces, const char *bytes, size_t le
     const known_piece *slot = slot_of(pieces, bytes, length);
     return slot->bytes != NULL ? slot->id : -1;
 }
-
-size_t mixt_pieces_count(const mixt_pieces *pieces)
-{
-    return pieces->count;
-}
-
-size_t mixt_pieces_longest(const mixt_pieces *pieces)
-{
-    return pieces->longest;
-}

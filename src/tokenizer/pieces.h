@@ -16,8 +16,6 @@ void mixt_pieces_free(mixt_pieces *pieces);
 bool mixt_pieces_add(mixt_pieces *pieces, const char *bytes, size_t length, int32_t id);
 /* Its id, or -1. */
 int32_t mixt_pieces_find(const mixt_pieces *pieces, const char *bytes, size_t length);
-size_t mixt_pieces_count(const mixt_pieces *pieces);
-size_t mixt_pieces_longest(const mixt_pieces *pieces); /* bytes of the longest one */
 uint64_t mixt_pieces_hash(const char *bytes, size_t length);
 
 #endif

@@ -26,7 +26,8 @@ uint32_t mixt_byte_character(unsigned char byte)
     return byte == 0xad ? 0x143u : 0x100u + 33u + (byte - 0x7fu);
 }
 
-int mixt_character_byte(uint32_t character)
+/* The byte behind a visible character; -1 for one that stands for none. */
+static int character_byte(uint32_t character)
 {
     if (character < 0x100) {
         return is_visible(character) ? (int)character : -1;
@@ -45,10 +46,9 @@ size_t mixt_visible_to_bytes(const char *text, size_t length, char *to)
     size_t count = 0;
     for (size_t at = 0; at < length;) {
         size_t size = mixt_utf8_character((const unsigned char *)text + at, length - at);
-        int byte =
-            size == 0
-                ? -1
-                : mixt_character_byte(mixt_utf8_decode((const unsigned char *)text + at, size));
+        int byte = size == 0
+                       ? -1
+                       : character_byte(mixt_utf8_decode((const unsigned char *)text + at, size));
         if (byte < 0) {
             memcpy(to, text, length);
             return length;

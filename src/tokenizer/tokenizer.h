@@ -155,10 +155,8 @@ mixt_status mixt_tokenizer_from_gguf(const mixt_gguf *file, mixt_tokenizer **tok
 /* Writes the keys tokenizer.ggml.* and tokenizer.chat_template. What GGUF cannot say is refused by
  * name. `rows`: ids of the model, at least those of the vocabulary; the rest become unused tokens.
  */
-mixt_status mixt_tokenizer_to_gguf_rows(const mixt_tokenizer *tokenizer, int rows,
-                                        mixt_gguf_writer *writer, mixt_error *error);
-mixt_status mixt_tokenizer_to_gguf(const mixt_tokenizer *tokenizer, mixt_gguf_writer *writer,
-                                   mixt_error *error);
+mixt_status mixt_tokenizer_to_gguf(const mixt_tokenizer *tokenizer, int rows,
+                                   mixt_gguf_writer *writer, mixt_error *error);
 /* Text of files for a vocabulary that came from GGUF: a tokenizer.model for pieces, a
  * tokenizer.json for byte-level BPE. */
 mixt_status mixt_tokenizer_write_model(const mixt_tokenizer *tokenizer, mixt_buffer *to,
@@ -168,9 +166,8 @@ mixt_status mixt_tokenizer_write_json(const mixt_tokenizer *tokenizer, mixt_buff
 /* Whether an id only fills up the rows of a model in a GGUF file. */
 bool mixt_token_is_padding(const mixt_tokenizer *tokenizer, int id);
 
-/* GPT-2's visible character for a byte, and back (-1 for a character that stands for none). */
+/* GPT-2's visible character for a byte. */
 uint32_t mixt_byte_character(unsigned char byte);
-int mixt_character_byte(uint32_t character);
 /* Bytes that a token's visible characters stand for, into `to` [length]; how many. A token with
  * other characters stands for its own text, as in Hugging Face's decoder. */
 size_t mixt_visible_to_bytes(const char *text, size_t length, char *to);

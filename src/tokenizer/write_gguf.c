@@ -353,8 +353,8 @@ static mixt_status write_specials(writing *w)
     return status;
 }
 
-mixt_status mixt_tokenizer_to_gguf_rows(const mixt_tokenizer *tokenizer, int rows,
-                                        mixt_gguf_writer *writer, mixt_error *error)
+mixt_status mixt_tokenizer_to_gguf(const mixt_tokenizer *tokenizer, int rows,
+                                   mixt_gguf_writer *writer, mixt_error *error)
 {
     writing w = {tokenizer, writer, mixt_arena_create(), NULL, rows, error};
     mixt_status status = w.arena != NULL ? MIXT_OK : no_memory(&w);
@@ -375,10 +375,4 @@ mixt_status mixt_tokenizer_to_gguf_rows(const mixt_tokenizer *tokenizer, int row
     }
     mixt_arena_free(w.arena);
     return status;
-}
-
-mixt_status mixt_tokenizer_to_gguf(const mixt_tokenizer *tokenizer, mixt_gguf_writer *writer,
-                                   mixt_error *error)
-{
-    return mixt_tokenizer_to_gguf_rows(tokenizer, tokenizer->vocab_size, writer, error);
 }

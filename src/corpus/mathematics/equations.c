@@ -2,12 +2,12 @@
 
 #include "corpus/mathematics/mathematics.h"
 
-typedef struct term {
+typedef struct linear_term {
     int64_t factor;
     char letter; /* '\0': a constant */
-} term;
+} linear_term;
 
-static void write_terms(mixt_buffer *to, const term *terms, size_t count)
+static void write_terms(mixt_buffer *to, const linear_term *terms, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         int64_t factor = terms[i].factor, size = factor < 0 ? -factor : factor;
@@ -25,11 +25,11 @@ static void write_terms(mixt_buffer *to, const term *terms, size_t count)
 }
 
 /* Splits a term in two now and then, and puts each piece on a side. */
-static void place(math *m, term sides[2][12], size_t counts[2], term p)
+static void place(math *m, linear_term sides[2][12], size_t counts[2], linear_term p)
 {
     int pieces = p.factor != 0 && mixt_math_chance(m, 25) ? 2 : 1;
     for (; pieces > 0; pieces--) {
-        term piece = p;
+        linear_term piece = p;
         if (pieces == 2) {
             piece.factor = mixt_math_nonzero(m, 20);
             p.factor -= piece.factor;
@@ -46,12 +46,12 @@ static void place(math *m, term sides[2][12], size_t counts[2], term p)
 void mixt_math_write_equation(math *m, mixt_buffer *to, const int64_t *factors, const char *letters,
                               int count, int64_t value)
 {
-    term sides[2][12];
+    linear_term sides[2][12];
     size_t counts[2] = {0, 0};
     for (int i = 0; i < count; i++) {
-        place(m, sides, counts, (term){factors[i], letters[i]});
+        place(m, sides, counts, (linear_term){factors[i], letters[i]});
     }
-    place(m, sides, counts, (term){-value, '\0'});
+    place(m, sides, counts, (linear_term){-value, '\0'});
     mixt_math_shuffle(m, sides[0], counts[0], sizeof **sides);
     mixt_math_shuffle(m, sides[1], counts[1], sizeof **sides);
     int first = mixt_math_chance(m, 80) ? 0 : 1;

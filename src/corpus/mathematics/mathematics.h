@@ -38,12 +38,6 @@ typedef struct written {
     char text[48];
 } written;
 
-#define MATH_DEGREE 8
-/* terms[i] x^i */
-typedef struct polynomial {
-    int64_t terms[MATH_DEGREE + 1];
-} polynomial;
-
 /* --- numbers.c: random choices, exact numbers, expressions ---
  * At most one draw stands in an expression: C does not order the evaluation of arguments, and the
  * text must not depend on the compiler. */
@@ -62,10 +56,8 @@ void mixt_math_shuffle(math *m, void *items, size_t count, size_t size);
 int64_t mixt_math_gcd(int64_t a, int64_t b);
 int64_t mixt_math_power(int64_t base, int exponent);
 fraction mixt_math_fraction(int64_t top, int64_t bottom);
-fraction mixt_math_add(fraction a, fraction b);
 fraction mixt_math_subtract(fraction a, fraction b);
 fraction mixt_math_multiply(fraction a, fraction b);
-fraction mixt_math_divide(fraction a, fraction b); /* b not 0 */
 int mixt_math_compare(fraction a, fraction b);
 void mixt_math_write_fraction(mixt_buffer *to, fraction value);
 void mixt_math_write_decimal(mixt_buffer *to, decimal value);
@@ -78,18 +70,6 @@ const char *mixt_math_ordinal(int number);     /* "first" to "tenth" */
 void mixt_math_write_expression(math *m, mixt_buffer *to, fraction value, int size);
 /* Writes an integer, or a letter that the preamble defines as it. */
 void mixt_math_write_operand(math *m, mixt_buffer *to, int64_t value);
-
-/* --- polynomials.c --- */
-int mixt_math_degree(const polynomial *p);
-/* Random, of exactly this degree, terms up to `limit`. */
-polynomial mixt_math_polynomial(math *m, int degree, int64_t limit);
-polynomial mixt_math_polynomial_multiply(const polynomial *a, const polynomial *b);
-int64_t mixt_math_polynomial_value(const polynomial *p, int64_t x);
-/* Highest power first. */
-void mixt_math_write_polynomial(mixt_buffer *to, const polynomial *p, char letter);
-/* The same polynomial in mixed order with `extra` terms split in two. */
-void mixt_math_write_scattered(math *m, mixt_buffer *to, const polynomial *p, char letter,
-                               int extra);
 
 /* --- modules --- */
 /* arithmetic.c */

@@ -81,14 +81,14 @@ fraction mixt_math_fraction(int64_t top, int64_t bottom)
     return (fraction){top / divisor, bottom / divisor};
 }
 
-fraction mixt_math_add(fraction a, fraction b)
+static fraction add(fraction a, fraction b)
 {
     return mixt_math_fraction(a.top * b.bottom + b.top * a.bottom, a.bottom * b.bottom);
 }
 
 fraction mixt_math_subtract(fraction a, fraction b)
 {
-    return mixt_math_add(a, (fraction){-b.top, b.bottom});
+    return add(a, (fraction){-b.top, b.bottom});
 }
 
 fraction mixt_math_multiply(fraction a, fraction b)
@@ -96,7 +96,8 @@ fraction mixt_math_multiply(fraction a, fraction b)
     return mixt_math_fraction(a.top * b.top, a.bottom * b.bottom);
 }
 
-fraction mixt_math_divide(fraction a, fraction b)
+/* b is not 0. */
+static fraction quotient(fraction a, fraction b)
 {
     return mixt_math_fraction(a.top * b.bottom, a.bottom * b.top);
 }
@@ -198,8 +199,7 @@ static void write_in(math *m, mixt_buffer *to, fraction value, int size, context
     } else {
         bool divide = mixt_math_chance(m, 60);
         fraction second = {mixt_math_nonzero(m, 30), 1};
-        fraction first =
-            divide ? mixt_math_multiply(value, second) : mixt_math_divide(value, second);
+        fraction first = divide ? mixt_math_multiply(value, second) : quotient(value, second);
         write_in(m, to, first, left, divide ? UNDER_SLASH : IN_PRODUCT);
         mixt_buffer_text(to, divide ? "/" : "*");
         write_in(m, to, second, size - 1 - left, divide ? UNDER_SLASH : IN_PRODUCT);

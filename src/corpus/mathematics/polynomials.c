@@ -3,16 +3,24 @@
 
 #include "corpus/mathematics/mathematics.h"
 
-int mixt_math_degree(const polynomial *p)
+#define DEGREE_MAX 8
+
+/* terms[i] x^i */
+typedef struct polynomial {
+    int64_t terms[DEGREE_MAX + 1];
+} polynomial;
+
+static int degree_of(const polynomial *p)
 {
-    int degree = MATH_DEGREE;
+    int degree = DEGREE_MAX;
     while (degree > 0 && p->terms[degree] == 0) {
         degree--;
     }
     return degree;
 }
 
-polynomial mixt_math_polynomial(math *m, int degree, int64_t limit)
+/* Random, of exactly this degree, terms up to `limit`. */
+static polynomial random_polynomial(math *m, int degree, int64_t limit)
 {
     polynomial p = {{0}};
     for (int i = 0; i < degree; i++) {
@@ -22,22 +30,22 @@ polynomial mixt_math_polynomial(math *m, int degree, int64_t limit)
     return p;
 }
 
-/* Products above MATH_DEGREE are the caller's fault; every use stays below it. */
-polynomial mixt_math_polynomial_multiply(const polynomial *a, const polynomial *b)
+/* Products above DEGREE_MAX are the caller's fault; every use stays below it. */
+static polynomial multiply(const polynomial *a, const polynomial *b)
 {
     polynomial product = {{0}};
-    for (int i = 0; i <= MATH_DEGREE; i++) {
-        for (int j = 0; i + j <= MATH_DEGREE; j++) {
+    for (int i = 0; i <= DEGREE_MAX; i++) {
+        for (int j = 0; i + j <= DEGREE_MAX; j++) {
             product.terms[i + j] += a->terms[i] * b->terms[j];
         }
     }
     return product;
 }
 
-int64_t mixt_math_polynomial_value(const polynomial *p, int64_t x)
+static int64_t value_at(const polynomial *p, int64_t x)
 {
     int64_t value = 0;
-    for (int i = MATH_DEGREE; i >= 0; i--) {
+    for (int i = DEGREE_MAX; i >= 0; i--) {
         value = value * x + p->terms[i];
     }
     return value;
@@ -62,7 +70,7 @@ static void write_term(mixt_buffer *to, int64_t factor, const char *letter, int 
 static void write_named(mixt_buffer *to, const polynomial *p, const char *letter)
 {
     bool first = true;
-    for (int i = MATH_DEGREE; i >= 0; i--) {
+    for (int i = DEGREE_MAX; i >= 0; i--) {
         if (p->terms[i] != 0) {
             write_term(to, p->terms[i], letter, i, first);
             first = false;
@@ -73,7 +81,8 @@ static void write_named(mixt_buffer *to, const polynomial *p, const char *letter
     }
 }
 
-void mixt_math_write_polynomial(mixt_buffer *to, const polynomial *p, char letter)
+/* Highest power first. */
+static void write_polynomial(mixt_buffer *to, const polynomial *p, char letter)
 {
     const char name[2] = {letter, '\0'};
     write_named(to, p, name);
@@ -84,18 +93,18 @@ typedef struct term {
     int power;
 } term;
 
-void mixt_math_write_scattered(math *m, mixt_buffer *to, const polynomial *p, char letter,
-                               int extra)
+/* The same polynomial in mixed order with `extra` terms split in two. */
+static void write_scattered(math *m, mixt_buffer *to, const polynomial *p, char letter, int extra)
 {
     const char name[2] = {letter, '\0'};
-    term terms[MATH_DEGREE + 1 + 16];
+    term terms[DEGREE_MAX + 1 + 16];
     size_t count = 0;
-    for (int i = 0; i <= MATH_DEGREE; i++) {
+    for (int i = 0; i <= DEGREE_MAX; i++) {
         if (p->terms[i] != 0) {
             terms[count++] = (term){p->terms[i], i};
         }
     }
-    int top = mixt_math_degree(p);
+    int top = degree_of(p);
     for (; extra > 0 && count + 1 < sizeof terms / sizeof *terms; extra--) {
         int64_t part = mixt_math_nonzero(m, 60);
         if (count != 0 && mixt_math_chance(m, 70)) { /* split a term */
@@ -124,9 +133,9 @@ static void define(math *m, char function, char letter, const polynomial *p, boo
 {
     mixt_buffer_format(&m->question, "Let %c(%c) = ", function, letter);
     if (scattered) {
-        mixt_math_write_scattered(m, &m->question, p, letter, (int)mixt_math_between(m, 0, 2));
+        write_scattered(m, &m->question, p, letter, (int)mixt_math_between(m, 0, 2));
     } else {
-        mixt_math_write_polynomial(&m->question, p, letter);
+        write_polynomial(&m->question, p, letter);
     }
     mixt_buffer_text(&m->question, ". ");
 }
@@ -138,36 +147,36 @@ void mixt_math_expand(math *m)
     polynomial product = {{1}};
     mixt_buffer_text(&m->question, "Expand ");
     for (int i = 0; i < count; i++) {
-        polynomial p = mixt_math_polynomial(m, (int)mixt_math_between(m, i == 0 ? 1 : 0, 2), 12);
+        polynomial p = random_polynomial(m, (int)mixt_math_between(m, i == 0 ? 1 : 0, 2), 12);
         mixt_buffer_text(&m->question, i == 0 ? "(" : "*(");
-        mixt_math_write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 0, 2));
+        write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 0, 2));
         mixt_buffer_text(&m->question, ")");
-        product = mixt_math_polynomial_multiply(&product, &p);
+        product = multiply(&product, &p);
     }
     mixt_buffer_text(&m->question, ".");
-    mixt_math_write_polynomial(&m->answer, &product, x);
+    write_polynomial(&m->answer, &product, x);
 }
 
 void mixt_math_collect(math *m)
 {
     char x = mixt_math_letter(m);
     int degree = (int)mixt_math_between(m, 1, 4);
-    polynomial p = mixt_math_polynomial(m, degree, mixt_math_chance(m, 50) ? 20 : 900);
+    polynomial p = random_polynomial(m, degree, mixt_math_chance(m, 50) ? 20 : 900);
     mixt_buffer_text(&m->question, "Collect the terms in ");
-    mixt_math_write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 1, 5));
+    write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 1, 5));
     mixt_buffer_text(&m->question, ".");
-    mixt_math_write_polynomial(&m->answer, &p, x);
+    write_polynomial(&m->answer, &p, x);
 }
 
 void mixt_math_rearrange(math *m)
 {
-    char x = mixt_math_letter(m), names[MATH_DEGREE + 1];
+    char x = mixt_math_letter(m), names[DEGREE_MAX + 1];
     int degree = (int)mixt_math_between(m, 1, 3);
-    polynomial p = mixt_math_polynomial(m, degree, 400);
-    int powers[MATH_DEGREE + 1];
+    polynomial p = random_polynomial(m, degree, 400);
+    int powers[DEGREE_MAX + 1];
     mixt_buffer_text(&m->question, MATH_PICK(m, "Rearrange ", "Express "));
     bool form = m->question.data[0] == 'R';
-    mixt_math_write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 1, 4));
+    write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 1, 4));
     mixt_buffer_text(&m->question, form ? " to the form " : " in the form ");
     for (int i = 0; i <= degree; i++) {
         powers[i] = i;
@@ -189,7 +198,7 @@ void mixt_math_evaluate(math *m)
 {
     char f = mixt_math_letter(m), x = mixt_math_letter(m);
     int degree = (int)mixt_math_between(m, 1, 3);
-    polynomial p = mixt_math_polynomial(m, degree, 60);
+    polynomial p = random_polynomial(m, degree, 60);
     int64_t at = mixt_math_between(m, -12, 25);
     define(m, f, x, &p, true);
     bool asked = mixt_math_chance(m, 50);
@@ -197,15 +206,15 @@ void mixt_math_evaluate(math *m)
                        asked ? "What is" : MATH_PICK(m, "Give", "Determine", "Calculate"), f);
     mixt_math_write_operand(m, &m->question, at);
     mixt_buffer_text(&m->question, asked ? ")?" : ").");
-    mixt_buffer_format(&m->answer, "%" PRId64, mixt_math_polynomial_value(&p, at));
+    mixt_buffer_format(&m->answer, "%" PRId64, value_at(&p, at));
 }
 
 void mixt_math_polynomial_sum(math *m)
 {
     char f = mixt_math_letter(m), g = mixt_math_letter(m), x = mixt_math_letter(m),
          y = mixt_math_letter(m);
-    polynomial p = mixt_math_polynomial(m, (int)mixt_math_between(m, 1, 3), 30);
-    polynomial q = mixt_math_polynomial(m, (int)mixt_math_between(m, 1, 3), 30), sum;
+    polynomial p = random_polynomial(m, (int)mixt_math_between(m, 1, 3), 30);
+    polynomial q = random_polynomial(m, (int)mixt_math_between(m, 1, 3), 30), sum;
     int64_t a = mixt_math_nonzero(m, 9), b = mixt_math_nonzero(m, 9);
     define(m, f, x, &p, true);
     define(m, g, x, &q, true);
@@ -215,53 +224,53 @@ void mixt_math_polynomial_sum(math *m)
     write_term(&m->question, a, f_of, 1, true);
     write_term(&m->question, b, g_of, 1, false);
     mixt_buffer_text(&m->question, asked ? "?" : ".");
-    for (int i = 0; i <= MATH_DEGREE; i++) {
+    for (int i = 0; i <= DEGREE_MAX; i++) {
         sum.terms[i] = a * p.terms[i] + b * q.terms[i];
     }
-    mixt_math_write_polynomial(&m->answer, &sum, y);
+    write_polynomial(&m->answer, &sum, y);
 }
 
 void mixt_math_compose(math *m)
 {
     char f = mixt_math_letter(m), g = mixt_math_letter(m), x = mixt_math_letter(m),
          y = mixt_math_letter(m);
-    polynomial p = mixt_math_polynomial(m, (int)mixt_math_between(m, 1, 2), 25);
-    polynomial q = mixt_math_polynomial(m, (int)mixt_math_between(m, 1, 2), 25), result = {{0}};
+    polynomial p = random_polynomial(m, (int)mixt_math_between(m, 1, 2), 25);
+    polynomial q = random_polynomial(m, (int)mixt_math_between(m, 1, 2), 25), result = {{0}};
     define(m, f, x, &p, false);
     define(m, g, mixt_math_letter(m), &q, false);
     bool asked = mixt_math_chance(m, 50);
     mixt_buffer_format(&m->question, asked ? "What is %c(%c(%c))?" : "Give %c(%c(%c)).", f, g, y);
-    for (int i = mixt_math_degree(&p); i >= 0; i--) { /* Horner */
-        result = mixt_math_polynomial_multiply(&result, &q);
+    for (int i = degree_of(&p); i >= 0; i--) { /* Horner */
+        result = multiply(&result, &q);
         result.terms[0] += p.terms[i];
     }
-    mixt_math_write_polynomial(&m->answer, &result, y);
+    write_polynomial(&m->answer, &result, y);
 }
 
 void mixt_math_differentiate(math *m)
 {
     char x = mixt_math_letter(m);
     int degree = (int)mixt_math_between(m, 1, 5);
-    polynomial p = mixt_math_polynomial(m, degree, mixt_math_chance(m, 50) ? 50 : 3000);
+    polynomial p = random_polynomial(m, degree, mixt_math_chance(m, 50) ? 50 : 3000);
     int times = (int)mixt_math_between(m, 1, 3);
     if (times == 1 && mixt_math_chance(m, 40)) {
         mixt_buffer_text(&m->question, "Differentiate ");
-        mixt_math_write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 0, 3));
+        write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 0, 3));
         mixt_buffer_format(&m->question, " wrt %c.", x);
     } else {
         bool asked = mixt_math_chance(m, 50);
         mixt_buffer_format(&m->question, "%s the %s derivative of ", asked ? "What is" : "Find",
                            mixt_math_ordinal(times));
-        mixt_math_write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 0, 3));
+        write_scattered(m, &m->question, &p, x, (int)mixt_math_between(m, 0, 3));
         mixt_buffer_format(&m->question, asked ? " wrt %c?" : " wrt %c.", x);
     }
     for (; times > 0; times--) {
-        for (int i = 0; i < MATH_DEGREE; i++) {
+        for (int i = 0; i < DEGREE_MAX; i++) {
             p.terms[i] = p.terms[i + 1] * (i + 1);
         }
-        p.terms[MATH_DEGREE] = 0;
+        p.terms[DEGREE_MAX] = 0;
     }
-    mixt_math_write_polynomial(&m->answer, &p, x);
+    write_polynomial(&m->answer, &p, x);
 }
 
 static int compare_integers(const void *a, const void *b)
@@ -276,7 +285,7 @@ static polynomial from_roots(int64_t factor, const int64_t *roots, int count)
     polynomial p = {{factor}};
     for (int i = 0; i < count; i++) {
         polynomial linear = {{-roots[i], 1}};
-        p = mixt_math_polynomial_multiply(&p, &linear);
+        p = multiply(&p, &linear);
     }
     return p;
 }
@@ -293,7 +302,7 @@ void mixt_math_factor(math *m)
     }
     polynomial p = from_roots(factor, roots, count);
     mixt_buffer_text(&m->question, "Factor ");
-    mixt_math_write_scattered(m, &m->question, &p, x, mixt_math_chance(m, 50) ? 0 : 2);
+    write_scattered(m, &m->question, &p, x, mixt_math_chance(m, 50) ? 0 : 2);
     mixt_buffer_text(&m->question, ".");
     qsort(roots, (size_t)count, sizeof *roots, compare_integers);
     mixt_buffer_text(&m->answer, factor == -1 ? "-" : "");
@@ -332,7 +341,7 @@ void mixt_math_roots(math *m)
     polynomial p = from_roots(factor, roots, count);
     bool solve = mixt_math_chance(m, 50);
     mixt_buffer_format(&m->question, solve ? "Suppose " : "Find %c such that ", x);
-    mixt_math_write_scattered(m, &m->question, &p, x, mixt_math_chance(m, 60) ? 0 : 2);
+    write_scattered(m, &m->question, &p, x, mixt_math_chance(m, 60) ? 0 : 2);
     mixt_buffer_format(&m->question, solve ? " = 0. What is %c?" : " = 0.", x);
     qsort(roots, (size_t)count, sizeof *roots, compare_integers);
     for (int i = 0; i < count; i++) {
@@ -346,11 +355,10 @@ void mixt_math_roots(math *m)
 static polynomial write_sequence(math *m, int *count)
 {
     int degree = (int)mixt_math_between(m, 1, 3);
-    polynomial p = mixt_math_polynomial(m, degree, degree == 1 ? 5000 : degree == 2 ? 300 : 40);
+    polynomial p = random_polynomial(m, degree, degree == 1 ? 5000 : degree == 2 ? 300 : 40);
     *count = degree + 1 + (int)mixt_math_between(m, 1, 4);
     for (int i = 1; i <= *count; i++) {
-        mixt_buffer_format(&m->question, "%s%" PRId64, i == 1 ? "" : ", ",
-                           mixt_math_polynomial_value(&p, i));
+        mixt_buffer_format(&m->question, "%s%" PRId64, i == 1 ? "" : ", ", value_at(&p, i));
     }
     return p;
 }
@@ -362,7 +370,7 @@ void mixt_math_next_term(math *m)
                                              "What comes next: "));
     polynomial p = write_sequence(m, &count);
     mixt_buffer_text(&m->question, "?");
-    mixt_buffer_format(&m->answer, "%" PRId64, mixt_math_polynomial_value(&p, count + 1));
+    mixt_buffer_format(&m->answer, "%" PRId64, value_at(&p, count + 1));
 }
 
 void mixt_math_nth_term(math *m)
@@ -372,5 +380,5 @@ void mixt_math_nth_term(math *m)
     mixt_buffer_format(&m->question, "What is the %c'th term of ", n);
     polynomial p = write_sequence(m, &count);
     mixt_buffer_text(&m->question, "?");
-    mixt_math_write_polynomial(&m->answer, &p, n);
+    write_polynomial(&m->answer, &p, n);
 }
