@@ -1,5 +1,7 @@
+#define _GNU_SOURCE /* ppoll */
 #include "interrupt.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -43,4 +45,18 @@ int interrupt_status(void)
 void interrupt_clear(void)
 {
     caught = 0;
+}
+
+bool interrupt_wait(int descriptor)
+{
+    struct pollfd ready = {.fd = descriptor, .events = POLLIN};
+    sigset_t ours, before;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGTERM);
+    sigprocmask(SIG_BLOCK, &ours, &before);
+    /* from here on a signal waits until ppoll looks */
+    bool good = caught == 0 && ppoll(&ready, 1, NULL, &before) >= 0;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return good;
 }

@@ -12,5 +12,8 @@ void interrupt_end(void);
 int interrupt_status(void);
 /* Forgets an interrupt that was dealt with. */
 void interrupt_clear(void);
+/* Waits until `descriptor` can be read (true) or a signal is there (false), also one that came
+ * after the caller's last look at the status. */
+bool interrupt_wait(int descriptor);
 
 #endif

@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "interrupt.h"
+
 #define DRAW_SECONDS 0.1  /* least time between two drawings on a terminal */
 #define PLAIN_SECONDS 10. /* ... and elsewhere */
 
@@ -39,6 +41,9 @@ ssize_t terminal_read_line(const char *prompt, char **line, size_t *capacity)
 {
     if (isatty(STDIN_FILENO)) {
         fputs(prompt, stderr);
+        if (!interrupt_wait(STDIN_FILENO)) {
+            return -1;
+        }
     }
     return getline(line, capacity, stdin);
 }
