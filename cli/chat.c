@@ -93,18 +93,10 @@ static void no_memory(mixt_error *error)
 static bool add_message(conversation *talk, const char *role, const char *content, size_t length,
                         mixt_error *error)
 {
-    if (talk->count == talk->capacity) {
-        size_t capacity = 2 * talk->capacity + 16;
-        mixt_chat_message *grown = realloc(talk->messages, capacity * sizeof *grown);
-        if (grown == NULL) {
-            no_memory(error);
-            return false;
-        }
-        talk->messages = grown;
-        talk->capacity = capacity;
-    }
     char *copy = malloc(length + 1);
-    if (copy == NULL) {
+    if (copy == NULL ||
+        !list_grow(&talk->messages, &talk->capacity, talk->count + 1, sizeof *talk->messages)) {
+        free(copy);
         no_memory(error);
         return false;
     }
@@ -323,14 +315,8 @@ typedef enum line_kind { LINE_TEXT, LINE_END, LINE_BAD, LINE_AGAIN } line_kind;
 
 static bool append_line(chat_line *read, const char *line, size_t length)
 {
-    if (read->length + length + 1 > read->capacity) {
-        size_t capacity = 2 * (read->length + length + 1);
-        char *grown = realloc(read->text, capacity);
-        if (grown == NULL) {
-            return false;
-        }
-        read->text = grown;
-        read->capacity = capacity;
+    if (!list_grow(&read->text, &read->capacity, read->length + length + 1, 1)) {
+        return false;
     }
     memcpy(read->text + read->length, line, length);
     read->length += length;

@@ -22,6 +22,10 @@ int fail_error(const mixt_error *error);
 /* A refused option: adds "(see mixt help NAME)". */
 int fail_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Room for `wanted` elements of `size` bytes in a growing array; `array` is the address of the
+ * caller's pointer, NULL at first. False without memory: then all stays as it was. */
+bool list_grow(void *array, size_t *capacity, size_t wanted, size_t size);
+
 /* Usage texts from the tables (usage.c). */
 void usage_program(FILE *stream);
 void usage_command(const cli_command *command, FILE *stream);

@@ -13,9 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cli.h"
 #include "files.h"
-#include "mixt.h"
-#include "options.h"
 #include "terminal.h"
 
 enum {
@@ -117,17 +116,10 @@ static bool matches(const char *patterns, const char *text, int flags)
 
 static bool add_file(found_files *found, const char *path, text_form form)
 {
-    if (found->count == found->capacity) {
-        size_t capacity = 2 * found->capacity + 256;
-        found_file *grown = realloc(found->items, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return false;
-        }
-        found->items = grown;
-        found->capacity = capacity;
-    }
     char *copy = strdup(path);
-    if (copy == NULL) {
+    if (copy == NULL ||
+        !list_grow(&found->items, &found->capacity, found->count + 1, sizeof *found->items)) {
+        free(copy);
         return false;
     }
     found->items[found->count++] = (found_file){copy, hash_bytes(path, strlen(path)), form};

@@ -109,14 +109,9 @@ void generation_end(generation_state *generation)
 static mixt_status append(generation_state *generation, const int32_t *tokens, size_t count,
                           mixt_error *error)
 {
-    if (generation->count + count > generation->capacity) {
-        size_t capacity = 2 * (generation->count + count) + 256;
-        int32_t *grown = realloc(generation->tokens, capacity * sizeof *grown);
-        if (grown == NULL) {
-            return no_memory(error);
-        }
-        generation->tokens = grown;
-        generation->capacity = capacity;
+    if (!list_grow(&generation->tokens, &generation->capacity, generation->count + count,
+                   sizeof *tokens)) {
+        return no_memory(error);
     }
     memcpy(generation->tokens + generation->count, tokens, count * sizeof *tokens);
     generation->count += count;

@@ -70,6 +70,24 @@ int fail_usage(const char *format, ...)
     return STATUS_REFUSED;
 }
 
+bool list_grow(void *array, size_t *capacity, size_t wanted, size_t size)
+{
+    if (wanted <= *capacity) {
+        return true;
+    }
+    size_t grown = 2 * *capacity + 16;
+    grown = grown > wanted ? grown : wanted;
+    void *from, *to;
+    memcpy(&from, array, sizeof from); /* whatever it points to */
+    to = grown < SIZE_MAX / 2 / size ? realloc(from, grown * size) : NULL;
+    if (to == NULL) {
+        return false;
+    }
+    memcpy(array, &to, sizeof to);
+    *capacity = grown;
+    return true;
+}
+
 /* Standard output may be a closed pipe or a full disk: that is noticed here at the latest. */
 static int finish(int status)
 {

@@ -20,21 +20,6 @@ const char *mixt_convert_type(int index)
     return mixt_mix_name(index);
 }
 
-static bool grow(void **list, size_t *capacity, size_t count, size_t size)
-{
-    if (count < *capacity) {
-        return true;
-    }
-    size_t more = *capacity * 2 + 256;
-    void *bigger = realloc(*list, more * size);
-    if (bigger == NULL) {
-        return false;
-    }
-    *list = bigger;
-    *capacity = more;
-    return true;
-}
-
 /* The table's first row with a tensor that we write (packed four-bit forms are only read). */
 static const mixt_tensor_row *row_to_write(const mixt_conversion *c, const mixt_parameter *p,
                                            mixt_layout_piece *piece)
@@ -52,8 +37,8 @@ static const mixt_tensor_row *row_to_write(const mixt_conversion *c, const mixt_
 
 static mixt_status add_part(mixt_conversion *c, int parameter, const mixt_layout_piece *piece)
 {
-    if (!grow((void **)&c->parts, &c->part_capacity, c->part_count, sizeof *c->parts) ||
-        !grow((void **)&c->targets, &c->target_capacity, c->target_count, sizeof *c->targets)) {
+    if (!mixt_grow(&c->parts, &c->part_capacity, c->part_count + 1, sizeof *c->parts) ||
+        !mixt_grow(&c->targets, &c->target_capacity, c->target_count + 1, sizeof *c->targets)) {
         return mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory");
     }
     c->parts[c->part_count++] = (mixt_target_part){parameter, *piece};

@@ -198,7 +198,7 @@ static mixt_status write_slabs(slab *s, const int64_t *order, const float *value
     int64_t matrices = piece->rank == 3 ? piece->shape[0] : 1;
     int64_t each = (int64_t)mixt_target_count(s->target) / s->columns / matrices;
     int64_t step = (int64_t)(SLAB_BYTES / sizeof(float)) / s->columns + 1;
-    step = step < each ? step : each;
+    step = mixt_least(step, each);
     float *means = malloc((size_t)s->columns * sizeof *means);
     s->out = malloc((size_t)step * mixt_type_row_bytes(s->target->type, s->columns));
     s->scratch = malloc((size_t)mixt_context_threads(c->context) * ROWS_OF_ITEM *

@@ -268,21 +268,13 @@ mixt_status mixt_folder_list(const char *path, char ***names, size_t *count, mix
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
             continue;
         }
-        if (*count == capacity) {
-            capacity = capacity == 0 ? 32 : capacity * 2;
-            char **more = realloc(*names, capacity * sizeof **names);
-            if (more == NULL) {
-                status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
-                break;
-            }
-            *names = more;
-        }
-        (*names)[*count] = strdup(entry->d_name);
-        if ((*names)[*count] == NULL) {
+        char *copy = strdup(entry->d_name);
+        if (copy == NULL || !mixt_grow(names, &capacity, *count + 1, sizeof **names)) {
+            free(copy);
             status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
-        } else {
-            ++*count;
+            break;
         }
+        (*names)[(*count)++] = copy;
     }
     closedir(folder);
     if (status != MIXT_OK) {

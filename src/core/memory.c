@@ -26,6 +26,27 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 #define CHUNK_SIZE ((size_t)64 << 10)
+#define GROWN_MIN 4    /* elements that a growing array begins with */
+#define BUFFER_MIN 256 /* bytes that a buffer begins with */
+
+bool mixt_grow_array(void *array, size_t *capacity, size_t wanted, size_t size)
+{
+    size_t bytes, doubled = *capacity > SIZE_MAX / 2 ? SIZE_MAX : *capacity * 2;
+    size_t grown = doubled > wanted ? doubled : wanted;
+    grown = grown > GROWN_MIN ? grown : GROWN_MIN;
+    if (!mixt_multiply_size(grown, size, &bytes)) {
+        return false;
+    }
+    void *from, *to;
+    memcpy(&from, array, sizeof from); /* whatever it points to */
+    to = realloc(from, bytes);
+    if (to == NULL) {
+        return false;
+    }
+    memcpy(array, &to, sizeof to);
+    *capacity = grown;
+    return true;
+}
 
 void *mixt_block_allocate(size_t size)
 {
@@ -147,21 +168,9 @@ static bool buffer_reserve(mixt_buffer *buffer, size_t more)
     if (needed <= buffer->capacity) {
         return true;
     }
-    size_t capacity = buffer->capacity < 256 ? 256 : buffer->capacity;
-    while (capacity < needed) {
-        if (!mixt_multiply_size(capacity, 2, &capacity)) {
-            buffer->failed = true;
-            return false;
-        }
-    }
-    char *data = realloc(buffer->data, capacity);
-    if (data == NULL) {
-        buffer->failed = true;
-        return false;
-    }
-    buffer->data = data;
-    buffer->capacity = capacity;
-    return true;
+    buffer->failed =
+        !mixt_grow(&buffer->data, &buffer->capacity, needed > BUFFER_MIN ? needed : BUFFER_MIN, 1);
+    return !buffer->failed;
 }
 
 void mixt_buffer_append(mixt_buffer *buffer, const void *bytes, size_t length)

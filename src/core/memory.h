@@ -30,6 +30,16 @@ static inline size_t mixt_round_up(size_t size, size_t step)
     return mixt_add_size(size, step - 1, &sum) ? sum & ~(step - 1) : 0;
 }
 
+bool mixt_grow_array(void *array, size_t *capacity, size_t wanted, size_t size);
+
+/* Room for `wanted` elements of `size` bytes in a growing array; `array` is the address of the
+ * caller's pointer, NULL at first. The capacity at least doubles where it grows. False without
+ * memory: then all stays as it was. */
+static inline bool mixt_grow(void *array, size_t *capacity, size_t wanted, size_t size)
+{
+    return wanted <= *capacity || mixt_grow_array(array, capacity, wanted, size);
+}
+
 /* Zeroed, 64-byte aligned block for tensors; 2 MiB aligned and advised to huge pages when it is
  * that large. NULL when there is no memory. Release with mixt_block_free and the same size. */
 void *mixt_block_allocate(size_t size);

@@ -31,7 +31,8 @@ struct mixt_corpus {
     char *text;        /* of the last text file */
     uint32_t *tokens;  /* of the last shard */
     char **domains;
-    int domain_count, domain_capacity;
+    int domain_count;
+    size_t domain_capacity;
     int domain_slots[DOMAIN_SLOTS]; /* index + 1 by hash of the name; 0: free */
     uint64_t skipped;
     char first_skipped[400];
@@ -137,17 +138,10 @@ static mixt_status find_domain(mixt_corpus *corpus, const char *name, size_t len
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "corpus: more than %d domains",
                          DOMAIN_LIMIT);
     }
-    if (corpus->domain_count == corpus->domain_capacity) {
-        int capacity = corpus->domain_capacity == 0 ? 16 : corpus->domain_capacity * 2;
-        char **more = realloc(corpus->domains, (size_t)capacity * sizeof *more);
-        if (more == NULL) {
-            return mixt_fail(error, MIXT_ERROR_MEMORY, "corpus: no memory for domains");
-        }
-        corpus->domains = more;
-        corpus->domain_capacity = capacity;
-    }
     char *copy = strndup(name, length);
-    if (copy == NULL) {
+    if (copy == NULL || !mixt_grow(&corpus->domains, &corpus->domain_capacity,
+                                   (size_t)corpus->domain_count + 1, sizeof *corpus->domains)) {
+        free(copy);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "corpus: no memory for domains");
     }
     *domain = corpus->domain_count;

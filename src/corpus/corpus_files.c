@@ -116,14 +116,8 @@ static mixt_status hash_file(scan *s, const char *path, const char *name, uint64
 static mixt_status add_file(scan *s, const char *path, const char *name, const char *domain)
 {
     mixt_corpus_files *files = s->files;
-    if (files->count == files->capacity) {
-        size_t capacity = files->capacity == 0 ? 64 : files->capacity * 2;
-        mixt_corpus_file *more = realloc(files->items, capacity * sizeof *more);
-        if (more == NULL) {
-            return no_memory(s);
-        }
-        files->items = more;
-        files->capacity = capacity;
+    if (!mixt_grow(&files->items, &files->capacity, files->count + 1, sizeof *files->items)) {
+        return no_memory(s);
     }
     mixt_corpus_file *file = &files->items[files->count];
     *file = (mixt_corpus_file){.kind = kind_of(path), .domain = domain};

@@ -79,17 +79,9 @@ static uint64_t begin_document(builder *b)
 static mixt_status add_document(builder *b, uint64_t start, uint64_t bytes, int domain,
                                 uint64_t key)
 {
-    if (b->tokens.failed) {
+    if (b->tokens.failed ||
+        !mixt_grow(&b->documents, &b->capacity, b->count + 1, sizeof *b->documents)) {
         return no_memory(b->error);
-    }
-    if (b->count == b->capacity) {
-        size_t capacity = b->capacity == 0 ? 256 : b->capacity * 2;
-        encoded_document *more = realloc(b->documents, capacity * sizeof *more);
-        if (more == NULL) {
-            return no_memory(b->error);
-        }
-        b->documents = more;
-        b->capacity = capacity;
     }
     uint64_t length = b->tokens.length / b->token_size - start;
     b->documents[b->count++] = (encoded_document){{start, length, bytes, domain}, key, false};

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/memory.h"
 
 #define READ_SIZE ((size_t)256 << 10)
 
@@ -144,14 +145,10 @@ static mixt_status fill(mixt_lines *lines, mixt_error *error)
         lines->end -= lines->begin;
         lines->begin = 0;
     }
-    if (lines->capacity - lines->end < READ_SIZE) { /* one line fills the buffer */
-        char *more = realloc(lines->data, lines->capacity * 2);
-        if (more == NULL) {
-            return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: line %llu: no memory", lines->path,
-                             (unsigned long long)lines->number + 1);
-        }
-        lines->data = more;
-        lines->capacity *= 2;
+    /* it grows where one line fills the buffer */
+    if (!mixt_grow(&lines->data, &lines->capacity, lines->end + READ_SIZE, 1)) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: line %llu: no memory", lines->path,
+                         (unsigned long long)lines->number + 1);
     }
     size_t count = 0;
     char *to = lines->data + lines->end;

@@ -155,19 +155,10 @@ static bool is_known(const mixt_checkpoints *store, int64_t step)
 /* Without memory the step is not remembered, and verified again when that matters. */
 static void remember(mixt_checkpoints *store, int64_t step)
 {
-    if (is_known(store, step)) {
-        return;
+    if (!is_known(store, step) && mixt_grow(&store->verified, &store->verified_capacity,
+                                            store->verified_count + 1, sizeof step)) {
+        store->verified[store->verified_count++] = step;
     }
-    if (store->verified_count == store->verified_capacity) {
-        size_t capacity = store->verified_capacity == 0 ? 16 : store->verified_capacity * 2;
-        int64_t *more = realloc(store->verified, capacity * sizeof *more);
-        if (more == NULL) {
-            return;
-        }
-        store->verified = more;
-        store->verified_capacity = capacity;
-    }
-    store->verified[store->verified_count++] = step;
 }
 
 static void forget(mixt_checkpoints *store, int64_t step)

@@ -117,20 +117,6 @@ static bool is_key(const char *key)
     return length != 0 && length <= MIXT_GGUF_KEY_MAX;
 }
 
-/* Room for one more in a growing array. */
-static void *grow(void *array, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity) {
-        return array;
-    }
-    size_t wanted = *capacity == 0 ? 64 : *capacity * 2;
-    void *more = realloc(array, wanted * size);
-    if (more != NULL) {
-        *capacity = wanted;
-    }
-    return more;
-}
-
 /* Key and kind; the value has to follow. */
 static mixt_status begin_value(mixt_gguf_writer *writer, const char *key, mixt_gguf_kind kind,
                                mixt_error *error)
@@ -143,13 +129,11 @@ static mixt_status begin_value(mixt_gguf_writer *writer, const char *key, mixt_g
                              error);
     }
     const char *copy = mixt_arena_string(writer->arena, key);
-    const char **keys =
-        grow(writer->keys, writer->key_count, &writer->key_capacity, sizeof *writer->keys);
-    if (copy == NULL || keys == NULL) {
+    if (copy == NULL || !mixt_grow(&writer->keys, &writer->key_capacity, writer->key_count + 1,
+                                   sizeof *writer->keys)) {
         return writer_memory(writer, error);
     }
-    writer->keys = keys;
-    keys[writer->key_count++] = copy;
+    writer->keys[writer->key_count++] = copy;
     put_string(&writer->values, key, strlen(key));
     put_number(&writer->values, (uint64_t)kind, 4);
     return MIXT_OK;
@@ -287,13 +271,11 @@ mixt_status mixt_gguf_writer_add(mixt_gguf_writer *writer, const char *name, mix
         return writer_misuse(writer, name, "its shape does not fit its type", error);
     }
     tensor.name = mixt_arena_string(writer->arena, name);
-    output_tensor *tensors =
-        grow(writer->tensors, writer->count, &writer->capacity, sizeof *writer->tensors);
-    if (tensor.name == NULL || tensors == NULL) {
+    if (tensor.name == NULL ||
+        !mixt_grow(&writer->tensors, &writer->capacity, writer->count + 1, sizeof tensor)) {
         return writer_memory(writer, error);
     }
-    writer->tensors = tensors;
-    tensors[writer->count++] = tensor;
+    writer->tensors[writer->count++] = tensor;
     return MIXT_OK;
 }
 

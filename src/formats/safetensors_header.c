@@ -388,14 +388,9 @@ static mixt_status read_member(header_reader *reader, mixt_tensor_info *tensor, 
 static mixt_status read_tensor(header_reader *reader, const char *name)
 {
     mixt_parsed_header *parsed = reader->parsed;
-    if (parsed->count == parsed->capacity) {
-        size_t capacity = parsed->capacity == 0 ? 64 : parsed->capacity * 2;
-        mixt_tensor_info *more = realloc(parsed->tensors, capacity * sizeof *more);
-        if (more == NULL) {
-            return no_memory(reader);
-        }
-        parsed->tensors = more;
-        parsed->capacity = capacity;
+    if (!mixt_grow(&parsed->tensors, &parsed->capacity, parsed->count + 1,
+                   sizeof *parsed->tensors)) {
+        return no_memory(reader);
     }
     mixt_tensor_info *tensor = &parsed->tensors[parsed->count];
     *tensor = (mixt_tensor_info){.name = name};
@@ -452,14 +447,9 @@ static mixt_status read_metadata(header_reader *reader)
         if (status != MIXT_OK) {
             return status;
         }
-        if (parsed->metadata_count == parsed->metadata_capacity) {
-            size_t capacity = parsed->metadata_capacity == 0 ? 16 : parsed->metadata_capacity * 2;
-            mixt_text_pair *more = realloc(parsed->metadata, capacity * sizeof *more);
-            if (more == NULL) {
-                return no_memory(reader);
-            }
-            parsed->metadata = more;
-            parsed->metadata_capacity = capacity;
+        if (!mixt_grow(&parsed->metadata, &parsed->metadata_capacity, parsed->metadata_count + 1,
+                       sizeof pair)) {
+            return no_memory(reader);
         }
         parsed->metadata[parsed->metadata_count++] = pair;
     } while (take(reader, ','));

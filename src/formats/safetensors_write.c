@@ -181,24 +181,6 @@ mixt_status mixt_safetensors_writer_create(const char *path, uint64_t shard_byte
     return MIXT_OK;
 }
 
-/* Room for one more element of `size` bytes in a growing array. */
-static bool grow(void *array, size_t count, size_t *capacity, size_t size)
-{
-    if (count < *capacity) {
-        return true;
-    }
-    void *old;
-    memcpy(&old, array, sizeof old);
-    size_t wanted = *capacity == 0 ? 32 : *capacity * 2;
-    void *more = realloc(old, wanted * size);
-    if (more == NULL) {
-        return false;
-    }
-    memcpy(array, &more, sizeof more);
-    *capacity = wanted;
-    return true;
-}
-
 mixt_status mixt_safetensors_writer_metadata(mixt_safetensors_writer *writer, const char *key,
                                              const char *value, mixt_error *error)
 {
@@ -208,7 +190,8 @@ mixt_status mixt_safetensors_writer_metadata(mixt_safetensors_writer *writer, co
     mixt_text_pair pair = {mixt_arena_string(writer->arena, key),
                            mixt_arena_string(writer->arena, value)};
     if (pair.key == NULL || pair.value == NULL ||
-        !grow(&writer->metadata, writer->metadata_count, &writer->metadata_capacity, sizeof pair)) {
+        !mixt_grow(&writer->metadata, &writer->metadata_capacity, writer->metadata_count + 1,
+                   sizeof pair)) {
         return writer_memory(writer, error);
     }
     writer->metadata[writer->metadata_count++] = pair;
@@ -230,7 +213,7 @@ mixt_status mixt_safetensors_writer_add(mixt_safetensors_writer *writer, const c
     int64_t *sizes = mixt_arena_allocate(writer->arena, rank, sizeof *sizes);
     tensor.name = mixt_arena_string(writer->arena, name);
     if (sizes == NULL || tensor.name == NULL ||
-        !grow(&writer->tensors, writer->count, &writer->capacity, sizeof tensor)) {
+        !mixt_grow(&writer->tensors, &writer->capacity, writer->count + 1, sizeof tensor)) {
         return writer_memory(writer, error);
     }
     if (rank != 0) {

@@ -36,14 +36,9 @@ mixt_importance_entry *mixt_importance_entry_of(mixt_importance *importance, con
     if (entry != NULL) {
         return entry->matrices == matrices && entry->columns == columns ? entry : NULL;
     }
-    if (importance->count == importance->capacity) {
-        int capacity = importance->capacity * 2 + 64;
-        mixt_importance_entry *more = realloc(importance->entries, (size_t)capacity * sizeof *more);
-        if (more == NULL) {
-            return NULL;
-        }
-        importance->entries = more;
-        importance->capacity = capacity;
+    if (!mixt_grow(&importance->entries, &importance->capacity, (size_t)importance->count + 1,
+                   sizeof *entry)) {
+        return NULL;
     }
     size_t values;
     if (strlen(name) >= sizeof entry->name || matrices < 1 || columns < 1 ||

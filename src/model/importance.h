@@ -15,7 +15,8 @@ typedef struct mixt_importance_entry {
 
 struct mixt_importance {
     mixt_importance_entry *entries;
-    int count, capacity;
+    int count;
+    size_t capacity;
     int chunk_count, chunk_size; /* of the text, for other programs */
 };
 

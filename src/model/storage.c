@@ -29,14 +29,8 @@ static bool is_matrix(const mixt_parameter *p)
 
 static mixt_status remember(holder *h, const mixt_source_tensor *tensor)
 {
-    if (h->used_count == h->used_capacity) {
-        size_t more = h->used_capacity * 2 + 256;
-        const void **used = realloc(h->used, more * sizeof *used);
-        if (used == NULL) {
-            return mixt_fail(h->error, MIXT_ERROR_MEMORY, "%s: no memory", tensor->path);
-        }
-        h->used = used;
-        h->used_capacity = more;
+    if (!mixt_grow(&h->used, &h->used_capacity, h->used_count + 1, sizeof *h->used)) {
+        return mixt_fail(h->error, MIXT_ERROR_MEMORY, "%s: no memory", tensor->path);
     }
     h->used[h->used_count++] = tensor->key;
     return MIXT_OK;

@@ -36,14 +36,9 @@ void mixt_source_close(mixt_source *source)
 
 void *mixt_source_memory(mixt_source *source, size_t bytes)
 {
-    if (source->block_count == source->block_capacity) {
-        size_t more = source->block_capacity * 2 + 16;
-        memory_block *blocks = realloc(source->blocks, more * sizeof *blocks);
-        if (blocks == NULL) {
-            return NULL;
-        }
-        source->blocks = blocks;
-        source->block_capacity = more;
+    if (!mixt_grow(&source->blocks, &source->block_capacity, source->block_count + 1,
+                   sizeof *source->blocks)) {
+        return NULL;
     }
     void *data = mixt_block_allocate(bytes);
     if (data != NULL) {

@@ -19,15 +19,8 @@ typedef struct lexer {
 
 static void add(lexer *lex, template_token_kind kind, size_t start, size_t length)
 {
-    if (lex->count == lex->capacity) {
-        size_t capacity = lex->capacity == 0 ? 512 : 2 * lex->capacity;
-        template_token *grown = mixt_template_allocate(lex->run, capacity, sizeof *grown);
-        if (lex->count > 0) {
-            memcpy(grown, lex->tokens, lex->count * sizeof *grown);
-        }
-        lex->tokens = grown;
-        lex->capacity = capacity;
-    }
+    mixt_template_grow(lex->run, &lex->tokens, &lex->capacity,
+                       lex->capacity == 0 ? 512 : lex->count + 1, sizeof *lex->tokens);
     lex->tokens[lex->count++] = (template_token){
         .kind = kind, .line = lex->line, .start = lex->text + start, .length = length};
 }

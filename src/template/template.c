@@ -50,6 +50,23 @@ void *mixt_template_allocate(template_run *run, size_t count, size_t size)
     return piece;
 }
 
+void mixt_template_grow(template_run *run, void *array, size_t *capacity, size_t wanted,
+                        size_t size)
+{
+    if (wanted <= *capacity) {
+        return;
+    }
+    size_t grown = 2 * *capacity + 4; /* what is there came out of TEMPLATE_MEMORY_MAX */
+    grown = grown > wanted ? grown : wanted;
+    void *from, *to = mixt_template_allocate(run, grown, size);
+    memcpy(&from, array, sizeof from);
+    if (*capacity != 0) {
+        memcpy(to, from, *capacity * size);
+    }
+    memcpy(array, &to, sizeof to);
+    *capacity = grown;
+}
+
 void mixt_template_enter(template_run *run)
 {
     if (++run->depth > TEMPLATE_DEPTH_MAX) {
@@ -67,13 +84,8 @@ void mixt_template_write(template_run *run, template_output *output, const char 
                            TEMPLATE_OUTPUT_MAX >> 20);
     }
     if (needed > output->capacity) {
-        size_t capacity = needed < 128 ? 256 : 2 * needed;
-        char *grown = mixt_template_allocate(run, capacity, 1);
-        if (output->length > 0) {
-            memcpy(grown, output->data, output->length);
-        }
-        output->data = grown;
-        output->capacity = capacity;
+        mixt_template_grow(run, &output->data, &output->capacity, needed < 128 ? 256 : 2 * needed,
+                           1);
     }
     mixt_template_charge(run, length);
     if (length > 0) {

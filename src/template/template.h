@@ -258,6 +258,10 @@ _Noreturn void mixt_template_fail(template_run *run, mixt_status status, const c
     MIXT_PRINTF(3, 4);
 void mixt_template_charge(template_run *run, size_t bytes); /* a step, and more for many bytes */
 void *mixt_template_allocate(template_run *run, size_t count, size_t size);
+/* Room for `wanted` elements in a growing array of the run's memory; `array` is the address of the
+ * caller's pointer. */
+void mixt_template_grow(template_run *run, void *array, size_t *capacity, size_t wanted,
+                        size_t size);
 void mixt_template_enter(template_run *run); /* one evaluation deeper; leave with run->depth-- */
 int mixt_template_symbol(template_run *run, const char *name, size_t length);
 void mixt_template_write(template_run *run, template_output *output, const char *data,

@@ -74,15 +74,7 @@ template_list *mixt_template_new_list(template_run *run, size_t capacity)
 
 void mixt_template_append(template_run *run, template_list *list, template_value value)
 {
-    if (list->count == list->capacity) {
-        size_t capacity = 2 * list->capacity + 4;
-        template_value *grown = mixt_template_allocate(run, capacity, sizeof *grown);
-        if (list->count > 0) {
-            memcpy(grown, list->items, list->count * sizeof *grown);
-        }
-        list->items = grown;
-        list->capacity = capacity;
-    }
+    mixt_template_grow(run, &list->items, &list->capacity, list->count + 1, sizeof value);
     list->items[list->count++] = value;
 }
 
@@ -187,15 +179,8 @@ void mixt_template_put(template_run *run, template_dict *dict, template_value ke
         *there = value;
         return;
     }
-    if (dict->count == dict->capacity) {
-        size_t capacity = 2 * dict->capacity + 4;
-        template_entry *grown = mixt_template_allocate(run, capacity, sizeof *grown);
-        if (dict->count > 0) {
-            memcpy(grown, dict->entries, dict->count * sizeof *grown);
-        }
-        dict->entries = grown;
-        dict->capacity = capacity;
-    }
+    mixt_template_grow(run, &dict->entries, &dict->capacity, dict->count + 1,
+                       sizeof *dict->entries);
     dict->entries[dict->count++] = (template_entry){key, value};
 }
 

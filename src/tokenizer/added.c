@@ -4,6 +4,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#include "core/memory.h"
 #include "core/utf8.h"
 
 /* A trie over bytes, children as linked siblings; its size is that of the tokens' text. */
@@ -49,14 +50,9 @@ static uint32_t find_sibling(const mixt_added_set *set, uint32_t at, unsigned ch
 
 static uint32_t new_node(mixt_added_set *set, unsigned char byte, uint32_t sibling)
 {
-    if (set->node_count >= set->node_capacity) {
-        size_t capacity = set->node_capacity == 0 ? 256 : set->node_capacity * 2;
-        node *more = capacity > UINT32_MAX ? NULL : realloc(set->nodes, capacity * sizeof *more);
-        if (more == NULL) {
-            return 0;
-        }
-        set->nodes = more;
-        set->node_capacity = capacity;
+    if (set->node_count >= UINT32_MAX ||
+        !mixt_grow(&set->nodes, &set->node_capacity, set->node_count + 1, sizeof *set->nodes)) {
+        return 0;
     }
     set->nodes[set->node_count] = (node){0, sibling, -1, byte};
     return (uint32_t)set->node_count++;
@@ -64,14 +60,8 @@ static uint32_t new_node(mixt_added_set *set, unsigned char byte, uint32_t sibli
 
 bool mixt_added_set_add(mixt_added_set *set, const mixt_added_token *token)
 {
-    if (set->count == set->capacity) {
-        size_t capacity = set->capacity == 0 ? 16 : set->capacity * 2;
-        mixt_added_token *more = realloc(set->tokens, capacity * sizeof *more);
-        if (more == NULL) {
-            return false;
-        }
-        set->tokens = more;
-        set->capacity = capacity;
+    if (!mixt_grow(&set->tokens, &set->capacity, set->count + 1, sizeof *set->tokens)) {
+        return false;
     }
     uint32_t at = 0;
     for (size_t i = 0; i < token->length; i++) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "tokenizer/heap.h"
 #include "tokenizer/pieces.h"
 
@@ -35,20 +36,10 @@ struct mixt_bpe {
 
 void mixt_ids_append(mixt_ids *ids, const int32_t *more, size_t count)
 {
-    if (count > ids->capacity - ids->count) {
-        size_t capacity = ids->capacity < 64 ? 64 : ids->capacity * 2;
-        while (capacity - ids->count < count) {
-            capacity *= 2;
-        }
-        int32_t *data = ids->failed || capacity > SIZE_MAX / 8
-                            ? NULL
-                            : realloc(ids->data, capacity * sizeof *data);
-        if (data == NULL) {
-            ids->failed = true;
-            return;
-        }
-        ids->data = data;
-        ids->capacity = capacity;
+    if (ids->failed ||
+        !mixt_grow(&ids->data, &ids->capacity, ids->count + count, sizeof *ids->data)) {
+        ids->failed = true;
+        return;
     }
     if (count != 0) {
         memcpy(ids->data + ids->count, more, count * sizeof *more);

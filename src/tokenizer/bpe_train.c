@@ -100,15 +100,9 @@ static bool grow_table(training *t)
 
 static bool add_word(training *t, const char *word, size_t length, uint64_t hash, size_t slot)
 {
-    if (t->word_count == t->word_capacity) {
-        size_t capacity = t->word_capacity == 0 ? 1 << 15 : t->word_capacity * 2;
-        unique_word *more =
-            capacity > UINT32_MAX ? NULL : realloc(t->words, capacity * sizeof *more);
-        if (more == NULL) {
-            return false;
-        }
-        t->words = more;
-        t->word_capacity = capacity;
+    if (t->word_count >= UINT32_MAX ||
+        !mixt_grow(&t->words, &t->word_capacity, t->word_count + 1, sizeof *t->words)) {
+        return false;
     }
     t->words[t->word_count] = (unique_word){hash, 1, t->text.length, (uint32_t)length};
     mixt_buffer_append(&t->text, word, length);
@@ -181,15 +175,9 @@ static bool is_better(const candidate *a, const candidate *b)
 
 static void push_candidate(training *t, candidate value)
 {
-    if (t->heap_count == t->heap_capacity) {
-        size_t capacity = t->heap_capacity == 0 ? 1 << 12 : t->heap_capacity * 2;
-        candidate *more = realloc(t->heap, capacity * sizeof *more);
-        if (more == NULL) {
-            t->failed = true;
-            return;
-        }
-        t->heap = more;
-        t->heap_capacity = capacity;
+    if (!mixt_grow(&t->heap, &t->heap_capacity, t->heap_count + 1, sizeof value)) {
+        t->failed = true;
+        return;
     }
     size_t at = t->heap_count++;
     for (; at > 0 && is_better(&value, &t->heap[(at - 1) / 2]); at = (at - 1) / 2) {
@@ -237,16 +225,12 @@ static pair_entry *change_pair(training *t, int32_t left, int32_t right, int64_t
     if (change <= 0 || (entry->word_count != 0 && entry->words[entry->word_count - 1] == word)) {
         return entry;
     }
-    if (entry->word_count == entry->word_capacity) {
-        uint32_t capacity = entry->word_capacity == 0 ? 4 : entry->word_capacity * 2;
-        uint32_t *more = realloc(entry->words, (size_t)capacity * sizeof *more);
-        if (more == NULL) {
-            t->failed = true;
-            return entry;
-        }
-        entry->words = more;
-        entry->word_capacity = capacity;
+    size_t capacity = entry->word_capacity;
+    if (!mixt_grow(&entry->words, &capacity, (size_t)entry->word_count + 1, sizeof word)) {
+        t->failed = true;
+        return entry;
     }
+    entry->word_capacity = (uint32_t)capacity;
     entry->words[entry->word_count++] = word;
     return entry;
 }
@@ -325,14 +309,8 @@ static void push_made(training *t)
 
 static bool append_merge(training *t, const mixt_merge *merge)
 {
-    if (t->merge_count == t->merge_capacity) {
-        size_t capacity = t->merge_capacity == 0 ? 1024 : t->merge_capacity * 2;
-        mixt_merge *more = realloc(t->merges, capacity * sizeof *more);
-        if (more == NULL) {
-            return false;
-        }
-        t->merges = more;
-        t->merge_capacity = capacity;
+    if (!mixt_grow(&t->merges, &t->merge_capacity, t->merge_count + 1, sizeof *merge)) {
+        return false;
     }
     t->merges[t->merge_count++] = *merge;
     return true;

@@ -17,15 +17,10 @@ size_t mixt_spm_character(const char *text, size_t length)
 
 void mixt_spans_append(mixt_spans *spans, mixt_span span)
 {
-    if (spans->count == spans->capacity) {
-        size_t capacity = spans->capacity == 0 ? 64 : spans->capacity * 2;
-        mixt_span *data = spans->failed ? NULL : realloc(spans->data, capacity * sizeof *data);
-        if (data == NULL) {
-            spans->failed = true;
-            return;
-        }
-        spans->data = data;
-        spans->capacity = capacity;
+    if (spans->failed ||
+        !mixt_grow(&spans->data, &spans->capacity, spans->count + 1, sizeof span)) {
+        spans->failed = true;
+        return;
     }
     spans->data[spans->count++] = span;
 }
