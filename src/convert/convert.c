@@ -90,10 +90,7 @@ static mixt_status plan_targets(mixt_conversion *c)
         int pieces = mixt_layout_piece_count(p, row, c->form);
         for (int at = 0; at < pieces; at++) {
             mixt_layout_piece_get(c->model, p, row, c->form, at, &piece);
-            mixt_status status = add_part(c, i, &piece);
-            if (status != MIXT_OK) {
-                return status;
-            }
+            MIXT_TRY(add_part(c, i, &piece));
         }
     }
     free(c->targets);

@@ -117,12 +117,8 @@ static mixt_status write_target(mixt_conversion *c, mixt_safetensors_writer *wri
 static mixt_status write_weights(mixt_conversion *c, const float_form *form, const char *path)
 {
     mixt_safetensors_writer *writer;
-    mixt_status status =
-        mixt_safetensors_writer_create(path, c->options->shard_bytes, &writer, c->error);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    status = mixt_safetensors_writer_metadata(writer, "format", "pt", c->error);
+    MIXT_TRY(mixt_safetensors_writer_create(path, c->options->shard_bytes, &writer, c->error));
+    mixt_status status = mixt_safetensors_writer_metadata(writer, "format", "pt", c->error);
     for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
         mixt_target *target = &c->targets[i];
         status = set_type(c, form->type, target);

@@ -276,19 +276,12 @@ static uint32_t file_type(const mixt_conversion *c)
 
 static mixt_status write_metadata(mixt_conversion *c, mixt_gguf_writer *writer)
 {
-    mixt_status status = mixt_model_gguf_keys(c->model, writer, c->error);
-    if (status == MIXT_OK && c->options->name != NULL) {
-        status = mixt_gguf_writer_string(writer, "general.name", c->options->name, c->error);
+    MIXT_TRY(mixt_model_gguf_keys(c->model, writer, c->error));
+    if (c->options->name != NULL) {
+        MIXT_TRY(mixt_gguf_writer_string(writer, "general.name", c->options->name, c->error));
     }
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_u32(writer, "general.quantization_version", 2, c->error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_u32(writer, "general.file_type", file_type(c), c->error);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_gguf_writer_u32(writer, "general.quantization_version", 2, c->error));
+    MIXT_TRY(mixt_gguf_writer_u32(writer, "general.file_type", file_type(c), c->error));
     return c->options->tokenizer != NULL
                ? mixt_tokenizer_to_gguf(c->options->tokenizer, c->model->options.vocab_size, writer,
                                         c->error)
@@ -309,12 +302,9 @@ static mixt_status add_target(const mixt_conversion *c, mixt_gguf_writer *writer
 mixt_status mixt_convert_to_gguf(mixt_conversion *c)
 {
     mixt_gguf_writer *writer;
-    mixt_status status =
-        mixt_gguf_writer_create(c->options->output, c->options->shard_bytes, &writer, c->error);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    status = write_metadata(c, writer);
+    MIXT_TRY(
+        mixt_gguf_writer_create(c->options->output, c->options->shard_bytes, &writer, c->error));
+    mixt_status status = write_metadata(c, writer);
     for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
         choose_type(c, &c->targets[i]);
         c->total += (double)c->targets[i].bytes;

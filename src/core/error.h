@@ -21,4 +21,13 @@ mixt_status mixt_fail(mixt_error *error, mixt_status status, const char *format,
 mixt_status mixt_fail_errno(mixt_error *error, int number, const char *format, ...)
     MIXT_PRINTF(3, 4);
 
+/* Passes an error on, where nothing has to be released first. */
+#define MIXT_TRY(expression)                                                                       \
+    do {                                                                                           \
+        mixt_status status_ = (expression);                                                        \
+        if (status_ != MIXT_OK) {                                                                  \
+            return status_;                                                                        \
+        }                                                                                          \
+    } while (0)
+
 #endif

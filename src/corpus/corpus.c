@@ -191,10 +191,7 @@ static mixt_status open_text(mixt_corpus *corpus, const mixt_corpus_file *file, 
                              mixt_error *error)
 {
     size_t length;
-    mixt_status status = mixt_file_read(file->path, TEXT_LIMIT, &corpus->text, &length, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_file_read(file->path, TEXT_LIMIT, &corpus->text, &length, error));
     const char *text = corpus->text;
     size_t valid = mixt_utf8_valid_prefix(text, length);
     const char *nul = memchr(text, '\0', length);
@@ -262,12 +259,9 @@ static mixt_status open_shard(mixt_corpus *corpus, const mixt_corpus_file *file,
 {
     char *data;
     size_t length, layout[3];
-    mixt_status status = mixt_file_read(file->path, SHARD_LIMIT, &data, &length, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_file_read(file->path, SHARD_LIMIT, &data, &length, error));
     const unsigned char *bytes = (const unsigned char *)data;
-    status = shard_layout(file, bytes, length, layout, error);
+    mixt_status status = shard_layout(file, bytes, length, layout, error);
     if (status == MIXT_OK && layout[1] == 0) {
         skip(corpus, "%.250s: no tokens", file->path);
     } else if (status == MIXT_OK) {

@@ -131,11 +131,8 @@ static mixt_status add_tokens(builder *b, const mixt_document *document)
             for (size_t j = from; j < i; j++) {
                 append_token(b, tokens[j]);
             }
-            mixt_status status = add_document(b, start, 0, document->domain,
-                                              text_key(tokens + from, (i - from) * sizeof *tokens));
-            if (status != MIXT_OK) {
-                return status;
-            }
+            MIXT_TRY(add_document(b, start, 0, document->domain,
+                                  text_key(tokens + from, (i - from) * sizeof *tokens)));
         }
         from = i + 1;
     }
@@ -301,23 +298,17 @@ void mixt_data_free(mixt_data *data)
 
 static mixt_status build(mixt_data *data, builder *b, mixt_corpus *corpus, double heldout)
 {
-    mixt_status status = encode_corpus(b, corpus);
-    if (status == MIXT_OK) {
-        status = copy_domains(data, corpus, b->error);
+    MIXT_TRY(encode_corpus(b, corpus));
+    MIXT_TRY(copy_domains(data, corpus, b->error));
+    MIXT_TRY(mark_heldout(b, heldout, data->domain_count));
+    for (int s = 0; s < 2; s++) {
+        MIXT_TRY(fill_split(data, b, s != 0));
     }
-    if (status == MIXT_OK) {
-        status = mark_heldout(b, heldout, data->domain_count);
-    }
-    for (int s = 0; status == MIXT_OK && s < 2; s++) {
-        status = fill_split(data, b, s != 0);
-    }
-    if (status == MIXT_OK) {
-        data->separator = b->separator;
-        data->vocab_size = b->vocab_size;
-        strcpy(data->corpus_hash, mixt_corpus_hash(corpus));
-        hash_data(data, b->tokenizer);
-    }
-    return status;
+    data->separator = b->separator;
+    data->vocab_size = b->vocab_size;
+    strcpy(data->corpus_hash, mixt_corpus_hash(corpus));
+    hash_data(data, b->tokenizer);
+    return MIXT_OK;
 }
 
 mixt_status mixt_data_create(mixt_corpus *corpus, const mixt_tokenizer *tokenizer, double heldout,

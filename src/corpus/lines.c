@@ -103,11 +103,7 @@ static mixt_status read_packed(mixt_lines *lines, char *to, size_t size, size_t 
         if (lines->input.pos == lines->input.size) {
             lines->packed_offset += lines->input.size;
             lines->input = (ZSTD_inBuffer){lines->packed, 0, 0};
-            mixt_status status =
-                read_file(lines, lines->packed, READ_SIZE, &lines->input.size, error);
-            if (status != MIXT_OK) {
-                return status;
-            }
+            MIXT_TRY(read_file(lines, lines->packed, READ_SIZE, &lines->input.size, error));
             if (lines->input.size == 0) {
                 if (lines->in_frame) {
                     return mixt_fail(error, MIXT_ERROR_FORMAT,
@@ -175,10 +171,7 @@ mixt_status mixt_lines_next(mixt_lines *lines, mixt_line *line, mixt_error *erro
                 lines->begin = lines->end;
                 searched = 0;
             }
-            mixt_status status = fill(lines, error);
-            if (status != MIXT_OK) {
-                return status;
-            }
+            MIXT_TRY(fill(lines, error));
             continue;
         }
         if (end == NULL && held == 0 && !too_long) {

@@ -108,16 +108,13 @@ static mixt_status remove_leftovers(const char *folder, mixt_error *error)
 mixt_status mixt_checkpoints_open(const char *folder, mixt_checkpoints **store, mixt_error *error)
 {
     *store = NULL;
-    mixt_status status = mixt_folder_create(folder, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_folder_create(folder, error));
     mixt_checkpoints *made = calloc(1, sizeof *made);
     if (made == NULL || (made->folder = strdup(folder)) == NULL) {
         free(made);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
     }
-    status = take_lock(made, error);
+    mixt_status status = take_lock(made, error);
     if (status == MIXT_OK) {
         status = remove_leftovers(folder, error);
     }
@@ -174,11 +171,11 @@ static void forget(mixt_checkpoints *store, int64_t step)
 mixt_status mixt_checkpoints_newest(mixt_checkpoints *store, mixt_checkpoint **checkpoint,
                                     char **passed_over, mixt_error *error)
 {
-    mixt_status status = mixt_checkpoint_find(store->folder, checkpoint, passed_over, error);
-    if (status == MIXT_OK && *checkpoint != NULL) {
+    MIXT_TRY(mixt_checkpoint_find(store->folder, checkpoint, passed_over, error));
+    if (*checkpoint != NULL) {
         remember(store, mixt_checkpoint_step(*checkpoint));
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* -- One file -------------------------------------------------------------------------------- */
@@ -215,10 +212,7 @@ static mixt_status output_write(output *out, const void *data, uint64_t length, 
         } else {
             mixt_sha256_update(&out->sum, from, step);
         }
-        mixt_status status = mixt_write_all(out->descriptor, from, step, out->path, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(mixt_write_all(out->descriptor, from, step, out->path, error));
         from += step;
         length -= step;
         out->bytes += step;
@@ -459,8 +453,7 @@ static mixt_status plan_tensor_files(tensor_files *all, mixt_error *error)
     if (all->files == NULL) {
         return no_memory(job, error);
     }
-    mixt_status status = MIXT_OK;
-    for (size_t i = 0; i < state->tensor_count && status == MIXT_OK;) {
+    for (size_t i = 0; i < state->tensor_count;) {
         listed_file *file = &all->files[all->count++];
         mixt_manifest_file *record;
         file->tensors = state->tensors + i;
@@ -470,17 +463,14 @@ static mixt_status plan_tensor_files(tensor_files *all, mixt_error *error)
             file->count++;
         }
         i += file->count;
-        status = begin_file(job, file->tensors[0].file, &record, &file->path, error);
-        if (status == MIXT_OK) {
-            file->record = (size_t)(record - job->manifest.files);
-            status =
-                describe_tensors(job, file->tensors, file->count, record, &file->header, error);
-        }
-        for (size_t j = 0; j < file->count && status == MIXT_OK; j++) {
+        MIXT_TRY(begin_file(job, file->tensors[0].file, &record, &file->path, error));
+        file->record = (size_t)(record - job->manifest.files);
+        MIXT_TRY(describe_tensors(job, file->tensors, file->count, record, &file->header, error));
+        for (size_t j = 0; j < file->count; j++) {
             all->bytes += record->tensors[j].bytes;
         }
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status save_tensors(save *job, mixt_error *error)
@@ -512,12 +502,9 @@ static mixt_status save_bytes(save *job, const mixt_checkpoint_file *file, mixt_
 {
     char *path;
     mixt_manifest_file *record;
-    mixt_status status = begin_file(job, file->name, &record, &path, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(begin_file(job, file->name, &record, &path, error));
     output out;
-    status = output_open(&out, path, error);
+    mixt_status status = output_open(&out, path, error);
     if (status == MIXT_OK) {
         status = output_write(&out, file->data, file->length, NULL, error);
     }
@@ -535,13 +522,10 @@ static mixt_status adopt_file(save *job, const char *name, mixt_error *error)
 {
     char *path;
     mixt_manifest_file *record;
-    mixt_status status = begin_file(job, name, &record, &path, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(begin_file(job, name, &record, &path, error));
     char *data = NULL;
     size_t length = 0;
-    status = mixt_file_read(path, (size_t)1 << 30, &data, &length, error);
+    mixt_status status = mixt_file_read(path, (size_t)1 << 30, &data, &length, error);
     if (status == MIXT_OK) {
         int descriptor = open(path, O_RDONLY | O_CLOEXEC);
         status = descriptor < 0 ? mixt_fail_errno(error, errno, "%s: cannot open", path)
@@ -603,23 +587,19 @@ static mixt_status save_manifest(save *job, mixt_error *error)
 static mixt_status write_everything(save *job, mixt_error *error)
 {
     const mixt_checkpoint_state *state = job->state;
-    mixt_status status = mixt_folder_remove(job->temporary, error); /* of a failed attempt */
-    if (status == MIXT_OK && mkdir(job->temporary, 0777) != 0) {
-        status = mixt_fail_errno(error, errno, "%s: cannot create folder", job->temporary);
+    MIXT_TRY(mixt_folder_remove(job->temporary, error)); /* of a failed attempt */
+    if (mkdir(job->temporary, 0777) != 0) {
+        return mixt_fail_errno(error, errno, "%s: cannot create folder", job->temporary);
     }
-    if (status == MIXT_OK) {
-        status = save_tensors(job, error);
+    MIXT_TRY(save_tensors(job, error));
+    for (size_t i = 0; i < state->file_count; i++) {
+        MIXT_TRY(save_bytes(job, &state->files[i], error));
     }
-    for (size_t i = 0; i < state->file_count && status == MIXT_OK; i++) {
-        status = save_bytes(job, &state->files[i], error);
+    if (state->write_files != NULL) {
+        MIXT_TRY(save_foreign_files(job, error));
     }
-    if (status == MIXT_OK && state->write_files != NULL) {
-        status = save_foreign_files(job, error);
-    }
-    if (status == MIXT_OK) {
-        status = save_manifest(job, error);
-    }
-    return status == MIXT_OK ? mixt_folder_sync(job->temporary, error) : status;
+    MIXT_TRY(save_manifest(job, error));
+    return mixt_folder_sync(job->temporary, error);
 }
 
 /* step-N.tmp becomes step-N. Where step-N is there already the two change names in one move, so
@@ -636,10 +616,7 @@ static mixt_status move_in_place(save *job, mixt_error *error)
             mixt_checkpoint_free(old);
             return MIXT_OK;
         }
-        mixt_status status = mixt_folder_remove(job->final, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(mixt_folder_remove(job->final, error));
         result = rename(job->temporary, job->final);
     }
     return result == 0 ? MIXT_OK
@@ -663,11 +640,8 @@ static mixt_status write_latest(save *job, mixt_error *error)
 /* Publishes a complete step-N.tmp. */
 static mixt_status publish(save *job, mixt_error *error)
 {
-    mixt_status status = move_in_place(job, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    status = mixt_folder_sync(job->store->folder, error);
+    MIXT_TRY(move_in_place(job, error));
+    mixt_status status = mixt_folder_sync(job->store->folder, error);
     if (status != MIXT_OK) {
         /* The new name may not survive a power cut, and a later sync that succeeds would not say
          * so: take it back. Where that fails too, both stay. */

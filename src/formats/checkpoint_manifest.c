@@ -59,10 +59,7 @@ mixt_status mixt_step_list(const char *folder, int64_t **steps, size_t *count, m
     *count = 0;
     char **names;
     size_t name_count;
-    mixt_status status = mixt_folder_list(folder, &names, &name_count, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_folder_list(folder, &names, &name_count, error));
     *steps = malloc((name_count + 1) * sizeof **steps);
     if (*steps == NULL) {
         mixt_names_free(names, name_count);
@@ -149,19 +146,10 @@ static mixt_status read_tensor(const mixt_json_object *object, mixt_arena *arena
     const char *dtype;
     const json_t *shape;
     int64_t crc;
-    mixt_status status = mixt_json_string(object, "name", &name);
-    if (status == MIXT_OK) {
-        status = mixt_json_string(object, "dtype", &dtype);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_array(object, "shape", &shape);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_integer(object, "crc32c", (mixt_json_range){0, UINT32_MAX}, &crc);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_json_string(object, "name", &name));
+    MIXT_TRY(mixt_json_string(object, "dtype", &dtype));
+    MIXT_TRY(mixt_json_array(object, "shape", &shape));
+    MIXT_TRY(mixt_json_integer(object, "crc32c", (mixt_json_range){0, UINT32_MAX}, &crc));
     tensor->dtype = mixt_dtype_from_name(dtype);
     tensor->crc = (uint32_t)crc;
     tensor->rank = (uint32_t)json_array_size(shape);
@@ -189,19 +177,10 @@ static mixt_status read_file(const mixt_json_object *object, mixt_arena *arena,
     const char *hash;
     const json_t *tensors;
     int64_t bytes;
-    mixt_status status = mixt_json_string(object, "name", &name);
-    if (status == MIXT_OK) {
-        status = mixt_json_integer(object, "bytes", (mixt_json_range){0, EXACT_MAX}, &bytes);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_string(object, "sha256", &hash);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_array(object, "tensors", &tensors);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_json_string(object, "name", &name));
+    MIXT_TRY(mixt_json_integer(object, "bytes", (mixt_json_range){0, EXACT_MAX}, &bytes));
+    MIXT_TRY(mixt_json_string(object, "sha256", &hash));
+    MIXT_TRY(mixt_json_array(object, "tensors", &tensors));
     if (!mixt_name_is_plain(name, strlen(name))) {
         return mixt_json_fail(object, "name", "\"%.100s\" is not a plain file name", name);
     }
@@ -217,17 +196,16 @@ static mixt_status read_file(const mixt_json_object *object, mixt_arena *arena,
         return mixt_fail(object->error, MIXT_ERROR_MEMORY, "%s: no memory", object->file);
     }
     uint64_t total = 0;
-    for (size_t i = 0; i < file->tensor_count && status == MIXT_OK; i++) {
+    for (size_t i = 0; i < file->tensor_count; i++) {
         mixt_json_object one = *object;
         one.json = json_array_get(tensors, i);
         one.place = "files.tensors.";
-        status = read_tensor(&one, arena, &file->tensors[i]);
-        if (status == MIXT_OK && (__builtin_add_overflow(total, file->tensors[i].bytes, &total) ||
-                                  total > file->bytes)) {
-            status = mixt_json_fail(&one, "shape", "tensors are larger than their file");
+        MIXT_TRY(read_tensor(&one, arena, &file->tensors[i]));
+        if (__builtin_add_overflow(total, file->tensors[i].bytes, &total) || total > file->bytes) {
+            return mixt_json_fail(&one, "shape", "tensors are larger than their file");
         }
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status read_members(const mixt_json_object *object, mixt_manifest *manifest)
@@ -236,31 +214,20 @@ static mixt_status read_members(const mixt_json_object *object, mixt_manifest *m
     const char *hash;
     const json_t *files;
     int64_t version;
-    mixt_status status = mixt_json_string(object, "format", &format);
-    if (status == MIXT_OK && strcmp(format, FORMAT_NAME) != 0) {
-        status = mixt_json_fail(object, "format", "\"%.100s\" is not \"" FORMAT_NAME "\"", format);
+    MIXT_TRY(mixt_json_string(object, "format", &format));
+    if (strcmp(format, FORMAT_NAME) != 0) {
+        return mixt_json_fail(object, "format", "\"%.100s\" is not \"" FORMAT_NAME "\"", format);
     }
-    if (status == MIXT_OK) {
-        status = mixt_json_integer(object, "version", (mixt_json_range){1, 1e9}, &version);
+    MIXT_TRY(mixt_json_integer(object, "version", (mixt_json_range){1, 1e9}, &version));
+    if (version > MIXT_CHECKPOINT_VERSION) {
+        return mixt_fail(object->error, MIXT_ERROR_UNSUPPORTED,
+                         "%s: checkpoint format version %lld; this mixt reads up to version %d",
+                         object->file, (long long)version, MIXT_CHECKPOINT_VERSION);
     }
-    if (status == MIXT_OK && version > MIXT_CHECKPOINT_VERSION) {
-        status = mixt_fail(object->error, MIXT_ERROR_UNSUPPORTED,
-                           "%s: checkpoint format version %lld; this mixt reads up to version %d",
-                           object->file, (long long)version, MIXT_CHECKPOINT_VERSION);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_integer(object, "step", (mixt_json_range){0, MIXT_CHECKPOINT_STEP_MAX},
-                                   &manifest->step);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_string(object, "config_hash", &hash);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_array(object, "files", &files);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_json_integer(object, "step", (mixt_json_range){0, MIXT_CHECKPOINT_STEP_MAX},
+                               &manifest->step));
+    MIXT_TRY(mixt_json_string(object, "config_hash", &hash));
+    MIXT_TRY(mixt_json_array(object, "files", &files));
     manifest->file_count = json_array_size(files);
     if (manifest->file_count > FILES_MAX) {
         return mixt_json_fail(object, "files", "more than %d", FILES_MAX);
@@ -271,13 +238,13 @@ static mixt_status read_members(const mixt_json_object *object, mixt_manifest *m
     if (manifest->config_hash == NULL || manifest->files == NULL) {
         return mixt_fail(object->error, MIXT_ERROR_MEMORY, "%s: no memory", object->file);
     }
-    for (size_t i = 0; i < manifest->file_count && status == MIXT_OK; i++) {
+    for (size_t i = 0; i < manifest->file_count; i++) {
         mixt_json_object one = *object;
         one.json = json_array_get(files, i);
         one.place = "files.";
-        status = read_file(&one, manifest->arena, &manifest->files[i]);
+        MIXT_TRY(read_file(&one, manifest->arena, &manifest->files[i]));
     }
-    return status;
+    return MIXT_OK;
 }
 
 mixt_status mixt_manifest_read(const char *folder, mixt_manifest *manifest, mixt_error *error)
@@ -331,11 +298,8 @@ static mixt_status check_piece(file_check *check, uint64_t length, uint32_t *crc
     *crc = 0;
     while (length != 0) {
         size_t step = length < VERIFY_CHUNK ? (size_t)length : VERIFY_CHUNK;
-        mixt_status status =
-            mixt_read_at(check->descriptor, check->chunk, step, check->at, check->path, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(
+            mixt_read_at(check->descriptor, check->chunk, step, check->at, check->path, error));
         mixt_sha256_update(&check->sum, check->chunk, step);
         *crc = mixt_crc32c(*crc, check->chunk, step);
         check->at += step;
@@ -352,17 +316,14 @@ static mixt_status check_content(file_check *check, const mixt_manifest_file *fi
         front -= file->tensors[i].bytes;
     }
     uint32_t crc;
-    mixt_status status = check_piece(check, front, &crc, error);
-    for (size_t i = 0; i < file->tensor_count && status == MIXT_OK; i++) {
-        status = check_piece(check, file->tensors[i].bytes, &crc, error);
-        if (status == MIXT_OK && crc != file->tensors[i].crc) {
+    MIXT_TRY(check_piece(check, front, &crc, error));
+    for (size_t i = 0; i < file->tensor_count; i++) {
+        MIXT_TRY(check_piece(check, file->tensors[i].bytes, &crc, error));
+        if (crc != file->tensors[i].crc) {
             return mixt_fail(error, MIXT_ERROR_FORMAT,
                              "%s: tensor \"%.200s\" does not match its checksum", check->path,
                              file->tensors[i].name);
         }
-    }
-    if (status != MIXT_OK) {
-        return status;
     }
     char hash[MIXT_SHA256_HEX];
     mixt_sha256_final_hex(&check->sum, hash);

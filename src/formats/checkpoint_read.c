@@ -224,13 +224,12 @@ static mixt_status load_tensor(const mixt_safetensors *file, const mixt_manifest
             error, MIXT_ERROR_FORMAT, "%s: tensor \"%.200s\" is %s %s, the model wants %s %s", path,
             wanted->name, found->dtype_name, there, mixt_dtype_name(wanted->dtype), here);
     }
-    mixt_status status =
-        mixt_safetensors_read(file, found, 0, (size_t)found->bytes, wanted->data, error);
-    if (status == MIXT_OK && mixt_crc32c(0, wanted->data, (size_t)found->bytes) != sum->crc) {
-        status = mixt_fail(error, MIXT_ERROR_FORMAT,
-                           "%s: tensor \"%.200s\" changed while it was read", path, wanted->name);
+    MIXT_TRY(mixt_safetensors_read(file, found, 0, (size_t)found->bytes, wanted->data, error));
+    if (mixt_crc32c(0, wanted->data, (size_t)found->bytes) != sum->crc) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT,
+                         "%s: tensor \"%.200s\" changed while it was read", path, wanted->name);
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* Tensors [0, count) share a file. */
@@ -269,10 +268,7 @@ mixt_status mixt_checkpoint_load(const mixt_checkpoint *checkpoint,
         while (i + same < count && strcmp(tensors[i + same].file, tensors[i].file) == 0) {
             same++;
         }
-        mixt_status status = load_file(checkpoint, tensors + i, same, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(load_file(checkpoint, tensors + i, same, error));
         i += same;
     }
     return MIXT_OK;

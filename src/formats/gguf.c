@@ -51,10 +51,7 @@ static mixt_status open_part(mixt_gguf *file, const char *path, mixt_error *erro
     if (part == NULL) {
         return no_memory(path, error);
     }
-    mixt_status status = mixt_map_open(path, &part->map, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_map_open(path, &part->map, error));
     part->bytes = mixt_map_data(part->map);
     part->size = mixt_map_size(part->map);
     return mixt_gguf_parse(part, (int)file->part_count - 1, file->arena, error);
@@ -212,17 +209,17 @@ static mixt_status open_all(mixt_gguf *file, mixt_error *error)
                          "%s: is shard %lld of %lld; the first one is to be opened", first->path,
                          (long long)number + 1, (long long)count);
     }
-    mixt_status status = count > 1 ? open_shards(file, count, error) : MIXT_OK;
-    if (status == MIXT_OK) {
-        status = list_tensors(file, error);
+    if (count > 1) {
+        MIXT_TRY(open_shards(file, count, error));
     }
+    MIXT_TRY(list_tensors(file, error));
     int64_t tensors = split_number(first, "split.tensors.count", -1);
-    if (status == MIXT_OK && count > 1 && tensors != (int64_t)file->tensor_count) {
-        status = mixt_fail(error, MIXT_ERROR_FORMAT,
-                           "%s: its %lld shards hold %zu tensors, but split.tensors.count is %lld",
-                           first->path, (long long)count, file->tensor_count, (long long)tensors);
+    if (count > 1 && tensors != (int64_t)file->tensor_count) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT,
+                         "%s: its %lld shards hold %zu tensors, but split.tensors.count is %lld",
+                         first->path, (long long)count, file->tensor_count, (long long)tensors);
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_gguf *new_file(void)

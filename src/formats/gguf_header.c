@@ -111,16 +111,16 @@ static uint64_t little_endian(const unsigned char *data, size_t bytes)
 static mixt_status take_number(cursor *in, size_t bytes, uint64_t *value)
 {
     const unsigned char *data;
-    mixt_status status = take(in, bytes, &data);
-    *value = status == MIXT_OK ? little_endian(data, bytes) : 0;
-    return status;
+    MIXT_TRY(take(in, bytes, &data));
+    *value = little_endian(data, bytes);
+    return MIXT_OK;
 }
 
 /* A string's bytes in the file. */
 static mixt_status take_string(cursor *in, const unsigned char **data, uint64_t *length)
 {
-    mixt_status status = take_number(in, 8, length);
-    return status == MIXT_OK ? take(in, *length, data) : status;
+    MIXT_TRY(take_number(in, 8, length));
+    return take(in, *length, data);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -130,10 +130,7 @@ static mixt_status take_key(cursor *in, const char **key)
 {
     const unsigned char *data;
     uint64_t length;
-    mixt_status status = take_string(in, &data, &length);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(take_string(in, &data, &length));
     if (length == 0 || length > MIXT_GGUF_KEY_MAX) {
         return mixt_fail(in->error, MIXT_ERROR_FORMAT, "%s: %s has %llu bytes (1 to %d allowed)",
                          in->part->path, in->what, (unsigned long long)length, MIXT_GGUF_KEY_MAX);
@@ -152,13 +149,13 @@ static mixt_status take_key(cursor *in, const char **key)
 static mixt_status take_kind(cursor *in, mixt_gguf_kind *kind)
 {
     uint64_t number;
-    mixt_status status = take_number(in, 4, &number);
-    if (status == MIXT_OK && number >= KIND_COUNT) {
-        status = mixt_fail(in->error, MIXT_ERROR_FORMAT, "%s: %s: unknown kind of value %lld",
-                           in->part->path, in->what, (long long)(int32_t)number);
+    MIXT_TRY(take_number(in, 4, &number));
+    if (number >= KIND_COUNT) {
+        return mixt_fail(in->error, MIXT_ERROR_FORMAT, "%s: %s: unknown kind of value %lld",
+                         in->part->path, in->what, (long long)(int32_t)number);
     }
-    *kind = status == MIXT_OK ? (mixt_gguf_kind)number : MIXT_GGUF_U8;
-    return status;
+    *kind = (mixt_gguf_kind)number;
+    return MIXT_OK;
 }
 
 static mixt_status bad_bool(const cursor *in, unsigned value)
@@ -179,27 +176,21 @@ static mixt_status take_string_array(cursor *in, mixt_gguf_array *array)
     if (strings == NULL || lengths == NULL) {
         return no_memory(in);
     }
-    mixt_status status = MIXT_OK;
-    for (size_t i = 0; i < array->count && status == MIXT_OK; i++) {
-        const unsigned char *data = NULL;
-        status = take_string(in, &data, &lengths[i]);
+    for (size_t i = 0; i < array->count; i++) {
+        const unsigned char *data;
+        MIXT_TRY(take_string(in, &data, &lengths[i]));
         strings[i] = (const char *)data;
     }
     array->strings = strings;
     array->lengths = lengths;
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status take_array(cursor *in, mixt_gguf_array *array)
 {
-    uint64_t count = 0;
-    mixt_status status = take_kind(in, &array->kind);
-    if (status == MIXT_OK) {
-        status = take_number(in, 8, &count);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    uint64_t count;
+    MIXT_TRY(take_kind(in, &array->kind));
+    MIXT_TRY(take_number(in, 8, &count));
     if (array->kind == MIXT_GGUF_ARRAY) {
         return mixt_fail(in->error, MIXT_ERROR_UNSUPPORTED, "%s: %s: an array of arrays",
                          in->part->path, in->what);
@@ -216,40 +207,39 @@ static mixt_status take_array(cursor *in, mixt_gguf_array *array)
         return take_string_array(in, array);
     }
     const unsigned char *data;
-    status = take(in, count * size, &data);
-    for (size_t i = 0; status == MIXT_OK && array->kind == MIXT_GGUF_BOOL && i < count; i++) {
+    MIXT_TRY(take(in, count * size, &data));
+    for (size_t i = 0; array->kind == MIXT_GGUF_BOOL && i < count; i++) {
         if (data[i] > 1) {
-            status = bad_bool(in, data[i]);
+            return bad_bool(in, data[i]);
         }
     }
-    array->data = status == MIXT_OK ? data : NULL;
-    return status;
+    array->data = data;
+    return MIXT_OK;
 }
 
 static mixt_status take_value(cursor *in, mixt_gguf_value *value)
 {
     uint64_t start = in->at;
-    mixt_status status;
     if (value->kind == MIXT_GGUF_STRING) {
-        const unsigned char *data = NULL;
+        const unsigned char *data;
         uint64_t length;
-        status = take_string(in, &data, &length);
-        if (status == MIXT_OK) {
-            value->length = (size_t)length;
-            value->text = mixt_arena_bytes(in->arena, data, (size_t)length);
-            status = value->text == NULL ? no_memory(in) : MIXT_OK;
+        MIXT_TRY(take_string(in, &data, &length));
+        value->length = (size_t)length;
+        value->text = mixt_arena_bytes(in->arena, data, (size_t)length);
+        if (value->text == NULL) {
+            return no_memory(in);
         }
     } else if (value->kind == MIXT_GGUF_ARRAY) {
-        status = take_array(in, &value->array);
+        MIXT_TRY(take_array(in, &value->array));
     } else {
-        status = take_number(in, kinds[value->kind].bytes, &value->bits);
-        if (status == MIXT_OK && value->kind == MIXT_GGUF_BOOL && value->bits > 1) {
-            status = bad_bool(in, (unsigned)value->bits);
+        MIXT_TRY(take_number(in, kinds[value->kind].bytes, &value->bits));
+        if (value->kind == MIXT_GGUF_BOOL && value->bits > 1) {
+            return bad_bool(in, (unsigned)value->bits);
         }
     }
     value->raw = in->part->bytes + start;
     value->raw_bytes = (size_t)(in->at - start);
-    return status;
+    return MIXT_OK;
 }
 
 static int compare_keys(const void *a, const void *b)
@@ -304,23 +294,16 @@ static mixt_status parse_values(cursor *in, uint64_t count)
     if (part->values == NULL) {
         return no_memory(in);
     }
-    mixt_status status = MIXT_OK;
-    while (part->value_count < count && status == MIXT_OK) {
+    while (part->value_count < count) {
         mixt_gguf_value *value = &part->values[part->value_count];
         snprintf(in->place, sizeof in->place, "key %zu", part->value_count);
-        status = take_key(in, &value->key);
-        if (status == MIXT_OK) {
-            snprintf(in->place, sizeof in->place, "key \"%.200s\"", value->key);
-            status = take_kind(in, &value->kind);
-        }
-        if (status == MIXT_OK) {
-            status = take_value(in, value);
-        }
-        if (status == MIXT_OK) {
-            part->value_count++;
-        }
+        MIXT_TRY(take_key(in, &value->key));
+        snprintf(in->place, sizeof in->place, "key \"%.200s\"", value->key);
+        MIXT_TRY(take_kind(in, &value->kind));
+        MIXT_TRY(take_value(in, value));
+        part->value_count++;
     }
-    return status == MIXT_OK ? sort_keys(in) : status;
+    return sort_keys(in);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -335,10 +318,7 @@ static mixt_status take_name(cursor *in, const char **name)
 {
     const unsigned char *data;
     uint64_t length;
-    mixt_status status = take_string(in, &data, &length);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(take_string(in, &data, &length));
     if (length == 0 || length > MIXT_GGUF_NAME_MAX) {
         return mixt_fail(in->error, MIXT_ERROR_FORMAT,
                          "%s: %s has a name of %llu bytes (1 to %d allowed)", in->part->path,
@@ -354,34 +334,33 @@ static mixt_status take_name(cursor *in, const char **name)
 static mixt_status take_shape(cursor *in, mixt_gguf_tensor *tensor)
 {
     uint64_t rank;
-    mixt_status status = take_number(in, 4, &rank);
-    if (status == MIXT_OK && rank > MIXT_GGUF_RANK_MAX) {
-        status =
-            mixt_fail(in->error, MIXT_ERROR_FORMAT, "%s: %s has %llu dimensions (0 to %d allowed)",
-                      in->part->path, in->what, (unsigned long long)rank, MIXT_GGUF_RANK_MAX);
+    MIXT_TRY(take_number(in, 4, &rank));
+    if (rank > MIXT_GGUF_RANK_MAX) {
+        return mixt_fail(in->error, MIXT_ERROR_FORMAT,
+                         "%s: %s has %llu dimensions (0 to %d allowed)", in->part->path, in->what,
+                         (unsigned long long)rank, MIXT_GGUF_RANK_MAX);
     }
-    tensor->rank = status == MIXT_OK ? (int)rank : 0;
+    tensor->rank = (int)rank;
     for (int i = 0; i < MIXT_GGUF_RANK_MAX; i++) {
-        tensor->size[i] = 1;
-    }
-    for (int i = 0; i < tensor->rank && status == MIXT_OK; i++) {
-        uint64_t size;
-        status = take_number(in, 8, &size);
-        if (status == MIXT_OK && size > INT64_MAX) {
-            status = bad_tensor(in, "a dimension is negative");
+        uint64_t size = 1;
+        if (i < tensor->rank) {
+            MIXT_TRY(take_number(in, 8, &size));
+        }
+        if (size > INT64_MAX) {
+            return bad_tensor(in, "a dimension is negative");
         }
         tensor->size[i] = (int64_t)size;
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status take_type(cursor *in, mixt_type *type)
 {
     uint64_t number;
-    mixt_status status = take_number(in, 4, &number);
-    *type = status == MIXT_OK ? mixt_type_from_number((int64_t)number) : MIXT_TYPE_COUNT;
-    if (status != MIXT_OK || *type != MIXT_TYPE_COUNT) {
-        return status;
+    MIXT_TRY(take_number(in, 4, &number));
+    *type = mixt_type_from_number((int64_t)number);
+    if (*type != MIXT_TYPE_COUNT) {
+        return MIXT_OK;
     }
     for (size_t i = 0; i < sizeof other_types / sizeof other_types[0]; i++) {
         if (other_types[i].number == number) {
@@ -476,29 +455,19 @@ static mixt_status place_tensors(cursor *in, placed *order, uint64_t alignment)
 static mixt_status parse_tensors(cursor *in, placed *order, uint64_t count, int shard)
 {
     mixt_gguf_part *part = in->part;
-    mixt_status status = MIXT_OK;
-    while (part->tensor_count < count && status == MIXT_OK) {
+    for (; part->tensor_count < count; part->tensor_count++) {
         mixt_gguf_tensor *tensor = &part->tensors[part->tensor_count];
         tensor->shard = shard;
         snprintf(in->place, sizeof in->place, "tensor %zu", part->tensor_count);
-        status = take_name(in, &tensor->name);
-        if (status == MIXT_OK) {
-            snprintf(in->place, sizeof in->place, "tensor \"%s\"", tensor->name);
-            status = take_shape(in, tensor);
-        }
-        if (status == MIXT_OK) {
-            status = take_type(in, &tensor->type);
-        }
-        if (status == MIXT_OK) {
-            status = measure(in, tensor);
-        }
-        if (status == MIXT_OK) {
-            status = take_number(in, 8, &order[part->tensor_count].offset);
-        }
+        MIXT_TRY(take_name(in, &tensor->name));
+        snprintf(in->place, sizeof in->place, "tensor \"%s\"", tensor->name);
+        MIXT_TRY(take_shape(in, tensor));
+        MIXT_TRY(take_type(in, &tensor->type));
+        MIXT_TRY(measure(in, tensor));
+        MIXT_TRY(take_number(in, 8, &order[part->tensor_count].offset));
         order[part->tensor_count].index = part->tensor_count;
-        part->tensor_count += status == MIXT_OK;
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status find_alignment(const cursor *in, uint64_t *alignment)
@@ -525,18 +494,13 @@ static mixt_status take_version(cursor *in)
 {
     const unsigned char *magic;
     uint64_t version;
-    mixt_status status = take(in, 4, &magic);
-    if (status == MIXT_OK && memcmp(magic, MIXT_GGUF_MAGIC, 4) != 0) {
+    MIXT_TRY(take(in, 4, &magic));
+    if (memcmp(magic, MIXT_GGUF_MAGIC, 4) != 0) {
         return mixt_fail(in->error, MIXT_ERROR_FORMAT,
                          "%s: not a GGUF file (it begins with bytes %02x %02x %02x %02x)",
                          in->part->path, magic[0], magic[1], magic[2], magic[3]);
     }
-    if (status == MIXT_OK) {
-        status = take_number(in, 4, &version);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(take_number(in, 4, &version));
     if ((version & 0xffff) == 0 && version != 0) {
         return mixt_fail(in->error, MIXT_ERROR_UNSUPPORTED,
                          "%s: a big-endian GGUF file (version 0x%08llx)", in->part->path,
@@ -552,13 +516,8 @@ static mixt_status take_version(cursor *in)
 
 static mixt_status take_counts(cursor *in, uint64_t *tensors, uint64_t *values)
 {
-    mixt_status status = take_number(in, 8, tensors);
-    if (status == MIXT_OK) {
-        status = take_number(in, 8, values);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(take_number(in, 8, tensors));
+    MIXT_TRY(take_number(in, 8, values));
     if (*tensors > left(in) / TENSOR_BYTES_MIN || *values > left(in) / KEY_BYTES_MIN) {
         return mixt_fail(in->error, MIXT_ERROR_FORMAT,
                          "%s: %llu tensors and %llu keys do not fit into %llu bytes",
@@ -570,32 +529,18 @@ static mixt_status take_counts(cursor *in, uint64_t *tensors, uint64_t *values)
 
 mixt_status mixt_gguf_parse(mixt_gguf_part *part, int shard, mixt_arena *arena, mixt_error *error)
 {
-    cursor in = {.part = part, .arena = arena, .error = error};
-    in.what = "header";
-    uint64_t tensors = 0;
-    uint64_t values = 0;
-    uint64_t alignment;
-    mixt_status status = take_version(&in);
-    if (status == MIXT_OK) {
-        status = take_counts(&in, &tensors, &values);
-    }
+    cursor in = {.part = part, .arena = arena, .error = error, .what = "header"};
+    uint64_t tensors, values, alignment;
+    MIXT_TRY(take_version(&in));
+    MIXT_TRY(take_counts(&in, &tensors, &values));
     in.what = in.place;
-    if (status == MIXT_OK) {
-        status = parse_values(&in, values);
-    }
-    if (status == MIXT_OK) {
-        status = find_alignment(&in, &alignment);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(parse_values(&in, values));
+    MIXT_TRY(find_alignment(&in, &alignment));
     placed *order = calloc((size_t)tensors + 1, sizeof *order);
     part->tensors = mixt_arena_allocate(arena, (size_t)tensors, sizeof *part->tensors);
-    if (order == NULL || part->tensors == NULL) {
-        status = no_memory(&in);
-    } else {
-        status = parse_tensors(&in, order, tensors, shard);
-    }
+    mixt_status status = order == NULL || part->tensors == NULL
+                             ? no_memory(&in)
+                             : parse_tensors(&in, order, tensors, shard);
     if (status == MIXT_OK) {
         status = place_tensors(&in, order, alignment);
     }

@@ -147,12 +147,9 @@ static mixt_status end_value(mixt_gguf_writer *writer, mixt_error *error)
 static mixt_status write_number(mixt_gguf_writer *writer, const char *key, mixt_gguf_kind kind,
                                 uint64_t bits, mixt_error *error)
 {
-    mixt_status status = begin_value(writer, key, kind, error);
-    if (status == MIXT_OK) {
-        put_number(&writer->values, bits, mixt_gguf_kind_bytes(kind));
-        status = end_value(writer, error);
-    }
-    return status;
+    MIXT_TRY(begin_value(writer, key, kind, error));
+    put_number(&writer->values, bits, mixt_gguf_kind_bytes(kind));
+    return end_value(writer, error);
 }
 
 mixt_status mixt_gguf_writer_u32(mixt_gguf_writer *writer, const char *key, uint32_t value,
@@ -178,21 +175,15 @@ mixt_status mixt_gguf_writer_bool(mixt_gguf_writer *writer, const char *key, boo
 mixt_status mixt_gguf_writer_string(mixt_gguf_writer *writer, const char *key, const char *text,
                                     mixt_error *error)
 {
-    mixt_status status = begin_value(writer, key, MIXT_GGUF_STRING, error);
-    if (status == MIXT_OK) {
-        put_string(&writer->values, text, strlen(text));
-        status = end_value(writer, error);
-    }
-    return status;
+    MIXT_TRY(begin_value(writer, key, MIXT_GGUF_STRING, error));
+    put_string(&writer->values, text, strlen(text));
+    return end_value(writer, error);
 }
 
 mixt_status mixt_gguf_writer_array(mixt_gguf_writer *writer, const char *key,
                                    const mixt_gguf_array *array, mixt_error *error)
 {
-    mixt_status status = begin_value(writer, key, MIXT_GGUF_ARRAY, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(begin_value(writer, key, MIXT_GGUF_ARRAY, error));
     size_t bytes = 0;
     if (array->kind == MIXT_GGUF_ARRAY ||
         !mixt_multiply_size(array->count, mixt_gguf_kind_bytes(array->kind), &bytes)) {
@@ -217,12 +208,9 @@ mixt_status mixt_gguf_writer_copy(mixt_gguf_writer *writer, const mixt_gguf *fro
     if (strcmp(key, "general.alignment") == 0 || strncmp(key, "split.", 6) == 0) {
         return MIXT_OK; /* they belong to that file alone */
     }
-    mixt_status status = begin_value(writer, key, value->kind, error);
-    if (status == MIXT_OK) {
-        mixt_buffer_append(&writer->values, value->raw, value->raw_bytes);
-        status = end_value(writer, error);
-    }
-    return status;
+    MIXT_TRY(begin_value(writer, key, value->kind, error));
+    mixt_buffer_append(&writer->values, value->raw, value->raw_bytes);
+    return end_value(writer, error);
 }
 
 /* ------------------------------------------------------------------------------------------ */

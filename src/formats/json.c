@@ -223,10 +223,7 @@ mixt_status mixt_json_integer(const mixt_json_object *object, const char *key,
                               mixt_json_range range, int64_t *value)
 {
     const json_t *found;
-    mixt_status status = mixt_json_member(object, key, &found);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_json_member(object, key, &found));
     long long number = json_integer_value(found);
     if (!json_is_integer(found) || (double)number < range.low || (double)number > range.high ||
         number > (1LL << 53) || number < -(1LL << 53)) {
@@ -242,10 +239,7 @@ mixt_status mixt_json_number(const mixt_json_object *object, const char *key, mi
                              double *value)
 {
     const json_t *found;
-    mixt_status status = mixt_json_member(object, key, &found);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_json_member(object, key, &found));
     double number = json_number_value(found);
     if (!json_is_number(found) || !isfinite(number) || number < range.low || number > range.high) {
         char rule[80];
@@ -259,34 +253,29 @@ mixt_status mixt_json_number(const mixt_json_object *object, const char *key, mi
 mixt_status mixt_json_bool(const mixt_json_object *object, const char *key, bool *value)
 {
     const json_t *found;
-    mixt_status status = mixt_json_member(object, key, &found);
-    if (status == MIXT_OK && !json_is_boolean(found)) {
-        status = wrong(object, key, found, "true or false");
+    MIXT_TRY(mixt_json_member(object, key, &found));
+    if (!json_is_boolean(found)) {
+        return wrong(object, key, found, "true or false");
     }
-    if (status == MIXT_OK) {
-        *value = json_is_true(found);
-    }
-    return status;
+    *value = json_is_true(found);
+    return MIXT_OK;
 }
 
 mixt_status mixt_json_string(const mixt_json_object *object, const char *key, const char **value)
 {
     const json_t *found;
-    mixt_status status = mixt_json_member(object, key, &found);
-    if (status == MIXT_OK && !json_is_string(found)) {
-        status = wrong(object, key, found, "a text");
+    MIXT_TRY(mixt_json_member(object, key, &found));
+    if (!json_is_string(found)) {
+        return wrong(object, key, found, "a text");
     }
-    if (status == MIXT_OK) {
-        *value = json_string_value(found);
-    }
-    return status;
+    *value = json_string_value(found);
+    return MIXT_OK;
 }
 
 mixt_status mixt_json_array(const mixt_json_object *object, const char *key, const json_t **value)
 {
-    mixt_status status = mixt_json_member(object, key, value);
-    return status == MIXT_OK && !json_is_array(*value) ? wrong(object, key, *value, "an array")
-                                                       : status;
+    MIXT_TRY(mixt_json_member(object, key, value));
+    return json_is_array(*value) ? MIXT_OK : wrong(object, key, *value, "an array");
 }
 
 mixt_status mixt_json_integer_or(const mixt_json_object *object, const char *key,

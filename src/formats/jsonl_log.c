@@ -28,10 +28,7 @@ static mixt_status line_begin(int descriptor, uint64_t end, const char *path, ui
     char block[BLOCK];
     while (end != 0) {
         size_t size = end < BLOCK ? (size_t)end : BLOCK;
-        mixt_status status = mixt_read_at(descriptor, block, size, end - size, path, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(mixt_read_at(descriptor, block, size, end - size, path, error));
         for (size_t i = size; i != 0; i--) {
             if (block[i - 1] == '\n') {
                 *begin = end - size + i;

@@ -62,10 +62,7 @@ static mixt_status file_load(shard_file *file, uint32_t shard, mixt_error *error
                          "%s: %llu bytes are too short for a safetensors file", file->path,
                          (unsigned long long)file->size);
     }
-    mixt_status status = file_read(file, prefix, sizeof prefix, 0, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(file_read(file, prefix, sizeof prefix, 0, error));
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) {
         length = length << 8 | prefix[i];
@@ -84,14 +81,11 @@ static mixt_status file_load(shard_file *file, uint32_t shard, mixt_error *error
     if (file->header == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for the header", file->path);
     }
-    status = file_read(file, file->header, (size_t)length, sizeof prefix, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(file_read(file, file->header, (size_t)length, sizeof prefix, error));
     file->header[length] = '\0';
     uint64_t data_at = sizeof prefix + length;
-    status = mixt_safetensors_parse(file->header, (size_t)length, file->size - data_at, file->path,
-                                    &file->parsed, error);
+    mixt_status status = mixt_safetensors_parse(file->header, (size_t)length, file->size - data_at,
+                                                file->path, &file->parsed, error);
     for (size_t i = 0; i < file->parsed.count; i++) {
         file->parsed.tensors[i].offset += data_at;
         file->parsed.tensors[i].shard = shard;
@@ -461,10 +455,7 @@ mixt_status mixt_safetensors_map(mixt_safetensors *file, mixt_error *error)
         if (one->descriptor < 0 || one->map != NULL) {
             continue;
         }
-        mixt_status status = mixt_map_open(one->path, &one->map, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(mixt_map_open(one->path, &one->map, error));
         if (mixt_map_size(one->map) != one->size) {
             return mixt_fail(error, MIXT_ERROR_IO,
                              "%s: was %llu bytes when its header was read and is %llu now",
@@ -535,11 +526,8 @@ mixt_status mixt_safetensors_read_f32(const mixt_safetensors *file, const mixt_t
     uint16_t halves[CONVERT_CHUNK];
     for (size_t done = 0; done < count;) {
         size_t step = count - done < CONVERT_CHUNK ? count - done : CONVERT_CHUNK;
-        mixt_status status =
-            mixt_safetensors_read(file, tensor, (first + done) * size, step * size, halves, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(
+            mixt_safetensors_read(file, tensor, (first + done) * size, step * size, halves, error));
         if (tensor->dtype == MIXT_DTYPE_BF16) {
             mixt_bf16_to_f32(halves, to + done, step);
         } else {

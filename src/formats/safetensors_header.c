@@ -278,18 +278,12 @@ static mixt_status skip_value(header_reader *reader, int depth)
     }
     do {
         if (c == '{') {
-            mixt_status status = read_string(reader, &text);
-            if (status != MIXT_OK) {
-                return status;
-            }
+            MIXT_TRY(read_string(reader, &text));
             if (!take(reader, ':')) {
                 return bad(reader, "':' is missing");
             }
         }
-        mixt_status status = skip_value(reader, depth + 1);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(skip_value(reader, depth + 1));
     } while (take(reader, ','));
     return take(reader, close) ? MIXT_OK : bad(reader, "',' or a closing bracket is missing");
 }
@@ -304,10 +298,7 @@ static mixt_status read_shape(header_reader *reader, mixt_tensor_info *tensor)
     if (!take(reader, ']')) {
         do {
             uint64_t value;
-            mixt_status status = read_unsigned(reader, &value);
-            if (status != MIXT_OK) {
-                return status;
-            }
+            MIXT_TRY(read_unsigned(reader, &value));
             if (value > INT64_MAX) {
                 return bad(reader, "dimension beyond 2^63");
             }
@@ -336,17 +327,15 @@ static mixt_status read_offsets(header_reader *reader, mixt_tensor_info *tensor)
     if (!take(reader, '[')) {
         return bad(reader, "data_offsets must be an array");
     }
-    mixt_status status = read_unsigned(reader, &tensor->offset);
-    if (status == MIXT_OK && !take(reader, ',')) {
-        status = bad(reader, "data_offsets needs two numbers");
+    MIXT_TRY(read_unsigned(reader, &tensor->offset));
+    if (!take(reader, ',')) {
+        return bad(reader, "data_offsets needs two numbers");
     }
-    if (status == MIXT_OK) {
-        status = read_unsigned(reader, &tensor->bytes);
+    MIXT_TRY(read_unsigned(reader, &tensor->bytes));
+    if (!take(reader, ']')) {
+        return bad(reader, "data_offsets needs two numbers");
     }
-    if (status == MIXT_OK && !take(reader, ']')) {
-        status = bad(reader, "data_offsets needs two numbers");
-    }
-    return status;
+    return MIXT_OK;
 }
 
 enum { SEEN_DTYPE = 1, SEEN_SHAPE = 2, SEEN_OFFSETS = 4, SEEN_ALL = 7 };
@@ -354,10 +343,7 @@ enum { SEEN_DTYPE = 1, SEEN_SHAPE = 2, SEEN_OFFSETS = 4, SEEN_ALL = 7 };
 static mixt_status read_member(header_reader *reader, mixt_tensor_info *tensor, unsigned *seen)
 {
     const char *key;
-    mixt_status status = read_string(reader, &key);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(read_string(reader, &key));
     if (!take(reader, ':')) {
         return bad(reader, "':' is missing");
     }
@@ -371,11 +357,9 @@ static mixt_status read_member(header_reader *reader, mixt_tensor_info *tensor, 
     *seen |= bit;
     switch (bit) {
     case SEEN_DTYPE:
-        status = read_string(reader, &tensor->dtype_name);
-        if (status == MIXT_OK) {
-            tensor->dtype = mixt_dtype_from_name(tensor->dtype_name);
-        }
-        return status;
+        MIXT_TRY(read_string(reader, &tensor->dtype_name));
+        tensor->dtype = mixt_dtype_from_name(tensor->dtype_name);
+        return MIXT_OK;
     case SEEN_SHAPE:
         return read_shape(reader, tensor);
     case SEEN_OFFSETS:
@@ -400,10 +384,7 @@ static mixt_status read_tensor(header_reader *reader, const char *name)
     }
     if (peek(reader) != '}') {
         do {
-            mixt_status status = read_member(reader, tensor, &seen);
-            if (status != MIXT_OK) {
-                return status;
-            }
+            MIXT_TRY(read_member(reader, tensor, &seen));
         } while (take(reader, ','));
     }
     if (!take(reader, '}')) {
@@ -434,19 +415,14 @@ static mixt_status read_metadata(header_reader *reader)
     }
     do {
         mixt_text_pair pair;
-        mixt_status status = read_string(reader, &pair.key);
-        if (status == MIXT_OK && !take(reader, ':')) {
-            status = bad(reader, "':' is missing");
+        MIXT_TRY(read_string(reader, &pair.key));
+        if (!take(reader, ':')) {
+            return bad(reader, "':' is missing");
         }
-        if (status == MIXT_OK && peek(reader) != '"') {
-            status = bad(reader, "values of __metadata__ must be texts");
+        if (peek(reader) != '"') {
+            return bad(reader, "values of __metadata__ must be texts");
         }
-        if (status == MIXT_OK) {
-            status = read_string(reader, &pair.value);
-        }
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(read_string(reader, &pair.value));
         if (!mixt_grow(&parsed->metadata, &parsed->metadata_capacity, parsed->metadata_count + 1,
                        sizeof pair)) {
             return no_memory(reader);
@@ -464,17 +440,12 @@ static mixt_status read_header(header_reader *reader)
     if (!take(reader, '}')) {
         do {
             const char *name;
-            mixt_status status = read_string(reader, &name);
-            if (status == MIXT_OK && !take(reader, ':')) {
-                status = bad(reader, "':' is missing");
+            MIXT_TRY(read_string(reader, &name));
+            if (!take(reader, ':')) {
+                return bad(reader, "':' is missing");
             }
-            if (status == MIXT_OK) {
-                status = strcmp(name, "__metadata__") == 0 ? read_metadata(reader)
-                                                           : read_tensor(reader, name);
-            }
-            if (status != MIXT_OK) {
-                return status;
-            }
+            MIXT_TRY(strcmp(name, "__metadata__") == 0 ? read_metadata(reader)
+                                                       : read_tensor(reader, name));
         } while (take(reader, ','));
         if (!take(reader, '}')) {
             return bad(reader, "',' or '}' is missing");

@@ -386,10 +386,7 @@ mixt_status mixt_safetensors_writer_write(mixt_safetensors_writer *writer, const
         from += step;
         length -= step;
         writer->remaining -= step;
-        status = advance(writer, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(advance(writer, error));
     }
     return MIXT_OK;
 }

@@ -168,16 +168,13 @@ mixt_status mixt_tensorboard_create(const char *folder, int64_t first_step,
                                     mixt_tensorboard **writer, mixt_error *error)
 {
     *writer = NULL;
-    mixt_status status = mixt_folder_create(folder, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_folder_create(folder, error));
     mixt_tensorboard *made = calloc(1, sizeof *made);
     if (made == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
     }
     made->descriptor = -1;
-    status = create_file(made, folder, error);
+    mixt_status status = create_file(made, folder, error);
     if (status == MIXT_OK) {
         int64_t step = first_step > 0 ? first_step : 0;
         mixt_event_version(&made->waiting, now(), step);

@@ -209,27 +209,23 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
     find_spot(user, key, &at);
     mixt_json_range range = {row->low, row->high};
     if (row->type == MIXT_FIELD_BOOL) {
-        bool flag = false;
-        mixt_status status = mixt_json_bool(&at.object, at.key, &flag);
+        bool flag;
+        MIXT_TRY(mixt_json_bool(&at.object, at.key, &flag));
         *value = flag ? 1 : 0;
-        return status;
+        return MIXT_OK;
     }
     if (row->type == MIXT_FIELD_NUMBER || row->type == MIXT_FIELD_NULL_NUMBER) {
         return mixt_json_number(&at.object, at.key, range, value);
     }
     const json_t *list = json_object_get(at.object.json, at.key);
+    json_t *alone = NULL;
     if (row->type == MIXT_FIELD_LIST_INTEGER && json_array_size(list) == 1) {
-        json_t *alone = json_pack("{s:O}", at.key, json_array_get(list, 0));
-        at.object.json = alone;
-        int64_t number = 0;
-        mixt_status status = mixt_json_integer(&at.object, at.key, range, &number);
-        *value = (double)number;
-        json_decref(alone);
-        return status;
+        at.object.json = alone = json_pack("{s:O}", at.key, json_array_get(list, 0));
     }
     int64_t number = 0;
     mixt_status status = mixt_json_integer(&at.object, at.key, range, &number);
     *value = (double)number;
+    json_decref(alone);
     return status;
 }
 
@@ -284,37 +280,25 @@ static mixt_status read_yarn(const mixt_json_object *json, mixt_rope_options *ro
     rope->beta_fast = 32;
     rope->beta_slow = 1;
     mixt_json_range positive = {1e-6, 1e6}, any = {0, 1e6};
-    mixt_status status = mixt_json_number(json, "factor", (mixt_json_range){1, 1e6}, &rope->factor);
-    if (status == MIXT_OK) {
-        status = mixt_json_integer_or(json, "original_max_position_embeddings",
-                                      (mixt_json_range){1, 1 << 24}, &original);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_number_or(json, "beta_fast", positive, &rope->beta_fast);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_number_or(json, "beta_slow", positive, &rope->beta_slow);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_number_or(json, "mscale", any, &rope->mscale);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_number_or(json, "mscale_all_dim", any, &rope->mscale_all_dim);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_json_bool_or(json, "truncate", &truncate);
-    }
+    MIXT_TRY(mixt_json_number(json, "factor", (mixt_json_range){1, 1e6}, &rope->factor));
+    MIXT_TRY(mixt_json_integer_or(json, "original_max_position_embeddings",
+                                  (mixt_json_range){1, 1 << 24}, &original));
+    MIXT_TRY(mixt_json_number_or(json, "beta_fast", positive, &rope->beta_fast));
+    MIXT_TRY(mixt_json_number_or(json, "beta_slow", positive, &rope->beta_slow));
+    MIXT_TRY(mixt_json_number_or(json, "mscale", any, &rope->mscale));
+    MIXT_TRY(mixt_json_number_or(json, "mscale_all_dim", any, &rope->mscale_all_dim));
+    MIXT_TRY(mixt_json_bool_or(json, "truncate", &truncate));
     rope->original_context = (int)original;
     rope->no_truncate = !truncate;
-    if (status == MIXT_OK && mixt_json_has(json, "attention_factor")) {
-        double factor = 0;
-        status = mixt_json_number(json, "attention_factor", any, &factor);
-        if (status == MIXT_OK && fabs(factor - mixt_rope_factor(rope)) > 1e-6) {
-            status = unsupported(json, "attention_factor", "only %g is supported",
-                                 mixt_rope_factor(rope));
+    if (mixt_json_has(json, "attention_factor")) {
+        double factor;
+        MIXT_TRY(mixt_json_number(json, "attention_factor", any, &factor));
+        if (fabs(factor - mixt_rope_factor(rope)) > 1e-6) {
+            return unsupported(json, "attention_factor", "only %g is supported",
+                               mixt_rope_factor(rope));
         }
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* rope_scaling, or rope_parameters of newer files, which hold rope_theta too. */
@@ -332,13 +316,13 @@ static mixt_status read_rope_scaling(const mixt_json_object *json, mixt_model_op
     }
     const char *type = "default";
     const char *name = mixt_json_has(&inner, "rope_type") ? "rope_type" : "type";
-    mixt_status status = mixt_json_string_or(&inner, name, &type);
-    if (status == MIXT_OK && !mixt_json_has(json, "rope_theta")) {
-        status = mixt_json_number_or(&inner, "rope_theta", (mixt_json_range){1, 1e12},
-                                     &options->rope_theta);
+    MIXT_TRY(mixt_json_string_or(&inner, name, &type));
+    if (!mixt_json_has(json, "rope_theta")) {
+        MIXT_TRY(mixt_json_number_or(&inner, "rope_theta", (mixt_json_range){1, 1e12},
+                                     &options->rope_theta));
     }
-    if (status != MIXT_OK || strcmp(type, "default") == 0) {
-        return status;
+    if (strcmp(type, "default") == 0) {
+        return MIXT_OK;
     }
     if (strcmp(type, "yarn") != 0) {
         return unsupported(&inner, name, "'%s' is not supported, only yarn is", type);
@@ -351,11 +335,7 @@ static mixt_status read_separator(const mixt_json_object *json, mixt_model_optio
     int64_t id = -1;
     const json_t *value = json_object_get(json->json, "eos_token_id");
     if (value != NULL && json_is_integer(value)) {
-        mixt_status status =
-            mixt_json_integer(json, "eos_token_id", (mixt_json_range){0, 1 << 24}, &id);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(mixt_json_integer(json, "eos_token_id", (mixt_json_range){0, 1 << 24}, &id));
     }
     options->separator = id < options->vocab_size ? (int)id : -1;
     return MIXT_OK;
@@ -384,17 +364,15 @@ static mixt_status read_own(const mixt_json_object *json, mixt_model_options *op
 {
     const json_t *own = json_object_get(json->json, "mixt");
     mixt_json_object inner = {own, json->file, "mixt.", json->error};
-    mixt_status status = read_select(&inner, &options->router);
+    MIXT_TRY(read_select(&inner, &options->router));
     for (const mixt_config_row *row = router_rows; row->type != MIXT_FIELD_END; row++) {
-        double value;
-        if (status == MIXT_OK && json_is_object(own) && mixt_json_has(&inner, row->key)) {
-            status = read_key(&inner, row, row->key, &value);
-            if (status == MIXT_OK) {
-                mixt_row_set(row, options, value);
-            }
+        if (json_is_object(own) && mixt_json_has(&inner, row->key)) {
+            double value;
+            MIXT_TRY(read_key(&inner, row, row->key, &value));
+            mixt_row_set(row, options, value);
         }
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* By model_type (our own: by mixt.family), or where the file has none (Grok-1's) by the first of
@@ -408,12 +386,9 @@ static mixt_status find_family(mixt_json_object *json, const mixt_family **famil
     } else {
         mixt_json_object own = {json_object_get(json->json, "mixt"), json->file, "mixt.",
                                 json->error};
-        mixt_status status = mixt_json_string(json, "model_type", &type);
-        if (status == MIXT_OK && strcmp(type, OWN_TYPE) == 0 && json_is_object(own.json)) {
-            status = mixt_json_string(&own, "family", &type);
-        }
-        if (status != MIXT_OK) {
-            return status;
+        MIXT_TRY(mixt_json_string(json, "model_type", &type));
+        if (strcmp(type, OWN_TYPE) == 0 && json_is_object(own.json)) {
+            MIXT_TRY(mixt_json_string(&own, "family", &type));
         }
         *family = mixt_family_by_name(type);
     }
@@ -428,32 +403,23 @@ static mixt_status read_object(mixt_json_object *json, mixt_model_options *optio
                                const mixt_family **result)
 {
     const mixt_family *family;
-    mixt_status status = find_family(json, &family);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(find_family(json, &family));
+    *result = family;
     *options = family->constants;
     options->rope.interleaved = family->hf_interleaved;
     mixt_row_source source = {MIXT_FORM_FOLDER, json, has_key, read_key};
-    status = mixt_rows_read(family->config, &source, options);
-    if (status == MIXT_OK) {
-        status = check_fixed(json, family);
-    }
-    if (status == MIXT_OK) {
-        status = read_rope_scaling(json, options);
-    }
-    if (status == MIXT_OK && family->hook != NULL) {
+    MIXT_TRY(mixt_rows_read(family->config, &source, options));
+    MIXT_TRY(check_fixed(json, family));
+    MIXT_TRY(read_rope_scaling(json, options));
+    if (family->hook != NULL) {
         mixt_error inner = MIXT_ERROR_INIT;
-        status = family->hook(options, json->json, &inner);
+        mixt_status status = family->hook(options, json->json, &inner);
         if (status != MIXT_OK) {
             return mixt_fail(json->error, status, "%s: %s", json->file, inner.message);
         }
     }
-    if (status == MIXT_OK) {
-        status = read_separator(json, options);
-    }
-    *result = family;
-    return status == MIXT_OK ? read_own(json, options) : status;
+    MIXT_TRY(read_separator(json, options));
+    return read_own(json, options);
 }
 
 mixt_status mixt_model_config_read(const char *path, mixt_model_options *options,

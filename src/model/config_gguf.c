@@ -39,10 +39,10 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
     mixt_gguf_key(r->arch, name, key);
     mixt_gguf_range range = {row->low, row->high};
     if (row->type == MIXT_FIELD_BOOL) {
-        bool flag = false;
-        mixt_status status = mixt_gguf_bool(r->file, key, &flag, r->error);
+        bool flag;
+        MIXT_TRY(mixt_gguf_bool(r->file, key, &flag, r->error));
         *value = flag ? 1 : 0;
-        return status;
+        return MIXT_OK;
     }
     if (row->type == MIXT_FIELD_NUMBER || row->type == MIXT_FIELD_NULL_NUMBER) {
         return mixt_gguf_number(r->file, key, range, value, r->error);
@@ -54,10 +54,10 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
             return MIXT_OK;
         }
     }
-    int64_t number = 0;
-    mixt_status status = mixt_gguf_integer(r->file, key, range, &number, r->error);
+    int64_t number;
+    MIXT_TRY(mixt_gguf_integer(r->file, key, range, &number, r->error));
     *value = (double)number;
-    return status;
+    return MIXT_OK;
 }
 
 /* One number where the key is there; *value stays where it is not. */
@@ -75,12 +75,12 @@ static mixt_status integer_or(const key_reader *r, const char *name, mixt_gguf_r
 {
     char key[160];
     mixt_gguf_key(r->arch, name, key);
-    int64_t number = *value;
-    mixt_status status = mixt_gguf_has(r->file, key)
-                             ? mixt_gguf_integer(r->file, key, range, &number, r->error)
-                             : MIXT_OK;
-    *value = (int)number;
-    return status;
+    if (mixt_gguf_has(r->file, key)) {
+        int64_t number;
+        MIXT_TRY(mixt_gguf_integer(r->file, key, range, &number, r->error));
+        *value = (int)number;
+    }
+    return MIXT_OK;
 }
 
 static mixt_status unsupported(const key_reader *r, const char *name, const char *what)
@@ -97,42 +97,29 @@ static mixt_status read_yarn(const key_reader *r, mixt_model_options *o)
     rope->original_context = o->context_length;
     rope->beta_fast = 32;
     rope->beta_slow = 1;
-    mixt_status status =
-        number_or(r, "rope.scaling.factor", (mixt_gguf_range){1, 1e6}, &rope->factor);
-    if (status == MIXT_OK && rope->factor == 0) {
-        status = unsupported(r, "rope.scaling.factor", "is missing");
+    MIXT_TRY(number_or(r, "rope.scaling.factor", (mixt_gguf_range){1, 1e6}, &rope->factor));
+    if (rope->factor == 0) {
+        return unsupported(r, "rope.scaling.factor", "is missing");
     }
-    if (status == MIXT_OK) {
-        status = integer_or(r, "rope.scaling.original_context_length",
-                            (mixt_gguf_range){1, 1 << 24}, &rope->original_context);
-    }
-    if (status == MIXT_OK) {
-        status = number_or(r, "rope.scaling.yarn_beta_fast", positive, &rope->beta_fast);
-    }
-    if (status == MIXT_OK) {
-        status = number_or(r, "rope.scaling.yarn_beta_slow", positive, &rope->beta_slow);
-    }
-    if (status == MIXT_OK) {
-        status = number_or(r, "rope.scaling.yarn_log_multiplier", (mixt_gguf_range){0, 1e6},
-                           &log_multiplier);
-    }
-    if (status == MIXT_OK) {
-        status = number_or(r, "rope.scaling.yarn_attn_factor", positive, &attention);
-    }
-    if (status == MIXT_OK) {
-        status = number_or(r, "rope.scaling.yarn_ext_factor", (mixt_gguf_range){-1, 1e6},
-                           &extrapolation);
-    }
+    MIXT_TRY(integer_or(r, "rope.scaling.original_context_length", (mixt_gguf_range){1, 1 << 24},
+                        &rope->original_context));
+    MIXT_TRY(number_or(r, "rope.scaling.yarn_beta_fast", positive, &rope->beta_fast));
+    MIXT_TRY(number_or(r, "rope.scaling.yarn_beta_slow", positive, &rope->beta_slow));
+    MIXT_TRY(number_or(r, "rope.scaling.yarn_log_multiplier", (mixt_gguf_range){0, 1e6},
+                       &log_multiplier));
+    MIXT_TRY(number_or(r, "rope.scaling.yarn_attn_factor", positive, &attention));
+    MIXT_TRY(
+        number_or(r, "rope.scaling.yarn_ext_factor", (mixt_gguf_range){-1, 1e6}, &extrapolation));
     /* 0.1 mscale_all_dim; files of this kind have both mscales alike, so that cosines and sines
      * keep their size */
     rope->mscale = rope->mscale_all_dim = round(log_multiplier * 10 * 1e5) / 1e5;
-    if (status == MIXT_OK && attention != 1) {
-        status = unsupported(r, "rope.scaling.yarn_attn_factor", "only 1 is supported");
+    if (attention != 1) {
+        return unsupported(r, "rope.scaling.yarn_attn_factor", "only 1 is supported");
     }
-    if (status == MIXT_OK && extrapolation != 1 && extrapolation != -1) {
-        status = unsupported(r, "rope.scaling.yarn_ext_factor", "only 1 is supported");
+    if (extrapolation != 1 && extrapolation != -1) {
+        return unsupported(r, "rope.scaling.yarn_ext_factor", "only 1 is supported");
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status read_rope_scaling(const key_reader *r, mixt_model_options *o)
@@ -141,17 +128,16 @@ static mixt_status read_rope_scaling(const key_reader *r, mixt_model_options *o)
     double linear = 1;
     const char *type = "none";
     mixt_gguf_key(r->arch, "rope.scaling.type", key);
-    mixt_status status =
-        mixt_gguf_has(r->file, key) ? mixt_gguf_string(r->file, key, &type, r->error) : MIXT_OK;
-    if (status == MIXT_OK) {
-        status = number_or(r, "rope.scale_linear", (mixt_gguf_range){0, 1e6}, &linear);
+    if (mixt_gguf_has(r->file, key)) {
+        MIXT_TRY(mixt_gguf_string(r->file, key, &type, r->error));
     }
-    if (status == MIXT_OK && strcmp(type, "linear") == 0) {
-        status = number_or(r, "rope.scaling.factor", (mixt_gguf_range){0, 1e6}, &linear);
+    MIXT_TRY(number_or(r, "rope.scale_linear", (mixt_gguf_range){0, 1e6}, &linear));
+    if (strcmp(type, "linear") == 0) {
+        MIXT_TRY(number_or(r, "rope.scaling.factor", (mixt_gguf_range){0, 1e6}, &linear));
         type = "none";
     }
-    if (status != MIXT_OK || (strcmp(type, "none") == 0 && linear == 1)) {
-        return status;
+    if (strcmp(type, "none") == 0 && linear == 1) {
+        return MIXT_OK;
     }
     return strcmp(type, "yarn") == 0 && linear == 1
                ? read_yarn(r, o)
@@ -162,9 +148,9 @@ static mixt_status read_rope_scaling(const key_reader *r, mixt_model_options *o)
 static mixt_status read_score(const key_reader *r, mixt_score usual, mixt_score *score)
 {
     int number = 0;
-    mixt_status status = integer_or(r, "expert_gating_func", (mixt_gguf_range){0, 100}, &number);
     *score = usual;
-    if (status == MIXT_OK && number > 3) {
+    MIXT_TRY(integer_or(r, "expert_gating_func", (mixt_gguf_range){0, 100}, &number));
+    if (number > 3) {
         return unsupported(r, "expert_gating_func", "only 1, 2 and 3 are supported");
     }
     if (number == 1) {
@@ -174,7 +160,7 @@ static mixt_status read_score(const key_reader *r, mixt_score usual, mixt_score 
     } else if (number == 3) {
         *score = MIXT_SCORE_TOP_K_SOFTMAX;
     }
-    return status;
+    return MIXT_OK;
 }
 
 static const mixt_config_row *experts_row(const mixt_family *family)
@@ -192,30 +178,29 @@ static const mixt_config_row *experts_row(const mixt_family *family)
 static mixt_status find_family(const key_reader *r, const mixt_family **family)
 {
     int experts = 0;
-    mixt_status status =
-        integer_or(r, "expert_count", (mixt_gguf_range){0, MIXT_EXPERTS_MAX}, &experts);
     *family = NULL;
+    MIXT_TRY(integer_or(r, "expert_count", (mixt_gguf_range){0, MIXT_EXPERTS_MAX}, &experts));
     bool known = false;
-    for (const mixt_family *const *f = mixt_families(); *f != NULL && status == MIXT_OK; f++) {
+    for (const mixt_family *const *f = mixt_families(); *f != NULL; f++) {
         if (strcmp((*f)->gguf_arch, r->arch) != 0) {
             continue;
         }
         mixt_score score;
         known = true;
-        status = read_score(r, (*f)->constants.router.score, &score);
+        MIXT_TRY(read_score(r, (*f)->constants.router.score, &score));
         bool fits = (experts_row(*f) != NULL) == (experts > 0) &&
                     (experts == 0 || score == (*f)->constants.router.score);
         *family = *family == NULL && fits ? *f : *family;
     }
-    if (status == MIXT_OK && *family == NULL) {
-        status = known ? unsupported(r, "expert_count",
-                                     "with this kind of routing, no family of "
-                                     "this architecture is known")
-                       : mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
-                                   "%s: general.architecture: '%.60s' is not one that mixt knows",
-                                   mixt_gguf_path(r->file, 0), r->arch);
+    if (*family != NULL) {
+        return MIXT_OK;
     }
-    return status;
+    return known ? unsupported(r, "expert_count",
+                               "with this kind of routing, no family of "
+                               "this architecture is known")
+                 : mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                             "%s: general.architecture: '%.60s' is not one that mixt knows",
+                             mixt_gguf_path(r->file, 0), r->arch);
 }
 
 /* Keys and tensors that would change what is computed. */
@@ -226,10 +211,7 @@ static mixt_status check_foreign(const key_reader *r)
                                        "attention.temperature_length", "expert_group_scale"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         double value = 0;
-        mixt_status status = number_or(r, keys[i], (mixt_gguf_range){-1e30, 1e30}, &value);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(number_or(r, keys[i], (mixt_gguf_range){-1e30, 1e30}, &value));
         if (value != 0 && !(value == 1 && i > 0 && i < 4)) {
             return unsupported(r, keys[i], "is not supported");
         }
@@ -249,29 +231,22 @@ static mixt_status read_rest(const key_reader *r, const mixt_family *family, mix
     o->tie_embeddings = mixt_gguf_find(r->file, "output.weight") == NULL;
     snprintf(name, sizeof name, "blk.%d.exp_probs_b.bias", o->leading_dense_layers);
     o->router.select_bias = o->router.select_bias || mixt_gguf_find(r->file, name) != NULL;
-    mixt_status status = MIXT_OK;
     if (o->attention.latent_size == 0) {
         int value_length = 0;
-        status = integer_or(r, "rope.dimension_count", (mixt_gguf_range){0, 8192}, &o->rope.dims);
-        if (status == MIXT_OK) {
-            status =
-                integer_or(r, "attention.value_length", (mixt_gguf_range){1, 8192}, &value_length);
-        }
+        MIXT_TRY(integer_or(r, "rope.dimension_count", (mixt_gguf_range){0, 8192}, &o->rope.dims));
+        MIXT_TRY(
+            integer_or(r, "attention.value_length", (mixt_gguf_range){1, 8192}, &value_length));
         o->attention.value_dim = value_length;
     }
-    if (status == MIXT_OK) {
-        status = read_score(r, family->constants.router.score, &o->router.score);
-    }
-    if (status == MIXT_OK) {
-        status = read_rope_scaling(r, o);
-    }
+    MIXT_TRY(read_score(r, family->constants.router.score, &o->router.score));
+    MIXT_TRY(read_rope_scaling(r, o));
     int64_t separator = -1;
-    if (status == MIXT_OK && mixt_gguf_has(r->file, "tokenizer.ggml.eos_token_id")) {
-        status = mixt_gguf_integer(r->file, "tokenizer.ggml.eos_token_id",
-                                   (mixt_gguf_range){0, 4294967295.0}, &separator, r->error);
+    if (mixt_gguf_has(r->file, "tokenizer.ggml.eos_token_id")) {
+        MIXT_TRY(mixt_gguf_integer(r->file, "tokenizer.ggml.eos_token_id",
+                                   (mixt_gguf_range){0, 4294967295.0}, &separator, r->error));
     }
     o->separator = separator < o->vocab_size ? (int)separator : -1;
-    return status;
+    return MIXT_OK;
 }
 
 mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *options,

@@ -115,10 +115,7 @@ mixt_status mixt_rows_read(const mixt_config_row *rows, const mixt_row_source *s
         double value = chosen->fallback;
         if (present) {
             const char *key = row_key(chosen, source->form);
-            mixt_status status = source->read(source->user, chosen, key, &value);
-            if (status != MIXT_OK) {
-                return status;
-            }
+            MIXT_TRY(source->read(source->user, chosen, key, &value));
         }
         mixt_row_set(chosen, options, value);
     }

@@ -19,11 +19,8 @@ mixt_status mixt_model_open_gguf(const char *path, mixt_model **model, mixt_erro
 {
     mixt_gguf *file;
     mixt_source *source;
-    mixt_status status = mixt_gguf_open(path, &file, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    status = lay_out(file, model, error);
+    MIXT_TRY(mixt_gguf_open(path, &file, error));
+    mixt_status status = lay_out(file, model, error);
     if (status != MIXT_OK) {
         mixt_gguf_close(file);
         return status;

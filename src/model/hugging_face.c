@@ -30,10 +30,7 @@ static mixt_status read_half(const char *config, mixt_type *half, mixt_error *er
 {
     json_t *root;
     *half = MIXT_TYPE_COUNT;
-    mixt_status status = mixt_json_read(config, MIXT_JSON_CONFIG_MAX, &root, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_json_read(config, MIXT_JSON_CONFIG_MAX, &root, error));
     static const char *const keys[] = {"torch_dtype", "dtype"};
     for (int i = 0; i < 2; i++) {
         const char *name = json_string_value(json_object_get(root, keys[i]));

@@ -109,39 +109,31 @@ static mixt_status add_tensors(mixt_gguf_writer *writer, const mixt_importance_e
 {
     char name[112];
     snprintf(name, sizeof name, "%s.in_sum2", entry->name);
-    mixt_status status = mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 2,
-                                              (int64_t[]){entry->columns, entry->matrices}, error);
-    if (status == MIXT_OK) {
-        snprintf(name, sizeof name, "%s.counts", entry->name);
-        status = mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 2,
-                                      (int64_t[]){1, entry->matrices}, error);
-    }
-    return status;
+    MIXT_TRY(mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 2,
+                                  (int64_t[]){entry->columns, entry->matrices}, error));
+    snprintf(name, sizeof name, "%s.counts", entry->name);
+    return mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 2, (int64_t[]){1, entry->matrices},
+                                error);
 }
 
 static mixt_status write_entry(mixt_gguf_writer *writer, const mixt_importance_entry *entry,
                                mixt_error *error)
 {
     size_t matrices = (size_t)entry->matrices;
-    mixt_status status = mixt_gguf_writer_write(
-        writer, entry->sums, matrices * (size_t)entry->columns * sizeof(float), error);
-    return status == MIXT_OK
-               ? mixt_gguf_writer_write(writer, entry->counts, matrices * sizeof(float), error)
-               : status;
+    MIXT_TRY(mixt_gguf_writer_write(writer, entry->sums,
+                                    matrices * (size_t)entry->columns * sizeof(float), error));
+    return mixt_gguf_writer_write(writer, entry->counts, matrices * sizeof(float), error);
 }
 
 mixt_status mixt_importance_save(const mixt_importance *importance, const char *path,
                                  mixt_error *error)
 {
     mixt_gguf_writer *writer;
-    mixt_status status = mixt_gguf_writer_create(path, 0, &writer, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_gguf_writer_create(path, 0, &writer, error));
     static const char *const none[] = {"text"};
     const mixt_gguf_array datasets = {
         .kind = MIXT_GGUF_STRING, .count = 1, .strings = none, .lengths = (uint64_t[]){4}};
-    status = mixt_gguf_writer_string(writer, "general.type", "imatrix", error);
+    mixt_status status = mixt_gguf_writer_string(writer, "general.type", "imatrix", error);
     if (status == MIXT_OK) {
         status = mixt_gguf_writer_array(writer, "imatrix.datasets", &datasets, error);
     }

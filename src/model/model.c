@@ -43,10 +43,7 @@ mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_fami
 {
     *result = NULL;
     mixt_model_options checked = *options;
-    mixt_status status = mixt_model_check(&checked, place, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_model_check(&checked, place, error));
     family = family != NULL ? family : mixt_family_for(&checked);
     if (family == NULL) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
@@ -60,7 +57,7 @@ mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_fami
     model->family = family;
     model->router = (mixt_router_spec){
         .experts = checked.experts, .chosen = checked.experts_per_token, .options = checked.router};
-    status = mixt_parameters_create(model, place, error);
+    mixt_status status = mixt_parameters_create(model, place, error);
     if (status != MIXT_OK) {
         mixt_model_free(model);
         return status;
@@ -72,10 +69,7 @@ mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_fami
 mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_family *family,
                                 const char *place, mixt_model **result, mixt_error *error)
 {
-    mixt_status status = mixt_model_layout(options, family, place, result, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_model_layout(options, family, place, result, error));
     size_t bytes = (*result)->weight_count * sizeof(float);
     (*result)->weights = mixt_block_allocate(bytes);
     if ((*result)->weights == NULL) {
@@ -124,11 +118,11 @@ static void initialize(mixt_model *model, int index, uint64_t seed)
 mixt_status mixt_model_create(const mixt_model_options *options, uint64_t seed, mixt_model **model,
                               mixt_error *error)
 {
-    mixt_status status = mixt_model_allocate(options, NULL, "model", model, error);
-    for (int i = 0; status == MIXT_OK && i < (*model)->parameter_count; i++) {
+    MIXT_TRY(mixt_model_allocate(options, NULL, "model", model, error));
+    for (int i = 0; i < (*model)->parameter_count; i++) {
         initialize(*model, i, seed);
     }
-    return status;
+    return MIXT_OK;
 }
 
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer)

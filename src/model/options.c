@@ -199,10 +199,7 @@ mixt_status mixt_model_check(mixt_model_options *options, const char *place, mix
         REFUSE(value < ranges[i].low || value > ranges[i].high, "%s %d is not in %d..%d",
                ranges[i].name, value, ranges[i].low, ranges[i].high);
     }
-    mixt_status status = check_attention(options, place, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(check_attention(options, place, error));
     REFUSE(options->leading_dense_layers > options->layers,
            "leading_dense_layers %d is more than layers %d", options->leading_dense_layers,
            options->layers);
@@ -219,7 +216,7 @@ mixt_status mixt_model_check(mixt_model_options *options, const char *place, mix
                                  .chosen = options->experts_per_token,
                                  .options = options->router};
         mixt_error inner = MIXT_ERROR_INIT;
-        status = mixt_router_check(&spec, &inner);
+        mixt_status status = mixt_router_check(&spec, &inner);
         if (status != MIXT_OK) {
             return mixt_fail(error, status, "%s: %s", place, inner.message);
         }

@@ -114,20 +114,15 @@ static mixt_status find(holder *h, const char *name, const int64_t *size, int ra
         return mixt_fail(h->error, MIXT_ERROR_FORMAT, "%s: tensor %s is missing",
                          mixt_source_path(h->source), name);
     }
-    mixt_status status = MIXT_OK;
     if (tensor->type != MIXT_TYPE_COUNT) { /* by the shape that is wanted: ones count for nothing */
         tensor->row_bytes = mixt_type_row_bytes(tensor->type, size[rank - 1]);
     }
     if (!h->fill) {
-        status = check_shape(h, name, size, rank, tensor);
-        if (status == MIXT_OK) {
-            status = check_type(h, name, bytes, tensor);
-        }
-        if (status == MIXT_OK) {
-            status = remember(h, tensor);
-        }
+        MIXT_TRY(check_shape(h, name, size, rank, tensor));
+        MIXT_TRY(check_type(h, name, bytes, tensor));
+        MIXT_TRY(remember(h, tensor));
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* A piece's tensor, or its two. */
@@ -144,9 +139,9 @@ static mixt_status find_piece(holder *h, mixt_held_piece *found)
     size[last] = piece->shape[last] / 32;
     size[last + 1] = 16;
     snprintf(name, sizeof name, "%s_scales", piece->name);
-    mixt_status status = find(h, name, size, last + 1, true, &found->scales);
+    MIXT_TRY(find(h, name, size, last + 1, true, &found->scales));
     snprintf(name, sizeof name, "%s_blocks", piece->name);
-    return status == MIXT_OK ? find(h, name, size, last + 2, true, &found->tensor) : status;
+    return find(h, name, size, last + 2, true, &found->tensor);
 }
 
 static int compare_keys(const void *a, const void *b)
@@ -245,32 +240,30 @@ static mixt_status hold_parameter(holder *h, int index)
                  : each      ? (int)p->size[0]
                              : 1;
     mixt_held *held = h->fill ? &h->model->held[index] : NULL;
-    mixt_status status = MIXT_OK;
     if (h->fill) {
-        status = mixt_held_begin(held, p, is_matrix(p), h->source, h->error);
+        MIXT_TRY(mixt_held_begin(held, p, is_matrix(p), h->source, h->error));
     }
-    for (int i = 0; i < pieces && status == MIXT_OK; i++) {
+    for (int i = 0; i < pieces; i++) {
         mixt_held_piece found = {.parameter = p};
         if (row != NULL) {
             mixt_layout_piece_get(h->model, p, row, h->form, i, &found.piece);
         } else {
             own_piece(p, i, &found.piece);
         }
-        status = find_piece(h, &found);
-        if (status == MIXT_OK && h->fill) {
-            status = mixt_held_add(held, &found, h->source, h->error);
+        MIXT_TRY(find_piece(h, &found));
+        if (h->fill) {
+            MIXT_TRY(mixt_held_add(held, &found, h->source, h->error));
         }
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status walk(holder *h)
 {
-    mixt_status status = MIXT_OK;
-    for (int i = 0; i < h->model->parameter_count && status == MIXT_OK; i++) {
-        status = hold_parameter(h, i);
+    for (int i = 0; i < h->model->parameter_count; i++) {
+        MIXT_TRY(hold_parameter(h, i));
     }
-    return status;
+    return MIXT_OK;
 }
 
 mixt_status mixt_model_hold(mixt_model *model, mixt_source *source, mixt_type half,

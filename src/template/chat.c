@@ -108,15 +108,12 @@ mixt_status mixt_chat_render(const char *template_text_, const mixt_chat_message
     mixt_chat_options given = options != NULL ? *options : mixt_chat_options_default();
     template_date date;
     *text = NULL;
-    mixt_status status = mixt_template_parse_date(given.date, &date, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_template_parse_date(given.date, &date, error));
     json_t *context = json_object();
     if (context == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "chat: no memory");
     }
-    status = put_messages(context, messages, count, error);
+    mixt_status status = put_messages(context, messages, count, error);
     if (status == MIXT_OK) {
         status = put_options(context, &given, error);
     }

@@ -41,11 +41,7 @@ static mixt_status read_flag(gguf_reader *r, const char *key, bool *flag)
 static mixt_status read_tokens(gguf_reader *r)
 {
     mixt_gguf_array array;
-    mixt_status status =
-        mixt_gguf_array_of(r->file, KEY("tokens"), MIXT_GGUF_STRING, &array, r->error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_gguf_array_of(r->file, KEY("tokens"), MIXT_GGUF_STRING, &array, r->error));
     if (array.count == 0 || array.count > INT32_MAX) {
         return wrong(r, MIXT_ERROR_FORMAT, KEY("tokens"), "none, or more than 2^31");
     }
@@ -78,29 +74,29 @@ static mixt_status read_beside(gguf_reader *r, const char *key, mixt_gguf_kind k
     if (!mixt_gguf_has(r->file, key)) {
         return MIXT_OK;
     }
-    mixt_status status = mixt_gguf_array_of(r->file, key, kind, &array, r->error);
-    if (status == MIXT_OK && array.count != (size_t)r->tokenizer->vocab_size) {
-        status = mixt_fail(r->error, MIXT_ERROR_FORMAT, "%s: %s: %zu entries for %d tokens",
-                           mixt_gguf_path(r->file, 0), key, array.count, r->tokenizer->vocab_size);
+    MIXT_TRY(mixt_gguf_array_of(r->file, key, kind, &array, r->error));
+    if (array.count != (size_t)r->tokenizer->vocab_size) {
+        return mixt_fail(r->error, MIXT_ERROR_FORMAT, "%s: %s: %zu entries for %d tokens",
+                         mixt_gguf_path(r->file, 0), key, array.count, r->tokenizer->vocab_size);
     }
-    *data = status == MIXT_OK ? array.data : NULL;
-    return status;
+    *data = array.data;
+    return MIXT_OK;
 }
 
 static mixt_status read_types(gguf_reader *r, bool needed)
 {
     const char *data;
-    mixt_status status = read_beside(r, KEY("token_type"), MIXT_GGUF_I32, &data);
-    if (status == MIXT_OK && data == NULL && needed) {
-        status = wrong(r, MIXT_ERROR_FORMAT, KEY("token_type"), "missing");
+    MIXT_TRY(read_beside(r, KEY("token_type"), MIXT_GGUF_I32, &data));
+    if (data == NULL) {
+        return needed ? wrong(r, MIXT_ERROR_FORMAT, KEY("token_type"), "missing") : MIXT_OK;
     }
-    for (int id = 0; status == MIXT_OK && data != NULL && id < r->tokenizer->vocab_size; id++) {
+    for (int id = 0; id < r->tokenizer->vocab_size; id++) {
         int32_t type;
         memcpy(&type, data + 4 * (size_t)id, 4);
         if (type < 0 || type > MIXT_TOKEN_BYTE) {
-            status = mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
-                               "%s: %s: no support for type %d of token %d",
-                               mixt_gguf_path(r->file, 0), KEY("token_type"), (int)type, id);
+            return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                             "%s: %s: no support for type %d of token %d",
+                             mixt_gguf_path(r->file, 0), KEY("token_type"), (int)type, id);
         }
         mixt_token *token = &r->tokenizer->tokens[id];
         if (type == MIXT_TOKEN_USER_DEFINED &&
@@ -109,27 +105,27 @@ static mixt_status read_types(gguf_reader *r, bool needed)
         }
         token->type = (uint8_t)(type == 0 ? MIXT_TOKEN_NORMAL : type);
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status read_scores(gguf_reader *r)
 {
     const char *data;
-    mixt_status status = read_beside(r, KEY("scores"), MIXT_GGUF_F32, &data);
-    if (status == MIXT_OK && data == NULL) {
-        status = wrong(r, MIXT_ERROR_FORMAT, KEY("scores"), "missing");
+    MIXT_TRY(read_beside(r, KEY("scores"), MIXT_GGUF_F32, &data));
+    if (data == NULL) {
+        return wrong(r, MIXT_ERROR_FORMAT, KEY("scores"), "missing");
     }
-    for (int id = 0; status == MIXT_OK && id < r->tokenizer->vocab_size; id++) {
+    for (int id = 0; id < r->tokenizer->vocab_size; id++) {
         float score;
         memcpy(&score, data + 4 * (size_t)id, 4);
         if (!isfinite(score)) {
-            status = mixt_fail(r->error, MIXT_ERROR_FORMAT,
-                               "%s: %s: that of token %d is not a finite number",
-                               mixt_gguf_path(r->file, 0), KEY("scores"), id);
+            return mixt_fail(r->error, MIXT_ERROR_FORMAT,
+                             "%s: %s: that of token %d is not a finite number",
+                             mixt_gguf_path(r->file, 0), KEY("scores"), id);
         }
         r->tokenizer->tokens[id].score = score;
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* `usual`: ids where the file names none, -1 for none. */
@@ -139,32 +135,27 @@ static mixt_status read_specials(gguf_reader *r, const int32_t usual[4], bool ad
     static const char *const keys[4] = {KEY("bos_token_id"), KEY("eos_token_id"),
                                         KEY("unknown_token_id"), KEY("padding_token_id")};
     mixt_tokenizer *t = r->tokenizer;
-    mixt_status status = MIXT_OK;
-    for (int i = 0; status == MIXT_OK && i < 4; i++) {
+    for (int i = 0; i < 4; i++) {
         int64_t id = usual[i] < t->vocab_size ? usual[i] : -1;
         if (mixt_gguf_has(r->file, keys[i])) {
             mixt_gguf_range range = {0, (double)t->vocab_size - 1};
-            status = mixt_gguf_integer(r->file, keys[i], range, &id, r->error);
+            MIXT_TRY(mixt_gguf_integer(r->file, keys[i], range, &id, r->error));
         }
         t->special[i] = (int32_t)id;
     }
     t->adds_bos = adds_bos && t->special[MIXT_SPECIAL_BOS] >= 0;
     t->adds_eos = adds_eos && t->special[MIXT_SPECIAL_EOS] >= 0;
-    if (status == MIXT_OK) {
-        status = read_flag(r, KEY("add_bos_token"), &t->adds_bos);
-    }
-    if (status == MIXT_OK) {
-        status = read_flag(r, KEY("add_eos_token"), &t->adds_eos);
-    }
-    if (status == MIXT_OK && mixt_gguf_has(r->file, KEY("add_bos_token")) && t->adds_bos &&
+    MIXT_TRY(read_flag(r, KEY("add_bos_token"), &t->adds_bos));
+    MIXT_TRY(read_flag(r, KEY("add_eos_token"), &t->adds_eos));
+    if (mixt_gguf_has(r->file, KEY("add_bos_token")) && t->adds_bos &&
         !mixt_gguf_has(r->file, keys[0])) {
-        status = wrong(r, MIXT_ERROR_FORMAT, KEY("add_bos_token"), "true without a bos_token_id");
+        return wrong(r, MIXT_ERROR_FORMAT, KEY("add_bos_token"), "true without a bos_token_id");
     }
-    if (status == MIXT_OK && mixt_gguf_has(r->file, KEY("add_eos_token")) && t->adds_eos &&
+    if (mixt_gguf_has(r->file, KEY("add_eos_token")) && t->adds_eos &&
         !mixt_gguf_has(r->file, keys[1])) {
-        status = wrong(r, MIXT_ERROR_FORMAT, KEY("add_eos_token"), "true without an eos_token_id");
+        return wrong(r, MIXT_ERROR_FORMAT, KEY("add_eos_token"), "true without an eos_token_id");
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* Tokens that are found in the text as it is: user-defined ones always, control tokens where the
@@ -193,13 +184,10 @@ static mixt_status read_json(gguf_reader *r)
     if (!mixt_gguf_has(r->file, MIXT_GGUF_JSON)) {
         return MIXT_OK;
     }
-    mixt_status status = mixt_gguf_string(r->file, MIXT_GGUF_JSON, &text, r->error);
-    if (status == MIXT_OK) {
-        r->tokenizer->json = strdup(text);
-        r->tokenizer->json_length = strlen(text);
-        status = r->tokenizer->json != NULL ? MIXT_OK : no_memory(r);
-    }
-    return status;
+    MIXT_TRY(mixt_gguf_string(r->file, MIXT_GGUF_JSON, &text, r->error));
+    r->tokenizer->json = strdup(text);
+    r->tokenizer->json_length = strlen(text);
+    return r->tokenizer->json != NULL ? MIXT_OK : no_memory(r);
 }
 
 static mixt_status read_template(gguf_reader *r)
@@ -208,12 +196,9 @@ static mixt_status read_template(gguf_reader *r)
     if (!mixt_gguf_has(r->file, TEMPLATE_KEY)) {
         return MIXT_OK;
     }
-    mixt_status status = mixt_gguf_string(r->file, TEMPLATE_KEY, &text, r->error);
-    if (status == MIXT_OK) {
-        r->tokenizer->chat_template = strdup(text);
-        status = r->tokenizer->chat_template != NULL ? MIXT_OK : no_memory(r);
-    }
-    return status;
+    MIXT_TRY(mixt_gguf_string(r->file, TEMPLATE_KEY, &text, r->error));
+    r->tokenizer->chat_template = strdup(text);
+    return r->tokenizer->chat_template != NULL ? MIXT_OK : no_memory(r);
 }
 
 /* --- SentencePiece -----------------------------------------------------------------------------
@@ -243,14 +228,12 @@ static mixt_status read_charsmap(gguf_reader *r)
 /* `library`: user-defined pieces and sums of scores as SentencePiece has them. */
 static mixt_status read_spaces(gguf_reader *r, bool unigram, bool *library, mixt_spaces *spaces)
 {
-    mixt_status status = read_flag(r, KEY("add_space_prefix"), &spaces->prefix);
-    if (status == MIXT_OK && unigram) {
-        status = read_flag(r, KEY("remove_extra_whitespaces"), &spaces->remove_extra);
+    MIXT_TRY(read_flag(r, KEY("add_space_prefix"), &spaces->prefix));
+    if (unigram) {
+        MIXT_TRY(read_flag(r, KEY("remove_extra_whitespaces"), &spaces->remove_extra));
     }
-    if (status == MIXT_OK) {
-        status = read_flag(r, MIXT_GGUF_PREFIX_FIRST, &spaces->first_only);
-    }
-    return status == MIXT_OK ? read_flag(r, MIXT_GGUF_SENTENCEPIECE, library) : status;
+    MIXT_TRY(read_flag(r, MIXT_GGUF_PREFIX_FIRST, &spaces->first_only));
+    return read_flag(r, MIXT_GGUF_SENTENCEPIECE, library);
 }
 
 static mixt_status read_pieces(gguf_reader *r, bool unigram)
@@ -259,23 +242,15 @@ static mixt_status read_pieces(gguf_reader *r, bool unigram)
     static const int32_t llama[4] = {1, 2, 0, -1}, t5[4] = {-1, 1, 2, -1};
     mixt_spaces spaces = {.prefix = !unigram, .escape = true};
     mixt_error local = MIXT_ERROR_INIT;
-    mixt_status status = read_scores(r);
-    if (status == MIXT_OK) {
-        status = read_types(r, true);
+    MIXT_TRY(read_scores(r));
+    MIXT_TRY(read_types(r, true));
+    MIXT_TRY(read_specials(r, unigram ? t5 : llama, !unigram, unigram));
+    MIXT_TRY(read_spaces(r, unigram, &library, &spaces));
+    if (unigram) {
+        MIXT_TRY(read_charsmap(r));
     }
-    if (status == MIXT_OK) {
-        status = read_specials(r, unigram ? t5 : llama, !unigram, unigram);
-    }
-    if (status == MIXT_OK) {
-        status = read_spaces(r, unigram, &library, &spaces);
-    }
-    if (status == MIXT_OK && unigram) {
-        status = read_charsmap(r);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
-    status = mixt_spm_spell(r->tokenizer, true, UNKNOWN_SURFACE, strlen(UNKNOWN_SURFACE), &local);
+    mixt_status status =
+        mixt_spm_spell(r->tokenizer, true, UNKNOWN_SURFACE, strlen(UNKNOWN_SURFACE), &local);
     if (status == MIXT_OK) {
         mixt_spm_options options = {.unigram = unigram,
                                     .byte_fallback = !unigram,
@@ -343,11 +318,7 @@ static mixt_status read_merge(gguf_reader *r, const mixt_pieces *pieces, const c
 static mixt_status read_merges(gguf_reader *r, const mixt_pieces *pieces)
 {
     mixt_gguf_array array;
-    mixt_status status =
-        mixt_gguf_array_of(r->file, KEY("merges"), MIXT_GGUF_STRING, &array, r->error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_gguf_array_of(r->file, KEY("merges"), MIXT_GGUF_STRING, &array, r->error));
     mixt_tokenizer *t = r->tokenizer;
     t->merges = calloc(array.count + 1, sizeof *t->merges);
     if (t->merges == NULL) {
@@ -356,7 +327,7 @@ static mixt_status read_merges(gguf_reader *r, const mixt_pieces *pieces)
     for (size_t i = 0; i < array.count; i++) {
         mixt_error local = MIXT_ERROR_INIT;
         gguf_reader inner = {r->file, t, &local};
-        status =
+        mixt_status status =
             read_merge(&inner, pieces, array.strings[i], (size_t)array.lengths[i], &t->merges[i]);
         if (status != MIXT_OK) {
             return mixt_fail(r->error, status, "%s: %s[%zu]: %s", mixt_gguf_path(r->file, 0),
@@ -370,39 +341,37 @@ static mixt_status read_merges(gguf_reader *r, const mixt_pieces *pieces)
 static mixt_status find_pre_tokenizer(gguf_reader *r, const mixt_pre_tokenizer **pre)
 {
     static const char key[] = KEY("pre");
-    const char *name = NULL, *architecture = NULL;
-    mixt_status status = MIXT_OK;
+    const char *name = NULL, *architecture;
     if (mixt_gguf_has(r->file, key)) {
-        status = mixt_gguf_string(r->file, key, &name, r->error);
+        MIXT_TRY(mixt_gguf_string(r->file, key, &name, r->error));
     } else if (mixt_gguf_has(r->file, "general.architecture")) {
-        status = mixt_gguf_string(r->file, "general.architecture", &architecture, r->error);
-        name = status == MIXT_OK ? mixt_pre_tokenizer_of_architecture(architecture) : NULL;
+        MIXT_TRY(mixt_gguf_string(r->file, "general.architecture", &architecture, r->error));
+        name = mixt_pre_tokenizer_of_architecture(architecture);
     }
-    if (status == MIXT_OK && name == NULL) {
+    if (name == NULL) {
         return wrong(r, MIXT_ERROR_UNSUPPORTED, key, "missing: it says how text is cut");
     }
-    *pre = status == MIXT_OK ? mixt_pre_tokenizer_find(name) : NULL;
-    if (status == MIXT_OK && *pre == NULL) {
+    *pre = mixt_pre_tokenizer_find(name);
+    if (*pre == NULL) {
         return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s: no support for \"%.60s\"",
                          mixt_gguf_path(r->file, 0), key, name);
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status use_pre_tokenizer(gguf_reader *r, const mixt_pre_tokenizer *pre)
 {
     mixt_tokenizer *t = r->tokenizer;
-    mixt_status status = MIXT_OK;
-    for (int i = 0; status == MIXT_OK && i < MIXT_PRE_STAGES && pre->patterns[i] != NULL; i++) {
-        status =
-            mixt_splitter_add(t->splitter, pre->patterns[i], false, MIXT_SPLIT_KEEP_ALL, r->error);
+    for (int i = 0; i < MIXT_PRE_STAGES && pre->patterns[i] != NULL; i++) {
+        MIXT_TRY(
+            mixt_splitter_add(t->splitter, pre->patterns[i], false, MIXT_SPLIT_KEEP_ALL, r->error));
     }
-    if (status == MIXT_OK && pre->nfc && !mixt_normalizer_add_nfc(t->normalizer)) {
-        status = no_memory(r);
+    if (pre->nfc && !mixt_normalizer_add_nfc(t->normalizer)) {
+        return no_memory(r);
     }
     t->pre = pre;
     snprintf(t->rules, sizeof t->rules, "%s", pre->name);
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status build_bytes(gguf_reader *r, const mixt_pieces *pieces, bool whole_words)
@@ -414,15 +383,15 @@ static mixt_status build_bytes(gguf_reader *r, const mixt_pieces *pieces, bool w
         size_t size = mixt_utf8_encode(mixt_byte_character((unsigned char)byte), text);
         byte_ids[byte] = mixt_pieces_find(pieces, text, size);
     }
-    mixt_status status = mixt_tokenizer_finish(t, byte_ids, r->error);
-    for (int id = 0; status == MIXT_OK && whole_words && id < t->vocab_size; id++) {
+    MIXT_TRY(mixt_tokenizer_finish(t, byte_ids, r->error));
+    for (int id = 0; whole_words && id < t->vocab_size; id++) {
         const mixt_token *token = &t->tokens[id];
         if (!token->is_added && token->length != 0 &&
             !mixt_bpe_add_word(t->bpe, token->bytes, token->length, id)) {
-            status = no_memory(r);
+            return no_memory(r);
         }
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status read_byte_level(gguf_reader *r)
@@ -430,32 +399,19 @@ static mixt_status read_byte_level(gguf_reader *r)
     static const int32_t none[4] = {-1, -1, -1, -1};
     mixt_tokenizer *t = r->tokenizer;
     const mixt_pre_tokenizer *pre = NULL;
-    mixt_status status = find_pre_tokenizer(r, &pre);
-    if (status == MIXT_OK) {
-        status = use_pre_tokenizer(r, pre);
-    }
-    if (status == MIXT_OK) {
-        status = read_types(r, false);
-    }
-    if (status == MIXT_OK) {
-        status = read_specials(r, none, pre->adds_bos, false);
-    }
-    if (status == MIXT_OK) {
-        status = spell_bytes(r);
-    }
-    mixt_pieces *pieces = status == MIXT_OK ? mixt_pieces_create((size_t)t->vocab_size) : NULL;
+    MIXT_TRY(find_pre_tokenizer(r, &pre));
+    MIXT_TRY(use_pre_tokenizer(r, pre));
+    MIXT_TRY(read_types(r, false));
+    MIXT_TRY(read_specials(r, none, pre->adds_bos, false));
+    MIXT_TRY(spell_bytes(r));
+    mixt_pieces *pieces = mixt_pieces_create((size_t)t->vocab_size);
     for (int id = 0; pieces != NULL && id < t->vocab_size; id++) {
         if (!mixt_pieces_add(pieces, t->tokens[id].piece, t->tokens[id].piece_length, id)) {
             mixt_pieces_free(pieces);
             pieces = NULL;
         }
     }
-    if (status == MIXT_OK && pieces == NULL) {
-        status = no_memory(r);
-    }
-    if (status == MIXT_OK) {
-        status = read_merges(r, pieces);
-    }
+    mixt_status status = pieces != NULL ? read_merges(r, pieces) : no_memory(r);
     if (status == MIXT_OK) {
         status = build_bytes(r, pieces, pre->whole_words);
     }
@@ -469,10 +425,7 @@ static mixt_status read_byte_level(gguf_reader *r)
 static mixt_status read_vocabulary(gguf_reader *r)
 {
     const char *model;
-    mixt_status status = mixt_gguf_string(r->file, KEY("model"), &model, r->error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_gguf_string(r->file, KEY("model"), &model, r->error));
     if (strcmp(model, "none") == 0 || strcmp(model, "no_vocab") == 0) {
         return mixt_fail(r->error, MIXT_ERROR_NOT_FOUND, "%s: the file holds no tokenizer",
                          mixt_gguf_path(r->file, 0));
@@ -482,14 +435,10 @@ static mixt_status read_vocabulary(gguf_reader *r)
         return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s: no support for \"%.60s\"",
                          mixt_gguf_path(r->file, 0), KEY("model"), model);
     }
-    status = read_tokens(r);
-    if (status == MIXT_OK) {
-        status = bytes ? read_byte_level(r) : read_pieces(r, unigram);
-    }
-    if (status == MIXT_OK) {
-        status = read_json(r);
-    }
-    return status == MIXT_OK ? read_template(r) : status;
+    MIXT_TRY(read_tokens(r));
+    MIXT_TRY(bytes ? read_byte_level(r) : read_pieces(r, unigram));
+    MIXT_TRY(read_json(r));
+    return read_template(r);
 }
 
 static int32_t find_separator(const mixt_tokenizer *t)

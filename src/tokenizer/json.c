@@ -79,10 +79,7 @@ static mixt_status set_token(mixt_hf_reader *r, const char *place, const json_t 
 {
     mixt_tokenizer *tokenizer = r->tokenizer;
     size_t length = strlen(text);
-    mixt_status status = check_id(r, place, text, id_value);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(check_id(r, place, text, id_value));
     json_int_t id = json_integer_value(id_value);
     mixt_token *token = &tokenizer->tokens[id];
     if (token->bytes != NULL) {
@@ -182,22 +179,11 @@ static mixt_status add_to_set(mixt_hf_reader *r, const json_t *item, const char 
     bool normalized;
     mixt_added_token token = {.text = text, .length = length};
     token.id = (int32_t)json_integer_value(json_object_get(item, "id"));
-    mixt_status status = mixt_hf_flag(r, item, place, "special", false, &token.special);
-    if (status == MIXT_OK) {
-        status = mixt_hf_flag(r, item, place, "single_word", false, &token.single_word);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_hf_flag(r, item, place, "lstrip", false, &token.left_strip);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_hf_flag(r, item, place, "rstrip", false, &token.right_strip);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_hf_flag(r, item, place, "normalized", !token.special, &normalized);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_hf_flag(r, item, place, "special", false, &token.special));
+    MIXT_TRY(mixt_hf_flag(r, item, place, "single_word", false, &token.single_word));
+    MIXT_TRY(mixt_hf_flag(r, item, place, "lstrip", false, &token.left_strip));
+    MIXT_TRY(mixt_hf_flag(r, item, place, "rstrip", false, &token.right_strip));
+    MIXT_TRY(mixt_hf_flag(r, item, place, "normalized", !token.special, &normalized));
     if (normalized && !mixt_normalizer_keeps(r->tokenizer->normalizer, text, length)) {
         mixt_buffer nfc = {0};
         mixt_normalizer_run(r->tokenizer->normalizer, text, length, true, &nfc);
@@ -224,38 +210,32 @@ static mixt_status read_added_token(mixt_hf_reader *r, const json_t *item, const
         return mixt_fail(r->error, MIXT_ERROR_FORMAT, "%s.content: not a string of 1 to %d bytes",
                          place, MIXT_ADDED_LENGTH);
     }
-    mixt_status status = check_id(r, place, text, id);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(check_id(r, place, text, id));
     int32_t known = find_token(r, text, strlen(text));
     mixt_token *token = &r->tokenizer->tokens[json_integer_value(id)];
     if (known < 0) {
-        status = set_token(r, place, id, text, false);
+        MIXT_TRY(set_token(r, place, id, text, false));
     } else if (known != json_integer_value(id)) {
-        status = mixt_fail(r->error, MIXT_ERROR_FORMAT,
-                           "%s: \"%.60s\" has id %" JSON_INTEGER_FORMAT
-                           " here and another one in model.vocab",
-                           place, text, json_integer_value(id));
+        return mixt_fail(r->error, MIXT_ERROR_FORMAT,
+                         "%s: \"%.60s\" has id %" JSON_INTEGER_FORMAT
+                         " here and another one in model.vocab",
+                         place, text, json_integer_value(id));
     } else if (token->is_added) {
-        status =
-            mixt_fail(r->error, MIXT_ERROR_FORMAT, "%s: \"%.60s\" is added twice", place, text);
+        return mixt_fail(r->error, MIXT_ERROR_FORMAT, "%s: \"%.60s\" is added twice", place, text);
     } else { /* its text is what it says */
         token->bytes = mixt_arena_bytes(r->tokenizer->arena, text, strlen(text));
         token->length = (uint32_t)strlen(text);
         token->is_added = true;
     }
-    if (status == MIXT_OK && token->bytes == NULL) {
-        status = mixt_hf_no_memory(r);
+    if (token->bytes == NULL) {
+        return mixt_hf_no_memory(r);
     }
-    if (status == MIXT_OK) {
-        bool special = json_is_true(json_object_get(item, "special"));
-        token->type = special ? MIXT_TOKEN_CONTROL : MIXT_TOKEN_USER_DEFINED;
-    }
-    if (status == MIXT_OK && strcmp(text, MIXT_SEPARATOR_TEXT) == 0) {
+    bool special = json_is_true(json_object_get(item, "special"));
+    token->type = special ? MIXT_TOKEN_CONTROL : MIXT_TOKEN_USER_DEFINED;
+    if (strcmp(text, MIXT_SEPARATOR_TEXT) == 0) {
         r->tokenizer->separator = (int)json_integer_value(id);
     }
-    return status == MIXT_OK ? add_to_set(r, item, place, token->bytes, token->length) : status;
+    return add_to_set(r, item, place, token->bytes, token->length);
 }
 
 static mixt_status read_added_tokens(mixt_hf_reader *r)
@@ -263,13 +243,12 @@ static mixt_status read_added_tokens(mixt_hf_reader *r)
     if (!mixt_hf_is_null(r->added) && !json_is_array(r->added)) {
         return mixt_hf_wrong(r, "added_tokens", "not an array");
     }
-    mixt_status status = MIXT_OK;
-    for (size_t i = 0; status == MIXT_OK && i < json_array_size(r->added); i++) {
+    for (size_t i = 0; i < json_array_size(r->added); i++) {
         char place[64];
         snprintf(place, sizeof place, "added_tokens[%zu]", i);
-        status = read_added_token(r, json_array_get(r->added, i), place);
+        MIXT_TRY(read_added_token(r, json_array_get(r->added, i), place));
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* --- Merges ------------------------------------------------------------------------------------
@@ -379,8 +358,8 @@ static mixt_status finish_bytes(mixt_hf_reader *r)
         size_t size = mixt_utf8_encode(mixt_byte_character((unsigned char)byte), text);
         byte_ids[byte] = find_token(r, text, size);
     }
-    mixt_status status = mixt_tokenizer_finish(r->tokenizer, byte_ids, r->error);
-    return status == MIXT_OK && r->tokenizer->whole_words ? add_words(r) : status;
+    MIXT_TRY(mixt_tokenizer_finish(r->tokenizer, byte_ids, r->error));
+    return r->tokenizer->whole_words ? add_words(r) : MIXT_OK;
 }
 
 static void find_byte_tokens(const mixt_hf_reader *r, int32_t ids[256])
@@ -409,10 +388,8 @@ static mixt_status finish_characters(mixt_hf_reader *r)
 {
     static const int32_t no_bytes[256];
     mixt_tokenizer *t = r->tokenizer;
-    mixt_status status = read_unknown(r);
-    if (status == MIXT_OK) {
-        status = mixt_hf_flag(r, r->model, "model", "fuse_unk", false, &t->fuse_unknown);
-    }
+    MIXT_TRY(read_unknown(r));
+    MIXT_TRY(mixt_hf_flag(r, r->model, "model", "fuse_unk", false, &t->fuse_unknown));
     t->pieces = mixt_pieces_create((size_t)t->vocab_size);
     for (int id = 0; t->pieces != NULL && id < t->vocab_size; id++) {
         const mixt_token *token = &t->tokens[id];
@@ -422,11 +399,11 @@ static mixt_status finish_characters(mixt_hf_reader *r)
             t->pieces = NULL;
         }
     }
-    find_byte_tokens(r, t->byte_tokens);
-    if (status == MIXT_OK && t->pieces == NULL) {
-        status = mixt_hf_no_memory(r);
+    if (t->pieces == NULL) {
+        return mixt_hf_no_memory(r);
     }
-    return status == MIXT_OK ? mixt_tokenizer_finish(t, no_bytes, r->error) : status;
+    find_byte_tokens(r, t->byte_tokens);
+    return mixt_tokenizer_finish(t, no_bytes, r->error);
 }
 
 static mixt_status finish_unigram(mixt_hf_reader *r)
@@ -447,12 +424,10 @@ static mixt_status finish_unigram(mixt_hf_reader *r)
                                 .double_scores = true,
                                 .untyped = true,
                                 .unknown = t->special[MIXT_SPECIAL_UNKNOWN]};
-    mixt_status status = mixt_spm_create(&options, &t->spm, r->error);
-    if (status == MIXT_OK) {
-        find_byte_tokens(r, t->spm->byte_ids);
-        mixt_tokenizer_set_hash(t);
-    }
-    return status;
+    MIXT_TRY(mixt_spm_create(&options, &t->spm, r->error));
+    find_byte_tokens(r, t->spm->byte_ids);
+    mixt_tokenizer_set_hash(t);
+    return MIXT_OK;
 }
 
 /* Hash of what the tokens of a text depend on beside vocabulary and merges. */
@@ -493,32 +468,17 @@ static mixt_status read_root(mixt_hf_reader *r)
     r->model = json_object_get(r->root, "model");
     r->vocabulary = json_object_get(r->model, "vocab");
     r->added = json_object_get(r->root, "added_tokens");
-    mixt_status status = mixt_hf_read_rules(r);
-    if (status == MIXT_OK) {
-        status = check_model(r, r->model);
+    MIXT_TRY(mixt_hf_read_rules(r));
+    MIXT_TRY(check_model(r, r->model));
+    MIXT_TRY(read_vocabulary(r));
+    MIXT_TRY(read_added_tokens(r));
+    MIXT_TRY(mixt_hf_read_post_processor(r));
+    if (r->names == NULL) {
+        MIXT_TRY(read_merges(r, r->model));
     }
-    if (status == MIXT_OK) {
-        status = read_vocabulary(r);
-    }
-    if (status == MIXT_OK) {
-        status = read_added_tokens(r);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_hf_read_post_processor(r);
-    }
-    if (status == MIXT_OK && r->names == NULL) {
-        status = read_merges(r, r->model);
-    }
-    if (status == MIXT_OK) {
-        status =
-            mixt_hf_flag(r, r->model, "model", "ignore_merges", false, &r->tokenizer->whole_words);
-    }
-    if (status == MIXT_OK) {
-        status = hash_rules(r);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(
+        mixt_hf_flag(r, r->model, "model", "ignore_merges", false, &r->tokenizer->whole_words));
+    MIXT_TRY(hash_rules(r));
     return r->names != NULL ? finish_unigram(r)
            : r->byte_level  ? finish_bytes(r)
                             : finish_characters(r);

@@ -71,14 +71,8 @@ static mixt_status add_stage(mixt_hf_reader *r, const char *pattern, bool litera
 static mixt_status read_byte_level(mixt_hf_reader *r, const json_t *value, bool only_one)
 {
     bool prefix, regex;
-    mixt_status status =
-        mixt_hf_flag(r, value, "pre_tokenizer.ByteLevel", "add_prefix_space", true, &prefix);
-    if (status == MIXT_OK) {
-        status = mixt_hf_flag(r, value, "pre_tokenizer.ByteLevel", "use_regex", true, &regex);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_hf_flag(r, value, "pre_tokenizer.ByteLevel", "add_prefix_space", true, &prefix));
+    MIXT_TRY(mixt_hf_flag(r, value, "pre_tokenizer.ByteLevel", "use_regex", true, &regex));
     if (prefix && !only_one) {
         return mixt_hf_refuse(r, "pre_tokenizer: add_prefix_space behind a Split", value);
     }
@@ -93,10 +87,7 @@ static mixt_status read_split(mixt_hf_reader *r, const json_t *value)
     const char *plain = json_string_value(json_object_get(pattern, "String"));
     const char *behavior = json_string_value(json_object_get(value, "behavior"));
     bool invert;
-    mixt_status status = mixt_hf_flag(r, value, "pre_tokenizer.Split", "invert", false, &invert);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_hf_flag(r, value, "pre_tokenizer.Split", "invert", false, &invert));
     if ((regex == NULL) == (plain == NULL) || behavior == NULL) {
         return mixt_hf_wrong(r, "pre_tokenizer.Split", "no pattern or behavior");
     }
@@ -116,11 +107,9 @@ static mixt_status read_split(mixt_hf_reader *r, const json_t *value)
 static mixt_status read_digits(mixt_hf_reader *r, const json_t *value)
 {
     bool individual;
-    mixt_status status =
-        mixt_hf_flag(r, value, "pre_tokenizer.Digits", "individual_digits", false, &individual);
-    return status == MIXT_OK
-               ? add_stage(r, individual ? "\\p{N}" : "\\p{N}+", false, MIXT_SPLIT_KEEP_ALL)
-               : status;
+    MIXT_TRY(
+        mixt_hf_flag(r, value, "pre_tokenizer.Digits", "individual_digits", false, &individual));
+    return add_stage(r, individual ? "\\p{N}" : "\\p{N}+", false, MIXT_SPLIT_KEEP_ALL);
 }
 
 /* {"type":"Metaspace","replacement":"\u2581","prepend_scheme":"always","split":true}; older files
@@ -131,15 +120,8 @@ static mixt_status read_metaspace(mixt_hf_reader *r, const json_t *value)
     const char *scheme = json_string_value(json_object_get(value, "prepend_scheme"));
     mixt_tokenizer *t = r->tokenizer;
     bool prefix;
-    mixt_status status =
-        mixt_hf_flag(r, value, "pre_tokenizer.Metaspace", "add_prefix_space", true, &prefix);
-    if (status == MIXT_OK) {
-        status =
-            mixt_hf_flag(r, value, "pre_tokenizer.Metaspace", "split", true, &t->metaspace_split);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_hf_flag(r, value, "pre_tokenizer.Metaspace", "add_prefix_space", true, &prefix));
+    MIXT_TRY(mixt_hf_flag(r, value, "pre_tokenizer.Metaspace", "split", true, &t->metaspace_split));
     if (mark == NULL || strcmp(mark, MIXT_SPACE_MARK) != 0) {
         return mixt_hf_refuse(r, "pre_tokenizer.Metaspace", value);
     }
@@ -191,11 +173,10 @@ static mixt_status read_pre_tokenizer(mixt_hf_reader *r, const json_t *value)
     if (count == 0 || count > 16) {
         return mixt_hf_refuse(r, "pre_tokenizer", value);
     }
-    mixt_status status = MIXT_OK;
-    for (size_t i = 0; status == MIXT_OK && i < count; i++) {
-        status = read_stage(r, json_array_get(list, i), i == 0, i + 1 == count);
+    for (size_t i = 0; i < count; i++) {
+        MIXT_TRY(read_stage(r, json_array_get(list, i), i == 0, i + 1 == count));
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* --- Normalizer --------------------------------------------------------------------------------
@@ -234,11 +215,10 @@ static mixt_status read_normalizer(mixt_hf_reader *r, const json_t *value)
     if (!json_is_array(list) || json_array_size(list) > 16) {
         return mixt_hf_refuse(r, "normalizer", value);
     }
-    mixt_status status = MIXT_OK;
-    for (size_t i = 0; status == MIXT_OK && i < json_array_size(list); i++) {
-        status = add_normalizer(r, json_array_get(list, i));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        MIXT_TRY(add_normalizer(r, json_array_get(list, i)));
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* --- Decoder -----------------------------------------------------------------------------------
@@ -292,20 +272,20 @@ static mixt_status read_decoder(mixt_hf_reader *r, const json_t *value)
     if (!mixt_hf_is_type(value, "Sequence")) {
         return read_decoder_part(r, value);
     }
-    mixt_status status = json_is_array(list) ? MIXT_OK : mixt_hf_refuse(r, "decoder", value);
-    for (size_t i = 0; status == MIXT_OK && i < json_array_size(list); i++) {
-        status = read_decoder_part(r, json_array_get(list, i));
+    if (!json_is_array(list)) {
+        return mixt_hf_refuse(r, "decoder", value);
     }
-    return status;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        MIXT_TRY(read_decoder_part(r, json_array_get(list, i)));
+    }
+    return MIXT_OK;
 }
 
 mixt_status mixt_hf_read_rules(mixt_hf_reader *r)
 {
-    mixt_status status = read_normalizer(r, json_object_get(r->root, "normalizer"));
-    if (status == MIXT_OK) {
-        status = read_pre_tokenizer(r, json_object_get(r->root, "pre_tokenizer"));
-    }
-    return status == MIXT_OK ? read_decoder(r, json_object_get(r->root, "decoder")) : status;
+    MIXT_TRY(read_normalizer(r, json_object_get(r->root, "normalizer")));
+    MIXT_TRY(read_pre_tokenizer(r, json_object_get(r->root, "pre_tokenizer")));
+    return read_decoder(r, json_object_get(r->root, "decoder"));
 }
 
 /* --- Post-processor ----------------------------------------------------------------------------
@@ -362,14 +342,13 @@ mixt_status mixt_hf_read_post_processor(mixt_hf_reader *r)
     if (!mixt_hf_is_type(value, "Sequence") || !json_is_array(list)) {
         return mixt_hf_refuse(r, "post_processor", value);
     }
-    mixt_status status = MIXT_OK;
-    for (size_t i = 0; status == MIXT_OK && i < json_array_size(list); i++) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
         if (mixt_hf_is_type(item, "TemplateProcessing")) {
-            status = read_template(r, item);
+            MIXT_TRY(read_template(r, item));
         } else if (!mixt_hf_is_type(item, "ByteLevel")) {
-            status = mixt_hf_refuse(r, "post_processor", item);
+            return mixt_hf_refuse(r, "post_processor", item);
         }
     }
-    return status;
+    return MIXT_OK;
 }

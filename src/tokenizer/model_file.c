@@ -189,13 +189,12 @@ static mixt_status read_pieces(model_reader *r)
     }
     r->tokenizer->vocab_size = (int)count;
     m.at = 0;
-    mixt_status status = MIXT_OK;
-    for (int id = 0; status == MIXT_OK && mixt_message_next(&m, &field);) {
+    for (int id = 0; mixt_message_next(&m, &field);) {
         if (field.number == MODEL_PIECES && field.wire == MIXT_WIRE_BYTES) {
-            status = read_piece(r, &field, id++);
+            MIXT_TRY(read_piece(r, &field, id++));
         }
     }
-    return status;
+    return MIXT_OK;
 }
 
 /* SentencePiece refuses two equal pieces, and none or two for unknown text. */
@@ -254,59 +253,51 @@ static mixt_status finish(model_reader *r)
     text surface = r->unknown_surface.bytes != NULL
                        ? r->unknown_surface
                        : (text){UNKNOWN_SURFACE, strlen(UNKNOWN_SURFACE)};
-    mixt_status status = mixt_spm_spell(t, r->escape, surface.bytes, surface.length, r->error);
-    if (status == MIXT_OK && r->charsmap.length != 0) {
-        status =
-            mixt_charsmap_create(r->charsmap.bytes, r->charsmap.length, &t->charsmap, r->error);
+    MIXT_TRY(mixt_spm_spell(t, r->escape, surface.bytes, surface.length, r->error));
+    if (r->charsmap.length != 0) {
+        MIXT_TRY(
+            mixt_charsmap_create(r->charsmap.bytes, r->charsmap.length, &t->charsmap, r->error));
     }
-    if (status == MIXT_OK) {
-        find_specials(r);
-        status = mixt_spm_build(t,
-                                &(mixt_spm_options){.unigram = r->model_type == MODEL_UNIGRAM,
-                                                    .byte_fallback = r->byte_fallback,
-                                                    .match_user = true,
-                                                    .unknown = r->unknown},
-                                &(mixt_spaces){.prefix = r->prefix,
-                                               .remove_extra = r->remove_extra,
-                                               .escape = r->escape,
-                                               .suffix = r->suffix},
-                                r->error);
-    }
-    return status;
+    find_specials(r);
+    return mixt_spm_build(t,
+                          &(mixt_spm_options){.unigram = r->model_type == MODEL_UNIGRAM,
+                                              .byte_fallback = r->byte_fallback,
+                                              .match_user = true,
+                                              .unknown = r->unknown},
+                          &(mixt_spaces){.prefix = r->prefix,
+                                         .remove_extra = r->remove_extra,
+                                         .escape = r->escape,
+                                         .suffix = r->suffix},
+                          r->error);
 }
 
 static mixt_status read_root(model_reader *r)
 {
     mixt_message m = {(const unsigned char *)r->data, r->length, 0, false};
     mixt_field field;
-    mixt_status status = MIXT_OK;
-    while (status == MIXT_OK && mixt_message_next(&m, &field)) {
+    while (mixt_message_next(&m, &field)) {
         if (field.wire == MIXT_WIRE_BYTES) {
-            status = field.number == MODEL_TRAINER        ? read_trainer(r, &field)
+            MIXT_TRY(field.number == MODEL_TRAINER        ? read_trainer(r, &field)
                      : field.number == MODEL_NORMALIZER   ? read_normalizer(r, &field)
                      : field.number == MODEL_DENORMALIZER ? check_denormalizer(r, &field)
-                                                          : MIXT_OK;
+                                                          : MIXT_OK);
         }
     }
-    if (status == MIXT_OK && m.broken) {
-        status = broken(r, "tokenizer.model");
+    if (m.broken) {
+        return broken(r, "tokenizer.model");
     }
-    if (status == MIXT_OK && (r->model_type == MODEL_CHAR || r->model_type == MODEL_WORD)) {
-        status = mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
-                           "trainer_spec.model_type: no support for \"%s\"",
-                           r->model_type == MODEL_CHAR ? "char" : "word");
+    if (r->model_type == MODEL_CHAR || r->model_type == MODEL_WORD) {
+        return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                         "trainer_spec.model_type: no support for \"%s\"",
+                         r->model_type == MODEL_CHAR ? "char" : "word");
     }
-    if (status == MIXT_OK && r->model_type != MODEL_UNIGRAM && r->model_type != MODEL_BPE) {
-        status = mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
-                           "trainer_spec.model_type: no support for %" PRIu64, r->model_type);
+    if (r->model_type != MODEL_UNIGRAM && r->model_type != MODEL_BPE) {
+        return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                         "trainer_spec.model_type: no support for %" PRIu64, r->model_type);
     }
-    if (status == MIXT_OK) {
-        status = read_pieces(r);
-    }
-    if (status == MIXT_OK) {
-        status = check_pieces(r);
-    }
-    return status == MIXT_OK ? finish(r) : status;
+    MIXT_TRY(read_pieces(r));
+    MIXT_TRY(check_pieces(r));
+    return finish(r);
 }
 
 mixt_status mixt_tokenizer_from_model(const char *data, size_t length, mixt_tokenizer **tokenizer,

@@ -165,16 +165,14 @@ static mixt_status read_template(mixt_tokenizer *tokenizer, const mixt_json_obje
 static mixt_status read_additions(mixt_tokenizer *tokenizer, const mixt_json_object *config)
 {
     const char *class = "";
-    mixt_status status = mixt_json_string_or(config, "tokenizer_class", &class);
+    MIXT_TRY(mixt_json_string_or(config, "tokenizer_class", &class));
     free(tokenizer->class_name);
-    tokenizer->class_name = status == MIXT_OK && class[0] != '\0' ? strdup(class) : NULL;
-    if (status != MIXT_OK ||
-        (tokenizer->json != NULL && strcmp(class, "PreTrainedTokenizerFast") == 0)) {
-        return status;
+    tokenizer->class_name = class[0] != '\0' ? strdup(class) : NULL;
+    if (tokenizer->json != NULL && strcmp(class, "PreTrainedTokenizerFast") == 0) {
+        return MIXT_OK;
     }
-    status = mixt_json_bool_or(config, "add_bos_token", &tokenizer->adds_bos);
-    return status == MIXT_OK ? mixt_json_bool_or(config, "add_eos_token", &tokenizer->adds_eos)
-                             : status;
+    MIXT_TRY(mixt_json_bool_or(config, "add_bos_token", &tokenizer->adds_bos));
+    return mixt_json_bool_or(config, "add_eos_token", &tokenizer->adds_eos);
 }
 
 static mixt_status read_config_file(mixt_tokenizer *tokenizer, const char *path, mixt_error *error)

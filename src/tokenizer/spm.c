@@ -133,10 +133,7 @@ mixt_status mixt_spm_build(mixt_tokenizer *tokenizer, const mixt_spm_options *op
     filled.vocab_size = tokenizer->vocab_size;
     tokenizer->kind = MIXT_TOKENIZER_PIECES;
     tokenizer->spaces = *spaces;
-    mixt_status status = mixt_spm_create(&filled, &tokenizer->spm, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_spm_create(&filled, &tokenizer->spm, error));
     normal.map = tokenizer->charsmap;
     normal.keep_bytes = options->byte_fallback;
     normal.user_defined = options->match_user ? mixt_spm_user_defined(tokenizer->spm) : NULL;

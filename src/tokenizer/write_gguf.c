@@ -60,10 +60,9 @@ static mixt_status write_tokens(writing *w)
         lengths[i] = w->entries[i].length;
         types[i] = w->entries[i].type;
     }
-    mixt_status status = write_strings(w, KEY("tokens"), rows, texts, lengths);
+    MIXT_TRY(write_strings(w, KEY("tokens"), rows, texts, lengths));
     mixt_gguf_array array = {.kind = MIXT_GGUF_I32, .count = rows, .data = types};
-    return status == MIXT_OK ? mixt_gguf_writer_array(w->file, KEY("token_type"), &array, w->error)
-                             : status;
+    return mixt_gguf_writer_array(w->file, KEY("token_type"), &array, w->error);
 }
 
 static mixt_status write_scores(writing *w)
@@ -150,14 +149,10 @@ static mixt_status write_byte_level(writing *w)
         return refuse(w, t->prefix_space ? "add_prefix_space in byte-level BPE"
                                          : "added tokens with single_word, lstrip or rstrip");
     }
-    mixt_status status = mixt_gguf_writer_string(w->file, KEY("model"), "gpt2", w->error);
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_string(w->file, KEY("pre"), pre->name, w->error);
-    }
-    if (status == MIXT_OK) {
-        status = write_tokens(w);
-    }
-    return status == MIXT_OK ? write_merges(w) : status;
+    MIXT_TRY(mixt_gguf_writer_string(w->file, KEY("model"), "gpt2", w->error));
+    MIXT_TRY(mixt_gguf_writer_string(w->file, KEY("pre"), pre->name, w->error));
+    MIXT_TRY(write_tokens(w));
+    return write_merges(w);
 }
 
 /* --- SentencePiece -----------------------------------------------------------------------------
@@ -165,27 +160,22 @@ static mixt_status write_byte_level(writing *w)
 
 static mixt_status write_flags(writing *w, const mixt_spaces *spaces, bool library)
 {
-    mixt_status status =
-        mixt_gguf_writer_bool(w->file, KEY("add_space_prefix"), spaces->prefix, w->error);
-    if (status == MIXT_OK && spaces->first_only) {
-        status = mixt_gguf_writer_bool(w->file, MIXT_GGUF_PREFIX_FIRST, true, w->error);
+    MIXT_TRY(mixt_gguf_writer_bool(w->file, KEY("add_space_prefix"), spaces->prefix, w->error));
+    if (spaces->first_only) {
+        MIXT_TRY(mixt_gguf_writer_bool(w->file, MIXT_GGUF_PREFIX_FIRST, true, w->error));
     }
-    if (status == MIXT_OK && library) {
-        status = mixt_gguf_writer_bool(w->file, MIXT_GGUF_SENTENCEPIECE, true, w->error);
+    if (library) {
+        MIXT_TRY(mixt_gguf_writer_bool(w->file, MIXT_GGUF_SENTENCEPIECE, true, w->error));
     }
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status write_scored(writing *w, const char *model)
 {
-    mixt_status status = mixt_gguf_writer_string(w->file, KEY("model"), model, w->error);
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_string(w->file, KEY("pre"), "default", w->error);
-    }
-    if (status == MIXT_OK) {
-        status = write_tokens(w);
-    }
-    return status == MIXT_OK ? write_scores(w) : status;
+    MIXT_TRY(mixt_gguf_writer_string(w->file, KEY("model"), model, w->error));
+    MIXT_TRY(mixt_gguf_writer_string(w->file, KEY("pre"), "default", w->error));
+    MIXT_TRY(write_tokens(w));
+    return write_scores(w);
 }
 
 static bool has_user_pieces(const mixt_tokenizer *t)
@@ -210,25 +200,21 @@ static mixt_status write_pieces(writing *w)
         if (t->charsmap != NULL || t->spaces.remove_extra) {
             return refuse(w, "a normaliser in front of SentencePiece BPE");
         }
-        mixt_status status = write_scored(w, "llama");
-        return status == MIXT_OK
-                   ? write_flags(w, &t->spaces, options->match_user && has_user_pieces(t))
-                   : status;
+        MIXT_TRY(write_scored(w, "llama"));
+        return write_flags(w, &t->spaces, options->match_user && has_user_pieces(t));
     }
     if (options->byte_fallback) {
         return refuse(w, "byte_fallback of a unigram model");
     }
-    mixt_status status = write_scored(w, "t5");
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_bool(w->file, KEY("remove_extra_whitespaces"),
-                                       t->spaces.remove_extra, w->error);
-    }
-    if (status == MIXT_OK && t->charsmap != NULL) {
+    MIXT_TRY(write_scored(w, "t5"));
+    MIXT_TRY(mixt_gguf_writer_bool(w->file, KEY("remove_extra_whitespaces"), t->spaces.remove_extra,
+                                   w->error));
+    if (t->charsmap != NULL) {
         mixt_gguf_array array = {.kind = MIXT_GGUF_U8};
         array.data = mixt_charsmap_data(t->charsmap, &array.count);
-        status = mixt_gguf_writer_array(w->file, KEY("precompiled_charsmap"), &array, w->error);
+        MIXT_TRY(mixt_gguf_writer_array(w->file, KEY("precompiled_charsmap"), &array, w->error));
     }
-    return status == MIXT_OK ? write_flags(w, &t->spaces, !options->double_scores) : status;
+    return write_flags(w, &t->spaces, !options->double_scores);
 }
 
 /* --- BPE over characters -----------------------------------------------------------------------
@@ -305,8 +291,8 @@ static mixt_status write_characters(writing *w)
     if (!marks || !t->byte_fallback || t->whole_words || t->added_rules) {
         return refuse(w, "these rules around BPE over characters");
     }
-    mixt_status status = score_merges(w);
-    for (int id = 0; status == MIXT_OK && id < t->vocab_size; id++) {
+    MIXT_TRY(score_merges(w));
+    for (int id = 0; id < t->vocab_size; id++) {
         const mixt_token *token = &t->tokens[id];
         if (token->piece != NULL && !token->is_added &&
             mixt_byte_of_piece(token->piece, token->piece_length) >= 0) {
@@ -315,13 +301,11 @@ static mixt_status write_characters(writing *w)
             w->entries[id].type = MIXT_TOKEN_UNKNOWN;
         }
     }
-    if (status == MIXT_OK) {
-        status = write_scored(w, "llama");
+    MIXT_TRY(write_scored(w, "llama"));
+    if (t->json != NULL) { /* no tokenizer.model could say all of it */
+        MIXT_TRY(mixt_gguf_writer_string(w->file, MIXT_GGUF_JSON, t->json, w->error));
     }
-    if (status == MIXT_OK && t->json != NULL) { /* no tokenizer.model could say all of it */
-        status = mixt_gguf_writer_string(w->file, MIXT_GGUF_JSON, t->json, w->error);
-    }
-    return status == MIXT_OK ? write_flags(w, &spaces, false) : status;
+    return write_flags(w, &spaces, false);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -332,25 +316,20 @@ static mixt_status write_specials(writing *w)
     static const char *const keys[4] = {KEY("bos_token_id"), KEY("eos_token_id"),
                                         KEY("unknown_token_id"), KEY("padding_token_id")};
     const mixt_tokenizer *t = w->tokenizer;
-    mixt_status status = MIXT_OK;
-    for (int i = 0; status == MIXT_OK && i < 4; i++) {
+    for (int i = 0; i < 4; i++) {
         if (t->special[i] >= 0) {
-            status = mixt_gguf_writer_u32(w->file, keys[i], (uint32_t)t->special[i], w->error);
+            MIXT_TRY(mixt_gguf_writer_u32(w->file, keys[i], (uint32_t)t->special[i], w->error));
         }
     }
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_bool(w->file, KEY("add_bos_token"), mixt_tokenizer_adds_bos(t),
-                                       w->error);
+    MIXT_TRY(
+        mixt_gguf_writer_bool(w->file, KEY("add_bos_token"), mixt_tokenizer_adds_bos(t), w->error));
+    MIXT_TRY(
+        mixt_gguf_writer_bool(w->file, KEY("add_eos_token"), mixt_tokenizer_adds_eos(t), w->error));
+    if (t->chat_template != NULL) {
+        MIXT_TRY(mixt_gguf_writer_string(w->file, "tokenizer.chat_template", t->chat_template,
+                                         w->error));
     }
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_bool(w->file, KEY("add_eos_token"), mixt_tokenizer_adds_eos(t),
-                                       w->error);
-    }
-    if (status == MIXT_OK && t->chat_template != NULL) {
-        status =
-            mixt_gguf_writer_string(w->file, "tokenizer.chat_template", t->chat_template, w->error);
-    }
-    return status;
+    return MIXT_OK;
 }
 
 mixt_status mixt_tokenizer_to_gguf(const mixt_tokenizer *tokenizer, int rows,

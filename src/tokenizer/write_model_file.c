@@ -116,12 +116,9 @@ mixt_status mixt_tokenizer_write_model(const mixt_tokenizer *tokenizer, mixt_buf
     while (count > 1 && mixt_token_is_padding(tokenizer, count - 1)) {
         count--;
     }
-    mixt_status status = check(tokenizer, count, error);
-    if (status == MIXT_OK) {
-        write_pieces(tokenizer, count, to);
-        write_trainer(tokenizer, count, to);
-        write_normalizer(tokenizer, to);
-        status = to->failed ? mixt_fail(error, MIXT_ERROR_MEMORY, "tokenizer: no memory") : MIXT_OK;
-    }
-    return status;
+    MIXT_TRY(check(tokenizer, count, error));
+    write_pieces(tokenizer, count, to);
+    write_trainer(tokenizer, count, to);
+    write_normalizer(tokenizer, to);
+    return to->failed ? mixt_fail(error, MIXT_ERROR_MEMORY, "tokenizer: no memory") : MIXT_OK;
 }
