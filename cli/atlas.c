@@ -49,22 +49,13 @@ static int run_atlas(void *user, cli_arguments *arguments)
     if (settings->trace == NULL) {
         return fail_usage("--trace: needed");
     }
-    mixt_trace *trace = NULL;
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = mixt_trace_open(settings->trace, &trace, &error);
-    if (status == MIXT_OK) {
-        mixt_atlas_options options = {
-            .color = terminal_color(settings->machine.color, stdout),
-            .text_tokens = settings->text ? settings->text_tokens : 0,
-            .width = terminal_width(stdout),
-        };
-        status = mixt_atlas_print(trace, &options, stdout, &error);
-    }
-    if (status == MIXT_OK && settings->page != NULL) {
-        status = mixt_atlas_page(trace, settings->page, &error);
-    }
-    mixt_trace_free(trace);
-    if (status != MIXT_OK) {
+    const mixt_atlas_options options = {
+        .color = terminal_color(settings->machine.color, stdout),
+        .text_tokens = settings->text ? settings->text_tokens : 0,
+        .width = terminal_width(stdout),
+    };
+    if (show_trace(settings->trace, &options, settings->page, &error) != MIXT_OK) {
         return fail_error(&error);
     }
     if (settings->page != NULL) {

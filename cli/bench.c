@@ -186,9 +186,9 @@ static mixt_status run_once(cli_resources *resources, const mixt_bench_options *
     return status;
 }
 
-static mixt_status measure(const bench_settings *settings, cli_resources *resources,
-                           mixt_error *error)
+static mixt_status measure(const void *user, cli_resources *resources, mixt_error *error)
 {
+    const bench_settings *settings = user;
     static const char *const products[] = {"exact", "blas", "bf16"};
     mixt_bench_options options = {
         .batch_size = settings->batch_size,
@@ -207,14 +207,9 @@ static mixt_status measure(const bench_settings *settings, cli_resources *resour
     int longest = options.prompt > options.generate ? options.prompt : options.generate;
     longest = longest > settings->window ? longest : settings->window;
     shape.context_length = shape.context_length > longest ? shape.context_length : longest;
-    mixt_status status = open_context(&settings->machine, resources, error);
-    if (status == MIXT_OK) {
-        status = settings->model != NULL ? open_model(settings->model, resources, error)
-                                         : mixt_model_create(&shape, 1, &resources->model, error);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    TRY(open_context(&settings->machine, resources, error));
+    TRY(settings->model != NULL ? open_model(settings->model, resources, error)
+                                : mixt_model_create(&shape, 1, &resources->model, error));
     bench_table table = {
         .settings = settings,
         .threads = mixt_context_threads(resources->context),
@@ -229,6 +224,7 @@ static mixt_status measure(const bench_settings *settings, cli_resources *resour
     bool one_by_one = settings->format == FORMAT_JSONL && settings->train;
     int calls = one_by_one ? settings->repetitions : 1;
     options.repetitions = one_by_one ? 1 : settings->repetitions;
+    mixt_status status = MIXT_OK;
     for (int i = 0; i < calls && status == MIXT_OK; i++) {
         status = run_once(resources, &options, &table, error);
     }
@@ -240,13 +236,8 @@ static mixt_status measure(const bench_settings *settings, cli_resources *resour
 
 static int run_bench(void *user, cli_arguments *arguments)
 {
-    const bench_settings *settings = user;
     (void)arguments;
-    cli_resources resources = {0};
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = measure(settings, &resources, &error);
-    resources_free(&resources);
-    return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
+    return with_resources(measure, user);
 }
 
 const cli_command command_bench = {

@@ -7,30 +7,23 @@
 #include "files.h"
 #include "generate.h"
 #include "interrupt.h"
-#include "routing.h"
 #include "terminal.h"
 
 enum { TEMPLATE_FILE_MAX = 1 << 20 };
 
 typedef struct chat_settings {
-    machine_settings machine;
-    routing_settings routing;
+    model_settings model;
     mixt_sampling sampling;
-    const char *model;
-    const char *tokenizer;
     const char *system;
     const char *template;
     const char *variables;
     int64_t predict;
     int context_length;
-    bool check;
     bool verbose;
 } chat_settings;
 
 static const cli_option chat_options[] = {
-    OPTION_OF_MODEL(chat_settings),
-    OPTION_OF_TOKENIZER(chat_settings),
-    OPTION_OF_CHECK(chat_settings),
+    OPTIONS_OF_MODEL(chat_settings, model),
     {.name = "system",
      .letter = 's',
      .kind = OPTION_TEXT,
@@ -66,7 +59,7 @@ static const cli_option chat_options[] = {
 static void chat_defaults(void *user)
 {
     chat_settings *settings = user;
-    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->sampling = generation_sampling();
     settings->predict = -1;
 }
@@ -82,28 +75,24 @@ typedef struct conversation {
     mixt_chat_options options;
 } conversation;
 
-static void no_memory(mixt_error *error)
+static mixt_status no_memory(mixt_error *error)
 {
-    if (error->status == MIXT_OK) {
-        error->status = MIXT_ERROR_MEMORY;
-        snprintf(error->message, sizeof error->message, "out of memory");
-    }
+    return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
 }
 
-static bool add_message(conversation *talk, const char *role, const char *content, size_t length,
-                        mixt_error *error)
+static mixt_status add_message(conversation *talk, const char *role, const char *content,
+                               size_t length, mixt_error *error)
 {
     char *copy = malloc(length + 1);
     if (copy == NULL ||
         !list_grow(&talk->messages, &talk->capacity, talk->count + 1, sizeof *talk->messages)) {
         free(copy);
-        no_memory(error);
-        return false;
+        return no_memory(error);
     }
     memcpy(copy, content, length);
     copy[length] = 0;
     talk->messages[talk->count++] = (mixt_chat_message){role, copy};
-    return true;
+    return MIXT_OK;
 }
 
 static void drop_messages(conversation *talk, size_t keep)
@@ -159,16 +148,14 @@ static mixt_status find_template(const chat_settings *settings, const cli_resour
             talk->template = talk->template_read;
         }
         if (talk->template == NULL) {
-            error->status = MIXT_ERROR_NOT_FOUND;
-            snprintf(error->message, sizeof error->message,
-                     "--template %.200s: no built-in template, and as a file: %.200s",
-                     settings->template, what);
-        } else if (talk->template_read != NULL && strlen(talk->template_read) != length) {
-            error->status = MIXT_ERROR_FORMAT;
-            snprintf(error->message, sizeof error->message, "%.300s: it holds a NUL",
-                     settings->template);
+            return set_error(error, MIXT_ERROR_NOT_FOUND,
+                             "--template %.200s: no built-in template, and as a file: %.200s",
+                             settings->template, what);
         }
-        return error->status;
+        return talk->template_read != NULL && strlen(talk->template_read) != length
+                   ? set_error(error, MIXT_ERROR_FORMAT, "%.300s: it holds a NUL",
+                               settings->template)
+                   : MIXT_OK;
     }
     talk->template = mixt_tokenizer_chat_template(resources->tokenizer);
     if (talk->template == NULL) {
@@ -180,13 +167,12 @@ static mixt_status find_template(const chat_settings *settings, const cli_resour
                     info.family);
         }
     }
-    if (talk->template == NULL) {
-        error->status = MIXT_ERROR_NOT_FOUND;
-        snprintf(error->message, sizeof error->message,
-                 "%.300s: no chat template, and none is built in for %.60s: choose with --template",
-                 resources->model_path, info.family);
-    }
-    return error->status;
+    return talk->template != NULL
+               ? MIXT_OK
+               : set_error(error, MIXT_ERROR_NOT_FOUND,
+                           "%.300s: no chat template, and none is built in for %.60s: choose with "
+                           "--template",
+                           resources->model_path, info.family);
 }
 
 /* ---- turns */
@@ -210,8 +196,7 @@ static mixt_status feed(conversation *talk, generation_state *generation, mixt_e
     if (adds) { /* the model expects it, and the template did not say it */
         int32_t *grown = realloc(ids, (count + 1) * sizeof *ids);
         if (grown == NULL) {
-            no_memory(error);
-            status = error->status;
+            status = no_memory(error);
         } else {
             ids = grown;
             memmove(ids + 1, ids, count * sizeof *ids);
@@ -266,7 +251,7 @@ static mixt_status answer(const chat_settings *settings, conversation *talk,
             begin = "";
             length = 0;
         }
-        status = add_message(talk, "assistant", begin, length, error) ? MIXT_OK : error->status;
+        status = add_message(talk, "assistant", begin, length, error);
     }
     free(text);
     if (settings->verbose && status == MIXT_OK) {
@@ -284,7 +269,7 @@ static mixt_status take_turn(const chat_settings *settings, conversation *talk,
 {
     mixt_error error = MIXT_ERROR_INIT;
     size_t before = talk->count;
-    mixt_status status = add_message(talk, "user", text, length, &error) ? MIXT_OK : error.status;
+    mixt_status status = add_message(talk, "user", text, length, &error);
     if (status == MIXT_OK) {
         status = feed(talk, generation, &error);
     }
@@ -419,28 +404,15 @@ static int chat(const chat_settings *settings, cli_resources *resources, convers
                 generation_state *generation)
 {
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = open_context(&settings->machine, resources, &error);
-    if (status == MIXT_OK) {
-        status = open_model(settings->model, resources, &error);
-    }
-    if (status == MIXT_OK && settings->check) {
-        status = mixt_model_verify(resources->model, &error);
-    }
-    if (status == MIXT_OK) {
-        status = change_routing(&settings->routing, resources->model, &error);
-    }
-    if (status == MIXT_OK) {
-        status = open_tokenizer(settings->tokenizer, resources, &error);
-    }
+    mixt_status status = open_all(&settings->model, resources, &error);
     if (status == MIXT_OK) {
         status = find_template(settings, resources, talk, &error);
     }
     if (status == MIXT_OK) {
         status = generation_begin(resources, settings->context_length, generation, &error);
     }
-    if (status == MIXT_OK && settings->system != NULL &&
-        !add_message(talk, "system", settings->system, strlen(settings->system), &error)) {
-        status = error.status;
+    if (status == MIXT_OK && settings->system != NULL) {
+        status = add_message(talk, "system", settings->system, strlen(settings->system), &error);
     }
     if (status != MIXT_OK) {
         return fail_error(&error);
@@ -467,7 +439,7 @@ static int run_chat(void *user, cli_arguments *arguments)
     conversation talk = {0};
     generation_state generation = {0};
     (void)arguments;
-    if (settings->model == NULL) {
+    if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
     int status = chat(settings, &resources, &talk, &generation);
@@ -492,8 +464,7 @@ const cli_command command_chat = {
     .positional = "model",
     .groups = (const cli_group[]){{"options", chat_options, 0},
                                   {"sampling", options_sampling, offsetof(chat_settings, sampling)},
-                                  {"routing", options_routing, offsetof(chat_settings, routing)},
-                                  {"machine", options_machine, offsetof(chat_settings, machine)},
+                                  GROUPS_OF_MODEL(chat_settings, model),
                                   {0}},
     .settings_size = sizeof(chat_settings),
     .defaults = chat_defaults,

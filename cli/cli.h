@@ -22,6 +22,21 @@ int fail_error(const mixt_error *error);
 /* A refused option: adds "(see mixt help NAME)". */
 int fail_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Leaves a line of the program's own where the library leaves its; gives the status back. */
+mixt_status set_error(mixt_error *error, mixt_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* "PATH: " and what errno says. */
+mixt_status set_io_error(mixt_error *error, const char *path);
+
+/* Passes an error on, where nothing has to be released first. */
+#define TRY(expression)                                                                            \
+    do {                                                                                           \
+        mixt_status status_ = (expression);                                                        \
+        if (status_ != MIXT_OK) {                                                                  \
+            return status_;                                                                        \
+        }                                                                                          \
+    } while (0)
+
 /* Room for `wanted` elements of `size` bytes in a growing array; `array` is the address of the
  * caller's pointer, NULL at first. False without memory: then all stays as it was. */
 bool list_grow(void *array, size_t *capacity, size_t wanted, size_t size);

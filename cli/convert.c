@@ -21,8 +21,8 @@ typedef struct convert_settings {
 } convert_settings;
 
 static const cli_option convert_options[] = {
-    OPTION_OF_MODEL(convert_settings),
-    OPTION_OF_TOKENIZER(convert_settings),
+    OPTION_OF_MODEL(convert_settings, model),
+    OPTION_OF_TOKENIZER(convert_settings, tokenizer),
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_TEXT,
@@ -53,21 +53,8 @@ static const cli_option convert_options[] = {
      .offset = offsetof(convert_settings, data),
      .value = "PATH",
      .help = "gather an importance matrix on these texts first"},
-    {.name = "max-tokens",
-     .letter = 'n',
-     .kind = OPTION_LONG,
-     .offset = offsetof(convert_settings, max_tokens),
-     .low = 0,
-     .high = 1e15,
-     .help = "with --data: most tokens of each domain; 0: no limit"},
-    {.name = "window",
-     .letter = 'c',
-     .kind = OPTION_INT,
-     .offset = offsetof(convert_settings, window),
-     .low = 1,
-     .high = 1 << 24,
-     .help = "with --data: tokens in a window",
-     .aliases = "ctx-size"},
+    OPTION_OF_MAX_TOKENS(convert_settings, "with --data: most tokens of each domain; 0: no limit"),
+    OPTION_OF_WINDOW(convert_settings, 1, "with --data: tokens in a window"),
     {.name = "save-importance",
      .kind = OPTION_TEXT,
      .offset = offsetof(convert_settings, save_importance),
@@ -100,18 +87,15 @@ static mixt_status gather(const convert_settings *settings, cli_resources *resou
     if (settings->data.count == 0) {
         return MIXT_OK;
     }
-    mixt_status status = open_data(&settings->data, 0, resources, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    TRY(open_data(&settings->data, 0, resources, error));
     progress_line progress;
     progress_begin(&progress, "importance");
     const mixt_importance_options options = {.window = settings->window,
                                              .max_tokens = (uint64_t)settings->max_tokens,
                                              .progress = progress_callback,
                                              .user = &progress};
-    status = mixt_importance_collect(resources->context, resources->model, resources->data,
-                                     &options, importance, error);
+    mixt_status status = mixt_importance_collect(resources->context, resources->model,
+                                                 resources->data, &options, importance, error);
     progress_end(&progress);
     if (status == MIXT_OK && settings->save_importance != NULL) {
         status = mixt_importance_save(*importance, settings->save_importance, error);
@@ -143,20 +127,14 @@ static mixt_status find_tokenizer(const convert_settings *settings, cli_resource
     return status;
 }
 
-static mixt_status convert(const convert_settings *settings, cli_resources *resources,
-                           mixt_error *error)
+static mixt_status convert(const void *user, cli_resources *resources, mixt_error *error)
 {
+    const convert_settings *settings = user;
     mixt_importance *importance = NULL;
-    mixt_status status = open_context(&settings->machine, resources, error);
-    if (status == MIXT_OK) {
-        status = open_model(settings->model, resources, error);
-    }
-    if (status == MIXT_OK) {
-        status = find_tokenizer(settings, resources, error);
-    }
-    if (status == MIXT_OK) {
-        status = gather(settings, resources, &importance, error);
-    }
+    TRY(open_context(&settings->machine, resources, error));
+    TRY(open_model(settings->model, resources, error));
+    TRY(find_tokenizer(settings, resources, error));
+    mixt_status status = gather(settings, resources, &importance, error);
     if (status == MIXT_OK) {
         if (importance != NULL) {
             report_importance(importance);
@@ -175,6 +153,9 @@ static mixt_status convert(const convert_settings *settings, cli_resources *reso
         progress_end(&progress);
     }
     mixt_importance_free(importance);
+    if (status == MIXT_OK) {
+        fprintf(stderr, "written: %s\n", settings->output);
+    }
     return status;
 }
 
@@ -191,15 +172,7 @@ static int run_convert(void *user, cli_arguments *arguments)
     if (settings->save_importance != NULL && settings->data.count == 0) {
         return fail_usage("--save-importance: needs --data");
     }
-    cli_resources resources = {0};
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = convert(settings, &resources, &error);
-    resources_free(&resources);
-    if (status != MIXT_OK) {
-        return fail_error(&error);
-    }
-    fprintf(stderr, "written: %s\n", settings->output);
-    return STATUS_DONE;
+    return with_resources(convert, settings);
 }
 
 const cli_command command_convert = {

@@ -173,32 +173,20 @@ static mixt_status make_vocabulary(demo_state *state)
         return status;
     }
     if (!begin_part(state->tokenizer, part)) {
-        state->error.status = MIXT_ERROR_IO;
-        snprintf(state->error.message, sizeof state->error.message, "%.400s: %s", part,
-                 strerror(errno));
-        return MIXT_ERROR_IO;
+        return set_io_error(&state->error, part);
     }
-    status = mixt_tokenizer_save(state->resources.tokenizer, part, &state->error);
-    if (status == MIXT_OK && rename(part, state->tokenizer) != 0) {
-        state->error.status = MIXT_ERROR_IO;
-        snprintf(state->error.message, sizeof state->error.message, "%.400s: %s", state->tokenizer,
-                 strerror(errno));
-        return MIXT_ERROR_IO;
-    }
-    return status;
+    TRY(mixt_tokenizer_save(state->resources.tokenizer, part, &state->error));
+    return rename(part, state->tokenizer) == 0 ? MIXT_OK
+                                               : set_io_error(&state->error, state->tokenizer);
 }
 
 static mixt_status prepare_training(demo_state *state)
 {
     cli_resources *resources = &state->resources;
-    mixt_status status = files_exist(state->tokenizer)
-                             ? open_tokenizer(state->tokenizer, resources, &state->error)
-                             : make_vocabulary(state);
-    if (status == MIXT_OK) {
-        const char *paths[] = {state->text};
-        status = open_data(&(string_list){paths, 1}, HELDOUT, resources, &state->error);
-    }
-    return status;
+    const char *paths[] = {state->text};
+    TRY(files_exist(state->tokenizer) ? open_tokenizer(state->tokenizer, resources, &state->error)
+                                      : make_vocabulary(state));
+    return open_data(&(string_list){paths, 1}, HELDOUT, resources, &state->error);
 }
 
 static mixt_train_options demo_training(const demo_settings *settings)
@@ -216,11 +204,8 @@ static mixt_train_options demo_training(const demo_settings *settings)
 static void print_model_line(const mixt_model *model)
 {
     mixt_model_info info;
-    char total[32];
-    char active[32];
-    mixt_model_describe(model, &info);
-    format_count(info.parameters_total, total);
-    format_count(info.parameters_active, active);
+    char total[32], active[32];
+    describe_model(model, &info, total, active);
     printf("%d layers of %d, %d experts of %d, %d for a token: %s parameters, %s active\n",
            info.options.layers, info.options.hidden_size, info.options.experts,
            info.options.ffn_size, info.options.experts_per_token, total, active);
@@ -276,12 +261,11 @@ static int stage_training(demo_state *state, const char *again)
 
 static int stage_scores(demo_state *state)
 {
-    mixt_model_info info;
     mixt_score_row *rows = NULL;
     headline(3, "held-out text that it never saw");
-    mixt_model_describe(state->resources.model, &info);
-    if (score_heldout(&state->resources, info.options.context_length, SCORE_TOKENS, &rows,
-                      &state->error) != MIXT_OK) {
+    const score_request request = {"held-out text", true,
+                                   window_or_context(0, state->resources.model), SCORE_TOKENS};
+    if (score_data(&state->resources, &request, &rows, &state->error) != MIXT_OK) {
         return fail_error(&state->error);
     }
     print_scores(rows, mixt_data_domain_count(state->resources.data), stdout);
@@ -338,23 +322,15 @@ static int stage_samples(demo_state *state)
 static int write_trace(demo_state *state)
 {
     char part[4300];
-    mixt_model_info info;
     snprintf(part, sizeof part, "%s.part", state->trace);
-    mixt_model_describe(state->resources.model, &info);
-    mixt_trace_options options = {
+    const mixt_trace_options options = {
         .output = part,
         .model_name = "mixt demo",
-        .window = info.options.context_length,
+        .window = window_or_context(0, state->resources.model),
         .max_tokens = TRACE_TOKENS,
         .heldout = true,
     };
-    progress_line progress;
-    progress_begin(&progress, "trace");
-    mixt_status status = mixt_trace_write(state->resources.context, state->resources.model,
-                                          state->resources.data, state->resources.tokenizer,
-                                          &options, progress_callback, &progress, &state->error);
-    progress_end(&progress);
-    if (status != MIXT_OK) {
+    if (trace_data(&state->resources, &options, &state->error) != MIXT_OK) {
         return fail_error(&state->error);
     }
     return rename(part, state->trace) == 0 ? STATUS_DONE : io_failure(state->trace);
@@ -367,21 +343,14 @@ static int stage_atlas(demo_state *state)
     if (status != STATUS_DONE) {
         return status;
     }
-    mixt_trace *trace = NULL;
-    mixt_status result = mixt_trace_open(state->trace, &trace, &state->error);
-    if (result == MIXT_OK) {
-        mixt_atlas_options options = {
-            .color = terminal_color(state->settings->machine.color, stdout),
-            .text_tokens = SHOWN_TOKENS,
-            .width = terminal_width(stdout),
-        };
-        result = mixt_atlas_print(trace, &options, stdout, &state->error);
-    }
-    if (result == MIXT_OK) {
-        result = mixt_atlas_page(trace, state->page, &state->error);
-    }
-    mixt_trace_free(trace);
-    return result == MIXT_OK ? STATUS_DONE : fail_error(&state->error);
+    const mixt_atlas_options options = {
+        .color = terminal_color(state->settings->machine.color, stdout),
+        .text_tokens = SHOWN_TOKENS,
+        .width = terminal_width(stdout),
+    };
+    return show_trace(state->trace, &options, state->page, &state->error) == MIXT_OK
+               ? STATUS_DONE
+               : fail_error(&state->error);
 }
 
 static int run_stages(demo_state *state, const char *again)

@@ -2,18 +2,12 @@
 #include <stdlib.h>
 
 #include "files.h"
-#include "routing.h"
 #include "shared.h"
-#include "terminal.h"
 
 enum { TEXT_BYTES_MAX = 1 << 30 };
 
 typedef struct eval_settings {
-    machine_settings machine;
-    routing_settings routing;
-    bool check;
-    const char *model;
-    const char *tokenizer;
+    model_settings model;
     string_list data;
     double heldout;
     int window;
@@ -24,33 +18,13 @@ typedef struct eval_settings {
 } eval_settings;
 
 static const cli_option eval_options[] = {
-    OPTION_OF_MODEL(eval_settings),
-    OPTION_OF_TOKENIZER(eval_settings),
-    OPTION_OF_CHECK(eval_settings),
+    OPTIONS_OF_MODEL(eval_settings, model),
     OPTION_OF_DATA(eval_settings),
-    {.name = "heldout",
-     .kind = OPTION_NUMBER,
-     .offset = offsetof(eval_settings, heldout),
-     .low = 0,
-     .high = 0.9,
-     .value = "X",
-     .help = "score only this share of the documents, the one that mixt train holds out; 0: score "
-             "all"},
-    {.name = "window",
-     .letter = 'c',
-     .kind = OPTION_INT,
-     .offset = offsetof(eval_settings, window),
-     .low = 0,
-     .high = 1 << 24,
-     .help = "tokens in a window; 0: the model's context, with --ppl-file 512",
-     .aliases = "ctx-size"},
-    {.name = "max-tokens",
-     .letter = 'n',
-     .kind = OPTION_LONG,
-     .offset = offsetof(eval_settings, max_tokens),
-     .low = 0,
-     .high = 1e15,
-     .help = "most tokens of each domain; 0: no limit"},
+    OPTION_OF_HELDOUT(eval_settings, "score only this share of the documents, the one that mixt "
+                                     "train holds out; 0: score all"),
+    OPTION_OF_WINDOW(eval_settings, 0,
+                     "tokens in a window; 0: the model's context, with --ppl-file 512"),
+    OPTION_OF_MAX_TOKENS(eval_settings, "most tokens of each domain; 0: no limit"),
     {.name = "ppl-file",
      .letter = 'f',
      .kind = OPTION_TEXT,
@@ -73,7 +47,7 @@ static const cli_option eval_options[] = {
 static void eval_defaults(void *user)
 {
     eval_settings *settings = user;
-    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
 }
 
 /* Running values, "[1]4.1021,[2]4.5370,", as they come. */
@@ -92,9 +66,7 @@ static mixt_status evaluate_text(const eval_settings *settings, cli_resources *r
     char what[200];
     size_t length = 0;
     if (!files_read(settings->text, TEXT_BYTES_MAX, &text, &length, what)) {
-        error->status = MIXT_ERROR_ARGUMENT;
-        snprintf(error->message, sizeof error->message, "%.250s: %s", settings->text, what);
-        return error->status;
+        return set_error(error, MIXT_ERROR_ARGUMENT, "%.250s: %s", settings->text, what);
     }
     length -= length > 0 && text[length - 1] == '\n' ? 1 : 0; /* as llama-perplexity does */
     mixt_perplexity_options options = {.text = text,
@@ -121,70 +93,43 @@ static mixt_status evaluate_text(const eval_settings *settings, cli_resources *r
     return status;
 }
 
-static mixt_status evaluate(const eval_settings *settings, cli_resources *resources,
-                            mixt_error *error)
+static mixt_status evaluate(const void *user, cli_resources *resources, mixt_error *error)
 {
-    mixt_status status = open_context(&settings->machine, resources, error);
-    if (status == MIXT_OK) {
-        status = open_model(settings->model, resources, error);
-    }
-    if (status == MIXT_OK && settings->check) {
-        status = mixt_model_verify(resources->model, error);
-    }
-    if (status == MIXT_OK) {
-        status = change_routing(&settings->routing, resources->model, error);
-    }
-    if (status == MIXT_OK) {
-        status = open_tokenizer(settings->tokenizer, resources, error);
-    }
-    if (status == MIXT_OK && settings->text != NULL) {
+    const eval_settings *settings = user;
+    TRY(open_all(&settings->model, resources, error));
+    if (settings->text != NULL) {
         return evaluate_text(settings, resources, error);
     }
-    if (status == MIXT_OK) {
-        status = open_data(&settings->data, settings->heldout, resources, error);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
-    mixt_model_info info;
-    mixt_model_describe(resources->model, &info);
+    TRY(open_data(&settings->data, settings->heldout, resources, error));
+    mixt_score_row *rows;
+    const score_request request = {
+        .label = "eval",
+        .heldout = settings->heldout > 0,
+        .window = window_or_context(settings->window, resources->model),
+        .max_tokens = (uint64_t)settings->max_tokens,
+    };
+    TRY(score_data(resources, &request, &rows, error));
     int domains = mixt_data_domain_count(resources->data);
-    mixt_score_row *rows = calloc((size_t)domains + 1, sizeof *rows);
-    if (rows == NULL) {
-        error->status = MIXT_ERROR_MEMORY;
-        return MIXT_ERROR_MEMORY;
-    }
-    progress_line progress;
-    progress_begin(&progress, "eval");
-    status =
-        mixt_evaluate(resources->context, resources->model, resources->data, settings->heldout > 0,
-                      settings->window > 0 ? settings->window : info.options.context_length,
-                      (uint64_t)settings->max_tokens, rows, progress_callback, &progress, error);
-    progress_end(&progress);
-    if (status == MIXT_OK && settings->json) {
+    if (settings->json) {
         print_scores_json(rows, domains, stdout);
-    } else if (status == MIXT_OK) {
+    } else {
         print_scores(rows, domains, stdout);
     }
     free(rows);
-    return status;
+    return MIXT_OK;
 }
 
 static int run_eval(void *user, cli_arguments *arguments)
 {
     const eval_settings *settings = user;
     (void)arguments;
-    if (settings->model == NULL) {
+    if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
     if ((settings->data.count == 0) == (settings->text == NULL)) {
         return fail_usage("--data or --ppl-file: one is needed");
     }
-    cli_resources resources = {0};
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = evaluate(settings, &resources, &error);
-    resources_free(&resources);
-    return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
+    return with_resources(evaluate, settings);
 }
 
 const cli_command command_eval = {
@@ -199,8 +144,7 @@ const cli_command command_eval = {
                 "  mixt eval -m model-Q4_K_M.gguf --ppl-file wiki.test.raw -c 512\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", eval_options, 0},
-                                  {"routing", options_routing, offsetof(eval_settings, routing)},
-                                  {"machine", options_machine, offsetof(eval_settings, machine)},
+                                  GROUPS_OF_MODEL(eval_settings, model),
                                   {0}},
     .settings_size = sizeof(eval_settings),
     .defaults = eval_defaults,

@@ -85,18 +85,13 @@ mixt_status generation_begin(cli_resources *resources, int context_length,
     generation->out = (text_stream){.stream = stdout, .on_terminal = terminal_is_one(stdout)};
     int vocabulary = mixt_tokenizer_vocab_size(resources->tokenizer);
     if (vocabulary > info.options.vocab_size) {
-        error->status = MIXT_ERROR_FORMAT;
-        snprintf(error->message, sizeof error->message,
-                 "%.300s: the tokenizer has %d ids, the model %d", resources->model_path,
-                 vocabulary, info.options.vocab_size);
-        return error->status;
+        return set_error(error, MIXT_ERROR_FORMAT, "%.300s: the tokenizer has %d ids, the model %d",
+                         resources->model_path, vocabulary, info.options.vocab_size);
     }
-    mixt_status status = mixt_session_create(resources->context, resources->model, context_length,
-                                             &generation->session, error);
-    if (status == MIXT_OK) {
-        generation->context_length = mixt_session_capacity(generation->session);
-    }
-    return status;
+    TRY(mixt_session_create(resources->context, resources->model, context_length,
+                            &generation->session, error));
+    generation->context_length = mixt_session_capacity(generation->session);
+    return MIXT_OK;
 }
 
 void generation_end(generation_state *generation)
@@ -118,16 +113,20 @@ static mixt_status append(generation_state *generation, const int32_t *tokens, s
     return MIXT_OK;
 }
 
+static mixt_status does_not_fit(const generation_state *generation, size_t count, mixt_error *error)
+{
+    return set_error(error, MIXT_ERROR_ARGUMENT,
+                     "prompt: %zu tokens do not fit into a context of %zu", count,
+                     generation->context_length);
+}
+
 static mixt_status feed_new(generation_state *generation, size_t from, mixt_error *error)
 {
     size_t count = generation->count - from;
     if (generation->count > generation->context_length) {
-        error->status = MIXT_ERROR_ARGUMENT;
-        snprintf(error->message, sizeof error->message,
-                 "prompt: %zu tokens do not fit into a context of %zu", generation->count,
-                 generation->context_length);
+        size_t wanted = generation->count;
         generation->count = from;
-        return error->status;
+        return does_not_fit(generation, wanted, error);
     }
     double start = terminal_seconds();
     mixt_status status =
@@ -157,10 +156,8 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
     }
     free(ids);
     if (status == MIXT_OK && generation->count == from && from == 0) {
-        error->status = MIXT_ERROR_ARGUMENT;
-        snprintf(error->message, sizeof error->message,
-                 "prompt: it is empty and the tokenizer has no begin-of-text id");
-        status = error->status;
+        status = set_error(error, MIXT_ERROR_ARGUMENT,
+                           "prompt: it is empty and the tokenizer has no begin-of-text id");
     }
     generation->ended = false;
     return status == MIXT_OK && generation->count > from ? feed_new(generation, from, error)
@@ -177,13 +174,11 @@ mixt_status generation_replace(generation_state *generation, const int32_t *ids,
     same -= same > 0 && same == count;
     generation->ended = false;
     generation->full = count > generation->context_length;
-    if (count == 0 || generation->full) {
-        error->status = MIXT_ERROR_ARGUMENT;
-        snprintf(error->message, sizeof error->message,
-                 count == 0 ? "prompt: it is empty"
-                            : "prompt: %zu tokens do not fit into a context of %zu",
-                 count, generation->context_length);
-        return error->status;
+    if (count == 0) {
+        return set_error(error, MIXT_ERROR_ARGUMENT, "prompt: it is empty");
+    }
+    if (generation->full) {
+        return does_not_fit(generation, count, error);
     }
     generation->count = same;
     mixt_session_truncate(generation->session, same);
@@ -200,12 +195,9 @@ mixt_status generation_replace(generation_state *generation, const int32_t *ids,
 static mixt_status draw_one(generation_state *generation, mixt_error *error)
 {
     int32_t token = 0;
-    mixt_status status = mixt_sample(
-        &generation->sampling, mixt_session_logits(generation->session), generation->vocab_size,
-        generation->tokens, generation->count, generation->count, &token, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    TRY(mixt_sample(&generation->sampling, mixt_session_logits(generation->session),
+                    generation->vocab_size, generation->tokens, generation->count,
+                    generation->count, &token, error));
     generation->drawn_tokens++;
     size_t length = 0;
     const char *bytes = mixt_tokenizer_bytes_of(generation->tokenizer, token, &length);
@@ -222,8 +214,8 @@ static mixt_status draw_one(generation_state *generation, mixt_error *error)
         text_write(&generation->out, bytes, length);
         fflush(generation->out.stream);
     }
-    status = append(generation, &token, 1, error);
-    return status == MIXT_OK ? mixt_session_feed(generation->session, &token, 1, error) : status;
+    TRY(append(generation, &token, 1, error));
+    return mixt_session_feed(generation->session, &token, 1, error);
 }
 
 mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error)

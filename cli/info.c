@@ -17,12 +17,7 @@ typedef struct info_settings {
 static const char *const phases[] = {NULL, "train", "score", "prefill", "decode"};
 
 static const cli_option info_options[] = {
-    {.name = "model",
-     .letter = 'm',
-     .kind = OPTION_TEXT,
-     .offset = offsetof(info_settings, model),
-     .value = "MODEL",
-     .help = "GGUF file, Hugging Face folder, or run folder of mixt train"},
+    OPTION_OF_MODEL(info_settings, model),
     {.name = "families",
      .kind = OPTION_FLAG,
      .offset = offsetof(info_settings, families),
@@ -167,6 +162,42 @@ static void print_tensors(const mixt_model *model)
     }
 }
 
+static mixt_status print_plan(const info_settings *settings, const mixt_model *model,
+                              int context_length, mixt_error *error)
+{
+    char *text;
+    int tokens = settings->tokens > 0               ? settings->tokens
+                 : phases[settings->plan][0] == 'd' ? 1
+                 : context_length > 0               ? context_length
+                                                    : 1;
+    TRY(mixt_model_plan_text(model, phases[settings->plan], tokens, &text, error));
+    fputs(text, stdout);
+    free(text);
+    return MIXT_OK;
+}
+
+static mixt_status describe(const void *user, cli_resources *resources, mixt_error *error)
+{
+    const info_settings *settings = user;
+    TRY(open_model(settings->model, resources, error));
+    if (settings->check) {
+        TRY(mixt_model_verify(resources->model, error));
+    }
+    mixt_model_info info;
+    mixt_model_describe(resources->model, &info);
+    if (settings->json) {
+        print_info_json(&info);
+    } else if (settings->plan == 0 && !settings->tensors) {
+        print_info(&info);
+    }
+    if (settings->tensors) {
+        print_tensors(resources->model);
+    }
+    return settings->plan > 0
+               ? print_plan(settings, resources->model, info.options.context_length, error)
+               : MIXT_OK;
+}
+
 static int run_info(void *user, cli_arguments *arguments)
 {
     const info_settings *settings = user;
@@ -178,39 +209,7 @@ static int run_info(void *user, cli_arguments *arguments)
     if (settings->model == NULL) {
         return fail_usage("--model: needed");
     }
-    cli_resources resources = {0};
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = open_model(settings->model, &resources, &error);
-    if (status == MIXT_OK && settings->check) {
-        status = mixt_model_verify(resources.model, &error);
-    }
-    if (status == MIXT_OK) {
-        mixt_model_info info;
-        mixt_model_describe(resources.model, &info);
-        if (settings->json) {
-            print_info_json(&info);
-        } else if (settings->plan == 0 && !settings->tensors) {
-            print_info(&info);
-        }
-        if (settings->tensors) {
-            print_tensors(resources.model);
-        }
-        if (settings->plan > 0) {
-            char *text = NULL;
-            int tokens = settings->tokens > 0               ? settings->tokens
-                         : phases[settings->plan][0] == 'd' ? 1
-                         : info.options.context_length > 0  ? info.options.context_length
-                                                            : 1;
-            status = mixt_model_plan_text(resources.model, phases[settings->plan], tokens, &text,
-                                          &error);
-            if (status == MIXT_OK) {
-                fputs(text, stdout);
-            }
-            free(text);
-        }
-    }
-    resources_free(&resources);
-    return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
+    return with_resources(describe, settings);
 }
 
 const cli_command command_info = {

@@ -70,6 +70,21 @@ int fail_usage(const char *format, ...)
     return STATUS_REFUSED;
 }
 
+mixt_status set_error(mixt_error *error, mixt_status status, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    error->status = status;
+    vsnprintf(error->message, sizeof error->message, format, list);
+    va_end(list);
+    return status;
+}
+
+mixt_status set_io_error(mixt_error *error, const char *path)
+{
+    return set_error(error, MIXT_ERROR_IO, "%.400s: %s", path, strerror(errno));
+}
+
 bool list_grow(void *array, size_t *capacity, size_t wanted, size_t size)
 {
     if (wanted <= *capacity) {

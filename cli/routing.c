@@ -32,8 +32,7 @@ const cli_option options_routing[] = {
 static mixt_status change_all(const char *name, const char *text, mixt_routing_change change,
                               mixt_model *model, mixt_error *error)
 {
-    mixt_status status = MIXT_OK;
-    for (const char *at = text; text != NULL && status == MIXT_OK;) {
+    for (const char *at = text; at != NULL;) {
         char *end;
         long layer = -1, value = strtol(at, &end, 10);
         bool good = end != at;
@@ -45,32 +44,22 @@ static mixt_status change_all(const char *name, const char *text, mixt_routing_c
         }
         if (!good || (*end != ',' && *end != 0) || value < 0 || value > 1 << 20 ||
             layer > 1 << 20) {
-            error->status = MIXT_ERROR_ARGUMENT;
-            snprintf(error->message, sizeof error->message,
-                     "--%s: '%.100s' is not a list of numbers or LAYER:NUMBER", name, text);
-            return error->status;
+            return set_error(error, MIXT_ERROR_ARGUMENT,
+                             "--%s: '%.100s' is not a list of numbers or LAYER:NUMBER", name, text);
         }
-        status = mixt_model_change_routing(model, change, (int)layer, (int)value, error);
-        if (*end == 0) {
-            break;
-        }
-        at = end + 1;
+        TRY(mixt_model_change_routing(model, change, (int)layer, (int)value, error));
+        at = *end != 0 ? end + 1 : NULL;
     }
-    return status;
+    return MIXT_OK;
 }
 
 mixt_status change_routing(const routing_settings *settings, mixt_model *model, mixt_error *error)
 {
-    mixt_status status = change_all("top-experts", settings->top, MIXT_ROUTING_TOP_K, model, error);
-    if (status == MIXT_OK) {
-        status = change_all("mask-experts", settings->mask, MIXT_ROUTING_MASK, model, error);
-    }
-    if (status == MIXT_OK) {
-        status = change_all("force-experts", settings->force, MIXT_ROUTING_FORCE, model, error);
-    }
-    if (status == MIXT_OK && settings->renormalise != 0) {
-        status = mixt_model_change_routing(model, MIXT_ROUTING_RENORMALISE, -1,
-                                           settings->renormalise == 1, error);
-    }
-    return status;
+    TRY(change_all("top-experts", settings->top, MIXT_ROUTING_TOP_K, model, error));
+    TRY(change_all("mask-experts", settings->mask, MIXT_ROUTING_MASK, model, error));
+    TRY(change_all("force-experts", settings->force, MIXT_ROUTING_FORCE, model, error));
+    return settings->renormalise != 0
+               ? mixt_model_change_routing(model, MIXT_ROUTING_RENORMALISE, -1,
+                                           settings->renormalise == 1, error)
+               : MIXT_OK;
 }

@@ -6,18 +6,13 @@
 #include "files.h"
 #include "generate.h"
 #include "interrupt.h"
-#include "routing.h"
 #include "terminal.h"
 
 enum { PROMPT_BYTES_MAX = 64 << 20 };
 
 typedef struct run_settings {
-    machine_settings machine;
-    routing_settings routing;
-    bool check;
+    model_settings model;
     mixt_sampling sampling;
-    const char *model;
-    const char *tokenizer;
     const char *prompt;
     const char *file;
     int64_t predict;
@@ -28,9 +23,7 @@ typedef struct run_settings {
 } run_settings;
 
 static const cli_option run_options[] = {
-    OPTION_OF_MODEL(run_settings),
-    OPTION_OF_TOKENIZER(run_settings),
-    OPTION_OF_CHECK(run_settings),
+    OPTIONS_OF_MODEL(run_settings, model),
     {.name = "prompt",
      .letter = 'p',
      .kind = OPTION_TEXT,
@@ -67,7 +60,7 @@ static const cli_option run_options[] = {
 static void run_defaults(void *user)
 {
     run_settings *settings = user;
-    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->sampling = generation_sampling();
     settings->predict = -1;
 }
@@ -109,19 +102,7 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
                             const char *prompt, size_t length, mixt_error *error)
 {
     generation_state generation = {0};
-    mixt_status status = open_context(&settings->machine, resources, error);
-    if (status == MIXT_OK) {
-        status = open_model(settings->model, resources, error);
-    }
-    if (status == MIXT_OK && settings->check) {
-        status = mixt_model_verify(resources->model, error);
-    }
-    if (status == MIXT_OK) {
-        status = change_routing(&settings->routing, resources->model, error);
-    }
-    if (status == MIXT_OK) {
-        status = open_tokenizer(settings->tokenizer, resources, error);
-    }
+    mixt_status status = open_all(&settings->model, resources, error);
     if (status == MIXT_OK) {
         status = generation_begin(resources, settings->context_length, &generation, error);
     }
@@ -156,7 +137,7 @@ static int run_run(void *user, cli_arguments *arguments)
 {
     const run_settings *settings = user;
     (void)arguments;
-    if (settings->model == NULL) {
+    if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
     if (settings->prompt != NULL && settings->file != NULL) {
@@ -203,8 +184,7 @@ const cli_command command_run = {
     .positional = "model",
     .groups = (const cli_group[]){{"options", run_options, 0},
                                   {"sampling", options_sampling, offsetof(run_settings, sampling)},
-                                  {"routing", options_routing, offsetof(run_settings, routing)},
-                                  {"machine", options_machine, offsetof(run_settings, machine)},
+                                  GROUPS_OF_MODEL(run_settings, model),
                                   {0}},
     .settings_size = sizeof(run_settings),
     .defaults = run_defaults,

@@ -17,6 +17,15 @@ void resources_free(cli_resources *resources)
     memset(resources, 0, sizeof *resources);
 }
 
+int with_resources(cli_work work, const void *settings)
+{
+    cli_resources resources = {0};
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status status = work(settings, &resources, &error);
+    resources_free(&resources);
+    return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
+}
+
 mixt_status open_context(const machine_settings *machine, cli_resources *resources,
                          mixt_error *error)
 {
@@ -82,6 +91,17 @@ mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_erro
     return mixt_tokenizer_open(found, &resources->tokenizer, error);
 }
 
+mixt_status open_all(const model_settings *settings, cli_resources *resources, mixt_error *error)
+{
+    TRY(open_context(&settings->machine, resources, error));
+    TRY(open_model(settings->path, resources, error));
+    if (settings->check) {
+        TRY(mixt_model_verify(resources->model, error));
+    }
+    TRY(change_routing(&settings->routing, resources->model, error));
+    return open_tokenizer(settings->tokenizer, resources, error);
+}
+
 /* Prints what the corpus skipped, if anything. */
 static void report_skipped(const mixt_corpus *corpus)
 {
@@ -98,14 +118,9 @@ static void report_skipped(const mixt_corpus *corpus)
 mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,
                       mixt_error *error)
 {
-    mixt_status status = mixt_corpus_open(paths->items, paths->count, &resources->corpus, error);
-    if (status == MIXT_OK) {
-        status = mixt_data_create(resources->corpus, resources->tokenizer, heldout,
-                                  &resources->data, error);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    TRY(mixt_corpus_open(paths->items, paths->count, &resources->corpus, error));
+    TRY(mixt_data_create(resources->corpus, resources->tokenizer, heldout, &resources->data,
+                         error));
     report_skipped(resources->corpus);
     char training[32];
     char held[32];
@@ -117,7 +132,69 @@ mixt_status open_data(const string_list *paths, double heldout, cli_resources *r
     return MIXT_OK;
 }
 
-double bits_per_byte(double nats, uint64_t bytes)
+mixt_status score_data(const cli_resources *resources, const score_request *request,
+                       mixt_score_row **rows, mixt_error *error)
+{
+    int domains = mixt_data_domain_count(resources->data);
+    *rows = calloc((size_t)domains + 1, sizeof **rows);
+    if (*rows == NULL) {
+        return error->status = MIXT_ERROR_MEMORY;
+    }
+    progress_line progress;
+    progress_begin(&progress, request->label);
+    mixt_status status = mixt_evaluate(resources->context, resources->model, resources->data,
+                                       request->heldout, request->window, request->max_tokens,
+                                       *rows, progress_callback, &progress, error);
+    progress_end(&progress);
+    if (status != MIXT_OK) {
+        free(*rows);
+        *rows = NULL;
+    }
+    return status;
+}
+
+mixt_status trace_data(const cli_resources *resources, const mixt_trace_options *options,
+                       mixt_error *error)
+{
+    progress_line progress;
+    progress_begin(&progress, "trace");
+    mixt_status status =
+        mixt_trace_write(resources->context, resources->model, resources->data,
+                         resources->tokenizer, options, progress_callback, &progress, error);
+    progress_end(&progress);
+    return status;
+}
+
+mixt_status show_trace(const char *path, const mixt_atlas_options *options, const char *page,
+                       mixt_error *error)
+{
+    mixt_trace *trace = NULL;
+    mixt_status status = mixt_trace_open(path, &trace, error);
+    if (status == MIXT_OK) {
+        status = mixt_atlas_print(trace, options, stdout, error);
+    }
+    if (status == MIXT_OK && page != NULL) {
+        status = mixt_atlas_page(trace, page, error);
+    }
+    mixt_trace_free(trace);
+    return status;
+}
+
+void describe_model(const mixt_model *model, mixt_model_info *info, char total[32], char active[32])
+{
+    mixt_model_describe(model, info);
+    format_count(info->parameters_total, total);
+    format_count(info->parameters_active, active);
+}
+
+int window_or_context(int window, const mixt_model *model)
+{
+    mixt_model_info info;
+    mixt_model_describe(model, &info);
+    return window > 0 ? window : info.options.context_length;
+}
+
+static double bits_per_byte(double nats, uint64_t bytes)
 {
     return bytes > 0 ? nats / log(2.0) / (double)bytes : 0;
 }

@@ -3,25 +3,8 @@
 #define MIXT_CLI_SHARED_H
 
 #include "cli.h"
+#include "routing.h"
 
-/* Rows for the options by which every command names a model and its text; `settings` is the type
- * that holds them as model, tokenizer, data. */
-#define OPTION_OF_MODEL(settings)                                                                  \
-    {                                                                                              \
-        .name = "model", .letter = 'm', .kind = OPTION_TEXT, .offset = offsetof(settings, model),  \
-        .value = "MODEL", .help = "GGUF file, Hugging Face folder, or run folder of mixt train"    \
-    }
-#define OPTION_OF_TOKENIZER(settings)                                                              \
-    {                                                                                              \
-        .name = "tokenizer", .kind = OPTION_TEXT, .offset = offsetof(settings, tokenizer),         \
-        .value = "PATH", .help = "tokenizer.json, tokenizer.model, a folder or a GGUF file",       \
-        .fallback = "the model's"                                                                  \
-    }
-#define OPTION_OF_CHECK(settings)                                                                  \
-    {                                                                                              \
-        .name = "check", .kind = OPTION_FLAG, .offset = offsetof(settings, check),                 \
-        .help = "read every weight first and refuse NaN and Inf"                                   \
-    }
 #define OPTION_OF_DATA(settings)                                                                   \
     {                                                                                              \
         .name = "data", .letter = 'd', .kind = OPTION_LIST, .offset = offsetof(settings, data),    \
@@ -39,6 +22,56 @@ typedef struct machine_settings {
     int color;   /* color_choice */
     const char *config;
 } machine_settings;
+
+/* How a command opens the model that it runs. */
+typedef struct model_settings {
+    machine_settings machine;
+    routing_settings routing;
+    const char *path;
+    const char *tokenizer; /* NULL: the model's */
+    bool check;
+} model_settings;
+
+/* Rows for the options by which every command names a model and its text: `settings` is the type
+ * that holds them, `member` the place in it. */
+#define OPTION_OF_MODEL(settings, member)                                                          \
+    {                                                                                              \
+        .name = "model", .letter = 'm', .kind = OPTION_TEXT, .offset = offsetof(settings, member), \
+        .value = "MODEL", .help = "GGUF file, Hugging Face folder, or run folder of mixt train"    \
+    }
+#define OPTION_OF_TOKENIZER(settings, member)                                                      \
+    {                                                                                              \
+        .name = "tokenizer", .kind = OPTION_TEXT, .offset = offsetof(settings, member),            \
+        .value = "PATH", .help = "tokenizer.json, tokenizer.model, a folder or a GGUF file",       \
+        .fallback = "the model's"                                                                  \
+    }
+/* ... and for all of a model_settings, with its groups. */
+#define OPTIONS_OF_MODEL(settings, member)                                                         \
+    OPTION_OF_MODEL(settings, member.path), OPTION_OF_TOKENIZER(settings, member.tokenizer),       \
+    {                                                                                              \
+        .name = "check", .kind = OPTION_FLAG, .offset = offsetof(settings, member.check),          \
+        .help = "read every weight first and refuse NaN and Inf"                                   \
+    }
+#define GROUPS_OF_MODEL(settings, member)                                                          \
+    {"routing", options_routing, offsetof(settings, member.routing)},                              \
+    {                                                                                              \
+        "machine", options_machine, offsetof(settings, member.machine)                             \
+    }
+#define OPTION_OF_HELDOUT(settings, text)                                                          \
+    {                                                                                              \
+        .name = "heldout", .kind = OPTION_NUMBER, .offset = offsetof(settings, heldout), .low = 0, \
+        .high = 0.9, .value = "X", .help = text                                                    \
+    }
+#define OPTION_OF_WINDOW(settings, least, text)                                                    \
+    {                                                                                              \
+        .name = "window", .letter = 'c', .kind = OPTION_INT, .offset = offsetof(settings, window), \
+        .low = least, .high = 1 << 24, .help = text, .aliases = "ctx-size"                         \
+    }
+#define OPTION_OF_MAX_TOKENS(settings, text)                                                       \
+    {                                                                                              \
+        .name = "max-tokens", .letter = 'n', .kind = OPTION_LONG,                                  \
+        .offset = offsetof(settings, max_tokens), .low = 0, .high = 1e15, .help = text             \
+    }
 
 machine_settings machine_defaults(mixt_matmul matmul);
 
@@ -60,18 +93,46 @@ typedef struct cli_resources {
 } cli_resources;
 
 void resources_free(cli_resources *resources);
+
+/* Runs `work`, releases what it opened and says what went wrong: the exit status. */
+typedef mixt_status (*cli_work)(const void *settings, cli_resources *resources, mixt_error *error);
+int with_resources(cli_work work, const void *settings);
+
 mixt_status open_context(const machine_settings *machine, cli_resources *resources,
                          mixt_error *error);
 /* A GGUF file, a Hugging Face folder, or a run folder: then its model/ or its newest checkpoint. */
 mixt_status open_model(const char *path, cli_resources *resources, mixt_error *error);
 /* The tokenizer at `path`, or the model's own where path is NULL. */
 mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_error *error);
+/* All that a model_settings names, with weights checked and routing changed as it asks. */
+mixt_status open_all(const model_settings *settings, cli_resources *resources, mixt_error *error);
 /* Corpus and token data; says on standard error how much there is and what was skipped. */
 mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,
                       mixt_error *error);
 
-/* Bits per byte of summed nats. */
-double bits_per_byte(double nats, uint64_t bytes);
+/* ---- work that several commands do */
+
+typedef struct score_request {
+    const char *label; /* of the progress line */
+    bool heldout;
+    int window;
+    uint64_t max_tokens; /* of each domain; 0: no limit */
+} score_request;
+
+/* rows [domains + 1] are malloc'd. */
+mixt_status score_data(const cli_resources *resources, const score_request *request,
+                       mixt_score_row **rows, mixt_error *error);
+mixt_status trace_data(const cli_resources *resources, const mixt_trace_options *options,
+                       mixt_error *error);
+/* Prints what a trace holds and writes its page (NULL: none). */
+mixt_status show_trace(const char *path, const mixt_atlas_options *options, const char *page,
+                       mixt_error *error);
+
+/* Fills `info`, and both numbers of parameters as text. */
+void describe_model(const mixt_model *model, mixt_model_info *info, char total[32],
+                    char active[32]);
+/* The context length of a window of 0. */
+int window_or_context(int window, const mixt_model *model);
 /* A table of scores by domain, or JSON. */
 void print_scores(const mixt_score_row *rows, int domains, FILE *stream);
 void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream);

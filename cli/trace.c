@@ -1,14 +1,8 @@
 /* mixt trace: every routing decision over a corpus, into a file. */
 #include "shared.h"
-#include "routing.h"
-#include "terminal.h"
 
 typedef struct trace_settings {
-    machine_settings machine;
-    routing_settings routing;
-    bool check;
-    const char *model;
-    const char *tokenizer;
+    model_settings model;
     string_list data;
     const char *output;
     double heldout;
@@ -18,9 +12,7 @@ typedef struct trace_settings {
 } trace_settings;
 
 static const cli_option trace_options[] = {
-    OPTION_OF_MODEL(trace_settings),
-    OPTION_OF_TOKENIZER(trace_settings),
-    OPTION_OF_CHECK(trace_settings),
+    OPTIONS_OF_MODEL(trace_settings, model),
     OPTION_OF_DATA(trace_settings),
     {.name = "output",
      .letter = 'o',
@@ -28,28 +20,10 @@ static const cli_option trace_options[] = {
      .offset = offsetof(trace_settings, output),
      .value = "FILE",
      .help = "trace file to write (safetensors)"},
-    {.name = "heldout",
-     .kind = OPTION_NUMBER,
-     .offset = offsetof(trace_settings, heldout),
-     .low = 0,
-     .high = 0.9,
-     .value = "X",
-     .help = "trace only this share of the documents, the one that mixt train holds out; 0: all"},
-    {.name = "window",
-     .letter = 'c',
-     .kind = OPTION_INT,
-     .offset = offsetof(trace_settings, window),
-     .low = 0,
-     .high = 1 << 24,
-     .help = "tokens routed together; 0: the model's context",
-     .aliases = "ctx-size"},
-    {.name = "max-tokens",
-     .letter = 'n',
-     .kind = OPTION_LONG,
-     .offset = offsetof(trace_settings, max_tokens),
-     .low = 0,
-     .high = 1e15,
-     .help = "most tokens of each domain; 0: no limit"},
+    OPTION_OF_HELDOUT(trace_settings, "trace only this share of the documents, the one that mixt "
+                                      "train holds out; 0: all"),
+    OPTION_OF_WINDOW(trace_settings, 0, "tokens routed together; 0: the model's context"),
+    OPTION_OF_MAX_TOKENS(trace_settings, "most tokens of each domain; 0: no limit"),
     {.name = "logits",
      .kind = OPTION_FLAG,
      .offset = offsetof(trace_settings, logits),
@@ -60,71 +34,41 @@ static const cli_option trace_options[] = {
 static void trace_defaults(void *user)
 {
     trace_settings *settings = user;
-    settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->output = "trace.safetensors";
     settings->max_tokens = 100000;
 }
 
-static mixt_status write_trace(const trace_settings *settings, cli_resources *resources,
-                               mixt_error *error)
+static mixt_status write_trace(const void *user, cli_resources *resources, mixt_error *error)
 {
-    mixt_status status = open_context(&settings->machine, resources, error);
-    if (status == MIXT_OK) {
-        status = open_model(settings->model, resources, error);
-    }
-    if (status == MIXT_OK && settings->check) {
-        status = mixt_model_verify(resources->model, error);
-    }
-    if (status == MIXT_OK) {
-        status = change_routing(&settings->routing, resources->model, error);
-    }
-    if (status == MIXT_OK) {
-        status = open_tokenizer(settings->tokenizer, resources, error);
-    }
-    if (status == MIXT_OK) {
-        status = open_data(&settings->data, settings->heldout, resources, error);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
-    mixt_model_info info;
-    mixt_model_describe(resources->model, &info);
-    mixt_trace_options options = {
+    const trace_settings *settings = user;
+    TRY(open_all(&settings->model, resources, error));
+    TRY(open_data(&settings->data, settings->heldout, resources, error));
+    const mixt_trace_options options = {
         .output = settings->output,
-        .model_name = settings->model,
-        .window = settings->window > 0 ? settings->window : info.options.context_length,
+        .model_name = settings->model.path,
+        .window = window_or_context(settings->window, resources->model),
         .max_tokens = (uint64_t)settings->max_tokens,
         .heldout = settings->heldout > 0,
         .logits = settings->logits,
     };
-    progress_line progress;
-    progress_begin(&progress, "trace");
-    status = mixt_trace_write(resources->context, resources->model, resources->data,
-                              resources->tokenizer, &options, progress_callback, &progress, error);
-    progress_end(&progress);
-    return status;
+    TRY(trace_data(resources, &options, error));
+    fprintf(stderr, "trace: %s; look at it with: mixt atlas %s\n", settings->output,
+            settings->output);
+    return MIXT_OK;
 }
 
 static int run_trace(void *user, cli_arguments *arguments)
 {
     const trace_settings *settings = user;
     (void)arguments;
-    if (settings->model == NULL) {
+    if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
     if (settings->data.count == 0) {
         return fail_usage("--data: needed");
     }
-    cli_resources resources = {0};
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = write_trace(settings, &resources, &error);
-    resources_free(&resources);
-    if (status != MIXT_OK) {
-        return fail_error(&error);
-    }
-    fprintf(stderr, "trace: %s; look at it with: mixt atlas %s\n", settings->output,
-            settings->output);
-    return STATUS_DONE;
+    return with_resources(write_trace, settings);
 }
 
 const cli_command command_trace = {
@@ -136,8 +80,7 @@ const cli_command command_trace = {
     .examples = "  mixt trace -m demo/model --data demo/text --heldout 0.02 -o trace.safetensors\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", trace_options, 0},
-                                  {"routing", options_routing, offsetof(trace_settings, routing)},
-                                  {"machine", options_machine, offsetof(trace_settings, machine)},
+                                  GROUPS_OF_MODEL(trace_settings, model),
                                   {0}},
     .settings_size = sizeof(trace_settings),
     .defaults = trace_defaults,

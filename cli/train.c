@@ -22,13 +22,7 @@ typedef struct train_settings {
 } train_settings;
 
 static const cli_option train_options[] = {
-    {.name = "data",
-     .letter = 'd',
-     .kind = OPTION_LIST,
-     .offset = offsetof(train_settings, data),
-     .value = "PATH",
-     .help = "text files, .jsonl, .jsonl.zst, token shards, or folders of them; subfolders name "
-             "domains"},
+    OPTION_OF_DATA(train_settings),
     {.name = "out",
      .letter = 'o',
      .kind = OPTION_TEXT,
@@ -54,13 +48,7 @@ static const cli_option train_options[] = {
      .help =
          "config.json of a model of any family: a new one of its shape; model options beside it "
          "change it"},
-    {.name = "heldout",
-     .kind = OPTION_NUMBER,
-     .offset = offsetof(train_settings, heldout),
-     .low = 0,
-     .high = 0.9,
-     .value = "X",
-     .help = "share of the documents kept apart for the final scores"},
+    OPTION_OF_HELDOUT(train_settings, "share of the documents kept apart for the final scores"),
     {.name = "tokenizer-bytes",
      .kind = OPTION_LONG,
      .offset = offsetof(train_settings, tokenizer_bytes),
@@ -111,9 +99,7 @@ static mixt_status prepare_tokenizer(const train_settings *settings, const char 
         mixt_corpus_free(corpus);
     }
     if (status == MIXT_OK && !files_make_folder(kept)) {
-        error->status = MIXT_ERROR_IO;
-        snprintf(error->message, sizeof error->message, "%.400s: %s", kept, strerror(errno));
-        return MIXT_ERROR_IO;
+        return set_io_error(error, kept);
     }
     return status == MIXT_OK ? mixt_tokenizer_save(resources->tokenizer, kept, error) : status;
 }
@@ -122,32 +108,24 @@ static mixt_status prepare(train_settings *settings, cli_resources *resources, m
 {
     char kept[4200];
     files_join(kept, sizeof kept, settings->out, "tokenizer");
-    mixt_status status = open_context(&settings->machine, resources, error);
-    if (status == MIXT_OK && settings->init_from != NULL) {
-        status = open_model(settings->init_from, resources, error);
+    TRY(open_context(&settings->machine, resources, error));
+    if (settings->init_from != NULL) {
+        TRY(open_model(settings->init_from, resources, error));
     }
-    if (status == MIXT_OK) {
-        status = prepare_tokenizer(settings, kept, resources, error);
+    TRY(prepare_tokenizer(settings, kept, resources, error));
+    TRY(open_data(&settings->data, settings->heldout, resources, error));
+    if (settings->init_from != NULL) {
+        return MIXT_OK;
     }
-    if (status == MIXT_OK) {
-        status = open_data(&settings->data, settings->heldout, resources, error);
-    }
-    if (status == MIXT_OK && settings->init_from == NULL) {
-        settings->model.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
-        status =
-            mixt_model_create(&settings->model, settings->training.seed, &resources->model, error);
-    }
-    return status;
+    settings->model.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
+    return mixt_model_create(&settings->model, settings->training.seed, &resources->model, error);
 }
 
-static void describe_model(const mixt_model *model)
+static void print_model_line(const mixt_model *model)
 {
     mixt_model_info info;
-    char total[32];
-    char active[32];
-    mixt_model_describe(model, &info);
-    format_count(info.parameters_total, total);
-    format_count(info.parameters_active, active);
+    char total[32], active[32];
+    describe_model(model, &info, total, active);
     fprintf(stderr, "model: %s, %d layers of %d, %s parameters, %s active for a token\n",
             info.family, info.options.layers, info.options.hidden_size, total, active);
 }
@@ -196,15 +174,16 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments,
         resources_free(&resources);
         return fail_error(&error);
     }
-    describe_model(resources.model);
+    print_model_line(resources.model);
     int status = keep_config(arguments, config_path);
     if (status == STATUS_DONE) {
         status = train_run(&(training_run){&resources, &settings->training, settings->out, again});
     }
     mixt_score_row *rows = NULL;
     if (status == STATUS_DONE && mixt_data_tokens(resources.data, true) > 0) {
-        if (score_heldout(&resources, settings->training.window, (uint64_t)settings->eval_tokens,
-                          &rows, &error) == MIXT_OK) {
+        const score_request request = {"held-out text", true, settings->training.window,
+                                       (uint64_t)settings->eval_tokens};
+        if (score_data(&resources, &request, &rows, &error) == MIXT_OK) {
             print_scores(rows, mixt_data_domain_count(resources.data), stdout);
         } else {
             status = fail_error(&error);

@@ -1,6 +1,5 @@
 #include "training.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,43 +178,11 @@ int train_run(const training_run *run)
 
 /* ---- what comes out */
 
-mixt_status score_heldout(cli_resources *resources, int window, uint64_t max_tokens,
-                          mixt_score_row **rows, mixt_error *error)
-{
-    int domains = mixt_data_domain_count(resources->data);
-    *rows = calloc((size_t)domains + 1, sizeof **rows);
-    if (*rows == NULL) {
-        error->status = MIXT_ERROR_MEMORY;
-        return MIXT_ERROR_MEMORY;
-    }
-    progress_line progress;
-    progress_begin(&progress, "held-out text");
-    mixt_status status =
-        mixt_evaluate(resources->context, resources->model, resources->data, true, window,
-                      max_tokens, *rows, progress_callback, &progress, error);
-    progress_end(&progress);
-    if (status != MIXT_OK) {
-        free(*rows);
-        *rows = NULL;
-    }
-    return status;
-}
-
-static mixt_status io_error(mixt_error *error, const char *path)
-{
-    error->status = MIXT_ERROR_IO;
-    snprintf(error->message, sizeof error->message, "%.400s: %s", path, strerror(errno));
-    return MIXT_ERROR_IO;
-}
-
 mixt_status save_model(const cli_resources *resources, const char *folder, mixt_error *error)
 {
     if (!files_make_folder(folder)) {
-        return io_error(error, folder);
+        return set_io_error(error, folder);
     }
-    mixt_status status = mixt_tokenizer_save(resources->tokenizer, folder, error);
-    if (status == MIXT_OK) {
-        status = mixt_model_save(resources->model, folder, error);
-    }
-    return status;
+    TRY(mixt_tokenizer_save(resources->tokenizer, folder, error));
+    return mixt_model_save(resources->model, folder, error);
 }

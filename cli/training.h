@@ -1,4 +1,4 @@
-/* Steps that mixt train and mixt demo share: vocabulary, training loop, final scores. */
+/* Steps that mixt train and mixt demo share: vocabulary, training loop, the model's folder. */
 #ifndef MIXT_CLI_TRAINING_H
 #define MIXT_CLI_TRAINING_H
 
@@ -19,9 +19,6 @@ typedef struct training_run {
  * after Ctrl-C a checkpoint is written first. */
 int train_run(const training_run *run);
 
-/* Held-out scores; rows [domains + 1] are malloc'd. */
-mixt_status score_heldout(cli_resources *resources, int window, uint64_t max_tokens,
-                          mixt_score_row **rows, mixt_error *error);
 /* Model and tokenizer into one Hugging Face folder, which appears only when it is whole. */
 mixt_status save_model(const cli_resources *resources, const char *folder, mixt_error *error);
 
