@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/files.h"
 #include "core/memory.h"
 
 #define SHARED_BACK 256 /* earlier targets that a part may share its tensor with: of its layer */
@@ -172,12 +173,6 @@ void mixt_conversion_advance(mixt_conversion *c, size_t bytes)
     }
 }
 
-static bool ends_with(const char *text, const char *ending)
-{
-    size_t length = strlen(text), wanted = strlen(ending);
-    return length >= wanted && strcmp(text + length - wanted, ending) == 0;
-}
-
 mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
                          const mixt_convert_options *options, mixt_progress progress, void *user,
                          mixt_error *error)
@@ -186,7 +181,7 @@ mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
         .context = context,
         .model = model,
         .options = options,
-        .form = ends_with(options->output, ".gguf") ? MIXT_FORM_GGUF : MIXT_FORM_FOLDER,
+        .form = mixt_ends_with(options->output, ".gguf") ? MIXT_FORM_GGUF : MIXT_FORM_FOLDER,
         .progress = progress,
         .user = user,
         .error = error,

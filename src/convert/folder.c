@@ -142,15 +142,6 @@ static mixt_status write_weights(mixt_conversion *c, const float_form *form, con
     return status;
 }
 
-static mixt_status write_text(const mixt_conversion *c, const char *name, const char *text)
-{
-    char *path = mixt_path_join(c->options->output, name);
-    mixt_status status = path == NULL ? mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory")
-                                      : mixt_file_replace(path, text, strlen(text), c->error);
-    free(path);
-    return status;
-}
-
 /* The configuration says fp32 for what mixt trains; here it is what was written. */
 static void name_dtype(char *config, const char *torch, char **named)
 {
@@ -192,12 +183,14 @@ mixt_status mixt_convert_to_folder(mixt_conversion *c)
         status = mixt_tokenizer_save(c->options->tokenizer, folder, c->error);
     }
     if (status == MIXT_OK) {
-        status = write_text(c, "generation_config.json", generation);
+        status = mixt_file_replace_in(folder, "generation_config.json", generation,
+                                      strlen(generation), c->error);
     }
     if (status == MIXT_OK) { /* last: a folder with it is complete */
         name_dtype(config, form->torch, &named);
-        status = named == NULL ? mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory")
-                               : write_text(c, "config.json", named);
+        status = named == NULL
+                     ? mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory")
+                     : mixt_file_replace_in(folder, "config.json", named, strlen(named), c->error);
     }
     free(path);
     free(config);

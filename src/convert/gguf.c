@@ -14,14 +14,6 @@
 #define SLAB_BYTES ((size_t)64 << 20) /* of fp32 rows held at a time */
 #define ROWS_OF_ITEM 16
 
-/* What the rest of the house takes as rows of a matrix; the others stay fp32, as llama.cpp wants.
- */
-static bool is_matrix(const mixt_parameter *p)
-{
-    return p->rank >= 2 && !mixt_slot_is_bias(p->slot) && p->slot != MIXT_SLOT_ROUTER &&
-           p->slot != MIXT_SLOT_SHARED_ROUTER;
-}
-
 static mixt_place place_of(const mixt_model *model, const mixt_parameter *p)
 {
     switch ((int)p->slot) {
@@ -71,7 +63,7 @@ static void choose_type(const mixt_conversion *c, mixt_target *target)
     const mixt_model_options *o = &c->model->options;
     int64_t columns = target->piece->shape[target->piece->rank - 1];
     target->type = MIXT_TYPE_F32;
-    if (is_matrix(p) && c->mix != NULL) {
+    if (mixt_parameter_is_matrix(p) && c->mix != NULL) {
         mixt_mix_request request = {
             /* no mix but MXFP4's, which means the experts alone, has a rule for this place */
             .place = c->options->pure ? MIXT_PLACE_OTHER_STACK : place_of(c->model, p),
@@ -83,7 +75,7 @@ static void choose_type(const mixt_conversion *c, mixt_target *target)
             .importance = c->options->importance != NULL,
         };
         target->type = mixt_mix_type(c->mix, &request);
-    } else if (is_matrix(p)) {
+    } else if (mixt_parameter_is_matrix(p)) {
         mixt_type held = held_type(c->model, parameter);
         target->type = held == MIXT_TYPE_COUNT ? MIXT_TYPE_F32 : held;
     }

@@ -176,6 +176,17 @@ mixt_status mixt_file_replace(const char *path, const void *data, size_t length,
     return status;
 }
 
+mixt_status mixt_file_replace_in(const char *folder, const char *name, const void *data,
+                                 size_t length, mixt_error *error)
+{
+    char *path = mixt_path_join(folder, name);
+    mixt_status status = path != NULL
+                             ? mixt_file_replace(path, data, length, error)
+                             : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    free(path);
+    return status;
+}
+
 mixt_status mixt_folder_create(const char *path, mixt_error *error)
 {
     char *copy = strdup(path);
@@ -315,6 +326,12 @@ char *mixt_path_join(const char *folder, const char *name)
     char *path = NULL;
     bool slash = length != 0 && folder[length - 1] == '/';
     return asprintf(&path, slash ? "%s%s" : "%s/%s", folder, name) < 0 ? NULL : path;
+}
+
+bool mixt_ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), wanted = strlen(end);
+    return length >= wanted && memcmp(text + length - wanted, end, wanted) == 0;
 }
 
 bool mixt_name_is_plain(const char *name, size_t length)

@@ -28,6 +28,9 @@ mixt_status mixt_write_all(int descriptor, const void *data, size_t length, cons
 /* Writes a new file, syncs it, renames it over `path` and syncs the folder: a reader sees the old
  * content or the new, never a part. */
 mixt_status mixt_file_replace(const char *path, const void *data, size_t length, mixt_error *error);
+/* The same for folder/name. */
+mixt_status mixt_file_replace_in(const char *folder, const char *name, const void *data,
+                                 size_t length, mixt_error *error);
 mixt_status mixt_folder_sync(const char *path, mixt_error *error);
 /* mkdir -p. */
 mixt_status mixt_folder_create(const char *path, mixt_error *error);
@@ -41,6 +44,7 @@ bool mixt_path_exists(const char *path);
 
 /* "folder/name" in malloc'd memory; NULL without memory. */
 char *mixt_path_join(const char *folder, const char *name);
+bool mixt_ends_with(const char *text, const char *end);
 /* One plain component: not empty, no '/', no NUL, not . or .., at most 255 bytes. */
 bool mixt_name_is_plain(const char *name, size_t length);
 

@@ -36,6 +36,15 @@ static inline size_t mixt_utf8_character(const unsigned char *text, size_t lengt
     return length >= 4 && (text[3] & 0xc0) == 0x80 ? 4 : 0;
 }
 
+/* 0 to 15, or -1. */
+static inline int mixt_hex_digit(char digit)
+{
+    return digit >= '0' && digit <= '9'   ? digit - '0'
+           : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10
+           : digit >= 'A' && digit <= 'F' ? digit - 'A' + 10
+                                          : -1;
+}
+
 /* Length of the longest valid start of `text`. */
 size_t mixt_utf8_valid_prefix(const char *text, size_t length);
 /* The character at valid `text`, whose length mixt_utf8_character gave. */

@@ -20,10 +20,9 @@ typedef struct scan {
     mixt_error *error;
 } scan;
 
-static bool ends_with(const char *text, const char *end)
+static bool ends_with(const char *path, const char *end)
 {
-    size_t length = strlen(text), end_length = strlen(end);
-    return length > end_length && strcmp(text + length - end_length, end) == 0;
+    return strlen(path) > strlen(end) && mixt_ends_with(path, end);
 }
 
 static mixt_corpus_kind kind_of(const char *path)

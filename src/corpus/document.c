@@ -50,18 +50,11 @@ static bool hexadecimal(parser *p, uint32_t *value)
 {
     *value = 0;
     for (int i = 0; i < 4; i++, p->at++) {
-        char c = p->at < p->end ? *p->at : '\0';
-        uint32_t digit;
-        if (c >= '0' && c <= '9') {
-            digit = (uint32_t)(c - '0');
-        } else if (c >= 'a' && c <= 'f') {
-            digit = (uint32_t)(c - 'a' + 10);
-        } else if (c >= 'A' && c <= 'F') {
-            digit = (uint32_t)(c - 'A' + 10);
-        } else {
+        int digit = p->at < p->end ? mixt_hex_digit(*p->at) : -1;
+        if (digit < 0) {
             return fault(p, "bad \\u escape");
         }
-        *value = *value << 4 | digit;
+        *value = *value << 4 | (uint32_t)digit;
     }
     return true;
 }

@@ -19,8 +19,7 @@
 #include "formats/crc32c.h"
 #include "formats/safetensors.h"
 
-#define WRITE_CHUNK ((size_t)1 << 20)      /* checksummed while it is in the cache, then written */
-#define PARALLEL_BYTES ((uint64_t)4 << 20) /* below this threads cost more than they save */
+#define WRITE_CHUNK ((size_t)1 << 20) /* checksummed while it is in the cache, then written */
 #define KEEP_LEAST 2
 #define BEING_WRITTEN ".tmp"
 #define BEING_REMOVED ".old.tmp"
@@ -479,7 +478,7 @@ static mixt_status save_tensors(save *job, mixt_error *error)
     mixt_status status = plan_tensor_files(&all, error);
     if (status == MIXT_OK) {
         mixt_pool *pool = NULL; /* no threads: everything happens here, one after the other */
-        if (all.bytes >= PARALLEL_BYTES && mixt_pool_create(0, &pool, NULL) != MIXT_OK) {
+        if (all.bytes >= MIXT_CHECKPOINT_PARALLEL && mixt_pool_create(0, &pool, NULL) != MIXT_OK) {
             pool = NULL;
         }
         mixt_pool_run(pool, (int64_t)all.count + 1, tensor_item, &all);

@@ -9,6 +9,7 @@
 #define MIXT_MANIFEST_NAME "manifest.json"
 #define MIXT_MANIFEST_MAX ((size_t)64 << 20)
 #define MIXT_STEP_NAME_MAX 32
+#define MIXT_CHECKPOINT_PARALLEL ((uint64_t)4 << 20) /* fewer bytes are not worth threads */
 
 typedef struct mixt_manifest_tensor {
     const char *name;

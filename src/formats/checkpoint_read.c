@@ -13,7 +13,6 @@
 #include "formats/crc32c.h"
 #include "formats/safetensors.h"
 
-#define PARALLEL_BYTES ((uint64_t)4 << 20) /* below this threads cost more than they save */
 #define SMALL_FILE_MAX ((size_t)256 << 20)
 
 struct mixt_checkpoint {
@@ -46,7 +45,7 @@ static mixt_status verify_files(const char *path, const mixt_manifest *manifest,
         bytes += manifest->files[i].bytes;
     }
     mixt_pool *pool = NULL;
-    if (bytes >= PARALLEL_BYTES && mixt_pool_create(0, &pool, NULL) != MIXT_OK) {
+    if (bytes >= MIXT_CHECKPOINT_PARALLEL && mixt_pool_create(0, &pool, NULL) != MIXT_OK) {
         pool = NULL; /* one after the other, then */
     }
     mixt_pool_run(pool, (int64_t)manifest->file_count, verify_item, &all);

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/memory.h"
+#include "core/utf8.h"
 
 #define SKIP_DEPTH_MAX 100 /* nesting of members that the format does not know */
 
@@ -63,17 +65,6 @@ static bool take(header_reader *reader, char wanted)
     return true;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* Four hexadecimal digits at reader->at, or -1. */
 static int32_t hex_unit(header_reader *reader)
 {
@@ -82,7 +73,7 @@ static int32_t hex_unit(header_reader *reader)
     }
     int32_t unit = 0;
     for (int i = 0; i < 4; i++) {
-        int digit = hex_digit(reader->at[i]);
+        int digit = mixt_hex_digit(reader->at[i]);
         if (digit < 0) {
             return -1;
         }
@@ -90,26 +81,6 @@ static int32_t hex_unit(header_reader *reader)
     }
     reader->at += 4;
     return unit;
-}
-
-static char *put_utf8(char *to, int32_t code)
-{
-    if (code < 0x80) {
-        *to++ = (char)code;
-    } else if (code < 0x800) {
-        *to++ = (char)(0xc0 | (code >> 6));
-        *to++ = (char)(0x80 | (code & 0x3f));
-    } else if (code < 0x10000) {
-        *to++ = (char)(0xe0 | (code >> 12));
-        *to++ = (char)(0x80 | ((code >> 6) & 0x3f));
-        *to++ = (char)(0x80 | (code & 0x3f));
-    } else {
-        *to++ = (char)(0xf0 | (code >> 18));
-        *to++ = (char)(0x80 | ((code >> 12) & 0x3f));
-        *to++ = (char)(0x80 | ((code >> 6) & 0x3f));
-        *to++ = (char)(0x80 | (code & 0x3f));
-    }
-    return to;
 }
 
 /* What stands behind \u, with its second half when it is a surrogate. */
@@ -176,7 +147,7 @@ static mixt_status read_string(header_reader *reader, const char **text)
         } else if (read_escaped_code(reader, &code) != MIXT_OK) {
             return MIXT_ERROR_FORMAT;
         } else {
-            to = put_utf8(to, code);
+            to += mixt_utf8_encode((uint32_t)code, to);
         }
     }
     return bad(reader, "text without an end");

@@ -150,18 +150,11 @@ static mixt_status writer_misuse(mixt_safetensors_writer *writer, const char *ru
     return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %s", writer->path, rule);
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text);
-    size_t tail = strlen(end);
-    return length >= tail && strcmp(text + length - tail, end) == 0;
-}
-
 mixt_status mixt_safetensors_writer_create(const char *path, uint64_t shard_bytes,
                                            mixt_safetensors_writer **writer, mixt_error *error)
 {
     *writer = NULL;
-    if (shard_bytes != 0 && !ends_with(path, SUFFIX)) {
+    if (shard_bytes != 0 && !mixt_ends_with(path, SUFFIX)) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "%s: name must end in " SUFFIX " to be sharded", path);
     }

@@ -246,6 +246,13 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
         MIXT_SLOT_SHARED_DOWN, "model.layers.{L}.mlp." hf ".down_proj.weight",                     \
             "blk.{L}.ffn_down_shexp.weight", 0, 0                                                  \
     }
+#define MIXT_QK_NORM_TENSORS                                                                       \
+    {MIXT_SLOT_Q_NORM, "model.layers.{L}.self_attn.q_norm.weight", "blk.{L}.attn_q_norm.weight",   \
+     0, 0},                                                                                        \
+    {                                                                                              \
+        MIXT_SLOT_K_NORM, "model.layers.{L}.self_attn.k_norm.weight",                              \
+            "blk.{L}.attn_k_norm.weight", 0, 0                                                     \
+    }
 #define MIXT_TENSORS_END                                                                           \
     {                                                                                              \
         MIXT_SLOT_COUNT, NULL, NULL, 0, 0                                                          \
@@ -280,6 +287,15 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
 #define MIXT_TIE_FIELD(fallback)                                                                   \
     MIXT_FIELD("tie_word_embeddings", NULL, BOOL, tie_embeddings, false, fallback, 0, 1)
 #define MIXT_LLAMA_FIELDS MIXT_SHAPE_FIELDS, MIXT_KV_FIELDS, MIXT_TIE_FIELD(0)
+#define MIXT_FFN_FIELD                                                                             \
+    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24)
+#define MIXT_EXPERT_FFN_FIELD(key)                                                                 \
+    MIXT_FIELD(key, "expert_feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24)
+#define MIXT_DENSE_FFN_FIELD(required)                                                             \
+    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, dense_ffn_size, required, 0,   \
+               1, 1 << 24)
+#define MIXT_BALANCE_FIELD(key, fallback)                                                          \
+    MIXT_FIELD(key, NULL, NUMBER, router.balance_coefficient, false, fallback, 0, 1e6)
 #define MIXT_MOE_FIELDS(experts_key)                                                               \
     MIXT_FIELD(experts_key, "expert_count", INTEGER, experts, true, 0, 1, MIXT_EXPERTS_MAX),       \
         MIXT_FIELD("num_experts_per_tok", "expert_used_count", INTEGER, experts_per_token, true,   \

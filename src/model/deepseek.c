@@ -13,17 +13,15 @@ static const mixt_tensor_row tensors[] = {
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS,
     MIXT_MOE_FIELDS("n_routed_experts"),
-    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, dense_ffn_size, true, 0, 1,
-               1 << 24),
-    MIXT_FIELD("moe_intermediate_size", "expert_feed_forward_length", INTEGER, ffn_size, true, 0, 1,
-               1 << 24),
+    MIXT_DENSE_FFN_FIELD(true),
+    MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),
     MIXT_FIELD("n_shared_experts", "expert_shared_count", NULL_INTEGER, shared_experts, false, 0, 0,
                256),
     MIXT_FIELD("first_k_dense_replace", "leading_dense_block_count", INTEGER, leading_dense_layers,
                false, 0, 0, 4096),
     MIXT_FIELD("norm_topk_prob", "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),
     MIXT_FIELD(NULL, "expert_weights_scale", NUMBER, router.scale, false, 1, 1e-6, 1e6),
-    MIXT_FIELD("aux_loss_alpha", NULL, NUMBER, router.balance_coefficient, false, 0.001, 0, 1e6),
+    MIXT_BALANCE_FIELD("aux_loss_alpha", 0.001),
     MIXT_FIELDS_END,
 };
 

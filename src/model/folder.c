@@ -217,16 +217,6 @@ static mixt_status write_weights(const mixt_model *model, const char *path, mixt
     return status;
 }
 
-static mixt_status write_text(const char *folder, const char *name, const char *text,
-                              mixt_error *error)
-{
-    char *path = mixt_path_join(folder, name);
-    mixt_status status = path == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder)
-                                      : mixt_file_replace(path, text, strlen(text), error);
-    free(path);
-    return status;
-}
-
 mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_error *error)
 {
     char *config = NULL, *generation = NULL, *path = NULL;
@@ -244,10 +234,11 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
         status = write_weights(model, path, error);
     }
     if (status == MIXT_OK) {
-        status = write_text(folder, "generation_config.json", generation, error);
+        status = mixt_file_replace_in(folder, "generation_config.json", generation,
+                                      strlen(generation), error);
     }
     if (status == MIXT_OK) { /* last: a folder with it is complete */
-        status = write_text(folder, "config.json", config, error);
+        status = mixt_file_replace_in(folder, "config.json", config, strlen(config), error);
     }
     free(path);
     free(config);

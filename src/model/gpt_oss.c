@@ -40,12 +40,10 @@ static const mixt_tensor_row tensors[] = {
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS,
     MIXT_MOE_FIELDS("num_local_experts"),
-    MIXT_FIELD("intermediate_size", "expert_feed_forward_length", INTEGER, ffn_size, true, 0, 1,
-               1 << 24),
+    MIXT_EXPERT_FFN_FIELD("intermediate_size"),
     MIXT_FIELD("sliding_window", "attention.sliding_window", INTEGER, attention.window, true, 0, 1,
                1 << 24),
-    MIXT_FIELD("router_aux_loss_coef", NULL, NUMBER, router.balance_coefficient, false, 0.9, 0,
-               1e6),
+    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.9),
     MIXT_FIELDS_END,
 };
 

@@ -31,7 +31,7 @@ static const mixt_config_row config[] = {
     MIXT_TIE_FIELD(1),
     MIXT_KV_FIELDS,
     MIXT_MOE_FIELDS("num_experts"),
-    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24),
+    MIXT_FFN_FIELD,
     MIXT_FIELD("attn_output_multiplier", "attention.output_scale", NUMBER, attention.scale, false,
                0.08838834764831845, 1e-9, 1e9),
     MIXT_FIELD("max_attn_value", "attn_logit_softcapping", NUMBER, attention.soft_cap, false, 30,
@@ -41,8 +41,7 @@ static const mixt_config_row config[] = {
     MIXT_FIELD("output_multiplier_scale", "logit_scale", NUMBER, logit_scale, false,
                0.5773502691896257, 1e-9, 1e9),
     MIXT_FIELD(NULL, "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),
-    MIXT_FIELD("router_aux_loss_coef", NULL, NUMBER, router.balance_coefficient, false, 0.001, 0,
-               1e6),
+    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.001),
     MIXT_FIELDS_END,
 };
 

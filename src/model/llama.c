@@ -9,7 +9,7 @@ static const mixt_tensor_row tensors[] = {
 
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS,
-    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24),
+    MIXT_FFN_FIELD,
     /* a Mistral in a GGUF file */
     MIXT_FIELD(NULL, "attention.sliding_window", NULL_INTEGER, attention.window, false, 0, 0,
                1 << 24),

@@ -9,11 +9,8 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS,
-    MIXT_MOE_FIELDS("num_local_experts"),
-    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24),
-    MIXT_FIELD("router_aux_loss_coef", NULL, NUMBER, router.balance_coefficient, false, 0.001, 0,
-               1e6),
+    MIXT_LLAMA_FIELDS, MIXT_MOE_FIELDS("num_local_experts"),
+    MIXT_FFN_FIELD,    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.001),
     MIXT_FIELDS_END,
 };
 

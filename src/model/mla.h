@@ -42,11 +42,8 @@
                    0, 1, 4096),                                                                    \
         MIXT_FIELD(NULL, "attention.value_length", INTEGER, attention.value_dim, true, 0, 1,       \
                    4096),                                                                          \
-        MIXT_MOE_FIELDS("n_routed_experts"),                                                       \
-        MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, dense_ffn_size, true, 0,   \
-                   1, 1 << 24),                                                                    \
-        MIXT_FIELD("moe_intermediate_size", "expert_feed_forward_length", INTEGER, ffn_size, true, \
-                   0, 1, 1 << 24),                                                                 \
+        MIXT_MOE_FIELDS("n_routed_experts"), MIXT_DENSE_FFN_FIELD(true),                           \
+        MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),                                            \
         MIXT_FIELD("n_shared_experts", "expert_shared_count", NULL_INTEGER, shared_experts, false, \
                    0, 0, 256),                                                                     \
         MIXT_FIELD("first_k_dense_replace", "leading_dense_block_count", INTEGER,                  \
@@ -58,7 +55,6 @@
         MIXT_FIELD("n_group", "expert_group_count", FROM_ONE, router.groups, false, 0, 0, 4096),   \
         MIXT_FIELD("topk_group", "expert_group_used_count", FROM_ONE, router.groups_used, false,   \
                    0, 0, 4096),                                                                    \
-        MIXT_FIELD("aux_loss_alpha", NULL, NUMBER, router.balance_coefficient, false, 0.001, 0,    \
-                   1e6)
+        MIXT_BALANCE_FIELD("aux_loss_alpha", 0.001)
 
 #endif

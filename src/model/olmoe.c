@@ -4,10 +4,7 @@
 
 static const mixt_tensor_row tensors[] = {
     MIXT_LLAMA_TENSORS,
-    {MIXT_SLOT_Q_NORM, "model.layers.{L}.self_attn.q_norm.weight", "blk.{L}.attn_q_norm.weight", 0,
-     0},
-    {MIXT_SLOT_K_NORM, "model.layers.{L}.self_attn.k_norm.weight", "blk.{L}.attn_k_norm.weight", 0,
-     0},
+    MIXT_QK_NORM_TENSORS,
     MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
     MIXT_TENSORS_END,
 };
@@ -15,11 +12,10 @@ static const mixt_tensor_row tensors[] = {
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS,
     MIXT_MOE_FIELDS("num_experts"),
-    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24),
+    MIXT_FFN_FIELD,
     MIXT_FIELD("clip_qkv", "attention.clamp_kqv", NULL_NUMBER, attention.clip, false, 0, 0, 1e30),
     MIXT_FIELD("norm_topk_prob", "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),
-    MIXT_FIELD("router_aux_loss_coef", NULL, NUMBER, router.balance_coefficient, false, 0.01, 0,
-               1e6),
+    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.01),
     MIXT_FIELDS_END,
 };
 

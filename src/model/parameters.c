@@ -45,6 +45,12 @@ bool mixt_slot_is_norm(mixt_slot slot)
     return false;
 }
 
+bool mixt_parameter_is_matrix(const mixt_parameter *parameter)
+{
+    return parameter->rank >= 2 && !mixt_slot_is_bias(parameter->slot) &&
+           parameter->slot != MIXT_SLOT_ROUTER && parameter->slot != MIXT_SLOT_SHARED_ROUTER;
+}
+
 /* Number in decimal for "{L}" in a tensor's name. */
 static void put_layer(const char *pattern, int layer, char *to, size_t size)
 {

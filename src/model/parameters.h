@@ -11,6 +11,9 @@ mixt_status mixt_parameters_create(mixt_model *model, const char *place, mixt_er
 bool mixt_slot_is_expert(mixt_slot slot); /* [E, ..]: a matrix or bias for each expert */
 bool mixt_slot_is_bias(mixt_slot slot);   /* begins at 0, never decays; sinks too */
 bool mixt_slot_is_norm(mixt_slot slot);   /* begins at 1 */
+/* What products read as rows of a matrix; the others are held and written as fp32, as llama.cpp
+ * wants. */
+bool mixt_parameter_is_matrix(const mixt_parameter *parameter);
 
 /* A part of a parameter that lies in one tensor of a file: value (i0, i1, i2, i3) of `count`, the
  * last running fastest, from value `offset` of the parameter on, is element

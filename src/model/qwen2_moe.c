@@ -17,16 +17,13 @@ static const mixt_tensor_row tensors[] = {
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS,
     MIXT_MOE_FIELDS("num_experts"),
-    MIXT_FIELD("moe_intermediate_size", "expert_feed_forward_length", INTEGER, ffn_size, true, 0, 1,
-               1 << 24),
+    MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),
     MIXT_FIELD("shared_expert_intermediate_size", "expert_shared_feed_forward_length", INTEGER,
                shared_ffn_size, true, 0, 1, 1 << 24),
     /* of dense layers, which mixt refuses in this family */
-    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, dense_ffn_size, false, 0, 1,
-               1 << 24),
+    MIXT_DENSE_FFN_FIELD(false),
     MIXT_FIELD("norm_topk_prob", "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),
-    MIXT_FIELD("router_aux_loss_coef", NULL, NUMBER, router.balance_coefficient, false, 0.001, 0,
-               1e6),
+    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.001),
     MIXT_FIELDS_END,
 };
 

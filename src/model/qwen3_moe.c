@@ -4,10 +4,7 @@
 
 static const mixt_tensor_row tensors[] = {
     MIXT_LLAMA_TENSORS,
-    {MIXT_SLOT_Q_NORM, "model.layers.{L}.self_attn.q_norm.weight", "blk.{L}.attn_q_norm.weight", 0,
-     0},
-    {MIXT_SLOT_K_NORM, "model.layers.{L}.self_attn.k_norm.weight", "blk.{L}.attn_k_norm.weight", 0,
-     0},
+    MIXT_QK_NORM_TENSORS,
     MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
     MIXT_TENSORS_END,
 };
@@ -15,16 +12,13 @@ static const mixt_tensor_row tensors[] = {
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS,
     MIXT_MOE_FIELDS("num_experts"),
-    MIXT_FIELD("moe_intermediate_size", "expert_feed_forward_length", INTEGER, ffn_size, true, 0, 1,
-               1 << 24),
+    MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),
     /* of dense layers, which mixt refuses in this family */
-    MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, dense_ffn_size, false, 0, 1,
-               1 << 24),
+    MIXT_DENSE_FFN_FIELD(false),
     /* the class's default is false, published files say true and GGUF files nothing */
     MIXT_FIELD("norm_topk_prob", NULL, BOOL, router.renormalise, false, 0, 0, 1),
     MIXT_FIELD(NULL, "expert_weights_norm", BOOL, router.renormalise, false, 1, 0, 1),
-    MIXT_FIELD("router_aux_loss_coef", NULL, NUMBER, router.balance_coefficient, false, 0.001, 0,
-               1e6),
+    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.001),
     MIXT_FIELDS_END,
 };
 

@@ -15,8 +15,7 @@ static const mixt_config_row config[] = {
     /* two in the authors' code, where no key says it */
     MIXT_FIELD("num_experts_per_tok", "expert_used_count", INTEGER, experts_per_token, false, 2, 1,
                MIXT_EXPERTS_MAX),
-    MIXT_FIELD("intermediate_size", "expert_feed_forward_length", INTEGER, ffn_size, true, 0, 1,
-               1 << 24),
+    MIXT_EXPERT_FFN_FIELD("intermediate_size"),
     MIXT_FIELD("moe_gate_norm_std", "router_logit_std", NUMBER, router.normalise, false, 1, 1e-6,
                1e6),
     MIXT_FIELDS_END,

@@ -17,13 +17,6 @@ typedef struct holder {
     mixt_error *error;
 } holder;
 
-/* True where products or embed read the parameter row by row; the others read fp32 values. */
-static bool is_matrix(const mixt_parameter *p)
-{
-    return p->rank >= 2 && !mixt_slot_is_bias(p->slot) && p->slot != MIXT_SLOT_ROUTER &&
-           p->slot != MIXT_SLOT_SHARED_ROUTER;
-}
-
 /* ------------------------------------------------------------------------------------------ */
 /* Finding and checking                                                                       */
 
@@ -241,7 +234,7 @@ static mixt_status hold_parameter(holder *h, int index)
                              : 1;
     mixt_held *held = h->fill ? &h->model->held[index] : NULL;
     if (h->fill) {
-        MIXT_TRY(mixt_held_begin(held, p, is_matrix(p), h->source, h->error));
+        MIXT_TRY(mixt_held_begin(held, p, mixt_parameter_is_matrix(p), h->source, h->error));
     }
     for (int i = 0; i < pieces; i++) {
         mixt_held_piece found = {.parameter = p};

@@ -131,11 +131,7 @@ static size_t hexadecimal(const char *text, size_t left, size_t count, uint32_t 
 {
     *value = 0;
     for (size_t i = 0; i < count; i++) {
-        char c = i < left ? text[i] : '\0';
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
+        int digit = i < left ? mixt_hex_digit(text[i]) : -1;
         if (digit < 0 || *value > 0xfffffff) {
             return 0;
         }

@@ -25,23 +25,6 @@ static void add(lexer *lex, template_token_kind kind, size_t start, size_t lengt
         .kind = kind, .line = lex->line, .start = lex->text + start, .length = length};
 }
 
-/* Bytes of the white space at `at`, as Python's \s has it. */
-static size_t space_at(const lexer *lex, size_t at)
-{
-    const unsigned char *text = (const unsigned char *)lex->text + at;
-    size_t bytes = mixt_utf8_character(text, lex->length - at);
-    return bytes > 0 && mixt_template_is_space(mixt_utf8_decode(text, bytes)) ? bytes : 0;
-}
-
-static size_t skip_space(const lexer *lex, size_t at)
-{
-    size_t bytes;
-    while ((bytes = space_at(lex, at)) > 0) {
-        at += bytes;
-    }
-    return at;
-}
-
 static bool starts(const lexer *lex, size_t at, const char *what)
 {
     size_t length = strlen(what);
@@ -73,7 +56,7 @@ static size_t strip_before(const lexer *lex, size_t from, size_t to, char sign, 
             while (last > from && ((unsigned char)lex->text[last] & 0xc0) == 0x80) {
                 last--;
             }
-            if (space_at(lex, last) == 0) {
+            if (mixt_template_space_at(lex->text, lex->length, last) == 0) {
                 break;
             }
             to = last;
@@ -87,14 +70,17 @@ static size_t strip_before(const lexer *lex, size_t from, size_t to, char sign, 
     while (line > from && lex->text[line - 1] != '\n') {
         line--;
     }
-    return (line > from || lex->line_starting) && skip_space(lex, line) >= to ? line : to;
+    return (line > from || lex->line_starting) &&
+                   mixt_template_skip_space(lex->text, lex->length, line) >= to
+               ? line
+               : to;
 }
 
 /* The end of a tag at `at`: close, "-" close and white space, or "+" close; 0 where none stands. */
 static size_t tag_end(const lexer *lex, size_t at, const char *close, bool plus, bool trim)
 {
     if (lex->text[at] == '-' && starts(lex, at + 1, close)) {
-        return skip_space(lex, at + 1 + strlen(close));
+        return mixt_template_skip_space(lex->text, lex->length, at + 1 + strlen(close));
     }
     if (plus && lex->text[at] == '+' && starts(lex, at + 1, close)) {
         return at + 1 + strlen(close);
@@ -138,11 +124,12 @@ static size_t raw_begin(const lexer *lex, size_t at)
     if (lex->text[name] == '-' || lex->text[name] == '+') {
         name++;
     }
-    name = skip_space(lex, name);
+    name = mixt_template_skip_space(lex->text, lex->length, name);
     if (!starts(lex, name, "raw")) {
         return 0;
     }
-    size_t end = tag_end(lex, skip_space(lex, name + 3), "%}", false, false);
+    size_t end = tag_end(lex, mixt_template_skip_space(lex->text, lex->length, name + 3), "%}",
+                         false, false);
     return end > 0 ? end - at : 0;
 }
 
@@ -153,11 +140,13 @@ static void raw(lexer *lex)
             continue;
         }
         char sign = lex->text[at + 2];
-        size_t name = skip_space(lex, at + 2 + (sign == '-' || sign == '+'));
+        size_t name =
+            mixt_template_skip_space(lex->text, lex->length, at + 2 + (sign == '-' || sign == '+'));
         if (!starts(lex, name, "endraw")) {
             continue;
         }
-        size_t end = tag_end(lex, skip_space(lex, name + 6), "%}", true, true);
+        size_t end = tag_end(lex, mixt_template_skip_space(lex->text, lex->length, name + 6), "%}",
+                             true, true);
         if (end > 0) {
             data(lex, lex->at, strip_before(lex, lex->at, at, sign, false));
             advance(lex, end);
@@ -297,7 +286,7 @@ static void tag(lexer *lex, bool is_print)
     lex->open = 0;
     for (;;) {
         mixt_template_charge(lex->run, 0);
-        advance(lex, skip_space(lex, lex->at));
+        advance(lex, mixt_template_skip_space(lex->text, lex->length, lex->at));
         if (lex->at >= lex->length) {
             refuse(lex, is_print ? "a \"{{\" is not closed" : "a \"{%\" is not closed");
         }

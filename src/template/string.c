@@ -39,6 +39,22 @@ bool mixt_template_is_space(uint32_t c)
            c == 0x205f || c == 0x3000;
 }
 
+size_t mixt_template_space_at(const char *text, size_t length, size_t at)
+{
+    const unsigned char *c = (const unsigned char *)text + at;
+    size_t bytes = mixt_utf8_character(c, length - at);
+    return bytes > 0 && mixt_template_is_space(mixt_utf8_decode(c, bytes)) ? bytes : 0;
+}
+
+size_t mixt_template_skip_space(const char *text, size_t length, size_t at)
+{
+    size_t bytes;
+    while ((bytes = mixt_template_space_at(text, length, at)) > 0) {
+        at += bytes;
+    }
+    return at;
+}
+
 bool mixt_template_is_printable(uint32_t c)
 {
     if (c < 0x7f) {
@@ -272,29 +288,13 @@ template_value mixt_template_replace(template_run *run, const template_text *tex
     return mixt_template_output_value(run, &output);
 }
 
-static size_t space_at(const template_text *text, size_t at)
-{
-    const unsigned char *c = (const unsigned char *)text->data + at;
-    size_t bytes = mixt_utf8_character(c, text->length - at);
-    return bytes > 0 && mixt_template_is_space(mixt_utf8_decode(c, bytes)) ? bytes : 0;
-}
-
-static size_t skip_spaces(const template_text *text, size_t at)
-{
-    size_t bytes;
-    while ((bytes = space_at(text, at)) > 0) {
-        at += bytes;
-    }
-    return at;
-}
-
 static template_list *split_words(template_run *run, const template_text *text, int64_t limit)
 {
     template_list *list = mixt_template_new_list(run, 4);
     mixt_template_charge(run, 2 * text->length);
-    for (size_t at = skip_spaces(text, 0); at < text->length;) {
+    for (size_t at = mixt_template_skip_space(text->data, text->length, 0); at < text->length;) {
         size_t end = at;
-        while (end < text->length && space_at(text, end) == 0) {
+        while (end < text->length && mixt_template_space_at(text->data, text->length, end) == 0) {
             end += mixt_utf8_character((const unsigned char *)text->data + end, text->length - end);
         }
         if (limit-- == 0) { /* the rest as it is, but for white space at its end */
@@ -303,7 +303,7 @@ static template_list *split_words(template_run *run, const template_text *text, 
             return list;
         }
         mixt_template_append(run, list, part(run, text, at, end));
-        at = skip_spaces(text, end);
+        at = mixt_template_skip_space(text->data, text->length, end);
     }
     return list;
 }

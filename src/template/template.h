@@ -402,6 +402,9 @@ size_t mixt_template_characters(template_run *run, const template_text *text);
 /* Byte offset of character `index` (at most the length). */
 size_t mixt_template_offset(const template_text *text, size_t index);
 bool mixt_template_is_space(uint32_t character);
+/* Bytes of the white space at `at`, as Python's \s has it; and the place behind all of it. */
+size_t mixt_template_space_at(const char *text, size_t length, size_t at);
+size_t mixt_template_skip_space(const char *text, size_t length, size_t at);
 bool mixt_template_is_printable(uint32_t character);
 /* sides: 1 left, 2 right, 3 both; characters NULL: white space. */
 template_value mixt_template_strip(template_run *run, const template_text *text,

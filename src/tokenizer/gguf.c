@@ -10,7 +10,6 @@
 #include "core/utf8.h"
 
 #define KEY(name) "tokenizer.ggml." name
-#define UNKNOWN_SURFACE " \xe2\x81\x87 " /* what SentencePiece shows for an unknown piece */
 #define TEMPLATE_KEY "tokenizer.chat_template"
 
 typedef struct gguf_reader {
@@ -249,8 +248,8 @@ static mixt_status read_pieces(gguf_reader *r, bool unigram)
     if (unigram) {
         MIXT_TRY(read_charsmap(r));
     }
-    mixt_status status =
-        mixt_spm_spell(r->tokenizer, true, UNKNOWN_SURFACE, strlen(UNKNOWN_SURFACE), &local);
+    mixt_status status = mixt_spm_spell(r->tokenizer, true, MIXT_UNKNOWN_SURFACE,
+                                        strlen(MIXT_UNKNOWN_SURFACE), &local);
     if (status == MIXT_OK) {
         mixt_spm_options options = {.unigram = unigram,
                                     .byte_fallback = !unigram,

@@ -5,31 +5,9 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "tokenizer/model_proto.h"
 #include "tokenizer/protobuf.h"
 #include "tokenizer/tokenizer.h"
-
-#define UNKNOWN_SURFACE " \xe2\x81\x87 " /* what SentencePiece shows for an unknown piece */
-
-/* Numbers of fields. */
-enum { MODEL_PIECES = 1, MODEL_TRAINER = 2, MODEL_NORMALIZER = 3, MODEL_DENORMALIZER = 5 };
-enum { PIECE_TEXT = 1, PIECE_SCORE = 2, PIECE_TYPE = 3 };
-enum {
-    TRAINER_MODEL_TYPE = 3,
-    TRAINER_SUFFIX = 24,
-    TRAINER_BYTE_FALLBACK = 35,
-    TRAINER_UNKNOWN_SURFACE = 44,
-    TRAINER_UNKNOWN = 45,
-    TRAINER_BOS = 46,
-    TRAINER_EOS = 47,
-    TRAINER_PAD = 48,
-};
-enum {
-    NORMALIZER_CHARSMAP = 2,
-    NORMALIZER_PREFIX = 3,
-    NORMALIZER_REMOVE_EXTRA = 4,
-    NORMALIZER_ESCAPE = 5,
-};
-enum { MODEL_UNIGRAM = 1, MODEL_BPE = 2, MODEL_WORD = 3, MODEL_CHAR = 4 };
 
 typedef struct text {
     const char *bytes;
@@ -252,7 +230,7 @@ static mixt_status finish(model_reader *r)
     mixt_tokenizer *t = r->tokenizer;
     text surface = r->unknown_surface.bytes != NULL
                        ? r->unknown_surface
-                       : (text){UNKNOWN_SURFACE, strlen(UNKNOWN_SURFACE)};
+                       : (text){MIXT_UNKNOWN_SURFACE, strlen(MIXT_UNKNOWN_SURFACE)};
     MIXT_TRY(mixt_spm_spell(t, r->escape, surface.bytes, surface.length, r->error));
     if (r->charsmap.length != 0) {
         MIXT_TRY(

@@ -8,12 +8,6 @@
 
 #define FILE_LIMIT ((size_t)64 << 20)
 
-static bool ends_with(const char *path, const char *end)
-{
-    size_t length = strlen(path), size = strlen(end);
-    return length >= size && strcmp(path + length - size, end) == 0;
-}
-
 /* tokenizer.json begins with a brace; a SentencePiece message cannot. */
 static bool is_json(const char *text, size_t length)
 {
@@ -34,7 +28,7 @@ static mixt_status open_file(const char *path, mixt_tokenizer **tokenizer, mixt_
         status = mixt_fail(error, status, "%s", local.message);
     } else {
         bool json = strstr(path, ".model") == NULL && is_json(text, length);
-        json = json || ends_with(path, ".json");
+        json = json || mixt_ends_with(path, ".json");
         status = json ? mixt_tokenizer_from_json(text, length, tokenizer, &local)
                       : mixt_tokenizer_from_model(text, length, tokenizer, &local);
         if (status != MIXT_OK) {
@@ -82,9 +76,9 @@ static mixt_status open_gguf(const char *path, mixt_tokenizer **tokenizer, mixt_
 mixt_status mixt_tokenizer_open(const char *path, mixt_tokenizer **tokenizer, mixt_error *error)
 {
     *tokenizer = NULL;
-    mixt_status status = mixt_path_is_folder(path)  ? open_folder(path, tokenizer, error)
-                         : ends_with(path, ".gguf") ? open_gguf(path, tokenizer, error)
-                                                    : open_file(path, tokenizer, error);
+    mixt_status status = mixt_path_is_folder(path)       ? open_folder(path, tokenizer, error)
+                         : mixt_ends_with(path, ".gguf") ? open_gguf(path, tokenizer, error)
+                                                         : open_file(path, tokenizer, error);
     if (status != MIXT_OK) {
         mixt_tokenizer_free(*tokenizer);
         *tokenizer = NULL;

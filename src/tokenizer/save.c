@@ -148,34 +148,22 @@ static char *config_text(const mixt_tokenizer *t)
     return text;
 }
 
-static mixt_status write_file(const char *folder, const char *name, const char *data, size_t length,
-                              mixt_error *error)
-{
-    char *path = mixt_path_join(folder, name);
-    if (path == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
-    }
-    mixt_status status = mixt_file_replace(path, data, length, error);
-    free(path);
-    return status;
-}
-
 /* The vocabulary itself: as it was read, or made from what a GGUF file held. */
 static mixt_status write_vocabulary(const mixt_tokenizer *t, const char *folder, mixt_error *error)
 {
     if (t->json != NULL) {
-        return write_file(folder, "tokenizer.json", t->json, t->json_length, error);
+        return mixt_file_replace_in(folder, "tokenizer.json", t->json, t->json_length, error);
     }
     if (t->model != NULL) {
-        return write_file(folder, "tokenizer.model", t->model, t->model_length, error);
+        return mixt_file_replace_in(folder, "tokenizer.model", t->model, t->model_length, error);
     }
     bool pieces = t->kind == MIXT_TOKENIZER_PIECES;
     mixt_buffer text = {0};
     mixt_status status = pieces ? mixt_tokenizer_write_model(t, &text, error)
                                 : mixt_tokenizer_write_json(t, &text, error);
     if (status == MIXT_OK) {
-        status = write_file(folder, pieces ? "tokenizer.model" : "tokenizer.json", text.data,
-                            text.length, error);
+        status = mixt_file_replace_in(folder, pieces ? "tokenizer.model" : "tokenizer.json",
+                                      text.data, text.length, error);
     }
     mixt_buffer_free(&text);
     return status;
@@ -192,7 +180,8 @@ mixt_status mixt_tokenizer_save(const mixt_tokenizer *tokenizer, const char *fol
         status = write_vocabulary(tokenizer, folder, error);
     }
     if (status == MIXT_OK) {
-        status = write_file(folder, "tokenizer_config.json", config, strlen(config), error);
+        status =
+            mixt_file_replace_in(folder, "tokenizer_config.json", config, strlen(config), error);
     }
     free(config);
     return status;

@@ -12,7 +12,8 @@
 #include "tokenizer/bpe.h"
 #include "tokenizer/pieces.h"
 
-#define MIXT_SPACE_MARK "\xe2\x96\x81" /* U+2581, which stands for a space in pieces */
+#define MIXT_SPACE_MARK "\xe2\x96\x81"        /* U+2581, which stands for a space in pieces */
+#define MIXT_UNKNOWN_SURFACE " \xe2\x81\x87 " /* U+2047, which is shown for an unknown piece */
 
 struct mixt_token;
 

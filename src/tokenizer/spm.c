@@ -3,23 +3,15 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "tokenizer/tokenizer.h"
-
-static int hexadecimal(char digit)
-{
-    if (digit >= '0' && digit <= '9') {
-        return digit - '0';
-    }
-    digit |= 0x20;
-    return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
-}
 
 int mixt_byte_of_piece(const char *piece, size_t length)
 {
     if (length != 6 || memcmp(piece, "<0x", 3) != 0 || piece[5] != '>') {
         return -1;
     }
-    int high = hexadecimal(piece[3]), low = hexadecimal(piece[4]);
+    int high = mixt_hex_digit(piece[3]), low = mixt_hex_digit(piece[4]);
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 

@@ -2,11 +2,9 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "tokenizer/model_proto.h"
 #include "tokenizer/protobuf.h"
 #include "tokenizer/tokenizer.h"
-
-/* Numbers of fields, as in tokenizer_model.c. */
-enum { MODEL_PIECES = 1, MODEL_TRAINER = 2, MODEL_NORMALIZER = 3 };
 
 bool mixt_token_is_padding(const mixt_tokenizer *tokenizer, int id)
 {
@@ -57,10 +55,10 @@ static void write_pieces(const mixt_tokenizer *t, int count, mixt_buffer *to)
     for (int id = 0; id < count; id++) {
         const mixt_token *token = &t->tokens[id];
         piece.length = 0;
-        mixt_message_write_bytes(&piece, 1, token->piece, token->piece_length);
-        mixt_message_write_float(&piece, 2, (float)token->score);
+        mixt_message_write_bytes(&piece, PIECE_TEXT, token->piece, token->piece_length);
+        mixt_message_write_float(&piece, PIECE_SCORE, (float)token->score);
         if (token->type != MIXT_TOKEN_NORMAL) {
-            mixt_message_write_number(&piece, 3, token->type);
+            mixt_message_write_number(&piece, PIECE_TYPE, token->type);
         }
         mixt_message_write_bytes(to, MODEL_PIECES, piece.data, piece.length);
     }
@@ -70,15 +68,18 @@ static void write_pieces(const mixt_tokenizer *t, int count, mixt_buffer *to)
 
 static void write_trainer(const mixt_tokenizer *t, int count, mixt_buffer *to)
 {
-    static const uint32_t ids[4] = {41, 42, 40, 43}, names[4] = {46, 47, 45, 48};
+    static const uint32_t ids[4] = {TRAINER_BOS_ID, TRAINER_EOS_ID, TRAINER_UNKNOWN_ID,
+                                    TRAINER_PAD_ID};
+    static const uint32_t names[4] = {TRAINER_BOS, TRAINER_EOS, TRAINER_UNKNOWN, TRAINER_PAD};
     mixt_buffer trainer = {0};
     int bytes = 0;
     for (int id = 0; id < count; id++) {
         bytes += t->tokens[id].type == MIXT_TOKEN_BYTE;
     }
-    mixt_message_write_number(&trainer, 3, t->spm->options.unigram ? 1 : 2);
-    mixt_message_write_number(&trainer, 4, (uint64_t)count);
-    mixt_message_write_number(&trainer, 35, bytes == 256);
+    mixt_message_write_number(&trainer, TRAINER_MODEL_TYPE,
+                              t->spm->options.unigram ? MODEL_UNIGRAM : MODEL_BPE);
+    mixt_message_write_number(&trainer, TRAINER_VOCABULARY, (uint64_t)count);
+    mixt_message_write_number(&trainer, TRAINER_BYTE_FALLBACK, bytes == 256);
     for (int i = 0; i < 4; i++) { /* -1 is written as 64 bits */
         mixt_message_write_number(&trainer, ids[i], (uint64_t)(int64_t)t->special[i]);
     }
@@ -99,11 +100,11 @@ static void write_normalizer(const mixt_tokenizer *t, mixt_buffer *to)
     size_t length = 0;
     const char *map = t->charsmap != NULL ? mixt_charsmap_data(t->charsmap, &length) : "";
     const char *name = t->charsmap != NULL ? "nmt_nfkc" : "identity";
-    mixt_message_write_bytes(&normalizer, 1, name, strlen(name));
-    mixt_message_write_bytes(&normalizer, 2, map, length);
-    mixt_message_write_number(&normalizer, 3, t->spaces.prefix);
-    mixt_message_write_number(&normalizer, 4, t->spaces.remove_extra);
-    mixt_message_write_number(&normalizer, 5, t->spaces.escape);
+    mixt_message_write_bytes(&normalizer, NORMALIZER_NAME, name, strlen(name));
+    mixt_message_write_bytes(&normalizer, NORMALIZER_CHARSMAP, map, length);
+    mixt_message_write_number(&normalizer, NORMALIZER_PREFIX, t->spaces.prefix);
+    mixt_message_write_number(&normalizer, NORMALIZER_REMOVE_EXTRA, t->spaces.remove_extra);
+    mixt_message_write_number(&normalizer, NORMALIZER_ESCAPE, t->spaces.escape);
     mixt_message_write_bytes(to, MODEL_NORMALIZER, normalizer.data, normalizer.length);
     to->failed = to->failed || normalizer.failed;
     mixt_buffer_free(&normalizer);

@@ -1,0 +1,32 @@
+/* Numbers of the fields of a tokenizer.model (sentencepiece_model.proto) that mixt reads or writes.
+ */
+#ifndef MIXT_TOKENIZER_MODEL_PROTO_H
+#define MIXT_TOKENIZER_MODEL_PROTO_H
+
+enum { MODEL_PIECES = 1, MODEL_TRAINER = 2, MODEL_NORMALIZER = 3, MODEL_DENORMALIZER = 5 };
+enum { PIECE_TEXT = 1, PIECE_SCORE = 2, PIECE_TYPE = 3 };
+enum {
+    TRAINER_MODEL_TYPE = 3,
+    TRAINER_VOCABULARY = 4,
+    TRAINER_SUFFIX = 24,
+    TRAINER_BYTE_FALLBACK = 35,
+    TRAINER_UNKNOWN_ID = 40,
+    TRAINER_BOS_ID = 41,
+    TRAINER_EOS_ID = 42,
+    TRAINER_PAD_ID = 43,
+    TRAINER_UNKNOWN_SURFACE = 44,
+    TRAINER_UNKNOWN = 45,
+    TRAINER_BOS = 46,
+    TRAINER_EOS = 47,
+    TRAINER_PAD = 48,
+};
+enum {
+    NORMALIZER_NAME = 1,
+    NORMALIZER_CHARSMAP = 2,
+    NORMALIZER_PREFIX = 3,
+    NORMALIZER_REMOVE_EXTRA = 4,
+    NORMALIZER_ESCAPE = 5,
+};
+enum { MODEL_UNIGRAM = 1, MODEL_BPE = 2, MODEL_WORD = 3, MODEL_CHAR = 4 };
+
+#endif
