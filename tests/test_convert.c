@@ -19,10 +19,10 @@
 #include "model/importance.h"
 #include "model/model.h"
 #include "quant/quant.h"
+#include "scratch.h"
 
 #define FIXTURES "tests/fixtures/families/"
 
-static char folder[] = "/tmp/mixt-convert-XXXXXX";
 static mixt_context *context;
 
 static const char *const families[] = {"llama",       "llama-gqa", "mistral",         "mixtral",
@@ -33,23 +33,14 @@ static const char *const families[] = {"llama",       "llama-gqa", "mistral",   
 
 static int begin(void **state)
 {
-    (void)state;
     const mixt_context_options options = {.threads = 2};
-    return mkdtemp(folder) == NULL || mixt_context_create(&options, &context, NULL) != MIXT_OK;
+    return scratch_make(state) != 0 || mixt_context_create(&options, &context, NULL) != MIXT_OK;
 }
 
 static int end(void **state)
 {
-    (void)state;
     mixt_context_free(context);
-    return mixt_folder_remove(folder, NULL) != MIXT_OK;
-}
-
-static void must(mixt_status status, const mixt_error *error)
-{
-    if (status != MIXT_OK) {
-        fail_msg("%s", error->message);
-    }
+    return scratch_remove(state);
 }
 
 static mixt_model *open_model(const char *path)
@@ -91,8 +82,8 @@ static void there_and_back(void **state)
     const char *name = *state;
     char from[200], gguf[200], back[200];
     snprintf(from, sizeof from, FIXTURES "%s", name);
-    snprintf(gguf, sizeof gguf, "%s/%s.gguf", folder, name);
-    snprintf(back, sizeof back, "%s/%s", folder, name);
+    snprintf(gguf, sizeof gguf, "%s/%s.gguf", scratch, name);
+    snprintf(back, sizeof back, "%s/%s", scratch, name);
     mixt_model *original = open_model(from);
     mixt_convert_options options = mixt_convert_options_default();
     options.output = gguf;
@@ -127,7 +118,7 @@ static void as_llama_cpp(void **state)
         skip();
     }
     snprintf(from, sizeof from, FIXTURES "%s", name);
-    snprintf(ours, sizeof ours, "%s/%s-ours.gguf", folder, name);
+    snprintf(ours, sizeof ours, "%s/%s-ours.gguf", scratch, name);
     mixt_model *model = open_model(from);
     mixt_convert_options options = mixt_convert_options_default();
     options.output = ours;
@@ -223,13 +214,13 @@ static void every_type(void **state)
     /* training leaves a permutation behind: compare what was read from the same kind of file */
     mixt_convert_options options = mixt_convert_options_default();
     char path[200], plain[200];
-    snprintf(plain, sizeof plain, "%s/plain.gguf", folder);
+    snprintf(plain, sizeof plain, "%s/plain.gguf", scratch);
     options.output = plain;
     options.type = "F32";
     convert(model, &options);
     mixt_model *exact = open_model(plain);
     for (size_t i = 0; i < COUNT(rows); i++) {
-        snprintf(path, sizeof path, "%s/%s.gguf", folder, rows[i].type);
+        snprintf(path, sizeof path, "%s/%s.gguf", scratch, rows[i].type);
         options.output = path;
         options.type = rows[i].type;
         convert(model, &options);
@@ -266,7 +257,7 @@ static void mixes_follow_rules(void **state)
     mixt_error error = MIXT_ERROR_INIT;
     mixt_gguf *file;
     mixt_model *model = wide_model();
-    snprintf(path, sizeof path, "%s/mix.gguf", folder);
+    snprintf(path, sizeof path, "%s/mix.gguf", scratch);
     mixt_convert_options options = mixt_convert_options_default();
     options.output = path;
     options.type = "q4_k_m";
@@ -298,8 +289,8 @@ static void importance_by_expert(void **state)
     (void)state;
     mixt_error error = MIXT_ERROR_INIT;
     char path[200], matrix[200];
-    snprintf(path, sizeof path, "%s/blind.gguf", folder);
-    snprintf(matrix, sizeof matrix, "%s/importance.gguf", folder);
+    snprintf(path, sizeof path, "%s/blind.gguf", scratch);
+    snprintf(matrix, sizeof matrix, "%s/importance.gguf", scratch);
     mixt_model *model = wide_model();
     mixt_convert_options options = mixt_convert_options_default();
     options.output = path;
@@ -326,7 +317,7 @@ static void importance_by_expert(void **state)
     mixt_importance_describe(read, &matrices, &unused);
     assert_int_equal(matrices, 8);
     assert_int_equal(unused, 1);
-    snprintf(path, sizeof path, "%s/seeing.gguf", folder);
+    snprintf(path, sizeof path, "%s/seeing.gguf", scratch);
     options.importance = read;
     convert(model, &options);
     mixt_model *seeing = open_model(path);
@@ -366,16 +357,16 @@ static void shards(void **state)
     mixt_error error = MIXT_ERROR_INIT;
     mixt_model *model = wide_model();
     mixt_convert_options options = mixt_convert_options_default();
-    snprintf(path, sizeof path, "%s/cut.gguf", folder);
+    snprintf(path, sizeof path, "%s/cut.gguf", scratch);
     options.output = path;
     options.shard_bytes = 1 << 20;
     convert(model, &options);
     assert_int_not_equal(access(path, R_OK), 0);
     int found = 0;
-    DIR *list = opendir(folder);
+    DIR *list = opendir(scratch);
     for (const struct dirent *entry; (entry = readdir(list)) != NULL;) {
         if (strncmp(entry->d_name, "cut-00001-of-", 13) == 0) {
-            snprintf(first, sizeof first, "%s/%.100s", folder, entry->d_name);
+            snprintf(first, sizeof first, "%s/%.100s", scratch, entry->d_name);
         }
         found += strncmp(entry->d_name, "cut-", 4) == 0;
     }

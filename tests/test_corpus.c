@@ -15,28 +15,14 @@
 #include "core/files.h"
 #include "mixt.h"
 #include "corpus/data.h"
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/mixt-corpus-XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return mixt_folder_remove(folder, NULL) != MIXT_OK;
-}
+#include "scratch.h"
 
 static const char *at(const char *name)
 {
     static char path[4][256];
     static int turn;
     turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
+    snprintf(path[turn], sizeof path[turn], "%s/%s", scratch, name);
     return path[turn];
 }
 
@@ -46,10 +32,7 @@ static void put(const char *name, const void *data, size_t length)
     snprintf(path, sizeof path, "%s", at(name));
     *strrchr(path, '/') = '\0';
     assert_int_equal(mixt_folder_create(path, NULL), MIXT_OK);
-    FILE *file = fopen(at(name), "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, length, file), length);
-    fclose(file);
+    write_file(at(name), data, length);
 }
 
 static void put_text(const char *name, const char *text)
@@ -606,5 +589,5 @@ int main(void)
         cmocka_unit_test(test_data_from_tokens),
         cmocka_unit_test(test_data_errors),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -21,27 +21,12 @@
 #include "formats/json.h"
 #include "formats/jsonl_log.h"
 #include "formats/tensorboard.h"
-
-static char folder[] = "/tmp/mixt-formats-XXXXXX";
+#include "scratch.h"
 
 static int make_folder(void **state)
 {
-    (void)state;
     signal(SIGXFSZ, SIG_IGN); /* a limit on file size serves as a full disk */
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return mixt_folder_remove(folder, NULL) != MIXT_OK;
-}
-
-static char *in_folder(const char *name)
-{
-    char *path = mixt_path_join(folder, name);
-    assert_non_null(path);
-    return path;
+    return scratch_make(state);
 }
 
 /* -- JSON ------------------------------------------------------------------------------------- */
@@ -131,7 +116,7 @@ static void test_json_depth(void **state)
 static void test_json_files(void **state)
 {
     (void)state;
-    char *path = in_folder("big.json");
+    char *path = scratch_path("big.json");
     json_t *root;
     mixt_error error = MIXT_ERROR_INIT;
     assert_int_equal(mixt_json_read(path, 100, &root, &error), MIXT_ERROR_NOT_FOUND);
@@ -269,16 +254,14 @@ static void open_and_close(const char *path, int64_t last_step)
 {
     mixt_jsonl_log *log;
     mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_jsonl_open(path, last_step, &log, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    must(mixt_jsonl_open(path, last_step, &log, &error), &error);
     mixt_jsonl_close(log);
 }
 
 static void test_log_resumes(void **state)
 {
     (void)state;
-    char *path = in_folder("log.jsonl");
+    char *path = scratch_path("log.jsonl");
     mixt_jsonl_log *log;
     assert_int_equal(mixt_jsonl_open(path, -1, &log, NULL), MIXT_OK);
     for (int i = 1; i <= 5; i++) {
@@ -320,7 +303,7 @@ static void test_log_resumes(void **state)
 static void test_log_long_lines(void **state)
 {
     (void)state;
-    char *path = in_folder("long.jsonl");
+    char *path = scratch_path("long.jsonl");
     for (size_t filler = 65500; filler < 65560; filler += 7) {
         size_t size = 3 * filler + 200;
         char *text = malloc(size);
@@ -358,7 +341,7 @@ static void limit_files(rlim_t bytes)
 static void test_log_on_a_full_disk(void **state)
 {
     (void)state;
-    char *path = in_folder("full.jsonl");
+    char *path = scratch_path("full.jsonl");
     mixt_jsonl_log *log;
     assert_int_equal(mixt_jsonl_open(path, -1, &log, NULL), MIXT_OK);
     assert_int_equal(mixt_jsonl_append(log, "{\"step\": 1}\n", 12, NULL), MIXT_OK);
@@ -371,8 +354,8 @@ static void test_log_on_a_full_disk(void **state)
     assert_int_equal(mixt_jsonl_append(log, "{\"step\": 2}\n", 12, NULL), MIXT_OK);
     expect_file(path, "{\"step\": 1}\n{\"step\": 2}\n");
     mixt_jsonl_close(log);
-    assert_int_equal(mixt_jsonl_open(folder, -1, &log, NULL), MIXT_ERROR_IO);
-    char *fifo = in_folder("fifo");
+    assert_int_equal(mixt_jsonl_open(scratch, -1, &log, NULL), MIXT_ERROR_IO);
+    char *fifo = scratch_path("fifo");
     assert_int_equal(mkfifo(fifo, 0600), 0);
     assert_int_equal(mixt_jsonl_open(fifo, -1, &log, NULL), MIXT_ERROR_FORMAT);
     free(fifo);
@@ -419,7 +402,7 @@ static size_t file_size(const char *path)
 static void test_event_files(void **state)
 {
     (void)state;
-    char *place = in_folder("events");
+    char *place = scratch_path("events");
     mixt_tensorboard *first;
     mixt_tensorboard *second;
     assert_int_equal(mixt_tensorboard_create(place, 0, &first, NULL), MIXT_OK);
@@ -452,7 +435,7 @@ static void test_event_files(void **state)
 static void test_events_on_a_full_disk(void **state)
 {
     (void)state;
-    char *place = in_folder("full-events");
+    char *place = scratch_path("full-events");
     mixt_tensorboard *writer;
     assert_int_equal(mixt_tensorboard_create(place, 0, &writer, NULL), MIXT_OK);
     size_t begin = file_size(mixt_tensorboard_path(writer));
@@ -485,5 +468,5 @@ int main(void)
         cmocka_unit_test(test_event_files),
         cmocka_unit_test(test_events_on_a_full_disk),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, scratch_remove);
 }

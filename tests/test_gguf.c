@@ -19,38 +19,10 @@
 #include "core/files.h"
 #include "core/memory.h"
 #include "formats/gguf.h"
+#include "scratch.h"
 
 #define KINDS "tests/fixtures/gguf/kinds.gguf"
 #define ANY ((mixt_gguf_range){-INFINITY, INFINITY})
-
-static char folder[] = "/tmp/mixt-gguf-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return mixt_folder_remove(folder, NULL) != MIXT_OK;
-}
-
-static char *in_folder(const char *name)
-{
-    char *path = mixt_path_join(folder, name);
-    assert_non_null(path);
-    return path;
-}
-
-static void write_file(const char *path, const void *data, size_t length)
-{
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, length, file), length);
-    assert_int_equal(fclose(file), 0);
-}
 
 /* ------------------------------------------------------------------------------------------ */
 /* Files built here */
@@ -144,9 +116,7 @@ static void accepted(mixt_buffer *in)
     mixt_gguf *file;
     void *copy;
     mixt_error error = MIXT_ERROR_INIT;
-    if (open_bytes(in->data, in->length, &file, &copy, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    must(open_bytes(in->data, in->length, &file, &copy, &error), &error);
     mixt_gguf_close(file);
     free(copy);
     mixt_buffer_free(in);
@@ -159,9 +129,7 @@ static void expect_integer(const mixt_gguf *file, const char *name, int64_t expe
 {
     int64_t value;
     mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_gguf_integer(file, name, ANY, &value, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    must(mixt_gguf_integer(file, name, ANY, &value, &error), &error);
     assert_int_equal(value, expected);
 }
 
@@ -177,9 +145,7 @@ static void test_kinds(void **state)
     (void)state;
     mixt_gguf *file;
     mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_gguf_open(KINDS, &file, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    must(mixt_gguf_open(KINDS, &file, &error), &error);
     expect_integer(file, "kind.u8", 200);
     expect_integer(file, "kind.i8", -100);
     expect_integer(file, "kind.u16", 60000);
@@ -784,7 +750,7 @@ static void test_changed_bytes(void **state)
 static void test_odd_files(void **state)
 {
     (void)state;
-    char *path = in_folder("odd");
+    char *path = scratch_path("odd");
     mixt_gguf *file;
     const char *const parts[] = {"a FIFO", "a folder", "header", "no such file", "a device"};
     for (int i = 0; i < 5; i++) {
@@ -837,12 +803,12 @@ static void write_shard(const char *path, const shard_rows *rows)
 static void test_shards(void **state)
 {
     (void)state;
-    char *first = in_folder("m-00001-of-00003.gguf");
-    char *second = in_folder("m-00002-of-00003.gguf");
-    char *third = in_folder("m-00003-of-00003.gguf");
-    char *other = in_folder("odd.gguf");
-    char *many = in_folder("m-00001-of-65535.gguf");
-    char *next = in_folder("m-00002-of-65535.gguf");
+    char *first = scratch_path("m-00001-of-00003.gguf");
+    char *second = scratch_path("m-00002-of-00003.gguf");
+    char *third = scratch_path("m-00003-of-00003.gguf");
+    char *other = scratch_path("odd.gguf");
+    char *many = scratch_path("m-00001-of-65535.gguf");
+    char *next = scratch_path("m-00002-of-65535.gguf");
     const shard_rows good[3] = {
         {0, 3, 3, "olmoe", "a"}, {1, 3, 3, NULL, "b"}, {2, 3, 3, "olmoe", "c"}};
     const struct {
@@ -906,7 +872,7 @@ static void test_shards(void **state)
 static void test_shortened(void **state)
 {
     (void)state;
-    char *path = in_folder("short.gguf");
+    char *path = scratch_path("short.gguf");
     mixt_buffer out = {0};
     const uint64_t dims[1] = {8 * 1024};
     header(&out, 1, 0);
@@ -940,5 +906,5 @@ int main(void)
         cmocka_unit_test(test_shortened),
 
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -15,6 +15,7 @@
 #include "core/files.h"
 #include "fault/shim.c"
 #include "formats/gguf.h"
+#include "scratch.h"
 
 #define KINDS "tests/fixtures/gguf/kinds.gguf"
 #define OK(call)                                                                                   \
@@ -25,32 +26,11 @@
         }                                                                                          \
     } while (0)
 
-static char folder[] = "/tmp/mixt-gguf-write-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return mixt_folder_remove(folder, NULL) != MIXT_OK;
-}
-
-static char *in_folder(const char *name)
-{
-    char *path = mixt_path_join(folder, name);
-    assert_non_null(path);
-    return path;
-}
-
 /* A file copied key by key and tensor by tensor has the same bytes. */
 static void test_same_bytes(void **state)
 {
     (void)state;
-    char *path = in_folder("again.gguf");
+    char *path = scratch_path("again.gguf");
     mixt_gguf *file;
     mixt_gguf_writer *writer;
     OK(mixt_gguf_open(KINDS, &file, error_));
@@ -163,8 +143,8 @@ static void check_model(const char *path)
 static void test_shards(void **state)
 {
     (void)state;
-    char *target = in_folder("shards");
-    char *path = in_folder("shards/m.gguf");
+    char *target = scratch_path("shards");
+    char *path = scratch_path("shards/m.gguf");
     const struct {
         uint64_t shard_bytes;
         const char *first;
@@ -181,7 +161,7 @@ static void test_shards(void **state)
         OK(mixt_folder_list(target, &names, &count, error_));
         assert_int_equal(count, cases[i].files);
         mixt_names_free(names, count);
-        char *first = in_folder(cases[i].first);
+        char *first = scratch_path(cases[i].first);
         check_model(first);
         free(first);
         OK(mixt_folder_remove(target, error_));
@@ -203,7 +183,7 @@ static mixt_gguf_writer *start(const char *path)
 static void test_misuse(void **state)
 {
     (void)state;
-    char *path = in_folder("misuse.gguf");
+    char *path = scratch_path("misuse.gguf");
     const int64_t one[] = {1};
     const int64_t odd[] = {33};
     const int64_t minus[] = {-32, 1};
@@ -251,7 +231,7 @@ static void test_misuse(void **state)
         assert_int_equal(status, MIXT_ERROR_ARGUMENT);
         assert_int_equal(mixt_gguf_writer_begin(writer, NULL), MIXT_ERROR_ARGUMENT);
         mixt_gguf_writer_free(writer);
-        char *temporary = in_folder("misuse.gguf.tmp");
+        char *temporary = scratch_path("misuse.gguf.tmp");
         assert_false(mixt_path_exists(path) || mixt_path_exists(temporary));
         free(temporary);
     }
@@ -274,8 +254,8 @@ static int find_call(const char *name, int from, int last)
 static void test_faults(void **state)
 {
     (void)state;
-    char *target = in_folder("faults");
-    char *path = in_folder("faults/m.gguf");
+    char *target = scratch_path("faults");
+    char *path = scratch_path("faults/m.gguf");
     OK(mixt_folder_create(target, error_));
     mixt_fault = (mixt_fault_plan){.folder = target};
     OK(write_model(path, 0, error_));
@@ -327,5 +307,5 @@ int main(void)
         cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_faults),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -18,31 +18,15 @@
 #include "core/files.h"
 #include "core/map.h"
 #include "core/memory.h"
+#include "scratch.h"
 
 #define SIZE ((size_t)256 * 1024 + 96) /* not whole pages */
 
-static char folder[] = "/tmp/mixt-map-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return mixt_folder_remove(folder, NULL) != MIXT_OK;
-}
-
-static void write_file(const char *path)
+static void write_sevens(const char *path)
 {
     static unsigned char bytes[SIZE];
     memset(bytes, 7, sizeof bytes);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, sizeof bytes, file), sizeof bytes);
-    assert_int_equal(fclose(file), 0);
+    write_file(path, bytes, sizeof bytes);
 }
 
 static sigjmp_buf elsewhere; /* where a fault outside of all maps of ours leads */
@@ -68,11 +52,11 @@ static void *read_everything(void *context)
 static void test_shortened(void **state)
 {
     (void)state;
-    char *path = mixt_path_join(folder, "short");
+    char *path = mixt_path_join(scratch, "short");
     const off_t sizes[] = {8192, SIZE - 50, 0};
     for (int i = 0; i < 3; i++) {
         mixt_map *map;
-        write_file(path);
+        write_sevens(path);
         assert_int_equal(mixt_map_open(path, &map, NULL), MIXT_OK);
         assert_true(mixt_map_intact(map));
         assert_int_equal(truncate(path, sizes[i]), 0);
@@ -101,9 +85,9 @@ static void test_other_faults(void **state)
     (void)state;
     struct sigaction action = {.sa_handler = on_other_fault};
     assert_int_equal(sigaction(SIGBUS, &action, NULL), 0);
-    char *path = mixt_path_join(folder, "strange");
+    char *path = mixt_path_join(scratch, "strange");
     mixt_map *map;
-    write_file(path);
+    write_sevens(path);
     assert_int_equal(mixt_map_open(path, &map, NULL), MIXT_OK);
     int descriptor = open(path, O_RDONLY);
     volatile char *strange = mmap(NULL, SIZE, PROT_READ, MAP_PRIVATE, descriptor, 0);
@@ -124,8 +108,8 @@ static void test_other_faults(void **state)
 static void test_many(void **state)
 {
     (void)state;
-    char *path = mixt_path_join(folder, "many");
-    write_file(path);
+    char *path = mixt_path_join(scratch, "many");
+    write_sevens(path);
     mixt_map *maps[100];
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 100; i++) {
@@ -148,5 +132,5 @@ int main(void)
         cmocka_unit_test(test_other_faults),
         cmocka_unit_test(test_many),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

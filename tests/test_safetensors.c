@@ -20,47 +20,9 @@
 #include "core/files.h"
 #include "fault/shim.c"
 #include "formats/safetensors.h"
+#include "scratch.h"
 
 #define FIXTURES "tests/fixtures/safetensors/"
-
-static char folder[] = "/tmp/mixt-safetensors-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return mixt_folder_remove(folder, NULL) != MIXT_OK;
-}
-
-static char *in_folder(const char *name)
-{
-    char *path = mixt_path_join(folder, name);
-    assert_non_null(path);
-    return path;
-}
-
-static void write_file(const char *path, const void *data, size_t length)
-{
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, length, file), length);
-    assert_int_equal(fclose(file), 0);
-}
-
-static char *read_fixture(const char *path, size_t *length)
-{
-    char *data;
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_file_read(path, 1u << 20, &data, length, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
-    return data;
-}
 
 /* A file with this header text and `data_bytes` zero bytes; malloc'd. */
 static unsigned char *build(const char *header, size_t header_length, size_t data_bytes,
@@ -181,8 +143,8 @@ static void test_shortened_file(void **state)
 {
     (void)state;
     size_t length;
-    char *data = read_fixture(FIXTURES "types.safetensors", &length);
-    char *path = in_folder("short.safetensors");
+    char *data = read_file(FIXTURES "types.safetensors", &length);
+    char *path = scratch_path("short.safetensors");
     write_file(path, data, length);
     mixt_safetensors *file;
     mixt_error error = MIXT_ERROR_INIT;
@@ -215,8 +177,8 @@ static void test_every_prefix_and_byte(void **state)
     (void)state;
     size_t length;
     size_t verdict_bytes;
-    char *data = read_fixture(FIXTURES "types.safetensors", &length);
-    char *verdicts = read_fixture(FIXTURES "verdicts.bin", &verdict_bytes);
+    char *data = read_file(FIXTURES "types.safetensors", &length);
+    char *verdicts = read_file(FIXTURES "verdicts.bin", &verdict_bytes);
     mixt_safetensors *file;
     for (size_t i = 0; i < length; i++) {
         char *prefix = malloc(i + 1); /* an exact size, so that a sanitizer sees one byte too far */
@@ -480,7 +442,7 @@ static void test_a_million_tensors(void **state)
 static void test_special_files(void **state)
 {
     (void)state;
-    char *fifo = in_folder("fifo.safetensors");
+    char *fifo = scratch_path("fifo.safetensors");
     assert_int_equal(mkfifo(fifo, 0600), 0);
     const char *const paths[] = {fifo, "/dev/zero", "/dev/null"};
     mixt_safetensors *file;
@@ -492,7 +454,7 @@ static void test_special_files(void **state)
     mixt_error error = MIXT_ERROR_INIT;
     assert_int_equal(mixt_safetensors_open("/nowhere/x", &file, &error), MIXT_ERROR_NOT_FOUND);
     mixt_error second = MIXT_ERROR_INIT;
-    assert_int_equal(mixt_safetensors_open(folder, &file, &second), MIXT_ERROR_NOT_FOUND);
+    assert_int_equal(mixt_safetensors_open(scratch, &file, &second), MIXT_ERROR_NOT_FOUND);
     assert_non_null(strstr(second.message, "neither"));
     free(fifo);
 }
@@ -503,9 +465,7 @@ static mixt_safetensors_writer *start(const char *path, uint64_t shard_bytes)
 {
     mixt_safetensors_writer *writer;
     mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_safetensors_writer_create(path, shard_bytes, &writer, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    must(mixt_safetensors_writer_create(path, shard_bytes, &writer, &error), &error);
     return writer;
 }
 
@@ -514,9 +474,7 @@ static void add(mixt_safetensors_writer *writer, const char *name, mixt_dtype dt
 {
     int64_t shape[2] = {rows, columns};
     mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_safetensors_writer_add(writer, name, dtype, 2, shape, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    must(mixt_safetensors_writer_add(writer, name, dtype, 2, shape, &error), &error);
 }
 
 #define OK(call)                                                                                   \
@@ -531,7 +489,7 @@ static void add(mixt_safetensors_writer *writer, const char *name, mixt_dtype dt
 static void test_writes_what_it_reads(void **state)
 {
     (void)state;
-    char *path = in_folder("written.safetensors");
+    char *path = scratch_path("written.safetensors");
     mixt_safetensors_writer *writer = start(path, 0);
     OK(mixt_safetensors_writer_metadata(writer, "format", "pt", error_));
     OK(mixt_safetensors_writer_metadata(writer, "odd \"key\"\n", "v\\\x01\xc3\xbc", error_));
@@ -568,7 +526,7 @@ static void test_writes_what_it_reads(void **state)
     assert_memory_equal(back, data, sizeof data);
     assert_int_equal(mixt_safetensors_tensor(file, 0)->offset % 8, 0);
     mixt_safetensors_close(file);
-    char *temporary = in_folder("written.safetensors.tmp");
+    char *temporary = scratch_path("written.safetensors.tmp");
     assert_false(mixt_path_exists(temporary));
     free(temporary);
     free(path);
@@ -577,8 +535,8 @@ static void test_writes_what_it_reads(void **state)
 static void test_writer_refusals(void **state)
 {
     (void)state;
-    char *path = in_folder("refused.safetensors");
-    char *temporary = in_folder("refused.safetensors.tmp");
+    char *path = scratch_path("refused.safetensors");
+    char *temporary = scratch_path("refused.safetensors.tmp");
     char byte = 0;
     mixt_safetensors_writer *writer = start(path, 0);
     add(writer, "a", MIXT_DTYPE_U8, 1, 2);
@@ -657,7 +615,7 @@ static void write_shards(const char *target)
 static void test_shards(void **state)
 {
     (void)state;
-    char *target = in_folder("sharded");
+    char *target = scratch_path("sharded");
     OK(mixt_folder_create(target, error_));
     char *stale = mixt_path_join(target, "model.safetensors");
     write_file(stale, "old", 3);
@@ -719,8 +677,8 @@ static mixt_status try_shards(const char *path, mixt_error *error)
 static void test_writer_faults(void **state)
 {
     (void)state;
-    char *target = in_folder("faults");
-    char *path = in_folder("faults/model.safetensors");
+    char *target = scratch_path("faults");
+    char *path = scratch_path("faults/model.safetensors");
     OK(mixt_folder_create(target, error_));
     mixt_fault = (mixt_fault_plan){.folder = target};
     OK(try_shards(path, error_));
@@ -767,7 +725,7 @@ static void test_writer_faults(void **state)
 static void test_writer_order(void **state)
 {
     (void)state;
-    char *path = in_folder("order.safetensors");
+    char *path = scratch_path("order.safetensors");
     const int64_t shape[1] = {1};
     char byte = 1;
     for (int i = 0; i < 5; i++) {
@@ -820,7 +778,7 @@ static void expect_index(const char *target, const char *index_text, mixt_status
 static void test_index_refusals(void **state)
 {
     (void)state;
-    char *target = in_folder("hostile");
+    char *target = scratch_path("hostile");
     write_shards(target);
     char path[300];
     snprintf(path, sizeof path, "%s/fifo", target);
@@ -867,14 +825,14 @@ static void test_index_refusals(void **state)
 static void test_hub_cache(void **state)
 {
     (void)state;
-    char *target = in_folder("hub/snapshots/abc");
+    char *target = scratch_path("hub/snapshots/abc");
     write_shards(target);
     char from[300];
     char to[300];
-    snprintf(to, sizeof to, "%s/hub/blobs", folder);
+    snprintf(to, sizeof to, "%s/hub/blobs", scratch);
     OK(mixt_folder_create(to, error_));
     snprintf(from, sizeof from, "%s/model-00002-of-00003.safetensors", target);
-    snprintf(to, sizeof to, "%s/hub/blobs/0123", folder);
+    snprintf(to, sizeof to, "%s/hub/blobs/0123", scratch);
     assert_int_equal(rename(from, to), 0);
     assert_int_equal(symlink("../../blobs/0123", from), 0);
     mixt_safetensors *file;
@@ -942,7 +900,7 @@ static void test_rounding(void **state)
 {
     (void)state;
     size_t length;
-    char *data = read_fixture(FIXTURES "rounding.bin", &length);
+    char *data = read_file(FIXTURES "rounding.bin", &length);
     uint32_t count;
     memcpy(&count, data, 4);
     assert_true(count > 3000);
@@ -1006,5 +964,5 @@ int main(void)
         cmocka_unit_test(test_rounding),
         cmocka_unit_test(test_dtype_names),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -18,46 +18,10 @@
 #include "core/random.h"
 #include "mixt.h"
 #include "tokenizer/tokenizer.h"
+#include "scratch.h"
 
 #define FIXTURES "tests/fixtures/tokenizer/"
 #define SMALL_VOCABULARY 640
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/mixt-tokenizer-XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return mixt_folder_remove(folder, NULL) != MIXT_OK;
-}
-
-static char *read_text(const char *path, size_t *length)
-{
-    char *text;
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_file_read(path, 1 << 26, &text, length, &error) != MIXT_OK) {
-        print_error("%s\n", error.message);
-        fail();
-    }
-    return text;
-}
-
-static mixt_tokenizer *open_tokenizer(const char *path)
-{
-    mixt_tokenizer *tokenizer;
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_tokenizer_open(path, &tokenizer, &error) != MIXT_OK) {
-        print_error("%s\n", error.message);
-        fail();
-    }
-    return tokenizer;
-}
 
 typedef struct one_text {
     const char *text;
@@ -123,8 +87,8 @@ static void compare_line(mixt_tokenizer *tokenizer, const char *hex, size_t hex_
 static void compare_ids(mixt_tokenizer *tokenizer, const char *ids_path)
 {
     size_t length;
-    char *strings = read_text(FIXTURES "strings.hex", &length);
-    char *ids = read_text(ids_path, &length), *id_line = ids;
+    char *strings = read_file(FIXTURES "strings.hex", &length);
+    char *ids = read_file(ids_path, &length), *id_line = ids;
     int lines = 0;
     for (int special = 0; special < 2; special++) {
         for (const char *hex = strings; *hex != '\0'; lines++) {
@@ -147,9 +111,9 @@ static void test_training(void **state)
 {
     (void)state;
     size_t length, merges_length, json_length, saved_length;
-    char *text = read_text(FIXTURES "training.txt", &length);
-    char *merges = read_text(FIXTURES "merges.txt", &merges_length), *line = merges;
-    char *json = read_text(FIXTURES "small/tokenizer.json", &json_length);
+    char *text = read_file(FIXTURES "training.txt", &length);
+    char *merges = read_file(FIXTURES "merges.txt", &merges_length), *line = merges;
+    char *json = read_file(FIXTURES "small/tokenizer.json", &json_length);
     mixt_tokenizer *tokenizer = train(text, length, SMALL_VOCABULARY);
     assert_int_equal(mixt_tokenizer_vocab_size(tokenizer), SMALL_VOCABULARY);
     assert_int_equal(mixt_tokenizer_separator(tokenizer), 256);
@@ -167,16 +131,16 @@ static void test_training(void **state)
     }
     assert_non_null(strstr(tokenizer->json, in_json));
     char path[128];
-    assert_int_equal(mixt_tokenizer_save(tokenizer, folder, NULL), MIXT_OK);
-    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
-    char *saved = read_text(path, &saved_length);
+    assert_int_equal(mixt_tokenizer_save(tokenizer, scratch, NULL), MIXT_OK);
+    snprintf(path, sizeof path, "%s/tokenizer.json", scratch);
+    char *saved = read_file(path, &saved_length);
     assert_int_equal(saved_length, json_length);
     assert_memory_equal(saved, json, json_length);
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
-    char *config = read_text(path, &length);
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", scratch);
+    char *config = read_file(path, &length);
     assert_non_null(strstr(config, "\"eos_token\": \"<|endoftext|>\""));
     assert_non_null(strstr(config, "\"tokenizer_class\": \"PreTrainedTokenizerFast\""));
-    mixt_tokenizer *again = open_tokenizer(folder);
+    mixt_tokenizer *again = open_tokenizer(scratch);
     assert_string_equal(mixt_tokenizer_hash(again), mixt_tokenizer_hash(tokenizer));
     assert_int_equal(strlen(mixt_tokenizer_hash(again)), 64);
     compare_ids(again, FIXTURES "small.ids");
@@ -571,7 +535,7 @@ static void test_json(void **state)
     assert_int_equal(mixt_tokenizer_from_json(deep, depth, &tokenizer, &error), MIXT_ERROR_FORMAT);
     free(deep);
     char path[128];
-    snprintf(path, sizeof path, "%s/missing.json", folder);
+    snprintf(path, sizeof path, "%s/missing.json", scratch);
     error = (mixt_error)MIXT_ERROR_INIT;
     assert_int_equal(mixt_tokenizer_open(path, &tokenizer, &error), MIXT_ERROR_NOT_FOUND);
     assert_non_null(strstr(error.message, path));
@@ -655,7 +619,7 @@ static int encode_lines(const char *path, bool special)
 static int train_small(const char *path)
 {
     size_t length;
-    char *text = read_text(FIXTURES "training.txt", &length);
+    char *text = read_file(FIXTURES "training.txt", &length);
     mixt_tokenizer *tokenizer = train(text, length, SMALL_VOCABULARY);
     mixt_status status = mixt_tokenizer_save(tokenizer, path, NULL);
     mixt_tokenizer_free(tokenizer);
@@ -684,5 +648,5 @@ int main(int count, char **arguments)
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_changed_bytes),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

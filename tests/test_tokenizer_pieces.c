@@ -17,46 +17,10 @@
 #include "mixt.h"
 #include "tokenizer/protobuf.h"
 #include "tokenizer/tokenizer.h"
+#include "scratch.h"
 
 #define FIXTURES "tests/fixtures/tokenizer/"
 #define PIECES FIXTURES "pieces/"
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/mixt-pieces-XXXXXX");
-    return mkdtemp(folder) == NULL;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return mixt_folder_remove(folder, NULL) != MIXT_OK;
-}
-
-static char *read_text(const char *path, size_t *length)
-{
-    char *text;
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_file_read(path, 1 << 26, &text, length, &error) != MIXT_OK) {
-        print_error("%s\n", error.message);
-        fail();
-    }
-    return text;
-}
-
-static mixt_tokenizer *open_tokenizer(const char *path)
-{
-    mixt_tokenizer *tokenizer;
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_tokenizer_open(path, &tokenizer, &error) != MIXT_OK) {
-        print_error("%s\n", error.message);
-        fail();
-    }
-    return tokenizer;
-}
 
 static size_t from_hexadecimal(const char *line, size_t length, char *to)
 {
@@ -76,7 +40,7 @@ typedef void (*each_text)(void *user, const char *text, size_t length, bool spec
 static void for_each(int passes, each_text function, void *user)
 {
     size_t length;
-    char *strings = read_text(FIXTURES "strings.hex", &length);
+    char *strings = read_file(FIXTURES "strings.hex", &length);
     for (int special = 0; special < passes; special++) {
         for (const char *hex = strings; *hex != '\0';) {
             char text[4096];
@@ -133,7 +97,7 @@ static void test_ids(void **state)
         snprintf(path, sizeof path, PIECES "%s", files[i].name);
         mixt_tokenizer *tokenizer = open_tokenizer(path);
         strcat(path, ".ids");
-        char *ids = read_text(path, &length);
+        char *ids = read_file(path, &length);
         expected e = {tokenizer, ids, files[i].name};
         for_each(files[i].passes, expect_line, &e);
         assert_int_equal(*e.line, '\0');
@@ -219,7 +183,7 @@ static void test_gguf(void **state)
         mixt_error error;
         mixt_tokenizer *tokenizer = open_tokenizer(files[i]);
         int size = mixt_tokenizer_vocab_size(tokenizer);
-        snprintf(path, sizeof path, "%s/vocabulary.gguf", folder);
+        snprintf(path, sizeof path, "%s/vocabulary.gguf", scratch);
         if (write_gguf(tokenizer, size + 3, path, &error) != MIXT_OK) {
             print_error("%s: %s\n", files[i], error.message);
             fail();
@@ -228,7 +192,7 @@ static void test_gguf(void **state)
         assert_int_equal(mixt_tokenizer_vocab_size(other), size + 3);
         expect_alike(tokenizer, other);
         char saved[128];
-        snprintf(saved, sizeof saved, "%s/saved-%zu", folder, i);
+        snprintf(saved, sizeof saved, "%s/saved-%zu", scratch, i);
         assert_int_equal(mixt_tokenizer_save(other, saved, &error), MIXT_OK);
         mixt_tokenizer *third = open_tokenizer(saved);
         expect_alike(tokenizer, third);
@@ -256,7 +220,7 @@ static void test_no_gguf_form(void **state)
         char path[128];
         mixt_error error;
         mixt_tokenizer *tokenizer = open_tokenizer(files[i][0]);
-        snprintf(path, sizeof path, "%s/none.gguf", folder);
+        snprintf(path, sizeof path, "%s/none.gguf", scratch);
         assert_int_equal(write_gguf(tokenizer, mixt_tokenizer_vocab_size(tokenizer), path, &error),
                          MIXT_ERROR_UNSUPPORTED);
         assert_non_null(strstr(error.message, files[i][1]));
@@ -482,7 +446,7 @@ static void test_changed_models(void **state)
 {
     (void)state;
     size_t length;
-    char *model = read_text(PIECES "unigram.model", &length);
+    char *model = read_file(PIECES "unigram.model", &length);
     for (size_t end = 0; end <= length; end++) {
         char *part = malloc(end + 1);
         memcpy(part, model, end);
@@ -543,7 +507,7 @@ static mixt_status open_vocabulary(const vocabulary *v, mixt_tokenizer **tokeniz
 {
     char path[128];
     mixt_gguf_writer *writer;
-    snprintf(path, sizeof path, "%s/bad.gguf", folder);
+    snprintf(path, sizeof path, "%s/bad.gguf", scratch);
     assert_int_equal(mixt_gguf_writer_create(path, 0, &writer, NULL), MIXT_OK);
     mixt_gguf_writer_string(writer, "general.architecture", "mystery", NULL);
     mixt_gguf_writer_string(writer, "tokenizer.ggml.model", v->model, NULL);
@@ -705,14 +669,13 @@ static void test_odd_vocabularies(void **state)
     free(long_token);
 }
 
-/* --- Beside the vocabulary
- * ------------------------------------------------------------------------
+/* --- Beside the vocabulary ----------------------------------------------------------------------
  */
 
-static void write_file(const char *name, const char *text)
+static void write_beside(const char *name, const char *text)
 {
     char path[160];
-    snprintf(path, sizeof path, "%s/beside/%s", folder, name);
+    snprintf(path, sizeof path, "%s/beside/%s", scratch, name);
     assert_int_equal(mixt_file_replace(path, text, strlen(text), NULL), MIXT_OK);
 }
 
@@ -722,18 +685,18 @@ static void test_config(void **state)
     char path[128];
     size_t length;
     mixt_tokenizer *tokenizer;
-    snprintf(path, sizeof path, "%s/beside", folder);
+    snprintf(path, sizeof path, "%s/beside", scratch);
     assert_int_equal(mixt_folder_create(path, NULL), MIXT_OK);
-    char *model = read_text(PIECES "bpe.model", &length);
-    snprintf(path, sizeof path, "%s/beside/tokenizer.model", folder);
+    char *model = read_file(PIECES "bpe.model", &length);
+    snprintf(path, sizeof path, "%s/beside/tokenizer.model", scratch);
     assert_int_equal(mixt_file_replace(path, model, length, NULL), MIXT_OK);
     free(model);
-    snprintf(path, sizeof path, "%s/beside", folder);
-    write_file("tokenizer_config.json",
-               "{\"bos_token\":{\"content\":\"[INST]\"},\"eos_token\":\"[/INST]\","
-               "\"pad_token\":\"nobody\",\"add_bos_token\":false,\"add_eos_token\":true,"
-               "\"chat_template\":[{\"name\":\"tools\",\"template\":\"no\"},"
-               "{\"name\":\"default\",\"template\":\"{{ x }}\"}]}");
+    snprintf(path, sizeof path, "%s/beside", scratch);
+    write_beside("tokenizer_config.json",
+                 "{\"bos_token\":{\"content\":\"[INST]\"},\"eos_token\":\"[/INST]\","
+                 "\"pad_token\":\"nobody\",\"add_bos_token\":false,\"add_eos_token\":true,"
+                 "\"chat_template\":[{\"name\":\"tools\",\"template\":\"no\"},"
+                 "{\"name\":\"default\",\"template\":\"{{ x }}\"}]}");
     tokenizer = open_tokenizer(path);
     int end = mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_EOS);
     assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS), end - 1);
@@ -742,11 +705,11 @@ static void test_config(void **state)
                 !mixt_tokenizer_adds_bos(tokenizer));
     assert_string_equal(mixt_tokenizer_chat_template(tokenizer), "{{ x }}");
     mixt_tokenizer_free(tokenizer);
-    write_file("chat_template.jinja", "{{ y }}");
+    write_beside("chat_template.jinja", "{{ y }}");
     tokenizer = open_tokenizer(path);
     assert_string_equal(mixt_tokenizer_chat_template(tokenizer), "{{ y }}");
     char saved[128];
-    snprintf(saved, sizeof saved, "%s/beside-saved", folder);
+    snprintf(saved, sizeof saved, "%s/beside-saved", scratch);
     assert_int_equal(mixt_tokenizer_save(tokenizer, saved, NULL), MIXT_OK);
     mixt_tokenizer *again = open_tokenizer(saved);
     expect_alike(tokenizer, again);
@@ -754,7 +717,7 @@ static void test_config(void **state)
     assert_string_equal(mixt_tokenizer_hash(again), mixt_tokenizer_hash(tokenizer));
     mixt_tokenizer_free(again);
     mixt_tokenizer_free(tokenizer);
-    write_file("tokenizer_config.json", "{\"chat_template\":3}");
+    write_beside("tokenizer_config.json", "{\"chat_template\":3}");
     mixt_error error = MIXT_ERROR_INIT;
     assert_int_equal(mixt_tokenizer_open(path, &tokenizer, &error), MIXT_ERROR_FORMAT);
     assert_non_null(strstr(error.message, "chat_template"));
@@ -806,5 +769,5 @@ int main(void)
         cmocka_unit_test(test_config),
         cmocka_unit_test(test_decoding),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

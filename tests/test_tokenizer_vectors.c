@@ -12,6 +12,7 @@
 
 #include "core/files.h"
 #include "mixt.h"
+#include "scratch.h"
 
 #define SEPARATOR "\n__ggml_vocab_test__\n"
 
@@ -24,28 +25,6 @@ static const char *shared(const char *name)
     snprintf(path[turn], sizeof path[turn], "%s/tokenizers/%s",
              folder != NULL ? folder : "../shared", name);
     return path[turn];
-}
-
-static char *read_text(const char *path, size_t *length)
-{
-    char *text;
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_file_read(path, 1 << 26, &text, length, &error) != MIXT_OK) {
-        print_error("%s\n", error.message);
-        fail();
-    }
-    return text;
-}
-
-static mixt_tokenizer *open_tokenizer(const char *path)
-{
-    mixt_tokenizer *tokenizer;
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_tokenizer_open(path, &tokenizer, &error) != MIXT_OK) {
-        print_error("%s\n", error.message);
-        fail();
-    }
-    return tokenizer;
 }
 
 /* Whether the numbers at *expected, up to one of `ends`, are the ids of the text; moves on. */
@@ -80,7 +59,7 @@ static void compare(const char *tokenizer_path, const char *texts_path, const ch
 {
     size_t length, ids_length;
     mixt_tokenizer *tokenizer = open_tokenizer(tokenizer_path);
-    char *texts = read_text(texts_path, &length), *ids = read_text(ids_path, &ids_length);
+    char *texts = read_file(texts_path, &length), *ids = read_file(ids_path, &ids_length);
     char *line = ids, *text = texts;
     int count = 0, differ = 0;
     while (text != NULL) {
@@ -227,10 +206,10 @@ static void test_chats(void **state)
             size_t length, ids_length;
             snprintf(path, sizeof path, "mixtral-mistral-v1/test-vectors/%s/text_v%d.txt", chats[i],
                      version);
-            char *text = read_text(shared(path), &length);
+            char *text = read_file(shared(path), &length);
             snprintf(path, sizeof path, "mixtral-mistral-v1/test-vectors/%s/tokens_v%d.json",
                      chats[i], version);
-            char *ids = read_text(shared(path), &ids_length), *numbers = strchr(ids, '[');
+            char *ids = read_file(shared(path), &ids_length), *numbers = strchr(ids, '[');
             length = plain_chat(text);
             if (!same_ids(tokenizer, text, length, true, &numbers, ']')) {
                 print_error("version %d: %s\n", version, chats[i]);
@@ -271,8 +250,8 @@ static void test_qwen(void **state)
     int descriptor = mkstemps(path, 5);
     assert_true(descriptor >= 0);
     FILE *file = fdopen(descriptor, "w");
-    char *vocabulary = read_text(shared("qwen/vocab.json"), &length);
-    char *merges = read_text(shared("qwen/merges.txt"), &length);
+    char *vocabulary = read_file(shared("qwen/vocab.json"), &length);
+    char *merges = read_file(shared("qwen/merges.txt"), &length);
     fprintf(file,
             "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\","
             "\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"

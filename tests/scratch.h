@@ -1,0 +1,22 @@
+/* The folder that a test program writes to, and files in it. What goes wrong fails the test. */
+#ifndef MIXT_TESTS_SCRATCH_H
+#define MIXT_TESTS_SCRATCH_H
+
+#include <stddef.h>
+
+#include "mixt.h"
+
+extern char scratch[64]; /* below /tmp, while a group of tests runs */
+/* A group's set-up and tear-down. */
+int scratch_make(void **state);
+int scratch_remove(void **state);
+/* scratch/NAME, malloc'd. */
+char *scratch_path(const char *name);
+void write_file(const char *path, const void *data, size_t length);
+/* malloc'd, with a NUL behind it. */
+char *read_file(const char *path, size_t *length);
+mixt_tokenizer *open_tokenizer(const char *path);
+/* Fails the test with the error's line where a call failed. */
+void must(mixt_status status, const mixt_error *error);
+
+#endif
