@@ -18,7 +18,7 @@ DEPS_PAGE := chromium python3
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
         -Wcast-align -Wformat=2 -Wswitch-enum
-WARN_LIBRARY := $(WARN) -Wconversion -Wno-sign-conversion
+WARN_LIBRARY = $(WARN) -Wconversion -Wno-sign-conversion
 PACKAGES := jansson libpcre2-8 libutf8proc libzstd
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null || echo -ljansson -lpcre2-8 -lutf8proc -lzstd)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/random.h"
 #include "train/trainer.h"
 
@@ -29,21 +30,14 @@ typedef struct bench {
     mixt_error *error;
     mixt_bench_row *rows;
     char (*names)[NAME_BYTES]; /* of each row */
-    size_t count, capacity;
+    size_t count, row_room, name_room;
 } bench;
 
 static mixt_status add_row(bench *b, const mixt_bench_row *like, const sample *s)
 {
-    if (b->count == b->capacity) {
-        size_t more = b->capacity * 2 + 16;
-        mixt_bench_row *rows = realloc(b->rows, more * sizeof *rows);
-        b->rows = rows != NULL ? rows : b->rows;
-        char(*names)[NAME_BYTES] = realloc(b->names, more * sizeof *names);
-        b->names = names != NULL ? names : b->names;
-        if (rows == NULL || names == NULL) {
-            return mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory");
-        }
-        b->capacity = more;
+    if (!mixt_grow(&b->rows, &b->row_room, b->count + 1, sizeof *b->rows) ||
+        !mixt_grow(&b->names, &b->name_room, b->count + 1, sizeof *b->names)) {
+        return mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory");
     }
     snprintf(b->names[b->count], NAME_BYTES, "%s", like->name);
     mixt_bench_row *row = &b->rows[b->count++];

@@ -1,7 +1,10 @@
 #include "eval/score.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/arithmetic.h"
 
 #define BATCH_ROWS 2048                 /* rows of a batch where memory allows */
 #define LOGIT_VALUES ((int64_t)1 << 26) /* rows * vocabulary of a batch: 256 MB of logits */
@@ -14,11 +17,6 @@ static mixt_status check_data(const mixt_model *model, const mixt_data *data, mi
                          mixt_data_vocab_size(data), model->options.vocab_size);
     }
     return MIXT_OK;
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* Tokens of a document that are read: not the last, behind which nothing is scored. */
@@ -41,7 +39,7 @@ static mixt_status count_total(mixt_scorer *scorer, const mixt_data *data, mixt_
         scorer->used[d->domain] += rows_of(scorer, d);
     }
     for (size_t i = 0; i < domains; i++) {
-        scorer->total += limit > 0 ? least(limit, scorer->used[i]) : scorer->used[i];
+        scorer->total += limit > 0 && limit < scorer->used[i] ? limit : scorer->used[i];
         scorer->used[i] = 0;
     }
     return MIXT_OK;
@@ -51,8 +49,7 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
                          mixt_error *error)
 {
     int64_t window = scorer->options.window;
-    int64_t most = LOGIT_VALUES / model->options.vocab_size;
-    most = most < BATCH_ROWS ? most : BATCH_ROWS;
+    int64_t most = mixt_least(LOGIT_VALUES / model->options.vocab_size, BATCH_ROWS);
     scorer->capacity = (most < window ? 1 : most / window) * window;
     mixt_graph_options options = {.phase = MIXT_PHASE_SCORE,
                                   .capacity = scorer->capacity,
@@ -63,15 +60,10 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
     if (scorer->pieces == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory");
     }
-    mixt_status status = mixt_batch_create(scorer->capacity, 0, &scorer->batch, error);
-    if (status == MIXT_OK) {
-        status = mixt_graph_create(model, &options, &scorer->graph, error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_instance_create(scorer->graph->plan, &context->device,
-                                      mixt_context_matmul(context), &scorer->instance, error);
-    }
-    return status;
+    MIXT_TRY(mixt_batch_create(scorer->capacity, 0, &scorer->batch, error));
+    MIXT_TRY(mixt_graph_create(model, &options, &scorer->graph, error));
+    return mixt_instance_create(scorer->graph->plan, &context->device, mixt_context_matmul(context),
+                                &scorer->instance, error);
 }
 
 static mixt_status bind(mixt_scorer *scorer, mixt_context *context, mixt_error *error)
@@ -80,14 +72,11 @@ static mixt_status bind(mixt_scorer *scorer, mixt_context *context, mixt_error *
     const mixt_backend *backend = mixt_device_backend(&context->device, sizeof(float));
     const mixt_graph *graph = scorer->graph;
     mixt_instance_write(scorer->instance, graph->scale, scale, sizeof scale);
-    mixt_status status =
-        mixt_rope_create(scorer->model, backend, scorer->options.window, &scorer->rope, error);
-    if (status == MIXT_OK) {
-        mixt_instance_bind(scorer->instance, graph->rope, &scorer->rope, 0);
-        status = mixt_weights_create(scorer->model, &context->device, &scorer->weights, error);
-    }
-    return status == MIXT_OK ? mixt_weights_bind(scorer->weights, graph, scorer->instance, error)
-                             : status;
+    MIXT_TRY(
+        mixt_rope_create(scorer->model, backend, scorer->options.window, &scorer->rope, error));
+    mixt_instance_bind(scorer->instance, graph->rope, &scorer->rope, 0);
+    MIXT_TRY(mixt_weights_create(scorer->model, &context->device, &scorer->weights, error));
+    return mixt_weights_bind(scorer->weights, graph, scorer->instance, error);
 }
 
 mixt_status mixt_scorer_open(mixt_context *context, const mixt_model *model,
@@ -161,10 +150,12 @@ static uint64_t next_count(mixt_scorer *scorer)
         const mixt_data_document *d = &scorer->split->documents[scorer->document];
         uint64_t left = rows_of(scorer, d) - scorer->from;
         if (limit > 0) {
-            left = least(left, limit - scorer->used[d->domain]);
+            uint64_t allowed = limit - scorer->used[d->domain];
+            left = allowed < left ? allowed : left;
         }
         if (left > 0) {
-            return least(left, (uint64_t)scorer->options.window);
+            return left < (uint64_t)scorer->options.window ? left
+                                                           : (uint64_t)scorer->options.window;
         }
         scorer->from = 0;
     }
@@ -192,11 +183,12 @@ static void fill_piece(mixt_scorer *scorer, int64_t row, uint64_t count)
 
 mixt_status mixt_scorer_run(mixt_scorer *scorer, int64_t rows, mixt_error *error)
 {
+    assert(rows > 0 && rows % scorer->options.window == 0 && rows <= scorer->capacity);
     scorer->batch.rows = rows;
     mixt_batch_write(&scorer->batch, scorer->graph, scorer->instance);
-    mixt_status status =
-        mixt_instance_run(scorer->instance, rows, 0, scorer->graph->plan->record_count, error);
-    return status == MIXT_OK ? mixt_model_intact(scorer->model, error) : status;
+    MIXT_TRY(
+        mixt_instance_run(scorer->instance, rows, 0, scorer->graph->plan->record_count, error));
+    return mixt_model_intact(scorer->model, error);
 }
 
 mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)

@@ -2,10 +2,12 @@
  * to PREFILL_MOST tokens for prompts, one of a single token for generation; both give a row the
  * same bits. The weights of a model that was made here are packed once into the order the kernels
  * read; those of an opened one are read where its files are mapped. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/context.h"
+#include "core/arithmetic.h"
 #include "core/memory.h"
 #include "model/batch.h"
 #include "model/weights.h"
@@ -80,17 +82,14 @@ static mixt_status create_runner(mixt_session *session, int64_t tokens, runner *
                                   .cache_capacity = session->capacity,
                                   .real_size = sizeof(float),
                                   .keep_routes = true};
-    mixt_status status = mixt_graph_create(session->model, &options, &r->graph, error);
-    if (status == MIXT_OK) {
-        status = mixt_instance_create(r->graph->plan, &session->context->device,
-                                      mixt_context_matmul(session->context), &r->instance, error);
-    }
-    return status;
+    MIXT_TRY(mixt_graph_create(session->model, &options, &r->graph, error));
+    return mixt_instance_create(r->graph->plan, &session->context->device,
+                                mixt_context_matmul(session->context), &r->instance, error);
 }
 
 static mixt_status create_prefill(mixt_session *session, mixt_error *error)
 {
-    int64_t chunk = session->capacity < PREFILL_MOST ? session->capacity : PREFILL_MOST;
+    int64_t chunk = mixt_least(session->capacity, PREFILL_MOST);
     for (;; chunk /= 2) {
         mixt_error local = MIXT_ERROR_INIT;
         mixt_status status = create_runner(session, chunk, &session->prefill, &local);
@@ -129,16 +128,9 @@ static mixt_status allocate(mixt_session *session, mixt_error *error)
     const mixt_model *model = session->model;
     const mixt_backend *backend = mixt_device_backend(&session->context->device, sizeof(float));
     size_t routes = (size_t)mixt_model_moe_layers(model) * session->chosen;
-    mixt_status status = create_cache(session, backend, error);
-    if (status == MIXT_OK) {
-        status = mixt_rope_create(model, backend, session->capacity, &session->rope, error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_batch_create(session->chunk, 1, &session->batch, error);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(create_cache(session, backend, error));
+    MIXT_TRY(mixt_rope_create(model, backend, session->capacity, &session->rope, error));
+    MIXT_TRY(mixt_batch_create(session->chunk, 1, &session->batch, error));
     session->logits = calloc((size_t)model->options.vocab_size, sizeof(float));
     session->route_ids = calloc(routes + 1, sizeof(int32_t));
     session->route_weights = calloc(routes + 1, sizeof(float));
@@ -151,23 +143,13 @@ static mixt_status allocate(mixt_session *session, mixt_error *error)
 static mixt_status build(mixt_session *session, mixt_error *error)
 {
     const mixt_context *context = session->context;
-    mixt_status status = create_prefill(session, error);
-    if (status == MIXT_OK) {
-        status = create_runner(session, 1, &session->decode, error);
-    }
-    if (status == MIXT_OK) {
-        status = allocate(session, error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_weights_create(session->model, &context->device, &session->weights, error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_weights_pack(session->weights, mixt_context_matmul(context), error);
-    }
-    if (status == MIXT_OK) {
-        status = bind(session, &session->prefill, error);
-    }
-    return status == MIXT_OK ? bind(session, &session->decode, error) : status;
+    MIXT_TRY(create_prefill(session, error));
+    MIXT_TRY(create_runner(session, 1, &session->decode, error));
+    MIXT_TRY(allocate(session, error));
+    MIXT_TRY(mixt_weights_create(session->model, &context->device, &session->weights, error));
+    MIXT_TRY(mixt_weights_pack(session->weights, mixt_context_matmul(context), error));
+    MIXT_TRY(bind(session, &session->prefill, error));
+    return bind(session, &session->decode, error);
 }
 
 mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, int context_length,
@@ -184,8 +166,7 @@ mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, 
     }
     session->context = context;
     session->model = model;
-    int64_t usual = model->options.context_length;
-    usual = usual < CONTEXT_USUAL ? usual : CONTEXT_USUAL;
+    int64_t usual = mixt_least(model->options.context_length, CONTEXT_USUAL);
     session->capacity = context_length == 0 ? usual : context_length;
     for (int layer = 0; layer < model->options.layers; layer++) {
         size_t chosen = (size_t)mixt_model_router(model, layer)->chosen;
@@ -243,18 +224,11 @@ static mixt_status feed_chunk(mixt_session *session, const int32_t *tokens, size
         batch->first[i] = 0;
         batch->positions[i] = batch->last[i] = batch->slots[i] = position;
     }
+    assert(count <= (size_t)session->chunk);
     mixt_batch_write(batch, r->graph, r->instance);
-    mixt_status status =
-        mixt_instance_run(r->instance, batch->rows, 0, r->graph->plan->record_count, error);
-    if (status == MIXT_OK) {
-        status = mixt_model_intact(session->model, error);
-    }
-    if (status == MIXT_OK) {
-        status = check_finite(session, r, error);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_instance_run(r->instance, batch->rows, 0, r->graph->plan->record_count, error));
+    MIXT_TRY(mixt_model_intact(session->model, error));
+    MIXT_TRY(check_finite(session, r, error));
     mixt_instance_read(r->instance, r->graph->logits, 0, session->logits,
                        (size_t)session->model->options.vocab_size * sizeof(float));
     read_routes(session, r, count - 1);

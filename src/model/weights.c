@@ -141,11 +141,8 @@ static mixt_status pack_parameter(mixt_weights *weights, int index, mixt_matmul 
     for (int64_t e = 0; e < count; e++) {
         const char *from =
             (const char *)weights->block.data + (p->offset + (size_t)(e * n * k)) * sizeof(float);
-        mixt_status status = weights->backend->pack(&compute, from, n, k,
-                                                    &weights->packed[weights->packed_count], error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(weights->backend->pack(&compute, from, n, k,
+                                        &weights->packed[weights->packed_count], error));
         weights->packed_count++;
     }
     return MIXT_OK;

@@ -55,12 +55,4 @@ static inline double mixt_in_bytes(const mixt_cost_request *request, int slot)
     return mixt_in_values(request, slot) * request->value_bytes[slot];
 }
 
-#define MIXT_TRY(expression)                                                                       \
-    do {                                                                                           \
-        mixt_status status_ = (expression);                                                        \
-        if (status_ != MIXT_OK) {                                                                  \
-            return status_;                                                                        \
-        }                                                                                          \
-    } while (0)
-
 #endif

@@ -16,23 +16,15 @@ typedef struct walk {
     int value_count;      /* forward values */
 } walk;
 
-static mixt_value_id new_value(mixt_plan *plan, const mixt_value *like, mixt_value_kind kind,
+/* A value like `id`. */
+static mixt_value_id new_value(mixt_plan *plan, mixt_value_id id, mixt_value_kind kind,
                                const char *prefix)
 {
-    if (plan->value_count == plan->value_capacity) {
-        int more = plan->value_capacity * 2;
-        mixt_value *bigger = realloc(plan->values, (size_t)more * sizeof *bigger);
-        if (bigger == NULL) {
-            mixt_fail(&plan->error, MIXT_ERROR_MEMORY, "plan: no memory");
-            return MIXT_NO_VALUE;
-        }
-        if (like >= plan->values && like < plan->values + plan->value_count) {
-            like = bigger + (like - plan->values);
-        }
-        plan->values = bigger;
-        plan->value_capacity = more;
+    mixt_value *value = mixt_plan_new_value(plan);
+    if (value == NULL) {
+        return MIXT_NO_VALUE;
     }
-    mixt_value *value = &plan->values[plan->value_count];
+    const mixt_value *like = &plan->values[id];
     *value = *like;
     value->kind = kind;
     value->gradient = MIXT_NO_VALUE;
@@ -43,23 +35,18 @@ static mixt_value_id new_value(mixt_plan *plan, const mixt_value *like, mixt_val
     return plan->value_count++;
 }
 
+/* `like` may be one of the plan's own. */
 static mixt_record *new_record(mixt_plan *plan, const mixt_record *like, mixt_pass pass)
 {
     mixt_record copy = *like;
-    if (plan->record_count == plan->record_capacity) {
-        int more = plan->record_capacity * 2;
-        mixt_record *bigger = realloc(plan->records, (size_t)more * sizeof *bigger);
-        if (bigger == NULL) {
-            mixt_fail(&plan->error, MIXT_ERROR_MEMORY, "plan: no memory");
-            return NULL;
-        }
-        plan->records = bigger;
-        plan->record_capacity = more;
+    mixt_record *record = mixt_plan_new_record(plan);
+    if (record != NULL) {
+        copy.pass = pass;
+        copy.recompute = false;
+        *record = copy;
+        plan->record_count++;
     }
-    copy.pass = pass;
-    copy.recompute = false;
-    plan->records[plan->record_count] = copy;
-    return &plan->records[plan->record_count++];
+    return record;
 }
 
 /* The id under which a forward value can be read now, emitting its maker again where flagged. */
@@ -79,9 +66,8 @@ static mixt_value_id readable(walk *w, mixt_value_id id)
         in[i] = readable(w, plan->records[w->maker[id]].in[i]);
     }
     for (int i = 0; i < MIXT_SLOTS; i++) {
-        out[i] = old[i] < 0
-                     ? MIXT_NO_VALUE
-                     : new_value(plan, &plan->values[old[i]], MIXT_VALUE_ACTIVATION, "again.");
+        out[i] =
+            old[i] < 0 ? MIXT_NO_VALUE : new_value(plan, old[i], MIXT_VALUE_ACTIVATION, "again.");
         if (old[i] >= 0) {
             w->again[old[i]] = out[i];
         }
@@ -127,7 +113,7 @@ static mixt_value_id gradient_of(mixt_plan *plan, mixt_value_id id, bool *add)
     *add = parameter || value->gradient != MIXT_NO_VALUE;
     if (value->gradient == MIXT_NO_VALUE) {
         mixt_value_id made = new_value(
-            plan, value, parameter ? MIXT_VALUE_PARAMETER_GRADIENT : MIXT_VALUE_GRADIENT, "d.");
+            plan, id, parameter ? MIXT_VALUE_PARAMETER_GRADIENT : MIXT_VALUE_GRADIENT, "d.");
         plan->values[id].gradient = made; /* new_value may have moved the array */
     }
     return plan->values[id].gradient;

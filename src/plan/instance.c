@@ -80,10 +80,7 @@ mixt_status mixt_instance_create(const mixt_plan *plan, const mixt_device *devic
 {
     *result = NULL;
     const mixt_backend *backend = mixt_device_backend(device, plan->real_size);
-    mixt_status status = check_kernels(plan, backend, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(check_kernels(plan, backend, error));
     mixt_instance *instance = calloc(1, sizeof *instance);
     if (instance == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
@@ -377,10 +374,7 @@ mixt_status mixt_instance_run(mixt_instance *instance, int64_t tokens, int from,
                          plan->phase, (long long)tokens, (long long)plan->capacity);
     }
     for (int r = 0; r < plan->record_count && !instance->resolved; r++) {
-        mixt_status status = resolve_record(instance, r, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(resolve_record(instance, r, error));
     }
     instance->resolved = true;
     instance->tokens = tokens;

@@ -1,5 +1,6 @@
 #include "plan/plan.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,19 +33,24 @@ void mixt_plan_free(mixt_plan *plan)
     }
 }
 
-static bool grow(void **array, int count, int *capacity, size_t size)
+mixt_value *mixt_plan_new_value(mixt_plan *plan)
 {
-    if (count < *capacity) {
-        return true;
+    if (!mixt_grow(&plan->values, &plan->value_capacity, (size_t)plan->value_count + 1,
+                   sizeof *plan->values)) {
+        mixt_fail(&plan->error, MIXT_ERROR_MEMORY, "plan: no memory");
+        return NULL;
     }
-    int more = *capacity == 0 ? 64 : *capacity * 2;
-    void *bigger = realloc(*array, (size_t)more * size);
-    if (bigger == NULL) {
-        return false;
+    return &plan->values[plan->value_count];
+}
+
+mixt_record *mixt_plan_new_record(mixt_plan *plan)
+{
+    if (!mixt_grow(&plan->records, &plan->record_capacity, (size_t)plan->record_count + 1,
+                   sizeof *plan->records)) {
+        mixt_fail(&plan->error, MIXT_ERROR_MEMORY, "plan: no memory");
+        return NULL;
     }
-    *array = bigger;
-    *capacity = more;
-    return true;
+    return &plan->records[plan->record_count];
 }
 
 /* Bytes of a value at full capacity; false where they do not fit. */
@@ -66,11 +72,10 @@ static mixt_value_id add_value(mixt_plan *plan, const mixt_value *value)
     if (plan->error.status != MIXT_OK) {
         return MIXT_NO_VALUE;
     }
-    if (!grow((void **)&plan->values, plan->value_count, &plan->value_capacity, sizeof *value)) {
-        mixt_fail(&plan->error, MIXT_ERROR_MEMORY, "plan: no memory");
+    mixt_value *slot = mixt_plan_new_value(plan);
+    if (slot == NULL) {
         return MIXT_NO_VALUE;
     }
-    mixt_value *slot = &plan->values[plan->value_count];
     *slot = *value;
     slot->gradient = MIXT_NO_VALUE;
     if (!value_bytes(plan, &slot->shape, &slot->bytes)) {
@@ -134,6 +139,7 @@ static void make_outputs(mixt_plan *plan, const mixt_operation *operation,
     const mixt_operator *row = mixt_operator_row(operation->op);
     mixt_error inner = MIXT_ERROR_INIT;
     for (int i = 0; i < row->inputs && plan->error.status == MIXT_OK; i++) {
+        assert(operation->in[i] < plan->value_count);
         if (operation->in[i] >= 0) {
             request->in[i] = plan->values[operation->in[i]].shape;
         }
@@ -156,13 +162,10 @@ void mixt_plan_operator(mixt_plan *plan, const mixt_operation *operation, mixt_v
     for (int i = 0; i < MIXT_SLOTS; i++) {
         made[i] = MIXT_NO_VALUE;
     }
-    if (plan->error.status == MIXT_OK && !grow((void **)&plan->records, plan->record_count,
-                                               &plan->record_capacity, sizeof *plan->records)) {
-        mixt_fail(&plan->error, MIXT_ERROR_MEMORY, "plan: no memory");
-    }
     make_outputs(plan, operation, &request, made);
-    if (plan->error.status == MIXT_OK) {
-        mixt_record *record = &plan->records[plan->record_count++];
+    mixt_record *record = plan->error.status == MIXT_OK ? mixt_plan_new_record(plan) : NULL;
+    if (record != NULL) {
+        plan->record_count++;
         *record = (mixt_record){.op = operation->op,
                                 .layer = operation->layer,
                                 .recompute = operation->recompute,

@@ -60,9 +60,11 @@ typedef struct mixt_plan {
     int64_t capacity;  /* tokens */
     size_t real_size;  /* 4 or 8 */
     mixt_value *values;
-    int value_count, value_capacity;
+    int value_count;
+    size_t value_capacity;
     mixt_record *records;
-    int record_count, record_capacity;
+    int record_count;
+    size_t record_capacity;
     int forward_count;  /* records before the first backward one */
     size_t memory_size; /* bytes of the one block */
     mixt_error error;   /* sticky: the builder goes on harmlessly after the first error */
@@ -95,6 +97,10 @@ void mixt_plan_keep(mixt_plan *plan, mixt_value_id value);
 /* Appends the backward half: gradients of `root` (output of a `loss`) for every trainable
  * parameter. Refused where an operator without backward lies on the way, by layer and name. */
 mixt_status mixt_plan_differentiate(mixt_plan *plan, mixt_value_id root, mixt_error *error);
+/* Room for one more, which counts once the caller has filled it and raised the count; NULL, and the
+ * sticky error, without memory. */
+mixt_value *mixt_plan_new_value(mixt_plan *plan);
+mixt_record *mixt_plan_new_record(mixt_plan *plan);
 /* Ends building: lays out memory, or gives the sticky error. */
 mixt_status mixt_plan_finish(mixt_plan *plan, mixt_error *error);
 /* Liveness and offsets; called by mixt_plan_finish. */

@@ -22,7 +22,7 @@ static void add(lexer *lex, template_token_kind kind, size_t start, size_t lengt
     mixt_template_grow(lex->run, &lex->tokens, &lex->capacity,
                        lex->capacity == 0 ? 512 : lex->count + 1, sizeof *lex->tokens);
     lex->tokens[lex->count++] = (template_token){
-        .kind = kind, .line = lex->line, .start = lex->text + start, .length = length};
+        .kind = (uint8_t)kind, .line = lex->line, .start = lex->text + start, .length = length};
 }
 
 static bool starts(const lexer *lex, size_t at, const char *what)

@@ -107,25 +107,17 @@ mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error)
         return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
     }
     trainer->optimizer = optimizer;
-    mixt_status status = mixt_plan_create("update", 1, sizeof(float), &optimizer->plan, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_plan_create("update", 1, sizeof(float), &optimizer->plan, error));
     append_norms(optimizer, (int64_t)model->weight_count);
     for (int i = 0; i < model->parameter_count; i++) {
         if (model->parameters[i].trainable) {
             append_adamw(optimizer, &model->parameters[i]);
         }
     }
-    status = mixt_plan_finish(optimizer->plan, error);
-    if (status == MIXT_OK) {
-        status = mixt_instance_create(optimizer->plan, &trainer->context->device,
-                                      mixt_context_matmul(trainer->context), &optimizer->instance,
-                                      error);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_plan_finish(optimizer->plan, error));
+    MIXT_TRY(mixt_instance_create(optimizer->plan, &trainer->context->device,
+                                  mixt_context_matmul(trainer->context), &optimizer->instance,
+                                  error));
     bind(trainer);
     optimizer->parts = optimizer->plan->values[optimizer->squares[0]].shape.size[0];
     optimizer->sums = calloc((size_t)optimizer->parts, sizeof *optimizer->sums);
@@ -152,11 +144,7 @@ mixt_status mixt_optimizer_norm(mixt_trainer *trainer, mixt_train_block block, d
                                 mixt_error *error)
 {
     mixt_optimizer *optimizer = trainer->optimizer;
-    mixt_status status =
-        mixt_instance_run(optimizer->instance, 1, (int)block, (int)block + 1, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_instance_run(optimizer->instance, 1, (int)block, (int)block + 1, error));
     double sum = 0;
     mixt_instance_read(optimizer->instance, optimizer->squares[block], 0, optimizer->sums,
                        (size_t)optimizer->parts * sizeof *optimizer->sums);

@@ -1,6 +1,7 @@
 /* The trainer: one optimizer step over micro batches, on a plan. */
 #include "train/trainer.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,7 @@ double mixt_train_time(void)
 static mixt_status check(const mixt_model *model, const mixt_train_options *options,
                          mixt_error *error)
 {
-    mixt_status status = mixt_train_options_check(options, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_train_options_check(options, error));
     if (options->window > model->options.context_length) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "training: window %d is more than the model's context_length %d",
@@ -65,15 +63,13 @@ static mixt_status allocate(mixt_trainer *trainer, mixt_error *error)
     }
     trainer->counts = calloc(layers * experts + 1, sizeof(int64_t));
     trainer->batches = calloc((size_t)accumulation, sizeof *trainer->batches);
-    mixt_status status = trainer->counts != NULL && trainer->batches != NULL
-                             ? MIXT_OK
-                             : mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
-    for (int i = 0; i < accumulation && status == MIXT_OK; i++) {
-        status = mixt_batch_create(trainer->rows, 0, &trainer->batches[i], error);
+    if (trainer->counts == NULL || trainer->batches == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
     }
-    return status == MIXT_OK
-               ? mixt_rope_create(model, backend, trainer->options.window, &trainer->rope, error)
-               : status;
+    for (int i = 0; i < accumulation; i++) {
+        MIXT_TRY(mixt_batch_create(trainer->rows, 0, &trainer->batches[i], error));
+    }
+    return mixt_rope_create(model, backend, trainer->options.window, &trainer->rope, error);
 }
 
 static mixt_status bind(mixt_trainer *trainer, mixt_error *error)
@@ -98,23 +94,15 @@ static mixt_status build(mixt_trainer *trainer, mixt_error *error)
                                         .window = o->window,
                                         .real_size = sizeof(float),
                                         .recompute = o->recompute};
-    mixt_status status = mixt_graph_create(trainer->model, &graph_options, &trainer->graph, error);
-    if (status == MIXT_OK) {
-        mixt_matmul matmul = o->bf16 ? MIXT_MATMUL_BF16 : mixt_context_matmul(trainer->context);
-        status = mixt_instance_create(trainer->graph->plan, &trainer->context->device, matmul,
-                                      &trainer->instance, error);
-    }
-    if (status == MIXT_OK) {
-        status = allocate(trainer, error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_weights_create(trainer->model, &trainer->context->device, &trainer->weights,
-                                     error);
-    }
-    if (status == MIXT_OK) {
-        status = bind(trainer, error);
-    }
-    return status == MIXT_OK ? mixt_optimizer_create(trainer, error) : status;
+    mixt_matmul matmul = o->bf16 ? MIXT_MATMUL_BF16 : mixt_context_matmul(trainer->context);
+    MIXT_TRY(mixt_graph_create(trainer->model, &graph_options, &trainer->graph, error));
+    MIXT_TRY(mixt_instance_create(trainer->graph->plan, &trainer->context->device, matmul,
+                                  &trainer->instance, error));
+    MIXT_TRY(allocate(trainer, error));
+    MIXT_TRY(
+        mixt_weights_create(trainer->model, &trainer->context->device, &trainer->weights, error));
+    MIXT_TRY(bind(trainer, error));
+    return mixt_optimizer_create(trainer, error);
 }
 
 mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
@@ -122,13 +110,8 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
                               mixt_error *error)
 {
     *result = NULL;
-    mixt_status status = check(model, options, error);
-    if (status == MIXT_OK) {
-        status = mixt_model_load(model, error);
-    }
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(check(model, options, error));
+    MIXT_TRY(mixt_model_load(model, error));
     mixt_trainer *trainer = calloc(1, sizeof *trainer);
     if (trainer == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
@@ -141,7 +124,7 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
                               .created = mixt_train_time(),
                               .saved_step = -1};
     trainer->last_checkpoint = trainer->created;
-    status = build(trainer, error);
+    mixt_status status = build(trainer, error);
     if (status != MIXT_OK) {
         mixt_trainer_free(trainer);
         return status;
@@ -161,16 +144,14 @@ mixt_status mixt_trainer_create(mixt_context *context, mixt_model *model, const 
                          mixt_data_vocab_size(data), model->options.vocab_size);
     }
     mixt_trainer *trainer;
-    mixt_status status = mixt_trainer_make(context, model, options, &trainer, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_trainer_make(context, model, options, &trainer, error));
     trainer->data = data;
     trainer->tokenizer = tokenizer;
     trainer->folder = strdup(folder);
-    status = trainer->folder == NULL
-                 ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder)
-                 : mixt_order_init(&trainer->order, data, options->seed, options->window, error);
+    mixt_status status =
+        trainer->folder == NULL
+            ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder)
+            : mixt_order_init(&trainer->order, data, options->seed, options->window, error);
     if (status == MIXT_OK) {
         status = mixt_state_open(trainer, error);
     }
@@ -287,18 +268,14 @@ mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, 
     memset(trainer->counts, 0, counts * sizeof *trainer->counts);
     mixt_device_memory_zero(&trainer->gradients);
     mixt_instance_write(trainer->instance, graph->scale, scale, sizeof scale);
-    mixt_status status = MIXT_OK;
-    for (int micro = 0; micro < accumulation && status == MIXT_OK; micro++) {
+    for (int micro = 0; micro < accumulation; micro++) {
+        assert(trainer->batches[micro].rows == trainer->rows);
         mixt_batch_write(&trainer->batches[micro], graph, trainer->instance);
-        status = mixt_instance_run(trainer->instance, trainer->rows, 0, graph->plan->record_count,
-                                   error);
-        if (status == MIXT_OK) {
-            collect(trainer, sums);
-        }
+        MIXT_TRY(mixt_instance_run(trainer->instance, trainer->rows, 0, graph->plan->record_count,
+                                   error));
+        collect(trainer, sums);
     }
-    return status == MIXT_OK
-               ? mixt_optimizer_norm(trainer, MIXT_TRAIN_GRADIENTS, &sums->gradient_norm, error)
-               : status;
+    return mixt_optimizer_norm(trainer, MIXT_TRAIN_GRADIENTS, &sums->gradient_norm, error);
 }
 
 /* True where the step may be taken. The moments hold squares in fp32, so a gradient whose square
@@ -407,10 +384,7 @@ mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *report, m
         c->skipped++;
         c->skipped_in_row++;
     } else {
-        status = mixt_optimizer_step(trainer, report->learning_rate, scale, error);
-        if (status != MIXT_OK) {
-            return status;
-        }
+        MIXT_TRY(mixt_optimizer_step(trainer, report->learning_rate, scale, error));
         mixt_optimizer_bias(trainer);
         c->updates++;
         c->skipped_in_row = 0;
