@@ -133,46 +133,70 @@ mixt_status mixt_folder_sync(const char *path, mixt_error *error)
     return status;
 }
 
-static char *parent_folder(const char *path)
+mixt_status mixt_parent_sync(const char *path, mixt_error *error)
 {
     const char *slash = strrchr(path, '/');
-    if (slash == NULL) {
-        return strdup(".");
+    char *folder = slash == NULL   ? strdup(".")
+                   : slash == path ? strdup("/")
+                                   : strndup(path, (size_t)(slash - path));
+    mixt_status status = folder != NULL
+                             ? mixt_folder_sync(folder, error)
+                             : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+    free(folder);
+    return status;
+}
+
+int mixt_file_create(const char *path, int flags, mixt_error *error)
+{
+    int descriptor;
+    do {
+        descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0666);
+    } while (descriptor < 0 && errno == EINTR);
+    if (descriptor < 0) {
+        mixt_fail_errno(error, errno, "%s: cannot create", path);
     }
-    return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+    return descriptor;
+}
+
+/* An interrupted fsync has not failed yet; any other failure is final for this attempt. Linux
+ * closes even where close reports EINTR. */
+mixt_status mixt_file_settle(int *descriptor, const char *path, mixt_status status,
+                             mixt_error *error)
+{
+    if (*descriptor < 0) {
+        return status;
+    }
+    while (status == MIXT_OK && fsync(*descriptor) != 0) {
+        status = errno != EINTR ? mixt_fail_errno(error, errno, "%s: cannot sync", path) : MIXT_OK;
+    }
+    if (close(*descriptor) != 0 && errno != EINTR && status == MIXT_OK) {
+        status = mixt_fail_errno(error, errno, "%s: cannot close", path);
+    }
+    *descriptor = -1;
+    return status;
 }
 
 mixt_status mixt_file_replace(const char *path, const void *data, size_t length, mixt_error *error)
 {
-    char *temporary = NULL;
-    char *folder = parent_folder(path);
-    if (folder == NULL || asprintf(&temporary, "%s.tmp", path) < 0) {
-        free(folder);
+    char *temporary;
+    if (asprintf(&temporary, "%s.tmp", path) < 0) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
-    mixt_status status = MIXT_OK;
-    int descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (descriptor < 0) {
-        status = mixt_fail_errno(error, errno, "%s: cannot create", temporary);
-    } else {
+    int descriptor = mixt_file_create(temporary, O_TRUNC, error);
+    mixt_status status = MIXT_ERROR_IO;
+    if (descriptor >= 0) {
         status = mixt_write_all(descriptor, data, length, temporary, error);
-        if (status == MIXT_OK && fsync(descriptor) != 0) {
-            status = mixt_fail_errno(error, errno, "%s: cannot sync", temporary);
-        }
-        if (close(descriptor) != 0 && status == MIXT_OK) {
-            status = mixt_fail_errno(error, errno, "%s: cannot close", temporary);
-        }
+        status = mixt_file_settle(&descriptor, temporary, status, error);
         if (status == MIXT_OK && rename(temporary, path) != 0) {
             status = mixt_fail_errno(error, errno, "%s: cannot rename", temporary);
         }
         if (status != MIXT_OK) {
             unlink(temporary);
         } else {
-            status = mixt_folder_sync(folder, error);
+            status = mixt_parent_sync(path, error);
         }
     }
     free(temporary);
-    free(folder);
     return status;
 }
 
@@ -251,7 +275,7 @@ mixt_status mixt_folder_remove(const char *path, mixt_error *error)
     return number == 0 ? MIXT_OK : mixt_fail_errno(error, number, "%s: cannot remove", path);
 }
 
-static int compare_names(const void *a, const void *b)
+int mixt_compare_names(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
@@ -295,7 +319,7 @@ mixt_status mixt_folder_list(const char *path, char ***names, size_t *count, mix
         return status;
     }
     if (*count != 0) {
-        qsort(*names, *count, sizeof **names, compare_names);
+        qsort(*names, *count, sizeof **names, mixt_compare_names);
     }
     return MIXT_OK;
 }

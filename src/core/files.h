@@ -25,6 +25,14 @@ mixt_status mixt_read_at(int descriptor, void *data, size_t length, uint64_t off
 mixt_status mixt_write_all(int descriptor, const void *data, size_t length, const char *path,
                            mixt_error *error);
 
+/* Opens a new file for writing; flags beside those: O_EXCL, O_TRUNC, O_NOFOLLOW. A descriptor, or
+ * -1. */
+int mixt_file_create(const char *path, int flags, mixt_error *error);
+/* Syncs (unless `status` is a failure already, which is kept) and closes; *descriptor becomes -1.
+ */
+mixt_status mixt_file_settle(int *descriptor, const char *path, mixt_status status,
+                             mixt_error *error);
+
 /* Writes a new file, syncs it, renames it over `path` and syncs the folder: a reader sees the old
  * content or the new, never a part. */
 mixt_status mixt_file_replace(const char *path, const void *data, size_t length, mixt_error *error);
@@ -32,6 +40,8 @@ mixt_status mixt_file_replace(const char *path, const void *data, size_t length,
 mixt_status mixt_file_replace_in(const char *folder, const char *name, const void *data,
                                  size_t length, mixt_error *error);
 mixt_status mixt_folder_sync(const char *path, mixt_error *error);
+/* Of the folder that holds `path`. */
+mixt_status mixt_parent_sync(const char *path, mixt_error *error);
 /* mkdir -p. */
 mixt_status mixt_folder_create(const char *path, mixt_error *error);
 /* Removes a folder and what is in it (files and folders, never through a link). */
@@ -39,6 +49,8 @@ mixt_status mixt_folder_remove(const char *path, mixt_error *error);
 /* Names in a folder in byte order, without . and ..; free with mixt_names_free. */
 mixt_status mixt_folder_list(const char *path, char ***names, size_t *count, mixt_error *error);
 void mixt_names_free(char **names, size_t count);
+/* Byte order of two `char *`, for qsort. */
+int mixt_compare_names(const void *a, const void *b);
 bool mixt_path_is_folder(const char *path);
 bool mixt_path_exists(const char *path);
 

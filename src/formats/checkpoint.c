@@ -188,13 +188,9 @@ typedef struct output {
 
 static mixt_status output_open(output *out, const char *path, mixt_error *error)
 {
-    *out = (output){.path = path};
+    *out = (output){.path = path, .descriptor = mixt_file_create(path, O_EXCL, error)};
     mixt_sha256_init(&out->sum);
-    do {
-        out->descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    } while (out->descriptor < 0 && errno == EINTR);
-    return out->descriptor >= 0 ? MIXT_OK
-                                : mixt_fail_errno(error, errno, "%s: cannot create", path);
+    return out->descriptor >= 0 ? MIXT_OK : MIXT_ERROR_IO;
 }
 
 /* Writes; *crc gets the checksum of these bytes alone, or, where it is NULL, they go into the
@@ -220,33 +216,6 @@ static mixt_status output_write(output *out, const void *data, uint64_t length, 
         *crc = sum;
     }
     return MIXT_OK;
-}
-
-/* An interrupted fsync has not failed yet; any other failure is final for this attempt. */
-static mixt_status sync_descriptor(int descriptor, const char *path, mixt_error *error)
-{
-    while (fsync(descriptor) != 0) {
-        if (errno != EINTR) {
-            return mixt_fail_errno(error, errno, "%s: cannot sync", path);
-        }
-    }
-    return MIXT_OK;
-}
-
-/* Syncs and closes; keeps an earlier failure. Linux closes even where close reports EINTR. */
-static mixt_status output_close(output *out, mixt_status status, mixt_error *error)
-{
-    if (out->descriptor < 0) {
-        return status;
-    }
-    if (status == MIXT_OK) {
-        status = sync_descriptor(out->descriptor, out->path, error);
-    }
-    if (close(out->descriptor) != 0 && errno != EINTR && status == MIXT_OK) {
-        status = mixt_fail_errno(error, errno, "%s: cannot close", out->path);
-    }
-    out->descriptor = -1;
-    return status;
 }
 
 /* -- One save -------------------------------------------------------------------------------- */
@@ -400,7 +369,7 @@ static mixt_status write_tensor_file(const save *job, const listed_file *file, m
         mixt_manifest_tensor *sum = &record->tensors[i];
         status = output_write(&out, file->tensors[i].data, sum->bytes, &sum->crc, error);
     }
-    status = output_close(&out, status, error);
+    status = mixt_file_settle(&out.descriptor, out.path, status, error);
     record->bytes = out.bytes;
     return status;
 }
@@ -507,7 +476,7 @@ static mixt_status save_bytes(save *job, const mixt_checkpoint_file *file, mixt_
     if (status == MIXT_OK) {
         status = output_write(&out, file->data, file->length, NULL, error);
     }
-    status = output_close(&out, status, error);
+    status = mixt_file_settle(&out.descriptor, out.path, status, error);
     if (status == MIXT_OK) {
         record->bytes = out.bytes;
         mixt_sha256_final_hex(&out.sum, record->sha256);
@@ -528,10 +497,7 @@ static mixt_status adopt_file(save *job, const char *name, mixt_error *error)
     if (status == MIXT_OK) {
         int descriptor = open(path, O_RDONLY | O_CLOEXEC);
         status = descriptor < 0 ? mixt_fail_errno(error, errno, "%s: cannot open", path)
-                                : sync_descriptor(descriptor, path, error);
-        if (descriptor >= 0) {
-            close(descriptor);
-        }
+                                : mixt_file_settle(&descriptor, path, MIXT_OK, error);
     }
     if (status == MIXT_OK) {
         mixt_sha256 sum;
@@ -577,7 +543,7 @@ static mixt_status save_manifest(save *job, mixt_error *error)
     if (status == MIXT_OK) {
         status = output_write(&out, text.data, text.length, NULL, error);
     }
-    status = output_close(&out, status, error);
+    status = mixt_file_settle(&out.descriptor, out.path, status, error);
     mixt_buffer_free(&text);
     free(path);
     return status;

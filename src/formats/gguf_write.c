@@ -1,19 +1,13 @@
 /* Writing, whole or in shards, as llama.cpp's gguf-split lays them out: the first shard holds all
  * metadata, the others only say what they are part of. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/error.h"
-#include "core/files.h"
 #include "formats/gguf_header.h"
+#include "formats/shards.h"
 
-#define SUFFIX ".gguf"
-#define SHARDS_MAX 65535 /* split.count is a u16 */
+#define SPLIT_MAX 65535 /* split.count is a u16 */
 
 typedef struct output_tensor {
     const char *name;
@@ -24,68 +18,23 @@ typedef struct output_tensor {
     uint64_t offset; /* in the data of its file */
 } output_tensor;
 
-typedef struct output_file {
-    char *path, *temporary;
-    bool created;        /* the temporary file exists */
-    size_t first, count; /* of its tensors */
-    uint64_t data_bytes; /* with padding */
-} output_file;
-
 struct mixt_gguf_writer {
-    char *path;
-    uint64_t shard_bytes;
+    mixt_shards out;
     mixt_arena *arena;
     mixt_buffer values; /* the metadata as in the file */
     const char **keys;
     size_t key_count, key_capacity;
     output_tensor *tensors;
     size_t count, capacity;
-    output_file *files;
-    size_t file_count;
-    size_t current_file, current; /* file and tensor being written */
-    uint64_t remaining;           /* bytes that this tensor still lacks */
-    int descriptor;
-    bool begun;
-    bool failed; /* after an error nothing but free makes sense */
-    bool finished;
+    size_t current;     /* tensor being written */
+    uint64_t remaining; /* bytes that it still lacks */
 };
-
-static mixt_status writer_memory(mixt_gguf_writer *writer, mixt_error *error)
-{
-    writer->failed = true;
-    return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", writer->path);
-}
 
 static mixt_status writer_misuse(mixt_gguf_writer *writer, const char *what, const char *rule,
                                  mixt_error *error)
 {
-    writer->failed = true;
-    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %.200s: %s", writer->path, what, rule);
-}
-
-mixt_status mixt_gguf_writer_create(const char *path, uint64_t shard_bytes,
-                                    mixt_gguf_writer **writer, mixt_error *error)
-{
-    *writer = NULL;
-    size_t length = strlen(path);
-    size_t tail = strlen(SUFFIX);
-    if (shard_bytes != 0 && (length < tail || strcmp(path + length - tail, SUFFIX) != 0)) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "%s: name must end in " SUFFIX " to be sharded", path);
-    }
-    mixt_gguf_writer *made = calloc(1, sizeof *made);
-    if (made != NULL) {
-        made->descriptor = -1;
-        made->path = strdup(path);
-        made->arena = mixt_arena_create();
-    }
-    if (made == NULL || made->path == NULL || made->arena == NULL) {
-        mixt_gguf_writer_free(made);
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
-    }
-    made->shard_bytes = shard_bytes;
-    *writer = made;
-    return MIXT_OK;
+    writer->out.failed = true;
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %.200s: %s", writer->out.path, what, rule);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -121,7 +70,7 @@ static bool is_key(const char *key)
 static mixt_status begin_value(mixt_gguf_writer *writer, const char *key, mixt_gguf_kind kind,
                                mixt_error *error)
 {
-    if (writer->begun || writer->failed) {
+    if (writer->out.begun || writer->out.failed) {
         return writer_misuse(writer, key, "metadata behind the beginning of the data", error);
     }
     if (!is_key(key)) {
@@ -131,7 +80,7 @@ static mixt_status begin_value(mixt_gguf_writer *writer, const char *key, mixt_g
     const char *copy = mixt_arena_string(writer->arena, key);
     if (copy == NULL || !mixt_grow(&writer->keys, &writer->key_capacity, writer->key_count + 1,
                                    sizeof *writer->keys)) {
-        return writer_memory(writer, error);
+        return mixt_shards_memory(&writer->out, error);
     }
     writer->keys[writer->key_count++] = copy;
     put_string(&writer->values, key, strlen(key));
@@ -141,7 +90,7 @@ static mixt_status begin_value(mixt_gguf_writer *writer, const char *key, mixt_g
 
 static mixt_status end_value(mixt_gguf_writer *writer, mixt_error *error)
 {
-    return writer->values.failed ? writer_memory(writer, error) : MIXT_OK;
+    return writer->values.failed ? mixt_shards_memory(&writer->out, error) : MIXT_OK;
 }
 
 static mixt_status write_number(mixt_gguf_writer *writer, const char *key, mixt_gguf_kind kind,
@@ -241,7 +190,7 @@ static bool measure(output_tensor *tensor)
 mixt_status mixt_gguf_writer_add(mixt_gguf_writer *writer, const char *name, mixt_type type,
                                  int rank, const int64_t *size, mixt_error *error)
 {
-    if (writer->begun || writer->failed) {
+    if (writer->out.begun || writer->out.failed) {
         return writer_misuse(writer, name, "declared behind the beginning of the data", error);
     }
     output_tensor tensor = {.type = type, .rank = rank};
@@ -261,98 +210,42 @@ mixt_status mixt_gguf_writer_add(mixt_gguf_writer *writer, const char *name, mix
     tensor.name = mixt_arena_string(writer->arena, name);
     if (tensor.name == NULL ||
         !mixt_grow(&writer->tensors, &writer->capacity, writer->count + 1, sizeof tensor)) {
-        return writer_memory(writer, error);
+        return mixt_shards_memory(&writer->out, error);
     }
     writer->tensors[writer->count++] = tensor;
     return MIXT_OK;
-}
-
-static int compare_texts(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* Sorts the texts and finds one that is there twice, or NULL. */
-static const char *find_twin(const char **texts, size_t count)
-{
-    if (count != 0) {
-        qsort(texts, count, sizeof *texts, compare_texts);
-    }
-    for (size_t i = 1; i < count; i++) {
-        if (strcmp(texts[i - 1], texts[i]) == 0) {
-            return texts[i];
-        }
-    }
-    return NULL;
 }
 
 static mixt_status check_twins(mixt_gguf_writer *writer, mixt_error *error)
 {
     const char **names = calloc(writer->count + 1, sizeof *names);
     if (names == NULL) {
-        return writer_memory(writer, error);
+        return mixt_shards_memory(&writer->out, error);
     }
     for (size_t i = 0; i < writer->count; i++) {
         names[i] = writer->tensors[i].name;
     }
-    const char *twin = find_twin(names, writer->count);
+    const char *twin = mixt_find_twin(names, writer->count);
     free(names);
-    twin = twin == NULL ? find_twin(writer->keys, writer->key_count) : twin;
+    twin = twin == NULL ? mixt_find_twin(writer->keys, writer->key_count) : twin;
     return twin == NULL ? MIXT_OK : writer_misuse(writer, twin, "is there twice", error);
 }
 
 /* ------------------------------------------------------------------------------------------ */
 /* Files */
 
-static mixt_status name_files(mixt_gguf_writer *writer, mixt_error *error)
-{
-    size_t stem = strlen(writer->path) - (writer->file_count == 1 ? 0 : strlen(SUFFIX));
-    for (size_t i = 0; i < writer->file_count; i++) {
-        output_file *file = &writer->files[i];
-        int length = writer->file_count == 1
-                         ? asprintf(&file->path, "%s", writer->path)
-                         : asprintf(&file->path, "%.*s-%05zu-of-%05zu" SUFFIX, (int)stem,
-                                    writer->path, i + 1, writer->file_count);
-        if (length < 0) {
-            file->path = NULL;
-            return writer_memory(writer, error);
-        }
-        if (asprintf(&file->temporary, "%s.tmp", file->path) < 0) {
-            file->temporary = NULL;
-            return writer_memory(writer, error);
-        }
-    }
-    return MIXT_OK;
-}
-
-/* Deals the tensors out to files of at most shard_bytes of data, each with one tensor at least. */
 static mixt_status plan_files(mixt_gguf_writer *writer, mixt_error *error)
 {
-    writer->files = calloc(writer->count + 1, sizeof *writer->files);
-    if (writer->files == NULL) {
-        return writer_memory(writer, error);
-    }
-    output_file *file = writer->files;
-    writer->file_count = 1;
+    MIXT_TRY(mixt_shards_plan(&writer->out, writer->count, error));
     for (size_t i = 0; i < writer->count; i++) {
         output_tensor *tensor = &writer->tensors[i];
-        uint64_t bytes = pad(tensor->bytes);
-        if (writer->shard_bytes != 0 && file->data_bytes != 0 &&
-            (bytes > writer->shard_bytes || file->data_bytes > writer->shard_bytes - bytes)) {
-            file = &writer->files[writer->file_count++];
-            file->first = i;
-        }
-        tensor->offset = file->data_bytes;
-        if (__builtin_add_overflow(file->data_bytes, bytes, &file->data_bytes) ||
-            file->data_bytes > INT64_MAX) {
+        if (!mixt_shards_deal(&writer->out, pad(tensor->bytes), &tensor->offset)) {
             return writer_misuse(writer, tensor->name, "more bytes than a file can hold", error);
         }
-        file->count++;
     }
-    if (writer->file_count > SHARDS_MAX) {
-        return writer_misuse(writer, "shards", "more than 65535", error);
-    }
-    return name_files(writer, error);
+    return writer->out.count <= SPLIT_MAX
+               ? MIXT_OK
+               : writer_misuse(writer, "shards", "more than 65535", error);
 }
 
 static void put_split(mixt_buffer *out, const char *key, mixt_gguf_kind kind, uint64_t value)
@@ -363,10 +256,12 @@ static void put_split(mixt_buffer *out, const char *key, mixt_gguf_kind kind, ui
 }
 
 /* Header of a file, padded to where its data begin. */
-static void build_header(const mixt_gguf_writer *writer, size_t index, mixt_buffer *out)
+static mixt_status build_header(void *user, size_t index, mixt_buffer *out, mixt_error *error)
 {
-    const output_file *file = &writer->files[index];
-    bool split = writer->file_count > 1;
+    (void)error; /* what can go wrong is memory, and the buffer says so */
+    const mixt_gguf_writer *writer = user;
+    const mixt_shard *file = &writer->out.files[index];
+    bool split = writer->out.count > 1;
     mixt_buffer_append(out, MIXT_GGUF_MAGIC, 4);
     put_number(out, MIXT_GGUF_VERSION, 4);
     put_number(out, file->count, 8);
@@ -376,7 +271,7 @@ static void build_header(const mixt_gguf_writer *writer, size_t index, mixt_buff
     }
     if (split) {
         put_split(out, "split.no", MIXT_GGUF_U16, index);
-        put_split(out, "split.count", MIXT_GGUF_U16, writer->file_count);
+        put_split(out, "split.count", MIXT_GGUF_U16, writer->out.count);
         put_split(out, "split.tensors.count", MIXT_GGUF_I32, writer->count);
     }
     for (size_t i = file->first; i < file->first + file->count; i++) {
@@ -391,94 +286,67 @@ static void build_header(const mixt_gguf_writer *writer, size_t index, mixt_buff
     }
     static const char zeros[MIXT_GGUF_ALIGNMENT];
     mixt_buffer_append(out, zeros, pad(out->length) - out->length);
+    return MIXT_OK;
 }
 
-/* Creates the current file and writes its header. */
-static mixt_status open_current(mixt_gguf_writer *writer, mixt_error *error)
+mixt_status mixt_gguf_writer_create(const char *path, uint64_t shard_bytes,
+                                    mixt_gguf_writer **writer, mixt_error *error)
 {
-    output_file *file = &writer->files[writer->current_file];
-    mixt_buffer header = {0};
-    build_header(writer, writer->current_file, &header);
-    if (header.failed) {
-        mixt_buffer_free(&header);
-        return writer_memory(writer, error);
+    *writer = NULL;
+    mixt_gguf_writer *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
-    mixt_status status = MIXT_OK;
-    writer->descriptor =
-        open(file->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (writer->descriptor < 0) {
-        status = mixt_fail_errno(error, errno, "%s: cannot create", file->temporary);
-    } else {
-        file->created = true;
-        status =
-            mixt_write_all(writer->descriptor, header.data, header.length, file->temporary, error);
+    mixt_status status = mixt_shards_init(&made->out, path, ".gguf", shard_bytes, error);
+    made->out.header = build_header;
+    made->out.writer = made;
+    if (status == MIXT_OK && (made->arena = mixt_arena_create()) == NULL) {
+        status = mixt_shards_memory(&made->out, error);
     }
-    mixt_buffer_free(&header);
-    return status;
-}
-
-static mixt_status close_current(mixt_gguf_writer *writer, mixt_error *error)
-{
-    const char *path = writer->files[writer->current_file].temporary;
-    mixt_status status = MIXT_OK;
-    if (fsync(writer->descriptor) != 0) {
-        status = mixt_fail_errno(error, errno, "%s: cannot sync", path);
+    if (status != MIXT_OK) {
+        mixt_gguf_writer_free(made);
+        return status;
     }
-    if (close(writer->descriptor) != 0 && status == MIXT_OK) {
-        status = mixt_fail_errno(error, errno, "%s: cannot close", path);
-    }
-    writer->descriptor = -1;
-    return status;
+    *writer = made;
+    return MIXT_OK;
 }
 
 /* Moves on over every tensor that is full, and every file, to a tensor that still lacks data. */
 static mixt_status advance(mixt_gguf_writer *writer, mixt_error *error)
 {
     static const char zeros[MIXT_GGUF_ALIGNMENT];
-    mixt_status status = MIXT_OK;
-    while (status == MIXT_OK && writer->remaining == 0 && writer->current < writer->count) {
-        const output_file *file = &writer->files[writer->current_file];
+    mixt_shards *out = &writer->out;
+    while (writer->remaining == 0 && writer->current < writer->count) {
+        const mixt_shard *file = &out->files[out->current];
         const output_tensor *tensor = &writer->tensors[writer->current++];
-        status = mixt_write_all(writer->descriptor, zeros, pad(tensor->bytes) - tensor->bytes,
-                                file->temporary, error);
-        if (status == MIXT_OK && writer->current == file->first + file->count &&
-            writer->current < writer->count) {
-            status = close_current(writer, error);
-            if (status == MIXT_OK) {
-                writer->current_file++;
-                status = open_current(writer, error);
-            }
-        }
+        MIXT_TRY(mixt_shards_write(out, zeros, pad(tensor->bytes) - tensor->bytes, error));
         if (writer->current < writer->count) {
+            if (writer->current == file->first + file->count) {
+                MIXT_TRY(mixt_shards_next(out, error));
+            }
             writer->remaining = writer->tensors[writer->current].bytes;
         }
     }
-    writer->failed = status != MIXT_OK;
-    return status;
+    return MIXT_OK;
 }
 
 mixt_status mixt_gguf_writer_begin(mixt_gguf_writer *writer, mixt_error *error)
 {
-    if (writer->begun || writer->failed) {
+    if (writer->out.begun || writer->out.failed) {
         return writer_misuse(writer, "begin", "begun twice or after an error", error);
     }
-    writer->begun = true;
-    mixt_status status = check_twins(writer, error);
-    if (status == MIXT_OK) {
-        status = plan_files(writer, error);
-    }
-    if (status == MIXT_OK) {
-        status = open_current(writer, error);
-    }
-    writer->failed = status != MIXT_OK;
+    writer->out.begun = true;
+    MIXT_TRY(check_twins(writer, error));
+    MIXT_TRY(plan_files(writer, error));
+    MIXT_TRY(mixt_shards_begin(&writer->out, error));
     writer->remaining = writer->count == 0 ? 0 : writer->tensors[0].bytes;
-    return status == MIXT_OK ? advance(writer, error) : status;
+    return advance(writer, error);
 }
 
 mixt_status mixt_gguf_writer_write(mixt_gguf_writer *writer, const void *data, size_t bytes,
                                    mixt_error *error)
 {
-    if (!writer->begun || writer->failed || writer->finished) {
+    if (!writer->out.begun || writer->out.failed || writer->out.finished) {
         return writer_misuse(writer, "write", "data before the beginning or after an error", error);
     }
     if (bytes > writer->remaining) {
@@ -487,77 +355,35 @@ mixt_status mixt_gguf_writer_write(mixt_gguf_writer *writer, const void *data, s
                                                              : "write",
                              "more data than declared", error);
     }
-    mixt_status status = mixt_write_all(writer->descriptor, data, bytes,
-                                        writer->files[writer->current_file].temporary, error);
-    if (status != MIXT_OK) {
-        writer->failed = true;
-        return status;
-    }
+    MIXT_TRY(mixt_shards_write(&writer->out, data, bytes, error));
     writer->remaining -= bytes;
     return advance(writer, error);
 }
 
-/* The first shard comes last: where it is, the others are. */
-static mixt_status publish(mixt_gguf_writer *writer, mixt_error *error)
-{
-    for (size_t i = writer->file_count; i-- > 0;) {
-        output_file *file = &writer->files[i];
-        if (rename(file->temporary, file->path) != 0) {
-            return mixt_fail_errno(error, errno, "%s: cannot rename", file->temporary);
-        }
-        file->created = false;
-    }
-    char *folder = strdup(writer->path);
-    if (folder == NULL) {
-        return writer_memory(writer, error);
-    }
-    char *slash = strrchr(folder, '/');
-    if (slash != NULL) {
-        slash[slash == folder] = '\0'; /* "/" stays "/" */
-    }
-    mixt_status status = mixt_folder_sync(slash == NULL ? "." : folder, error);
-    free(folder);
-    return status;
-}
-
 mixt_status mixt_gguf_writer_finish(mixt_gguf_writer *writer, mixt_error *error)
 {
-    if (!writer->begun || writer->failed || writer->finished) {
+    if (!writer->out.begun || writer->out.failed || writer->out.finished) {
         return writer_misuse(writer, "finish", "before the beginning or after an error", error);
     }
     if (writer->current < writer->count) {
         return writer_misuse(writer, writer->tensors[writer->current].name,
                              "finished before all its data were written", error);
     }
-    mixt_status status = close_current(writer, error);
-    if (status == MIXT_OK) {
-        status = publish(writer, error);
-    }
-    writer->failed = status != MIXT_OK;
-    writer->finished = status == MIXT_OK;
-    return status;
+    MIXT_TRY(mixt_shards_close(&writer->out, error));
+    MIXT_TRY(mixt_shards_rename(&writer->out, error));
+    MIXT_TRY(mixt_shards_sync(&writer->out, error));
+    writer->out.finished = true;
+    return MIXT_OK;
 }
 
 void mixt_gguf_writer_free(mixt_gguf_writer *writer)
 {
-    if (writer == NULL) {
-        return;
+    if (writer != NULL) {
+        mixt_shards_free(&writer->out);
+        free(writer->tensors);
+        free(writer->keys);
+        mixt_buffer_free(&writer->values);
+        mixt_arena_free(writer->arena);
+        free(writer);
     }
-    if (writer->descriptor >= 0) {
-        close(writer->descriptor);
-    }
-    for (size_t i = 0; i < writer->file_count; i++) {
-        if (writer->files[i].created) {
-            unlink(writer->files[i].temporary);
-        }
-        free(writer->files[i].path);
-        free(writer->files[i].temporary);
-    }
-    free(writer->files);
-    free(writer->tensors);
-    free(writer->keys);
-    mixt_buffer_free(&writer->values);
-    mixt_arena_free(writer->arena);
-    free(writer->path);
-    free(writer);
 }

@@ -1,7 +1,6 @@
 /* Writing: header builder and the streaming writer. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +9,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "formats/safetensors.h"
-
-#define SUFFIX ".safetensors"
+#include "formats/shards.h"
 
 void mixt_json_quote(mixt_buffer *out, const char *text)
 {
@@ -110,74 +108,27 @@ mixt_status mixt_safetensors_header(const mixt_tensor_header *header, const char
 
 /* -- The streaming writer ------------------------------------------------------------------- */
 
-typedef struct output_file {
-    char *path;
-    char *temporary;
-    size_t first; /* tensors [first, first + count) */
-    size_t count;
-    uint64_t data_bytes;
-    bool created; /* the temporary file may be there */
-} output_file;
-
 struct mixt_safetensors_writer {
-    char *path;
-    uint64_t shard_bytes;
+    mixt_shards out;
     mixt_arena *arena;
     mixt_tensor_info *tensors;
     size_t count, capacity;
     mixt_text_pair *metadata;
     size_t metadata_count, metadata_capacity;
-    output_file *files;
-    size_t file_count;
-    size_t current;     /* file being written */
-    uint64_t remaining; /* bytes that it still lacks */
-    int descriptor;
-    bool begun;
-    bool failed; /* after an error nothing but free makes sense */
-    bool finished;
+    uint64_t remaining; /* bytes that the current file still lacks */
 };
-
-static mixt_status writer_memory(mixt_safetensors_writer *writer, mixt_error *error)
-{
-    writer->failed = true;
-    return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", writer->path);
-}
 
 static mixt_status writer_misuse(mixt_safetensors_writer *writer, const char *rule,
                                  mixt_error *error)
 {
-    writer->failed = true;
-    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %s", writer->path, rule);
-}
-
-mixt_status mixt_safetensors_writer_create(const char *path, uint64_t shard_bytes,
-                                           mixt_safetensors_writer **writer, mixt_error *error)
-{
-    *writer = NULL;
-    if (shard_bytes != 0 && !mixt_ends_with(path, SUFFIX)) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "%s: name must end in " SUFFIX " to be sharded", path);
-    }
-    mixt_safetensors_writer *made = calloc(1, sizeof *made);
-    if (made != NULL) {
-        made->descriptor = -1;
-        made->path = strdup(path);
-        made->arena = mixt_arena_create();
-    }
-    if (made == NULL || made->path == NULL || made->arena == NULL) {
-        mixt_safetensors_writer_free(made);
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
-    }
-
-    made->shard_bytes = shard_bytes;
-    *writer = made;
-    return MIXT_OK;
+    writer->out.failed = true;
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %s", writer->out.path, rule);
 }
 
 mixt_status mixt_safetensors_writer_metadata(mixt_safetensors_writer *writer, const char *key,
                                              const char *value, mixt_error *error)
 {
-    if (writer->begun || writer->failed) {
+    if (writer->out.begun || writer->out.failed) {
         return writer_misuse(writer, "metadata behind the beginning of the data", error);
     }
     mixt_text_pair pair = {mixt_arena_string(writer->arena, key),
@@ -185,7 +136,7 @@ mixt_status mixt_safetensors_writer_metadata(mixt_safetensors_writer *writer, co
     if (pair.key == NULL || pair.value == NULL ||
         !mixt_grow(&writer->metadata, &writer->metadata_capacity, writer->metadata_count + 1,
                    sizeof pair)) {
-        return writer_memory(writer, error);
+        return mixt_shards_memory(&writer->out, error);
     }
     writer->metadata[writer->metadata_count++] = pair;
     return MIXT_OK;
@@ -195,7 +146,7 @@ mixt_status mixt_safetensors_writer_add(mixt_safetensors_writer *writer, const c
                                         mixt_dtype dtype, uint32_t rank, const int64_t *shape,
                                         mixt_error *error)
 {
-    if (writer->begun || writer->failed) {
+    if (writer->out.begun || writer->out.failed) {
         return writer_misuse(writer, "tensor declared behind the beginning of the data", error);
     }
     mixt_tensor_info tensor = {.dtype = dtype, .rank = rank};
@@ -207,7 +158,7 @@ mixt_status mixt_safetensors_writer_add(mixt_safetensors_writer *writer, const c
     tensor.name = mixt_arena_string(writer->arena, name);
     if (sizes == NULL || tensor.name == NULL ||
         !mixt_grow(&writer->tensors, &writer->capacity, writer->count + 1, sizeof tensor)) {
-        return writer_memory(writer, error);
+        return mixt_shards_memory(&writer->out, error);
     }
     if (rank != 0) {
         memcpy(sizes, shape, rank * sizeof *sizes);
@@ -217,151 +168,98 @@ mixt_status mixt_safetensors_writer_add(mixt_safetensors_writer *writer, const c
     return MIXT_OK;
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 /* Refuses names that are there twice, or that mean something else. */
 static mixt_status check_names(mixt_safetensors_writer *writer, mixt_error *error)
 {
     const char **names = calloc(writer->count + 1, sizeof *names);
     if (names == NULL) {
-        return writer_memory(writer, error);
+        return mixt_shards_memory(&writer->out, error);
     }
+    bool reserved = false;
     for (size_t i = 0; i < writer->count; i++) {
         names[i] = writer->tensors[i].name;
+        reserved = reserved || strcmp(names[i], "__metadata__") == 0;
     }
-    qsort(names, writer->count, sizeof *names, compare_names);
-    mixt_status status = MIXT_OK;
-    for (size_t i = 0; i < writer->count && status == MIXT_OK; i++) {
-        if (strcmp(names[i], "__metadata__") == 0 ||
-            (i != 0 && strcmp(names[i - 1], names[i]) == 0)) {
-            status = writer_misuse(writer, "tensor name is reserved or there twice", error);
-        }
-    }
+    bool twin = mixt_find_twin(names, writer->count) != NULL;
     free(names);
-    return status;
+    return reserved || twin ? writer_misuse(writer, "tensor name is reserved or there twice", error)
+                            : MIXT_OK;
 }
 
-/* Deals the tensors out to files of at most shard_bytes and names the files. */
 static mixt_status plan_files(mixt_safetensors_writer *writer, mixt_error *error)
 {
-    writer->files = calloc(writer->count + 1, sizeof *writer->files);
-    if (writer->files == NULL) {
-        return writer_memory(writer, error);
-    }
-    output_file *file = writer->files;
-    writer->file_count = 1;
+    MIXT_TRY(mixt_shards_plan(&writer->out, writer->count, error));
     for (size_t i = 0; i < writer->count; i++) {
-        uint64_t bytes = writer->tensors[i].bytes;
-        if (writer->shard_bytes != 0 && file->data_bytes != 0 &&
-            (bytes > writer->shard_bytes || file->data_bytes > writer->shard_bytes - bytes)) {
-            file = &writer->files[writer->file_count++];
-            file->first = i;
-        }
-        if (__builtin_add_overflow(file->data_bytes, bytes, &file->data_bytes) ||
-            file->data_bytes > INT64_MAX) {
+        uint64_t offset;
+        if (!mixt_shards_deal(&writer->out, writer->tensors[i].bytes, &offset)) {
             return writer_misuse(writer, "more bytes than a file can hold", error);
         }
-        writer->tensors[i].shard = (uint32_t)(writer->file_count - 1);
-        file->count++;
-    }
-    size_t stem = strlen(writer->path) - (writer->file_count == 1 ? 0 : strlen(SUFFIX));
-    for (size_t i = 0; i < writer->file_count; i++) {
-        int length = writer->file_count == 1
-                         ? asprintf(&writer->files[i].path, "%s", writer->path)
-                         : asprintf(&writer->files[i].path, "%.*s-%05zu-of-%05zu" SUFFIX, (int)stem,
-                                    writer->path, i + 1, writer->file_count);
-        if (length < 0) {
-            writer->files[i].path = NULL;
-            return writer_memory(writer, error);
-        }
-        if (asprintf(&writer->files[i].temporary, "%s.tmp", writer->files[i].path) < 0) {
-            writer->files[i].temporary = NULL;
-            return writer_memory(writer, error);
-        }
+        writer->tensors[i].shard = (uint32_t)(writer->out.count - 1);
     }
     return MIXT_OK;
 }
 
-/* Creates the current file and writes its header. */
-static mixt_status open_current(mixt_safetensors_writer *writer, mixt_error *error)
+static mixt_status build_header(void *user, size_t index, mixt_buffer *out, mixt_error *error)
 {
-    output_file *file = &writer->files[writer->current];
+    const mixt_safetensors_writer *writer = user;
+    const mixt_shard *file = &writer->out.files[index];
     mixt_tensor_header header = {.tensors = file->count == 0 ? NULL : writer->tensors + file->first,
                                  .count = file->count,
                                  .metadata = writer->metadata,
                                  .metadata_count = writer->metadata_count};
-    mixt_buffer text = {0};
-    mixt_status status = mixt_safetensors_header(&header, file->path, &text, error);
-    if (status == MIXT_OK) {
-        writer->descriptor =
-            open(file->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-        if (writer->descriptor < 0) {
-            status = mixt_fail_errno(error, errno, "%s: cannot create", file->temporary);
-        } else {
-            file->created = true;
-            status =
-                mixt_write_all(writer->descriptor, text.data, text.length, file->temporary, error);
-        }
-    }
-    mixt_buffer_free(&text);
-    writer->remaining = file->data_bytes;
-    return status;
+    return mixt_safetensors_header(&header, file->path, out, error);
 }
 
-static mixt_status close_current(mixt_safetensors_writer *writer, mixt_error *error)
+mixt_status mixt_safetensors_writer_create(const char *path, uint64_t shard_bytes,
+                                           mixt_safetensors_writer **writer, mixt_error *error)
 {
-    const char *path = writer->files[writer->current].temporary;
-    mixt_status status = MIXT_OK;
-    if (fsync(writer->descriptor) != 0) {
-        status = mixt_fail_errno(error, errno, "%s: cannot sync", path);
+    *writer = NULL;
+    mixt_safetensors_writer *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
-    if (close(writer->descriptor) != 0 && status == MIXT_OK) {
-        status = mixt_fail_errno(error, errno, "%s: cannot close", path);
+    mixt_status status = mixt_shards_init(&made->out, path, ".safetensors", shard_bytes, error);
+    made->out.header = build_header;
+    made->out.writer = made;
+    if (status == MIXT_OK && (made->arena = mixt_arena_create()) == NULL) {
+        status = mixt_shards_memory(&made->out, error);
     }
-    writer->descriptor = -1;
-    return status;
+    if (status != MIXT_OK) {
+        mixt_safetensors_writer_free(made);
+        return status;
+    }
+    *writer = made;
+    return MIXT_OK;
 }
 
 /* Moves on over every file that is full, to one that still lacks data (or to the last). */
 static mixt_status advance(mixt_safetensors_writer *writer, mixt_error *error)
 {
-    mixt_status status = MIXT_OK;
-    while (status == MIXT_OK && writer->remaining == 0 &&
-           writer->current + 1 < writer->file_count) {
-        status = close_current(writer, error);
-        if (status == MIXT_OK) {
-            writer->current++;
-            status = open_current(writer, error);
-        }
+    mixt_shards *out = &writer->out;
+    while (writer->remaining == 0 && out->current + 1 < out->count) {
+        MIXT_TRY(mixt_shards_next(out, error));
+        writer->remaining = out->files[out->current].bytes;
     }
-    writer->failed = status != MIXT_OK;
-    return status;
+    return MIXT_OK;
 }
 
 mixt_status mixt_safetensors_writer_begin(mixt_safetensors_writer *writer, mixt_error *error)
 {
-    if (writer->begun || writer->failed) {
+    if (writer->out.begun || writer->out.failed) {
         return writer_misuse(writer, "begun twice or after an error", error);
     }
-    writer->begun = true;
-    mixt_status status = check_names(writer, error);
-    if (status == MIXT_OK) {
-        status = plan_files(writer, error);
-    }
-    if (status == MIXT_OK) {
-        status = open_current(writer, error);
-    }
-    writer->failed = status != MIXT_OK;
-    return status == MIXT_OK ? advance(writer, error) : status;
+    writer->out.begun = true;
+    MIXT_TRY(check_names(writer, error));
+    MIXT_TRY(plan_files(writer, error));
+    MIXT_TRY(mixt_shards_begin(&writer->out, error));
+    writer->remaining = writer->out.files[0].bytes;
+    return advance(writer, error);
 }
 
 mixt_status mixt_safetensors_writer_write(mixt_safetensors_writer *writer, const void *data,
                                           size_t length, mixt_error *error)
 {
-    if (!writer->begun || writer->failed || writer->finished) {
+    if (!writer->out.begun || writer->out.failed || writer->out.finished) {
         return writer_misuse(writer, "data before the beginning or after an error", error);
     }
     const char *from = data;
@@ -370,12 +268,7 @@ mixt_status mixt_safetensors_writer_write(mixt_safetensors_writer *writer, const
             return writer_misuse(writer, "more data than declared", error);
         }
         size_t step = length < writer->remaining ? length : (size_t)writer->remaining;
-        mixt_status status = mixt_write_all(writer->descriptor, from, step,
-                                            writer->files[writer->current].temporary, error);
-        if (status != MIXT_OK) {
-            writer->failed = true;
-            return status;
-        }
+        MIXT_TRY(mixt_shards_write(&writer->out, from, step, error));
         from += step;
         length -= step;
         writer->remaining -= step;
@@ -394,8 +287,8 @@ static const char *base_name(const char *path)
 static mixt_status write_index(mixt_safetensors_writer *writer, const char *path, mixt_error *error)
 {
     uint64_t total = 0;
-    for (size_t i = 0; i < writer->file_count; i++) {
-        total += writer->files[i].data_bytes;
+    for (size_t i = 0; i < writer->out.count; i++) {
+        total += writer->out.files[i].bytes;
     }
     mixt_buffer text = {0};
     mixt_buffer_format(&text, "{\n  \"metadata\": {\"total_size\": %llu},\n  \"weight_map\": {",
@@ -404,10 +297,10 @@ static mixt_status write_index(mixt_safetensors_writer *writer, const char *path
         mixt_buffer_text(&text, i == 0 ? "\n    " : ",\n    ");
         mixt_json_quote(&text, writer->tensors[i].name);
         mixt_buffer_text(&text, ": ");
-        mixt_json_quote(&text, base_name(writer->files[writer->tensors[i].shard].path));
+        mixt_json_quote(&text, base_name(writer->out.files[writer->tensors[i].shard].path));
     }
     mixt_buffer_text(&text, "\n  }\n}\n");
-    mixt_status status = text.failed ? writer_memory(writer, error)
+    mixt_status status = text.failed ? mixt_shards_memory(&writer->out, error)
                                      : mixt_file_replace(path, text.data, text.length, error);
     mixt_buffer_free(&text);
     return status;
@@ -415,78 +308,46 @@ static mixt_status write_index(mixt_safetensors_writer *writer, const char *path
 
 static mixt_status publish(mixt_safetensors_writer *writer, const char *index, mixt_error *error)
 {
-    mixt_status status = MIXT_OK;
-    for (size_t i = 0; i < writer->file_count && status == MIXT_OK; i++) {
-        output_file *file = &writer->files[i];
-        if (rename(file->temporary, file->path) != 0) {
-            status = mixt_fail_errno(error, errno, "%s: cannot rename", file->temporary);
-        } else {
-            file->created = false;
-        }
-    }
-    if (status == MIXT_OK && writer->file_count > 1) {
-        status = write_index(writer, index, error);
+    mixt_shards *out = &writer->out;
+    MIXT_TRY(mixt_shards_rename(out, error));
+    if (out->count > 1) {
+        MIXT_TRY(write_index(writer, index, error));
     }
     /* The other form under the same name, from before, would hide or contradict this one. */
-    const char *stale = writer->file_count > 1 ? writer->path : index;
-    if (status == MIXT_OK && unlink(stale) != 0 && errno != ENOENT) {
-        status = mixt_fail_errno(error, errno, "%s: cannot remove", stale);
+    const char *stale = out->count > 1 ? out->path : index;
+    if (unlink(stale) != 0 && errno != ENOENT) {
+        return mixt_fail_errno(error, errno, "%s: cannot remove", stale);
     }
-    if (status == MIXT_OK) {
-        char *folder = strdup(writer->path);
-        char *slash = folder == NULL ? NULL : strrchr(folder, '/');
-        if (slash != NULL) {
-            slash[slash == folder] = '\0'; /* "/" stays "/" */
-        }
-        status = folder == NULL ? writer_memory(writer, error)
-                                : mixt_folder_sync(slash == NULL ? "." : folder, error);
-        free(folder);
-    }
-    return status;
+    return mixt_shards_sync(out, error);
 }
 
 mixt_status mixt_safetensors_writer_finish(mixt_safetensors_writer *writer, mixt_error *error)
 {
-    if (!writer->begun || writer->failed || writer->finished) {
+    if (!writer->out.begun || writer->out.failed || writer->out.finished) {
         return writer_misuse(writer, "finished before the beginning or after an error", error);
     }
     if (writer->remaining != 0) {
         return writer_misuse(writer, "finished before all data were written", error);
     }
-    mixt_status status = close_current(writer, error);
-    char *index = NULL;
-    if (status == MIXT_OK && asprintf(&index, "%s.index.json", writer->path) < 0) {
-        index = NULL;
-        status = writer_memory(writer, error);
+    MIXT_TRY(mixt_shards_close(&writer->out, error));
+    char *index;
+    if (asprintf(&index, "%s.index.json", writer->out.path) < 0) {
+        return mixt_shards_memory(&writer->out, error);
     }
-    if (status == MIXT_OK) {
-        status = publish(writer, index, error);
-    }
+    mixt_status status = publish(writer, index, error);
     free(index);
-    writer->failed = status != MIXT_OK;
-    writer->finished = status == MIXT_OK;
+    writer->out.failed = status != MIXT_OK;
+    writer->out.finished = status == MIXT_OK;
     return status;
 }
 
 void mixt_safetensors_writer_free(mixt_safetensors_writer *writer)
 {
-    if (writer == NULL) {
-        return;
+    if (writer != NULL) {
+        mixt_shards_free(&writer->out);
+        free(writer->tensors);
+        free(writer->metadata);
+        mixt_arena_free(writer->arena);
+        free(writer);
     }
-    if (writer->descriptor >= 0) {
-        close(writer->descriptor);
-    }
-    for (size_t i = 0; i < writer->file_count; i++) {
-        if (writer->files[i].created) {
-            unlink(writer->files[i].temporary);
-        }
-        free(writer->files[i].path);
-        free(writer->files[i].temporary);
-    }
-    free(writer->files);
-    free(writer->tensors);
-    free(writer->metadata);
-    mixt_arena_free(writer->arena);
-    free(writer->path);
-    free(writer);
 }
