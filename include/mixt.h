@@ -724,6 +724,8 @@ typedef struct mixt_trace_info {
     const char *model_hash;
     const char *corpus_hash;
     const char *tokenizer_hash;
+    const char
+        *router_select; /* how experts were chosen, a word of mixt_router_selects; "": top-k */
 } mixt_trace_info;
 
 MIXT_API void mixt_trace_describe(const mixt_trace *trace, mixt_trace_info *info);

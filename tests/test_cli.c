@@ -620,6 +620,8 @@ static void test_router_select(void **state)
     assert_int_equal(last.status, 0);
     mixt("trace", "-m", out, "--data", text_folder, "-o", trace, NULL);
     assert_int_equal(last.status, 0);
+    mixt("atlas", trace, NULL);
+    assert_has(last.out, "2 of 4 experts a token, chosen by hash;");
     mixt("convert", out, "-o", gguf, NULL);
     assert_int_equal(last.status, 2);
     assert_has(last.err, "GGUF files cannot say that experts are chosen by hash");

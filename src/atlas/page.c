@@ -195,8 +195,12 @@ static void page_header(mixt_page *page)
     if (least < info->experts_per_token) {
         mixt_buffer_format(page->out, "%d to ", least);
     }
-    mixt_buffer_format(page->out, "%d of %d</dd></div>\n</dl>\n", info->experts_per_token,
-                       info->experts);
+    mixt_buffer_format(page->out, "%d of %d", info->experts_per_token, info->experts);
+    if (info->router_select[0] != '\0') {
+        mixt_buffer_text(page->out, " by ");
+        mixt_page_text(page, info->router_select);
+    }
+    mixt_buffer_text(page->out, "</dd></div>\n</dl>\n");
     mixt_buffer_text(page->out, "<p class=\"lede\">");
     mixt_page_text(page, verdict->headline);
     mixt_buffer_text(page->out, ".</p>\n");

@@ -148,7 +148,7 @@ static bool copy_header(mixt_trace_writer *writer, const mixt_trace_header *head
 {
     mixt_trace_header *copy = &writer->header;
     const char **texts[] = {&copy->model, &copy->model_hash, &copy->corpus_hash,
-                            &copy->tokenizer_hash};
+                            &copy->tokenizer_hash, &copy->router_select};
     *copy = *header;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         *texts[i] = mixt_arena_string(writer->arena, *texts[i] != NULL ? *texts[i] : "");
@@ -400,6 +400,8 @@ static mixt_status write_metadata(const mixt_trace_writer *writer, mixt_safetens
         {"model_hash", writer->header.model_hash},
         {"corpus_hash", writer->header.corpus_hash},
         {"tokenizer_hash", writer->header.tokenizer_hash},
+        {"router_select",
+         writer->header.router_select[0] != '\0' ? writer->header.router_select : NULL},
         {"experts", experts},
         {"experts_per_token", experts_per_token},
         {"experts_per_layer", writer->metadata_choices},

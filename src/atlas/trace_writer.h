@@ -27,6 +27,7 @@ typedef struct mixt_trace_header {
     const char *model_hash;
     const char *corpus_hash;
     const char *tokenizer_hash;
+    const char *router_select; /* word of mixt_router_selects; NULL: top-k */
     int vocab_size;
     /* Bytes of a token, as mixt_tokenizer_bytes_of: NULL counts as an entry without bytes. */
     const char *(*token_bytes)(const void *vocabulary, int32_t id, size_t *length);

@@ -123,6 +123,7 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
     for (int i = 0; i < t->layers; i++) {
         layers[i] = t->scorer->graph->routes[i].layer;
     }
+    int select = model->options.router.select;
     mixt_model_hash(model, hash);
     mixt_trace_header header = {.layers = t->layers,
                                 .layer_numbers = layers,
@@ -135,6 +136,8 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
                                 .model_hash = hash,
                                 .corpus_hash = mixt_data_corpus_hash(data),
                                 .tokenizer_hash = mixt_tokenizer_hash(tokenizer),
+                                .router_select =
+                                    select != 0 ? mixt_router_select_name(select) : NULL,
                                 .vocab_size = mixt_tokenizer_vocab_size(tokenizer),
                                 .token_bytes = token_bytes,
                                 .vocabulary = tokenizer,
