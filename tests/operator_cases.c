@@ -5,8 +5,6 @@
 #include <string.h>
 
 static uint64_t drawn;
-/* The bit of a slot in a case's masks. */
-#define SLOT(name) (1U << (name))
 
 static const mixt_random_key key = {20260, MIXT_RANDOM_DATA, 2};
 
@@ -25,14 +23,26 @@ double case_normal(void)
     return (double)(float)mixt_random_normal(&key, drawn++);
 }
 
-static mixt_shape by_token(const operator_case *c, int64_t multiple, int64_t columns)
+double case_product(const double *a, const double *b, int64_t n)
 {
-    return mixt_shape_tokens(c->request.capacity, multiple, columns);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += a[i] * b[i];
+    }
+    return sum;
 }
 
-static mixt_shape fixed(int64_t rows, int64_t columns)
+double case_activate(int64_t activation, double gate, double up)
 {
-    return mixt_shape_static(columns > 0 ? 2 : 1, rows, columns, 0);
+    if (activation == MIXT_ACTIVATION_GELU) {
+        double inner = sqrt(2 / acos(-1)) * (gate + 0.044715 * pow(gate, 3));
+        return 0.5 * gate * (1 + tanh(inner)) * up;
+    }
+    if (activation == MIXT_ACTIVATION_CLAMPED) {
+        double g = fmin(gate, 7);
+        return g / (1 + exp(-1.702 * g)) * (fmax(fmin(up, 7), -7) + 1);
+    }
+    return gate / (1 + exp(-gate)) * up;
 }
 
 /* norm: {T, capacity, d, group or 0} */
@@ -131,22 +141,13 @@ static void linear_prepare(operator_case *c)
     c->functional = SLOT(LINEAR_Y);
 }
 
-static double product(const double *a, const double *b, int64_t n)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        sum += a[i] * b[i];
-    }
-    return sum;
-}
-
 static void linear_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
 {
     (void)integer_out;
     int64_t k = c->p[2], n = c->p[3];
     for (int64_t i = 0; i < c->tokens * n; i++) {
         out[LINEAR_Y][i] =
-            product(c->value[LINEAR_X] + i / n * k, c->value[LINEAR_WEIGHT] + i % n * k, k) +
+            case_product(c->value[LINEAR_X] + i / n * k, c->value[LINEAR_WEIGHT] + i % n * k, k) +
             (c->p[4] != 0 ? c->value[LINEAR_BIAS][i % n] : 0);
     }
 }
@@ -172,8 +173,8 @@ static void head_linear_naive(const operator_case *c, double *const *out,
     int64_t heads = c->p[2], k = c->p[3], n = c->p[4];
     for (int64_t i = 0; i < c->tokens * heads * n; i++) {
         out[HEAD_LINEAR_Y][i] =
-            product(c->value[HEAD_LINEAR_X] + i / n * k,
-                    c->value[HEAD_LINEAR_WEIGHT] + (i / n % heads * n + i % n) * k, k);
+            case_product(c->value[HEAD_LINEAR_X] + i / n * k,
+                         c->value[HEAD_LINEAR_WEIGHT] + (i / n % heads * n + i % n) * k, k);
     }
 }
 
@@ -471,7 +472,7 @@ static void attention_naive_row(const operator_case *c, int64_t t, int64_t head,
     for (int64_t s = c->integer[ATTENTION_FIRST][t]; s <= c->integer[ATTENTION_LAST][t]; s++) {
         const double *k = c->value[ATTENTION_K] + (s * kv_heads + kv) * n;
         const double *v = c->value[ATTENTION_V] + s * v_row + kv * (v_row / kv_heads);
-        double score = c->attributes.scale * product(q, k, n);
+        double score = c->attributes.scale * case_product(q, k, n);
         score = (c->p[9] & SOFT_CAP) != 0 ? 1.5 * tanh(score / 1.5) : score;
         sum += exp(score);
         for (int64_t i = 0; i < values; i++) {
@@ -568,24 +569,11 @@ static void swiglu_fill(operator_case *c)
     }
 }
 
-static double activate(int64_t activation, double gate, double up)
-{
-    if (activation == MIXT_ACTIVATION_GELU) {
-        double inner = sqrt(2 / acos(-1)) * (gate + 0.044715 * pow(gate, 3));
-        return 0.5 * gate * (1 + tanh(inner)) * up;
-    }
-    if (activation == MIXT_ACTIVATION_CLAMPED) {
-        double g = fmin(gate, 7);
-        return g / (1 + exp(-1.702 * g)) * (fmax(fmin(up, 7), -7) + 1);
-    }
-    return gate / (1 + exp(-gate)) * up;
-}
-
 static void swiglu_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
 {
     (void)integer_out;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
-        out[SWIGLU_Y][i] = activate(c->p[3], c->value[SWIGLU_GATE][i], c->value[SWIGLU_UP][i]);
+        out[SWIGLU_Y][i] = case_activate(c->p[3], c->value[SWIGLU_GATE][i], c->value[SWIGLU_UP][i]);
     }
 }
 
@@ -623,476 +611,6 @@ static void take_naive(const operator_case *c, double *const *out, int32_t *cons
     }
 }
 
-/* route: {T, capacity, d, E, k, score, flags, groups * 16 + groups used} */
-
-enum {
-    RENORMALISE = 1,
-    BIAS = 2,
-    GSHARD = 4,
-    SCALED = 8,
-    NO_LOSSES = 16,
-    LOGIT_BIAS = 32,
-    NORMALISE = 64,
-    CAP = 128,
-    ATTENTION = 256,
-    TOP_TWO = 512,
-    MASK = 1024,   /* every third expert, the first of them 1 */
-    FORCED = 2048, /* the second choice: expert 2 */
-    HASH = 4096,
-};
-
-static const int64_t route_rows[][CASE_NUMBERS] = {
-    {1, 1, 3, 2, 1, MIXT_SCORE_SOFTMAX, 0},
-    {1, 2, 3, 1, 1, MIXT_SCORE_SOFTMAX, 0},
-    {9, 9, 5, 4, 2, MIXT_SCORE_SOFTMAX, RENORMALISE},
-    {130, 150, 16, 8, 2, MIXT_SCORE_SOFTMAX, RENORMALISE | BIAS},
-    {70, 70, 6, 5, 5, MIXT_SCORE_SOFTMAX, RENORMALISE | GSHARD},
-    {33, 40, 12, 60, 4, MIXT_SCORE_SOFTMAX, SCALED},
-    {33, 33, 12, 17, 3, MIXT_SCORE_SOFTMAX, GSHARD | BIAS},
-    {20, 20, 8, 8, 2, MIXT_SCORE_TOP_K_SOFTMAX, 0},
-    {65, 65, 9, 33, 4, MIXT_SCORE_TOP_K_SOFTMAX, SCALED | BIAS},
-    {20, 20, 8, 8, 1, MIXT_SCORE_SIGMOID, 0},
-    {65, 80, 9, 20, 6, MIXT_SCORE_SIGMOID, RENORMALISE | BIAS | SCALED},
-    {20, 20, 8, 8, 2, MIXT_SCORE_SIGMOID, RENORMALISE | NO_LOSSES},
-    {40, 50, 9, 12, 4, MIXT_SCORE_TOP_K_SOFTMAX, LOGIT_BIAS},
-    {300, 300, 7, 16, 2, MIXT_SCORE_SOFTMAX, RENORMALISE | NORMALISE},
-    {33, 40, 8, 9, 3, MIXT_SCORE_SOFTMAX, NORMALISE | LOGIT_BIAS | CAP},
-    {20, 20, 8, 6, 2, MIXT_SCORE_SIGMOID, CAP | RENORMALISE},
-    {50, 64, 6, 10, 2, MIXT_SCORE_SOFTMAX, ATTENTION | RENORMALISE},
-    {20, 20, 5, 7, 2, MIXT_SCORE_TOP_K_SOFTMAX, ATTENTION | LOGIT_BIAS | NORMALISE | CAP},
-    {64, 64, 8, 24, 3, MIXT_SCORE_SOFTMAX, SCALED, 6 * 16 + 2},
-    {64, 64, 8, 32, 5, MIXT_SCORE_SIGMOID, RENORMALISE | BIAS | SCALED | TOP_TWO, 8 * 16 + 4},
-    {33, 33, 8, 20, 4, MIXT_SCORE_SIGMOID, RENORMALISE | BIAS | TOP_TWO | MASK, 4 * 16 + 2},
-    {33, 33, 8, 12, 4, MIXT_SCORE_TOP_K_SOFTMAX, MASK | FORCED},
-    {33, 33, 8, 12, 3, MIXT_SCORE_SOFTMAX, RENORMALISE | FORCED, 4 * 16 + 1},
-    {70, 80, 8, 12, 3, MIXT_SCORE_SOFTMAX, HASH | RENORMALISE},
-    {33, 33, 8, 9, 1, MIXT_SCORE_SOFTMAX, HASH | RENORMALISE},
-    {33, 33, 8, 9, 9, MIXT_SCORE_SIGMOID, HASH | SCALED},
-    {33, 33, 8, 12, 4, MIXT_SCORE_TOP_K_SOFTMAX, HASH | MASK | FORCED | GSHARD},
-};
-
-static bool route_has(const operator_case *c, int64_t flag)
-{
-    return (c->p[6] & flag) != 0;
-}
-
-static void route_prepare(operator_case *c)
-{
-    static const uint8_t mask[60] = {0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1};
-    static const int32_t forced[8] = {-1, 2, -1, -1, -1, -1, -1, -1};
-    c->spec = (mixt_router_spec){
-        .experts = (int)c->p[3],
-        .chosen = (int)c->p[4],
-        .options =
-            {
-                .logits = route_has(c, ATTENTION) ? MIXT_LOGITS_ATTENTION : MIXT_LOGITS_LINEAR,
-                .logit_bias = route_has(c, LOGIT_BIAS),
-                .normalise = route_has(c, NORMALISE) ? 1.5 : 0,
-                .soft_cap = route_has(c, CAP) ? 3 : 0,
-                .groups = (int)c->p[7] / 16,
-                .groups_used = (int)c->p[7] % 16,
-                .group_score = route_has(c, TOP_TWO) ? MIXT_GROUP_TOP_TWO : MIXT_GROUP_MAX,
-                .select = route_has(c, HASH) ? 1 : 0,
-                .score = (mixt_score)c->p[5],
-                .renormalise = route_has(c, RENORMALISE),
-                .scale = route_has(c, SCALED) ? 2.5 : 1,
-                .balance = route_has(c, GSHARD) ? MIXT_BALANCE_GSHARD : MIXT_BALANCE_SWITCH,
-            },
-        .mask = route_has(c, MASK) ? mask : NULL,
-        .forced = route_has(c, FORCED) ? forced : NULL,
-    };
-    c->attributes.router = &c->spec;
-    c->attributes.balance_weight = route_has(c, NO_LOSSES) ? 0 : 0.7;
-    c->attributes.z_weight = route_has(c, NO_LOSSES) ? 0 : 0.3;
-    c->request.in[ROUTE_X] = by_token(c, 1, c->p[2]);
-    c->request.in[ROUTE_WEIGHT] = fixed(route_has(c, ATTENTION) ? 3 * c->p[3] : c->p[3], c->p[2]);
-    if (route_has(c, BIAS)) {
-        c->request.in[ROUTE_SELECT_BIAS] = fixed(c->p[3], 0);
-    }
-    c->request.in[ROUTE_SCALE] = fixed(MIXT_SCALES, 0);
-    c->differentiable = SLOT(ROUTE_X) | SLOT(ROUTE_WEIGHT);
-    if (route_has(c, LOGIT_BIAS)) {
-        c->request.in[ROUTE_LOGIT_BIAS] = fixed(c->p[3], 0);
-        c->differentiable |= SLOT(ROUTE_LOGIT_BIAS);
-    }
-    if (route_has(c, HASH)) {
-        c->request.in[ROUTE_TOKENS] = mixt_shape_integers(by_token(c, 1, 0));
-    }
-    c->functional = SLOT(ROUTE_WEIGHTS) | SLOT(ROUTE_LOSSES);
-}
-
-static void route_fill(operator_case *c)
-{
-    double scale = c->value[ROUTE_SCALE][MIXT_SCALE_ROUTER];
-    for (int64_t t = 0; t < c->tokens && c->integer[ROUTE_TOKENS] != NULL; t++) {
-        c->integer[ROUTE_TOKENS][t] = (int32_t)case_below(1000);
-    }
-    for (int64_t i = 0; i < c->p[3] && c->value[ROUTE_SELECT_BIAS] != NULL; i++) {
-        c->value[ROUTE_SELECT_BIAS][i] *= 0.125;
-    }
-    /* softmax of products: large logits would leave one expert for each */
-    for (int64_t i = 0; i < 3 * c->p[3] * c->p[2] && route_has(c, ATTENTION); i++) {
-        c->value[ROUTE_WEIGHT][i] *= 0.375;
-    }
-    c->implied[ROUTE_LOSSES] = calloc(ROUTE_LOSS_COUNT, sizeof(double));
-    c->implied[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = scale * c->attributes.balance_weight;
-    c->implied[ROUTE_LOSSES][ROUTE_LOSS_Z] = scale * c->attributes.z_weight;
-}
-
-static void route_naive_logits(const operator_case *c, const double *x, double *logits)
-{
-    int64_t experts = c->p[3], d = c->p[2];
-    double raw[3][64], mean = 0, squares = 0;
-    for (int64_t i = 0; i < c->request.in[ROUTE_WEIGHT].size[0]; i++) {
-        raw[i / experts][i % experts] = product(x, c->value[ROUTE_WEIGHT] + i * d, d);
-    }
-    for (int64_t i = 0; i < experts; i++) {
-        double sum = 0, weighted = 0;
-        for (int64_t j = 0; j < experts && route_has(c, ATTENTION); j++) {
-            sum += exp(raw[0][i] * raw[1][j]);
-            weighted += exp(raw[0][i] * raw[1][j]) * raw[2][j];
-        }
-        logits[i] = route_has(c, ATTENTION) ? weighted / sum : raw[0][i];
-        logits[i] += route_has(c, LOGIT_BIAS) ? c->value[ROUTE_LOGIT_BIAS][i] : 0;
-        mean += logits[i] / (double)experts;
-    }
-    for (int64_t i = 0; i < experts; i++) {
-        squares += pow(logits[i] - mean, 2);
-    }
-    for (int64_t i = 0; i < experts; i++) {
-        if (route_has(c, NORMALISE)) {
-            logits[i] *= 1.5 / sqrt(squares / (double)(experts - 1));
-        }
-        if (route_has(c, CAP)) {
-            logits[i] = 3 * tanh(logits[i] / 3);
-        }
-    }
-}
-
-static void route_naive_scores(const operator_case *c, const double *logits, double *scores,
-                               double *log_sum)
-{
-    double sum = 0;
-    for (int e = 0; e < c->spec.experts; e++) {
-        sum += exp(logits[e]);
-    }
-    for (int e = 0; e < c->spec.experts; e++) {
-        scores[e] =
-            c->p[5] == MIXT_SCORE_SIGMOID ? 1 / (1 + exp(-logits[e])) : exp(logits[e]) / sum;
-    }
-    *log_sum = log(sum);
-}
-
-/* Marks the best of n values that are not marked yet and returns it. */
-static int route_take_best(const double *values, int n, bool *taken)
-{
-    int best = -1;
-    for (int i = 0; i < n; i++) {
-        if (!taken[i] && (best < 0 || values[i] > values[best])) {
-            best = i;
-        }
-    }
-    taken[best] = true;
-    return best;
-}
-
-/* Marks the experts outside the best groups. */
-static void route_naive_groups(const operator_case *c, const double *values, bool *taken)
-{
-    int groups = c->spec.options.groups, size = c->spec.experts / groups;
-    double scores[64];
-    bool used[64] = {false};
-    for (int g = 0; g < groups; g++) {
-        bool seen[64];
-        memcpy(seen, taken, sizeof seen);
-        scores[g] = values[g * size + route_take_best(values + g * size, size, seen + g * size)];
-        if (route_has(c, TOP_TWO)) {
-            scores[g] +=
-                values[g * size + route_take_best(values + g * size, size, seen + g * size)];
-        }
-    }
-    for (int i = 0; i < c->spec.options.groups_used; i++) {
-        (void)route_take_best(scores, groups, used);
-    }
-    for (int e = 0; e < c->spec.experts; e++) {
-        taken[e] = taken[e] || !used[e / size];
-    }
-}
-
-/* The next expert of a token by its hash: a place among those that are left, the first of which
- * then goes where the taken one was. `left` [64] begins as all that may be chosen. */
-static int route_take_drawn(int32_t token, int draw, int count, int *left)
-{
-    mixt_random_key table = {0, MIXT_RANDOM_ROUTER, 0};
-    uint64_t index = (uint64_t)token * MIXT_EXPERTS_MAX + (uint64_t)draw;
-    int place = (int)mixt_random_below(&table, index, (uint64_t)(count - draw));
-    int found = left[draw + place];
-    left[draw + place] = left[draw];
-    return found;
-}
-
-/* Choices and weights of token t, the largest first by looking through all k times. */
-static void route_naive_row(const operator_case *c, int64_t t, const double *logits,
-                            const double *scores, int32_t *ids, double *weights)
-{
-    double sum = 0, values[64];
-    bool after = c->p[5] == MIXT_SCORE_TOP_K_SOFTMAX;
-    bool taken[64] = {false};
-    for (int e = 0; e < c->spec.experts; e++) {
-        values[e] = (after ? logits[e] : scores[e]) +
-                    (c->value[ROUTE_SELECT_BIAS] != NULL ? c->value[ROUTE_SELECT_BIAS][e] : 0);
-        taken[e] = route_has(c, MASK) && e % 3 == 1;
-    }
-    if (c->spec.options.groups > 0) {
-        route_naive_groups(c, values, taken);
-    }
-    taken[2] = taken[2] || route_has(c, FORCED);
-    int left[64], count = 0;
-    for (int e = 0; e < c->spec.experts; e++) {
-        if (!taken[e]) {
-            left[count++] = e;
-        }
-    }
-    for (int j = 0, draw = 0; j < c->spec.chosen; j++) {
-        int best = route_has(c, FORCED) && j == 1 ? 2
-                   : route_has(c, HASH)
-                       ? route_take_drawn(c->integer[ROUTE_TOKENS][t], draw++, count, left)
-                       : route_take_best(values, c->spec.experts, taken);
-        ids[j] = best;
-        weights[j] = after ? exp(logits[best]) : scores[best];
-        sum += weights[j];
-    }
-    for (int j = 0; j < c->spec.chosen; j++) {
-        weights[j] *= c->spec.options.scale / (after || c->spec.options.renormalise ? sum : 1);
-    }
-}
-
-static void route_naive_record(const operator_case *c, int32_t *const *integer_out)
-{
-    int32_t p = 0;
-    for (int e = 0; e < c->spec.experts; e++) {
-        integer_out[ROUTE_OFFSETS][e] = p;
-        for (int64_t i = 0; i < c->tokens * c->spec.chosen; i++) {
-            if (integer_out[ROUTE_IDS][i] == e) {
-                integer_out[ROUTE_ORDER][p] = (int32_t)i;
-                integer_out[ROUTE_PLACE][i] = p++;
-            }
-        }
-        integer_out[ROUTE_COUNTS][e] = p - integer_out[ROUTE_OFFSETS][e];
-    }
-    integer_out[ROUTE_OFFSETS][c->spec.experts] = p;
-}
-
-static void route_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
-{
-    int64_t experts = c->p[3], d = c->p[2], chosen = c->p[4];
-    double scores[64], mean[64] = {0}, share[64] = {0}, log_sum;
-    for (int64_t t = 0; t < c->tokens; t++) {
-        double *logits = out[ROUTE_SCORES] + t * experts, sum = 0;
-        route_naive_logits(c, c->value[ROUTE_X] + t * d, logits);
-        route_naive_scores(c, logits, scores, &log_sum);
-        route_naive_row(c, t, logits, scores, integer_out[ROUTE_IDS] + t * chosen,
-                        out[ROUTE_WEIGHTS] + t * chosen);
-        for (int64_t e = 0; e < experts; e++) {
-            sum += scores[e];
-        }
-        for (int64_t e = 0; e < experts; e++) {
-            mean[e] += scores[e] / sum / (double)c->tokens;
-        }
-        bool first_only = c->spec.options.balance == MIXT_BALANCE_GSHARD;
-        for (int64_t j = 0; j < (first_only ? 1 : chosen); j++) {
-            share[integer_out[ROUTE_IDS][t * chosen + j]] +=
-                1 / (double)(first_only ? c->tokens : c->tokens * chosen);
-        }
-        out[ROUTE_LOSSES][ROUTE_LOSS_Z] += log_sum * log_sum / (double)c->tokens;
-    }
-    for (int64_t t = 0; t < c->tokens; t++) {
-        integer_out[ROUTE_FINITE][t] = 1;
-    }
-    out[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = (double)experts * product(mean, share, experts);
-    route_naive_record(c, integer_out);
-}
-
-/* dispatch, combine: {T, capacity, d, k, E, percent of choices that are of no expert} */
-
-static const int64_t dispatch_rows[][CASE_NUMBERS] = {
-    {1, 1, 1, 1, 1},          {5, 7, 3, 2, 4},       {100, 128, 17, 3, 8}, {40, 40, 33, 2, 3},
-    {100, 128, 17, 3, 8, 30}, {60, 60, 5, 2, 4, 90}, {3, 3, 5, 2, 4, 100},
-};
-
-/* A place for every choice: the order of random experts. */
-static void random_places(const operator_case *c, int32_t *offsets, int32_t *order, int32_t *place)
-{
-    int64_t choices = c->tokens * c->p[3];
-    int32_t *expert = malloc((size_t)choices * sizeof *expert), p = 0;
-    for (int64_t i = 0; i < choices; i++) {
-        expert[i] = case_below(100) < c->p[5] ? -1 : (int32_t)case_below(c->p[4]);
-        place[i] = -1;
-    }
-    for (int64_t e = 0; e < c->p[4]; e++) {
-        for (int64_t i = 0; i < choices; i++) {
-            if (expert[i] == e) {
-                place[i] = p;
-                if (order != NULL) {
-                    order[p] = (int32_t)i;
-                }
-                p++;
-            }
-        }
-        if (offsets != NULL) {
-            offsets[e] = e == 0 ? 0 : offsets[e];
-            offsets[e + 1] = p;
-        }
-    }
-    free(expert);
-}
-
-static void dispatch_prepare(operator_case *c)
-{
-    c->request.in[DISPATCH_X] = by_token(c, 1, c->p[2]);
-    c->request.in[DISPATCH_OFFSETS] = mixt_shape_integers(fixed(c->p[4] + 1, 0));
-    c->request.in[DISPATCH_ORDER] = mixt_shape_integers(by_token(c, c->p[3], 0));
-    c->request.in[DISPATCH_PLACE] = mixt_shape_integers(by_token(c, 1, c->p[3]));
-    c->differentiable = SLOT(DISPATCH_X);
-    c->functional = SLOT(DISPATCH_ROWS);
-    c->ragged_out = c->p[5] > 0 ? SLOT(DISPATCH_ROWS) : 0;
-}
-
-static void dispatch_fill(operator_case *c)
-{
-    random_places(c, c->integer[DISPATCH_OFFSETS], c->integer[DISPATCH_ORDER],
-                  c->integer[DISPATCH_PLACE]);
-}
-
-static void dispatch_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
-{
-    (void)integer_out;
-    int64_t d = c->p[2], k = c->p[3];
-    for (int64_t i = 0; i < c->tokens * k * d; i++) {
-        int64_t row = c->integer[DISPATCH_PLACE][i / d];
-        if (row >= 0) {
-            out[DISPATCH_ROWS][row * d + i % d] = c->value[DISPATCH_X][i / d / k * d + i % d];
-        }
-    }
-}
-
-static void combine_prepare(operator_case *c)
-{
-    c->request.in[COMBINE_ROWS] = by_token(c, c->p[3], c->p[2]);
-    c->request.in[COMBINE_WEIGHTS] = by_token(c, 1, c->p[3]);
-    c->request.in[COMBINE_PLACE] = mixt_shape_integers(by_token(c, 1, c->p[3]));
-    c->differentiable = SLOT(COMBINE_ROWS) | SLOT(COMBINE_WEIGHTS);
-    c->functional = SLOT(COMBINE_Y);
-    c->ragged_in = c->p[5] > 0 ? SLOT(COMBINE_ROWS) : 0;
-}
-
-static void combine_fill(operator_case *c)
-{
-    random_places(c, NULL, NULL, c->integer[COMBINE_PLACE]);
-}
-
-static void combine_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
-{
-    (void)integer_out;
-    int64_t d = c->p[2], k = c->p[3];
-    for (int64_t i = 0; i < c->tokens * k * d; i++) {
-        int64_t row = c->integer[COMBINE_PLACE][i / d];
-        out[COMBINE_Y][i / d / k * d + i % d] +=
-            row < 0 ? 0
-                    : c->value[COMBINE_WEIGHTS][i / d] * c->value[COMBINE_ROWS][row * d + i % d];
-    }
-}
-
-/* experts: {T, capacity, d, F, E, k, how rows are spread, activation + 4 with biases, percent of
- * choices that are of no expert} */
-
-enum { SPREAD, ALL_IN_ONE, ODD_ONES_EMPTY };
-
-static const int64_t experts_rows[][CASE_NUMBERS] = {
-    {1, 1, 1, 1, 1, 1, SPREAD},
-    {1, 2, 5, 7, 4, 2, SPREAD},
-    {40, 50, 9, 13, 6, 2, SPREAD},
-    {33, 33, 16, 24, 5, 1, ALL_IN_ONE},
-    {64, 64, 7, 5, 9, 3, SPREAD},
-    {70, 70, 12, 8, 7, 2, ODD_ONES_EMPTY},
-    {300, 300, 8, 16, 3, 2, ALL_IN_ONE},
-    {40, 50, 9, 13, 6, 2, SPREAD, MIXT_ACTIVATION_GELU},
-    {70, 70, 12, 8, 7, 2, ODD_ONES_EMPTY, 4 + MIXT_ACTIVATION_CLAMPED},
-    {33, 33, 16, 24, 5, 1, ALL_IN_ONE, 4 + MIXT_ACTIVATION_SILU},
-    {1, 2, 5, 7, 4, 2, SPREAD, 4 + MIXT_ACTIVATION_GELU},
-    {40, 50, 9, 13, 6, 2, SPREAD, 0, 30},
-    {70, 70, 12, 8, 7, 2, SPREAD, 4 + MIXT_ACTIVATION_CLAMPED, 60},
-    {5, 5, 12, 8, 7, 2, SPREAD, 4 + MIXT_ACTIVATION_SILU, 100},
-};
-
-static void experts_prepare(operator_case *c)
-{
-    int64_t d = c->p[2], ffn = c->p[3], experts = c->p[4];
-    c->request.in[EXPERTS_ROWS] = by_token(c, c->p[5], d);
-    c->request.in[EXPERTS_OFFSETS] = mixt_shape_integers(fixed(experts + 1, 0));
-    c->request.in[EXPERTS_W_GATE] = c->request.in[EXPERTS_W_UP] =
-        mixt_shape_static(3, experts, ffn, d);
-    c->request.in[EXPERTS_W_DOWN] = mixt_shape_static(3, experts, d, ffn);
-    c->differentiable =
-        SLOT(EXPERTS_ROWS) | SLOT(EXPERTS_W_GATE) | SLOT(EXPERTS_W_UP) | SLOT(EXPERTS_W_DOWN);
-    c->attributes.activation = (mixt_activation)(c->p[7] % 4);
-    if (c->p[7] >= 4) {
-        c->request.in[EXPERTS_B_GATE] = c->request.in[EXPERTS_B_UP] = fixed(experts, ffn);
-        c->request.in[EXPERTS_B_DOWN] = fixed(experts, d);
-        c->differentiable |= SLOT(EXPERTS_B_GATE) | SLOT(EXPERTS_B_UP) | SLOT(EXPERTS_B_DOWN);
-    }
-    c->functional = SLOT(EXPERTS_Y);
-    if (c->p[8] > 0) {
-        c->ragged_in = SLOT(EXPERTS_ROWS);
-        c->ragged_out =
-            SLOT(EXPERTS_Y) | SLOT(EXPERTS_GATE) | SLOT(EXPERTS_UP) | SLOT(EXPERTS_HIDDEN);
-    }
-}
-
-static void experts_fill(operator_case *c)
-{
-    int64_t experts = c->p[4];
-    int32_t counts[16] = {0};
-    for (int64_t i = 0; i < c->tokens * c->p[5]; i++) {
-        int64_t e = c->p[6] == ALL_IN_ONE ? experts / 2 : case_below(experts);
-        if (c->p[8] > 0 && case_below(100) < c->p[8]) {
-            continue;
-        }
-        counts[c->p[6] == ODD_ONES_EMPTY ? e / 2 * 2 : e]++;
-    }
-    c->integer[EXPERTS_OFFSETS][0] = 0;
-    for (int64_t e = 0; e < experts; e++) {
-        c->integer[EXPERTS_OFFSETS][e + 1] = c->integer[EXPERTS_OFFSETS][e] + counts[e];
-    }
-}
-
-static void experts_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
-{
-    (void)integer_out;
-    int64_t d = c->p[2], ffn = c->p[3];
-    for (int64_t e = 0; e < c->p[4]; e++) {
-        for (int64_t r = c->integer[EXPERTS_OFFSETS][e]; r < c->integer[EXPERTS_OFFSETS][e + 1];
-             r++) {
-            const double *row = c->value[EXPERTS_ROWS] + r * d;
-            for (int64_t f = 0; f < ffn; f++) {
-                double *gate = out[EXPERTS_GATE] + r * ffn + f, *up = out[EXPERTS_UP] + r * ffn + f;
-                *gate = product(row, c->value[EXPERTS_W_GATE] + (e * ffn + f) * d, d);
-                *up = product(row, c->value[EXPERTS_W_UP] + (e * ffn + f) * d, d);
-                *gate += c->p[7] >= 4 ? c->value[EXPERTS_B_GATE][e * ffn + f] : 0;
-                *up += c->p[7] >= 4 ? c->value[EXPERTS_B_UP][e * ffn + f] : 0;
-                out[EXPERTS_HIDDEN][r * ffn + f] = activate(c->p[7] % 4, *gate, *up);
-                for (int64_t i = 0; i < d; i++) {
-                    out[EXPERTS_Y][r * d + i] += out[EXPERTS_HIDDEN][r * ffn + f] *
-                                                 c->value[EXPERTS_W_DOWN][(e * d + i) * ffn + f];
-                }
-            }
-            for (int64_t i = 0; i < d && c->p[7] >= 4; i++) {
-                out[EXPERTS_Y][r * d + i] += c->value[EXPERTS_B_DOWN][e * d + i];
-            }
-        }
-    }
-}
-
 /* loss: {T, capacity, d, V, one in so many ignored} */
 
 static const int64_t loss_rows[][CASE_NUMBERS] = {
@@ -1127,7 +645,7 @@ static void loss_naive(const operator_case *c, double *const *out, int32_t *cons
         double sum = 0;
         for (int64_t v = 0; v < n; v++) {
             out[LOSS_LOGITS][t * n + v] =
-                product(c->value[LOSS_X] + t * d, c->value[LOSS_WEIGHT] + v * d, d);
+                case_product(c->value[LOSS_X] + t * d, c->value[LOSS_WEIGHT] + v * d, d);
             sum += exp(out[LOSS_LOGITS][t * n + v]);
         }
         int32_t target = c->integer[LOSS_TARGETS][t];
@@ -1198,40 +716,83 @@ static void squares_naive(const operator_case *c, double *const *out, int32_t *c
     }
 }
 
-#define TABLE(name) name##_rows, (int)(sizeof name##_rows / sizeof name##_rows[0])
+static const operator_subject embed_subject = {
+    MIXT_OP_embed, TABLE(embed),      1e-6, embed_prepare, embed_fill,
+    embed_naive,   SLOT(EMBED_TABLE), 0};
+static const operator_subject norm_subject = {MIXT_OP_norm, TABLE(norm), 4e-6, norm_prepare,
+                                              norm_fill,    norm_naive,  0,    0};
+static const operator_subject linear_subject = {
+    MIXT_OP_linear, TABLE(linear), 1e-5, linear_prepare, NULL, linear_naive, 0, SLOT(LINEAR_BIAS)};
+static const operator_subject head_linear_subject = {MIXT_OP_head_linear,
+                                                     TABLE(head_linear),
+                                                     1e-5,
+                                                     head_linear_prepare,
+                                                     NULL,
+                                                     head_linear_naive,
+                                                     0,
+                                                     0};
+static const operator_subject rope_subject = {MIXT_OP_rope, TABLE(rope), 1e-6, rope_prepare,
+                                              rope_fill,    rope_naive,  0,    0};
+static const operator_subject scale_subject = {
+    MIXT_OP_scale, TABLE(value), 1e-6, scale_prepare, NULL, scale_naive, SLOT(SCALE_X), 0};
+static const operator_subject clamp_subject = {
+    MIXT_OP_clamp, TABLE(value), 0, clamp_prepare, clamp_fill, clamp_naive, SLOT(CLAMP_X), 0};
+static const operator_subject gate_subject = {MIXT_OP_gate, TABLE(value), 4e-6, gate_prepare, NULL,
+                                              gate_naive,   SLOT(GATE_X), 0};
+static const operator_subject slice_subject = {MIXT_OP_slice, TABLE(slice), 0, slice_prepare,
+                                               NULL,          slice_naive,  0, 0};
+static const operator_subject join_subject = {MIXT_OP_join, TABLE(join), 0, join_prepare,
+                                              NULL,         join_naive,  0, 0};
+static const operator_subject shift_subject = {
+    MIXT_OP_shift, TABLE(shift),       2e-7, shift_prepare, shift_fill,
+    shift_naive,   SLOT(SHIFT_SOURCE), 0};
+static const operator_subject kv_write_subject = {
+    MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare, kv_write_fill, kv_write_naive, 0, 0};
+static const operator_subject attention_subject = {
+    MIXT_OP_attention, TABLE(attention), 2e-5, attention_prepare,
+    attention_fill,    attention_naive,  0,    SLOT(ATTENTION_SINKS)};
+static const operator_subject swiglu_subject = {MIXT_OP_swiglu, TABLE(swiglu), 2e-6, swiglu_prepare,
+                                                swiglu_fill,    swiglu_naive,  0,    0};
+static const operator_subject add_subject = {MIXT_OP_add, TABLE(pair), 1e-6, pair_prepare,
+                                             NULL,        add_naive,   0,    0};
+static const operator_subject take_subject = {MIXT_OP_take,
+                                              TABLE(take),
+                                              0,
+                                              take_prepare,
+                                              take_fill,
+                                              take_naive,
+                                              SLOT(TAKE_X) | SLOT(TAKE_ROWS),
+                                              0};
+static const operator_subject loss_subject = {MIXT_OP_loss, TABLE(loss), 2e-5, loss_prepare,
+                                              loss_fill,    loss_naive,  0,    0};
+static const operator_subject adamw_subject = {MIXT_OP_adamw, TABLE(adamw), 4e-6, adamw_prepare,
+                                               adamw_fill,    adamw_naive,  0,    0};
+static const operator_subject squares_subject = {
+    MIXT_OP_squares, TABLE(squares),  1e-6, squares_prepare, NULL,
+    squares_naive,   SLOT(SQUARES_X), 0};
 
-const operator_subject operator_subjects[MIXT_OP_COUNT] = {
-    {MIXT_OP_embed, TABLE(embed), 1e-6, embed_prepare, embed_fill, embed_naive, SLOT(EMBED_TABLE),
-     0},
-    {MIXT_OP_norm, TABLE(norm), 4e-6, norm_prepare, norm_fill, norm_naive, 0, 0},
-    {MIXT_OP_linear, TABLE(linear), 1e-5, linear_prepare, NULL, linear_naive, 0, SLOT(LINEAR_BIAS)},
-    {MIXT_OP_head_linear, TABLE(head_linear), 1e-5, head_linear_prepare, NULL, head_linear_naive, 0,
-     0},
-    {MIXT_OP_rope, TABLE(rope), 1e-6, rope_prepare, rope_fill, rope_naive, 0, 0},
-    {MIXT_OP_scale, TABLE(value), 1e-6, scale_prepare, NULL, scale_naive, SLOT(SCALE_X), 0},
-    {MIXT_OP_clamp, TABLE(value), 0, clamp_prepare, clamp_fill, clamp_naive, SLOT(CLAMP_X), 0},
-    {MIXT_OP_gate, TABLE(value), 4e-6, gate_prepare, NULL, gate_naive, SLOT(GATE_X), 0},
-    {MIXT_OP_slice, TABLE(slice), 0, slice_prepare, NULL, slice_naive, 0, 0},
-    {MIXT_OP_join, TABLE(join), 0, join_prepare, NULL, join_naive, 0, 0},
-    {MIXT_OP_shift, TABLE(shift), 2e-7, shift_prepare, shift_fill, shift_naive, SLOT(SHIFT_SOURCE),
-     0},
-    {MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare, kv_write_fill, kv_write_naive, 0, 0},
-    {MIXT_OP_attention, TABLE(attention), 2e-5, attention_prepare, attention_fill, attention_naive,
-     0, SLOT(ATTENTION_SINKS)},
-    {MIXT_OP_swiglu, TABLE(swiglu), 2e-6, swiglu_prepare, swiglu_fill, swiglu_naive, 0, 0},
-    {MIXT_OP_add, TABLE(pair), 1e-6, pair_prepare, NULL, add_naive, 0, 0},
-    {MIXT_OP_take, TABLE(take), 0, take_prepare, take_fill, take_naive,
-     SLOT(TAKE_X) | SLOT(TAKE_ROWS), 0},
-    {MIXT_OP_route, TABLE(route), 2e-5, route_prepare, route_fill, route_naive, 0,
-     SLOT(ROUTE_SELECT_BIAS)},
-    {MIXT_OP_dispatch, TABLE(dispatch), 1e-6, dispatch_prepare, dispatch_fill, dispatch_naive,
-     SLOT(DISPATCH_X) | SLOT(DISPATCH_OFFSETS), 0},
-    {MIXT_OP_experts, TABLE(experts), 2e-5, experts_prepare, experts_fill, experts_naive, 0,
-     SLOT(EXPERTS_B_GATE) | SLOT(EXPERTS_B_UP) | SLOT(EXPERTS_B_DOWN)},
-    {MIXT_OP_combine, TABLE(dispatch), 4e-6, combine_prepare, combine_fill, combine_naive,
-     SLOT(COMBINE_ROWS), 0},
-    {MIXT_OP_loss, TABLE(loss), 2e-5, loss_prepare, loss_fill, loss_naive, 0, 0},
-    {MIXT_OP_adamw, TABLE(adamw), 4e-6, adamw_prepare, adamw_fill, adamw_naive, 0, 0},
-    {MIXT_OP_squares, TABLE(squares), 1e-6, squares_prepare, NULL, squares_naive, SLOT(SQUARES_X),
-     0},
+const operator_subject *const operator_subjects[MIXT_OP_COUNT] = {
+    [MIXT_OP_embed] = &embed_subject,
+    [MIXT_OP_norm] = &norm_subject,
+    [MIXT_OP_linear] = &linear_subject,
+    [MIXT_OP_head_linear] = &head_linear_subject,
+    [MIXT_OP_rope] = &rope_subject,
+    [MIXT_OP_scale] = &scale_subject,
+    [MIXT_OP_clamp] = &clamp_subject,
+    [MIXT_OP_gate] = &gate_subject,
+    [MIXT_OP_slice] = &slice_subject,
+    [MIXT_OP_join] = &join_subject,
+    [MIXT_OP_shift] = &shift_subject,
+    [MIXT_OP_kv_write] = &kv_write_subject,
+    [MIXT_OP_attention] = &attention_subject,
+    [MIXT_OP_swiglu] = &swiglu_subject,
+    [MIXT_OP_add] = &add_subject,
+    [MIXT_OP_take] = &take_subject,
+    [MIXT_OP_route] = &route_subject,
+    [MIXT_OP_dispatch] = &dispatch_subject,
+    [MIXT_OP_experts] = &experts_subject,
+    [MIXT_OP_combine] = &combine_subject,
+    [MIXT_OP_loss] = &loss_subject,
+    [MIXT_OP_adamw] = &adamw_subject,
+    [MIXT_OP_squares] = &squares_subject,
 };

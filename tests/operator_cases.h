@@ -41,11 +41,34 @@ typedef struct operator_subject {
     unsigned optional;     /* inputs that may be absent */
 } operator_subject;
 
-extern const operator_subject operator_subjects[MIXT_OP_COUNT];
+/* Of each operator. */
+extern const operator_subject *const operator_subjects[MIXT_OP_COUNT];
+/* operator_cases_mixture.c */
+extern const operator_subject route_subject, dispatch_subject, experts_subject, combine_subject;
+
+/* The bit of a slot in a case's masks. */
+#define SLOT(name) (1U << (name))
+/* The rows of a subject and their count. */
+#define TABLE(name) name##_rows, (int)(sizeof name##_rows / sizeof name##_rows[0])
 
 /* Uniform in [0, bound), normal; one stream for all, which a case starts anew. */
 void case_seed(int64_t seed);
 int64_t case_below(int64_t bound);
 double case_normal(void);
+
+/* Shapes of a case: [tokens * multiple, columns] (0: one dimension), and one that tokens do not
+ * change. */
+static inline mixt_shape by_token(const operator_case *c, int64_t multiple, int64_t columns)
+{
+    return mixt_shape_tokens(c->request.capacity, multiple, columns);
+}
+
+static inline mixt_shape fixed(int64_t rows, int64_t columns)
+{
+    return mixt_shape_static(columns > 0 ? 2 : 1, rows, columns, 0);
+}
+
+double case_product(const double *a, const double *b, int64_t n);
+double case_activate(int64_t activation, double gate, double up);
 
 #endif

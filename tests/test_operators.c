@@ -363,7 +363,7 @@ static void for_all_cases(case_check check, bool backward_only)
 {
     int cases = 0;
     for (int op = 0; op < MIXT_OP_COUNT; op++) {
-        const operator_subject *subject = &operator_subjects[op];
+        const operator_subject *subject = operator_subjects[op];
         assert_int_equal(subject->op, op);
         assert_true(subject->count > 0);
         if (backward_only && !mixt_operator_row(subject->op)->has_backward) {
@@ -665,7 +665,7 @@ static void test_refusals(void **state)
 {
     (void)state;
     for (int op = 0; op < MIXT_OP_COUNT; op++) {
-        const operator_subject *subject = &operator_subjects[op];
+        const operator_subject *subject = operator_subjects[op];
         for (int row = 0; row < subject->count; row++) {
             operator_case c;
             prepare_case(subject, row, &c);
@@ -705,40 +705,40 @@ static void test_attribute_refusals(void **state)
 {
     (void)state;
     operator_case c;
-    prepare_case(&operator_subjects[MIXT_OP_rope], 0, &c);
+    prepare_case(operator_subjects[MIXT_OP_rope], 0, &c);
     c.attributes.head_dim = 3;
     c.request.in[ROPE_X].size[1] = c.request.in[ROPE_TABLE].size[1] = 3;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_rope], 4, &c);
+    prepare_case(operator_subjects[MIXT_OP_rope], 4, &c);
     c.attributes.rope_dims = c.attributes.head_dim + 2;
     c.request.in[ROPE_TABLE].size[1] = c.attributes.rope_dims;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_scale], 1, &c);
+    prepare_case(operator_subjects[MIXT_OP_scale], 1, &c);
     c.attributes.scale = NAN;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_clamp], 1, &c);
+    prepare_case(operator_subjects[MIXT_OP_clamp], 1, &c);
     c.attributes.limit = 0;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_slice], 1, &c);
+    prepare_case(operator_subjects[MIXT_OP_slice], 1, &c);
     c.attributes.from = 4;
     expect_refusal(&c, &c.request);
     c.attributes.from = -1;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_swiglu], 1, &c);
+    prepare_case(operator_subjects[MIXT_OP_swiglu], 1, &c);
     c.attributes.activation = (mixt_activation)3;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_head_linear], 1, &c);
+    prepare_case(operator_subjects[MIXT_OP_head_linear], 1, &c);
     c.attributes.heads = 3;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_shift], 1, &c);
+    prepare_case(operator_subjects[MIXT_OP_shift], 1, &c);
     c.attributes.window = -1;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_attention], 1, &c);
+    prepare_case(operator_subjects[MIXT_OP_attention], 1, &c);
     c.attributes.kv_heads = 3;
     expect_refusal(&c, &c.request);
     c.attributes.kv_heads = 0;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_attention], 1, &c);
+    prepare_case(operator_subjects[MIXT_OP_attention], 1, &c);
     c.attributes.value_dim = c.attributes.head_dim + 1;
     expect_refusal(&c, &c.request);
     c.attributes.value_dim = 0;
@@ -746,10 +746,10 @@ static void test_attribute_refusals(void **state)
     expect_refusal(&c, &c.request);
     c.attributes.soft_cap = NAN;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_norm], 3, &c);
+    prepare_case(operator_subjects[MIXT_OP_norm], 3, &c);
     c.attributes.head_dim = 7;
     expect_refusal(&c, &c.request);
-    prepare_case(&operator_subjects[MIXT_OP_route], 3, &c);
+    prepare_case(operator_subjects[MIXT_OP_route], 3, &c);
     c.attributes.router = NULL;
     expect_refusal(&c, &c.request);
 }
@@ -765,7 +765,7 @@ static void check_alone(const execution *train, const operator_case *c, int64_t 
     int64_t window = c->p[5], origin = t / window * window;
     const int64_t p[CASE_NUMBERS] = {1, 1,      c->p[2], c->p[3], c->p[4],
                                      0, window, 0,       c->p[8], c->p[9]};
-    operator_subject one = operator_subjects[MIXT_OP_attention];
+    operator_subject one = *operator_subjects[MIXT_OP_attention];
     one.rows = &p;
     one.count = 1;
     operator_case alone;
@@ -803,9 +803,9 @@ static void test_attention_alone(void **state)
 {
     (void)state;
     int rows = 0;
-    for (int row = 0; row < operator_subjects[MIXT_OP_attention].count; row++) {
+    for (int row = 0; row < operator_subjects[MIXT_OP_attention]->count; row++) {
         operator_case c;
-        create_case(&operator_subjects[MIXT_OP_attention], row, &c);
+        create_case(operator_subjects[MIXT_OP_attention], row, &c);
         if (c.p[5] > 0 && c.p[7] < 2) {
             execution train = create_execution(&c, false);
             execute(&c, &train, machines[0].compute, false, false);
@@ -898,7 +898,7 @@ static void test_packed(void **state)
                     {MIXT_OP_experts, EXPERTS_W_GATE, EXPERTS_W_DOWN},
                     {MIXT_OP_loss, LOSS_WEIGHT, LOSS_WEIGHT}};
     for (size_t i = 0; i < sizeof subjects / sizeof subjects[0]; i++) {
-        const operator_subject *subject = &operator_subjects[subjects[i].op];
+        const operator_subject *subject = operator_subjects[subjects[i].op];
         for (int row = 0; row < subject->count; row++) {
             operator_case c;
             create_case(subject, row, &c);
@@ -941,7 +941,7 @@ static void test_costs(void **state)
     (void)state;
     const double fp32[MIXT_SLOTS] = {4, 4, 4, 4, 4, 4, 4, 4, 4, 4};
     for (int op = 0; op < MIXT_OP_COUNT; op++) {
-        const operator_subject *subject = &operator_subjects[op];
+        const operator_subject *subject = operator_subjects[op];
         operator_case c;
         create_case(subject, subject->count - 1, &c);
         mixt_cost cost = cost_of(&c, fp32);
@@ -951,11 +951,11 @@ static void test_costs(void **state)
         free_case(&c);
     }
     operator_case c;
-    create_case(&operator_subjects[MIXT_OP_linear], 3, &c);
+    create_case(operator_subjects[MIXT_OP_linear], 3, &c);
     assert_true(cost_of(&c, fp32).forward_flops == 2.0 * 130 * 24 * 31);
     assert_true(cost_of(&c, fp32).forward_bytes == 4.0 * (130 * 24 + 130 * 31 + 24 * 31));
     free_case(&c);
-    create_case(&operator_subjects[MIXT_OP_experts], 0, &c); /* one row, one expert of 1 x 1 */
+    create_case(operator_subjects[MIXT_OP_experts], 0, &c); /* one row, one expert of 1 x 1 */
     assert_true(cost_of(&c, fp32).forward_bytes == 8 + 12 + 3 * 4);
     free_case(&c);
 }
