@@ -1,5 +1,6 @@
 #include "generate.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -49,6 +50,7 @@ void text_write(text_stream *out, const char *bytes, size_t length)
             write_replacement(out);
             continue;
         }
+        assert(out->held_count < 4);
         out->held[out->held_count & 3] = c;
         out->held_count++;
         if (out->held_count >= sequence_length(out->held[0])) {
@@ -122,6 +124,7 @@ static mixt_status does_not_fit(const generation_state *generation, size_t count
 
 static mixt_status feed_new(generation_state *generation, size_t from, mixt_error *error)
 {
+    assert(from <= generation->count);
     size_t count = generation->count - from;
     if (generation->count > generation->context_length) {
         size_t wanted = generation->count;

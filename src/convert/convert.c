@@ -2,6 +2,7 @@
  * of names and layouts (model/parameters.h), so no family is known here. */
 #include "convert/convert.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,6 +126,7 @@ static void scatter(const mixt_layout_piece *piece, size_t first, size_t count, 
     const int64_t *size = piece->count, *stride = piece->stride;
     for (size_t i = 0; i < count;) {
         int64_t at = (int64_t)(first + i);
+        assert(at < size[0] * size[1] * size[2] * size[3]);
         int64_t i3 = at % size[3], i2 = at / size[3] % size[2];
         int64_t i1 = at / (size[3] * size[2]) % size[1], i0 = at / (size[3] * size[2] * size[1]);
         float *row = to + piece->from + i0 * stride[0] + i1 * stride[1] + i2 * stride[2];
@@ -142,6 +144,7 @@ mixt_status mixt_target_values(const mixt_conversion *c, const mixt_target *targ
         const mixt_target_part *part = &c->parts[target->first + i];
         const mixt_parameter *p = &c->model->parameters[part->parameter];
         const mixt_layout_piece *piece = &part->piece;
+        assert(target->first + i < (int)c->part_count);
         size_t columns = (size_t)p->size[p->rank - 1];
         size_t count =
             (size_t)(piece->count[0] * piece->count[1] * piece->count[2]) * (size_t)piece->count[3];

@@ -1,4 +1,5 @@
 /* GGUF files: metadata, tokenizer, tensors in their own or in quantised types. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -132,6 +133,7 @@ static const char *stored_row(const slab *s, int64_t row)
         return NULL;
     }
     int64_t each = held->matrices[0].n, at = s->order[row];
+    assert(at >= 0 && at < each * held->count);
     const mixt_matrix *matrix = &held->matrices[at / each];
     return matrix->type == s->target->type && matrix->k == s->columns
                ? (const char *)matrix->data + (size_t)(at % each) * matrix->row_bytes

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "core/files.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -164,6 +165,7 @@ mixt_status mixt_file_settle(int *descriptor, const char *path, mixt_status stat
                              mixt_error *error)
 {
     if (*descriptor < 0) {
+        assert(status != MIXT_OK);
         return status;
     }
     while (status == MIXT_OK && fsync(*descriptor) != 0) {

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "core/map.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -137,7 +138,9 @@ static bool install_handler(void)
 
 static void slot_set(map_slot *slot, uintptr_t start, size_t length)
 {
-    atomic_fetch_add(&slot->version, 1);
+    unsigned version = atomic_fetch_add(&slot->version, 1);
+    assert(version % 2 == 0); /* one writer at a time */
+    (void)version;
     atomic_store(&slot->start, start);
     atomic_store(&slot->length, length);
     atomic_store(&slot->broken, false);
@@ -236,6 +239,7 @@ void mixt_map_close(mixt_map *map)
 
 const void *mixt_map_data(const mixt_map *map)
 {
+    assert(map->data != NULL);
     return map->data;
 }
 

@@ -1,5 +1,6 @@
 #include "core/memory.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@
 
 bool mixt_grow_array(void *array, size_t *capacity, size_t wanted, size_t size)
 {
+    assert(size != 0 && wanted > *capacity);
     size_t bytes, doubled = *capacity > SIZE_MAX / 2 ? SIZE_MAX : *capacity * 2;
     size_t grown = doubled > wanted ? doubled : wanted;
     grown = grown > GROWN_MIN ? grown : GROWN_MIN;
@@ -39,6 +41,7 @@ bool mixt_grow_array(void *array, size_t *capacity, size_t wanted, size_t size)
     }
     void *from, *to;
     memcpy(&from, array, sizeof from); /* whatever it points to */
+    assert(from != NULL || *capacity == 0);
     to = realloc(from, bytes);
     if (to == NULL) {
         return false;
@@ -136,6 +139,7 @@ void *mixt_arena_allocate(mixt_arena *arena, size_t count, size_t size)
     }
     void *piece = chunk->data + chunk->used;
     chunk->used += bytes;
+    assert(chunk->used <= chunk->capacity && (uintptr_t)piece % 16 == 0);
     UNPOISON(piece, bytes - ARENA_GAP);
     return piece;
 }
@@ -161,6 +165,7 @@ char *mixt_arena_string(mixt_arena *arena, const char *text)
 static bool buffer_reserve(mixt_buffer *buffer, size_t more)
 {
     size_t needed;
+    assert(buffer->length <= buffer->capacity);
     if (buffer->failed || !mixt_add_size(buffer->length, more, &needed)) {
         buffer->failed = true;
         return false;

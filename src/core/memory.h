@@ -4,6 +4,7 @@
 #ifndef MIXT_CORE_MEMORY_H
 #define MIXT_CORE_MEMORY_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +28,7 @@ static inline bool mixt_add_size(size_t a, size_t b, size_t *result)
 static inline size_t mixt_round_up(size_t size, size_t step)
 {
     size_t sum;
+    assert(step != 0 && (step & (step - 1)) == 0);
     return mixt_add_size(size, step - 1, &sum) ? sum & ~(step - 1) : 0;
 }
 

@@ -1,5 +1,6 @@
 #include "core/random.h"
 
+#include <assert.h>
 #include <math.h>
 
 static void random_block(const mixt_random_key *key, uint64_t index, uint32_t block[4])
@@ -49,11 +50,13 @@ __extension__ typedef unsigned __int128 wide;
 
 uint64_t mixt_random_below(const mixt_random_key *key, uint64_t index, uint64_t bound)
 {
+    assert(bound >= 1);
     return (uint64_t)(((wide)mixt_random_bits(key, index) * bound) >> 64);
 }
 
 uint64_t mixt_random_permute(const mixt_random_key *key, uint64_t index, uint64_t count)
 {
+    assert(index < count);
     uint32_t half = 1; /* bits of each half: 2^(2 half) >= count */
     while (half < 32 && (count - 1) >> (2 * half) != 0) {
         half++;

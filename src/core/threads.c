@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "core/threads.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -165,6 +166,7 @@ void mixt_pool_run(mixt_pool *pool, int64_t count, mixt_item_function function, 
     if (count <= 0) {
         return;
     }
+    assert(atomic_load(&pool->running) == 0); /* no loop in an item of another */
     pool->count = count;
     pool->function = function;
     pool->context = context;

@@ -1,5 +1,6 @@
 #include "core/utf8.h"
 
+#include <assert.h>
 #include <string.h>
 
 size_t mixt_utf8_valid_prefix(const char *text, size_t length)
@@ -39,6 +40,7 @@ uint32_t mixt_utf8_decode(const unsigned char *text, size_t length)
 
 size_t mixt_utf8_encode(uint32_t character, char *text)
 {
+    assert(character < 0xd800 || (character >= 0xe000 && character <= 0x10ffff));
     if (character < 0x80) {
         text[0] = (char)character;
         return 1;

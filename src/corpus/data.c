@@ -1,5 +1,6 @@
 #include "corpus/data.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,6 +69,7 @@ static void append_token(builder *b, uint32_t id)
 /* Where a document's tokens start: at its separator, from which the first one is predicted. */
 static uint64_t begin_document(builder *b)
 {
+    assert(b->tokens.failed || b->tokens.length % b->token_size == 0);
     uint64_t start = b->tokens.length / b->token_size;
     if (b->separator >= 0) {
         append_token(b, (uint32_t)b->separator);
@@ -249,6 +251,8 @@ static mixt_status fill_split(mixt_data *data, const builder *b, bool heldout)
         rows[split->document_count] = *d;
         rows[split->document_count++].start = split->token_count;
         split->token_count += d->length;
+        assert(d->domain >= 0 && d->domain < data->domain_count);
+        assert(split->token_count <= tokens && split->document_count <= documents);
         domain_size *size = &data->sizes[heldout * data->domain_count + d->domain];
         size->tokens += d->length;
         size->bytes += d->bytes;

@@ -1,5 +1,6 @@
 #include "corpus/document.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -39,6 +40,7 @@ static void skip_space(parser *p)
 static bool next_is(parser *p, char c)
 {
     skip_space(p);
+    assert(p->at >= p->start && p->at <= p->end);
     if (p->at < p->end && *p->at == c) {
         p->at++;
         return true;
@@ -357,6 +359,7 @@ const char *mixt_document_parse(char *line, size_t length, mixt_json_document *d
     }
     *at = (size_t)(p.at - p.start);
     if (p.reason == NULL) {
+        assert(p.at == p.end);
         document->text = text.text;
         document->length = text.length;
         document->domain = domain.length != 0 ? domain.text : NULL;

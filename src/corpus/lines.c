@@ -1,5 +1,6 @@
 #include "corpus/lines.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,10 +147,12 @@ static mixt_status fill(mixt_lines *lines, mixt_error *error)
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: line %llu: no memory", lines->path,
                          (unsigned long long)lines->number + 1);
     }
+    assert(lines->begin == 0 && lines->end + READ_SIZE <= lines->capacity);
     size_t count = 0;
     char *to = lines->data + lines->end;
     mixt_status status = lines->stream != NULL ? read_packed(lines, to, READ_SIZE, &count, error)
                                                : read_file(lines, to, READ_SIZE, &count, error);
+    assert(count <= READ_SIZE);
     lines->end += count;
     lines->at_end = count == 0;
     return status;

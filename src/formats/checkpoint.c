@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "formats/checkpoint.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -198,6 +199,7 @@ static mixt_status output_open(output *out, const char *path, mixt_error *error)
 static mixt_status output_write(output *out, const void *data, uint64_t length, uint32_t *crc,
                                 mixt_error *error)
 {
+    assert(out->descriptor >= 0);
     const unsigned char *from = data;
     uint32_t sum = 0;
     while (length != 0) {
@@ -367,6 +369,7 @@ static mixt_status write_tensor_file(const save *job, const listed_file *file, m
     }
     for (size_t i = 0; i < file->count && status == MIXT_OK; i++) {
         mixt_manifest_tensor *sum = &record->tensors[i];
+        assert(sum->name == file->tensors[i].name); /* as describe_tensors left them */
         status = output_write(&out, file->tensors[i].data, sum->bytes, &sum->crc, error);
     }
     status = mixt_file_settle(&out.descriptor, out.path, status, error);

@@ -1,6 +1,7 @@
 /* Opening, shards, and what a reader may ask. */
 #include "formats/gguf.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,6 +297,7 @@ void mixt_gguf_close(mixt_gguf *file)
 
 const char *mixt_gguf_path(const mixt_gguf *file, int shard)
 {
+    assert(shard >= 0 && (size_t)shard < file->part_count);
     return file->parts[shard]->path;
 }
 
@@ -330,6 +332,7 @@ size_t mixt_gguf_tensor_count(const mixt_gguf *file)
 
 const mixt_gguf_tensor *mixt_gguf_tensor_at(const mixt_gguf *file, size_t index)
 {
+    assert(index < file->tensor_count);
     return file->tensors[index];
 }
 
@@ -349,6 +352,8 @@ const mixt_gguf_tensor *mixt_gguf_find(const mixt_gguf *file, const char *name)
             low = middle + 1;
         }
     }
+    assert(low == 0 || strcmp(file->names[low - 1]->name, name) < 0);
+    assert(low == file->tensor_count || strcmp(name, file->names[low]->name) < 0);
     return NULL;
 }
 
@@ -362,6 +367,7 @@ size_t mixt_gguf_key_count(const mixt_gguf *file)
 
 const char *mixt_gguf_key_at(const mixt_gguf *file, size_t index, mixt_gguf_kind *kind)
 {
+    assert(index < file->parts[0]->value_count);
     const mixt_gguf_value *value = &file->parts[0]->values[index];
     if (kind != NULL) {
         *kind = value->kind;

@@ -2,6 +2,7 @@
  * the file before it is used, and every allocation is a small multiple of bytes that are there. */
 #include "formats/gguf_header.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,11 +68,13 @@ static const struct type_name {
 
 size_t mixt_gguf_kind_bytes(mixt_gguf_kind kind)
 {
+    assert((unsigned)kind < KIND_COUNT);
     return kinds[kind].bytes;
 }
 
 const char *mixt_gguf_kind_name(mixt_gguf_kind kind)
 {
+    assert((unsigned)kind < KIND_COUNT);
     return kinds[kind].name;
 }
 
@@ -82,6 +85,7 @@ static mixt_status no_memory(const cursor *in)
 
 static uint64_t left(const cursor *in)
 {
+    assert(in->at <= in->part->size);
     return in->part->size - in->at;
 }
 
@@ -284,6 +288,8 @@ const mixt_gguf_value *mixt_gguf_value_of(const mixt_gguf_part *part, const char
             low = middle + 1;
         }
     }
+    assert(low == 0 || strcmp(part->keys[low - 1]->key, key) < 0);
+    assert(low == part->value_count || strcmp(key, part->keys[low]->key) < 0);
     return NULL;
 }
 
@@ -443,6 +449,7 @@ static mixt_status place_tensors(cursor *in, placed *order, uint64_t alignment)
     uint64_t end = 0;
     for (size_t i = 0; i < part->tensor_count; i++) {
         const mixt_gguf_tensor *tensor = &part->tensors[order[i].index];
+        assert(i == 0 || order[i - 1].offset <= order[i].offset);
         if (tensor->bytes != 0 && order[i].offset < end) {
             snprintf(in->place, sizeof in->place, "tensor \"%s\"", tensor->name);
             return bad_tensor(in, "it lies over another tensor");

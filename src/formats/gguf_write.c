@@ -1,5 +1,6 @@
 /* Writing, whole or in shards, as llama.cpp's gguf-split lays them out: the first shard holds all
  * metadata, the others only say what they are part of. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -286,6 +287,7 @@ static mixt_status build_header(void *user, size_t index, mixt_buffer *out, mixt
     }
     static const char zeros[MIXT_GGUF_ALIGNMENT];
     mixt_buffer_append(out, zeros, pad(out->length) - out->length);
+    assert(out->failed || out->length % MIXT_GGUF_ALIGNMENT == 0);
     return MIXT_OK;
 }
 
@@ -319,6 +321,7 @@ static mixt_status advance(mixt_gguf_writer *writer, mixt_error *error)
     while (writer->remaining == 0 && writer->current < writer->count) {
         const mixt_shard *file = &out->files[out->current];
         const output_tensor *tensor = &writer->tensors[writer->current++];
+        assert(writer->current > file->first && writer->current <= file->first + file->count);
         MIXT_TRY(mixt_shards_write(out, zeros, pad(tensor->bytes) - tensor->bytes, error));
         if (writer->current < writer->count) {
             if (writer->current == file->first + file->count) {

@@ -1,5 +1,6 @@
 #include "formats/jsonl_log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -46,6 +47,7 @@ static mixt_status line_step(int descriptor, uint64_t begin, uint64_t end, const
                              int64_t *step, mixt_error *error)
 {
     *step = -1;
+    assert(begin <= end);
     if (end - begin > LINE_MAX_BYTES) {
         return MIXT_OK;
     }

@@ -1,6 +1,7 @@
 /* Opening, finding and reading; shards. */
 #include "formats/safetensors.h"
 
+#include <assert.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
@@ -440,11 +441,14 @@ const char *mixt_safetensors_metadata(const mixt_safetensors *file, const char *
             low = middle + 1;
         }
     }
+    assert(low == 0 || strcmp(parsed->metadata[low - 1].key, key) < 0);
+    assert(low == parsed->metadata_count || strcmp(key, parsed->metadata[low].key) < 0);
     return NULL;
 }
 
 const char *mixt_safetensors_path(const mixt_safetensors *file, const mixt_tensor_info *tensor)
 {
+    assert(tensor->shard < file->file_count);
     return file->files[tensor->shard].path;
 }
 
@@ -470,6 +474,7 @@ const void *mixt_safetensors_data(const mixt_safetensors *file, const mixt_tenso
 {
     const shard_file *one = &file->files[tensor->shard];
     const unsigned char *bytes = one->map != NULL ? mixt_map_data(one->map) : one->memory;
+    assert(tensor->offset <= one->size && tensor->bytes <= one->size - tensor->offset);
     return bytes != NULL ? bytes + tensor->offset : NULL;
 }
 

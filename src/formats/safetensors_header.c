@@ -3,6 +3,7 @@
  * record for each tensor, whatever it says. */
 #include "formats/safetensors_header.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +54,7 @@ static void skip_space(header_reader *reader)
 static char peek(header_reader *reader)
 {
     skip_space(reader);
+    assert(reader->at >= reader->begin && reader->at <= reader->end);
     return reader->at < reader->end ? *reader->at : '\0';
 }
 
@@ -121,6 +123,7 @@ static mixt_status read_string(header_reader *reader, const char **text)
     while (reader->at < reader->end) {
         char c = *reader->at++;
         if (c == '"') {
+            assert(to < reader->at); /* decoding never grows a text */
             *to = '\0';
             *text = start;
             return MIXT_OK;

@@ -1,5 +1,6 @@
 /* Writing: header builder and the streaming writer. */
 #define _GNU_SOURCE
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,6 +101,7 @@ mixt_status mixt_safetensors_header(const mixt_tensor_header *header, const char
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: header of %zu bytes, more than %u", path,
                          length, MIXT_SAFETENSORS_HEADER_MAX);
     }
+    assert(length % 8 == 0 && start + sizeof zeros + length == out->length);
     for (int i = 0; i < 8; i++) {
         out->data[start + (size_t)i] = (char)(length >> (8 * i) & 0xff);
     }
@@ -297,6 +299,7 @@ static mixt_status write_index(mixt_safetensors_writer *writer, const char *path
         mixt_buffer_text(&text, i == 0 ? "\n    " : ",\n    ");
         mixt_json_quote(&text, writer->tensors[i].name);
         mixt_buffer_text(&text, ": ");
+        assert(writer->tensors[i].shard < writer->out.count);
         mixt_json_quote(&text, base_name(writer->out.files[writer->tensors[i].shard].path));
     }
     mixt_buffer_text(&text, "\n  }\n}\n");

@@ -61,6 +61,7 @@ mixt_status mixt_shards_plan(mixt_shards *shards, size_t tensors, mixt_error *er
 
 bool mixt_shards_deal(mixt_shards *shards, uint64_t bytes, uint64_t *offset)
 {
+    assert(shards->count != 0); /* planned */
     mixt_shard *file = &shards->files[shards->count - 1];
     if (shards->limit != 0 && file->bytes != 0 &&
         (bytes > shards->limit || file->bytes > shards->limit - bytes)) {
@@ -124,6 +125,7 @@ static mixt_status open_current(mixt_shards *shards, mixt_error *error)
 
 mixt_status mixt_shards_begin(mixt_shards *shards, mixt_error *error)
 {
+    assert(shards->count != 0 && shards->header != NULL && shards->descriptor < 0);
     for (size_t i = 0; i < shards->count; i++) {
         if (!name_file(shards, i)) {
             return mixt_shards_memory(shards, error);
@@ -144,6 +146,7 @@ mixt_status mixt_shards_write(mixt_shards *shards, const void *data, size_t leng
 
 mixt_status mixt_shards_close(mixt_shards *shards, mixt_error *error)
 {
+    assert(shards->descriptor >= 0 && !shards->finished);
     mixt_status status = mixt_file_settle(&shards->descriptor,
                                           shards->files[shards->current].temporary, MIXT_OK, error);
     shards->failed = status != MIXT_OK;

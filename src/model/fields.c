@@ -2,6 +2,8 @@
  * file in one way. */
 #include "model/arch.h"
 
+#include <assert.h>
+
 /* What files of this form call the row, or NULL. */
 static const char *row_key(const mixt_config_row *row, mixt_form form)
 {
@@ -10,6 +12,7 @@ static const char *row_key(const mixt_config_row *row, mixt_form form)
 
 double mixt_row_get(const mixt_config_row *row, const mixt_model_options *options)
 {
+    assert(row->type != MIXT_FIELD_END && row->offset < sizeof *options);
     const void *at = (const char *)options + row->offset;
     switch (row->type) {
     case MIXT_FIELD_NUMBER:
@@ -34,6 +37,7 @@ double mixt_row_get(const mixt_config_row *row, const mixt_model_options *option
 
 void mixt_row_set(const mixt_config_row *row, mixt_model_options *options, double value)
 {
+    assert(row->type != MIXT_FIELD_END && row->offset < sizeof *options);
     void *at = (char *)options + row->offset;
     switch (row->type) {
     case MIXT_FIELD_NUMBER:

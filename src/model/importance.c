@@ -1,5 +1,6 @@
 #include "model/importance.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +57,7 @@ mixt_importance_entry *mixt_importance_entry_of(mixt_importance *importance, con
         return NULL;
     }
     importance->count++;
+    assert((size_t)importance->count <= importance->capacity);
     return entry;
 }
 

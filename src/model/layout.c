@@ -1,4 +1,5 @@
 /* How parameters lie in files: the tensors that hold them and where in those each value is. */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -157,6 +158,7 @@ void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *p,
                            const mixt_tensor_row *row, mixt_form form, int index,
                            mixt_layout_piece *piece)
 {
+    assert(index >= 0 && index < mixt_layout_piece_count(p, row, form));
     *piece = (mixt_layout_piece){.count = {1, 1, 1, 1}};
     make_name(row_name(row, form), p->layer, index, piece->name, sizeof piece->name);
     mixt_layout layout = row_layout(row, form);
@@ -205,6 +207,8 @@ void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *p,
         lay_rows(piece, false, size, MIXT_LAYOUT_PLAIN);
         break;
     }
+    assert((size_t)(piece->count[0] * piece->count[1] * piece->count[2] * piece->count[3]) ==
+           p->count / (size_t)count);
 }
 
 bool mixt_layout_piece_is_plain(const mixt_layout_piece *piece)

@@ -1,4 +1,5 @@
 /* The list of parameters: which places of the block a model fills, and their shapes. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +86,7 @@ static void name_parameter(const mixt_family *family, mixt_parameter *p)
 static bool add_parameter(mixt_model *model, mixt_slot slot, int layer, int rank,
                           const int64_t *size)
 {
+    assert(model->parameter_count < 3 + model->options.layers * MIXT_SLOT_COUNT && rank <= 4);
     mixt_parameter *p = &model->parameters[model->parameter_count];
     *p = (mixt_parameter){.slot = slot, .layer = layer, .rank = rank};
     name_parameter(model->family, p);

@@ -1,5 +1,6 @@
 /* Parameters out of pieces of tensors: rows in place where they lie whole and evenly spaced, else
  * copied, with their type where its bytes can be moved. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +75,9 @@ static bool point_at_rows(const mixt_held_piece *found, int64_t first, mixt_matr
     }
     matrix->data = tensor->data + (size_t)(start / width) * tensor->row_bytes;
     matrix->row_bytes = (size_t)(step / width) * tensor->row_bytes;
+    assert(start >= 0 &&
+           (size_t)((start + (matrix->n - 1) * step) / width + 1) * tensor->row_bytes <=
+               tensor->bytes);
     return true;
 }
 
@@ -173,6 +177,8 @@ static mixt_status add_matrices(mixt_held *held, const mixt_held_piece *found, m
     int64_t rows = piece->count[0] * piece->count[1] * piece->count[2] * piece->count[3] / k;
     mixt_matrix *matrices = held->matrices + piece->offset / (size_t)(n * k);
     int count = (int)(rows / n);
+    assert(piece->offset % (size_t)(n * k) == 0 && rows % n == 0);
+    assert((size_t)held->count + (size_t)count <= p->count / (size_t)(n * k));
     bool in_place = !piece->mxfp4 && keeps_rows(piece) && piece->count[3] == k;
     for (int i = 0; i < count; i++) {
         matrices[i] = (mixt_matrix){.type = found->tensor.type, .n = n, .k = k};

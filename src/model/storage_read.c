@@ -1,4 +1,5 @@
 /* Reading an opened model's weights back as fp32, checking, hashing and binding them. */
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,9 @@ const float *mixt_model_block(const mixt_model *model)
 void mixt_model_values(const mixt_model *model, int parameter, size_t first, size_t count,
                        float *values)
 {
+    assert(parameter >= 0 && parameter < model->parameter_count);
     const mixt_parameter *p = &model->parameters[parameter];
+    assert(first <= p->count && count <= p->count - first);
     const mixt_held *held = model->held != NULL ? &model->held[parameter] : NULL;
     if (held == NULL || held->matrices == NULL) {
         const float *from = held == NULL ? mixt_model_block(model) + p->offset : held->values;
@@ -28,6 +31,7 @@ void mixt_model_values(const mixt_model *model, int parameter, size_t first, siz
         return;
     }
     size_t k = (size_t)held->matrices[0].k, n = (size_t)held->matrices[0].n;
+    assert(first % k == 0 && count % k == 0); /* whole rows */
     for (size_t row = first / k; row < (first + count) / k; row++, values += k) {
         const mixt_matrix *matrix = &held->matrices[row / n];
         mixt_dequantise(matrix->type, (const char *)matrix->data + row % n * matrix->row_bytes,

@@ -1,4 +1,5 @@
 /* Expressions. */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -662,6 +663,7 @@ template_value mixt_template_evaluate(template_run *run, const template_node *no
         value = evaluate_postfix(run, node);
         break;
     }
+    assert(run->depth > 0);
     run->depth--;
     return value;
 }

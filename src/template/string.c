@@ -1,4 +1,5 @@
 /* Python's strings over UTF-8: characters are code points. */
+#include <assert.h>
 #include <string.h>
 #include <utf8proc.h>
 
@@ -41,6 +42,7 @@ bool mixt_template_is_space(uint32_t c)
 
 size_t mixt_template_space_at(const char *text, size_t length, size_t at)
 {
+    assert(at <= length);
     const unsigned char *c = (const unsigned char *)text + at;
     size_t bytes = mixt_utf8_character(c, length - at);
     return bytes > 0 && mixt_template_is_space(mixt_utf8_decode(c, bytes)) ? bytes : 0;

@@ -1,5 +1,6 @@
 #include "template/template.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@ void *mixt_template_allocate(template_run *run, size_t count, size_t size)
                            TEMPLATE_MEMORY_MAX >> 20);
     }
     mixt_template_charge(run, bytes);
+    assert(bytes <= run->memory);
     run->memory -= bytes;
     void *piece = mixt_arena_allocate(run->arena, count, size);
     if (piece == NULL) {
@@ -87,6 +89,7 @@ void mixt_template_write(template_run *run, template_output *output, const char 
         mixt_template_grow(run, &output->data, &output->capacity, needed < 128 ? 256 : 2 * needed,
                            1);
     }
+    assert(needed <= output->capacity);
     mixt_template_charge(run, length);
     if (length > 0) {
         memcpy(output->data + output->length, data, length);
@@ -124,6 +127,7 @@ int mixt_template_symbol(template_run *run, const char *name, size_t length)
         hash = (hash ^ (unsigned char)name[i]) * 16777619U;
     }
     uint32_t mask = 2 * (uint32_t)run->symbol_capacity - 1;
+    assert((mask & (mask + 1)) == 0 && run->symbol_count < run->symbol_capacity);
     uint32_t at = hash & mask;
     for (; run->symbol_table[at] != 0; at = (at + 1) & mask) {
         const char *known = run->symbols[run->symbol_table[at] - 1];

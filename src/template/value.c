@@ -1,4 +1,5 @@
 /* Values: how they are made, what is true, equal, before another, inside of another. */
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -75,11 +76,13 @@ template_list *mixt_template_new_list(template_run *run, size_t capacity)
 void mixt_template_append(template_run *run, template_list *list, template_value value)
 {
     mixt_template_grow(run, &list->items, &list->capacity, list->count + 1, sizeof value);
+    assert(list->count < list->capacity);
     list->items[list->count++] = value;
 }
 
 template_value mixt_template_list_value(template_kind kind, template_list *list)
 {
+    assert(list != NULL && kind >= TEMPLATE_LIST && kind <= TEMPLATE_GENERATOR);
     return (template_value){.kind = (uint8_t)kind, .as.list = list};
 }
 
@@ -194,6 +197,7 @@ bool mixt_template_is_number(template_value value)
 
 double mixt_template_as_number(template_value value)
 {
+    assert(mixt_template_is_number(value));
     return value.kind == TEMPLATE_FLOAT  ? value.as.number
            : value.kind == TEMPLATE_BOOL ? (double)value.as.boolean
                                          : (double)value.as.integer;

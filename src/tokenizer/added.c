@@ -1,5 +1,6 @@
 #include "tokenizer/added.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -151,6 +152,7 @@ const mixt_added_token *mixt_added_longest(const mixt_added_set *set, const char
                                            size_t length, size_t at)
 {
     int32_t index = set->count != 0 ? longest_at(set, text, length, at) : -1;
+    assert(index < (int32_t)set->count);
     return index >= 0 ? &set->tokens[index] : NULL;
 }
 
@@ -177,6 +179,7 @@ mixt_added_match mixt_added_find(const mixt_added_set *set, const char *text, si
                is_white_space(character_at(text, length, end, &size))) {
             end += size;
         }
+        assert(begin >= from && begin < end && end <= length);
         return (mixt_added_match){begin, end, token};
     }
     return (mixt_added_match){length, length, NULL};

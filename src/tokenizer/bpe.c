@@ -1,5 +1,6 @@
 #include "tokenizer/bpe.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,6 +88,7 @@ mixt_bpe *mixt_bpe_create(const int32_t *byte_ids, const mixt_merge *merges, siz
     memset(bpe->merges, 0xff, slots * sizeof *bpe->merges);
     for (size_t i = 0; i < merge_count; i++) {
         uint64_t pair = pair_of(merges[i].left, merges[i].right);
+        assert(merges[i].left >= 0 && merges[i].right >= 0 && merges[i].result >= 0);
         *merge_slot(bpe, pair) = (merge_entry){pair, (uint32_t)i, merges[i].result};
     }
     return bpe;
@@ -122,6 +124,7 @@ static uint32_t rank_of(const mixt_bpe *bpe, int32_t left, int32_t right, int32_
 
 static void encode_short(const mixt_bpe *bpe, int32_t *symbols, size_t count, mixt_ids *ids)
 {
+    assert(count <= SHORT_WORD);
     uint32_t ranks[SHORT_WORD]; /* of the pair that begins at a symbol */
     int32_t results[SHORT_WORD];
     for (size_t i = 0; i + 1 < count; i++) {
@@ -211,7 +214,8 @@ static void encode_long(const mixt_bpe *bpe, int32_t *symbols, size_t count, mix
     long_word word = {.symbols = symbols};
     word.next = malloc(count * sizeof *word.next);
     word.previous = malloc(count * sizeof *word.previous);
-    word.pairs.data = malloc(3 * count * sizeof *word.pairs.data);
+    word.pairs.capacity = 3 * count;
+    word.pairs.data = malloc(word.pairs.capacity * sizeof *word.pairs.data);
     if (word.next == NULL || word.previous == NULL || word.pairs.data == NULL) {
         ids->failed = true;
     } else {
@@ -295,6 +299,7 @@ int mixt_bpe_encode(mixt_bpe *bpe, const char *word, size_t length, mixt_ids *id
     }
     size_t before = ids->count;
     int missing = encode_bytes(bpe, word, length, ids);
+    assert(ids->count >= before);
     size_t count = ids->count - before;
     if (missing < 0 && !ids->failed && count <= CACHE_IDS) {
         slot->length = (uint8_t)length;

@@ -1,6 +1,7 @@
 /* Training of byte-pair encoding: unique words are counted, then the most frequent pair of
  * neighbours is merged again and again. Counts of pairs are kept up to date by looking only at the
  * words that hold the merged pair; a heap with late correction finds the best one. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -165,6 +166,7 @@ static bool grow_pairs(training *t)
     }
     free(t->pairs);
     *t = grown;
+    assert(t->pair_count <= t->pair_mask);
     return true;
 }
 
@@ -188,6 +190,7 @@ static void push_candidate(training *t, candidate value)
 
 static candidate pop_candidate(training *t)
 {
+    assert(t->heap_count != 0);
     candidate top = t->heap[0], value = t->heap[--t->heap_count];
     size_t at = 0;
     for (size_t child; (child = 2 * at + 1) < t->heap_count; at = child) {
@@ -200,6 +203,7 @@ static candidate pop_candidate(training *t)
         t->heap[at] = t->heap[child];
     }
     t->heap[at] = value;
+    assert(t->heap_count == 0 || !is_better(&t->heap[0], &top));
     return top;
 }
 

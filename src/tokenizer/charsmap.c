@@ -1,5 +1,6 @@
 #include "tokenizer/charsmap.h"
 
+#include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@ struct mixt_charsmap {
 
 static uint32_t unit_at(const mixt_charsmap *map, size_t index)
 {
+    assert(index < map->units);
     const unsigned char *bytes = (const unsigned char *)map->data + 4 + 4 * index;
     return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
            (uint32_t)bytes[3] << 24;

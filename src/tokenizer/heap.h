@@ -3,12 +3,13 @@
 #ifndef MIXT_TOKENIZER_HEAP_H
 #define MIXT_TOKENIZER_HEAP_H
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct mixt_heap {
     uint64_t *data;
-    size_t count;
+    size_t count, capacity;
 } mixt_heap;
 
 static inline void mixt_heap_sink(mixt_heap *heap, size_t at)
@@ -29,6 +30,7 @@ static inline void mixt_heap_sink(mixt_heap *heap, size_t at)
 /* Orders `count` numbers that were put in as they came. */
 static inline void mixt_heap_build(mixt_heap *heap)
 {
+    assert(heap->count <= heap->capacity);
     for (size_t i = heap->count / 2; i-- > 0;) {
         mixt_heap_sink(heap, i);
     }
@@ -36,6 +38,7 @@ static inline void mixt_heap_build(mixt_heap *heap)
 
 static inline void mixt_heap_push(mixt_heap *heap, uint64_t value)
 {
+    assert(heap->count < heap->capacity);
     size_t at = heap->count++;
     for (; at > 0 && heap->data[(at - 1) / 2] > value; at = (at - 1) / 2) {
         heap->data[at] = heap->data[(at - 1) / 2];
@@ -45,10 +48,12 @@ static inline void mixt_heap_push(mixt_heap *heap, uint64_t value)
 
 static inline uint64_t mixt_heap_pop(mixt_heap *heap)
 {
+    assert(heap->count != 0);
     uint64_t top = heap->data[0];
     heap->data[0] = heap->data[--heap->count];
     if (heap->count != 0) {
         mixt_heap_sink(heap, 0);
+        assert(heap->data[0] >= top);
     }
     return top;
 }

@@ -1,5 +1,6 @@
 #include "tokenizer/pieces.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,8 +92,10 @@ bool mixt_pieces_add(mixt_pieces *pieces, const char *bytes, size_t length, int3
     }
     known_piece *slot = slot_of(pieces, bytes, length);
     pieces->count += slot->bytes == NULL;
+    assert(bytes != NULL);
     pieces->longest = length > pieces->longest ? length : pieces->longest;
     *slot = (known_piece){bytes, (uint32_t)length, id};
+    assert(pieces->count <= pieces->mask); /* a free slot ends every search */
     return true;
 }
 

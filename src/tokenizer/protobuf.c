@@ -1,5 +1,6 @@
 #include "tokenizer/protobuf.h"
 
+#include <assert.h>
 #include <string.h>
 
 static bool read_varint(mixt_message *m, uint64_t *value)
@@ -45,6 +46,7 @@ static bool read_bytes(mixt_message *m, mixt_field *field)
 bool mixt_message_next(mixt_message *m, mixt_field *field)
 {
     uint64_t tag;
+    assert(m->at <= m->length);
     if (m->broken || m->at == m->length) {
         return false;
     }

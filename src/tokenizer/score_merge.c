@@ -1,5 +1,6 @@
 /* Merges by score: of all neighbours whose joined text is a piece, the one with the highest score
  * is joined, leftmost among equals, until none is left. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "tokenizer/heap.h"
@@ -51,7 +52,9 @@ static void offer(merging *m, uint32_t left)
 
 static void join(merging *m, uint32_t left)
 {
+    assert(left < m->count && m->symbols[left].next < m->count);
     symbol *a = &m->symbols[left], *b = &m->symbols[a->next];
+    assert(a->begin + a->length == b->begin);
     a->length += b->length;
     b->length = 0;
     a->next = b->next;
@@ -106,7 +109,8 @@ void mixt_spm_merge(mixt_spm *spm, const char *text, size_t length, mixt_spans *
 {
     merging m = {.spm = spm, .text = text, .count = cut(spm, text, length, NULL)};
     m.symbols = malloc((m.count + 1) * sizeof *m.symbols);
-    m.heap.data = malloc((3 * m.count + 1) * sizeof *m.heap.data);
+    m.heap.capacity = 3 * m.count + 1;
+    m.heap.data = malloc(m.heap.capacity * sizeof *m.heap.data);
     if (m.symbols == NULL || m.heap.data == NULL) {
         spans->failed = true;
     } else {

@@ -1,6 +1,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "tokenizer/split.h"
 
+#include <assert.h>
 #include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
@@ -278,6 +279,7 @@ static mixt_status pass_on(run *r, int number, const char *text, size_t length, 
     if (!keep || length == 0 || r->stopped) {
         return MIXT_OK;
     }
+    assert(number <= r->splitter->count);
     if (number < r->splitter->count) {
         return cut(r, number, text, length);
     }
@@ -307,6 +309,7 @@ static mixt_status next_match(const run *r, const stage *s, const char *text, si
                          (char *)message);
     }
     const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(splitter->match);
+    assert(ends[1] <= length);
     found[0] = ends[0];
     found[1] = ends[1];
     return MIXT_OK;

@@ -1,5 +1,6 @@
 #include "tokenizer/tokenizer.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,6 +72,7 @@ int mixt_id_of_byte(unsigned char byte)
 
 unsigned char mixt_byte_of_id(int id)
 {
+    assert(id >= 0 && id < 256);
     int byte = 0;
     while (byte < 255 && mixt_id_of_byte((unsigned char)byte) != id) {
         byte++;
@@ -332,6 +334,9 @@ mixt_status mixt_tokenizer_encode(const mixt_tokenizer *tokenizer, const char *t
     if (status != MIXT_OK) {
         free(e.ids.data);
         return status;
+    }
+    for (size_t i = 0; i < e.ids.count; i++) {
+        assert(e.ids.data[i] >= 0 && e.ids.data[i] < tokenizer->vocab_size);
     }
     *ids = e.ids.data;
     *count = e.ids.count;

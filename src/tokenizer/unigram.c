@@ -1,5 +1,6 @@
 /* The unigram model: of all ways to cut a text into pieces, the one with the highest sum of scores
  * (log probabilities), found by Viterbi's algorithm from left to right. */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "tokenizer/sentencepiece.h"
@@ -38,6 +39,7 @@ static void insert(mixt_trie *trie, const char *bytes, size_t length, int32_t id
         if (slot->key == UINT64_MAX) {
             slot->key = (uint64_t)node << 8 | (unsigned char)bytes[i];
             slot->child = trie->node_count;
+            assert(2 * (size_t)trie->node_count <= trie->mask + 1);
             trie->ids[trie->node_count++] = -1;
         }
         node = slot->child;
@@ -137,6 +139,7 @@ static void reach_from(const mixt_spm *spm, const char *text, size_t length, siz
 {
     const mixt_trie *trie = spm->trie;
     size_t size = mixt_spm_character(text + from, length - from);
+    assert(from == 0 || ends[from].begin < from); /* it was reached */
     double so_far = ends[from].score;
     bool whole_character = false;
     uint32_t node = 0;
@@ -175,6 +178,7 @@ void mixt_unigram_best(const mixt_spm *spm, const char *text, size_t length, mix
     }
     for (size_t end = length; end > 0; end = ends[end].begin) {
         const reach *last = &ends[end];
+        assert(last->begin < end);
         mixt_spans_append(spans,
                           (mixt_span){last->begin, (uint32_t)end - last->begin, last->id, false});
     }

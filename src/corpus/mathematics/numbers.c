@@ -1,10 +1,12 @@
 #include "corpus/mathematics/mathematics.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
 int64_t mixt_math_between(math *m, int64_t low, int64_t high)
 {
+    assert(low <= high);
     return low + (int64_t)mixt_random_below(&m->key, m->draws++, (uint64_t)(high - low) + 1);
 }
 
@@ -33,6 +35,7 @@ const char *mixt_math_pick(math *m, const char *const *texts, size_t count)
 
 char mixt_math_letter(math *m)
 {
+    assert(m->letters_used != (1u << 26) - 1);
     for (;;) {
         int letter = (int)mixt_math_between(m, 0, 25);
         if ((m->letters_used >> letter & 1) == 0) {
@@ -45,6 +48,7 @@ char mixt_math_letter(math *m)
 void mixt_math_shuffle(math *m, void *items, size_t count, size_t size)
 {
     char *bytes = items, kept[64];
+    assert(size <= sizeof kept);
     for (size_t i = count; i > 1; i--) {
         size_t other = (size_t)mixt_math_between(m, 0, (int64_t)i - 1);
         memcpy(kept, bytes + other * size, size);
@@ -74,6 +78,7 @@ int64_t mixt_math_power(int64_t base, int exponent)
 
 fraction mixt_math_fraction(int64_t top, int64_t bottom)
 {
+    assert(bottom != 0);
     int64_t divisor = mixt_math_gcd(top, bottom);
     if (bottom < 0) {
         divisor = -divisor;

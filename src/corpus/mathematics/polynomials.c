@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -22,6 +23,7 @@ static int degree_of(const polynomial *p)
 /* Random, of exactly this degree, terms up to `limit`. */
 static polynomial random_polynomial(math *m, int degree, int64_t limit)
 {
+    assert(degree >= 0 && degree <= DEGREE_MAX);
     polynomial p = {{0}};
     for (int i = 0; i < degree; i++) {
         p.terms[i] = mixt_math_chance(m, 80) ? mixt_math_between(m, -limit, limit) : 0;
@@ -30,9 +32,9 @@ static polynomial random_polynomial(math *m, int degree, int64_t limit)
     return p;
 }
 
-/* Products above DEGREE_MAX are the caller's fault; every use stays below it. */
 static polynomial multiply(const polynomial *a, const polynomial *b)
 {
+    assert(degree_of(a) + degree_of(b) <= DEGREE_MAX);
     polynomial product = {{0}};
     for (int i = 0; i <= DEGREE_MAX; i++) {
         for (int j = 0; i + j <= DEGREE_MAX; j++) {
