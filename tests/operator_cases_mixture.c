@@ -205,7 +205,7 @@ static void route_naive_groups(const operator_case *c, const double *values, boo
  * then goes where the taken one was. `left` [64] begins as all that may be chosen. */
 static int route_take_drawn(int32_t token, int draw, int count, int *left)
 {
-    mixt_random_key table = {0, MIXT_RANDOM_ROUTER, 0};
+    mixt_random_key table = {0, MIXT_RANDOM_HASH, 0};
     uint64_t index = (uint64_t)token * MIXT_EXPERTS_MAX + (uint64_t)draw;
     int place = (int)mixt_random_below(&table, index, (uint64_t)(count - draw));
     int found = left[draw + place];

@@ -1,5 +1,6 @@
 /* Trace files: written and read back, refused when bad; tables, verdict and safe display. */
 #define _GNU_SOURCE /* memmem */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -11,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "model/model.h"
 #include "atlas/display.h"
 #include "atlas/report.h"
 #include "atlas/trace_writer.h"
@@ -447,6 +449,26 @@ static void compare_with_session(const mixt_trace *trace, train_setup *setup)
     mixt_session_free(session);
 }
 
+/* What a router chose by logits that are not finite is not written. */
+static void test_broken_router(void **state)
+{
+    (void)state;
+    train_setup setup;
+    mixt_error error = MIXT_ERROR_INIT;
+    train_setup_open(&setup, 1, NULL);
+    mixt_model *broken = setup.model;
+    broken->weights[broken->parameters[mixt_model_find(broken, MIXT_SLOT_ROUTER, 1)].offset] = NAN;
+    const char *path = in_folder("broken.safetensors");
+    mixt_trace_options options = {
+        .output = path, .model_name = "tiny", .window = 32, .heldout = true};
+    assert_int_equal(mixt_trace_write(setup.context, broken, setup.data, setup.tokenizer, &options,
+                                      NULL, NULL, &error),
+                     MIXT_ERROR_NUMERIC);
+    assert_non_null(strstr(error.message, "layer 1: the router's logits are not finite"));
+    assert_int_not_equal(access(path, F_OK), 0);
+    train_setup_close(&setup);
+}
+
 static void test_uneven_model(void **state)
 {
     (void)state;
@@ -823,13 +845,13 @@ static void test_display(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_files),    cmocka_unit_test(test_cut_files),
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_writer_refuses),
-        cmocka_unit_test(test_dropped),      cmocka_unit_test(test_round_trip_none),
-        cmocka_unit_test(test_uneven_model), cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_empty_domain), cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_verdict),      cmocka_unit_test(test_top_tokens),
-        cmocka_unit_test(test_display),
+        cmocka_unit_test(test_bad_files),     cmocka_unit_test(test_cut_files),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_dropped),       cmocka_unit_test(test_round_trip_none),
+        cmocka_unit_test(test_broken_router), cmocka_unit_test(test_uneven_model),
+        cmocka_unit_test(test_tables),        cmocka_unit_test(test_empty_domain),
+        cmocka_unit_test(test_full_disk),     cmocka_unit_test(test_verdict),
+        cmocka_unit_test(test_top_tokens),    cmocka_unit_test(test_display),
     };
     return cmocka_run_group_tests_name("trace", tests, enter_folder, leave_folder);
 }

@@ -1,4 +1,4 @@
-/* Files: whole-file reads with a limit, read-only maps, durable writes, folders.
+/* Files: whole-file reads with a limit, durable writes, folders.
  * No path that comes out of a file is opened except through mixt_name_is_plain. */
 #ifndef MIXT_CORE_FILES_H
 #define MIXT_CORE_FILES_H

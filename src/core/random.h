@@ -13,6 +13,7 @@ typedef enum mixt_random_purpose {
     MIXT_RANDOM_ROUTER = 4,   /* step = training step, index = element */
     MIXT_RANDOM_DATA = 5,     /* made-up text and test data */
     MIXT_RANDOM_RESAMPLE = 6, /* bootstrap draws and random halves of measured data */
+    MIXT_RANDOM_HASH = 7,     /* step = layer + 1, index = token id and draw: hash routing */
 } mixt_random_purpose;
 
 typedef struct mixt_random_key {

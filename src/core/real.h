@@ -1,6 +1,7 @@
 /* The number type of the files that are compiled twice, *_tmpl.c: as fp32 (what runs) and, with
  * MIXT_REAL_DOUBLE, as fp64 (what gradient checks and reference values are computed with).
- * MIXT_REAL(name) is name_f32 or name_f64. The *_tmpl.h headers are for these files alone. */
+ * MIXT_REAL(name) is name_f32 or name_f64. A *_tmpl.h header is for these files, or
+ * for a plain header that includes it once for each precision. */
 #ifndef MIXT_CORE_REAL_H
 #define MIXT_CORE_REAL_H
 

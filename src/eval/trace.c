@@ -148,6 +148,23 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
     return status;
 }
 
+/* A choice by logits that are not finite means nothing and is not written. */
+static mixt_status check_finite(const tracer *t, mixt_error *error)
+{
+    for (int layer = 0; layer < t->layers; layer++) {
+        mixt_route route;
+        int64_t row;
+        mixt_instance_route(t->scorer->instance, &t->scorer->graph->routes[layer], &route);
+        if (mixt_route_broken(&route, &row) != 0) {
+            return mixt_fail(error, MIXT_ERROR_NUMERIC,
+                             "trace: layer %d: the router's logits are not finite at token %lld "
+                             "of the %llu read",
+                             route.layer, (long long)row, (unsigned long long)t->scorer->done);
+        }
+    }
+    return MIXT_OK;
+}
+
 static mixt_status run(tracer *t, mixt_progress progress, void *user, mixt_error *error)
 {
     mixt_status status = MIXT_OK;
@@ -156,6 +173,7 @@ static mixt_status run(tracer *t, mixt_progress progress, void *user, mixt_error
         if (status != MIXT_OK || t->scorer->piece_count == 0) {
             break;
         }
+        status = check_finite(t, error);
         for (int i = 0; i < t->scorer->piece_count && status == MIXT_OK; i++) {
             status = append_piece(t, &t->scorer->pieces[i], error);
         }

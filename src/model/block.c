@@ -58,12 +58,12 @@ mixt_value_id mixt_build_add(mixt_builder *b, mixt_value_id x, mixt_value_id y)
 mixt_value_id mixt_build_mlp(mixt_builder *b, mixt_value_id x, const mixt_slot slots[3], int layer)
 {
     mixt_attributes none = {0}, attributes = {.activation = b->model->options.activation};
-    mixt_value_id gate = BUILD_AGAIN(b, MIXT_OP_linear, none, {LINEAR_X, x},
-                                     {LINEAR_WEIGHT, mixt_build_weight(b, slots[0], layer)});
-    mixt_value_id up = BUILD_AGAIN(b, MIXT_OP_linear, none, {LINEAR_X, x},
-                                   {LINEAR_WEIGHT, mixt_build_weight(b, slots[1], layer)});
+    mixt_value_id gate = BUILD_RECOMPUTED(b, MIXT_OP_linear, none, {LINEAR_X, x},
+                                          {LINEAR_WEIGHT, mixt_build_weight(b, slots[0], layer)});
+    mixt_value_id up = BUILD_RECOMPUTED(b, MIXT_OP_linear, none, {LINEAR_X, x},
+                                        {LINEAR_WEIGHT, mixt_build_weight(b, slots[1], layer)});
     mixt_value_id inner =
-        BUILD_AGAIN(b, MIXT_OP_swiglu, attributes, {SWIGLU_GATE, gate}, {SWIGLU_UP, up});
+        BUILD_RECOMPUTED(b, MIXT_OP_swiglu, attributes, {SWIGLU_GATE, gate}, {SWIGLU_UP, up});
     return mixt_build_linear(b, inner, slots[2], MIXT_SLOT_COUNT, layer);
 }
 

@@ -29,14 +29,14 @@ typedef struct mixt_outputs {
  * the graph's options say so. */
 mixt_outputs mixt_build(mixt_builder *b, mixt_op op, mixt_attributes attributes, bool recompute,
                         const mixt_input *in, int count);
-#define MIXT_INPUTS(...)                                                                           \
+#define BUILD_INPUTS(...)                                                                          \
     (mixt_input[]){__VA_ARGS__}, (int)(sizeof((mixt_input[]){__VA_ARGS__}) / sizeof(mixt_input))
-/* All outputs; the first one; the first one, which may be made again. */
+/* All outputs; the first one; the first one, which may be made again for the backward. */
 #define BUILD_ALL(b, op, attributes, ...)                                                          \
-    mixt_build(b, op, attributes, false, MIXT_INPUTS(__VA_ARGS__))
+    mixt_build(b, op, attributes, false, BUILD_INPUTS(__VA_ARGS__))
 #define BUILD(b, op, attributes, ...) BUILD_ALL(b, op, attributes, __VA_ARGS__).value[0]
-#define BUILD_AGAIN(b, op, attributes, ...)                                                        \
-    mixt_build(b, op, attributes, true, MIXT_INPUTS(__VA_ARGS__)).value[0]
+#define BUILD_RECOMPUTED(b, op, attributes, ...)                                                   \
+    mixt_build(b, op, attributes, true, BUILD_INPUTS(__VA_ARGS__)).value[0]
 
 /* RMSNorm by the weight in `slot`; of groups of `group` values, 0: of the whole row. */
 mixt_value_id mixt_build_norm(mixt_builder *b, mixt_value_id x, mixt_slot slot, int layer,

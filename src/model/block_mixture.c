@@ -51,18 +51,18 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
     mixt_attributes attributes = {.router = mixt_model_router(b->model, layer),
                                   .activation = b->model->options.activation};
     const mixt_value_id *record = route(b, x, layer);
-    mixt_value_id rows = BUILD_AGAIN(
+    mixt_value_id rows = BUILD_RECOMPUTED(
         b, MIXT_OP_dispatch, attributes, {DISPATCH_X, x}, {DISPATCH_OFFSETS, record[ROUTE_OFFSETS]},
         {DISPATCH_ORDER, record[ROUTE_ORDER]}, {DISPATCH_PLACE, record[ROUTE_PLACE]});
     mixt_value_id done =
-        BUILD_AGAIN(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, rows},
-                    {EXPERTS_OFFSETS, record[ROUTE_OFFSETS]},
-                    {EXPERTS_W_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE, layer)},
-                    {EXPERTS_W_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP, layer)},
-                    {EXPERTS_W_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
-                    {EXPERTS_B_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE_BIAS, layer)},
-                    {EXPERTS_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},
-                    {EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)});
+        BUILD_RECOMPUTED(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, rows},
+                         {EXPERTS_OFFSETS, record[ROUTE_OFFSETS]},
+                         {EXPERTS_W_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE, layer)},
+                         {EXPERTS_W_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP, layer)},
+                         {EXPERTS_W_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
+                         {EXPERTS_B_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE_BIAS, layer)},
+                         {EXPERTS_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},
+                         {EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)});
     mixt_value_id y =
         BUILD(b, MIXT_OP_combine, attributes, {COMBINE_ROWS, done},
               {COMBINE_WEIGHTS, record[ROUTE_WEIGHTS]}, {COMBINE_PLACE, record[ROUTE_PLACE]});

@@ -139,7 +139,8 @@ mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_er
 {
     const mixt_family *family = model->family;
     json_t *root = json_object();
-    bool foreign_select = model->options.experts > 0 && model->options.router.select != 0;
+    bool foreign_select = model->options.experts > 0 &&
+                          model->options.router.select != family->constants.router.select;
     if (!foreign_select) {
         put(root, "architectures", json_pack("[s]", family->hf_class));
     }

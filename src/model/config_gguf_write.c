@@ -78,7 +78,7 @@ mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writ
                          "%g",
                          o->rope.mscale, o->rope.mscale_all_dim);
     }
-    if (o->experts > 0 && o->router.select != 0) {
+    if (o->experts > 0 && o->router.select != family->constants.router.select) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
                          "model: GGUF files cannot say that experts are chosen by %s",
                          mixt_router_select_name(o->router.select));

@@ -30,7 +30,7 @@ typedef struct mixt_value {
     bool keep;              /* readable after the run: its memory is never given on */
     mixt_value_id gradient; /* of a parameter or activation, once the walk made one */
     size_t bytes;
-    size_t offset;   /* in the plan's memory; activations and gradients */
+    size_t offset;   /* in the plan's memory; of activations, gradients and inputs */
     int first, last; /* records between which it lives */
 } mixt_value;
 
@@ -56,7 +56,7 @@ typedef struct mixt_record {
 } mixt_record;
 
 typedef struct mixt_plan {
-    const char *phase; /* "train", "score", "generate" */
+    const char *phase; /* "train", "score", "generate", "update" */
     int64_t capacity;  /* tokens */
     size_t real_size;  /* 4 or 8 */
     mixt_value *values;

@@ -3,7 +3,7 @@
  * and P_i the mean over tokens of the row's scores, which sum to 1 (sigmoid scores are divided by
  * their sum, as DeepSeek-V3 does). f_i is a constant for the gradient.
  * z = mean over tokens of logsumexp(logits)^2 (ST-MoE).
- * Rows with a logit that is not finite are marked, and otherwise left out of both; choices of no
+ * Rows with a logit that is not finite are left out of both; choices of no
  * expert count for none. */
 #include <assert.h>
 
@@ -34,9 +34,7 @@ static void loss_rows(void *context, int64_t item, int thread)
     mixt_range range = mixt_chunk(call->tokens, MIXT_BALANCE_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
-        bool finite = MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum);
-        ((int32_t *)call->out[ROUTE_FINITE])[t] = finite;
-        if (!finite) {
+        if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
             continue;
         }
         (void)normalise(kernels, spec, scores);

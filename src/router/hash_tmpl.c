@@ -9,7 +9,7 @@
  * of a shuffle (Fisher & Yates); forced ones in their places. */
 static void choose_ids(const mixt_router_spec *spec, int layer, int32_t token, int32_t *ids)
 {
-    mixt_random_key key = {TABLE_SEED, MIXT_RANDOM_ROUTER, (uint32_t)(layer + 1)};
+    mixt_random_key key = {TABLE_SEED, MIXT_RANDOM_HASH, (uint32_t)(layer + 1)};
     int32_t left[MIXT_EXPERTS_MAX];
     int chosen = spec->chosen, count = 0, drawn = 0;
     for (int e = 0; e < spec->experts; e++) {

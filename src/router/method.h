@@ -68,7 +68,8 @@ void mixt_route_decide_f32(const mixt_call *call);
 void mixt_route_decide_f64(const mixt_call *call);
 
 /* Balance and z-loss (balance_tmpl.c). loss: fills ROUTE_LOSSES from logits, ids and counts.
- * gradient: adds scale[1] * (balance_weight * d balance + z_weight * d z) to d logits [T, E]. */
+ * gradient: adds scale[MIXT_SCALE_ROUTER] * (balance_weight * d balance + z_weight * d z) to d
+ * logits [T, E]. */
 #define MIXT_BALANCE_ROWS 64 /* rows of one partial sum */
 int64_t mixt_balance_workspace(int64_t capacity, int64_t experts);
 void mixt_balance_loss_f32(const mixt_call *call);

@@ -63,8 +63,26 @@ static void sort_choices(const mixt_call *call)
     }
 }
 
+/* Which rows have only finite logits. */
+static void mark_finite(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    int64_t experts = call->attributes->router->experts;
+    mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
+    for (int64_t t = range.begin; t < range.end; t++) {
+        const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
+        bool finite = true;
+        for (int64_t e = 0; e < experts; e++) {
+            finite = finite && isfinite(logits[e]);
+        }
+        ((int32_t *)call->out[ROUTE_FINITE])[t] = finite;
+    }
+}
+
 void MIXT_REAL(mixt_route_decide)(const mixt_call *call)
 {
+    mixt_for_chunks(call, call->tokens, MIXT_ROWS, mark_finite);
     mixt_router_method_of(call->attributes->router)->MIXT_REAL(choose)(call);
     sort_choices(call);
     MIXT_REAL(mixt_balance_loss)(call);

@@ -55,15 +55,13 @@ for my $name (rows('src/router/methods.def', 'MIXT_ROUTER_METHOD')) {
 }
 # Operators are named where graphs are built, and by nobody else but who calls one outside a plan.
 my @builder = glob('src/model/block*.c src/model/graph.c src/train/optimizer.c');
-my %callers = (adamw => ['src/train/optimizer.c', 'src/bench/bench.c']);
 for my $name (rows('src/ops/ops.def', 'MIXT_OP_BEGIN')) {
     my @homes = grep { m{^src/(?:ops|router)/.*\.c$} && $text{$_} =~ /\b(?:mixt_)?${name}_(?:shape|cost|forward|backward)\b/ }
         sort keys %text;
     my @plain = grep { !/_tmpl\.c$/ } @homes;
     complain("the operator $name: in @homes") if @plain != 1 || @homes < 2 || @homes > 3;
     only_in("the operator $name", qr/\bmixt_${name}_(?:shape|cost)\b/, @plain);
-    only_in("the operator $name by MIXT_OP_$name", qr/\bMIXT_OP_$name\b/, @homes, @builder,
-        @{$callers{$name} || []});
+    only_in("the operator $name by MIXT_OP_$name", qr/\bMIXT_OP_$name\b/, @homes, @builder);
 }
 for my $name (rows('cli/commands.def', 'COMMAND')) {
     only_in("the command $name", qr/\bcommand_$name\b/, "cli/$name.c");
