@@ -1,5 +1,5 @@
 /* A made-up training state that is a function of its step: what a checkpoint of step N must give
- * back, bit by bit. Shared by tests/test_checkpoint.c and the writer of the fault harness. */
+ * back, bit by bit. Shared by tests/test_checkpoint*.c and the writer of the fault harness. */
 #ifndef MIXT_TESTS_FAULT_STATE_H
 #define MIXT_TESTS_FAULT_STATE_H
 
