@@ -4,7 +4,7 @@
 #ifndef MIXT_CLI_INTERRUPT_H
 #define MIXT_CLI_INTERRUPT_H
 
-#include <stdbool.h>
+#include <sys/types.h>
 
 void interrupt_begin(void);
 void interrupt_end(void);
@@ -12,8 +12,8 @@ void interrupt_end(void);
 int interrupt_status(void);
 /* Forgets an interrupt that was dealt with. */
 void interrupt_clear(void);
-/* Waits until `descriptor` can be read (true) or a signal is there (false), also one that came
- * after the caller's last look at the status. */
-bool interrupt_wait(int descriptor);
+/* getline of standard input between interrupt_begin and interrupt_end, which an interrupt ends: -1,
+ * also where it came just before. */
+ssize_t interrupt_read_line(char **line, size_t *capacity);
 
 #endif

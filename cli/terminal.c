@@ -41,11 +41,8 @@ ssize_t terminal_read_line(const char *prompt, char **line, size_t *capacity)
 {
     if (isatty(STDIN_FILENO)) {
         fputs(prompt, stderr);
-        if (!interrupt_wait(STDIN_FILENO)) {
-            return -1;
-        }
     }
-    return getline(line, capacity, stdin);
+    return interrupt_read_line(line, capacity);
 }
 
 double terminal_seconds(void)

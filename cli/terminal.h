@@ -13,7 +13,7 @@ bool terminal_color(int choice, FILE *stream);
 /* Columns of the terminal, 80 where there is none. */
 int terminal_width(FILE *stream);
 bool terminal_is_one(FILE *stream);
-/* getline from standard input, with a prompt on standard error where that is a terminal. */
+/* interrupt_read_line, with a prompt on standard error where standard input is a terminal. */
 ssize_t terminal_read_line(const char *prompt, char **line, size_t *capacity);
 double terminal_seconds(void); /* a clock that only goes forward */
 
