@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "backend/cpu/compute.h"
+#include "backend/cpu/cpu.h"
 #include "core/error.h"
 
 mixt_status mixt_context_create(const mixt_context_options *options, mixt_context **result,
@@ -40,4 +41,10 @@ int mixt_context_threads(const mixt_context *context)
 const char *mixt_context_cpu(const mixt_context *context)
 {
     return context->device.compute->f32->name;
+}
+
+mixt_vectors mixt_host_vectors(void)
+{
+    mixt_cpu cpu = mixt_cpu_detect();
+    return (mixt_vectors){cpu.tier >= MIXT_CPU_AVX2, cpu.tier >= MIXT_CPU_AVX512, cpu.bf16};
 }

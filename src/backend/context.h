@@ -15,6 +15,15 @@ static inline mixt_matmul mixt_context_matmul(const mixt_context *context)
     return context->device.compute->matmul;
 }
 
+/* The vector instructions that the host's processor has, whatever a context uses of them: for
+ * measuring what the machine can do. */
+typedef struct mixt_vectors {
+    bool avx2;   /* with FMA */
+    bool avx512; /* likewise */
+    bool bf16;   /* products of bfloat16 in AVX-512 */
+} mixt_vectors;
+mixt_vectors mixt_host_vectors(void);
+
 /* The host's threads, for work on files. */
 static inline mixt_pool *mixt_context_pool(const mixt_context *context)
 {

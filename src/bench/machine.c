@@ -1,6 +1,5 @@
 /* What this machine can do at most: fused multiply-adds and memory reads, all threads. */
 #include "backend/context.h"
-#include "backend/cpu/cpu.h"
 #include "core/memory.h"
 #include "train/trainer.h"
 
@@ -174,7 +173,7 @@ static double measure_read(const mixt_compute *compute)
     for (int round = 0; round < 8; round++) {
         read_work work = {.values = values, .function = read_plain};
 #if defined(__x86_64__)
-        work.function = mixt_cpu_detect().tier >= MIXT_CPU_AVX2 ? read_avx2 : read_plain;
+        work.function = mixt_host_vectors().avx2 ? read_avx2 : read_plain;
 #endif
         double begin = mixt_train_time();
         mixt_pool_run(compute->pool, (int64_t)(READ_BYTES / READ_CHUNK), read_item, &work);
@@ -193,11 +192,9 @@ void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits)
     peak_function fp32 = peak_scalar;
     *limits = (mixt_machine_limits){0};
 #if defined(__x86_64__)
-    mixt_cpu cpu = mixt_cpu_detect();
-    fp32 = cpu.tier == MIXT_CPU_AVX512 ? peak_avx512
-           : cpu.tier == MIXT_CPU_AVX2 ? peak_avx2
-                                       : peak_scalar;
-    if (cpu.bf16) {
+    mixt_vectors vectors = mixt_host_vectors();
+    fp32 = vectors.avx512 ? peak_avx512 : vectors.avx2 ? peak_avx2 : peak_scalar;
+    if (vectors.bf16) {
         limits->bf16_flops = 2 * measure_peak(compute, peak_bf16);
     }
 #endif

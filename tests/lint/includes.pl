@@ -1,5 +1,6 @@
 #!/usr/bin/perl
-# The dependency law over the include graph: which folder of src/ may include which.
+# The dependency law over the include graph: which folder of src/ may include which. A backend is known to src/backend
+# alone: all others ask the context.
 use strict;
 use warnings;
 
@@ -39,9 +40,11 @@ for my $file (sort glob('src/*/*.[ch] src/*/*.def src/*/*/*.[ch]')) {
     my %may = map { $_ => 1 } @{$law{$room}}, $room;
     open my $in, '<', $file or die "$file: $!\n";
     while (<$in>) {
+        complain("$file:$.: names a backend: $1") if $room ne 'backend' && m{\b(mixt_backend_\w+)};
         next unless m{^\s*#\s*include\s+"([^"]+)"};
         my $name = $1;
         next if $name eq 'mixt.h';
+        complain("$file:$.: includes a backend: $name") if $room ne 'backend' && $name =~ m{^backend/\w+/};
         my ($other) = $name =~ m{^([a-z]+)/};
         if (!defined $other) {
             complain("$file:$.: \"$name\" does not name its folder");
