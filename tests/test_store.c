@@ -1,0 +1,374 @@
+/* Experts that come from a store: the same bits as experts that are bound, only those fetched that
+ * have rows, and what a run says where one cannot be had. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "backend/context.h"
+#include "model/weights.h"
+#include "model_checks.h"
+#include "quant/quant.h"
+
+#define LAYERS 3
+#define EXPERTS 6
+#define CHOSEN 2
+#define VOCABULARY 37
+#define PROMPT 16
+#define POSITIONS 24
+#define BROKEN_LAYER 1
+#define BROKEN_EXPERT 3
+
+enum { GATE, UP, DOWN, MATRICES };
+static const mixt_slot slots[MATRICES] = {MIXT_SLOT_EXPERT_GATE, MIXT_SLOT_EXPERT_UP,
+                                          MIXT_SLOT_EXPERT_DOWN};
+
+/* The experts' rows of one parameter, and the store that has them. */
+typedef struct shelf {
+    mixt_device_memory memory;
+    mixt_matrix matrices[EXPERTS];
+    mixt_store store;
+    int fetched[EXPERTS];
+    unsigned broken; /* bit e: expert e cannot be had */
+} shelf;
+
+/* Where the experts are. */
+typedef enum place { BOUND, TYPED, STORED } place;
+
+/* A graph for generation with all that it runs on. */
+typedef struct runner {
+    const mixt_model *model;
+    mixt_graph *graph;
+    mixt_instance *instance;
+    mixt_device_memory weights, cache, rope;
+    shelf shelves[LAYERS][MATRICES];
+    unsigned char *bytes[LAYERS][MATRICES]; /* behind the shelves */
+    mixt_batch batch;
+} runner;
+
+static mixt_context *context;
+static mixt_model *model;
+static int32_t tokens[POSITIONS];
+
+static void require(mixt_status status, const mixt_error *error)
+{
+    if (status != MIXT_OK) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static const mixt_matrix *fetch(void *user, int64_t expert, mixt_error *error)
+{
+    shelf *from = user;
+    assert_in_range(expert, 0, EXPERTS - 1);
+    from->fetched[expert]++;
+    if ((from->broken >> expert & 1) != 0) {
+        mixt_fail(error, MIXT_ERROR_IO, "no rows for number %d", (int)expert);
+        return NULL;
+    }
+    return &from->matrices[expert];
+}
+
+/* The rows of a parameter as `type`, one expert behind the other, in the device's memory. */
+static void fill_shelf(const mixt_parameter *p, mixt_type type, shelf *to, unsigned char **bytes)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    int64_t n = p->size[1], k = p->size[2];
+    size_t row_bytes = mixt_type_row_bytes(type, k), size = (size_t)(EXPERTS * n) * row_bytes;
+    const float *values = mixt_model_block(model) + p->offset;
+    assert_int_equal(p->size[0], EXPERTS);
+    assert_true(row_bytes > 0);
+    *bytes = malloc(size);
+    assert_non_null(*bytes);
+    if (type == MIXT_TYPE_F32) {
+        memcpy(*bytes, values, size);
+    } else {
+        require(mixt_quantise(type, values, EXPERTS * n, k, NULL, *bytes, &error), &error);
+    }
+    require(mixt_device_memory_share(mixt_device_backend(&context->device, sizeof(float)), *bytes,
+                                     size, &to->memory, &error),
+            &error);
+    for (int64_t e = 0; e < EXPERTS; e++) {
+        const char *data = (const char *)to->memory.data + (size_t)(e * n) * row_bytes;
+        to->matrices[e] = (mixt_matrix){type, n, k, data, row_bytes};
+    }
+    to->store = (mixt_store){to, fetch};
+}
+
+static void bind(runner *r, place experts, mixt_type type)
+{
+    const mixt_graph *g = r->graph;
+    size_t offset = 0;
+    static const float scale[MIXT_SCALES] = {0};
+    mixt_instance_write(r->instance, g->scale, scale, sizeof scale);
+    mixt_instance_bind(r->instance, g->rope, &r->rope, 0);
+    for (int i = 0; i < g->cache_count; i++) {
+        mixt_instance_bind(r->instance, g->caches[i].value, &r->cache, offset);
+        offset += (size_t)(POSITIONS * g->caches[i].columns) * sizeof(float);
+    }
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        int slot = 0;
+        while (slot < MATRICES && slots[slot] != p->slot) {
+            slot++;
+        }
+        if (slot == MATRICES || experts == BOUND) {
+            mixt_instance_bind(r->instance, g->parameters[i], &r->weights,
+                               p->offset * sizeof(float));
+            continue;
+        }
+        shelf *from = &r->shelves[p->layer][slot];
+        fill_shelf(p, type, from, &r->bytes[p->layer][slot]);
+        if (experts == TYPED) {
+            mixt_instance_bind_matrices(r->instance, g->parameters[i], from->matrices);
+        } else {
+            mixt_instance_bind_store(r->instance, g->parameters[i], &from->store);
+        }
+    }
+}
+
+static runner *open_runner(place experts, mixt_type type)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    const mixt_backend *backend = mixt_device_backend(&context->device, sizeof(float));
+    mixt_graph_options options = {.phase = MIXT_PHASE_GENERATE,
+                                  .capacity = PROMPT,
+                                  .cache_capacity = POSITIONS,
+                                  .real_size = sizeof(float),
+                                  .keep_routes = true};
+    runner *r = calloc(1, sizeof *r);
+    assert_non_null(r);
+    require(mixt_graph_create(model, &options, &r->graph, &error), &error);
+    require(mixt_instance_create(r->graph->plan, &context->device, MIXT_MATMUL_EXACT, &r->instance,
+                                 &error),
+            &error);
+    require(mixt_device_memory_share(backend, (void *)(uintptr_t)mixt_model_block(model),
+                                     model->weight_count * sizeof(float), &r->weights, &error),
+            &error);
+    size_t columns = 0;
+    for (int i = 0; i < r->graph->cache_count; i++) {
+        columns += (size_t)r->graph->caches[i].columns;
+    }
+    require(
+        mixt_device_memory_reserve(backend, POSITIONS * columns * sizeof(float), &r->cache, &error),
+        &error);
+    require(mixt_rope_create(model, backend, POSITIONS, &r->rope, &error), &error);
+    require(mixt_batch_create(PROMPT, 1, &r->batch, &error), &error);
+    bind(r, experts, type);
+    return r;
+}
+
+static void close_runner(runner *r)
+{
+    mixt_instance_free(r->instance);
+    mixt_graph_free(r->graph);
+    mixt_device_memory_free(&r->weights);
+    mixt_device_memory_free(&r->cache);
+    mixt_device_memory_free(&r->rope);
+    mixt_batch_free(&r->batch);
+    for (int i = 0; i < LAYERS * MATRICES; i++) {
+        mixt_device_memory_free(&r->shelves[i / MATRICES][i % MATRICES].memory);
+        free(r->bytes[i / MATRICES][i % MATRICES]);
+    }
+    free(r);
+}
+
+/* The tokens of positions [from, to) behind those before them. */
+static mixt_status feed(runner *r, int from, int to, mixt_error *error)
+{
+    mixt_batch *batch = &r->batch;
+    batch->rows = to - from;
+    batch->take[0] = to - from - 1;
+    for (int i = from; i < to; i++) {
+        int row = i - from;
+        batch->tokens[row] = tokens[i];
+        batch->first[row] = 0;
+        batch->positions[row] = batch->last[row] = batch->slots[row] = i;
+    }
+    for (int i = 0; i < LAYERS * MATRICES; i++) {
+        shelf *s = &r->shelves[i / MATRICES][i % MATRICES];
+        memset(s->fetched, 0, sizeof s->fetched);
+    }
+    mixt_batch_write(batch, r->graph, r->instance);
+    return mixt_instance_run(r->instance, batch->rows, 0, r->graph->plan->record_count, error);
+}
+
+static const int32_t *rows_of_experts(const runner *r, int layer)
+{
+    mixt_route route;
+    mixt_instance_route(r->instance, &r->graph->routes[layer], &route);
+    assert_int_equal(route.layer, layer);
+    return route.counts;
+}
+
+static void same_results(const runner *a, const runner *b)
+{
+    float logits[2][VOCABULARY];
+    mixt_instance_read(a->instance, a->graph->logits, 0, logits[0], sizeof *logits);
+    mixt_instance_read(b->instance, b->graph->logits, 0, logits[1], sizeof *logits);
+    assert_memory_equal(logits[0], logits[1], sizeof *logits);
+    for (int layer = 0; layer < LAYERS; layer++) {
+        assert_memory_equal(rows_of_experts(a, layer), rows_of_experts(b, layer),
+                            EXPERTS * sizeof(int32_t));
+    }
+}
+
+/* Experts with rows were fetched once for each of their matrices, others never; gives how many had
+ * none. */
+static int check_fetches(const runner *r)
+{
+    int idle = 0;
+    for (int layer = 0; layer < LAYERS; layer++) {
+        const int32_t *counts = rows_of_experts(r, layer);
+        for (int e = 0; e < EXPERTS; e++) {
+            idle += counts[e] == 0;
+            for (int slot = 0; slot < MATRICES; slot++) {
+                assert_int_equal(r->shelves[layer][slot].fetched[e], counts[e] > 0);
+            }
+        }
+    }
+    return idle;
+}
+
+/* A prompt, then token by token. */
+static void check_store(place other, mixt_type type)
+{
+    runner *expected = open_runner(other, type), *stored = open_runner(STORED, type);
+    mixt_error error = MIXT_ERROR_INIT;
+    int from = 0;
+    for (int to = PROMPT; to <= POSITIONS; from = to++) {
+        require(feed(expected, from, to, &error), &error);
+        require(feed(stored, from, to, &error), &error);
+        same_results(expected, stored);
+        int idle = check_fetches(stored);
+        if (to > PROMPT) {
+            assert_int_equal(idle, LAYERS * (EXPERTS - CHOSEN));
+        }
+    }
+    close_runner(expected);
+    close_runner(stored);
+}
+
+static void same_bits_as_weights(void **state)
+{
+    (void)state;
+    check_store(BOUND, MIXT_TYPE_F32);
+}
+
+static void same_bits_as_typed_rows(void **state)
+{
+    (void)state;
+    check_store(TYPED, MIXT_TYPE_F32);
+    check_store(TYPED, MIXT_TYPE_F16);
+    check_store(TYPED, MIXT_TYPE_Q8_0);
+}
+
+static void expect_failure(runner *r, const char *message)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(feed(r, 0, PROMPT, &error), MIXT_ERROR_IO);
+    assert_string_equal(error.message, message);
+}
+
+static void failure_names_layer_and_expert(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    runner *expected = open_runner(BOUND, MIXT_TYPE_F32);
+    runner *stored = open_runner(STORED, MIXT_TYPE_F32);
+    require(feed(expected, 0, PROMPT, &error), &error);
+    assert_true(rows_of_experts(expected, BROKEN_LAYER)[BROKEN_EXPERT] > 0);
+    for (int slot = 0; slot < MATRICES; slot++) {
+        shelf *broken = &stored->shelves[BROKEN_LAYER][slot];
+        broken->broken = 1U << BROKEN_EXPERT;
+        expect_failure(stored, "plan generate: layer 1: expert 3: no rows for number 3");
+        expect_failure(stored, "plan generate: layer 1: expert 3: no rows for number 3");
+        broken->broken = 0;
+        require(feed(stored, 0, PROMPT, &error), &error);
+        same_results(expected, stored);
+    }
+    close_runner(expected);
+    close_runner(stored);
+}
+
+/* Everything from an expert on is broken: the first is said. */
+static void first_failure_is_said(void **state)
+{
+    (void)state;
+    runner *stored = open_runner(STORED, MIXT_TYPE_F32);
+    for (int i = BROKEN_LAYER * MATRICES; i < LAYERS * MATRICES; i++) {
+        stored->shelves[i / MATRICES][i % MATRICES].broken = ~0U << BROKEN_EXPERT;
+    }
+    expect_failure(stored, "plan generate: layer 1: expert 3: no rows for number 3");
+    close_runner(stored);
+}
+
+/* An expert that cannot be had fails those runs alone that choose it. */
+static void idle_experts_may_be_broken(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    runner *expected = open_runner(BOUND, MIXT_TYPE_F32);
+    runner *stored = open_runner(STORED, MIXT_TYPE_F32);
+    int failed = 0, passed = 0;
+    stored->shelves[BROKEN_LAYER][UP].broken = 1U << BROKEN_EXPERT;
+    for (int i = 0; i < POSITIONS; i++) {
+        mixt_error again = MIXT_ERROR_INIT;
+        require(feed(expected, i, i + 1, &error), &error);
+        bool wanted = rows_of_experts(expected, BROKEN_LAYER)[BROKEN_EXPERT] > 0;
+        if (wanted) {
+            assert_int_equal(feed(stored, i, i + 1, &again), MIXT_ERROR_IO);
+            stored->shelves[BROKEN_LAYER][UP].broken = 0;
+            require(feed(stored, i, i + 1, &error), &error);
+            stored->shelves[BROKEN_LAYER][UP].broken = 1U << BROKEN_EXPERT;
+            failed++;
+        } else {
+            require(feed(stored, i, i + 1, &error), &error);
+            passed++;
+        }
+        same_results(expected, stored);
+    }
+    assert_true(failed > 0 && passed > 0);
+    close_runner(expected);
+    close_runner(stored);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    mixt_model_options o = test_small_options();
+    o.vocab_size = VOCABULARY;
+    o.layers = LAYERS;
+    o.hidden_size = 32;
+    o.ffn_size = 64;
+    o.experts = EXPERTS;
+    o.experts_per_token = CHOSEN;
+    context = test_context(2, NULL);
+    model = test_new_model(&o, 0.1);
+    for (int i = 0; i < POSITIONS; i++) {
+        tokens[i] = (i * 11 + i * i) % VOCABULARY;
+    }
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    mixt_model_free(model);
+    mixt_context_free(context);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_bits_as_weights),           cmocka_unit_test(same_bits_as_typed_rows),
+        cmocka_unit_test(failure_names_layer_and_expert), cmocka_unit_test(first_failure_is_said),
+        cmocka_unit_test(idle_experts_may_be_broken),
+    };
+    return cmocka_run_group_tests_name("store", tests, set_up, tear_down);
+}
