@@ -104,12 +104,38 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_HELPERS) $(LIBRARY)
 # The examples see the public header alone, as a user's program does.
 EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 
+# The tests that run plans, once more on a backend whose memory is not the host's: the same objects,
+# linked so that who asks for the CPU backend gets the one of tests/guarded.
+GUARDED := $(BUILD)/guarded
+GUARDED_NAMES := adamw_curve chat cli convert families model model_families open operators parity resume sample store \
+                 trace train
+GUARDED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/guarded/test_%,$(wildcard tests/guarded/*.c))))
+GUARDED_PROGRAMS := $(patsubst %,$(GUARDED)/tests/test_%,guarded $(GUARDED_NAMES))
+GUARDED_LINK := -Wl,--wrap=mixt_backend_cpu,--wrap=mixt_instance_run
+
+$(GUARDED)/tests/test_guarded: $(BUILD)/tests/guarded/test_guarded.o
+$(foreach name,$(GUARDED_NAMES),$(eval $(GUARDED)/tests/test_$(name): $(BUILD)/tests/test_$(name).o))
+
+$(GUARDED_PROGRAMS): $(TEST_HELPERS) $(GUARDED_OBJECTS) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call say,link,$@)$(CC) $(BASE) $(GUARDED_LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
+
+$(GUARDED)/mixt: $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call say,link,$@)$(CC) $(BASE) $(GUARDED_LINK) -o $@ $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
+
+$(GUARDED)/examples/%: examples/%.c $(GUARDED_OBJECTS) $(LIBRARY) include/mixt.h
+	@mkdir -p $(@D)
+	$(call say,link,$@)$(CC) $(filter-out -Isrc,$(BASE)) $(WARN) $(GUARDED_LINK) -o $@ $< $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
+
 $(BUILD)/examples/%: examples/%.c $(LIBRARY) include/mixt.h
 	@mkdir -p $(@D)
 	$(call say,link,$@)$(CC) $(filter-out -Isrc,$(BASE)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
 
 examples: $(EXAMPLE_PROGRAMS)
 tests: $(TEST_PROGRAMS) $(EXAMPLE_PROGRAMS) $(if $(CLI_OBJECTS),$(BUILD)/mixt)
+guarded: $(GUARDED_PROGRAMS) $(GUARDED)/mixt $(patsubst $(BUILD)/%,$(GUARDED)/%,$(EXAMPLE_PROGRAMS))
+	@printf '%s\n' $(notdir $(GUARDED_PROGRAMS)) >$(GUARDED)/programs
 
 ## ---- dependencies
 
@@ -157,15 +183,19 @@ bench: all ## speed of a training step, prompts and generation on this machine
 
 ## ---- tests: the last line printed is "N passed, M failed"
 
-check: deps-test ## all tests, in release and under the address and undefined sanitizers
-	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/release tests
+check: deps-test ## all tests, in release, on the guarded backend, under the address and undefined sanitizers
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/release tests guarded
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/san OPT="-O1 -g" SANITIZE="$(SANITIZE_BOTH)" tests
 	@mkdir -p build/log; CC="$(CC)" tests/docs/compile_examples.sh >build/log/docs.txt 2>&1 || { cat build/log/docs.txt; exit 1; }
-	@tests/run.sh build/release build/san
+	@tests/run.sh build/release build/release/guarded build/san
 
 quick: deps-test ## the tests in release only
 	@+$(MAKE) --no-print-directory $(PARALLEL) tests
 	@tests/run.sh $(BUILD)
+
+check-guarded: deps-test ## those that run plans, on a backend whose memory the host may not touch
+	@+$(MAKE) --no-print-directory $(PARALLEL) guarded
+	@tests/run.sh $(GUARDED)
 
 # One build folder for each sanitizer.
 asan: deps-test ## the tests under AddressSanitizer
@@ -259,7 +289,7 @@ help: ## this list
 -include bench/bench.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all program examples tests deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
-        tsan check-tiers check-kill check-faults coverage fuzz fuzz-build lint format analyze install uninstall clean help
+.PHONY: all program examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
+        tsan check-guarded check-tiers check-kill check-faults coverage fuzz fuzz-build lint format analyze install uninstall clean help
 .SECONDARY:
 .DEFAULT_GOAL := all

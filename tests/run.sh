@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs every test program of the build folders given and closes with "N passed, M failed". A
-# program that dies, or that runs no test, counts as one failure. Logs: FOLDER/log/NAME.txt.
+# Runs every test program of the build folders given, or those that FOLDER/programs lists, and
+# closes with "N passed, M failed". A program that dies, or that runs no test, counts as one failure.
+# Logs: FOLDER/log/NAME.txt.
 passed=0
 failed=0
 skipped=0
@@ -14,8 +15,12 @@ count() {
 
 for folder in "$@"; do
     mkdir -p "$folder/log"
-    for source in tests/test_*.c; do
-        name=$(basename "$source" .c)
+    if [ -f "$folder/programs" ]; then
+        names=$(cat "$folder/programs")
+    else
+        names=$(basename -s .c tests/test_*.c)
+    fi
+    for name in $names; do
         log="$folder/log/$name.txt"
         start=$(date +%s)
         "$folder/tests/$name" >"$log" 2>&1
