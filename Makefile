@@ -225,6 +225,9 @@ check-faults: deps-test ## FAULTS (0: each once) faults at the system calls of o
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(LIBRARY)
 	@BUILD=$(BUILD) CC="$(CC)" MIXT_LIBS="$(PKG_LIBS)" tests/fault/run.sh $(FAULTS)
 
+bits: deps ## REV=revision: does the working tree compute the same bits as that one?
+	@CC="$(CC)" tests/bits/compare.sh "$(REV)"
+
 coverage: deps-test ## lines and branches that the tests reach, by file
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/coverage OPT="-O1 -g" SANITIZE="--coverage" tests
 	@find build/coverage -name '*.gcda' -delete
@@ -290,6 +293,6 @@ help: ## this list
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all program examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
-        tsan check-guarded check-tiers check-kill check-faults coverage fuzz fuzz-build lint format analyze install uninstall clean help
+        tsan check-guarded check-tiers check-kill check-faults bits coverage fuzz fuzz-build lint format analyze install uninstall clean help
 .SECONDARY:
 .DEFAULT_GOAL := all
