@@ -702,6 +702,71 @@ static void routing_changes(void **state)
     mixt_model_free(dense);
 }
 
+#define MXFP4_FIXTURE "tests/fixtures/families/gpt_oss-mxfp4/"
+
+/* The fixture's tensors in a folder, zeros, with 72 values where it has hidden_size's 64. */
+static void write_wide(const char *folder)
+{
+    static const char zeros[1 << 16];
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_safetensors *file;
+    mixt_safetensors_writer *writer;
+    char *path = mixt_path_join(folder, "model.safetensors");
+    require(mixt_safetensors_open(MXFP4_FIXTURE "model.safetensors", &file, &error), &error);
+    require(mixt_safetensors_writer_create(path, 0, &writer, &error), &error);
+    size_t count = mixt_safetensors_count(file), bytes[256];
+    assert_true(count <= 256);
+    for (size_t t = 0; t < count; t++) {
+        const mixt_tensor_info *tensor = mixt_safetensors_tensor(file, t);
+        bool own = strstr(tensor->name, "gate_up") != NULL; /* 64 are two times ffn_size's 32 */
+        int64_t shape[4];
+        assert_true(tensor->rank <= 4);
+        for (uint32_t i = 0; i < tensor->rank; i++) {
+            shape[i] = tensor->shape[i] == 64 && !own ? 72 : tensor->shape[i];
+        }
+        uint64_t size;
+        assert_true(mixt_tensor_bytes(tensor->dtype, tensor->rank, shape, &size));
+        assert_true(size <= sizeof zeros);
+        bytes[t] = (size_t)size;
+        require(mixt_safetensors_writer_add(writer, tensor->name, tensor->dtype, tensor->rank,
+                                            shape, &error),
+                &error);
+    }
+    require(mixt_safetensors_writer_begin(writer, &error), &error);
+    for (size_t t = 0; t < count; t++) {
+        require(mixt_safetensors_writer_write(writer, zeros, bytes[t], &error), &error);
+    }
+    require(mixt_safetensors_writer_finish(writer, &error), &error);
+    mixt_safetensors_writer_free(writer);
+    mixt_safetensors_close(file);
+    free(path);
+}
+
+/* Rows of MXFP4 that end inside a block: the file holds whole blocks alone, so that all shapes
+ * seem to fit. */
+static void parts_of_blocks_are_refused(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    char *text, folder[96];
+    size_t length;
+    snprintf(folder, sizeof folder, "%s/wide", home);
+    require(mixt_folder_create(folder, &error), &error);
+    require(mixt_file_read(MXFP4_FIXTURE "config.json", 1 << 16, &text, &length, &error), &error);
+    char *size = strstr(text, "\"hidden_size\": 64");
+    assert_non_null(size);
+    memcpy(size, "\"hidden_size\": 72", strlen("\"hidden_size\": 72"));
+    char *path = mixt_path_join(folder, "config.json");
+    require(mixt_file_replace(path, text, length, &error), &error);
+    write_wide(folder);
+    mixt_model *model;
+    assert_true(mixt_status_is_refusal(mixt_model_open(folder, &model, &error)));
+    assert_null(model);
+    assert_says(&error, "rows of 72 values are not whole blocks of 32");
+    free(path);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -713,6 +778,7 @@ int main(void)
         cmocka_unit_test(truncated_while_mapped),
         cmocka_unit_test(gguf_is_loaded),
         cmocka_unit_test(wrong_gguf_tensors_are_refused),
+        cmocka_unit_test(parts_of_blocks_are_refused),
         cmocka_unit_test(hostile_metadata_are_refused),
         cmocka_unit_test(changed_bytes_are_survived),
         cmocka_unit_test(broken_weights_are_errors),

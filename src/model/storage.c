@@ -128,6 +128,11 @@ static mixt_status find_piece(holder *h, mixt_held_piece *found)
     char name[144];
     int64_t size[6];
     int last = piece->rank - 1;
+    if (piece->shape[last] % 32 != 0) {
+        return mixt_fail(h->error, MIXT_ERROR_UNSUPPORTED,
+                         "%s: tensor %s_blocks: rows of %lld values are not whole blocks of 32",
+                         mixt_source_path(h->source), piece->name, (long long)piece->shape[last]);
+    }
     memcpy(size, piece->shape, (size_t)last * sizeof *size);
     size[last] = piece->shape[last] / 32;
     size[last + 1] = 16;
