@@ -501,10 +501,12 @@ static void bad_gguf_keys_are_refused(void **state)
     mixt_folder_remove(folder, NULL);
 }
 
-/* Values of config.json keys of an otherwise good Mixtral (or another family). */
-static const struct {
+typedef struct bad_value {
     const char *from, *to, *rule;
-} bad_values[] = {
+} bad_value;
+
+/* Values of config.json keys of an otherwise good Mixtral (or another family). */
+static const bad_value bad_values[] = {
     {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 3.5", "num_experts_per_tok"},
     {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": \"8\"", "num_experts_per_tok"},
     {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": null", "num_experts_per_tok"},
@@ -524,34 +526,53 @@ static const struct {
     {"\"model_type\": \"mixtral\"", "\"model_type\": \"mixtrol\"", "mixtrol"},
 };
 
-static void bad_config_values_are_refused(void **state)
+/* Of one that chooses by hash. */
+static const bad_value bad_own_values[] = {
+    {"\"family\": \"mixtral\"", "\"family\": \"mixtrol\"", "mixt.family: 'mixtrol'"},
+    {"\"family\": \"mixtral\"", "\"family\": \"mixt\"", "mixt.family: 'mixt'"},
+    {"\"family\": \"mixtral\"", "\"family\": 3", "mixt.family"},
+    {"\"family\": \"mixtral\"", "\"kin\": \"mixtral\"", "mixt.family"},
+    {"\"select\": \"hash\"", "\"select\": \"mash\"", "mixt.select: 'mash'"},
+    {"\"select\": \"hash\"", "\"select\": 1", "mixt.select"},
+    {"\"bias_rate\": 0.0", "\"bias_rate\": 0.5", "hash"},
+    {"\"mixt\": {", "\"mixt\": 1, \"own\": {", "model_type: 'mixt'"},
+};
+
+static void refuse_values(int select, const bad_value *values, size_t count)
 {
-    (void)state;
     char folder[] = "/tmp/mixt-families-XXXXXX", path[64], *text;
     assert_non_null(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/config.json", folder);
     mixt_model_options options = test_small_options();
+    options.router.select = select;
     mixt_model *model = test_new_model(&options, 0);
     assert_int_equal(mixt_model_config_text(model, &text, NULL), MIXT_OK);
-    for (size_t i = 0; i < sizeof bad_values / sizeof *bad_values; i++) {
-        const char *at = strstr(text, bad_values[i].from);
+    for (size_t i = 0; i < count; i++) {
+        const char *at = strstr(text, values[i].from);
         char changed[8192];
         mixt_error error = MIXT_ERROR_INIT;
         if (at == NULL) {
-            fail_msg("'%s' is not written", bad_values[i].from);
+            fail_msg("'%s' is not written", values[i].from);
         }
-        snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text, bad_values[i].to,
-                 at + strlen(bad_values[i].from));
+        snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text, values[i].to,
+                 at + strlen(values[i].from));
         assert_int_equal(mixt_file_replace(path, changed, strlen(changed), NULL), MIXT_OK);
         mixt_status status = mixt_model_options_read(path, &options, &error);
-        if (!mixt_status_is_refusal(status) || strstr(error.message, bad_values[i].rule) == NULL ||
+        if (!mixt_status_is_refusal(status) || strstr(error.message, values[i].rule) == NULL ||
             strstr(error.message, path) == NULL) {
-            fail_msg("%s: '%s'", bad_values[i].to, error.message);
+            fail_msg("%s: '%s'", values[i].to, error.message);
         }
     }
     free(text);
     mixt_model_free(model);
     mixt_folder_remove(folder, NULL);
+}
+
+static void bad_config_values_are_refused(void **state)
+{
+    (void)state;
+    refuse_values(0, bad_values, sizeof bad_values / sizeof *bad_values);
+    refuse_values(1, bad_own_values, sizeof bad_own_values / sizeof *bad_own_values);
 }
 
 int main(void)

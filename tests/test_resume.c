@@ -254,6 +254,10 @@ static void other_options_are_refused_by_name(void **state)
     model.router.balance_coefficient = 0.02;
     train_setup_new_model(&setup, &model);
     refused(&setup, "router_aux_loss_coef was 0.01");
+    model = train_setup_model_options();
+    model.router.select = 1;
+    train_setup_new_model(&setup, &model);
+    refused(&setup, "router_select was top-k when this run began and is hash now");
     train_setup_new_model(&setup, NULL);
     mixt_data *data = setup.data;
     setup.data = train_setup_data(setup.folder, setup.tokenizer, 1);

@@ -382,6 +382,7 @@ static mixt_status find_family(mixt_json_object *json, const mixt_family **famil
 {
     const json_t *architectures = json_object_get(json->json, "architectures");
     const char *type = json_string_value(json_array_get(architectures, 0));
+    const char *key = "model_type";
     if (type != NULL && !mixt_json_has(json, "model_type")) {
         *family = mixt_family_by_class(type);
     } else {
@@ -390,12 +391,13 @@ static mixt_status find_family(mixt_json_object *json, const mixt_family **famil
         MIXT_TRY(mixt_json_string(json, "model_type", &type));
         if (strcmp(type, OWN_TYPE) == 0 && json_is_object(own.json)) {
             MIXT_TRY(mixt_json_string(&own, "family", &type));
+            key = "mixt.family";
         }
         *family = mixt_family_by_name(type);
     }
     if (*family == NULL) {
         return mixt_fail(json->error, MIXT_ERROR_UNSUPPORTED,
-                         "%s: model_type: '%s' is not a family that mixt knows", json->file, type);
+                         "%s: %s: '%s' is not a family that mixt knows", json->file, key, type);
     }
     return MIXT_OK;
 }

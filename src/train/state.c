@@ -291,6 +291,25 @@ static mixt_status refuse_key(const char *path, const char *key, const json_t *b
     return status;
 }
 
+/* Refuses another way of choosing experts, by its name: it also changes what config.json says of
+ * model_type and architectures, which would tell nobody what to put right. */
+static mixt_status compare_select(const char *path, const json_t *before, const json_t *now,
+                                  mixt_error *error)
+{
+    const json_t *old = json_object_get(json_object_get(before, "mixt"), "select");
+    const json_t *new = json_object_get(json_object_get(now, "mixt"), "select");
+    const char *usual = mixt_router_select_name(0); /* which files do not name */
+    const char *was = old == NULL ? usual : json_string_value(old);
+    const char *is = new == NULL ? usual : json_string_value(new);
+    if (was != NULL && is != NULL && strcmp(was, is) == 0) {
+        return MIXT_OK;
+    }
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                     "%s: the model's router_select was %s when this run began and is %s now; use "
+                     "a new folder",
+                     path, was != NULL ? was : "unknown", is != NULL ? is : "unknown");
+}
+
 /* Refuses the first key of config.json whose value is not the model's. */
 static mixt_status compare_keys(const char *path, const json_t *before, const json_t *now,
                                 mixt_error *error)
@@ -330,6 +349,9 @@ static mixt_status compare_model(const mixt_trainer *trainer, const mixt_checkpo
         }
         if (status == MIXT_OK) {
             status = mixt_json_parse(config, strlen(config), path, &now, error);
+        }
+        if (status == MIXT_OK) {
+            status = compare_select(path, before, now, error);
         }
         if (status == MIXT_OK) {
             status = compare_keys(path, before, now, error);
