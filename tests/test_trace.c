@@ -469,6 +469,54 @@ static void test_broken_router(void **state)
     train_setup_close(&setup);
 }
 
+/* The token that is first read latest in the held-out texts, and how many were read by then. */
+static int32_t latest_token(const mixt_data *data, size_t *read)
+{
+    const mixt_data_split *split = mixt_data_split_of(data, true);
+    bool seen[512] = {false};
+    int32_t latest = -1;
+    for (size_t i = 0; i < split->token_count; i++) {
+        int32_t token = mixt_data_token(split, i);
+        assert_in_range(token, 0, 511);
+        if (!seen[token]) {
+            seen[token] = true;
+            latest = token;
+            *read = i + 1;
+        }
+    }
+    return latest;
+}
+
+/* One bad token is found by its number among those read, behind texts that do not fill windows. Its
+ * NaN may show in the rows before it, which attention multiplies by zero, but in its window alone.
+ */
+static void test_broken_token(void **state)
+{
+    (void)state;
+    train_setup setup;
+    mixt_error error = MIXT_ERROR_INIT;
+    size_t read = 0;
+    train_setup_open(&setup, 1, NULL);
+    mixt_model *broken = setup.model;
+    int32_t token = latest_token(setup.data, &read);
+    assert_true(read > 32);
+    const mixt_parameter *embed = &broken->parameters[mixt_model_find(broken, MIXT_SLOT_EMBED, -1)];
+    broken->weights[embed->offset + (size_t)(token * embed->size[1])] = NAN;
+    mixt_trace_options options = {.output = in_folder("broken.safetensors"),
+                                  .model_name = "tiny",
+                                  .window = 32,
+                                  .heldout = true};
+    assert_int_equal(mixt_trace_write(setup.context, broken, setup.data, setup.tokenizer, &options,
+                                      NULL, NULL, &error),
+                     MIXT_ERROR_NUMERIC);
+    const char *number = strstr(error.message, "at token ");
+    size_t found = number != NULL ? (size_t)atoi(number + strlen("at token ")) : 0;
+    if (found + 32 <= read || found > read) {
+        fail_msg("%s: not in the window of token %zu", error.message, read);
+    }
+    train_setup_close(&setup);
+}
+
 static void test_uneven_model(void **state)
 {
     (void)state;
@@ -849,6 +897,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_writer_refuses),
         cmocka_unit_test(test_dropped),       cmocka_unit_test(test_round_trip_none),
         cmocka_unit_test(test_broken_router), cmocka_unit_test(test_uneven_model),
+        cmocka_unit_test(test_broken_token),  cmocka_unit_test(test_uneven_model),
         cmocka_unit_test(test_tables),        cmocka_unit_test(test_empty_domain),
         cmocka_unit_test(test_full_disk),     cmocka_unit_test(test_verdict),
         cmocka_unit_test(test_top_tokens),    cmocka_unit_test(test_display),

@@ -148,18 +148,35 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
     return status;
 }
 
+/* The first token of the batch, in the order of reading, whose choice means nothing in a layer, -1
+ * where there is none; *count: the batch's tokens. Rows between texts count for neither. */
+static int64_t first_broken(const tracer *t, const mixt_route *route, int64_t *count)
+{
+    int64_t broken = -1;
+    *count = 0;
+    for (int i = 0; i < t->scorer->piece_count; i++) {
+        const mixt_excerpt *piece = &t->scorer->pieces[i];
+        for (int64_t j = 0; j < piece->count && broken < 0; j++) {
+            broken = route->finite[piece->row + j] == 0 ? *count + j : -1;
+        }
+        *count += piece->count;
+    }
+    return broken;
+}
+
 /* A choice by logits that are not finite means nothing and is not written. */
 static mixt_status check_finite(const tracer *t, mixt_error *error)
 {
     for (int layer = 0; layer < t->layers; layer++) {
         mixt_route route;
-        int64_t row;
         mixt_instance_route(t->scorer->instance, &t->scorer->graph->routes[layer], &route);
-        if (mixt_route_broken(&route, &row) != 0) {
+        int64_t count, broken = first_broken(t, &route, &count);
+        if (broken >= 0) {
             return mixt_fail(error, MIXT_ERROR_NUMERIC,
                              "trace: layer %d: the router's logits are not finite at token %lld "
                              "of the %llu read",
-                             route.layer, (long long)row, (unsigned long long)t->scorer->done);
+                             route.layer, (long long)t->scorer->done - count + broken + 1,
+                             (unsigned long long)t->scorer->done);
         }
     }
     return MIXT_OK;
