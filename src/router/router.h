@@ -52,9 +52,9 @@ void mixt_select_top_k_f64(const double *scores, int experts, int chosen, int32_
 enum { MIXT_NEEDS_TOKENS = 1 /* ROUTE_TOKENS: the ids of the tokens */ };
 unsigned mixt_router_needs(const mixt_router_spec *spec);
 
-/* Refuses specs that cannot work: k > E, k = 1 with renormalisation while the router learns (the
- * router would get no gradient), groups or a mask that may leave fewer than k experts, and so on.
- */
+/* Refuses specs that cannot work: k > E, groups or a mask that may leave fewer than k experts, with
+ * top-k also k = 1 with renormalisation while the router learns (it would get no gradient), and so
+ * on. */
 mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error);
 
 /* Loss-free balancing (Wang et al. 2024, arXiv 2408.15664): bias[e] += rate * sign(mean load -
