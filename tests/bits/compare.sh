@@ -18,7 +18,8 @@ root=$(cd "$here/../.." && pwd)
 cd "$root" || exit 1
 . "$here/sides.sh"
 unset BITS_FEW
-trap 'kill $(jobs -p) 2>/dev/null' EXIT # the other tiers, where one has failed
+# Where one tier has failed, the programs of the others end too.
+trap 'for job in $(jobs -p); do pkill -P "$job"; done' EXIT
 
 # What the program prints and writes; in the folder that `bits training` has left. Paths are the
 # same on both sides, so that nothing has to be cut out of the texts.
