@@ -104,11 +104,12 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_HELPERS) $(LIBRARY)
 # The examples see the public header alone, as a user's program does.
 EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 
-# The tests that run plans, once more on a backend whose memory is not the host's: the same objects,
-# linked so that who asks for the CPU backend gets the one of tests/guarded.
+# The tests that make a context or run the program, once more on a backend whose memory is not the
+# host's: the same objects, linked so that who asks for the CPU backend gets the one of tests/guarded.
+# test_kernels has contexts, but runs no plan.
 GUARDED := $(BUILD)/guarded
-GUARDED_NAMES := adamw_curve chat cli convert families model model_families open operators parity resume sample store \
-                 trace train
+GUARDED_NAMES := $(filter-out kernels,$(patsubst tests/test_%.c,%,$(sort $(shell grep -lE \
+    'mixt_context_create|mixt_backend_cpu|"(backend/context|model_runner|model_checks|parity|train_setup)\.h"|"/mixt"' $(TEST_SOURCES)))))
 GUARDED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/guarded/test_%,$(wildcard tests/guarded/*.c))))
 GUARDED_PROGRAMS := $(patsubst %,$(GUARDED)/tests/test_%,guarded $(GUARDED_NAMES))
 GUARDED_LINK := -Wl,--wrap=mixt_backend_cpu,--wrap=mixt_instance_run

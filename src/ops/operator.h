@@ -116,8 +116,8 @@ typedef struct mixt_cost {
  * them; one store for each parameter of experts. */
 typedef struct mixt_store {
     void *user;
-    /* The rows of one expert, readable until the run ends; NULL, and an error, where they cannot be
-     * had. Called from one thread at a time. */
+    /* The rows of one expert, in the device's memory until the run ends; NULL, and an error, where
+     * they cannot be had. Called from one thread at a time. */
     const mixt_matrix *(*fetch)(void *user, int64_t expert, mixt_error *error);
 } mixt_store;
 
