@@ -82,8 +82,10 @@ const mixt_matrix *mixt_call_expert(const mixt_call *call, int slot, int64_t exp
     mixt_error inner = MIXT_ERROR_INIT;
     const mixt_matrix *fetched = store->fetch(store->user, expert, &inner);
     if (fetched == NULL && call->fault != NULL) {
-        mixt_fail(&call->fault->error, inner.status, "layer %d: expert %lld: %s", call->layer,
-                  (long long)expert, inner.message);
+        bool said = inner.status != MIXT_OK;
+        mixt_fail(&call->fault->error, said ? inner.status : MIXT_ERROR_NOT_FOUND,
+                  "layer %d: expert %lld: %s", call->layer, (long long)expert,
+                  said ? inner.message : "the store has nothing");
     }
     return fetched;
 }
