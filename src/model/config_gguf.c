@@ -2,7 +2,6 @@
  * family (rope scaling, latent attention, the kind of score, tied embeddings). */
 #include "model/config_gguf.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -87,61 +86,6 @@ static mixt_status unsupported(const key_reader *r, const char *name, const char
 {
     return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s.%s: %s", mixt_gguf_path(r->file, 0),
                      r->arch, name, what);
-}
-
-static mixt_status read_yarn(const key_reader *r, mixt_model_options *o)
-{
-    mixt_rope_options *rope = &o->rope;
-    mixt_gguf_range positive = {1e-6, 1e6};
-    double log_multiplier = 0, attention = 1, extrapolation = 1;
-    rope->original_context = o->context_length;
-    rope->beta_fast = 32;
-    rope->beta_slow = 1;
-    MIXT_TRY(number_or(r, "rope.scaling.factor", (mixt_gguf_range){1, 1e6}, &rope->factor));
-    if (rope->factor == 0) {
-        return unsupported(r, "rope.scaling.factor", "is missing");
-    }
-    MIXT_TRY(integer_or(r, "rope.scaling.original_context_length", (mixt_gguf_range){1, 1 << 24},
-                        &rope->original_context));
-    MIXT_TRY(number_or(r, "rope.scaling.yarn_beta_fast", positive, &rope->beta_fast));
-    MIXT_TRY(number_or(r, "rope.scaling.yarn_beta_slow", positive, &rope->beta_slow));
-    MIXT_TRY(number_or(r, "rope.scaling.yarn_log_multiplier", (mixt_gguf_range){0, 1e6},
-                       &log_multiplier));
-    MIXT_TRY(number_or(r, "rope.scaling.yarn_attn_factor", positive, &attention));
-    MIXT_TRY(
-        number_or(r, "rope.scaling.yarn_ext_factor", (mixt_gguf_range){-1, 1e6}, &extrapolation));
-    /* 0.1 mscale_all_dim; files of this kind have both mscales alike, so that cosines and sines
-     * keep their size */
-    rope->mscale = rope->mscale_all_dim = round(log_multiplier * 10 * 1e5) / 1e5;
-    if (attention != 1) {
-        return unsupported(r, "rope.scaling.yarn_attn_factor", "only 1 is supported");
-    }
-    if (extrapolation != 1 && extrapolation != -1) {
-        return unsupported(r, "rope.scaling.yarn_ext_factor", "only 1 is supported");
-    }
-    return MIXT_OK;
-}
-
-static mixt_status read_rope_scaling(const key_reader *r, mixt_model_options *o)
-{
-    char key[160];
-    double linear = 1;
-    const char *type = "none";
-    mixt_gguf_key(r->arch, "rope.scaling.type", key);
-    if (mixt_gguf_has(r->file, key)) {
-        MIXT_TRY(mixt_gguf_string(r->file, key, &type, r->error));
-    }
-    MIXT_TRY(number_or(r, "rope.scale_linear", (mixt_gguf_range){0, 1e6}, &linear));
-    if (strcmp(type, "linear") == 0) {
-        MIXT_TRY(number_or(r, "rope.scaling.factor", (mixt_gguf_range){0, 1e6}, &linear));
-        type = "none";
-    }
-    if (strcmp(type, "none") == 0 && linear == 1) {
-        return MIXT_OK;
-    }
-    return strcmp(type, "yarn") == 0 && linear == 1
-               ? read_yarn(r, o)
-               : unsupported(r, "rope.scaling.type", "only none and yarn are supported");
 }
 
 /* Scores as llama.cpp numbers them: 1 softmax, 2 sigmoid, 3 softmax over the chosen. */
@@ -239,7 +183,7 @@ static mixt_status read_rest(const key_reader *r, const mixt_family *family, mix
         o->attention.value_dim = value_length;
     }
     MIXT_TRY(read_score(r, family->constants.router.score, &o->router.score));
-    MIXT_TRY(read_rope_scaling(r, o));
+    MIXT_TRY(mixt_gguf_rope_read(r->file, r->arch, o, r->error));
     int64_t separator = -1;
     if (mixt_gguf_has(r->file, "tokenizer.ggml.eos_token_id")) {
         MIXT_TRY(mixt_gguf_integer(r->file, "tokenizer.ggml.eos_token_id",

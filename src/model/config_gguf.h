@@ -15,4 +15,10 @@ void mixt_gguf_key(const char *arch, const char *name, char key[160]);
 mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writer,
                                  mixt_error *error);
 
+/* RoPE scaling (config_gguf_rope.c): behind the family's rows, and where keys are written. */
+mixt_status mixt_gguf_rope_read(const mixt_gguf *file, const char *arch,
+                                mixt_model_options *options, mixt_error *error);
+mixt_status mixt_gguf_rope_write(mixt_gguf_writer *writer, const char *arch,
+                                 const mixt_model_options *options, mixt_error *error);
+
 #endif

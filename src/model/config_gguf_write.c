@@ -50,22 +50,6 @@ static void put_row(keys *k, const mixt_config_row *row, const mixt_model_option
     }
 }
 
-static void put_yarn(keys *k, const mixt_rope_options *rope)
-{
-    char key[160];
-    mixt_gguf_key(k->arch, "rope.scaling.type", key);
-    if (k->status == MIXT_OK) {
-        k->status = mixt_gguf_writer_string(k->writer, key, "yarn", k->error);
-    }
-    put_f32(k, "rope.scaling.factor", rope->factor);
-    put_u32(k, "rope.scaling.original_context_length", rope->original_context);
-    put_f32(k, "rope.scaling.yarn_beta_fast", rope->beta_fast);
-    put_f32(k, "rope.scaling.yarn_beta_slow", rope->beta_slow);
-    if (rope->mscale_all_dim > 0) {
-        put_f32(k, "rope.scaling.yarn_log_multiplier", 0.1 * rope->mscale_all_dim);
-    }
-}
-
 mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writer,
                                  mixt_error *error)
 {
@@ -104,8 +88,5 @@ mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writ
                 : o->router.score == MIXT_SCORE_SIGMOID ? 2
                                                         : 3);
     }
-    if (o->rope.factor > 0) {
-        put_yarn(&k, &o->rope);
-    }
-    return k.status;
+    return k.status == MIXT_OK ? mixt_gguf_rope_write(writer, k.arch, o, error) : k.status;
 }
