@@ -76,7 +76,11 @@ static void resolve_model(const char *path, char *out, size_t size)
 mixt_status open_model(const char *path, cli_resources *resources, mixt_error *error)
 {
     resolve_model(path, resources->model_path, sizeof resources->model_path);
-    return mixt_model_open(resources->model_path, &resources->model, error);
+    TRY(mixt_model_open(resources->model_path, &resources->model, error));
+    for (int i = 0; mixt_model_remark(resources->model, i) != NULL; i++) {
+        fprintf(stderr, "note: %s\n", mixt_model_remark(resources->model, i));
+    }
+    return MIXT_OK;
 }
 
 mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_error *error)

@@ -384,6 +384,9 @@ MIXT_API mixt_status mixt_model_create(const mixt_model_options *options, uint64
  * that is cut short meanwhile gives an error where it is read, never a crash. Training takes the
  * weights into memory as fp32. */
 MIXT_API mixt_status mixt_model_open(const char *path, mixt_model **model, mixt_error *error);
+/* What should be known of an opened model though it is read: line `index` ("FILE: place: what mixt
+ * does"), NULL behind the last. `mixt` prints them to standard error. */
+MIXT_API const char *mixt_model_remark(const mixt_model *model, int index);
 /* Reads every weight and refuses NaN and Inf, naming tensor and place. */
 MIXT_API mixt_status mixt_model_verify(const mixt_model *model, mixt_error *error);
 /* Writes config.json, generation_config.json and model.safetensors (fp32) into `folder`; the

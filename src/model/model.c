@@ -88,6 +88,7 @@ void mixt_model_free(mixt_model *model)
         mixt_block_free(model->weights, model->weight_count * sizeof(float));
         free(model->parameters);
         mixt_model_reset_routing(model);
+        mixt_remarks_free(&model->remarks);
         free(model);
     }
 }
@@ -147,6 +148,11 @@ const char *mixt_model_tensor(const mixt_model *model, int index, int64_t shape[
     }
     memcpy(shape, model->parameters[index].size, 4 * sizeof *shape);
     return model->parameters[index].name;
+}
+
+const char *mixt_model_remark(const mixt_model *model, int index)
+{
+    return mixt_remarks_get(&model->remarks, index);
 }
 
 void mixt_model_hash(const mixt_model *model, char hash[65])

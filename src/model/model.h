@@ -4,6 +4,7 @@
 #ifndef MIXT_MODEL_MODEL_H
 #define MIXT_MODEL_MODEL_H
 
+#include "core/remarks.h"
 #include "model/arch.h"
 #include "plan/plan.h"
 
@@ -39,6 +40,7 @@ struct mixt_model {
     mixt_held *held;              /* of each parameter where there is no block, else NULL */
     struct mixt_source *source;   /* files that `held` points into */
     struct mixt_routing *routing; /* changed routing of each layer, or NULL */
+    mixt_remarks remarks;         /* what should be known of its files */
 };
 
 /* Options, family and parameters without weights, after checking the options. `place` begins error

@@ -1,0 +1,51 @@
+#include "core/remarks.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+
+void mixt_remark(mixt_remarks *remarks, const char *format, ...)
+{
+    char line[512];
+    if (remarks == NULL) {
+        return;
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    for (char *c = line; *c != '\0'; c++) { /* one line, whatever a file's text held */
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
+            *c = '?';
+        }
+    }
+    for (size_t i = 0; i < remarks->count; i++) {
+        if (strcmp(remarks->lines[i], line) == 0) {
+            return;
+        }
+    }
+    char *copy = strdup(line);
+    if (copy == NULL || !mixt_grow(&remarks->lines, &remarks->capacity, remarks->count + 1,
+                                   sizeof *remarks->lines)) {
+        free(copy);
+        return;
+    }
+    remarks->lines[remarks->count++] = copy;
+}
+
+const char *mixt_remarks_get(const mixt_remarks *remarks, int index)
+{
+    return index >= 0 && (size_t)index < remarks->count ? remarks->lines[index] : NULL;
+}
+
+void mixt_remarks_free(mixt_remarks *remarks)
+{
+    for (size_t i = 0; i < remarks->count; i++) {
+        free(remarks->lines[i]);
+    }
+    free(remarks->lines);
+    *remarks = (mixt_remarks){0};
+}
