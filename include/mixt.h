@@ -350,6 +350,7 @@ typedef struct mixt_model_options {
     int shared_ffn_size; /* width of that MLP where it is another (Qwen); 0: as above */
     bool shared_gate;    /* its output times sigmoid(g.x) (Qwen) */
     bool expert_bias;    /* biases in the experts (gpt-oss) */
+    bool dense_bias;     /* biases in dense layers' MLPs (Granite code) */
     int leading_dense_layers;
     int dense_ffn_size; /* width of those dense layers; 0: ffn_size * experts_per_token */
     double rope_theta;

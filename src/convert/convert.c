@@ -8,6 +8,7 @@
 
 #include "core/files.h"
 #include "core/memory.h"
+#include "formats/gguf.h"
 
 #define SHARED_BACK 256 /* earlier targets that a part may share its tensor with: of its layer */
 #define SLAB_VALUES ((size_t)1 << 20)
@@ -184,7 +185,7 @@ mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
         .context = context,
         .model = model,
         .options = options,
-        .form = mixt_ends_with(options->output, ".gguf") ? MIXT_FORM_GGUF : MIXT_FORM_FOLDER,
+        .form = mixt_gguf_is_name(options->output) ? MIXT_FORM_GGUF : MIXT_FORM_FOLDER,
         .progress = progress,
         .user = user,
         .error = error,

@@ -78,7 +78,8 @@ static void choose_type(const mixt_conversion *c, mixt_target *target)
         target->type = mixt_mix_type(c->mix, &request);
     } else if (mixt_parameter_is_matrix(p)) {
         mixt_type held = held_type(c->model, parameter);
-        target->type = held == MIXT_TYPE_COUNT ? MIXT_TYPE_F32 : held;
+        bool writable = held != MIXT_TYPE_COUNT && mixt_type_info(held)->number >= 0;
+        target->type = writable ? held : MIXT_TYPE_F32;
     }
     target->bytes =
         mixt_target_count(target) / (size_t)columns * mixt_type_row_bytes(target->type, columns);

@@ -5,8 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "formats/gguf_header.h"
 
 #define SUFFIX ".gguf"
@@ -173,7 +176,7 @@ static mixt_status open_shards(mixt_gguf *file, int64_t count, mixt_error *error
     size_t length = strlen(path);
     char tail[40];
     snprintf(tail, sizeof tail, "-00001-of-%05d" SUFFIX, (int)count);
-    if (length < SHARD_TAIL || strcmp(path + length - SHARD_TAIL, tail) != 0) {
+    if (length < SHARD_TAIL || strcasecmp(path + length - SHARD_TAIL, tail) != 0) {
         return mixt_fail(error, MIXT_ERROR_FORMAT,
                          "%s: is the first of %lld shards, so its name must end in %s", path,
                          (long long)count, tail);
@@ -184,8 +187,8 @@ static mixt_status open_shards(mixt_gguf *file, int64_t count, mixt_error *error
     }
     mixt_status status = check_shard(file, 0, count, error);
     for (int i = 1; i < count && status == MIXT_OK; i++) {
-        snprintf(tail, sizeof tail, "-%05d-of-%05d" SUFFIX, i + 1, (int)count);
-        memcpy(name + length - SHARD_TAIL, tail, SHARD_TAIL);
+        snprintf(tail, sizeof tail, "-%05d-", i + 1); /* the rest in the case that it has */
+        memcpy(name + length - SHARD_TAIL, tail, strlen(tail));
         status = open_part(file, name, error);
         if (status == MIXT_OK) {
             status = check_shard(file, (size_t)i, count, error);
@@ -231,6 +234,26 @@ static mixt_gguf *new_file(void)
         file = NULL;
     }
     return file;
+}
+
+bool mixt_gguf_is_name(const char *path)
+{
+    size_t length = strlen(path), end = strlen(SUFFIX);
+    return length > end && strcasecmp(path + length - end, SUFFIX) == 0;
+}
+
+bool mixt_gguf_is(const char *path)
+{
+    uint64_t size;
+    char magic[4] = {0};
+    int descriptor = mixt_file_open(path, &size, NULL);
+    if (descriptor >= 0) {
+        if (size >= sizeof magic) {
+            mixt_read_at(descriptor, magic, sizeof magic, 0, path, NULL);
+        }
+        close(descriptor);
+    }
+    return memcmp(magic, MIXT_GGUF_MAGIC, sizeof magic) == 0 || mixt_gguf_is_name(path);
 }
 
 mixt_status mixt_gguf_open(const char *path, mixt_gguf **file, mixt_error *error)

@@ -45,6 +45,11 @@ typedef struct mixt_gguf_range {
 } mixt_gguf_range;
 
 /* `path`: a file, or the first of its shards (NAME-00001-of-0000N.gguf), which opens all. */
+/* True where a path is a GGUF file's: by its first bytes, as blobs have no suffix, or else by a
+ * name in .gguf of any case, so that a damaged one is refused as what it should be. */
+bool mixt_gguf_is(const char *path);
+/* The name alone. */
+bool mixt_gguf_is_name(const char *path);
 mixt_status mixt_gguf_open(const char *path, mixt_gguf **file, mixt_error *error);
 /* One file from memory that outlives the result; `name` stands for it in errors. */
 mixt_status mixt_gguf_open_memory(const void *bytes, size_t length, const char *name,

@@ -199,7 +199,8 @@ mixt_status mixt_gguf_writer_add(mixt_gguf_writer *writer, const char *name, mix
     if (length == 0 || length > MIXT_GGUF_NAME_MAX) {
         return writer_misuse(writer, name, "a tensor's name has 1 to 63 bytes", error);
     }
-    if (rank < 0 || rank > MIXT_GGUF_RANK_MAX || (int)type < 0 || type >= MIXT_TYPE_COUNT) {
+    if (rank < 0 || rank > MIXT_GGUF_RANK_MAX || (int)type < 0 || type >= MIXT_TYPE_COUNT ||
+        mixt_type_info(type)->number < 0) {
         return writer_misuse(writer, name, "no such type or number of dimensions", error);
     }
     if (rank != 0) {

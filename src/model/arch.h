@@ -57,6 +57,9 @@ typedef enum mixt_slot {
     MIXT_SLOT_EXPERT_DOWN_BIAS,    /* [E, d] */
     MIXT_SLOT_SHARED_ROUTER,       /* [1, d], gate of the shared expert */
     MIXT_SLOT_Q_UP,                /* [H h, query latent], behind Q_DOWN in the place of Q */
+    MIXT_SLOT_DENSE_GATE_BIAS,     /* [D] */
+    MIXT_SLOT_DENSE_UP_BIAS,       /* [D] */
+    MIXT_SLOT_DENSE_DOWN_BIAS,     /* [d] */
     MIXT_SLOT_COUNT
 } mixt_slot;
 
@@ -216,7 +219,8 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
             0, 0                                                                                   \
     }
 /* A router and experts below `hf` with these names of matrices; GGUF stacks the experts, very old
- * files have one tensor for each. */
+ * files have one tensor for each. transformers 5 may keep the stacks that it computes with, below
+ * `mlp` whatever the family. */
 #define MIXT_MOE_TENSORS(hf, gate, up, down)                                                       \
     {MIXT_SLOT_ROUTER, "model.layers.{L}." hf ".gate.weight", "blk.{L}.ffn_gate_inp.weight", 0,    \
      0},                                                                                           \
@@ -228,6 +232,12 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
          "blk.{L}.ffn_up_exps.weight", 0, 0},                                                      \
         {MIXT_SLOT_EXPERT_DOWN, "model.layers.{L}." hf ".experts.{E}." down ".weight",             \
          "blk.{L}.ffn_down_exps.weight", 0, 0},                                                    \
+        {MIXT_SLOT_ROUTER, "model.layers.{L}.mlp.gate.weight", NULL, 0, 0},                        \
+        {MIXT_SLOT_EXPERT_GATE, "model.layers.{L}.mlp.experts.gate_up_proj", NULL,                 \
+         MIXT_LAYOUT_FIRST_HALF, 0},                                                               \
+        {MIXT_SLOT_EXPERT_UP, "model.layers.{L}.mlp.experts.gate_up_proj", NULL,                   \
+         MIXT_LAYOUT_SECOND_HALF, 0},                                                              \
+        {MIXT_SLOT_EXPERT_DOWN, "model.layers.{L}.mlp.experts.down_proj", NULL, 0, 0},             \
         {MIXT_SLOT_EXPERT_GATE, NULL, "blk.{L}.ffn_gate_up_exps.weight", 0,                        \
          MIXT_LAYOUT_FIRST_HALF},                                                                  \
         {MIXT_SLOT_EXPERT_UP, NULL, "blk.{L}.ffn_gate_up_exps.weight", 0,                          \
@@ -245,6 +255,15 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
     {                                                                                              \
         MIXT_SLOT_SHARED_DOWN, "model.layers.{L}.mlp." hf ".down_proj.weight",                     \
             "blk.{L}.ffn_down_shexp.weight", 0, 0                                                  \
+    }
+/* Biases of the attention's four products where the configuration has them. */
+#define MIXT_ATTENTION_BIAS_TENSORS                                                                \
+    {MIXT_SLOT_Q_BIAS, "model.layers.{L}.self_attn.q_proj.bias", "blk.{L}.attn_q.bias", 0, 0},     \
+        {MIXT_SLOT_K_BIAS, "model.layers.{L}.self_attn.k_proj.bias", "blk.{L}.attn_k.bias", 0, 0}, \
+        {MIXT_SLOT_V_BIAS, "model.layers.{L}.self_attn.v_proj.bias", "blk.{L}.attn_v.bias", 0, 0}, \
+    {                                                                                              \
+        MIXT_SLOT_O_BIAS, "model.layers.{L}.self_attn.o_proj.bias", "blk.{L}.attn_output.bias", 0, \
+            0                                                                                      \
     }
 #define MIXT_QK_NORM_TENSORS                                                                       \
     {MIXT_SLOT_Q_NORM, "model.layers.{L}.self_attn.q_norm.weight", "blk.{L}.attn_q_norm.weight",   \
@@ -287,6 +306,10 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
 #define MIXT_TIE_FIELD(fallback)                                                                   \
     MIXT_FIELD("tie_word_embeddings", NULL, BOOL, tie_embeddings, false, fallback, 0, 1)
 #define MIXT_LLAMA_FIELDS MIXT_SHAPE_FIELDS, MIXT_KV_FIELDS, MIXT_TIE_FIELD(0)
+/* One key for the biases of q, k, v and of the output. */
+#define MIXT_ATTENTION_BIAS_FIELDS                                                                 \
+    MIXT_FIELD("attention_bias", NULL, BOOL, attention.qkv_bias, false, 0, 0, 1),                  \
+        MIXT_FIELD("attention_bias", NULL, BOOL, attention.output_bias, false, 0, 0, 1)
 #define MIXT_FFN_FIELD                                                                             \
     MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, ffn_size, true, 0, 1, 1 << 24)
 #define MIXT_EXPERT_FFN_FIELD(key)                                                                 \

@@ -54,24 +54,29 @@ mixt_value_id mixt_build_add(mixt_builder *b, mixt_value_id x, mixt_value_id y)
     return BUILD(b, MIXT_OP_add, none, {ADD_A, x}, {ADD_B, y});
 }
 
-/* down(activation(gate x) * up x) */
-mixt_value_id mixt_build_mlp(mixt_builder *b, mixt_value_id x, const mixt_slot slots[3], int layer)
+/* down(activation(gate x) * up x), each of the three with a bias where the model has one */
+mixt_value_id mixt_build_mlp(mixt_builder *b, mixt_value_id x, const mixt_mlp_slots *slots,
+                             int layer)
 {
     mixt_attributes none = {0}, attributes = {.activation = b->model->options.activation};
-    mixt_value_id gate = BUILD_RECOMPUTED(b, MIXT_OP_linear, none, {LINEAR_X, x},
-                                          {LINEAR_WEIGHT, mixt_build_weight(b, slots[0], layer)});
+    mixt_value_id gate =
+        BUILD_RECOMPUTED(b, MIXT_OP_linear, none, {LINEAR_X, x},
+                         {LINEAR_WEIGHT, mixt_build_weight(b, slots->gate, layer)},
+                         {LINEAR_BIAS, mixt_build_weight(b, slots->gate_bias, layer)});
     mixt_value_id up = BUILD_RECOMPUTED(b, MIXT_OP_linear, none, {LINEAR_X, x},
-                                        {LINEAR_WEIGHT, mixt_build_weight(b, slots[1], layer)});
+                                        {LINEAR_WEIGHT, mixt_build_weight(b, slots->up, layer)},
+                                        {LINEAR_BIAS, mixt_build_weight(b, slots->up_bias, layer)});
     mixt_value_id inner =
         BUILD_RECOMPUTED(b, MIXT_OP_swiglu, attributes, {SWIGLU_GATE, gate}, {SWIGLU_UP, up});
-    return mixt_build_linear(b, inner, slots[2], MIXT_SLOT_COUNT, layer);
+    return mixt_build_linear(b, inner, slots->down, slots->down_bias, layer);
 }
 
 /* x + part(norm(x)), or x + norm(part(norm(x))) */
 mixt_value_id mixt_build_block(mixt_builder *b, mixt_value_id x, int layer)
 {
-    static const mixt_slot dense[] = {MIXT_SLOT_DENSE_GATE, MIXT_SLOT_DENSE_UP,
-                                      MIXT_SLOT_DENSE_DOWN};
+    static const mixt_mlp_slots dense = {MIXT_SLOT_DENSE_GATE,    MIXT_SLOT_DENSE_UP,
+                                         MIXT_SLOT_DENSE_DOWN,    MIXT_SLOT_DENSE_GATE_BIAS,
+                                         MIXT_SLOT_DENSE_UP_BIAS, MIXT_SLOT_DENSE_DOWN_BIAS};
     bool post = b->model->options.post_norms;
     b->layer = layer;
     mixt_value_id h = mixt_build_norm(b, x, MIXT_SLOT_ATTENTION_NORM, layer, 0);
@@ -80,7 +85,7 @@ mixt_value_id mixt_build_block(mixt_builder *b, mixt_value_id x, int layer)
     x = mixt_build_add(b, x, y);
     h = mixt_build_norm(b, x, MIXT_SLOT_FFN_NORM, layer, 0);
     y = mixt_model_layer_is_moe(b->model, layer) ? mixt_build_mixture(b, h, layer)
-                                                 : mixt_build_mlp(b, h, dense, layer);
+                                                 : mixt_build_mlp(b, h, &dense, layer);
     y = post ? mixt_build_norm(b, y, MIXT_SLOT_FFN_POST_NORM, layer, 0) : y;
     x = mixt_build_add(b, x, y);
     b->layer = -1;

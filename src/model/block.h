@@ -49,9 +49,15 @@ mixt_value_id mixt_build_add(mixt_builder *b, mixt_value_id x, mixt_value_id y);
  * gives the caches in their place. Nothing else: leaves them as they are. */
 void mixt_build_cache(mixt_builder *b, mixt_value_id *first, mixt_value_id *second);
 
+/* Matrices of an MLP and their biases (MIXT_SLOT_COUNT: never any). */
+typedef struct mixt_mlp_slots {
+    mixt_slot gate, up, down, gate_bias, up_bias, down_bias;
+} mixt_mlp_slots;
+
 /* The parts of a block, each on normed rows x [T, d]. */
 mixt_value_id mixt_build_attention(mixt_builder *b, mixt_value_id x, int layer);
-mixt_value_id mixt_build_mlp(mixt_builder *b, mixt_value_id x, const mixt_slot slots[3], int layer);
+mixt_value_id mixt_build_mlp(mixt_builder *b, mixt_value_id x, const mixt_mlp_slots *slots,
+                             int layer);
 mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer);
 /* One layer: x [T, d] in, [T, d] out. */
 mixt_value_id mixt_build_block(mixt_builder *b, mixt_value_id x, int layer);

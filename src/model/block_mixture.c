@@ -34,9 +34,10 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
 /* Always on, behind a gate sigmoid(g.x) in some families. */
 static mixt_value_id shared(mixt_builder *b, mixt_value_id x, int layer)
 {
-    static const mixt_slot slots[] = {MIXT_SLOT_SHARED_GATE, MIXT_SLOT_SHARED_UP,
-                                      MIXT_SLOT_SHARED_DOWN};
-    mixt_value_id y = mixt_build_mlp(b, x, slots, layer);
+    static const mixt_mlp_slots slots = {MIXT_SLOT_SHARED_GATE, MIXT_SLOT_SHARED_UP,
+                                         MIXT_SLOT_SHARED_DOWN, MIXT_SLOT_COUNT,
+                                         MIXT_SLOT_COUNT,       MIXT_SLOT_COUNT};
+    mixt_value_id y = mixt_build_mlp(b, x, &slots, layer);
     if (b->model->options.shared_gate) {
         mixt_attributes none = {0};
         mixt_value_id g = mixt_build_linear(b, x, MIXT_SLOT_SHARED_ROUTER, MIXT_SLOT_COUNT, layer);

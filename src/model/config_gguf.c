@@ -22,13 +22,34 @@ static const mixt_gguf_tensor *embeddings(const key_reader *r)
     return tensor != NULL && tensor->rank == 2 ? tensor : NULL;
 }
 
+/* Widths that files from before June 2024 (qwen2moe) have no key for: those of the tensors; 0:
+ * none. */
+static int64_t width_of_tensor(const key_reader *r, const char *name)
+{
+    static const struct {
+        const char *key, *tensor;
+    } widths[] = {
+        {"expert_feed_forward_length", "blk.0.ffn_up_exps.weight"},
+        {"expert_feed_forward_length", "blk.0.ffn_up.0.weight"},
+        {"expert_shared_feed_forward_length", "blk.0.ffn_up_shexp.weight"},
+    };
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        const mixt_gguf_tensor *tensor = mixt_gguf_find(r->file, widths[i].tensor);
+        if (strcmp(name, widths[i].key) == 0 && tensor != NULL && tensor->rank >= 2) {
+            return tensor->size[1];
+        }
+    }
+    return 0;
+}
+
 static bool has_key(void *user, const char *name)
 {
     const key_reader *r = user;
     char key[160];
     mixt_gguf_key(r->arch, name, key);
     return mixt_gguf_has(r->file, key) ||
-           (strcmp(name, "vocab_size") == 0 && embeddings(r) != NULL);
+           (strcmp(name, "vocab_size") == 0 && embeddings(r) != NULL) ||
+           width_of_tensor(r, name) > 0;
 }
 
 static mixt_status read_key(void *user, const mixt_config_row *row, const char *name, double *value)
@@ -53,7 +74,11 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
             return MIXT_OK;
         }
     }
-    int64_t number;
+    int64_t number = mixt_gguf_has(r->file, key) ? 0 : width_of_tensor(r, name);
+    if (number > 0 && (double)number <= row->high) {
+        *value = (double)number;
+        return MIXT_OK;
+    }
     MIXT_TRY(mixt_gguf_integer(r->file, key, range, &number, r->error));
     *value = (double)number;
     return MIXT_OK;
@@ -168,6 +193,27 @@ static mixt_status check_foreign(const key_reader *r)
     return MIXT_OK;
 }
 
+/* Biases that a family may have, and for which GGUF files have no key: there where layer 0 has the
+ * tensor. */
+static void read_biases(const key_reader *r, const mixt_family *family, mixt_model_options *o)
+{
+    static const struct {
+        size_t offset;
+        const char *tensor;
+    } biases[] = {
+        {offsetof(mixt_model_options, attention.qkv_bias), "blk.0.attn_q.bias"},
+        {offsetof(mixt_model_options, attention.output_bias), "blk.0.attn_output.bias"},
+        {offsetof(mixt_model_options, dense_bias), "blk.0.ffn_up.bias"},
+    };
+    for (size_t i = 0; i < sizeof biases / sizeof *biases; i++) {
+        for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
+            if (row->offset == biases[i].offset) {
+                mixt_row_set(row, o, mixt_gguf_find(r->file, biases[i].tensor) != NULL);
+            }
+        }
+    }
+}
+
 static mixt_status read_rest(const key_reader *r, const mixt_family *family, mixt_model_options *o)
 {
     char name[64];
@@ -182,6 +228,7 @@ static mixt_status read_rest(const key_reader *r, const mixt_family *family, mix
             integer_or(r, "attention.value_length", (mixt_gguf_range){1, 8192}, &value_length));
         o->attention.value_dim = value_length;
     }
+    read_biases(r, family, o);
     MIXT_TRY(read_score(r, family->constants.router.score, &o->router.score));
     MIXT_TRY(mixt_gguf_rope_read(r->file, r->arch, o, r->error));
     int64_t separator = -1;

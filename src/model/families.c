@@ -77,6 +77,7 @@ static const mixt_config_row computed[] = {
     SAME(INTEGER, shared_ffn_size),
     SAME(BOOL, shared_gate),
     SAME(BOOL, expert_bias),
+    SAME(BOOL, dense_bias),
     SAME(INTEGER, leading_dense_layers),
     SAME(NUMBER, rope_theta),
     SAME(NUMBER, norm_epsilon),

@@ -26,5 +26,5 @@ mixt_status mixt_model_open_gguf(const char *path, mixt_model **model, mixt_erro
         return status;
     }
     status = mixt_source_take_gguf(file, &source, error);
-    return status == MIXT_OK ? mixt_model_hold(*model, source, MIXT_TYPE_COUNT, error) : status;
+    return status == MIXT_OK ? mixt_model_hold(*model, source, (mixt_f8_blocks){0}, error) : status;
 }

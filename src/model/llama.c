@@ -4,20 +4,27 @@
 static const mixt_tensor_row tensors[] = {
     MIXT_LLAMA_TENSORS,
     MIXT_DENSE_TENSORS,
+    MIXT_ATTENTION_BIAS_TENSORS,
+    {MIXT_SLOT_DENSE_GATE_BIAS, "model.layers.{L}.mlp.gate_proj.bias", "blk.{L}.ffn_gate.bias", 0,
+     0},
+    {MIXT_SLOT_DENSE_UP_BIAS, "model.layers.{L}.mlp.up_proj.bias", "blk.{L}.ffn_up.bias", 0, 0},
+    {MIXT_SLOT_DENSE_DOWN_BIAS, "model.layers.{L}.mlp.down_proj.bias", "blk.{L}.ffn_down.bias", 0,
+     0},
     MIXT_TENSORS_END,
 };
 
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS,
     MIXT_FFN_FIELD,
+    MIXT_ATTENTION_BIAS_FIELDS,
+    MIXT_FIELD("mlp_bias", NULL, BOOL, dense_bias, false, 0, 0, 1),
     /* a Mistral in a GGUF file */
     MIXT_FIELD(NULL, "attention.sliding_window", NULL_INTEGER, attention.window, false, 0, 0,
                1 << 24),
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {"hidden_act", "\"silu\"", "attention_bias", "false", "mlp_bias",
-                                    "false",      NULL};
+static const char *const fixed[] = {"hidden_act", "\"silu\"", NULL};
 
 const mixt_family mixt_family_llama = {
     .name = "llama",

@@ -5,6 +5,7 @@
 static const mixt_tensor_row tensors[] = {
     MIXT_LLAMA_TENSORS,
     MIXT_QK_NORM_TENSORS,
+    MIXT_ATTENTION_BIAS_TENSORS,
     MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
     MIXT_TENSORS_END,
 };
@@ -15,11 +16,12 @@ static const mixt_config_row config[] = {
     MIXT_FFN_FIELD,
     MIXT_FIELD("clip_qkv", "attention.clamp_kqv", NULL_NUMBER, attention.clip, false, 0, 0, 1e30),
     MIXT_FIELD("norm_topk_prob", "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),
+    MIXT_ATTENTION_BIAS_FIELDS,
     MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.01),
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {"hidden_act", "\"silu\"", "attention_bias", "false", NULL};
+static const char *const fixed[] = {"hidden_act", "\"silu\"", NULL};
 
 const mixt_family mixt_family_olmoe = {
     .name = "olmoe",

@@ -76,6 +76,9 @@ void mixt_model_fill(mixt_model_options *options)
     } else if (options->dense_ffn_size == 0) {
         options->dense_ffn_size = options->ffn_size * options->experts_per_token;
     }
+    if (options->leading_dense_layers == 0) {
+        options->dense_bias = false;
+    }
     if (options->shared_experts == 0) {
         options->shared_ffn_size = 0;
     } else if (options->shared_ffn_size == 0) {

@@ -21,6 +21,7 @@ bool mixt_slot_is_bias(mixt_slot slot)
         MIXT_SLOT_V_BIAS,           MIXT_SLOT_O_BIAS,         MIXT_SLOT_SINKS,
         MIXT_SLOT_FILTER_1_BIAS,    MIXT_SLOT_FILTER_2_BIAS,  MIXT_SLOT_ROUTER_LOGIT_BIAS,
         MIXT_SLOT_EXPERT_GATE_BIAS, MIXT_SLOT_EXPERT_UP_BIAS, MIXT_SLOT_EXPERT_DOWN_BIAS,
+        MIXT_SLOT_DENSE_GATE_BIAS,  MIXT_SLOT_DENSE_UP_BIAS,  MIXT_SLOT_DENSE_DOWN_BIAS,
     };
     for (size_t i = 0; i < sizeof biases / sizeof *biases; i++) {
         if (biases[i] == slot) {
@@ -192,10 +193,13 @@ static bool add_layer(mixt_model *model, int layer)
     if (!add_attention(model, layer)) {
         return false;
     }
-    return mixt_model_layer_is_moe(model, layer)
-               ? add_mixture(model, layer)
-               : ADD(DENSE_GATE, 2, dense, d) && ADD(DENSE_UP, 2, dense, d) &&
-                     ADD(DENSE_DOWN, 2, d, dense);
+    if (mixt_model_layer_is_moe(model, layer)) {
+        return add_mixture(model, layer);
+    }
+    return ADD(DENSE_GATE, 2, dense, d) && ADD(DENSE_UP, 2, dense, d) &&
+           ADD(DENSE_DOWN, 2, d, dense) &&
+           (!o->dense_bias || (ADD(DENSE_GATE_BIAS, 1, dense) && ADD(DENSE_UP_BIAS, 1, dense) &&
+                               ADD(DENSE_DOWN_BIAS, 1, d)));
 }
 
 mixt_status mixt_parameters_create(mixt_model *model, const char *place, mixt_error *error)

@@ -23,6 +23,7 @@ static const mixt_config_row config[] = {
     /* of dense layers, which mixt refuses in this family */
     MIXT_DENSE_FFN_FIELD(false),
     MIXT_FIELD("norm_topk_prob", "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),
+    MIXT_FIELD("qkv_bias", NULL, BOOL, attention.qkv_bias, false, 1, 0, 1),
     MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.001),
     MIXT_FIELDS_END,
 };
@@ -35,8 +36,6 @@ static const char *const fixed[] = {"hidden_act",
                                     "[]",
                                     "use_sliding_window",
                                     "false",
-                                    "qkv_bias",
-                                    "true",
                                     NULL};
 
 const mixt_family mixt_family_qwen2_moe = {

@@ -5,6 +5,7 @@
 static const mixt_tensor_row tensors[] = {
     MIXT_LLAMA_TENSORS,
     MIXT_QK_NORM_TENSORS,
+    MIXT_ATTENTION_BIAS_TENSORS,
     MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
     MIXT_TENSORS_END,
 };
@@ -18,14 +19,13 @@ static const mixt_config_row config[] = {
     /* the class's default is false, published files say true and GGUF files nothing */
     MIXT_FIELD("norm_topk_prob", NULL, BOOL, router.renormalise, false, 0, 0, 1),
     MIXT_FIELD(NULL, "expert_weights_norm", BOOL, router.renormalise, false, 1, 0, 1),
+    MIXT_ATTENTION_BIAS_FIELDS,
     MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.001),
     MIXT_FIELDS_END,
 };
 
 static const char *const fixed[] = {"hidden_act",
                                     "\"silu\"",
-                                    "attention_bias",
-                                    "false",
                                     "decoder_sparse_step",
                                     "1",
                                     "mlp_only_layers",

@@ -6,16 +6,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
+#include "core/memory.h"
+
 typedef struct holder {
     mixt_model *model;
     mixt_source *source;
     mixt_form form;
-    mixt_type half;
+    mixt_f8_blocks f8;
     bool fill;         /* the second walk: everything was checked */
     const void **used; /* keys of the tensors that were looked up */
     size_t used_count, used_capacity;
     mixt_error *error;
 } holder;
+
+/* What a tensor must be. */
+typedef enum wanted_type {
+    WANT_WEIGHTS, /* a type that mixt computes with */
+    WANT_BYTES,
+    WANT_FACTOR, /* of F8_E4M3 */
+} wanted_type;
 
 /* ------------------------------------------------------------------------------------------ */
 /* Finding and checking                                                                       */
@@ -29,20 +39,24 @@ static mixt_status remember(holder *h, const mixt_source_tensor *tensor)
     return MIXT_OK;
 }
 
-static void write_shape(const int64_t *size, int rank, char text[96])
+static void write_shape(const int64_t *size, int rank, char text[128])
 {
     text[0] = '\0';
-    for (int i = 0; i < rank && i < 4; i++) {
+    for (int i = 0; i < rank && i < MIXT_SOURCE_RANK_MAX; i++) {
         size_t used = strlen(text);
-        snprintf(text + used, 96 - used, i == 0 ? "%lld" : ",%lld", (long long)size[i]);
+        snprintf(text + used, 128 - used, i == 0 ? "%lld" : ",%lld", (long long)size[i]);
+    }
+    if (rank > MIXT_SOURCE_RANK_MAX) {
+        size_t used = strlen(text);
+        snprintf(text + used, 128 - used, ",..");
     }
 }
 
 /* The dimensions that are not 1: [1, d] is written as [d] in some files and the other way round. */
-static int squeeze(const int64_t *size, int rank, int64_t squeezed[5])
+static int squeeze(const int64_t *size, int rank, int64_t squeezed[MIXT_SOURCE_RANK_MAX])
 {
     int count = 0;
-    for (int i = 0; i < rank && i < 5; i++) {
+    for (int i = 0; i < rank; i++) {
         if (size[i] != 1) {
             squeezed[count++] = size[i];
         }
@@ -52,14 +66,27 @@ static int squeeze(const int64_t *size, int rank, int64_t squeezed[5])
 
 static bool same_shape(const mixt_source_tensor *tensor, const int64_t *size, int rank)
 {
-    int64_t a[5], b[5];
+    int64_t a[MIXT_SOURCE_RANK_MAX], b[MIXT_SOURCE_RANK_MAX];
+    if (tensor->rank > MIXT_SOURCE_RANK_MAX) {
+        return false;
+    }
     int count = squeeze(tensor->size, tensor->rank, a);
     return count == squeeze(size, rank, b) && memcmp(a, b, (size_t)count * sizeof *a) == 0;
 }
 
-static bool is_half(mixt_type type)
+/* What is read later must be there: the tensor's bytes are those of the shape that is wanted. */
+static bool same_bytes(const mixt_source_tensor *tensor, const int64_t *size, int rank)
 {
-    return type == MIXT_TYPE_F16 || type == MIXT_TYPE_BF16;
+    size_t rows = 1, bytes, row = tensor->row_bytes;
+    for (int i = 0; i < rank - 1; i++) {
+        if (size[i] < 0 || !mixt_multiply_size(rows, (size_t)size[i], &rows)) {
+            return false;
+        }
+    }
+    if (tensor->type == MIXT_TYPE_COUNT) { /* bytes; another type is refused anyway */
+        row = (size_t)size[rank - 1];
+    }
+    return mixt_multiply_size(rows, row, &bytes) && bytes == tensor->bytes;
 }
 
 static mixt_status check_shape(const holder *h, const char *name, const int64_t *size, int rank,
@@ -69,7 +96,7 @@ static mixt_status check_shape(const holder *h, const char *name, const int64_t 
         (tensor->type == MIXT_TYPE_COUNT || tensor->row_bytes != 0)) {
         return MIXT_OK;
     }
-    char found[96], wanted[96];
+    char found[128], wanted[128];
     write_shape(tensor->size, tensor->rank, found);
     write_shape(size, rank, wanted);
     int last = rank - 1;
@@ -81,27 +108,24 @@ static mixt_status check_shape(const holder *h, const char *name, const int64_t 
                      transposed ? "; it is transposed" : "");
 }
 
-static mixt_status check_type(const holder *h, const char *name, bool bytes,
+static mixt_status check_type(const holder *h, const char *name, wanted_type wanted,
                               const mixt_source_tensor *tensor)
 {
-    if (bytes ? strcmp(tensor->type_name, "U8") != 0 : tensor->type == MIXT_TYPE_COUNT) {
+    bool good = wanted == WANT_BYTES    ? strcmp(tensor->type_name, "U8") == 0
+                : wanted == WANT_FACTOR ? mixt_source_is_factor(tensor)
+                                        : tensor->type != MIXT_TYPE_COUNT;
+    if (!good) {
         return mixt_fail(h->error, MIXT_ERROR_UNSUPPORTED,
                          "%s: tensor %s has type %s, which mixt does not compute with",
                          tensor->path, name, tensor->type_name);
     }
-    if (h->half != MIXT_TYPE_COUNT && is_half(tensor->type) && tensor->type != h->half) {
-        return mixt_fail(h->error, MIXT_ERROR_FORMAT,
-                         "%s: tensor %s has type %s, but the configuration's torch_dtype is %s",
-                         tensor->path, name, tensor->type_name,
-                         h->half == MIXT_TYPE_F16 ? "float16" : "bfloat16");
-    }
     return MIXT_OK;
 }
 
-/* The tensor `name`, which must be there with this shape and a type that mixt knows (`bytes`: plain
- * bytes). */
-static mixt_status find(holder *h, const char *name, const int64_t *size, int rank, bool bytes,
-                        mixt_source_tensor *tensor)
+/* The tensor `name`, which must be there with this shape, a type that is wanted, and all of its
+ * bytes. */
+static mixt_status find(holder *h, const char *name, const int64_t *size, int rank,
+                        wanted_type wanted, mixt_source_tensor *tensor)
 {
     if (!mixt_source_find(h->source, name, tensor)) {
         return mixt_fail(h->error, MIXT_ERROR_FORMAT, "%s: tensor %s is missing",
@@ -112,10 +136,38 @@ static mixt_status find(holder *h, const char *name, const int64_t *size, int ra
     }
     if (!h->fill) {
         MIXT_TRY(check_shape(h, name, size, rank, tensor));
-        MIXT_TRY(check_type(h, name, bytes, tensor));
+        MIXT_TRY(check_type(h, name, wanted, tensor));
+        if (!same_bytes(tensor, size, rank)) {
+            return mixt_fail(h->error, MIXT_ERROR_FORMAT,
+                             "%s: tensor %s: %zu bytes are not those of its shape", tensor->path,
+                             name, tensor->bytes);
+        }
         MIXT_TRY(remember(h, tensor));
     }
     return MIXT_OK;
+}
+
+/* NAME_scale_inv of a tensor of F8_E4M3: a factor for each block of rows and columns. */
+static mixt_status find_factors(holder *h, mixt_held_piece *found)
+{
+    const mixt_layout_piece *piece = &found->piece;
+    char name[144];
+    int64_t size[4];
+    int rank = piece->rank;
+    if (!h->f8.known || rank < 2 || rank > 3) {
+        return mixt_fail(h->error, MIXT_ERROR_UNSUPPORTED, "%s: tensor %s has type F8_E4M3, %s",
+                         found->tensor.path, piece->name,
+                         h->f8.known ? "which mixt reads as matrices alone"
+                                     : "but config.json has no quantization_config of fp8");
+    }
+    found->f8 = h->f8;
+    found->f8.rows = h->f8.rows > 0 ? h->f8.rows : piece->shape[rank - 2];
+    found->f8.columns = h->f8.columns > 0 ? h->f8.columns : piece->shape[rank - 1];
+    size[0] = piece->shape[0];
+    size[rank - 2] = mixt_divide_up(piece->shape[rank - 2], found->f8.rows);
+    size[rank - 1] = mixt_divide_up(piece->shape[rank - 1], found->f8.columns);
+    snprintf(name, sizeof name, "%s_scale_inv", piece->name);
+    return find(h, name, size, rank, WANT_FACTOR, &found->scales);
 }
 
 /* A piece's tensor, or its two. */
@@ -123,7 +175,8 @@ static mixt_status find_piece(holder *h, mixt_held_piece *found)
 {
     const mixt_layout_piece *piece = &found->piece;
     if (!piece->mxfp4) {
-        return find(h, piece->name, piece->shape, piece->rank, false, &found->tensor);
+        MIXT_TRY(find(h, piece->name, piece->shape, piece->rank, WANT_WEIGHTS, &found->tensor));
+        return found->tensor.type == MIXT_TYPE_F8_E4M3 ? find_factors(h, found) : MIXT_OK;
     }
     char name[144];
     int64_t size[6];
@@ -137,9 +190,9 @@ static mixt_status find_piece(holder *h, mixt_held_piece *found)
     size[last] = piece->shape[last] / 32;
     size[last + 1] = 16;
     snprintf(name, sizeof name, "%s_scales", piece->name);
-    MIXT_TRY(find(h, name, size, last + 1, true, &found->scales));
+    MIXT_TRY(find(h, name, size, last + 1, WANT_BYTES, &found->scales));
     snprintf(name, sizeof name, "%s_blocks", piece->name);
-    return find(h, name, size, last + 2, true, &found->tensor);
+    return find(h, name, size, last + 2, WANT_BYTES, &found->tensor);
 }
 
 static int compare_keys(const void *a, const void *b)
@@ -264,14 +317,14 @@ static mixt_status walk(holder *h)
     return MIXT_OK;
 }
 
-mixt_status mixt_model_hold(mixt_model *model, mixt_source *source, mixt_type half,
+mixt_status mixt_model_hold(mixt_model *model, mixt_source *source, mixt_f8_blocks f8,
                             mixt_error *error)
 {
     model->source = source;
     holder h = {.model = model,
                 .source = source,
                 .form = mixt_source_is_gguf(source) ? MIXT_FORM_GGUF : MIXT_FORM_FOLDER,
-                .half = half,
+                .f8 = f8,
                 .error = error};
     mixt_status status = walk(&h);
     if (status == MIXT_OK) {

@@ -7,6 +7,8 @@
 #include "formats/gguf.h"
 #include "model/parameters.h"
 
+#define MIXT_SOURCE_RANK_MAX 5
+
 /* A tensor of a file, whatever the format. */
 typedef struct mixt_source_tensor {
     const void *key;       /* stands for the tensor in its file */
@@ -14,7 +16,7 @@ typedef struct mixt_source_tensor {
     const char *type_name; /* as the file says */
     mixt_type type;        /* MIXT_TYPE_COUNT: none that mixt computes with */
     int rank;
-    int64_t size[5]; /* slowest first */
+    int64_t size[MIXT_SOURCE_RANK_MAX]; /* slowest first; the first ones where there are more */
     const char *data;
     size_t bytes;
     size_t row_bytes; /* of rows as a parameter's piece has them */
@@ -36,18 +38,28 @@ double mixt_source_elements(const mixt_source *source);
 const char *mixt_source_name(const mixt_source *source, size_t index, const void **key);
 /* False where there is none of that name. */
 bool mixt_source_find(const mixt_source *source, const char *name, mixt_source_tensor *tensor);
+/* A type that factors of F8_E4M3 have: F32, F16, BF16, or F8_E8M0, which is 2^(byte - 127). */
+bool mixt_source_is_factor(const mixt_source_tensor *tensor);
 /* An error where a file shrank under its map. */
 mixt_status mixt_source_intact(const mixt_source *source, mixt_error *error);
 
 /* Memory that lives as long as the source, for weights that cannot be read in place; NULL: none. */
 void *mixt_source_memory(mixt_source *source, size_t bytes);
 
+/* Rows and columns of a tensor of F8_E4M3 that share a factor; 0: the whole matrix. */
+typedef struct mixt_f8_blocks {
+    bool known; /* the configuration says them */
+    int64_t rows, columns;
+} mixt_f8_blocks;
+
 /* A piece of a parameter with its tensor. */
 typedef struct mixt_held_piece {
     const mixt_parameter *parameter;
     mixt_layout_piece piece;
     mixt_source_tensor tensor; /* of MXFP4 in a folder: the blocks */
-    mixt_source_tensor scales;
+    mixt_source_tensor scales; /* of MXFP4, and of F8_E4M3: factors of [.., block rows, columns] */
+    mixt_f8_blocks f8;
+    const float *factors; /* of F8_E4M3, as fp32 */
 } mixt_held_piece;
 
 /* Room for a parameter's matrices or values; then its pieces one by one. */
@@ -58,9 +70,9 @@ mixt_status mixt_held_add(mixt_held *held, const mixt_held_piece *found, mixt_so
 
 /* Gives every parameter of `model` its weights in `source`, which the model takes, also where it
  * fails. Names of tensors are looked up and their shapes and types checked before anything is held
- * in memory; a tensor that no parameter reads is refused unless it is known to mean nothing.
- * `half`: the type of 16 bits that the configuration says (MIXT_TYPE_COUNT: any). */
-mixt_status mixt_model_hold(mixt_model *model, mixt_source *source, mixt_type half,
+ * in memory; a tensor that no parameter reads is refused unless it is known to mean nothing. Each
+ * tensor is read by its own type, whatever the configuration says of it. */
+mixt_status mixt_model_hold(mixt_model *model, mixt_source *source, mixt_f8_blocks f8,
                             mixt_error *error);
 /* A GGUF file; *model may be there where it fails. */
 mixt_status mixt_model_open_gguf(const char *path, mixt_model **model, mixt_error *error);

@@ -1,9 +1,11 @@
 /* Parameters out of pieces of tensors: rows in place where they lie whole and evenly spaced, else
  * copied, with their type where its bytes can be moved. */
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "model/storage.h"
 #include "quant/quant.h"
 
@@ -37,7 +39,7 @@ static int64_t row_start(const mixt_layout_piece *piece, int64_t row)
 
 static size_t element_alignment(mixt_type type)
 {
-    return type == MIXT_TYPE_F32 ? 4 : type == MIXT_TYPE_MXFP4 ? 1 : 2;
+    return type == MIXT_TYPE_F32 ? 4 : type == MIXT_TYPE_MXFP4 || type == MIXT_TYPE_F8_E4M3 ? 1 : 2;
 }
 
 /* True where each row of the piece is a whole row of the tensor. */
@@ -53,6 +55,105 @@ static bool keeps_rows(const mixt_layout_piece *piece)
         }
     }
     return true;
+}
+
+/* All elements of the tensor as fp32; free() them. */
+static float *expand(const mixt_source_tensor *tensor)
+{
+    const mixt_type_row *type = mixt_type_info(tensor->type);
+    size_t count = tensor->bytes / (size_t)type->bytes * (size_t)type->elements;
+    bool aligned = (uintptr_t)tensor->data % element_alignment(tensor->type) == 0;
+    void *copy = aligned ? NULL : malloc(tensor->bytes + 1);
+    float *values = aligned || copy != NULL ? malloc(count * sizeof *values + 1) : NULL;
+    if (values != NULL) {
+        if (copy != NULL) {
+            memcpy(copy, tensor->data, tensor->bytes);
+        }
+        mixt_dequantise(tensor->type, aligned ? tensor->data : copy, values, (int64_t)count);
+    }
+    free(copy);
+    return values;
+}
+
+/* The grid of factors of one matrix of the tensor [.., rows, columns]. */
+typedef struct grid {
+    int64_t rows;                  /* of the tensor's matrix */
+    int64_t width;                 /* its columns */
+    int64_t lines, columns;        /* of the grid */
+    int64_t row_step, column_step; /* rows and columns that share a factor */
+} grid;
+
+static grid grid_of(const mixt_held_piece *found)
+{
+    const mixt_layout_piece *piece = &found->piece;
+    grid g = {.rows = piece->shape[piece->rank - 2],
+              .width = piece->shape[piece->rank - 1],
+              .row_step = found->f8.rows,
+              .column_step = found->f8.columns};
+    g.lines = mixt_divide_up(g.rows, g.row_step);
+    g.columns = mixt_divide_up(g.width, g.column_step);
+    return g;
+}
+
+/* Rows row, row + step, .. of the tensor as rows of the matrix; false where they are not all of one
+ * matrix of it. */
+static bool point_at_factors(const mixt_held_piece *found, int64_t row, int64_t step,
+                             mixt_matrix *matrix)
+{
+    grid g = grid_of(found);
+    int64_t plane = row / g.rows, first = row % g.rows;
+    if (first + (matrix->n - 1) * step >= g.rows) {
+        return false;
+    }
+    matrix->scales =
+        (mixt_scales){.values = found->factors + (plane * g.lines + first / g.row_step) * g.columns,
+                      .block_rows = g.row_step,
+                      .block_columns = g.column_step,
+                      .columns = g.columns,
+                      .first_row = first % g.row_step,
+                      .row_step = step};
+    return true;
+}
+
+/* Multiplies all elements of the tensor by their factors. */
+static void apply_factors(const mixt_held_piece *found, float *values, size_t count)
+{
+    grid g = grid_of(found);
+    int64_t rows = (int64_t)count / g.width;
+    for (int64_t row = 0; row < rows; row++) {
+        const float *line =
+            found->factors + (row / g.rows * g.lines + row % g.rows / g.row_step) * g.columns;
+        for (int64_t i = 0; i < g.width; i++) {
+            values[row * g.width + i] *= line[i / g.column_step];
+        }
+    }
+}
+
+/* The factors of a tensor of F8_E4M3 as fp32. */
+static mixt_status hold_factors(mixt_held_piece *found, mixt_source *source, mixt_error *error)
+{
+    const mixt_source_tensor *tensor = &found->scales;
+    bool exponents = tensor->type == MIXT_TYPE_COUNT;
+    size_t count =
+        exponents ? tensor->bytes : tensor->bytes / (size_t)mixt_type_info(tensor->type)->bytes;
+    float *factors = mixt_source_memory(source, count * sizeof *factors);
+    if (factors == NULL) {
+        return no_memory(found, count * sizeof *factors, error);
+    }
+    for (size_t i = 0; i < count && exponents; i++) {
+        uint8_t e = ((const uint8_t *)tensor->data)[i];
+        factors[i] = e == 0xff ? NAN : ldexpf(1, e - 127);
+    }
+    if (!exponents) {
+        float *values = expand(tensor);
+        if (values == NULL) {
+            return no_memory(found, count * sizeof *values, error);
+        }
+        memcpy(factors, values, count * sizeof *values);
+        free(values);
+    }
+    found->factors = factors;
+    return MIXT_OK;
 }
 
 /* Points at rows [first, first + n) where they are evenly spaced; false where they are not. */
@@ -71,6 +172,10 @@ static bool point_at_rows(const mixt_held_piece *found, int64_t first, mixt_matr
         }
     }
     if (step <= 0) {
+        return false;
+    }
+    if (tensor->type == MIXT_TYPE_F8_E4M3 &&
+        !point_at_factors(found, start / width, step / width, matrix)) {
         return false;
     }
     matrix->data = tensor->data + (size_t)(start / width) * tensor->row_bytes;
@@ -114,21 +219,13 @@ static void copy_elements(const mixt_layout_piece *piece, const char *plain, siz
     }
 }
 
-/* All elements of the tensor as fp32; free() them. */
-static float *expand(const mixt_source_tensor *tensor)
+/* The same of a piece's tensor, factors applied. */
+static float *expand_piece(const mixt_held_piece *found)
 {
-    const mixt_type_row *type = mixt_type_info(tensor->type);
-    size_t count = tensor->bytes / (size_t)type->bytes * (size_t)type->elements;
-    bool aligned = (uintptr_t)tensor->data % element_alignment(tensor->type) == 0;
-    void *copy = aligned ? NULL : malloc(tensor->bytes + 1);
-    float *values = aligned || copy != NULL ? malloc(count * sizeof *values + 1) : NULL;
-    if (values != NULL) {
-        if (copy != NULL) {
-            memcpy(copy, tensor->data, tensor->bytes);
-        }
-        mixt_dequantise(tensor->type, aligned ? tensor->data : copy, values, (int64_t)count);
+    float *values = expand(&found->tensor);
+    if (values != NULL && found->factors != NULL) {
+        apply_factors(found, values, found->tensor.bytes);
     }
-    free(copy);
     return values;
 }
 
@@ -139,13 +236,14 @@ static mixt_status copy_piece(const mixt_held_piece *found, mixt_source *source,
     const mixt_layout_piece *piece = &found->piece;
     const mixt_source_tensor *tensor = &found->tensor;
     int64_t rows = piece->count[0] * piece->count[1] * piece->count[2], k = matrix->k;
-    bool whole = keeps_rows(piece);
-    bool plain = !piece->mxfp4 && mixt_type_info(tensor->type)->elements == 1;
+    bool scaled = !piece->mxfp4 && tensor->type == MIXT_TYPE_F8_E4M3;
+    bool whole = keeps_rows(piece) && !scaled;
+    bool plain = !piece->mxfp4 && !scaled && mixt_type_info(tensor->type)->elements == 1;
     matrix->type = piece->mxfp4 ? MIXT_TYPE_MXFP4 : whole || plain ? tensor->type : MIXT_TYPE_F32;
     matrix->row_bytes = mixt_type_row_bytes(matrix->type, k);
     size_t bytes = (size_t)rows * matrix->row_bytes;
     *copy = mixt_source_memory(source, bytes);
-    float *values = whole || plain || piece->mxfp4 ? NULL : expand(tensor);
+    float *values = whole || plain || piece->mxfp4 ? NULL : expand_piece(found);
     if (*copy == NULL || (values == NULL && !whole && !plain && !piece->mxfp4)) {
         free(values);
         return no_memory(found, bytes, error);
@@ -187,6 +285,7 @@ static mixt_status add_matrices(mixt_held *held, const mixt_held_piece *found, m
     char *copy = NULL;
     mixt_status status = MIXT_OK;
     if (!in_place) {
+        matrices[0] = (mixt_matrix){.n = n, .k = k};
         status = copy_piece(found, source, &matrices[0], &copy, error);
     }
     for (int i = 0; i < count && copy != NULL; i++) {
@@ -200,7 +299,7 @@ static mixt_status add_matrices(mixt_held *held, const mixt_held_piece *found, m
 static mixt_status add_values(mixt_held *held, const mixt_held_piece *found, mixt_error *error)
 {
     const mixt_layout_piece *piece = &found->piece;
-    float *values = expand(&found->tensor);
+    float *values = expand_piece(found);
     if (values == NULL) {
         return no_memory(found, found->parameter->count * sizeof *values, error);
     }
@@ -213,6 +312,11 @@ static mixt_status add_values(mixt_held *held, const mixt_held_piece *found, mix
 mixt_status mixt_held_add(mixt_held *held, const mixt_held_piece *found, mixt_source *source,
                           mixt_error *error)
 {
+    mixt_held_piece with = *found;
+    if (!found->piece.mxfp4 && found->tensor.type == MIXT_TYPE_F8_E4M3) {
+        MIXT_TRY(hold_factors(&with, source, error));
+        found = &with;
+    }
     return held->matrices != NULL ? add_matrices(held, found, source, error)
                                   : add_values(held, found, error);
 }

@@ -34,8 +34,7 @@ void mixt_model_values(const mixt_model *model, int parameter, size_t first, siz
     assert(first % k == 0 && count % k == 0); /* whole rows */
     for (size_t row = first / k; row < (first + count) / k; row++, values += k) {
         const mixt_matrix *matrix = &held->matrices[row / n];
-        mixt_dequantise(matrix->type, (const char *)matrix->data + row % n * matrix->row_bytes,
-                        values, (int64_t)k);
+        mixt_matrix_values(matrix, (int64_t)(row % n), 0, (int64_t)k, values);
     }
 }
 
@@ -100,6 +99,10 @@ void mixt_model_hash_weights(const mixt_model *model, mixt_sha256 *state)
             for (int64_t row = 0; row < matrix->n; row++) {
                 mixt_sha256_update(
                     state, (const char *)matrix->data + (size_t)row * matrix->row_bytes, bytes);
+            }
+            if (matrix->scales.values != NULL) {
+                mixt_sha256_update(state, matrix->scales.values,
+                                   (size_t)mixt_scales_count(matrix) * sizeof(float));
             }
         }
         if (held->matrices == NULL) {

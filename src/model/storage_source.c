@@ -152,18 +152,19 @@ static void describe_safetensors(const mixt_source *source, const mixt_tensor_in
         {MIXT_DTYPE_F32, MIXT_TYPE_F32},
         {MIXT_DTYPE_F16, MIXT_TYPE_F16},
         {MIXT_DTYPE_BF16, MIXT_TYPE_BF16},
+        {MIXT_DTYPE_F8_E4M3, MIXT_TYPE_F8_E4M3},
     };
     *found = (mixt_source_tensor){.key = tensor,
                                   .path = mixt_safetensors_path(source->safetensors, tensor),
                                   .type_name = tensor->dtype_name,
                                   .type = MIXT_TYPE_COUNT,
-                                  .rank = tensor->rank <= 5 ? (int)tensor->rank : 6,
+                                  .rank = (int)tensor->rank,
                                   .data = mixt_safetensors_data(source->safetensors, tensor),
                                   .bytes = (size_t)tensor->bytes};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         found->type = types[i].dtype == tensor->dtype ? types[i].type : found->type;
     }
-    for (int i = 0; i < found->rank && i < 5; i++) {
+    for (int i = 0; i < found->rank && i < MIXT_SOURCE_RANK_MAX; i++) {
         found->size[i] = tensor->shape[i];
     }
 }
@@ -184,6 +185,12 @@ bool mixt_source_find(const mixt_source *source, const char *name, mixt_source_t
         describe_safetensors(source, tensor, found);
     }
     return true;
+}
+
+bool mixt_source_is_factor(const mixt_source_tensor *tensor)
+{
+    return tensor->type == MIXT_TYPE_F32 || tensor->type == MIXT_TYPE_F16 ||
+           tensor->type == MIXT_TYPE_BF16 || strcmp(tensor->type_name, "F8_E8M0") == 0;
 }
 
 mixt_status mixt_source_intact(const mixt_source *source, mixt_error *error)

@@ -27,6 +27,11 @@ static size_t matrix_bytes(const mixt_matrix *matrix)
     return (size_t)matrix->n * matrix->row_bytes;
 }
 
+static size_t scales_bytes(const mixt_matrix *matrix)
+{
+    return (size_t)mixt_scales_count(matrix) * sizeof(float);
+}
+
 /* Copies the rows of a parameter's matrices into the device's memory. */
 static mixt_status place_matrices(mixt_weights *weights, const mixt_held *held, placed *to,
                                   mixt_error *error)
@@ -34,6 +39,7 @@ static mixt_status place_matrices(mixt_weights *weights, const mixt_held *held, 
     size_t bytes = 0, offset = 0;
     for (int i = 0; i < held->count; i++) {
         bytes += mixt_round_up(matrix_bytes(&held->matrices[i]), MIXT_ALIGNMENT);
+        bytes += mixt_round_up(scales_bytes(&held->matrices[i]), MIXT_ALIGNMENT);
     }
     to->matrices = calloc((size_t)held->count, sizeof *to->matrices);
     if (to->matrices == NULL) {
@@ -48,6 +54,13 @@ static mixt_status place_matrices(mixt_weights *weights, const mixt_held *held, 
         to->matrices[i] = *matrix;
         to->matrices[i].data = (char *)to->memory.data + offset;
         offset += mixt_round_up(matrix_bytes(matrix), MIXT_ALIGNMENT);
+        if (matrix->scales.values != NULL) {
+            mixt_device_memory_write(&to->memory, offset, matrix->scales.values,
+                                     scales_bytes(matrix));
+            void *factors = (char *)to->memory.data + offset;
+            to->matrices[i].scales.values = factors;
+            offset += mixt_round_up(scales_bytes(matrix), MIXT_ALIGNMENT);
+        }
     }
     return status;
 }

@@ -199,7 +199,7 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
 }
 
 /* ------------------------------------------------------------------------------------------ */
-/* F32, F16, BF16                                                                              */
+/* F32, F16, BF16, F8                                                                            */
 
 /* Expanded rows lie behind a thread's pack buffers. */
 #define EXPANDED_BYTES (MIXT_GEMM_THREAD_BYTES - MIXT_GEMM_A_BYTES - MIXT_GEMM_B_BYTES)
@@ -230,9 +230,7 @@ static void expand_item(void *context, int64_t item, int thread)
         product.b_column = product.k;
         product.a = run->product->a + begin * product.a_column;
         for (int64_t i = 0; i < product.n; i++) {
-            const char *from = (const char *)matrix->data + (size_t)(row + i) * matrix->row_bytes;
-            mixt_dequantise(matrix->type, from + begin * mixt_type_info(matrix->type)->bytes,
-                            values + i * product.k, product.k);
+            mixt_matrix_values(matrix, row + i, begin, product.k, values + i * product.k);
         }
         mixt_gemm_block_f32(run->compute, thread, &product);
         product.accumulate = true;
@@ -283,6 +281,5 @@ void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int
 void mixt_matrix_row(const mixt_matrix *matrix, int64_t row, float *values)
 {
     assert(row >= 0 && row < matrix->n);
-    mixt_dequantise(matrix->type, (const char *)matrix->data + (size_t)row * matrix->row_bytes,
-                    values, matrix->k);
+    mixt_matrix_values(matrix, row, 0, matrix->k, values);
 }

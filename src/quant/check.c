@@ -38,6 +38,7 @@ static void find_halves(mixt_type type, int offsets[2])
     case MIXT_TYPE_F32:
     case MIXT_TYPE_BF16:
     case MIXT_TYPE_MXFP4:
+    case MIXT_TYPE_F8_E4M3:
     case MIXT_TYPE_COUNT:
         offsets[0] = -1;
         break;
@@ -65,7 +66,8 @@ int64_t mixt_find_bad_block(mixt_type type, const void *blocks, int64_t count)
                    (offsets[1] >= 0 && is_set(at + offsets[1], 2, 0x7c00)) ||
                    (type == MIXT_TYPE_F32 && is_set(at, 4, 0x7f800000)) ||
                    (type == MIXT_TYPE_BF16 && is_set(at, 2, 0x7f80)) ||
-                   (type == MIXT_TYPE_MXFP4 && at[0] == 0xff);
+                   (type == MIXT_TYPE_MXFP4 && at[0] == 0xff) ||
+                   (type == MIXT_TYPE_F8_E4M3 && (at[0] & 0x7f) == 0x7f);
         if (bad) {
             return i;
         }

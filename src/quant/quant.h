@@ -8,6 +8,10 @@
 /* `count` elements (whole blocks) from `blocks` as fp32. */
 void mixt_dequantise(mixt_type type, const void *blocks, float *values, int64_t count);
 
+/* Values [first, first + count) of a row of a matrix (whole blocks) as fp32. */
+void mixt_matrix_values(const mixt_matrix *matrix, int64_t row, int64_t first, int64_t count,
+                        float *values);
+
 /* The first of these blocks whose scale (or value) is NaN or infinite, or -1. */
 int64_t mixt_find_bad_block(mixt_type type, const void *blocks, int64_t count);
 

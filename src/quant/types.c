@@ -18,7 +18,7 @@ const mixt_type_row *mixt_type_info(mixt_type type)
 mixt_type mixt_type_from_number(int64_t number)
 {
     for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
-        if (rows[i].number == number) {
+        if (number >= 0 && rows[i].number == number) {
             return (mixt_type)i;
         }
     }
@@ -33,6 +33,13 @@ mixt_type mixt_type_from_name(const char *name)
         }
     }
     return MIXT_TYPE_COUNT;
+}
+
+int64_t mixt_scales_count(const mixt_matrix *matrix)
+{
+    const mixt_scales *scales = &matrix->scales;
+    int64_t last = scales->first_row + (matrix->n - 1) * scales->row_step;
+    return scales->values == NULL ? 0 : (last / scales->block_rows + 1) * scales->columns;
 }
 
 size_t mixt_type_row_bytes(mixt_type type, int64_t elements)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* name, GGUF type number, elements of a block, bytes of a block */
+/* name, GGUF type number (-1: only in folders), elements of a block, bytes of a block */
 #define MIXT_TYPE_LIST(X)                                                                          \
     X(F32, 0, 1, 4)                                                                                \
     X(F16, 1, 1, 2)                                                                                \
@@ -24,7 +24,8 @@
     X(Q6_K, 14, 256, 210)                                                                          \
     X(IQ4_NL, 20, 32, 18)                                                                          \
     X(IQ4_XS, 23, 256, 136)                                                                        \
-    X(MXFP4, 39, 32, 17)
+    X(MXFP4, 39, 32, 17)                                                                           \
+    X(F8_E4M3, -1, 1, 1)
 
 typedef enum mixt_type {
 #define MIXT_TYPE_ENUM(name, number, elements, bytes) MIXT_TYPE_##name,
@@ -35,7 +36,7 @@ typedef enum mixt_type {
 
 typedef struct mixt_type_row {
     const char *name; /* "Q4_K" */
-    int number;       /* in GGUF files */
+    int number;       /* in GGUF files; -1: none */
     int elements;     /* of a block */
     int bytes;        /* of a block */
 } mixt_type_row;
@@ -47,6 +48,15 @@ mixt_type mixt_type_from_name(const char *name);
 /* Bytes of a row of `elements`, 0 where they are not whole blocks. */
 size_t mixt_type_row_bytes(mixt_type type, int64_t elements);
 
+/* Factors of a matrix of F8_E4M3, one for each block of the tensor that its rows lie in: row i of
+ * the matrix is row first_row + i * row_step of the grid's, and value (row, column) is multiplied
+ * by values[row / block_rows * columns + column / block_columns]. */
+typedef struct mixt_scales {
+    const float *values; /* [grid rows, columns]; NULL: none */
+    int64_t block_rows, block_columns, columns;
+    int64_t first_row, row_step; /* first_row < block_rows */
+} mixt_scales;
+
 /* A weight matrix as it lies in a file or in memory: n rows of k values, row i at
  * data + i * row_bytes. It borrows its bytes. */
 typedef struct mixt_matrix {
@@ -54,6 +64,10 @@ typedef struct mixt_matrix {
     int64_t n, k;
     const void *data;
     size_t row_bytes;
+    mixt_scales scales;
 } mixt_matrix;
+
+/* Number of factors that the rows of a matrix use. */
+int64_t mixt_scales_count(const mixt_matrix *matrix);
 
 #endif

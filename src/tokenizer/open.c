@@ -76,9 +76,9 @@ static mixt_status open_gguf(const char *path, mixt_tokenizer **tokenizer, mixt_
 mixt_status mixt_tokenizer_open(const char *path, mixt_tokenizer **tokenizer, mixt_error *error)
 {
     *tokenizer = NULL;
-    mixt_status status = mixt_path_is_folder(path)       ? open_folder(path, tokenizer, error)
-                         : mixt_ends_with(path, ".gguf") ? open_gguf(path, tokenizer, error)
-                                                         : open_file(path, tokenizer, error);
+    mixt_status status = mixt_path_is_folder(path) ? open_folder(path, tokenizer, error)
+                         : mixt_gguf_is(path)      ? open_gguf(path, tokenizer, error)
+                                                   : open_file(path, tokenizer, error);
     if (status != MIXT_OK) {
         mixt_tokenizer_free(*tokenizer);
         *tokenizer = NULL;
