@@ -23,6 +23,8 @@ static inline vi vi_dpbusd(vi sum, vi a, vi b)
 
 #include "backend/cpu/quant_tile.h"
 
+#include "backend/cpu/quant_multiples.h"
+
 #include "backend/cpu/quant_multiply.h"
 
 #include "backend/cpu/quant_single.h"

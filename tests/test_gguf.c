@@ -501,9 +501,26 @@ static void test_bad_types(void **state)
     const struct {
         int64_t type;
         const char *part;
-    } types[] = {{4, "Q4_2"},         {5, "Q4_3"},   {36, "IQ4_NL_4_4"}, {16, "IQ2_XXS"},
-                 {24, "I8"},          {100, "type"}, {41, "type 41"},    {UINT32_MAX, "type -1"},
-                 {INT32_MIN, "type"}, {40, "NVFP4"}};
+    } types[] = {
+        {4, "Q4_2, which was removed"},
+        {5, "Q4_3"},
+        {9, "Q8_1, which is for activations"},
+        {15, "Q8_K"},
+        {24, "I8, which holds integers"},
+        {25, "I16"},
+        {26, "I32"},
+        {27, "I64"},
+        {28, "F64"},
+        {31, "Q4_0_4_4, which was removed from the format: take the file of type Q4_0"},
+        {32, "Q4_0_4_8"},
+        {33, "Q4_0_8_8"},
+        {36, "IQ4_NL_4_4"},
+        {37, "IQ4_NL_4_8"},
+        {38, "IQ4_NL_8_8, which was removed from the format: take the file of type IQ4_NL"},
+        {43, "type 43"},
+        {100, "type"},
+        {UINT32_MAX, "type -1"},
+        {INT32_MIN, "type"}};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         one_tensor(&in, "t", 1, eight, types[i].type, 0);
         refused(&in, types[i].part);

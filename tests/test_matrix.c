@@ -21,7 +21,7 @@
 
 #define MOST_ROWS 70 /* of activations */
 #define MOST_COLUMNS 100
-#define MOST_K 2048
+#define MOST_K 2688
 
 static uint64_t cases;
 static guard memory_a, memory_b, memory_c;
@@ -62,6 +62,10 @@ static void halves_of(mixt_type type, int *d, int *m)
         *d = 108;
     } else if (type == MIXT_TYPE_Q6_K) {
         *d = 208;
+    } else if (type == MIXT_TYPE_TQ1_0) {
+        *d = 52;
+    } else if (type == MIXT_TYPE_TQ2_0) {
+        *d = 64;
     }
 }
 
@@ -92,7 +96,13 @@ static void fill_block(mixt_type type, unsigned char *block, uint64_t seed)
     halves_of(type, &d, &m);
     if (type == MIXT_TYPE_MXFP4) {
         block[0] = (unsigned char)(120 + guard_random(seed, 1002) % 8);
-    } else {
+    } else if (type == MIXT_TYPE_IQ1_M) { /* a half in the upper four bits of four words */
+        uint16_t half = mixt_f16_bits(x * 0.01F);
+        for (int i = 0; i < 4; i++) {
+            block[49 + 2 * i] =
+                (unsigned char)((block[49 + 2 * i] & 15) | (half >> 4 * i & 15) << 4);
+        }
+    } else if (type != MIXT_TYPE_NVFP4) { /* whose scales are finite anyway */
         put_half(block + d, x * 0.01F);
     }
     if (m >= 0) {
@@ -167,6 +177,7 @@ static void round_activations(mixt_type type, const float *x, int64_t k, double 
                               double *unit)
 {
     int64_t group = mixt_type_info(type)->elements;
+    group = group > 32 && group < 256 ? 32 : group;
     for (int64_t begin = 0; begin < k; begin += group) {
         float largest = 0;
         for (int64_t j = begin; j < begin + group; j++) {
@@ -212,14 +223,17 @@ static void check_element(const mixt_gemm_f32 *g, int64_t t, int64_t row, float 
 
 static const int64_t depths_256[] = {256, 512, 1280, 2048};
 static const int64_t depths_32[] = {32, 96, 256, 704, 1408};
+static const int64_t depths_64[] = {64, 128, 192, 256, 1344};
 static const int64_t depths_1[] = {1, 7, 31, 512, 700, 1300};
 
 static int64_t depth_of(mixt_type type, int i)
 {
     int elements = mixt_type_info(type)->elements;
-    return elements == 256  ? depths_256[i % 4]
-           : elements == 32 ? depths_32[i % 5]
-                            : depths_1[i % 6];
+    return elements == 256   ? depths_256[i % 4]
+           : elements == 128 ? 2 * depths_64[i % 5]
+           : elements == 64  ? depths_64[i % 5]
+           : elements == 32  ? depths_32[i % 5]
+                             : depths_1[i % 6];
 }
 
 static void test_against_double(void **state)

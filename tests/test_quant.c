@@ -152,7 +152,10 @@ static void test_quantise_quality(void **state)
         }
         free(blocks);
     }
-    assert_int_equal(types, MIXT_TYPE_COUNT - 1);
+    for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
+        types -= i != MIXT_TYPE_F32 && mixt_type_can_quantise((mixt_type)i);
+    }
+    assert_int_equal(types, 0);
     free(values);
     free(file);
 }
@@ -204,6 +207,9 @@ static void test_quantise_any_values(void **state)
                 for (int j = 0; j < 512; j++) {
                     largest = fmaxf(largest, fabsf(values[j]));
                 }
+                if (!mixt_type_can_quantise((mixt_type)i)) {
+                    continue;
+                }
                 mixt_error error = MIXT_ERROR_INIT;
                 mixt_status status = mixt_quantise((mixt_type)i, values, 2, 256,
                                                    weighted ? weights : NULL, blocks, &error);
@@ -236,6 +242,9 @@ static void test_quantise_refusals(void **state)
     static float values[4 * 512];
     static unsigned char blocks[4 * 2048];
     for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
+        if (!mixt_type_can_quantise((mixt_type)i)) {
+            continue; /* tests/test_quant_types.c */
+        }
         int elements = mixt_type_info((mixt_type)i)->elements;
         const float bad[] = {NAN, INFINITY, -INFINITY};
         for (int j = 0; j < 3; j++) {
@@ -279,6 +288,9 @@ static void test_bad_blocks(void **state)
                 memset(blocks, 0x91, sizeof blocks); /* scales, codes and exponents that are well */
                 assert_int_equal(mixt_find_bad_block((mixt_type)i, blocks, 3 * row->elements), -1);
                 unsigned char *third = blocks + 2 * row->bytes;
+                if (i == MIXT_TYPE_IQ1_M) { /* half of the exponent, so that one byte is enough */
+                    third[53] = 0xc1;
+                }
                 third[byte] = (unsigned char)flip;
                 mixt_dequantise((mixt_type)i, third, values, row->elements);
                 bool finite = true;
@@ -287,6 +299,9 @@ static void test_bad_blocks(void **state)
                 }
                 if (i == MIXT_TYPE_MXFP4 && byte == 0 && flip == 255) {
                     finite = false; /* NaN by the standard; 2^127 here */
+                }
+                if (i == MIXT_TYPE_NVFP4 && byte < 4 && flip % 128 == 127) {
+                    finite = false; /* likewise; 0 or 240 here */
                 }
                 found += !finite;
                 assert_int_equal(mixt_find_bad_block((mixt_type)i, blocks, 3 * row->elements),

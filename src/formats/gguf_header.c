@@ -34,36 +34,28 @@ static const struct kind_row {
 };
 #define KIND_COUNT (sizeof kinds / sizeof kinds[0])
 
-/* ggml's types that mixt does not hold, for a message that helps. */
+/* ggml's other numbers, and what is to be done. */
+#define REPACKED(type) "was removed from the format: take the file of type " type
+#define INTEGERS "holds integers, no weights"
 static const struct type_name {
     uint32_t number;
-    const char *name;
+    const char *name, *advice;
 } other_types[] = {
-    {4, "Q4_2 (removed from the format)"},
-    {5, "Q4_3 (removed from the format)"},
-    {9, "Q8_1"},
-    {15, "Q8_K"},
-    {16, "IQ2_XXS"},
-    {17, "IQ2_XS"},
-    {18, "IQ3_XXS"},
-    {19, "IQ1_S"},
-    {21, "IQ3_S"},
-    {22, "IQ2_S"},
-    {24, "I8"},
-    {25, "I16"},
-    {26, "I32"},
-    {27, "I64"},
-    {28, "F64"},
-    {29, "IQ1_M"},
-    {31, "Q4_0_4_4 (removed from the format)"},
-    {32, "Q4_0_4_8 (removed from the format)"},
-    {33, "Q4_0_8_8 (removed from the format)"},
-    {34, "TQ1_0"},
-    {35, "TQ2_0"},
-    {36, "IQ4_NL_4_4 (removed from the format)"},
-    {37, "IQ4_NL_4_8 (removed from the format)"},
-    {38, "IQ4_NL_8_8 (removed from the format)"},
-    {40, "NVFP4"},
+    {4, "Q4_2", "was removed from the format: convert the original model again"},
+    {5, "Q4_3", "was removed from the format: convert the original model again"},
+    {9, "Q8_1", "is for activations, no file's"},
+    {15, "Q8_K", "is for activations, no file's"},
+    {24, "I8", INTEGERS},
+    {25, "I16", INTEGERS},
+    {26, "I32", INTEGERS},
+    {27, "I64", INTEGERS},
+    {28, "F64", "is not for weights: write them as F32"},
+    {31, "Q4_0_4_4", REPACKED("Q4_0")},
+    {32, "Q4_0_4_8", REPACKED("Q4_0")},
+    {33, "Q4_0_8_8", REPACKED("Q4_0")},
+    {36, "IQ4_NL_4_4", REPACKED("IQ4_NL")},
+    {37, "IQ4_NL_4_8", REPACKED("IQ4_NL")},
+    {38, "IQ4_NL_8_8", REPACKED("IQ4_NL")},
 };
 
 size_t mixt_gguf_kind_bytes(mixt_gguf_kind kind)
@@ -370,9 +362,8 @@ static mixt_status take_type(cursor *in, mixt_type *type)
     }
     for (size_t i = 0; i < sizeof other_types / sizeof other_types[0]; i++) {
         if (other_types[i].number == number) {
-            return mixt_fail(in->error, MIXT_ERROR_UNSUPPORTED,
-                             "%s: %s is of type %s, which mixt does not hold", in->part->path,
-                             in->what, other_types[i].name);
+            return mixt_fail(in->error, MIXT_ERROR_UNSUPPORTED, "%s: %s is of type %s, which %s",
+                             in->part->path, in->what, other_types[i].name, other_types[i].advice);
         }
     }
     return mixt_fail(in->error, MIXT_ERROR_FORMAT, "%s: %s is of unknown type %lld", in->part->path,

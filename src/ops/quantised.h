@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "quant/types.h"
+#include "quant/multiples.h"
 
-/* A step is 256 values of k: one block of the K types, up to eight blocks of 32. */
+/* A step is 256 values of k: one block of the K types, up to eight blocks (or parts) of 32. */
 #define MIXT_STEP 256
 #define MIXT_STEP_BLOCKS 8
 
@@ -37,8 +37,9 @@ typedef struct mixt_q8_kind {
 static inline mixt_q8_kind mixt_q8_kind_of(mixt_type type)
 {
     return (mixt_q8_kind){
-        .by_32 = mixt_type_info(type)->elements == 32,
-        .wide = type == MIXT_TYPE_Q8_0 || type == MIXT_TYPE_IQ4_NL || type == MIXT_TYPE_IQ4_XS,
+        .by_32 = mixt_type_info(type)->elements < MIXT_STEP,
+        .wide = type == MIXT_TYPE_Q8_0 || type == MIXT_TYPE_IQ4_NL || type == MIXT_TYPE_IQ4_XS ||
+                mixt_type_is_multiples(type) || mixt_type_has_parts(type),
     };
 }
 

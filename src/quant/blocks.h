@@ -99,6 +99,102 @@ typedef struct mixt_iq4_xs_block {
     uint8_t q[128];
 } mixt_iq4_xs_block;
 
+/* Types with codebooks (quant/grids.h). Groups of 32, four eights each; a value is d (2 scale + 1)
+ * grid times a factor: 1/8 (IQ2), 1/4 (IQ3_XXS), 1 (IQ3_S). */
+
+/* The four words of a group: four entries of eight bits; four times seven signs and, above them, a
+ * scale of four bits. */
+typedef struct mixt_iq2_xxs_block {
+    uint16_t d;
+    uint16_t q[32];
+} mixt_iq2_xxs_block;
+
+/* An entry in the low nine bits, seven signs above; a scale of four bits for each 16 values. */
+typedef struct mixt_iq2_xs_block {
+    uint16_t d;
+    uint16_t q[32];
+    uint8_t scales[8];
+} mixt_iq2_xs_block;
+
+/* Ten bits of an entry, the upper two in `high`; eight signs. */
+typedef struct mixt_iq2_s_block {
+    uint16_t d;
+    uint8_t q[32];
+    uint8_t signs[32];
+    uint8_t high[8];
+    uint8_t scales[8];
+} mixt_iq2_s_block;
+
+/* Entries of four values; signs and scale of a group as in IQ2_XXS. */
+typedef struct mixt_iq3_xxs_block {
+    uint16_t d;
+    uint8_t q[64];
+    uint8_t signs[32];
+} mixt_iq3_xxs_block;
+
+/* Nine bits of an entry, the upper one in `high`; a scale of four bits for each 32 values. */
+typedef struct mixt_iq3_s_block {
+    uint16_t d;
+    uint8_t q[64];
+    uint8_t high[8];
+    uint8_t signs[32];
+    uint8_t scales[4];
+} mixt_iq3_s_block;
+
+/* d (2 scale + 1) (grid +- 1/8). A word of `high` has three bits of each of its group's four
+ * entries, the scale (three bits) and, highest, whether the eighth is taken away. */
+typedef struct mixt_iq1_s_block {
+    uint16_t d;
+    uint8_t q[32];
+    uint16_t high[8];
+} mixt_iq1_s_block;
+
+/* The same with a scale for each 16 values (four of three bits in a word of `scales`) and a sign of
+ * the eighth for each eight (bits 3 and 7 of `high`); d lies in the upper four bits of the words.
+ */
+typedef struct mixt_iq1_m_block {
+    uint8_t q[32];
+    uint8_t high[16];
+    uint16_t scales[4];
+} mixt_iq1_m_block;
+
+/* d * (-1, 0 or 1). A byte holds five digits of base 3 (four in `rest`), as the fraction 256 / 243
+ * of their number: the highest is what is carried when the byte is multiplied by 3. */
+typedef struct mixt_tq1_0_block {
+    uint8_t q[48];
+    uint8_t rest[4];
+    uint16_t d;
+} mixt_tq1_0_block;
+
+/* d * (q - 1), laid out as in Q2_K. */
+typedef struct mixt_tq2_0_block {
+    uint8_t q[64];
+    uint16_t d;
+} mixt_tq2_0_block;
+
+/* Four groups of 16: a scale (E4M3 without sign) times mixt_mxfp4_values[q] / 2; byte 8 g + j holds
+ * the elements 16 g + j and 16 g + 8 + j. */
+typedef struct mixt_nvfp4_block {
+    uint8_t scales[4];
+    uint8_t q[32];
+} mixt_nvfp4_block;
+
+typedef struct mixt_q1_0_block { /* d or, where the bit is not set, -d */
+    uint16_t d;
+    uint8_t q[16];
+} mixt_q1_0_block;
+
+typedef struct mixt_q2_0_block { /* d * (q - 1), four values a byte */
+    uint16_t d;
+    uint8_t q[16];
+} mixt_q2_0_block;
+
+_Static_assert(sizeof(mixt_iq2_xxs_block) == 66 && sizeof(mixt_iq2_xs_block) == 74, "IQ2");
+_Static_assert(sizeof(mixt_iq2_s_block) == 82 && sizeof(mixt_iq3_xxs_block) == 98, "IQ2_S, IQ3");
+_Static_assert(sizeof(mixt_iq3_s_block) == 110 && sizeof(mixt_iq1_s_block) == 50, "IQ3_S, IQ1_S");
+_Static_assert(sizeof(mixt_iq1_m_block) == 56 && sizeof(mixt_tq1_0_block) == 54, "IQ1_M, TQ1_0");
+_Static_assert(sizeof(mixt_tq2_0_block) == 66 && sizeof(mixt_nvfp4_block) == 36, "TQ2_0, NVFP4");
+_Static_assert(sizeof(mixt_q1_0_block) == 18 && sizeof(mixt_q2_0_block) == 18, "Q1_0, Q2_0");
 _Static_assert(sizeof(mixt_q4_0_block) == 18 && sizeof(mixt_q4_1_block) == 20, "Q4");
 _Static_assert(sizeof(mixt_q5_0_block) == 22 && sizeof(mixt_q5_1_block) == 24, "Q5");
 _Static_assert(sizeof(mixt_q8_0_block) == 34 && sizeof(mixt_iq4_nl_block) == 18, "Q8_0, IQ4_NL");
@@ -143,6 +239,26 @@ static inline float mixt_mxfp4_scale(uint8_t exponent)
 {
     return mixt_float_of_bits(exponent < 2 ? 0x00200000u << exponent
                                            : (uint32_t)(exponent - 1) << 23);
+}
+
+/* The half of an IQ1_M block, from the upper bits of its four words. */
+static inline uint16_t mixt_iq1_m_half(const mixt_iq1_m_block *block)
+{
+    return (uint16_t)(block->scales[0] >> 12 | (block->scales[1] >> 8 & 0xF0) |
+                      (block->scales[2] >> 4 & 0xF00) | (block->scales[3] & 0xF000));
+}
+
+/* A scale of NVFP4, halved: the unit of mixt_mxfp4_values. The number that the standard calls NaN
+ * is 0, as in ggml. */
+static inline float mixt_nvfp4_scale(uint8_t scale)
+{
+    int exponent = scale >> 3 & 15, mantissa = scale & 7;
+    if (scale == 0x7F) {
+        return 0;
+    }
+    return exponent == 0
+               ? (float)mantissa * 0x1p-10F
+               : mixt_float_of_bits((uint32_t)(exponent + 119) << 23 | (uint32_t)mantissa << 20);
 }
 
 #endif

@@ -18,6 +18,14 @@ static void find_halves(mixt_type type, int offsets[2])
     case MIXT_TYPE_Q8_0:
     case MIXT_TYPE_IQ4_NL:
     case MIXT_TYPE_IQ4_XS:
+    case MIXT_TYPE_IQ1_S:
+    case MIXT_TYPE_IQ2_XXS:
+    case MIXT_TYPE_IQ2_XS:
+    case MIXT_TYPE_IQ2_S:
+    case MIXT_TYPE_IQ3_XXS:
+    case MIXT_TYPE_IQ3_S:
+    case MIXT_TYPE_Q1_0:
+    case MIXT_TYPE_Q2_0:
         break;
     case MIXT_TYPE_Q4_1:
     case MIXT_TYPE_Q5_1:
@@ -35,10 +43,18 @@ static void find_halves(mixt_type type, int offsets[2])
     case MIXT_TYPE_Q6_K:
         offsets[0] = offsetof(mixt_q6_k_block, d);
         break;
+    case MIXT_TYPE_TQ1_0:
+        offsets[0] = offsetof(mixt_tq1_0_block, d);
+        break;
+    case MIXT_TYPE_TQ2_0:
+        offsets[0] = offsetof(mixt_tq2_0_block, d);
+        break;
     case MIXT_TYPE_F32:
     case MIXT_TYPE_BF16:
     case MIXT_TYPE_MXFP4:
     case MIXT_TYPE_F8_E4M3:
+    case MIXT_TYPE_IQ1_M:
+    case MIXT_TYPE_NVFP4:
     case MIXT_TYPE_COUNT:
         offsets[0] = -1;
         break;
@@ -54,6 +70,28 @@ static bool is_set(const unsigned char *at, size_t bytes, uint32_t mask)
     return (bits & mask) == mask;
 }
 
+/* What lies elsewhere or is no half. */
+static bool is_bad(mixt_type type, const unsigned char *block)
+{
+    switch ((int)type) {
+    case MIXT_TYPE_F32:
+        return is_set(block, 4, 0x7f800000);
+    case MIXT_TYPE_BF16:
+        return is_set(block, 2, 0x7f80);
+    case MIXT_TYPE_MXFP4:
+        return block[0] == 0xff;
+    case MIXT_TYPE_F8_E4M3: /* no infinities, one NaN of either sign */
+        return is_set(block, 1, 0x7f);
+    case MIXT_TYPE_IQ1_M: /* the exponent's five bits are spread over two words */
+        return is_set(block + 54, 2, 0x7000) && is_set(block + 52, 2, 0xc000);
+    case MIXT_TYPE_NVFP4: /* NaN by the standard; ggml reads 0 */
+        return is_set(block, 1, 0x7f) || is_set(block + 1, 1, 0x7f) || is_set(block + 2, 1, 0x7f) ||
+               is_set(block + 3, 1, 0x7f);
+    default:
+        return false;
+    }
+}
+
 int64_t mixt_find_bad_block(mixt_type type, const void *blocks, int64_t count)
 {
     const mixt_type_row *row = mixt_type_info(type);
@@ -63,11 +101,7 @@ int64_t mixt_find_bad_block(mixt_type type, const void *blocks, int64_t count)
     assert(count >= 0 && count % row->elements == 0);
     for (int64_t i = 0; i < count / row->elements; i++, at += row->bytes) {
         bool bad = (offsets[0] >= 0 && is_set(at + offsets[0], 2, 0x7c00)) ||
-                   (offsets[1] >= 0 && is_set(at + offsets[1], 2, 0x7c00)) ||
-                   (type == MIXT_TYPE_F32 && is_set(at, 4, 0x7f800000)) ||
-                   (type == MIXT_TYPE_BF16 && is_set(at, 2, 0x7f80)) ||
-                   (type == MIXT_TYPE_MXFP4 && at[0] == 0xff) ||
-                   (type == MIXT_TYPE_F8_E4M3 && (at[0] & 0x7f) == 0x7f);
+                   (offsets[1] >= 0 && is_set(at + offsets[1], 2, 0x7c00)) || is_bad(type, at);
         if (bad) {
             return i;
         }

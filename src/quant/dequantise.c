@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "quant/blocks.h"
+#include "quant/multiples.h"
 #include "quant/quant.h"
 
 const int8_t mixt_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
@@ -194,6 +195,30 @@ static void from_f8_e4m3(const uint8_t *codes, float *values, int64_t count)
     }
 }
 
+/* Exact products, so that no order of factors gives other bits. */
+static void from_multiples(mixt_type type, const void *blocks, float *values, int64_t count)
+{
+    const mixt_type_row *row = mixt_type_info(type);
+    int16_t q[256];
+    float d[2];
+    for (int64_t i = 0; i < count; i += row->elements) {
+        const char *block = (const char *)blocks + i / row->elements * row->bytes;
+        if (row->elements == 256) {
+            d[0] = mixt_multiples_of(type, block, q);
+            for (int j = 0; j < 256; j++) {
+                values[i + j] = (float)q[j] * d[0];
+            }
+            continue;
+        }
+        for (int part = 0; part < row->elements / 32; part++) {
+            mixt_part_of(type, block, part, q, d);
+            for (int j = 0; j < 32; j++) {
+                values[i + 32 * part + j] = (float)q[j] * d[j / 16];
+            }
+        }
+    }
+}
+
 #define EACH_BLOCK(name, type)                                                                     \
     for (int64_t i = 0; i < count / row->elements; i++) {                                          \
         name((const type *)blocks + i, values + i * row->elements);                                \
@@ -243,6 +268,20 @@ void mixt_dequantise(mixt_type type, const void *blocks, float *values, int64_t 
         EACH_BLOCK(from_iq4_xs, mixt_iq4_xs_block);
     case MIXT_TYPE_MXFP4:
         EACH_BLOCK(from_mxfp4, mixt_mxfp4_block);
+    case MIXT_TYPE_IQ1_S:
+    case MIXT_TYPE_IQ1_M:
+    case MIXT_TYPE_IQ2_XXS:
+    case MIXT_TYPE_IQ2_XS:
+    case MIXT_TYPE_IQ2_S:
+    case MIXT_TYPE_IQ3_XXS:
+    case MIXT_TYPE_IQ3_S:
+    case MIXT_TYPE_TQ1_0:
+    case MIXT_TYPE_TQ2_0:
+    case MIXT_TYPE_NVFP4:
+    case MIXT_TYPE_Q1_0:
+    case MIXT_TYPE_Q2_0:
+        from_multiples(type, blocks, values, count);
+        break;
     case MIXT_TYPE_COUNT:
         break;
     }

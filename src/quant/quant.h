@@ -15,6 +15,9 @@ void mixt_matrix_values(const mixt_matrix *matrix, int64_t row, int64_t first, i
 /* The first of these blocks whose scale (or value) is NaN or infinite, or -1. */
 int64_t mixt_find_bad_block(mixt_type type, const void *blocks, int64_t count);
 
+/* Whether mixt_quantise makes blocks of a type; the others are read only. */
+bool mixt_type_can_quantise(mixt_type type);
+
 /* rows x columns values into blocks. `importance` [columns], or NULL: weights of the squared error
  * of each column (mean squares of activations). Never fails on values: a block with NaN or Inf is
  * an error that names row and block. */

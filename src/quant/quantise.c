@@ -39,6 +39,11 @@ static mixt_quantise_function *const functions[MIXT_TYPE_COUNT] = {
     [MIXT_TYPE_MXFP4] = mixt_quantise_mxfp4,
 };
 
+bool mixt_type_can_quantise(mixt_type type)
+{
+    return mixt_type_info(type)->elements == 1 || functions[type] != NULL;
+}
+
 /* NaN and infinity times 0 are NaN. */
 static bool all_finite(const float *values, int count)
 {
@@ -106,6 +111,10 @@ mixt_status mixt_quantise(mixt_type type, const float *values, int64_t rows, int
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "rows of %lld elements are not whole %s blocks of %d", (long long)columns,
                          row->name, row->elements);
+    }
+    if (!mixt_type_can_quantise(type)) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "%s is a type that mixt reads and does not write", row->name);
     }
     mixt_status status = check_importance(importance, columns, error);
     unsigned char *to = blocks;

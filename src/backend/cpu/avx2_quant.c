@@ -95,6 +95,8 @@ static inline void load_quads(const source *from, size_t offset, vi out[4])
 
 #include "backend/cpu/quant_tile.h"
 
+#include "backend/cpu/quant_multiples.h"
+
 #include "backend/cpu/quant_multiply.h"
 
 #include "backend/cpu/quant_single.h"

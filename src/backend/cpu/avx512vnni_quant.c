@@ -9,6 +9,8 @@
 
 #include "backend/cpu/quant_tile.h"
 
+#include "backend/cpu/quant_multiples.h"
+
 #include "backend/cpu/quant_multiply.h"
 
 #include "backend/cpu/quant_single.h"

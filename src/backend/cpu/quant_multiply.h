@@ -23,6 +23,18 @@ static const type_kernels kernels_of_type[MIXT_TYPE_COUNT] = {
     [MIXT_TYPE_IQ4_NL] = {NULL, unpack_iq4_nl, tiles_wide_32},
     [MIXT_TYPE_IQ4_XS] = {unpack_iq4_xs, NULL, tiles_wide_256},
     [MIXT_TYPE_MXFP4] = {NULL, unpack_mxfp4, tiles_mxfp4},
+    [MIXT_TYPE_IQ1_S] = {unpack_iq1_s, NULL, tiles_wide_256},
+    [MIXT_TYPE_IQ1_M] = {unpack_iq1_m, NULL, tiles_wide_256},
+    [MIXT_TYPE_IQ2_XXS] = {unpack_iq2_xxs, NULL, tiles_wide_256},
+    [MIXT_TYPE_IQ2_XS] = {unpack_iq2_xs, NULL, tiles_wide_256},
+    [MIXT_TYPE_IQ2_S] = {unpack_iq2_s, NULL, tiles_wide_256},
+    [MIXT_TYPE_IQ3_XXS] = {unpack_iq3_xxs, NULL, tiles_wide_256},
+    [MIXT_TYPE_IQ3_S] = {unpack_iq3_s, NULL, tiles_wide_256},
+    [MIXT_TYPE_TQ1_0] = {unpack_tq1_0, NULL, tiles_wide_256},
+    [MIXT_TYPE_TQ2_0] = {unpack_tq2_0, NULL, tiles_wide_256},
+    [MIXT_TYPE_NVFP4] = {NULL, unpack_nvfp4, tiles_wide_16},
+    [MIXT_TYPE_Q1_0] = {NULL, unpack_q1_0, tiles_wide_16},
+    [MIXT_TYPE_Q2_0] = {NULL, unpack_q2_0, tiles_wide_16},
 };
 
 #define STEP_BYTES_MAX 320 /* of a row: 8 blocks of Q8_0 are 272 */
@@ -61,6 +73,7 @@ static void unpack_step(const mixt_matrix_task *task, int64_t row, const step_ra
                         scratch *memory)
 {
     mixt_type type = task->matrix->type;
+    const mixt_type_row *info = mixt_type_info(type);
     const type_kernels *kernels = &kernels_of_type[type];
     for (int r = 0; r < QUANT_PANELS; r++) {
         source from = source_of(task, row + r * QUANT_LANES, step, memory);
@@ -70,10 +83,12 @@ static void unpack_step(const mixt_matrix_task *task, int64_t row, const step_ra
             kernels->unpack_256(&from, &memory->panels[r]);
             continue;
         }
-        for (int block = 0; block < step->blocks; block++) {
-            fetch_ahead(&from, (size_t)(QUANT_LANES * mixt_type_info(type)->bytes));
+        for (int block = 0; block < step->blocks; block++) { /* or parts of longer ones */
+            if (block * 32 % info->elements == 0) {
+                fetch_ahead(&from, (size_t)(QUANT_LANES * info->bytes));
+            }
             kernels->unpack_32(&from, &memory->panels[r], block);
-            from.base += mixt_type_info(type)->bytes;
+            from.base += (block + 1) * 32 % info->elements == 0 ? info->bytes : 0;
         }
     }
 }
@@ -106,7 +121,7 @@ static void multiply_panels(const mixt_matrix_task *task)
             int64_t rest = matrix->k - step * MIXT_STEP;
             range.blocks = rest < MIXT_STEP ? (int)(rest / 32) : MIXT_STEP_BLOCKS;
             if (rest < MIXT_STEP) {
-                range.bytes = (size_t)(range.blocks * info->bytes);
+                range.bytes = (size_t)(rest / info->elements * info->bytes);
             }
             if (row + ROWS < task->row_end) {
                 range.ahead = (const uint8_t *)matrix->data +

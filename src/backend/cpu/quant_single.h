@@ -434,6 +434,10 @@ static int64_t multiply_single(const mixt_matrix_task *task)
 static void kernel_multiply(const mixt_matrix_task *task)
 {
     mixt_matrix_task rest = *task;
+    if (task->tokens == 1 && mixt_type_is_multiples(task->matrix->type)) {
+        multiply_multiples(task);
+        return;
+    }
     rest.row_begin = multiply_single(task);
     multiply_panels(&rest);
 }

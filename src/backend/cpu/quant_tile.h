@@ -210,7 +210,7 @@ INLINE void add_wide(const tile *at, int cell, const int cells, const int tokens
     }
 }
 
-/* `floats`: blocks that have scales of their own in a step: at->blocks of 32, or one of 256. */
+/* `cells` have a scale of their own: those of a block of 32, or of the one block of 256. */
 INLINE void tile_wide(const tile *at, const int cells, const int tokens)
 {
     vf sum[QUANT_TOKENS][QUANT_PANELS];
@@ -234,6 +234,42 @@ INLINE void tile_wide(const tile *at, const int cells, const int tokens)
             float d = record_of(at, t)->d[block];
             EACH(r, QUANT_PANELS)
             sum[t][r] = add_scaled(sum[t][r], at->panels[r].d[block], d, total[t][r]);
+        }
+    }
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) vf_store(at->sums + t * ROWS + r * QUANT_LANES, sum[t][r]);
+    }
+}
+
+/* Halves of blocks of 32 that have scales of their own: d, then m. */
+INLINE void tile_wide_16(const tile *at, const int tokens)
+{
+    vf sum[QUANT_TOKENS][QUANT_PANELS];
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) sum[t][r] = vf_load(at->sums + t * ROWS + r * QUANT_LANES);
+    }
+    for (int half = 0; half < 2 * at->blocks; half++) {
+        int block = half / 2;
+        vi total[QUANT_TOKENS][QUANT_PANELS];
+        EACH(t, tokens)
+        {
+            EACH(r, QUANT_PANELS) total[t][r] = vi_zero();
+        }
+        if (half % 2 == 0) {
+            fetch_eighth(at, block);
+        }
+        add_wide(at, 8 * half, 8, tokens, total);
+        EACH(t, tokens)
+        {
+            float d = record_of(at, t)->d[block];
+            EACH(r, QUANT_PANELS)
+            {
+                const panel *from = &at->panels[r];
+                sum[t][r] = add_scaled(sum[t][r], half % 2 == 0 ? from->d[block] : from->m[block],
+                                       d, total[t][r]);
+            }
         }
     }
     EACH(t, tokens)
@@ -273,5 +309,6 @@ TILE_FUNCTION(tiles_q4_1, tile_32(&at, ((tile_kind){8, 8, 0, 1}), tokens))
 TILE_FUNCTION(tiles_q5_0, tile_32(&at, ((tile_kind){8, 4, 16, 0}), tokens))
 TILE_FUNCTION(tiles_q5_1, tile_32(&at, ((tile_kind){8, 4, 0, 1}), tokens))
 TILE_FUNCTION(tiles_mxfp4, tile_32(&at, ((tile_kind){8, 4, 12, 0}), tokens))
+TILE_FUNCTION(tiles_wide_16, tile_wide_16(&at, tokens))
 TILE_FUNCTION(tiles_wide_32, tile_wide(&at, 16, tokens))
 TILE_FUNCTION(tiles_wide_256, tile_wide(&at, MIXT_STEP / 2, tokens))

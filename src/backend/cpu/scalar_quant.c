@@ -16,6 +16,7 @@
 typedef struct weights {
     int blocks; /* that have floats of their own */
     bool minima;
+    bool halves; /* blocks of 32 whose first 16 values have scale d, and the others m */
     int q[MIXT_STEP];
     int scale[GROUPS], min[GROUPS];
     float d[MIXT_STEP_BLOCKS], m[MIXT_STEP_BLOCKS];
@@ -116,9 +117,38 @@ static void decode_iq4_xs(const mixt_iq4_xs_block *block, weights *to)
     }
 }
 
+/* Types whose integers have their scales in them. */
+static void decode_multiples(mixt_type type, const void *block, weights *to)
+{
+    int16_t q[MIXT_STEP];
+    to->d[0] = mixt_multiples_of(type, block, q);
+    for (int j = 0; j < MIXT_STEP; j++) {
+        to->q[j] = q[j];
+    }
+    for (int group = 0; group < GROUPS; group++) {
+        to->scale[group] = 1;
+    }
+}
+
+/* Part b of the step, of a type with blocks of `parts` times 32. */
+static void decode_part(mixt_type type, const void *from, int parts, weights *to, int b)
+{
+    int16_t q[32];
+    float d[2];
+    mixt_part_of(type, (const char *)from + b / parts * mixt_type_info(type)->bytes, b % parts, q,
+                 d);
+    to->d[b] = d[0];
+    to->m[b] = d[1];
+    for (int j = 0; j < 32; j++) {
+        to->q[32 * b + j] = q[j];
+    }
+}
+
 static void decode_256(mixt_type type, const void *block, weights *to)
 {
-    if (type == MIXT_TYPE_Q2_K) {
+    if (mixt_type_is_multiples(type)) {
+        decode_multiples(type, block, to);
+    } else if (type == MIXT_TYPE_Q2_K) {
         decode_q2_k(block, to);
     } else if (type == MIXT_TYPE_Q3_K) {
         decode_q3_k(block, to);
@@ -142,15 +172,21 @@ static void decode(const mixt_matrix *matrix, int64_t row, int64_t step, weights
     to->minima = matrix->type == MIXT_TYPE_Q4_1 || matrix->type == MIXT_TYPE_Q5_1 ||
                  matrix->type == MIXT_TYPE_Q2_K || matrix->type == MIXT_TYPE_Q4_K ||
                  matrix->type == MIXT_TYPE_Q5_K;
+    to->halves = mixt_type_has_parts(matrix->type);
     from += first * info->bytes;
     if (info->elements == MIXT_STEP) {
         to->blocks = 1;
         decode_256(matrix->type, from, to);
         return;
     }
-    to->blocks = (int)mixt_least(end - first, MIXT_STEP_BLOCKS);
+    int parts = info->elements / 32;
+    to->blocks = (int)mixt_least((end - first) * parts, MIXT_STEP_BLOCKS);
     for (int b = 0; b < to->blocks; b++) {
-        decode_32(matrix->type, from + b * info->bytes, to, b);
+        if (to->halves) {
+            decode_part(matrix->type, from, parts, to, b);
+        } else {
+            decode_32(matrix->type, from + b * info->bytes, to, b);
+        }
     }
 }
 
@@ -166,7 +202,13 @@ static int dot(const int *weight, const int8_t *q, int count)
 /* sum + the products of a step of blocks of 32. */
 static float add_32(const weights *row, const mixt_q8 *x, float sum)
 {
-    for (int b = 0; b < row->blocks; b++) {
+    for (int b = 0; b < row->blocks && row->halves; b++) {
+        const int *q = row->q + 32 * b;
+        const int8_t *x_q = x->q + 32 * b;
+        sum = fmaf(row->d[b] * x->d[b], (float)dot(q, x_q, 16), sum);
+        sum = fmaf(row->m[b] * x->d[b], (float)dot(q + 16, x_q + 16, 16), sum);
+    }
+    for (int b = 0; b < row->blocks && !row->halves; b++) {
         sum = fmaf(row->d[b] * x->d[b], (float)dot(row->q + 32 * b, x->q + 32 * b, 32), sum);
         if (row->minima) {
             sum = fmaf(row->m[b] * x->d[b], (float)x->totals[b], sum);
