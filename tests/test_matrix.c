@@ -118,7 +118,7 @@ static mixt_matrix place_matrix(mixt_type type, int64_t n, int64_t k, uint64_t s
     for (size_t i = 0; i < (size_t)n * row_bytes / (size_t)info->bytes; i++) {
         fill_block(type, data + i * (size_t)info->bytes, seed * 1000003 + i);
     }
-    return (mixt_matrix){type, n, k, data, row_bytes};
+    return (mixt_matrix){.type = type, .n = n, .k = k, .data = data, .row_bytes = row_bytes};
 }
 
 enum { DATA_PLAIN, DATA_SPECIAL, DATA_KINDS };

@@ -221,7 +221,7 @@ static void folders_round_trip(void **state)
     kinds[2].router.renormalise = false;
     kinds[2].router.bias_rate = 0.001;
     kinds[3].router.select = 1;
-    static const char *const names[] = {"mixtral", "llama", "deepseek", "mixtral"};
+    static const char *const names[] = {"mixtral", "llama", "mixt", "mixt"};
     for (int i = 0; i < 4; i++) {
         mixt_error error = MIXT_ERROR_INIT;
         mixt_model *model = test_new_model(&kinds[i], 0), *read;

@@ -15,6 +15,7 @@
 #include "core/files.h"
 #include "core/map.h"
 #include "formats/safetensors.h"
+#include "model/parameters.h"
 #include "model/config_gguf.h"
 #include "model/storage.h"
 #include "quant/quant.h"
@@ -173,16 +174,15 @@ static void write_changed(const mixt_model *model, const char *folder, const cha
 {
     mixt_error error = MIXT_ERROR_INIT;
     mixt_safetensors_writer *writer;
-    mixt_tensor_view *views;
-    size_t count;
+    mixt_folder_tensors list;
     char path[200];
     require(mixt_model_save(model, folder, &error), &error);
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    require(mixt_model_views(model, &views, &count, &error), &error);
+    require(mixt_folder_tensors_list(model, &list, &error), &error);
     require(mixt_safetensors_writer_create(path, 0, &writer, &error), &error);
     for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < count; i++) {
-            mixt_tensor_view view = views[i];
+        for (size_t i = 0; i < list.count; i++) {
+            mixt_layout_piece view = list.parts[list.first[i]].piece;
             mixt_dtype dtype = MIXT_DTYPE_F32;
             const char *name = view.name;
             if (strcmp(view.name, what->tensor) == 0) {
@@ -214,7 +214,7 @@ static void write_changed(const mixt_model *model, const char *folder, const cha
     }
     require(mixt_safetensors_writer_finish(writer, &error), &error);
     mixt_safetensors_writer_free(writer);
-    free(views);
+    mixt_folder_tensors_free(&list);
 }
 
 #define EXPERT "model.layers.1.block_sparse_moe.experts.3.w1.weight"
@@ -292,6 +292,8 @@ static void unread_tensors_are_refused(void **state)
     require(mixt_model_open(in_home("biased"), &opened, &error), &error);
     mixt_model_free(opened);
     replace_in_config(in_home("biased"), "\"bias_rate\": 0.001", "\"bias_rate\": 0.0  ");
+    replace_in_config(in_home("biased"), "\"router_select_bias\": true",
+                      "\"router_select_bias\": false");
     assert_int_equal(mixt_model_open(in_home("biased"), &opened, &error), MIXT_ERROR_UNSUPPORTED);
     assert_says(&error, "is no part of this");
     mixt_model_free(other);

@@ -257,7 +257,7 @@ static void other_options_are_refused_by_name(void **state)
     model = train_setup_model_options();
     model.router.select = 1;
     train_setup_new_model(&setup, &model);
-    refused(&setup, "router_select was top-k when this run began and is hash now");
+    refused(&setup, "router.select was top-k when this run began and is hash now");
     train_setup_new_model(&setup, NULL);
     mixt_data *data = setup.data;
     setup.data = train_setup_data(setup.folder, setup.tokenizer, 1);

@@ -94,7 +94,8 @@ static void fill_shelf(const mixt_parameter *p, mixt_type type, shelf *to, unsig
             &error);
     for (int64_t e = 0; e < EXPERTS; e++) {
         const char *data = (const char *)to->memory.data + (size_t)(e * n) * row_bytes;
-        to->matrices[e] = (mixt_matrix){type, n, k, data, row_bytes};
+        to->matrices[e] =
+            (mixt_matrix){.type = type, .n = n, .k = k, .data = data, .row_bytes = row_bytes};
     }
     to->store = (mixt_store){to, fetch};
 }

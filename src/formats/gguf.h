@@ -105,6 +105,8 @@ mixt_status mixt_gguf_writer_u32(mixt_gguf_writer *writer, const char *key, uint
                                  mixt_error *error);
 mixt_status mixt_gguf_writer_f32(mixt_gguf_writer *writer, const char *key, float value,
                                  mixt_error *error);
+mixt_status mixt_gguf_writer_f64(mixt_gguf_writer *writer, const char *key, double value,
+                                 mixt_error *error);
 mixt_status mixt_gguf_writer_bool(mixt_gguf_writer *writer, const char *key, bool value,
                                   mixt_error *error);
 mixt_status mixt_gguf_writer_string(mixt_gguf_writer *writer, const char *key, const char *text,
@@ -118,6 +120,9 @@ mixt_status mixt_gguf_writer_copy(mixt_gguf_writer *writer, const mixt_gguf *fro
                                   mixt_error *error);
 mixt_status mixt_gguf_writer_add(mixt_gguf_writer *writer, const char *name, mixt_type type,
                                  int rank, const int64_t *size, mixt_error *error);
+/* In place of all that follows: the file in memory (malloc'd) with zeros for its data. */
+mixt_status mixt_gguf_writer_image(mixt_gguf_writer *writer, char **bytes, size_t *length,
+                                   mixt_error *error);
 mixt_status mixt_gguf_writer_begin(mixt_gguf_writer *writer, mixt_error *error);
 /* The next bytes of the tensor in turn; a tensor may come in several pieces, none beyond its end.
  * Tensors without bytes need no call. */

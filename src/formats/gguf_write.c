@@ -116,6 +116,14 @@ mixt_status mixt_gguf_writer_f32(mixt_gguf_writer *writer, const char *key, floa
     return write_number(writer, key, MIXT_GGUF_F32, bits, error);
 }
 
+mixt_status mixt_gguf_writer_f64(mixt_gguf_writer *writer, const char *key, double value,
+                                 mixt_error *error)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return write_number(writer, key, MIXT_GGUF_F64, bits, error);
+}
+
 mixt_status mixt_gguf_writer_bool(mixt_gguf_writer *writer, const char *key, bool value,
                                   mixt_error *error)
 {
@@ -345,6 +353,27 @@ mixt_status mixt_gguf_writer_begin(mixt_gguf_writer *writer, mixt_error *error)
     MIXT_TRY(mixt_shards_begin(&writer->out, error));
     writer->remaining = writer->count == 0 ? 0 : writer->tensors[0].bytes;
     return advance(writer, error);
+}
+
+mixt_status mixt_gguf_writer_image(mixt_gguf_writer *writer, char **bytes, size_t *length,
+                                   mixt_error *error)
+{
+    *bytes = NULL;
+    if (writer->out.begun || writer->out.failed || writer->out.limit != 0) {
+        return writer_misuse(writer, "image", "begun, in shards or after an error", error);
+    }
+    writer->out.begun = true;
+    MIXT_TRY(check_twins(writer, error));
+    MIXT_TRY(plan_files(writer, error));
+    mixt_buffer header = {0};
+    MIXT_TRY(build_header(writer, 0, &header, error));
+    *length = header.length + (size_t)writer->out.files[0].bytes;
+    *bytes = header.failed ? NULL : calloc(*length, 1);
+    if (*bytes != NULL) {
+        memcpy(*bytes, header.data, header.length);
+    }
+    mixt_buffer_free(&header);
+    return *bytes != NULL ? MIXT_OK : mixt_shards_memory(&writer->out, error);
 }
 
 mixt_status mixt_gguf_writer_write(mixt_gguf_writer *writer, const void *data, size_t bytes,

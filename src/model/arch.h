@@ -63,6 +63,11 @@ typedef enum mixt_slot {
     MIXT_SLOT_COUNT
 } mixt_slot;
 
+typedef enum mixt_form {
+    MIXT_FORM_FOLDER, /* Hugging Face: config.json and safetensors */
+    MIXT_FORM_GGUF,
+} mixt_form;
+
 /* How a parameter lies in a file's tensor, where it is not one to one. Rows and columns are the
  * parameter's last two dimensions; a parameter of three dimensions is a stack [E, rows, columns] in
  * the file too, or, with {E} in the name, one matrix each. (layout.c) */
@@ -142,6 +147,11 @@ typedef struct mixt_family {
     bool hf_interleaved;   /* rotated pairs of q and k lie side by side in the folder */
     bool gguf_interleaved; /* in the GGUF file */
     bool only_opened;      /* never chosen for a new model */
+    bool universal;        /* holds every option set; no other program knows it */
+    bool gguf_select_bias; /* llama.cpp reads a selection bias though the folder's form has none */
+    /* Options that llama.cpp computes one way in this architecture, whatever the file says: their
+     * fallback; ends with MIXT_FIELDS_END, or NULL */
+    const mixt_config_row *llama_cpp;
     mixt_family_hook hook; /* or NULL */
 } mixt_family;
 
@@ -152,18 +162,35 @@ void mixt_model_fill(mixt_model_options *options);
 const mixt_family *const *mixt_families(void); /* ends with NULL */
 const mixt_family *mixt_family_by_name(const char *model_type);
 const mixt_family *mixt_family_by_class(const char *hf_class);
-/* The first that a new model of these (checked) options can be saved as: its rows and constants
- * give them back. */
-const mixt_family *mixt_family_for(const mixt_model_options *options);
-/* true when writing the options as this family and reading them again gives the same model */
-bool mixt_family_holds(const mixt_family *family, const mixt_model_options *options);
+
+/* Every field of mixt_model_options; `key` is its name, `required` says that it changes what a
+ * model computes (else it is of training alone). Ends with MIXT_FIELDS_END. */
+extern const mixt_config_row mixt_option_fields[];
+/* A value of one of them, as people read it. */
+void mixt_option_text(const mixt_config_row *row, double value, char text[40]);
+/* The first option that makes them another model, or another way of training it; NULL: none. */
+const mixt_config_row *mixt_options_difference(const mixt_model_options *a,
+                                               const mixt_model_options *b);
+
+/* What a family holds -------------------------------------------------------------------------- */
+
+/* true when a model of these options, written as this family, is the same model when it is read
+ * again: by mixt, all options and every parameter; by others, who know the family's keys alone,
+ * everything that changes what is computed. Found out by writing (in memory) and reading. */
+bool mixt_family_holds(const mixt_family *family, const mixt_model_options *options,
+                       mixt_form form);
+/* `family` (or NULL) where that holds them in this form, else the first that does; NULL where none
+ * does, with what does not come back in the error. New models are of the first that holds them as a
+ * folder. */
+const mixt_family *mixt_family_to_write(const mixt_family *family,
+                                        const mixt_model_options *options, mixt_form form,
+                                        mixt_error *error);
+/* Of the families that others know the one that is nearest to these options, and in `what` the
+ * first option in which it differs ("router.scale 2 (mixtral: 1)"); NULL where it does not. */
+const mixt_family *mixt_family_nearest(const mixt_model_options *options, mixt_form form,
+                                       char what[160]);
 
 /* Reading and writing by rows ----------------------------------------------------------------- */
-
-typedef enum mixt_form {
-    MIXT_FORM_FOLDER, /* Hugging Face: config.json and safetensors */
-    MIXT_FORM_GGUF,
-} mixt_form;
 
 /* A row's value as the file says it (true is 1), and back into the options. */
 double mixt_row_get(const mixt_config_row *row, const mixt_model_options *options);
@@ -216,6 +243,15 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
          0},                                                                                       \
     {                                                                                              \
         MIXT_SLOT_DENSE_DOWN, "model.layers.{L}.mlp.down_proj.weight", "blk.{L}.ffn_down.weight",  \
+            0, 0                                                                                   \
+    }
+#define MIXT_DENSE_BIAS_TENSORS                                                                    \
+    {MIXT_SLOT_DENSE_GATE_BIAS, "model.layers.{L}.mlp.gate_proj.bias", "blk.{L}.ffn_gate.bias", 0, \
+     0},                                                                                           \
+        {MIXT_SLOT_DENSE_UP_BIAS, "model.layers.{L}.mlp.up_proj.bias", "blk.{L}.ffn_up.bias", 0,   \
+         0},                                                                                       \
+    {                                                                                              \
+        MIXT_SLOT_DENSE_DOWN_BIAS, "model.layers.{L}.mlp.down_proj.bias", "blk.{L}.ffn_down.bias", \
             0, 0                                                                                   \
     }
 /* A router and experts below `hf` with these names of matrices; GGUF stacks the experts, very old

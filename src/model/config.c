@@ -1,7 +1,6 @@
 /* config.json of a Hugging Face folder, by each family's table of keys. What the format has no key
- * for (routing losses, frozen routers) goes under "mixt", which other programs pass over. A router
- * that chooses in another way than the family's would be run wrongly by them without a word: then
- * model_type is "mixt", which they refuse, and "mixt.family" names the family. */
+ * for (routing losses, frozen routers) goes under "mixt", which other programs pass over. What they
+ * would run wrongly without a word is written as our own family, whose model_type they refuse. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +9,7 @@
 #include "core/files.h"
 #include "model/config_rope.h"
 
-#define OWN_TYPE "mixt" /* model_type of what no family holds */
+#define OWN_TYPE "mixt" /* model_type of our own family, and of others with "mixt.family" */
 
 #define ROUTER(key, type, field, fallback, low, high)                                              \
     MIXT_FIELD(key, NULL, type, router.field, false, fallback, low, high)
@@ -112,35 +111,32 @@ static void put_separator(json_t *root, int separator)
     }
 }
 
-mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_error *error)
+mixt_status mixt_config_text(const mixt_family *family, const mixt_model_options *options, bool own,
+                             char **text, mixt_error *error)
 {
-    const mixt_family *family = model->family;
     json_t *root = json_object();
-    bool foreign_select = model->options.experts > 0 &&
-                          model->options.router.select != family->constants.router.select;
-    if (!foreign_select) {
-        put(root, "architectures", json_pack("[s]", family->hf_class));
-    }
-    put(root, "model_type", json_string(foreign_select ? OWN_TYPE : family->name));
-    put_rows(root, family->config, &model->options);
+    put(root, "architectures", json_pack("[s]", family->hf_class));
+    put(root, "model_type", json_string(family->name));
+    put_rows(root, family->config, options);
     for (int i = 0; family->fixed[i] != NULL; i += 2) {
         const char *key = family->fixed[i] + (family->fixed[i][0] == '?');
         put(root, key, json_loads(family->fixed[i + 1], JSON_DECODE_ANY, NULL));
     }
-    put(root, "rope_scaling", mixt_rope_scaling_json(&model->options.rope));
-    put_separator(root, model->options.separator);
+    put(root, "rope_scaling", mixt_rope_scaling_json(&options->rope));
+    put_separator(root, options->separator);
     put(root, "torch_dtype", json_string("float32"));
     put(root, "use_cache", json_true());
-    if (model->options.experts > 0) {
-        json_t *own = json_pack("{s:i}", "version", 1);
-        put_rows(own, router_rows, &model->options);
-        if (foreign_select) {
-            put(own, "family", json_string(family->name));
-            put(own, "select", json_string(mixt_router_select_name(model->options.router.select)));
-        }
-        put(root, "mixt", own);
+    if (own && options->experts > 0) {
+        json_t *object = json_pack("{s:i}", "version", 1);
+        put_rows(object, router_rows, options);
+        put(root, "mixt", object);
     }
     return take_json(root, text, error);
+}
+
+mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_error *error)
+{
+    return mixt_config_text(model->family, &model->options, true, text, error);
 }
 
 mixt_status mixt_model_generation_text(const mixt_model *model, char **text, mixt_error *error)
@@ -309,7 +305,7 @@ static mixt_status find_family(mixt_json_object *json, const mixt_family **famil
         mixt_json_object own = {json_object_get(json->json, "mixt"), json->file, "mixt.",
                                 json->error};
         MIXT_TRY(mixt_json_string(json, "model_type", &type));
-        if (strcmp(type, OWN_TYPE) == 0 && json_is_object(own.json)) {
+        if (strcmp(type, OWN_TYPE) == 0 && mixt_json_has(&own, "family")) {
             MIXT_TRY(mixt_json_string(&own, "family", &type));
             key = "mixt.family";
         }
@@ -345,18 +341,30 @@ static mixt_status read_object(mixt_json_object *json, mixt_model_options *optio
     return read_own(json, options);
 }
 
+static mixt_status read_root(json_t *root, const char *path, mixt_model_options *options,
+                             const mixt_family **family, mixt_error *error)
+{
+    mixt_error local = MIXT_ERROR_INIT;
+    mixt_json_object json = {root, path, "", &local};
+    mixt_status status = read_object(&json, options, family);
+    json_decref(root);
+    return status == MIXT_OK ? MIXT_OK : mixt_fail(error, status, "%s", local.message);
+}
+
 mixt_status mixt_model_config_read(const char *path, mixt_model_options *options,
                                    const mixt_family **family, mixt_error *error)
 {
     json_t *root;
-    mixt_error local = MIXT_ERROR_INIT;
-    mixt_status status = mixt_json_read(path, MIXT_JSON_CONFIG_MAX, &root, &local);
-    if (status == MIXT_OK) {
-        mixt_json_object json = {root, path, "", &local};
-        status = read_object(&json, options, family);
-        json_decref(root);
-    }
-    return status == MIXT_OK ? MIXT_OK : mixt_fail(error, status, "%s", local.message);
+    MIXT_TRY(mixt_json_read(path, MIXT_JSON_CONFIG_MAX, &root, error));
+    return read_root(root, path, options, family, error);
+}
+
+mixt_status mixt_model_config_parse(const char *text, const char *name, mixt_model_options *options,
+                                    const mixt_family **family, mixt_error *error)
+{
+    json_t *root;
+    MIXT_TRY(mixt_json_parse(text, strlen(text), name, &root, error));
+    return read_root(root, name, options, family, error);
 }
 
 mixt_status mixt_model_options_read(const char *path, mixt_model_options *options,

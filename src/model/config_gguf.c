@@ -2,6 +2,7 @@
  * family (rope scaling, latent attention, the kind of score, tied embeddings). */
 #include "model/config_gguf.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,7 +58,9 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
     const key_reader *r = user;
     char key[160];
     mixt_gguf_key(r->arch, name, key);
-    mixt_gguf_range range = {row->low, row->high};
+    /* fp32 may have moved the ends a little */
+    mixt_gguf_range range = {fmin(row->low, (double)(float)row->low),
+                             fmax(row->high, (double)(float)row->high)};
     if (row->type == MIXT_FIELD_BOOL) {
         bool flag;
         MIXT_TRY(mixt_gguf_bool(r->file, key, &flag, r->error));
@@ -142,6 +145,14 @@ static const mixt_config_row *experts_row(const mixt_family *family)
     return NULL;
 }
 
+/* A softmax over the chosen is one over all whose weights are divided by their sum. */
+static bool is_score_of(const mixt_family *family, mixt_score score)
+{
+    const mixt_router_options *router = &family->constants.router;
+    return score == router->score ||
+           (score == MIXT_SCORE_TOP_K_SOFTMAX && router->score == MIXT_SCORE_SOFTMAX);
+}
+
 /* Of the families that share an architecture: the one with or without experts, then the one with
  * this score. */
 static mixt_status find_family(const key_reader *r, const mixt_family **family)
@@ -157,8 +168,8 @@ static mixt_status find_family(const key_reader *r, const mixt_family **family)
         mixt_score score;
         known = true;
         MIXT_TRY(read_score(r, (*f)->constants.router.score, &score));
-        bool fits = (experts_row(*f) != NULL) == (experts > 0) &&
-                    (experts == 0 || score == (*f)->constants.router.score);
+        bool fits = (*f)->universal || ((experts_row(*f) != NULL) == (experts > 0) &&
+                                        (experts == 0 || is_score_of(*f, score)));
         *family = *family == NULL && fits ? *f : *family;
     }
     if (*family != NULL) {
@@ -217,7 +228,14 @@ static void read_biases(const key_reader *r, const mixt_family *family, mixt_mod
 static mixt_status read_rest(const key_reader *r, const mixt_family *family, mixt_model_options *o)
 {
     char name[64];
-    o->rope.interleaved = family->gguf_interleaved;
+    double base = o->rope_theta;
+    MIXT_TRY(mixt_gguf_has(r->file, MIXT_GGUF_EXACT_BASE)
+                 ? mixt_gguf_number(r->file, MIXT_GGUF_EXACT_BASE, (mixt_gguf_range){1, 1e12},
+                                    &base, r->error)
+                 : MIXT_OK);
+    if ((double)(float)base == o->rope_theta) { /* else somebody changed the one that all read */
+        o->rope_theta = base;
+    }
     o->tie_embeddings = mixt_gguf_find(r->file, "output.weight") == NULL;
     snprintf(name, sizeof name, "blk.%d.exp_probs_b.bias", o->leading_dense_layers);
     o->router.select_bias = o->router.select_bias || mixt_gguf_find(r->file, name) != NULL;
@@ -251,6 +269,7 @@ mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *op
     }
     if (status == MIXT_OK) {
         *options = (*family)->constants;
+        options->rope.interleaved = (*family)->gguf_interleaved;
         mixt_row_source source = {MIXT_FORM_GGUF, &r, has_key, read_key};
         status = mixt_rows_read((*family)->config, &source, options);
     }

@@ -5,6 +5,9 @@
 #include "formats/gguf.h"
 #include "model/model.h"
 
+/* Our own key beside ARCH.rope.freq_base, which is fp32: the same number as double. */
+#define MIXT_GGUF_EXACT_BASE "mixt.rope.freq_base"
+
 /* Reads them by the rows of the family that general.architecture and the kind of routing name. */
 mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *options,
                                    const mixt_family **family, mixt_error *error);

@@ -7,6 +7,7 @@
 typedef struct keys {
     mixt_gguf_writer *writer;
     const char *arch;
+    bool exact; /* numbers as double: nobody else reads them */
     mixt_status status;
     mixt_error *error;
 } keys;
@@ -25,7 +26,16 @@ static void put_f32(keys *k, const char *name, double value)
     char key[160];
     mixt_gguf_key(k->arch, name, key);
     if (k->status == MIXT_OK) {
-        k->status = mixt_gguf_writer_f32(k->writer, key, (float)value, k->error);
+        k->status = k->exact ? mixt_gguf_writer_f64(k->writer, key, value, k->error)
+                             : mixt_gguf_writer_f32(k->writer, key, (float)value, k->error);
+    }
+}
+
+/* RoPE's base as it is, where fp32 has another: angles are computed in double. */
+static void put_exact_base(keys *k, double base)
+{
+    if (k->status == MIXT_OK && !k->exact && (double)(float)base != base) {
+        k->status = mixt_gguf_writer_f64(k->writer, MIXT_GGUF_EXACT_BASE, base, k->error);
     }
 }
 
@@ -62,12 +72,7 @@ mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writ
                          "%g",
                          o->rope.mscale, o->rope.mscale_all_dim);
     }
-    if (o->experts > 0 && o->router.select != family->constants.router.select) {
-        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
-                         "model: GGUF files cannot say that experts are chosen by %s",
-                         mixt_router_select_name(o->router.select));
-    }
-    keys k = {writer, family->gguf_arch, MIXT_OK, error};
+    keys k = {writer, family->gguf_arch, family->universal, MIXT_OK, error};
     k.status = mixt_gguf_writer_string(writer, "general.architecture", family->gguf_arch, error);
     for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
         if (mixt_row_written(family->config, row, MIXT_FORM_GGUF)) {
@@ -88,5 +93,6 @@ mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writ
                 : o->router.score == MIXT_SCORE_SIGMOID ? 2
                                                         : 3);
     }
+    put_exact_base(&k, o->rope_theta);
     return k.status == MIXT_OK ? mixt_gguf_rope_write(writer, k.arch, o, error) : k.status;
 }

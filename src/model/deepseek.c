@@ -29,6 +29,11 @@ static const char *const fixed[] = {
     "hidden_act", "\"silu\"",     "attention_bias", "false", "moe_layer_freq", "1", "?seq_aux",
     "true",       "scoring_func", "\"softmax\"",    NULL};
 
+static const mixt_config_row llama_cpp[] = {
+    MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 0, 0, 1),
+    MIXT_FIELDS_END,
+};
+
 const mixt_family mixt_family_deepseek = {
     .name = "deepseek",
     .hf_class = "DeepseekForCausalLM",
@@ -37,6 +42,7 @@ const mixt_family mixt_family_deepseek = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .llama_cpp = llama_cpp,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
     .gguf_interleaved = true,
 };

@@ -55,5 +55,6 @@ const mixt_family mixt_family_deepseek_v2 = {
                              .scale = 1}},
     .hf_interleaved = true,
     .gguf_interleaved = true,
+    .gguf_select_bias = true,
     .hook = choose_groups,
 };

@@ -166,6 +166,9 @@ int mixt_family_count(void)
 /* Latent attention and sinks have no backward. */
 static bool has_backward(const mixt_family *family)
 {
+    if (family->universal) {
+        return true; /* but for models with these */
+    }
     for (const mixt_tensor_row *row = family->tensors; row->slot != MIXT_SLOT_COUNT; row++) {
         if (row->slot == MIXT_SLOT_K_UP || row->slot == MIXT_SLOT_SINKS) {
             return false;

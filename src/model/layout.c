@@ -224,3 +224,47 @@ bool mixt_layout_piece_is_plain(const mixt_layout_piece *piece)
     }
     return same && stride == elements;
 }
+
+size_t mixt_layout_piece_values(const mixt_layout_piece *piece)
+{
+    return (size_t)(piece->count[0] * piece->count[1] * piece->count[2] * piece->count[3]);
+}
+
+size_t mixt_layout_tensor_values(const mixt_layout_piece *piece)
+{
+    size_t total = 1;
+    for (int i = 0; i < piece->rank; i++) {
+        total *= (size_t)piece->shape[i];
+    }
+    return total;
+}
+
+/* Element of the tensor where a run along the last axis begins. */
+static int64_t run_start(const mixt_layout_piece *piece, int64_t run)
+{
+    const int64_t *n = piece->count, *stride = piece->stride;
+    return piece->from + run % n[2] * stride[2] + run / n[2] % n[1] * stride[1] +
+           run / n[2] / n[1] * stride[0];
+}
+
+void mixt_layout_scatter(const mixt_layout_piece *piece, const float *values, float *tensor)
+{
+    int64_t runs = piece->count[0] * piece->count[1] * piece->count[2];
+    for (int64_t run = 0; run < runs; run++) {
+        float *to = tensor + run_start(piece, run);
+        for (int64_t i = 0; i < piece->count[3]; i++) {
+            to[i * piece->stride[3]] = *values++;
+        }
+    }
+}
+
+void mixt_layout_gather(const mixt_layout_piece *piece, const float *tensor, float *values)
+{
+    int64_t runs = piece->count[0] * piece->count[1] * piece->count[2];
+    for (int64_t run = 0; run < runs; run++) {
+        const float *from = tensor + run_start(piece, run);
+        for (int64_t i = 0; i < piece->count[3]; i++) {
+            *values++ = from[i * piece->stride[3]];
+        }
+    }
+}

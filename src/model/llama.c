@@ -2,15 +2,8 @@
 #include "model/arch.h"
 
 static const mixt_tensor_row tensors[] = {
-    MIXT_LLAMA_TENSORS,
-    MIXT_DENSE_TENSORS,
-    MIXT_ATTENTION_BIAS_TENSORS,
-    {MIXT_SLOT_DENSE_GATE_BIAS, "model.layers.{L}.mlp.gate_proj.bias", "blk.{L}.ffn_gate.bias", 0,
-     0},
-    {MIXT_SLOT_DENSE_UP_BIAS, "model.layers.{L}.mlp.up_proj.bias", "blk.{L}.ffn_up.bias", 0, 0},
-    {MIXT_SLOT_DENSE_DOWN_BIAS, "model.layers.{L}.mlp.down_proj.bias", "blk.{L}.ffn_down.bias", 0,
-     0},
-    MIXT_TENSORS_END,
+    MIXT_LLAMA_TENSORS,      MIXT_DENSE_TENSORS, MIXT_ATTENTION_BIAS_TENSORS,
+    MIXT_DENSE_BIAS_TENSORS, MIXT_TENSORS_END,
 };
 
 static const mixt_config_row config[] = {
@@ -26,6 +19,12 @@ static const mixt_config_row config[] = {
 
 static const char *const fixed[] = {"hidden_act", "\"silu\"", NULL};
 
+/* its llama has no window */
+static const mixt_config_row llama_cpp[] = {
+    MIXT_FIELD("attention.window", NULL, INTEGER, attention.window, false, 0, 0, 1 << 24),
+    MIXT_FIELDS_END,
+};
+
 const mixt_family mixt_family_llama = {
     .name = "llama",
     .hf_class = "LlamaForCausalLM",
@@ -34,6 +33,7 @@ const mixt_family mixt_family_llama = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .llama_cpp = llama_cpp,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
     .gguf_interleaved = true,
 };

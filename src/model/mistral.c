@@ -18,6 +18,12 @@ static const mixt_config_row config[] = {
 
 static const char *const fixed[] = {"hidden_act", "\"silu\"", NULL};
 
+/* its llama has no window */
+static const mixt_config_row llama_cpp[] = {
+    MIXT_FIELD("attention.window", NULL, INTEGER, attention.window, false, 0, 0, 1 << 24),
+    MIXT_FIELDS_END,
+};
+
 const mixt_family mixt_family_mistral = {
     .name = "mistral",
     .hf_class = "MistralForCausalLM",
@@ -26,6 +32,7 @@ const mixt_family mixt_family_mistral = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .llama_cpp = llama_cpp,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
     .gguf_interleaved = true,
 };

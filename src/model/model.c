@@ -44,10 +44,11 @@ mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_fami
     *result = NULL;
     mixt_model_options checked = *options;
     MIXT_TRY(mixt_model_check(&checked, place, error));
-    family = family != NULL ? family : mixt_family_for(&checked);
     if (family == NULL) {
-        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
-                         "%s: no model family can hold these routing options", place);
+        family = mixt_family_to_write(NULL, &checked, MIXT_FORM_FOLDER, error);
+    }
+    if (family == NULL) {
+        return MIXT_ERROR_UNSUPPORTED;
     }
     mixt_model *model = calloc(1, sizeof *model);
     if (model == NULL) {

@@ -75,25 +75,22 @@ void mixt_model_values(const mixt_model *model, int parameter, size_t first, siz
 /* An error where a mapped file shrank, so that what was computed since may be wrong. */
 mixt_status mixt_model_intact(const mixt_model *model, mixt_error *error);
 
-/* A tensor as Hugging Face files hold it: experts one by one. */
-typedef struct mixt_tensor_view {
-    char name[128];
-    int rank;
-    int64_t shape[4];
-    size_t count;
-    int parameter; /* that it is of */
-    size_t offset; /* in model->weights, or any block of the same layout */
-} mixt_tensor_view;
-
-/* All of them, in the order of the parameters; *views is malloc'd. */
-mixt_status mixt_model_views(const mixt_model *model, mixt_tensor_view **views, size_t *count,
-                             mixt_error *error);
 /* generation_config.json as text (malloc'd). */
 mixt_status mixt_model_generation_text(const mixt_model *model, char **text, mixt_error *error);
 /* config.json as text (malloc'd), and back into options. */
 mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_error *error);
 mixt_status mixt_model_config_read(const char *path, mixt_model_options *options,
                                    const mixt_family **family, mixt_error *error);
+/* The text of these options as this family, with or without what only mixt reads; and back from
+ * memory, `name` standing for the file in messages. */
+mixt_status mixt_config_text(const mixt_family *family, const mixt_model_options *options, bool own,
+                             char **text, mixt_error *error);
+mixt_status mixt_model_config_parse(const char *text, const char *name, mixt_model_options *options,
+                                    const mixt_family **family, mixt_error *error);
+/* The same model as the family as which it is written in this form: the block, names and all else
+ * stay the model's. Nothing of *written has to be freed. */
+mixt_status mixt_model_written(const mixt_model *model, mixt_form form, mixt_model *written,
+                               mixt_error *error);
 
 /* ------------------------------------------------------------------------------------------ */
 /* The plan of a model                                                                        */

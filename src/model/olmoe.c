@@ -23,6 +23,11 @@ static const mixt_config_row config[] = {
 
 static const char *const fixed[] = {"hidden_act", "\"silu\"", NULL};
 
+static const mixt_config_row llama_cpp[] = {
+    MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 0, 0, 1),
+    MIXT_FIELDS_END,
+};
+
 const mixt_family mixt_family_olmoe = {
     .name = "olmoe",
     .hf_class = "OlmoeForCausalLM",
@@ -31,6 +36,7 @@ const mixt_family mixt_family_olmoe = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .llama_cpp = llama_cpp,
     .constants = {.attention = {.qk_norm = MIXT_QK_NORM_WHOLE},
                   .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
 };

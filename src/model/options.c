@@ -90,6 +90,9 @@ void mixt_model_fill(mixt_model_options *options)
     options->embedding_scale = options->embedding_scale == 0 ? 1 : options->embedding_scale;
     options->logit_scale = options->logit_scale == 0 ? 1 : options->logit_scale;
     options->router.scale = options->router.scale == 0 ? 1 : options->router.scale;
+    if (options->experts > 0 && options->router.bias_rate > 0) {
+        options->router.select_bias = true;
+    }
     if (options->router.groups <= 1) {
         options->router.groups = options->router.groups_used = 0;
     }

@@ -36,5 +36,30 @@ void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *parame
                            mixt_layout_piece *piece);
 /* true where the piece is the whole tensor in its order */
 bool mixt_layout_piece_is_plain(const mixt_layout_piece *piece);
+/* How many values a piece has, and the whole tensor. */
+size_t mixt_layout_piece_values(const mixt_layout_piece *piece);
+size_t mixt_layout_tensor_values(const mixt_layout_piece *piece);
+/* Puts a piece's values where they belong among the tensor's; and takes them out. */
+void mixt_layout_scatter(const mixt_layout_piece *piece, const float *values, float *tensor);
+void mixt_layout_gather(const mixt_layout_piece *piece, const float *tensor, float *values);
+
+/* The tensors of a Hugging Face folder by name, and the parts of parameters that lie in each: those
+ * of tensor i are parts [first[i], first[i + 1]). */
+typedef struct mixt_folder_part {
+    int parameter;
+    mixt_layout_piece piece;
+} mixt_folder_part;
+
+typedef struct mixt_folder_tensors {
+    mixt_folder_part *parts;
+    size_t part_count;
+    size_t *first; /* [count + 1] */
+    size_t count;
+} mixt_folder_tensors;
+
+/* Refused, by name, where the family has none for a parameter. Free the list in any case. */
+mixt_status mixt_folder_tensors_list(const mixt_model *model, mixt_folder_tensors *list,
+                                     mixt_error *error);
+void mixt_folder_tensors_free(mixt_folder_tensors *list);
 
 #endif

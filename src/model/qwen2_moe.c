@@ -38,6 +38,11 @@ static const char *const fixed[] = {"hidden_act",
                                     "false",
                                     NULL};
 
+static const mixt_config_row llama_cpp[] = {
+    MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 0, 0, 1),
+    MIXT_FIELDS_END,
+};
+
 const mixt_family mixt_family_qwen2_moe = {
     .name = "qwen2_moe",
     .hf_class = "Qwen2MoeForCausalLM",
@@ -46,6 +51,7 @@ const mixt_family mixt_family_qwen2_moe = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .llama_cpp = llama_cpp,
     .constants = {.attention = {.qkv_bias = true},
                   .shared_experts = 1,
                   .shared_gate = true,

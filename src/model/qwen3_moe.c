@@ -34,6 +34,11 @@ static const char *const fixed[] = {"hidden_act",
                                     "false",
                                     NULL};
 
+static const mixt_config_row llama_cpp[] = {
+    MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 1, 0, 1),
+    MIXT_FIELDS_END,
+};
+
 const mixt_family mixt_family_qwen3_moe = {
     .name = "qwen3_moe",
     .hf_class = "Qwen3MoeForCausalLM",
@@ -42,6 +47,7 @@ const mixt_family mixt_family_qwen3_moe = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .llama_cpp = llama_cpp,
     .constants = {.attention = {.qk_norm = MIXT_QK_NORM_HEAD},
                   .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
 };

@@ -6,6 +6,7 @@
 #include "core/files.h"
 #include "formats/checkpoint.h"
 #include "formats/json.h"
+#include "model/parameters.h"
 #include "train/log.h"
 #include "train/options.h"
 #include "train/trainer.h"
@@ -53,58 +54,105 @@ static const struct {
     {MIXT_TRAIN_SECOND_MOMENTS, "exp_avg_sq.", "second moments"},
 };
 
-/* Weights under their Hugging Face names, both moments under the same with a prefix. */
+/* The tensors of the folder, and both moments under the same names with a prefix. What lies there
+ * as it does in a block is read and written in place, the rest goes through a copy of its own. */
 typedef struct tensor_list {
     void *blocks[PARTS]; /* as the host sees them */
-    mixt_tensor_view *views;
-    char (*names)[160]; /* [PARTS * view_count] */
+    mixt_folder_tensors folder;
+    char (*names)[160]; /* [PARTS * folder.count] */
+    float **copies;     /* the same; NULL: in place */
     mixt_checkpoint_tensor *tensors;
     size_t count;
 } tensor_list;
 
+/* Values of a part of tensor `index` in a block. */
+static float *part_values(const mixt_trainer *trainer, const tensor_list *list, int block,
+                          const mixt_folder_part *part)
+{
+    const mixt_parameter *p = &trainer->model->parameters[part->parameter];
+    return (float *)list->blocks[block] + p->offset + part->piece.offset;
+}
+
+/* What was read into copies goes into the blocks. */
+static void take_copies(const mixt_trainer *trainer, const tensor_list *list)
+{
+    for (size_t at = 0; at < list->count; at++) {
+        int block = (int)(at / list->folder.count);
+        size_t i = at % list->folder.count;
+        for (size_t j = list->folder.first[i];
+             list->copies[at] != NULL && j < list->folder.first[i + 1]; j++) {
+            const mixt_folder_part *part = &list->folder.parts[j];
+            mixt_layout_gather(&part->piece, list->copies[at],
+                               part_values(trainer, list, block, part));
+        }
+    }
+}
+
 /* `changed`: what was read into the blocks goes to where they lie. */
 static void free_list(const mixt_trainer *trainer, tensor_list *list, bool changed)
 {
+    if (changed) {
+        take_copies(trainer, list);
+    }
     for (int part = 0; part < PARTS; part++) {
         mixt_device_memory_unmap(mixt_train_memory(trainer, parts[part].block), list->blocks[part],
                                  changed);
     }
-    free(list->views);
+    for (size_t i = 0; list->copies != NULL && i < list->count; i++) {
+        free(list->copies[i]);
+    }
+    mixt_folder_tensors_free(&list->folder);
+    free(list->copies);
     free(list->names);
     free(list->tensors);
 }
 
-static mixt_status make_list(const mixt_trainer *trainer, tensor_list *list, mixt_error *error)
+/* Adds tensor `index` of the folder in a block. */
+static mixt_status add_tensor(const mixt_trainer *trainer, tensor_list *list, int block,
+                              size_t index, mixt_error *error)
 {
-    size_t count;
-    *list = (tensor_list){0};
-    mixt_status status = mixt_model_views(trainer->model, &list->views, &count, error);
-    if (status != MIXT_OK) {
-        return status;
+    size_t first = list->folder.first[index], end = list->folder.first[index + 1];
+    const mixt_layout_piece *piece = &list->folder.parts[first].piece;
+    char *name = list->names[list->count];
+    float *data = part_values(trainer, list, block, &list->folder.parts[first]);
+    snprintf(name, sizeof *list->names, "%s%s", parts[block].prefix, piece->name);
+    if (end - first > 1 || !mixt_layout_piece_is_plain(piece)) {
+        data = calloc(mixt_layout_tensor_values(piece), sizeof *data);
+        list->copies[list->count] = data;
+        for (size_t j = first; data != NULL && j < end; j++) {
+            const mixt_folder_part *part = &list->folder.parts[j];
+            mixt_layout_scatter(&part->piece, part_values(trainer, list, block, part), data);
+        }
     }
-    list->names = calloc(PARTS * count + 1, sizeof *list->names);
-    list->tensors = calloc(PARTS * count + 1, sizeof *list->tensors);
-    if (list->names == NULL || list->tensors == NULL) {
+    mixt_checkpoint_tensor *tensor = &list->tensors[list->count++];
+    *tensor =
+        (mixt_checkpoint_tensor){.file = block == 0 ? "model.safetensors" : "optimizer.safetensors",
+                                 .name = name,
+                                 .dtype = MIXT_DTYPE_F32,
+                                 .rank = (uint32_t)piece->rank,
+                                 .data = data};
+    memcpy(tensor->shape, piece->shape, (size_t)piece->rank * sizeof *piece->shape);
+    return data != NULL ? MIXT_OK
+                        : mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory for %s", name);
+}
+
+static mixt_status make_list(const mixt_trainer *trainer, const mixt_model *written,
+                             tensor_list *list, mixt_error *error)
+{
+    *list = (tensor_list){0};
+    MIXT_TRY(mixt_folder_tensors_list(written, &list->folder, error));
+    size_t total = PARTS * list->folder.count + 1;
+    list->names = calloc(total, sizeof *list->names);
+    list->copies = calloc(total, sizeof *list->copies);
+    list->tensors = calloc(total, sizeof *list->tensors);
+    if (list->names == NULL || list->tensors == NULL || list->copies == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory");
     }
-    for (int part = 0; part < PARTS; part++) {
-        status = mixt_device_memory_map(mixt_train_memory(trainer, parts[part].block),
-                                        &list->blocks[part], error);
-        if (status != MIXT_OK) {
-            return status;
-        }
-        for (size_t i = 0; i < count; i++, list->count++) {
-            const mixt_tensor_view *view = &list->views[i];
-            char *name = list->names[list->count];
-            snprintf(name, sizeof *list->names, "%s%s", parts[part].prefix, view->name);
-            mixt_checkpoint_tensor *tensor = &list->tensors[list->count];
-            *tensor = (mixt_checkpoint_tensor){.file = part == 0 ? "model.safetensors"
-                                                                 : "optimizer.safetensors",
-                                               .name = name,
-                                               .dtype = MIXT_DTYPE_F32,
-                                               .rank = (uint32_t)view->rank,
-                                               .data = (float *)list->blocks[part] + view->offset};
-            memcpy(tensor->shape, view->shape, (size_t)view->rank * sizeof(int64_t));
+    for (int block = 0; block < PARTS; block++) {
+        MIXT_TRY(mixt_device_memory_map(mixt_train_memory(trainer, parts[block].block),
+                                        &list->blocks[block], error));
+        for (size_t i = 0; i < list->folder.count; i++) {
+            MIXT_TRY(add_tensor(trainer, list, block, i, error));
         }
     }
     return MIXT_OK;
@@ -171,12 +219,16 @@ static mixt_status save(mixt_trainer *trainer, mixt_error *error)
     char hash[MIXT_SHA256_HEX];
     mixt_buffer state = {0};
     tensor_list list = {0};
-    mixt_status status = mixt_model_config_text(trainer->model, &config, error);
+    mixt_model written;
+    mixt_status status = mixt_model_written(trainer->model, MIXT_FORM_FOLDER, &written, error);
+    if (status == MIXT_OK) {
+        status = mixt_model_config_text(&written, &config, error);
+    }
     if (status == MIXT_OK) {
         status = mixt_model_generation_text(trainer->model, &generation, error);
     }
     if (status == MIXT_OK) {
-        status = make_list(trainer, &list, error);
+        status = make_list(trainer, &written, &list, error);
     }
     if (status == MIXT_OK) {
         state_text(trainer, &state);
@@ -291,23 +343,25 @@ static mixt_status refuse_key(const char *path, const char *key, const json_t *b
     return status;
 }
 
-/* Refuses another way of choosing experts, by its name: it also changes what config.json says of
- * model_type and architectures, which would tell nobody what to put right. */
-static mixt_status compare_select(const char *path, const json_t *before, const json_t *now,
-                                  mixt_error *error)
+/* Refuses the first option that is another: where it makes the model another family's, keys of
+ * config.json would tell nobody what to put right. */
+static mixt_status compare_families(const mixt_trainer *trainer, const char *path,
+                                    const char *saved, const mixt_model *written, mixt_error *error)
 {
-    const json_t *old = json_object_get(json_object_get(before, "mixt"), "select");
-    const json_t *new = json_object_get(json_object_get(now, "mixt"), "select");
-    const char *usual = mixt_router_select_name(0); /* which files do not name */
-    const char *was = old == NULL ? usual : json_string_value(old);
-    const char *is = new == NULL ? usual : json_string_value(new);
-    if (was != NULL && is != NULL && strcmp(was, is) == 0) {
+    mixt_model_options before, now = trainer->model->options;
+    const mixt_family *family;
+    MIXT_TRY(mixt_model_config_parse(saved, path, &before, &family, error));
+    const mixt_config_row *row = mixt_options_difference(&before, &now);
+    if (family == written->family || row == NULL) {
         return MIXT_OK;
     }
+    char was[40], is[40];
+    mixt_option_text(row, mixt_row_get(row, &before), was);
+    mixt_option_text(row, mixt_row_get(row, &now), is);
     return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                     "%s: the model's router_select was %s when this run began and is %s now; use "
-                     "a new folder",
-                     path, was != NULL ? was : "unknown", is != NULL ? is : "unknown");
+                     "%s: the model's %s was %s when this run began and is %s now; use a new "
+                     "folder",
+                     path, row->key, was, is);
 }
 
 /* Refuses the first key of config.json whose value is not the model's. */
@@ -336,7 +390,9 @@ static mixt_status compare_model(const mixt_trainer *trainer, const mixt_checkpo
     char *config = NULL, *saved = NULL, hash[MIXT_SHA256_HEX];
     size_t length;
     json_t *now = NULL, *before = NULL;
-    mixt_status status = mixt_model_config_text(trainer->model, &config, error);
+    mixt_model written;
+    MIXT_TRY(mixt_model_written(trainer->model, MIXT_FORM_FOLDER, &written, error));
+    mixt_status status = mixt_model_config_text(&written, &config, error);
     if (status != MIXT_OK) {
         return status;
     }
@@ -351,7 +407,7 @@ static mixt_status compare_model(const mixt_trainer *trainer, const mixt_checkpo
             status = mixt_json_parse(config, strlen(config), path, &now, error);
         }
         if (status == MIXT_OK) {
-            status = compare_select(path, before, now, error);
+            status = compare_families(trainer, path, saved, &written, error);
         }
         if (status == MIXT_OK) {
             status = compare_keys(path, before, now, error);
@@ -426,12 +482,14 @@ static mixt_status resume(mixt_trainer *trainer, const mixt_checkpoint *checkpoi
                           const char *passed_over, mixt_error *error)
 {
     tensor_list list = {0};
+    mixt_model written;
+    MIXT_TRY(mixt_model_written(trainer->model, MIXT_FORM_FOLDER, &written, error));
     mixt_status status = compare_model(trainer, checkpoint, error);
     if (status == MIXT_OK) {
         status = read_state(trainer, checkpoint, error);
     }
     if (status == MIXT_OK) {
-        status = make_list(trainer, &list, error);
+        status = make_list(trainer, &written, &list, error);
     }
     if (status == MIXT_OK) {
         status = mixt_checkpoint_load(checkpoint, list.tensors, list.count, error);
