@@ -300,7 +300,7 @@ static void unread_tensors_are_refused(void **state)
     mixt_model_free(model);
 }
 
-static void other_half_is_refused(void **state)
+static void other_half_is_read(void **state)
 {
     (void)state;
     mixt_model *model = make_model(0), *opened;
@@ -313,8 +313,8 @@ static void other_half_is_refused(void **state)
     require(mixt_model_open(in_home("half"), &opened, &error), &error);
     mixt_model_free(opened);
     replace_in_config(in_home("half"), "\"bfloat16\"", "\"float16\"");
-    assert_int_equal(mixt_model_open(in_home("half"), &opened, &error), MIXT_ERROR_FORMAT);
-    assert_says(&error, EXPERT " has type BF16, but the configuration's torch_dtype is float16");
+    require(mixt_model_open(in_home("half"), &opened, &error), &error);
+    mixt_model_free(opened);
     mixt_model_free(model);
 }
 
@@ -488,7 +488,9 @@ static void wrong_gguf_tensors_are_refused(void **state)
         {"output.weight", SWAP, "it is transposed"},
         {"blk.0.attn_norm.weight", OMIT, "tensor blk.0.attn_norm.weight is missing"},
         {"rope_freqs.weight", EXTRA, "tensor rope_freqs.weight: rope factors are not supported"},
-        {"blk.0.attn_q.bias", EXTRA, "tensor blk.0.attn_q.bias is no part of this OLMoE"},
+        {"blk.0.attn_q.bias", EXTRA, "tensor blk.0.attn_q.bias is [1], the metadata makes it [256]"},
+        {"blk.0.attn_sinks.weight", EXTRA,
+         "tensor blk.0.attn_sinks.weight is no part of this OLMoE"},
     };
     mixt_model *made = make_olmoe(), *opened;
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
@@ -775,7 +777,7 @@ int main(void)
         cmocka_unit_test(mapped_is_loaded),
         cmocka_unit_test(wrong_tensors_are_refused),
         cmocka_unit_test(unread_tensors_are_refused),
-        cmocka_unit_test(other_half_is_refused),
+        cmocka_unit_test(other_half_is_read),
         cmocka_unit_test(nan_is_found),
         cmocka_unit_test(truncated_while_mapped),
         cmocka_unit_test(gguf_is_loaded),

@@ -13,6 +13,7 @@ static const mixt_tensor_row tensors[] = {
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS,
     MIXT_MOE_FIELDS("num_experts"),
+    MIXT_FIELD("num_local_experts", NULL, INTEGER, experts, false, 0, 1, MIXT_EXPERTS_MAX),
     MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),
     /* of dense layers, which mixt refuses in this family */
     MIXT_DENSE_FFN_FIELD(false),
