@@ -161,7 +161,11 @@ static void run_list(const mixt_compute *compute, const setting *s)
         if (memory_at + size > memory_size) {
             memory_at = 0;
         }
-        matrices[i] = (mixt_matrix){s->type, s->n, s->k, memory + memory_at, row_bytes};
+        matrices[i] = (mixt_matrix){.type = s->type,
+                                    .n = s->n,
+                                    .k = s->k,
+                                    .data = memory + memory_at,
+                                    .row_bytes = row_bytes};
         memory_at += size;
         list[i] = (mixt_gemm_f32){.m = s->m,
                                   .n = s->n,

@@ -488,7 +488,8 @@ static void wrong_gguf_tensors_are_refused(void **state)
         {"output.weight", SWAP, "it is transposed"},
         {"blk.0.attn_norm.weight", OMIT, "tensor blk.0.attn_norm.weight is missing"},
         {"rope_freqs.weight", EXTRA, "tensor rope_freqs.weight: rope factors are not supported"},
-        {"blk.0.attn_q.bias", EXTRA, "tensor blk.0.attn_q.bias is [1], the metadata makes it [256]"},
+        {"blk.0.attn_q.bias", EXTRA,
+         "tensor blk.0.attn_q.bias is [1], the metadata makes it [256]"},
         {"blk.0.attn_sinks.weight", EXTRA,
          "tensor blk.0.attn_sinks.weight is no part of this OLMoE"},
     };

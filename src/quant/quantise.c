@@ -41,7 +41,8 @@ static mixt_quantise_function *const functions[MIXT_TYPE_COUNT] = {
 
 bool mixt_type_can_quantise(mixt_type type)
 {
-    return mixt_type_info(type)->elements == 1 || functions[type] != NULL;
+    const mixt_type_row *row = mixt_type_info(type);
+    return row->number >= 0 && (row->elements == 1 || functions[type] != NULL);
 }
 
 /* NaN and infinity times 0 are NaN. */

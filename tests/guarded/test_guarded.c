@@ -229,7 +229,11 @@ static void rows_on_host(void)
 {
     product p;
     product_create(&p);
-    p.rows = (mixt_matrix){MIXT_TYPE_F32, COLUMNS, COLUMNS, host, COLUMNS * sizeof(float)};
+    p.rows = (mixt_matrix){.type = MIXT_TYPE_F32,
+                           .n = COLUMNS,
+                           .k = COLUMNS,
+                           .data = host,
+                           .row_bytes = COLUMNS * sizeof(float)};
     p.call.in[LINEAR_WEIGHT] = NULL;
     p.call.matrices[LINEAR_WEIGHT] = &p.rows;
     product_run(&p);

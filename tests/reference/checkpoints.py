@@ -185,7 +185,17 @@ def fp8(family, name, block, scale_type=torch.float32, stacked=False, **changes)
     record(folder, model)
 
 
+def fp8_values(name):
+    """Every number of the type, twice: count u32, codes, fp32 values (tests/test_quant.c)."""
+    codes = numpy.arange(512, dtype=numpy.uint8)
+    codes[codes % 128 == 127] = 0
+    values = torch.from_numpy(codes).view(torch.float8_e4m3fn).float().numpy()
+    path = FIXTURES.parent / "quant" / name
+    path.write_bytes(numpy.uint32(512).tobytes() + codes.tobytes() + values.tobytes())
+
+
 RECIPES = {
+    "F8_E4M3.bin": fp8_values,
     **{f"{family}-fused": fused for family in MODELS if family != "llama"},
     "qwen3_moe-head": tied_head,
     "llama-biases": lambda name: biased("llama", name, torch.float16, attention_bias=True,
