@@ -133,9 +133,14 @@ static void make_finite(mixt_type type)
     } else if (type == MIXT_TYPE_Q2_K) {
         set_halves(info, 80);
         set_halves(info, 82);
-    } else if (type == MIXT_TYPE_Q3_K || type == MIXT_TYPE_Q6_K) {
+    } else if (type == MIXT_TYPE_Q3_K || type == MIXT_TYPE_Q6_K || type == MIXT_TYPE_TQ1_0 ||
+               type == MIXT_TYPE_TQ2_0) {
         set_halves(info, size - 2);
-    } else {
+    } else if (type == MIXT_TYPE_IQ1_M) { /* the half's upper bits */
+        for (size_t i = 0; i + size <= memory_size; i += size) {
+            memory[i + 55] = 0x15;
+        }
+    } else if (type != MIXT_TYPE_NVFP4) {
         set_halves(info, 0);
         if (type == MIXT_TYPE_Q4_1 || type == MIXT_TYPE_Q5_1 || type == MIXT_TYPE_Q4_K ||
             type == MIXT_TYPE_Q5_K) {

@@ -440,6 +440,11 @@ static void expand_all(void)
     expand(iq2_s, 1024, twos, 2, grids.iq2_s[0]);
     expand(iq3_xxs, 256, threes, 3, grids.iq3_xxs[0]);
     expand(iq3_s, 512, odd, 3, grids.iq3_s[0]);
+    for (int i = 0; i < 256; i++) {
+        for (int j = 0; j < 4; j++) {
+            grids.pairs[i][j] = (int8_t)((i >> 2 * j & 3) - 1);
+        }
+    }
     for (int signs = 0; signs < 256; signs++) {
         int bits = 0;
         for (int j = 0; j < 8; j++) {

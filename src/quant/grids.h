@@ -10,6 +10,7 @@ typedef struct mixt_grids {
     int8_t iq3_xxs[256][4];                                 /* 4, 12, ..., 52, 62 */
     int8_t iq3_s[512][4];                                   /* 1, 3, ..., 15 */
     int8_t signs[256][8];                                   /* -1 where bit j is set, else 0 */
+    int8_t pairs[256][4];                                   /* bits 2 j, 2 j + 1, less 1 */
     uint8_t even[128]; /* seven signs with an eighth that makes the number of ones even */
 } mixt_grids;
 

@@ -1,16 +1,19 @@
 /* Types whose blocks are made of integers that lie nowhere as such (quant/multiples.h): rows are
  * decoded one by one into 16-bit words and then transposed into a panel, or for one token
  * multiplied as they are. Included behind quant_tile.h. */
+#include "quant/multiples_decode.h"
 
 /* One block of each lane's row. */
 INLINE void unpack_multiples(source *from, panel *to, mixt_type type)
 {
     _Alignas(64) int16_t rows[QUANT_LANES][MIXT_STEP];
     float d[QUANT_LANES];
+    const mixt_grids *grids = mixt_grids_get();
     const source words = {(const uint8_t *)rows, sizeof rows[0], NULL};
+    fetch_ahead(from, (size_t)(QUANT_LANES * mixt_type_info(type)->bytes));
     for (int lane = 0; lane < QUANT_LANES; lane++) {
-        fetch_ahead(from, (size_t)mixt_type_info(type)->bytes);
-        d[lane] = mixt_multiples_of(type, from->base + (size_t)lane * from->stride, rows[lane]);
+        const uint8_t *block = from->base + (size_t)lane * from->stride;
+        d[lane] = mixt_decode_multiples(type, block, grids, rows[lane]);
     }
     to->d[0] = vf_load(d);
     for (int i = 0; i < MIXT_STEP / 8; i++) {
@@ -23,13 +26,14 @@ INLINE void unpack_part(source *from, panel *to, int block, mixt_type type)
 {
     _Alignas(64) int16_t rows[QUANT_LANES][32];
     float d[QUANT_LANES], m[QUANT_LANES];
+    const mixt_grids *grids = mixt_grids_get();
     const source words = {(const uint8_t *)rows, sizeof rows[0], NULL};
     int part = block % (mixt_type_info(type)->elements / 32);
     for (int lane = 0; lane < QUANT_LANES; lane++) {
-        float scales[2];
-        mixt_part_of(type, from->base + (size_t)lane * from->stride, part, rows[lane], scales);
-        d[lane] = scales[0];
-        m[lane] = scales[1];
+        const uint8_t *at = from->base + (size_t)lane * from->stride;
+        d[lane] = mixt_part_scale(type, at, part, 0);
+        m[lane] = mixt_part_scale(type, at, part, 1);
+        mixt_decode_part(type, at, part, grids, rows[lane]);
     }
     to->d[block] = vf_load(d);
     to->m[block] = vf_load(m);
@@ -62,50 +66,128 @@ UNPACK_PART(unpack_nvfp4, MIXT_TYPE_NVFP4)
 UNPACK_PART(unpack_q1_0, MIXT_TYPE_Q1_0)
 UNPACK_PART(unpack_q2_0, MIXT_TYPE_Q2_0)
 
-/* The sum of products of one block with its activations, in each lane a part of it. */
-INLINE vi dot_words(const int16_t q[MIXT_STEP], const int16_t x[MIXT_STEP])
+/* ------------------------------------------------------------------------------------------ */
+/* One token                                                                                  */
+
+/* Sums over a row's dwords [first, first + count) of what lies in memory, a row in each lane. */
+INLINE vi sum_dwords(const source *rows, int first, const int count)
 {
     vi total = vi_zero();
-    EACH(i, MIXT_STEP / 2 / QUANT_LANES)
+    EACH(i, count / 4)
     {
-        total =
-            vi_dpwssd(total, vi_load(q + 2 * QUANT_LANES * i), vi_load(x + 2 * QUANT_LANES * i));
+        vi four[4];
+        load_quads(rows, (size_t)(4 * first + 16 * i), four);
+        total = vi_add32(total, vi_add32(vi_add32(four[0], four[1]), vi_add32(four[2], four[3])));
     }
     return total;
 }
 
-/* One token times QUANT_LANES rows from `row` on, or as many as there are. */
-static vf rows_of_multiples(const mixt_matrix_task *task, int64_t row)
+/* Up to QUANT_LANES rows of a task, from `row` on. */
+typedef struct row_group {
+    const uint8_t *base;
+    size_t stride, bytes; /* of a row, of a block */
+    int rows;
+    int64_t blocks;
+} row_group;
+
+static row_group group_of(const mixt_matrix_task *task, int64_t row)
 {
     const mixt_matrix *matrix = task->matrix;
-    const size_t bytes = (size_t)mixt_type_info(matrix->type)->bytes;
+    const mixt_type_row *info = mixt_type_info(matrix->type);
+    int64_t rows = task->row_end - row;
+    return (row_group){(const uint8_t *)matrix->data + (size_t)row * matrix->row_bytes,
+                       matrix->row_bytes, (size_t)info->bytes,
+                       (int)(rows < QUANT_LANES ? rows : QUANT_LANES), matrix->k / info->elements};
+}
+
+INLINE vf rows_of_multiples(const mixt_matrix_task *task, int64_t row, mixt_type type)
+{
+    const row_group group = group_of(task, row);
+    const mixt_grids *grids = mixt_grids_get();
     _Alignas(64) int16_t q[MIXT_STEP];
-    _Alignas(64) int32_t lanes[QUANT_LANES][QUANT_LANES] = {{0}};
+    _Alignas(64) int32_t dwords[QUANT_LANES][QUANT_LANES] = {{0}};
+    const source transposed = {(const uint8_t *)dwords, sizeof dwords[0], NULL};
     float d[QUANT_LANES] = {0};
-    const source dwords = {(const uint8_t *)lanes, sizeof lanes[0], NULL};
-    int64_t rows = task->row_end - row < QUANT_LANES ? task->row_end - row : QUANT_LANES;
     vf sum = vf_set(0);
-    for (int64_t step = 0; step < matrix->k / MIXT_STEP; step++) {
+    for (int64_t step = 0; step < group.blocks; step++) {
         const mixt_q8_wide *x =
             (const void *)(task->activations + (size_t)step * task->activation_bytes);
-        for (int64_t lane = 0; lane < rows; lane++) {
-            const uint8_t *block = (const uint8_t *)matrix->data +
-                                   (size_t)(row + lane) * matrix->row_bytes + (size_t)step * bytes;
-            d[lane] = mixt_multiples_of(matrix->type, block, q);
-            vi part = dot_words(q, x->q);
-            memcpy(lanes[lane], &part, sizeof part);
+        for (int lane = 0; lane < group.rows; lane++) {
+            const uint8_t *block =
+                group.base + (size_t)lane * group.stride + (size_t)step * group.bytes;
+            d[lane] = mixt_decode_multiples(type, block, grids, q);
+            vi total = vi_zero();
+            EACH(i, MIXT_STEP / 2 / QUANT_LANES)
+            {
+                total = vi_dpwssd(total, vi_load(q + 2 * QUANT_LANES * i),
+                                  vi_load(x->q + 2 * QUANT_LANES * i));
+            }
+            memcpy(dwords[lane], &total, sizeof total);
         }
-        vi total = vi_zero();
-        EACH(i, QUANT_LANES / 4)
-        {
-            vi four[4];
-            load_quads(&dwords, (size_t)(16 * i), four);
-            total = vi_add32(total, vi_add32(vi_add32(four[0], four[1]), //
-                                             vi_add32(four[2], four[3])));
-        }
-        sum = add_scaled(sum, vf_load(d), x->narrow.d[0], total);
+        sum = add_scaled(sum, vf_load(d), x->narrow.d[0], sum_dwords(&transposed, 0, QUANT_LANES));
     }
     return sum;
+}
+
+/* The same by parts of 32, whose halves have scales of their own. */
+INLINE vf rows_of_parts(const mixt_matrix_task *task, int64_t row, mixt_type type)
+{
+    const row_group group = group_of(task, row);
+    const mixt_grids *grids = mixt_grids_get();
+    const int parts = mixt_type_info(type)->elements / 32;
+    _Alignas(64) int16_t q[32];
+    _Alignas(64) int32_t dwords[QUANT_LANES][16] = {{0}};
+    const source transposed = {(const uint8_t *)dwords, sizeof dwords[0], NULL};
+    float d[2][QUANT_LANES] = {{0}};
+    vf sum = vf_set(0);
+    for (int64_t at = 0; at < group.blocks * parts; at++) {
+        const mixt_q8_wide *x = (const void *)(task->activations + (size_t)(at / MIXT_STEP_BLOCKS) *
+                                                                       task->activation_bytes);
+        const int16_t *words = x->q + at % MIXT_STEP_BLOCKS * 32;
+        for (int lane = 0; lane < group.rows; lane++) {
+            const uint8_t *block =
+                group.base + (size_t)lane * group.stride + (size_t)(at / parts) * group.bytes;
+            mixt_decode_part(type, block, (int)(at % parts), grids, q);
+            EACH(half, 2) d[half][lane] = mixt_part_scale(type, block, (int)(at % parts), half);
+            EACH(i, 16 / QUANT_LANES)
+            {
+                vi part = vi_dpwssd(vi_zero(), vi_load(q + 2 * QUANT_LANES * i),
+                                    vi_load(words + 2 * QUANT_LANES * i));
+                memcpy(dwords[lane] + QUANT_LANES * i, &part, sizeof part);
+            }
+        }
+        EACH(half, 2)
+        {
+            sum = add_scaled(sum, vf_load(d[half]), x->narrow.d[at % MIXT_STEP_BLOCKS],
+                             sum_dwords(&transposed, 8 * half, 8));
+        }
+    }
+    return sum;
+}
+
+#define ROWS_OF(type)                                                                              \
+    case MIXT_TYPE_##type:                                                                         \
+        return mixt_type_has_parts(MIXT_TYPE_##type)                                               \
+                   ? rows_of_parts(task, row, MIXT_TYPE_##type)                                    \
+                   : rows_of_multiples(task, row, MIXT_TYPE_##type)
+
+static vf rows_of(const mixt_matrix_task *task, int64_t row)
+{
+    switch ((int)task->matrix->type) {
+        ROWS_OF(IQ1_S);
+        ROWS_OF(IQ1_M);
+        ROWS_OF(IQ2_XXS);
+        ROWS_OF(IQ2_XS);
+        ROWS_OF(IQ2_S);
+        ROWS_OF(IQ3_XXS);
+        ROWS_OF(IQ3_S);
+        ROWS_OF(TQ1_0);
+        ROWS_OF(TQ2_0);
+        ROWS_OF(NVFP4);
+        ROWS_OF(Q1_0);
+    default:
+        ROWS_OF(Q2_0);
+    }
 }
 
 /* One token times all rows of a task. */
@@ -113,7 +195,7 @@ static void multiply_multiples(const mixt_matrix_task *task)
 {
     for (int64_t row = task->row_begin; row < task->row_end; row += QUANT_LANES) {
         float sums[QUANT_LANES];
-        vf_store(sums, rows_of_multiples(task, row));
+        vf_store(sums, rows_of(task, row));
         for (int64_t i = 0; i < QUANT_LANES && row + i < task->row_end; i++) {
             float *c = task->c + row + i;
             *c = task->accumulate ? *c + sums[i] : sums[i];

@@ -434,7 +434,8 @@ static int64_t multiply_single(const mixt_matrix_task *task)
 static void kernel_multiply(const mixt_matrix_task *task)
 {
     mixt_matrix_task rest = *task;
-    if (task->tokens == 1 && mixt_type_is_multiples(task->matrix->type)) {
+    mixt_type type = task->matrix->type;
+    if (task->tokens == 1 && (mixt_type_is_multiples(type) || mixt_type_has_parts(type))) {
         multiply_multiples(task);
         return;
     }
