@@ -87,6 +87,11 @@ static mixt_status gather(const convert_settings *settings, cli_resources *resou
     if (settings->data.count == 0) {
         return MIXT_OK;
     }
+    if (resources->tokenizer == NULL) {
+        return set_error(error, MIXT_ERROR_ARGUMENT,
+                         "--data: needs a tokenizer, and there is none beside the model "
+                         "(--tokenizer PATH)");
+    }
     TRY(open_data(&settings->data, 0, resources, error));
     progress_line progress;
     progress_begin(&progress, "importance");
@@ -127,10 +132,32 @@ static mixt_status find_tokenizer(const convert_settings *settings, cli_resource
     return status;
 }
 
+/* What was written, and what somebody might not expect of it. */
+static void say_written(const convert_settings *settings, const mixt_convert_report *report)
+{
+    for (int i = 0; i < report->fallback_count; i++) {
+        fprintf(stderr,
+                "note: rows of %d tensors are no whole blocks of their type: these are %s\n",
+                report->fallbacks[i].tensors, report->fallbacks[i].type);
+    }
+    if (report->requantised > 0) {
+        fprintf(stderr,
+                "note: %d tensors were quantised already; a model in 16 or 32 bits gives better "
+                "ones\n",
+                report->requantised);
+    }
+    if (report->alone[0] != '\0') {
+        fprintf(stderr, "note: only mixt opens it, as no family that others know holds %s\n",
+                report->alone);
+    }
+    fprintf(stderr, "written: %s, %.2f bits a weight\n", settings->output, report->bits_per_weight);
+}
+
 static mixt_status convert(const void *user, cli_resources *resources, mixt_error *error)
 {
     const convert_settings *settings = user;
     mixt_importance *importance = NULL;
+    mixt_convert_report report;
     TRY(open_context(&settings->machine, resources, error));
     TRY(open_model(settings->model, resources, error));
     TRY(find_tokenizer(settings, resources, error));
@@ -146,6 +173,7 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
         options.shard_bytes = (uint64_t)(settings->shard_size * 1e9);
         options.importance = importance;
         options.tokenizer = resources->tokenizer;
+        options.report = &report;
         progress_line progress;
         progress_begin(&progress, "convert");
         status = mixt_convert(resources->context, resources->model, &options, progress_callback,
@@ -154,7 +182,7 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     }
     mixt_importance_free(importance);
     if (status == MIXT_OK) {
-        fprintf(stderr, "written: %s\n", settings->output);
+        say_written(settings, &report);
     }
     return status;
 }

@@ -670,6 +670,19 @@ MIXT_API mixt_status mixt_text_perplexity(mixt_context *context, const mixt_mode
 /* ------------------------------------------------------------------------------------------ */
 /* Conversion: Hugging Face folders and GGUF files, and quantisation                          */
 
+/* What was written. */
+typedef struct mixt_convert_report {
+    const char *family; /* "mixt": our own, which other programs refuse */
+    char alone[160];    /* then the option that no family of theirs holds, else "" */
+    int tensors;
+    uint64_t parameters, bytes;
+    double bits_per_weight;
+    int requantised; /* tensors that were quantised before, in another type */
+    int fallback_count;
+    mixt_type_use fallbacks[MIXT_TYPES_MAX]; /* tensors whose rows are no whole blocks of their
+                                                type, by the type that they got */
+} mixt_convert_report;
+
 typedef struct mixt_convert_options {
     const char *output; /* ends in ".gguf": a GGUF file; else a Hugging Face folder */
     const char *type;   /* "Q4_K_M", "Q8_0", "BF16", ...; NULL: the types stay (folders: F16 or BF16
@@ -681,11 +694,14 @@ typedef struct mixt_convert_options {
                                           without */
     const mixt_tokenizer *tokenizer;   /* saved with the model, or NULL */
     const char *name;                  /* general.name, or NULL */
+    mixt_convert_report *report;       /* filled where all went well, or NULL */
 } mixt_convert_options;
 
 MIXT_API mixt_convert_options mixt_convert_options_default(void);
-/* Writes `model` in another form. Weights whose type stays are copied as they are; q and k are
- * permuted where the two forms of the family rotate them differently. */
+/* Writes `model` in another form, beside the output, opens it as mixt_model_open does, compares it
+ * with what was meant, and gives it its name; after an error what stood there before is left. The
+ * model's own files are never written over. Weights whose type stays are copied as they are; q and
+ * k are permuted where the two forms of the family rotate them differently. */
 MIXT_API mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
                                   const mixt_convert_options *options, mixt_progress progress,
                                   void *user, mixt_error *error);

@@ -177,6 +177,52 @@ void mixt_conversion_advance(mixt_conversion *c, size_t bytes)
     }
 }
 
+/* The type in which the first of a target's values lie in the source. */
+static mixt_type source_type(const mixt_model *model, int parameter)
+{
+    const mixt_held *held = model->held != NULL ? &model->held[parameter] : NULL;
+    return held != NULL && held->matrices != NULL ? held->matrices[0].type : MIXT_TYPE_F32;
+}
+
+static void count_fallback(mixt_convert_report *report, const mixt_target *target)
+{
+    const char *type = mixt_type_info(target->type)->name;
+    int i = 0;
+    while (i < report->fallback_count && strcmp(report->fallbacks[i].type, type) != 0) {
+        i++;
+    }
+    if (i < MIXT_TYPES_MAX) {
+        report->fallback_count = i == report->fallback_count ? i + 1 : report->fallback_count;
+        report->fallbacks[i].type = type;
+        report->fallbacks[i].tensors++;
+        report->fallbacks[i].parameters += mixt_target_count(target);
+        report->fallbacks[i].bytes += target->bytes;
+    }
+}
+
+static void fill_report(const mixt_conversion *c, const mixt_model *source,
+                        mixt_convert_report *report)
+{
+    *report = (mixt_convert_report){.family = c->model->family->name};
+    for (size_t i = 0; i < c->target_count; i++) {
+        const mixt_target *target = &c->targets[i];
+        mixt_type from = source_type(source, c->parts[target->first].parameter);
+        report->tensors++;
+        report->parameters += mixt_target_count(target);
+        report->bytes += target->bytes;
+        if (mixt_type_info(from)->elements > 1 && from != target->type) {
+            report->requantised += mixt_type_info(target->type)->elements > 1;
+        }
+        if (target->wanted != target->type) {
+            count_fallback(report, target);
+        }
+    }
+    report->bits_per_weight = 8 * (double)report->bytes / (double)report->parameters;
+    if (c->model->family->universal) {
+        mixt_family_nearest(&c->model->options, c->form, report->alone);
+    }
+}
+
 mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
                          const mixt_convert_options *options, mixt_progress progress, void *user,
                          mixt_error *error)
@@ -195,10 +241,26 @@ mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
                          "type: '%.40s' is not a type that mixt can write (mixt help convert)",
                          options->type);
     }
+    mixt_model written;
+    MIXT_TRY(mixt_model_written(model, c.form, &written, error));
+    c.model = &written;
     mixt_status status = plan_targets(&c);
+    if (status == MIXT_OK) {
+        status = mixt_output_begin(&c);
+    }
     if (status == MIXT_OK) {
         status = c.form == MIXT_FORM_GGUF ? mixt_convert_to_gguf(&c) : mixt_convert_to_folder(&c);
     }
+    if (status == MIXT_OK) {
+        status = mixt_output_verify(&c);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_output_publish(&c);
+    }
+    if (status == MIXT_OK && options->report != NULL) {
+        fill_report(&c, model, options->report);
+    }
+    mixt_output_end(&c);
     clear_targets(&c);
-    return status == MIXT_OK ? mixt_model_intact(model, error) : status;
+    return status;
 }

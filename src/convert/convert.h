@@ -16,14 +16,17 @@ typedef struct mixt_target {
     int first, parts;               /* in the list of parts */
     const mixt_layout_piece *piece; /* its name and shape: those of its first part */
     mixt_type type;
+    mixt_type wanted; /* what the type would be if its rows were whole blocks of that */
     size_t bytes;
 } mixt_target;
 
 typedef struct mixt_conversion {
     mixt_context *context;
-    const mixt_model *model;
+    const mixt_model *model; /* as the family as which it is written */
     const mixt_convert_options *options;
     mixt_form form;
+    char *folder; /* temporary, beside the output */
+    char *path;   /* in it: the file of weights */
     const mixt_mix *mix; /* NULL: types stay as they are */
     mixt_target_part *parts;
     size_t part_count, part_capacity;
@@ -41,6 +44,13 @@ mixt_status mixt_target_values(const mixt_conversion *c, const mixt_target *targ
 size_t mixt_target_count(const mixt_target *target);
 /* Moves the progress on. */
 void mixt_conversion_advance(mixt_conversion *c, size_t bytes);
+
+/* Makes the temporary folder; refused where the output is the source. Looks at what was written
+ * there; gives it the output's name; and removes what is left of the folder. (publish.c) */
+mixt_status mixt_output_begin(mixt_conversion *c);
+mixt_status mixt_output_verify(const mixt_conversion *c);
+mixt_status mixt_output_publish(const mixt_conversion *c);
+void mixt_output_end(mixt_conversion *c);
 
 mixt_status mixt_convert_to_gguf(mixt_conversion *c);
 mixt_status mixt_convert_to_folder(mixt_conversion *c);

@@ -77,6 +77,7 @@ static mixt_status set_type(const mixt_conversion *c, mixt_type type, mixt_targe
         free(back);
         free(halves);
     }
+    target->wanted = target->type;
     target->bytes = mixt_target_count(target) * (size_t)mixt_type_info(target->type)->bytes;
     return status;
 }
@@ -114,10 +115,10 @@ static mixt_status write_target(mixt_conversion *c, mixt_safetensors_writer *wri
     return status;
 }
 
-static mixt_status write_weights(mixt_conversion *c, const float_form *form, const char *path)
+static mixt_status write_weights(mixt_conversion *c, const float_form *form)
 {
     mixt_safetensors_writer *writer;
-    MIXT_TRY(mixt_safetensors_writer_create(path, c->options->shard_bytes, &writer, c->error));
+    MIXT_TRY(mixt_safetensors_writer_create(c->path, c->options->shard_bytes, &writer, c->error));
     mixt_status status = mixt_safetensors_writer_metadata(writer, "format", "pt", c->error);
     for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
         mixt_target *target = &c->targets[i];
@@ -159,7 +160,7 @@ static void name_dtype(char *config, const char *torch, char **named)
 
 mixt_status mixt_convert_to_folder(mixt_conversion *c)
 {
-    const char *folder = c->options->output;
+    const char *folder = c->folder;
     char *config = NULL, *named = NULL, *generation = NULL;
     const float_form *form = NULL;
     mixt_status status = choose_form(c, &form);
@@ -170,14 +171,7 @@ mixt_status mixt_convert_to_folder(mixt_conversion *c)
         status = mixt_model_generation_text(c->model, &generation, c->error);
     }
     if (status == MIXT_OK) {
-        status = mixt_folder_create(folder, c->error);
-    }
-    char *path = mixt_path_join(folder, "model.safetensors");
-    if (status == MIXT_OK && path == NULL) {
-        status = mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory");
-    }
-    if (status == MIXT_OK) {
-        status = write_weights(c, form, path);
+        status = write_weights(c, form);
     }
     if (status == MIXT_OK && c->options->tokenizer != NULL) {
         status = mixt_tokenizer_save(c->options->tokenizer, folder, c->error);
@@ -192,7 +186,6 @@ mixt_status mixt_convert_to_folder(mixt_conversion *c)
                      ? mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory")
                      : mixt_file_replace_in(folder, "config.json", named, strlen(named), c->error);
     }
-    free(path);
     free(config);
     free(named);
     free(generation);

@@ -14,6 +14,7 @@
 
 #define SLAB_BYTES ((size_t)64 << 20) /* of fp32 rows held at a time */
 #define ROWS_OF_ITEM 16
+#define WHOLE_BLOCKS 256 /* columns that are whole blocks of every type */
 
 static mixt_place place_of(const mixt_model *model, const mixt_parameter *p)
 {
@@ -63,6 +64,7 @@ static void choose_type(const mixt_conversion *c, mixt_target *target)
     const mixt_parameter *p = &c->model->parameters[parameter];
     const mixt_model_options *o = &c->model->options;
     int64_t columns = target->piece->shape[target->piece->rank - 1];
+    mixt_type wanted = MIXT_TYPE_COUNT;
     target->type = MIXT_TYPE_F32;
     if (mixt_parameter_is_matrix(p) && c->mix != NULL) {
         mixt_mix_request request = {
@@ -76,11 +78,14 @@ static void choose_type(const mixt_conversion *c, mixt_target *target)
             .importance = c->options->importance != NULL,
         };
         target->type = mixt_mix_type(c->mix, &request);
+        request.columns = WHOLE_BLOCKS;
+        wanted = mixt_mix_type(c->mix, &request);
     } else if (mixt_parameter_is_matrix(p)) {
         mixt_type held = held_type(c->model, parameter);
         bool writable = held != MIXT_TYPE_COUNT && mixt_type_info(held)->number >= 0;
         target->type = writable ? held : MIXT_TYPE_F32;
     }
+    target->wanted = wanted != MIXT_TYPE_COUNT ? wanted : target->type;
     target->bytes =
         mixt_target_count(target) / (size_t)columns * mixt_type_row_bytes(target->type, columns);
 }
@@ -297,8 +302,7 @@ static mixt_status add_target(const mixt_conversion *c, mixt_gguf_writer *writer
 mixt_status mixt_convert_to_gguf(mixt_conversion *c)
 {
     mixt_gguf_writer *writer;
-    MIXT_TRY(
-        mixt_gguf_writer_create(c->options->output, c->options->shard_bytes, &writer, c->error));
+    MIXT_TRY(mixt_gguf_writer_create(c->path, c->options->shard_bytes, &writer, c->error));
     mixt_status status = write_metadata(c, writer);
     for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
         choose_type(c, &c->targets[i]);

@@ -179,6 +179,10 @@ const mixt_config_row *mixt_options_difference(const mixt_model_options *a,
  * everything that changes what is computed. Found out by writing (in memory) and reading. */
 bool mixt_family_holds(const mixt_family *family, const mixt_model_options *options,
                        mixt_form form);
+/* Whether options that were written so and read again are the same; else the first that is not. */
+bool mixt_options_come_back(const mixt_family *family, mixt_form form,
+                            const mixt_model_options *options, const mixt_model_options *back,
+                            char what[160]);
 /* `family` (or NULL) where that holds them in this form, else the first that does; NULL where none
  * does, with what does not come back in the error. New models are of the first that holds them as a
  * folder. */

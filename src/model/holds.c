@@ -181,6 +181,16 @@ static void compare(comparison *c, const mixt_model_options *options,
     }
 }
 
+bool mixt_options_come_back(const mixt_family *family, mixt_form form,
+                            const mixt_model_options *options, const mixt_model_options *back,
+                            char what[160])
+{
+    comparison c = {.family = family, .form = form, .own = true, .what = what};
+    what[0] = '\0';
+    compare(&c, options, back);
+    return c.wrong == 0;
+}
+
 /* What llama.cpp computes one way whatever the file says. */
 static void compare_llama_cpp(comparison *c, const mixt_model_options *options)
 {
