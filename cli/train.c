@@ -209,7 +209,7 @@ static int take_model_config(train_settings *settings, cli_arguments *arguments)
     if (mixt_model_options_read(settings->model_config, &model, &error) != MIXT_OK) {
         return fail_error(&error);
     }
-    if (model.rope.factor > 0 || model.attention.latent_size > 0 || model.attention.sinks) {
+    if (model.attention.latent_size > 0 || model.attention.sinks) {
         return fail_usage("--model-config: %.400s: models of this family are opened, not trained",
                           settings->model_config);
     }

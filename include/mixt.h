@@ -317,14 +317,34 @@ typedef struct mixt_attention_options {
     int value_dim; /* of a head; 0: head_dim */
 } mixt_attention_options;
 
+/* How RoPE is stretched beyond the context of pretraining (docs/checkpoints.md). */
+typedef enum mixt_rope_kind {
+    MIXT_ROPE_DEFAULT,  /* pair i of n / 2 turns by theta^(-2i/n) a position */
+    MIXT_ROPE_LINEAR,   /* all pairs slower by `factor` */
+    MIXT_ROPE_DYNAMIC,  /* NTK: theta grows with sequences longer than context_length */
+    MIXT_ROPE_YARN,     /* slow pairs by the factor, fast ones not (2309.00071) */
+    MIXT_ROPE_LLAMA3,   /* the same by wavelength (Llama 3.1) */
+    MIXT_ROPE_LONGROPE, /* each pair by a number of its own (2402.13753), one set for sequences of
+                           up to original_context positions, one for longer ones */
+} mixt_rope_kind;
+
+#define MIXT_ROPE_PAIRS_MAX 256 /* of a head, with numbers of their own */
+
 typedef struct mixt_rope_options {
-    int dims;             /* rotated values of a head; 0: all */
-    bool interleaved;     /* pairs (2i, 2i + 1) as the file's q and k are laid out, else halves */
-    double factor;        /* YaRN (2309.00071) context extension; 0: none */
-    int original_context; /* of YaRN */
-    double beta_fast, beta_slow;
-    double mscale, mscale_all_dim; /* DeepSeek's; both 0: 0.1 ln(factor) + 1 */
-    bool no_truncate;              /* correction range is not rounded (gpt-oss) */
+    int dims;         /* rotated values at the beginning of a head; 0: all */
+    bool interleaved; /* pairs (2i, 2i + 1) as the file's q and k are laid out, else halves */
+    mixt_rope_kind kind;
+    double factor;           /* of all kinds but the default; LongRoPE: for its attention factor */
+    int original_context;    /* YaRN, Llama 3, LongRoPE: positions of pretraining */
+    double attention_factor; /* YaRN, LongRoPE: of cosines and sines; 0: what follows from the
+                                factor */
+    double beta_fast, beta_slow;   /* YaRN: turns in the original context; 0: 32 and 1 */
+    double mscale, mscale_all_dim; /* YaRN: where both are above 0, cosines and sines grow by their
+                                      ratio; latent attention grows by the second, squared */
+    bool no_truncate;              /* YaRN: the pairs between which it blends are not rounded */
+    double low_frequency_factor, high_frequency_factor; /* Llama 3 */
+    int divisors; /* LongRoPE: pairs, of which each is slower by */
+    float short_divisors[MIXT_ROPE_PAIRS_MAX], long_divisors[MIXT_ROPE_PAIRS_MAX];
 } mixt_rope_options;
 
 typedef enum mixt_activation {

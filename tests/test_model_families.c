@@ -103,6 +103,7 @@ static void as_deepseek_v2(mixt_model_options *o)
     o->router.groups = 4;
     o->router.groups_used = 2;
     o->rope = (mixt_rope_options){.interleaved = true,
+                                  .kind = MIXT_ROPE_YARN,
                                   .factor = 4,
                                   .original_context = 16,
                                   .mscale = 0.707,
@@ -131,7 +132,8 @@ static void as_gpt_oss(mixt_model_options *o)
     o->router.score = MIXT_SCORE_TOP_K_SOFTMAX;
     o->router.renormalise = false;
     o->router.logit_bias = true;
-    o->rope = (mixt_rope_options){.factor = 4, .original_context = 16, .no_truncate = true};
+    o->rope = (mixt_rope_options){
+        .kind = MIXT_ROPE_YARN, .factor = 4, .original_context = 16, .no_truncate = true};
 }
 
 static const family_case cases[] = {

@@ -8,6 +8,7 @@
 #include "formats/gguf.h"
 #include "convert/convert.h"
 #include "model/config_gguf.h"
+#include "model/config_gguf_rope.h"
 #include "model/importance.h"
 #include "quant/quant.h"
 #include "tokenizer/tokenizer.h"
@@ -299,11 +300,29 @@ static mixt_status add_target(const mixt_conversion *c, mixt_gguf_writer *writer
     return mixt_gguf_writer_add(writer, target->piece->name, target->type, rank, size, c->error);
 }
 
+/* Tensors of RoPE's factors, before the others: their headers, then their bytes. */
+static mixt_status put_rope(const mixt_conversion *c, mixt_gguf_writer *writer, bool bytes)
+{
+    mixt_gguf_rope_pairs found[2];
+    int count = mixt_gguf_rope_tensors(&c->model->options, found);
+    for (int i = 0; i < count; i++) {
+        int64_t size = found[i].count;
+        MIXT_TRY(
+            bytes ? mixt_gguf_writer_write(writer, found[i].values, (size_t)size * sizeof(float),
+                                           c->error)
+                  : mixt_gguf_writer_add(writer, found[i].name, MIXT_TYPE_F32, 1, &size, c->error));
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_convert_to_gguf(mixt_conversion *c)
 {
     mixt_gguf_writer *writer;
     MIXT_TRY(mixt_gguf_writer_create(c->path, c->options->shard_bytes, &writer, c->error));
     mixt_status status = write_metadata(c, writer);
+    if (status == MIXT_OK) {
+        status = put_rope(c, writer, false);
+    }
     for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
         choose_type(c, &c->targets[i]);
         c->total += (double)c->targets[i].bytes;
@@ -311,6 +330,9 @@ mixt_status mixt_convert_to_gguf(mixt_conversion *c)
     }
     if (status == MIXT_OK) {
         status = mixt_gguf_writer_begin(writer, c->error);
+    }
+    if (status == MIXT_OK) {
+        status = put_rope(c, writer, true);
     }
     for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
         status = write_target(c, writer, &c->targets[i]);

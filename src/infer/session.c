@@ -34,6 +34,7 @@ struct mixt_session {
     mixt_weights *weights;
     mixt_device_memory cache; /* of each of the graphs' caches in turn [capacity, columns] */
     mixt_device_memory rope;  /* [capacity, rope.dims] */
+    bool rope_by_length;      /* its rows depend on how long the sequence is */
     mixt_batch batch;
     float *logits;        /* [V] */
     int32_t *route_ids;   /* [moe_layers, k] of the last token */
@@ -130,6 +131,7 @@ static mixt_status allocate(mixt_session *session, mixt_error *error)
     size_t routes = (size_t)mixt_model_moe_layers(model) * session->chosen;
     MIXT_TRY(create_cache(session, backend, error));
     MIXT_TRY(mixt_rope_create(model, backend, session->capacity, &session->rope, error));
+    session->rope_by_length = mixt_rope_by_length(&model->options, session->capacity);
     MIXT_TRY(mixt_batch_create(session->chunk, 1, &session->batch, error));
     session->logits = calloc((size_t)model->options.vocab_size, sizeof(float));
     session->route_ids = calloc(routes + 1, sizeof(int32_t));
@@ -250,6 +252,10 @@ mixt_status mixt_session_feed(mixt_session *session, const int32_t *tokens, size
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "token %zu: id %d is not in 0..%d", i,
                              tokens[i], vocab_size - 1);
         }
+    }
+    if (session->rope_by_length) { /* what is fed is rotated as in a sequence that ends with it */
+        MIXT_TRY(mixt_rope_update(session->model, (int64_t)session->length, (int64_t)count,
+                                  &session->rope, error));
     }
     size_t chunk = (size_t)session->chunk;
     size_t before = session->length;

@@ -32,8 +32,8 @@ static const struct {
     const char *key;
     double harmless;
 } foreign[] = {
-    {"final_logit_softcapping", 0}, {"attn_logit_softcapping", 0}, {"partial_rotary_factor", 1},
-    {"residual_multiplier", 1},     {"logits_scaling", 1},         {"attention_multiplier", 0},
+    {"final_logit_softcapping", 0}, {"attn_logit_softcapping", 0}, {"residual_multiplier", 1},
+    {"logits_scaling", 1},          {"attention_multiplier", 0},
 };
 
 /* ------------------------------------------------------------------------------------------ */
@@ -122,7 +122,7 @@ mixt_status mixt_config_text(const mixt_family *family, const mixt_model_options
         const char *key = family->fixed[i] + (family->fixed[i][0] == '?');
         put(root, key, json_loads(family->fixed[i + 1], JSON_DECODE_ANY, NULL));
     }
-    put(root, "rope_scaling", mixt_rope_scaling_json(&options->rope));
+    mixt_rope_write(family, options, root);
     put_separator(root, options->separator);
     put(root, "torch_dtype", json_string("float32"));
     put(root, "use_cache", json_true());
@@ -329,7 +329,7 @@ static mixt_status read_object(mixt_json_object *json, mixt_model_options *optio
     mixt_row_source source = {MIXT_FORM_FOLDER, json, has_key, read_key};
     MIXT_TRY(mixt_rows_read(family->config, &source, options));
     MIXT_TRY(check_fixed(json, family));
-    MIXT_TRY(mixt_rope_scaling_read(json, options));
+    MIXT_TRY(mixt_rope_read(json, options));
     if (family->hook != NULL) {
         mixt_error inner = MIXT_ERROR_INIT;
         mixt_status status = family->hook(options, json->json, &inner);

@@ -1,6 +1,7 @@
 /* Options in GGUF metadata: a family's rows, and beside them what follows one rule whatever the
  * family (rope scaling, latent attention, the kind of score, tied embeddings). */
 #include "model/config_gguf.h"
+#include "model/config_gguf_rope.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -183,7 +184,7 @@ static mixt_status find_family(const key_reader *r, const mixt_family **family)
                              mixt_gguf_path(r->file, 0), r->arch);
 }
 
-/* Keys and tensors that would change what is computed. */
+/* Keys that would change what is computed. */
 static mixt_status check_foreign(const key_reader *r)
 {
     static const char *const keys[] = {"final_logit_softcapping",      "residual_scale",
@@ -195,11 +196,6 @@ static mixt_status check_foreign(const key_reader *r)
         if (value != 0 && !(value == 1 && i > 0 && i < 4)) {
             return unsupported(r, keys[i], "is not supported");
         }
-    }
-    if (mixt_gguf_find(r->file, "rope_freqs.weight") != NULL) {
-        return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
-                         "%s: tensor rope_freqs.weight: rope factors are not supported",
-                         mixt_gguf_path(r->file, 0));
     }
     return MIXT_OK;
 }
@@ -228,14 +224,6 @@ static void read_biases(const key_reader *r, const mixt_family *family, mixt_mod
 static mixt_status read_rest(const key_reader *r, const mixt_family *family, mixt_model_options *o)
 {
     char name[64];
-    double base = o->rope_theta;
-    MIXT_TRY(mixt_gguf_has(r->file, MIXT_GGUF_EXACT_BASE)
-                 ? mixt_gguf_number(r->file, MIXT_GGUF_EXACT_BASE, (mixt_gguf_range){1, 1e12},
-                                    &base, r->error)
-                 : MIXT_OK);
-    if ((double)(float)base == o->rope_theta) { /* else somebody changed the one that all read */
-        o->rope_theta = base;
-    }
     o->tie_embeddings = mixt_gguf_find(r->file, "output.weight") == NULL;
     snprintf(name, sizeof name, "blk.%d.exp_probs_b.bias", o->leading_dense_layers);
     o->router.select_bias = o->router.select_bias || mixt_gguf_find(r->file, name) != NULL;

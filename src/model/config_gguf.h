@@ -5,9 +5,6 @@
 #include "formats/gguf.h"
 #include "model/model.h"
 
-/* Our own key beside ARCH.rope.freq_base, which is fp32: the same number as double. */
-#define MIXT_GGUF_EXACT_BASE "mixt.rope.freq_base"
-
 /* Reads them by the rows of the family that general.architecture and the kind of routing name. */
 mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *options,
                                    const mixt_family **family, mixt_error *error);
@@ -17,11 +14,5 @@ void mixt_gguf_key(const char *arch, const char *name, char key[160]);
  * knows the architecture. */
 mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writer,
                                  mixt_error *error);
-
-/* RoPE scaling (config_gguf_rope.c): behind the family's rows, and where keys are written. */
-mixt_status mixt_gguf_rope_read(const mixt_gguf *file, const char *arch,
-                                mixt_model_options *options, mixt_error *error);
-mixt_status mixt_gguf_rope_write(mixt_gguf_writer *writer, const char *arch,
-                                 const mixt_model_options *options, mixt_error *error);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "model/config_gguf.h"
+#include "model/config_gguf_rope.h"
 
 typedef struct keys {
     mixt_gguf_writer *writer;
@@ -28,14 +29,6 @@ static void put_f32(keys *k, const char *name, double value)
     if (k->status == MIXT_OK) {
         k->status = k->exact ? mixt_gguf_writer_f64(k->writer, key, value, k->error)
                              : mixt_gguf_writer_f32(k->writer, key, (float)value, k->error);
-    }
-}
-
-/* RoPE's base as it is, where fp32 has another: angles are computed in double. */
-static void put_exact_base(keys *k, double base)
-{
-    if (k->status == MIXT_OK && !k->exact && (double)(float)base != base) {
-        k->status = mixt_gguf_writer_f64(k->writer, MIXT_GGUF_EXACT_BASE, base, k->error);
     }
 }
 
@@ -66,12 +59,6 @@ mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writ
     const mixt_model_options *o = &model->options;
     const mixt_attention_options *a = &o->attention;
     const mixt_family *family = model->family;
-    if (o->rope.factor > 0 && o->rope.mscale != o->rope.mscale_all_dim) {
-        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
-                         "model: GGUF files cannot hold a YaRN with mscale %g and mscale_all_dim "
-                         "%g",
-                         o->rope.mscale, o->rope.mscale_all_dim);
-    }
     keys k = {writer, family->gguf_arch, family->universal, MIXT_OK, error};
     k.status = mixt_gguf_writer_string(writer, "general.architecture", family->gguf_arch, error);
     for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
@@ -93,6 +80,5 @@ mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writ
                 : o->router.score == MIXT_SCORE_SIGMOID ? 2
                                                         : 3);
     }
-    put_exact_base(&k, o->rope_theta);
     return k.status == MIXT_OK ? mixt_gguf_rope_write(writer, k.arch, o, error) : k.status;
 }

@@ -80,6 +80,10 @@ const mixt_family mixt_family_gpt_oss = {
         {.attention = {.qkv_bias = true, .output_bias = true, .sinks = true, .window_period = 2},
          .activation = MIXT_ACTIVATION_CLAMPED,
          .expert_bias = true,
+         .rope = {.kind = MIXT_ROPE_YARN, /* GptOssConfig, where a folder says nothing */
+                  .factor = 32,
+                  .original_context = 4096,
+                  .no_truncate = true},
          .router = {.score = MIXT_SCORE_TOP_K_SOFTMAX, .logit_bias = true, .scale = 1}},
     .hook = check_layers,
 };

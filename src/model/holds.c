@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "model/config_gguf.h"
+#include "model/config_gguf_rope.h"
 #include "model/parameters.h"
 
 #define COMPUTED(type, field) MIXT_FIELD(#field, NULL, type, field, true, 0, 0, 0)
@@ -56,13 +57,18 @@ const mixt_config_row mixt_option_fields[] = {
     COMPUTED(INTEGER, attention.value_dim),
     COMPUTED(INTEGER, rope.dims),
     COMPUTED(BOOL, rope.interleaved),
+    COMPUTED(INTEGER, rope.kind),
     COMPUTED(NUMBER, rope.factor),
     COMPUTED(INTEGER, rope.original_context),
+    COMPUTED(NUMBER, rope.attention_factor),
     COMPUTED(NUMBER, rope.beta_fast),
     COMPUTED(NUMBER, rope.beta_slow),
     COMPUTED(NUMBER, rope.mscale),
     COMPUTED(NUMBER, rope.mscale_all_dim),
     COMPUTED(BOOL, rope.no_truncate),
+    COMPUTED(NUMBER, rope.low_frequency_factor),
+    COMPUTED(NUMBER, rope.high_frequency_factor),
+    COMPUTED(INTEGER, rope.divisors),
     COMPUTED(INTEGER, router.select),
     COMPUTED(INTEGER, router.logits),
     COMPUTED(BOOL, router.logit_bias),
@@ -105,7 +111,7 @@ static mixt_model_options canonical(mixt_model_options options, bool bits)
     if (options.attention.latent_size == 0) {
         options.rope.interleaved = false; /* files have the order of rows that they want */
     }
-    if (options.rope.factor == 0) {
+    if (options.rope.kind == MIXT_ROPE_DEFAULT) {
         options.rope =
             (mixt_rope_options){.dims = options.rope.dims, .interleaved = options.rope.interleaved};
     }
@@ -133,7 +139,8 @@ const mixt_config_row *mixt_options_difference(const mixt_model_options *a,
             return row;
         }
     }
-    return NULL;
+    static const mixt_config_row lists = COMPUTED(INTEGER, rope.divisors);
+    return mixt_rope_same(a, b) ? NULL : &lists;
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -148,12 +155,19 @@ typedef struct comparison {
     bool refused; /* what was written cannot be read */
 } comparison;
 
-/* Numbers of a GGUF file are fp32, as is what is computed with them; the angles of RoPE are
- * computed in double. */
+/* Compared as a whole, by what it computes: one RoPE may be said in several ways. */
+static bool is_of_rope(const mixt_config_row *row)
+{
+    size_t rope = offsetof(mixt_model_options, rope);
+    return row->offset == offsetof(mixt_model_options, rope_theta) ||
+           (row->offset >= rope && row->offset < rope + sizeof(mixt_rope_options) &&
+            row->offset != offsetof(mixt_model_options, rope.interleaved));
+}
+
+/* Numbers of a GGUF file are fp32, as is what is computed with them. */
 static bool same_value(const comparison *c, const mixt_config_row *row, double a, double b)
 {
-    bool rounded = c->form == MIXT_FORM_GGUF && row->type == MIXT_FIELD_NUMBER &&
-                   row->offset != offsetof(mixt_model_options, rope_theta);
+    bool rounded = c->form == MIXT_FORM_GGUF && row->type == MIXT_FIELD_NUMBER;
     return a == b || (rounded && (float)a == (float)b);
 }
 
@@ -172,13 +186,16 @@ static void compare(comparison *c, const mixt_model_options *options,
 {
     bool training = c->own && c->form == MIXT_FORM_FOLDER;
     mixt_model_options a = canonical(*options, c->own), b = canonical(*back, c->own);
+    bool rope = mixt_rope_same(options, back);
     for (const mixt_config_row *row = mixt_option_fields; row->type != MIXT_FIELD_END; row++) {
         double x = mixt_row_get(row, &a), y = mixt_row_get(row, &b);
-        if ((row->required || training) && !same_value(c, row, x, y)) {
+        bool same = is_of_rope(row) ? rope || x == y : same_value(c, row, x, y);
+        if ((row->required || training) && !same) {
             say(c, row, x, y);
             c->wrong++;
         }
     }
+    c->wrong += rope ? 0 : 1; /* pairs' own numbers stand in lists */
 }
 
 bool mixt_options_come_back(const mixt_family *family, mixt_form form,
@@ -234,9 +251,38 @@ static mixt_status add_telling_tensors(const mixt_model_options *options, mixt_g
         MIXT_TRY(mixt_gguf_writer_add(writer, "output.weight", MIXT_TYPE_F32, 2, embed, error));
     }
     snprintf(name, sizeof name, "blk.%d.exp_probs_b.bias", options->leading_dense_layers);
-    return options->experts > 0 && (options->router.select_bias || options->router.bias_rate != 0)
-               ? mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 1, bias, error)
-               : MIXT_OK;
+    if (options->experts > 0 && (options->router.select_bias || options->router.bias_rate != 0)) {
+        MIXT_TRY(mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 1, bias, error));
+    }
+    const int64_t one[] = {1};
+    if (options->attention.qkv_bias) {
+        MIXT_TRY(mixt_gguf_writer_add(writer, "blk.0.attn_q.bias", MIXT_TYPE_F32, 1, one, error));
+    }
+    if (options->attention.output_bias) {
+        MIXT_TRY(
+            mixt_gguf_writer_add(writer, "blk.0.attn_output.bias", MIXT_TYPE_F32, 1, one, error));
+    }
+    if (options->dense_bias) {
+        MIXT_TRY(mixt_gguf_writer_add(writer, "blk.0.ffn_up.bias", MIXT_TYPE_F32, 1, one, error));
+    }
+    mixt_gguf_rope_pairs pairs[2];
+    for (int i = mixt_gguf_rope_tensors(options, pairs) - 1; i >= 0; i--) {
+        const int64_t size[] = {pairs[i].count};
+        MIXT_TRY(mixt_gguf_writer_add(writer, pairs[i].name, MIXT_TYPE_F32, 1, size, error));
+    }
+    return MIXT_OK;
+}
+
+/* The values of those of which they matter. */
+static void fill_telling_tensors(const mixt_model_options *options, const mixt_gguf *file,
+                                 char *image)
+{
+    mixt_gguf_rope_pairs pairs[2];
+    for (int i = mixt_gguf_rope_tensors(options, pairs) - 1; i >= 0; i--) {
+        const mixt_gguf_tensor *tensor = mixt_gguf_find(file, pairs[i].name);
+        memcpy(image + ((const char *)tensor->data - image), pairs[i].values,
+               (size_t)pairs[i].count * sizeof *pairs[i].values);
+    }
 }
 
 static mixt_status gguf_back(const comparison *c, const mixt_model_options *options,
@@ -260,6 +306,7 @@ static mixt_status gguf_back(const comparison *c, const mixt_model_options *opti
         status = mixt_gguf_open_memory(image, length, "GGUF", &file, error);
     }
     if (status == MIXT_OK) {
+        fill_telling_tensors(options, file, image);
         status = mixt_model_config_gguf(file, back, family, error);
     }
     mixt_gguf_close(file);

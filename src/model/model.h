@@ -149,15 +149,29 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
 void mixt_graph_free(mixt_graph *graph);
 bool mixt_model_layer_is_windowed(const mixt_model *model, int layer);
 
-/* What YaRN multiplies cosines and sines by (1 without it). */
-double mixt_rope_factor(const mixt_rope_options *rope);
-/* Of q.k, YaRN's part for DeepSeek's kind included. */
+/* What cosines and sines are multiplied by: 1 but for YaRN and LongRoPE. */
+double mixt_rope_factor(const mixt_model_options *options);
+/* YaRN's growth for this factor alone: 0.1 ln(factor) + 1. */
+double mixt_rope_growth(double factor);
+/* Of q.k, YaRN's part for latent attention included. */
 double mixt_rope_attention_scale(const mixt_model_options *options);
-/* RoPE table [positions, rope.dims] as fp32 or fp64 (real_size 4 or 8): cos in the first half of a
- * row, sin in the second. Callers that make room for head_dim columns have enough. */
-void mixt_rope_table(const mixt_model *model, int64_t positions, size_t real_size, void *table);
-/* The same in a device's memory. */
+/* What pair i is slower by than without scaling, as GGUF files hold it (Llama 3, LongRoPE). */
+float mixt_rope_divisor(const mixt_model_options *options, int64_t pair, bool long_sequence);
+/* Does the table of the first `positions` depend on how long a sequence is? */
+bool mixt_rope_by_length(const mixt_model_options *options, int64_t positions);
+/* Do both turn every pair alike, whatever the length of a sequence? Filled or not. */
+bool mixt_rope_same(const mixt_model_options *a, const mixt_model_options *b);
+/* Rows [first, first + count) of the RoPE table [.., rope.dims] of a sequence of `length`
+ * positions, as fp32 or fp64 (real_size 4 or 8): cos in the first half of a row, sin in the second.
+ */
+void mixt_rope_table(const mixt_model_options *options, int64_t first, int64_t count,
+                     int64_t length, size_t real_size, void *table);
+/* The table of a sequence of `positions` in a device's memory. Callers that make room for head_dim
+ * columns have enough. */
 mixt_status mixt_rope_create(const mixt_model *model, const mixt_backend *backend,
                              int64_t positions, mixt_device_memory *table, mixt_error *error);
+/* Writes rows [first, first + count) of a sequence of first + count positions into it. */
+mixt_status mixt_rope_update(const mixt_model *model, int64_t first, int64_t count,
+                             mixt_device_memory *table, mixt_error *error);
 
 #endif

@@ -58,7 +58,7 @@ static void fill_attention(mixt_model_options *o)
     if (o->rope.dims == 0) {
         o->rope.dims = a->latent_size > 0 ? a->position_dim : o->head_dim;
     }
-    if (o->rope.factor > 0) {
+    if (o->rope.kind == MIXT_ROPE_YARN) {
         o->rope.beta_fast = o->rope.beta_fast == 0 ? 32 : o->rope.beta_fast;
         o->rope.beta_slow = o->rope.beta_slow == 0 ? 1 : o->rope.beta_slow;
     }
@@ -156,6 +156,58 @@ static bool positive(double x)
     return x > 0 && isfinite(x);
 }
 
+static mixt_status check_divisors(const mixt_model_options *o, const char *place, mixt_error *error)
+{
+    const mixt_rope_options *r = &o->rope;
+    REFUSE(r->divisors != o->rope.dims / 2, "rope has factors for %d pairs, a head %d pairs",
+           r->divisors, o->rope.dims / 2);
+    REFUSE(r->divisors > MIXT_ROPE_PAIRS_MAX, "rope factors of %d pairs, more than %d", r->divisors,
+           MIXT_ROPE_PAIRS_MAX);
+    for (int i = 0; i < r->divisors; i++) {
+        REFUSE(!positive((double)r->short_divisors[i]) || !positive((double)r->long_divisors[i]),
+               "rope factor %d is not above 0", i);
+    }
+    REFUSE(!(r->factor >= 0) || !isfinite(r->factor) ||
+               (r->attention_factor == 0 && r->factor > 1 && r->original_context < 2),
+           "rope scaling needs an attention factor, or a factor and an original context");
+    return MIXT_OK;
+}
+
+static mixt_status check_rope(const mixt_model_options *o, const char *place, mixt_error *error)
+{
+    const mixt_rope_options *r = &o->rope;
+    int kind = (int)r->kind;
+    REFUSE(kind < MIXT_ROPE_DEFAULT || kind > MIXT_ROPE_LONGROPE, "rope kind %d is not in 0..%d",
+           kind, MIXT_ROPE_LONGROPE);
+    bool own_original =
+        kind == MIXT_ROPE_YARN || kind == MIXT_ROPE_LLAMA3 || kind == MIXT_ROPE_LONGROPE;
+    REFUSE(kind == MIXT_ROPE_DEFAULT && r->factor != 0,
+           "rope scaling factor %g without a kind of scaling", r->factor);
+    REFUSE(own_original && r->original_context < 1, "rope scaling needs an original context");
+    REFUSE(!(r->attention_factor >= 0) || !isfinite(r->attention_factor),
+           "rope attention factor %g is out of range", r->attention_factor);
+    if (kind == MIXT_ROPE_LONGROPE) {
+        return check_divisors(o, place, error);
+    }
+    REFUSE(kind == MIXT_ROPE_LINEAR && !positive(r->factor),
+           "rope scaling factor %g is not above 0", r->factor);
+    REFUSE(kind > MIXT_ROPE_LINEAR && (!(r->factor >= 1) || !isfinite(r->factor)),
+           "rope scaling factor %g is below 1", r->factor);
+    REFUSE(kind == MIXT_ROPE_DYNAMIC && r->dims < 4, "dynamic rope scaling of %d values of a head",
+           r->dims);
+    REFUSE(kind == MIXT_ROPE_YARN &&
+               (!positive(r->beta_fast) || !positive(r->beta_slow) || !(r->mscale >= 0) ||
+                !(r->mscale_all_dim >= 0) || !isfinite(r->mscale) || !isfinite(r->mscale_all_dim)),
+           "rope scaling needs betas above 0 and mscales of 0 or more");
+    REFUSE(kind == MIXT_ROPE_LLAMA3 && r->dims / 2 > MIXT_ROPE_PAIRS_MAX,
+           "rope scaling of %d values of a head, more than %d", r->dims, 2 * MIXT_ROPE_PAIRS_MAX);
+    REFUSE(kind == MIXT_ROPE_LLAMA3 &&
+               (!positive(r->low_frequency_factor) || !positive(r->high_frequency_factor) ||
+                r->high_frequency_factor < r->low_frequency_factor),
+           "rope scaling needs a low and a high frequency factor above 0, low <= high");
+    return MIXT_OK;
+}
+
 static mixt_status check_attention(const mixt_model_options *o, const char *place,
                                    mixt_error *error)
 {
@@ -186,15 +238,7 @@ static mixt_status check_attention(const mixt_model_options *o, const char *plac
            "mixed q and k need an even number of heads, as many for k as for q");
     REFUSE(a->filter && o->hidden_size % 2 != 0, "the filter halves hidden_size %d, which is odd",
            o->hidden_size);
-    const mixt_rope_options *r = &o->rope;
-    REFUSE(r->factor != 0 && (!(r->factor >= 1) || !isfinite(r->factor)),
-           "rope scaling factor %g is below 1", r->factor);
-    REFUSE(r->factor > 0 &&
-               (r->original_context < 1 || !positive(r->beta_fast) || !positive(r->beta_slow) ||
-                !(r->mscale >= 0) || !(r->mscale_all_dim >= 0) || !isfinite(r->mscale) ||
-                !isfinite(r->mscale_all_dim)),
-           "rope scaling needs an original context, betas above 0 and mscales of 0 or more");
-    return MIXT_OK;
+    return check_rope(o, place, error);
 }
 
 mixt_status mixt_model_check(mixt_model_options *options, const char *place, mixt_error *error)

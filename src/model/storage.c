@@ -8,6 +8,7 @@
 
 #include "core/arithmetic.h"
 #include "core/memory.h"
+#include "model/config_gguf_rope.h"
 
 typedef struct holder {
     mixt_model *model;
@@ -201,11 +202,12 @@ static int compare_keys(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Tensors that some files carry and that change nothing that mixt computes. */
+/* Tensors that some files carry and that change nothing that mixt computes, and those that are part
+ * of the options. */
 static bool means_nothing(const holder *h, const char *name)
 {
     const mixt_model_options *o = &h->model->options;
-    if (strstr(name, "rotary_emb.inv_freq") != NULL ||
+    if (strstr(name, "rotary_emb.inv_freq") != NULL || mixt_gguf_rope_tensor(name) ||
         (o->tie_embeddings &&
          (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "output.weight") == 0))) {
         return true;
