@@ -226,6 +226,10 @@ check-faults: deps-test ## FAULTS (0: each once) faults at the system calls of o
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(LIBRARY)
 	@BUILD=$(BUILD) CC="$(CC)" MIXT_LIBS="$(PKG_LIBS)" tests/fault/run.sh $(FAULTS)
 
+check-intervals: deps-test ## the table of docs/atlas.md: how often the atlas' 95 % intervals hold the true rate
+	@+$(MAKE) --no-print-directory $(BUILD)/tests/test_intervals
+	@$(BUILD)/tests/test_intervals table
+
 bits: deps ## REV=revision: does the working tree compute the same bits as that one?
 	@CC="$(CC)" tests/bits/compare.sh "$(REV)"
 
@@ -294,6 +298,6 @@ help: ## this list
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all program examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
-        tsan check-guarded check-tiers check-kill check-faults bits coverage fuzz fuzz-build lint format analyze install uninstall clean help
+        tsan check-guarded check-tiers check-kill check-faults check-intervals bits coverage fuzz fuzz-build lint format analyze install uninstall clean help
 .SECONDARY:
 .DEFAULT_GOAL := all

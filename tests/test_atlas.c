@@ -190,8 +190,8 @@ static void test_bad_arguments(void **state)
     mixt_trace_free(trace);
 }
 
-/* One document, too short for two blocks: nothing is known about spread. All units alike: the
- * number of pairs still bounds the interval. */
+/* One document, too short for blocks, or whose pairs never change: nothing is known about spread.
+ * Two documents whose pairs never change bound the rate as two trials would. */
 static void test_few_documents(void **state)
 {
     (void)state;
@@ -203,14 +203,20 @@ static void test_few_documents(void **state)
     assert_near(rate.high, 1, 0);
     mixt_trace_free(trace);
     trace = atlas_trace_of_choices(choices, 400, 2);
-    assert_int_equal(mixt_atlas_repetition(trace, 0, -1, 0, &rate, NULL), MIXT_OK);
-    assert_near(rate.value, 1, 0);
-    assert_true(rate.low > 0.98 && rate.low < 1); /* Wilson: 399 / (399 + z^2) = 0.9905 */
-    assert_near(rate.low, 0.990463, 1e-5);
     mixt_repetition *table = measure_all(trace);
-    assert_true(table[0].blocks);
+    assert_near(table[0].rate.value, 1, 0);
+    assert_true(table[0].single);
+    assert_false(mixt_repetition_has_interval(&table[0]));
+    assert_false(mixt_repetition_is_above(&table[0]));
     assert_near(table[0].usage, 1, 0);
     free(table);
+    for (int i = 200; i < 400; i++) {
+        trace->document[i] = 1;
+    }
+    assert_int_equal(mixt_trace_check(trace, "alike", NULL), MIXT_OK);
+    assert_int_equal(mixt_atlas_repetition(trace, 0, -1, 0, &rate, NULL), MIXT_OK);
+    assert_near(rate.low, sqrt(0.025), 1e-12); /* Clopper and Pearson, 2 of 2 */
+    assert_near(rate.high, 1, 0);
     mixt_trace_free(trace);
     trace = atlas_trace_of_choices(choices, 1, 2); /* no pair at all */
     assert_int_equal(mixt_atlas_repetition(trace, 0, -1, 0, &rate, NULL), MIXT_OK);
@@ -438,7 +444,7 @@ static void check_repetition(const fixture *f, const double *v)
     /* Sets of three come from 32,768 random pairs: three standard errors. */
     bool sampled = f->trace->chosen[(int)v[0]] > 2 && v[2] > 0;
     assert_near(row->usage, v[7], sampled ? 0.0085 : 1e-11);
-    assert_false(row->blocks);
+    assert_false(row->single);
 }
 
 static void check_proportions(const fixture *f, const double *v)

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "atlas/interval.h"
 #include "atlas/page.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -238,14 +239,21 @@ static void page_footer(mixt_page *page)
         "\xe2\x80\xafk) = %.2f %%. Unequal use alone gives more than that, without any locality: "
         "the dotted level is the chance that two different tokens of the domain, wherever they "
         "stand, agree in the same way.</p>\n"
-        "<p><b>Intervals</b> are 95 %% bootstrap intervals (1 000 draws, ratio of sums) that "
-        "resample whole documents within each domain, widened for few documents. Between layers "
-        "and domains there are many intervals: one in twenty misses by chance.</p>\n"
+        "<p><b>Intervals</b> are 95 %% intervals for documents like these. From %d documents of a "
+        "domain on, a bootstrap draws whole documents (1 000 draws, ratio of sums), widened for "
+        "few "
+        "of them; 2 to %d are left out one by one (jackknife, Student\xe2\x80\x99s t). A single "
+        "document is cut into %d to %d blocks, as long as its own pairs depend on each other "
+        "(Politis and White), and the interval is about it alone; where they do not fit there is "
+        "none. Between layers and domains there are many intervals: one in twenty misses by "
+        "chance.</p>\n"
         "<p><b>Domains</b> are compared by the total variation distance of their proportions over "
         "all choices from the mean of the domains, beside the distances that random halves of each "
         "domain\xe2\x80\x99s own documents give (200 splits).</p>\n",
         100 * mixt_atlas_random_level(info->experts, info->experts_per_token, 0),
-        100 * mixt_atlas_random_level(info->experts, info->experts_per_token, 1));
+        100 * mixt_atlas_random_level(info->experts, info->experts_per_token, 1),
+        MIXT_UNITS_MIN_DOCUMENTS, MIXT_UNITS_MIN_DOCUMENTS - 1, MIXT_BLOCKS_LEAST,
+        MIXT_BLOCKS_MOST);
     if (page->trace->has_none) {
         mixt_buffer_text(
             page->out,

@@ -89,34 +89,65 @@ static void draw_line(mixt_page *page, const mixt_chart *chart, const char *name
                       const double *value)
 {
     const frame *f = frame_of(chart);
+    if (chart->count == 1 && isnan(value[0])) {
+        return;
+    }
     if (chart->count == 1) { /* a level of a single layer crosses the chart */
         mixt_buffer_format(page->out, "<path class=\"%s\" d=\"M%.0f %.1fH%.0f\"/>", name, f->left,
                            y_of(chart, value[0]), f->right);
         return;
     }
-    mixt_buffer_format(page->out, "<path class=\"%s\" d=\"M", name);
+    mixt_buffer_format(page->out, "<path class=\"%s\" d=\"", name);
     for (int i = 0; i < chart->count; i++) {
-        mixt_buffer_format(page->out, "%s%.1f %.1f", i == 0 ? "" : " ", x_of(chart, i),
-                           y_of(chart, value[i]));
+        if (!isnan(value[i])) {
+            bool starts = i == 0 || isnan(value[i - 1]);
+            mixt_buffer_format(page->out, "%s%.1f %.1f", starts ? "M" : " ", x_of(chart, i),
+                               y_of(chart, value[i]));
+        }
     }
     mixt_buffer_text(page->out, "\"/>");
 }
 
-static void draw_band(mixt_page *page, const mixt_chart *chart)
+/* Layers [begin, end) have an interval. */
+static void draw_band_part(mixt_page *page, const mixt_chart *chart, int begin, int end)
 {
-    if (chart->count == 1) {
+    if (end - begin == 1) {
         mixt_buffer_format(page->out, "<path class=\"whisker\" d=\"M%.1f %.1fV%.1f\"/>",
-                           x_of(chart, 0), y_of(chart, chart->low[0]), y_of(chart, chart->high[0]));
+                           x_of(chart, begin), y_of(chart, chart->low[begin]),
+                           y_of(chart, chart->high[begin]));
         return;
     }
     mixt_buffer_text(page->out, "<path class=\"band\" d=\"M");
-    for (int i = 0; i < chart->count; i++) {
+    for (int i = begin; i < end; i++) {
         mixt_buffer_format(page->out, "%.1f %.1f ", x_of(chart, i), y_of(chart, chart->high[i]));
     }
-    for (int i = chart->count - 1; i >= 0; i--) {
+    for (int i = end - 1; i >= begin; i--) {
         mixt_buffer_format(page->out, "%.1f %.1f ", x_of(chart, i), y_of(chart, chart->low[i]));
     }
     mixt_buffer_text(page->out, "z\"/>");
+}
+
+static void draw_band(mixt_page *page, const mixt_chart *chart)
+{
+    int begin = 0;
+    for (int i = 0; i <= chart->count; i++) {
+        if (i == chart->count || isnan(chart->low[i])) {
+            if (begin < i) {
+                draw_band_part(page, chart, begin, i);
+            }
+            begin = i + 1;
+        }
+    }
+}
+
+/* A level behind its name, "-" where there is none. */
+static void append_level(mixt_page *page, const mixt_chart *chart, const char *name, double value)
+{
+    if (isnan(value)) {
+        mixt_buffer_format(page->out, "%s -", name);
+    } else {
+        mixt_buffer_format(page->out, "%s %.*f%s", name, chart->decimals, value, chart->unit);
+    }
 }
 
 /* Dots that say their numbers when pointed at. */
@@ -129,13 +160,15 @@ static void draw_dots(mixt_page *page, const mixt_chart *chart)
                            "%d: %.*f%s",
                            x_of(chart, i), y_of(chart, chart->value[i]), radius, chart->number[i],
                            chart->decimals, chart->value[i], chart->unit);
-        if (chart->low != NULL) {
+        if (chart->low != NULL && !isnan(chart->low[i])) {
             mixt_buffer_format(page->out, " (%.*f to %.*f)", chart->decimals, chart->low[i],
                                chart->decimals, chart->high[i]);
         }
-        mixt_buffer_format(page->out, "; %s %.*f%s; %s %.*f%s</title></circle>", chart->dashed_name,
-                           chart->decimals, chart->dashed[i], chart->unit, chart->dotted_name,
-                           chart->decimals, chart->dotted[i], chart->unit);
+        mixt_buffer_text(page->out, "; ");
+        append_level(page, chart, chart->dashed_name, chart->dashed[i]);
+        mixt_buffer_text(page->out, "; ");
+        append_level(page, chart, chart->dotted_name, chart->dotted[i]);
+        mixt_buffer_text(page->out, "</title></circle>");
     }
 }
 
@@ -155,10 +188,11 @@ void mixt_page_chart(mixt_page *page, const mixt_chart *chart)
         mixt_buffer_format(page->out, "%s%d: %.*f%s", i == 0 ? "" : ", ", chart->number[i],
                            chart->decimals, chart->value[i], chart->unit);
     }
-    mixt_buffer_format(page->out, ". At layer %d %s is %.*f%s and %s %.*f%s.</desc>",
-                       chart->number[0], chart->dashed_name, chart->decimals, chart->dashed[0],
-                       chart->unit, chart->dotted_name, chart->decimals, chart->dotted[0],
-                       chart->unit);
+    mixt_buffer_format(page->out, ". At layer %d ", chart->number[0]);
+    append_level(page, chart, chart->dashed_name, chart->dashed[0]);
+    mixt_buffer_text(page->out, " and ");
+    append_level(page, chart, chart->dotted_name, chart->dotted[0]);
+    mixt_buffer_text(page->out, ".</desc>");
     draw_axes(page, chart);
     if (chart->low != NULL) {
         draw_band(page, chart);

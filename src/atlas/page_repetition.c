@@ -1,4 +1,5 @@
 /* Repetition by layer, and how far domains differ: line charts with their tables. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "atlas/page.h"
@@ -34,14 +35,15 @@ static void fill_repetition(const mixt_report *report, int domain, int which, co
     for (int layer = 0; layer < report->trace->info.layers; layer++) {
         const mixt_repetition *row = mixt_report_repetition(report, layer, domain, which);
         c->value[layer] = 100 * row->rate.value;
-        c->low[layer] = 100 * row->rate.low;
-        c->high[layer] = 100 * row->rate.high;
+        bool bounded = mixt_repetition_has_interval(row);
+        c->low[layer] = bounded ? 100 * row->rate.low : NAN;
+        c->high[layer] = bounded ? 100 * row->rate.high : NAN;
         c->dashed[layer] = 100 * row->random;
         c->dotted[layer] = 100 * row->usage;
     }
 }
 
-/* One scale for all charts of a measure; domains whose interval says nothing stay out. */
+/* One scale for all charts of a measure. */
 static void repetition_scale(const mixt_report *report, int which, double *bottom, double *top)
 {
     *bottom = 100;
@@ -55,7 +57,7 @@ static void repetition_scale(const mixt_report *report, int which, double *botto
             widen(bottom, top, 100 * row->rate.value);
             widen(bottom, top, 100 * row->random);
             widen(bottom, top, 100 * row->usage);
-            if (row->units >= 2) {
+            if (mixt_repetition_has_interval(row)) {
                 widen(bottom, top, 100 * row->rate.low);
                 widen(bottom, top, 100 * row->rate.high);
             }
@@ -119,12 +121,17 @@ static void repetition_table(mixt_page *page, int domain)
                            page->trace->layer_numbers[layer]);
         for (int w = 0; w < measures; w++) {
             const mixt_repetition *row = mixt_report_repetition(page->report, layer, domain, w);
-            mixt_buffer_format(page->out,
-                               "<td>%s%.1f</td><td>%.1f\xe2\x80\x93%.1f</td><td>%.1f</td><td>%.1f"
-                               "</td>",
+            mixt_buffer_format(page->out, "<td>%s%.1f</td><td>",
                                mixt_repetition_is_above(row) ? "<b>\xe2\x96\xb2</b> " : "",
-                               100 * row->rate.value, 100 * row->rate.low, 100 * row->rate.high,
-                               100 * row->usage, 100 * row->random);
+                               100 * row->rate.value);
+            if (mixt_repetition_has_interval(row)) {
+                mixt_buffer_format(page->out, "%.1f\xe2\x80\x93%.1f", 100 * row->rate.low,
+                                   100 * row->rate.high);
+            } else {
+                mixt_buffer_text(page->out, "-");
+            }
+            mixt_buffer_format(page->out, "</td><td>%.1f</td><td>%.1f</td>", 100 * row->usage,
+                               100 * row->random);
         }
         mixt_buffer_text(page->out, "</tr>\n");
     }
@@ -141,7 +148,7 @@ static void repetition_domains(mixt_page *page, int which, columns *c, const dou
         }
         mixt_buffer_text(page->out, "<figure><figcaption>");
         mixt_page_text(page, page->trace->domain_names[d]);
-        mixt_buffer_text(page->out, mixt_report_repetition(page->report, 0, d, which)->blocks
+        mixt_buffer_text(page->out, mixt_report_repetition(page->report, 0, d, which)->single
                                         ? " \xe2\x80\xa0</figcaption>"
                                         : "</figcaption>");
         repetition_chart(page, d, which, c, scale);
@@ -175,15 +182,17 @@ void mixt_page_repetition(mixt_page *page)
         mixt_buffer_text(page->out, "</figure>\n");
     }
     mixt_buffer_text(page->out, "</div>\n");
-    legend(page, "measured, 95 % interval over documents", "random", "unequal use alone");
+    legend(page, "measured, 95 % interval for documents like these", "random", "unequal use alone");
     for (int w = 0; w < measures; w++) {
         repetition_domains(page, w, &c, scale[w]);
     }
-    if (mixt_report_repetition(page->report, 0, info->domains, 0)->blocks) {
+    if (mixt_report_repetition(page->report, 0, info->domains, 0)->single) {
+        mixt_buffer_text(page->out, "<p class=\"note\">\xe2\x80\xa0: " MIXT_NOTE_SINGLE "</p>\n");
+    }
+    if (mixt_report_lacks_interval(page->report)) {
         mixt_buffer_text(page->out,
-                         "<p class=\"note\">\xe2\x80\xa0 Fewer than 8 documents: the interval "
-                         "resamples blocks of these documents and says nothing about "
-                         "others.</p>\n");
+                         "<p class=\"note\">-, and a gap in the band: " MIXT_NOTE_NO_INTERVAL
+                         "</p>\n");
     }
     mixt_buffer_text(page->out, "<details id=\"repetition-numbers\"><summary>The numbers"
                                 "</summary>\n<p class=\"note\">\xe2\x96\xb2 the whole interval "
@@ -213,6 +222,10 @@ static void distance_table(mixt_page *page)
             const mixt_distance *row = mixt_report_distance(page->report, layer, d);
             if (mixt_counts_total(page->report->counts, layer, d, MIXT_CHOICE_ANY) == 0) {
                 mixt_buffer_text(page->out, "<td>\xe2\x80\x93</td>");
+                continue;
+            }
+            if (!row->leveled) {
+                mixt_buffer_format(page->out, "<td>%.3f <span>(-)</span></td>", row->value);
                 continue;
             }
             mixt_buffer_format(page->out, "<td>%.3f <span>(%.3f)</span></td>", row->value,
@@ -255,8 +268,8 @@ void mixt_page_distance(mixt_page *page)
         for (int layer = 0; layer < info->layers; layer++) {
             const mixt_distance *row = mixt_report_distance(page->report, layer, d);
             c.value[layer] = row->value;
-            c.dashed[layer] = row->level;
-            c.dotted[layer] = row->high;
+            c.dashed[layer] = row->leveled ? row->level : NAN;
+            c.dotted[layer] = row->leveled ? row->high : NAN;
         }
         mixt_chart chart = {.title = page->trace->domain_names[d],
                             .unit = "",
@@ -278,6 +291,10 @@ void mixt_page_distance(mixt_page *page)
         mixt_buffer_text(page->out, "</figure>\n");
     }
     mixt_buffer_text(page->out, "</div>\n");
+    if (mixt_report_lacks_level(page->report)) {
+        mixt_buffer_text(
+            page->out, "<p class=\"note\">-, and a gap in the lines: " MIXT_NOTE_NO_LEVEL "</p>\n");
+    }
     distance_table(page);
     free(c.memory);
 }

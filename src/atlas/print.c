@@ -135,8 +135,14 @@ static void layer_heads(printer *p, int begin, int end, int columns)
 
 static void summary_cell(printer *p, const mixt_repetition *row)
 {
-    mixt_buffer_format(p->out, "  %5.1f %s %5.1f \xe2\x80\x93%5.1f  %5.1f", 100 * row->rate.value,
-                       mark(row), 100 * row->rate.low, 100 * row->rate.high, 100 * row->usage);
+    mixt_buffer_format(p->out, "  %5.1f %s ", 100 * row->rate.value, mark(row));
+    if (mixt_repetition_has_interval(row)) {
+        mixt_buffer_format(p->out, "%5.1f \xe2\x80\x93%5.1f", 100 * row->rate.low,
+                           100 * row->rate.high);
+    } else {
+        mixt_buffer_text(p->out, "      -     ");
+    }
+    mixt_buffer_format(p->out, "  %5.1f", 100 * row->usage);
 }
 
 /* The least and the greatest random level over layers and domains with pairs; the last row is over
@@ -153,6 +159,16 @@ static void random_range(const mixt_report *report, int first_domain, int which,
                 range[1] = fmax(range[1], row->random);
             }
         }
+    }
+}
+
+static void note_intervals(printer *p)
+{
+    if (mixt_report_repetition(p->report, 0, p->trace->info.domains, 0)->single) {
+        note(p, "\xe2\x80\xa0: " MIXT_NOTE_SINGLE);
+    }
+    if (mixt_report_lacks_interval(p->report)) {
+        note(p, "-: " MIXT_NOTE_NO_INTERVAL);
     }
 }
 
@@ -193,7 +209,8 @@ static void print_repetition_summary(printer *p)
     mixt_buffer_text(p->out, "\n");
     note(p, "use: what unequal use of the experts alone gives, from random pairs of the same "
             "domain's tokens. \xe2\x96\xb2: the interval lies above both levels. Pairs never cross "
-            "a document's border; intervals resample documents.");
+            "a document's border; intervals are about documents like these.");
+    note_intervals(p);
     if (mixt_trace_has_dropped(p->trace)) {
         note(p, "Pairs are those where both tokens have a first choice, and those where both have "
                 "an expert.");
@@ -201,6 +218,18 @@ static void print_repetition_summary(printer *p)
     if (column) {
         note(p, "random: as many experts as each token has, chosen uniformly.");
     }
+}
+
+static void domain_cell(printer *p, const mixt_repetition *row)
+{
+    double reach = fmax(row->rate.high - row->rate.value, row->rate.value - row->rate.low);
+    mixt_buffer_format(p->out, "%5.1f\xc2\xb1", 100 * row->rate.value);
+    if (mixt_repetition_has_interval(row)) {
+        mixt_buffer_format(p->out, "%-4.1f", 100 * reach);
+    } else {
+        mixt_buffer_text(p->out, "-   ");
+    }
+    mixt_buffer_format(p->out, "%s%5.1f", mark(row), 100 * row->usage);
 }
 
 /* Rows of domains, columns of layers, as many layers a block as fit. */
@@ -228,19 +257,12 @@ static void print_repetition_domains(printer *p, int which)
             }
             for (int layer = begin; layer < end; layer++) {
                 const mixt_repetition *row = mixt_report_repetition(report, layer, d, which);
-                double reach =
-                    fmax(row->rate.high - row->rate.value, row->rate.value - row->rate.low);
-                mixt_buffer_format(p->out, "%5.1f\xc2\xb1%-4.1f%s%5.1f", 100 * row->rate.value,
-                                   100 * reach, mark(row), 100 * row->usage);
+                domain_cell(p, row);
             }
             mixt_buffer_format(p->out, "%s\n",
-                               mixt_report_repetition(report, 0, d, which)->blocks ? " \xe2\x80\xa0"
+                               mixt_report_repetition(report, 0, d, which)->single ? " \xe2\x80\xa0"
                                                                                    : "");
         }
-    }
-    if (mixt_report_repetition(report, 0, domains, which)->blocks) {
-        note(p, "\xe2\x80\xa0: fewer than 8 documents: the interval resamples blocks of these "
-                "documents and says nothing about others.");
     }
 }
 
@@ -366,8 +388,12 @@ static void print_distances(printer *p)
                     mixt_buffer_text(p->out, "  no choices ");
                     continue;
                 }
+                if (!row->leveled) {
+                    mixt_buffer_format(p->out, " %.3f|  -   ", row->value);
+                    continue;
+                }
                 mixt_buffer_format(p->out, " %.3f|%.3f%s", row->value, row->high,
-                                   row->value > row->high ? "\xe2\x96\xb2" : " ");
+                                   mixt_distance_exceeds_chance(row) ? "\xe2\x96\xb2" : " ");
             }
             mixt_buffer_text(p->out, "\n");
         }
@@ -375,6 +401,9 @@ static void print_distances(printer *p)
     note(p, "Total variation: the part of its choices that a domain would have to move to other "
             "experts. By chance: the same distance between random halves of each domain's own "
             "documents, scaled to the whole.");
+    if (mixt_report_lacks_level(p->report)) {
+        note(p, "-: " MIXT_NOTE_NO_LEVEL);
+    }
 }
 
 static void print_load(printer *p)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "atlas/interval.h"
 #include "atlas/statistics.h"
 #include "core/error.h"
 #include "core/random.h"
@@ -12,6 +13,7 @@
 #define REPLICATES 1000
 #define RESAMPLE_SEED 0x6d697874 /* fixed: the same trace gives the same interval */
 #define RANDOM_PAIRS 32768       /* for sets of more than two: standard error below 0.3 % */
+#define SERIES_STEPS 16384       /* of one document: longer ones are summed over several tokens */
 #define EXACT_SETS_EXPERTS 512   /* pairs of two are counted in an E x E table up to here */
 
 /* Sizes of the sets in the counted pairs of a domain at one layer, for the random level. */
@@ -38,8 +40,10 @@ typedef struct bootstrap {
     uint32_t *active_count; /* [columns] of one domain */
     uint64_t *freedom; /* [columns] units less one of each domain: each is resampled by itself */
     int *group;        /* [columns] those with the same active units */
-    set_sizes *sizes;  /* [layers, domains] */
-    double *factorial; /* [E + 1] log(n!) */
+    mixt_estimate *estimate; /* [columns, domains] */
+    float *series;           /* [2, SERIES_STEPS] hits and pairs of one document */
+    set_sizes *sizes;        /* [layers, domains] */
+    double *factorial;       /* [E + 1] log(n!) */
 } bootstrap;
 
 static void bootstrap_release(bootstrap *state)
@@ -55,6 +59,8 @@ static void bootstrap_release(bootstrap *state)
     free(state->active_count);
     free(state->freedom);
     free(state->group);
+    free(state->estimate);
+    free(state->series);
     free(state->sizes);
     free(state->factorial);
 }
@@ -82,6 +88,8 @@ static bool bootstrap_allocate(bootstrap *state)
     state->active_count = calloc(columns, sizeof(uint32_t));
     state->freedom = calloc(columns, sizeof(uint64_t));
     state->group = calloc(columns, sizeof(int));
+    state->estimate = calloc(columns * (size_t)units->domains, sizeof(mixt_estimate));
+    state->series = calloc(2 * SERIES_STEPS, sizeof(float));
     state->sizes = calloc(columns * (size_t)units->domains, sizeof(set_sizes));
     state->factorial = calloc(experts + 1, sizeof(double));
     for (size_t n = 1; n <= experts && state->factorial != NULL; n++) {
@@ -90,7 +98,8 @@ static bool bootstrap_allocate(bootstrap *state)
     return state->pairs != NULL && state->hits != NULL && state->ratio != NULL &&
            state->all_hits != NULL && state->all_pairs != NULL && state->drawn != NULL &&
            state->active != NULL && state->active_count != NULL && state->freedom != NULL &&
-           state->group != NULL && state->sizes != NULL && state->factorial != NULL;
+           state->group != NULL && state->estimate != NULL && state->series != NULL &&
+           state->sizes != NULL && state->factorial != NULL;
 }
 
 /* Chance that uniform sets of a and b experts meet: 1 - C(E-a, b) / C(E, b). */
@@ -163,6 +172,83 @@ static void count_layer(bootstrap *state, int column, uint64_t *last_row)
     }
 }
 
+/* Tokens i and i + 1, of one document: -1 where they are no pair of the measure, else whether they
+ * repeat. */
+static int pair_repeats(const mixt_trace *trace, int layer, int which, uint64_t i)
+{
+    const uint16_t *row = mixt_trace_experts(trace, layer, i);
+    const uint16_t *next = mixt_trace_experts(trace, layer, i + 1);
+    if (which == MIXT_REPEAT_FIRST) {
+        bool both = row[0] != MIXT_TRACE_NONE && next[0] != MIXT_TRACE_NONE;
+        return both ? row[0] == next[0] : -1;
+    }
+    if (mixt_trace_set_size(trace, layer, row) == 0 ||
+        mixt_trace_set_size(trace, layer, next) == 0) {
+        return -1;
+    }
+    int chosen = trace->chosen[layer];
+    bool meets = false;
+    for (int c = 0; c < chosen * chosen && !meets; c++) {
+        uint16_t expert = row[c / chosen];
+        meets = expert != MIXT_TRACE_NONE && expert == next[c % chosen];
+    }
+    return meets;
+}
+
+/* From blocks of the only document of a domain. */
+static mixt_estimate estimate_document(const bootstrap *state, int column, const mixt_unit_run *run)
+{
+    int layer = state->first_layer + column / MIXT_REPEAT_COUNT;
+    float *hits = state->series;
+    float *pairs = state->series + SERIES_STEPS;
+    uint64_t count = run->end - run->begin - 1; /* of pairs */
+    uint64_t step = (count + SERIES_STEPS - 1) / SERIES_STEPS;
+    uint64_t runs[2] = {0}; /* of misses and of hits */
+    int last = -1;
+    memset(state->series, 0, 2 * SERIES_STEPS * sizeof *state->series);
+    for (uint64_t i = 0; i < count; i++) {
+        int repeats = pair_repeats(state->trace, layer, column % MIXT_REPEAT_COUNT, run->begin + i);
+        if (repeats >= 0) {
+            runs[repeats] += repeats != last;
+            hits[i / step] += (float)repeats;
+            pairs[i / step] += 1;
+            last = repeats;
+        }
+    }
+    size_t steps = count == 0 ? 0 : (size_t)((count + step - 1) / step);
+    return mixt_estimate_of_series(hits, pairs, steps, runs[0] < runs[1] ? runs[0] : runs[1]);
+}
+
+static const mixt_unit_run *only_document(const mixt_units *units, int domain)
+{
+    size_t r = 0;
+    while (units->runs[r].domain != domain) {
+        r++;
+    }
+    return &units->runs[r];
+}
+
+/* What the documents of a domain say, by themselves, about all columns. */
+static void estimate_domain(bootstrap *state, int domain)
+{
+    const mixt_units *units = state->units;
+    size_t columns = (size_t)state->columns;
+    size_t at = state->offset[domain] * columns;
+    const mixt_unit_run *run = units->documents[domain] == 1 ? only_document(units, domain) : NULL;
+    for (size_t c = 0; c < columns; c++) {
+        state->estimate[c * (size_t)units->domains + (size_t)domain] =
+            run != NULL ? estimate_document(state, (int)c, run)
+                        : mixt_estimate_of_units(state->hits + at + c, state->pairs + at + c,
+                                                 columns, units->count[domain]);
+    }
+}
+
+/* Enough documents, and not all alike. */
+static bool is_drawn(const mixt_estimate *estimate)
+{
+    return estimate->freedom > 0 && estimate->units >= MIXT_UNITS_MIN_DOCUMENTS;
+}
+
 /* Whether the same units of a domain have pairs in two columns. */
 static bool same_units(const bootstrap *state, int domain, int left, int right)
 {
@@ -233,26 +319,17 @@ static void resample_domain(bootstrap *state, int domain)
     }
 }
 
-/* The rate with its interval from `replicates` [REPLICATES] (sorted here). */
-static mixt_rate make_rate(double hits, double pairs, uint64_t units, double *replicates)
+/* The interval of the bootstrap from `replicates` [REPLICATES] (sorted here). */
+static void draw_interval(double *replicates, uint64_t units, mixt_rate *rate)
 {
-    assert(hits >= 0 && hits <= pairs);
-    mixt_rate rate = {0, 0, 1, (uint64_t)pairs};
-    if (pairs <= 0) {
-        return rate;
-    }
-    rate.value = hits / pairs;
-    if (units < 2) { /* one unit says nothing about how units differ */
-        return rate;
-    }
     double tail = mixt_expanded_tail(units);
     mixt_sort_doubles(replicates, REPLICATES);
-    rate.low = mixt_sorted_quantile(replicates, REPLICATES, tail);
-    rate.high = mixt_sorted_quantile(replicates, REPLICATES, 1 - tail);
-    if (rate.low >= rate.high) { /* all units alike, as at 0 % or 100 %: the pairs still bound it */
-        mixt_wilson(hits, pairs, &rate.low, &rate.high);
+    double low = mixt_sorted_quantile(replicates, REPLICATES, tail);
+    double high = mixt_sorted_quantile(replicates, REPLICATES, 1 - tail);
+    if (low < high) { /* else alike by accident: what it is already holds */
+        rate->low = low;
+        rate->high = high;
     }
-    return rate;
 }
 
 /* Chance that two different random tokens of a domain have the same first choice. */
@@ -405,33 +482,42 @@ static double random_of_sets(const bootstrap *state, int layer, int domain, doub
 }
 
 /* Rates of one domain (or of all, domain == domains) into their rows. */
-static void fill_rows(bootstrap *state, int domain, bool blocks, mixt_repetition *rows)
+static void fill_rows(bootstrap *state, int domain, bool single, mixt_repetition *rows)
 {
-    bool all = domain == state->units->domains;
-    size_t begin = all ? 0 : state->offset[domain];
-    size_t end = all ? state->offset[domain] : state->offset[domain + 1];
+    int domains = state->units->domains;
+    bool all = domain == domains;
     const mixt_trace_info *info = &state->trace->info;
     for (int c = 0; c < state->columns; c++) {
+        const mixt_estimate *parts = state->estimate + (size_t)c * (size_t)domains;
+        mixt_estimate estimate =
+            all ? mixt_estimate_of_domains(parts, (size_t)domains) : parts[domain];
         double hits = 0;
-        double pairs = 0;
-        double *replicates = (all ? state->all_hits : state->ratio) + (size_t)c * REPLICATES;
-        for (size_t u = begin; u < end; u++) {
-            hits += state->hits[u * (size_t)state->columns + (size_t)c];
-            pairs += state->pairs[u * (size_t)state->columns + (size_t)c];
+        bool drawn = estimate.pairs > 0;
+        for (int d = all ? 0 : domain; d < (all ? domains : domain + 1); d++) {
+            drawn = drawn && (parts[d].pairs <= 0 || is_drawn(&parts[d]));
+            for (size_t u = state->offset[d]; u < state->offset[d + 1]; u++) {
+                hits += state->hits[u * (size_t)state->columns + (size_t)c];
+            }
         }
-        for (size_t b = 0; all && b < REPLICATES && pairs > 0; b++) {
+        double *replicates = (all ? state->all_hits : state->ratio) + (size_t)c * REPLICATES;
+        for (size_t b = 0; all && drawn && b < REPLICATES; b++) {
             replicates[b] /= state->all_pairs[(size_t)c * REPLICATES + b];
         }
         int layer = c / MIXT_REPEAT_COUNT;
         int which = c % MIXT_REPEAT_COUNT;
-        uint64_t units = all ? state->freedom[c] + 1 : state->active_count[c];
         mixt_repetition *row =
             rows + ((layer * (info->domains + 1)) + domain) * MIXT_REPEAT_COUNT + which;
-        row->rate = make_rate(hits, pairs, units, replicates);
-        row->random = which == MIXT_REPEAT_FIRST ? mixt_atlas_random_level(info->experts, 1, which)
-                                                 : random_of_sets(state, layer, domain, pairs);
-        row->units = units;
-        row->blocks = blocks;
+        row->rate = (mixt_rate){estimate.pairs > 0 ? hits / estimate.pairs : 0, estimate.low,
+                                estimate.high, (uint64_t)estimate.pairs};
+        row->units = estimate.units;
+        row->single = single;
+        if (drawn) {
+            uint64_t units = all ? state->freedom[c] + 1 : estimate.units;
+            draw_interval(replicates, units, &row->rate);
+        }
+        row->random = which == MIXT_REPEAT_FIRST
+                          ? mixt_atlas_random_level(info->experts, 1, which)
+                          : random_of_sets(state, layer, domain, estimate.pairs);
     }
 }
 
@@ -454,13 +540,14 @@ mixt_status mixt_repetition_measure(const mixt_trace *trace, const mixt_units *u
     for (int layer = 0; layer < layers; layer++) {
         count_layer(&state, layer * MIXT_REPEAT_COUNT, last_row);
     }
-    bool blocks = false;
+    bool single = false;
     for (int d = 0; d < units->domains; d++) {
+        estimate_domain(&state, d);
         resample_domain(&state, d);
-        fill_rows(&state, d, units->blocks[d], rows);
-        blocks = blocks || (units->tokens[d] > units->documents[d] && units->blocks[d]);
+        fill_rows(&state, d, units->documents[d] == 1, rows);
+        single = single || units->documents[d] == 1;
     }
-    fill_rows(&state, units->domains, blocks, rows);
+    fill_rows(&state, units->domains, single, rows);
     free(last_row);
     bootstrap_release(&state);
     mixt_status status = MIXT_OK;

@@ -8,11 +8,11 @@
 enum { MIXT_REPEAT_FIRST, MIXT_REPEAT_SETS, MIXT_REPEAT_COUNT };
 
 typedef struct mixt_repetition {
-    mixt_rate rate;
+    mixt_rate rate; /* from 0 to 1 where there is no interval */
     double random;  /* uniform choice of as many of E experts as each token of a pair has */
     double usage;   /* two random tokens of the same domain: what unequal use alone gives */
-    uint64_t units; /* resampled units with pairs */
-    bool blocks;    /* few documents: the interval is over blocks of them */
+    uint64_t units; /* documents, or blocks of the only one, with pairs */
+    bool single;    /* the domain (or one of all) is one document: the interval is about it alone */
 } mixt_repetition;
 
 /* rows [layers, domains + 1, MIXT_REPEAT_COUNT] for MoE layers first_layer ...; entry `domains` is
@@ -20,6 +20,12 @@ typedef struct mixt_repetition {
 mixt_status mixt_repetition_measure(const mixt_trace *trace, const mixt_units *units,
                                     int first_layer, int layers, mixt_repetition *rows,
                                     mixt_error *error);
+
+/* Whether the units bound the rate. */
+static inline bool mixt_repetition_has_interval(const mixt_repetition *repetition)
+{
+    return repetition->rate.low > 0 || repetition->rate.high < 1;
+}
 
 /* Above both levels with the whole interval. */
 static inline bool mixt_repetition_is_above(const mixt_repetition *repetition)

@@ -81,6 +81,33 @@ const char *mixt_report_layer_role(const mixt_report *report, int layer)
                                                              : "";
 }
 
+bool mixt_report_lacks_interval(const mixt_report *report)
+{
+    int rows = report->trace->info.domains + 1;
+    int measures = report->trace->info.experts_per_token > 1 ? 2 : 1;
+    for (int i = 0; i < report->trace->info.layers * rows * measures; i++) {
+        int domain = i / measures % rows;
+        if (!mixt_report_is_empty(report, domain) &&
+            !mixt_repetition_has_interval(
+                mixt_report_repetition(report, i / measures / rows, domain, i % measures))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mixt_report_lacks_level(const mixt_report *report)
+{
+    int domains = report->trace->info.domains;
+    for (int i = 0; i < report->trace->info.layers * domains; i++) {
+        if (mixt_counts_total(report->counts, i / domains, i % domains, MIXT_CHOICE_ANY) != 0 &&
+            !report->distance[i].leveled) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Whether a token ends a line. */
 static bool ends_line(const mixt_trace *trace, uint64_t index)
 {

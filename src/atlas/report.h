@@ -59,6 +59,17 @@ static inline bool mixt_report_is_empty(const mixt_report *report, int domain)
     return domain < report->trace->info.domains && report->units->tokens[domain] == 0;
 }
 
+/* Any rate without an interval, any distance without its level by chance; and why, for the tables
+ * and the page. */
+bool mixt_report_lacks_interval(const mixt_report *report);
+bool mixt_report_lacks_level(const mixt_report *report);
+#define MIXT_NOTE_SINGLE "a domain of one document: the interval is about that document alone."
+#define MIXT_NOTE_NO_INTERVAL                                                                      \
+    "no interval: a single document that is too short for its runs, or whose pairs all (or all "   \
+    "but a few runs) agree, bounds nothing."
+#define MIXT_NOTE_NO_LEVEL                                                                         \
+    "too few documents, or too short for how long experts are kept, to say what chance gives."
+
 /* Tokens [*begin, *begin + *count) of a domain to show: from its first document of at least
  * `wanted` tokens, else from its longest one. A third into it where it is long enough, because
  * documents begin with licences and headings, and behind a line's end where one is near. *count 0

@@ -8,16 +8,16 @@
 
 #define NORMAL_975 1.959963984540054
 
-/* Student's t at 0.975: exact for 1 and 2 degrees of freedom, else the Cornish-Fisher expansion
- * (Abramowitz & Stegun 26.7.5), within 0.3 % from 3 degrees on. */
-static double student_975(double freedom)
+double mixt_student_975(double freedom)
 {
+    static const double table[] = {12.706204736432095, 4.302652729911275, 3.182446305284263};
     const double z = NORMAL_975;
-    if (freedom < 1.5) {
-        return 12.706204736432095;
-    }
-    if (freedom < 2.5) {
-        return 4.302652729911275;
+    assert(freedom > 0);
+    if (freedom < 3) { /* between whole numbers a line in 1 / freedom, which lies a little above */
+        double inverse = 1 / fmax(freedom, 1);
+        double part = inverse >= 0.5 ? 2 * inverse - 1 : 6 * inverse - 2;
+        const double *end = inverse >= 0.5 ? table : table + 1;
+        return part * end[0] + (1 - part) * end[1];
     }
     double z2 = z * z;
     double g1 = z * (z2 + 1) / 4;
@@ -33,7 +33,7 @@ double mixt_expanded_tail(uint64_t units)
 {
     assert(units >= 2);
     double n = (double)units;
-    double reach = sqrt(n / (n - 1)) * student_975(n - 1);
+    double reach = sqrt(n / (n - 1)) * mixt_student_975(n - 1);
     return 0.5 * erfc(reach / sqrt(2.0));
 }
 

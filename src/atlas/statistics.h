@@ -5,6 +5,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Student's t at 0.975: exact for 1, 2 and 3 degrees of freedom; above, the Cornish-Fisher
+ * expansion (Abramowitz & Stegun 26.7.5), within 0.3 %. */
+double mixt_student_975(double freedom);
+
 /* Lower tail probability that widens a percentile bootstrap over `units` resampled units so that
  * its ends lie as far out as Student's interval: Phi(-sqrt(n/(n-1)) t(0.975, n-1)), which tends to
  * 0.025. (The "expanded percentile interval" of Hesterberg 2015, "What teachers should know about

@@ -5,15 +5,16 @@
 
 #include "atlas/trace.h"
 
-/* Below this many documents in a domain the units are blocks of its documents: the interval then
- * speaks about these documents only, and is marked so. */
+/* Below this many documents in a domain the bootstrap has too few to draw from: intervals come from
+ * the jackknife, and blocks of the documents make the random halves. */
 #define MIXT_UNITS_MIN_DOCUMENTS 8
 /* Above this many, document i of a domain goes into unit i modulo this number: units stay unions
  * of whole documents, and the cost of resampling stays bounded. */
 #define MIXT_UNITS_MAX 1024
 
+/* One document. */
 typedef struct mixt_unit_run {
-    uint64_t begin; /* tokens [begin, end), never across a document border */
+    uint64_t begin; /* tokens [begin, end) */
     uint64_t end;
     uint32_t unit; /* within the domain */
     uint16_t domain;
@@ -21,12 +22,11 @@ typedef struct mixt_unit_run {
 
 typedef struct mixt_units {
     mixt_unit_run *runs; /* in token order, covering the trace */
-    size_t run_count;
+    size_t run_count;    /* documents of all domains */
     int domains;
     uint32_t *count;     /* [domains] units of a domain */
     uint64_t *documents; /* [domains] */
     uint64_t *tokens;    /* [domains] */
-    bool *blocks;        /* [domains] units are blocks, not documents */
     uint32_t *order;     /* [T] token indexes sorted by domain */
     uint64_t *begin;     /* [domains + 1] into order */
 } mixt_units;

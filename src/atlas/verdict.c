@@ -29,12 +29,16 @@ static void append_layer(mixt_buffer *text, const mixt_report *report, int layer
 {
     const mixt_repetition *row =
         mixt_report_repetition(report, layer, report->trace->info.domains, MIXT_REPEAT_FIRST);
-    mixt_buffer_format(text,
-                       "layer %d: %.1f %%, interval %.1f to %.1f, against %.1f at random and %.1f "
-                       "from unequal use alone",
-                       report->trace->layer_numbers[layer], 100 * row->rate.value,
-                       100 * row->rate.low, 100 * row->rate.high, 100 * row->random,
-                       100 * row->usage);
+    mixt_buffer_format(text, "layer %d: %.1f %%, ", report->trace->layer_numbers[layer],
+                       100 * row->rate.value);
+    if (mixt_repetition_has_interval(row)) {
+        mixt_buffer_format(text, "interval %.1f to %.1f", 100 * row->rate.low,
+                           100 * row->rate.high);
+    } else {
+        mixt_buffer_text(text, "no interval");
+    }
+    mixt_buffer_format(text, ", against %.1f at random and %.1f from unequal use alone",
+                       100 * row->random, 100 * row->usage);
 }
 
 static void append_layers(mixt_buffer *text, const mixt_report *report, const char *lead,
@@ -121,6 +125,7 @@ typedef struct domain_distance {
     double value; /* mean over layers, as the others */
     double level;
     double high;
+    bool leveled; /* at all of its layers */
 } domain_distance;
 
 static int farthest_first(const void *left, const void *right)
@@ -146,13 +151,15 @@ static int mean_distances(const mixt_report *report, domain_distance *rows)
 {
     int count = 0;
     for (int d = 0; d < report->trace->info.domains; d++) {
-        domain_distance row = {d, 0, 0, 0};
+        domain_distance row = {d, 0, 0, 0, true};
         int layers = layers_used(report, d);
         for (int layer = 0; layer < report->trace->info.layers && layers != 0; layer++) {
             const mixt_distance *distance = mixt_report_distance(report, layer, d);
             row.value += distance->value / layers;
             row.level += distance->level / layers;
             row.high += distance->high / layers;
+            bool used = mixt_counts_total(report->counts, layer, d, MIXT_CHOICE_ANY) != 0;
+            row.leveled = row.leveled && (distance->leveled || !used);
         }
         if (layers != 0) {
             rows[count++] = row;
@@ -165,7 +172,17 @@ static int mean_distances(const mixt_report *report, domain_distance *rows)
 static void append_domain(mixt_buffer *text, const mixt_report *report, const domain_distance *row)
 {
     mixt_display_text(text, report->trace->domain_names[row->domain], MIXT_DISPLAY_PLAIN);
-    mixt_buffer_format(text, " (%.3f from the mean, %.3f by chance)", row->value, row->level);
+    mixt_buffer_format(text, " (%.3f from the mean, ", row->value);
+    if (row->leveled) {
+        mixt_buffer_format(text, "%.3f by chance)", row->level);
+    } else {
+        mixt_buffer_text(text, "by chance unknown)");
+    }
+}
+
+static bool exceeds_chance(const domain_distance *row)
+{
+    return row->leveled && row->value > row->high;
 }
 
 /* Returns true where the paper's observation is there. */
@@ -178,15 +195,26 @@ static bool judge_domains(const mixt_report *report, domain_distance *rows, mixt
         return false;
     }
     int differing = 0;
+    int leveled = 0;
     int apart = 0; /* the farthest so many stand apart */
     int mathematics = -1;
     double median = 0.5 * (rows[(count - 1) / 2].value + rows[count / 2].value);
     for (int i = 0; i < count; i++) {
-        differing += rows[i].value > rows[i].high;
-        apart += apart == i && rows[i].value > rows[i].high && rows[i].value >= APART * median;
+        differing += exceeds_chance(&rows[i]);
+        leveled += rows[i].leveled;
+        apart += apart == i && exceeds_chance(&rows[i]) && rows[i].value >= APART * median;
         if (mathematics < 0 && names_mathematics(report->trace->domain_names[rows[i].domain])) {
             mathematics = i;
         }
+    }
+    if (leveled < count) {
+        mixt_buffer_format(text,
+                           "of %d of %d domains there are too few documents to say what chance "
+                           "alone would give, so whether topics matter stays open, the farthest "
+                           "being ",
+                           count - leveled, count);
+        append_domain(text, report, &rows[0]);
+        return false;
     }
     if (median > ALIKE && differing > count / 2) {
         mixt_buffer_format(text,
@@ -235,13 +263,14 @@ static void note_few_documents(const mixt_report *report, mixt_buffer *text)
     int few = 0;
     int used = 0;
     for (int d = 0; d < report->trace->info.domains; d++) {
-        used += report->units->tokens[d] != 0;
-        few += report->units->tokens[d] != 0 && report->units->blocks[d];
+        uint64_t documents = report->units->documents[d];
+        used += documents != 0;
+        few += documents != 0 && documents < MIXT_UNITS_MIN_DOCUMENTS;
     }
     if (few > 0) {
         mixt_buffer_format(text,
-                           "; %d of %d domains have fewer than %d documents, so their intervals "
-                           "speak about these documents only",
+                           "; %d of %d domains have fewer than %d documents, so what chance would "
+                           "give there is of these documents only",
                            few, used, MIXT_UNITS_MIN_DOCUMENTS);
     }
 }
