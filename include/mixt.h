@@ -777,8 +777,10 @@ MIXT_API int mixt_trace_layer(const mixt_trace *trace, int layer);
 MIXT_API int mixt_trace_layer_experts(const mixt_trace *trace, int layer);
 
 typedef struct mixt_rate {
-    double value;     /* share of pairs */
-    double low, high; /* 95 % interval from a bootstrap over documents */
+    double value; /* share of pairs */
+    double low,
+        high; /* 95 % interval, for documents like these; a domain of one document: for that
+                 document alone. 0 and 1 where the trace does not give any (docs/atlas.md) */
     uint64_t pairs;
 } mixt_rate;
 
