@@ -638,7 +638,8 @@ MIXT_API mixt_status mixt_evaluate(mixt_context *context, const mixt_model *mode
 
 /* Mean squares of what a matrix's columns are multiplied with, over a text, for each expert by
  * itself with the number of tokens that it saw. A quantiser weights its errors with them. Files
- * are GGUF in the form of llama.cpp's llama-imatrix, and are exchanged with it. */
+ * are GGUF in the form of llama.cpp's llama-imatrix, and are exchanged with it; its older ".dat"
+ * files are read too, in which all experts of a tensor have one count. */
 typedef struct mixt_importance mixt_importance;
 
 typedef struct mixt_importance_options {

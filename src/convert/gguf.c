@@ -315,6 +315,16 @@ static mixt_status put_rope(const mixt_conversion *c, mixt_gguf_writer *writer, 
     return MIXT_OK;
 }
 
+/* Importance is of this model, or refused. */
+static mixt_status check_importance(const mixt_conversion *c, const mixt_layout_piece *piece)
+{
+    return c->options->importance == NULL
+               ? MIXT_OK
+               : mixt_importance_check(c->options->importance, piece->name,
+                                       piece->rank == 3 ? piece->shape[0] : 1,
+                                       piece->shape[piece->rank - 1], c->error);
+}
+
 mixt_status mixt_convert_to_gguf(mixt_conversion *c)
 {
     mixt_gguf_writer *writer;
@@ -324,9 +334,12 @@ mixt_status mixt_convert_to_gguf(mixt_conversion *c)
         status = put_rope(c, writer, false);
     }
     for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
+        status = check_importance(c, c->targets[i].piece);
         choose_type(c, &c->targets[i]);
         c->total += (double)c->targets[i].bytes;
-        status = add_target(c, writer, &c->targets[i]);
+        if (status == MIXT_OK) {
+            status = add_target(c, writer, &c->targets[i]);
+        }
     }
     if (status == MIXT_OK) {
         status = mixt_gguf_writer_begin(writer, c->error);

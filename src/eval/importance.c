@@ -111,8 +111,6 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
         if (g.failed) {
             status = mixt_fail(error, MIXT_ERROR_MEMORY, "importance: no memory");
         }
-        g.importance->chunk_count++;
-        g.importance->chunk_size = options->window;
         if (options->progress != NULL) {
             options->progress(options->user, (double)scorer->done, (double)scorer->total);
         }
@@ -124,6 +122,7 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
         mixt_importance_free(g.importance);
         return status;
     }
+    mixt_importance_count_chunks(g.importance, options->window);
     *result = g.importance;
     return MIXT_OK;
 }

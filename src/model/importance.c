@@ -1,11 +1,11 @@
 #include "model/importance.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
-#include "formats/gguf.h"
 
 void mixt_importance_free(mixt_importance *importance)
 {
@@ -37,7 +37,8 @@ mixt_importance_entry *mixt_importance_entry_of(mixt_importance *importance, con
     if (entry != NULL) {
         return entry->matrices == matrices && entry->columns == columns ? entry : NULL;
     }
-    if (!mixt_grow(&importance->entries, &importance->capacity, (size_t)importance->count + 1,
+    if (importance->count == MIXT_IMPORTANCE_ENTRIES ||
+        !mixt_grow(&importance->entries, &importance->capacity, (size_t)importance->count + 1,
                    sizeof *entry)) {
         return NULL;
     }
@@ -74,19 +75,57 @@ void mixt_importance_add(mixt_importance_entry *entry, int64_t matrix, const flo
     entry->counts[matrix] += (float)count;
 }
 
+/* The matrices that a count stands for: its own, or all that there are. */
+static bool fits(const mixt_importance_entry *entry, int64_t matrices, int64_t columns)
+{
+    int64_t values;
+    return !__builtin_mul_overflow(matrices, columns, &values) &&
+           values == entry->matrices * entry->columns &&
+           (entry->matrices == matrices || entry->matrices == 1);
+}
+
+mixt_status mixt_importance_check(const mixt_importance *importance, const char *name,
+                                  int64_t matrices, int64_t columns, mixt_error *error)
+{
+    const mixt_importance_entry *entry = find(importance, name);
+    if (entry == NULL || fits(entry, matrices, columns)) {
+        return MIXT_OK;
+    }
+    return mixt_fail(error, MIXT_ERROR_FORMAT,
+                     "importance of tensor %s: %lld values with %lld counts, of a tensor with "
+                     "%lld matrices of %lld columns",
+                     name, (long long)(entry->matrices * entry->columns),
+                     (long long)entry->matrices, (long long)matrices, (long long)columns);
+}
+
 bool mixt_importance_of(const mixt_importance *importance, const char *name, int64_t matrix,
                         int64_t columns, float *means)
 {
     const mixt_importance_entry *entry = find(importance, name);
-    if (entry == NULL || entry->columns != columns || matrix >= entry->matrices ||
-        !(entry->counts[matrix] > 0)) {
+    if (entry == NULL || matrix >= entry->matrices * entry->columns / columns ||
+        !fits(entry, entry->matrices * entry->columns / columns, columns)) {
         return false;
     }
+    float count = entry->counts[entry->matrices == 1 ? 0 : matrix];
     const float *sums = entry->sums + matrix * columns;
-    for (int64_t i = 0; i < columns; i++) {
-        means[i] = sums[i] / entry->counts[matrix];
+    for (int64_t i = 0; i < columns && count > 0; i++) {
+        means[i] = sums[i] / count;
     }
-    return true;
+    return count > 0;
+}
+
+void mixt_importance_count_chunks(mixt_importance *importance, int window)
+{
+    double most = 0;
+    for (int i = 0; i < importance->count; i++) {
+        const mixt_importance_entry *entry = &importance->entries[i];
+        for (int64_t m = 0; m < entry->matrices; m++) {
+            most = entry->counts[m] > most ? (double)entry->counts[m] : most;
+        }
+    }
+    double chunks = most / window;
+    importance->chunk_count = chunks < 1 ? most > 0 : chunks < INT_MAX ? (int)chunks : INT_MAX;
+    importance->chunk_size = window;
 }
 
 void mixt_importance_describe(const mixt_importance *importance, int *matrices, int *unused_experts)
@@ -101,128 +140,4 @@ void mixt_importance_describe(const mixt_importance *importance, int *matrices, 
             *unused_experts += entry->counts[m] == 0;
         }
     }
-}
-
-/* --- Files: NAME.in_sum2 [columns, matrices] and NAME.counts [1, matrices] ---------------------
- */
-
-static mixt_status add_tensors(mixt_gguf_writer *writer, const mixt_importance_entry *entry,
-                               mixt_error *error)
-{
-    char name[112];
-    snprintf(name, sizeof name, "%s.in_sum2", entry->name);
-    MIXT_TRY(mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 2,
-                                  (int64_t[]){entry->columns, entry->matrices}, error));
-    snprintf(name, sizeof name, "%s.counts", entry->name);
-    return mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 2, (int64_t[]){1, entry->matrices},
-                                error);
-}
-
-static mixt_status write_entry(mixt_gguf_writer *writer, const mixt_importance_entry *entry,
-                               mixt_error *error)
-{
-    size_t matrices = (size_t)entry->matrices;
-    MIXT_TRY(mixt_gguf_writer_write(writer, entry->sums,
-                                    matrices * (size_t)entry->columns * sizeof(float), error));
-    return mixt_gguf_writer_write(writer, entry->counts, matrices * sizeof(float), error);
-}
-
-mixt_status mixt_importance_save(const mixt_importance *importance, const char *path,
-                                 mixt_error *error)
-{
-    mixt_gguf_writer *writer;
-    MIXT_TRY(mixt_gguf_writer_create(path, 0, &writer, error));
-    static const char *const none[] = {"text"};
-    const mixt_gguf_array datasets = {
-        .kind = MIXT_GGUF_STRING, .count = 1, .strings = none, .lengths = (uint64_t[]){4}};
-    mixt_status status = mixt_gguf_writer_string(writer, "general.type", "imatrix", error);
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_array(writer, "imatrix.datasets", &datasets, error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_u32(writer, "imatrix.chunk_count",
-                                      (uint32_t)importance->chunk_count, error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_u32(writer, "imatrix.chunk_size",
-                                      (uint32_t)importance->chunk_size, error);
-    }
-    for (int i = 0; i < importance->count && status == MIXT_OK; i++) {
-        status = add_tensors(writer, &importance->entries[i], error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_begin(writer, error);
-    }
-    for (int i = 0; i < importance->count && status == MIXT_OK; i++) {
-        status = write_entry(writer, &importance->entries[i], error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_gguf_writer_finish(writer, error);
-    }
-    mixt_gguf_writer_free(writer);
-    return status;
-}
-
-/* Adds what NAME.in_sum2 holds, with its counts. */
-static mixt_status read_tensor(mixt_importance *importance, const mixt_gguf *file,
-                               const mixt_gguf_tensor *sums, size_t name_length, mixt_error *error)
-{
-    char name[160];
-    const char *path = mixt_gguf_path(file, sums->shard);
-    snprintf(name, sizeof name, "%.*s.counts", (int)name_length, sums->name);
-    const mixt_gguf_tensor *counts = mixt_gguf_find(file, name);
-    if (sums->type != MIXT_TYPE_F32 || counts == NULL || counts->type != MIXT_TYPE_F32 ||
-        counts->size[0] * counts->size[1] != sums->size[1] || sums->size[2] != 1) {
-        return mixt_fail(error, MIXT_ERROR_FORMAT,
-                         "%s: tensor %s: not F32 [columns, matrices] with .counts beside it", path,
-                         sums->name);
-    }
-    name[name_length] = 0;
-    mixt_importance_entry *entry =
-        mixt_importance_entry_of(importance, name, sums->size[1], sums->size[0]);
-    if (entry == NULL) {
-        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: tensor %s: name or size is not usable",
-                         path, sums->name);
-    }
-    memcpy(entry->sums, sums->data, sums->bytes);
-    memcpy(entry->counts, counts->data, counts->bytes);
-    for (int64_t i = 0; i < entry->matrices * entry->columns; i++) {
-        if (!(entry->sums[i] >= 0) || entry->sums[i] > 3e38F) {
-            return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: tensor %s: not all sums are finite",
-                             path, sums->name);
-        }
-    }
-    return MIXT_OK;
-}
-
-mixt_status mixt_importance_open(const char *path, mixt_importance **result, mixt_error *error)
-{
-    *result = NULL;
-    mixt_gguf *file;
-    mixt_status status = mixt_gguf_open(path, &file, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    mixt_importance *importance = calloc(1, sizeof *importance);
-    if (importance == NULL) {
-        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
-    }
-    for (size_t i = 0; i < mixt_gguf_tensor_count(file) && status == MIXT_OK; i++) {
-        const mixt_gguf_tensor *tensor = mixt_gguf_tensor_at(file, i);
-        size_t length = strlen(tensor->name), ending = strlen(".in_sum2");
-        if (length > ending && strcmp(tensor->name + length - ending, ".in_sum2") == 0) {
-            status = read_tensor(importance, file, tensor, length - ending, error);
-        }
-    }
-    if (status == MIXT_OK && importance->count == 0) {
-        status = mixt_fail(error, MIXT_ERROR_FORMAT,
-                           "%s: no importance matrix (tensors NAME.in_sum2) in this file", path);
-    }
-    mixt_gguf_close(file);
-    if (status != MIXT_OK) {
-        mixt_importance_free(importance);
-        return status;
-    }
-    *result = importance;
-    return MIXT_OK;
 }

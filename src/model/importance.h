@@ -4,7 +4,10 @@
 
 #include "core/error.h"
 
-/* One weight tensor under its GGUF name. */
+#define MIXT_IMPORTANCE_ENTRIES 32768 /* at most: they are searched one by one */
+
+/* One weight tensor under its GGUF name. A file may have one count for all matrices of a tensor:
+ * then it is one matrix with the columns of all of them. */
 typedef struct mixt_importance_entry {
     char name[96];
     int64_t matrices; /* 1, or E */
@@ -17,7 +20,7 @@ struct mixt_importance {
     mixt_importance_entry *entries;
     int count;
     size_t capacity;
-    int chunk_count, chunk_size; /* of the text, for other programs */
+    int chunk_count, chunk_size; /* of the text, and tokens of one; 0 where a file does not say */
 };
 
 /* The entry of a name, made with zeros where there is none and `columns` is not 0; NULL without
@@ -27,6 +30,12 @@ mixt_importance_entry *mixt_importance_entry_of(mixt_importance *importance, con
 /* Adds the squares of rows [rows, columns] to one matrix of an entry. */
 void mixt_importance_add(mixt_importance_entry *entry, int64_t matrix, const float *rows,
                          int64_t count);
+/* Says how many chunks of `window` tokens were gathered, as llama.cpp counts them: by the matrix
+ * that met most rows. */
+void mixt_importance_count_chunks(mixt_importance *importance, int window);
+/* Refused where an entry of this name is there that has another size than the tensor. */
+mixt_status mixt_importance_check(const mixt_importance *importance, const char *name,
+                                  int64_t matrices, int64_t columns, mixt_error *error);
 /* Writes mean squares [columns] of one matrix of a tensor; false where nothing is known of it: no
  * such entry, another size, or an expert that no token reached. */
 bool mixt_importance_of(const mixt_importance *importance, const char *name, int64_t matrix,
