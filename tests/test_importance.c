@@ -251,6 +251,27 @@ static void test_shapes(void **state)
     free(path);
 }
 
+/* Rows that an entry was gathered from: tokens that were read, once for each expert that they had.
+ */
+static void check_counts(const mixt_importance *importance, const train_setup *setup,
+                         uint64_t tokens)
+{
+    uint64_t chosen = (uint64_t)setup->model->options.experts_per_token;
+    int stacks = 0;
+    for (int i = 0; i < importance->count; i++) {
+        const mixt_importance_entry *entry = &importance->entries[i];
+        double sum = 0;
+        for (int64_t m = 0; m < entry->matrices; m++) {
+            sum += (double)entry->counts[m];
+        }
+        stacks += entry->matrices > 1;
+        if (sum != (double)(entry->matrices > 1 ? tokens * chosen : tokens)) {
+            fail_msg("%s: %g rows of %g tokens", entry->name, sum, (double)tokens);
+        }
+    }
+    assert_true(stacks > 0 && stacks < importance->count);
+}
+
 /* Chunks of the window, whatever the batches were: one for each window of tokens read. */
 static void test_chunks(void **state)
 {
@@ -271,6 +292,7 @@ static void test_chunks(void **state)
         assert_int_equal(importance->chunk_size, window);
         assert_int_equal(importance->chunk_count, rows[2].tokens / (uint64_t)window);
         assert_true(importance->chunk_count > 3);
+        check_counts(importance, &setup, rows[2].tokens);
         mixt_importance_free(importance);
     }
     train_setup_close(&setup);

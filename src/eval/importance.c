@@ -2,16 +2,21 @@
 #include "model/importance.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "eval/score.h"
 
 typedef struct gathering {
     const mixt_model *model;
+    const mixt_scorer *scorer;
     const mixt_plan *plan;
     mixt_importance *importance;
     float *rows;      /* [capacity * k, widest]: a copy of what a record multiplied */
     size_t room;      /* of it, in values */
     int32_t *offsets; /* [E + 2] */
+    int32_t *order;   /* [capacity * k]: of the last route, whose choice a row is */
+    int64_t choices;  /* k of it */
+    bool *used;       /* [capacity]: rows of the batch that are tokens of a text */
     bool failed;      /* no memory */
 } gathering;
 
@@ -44,6 +49,18 @@ static bool make_room(gathering *g, size_t count)
     return count <= g->room;
 }
 
+/* Adds rows [begin, end) to a matrix of an entry, but those of no text: sequences end with rows
+ * that nobody scores. `stack`: in the order of experts. */
+static void add_used(gathering *g, mixt_importance_entry *entry, int64_t matrix, bool stack)
+{
+    int64_t begin = g->offsets[stack ? matrix : 0], end = g->offsets[stack ? matrix + 1 : 1];
+    for (int64_t row = begin; row < end; row++) {
+        if (g->used[stack ? g->order[row] / g->choices : row]) {
+            mixt_importance_add(entry, matrix, g->rows + row * entry->columns, 1);
+        }
+    }
+}
+
 /* Adds the rows that a weight was multiplied with, to each matrix of a stack its own. */
 static void add_rows(gathering *g, const mixt_instance *instance, const mixt_record *record,
                      mixt_importance_entry *entry, const mixt_multiplied *by)
@@ -65,8 +82,29 @@ static void add_rows(gathering *g, const mixt_instance *instance, const mixt_rec
     }
     mixt_instance_read(instance, rows, 0, g->rows, values * sizeof *g->rows);
     for (int64_t i = 0; i < matrices; i++) {
-        mixt_importance_add(entry, i, g->rows + g->offsets[i] * entry->columns,
-                            g->offsets[i + 1] - g->offsets[i]);
+        add_used(g, entry, i, by->offsets >= 0);
+    }
+}
+
+/* What the rows of a batch are, and those in expert order. */
+static void follow(gathering *g, const mixt_instance *instance, int index)
+{
+    const mixt_record *record = &g->plan->records[index];
+    if (index == 0) {
+        memset(g->used, 0, (size_t)g->scorer->capacity * sizeof *g->used);
+        for (int i = 0; i < g->scorer->piece_count; i++) {
+            const mixt_excerpt *piece = &g->scorer->pieces[i];
+            memset(g->used + piece->row, true, (size_t)piece->count * sizeof *g->used);
+        }
+    }
+    for (int i = 0; i < g->scorer->graph->moe_layers; i++) {
+        const mixt_route_values *route = &g->scorer->graph->routes[i];
+        mixt_value_id order = route->value[ROUTE_ORDER];
+        if (record->out[ROUTE_ORDER] == order) {
+            g->choices = route->spec->chosen;
+            mixt_instance_read(instance, order, 0, g->order,
+                               (size_t)mixt_instance_rows(instance, order) * sizeof *g->order);
+        }
     }
 }
 
@@ -74,6 +112,7 @@ static void observe(void *user, const mixt_instance *instance, int index)
 {
     gathering *g = user;
     const mixt_record *record = &g->plan->records[index];
+    follow(g, instance, index);
     const mixt_operator *row = mixt_operator_row(record->op);
     for (int input = 0; input < row->inputs; input++) {
         const mixt_multiplied *by = &row->multiplied[input];
@@ -96,10 +135,14 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
     if (status != MIXT_OK) {
         return status;
     }
-    gathering g = {.model = model, .plan = scorer->graph->plan};
+    size_t capacity = (size_t)scorer->capacity;
+    size_t choices = capacity * (size_t)(model->options.experts_per_token + 1);
+    gathering g = {.model = model, .scorer = scorer, .plan = scorer->graph->plan};
     g.importance = calloc(1, sizeof *g.importance);
     g.offsets = calloc((size_t)model->options.experts + 2, sizeof *g.offsets);
-    if (g.importance == NULL || g.offsets == NULL) {
+    g.order = calloc(choices, sizeof *g.order);
+    g.used = calloc(capacity, sizeof *g.used);
+    if (g.importance == NULL || g.offsets == NULL || g.order == NULL || g.used == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "importance: no memory");
     }
     mixt_instance_observe(scorer->instance, observe, &g);
@@ -118,6 +161,8 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
     mixt_scorer_free(scorer);
     free(g.rows);
     free(g.offsets);
+    free(g.order);
+    free(g.used);
     if (status != MIXT_OK) {
         mixt_importance_free(g.importance);
         return status;
