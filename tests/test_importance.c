@@ -16,6 +16,7 @@
 #include "formats/gguf.h"
 #include "mixt.h"
 #include "model/importance.h"
+#include "model/model.h"
 #include "scratch.h"
 #include "train_setup.h"
 
