@@ -400,10 +400,11 @@ typedef struct mixt_model mixt_model;
 MIXT_API mixt_status mixt_model_create(const mixt_model_options *options, uint64_t seed,
                                        mixt_model **model, mixt_error *error);
 /* A Hugging Face folder (config.json and safetensors, sharded or not) or a GGUF file (of several
- * shards the first). Shapes, types and sizes are
- * checked; the weights stay in their files, which are mapped and read when they are needed. A file
- * that is cut short meanwhile gives an error where it is read, never a crash. Training takes the
- * weights into memory as fp32. */
+ * shards the first; known by its first bytes, whatever its name). Shapes, types and sizes are
+ * checked; the weights stay in their files, which are mapped and read when they are needed, each
+ * tensor by its own type (F32, F16, BF16, F8_E4M3 with a factor for each block, GGUF's blocks). A
+ * file that is cut short meanwhile gives an error where it is read, never a crash. Training takes
+ * the weights into memory as fp32. */
 MIXT_API mixt_status mixt_model_open(const char *path, mixt_model **model, mixt_error *error);
 /* What should be known of an opened model though it is read: line `index` ("FILE: place: what mixt
  * does"), NULL behind the last. `mixt` prints them to standard error. */

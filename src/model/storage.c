@@ -215,7 +215,7 @@ static bool means_nothing(const holder *h, const char *name)
     /* layers behind the last predict further tokens (DeepSeek-V3) */
     int layer = -1;
     return (sscanf(name, "model.layers.%d.", &layer) == 1 ||
-            sscanf(name, "blk.%d.", &layer) == 1) &&
+            sscanf(name, "layers.%d.", &layer) == 1 || sscanf(name, "blk.%d.", &layer) == 1) &&
            layer >= o->layers;
 }
 

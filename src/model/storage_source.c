@@ -179,6 +179,9 @@ bool mixt_source_find(const mixt_source *source, const char *name, mixt_source_t
         describe_gguf(source, tensor, found);
     } else {
         const mixt_tensor_info *tensor = mixt_safetensors_find(source->safetensors, name);
+        if (tensor == NULL && strncmp(name, "model.", 6) == 0) {
+            tensor = mixt_safetensors_find(source->safetensors, name + 6); /* a bare LlamaModel */
+        }
         if (tensor == NULL) {
             return false;
         }
