@@ -343,7 +343,7 @@ static void other_fp8_is_refused(void **state)
         {"\"quant_method\": \"fp8\"", "\"quant_method\": \"awq\"",
          "config.json: quantization_config.quant_method: 'awq' is not supported"},
         {"\"fmt\": \"e4m3\"", "\"fmt\": \"e5m2\"", "quantization_config.fmt"},
-        {"\"activation_scheme\": \"dynamic\"", "\"activation_scheme\": \"statics\"",
+        {"\"activation_scheme\": \"dynamic\"", "\"activation_scheme\": \"dynamo!\"",
          "quantization_config.activation_scheme"},
         {"\"fmt\": \"e4m3\"", "\"fnt\": \"e4m3\"", "quantization_config.fnt: is not a key"},
         {"\"quantization_config\"", "\"quantisation_config\"",

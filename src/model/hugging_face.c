@@ -69,7 +69,7 @@ static mixt_status check_fp8_key(const char *config, const char *key, const json
         const char *key, *words[2]; /* words[0] NULL: harmless */
     } known[] = {
         {"quant_method", {NULL, NULL}},
-        {"activation_scheme", {"dynamic", NULL}},
+        {"activation_scheme", {"dynamic", "static"}},
         {"fmt", {"e4m3", NULL}},
         {"scale_fmt", {"float", "ue8m0"}},
         {"expert_dtype", {"fp8", NULL}},

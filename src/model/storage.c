@@ -148,7 +148,8 @@ static mixt_status find(holder *h, const char *name, const int64_t *size, int ra
     return MIXT_OK;
 }
 
-/* NAME_scale_inv of a tensor of F8_E4M3: a factor for each block of rows and columns. */
+/* NAME_scale_inv of a tensor of F8_E4M3: a factor for each block of rows and columns; in files of
+ * AutoFP8 it is NAME_scale, one factor for all. */
 static mixt_status find_factors(holder *h, mixt_held_piece *found)
 {
     const mixt_layout_piece *piece = &found->piece;
@@ -167,7 +168,14 @@ static mixt_status find_factors(holder *h, mixt_held_piece *found)
     size[0] = piece->shape[0];
     size[rank - 2] = mixt_divide_up(piece->shape[rank - 2], found->f8.rows);
     size[rank - 1] = mixt_divide_up(piece->shape[rank - 1], found->f8.columns);
-    snprintf(name, sizeof name, "%s_scale_inv", piece->name);
+    snprintf(name, sizeof name, "%s_scale", piece->name);
+    if (mixt_source_find(h->source, name, &found->scales)) {
+        found->f8.rows = piece->shape[rank - 2];
+        found->f8.columns = piece->shape[rank - 1];
+        size[rank - 2] = size[rank - 1] = 1;
+    } else {
+        snprintf(name, sizeof name, "%s_scale_inv", piece->name);
+    }
     return find(h, name, size, rank, WANT_FACTOR, &found->scales);
 }
 
@@ -210,6 +218,12 @@ static bool means_nothing(const holder *h, const char *name)
     if (strstr(name, "rotary_emb.inv_freq") != NULL || mixt_gguf_rope_tensor(name) ||
         (o->tie_embeddings &&
          (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "output.weight") == 0))) {
+        return true;
+    }
+    /* factors of activations, which mixt does not round */
+    const char *end = strrchr(name, '.');
+    if (h->f8.known && end != NULL &&
+        (strcmp(end, ".input_scale") == 0 || strcmp(end, ".activation_scale") == 0)) {
         return true;
     }
     /* layers behind the last predict further tokens (DeepSeek-V3) */

@@ -146,7 +146,7 @@ def exact(codes, grid, rows, columns):
     return codes.float() * full
 
 
-def fp8(family, name, block, scale_type=torch.float32, stacked=False, **changes):
+def fp8(family, name, block, scale_type=torch.float32, stacked=False, auto=False, **changes):
     """Matrices of the layers, but for routers, as FP8. The logits are those of the products of
     codes and factors in float64: the library's own dequantising rounds them to bfloat16."""
     model = build(family, name, **changes)
@@ -158,7 +158,8 @@ def fp8(family, name, block, scale_type=torch.float32, stacked=False, **changes)
         value = tensors[key].float()
         stack = stacked and ".experts." in key
         if ("layers" not in key or value.ndim < 2 or key.endswith("mlp.gate.weight")
-                or not (stack or key.endswith("proj.weight"))):
+                or not (stack or key.endswith(("proj.weight", "w1.weight", "w2.weight",
+                                               "w3.weight")))):
             plain[key] = tensors[key].float()
             continue
         parts = [to_fp8(part, rows, columns) for part in (value if stack else [value])]
@@ -167,9 +168,15 @@ def fp8(family, name, block, scale_type=torch.float32, stacked=False, **changes)
         codes, grid = (torch.stack([p[i] for p in parts]) if stack else parts[0][i]
                        for i in (0, 1))
         tensors[key], plain[key] = codes, torch.stack(back) if stack else back[0]
-        tensors[key + "_scale_inv"] = grid if block else grid.reshape(()) if not stack else grid
+        if auto:  # AutoFP8, as Mixtral-8x7B-Instruct-v0.1-FP8 is published
+            tensors[key + "_scale"] = grid.reshape(1)
+            tensors[key.removesuffix("weight") + "input_scale"] = torch.tensor([0.1])
+        else:
+            tensors[key + "_scale_inv"] = grid if block or stack else grid.reshape(())
     save_file(tensors, path, metadata={"format": "pt"})
     change_config(folder, quantization_config={
+        "activation_scheme": "static", "ignored_layers": ["lm_head"], "quant_method": "fp8"}
+        if auto else {
         "activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
         "weight_block_size": list(block) if block else None})
     scratch = folder / "plain"
@@ -211,6 +218,7 @@ RECIPES = {
     "qwen3_moe-fp8-bf16-scales": lambda name: fp8("qwen3_moe", name, (5, 7), torch.bfloat16),
     "qwen3_moe-fp8-stacked": lambda name: fp8("qwen3_moe", name, (5, 7), stacked=True),
     "qwen3_moe-fp8-tensor": lambda name: fp8("qwen3_moe", name, None),
+    "mixtral-fp8-auto": lambda name: fp8("mixtral", name, None, auto=True),
 }
 
 
