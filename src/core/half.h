@@ -76,5 +76,7 @@ void mixt_bf16_to_f32(const uint16_t *from, float *to, size_t count);
 void mixt_f16_to_f32(const uint16_t *from, float *to, size_t count);
 void mixt_f32_to_bf16(const float *from, uint16_t *to, size_t count);
 void mixt_f32_to_f16(const float *from, uint16_t *to, size_t count);
+/* Codes of OCP's E4M3, each times `factor`. */
+void mixt_f8_to_f32(const uint8_t *from, float factor, float *to, size_t count);
 
 #endif

@@ -1,8 +1,8 @@
 /* Blocks into fp32. The order of the products is ggml's, so that every value has its bits. */
 #include <assert.h>
-#include <math.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "quant/blocks.h"
 #include "quant/multiples.h"
 #include "quant/quant.h"
@@ -172,29 +172,6 @@ static void from_mxfp4(const mixt_mxfp4_block *block, float *values)
     from_codes(block->q, mixt_mxfp4_values, mixt_mxfp4_scale(block->exponent), values);
 }
 
-/* OCP's E4M3: sign, four bits of exponent less 7, three of fraction; no infinities, and all ones
- * are NaN. */
-#define F8_OCTAVE(unit)                                                                            \
-    8 * (unit), 9 * (unit), 10 * (unit), 11 * (unit), 12 * (unit), 13 * (unit), 14 * (unit)
-#define F8_HALF(sign)                                                                              \
-    sign 0.0f, sign 0x1p-9f, sign 0x2p-9f, sign 0x3p-9f, sign 0x4p-9f, sign 0x5p-9f, sign 0x6p-9f, \
-        sign 0x7p-9f, F8_OCTAVE(sign 0x1p-9f), sign 0xfp-9f, F8_OCTAVE(sign 0x1p-8f),              \
-        sign 0xfp-8f, F8_OCTAVE(sign 0x1p-7f), sign 0xfp-7f, F8_OCTAVE(sign 0x1p-6f),              \
-        sign 0xfp-6f, F8_OCTAVE(sign 0x1p-5f), sign 0xfp-5f, F8_OCTAVE(sign 0x1p-4f),              \
-        sign 0xfp-4f, F8_OCTAVE(sign 0x1p-3f), sign 0xfp-3f, F8_OCTAVE(sign 0x1p-2f),              \
-        sign 0xfp-2f, F8_OCTAVE(sign 0x1p-1f), sign 0xfp-1f, F8_OCTAVE(sign 0x1p0f), sign 0xfp0f,  \
-        F8_OCTAVE(sign 0x1p1f), sign 0xfp1f, F8_OCTAVE(sign 0x1p2f), sign 0xfp2f,                  \
-        F8_OCTAVE(sign 0x1p3f), sign 0xfp3f, F8_OCTAVE(sign 0x1p4f), sign 0xfp4f,                  \
-        F8_OCTAVE(sign 0x1p5f), NAN
-
-static void from_f8_e4m3(const uint8_t *codes, float *values, int64_t count)
-{
-    static const float table[256] = {F8_HALF(+), F8_HALF(-)};
-    for (int64_t i = 0; i < count; i++) {
-        values[i] = table[codes[i]];
-    }
-}
-
 /* Exact products, so that no order of factors gives other bits. */
 static void from_multiples(mixt_type type, const void *blocks, float *values, int64_t count)
 {
@@ -240,7 +217,7 @@ void mixt_dequantise(mixt_type type, const void *blocks, float *values, int64_t 
         mixt_bf16_to_f32(blocks, values, (size_t)count);
         break;
     case MIXT_TYPE_F8_E4M3:
-        from_f8_e4m3(blocks, values, count);
+        mixt_f8_to_f32(blocks, 1, values, (size_t)count);
         break;
     case MIXT_TYPE_Q4_0:
         EACH_BLOCK(from_q4_0, mixt_q4_0_block);
@@ -291,23 +268,22 @@ void mixt_matrix_values(const mixt_matrix *matrix, int64_t row, int64_t first, i
                         float *values)
 {
     const mixt_type_row *type = mixt_type_info(matrix->type);
+    const mixt_scales *scales = &matrix->scales;
+    const char *from = (const char *)matrix->data + (size_t)row * matrix->row_bytes +
+                       (size_t)(first / type->elements) * (size_t)type->bytes;
     assert(row >= 0 && row < matrix->n && first >= 0 && count <= matrix->k - first);
     assert(first % type->elements == 0);
-    mixt_dequantise(matrix->type,
-                    (const char *)matrix->data + (size_t)row * matrix->row_bytes +
-                        (size_t)(first / type->elements) * (size_t)type->bytes,
-                    values, count);
-    const mixt_scales *scales = &matrix->scales;
     if (scales->values == NULL) {
+        mixt_dequantise(matrix->type, from, values, count);
         return;
     }
+    assert(matrix->type == MIXT_TYPE_F8_E4M3);
     int64_t grid_row = (scales->first_row + row * scales->row_step) / scales->block_rows;
     const float *factors = scales->values + grid_row * scales->columns;
     for (int64_t at = 0; at < count;) {
         int64_t block = (first + at) / scales->block_columns;
-        int64_t end = (block + 1) * scales->block_columns - first;
-        for (float factor = factors[block]; at < count && at < end; at++) {
-            values[at] *= factor;
-        }
+        int64_t end = mixt_least((block + 1) * scales->block_columns - first, count);
+        mixt_f8_to_f32((const uint8_t *)from + at, factors[block], values + at, (size_t)(end - at));
+        at = end;
     }
 }
