@@ -190,9 +190,8 @@ static mixt_status feed(conversation *talk, generation_state *generation, mixt_e
                                        &count, error);
     }
     free(text);
-    int bos = mixt_tokenizer_special(generation->tokenizer, MIXT_SPECIAL_BOS);
-    bool adds = status == MIXT_OK && mixt_tokenizer_adds_bos(generation->tokenizer) && bos >= 0 &&
-                (count == 0 || ids[0] != bos);
+    int bos = mixt_tokenizer_around(generation->tokenizer, MIXT_SPECIAL_BOS);
+    bool adds = status == MIXT_OK && bos >= 0 && (count == 0 || ids[0] != bos);
     if (adds) { /* the model expects it, and the template did not say it */
         int32_t *grown = realloc(ids, (count + 1) * sizeof *ids);
         if (grown == NULL) {

@@ -153,6 +153,21 @@ static void say_written(const convert_settings *settings, const mixt_convert_rep
     fprintf(stderr, "written: %s, %.2f bits a weight\n", settings->output, report->bits_per_weight);
 }
 
+/* GGUF has one token for every row of the model. */
+static void report_left_out(const cli_resources *resources)
+{
+    mixt_model_info info;
+    mixt_model_describe(resources->model, &info);
+    int rows = info.options.vocab_size;
+    int ids = resources->tokenizer != NULL ? mixt_tokenizer_vocab_size(resources->tokenizer) : 0;
+    if (ids > rows) {
+        fprintf(stderr,
+                "the tokenizer has %d ids, the model %d rows: as GGUF it lacks the added tokens "
+                "from %d on\n",
+                ids, rows, rows);
+    }
+}
+
 static mixt_status convert(const void *user, cli_resources *resources, mixt_error *error)
 {
     const convert_settings *settings = user;
@@ -161,6 +176,7 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     TRY(open_context(&settings->machine, resources, error));
     TRY(open_model(settings->model, resources, error));
     TRY(find_tokenizer(settings, resources, error));
+    report_left_out(resources);
     mixt_status status = gather(settings, resources, &importance, error);
     if (status == MIXT_OK) {
         if (importance != NULL) {

@@ -85,11 +85,6 @@ mixt_status generation_begin(cli_resources *resources, int context_length,
     generation->vocab_size = info.options.vocab_size;
     generation->sampling = mixt_sampling_default();
     generation->out = (text_stream){.stream = stdout, .on_terminal = terminal_is_one(stdout)};
-    int vocabulary = mixt_tokenizer_vocab_size(resources->tokenizer);
-    if (vocabulary > info.options.vocab_size) {
-        return set_error(error, MIXT_ERROR_FORMAT, "%.300s: the tokenizer has %d ids, the model %d",
-                         resources->model_path, vocabulary, info.options.vocab_size);
-    }
     TRY(mixt_session_create(resources->context, resources->model, context_length,
                             &generation->session, error));
     generation->context_length = mixt_session_capacity(generation->session);
@@ -122,6 +117,23 @@ static mixt_status does_not_fit(const generation_state *generation, size_t count
                      generation->context_length);
 }
 
+/* A tokenizer may have more ids than the model has rows: only a text that uses one is refused. */
+static mixt_status check_rows(const generation_state *generation, const int32_t *ids, size_t count,
+                              mixt_error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] >= generation->vocab_size) {
+            size_t length = 0;
+            const char *bytes = mixt_tokenizer_bytes_of(generation->tokenizer, ids[i], &length);
+            return set_error(error, MIXT_ERROR_ARGUMENT,
+                             "prompt: \"%.*s\" has id %d, and the model rows for 0 to %d alone",
+                             (int)(length > 60 ? 60 : length), bytes != NULL ? bytes : "", ids[i],
+                             generation->vocab_size - 1);
+        }
+    }
+    return MIXT_OK;
+}
+
 static mixt_status feed_new(generation_state *generation, size_t from, mixt_error *error)
 {
     assert(from <= generation->count);
@@ -147,12 +159,14 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
     size_t from = generation->count;
     mixt_status status =
         mixt_tokenizer_encode(generation->tokenizer, text, length, true, &ids, &count, error);
-    int32_t first = mixt_tokenizer_adds_bos(generation->tokenizer)
-                        ? mixt_tokenizer_special(generation->tokenizer, MIXT_SPECIAL_BOS)
-                        : -1;
+    int32_t first = mixt_tokenizer_around(generation->tokenizer, MIXT_SPECIAL_BOS);
     first = first < 0 && count == 0 ? mixt_tokenizer_separator(generation->tokenizer) : first;
+    if (status == MIXT_OK) {
+        status = check_rows(generation, ids, count, error);
+    }
     if (status == MIXT_OK && from == 0 && first >= 0 && (count == 0 || ids[0] != first)) {
-        status = append(generation, &first, 1, error);
+        status = check_rows(generation, &first, 1, error);
+        status = status != MIXT_OK ? status : append(generation, &first, 1, error);
     }
     if (status == MIXT_OK) {
         status = append(generation, ids, count, error);
@@ -183,6 +197,7 @@ mixt_status generation_replace(generation_state *generation, const int32_t *ids,
     if (generation->full) {
         return does_not_fit(generation, count, error);
     }
+    TRY(check_rows(generation, ids, count, error));
     generation->count = same;
     mixt_session_truncate(generation->session, same);
     mixt_status status = append(generation, ids + same, count - same, error);

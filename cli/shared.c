@@ -92,7 +92,14 @@ mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_erro
         files_join(beside, sizeof beside, path, "tokenizer.json") && !files_exist(beside)) {
         resolve_model(path, found, sizeof found); /* of a run folder: its model's */
     }
-    return mixt_tokenizer_open(found, &resources->tokenizer, error);
+    TRY(mixt_tokenizer_open(found, &resources->tokenizer, error));
+    if (path != NULL && resources->model != NULL) { /* the model's own ends count all the same */
+        TRY(mixt_tokenizer_take_ends(resources->tokenizer, resources->model_path, error));
+    }
+    if (mixt_tokenizer_notes(resources->tokenizer) != NULL) {
+        fprintf(stderr, "%s\n", mixt_tokenizer_notes(resources->tokenizer));
+    }
+    return MIXT_OK;
 }
 
 mixt_status open_all(const model_settings *settings, cli_resources *resources, mixt_error *error)

@@ -100,11 +100,11 @@ static int encode(const tokenize_settings *settings, const mixt_tokenizer *token
 {
     mixt_error error = MIXT_ERROR_INIT;
     int32_t *ids = NULL;
-    int32_t bos = mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS);
-    int32_t eos = mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_EOS);
+    int32_t bos = mixt_tokenizer_around(tokenizer, MIXT_SPECIAL_BOS);
+    int32_t eos = mixt_tokenizer_around(tokenizer, MIXT_SPECIAL_EOS);
     size_t count = 0;
-    bool before = settings->around && mixt_tokenizer_adds_bos(tokenizer);
-    bool behind = settings->around && mixt_tokenizer_adds_eos(tokenizer), first = true;
+    bool before = settings->around && bos >= 0;
+    bool behind = settings->around && eos >= 0, first = true;
     if (mixt_tokenizer_encode(tokenizer, text, length, settings->special, &ids, &count, &error) !=
         MIXT_OK) {
         return fail_error(&error);

@@ -183,6 +183,6 @@ mixt_status save_model(const cli_resources *resources, const char *folder, mixt_
     if (!files_make_folder(folder)) {
         return set_io_error(error, folder);
     }
-    TRY(mixt_tokenizer_save(resources->tokenizer, folder, error));
-    return mixt_model_save(resources->model, folder, error);
+    TRY(mixt_model_save(resources->model, folder, error));
+    return mixt_tokenizer_save(resources->tokenizer, folder, error); /* adds its ends */
 }

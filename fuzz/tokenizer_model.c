@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     mixt_tokenizer *tokenizer, *again;
     mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_tokenizer_from_model((const char *)data, size, &tokenizer, &error) != MIXT_OK) {
+    if (mixt_tokenizer_from_model((const char *)data, size, NULL, &tokenizer, &error) != MIXT_OK) {
         if (error.status == MIXT_OK || error.message[0] == '\0' || tokenizer != NULL) {
             abort();
         }
@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     encode(tokenizer);
     mixt_buffer written = {0};
     if (mixt_tokenizer_write_model(tokenizer, &written, NULL) == MIXT_OK) {
-        if (mixt_tokenizer_from_model(written.data, written.length, &again, NULL) == MIXT_OK) {
+        if (mixt_tokenizer_from_model(written.data, written.length, NULL, &again, NULL) == MIXT_OK) {
             encode(again);
             mixt_tokenizer_free(again);
         }

@@ -111,11 +111,13 @@ MIXT_API mixt_status mixt_tokenizer_train(mixt_text_source source, void *user, i
 /* The 257-id tokenizer without merges. */
 MIXT_API mixt_status mixt_tokenizer_bytes(mixt_tokenizer **tokenizer, mixt_error *error);
 /* A folder with tokenizer.json or tokenizer.model (SentencePiece), one of these files, or a GGUF
- * file. In a folder, tokenizer_config.json and chat_template.jinja are read too. What would give
- * other ids than the authors' tokenizer is refused by name. */
+ * file. In a folder, tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+ * generation_config.json, config.json (its eos_token_id) and chat_template.jinja are read too. What
+ * would give other ids than the authors' tokenizer is refused by name. */
 MIXT_API mixt_status mixt_tokenizer_open(const char *path, mixt_tokenizer **tokenizer,
                                          mixt_error *error);
-/* Writes tokenizer.json or tokenizer.model, and tokenizer_config.json, into `folder`. */
+/* Writes tokenizer.json or tokenizer.model, and tokenizer_config.json, into `folder`, and the ends
+ * into its generation_config.json. */
 MIXT_API mixt_status mixt_tokenizer_save(const mixt_tokenizer *tokenizer, const char *folder,
                                          mixt_error *error);
 MIXT_API void mixt_tokenizer_free(mixt_tokenizer *tokenizer);
@@ -144,13 +146,25 @@ typedef enum mixt_special {
     MIXT_SPECIAL_PAD,
 } mixt_special;
 
-/* Id of a special token, -1 where the files name none. mixt_tokenizer_encode adds none itself:
- * adds_bos and adds_eos say whether the model expects them around a text. */
+/* Id of a special token, -1 where the files name none. */
 MIXT_API int mixt_tokenizer_special(const mixt_tokenizer *tokenizer, mixt_special which);
+/* The id that the model expects before a text (MIXT_SPECIAL_BOS) or behind it (MIXT_SPECIAL_EOS),
+ * -1 for none; adds_bos and adds_eos say whether there is one. mixt_tokenizer_encode adds neither.
+ * Most often it is the special token itself, but a tokenizer.json may name another one. */
+MIXT_API int mixt_tokenizer_around(const mixt_tokenizer *tokenizer, mixt_special which);
 MIXT_API bool mixt_tokenizer_adds_bos(const mixt_tokenizer *tokenizer);
 MIXT_API bool mixt_tokenizer_adds_eos(const mixt_tokenizer *tokenizer);
-/* Whether generation ends at this id: the end of a text or of a turn (</s>, <|im_end|>, ...). */
+/* Whether generation ends at this id: the end of a text or of a turn. The ends are all that the
+ * files name (eos_token of tokenizer_config.json and special_tokens_map.json; eos_token_id of
+ * generation_config.json, else of config.json; the eos, eot, eom and fim ids of GGUF), and tokens
+ * with a known text (</s>, <|im_end|>, ...). */
 MIXT_API bool mixt_tokenizer_is_end(const mixt_tokenizer *tokenizer, int32_t id);
+/* Adds the ends that a model's folder or GGUF file names, for a tokenizer that came from elsewhere;
+ * ids that no token has are passed over. */
+MIXT_API mixt_status mixt_tokenizer_take_ends(mixt_tokenizer *tokenizer, const char *model_path,
+                                              mixt_error *error);
+/* What was passed over in the files because no token has such an id, a line each, or NULL. */
+MIXT_API const char *mixt_tokenizer_notes(const mixt_tokenizer *tokenizer);
 /* The chat template that came with the tokenizer, or NULL. */
 MIXT_API const char *mixt_tokenizer_chat_template(const mixt_tokenizer *tokenizer);
 /* Hash of vocabulary and merges, 64 hexadecimal digits. */

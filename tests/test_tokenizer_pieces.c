@@ -348,7 +348,7 @@ static mixt_status open_model(const mixt_buffer *model, mixt_tokenizer **tokeniz
     char *exact = malloc(model->length + 1); /* so that reading behind it is noticed */
     memcpy(exact, model->data, model->length);
     *error = (mixt_error)MIXT_ERROR_INIT;
-    mixt_status status = mixt_tokenizer_from_model(exact, model->length, tokenizer, error);
+    mixt_status status = mixt_tokenizer_from_model(exact, model->length, NULL, tokenizer, error);
     free(exact);
     return status;
 }
@@ -422,14 +422,14 @@ static void test_refused_models(void **state)
                      MIXT_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "\"char\""));
     error = (mixt_error)MIXT_ERROR_INIT;
-    assert_int_equal(mixt_tokenizer_from_model("", 0, &tokenizer, &error), MIXT_ERROR_FORMAT);
+    assert_int_equal(mixt_tokenizer_from_model("", 0, NULL, &tokenizer, &error), MIXT_ERROR_FORMAT);
 }
 
 static void try_model(const char *data, size_t length)
 {
     mixt_tokenizer *tokenizer;
     mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_tokenizer_from_model(data, length, &tokenizer, &error) != MIXT_OK) {
+    if (mixt_tokenizer_from_model(data, length, NULL, &tokenizer, &error) != MIXT_OK) {
         assert_true(error.status != MIXT_OK && error.message[0] != '\0' && tokenizer == NULL);
         return;
     }

@@ -173,12 +173,12 @@ mixt_status mixt_convert_to_folder(mixt_conversion *c)
     if (status == MIXT_OK) {
         status = write_weights(c, form);
     }
-    if (status == MIXT_OK && c->options->tokenizer != NULL) {
-        status = mixt_tokenizer_save(c->options->tokenizer, folder, c->error);
-    }
     if (status == MIXT_OK) {
         status = mixt_file_replace_in(folder, "generation_config.json", generation,
                                       strlen(generation), c->error);
+    }
+    if (status == MIXT_OK && c->options->tokenizer != NULL) { /* which adds its ends */
+        status = mixt_tokenizer_save(c->options->tokenizer, folder, c->error);
     }
     if (status == MIXT_OK) { /* last: a folder with it is complete */
         name_dtype(config, form->torch, &named);

@@ -19,7 +19,8 @@ struct mixt_data {
     char **domains;
     domain_size *sizes; /* [2, domain_count] */
     int domain_count;
-    int separator, vocab_size;
+    int separator;
+    uint32_t largest; /* id in use */
     char hash[MIXT_SHA256_HEX];
     char corpus_hash[MIXT_SHA256_HEX];
 };
@@ -34,6 +35,7 @@ typedef struct encoded_document {
 typedef struct builder {
     const mixt_tokenizer *tokenizer;
     int separator, vocab_size;
+    uint32_t largest;   /* id so far */
     size_t token_size;  /* 2 or 4 bytes */
     mixt_buffer tokens; /* token_size each */
     encoded_document *documents;
@@ -63,6 +65,7 @@ static uint64_t text_key(const void *text, size_t length)
 static void append_token(builder *b, uint32_t id)
 {
     uint16_t narrow = (uint16_t)id;
+    b->largest = id > b->largest ? id : b->largest;
     mixt_buffer_append(&b->tokens, b->token_size == 2 ? (const void *)&narrow : &id, b->token_size);
 }
 
@@ -101,12 +104,8 @@ static mixt_status add_text(builder *b, const mixt_document *document)
         return mixt_fail(b->error, status, "%s: %s", document->source, local.message);
     }
     uint64_t start = begin_document(b);
-    if (b->token_size == 4) {
-        mixt_buffer_append(&b->tokens, ids, count * sizeof *ids);
-    } else {
-        for (size_t i = 0; i < count; i++) {
-            append_token(b, (uint32_t)ids[i]);
-        }
+    for (size_t i = 0; i < count; i++) {
+        append_token(b, (uint32_t)ids[i]);
     }
     free(ids);
     return add_document(b, start, document->length, document->domain,
@@ -309,7 +308,7 @@ static mixt_status build(mixt_data *data, builder *b, mixt_corpus *corpus, doubl
         MIXT_TRY(fill_split(data, b, s != 0));
     }
     data->separator = b->separator;
-    data->vocab_size = b->vocab_size;
+    data->largest = b->largest;
     strcpy(data->corpus_hash, mixt_corpus_hash(corpus));
     hash_data(data, b->tokenizer);
     return MIXT_OK;
@@ -378,9 +377,13 @@ int mixt_data_separator(const mixt_data *data)
     return data->separator;
 }
 
-int mixt_data_vocab_size(const mixt_data *data)
+mixt_status mixt_data_check_ids(const mixt_data *data, int rows, mixt_error *error)
 {
-    return data->vocab_size;
+    return data->largest < (uint32_t)rows
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                           "the data uses id %u of its tokenizer, the model's vocab_size is %d",
+                           (unsigned)data->largest, rows);
 }
 
 const char *mixt_data_corpus_hash(const mixt_data *data)

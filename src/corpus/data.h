@@ -34,9 +34,11 @@ static inline int32_t mixt_data_token(const mixt_data_split *split, size_t index
 void mixt_data_copy(const mixt_data_split *split, size_t start, size_t count, int32_t *ids);
 /* Index of the document that holds token `index` of a split. */
 size_t mixt_data_document_at(const mixt_data_split *split, size_t index);
-/* The separator and the vocabulary's size of the tokenizer that encoded the data. */
+/* The separator of the tokenizer that encoded the data. */
 int mixt_data_separator(const mixt_data *data);
-int mixt_data_vocab_size(const mixt_data *data);
+/* An error where the data uses an id that a model of `rows` ids has no row for. The tokenizer may
+ * well have such ids. */
+mixt_status mixt_data_check_ids(const mixt_data *data, int rows, mixt_error *error);
 /* Hash of the corpus files (mixt_corpus_hash) that the data came from. */
 const char *mixt_data_corpus_hash(const mixt_data *data);
 

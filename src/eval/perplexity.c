@@ -91,6 +91,21 @@ static mixt_status run(mixt_scorer *scorer, const ids *all, int32_t bos, int chu
     return status;
 }
 
+/* Only an id that the text uses needs a row of the model. */
+static mixt_status check_rows(const mixt_model *model, int32_t bos, const ids *all,
+                              mixt_error *error)
+{
+    int32_t largest = bos;
+    for (size_t i = 0; i < all->count; i++) {
+        largest = all->tokens[i] > largest ? all->tokens[i] : largest;
+    }
+    return largest < model->options.vocab_size
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                           "perplexity: the text uses id %d, the model's vocab_size is %d",
+                           (int)largest, model->options.vocab_size);
+}
+
 mixt_status mixt_text_perplexity(mixt_context *context, const mixt_model *model,
                                  const mixt_tokenizer *tokenizer,
                                  const mixt_perplexity_options *options, mixt_perplexity *result,
@@ -100,19 +115,15 @@ mixt_status mixt_text_perplexity(mixt_context *context, const mixt_model *model,
     mixt_scorer_options scorer_options = {.window = options->window};
     mixt_scorer *scorer = NULL;
     ids all = {0};
-    int32_t bos = mixt_tokenizer_adds_bos(tokenizer)
-                      ? mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS)
-                      : -1;
+    int32_t bos = mixt_tokenizer_around(tokenizer, MIXT_SPECIAL_BOS);
     if (options->window < 4) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "perplexity: window %d is less than 4",
                          options->window);
     }
-    if (mixt_tokenizer_vocab_size(tokenizer) > model->options.vocab_size) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "perplexity: the tokenizer has %d ids, the model's vocab_size is %d",
-                         mixt_tokenizer_vocab_size(tokenizer), model->options.vocab_size);
-    }
     mixt_status status = encode(tokenizer, options, bos, &all, error);
+    if (status == MIXT_OK) {
+        status = check_rows(model, bos, &all, error);
+    }
     size_t window = (size_t)options->window;
     if (status == MIXT_OK && all.count < 2 * window) {
         status = mixt_fail(error, MIXT_ERROR_ARGUMENT,

@@ -11,12 +11,7 @@
 
 static mixt_status check_data(const mixt_model *model, const mixt_data *data, mixt_error *error)
 {
-    if (mixt_data_vocab_size(data) > model->options.vocab_size) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "the data's tokenizer has %d ids, the model's vocab_size is %d",
-                         mixt_data_vocab_size(data), model->options.vocab_size);
-    }
-    return MIXT_OK;
+    return mixt_data_check_ids(data, model->options.vocab_size, error);
 }
 
 /* Tokens of a document that are read: not the last, behind which nothing is scored. */

@@ -251,10 +251,11 @@ static mixt_status read_separator(const mixt_json_object *json, mixt_model_optio
 {
     int64_t id = -1;
     const json_t *value = json_object_get(json->json, "eos_token_id");
-    if (value != NULL && json_is_integer(value)) {
-        MIXT_TRY(mixt_json_integer(json, "eos_token_id", (mixt_json_range){0, 1 << 24}, &id));
+    value = json_is_array(value) ? json_array_get(value, 0) : value; /* the tokenizer has all */
+    if (json_is_integer(value)) {
+        id = json_integer_value(value);
     }
-    options->separator = id < options->vocab_size ? (int)id : -1;
+    options->separator = id >= 0 && id < options->vocab_size ? (int)id : -1;
     return MIXT_OK;
 }
 

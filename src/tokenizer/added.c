@@ -85,6 +85,11 @@ bool mixt_added_set_add(mixt_added_set *set, const mixt_added_token *token)
     return true;
 }
 
+const mixt_added_token *mixt_added_set_at(const mixt_added_set *set, size_t index)
+{
+    return index < set->count ? &set->tokens[index] : NULL;
+}
+
 static bool is_white_space(uint32_t c)
 {
     return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||

@@ -28,6 +28,10 @@ void mixt_added_set_free(mixt_added_set *set);
 /* false without memory. */
 bool mixt_added_set_add(mixt_added_set *set, const mixt_added_token *token);
 
+/* The tokens in no order that means anything; NULL behind the last. One that was added again under
+ * the same text is there twice, the valid one last. */
+const mixt_added_token *mixt_added_set_at(const mixt_added_set *set, size_t index);
+
 typedef struct mixt_added_match {
     size_t begin, end;             /* end == begin: none */
     const mixt_added_token *token; /* of the set */

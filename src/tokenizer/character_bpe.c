@@ -15,7 +15,7 @@ typedef struct start {
 static void flush(start *s)
 {
     if (s->pending) {
-        s->symbols[s->count++] = s->tokenizer->special[MIXT_SPECIAL_UNKNOWN];
+        s->symbols[s->count++] = s->tokenizer->unknown;
         s->pending = false;
     }
 }
@@ -37,7 +37,7 @@ static void add_character(start *s, const char *text, size_t size)
         for (size_t i = 0; i < size; i++) {
             s->symbols[s->count++] = t->byte_tokens[(unsigned char)text[i]];
         }
-    } else if (t->special[MIXT_SPECIAL_UNKNOWN] < 0) {
+    } else if (t->unknown < 0) {
         s->missing = (unsigned char)text[0];
     } else {
         if (!t->fuse_unknown) {

@@ -98,9 +98,9 @@ static mixt_status read_types(gguf_reader *r, bool needed)
                              mixt_gguf_path(r->file, 0), KEY("token_type"), (int)type, id);
         }
         mixt_token *token = &r->tokenizer->tokens[id];
-        if (type == MIXT_TOKEN_USER_DEFINED &&
+        if ((type == MIXT_TOKEN_USER_DEFINED || type == MIXT_TOKEN_NORMAL) &&
             mixt_is_end_text(token->piece, token->piece_length)) {
-            type = MIXT_TOKEN_CONTROL; /* some files have </s> as user-defined */
+            type = MIXT_TOKEN_CONTROL; /* some files have </s> as user-defined; llama.cpp too */
         }
         token->type = (uint8_t)(type == 0 ? MIXT_TOKEN_NORMAL : type);
     }
@@ -127,6 +127,21 @@ static mixt_status read_scores(gguf_reader *r)
     return MIXT_OK;
 }
 
+/* An id that the file names; -1 and a note where no token has it. */
+static mixt_status read_id(gguf_reader *r, const char *key, int64_t *id)
+{
+    mixt_gguf_range range = {-2147483648.0, 4294967295.0};
+    MIXT_TRY(mixt_gguf_integer(r->file, key, range, id, r->error));
+    if (*id < 0 || *id >= r->tokenizer->vocab_size) {
+        if (*id >= 0 && *id != UINT32_MAX) { /* -1 says that there is none */
+            mixt_tokenizer_note(r->tokenizer, "%s: %s: passed over %lld, which no token has",
+                                mixt_gguf_path(r->file, 0), key, (long long)*id);
+        }
+        *id = -1;
+    }
+    return MIXT_OK;
+}
+
 /* `usual`: ids where the file names none, -1 for none. */
 static mixt_status read_specials(gguf_reader *r, const int32_t usual[4], bool adds_bos,
                                  bool adds_eos)
@@ -137,8 +152,7 @@ static mixt_status read_specials(gguf_reader *r, const int32_t usual[4], bool ad
     for (int i = 0; i < 4; i++) {
         int64_t id = usual[i] < t->vocab_size ? usual[i] : -1;
         if (mixt_gguf_has(r->file, keys[i])) {
-            mixt_gguf_range range = {0, (double)t->vocab_size - 1};
-            MIXT_TRY(mixt_gguf_integer(r->file, keys[i], range, &id, r->error));
+            MIXT_TRY(read_id(r, keys[i], &id));
         }
         t->special[i] = (int32_t)id;
     }
@@ -452,6 +466,32 @@ static int32_t find_separator(const mixt_tokenizer *t)
     return -1;
 }
 
+mixt_status mixt_tokenizer_gguf_ends(mixt_tokenizer *tokenizer, const mixt_gguf *file,
+                                     mixt_error *error)
+{
+    static const char *const keys[] = {KEY("eos_token_id"),     KEY("eot_token_id"),
+                                       KEY("eom_token_id"),     KEY("fim_pad_token_id"),
+                                       KEY("fim_rep_token_id"), KEY("fim_sep_token_id")};
+    gguf_reader r = {file, tokenizer, error};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        int64_t id = -1;
+        if (mixt_gguf_has(file, keys[i])) {
+            MIXT_TRY(read_id(&r, keys[i], &id));
+        }
+        mixt_tokenizer_declare_end(tokenizer, id);
+    }
+    mixt_gguf_array more = {.count = 0};
+    if (mixt_gguf_has(file, MIXT_GGUF_ENDS)) {
+        MIXT_TRY(mixt_gguf_array_of(file, MIXT_GGUF_ENDS, MIXT_GGUF_I32, &more, error));
+    }
+    for (size_t i = 0; i < more.count; i++) {
+        int32_t id;
+        memcpy(&id, (const char *)more.data + 4 * i, 4);
+        mixt_tokenizer_declare_end(tokenizer, id);
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_tokenizer_from_gguf(const mixt_gguf *file, mixt_tokenizer **tokenizer,
                                      mixt_error *error)
 {
@@ -464,6 +504,11 @@ mixt_status mixt_tokenizer_from_gguf(const mixt_gguf *file, mixt_tokenizer **tok
     }
     r.tokenizer->separator = find_separator(r.tokenizer);
     mixt_tokenizer_mark_ends(r.tokenizer);
+    status = mixt_tokenizer_gguf_ends(r.tokenizer, file, error);
+    if (status != MIXT_OK) {
+        mixt_tokenizer_free(r.tokenizer);
+        return status;
+    }
     *tokenizer = r.tokenizer;
     return MIXT_OK;
 }

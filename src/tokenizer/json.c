@@ -381,6 +381,7 @@ static mixt_status read_unknown(mixt_hf_reader *r)
     const char *text = json_string_value(value);
     int32_t id = text != NULL ? find_token(r, text, strlen(text)) : -1;
     r->tokenizer->special[MIXT_SPECIAL_UNKNOWN] = id;
+    r->tokenizer->unknown = id;
     return id >= 0 ? MIXT_OK : mixt_hf_wrong(r, "model.unk_token", "not in model.vocab");
 }
 
@@ -484,21 +485,23 @@ static mixt_status read_root(mixt_hf_reader *r)
                             : finish_characters(r);
 }
 
-mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_tokenizer **tokenizer,
-                                     mixt_error *error)
+mixt_status mixt_hf_parse(const char *text, size_t length, json_t **root, mixt_error *error)
+{
+    json_error_t fault;
+    *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
+    return *root != NULL ? MIXT_OK
+                         : mixt_fail(error, MIXT_ERROR_FORMAT, "line %d, column %d: %s", fault.line,
+                                     fault.column, fault.text);
+}
+
+mixt_status mixt_hf_build(json_t *root, const char *text, size_t length, mixt_tokenizer **tokenizer,
+                          mixt_error *error)
 {
     *tokenizer = NULL;
-    json_error_t fault;
-    mixt_hf_reader r = {.error = error};
-    r.root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
-    if (r.root == NULL) {
-        return mixt_fail(error, MIXT_ERROR_FORMAT, "line %d, column %d: %s", fault.line,
-                         fault.column, fault.text);
-    }
+    mixt_hf_reader r = {.root = root, .error = error};
     r.tokenizer = mixt_tokenizer_new();
     mixt_status status = r.tokenizer == NULL ? mixt_hf_no_memory(&r) : read_root(&r);
     mixt_pieces_free(r.names);
-    json_decref(r.root);
     if (status != MIXT_OK) {
         mixt_tokenizer_free(r.tokenizer);
         return status;
@@ -514,4 +517,15 @@ mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_token
     mixt_tokenizer_mark_ends(r.tokenizer);
     *tokenizer = r.tokenizer;
     return MIXT_OK;
+}
+
+mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_tokenizer **tokenizer,
+                                     mixt_error *error)
+{
+    json_t *root;
+    *tokenizer = NULL;
+    MIXT_TRY(mixt_hf_parse(text, length, &root, error));
+    mixt_status status = mixt_hf_build(root, text, length, tokenizer, error);
+    json_decref(root);
+    return status;
 }

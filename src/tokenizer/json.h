@@ -21,6 +21,11 @@ typedef struct mixt_hf_reader {
     mixt_error *error;
 } mixt_hf_reader;
 
+/* The two halves of mixt_tokenizer_from_json: `text` is that of `root`. */
+mixt_status mixt_hf_parse(const char *text, size_t length, json_t **root, mixt_error *error);
+mixt_status mixt_hf_build(json_t *root, const char *text, size_t length, mixt_tokenizer **tokenizer,
+                          mixt_error *error);
+
 mixt_status mixt_hf_no_memory(mixt_hf_reader *r);
 /* Refuses a value by its name. */
 mixt_status mixt_hf_refuse(mixt_hf_reader *r, const char *key, const json_t *value);

@@ -317,11 +317,13 @@ static mixt_status read_template(mixt_hf_reader *r, const json_t *template)
         return mixt_hf_refuse(r, "post_processor.single", single);
     }
     if (sequence == 1) {
-        t->special[MIXT_SPECIAL_BOS] = template_id(r, template, json_array_get(single, 0));
+        t->before = template_id(r, template, json_array_get(single, 0));
+        t->special[MIXT_SPECIAL_BOS] = t->before;
         t->adds_bos = true;
     }
     if (sequence + 2 == count) {
-        t->special[MIXT_SPECIAL_EOS] = template_id(r, template, json_array_get(single, count - 1));
+        t->behind = template_id(r, template, json_array_get(single, count - 1));
+        t->special[MIXT_SPECIAL_EOS] = t->behind;
         t->adds_eos = true;
     }
     bool lost = (t->adds_bos && t->special[MIXT_SPECIAL_BOS] < 0) ||

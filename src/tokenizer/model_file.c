@@ -23,6 +23,7 @@ typedef struct model_reader {
     text charsmap, unknown_surface;
     text names[4]; /* of special pieces, by mixt_special */
     bool prefix, remove_extra, escape;
+    mixt_piece_rules rules;
     int32_t unknown;
     mixt_error *error;
 } model_reader;
@@ -242,7 +243,8 @@ static mixt_status finish(model_reader *r)
                                               .byte_fallback = r->byte_fallback,
                                               .match_user = true,
                                               .unknown = r->unknown},
-                          &(mixt_spaces){.prefix = r->prefix,
+                          &(mixt_spaces){.prefix = r->prefix && !r->rules.no_prefix,
+                                         .first_only = r->rules.first_only,
                                          .remove_extra = r->remove_extra,
                                          .escape = r->escape,
                                          .suffix = r->suffix},
@@ -278,7 +280,8 @@ static mixt_status read_root(model_reader *r)
     return finish(r);
 }
 
-mixt_status mixt_tokenizer_from_model(const char *data, size_t length, mixt_tokenizer **tokenizer,
+mixt_status mixt_tokenizer_from_model(const char *data, size_t length,
+                                      const mixt_piece_rules *rules, mixt_tokenizer **tokenizer,
                                       mixt_error *error)
 {
     *tokenizer = NULL;
@@ -288,6 +291,7 @@ mixt_status mixt_tokenizer_from_model(const char *data, size_t length, mixt_toke
                       .prefix = true,
                       .remove_extra = true,
                       .escape = true,
+                      .rules = rules != NULL ? *rules : (mixt_piece_rules){0},
                       .error = error};
     r.tokenizer = mixt_tokenizer_new();
     mixt_status status = r.tokenizer == NULL ? no_memory(&r) : read_root(&r);

@@ -30,35 +30,12 @@ static mixt_status open_file(const char *path, mixt_tokenizer **tokenizer, mixt_
         bool json = strstr(path, ".model") == NULL && is_json(text, length);
         json = json || mixt_ends_with(path, ".json");
         status = json ? mixt_tokenizer_from_json(text, length, tokenizer, &local)
-                      : mixt_tokenizer_from_model(text, length, tokenizer, &local);
+                      : mixt_tokenizer_from_model(text, length, NULL, tokenizer, &local);
         if (status != MIXT_OK) {
             status = mixt_fail(error, status, "%s: %s", path, local.message);
         }
     }
     free(text);
-    return status;
-}
-
-static mixt_status open_folder(const char *folder, mixt_tokenizer **tokenizer, mixt_error *error)
-{
-    char *path = mixt_path_join(folder, "tokenizer.json");
-    char *model = mixt_path_join(folder, "tokenizer.model");
-    if (path == NULL || model == NULL) {
-        free(path);
-        free(model);
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
-    }
-    if (!mixt_path_exists(path) && mixt_path_exists(model)) {
-        char *swapped = path;
-        path = model;
-        model = swapped;
-    }
-    mixt_status status = open_file(path, tokenizer, error);
-    if (status == MIXT_OK) {
-        status = mixt_tokenizer_read_config(*tokenizer, folder, error);
-    }
-    free(path);
-    free(model);
     return status;
 }
 
@@ -76,9 +53,10 @@ static mixt_status open_gguf(const char *path, mixt_tokenizer **tokenizer, mixt_
 mixt_status mixt_tokenizer_open(const char *path, mixt_tokenizer **tokenizer, mixt_error *error)
 {
     *tokenizer = NULL;
-    mixt_status status = mixt_path_is_folder(path) ? open_folder(path, tokenizer, error)
-                         : mixt_gguf_is(path)      ? open_gguf(path, tokenizer, error)
-                                                   : open_file(path, tokenizer, error);
+    mixt_status status = mixt_path_is_folder(path)
+                             ? mixt_tokenizer_open_folder(path, tokenizer, error)
+                         : mixt_gguf_is(path) ? open_gguf(path, tokenizer, error)
+                                              : open_file(path, tokenizer, error);
     if (status != MIXT_OK) {
         mixt_tokenizer_free(*tokenizer);
         *tokenizer = NULL;

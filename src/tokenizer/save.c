@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "formats/json.h"
 #include "tokenizer/tokenizer.h"
 #include "core/utf8.h"
 
@@ -119,6 +120,68 @@ static json_t *special_text(const mixt_tokenizer *t, int which)
                                 : json_stringn(token->bytes, token->length);
 }
 
+/* Tokens that a tokenizer.model cannot say, with their flags. */
+static void put_added_tokens(const mixt_tokenizer *t, json_t *root)
+{
+    bool outside = false;
+    for (int id = 0; t->kind == MIXT_TOKENIZER_PIECES && t->json == NULL && id < t->vocab_size;
+         id++) {
+        outside = outside || t->tokens[id].is_added;
+    }
+    if (!outside && !(t->kind == MIXT_TOKENIZER_PIECES && t->json == NULL && t->added_rules)) {
+        return;
+    }
+    json_t *decoder = json_object();
+    const mixt_added_token *token;
+    for (size_t i = 0; (token = mixt_added_set_at(t->added_raw, i)) != NULL; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "%d", (int)token->id);
+        json_t *text = json_stringn(token->text, token->length);
+        if (text != NULL) {
+            json_object_set_new(decoder, id,
+                                json_pack("{s:o, s:b, s:b, s:b, s:b, s:b}", "content", text,
+                                          "lstrip", (int)token->left_strip, "normalized", 0,
+                                          "rstrip", (int)token->right_strip, "single_word",
+                                          (int)token->single_word, "special", (int)token->special));
+        }
+    }
+    json_object_set_new(root, "added_tokens_decoder", decoder);
+}
+
+/* generation_config.json with every end, so that other programs stop there too; what it holds
+ * otherwise stays. Nothing is written where config.json's own eos says all of it. */
+static mixt_status write_ends(const mixt_tokenizer *t, const char *folder, mixt_error *error)
+{
+    char *path = mixt_path_join(folder, "generation_config.json");
+    json_t *root = NULL, *ends = json_array();
+    mixt_status status = path != NULL && ends != NULL
+                             ? MIXT_OK
+                             : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    for (int id = 0; id < t->vocab_size; id++) {
+        if (t->tokens[id].is_end) {
+            json_array_append_new(ends, json_integer(id));
+        }
+    }
+    if (status == MIXT_OK && mixt_path_exists(path)) {
+        status = mixt_json_read(path, (size_t)1 << 20, &root, error);
+    }
+    size_t count = json_array_size(ends);
+    bool own = count == 1 && t->special[MIXT_SPECIAL_EOS] >= 0;
+    if (status == MIXT_OK && count != 0 && (root != NULL || !own)) {
+        root = root != NULL ? root : json_object();
+        json_object_set(root, "eos_token_id", count == 1 ? json_array_get(ends, 0) : ends);
+        char *text = json_dumps(root, JSON_INDENT(2));
+        status = text != NULL ? mixt_file_replace_in(folder, "generation_config.json", text,
+                                                     strlen(text), error)
+                              : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+        free(text);
+    }
+    json_decref(ends);
+    json_decref(root);
+    free(path);
+    return status;
+}
+
 static char *config_text(const mixt_tokenizer *t)
 {
     static const char *const keys[4] = {"bos_token", "eos_token", "unk_token", "pad_token"};
@@ -132,8 +195,12 @@ static char *config_text(const mixt_tokenizer *t)
     if (t->kind == MIXT_TOKENIZER_BYTES) {
         json_object_set_new(root, "add_prefix_space", json_boolean(t->prefix_space));
     } else {
-        json_object_set_new(root, "legacy", json_true());
+        json_object_set_new(root, "legacy", json_boolean(!t->spaces.first_only));
     }
+    if (t->kind == MIXT_TOKENIZER_PIECES && t->json == NULL && !t->spaces.prefix) {
+        json_object_set_new(root, "add_prefix_space", json_false());
+    }
+    put_added_tokens(t, root);
     if (t->kind != MIXT_TOKENIZER_BYTES || t->adds_bos || t->adds_eos) {
         json_object_set_new(root, "add_bos_token", json_boolean(mixt_tokenizer_adds_bos(t)));
         json_object_set_new(root, "add_eos_token", json_boolean(mixt_tokenizer_adds_eos(t)));
@@ -182,6 +249,9 @@ mixt_status mixt_tokenizer_save(const mixt_tokenizer *tokenizer, const char *fol
     if (status == MIXT_OK) {
         status =
             mixt_file_replace_in(folder, "tokenizer_config.json", config, strlen(config), error);
+    }
+    if (status == MIXT_OK) {
+        status = write_ends(tokenizer, folder, error);
     }
     free(config);
     return status;

@@ -90,6 +90,7 @@ mixt_tokenizer *mixt_tokenizer_new(void)
         return NULL;
     }
     tokenizer->separator = -1;
+    tokenizer->before = tokenizer->behind = tokenizer->unknown = -1;
     for (int i = 0; i < 4; i++) {
         tokenizer->special[i] = -1;
     }
@@ -126,6 +127,7 @@ void mixt_tokenizer_free(mixt_tokenizer *tokenizer)
     free(tokenizer->model);
     free(tokenizer->chat_template);
     free(tokenizer->class_name);
+    free(tokenizer->notes);
     free(tokenizer);
 }
 

@@ -27,6 +27,7 @@
 #define MIXT_GGUF_JSON "tokenizer.huggingface.json" /* of the format: the whole tokenizer.json */
 #define MIXT_GGUF_PREFIX_FIRST "mixt.tokenizer.prefix_first"
 #define MIXT_GGUF_SENTENCEPIECE "mixt.tokenizer.sentencepiece"
+#define MIXT_GGUF_ENDS "mixt.tokenizer.ends" /* ids beyond the eos, eot and eom of the format */
 
 /* Numbers as in SentencePiece and GGUF files; 0 counts as normal. */
 typedef enum mixt_token_type {
@@ -89,8 +90,11 @@ struct mixt_tokenizer {
     bool strip_space;     /* decoding takes a space off the beginning */
     bool strip_each;      /* and off each stretch behind an added token */
     bool adds_bos, adds_eos;
-    int32_t special[4]; /* by mixt_special; -1: none */
-    bool added_rules;   /* an added token looks at what stands beside it */
+    int32_t special[4];     /* by mixt_special; -1: none */
+    int32_t before, behind; /* what tokenizer.json puts around a text; -1: bos, eos */
+    int32_t unknown;        /* of MIXT_TOKENIZER_CHARACTERS: for characters without a token */
+    char *notes;            /* what was passed over, a line each; NULL: nothing */
+    bool added_rules;       /* an added token looks at what stands beside it */
     char *chat_template;
     char *class_name;        /* tokenizer_class of its tokenizer_config.json, or NULL */
     mixt_spaces spaces;      /* MIXT_TOKENIZER_PIECES */
@@ -137,15 +141,35 @@ bool mixt_is_end_text(const char *text, size_t length);
 /* Marks the tokens that end a text or a turn, by their text; finds a separator where none is set.
  */
 void mixt_tokenizer_mark_ends(mixt_tokenizer *tokenizer);
-/* What tokenizer_config.json and chat_template.jinja beside a tokenizer say, if they are there. */
-mixt_status mixt_tokenizer_read_config(mixt_tokenizer *tokenizer, const char *folder,
+/* Adds a line to what mixt_tokenizer_notes gives. */
+void mixt_tokenizer_note(mixt_tokenizer *tokenizer, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Marks the token of an id as an end; ids that no token has are passed over. */
+void mixt_tokenizer_declare_end(mixt_tokenizer *tokenizer, int64_t id);
+/* The ids that a GGUF file says end a text or a turn. */
+mixt_status mixt_tokenizer_gguf_ends(mixt_tokenizer *tokenizer, const mixt_gguf *file,
+                                     mixt_error *error);
+/* Keeps a copy of a chat template. */
+mixt_status mixt_tokenizer_keep_template(mixt_tokenizer *tokenizer, const char *text,
+                                         mixt_error *error);
+/* The id of an added or control token with this text, -1. */
+int32_t mixt_tokenizer_find_special(const mixt_tokenizer *tokenizer, const char *text);
+/* A folder with a tokenizer.json or tokenizer.model and the files beside it (folder.c). */
+mixt_status mixt_tokenizer_open_folder(const char *folder, mixt_tokenizer **tokenizer,
                                        mixt_error *error);
 /* A tokenizer from the text of a tokenizer.json; messages lack the file's name. */
 mixt_status mixt_tokenizer_from_json(const char *text, size_t length, mixt_tokenizer **tokenizer,
                                      mixt_error *error);
 
-/* The same from the bytes of a tokenizer.model. */
-mixt_status mixt_tokenizer_from_model(const char *data, size_t length, mixt_tokenizer **tokenizer,
+/* What tokenizer_config.json changes in the rules of a tokenizer.model. */
+typedef struct mixt_piece_rules {
+    bool no_prefix;  /* add_prefix_space: false */
+    bool first_only; /* legacy: false; the prefix goes before the whole text alone */
+} mixt_piece_rules;
+
+/* The same from the bytes of a tokenizer.model; `rules` may be NULL. */
+mixt_status mixt_tokenizer_from_model(const char *data, size_t length,
+                                      const mixt_piece_rules *rules, mixt_tokenizer **tokenizer,
                                       mixt_error *error);
 
 /* The same from the metadata of a GGUF file. */

@@ -20,8 +20,9 @@ typedef struct writing {
     const mixt_tokenizer *tokenizer;
     mixt_gguf_writer *file;
     mixt_arena *arena;
-    vocabulary_row *entries; /* [rows] */
-    int rows;
+    vocabulary_row *entries; /* [ids] */
+    int rows;                /* that are written */
+    int ids;                 /* the same, and those of added tokens that have no row */
     mixt_error *error;
 } writing;
 
@@ -89,6 +90,10 @@ static mixt_status write_merges(writing *w)
     for (size_t i = 0; i < t->merge_count; i++) {
         const vocabulary_row *left = &w->entries[t->merges[i].left];
         const vocabulary_row *right = &w->entries[t->merges[i].right];
+        if (t->merges[i].left >= w->rows || t->merges[i].right >= w->rows ||
+            t->merges[i].result >= w->rows) {
+            return refuse(w, "merges of tokens that the model has no rows for");
+        }
         char *text = mixt_arena_allocate(w->arena, left->length + right->length + 1, 1);
         if (text == NULL) {
             return no_memory(w);
@@ -106,11 +111,11 @@ static mixt_status write_merges(writing *w)
 static mixt_status fill_entries(writing *w)
 {
     const mixt_tokenizer *t = w->tokenizer;
-    w->entries = mixt_arena_allocate(w->arena, (size_t)w->rows, sizeof *w->entries);
+    w->entries = mixt_arena_allocate(w->arena, (size_t)w->ids, sizeof *w->entries);
     if (w->entries == NULL) {
         return no_memory(w);
     }
-    for (int id = 0; id < w->rows; id++) {
+    for (int id = 0; id < w->ids; id++) {
         const mixt_token *token = id < t->vocab_size ? &t->tokens[id] : NULL;
         vocabulary_row *to = &w->entries[id];
         if (token == NULL || token->piece == NULL) {
@@ -124,8 +129,11 @@ static mixt_status fill_entries(writing *w)
                 return no_memory(w);
             }
         } else {
+            bool user = token->is_added && token->type <= MIXT_TOKEN_NORMAL;
             *to = (vocabulary_row){token->piece, token->piece_length,
-                                   token->type == 0 ? MIXT_TOKEN_NORMAL : token->type,
+                                   user               ? MIXT_TOKEN_USER_DEFINED
+                                   : token->type == 0 ? MIXT_TOKEN_NORMAL
+                                                      : token->type,
                                    (float)token->score};
         }
     }
@@ -178,10 +186,14 @@ static mixt_status write_scored(writing *w, const char *model)
     return write_scores(w);
 }
 
-static bool has_user_pieces(const mixt_tokenizer *t)
+/* Pieces of SentencePiece's kind, or added tokens. */
+static bool has_user_defined(const mixt_tokenizer *t, bool added)
 {
     for (int id = 0; id < t->vocab_size; id++) {
-        if (t->tokens[id].type == MIXT_TOKEN_USER_DEFINED) {
+        const mixt_token *token = &t->tokens[id];
+        bool user = token->type == MIXT_TOKEN_USER_DEFINED;
+        if (added ? token->is_added && token->type != MIXT_TOKEN_CONTROL
+                  : user && !token->is_added) {
             return true;
         }
     }
@@ -196,12 +208,18 @@ static mixt_status write_pieces(writing *w)
         return refuse(w, options->untyped ? "a Unigram tokenizer.json"
                                           : "treat_whitespace_as_suffix or plain spaces");
     }
+    bool library = options->unigram ? !options->double_scores
+                                    : options->match_user && has_user_defined(t, false);
+    if (t->added_rules || (library && has_user_defined(t, true))) {
+        return refuse(w, t->added_rules ? "added tokens with single_word, lstrip or rstrip"
+                                        : "added tokens beside SentencePiece's own rules");
+    }
     if (!options->unigram) {
         if (t->charsmap != NULL || t->spaces.remove_extra) {
             return refuse(w, "a normaliser in front of SentencePiece BPE");
         }
         MIXT_TRY(write_scored(w, "llama"));
-        return write_flags(w, &t->spaces, options->match_user && has_user_pieces(t));
+        return write_flags(w, &t->spaces, library);
     }
     if (options->byte_fallback) {
         return refuse(w, "byte_fallback of a unigram model");
@@ -214,7 +232,7 @@ static mixt_status write_pieces(writing *w)
         array.data = mixt_charsmap_data(t->charsmap, &array.count);
         MIXT_TRY(mixt_gguf_writer_array(w->file, KEY("precompiled_charsmap"), &array, w->error));
     }
-    return write_flags(w, &t->spaces, !options->double_scores);
+    return write_flags(w, &t->spaces, library);
 }
 
 /* --- BPE over characters -----------------------------------------------------------------------
@@ -247,8 +265,8 @@ static bool is_space_run(const vocabulary_row *e)
 static mixt_status score_merges(writing *w)
 {
     const mixt_tokenizer *t = w->tokenizer;
-    size_t *merges = mixt_arena_allocate(w->arena, (size_t)w->rows, sizeof *merges);
-    size_t *last = mixt_arena_allocate(w->arena, (size_t)w->rows, sizeof *last);
+    size_t *merges = mixt_arena_allocate(w->arena, (size_t)w->ids, sizeof *merges);
+    size_t *last = mixt_arena_allocate(w->arena, (size_t)w->ids, sizeof *last);
     if (merges == NULL || last == NULL) {
         return no_memory(w);
     }
@@ -297,7 +315,7 @@ static mixt_status write_characters(writing *w)
         if (token->piece != NULL && !token->is_added &&
             mixt_byte_of_piece(token->piece, token->piece_length) >= 0) {
             w->entries[id].type = MIXT_TOKEN_BYTE;
-        } else if (id == t->special[MIXT_SPECIAL_UNKNOWN]) {
+        } else if (id == t->unknown) {
             w->entries[id].type = MIXT_TOKEN_UNKNOWN;
         }
     }
@@ -311,20 +329,57 @@ static mixt_status write_characters(writing *w)
 /* ------------------------------------------------------------------------------------------------
  */
 
+/* The format has a place for one end of a text, of a turn and of a message each. Ends that readers
+ * do not know by their text take the last two; all that is left stands under our own key. */
+static mixt_status write_ends(writing *w)
+{
+    static const char *const keys[] = {KEY("eos_token_id"), KEY("eot_token_id"),
+                                       KEY("eom_token_id")};
+    const mixt_tokenizer *t = w->tokenizer;
+    int eos = mixt_tokenizer_around(t, MIXT_SPECIAL_EOS);
+    eos = eos >= 0 ? eos : t->special[MIXT_SPECIAL_EOS];
+    int used = eos >= 0 && eos < w->rows;
+    int32_t *rest = mixt_arena_allocate(w->arena, (size_t)t->vocab_size + 1, sizeof *rest);
+    size_t count = 0;
+    if (rest == NULL) {
+        return no_memory(w);
+    }
+    for (int known = 0; known < 2; known++) {
+        for (int id = 0; id < t->vocab_size && id < w->rows; id++) {
+            const mixt_token *token = &t->tokens[id];
+            bool by_text = token->is_end && mixt_is_end_text(token->bytes, token->length);
+            if (!token->is_end || id == eos || by_text != (known != 0)) {
+                continue;
+            }
+            if (used < 3) {
+                MIXT_TRY(mixt_gguf_writer_u32(w->file, keys[used++], (uint32_t)id, w->error));
+            } else {
+                rest[count++] = id;
+            }
+        }
+    }
+    mixt_gguf_array array = {.kind = MIXT_GGUF_I32, .count = count, .data = rest};
+    return count != 0 ? mixt_gguf_writer_array(w->file, MIXT_GGUF_ENDS, &array, w->error) : MIXT_OK;
+}
+
 static mixt_status write_specials(writing *w)
 {
     static const char *const keys[4] = {KEY("bos_token_id"), KEY("eos_token_id"),
                                         KEY("unknown_token_id"), KEY("padding_token_id")};
     const mixt_tokenizer *t = w->tokenizer;
     for (int i = 0; i < 4; i++) {
-        if (t->special[i] >= 0) {
-            MIXT_TRY(mixt_gguf_writer_u32(w->file, keys[i], (uint32_t)t->special[i], w->error));
+        int id = mixt_tokenizer_around(t, (mixt_special)i);
+        id = id >= 0 ? id : t->special[i];
+        if (id >= 0 && id < w->rows) {
+            MIXT_TRY(mixt_gguf_writer_u32(w->file, keys[i], (uint32_t)id, w->error));
         }
     }
-    MIXT_TRY(
-        mixt_gguf_writer_bool(w->file, KEY("add_bos_token"), mixt_tokenizer_adds_bos(t), w->error));
-    MIXT_TRY(
-        mixt_gguf_writer_bool(w->file, KEY("add_eos_token"), mixt_tokenizer_adds_eos(t), w->error));
+    MIXT_TRY(write_ends(w));
+    for (int i = 0; i < 2; i++) {
+        static const char *const adds[2] = {KEY("add_bos_token"), KEY("add_eos_token")};
+        int id = mixt_tokenizer_around(t, (mixt_special)i);
+        MIXT_TRY(mixt_gguf_writer_bool(w->file, adds[i], id >= 0 && id < w->rows, w->error));
+    }
     if (t->chat_template != NULL) {
         MIXT_TRY(mixt_gguf_writer_string(w->file, "tokenizer.chat_template", t->chat_template,
                                          w->error));
@@ -335,11 +390,21 @@ static mixt_status write_specials(writing *w)
 mixt_status mixt_tokenizer_to_gguf(const mixt_tokenizer *tokenizer, int rows,
                                    mixt_gguf_writer *writer, mixt_error *error)
 {
-    writing w = {tokenizer, writer, mixt_arena_create(), NULL, rows, error};
+    writing w = {.tokenizer = tokenizer,
+                 .file = writer,
+                 .arena = mixt_arena_create(),
+                 .rows = rows,
+                 .ids = rows > tokenizer->vocab_size ? rows : tokenizer->vocab_size,
+                 .error = error};
     mixt_status status = w.arena != NULL ? MIXT_OK : no_memory(&w);
-    if (status == MIXT_OK && rows < tokenizer->vocab_size) {
-        status = mixt_fail(error, MIXT_ERROR_FORMAT, "tokenizer: %d tokens for a model of %d ids",
-                           tokenizer->vocab_size, rows);
+    for (int id = rows; status == MIXT_OK && id < tokenizer->vocab_size; id++) {
+        const mixt_token *token = &tokenizer->tokens[id];
+        if (token->bytes != NULL && !token->is_added && token->type != MIXT_TOKEN_CONTROL) {
+            status = mixt_fail(error, MIXT_ERROR_FORMAT,
+                               "tokenizer: token %d for a model of %d ids: only added ones can be "
+                               "left out",
+                               id, rows);
+        }
     }
     if (status == MIXT_OK) {
         status = fill_entries(&w);

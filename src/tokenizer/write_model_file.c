@@ -81,10 +81,11 @@ static void write_trainer(const mixt_tokenizer *t, int count, mixt_buffer *to)
     mixt_message_write_number(&trainer, TRAINER_VOCABULARY, (uint64_t)count);
     mixt_message_write_number(&trainer, TRAINER_BYTE_FALLBACK, bytes == 256);
     for (int i = 0; i < 4; i++) { /* -1 is written as 64 bits */
-        mixt_message_write_number(&trainer, ids[i], (uint64_t)(int64_t)t->special[i]);
+        int64_t id = t->special[i] < count ? t->special[i] : -1;
+        mixt_message_write_number(&trainer, ids[i], (uint64_t)id);
     }
     for (int i = 0; i < 4; i++) {
-        if (t->special[i] >= 0) {
+        if (t->special[i] >= 0 && t->special[i] < count) {
             const mixt_token *token = &t->tokens[t->special[i]];
             mixt_message_write_bytes(&trainer, names[i], token->piece, token->piece_length);
         }
@@ -110,13 +111,29 @@ static void write_normalizer(const mixt_tokenizer *t, mixt_buffer *to)
     mixt_buffer_free(&normalizer);
 }
 
+/* User-defined tokens of llama.cpp's kind behind the pieces go into tokenizer_config.json, with the
+ * control tokens between them. */
+static int count_pieces(const mixt_tokenizer *t)
+{
+    int count = t->vocab_size;
+    while (count > 1 && mixt_token_is_padding(t, count - 1)) {
+        count--;
+    }
+    int pieces = count;
+    for (int id = count - 1;
+         id > 0 && (t->tokens[id].type == MIXT_TOKEN_CONTROL ||
+                    t->tokens[id].type == MIXT_TOKEN_USER_DEFINED || mixt_token_is_padding(t, id));
+         id--) {
+        bool user = t->tokens[id].type == MIXT_TOKEN_USER_DEFINED && t->tokens[id].is_added;
+        pieces = user ? id : pieces;
+    }
+    return pieces;
+}
+
 mixt_status mixt_tokenizer_write_model(const mixt_tokenizer *tokenizer, mixt_buffer *to,
                                        mixt_error *error)
 {
-    int count = tokenizer->vocab_size;
-    while (count > 1 && mixt_token_is_padding(tokenizer, count - 1)) {
-        count--;
-    }
+    int count = count_pieces(tokenizer);
     MIXT_TRY(check(tokenizer, count, error));
     write_pieces(tokenizer, count, to);
     write_trainer(tokenizer, count, to);

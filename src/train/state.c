@@ -189,10 +189,16 @@ static void state_text(mixt_trainer *trainer, mixt_buffer *text)
     mixt_buffer_text(text, "\n  }\n}\n");
 }
 
+/* The tokenizer adds its ends to generation_config.json. */
 static mixt_status write_tokenizer(void *user, const char *folder, mixt_error *error)
 {
     const mixt_trainer *trainer = user;
-    return mixt_tokenizer_save(trainer->tokenizer, folder, error);
+    char *generation = NULL;
+    MIXT_TRY(mixt_model_generation_text(trainer->model, &generation, error));
+    mixt_status status = mixt_file_replace_in(folder, "generation_config.json", generation,
+                                              strlen(generation), error);
+    free(generation);
+    return status == MIXT_OK ? mixt_tokenizer_save(trainer->tokenizer, folder, error) : status;
 }
 
 /* NaN and Inf must never reach a checkpoint that counts as good. */
@@ -215,7 +221,7 @@ static mixt_status check_finite(mixt_trainer *trainer, mixt_error *error)
 
 static mixt_status save(mixt_trainer *trainer, mixt_error *error)
 {
-    char *config = NULL, *generation = NULL;
+    char *config = NULL;
     char hash[MIXT_SHA256_HEX];
     mixt_buffer state = {0};
     tensor_list list = {0};
@@ -223,9 +229,6 @@ static mixt_status save(mixt_trainer *trainer, mixt_error *error)
     mixt_status status = mixt_model_written(trainer->model, MIXT_FORM_FOLDER, &written, error);
     if (status == MIXT_OK) {
         status = mixt_model_config_text(&written, &config, error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_model_generation_text(trainer->model, &generation, error);
     }
     if (status == MIXT_OK) {
         status = make_list(trainer, &written, &list, error);
@@ -239,7 +242,6 @@ static mixt_status save(mixt_trainer *trainer, mixt_error *error)
         config_hash(config, hash);
         mixt_checkpoint_file files[] = {
             {"config.json", config, strlen(config)},
-            {"generation_config.json", generation, strlen(generation)},
             {"state.json", state.data, state.length},
         };
         mixt_checkpoint_state all = {.step = trainer->counters.step,
@@ -256,7 +258,6 @@ static mixt_status save(mixt_trainer *trainer, mixt_error *error)
     free_list(trainer, &list, false);
     mixt_buffer_free(&state);
     free(config);
-    free(generation);
     return status;
 }
 

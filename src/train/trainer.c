@@ -138,11 +138,7 @@ mixt_status mixt_trainer_create(mixt_context *context, mixt_model *model, const 
                                 const char *folder, mixt_trainer **result, mixt_error *error)
 {
     *result = NULL;
-    if (mixt_data_vocab_size(data) > model->options.vocab_size) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "training: the data's tokenizer has %d ids, the model's vocab_size is %d",
-                         mixt_data_vocab_size(data), model->options.vocab_size);
-    }
+    MIXT_TRY(mixt_data_check_ids(data, model->options.vocab_size, error));
     mixt_trainer *trainer;
     MIXT_TRY(mixt_trainer_make(context, model, options, &trainer, error));
     trainer->data = data;
