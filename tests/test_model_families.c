@@ -409,7 +409,10 @@ static const bad_key bad_keys[] = {
     {"expert_gating_func", 'u', 2, "llama.expert_count"},
     {"expert_gating_func", 'u', 4, "llama.expert_gating_func"},
     {"rope.scaling.type", 's', 0, "llama.rope.scaling.type"},
-    {"rope.scale_linear", 'f', 4, "llama.rope.scaling.type"},
+    {"rope.scale_linear", 'f', -4, "llama.rope.scale_linear"},
+    {"rope.scaling.attn_factor", 'f', 0, "llama.rope.scaling.attn_factor"},
+    {"rope.scaling.yarn_alpha", 'f', 1, "llama.rope.scaling.yarn_alpha"},
+    {"rope.dimension_sections", 'u', 2, "llama.rope.dimension_sections"},
     {"final_logit_softcapping", 'f', 30, "llama.final_logit_softcapping"},
 };
 
@@ -519,7 +522,7 @@ static const bad_value bad_values[] = {
     {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 6", "6"},
     {"\"hidden_size\": 16", "\"hidden\": 16", "hidden_size"},
     {"\"hidden_act\": \"silu\"", "\"hidden_act\": \"gelu\"", "hidden_act"},
-    {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}",
+    {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"ntk\", \"factor\": 2}",
      "rope_scaling.type"},
     {"\"rope_scaling\": null", "\"rope_scaling\": {\"type\": \"yarn\"}", "rope_scaling.factor"},
     {"\"rope_scaling\": null", "\"rope_scaling\": 2", "rope_scaling"},
