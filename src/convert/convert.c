@@ -90,7 +90,7 @@ static mixt_status plan_targets(mixt_conversion *c)
                              "%s: %s has no tensor for %s in this kind of file", c->options->output,
                              c->model->family->title, p->name);
         }
-        int pieces = mixt_layout_piece_count(p, row, c->form);
+        int pieces = mixt_layout_piece_count(c->model, p, row, c->form);
         for (int at = 0; at < pieces; at++) {
             mixt_layout_piece_get(c->model, p, row, c->form, at, &piece);
             MIXT_TRY(add_part(c, i, &piece));

@@ -40,7 +40,7 @@ static int count_pieces(const mixt_model *model, int parameter)
 {
     const mixt_parameter *p = &model->parameters[parameter];
     const mixt_tensor_row *row = mixt_family_row(model->family, p->slot, MIXT_FORM_FOLDER, NULL);
-    return row == NULL ? 0 : mixt_layout_piece_count(p, row, MIXT_FORM_FOLDER);
+    return row == NULL ? 0 : mixt_layout_piece_count(model, p, row, MIXT_FORM_FOLDER);
 }
 
 /* Parts of one tensor come together. */

@@ -46,14 +46,6 @@ static void make_name(const char *pattern, int layer, int index, char *name, siz
     name[used] = '\0';
 }
 
-int mixt_layout_piece_count(const mixt_parameter *p, const mixt_tensor_row *row, mixt_form form)
-{
-    if (row_layout(row, form) == MIXT_LAYOUT_PARTS) {
-        return 3;
-    }
-    return p->rank > 1 && strstr(row_name(row, form), "{E}") != NULL ? (int)p->size[0] : 1;
-}
-
 static void set_shape(mixt_layout_piece *piece, int rank, const int64_t *shape)
 {
     piece->rank = rank;
@@ -69,16 +61,33 @@ static void set_axis(mixt_layout_piece *piece, int axis, int64_t count, int64_t 
 #define SHAPE(piece, rank, ...) set_shape(piece, rank, (int64_t[]){__VA_ARGS__})
 
 /* Rows of q or k whose rotated pairs lie the other way in the file: halves (i, i + n/2) on one
- * side, neighbours (2i, 2i + 1) on the other. */
-static void permute_heads(const mixt_model *model, mixt_layout_piece *piece, int64_t columns)
+ * side, neighbours (2i, 2i + 1) on the other. Of `heads` heads, in which n rows are rotated. */
+static void permute_heads(const mixt_model *model, mixt_layout_piece *piece, int64_t heads,
+                          int64_t columns)
 {
-    int64_t h = model->options.head_dim;
-    int64_t rows = piece->count[0] * piece->count[1] * piece->count[2] * piece->count[3] / columns;
+    int64_t h = model->options.head_dim, n = model->options.rope.dims;
     bool pairs = model->options.rope.interleaved;
-    set_axis(piece, 0, rows / h, h * columns);
-    set_axis(piece, 1, pairs ? h / 2 : 2, columns);
-    set_axis(piece, 2, pairs ? 2 : h / 2, pairs ? h / 2 * columns : 2 * columns);
+    set_axis(piece, 0, heads, h * columns);
+    set_axis(piece, 1, pairs ? n / 2 : 2, columns);
+    set_axis(piece, 2, pairs ? 2 : n / 2, pairs ? n / 2 * columns : 2 * columns);
     set_axis(piece, 3, columns, 1);
+}
+
+/* Where a part of each head is rotated: piece 2i is that part of head i, the next one its rest. */
+static void permute_part(const mixt_model *model, mixt_layout_piece *piece, int index,
+                         int64_t columns)
+{
+    int64_t h = model->options.head_dim, n = model->options.rope.dims;
+    piece->from = (index / 2 * h + index % 2 * n) * columns;
+    piece->offset = (size_t)piece->from;
+    if (index % 2 == 0) {
+        permute_heads(model, piece, 1, columns);
+    } else {
+        set_axis(piece, 0, 1, 0);
+        set_axis(piece, 1, 1, 0);
+        set_axis(piece, 2, h - n, columns);
+        set_axis(piece, 3, columns, 1);
+    }
 }
 
 static bool is_permuted(const mixt_model *model, const mixt_parameter *p, mixt_form form)
@@ -89,6 +98,23 @@ static bool is_permuted(const mixt_model *model, const mixt_parameter *p, mixt_f
         form == MIXT_FORM_GGUF ? model->family->gguf_interleaved : model->family->hf_interleaved;
     return rotated && model->options.attention.latent_size == 0 &&
            pairs != model->options.rope.interleaved;
+}
+
+static bool is_permuted_in_part(const mixt_model *model, const mixt_parameter *p, mixt_form form)
+{
+    return is_permuted(model, p, form) && model->options.rope.dims < model->options.head_dim;
+}
+
+int mixt_layout_piece_count(const mixt_model *model, const mixt_parameter *p,
+                            const mixt_tensor_row *row, mixt_form form)
+{
+    if (row_layout(row, form) == MIXT_LAYOUT_PARTS) {
+        return 3;
+    }
+    if (is_permuted_in_part(model, p, form)) {
+        return 2 * (int)(p->size[0] / model->options.head_dim);
+    }
+    return p->rank > 1 && strstr(row_name(row, form), "{E}") != NULL ? (int)p->size[0] : 1;
 }
 
 /* A stack [e, r, c] (e 1 for one matrix of it, or a matrix) in layouts that keep rows whole. */
@@ -158,11 +184,17 @@ void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *p,
                            const mixt_tensor_row *row, mixt_form form, int index,
                            mixt_layout_piece *piece)
 {
-    assert(index >= 0 && index < mixt_layout_piece_count(p, row, form));
+    assert(index >= 0 && index < mixt_layout_piece_count(model, p, row, form));
     *piece = (mixt_layout_piece){.count = {1, 1, 1, 1}};
     make_name(row_name(row, form), p->layer, index, piece->name, sizeof piece->name);
+    int64_t columns = p->rank > 1 ? p->size[1] : 1;
+    if (is_permuted_in_part(model, p, form)) {
+        lay_plain(piece, p, false);
+        permute_part(model, piece, index, columns);
+        return;
+    }
     mixt_layout layout = row_layout(row, form);
-    int count = mixt_layout_piece_count(p, row, form);
+    int count = mixt_layout_piece_count(model, p, row, form);
     bool one_each = count > 1 || strstr(row_name(row, form), "{E}") != NULL;
     piece->offset = p->count / (size_t)count * (size_t)index;
     int64_t size[3] = {p->rank == 3 && !one_each ? p->size[0] : 1,
@@ -171,7 +203,7 @@ void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *p,
     case MIXT_LAYOUT_PLAIN:
         lay_plain(piece, p, one_each);
         if (is_permuted(model, p, form)) {
-            permute_heads(model, piece, p->rank > 1 ? p->size[1] : 1);
+            permute_heads(model, piece, p->size[0] / model->options.head_dim, columns);
         }
         break;
     case MIXT_LAYOUT_FIRST_HALF:

@@ -29,8 +29,8 @@ typedef struct mixt_layout_piece {
     int64_t stride[4];
 } mixt_layout_piece;
 
-int mixt_layout_piece_count(const mixt_parameter *parameter, const mixt_tensor_row *row,
-                            mixt_form form);
+int mixt_layout_piece_count(const mixt_model *model, const mixt_parameter *parameter,
+                            const mixt_tensor_row *row, mixt_form form);
 void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *parameter,
                            const mixt_tensor_row *row, mixt_form form, int index,
                            mixt_layout_piece *piece);

@@ -303,7 +303,7 @@ static mixt_status hold_parameter(holder *h, int index)
     const mixt_parameter *p = &h->model->parameters[index];
     const mixt_tensor_row *row = choose_row(h, p);
     bool each = strstr(p->name, "{E}") != NULL;
-    int pieces = row != NULL ? mixt_layout_piece_count(p, row, h->form)
+    int pieces = row != NULL ? mixt_layout_piece_count(h->model, p, row, h->form)
                  : each      ? (int)p->size[0]
                              : 1;
     mixt_held *held = h->fill ? &h->model->held[index] : NULL;
