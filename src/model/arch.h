@@ -105,8 +105,9 @@ typedef enum mixt_field_type {
     MIXT_FIELD_INTEGER,
     MIXT_FIELD_NUMBER,
     MIXT_FIELD_BOOL,
-    MIXT_FIELD_NULL_INTEGER, /* 0 is written as null */
+    MIXT_FIELD_NULL_INTEGER, /* 0 is written as null, and null read as 0 */
     MIXT_FIELD_NULL_NUMBER,
+    MIXT_FIELD_TRAINING,      /* a number that only training reads: null is as absent */
     MIXT_FIELD_FROM_ONE,      /* 0 is written as 1 */
     MIXT_FIELD_LIST_INTEGER,  /* written as a list of one */
     MIXT_FIELD_BY_HEADS,      /* the file's number is this one times the heads */
@@ -114,15 +115,17 @@ typedef enum mixt_field_type {
 } mixt_field_type;
 
 /* Rows of the same field with a key are names for one thing: the first whose key is there is read,
- * the first of all is written and gives the fallback. A row without a key in one kind of file gives
- * the fallback there if it is the field's only row. */
+ * the first of all is written and gives the fallback; a config.json where two of them say different
+ * things is refused. A row without a key in one kind of file gives the fallback there if it is the
+ * field's only row: where the authors' class and llama.cpp have different defaults there are two
+ * rows, each with a key in one kind of file. */
 typedef struct mixt_config_row {
     const char *key;  /* in config.json; "a.b": b in the object a; NULL: none */
     const char *gguf; /* behind "ARCH." in a GGUF file; NULL: none */
     mixt_field_type type;
     size_t offset;    /* in mixt_model_options */
     bool required;    /* the key, or that of an earlier row of the field, must be there */
-    double fallback;  /* where no key is */
+    double fallback;  /* where no key is: the authors' class's own default, llama.cpp's for GGUF */
     double low, high; /* accepted range */
 } mixt_config_row;
 
@@ -140,8 +143,16 @@ typedef struct mixt_family {
     const mixt_tensor_row *tensors; /* ends with MIXT_TENSORS_END */
     const mixt_config_row *config;  /* ends with MIXT_FIELDS_END */
     /* key, JSON value pairs, ending with NULL: written as they are, and refused with another value
-     * when read, but for keys behind a '?', which change nothing that mixt computes */
+     * when read. Before a key: '?' it changes nothing that mixt computes, so that any value is
+     * read;
+     * '|' the value is a list of those that are accepted, the first of which is written; '-' it is
+     * never written. */
     const char *const *fixed;
+    /* Other keys that change nothing that mixt computes, or that the hook reads; ends with NULL.
+     * Whatever no table names is refused unless its value is neutral (config_keys.c). */
+    const char *const *harmless;
+    /* As `fixed`, of keys behind "ARCH." in a GGUF file, none of which is written; or NULL */
+    const char *const *gguf_fixed;
     /* What the family always has and no key says: the options before the rows are read. */
     mixt_model_options constants;
     bool hf_interleaved;   /* rotated pairs of q and k lie side by side in the folder */
@@ -326,26 +337,33 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
     {                                                                                              \
         NULL, NULL, MIXT_FIELD_END, 0, false, 0, 0, 0                                              \
     }
-/* What is the same for every family; what differs stands in its own rows behind these. */
-#define MIXT_SHAPE_FIELDS                                                                          \
+/* What every family has, with its class's own defaults: positions, RoPE's base, the norms' epsilon.
+ * llama.cpp has one default for all, or wants the key. */
+#define MIXT_SHAPE_FIELDS(context, theta, epsilon)                                                 \
     MIXT_FIELD("vocab_size", "vocab_size", INTEGER, vocab_size, true, 0, 1, 1 << 24),              \
         MIXT_FIELD("hidden_size", "embedding_length", INTEGER, hidden_size, true, 0, 1, 1 << 20),  \
         MIXT_FIELD("num_hidden_layers", "block_count", INTEGER, layers, true, 0, 1, 4096),         \
         MIXT_FIELD("num_attention_heads", "attention.head_count", INTEGER, heads, true, 0, 1,      \
                    4096),                                                                          \
-        MIXT_FIELD("max_position_embeddings", "context_length", INTEGER, context_length, false,    \
-                   2048, 1, 1 << 24),                                                              \
-        MIXT_FIELD("rope_theta", "rope.freq_base", NUMBER, rope_theta, false, 10000, 1, 1e12),     \
-        MIXT_FIELD("rms_norm_eps", "attention.layer_norm_rms_epsilon", NUMBER, norm_epsilon,       \
-                   false, 1e-6, 1e-12, 0.1),                                                       \
-        MIXT_FIELD("initializer_range", NULL, NUMBER, initializer_range, false, 0.02, 0, 10)
-#define MIXT_KV_FIELDS                                                                             \
-    MIXT_FIELD("num_key_value_heads", "attention.head_count_kv", INTEGER, kv_heads, false, 0, 1,   \
-               4096),                                                                              \
-        MIXT_FIELD("head_dim", "attention.key_length", NULL_INTEGER, head_dim, false, 0, 1, 4096)
+        MIXT_FIELD("max_position_embeddings", NULL, INTEGER, context_length, false, context, 1,    \
+                   1 << 24),                                                                       \
+        MIXT_FIELD(NULL, "context_length", INTEGER, context_length, true, 0, 1, 1 << 24),          \
+        MIXT_FIELD("rope_theta", NULL, NUMBER, rope_theta, false, theta, 1, 1e12),                 \
+        MIXT_FIELD(NULL, "rope.freq_base", NUMBER, rope_theta, false, 10000, 1, 1e12),             \
+        MIXT_FIELD("rms_norm_eps", NULL, NUMBER, norm_epsilon, false, epsilon, 1e-12, 0.1),        \
+        MIXT_FIELD(NULL, "attention.layer_norm_rms_epsilon", NUMBER, norm_epsilon, true, 0, 1e-12, \
+                   0.1),                                                                           \
+        MIXT_FIELD("initializer_range", NULL, TRAINING, initializer_range, false, 0.02, 0, 10)
+/* Absent: `kv` heads of `dim` values. 0, as null: as many as of queries, hidden_size / heads. */
+#define MIXT_KV_FIELDS(kv, dim)                                                                    \
+    MIXT_FIELD("num_key_value_heads", NULL, NULL_INTEGER, kv_heads, false, kv, 1, 4096),           \
+        MIXT_FIELD(NULL, "attention.head_count_kv", INTEGER, kv_heads, false, 0, 1, 4096),         \
+        MIXT_FIELD("head_dim", NULL, NULL_INTEGER, head_dim, false, dim, 1, 4096),                 \
+        MIXT_FIELD(NULL, "attention.key_length", NULL_INTEGER, head_dim, false, 0, 1, 4096)
 #define MIXT_TIE_FIELD(fallback)                                                                   \
     MIXT_FIELD("tie_word_embeddings", NULL, BOOL, tie_embeddings, false, fallback, 0, 1)
-#define MIXT_LLAMA_FIELDS MIXT_SHAPE_FIELDS, MIXT_KV_FIELDS, MIXT_TIE_FIELD(0)
+#define MIXT_LLAMA_FIELDS(context, theta, epsilon, kv, dim)                                        \
+    MIXT_SHAPE_FIELDS(context, theta, epsilon), MIXT_KV_FIELDS(kv, dim), MIXT_TIE_FIELD(0)
 /* One key for the biases of q, k, v and of the output. */
 #define MIXT_ATTENTION_BIAS_FIELDS                                                                 \
     MIXT_FIELD("attention_bias", NULL, BOOL, attention.qkv_bias, false, 0, 0, 1),                  \
@@ -358,10 +376,18 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
     MIXT_FIELD("intermediate_size", "feed_forward_length", INTEGER, dense_ffn_size, required, 0,   \
                1, 1 << 24)
 #define MIXT_BALANCE_FIELD(key, fallback)                                                          \
-    MIXT_FIELD(key, NULL, NUMBER, router.balance_coefficient, false, fallback, 0, 1e6)
-#define MIXT_MOE_FIELDS(experts_key)                                                               \
+    MIXT_FIELD(key, NULL, TRAINING, router.balance_coefficient, false, fallback, 0, 1e6)
+/* `chosen` experts for a token where no key says it; 0: the key must be there. */
+#define MIXT_MOE_FIELDS(experts_key, chosen)                                                       \
     MIXT_FIELD(experts_key, "expert_count", INTEGER, experts, true, 0, 1, MIXT_EXPERTS_MAX),       \
-        MIXT_FIELD("num_experts_per_tok", "expert_used_count", INTEGER, experts_per_token, true,   \
-                   0, 1, MIXT_EXPERTS_MAX)
+        MIXT_FIELD("num_experts_per_tok", NULL, INTEGER, experts_per_token, (chosen) == 0, chosen, \
+                   1, MIXT_EXPERTS_MAX),                                                           \
+        MIXT_FIELD(NULL, "expert_used_count", INTEGER, experts_per_token, true, 0, 1,              \
+                   MIXT_EXPERTS_MAX)
+/* Another name of the number of experts (attribute_map of the class). */
+#define MIXT_EXPERTS_ALIAS(key)                                                                    \
+    MIXT_FIELD(key, NULL, INTEGER, experts, false, 0, 1, MIXT_EXPERTS_MAX)
+
+#define MIXT_SILU "|hidden_act", "[\"silu\", \"swish\"]"
 
 #endif

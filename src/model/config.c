@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/files.h"
+#include "model/config_keys.h"
 #include "model/config_rope.h"
 
 #define OWN_TYPE "mixt" /* model_type of our own family, and of others with "mixt.family" */
@@ -27,14 +28,8 @@ static const mixt_config_row router_rows[] = {
     MIXT_FIELDS_END,
 };
 
-/* Keys of other models whose value would change what is computed: only this one is accepted. */
-static const struct {
-    const char *key;
-    double harmless;
-} foreign[] = {
-    {"final_logit_softcapping", 0}, {"attn_logit_softcapping", 0}, {"residual_multiplier", 1},
-    {"logits_scaling", 1},          {"attention_multiplier", 0},
-};
+/* Beside router_rows. */
+static const char *const own_names[] = {"version", "family", "select", NULL};
 
 /* ------------------------------------------------------------------------------------------ */
 /* Writing                                                                                    */
@@ -44,6 +39,7 @@ static json_t *row_value(const mixt_config_row *row, const mixt_model_options *o
     double value = mixt_row_get(row, options);
     switch (row->type) {
     case MIXT_FIELD_NUMBER:
+    case MIXT_FIELD_TRAINING:
         return json_real(value);
     case MIXT_FIELD_BOOL:
         return json_boolean(value != 0);
@@ -88,6 +84,23 @@ static void put_rows(json_t *root, const mixt_config_row *rows, const mixt_model
     }
 }
 
+/* "|key" has a list of values, the first of which is written. */
+static void put_fixed(json_t *root, const char *const *fixed)
+{
+    for (; *fixed != NULL; fixed += 2) {
+        size_t marks = strspn(*fixed, "?|-");
+        json_t *value = json_loads(fixed[1], JSON_DECODE_ANY, NULL);
+        if (memchr(*fixed, '-', marks) != NULL) {
+            json_decref(value);
+        } else if (memchr(*fixed, '|', marks) != NULL) {
+            put(root, *fixed + marks, json_incref(json_array_get(value, 0)));
+            json_decref(value);
+        } else {
+            put(root, *fixed + marks, value);
+        }
+    }
+}
+
 /* Takes the JSON. */
 static mixt_status take_json(json_t *root, char **text, mixt_error *error)
 {
@@ -118,10 +131,7 @@ mixt_status mixt_config_text(const mixt_family *family, const mixt_model_options
     put(root, "architectures", json_pack("[s]", family->hf_class));
     put(root, "model_type", json_string(family->name));
     put_rows(root, family->config, options);
-    for (int i = 0; family->fixed[i] != NULL; i += 2) {
-        const char *key = family->fixed[i] + (family->fixed[i][0] == '?');
-        put(root, key, json_loads(family->fixed[i + 1], JSON_DECODE_ANY, NULL));
-    }
+    put_fixed(root, family->fixed);
     mixt_rope_write(family, options, root);
     put_separator(root, options->separator);
     put(root, "torch_dtype", json_string("float32"));
@@ -149,104 +159,6 @@ mixt_status mixt_model_generation_text(const mixt_model *model, char **text, mix
 /* ------------------------------------------------------------------------------------------ */
 /* Reading                                                                                    */
 
-/* The object that holds a key ("a.b": a, which may be missing) and the key inside it. */
-typedef struct spot {
-    mixt_json_object object;
-    const char *key;
-    char place[72];
-} spot;
-
-static void find_spot(const mixt_json_object *root, const char *key, spot *at)
-{
-    const char *dot = strchr(key, '.');
-    at->object = *root;
-    at->key = key;
-    if (dot != NULL) {
-        snprintf(at->place, sizeof at->place, "%.*s", (int)(dot - key), key);
-        at->object.json = json_object_get(root->json, at->place);
-        snprintf(at->place, sizeof at->place, "%.*s", (int)(dot - key + 1), key);
-        at->object.place = at->place;
-        at->key = dot + 1;
-    }
-}
-
-static bool has_key(void *user, const char *key)
-{
-    spot at;
-    find_spot(user, key, &at);
-    return mixt_json_has(&at.object, at.key);
-}
-
-static mixt_status read_key(void *user, const mixt_config_row *row, const char *key, double *value)
-{
-    spot at;
-    find_spot(user, key, &at);
-    mixt_json_range range = {row->low, row->high};
-    if (row->type == MIXT_FIELD_BOOL) {
-        bool flag;
-        MIXT_TRY(mixt_json_bool(&at.object, at.key, &flag));
-        *value = flag ? 1 : 0;
-        return MIXT_OK;
-    }
-    if (row->type == MIXT_FIELD_NUMBER || row->type == MIXT_FIELD_NULL_NUMBER) {
-        return mixt_json_number(&at.object, at.key, range, value);
-    }
-    const json_t *list = json_object_get(at.object.json, at.key);
-    json_t *alone = NULL;
-    if (row->type == MIXT_FIELD_LIST_INTEGER && json_array_size(list) == 1) {
-        at.object.json = alone = json_pack("{s:O}", at.key, json_array_get(list, 0));
-    }
-    int64_t number = 0;
-    mixt_status status = mixt_json_integer(&at.object, at.key, range, &number);
-    *value = (double)number;
-    json_decref(alone);
-    return status;
-}
-
-static mixt_status unsupported(const mixt_json_object *json, const char *key, const char *format,
-                               ...) __attribute__((format(printf, 3, 4)));
-
-static mixt_status unsupported(const mixt_json_object *json, const char *key, const char *format,
-                               ...)
-{
-    char text[200];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    return mixt_fail(json->error, MIXT_ERROR_UNSUPPORTED, "%s: %s%s: %s", json->file, json->place,
-                     key, text);
-}
-
-/* Refuses values of keys that mixt would compute wrongly. */
-static mixt_status check_fixed(const mixt_json_object *json, const mixt_family *family)
-{
-    for (int i = 0; family->fixed[i] != NULL; i += 2) {
-        spot at;
-        find_spot(json, family->fixed[i], &at);
-        const json_t *value = at.key[0] == '?' ? NULL : json_object_get(at.object.json, at.key);
-        if (value == NULL || json_is_null(value)) {
-            continue;
-        }
-        json_t *expected = json_loads(family->fixed[i + 1], JSON_DECODE_ANY, NULL);
-        bool same = expected != NULL && (json_equal(value, expected) ||
-                                         (json_is_number(value) && json_is_number(expected) &&
-                                          json_number_value(value) == json_number_value(expected)));
-        json_decref(expected);
-        if (!same) {
-            return unsupported(&at.object, at.key, "only %s is supported for %s",
-                               family->fixed[i + 1], family->title);
-        }
-    }
-    for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
-        const json_t *value = json_object_get(json->json, foreign[i].key);
-        if (json_is_number(value) && json_number_value(value) != foreign[i].harmless) {
-            return unsupported(json, foreign[i].key, "only %g is supported", foreign[i].harmless);
-        }
-    }
-    return MIXT_OK;
-}
-
 static mixt_status read_separator(const mixt_json_object *json, mixt_model_options *options)
 {
     int64_t id = -1;
@@ -272,9 +184,9 @@ static mixt_status read_select(const mixt_json_object *own, mixt_router_options 
             return MIXT_OK;
         }
     }
-    return status != MIXT_OK
-               ? status
-               : unsupported(own, "select", "'%.40s' is not one of:%s", word, mixt_router_selects);
+    return status != MIXT_OK ? status
+                             : mixt_config_unsupported(own, "select", "'%.40s' is not one of:%s",
+                                                       word, mixt_router_selects);
 }
 
 /* What mixt wrote beside the family's keys; absent ones leave the family's. */
@@ -283,10 +195,13 @@ static mixt_status read_own(const mixt_json_object *json, mixt_model_options *op
     const json_t *own = json_object_get(json->json, "mixt");
     mixt_json_object inner = {own, json->file, "mixt.", json->error};
     MIXT_TRY(read_select(&inner, &options->router));
+    if (json_is_object(own)) {
+        MIXT_TRY(mixt_config_object_check(&inner, router_rows, own_names, "itself"));
+    }
     for (const mixt_config_row *row = router_rows; row->type != MIXT_FIELD_END; row++) {
         if (json_is_object(own) && mixt_json_has(&inner, row->key)) {
             double value;
-            MIXT_TRY(read_key(&inner, row, row->key, &value));
+            MIXT_TRY(mixt_config_value(&inner, row, row->key, &value));
             mixt_row_set(row, options, value);
         }
     }
@@ -327,9 +242,7 @@ static mixt_status read_object(mixt_json_object *json, mixt_model_options *optio
     *result = family;
     *options = family->constants;
     options->rope.interleaved = family->hf_interleaved;
-    mixt_row_source source = {MIXT_FORM_FOLDER, json, has_key, read_key};
-    MIXT_TRY(mixt_rows_read(family->config, &source, options));
-    MIXT_TRY(check_fixed(json, family));
+    MIXT_TRY(mixt_config_rows_read(json, family, options));
     MIXT_TRY(mixt_rope_read(json, options));
     if (family->hook != NULL) {
         mixt_error inner = MIXT_ERROR_INIT;
@@ -338,6 +251,7 @@ static mixt_status read_object(mixt_json_object *json, mixt_model_options *optio
             return mixt_fail(json->error, status, "%s: %s", json->file, inner.message);
         }
     }
+    MIXT_TRY(mixt_config_keys_check(json, family, options));
     MIXT_TRY(read_separator(json, options));
     return read_own(json, options);
 }

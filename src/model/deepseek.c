@@ -11,8 +11,8 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS,
-    MIXT_MOE_FIELDS("n_routed_experts"),
+    MIXT_LLAMA_FIELDS(2048, 10000, 1e-6, 32, 0),
+    MIXT_MOE_FIELDS("n_routed_experts", 0),
     MIXT_DENSE_FFN_FIELD(true),
     MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),
     MIXT_FIELD("n_shared_experts", "expert_shared_count", NULL_INTEGER, shared_experts, false, 0, 0,
@@ -26,8 +26,10 @@ static const mixt_config_row config[] = {
 };
 
 static const char *const fixed[] = {
-    "hidden_act", "\"silu\"",     "attention_bias", "false", "moe_layer_freq", "1", "?seq_aux",
-    "true",       "scoring_func", "\"softmax\"",    NULL};
+    MIXT_SILU,  "attention_bias", "false",        "moe_layer_freq", "1",
+    "?seq_aux", "true",           "scoring_func", "\"softmax\"",    NULL};
+
+static const char *const harmless[] = {NULL};
 
 static const mixt_config_row llama_cpp[] = {
     MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 0, 0, 1),
@@ -43,6 +45,7 @@ const mixt_family mixt_family_deepseek = {
     .config = config,
     .fixed = fixed,
     .llama_cpp = llama_cpp,
+    .harmless = harmless,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
     .gguf_interleaved = true,
 };

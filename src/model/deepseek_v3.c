@@ -13,15 +13,15 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_SHAPE_FIELDS,
+    MIXT_SHAPE_FIELDS(4096, 10000, 1e-6),
     MIXT_TIE_FIELD(0),
-    MIXT_MLA_FIELDS,
+    MIXT_MLA_FIELDS(8, 1, 3, 1, 2.5, 8, 4),
+    MIXT_EXPERTS_ALIAS("num_local_experts"),
     MIXT_FIELDS_END,
 };
 
 /* Multi-token prediction is another layer behind the last, for training; its tensors are left. */
-static const char *const fixed[] = {"hidden_act",
-                                    "\"silu\"",
+static const char *const fixed[] = {MIXT_SILU,
                                     "attention_bias",
                                     "false",
                                     "moe_layer_freq",
@@ -36,14 +36,21 @@ static const char *const fixed[] = {"hidden_act",
                                     "0",
                                     NULL};
 
+static const char *const harmless[] = {"num_mtp_layers", NULL};
+
+static const char *const gguf_fixed[] = {MIXT_MLA_GGUF_FIXED, NULL};
+
 const mixt_family mixt_family_deepseek_v3 = {
     .name = "deepseek_v3",
+    .alias = "kimi_k2", /* Kimi-K2: the same class */
     .hf_class = "DeepseekV3ForCausalLM",
     .title = "DeepSeek-V3",
     .gguf_arch = "deepseek2",
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .harmless = harmless,
+    .gguf_fixed = gguf_fixed,
     .constants = {.router = {.score = MIXT_SCORE_SIGMOID,
                              .select_bias = true,
                              .group_score = MIXT_GROUP_TOP_TWO,

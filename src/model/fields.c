@@ -17,6 +17,7 @@ double mixt_row_get(const mixt_config_row *row, const mixt_model_options *option
     switch (row->type) {
     case MIXT_FIELD_NUMBER:
     case MIXT_FIELD_NULL_NUMBER:
+    case MIXT_FIELD_TRAINING:
         return *(const double *)at;
     case MIXT_FIELD_BOOL:
         return *(const bool *)at ? 1 : 0;
@@ -42,6 +43,7 @@ void mixt_row_set(const mixt_config_row *row, mixt_model_options *options, doubl
     switch (row->type) {
     case MIXT_FIELD_NUMBER:
     case MIXT_FIELD_NULL_NUMBER:
+    case MIXT_FIELD_TRAINING:
         *(double *)at = value;
         break;
     case MIXT_FIELD_BOOL:

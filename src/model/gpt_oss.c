@@ -1,8 +1,5 @@
 /* gpt-oss: OpenAI 2025. Sinks in the attention's softmax, a sliding window on every second layer,
  * biases everywhere, a clamped activation, softmax over the best k logits. */
-#include <jansson.h>
-#include <string.h>
-
 #include "model/arch.h"
 
 #define HF "model.layers.{L}."
@@ -38,35 +35,28 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS,
-    MIXT_MOE_FIELDS("num_local_experts"),
+    MIXT_LLAMA_FIELDS(131072, 150000, 1e-5, 8, 64),
+    MIXT_MOE_FIELDS("num_local_experts", 4),
+    MIXT_EXPERTS_ALIAS("num_experts"),
+    /* beside the key of the class in the published files */
+    MIXT_FIELD("experts_per_token", NULL, INTEGER, experts_per_token, false, 0, 1,
+               MIXT_EXPERTS_MAX),
     MIXT_EXPERT_FFN_FIELD("intermediate_size"),
-    MIXT_FIELD("sliding_window", "attention.sliding_window", INTEGER, attention.window, true, 0, 1,
-               1 << 24),
-    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.9),
+    MIXT_FIELD("sliding_window", NULL, INTEGER, attention.window, false, 128, 1, 1 << 24),
+    MIXT_FIELD(NULL, "attention.sliding_window", INTEGER, attention.window, true, 0, 1, 1 << 24),
+    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.001),
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {
-    "hidden_act", "\"silu\"", "attention_bias", "true", "swiglu_limit", "7.0", NULL};
+static const char *const fixed[] = {MIXT_SILU, "attention_bias", "true",  "swiglu_limit",
+                                    "7.0",     "-swiglu_alpha",  "1.702", NULL};
 
-/* The window lies on layers 0, 2, 4, ... */
-static mixt_status check_layers(mixt_model_options *options, const void *json, mixt_error *error)
-{
-    (void)options;
-    const json_t *types = json_object_get(json, "layer_types");
-    for (size_t i = 0; i < json_array_size(types); i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-        if (type == NULL ||
-            strcmp(type, i % 2 == 0 ? "sliding_attention" : "full_attention") != 0) {
-            return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
-                             "layer_types[%zu]: only sliding and full attention in turn is "
-                             "supported",
-                             i);
-        }
-    }
-    return MIXT_OK;
-}
+/* the original context of YaRN again */
+static const char *const harmless[] = {"initial_context_length", NULL};
+
+/* the experts' width again; the window on layers 0, 2, 4, ... */
+static const char *const gguf_fixed[] = {"?feed_forward_length", "0",
+                                         "attention.sliding_window_pattern", "2", NULL};
 
 const mixt_family mixt_family_gpt_oss = {
     .name = "gpt_oss",
@@ -76,6 +66,8 @@ const mixt_family mixt_family_gpt_oss = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .harmless = harmless,
+    .gguf_fixed = gguf_fixed,
     .constants =
         {.attention = {.qkv_bias = true, .output_bias = true, .sinks = true, .window_period = 2},
          .activation = MIXT_ACTIVATION_CLAMPED,
@@ -85,5 +77,4 @@ const mixt_family mixt_family_gpt_oss = {
                   .original_context = 4096,
                   .no_truncate = true},
          .router = {.score = MIXT_SCORE_TOP_K_SOFTMAX, .logit_bias = true, .scale = 1}},
-    .hook = check_layers,
 };

@@ -27,10 +27,11 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_SHAPE_FIELDS,
+    MIXT_SHAPE_FIELDS(8192, 10000, 1e-5),
     MIXT_TIE_FIELD(1),
-    MIXT_KV_FIELDS,
-    MIXT_MOE_FIELDS("num_experts"),
+    MIXT_KV_FIELDS(8, 0),
+    MIXT_MOE_FIELDS("num_experts", 2),
+    MIXT_EXPERTS_ALIAS("num_local_experts"),
     MIXT_FFN_FIELD,
     MIXT_FIELD("attn_output_multiplier", "attention.output_scale", NUMBER, attention.scale, false,
                0.08838834764831845, 1e-9, 1e9),
@@ -45,7 +46,14 @@ static const mixt_config_row config[] = {
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {NULL};
+/* One of these words in every conversion; the authors' code has the tanh form alone. */
+static const char *const fixed[] = {"-|hidden_act",
+                                    "[\"gelu\", \"gelu_new\", \"gelu_pytorch_tanh\"]", NULL};
+
+static const char *const harmless[] = {NULL};
+
+/* llama.cpp reads it and applies it nowhere, as the authors */
+static const char *const gguf_fixed[] = {"?router_logit_softcapping", "30", NULL};
 
 const mixt_family mixt_family_grok = {
     .name = "grok-1",
@@ -55,6 +63,8 @@ const mixt_family mixt_family_grok = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .harmless = harmless,
+    .gguf_fixed = gguf_fixed,
     .constants = {.post_norms = true,
                   .activation = MIXT_ACTIVATION_GELU,
                   .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},

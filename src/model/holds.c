@@ -382,13 +382,13 @@ static share *list_shares(const mixt_model *model, mixt_form form, size_t *count
             *nameless = p;
             return NULL;
         }
-        total += (size_t)mixt_layout_piece_count(p, row, form);
+        total += (size_t)mixt_layout_piece_count(model, p, row, form);
     }
     share *shares = calloc(total, sizeof *shares), *to = shares;
     for (int i = 0; shares != NULL && i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         const mixt_tensor_row *row = row_of(model, p, form, &piece);
-        for (int k = 0; k < mixt_layout_piece_count(p, row, form); k++, to++) {
+        for (int k = 0; k < mixt_layout_piece_count(model, p, row, form); k++, to++) {
             mixt_layout_piece_get(model, p, row, form, k, &piece);
             memcpy(to->name, piece.name, sizeof to->name);
             to->values = piece.count[0] * piece.count[1] * piece.count[2] * piece.count[3];

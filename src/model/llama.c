@@ -7,7 +7,7 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS,
+    MIXT_LLAMA_FIELDS(2048, 10000, 1e-6, 0, 0),
     MIXT_FFN_FIELD,
     MIXT_ATTENTION_BIAS_FIELDS,
     MIXT_FIELD("mlp_bias", NULL, BOOL, dense_bias, false, 0, 0, 1),
@@ -17,7 +17,9 @@ static const mixt_config_row config[] = {
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {"hidden_act", "\"silu\"", NULL};
+static const char *const fixed[] = {MIXT_SILU, NULL};
+
+static const char *const harmless[] = {"is_llama_config", NULL};
 
 /* its llama has no window */
 static const mixt_config_row llama_cpp[] = {
@@ -34,6 +36,7 @@ const mixt_family mixt_family_llama = {
     .config = config,
     .fixed = fixed,
     .llama_cpp = llama_cpp,
+    .harmless = harmless,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
     .gguf_interleaved = true,
 };

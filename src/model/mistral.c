@@ -9,14 +9,17 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS,
+    MIXT_LLAMA_FIELDS(131072, 10000, 1e-6, 8, 0),
     MIXT_FFN_FIELD,
-    MIXT_FIELD("sliding_window", "attention.sliding_window", NULL_INTEGER, attention.window, false,
-               0, 1, 1 << 24),
+    MIXT_FIELD("sliding_window", NULL, NULL_INTEGER, attention.window, false, 4096, 1, 1 << 24),
+    MIXT_FIELD(NULL, "attention.sliding_window", NULL_INTEGER, attention.window, false, 0, 0,
+               1 << 24),
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {"hidden_act", "\"silu\"", NULL};
+static const char *const fixed[] = {MIXT_SILU, NULL};
+
+static const char *const harmless[] = {NULL};
 
 /* its llama has no window */
 static const mixt_config_row llama_cpp[] = {
@@ -33,6 +36,7 @@ const mixt_family mixt_family_mistral = {
     .config = config,
     .fixed = fixed,
     .llama_cpp = llama_cpp,
+    .harmless = harmless,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
     .gguf_interleaved = true,
 };

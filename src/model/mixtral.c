@@ -9,23 +9,24 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS, MIXT_MOE_FIELDS("num_local_experts"),
-    MIXT_FFN_FIELD,    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.001),
+    MIXT_LLAMA_FIELDS(131072, 1e6, 1e-5, 8, 0),
+    MIXT_MOE_FIELDS("num_local_experts", 2),
+    MIXT_EXPERTS_ALIAS("num_experts"),
+    MIXT_FFN_FIELD,
+    /* Early copies of Mixtral-8x7B-Instruct say 4096. The authors' code has no window, the class
+     * applies it; up to that many tokens both are the same. */
+    MIXT_FIELD("sliding_window", NULL, NULL_INTEGER, attention.window, false, 0, 1, 1 << 24),
+    MIXT_FIELD(NULL, "attention.sliding_window", NULL_INTEGER, attention.window, false, 0, 0,
+               1 << 24),
+    MIXT_BALANCE_FIELD("router_aux_loss_coef", 0.001),
     MIXT_FIELDS_END,
 };
 
-/* Some early files say a sliding window of 4096 that the model was never trained with. */
-static const char *const fixed[] = {"hidden_act",
-                                    "\"silu\"",
-                                    "?attention_dropout",
-                                    "0.0",
-                                    "?sliding_window",
-                                    "null",
-                                    "?router_jitter_noise",
-                                    "0.0",
-                                    "?output_router_logits",
-                                    "false",
-                                    NULL};
+static const char *const fixed[] = {
+    MIXT_SILU, "?attention_dropout",    "0.0",   "?router_jitter_noise",
+    "0.0",     "?output_router_logits", "false", NULL};
+
+static const char *const harmless[] = {NULL};
 
 const mixt_family mixt_family_mixtral = {
     .name = "mixtral",
@@ -35,6 +36,7 @@ const mixt_family mixt_family_mixtral = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .harmless = harmless,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
     .gguf_interleaved = true,
 };

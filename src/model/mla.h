@@ -25,36 +25,49 @@
         {MIXT_SLOT_V_UP, NULL, "blk.{L}.attn_kv_b.weight", 0, MIXT_LAYOUT_VALUE_UP},               \
         MIXT_MLA_ROW(O, "o_proj", "attn_output")
 
-/* Sizes of the latent attention, and the fine-grained experts of DeepSeek. What GGUF files say of
- * the absorbed form (key_length, value_length, head_count_kv) is written beside these. */
-#define MIXT_MLA_FIELDS                                                                            \
-    MIXT_FIELD("num_key_value_heads", NULL, INTEGER, kv_heads, false, 0, 1, 4096),                 \
+/* Sizes of the latent attention, and the fine-grained experts of DeepSeek, with the class's
+ * defaults of what may be absent. What GGUF files say of the absorbed form (key_length,
+ * value_length, head_count_kv) is written beside these. head_dim and qk_head_dim are what
+ * transformers 5 writes of the sizes that it computes. */
+#define MIXT_MLA_FIELDS(chosen, shared, dense, norm, factor, all, used)                            \
+    MIXT_FIELD("num_key_value_heads", NULL, NULL_INTEGER, kv_heads, false, 0, 1, 4096),            \
         MIXT_FIELD("kv_lora_rank", "attention.kv_lora_rank", INTEGER, attention.latent_size, true, \
                    0, 1, 1 << 16),                                                                 \
-        MIXT_FIELD("q_lora_rank", "attention.q_lora_rank", NULL_INTEGER,                           \
-                   attention.query_latent_size, false, 0, 0, 1 << 16),                             \
+        MIXT_FIELD("q_lora_rank", NULL, NULL_INTEGER, attention.query_latent_size, false, 1536, 1, \
+                   1 << 16),                                                                       \
+        MIXT_FIELD(NULL, "attention.q_lora_rank", NULL_INTEGER, attention.query_latent_size,       \
+                   false, 0, 0, 1 << 16),                                                          \
         MIXT_FIELD("qk_rope_head_dim", "rope.dimension_count", INTEGER, attention.position_dim,    \
                    true, 0, 2, 4096),                                                              \
+        MIXT_FIELD("head_dim", NULL, NULL_INTEGER, attention.position_dim, false, 0, 2, 4096),     \
         MIXT_FIELD("qk_nope_head_dim", NULL, LESS_POSITION, head_dim, true, 0, 1, 4096),           \
+        MIXT_FIELD("qk_head_dim", NULL, NULL_INTEGER, head_dim, false, 0, 2, 8192),                \
         MIXT_FIELD(NULL, "attention.key_length_mla", INTEGER, head_dim, false, 0, 2, 8192),        \
         MIXT_FIELD(NULL, "attention.key_length", INTEGER, head_dim, true, 0, 2, 8192),             \
         MIXT_FIELD("v_head_dim", "attention.value_length_mla", INTEGER, attention.value_dim, true, \
                    0, 1, 4096),                                                                    \
         MIXT_FIELD(NULL, "attention.value_length", INTEGER, attention.value_dim, true, 0, 1,       \
                    4096),                                                                          \
-        MIXT_MOE_FIELDS("n_routed_experts"), MIXT_DENSE_FFN_FIELD(true),                           \
+        MIXT_MOE_FIELDS("n_routed_experts", chosen), MIXT_DENSE_FFN_FIELD(true),                   \
         MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),                                            \
-        MIXT_FIELD("n_shared_experts", "expert_shared_count", NULL_INTEGER, shared_experts, false, \
-                   0, 0, 256),                                                                     \
-        MIXT_FIELD("first_k_dense_replace", "leading_dense_block_count", INTEGER,                  \
-                   leading_dense_layers, false, 0, 0, 4096),                                       \
-        MIXT_FIELD("norm_topk_prob", "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, \
-                   1),                                                                             \
-        MIXT_FIELD("routed_scaling_factor", "expert_weights_scale", NUMBER, router.scale, false,   \
-                   1, 0, 1e6),                                                                     \
-        MIXT_FIELD("n_group", "expert_group_count", FROM_ONE, router.groups, false, 0, 0, 4096),   \
-        MIXT_FIELD("topk_group", "expert_group_used_count", FROM_ONE, router.groups_used, false,   \
-                   0, 0, 4096),                                                                    \
+        MIXT_FIELD("n_shared_experts", NULL, NULL_INTEGER, shared_experts, false, shared, 0, 256), \
+        MIXT_FIELD(NULL, "expert_shared_count", NULL_INTEGER, shared_experts, false, 0, 0, 256),   \
+        MIXT_FIELD("first_k_dense_replace", NULL, INTEGER, leading_dense_layers, false, dense, 0,  \
+                   4096),                                                                          \
+        MIXT_FIELD(NULL, "leading_dense_block_count", INTEGER, leading_dense_layers, false, 0, 0,  \
+                   4096),                                                                          \
+        MIXT_FIELD("norm_topk_prob", NULL, BOOL, router.renormalise, false, norm, 0, 1),           \
+        MIXT_FIELD(NULL, "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),         \
+        MIXT_FIELD("routed_scaling_factor", NULL, NUMBER, router.scale, false, factor, 1e-6, 1e6), \
+        MIXT_FIELD(NULL, "expert_weights_scale", NUMBER, router.scale, false, 1, 0, 1e6),          \
+        MIXT_FIELD("n_group", NULL, FROM_ONE, router.groups, false, all, 1, 4096),                 \
+        MIXT_FIELD(NULL, "expert_group_count", FROM_ONE, router.groups, false, 0, 0, 4096),        \
+        MIXT_FIELD("topk_group", NULL, FROM_ONE, router.groups_used, false, used, 1, 4096),        \
+        MIXT_FIELD(NULL, "expert_group_used_count", FROM_ONE, router.groups_used, false, 0, 0,     \
+                   4096),                                                                          \
         MIXT_BALANCE_FIELD("aux_loss_alpha", 0.001)
+
+/* llama.cpp: the heads of the absorbed form */
+#define MIXT_MLA_GGUF_FIXED "?attention.head_count_kv", "1"
 
 #endif

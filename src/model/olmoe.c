@@ -11,8 +11,9 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS,
-    MIXT_MOE_FIELDS("num_experts"),
+    MIXT_LLAMA_FIELDS(4096, 10000, 1e-5, 0, 0),
+    MIXT_MOE_FIELDS("num_experts", 8),
+    MIXT_EXPERTS_ALIAS("num_local_experts"),
     MIXT_FFN_FIELD,
     MIXT_FIELD("clip_qkv", "attention.clamp_kqv", NULL_NUMBER, attention.clip, false, 0, 0, 1e30),
     MIXT_FIELD("norm_topk_prob", "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),
@@ -21,7 +22,9 @@ static const mixt_config_row config[] = {
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {"hidden_act", "\"silu\"", NULL};
+static const char *const fixed[] = {MIXT_SILU, NULL};
+
+static const char *const harmless[] = {NULL};
 
 static const mixt_config_row llama_cpp[] = {
     MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 0, 0, 1),
@@ -37,6 +40,7 @@ const mixt_family mixt_family_olmoe = {
     .config = config,
     .fixed = fixed,
     .llama_cpp = llama_cpp,
+    .harmless = harmless,
     .constants = {.attention = {.qk_norm = MIXT_QK_NORM_WHOLE},
                   .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
 };

@@ -123,6 +123,8 @@ static const mixt_config_row config[] = {
 
 static const char *const fixed[] = {NULL};
 
+static const char *const harmless[] = {NULL};
+
 const mixt_family mixt_family_own = {
     .name = "mixt",
     .hf_class = "MixtForCausalLM",
@@ -131,6 +133,7 @@ const mixt_family mixt_family_own = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .harmless = harmless,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
     .universal = true,
 };

@@ -15,8 +15,8 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS,
-    MIXT_MOE_FIELDS("num_experts"),
+    MIXT_LLAMA_FIELDS(32768, 10000, 1e-6, 16, 0),
+    MIXT_MOE_FIELDS("num_experts", 4),
     MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),
     MIXT_FIELD("shared_expert_intermediate_size", "expert_shared_feed_forward_length", INTEGER,
                shared_ffn_size, true, 0, 1, 1 << 24),
@@ -28,15 +28,11 @@ static const mixt_config_row config[] = {
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {"hidden_act",
-                                    "\"silu\"",
-                                    "decoder_sparse_step",
-                                    "1",
-                                    "mlp_only_layers",
-                                    "[]",
-                                    "use_sliding_window",
-                                    "false",
-                                    NULL};
+static const char *const fixed[] = {MIXT_SILU, "decoder_sparse_step", "1",     "mlp_only_layers",
+                                    "[]",      "use_sliding_window",  "false", NULL};
+
+/* of windows, which use_sliding_window turns off */
+static const char *const harmless[] = {"sliding_window", "max_window_layers", NULL};
 
 static const mixt_config_row llama_cpp[] = {
     MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 0, 0, 1),
@@ -52,6 +48,7 @@ const mixt_family mixt_family_qwen2_moe = {
     .config = config,
     .fixed = fixed,
     .llama_cpp = llama_cpp,
+    .harmless = harmless,
     .constants = {.attention = {.qkv_bias = true},
                   .shared_experts = 1,
                   .shared_gate = true,

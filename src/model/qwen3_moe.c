@@ -11,9 +11,9 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS,
-    MIXT_MOE_FIELDS("num_experts"),
-    MIXT_FIELD("num_local_experts", NULL, INTEGER, experts, false, 0, 1, MIXT_EXPERTS_MAX),
+    MIXT_LLAMA_FIELDS(32768, 10000, 1e-6, 4, 0),
+    MIXT_MOE_FIELDS("num_experts", 8),
+    MIXT_EXPERTS_ALIAS("num_local_experts"),
     MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),
     /* of dense layers, which mixt refuses in this family */
     MIXT_DENSE_FFN_FIELD(false),
@@ -25,15 +25,11 @@ static const mixt_config_row config[] = {
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {"hidden_act",
-                                    "\"silu\"",
-                                    "decoder_sparse_step",
-                                    "1",
-                                    "mlp_only_layers",
-                                    "[]",
-                                    "use_sliding_window",
-                                    "false",
-                                    NULL};
+static const char *const fixed[] = {MIXT_SILU, "decoder_sparse_step", "1",     "mlp_only_layers",
+                                    "[]",      "use_sliding_window",  "false", NULL};
+
+/* of windows, which use_sliding_window turns off */
+static const char *const harmless[] = {"sliding_window", "max_window_layers", NULL};
 
 static const mixt_config_row llama_cpp[] = {
     MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 1, 0, 1),
@@ -49,6 +45,7 @@ const mixt_family mixt_family_qwen3_moe = {
     .config = config,
     .fixed = fixed,
     .llama_cpp = llama_cpp,
+    .harmless = harmless,
     .constants = {.attention = {.qk_norm = MIXT_QK_NORM_HEAD},
                   .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
 };

@@ -10,7 +10,7 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_LLAMA_FIELDS,
+    MIXT_LLAMA_FIELDS(4096, 10000, 1e-6, 0, 0),
     MIXT_FIELD("num_experts", "expert_count", LIST_INTEGER, experts, true, 0, 2, MIXT_EXPERTS_MAX),
     /* two in the authors' code, where no key says it */
     MIXT_FIELD("num_experts_per_tok", "expert_used_count", INTEGER, experts_per_token, false, 2, 1,
@@ -21,21 +21,15 @@ static const mixt_config_row config[] = {
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {"hidden_act",
-                                    "\"silu\"",
-                                    "moe_use_logits_norm",
-                                    "true",
-                                    "moe_expert_interval",
-                                    "1",
-                                    "moe_2layer_gate",
-                                    "false",
-                                    "moe_feature_no_mul_topk",
-                                    "true",
-                                    "moe_use_skywork_gating",
-                                    "false",
-                                    "rotary_percent",
-                                    "1.0",
-                                    NULL};
+static const char *const fixed[] = {MIXT_SILU, "moe_use_logits_norm",
+                                    "true",    "moe_expert_interval",
+                                    "1",       "moe_2layer_gate",
+                                    "false",   "moe_feature_no_mul_topk",
+                                    "true",    "moe_use_skywork_gating",
+                                    "false",   "rotary_percent",
+                                    "1.0",     NULL};
+
+static const char *const harmless[] = {NULL};
 
 const mixt_family mixt_family_skywork = {
     .name = "skywork",
@@ -46,5 +40,6 @@ const mixt_family mixt_family_skywork = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .harmless = harmless,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
 };

@@ -33,7 +33,7 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_SHAPE_FIELDS,
+    MIXT_SHAPE_FIELDS(8192, 10000, 1e-6),
     MIXT_TIE_FIELD(1),
     MIXT_FIELD("attention_projection_size", NULL, BY_HEADS, head_dim, false, 0, 1, 1 << 24),
     MIXT_FIELD(NULL, "attention.key_length", INTEGER, head_dim, false, 0, 1, 4096),
@@ -49,7 +49,20 @@ static const mixt_config_row config[] = {
 };
 
 static const char *const fixed[] = {
-    "hidden_act", "\"silu\"", "moe_config.gated_linear_unit", "true", "use_moe", "true", NULL};
+    MIXT_SILU, "moe_config.gated_linear_unit", "true", "use_moe", "true", "-causal_mask", "true",
+    NULL};
+
+/* the width is that of moe_config; masks between the documents of a packed row */
+static const char *const harmless[] = {"intermediate_size",
+                                       "model_max_length",
+                                       "dropout",
+                                       "eod_token",
+                                       "eod_token_id",
+                                       "reset_attention_mask",
+                                       "reset_position_ids",
+                                       "use_loss_mask",
+                                       "use_flash_attention",
+                                       NULL};
 
 /* RoPE turns hidden_size / heads of the values of a head, which is longer. */
 static mixt_status rotate_part(mixt_model_options *options, const void *json, mixt_error *error)
@@ -70,6 +83,7 @@ const mixt_family mixt_family_yuan = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
+    .harmless = harmless,
     .constants = {.attention = {.filter = true, .mixed_qk = true},
                   .router = {.logits = MIXT_LOGITS_ATTENTION,
                              .score = MIXT_SCORE_SOFTMAX,
