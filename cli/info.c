@@ -11,6 +11,7 @@ typedef struct info_settings {
     bool tensors;
     bool families;
     bool check;
+    bool options;
     bool json;
 } info_settings;
 
@@ -43,6 +44,11 @@ static const cli_option info_options[] = {
      .kind = OPTION_FLAG,
      .offset = offsetof(info_settings, tensors),
      .help = "list the parameter tensors"},
+    {.name = "options",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(info_settings, options),
+     .help = "read the configuration alone (MODEL may be a config.json) and print every option "
+             "that it gives"},
     {.name = "json",
      .kind = OPTION_FLAG,
      .offset = offsetof(info_settings, json),
@@ -176,9 +182,29 @@ static mixt_status print_plan(const info_settings *settings, const mixt_model *m
     return MIXT_OK;
 }
 
+static mixt_status print_options(const info_settings *settings, mixt_error *error)
+{
+    mixt_model_options options;
+    const char *name;
+    double value;
+    TRY(mixt_model_options_read(settings->model, &options, error));
+    for (int i = 0; mixt_model_option(&options, i, &name, &value); i++) {
+        printf(settings->json ? "%s\"%s\": %.17g" : "%s%-30s %.10g\n",
+               !settings->json ? ""
+               : i == 0        ? "{"
+                               : ", ",
+               name, value);
+    }
+    printf(settings->json ? "}\n" : "");
+    return MIXT_OK;
+}
+
 static mixt_status describe(const void *user, cli_resources *resources, mixt_error *error)
 {
     const info_settings *settings = user;
+    if (settings->options) {
+        return print_options(settings, error);
+    }
     TRY(open_model(settings->model, resources, error));
     if (settings->check) {
         TRY(mixt_model_verify(resources->model, error));
@@ -215,7 +241,8 @@ static int run_info(void *user, cli_arguments *arguments)
 const cli_command command_info = {
     .name = "info",
     .summary = "what a model holds: shape, parameters, plan",
-    .synopsis = "(MODEL [--check] [--plan PHASE] [--tensors] | --families) [--json]",
+    .synopsis = "(MODEL [--check] [--plan PHASE] [--tensors] | "
+                "MODEL --options | --families) [--json]",
     .about = "Describes a model: family, total and active parameters, memory by type of weight, "
              "how tokens are routed. --plan prints the operators of a phase with shapes, memory "
              "and cost; --check reads every weight.",

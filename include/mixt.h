@@ -404,9 +404,14 @@ typedef struct mixt_model_options {
 /* The shape of the demo's model; a start to change fields of. */
 MIXT_API mixt_model_options mixt_model_options_default(void);
 
-/* Those in a config.json (or a folder with it) of any family, to train a new model of its shape. */
+/* Those in a config.json (or a folder with it) of any family, or in a GGUF file: to train a new
+ * model of its shape, or to see what a file says. */
 MIXT_API mixt_status mixt_model_options_read(const char *path, mixt_model_options *options,
                                              mixt_error *error);
+/* Options one by one, to show or compare them: *name is "layers", "router.scale", ...; truths are 0
+ * and 1, choices the number of their enumerator. false past the last. */
+MIXT_API bool mixt_model_option(const mixt_model_options *options, int index, const char **name,
+                                double *value);
 
 typedef struct mixt_model mixt_model;
 

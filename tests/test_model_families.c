@@ -513,7 +513,7 @@ typedef struct bad_value {
 /* Values of config.json keys of an otherwise good Mixtral (or another family). */
 static const bad_value bad_values[] = {
     {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 3.5", "num_experts_per_tok"},
-    {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": \"8\"", "num_experts_per_tok"},
+    {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": \"eight\"", "num_experts_per_tok"},
     {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": null", "num_experts_per_tok"},
     {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 1e400", "num_experts_per_tok"},
     {"\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": -1", "num_experts_per_tok"},

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/files.h"
+#include "model/config_gguf.h"
 #include "model/config_keys.h"
 #include "model/config_rope.h"
 
@@ -282,13 +283,35 @@ mixt_status mixt_model_config_parse(const char *text, const char *name, mixt_mod
     return read_root(root, name, options, family, error);
 }
 
+static bool is_gguf(const char *path)
+{
+    char magic[4] = {0};
+    FILE *file = mixt_path_is_folder(path) ? NULL : fopen(path, "rb");
+    bool same = file != NULL && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return same;
+}
+
+static mixt_status read_gguf(const char *path, mixt_model_options *options, mixt_error *error)
+{
+    mixt_gguf *file;
+    const mixt_family *family;
+    MIXT_TRY(mixt_gguf_open(path, &file, error));
+    mixt_status status = mixt_model_config_gguf(file, options, &family, error);
+    mixt_gguf_close(file);
+    return status;
+}
+
 mixt_status mixt_model_options_read(const char *path, mixt_model_options *options,
                                     mixt_error *error)
 {
     const mixt_family *family;
     char *inside = mixt_path_is_folder(path) ? mixt_path_join(path, "config.json") : NULL;
     const char *file = inside != NULL ? inside : path;
-    mixt_status status = mixt_model_config_read(file, options, &family, error);
+    mixt_status status = is_gguf(file) ? read_gguf(file, options, error)
+                                       : mixt_model_config_read(file, options, &family, error);
     if (status == MIXT_OK) {
         status = mixt_model_check(options, file, error);
         status = status == MIXT_ERROR_ARGUMENT ? MIXT_ERROR_FORMAT : status;

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct key_reader {
@@ -88,16 +89,7 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
     return MIXT_OK;
 }
 
-/* One number where the key is there; *value stays where it is not. */
-static mixt_status number_or(const key_reader *r, const char *name, mixt_gguf_range range,
-                             double *value)
-{
-    char key[160];
-    mixt_gguf_key(r->arch, name, key);
-    return mixt_gguf_has(r->file, key) ? mixt_gguf_number(r->file, key, range, value, r->error)
-                                       : MIXT_OK;
-}
-
+/* One whole number where the key is there; *value stays where it is not. */
 static mixt_status integer_or(const key_reader *r, const char *name, mixt_gguf_range range,
                               int *value)
 {
@@ -184,17 +176,145 @@ static mixt_status find_family(const key_reader *r, const mixt_family **family)
                              mixt_gguf_path(r->file, 0), r->arch);
 }
 
-/* Keys that would change what is computed. */
-static mixt_status check_foreign(const key_reader *r)
+/* ------------------------------------------------------------------------------------------ */
+/* Which keys are known                                                                       */
+
+/* Behind "ARCH." in files of any family whose own tables do not name them, with the value that
+ * changes nothing ('?': any value). llama.cpp reads none of the first two for logits. */
+static const char *const shared_fixed[] = {
+    "?tensor_data_layout",
+    "0",
+    "?pooling_type",
+    "0",
+    "?expert_gating_func",
+    "0", /* read_score */
+    "?attention.value_length",
+    "0", /* read_rest */
+    "attention.causal",
+    "1",
+    "residual_scale",
+    "1",
+    "embedding_scale",
+    "1",
+    "logit_scale",
+    "1",
+    "interleave_moe_layer_step",
+    "1",
+    "moe_every_n_layers",
+    "1",
+    "expert_weights_scale",
+    "1",
+    "expert_group_count",
+    "1",
+    "expert_group_used_count",
+    "1",
+    NULL,
+};
+
+/* A number, or a truth as 1 or 0. */
+static bool plain_value(const mixt_gguf *file, const char *key, mixt_gguf_kind kind, double *value)
 {
-    static const char *const keys[] = {"final_logit_softcapping",      "residual_scale",
-                                       "interleave_moe_layer_step",    "moe_every_n_layers",
-                                       "attention.temperature_length", "expert_group_scale"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        double value = 0;
-        MIXT_TRY(number_or(r, keys[i], (mixt_gguf_range){-1e30, 1e30}, &value));
-        if (value != 0 && !(value == 1 && i > 0 && i < 4)) {
-            return unsupported(r, keys[i], "is not supported");
+    mixt_gguf_range any = {-INFINITY, INFINITY};
+    if (kind == MIXT_GGUF_BOOL) {
+        bool flag = false;
+        bool read = mixt_gguf_bool(file, key, &flag, NULL) == MIXT_OK;
+        *value = flag ? 1 : 0;
+        return read;
+    }
+    return mixt_gguf_number(file, key, any, value, NULL) == MIXT_OK;
+}
+
+/* 0, false, "", nothing, or a list of such numbers. */
+static bool is_neutral(const mixt_gguf *file, const char *key, mixt_gguf_kind kind)
+{
+    static const size_t sizes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+    double value;
+    const char *text;
+    if (kind == MIXT_GGUF_STRING) {
+        return mixt_gguf_string(file, key, &text, NULL) == MIXT_OK && text[0] == '\0';
+    }
+    if (kind != MIXT_GGUF_ARRAY) {
+        return plain_value(file, key, kind, &value) && value == 0;
+    }
+    for (mixt_gguf_kind element = MIXT_GGUF_U8; element <= MIXT_GGUF_F64; element++) {
+        mixt_gguf_array array;
+        if (element == MIXT_GGUF_ARRAY ||
+            mixt_gguf_array_of(file, key, element, &array, NULL) != MIXT_OK) {
+            continue;
+        }
+        const unsigned char *bytes = array.data;
+        for (size_t i = 0; i < array.count * sizes[element]; i++) {
+            if (bytes[i] != 0) {
+                return false;
+            }
+        }
+        return array.count == 0 || element != MIXT_GGUF_STRING;
+    }
+    return false;
+}
+
+static bool in_rows(const mixt_config_row *rows, const char *name)
+{
+    for (; rows->type != MIXT_FIELD_END; rows++) {
+        if (rows->gguf != NULL && strcmp(rows->gguf, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The value that a list of pairs has for a key, or NULL. */
+static const char *find_fixed(const char *const *fixed, const char *name, bool *any)
+{
+    for (; fixed != NULL && *fixed != NULL; fixed += 2) {
+        *any = **fixed == '?';
+        if (strcmp(*fixed + (*any ? 1 : 0), name) == 0) {
+            return fixed[1];
+        }
+    }
+    return NULL;
+}
+
+static mixt_status check_key(const key_reader *r, const mixt_family *family, const char *key,
+                             const char *name, mixt_gguf_kind kind)
+{
+    bool any = false;
+    if (in_rows(family->config, name) || strncmp(name, "rope.", 5) == 0) {
+        return MIXT_OK; /* RoPE's reader judges its own */
+    }
+    const char *fixed = find_fixed(family->gguf_fixed, name, &any);
+    fixed = fixed != NULL ? fixed : find_fixed(shared_fixed, name, &any);
+    double value = 0;
+    bool number = plain_value(r->file, key, kind, &value);
+    if (fixed != NULL && (any || (number && value == strtod(fixed, NULL)))) {
+        return MIXT_OK;
+    }
+    if (is_neutral(r->file, key, kind) && (fixed == NULL || kind != MIXT_GGUF_BOOL)) {
+        return MIXT_OK;
+    }
+    char text[96] = "";
+    if (number) {
+        snprintf(text, sizeof text, "%g: ", value);
+    }
+    return fixed != NULL ? mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                                     "%s: %.120s: %sonly %s is supported for %s",
+                                     mixt_gguf_path(r->file, 0), key, text, fixed, family->title)
+                         : mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                                     "%s: %.120s: %snot known to mixt for %s, and it could change "
+                                     "what is computed",
+                                     mixt_gguf_path(r->file, 0), key, text, family->title);
+}
+
+/* Every key behind "ARCH." is read, fixed, neutral or refused. Others are the tokenizer's, or say
+ * where a file is from. */
+static mixt_status check_keys(const key_reader *r, const mixt_family *family)
+{
+    size_t length = strlen(r->arch);
+    for (size_t i = 0; i < mixt_gguf_key_count(r->file); i++) {
+        mixt_gguf_kind kind;
+        const char *key = mixt_gguf_key_at(r->file, i, &kind);
+        if (strncmp(key, r->arch, length) == 0 && key[length] == '.') {
+            MIXT_TRY(check_key(r, family, key, key + length + 1, kind));
         }
     }
     return MIXT_OK;
@@ -262,7 +382,7 @@ mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *op
         status = mixt_rows_read((*family)->config, &source, options);
     }
     if (status == MIXT_OK) {
-        status = check_foreign(&r);
+        status = check_keys(&r, *family);
     }
     if (status == MIXT_OK) {
         status = read_rest(&r, *family, options);

@@ -28,6 +28,9 @@ static const char *const fixed[] = {
 
 static const char *const harmless[] = {NULL};
 
+/* as llama.cpp always has it here */
+static const char *const gguf_fixed[] = {"expert_weights_norm", "1", NULL};
+
 const mixt_family mixt_family_mixtral = {
     .name = "mixtral",
     .hf_class = "MixtralForCausalLM",
@@ -37,6 +40,7 @@ const mixt_family mixt_family_mixtral = {
     .config = config,
     .fixed = fixed,
     .harmless = harmless,
+    .gguf_fixed = gguf_fixed,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
     .gguf_interleaved = true,
 };
