@@ -108,6 +108,7 @@ typedef enum mixt_field_type {
     MIXT_FIELD_NULL_INTEGER, /* 0 is written as null, and null read as 0 */
     MIXT_FIELD_NULL_NUMBER,
     MIXT_FIELD_TRAINING,      /* a number that only training reads: null is as absent */
+    MIXT_FIELD_LENGTH,        /* an integer on which no logit depends: null is as absent */
     MIXT_FIELD_FROM_ONE,      /* 0 is written as 1 */
     MIXT_FIELD_LIST_INTEGER,  /* written as a list of one */
     MIXT_FIELD_BY_HEADS,      /* the file's number is this one times the heads */
@@ -345,7 +346,7 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
         MIXT_FIELD("num_hidden_layers", "block_count", INTEGER, layers, true, 0, 1, 4096),         \
         MIXT_FIELD("num_attention_heads", "attention.head_count", INTEGER, heads, true, 0, 1,      \
                    4096),                                                                          \
-        MIXT_FIELD("max_position_embeddings", NULL, INTEGER, context_length, false, context, 1,    \
+        MIXT_FIELD("max_position_embeddings", NULL, LENGTH, context_length, false, context, 1,     \
                    1 << 24),                                                                       \
         MIXT_FIELD(NULL, "context_length", INTEGER, context_length, true, 0, 1, 1 << 24),          \
         MIXT_FIELD("rope_theta", NULL, NUMBER, rope_theta, false, theta, 1, 1e12),                 \

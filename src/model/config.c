@@ -51,6 +51,7 @@ static json_t *row_value(const mixt_config_row *row, const mixt_model_options *o
     case MIXT_FIELD_LIST_INTEGER:
         return json_pack("[I]", (json_int_t)value);
     case MIXT_FIELD_INTEGER:
+    case MIXT_FIELD_LENGTH:
     case MIXT_FIELD_FROM_ONE:
     case MIXT_FIELD_BY_HEADS:
     case MIXT_FIELD_LESS_POSITION:

@@ -211,6 +211,7 @@ static mixt_status read_null(const mixt_json_object *json, const mixt_config_row
 {
     switch (row->type) {
     case MIXT_FIELD_TRAINING:
+    case MIXT_FIELD_LENGTH:
         *value = row->fallback;
         return MIXT_OK;
     case MIXT_FIELD_BOOL:

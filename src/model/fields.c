@@ -28,6 +28,7 @@ double mixt_row_get(const mixt_config_row *row, const mixt_model_options *option
     case MIXT_FIELD_FROM_ONE:
         return *(const int *)at > 1 ? *(const int *)at : 1;
     case MIXT_FIELD_INTEGER:
+    case MIXT_FIELD_LENGTH:
     case MIXT_FIELD_NULL_INTEGER:
     case MIXT_FIELD_LIST_INTEGER:
     case MIXT_FIELD_END:
@@ -56,6 +57,7 @@ void mixt_row_set(const mixt_config_row *row, mixt_model_options *options, doubl
         *(int *)at = (int)value + (value > 0 ? options->attention.position_dim : 0);
         break;
     case MIXT_FIELD_INTEGER:
+    case MIXT_FIELD_LENGTH:
     case MIXT_FIELD_NULL_INTEGER:
     case MIXT_FIELD_FROM_ONE:
     case MIXT_FIELD_LIST_INTEGER:
