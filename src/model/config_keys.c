@@ -556,7 +556,9 @@ static mixt_status check_known(const mixt_json_object *json, const mixt_family *
 static mixt_status check_shared(const mixt_json_object *json, const mixt_family *family)
 {
     for (int i = 0; shared_fixed[i] != NULL; i += 2) {
-        if (!in_rows(family->config, "", shared_fixed[i]) &&
+        const json_t *value = json_object_get(json->json, shared_fixed[i]);
+        if (value != NULL && !json_is_null(value) &&
+            !in_rows(family->config, "", shared_fixed[i]) &&
             !in_fixed(family->fixed, "", shared_fixed[i])) {
             MIXT_TRY(check_fixed(json, shared_fixed[i], shared_fixed[i + 1], family->title));
         }

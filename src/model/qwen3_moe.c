@@ -25,8 +25,11 @@ static const mixt_config_row config[] = {
     MIXT_FIELDS_END,
 };
 
-static const char *const fixed[] = {MIXT_SILU, "decoder_sparse_step", "1",     "mlp_only_layers",
-                                    "[]",      "use_sliding_window",  "false", NULL};
+static const char *const fixed[] = {MIXT_SILU, "-use_qk_norm",
+                                    "true",    "decoder_sparse_step",
+                                    "1",       "mlp_only_layers",
+                                    "[]",      "use_sliding_window",
+                                    "false",   NULL};
 
 /* of windows, which use_sliding_window turns off */
 static const char *const harmless[] = {"sliding_window", "max_window_layers", NULL};

@@ -2,10 +2,11 @@
 
 Each configuration is a tiny shape, from which random keys are left out or given in one of the
 spellings that a config.json may have: as it is, null, 2.0 or "2" for 2, 0 and 1 for booleans. What
-transformers makes of the plain spelling is compared with what `mixt info --options` says of the
-file. A key that no table of mixt's can know is added to some: they must be refused, naming it.
+transformers makes of the plain spelling is compared with what mixt reads of the file (READER is
+config_reader.c). A key that no table of mixt's can know is added to some: they must be refused,
+naming it.
 
-    python config_defaults.py compare BINARY [--count 10000]   prints the differences
+    python config_defaults.py compare READER [--count 10000]   prints the differences
     python config_defaults.py fixture OLD_PYTHON               makes tests/fixtures/config/random.json
 
 OLD_PYTHON is one with transformers 4.57, whose saved folders are in the fixture beside those of the
@@ -14,7 +15,6 @@ transformers that runs this script (5.24).
 
 import argparse
 import collections
-import concurrent.futures
 import json
 import pathlib
 import random
@@ -37,7 +37,7 @@ COMMON = {
     "use_cache": [True, False],
     "hidden_act": ["silu"],
 }
-ROUTED = {"num_experts_per_tok": [1, 2, 3, 6], "output_router_logits": [False]}
+ROUTED = {"num_experts_per_tok": [2, 3, 6], "output_router_logits": [False]}
 MLA = {
     "q_lora_rank": [24, 48],
     "n_shared_experts": [1, 2],
@@ -257,13 +257,13 @@ def transformers_options(family, plain):
         return None, " ".join(str(problem).split())[:120]
 
 
-def mixt_options(binary, path):
+def mixt_options(reader, paths):
+    """(options, None) or (None, the error) of each."""
     done = subprocess.run(
-        [binary, "info", "--options", "--json", path], capture_output=True, text=True
+        [reader], input="\n".join(paths) + "\n", capture_output=True, text=True, check=True
     )
-    if done.returncode == 0:
-        return json.loads(done.stdout), None
-    return None, done.stderr.strip()
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(line.get("options"), line.get("refused")) for line in lines]
 
 
 def same(a, b):
@@ -293,26 +293,21 @@ def judge(family, drawn, mine, refusal):
     return ("DIFFERENT", f"{family}: {wrong} {json.dumps(given)}") if wrong else ("equal", "")
 
 
-def compare(binary, count, seed):
+def compare(reader, count, seed):
     results, texts = collections.Counter(), collections.Counter()
     with tempfile.TemporaryDirectory() as home:
-        with concurrent.futures.ThreadPoolExecutor(3) as pool:
-            for family in FAMILIES:
-                generator = random.Random(f"{family}/{seed}")
-                drawn = [draw(family, generator) for _ in range(count)]
-                paths = []
-                for i, (given, *_) in enumerate(drawn):
-                    folder = pathlib.Path(home) / f"{family}-{i}"
-                    folder.mkdir()
-                    (folder / "config.json").write_text(json.dumps(given))
-                    paths.append(str(folder / "config.json"))
-                answers = pool.map(lambda path: mixt_options(binary, path), paths)
-                for case, (mine, refusal) in zip(drawn, answers):
-                    kind, text = judge(family, case, mine, refusal)
-                    results[family, kind] += 1
-                    if text:
-                        texts[f"{kind}: {text}"] += 1
-                print(family, {k[1]: n for k, n in results.items() if k[0] == family}, flush=True)
+        for family in FAMILIES:
+            generator = random.Random(f"{family}/{seed}")
+            drawn = [draw(family, generator) for _ in range(count)]
+            paths = [f"{home}/{family}-{i}.config.json" for i in range(count)]
+            for path, (given, *_) in zip(paths, drawn):
+                pathlib.Path(path).write_text(json.dumps(given))
+            for case, (mine, refusal) in zip(drawn, mixt_options(reader, paths)):
+                kind, text = judge(family, case, mine, refusal)
+                results[family, kind] += 1
+                if text:
+                    texts[f"{kind}: {text}"] += 1
+            print(family, {k[1]: n for k, n in results.items() if k[0] == family}, flush=True)
     for text, number in texts.most_common(60):
         print(f"{number:6} {text}")
     bad = sum(n for (_, kind), n in results.items() if kind in ("DIFFERENT", "UNKNOWN KEY READ"))
@@ -333,16 +328,26 @@ def saved(family):
 
 
 def fixture(old_python):
-    cases = []
+    """{"families": {name: what its cases have in common}, "cases": [...]}"""
+    families, cases = {}, []
+    for family, (shape, _) in FAMILIES.items():
+        plain = {"model_type": family, **SHAPE, **shape}
+        options, _ = transformers_options(family, plain)
+        plain.pop(EXPERTS.get(family), None)
+        families[family] = {"config": plain, "options": options}
     generator = random.Random(300)
     while len(cases) < 300:
         family = list(FAMILIES)[len(cases) % len(FAMILIES)]
+        common = families[family]
         given, plain, unknown, _, _ = draw(family, generator)
         options, why = (None, None) if unknown else transformers_options(family, plain)
-        if unknown:
-            cases.append({"config": given, "refused": unknown})
-        elif why is None:
-            cases.append({"config": given, "options": options})
+        if why is None:
+            case = {"family": family, "config": without(given, common["config"])}
+            if unknown:
+                case["refused"] = unknown
+            else:
+                case["options"] = without(options, common["options"])
+            cases.append(case)
     run = [old_python, __file__, "saved"]
     old = json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
     for family in FAMILIES:
@@ -351,7 +356,14 @@ def fixture(old_python):
             cases.append({"config": config, "options": options})
     FIXTURE.parent.mkdir(exist_ok=True)
     lines = [json.dumps(case, separators=(",", ":"), sort_keys=True) for case in cases]
-    FIXTURE.write_text('{"cases": [\n' + ",\n".join(lines) + "\n]}\n")
+    head = json.dumps(families, separators=(",", ":"), sort_keys=True)
+    FIXTURE.write_text(f'{{"families": {head},\n"cases": [\n' + ",\n".join(lines) + "\n]}\n")
+
+
+def without(values, common):
+    """Those that are not in `common` as they are."""
+    missing = object()
+    return {k: v for k, v in values.items() if repr(common.get(k, missing)) != repr(v)}
 
 
 def main():
