@@ -268,6 +268,12 @@ mixt_status mixt_gguf_rope_read(const mixt_gguf *file, const char *arch, mixt_mo
         rope->kind = MIXT_ROPE_YARN;
         return read_yarn(&r, attention, o);
     }
+    if (o->attention.latent_size > 0 && !freqs && !factors &&
+        (rope->factor != 1 || attention != 1)) {
+        /* llama.cpp scales q.k too, though nothing says so */
+        return unsupported(&r, attention != 1 ? "rope.scaling.attn_factor" : of_factor,
+                           "only 1 is supported for latent attention without yarn");
+    }
     if (freqs && mixt_gguf_has(file, OWN_LLAMA3)) {
         return read_llama3(&r, o);
     }
@@ -378,8 +384,10 @@ mixt_status mixt_gguf_rope_write(mixt_gguf_writer *writer, const char *arch,
     const mixt_rope_options *rope = &options->rope;
     switch (rope->kind) {
     case MIXT_ROPE_LINEAR:
-        put_type(&k, "linear");
-        put_scaling(&k, "rope.scaling.factor", rope->factor);
+        if (options->attention.latent_size == 0) { /* else a tensor of factors */
+            put_type(&k, "linear");
+            put_scaling(&k, "rope.scaling.factor", rope->factor);
+        }
         break;
     case MIXT_ROPE_DYNAMIC:
         put_number(&k, OWN_DYNAMIC, rope->factor);
@@ -411,7 +419,9 @@ int mixt_gguf_rope_tensors(const mixt_model_options *options, mixt_gguf_rope_pai
 {
     const mixt_rope_options *rope = &options->rope;
     bool sets = rope->kind == MIXT_ROPE_LONGROPE && !one_set(rope);
-    int count = sets ? 2 : rope->kind == MIXT_ROPE_LLAMA3 || rope->kind == MIXT_ROPE_LONGROPE;
+    bool latent = rope->kind == MIXT_ROPE_LINEAR && options->attention.latent_size > 0;
+    bool one = rope->kind == MIXT_ROPE_LLAMA3 || rope->kind == MIXT_ROPE_LONGROPE || latent;
+    int count = sets ? 2 : one ? 1 : 0;
     for (int t = 0; t < count; t++) {
         found[t].name = !sets ? FREQS : t == 0 ? LONG : SHORT;
         found[t].count = rope->dims / 2;

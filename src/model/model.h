@@ -155,7 +155,8 @@ double mixt_rope_factor(const mixt_model_options *options);
 double mixt_rope_growth(double factor);
 /* Of q.k, YaRN's part for latent attention included. */
 double mixt_rope_attention_scale(const mixt_model_options *options);
-/* What pair i is slower by than without scaling, as GGUF files hold it (Llama 3, LongRoPE). */
+/* What pair i is slower by than without scaling, as GGUF files hold it (linear, Llama 3,
+ * LongRoPE). */
 float mixt_rope_divisor(const mixt_model_options *options, int64_t pair, bool long_sequence);
 /* Does the table of the first `positions` depend on how long a sequence is? */
 bool mixt_rope_by_length(const mixt_model_options *options, int64_t positions);

@@ -199,7 +199,9 @@ static mixt_status check_rope(const mixt_model_options *o, const char *place, mi
                (!positive(r->beta_fast) || !positive(r->beta_slow) || !(r->mscale >= 0) ||
                 !(r->mscale_all_dim >= 0) || !isfinite(r->mscale) || !isfinite(r->mscale_all_dim)),
            "rope scaling needs betas above 0 and mscales of 0 or more");
-    REFUSE(kind == MIXT_ROPE_LLAMA3 && r->dims / 2 > MIXT_ROPE_PAIRS_MAX,
+    bool by_pair =
+        kind == MIXT_ROPE_LLAMA3 || (kind == MIXT_ROPE_LINEAR && o->attention.latent_size > 0);
+    REFUSE(by_pair && r->dims / 2 > MIXT_ROPE_PAIRS_MAX,
            "rope scaling of %d values of a head, more than %d", r->dims, 2 * MIXT_ROPE_PAIRS_MAX);
     REFUSE(kind == MIXT_ROPE_LLAMA3 &&
                (!positive(r->low_frequency_factor) || !positive(r->high_frequency_factor) ||

@@ -127,6 +127,9 @@ float mixt_rope_divisor(const mixt_model_options *options, int64_t pair, bool lo
     if (rope->kind == MIXT_ROPE_LLAMA3) {
         return (float)llama3_divisor(options, pair);
     }
+    if (rope->kind == MIXT_ROPE_LINEAR) {
+        return (float)rope->factor;
+    }
     return rope->kind != MIXT_ROPE_LONGROPE ? 1
            : long_sequence                  ? rope->long_divisors[pair]
                                             : rope->short_divisors[pair];
@@ -149,12 +152,11 @@ static double rate_of(const mixt_model_options *o, int64_t pair, int64_t length)
     const mixt_rope_options *rope = &o->rope;
     double rate = plain_rate(o, as_held(o->rope_theta), pair);
     switch (rope->kind) {
-    case MIXT_ROPE_LINEAR:
-        return rate / as_held(rope->factor);
     case MIXT_ROPE_DYNAMIC:
         return plain_rate(o, dynamic_theta(o, length), pair);
     case MIXT_ROPE_YARN:
         return yarn_rate(o, rate, pair);
+    case MIXT_ROPE_LINEAR:
     case MIXT_ROPE_LLAMA3:
     case MIXT_ROPE_LONGROPE:
         return rate / (double)mixt_rope_divisor(o, pair, length > rope->original_context);
