@@ -148,6 +148,10 @@ static void translate_matrix(const turn *t, int slot, const mixt_matrix *from, m
         to->data = translate(t, "rows of", in_names[t->op][slot], from->data,
                              size + mixt_type_row_bytes(from->type, from->k));
     }
+    if (from->scales.values != NULL) {
+        to->scales.values = translate(t, "factors of", in_names[t->op][slot], from->scales.values,
+                                      (size_t)mixt_scales_count(from) * sizeof(float));
+    }
 }
 
 static const mixt_matrix *fetch(void *user, int64_t expert, mixt_error *error)

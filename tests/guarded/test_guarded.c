@@ -280,8 +280,11 @@ static const mixt_matrix *fetch(void *user, int64_t expert, mixt_error *error)
 }
 
 static float host_weights[COLUMNS * COLUMNS];
-static mixt_matrix fetched = {MIXT_TYPE_F32, COLUMNS, COLUMNS, host_weights,
-                              COLUMNS * sizeof(float)};
+static mixt_matrix fetched = {.type = MIXT_TYPE_F32,
+                              .n = COLUMNS,
+                              .k = COLUMNS,
+                              .data = host_weights,
+                              .row_bytes = COLUMNS * sizeof(float)};
 static const mixt_store store = {&fetched, fetch};
 
 static void fetched_rows_on_host(void)
