@@ -598,8 +598,6 @@ static void test_refused_vocabularies(void **state)
           .scores = endless,
           .types = llama_types},
          "finite"},
-        {{LLAMA, .bos = 1u << 31}, "bos_token_id"},
-        {{LLAMA, .bos = 7}, "bos_token_id"},
         {{LLAMA, .add_bos = true}, "without a bos_token_id"},
         {{BYTES, .merges = good, .merge_count = 1, .add_bos = true}, "without a bos_token_id"},
         {{BYTES, .merges = no_space, .merge_count = 1}, "merges[0]"},
@@ -627,6 +625,30 @@ static void test_refused_vocabularies(void **state)
             fail();
         }
         assert_null(tokenizer);
+    }
+}
+
+/* What llama.cpp makes of ids beyond the vocabulary: its own default, and a word. */
+static void test_ids_beyond_the_vocabulary(void **state)
+{
+    (void)state;
+    static const uint32_t ids[] = {7, 1u << 31, UINT32_MAX};
+    static const char *const good[] = {"a b"};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        mixt_tokenizer *tokenizer;
+        mixt_error error;
+        vocabulary file = {LLAMA, .bos = ids[i]};
+        assert_int_equal(open_vocabulary(&file, &tokenizer, &error), MIXT_OK);
+        assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS), 1);
+        const char *notes = mixt_tokenizer_notes(tokenizer);
+        assert_true(ids[i] == UINT32_MAX ? notes == NULL : strstr(notes, "bos_token_id") != NULL);
+        mixt_tokenizer_free(tokenizer);
+        file =
+            (vocabulary){BYTES, .merges = good, .merge_count = 1, .bos = ids[i], .add_bos = true};
+        assert_int_equal(open_vocabulary(&file, &tokenizer, &error), MIXT_OK);
+        assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS), -1);
+        assert_false(mixt_tokenizer_adds_bos(tokenizer));
+        mixt_tokenizer_free(tokenizer);
     }
 }
 
@@ -700,7 +722,9 @@ static void test_config(void **state)
     tokenizer = open_tokenizer(path);
     int end = mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_EOS);
     assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS), end - 1);
-    assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_PAD), -1);
+    /* a named token that no piece spells is the next one, as in transformers */
+    assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_PAD),
+                     mixt_tokenizer_vocab_size(tokenizer) - 1);
     assert_true(mixt_tokenizer_is_end(tokenizer, end) && mixt_tokenizer_adds_eos(tokenizer) &&
                 !mixt_tokenizer_adds_bos(tokenizer));
     assert_string_equal(mixt_tokenizer_chat_template(tokenizer), "{{ x }}");
@@ -765,6 +789,7 @@ int main(void)
         cmocka_unit_test(test_refused_models),
         cmocka_unit_test(test_changed_models),
         cmocka_unit_test(test_refused_vocabularies),
+        cmocka_unit_test(test_ids_beyond_the_vocabulary),
         cmocka_unit_test(test_odd_vocabularies),
         cmocka_unit_test(test_config),
         cmocka_unit_test(test_decoding),

@@ -354,26 +354,33 @@ static mixt_status add_piece(const mixt_beside *b, mixt_tokenizer *t, addition *
 }
 
 /* The hash of a tokenizer with added tokens is another one. */
-static void hash_additions(mixt_tokenizer *t, const additions *all)
+static void hash_additions(mixt_tokenizer *t)
 {
     mixt_sha256 hash;
+    bool more = false;
     mixt_sha256_init(&hash);
     mixt_sha256_update(&hash, t->rules, sizeof t->rules);
-    for (size_t i = 0; i < all->count; i++) {
-        mixt_sha256_update(&hash, all->items[i].text, strlen(all->items[i].text) + 1);
-        mixt_sha256_update_u64(&hash, (uint64_t)all->items[i].id);
+    for (int id = 0; id < t->vocab_size; id++) {
+        const mixt_token *token = &t->tokens[id];
+        const mixt_added_token *added =
+            token->bytes != NULL && token->piece_length != 0
+                ? mixt_added_longest(t->added_raw, token->piece, token->piece_length, 0)
+                : NULL;
+        bool same = added != NULL && added->id == id;
+        bool rules = same && (added->left_strip || added->right_strip || added->single_word);
+        if (token->is_added || rules) {
+            const int flags[] = {id, token->type, rules && added->left_strip,
+                                 rules && added->right_strip, rules && added->single_word};
+            for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+                mixt_sha256_update_u64(&hash, (uint64_t)flags[i]);
+            }
+            more = true;
+        }
     }
-    mixt_sha256_final_hex(&hash, t->rules);
-    mixt_tokenizer_set_hash(t);
-}
-
-static bool adds_something(const mixt_tokenizer *t)
-{
-    bool found = false;
-    for (int id = 0; id < t->vocab_size && !found; id++) {
-        found = t->tokens[id].is_added;
+    if (more) {
+        mixt_sha256_final_hex(&hash, t->rules);
+        mixt_tokenizer_set_hash(t);
     }
-    return found || t->added_rules;
 }
 
 mixt_status mixt_beside_add_to_pieces(const mixt_beside *b, mixt_tokenizer *tokenizer)
@@ -383,8 +390,8 @@ mixt_status mixt_beside_add_to_pieces(const mixt_beside *b, mixt_tokenizer *toke
     for (size_t i = 0; status == MIXT_OK && i < all.count; i++) {
         status = add_piece(b, tokenizer, &all.items[i]);
     }
-    if (status == MIXT_OK && adds_something(tokenizer)) {
-        hash_additions(tokenizer, &all);
+    if (status == MIXT_OK) {
+        hash_additions(tokenizer);
     }
     free_all(&all);
     return status;

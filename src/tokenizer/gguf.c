@@ -153,6 +153,7 @@ static mixt_status read_specials(gguf_reader *r, const int32_t usual[4], bool ad
         int64_t id = usual[i] < t->vocab_size ? usual[i] : -1;
         if (mixt_gguf_has(r->file, keys[i])) {
             MIXT_TRY(read_id(r, keys[i], &id));
+            id = id >= 0 || usual[i] >= t->vocab_size ? id : usual[i]; /* as llama.cpp has it */
         }
         t->special[i] = (int32_t)id;
     }
