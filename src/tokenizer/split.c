@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/utf8.h"
+#include "tokenizer/character_class.h"
 
 #define STAGE_LIMIT 16
 #define PATTERN_LIMIT ((size_t)64 << 10)
@@ -72,14 +73,9 @@ bool mixt_splitter_is_empty(const mixt_splitter *splitter)
 
 /* --- Oniguruma's syntax to PCRE2's ------------------------------------------------------------ */
 
-/* White space as Unicode has it; PCRE2's \s also takes U+180E. */
-#define SPACE "\\t-\\r\\x{85}\\p{Z}"
-
-/* Oniguruma's \w: letters, marks, decimal digits, connectors, and outside of a class the small
- * digits and fractions of Latin-1. PCRE2's own takes all numbers and only one connector. */
-#define WORD_IN_CLASS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-#define WORD WORD_IN_CLASS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
-#define IS_WORD "[" WORD "]"
+#define SPACE MIXT_CLASS_SPACE
+/* The small digits and fractions of Latin-1, which Oniguruma's \w has outside of a class alone. */
+#define SMALL_DIGITS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 static bool is_hexadecimal(const char *text, size_t count)
 {
@@ -89,6 +85,50 @@ static bool is_hexadecimal(const char *text, size_t count)
         }
     }
     return true;
+}
+
+/* [\w] or, `negated`, [^\w]. */
+static void append_word(bool negated, mixt_buffer *to)
+{
+    mixt_buffer_text(to, negated ? "[^" : "[");
+    mixt_class_word(to);
+    mixt_buffer_text(to, SMALL_DIGITS "]");
+}
+
+/* \b and \B: what lies before and behind differ in being words, or do not. */
+static void append_boundary(bool boundary, mixt_buffer *to)
+{
+    for (int side = 0; side < 2; side++) {
+        mixt_buffer_text(to, side == 0 ? "(?:(?<=" : "|(?<!");
+        append_word(false, to);
+        mixt_buffer_text(to, (side == 0) == boundary ? ")(?!" : ")(?=");
+        append_word(false, to);
+        mixt_buffer_text(to, ")");
+    }
+    mixt_buffer_text(to, ")");
+}
+
+/* \p{name}, \P{name}, \p{^name}, \d and \D; a class cannot hold the negated ones, as characters
+ * that the system does not know cannot be taken out of it. */
+static size_t translate_property(const char *at, bool in_class, mixt_buffer *to)
+{
+    bool digits = at[1] == 'd' || at[1] == 'D', negated = at[1] == 'P' || at[1] == 'D';
+    const char *end = digits ? at + 1 : strchr(at, '}');
+    const char *name = digits ? "Nd" : at + 3;
+    if (!digits && (at[2] != '{' || end == NULL)) {
+        return 0;
+    }
+    if (!digits && name[0] == '^') {
+        negated = !negated;
+        name++;
+    }
+    if (in_class && negated) {
+        return 0;
+    }
+    mixt_buffer_text(to, in_class ? "" : negated ? "[^" : "[");
+    mixt_class_property(name, digits ? 2 : (size_t)(end - name), to);
+    mixt_buffer_text(to, in_class ? "" : "]");
+    return (size_t)(end + 1 - at);
 }
 
 /* Translates the escape at `at` (a backslash); returns its length, 0 for one that is refused. */
@@ -103,21 +143,24 @@ static size_t translate_escape(const char *at, bool in_class, mixt_buffer *to)
         mixt_buffer_text(to, "[^" SPACE "]");
         return 2;
     }
-    if (c == 'w') {
-        mixt_buffer_text(to, in_class ? WORD_IN_CLASS : IS_WORD);
+    if (c == 'S') { /* U+180E is no space */
+        mixt_buffer_text(to, "\\S\\x{180e}");
         return 2;
     }
-    if (c == 'W' && !in_class) {
-        mixt_buffer_text(to, "[^" WORD "]");
+    if (c == 'w' && in_class) {
+        mixt_class_word(to);
         return 2;
     }
-    if (c == 'b' && !in_class) {
-        mixt_buffer_text(to, "(?:(?<=" IS_WORD ")(?!" IS_WORD ")|(?<!" IS_WORD ")(?=" IS_WORD "))");
+    if ((c == 'w' || c == 'W') && !in_class) {
+        append_word(c == 'W', to);
         return 2;
     }
-    if (c == 'B' && !in_class) {
-        mixt_buffer_text(to, "(?:(?<=" IS_WORD ")(?=" IS_WORD ")|(?<!" IS_WORD ")(?!" IS_WORD "))");
+    if ((c == 'b' || c == 'B') && !in_class) {
+        append_boundary(c == 'b', to);
         return 2;
+    }
+    if (c == 'p' || c == 'P' || c == 'd' || c == 'D') {
+        return translate_property(at, in_class, to);
     }
     if (c == 'u' && is_hexadecimal(at + 2, 4)) {
         mixt_buffer_format(to, "\\x{%.4s}", at + 2);
@@ -137,7 +180,7 @@ static size_t translate_escape(const char *at, bool in_class, mixt_buffer *to)
         return 4;
     }
     bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    bool known = c != '\0' && strchr(in_class ? "dDpPrntfaexS" : "dDpPrntfaexAz", c) != NULL;
+    bool known = c != '\0' && strchr(in_class ? "rntfaex" : "rntfaexAz", c) != NULL;
     if (c == '\0' || (letter && !known)) {
         return 0;
     }
@@ -184,8 +227,8 @@ static mixt_status translate(const char *pattern, mixt_buffer *to, mixt_error *e
             length = 0;
         } else if (in_class && at[0] == '[') { /* [:name:] */
             const char *end = strstr(at, ":]");
-            length = end != NULL ? (size_t)(end + 2 - at) : 0;
-            mixt_buffer_append(to, at, length);
+            bool known = end != NULL && mixt_class_posix(at + 2, (size_t)(end - at) - 2, to);
+            length = known ? (size_t)(end + 2 - at) : 0;
         } else if (!in_class && *at == '[') {
             in_class = true;
             length += at[1] == '^';

@@ -1,0 +1,21 @@
+/* Classes of characters as the tokenizers library has them, in PCRE2's syntax. */
+#ifndef MIXT_TOKENIZER_CHARACTER_CLASS_H
+#define MIXT_TOKENIZER_CHARACTER_CLASS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/memory.h"
+
+/* White space as Unicode has it; PCRE2's \s also takes U+180E. */
+#define MIXT_CLASS_SPACE "\\t-\\r\\x{85}\\p{Z}"
+
+/* Appends what stands in brackets for \p{name}: the system's own property and the characters that
+ * it may lack. Names as Oniguruma has them: general categories, Alphabetic, Any, scripts. */
+void mixt_class_property(const char *name, size_t length, mixt_buffer *to);
+/* The same for \w, where \p{Alphabetic}, marks, decimal digits and connectors are meant. */
+void mixt_class_word(mixt_buffer *to);
+/* The same for [:name:] with its brackets; false for names that are not known. */
+bool mixt_class_posix(const char *name, size_t length, mixt_buffer *to);
+
+#endif
