@@ -34,7 +34,7 @@ static const cli_option convert_options[] = {
      .offset = offsetof(convert_settings, type),
      .value = "TYPE",
      .help = "type of the weights: F32 F16 BF16 and, in GGUF files, Q8_0 Q6_K Q5_K_M Q5_K_S Q4_K_M "
-             "Q4_K_S Q3_K_M Q3_K_S Q2_K IQ4_XS IQ4_NL Q5_1 Q5_0 Q4_1 Q4_0 MXFP4",
+             "Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S IQ4_XS IQ4_NL Q5_1 Q5_0 Q4_1 Q4_0 MXFP4",
      .fallback = "as it is",
      .aliases = "outtype"},
     {.name = "pure",
@@ -225,7 +225,8 @@ const cli_command command_convert = {
     .synopsis = "MODEL -o OUTPUT [--type TYPE] [--importance FILE | --data PATH...]",
     .about = "Writes a model (a GGUF file or Hugging Face folder) in the other form, or in another "
              "type. Weights whose type stays are copied bit for bit. Q4_K_M and its like are the "
-             "mixes of llama.cpp: sensitive tensors get more bits.",
+             "mixes of llama.cpp: sensitive tensors get more bits. Types that are not in the list "
+             "(IQ1_S to IQ3_M, TQ1_0, NVFP4, ...) are read and not written.",
     .examples = "  mixt convert demo/model -o demo.gguf\n"
                 "  mixt convert model.gguf -o model-q4.gguf --type Q4_K_M --data text/\n"
                 "  mixt convert model.gguf -o folder --type BF16\n",

@@ -98,6 +98,9 @@ static void print_info(const mixt_model_info *info)
     print_count("parameters", info->parameters_total, "");
     print_count("active for a token", info->parameters_active, "");
     printf("%-22s %s, %.2f bits a weight\n", "weights", bytes, info->bits_per_weight);
+    if (info->file_type != NULL) {
+        printf("%-22s %s\n", "file type", info->file_type);
+    }
     printf("%-22s %d, %d of them with experts\n", "layers", o->layers, info->moe_layers);
     printf("%-22s %d\n", "hidden size", o->hidden_size);
     printf("%-22s %d of %d, %d for keys and values\n", "heads", o->heads, o->head_dim, o->kv_heads);
@@ -122,6 +125,12 @@ static void print_info_json(const mixt_model_info *info)
            info->moe_layers, o->hidden_size, o->heads, o->kv_heads, o->head_dim, o->ffn_size,
            o->experts, o->experts_per_token, o->shared_experts, o->vocab_size, o->context_length);
     print_json_text(stdout, info->routing);
+    printf(", \"file_type\": ");
+    if (info->file_type == NULL) {
+        printf("null");
+    } else {
+        print_json_text(stdout, info->file_type);
+    }
     printf(", \"types\": [");
     for (int i = 0; i < info->type_count; i++) {
         const mixt_type_use *use = &info->types[i];

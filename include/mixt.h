@@ -448,8 +448,9 @@ enum { MIXT_TYPES_MAX = 32 };
 
 typedef struct mixt_model_info {
     mixt_model_options options;
-    const char *family; /* "mixtral", "llama", ... */
-    const char *title;  /* "Mixtral", "Llama (dense)", ... */
+    const char *family;    /* "mixtral", "llama", ... */
+    const char *title;     /* "Mixtral", "Llama (dense)", ... */
+    const char *file_type; /* the mix that a GGUF file says it is ("Q3_K_L"), or NULL */
     uint64_t parameters_total;
     uint64_t parameters_active; /* read for one token */
     uint64_t weight_bytes;      /* where the weights lie: in the files, or in memory */

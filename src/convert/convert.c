@@ -3,6 +3,7 @@
 #include "convert/convert.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -223,6 +224,18 @@ static void fill_report(const mixt_conversion *c, const mixt_model *source,
     }
 }
 
+static mixt_status unknown_type(const mixt_convert_options *options, mixt_error *error)
+{
+    char names[256] = "";
+    size_t length = 0;
+    for (int i = 0; mixt_mix_name(i) != NULL && length < sizeof names; i++) {
+        length += (size_t)snprintf(names + length, sizeof names - length, " %s", mixt_mix_name(i));
+    }
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                     "type: '%.40s' is not a type that mixt can write, which are:%s", options->type,
+                     names);
+}
+
 mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
                          const mixt_convert_options *options, mixt_progress progress, void *user,
                          mixt_error *error)
@@ -237,9 +250,7 @@ mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
         .error = error,
     };
     if (options->type != NULL && (c.mix = mixt_mix_by_name(options->type)) == NULL) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "type: '%.40s' is not a type that mixt can write (mixt help convert)",
-                         options->type);
+        return unknown_type(options, error);
     }
     mixt_model written;
     MIXT_TRY(mixt_model_written(model, c.form, &written, error));

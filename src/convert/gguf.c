@@ -256,25 +256,6 @@ static mixt_status write_target(mixt_conversion *c, mixt_gguf_writer *writer,
     return status;
 }
 
-/* Number that llama.cpp's tools show as the file's type. */
-static uint32_t file_type(const mixt_conversion *c)
-{
-    static const struct {
-        const char *name;
-        uint32_t number;
-    } numbers[] = {{"F32", 0},     {"F16", 1},     {"Q4_0", 2},    {"Q4_1", 3},    {"Q8_0", 7},
-                   {"Q5_0", 8},    {"Q5_1", 9},    {"Q2_K", 10},   {"Q3_K_S", 11}, {"Q3_K_M", 12},
-                   {"Q4_K_S", 14}, {"Q4_K_M", 15}, {"Q5_K_S", 16}, {"Q5_K_M", 17}, {"Q6_K", 18},
-                   {"IQ4_NL", 25}, {"IQ4_XS", 30}, {"BF16", 32},   {"MXFP4", 38}};
-    const char *name = c->options->type;
-    for (size_t i = 0; name != NULL && i < sizeof numbers / sizeof *numbers; i++) {
-        if (mixt_mix_by_name(numbers[i].name) == c->mix) {
-            return numbers[i].number;
-        }
-    }
-    return 1024; /* guessed: readers look at the tensors */
-}
-
 static mixt_status write_metadata(mixt_conversion *c, mixt_gguf_writer *writer)
 {
     MIXT_TRY(mixt_model_gguf_keys(c->model, writer, c->error));
@@ -282,7 +263,8 @@ static mixt_status write_metadata(mixt_conversion *c, mixt_gguf_writer *writer)
         MIXT_TRY(mixt_gguf_writer_string(writer, "general.name", c->options->name, c->error));
     }
     MIXT_TRY(mixt_gguf_writer_u32(writer, "general.quantization_version", 2, c->error));
-    MIXT_TRY(mixt_gguf_writer_u32(writer, "general.file_type", file_type(c), c->error));
+    MIXT_TRY(mixt_gguf_writer_u32(writer, "general.file_type", (uint32_t)mixt_mix_file_type(c->mix),
+                                  c->error));
     return c->options->tokenizer != NULL
                ? mixt_tokenizer_to_gguf(c->options->tokenizer, c->model->options.vocab_size, writer,
                                         c->error)

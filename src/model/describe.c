@@ -134,6 +134,7 @@ void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
     *info = (mixt_model_info){.options = model->options,
                               .family = model->family->name,
                               .title = model->family->title,
+                              .file_type = model->file_type,
                               .moe_layers = mixt_model_moe_layers(model),
                               .mapped = model->source != NULL};
     for (int i = 0; i < model->parameter_count; i++) {

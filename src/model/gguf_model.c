@@ -1,6 +1,7 @@
 /* Opening GGUF files: the metadata say the shapes, the tensors stay mapped. */
 #include "model/config_gguf.h"
 #include "model/storage.h"
+#include "quant/mix.h"
 
 static mixt_status lay_out(const mixt_gguf *file, mixt_model **model, mixt_error *error)
 {
@@ -15,6 +16,17 @@ static mixt_status lay_out(const mixt_gguf *file, mixt_model **model, mixt_error
     return status == MIXT_OK ? mixt_model_layout(&options, family, path, model, error) : status;
 }
 
+/* The name of general.file_type, which is for people: tensors have types of their own. */
+static const char *name_file_type(const mixt_gguf *file)
+{
+    const mixt_gguf_range range = {0, UINT32_MAX};
+    int64_t number;
+    if (mixt_gguf_integer(file, "general.file_type", range, &number, NULL) != MIXT_OK) {
+        return NULL;
+    }
+    return mixt_file_type_name(number & ~(int64_t)MIXT_FILE_TYPE_GUESSED);
+}
+
 mixt_status mixt_model_open_gguf(const char *path, mixt_model **model, mixt_error *error)
 {
     mixt_gguf *file;
@@ -25,6 +37,7 @@ mixt_status mixt_model_open_gguf(const char *path, mixt_model **model, mixt_erro
         mixt_gguf_close(file);
         return status;
     }
+    (*model)->file_type = name_file_type(file);
     status = mixt_source_take_gguf(file, &source, error);
     return status == MIXT_OK ? mixt_model_hold(*model, source, (mixt_f8_blocks){0}, error) : status;
 }

@@ -41,6 +41,7 @@ struct mixt_model {
     struct mixt_source *source;   /* files that `held` points into */
     struct mixt_routing *routing; /* changed routing of each layer, or NULL */
     mixt_remarks remarks;         /* what should be known of its files */
+    const char *file_type;        /* the mix that a GGUF file says it is ("Q3_K_L"), or NULL */
 };
 
 /* Options, family and parameters without weights, after checking the options. `place` begins error

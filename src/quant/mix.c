@@ -5,7 +5,8 @@
 
 typedef enum condition {
     ALWAYS,
-    EIGHT_EXPERTS,          /* the model has exactly eight: K, V are small beside them */
+    EIGHT_EXPERTS, /* the model has exactly eight: K, V are small beside them */
+    NOT_EIGHT_EXPERTS,
     MORE_BITS,              /* first and last eighth of the layers, and every third between */
     FIRST_TWO,              /* layers */
     FIRST_FOUR,             /* layers */
@@ -75,6 +76,14 @@ static const mixt_mix mixes[] = {
       {MIXT_PLACE_VALUE, FIRST_FOUR, MIXT_TYPE_Q5_K},
       {MIXT_PLACE_DOWN, FIRST_EIGHTH, MIXT_TYPE_Q5_K},
       END}},
+    {"Q3_K_L",
+     MIXT_TYPE_Q3_K,
+     MIXT_TYPE_Q6_K,
+     {EIGHT,
+      {MIXT_PLACE_VALUE, ALWAYS, MIXT_TYPE_Q5_K},
+      {MIXT_PLACE_DOWN, ALWAYS, MIXT_TYPE_Q5_K},
+      {MIXT_PLACE_ATTENTION_OUTPUT, NOT_EIGHT_EXPERTS, MIXT_TYPE_Q5_K},
+      END}},
     {"Q3_K_M",
      MIXT_TYPE_Q3_K,
      MIXT_TYPE_Q6_K,
@@ -96,6 +105,13 @@ static const mixt_mix mixes[] = {
       {MIXT_PLACE_VALUE, ALWAYS, MIXT_TYPE_Q3_K},
       {MIXT_PLACE_DOWN, ALWAYS, MIXT_TYPE_Q3_K},
       {MIXT_PLACE_ATTENTION_OUTPUT, ALWAYS, MIXT_TYPE_Q3_K},
+      END}},
+    {"Q2_K_S",
+     MIXT_TYPE_Q2_K,
+     MIXT_TYPE_Q6_K,
+     {EIGHT,
+      {MIXT_PLACE_VALUE, GROUPED, MIXT_TYPE_Q4_K},
+      {MIXT_PLACE_DOWN, FIRST_EIGHTH, MIXT_TYPE_Q4_K},
       END}},
     {"IQ4_XS",
      MIXT_TYPE_IQ4_XS,
@@ -148,6 +164,39 @@ const char *mixt_mix_name(int index)
     return index >= 0 && index < MIX_COUNT ? mixes[index].name : NULL;
 }
 
+/* llama.cpp's numbers of mixes (enum llama_ftype); those that we do not write are named too. */
+static const struct file_type {
+    int number;
+    const char *name;
+} file_types[] = {{0, "F32"},      {1, "F16"},      {2, "Q4_0"},    {3, "Q4_1"},    {7, "Q8_0"},
+                  {8, "Q5_0"},     {9, "Q5_1"},     {10, "Q2_K"},   {11, "Q3_K_S"}, {12, "Q3_K_M"},
+                  {13, "Q3_K_L"},  {14, "Q4_K_S"},  {15, "Q4_K_M"}, {16, "Q5_K_S"}, {17, "Q5_K_M"},
+                  {18, "Q6_K"},    {19, "IQ2_XXS"}, {20, "IQ2_XS"}, {21, "Q2_K_S"}, {22, "IQ3_XS"},
+                  {23, "IQ3_XXS"}, {24, "IQ1_S"},   {25, "IQ4_NL"}, {26, "IQ3_S"},  {27, "IQ3_M"},
+                  {28, "IQ2_S"},   {29, "IQ2_M"},   {30, "IQ4_XS"}, {31, "IQ1_M"},  {32, "BF16"},
+                  {36, "TQ1_0"},   {37, "TQ2_0"},   {38, "MXFP4"},  {39, "NVFP4"},  {40, "Q1_0"},
+                  {41, "Q2_0"}};
+
+const char *mixt_file_type_name(int64_t number)
+{
+    for (size_t i = 0; i < sizeof file_types / sizeof *file_types; i++) {
+        if (file_types[i].number == number) {
+            return file_types[i].name;
+        }
+    }
+    return NULL;
+}
+
+int mixt_mix_file_type(const mixt_mix *mix)
+{
+    for (size_t i = 0; mix != NULL && i < sizeof file_types / sizeof *file_types; i++) {
+        if (strcasecmp(file_types[i].name, mix->name) == 0) {
+            return file_types[i].number;
+        }
+    }
+    return MIXT_FILE_TYPE_GUESSED;
+}
+
 static bool holds(condition when, const mixt_mix_request *request)
 {
     int layer = request->layer, layers = request->layers;
@@ -156,6 +205,8 @@ static bool holds(condition when, const mixt_mix_request *request)
         return true;
     case EIGHT_EXPERTS:
         return request->experts == 8;
+    case NOT_EIGHT_EXPERTS:
+        return request->experts != 8;
     case MORE_BITS:
         return layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
     case FIRST_TWO:

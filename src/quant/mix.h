@@ -34,6 +34,12 @@ typedef struct mixt_mix mixt_mix;
 const mixt_mix *mixt_mix_by_name(const char *name);
 /* Names in order, NULL behind the last. */
 const char *mixt_mix_name(int index);
+/* The mix behind general.file_type of a GGUF file; NULL for a number that nobody gave out. It is
+ * for people: tensors say their types themselves. */
+const char *mixt_file_type_name(int64_t number);
+/* The number of a mix, MIXT_FILE_TYPE_GUESSED for NULL: readers are to look at the tensors. */
+#define MIXT_FILE_TYPE_GUESSED 1024 /* as a bit beside a number: told from the tensors */
+int mixt_mix_file_type(const mixt_mix *mix);
 /* The type for one matrix. Rows that are no whole blocks of it get the next type of 32-blocks, or
  * F16. */
 mixt_type mixt_mix_type(const mixt_mix *mix, const mixt_mix_request *request);
