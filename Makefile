@@ -216,6 +216,12 @@ check-tiers: deps-test ## the tests in release with each CPU tier forced
 	@MIXT_CPU=scalar tests/run.sh build/release
 	@MIXT_CPU=avx2 tests/run.sh build/release
 
+COUNT ?= 10000
+SEED  ?= 1
+check-options: deps-test ## COUNT (10000) random option sets (SEED): refused at once, or trained, saved, resumed, converted
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/tests/test_options
+	@MIXT_OPTION_SETS=$(COUNT) MIXT_OPTION_SEED=$(SEED) $(BUILD)/tests/test_options
+
 KILLS  ?= 1000
 FAULTS ?= 0
 check-kill: deps-test ## KILLS (1000) random kill -9 during training: nothing lost, every resume bit-exact
@@ -298,6 +304,6 @@ help: ## this list
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all program examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
-        tsan check-guarded check-tiers check-kill check-faults check-intervals bits coverage fuzz fuzz-build lint format analyze install uninstall clean help
+        tsan check-guarded check-tiers check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build lint format analyze install uninstall clean help
 .SECONDARY:
 .DEFAULT_GOAL := all

@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "formats/gguf.h"
+#include "model/config_gguf_rope.h"
 #include "model/storage.h"
 #include "tokenizer/tokenizer.h"
 
@@ -152,7 +153,9 @@ static mixt_status compare_model(const mixt_conversion *c, const mixt_model *bac
 {
     const mixt_model *model = c->model;
     char what[160];
-    if (back->family != model->family) {
+    bool kin =
+        c->form == MIXT_FORM_GGUF && strcmp(back->family->gguf_arch, model->family->gguf_arch) == 0;
+    if (back->family != model->family && !kin) {
         return differs(c, "the family is %s, was %s", back->family->name, model->family->name);
     }
     if (!mixt_options_come_back(model->family, c->form, &model->options, &back->options, what)) {
@@ -174,9 +177,12 @@ static mixt_status compare_model(const mixt_conversion *c, const mixt_model *bac
 /* Name, type and size of every tensor. */
 static mixt_status compare_tensors(const mixt_conversion *c, const mixt_model *back)
 {
-    if (mixt_source_count(back->source) != c->target_count) {
+    mixt_gguf_rope_pairs pairs[2];
+    size_t rope =
+        c->form == MIXT_FORM_GGUF ? (size_t)mixt_gguf_rope_tensors(&c->model->options, pairs) : 0;
+    if (mixt_source_count(back->source) != c->target_count + rope) {
         return differs(c, "%zu tensors, were %zu", mixt_source_count(back->source),
-                       c->target_count);
+                       c->target_count + rope);
     }
     for (size_t i = 0; i < c->target_count; i++) {
         const mixt_target *target = &c->targets[i];

@@ -67,6 +67,16 @@ mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_fami
     return MIXT_OK;
 }
 
+mixt_status mixt_model_options_check(const mixt_model_options *options, mixt_error *error)
+{
+    mixt_model *model;
+    MIXT_TRY(mixt_model_layout(options, NULL, "model", &model, error));
+    mixt_status status =
+        model->options.experts > 0 ? mixt_router_check_training(&model->router, error) : MIXT_OK;
+    mixt_model_free(model);
+    return status;
+}
+
 mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_family *family,
                                 const char *place, mixt_model **result, mixt_error *error)
 {
