@@ -128,6 +128,10 @@ static void print_model_line(const mixt_model *model)
     describe_model(model, &info, total, active);
     fprintf(stderr, "model: %s, %d layers of %d, %s parameters, %s active for a token\n",
             info.family, info.options.layers, info.options.hidden_size, total, active);
+    if (info.alone[0] != '\0') {
+        fprintf(stderr, "note: only mixt will open it, as no family that others know holds %s\n",
+                info.alone);
+    }
 }
 
 /* Of the machine's options only the kind of products belongs to the run: bits depend on it. */
@@ -246,6 +250,11 @@ static int run_train(void *user, cli_arguments *arguments)
     if (settings->training.window > settings->model.context_length && settings->init_from == NULL) {
         return fail_usage("--window: %d is more than --context-length %d",
                           settings->training.window, settings->model.context_length);
+    }
+    mixt_error error = MIXT_ERROR_INIT;
+    if (settings->init_from == NULL &&
+        mixt_model_options_check(&settings->model, &error) != MIXT_OK) {
+        return fail_error(&error);
     }
     if (!files_make_folder(settings->out)) {
         return fail_with(STATUS_FAILED, "%s: %s", settings->out, strerror(errno));

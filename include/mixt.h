@@ -413,6 +413,9 @@ MIXT_API mixt_status mixt_model_options_read(const char *path, mixt_model_option
 MIXT_API bool mixt_model_option(const mixt_model_options *options, int index, const char **name,
                                 double *value);
 
+/* Refuses what a new model could not be trained with and saved as, without making one. */
+MIXT_API mixt_status mixt_model_options_check(const mixt_model_options *options, mixt_error *error);
+
 typedef struct mixt_model mixt_model;
 
 /* Random weights: normal(0, initializer_range), output projections divided by sqrt(2 layers). */
@@ -460,6 +463,8 @@ typedef struct mixt_model_info {
     int type_count;
     mixt_type_use types[MIXT_TYPES_MAX]; /* [type_count], most bytes first */
     char routing[400]; /* how tokens are routed, in words; "" where they are not */
+    char alone[160];   /* the option that no family holds which other programs know: only mixt opens
+                          what is saved of the model; "" where they do */
 } mixt_model_info;
 
 MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);

@@ -150,6 +150,9 @@ void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
     describe_types(model, info);
     info->bits_per_weight = 8 * (double)info->weight_bytes / (double)info->parameters_total;
     say_routing(&model->options, info->routing, sizeof info->routing);
+    if (model->family->universal) {
+        mixt_family_nearest(&model->options, MIXT_FORM_FOLDER, info->alone);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------ */

@@ -101,6 +101,19 @@ mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
     return mixt_router_method_of(spec)->check(spec, error);
 }
 
+mixt_status mixt_router_check_training(const mixt_router_spec *spec, mixt_error *error)
+{
+    const mixt_router_options *options = &spec->options;
+    bool constant = options->renormalise || options->score == MIXT_SCORE_TOP_K_SOFTMAX;
+    bool chooses = (mixt_router_needs(spec) & MIXT_NEEDS_TOKENS) == 0; /* by its logits */
+    if (spec->chosen == 1 && constant && chooses && options->weights == MIXT_ROUTER_LEARNED) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "router: with 1 expert per token and renormalised weights every weight "
+                         "is 1, so the router would not learn");
+    }
+    return MIXT_OK;
+}
+
 int64_t mixt_route_broken(const mixt_route *route, int64_t *first)
 {
     int64_t count = 0, at = route->tokens;

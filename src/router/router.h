@@ -56,6 +56,8 @@ unsigned mixt_router_needs(const mixt_router_spec *spec);
  * top-k also k = 1 with renormalisation while the router learns (it would get no gradient), and so
  * on. */
 mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error);
+/* What may run but cannot be trained: a router whose weights do not depend on its logits. */
+mixt_status mixt_router_check_training(const mixt_router_spec *spec, mixt_error *error);
 
 /* Loss-free balancing (Wang et al. 2024, arXiv 2408.15664): bias[e] += rate * sign(mean load -
  * load[e]). Called once an optimizer step with the step's summed counts. */

@@ -74,12 +74,6 @@ mixt_status mixt_top_k_check(const mixt_router_spec *spec, mixt_error *error)
 {
     const mixt_router_options *options = &spec->options;
     MIXT_TRY(mixt_weigh_check(spec, error));
-    bool constant = options->renormalise || options->score == MIXT_SCORE_TOP_K_SOFTMAX;
-    if (spec->chosen == 1 && constant && options->weights == MIXT_ROUTER_LEARNED) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "router: with 1 expert per token and renormalised weights every weight "
-                         "is 1, so the router would not learn");
-    }
     MIXT_TRY(options->groups != 0 ? check_groups(spec, error) : MIXT_OK);
     MIXT_TRY(spec->mask != NULL ? check_mask(spec, error) : MIXT_OK);
     return mixt_forced_check(spec, error);

@@ -32,6 +32,9 @@ static mixt_status check(const mixt_model *model, const mixt_train_options *opti
                          "training: window %d is more than the model's context_length %d",
                          options->window, model->options.context_length);
     }
+    if (model->options.experts > 0) {
+        MIXT_TRY(mixt_router_check_training(&model->router, error));
+    }
     if (model->routing != NULL) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "training: the model's routing was changed for running");
