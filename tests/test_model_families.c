@@ -27,6 +27,13 @@ static void as_llama(mixt_model_options *o)
     o->experts = 0;
 }
 
+/* Granite's code models */
+static void as_biased_llama(mixt_model_options *o)
+{
+    o->experts = 0;
+    o->attention.qkv_bias = o->attention.output_bias = o->dense_bias = true;
+}
+
 static void as_mistral(mixt_model_options *o)
 {
     o->experts = 0;
@@ -138,6 +145,7 @@ static void as_gpt_oss(mixt_model_options *o)
 
 static const family_case cases[] = {
     {"llama", as_llama},
+    {"llama", as_biased_llama},
     {"mistral", as_mistral},
     {"mixtral", as_mixtral},
     {"deepseek", as_deepseek},
