@@ -119,6 +119,28 @@ static void report_importance(const mixt_importance *importance)
     fputc('\n', stderr);
 }
 
+/* What llama.cpp computes otherwise of a GGUF file with this RoPE, said aloud. */
+static void warn_rope(const mixt_model *model)
+{
+    mixt_model_info info;
+    mixt_model_describe(model, &info);
+    const mixt_rope_options *rope = &info.options.rope;
+    bool yarn = rope->kind == MIXT_ROPE_YARN;
+    if (yarn && rope->no_truncate) {
+        fprintf(stderr, "YaRN's bounds are not rounded in this model: llama.cpp rounds them\n");
+    }
+    if (yarn && (rope->beta_fast != 32 || rope->beta_slow != 1)) {
+        fprintf(stderr, "YaRN's betas are %g and %g in this model: llama.cpp takes 32 and 1\n",
+                rope->beta_fast, rope->beta_slow);
+    }
+    if (rope->kind == MIXT_ROPE_DYNAMIC) {
+        fprintf(stderr,
+                "RoPE is dynamic in this model: llama.cpp does not stretch it beyond %d "
+                "positions\n",
+                info.options.context_length);
+    }
+}
+
 /* A model without a tokenizer beside it is converted without one, said aloud. */
 static mixt_status find_tokenizer(const convert_settings *settings, cli_resources *resources,
                                   mixt_error *error)
@@ -199,6 +221,10 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     mixt_importance_free(importance);
     if (status == MIXT_OK) {
         say_written(settings, &report);
+        const char *suffix = strrchr(settings->output, '.');
+        if (suffix != NULL && strcmp(suffix, ".gguf") == 0) {
+            warn_rope(resources->model);
+        }
     }
     return status;
 }

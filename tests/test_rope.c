@@ -15,8 +15,10 @@
 #include <cmocka.h>
 
 #include "core/files.h"
+#include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "model/model.h"
+#include "quant/quant.h"
 #include "scratch.h"
 
 #define FIXTURES "tests/fixtures/"
@@ -25,6 +27,7 @@
 #define VOCAB 96
 #define LEAST_TABLES 17
 #define LEAST_MODELS 46
+#define LEAST_FILES 25
 
 static mixt_context *context;
 
@@ -252,6 +255,138 @@ static void logits_are_transformers(void **state)
 }
 
 /* ------------------------------------------------------------------------------------------ */
+/* GGUF files                                                                                 */
+
+static void put_key(mixt_gguf_writer *writer, const char *key, const json_t *value)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status status = MIXT_OK;
+    if (json_is_string(value)) {
+        status = mixt_gguf_writer_string(writer, key, json_string_value(value), &error);
+    } else if (json_is_boolean(value)) {
+        status = mixt_gguf_writer_bool(writer, key, json_is_true(value), &error);
+    } else if (json_is_integer(value)) {
+        status = mixt_gguf_writer_u32(writer, key, (uint32_t)json_integer_value(value), &error);
+    } else if (json_is_real(value)) {
+        status = mixt_gguf_writer_f32(writer, key, (float)json_real_value(value), &error);
+    }
+    must(status, &error);
+}
+
+static void put_keys(mixt_gguf_writer *writer, const mixt_gguf *base, const json_t *keys)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    const char *arch, *name;
+    char key[160];
+    json_t *value;
+    must(mixt_gguf_string(base, "general.architecture", &arch, &error), &error);
+    for (size_t i = 0; i < mixt_gguf_key_count(base); i++) {
+        mixt_gguf_kind kind;
+        const char *old = mixt_gguf_key_at(base, i, &kind);
+        bool changed = strncmp(old, arch, strlen(arch)) == 0 &&
+                       json_object_get(keys, old + strlen(arch) + 1) != NULL;
+        if (!changed) {
+            must(mixt_gguf_writer_copy(writer, base, old, &error), &error);
+        }
+    }
+    json_object_foreach((json_t *)keys, name, value)
+    {
+        snprintf(key, sizeof key, "%s.%s", arch, name);
+        put_key(writer, key, value);
+    }
+}
+
+/* A fixture of families/ as F32 with other keys and more tensors. */
+static void change_file(const char *path, const json_t *one)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_gguf *base;
+    mixt_gguf_writer *writer;
+    char from[256];
+    const char *name;
+    json_t *tensors = json_object_get(one, "tensors"), *list;
+    snprintf(from, sizeof from, FIXTURES "families/%s.gguf", string_of(one, "base"));
+    must(mixt_gguf_open(from, &base, &error), &error);
+    remove(path);
+    must(mixt_gguf_writer_create(path, 0, &writer, &error), &error);
+    put_keys(writer, base, json_object_get(one, "keys"));
+    for (size_t i = 0; i < mixt_gguf_tensor_count(base); i++) {
+        const mixt_gguf_tensor *t = mixt_gguf_tensor_at(base, i);
+        must(mixt_gguf_writer_add(writer, t->name, MIXT_TYPE_F32, t->rank, t->size, &error),
+             &error);
+    }
+    json_object_foreach(tensors, name, list)
+    {
+        int64_t size = (int64_t)json_array_size(list);
+        must(mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 1, &size, &error), &error);
+    }
+    must(mixt_gguf_writer_begin(writer, &error), &error);
+    for (size_t i = 0; i < mixt_gguf_tensor_count(base); i++) {
+        const mixt_gguf_tensor *t = mixt_gguf_tensor_at(base, i);
+        int64_t count = t->size[0] * t->size[1] * t->size[2] * t->size[3];
+        float *values = malloc((size_t)count * sizeof *values);
+        mixt_dequantise(t->type, t->data, values, count);
+        must(mixt_gguf_writer_write(writer, values, (size_t)count * sizeof *values, &error),
+             &error);
+        free(values);
+    }
+    json_object_foreach(tensors, name, list)
+    {
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            float value = (float)json_number_value(json_array_get(list, i));
+            must(mixt_gguf_writer_write(writer, &value, sizeof value, &error), &error);
+        }
+    }
+    must(mixt_gguf_writer_finish(writer, &error), &error);
+    mixt_gguf_writer_free(writer);
+    mixt_gguf_close(base);
+}
+
+/* Logarithms of probabilities, as llama.cpp gives them. */
+static void normalise(float *logits)
+{
+    double sum = 0;
+    for (int i = 0; i < VOCAB; i++) {
+        sum += exp((double)logits[i]);
+    }
+    for (int i = 0; i < VOCAB; i++) {
+        logits[i] -= (float)log(sum);
+    }
+}
+
+static void files_are_llama_cpp(void **state)
+{
+    (void)state;
+    json_t *cases = read_fixture(FIXTURES "rope/files.json"), *one;
+    char *path = scratch_path("changed.gguf"), *back = scratch_path("folder");
+    static answer given;
+    size_t index;
+    assert_true(json_array_size(cases) >= LEAST_FILES);
+    json_array_foreach(cases, index, one)
+    {
+        int32_t tokens[TOKENS];
+        char what[128];
+        mixt_error error = MIXT_ERROR_INIT;
+        const json_t *whole = json_object_get(one, "whole");
+        snprintf(what, sizeof what, "%s, %s", string_of(one, "base"), string_of(one, "name"));
+        print_message("%s\n", what);
+        change_file(path, one);
+        read_tokens(string_of(one, "base"), tokens);
+        ask(path, tokens, &given);
+        normalise(given.whole);
+        expect(what, whole, given.whole);
+        mixt_folder_remove(back, NULL); /* and the same as a folder */
+        must(convert(path, back, &error), &error);
+        ask(back, tokens, &given);
+        normalise(given.whole);
+        expect(what, whole, given.whole);
+    }
+    json_decref(cases);
+    free(path);
+    free(back);
+}
+
+/* ------------------------------------------------------------------------------------------ */
 /* What is refused                                                                            */
 
 static const struct {
@@ -375,9 +510,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(frequencies_are_transformers),
-        cmocka_unit_test(logits_are_transformers),
-        cmocka_unit_test(others_are_refused),
+        cmocka_unit_test(frequencies_are_transformers), cmocka_unit_test(logits_are_transformers),
+        cmocka_unit_test(files_are_llama_cpp),          cmocka_unit_test(others_are_refused),
         cmocka_unit_test(odd_spellings_are_read),
     };
     return cmocka_run_group_tests_name("rope", tests, set_up, tear_down);

@@ -3,8 +3,10 @@
 
   python rope.py tables             # tables.json: frequencies of published configurations
   python rope.py models [--check]   # models.json: logits of the models of families/ with other keys
+  python rope.py files              # files.json: the same of GGUF files, from llama.cpp (xllamacpp)
 
-Made with transformers 5.24.0, torch 2.15.0 on the CPU; --check compares, also by another version.
+Made with transformers 5.24.0, torch 2.15.0, xllamacpp 2026.10 on the CPU; --check compares, also by
+another version.
 """
 
 import json
@@ -286,9 +288,136 @@ def make_models(check):
         write("models.json", cases)
 
 
+# ---------------------------------------------------------------------------------------------
+# GGUF files of the same models with other keys behind "ARCH." and other tensors, F32 throughout.
+
+GGUF_YARN = {"rope.scaling.type": "yarn", "rope.scaling.factor": 8.0,
+             "rope.scaling.original_context_length": 8, "rope.freq_base": 500.0}
+GGUF_THETA = {"rope.freq_base": 500.0}
+GGUF_LINEAR = GGUF_THETA | {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}
+GGUF_LONG = GGUF_THETA | {"rope.scaling.type": "longrope"}
+FREQS = {"rope_freqs.weight": [1.0, 1.5, 2.5, 9.5]}
+FACTORS = {"rope_factors_long.weight": [1.0, 1.5, 2.5, 9.5],
+           "rope_factors_short.weight": [1.0, 1.0, 1.25, 1.5]}
+FILES = [
+    ("qwen3_moe", "nothing", GGUF_THETA, {}),
+    ("qwen3_moe", "factor without a type", GGUF_THETA | {"rope.scaling.factor": 4.0}, {}),
+    ("qwen3_moe", "scale_linear", GGUF_THETA | {"rope.scale_linear": 4.0}, {}),
+    ("qwen3_moe", "factor before scale_linear",
+     GGUF_THETA | {"rope.scale_linear": 4.0, "rope.scaling.factor": 2.0}, {}),
+    ("qwen3_moe", "a factor of 0 before scale_linear",
+     GGUF_THETA | {"rope.scale_linear": 4.0, "rope.scaling.factor": 0.0}, {}),
+    ("qwen3_moe", "none with a factor",
+     GGUF_THETA | {"rope.scaling.type": "none", "rope.scaling.factor": 4.0}, {}),
+    ("qwen3_moe", "linear with attn_factor",
+     GGUF_LINEAR | {"rope.scaling.attn_factor": 1.3}, {}),
+    ("qwen3_moe", "attn_factor alone", GGUF_THETA | {"rope.scaling.attn_factor": 1.3}, {}),
+    ("qwen3_moe", "yarn", GGUF_YARN, {}),
+    ("qwen3_moe", "yarn with attn_factor", GGUF_YARN | {"rope.scaling.attn_factor": 1.3}, {}),
+    ("qwen3_moe", "yarn with finetuned", GGUF_YARN | {"rope.scaling.finetuned": True}, {}),
+    ("qwen3_moe", "yarn without an original context", {
+        k: v for k, v in GGUF_YARN.items() if not k.endswith("length")}, {}),
+    ("mixtral", "linear", GGUF_LINEAR, {}),
+    ("mixtral", "yarn", GGUF_YARN, {}),
+    ("mixtral", "factors of pairs", GGUF_THETA, FREQS),
+    ("mixtral", "factors of pairs and a linear one",
+     GGUF_THETA | {"rope.scaling.factor": 2.0}, FREQS),
+    ("mixtral", "factors of pairs with attn_factor",
+     GGUF_THETA | {"rope.scaling.attn_factor": 1.3}, FREQS),
+    ("mixtral", "longrope",
+     GGUF_LONG | {"rope.scaling.original_context_length": 8, "rope.scaling.attn_factor": 1.3},
+     FACTORS),
+    ("mixtral", "longrope, short",
+     GGUF_LONG | {"rope.scaling.original_context_length": 512}, FACTORS),
+    ("mixtral", "longrope with a factor",
+     GGUF_LONG | {"rope.scaling.original_context_length": 8, "rope.scaling.factor": 2.0},
+     FACTORS),
+    ("mixtral", "longrope without tensors", GGUF_LONG | {"rope.scaling.factor": 2.0}, {}),
+    ("deepseek_v3", "yarn with a multiplier",
+     GGUF_YARN | {"rope.scaling.yarn_log_multiplier": 0.0707}, {}),
+    ("deepseek_v3", "yarn without one",
+     GGUF_YARN | {"rope.scaling.yarn_log_multiplier": None}, {}),
+    ("gpt_oss", "nothing", GGUF_THETA | {
+        "rope.scaling.type": None, "rope.scaling.factor": None,
+        "rope.scaling.original_context_length": None}, {}),
+    ("gpt_oss", "yarn with attn_factor", GGUF_YARN | {"rope.scaling.attn_factor": 1.3}, {}),
+]
+
+SERVER = """
+import json, sys, urllib.request
+import xllamacpp as x
+p = x.CommonParams()
+p.model.path, p.cpuparams.n_threads, p.n_ctx, p.warmup = sys.argv[1], 1, 256, False
+p.cache_type_k = p.cache_type_v = x.ggml_type.GGML_TYPE_F32
+p.flash_attn_type = x.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+p.hostnames, p.port, p.ui = ["127.0.0.1"], 0, False
+server = x.Server(p)
+body = {"prompt": json.loads(sys.argv[2]), "n_predict": 1, "temperature": 0,
+        "cache_prompt": False, "n_probs": 96}
+answer = urllib.request.urlopen(urllib.request.Request(
+    server.listening_address + "/completion", json.dumps(body).encode(),
+    {"Content-Type": "application/json"}))
+top = json.load(answer)["completion_probabilities"][0]["top_logprobs"]
+print("RESULT", json.dumps([[c["id"], c["logprob"]] for c in top]))
+"""
+
+
+def changed_file(base, keys, tensors, out):
+    import gguf
+    import gguf.quants
+    import numpy
+    reader = gguf.GGUFReader(str(FAMILIES / f"{base}.gguf"))
+    arch = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(str(out), arch)
+    for key, field in reader.fields.items():
+        if key.startswith("GGUF.") or key == "general.architecture" or (
+                key.removeprefix(arch + ".") in keys):
+            continue
+        array = field.types[0] == gguf.GGUFValueType.ARRAY
+        writer.add_key_value(key, field.contents(), field.types[0],
+                             field.types[-1] if array else None)
+    for key, value in keys.items():
+        add = {str: writer.add_string, bool: writer.add_bool, int: writer.add_uint32,
+               float: writer.add_float32}.get(type(value))
+        if add is not None:
+            add(f"{arch}.{key}", value)
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(numpy.float32)
+        writer.add_tensor(tensor.name, values.reshape([int(n) for n in reversed(tensor.shape)]))
+    for name, values in tensors.items():
+        writer.add_tensor(name, numpy.array(values, dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def make_files():
+    import subprocess
+    cases = []
+    for base, name, keys, tensors in FILES:
+        tokens = read_tokens(FAMILIES / base).tolist()
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "model.gguf"
+            changed_file(base, keys, tensors, path)
+            run = subprocess.run([sys.executable, "-c", SERVER, str(path), json.dumps(tokens)],
+                                 capture_output=True, text=True, timeout=120)
+        line = [x for x in run.stdout.splitlines() if x.startswith("RESULT")]
+        assert line, (base, name, run.stderr[-400:])
+        found = dict(map(tuple, json.loads(line[0][7:])))
+        cases.append({"base": base, "name": name, "keys": keys, "tensors": tensors,
+                      "whole": [float(f"{found[i]:.7g}") for i in range(96)]})
+    write("files.json", cases)
+
+
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
     OUT.mkdir(exist_ok=True)
     print("transformers", transformers.__version__, "torch", torch.__version__)
-    make_tables() if sys.argv[1] == "tables" else make_models("--check" in sys.argv)
+    if sys.argv[1] == "tables":
+        make_tables()
+    elif sys.argv[1] == "files":
+        make_files()
+    else:
+        make_models("--check" in sys.argv)
