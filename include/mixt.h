@@ -331,7 +331,8 @@ typedef struct mixt_attention_options {
     int value_dim; /* of a head; 0: head_dim */
 } mixt_attention_options;
 
-/* How RoPE is stretched beyond the context of pretraining (docs/checkpoints.md). */
+/* How RoPE is stretched beyond the context of pretraining (docs/checkpoints.md; in training and
+ * evaluation a sequence is as long as a window). */
 typedef enum mixt_rope_kind {
     MIXT_ROPE_DEFAULT,  /* pair i of n / 2 turns by theta^(-2i/n) a position */
     MIXT_ROPE_LINEAR,   /* all pairs slower by `factor` */
@@ -514,7 +515,9 @@ MIXT_API mixt_status mixt_session_create(mixt_context *context, const mixt_model
                                          int context_length, mixt_session **session,
                                          mixt_error *error);
 MIXT_API void mixt_session_free(mixt_session *session);
-/* Appends tokens to the cache and computes the logits behind the last one. */
+/* Appends tokens to the cache and computes the logits behind the last one. Where RoPE depends on
+ * how long a sequence is (dynamic, LongRoPE), what is fed at once is rotated as in a sequence that
+ * ends with it, and what the cache holds stays as it was. */
 MIXT_API mixt_status mixt_session_feed(mixt_session *session, const int32_t *tokens, size_t count,
                                        mixt_error *error);
 MIXT_API const float *mixt_session_logits(const mixt_session *session); /* [vocab_size] */
