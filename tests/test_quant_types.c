@@ -111,7 +111,7 @@ static void test_not_written(void **state)
         assert_int_equal(mixt_quantise((mixt_type)i, values, 1, 256, NULL, blocks, &error),
                          MIXT_ERROR_UNSUPPORTED);
         assert_string_equal(error.message, expected);
-        read_only++;
+        read_only += mixt_type_info((mixt_type)i)->number >= 0; /* not of folders alone */
     }
     assert_int_equal(read_only, 12);
 }
