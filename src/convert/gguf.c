@@ -297,10 +297,11 @@ static mixt_status put_rope(const mixt_conversion *c, mixt_gguf_writer *writer, 
     return MIXT_OK;
 }
 
-/* Importance is of this model, or refused. */
+/* Importance is of this model, or refused. The embedding's is passed over where it has another
+ * size, as by llama.cpp, whose imatrix says nothing of use about it. */
 static mixt_status check_importance(const mixt_conversion *c, const mixt_layout_piece *piece)
 {
-    return c->options->importance == NULL
+    return c->options->importance == NULL || strcmp(piece->name, "token_embd.weight") == 0
                ? MIXT_OK
                : mixt_importance_check(c->options->importance, piece->name,
                                        piece->rank == 3 ? piece->shape[0] : 1,
