@@ -374,10 +374,10 @@ static void test_added_pieces(void **state)
     snprintf(config, sizeof config,
              "{\"tokenizer_class\":\"LlamaTokenizer\",\"eos_token\":\"<|im_end|>\","
              "\"added_tokens_decoder\":{\"%d\":%s,\"%d\":%s,\"%d\":%s}}",
-             n, ENTRY("<|im_end|>", "false", "true"), n + 1, ENTRY("<tool>", "false", "false"),
+             n, ENTRY("<|im_end|>", "false", "true"), n + 1, ENTRY("<|tool|>", "false", "false"),
              n + 3, ENTRY("<wide>", "true", "true"));
-    snprintf(added, sizeof added, "{\"<|im_end|>\":%d,\"<tool>\":%d}", n, n + 1);
-    static const char special[] = "{\"additional_special_tokens\":[\"<|im_end|>\",\"<tool>\"]}";
+    snprintf(added, sizeof added, "{\"<|im_end|>\":%d,\"<|tool|>\":%d}", n, n + 1);
+    static const char special[] = "{\"additional_special_tokens\":[\"<|im_end|>\",\"<|tool|>\"]}";
     for (int i = 0; i < 2; i++) {
         folder files = {.vocabulary = "", .config = i == 0 ? config : special};
         files.added = i == 1 ? added : NULL;
@@ -390,11 +390,11 @@ static void test_added_pieces(void **state)
         mixt_tokenizer *tokenizer = open_tokenizer(path);
         assert_int_equal(mixt_tokenizer_vocab_size(tokenizer), i == 0 ? n + 4 : n + 2);
         snprintf(expected, sizeof expected, "%d %d", n, n + 1);
-        expect_ids(tokenizer, "<|im_end|><tool>", expected);
+        expect_ids(tokenizer, "<|im_end|><|tool|>", expected);
         if (i == 0) {
             snprintf(expected, sizeof expected, "%d %d %d", n, n + 3, n + 1);
             assert_true(mixt_tokenizer_is_end(tokenizer, n));
-            expect_ids(tokenizer, "<|im_end|> \n<wide>  <tool>", expected);
+            expect_ids(tokenizer, "<|im_end|> \n<wide>  <|tool|>", expected);
         }
         char saved[128];
         mixt_error error = MIXT_ERROR_INIT;
@@ -402,15 +402,15 @@ static void test_added_pieces(void **state)
         must(mixt_tokenizer_save(tokenizer, saved, &error), &error);
         mixt_tokenizer *again = open_tokenizer(saved);
         snprintf(expected, sizeof expected, "%d %d", n, n + 1);
-        expect_ids(again, "<|im_end|><tool>", expected);
+        expect_ids(again, "<|im_end|><|tool|>", expected);
         assert_string_equal(mixt_tokenizer_hash(again), mixt_tokenizer_hash(tokenizer));
         mixt_tokenizer_free(again);
         if (i == 1) { /* and through GGUF */
             again = through_gguf(tokenizer, n + 5);
-            expect_ids(again, "<|im_end|><tool>", expected);
+            expect_ids(again, "<|im_end|><|tool|>", expected);
             must(mixt_tokenizer_save(again, saved, &error), &error);
             mixt_tokenizer *third = open_tokenizer(saved);
-            expect_ids(third, "<|im_end|><tool>", expected);
+            expect_ids(third, "<|im_end|><|tool|>", expected);
             mixt_tokenizer_free(third);
             mixt_tokenizer_free(again);
         }

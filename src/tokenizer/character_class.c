@@ -1,6 +1,5 @@
 #include "tokenizer/character_class.h"
 
-#include <stdint.h>
 #include <string.h>
 
 typedef struct young_characters {
@@ -45,6 +44,16 @@ static void append_young(const char *name, size_t length, mixt_buffer *to)
         }
         mixt_buffer_format(to, "\\x{%x}-\\x{%x}", (unsigned)first, (unsigned)last);
     }
+}
+
+bool mixt_class_is_young_mark(uint32_t character)
+{
+    for (size_t i = 0; i < sizeof young / sizeof *young; i++) {
+        if (character <= young[i].last) {
+            return character >= young[i].first && young[i].category[0] == 'M';
+        }
+    }
+    return false;
 }
 
 void mixt_class_property(const char *name, size_t length, mixt_buffer *to)

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/memory.h"
 
@@ -15,7 +16,10 @@
 void mixt_class_property(const char *name, size_t length, mixt_buffer *to);
 /* The same for \w, where \p{Alphabetic}, marks, decimal digits and connectors are meant. */
 void mixt_class_word(mixt_buffer *to);
-/* The same for [:name:] with its brackets; false for names that are not known. */
+/* Whether a character is a mark that Unicode 14 does not know. */
+bool mixt_class_is_young_mark(uint32_t character);
+/* The same as mixt_class_property for [:name:] with its brackets; false for names that are not
+ * known. */
 bool mixt_class_posix(const char *name, size_t length, mixt_buffer *to);
 
 #endif

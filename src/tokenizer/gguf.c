@@ -380,7 +380,7 @@ static mixt_status use_pre_tokenizer(gguf_reader *r, const mixt_pre_tokenizer *p
         MIXT_TRY(
             mixt_splitter_add(t->splitter, pre->patterns[i], false, MIXT_SPLIT_KEEP_ALL, r->error));
     }
-    if (pre->nfc && !mixt_normalizer_add_nfc(t->normalizer)) {
+    if (pre->nfc && !mixt_normalizer_add_form(t->normalizer, MIXT_NFC)) {
         return no_memory(r);
     }
     t->pre = pre;

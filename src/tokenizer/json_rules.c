@@ -182,25 +182,107 @@ static mixt_status read_pre_tokenizer(mixt_hf_reader *r, const json_t *value)
 /* --- Normalizer --------------------------------------------------------------------------------
  */
 
+static mixt_status added(mixt_hf_reader *r, bool done)
+{
+    return done ? MIXT_OK : mixt_hf_no_memory(r);
+}
+
+/* Six bits of a base64 digit, -1 for other characters. */
+static int base64_digit(char c)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *found = c != '\0' ? strchr(digits, c) : NULL;
+    return found != NULL ? (int)(found - digits) : -1;
+}
+
+static mixt_status add_precompiled(mixt_hf_reader *r, const json_t *item)
+{
+    const char *text = json_string_value(json_object_get(item, "precompiled_charsmap"));
+    mixt_buffer data = {0};
+    uint32_t bits = 0;
+    bool good = text != NULL && strlen(text) % 4 == 0;
+    for (size_t i = 0; good && text[i] != '\0' && text[i] != '='; i++) {
+        int digit = base64_digit(text[i]);
+        good = digit >= 0;
+        bits = bits << 6 | (uint32_t)digit % 64;
+        if (i % 4 != 0) { /* 6, 12, 18 bits are left over from the digits before */
+            unsigned char byte = (unsigned char)(bits >> (2 * (3 - i % 4)));
+            mixt_buffer_append(&data, &byte, 1);
+        }
+    }
+    mixt_status status = MIXT_OK;
+    if (!good || r->tokenizer->charsmap != NULL) {
+        status = mixt_hf_wrong(r, "normalizer.Precompiled",
+                               good ? "there twice" : "precompiled_charsmap: not base64");
+    } else if (data.failed) {
+        status = mixt_hf_no_memory(r);
+    } else {
+        status = mixt_charsmap_create(data.data != NULL ? data.data : "", data.length,
+                                      &r->tokenizer->charsmap, r->error);
+    }
+    mixt_buffer_free(&data);
+    return status == MIXT_OK ? added(r, mixt_normalizer_add_precompiled(r->tokenizer->normalizer,
+                                                                        r->tokenizer->charsmap))
+                             : status;
+}
+
+static mixt_status add_replace(mixt_hf_reader *r, const json_t *item)
+{
+    const json_t *pattern = json_object_get(item, "pattern");
+    const char *plain = json_string_value(json_object_get(pattern, "String"));
+    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
+    const char *content = json_string_value(json_object_get(item, "content"));
+    mixt_normalizer *normalizer = r->tokenizer->normalizer;
+    if (content != NULL && plain != NULL && plain[0] != '\0') {
+        return added(r, mixt_normalizer_add_replace(normalizer, plain, content));
+    }
+    if (content == NULL || regex == NULL) {
+        return mixt_hf_refuse(r, "normalizer", item);
+    }
+    mixt_splitter *splitter = mixt_splitter_create();
+    if (splitter == NULL) {
+        return mixt_hf_no_memory(r);
+    }
+    mixt_status status = mixt_splitter_add(splitter, regex, false, MIXT_SPLIT_KEEP_ALL, r->error);
+    if (status != MIXT_OK) {
+        mixt_splitter_free(splitter);
+        return status;
+    }
+    return added(r, mixt_normalizer_add_pattern(normalizer, splitter, content));
+}
+
 static mixt_status add_normalizer(mixt_hf_reader *r, const json_t *item)
 {
+    static const struct {
+        const char *type;
+        mixt_normal_form form;
+    } forms[] = {{"NFC", MIXT_NFC}, {"NFD", MIXT_NFD}, {"NFKC", MIXT_NFKC}, {"NFKD", MIXT_NFKD}};
     mixt_normalizer *normalizer = r->tokenizer->normalizer;
-    if (mixt_hf_is_type(item, "NFC")) {
-        r->tokenizer->nfc = true;
-        return mixt_normalizer_add_nfc(normalizer) ? MIXT_OK : mixt_hf_no_memory(r);
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        if (mixt_hf_is_type(item, forms[i].type)) {
+            r->tokenizer->nfc = r->tokenizer->nfc || forms[i].form == MIXT_NFC;
+            return added(r, mixt_normalizer_add_form(normalizer, forms[i].form));
+        }
     }
     const char *text = json_string_value(json_object_get(item, "prepend"));
     if (mixt_hf_is_type(item, "Prepend") && text != NULL) {
         r->tokenizer->strip_each = true;
-        return mixt_normalizer_add_prepend(normalizer, text) ? MIXT_OK : mixt_hf_no_memory(r);
+        return added(r, mixt_normalizer_add_prepend(normalizer, text));
     }
-    const char *from =
-        json_string_value(json_object_get(json_object_get(item, "pattern"), "String"));
-    text = json_string_value(json_object_get(item, "content"));
-    if (mixt_hf_is_type(item, "Replace") && from != NULL && from[0] != '\0' && text != NULL) {
-        return mixt_normalizer_add_replace(normalizer, from, text) ? MIXT_OK : mixt_hf_no_memory(r);
+    if (mixt_hf_is_type(item, "Lowercase")) {
+        return added(r, mixt_normalizer_add_lower(normalizer));
     }
-    return mixt_hf_refuse(r, "normalizer", item);
+    if (mixt_hf_is_type(item, "Strip")) {
+        bool left, right;
+        MIXT_TRY(mixt_hf_flag(r, item, "normalizer.Strip", "strip_left", true, &left));
+        MIXT_TRY(mixt_hf_flag(r, item, "normalizer.Strip", "strip_right", true, &right));
+        return added(r, mixt_normalizer_add_strip(normalizer, left, right));
+    }
+    if (mixt_hf_is_type(item, "Precompiled")) {
+        return add_precompiled(r, item);
+    }
+    return mixt_hf_is_type(item, "Replace") ? add_replace(r, item)
+                                            : mixt_hf_refuse(r, "normalizer", item);
 }
 
 static mixt_status read_normalizer(mixt_hf_reader *r, const json_t *value)

@@ -3,17 +3,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tokenizer/normalize.h"
 #include "tokenizer/sentencepiece.h"
 #include "core/utf8.h"
 
 #define STEP_LIMIT 16
 
-typedef enum step_kind { STEP_NFC, STEP_REPLACE, STEP_PREPEND, STEP_SPACES } step_kind;
+typedef enum step_kind {
+    STEP_FORM,
+    STEP_LOWER,
+    STEP_STRIP,
+    STEP_REPLACE,
+    STEP_PATTERN,
+    STEP_PRECOMPILED,
+    STEP_PREPEND,
+    STEP_SPACES
+} step_kind;
 
 typedef struct step {
     step_kind kind;
+    mixt_normal_form form;
+    bool left, right; /* of STEP_STRIP */
     char *from, *to;
+    mixt_splitter *pattern;
+    const mixt_charsmap *map;
     mixt_spaces spaces;
 } step;
 
@@ -33,6 +45,7 @@ void mixt_normalizer_free(mixt_normalizer *normalizer)
         for (int i = 0; i < normalizer->count; i++) {
             free(normalizer->steps[i].from);
             free(normalizer->steps[i].to);
+            mixt_splitter_free(normalizer->steps[i].pattern);
         }
         free(normalizer);
     }
@@ -40,12 +53,20 @@ void mixt_normalizer_free(mixt_normalizer *normalizer)
 
 bool mixt_normalizer_keeps(const mixt_normalizer *normalizer, const char *text, size_t length)
 {
-    for (int i = 0; i < normalizer->count; i++) {
-        if (normalizer->steps[i].kind != STEP_NFC) {
-            return length == 0;
-        }
+    if (!mixt_normalizer_is_nfc(normalizer)) {
+        return length == 0;
     }
     return normalizer->count == 0 || mixt_nfc_is_plain(text, length);
+}
+
+bool mixt_normalizer_is_nfc(const mixt_normalizer *normalizer)
+{
+    for (int i = 0; i < normalizer->count; i++) {
+        if (normalizer->steps[i].kind != STEP_FORM || normalizer->steps[i].form != MIXT_NFC) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool mixt_normalizer_is_llama(const mixt_normalizer *normalizer, bool *prefix)
@@ -68,9 +89,50 @@ static step *add(mixt_normalizer *normalizer, step_kind kind)
     return made;
 }
 
-bool mixt_normalizer_add_nfc(mixt_normalizer *normalizer)
+bool mixt_normalizer_add_form(mixt_normalizer *normalizer, mixt_normal_form form)
 {
-    return add(normalizer, STEP_NFC) != NULL;
+    step *made = add(normalizer, STEP_FORM);
+    if (made != NULL) {
+        made->form = form;
+    }
+    return made != NULL;
+}
+
+bool mixt_normalizer_add_lower(mixt_normalizer *normalizer)
+{
+    return add(normalizer, STEP_LOWER) != NULL;
+}
+
+bool mixt_normalizer_add_strip(mixt_normalizer *normalizer, bool left, bool right)
+{
+    step *made = add(normalizer, STEP_STRIP);
+    if (made != NULL) {
+        made->left = left;
+        made->right = right;
+    }
+    return made != NULL;
+}
+
+bool mixt_normalizer_add_pattern(mixt_normalizer *normalizer, mixt_splitter *pattern,
+                                 const char *to)
+{
+    step *made = add(normalizer, STEP_PATTERN);
+    if (made == NULL) {
+        mixt_splitter_free(pattern);
+        return false;
+    }
+    made->pattern = pattern;
+    made->to = strdup(to);
+    return made->to != NULL;
+}
+
+bool mixt_normalizer_add_precompiled(mixt_normalizer *normalizer, const mixt_charsmap *map)
+{
+    step *made = add(normalizer, STEP_PRECOMPILED);
+    if (made != NULL) {
+        made->map = map;
+    }
+    return made != NULL;
 }
 
 bool mixt_normalizer_add_replace(mixt_normalizer *normalizer, const char *from, const char *to)
@@ -120,6 +182,31 @@ static void replace(const step *s, const char *text, size_t length, mixt_buffer 
         }
     }
     mixt_buffer_append(to, text + done, length - done);
+}
+
+static bool is_white_space(uint32_t c)
+{
+    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+           c == 0x205f || c == 0x3000;
+}
+
+static void strip(const step *s, const char *text, size_t length, mixt_buffer *to)
+{
+    const unsigned char *bytes = (const unsigned char *)text;
+    size_t begin = 0, end = 0;
+    bool started = !s->left;
+    for (size_t at = 0; at < length;) {
+        size_t size = mixt_utf8_character(bytes + at, length - at);
+        bool space = size != 0 && is_white_space(mixt_utf8_decode(bytes + at, size));
+        size = size != 0 ? size : 1;
+        begin = !started && !space ? at : begin;
+        started = started || !space;
+        at += size;
+        end = !space || !s->right ? at : end;
+    }
+    begin = started ? begin : length;
+    mixt_buffer_append(to, text + begin, end > begin ? end - begin : 0);
 }
 
 /* --- SentencePiece's normaliser ----------------------------------------------------------------
@@ -229,8 +316,20 @@ static void normalize_spaces(const mixt_spaces *s, const char *text, size_t leng
 static void run_step(const step *s, const char *text, size_t length, bool at_start, mixt_buffer *to)
 {
     switch (s->kind) {
-    case STEP_NFC:
-        mixt_nfc_append(text, length, to);
+    case STEP_FORM:
+        mixt_normal_form_append(s->form, text, length, to);
+        break;
+    case STEP_LOWER:
+        mixt_lower_append(text, length, to);
+        break;
+    case STEP_STRIP:
+        strip(s, text, length, to);
+        break;
+    case STEP_PATTERN:
+        mixt_splitter_replace(s->pattern, text, length, s->to, to);
+        break;
+    case STEP_PRECOMPILED:
+        mixt_precompiled_append(s->map, text, length, to);
         break;
     case STEP_REPLACE:
         replace(s, text, length, to);

@@ -389,6 +389,42 @@ static mixt_status cut(run *r, int number, const char *text, size_t length)
     return status;
 }
 
+static void replace_valid(const mixt_splitter *splitter, const char *text, size_t length,
+                          const char *content, mixt_buffer *to)
+{
+    run r = {.splitter = splitter};
+    size_t done = 0, from = 0;
+    while (from < length && !to->failed) {
+        size_t found[2] = {length, length};
+        if (next_match(&r, &splitter->stages[0], text, length, from, found) != MIXT_OK) {
+            to->failed = true;
+        }
+        if (found[0] == length) {
+            break;
+        }
+        mixt_buffer_append(to, text + done, found[0] - done);
+        mixt_buffer_text(to, content);
+        done = from = found[1];
+        if (found[1] == found[0]) {
+            size_t size = mixt_utf8_character((const unsigned char *)text + from, length - from);
+            from += size != 0 ? size : 1;
+        }
+    }
+    mixt_buffer_append(to, text + done, length - done);
+}
+
+void mixt_splitter_replace(const mixt_splitter *splitter, const char *text, size_t length,
+                           const char *content, mixt_buffer *to)
+{
+    while (length != 0 && !to->failed) {
+        size_t valid = mixt_utf8_valid_prefix(text, length);
+        replace_valid(splitter, text, valid, content, to);
+        mixt_buffer_append(to, text + valid, valid != length);
+        text += valid + (valid != length);
+        length -= valid + (valid != length);
+    }
+}
+
 mixt_status mixt_splitter_run(const mixt_splitter *splitter, const char *text, size_t length,
                               mixt_word_function function, void *context, mixt_error *error)
 {

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/memory.h"
 #include "mixt.h"
 
 /* GPT-2's pattern, which Hugging Face's ByteLevel uses too. */
@@ -31,6 +32,11 @@ mixt_status mixt_splitter_add(mixt_splitter *splitter, const char *pattern, bool
 
 /* Gets each word in order; false stops. */
 typedef bool (*mixt_word_function)(void *context, const char *word, size_t length);
+
+/* Appends `text` with `content` for every match of the first stage; bytes that are not UTF-8 stay.
+ * A pattern that gives up fails like missing memory. */
+void mixt_splitter_replace(const mixt_splitter *splitter, const char *text, size_t length,
+                           const char *content, mixt_buffer *to);
 
 /* Cuts `text`, which may hold any bytes: a run of bytes that is not UTF-8 is a word of its own. */
 mixt_status mixt_splitter_run(const mixt_splitter *splitter, const char *text, size_t length,

@@ -153,6 +153,9 @@ static mixt_status write_byte_level(writing *w)
     if (pre == NULL) {
         return refuse(w, "its pre_tokenizer: no tokenizer.ggml.pre names it");
     }
+    if (!mixt_normalizer_is_nfc(t->normalizer)) {
+        return refuse(w, "a normalizer other than NFC before byte-level BPE");
+    }
     if (t->prefix_space || t->added_rules) {
         return refuse(w, t->prefix_space ? "add_prefix_space in byte-level BPE"
                                          : "added tokens with single_word, lstrip or rstrip");
