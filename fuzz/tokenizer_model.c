@@ -50,7 +50,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     encode(tokenizer);
     mixt_buffer written = {0};
     if (mixt_tokenizer_write_model(tokenizer, &written, NULL) == MIXT_OK) {
-        if (mixt_tokenizer_from_model(written.data, written.length, NULL, &again, NULL) == MIXT_OK) {
+        if (mixt_tokenizer_from_model(written.data, written.length, NULL, &again, NULL) ==
+            MIXT_OK) {
             encode(again);
             mixt_tokenizer_free(again);
         }

@@ -288,6 +288,14 @@ static const char *find_rule(const mixt_charsmap *map, const char *text, size_t 
     return NULL;
 }
 
+/* Nothing joins a control character. */
+static bool ends_cluster(utf8proc_int32_t character)
+{
+    int class = utf8proc_get_property(character)->boundclass;
+    return class == UTF8PROC_BOUNDCLASS_CR || class == UTF8PROC_BOUNDCLASS_LF ||
+           class == UTF8PROC_BOUNDCLASS_CONTROL;
+}
+
 static size_t cluster_length(const unsigned char *text, size_t length)
 {
     utf8proc_int32_t state = 0;
@@ -296,9 +304,9 @@ static size_t cluster_length(const unsigned char *text, size_t length)
     while (at < length) {
         size_t size = mixt_utf8_character(text + at, length - at);
         uint32_t next = mixt_utf8_decode(text + at, size);
-        if (!mixt_class_is_young_mark(next) &&
-            utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, (utf8proc_int32_t)next,
-                                             &state)) {
+        bool joins = mixt_class_is_young_mark(next) && !ends_cluster((utf8proc_int32_t)before);
+        if (!joins && utf8proc_grapheme_break_stateful((utf8proc_int32_t)before,
+                                                       (utf8proc_int32_t)next, &state)) {
             break;
         }
         before = next;
