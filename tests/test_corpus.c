@@ -571,9 +571,25 @@ static void test_data_errors(void **state)
     mixt_tokenizer_free(tokenizer);
 }
 
+/* Only ids in use need a row of the model. */
+static void test_rows(void **state)
+{
+    (void)state;
+    put_documents();
+    char *path = scratch_path("documents.jsonl");
+    mixt_data *data = make_data(path, 0);
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_data_check_ids(data, 257, &error), MIXT_OK);
+    assert_int_equal(mixt_data_check_ids(data, 256, &error), MIXT_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "uses id 256"));
+    mixt_data_free(data);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),
         cmocka_unit_test(test_folder),
         cmocka_unit_test(test_links_and_fifos),
         cmocka_unit_test(test_line_policy),
