@@ -128,6 +128,10 @@ static void print_model_line(const mixt_model *model)
     describe_model(model, &info, total, active);
     fprintf(stderr, "model: %s, %d layers of %d, %s parameters, %s active for a token\n",
             info.family, info.options.layers, info.options.hidden_size, total, active);
+    if (info.authors_code) {
+        fprintf(stderr, "note: transformers opens the family %s only with its authors' code\n",
+                info.family);
+    }
     if (info.alone[0] != '\0') {
         fprintf(stderr, "note: only mixt will open it, as no family that others know holds %s\n",
                 info.alone);

@@ -466,6 +466,7 @@ typedef struct mixt_model_info {
     char routing[400]; /* how tokens are routed, in words; "" where they are not */
     char alone[160];   /* the option that no family holds which other programs know: only mixt opens
                           what is saved of the model; "" where they do */
+    bool authors_code; /* transformers opens it only with the code of the family's authors */
 } mixt_model_info;
 
 MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);

@@ -291,7 +291,8 @@ static void convert_both_ways(trial *t, const mixt_model *model, const logits *w
     logits between = logits_of(middle), after = logits_of(back);
     bool turned = middle->options.rope.interleaved != model->options.rope.interleaved;
     NEED(t, turned ? near_logits(wanted, &between) : same_logits(wanted, &between), &error);
-    NEED(t, same_logits(wanted, &after), &error);
+    turned = back->options.rope.interleaved != model->options.rope.interleaved;
+    NEED(t, turned ? near_logits(wanted, &after) : same_logits(wanted, &after), &error);
     mixt_model_free(middle);
     mixt_model_free(back);
 }

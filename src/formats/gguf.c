@@ -442,6 +442,21 @@ mixt_status mixt_gguf_integer(const mixt_gguf *file, const char *key, mixt_gguf_
     return MIXT_OK;
 }
 
+/* The shortest decimal that is this fp32 number: what somebody wrote as 0.1 is 0.1 again. */
+static double as_written(float number)
+{
+    char text[32];
+    double shortest = number;
+    for (int digits = 6; digits < 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)number);
+        shortest = strtod(text, NULL);
+        if ((float)shortest == number) {
+            return shortest;
+        }
+    }
+    return number;
+}
+
 mixt_status mixt_gguf_number(const mixt_gguf *file, const char *key, mixt_gguf_range range,
                              double *value, mixt_error *error)
 {
@@ -455,7 +470,7 @@ mixt_status mixt_gguf_number(const mixt_gguf *file, const char *key, mixt_gguf_r
         uint32_t bits = (uint32_t)found->bits;
         float single;
         memcpy(&single, &bits, sizeof single);
-        number = single;
+        number = as_written(single);
     } else if (found->kind == MIXT_GGUF_F64) {
         memcpy(&number, &found->bits, sizeof number);
     } else if (found->kind == MIXT_GGUF_U64) {

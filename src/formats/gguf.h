@@ -66,7 +66,7 @@ const mixt_gguf_tensor *mixt_gguf_find(const mixt_gguf *file, const char *name);
 
 /* Metadata of the first shard. Getters of one value fail, naming file and key, where the key is
  * missing, of another kind (any integer kind serves an integer; any number kind a number) or out
- * of range. */
+ * of range. An fp32 number is given as the shortest decimal that rounds to it. */
 size_t mixt_gguf_key_count(const mixt_gguf *file);
 const char *mixt_gguf_key_at(const mixt_gguf *file, size_t index, mixt_gguf_kind *kind);
 bool mixt_gguf_has(const mixt_gguf *file, const char *key);

@@ -161,9 +161,10 @@ typedef struct mixt_family {
     bool only_opened;      /* never chosen for a new model */
     bool universal;        /* holds every option set; no other program knows it */
     bool gguf_select_bias; /* llama.cpp reads a selection bias though the folder's form has none */
-    /* Options that llama.cpp computes one way in this architecture, whatever the file says: their
-     * fallback; ends with MIXT_FIELDS_END, or NULL */
-    const mixt_config_row *llama_cpp;
+    bool authors_code;     /* transformers has it only with its authors' code */
+    /* The option of these that llama.cpp, which reads the architecture, would not compute; NULL:
+     * none */
+    const char *(*llama_cpp_lacks)(const mixt_model_options *options);
     mixt_family_hook hook; /* or NULL */
 } mixt_family;
 

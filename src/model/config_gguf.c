@@ -60,9 +60,7 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
     const key_reader *r = user;
     char key[160];
     mixt_gguf_key(r->arch, name, key);
-    /* fp32 may have moved the ends a little */
-    mixt_gguf_range range = {fmin(row->low, (double)(float)row->low),
-                             fmax(row->high, (double)(float)row->high)};
+    mixt_gguf_range range = {row->low, row->high};
     if (row->type == MIXT_FIELD_BOOL) {
         bool flag;
         MIXT_TRY(mixt_gguf_bool(r->file, key, &flag, r->error));

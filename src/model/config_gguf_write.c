@@ -1,6 +1,7 @@
 /* The metadata of a model in a GGUF file: its family's rows, and what follows one rule whatever the
  * family. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "model/config_gguf.h"
 #include "model/config_gguf_rope.h"

@@ -31,10 +31,12 @@ static const char *const fixed[] = {
 
 static const char *const harmless[] = {NULL};
 
-static const mixt_config_row llama_cpp[] = {
-    MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 0, 0, 1),
-    MIXT_FIELDS_END,
-};
+static const char *llama_cpp_lacks(const mixt_model_options *options)
+{
+    return options->router.renormalise     ? "router.renormalise true"
+           : options->shared_ffn_size == 0 ? "shared_experts 0"
+                                           : NULL;
+}
 
 const mixt_family mixt_family_deepseek = {
     .name = "deepseek",
@@ -44,8 +46,9 @@ const mixt_family mixt_family_deepseek = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
-    .llama_cpp = llama_cpp,
     .harmless = harmless,
+    .authors_code = true,
+    .llama_cpp_lacks = llama_cpp_lacks,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
     .gguf_interleaved = true,
 };

@@ -135,6 +135,7 @@ void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
                               .family = model->family->name,
                               .title = model->family->title,
                               .file_type = model->file_type,
+                              .authors_code = model->family->authors_code,
                               .moe_layers = mixt_model_moe_layers(model),
                               .mapped = model->source != NULL};
     for (int i = 0; i < model->parameter_count; i++) {

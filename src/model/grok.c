@@ -65,6 +65,7 @@ const mixt_family mixt_family_grok = {
     .fixed = fixed,
     .harmless = harmless,
     .gguf_fixed = gguf_fixed,
+    .authors_code = true,
     .constants = {.post_norms = true,
                   .activation = MIXT_ACTIVATION_GELU,
                   .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},

@@ -208,24 +208,21 @@ bool mixt_options_come_back(const mixt_family *family, mixt_form form,
     return c.wrong == 0;
 }
 
-/* What llama.cpp computes one way whatever the file says. */
+/* What llama.cpp computes in one way, whatever the file says. */
 static void compare_llama_cpp(comparison *c, const mixt_model_options *options)
 {
     const mixt_family *family = c->family;
     mixt_model_options a = canonical(*options, false);
-    for (const mixt_config_row *row = family->llama_cpp; row != NULL && row->type != MIXT_FIELD_END;
-         row++) {
-        double value = mixt_row_get(row, &a);
-        if (value != row->fallback) {
-            say(c, row, value, row->fallback);
-            c->wrong++;
-        }
-    }
-    static const mixt_config_row select_bias = COMPUTED(BOOL, router.select_bias);
     bool reads_bias = family->constants.router.select_bias || family->gguf_select_bias;
-    if (a.router.select_bias && !reads_bias && !family->universal) {
-        say(c, &select_bias, 1, 0);
+    const char *lack = family->llama_cpp_lacks != NULL ? family->llama_cpp_lacks(&a) : NULL;
+    if (lack == NULL && a.router.select_bias && !reads_bias && !family->universal) {
+        lack = "router.select_bias true";
+    }
+    if (lack != NULL) {
         c->wrong++;
+        if (c->what != NULL && c->what[0] == '\0') {
+            snprintf(c->what, 160, "%s (llama.cpp's %s lacks it)", lack, family->gguf_arch);
+        }
     }
 }
 
@@ -459,7 +456,7 @@ const mixt_family *mixt_family_to_write(const mixt_family *family,
                                         const mixt_model_options *options, mixt_form form,
                                         mixt_error *error)
 {
-    if (family != NULL && holds(family, options, form, NULL)) {
+    if (family != NULL && !family->universal && holds(family, options, form, NULL)) {
         return family;
     }
     char what[160] = "";

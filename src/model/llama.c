@@ -21,11 +21,10 @@ static const char *const fixed[] = {MIXT_SILU, NULL};
 
 static const char *const harmless[] = {"is_llama_config", NULL};
 
-/* its llama has no window */
-static const mixt_config_row llama_cpp[] = {
-    MIXT_FIELD("attention.window", NULL, INTEGER, attention.window, false, 0, 0, 1 << 24),
-    MIXT_FIELDS_END,
-};
+static const char *llama_cpp_lacks(const mixt_model_options *options)
+{
+    return options->attention.window > 0 ? "attention.window" : NULL;
+}
 
 const mixt_family mixt_family_llama = {
     .name = "llama",
@@ -35,8 +34,8 @@ const mixt_family mixt_family_llama = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
-    .llama_cpp = llama_cpp,
     .harmless = harmless,
+    .llama_cpp_lacks = llama_cpp_lacks,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
     .gguf_interleaved = true,
 };

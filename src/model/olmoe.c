@@ -26,10 +26,14 @@ static const char *const fixed[] = {MIXT_SILU, NULL};
 
 static const char *const harmless[] = {NULL};
 
-static const mixt_config_row llama_cpp[] = {
-    MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 0, 0, 1),
-    MIXT_FIELDS_END,
-};
+static const char *llama_cpp_lacks(const mixt_model_options *options)
+{
+    return options->router.renormalise           ? "router.renormalise true"
+           : options->kv_heads != options->heads ? "fewer kv_heads than heads"
+           : options->heads * options->head_dim != options->hidden_size
+               ? "heads * head_dim that is not hidden_size"
+               : NULL;
+}
 
 const mixt_family mixt_family_olmoe = {
     .name = "olmoe",
@@ -39,8 +43,8 @@ const mixt_family mixt_family_olmoe = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
-    .llama_cpp = llama_cpp,
     .harmless = harmless,
+    .llama_cpp_lacks = llama_cpp_lacks,
     .constants = {.attention = {.qk_norm = MIXT_QK_NORM_WHOLE},
                   .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
 };

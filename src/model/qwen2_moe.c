@@ -34,10 +34,10 @@ static const char *const fixed[] = {MIXT_SILU, "decoder_sparse_step", "1",     "
 /* of windows, which use_sliding_window turns off */
 static const char *const harmless[] = {"sliding_window", "max_window_layers", NULL};
 
-static const mixt_config_row llama_cpp[] = {
-    MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 0, 0, 1),
-    MIXT_FIELDS_END,
-};
+static const char *llama_cpp_lacks(const mixt_model_options *options)
+{
+    return options->router.renormalise ? "router.renormalise true" : NULL;
+}
 
 const mixt_family mixt_family_qwen2_moe = {
     .name = "qwen2_moe",
@@ -47,8 +47,8 @@ const mixt_family mixt_family_qwen2_moe = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
-    .llama_cpp = llama_cpp,
     .harmless = harmless,
+    .llama_cpp_lacks = llama_cpp_lacks,
     .constants = {.attention = {.qkv_bias = true},
                   .shared_experts = 1,
                   .shared_gate = true,

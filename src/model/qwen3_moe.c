@@ -34,10 +34,10 @@ static const char *const fixed[] = {MIXT_SILU, "-use_qk_norm",
 /* of windows, which use_sliding_window turns off */
 static const char *const harmless[] = {"sliding_window", "max_window_layers", NULL};
 
-static const mixt_config_row llama_cpp[] = {
-    MIXT_FIELD("router.renormalise", NULL, BOOL, router.renormalise, false, 1, 0, 1),
-    MIXT_FIELDS_END,
-};
+static const char *llama_cpp_lacks(const mixt_model_options *options)
+{
+    return !options->router.renormalise ? "router.renormalise false" : NULL;
+}
 
 const mixt_family mixt_family_qwen3_moe = {
     .name = "qwen3_moe",
@@ -47,8 +47,8 @@ const mixt_family mixt_family_qwen3_moe = {
     .tensors = tensors,
     .config = config,
     .fixed = fixed,
-    .llama_cpp = llama_cpp,
     .harmless = harmless,
+    .llama_cpp_lacks = llama_cpp_lacks,
     .constants = {.attention = {.qk_norm = MIXT_QK_NORM_HEAD},
                   .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},
 };

@@ -41,5 +41,6 @@ const mixt_family mixt_family_skywork = {
     .config = config,
     .fixed = fixed,
     .harmless = harmless,
+    .authors_code = true,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
 };

@@ -84,6 +84,7 @@ const mixt_family mixt_family_yuan = {
     .config = config,
     .fixed = fixed,
     .harmless = harmless,
+    .authors_code = true,
     .constants = {.attention = {.filter = true, .mixed_qk = true},
                   .router = {.logits = MIXT_LOGITS_ATTENTION,
                              .score = MIXT_SCORE_SOFTMAX,
