@@ -155,7 +155,7 @@ static void test_kinds(void **state)
     expect_integer(file, "kind.i64", -(INT64_C(1) << 62));
     expect_number(file, "kind.u64", 0x1p63);
     expect_number(file, "kind.i8", -100);
-    expect_number(file, "kind.f32", (double)1e-5f);
+    expect_number(file, "kind.f32", 1e-5); /* as it was written */
     expect_number(file, "kind.f64", 0.1);
     bool flag = false;
     assert_int_equal(mixt_gguf_bool(file, "kind.bool", &flag, NULL), MIXT_OK);

@@ -462,7 +462,7 @@ const mixt_family *mixt_family_to_write(const mixt_family *family,
     char what[160] = "";
     for (const mixt_family *const *f = mixt_families(); *f != NULL; f++) {
         what[0] = '\0';
-        if (*f != family && !(*f)->only_opened && holds(*f, options, form, what)) {
+        if (!(*f)->only_opened && holds(*f, options, form, what)) {
             return *f;
         }
     }
