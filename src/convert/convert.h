@@ -25,8 +25,8 @@ typedef struct mixt_conversion {
     const mixt_model *model; /* as the family as which it is written */
     const mixt_convert_options *options;
     mixt_form form;
-    char *folder; /* temporary, beside the output */
-    char *path;   /* in it: the file of weights */
+    char *folder;        /* temporary, beside the output */
+    char *path;          /* in it: the file of weights */
     const mixt_mix *mix; /* NULL: types stay as they are */
     mixt_target_part *parts;
     size_t part_count, part_capacity;
