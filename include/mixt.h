@@ -369,7 +369,7 @@ typedef enum mixt_activation {
 } mixt_activation;
 
 /* Shape of a model. Those that mixt makes are a Mixtral, or with experts = 0 a dense Llama, where
- * nothing else is set. */
+ * nothing else is set; else of the first family that holds the options, at last mixt's own. */
 typedef struct mixt_model_options {
     int vocab_size;
     int context_length; /* longest training window; max_position_embeddings */

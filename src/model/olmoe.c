@@ -28,7 +28,8 @@ static const char *const harmless[] = {NULL};
 
 static const char *llama_cpp_lacks(const mixt_model_options *options)
 {
-    return options->router.renormalise           ? "router.renormalise true"
+    return options->attention.clip > 0           ? "attention.clip"
+           : options->router.renormalise         ? "router.renormalise true"
            : options->kv_heads != options->heads ? "fewer kv_heads than heads"
            : options->heads * options->head_dim != options->hidden_size
                ? "heads * head_dim that is not hidden_size"
