@@ -636,6 +636,38 @@ static void test_router_select(void **state)
     assert_has(last.err, "--router-select: \"dice\" is not one of: top-k hash");
 }
 
+/* What could not be trained or saved leaves nothing; what only mixt opens is said at the start. */
+static void test_option_sets(void **state)
+{
+    (void)state;
+    char out[200], gguf[200];
+    snprintf(out, sizeof out, "%s", at("never"));
+    mixt("train", "--data", text_folder, "--out", out, "--experts-per-token", "1", NULL);
+    assert_refused("the router would not learn");
+    assert_int_not_equal(access(out, F_OK), 0);
+    mixt("train", "--data", text_folder, "--out", out, "--head-dim", "7", NULL);
+    assert_refused("head_dim 7 is odd");
+    assert_int_not_equal(access(out, F_OK), 0);
+    snprintf(out, sizeof out, "%s", at("scaled"));
+    snprintf(gguf, sizeof gguf, "%s", at("scaled.gguf"));
+    mixt("train", "--data", text_folder, "--out", out, "--steps", "2", "--layers", "1",
+         "--hidden-size", "32", "--heads", "2", "--kv-heads", "1", "--head-dim", "16",
+         "--ffn_size=32", "--experts", "4", "--window", "32", "--context-length", "64",
+         "--vocab-size", "300", "--router-scale", "2", "--heldout", "0.3", NULL);
+    assert_int_equal(last.status, 0);
+    assert_has(last.err, "only mixt will open it, as no family that others know holds router.scale "
+                         "2 (mixtral: 1)");
+    mixt("train", "--out", out, "--steps", "3", NULL);
+    assert_int_equal(last.status, 0);
+    assert_has(last.err, "resumed");
+    mixt("run", "-m", out, "-p", "the", "-n", "4", "--seed", "1", NULL);
+    assert_int_equal(last.status, 0);
+    mixt("convert", out, "-o", gguf, NULL);
+    assert_int_equal(last.status, 0);
+    mixt("convert", gguf, "-o", gguf, NULL);
+    assert_refused("is the model that is converted");
+}
+
 static void test_info(void **state)
 {
     (void)state;
@@ -823,6 +855,7 @@ int main(void)
         cmocka_unit_test(test_eval),
         cmocka_unit_test(test_trace_and_atlas),
         cmocka_unit_test(test_router_select),
+        cmocka_unit_test(test_option_sets),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_bench),

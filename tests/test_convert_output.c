@@ -250,7 +250,7 @@ static void forms_that_lost_something(void **state)
     static const struct {
         void (*change)(mixt_model_options *options);
         const char *architecture, *family, *alone;
-    } rows[] = {{window, "mixt", "mistral", "attention.window (llama.cpp's llama lacks it)"},
+    } rows[] = {{window, "mixt-own", "mistral", "attention.window (llama.cpp's llama lacks it)"},
                 {top_k_softmax, "llama", "mixtral", ""},
                 {base, "llama", "mixtral", ""}};
     char *gguf = scratch_path("lost.gguf"), *folder = scratch_path("lost");
