@@ -209,7 +209,7 @@ static const change changes[] = {
     {"DeepSeek-V3", "norm_topk_prob", "null", NULL, "router.renormalise", 0},
     {"OLMoE-1B-7B-0924", "attention_bias", "0", NULL, "attention.qkv_bias", 0},
     {"OLMoE-1B-7B-0924", "attention_bias", "null", NULL, "attention.qkv_bias", 0},
-    {"OLMoE-1B-7B-0924", "attention_bias", "1", "attention_bias", NULL, 0},
+    {"OLMoE-1B-7B-0924", "attention_bias", "1", NULL, "attention.qkv_bias", 1},
     /* names of one thing */
     {"Mixtral-8x7B-v0.1", "num_experts", "8", NULL, "experts", 8},
     {"Mixtral-8x7B-v0.1", "num_experts", "4", "num_experts", NULL, 0},
@@ -361,7 +361,7 @@ static const gguf_change gguf_changes[] = {
     {"llama", "llama.swiglu_clamp_exp", 'a', 0, NULL},
     {"llama", "qwen2.final_logit_softcapping", 'f', 30, NULL}, /* of another architecture */
     {"llama", "general.a_new_key", 'u', 3, NULL},
-    {"llama", "llama.rope.freq_base_swa", 'f', 5, "not known to mixt"},
+    {"llama", "llama.rope.freq_base_swa", 'f', 5, "is not supported"},
     {"mixtral", "llama.expert_weights_norm", 'b', 1, NULL},
     {"mixtral", "llama.expert_weights_norm", 'b', 0, "only 1 is supported"},
     {"mixtral", "llama.expert_group_count", 'u', 4, "only 1 is supported"},

@@ -544,7 +544,7 @@ static const bad_value bad_values[] = {
 static const bad_value bad_own_values[] = {
     {"\"version\": 1", "\"family\": \"mixtrol\"", "mixt.family: 'mixtrol'"},
     {"\"version\": 1", "\"family\": 3", "mixt.family"},
-    {"\"version\": 1", "\"family\": \"mixtral\"", "num_local_experts"},
+    {"\"version\": 1", "\"family\": \"mixtral\"", "sliding_window"},
     {"\"version\": 1", "\"select\": \"mash\"", "mixt.select: 'mash'"},
     {"\"version\": 1", "\"select\": 1", "mixt.select"},
     {"\"router_select\": 1", "\"router_select\": 2", "select 2"},

@@ -132,7 +132,8 @@ mixt_status mixt_config_text(const mixt_family *family, const mixt_model_options
     json_t *root = json_object();
     put(root, "architectures", json_pack("[s]", family->hf_class));
     put(root, "model_type", json_string(family->name));
-    put_rows(root, family->config, options);
+    mixt_model_options said = mixt_model_as_laid(options, family->hf_interleaved);
+    put_rows(root, family->config, &said);
     put_fixed(root, family->fixed);
     mixt_rope_write(family, options, root);
     put_separator(root, options->separator);

@@ -60,11 +60,12 @@ mixt_status mixt_model_gguf_keys(const mixt_model *model, mixt_gguf_writer *writ
     const mixt_model_options *o = &model->options;
     const mixt_attention_options *a = &o->attention;
     const mixt_family *family = model->family;
+    mixt_model_options said = mixt_model_as_laid(o, family->gguf_interleaved);
     keys k = {writer, family->gguf_arch, family->universal, MIXT_OK, error};
     k.status = mixt_gguf_writer_string(writer, "general.architecture", family->gguf_arch, error);
     for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
         if (mixt_row_written(family->config, row, MIXT_FORM_GGUF)) {
-            put_row(&k, row, o);
+            put_row(&k, row, &said);
         }
     }
     if (a->latent_size > 0) { /* the cache as one head of keys, whose beginning is the values */

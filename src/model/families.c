@@ -39,6 +39,11 @@ const mixt_family *mixt_family_by_class(const char *hf_class)
     return NULL;
 }
 
+const char *mixt_llama_cpp_window(const mixt_model_options *options)
+{
+    return options->attention.window > 0 ? "attention.window" : NULL;
+}
+
 const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot, mixt_form form,
                                        const mixt_tensor_row *after)
 {

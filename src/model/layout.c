@@ -90,6 +90,15 @@ static void permute_part(const mixt_model *model, mixt_layout_piece *piece, int 
     }
 }
 
+mixt_model_options mixt_model_as_laid(const mixt_model_options *options, bool interleaved)
+{
+    mixt_model_options laid = *options;
+    if (laid.attention.latent_size == 0) {
+        laid.rope.interleaved = interleaved;
+    }
+    return laid;
+}
+
 static bool is_permuted(const mixt_model *model, const mixt_parameter *p, mixt_form form)
 {
     bool rotated = p->slot == MIXT_SLOT_Q || p->slot == MIXT_SLOT_K ||

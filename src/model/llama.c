@@ -21,11 +21,6 @@ static const char *const fixed[] = {MIXT_SILU, NULL};
 
 static const char *const harmless[] = {"is_llama_config", NULL};
 
-static const char *llama_cpp_lacks(const mixt_model_options *options)
-{
-    return options->attention.window > 0 ? "attention.window" : NULL;
-}
-
 const mixt_family mixt_family_llama = {
     .name = "llama",
     .hf_class = "LlamaForCausalLM",
@@ -35,7 +30,7 @@ const mixt_family mixt_family_llama = {
     .config = config,
     .fixed = fixed,
     .harmless = harmless,
-    .llama_cpp_lacks = llama_cpp_lacks,
+    .llama_cpp_lacks = mixt_llama_cpp_window,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
     .gguf_interleaved = true,
 };

@@ -41,6 +41,7 @@ const mixt_family mixt_family_mixtral = {
     .fixed = fixed,
     .harmless = harmless,
     .gguf_fixed = gguf_fixed,
+    .llama_cpp_lacks = mixt_llama_cpp_window,
     .constants = {.router = {.score = MIXT_SCORE_SOFTMAX, .renormalise = true, .scale = 1}},
     .gguf_interleaved = true,
 };

@@ -150,6 +150,9 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
 void mixt_graph_free(mixt_graph *graph);
 bool mixt_model_layer_is_windowed(const mixt_model *model, int layer);
 
+/* The options of what a file holds in which the rows of q and k lie as pairs or as halves: writing
+ * brings them into that order, but for latent attention. */
+mixt_model_options mixt_model_as_laid(const mixt_model_options *options, bool interleaved);
 /* What cosines and sines are multiplied by: 1 but for YaRN and LongRoPE. */
 double mixt_rope_factor(const mixt_model_options *options);
 /* YaRN's growth for this factor alone: 0.1 ln(factor) + 1. */
