@@ -198,79 +198,17 @@ void mixt_family_describe(int index, mixt_family_info *info)
 /* ------------------------------------------------------------------------------------------ */
 /* Options                                                                                    */
 
-#define NAMED(type, field) MIXT_FIELD(#field, NULL, type, field, false, 0, 0, 0)
-static const mixt_config_row named[] = {
-    NAMED(INTEGER, vocab_size),
-    NAMED(INTEGER, context_length),
-    NAMED(INTEGER, layers),
-    NAMED(INTEGER, hidden_size),
-    NAMED(INTEGER, heads),
-    NAMED(INTEGER, kv_heads),
-    NAMED(INTEGER, head_dim),
-    NAMED(INTEGER, ffn_size),
-    NAMED(INTEGER, experts),
-    NAMED(INTEGER, experts_per_token),
-    NAMED(INTEGER, shared_experts),
-    NAMED(INTEGER, shared_ffn_size),
-    NAMED(BOOL, shared_gate),
-    NAMED(BOOL, expert_bias),
-    NAMED(INTEGER, leading_dense_layers),
-    NAMED(INTEGER, dense_ffn_size),
-    NAMED(NUMBER, rope_theta),
-    NAMED(NUMBER, norm_epsilon),
-    NAMED(NUMBER, initializer_range),
-    NAMED(BOOL, tie_embeddings),
-    NAMED(INTEGER, separator),
-    NAMED(INTEGER, activation),
-    NAMED(BOOL, post_norms),
-    NAMED(NUMBER, embedding_scale),
-    NAMED(NUMBER, logit_scale),
-    NAMED(INTEGER, attention.qk_norm),
-    NAMED(BOOL, attention.qkv_bias),
-    NAMED(BOOL, attention.output_bias),
-    NAMED(NUMBER, attention.clip),
-    NAMED(NUMBER, attention.scale),
-    NAMED(NUMBER, attention.soft_cap),
-    NAMED(INTEGER, attention.window),
-    NAMED(INTEGER, attention.window_period),
-    NAMED(BOOL, attention.sinks),
-    NAMED(BOOL, attention.filter),
-    NAMED(BOOL, attention.mixed_qk),
-    NAMED(INTEGER, attention.latent_size),
-    NAMED(INTEGER, attention.query_latent_size),
-    NAMED(INTEGER, attention.position_dim),
-    NAMED(INTEGER, attention.value_dim),
-    NAMED(INTEGER, rope.dims),
-    NAMED(BOOL, rope.interleaved),
-    NAMED(NUMBER, rope.factor),
-    NAMED(INTEGER, rope.original_context),
-    NAMED(INTEGER, router.logits),
-    NAMED(BOOL, router.logit_bias),
-    NAMED(NUMBER, router.normalise),
-    NAMED(NUMBER, router.soft_cap),
-    NAMED(BOOL, router.select_bias),
-    NAMED(INTEGER, router.groups),
-    NAMED(INTEGER, router.groups_used),
-    NAMED(INTEGER, router.group_score),
-    NAMED(INTEGER, router.select),
-    NAMED(INTEGER, router.score),
-    NAMED(BOOL, router.renormalise),
-    NAMED(NUMBER, router.scale),
-    NAMED(INTEGER, router.weights),
-    NAMED(INTEGER, router.balance),
-    NAMED(NUMBER, router.balance_coefficient),
-    NAMED(NUMBER, router.z_coefficient),
-    NAMED(NUMBER, router.bias_rate),
-    MIXT_FIELDS_END,
-};
-
 bool mixt_model_option(const mixt_model_options *options, int index, const char **name,
                        double *value)
 {
-    if (index < 0 || (size_t)index >= sizeof named / sizeof *named - 1) {
+    const mixt_config_row *row = mixt_option_fields;
+    for (int i = 0; i < index && row->type != MIXT_FIELD_END; i++) {
+        row++;
+    }
+    if (index < 0 || row->type == MIXT_FIELD_END) {
         return false;
     }
-    *name = named[index].key;
-    *value = mixt_row_get(&named[index], options);
+    *name = row->key;
+    *value = mixt_row_get(row, options);
     return true;
 }
