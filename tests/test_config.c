@@ -478,12 +478,31 @@ static void absent_gguf_keys(void **state)
     }
 }
 
+/* What --options prints leaves none out. */
+static void options_have_names(void **state)
+{
+    (void)state;
+    mixt_model_options options = mixt_model_options_default();
+    options.dense_bias = true;
+    options.rope.kind = MIXT_ROPE_YARN;
+    options.rope.attention_factor = 1.25;
+    options.rope.no_truncate = true;
+    assert_true(option(&options, "dense_bias") == 1);
+    assert_true(option(&options, "rope.kind") == MIXT_ROPE_YARN);
+    assert_true(option(&options, "rope.attention_factor") == 1.25);
+    assert_true(option(&options, "rope.no_truncate") == 1);
+    const char *name;
+    double value;
+    assert_false(mixt_model_option(&options, -1, &name, &value));
+    assert_false(mixt_model_option(&options, 1000, &name, &value));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_configurations),  cmocka_unit_test(published_configurations),
         cmocka_unit_test(changed_configurations), cmocka_unit_test(gguf_keys),
-        cmocka_unit_test(absent_gguf_keys),
+        cmocka_unit_test(absent_gguf_keys),       cmocka_unit_test(options_have_names),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
 }
