@@ -231,6 +231,11 @@ static void window(mixt_model_options *options)
     options->attention.window = 4;
 }
 
+static void part_of_a_head(mixt_model_options *options)
+{
+    options->rope.dims = 4;
+}
+
 static void top_k_softmax(mixt_model_options *options)
 {
     options->router.score = MIXT_SCORE_TOP_K_SOFTMAX;
@@ -251,6 +256,8 @@ static void forms_that_lost_something(void **state)
         void (*change)(mixt_model_options *options);
         const char *architecture, *family, *alone;
     } rows[] = {{window, "mixt-own", "mistral", "attention.window (llama.cpp's llama lacks it)"},
+                {part_of_a_head, "mixt-own", "mixt",
+                 "rope.dims other than head_dim (llama.cpp's llama lacks it)"},
                 {top_k_softmax, "llama", "mixtral", ""},
                 {base, "llama", "mixtral", ""}};
     char *gguf = scratch_path("lost.gguf"), *folder = scratch_path("lost");
@@ -273,6 +280,7 @@ static void forms_that_lost_something(void **state)
         assert_true((float)back->options.norm_epsilon == (float)model->options.norm_epsilon);
         assert_int_equal(back->options.router.score, model->options.router.score);
         assert_int_equal(back->options.attention.window, model->options.attention.window);
+        assert_int_equal(back->options.rope.dims, model->options.rope.dims);
         mixt_model_free(model);
         mixt_model_free(middle);
         mixt_model_free(back);

@@ -168,7 +168,7 @@ typedef struct mixt_family {
     mixt_family_hook hook; /* or NULL */
 } mixt_family;
 
-/* llama_cpp_lacks of the families whose architecture is llama: there it has no window. */
+/* llama_cpp_lacks of architectures in which it has no window: llama, grok. */
 const char *mixt_llama_cpp_window(const mixt_model_options *options);
 
 /* Fills fields that follow from others (head_dim, kv_heads, ...); 0 stands for "as usual". */

@@ -66,6 +66,7 @@ const mixt_family mixt_family_grok = {
     .harmless = harmless,
     .gguf_fixed = gguf_fixed,
     .authors_code = true,
+    .llama_cpp_lacks = mixt_llama_cpp_window,
     .constants = {.post_norms = true,
                   .activation = MIXT_ACTIVATION_GELU,
                   .router = {.score = MIXT_SCORE_SOFTMAX, .scale = 1}},

@@ -218,6 +218,9 @@ static void compare_llama_cpp(comparison *c, const mixt_model_options *options)
     if (lack == NULL && a.router.select_bias && !reads_bias && !family->universal) {
         lack = "router.select_bias true";
     }
+    if (lack == NULL && family->llama_cpp_lacks != NULL && a.rope.dims != a.head_dim) {
+        lack = "rope.dims other than head_dim";
+    }
     if (lack != NULL) {
         c->wrong++;
         if (c->what != NULL && c->what[0] == '\0') {
