@@ -116,6 +116,7 @@ static const bad_file bad_files[] = {
     DATA("tokens", 4 * 5, 4, 12, "tokens[5]: id 12 outside the vocabulary of 12"),
     DATA("tokens", 0, 4, -1, "tokens[0]: id -1"),
     DATA("document", 0, 4, 1, "document[0]: 1 behind -1"),
+    DATA("document", 0, 4, -1, "document[0]: -1 behind -1"),
     DATA("document", 4 * 3, 4, 2, "document[3]: 2 behind 0"),
     DATA("document", 4 * 3, 4, -1, "document[3]: -1 behind 0"),
     DATA("domain", 2, 2, 1, "domain[1]: changes inside document 0"),

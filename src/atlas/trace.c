@@ -151,7 +151,7 @@ static mixt_status check_tokens(mixt_trace *trace, const char *name, mixt_error 
                              "%s: domain[%llu]: %d, but there are %d domains", name,
                              (unsigned long long)i, trace->domain[i], trace->info.domains);
         }
-        if (trace->document[i] == last) {
+        if (i > 0 && trace->document[i] == last) {
             if (trace->domain[i] != trace->domain[i - 1]) {
                 return mixt_fail(error, MIXT_ERROR_FORMAT,
                                  "%s: domain[%llu]: changes inside document %d", name,
