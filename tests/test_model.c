@@ -1,5 +1,6 @@
 /* Whole models: gradients in double against central differences, equality of training, prompt and
  * token-by-token logits, recomputation, planned memory, options that are refused. */
+#include <limits.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -262,6 +263,7 @@ static void bad_options_are_refused(void **state)
         {offsetof(mixt_model_options, layers), -1, "layers -1 is not in"},
         {offsetof(mixt_model_options, vocab_size), 0, "vocab_size 0 is not in"},
         {offsetof(mixt_model_options, leading_dense_layers), 3, "is more than layers"},
+        {offsetof(mixt_model_options, ffn_size), INT_MAX, "ffn_size 2147483647 is not in"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mixt_model_options o = test_small_options();
@@ -277,6 +279,25 @@ static void bad_options_are_refused(void **state)
     }
 }
 
+/* Widths that follow from others: 256 times 2^24 would be 0 in 32 bits. */
+static void wide_products_are_refused(void **state)
+{
+    (void)state;
+    for (int shared = 0; shared < 2; shared++) {
+        mixt_model_options o = test_small_options();
+        o.ffn_size = 1 << 24;
+        o.dense_ffn_size = shared ? 32 : 0;
+        o.shared_experts = shared ? 256 : 0;
+        o.shared_ffn_size = 0;
+        o.experts = o.experts_per_token = 256;
+        mixt_error error = MIXT_ERROR_INIT;
+        assert_true(mixt_status_is_refusal(mixt_model_check(&o, "model", &error)));
+        assert_string_equal(error.message,
+                            shared ? "model: shared_ffn_size 2147483647 is not in 0..16777216"
+                                   : "model: dense_ffn_size 2147483647 is not in 0..268435456");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +310,7 @@ int main(void)
         cmocka_unit_test(missing_backward_is_refused),
         cmocka_unit_test(folders_round_trip),
         cmocka_unit_test(bad_options_are_refused),
+        cmocka_unit_test(wide_products_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

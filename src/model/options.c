@@ -1,4 +1,5 @@
 /* Options of a model: defaults, what follows from the others, and which cannot work. */
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -64,6 +65,13 @@ static void fill_attention(mixt_model_options *o)
     }
 }
 
+/* Widths come unchecked: what no int holds is beyond every range. */
+static int width_of(int count, int each)
+{
+    int64_t width = (int64_t)count * each;
+    return width > INT_MAX || width < INT_MIN ? INT_MAX : (int)width;
+}
+
 void mixt_model_fill(mixt_model_options *options)
 {
     fill_attention(options);
@@ -74,7 +82,7 @@ void mixt_model_fill(mixt_model_options *options)
         options->leading_dense_layers = options->layers;
         options->dense_ffn_size = options->ffn_size;
     } else if (options->dense_ffn_size == 0) {
-        options->dense_ffn_size = options->ffn_size * options->experts_per_token;
+        options->dense_ffn_size = width_of(options->experts_per_token, options->ffn_size);
     }
     if (options->leading_dense_layers == 0) {
         options->dense_bias = false;
@@ -82,7 +90,7 @@ void mixt_model_fill(mixt_model_options *options)
     if (options->shared_experts == 0) {
         options->shared_ffn_size = 0;
     } else if (options->shared_ffn_size == 0) {
-        options->shared_ffn_size = options->shared_experts * options->ffn_size;
+        options->shared_ffn_size = width_of(options->shared_experts, options->ffn_size);
     }
     if (options->shared_ffn_size == 0) {
         options->shared_gate = false;
