@@ -131,16 +131,47 @@ static void the_source_is_never_written_over(void **state)
     free(file);
 }
 
+/* A folder whose weights are links to another's, in either direction: refused as it stood. */
+static void folders_of_shared_weights_stay(void **state)
+{
+    (void)state;
+    char *one = scratch_path("one"), *other = scratch_path("other"), *weights, *linked;
+    mixt_model *model = open_model(FIXTURES "mixtral");
+    convert(model, one);
+    convert(model, other);
+    mixt_model_free(model);
+    weights = mixt_path_join(one, "model.safetensors");
+    linked = mixt_path_join(other, "model.safetensors");
+    for (int symbolic = 0; symbolic < 2; symbolic++) {
+        assert_int_equal(unlink(linked), 0);
+        assert_int_equal(symbolic ? symlink(weights, linked) : link(weights, linked), 0);
+        for (int back = 0; back < 2; back++) {
+            model = open_model(back ? other : one);
+            refused(model, back ? one : other, 0, "is the model that is converted");
+            mixt_model_free(model);
+            mixt_model_free(open_model(one));
+            mixt_model_free(open_model(other));
+        }
+    }
+    free(linked);
+    free(weights);
+    free(other);
+    free(one);
+}
+
 static void names_of_the_other_kind_are_refused(void **state)
 {
     (void)state;
     char *file = scratch_path("notes"), *folder = scratch_path("folder.gguf");
+    char *slashed = scratch_path("notes/");
     mixt_model *model = open_model(FIXTURES "llama");
     write_file(file, "mine", 4);
     must(mixt_folder_create(folder, NULL), NULL);
     refused(model, file, 0, "is a file");
     refused(model, folder, 0, "is a folder");
+    refused(model, slashed, 0, "is a file");
     mixt_model_free(model);
+    free(slashed);
     free(file);
     free(folder);
 }
@@ -206,6 +237,28 @@ static void an_older_model_goes(void **state)
     mixt_model_free(big);
     mixt_model_free(small);
     free(output);
+}
+
+/* Types by any case; one that folders do not hold makes no folder. */
+static void types_of_folders(void **state)
+{
+    (void)state;
+    char *parent = scratch_path("parent"), *output = mixt_path_join(parent, "typed");
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model *model = open_model(FIXTURES "llama");
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = output;
+    options.type = "q8_0";
+    assert_int_equal(mixt_convert(context, model, &options, NULL, NULL, &error),
+                     MIXT_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "folders hold F32, F16 or BF16"));
+    assert_false(mixt_path_exists(parent));
+    options.type = "bf16";
+    must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
+    mixt_model_free(model);
+    mixt_model_free(open_model(output));
+    free(output);
+    free(parent);
 }
 
 static mixt_model *made(void (*change)(mixt_model_options *options))
@@ -366,9 +419,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_source_is_never_written_over),
+        cmocka_unit_test(folders_of_shared_weights_stay),
         cmocka_unit_test(names_of_the_other_kind_are_refused),
         cmocka_unit_test(a_shrinking_source_leaves_what_was_there),
         cmocka_unit_test(an_older_model_goes),
+        cmocka_unit_test(types_of_folders),
         cmocka_unit_test(forms_that_lost_something),
         cmocka_unit_test(a_gguf_without_its_gating_key),
         cmocka_unit_test(what_is_said),

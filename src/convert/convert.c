@@ -255,6 +255,9 @@ mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
     mixt_model written;
     MIXT_TRY(mixt_model_written(model, c.form, &written, error));
     c.model = &written;
+    if (c.form == MIXT_FORM_FOLDER) {
+        MIXT_TRY(mixt_folder_type_check(&c));
+    }
     mixt_status status = plan_targets(&c);
     if (status == MIXT_OK) {
         status = mixt_output_begin(&c);

@@ -53,6 +53,8 @@ mixt_status mixt_output_publish(const mixt_conversion *c);
 void mixt_output_end(mixt_conversion *c);
 
 mixt_status mixt_convert_to_gguf(mixt_conversion *c);
+/* Refused, before anything is made: types that folders do not hold. */
+mixt_status mixt_folder_type_check(const mixt_conversion *c);
 mixt_status mixt_convert_to_folder(mixt_conversion *c);
 
 #endif

@@ -49,6 +49,12 @@ static mixt_status choose_form(const mixt_conversion *c, const float_form **form
                      "type: %s is for GGUF files; folders hold F32, F16 or BF16", c->options->type);
 }
 
+mixt_status mixt_folder_type_check(const mixt_conversion *c)
+{
+    const float_form *form;
+    return choose_form(c, &form);
+}
+
 /* Sets the type of a target: the folder's, but F32 for what is held as fp32 and would lose bits (a
  * selection bias beside BF16 matrices). */
 static mixt_status set_type(const mixt_conversion *c, mixt_type type, mixt_target *target)

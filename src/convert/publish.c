@@ -88,14 +88,15 @@ mixt_status mixt_output_begin(mixt_conversion *c)
     if (length == 0) {
         return mixt_fail(c->error, MIXT_ERROR_ARGUMENT, "output: is empty");
     }
-    if (mixt_path_exists(output) && mixt_path_is_folder(output) == gguf) {
-        return mixt_fail(c->error, MIXT_ERROR_ARGUMENT, "%s: is %s", output,
-                         gguf ? "a folder" : "a file; only names that end in .gguf are files");
-    }
     MIXT_TRY(check_source(c, output));
     char *parent = strndup(output, length);
     if (parent == NULL) {
         return no_memory(c);
+    }
+    if (mixt_path_exists(parent) && mixt_path_is_folder(parent) == gguf) { /* without its slashes */
+        free(parent);
+        return mixt_fail(c->error, MIXT_ERROR_ARGUMENT, "%s: is %s", output,
+                         gguf ? "a folder" : "a file; only names that end in .gguf are files");
     }
     char *slash = strrchr(parent, '/');
     mixt_status status = MIXT_OK;
@@ -327,6 +328,12 @@ static mixt_status publish_over(const mixt_conversion *c, char **names, size_t c
                                             "vocab.json",
                                             "merges.txt",
                                             "chat_template.jinja"};
+    for (size_t i = 0; i < count; i++) { /* a link there may be one of the source's files */
+        char *path = mixt_path_join(c->options->output, names[i]);
+        mixt_status status = path == NULL ? no_memory(c) : check_source(c, path);
+        free(path);
+        MIXT_TRY(status);
+    }
     MIXT_TRY(remove_from(c, "config.json"));
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
         MIXT_TRY(is_among(names, count, weights[i]) ? MIXT_OK : remove_from(c, weights[i]));

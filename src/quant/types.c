@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <string.h>
+#include <strings.h>
 
 static const mixt_type_row rows[] = {
 #define MIXT_TYPE_ROW(name, number, elements, bytes) {#name, number, elements, bytes},
@@ -28,7 +29,7 @@ mixt_type mixt_type_from_number(int64_t number)
 mixt_type mixt_type_from_name(const char *name)
 {
     for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
-        if (strcmp(rows[i].name, name) == 0) {
+        if (strcasecmp(rows[i].name, name) == 0) {
             return (mixt_type)i;
         }
     }

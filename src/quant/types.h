@@ -54,7 +54,7 @@ typedef struct mixt_type_row {
 } mixt_type_row;
 
 const mixt_type_row *mixt_type_info(mixt_type type);
-/* MIXT_TYPE_COUNT where mixt does not know the number or name. */
+/* MIXT_TYPE_COUNT where mixt does not know the number or name (case is ignored). */
 mixt_type mixt_type_from_number(int64_t number);
 mixt_type mixt_type_from_name(const char *name);
 /* Bytes of a row of `elements`, 0 where they are not whole blocks. */
