@@ -1,5 +1,6 @@
 #include "files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -111,6 +112,24 @@ bool files_make_folder(const char *path)
     }
     errno = ENOTDIR;
     return files_is_folder(path);
+}
+
+void files_remove(const char *path)
+{
+    struct stat found;
+    bool folder = lstat(path, &found) == 0 && S_ISDIR(found.st_mode);
+    DIR *stream = folder ? opendir(path) : NULL;
+    for (struct dirent *entry; stream != NULL && (entry = readdir(stream)) != NULL;) {
+        char inner[4400];
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            files_join(inner, sizeof inner, path, entry->d_name)) {
+            files_remove(inner);
+        }
+    }
+    if (stream != NULL) {
+        closedir(stream);
+    }
+    remove(path);
 }
 
 bool files_replace(const char *path, const char *data, size_t length)

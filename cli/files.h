@@ -15,6 +15,8 @@ bool files_is_folder(const char *path);
 bool files_exist(const char *path);
 /* mkdir -p; false leaves errno. */
 bool files_make_folder(const char *path);
+/* rm -r; links are removed, not followed. */
+void files_remove(const char *path);
 /* Writes `path` by way of a synced neighbour and a rename. */
 bool files_replace(const char *path, const char *data, size_t length);
 /* Joins into `out`; false when it does not fit. */

@@ -209,6 +209,33 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments,
     return status;
 }
 
+/* A new run that is refused leaves what it found: settings of it would count for the next one. */
+static int train_or_forget(train_settings *settings, cli_arguments *arguments,
+                           const char *config_path)
+{
+    char tokenizer[4200], latest[4200];
+    files_join(tokenizer, sizeof tokenizer, settings->out, "tokenizer");
+    files_join(latest, sizeof latest, settings->out, "LATEST");
+    bool had_folder = files_exist(settings->out), had_config = files_exist(config_path);
+    bool had_tokenizer = files_exist(tokenizer);
+    if (!files_make_folder(settings->out)) {
+        return fail_with(STATUS_FAILED, "%s: %s", settings->out, strerror(errno));
+    }
+    int status = train_and_save(settings, arguments, config_path);
+    if (status == STATUS_REFUSED && !files_exist(latest)) {
+        if (!had_folder) {
+            files_remove(settings->out);
+        }
+        if (!had_tokenizer) {
+            files_remove(tokenizer);
+        }
+        if (!had_config) {
+            files_remove(config_path);
+        }
+    }
+    return status;
+}
+
 /* The shape in a config.json, then the command line over it. */
 static int take_model_config(train_settings *settings, cli_arguments *arguments)
 {
@@ -260,10 +287,7 @@ static int run_train(void *user, cli_arguments *arguments)
         mixt_model_options_check(&settings->model, &error) != MIXT_OK) {
         return fail_error(&error);
     }
-    if (!files_make_folder(settings->out)) {
-        return fail_with(STATUS_FAILED, "%s: %s", settings->out, strerror(errno));
-    }
-    return train_and_save(settings, arguments, config_path);
+    return train_or_forget(settings, arguments, config_path);
 }
 
 const cli_command command_train = {

@@ -648,6 +648,13 @@ static void test_option_sets(void **state)
     mixt("train", "--data", text_folder, "--out", out, "--head-dim", "7", NULL);
     assert_refused("head_dim 7 is odd");
     assert_int_not_equal(access(out, F_OK), 0);
+    mixt("train", "--data", at("nothing"), "--out", out, NULL);
+    assert_refused("nothing");
+    assert_int_not_equal(access(out, F_OK), 0);
+    mixt("train", "--data", text_folder, "--out", out, "--init-from",
+         "tests/fixtures/families/gpt_oss", "--tokenizer", model, NULL);
+    assert_int_equal(last.status, 2);
+    assert_int_not_equal(access(out, F_OK), 0);
     snprintf(out, sizeof out, "%s", at("scaled"));
     snprintf(gguf, sizeof gguf, "%s", at("scaled.gguf"));
     mixt("train", "--data", text_folder, "--out", out, "--steps", "2", "--layers", "1",
