@@ -239,6 +239,39 @@ static void an_older_model_goes(void **state)
     free(output);
 }
 
+/* A model has more rows than its tokenizer ids: GGUF names them, a folder does not. */
+static void rows_without_a_token(void **state)
+{
+    (void)state;
+    char *gguf = scratch_path("rows.gguf"), *folder = scratch_path("rows");
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_tokenizer *tokenizer;
+    must(mixt_tokenizer_open("tests/fixtures/tokenizer/small", &tokenizer, &error), &error);
+    mixt_model_options shape = mixt_model_options_default();
+    shape.vocab_size = mixt_tokenizer_vocab_size(tokenizer) + 3;
+    mixt_model *model;
+    must(mixt_model_create(&shape, 1, &model, &error), &error);
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = gguf;
+    options.tokenizer = tokenizer;
+    must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
+    mixt_model_free(model);
+    mixt_tokenizer_free(tokenizer);
+    model = open_model(gguf);
+    must(mixt_tokenizer_open(gguf, &tokenizer, &error), &error);
+    assert_int_equal(mixt_tokenizer_vocab_size(tokenizer), shape.vocab_size);
+    options.output = folder;
+    options.tokenizer = tokenizer;
+    must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
+    mixt_model_free(model);
+    mixt_tokenizer_free(tokenizer);
+    must(mixt_tokenizer_open(folder, &tokenizer, &error), &error);
+    assert_int_equal(mixt_tokenizer_vocab_size(tokenizer), shape.vocab_size - 3);
+    mixt_tokenizer_free(tokenizer);
+    free(folder);
+    free(gguf);
+}
+
 /* Types by any case; one that folders do not hold makes no folder. */
 static void types_of_folders(void **state)
 {
@@ -423,6 +456,7 @@ int main(void)
         cmocka_unit_test(names_of_the_other_kind_are_refused),
         cmocka_unit_test(a_shrinking_source_leaves_what_was_there),
         cmocka_unit_test(an_older_model_goes),
+        cmocka_unit_test(rows_without_a_token),
         cmocka_unit_test(types_of_folders),
         cmocka_unit_test(forms_that_lost_something),
         cmocka_unit_test(a_gguf_without_its_gating_key),
