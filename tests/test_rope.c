@@ -494,6 +494,28 @@ static void odd_spellings_are_read(void **state)
     free(path);
 }
 
+/* transformers asks `if truncate`, for which null is false; only an absent key is true. */
+static void null_does_not_truncate(void **state)
+{
+    (void)state;
+    static const char *const spellings[] = {", \"truncate\": null", ", \"truncate\": false",
+                                            ", \"truncate\": true", ""};
+    char *path = scratch_path("truncate.json");
+    for (int i = 0; i < 4; i++) {
+        char text[160];
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_model_options options;
+        json_t *config = read_fixture(FIXTURES "families/mixtral/config.json");
+        snprintf(text, sizeof text, "{\"type\": \"yarn\", \"factor\": 4%s}", spellings[i]);
+        json_object_set_new(config, "rope_scaling", json_loads(text, 0, NULL));
+        write_json(path, config);
+        must(mixt_model_options_read(path, &options, &error), &error);
+        assert_int_equal(options.rope.no_truncate, i < 2);
+        json_decref(config);
+    }
+    free(path);
+}
+
 static int set_up(void **state)
 {
     mixt_error error = MIXT_ERROR_INIT;
@@ -512,7 +534,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frequencies_are_transformers), cmocka_unit_test(logits_are_transformers),
         cmocka_unit_test(files_are_llama_cpp),          cmocka_unit_test(others_are_refused),
-        cmocka_unit_test(odd_spellings_are_read),
+        cmocka_unit_test(odd_spellings_are_read),       cmocka_unit_test(null_does_not_truncate),
     };
     return cmocka_run_group_tests_name("rope", tests, set_up, tear_down);
 }

@@ -173,7 +173,8 @@ static mixt_status read_yarn(const scope *s)
     MIXT_TRY(mixt_json_number_or(s->inner, "mscale_all_dim", any, &rope->mscale_all_dim));
     MIXT_TRY(mixt_json_number_or(s->inner, "attention_factor", positive, &rope->attention_factor));
     MIXT_TRY(mixt_json_bool_or(s->inner, "truncate", &truncate));
-    rope->no_truncate = !truncate;
+    /* where null is what Python takes for false */
+    rope->no_truncate = !truncate || json_is_null(json_object_get(s->inner->json, "truncate"));
     return MIXT_OK;
 }
 
