@@ -111,6 +111,7 @@ static void test_ends(void **state)
         {{.generation = "{\"temperature\":0.6}", .model = "{\"eos_token_id\":5}"}, "b"},
         {{.config = "{\"eos_token\":\"<|a|>\"}", .generation = "{\"eos_token_id\":[5]}"}, "ab"},
         {{.map = "{\"eos_token\":\"<|d|>\"}"}, "d"},
+        {{.config = "{\"eos_token\":\"<|a|>\"}", .map = "{\"eos_token\":\"<|d|>\"}"}, "ad"},
         {{.map = "{\"eos_token\":{\"content\":\"<|d|>\"}}", .generation = "{\"eos_token_id\":4}"},
          "ad"},
         {{.config = "{\"eos_token\":\"<|a|>\",\"added_tokens_decoder\":{}}",
@@ -319,6 +320,11 @@ static void test_added_tokens(void **state)
          "11 10"},
         {{.map = "{\"additional_special_tokens\":[\"<x>\"]}"}, "<x>", "10"},
         {{.config = "{\"mask_token\":\"<x>\",\"sep_token\":\"<y>\"}"}, "<x><y>", "11 10"},
+        {{.config =
+              "{\"extra_special_tokens\":{\"image_token\":\"<x>\",\"n\":{\"content\":\"<y>\"}}}"},
+         "<y>p<x>",
+         "11 0 10"},
+        {{.config = "{\"model_specific_special_tokens\":{\"image_token\":\"<x>\"}}"}, "<x>", "10"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         char saved[128];
@@ -350,6 +356,8 @@ static void test_refused_tokens(void **state)
         {{.config = "{\"added_tokens_decoder\":[]}"}, "added_tokens_decoder: not an object"},
         {{.config = "{\"added_tokens_decoder\":{\"10\":" ENTRY("<x>", "3", "true") "}}"}, "lstrip"},
         {{.config = "{\"eos_token\":3}"}, "eos_token: not a token's text"},
+        {{.config = "{\"split_special_tokens\":true}"}, "split_special_tokens: only false"},
+        {{.config = "{\"extra_special_tokens\":{\"x\":3}}"}, "extra_special_tokens: not a token's"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         mixt_tokenizer *tokenizer;

@@ -12,7 +12,8 @@
 /* The order in which transformers adds special tokens that have a name but no place yet. */
 static const char *const named[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                     "pad_token", "cls_token", "mask_token"};
-static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens",
+                                    "model_specific_special_tokens"};
 
 typedef struct addition {
     const char *text;
@@ -43,6 +44,23 @@ static mixt_status wrong(const mixt_beside *b, const addition *a, const char *ru
 /* --- What is to be added -----------------------------------------------------------------------
  */
 
+/* The tokens of a list, or of an object whose keys name what they are for ("image_token"), as a
+ * list that is a new reference. */
+static json_t *tokens_of(const json_t *value)
+{
+    const char *key;
+    json_t *token, *list = json_array();
+    if (json_is_array(value)) {
+        json_array_extend(list, (json_t *)(uintptr_t)value);
+    } else if (json_is_object(value)) {
+        json_object_foreach((json_t *)(uintptr_t)value, key, token)
+        {
+            json_array_append(list, token);
+        }
+    }
+    return list;
+}
+
 /* Texts that a key of a special token names, as the keys of an object. */
 static json_t *find_names(const mixt_beside *b)
 {
@@ -55,13 +73,14 @@ static json_t *find_names(const mixt_beside *b)
         }
     }
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-        const json_t *list = mixt_beside_value(b, lists[i], &file);
-        for (size_t j = 0; json_is_array(list) && j < json_array_size(list); j++) {
+        json_t *list = tokens_of(mixt_beside_value(b, lists[i], &file));
+        for (size_t j = 0; j < json_array_size(list); j++) {
             const char *text = mixt_beside_text(json_array_get(list, j));
             if (text != NULL) {
                 json_object_set_new(names, text, json_true());
             }
         }
+        json_decref(list);
     }
     return names;
 }
@@ -148,13 +167,16 @@ static mixt_status list_named(const mixt_beside *b, additions *all)
     }
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         addition a = {.key = lists[i], .id = -1, .special = true};
-        const json_t *list = mixt_beside_value(b, lists[i], &a.file);
-        for (size_t j = 0; json_is_array(list) && j < json_array_size(list); j++) {
+        mixt_status status = MIXT_OK;
+        json_t *list = tokens_of(mixt_beside_value(b, lists[i], &a.file));
+        for (size_t j = 0; status == MIXT_OK && j < json_array_size(list); j++) {
             const json_t *value = json_array_get(list, j);
             a.text = mixt_beside_text(value);
             a.flags = json_is_object(value) ? value : NULL;
-            MIXT_TRY(append(b, all, &a));
+            status = append(b, all, &a);
         }
+        json_decref(list); /* the file's own root holds the tokens */
+        MIXT_TRY(status);
     }
     return MIXT_OK;
 }

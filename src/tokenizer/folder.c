@@ -53,8 +53,16 @@ static mixt_status open_beside(const char *folder, mixt_beside *b, mixt_error *e
     MIXT_TRY(read_beside(folder, "special_tokens_map.json", &b->map.path, &b->map.root, error));
     MIXT_TRY(read_beside(folder, "added_tokens.json", &b->added.path, &b->added.root, error));
     mixt_json_object config = {b->config.root, b->config.path, "", error};
-    return b->config.root != NULL ? mixt_json_string_or(&config, "tokenizer_class", &b->class_name)
-                                  : MIXT_OK;
+    if (b->config.root == NULL) {
+        return MIXT_OK;
+    }
+    bool split = false;
+    MIXT_TRY(mixt_json_bool_or(&config, "split_special_tokens", &split));
+    if (split) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "%s: split_special_tokens: only false is supported", b->config.path);
+    }
+    return mixt_json_string_or(&config, "tokenizer_class", &b->class_name);
 }
 
 /* --- Special tokens ----------------------------------------------------------------------------
@@ -284,10 +292,12 @@ static mixt_status read_config(mixt_tokenizer *tokenizer, const char *folder, co
     }
     MIXT_TRY(read_template_file(tokenizer, folder, b->error));
     mixt_tokenizer_mark_ends(tokenizer);
-    const char *also = mixt_beside_text(json_object_get(b->map.root, "eos_token"));
-    if (also !=
-        NULL) { /* where tokenizer_config.json goes before it, it ends a text all the same */
-        mixt_tokenizer_declare_end(tokenizer, mixt_tokenizer_find_special(tokenizer, also));
+    const json_t *files[] = {b->config.root, b->map.root}; /* whichever goes before the other */
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *text = mixt_beside_text(json_object_get(files[i], "eos_token"));
+        if (text != NULL) {
+            mixt_tokenizer_declare_end(tokenizer, mixt_tokenizer_find_special(tokenizer, text));
+        }
     }
     return read_model_ends(tokenizer, folder, b->error);
 }
