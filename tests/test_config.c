@@ -340,7 +340,8 @@ static void changed_configurations(void **state)
 typedef struct gguf_change {
     const char *family; /* file of tests/fixtures/families */
     const char *key;
-    char kind; /* u: u32, f: f32, b: bool, s: string, a: list of f32 */
+    char kind; /* u: u32, f: f32, b: bool, s: string, a: list of f32; of i32 l: twice the same,
+                  o: one, d: two that differ */
     double value;
     const char *rule; /* part of the refusal; NULL: read */
 } gguf_change;
@@ -372,6 +373,11 @@ static const gguf_change gguf_changes[] = {
     {"gpt_oss", "gpt-oss.feed_forward_length", 'u', 32, NULL},
     {"gpt_oss", "gpt-oss.attention.sliding_window_pattern", 'u', 2, NULL},
     {"gpt_oss", "gpt-oss.attention.sliding_window_pattern", 'u', 4, "only 2 is supported"},
+    {"mixtral", "llama.attention.head_count_kv", 'l', 2, NULL},
+    {"mixtral", "llama.attention.head_count", 'l', 4, NULL},
+    {"mixtral", "llama.feed_forward_length", 'l', 48, NULL},
+    {"mixtral", "llama.attention.head_count_kv", 'd', 2, "is 2 for layer 0 and 3 for layer 1"},
+    {"mixtral", "llama.feed_forward_length", 'd', 48, "only one number for all layers"},
     {"grok-1", "grok.router_logit_softcapping", 'f', 30, NULL},
     {"grok-1", "grok.final_logit_softcapping", 'f', 50, "not known to mixt for Grok-1"},
 };
@@ -379,7 +385,11 @@ static const gguf_change gguf_changes[] = {
 static mixt_status put_changed(mixt_gguf_writer *writer, const gguf_change *c, mixt_error *error)
 {
     float number = (float)c->value;
+    int32_t layers[] = {(int32_t)c->value, (int32_t)c->value + (c->kind == 'd')};
     mixt_gguf_array array = {MIXT_GGUF_F32, 1, &number, NULL, NULL};
+    if (strchr("lod", c->kind) != NULL) {
+        array = (mixt_gguf_array){MIXT_GGUF_I32, c->kind == 'o' ? 1 : 2, layers, NULL, NULL};
+    }
     switch (c->kind) {
     case 'u':
         return mixt_gguf_writer_u32(writer, c->key, (uint32_t)c->value, error);
@@ -448,7 +458,7 @@ static void gguf_keys(void **state)
     }
 }
 
-/* Keys that llama.cpp wants, and its own defaults of others. */
+/* Keys that llama.cpp wants, its own defaults of others, and broken lists. */
 static void absent_gguf_keys(void **state)
 {
     (void)state;
@@ -457,6 +467,8 @@ static void absent_gguf_keys(void **state)
         {"mixtral", "llama.context_length", '-', 0, "is missing"},
         {"mixtral", "llama.expert_used_count", '-', 0, "is missing"},
         {"gpt_oss", "gpt-oss.attention.sliding_window", '-', 0, "is missing"},
+        {"mixtral", "llama.attention.head_count_kv", 'o', 2, "has 1 numbers for 2 layers"},
+        {"mixtral", "llama.attention.head_count_kv", 'l', -2, "is -2, not"},
         {"mixtral", "llama.rope.freq_base", '-', 10000, NULL},
         {"gpt_oss", "gpt-oss.rope.freq_base", '-', 10000, NULL},
     };

@@ -55,9 +55,59 @@ static bool has_key(void *user, const char *name)
            width_of_tensor(r, name) > 0;
 }
 
+/* Keys for which llama.cpp takes one number or a list with one for each layer. */
+static bool is_layered(const key_reader *r, const char *name, const char *key,
+                       mixt_gguf_array *array)
+{
+    static const char *const names[] = {"attention.head_count", "attention.head_count_kv",
+                                        "feed_forward_length"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return mixt_gguf_array_of(r->file, key, MIXT_GGUF_U32, array, NULL) == MIXT_OK ||
+                   mixt_gguf_array_of(r->file, key, MIXT_GGUF_I32, array, NULL) == MIXT_OK;
+        }
+    }
+    return false;
+}
+
+/* The number that all layers have: layers here are alike. */
+static mixt_status read_layers(const key_reader *r, const char *key, const mixt_gguf_array *array,
+                               mixt_gguf_range range, int64_t *value)
+{
+    char blocks[160];
+    int64_t layers;
+    int32_t first = 0;
+    const char *path = mixt_gguf_path(r->file, 0);
+    mixt_gguf_key(r->arch, "block_count", blocks);
+    MIXT_TRY(mixt_gguf_integer(r->file, blocks, (mixt_gguf_range){1, 1 << 20}, &layers, r->error));
+    if (array->count != (size_t)layers) {
+        return mixt_fail(r->error, MIXT_ERROR_FORMAT,
+                         "%s: key \"%s\" has %zu numbers for %d layers", path, key, array->count,
+                         (int)layers);
+    }
+    for (size_t i = 0; i < array->count; i++) {
+        int32_t number; /* of u32 too: above 2^31 it is negative, out of every range */
+        memcpy(&number, (const char *)array->data + i * sizeof number, sizeof number);
+        first = i == 0 ? number : first;
+        if (number != first) {
+            return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
+                             "%s: key \"%s\" is %d for layer 0 and %d for layer %zu: only one "
+                             "number for all layers is supported",
+                             path, key, (int)first, (int)number, i);
+        }
+    }
+    if (!(first >= range.low && first <= range.high)) {
+        return mixt_fail(r->error, MIXT_ERROR_FORMAT, "%s: key \"%s\" is %d, not %.17g to %.17g",
+                         path, key, (int)first, range.low, range.high);
+    }
+    *value = first;
+    return MIXT_OK;
+}
+
 static mixt_status read_key(void *user, const mixt_config_row *row, const char *name, double *value)
 {
     const key_reader *r = user;
+    mixt_gguf_array array;
     char key[160];
     mixt_gguf_key(r->arch, name, key);
     mixt_gguf_range range = {row->low, row->high};
@@ -82,7 +132,9 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
         *value = (double)number;
         return MIXT_OK;
     }
-    MIXT_TRY(mixt_gguf_integer(r->file, key, range, &number, r->error));
+    MIXT_TRY(is_layered(r, name, key, &array)
+                 ? read_layers(r, key, &array, range, &number)
+                 : mixt_gguf_integer(r->file, key, range, &number, r->error));
     *value = (double)number;
     return MIXT_OK;
 }
