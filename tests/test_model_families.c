@@ -452,7 +452,7 @@ static void put_key(mixt_gguf_writer *writer, const bad_key *k, mixt_error *erro
     } else if (k->kind == 's') {
         status = mixt_gguf_writer_string(writer, key, "linear-ish", error);
     } else {
-        static const uint32_t values[] = {2, 2};
+        static const uint32_t values[] = {2, 1};
         mixt_gguf_array array = {.kind = MIXT_GGUF_U32, .count = 2, .data = values};
         status = mixt_gguf_writer_array(writer, key, &array, error);
     }
