@@ -223,7 +223,8 @@ static void print_repetition_summary(printer *p)
 static void domain_cell(printer *p, const mixt_repetition *row)
 {
     double reach = fmax(row->rate.high - row->rate.value, row->rate.value - row->rate.low);
-    mixt_buffer_format(p->out, "%5.1f\xc2\xb1", 100 * row->rate.value);
+    double share = 100 * row->rate.value; /* 100.0 would touch the column before */
+    mixt_buffer_format(p->out, "%5.*f\xc2\xb1", share < 99.95 ? 1 : 0, share);
     if (mixt_repetition_has_interval(row)) {
         mixt_buffer_format(p->out, "%-4.1f", 100 * reach);
     } else {
