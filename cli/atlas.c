@@ -1,4 +1,5 @@
 /* mixt atlas: tables and coloured text in the terminal, and the page. */
+#include "files.h"
 #include "shared.h"
 #include "terminal.h"
 
@@ -48,6 +49,9 @@ static int run_atlas(void *user, cli_arguments *arguments)
     (void)arguments;
     if (settings->trace == NULL) {
         return fail_usage("--trace: needed");
+    }
+    if (settings->page != NULL && files_would_replace(settings->page, settings->trace)) {
+        return fail_usage("--html: %.400s is read here; it would be written over", settings->page);
     }
     mixt_error error = MIXT_ERROR_INIT;
     const mixt_atlas_options options = {

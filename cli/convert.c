@@ -1,7 +1,9 @@
 /* mixt convert: a model in another form, or in fewer bits. */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
+#include "files.h"
 #include "shared.h"
 #include "terminal.h"
 
@@ -45,7 +47,7 @@ static const cli_option convert_options[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(convert_settings, importance),
      .value = "FILE",
-     .help = "importance matrix (GGUF, also of llama-imatrix) that weights the errors",
+     .help = "importance matrix (GGUF or .dat, also of llama-imatrix) that weights the errors",
      .aliases = "imatrix"},
     {.name = "data",
      .letter = 'd',
@@ -222,7 +224,7 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     if (status == MIXT_OK) {
         say_written(settings, &report);
         const char *suffix = strrchr(settings->output, '.');
-        if (suffix != NULL && strcmp(suffix, ".gguf") == 0) {
+        if (suffix != NULL && strcasecmp(suffix, ".gguf") == 0) {
             warn_rope(resources->model);
         }
     }
@@ -241,6 +243,16 @@ static int run_convert(void *user, cli_arguments *arguments)
     }
     if (settings->save_importance != NULL && settings->data.count == 0) {
         return fail_usage("--save-importance: needs --data");
+    }
+    bool replaced = settings->save_importance != NULL &&
+                    files_would_replace(settings->save_importance, settings->model);
+    for (size_t i = 0; i < settings->data.count && settings->save_importance != NULL; i++) {
+        replaced =
+            replaced || files_would_replace(settings->save_importance, settings->data.items[i]);
+    }
+    if (replaced) {
+        return fail_usage("--save-importance: %.400s is read here; it would be written over",
+                          settings->save_importance);
     }
     return with_resources(convert, settings);
 }

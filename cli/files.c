@@ -84,6 +84,20 @@ bool files_is_folder(const char *path)
     return stat(path, &found) == 0 && S_ISDIR(found.st_mode);
 }
 
+bool files_would_replace(const char *output, const char *input)
+{
+    struct stat out, in;
+    char inner[4400];
+    const char *slash = strrchr(output, '/');
+    if (input == NULL || stat(output, &out) != 0 || stat(input, &in) != 0) {
+        return false;
+    }
+    bool same = out.st_dev == in.st_dev && out.st_ino == in.st_ino;
+    return same || (S_ISDIR(in.st_mode) &&
+                    files_join(inner, sizeof inner, input, slash == NULL ? output : slash + 1) &&
+                    files_would_replace(output, inner));
+}
+
 bool files_exist(const char *path)
 {
     return access(path, F_OK) == 0;

@@ -15,6 +15,8 @@ bool files_is_folder(const char *path);
 bool files_exist(const char *path);
 /* mkdir -p; false leaves errno. */
 bool files_make_folder(const char *path);
+/* Whether `output` is there and is `input`, or a file in that folder, whatever their spelling. */
+bool files_would_replace(const char *output, const char *input);
 /* rm -r; links are removed, not followed. */
 void files_remove(const char *path);
 /* Writes `path` by way of a synced neighbour and a rename. */

@@ -1,4 +1,5 @@
 /* mixt trace: every routing decision over a corpus, into a file. */
+#include "files.h"
 #include "shared.h"
 
 typedef struct trace_settings {
@@ -67,6 +68,14 @@ static int run_trace(void *user, cli_arguments *arguments)
     }
     if (settings->data.count == 0) {
         return fail_usage("--data: needed");
+    }
+    bool replaced = files_would_replace(settings->output, settings->model.path);
+    for (size_t i = 0; i < settings->data.count; i++) {
+        replaced = replaced || files_would_replace(settings->output, settings->data.items[i]);
+    }
+    if (replaced) {
+        return fail_usage("--output: %.400s is read here; it would be written over",
+                          settings->output);
     }
     return with_resources(write_trace, settings);
 }

@@ -673,6 +673,16 @@ static void test_option_sets(void **state)
     assert_int_equal(last.status, 0);
     mixt("convert", gguf, "-o", gguf, NULL);
     assert_refused("is the model that is converted");
+    mixt("convert", gguf, "-o", at("other.gguf"), "--data", text_folder, "--save-importance", gguf,
+         NULL);
+    assert_refused("is read here; it would be written over");
+    mixt("trace", "-m", gguf, "--data", text_folder, "-o", gguf, NULL);
+    assert_refused("is read here; it would be written over");
+    char weights[300];
+    snprintf(weights, sizeof weights, "%s/model/model.safetensors", out);
+    assert_int_equal(access(weights, F_OK), 0);
+    mixt("trace", "-m", at("scaled/model"), "--data", text_folder, "-o", weights, NULL);
+    assert_refused("is read here; it would be written over");
 }
 
 static void test_info(void **state)
