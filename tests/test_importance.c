@@ -185,6 +185,11 @@ static void test_bad_older_files(void **state)
     write_file(path, twice, 4 + 2 * entry);
     refused(path, "blk.0.attn_q.weight is there twice");
     free(twice);
+    /* neither bytes that are no text nor control characters reach the terminal */
+    memcpy(file + name + 4, "\x80\xc2\x9b\n", 4);
+    put_i32(file + first, 0x7fc00000);
+    write_file(path, file, length);
+    refused(path, "tensor ????0.attn_q.weight: not all sums are finite");
     free(file);
     free(path);
 }

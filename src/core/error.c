@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/utf8.h"
+
 const char *mixt_status_name(mixt_status status)
 {
     switch (status) {
@@ -22,6 +24,22 @@ bool mixt_status_is_refusal(mixt_status status)
            status == MIXT_ERROR_UNSUPPORTED || status == MIXT_ERROR_NOT_FOUND;
 }
 
+/* One line of UTF-8 without control characters, whatever a file's text held. */
+static void make_plain(char *text)
+{
+    size_t left = strlen(text);
+    for (unsigned char *c = (unsigned char *)text; left > 0;) {
+        size_t length = mixt_utf8_character(c, left);
+        bool control = *c < 0x20 || *c == 0x7f || (length == 2 && c[0] == 0xc2 && c[1] < 0xa0);
+        length = length == 0 ? 1 : length;
+        if (control || (length == 1 && *c >= 0x80)) {
+            memset(c, '?', length);
+        }
+        c += length;
+        left -= length;
+    }
+}
+
 MIXT_PRINTF(4, 0)
 static void fail_line(mixt_error *error, mixt_status status, int number, const char *format,
                       va_list arguments)
@@ -35,11 +53,7 @@ static void fail_line(mixt_error *error, mixt_status status, int number, const c
         size_t used = strlen(error->message);
         snprintf(error->message + used, sizeof error->message - used, ": %s", strerror(number));
     }
-    for (char *c = error->message; *c != '\0'; c++) { /* one line, whatever a file's text held */
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
-            *c = '?';
-        }
-    }
+    make_plain(error->message);
 }
 
 mixt_status mixt_fail(mixt_error *error, mixt_status status, const char *format, ...)
