@@ -519,24 +519,38 @@ static void test_fewer_rows(void **state)
 static void test_gguf_ends(void **state)
 {
     (void)state;
-    static const char *const tokens[] = {"a", "b", "ab", "<x>", "<y>", "<z>", "<w>", "</s>"};
+    const char *tokens[] = {"a", "b", "ab", "<x>", "<y>", "<z>", "<w>", "</s>"};
     static const char *const merges[] = {"a b"};
     static const int32_t types[] = {1, 1, 1, 3, 3, 3, 3, 1};
-    static const uint64_t lengths[] = {1, 1, 2, 3, 3, 3, 3, 4}, merge_length[] = {3};
+    static const uint64_t merge_length[] = {3};
+    uint64_t lengths[] = {1, 1, 2, 3, 3, 3, 3, 4};
     static const struct {
         const char *key;
         uint32_t id;
-        int end, also; /* ids; -1: none */
+        int end, also;    /* ids; -1: none */
+        const char *text; /* of token 6, if not "<w>" */
     } cases[] = {
-        {"eos_token_id", 3, 3, 7},     {"eot_token_id", 4, 4, 7},
-        {"eom_token_id", 5, 5, 7},     {"fim_pad_token_id", 6, 6, 7},
-        {"fim_rep_token_id", 5, 5, 7}, {"fim_sep_token_id", 4, 4, 7},
-        {"eot_token_id", 8, -1, 7},    {"fim_pre_token_id", 6, -1, 7},
+        {"eos_token_id", 3, 3, 7},
+        {"eot_token_id", 4, 4, 7},
+        {"eom_token_id", 5, 5, 7},
+        {"fim_pad_token_id", 6, 6, 7},
+        {"fim_rep_token_id", 5, 5, 7},
+        {"fim_sep_token_id", 4, 4, 7},
+        {"eot_token_id", 8, -1, 7},
+        {"fim_pre_token_id", 6, -1, 7},
+        /* known texts, where the file names none */
+        {"fim_pre_token_id", 3, 6, 7, "<|repo_name|>"},
+        {"fim_pad_token_id", 3, 3, 7, "<|fim_pad|>"},
+        {"fim_rep_token_id", UINT32_MAX, -1, 7, "<|repo_name|>"},
+        {"eot_token_id", UINT32_MAX, 6, 7, "<|file_sep|>"},
+        {"eot_token_id", UINT32_MAX, 6, 7, "<PAD>"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         mixt_gguf_writer *writer;
         mixt_error error = MIXT_ERROR_INIT;
         char *path = scratch_path("ends.gguf"), key[64];
+        tokens[6] = cases[i].text != NULL ? cases[i].text : "<w>";
+        lengths[6] = strlen(tokens[6]);
         must(mixt_gguf_writer_create(path, 0, &writer, &error), &error);
         mixt_gguf_writer_string(writer, "general.architecture", "qwen2", &error);
         mixt_gguf_writer_string(writer, "tokenizer.ggml.model", "gpt2", &error);

@@ -598,7 +598,6 @@ static void test_refused_vocabularies(void **state)
           .scores = endless,
           .types = llama_types},
          "finite"},
-        {{LLAMA, .add_bos = true}, "without a bos_token_id"},
         {{BYTES, .merges = good, .merge_count = 1, .add_bos = true}, "without a bos_token_id"},
         {{BYTES, .merges = no_space, .merge_count = 1}, "merges[0]"},
         {{BYTES, .merges = unknown_half, .merge_count = 2}, "merges[1]: \"a c\""},
@@ -642,6 +641,10 @@ static void test_ids_beyond_the_vocabulary(void **state)
         assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS), 1);
         const char *notes = mixt_tokenizer_notes(tokenizer);
         assert_true(ids[i] == UINT32_MAX ? notes == NULL : strstr(notes, "bos_token_id") != NULL);
+        mixt_tokenizer_free(tokenizer);
+        file = (vocabulary){LLAMA, .add_bos = true}; /* the same where the file names none */
+        assert_int_equal(open_vocabulary(&file, &tokenizer, &error), MIXT_OK);
+        assert_int_equal(mixt_tokenizer_around(tokenizer, MIXT_SPECIAL_BOS), 1);
         mixt_tokenizer_free(tokenizer);
         file =
             (vocabulary){BYTES, .merges = good, .merge_count = 1, .bos = ids[i], .add_bos = true};

@@ -161,11 +161,11 @@ static mixt_status read_specials(gguf_reader *r, const int32_t usual[4], bool ad
     t->adds_eos = adds_eos && t->special[MIXT_SPECIAL_EOS] >= 0;
     MIXT_TRY(read_flag(r, KEY("add_bos_token"), &t->adds_bos));
     MIXT_TRY(read_flag(r, KEY("add_eos_token"), &t->adds_eos));
-    if (mixt_gguf_has(r->file, KEY("add_bos_token")) && t->adds_bos &&
+    if (mixt_gguf_has(r->file, KEY("add_bos_token")) && t->adds_bos && usual[0] < 0 &&
         !mixt_gguf_has(r->file, keys[0])) {
         return wrong(r, MIXT_ERROR_FORMAT, KEY("add_bos_token"), "true without a bos_token_id");
     }
-    if (mixt_gguf_has(r->file, KEY("add_eos_token")) && t->adds_eos &&
+    if (mixt_gguf_has(r->file, KEY("add_eos_token")) && t->adds_eos && usual[1] < 0 &&
         !mixt_gguf_has(r->file, keys[1])) {
         return wrong(r, MIXT_ERROR_FORMAT, KEY("add_eos_token"), "true without an eos_token_id");
     }
@@ -467,6 +467,28 @@ static int32_t find_separator(const mixt_tokenizer *t)
     return -1;
 }
 
+/* Of a file that names no such id, llama.cpp takes the token with one of these texts, whatever its
+ * type, and it ends a text. Files with a tokenizer.json of ours say all ends themselves. */
+static void find_fim_ends(mixt_tokenizer *t, const mixt_gguf *file)
+{
+    static const struct {
+        const char *key, *texts[6];
+    } kinds[] = {
+        {KEY("fim_pad_token_id"), {"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"}},
+        {KEY("fim_rep_token_id"),
+         {"<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"}},
+        {KEY("fim_sep_token_id"), {"<|file_sep|>"}},
+    };
+    for (size_t i = 0; t->json == NULL && i < sizeof kinds / sizeof *kinds; i++) {
+        bool named = mixt_gguf_has(file, kinds[i].key);
+        for (int j = 0; !named && kinds[i].texts[j] != NULL; j++) {
+            int32_t id = mixt_tokenizer_find_special(t, kinds[i].texts[j]);
+            mixt_tokenizer_declare_end(t, id);
+            named = id >= 0;
+        }
+    }
+}
+
 mixt_status mixt_tokenizer_gguf_ends(mixt_tokenizer *tokenizer, const mixt_gguf *file,
                                      mixt_error *error)
 {
@@ -481,6 +503,7 @@ mixt_status mixt_tokenizer_gguf_ends(mixt_tokenizer *tokenizer, const mixt_gguf 
         }
         mixt_tokenizer_declare_end(tokenizer, id);
     }
+    find_fim_ends(tokenizer, file);
     mixt_gguf_array more = {.count = 0};
     if (mixt_gguf_has(file, MIXT_GGUF_ENDS)) {
         MIXT_TRY(mixt_gguf_array_of(file, MIXT_GGUF_ENDS, MIXT_GGUF_I32, &more, error));
