@@ -458,6 +458,33 @@ static void gguf_keys(void **state)
     }
 }
 
+/* An eos of -1 in a signed key is none, as the same bits in an unsigned one. */
+static void a_negative_end_is_none(void **state)
+{
+    (void)state;
+    static const char key[] = "tokenizer.ggml.eos_token_id";
+    char target[96], *bytes;
+    size_t length, at = 0;
+    mixt_model_options options;
+    mixt_error error = MIXT_ERROR_INIT;
+    snprintf(target, sizeof target, "%s/model.gguf", home);
+    write_changed(target, &(gguf_change){"mixtral", key, 'u', UINT32_MAX, NULL});
+    assert_int_equal(mixt_file_read(target, 1 << 24, &bytes, &length, &error), MIXT_OK);
+    while (memcmp(bytes + at, key, strlen(key)) != 0) {
+        at++;
+    }
+    bytes[at + strlen(key)] = MIXT_GGUF_I32; /* the kind stands behind the key */
+    FILE *file = fopen(target, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, length, file), length);
+    fclose(file);
+    free(bytes);
+    if (mixt_model_options_read(target, &options, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    assert_int_equal(options.separator, -1);
+}
+
 /* Keys that llama.cpp wants, its own defaults of others, and broken lists. */
 static void absent_gguf_keys(void **state)
 {
@@ -515,6 +542,7 @@ int main(void)
         cmocka_unit_test(random_configurations),  cmocka_unit_test(published_configurations),
         cmocka_unit_test(changed_configurations), cmocka_unit_test(gguf_keys),
         cmocka_unit_test(absent_gguf_keys),       cmocka_unit_test(options_have_names),
+        cmocka_unit_test(a_negative_end_is_none),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
 }

@@ -410,9 +410,11 @@ static mixt_status read_rest(const key_reader *r, const mixt_family *family, mix
     int64_t separator = -1;
     if (mixt_gguf_has(r->file, "tokenizer.ggml.eos_token_id")) {
         MIXT_TRY(mixt_gguf_integer(r->file, "tokenizer.ggml.eos_token_id",
-                                   (mixt_gguf_range){0, 4294967295.0}, &separator, r->error));
+                                   (mixt_gguf_range){-2147483648.0, 4294967295.0}, &separator,
+                                   r->error));
     }
-    o->separator = separator < o->vocab_size ? (int)separator : -1;
+    bool known = separator >= 0 && separator < o->vocab_size;
+    o->separator = known ? (int)separator : -1;
     return MIXT_OK;
 }
 
