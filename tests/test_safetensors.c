@@ -454,6 +454,16 @@ static void test_special_files(void **state)
     assert_int_equal(mixt_safetensors_open(scratch, &file, &second), MIXT_ERROR_NOT_FOUND);
     assert_non_null(strstr(second.message, "neither"));
     free(fifo);
+    char *folder = scratch_path("pickled"), *weights = scratch_path("pickled/pytorch_model.bin");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    FILE *made = fopen(weights, "wb");
+    assert_non_null(made);
+    fclose(made);
+    mixt_error third = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_safetensors_open(folder, &file, &third), MIXT_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(third.message, "pickled: pytorch_model.bin: pickled weights"));
+    free(folder);
+    free(weights);
 }
 
 static void test_dtype_names(void **state)

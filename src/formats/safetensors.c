@@ -331,6 +331,27 @@ static mixt_status open_single(mixt_safetensors *all, mixt_status loaded, mixt_s
     return MIXT_OK;
 }
 
+/* Neither a single file nor an index; the folder may hold the pickled form that came before. */
+static mixt_status no_weights(const char *folder, mixt_error *error)
+{
+    static const char *const pickled[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
+                                          "consolidated.00.pth"};
+    for (size_t i = 0; i < sizeof pickled / sizeof *pickled; i++) {
+        char *path = mixt_path_join(folder, pickled[i]);
+        bool there = path != NULL && mixt_path_exists(path);
+        free(path);
+        if (there) {
+            return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                             "%s: %s: pickled weights are not read: have save_pretrained of "
+                             "transformers write model.safetensors",
+                             folder, pickled[i]);
+        }
+    }
+    return mixt_fail(error, MIXT_ERROR_NOT_FOUND,
+                     "%s: holds neither model.safetensors nor model.safetensors.index.json",
+                     folder);
+}
+
 mixt_status mixt_safetensors_open(const char *path, mixt_safetensors **file, mixt_error *error)
 {
     *file = NULL;
@@ -344,12 +365,8 @@ mixt_status mixt_safetensors_open(const char *path, mixt_safetensors **file, mix
             return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for paths", path);
         }
         if (!mixt_path_exists(single)) {
-            mixt_status status = mixt_path_exists(index)
-                                     ? open_index(path, index, file, error)
-                                     : mixt_fail(error, MIXT_ERROR_NOT_FOUND,
-                                                 "%s: holds neither model.safetensors nor "
-                                                 "model.safetensors.index.json",
-                                                 path);
+            mixt_status status = mixt_path_exists(index) ? open_index(path, index, file, error)
+                                                         : no_weights(path, error);
             free(single);
             free(index);
             return status;
