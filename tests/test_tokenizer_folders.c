@@ -530,14 +530,14 @@ static void test_gguf_ends(void **state)
         int end, also;    /* ids; -1: none */
         const char *text; /* of token 6, if not "<w>" */
     } cases[] = {
-        {"eos_token_id", 3, 3, 7},
-        {"eot_token_id", 4, 4, 7},
-        {"eom_token_id", 5, 5, 7},
-        {"fim_pad_token_id", 6, 6, 7},
-        {"fim_rep_token_id", 5, 5, 7},
-        {"fim_sep_token_id", 4, 4, 7},
-        {"eot_token_id", 8, -1, 7},
-        {"fim_pre_token_id", 6, -1, 7},
+        {"eos_token_id", 3, 3, 7, NULL},
+        {"eot_token_id", 4, 4, 7, NULL},
+        {"eom_token_id", 5, 5, 7, NULL},
+        {"fim_pad_token_id", 6, 6, 7, NULL},
+        {"fim_rep_token_id", 5, 5, 7, NULL},
+        {"fim_sep_token_id", 4, 4, 7, NULL},
+        {"eot_token_id", 8, -1, 7, NULL},
+        {"fim_pre_token_id", 6, -1, 7, NULL},
         /* known texts, where the file names none */
         {"fim_pre_token_id", 3, 6, 7, "<|repo_name|>"},
         {"fim_pad_token_id", 3, 3, 7, "<|fim_pad|>"},
