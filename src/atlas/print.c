@@ -96,12 +96,12 @@ static void print_title(printer *p)
     if (uneven(p)) {
         mixt_buffer_format(&facts, "%d to ", mixt_trace_least_chosen(p->trace));
     }
-    mixt_buffer_format(&facts,
-                       "%d of %d experts a token%s%s; %llu tokens of %llu documents in %d domain%s",
-                       info->experts_per_token, info->experts,
-                       info->router_select[0] != '\0' ? ", chosen by " : "", info->router_select,
-                       (unsigned long long)info->tokens, (unsigned long long)info->documents,
-                       info->domains, info->domains == 1 ? "" : "s");
+    mixt_buffer_format(
+        &facts, "%d of %d experts a token%s%s; %llu tokens of %llu document%s in %d domain%s",
+        info->experts_per_token, info->experts,
+        info->router_select[0] != '\0' ? ", chosen by " : "", info->router_select,
+        (unsigned long long)info->tokens, (unsigned long long)info->documents,
+        info->documents == 1 ? "" : "s", info->domains, info->domains == 1 ? "" : "s");
     mixt_buffer_append(&facts, "", 1);
     wrapped(p, facts.failed ? "" : facts.data);
     mixt_buffer_free(&facts);
