@@ -210,6 +210,10 @@ static const change changes[] = {
     {"OLMoE-1B-7B-0924", "attention_bias", "0", NULL, "attention.qkv_bias", 0},
     {"OLMoE-1B-7B-0924", "attention_bias", "null", NULL, "attention.qkv_bias", 0},
     {"OLMoE-1B-7B-0924", "attention_bias", "1", NULL, "attention.qkv_bias", 1},
+    /* of training and bookkeeping */
+    {"Mixtral-8x7B-v0.1", "ffn_dropout", "0.1", NULL, "experts", 8},
+    {"Mixtral-8x7B-v0.1", "model_max_length", "4096", NULL, "context_length", 32768},
+    {"Mixtral-8x7B-v0.1", "bf16", "true", NULL, "experts", 8},
     /* names of one thing */
     {"Mixtral-8x7B-v0.1", "num_experts", "8", NULL, "experts", 8},
     {"Mixtral-8x7B-v0.1", "num_experts", "4", "num_experts", NULL, 0},

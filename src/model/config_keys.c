@@ -31,6 +31,23 @@ static const char *const shared_harmless[] = {
     "attn_implementation",
     "use_flash_attention",
     "use_flash_attention_2",
+    "use_flash_attn",
+    "flash_attn",
+    "use_liger",
+    "chunk_size_feed_forward",
+    "bf16",
+    "fp16",
+    "fp32",
+    "name_or_path",
+    "model_name",
+    "license",
+    "library_name",
+    "trust_remote_code",
+    "transformers_weights",
+    "model_max_length",
+    "tokenizer_model_max_length",
+    "padding_side",
+    "tokenizer_padding_side",
     "return_dict",
     "return_dict_in_generate",
     "output_attentions",
@@ -95,17 +112,12 @@ static const char *const shared_harmless[] = {
     "typical_p",
     /* training */
     "initializer_range",
-    "attention_dropout",
-    "attention_probs_dropout_prob",
     "attn_pdrop",
     "embd_pdrop",
     "resid_pdrop",
-    "hidden_dropout",
-    "hidden_dropout_prob",
-    "residual_dropout",
-    "embedding_dropout",
-    "classifier_dropout",
     "neftune_noise_alpha",
+    "gradient_checkpointing_kwargs",
+    "loss_type",
     "router_jitter_noise",
     "router_aux_loss_coef",
     "router_z_loss_coef",
@@ -541,6 +553,7 @@ static mixt_status check_known(const mixt_json_object *json, const mixt_family *
         bool known = row || in_fixed(family->fixed, json->place, key);
         known =
             known || (root && (in_names(family->harmless, key) || key[0] == '_' ||
+                               strstr(key, "dropout") != NULL || /* in training alone */
                                in_names(shared_harmless, key) || in_names(mixt_rope_keys, key) ||
                                strcmp(key, "layer_types") == 0));
         if (!known && root && in_fixed(shared_fixed, "", key)) {
