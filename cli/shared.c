@@ -96,8 +96,8 @@ mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_erro
     if (path != NULL && resources->model != NULL) { /* the model's own ends count all the same */
         TRY(mixt_tokenizer_take_ends(resources->tokenizer, resources->model_path, error));
     }
-    if (mixt_tokenizer_notes(resources->tokenizer) != NULL) {
-        fprintf(stderr, "%s\n", mixt_tokenizer_notes(resources->tokenizer));
+    for (int i = 0; mixt_tokenizer_remark(resources->tokenizer, i) != NULL; i++) {
+        fprintf(stderr, "note: %s\n", mixt_tokenizer_remark(resources->tokenizer, i));
     }
     return MIXT_OK;
 }

@@ -163,8 +163,9 @@ MIXT_API bool mixt_tokenizer_is_end(const mixt_tokenizer *tokenizer, int32_t id)
  * ids that no token has are passed over. */
 MIXT_API mixt_status mixt_tokenizer_take_ends(mixt_tokenizer *tokenizer, const char *model_path,
                                               mixt_error *error);
-/* What was passed over in the files because no token has such an id, a line each, or NULL. */
-MIXT_API const char *mixt_tokenizer_notes(const mixt_tokenizer *tokenizer);
+/* What should be known of an opened tokenizer: line `index` (ids that were passed over because no
+ * token has them), NULL behind the last. As mixt_model_remark. */
+MIXT_API const char *mixt_tokenizer_remark(const mixt_tokenizer *tokenizer, int index);
 /* The chat template that came with the tokenizer, or NULL. */
 MIXT_API const char *mixt_tokenizer_chat_template(const mixt_tokenizer *tokenizer);
 /* Hash of vocabulary and merges, 64 hexadecimal digits. */

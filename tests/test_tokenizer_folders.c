@@ -122,9 +122,12 @@ static void test_ends(void **state)
     for (size_t i = 0; i < COUNT(cases); i++) {
         mixt_tokenizer *tokenizer = open_made(&cases[i].files);
         expect_ends(tokenizer, cases[i].ends);
-        const char *notes = mixt_tokenizer_notes(tokenizer);
-        bool said = notes != NULL && strstr(notes, "generation_config.json") != NULL &&
-                    strstr(notes, "99") != NULL;
+        const char *remark = NULL;
+        for (int k = 0; mixt_tokenizer_remark(tokenizer, k) != NULL; k++) {
+            remark = mixt_tokenizer_remark(tokenizer, k);
+        }
+        bool said = remark != NULL && strstr(remark, "generation_config.json") != NULL &&
+                    strstr(remark, "99") != NULL;
         assert_int_equal(said, i + 1 == COUNT(cases));
         mixt_tokenizer_free(tokenizer);
     }
@@ -499,7 +502,7 @@ static void test_fewer_rows(void **state)
     mixt_tokenizer *other = through_gguf(tokenizer, 9);
     assert_int_equal(mixt_tokenizer_vocab_size(other), 9);
     assert_int_equal(mixt_tokenizer_special(other, MIXT_SPECIAL_PAD), -1);
-    assert_null(mixt_tokenizer_notes(other));
+    assert_null(mixt_tokenizer_remark(other, 0));
     expect_ids(other, "p<|e|>", "0 8");
     mixt_tokenizer_free(other);
     mixt_gguf_writer *writer;
@@ -572,7 +575,7 @@ static void test_gguf_ends(void **state)
             assert_int_equal(mixt_tokenizer_is_end(tokenizer, id),
                              id == cases[i].end || id == cases[i].also);
         }
-        assert_int_equal(mixt_tokenizer_notes(tokenizer) != NULL, cases[i].id == 8);
+        assert_int_equal(mixt_tokenizer_remark(tokenizer, 0) != NULL, cases[i].id == 8);
         mixt_tokenizer_free(tokenizer);
         folder own = {.vocabulary = NULL};
         tokenizer = open_made(&own); /* and for a tokenizer from elsewhere */

@@ -639,8 +639,8 @@ static void test_ids_beyond_the_vocabulary(void **state)
         vocabulary file = {LLAMA, .bos = ids[i]};
         assert_int_equal(open_vocabulary(&file, &tokenizer, &error), MIXT_OK);
         assert_int_equal(mixt_tokenizer_special(tokenizer, MIXT_SPECIAL_BOS), 1);
-        const char *notes = mixt_tokenizer_notes(tokenizer);
-        assert_true(ids[i] == UINT32_MAX ? notes == NULL : strstr(notes, "bos_token_id") != NULL);
+        const char *remark = mixt_tokenizer_remark(tokenizer, 0);
+        assert_true(ids[i] == UINT32_MAX ? remark == NULL : strstr(remark, "bos_token_id") != NULL);
         mixt_tokenizer_free(tokenizer);
         file = (vocabulary){LLAMA, .add_bos = true}; /* the same where the file names none */
         assert_int_equal(open_vocabulary(&file, &tokenizer, &error), MIXT_OK);

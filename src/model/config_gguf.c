@@ -8,18 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct key_reader {
-    const mixt_gguf *file;
-    const char *arch;
-    mixt_error *error;
-} key_reader;
-
 void mixt_gguf_key(const char *arch, const char *name, char key[160])
 {
     snprintf(key, 160, "%.60s.%s", arch, name);
 }
 
-static const mixt_gguf_tensor *embeddings(const key_reader *r)
+mixt_status mixt_gguf_unsupported(const mixt_gguf_reader *reader, const char *name,
+                                  const char *what)
+{
+    return mixt_fail(reader->error, MIXT_ERROR_UNSUPPORTED, "%s: %s.%s: %s",
+                     mixt_gguf_path(reader->file, 0), reader->arch, name, what);
+}
+
+static const mixt_gguf_tensor *embeddings(const mixt_gguf_reader *r)
 {
     const mixt_gguf_tensor *tensor = mixt_gguf_find(r->file, "token_embd.weight");
     return tensor != NULL && tensor->rank == 2 ? tensor : NULL;
@@ -27,7 +28,7 @@ static const mixt_gguf_tensor *embeddings(const key_reader *r)
 
 /* Widths that files from before June 2024 (qwen2moe) have no key for: those of the tensors; 0:
  * none. */
-static int64_t width_of_tensor(const key_reader *r, const char *name)
+static int64_t width_of_tensor(const mixt_gguf_reader *r, const char *name)
 {
     static const struct {
         const char *key, *tensor;
@@ -47,7 +48,7 @@ static int64_t width_of_tensor(const key_reader *r, const char *name)
 
 static bool has_key(void *user, const char *name)
 {
-    const key_reader *r = user;
+    const mixt_gguf_reader *r = user;
     char key[160];
     mixt_gguf_key(r->arch, name, key);
     return mixt_gguf_has(r->file, key) ||
@@ -56,7 +57,7 @@ static bool has_key(void *user, const char *name)
 }
 
 /* Keys for which llama.cpp takes one number or a list with one for each layer. */
-static bool is_layered(const key_reader *r, const char *name, const char *key,
+static bool is_layered(const mixt_gguf_reader *r, const char *name, const char *key,
                        mixt_gguf_array *array)
 {
     static const char *const names[] = {"attention.head_count", "attention.head_count_kv",
@@ -71,8 +72,8 @@ static bool is_layered(const key_reader *r, const char *name, const char *key,
 }
 
 /* The number that all layers have: layers here are alike. */
-static mixt_status read_layers(const key_reader *r, const char *key, const mixt_gguf_array *array,
-                               mixt_gguf_range range, int64_t *value)
+static mixt_status read_layers(const mixt_gguf_reader *r, const char *key,
+                               const mixt_gguf_array *array, mixt_gguf_range range, int64_t *value)
 {
     char blocks[160];
     int64_t layers;
@@ -106,7 +107,7 @@ static mixt_status read_layers(const key_reader *r, const char *key, const mixt_
 
 static mixt_status read_key(void *user, const mixt_config_row *row, const char *name, double *value)
 {
-    const key_reader *r = user;
+    const mixt_gguf_reader *r = user;
     mixt_gguf_array array;
     char key[160];
     mixt_gguf_key(r->arch, name, key);
@@ -140,7 +141,7 @@ static mixt_status read_key(void *user, const mixt_config_row *row, const char *
 }
 
 /* One whole number where the key is there; *value stays where it is not. */
-static mixt_status integer_or(const key_reader *r, const char *name, mixt_gguf_range range,
+static mixt_status integer_or(const mixt_gguf_reader *r, const char *name, mixt_gguf_range range,
                               int *value)
 {
     char key[160];
@@ -153,20 +154,14 @@ static mixt_status integer_or(const key_reader *r, const char *name, mixt_gguf_r
     return MIXT_OK;
 }
 
-static mixt_status unsupported(const key_reader *r, const char *name, const char *what)
-{
-    return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s.%s: %s", mixt_gguf_path(r->file, 0),
-                     r->arch, name, what);
-}
-
 /* Scores as llama.cpp numbers them: 1 softmax, 2 sigmoid, 3 softmax over the chosen. */
-static mixt_status read_score(const key_reader *r, mixt_score usual, mixt_score *score)
+static mixt_status read_score(const mixt_gguf_reader *r, mixt_score usual, mixt_score *score)
 {
     int number = 0;
     *score = usual;
     MIXT_TRY(integer_or(r, "expert_gating_func", (mixt_gguf_range){0, 100}, &number));
     if (number > 3) {
-        return unsupported(r, "expert_gating_func", "only 1, 2 and 3 are supported");
+        return mixt_gguf_unsupported(r, "expert_gating_func", "only 1, 2 and 3 are supported");
     }
     if (number == 1) {
         *score = MIXT_SCORE_SOFTMAX;
@@ -198,7 +193,7 @@ static bool is_score_of(const mixt_family *family, mixt_score score)
 
 /* Of the families that share an architecture: the one with or without experts, then the one with
  * this score. */
-static mixt_status find_family(const key_reader *r, const mixt_family **family)
+static mixt_status find_family(const mixt_gguf_reader *r, const mixt_family **family)
 {
     int experts = 0;
     *family = NULL;
@@ -218,9 +213,9 @@ static mixt_status find_family(const key_reader *r, const mixt_family **family)
     if (*family != NULL) {
         return MIXT_OK;
     }
-    return known ? unsupported(r, "expert_count",
-                               "with this kind of routing, no family of "
-                               "this architecture is known")
+    return known ? mixt_gguf_unsupported(r, "expert_count",
+                                         "with this kind of routing, no family of "
+                                         "this architecture is known")
                  : mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
                              "%s: general.architecture: '%.60s' is not one that mixt knows",
                              mixt_gguf_path(r->file, 0), r->arch);
@@ -325,7 +320,7 @@ static const char *find_fixed(const char *const *fixed, const char *name, bool *
     return NULL;
 }
 
-static mixt_status check_key(const key_reader *r, const mixt_family *family, const char *key,
+static mixt_status check_key(const mixt_gguf_reader *r, const mixt_family *family, const char *key,
                              const char *name, mixt_gguf_kind kind)
 {
     bool any = false;
@@ -357,7 +352,7 @@ static mixt_status check_key(const key_reader *r, const mixt_family *family, con
 
 /* Every key behind "ARCH." is read, fixed, neutral or refused. Others are the tokenizer's, or say
  * where a file is from. */
-static mixt_status check_keys(const key_reader *r, const mixt_family *family)
+static mixt_status check_keys(const mixt_gguf_reader *r, const mixt_family *family)
 {
     size_t length = strlen(r->arch);
     for (size_t i = 0; i < mixt_gguf_key_count(r->file); i++) {
@@ -372,7 +367,7 @@ static mixt_status check_keys(const key_reader *r, const mixt_family *family)
 
 /* Biases that a family may have, and for which GGUF files have no key: there where layer 0 has the
  * tensor. */
-static void read_biases(const key_reader *r, const mixt_family *family, mixt_model_options *o)
+static void read_biases(const mixt_gguf_reader *r, const mixt_family *family, mixt_model_options *o)
 {
     static const struct {
         size_t offset;
@@ -391,7 +386,8 @@ static void read_biases(const key_reader *r, const mixt_family *family, mixt_mod
     }
 }
 
-static mixt_status read_rest(const key_reader *r, const mixt_family *family, mixt_model_options *o)
+static mixt_status read_rest(const mixt_gguf_reader *r, const mixt_family *family,
+                             mixt_model_options *o)
 {
     char name[64];
     o->tie_embeddings = mixt_gguf_find(r->file, "output.weight") == NULL;
@@ -422,7 +418,7 @@ mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *op
                                    const mixt_family **family, mixt_error *error)
 {
     mixt_error local = MIXT_ERROR_INIT;
-    key_reader r = {file, NULL, &local};
+    mixt_gguf_reader r = {file, NULL, &local};
     mixt_status status = mixt_gguf_string(file, "general.architecture", &r.arch, &local);
     if (status == MIXT_OK) {
         status = find_family(&r, family);

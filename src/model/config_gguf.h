@@ -8,6 +8,16 @@
 /* Reads them by the rows of the family that general.architecture and the kind of routing name. */
 mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *options,
                                    const mixt_family **family, mixt_error *error);
+/* Where options of a file are read from. */
+typedef struct mixt_gguf_reader {
+    const mixt_gguf *file;
+    const char *arch; /* general.architecture, before the names of its keys */
+    mixt_error *error;
+} mixt_gguf_reader;
+
+/* Fails with MIXT_ERROR_UNSUPPORTED: "FILE: ARCH.name: what". */
+mixt_status mixt_gguf_unsupported(const mixt_gguf_reader *reader, const char *name,
+                                  const char *what);
 /* "ARCH.name" */
 void mixt_gguf_key(const char *arch, const char *name, char key[160]);
 /* Writes general.architecture and every key that reading needs, as llama.cpp expects them where it

@@ -51,16 +51,10 @@ bool mixt_gguf_rope_tensor(const char *name)
 /* ------------------------------------------------------------------------------------------ */
 /* Reading                                                                                    */
 
-typedef struct key_reader {
-    const mixt_gguf *file;
-    const char *arch;
-    mixt_error *error;
-} key_reader;
-
 static const mixt_gguf_range positive = {1e-6, 1e6};
 
 /* One number where the key is there; *value stays where it is not. */
-static mixt_status number_or(const key_reader *r, const char *name, mixt_gguf_range range,
+static mixt_status number_or(const mixt_gguf_reader *r, const char *name, mixt_gguf_range range,
                              double *value)
 {
     char key[160];
@@ -69,7 +63,7 @@ static mixt_status number_or(const key_reader *r, const char *name, mixt_gguf_ra
                                        : MIXT_OK;
 }
 
-static mixt_status context_or(const key_reader *r, const char *key, int *value)
+static mixt_status context_or(const mixt_gguf_reader *r, const char *key, int *value)
 {
     if (mixt_gguf_has(r->file, key)) {
         int64_t number;
@@ -79,14 +73,8 @@ static mixt_status context_or(const key_reader *r, const char *key, int *value)
     return MIXT_OK;
 }
 
-static mixt_status unsupported(const key_reader *r, const char *name, const char *what)
-{
-    return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: %s.%s: %s", mixt_gguf_path(r->file, 0),
-                     r->arch, name, what);
-}
-
 /* A key of RoPE's that is not known may change anything. */
-static mixt_status check_keys(const key_reader *r)
+static mixt_status check_keys(const mixt_gguf_reader *r)
 {
     char prefix[160];
     mixt_gguf_key(r->arch, "rope.", prefix);
@@ -102,18 +90,18 @@ static mixt_status check_keys(const key_reader *r)
             known = strcmp(mixt_gguf_rope_keys[k], name) == 0;
         }
         if (!known) {
-            return unsupported(r, name, "is not supported");
+            return mixt_gguf_unsupported(r, name, "is not supported");
         }
     }
     return MIXT_OK;
 }
 
-static mixt_status read_yarn(const key_reader *r, double attention, mixt_model_options *o)
+static mixt_status read_yarn(const mixt_gguf_reader *r, double attention, mixt_model_options *o)
 {
     mixt_rope_options *rope = &o->rope;
     double log_multiplier = 0, unused = 1, extrapolation = 1;
     if (rope->factor < 1) {
-        return unsupported(r, "rope.scaling.factor", "is below 1");
+        return mixt_gguf_unsupported(r, "rope.scaling.factor", "is below 1");
     }
     MIXT_TRY(number_or(r, "rope.scaling.yarn_beta_fast", positive, &rope->beta_fast));
     MIXT_TRY(number_or(r, "rope.scaling.yarn_beta_slow", positive, &rope->beta_slow));
@@ -123,23 +111,24 @@ static mixt_status read_yarn(const key_reader *r, double attention, mixt_model_o
     MIXT_TRY(
         number_or(r, "rope.scaling.yarn_ext_factor", (mixt_gguf_range){-1, 1e6}, &extrapolation));
     if (unused != 1) {
-        return unsupported(r, "rope.scaling.yarn_attn_factor", "only 1 is supported");
+        return mixt_gguf_unsupported(r, "rope.scaling.yarn_attn_factor", "only 1 is supported");
     }
     if (extrapolation != 1 && extrapolation != -1) {
-        return unsupported(r, "rope.scaling.yarn_ext_factor", "only 1 is supported");
+        return mixt_gguf_unsupported(r, "rope.scaling.yarn_ext_factor", "only 1 is supported");
     }
     if (mixt_gguf_has(r->file, OWN_UNROUNDED)) {
         MIXT_TRY(mixt_gguf_bool(r->file, OWN_UNROUNDED, &rope->no_truncate, r->error));
     }
     if (o->attention.latent_size == 0) {
         rope->attention_factor = attention == 1 ? 0 : attention * mixt_rope_growth(rope->factor);
-        return log_multiplier == 0 ? MIXT_OK
-                                   : unsupported(r, "rope.scaling.yarn_log_multiplier",
-                                                 "is supported for latent attention alone");
+        return log_multiplier == 0
+                   ? MIXT_OK
+                   : mixt_gguf_unsupported(r, "rope.scaling.yarn_log_multiplier",
+                                           "is supported for latent attention alone");
     }
     if (attention != 1) {
-        return unsupported(r, "rope.scaling.attn_factor",
-                           "only 1 is supported for latent attention with yarn");
+        return mixt_gguf_unsupported(r, "rope.scaling.attn_factor",
+                                     "only 1 is supported for latent attention with yarn");
     }
     if (log_multiplier == 0) { /* cosines, sines and the scale all grow */
         rope->attention_factor = mixt_rope_growth(rope->factor);
@@ -152,8 +141,8 @@ static mixt_status read_yarn(const key_reader *r, double attention, mixt_model_o
 
 /* Numbers of each pair from a tensor, times the linear factor; all that factor where there is no
  * tensor. */
-static mixt_status read_divisors(const key_reader *r, const char *name, double factor, int pairs,
-                                 float *divisors)
+static mixt_status read_divisors(const mixt_gguf_reader *r, const char *name, double factor,
+                                 int pairs, float *divisors)
 {
     const mixt_gguf_tensor *tensor = mixt_gguf_find(r->file, name);
     const char *path = mixt_gguf_path(r->file, 0);
@@ -177,7 +166,7 @@ static mixt_status read_divisors(const key_reader *r, const char *name, double f
     return MIXT_OK;
 }
 
-static mixt_status read_pairs(const key_reader *r, double attention, const char *of_short,
+static mixt_status read_pairs(const mixt_gguf_reader *r, double attention, const char *of_short,
                               const char *of_long, mixt_model_options *o)
 {
     mixt_rope_options *rope = &o->rope;
@@ -199,7 +188,7 @@ static mixt_status read_pairs(const key_reader *r, double attention, const char 
 }
 
 /* What mixt wrote beside rope_freqs.weight, which must be that of these numbers. */
-static mixt_status read_llama3(const key_reader *r, mixt_model_options *o)
+static mixt_status read_llama3(const mixt_gguf_reader *r, mixt_model_options *o)
 {
     mixt_rope_options *rope = &o->rope;
     MIXT_TRY(read_pairs(r, 1, FREQS, FREQS, o));
@@ -228,7 +217,7 @@ static mixt_status read_llama3(const key_reader *r, mixt_model_options *o)
 mixt_status mixt_gguf_rope_read(const mixt_gguf *file, const char *arch, mixt_model_options *o,
                                 mixt_error *error)
 {
-    key_reader r = {file, arch, error};
+    mixt_gguf_reader r = {file, arch, error};
     mixt_rope_options *rope = &o->rope;
     char key[160];
     const char *type = "linear";
@@ -250,19 +239,19 @@ mixt_status mixt_gguf_rope_read(const mixt_gguf *file, const char *arch, mixt_mo
     bool yarn = strcmp(type, "yarn") == 0, longrope = strcmp(type, "longrope") == 0;
     bool none = strcmp(type, "none") == 0;
     if (!yarn && !longrope && !none && strcmp(type, "linear") != 0) {
-        return unsupported(&r, "rope.scaling.type",
-                           "only none, linear, yarn and longrope are supported");
+        return mixt_gguf_unsupported(&r, "rope.scaling.type",
+                                     "only none, linear, yarn and longrope are supported");
     }
     rope->factor = factor == 0 || none ? 1 : factor;
     if (none && factor != 0 && factor != 1 && o->attention.window > 0) {
-        return unsupported(&r, "rope.scaling.factor",
-                           "is not supported with the type none and a sliding window");
+        return mixt_gguf_unsupported(&r, "rope.scaling.factor",
+                                     "is not supported with the type none and a sliding window");
     }
     bool freqs = mixt_gguf_find(file, FREQS) != NULL;
     bool factors = mixt_gguf_find(file, SHORT) != NULL || mixt_gguf_find(file, LONG) != NULL;
     if (yarn ? freqs || factors : factors && (!longrope || freqs)) {
-        return unsupported(&r, "rope.scaling.type",
-                           "is not supported with the tensors of rope factors");
+        return mixt_gguf_unsupported(&r, "rope.scaling.type",
+                                     "is not supported with the tensors of rope factors");
     }
     if (yarn) {
         rope->kind = MIXT_ROPE_YARN;
@@ -271,8 +260,8 @@ mixt_status mixt_gguf_rope_read(const mixt_gguf *file, const char *arch, mixt_mo
     if (o->attention.latent_size > 0 && !freqs && !factors &&
         (rope->factor != 1 || attention != 1)) {
         /* llama.cpp scales q.k too, though nothing says so */
-        return unsupported(&r, attention != 1 ? "rope.scaling.attn_factor" : of_factor,
-                           "only 1 is supported for latent attention without yarn");
+        return mixt_gguf_unsupported(&r, attention != 1 ? "rope.scaling.attn_factor" : of_factor,
+                                     "only 1 is supported for latent attention without yarn");
     }
     if (freqs && mixt_gguf_has(file, OWN_LLAMA3)) {
         return read_llama3(&r, o);

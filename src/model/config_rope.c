@@ -4,9 +4,10 @@
 #include "model/config_rope.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "model/config_keys.h"
 
 const char *const mixt_rope_keys[] = {"rope_theta",
                                       "rope_scaling",
@@ -59,21 +60,6 @@ static const struct {
     {"finetuned", 0, true, NAN},
 };
 
-static mixt_status unsupported(const mixt_json_object *json, const char *key, const char *format,
-                               ...) __attribute__((format(printf, 3, 4)));
-
-static mixt_status unsupported(const mixt_json_object *json, const char *key, const char *format,
-                               ...)
-{
-    char text[200];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    return mixt_fail(json->error, MIXT_ERROR_UNSUPPORTED, "%s: %s%s: %s", json->file, json->place,
-                     key, text);
-}
-
 /* ------------------------------------------------------------------------------------------ */
 /* Reading                                                                                    */
 
@@ -95,15 +81,16 @@ static mixt_status read_kind(const mixt_json_object *inner, mixt_rope_kind *kind
             found[n] = strcmp(names[n], kinds[i].name) == 0 ? (int)kinds[i].kind : found[n];
         }
         if (names[n] != NULL && found[n] < 0) {
-            return unsupported(inner, n == 0 ? "rope_type" : "type",
-                               "'%.40s' is not supported, only default, linear, dynamic, yarn, "
-                               "llama3 and longrope are",
-                               names[n]);
+            return mixt_config_unsupported(
+                inner, n == 0 ? "rope_type" : "type",
+                "'%.40s' is not supported, only default, linear, dynamic, yarn, "
+                "llama3 and longrope are",
+                names[n]);
         }
     }
     if (type != NULL && rope_type != NULL && found[0] != found[1]) {
-        return unsupported(inner, "type", "'%.40s' is not what rope_type says, '%.40s'", type,
-                           rope_type);
+        return mixt_config_unsupported(inner, "type", "'%.40s' is not what rope_type says, '%.40s'",
+                                       type, rope_type);
     }
     *kind = rope_type != NULL ? (mixt_rope_kind)found[0]
             : type != NULL    ? (mixt_rope_kind)found[1]
@@ -128,11 +115,11 @@ static mixt_status check_keys(const mixt_json_object *inner, mixt_rope_kind kind
             continue;
         }
         if (i == count || isnan(inner_keys[i].neutral)) {
-            return unsupported(inner, key, "is not supported");
+            return mixt_config_unsupported(inner, key, "is not supported");
         }
         if (!json_is_number(value) || json_number_value(value) != inner_keys[i].neutral) {
-            return unsupported(inner, key, "only %g is supported for this kind of scaling",
-                               inner_keys[i].neutral);
+            return mixt_config_unsupported(
+                inner, key, "only %g is supported for this kind of scaling", inner_keys[i].neutral);
         }
     }
     return MIXT_OK;
@@ -194,8 +181,8 @@ static mixt_status read_divisors(const scope *s, const char *key, float *divisor
     int pairs = s->options->rope.dims / 2;
     MIXT_TRY(mixt_json_array(s->inner, key, &list));
     if (pairs > MIXT_ROPE_PAIRS_MAX) {
-        return unsupported(s->inner, key, "only %d pairs of a head are supported",
-                           MIXT_ROPE_PAIRS_MAX);
+        return mixt_config_unsupported(s->inner, key, "only %d pairs of a head are supported",
+                                       MIXT_ROPE_PAIRS_MAX);
     }
     if (json_array_size(list) != (size_t)pairs) {
         return mixt_json_fail(s->inner, key, "has %zu factors for %d rotated pairs of a head",
@@ -230,9 +217,10 @@ static mixt_status read_dynamic(const scope *s)
     MIXT_TRY(mixt_json_integer_or(s->inner, "original_max_position_embeddings",
                                   (mixt_json_range){1, 1 << 24}, &original));
     if (original != s->options->context_length) {
-        return unsupported(s->inner, "original_max_position_embeddings",
-                           "only max_position_embeddings, %d, is supported with dynamic scaling",
-                           s->options->context_length);
+        return mixt_config_unsupported(
+            s->inner, "original_max_position_embeddings",
+            "only max_position_embeddings, %d, is supported with dynamic scaling",
+            s->options->context_length);
     }
     return read_factor(s, 1, false, &s->options->rope.factor);
 }
@@ -244,15 +232,17 @@ static mixt_status read_part(const mixt_json_object *json, mixt_model_options *o
     double part = 1;
     MIXT_TRY(mixt_json_number(json, key, (mixt_json_range){0, 1}, &part));
     if (options->attention.latent_size > 0) {
-        return part == 1 ? MIXT_OK
-                         : unsupported(json, key, "only 1 is supported for latent attention");
+        return part == 1
+                   ? MIXT_OK
+                   : mixt_config_unsupported(json, key, "only 1 is supported for latent attention");
     }
     int head = options->head_dim > 0 || options->heads == 0 ? options->head_dim
                                                             : options->hidden_size / options->heads;
     options->rope.dims = (int)(head * part);
     if (options->rope.dims < 2 || options->rope.dims % 2 != 0) {
-        return unsupported(json, key, "%d of %d values of a head cannot be rotated in pairs",
-                           options->rope.dims, head);
+        return mixt_config_unsupported(json, key,
+                                       "%d of %d values of a head cannot be rotated in pairs",
+                                       options->rope.dims, head);
     }
     return MIXT_OK;
 }
@@ -317,18 +307,18 @@ static mixt_status take_layers(const mixt_json_object *json, const char *key, co
             first = name;
             *object = value;
         } else if (!json_equal(*object, value)) {
-            return unsupported(json, key,
-                               "%.60s and %.60s differ, one RoPE for all layers is "
-                               "supported",
-                               first, name);
+            return mixt_config_unsupported(json, key,
+                                           "%.60s and %.60s differ, one RoPE for all layers is "
+                                           "supported",
+                                           first, name);
         }
     }
     if (first != NULL && json_object_size(nested) > 1) {
         json_object_foreach((json_t *)nested, name, value)
         {
             if (!json_is_object(value)) {
-                return unsupported(json, key, "%.60s beside objects for layers is not supported",
-                                   name);
+                return mixt_config_unsupported(
+                    json, key, "%.60s beside objects for layers is not supported", name);
             }
         }
     }
@@ -372,7 +362,8 @@ mixt_status mixt_rope_read(const mixt_json_object *json, mixt_model_options *opt
     MIXT_TRY(read_object(json, "rope_scaling", scaling, &other));
     return mixt_rope_same(options, &other)
                ? MIXT_OK
-               : unsupported(json, "rope_scaling", "does not say the same as rope_parameters");
+               : mixt_config_unsupported(json, "rope_scaling",
+                                         "does not say the same as rope_parameters");
 }
 
 /* ------------------------------------------------------------------------------------------ */

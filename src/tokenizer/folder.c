@@ -229,8 +229,9 @@ static mixt_status read_ends(mixt_tokenizer *tokenizer, const mixt_json_object *
         }
         json_int_t id = json_integer_value(item);
         if (id >= tokenizer->vocab_size || (id >= 0 && tokenizer->tokens[id].bytes == NULL)) {
-            mixt_tokenizer_note(tokenizer, "%s: eos_token_id: passed over %lld, which no token has",
-                                config->file, (long long)id);
+            mixt_remark(&tokenizer->remarks,
+                        "%s: eos_token_id: passed over %lld, which no token has", config->file,
+                        (long long)id);
         }
         mixt_tokenizer_declare_end(tokenizer, id);
         *named = true;

@@ -134,8 +134,8 @@ static mixt_status read_id(gguf_reader *r, const char *key, int64_t *id)
     MIXT_TRY(mixt_gguf_integer(r->file, key, range, id, r->error));
     if (*id < 0 || *id >= r->tokenizer->vocab_size) {
         if (*id >= 0 && *id != UINT32_MAX) { /* -1 says that there is none */
-            mixt_tokenizer_note(r->tokenizer, "%s: %s: passed over %lld, which no token has",
-                                mixt_gguf_path(r->file, 0), key, (long long)*id);
+            mixt_remark(&r->tokenizer->remarks, "%s: %s: passed over %lld, which no token has",
+                        mixt_gguf_path(r->file, 0), key, (long long)*id);
         }
         *id = -1;
     }

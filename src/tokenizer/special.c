@@ -36,9 +36,9 @@ bool mixt_tokenizer_adds_eos(const mixt_tokenizer *tokenizer)
     return mixt_tokenizer_around(tokenizer, MIXT_SPECIAL_EOS) >= 0;
 }
 
-const char *mixt_tokenizer_notes(const mixt_tokenizer *tokenizer)
+const char *mixt_tokenizer_remark(const mixt_tokenizer *tokenizer, int index)
 {
-    return tokenizer->notes;
+    return mixt_remarks_get(&tokenizer->remarks, index);
 }
 
 bool mixt_tokenizer_is_end(const mixt_tokenizer *tokenizer, int32_t id)
@@ -61,24 +61,6 @@ mixt_status mixt_tokenizer_keep_template(mixt_tokenizer *tokenizer, const char *
     free(tokenizer->chat_template);
     tokenizer->chat_template = copy;
     return MIXT_OK;
-}
-
-void mixt_tokenizer_note(mixt_tokenizer *tokenizer, const char *format, ...)
-{
-    char line[600];
-    va_list list;
-    va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
-    va_end(list);
-    size_t before = tokenizer->notes != NULL ? strlen(tokenizer->notes) : 0;
-    if (before != 0 && strstr(tokenizer->notes, line) != NULL) {
-        return;
-    }
-    char *grown = realloc(tokenizer->notes, before + strlen(line) + 2);
-    if (grown != NULL) { /* without memory there is one note less */
-        snprintf(grown + before, strlen(line) + 2, "%s%s", before != 0 ? "\n" : "", line);
-        tokenizer->notes = grown;
-    }
 }
 
 /* --- Ends --------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ void mixt_tokenizer_free(mixt_tokenizer *tokenizer)
     free(tokenizer->model);
     free(tokenizer->chat_template);
     free(tokenizer->class_name);
-    free(tokenizer->notes);
+    mixt_remarks_free(&tokenizer->remarks);
     free(tokenizer);
 }
 

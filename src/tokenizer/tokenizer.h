@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "core/memory.h"
+#include "core/remarks.h"
 #include "core/sha256.h"
 #include "formats/gguf.h"
 #include "mixt.h"
@@ -93,7 +94,7 @@ struct mixt_tokenizer {
     int32_t special[4];     /* by mixt_special; -1: none */
     int32_t before, behind; /* what tokenizer.json puts around a text; -1: bos, eos */
     int32_t unknown;        /* of MIXT_TOKENIZER_CHARACTERS: for characters without a token */
-    char *notes;            /* what was passed over, a line each; NULL: nothing */
+    mixt_remarks remarks;   /* what was passed over */
     bool added_rules;       /* an added token looks at what stands beside it */
     char *chat_template;
     char *class_name;        /* tokenizer_class of its tokenizer_config.json, or NULL */
@@ -141,9 +142,6 @@ bool mixt_is_end_text(const char *text, size_t length);
 /* Marks the tokens that end a text or a turn, by their text; finds a separator where none is set.
  */
 void mixt_tokenizer_mark_ends(mixt_tokenizer *tokenizer);
-/* Adds a line to what mixt_tokenizer_notes gives. */
-void mixt_tokenizer_note(mixt_tokenizer *tokenizer, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
 /* Marks the token of an id as an end; ids that no token has are passed over. */
 void mixt_tokenizer_declare_end(mixt_tokenizer *tokenizer, int64_t id);
 /* The ids that a GGUF file says end a text or a turn. */
