@@ -199,12 +199,11 @@ bool mixt_family_holds(const mixt_family *family, const mixt_model_options *opti
 bool mixt_options_come_back(const mixt_family *family, mixt_form form,
                             const mixt_model_options *options, const mixt_model_options *back,
                             char what[160]);
-/* `family` (or NULL) where that holds them in this form, else the first that does; NULL where none
- * does, with what does not come back in the error. New models are of the first that holds them as a
- * folder. */
-const mixt_family *mixt_family_to_write(const mixt_family *family,
-                                        const mixt_model_options *options, mixt_form form,
-                                        mixt_error *error);
+/* Leaves *family (or NULL) where that holds them in this form, else sets the first that does; fails
+ * where none does, with what does not come back, or without the memory to find out. New models are
+ * of the first that holds them as a folder. */
+mixt_status mixt_family_to_write(const mixt_family **family, const mixt_model_options *options,
+                                 mixt_form form, mixt_error *error);
 /* Of the families that others know the one that is nearest to these options, and in `what` the
  * first option in which it differs ("router.scale 2 (mixtral: 1)"); NULL where it does not. */
 const mixt_family *mixt_family_nearest(const mixt_model_options *options, mixt_form form,

@@ -365,22 +365,18 @@ static mixt_status check_keys(const mixt_gguf_reader *r, const mixt_family *fami
     return MIXT_OK;
 }
 
-/* Biases that a family may have, and for which GGUF files have no key: there where layer 0 has the
- * tensor. */
+const mixt_gguf_bias mixt_gguf_biases[MIXT_GGUF_BIASES] = {
+    {offsetof(mixt_model_options, attention.qkv_bias), "blk.0.attn_q.bias"},
+    {offsetof(mixt_model_options, attention.output_bias), "blk.0.attn_output.bias"},
+    {offsetof(mixt_model_options, dense_bias), "blk.0.ffn_up.bias"},
+};
+
 static void read_biases(const mixt_gguf_reader *r, const mixt_family *family, mixt_model_options *o)
 {
-    static const struct {
-        size_t offset;
-        const char *tensor;
-    } biases[] = {
-        {offsetof(mixt_model_options, attention.qkv_bias), "blk.0.attn_q.bias"},
-        {offsetof(mixt_model_options, attention.output_bias), "blk.0.attn_output.bias"},
-        {offsetof(mixt_model_options, dense_bias), "blk.0.ffn_up.bias"},
-    };
-    for (size_t i = 0; i < sizeof biases / sizeof *biases; i++) {
+    for (int i = 0; i < MIXT_GGUF_BIASES; i++) {
         for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
-            if (row->offset == biases[i].offset) {
-                mixt_row_set(row, o, mixt_gguf_find(r->file, biases[i].tensor) != NULL);
+            if (row->offset == mixt_gguf_biases[i].offset) {
+                mixt_row_set(row, o, mixt_gguf_find(r->file, mixt_gguf_biases[i].tensor) != NULL);
             }
         }
     }

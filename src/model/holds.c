@@ -153,6 +153,7 @@ typedef struct comparison {
     int wrong;    /* fields that differ */
     char *what;   /* [160] the first of them, or NULL */
     bool refused; /* what was written cannot be read */
+    bool starved; /* there was no memory to find out: no answer */
 } comparison;
 
 /* Compared as a whole, by what it computes: one RoPE may be said in several ways. */
@@ -255,15 +256,11 @@ static mixt_status add_telling_tensors(const mixt_model_options *options, mixt_g
         MIXT_TRY(mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 1, bias, error));
     }
     const int64_t one[] = {1};
-    if (options->attention.qkv_bias) {
-        MIXT_TRY(mixt_gguf_writer_add(writer, "blk.0.attn_q.bias", MIXT_TYPE_F32, 1, one, error));
-    }
-    if (options->attention.output_bias) {
-        MIXT_TRY(
-            mixt_gguf_writer_add(writer, "blk.0.attn_output.bias", MIXT_TYPE_F32, 1, one, error));
-    }
-    if (options->dense_bias) {
-        MIXT_TRY(mixt_gguf_writer_add(writer, "blk.0.ffn_up.bias", MIXT_TYPE_F32, 1, one, error));
+    for (int i = 0; i < MIXT_GGUF_BIASES; i++) {
+        const bool *has = (const bool *)((const char *)options + mixt_gguf_biases[i].offset);
+        MIXT_TRY(*has ? mixt_gguf_writer_add(writer, mixt_gguf_biases[i].tensor, MIXT_TYPE_F32, 1,
+                                             one, error)
+                      : MIXT_OK);
     }
     mixt_gguf_rope_pairs pairs[2];
     for (int i = mixt_gguf_rope_tensors(options, pairs) - 1; i >= 0; i--) {
@@ -329,6 +326,7 @@ static void compare_options(comparison *c, const mixt_model_options *options)
     }
     if (status != MIXT_OK) {
         c->refused = true;
+        c->starved = status == MIXT_ERROR_MEMORY;
         if (c->what != NULL && c->what[0] == '\0') {
             snprintf(c->what, 160, "%.159s", error.message);
         }
@@ -407,12 +405,15 @@ static bool has_tensors(comparison *c, const mixt_model_options *options)
 {
     mixt_model *model;
     const mixt_parameter *nameless = NULL;
-    if (mixt_model_layout(options, c->family, "model", &model, NULL) != MIXT_OK) {
+    mixt_status status = mixt_model_layout(options, c->family, "model", &model, NULL);
+    c->starved = status == MIXT_ERROR_MEMORY;
+    if (status != MIXT_OK) {
         return false;
     }
     size_t count = 0;
     share *shares = list_shares(model, c->form, &count, &nameless);
     bool good = shares != NULL;
+    c->starved = !good && nameless == NULL;
     if (good) {
         qsort(shares, count, sizeof *shares, by_name);
     }
@@ -437,41 +438,50 @@ static bool has_tensors(comparison *c, const mixt_model_options *options)
 /* ------------------------------------------------------------------------------------------ */
 /* Choosing                                                                                   */
 
-static bool holds(const mixt_family *family, const mixt_model_options *options, mixt_form form,
-                  char what[160])
+/* MIXT_ERROR_UNSUPPORTED where it does not hold them. */
+static mixt_status holds(const mixt_family *family, const mixt_model_options *options,
+                         mixt_form form, char what[160])
 {
     comparison alone = {.family = family, .form = form, .what = what};
-    compare_options(&alone, options); /* as other programs understand it */
-    if (alone.wrong > 0) {
-        return false;
-    }
     comparison whole = {.family = family, .form = form, .own = true, .what = what};
-    compare_options(&whole, options);
-    return whole.wrong == 0 && has_tensors(&whole, options);
+    compare_options(&alone, options); /* as other programs understand it */
+    bool good = alone.wrong == 0;
+    if (good) {
+        compare_options(&whole, options);
+        good = whole.wrong == 0 && has_tensors(&whole, options);
+    }
+    return alone.starved || whole.starved ? MIXT_ERROR_MEMORY
+           : good                         ? MIXT_OK
+                                          : MIXT_ERROR_UNSUPPORTED;
 }
 
 bool mixt_family_holds(const mixt_family *family, const mixt_model_options *options, mixt_form form)
 {
-    return holds(family, options, form, NULL);
+    return holds(family, options, form, NULL) == MIXT_OK;
 }
 
-const mixt_family *mixt_family_to_write(const mixt_family *family,
-                                        const mixt_model_options *options, mixt_form form,
-                                        mixt_error *error)
+mixt_status mixt_family_to_write(const mixt_family **family, const mixt_model_options *options,
+                                 mixt_form form, mixt_error *error)
 {
-    if (family != NULL && !family->universal && holds(family, options, form, NULL)) {
-        return family;
-    }
     char what[160] = "";
-    for (const mixt_family *const *f = mixt_families(); *f != NULL; f++) {
+    mixt_status status = *family == NULL || (*family)->universal
+                             ? MIXT_ERROR_UNSUPPORTED
+                             : holds(*family, options, form, NULL);
+    for (const mixt_family *const *f = mixt_families();
+         status == MIXT_ERROR_UNSUPPORTED && *f != NULL; f++) {
         what[0] = '\0';
-        if (!(*f)->only_opened && holds(*f, options, form, what)) {
-            return *f;
+        if (!(*f)->only_opened) {
+            status = holds(*f, options, form, what);
+            *family = *f;
         }
     }
-    mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "model: no %s can hold these options: %s",
-              form == MIXT_FORM_GGUF ? "GGUF file" : "folder", what);
-    return NULL;
+    if (status == MIXT_OK) {
+        return MIXT_OK;
+    }
+    return status == MIXT_ERROR_MEMORY
+               ? mixt_fail(error, status, "model: no memory")
+               : mixt_fail(error, status, "model: no %s can hold these options: %s",
+                           form == MIXT_FORM_GGUF ? "GGUF file" : "folder", what);
 }
 
 const mixt_family *mixt_family_nearest(const mixt_model_options *options, mixt_form form,
@@ -500,8 +510,6 @@ const mixt_family *mixt_family_nearest(const mixt_model_options *options, mixt_f
 mixt_status mixt_model_written(const mixt_model *model, mixt_form form, mixt_model *written,
                                mixt_error *error)
 {
-    const mixt_family *family = mixt_family_to_write(model->family, &model->options, form, error);
     *written = *model;
-    written->family = family;
-    return family != NULL ? MIXT_OK : MIXT_ERROR_UNSUPPORTED;
+    return mixt_family_to_write(&written->family, &model->options, form, error);
 }

@@ -45,10 +45,7 @@ mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_fami
     mixt_model_options checked = *options;
     MIXT_TRY(mixt_model_check(&checked, place, error));
     if (family == NULL) {
-        family = mixt_family_to_write(NULL, &checked, MIXT_FORM_FOLDER, error);
-    }
-    if (family == NULL) {
-        return MIXT_ERROR_UNSUPPORTED;
+        MIXT_TRY(mixt_family_to_write(&family, &checked, MIXT_FORM_FOLDER, error));
     }
     mixt_model *model = calloc(1, sizeof *model);
     if (model == NULL) {
