@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -25,6 +26,21 @@ int scratch_remove(void **state)
 {
     (void)state;
     return mixt_folder_remove(scratch, NULL) != MIXT_OK;
+}
+
+mixt_context *scratch_context;
+
+int scratch_make_context(void **state)
+{
+    const mixt_context_options options = {.threads = 2};
+    return scratch_make(state) != 0 ||
+           mixt_context_create(&options, &scratch_context, NULL) != MIXT_OK;
+}
+
+int scratch_remove_context(void **state)
+{
+    mixt_context_free(scratch_context);
+    return scratch_remove(state);
 }
 
 char *scratch_path(const char *name)
@@ -58,9 +74,26 @@ mixt_tokenizer *open_tokenizer(const char *path)
     return tokenizer;
 }
 
+mixt_model *must_open_model(const char *path)
+{
+    mixt_model *model;
+    mixt_error error = MIXT_ERROR_INIT;
+    must(mixt_model_open(path, &model, &error), &error);
+    return model;
+}
+
 void must(mixt_status status, const mixt_error *error)
 {
     if (status != MIXT_OK) {
         fail_msg("%s", error->message);
+    }
+}
+
+void must_refuse(mixt_status status, const mixt_error *error, const char *path, const char *rule,
+                 const char *what)
+{
+    if (!mixt_status_is_refusal(status) || strstr(error->message, path) == NULL ||
+        strstr(error->message, rule) == NULL) {
+        fail_msg("%s: status %d, '%s'", what, (int)status, error->message);
     }
 }

@@ -23,38 +23,16 @@
 
 #define FIXTURES "tests/fixtures/families/"
 
-static mixt_context *context;
-
 static const char *const families[] = {"llama",       "llama-gqa", "mistral",         "mixtral",
                                        "deepseek",    "qwen2_moe", "olmoe",           "qwen3_moe",
                                        "yuan",        "skywork",   "grok-1",          "deepseek_v2",
                                        "deepseek_v3", "gpt_oss",   "deepseek_v2-lite"};
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
-static int begin(void **state)
-{
-    const mixt_context_options options = {.threads = 2};
-    return scratch_make(state) != 0 || mixt_context_create(&options, &context, NULL) != MIXT_OK;
-}
-
-static int end(void **state)
-{
-    mixt_context_free(context);
-    return scratch_remove(state);
-}
-
-static mixt_model *open_model(const char *path)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_model *model;
-    must(mixt_model_open(path, &model, &error), &error);
-    return model;
-}
-
 static void convert(const mixt_model *model, const mixt_convert_options *options)
 {
     mixt_error error = MIXT_ERROR_INIT;
-    must(mixt_convert(context, model, options, NULL, NULL, &error), &error);
+    must(mixt_convert(scratch_context, model, options, NULL, NULL, &error), &error);
 }
 
 /* Every value of every parameter. Parameters that rotate pairs the other way differ by rows, so
@@ -84,14 +62,14 @@ static void there_and_back(void **state)
     snprintf(from, sizeof from, FIXTURES "%s", name);
     snprintf(gguf, sizeof gguf, "%s/%s.gguf", scratch, name);
     snprintf(back, sizeof back, "%s/%s", scratch, name);
-    mixt_model *original = open_model(from);
+    mixt_model *original = must_open_model(from);
     mixt_convert_options options = mixt_convert_options_default();
     options.output = gguf;
     convert(original, &options);
-    mixt_model *middle = open_model(gguf);
+    mixt_model *middle = must_open_model(gguf);
     options.output = back;
     convert(middle, &options);
-    mixt_model *again = open_model(back);
+    mixt_model *again = must_open_model(back);
     same_values(name, original, again);
     const mixt_router_options *a = &original->options.router, *b = &again->options.router;
     assert_true(a->score == b->score && a->renormalise == b->renormalise && a->scale == b->scale &&
@@ -119,7 +97,7 @@ static void as_llama_cpp(void **state)
     }
     snprintf(from, sizeof from, FIXTURES "%s", name);
     snprintf(ours, sizeof ours, "%s/%s-ours.gguf", scratch, name);
-    mixt_model *model = open_model(from);
+    mixt_model *model = must_open_model(from);
     mixt_convert_options options = mixt_convert_options_default();
     options.output = ours;
     convert(model, &options);
@@ -218,13 +196,13 @@ static void every_type(void **state)
     options.output = plain;
     options.type = "F32";
     convert(model, &options);
-    mixt_model *exact = open_model(plain);
+    mixt_model *exact = must_open_model(plain);
     for (size_t i = 0; i < COUNT(rows); i++) {
         snprintf(path, sizeof path, "%s/%s.gguf", scratch, rows[i].type);
         options.output = path;
         options.type = rows[i].type;
         convert(model, &options);
-        mixt_model *small = open_model(path);
+        mixt_model *small = must_open_model(path);
         double loss = loss_of(exact, small);
         if (loss > rows[i].loss || (rows[i].loss > 0) != (loss > 0)) {
             fail_msg("%s: lost %.4f, expected at most %.4f", rows[i].type, loss, rows[i].loss);
@@ -233,7 +211,7 @@ static void every_type(void **state)
     }
     options.type = "Q9_K";
     mixt_error error = MIXT_ERROR_INIT;
-    assert_int_equal(mixt_convert(context, model, &options, NULL, NULL, &error),
+    assert_int_equal(mixt_convert(scratch_context, model, &options, NULL, NULL, &error),
                      MIXT_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "Q9_K"));
     mixt_model_free(exact);
@@ -296,7 +274,7 @@ static void importance_by_expert(void **state)
     options.output = path;
     options.type = "Q4_K_S";
     convert(model, &options);
-    mixt_model *blind = open_model(path);
+    mixt_model *blind = must_open_model(path);
 
     mixt_importance *importance = calloc(1, sizeof *importance), *read;
     const char *name = "blk.1.ffn_gate_exps.weight";
@@ -320,7 +298,7 @@ static void importance_by_expert(void **state)
     snprintf(path, sizeof path, "%s/seeing.gguf", scratch);
     options.importance = read;
     convert(model, &options);
-    mixt_model *seeing = open_model(path);
+    mixt_model *seeing = must_open_model(path);
     int index = mixt_model_find(model, MIXT_SLOT_EXPERT_GATE, 1);
     size_t each = model->parameters[index].count / 8;
     float *x = malloc(3 * each * sizeof *x), *y = x + each, *z = y + each;
@@ -372,10 +350,10 @@ static void shards(void **state)
     }
     closedir(list);
     assert_true(found >= 3);
-    mixt_model *cut = open_model(first);
+    mixt_model *cut = must_open_model(first);
     options.shard_bytes = 0;
     convert(model, &options);
-    mixt_model *whole = open_model(path);
+    mixt_model *whole = must_open_model(path);
     same_values("shards", cut, whole);
     mixt_model_free(cut);
     mixt_model_free(whole);
@@ -405,5 +383,6 @@ int main(void)
         cmocka_unit_test(shards),
     };
     memcpy(&tests[count], others, sizeof others);
-    return _cmocka_run_group_tests("convert", tests, COUNT(tests), begin, end);
+    return _cmocka_run_group_tests("convert", tests, COUNT(tests), scratch_make_context,
+                                   scratch_remove_context);
 }

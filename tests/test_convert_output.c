@@ -19,28 +19,6 @@
 
 #define FIXTURES "tests/fixtures/families/"
 
-static mixt_context *context;
-
-static int begin(void **state)
-{
-    const mixt_context_options options = {.threads = 1};
-    return scratch_make(state) != 0 || mixt_context_create(&options, &context, NULL) != MIXT_OK;
-}
-
-static int end(void **state)
-{
-    mixt_context_free(context);
-    return scratch_remove(state);
-}
-
-static mixt_model *open_model(const char *path)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_model *model;
-    must(mixt_model_open(path, &model, &error), &error);
-    return model;
-}
-
 static mixt_status convert_to(const mixt_model *model, const char *output, uint64_t shard_bytes,
                               mixt_error *error)
 {
@@ -48,7 +26,7 @@ static mixt_status convert_to(const mixt_model *model, const char *output, uint6
     options.output = output;
     options.shard_bytes = shard_bytes;
     *error = (mixt_error)MIXT_ERROR_INIT;
-    return mixt_convert(context, model, &options, NULL, NULL, error);
+    return mixt_convert(scratch_context, model, &options, NULL, NULL, error);
 }
 
 static void convert(const mixt_model *model, const char *output)
@@ -87,14 +65,14 @@ static void the_source_is_never_written_over(void **state)
     char *file = scratch_path("source.gguf"), *folder = scratch_path("source");
     char *link_to = scratch_path("link.gguf"), *slashed = scratch_path("source//");
     char *shard = scratch_path("many.gguf");
-    mixt_model *model = open_model(FIXTURES "mixtral");
+    mixt_model *model = must_open_model(FIXTURES "mixtral");
     convert(model, file);
     convert(model, folder);
     mixt_model_free(model);
     assert_int_equal(symlink(file, link_to), 0);
     size_t length, length_after;
     char *before = read_file(file, &length);
-    model = open_model(file);
+    model = must_open_model(file);
     refused(model, file, 0, "is the model that is converted");
     refused(model, link_to, 0, "is the model that is converted");
     convert(model, folder); /* another model's */
@@ -104,7 +82,7 @@ static void the_source_is_never_written_over(void **state)
     assert_memory_equal(before, after, length);
     free(before);
     free(after);
-    model = open_model(folder);
+    model = must_open_model(folder);
     refused(model, folder, 0, "is the model that is converted");
     refused(model, slashed, 0, "is the model that is converted");
     mixt_error error;
@@ -120,7 +98,7 @@ static void the_source_is_never_written_over(void **state)
     }
     mixt_names_free(names, count);
     assert_non_null(first);
-    model = open_model(first);
+    model = must_open_model(first);
     refused(model, shard, 1 << 12, "is the model that is converted");
     mixt_model_free(model);
     free(first);
@@ -136,7 +114,7 @@ static void folders_of_shared_weights_stay(void **state)
 {
     (void)state;
     char *one = scratch_path("one"), *other = scratch_path("other"), *weights, *linked;
-    mixt_model *model = open_model(FIXTURES "mixtral");
+    mixt_model *model = must_open_model(FIXTURES "mixtral");
     convert(model, one);
     convert(model, other);
     mixt_model_free(model);
@@ -146,11 +124,11 @@ static void folders_of_shared_weights_stay(void **state)
         assert_int_equal(unlink(linked), 0);
         assert_int_equal(symbolic ? symlink(weights, linked) : link(weights, linked), 0);
         for (int back = 0; back < 2; back++) {
-            model = open_model(back ? other : one);
+            model = must_open_model(back ? other : one);
             refused(model, back ? one : other, 0, "is the model that is converted");
             mixt_model_free(model);
-            mixt_model_free(open_model(one));
-            mixt_model_free(open_model(other));
+            mixt_model_free(must_open_model(one));
+            mixt_model_free(must_open_model(other));
         }
     }
     free(linked);
@@ -164,7 +142,7 @@ static void names_of_the_other_kind_are_refused(void **state)
     (void)state;
     char *file = scratch_path("notes"), *folder = scratch_path("folder.gguf");
     char *slashed = scratch_path("notes/");
-    mixt_model *model = open_model(FIXTURES "llama");
+    mixt_model *model = must_open_model(FIXTURES "llama");
     write_file(file, "mine", 4);
     must(mixt_folder_create(folder, NULL), NULL);
     refused(model, file, 0, "is a file");
@@ -190,7 +168,7 @@ static void a_shrinking_source_leaves_what_was_there(void **state)
     static const char *const outputs[] = {"good.gguf", "good"};
     for (int i = 0; i < 2; i++) {
         char *source = scratch_path("shrinks.gguf"), *output = scratch_path(outputs[i]), *path;
-        mixt_model *model = open_model(FIXTURES "mixtral");
+        mixt_model *model = must_open_model(FIXTURES "mixtral");
         size_t length, length_after;
         convert(model, source);
         convert(model, output);
@@ -200,15 +178,15 @@ static void a_shrinking_source_leaves_what_was_there(void **state)
         mixt_convert_options options = mixt_convert_options_default();
         options.output = output;
         mixt_error error = MIXT_ERROR_INIT;
-        model = open_model(source);
-        assert_int_not_equal(mixt_convert(context, model, &options, cut_source, source, &error),
-                             MIXT_OK);
+        model = must_open_model(source);
+        assert_int_not_equal(
+            mixt_convert(scratch_context, model, &options, cut_source, source, &error), MIXT_OK);
         assert_non_null(strstr(error.message, "shrinks.gguf"));
         mixt_model_free(model);
         char *after = read_file(path, &length_after);
         assert_int_equal(length, length_after);
         assert_memory_equal(before, after, length);
-        mixt_model_free(open_model(output));
+        mixt_model_free(must_open_model(output));
         assert_int_equal(count_names("good.gguf.tmp") + count_names("good.tmp"), 0);
         free(before);
         free(after);
@@ -224,14 +202,15 @@ static void an_older_model_goes(void **state)
     (void)state;
     char *output = scratch_path("older");
     mixt_error error;
-    mixt_model *big = open_model(FIXTURES "deepseek"), *small = open_model(FIXTURES "llama");
+    mixt_model *big = must_open_model(FIXTURES "deepseek"),
+               *small = must_open_model(FIXTURES "llama");
     must(convert_to(big, output, 1 << 12, &error), &error);
     convert(small, output);
-    mixt_model *back = open_model(output);
+    mixt_model *back = must_open_model(output);
     assert_string_equal(back->family->name, "llama");
     mixt_model_free(back);
     must(convert_to(big, output, 1 << 12, &error), &error);
-    back = open_model(output);
+    back = must_open_model(output);
     assert_string_equal(back->family->name, "deepseek");
     mixt_model_free(back);
     mixt_model_free(big);
@@ -254,15 +233,15 @@ static void rows_without_a_token(void **state)
     mixt_convert_options options = mixt_convert_options_default();
     options.output = gguf;
     options.tokenizer = tokenizer;
-    must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
     mixt_model_free(model);
     mixt_tokenizer_free(tokenizer);
-    model = open_model(gguf);
+    model = must_open_model(gguf);
     must(mixt_tokenizer_open(gguf, &tokenizer, &error), &error);
     assert_int_equal(mixt_tokenizer_vocab_size(tokenizer), shape.vocab_size);
     options.output = folder;
     options.tokenizer = tokenizer;
-    must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
     mixt_model_free(model);
     mixt_tokenizer_free(tokenizer);
     must(mixt_tokenizer_open(folder, &tokenizer, &error), &error);
@@ -278,18 +257,18 @@ static void types_of_folders(void **state)
     (void)state;
     char *parent = scratch_path("parent"), *output = mixt_path_join(parent, "typed");
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_model *model = open_model(FIXTURES "llama");
+    mixt_model *model = must_open_model(FIXTURES "llama");
     mixt_convert_options options = mixt_convert_options_default();
     options.output = output;
     options.type = "q8_0";
-    assert_int_equal(mixt_convert(context, model, &options, NULL, NULL, &error),
+    assert_int_equal(mixt_convert(scratch_context, model, &options, NULL, NULL, &error),
                      MIXT_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "folders hold F32, F16 or BF16"));
     assert_false(mixt_path_exists(parent));
     options.type = "bf16";
-    must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
     mixt_model_free(model);
-    mixt_model_free(open_model(output));
+    mixt_model_free(must_open_model(output));
     free(output);
     free(parent);
 }
@@ -354,10 +333,10 @@ static void forms_that_lost_something(void **state)
         mixt_convert_report report;
         options.output = gguf;
         options.report = &report;
-        must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
-        mixt_model *middle = open_model(gguf);
+        must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
+        mixt_model *middle = must_open_model(gguf);
         convert(middle, folder);
-        mixt_model *back = open_model(folder);
+        mixt_model *back = must_open_model(folder);
         assert_string_equal(model->family->name, rows[i].family);
         assert_string_equal(middle->family->gguf_arch, rows[i].architecture);
         assert_string_equal(report.alone, rows[i].alone);
@@ -407,11 +386,11 @@ static void a_gguf_without_its_gating_key(void **state)
     must(mixt_gguf_writer_finish(writer, &error), &error);
     mixt_gguf_writer_free(writer);
     mixt_gguf_close(from);
-    mixt_model *model = open_model(gguf);
+    mixt_model *model = must_open_model(gguf);
     assert_int_equal(model->options.router.score, MIXT_SCORE_SOFTMAX);
     assert_true(model->options.router.select_bias);
     convert(model, folder);
-    mixt_model *back = open_model(folder);
+    mixt_model *back = must_open_model(folder);
     assert_string_equal(back->family->name, "mixt");
     assert_true(back->options.router.select_bias);
     assert_int_equal(back->options.router.score, MIXT_SCORE_SOFTMAX);
@@ -432,15 +411,15 @@ static void what_is_said(void **state)
     options.output = first;
     options.type = "Q4_K_M"; /* rows of 32: not of 256 */
     options.report = &report;
-    must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
     assert_true(report.fallback_count > 0 && report.fallbacks[0].tensors > 0);
     assert_int_equal(report.requantised, 0);
     assert_true(report.bits_per_weight > 4 && report.bits_per_weight < 12);
     mixt_model_free(model);
-    model = open_model(first);
+    model = must_open_model(first);
     options.output = second;
     options.type = "Q8_0";
-    must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
     assert_true(report.requantised > 0);
     assert_int_equal(report.fallback_count, 0);
     mixt_model_free(model);
@@ -462,5 +441,5 @@ int main(void)
         cmocka_unit_test(a_gguf_without_its_gating_key),
         cmocka_unit_test(what_is_said),
     };
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, scratch_make_context, scratch_remove_context);
 }

@@ -23,20 +23,6 @@
 #define PROMPT 9
 #define TOKENS 14
 
-static mixt_context *context;
-
-static int begin(void **state)
-{
-    const mixt_context_options options = {.threads = 2};
-    return scratch_make(state) != 0 || mixt_context_create(&options, &context, NULL) != MIXT_OK;
-}
-
-static int end(void **state)
-{
-    mixt_context_free(context);
-    return scratch_remove(state);
-}
-
 /* A Mixture-of-Experts model all of whose matrices have rows of 256 or 512. */
 static void write_source(const char *path)
 {
@@ -57,7 +43,7 @@ static void write_source(const char *path)
     conversion.output = path;
     conversion.type = "Q4_K_S";
     conversion.pure = true;
-    must(mixt_convert(context, model, &conversion, NULL, NULL, &error), &error);
+    must(mixt_convert(scratch_context, model, &conversion, NULL, NULL, &error), &error);
     mixt_model_free(model);
 }
 
@@ -160,7 +146,7 @@ static void run_logits(const char *path, int prompt, float *logits)
     }
     must(mixt_model_open(path, &model, &error), &error);
     must(mixt_model_verify(model, &error), &error);
-    must(mixt_session_create(context, model, 32, &session, &error), &error);
+    must(mixt_session_create(scratch_context, model, 32, &session, &error), &error);
     must(mixt_session_feed(session, tokens, prompt, &error), &error);
     for (int i = prompt; i < TOKENS; i++) {
         must(mixt_session_feed(session, tokens + i, 1, &error), &error);
@@ -178,7 +164,7 @@ static void convert(const char *from, const char *to, const char *type)
     options.output = to;
     options.type = type;
     must(mixt_model_open(from, &model, &error), &error);
-    must(mixt_convert(context, model, &options, NULL, NULL, &error), &error);
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
     mixt_model_free(model);
 }
 
@@ -288,7 +274,7 @@ static void file_types_have_names(void **state)
     mixt_convert_options options = mixt_convert_options_default();
     options.output = path;
     options.type = "IQ2_XS";
-    assert_int_equal(mixt_convert(context, model, &options, NULL, NULL, &error),
+    assert_int_equal(mixt_convert(scratch_context, model, &options, NULL, NULL, &error),
                      MIXT_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "'IQ2_XS' is not a type that mixt can write"));
     assert_non_null(strstr(error.message, " Q3_K_L "));
@@ -339,5 +325,5 @@ int main(void)
         cmocka_unit_test(file_types_have_names),
         cmocka_unit_test(mixes_are_llama_cpps),
     };
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, scratch_make_context, scratch_remove_context);
 }
