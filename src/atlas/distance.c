@@ -20,7 +20,6 @@
  * many steps of several tokens, and a last step for each document. */
 #define SERIES_STEPS 1024
 #define SERIES_ROOM (SERIES_STEPS + MIXT_UNITS_MIN_DOCUMENTS)
-#define SERIES_GROUPS 64
 
 typedef struct splitter {
     const mixt_trace *trace;
@@ -34,7 +33,7 @@ typedef struct splitter {
     double *error;          /* [domains, E] half differences of one split */
     double *half;           /* [E] */
     double *distance;       /* [domains, SPLITS] */
-    float *series;          /* [SERIES_ROOM, SERIES_GROUPS] counts of few documents */
+    float *series;          /* [SERIES_ROOM, MIXT_SERIES_GROUPS] counts of few documents */
 } splitter;
 
 /* Distance of each row of values [domains, E] from the mean of the used rows; rows of domains
@@ -112,7 +111,7 @@ static uint64_t block_tokens(const splitter *state, int layer, int domain)
     uint64_t tokens = units->tokens[domain];
     uint64_t step = (tokens + SERIES_STEPS - 1) / SERIES_STEPS;
     size_t experts = (size_t)state->counts->experts;
-    size_t groups = experts < SERIES_GROUPS ? experts : SERIES_GROUPS;
+    size_t groups = experts < MIXT_SERIES_GROUPS ? experts : MIXT_SERIES_GROUPS;
     size_t count = 0;
     memset(state->series, 0, SERIES_ROOM * groups * sizeof *state->series);
     for (uint64_t d = 0; d < units->documents[domain]; d++) {
@@ -295,7 +294,7 @@ mixt_status mixt_distance_measure(const mixt_trace *trace, const mixt_units *uni
     state.error = calloc(domains * experts, sizeof *state.error);
     state.half = calloc(experts, sizeof *state.half);
     state.distance = calloc(domains * SPLITS, sizeof *state.distance);
-    state.series = calloc(SERIES_ROOM * SERIES_GROUPS, sizeof *state.series);
+    state.series = calloc(SERIES_ROOM * MIXT_SERIES_GROUPS, sizeof *state.series);
     mixt_status status = MIXT_OK;
     if (state.offset == NULL || state.cut == NULL || state.unit_count == NULL ||
         state.active == NULL || state.active_count == NULL || state.error == NULL ||

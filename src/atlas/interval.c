@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
 
 #include "atlas/statistics.h"
 
@@ -10,6 +9,8 @@
  * than units. */
 #define EXACT_FREEDOM_UNITS 16
 #define RELATIVE_ZERO 1e-12 /* of the variance of independent pairs: no variance but rounding */
+
+#define LAGS_MOST 160 /* sqrt(MIXT_SERIES_STEPS), and those that must be quiet */
 
 /* -- Block length --------------------------------------------------------------------------- */
 
@@ -54,17 +55,13 @@ double mixt_block_length(const float *values, size_t count, size_t width)
     double n = (double)count;
     size_t most = (size_t)ceil(sqrt(n)) + (size_t)fmax(5, ceil(sqrt(log10(n))));
     most = most < count ? most : count - 1;
-    double *means = calloc(width + most + 1, sizeof *means);
-    if (means == NULL) {
-        return n; /* longer than any block may be: no interval */
-    }
-    double *covariance = means + width;
+    double means[MIXT_SERIES_GROUPS] = {0}, covariance[LAGS_MOST + 1];
+    assert(count <= MIXT_SERIES_STEPS && width <= MIXT_SERIES_GROUPS && most <= LAGS_MOST);
     for (size_t i = 0; i < count * width; i++) {
         means[i % width] += (double)values[i] / n;
     }
     covariance[0] = autocovariance(values, count, width, means, 0);
     if (covariance[0] <= 0) {
-        free(means);
         return 0;
     }
     size_t last = last_significant(values, count, width, means, covariance, most);
@@ -78,7 +75,6 @@ double mixt_block_length(const float *values, size_t count, size_t width)
         spectrum += 2 * weight * value;
         slope += 2 * weight * (double)lag * value;
     }
-    free(means);
     if (spectrum <= 0) {
         return 1; /* neighbours repel each other: blocks of any length are wide enough */
     }
@@ -185,7 +181,7 @@ mixt_estimate mixt_estimate_of_units(const double *hits, const double *pairs, si
 }
 
 mixt_estimate mixt_estimate_of_series(const float *hits, const float *pairs, size_t count,
-                                      uint64_t runs)
+                                      uint64_t runs, float *residual)
 {
     double all_hits[MIXT_BLOCKS_MOST] = {0};
     double all_pairs[MIXT_BLOCKS_MOST] = {0};
@@ -197,16 +193,13 @@ mixt_estimate mixt_estimate_of_series(const float *hits, const float *pairs, siz
     none.pairs = all_pairs[0];
     none.value = none.pairs > 0 ? all_hits[0] / none.pairs : 0;
     none.units = none.pairs > 0;
-    float *residual = calloc(count + 1, sizeof *residual);
-    if (runs < MIXT_RUNS_LEAST || residual == NULL) {
-        free(residual);
+    if (runs < MIXT_RUNS_LEAST) {
         return none;
     }
     for (size_t i = 0; i < count; i++) {
         residual[i] = (float)((double)hits[i] - none.value * (double)pairs[i]);
     }
     double length = mixt_block_length(residual, count, 1);
-    free(residual);
     double most = length > 0 ? (double)count / (MIXT_BLOCKS_STRETCH * length) : 0;
     if (most < MIXT_BLOCKS_LEAST) {
         return none;

@@ -29,7 +29,11 @@ typedef struct mixt_estimate {
     uint64_t units; /* with pairs */
 } mixt_estimate;
 
-/* Block length, in steps of the series values [count, width], after Politis & White 2004
+#define MIXT_SERIES_STEPS 16384 /* longer series are summed over several tokens a step */
+#define MIXT_SERIES_GROUPS 64
+
+/* Block length, in steps of the series values [count, width] (at most the two above), after Politis
+ * & White 2004
  * ("Automatic block-length selection for the dependent bootstrap") as corrected by Patton, Politis
  * & White 2009, for blocks of fixed length. Several values a step: by the sum of their
  * autocovariances. 1 where no dependence shows; 0 where the series is constant, which shows nothing
@@ -41,9 +45,10 @@ double mixt_block_length(const float *values, size_t count, size_t width);
 mixt_estimate mixt_estimate_of_units(const double *hits, const double *pairs, size_t stride,
                                      size_t count);
 
-/* From one document's steps, hits and pairs [count] in order; `runs` as above, of the rarer. */
+/* From one document's steps, hits and pairs [count] in order; `runs` as above, of the rarer.
+ * residual [count] is room to work in. */
 mixt_estimate mixt_estimate_of_series(const float *hits, const float *pairs, size_t count,
-                                      uint64_t runs);
+                                      uint64_t runs, float *residual);
 
 /* Of the sum of domains [count], each keeping its share of the pairs. Domains that are only bounded
  * widen the interval by their bounds. */

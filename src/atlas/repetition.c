@@ -13,7 +13,6 @@
 #define REPLICATES 1000
 #define RESAMPLE_SEED 0x6d697874 /* fixed: the same trace gives the same interval */
 #define RANDOM_PAIRS 32768       /* for sets of more than two: standard error below 0.3 % */
-#define SERIES_STEPS 16384       /* of one document: longer ones are summed over several tokens */
 #define EXACT_SETS_EXPERTS 512   /* pairs of two are counted in an E x E table up to here */
 
 /* Sizes of the sets in the counted pairs of a domain at one layer, for the random level. */
@@ -41,7 +40,7 @@ typedef struct bootstrap {
     uint64_t *freedom; /* [columns] units less one of each domain: each is resampled by itself */
     int *group;        /* [columns] those with the same active units */
     mixt_estimate *estimate; /* [columns, domains] */
-    float *series;           /* [2, SERIES_STEPS] hits and pairs of one document */
+    float *series;           /* [3, MIXT_SERIES_STEPS] hits and pairs of one document, room */
     set_sizes *sizes;        /* [layers, domains] */
     double *factorial;       /* [E + 1] log(n!) */
 } bootstrap;
@@ -89,7 +88,7 @@ static bool bootstrap_allocate(bootstrap *state)
     state->freedom = calloc(columns, sizeof(uint64_t));
     state->group = calloc(columns, sizeof(int));
     state->estimate = calloc(columns * (size_t)units->domains, sizeof(mixt_estimate));
-    state->series = calloc(2 * SERIES_STEPS, sizeof(float));
+    state->series = calloc((size_t)3 * MIXT_SERIES_STEPS, sizeof(float));
     state->sizes = calloc(columns * (size_t)units->domains, sizeof(set_sizes));
     state->factorial = calloc(experts + 1, sizeof(double));
     for (size_t n = 1; n <= experts && state->factorial != NULL; n++) {
@@ -200,12 +199,12 @@ static mixt_estimate estimate_document(const bootstrap *state, int column, const
 {
     int layer = state->first_layer + column / MIXT_REPEAT_COUNT;
     float *hits = state->series;
-    float *pairs = state->series + SERIES_STEPS;
+    float *pairs = state->series + MIXT_SERIES_STEPS;
     uint64_t count = run->end - run->begin - 1; /* of pairs */
-    uint64_t step = (count + SERIES_STEPS - 1) / SERIES_STEPS;
+    uint64_t step = (count + MIXT_SERIES_STEPS - 1) / MIXT_SERIES_STEPS;
     uint64_t runs[2] = {0}; /* of misses and of hits */
     int last = -1;
-    memset(state->series, 0, 2 * SERIES_STEPS * sizeof *state->series);
+    memset(state->series, 0, (size_t)2 * MIXT_SERIES_STEPS * sizeof *state->series);
     for (uint64_t i = 0; i < count; i++) {
         int repeats = pair_repeats(state->trace, layer, column % MIXT_REPEAT_COUNT, run->begin + i);
         if (repeats >= 0) {
@@ -216,7 +215,8 @@ static mixt_estimate estimate_document(const bootstrap *state, int column, const
         }
     }
     size_t steps = count == 0 ? 0 : (size_t)((count + step - 1) / step);
-    return mixt_estimate_of_series(hits, pairs, steps, runs[0] < runs[1] ? runs[0] : runs[1]);
+    return mixt_estimate_of_series(hits, pairs, steps, runs[0] < runs[1] ? runs[0] : runs[1],
+                                   pairs + MIXT_SERIES_STEPS);
 }
 
 static const mixt_unit_run *only_document(const mixt_units *units, int domain)
