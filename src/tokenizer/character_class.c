@@ -66,6 +66,20 @@ void mixt_class_property(const char *name, size_t length, mixt_buffer *to)
     append_young(name, length, to);
 }
 
+bool mixt_class_is_rest(const char *name, size_t length)
+{
+    return is_name(name, length, "C") || is_name(name, length, "Cn");
+}
+
+void mixt_class_assigned(bool others, mixt_buffer *to)
+{
+    static const char *const names[] = {"L", "M", "N", "P", "S", "Z", "Cc", "Cf", "Co", "Cs"};
+    size_t count = others ? 10 : 6;
+    for (size_t i = 0; i < count; i++) {
+        mixt_class_property(names[i], strlen(names[i]), to);
+    }
+}
+
 void mixt_class_word(mixt_buffer *to)
 {
     static const char *const names[] = {"Alphabetic", "M", "Nd", "Pc"};

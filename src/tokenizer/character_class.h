@@ -14,9 +14,13 @@
 /* Appends what stands in brackets for \p{name}: the system's own property and the characters that
  * it may lack. Names as Oniguruma has them: general categories, Alphabetic, Any, scripts. */
 void mixt_class_property(const char *name, size_t length, mixt_buffer *to);
+/* Whether a name means what no other category holds: C, Cn. */
+bool mixt_class_is_rest(const char *name, size_t length);
+/* The same as mixt_class_property for the other categories; `others`: those of C but Cn too. */
+void mixt_class_assigned(bool others, mixt_buffer *to);
 /* The same for \w, where \p{Alphabetic}, marks, decimal digits and connectors are meant. */
 void mixt_class_word(mixt_buffer *to);
-/* Whether a character is a mark that Unicode 14 does not know. */
+/* Whether a character is a mark that Unicode 14 does not know, or not as a letter. */
 bool mixt_class_is_young_mark(uint32_t character);
 /* The same as mixt_class_property for [:name:] with its brackets; false for names that are not
  * known. */

@@ -109,7 +109,8 @@ static void append_boundary(bool boundary, mixt_buffer *to)
 }
 
 /* \p{name}, \P{name}, \p{^name}, \d and \D; a class cannot hold the negated ones, as characters
- * that the system does not know cannot be taken out of it. */
+ * that the system does not know cannot be taken out of it. \p{C} and \p{Cn} are what is left when
+ * all others are taken. */
 static size_t translate_property(const char *at, bool in_class, mixt_buffer *to)
 {
     bool digits = at[1] == 'd' || at[1] == 'D', negated = at[1] == 'P' || at[1] == 'D';
@@ -122,11 +123,18 @@ static size_t translate_property(const char *at, bool in_class, mixt_buffer *to)
         negated = !negated;
         name++;
     }
+    size_t length = digits ? 2 : (size_t)(end - name);
+    bool rest = mixt_class_is_rest(name, length);
+    negated = negated != rest;
     if (in_class && negated) {
         return 0;
     }
     mixt_buffer_text(to, in_class ? "" : negated ? "[^" : "[");
-    mixt_class_property(name, digits ? 2 : (size_t)(end - name), to);
+    if (rest) {
+        mixt_class_assigned(length == 2, to);
+    } else {
+        mixt_class_property(name, length, to);
+    }
     mixt_buffer_text(to, in_class ? "" : "]");
     return (size_t)(end + 1 - at);
 }

@@ -2,11 +2,15 @@
 strings over all of Unicode: pieces by patterns, text by normalizers. Needs tokenizers, sentencepiece and protobuf.
 
     python3 tests/reference/tokenizer_unicode.py > tests/fixtures/tokenizer/unicode.txt
+    python3 tests/reference/tokenizer_unicode.py 10000 > FILE; UNICODE_LINES=FILE build/release/tests/test_tokenizer_unicode
+                                                                               more strings for each rule
+    python3 tests/reference/tokenizer_unicode.py classes > FILE              every character in every class, likewise
 """
 import json
 import pathlib
 import random
 import re
+import sys
 
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, normalizers, pre_tokenizers
@@ -47,10 +51,33 @@ def line(kind, rule, text, pieces):
     last = rule
 
 
+CLASSES = [r"\p{%s}" % name for name in (
+    "L M N P S Z C Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co Alphabetic "
+    "Han Hiragana Katakana Hangul Latin Greek Cyrillic Arabic Hebrew Thai Devanagari").split()]
+CLASSES += [r"\w", r"\s", r"\d"] + ["[[:%s:]]" % name for name in "alpha alnum digit space blank word xdigit cntrl".split()]
+
+
+def every_character():
+    """Lines of 200 characters that follow each other; a piece each where the class holds them, else with the neighbours,
+    which it does not hold."""
+    for pattern in CLASSES:
+        split = pre_tokenizers.Split(Regex(pattern), "isolated")
+        between = "\n" if len(split.pre_tokenize_str("\n\n")) == 1 else "a"
+        assert len(split.pre_tokenize_str(between * 2)) == 1
+        for first in range(1, 0x110000, 200):
+            text = between.join(chr(point) for point in range(first, min(first + 200, 0x110000)) if not 0xD800 <= point < 0xE000)
+            if text:
+                line("split", pattern, text, [piece for piece, _ in split.pre_tokenize_str(text)])
+
+
+if sys.argv[1:] == ["classes"]:
+    every_character()
+    sys.exit()
+COUNT = int(sys.argv[1]) if len(sys.argv) > 1 else 16
 draw = random.Random(9)
 for pattern in PATTERNS:
     split = pre_tokenizers.Split(Regex(pattern), "isolated")
-    for text in ["I love you \U0001fa77"] + [random_string(draw) for _ in range(16)]:
+    for text in ["I love you \U0001fa77"] + [random_string(draw) for _ in range(COUNT)]:
         line("split", pattern, text, [piece for piece, _ in split.pre_tokenize_str(text)])
 model = sentencepiece_model_pb2.ModelProto()
 model.ParseFromString((HERE / "../fixtures/tokenizer/pieces/unigram.model").read_bytes())
@@ -61,5 +88,5 @@ for made in [normalizers.NFC(), normalizers.NFD(), normalizers.NFKC(), normalize
              strip(left=False), strip(right=False), normalizers.Replace(Regex(r" {2,}|\A\w"), "_"), normalizers.Precompiled(rules),
              normalizers.Sequence(chain)]:
     state = made.__getstate__().decode()
-    for text in ["  ﬁ x  "] + [random_string(draw) for _ in range(16)]:
+    for text in ["  ﬁ x  "] + [random_string(draw) for _ in range(COUNT)]:
         line("normalizer", json.dumps(json.loads(state)), text, [made.normalize_str(text)])

@@ -1,15 +1,19 @@
 """What the tokenizers library (its Oniguruma) counts to a class of characters, asked code point by code point, and the
-rows of src/tokenizer/unicode_classes.h: characters that it knows and Unicode 14 does not. Needs tokenizers, and a Python
-whose unicodedata is version 14 (3.11).
+rows of src/tokenizer/unicode_classes.h: characters that it knows and Unicode 14 does not, and those that were not
+alphabetic there (GROWN: where tokenizer_unicode.py's classes differ without them). Needs tokenizers, regex (for names of
+scripts), and a Python whose unicodedata is version 14 (3.11).
 
     python3 tests/reference/unicode_classes.py > rows.txt
 """
 import unicodedata
 
+import regex
 from tokenizers import Regex, pre_tokenizers
 
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co".split()
-SCRIPTS = "Han Hiragana Katakana Latin Cyrillic Arabic".split()
+SCRIPTS = sorted({name.title() for name in regex._regex_core.PROPERTIES["SCRIPT"][1] if len(name) != 4 or name == "KAWI"}
+                 - {"Common", "Unknown", "Inherited"})  # four letters are codes
+GROWN = [*range(0x363, 0x370), 0xF82, 0xF83, *range(0x1DD3, 0x1DE7), 0x11080, 0x11081]
 assert unicodedata.unidata_version == "14.0.0"
 
 
@@ -26,10 +30,17 @@ def members(pattern):
 
 category = {c: name for name in CATEGORIES for c in members(rf"\p{{{name}}}")}
 alphabetic = members(r"\p{Alphabetic}")
-script = {c: name for name in SCRIPTS for c in members(rf"\p{{{name}}}")}
+script = {}
+young = [c for c in sorted(category) if unicodedata.category(chr(c)) != category[c]]
+for name in SCRIPTS:
+    try:
+        held = members(rf"\p{{{name}}}")
+    except Exception:  # a name of more words, or one that Oniguruma does not have
+        continue
+    script |= {c: name for c in young if c in held}
 rows = []
 for c in sorted(category):
-    if unicodedata.category(chr(c)) == category[c]:
+    if unicodedata.category(chr(c)) == category[c] and not (c in GROWN and c in alphabetic):
         continue
     kind = (category[c], c in alphabetic, script.get(c, ""))
     if rows and rows[-1][1] == c - 1 and rows[-1][2] == kind:
