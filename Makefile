@@ -1,7 +1,11 @@
 # mixt: GNU Make, sources found by folder. `make help` lists the targets.
 CC      ?= cc
 CLANG   ?= clang
-BUILD   ?= build/release
+# What the compiler builds for, as src/core/machine.h names it; nothing where that refuses it.
+MACHINE := $(shell $(CC) $(CPPFLAGS) $(CFLAGS) $(EXTRA_CFLAGS) -dM -E src/core/machine.h 2>/dev/null | \
+             sed -n 's/^.define MIXT_MACHINE "\(.*\)"$$/\1/p')
+HOST    := $(shell uname -m)
+BUILD   ?= build/$(or $(filter-out $(HOST) other,$(MACHINE)),release)
 # Asserts are for the builds that give an OPT of their own: sanitizers, coverage, fuzzers.
 OPT     ?= -O2 -g -DNDEBUG
 PREFIX  ?= /usr/local
@@ -20,8 +24,9 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototyp
         -Wcast-align -Wformat=2 -Wswitch-enum
 WARN_LIBRARY = $(WARN) -Wconversion -Wno-sign-conversion
 PACKAGES := jansson libpcre2-8 libutf8proc libzstd
-PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
-PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null || echo -ljansson -lpcre2-8 -lutf8proc -lzstd)
+PKG_CONFIG ?= pkg-config
+PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+PKG_LIBS   := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -ljansson -lpcre2-8 -lutf8proc -lzstd)
 ifdef WERROR
 WARN += -Werror
 endif
@@ -33,7 +38,12 @@ SANITIZE_ADDRESS   := -fsanitize=address -fno-sanitize-recover=all -fno-omit-fra
 SANITIZE_UNDEFINED := -fsanitize=undefined -fno-sanitize-recover=all
 SANITIZE_BOTH      := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-LIBRARY_SOURCES := $(sort $(wildcard src/*/*.c src/*/*/*.c))
+# Kernel tiers of other machines than the compiler's are left out.
+TIERS_x86_64  := avx
+TIERS_aarch64 := neon
+FOREIGN := $(foreach tier,$(filter-out $(TIERS_$(MACHINE)),avx neon),src/backend/cpu/$(tier)% tests/$(tier)%)
+
+LIBRARY_SOURCES := $(sort $(filter-out $(FOREIGN),$(wildcard src/*/*.c src/*/*/*.c)))
 # Compiled twice: as fp32 and as fp64 (see src/core/real.h).
 TEMPLATES := $(filter %_tmpl.c,$(LIBRARY_SOURCES))
 LIBRARY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEMPLATES),$(LIBRARY_SOURCES))) \
@@ -41,10 +51,23 @@ LIBRARY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEMPLATES),$(LIBRA
 CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c)))
 LIBRARY := $(BUILD)/libmixt.a
 
-# Kernel tiers (and tests/avx512*.c) carry their own instruction sets; all else runs on any CPU.
+# Kernel tiers (and tests/avx512*.c) carry their own instruction sets; all else runs on any CPU of
+# its kind. The first name below that a file's name begins with gives its flags.
 AVX2_FLAGS   := -mavx2 -mfma -mf16c
 AVX512_FLAGS := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
-ISA = $(if $(findstring /avx512vnni,$<),$(AVX512_FLAGS) -mavx512vnni,$(if $(findstring /avx512bf16,$<),$(AVX512_FLAGS) -mavx512bf16,$(if $(findstring /avx512,$<),$(AVX512_FLAGS),$(if $(findstring /avx2,$<),$(AVX2_FLAGS)))))
+ISA_TIERS := avx512vnni avx512bf16 avx512 avx2 neon_dotprod neon_i8mm
+ISA_avx2         = $(AVX2_FLAGS)
+ISA_avx512       = $(AVX512_FLAGS)
+ISA_avx512bf16   = $(AVX512_FLAGS) -mavx512bf16
+ISA_avx512vnni   = $(AVX512_FLAGS) -mavx512vnni
+ISA_neon_dotprod = -march=armv8.2-a+dotprod
+ISA_neon_i8mm    = -march=armv8.2-a+dotprod+i8mm
+ISA = $(ISA_$(firstword $(foreach tier,$(ISA_TIERS),$(if $(findstring /$(tier),$<),$(tier)))))
+
+# A compiler for another machine comes with an archiver of its own.
+ifeq ($(origin AR),default)
+AR = $(or $(shell $(CC) -print-prog-name=ar 2>/dev/null),ar)
+endif
 
 # The fuzzers read files: instrumenting the kernels would only cost minutes of compiling.
 ifeq ($(BUILD),build/fuzz)
@@ -91,7 +114,7 @@ $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
 
 # One program for each tests/test_*.c, linked with cmocka and the other tests/*.c helpers.
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
-TEST_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out $(TEST_SOURCES),$(wildcard tests/*.c))))
+TEST_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out $(TEST_SOURCES),$(filter-out $(FOREIGN),$(wildcard tests/*.c)))))
 TEST_PROGRAMS := $(TEST_SOURCES:%.c=$(BUILD)/%)
 
 $(BUILD)/tests/%.o: tests/%.c
@@ -132,6 +155,14 @@ $(GUARDED)/examples/%: examples/%.c $(GUARDED_OBJECTS) $(LIBRARY) include/mixt.h
 $(BUILD)/examples/%: examples/%.c $(LIBRARY) include/mixt.h
 	@mkdir -p $(@D)
 	$(call say,link,$@)$(CC) $(filter-out -Isrc,$(BASE)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
+
+# Before the first object: a machine that mixt does not run on is refused by one line.
+ifeq ($(MACHINE),)
+$(LIBRARY_OBJECTS) $(CLI_OBJECTS) $(TEST_HELPERS) $(TEST_SOURCES:%.c=$(BUILD)/%.o): refused
+refused:
+	@$(CC) $(CPPFLAGS) $(CFLAGS) $(EXTRA_CFLAGS) -E -o /dev/null src/core/machine.h; exit 1
+.PHONY: refused
+endif
 
 examples: $(EXAMPLE_PROGRAMS)
 tests: $(TEST_PROGRAMS) $(EXAMPLE_PROGRAMS) $(if $(CLI_OBJECTS),$(BUILD)/mixt)

@@ -367,6 +367,7 @@ static void test_tiers(void **state)
 static void test_vnni(void **state)
 {
     (void)state;
+#if defined(__x86_64__)
     for (int emulated = 0; emulated < 2; emulated++) {
         mixt_compute *compute = compute_of("avx512", 1);
         if (compute != NULL) {
@@ -379,6 +380,9 @@ static void test_vnni(void **state)
         }
         check_tier(compute, emulated == 1 ? "VNNI spelled out" : "avx512 without VNNI");
     }
+#else
+    skip();
+#endif
 }
 
 static void test_threads(void **state)

@@ -3,6 +3,7 @@
 #ifndef MIXT_CORE_ERROR_H
 #define MIXT_CORE_ERROR_H
 
+#include "core/machine.h"
 #include "mixt.h"
 
 #if defined(__GNUC__)

@@ -2,10 +2,6 @@
 
 #include <string.h>
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "mixt reads and writes little-endian files in place: the machine must be little-endian"
-#endif
-
 typedef struct dtype_row {
     const char *name;
     unsigned bits;

@@ -21,6 +21,7 @@ typedef struct compute_storage {
 static void fill_tables(mixt_kernels_f32 *table, mixt_cpu cpu)
 {
     *table = mixt_kernels_scalar_f32;
+#if defined(__x86_64__)
     if (cpu.tier >= MIXT_CPU_AVX2) {
         mixt_fill_avx2(table);
     }
@@ -33,6 +34,9 @@ static void fill_tables(mixt_kernels_f32 *table, mixt_cpu cpu)
     if (cpu.vnni) {
         mixt_fill_avx512vnni_matrix(table);
     }
+#else
+    (void)cpu;
+#endif
 }
 
 static mixt_status allocate_buffers(compute_storage *storage, int threads, mixt_error *error)
@@ -66,7 +70,12 @@ static mixt_status fill_storage(compute_storage *storage, const mixt_context_opt
     }
     fill_tables(&storage->f32, cpu);
     compute->f32 = &storage->f32;
-    compute->f64 = cpu.tier >= MIXT_CPU_AVX2 ? &mixt_kernels_fma_f64 : &mixt_kernels_scalar_f64;
+    compute->f64 = &mixt_kernels_scalar_f64;
+#if defined(__x86_64__)
+    if (cpu.tier >= MIXT_CPU_AVX2) {
+        compute->f64 = &mixt_kernels_fma_f64;
+    }
+#endif
     compute->gemm = &storage->engine;
     compute->matmul = options->matmul;
     switch (options->matmul) {
