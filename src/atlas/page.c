@@ -1,6 +1,5 @@
 /* The atlas as one self-contained HTML page. */
 #include <assert.h>
-#include <ctype.h>
 #include <string.h>
 
 #include "atlas/interval.h"
@@ -126,7 +125,8 @@ static void page_head(mixt_page *page)
 /* A clause of the verdict as a sentence of its own. */
 static void sentence(mixt_page *page, const char *clause)
 {
-    char first[2] = {(char)toupper((unsigned char)clause[0]), '\0'};
+    bool small = clause[0] >= 'a' && clause[0] <= 'z';
+    char first[2] = {small ? (char)(clause[0] - 'a' + 'A') : clause[0], '\0'};
     mixt_buffer_text(page->out, "<p>");
     mixt_page_text(page, first);
     mixt_page_text(page, clause[0] != '\0' ? clause + 1 : "");

@@ -7,6 +7,7 @@
 #include "atlas/display.h"
 #include "atlas/report.h"
 #include "core/error.h"
+#include "core/number.h"
 
 #define MIN_WIDTH 72 /* of the table of both measures */
 #define DEFAULT_WIDTH 80
@@ -58,7 +59,7 @@ static void heading(printer *p, const char *format, ...)
     char text[256]; /* nothing of the trace is in it but numbers */
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    mixt_format_list(text, sizeof text, format, arguments);
     va_end(arguments);
     title(p, text);
 }
@@ -245,7 +246,7 @@ static void print_repetition_domains(printer *p, int which)
     char to[32] = "";
     random_range(report, 0, which, range);
     if (range[0] != range[1]) {
-        snprintf(to, sizeof to, " to %.1f", 100 * range[1]);
+        mixt_format(to, sizeof to, " to %.1f", 100 * range[1]);
     }
     heading(p, "%s by domain (%% \xc2\xb1 interval, then use; random %.1f%s)",
             which == 0 ? "Same first choice" : "Sets meet", 100 * range[0], to);

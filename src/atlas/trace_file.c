@@ -8,6 +8,7 @@
 #include "atlas/trace_writer.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "formats/json.h"
 #include "formats/safetensors.h"
 
 typedef struct trace_reader {
@@ -96,7 +97,11 @@ static mixt_status metadata_array(trace_reader *reader, const char *key, json_ty
     if (status != MIXT_OK) {
         return status;
     }
-    *array = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    json_error_t problem;
+    *array = mixt_json_load(text, strlen(text), JSON_REJECT_DUPLICATES, &problem);
+    if (*array == NULL && json_error_code(&problem) == json_error_out_of_memory) {
+        return mixt_fail(reader->error, MIXT_ERROR_MEMORY, "%s: no memory", reader->path);
+    }
     bool fits = json_is_array(*array) && json_array_size(*array) != 0;
     for (size_t i = 0; fits && i < json_array_size(*array); i++) {
         fits = json_typeof(json_array_get(*array, i)) == type;

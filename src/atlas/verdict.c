@@ -1,7 +1,6 @@
 /* Says in words whether a trace shows what the Mixtral paper saw (arXiv 2401.04088, section 5):
  * consecutive tokens keep their expert more often than at random at the middle and last layers and
  * hardly at the first; and domains use the experts alike, except mathematics. */
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "atlas/report.h"
 #include "atlas/statistics.h"
 #include "core/error.h"
+#include "core/utf8.h"
 
 /* A first layer whose excess is below this part of the smaller of the two others' counts as "hardly
  * above" (in the paper: 1.5 points against 9.6 at layer 31). */
@@ -112,8 +112,8 @@ static bool judge_repetition(const mixt_report *report, mixt_buffer *text)
 static bool names_mathematics(const char *name)
 {
     for (; *name != '\0'; name++) {
-        if (tolower((unsigned char)name[0]) == 'm' && tolower((unsigned char)name[1]) == 'a' &&
-            tolower((unsigned char)name[2]) == 't' && tolower((unsigned char)name[3]) == 'h') {
+        if (mixt_ascii_lower(name[0]) == 'm' && mixt_ascii_lower(name[1]) == 'a' &&
+            mixt_ascii_lower(name[2]) == 't' && mixt_ascii_lower(name[3]) == 'h') {
             return true;
         }
     }

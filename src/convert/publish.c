@@ -13,6 +13,7 @@
 #include "convert/convert.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/number.h"
 #include "formats/gguf.h"
 #include "model/config_gguf_rope.h"
 #include "model/storage.h"
@@ -144,7 +145,7 @@ static mixt_status differs(const mixt_conversion *c, const char *format, ...)
     char text[300];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    mixt_format_list(text, sizeof text, format, arguments);
     va_end(arguments);
     return mixt_fail(c->error, MIXT_ERROR_UNSUPPORTED,
                      "%s: what was written does not come back: %s", c->options->output, text);

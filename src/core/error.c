@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/number.h"
 #include "core/utf8.h"
 
 const char *mixt_status_name(mixt_status status)
@@ -48,7 +49,7 @@ static void fail_line(mixt_error *error, mixt_status status, int number, const c
         return;
     }
     error->status = status;
-    vsnprintf(error->message, sizeof error->message, format, arguments);
+    mixt_format_list(error->message, sizeof error->message, format, arguments);
     if (number != 0) {
         size_t used = strlen(error->message);
         snprintf(error->message + used, sizeof error->message - used, ": %s", strerror(number));

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/number.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #define MIXT_ASAN 1
 #elif defined(__has_feature)
@@ -16,6 +18,8 @@
 #endif
 #ifdef MIXT_ASAN
 #include <sanitizer/asan_interface.h>
+
+#include "core/number.h"
 #define POISON(address, size) ASAN_POISON_MEMORY_REGION(address, size)
 #define UNPOISON(address, size) ASAN_UNPOISON_MEMORY_REGION(address, size)
 #define ARENA_GAP 16 /* poisoned bytes behind each piece */
@@ -197,12 +201,12 @@ void mixt_buffer_format(mixt_buffer *buffer, const char *format, ...)
     va_start(arguments, format);
     va_list again;
     va_copy(again, arguments);
-    int length = vsnprintf(NULL, 0, format, arguments);
+    int length = mixt_format_list(NULL, 0, format, arguments);
     va_end(arguments);
     if (length < 0) {
         buffer->failed = true;
     } else if (buffer_reserve(buffer, (size_t)length + 1)) {
-        vsnprintf(buffer->data + buffer->length, (size_t)length + 1, format, again);
+        mixt_format_list(buffer->data + buffer->length, (size_t)length + 1, format, again);
         buffer->length += (size_t)length;
     }
     va_end(again);

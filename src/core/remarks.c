@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/number.h"
 
 void mixt_remark(mixt_remarks *remarks, const char *format, ...)
 {
@@ -15,7 +16,7 @@ void mixt_remark(mixt_remarks *remarks, const char *format, ...)
     }
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    mixt_format_list(line, sizeof line, format, arguments);
     va_end(arguments);
     for (char *c = line; *c != '\0'; c++) { /* one line, whatever a file's text held */
         if ((unsigned char)*c < 0x20 || *c == 0x7f) {

@@ -2,6 +2,7 @@
 #ifndef MIXT_CORE_UTF8_H
 #define MIXT_CORE_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,21 @@ static inline size_t mixt_utf8_character(const unsigned char *text, size_t lengt
         return 3;
     }
     return length >= 4 && (text[3] & 0xc0) == 0x80 ? 4 : 0;
+}
+
+/* ASCII letters as the C locale has them, whatever the program's is. */
+static inline char mixt_ascii_lower(char letter)
+{
+    return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
+}
+
+static inline bool mixt_ascii_equal(const char *a, const char *b)
+{
+    while (*a != '\0' && mixt_ascii_lower(*a) == mixt_ascii_lower(*b)) {
+        a++;
+        b++;
+    }
+    return mixt_ascii_lower(*a) == mixt_ascii_lower(*b);
 }
 
 /* 0 to 15, or -1. */

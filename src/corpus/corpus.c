@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/memory.h"
+#include "core/number.h"
 #include "corpus/corpus_files.h"
 #include "corpus/document.h"
 #include "corpus/lines.h"
@@ -104,7 +105,7 @@ static void skip(mixt_corpus *corpus, const char *format, ...)
     }
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(corpus->first_skipped, sizeof corpus->first_skipped, format, arguments);
+    mixt_format_list(corpus->first_skipped, sizeof corpus->first_skipped, format, arguments);
     va_end(arguments);
     for (char *c = corpus->first_skipped; *c != '\0'; c++) { /* one line, whatever a path holds */
         if ((unsigned char)*c < 0x20 || *c == 0x7f) {

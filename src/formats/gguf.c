@@ -5,11 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/number.h"
+#include "core/utf8.h"
 #include "formats/gguf_header.h"
 
 #define SUFFIX ".gguf"
@@ -176,7 +177,7 @@ static mixt_status open_shards(mixt_gguf *file, int64_t count, mixt_error *error
     size_t length = strlen(path);
     char tail[40];
     snprintf(tail, sizeof tail, "-00001-of-%05d" SUFFIX, (int)count);
-    if (length < SHARD_TAIL || strcasecmp(path + length - SHARD_TAIL, tail) != 0) {
+    if (length < SHARD_TAIL || !mixt_ascii_equal(path + length - SHARD_TAIL, tail)) {
         return mixt_fail(error, MIXT_ERROR_FORMAT,
                          "%s: is the first of %lld shards, so its name must end in %s", path,
                          (long long)count, tail);
@@ -239,7 +240,7 @@ static mixt_gguf *new_file(void)
 bool mixt_gguf_is_name(const char *path)
 {
     size_t length = strlen(path), end = strlen(SUFFIX);
-    return length > end && strcasecmp(path + length - end, SUFFIX) == 0;
+    return length > end && mixt_ascii_equal(path + length - end, SUFFIX);
 }
 
 bool mixt_gguf_is(const char *path)
@@ -445,16 +446,9 @@ mixt_status mixt_gguf_integer(const mixt_gguf *file, const char *key, mixt_gguf_
 /* The shortest decimal that is this fp32 number: what somebody wrote as 0.1 is 0.1 again. */
 static double as_written(float number)
 {
-    char text[32];
-    double shortest = number;
-    for (int digits = 6; digits < 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)number);
-        shortest = strtod(text, NULL);
-        if ((float)shortest == number) {
-            return shortest;
-        }
-    }
-    return number;
+    char text[MIXT_NUMBER_SIZE];
+    mixt_number_write_float(number, text);
+    return mixt_number_read(text, NULL);
 }
 
 mixt_status mixt_gguf_number(const mixt_gguf *file, const char *key, mixt_gguf_range range,

@@ -1,13 +1,16 @@
 #include "formats/json.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/number.h"
 
 /* Deepest nesting of brackets outside texts; jansson would follow 2,048 levels on the stack. */
 static size_t deepest(const char *text, size_t length)
@@ -110,16 +113,86 @@ static char *widen_integers(const char *text, size_t length, size_t *new_length)
     return copy;
 }
 
+/* What jansson allocates with: the functions that were there, and a note of what failed. */
+static pthread_mutex_t memory_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic(json_malloc_t) memory_below;
+static _Thread_local bool memory_failed;
+
+static void *watched_malloc(size_t size)
+{
+    void *block = atomic_load(&memory_below)(size);
+    memory_failed |= block == NULL;
+    return block;
+}
+
+static void watch_memory(void)
+{
+    json_malloc_t allocate;
+    json_free_t release;
+    pthread_mutex_lock(&memory_lock);
+    json_get_alloc_funcs(&allocate, &release);
+    if (allocate != watched_malloc) { /* the first time, or the program set its own since */
+        atomic_store(&memory_below, allocate);
+        json_set_alloc_funcs(watched_malloc, release);
+    }
+    pthread_mutex_unlock(&memory_lock);
+}
+
+void mixt_json_begin(void)
+{
+    watch_memory();
+    memory_failed = false;
+}
+
+bool mixt_json_failed(void)
+{
+    return memory_failed;
+}
+
+char *mixt_json_text(const json_t *value, size_t flags)
+{
+    locale_t before = mixt_locale_enter();
+    char *text = memory_failed ? NULL : json_dumps(value, flags);
+    mixt_locale_leave(before);
+    if (memory_failed) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+json_t *mixt_json_load(const char *text, size_t length, size_t flags, json_error_t *problem)
+{
+    bool failed_before = memory_failed; /* of what is being built around this */
+    mixt_json_begin();
+    locale_t before = mixt_locale_enter();
+    json_t *value = json_loadb(text, length, flags, problem);
+    mixt_locale_leave(before);
+    if (memory_failed) {
+        json_decref(value);
+        value = NULL;
+        if (problem != NULL) { /* where json_error_code looks for it */
+            problem->text[sizeof problem->text - 1] = (char)json_error_out_of_memory;
+        }
+    }
+    memory_failed |= failed_before;
+    return value;
+}
+
 static json_t *load(const char *text, size_t length, json_error_t *problem)
 {
-    json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, problem);
+    json_t *value = mixt_json_load(text, length, JSON_REJECT_DUPLICATES, problem);
     if (value == NULL && json_error_code(problem) == json_error_numeric_overflow) {
-        json_error_t second;
+        json_error_t second = {0};
         size_t wide_length = 0;
         char *wide = widen_integers(text, length, &wide_length);
-        value =
-            wide != NULL ? json_loadb(wide, wide_length, JSON_REJECT_DUPLICATES, &second) : NULL;
+        second.text[sizeof second.text - 1] = (char)json_error_out_of_memory;
+        value = wide != NULL ? mixt_json_load(wide, wide_length, JSON_REJECT_DUPLICATES, &second)
+                             : NULL;
         free(wide);
+        if (value == NULL && json_error_code(&second) == json_error_out_of_memory) {
+            *problem = second;
+        }
     }
     return value;
 }
@@ -163,7 +236,7 @@ mixt_status mixt_json_fail(const mixt_json_object *object, const char *key, cons
     char text[300];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    mixt_format_list(text, sizeof text, format, arguments);
     va_end(arguments);
     return mixt_fail(object->error, MIXT_ERROR_FORMAT, "%s: %s%s: %s", object->file,
                      object->place == NULL ? "" : object->place, key, text);
@@ -181,16 +254,9 @@ static void describe(const json_t *value, char *text, size_t size)
     } else if (json_is_integer(value)) {
         snprintf(text, size, "%lld", (long long)json_integer_value(value));
     } else if (json_is_real(value)) {
-        snprintf(text, size, "%.17g", json_real_value(value));
-        double back = json_real_value(value);
-        for (int digits = 1; digits < 17; digits++) { /* the shortest that means the same */
-            char shorter[40];
-            snprintf(shorter, sizeof shorter, "%.*g", digits, back);
-            if (strtod(shorter, NULL) == back) {
-                snprintf(text, size, "%s", shorter);
-                break;
-            }
-        }
+        char number[MIXT_NUMBER_SIZE];
+        mixt_number_write(json_real_value(value), number);
+        snprintf(text, size, "%s", number);
     } else {
         snprintf(text, size, "%s",
                  json_is_true(value)    ? "true"
@@ -228,7 +294,7 @@ mixt_status mixt_json_integer(const mixt_json_object *object, const char *key,
     if (!json_is_integer(found) || (double)number < range.low || (double)number > range.high ||
         number > (1LL << 53) || number < -(1LL << 53)) {
         char rule[80];
-        snprintf(rule, sizeof rule, "an integer in %.0f..%.0f", range.low, range.high);
+        mixt_format(rule, sizeof rule, "an integer in %.0f..%.0f", range.low, range.high);
         return wrong(object, key, found, rule);
     }
     *value = number;
@@ -243,7 +309,7 @@ mixt_status mixt_json_number(const mixt_json_object *object, const char *key, mi
     double number = json_number_value(found);
     if (!json_is_number(found) || !isfinite(number) || number < range.low || number > range.high) {
         char rule[80];
-        snprintf(rule, sizeof rule, "a number in %g..%g", range.low, range.high);
+        mixt_format(rule, sizeof rule, "a number in %g..%g", range.low, range.high);
         return wrong(object, key, found, rule);
     }
     *value = number;

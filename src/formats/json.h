@@ -20,6 +20,20 @@ mixt_status mixt_json_read(const char *path, size_t limit, json_t **root, mixt_e
 mixt_status mixt_json_parse(const char *text, size_t length, const char *name, json_t **root,
                             mixt_error *error);
 
+/* jansson passes over some allocations that fail (a text read without memory lacks letters, an
+ * object built without it lacks keys), so this library looks at them itself, below jansson: once
+ * one failed on this thread, mixt_json_failed says so and mixt_json_text gives NULL, until the next
+ * mixt_json_begin. So who builds begins, ends with the text and checks that alone. */
+void mixt_json_begin(void);
+bool mixt_json_failed(void);
+
+/* json_dumps, with a decimal point whatever the locale. */
+char *mixt_json_text(const json_t *value, size_t flags);
+
+/* json_loadb, likewise. Where memory was out, `problem` (may be NULL) has json_error_out_of_memory
+ * and mixt_json_failed says so. */
+json_t *mixt_json_load(const char *text, size_t length, size_t flags, json_error_t *problem);
+
 /* An object and how to speak of it: "config.json: rope_scaling.factor: ...". */
 typedef struct mixt_json_object {
     const json_t *json;

@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "formats/json.h"
 
 #define LINE_MAX_BYTES ((size_t)4 << 20) /* longer ones are not ours */
 #define BLOCK 65536
@@ -58,7 +59,11 @@ static mixt_status line_step(int descriptor, uint64_t begin, uint64_t end, const
     }
     mixt_status status = mixt_read_at(descriptor, text, length, begin, path, error);
     if (status == MIXT_OK) {
-        json_t *object = json_loadb(text, length, 0, NULL);
+        json_error_t problem;
+        json_t *object = mixt_json_load(text, length, 0, &problem);
+        if (object == NULL && json_error_code(&problem) == json_error_out_of_memory) {
+            status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
+        }
         const json_t *value = json_object_get(object, "step");
         if (json_is_integer(value) && json_integer_value(value) >= 0) {
             *step = json_integer_value(value);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/files.h"
+#include "formats/json.h"
 #include "model/config_gguf.h"
 #include "model/config_keys.h"
 #include "model/config_rope.h"
@@ -91,7 +92,7 @@ static void put_fixed(json_t *root, const char *const *fixed)
 {
     for (; *fixed != NULL; fixed += 2) {
         size_t marks = strspn(*fixed, "?|-");
-        json_t *value = json_loads(fixed[1], JSON_DECODE_ANY, NULL);
+        json_t *value = mixt_json_load(fixed[1], strlen(fixed[1]), JSON_DECODE_ANY, NULL);
         if (memchr(*fixed, '-', marks) != NULL) {
             json_decref(value);
         } else if (memchr(*fixed, '|', marks) != NULL) {
@@ -106,7 +107,7 @@ static void put_fixed(json_t *root, const char *const *fixed)
 /* Takes the JSON. */
 static mixt_status take_json(json_t *root, char **text, mixt_error *error)
 {
-    char *dumped = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    char *dumped = mixt_json_text(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
     json_decref(root);
     size_t length = dumped == NULL ? 0 : strlen(dumped);
     *text = dumped == NULL ? NULL : malloc(length + 2);
@@ -129,6 +130,7 @@ static void put_separator(json_t *root, int separator)
 mixt_status mixt_config_text(const mixt_family *family, const mixt_model_options *options, bool own,
                              char **text, mixt_error *error)
 {
+    mixt_json_begin();
     json_t *root = json_object();
     put(root, "architectures", json_pack("[s]", family->hf_class));
     put(root, "model_type", json_string(family->name));
@@ -154,6 +156,7 @@ mixt_status mixt_model_config_text(const mixt_model *model, char **text, mixt_er
 
 mixt_status mixt_model_generation_text(const mixt_model *model, char **text, mixt_error *error)
 {
+    mixt_json_begin();
     json_t *root = json_pack("{s:b}", "_from_model_config", 1);
     put_separator(root, model->options.separator);
     return take_json(root, text, error);

@@ -1,6 +1,7 @@
 /* Options in GGUF metadata: a family's rows, and beside them what follows one rule whatever the
  * family (rope scaling, latent attention, the kind of score, tied embeddings). */
 #include "model/config_gguf.h"
+#include "core/number.h"
 #include "model/config_gguf_rope.h"
 
 #include <math.h>
@@ -331,7 +332,7 @@ static mixt_status check_key(const mixt_gguf_reader *r, const mixt_family *famil
     fixed = fixed != NULL ? fixed : find_fixed(shared_fixed, name, &any);
     double value = 0;
     bool number = plain_value(r->file, key, kind, &value);
-    if (fixed != NULL && (any || (number && value == strtod(fixed, NULL)))) {
+    if (fixed != NULL && (any || (number && value == mixt_number_read(fixed, NULL)))) {
         return MIXT_OK;
     }
     if (is_neutral(r->file, key, kind) && (fixed == NULL || kind != MIXT_GGUF_BOOL)) {
@@ -339,7 +340,7 @@ static mixt_status check_key(const mixt_gguf_reader *r, const mixt_family *famil
     }
     char text[96] = "";
     if (number) {
-        snprintf(text, sizeof text, "%g: ", value);
+        mixt_format(text, sizeof text, "%g: ", value);
     }
     return fixed != NULL ? mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
                                      "%s: %.120s: %sonly %s is supported for %s",

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/number.h"
+#include "formats/json.h"
 #include "model/config_rope.h"
 
 /* What every config.json may hold and no logit depends on: bookkeeping of transformers, ids and
@@ -173,7 +175,7 @@ mixt_status mixt_config_unsupported(const mixt_json_object *json, const char *ke
     char text[200];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    mixt_format_list(text, sizeof text, format, arguments);
     va_end(arguments);
     return mixt_fail(json->error, MIXT_ERROR_UNSUPPORTED, "%s: %s%.80s: %s", json->file,
                      json->place, key, text);
@@ -198,7 +200,8 @@ static json_t *spelled_number(const json_t *value)
     if (!json_is_string(value)) {
         return NULL;
     }
-    json_t *number = json_loads(json_string_value(value), JSON_DECODE_ANY, NULL);
+    json_t *number =
+        mixt_json_load(json_string_value(value), json_string_length(value), JSON_DECODE_ANY, NULL);
     if (!json_is_number(number)) {
         json_decref(number);
         return NULL;
@@ -388,7 +391,7 @@ static mixt_status check_fixed(const mixt_json_object *json, const char *key, co
     if (any || value == NULL) {
         return MIXT_OK;
     }
-    json_t *expected = json_loads(text, JSON_DECODE_ANY, NULL);
+    json_t *expected = mixt_json_load(text, strlen(text), JSON_DECODE_ANY, NULL);
     bool same = !list && is_same(value, expected);
     for (size_t i = 0; list && i < json_array_size(expected) && !same; i++) {
         same = is_same(value, json_array_get(expected, i));
@@ -511,7 +514,8 @@ static mixt_status refuse_unknown(const mixt_json_object *json, const char *key,
     if (is_neutral(value)) {
         return MIXT_OK;
     }
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    mixt_json_begin();
+    char *text = mixt_json_text(value, JSON_ENCODE_ANY | JSON_COMPACT);
     mixt_status status =
         mixt_config_unsupported(json, key,
                                 "%.60s: not known to mixt for %s, and it could change "

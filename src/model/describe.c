@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/number.h"
+
 #include "model/parameters.h"
 
 /* ------------------------------------------------------------------------------------------ */
@@ -19,7 +21,7 @@ static void say(sentence *s, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(s->text + s->used, s->size - s->used, format, arguments);
+    int length = mixt_format_list(s->text + s->used, s->size - s->used, format, arguments);
     va_end(arguments);
     s->used += length > 0 ? (size_t)length : 0;
     s->used = s->used < s->size ? s->used : s->size - 1;

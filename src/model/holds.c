@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "model/config_gguf.h"
+#include "core/number.h"
 #include "model/config_gguf_rope.h"
 #include "model/parameters.h"
 
@@ -126,7 +127,7 @@ void mixt_option_text(const mixt_config_row *row, double value, char text[40])
     } else if (row->type == MIXT_FIELD_BOOL) {
         snprintf(text, 40, "%s", value != 0 ? "true" : "false");
     } else {
-        snprintf(text, 40, "%.9g", value);
+        mixt_format(text, 40, "%.9g", value);
     }
 }
 

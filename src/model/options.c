@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "core/number.h"
+
 #include "model/model.h"
 
 mixt_model_options mixt_model_options_default(void)
@@ -154,7 +156,7 @@ static mixt_status refuse(const char *place, mixt_error *error, const char *form
     char text[300];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    mixt_format_list(text, sizeof text, format, arguments);
     va_end(arguments);
     return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %s", place, text);
 }

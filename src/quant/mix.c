@@ -1,7 +1,8 @@
 #include "quant/mix.h"
 
 #include <assert.h>
-#include <strings.h>
+
+#include "core/utf8.h"
 
 typedef enum condition {
     ALWAYS,
@@ -152,7 +153,7 @@ static const mixt_mix mixes[] = {
 const mixt_mix *mixt_mix_by_name(const char *name)
 {
     for (int i = 0; i < MIX_COUNT; i++) {
-        if (strcasecmp(mixes[i].name, name) == 0) {
+        if (mixt_ascii_equal(mixes[i].name, name)) {
             return &mixes[i];
         }
     }
@@ -190,7 +191,7 @@ const char *mixt_file_type_name(int64_t number)
 int mixt_mix_file_type(const mixt_mix *mix)
 {
     for (size_t i = 0; mix != NULL && i < sizeof file_types / sizeof *file_types; i++) {
-        if (strcasecmp(file_types[i].name, mix->name) == 0) {
+        if (mixt_ascii_equal(file_types[i].name, mix->name)) {
             return file_types[i].number;
         }
     }

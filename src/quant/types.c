@@ -2,7 +2,8 @@
 
 #include <assert.h>
 #include <string.h>
-#include <strings.h>
+
+#include "core/utf8.h"
 
 static const mixt_type_row rows[] = {
 #define MIXT_TYPE_ROW(name, number, elements, bytes) {#name, number, elements, bytes},
@@ -29,7 +30,7 @@ mixt_type mixt_type_from_number(int64_t number)
 mixt_type mixt_type_from_name(const char *name)
 {
     for (int i = 0; i < MIXT_TYPE_COUNT; i++) {
-        if (strcasecmp(rows[i].name, name) == 0) {
+        if (mixt_ascii_equal(rows[i].name, name)) {
             return (mixt_type)i;
         }
     }

@@ -70,6 +70,9 @@ static mixt_status put_messages(json_t *context, const mixt_chat_message *messag
             !put_text(message, "content", messages[i].content) ||
             json_array_append_new(list, message) != 0) {
             json_decref(message);
+            if (mixt_json_failed()) {
+                return mixt_fail(error, MIXT_ERROR_MEMORY, "chat: no memory for the messages");
+            }
             return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                              "message %zu: role and content must be valid UTF-8", i + 1);
         }
@@ -79,12 +82,16 @@ static mixt_status put_messages(json_t *context, const mixt_chat_message *messag
 
 static mixt_status put_options(json_t *context, const mixt_chat_options *options, mixt_error *error)
 {
-    if (json_object_set_new(context, "tools", json_null()) != 0 ||
-        json_object_set_new(context, "documents", json_null()) != 0 ||
-        json_object_set_new(context, "add_generation_prompt",
-                            json_boolean(options->add_generation_prompt)) != 0 ||
-        !put_text(context, "bos_token", options->bos_token) ||
-        !put_text(context, "eos_token", options->eos_token)) {
+    bool whole = json_object_set_new(context, "tools", json_null()) == 0 &&
+                 json_object_set_new(context, "documents", json_null()) == 0 &&
+                 json_object_set_new(context, "add_generation_prompt",
+                                     json_boolean(options->add_generation_prompt)) == 0 &&
+                 put_text(context, "bos_token", options->bos_token) &&
+                 put_text(context, "eos_token", options->eos_token);
+    if (mixt_json_failed()) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "chat: no memory");
+    }
+    if (!whole) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "chat: bos_token and eos_token must be valid UTF-8");
     }
@@ -94,7 +101,7 @@ static mixt_status put_options(json_t *context, const mixt_chat_options *options
     json_t *variables = NULL;
     mixt_status status = mixt_json_parse(options->variables, strlen(options->variables),
                                          "chat variables", &variables, error);
-    if (status == MIXT_OK && json_object_update(context, variables) != 0) {
+    if (status == MIXT_OK && (json_object_update(context, variables) != 0 || mixt_json_failed())) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "chat: no memory for the variables");
     }
     json_decref(variables);
@@ -109,6 +116,7 @@ mixt_status mixt_chat_render(const char *template_text_, const mixt_chat_message
     template_date date;
     *text = NULL;
     MIXT_TRY(mixt_template_parse_date(given.date, &date, error));
+    mixt_json_begin();
     json_t *context = json_object();
     if (context == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "chat: no memory");

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "template/template.h"
+#include "core/number.h"
 #include "core/utf8.h"
 
 static template_node *parse_unary(template_parser *parser, bool with_filters);
@@ -228,7 +229,7 @@ static template_node *parse_number(template_parser *parser)
                                text);
         }
     } else {
-        node->value = mixt_template_number(strtod(text, NULL));
+        node->value = mixt_template_number(mixt_number_read(text, NULL));
     }
     parser->token++;
     return node;

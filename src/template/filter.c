@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/number.h"
+
 #include "template/template.h"
 
 /* ---- arguments */
@@ -684,7 +686,7 @@ static bool read_number(const template_text *text, bool integer, template_value 
     copy[used] = '\0';
     char *end = copy;
     *value = integer ? mixt_template_integer(strtoll(copy, &end, 10))
-                     : mixt_template_number(strtod(copy, &end));
+                     : mixt_template_number(mixt_number_read(copy, &end));
     return used > 0 && *end == '\0' && (integer ? used < 19 : isfinite(value->as.number));
 }
 
@@ -771,8 +773,8 @@ static template_value filter_round(template_run *run, template_value value,
                                                 : filter_int(run, value, &(template_arguments){0});
         }
         char text[400]; /* the exact decimal value, half to even, as Python rounds */
-        snprintf(text, sizeof text, "%.*f", (int)precision, number);
-        return mixt_template_number(strtod(text, NULL));
+        mixt_format(text, sizeof text, "%.*f", (int)precision, number);
+        return mixt_template_number(mixt_number_read(text, NULL));
     }
     double scale = pow(10, (double)precision);
     if (strcmp(name, "ceil") == 0 || strcmp(name, "floor") == 0) {

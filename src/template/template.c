@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/number.h"
 #include "formats/json.h"
 #include "core/utf8.h"
 
@@ -17,7 +18,7 @@ _Noreturn void mixt_template_fail(template_run *run, mixt_status status, const c
     char line[400];
     va_list list;
     va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
+    mixt_format_list(line, sizeof line, format, list);
     va_end(list);
     line[mixt_utf8_valid_prefix(line, strlen(line))] = '\0'; /* a cut inside a character */
     mixt_fail(run->error, status, "%.80s: line %d: %s", run->name, run->line, line);

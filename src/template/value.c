@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "template/template.h"
+#include "core/number.h"
 #include "core/utf8.h"
 
 template_value mixt_template_none(void)
@@ -57,7 +58,7 @@ template_value mixt_template_undefined(template_run *run, const char *format, ..
     char line[200];
     va_list list;
     va_start(list, format);
-    vsnprintf(line, sizeof line, format, list);
+    mixt_format_list(line, sizeof line, format, list);
     va_end(list);
     size_t length = mixt_utf8_valid_prefix(line, strlen(line));
     char *copy = mixt_template_allocate(run, length + 1, 1);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "template/template.h"
+#include "core/number.h"
 #include "core/utf8.h"
 
 /* repr of a float: the fewest digits that read back as the same number; an exponent below 1e-4 and
@@ -17,14 +18,14 @@ static size_t write_number(double value, char out[40])
     }
     int precision = 0;
     do {
-        snprintf(digits, sizeof digits, "%.*e", precision, value);
-    } while (strtod(digits, NULL) != value && ++precision < 17);
+        mixt_format(digits, sizeof digits, "%.*e", precision, value);
+    } while (mixt_number_read(digits, NULL) != value && ++precision < 17);
     int exponent = atoi(strchr(digits, 'e') + 1);
     if (exponent < -4 || exponent >= 16) {
         return (size_t)snprintf(out, 40, "%s", digits);
     }
     int behind = precision - exponent;
-    return (size_t)snprintf(out, 40, "%.*f", behind > 0 ? behind : 1, value);
+    return (size_t)mixt_format(out, 40, "%.*f", behind > 0 ? behind : 1, value);
 }
 
 template_value mixt_template_output_value(template_run *run, const template_output *output)

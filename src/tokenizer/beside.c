@@ -184,12 +184,14 @@ static mixt_status list_named(const mixt_beside *b, additions *all)
 static mixt_status list_all(const mixt_beside *b, additions *all)
 {
     const json_t *decoder = json_object_get(b->config.root, "added_tokens_decoder");
+    mixt_json_begin();
     *all = (additions){.seen = json_object(), .names = find_names(b)};
     mixt_status status = decoder != NULL ? list_decoder(b, decoder, all) : list_added(b, all);
     if (status == MIXT_OK && all->count > 1) {
         qsort(all->items, all->count, sizeof *all->items, compare_ids);
     }
-    return status == MIXT_OK ? list_named(b, all) : status;
+    status = status == MIXT_OK ? list_named(b, all) : status;
+    return status == MIXT_OK && mixt_json_failed() ? no_memory(b->error) : status;
 }
 
 static void free_all(additions *all)
@@ -305,8 +307,11 @@ mixt_status mixt_beside_add_to_json(const mixt_beside *b, json_t *root, char **t
     for (size_t i = 0; status == MIXT_OK && json_is_array(v.list) && i < all.count; i++) {
         status = add_entry(b, &v, &all.items[i], &changed);
     }
+    if (status == MIXT_OK && mixt_json_failed()) {
+        status = no_memory(b->error);
+    }
     if (status == MIXT_OK && changed) {
-        char *merged = json_dumps(root, JSON_COMPACT);
+        char *merged = mixt_json_text(root, JSON_COMPACT);
         status = merged != NULL ? MIXT_OK : no_memory(b->error);
         if (merged != NULL) {
             free(*text);

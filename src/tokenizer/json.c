@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/json.h"
 #include "tokenizer/json.h"
 #include "core/utf8.h"
 
@@ -440,12 +441,13 @@ static mixt_status hash_rules(mixt_hf_reader *r)
     mixt_sha256 hash;
     mixt_sha256_init(&hash);
     size_t count = r->byte_level ? 4 : 8;
+    mixt_json_begin();
     for (size_t i = 0; i < count; i++) {
         const json_t *value = i < 3 ? json_object_get(r->root, keys[i])
                                     : json_object_get(r->model, model_keys[i - 3]);
         char *text = mixt_hf_is_null(value)
                          ? strdup("null")
-                         : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+                         : mixt_json_text(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
         if (text == NULL) {
             return mixt_hf_no_memory(r);
         }
@@ -488,7 +490,10 @@ static mixt_status read_root(mixt_hf_reader *r)
 mixt_status mixt_hf_parse(const char *text, size_t length, json_t **root, mixt_error *error)
 {
     json_error_t fault;
-    *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
+    *root = mixt_json_load(text, length, JSON_REJECT_DUPLICATES, &fault);
+    if (*root == NULL && json_error_code(&fault) == json_error_out_of_memory) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory");
+    }
     return *root != NULL ? MIXT_OK
                          : mixt_fail(error, MIXT_ERROR_FORMAT, "line %d, column %d: %s", fault.line,
                                      fault.column, fault.text);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/json.h"
 
 mixt_status mixt_hf_no_memory(mixt_hf_reader *r)
 {
@@ -14,7 +15,8 @@ mixt_status mixt_hf_no_memory(mixt_hf_reader *r)
 
 mixt_status mixt_hf_refuse(mixt_hf_reader *r, const char *key, const json_t *value)
 {
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    mixt_json_begin();
+    char *text = mixt_json_text(value, JSON_ENCODE_ANY | JSON_COMPACT);
     mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED, "%s: no support for %.100s", key,
               text != NULL ? text : "this value");
     free(text);

@@ -153,6 +153,7 @@ static void put_added_tokens(const mixt_tokenizer *t, json_t *root)
 static mixt_status write_ends(const mixt_tokenizer *t, const char *folder, mixt_error *error)
 {
     char *path = mixt_path_join(folder, "generation_config.json");
+    mixt_json_begin();
     json_t *root = NULL, *ends = json_array();
     mixt_status status = path != NULL && ends != NULL
                              ? MIXT_OK
@@ -170,7 +171,7 @@ static mixt_status write_ends(const mixt_tokenizer *t, const char *folder, mixt_
     if (status == MIXT_OK && count != 0 && (root != NULL || !own)) {
         root = root != NULL ? root : json_object();
         json_object_set(root, "eos_token_id", count == 1 ? json_array_get(ends, 0) : ends);
-        char *text = json_dumps(root, JSON_INDENT(2));
+        char *text = mixt_json_text(root, JSON_INDENT(2));
         status = text != NULL ? mixt_file_replace_in(folder, "generation_config.json", text,
                                                      strlen(text), error)
                               : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
@@ -185,6 +186,7 @@ static mixt_status write_ends(const mixt_tokenizer *t, const char *folder, mixt_
 static char *config_text(const mixt_tokenizer *t)
 {
     static const char *const keys[4] = {"bos_token", "eos_token", "unk_token", "pad_token"};
+    mixt_json_begin();
     json_t *root = json_object();
     for (int i = 0; i < 4; i++) {
         json_t *text = special_text(t, i);
@@ -210,7 +212,7 @@ static char *config_text(const mixt_tokenizer *t)
     if (t->chat_template != NULL) {
         json_object_set_new(root, "chat_template", json_string(t->chat_template));
     }
-    char *text = json_dumps(root, JSON_INDENT(2));
+    char *text = mixt_json_text(root, JSON_INDENT(2));
     json_decref(root);
     return text;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/json.h"
 #include "tokenizer/pre_tokenizer.h"
 #include "tokenizer/tokenizer.h"
 
@@ -129,6 +130,7 @@ mixt_status mixt_tokenizer_write_json(const mixt_tokenizer *tokenizer, mixt_buff
                                       mixt_error *error)
 {
     int bad = -1;
+    mixt_json_begin();
     json_t *vocab = vocabulary(tokenizer, &bad);
     json_t *model =
         json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout",
@@ -141,9 +143,9 @@ mixt_status mixt_tokenizer_write_json(const mixt_tokenizer *tokenizer, mixt_buff
                   "padding", "added_tokens", added_tokens(tokenizer), "normalizer", normalizer,
                   "pre_tokenizer", pre_tokenizer(tokenizer->pre), "post_processor",
                   post_processor(tokenizer), "decoder", byte_level(true), "model", model);
-    char *text = bad < 0 && root != NULL ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    char *text = bad < 0 && root != NULL ? mixt_json_text(root, JSON_INDENT(1)) : NULL;
     json_decref(root);
-    if (bad >= 0) {
+    if (bad >= 0 && !mixt_json_failed()) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
                          "tokenizer.json has no form for token %d: not UTF-8, or there twice", bad);
     }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "core/error.h"
+#include "core/number.h"
 
 #define FAR 1e15 /* integers up to here are exact in a double */
 #define ROW(name, type, low, high, fixed)                                                          \
@@ -82,13 +83,13 @@ static double value_of(const mixt_train_option *row, const mixt_train_options *o
 }
 
 void mixt_train_option_text(const mixt_train_option *row, const mixt_train_options *options,
-                            char text[40])
+                            char text[MIXT_NUMBER_SIZE])
 {
     if (row->type == MIXT_TRAIN_SEED) {
         const uint64_t *seed = (const void *)((const char *)options + row->offset);
-        snprintf(text, 40, "%llu", (unsigned long long)*seed);
+        snprintf(text, MIXT_NUMBER_SIZE, "%llu", (unsigned long long)*seed);
     } else {
-        snprintf(text, 40, "%.17g", value_of(row, options));
+        mixt_number_write(value_of(row, options), text);
     }
 }
 

@@ -3,6 +3,7 @@
 #define MIXT_TRAIN_OPTIONS_H
 
 #include "core/memory.h"
+#include "core/number.h"
 #include "mixt.h"
 
 typedef struct mixt_train_option {
@@ -24,7 +25,7 @@ extern const mixt_train_option mixt_train_option_rows[];
 
 /* The value exactly, as text. */
 void mixt_train_option_text(const mixt_train_option *row, const mixt_train_options *options,
-                            char text[40]);
+                            char text[MIXT_NUMBER_SIZE]);
 /* Refuses values out of range by name. */
 mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_error *error);
 

@@ -181,7 +181,7 @@ static void state_text(mixt_trainer *trainer, mixt_buffer *text)
     mixt_buffer_format(text, ",\n  \"products\": \"%s\",\n  \"options\": {",
                        matmul_names[mixt_context_matmul(trainer->context)]);
     for (const mixt_train_option *row = mixt_train_option_rows; row->name != NULL; row++) {
-        char value[40];
+        char value[MIXT_NUMBER_SIZE];
         mixt_train_option_text(row, &trainer->options, value);
         mixt_buffer_format(text, "%s\n    \"%s\": \"%s\"", row == mixt_train_option_rows ? "" : ",",
                            row->name, value);
@@ -334,7 +334,9 @@ static mixt_status compare_inputs(const mixt_trainer *trainer, const mixt_json_o
 static mixt_status refuse_key(const char *path, const char *key, const json_t *before,
                               const json_t *now, mixt_error *error)
 {
-    char *old = json_dumps(before, JSON_ENCODE_ANY), *new = json_dumps(now, JSON_ENCODE_ANY);
+    mixt_json_begin();
+    char *old = mixt_json_text(before, JSON_ENCODE_ANY),
+         *new = mixt_json_text(now, JSON_ENCODE_ANY);
     mixt_status status =
         mixt_fail(error, MIXT_ERROR_ARGUMENT,
                   "%s: the model's %s was %s when this run began and is %s now; use a new folder",

@@ -32,6 +32,7 @@ layout() {
 check includes tests/lint/includes.pl
 check touch tests/lint/touch.pl
 check limits tests/lint/limits.pl
+check numbers tests/lint/numbers.pl
 check symbols tests/lint/symbols.sh "$build"
 # shellcheck disable=SC2046
 check unfinished no_match '\b(TODO|FIXME|XXX|HACK)\b' $(git ls-files 'src/*' 'cli/*' 'include/*' 'tests/*.c' 'examples/*' Makefile)
