@@ -100,7 +100,8 @@ bool files_would_replace(const char *output, const char *input)
 
 bool files_exist(const char *path)
 {
-    return access(path, F_OK) == 0;
+    struct stat found;
+    return lstat(path, &found) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 bool files_make_folder(const char *path)

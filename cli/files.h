@@ -12,6 +12,7 @@ FILE *files_open(const char *path, char what[200]);
 /* Whole file, or standard input for "-", up to `limit` bytes, malloc'd, with a NUL behind. */
 bool files_read(const char *path, size_t limit, char **data, size_t *length, char what[200]);
 bool files_is_folder(const char *path);
+/* Whether there is something of this name, readable or not. */
 bool files_exist(const char *path);
 /* mkdir -p; false leaves errno. */
 bool files_make_folder(const char *path);

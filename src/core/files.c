@@ -15,16 +15,30 @@
 #include "core/error.h"
 #include "core/memory.h"
 
+/* Why a file cannot be opened. Not found is only what has no name there at all: callers leave out a
+ * file that is not there, and must not leave out one that they cannot read. */
+static void open_failed(const char *path, int number, mixt_error *error)
+{
+    struct stat status;
+    bool named = lstat(path, &status) == 0;
+    if ((number == ENOENT || number == ENOTDIR) && !named) {
+        mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: no such file", path);
+    } else if (number == ENOENT || number == ENOTDIR) {
+        mixt_fail(error, MIXT_ERROR_FORMAT, "%s: is a link to a file that is not there", path);
+    } else if (number == ENXIO) {
+        mixt_fail(error, MIXT_ERROR_FORMAT, "%s: is a device or socket, not a regular file", path);
+    } else if (number == EACCES || number == EPERM || number == ELOOP || number == ENAMETOOLONG) {
+        mixt_fail(error, MIXT_ERROR_FORMAT, "%s: cannot open: %s", path, strerror(number));
+    } else {
+        mixt_fail_errno(error, number, "%s: cannot open", path);
+    }
+}
+
 int mixt_file_open(const char *path, uint64_t *size, mixt_error *error)
 {
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) {
-        if (errno == ENOENT || errno == ENOTDIR) {
-            mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: no such file", path);
-        } else {
-            int number = errno;
-            mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: cannot open: %s", path, strerror(number));
-        }
+        open_failed(path, errno, error);
         return -1;
     }
     struct stat status;
@@ -94,9 +108,10 @@ mixt_status mixt_file_read(const char *path, size_t limit, char **data, size_t *
     *data = NULL;
     *length = 0;
     uint64_t size;
-    int descriptor = mixt_file_open(path, &size, error);
+    mixt_error local = MIXT_ERROR_INIT; /* its status says why there is no descriptor */
+    int descriptor = mixt_file_open(path, &size, &local);
     if (descriptor < 0) {
-        return error != NULL ? error->status : MIXT_ERROR_NOT_FOUND;
+        return mixt_fail(error, local.status, "%s", local.message);
     }
     mixt_status status = MIXT_OK;
     char *bytes = NULL;
@@ -343,7 +358,7 @@ bool mixt_path_is_folder(const char *path)
 bool mixt_path_exists(const char *path)
 {
     struct stat status;
-    return stat(path, &status) == 0;
+    return lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 char *mixt_path_join(const char *folder, const char *name)

@@ -10,7 +10,8 @@
 #include "mixt.h"
 
 /* Opens a regular file for reading without ever blocking on a FIFO or device; *size is its length.
- * Refuses directories, FIFOs, sockets and devices by name. Returns a descriptor or -1. */
+ * Refuses directories, FIFOs, sockets and devices by name. Returns a descriptor or -1; the error's
+ * status is MIXT_ERROR_NOT_FOUND only where nothing has this name. */
 int mixt_file_open(const char *path, uint64_t *size, mixt_error *error);
 
 /* Reads a regular file of at most `limit` bytes into malloc'd memory with a NUL behind it.
@@ -52,6 +53,8 @@ void mixt_names_free(char **names, size_t count);
 /* Byte order of two `char *`, for qsort. */
 int mixt_compare_names(const void *a, const void *b);
 bool mixt_path_is_folder(const char *path);
+/* Whether there is something of this name, readable or not: a link that leads nowhere, a name that
+ * cannot be looked up. Whoever opens it then says what is wrong with it. */
 bool mixt_path_exists(const char *path);
 
 /* "folder/name" in malloc'd memory; NULL without memory. */

@@ -243,7 +243,7 @@ bool mixt_gguf_is_name(const char *path)
     return length > end && mixt_ascii_equal(path + length - end, SUFFIX);
 }
 
-bool mixt_gguf_is(const char *path)
+bool mixt_gguf_has_magic(const char *path)
 {
     uint64_t size;
     char magic[4] = {0};
@@ -254,7 +254,12 @@ bool mixt_gguf_is(const char *path)
         }
         close(descriptor);
     }
-    return memcmp(magic, MIXT_GGUF_MAGIC, sizeof magic) == 0 || mixt_gguf_is_name(path);
+    return memcmp(magic, MIXT_GGUF_MAGIC, sizeof magic) == 0;
+}
+
+bool mixt_gguf_is(const char *path)
+{
+    return mixt_gguf_has_magic(path) || mixt_gguf_is_name(path);
 }
 
 mixt_status mixt_gguf_open(const char *path, mixt_gguf **file, mixt_error *error)

@@ -48,6 +48,8 @@ typedef struct mixt_gguf_range {
 /* True where a path is a GGUF file's: by its first bytes, as blobs have no suffix, or else by a
  * name in .gguf of any case, so that a damaged one is refused as what it should be. */
 bool mixt_gguf_is(const char *path);
+/* The first bytes alone. */
+bool mixt_gguf_has_magic(const char *path);
 /* The name alone. */
 bool mixt_gguf_is_name(const char *path);
 mixt_status mixt_gguf_open(const char *path, mixt_gguf **file, mixt_error *error);

@@ -180,8 +180,11 @@ static char *resolve_shard(const char *folder, const char *name, const char *ind
     struct stat status;
     if (joined == NULL || home == NULL) {
         mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for paths", folder);
-    } else if (target == NULL || stat(target, &status) != 0) {
+    } else if (!mixt_path_exists(joined)) {
         mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: shard is missing (named in %s)", joined, index);
+    } else if (target == NULL || stat(target, &status) != 0) {
+        mixt_fail(error, MIXT_ERROR_FORMAT, "%s: shard cannot be opened (named in %s)", joined,
+                  index);
     } else if (!S_ISREG(status.st_mode)) {
         mixt_fail(error, MIXT_ERROR_FORMAT, "%s: shard is not a regular file", joined);
     } else {

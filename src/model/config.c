@@ -288,17 +288,6 @@ mixt_status mixt_model_config_parse(const char *text, const char *name, mixt_mod
     return read_root(root, name, options, family, error);
 }
 
-static bool is_gguf(const char *path)
-{
-    char magic[4] = {0};
-    FILE *file = mixt_path_is_folder(path) ? NULL : fopen(path, "rb");
-    bool same = file != NULL && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
-    if (file != NULL) {
-        fclose(file);
-    }
-    return same;
-}
-
 static mixt_status read_gguf(const char *path, mixt_model_options *options, mixt_error *error)
 {
     mixt_gguf *file;
@@ -315,11 +304,11 @@ mixt_status mixt_model_options_read(const char *path, mixt_model_options *option
     const mixt_family *family;
     char *inside = mixt_path_is_folder(path) ? mixt_path_join(path, "config.json") : NULL;
     const char *file = inside != NULL ? inside : path;
-    mixt_status status = is_gguf(file) ? read_gguf(file, options, error)
-                                       : mixt_model_config_read(file, options, &family, error);
+    mixt_status status = mixt_gguf_has_magic(file)
+                             ? read_gguf(file, options, error)
+                             : mixt_model_config_read(file, options, &family, error);
     if (status == MIXT_OK) {
-        status = mixt_model_check(options, file, error);
-        status = status == MIXT_ERROR_ARGUMENT ? MIXT_ERROR_FORMAT : status;
+        status = mixt_model_check_file(options, file, error);
     }
     free(inside);
     if (status != MIXT_OK) {
