@@ -63,7 +63,7 @@ static int run_atlas(void *user, cli_arguments *arguments)
         return fail_error(&error);
     }
     if (settings->page != NULL) {
-        fprintf(stderr, "page: %s\n", settings->page);
+        say(stderr, "page: %s\n", settings->page);
     }
     return STATUS_DONE;
 }

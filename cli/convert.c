@@ -174,7 +174,7 @@ static void say_written(const convert_settings *settings, const mixt_convert_rep
         fprintf(stderr, "note: only mixt opens it, as no family that others know holds %s\n",
                 report->alone);
     }
-    fprintf(stderr, "written: %s, %.2f bits a weight\n", settings->output, report->bits_per_weight);
+    say(stderr, "written: %s, %.2f bits a weight\n", settings->output, report->bits_per_weight);
 }
 
 /* GGUF has one token for every row of the model. */

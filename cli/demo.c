@@ -253,7 +253,7 @@ static int stage_training(demo_state *state, const char *again)
         return fail_error(&state->error);
     }
     print_model_line(state->resources.model);
-    printf("trained before: %s\n", state->model);
+    say(stdout, "trained before: %s\n", state->model);
     return STATUS_DONE;
 }
 
@@ -402,8 +402,8 @@ static int run_demo(void *user, cli_arguments *arguments)
     resources_free(&state->resources);
     if (status == STATUS_DONE) {
         fflush(stderr);
-        printf("\nThe page with the figures:\n%s\n",
-               realpath(state->page, shown) != NULL ? shown : state->page);
+        printf("\nThe page with the figures:\n");
+        say(stdout, "%s\n", realpath(state->page, shown) != NULL ? shown : state->page);
     }
     free(state);
     return status;

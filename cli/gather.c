@@ -488,10 +488,9 @@ static void take_file(domain_writer *writer, const found_file *file)
 
 static mixt_status take_mathematics(void *user, const char *text, size_t length, mixt_error *error)
 {
-    (void)error;
     char *copy = malloc(length + 1);
     if (copy == NULL) {
-        return MIXT_ERROR_MEMORY;
+        return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
     }
     memcpy(copy, text, length);
     copy[length] = 0;

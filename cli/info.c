@@ -198,11 +198,12 @@ static mixt_status print_options(const info_settings *settings, mixt_error *erro
     double value;
     TRY(mixt_model_options_read(settings->model, &options, error));
     for (int i = 0; mixt_model_option(&options, i, &name, &value); i++) {
-        printf(settings->json ? "%s\"%s\": %.17g" : "%s%-30s %.10g\n",
-               !settings->json ? ""
-               : i == 0        ? "{"
-                               : ", ",
-               name, value);
+        if (settings->json) {
+            printf("%s\"%s\": ", i == 0 ? "{" : ", ", name);
+            print_json_number(stdout, value);
+        } else {
+            printf("%-30s %.10g\n", name, value);
+        }
     }
     printf(settings->json ? "}\n" : "");
     return MIXT_OK;

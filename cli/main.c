@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "terminal.h"
 
 #define COMMAND(name) extern const cli_command command_##name;
 #include "commands.def"
@@ -36,10 +37,11 @@ static void print_failure(const char *format, va_list list, const char *behind)
 
 static void print_failure(const char *format, va_list list, const char *behind)
 {
+    char text[8192];
     fflush(stdout);
-    fprintf(stderr, "mixt%s%s: ", running != NULL ? " " : "", running != NULL ? running : "");
-    vfprintf(stderr, format, list);
-    fprintf(stderr, "%s\n", behind);
+    vsnprintf(text, sizeof text, format, list);
+    say(stderr, "mixt%s%s: %s%s\n", running != NULL ? " " : "", running != NULL ? running : "",
+        text, behind);
 }
 
 int fail_with(int status, const char *format, ...)

@@ -89,7 +89,7 @@ static mixt_status take_turns(const run_settings *settings, generation_state *ge
             fflush(stdout);
             interrupt_clear();
         } else if (error->status == MIXT_ERROR_ARGUMENT) {
-            fprintf(stderr, "%s\n", error->message);
+            say(stderr, "%s\n", error->message);
             *error = (mixt_error)MIXT_ERROR_INIT;
             status = MIXT_OK;
         }

@@ -1,5 +1,6 @@
 #include "shared.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ int with_resources(cli_work work, const void *settings)
     mixt_error error = MIXT_ERROR_INIT;
     mixt_status status = work(settings, &resources, &error);
     resources_free(&resources);
+    assert(status == MIXT_OK || status == error.status);
     return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
@@ -78,7 +80,7 @@ mixt_status open_model(const char *path, cli_resources *resources, mixt_error *e
     resolve_model(path, resources->model_path, sizeof resources->model_path);
     TRY(mixt_model_open(resources->model_path, &resources->model, error));
     for (int i = 0; mixt_model_remark(resources->model, i) != NULL; i++) {
-        fprintf(stderr, "note: %s\n", mixt_model_remark(resources->model, i));
+        say(stderr, "note: %s\n", mixt_model_remark(resources->model, i));
     }
     return MIXT_OK;
 }
@@ -97,7 +99,7 @@ mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_erro
         TRY(mixt_tokenizer_take_ends(resources->tokenizer, resources->model_path, error));
     }
     for (int i = 0; mixt_tokenizer_remark(resources->tokenizer, i) != NULL; i++) {
-        fprintf(stderr, "note: %s\n", mixt_tokenizer_remark(resources->tokenizer, i));
+        say(stderr, "note: %s\n", mixt_tokenizer_remark(resources->tokenizer, i));
     }
     return MIXT_OK;
 }
@@ -121,8 +123,8 @@ static void report_skipped(const mixt_corpus *corpus)
     if (skipped > 0) {
         char count[32];
         format_count(skipped, count);
-        fprintf(stderr, "skipped %s line%s of the corpus; the first: %s\n", count,
-                skipped == 1 ? "" : "s", first != NULL ? first : "");
+        say(stderr, "skipped %s line%s of the corpus; the first: %s\n", count,
+            skipped == 1 ? "" : "s", first != NULL ? first : "");
     }
 }
 
@@ -228,8 +230,7 @@ void print_scores(const mixt_score_row *rows, int domains, FILE *stream)
         char bytes[32];
         format_count(row->tokens, tokens);
         format_count(row->bytes, bytes);
-        fprintf(stream, "%-20s %12s %12s", row->domain != NULL ? row->domain : "all", tokens,
-                bytes);
+        say(stream, "%-20s %12s %12s", row->domain != NULL ? row->domain : "all", tokens, bytes);
         if (row->bytes > 0) {
             fprintf(stream, " %10.4f", bits_per_byte(row->nats, row->bytes));
         } else {
@@ -252,10 +253,15 @@ void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream)
             fputs(", ", stream);
         }
         fprintf(stream,
-                "\"tokens\": %llu, \"bytes\": %llu, \"nats\": %.17g, \"bits_per_byte\": %.17g, "
-                "\"perplexity\": %.17g}",
-                (unsigned long long)row->tokens, (unsigned long long)row->bytes, row->nats,
-                bits_per_byte(row->nats, row->bytes), perplexity(row));
+                "\"tokens\": %llu, \"bytes\": %llu, \"nats\": ", (unsigned long long)row->tokens,
+                (unsigned long long)row->bytes);
+        print_json_number(stream, row->nats);
+        fputs(", \"bits_per_byte\": ", stream);
+        print_json_number(stream, bits_per_byte(row->nats, row->bytes));
+        fputs(", \"perplexity\": ", stream);
+        print_json_number(stream, perplexity(row));
+        fputs(isfinite(perplexity(row)) ? "}" : ", \"note\": \"perplexity is not finite\"}",
+              stream);
     }
     fputs("}\n", stream);
 }

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "interrupt.h"
+#include "mixt.h"
 
 #define DRAW_SECONDS 0.1  /* least time between two drawings on a terminal */
 #define PLAIN_SECONDS 10. /* ... and elsewhere */
@@ -167,8 +169,58 @@ void format_bytes(double bytes, char text[24])
     snprintf(text, 24, unit > 0 && bytes < 9.95 ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
 }
 
+void say(FILE *stream, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    int length = vsnprintf(NULL, 0, format, list);
+    va_end(list);
+    size_t end = strlen(format);
+    bool line = end > 0 && format[end - 1] == '\n';
+    char *text = length >= 0 ? malloc((size_t)length + 1) : NULL;
+    if (text == NULL) {
+        fputs(line ? "(no memory for this line)\n" : "?", stream);
+        return;
+    }
+    va_start(list, format);
+    vsnprintf(text, (size_t)length + 1, format, list);
+    va_end(list);
+    if (line && length > 0) {
+        text[length - 1] = '\0'; /* the format's own */
+    }
+    mixt_text_plain(text);
+    fputs(text, stream);
+    fputs(line ? "\n" : "", stream);
+    free(text);
+}
+
+void print_json_number(FILE *stream, double value)
+{
+    if (isfinite(value)) {
+        fprintf(stream, "%.17g", value);
+    } else {
+        fputs("null", stream);
+    }
+}
+
+/* The character at `c` if a terminal would act on it and it is more than a byte long, else 0. */
+static unsigned acting_character(const unsigned char *c)
+{
+    unsigned point = 0;
+    if (c[0] >= 0xc2 && c[0] < 0xe0 && (c[1] & 0xc0) == 0x80) {
+        point = (c[0] & 31u) << 6 | (c[1] & 63u);
+    } else if (c[0] == 0xe2 && (c[1] & 0xc0) == 0x80 && (c[2] & 0xc0) == 0x80) {
+        point = 0x2000u | (c[1] & 63u) << 6 | (c[2] & 63u);
+    }
+    bool acts = (point >= 0x80 && point < 0xa0) || point == 0x61c || point == 0x200e ||
+                point == 0x200f || (point >= 0x2028 && point <= 0x202e) ||
+                (point >= 0x2066 && point <= 0x2069);
+    return acts ? point : 0;
+}
+
 void print_json_text(FILE *stream, const char *text)
 {
+    unsigned acts;
     fputc('"', stream);
     for (const unsigned char *c = (const unsigned char *)text; *c != 0; c++) {
         if (*c == '"' || *c == '\\') {
@@ -177,6 +229,9 @@ void print_json_text(FILE *stream, const char *text)
             fputs(*c == '\n' ? "\\n" : *c == '\t' ? "\\t" : "\\r", stream);
         } else if (*c < 0x20 || *c == 0x7F) {
             fprintf(stream, "\\u%04x", *c);
+        } else if ((acts = acting_character(c)) != 0) {
+            fprintf(stream, "\\u%04x", acts);
+            c += acts < 0x800 ? 1 : 2;
         } else {
             fputc(*c, stream);
         }

@@ -41,6 +41,12 @@ void format_count(uint64_t count, char text[32]);
 /* "1.5 MB" */
 void format_bytes(double bytes, char text[24]);
 /* A JSON string with its quotes. */
+/* Escaped, also what terminals act on: JSON that is shown is safe. */
 void print_json_text(FILE *stream, const char *text);
+/* null for what is not finite, which JSON has no number for. */
+void print_json_number(FILE *stream, double value);
+/* Prints a message that holds names or paths, so that a terminal acts on nothing in it: one line
+ * (mixt_text_plain), or a part of one where the format does not end in a line feed. */
+void say(FILE *stream, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -1,6 +1,7 @@
 /* mixt trace: every routing decision over a corpus, into a file. */
 #include "files.h"
 #include "shared.h"
+#include "terminal.h"
 
 typedef struct trace_settings {
     model_settings model;
@@ -54,8 +55,7 @@ static mixt_status write_trace(const void *user, cli_resources *resources, mixt_
         .logits = settings->logits,
     };
     TRY(trace_data(resources, &options, error));
-    fprintf(stderr, "trace: %s; look at it with: mixt atlas %s\n", settings->output,
-            settings->output);
+    say(stderr, "trace: %s; look at it with: mixt atlas %s\n", settings->output, settings->output);
     return MIXT_OK;
 }
 

@@ -203,7 +203,7 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments,
                                                                          : fail_error(&error);
     }
     if (status == STATUS_DONE) {
-        fprintf(stderr, "model: %s\n", model_folder);
+        say(stderr, "model: %s\n", model_folder);
     }
     resources_free(&resources);
     return status;

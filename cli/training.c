@@ -137,9 +137,19 @@ static int stop_early(mixt_trainer *trainer, const training_run *run,
     if (mixt_trainer_checkpoint(trainer, &error) != MIXT_OK) {
         return fail_error(&error);
     }
-    fprintf(stderr, "stopped at step %lld; a checkpoint is in %s. Go on with: %s\n",
-            (long long)report->step, run->folder, run->again);
+    say(stderr, "stopped at step %lld; a checkpoint is in %s. Go on with: %s\n",
+        (long long)report->step, run->folder, run->again);
     return signal_status;
+}
+
+/* One line for each checkpoint that was passed over. */
+static void print_lines(const char *text)
+{
+    while (*text != '\0') {
+        size_t length = strcspn(text, "\n");
+        say(stderr, "%.*s\n", (int)length, text);
+        text += length + (text[length] == '\n');
+    }
 }
 
 int train_run(const training_run *run)
@@ -154,7 +164,7 @@ int train_run(const training_run *run)
         return fail_error(&error);
     }
     if (mixt_trainer_resumed(trainer) != NULL) {
-        fprintf(stderr, "%s\n", mixt_trainer_resumed(trainer));
+        print_lines(mixt_trainer_resumed(trainer));
     }
     interrupt_begin();
     mixt_status status = step_through(trainer, &report, &error);

@@ -72,6 +72,11 @@ MIXT_API const char *mixt_status_name(mixt_status status);
 /* true for what the caller can mend (bad input or usage: exit status 2), false for failures at
  * work (exit status 1). */
 MIXT_API bool mixt_status_is_refusal(mixt_status status);
+/* Makes text out of files and paths safe for a terminal: one line of UTF-8 without control
+ * characters (C0 and C1, so no escape sequences) and bidirectional controls, each byte of which
+ * becomes '?'. Messages of errors and remarks have gone through it; names of domains and paths have
+ * not. */
+MIXT_API void mixt_text_plain(char *text);
 
 /* ------------------------------------------------------------------------------------------ */
 /* Context: threads, CPU tier and the kind of matrix products                                 */

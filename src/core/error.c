@@ -25,15 +25,14 @@ bool mixt_status_is_refusal(mixt_status status)
            status == MIXT_ERROR_UNSUPPORTED || status == MIXT_ERROR_NOT_FOUND;
 }
 
-/* One line of UTF-8 without control characters, whatever a file's text held. */
-static void make_plain(char *text)
+void mixt_text_plain(char *text)
 {
     size_t left = strlen(text);
     for (unsigned char *c = (unsigned char *)text; left > 0;) {
         size_t length = mixt_utf8_character(c, left);
-        bool control = *c < 0x20 || *c == 0x7f || (length == 2 && c[0] == 0xc2 && c[1] < 0xa0);
+        bool shown = length != 0 && !mixt_utf8_acts(mixt_utf8_decode(c, length));
         length = length == 0 ? 1 : length;
-        if (control || (length == 1 && *c >= 0x80)) {
+        if (!shown) {
             memset(c, '?', length);
         }
         c += length;
@@ -41,12 +40,13 @@ static void make_plain(char *text)
     }
 }
 
+/* The status of the message that stays. */
 MIXT_PRINTF(4, 0)
-static void fail_line(mixt_error *error, mixt_status status, int number, const char *format,
-                      va_list arguments)
+static mixt_status fail_line(mixt_error *error, mixt_status status, int number, const char *format,
+                             va_list arguments)
 {
     if (error == NULL || error->status != MIXT_OK) {
-        return;
+        return error == NULL ? status : error->status;
     }
     error->status = status;
     mixt_format_list(error->message, sizeof error->message, format, arguments);
@@ -54,23 +54,24 @@ static void fail_line(mixt_error *error, mixt_status status, int number, const c
         size_t used = strlen(error->message);
         snprintf(error->message + used, sizeof error->message - used, ": %s", strerror(number));
     }
-    make_plain(error->message);
+    mixt_text_plain(error->message);
+    return status;
 }
 
 mixt_status mixt_fail(mixt_error *error, mixt_status status, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    fail_line(error, status, 0, format, arguments);
+    mixt_status kept = fail_line(error, status, 0, format, arguments);
     va_end(arguments);
-    return status;
+    return kept;
 }
 
 mixt_status mixt_fail_errno(mixt_error *error, int number, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    fail_line(error, MIXT_ERROR_IO, number, format, arguments);
+    mixt_status kept = fail_line(error, MIXT_ERROR_IO, number, format, arguments);
     va_end(arguments);
-    return MIXT_ERROR_IO;
+    return kept;
 }

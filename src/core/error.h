@@ -14,7 +14,8 @@
 
 /* Fills `error` (when not NULL) with a formatted line and returns `status`, so that a failing
  * function reads `return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: ...", path);`. The first message
- * wins: a message that is already there is kept, because the innermost place knows most. */
+ * wins: a message that is already there is kept with its status, which is what is returned then,
+ * because the innermost place knows most. */
 mixt_status mixt_fail(mixt_error *error, mixt_status status, const char *format, ...)
     MIXT_PRINTF(3, 4);
 

@@ -8,6 +8,8 @@
 #include "core/memory.h"
 #include "core/number.h"
 
+#define REMARKS_MOST 50 /* lines; a file may give reason for any number */
+
 void mixt_remark(mixt_remarks *remarks, const char *format, ...)
 {
     char line[512];
@@ -18,10 +20,12 @@ void mixt_remark(mixt_remarks *remarks, const char *format, ...)
     va_start(arguments, format);
     mixt_format_list(line, sizeof line, format, arguments);
     va_end(arguments);
-    for (char *c = line; *c != '\0'; c++) { /* one line, whatever a file's text held */
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
-            *c = '?';
-        }
+    mixt_text_plain(line);
+    if (remarks->count == REMARKS_MOST) {
+        return;
+    }
+    if (remarks->count == REMARKS_MOST - 1) {
+        snprintf(line, sizeof line, "and more of this kind");
     }
     for (size_t i = 0; i < remarks->count; i++) {
         if (strcmp(remarks->lines[i], line) == 0) {

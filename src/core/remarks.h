@@ -13,7 +13,8 @@ typedef struct mixt_remarks {
     size_t count, capacity;
 } mixt_remarks;
 
-/* Adds a line that is not there yet; without memory it is lost. NULL: nobody listens. */
+/* Adds a line that is not there yet, made safe to print; behind the first fifty they are left out;
+ * without memory it is lost. NULL: nobody listens. */
 void mixt_remark(mixt_remarks *remarks, const char *format, ...) MIXT_PRINTF(2, 3);
 /* Line `index`, NULL behind the last. */
 const char *mixt_remarks_get(const mixt_remarks *remarks, int index);

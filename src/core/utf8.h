@@ -52,6 +52,15 @@ static inline bool mixt_ascii_equal(const char *a, const char *b)
     return mixt_ascii_lower(*a) == mixt_ascii_lower(*b);
 }
 
+/* Whether a terminal or browser may act on a character instead of showing it: control characters
+ * (C0, DEL, C1), marks, embeddings, overrides and isolates of the bidirectional algorithm, line and
+ * paragraph separators. */
+static inline bool mixt_utf8_acts(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
 /* 0 to 15, or -1. */
 static inline int mixt_hex_digit(char digit)
 {

@@ -85,6 +85,7 @@ static void skip(scan *s, const char *path, const char *reason)
     if (s->files->skipped++ == 0) {
         snprintf(s->files->first_skipped, sizeof s->files->first_skipped, "%.300s: %s", path,
                  reason);
+        mixt_text_plain(s->files->first_skipped);
     }
 }
 

@@ -9,29 +9,33 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/utf8.h"
 #include "formats/safetensors.h"
 #include "formats/shards.h"
 
 void mixt_json_quote(mixt_buffer *out, const char *text)
 {
     mixt_buffer_append(out, "\"", 1);
-    const char *plain = text;
-    for (const char *c = text;; c++) {
-        if ((unsigned char)*c >= 0x20 && *c != '"' && *c != '\\') {
-            continue;
+    size_t left = strlen(text);
+    const char *plain = text, *c = text;
+    while (left > 0) {
+        size_t size = mixt_utf8_character((const unsigned char *)c, left);
+        uint32_t point = size != 0 ? mixt_utf8_decode((const unsigned char *)c, size) : 0xfffd;
+        size = size != 0 ? size : 1; /* bytes that are not UTF-8 stay as they are */
+        bool escaped = point == '"' || point == '\\' || mixt_utf8_acts(point);
+        if (escaped) {
+            mixt_buffer_append(out, plain, (size_t)(c - plain));
+            plain = c + size;
+            if (mixt_utf8_acts(point)) {
+                mixt_buffer_format(out, "\\u%04x", (unsigned)point);
+            } else {
+                mixt_buffer_format(out, "\\%c", (int)point);
+            }
         }
-        mixt_buffer_append(out, plain, (size_t)(c - plain));
-        plain = c + 1;
-        if (*c == '\0') {
-            break;
-        }
-        if (*c == '"' || *c == '\\') {
-            mixt_buffer_append(out, "\\", 1);
-            mixt_buffer_append(out, c, 1);
-        } else {
-            mixt_buffer_format(out, "\\u%04x", (unsigned)(unsigned char)*c);
-        }
+        c += size;
+        left -= size;
     }
+    mixt_buffer_append(out, plain, (size_t)(c - plain));
     mixt_buffer_append(out, "\"", 1);
 }
 

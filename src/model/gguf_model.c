@@ -10,8 +10,7 @@ static mixt_status lay_out(const mixt_gguf *file, mixt_model **model, mixt_error
     const mixt_family *family = NULL;
     mixt_status status = mixt_model_config_gguf(file, &options, &family, error);
     if (status == MIXT_OK) {
-        status = mixt_model_check(&options, path, error);
-        status = status == MIXT_ERROR_ARGUMENT ? MIXT_ERROR_FORMAT : status;
+        status = mixt_model_check_file(&options, path, error);
     }
     return status == MIXT_OK ? mixt_model_layout(&options, family, path, model, error) : status;
 }

@@ -219,8 +219,7 @@ static mixt_status open_folder(const char *path, const char *config, mixt_model 
     mixt_status status = mixt_model_config_read(config, &options, &family, error);
     mixt_model_options checked = options;
     if (status == MIXT_OK) {
-        status = mixt_model_check(&checked, config, error);
-        status = status == MIXT_ERROR_ARGUMENT ? MIXT_ERROR_FORMAT : status;
+        status = mixt_model_check_file(&checked, config, error);
     }
     if (status == MIXT_OK) {
         status = read_quantisation(config, &f8, error);

@@ -54,6 +54,8 @@ mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_fa
                                 const char *place, mixt_model **model, mixt_error *error);
 /* Fills derived fields and refuses what cannot work. */
 mixt_status mixt_model_check(mixt_model_options *options, const char *place, mixt_error *error);
+/* The same of options that a file says: what cannot work is the file's fault then. */
+mixt_status mixt_model_check_file(mixt_model_options *options, const char *path, mixt_error *error);
 /* Index of a parameter, -1 where the model has none. */
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer);

@@ -285,3 +285,14 @@ mixt_status mixt_model_check(mixt_model_options *options, const char *place, mix
     }
     return MIXT_OK;
 }
+
+mixt_status mixt_model_check_file(mixt_model_options *options, const char *path, mixt_error *error)
+{
+    mixt_error local = MIXT_ERROR_INIT;
+    mixt_status status = mixt_model_check(options, path, &local);
+    if (status == MIXT_OK) {
+        return MIXT_OK;
+    }
+    status = status == MIXT_ERROR_ARGUMENT ? MIXT_ERROR_FORMAT : status;
+    return mixt_fail(error, status, "%s", local.message);
+}
