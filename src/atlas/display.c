@@ -58,6 +58,20 @@ void mixt_display_text(mixt_buffer *out, const char *text, int style)
     mixt_display_bytes(out, text, strlen(text), style);
 }
 
+void mixt_display_cut(mixt_buffer *out, const char *text, size_t characters, int style)
+{
+    size_t length = strlen(text), at = 0;
+    while (at < length && characters > 0) {
+        utf8proc_int32_t point;
+        utf8proc_ssize_t used =
+            utf8proc_iterate((const uint8_t *)text + at, (utf8proc_ssize_t)(length - at), &point);
+        at += used > 0 ? (size_t)used : 1;
+        characters--;
+    }
+    mixt_display_bytes(out, text, at, style);
+    mixt_buffer_text(out, at < length ? "\xe2\x80\xa6" : "");
+}
+
 int mixt_display_columns(const char *text, size_t length)
 {
     int columns = 0;

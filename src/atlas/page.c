@@ -1,5 +1,6 @@
 /* The atlas as one self-contained HTML page. */
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "atlas/interval.h"
@@ -8,9 +9,24 @@
 #include "core/files.h"
 #include "core/sha256.h"
 
+#define NAME_CHARACTERS 80 /* of hashes: 64 */
+#define DOMAINS_MOST 64
+#define DOMAINS_LEAST 8
+#define DOMAIN_CELLS 60000 /* shown domains x experts */
+
 void mixt_page_text(mixt_page *page, const char *text)
 {
     mixt_display_text(page->out, text, MIXT_DISPLAY_HTML);
+}
+
+void mixt_page_name(mixt_page *page, const char *name)
+{
+    mixt_display_cut(page->out, name, NAME_CHARACTERS, MIXT_DISPLAY_HTML);
+}
+
+void mixt_page_domain(mixt_page *page, int domain)
+{
+    mixt_page_name(page, page->trace->domain_names[domain]);
 }
 
 void mixt_page_count(mixt_page *page, uint64_t number)
@@ -28,9 +44,11 @@ void mixt_page_count(mixt_page *page, uint64_t number)
 void mixt_page_domain_heads(mixt_page *page)
 {
     for (int d = 0; d < page->trace->info.domains; d++) {
-        mixt_buffer_text(page->out, "<th scope=\"col\">");
-        mixt_page_text(page, page->trace->domain_names[d]);
-        mixt_buffer_text(page->out, "</th>");
+        if (page->shows[d]) {
+            mixt_buffer_text(page->out, "<th scope=\"col\">");
+            mixt_page_domain(page, d);
+            mixt_buffer_text(page->out, "</th>");
+        }
     }
     mixt_buffer_text(page->out, "</tr></thead><tbody>\n");
 }
@@ -49,13 +67,30 @@ void mixt_page_layer_choice(mixt_page *page, const char *name, const char *legen
     }
 }
 
+/* Domains with tokens, as many as the page can bear. */
+static mixt_status choose_domains(mixt_page *page, mixt_error *error)
+{
+    const mixt_trace_info *info = &page->trace->info;
+    int room = DOMAIN_CELLS / info->experts;
+    int most = room < DOMAINS_LEAST ? DOMAINS_LEAST : room < DOMAINS_MOST ? room : DOMAINS_MOST;
+    page->shows = calloc((size_t)info->domains, sizeof *page->shows);
+    if (page->shows == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory for the page");
+    }
+    for (int d = 0; d < info->domains && page->shown_count < most; d++) {
+        page->shows[d] = !mixt_report_is_empty(page->report, d);
+        page->shown_count += page->shows[d];
+    }
+    return MIXT_OK;
+}
+
 /* Layers for the figures that draw every expert: as many as the page can bear, spread evenly, with
  * the first, the middle and the last among them. */
 static void choose_layers(mixt_page *page)
 {
     const mixt_trace_info *info = &page->trace->info;
     int middle = mixt_trace_middle_layer(page->trace);
-    int64_t cost = (int64_t)info->domains * info->experts * 3;
+    int64_t cost = (int64_t)page->shown_count * info->experts * 3;
     int64_t room = 30000 / cost;
     int wanted = room < 3 ? 3 : room > MIXT_PAGE_MAX_LAYERS ? MIXT_PAGE_MAX_LAYERS : (int)room;
     wanted = wanted < info->layers ? wanted : info->layers;
@@ -115,7 +150,7 @@ static void page_head(mixt_page *page)
         "<meta name=\"generator\" content=\"mixt " MIXT_VERSION "\">\n"
         "<link rel=\"icon\" href=\"data:,\">\n<title>Atlas of ",
         text);
-    mixt_page_text(page, page->trace->info.model[0] != '\0' ? page->trace->info.model : "a model");
+    mixt_page_name(page, page->trace->info.model[0] != '\0' ? page->trace->info.model : "a model");
     mixt_buffer_text(page->out, "</title>\n<style>\n");
     append_lines(page, mixt_page_style);
     mixt_page_expert_style(page);
@@ -144,14 +179,23 @@ static void fact(mixt_page *page, const char *name, uint64_t number)
 static void empty_domains(mixt_page *page)
 {
     const char *lead = "<p class=\"note\">No tokens in this trace of: ";
+    int empty = 0;
     for (int d = 0; d < page->trace->info.domains; d++) {
-        if (mixt_report_is_empty(page->report, d)) {
+        if (mixt_report_is_empty(page->report, d) && empty++ < DOMAINS_MOST) {
             mixt_buffer_text(page->out, lead);
-            mixt_page_text(page, page->trace->domain_names[d]);
+            mixt_page_domain(page, d);
             lead = ", ";
         }
     }
-    mixt_buffer_text(page->out, lead[0] == ',' ? ".</p>\n" : "");
+    if (empty > DOMAINS_MOST) {
+        mixt_buffer_format(page->out, " and %d more", empty - DOMAINS_MOST);
+    }
+    mixt_buffer_text(page->out, empty > 0 ? ".</p>\n" : "");
+    if (page->shown_count + empty < page->trace->info.domains) {
+        mixt_buffer_format(
+            page->out, "<p class=\"note\">Shown are the first %d domains of %d with tokens.</p>\n",
+            page->shown_count, page->trace->info.domains - empty);
+    }
 }
 
 /* The first, middle and last layer's repetition at a glance. */
@@ -181,7 +225,7 @@ static void page_header(mixt_page *page)
     const mixt_trace_info *info = &page->trace->info;
     const mixt_verdict *verdict = &page->report->verdict;
     mixt_buffer_text(page->out, "<header>\n<p class=\"kicker\">Expert atlas</p>\n<h1>");
-    mixt_page_text(page, info->model[0] != '\0' ? info->model : "A model without a name");
+    mixt_page_name(page, info->model[0] != '\0' ? info->model : "A model without a name");
     mixt_buffer_text(page->out, "</h1>\n<dl class=\"facts\">\n");
     fact(page, "Tokens", info->tokens);
     fact(page, "Documents", info->documents);
@@ -199,7 +243,7 @@ static void page_header(mixt_page *page)
     mixt_buffer_format(page->out, "%d of %d", info->experts_per_token, info->experts);
     if (info->router_select[0] != '\0') {
         mixt_buffer_text(page->out, " by ");
-        mixt_page_text(page, info->router_select);
+        mixt_page_name(page, info->router_select);
     }
     mixt_buffer_text(page->out, "</dd></div>\n</dl>\n");
     mixt_buffer_text(page->out, "<p class=\"lede\">");
@@ -221,7 +265,7 @@ static void hash_row(mixt_page *page, const char *name, const char *hash)
 {
     if (hash[0] != '\0') {
         mixt_buffer_format(page->out, "<div><dt>%s</dt><dd><code>", name);
-        mixt_page_text(page, hash);
+        mixt_page_name(page, hash);
         mixt_buffer_text(page->out, "</code></dd></div>\n");
     }
 }
@@ -303,8 +347,11 @@ mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, mixt_erro
         return status;
     }
     mixt_page page = {.report = report, .trace = trace, .out = &out};
-    choose_layers(&page);
-    status = write_sections(&page, error);
+    status = choose_domains(&page, error);
+    if (status == MIXT_OK) {
+        choose_layers(&page);
+        status = write_sections(&page, error);
+    }
     if (status == MIXT_OK && out.failed) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for the page", path);
     }
@@ -312,6 +359,7 @@ mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, mixt_erro
         status = mixt_file_replace(path, out.data, out.length, error);
     }
     mixt_buffer_free(&out);
+    free(page.shows);
     mixt_report_free(report);
     return status;
 }

@@ -1,5 +1,7 @@
 /* The parts of the HTML page. Everything that comes out of a trace goes through
- * mixt_display_text/_bytes with MIXT_DISPLAY_HTML; the script holds no text of the trace. */
+ * mixt_display_text/_bytes with MIXT_DISPLAY_HTML; the script holds no text of the trace. A page is
+ * about as large as its trace: names are cut where they stand often, only so many domains are
+ * shown, and of many experts only those that were chosen. */
 #ifndef MIXT_ATLAS_PAGE_H
 #define MIXT_ATLAS_PAGE_H
 
@@ -16,11 +18,13 @@ typedef struct mixt_page {
     int layer_count;
     int start; /* entry of `layers` shown first: the middle layer */
     int next_id;
+    bool *shows;     /* [domains]: those with tokens, up to as many as a page can bear */
+    int shown_count; /* of them */
 } mixt_page;
 
 /* One line over the layers, with its interval and two levels. */
 typedef struct mixt_chart {
-    const char *title; /* plain text of ours or the trace's: escaped here */
+    const char *title; /* plain text of ours or the trace's: escaped and cut here */
     const char *unit;  /* " %" or "" */
     int decimals;
     bool small;          /* half width, for rows of small charts */
@@ -43,6 +47,8 @@ void mixt_chart_scale(double *bottom, double *top);
 double mixt_chart_step(double bottom, double top);
 
 void mixt_page_text(mixt_page *page, const char *text); /* escaped */
+void mixt_page_name(mixt_page *page, const char *name); /* escaped, cut where it is very long */
+void mixt_page_domain(mixt_page *page, int domain);     /* its name, escaped and cut */
 void mixt_page_count(mixt_page *page, uint64_t number); /* with thin spaces */
 
 /* Ends a table's head with a column for each domain, and begins its body. */

@@ -182,7 +182,7 @@ void mixt_page_chart(mixt_page *page, const mixt_chart *chart)
                        "<svg class=\"chart\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" "
                        "aria-labelledby=\"t%d d%d\"><title id=\"t%d\">",
                        f->width, f->height, id, id, id);
-    mixt_page_text(page, chart->title);
+    mixt_page_name(page, chart->title);
     mixt_buffer_format(page->out, "</title><desc id=\"d%d\">By layer: ", id);
     for (int i = 0; i < chart->count; i++) {
         mixt_buffer_format(page->out, "%s%d: %.*f%s", i == 0 ? "" : ", ", chart->number[i],

@@ -8,15 +8,17 @@
 #define BARS_TOP 4.0
 #define BARS_BASE 84.0
 #define EXPERTS_WITH_TITLES 16 /* up to here each bar has its own title and colour */
+#define EXPERTS_ALL_ROWS 64    /* up to here those that nobody chose have rows of tables too */
 
 static const char *const choice_names[] = {"First choice", "Second choice", "All choices"};
 
-/* Largest share over all domains, at least 2/E: one scale for a layer's bars. */
-static double layer_top(const mixt_report *report, int layer, mixt_choice choice)
+/* Largest share over the domains, at least 2/E: one scale for a layer's bars. */
+static double layer_top(const mixt_page *page, int layer, mixt_choice choice)
 {
+    const mixt_report *report = page->report;
     double top = 2.0 / report->trace->info.experts;
     for (int d = 0; d < report->trace->info.domains; d++) {
-        for (int e = 0; e < report->trace->info.experts; e++) {
+        for (int e = 0; e < report->trace->info.experts && page->shows[d]; e++) {
             top = fmax(top, mixt_counts_share(report->counts, layer, d, choice, e));
         }
     }
@@ -43,6 +45,9 @@ static void draw_bar(mixt_page *page, const bars *b, int expert)
     double height = (BARS_BASE - BARS_TOP) * share / b->top;
     double x = slot * expert + (slot - width) / 2;
     if (experts > EXPERTS_WITH_TITLES) { /* one path for all: a part of it */
+        if (share == 0) {
+            return;
+        }
         mixt_buffer_format(page->out, "M%.1f %.0fv%.1fh%.1fv%.1fz", x, BARS_BASE, -height, width,
                            height);
         return;
@@ -64,7 +69,7 @@ static void draw_bars(mixt_page *page, const bars *b)
         most = share_of(page, b, e) > share_of(page, b, most) ? e : most;
     }
     mixt_buffer_text(page->out, "<figure><figcaption><b>");
-    mixt_page_text(page, page->trace->domain_names[b->domain]);
+    mixt_page_domain(page, b->domain);
     mixt_buffer_format(page->out, "</b> <span>most: expert %d, %.1f %%</span></figcaption>", most,
                        100 * share_of(page, b, most));
     bool titles = experts <= EXPERTS_WITH_TITLES;
@@ -84,10 +89,37 @@ static void draw_bars(mixt_page *page, const bars *b)
                        titles ? "" : "\"/>", BARS_BASE, y);
 }
 
-static void proportion_table(mixt_page *page, int layer, mixt_choice choice)
+/* A row of the table; false, without it, where the expert is one of many that nobody chose. */
+static bool proportion_row(mixt_page *page, int layer, mixt_choice choice, int expert)
 {
     const mixt_counts *counts = page->report->counts;
+    bool chosen = page->trace->info.experts <= EXPERTS_ALL_ROWS;
+    for (int d = 0; d < page->trace->info.domains && !chosen; d++) {
+        chosen = page->shows[d] && mixt_counts_share(counts, layer, d, choice, expert) > 0;
+    }
+    if (!chosen) {
+        return false;
+    }
+    mixt_buffer_format(page->out, "<tr><th scope=\"row\">%d</th>", expert);
+    for (int d = 0; d < page->trace->info.domains; d++) {
+        if (!page->shows[d]) {
+            continue;
+        }
+        if (mixt_counts_total(counts, layer, d, choice) == 0) {
+            mixt_buffer_text(page->out, "<td>\xe2\x80\x93</td>");
+            continue;
+        }
+        mixt_buffer_format(page->out, "<td>%.1f</td>",
+                           100 * mixt_counts_share(counts, layer, d, choice, expert));
+    }
+    mixt_buffer_text(page->out, "</tr>\n");
+    return true;
+}
+
+static void proportion_table(mixt_page *page, int layer, mixt_choice choice)
+{
     int experts = page->trace->info.experts;
+    int left_out = 0;
     mixt_buffer_format(page->out,
                        "<details><summary>The numbers</summary><div class=\"scroll\"><table>"
                        "<caption>Layer %d, %s, %%; random %.*f</caption><thead><tr><th "
@@ -96,25 +128,21 @@ static void proportion_table(mixt_page *page, int layer, mixt_choice choice)
                        experts <= 64 ? 1 : 2, 100.0 / experts);
     mixt_page_domain_heads(page);
     for (int e = 0; e < experts; e++) {
-        mixt_buffer_format(page->out, "<tr><th scope=\"row\">%d</th>", e);
-        for (int d = 0; d < page->trace->info.domains; d++) {
-            if (mixt_counts_total(counts, layer, d, choice) == 0) {
-                mixt_buffer_text(page->out, "<td>\xe2\x80\x93</td>");
-                continue;
-            }
-            mixt_buffer_format(page->out, "<td>%.1f</td>",
-                               100 * mixt_counts_share(counts, layer, d, choice, e));
-        }
-        mixt_buffer_text(page->out, "</tr>\n");
+        left_out += !proportion_row(page, layer, choice, e);
     }
-    mixt_buffer_text(page->out, "</tbody></table></div></details>\n");
+    mixt_buffer_text(page->out, "</tbody></table></div>");
+    if (left_out > 0) {
+        mixt_buffer_format(page->out, "<p class=\"note\">Without %d experts that nobody chose.</p>",
+                           left_out);
+    }
+    mixt_buffer_text(page->out, "</details>\n");
 }
 
 static void proportion_panel(mixt_page *page, int entry, mixt_choice choice)
 {
     int layer = page->layers[entry];
     const char *role = mixt_report_layer_role(page->report, layer);
-    double top = layer_top(page->report, layer, choice);
+    double top = layer_top(page, layer, choice);
     bool key = role[0] != '\0' && choice == MIXT_CHOICE_ANY;
     mixt_buffer_format(page->out,
                        "<div class=\"panel l%d c%d%s\"><h4>Layer %d%s%s, %s</h4>\n"
@@ -128,7 +156,7 @@ static void proportion_panel(mixt_page *page, int entry, mixt_choice choice)
                            : "the choice");
     bool any = false;
     for (int d = 0; d < page->trace->info.domains; d++) {
-        if (mixt_counts_total(page->report->counts, layer, d, choice) != 0) {
+        if (page->shows[d] && mixt_counts_total(page->report->counts, layer, d, choice) != 0) {
             draw_bars(page, &(bars){layer, d, choice, top});
             any = true;
         }

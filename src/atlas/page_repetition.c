@@ -106,7 +106,7 @@ static void repetition_table(mixt_page *page, int domain)
 {
     int measures = page->trace->info.experts_per_token > 1 ? 2 : 1;
     mixt_buffer_text(page->out, "<div class=\"scroll\"><table><caption>");
-    mixt_page_text(page, domain < page->trace->info.domains ? page->trace->domain_names[domain]
+    mixt_page_name(page, domain < page->trace->info.domains ? page->trace->domain_names[domain]
                                                             : "All domains");
     mixt_buffer_text(page->out, ", % of pairs</caption><thead><tr><th scope=\"col\">Layer</th>");
     for (int w = 0; w < measures; w++) {
@@ -143,11 +143,11 @@ static void repetition_domains(mixt_page *page, int which, columns *c, const dou
     mixt_buffer_format(page->out, "<h3>%s, by domain</h3>\n<div class=\"small\">\n",
                        measure_names[which]);
     for (int d = 0; d < page->trace->info.domains; d++) {
-        if (mixt_report_is_empty(page->report, d)) {
+        if (!page->shows[d]) {
             continue;
         }
         mixt_buffer_text(page->out, "<figure><figcaption>");
-        mixt_page_text(page, page->trace->domain_names[d]);
+        mixt_page_domain(page, d);
         mixt_buffer_text(page->out, mixt_report_repetition(page->report, 0, d, which)->single
                                         ? " \xe2\x80\xa0</figcaption>"
                                         : "</figcaption>");
@@ -199,7 +199,7 @@ void mixt_page_repetition(mixt_page *page)
                                 "lies above both levels.</p>\n");
     repetition_table(page, info->domains);
     for (int d = 0; d < info->domains; d++) {
-        if (!mixt_report_is_empty(page->report, d)) {
+        if (page->shows[d]) {
             repetition_table(page, d);
         }
     }
@@ -220,6 +220,9 @@ static void distance_table(mixt_page *page)
                            page->trace->layer_numbers[layer]);
         for (int d = 0; d < info->domains; d++) {
             const mixt_distance *row = mixt_report_distance(page->report, layer, d);
+            if (!page->shows[d]) {
+                continue;
+            }
             if (mixt_counts_total(page->report->counts, layer, d, MIXT_CHOICE_ANY) == 0) {
                 mixt_buffer_text(page->out, "<td>\xe2\x80\x93</td>");
                 continue;
@@ -262,7 +265,7 @@ void mixt_page_distance(mixt_page *page)
         "documents, scaled to the whole: chance; the dotted one its 95th percentile.</p>\n"
         "<div class=\"small\">\n");
     for (int d = 0; d < info->domains; d++) {
-        if (mixt_report_is_empty(page->report, d)) {
+        if (!page->shows[d]) {
             continue;
         }
         for (int layer = 0; layer < info->layers; layer++) {
@@ -285,7 +288,7 @@ void mixt_page_distance(mixt_page *page)
                             .bottom = bottom,
                             .top = top};
         mixt_buffer_text(page->out, "<figure><figcaption>");
-        mixt_page_text(page, page->trace->domain_names[d]);
+        mixt_page_domain(page, d);
         mixt_buffer_text(page->out, "</figcaption>");
         mixt_page_chart(page, &chart);
         mixt_buffer_text(page->out, "</figure>\n");

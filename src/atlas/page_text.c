@@ -8,6 +8,7 @@
 #define ROUTES_BUDGET 60000u /* expert numbers in the page's data */
 #define MIN_TEXT_TOKENS 48u
 #define MAX_TEXT_TOKENS 160u
+#define TOKEN_BYTES 96u /* of longer tokens, such as rows of spaces, so many are shown */
 
 #define NONE "\xe2\x80\x93" /* shown in place of an expert's number */
 
@@ -75,10 +76,10 @@ static void excerpt(mixt_page *page, int domain, uint64_t begin, uint64_t count)
 {
     int layer = page->layers[page->start];
     mixt_buffer_text(page->out, "<h3>");
-    mixt_page_text(page, page->trace->domain_names[domain]);
+    mixt_page_domain(page, domain);
     mixt_buffer_text(page->out, "</h3>\n<p class=\"text\" tabindex=\"0\" role=\"group\" "
                                 "aria-label=\"Text of ");
-    mixt_page_text(page, page->trace->domain_names[domain]);
+    mixt_page_domain(page, domain);
     mixt_buffer_text(page->out, "; arrow keys move from token to token\">");
     for (uint64_t i = begin; i < begin + count; i++) {
         size_t length;
@@ -89,8 +90,8 @@ static void excerpt(mixt_page *page, int domain, uint64_t begin, uint64_t count)
         token_title(page, layer, i);
         mixt_buffer_text(page->out, "\">");
         /* A line feed at the end breaks the line behind the token and its number. */
-        bool breaks = length > 0 && length <= 200 && bytes[length - 1] == '\n';
-        mixt_display_bytes(page->out, bytes, length < 200 ? length - breaks : 200,
+        bool breaks = length > 0 && length <= TOKEN_BYTES && bytes[length - 1] == '\n';
+        mixt_display_bytes(page->out, bytes, length < TOKEN_BYTES ? length - breaks : TOKEN_BYTES,
                            MIXT_DISPLAY_HTML | MIXT_DISPLAY_NEWLINES);
         mixt_display_bytes(page->out, "\n", breaks, MIXT_DISPLAY_HTML);
         mixt_buffer_text(page->out, breaks ? "</span>\n" : "</span>");
@@ -170,7 +171,7 @@ static void expert_key(mixt_page *page)
 void mixt_page_excerpts(mixt_page *page)
 {
     int domains = page->trace->info.domains;
-    uint64_t each = ROUTES_BUDGET / ((unsigned)domains * (unsigned)page->layer_count *
+    uint64_t each = ROUTES_BUDGET / ((unsigned)page->shown_count * (unsigned)page->layer_count *
                                      (unsigned)page->trace->info.experts_per_token);
     each = each < MIN_TEXT_TOKENS   ? MIN_TEXT_TOKENS
            : each > MAX_TEXT_TOKENS ? MAX_TEXT_TOKENS
@@ -199,7 +200,9 @@ void mixt_page_excerpts(mixt_page *page)
     expert_key(page);
     mixt_buffer_text(page->out, "<div class=\"texts\">\n");
     for (int d = 0; d < domains; d++) {
-        mixt_report_excerpt(page->report, d, each, &shown.begin[d], &shown.count[d]);
+        if (page->shows[d]) {
+            mixt_report_excerpt(page->report, d, each, &shown.begin[d], &shown.count[d]);
+        }
         if (shown.count[d] != 0) {
             excerpt(page, d, shown.begin[d], shown.count[d]);
         }

@@ -12,6 +12,7 @@
 #define MIN_WIDTH 72 /* of the table of both measures */
 #define DEFAULT_WIDTH 80
 #define NAME_COLUMNS 14 /* of a domain */
+#define NAME_CHARACTERS 80
 #define TOP_TOKENS 8
 
 typedef struct printer {
@@ -87,7 +88,8 @@ static void print_title(printer *p)
     const mixt_trace_info *info = &p->trace->info;
     mixt_buffer line = {0};
     mixt_buffer_text(&line, "Atlas of ");
-    mixt_display_text(&line, info->model[0] != '\0' ? info->model : "a model without a name", 0);
+    mixt_display_cut(&line, info->model[0] != '\0' ? info->model : "a model without a name",
+                     NAME_CHARACTERS, MIXT_DISPLAY_PLAIN);
     mixt_buffer_append(&line, "", 1);
     title(p, line.failed ? "Atlas" : line.data);
     mixt_buffer_free(&line);
@@ -97,21 +99,28 @@ static void print_title(printer *p)
     if (uneven(p)) {
         mixt_buffer_format(&facts, "%d to ", mixt_trace_least_chosen(p->trace));
     }
-    mixt_buffer_format(
-        &facts, "%d of %d experts a token%s%s; %llu tokens of %llu document%s in %d domain%s",
-        info->experts_per_token, info->experts,
-        info->router_select[0] != '\0' ? ", chosen by " : "", info->router_select,
-        (unsigned long long)info->tokens, (unsigned long long)info->documents,
-        info->documents == 1 ? "" : "s", info->domains, info->domains == 1 ? "" : "s");
+    mixt_buffer_format(&facts, "%d of %d experts a token", info->experts_per_token, info->experts);
+    if (info->router_select[0] != '\0') {
+        mixt_buffer_text(&facts, ", chosen by ");
+        mixt_display_cut(&facts, info->router_select, NAME_CHARACTERS, MIXT_DISPLAY_PLAIN);
+    }
+    mixt_buffer_format(&facts, "; %llu tokens of %llu document%s in %d domain%s",
+                       (unsigned long long)info->tokens, (unsigned long long)info->documents,
+                       info->documents == 1 ? "" : "s", info->domains,
+                       info->domains == 1 ? "" : "s");
     mixt_buffer_append(&facts, "", 1);
     wrapped(p, facts.failed ? "" : facts.data);
     mixt_buffer_free(&facts);
 }
 
-/* Name of a row; false, with the row ended, where the domain has no tokens. */
-static bool row_name(printer *p, int domain)
+/* Name of a row; false, with the row ended, where the domain has no tokens, which is said in the
+ * first of several tables. */
+static bool row_name(printer *p, int domain, bool first)
 {
     bool all = domain == p->trace->info.domains;
+    if (!first && mixt_report_is_empty(p->report, domain)) {
+        return false;
+    }
     mixt_display_fit(p->out, all ? "all" : p->trace->domain_names[domain], NAME_COLUMNS);
     if (!mixt_report_is_empty(p->report, domain)) {
         return true;
@@ -254,7 +263,7 @@ static void print_repetition_domains(printer *p, int which)
         int end = begin + block < layers ? begin + block : layers;
         layer_heads(p, begin, end, 16);
         for (int d = 0; d <= domains; d++) {
-            if (!row_name(p, d)) {
+            if (!row_name(p, d, begin == 0)) {
                 continue;
             }
             for (int layer = begin; layer < end; layer++) {
@@ -284,9 +293,9 @@ static const char *bar_of(double share, int experts)
 }
 
 /* Name of a row of shares; false, with the row ended, where there are none. */
-static bool share_row_name(printer *p, int layer, int domain, mixt_choice choice)
+static bool share_row_name(printer *p, int layer, int domain, mixt_choice choice, bool first)
 {
-    if (!row_name(p, domain)) {
+    if (!row_name(p, domain, first)) {
         return false;
     }
     if (mixt_counts_total(p->report->counts, layer, domain, choice) != 0) {
@@ -308,7 +317,7 @@ static void print_proportion_numbers(printer *p, int layer, mixt_choice choice)
         }
         mixt_buffer_text(p->out, "\n");
         for (int d = 0; d < p->trace->info.domains; d++) {
-            if (!share_row_name(p, layer, d, choice)) {
+            if (!share_row_name(p, layer, d, choice, begin == 0)) {
                 continue;
             }
             for (int e = begin; e < end; e++) {
@@ -325,7 +334,7 @@ static void print_proportion_bars(printer *p, int layer, mixt_choice choice)
     int experts = p->trace->info.experts;
     int block = p->width - NAME_COLUMNS - 1;
     for (int d = 0; d < p->trace->info.domains; d++) {
-        if (!share_row_name(p, layer, d, choice)) {
+        if (!share_row_name(p, layer, d, choice, true)) {
             continue;
         }
         for (int begin = 0; begin < experts; begin += block) {
@@ -381,7 +390,7 @@ static void print_distances(printer *p)
         int end = begin + block < layers ? begin + block : layers;
         layer_heads(p, begin, end, 13);
         for (int d = 0; d < p->trace->info.domains; d++) {
-            if (!row_name(p, d)) {
+            if (!row_name(p, d, begin == 0)) {
                 continue;
             }
             for (int layer = begin; layer < end; layer++) {
@@ -549,7 +558,8 @@ static void print_text(printer *p)
         uint64_t count;
         mixt_report_excerpt(p->report, d, (uint64_t)p->text_tokens, &begin, &count);
         if (count != 0) {
-            mixt_display_text(p->out, p->trace->domain_names[d], MIXT_DISPLAY_PLAIN);
+            mixt_display_cut(p->out, p->trace->domain_names[d], NAME_CHARACTERS,
+                             MIXT_DISPLAY_PLAIN);
             mixt_buffer_text(p->out, ":\n");
             print_excerpt(p, layer, begin, count);
         }

@@ -265,6 +265,15 @@ mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *er
                          "%s: %d layers, %d domains, %d experts: more than mixt tabulates", name,
                          info->layers, info->domains, info->experts);
     }
+    /* Tables have a cell for each expert and domain, whether anybody chose it or not. */
+    uint64_t cells = (uint64_t)info->layers * (uint64_t)info->experts * (uint64_t)info->domains;
+    uint64_t choices = (uint64_t)info->layers * info->tokens * (uint64_t)info->experts_per_token;
+    if (cells > MIXT_TRACE_FREE_CELLS && cells / MIXT_TRACE_CHOICE_CELLS > choices) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT,
+                         "%s: %d layers, %d domains, %d experts: too many for the %llu tokens",
+                         name, info->layers, info->domains, info->experts,
+                         (unsigned long long)info->tokens);
+    }
     for (int i = 0; i < info->layers; i++) {
         if (trace->layer_numbers[i] < 0 ||
             (i > 0 && trace->layer_numbers[i] <= trace->layer_numbers[i - 1])) {

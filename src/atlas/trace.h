@@ -14,6 +14,9 @@
 #define MIXT_TRACE_MAX_LAYERS 1024
 #define MIXT_TRACE_MAX_DOMAINS 4096
 #define MIXT_TRACE_MAX_CELLS ((uint64_t)1 << 24) /* layers * experts * domains */
+/* ... of which so many are there for the asking, and more for every choice in the file. */
+#define MIXT_TRACE_FREE_CELLS ((uint64_t)1 << 19)
+#define MIXT_TRACE_CHOICE_CELLS 64
 
 /* In `experts`: no expert at this place of the row (dropped by a capacity, not chosen, or behind
  * what the layer chooses); its weight is 0. The route record says -1. */
