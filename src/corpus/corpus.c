@@ -18,7 +18,6 @@
 #define TEXT_LIMIT ((size_t)2 << 30) /* bytes of a plain text file */
 #define SHARD_LIMIT ((uint64_t)1 << 31)
 #define DOMAIN_LIMIT 65535 /* traces store domains in 16 bits */
-#define DOMAIN_SLOTS 131072
 
 /* llm.c shards: 256 little-endian int32 (magic, version, tokens), then the tokens. */
 #define SHARD_HEADER 1024
@@ -34,7 +33,8 @@ struct mixt_corpus {
     char **domains;
     int domain_count;
     size_t domain_capacity;
-    int domain_slots[DOMAIN_SLOTS]; /* index + 1 by hash of the name; 0: free */
+    int *by_name; /* [domain_count]: the domains in the order of their names */
+    size_t by_name_capacity;
     uint64_t skipped;
     char first_skipped[400];
     mixt_document document;
@@ -59,6 +59,7 @@ void mixt_corpus_free(mixt_corpus *corpus)
         free(corpus->domains[i]);
     }
     free(corpus->domains);
+    free(corpus->by_name);
     mixt_corpus_files_free(&corpus->files);
     free(corpus);
 }
@@ -107,47 +108,53 @@ static void skip(mixt_corpus *corpus, const char *format, ...)
     va_start(arguments, format);
     mixt_format_list(corpus->first_skipped, sizeof corpus->first_skipped, format, arguments);
     va_end(arguments);
-    for (char *c = corpus->first_skipped; *c != '\0'; c++) { /* one line, whatever a path holds */
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
-            *c = '?';
-        }
-    }
+    mixt_text_plain(corpus->first_skipped); /* one line, whatever a path holds */
 }
 
-static size_t hash_name(const char *name, size_t length)
+/* Order of the name `text` [length] and a domain's. */
+static int compare_name(const char *text, size_t length, const char *domain)
 {
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    for (size_t i = 0; i < length; i++) {
-        hash = (hash ^ (unsigned char)name[i]) * 0x100000001b3u;
-    }
-    return (size_t)(hash ^ hash >> 32);
+    int order = strncmp(text, domain, length);
+    return order != 0 ? order : domain[length] == '\0' ? 0 : -1;
 }
 
-/* Index of a domain, which is added at its first document. */
+/* Index of a domain, which is added at its first document. By a search in sorted names, which no
+ * choice of names makes slow. */
 static mixt_status find_domain(mixt_corpus *corpus, const char *name, size_t length, int *domain,
                                mixt_error *error)
 {
-    size_t slot = hash_name(name, length) % DOMAIN_SLOTS;
-    for (; corpus->domain_slots[slot] != 0; slot = (slot + 1) % DOMAIN_SLOTS) {
-        int i = corpus->domain_slots[slot] - 1;
-        if (strncmp(corpus->domains[i], name, length) == 0 && corpus->domains[i][length] == '\0') {
-            *domain = i;
+    size_t low = 0, high = (size_t)corpus->domain_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = compare_name(name, length, corpus->domains[corpus->by_name[middle]]);
+        if (order == 0) {
+            *domain = corpus->by_name[middle];
             return MIXT_OK;
+        }
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
         }
     }
     if (corpus->domain_count == DOMAIN_LIMIT) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "corpus: more than %d domains",
                          DOMAIN_LIMIT);
     }
+    size_t count = (size_t)corpus->domain_count;
     char *copy = strndup(name, length);
-    if (copy == NULL || !mixt_grow(&corpus->domains, &corpus->domain_capacity,
-                                   (size_t)corpus->domain_count + 1, sizeof *corpus->domains)) {
+    if (copy == NULL ||
+        !mixt_grow(&corpus->domains, &corpus->domain_capacity, count + 1,
+                   sizeof *corpus->domains) ||
+        !mixt_grow(&corpus->by_name, &corpus->by_name_capacity, count + 1,
+                   sizeof *corpus->by_name)) {
         free(copy);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "corpus: no memory for domains");
     }
-    *domain = corpus->domain_count;
+    memmove(corpus->by_name + low + 1, corpus->by_name + low,
+            (count - low) * sizeof *corpus->by_name);
+    corpus->by_name[low] = *domain = corpus->domain_count;
     corpus->domains[corpus->domain_count++] = copy;
-    corpus->domain_slots[slot] = corpus->domain_count;
     return MIXT_OK;
 }
 

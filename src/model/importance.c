@@ -17,29 +17,55 @@ void mixt_importance_free(mixt_importance *importance)
         free(importance->entries[i].counts);
     }
     free(importance->entries);
+    free(importance->by_name);
     free(importance);
+}
+
+/* The entry of a name, or NULL and the place in by_name where it would stand. */
+static mixt_importance_entry *find_place(const mixt_importance *importance, const char *name,
+                                         size_t *place)
+{
+    size_t low = 0, high = (size_t)importance->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        mixt_importance_entry *entry = &importance->entries[importance->by_name[middle]];
+        int order = strcmp(name, entry->name);
+        if (order == 0) {
+            return entry;
+        }
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    *place = low;
+    return NULL;
 }
 
 static mixt_importance_entry *find(const mixt_importance *importance, const char *name)
 {
-    for (int i = 0; i < importance->count; i++) {
-        if (strcmp(importance->entries[i].name, name) == 0) {
-            return &importance->entries[i];
-        }
-    }
-    return NULL;
+    size_t place;
+    return find_place(importance, name, &place);
+}
+
+bool mixt_importance_has(const mixt_importance *importance, const char *name)
+{
+    return find(importance, name) != NULL;
 }
 
 mixt_importance_entry *mixt_importance_entry_of(mixt_importance *importance, const char *name,
                                                 int64_t matrices, int64_t columns)
 {
-    mixt_importance_entry *entry = find(importance, name);
+    size_t place = 0, count = (size_t)importance->count;
+    mixt_importance_entry *entry = find_place(importance, name, &place);
     if (entry != NULL) {
         return entry->matrices == matrices && entry->columns == columns ? entry : NULL;
     }
     if (importance->count == MIXT_IMPORTANCE_ENTRIES ||
-        !mixt_grow(&importance->entries, &importance->capacity, (size_t)importance->count + 1,
-                   sizeof *entry)) {
+        !mixt_grow(&importance->entries, &importance->capacity, count + 1, sizeof *entry) ||
+        !mixt_grow(&importance->by_name, &importance->by_name_capacity, count + 1,
+                   sizeof *importance->by_name)) {
         return NULL;
     }
     size_t values;
@@ -57,7 +83,9 @@ mixt_importance_entry *mixt_importance_entry_of(mixt_importance *importance, con
         free(entry->counts);
         return NULL;
     }
-    importance->count++;
+    memmove(importance->by_name + place + 1, importance->by_name + place,
+            (count - place) * sizeof *importance->by_name);
+    importance->by_name[place] = importance->count++;
     assert((size_t)importance->count <= importance->capacity);
     return entry;
 }

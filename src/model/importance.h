@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 
-#define MIXT_IMPORTANCE_ENTRIES 32768 /* at most: they are searched one by one */
+#define MIXT_IMPORTANCE_ENTRIES 65536 /* at most */
 
 /* One weight tensor under its GGUF name. A file may have one count for all matrices of a tensor:
  * then it is one matrix with the columns of all of them. */
@@ -20,11 +20,15 @@ struct mixt_importance {
     mixt_importance_entry *entries;
     int count;
     size_t capacity;
+    int *by_name; /* [count]: the entries in the order of their names */
+    size_t by_name_capacity;
     int chunk_count, chunk_size; /* of the text, and tokens of one; 0 where a file does not say */
 };
 
-/* The entry of a name, made with zeros where there is none and `columns` is not 0; NULL without
- * memory, or where an entry has another size. */
+/* Whether there is an entry of this name. */
+bool mixt_importance_has(const mixt_importance *importance, const char *name);
+/* The entry of a name, made with zeros where there is none; NULL without memory, where an entry has
+ * another size, or where name, size or number of entries are beyond what is held. */
 mixt_importance_entry *mixt_importance_entry_of(mixt_importance *importance, const char *name,
                                                 int64_t matrices, int64_t columns);
 /* Adds the squares of rows [rows, columns] to one matrix of an entry. */

@@ -108,6 +108,10 @@ static mixt_status read_tensor(mixt_importance *importance, const mixt_gguf *fil
                          "beside it",
                          path, sums->name);
     }
+    if (importance->count == MIXT_IMPORTANCE_ENTRIES) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "%s: more than %d tensors", path,
+                         MIXT_IMPORTANCE_ENTRIES);
+    }
     name[name_length] = 0;
     mixt_importance_entry *entry =
         mixt_importance_entry_of(importance, name, matrices, values / matrices);
@@ -210,13 +214,10 @@ static mixt_status take_name(legacy *in, const mixt_importance *importance, char
         return mixt_fail(in->error, MIXT_ERROR_FORMAT, "%s: entry %d: its name holds a NUL",
                          in->path, in->entry);
     }
-    for (int i = 0; i < importance->count; i++) {
-        if (strcmp(importance->entries[i].name, name) == 0) {
-            return mixt_fail(in->error, MIXT_ERROR_FORMAT, "%s: tensor %s is there twice", in->path,
-                             name);
-        }
-    }
-    return MIXT_OK;
+    return mixt_importance_has(importance, name)
+               ? mixt_fail(in->error, MIXT_ERROR_FORMAT, "%s: tensor %s is there twice", in->path,
+                           name)
+               : MIXT_OK;
 }
 
 static mixt_status take_entry(legacy *in, mixt_importance *importance)

@@ -31,6 +31,7 @@ struct mixt_bpe {
     int32_t byte_ids[256];
     merge_entry *merges;
     size_t merge_mask;
+    uint64_t seed;      /* of the hashes of pairs and words */
     mixt_pieces *words; /* NULL unless ignore_merges */
     cached_word *cache; /* NULL until the first word */
 };
@@ -48,10 +49,13 @@ void mixt_ids_append(mixt_ids *ids, const int32_t *more, size_t count)
     }
 }
 
-static uint64_t hash_pair(uint64_t pair)
+/* Twice over, so that who does not know the seed cannot choose pairs that meet (MurmurHash3's
+ * finaliser). */
+static uint64_t hash_pair(const mixt_bpe *bpe, uint64_t pair)
 {
-    pair *= 0x9e3779b97f4a7c15u; /* Fibonacci hashing */
-    return pair ^ pair >> 32;
+    pair = (pair ^ bpe->seed) * 0xff51afd7ed558ccdu;
+    pair = (pair ^ pair >> 33) * 0xc4ceb9fe1a85ec53u;
+    return pair ^ pair >> 33;
 }
 
 static uint64_t pair_of(int32_t left, int32_t right)
@@ -61,7 +65,7 @@ static uint64_t pair_of(int32_t left, int32_t right)
 
 static merge_entry *merge_slot(const mixt_bpe *bpe, uint64_t pair)
 {
-    size_t slot = hash_pair(pair) & bpe->merge_mask;
+    size_t slot = hash_pair(bpe, pair) & bpe->merge_mask;
     while (bpe->merges[slot].pair != pair && bpe->merges[slot].pair != UINT64_MAX) {
         slot = (slot + 1) & bpe->merge_mask;
     }
@@ -80,6 +84,7 @@ mixt_bpe *mixt_bpe_create(const int32_t *byte_ids, const mixt_merge *merges, siz
     }
     memcpy(bpe->byte_ids, byte_ids, sizeof bpe->byte_ids);
     bpe->merge_mask = slots - 1;
+    bpe->seed = mixt_pieces_seed(bpe);
     bpe->merges = malloc(slots * sizeof *bpe->merges);
     if (bpe->merges == NULL) {
         mixt_bpe_free(bpe);
@@ -116,6 +121,7 @@ static uint32_t rank_of(const mixt_bpe *bpe, int32_t left, int32_t right, int32_
 {
     const merge_entry *entry = merge_slot(bpe, pair_of(left, right));
     if (entry->pair == UINT64_MAX) {
+        *result = -1;
         return NO_RANK;
     }
     *result = entry->result;
@@ -292,7 +298,7 @@ int mixt_bpe_encode(mixt_bpe *bpe, const char *word, size_t length, mixt_ids *id
     if (length > CACHE_WORD || bpe->cache == NULL) {
         return encode_bytes(bpe, word, length, ids);
     }
-    cached_word *slot = &bpe->cache[mixt_pieces_hash(word, length) & (CACHE_SLOTS - 1)];
+    cached_word *slot = &bpe->cache[mixt_pieces_hash(word, length, bpe->seed) & (CACHE_SLOTS - 1)];
     if (slot->length == length && memcmp(slot->word, word, length) == 0) {
         mixt_ids_append(ids, slot->ids, slot->count);
         return -1;

@@ -13,20 +13,33 @@ typedef struct known_piece {
 struct mixt_pieces {
     known_piece *entries;
     size_t mask, count, longest;
+    uint64_t seed;
 };
 
-uint64_t mixt_pieces_hash(const char *bytes, size_t length)
+__extension__ typedef unsigned __int128 wide; /* a product of two words */
+
+/* Both halves of a product: what one factor does to them, no choice of the other one cancels. */
+static uint64_t fold(uint64_t a, uint64_t b)
 {
-    uint64_t hash = length * 0x9e3779b97f4a7c15u, eight;
+    wide product = (wide)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+uint64_t mixt_pieces_seed(const void *object)
+{
+    return fold((uint64_t)(uintptr_t)object ^ 0x9e3779b97f4a7c15u, 0xff51afd7ed558ccdu) | 1;
+}
+
+uint64_t mixt_pieces_hash(const char *bytes, size_t length, uint64_t seed)
+{
+    uint64_t hash = length * 0x9e3779b97f4a7c15u ^ seed, eight;
     for (; length >= 8; length -= 8, bytes += 8) {
         memcpy(&eight, bytes, 8);
-        hash = (hash ^ eight) * 0xff51afd7ed558ccdu;
-        hash ^= hash >> 32;
+        hash = fold(hash ^ eight, seed ^ 0xff51afd7ed558ccdu);
     }
     eight = 0;
     memcpy(&eight, bytes, length);
-    hash = (hash ^ eight) * 0xff51afd7ed558ccdu;
-    return hash ^ hash >> 32;
+    return fold(hash ^ eight, seed ^ 0xff51afd7ed558ccdu);
 }
 
 mixt_pieces *mixt_pieces_create(size_t expected)
@@ -38,6 +51,7 @@ mixt_pieces *mixt_pieces_create(size_t expected)
     }
     if (pieces != NULL) {
         pieces->mask = slots - 1;
+        pieces->seed = mixt_pieces_seed(pieces);
         pieces->entries = calloc(slots, sizeof *pieces->entries);
         if (pieces->entries == NULL) {
             free(pieces);
@@ -57,7 +71,7 @@ void mixt_pieces_free(mixt_pieces *pieces)
 
 static known_piece *slot_of(const mixt_pieces *pieces, const char *bytes, size_t length)
 {
-    size_t slot = mixt_pieces_hash(bytes, length) & pieces->mask;
+    size_t slot = mixt_pieces_hash(bytes, length, pieces->seed) & pieces->mask;
     while (pieces->entries[slot].bytes != NULL &&
            (pieces->entries[slot].length != length ||
             memcmp(pieces->entries[slot].bytes, bytes, length) != 0)) {

@@ -16,6 +16,9 @@ void mixt_pieces_free(mixt_pieces *pieces);
 bool mixt_pieces_add(mixt_pieces *pieces, const char *bytes, size_t length, int32_t id);
 /* Its id, or -1. */
 int32_t mixt_pieces_find(const mixt_pieces *pieces, const char *bytes, size_t length);
-uint64_t mixt_pieces_hash(const char *bytes, size_t length);
+uint64_t mixt_pieces_hash(const char *bytes, size_t length, uint64_t seed);
+/* From where an object lies, which nobody who wrote a file knows: no choice of pieces makes a table
+ * slow. What is found never depends on it. */
+uint64_t mixt_pieces_seed(const void *object);
 
 #endif
