@@ -5,7 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -87,13 +87,65 @@ static bool await_input(void)
     return caught == 0;
 }
 
+/* Bytes of standard input behind the last line that was read. */
+static struct {
+    char bytes[4096];
+    size_t at, end;
+} ahead;
+
+/* False at the end (errno 0), on an interrupt (EINTR) and where reading failed. */
+static bool fill_ahead(void)
+{
+    ssize_t got;
+    do {
+        if (!await_input()) {
+            errno = EINTR;
+            return false;
+        }
+        got = read(STDIN_FILENO, ahead.bytes, sizeof ahead.bytes);
+    } while (got < 0 && (errno == EINTR || errno == EAGAIN));
+    ahead.at = 0;
+    ahead.end = got > 0 ? (size_t)got : 0;
+    errno = got == 0 ? 0 : errno;
+    return got > 0;
+}
+
+static bool append(char **line, size_t *capacity, size_t used, size_t more)
+{
+    if (used + more + 1 > *capacity) {
+        size_t grown = 2 * (used + more + 1);
+        char *text = realloc(*line, grown);
+        if (text == NULL) {
+            return false;
+        }
+        *line = text;
+        *capacity = grown;
+    }
+    memcpy(*line + used, ahead.bytes + ahead.at, more);
+    ahead.at += more;
+    return true;
+}
+
 ssize_t interrupt_read_line(char **line, size_t *capacity)
 {
-    if (isatty(STDIN_FILENO)) { /* whole lines come: reading one does not wait */
-        return await_input() ? getline(line, capacity, stdin) : -1;
+    size_t used = 0;
+    bool whole = false;
+    while (!whole) {
+        if (ahead.at == ahead.end && !fill_ahead()) {
+            if (used == 0 || errno != 0) {
+                return -1;
+            }
+            break; /* a last line without its end */
+        }
+        const char *from = ahead.bytes + ahead.at;
+        const char *end = memchr(from, '\n', ahead.end - ahead.at);
+        size_t more = end != NULL ? (size_t)(end - from) + 1 : ahead.end - ahead.at;
+        if (!append(line, capacity, used, more)) {
+            return -1;
+        }
+        used += more;
+        whole = end != NULL;
     }
-    set_handler(on_signal, 0);
-    ssize_t length = getline(line, capacity, stdin);
-    set_handler(on_signal, SA_RESTART);
-    return length;
+    (*line)[used] = 0;
+    return (ssize_t)used;
 }

@@ -12,8 +12,9 @@ void interrupt_end(void);
 int interrupt_status(void);
 /* Forgets an interrupt that was dealt with. */
 void interrupt_clear(void);
-/* getline of standard input between interrupt_begin and interrupt_end, which an interrupt ends: -1,
- * also where it came just before. */
+/* A line of standard input, as getline gives it, between interrupt_begin and interrupt_end. -1 at
+ * the end (errno 0), where an interrupt came meanwhile or just before (EINTR), and where reading
+ * failed. What was read ahead is kept here: nobody else may read standard input afterwards. */
 ssize_t interrupt_read_line(char **line, size_t *capacity);
 
 #endif

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Runs every test program of the build folders given, or those that FOLDER/programs lists, and
 # closes with "N passed, M failed". A program that dies, or that runs no test, counts as one failure.
-# Logs: FOLDER/log/NAME.txt.
+# Logs: FOLDER/log/NAME.txt. A program that takes longer than MIXT_TEST_SECONDS (900; the longest needs
+# 40 under sanitizers) is cut, which is one failure too: its last lines say where it stood.
+limit=${MIXT_TEST_SECONDS:-900}
 passed=0
 failed=0
 skipped=0
@@ -23,13 +25,20 @@ for folder in "$@"; do
     for name in $names; do
         log="$folder/log/$name.txt"
         start=$(date +%s)
-        "$folder/tests/$name" >"$log" 2>&1
+        timeout -k 10 "$limit" "$folder/tests/$name" >"$log" 2>&1
         status=$?
         seconds=$(($(date +%s) - start))
         good=$(count PASSED "$log")
         bad=$(count FAILED "$log")
         skip=$(count SKIPPED "$log")
-        if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        cut=
+        case $status in
+        124 | 137) [ "$seconds" -lt "$limit" ] || cut=1 ;;
+        esac
+        if [ -n "$cut" ]; then
+            bad=$((bad + 1))
+            verdict="cut after $limit s"
+        elif [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
             bad=1
             verdict="ended with status $status"
         elif [ "$((good + bad + skip))" -eq 0 ]; then
@@ -43,7 +52,9 @@ for folder in "$@"; do
         [ "$skip" -eq 0 ] || verdict="$verdict, $skip skipped"
         printf '%-32s %4d passed  %s  (%d s)\n' "$folder $name" "$good" "$verdict" "$seconds" |
             sed 's|^build/||'
-        if [ "$bad" -gt 0 ]; then
+        if [ -n "$cut" ]; then
+            tail -n 8 "$log" | sed 's/^/    /' # the test that began and did not end is among them
+        elif [ "$bad" -gt 0 ]; then
             grep -v '^\[ RUN\|^\[       OK\|^\[==' "$log" | tail -n 25 | sed 's/^/    /'
         fi
         passed=$((passed + good))

@@ -20,7 +20,7 @@
 
 #include "mixt.h"
 
-enum { TEXT_MAX = 1 << 16, SECONDS_MAX = 600 };
+enum { TEXT_MAX = 1 << 16, SECONDS_MAX = 60 };
 
 static char folder[] = "/tmp/mixt-chat-XXXXXX";
 static char program[4200];

@@ -286,6 +286,7 @@ static void test_lock(void **unused)
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
+        alarm(60); /* nobody waits for it longer */
         mixt_checkpoints *store;
         bool held = mixt_checkpoints_open(run, &store, NULL) == MIXT_OK;
         if (write(ready[1], held ? "y" : "n", 1) == 1) {

@@ -93,6 +93,7 @@ static void test_kill_at_every_call(void **unused)
             pid_t child = fork();
             assert_true(child >= 0);
             if (child == 0) {
+                alarm(60); /* nobody waits for it longer */
                 mixt_fault = (mixt_fault_plan){.folder = run, .kill_at = call, .half = half != 0};
                 _exit(try_step(run, 3, NULL) == MIXT_OK ? 0 : 1);
             }

@@ -435,6 +435,7 @@ static pid_t start_worker(const kill_run *run, FILE **said)
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
+        alarm(60); /* nobody waits for it longer */
         dup2(ends[1], 1);
         close(ends[0]);
         close(ends[1]);

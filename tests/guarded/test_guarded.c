@@ -34,6 +34,7 @@ static void dies(void (*act)(void), int by, const char *text)
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
+        alarm(60); /* nobody waits for it longer */
         signal(SIGSEGV, SIG_DFL);
         signal(SIGABRT, SIG_DFL);
         setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});

@@ -1,0 +1,158 @@
+#include "shell.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+char shell_folder[64], shell_program[4200];
+char shell_out[SHELL_TEXT_MAX], shell_err[SHELL_TEXT_MAX];
+
+int shell_make(void **state)
+{
+    (void)state;
+    ssize_t length = readlink("/proc/self/exe", shell_program, sizeof shell_program - 100);
+    strcpy(shell_folder, "/tmp/mixt-shell-XXXXXX");
+    if (length < 0 || mkdtemp(shell_folder) == NULL) {
+        return -1;
+    }
+    shell_program[length] = 0;
+    *strrchr(shell_program, '/') = 0; /* BUILD/tests */
+    *strrchr(shell_program, '/') = 0; /* BUILD */
+    strcat(shell_program, "/mixt");
+    setenv("MIXT", shell_program, 1);
+    unsetenv("MIXT_CPU");
+    return 0;
+}
+
+int shell_remove(void **state)
+{
+    char command[100];
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf %s", shell_folder);
+    return system(command);
+}
+
+static void read_stream(const char *name, char *text)
+{
+    char path[100];
+    snprintf(path, sizeof path, "%s/%s", shell_folder, name);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    text[fread(text, 1, SHELL_TEXT_MAX - 1, file)] = 0;
+    fclose(file);
+}
+
+static void redirect(const char *path, int flags, int descriptor)
+{
+    int opened = open(path, flags, 0600);
+    if (opened < 0 || dup2(opened, descriptor) < 0) {
+        _exit(126);
+    }
+    close(opened);
+}
+
+/* Ends a shell that takes too long with all that it started. */
+static int await(pid_t child)
+{
+    int status = 0;
+    for (int i = 0; i < SHELL_SECONDS_MAX * 200; i++) {
+        pid_t ended = waitpid(child, &status, WNOHANG);
+        if (ended == child) {
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+        }
+        assert_true(ended == 0 || errno == EINTR);
+        usleep(5000);
+    }
+    kill(-child, SIGKILL);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    fail_msg("the shell took more than %d s", SHELL_SECONDS_MAX);
+    return -1;
+}
+
+int shell(const char *lines)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        setpgid(0, 0);
+        if (chdir(shell_folder) != 0) {
+            _exit(126);
+        }
+        redirect("/dev/null", O_RDONLY, STDIN_FILENO);
+        redirect("out", O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
+        redirect("err", O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
+        execl("/bin/bash", "bash", "-c", lines, (char *)NULL);
+        _exit(127);
+    }
+    int status = await(child);
+    read_stream("out", shell_out);
+    read_stream("err", shell_err);
+    return status;
+}
+
+void shell_do(const char *lines)
+{
+    int status = shell(lines);
+    if (status != 0) {
+        fail_msg("status %d of %s: %.2000s", status, lines, shell_err);
+    }
+}
+
+void shell_write(const char *name, const char *text)
+{
+    char path[4300];
+    snprintf(path, sizeof path, "%s/%s", shell_folder, name);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+void shell_train(void)
+{
+    shell_do("[ -d run ] && exit; mkdir -p text/one text/two; for i in 1 2 3 4 5 6 7 8 9 10 11 12; "
+             "do for j in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do "
+             "echo \"int a$i = $j; return $((i * j));\" >>text/one/$i.txt; "
+             "echo \"The quick brown fox jumps over $i lazy dogs $j times.\" >>text/two/$i.txt; "
+             "done; done; \"$MIXT\" train --data text --out run --steps 12 --vocab-size 300 "
+             "--layers 3 --hidden-size 32 --heads 2 --kv-heads 1 --head-dim 16 --ffn-size 32 "
+             "--experts 4 --window 32 --context-length 256 --batch-size 4 --warmup 2 "
+             "--heldout 0.3 --learning-rate 0.01 -t 1");
+}
+
+void assert_has(const char *text, const char *part)
+{
+    if (strstr(text, part) == NULL) {
+        fail_msg("\"%s\" is not in: %.2000s", part, text);
+    }
+}
+
+void assert_lacks(const char *text, const char *part)
+{
+    if (strstr(text, part) != NULL) {
+        fail_msg("\"%s\" is in: %.2000s", part, text);
+    }
+}
+
+void shell_refuses(const char *lines, const char *part)
+{
+    int status = shell(lines);
+    if (status != 2) {
+        fail_msg("status %d, not 2, of %s: %.2000s", status, lines, shell_err);
+    }
+    assert_has(shell_err, part);
+    const char *end = strchr(shell_err, '\n');
+    assert_true(end != NULL && end[1] == 0);
+}
