@@ -33,6 +33,10 @@ endif
 
 BASE := -std=c17 $(OPT) -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -ffp-contract=off \
         -fno-math-errno -fvisibility=hidden -pthread -Iinclude -Isrc $(PKG_CFLAGS) $(SANITIZE) $(EXTRA_CFLAGS)
+# PORTABLE=1: the ways of POSIX where Linux has more (src/core/platform.c).
+ifdef PORTABLE
+BASE += -DMIXT_PORTABLE
+endif
 LIBS := $(PKG_LIBS) -lm -ldl -pthread
 SANITIZE_ADDRESS   := -fsanitize=address -fno-sanitize-recover=all -fno-omit-frame-pointer
 SANITIZE_UNDEFINED := -fsanitize=undefined -fno-sanitize-recover=all
@@ -247,6 +251,14 @@ check-tiers: deps-test ## the tests in release with each CPU tier forced
 	@MIXT_CPU=scalar tests/run.sh build/release
 	@MIXT_CPU=avx2 tests/run.sh build/release
 
+# What Linux alone has is left out: files, threads, maps, checkpoints and runs go the ways of POSIX.
+PORTABLE_TESTS := platform map checkpoint checkpoint_damage checkpoints resume trace open model parity
+check-portable: deps-test ## the tests of files, maps, threads and checkpoints without what Linux alone has
+	@+$(MAKE) --no-print-directory $(PARALLEL) PORTABLE=1 BUILD=build/portable \
+	    build/portable/mixt $(PORTABLE_TESTS:%=build/portable/tests/test_%)
+	@printf 'test_%s\n' $(PORTABLE_TESTS) >build/portable/programs
+	@tests/run.sh build/portable
+
 COUNT ?= 10000
 SEED  ?= 1
 check-options: deps-test ## COUNT (10000) random option sets (SEED): refused at once, or trained, saved, resumed, converted
@@ -335,6 +347,6 @@ help: ## this list
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: all program examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
-        tsan check-guarded check-tiers check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build lint format analyze install uninstall clean help
+        tsan check-guarded check-tiers check-portable check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build lint format analyze install uninstall clean help
 .SECONDARY:
 .DEFAULT_GOAL := all

@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "interrupt.h"
 #include "terminal.h"
@@ -273,8 +272,6 @@ void generation_print_speed(const generation_state *generation)
 mixt_sampling generation_sampling(void)
 {
     mixt_sampling sampling = mixt_sampling_default();
-    if (getrandom(&sampling.seed, sizeof sampling.seed, 0) < 0) {
-        sampling.seed = 1;
-    }
+    sampling.seed = mixt_random_seed();
     return sampling;
 }

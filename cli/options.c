@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <sys/random.h>
-
 enum { ARGUMENT_BYTES_MAX = 64 * 1024, LIST_MAX = 4096 };
 
 static bool refuse(cli_arguments *arguments, const char *format, ...)
@@ -188,9 +186,7 @@ static bool set_seed(cli_arguments *arguments, const char *label, const char *gi
                      uint64_t *field)
 {
     if (strcmp(given, "-1") == 0) {
-        if (getrandom(field, sizeof *field, 0) != (ssize_t)sizeof *field) {
-            *field = 1;
-        }
+        *field = mixt_random_seed();
         return true;
     }
     char *end = NULL;

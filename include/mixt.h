@@ -552,6 +552,8 @@ typedef struct mixt_sampling {
 } mixt_sampling;
 
 MIXT_API mixt_sampling mixt_sampling_default(void);
+/* A seed of the system's own randomness; of the clock where it has none. */
+MIXT_API uint64_t mixt_random_seed(void);
 /* Draws the next token from `logits` [vocab_size]; `history` are the tokens so far. `position`
  * numbers the draw: the same (seed, position) gives the same choice. */
 MIXT_API mixt_status mixt_sample(const mixt_sampling *sampling, const float *logits, int vocab_size,

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* mkostemp */
 #include "atlas/trace_writer.h"
 
 #include <assert.h>
@@ -10,6 +9,7 @@
 
 #include "atlas/trace.h"
 #include "core/error.h"
+#include "core/platform.h"
 #include "core/files.h"
 #include "core/memory.h"
 #include "formats/safetensors.h"
@@ -56,7 +56,7 @@ static mixt_status spill_open(spill *part, const char *path, mixt_error *error)
     mixt_status status = MIXT_OK;
     if (name.failed || part->buffer == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
-    } else if ((part->descriptor = mkostemp(name.data, O_CLOEXEC)) < 0) {
+    } else if ((part->descriptor = mixt_temporary_open(name.data)) < 0) {
         status =
             mixt_fail_errno(error, errno, "%s: cannot create a temporary file beside it", path);
     } else if (unlink(name.data) != 0) {

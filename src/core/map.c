@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "core/map.h"
 
 #include <assert.h>
@@ -9,11 +8,11 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/platform.h"
 
 /* One map as the signal handler sees it. Slots are never freed, so that the handler may walk them
  * without a lock; `version` is odd while the other fields change (a sequence lock). A slot that is
@@ -84,25 +83,14 @@ static void call_earlier(int number, siginfo_t *info, void *context)
     }
 }
 
-/* A page of zeros in place of a lost one. Without the C library where the call is known: there,
- * ThreadSanitizer takes it for a write that races with other threads' reads. */
-static bool replace_page(void *page)
-{
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-#if defined(__x86_64__) || defined(__aarch64__)
-    return syscall(SYS_mmap, page, page_size, PROT_READ, flags, -1, 0) == (long)page;
-#else
-    return mmap(page, page_size, PROT_READ, flags, -1, 0) == page;
-#endif
-}
-
 static void on_bus_error(int number, siginfo_t *info, void *context)
 {
     int saved = errno;
     uintptr_t address = (uintptr_t)info->si_addr;
     map_slot *slot = info->si_code > 0 ? slot_of(address) : NULL;
     if (slot != NULL) {
-        if (replace_page((char *)info->si_addr - address % page_size)) {
+        /* a page of zeros in place of the lost one */
+        if (mixt_page_replace((char *)info->si_addr - address % page_size, page_size)) {
             atomic_store(&slot->broken, true);
             errno = saved;
             return;

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+
+#include "core/platform.h"
 
 #include "core/number.h"
 
@@ -67,7 +68,7 @@ void *mixt_block_allocate(size_t size)
         return NULL;
     }
     if (alignment == HUGE_PAGE) {
-        madvise(block, rounded, MADV_HUGEPAGE); /* a wish: failing changes speed only */
+        mixt_pages_enlarge(block, rounded);
     }
     memset(block, 0, rounded);
     return block;

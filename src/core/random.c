@@ -2,6 +2,10 @@
 
 #include <assert.h>
 #include <math.h>
+#include <time.h>
+
+#include "core/platform.h"
+#include "mixt.h"
 
 static void random_block(const mixt_random_key *key, uint64_t index, uint32_t block[4])
 {
@@ -44,6 +48,17 @@ double mixt_random_normal(const mixt_random_key *key, uint64_t index)
     double u = ((double)block[0] + 0.5) * 0x1p-32;
     double v = ((double)block[1] + 0.5) * 0x1p-32;
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
+}
+
+uint64_t mixt_random_seed(void)
+{
+    uint64_t seed;
+    if (!mixt_entropy_read(&seed, sizeof seed)) {
+        struct timespec now = {0, 0};
+        clock_gettime(CLOCK_REALTIME, &now);
+        seed = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+    }
+    return seed;
 }
 
 __extension__ typedef unsigned __int128 wide;

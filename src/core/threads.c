@@ -1,13 +1,12 @@
-#define _GNU_SOURCE
 #include "core/threads.h"
 
 #include <assert.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "core/error.h"
+#include "core/platform.h"
 
 #define SPIN_ROUNDS 4000 /* about 20-40 us of pauses before a waiting thread sleeps */
 
@@ -85,14 +84,10 @@ static void *pool_worker(void *argument)
     }
 }
 
-static int cores_allowed(void)
+static int threads_best(void)
 {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        int cores = CPU_COUNT(&set);
-        return cores < MIXT_THREADS_MAX ? cores : MIXT_THREADS_MAX;
-    }
-    return 1;
+    int count = mixt_processors_allowed();
+    return count < MIXT_THREADS_MAX ? count : MIXT_THREADS_MAX;
 }
 
 mixt_status mixt_pool_create(int threads, mixt_pool **result, mixt_error *error)
@@ -106,7 +101,7 @@ mixt_status mixt_pool_create(int threads, mixt_pool **result, mixt_error *error)
     if (pool == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for the thread pool");
     }
-    int wanted = threads == 0 ? cores_allowed() : threads;
+    int wanted = threads == 0 ? threads_best() : threads;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->done, NULL);

@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/platform.h"
 #include "core/threads.h"
 #include "formats/checkpoint_manifest.h"
 #include "formats/crc32c.h"
@@ -575,9 +576,8 @@ static mixt_status write_everything(save *job, mixt_error *error)
  * where it verifies, which holds the same step. */
 static mixt_status move_in_place(save *job, mixt_error *error)
 {
-    int result = mixt_path_exists(job->final)
-                     ? renameat2(AT_FDCWD, job->temporary, AT_FDCWD, job->final, RENAME_EXCHANGE)
-                     : rename(job->temporary, job->final);
+    int result = mixt_path_exists(job->final) ? mixt_paths_exchange(job->temporary, job->final)
+                                              : rename(job->temporary, job->final);
     if (result != 0 && (errno == EINVAL || errno == ENOSYS) && mixt_path_exists(job->final)) {
         mixt_checkpoint *old;
         if (mixt_checkpoint_open(job->final, &old, NULL) == MIXT_OK) {
@@ -613,10 +613,9 @@ static mixt_status publish(save *job, mixt_error *error)
     if (status != MIXT_OK) {
         /* The new name may not survive a power cut, and a later sync that succeeds would not say
          * so: take it back. Where that fails too, both stay. */
-        job->keep_temporary =
-            mixt_path_exists(job->temporary)
-                ? renameat2(AT_FDCWD, job->final, AT_FDCWD, job->temporary, RENAME_EXCHANGE) != 0
-                : rename(job->final, job->temporary) != 0;
+        job->keep_temporary = mixt_path_exists(job->temporary)
+                                  ? mixt_paths_exchange(job->final, job->temporary) != 0
+                                  : rename(job->final, job->temporary) != 0;
         return status;
     }
     return write_latest(job, error);

@@ -1,11 +1,11 @@
 /* Reading an opened model's weights back as fp32, checking, hashing and binding them. */
 #include <assert.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/platform.h"
 #include "model/storage.h"
 #include "model/weights.h"
 #include "quant/quant.h"
@@ -38,22 +38,6 @@ void mixt_model_values(const mixt_model *model, int parameter, size_t first, siz
     }
 }
 
-/* Bytes that the kernel could give without swapping; SIZE_MAX where it does not say. */
-static size_t available_memory(void)
-{
-    FILE *stream = fopen("/proc/meminfo", "r");
-    char line[128];
-    unsigned long long kilobytes = 0;
-    bool found = false;
-    while (stream != NULL && !found && fgets(line, sizeof line, stream) != NULL) {
-        found = sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1;
-    }
-    if (stream != NULL) {
-        fclose(stream);
-    }
-    return found ? (size_t)kilobytes << 10 : SIZE_MAX;
-}
-
 mixt_status mixt_model_load(mixt_model *model, mixt_error *error)
 {
     if (model->weights != NULL) {
@@ -61,7 +45,7 @@ mixt_status mixt_model_load(mixt_model *model, mixt_error *error)
     }
     const char *path = mixt_source_path(model->source);
     size_t bytes = model->weight_count * sizeof(float);
-    if (bytes < available_memory()) {
+    if (bytes < mixt_memory_available()) {
         model->weights = mixt_block_allocate(bytes);
     }
     if (model->weights == NULL) {

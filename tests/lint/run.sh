@@ -29,11 +29,16 @@ layout() {
     clang-format --dry-run -Werror $(git ls-files '*.c' '*.h')
 }
 
+# Calls and files that Linux has beside POSIX: src/core/platform.c alone knows them, with what other
+# systems get in their place.
+linux='\b(renameat2|RENAME_[A-Z]+|sched_[gs]etaffinity|CPU_(COUNT|SET|ZERO|ISSET)|MAP_(ANON|ANONYMOUS|NORESERVE|POPULATE|HUGETLB|LOCKED|STACK|FIXED_NOREPLACE)|madvise|MADV_[A-Z]+|mremap|prctl|syscall|SYS_[a-z]|getrandom|getentropy|mkostemps?|pipe2|accept4|dup3|epoll_[a-z0-9]+|eventfd|signalfd|timerfd_[a-z]+|inotify_[a-z0-9]+|memfd_create|copy_file_range|sendfile|splice|fallocate|sync_file_range|syncfs|gettid|getauxval|sysinfo|get_nprocs(_conf)?|getcpu|close_range|openat2|statx|O_TMPFILE|O_PATH|O_DIRECT|F_OFD_[A-Z]+|__linux__)\b|"/(proc|sys|dev/shm)/'
 check includes tests/lint/includes.pl
 check touch tests/lint/touch.pl
 check limits tests/lint/limits.pl
 check numbers tests/lint/numbers.pl
 check symbols tests/lint/symbols.sh "$build"
+# shellcheck disable=SC2046
+check platform no_match "$linux" $(git ls-files 'src/*.[ch]' 'cli/*.[ch]' 'include/*' 'examples/*' | grep -v '^src/core/platform\.c$')
 # shellcheck disable=SC2046
 check unfinished no_match '\b(TODO|FIXME|XXX|HACK)\b' $(git ls-files 'src/*' 'cli/*' 'include/*' 'tests/*.c' 'examples/*' Makefile)
 case $(clang-format --version 2>/dev/null) in

@@ -4,6 +4,7 @@
 
 #include "backend/cpu/compute.h"
 #include "core/memory.h"
+#include "core/platform.h"
 
 static void copy(void *to, const void *from, size_t size)
 {
@@ -21,8 +22,7 @@ static void synchronise(void)
 
 static void *reserve(size_t size)
 {
-    void *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return block == MAP_FAILED ? NULL : block;
+    return mixt_pages_map(size);
 }
 
 static void release_reserved(void *block, size_t size)

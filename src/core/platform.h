@@ -1,0 +1,32 @@
+/* What is not in POSIX: Linux has it, others may have it under another name or not at all. Each
+ * function says what a machine without it gets. tests/lint/run.sh keeps the names of such calls
+ * inside platform.c; -DMIXT_PORTABLE (make PORTABLE=1) compiles the ways of POSIX alone. */
+#ifndef MIXT_CORE_PLATFORM_H
+#define MIXT_CORE_PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Files. Two paths that are there exchange their names in one move. -1 with errno: ENOSYS where the
+ * system cannot, EINVAL where the file system cannot. */
+int mixt_paths_exchange(const char *a, const char *b);
+/* mkstemp whose descriptor is closed by exec. Without the flag: a moment later. */
+int mixt_temporary_open(char *path);
+
+/* Memory. Pages of zeros that cost nothing until they are touched; NULL with errno. munmap. */
+void *mixt_pages_map(size_t size);
+/* Puts a page of zeros, for reading, where a mapped one was lost. For signal handlers. */
+bool mixt_page_replace(void *page, size_t size);
+/* A wish for large pages, `block` aligned to 2 MiB: speed alone depends on it. */
+void mixt_pages_enlarge(void *block, size_t size);
+/* Bytes that could be had without swapping; without that figure all of the machine's memory;
+ * SIZE_MAX where that is unknown too. */
+size_t mixt_memory_available(void);
+
+/* Processors that this process may run on, at least 1. Without that figure: those that are on. */
+int mixt_processors_allowed(void);
+
+/* Fills `bytes` with randomness of the system's; false where it has none. */
+bool mixt_entropy_read(void *bytes, size_t size);
+
+#endif
