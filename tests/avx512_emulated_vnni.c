@@ -10,7 +10,7 @@ static inline vi vi_dpwssd(vi sum, vi a, vi b)
 }
 
 /* Bytes without sign of a times bytes with sign of b, four products added to `sum`. */
-static inline vi vi_dpbusd(vi sum, vi a, vi b)
+static inline vi vi_dot4(vi sum, vi a, vi b)
 {
     vi even = _mm512_madd_epi16(_mm512_and_si512(a, _mm512_set1_epi16(0xFF)),
                                 _mm512_srai_epi16(_mm512_slli_epi16(b, 8), 8));
@@ -18,7 +18,7 @@ static inline vi vi_dpbusd(vi sum, vi a, vi b)
     return _mm512_add_epi32(sum, _mm512_add_epi32(even, odd));
 }
 
-#define QUANT_VNNI
+#define QUANT_DOTS
 #include "backend/cpu/quant_panel.h"
 
 #include "backend/cpu/quant_tile.h"

@@ -116,12 +116,13 @@ INLINE vf rows_of_multiples(const mixt_matrix_task *task, int64_t row, mixt_type
             const uint8_t *block =
                 group.base + (size_t)lane * group.stride + (size_t)step * group.bytes;
             d[lane] = mixt_decode_multiples(type, block, grids, q);
-            vi total = vi_zero();
+            vw products = vw_zero();
             EACH(i, MIXT_STEP / 2 / QUANT_LANES)
             {
-                total = vi_dpwssd(total, vi_load(q + 2 * QUANT_LANES * i),
-                                  vi_load(x->q + 2 * QUANT_LANES * i));
+                products = vw_next(products, vi_load(q + 2 * QUANT_LANES * i),
+                                   vi_load(x->q + 2 * QUANT_LANES * i));
             }
+            vi total = vw_sum(products);
             memcpy(dwords[lane], &total, sizeof total);
         }
         sum = add_scaled(sum, vf_load(d), x->narrow.d[0], sum_dwords(&transposed, 0, QUANT_LANES));
@@ -151,8 +152,8 @@ INLINE vf rows_of_parts(const mixt_matrix_task *task, int64_t row, mixt_type typ
             EACH(half, 2) d[half][lane] = mixt_part_scale(type, block, (int)(at % parts), half);
             EACH(i, 16 / QUANT_LANES)
             {
-                vi part = vi_dpwssd(vi_zero(), vi_load(q + 2 * QUANT_LANES * i),
-                                    vi_load(words + 2 * QUANT_LANES * i));
+                vi part = vw_sum(vw_next(vw_zero(), vi_load(q + 2 * QUANT_LANES * i),
+                                         vi_load(words + 2 * QUANT_LANES * i)));
                 memcpy(dwords[lane] + QUANT_LANES * i, &part, sizeof part);
             }
         }

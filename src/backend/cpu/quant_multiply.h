@@ -14,14 +14,14 @@ static const type_kernels kernels_of_type[MIXT_TYPE_COUNT] = {
     [MIXT_TYPE_Q4_1] = {NULL, unpack_q4_1, tiles_q4_1},
     [MIXT_TYPE_Q5_0] = {NULL, unpack_q5_0, tiles_q5_0},
     [MIXT_TYPE_Q5_1] = {NULL, unpack_q5_1, tiles_q5_1},
-    [MIXT_TYPE_Q8_0] = {NULL, unpack_q8_0, tiles_wide_32},
+    [MIXT_TYPE_Q8_0] = {NULL, unpack_q8_0, tiles_signed_32},
     [MIXT_TYPE_Q2_K] = {unpack_q2_k, NULL, tiles_q2_k},
     [MIXT_TYPE_Q3_K] = {unpack_q3_k, NULL, tiles_q3_k},
     [MIXT_TYPE_Q4_K] = {unpack_q4_k, NULL, tiles_q4_k},
     [MIXT_TYPE_Q5_K] = {unpack_q5_k, NULL, tiles_q5_k},
     [MIXT_TYPE_Q6_K] = {unpack_q6_k, NULL, tiles_q6_k},
-    [MIXT_TYPE_IQ4_NL] = {NULL, unpack_iq4_nl, tiles_wide_32},
-    [MIXT_TYPE_IQ4_XS] = {unpack_iq4_xs, NULL, tiles_wide_256},
+    [MIXT_TYPE_IQ4_NL] = {NULL, unpack_iq4_nl, tiles_signed_32},
+    [MIXT_TYPE_IQ4_XS] = {unpack_iq4_xs, NULL, tiles_iq4_xs},
     [MIXT_TYPE_MXFP4] = {NULL, unpack_mxfp4, tiles_mxfp4},
     [MIXT_TYPE_IQ1_S] = {unpack_iq1_s, NULL, tiles_wide_256},
     [MIXT_TYPE_IQ1_M] = {unpack_iq1_m, NULL, tiles_wide_256},
@@ -93,6 +93,22 @@ static void unpack_step(const mixt_matrix_task *task, int64_t row, const step_ra
     }
 }
 
+#ifdef QUANT_PAIRS
+/* Arranges the panels of bytes for several tokens. */
+static bool pair_panels(const mixt_matrix_task *task, const step_range *step, scratch *memory)
+{
+    mixt_type type = task->matrix->type;
+    if (task->tokens == 1 || mixt_type_is_multiples(type) || mixt_type_has_parts(type)) {
+        return false;
+    }
+    int cells = kernels_of_type[type].unpack_256 != NULL ? MIXT_STEP / 4 : 8 * step->blocks;
+    for (int r = 0; r < QUANT_PANELS; r++) {
+        pair_rows(&memory->panels[r], cells);
+    }
+    return true;
+}
+#endif
+
 static void put_sums(const mixt_matrix_task *task, int64_t row, const float *sums)
 {
     int64_t rows = task->row_end - row < ROWS ? task->row_end - row : ROWS;
@@ -135,6 +151,9 @@ static void multiply_panels(const mixt_matrix_task *task)
                 .x_bytes = task->activation_bytes,
                 .blocks = range.blocks,
                 .sums = memory->sums,
+#ifdef QUANT_PAIRS
+                .paired = pair_panels(task, &range, memory),
+#endif
             };
             if (range.ahead != NULL) {
                 size_t half = ROWS * range.bytes / 2;

@@ -5,8 +5,15 @@
  * serve all rows. Included by tiers that define before
  *
  *   vi, vf                     QUANT_LANES 32-bit integers, floats
- *   vi_*, vf_*                 operations named after the instructions they are
+ *   vi_*, vf_*                 operations named after the instructions they are (AVX2's)
  *   load_quads(source, offset, out[4])  dwords offset, + 4, + 8, + 12 of every row
+ *
+ * and, where they have them,
+ *
+ *   QUANT_DOTS, vi_dot4(sum, w, x)  four products of bytes added to a 32-bit sum
+ *   QUANT_SIGNED               likewise, and bytes of weights may be negative
+ *   QUANT_HALVES               products of bytes are summed in a type `vb` of their own
+ *   vw                         products of words are summed in a type of their own
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -41,6 +48,31 @@ typedef struct panel {
     vf d[MIXT_STEP_BLOCKS], m[MIXT_STEP_BLOCKS]; /* of blocks of 32, or of 256 in [0] */
 } panel;
 
+/* Sums of products of bytes on their way to 32 bits, the first and the next ones, times a scale
+ * (SCALE_OF_BYTE) or not. */
+#ifdef QUANT_DOTS
+typedef vi vb;
+#define vb_zero() vi_zero()
+#define vb_next(part, w, x) vi_dot4(part, w, x)
+#define vb_scaled(total, part, scale) vi_add32(total, vi_mullo32(part, scale))
+#define vb_added(total, part) vi_add32(total, part)
+#elif !defined QUANT_HALVES
+typedef vi vb;
+#define vb_zero() vi_zero()
+#define vb_first(w, x) vi_maddubs(w, x)
+#define vb_next(part, w, x) vi_add16(part, vi_maddubs(w, x))
+#define vb_scaled(total, part, scale) vi_add32(total, vi_madd(part, scale))
+#define vb_added(total, part) vb_scaled(total, part, vi_set32(0x00010001))
+#endif
+
+/* Sums of products of words. */
+#ifndef vw_next
+typedef vi vw;
+#define vw_zero() vi_zero()
+#define vw_next(sum, w, x) vi_dpwssd(sum, w, x)
+#define vw_sum(sum) (sum)
+#endif
+
 #define LOW_NIBBLES 0x0F0F0F0F
 #define BYTES(b) ((b)*0x01010101)
 
@@ -52,7 +84,7 @@ typedef struct panel {
 
 /* A byte of every dword, without or with sign, as what multiplies sums of a group: twice as a
  * 16-bit word, or once in 32 bits where sums are that wide. */
-#ifdef QUANT_VNNI
+#if defined QUANT_DOTS || defined QUANT_HALVES
 #define SCALE_OF_BYTE(x, b) vi_pick(x, b, NONE, NONE, NONE)
 #define SCALE_OF_SIGNED_BYTE(x, b) vi_sra32(vi_pick(x, NONE, NONE, NONE, b), 24)
 #else
@@ -270,32 +302,53 @@ static void unpack_q6_k(source *from, panel *to)
     }
 }
 
-/* The table's values times the group's scale: |value scale| <= 127 * 32 fits 16 bits. */
+#ifdef QUANT_SIGNED
+#define IQ4_XS_CELLS 8 /* of a group of 32: bytes, whose scale comes behind the products */
+#else
+#define IQ4_XS_CELLS 16
+#endif
+
+/* A group's cells from four dwords of nibbles. In words they are the table's values times the
+ * group's scale: |value scale| <= 127 * 32 fits 16 bits. */
+INLINE void unpack_iq4_group(const vi q[4], vi scale, vi *cells)
+{
+    const vi low = vi_set32(LOW_NIBBLES), table = vi_table(mixt_iq4_values);
+#ifndef QUANT_SIGNED
+    scale = vi_sll32(scale, 24); /* << 8 in both words */
+    scale = vi_or(scale, vi_srl32(scale, 16));
+#endif
+    UNROLL for (int j = 0; j < 4; j++)
+    {
+        vi first = vi_shuffle8(table, vi_and(q[j], low));
+        vi second = vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low));
+#ifdef QUANT_SIGNED
+        (void)scale;
+        cells[j] = first;
+        cells[j + 4] = second;
+#else
+        cells[2 * j] = vi_mulhi16(vi_pick(first, NONE, 0, NONE, 1), scale);
+        cells[2 * j + 1] = vi_mulhi16(vi_pick(first, NONE, 2, NONE, 3), scale);
+        cells[2 * j + 8] = vi_mulhi16(vi_pick(second, NONE, 0, NONE, 1), scale);
+        cells[2 * j + 9] = vi_mulhi16(vi_pick(second, NONE, 2, NONE, 3), scale);
+#endif
+    }
+}
+
 static void unpack_iq4_xs(source *from, panel *to)
 {
     vi head[4];
-    const vi low = vi_set32(LOW_NIBBLES), table = vi_table(mixt_iq4_values);
     next_quads(from, 0, head);
     to->d[0] = vf_half(head[0]);
     vi scale_high = vi_srl32(head[0], 16), scale_low = head[1];
     for (int i = 0; i < 8; i++) {
-        vi q[4], *cells = to->cells + 16 * i;
+        vi q[4];
         vi scale =
             vi_or(vi_and(scale_low, vi_set32(15)), vi_sll32(vi_and(scale_high, vi_set32(3)), 4));
         scale_low = vi_srl32(scale_low, 4);
         scale_high = vi_srl32(scale_high, 2);
-        scale = vi_sll32(vi_sub32(scale, vi_set32(32)), 24); /* << 8 in both words */
-        scale = vi_or(scale, vi_srl32(scale, 16));
+        to->scales[i] = vi_sub32(scale, vi_set32(32));
         next_quads(from, (size_t)(8 + 16 * i), q);
-        UNROLL for (int j = 0; j < 4; j++)
-        {
-            vi first = vi_shuffle8(table, vi_and(q[j], low));
-            vi second = vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low));
-            cells[2 * j] = vi_mulhi16(vi_pick(first, NONE, 0, NONE, 1), scale);
-            cells[2 * j + 1] = vi_mulhi16(vi_pick(first, NONE, 2, NONE, 3), scale);
-            cells[2 * j + 8] = vi_mulhi16(vi_pick(second, NONE, 0, NONE, 1), scale);
-            cells[2 * j + 9] = vi_mulhi16(vi_pick(second, NONE, 2, NONE, 3), scale);
-        }
+        unpack_iq4_group(q, to->scales[i], to->cells + IQ4_XS_CELLS * i);
     }
 }
 
@@ -391,34 +444,44 @@ static void unpack_mxfp4(source *from, panel *to, int block)
     }
 }
 
-/* Two cells of 16-bit words from four bytes with sign. */
-INLINE void put_wide(vi bytes, vi *cells)
+/* Four bytes with sign: a cell where bytes may have one, else two cells of 16-bit words. */
+#ifdef QUANT_SIGNED
+#define SIGNED_CELLS 1
+#else
+#define SIGNED_CELLS 2
+#endif
+INLINE void put_signed(vi bytes, vi *cells)
 {
+#ifdef QUANT_SIGNED
+    cells[0] = bytes;
+#else
     cells[0] = vi_sra16(vi_pick(bytes, NONE, 0, NONE, 1), 8);
     cells[1] = vi_sra16(vi_pick(bytes, NONE, 2, NONE, 3), 8);
+#endif
 }
 
 static void unpack_q8_0(source *from, panel *to, int block)
 {
-    vi q[8], *cells = to->cells + 16 * block;
+    vi q[8], *cells = to->cells + 8 * SIGNED_CELLS * block;
     to->d[block] = vf_half(load_first(from, 0));
     load_quads(from, 2, q);
     load_quads(from, 18, q + 4);
     UNROLL for (int j = 0; j < 8; j++)
     {
-        put_wide(q[j], cells + 2 * j);
+        put_signed(q[j], cells + SIGNED_CELLS * j);
     }
 }
 
 static void unpack_iq4_nl(source *from, panel *to, int block)
 {
-    vi q[4], *cells = to->cells + 16 * block;
+    vi q[4], *cells = to->cells + 8 * SIGNED_CELLS * block;
     const vi low = vi_set32(LOW_NIBBLES), table = vi_table(mixt_iq4_values);
     to->d[block] = vf_half(load_first(from, 0));
     load_quads(from, 2, q);
     UNROLL for (int j = 0; j < 4; j++)
     {
-        put_wide(vi_shuffle8(table, vi_and(q[j], low)), cells + 2 * j);
-        put_wide(vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low)), cells + 2 * j + 8);
+        put_signed(vi_shuffle8(table, vi_and(q[j], low)), cells + SIGNED_CELLS * j);
+        put_signed(vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low)),
+                   cells + SIGNED_CELLS * (j + 4));
     }
 }

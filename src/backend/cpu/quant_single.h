@@ -21,17 +21,15 @@ typedef struct dots {
 #define CELL(x, at, cell) vi_loadu((x)->cells + (cell) * (x)->width + (at))
 #define SUMS(x, at, i) vi_loadu((x)->sums + (i) * (x)->width + (at))
 
-#ifdef QUANT_VNNI
-#define DOT(part, w, x) part = vi_dpbusd(part, w, x)
-#define SCALED(total, part, scale) total = vi_add32(total, vi_mullo32(part, scale))
-#define UNSCALED(total, part) total = vi_add32(total, part)
+#ifdef QUANT_DOTS
+#define DOT(part, w, x) part = vb_next(part, w, x)
 #else
 #define DOT(part, w, x)                                                                            \
-    part = vi_add16(part, vi_maddubs(w, x));                                                       \
+    part = vb_next(part, w, x);                                                                    \
     PIN(part)
-#define SCALED(total, part, scale) total = vi_add32(total, vi_madd(part, scale))
-#define UNSCALED(total, part) SCALED(total, part, vi_set32(0x00010001))
 #endif
+#define SCALED(total, part, scale) total = vb_scaled(total, part, scale)
+#define UNSCALED(total, part) total = vb_added(total, part)
 
 /* Blocks ahead of those in work are fetched, in rising order (which the hardware's prefetcher then
  * follows) and at an even pace: the lanes themselves touch memory in no order it would follow. */
@@ -104,7 +102,8 @@ INLINE dots dots_q4_k(source *from, const upright *x, int64_t at)
     vi total = vi_zero();
     EACH(i, 4)
     {
-        vi q[8], first = vi_zero(), second = vi_zero();
+        vi q[8];
+        vb first = vb_zero(), second = vb_zero();
         stream_quads(from, (size_t)(16 + 32 * i), q);
         stream_quads(from, (size_t)(32 + 32 * i), q + 4);
         EACH(j, 8)
@@ -131,7 +130,8 @@ INLINE dots dots_q5_k(source *from, const upright *x, int64_t at)
         vi next = byte_scale(head.scale[i / 2], i % 2 * 2 + 1);
         EACH(half, 2)
         {
-            vi q[4], first = vi_zero(), second = vi_zero();
+            vi q[4];
+            vb first = vb_zero(), second = vb_zero();
             stream_quads(from, (size_t)(48 + 32 * i + 16 * half), q);
             EACH(j, 4)
             {
@@ -151,7 +151,7 @@ INLINE dots dots_q5_k(source *from, const upright *x, int64_t at)
 /* 16 values of each of four groups of Q6_K: their bytes, and cells from `cell` on, 8 apart. */
 INLINE vi add_sixes(vi total, const vi values[4], vi scale, const upright *x, int64_t column)
 {
-    vi part = vi_zero(), rest = vi_zero();
+    vb part = vb_zero(), rest = vb_zero();
     DOT(part, values[0], vi_loadu(x->cells + column));
     DOT(part, values[1], vi_loadu(x->cells + column + x->width));
     DOT(rest, values[2], vi_loadu(x->cells + column + 2 * x->width));
@@ -209,7 +209,8 @@ INLINE dots dots_q6_k(source *from, const upright *x, int64_t at)
 INLINE dots dots_q4_0(source *from, const upright *x, int64_t at)
 {
     const vi low = vi_set32(LOW_NIBBLES);
-    vi q[4], part = vi_zero(), total = vi_zero();
+    vi q[4], total = vi_zero();
+    vb part = vb_zero();
     fetch_stream(from, QUANT_LANES * sizeof(mixt_q4_0_block));
     load_quads(from, 2, q);
     EACH(j, 4)
@@ -224,7 +225,8 @@ INLINE dots dots_q4_0(source *from, const upright *x, int64_t at)
 
 INLINE dots dots_q5_0(source *from, const upright *x, int64_t at)
 {
-    vi head[4], q[4], cells[8], part = vi_zero(), rest = vi_zero(), total = vi_zero();
+    vi head[4], q[4], cells[8], total = vi_zero();
+    vb part = vb_zero(), rest = vb_zero();
     fetch_stream(from, QUANT_LANES * sizeof(mixt_q5_0_block));
     load_quads(from, 6, q);
     load_quads(from, 0, head);
@@ -242,17 +244,24 @@ INLINE dots dots_q5_0(source *from, const upright *x, int64_t at)
 
 INLINE dots dots_q8_0(source *from, const upright *x, int64_t at)
 {
-    vi q[8], total = vi_zero();
+    vi q[8];
     fetch_stream(from, QUANT_LANES * sizeof(mixt_q8_0_block));
     load_quads(from, 2, q);
     load_quads(from, 18, q + 4);
+#ifdef QUANT_SIGNED
+    vi total = vi_zero();
+    EACH(j, 8) DOT(total, q[j], CELL(x, at, j));
+#else
+    vw products = vw_zero();
     EACH(j, 8)
     {
         vi cells[2];
-        put_wide(q[j], cells);
-        total = vi_dpwssd(total, cells[0], CELL(x, at, 2 * j));
-        total = vi_dpwssd(total, cells[1], CELL(x, at, 2 * j + 1));
+        put_signed(q[j], cells);
+        products = vw_next(products, cells[0], CELL(x, at, 2 * j));
+        products = vw_next(products, cells[1], CELL(x, at, 2 * j + 1));
     }
+    vi total = vw_sum(products);
+#endif
     return (dots){total, vi_zero(), vf_half(load_first(from, 0)), vf_set(0)};
 }
 
@@ -310,16 +319,26 @@ static const single_kernels singles_of_type[MIXT_TYPE_COUNT] = {
     [MIXT_TYPE_Q5_K] = {single_q5_k, true, 4},  [MIXT_TYPE_Q6_K] = {single_q6_k, false, 8},
 };
 
-static int cells_of_block(const mixt_matrix *matrix)
+/* How activations are read: words only where bytes of weights may have no sign. */
+static mixt_q8_kind kind_of_columns(const mixt_matrix *matrix)
 {
     mixt_q8_kind kind = mixt_q8_kind_of(matrix->type);
+#ifdef QUANT_SIGNED
+    kind.wide = false;
+#endif
+    return kind;
+}
+
+static int cells_of_block(const mixt_matrix *matrix)
+{
+    mixt_q8_kind kind = kind_of_columns(matrix);
     return (kind.by_32 ? 8 : MIXT_STEP / 4) * (kind.wide ? 2 : 1);
 }
 
 /* Column `block` of the upright activations. */
 static void put_column(const mixt_matrix_task *task, const upright *x, int sums, int64_t block)
 {
-    mixt_q8_kind kind = mixt_q8_kind_of(task->matrix->type);
+    mixt_q8_kind kind = kind_of_columns(task->matrix);
     int cells = cells_of_block(task->matrix);
     int64_t step = kind.by_32 ? block / MIXT_STEP_BLOCKS : block;
     int part = kind.by_32 ? (int)(block % MIXT_STEP_BLOCKS) : 0;

@@ -1,9 +1,10 @@
 /* Panels times tokens: QUANT_PANELS panels, so QUANT_PANELS * QUANT_LANES rows, and up to
  * QUANT_TOKENS tokens at a time. Included behind quant_panel.h.
  *
- * Without VNNI, products of bytes are summed in 16 bits as long as they fit (`depth` cells: two
- * products a cell and word, at most 127 times the largest weight each), and multiplied by the
- * scale of their group on the way to 32 bits. With VNNI they are summed in 32 bits at once. */
+ * Where there is no instruction that sums products of bytes in 32 bits at once (QUANT_DOTS), they
+ * are summed in 16 bits as long as they fit (`depth` cells: two products a cell and word, at most
+ * 127 times the largest weight each), and multiplied by the scale of their group on the way to 32
+ * bits. QUANT_HALVES have one product a cell and word: those of a whole group fit. */
 
 /* What a type's tiles are made of; constants to the functions they are passed to. */
 typedef struct tile_kind {
@@ -21,14 +22,26 @@ typedef struct tile {
     float *sums;          /* [tokens, QUANT_PANELS * QUANT_LANES] */
     const uint8_t *ahead; /* to be fetched, `lines` cache lines for each eighth of a step */
     int lines;
+#ifdef QUANT_PAIRS
+    bool paired; /* panels are as pair_rows leaves them: where a step has more than one token */
+#endif
 } tile;
 
 #define ROWS (QUANT_PANELS * QUANT_LANES)
 #define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 
 /* Keeps the compiler from turning a chain of sums into a tree, whose leaves would need more
- * registers than there are. */
+ * registers than there are. (Instructions that add to their first operand stay a chain.) */
+#ifdef __aarch64__
+#define PIN(x) (void)0
+#else
 #define PIN(x) __asm__("" : "+v"(x))
+#endif
+#ifdef QUANT_HALVES
+#define DEPTH(kind) (kind).group
+#else
+#define DEPTH(kind) (kind).depth
+#endif
 
 /* The record of a token. */
 INLINE const mixt_q8 *record_of(const tile *at, int token)
@@ -43,25 +56,36 @@ INLINE void fetch_eighth(const tile *at, int eighth)
     }
 }
 
-/* Adds to `total` the products of one group of cells that share a scale (NULL: 1). */
-INLINE void add_group(const tile *at, int cell, const vi *scales, const tile_kind kind,
-                      const int tokens, vi total[QUANT_TOKENS][QUANT_PANELS])
+#if defined QUANT_DOTS && defined __aarch64__
+#include "backend/cpu/neon_cells.h"
+#elif defined QUANT_DOTS
+/* Adds the products of `cells` cells to `part`. */
+INLINE void add_cells(const tile *at, int cell, const int cells, const int tokens,
+                      vi part[QUANT_TOKENS][QUANT_PANELS])
 {
-#ifdef QUANT_VNNI
-    vi part[QUANT_TOKENS][QUANT_PANELS];
-    EACH(t, tokens)
-    {
-        EACH(r, QUANT_PANELS) part[t][r] = scales == NULL ? total[t][r] : vi_zero();
-    }
-    EACH(i, kind.group)
+    EACH(i, cells)
     {
         EACH(t, tokens)
         {
             vi q = vi_broadcast32(record_of(at, t)->q + 4 * (cell + i));
             EACH(r, QUANT_PANELS)
-            part[t][r] = vi_dpbusd(part[t][r], at->panels[r].cells[cell + i], q);
+            part[t][r] = vi_dot4(part[t][r], at->panels[r].cells[cell + i], q);
         }
     }
+}
+#endif
+
+/* Adds to `total` the products of one group of cells that share a scale (NULL: 1). */
+INLINE void add_group(const tile *at, int cell, const vi *scales, const tile_kind kind,
+                      const int tokens, vi total[QUANT_TOKENS][QUANT_PANELS])
+{
+#ifdef QUANT_DOTS
+    vi part[QUANT_TOKENS][QUANT_PANELS];
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) part[t][r] = scales == NULL ? total[t][r] : vi_zero();
+    }
+    add_cells(at, cell, kind.group, tokens, part);
     EACH(t, tokens)
     {
         EACH(r, QUANT_PANELS)
@@ -69,19 +93,19 @@ INLINE void add_group(const tile *at, int cell, const vi *scales, const tile_kin
             scales == NULL ? part[t][r] : vi_add32(total[t][r], vi_mullo32(part[t][r], scales[r]));
     }
 #else
-    EACH(first, kind.group / kind.depth)
+    EACH(first, kind.group / DEPTH(kind))
     {
-        vi part[QUANT_TOKENS][QUANT_PANELS];
-        EACH(i, kind.depth)
+        vb part[QUANT_TOKENS][QUANT_PANELS];
+        EACH(i, DEPTH(kind))
         {
-            int c = cell + first * kind.depth + i;
+            int c = cell + first * DEPTH(kind) + i;
             EACH(t, tokens)
             {
                 vi q = vi_broadcast32(record_of(at, t)->q + 4 * c);
                 EACH(r, QUANT_PANELS)
                 {
-                    vi product = vi_maddubs(at->panels[r].cells[c], q);
-                    part[t][r] = i == 0 ? product : vi_add16(part[t][r], product);
+                    vi w = at->panels[r].cells[c];
+                    part[t][r] = i == 0 ? vb_first(w, q) : vb_next(part[t][r], w, q);
                     PIN(part[t][r]);
                 }
             }
@@ -89,9 +113,8 @@ INLINE void add_group(const tile *at, int cell, const vi *scales, const tile_kin
         EACH(t, tokens)
         {
             EACH(r, QUANT_PANELS)
-            total[t][r] =
-                vi_add32(total[t][r],
-                         vi_madd(part[t][r], scales == NULL ? vi_set32(0x00010001) : scales[r]));
+            total[t][r] = scales == NULL ? vb_added(total[t][r], part[t][r])
+                                         : vb_scaled(total[t][r], part[t][r], scales[r]);
         }
     }
 #endif
@@ -193,7 +216,7 @@ INLINE void tile_32(const tile *at, const tile_kind kind, const int tokens)
 
 /* Words instead of bytes: adds `cells` cells of two k to `total`. */
 INLINE void add_wide(const tile *at, int cell, const int cells, const int tokens,
-                     vi total[QUANT_TOKENS][QUANT_PANELS])
+                     vw total[QUANT_TOKENS][QUANT_PANELS])
 {
     EACH(i, cells)
     {
@@ -203,7 +226,7 @@ INLINE void add_wide(const tile *at, int cell, const int cells, const int tokens
             vi q = vi_broadcast32(x->q + 2 * (cell + i));
             EACH(r, QUANT_PANELS)
             {
-                total[t][r] = vi_dpwssd(total[t][r], at->panels[r].cells[cell + i], q);
+                total[t][r] = vw_next(total[t][r], at->panels[r].cells[cell + i], q);
                 PIN(total[t][r]);
             }
         }
@@ -220,10 +243,10 @@ INLINE void tile_wide(const tile *at, const int cells, const int tokens)
         EACH(r, QUANT_PANELS) sum[t][r] = vf_load(at->sums + t * ROWS + r * QUANT_LANES);
     }
     for (int block = 0; block < blocks; block++) {
-        vi total[QUANT_TOKENS][QUANT_PANELS];
+        vw total[QUANT_TOKENS][QUANT_PANELS];
         EACH(t, tokens)
         {
-            EACH(r, QUANT_PANELS) total[t][r] = vi_zero();
+            EACH(r, QUANT_PANELS) total[t][r] = vw_zero();
         }
         for (int cell = 0; cell < cells; cell += 16) {
             fetch_eighth(at, cells == 16 ? block : cell / 16);
@@ -233,7 +256,7 @@ INLINE void tile_wide(const tile *at, const int cells, const int tokens)
         {
             float d = record_of(at, t)->d[block];
             EACH(r, QUANT_PANELS)
-            sum[t][r] = add_scaled(sum[t][r], at->panels[r].d[block], d, total[t][r]);
+            sum[t][r] = add_scaled(sum[t][r], at->panels[r].d[block], d, vw_sum(total[t][r]));
         }
     }
     EACH(t, tokens)
@@ -252,10 +275,10 @@ INLINE void tile_wide_16(const tile *at, const int tokens)
     }
     for (int half = 0; half < 2 * at->blocks; half++) {
         int block = half / 2;
-        vi total[QUANT_TOKENS][QUANT_PANELS];
+        vw total[QUANT_TOKENS][QUANT_PANELS];
         EACH(t, tokens)
         {
-            EACH(r, QUANT_PANELS) total[t][r] = vi_zero();
+            EACH(r, QUANT_PANELS) total[t][r] = vw_zero();
         }
         if (half % 2 == 0) {
             fetch_eighth(at, block);
@@ -268,7 +291,7 @@ INLINE void tile_wide_16(const tile *at, const int tokens)
             {
                 const panel *from = &at->panels[r];
                 sum[t][r] = add_scaled(sum[t][r], half % 2 == 0 ? from->d[block] : from->m[block],
-                                       d, total[t][r]);
+                                       d, vw_sum(total[t][r]));
             }
         }
     }
@@ -310,5 +333,11 @@ TILE_FUNCTION(tiles_q5_0, tile_32(&at, ((tile_kind){8, 4, 16, 0}), tokens))
 TILE_FUNCTION(tiles_q5_1, tile_32(&at, ((tile_kind){8, 4, 0, 1}), tokens))
 TILE_FUNCTION(tiles_mxfp4, tile_32(&at, ((tile_kind){8, 4, 12, 0}), tokens))
 TILE_FUNCTION(tiles_wide_16, tile_wide_16(&at, tokens))
-TILE_FUNCTION(tiles_wide_32, tile_wide(&at, 16, tokens))
+#ifdef QUANT_SIGNED
+TILE_FUNCTION(tiles_signed_32, tile_32(&at, ((tile_kind){8, 8, 0, 0}), tokens))
+TILE_FUNCTION(tiles_iq4_xs, tile_256(&at, ((tile_kind){8, 8, 0, 0}), tokens))
+#else
+TILE_FUNCTION(tiles_signed_32, tile_wide(&at, 16, tokens))
+#define tiles_iq4_xs tiles_wide_256
+#endif
 TILE_FUNCTION(tiles_wide_256, tile_wide(&at, MIXT_STEP / 2, tokens))

@@ -1,0 +1,85 @@
+/* The matrix product's kernels around a tier's tile, for tiers whose panels are packed four columns
+ * at a time. Included by one file for each instruction set, which has defined before
+ *
+ *   TILE_ROWS, TILE_COLUMNS, EACH_ROW(X)     X(0) X(1) ... for each row of a tile
+ *   tile_body(rows, cells, a, b, ...)        kernel_tile with a constant number of rows
+ *   transpose_four(k, x, x_width, panel, panel_width), transpose_two
+ *                                            columns whose k lies side by side
+ */
+#include <assert.h>
+
+#define TILE_FUNCTION(i)                                                                           \
+    static void tile_##i(int64_t cells, const float *a, const float *b, float *c,                  \
+                         int64_t c_stride, int columns, bool accumulate)                           \
+    {                                                                                              \
+        tile_body(i + 1, cells, a, b, c, c_stride, columns, accumulate);                           \
+    }
+EACH_ROW(TILE_FUNCTION)
+
+typedef void (*tile_function)(int64_t cells, const float *a, const float *b, float *c,
+                              int64_t c_stride, int columns, bool accumulate);
+
+#define TILE_ENTRY(i) tile_##i,
+
+static void kernel_tile(int64_t cells, const float *a, const float *b, float *c, int64_t c_stride,
+                        int rows, int columns, bool accumulate)
+{
+    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
+    static const tile_function tiles[TILE_ROWS] = {EACH_ROW(TILE_ENTRY)};
+    tiles[rows - 1](cells, a, b, c, c_stride, columns, accumulate);
+}
+
+static inline void copy_columns(int64_t k, const int columns, const float *x, int64_t x_k,
+                                float *panel, int panel_width)
+{
+    for (int64_t p = 0; p < k; p++) {
+        memcpy(panel, x, (size_t)columns * sizeof *x);
+        x += x_k;
+        panel += panel_width;
+    }
+}
+
+/* One panel: whole pieces of 16, 6, 4 and 2 columns, the rest one by one. */
+static void pack_panel(int64_t k, int width, const float *x, int64_t x_k, int64_t x_width,
+                       float *panel, int panel_width)
+{
+    int lane = 0;
+    if (x_width == 1 && width == TILE_COLUMNS) {
+        copy_columns(k, TILE_COLUMNS, x, x_k, panel, panel_width);
+        lane = width;
+    } else if (x_width == 1 && width == TILE_ROWS) {
+        copy_columns(k, TILE_ROWS, x, x_k, panel, panel_width);
+        lane = width;
+    }
+    for (; x_width != 1 && lane + 4 <= width; lane += 4) {
+        transpose_four(k, x + lane * x_width, x_width, panel + lane, panel_width);
+    }
+    for (; x_width != 1 && lane + 2 <= width; lane += 2) {
+        transpose_two(k, x + lane * x_width, x_width, panel + lane, panel_width);
+    }
+    for (; lane < panel_width; lane++) {
+        for (int64_t p = 0; p < k; p++) {
+            panel[p * panel_width + lane] = lane < width ? x[p * x_k + lane * x_width] : 0;
+        }
+    }
+}
+
+static void kernel_pack(int64_t k, int64_t width, const float *x, int64_t x_k, int64_t x_width,
+                        float *panels, int panel_width)
+{
+    for (; width > 0; width -= panel_width) {
+        pack_panel(k, width < panel_width ? (int)width : panel_width, x, x_k, x_width, panels,
+                   panel_width);
+        x += panel_width * x_width;
+        panels += panel_width * k;
+    }
+}
+
+#include "backend/cpu/bf16_panel.h"
+
+static void fill_gemm(mixt_kernels_f32 *table)
+{
+    table->gemm = (mixt_gemm_kernels_f32){TILE_ROWS, TILE_COLUMNS, false, kernel_pack, kernel_tile};
+    table->gemm_bf16 =
+        (mixt_gemm_kernels_f32){TILE_ROWS, TILE_COLUMNS, false, kernel_pack_bf16, kernel_tile};
+}
