@@ -246,10 +246,15 @@ tsan: deps-test ## the tests under ThreadSanitizer
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/tsan OPT="-O1 -g" SANITIZE="-fsanitize=thread" tests
 	@TSAN_OPTIONS=halt_on_error=1 tests/run.sh build/tsan
 
+# Those below the best; a processor that lacks one says so.
+CHECK_TIERS_x86_64  := scalar avx2
+CHECK_TIERS_aarch64 := scalar neon dotprod
+CHECK_TIERS_other   := scalar
 check-tiers: deps-test ## the tests in release with each CPU tier forced
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/release tests
-	@MIXT_CPU=scalar tests/run.sh build/release
-	@MIXT_CPU=avx2 tests/run.sh build/release
+	@for tier in $(CHECK_TIERS_$(MACHINE)); do \
+	    if MIXT_CPU=$$tier build/release/mixt bench -r 1 --no-limits --layers 1 -p 1 -n 0 >/dev/null; then \
+	        MIXT_CPU=$$tier tests/run.sh build/release || exit 1; fi; done
 
 # What Linux alone has is left out: files, threads, maps, checkpoints and runs go the ways of POSIX.
 PORTABLE_TESTS := platform map checkpoint checkpoint_damage checkpoints resume trace open model parity

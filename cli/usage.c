@@ -200,7 +200,8 @@ void usage_man(FILE *stream)
     fputs(".SH CONFIG FILES\nA line is\n.I key = value\nwith an option's long name as its key; # "
           "begins a comment. Options and config files count in the order in which they stand: the "
           "later one wins.\n"
-          ".SH ENVIRONMENT\n.TP\n.B MIXT_CPU\nscalar, avx2 or avx512: the kernels to use.\n"
+          ".SH ENVIRONMENT\n.TP\n.B MIXT_CPU\nscalar; avx2, avx512; neon, dotprod, i8mm: the "
+          "kernels to use.\n"
           ".TP\n.B NO_COLOR\nno colours unless \\-\\-color always.\n"
           ".SH EXIT STATUS\n0 done, 1 failed at work, 2 refused (bad input or usage), 130 "
           "interrupted.\n",

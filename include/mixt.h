@@ -89,7 +89,8 @@ typedef enum mixt_matmul {
 
 typedef struct mixt_context_options {
     int threads;        /* 0: the cores this process may use */
-    const char *cpu;    /* NULL (best), "scalar", "avx2" or "avx512"; MIXT_CPU overrides NULL */
+    const char *cpu;    /* NULL (MIXT_CPU, else the best), "scalar", "avx2" or "avx512", and on
+                         * 64-bit ARM "neon", "dotprod" or "i8mm" */
     mixt_matmul matmul; /* products outside the router, which is always exact fp32 */
 } mixt_context_options;
 

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "backend/cpu/compute.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/tiers.h"
 #include "guard.h"
 #include "ops/kernels.h"
@@ -228,16 +229,12 @@ static void test_scalar_stays_inside(void **state)
     compare_tier("scalar");
 }
 
-static void test_avx2_has_scalar_bits(void **state)
+static void test_tiers_have_scalar_bits(void **state)
 {
     (void)state;
-    compare_tier("avx2");
-}
-
-static void test_avx512_has_scalar_bits(void **state)
-{
-    (void)state;
-    compare_tier("avx512");
+    for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
+        compare_tier(mixt_cpu_tier_names[tier]);
+    }
 }
 
 /* The fp64 table with the fused instruction against the one with library calls. */
@@ -347,9 +344,8 @@ static void compare_scores(const mixt_kernels_f32 *tier, int at)
 static void test_scores_have_scalar_bits(void **state)
 {
     (void)state;
-    static const char *const tiers[] = {"avx2", "avx512"};
-    for (int tier = 0; tier < 2; tier++) {
-        mixt_compute *compute = compute_of(tiers[tier]);
+    for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
+        mixt_compute *compute = compute_of(mixt_cpu_tier_names[tier]);
         for (int at = 0; at < 3000 && compute != NULL; at++) {
             compare_scores(compute->f32, at);
         }
@@ -505,6 +501,32 @@ static void test_rope_rotates(void **state)
     }
 }
 
+/* Each tier up to the best can be had, by its name; those of other processors are refused. */
+static void test_tiers_of_this_processor(void **state)
+{
+    (void)state;
+    mixt_cpu cpu = mixt_cpu_detect();
+#if defined(__aarch64__)
+    const int least = MIXT_CPU_NEON, first = MIXT_CPU_NEON;
+#else
+    const int least = MIXT_CPU_SCALAR, first = MIXT_CPU_AVX2;
+#endif
+    assert_in_range(cpu.tier, least, MIXT_CPU_TIERS - 1);
+    for (int tier = 0; tier < MIXT_CPU_TIERS; tier++) {
+        const char *name = mixt_cpu_tier_names[tier];
+        bool has = tier == MIXT_CPU_SCALAR || (tier >= first && tier <= (int)cpu.tier);
+        mixt_compute *compute = compute_of(name);
+        assert_int_equal(compute != NULL, has);
+        if (compute != NULL) {
+            print_message("tier %s\n", name);
+            assert_int_equal(compute->f32->dot == mixt_kernels_scalar_f32.dot, tier == 0);
+            assert_int_equal(compute->f32->matrix == &mixt_matrix_scalar, tier == 0);
+        }
+        mixt_compute_free(compute);
+        cases++;
+    }
+}
+
 static void test_context_choices(void **state)
 {
     (void)state;
@@ -515,7 +537,7 @@ static void test_context_choices(void **state)
     } bad[] = {
         {{1, "sse9", MIXT_MATMUL_EXACT},
          MIXT_ERROR_ARGUMENT,
-         "cpu: \"sse9\" is not scalar, avx2 or avx512"},
+         "cpu: \"sse9\" is not scalar, avx2, avx512, neon, dotprod or i8mm"},
         {{-1, NULL, MIXT_MATMUL_EXACT}, MIXT_ERROR_ARGUMENT, "threads: -1 is not in 1..256"},
         {{1, NULL, (mixt_matmul)9}, MIXT_ERROR_ARGUMENT, "matmul: 9 is not a kind of product"},
     };
@@ -536,7 +558,8 @@ static void test_context_choices(void **state)
     setenv("MIXT_CPU", "best", 1);
     mixt_error error = MIXT_ERROR_INIT;
     assert_int_equal(mixt_context_create(NULL, &context, &error), MIXT_ERROR_ARGUMENT);
-    assert_string_equal(error.message, "MIXT_CPU: \"best\" is not scalar, avx2 or avx512");
+    assert_string_equal(error.message,
+                        "MIXT_CPU: \"best\" is not scalar, avx2, avx512, neon, dotprod or i8mm");
     unsetenv("MIXT_CPU");
     mixt_context_free(NULL);
     cases += 2;
@@ -553,8 +576,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scalar_stays_inside),
-        cmocka_unit_test(test_avx2_has_scalar_bits),
-        cmocka_unit_test(test_avx512_has_scalar_bits),
+        cmocka_unit_test(test_tiers_have_scalar_bits),
+        cmocka_unit_test(test_tiers_of_this_processor),
         cmocka_unit_test(test_double_has_scalar_bits),
         cmocka_unit_test(test_scores_have_scalar_bits),
         cmocka_unit_test(test_reductions_against_double),

@@ -46,5 +46,6 @@ const char *mixt_context_cpu(const mixt_context *context)
 mixt_vectors mixt_host_vectors(void)
 {
     mixt_cpu cpu = mixt_cpu_detect();
-    return (mixt_vectors){cpu.tier >= MIXT_CPU_AVX2, cpu.tier >= MIXT_CPU_AVX512, cpu.bf16};
+    bool avx512 = cpu.tier == MIXT_CPU_AVX512;
+    return (mixt_vectors){avx512 || cpu.tier == MIXT_CPU_AVX2, avx512, cpu.bf16};
 }

@@ -5,6 +5,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define CHAINS 12     /* independent sums: more than latency times ports needs */
@@ -32,9 +34,9 @@ static double peak_scalar(float *sink)
     return 2.0 * CHAINS * ROUNDS;
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
 #define PEAK(name, isa, vector, lanes, set, start, step, store)                                    \
-    __attribute__((target(isa))) static double name(float *sink)                                   \
+    isa static double name(float *sink)                                                            \
     {                                                                                              \
         /* different starts: equal chains would be merged into one */                              \
         vector s0 = start(0), s1 = start(1), s2 = start(2), s3 = start(3), s4 = start(4),          \
@@ -63,7 +65,9 @@ static double peak_scalar(float *sink)
         }                                                                                          \
         return 2.0 * CHAINS * ROUNDS * lanes;                                                      \
     }
+#endif
 
+#if defined(__x86_64__)
 #define FMA256(s, a, b) _mm256_fmadd_ps(s, a, b)
 #define FMA512(s, a, b) _mm512_fmadd_ps(s, a, b)
 /* Two products a lane, added to the sum. */
@@ -75,9 +79,34 @@ static double peak_scalar(float *sink)
 #define SETBF16(x) (__m512bh) _mm512_set1_epi32(0x3f003f00) /* pairs of 0.5 */
 #define SETBF16_vector __m512bh
 
-PEAK(peak_avx2, "avx2,fma", __m256, 8, SET256, SET256, FMA256, _mm256_storeu_ps)
-PEAK(peak_avx512, "avx512f", __m512, 16, SET512, SET512, FMA512, _mm512_storeu_ps)
-PEAK(peak_bf16, "avx512f,avx512bf16", __m512, 16, SETBF16, SET512, DOT512, _mm512_storeu_ps)
+#define TARGET(isa) __attribute__((target(isa)))
+
+PEAK(peak_avx2, TARGET("avx2,fma"), __m256, 8, SET256, SET256, FMA256, _mm256_storeu_ps)
+PEAK(peak_avx512, TARGET("avx512f"), __m512, 16, SET512, SET512, FMA512, _mm512_storeu_ps)
+PEAK(peak_bf16, TARGET("avx512f,avx512bf16"), __m512, 16, SETBF16, SET512, DOT512, _mm512_storeu_ps)
+#elif defined(__aarch64__)
+/* Two registers: what four pipes need is more than twelve chains. */
+typedef struct eight {
+    float32x4_t low, high;
+} eight;
+
+static inline eight set_eight(float x)
+{
+    return (eight){vdupq_n_f32(x), vdupq_n_f32(x)};
+}
+
+static inline eight fma_eight(eight s, eight a, eight b)
+{
+    return (eight){vfmaq_f32(b.low, s.low, a.low), vfmaq_f32(b.high, s.high, a.high)};
+}
+
+static inline void store_eight(float *to, eight x)
+{
+    vst1q_f32(to, vaddq_f32(x.low, x.high));
+}
+#define set_eight_vector eight
+
+PEAK(peak_neon, , eight, 8, set_eight, set_eight, fma_eight, store_eight)
 #endif
 
 typedef struct peak_work {
@@ -197,6 +226,8 @@ void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits)
     if (vectors.bf16) {
         limits->bf16_flops = 2 * measure_peak(compute, peak_bf16);
     }
+#elif defined(__aarch64__)
+    fp32 = peak_neon;
 #endif
     limits->fp32_flops = measure_peak(compute, fp32);
     limits->read_bytes = measure_read(compute);

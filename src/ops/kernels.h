@@ -2,7 +2,7 @@
  *
  * There is one table type for fp32 and one for fp64. The fp64 table has the scalar tier alone, with
  * or without the hardware's fused multiply-add. The fp32 table is filled in rising order (scalar,
- * then AVX2, then AVX-512 override what they have), and all tiers agree bit for bit:
+ * then AVX2, then AVX-512, or NEON, override what they have), and all tiers agree bit for bit:
  *
  * - Reductions over a row (dot, sum, sum of squares, max) run in 16 lanes: lane j takes elements
  *   j, j+16, j+32, ... in order with fused multiply-add from zero (missing tail elements are left

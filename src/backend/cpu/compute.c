@@ -34,9 +34,18 @@ static void fill_tables(mixt_kernels_f32 *table, mixt_cpu cpu)
     if (cpu.vnni) {
         mixt_fill_avx512vnni_matrix(table);
     }
-#else
-    (void)cpu;
+#elif defined(__aarch64__)
+    if (cpu.tier >= MIXT_CPU_NEON) {
+        mixt_fill_neon(table);
+    }
+    if (cpu.tier >= MIXT_CPU_DOTPROD) {
+        mixt_fill_neon_dotprod_matrix(table);
+    }
+    if (cpu.tier >= MIXT_CPU_I8MM) {
+        mixt_fill_neon_i8mm_matrix(table);
+    }
 #endif
+    table->name = mixt_cpu_tier_names[cpu.tier];
 }
 
 static mixt_status allocate_buffers(compute_storage *storage, int threads, mixt_error *error)
@@ -70,7 +79,7 @@ static mixt_status fill_storage(compute_storage *storage, const mixt_context_opt
     }
     fill_tables(&storage->f32, cpu);
     compute->f32 = &storage->f32;
-    compute->f64 = &mixt_kernels_scalar_f64;
+    compute->f64 = &mixt_kernels_scalar_f64; /* with fused instructions where every CPU has them */
 #if defined(__x86_64__)
     if (cpu.tier >= MIXT_CPU_AVX2) {
         compute->f64 = &mixt_kernels_fma_f64;

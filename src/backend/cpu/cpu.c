@@ -6,7 +6,8 @@
 
 #include "core/error.h"
 
-static const char *const tier_names[] = {"scalar", "avx2", "avx512"};
+const char *const mixt_cpu_tier_names[MIXT_CPU_TIERS] = {"scalar", "avx2",    "avx512",
+                                                         "neon",   "dotprod", "i8mm"};
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -48,12 +49,60 @@ mixt_cpu mixt_cpu_detect(void)
     cpu.bf16 = subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && BIT(a, 5);
     return cpu;
 }
+#elif defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+
+/* Bits of AT_HWCAP and AT_HWCAP2, which the kernel keeps as they are. */
+static bool has_dotprod(void)
+{
+    return (getauxval(AT_HWCAP) >> 20 & 1) != 0;
+}
+
+static bool has_i8mm(void)
+{
+    return (getauxval(AT_HWCAP2) >> 13 & 1) != 0;
+}
+#else /* what the compiler was told to build for */
+static bool has_dotprod(void)
+{
+#ifdef __ARM_FEATURE_DOTPROD
+    return true;
+#else
+    return false;
+#endif
+}
+
+static bool has_i8mm(void)
+{
+#ifdef __ARM_FEATURE_MATMUL_INT8
+    return true;
+#else
+    return false;
+#endif
+}
+#endif
+
+mixt_cpu mixt_cpu_detect(void)
+{
+    mixt_cpu_tier tier = !has_dotprod() ? MIXT_CPU_NEON
+                         : !has_i8mm()  ? MIXT_CPU_DOTPROD
+                                        : MIXT_CPU_I8MM;
+    return (mixt_cpu){tier, false, false};
+}
 #else
 mixt_cpu mixt_cpu_detect(void)
 {
     return (mixt_cpu){MIXT_CPU_SCALAR, false, false};
 }
 #endif
+
+/* Whether a processor whose best tier is `best` has this one. */
+static bool has_tier(mixt_cpu_tier best, mixt_cpu_tier tier)
+{
+    bool same_kind = (best >= MIXT_CPU_NEON) == (tier >= MIXT_CPU_NEON);
+    return tier == MIXT_CPU_SCALAR || (same_kind && tier <= best);
+}
 
 mixt_status mixt_cpu_choose(const char *wanted, mixt_cpu *cpu, mixt_error *error)
 {
@@ -66,20 +115,21 @@ mixt_status mixt_cpu_choose(const char *wanted, mixt_cpu *cpu, mixt_error *error
     if (wanted == NULL || wanted[0] == '\0') {
         return MIXT_OK;
     }
-    for (int tier = 0; tier <= MIXT_CPU_AVX512; tier++) {
-        if (strcmp(wanted, tier_names[tier]) != 0) {
+    for (int tier = 0; tier < MIXT_CPU_TIERS; tier++) {
+        if (strcmp(wanted, mixt_cpu_tier_names[tier]) != 0) {
             continue;
         }
-        if (tier > (int)cpu->tier) {
+        if (!has_tier(cpu->tier, (mixt_cpu_tier)tier)) {
             return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
                              "%s: this processor has no %s (best: %s)", from, wanted,
-                             tier_names[cpu->tier]);
+                             mixt_cpu_tier_names[cpu->tier]);
         }
         cpu->bf16 = cpu->bf16 && tier == MIXT_CPU_AVX512;
         cpu->vnni = cpu->vnni && tier == MIXT_CPU_AVX512;
         cpu->tier = (mixt_cpu_tier)tier;
         return MIXT_OK;
     }
-    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: \"%.40s\" is not scalar, avx2 or avx512",
-                     from, wanted);
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                     "%s: \"%.40s\" is not scalar, avx2, avx512, neon, dotprod or i8mm", from,
+                     wanted);
 }

@@ -113,12 +113,17 @@ extern const mixt_kernels_f64 mixt_kernels_fma_f64;
 void mixt_fill_avx2(mixt_kernels_f32 *table);
 void mixt_fill_avx512(mixt_kernels_f32 *table);
 void mixt_fill_avx512bf16(mixt_kernels_f32 *table);
+void mixt_fill_neon(mixt_kernels_f32 *table);
 /* Their parts for the matrix product. */
 void mixt_fill_avx2_gemm(mixt_kernels_f32 *table);
 void mixt_fill_avx512_gemm(mixt_kernels_f32 *table);
+void mixt_fill_neon_gemm(mixt_kernels_f32 *table);
 /* Their products with quantised weights. */
 void mixt_fill_avx2_matrix(mixt_kernels_f32 *table);
 void mixt_fill_avx512_matrix(mixt_kernels_f32 *table);
 void mixt_fill_avx512vnni_matrix(mixt_kernels_f32 *table);
+void mixt_fill_neon_matrix(mixt_kernels_f32 *table);
+void mixt_fill_neon_dotprod_matrix(mixt_kernels_f32 *table);
+void mixt_fill_neon_i8mm_matrix(mixt_kernels_f32 *table);
 
 #endif
