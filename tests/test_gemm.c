@@ -12,6 +12,7 @@
 
 #include "avx512_emulated.h"
 #include "backend/cpu/compute.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/tiers.h"
 #include "guard.h"
 #include "ops/kernels.h"
@@ -234,20 +235,22 @@ static void test_exact(void **state)
 {
     (void)state;
     check_compute(compute_of("scalar", 1, MIXT_MATMUL_EXACT), false);
-    check_compute(compute_of("avx2", 2, MIXT_MATMUL_EXACT), false);
-    check_compute(compute_of("avx512", 2, MIXT_MATMUL_EXACT), false);
+    for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
+        check_compute(compute_of(mixt_cpu_tier_names[tier], 2, MIXT_MATMUL_EXACT), false);
+    }
 }
 
 static void test_bf16(void **state)
 {
     (void)state;
     check_compute(compute_of("scalar", 1, MIXT_MATMUL_BF16), true);
-    check_compute(compute_of("avx2", 2, MIXT_MATMUL_BF16), true);
-    mixt_compute *native = compute_of("avx512", 2, MIXT_MATMUL_BF16);
-    if (native != NULL && native->f32->gemm_bf16.pairs) {
-        print_message("this processor has VDPBF16PS\n");
+    for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
+        mixt_compute *compute = compute_of(mixt_cpu_tier_names[tier], 2, MIXT_MATMUL_BF16);
+        if (compute != NULL && compute->f32->gemm_bf16.pairs) {
+            print_message("this processor has VDPBF16PS\n");
+        }
+        check_compute(compute, true);
     }
-    check_compute(native, true);
 }
 
 static void test_bf16_pairs_emulated(void **state)
@@ -315,11 +318,10 @@ static void test_grouped_lists(void **state)
         list[i].c += actual - expected;
     }
     mixt_compute_free(reference);
-    static const char *const tiers[] = {"scalar", "avx2", "avx512"};
     static const int threads[] = {1, 2, 5};
-    for (int choice = 0; choice < 9; choice++) {
+    for (int choice = 0; choice < 3 * MIXT_CPU_TIERS; choice++) {
         mixt_compute *compute =
-            compute_of(tiers[choice / 3], threads[choice % 3], MIXT_MATMUL_EXACT);
+            compute_of(mixt_cpu_tier_names[choice / 3], threads[choice % 3], MIXT_MATMUL_EXACT);
         if (compute != NULL) {
             memset(actual, 0x7F, sizeof actual);
             mixt_gemm_run_f32(compute, list, COUNT);
@@ -342,9 +344,8 @@ static void test_row_alone(void **state)
     for (int i = 0; i < N * K; i++) {
         b[i] = guard_uniform(2, (uint64_t)i);
     }
-    static const char *const tiers[] = {"scalar", "avx2", "avx512"};
-    for (int tier = 0; tier < 3; tier++) {
-        mixt_compute *compute = compute_of(tiers[tier], 2, MIXT_MATMUL_EXACT);
+    for (int tier = 0; tier < MIXT_CPU_TIERS; tier++) {
+        mixt_compute *compute = compute_of(mixt_cpu_tier_names[tier], 2, MIXT_MATMUL_EXACT);
         if (compute == NULL) {
             continue;
         }

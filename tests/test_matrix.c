@@ -13,6 +13,7 @@
 
 #include "avx512_emulated.h"
 #include "backend/cpu/compute.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/tiers.h"
 #include "core/half.h"
 #include "guard.h"
@@ -260,12 +261,12 @@ static void test_floats_are_exact(void **state)
 {
     (void)state;
     static float expanded[40 * 1300], expected[20 * 40];
-    static const char *const tiers[] = {"scalar", "avx2", "avx512"};
-    for (int choice = 0; choice < 9 * 6 * 3; choice++) {
-        mixt_compute *compute = compute_of(tiers[choice % 3], 1 + choice % 2);
-        mixt_type type = (mixt_type)(MIXT_TYPE_F32 + choice / 3 % 3);
+    enum { CASES = 3 * 3 * 6 }; /* types, rows of activations, depths */
+    for (int choice = 0; choice < CASES * MIXT_CPU_TIERS; choice++) {
+        mixt_compute *compute = compute_of(mixt_cpu_tier_names[choice / CASES], 1 + choice % 2);
+        mixt_type type = (mixt_type)(MIXT_TYPE_F32 + choice % 3);
         static const int64_t most[] = {1, 2, 20};
-        int64_t k = depths_1[choice / 9 % 6], m = most[choice / 54];
+        int64_t k = depths_1[choice / 3 % 6], m = most[choice % CASES / 18];
         if (compute == NULL) {
             continue;
         }
@@ -359,8 +360,9 @@ static void check_tier(mixt_compute *compute, const char *way)
 static void test_tiers(void **state)
 {
     (void)state;
-    check_tier(compute_of("avx2", 1), "avx2");
-    check_tier(compute_of("avx512", 1), "avx512");
+    for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
+        check_tier(compute_of(mixt_cpu_tier_names[tier], 1), mixt_cpu_tier_names[tier]);
+    }
 }
 
 /* The AVX-512 tier without and with the instructions of VNNI, whatever this processor chose. */

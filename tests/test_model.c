@@ -110,7 +110,8 @@ static void threads_and_tiers_agree(void **state)
     static const struct {
         int threads;
         const char *cpu;
-    } ways[] = {{1, "scalar"}, {3, "scalar"}, {1, NULL}, {2, NULL}, {5, NULL}, {2, "avx2"}};
+    } ways[] = {{1, "scalar"}, {3, "scalar"}, {1, NULL},   {2, NULL},
+                {5, NULL},     {2, "avx2"},   {2, "neon"}, {2, "dotprod"}};
     float *first = NULL;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         mixt_context *context;

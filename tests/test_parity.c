@@ -11,6 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "backend/cpu/cpu.h"
 #include "parity.h"
 
 static const char *const models[] = {"moe", "moe-odd", "dense", "dense-tied"};
@@ -221,8 +222,8 @@ static void test_double(void **state)
 static void test_single_on_every_tier(void **state)
 {
     (void)state;
-    static const char *const tiers[] = {"scalar", "avx2", "avx512"};
-    for (size_t i = 0; i < COUNT(tiers); i++) {
+    const char *const *tiers = mixt_cpu_tier_names;
+    for (size_t i = 0; i < MIXT_CPU_TIERS; i++) {
         mixt_context *context;
         mixt_error error = MIXT_ERROR_INIT;
         mixt_context_options options = {.threads = 1, .cpu = tiers[i]};
