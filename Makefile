@@ -298,14 +298,37 @@ coverage: deps-test ## lines and branches that the tests reach, by file
 FUZZ_SECONDS ?= 60
 FUZZ_PROGRAMS := $(patsubst fuzz/%.c,build/fuzz/fuzz/%,$(sort $(wildcard fuzz/*.c)))
 
-build/fuzz/fuzz/%: fuzz/%.c build/fuzz/libmixt.a
+FUZZ_SHARED := $(patsubst %.c,build/fuzz/%.o,$(sort $(wildcard fuzz/shared/*.c)))
+
+build/fuzz/fuzz/shared/%.o: fuzz/shared/%.c
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(CLANG) $(BASE) $(WARN) -fsanitize=fuzzer,address,undefined -o $@ $< build/fuzz/libmixt.a $(LIBS)
+	$(call say,cc,$@)$(CLANG) $(BASE) $(WARN) -O1 -g -Ifuzz -fsanitize=address,undefined -MMD -MP -c $< -o $@
+
+# The program's own readers, with its main under another name.
+FUZZ_CLI := $(patsubst %.c,build/fuzz/%.o,$(filter-out cli/main.c,$(sort $(wildcard cli/*.c)))) build/fuzz/fuzz/cli_main.o
+
+build/fuzz/fuzz/cli_main.o: cli/main.c
+	@mkdir -p $(@D)
+	$(call say,cc,$@)$(CLANG) $(BASE) $(WARN) -O1 -g -Dmain=fuzz_cli_main -Wno-missing-prototypes -fsanitize=address,undefined -MMD -MP -c $< -o $@
+
+build/fuzz/fuzz/settings: $(FUZZ_CLI)
+
+build/fuzz/fuzz/%: fuzz/%.c $(FUZZ_SHARED) build/fuzz/libmixt.a
+	@mkdir -p $(@D)
+	$(call say,link,$@)$(CLANG) $(BASE) $(WARN) -Ifuzz -fsanitize=fuzzer,address,undefined -o $@ $< $(filter %.o,$^) build/fuzz/libmixt.a $(LIBS)
 
 fuzz-build: deps-fuzz
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CLANG)" BUILD=build/fuzz OPT="-O1 -g" \
-	    SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" build/fuzz/libmixt.a
+	    SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" build/fuzz/libmixt.a $(filter build/fuzz/cli/%,$(FUZZ_CLI))
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(FUZZ_PROGRAMS)
+
+build/fuzz/fuzz/tools/%: fuzz/tools/%.c $(FUZZ_SHARED) build/fuzz/libmixt.a
+	@mkdir -p $(@D)
+	$(call say,link,$@)$(CLANG) $(BASE) $(WARN) -Ifuzz -fsanitize=fuzzer-no-link,address,undefined -o $@ $< fuzz/tools/mutate.c $(FUZZ_SHARED) build/fuzz/libmixt.a $(LIBS)
+
+fuzz-seeds: fuzz-build
+	@+$(MAKE) --no-print-directory build/fuzz/fuzz/tools/make_seeds
+	@build/fuzz/fuzz/tools/make_seeds fuzz/corpus
 
 fuzz: fuzz-build ## every fuzz/*.c under libFuzzer, FUZZ_SECONDS each (60)
 	@tests/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)

@@ -161,11 +161,12 @@ static void convert_rows(void *context, int64_t item, int thread)
             memcpy(out, stored, row_bytes);
             continue;
         }
-        const float *values = s->values + row * s->columns;
+        const float *values = scratch;
         if (s->order != NULL) {
             mixt_model_values(s->c->model, s->parameter, (size_t)(s->order[row] * s->columns),
                               (size_t)s->columns, scratch);
-            values = scratch;
+        } else {
+            values = s->values + row * s->columns;
         }
         mixt_quantise(s->target->type, values, 1, s->columns, s->importance, out,
                       &s->errors[thread]);
@@ -176,7 +177,7 @@ static mixt_status run_slab(slab *s, mixt_gguf_writer *writer)
 {
     mixt_conversion *c = (mixt_conversion *)s->c;
     int threads = mixt_context_threads(c->context);
-    memset(s->errors, 0, sizeof s->errors);
+    memset(s->errors, 0, (size_t)threads * sizeof *s->errors);
     mixt_pool_run(mixt_context_pool(c->context), mixt_divide_up(s->rows, ROWS_OF_ITEM),
                   convert_rows, s);
     for (int i = 0; i < threads; i++) {

@@ -1,0 +1,81 @@
+/* A trace file: refused in one line, or shown, in the terminal and as a page, in sizes that the
+ * file's own justifies. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "shared/mutate.h"
+
+#define PAGE_BASE (1 << 20) /* of any page: style, script, axes */
+#define PAGE_FACTOR 600     /* bytes of page for a byte of trace */
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed)
+{
+    return fuzz_mutate_safetensors(data, size, max_size, seed);
+}
+
+/* No control characters reach the terminal but line feeds, and the escapes of colours. */
+static void check_terminal(const char *text, size_t size, bool color)
+{
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool escape = c == 0x1b && color && i + 1 < size && text[i + 1] == '[';
+        FUZZ_REQUIRE(c == '\n' || escape || (c >= 0x20 && c != 0x7f), "a control character");
+        bool c1 = c == 0xc2 && i + 1 < size && (unsigned char)text[i + 1] < 0xa0;
+        FUZZ_REQUIRE(!c1, "a control character of C1");
+    }
+}
+
+static void print(const mixt_trace *trace, bool color, size_t limit)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+    mixt_atlas_options options = {.color = color, .text_tokens = color ? 60 : 20, .width = 100};
+    mixt_error error = MIXT_ERROR_INIT;
+    FUZZ_REQUIRE(stream != NULL, "a stream");
+    mixt_status status = mixt_atlas_print(trace, &options, stream, &error);
+    fclose(stream);
+    if (status != MIXT_OK) {
+        fuzz_refused(status, &error);
+    }
+    FUZZ_REQUIRE(size <= limit, "text larger than the trace justifies");
+    check_terminal(text, size, color);
+    free(text);
+}
+
+static void page(const mixt_trace *trace, size_t limit)
+{
+    char path[FUZZ_PATH_MAX];
+    struct stat place;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status status = mixt_atlas_page(trace, fuzz_path("page.html", path), &error);
+    if (status != MIXT_OK) {
+        fuzz_refused(status, &error);
+        return;
+    }
+    FUZZ_REQUIRE(stat(path, &place) == 0, path);
+    FUZZ_REQUIRE((size_t)place.st_size <= limit, "a page larger than the trace justifies");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char path[FUZZ_PATH_MAX];
+    mixt_trace *trace;
+    mixt_trace_info info;
+    mixt_error error = MIXT_ERROR_INIT;
+    size_t limit = PAGE_BASE + PAGE_FACTOR * size;
+    fuzz_write(fuzz_path("trace.safetensors", path), data, size);
+    mixt_status status = mixt_trace_open(path, &trace, &error);
+    if (status != MIXT_OK) {
+        FUZZ_REQUIRE(trace == NULL, error.message);
+        fuzz_refused(status, &error);
+        return 0;
+    }
+    mixt_trace_describe(trace, &info);
+    print(trace, fuzz_hash(data, size) % 2 == 0, limit);
+    page(trace, limit);
+    mixt_trace_free(trace);
+    return 0;
+}
