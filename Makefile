@@ -19,6 +19,8 @@ DEPS_TEST := libcmocka-dev
 DEPS_FUZZ := clang libclang-rt-14-dev
 DEPS_LINT := clang-format
 DEPS_PAGE := chromium python3
+DEPS_AARCH64 := gcc-aarch64-linux-gnu qemu-user libc6:arm64 libjansson-dev:arm64 libpcre2-dev:arm64 \
+                libutf8proc-dev:arm64 libzstd-dev:arm64 libcmocka-dev:arm64
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
         -Wcast-align -Wformat=2 -Wswitch-enum
@@ -208,6 +210,11 @@ deps-lint: deps
 deps-page: ## ... and the browser that checks the page (large, optional)
 	$(call install_packages,$(DEPS_PAGE),chromium and python3: show the atlas page to a test,$(LOG)/deps-page.txt)
 
+deps-aarch64: deps ## ... and the cross compiler, emulator and libraries of check-aarch64
+	@! command -v dpkg >/dev/null || dpkg --print-foreign-architectures | grep -qx arm64 || \
+	    $$([ "$$(id -u)" = 0 ] || echo sudo) dpkg --add-architecture arm64
+	$(call install_packages,$(DEPS_AARCH64),a compiler for aarch64 with the product's libraries; qemu: runs its programs,$(LOG)/deps-aarch64.txt)
+
 ## ---- running
 
 demo: deps ## install what is missing, build, and run the whole story (about 8 minutes)
@@ -264,6 +271,19 @@ check-portable: deps-test ## the tests of files, maps, threads and checkpoints w
 	@printf 'test_%s\n' $(PORTABLE_TESTS) >build/portable/programs
 	@tests/run.sh build/portable
 
+# The aarch64 build under an emulator. Left out: test_page wants a browser, the others below take
+# minutes there and repeat on another scale what the rest tests.
+CC_AARCH64   ?= aarch64-linux-gnu-gcc
+QEMU_AARCH64 ?= qemu-aarch64
+LEFT_OUT := page
+build-aarch64: deps-aarch64
+	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CC_AARCH64)" BUILD=build/aarch64 tests
+	@tests/emulate.sh build/aarch64 $(QEMU_AARCH64)
+
+check-aarch64: build-aarch64 ## the tests of a build for aarch64, under qemu-user
+	@printf '%s\n' $(filter-out $(LEFT_OUT:%=test_%),$(TEST_SOURCES:tests/%.c=%)) >build/aarch64/emulated/programs
+	@MIXT_BUILD=$(CURDIR)/build/aarch64/emulated tests/run.sh build/aarch64/emulated
+
 COUNT ?= 10000
 SEED  ?= 1
 check-options: deps-test ## COUNT (10000) random option sets (SEED): refused at once, or trained, saved, resumed, converted
@@ -286,6 +306,9 @@ check-intervals: deps-test ## the table of docs/atlas.md: how often the atlas' 9
 
 bits: deps ## REV=revision: does the working tree compute the same bits as that one?
 	@CC="$(CC)" tests/bits/compare.sh "$(REV)"
+
+bits-aarch64: build-aarch64 ## does the build for aarch64 compute the same bits as this machine's?
+	@CC="$(CC)" CC_AARCH64="$(CC_AARCH64)" QEMU_AARCH64="$(QEMU_AARCH64)" tests/bits/compare.sh --aarch64
 
 coverage: deps-test ## lines and branches that the tests reach, by file
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/coverage OPT="-O1 -g" SANITIZE="--coverage" tests
@@ -374,7 +397,7 @@ help: ## this list
 -include bench/bench.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: all program examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
+.PHONY: bits-aarch64 build-aarch64 check-aarch64 deps-aarch64 all program examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
         tsan check-guarded check-tiers check-portable check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build lint format analyze install uninstall clean help
 .SECONDARY:
 .DEFAULT_GOAL := all

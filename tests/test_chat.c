@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "build_folder.h"
 #include "mixt.h"
 
 enum { TEXT_MAX = 1 << 16, SECONDS_MAX = 60 };
@@ -67,13 +68,9 @@ static void assert_has(const char *text, const char *part)
 static int set_up(void **state)
 {
     (void)state;
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 100);
-    if (length < 0 || mkdtemp(folder) == NULL) {
+    if (mkdtemp(folder) == NULL || !find_build(program, sizeof program - 100)) {
         return -1;
     }
-    program[length] = 0;
-    *strrchr(program, '/') = 0; /* BUILD/tests */
-    *strrchr(program, '/') = 0; /* BUILD */
     strcat(program, "/mixt");
     setenv("MIXT", program, 1);
     unsetenv("MIXT_CPU");

@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "build_folder.h"
+
 enum { TEXT_MAX = 1 << 20, ARGUMENTS_MAX = 64, SECONDS_MAX = 600 };
 
 static char folder[] = "/tmp/mixt-cli-XXXXXX";
@@ -183,13 +185,9 @@ static void train_tiny(const char *out, const char *steps)
 static int set_up(void **state)
 {
     (void)state;
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 100);
-    if (length < 0 || mkdtemp(folder) == NULL) {
+    if (mkdtemp(folder) == NULL || !find_build(program, sizeof program - 100)) {
         return -1;
     }
-    program[length] = 0;
-    *strrchr(program, '/') = 0; /* BUILD/tests */
-    *strrchr(program, '/') = 0; /* BUILD */
     snprintf(examples, sizeof examples, "%.4000s/examples", program);
     strcat(program, "/mixt");
     snprintf(text_folder, sizeof text_folder, "%s/text", folder);

@@ -2,6 +2,8 @@
 # Whether two revisions compute the same bits.
 #
 #   tests/bits/compare.sh REV [REV2]     REV2 (the working tree): what is compared with REV
+#   tests/bits/compare.sh --aarch64      the working tree's builds for this machine and for aarch64,
+#                                        the latter as `make build-aarch64` has left it
 #
 # Each side is built in release, REV below build/bits/ from `git archive`, and run with every CPU
 # tier of this machine (MIXT_CPU): bits.c over its library, then its program. Lines are compared by
@@ -58,9 +60,9 @@ program_lines() {
     line convert/run "$mixt" run -m cli.gguf -p "three fish and" -n 20 -q --temp 0
 }
 
-# tier_lines TIER SOURCE BITS FIXTURES: prints the lines; in build/bits/work/TIER
+# tier_lines TIER MIXT BITS FIXTURES: prints the lines; in build/bits/work/TIER
 tier_lines() {
-    local tier=$1 mixt=$2/build/release/mixt bits=$3 fixtures=$4
+    local tier=$1 mixt=$2 bits=$3 fixtures=$4
     rm -rf "$store/work/$tier"
     mkdir -p "$store/work/$tier" && cd "$store/work/$tier" || return 1
     export MIXT_CPU=$tier
@@ -69,7 +71,7 @@ tier_lines() {
         "$bits" quantised training/blocks-threads1/step-* && program_lines "$mixt" "$bits"
 }
 
-# lines_of SOURCE BITS FIXTURES OUTPUT: the tiers side by side
+# lines_of MIXT BITS FIXTURES OUTPUT: the tiers side by side
 lines_of() {
     local tier tiers=() jobs=()
     read -ra tiers <<<"$TIERS"
@@ -85,6 +87,43 @@ lines_of() {
     done
     mv "$4.part" "$4"
 }
+
+# compare_lines BASE OLD NEW: by name
+compare_lines() {
+    awk -v base="$1" -v most=40 '
+    { name = $1; value = substr($0, length(name) + 2) }
+    NR == FNR { if (name in old) twice++; old[name] = value; order[++count] = name; next }
+    { if (name in new) twice++; new[name] = value; more += !(name in old) }
+    END {
+        for (i = 1; i <= count; i++) {
+            name = order[i]
+            text = ""
+            if (!(name in new)) text = "missing  " name
+            else if (new[name] != old[name]) text = "differs  " name ": " old[name] " -> " new[name]
+            if (text != "" && ++bad <= most) print text
+        }
+        if (bad > most) print "... and " bad - most " more"
+        if (twice) print twice " names stand there twice: the comparison is worth nothing"
+        printf "%d lines of %s compared, %d differ, %d new lines not compared\n", count, base, bad, more
+        exit bad > 0 || twice > 0 || count == 0
+    }' "$2" "$3"
+}
+
+if [ "$1" = --aarch64 ]; then
+    TIERS=${TIERS:-scalar}
+    fixtures=$root/tests/fixtures/families
+    there=$root/build/aarch64
+    build_side "$root"
+    build_with "$root" "$here/bits.c" "$store/bits-now"
+    CC=${CC_AARCH64:-aarch64-linux-gnu-gcc} build_with "$root" "$here/bits.c" "$there/examples/bits" build/aarch64
+    tests/emulate.sh build/aarch64 "${QEMU_AARCH64:-qemu-aarch64}" || exit 1
+    echo "running this machine:$TIERS"
+    lines_of "$root/build/release/mixt" "$store/bits-now" "$fixtures" "$store/lines-base"
+    echo "running aarch64:$TIERS"
+    lines_of "$there/emulated/mixt" "$there/emulated/examples/bits" "$fixtures" "$store/lines-now"
+    compare_lines "this machine" "$store/lines-base" "$store/lines-now"
+    exit
+fi
 
 base=$(source_of "$1") && now=$(source_of "${2:-}") || exit 1
 echo "building $1 and ${2:-the working tree}"
@@ -107,25 +146,9 @@ kept=$base/lines-${key:0:16}
 fixtures=$base/tests/fixtures/families
 if [ ! -f "$kept" ]; then
     echo "running $1:$TIERS"
-    lines_of "$base" "$store/bits-base" "$fixtures" "$kept"
+    lines_of "$base/build/release/mixt" "$store/bits-base" "$fixtures" "$kept"
 fi
 echo "running ${2:-the working tree}:$TIERS"
-lines_of "$now" "$store/bits-now" "$fixtures" "$store/lines-now"
+lines_of "$now/build/release/mixt" "$store/bits-now" "$fixtures" "$store/lines-now"
 
-awk -v base="$1" -v most=40 '
-    { name = $1; value = substr($0, length(name) + 2) }
-    NR == FNR { if (name in old) twice++; old[name] = value; order[++count] = name; next }
-    { if (name in new) twice++; new[name] = value; more += !(name in old) }
-    END {
-        for (i = 1; i <= count; i++) {
-            name = order[i]
-            text = ""
-            if (!(name in new)) text = "missing  " name
-            else if (new[name] != old[name]) text = "differs  " name ": " old[name] " -> " new[name]
-            if (text != "" && ++bad <= most) print text
-        }
-        if (bad > most) print "... and " bad - most " more"
-        if (twice) print twice " names stand there twice: the comparison is worth nothing"
-        printf "%d lines of %s compared, %d differ, %d new lines not compared\n", count, base, bad, more
-        exit bad > 0 || twice > 0 || count == 0
-    }' "$kept" "$store/lines-now"
+compare_lines "$1" "$kept" "$store/lines-now"

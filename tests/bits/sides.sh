@@ -36,12 +36,12 @@ build_side() {
         { tail -20 "$log" >&2; die "$1 does not build"; }
 }
 
-# build_with SOURCE FILE PROGRAM: a C file that knows mixt.h alone, with that side's library
+# build_with SOURCE FILE PROGRAM [BUILD]: a C file that knows mixt.h alone, with that side's library
 build_with() {
     local libraries
     # shellcheck disable=SC2016
     libraries=$(make -s --no-print-directory -C "$1" --eval 'side-libraries: ; @echo $(LIBS)' side-libraries)
     # shellcheck disable=SC2086
     ${CC:-cc} -std=c17 -O1 -Wall -Wextra -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -I"$1/include" \
-        -o "$3" "$2" "$1/build/release/libmixt.a" $libraries || die "$2 does not build with $1"
+        -o "$3" "$2" "$1/${4:-build/release}/libmixt.a" $libraries || die "$2 does not build with $1"
 }
