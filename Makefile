@@ -125,10 +125,38 @@ TEST_PROGRAMS := $(TEST_SOURCES:%.c=$(BUILD)/%)
 
 $(BUILD)/tests/%.o: tests/%.c
 	@mkdir -p $(@D)
-	$(call say,cc,$@)$(CC) $(BASE) $(WARN) $(ISA) -Itests -MMD -MP -c $< -o $@
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN) $(ISA) $(CORPORA_LIST) -Itests -MMD -MP -c $< -o $@
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_HELPERS) $(LIBRARY)
 	$(call say,link,$@)$(CC) $(BASE) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
+
+# The fuzz targets without libFuzzer, each under a name of its own, in the program that replays their
+# corpora; the program's main has another name there.
+FUZZ_TARGETS := $(patsubst fuzz/%.c,%,$(sort $(wildcard fuzz/*.c)))
+CORPORA_OBJECTS := $(patsubst %,$(BUILD)/corpora/%.o,$(FUZZ_TARGETS)) $(BUILD)/corpora/main.o \
+                   $(patsubst fuzz/shared/%.c,$(BUILD)/corpora/shared/%.o,$(sort $(wildcard fuzz/shared/*.c))) \
+                   $(filter-out $(BUILD)/cli/main.o,$(CLI_OBJECTS))
+
+$(BUILD)/corpora/main.o: cli/main.c
+	@mkdir -p $(@D)
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN) -Dmain=fuzz_cli_main -Wno-missing-prototypes -MMD -MP -c $< -o $@
+
+$(BUILD)/corpora/shared/%.o: fuzz/shared/%.c
+	@mkdir -p $(@D)
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN) -Ifuzz -MMD -MP -c $< -o $@
+
+$(BUILD)/corpora/%.o: fuzz/%.c
+	@mkdir -p $(@D)
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN) -Ifuzz -DLLVMFuzzerTestOneInput=fuzz_run_$* \
+	    -DLLVMFuzzerCustomMutator=fuzz_mutate_as_$* -MMD -MP -c $< -o $@
+
+$(BUILD)/corpora/mutate.o: fuzz/tools/mutate.c
+	@mkdir -p $(@D)
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN) -Ifuzz -MMD -MP -c $< -o $@
+
+$(BUILD)/tests/test_corpora.o: CORPORA_LIST = '-DFUZZ_TARGETS=$(foreach name,$(FUZZ_TARGETS),X($(name)))'
+$(BUILD)/tests/test_corpora: $(BUILD)/tests/test_corpora.o $(BUILD)/corpora/mutate.o $(CORPORA_OBJECTS) $(LIBRARY)
+	$(call say,link,$@)$(CC) $(BASE) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
 
 # The examples see the public header alone, as a user's program does.
 EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))

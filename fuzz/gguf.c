@@ -10,8 +10,12 @@
 
 #include "formats/gguf.h"
 #include "quant/quant.h"
+#include "shared/mutate.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed)
+{
+    return fuzz_mutate_gguf(data, size, max_size, seed);
+}
 
 static char folder[] = "/tmp/mixt-fuzz-XXXXXX";
 static char path[64];

@@ -6,8 +6,12 @@
 #include <string.h>
 
 #include "formats/safetensors.h"
+#include "shared/mutate.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed)
+{
+    return fuzz_mutate_safetensors(data, size, max_size, seed);
+}
 
 static void require(bool condition)
 {
