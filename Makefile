@@ -373,11 +373,12 @@ fuzz-build: deps-fuzz
 	    SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" build/fuzz/libmixt.a $(filter build/fuzz/cli/%,$(FUZZ_CLI))
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(FUZZ_PROGRAMS)
 
+# The seeds of whole models, runs, traces and importance files, from fuzz/corpus/consistent.
 build/fuzz/fuzz/tools/%: fuzz/tools/%.c $(FUZZ_SHARED) build/fuzz/libmixt.a
 	@mkdir -p $(@D)
 	$(call say,link,$@)$(CLANG) $(BASE) $(WARN) -Ifuzz -fsanitize=fuzzer-no-link,address,undefined -o $@ $< fuzz/tools/mutate.c $(FUZZ_SHARED) build/fuzz/libmixt.a $(LIBS)
 
-fuzz-seeds: fuzz-build
+fuzz-seeds: fuzz-build ## make the seeds of fuzz/corpus that the library writes
 	@+$(MAKE) --no-print-directory build/fuzz/fuzz/tools/make_seeds
 	@build/fuzz/fuzz/tools/make_seeds fuzz/corpus
 
@@ -426,6 +427,6 @@ help: ## this list
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: bits-aarch64 build-aarch64 check-aarch64 deps-aarch64 all program examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
-        tsan check-guarded check-tiers check-portable check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build lint format analyze install uninstall clean help
+        tsan check-guarded check-tiers check-portable check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build fuzz-seeds lint format analyze install uninstall clean help
 .SECONDARY:
 .DEFAULT_GOAL := all
