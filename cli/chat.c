@@ -186,8 +186,8 @@ static mixt_status feed(conversation *talk, generation_state *generation, mixt_e
     mixt_status status =
         mixt_chat_render(talk->template, talk->messages, talk->count, &talk->options, &text, error);
     if (status == MIXT_OK) {
-        status = mixt_tokenizer_encode(generation->tokenizer, text, strlen(text), true, &ids,
-                                       &count, error);
+        status = encode_text(generation->tokenizer, "the conversation", text, strlen(text), &ids,
+                             &count, error);
     }
     free(text);
     int bos = mixt_tokenizer_around(generation->tokenizer, MIXT_SPECIAL_BOS);

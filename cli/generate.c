@@ -150,6 +150,15 @@ static mixt_status feed_new(generation_state *generation, size_t from, mixt_erro
     return status;
 }
 
+mixt_status encode_text(const mixt_tokenizer *tokenizer, const char *what, const char *text,
+                        size_t length, int32_t **ids, size_t *count, mixt_error *error)
+{
+    mixt_error local = MIXT_ERROR_INIT;
+    mixt_status status = mixt_tokenizer_encode(tokenizer, text, length, true, ids, count, &local);
+    return status == MIXT_OK ? MIXT_OK
+                             : set_error(error, status, "%.80s: %.400s", what, local.message);
+}
+
 mixt_status generation_feed(generation_state *generation, const char *text, size_t length,
                             mixt_error *error)
 {
@@ -157,7 +166,7 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
     size_t count = 0;
     size_t from = generation->count;
     mixt_status status =
-        mixt_tokenizer_encode(generation->tokenizer, text, length, true, &ids, &count, error);
+        encode_text(generation->tokenizer, "the prompt", text, length, &ids, &count, error);
     int32_t first = mixt_tokenizer_around(generation->tokenizer, MIXT_SPECIAL_BOS);
     first = first < 0 && count == 0 ? mixt_tokenizer_separator(generation->tokenizer) : first;
     if (status == MIXT_OK) {

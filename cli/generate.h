@@ -50,6 +50,9 @@ typedef struct generation_state {
 mixt_status generation_begin(cli_resources *resources, int context_length,
                              generation_state *generation, mixt_error *error);
 void generation_end(generation_state *generation);
+/* mixt_tokenizer_encode with special tokens; `what` is the text's name in a message. */
+mixt_status encode_text(const mixt_tokenizer *tokenizer, const char *what, const char *text,
+                        size_t length, int32_t **ids, size_t *count, mixt_error *error);
 /* Appends text; at the very start with the document separator before it. */
 mixt_status generation_feed(generation_state *generation, const char *text, size_t length,
                             mixt_error *error);

@@ -92,6 +92,7 @@ void must(mixt_status status, const mixt_error *error)
 void must_refuse(mixt_status status, const mixt_error *error, const char *path, const char *rule,
                  const char *what)
 {
+    assert_int_equal(status, error->status);
     if (!mixt_status_is_refusal(status) || strstr(error->message, path) == NULL ||
         strstr(error->message, rule) == NULL) {
         fail_msg("%s: status %d, '%s'", what, (int)status, error->message);

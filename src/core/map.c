@@ -31,6 +31,7 @@ struct mixt_map {
     void *data;
     uint64_t size;
     int descriptor;
+    struct timespec written; /* when the file was written last */
 };
 
 static _Atomic(map_slot *) slots;
@@ -201,6 +202,10 @@ mixt_status mixt_map_open(const char *path, mixt_map **map, mixt_error *error)
         free(made);
         return mixt_fail(error, local.status, "%s", local.message);
     }
+    struct stat now;
+    if (fstat(made->descriptor, &now) == 0) {
+        made->written = now.st_mtim;
+    }
     mixt_status status = map_descriptor(made, path, error);
     if (status != MIXT_OK) {
         mixt_map_close(made);
@@ -238,7 +243,8 @@ uint64_t mixt_map_size(const mixt_map *map)
 
 bool mixt_map_intact(const mixt_map *map)
 {
-    struct stat status;
+    struct stat now;
     return (map->slot == NULL || !atomic_load(&map->slot->broken)) &&
-           fstat(map->descriptor, &status) == 0 && (uint64_t)status.st_size >= map->size;
+           fstat(map->descriptor, &now) == 0 && (uint64_t)now.st_size >= map->size &&
+           now.st_mtim.tv_sec == map->written.tv_sec && now.st_mtim.tv_nsec == map->written.tv_nsec;
 }

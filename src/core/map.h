@@ -17,7 +17,8 @@ mixt_status mixt_map_open(const char *path, mixt_map **map, mixt_error *error);
 void mixt_map_close(mixt_map *map);
 const void *mixt_map_data(const mixt_map *map); /* page-aligned; not NULL, even of no bytes */
 uint64_t mixt_map_size(const mixt_map *map);    /* when it was opened */
-/* False once a page was lost or the file became shorter. */
+/* False once a page was lost, or the file became shorter or was written to: one that is cut and
+ * written anew has its old size again, and none of its pages faults. */
 bool mixt_map_intact(const mixt_map *map);
 
 #endif

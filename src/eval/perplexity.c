@@ -16,8 +16,12 @@ static mixt_status encode(const mixt_tokenizer *tokenizer, const mixt_perplexity
 {
     int32_t *encoded;
     size_t count;
+    mixt_error local = MIXT_ERROR_INIT;
     mixt_status status = mixt_tokenizer_encode(tokenizer, options->text, options->length, false,
-                                               &encoded, &count, error);
+                                               &encoded, &count, &local);
+    if (status != MIXT_OK) {
+        status = mixt_fail(error, status, "the text: %s", local.message);
+    }
     if (status != MIXT_OK || bos < 0) {
         all->tokens = encoded;
         all->count = status == MIXT_OK ? count : 0;

@@ -345,7 +345,8 @@ mixt_status mixt_gguf_intact(const mixt_gguf *file, mixt_error *error)
         const mixt_gguf_part *part = file->parts[i];
         if (part->map != NULL && !mixt_map_intact(part->map)) {
             return mixt_fail(error, MIXT_ERROR_IO,
-                             "%s: the file became shorter while it was in use", part->path);
+                             "%s: became shorter or was written to while it was in use",
+                             part->path);
         }
     }
     return MIXT_OK;

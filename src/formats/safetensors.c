@@ -503,8 +503,8 @@ mixt_status mixt_safetensors_intact(const mixt_safetensors *file, mixt_error *er
     for (size_t i = 0; i < file->file_count; i++) {
         const shard_file *one = &file->files[i];
         if (one->map != NULL && !mixt_map_intact(one->map)) {
-            return mixt_fail(error, MIXT_ERROR_IO, "%s: became shorter while it was in use",
-                             one->path);
+            return mixt_fail(error, MIXT_ERROR_IO,
+                             "%s: became shorter or was written to while it was in use", one->path);
         }
     }
     return MIXT_OK;

@@ -294,6 +294,7 @@ static mixt_status read_gguf(const char *path, mixt_model_options *options, mixt
     const mixt_family *family;
     MIXT_TRY(mixt_gguf_open(path, &file, error));
     mixt_status status = mixt_model_config_gguf(file, options, &family, error);
+    status = status == MIXT_OK ? mixt_gguf_intact(file, error) : status;
     mixt_gguf_close(file);
     return status;
 }

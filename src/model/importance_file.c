@@ -157,6 +157,9 @@ static mixt_status read_gguf(mixt_importance *importance, const char *path, mixt
         status = mixt_fail(error, MIXT_ERROR_FORMAT,
                            "%s: no importance matrix (tensors NAME.in_sum2) in this file", path);
     }
+    if (status == MIXT_OK) {
+        status = mixt_gguf_intact(file, error);
+    }
     mixt_gguf_close(file);
     return status;
 }
@@ -279,7 +282,8 @@ static mixt_status read_file(mixt_importance *importance, const char *path, mixt
     bool gguf = in.left >= 4 && memcmp(in.at, "GGUF", 4) == 0;
     mixt_status status = gguf ? MIXT_OK : read_legacy(importance, &in);
     if (status == MIXT_OK && !mixt_map_intact(map)) {
-        status = mixt_fail(error, MIXT_ERROR_IO, "%s: became shorter while it was read", path);
+        status = mixt_fail(error, MIXT_ERROR_IO,
+                           "%s: became shorter or was written to while it was read", path);
     }
     mixt_map_close(map);
     return status == MIXT_OK && gguf ? read_gguf(importance, path, error) : status;

@@ -109,7 +109,9 @@ double mixt_source_elements(const mixt_source *source)
         } else {
             const mixt_tensor_info *tensor = mixt_safetensors_tensor(source->safetensors, i);
             bool packed = tensor->dtype == MIXT_DTYPE_U8; /* two values of MXFP4 in a byte */
-            sum += (double)mixt_tensor_elements(tensor) * (packed ? 2 : 1);
+            bool known =
+                tensor->dtype != MIXT_DTYPE_UNKNOWN; /* else its shape has no bytes behind */
+            sum += known ? (double)mixt_tensor_elements(tensor) * (packed ? 2 : 1) : 0;
         }
     }
     return sum;

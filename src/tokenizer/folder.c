@@ -273,6 +273,7 @@ mixt_status mixt_tokenizer_take_ends(mixt_tokenizer *tokenizer, const char *mode
     mixt_gguf *file;
     MIXT_TRY(mixt_gguf_open(model_path, &file, error));
     mixt_status status = mixt_tokenizer_gguf_ends(tokenizer, file, error);
+    status = status == MIXT_OK ? mixt_gguf_intact(file, error) : status;
     mixt_gguf_close(file);
     return status;
 }

@@ -45,6 +45,7 @@ static mixt_status open_gguf(const char *path, mixt_tokenizer **tokenizer, mixt_
     mixt_status status = mixt_gguf_open(path, &file, error);
     if (status == MIXT_OK) {
         status = mixt_tokenizer_from_gguf(file, tokenizer, error);
+        status = status == MIXT_OK ? mixt_gguf_intact(file, error) : status;
         mixt_gguf_close(file);
     }
     return status;

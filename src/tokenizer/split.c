@@ -356,7 +356,7 @@ static mixt_status next_match(const run *r, const stage *s, const char *text, si
         PCRE2_UCHAR message[128];
         pcre2_get_error_message(result, message, sizeof message);
         return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
-                         "regular expression gave up at byte %zu of a text: %s", from,
+                         "the tokenizer's regular expression gave up at byte %zu: %s", from,
                          (char *)message);
     }
     const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(splitter->match);
