@@ -1,8 +1,10 @@
 /* mixt eval: perplexity and bits per byte, whole and by domain. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "files.h"
 #include "shared.h"
+#include "terminal.h"
 
 enum { TEXT_BYTES_MAX = 1 << 30 };
 
@@ -40,7 +42,7 @@ static const cli_option eval_options[] = {
     {.name = "json",
      .kind = OPTION_FLAG,
      .offset = offsetof(eval_settings, json),
-     .help = "print JSON instead of a table"},
+     .help = "print JSON instead of a table; a number that is not finite is null"},
     {0},
 };
 
@@ -57,6 +59,19 @@ static void report_chunk(void *user, const mixt_perplexity *so_far, int chunks)
     (void)chunks;
     printf("[%d]%.4f,", so_far->chunks, so_far->value);
     fflush(stdout);
+}
+
+static void print_json_perplexity(const mixt_perplexity *result, int window)
+{
+    fputs("{\"perplexity\": ", stdout);
+    print_json_number(stdout, result->value);
+    fputs(", \"deviation\": ", stdout);
+    print_json_number(stdout, result->deviation);
+    fputs(", \"nats\": ", stdout);
+    print_json_number(stdout, result->nats);
+    printf(", \"tokens\": %llu, \"chunks\": %d, \"window\": %d%s}\n",
+           (unsigned long long)result->tokens, result->chunks, window,
+           isfinite(result->value) ? "" : ", \"note\": \"perplexity is not finite\"");
 }
 
 static mixt_status evaluate_text(const eval_settings *settings, cli_resources *resources,
@@ -78,10 +93,7 @@ static mixt_status evaluate_text(const eval_settings *settings, cli_resources *r
     mixt_status status = mixt_text_perplexity(resources->context, resources->model,
                                               resources->tokenizer, &options, &result, error);
     if (status == MIXT_OK && settings->json) {
-        printf("{\"perplexity\": %.17g, \"deviation\": %.17g, \"nats\": %.17g, \"tokens\": %llu, "
-               "\"chunks\": %d, \"window\": %d}\n",
-               result.value, result.deviation, result.nats, (unsigned long long)result.tokens,
-               result.chunks, options.window);
+        print_json_perplexity(&result, options.window);
     } else {
         printf(result.chunks > 0 && !settings->json ? "\n" : "");
     }

@@ -1,0 +1,222 @@
+/* The program among hostile names and unusual models, run as a process of its own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "core/files.h"
+#include "mixt.h"
+#include "scratch.h"
+
+static char program[4200];
+static char output[1 << 16];
+
+static int begin(void **state)
+{
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 100);
+    if (length < 0) {
+        return 1;
+    }
+    program[length] = '\0';
+    *strrchr(program, '/') = '\0'; /* BUILD/tests */
+    *strrchr(program, '/') = '\0'; /* BUILD */
+    strcat(program, "/mixt");
+    return scratch_make_context(state);
+}
+
+/* Runs mixt in the scratch folder by the shell; its exit status, both streams in `output`. */
+static int run(const char *arguments)
+{
+    char command[9000];
+    snprintf(command, sizeof command, "cd %s && '%s' %s </dev/null 2>&1", scratch, program,
+             arguments);
+    FILE *stream = popen(command, "r");
+    assert_non_null(stream);
+    size_t length = fread(output, 1, sizeof output - 1, stream);
+    output[length] = '\0';
+    int status = pclose(stream);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* A model with the tokenizer of bytes in scratch/NAME. */
+static void make_model(const char *name, double logit_scale)
+{
+    char *folder = scratch_path(name);
+    mixt_model_options options = mixt_model_options_default();
+    options.vocab_size = 257;
+    options.context_length = 32;
+    options.layers = 1;
+    options.hidden_size = 32;
+    options.heads = 2;
+    options.kv_heads = 1;
+    options.head_dim = 16;
+    options.ffn_size = 32;
+    options.experts = 4;
+    options.initializer_range = 0.3;
+    options.logit_scale = logit_scale;
+    mixt_model *model;
+    mixt_tokenizer *tokenizer;
+    mixt_error error = MIXT_ERROR_INIT;
+    must(mixt_model_create(&options, 1, &model, &error), &error);
+    must(mixt_tokenizer_bytes(&tokenizer, &error), &error);
+    must(mixt_folder_create(folder, NULL), NULL);
+    must(mixt_model_save(model, folder, &error), &error);
+    must(mixt_tokenizer_save(tokenizer, folder, &error), &error);
+    mixt_tokenizer_free(tokenizer);
+    mixt_model_free(model);
+    free(folder);
+}
+
+static void write_text(const char *name, const char *text)
+{
+    char *path = scratch_path(name);
+    write_file(path, text, strlen(text));
+    free(path);
+}
+
+/* JSON has no number for what a perplexity of e^1000 is. */
+static void json_holds_no_infinity(void **state)
+{
+    (void)state;
+    make_model("steep", 1e6);
+    write_text("text.txt", "a text to score");
+    assert_int_equal(run("eval steep -d text.txt --json"), 0);
+    json_t *root = json_loads(strstr(output, "{\"domains"), JSON_DISABLE_EOF_CHECK, NULL);
+    assert_non_null(root);
+    json_t *all = json_object_get(root, "all");
+    assert_true(json_is_null(json_object_get(all, "perplexity")));
+    assert_string_equal(json_string_value(json_object_get(all, "note")),
+                        "perplexity is not finite");
+    assert_true(json_real_value(json_object_get(all, "nats")) > 1000);
+    json_decref(root);
+    write_text("long.txt", "a text of more than two windows, which llama-perplexity would score");
+    assert_int_equal(run("eval steep -f long.txt --window 16 --json"), 0);
+    root = json_loads(strstr(output, "{\"perplexity"), JSON_DISABLE_EOF_CHECK, NULL);
+    assert_true(json_is_null(json_object_get(root, "perplexity")));
+    assert_true(json_is_string(json_object_get(root, "note")));
+    json_decref(root);
+    make_model("plain", 1);
+    assert_int_equal(run("eval plain -d text.txt --json"), 0);
+    root = json_loads(strstr(output, "{\"domains"), JSON_DISABLE_EOF_CHECK, NULL);
+    all = json_object_get(root, "all");
+    assert_true(json_is_real(json_object_get(all, "perplexity")));
+    assert_null(json_object_get(all, "note"));
+    json_decref(root);
+}
+
+static void assert_inert(const char *what)
+{
+    static const char *const acting[] = {"\x1b",     "\x7f",         "\r",          "\x07",
+                                         "\xc2\x9b", "\xe2\x80\xae", "\xe2\x81\xa6"};
+    for (size_t i = 0; i < sizeof acting / sizeof *acting; i++) {
+        if (strstr(output, acting[i]) != NULL) {
+            fail_msg("%s: %s", what, output);
+        }
+    }
+}
+
+#define EVIL "e\x1b[31m\x7f\r\x07\xc2\x9b\x32J\xe2\x80\xaetxt\xe2\x81\xa6"
+
+static void names_do_not_act_on_a_terminal(void **state)
+{
+    (void)state;
+    make_model("plain", 1);
+    char *folder = scratch_path("texts/" EVIL);
+    must(mixt_folder_create(folder, NULL), NULL);
+    write_text("texts/" EVIL "/a.txt", "a text of a domain");
+    write_text("texts/" EVIL "/b.txt", "not a \xff text");
+    make_model(EVIL, 1);
+    static const struct {
+        const char *arguments;
+        int status;
+    } cases[] = {
+        {"eval plain -d texts", 0},
+        {"eval plain -d texts --json", 0},
+        {"eval plain -d 'nothing" EVIL "'", 2},
+        {"info 'nothing" EVIL "'", 2},
+        {"info '" EVIL "'", 0},
+        {"convert '" EVIL "' -o '" EVIL ".gguf'", 0},
+        {"convert '" EVIL "' -o '" EVIL "'", 2},
+        {"trace plain -d texts -o '" EVIL ".trace'", 0},
+        {"atlas '" EVIL ".trace'", 0},
+        {"atlas '" EVIL "'", 2},
+        {"run plain -p x -n '" EVIL "'", 2},
+        {"run plain --'" EVIL "'", 2},
+        {"'" EVIL "'", 2},
+        {"chat plain --template '" EVIL "'", 2},
+        {"train --init-from plain -d texts -o '" EVIL "run' --steps 1 --window 8", 0},
+        {"train --config '" EVIL "'", 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int status = run(cases[i].arguments);
+        assert_inert(cases[i].arguments);
+        if (status != cases[i].status) {
+            fail_msg("%zu: status %d: %s", i, status, output);
+        }
+    }
+    char *page = scratch_path("page.html");
+    assert_int_equal(run("atlas '" EVIL ".trace' --html page.html"), 0);
+    size_t length;
+    char *text = read_file(page, &length);
+    assert_null(strstr(text, "\xe2\x80\xae"));
+    assert_null(strstr(text, "\xc2\x9b"));
+    free(text);
+    free(page);
+    free(folder);
+}
+
+/* Every command that reads text, of a model without a tokenizer. */
+static void text_without_a_tokenizer(void **state)
+{
+    (void)state;
+    make_model("mute", 1);
+    write_text("text.txt", "a text");
+    char *json = scratch_path("mute/tokenizer.json"),
+         *config = scratch_path("mute/tokenizer_config.json");
+    unlink(json);
+    unlink(config);
+    static const char *const cases[] = {
+        "run mute -p x",
+        "run mute -f text.txt",
+        "chat mute",
+        "eval mute -d text.txt",
+        "trace mute -d text.txt -o t",
+        "convert mute -o o.gguf --data text.txt",
+        "train --init-from mute -d text.txt -o mute-run --steps 1",
+        "tokenize -m mute -p x",
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int status = run(cases[i]);
+        if (status != 2 || strstr(output, "tokenizer") == NULL) {
+            fail_msg("%s: status %d: %s", cases[i], status, output);
+        }
+    }
+    assert_int_equal(run("convert mute -o o.gguf"), 0);
+    assert_non_null(strstr(output, "no tokenizer beside the model"));
+    /* one that is there, but not to be read, is another thing */
+    assert_int_equal(mkdir(json, 0777), 0);
+    assert_int_equal(run("convert mute -o p.gguf"), 2);
+    assert_non_null(strstr(output, "tokenizer.json: is a folder"));
+    free(json);
+    free(config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(json_holds_no_infinity),
+        cmocka_unit_test(names_do_not_act_on_a_terminal),
+        cmocka_unit_test(text_without_a_tokenizer),
+    };
+    return cmocka_run_group_tests(tests, begin, scratch_remove_context);
+}
