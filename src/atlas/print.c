@@ -477,6 +477,7 @@ static mixt_status print_top_tokens(printer *p, mixt_error *error)
                 mixt_buffer_append(p->out, token.data, strlen(token.data));
                 column += 2 + columns;
             }
+            p->out->failed |= token.failed;
             mixt_buffer_free(&token);
         }
         mixt_buffer_text(p->out, "\n");

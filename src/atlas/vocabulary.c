@@ -65,16 +65,15 @@ static bool collect(const mixt_trace *trace, int layer, candidates *set)
     return set->chosen != NULL;
 }
 
-/* The best `per_expert` of one expert, by insertion. */
+/* The best `per_expert` of one expert, by insertion; bounds [per_expert] is scratch. */
 static void rank_expert(const candidates *set, const mixt_trace *trace, int expert, int per_expert,
-                        mixt_top_token *rows)
+                        double *bounds, mixt_top_token *rows)
 {
-    double *bounds = malloc((size_t)per_expert * sizeof *bounds);
     int filled = 0;
     for (int i = 0; i < per_expert; i++) {
         rows[i] = (mixt_top_token){-1, 0, 0};
     }
-    for (int c = 0; c < set->count && bounds != NULL; c++) {
+    for (int c = 0; c < set->count; c++) {
         double occurrences = (double)set->occurrences[set->token[c]];
         double taken = set->chosen[(size_t)c * (size_t)trace->info.experts + (size_t)expert];
         double low;
@@ -98,7 +97,6 @@ static void rank_expert(const candidates *set, const mixt_trace *trace, int expe
         rows[place] =
             (mixt_top_token){set->token[c], set->occurrences[set->token[c]], taken / occurrences};
     }
-    free(bounds);
 }
 
 mixt_status mixt_top_tokens(const mixt_trace *trace, int layer, int per_expert,
@@ -107,7 +105,8 @@ mixt_status mixt_top_tokens(const mixt_trace *trace, int layer, int per_expert,
     assert(layer >= 0 && layer < trace->info.layers && per_expert >= 1);
     candidates set = {0};
     mixt_status status = MIXT_OK;
-    if (!collect(trace, layer, &set)) {
+    double *bounds = malloc((size_t)per_expert * sizeof *bounds);
+    if (bounds == NULL || !collect(trace, layer, &set)) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "tokens of experts: no memory");
     }
     for (uint64_t i = 0; i < trace->info.tokens && status == MIXT_OK; i++) {
@@ -118,8 +117,9 @@ mixt_status mixt_top_tokens(const mixt_trace *trace, int layer, int per_expert,
         }
     }
     for (int e = 0; e < trace->info.experts && status == MIXT_OK; e++) {
-        rank_expert(&set, trace, e, per_expert, rows + (size_t)e * (size_t)per_expert);
+        rank_expert(&set, trace, e, per_expert, bounds, rows + (size_t)e * (size_t)per_expert);
     }
+    free(bounds);
     free(set.slot);
     free(set.token);
     free(set.occurrences);

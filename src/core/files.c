@@ -303,8 +303,10 @@ mixt_status mixt_folder_list(const char *path, char ***names, size_t *count, mix
     *count = 0;
     DIR *folder = opendir(path);
     if (folder == NULL) {
-        return mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: cannot open folder: %s", path,
-                         strerror(errno));
+        return errno == ENOMEM || errno == EMFILE || errno == ENFILE
+                   ? mixt_fail_errno(error, errno, "%s: cannot open folder", path)
+                   : mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: cannot open folder: %s", path,
+                               strerror(errno));
     }
     size_t capacity = 0;
     mixt_status status = MIXT_OK;

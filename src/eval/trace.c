@@ -124,7 +124,6 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
         layers[i] = t->scorer->graph->routes[i].layer;
     }
     int select = model->options.router.select;
-    mixt_model_hash(model, hash);
     mixt_trace_header header = {.layers = t->layers,
                                 .layer_numbers = layers,
                                 .experts = t->experts,
@@ -142,7 +141,10 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
                                 .token_bytes = token_bytes,
                                 .vocabulary = tokenizer,
                                 .logits = t->logits};
-    mixt_status status = mixt_trace_writer_create(options->output, &header, &t->writer, error);
+    mixt_status status = mixt_model_hash(model, hash, error);
+    if (status == MIXT_OK) {
+        status = mixt_trace_writer_create(options->output, &header, &t->writer, error);
+    }
     free(names);
     free(layers);
     return status;

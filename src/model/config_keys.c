@@ -275,8 +275,13 @@ mixt_status mixt_config_value(const mixt_json_object *json, const mixt_config_ro
         given = json_array_get(given, 0);
     }
     mixt_json_object plain = *json;
+    mixt_json_begin();
     json_t *number = is_number(row) ? spelled_number(given) : spelled_integer(given);
     json_t *alone = number != NULL ? json_pack("{s:o}", key, number) : NULL;
+    if (mixt_json_failed()) {
+        json_decref(alone);
+        return mixt_fail(json->error, MIXT_ERROR_MEMORY, "%s: no memory", json->file);
+    }
     if (alone != NULL) {
         plain.json = alone;
     }
@@ -391,12 +396,16 @@ static mixt_status check_fixed(const mixt_json_object *json, const char *key, co
     if (any || value == NULL) {
         return MIXT_OK;
     }
+    mixt_json_begin();
     json_t *expected = mixt_json_load(text, strlen(text), JSON_DECODE_ANY, NULL);
     bool same = !list && is_same(value, expected);
     for (size_t i = 0; list && i < json_array_size(expected) && !same; i++) {
         same = is_same(value, json_array_get(expected, i));
     }
     json_decref(expected);
+    if (mixt_json_failed()) {
+        return mixt_fail(json->error, MIXT_ERROR_MEMORY, "%s: no memory", json->file);
+    }
     return same ? MIXT_OK
                 : mixt_config_unsupported(&at.object, at.key, "only %s is supported for %s", text,
                                           title);

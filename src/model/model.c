@@ -163,15 +163,15 @@ const char *mixt_model_remark(const mixt_model *model, int index)
     return mixt_remarks_get(&model->remarks, index);
 }
 
-void mixt_model_hash(const mixt_model *model, char hash[65])
+mixt_status mixt_model_hash(const mixt_model *model, char hash[65], mixt_error *error)
 {
     char *config = NULL;
     mixt_sha256 state;
+    MIXT_TRY(mixt_model_config_text(model, &config, error));
     mixt_sha256_init(&state);
-    if (mixt_model_config_text(model, &config, NULL) == MIXT_OK) {
-        mixt_sha256_update(&state, config, strlen(config));
-    }
+    mixt_sha256_update(&state, config, strlen(config));
     free(config);
     mixt_model_hash_weights(model, &state);
     mixt_sha256_final_hex(&state, hash);
+    return MIXT_OK;
 }

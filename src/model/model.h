@@ -65,7 +65,7 @@ const mixt_router_spec *mixt_model_router(const mixt_model *model, int layer);
 /* The name of an expert's own tensor: {E} replaced. */
 void mixt_parameter_expert_name(const mixt_parameter *parameter, int expert, char name[128]);
 /* SHA-256 of options and weights, 64 hexadecimal digits and NUL. */
-void mixt_model_hash(const mixt_model *model, char hash[65]);
+mixt_status mixt_model_hash(const mixt_model *model, char hash[65], mixt_error *error);
 
 /* The block as it is now, NULL where the model is mapped. */
 const float *mixt_model_block(const mixt_model *model);

@@ -246,14 +246,14 @@ mixt_status mixt_tokenizer_save(const mixt_tokenizer *tokenizer, const char *fol
                                                     "%s: no memory for the tokenizer", folder)
                                         : mixt_folder_create(folder, error);
     if (status == MIXT_OK) {
-        status = write_vocabulary(tokenizer, folder, error);
-    }
-    if (status == MIXT_OK) {
         status =
             mixt_file_replace_in(folder, "tokenizer_config.json", config, strlen(config), error);
     }
     if (status == MIXT_OK) {
         status = write_ends(tokenizer, folder, error);
+    }
+    if (status == MIXT_OK) { /* last: a folder with it is complete */
+        status = write_vocabulary(tokenizer, folder, error);
     }
     free(config);
     return status;

@@ -271,6 +271,9 @@ static mixt_status compile(const char *pattern, size_t length, uint32_t options,
     *code = pcre2_compile((PCRE2_SPTR)pattern, length, options, &number, &offset, context);
     pcre2_compile_context_free(context);
     if (*code == NULL) {
+        if (number == PCRE2_ERROR_HEAP_FAILED) {
+            return mixt_fail(error, MIXT_ERROR_MEMORY, "regular expression: no memory");
+        }
         PCRE2_UCHAR message[128];
         pcre2_get_error_message(number, message, sizeof message);
         return mixt_fail(error, MIXT_ERROR_FORMAT, "regular expression: %s", (char *)message);
@@ -353,6 +356,9 @@ static mixt_status next_match(const run *r, const stage *s, const char *text, si
         return MIXT_OK;
     }
     if (result < 0) {
+        if (result == PCRE2_ERROR_NOMEMORY) {
+            return mixt_fail(r->error, MIXT_ERROR_MEMORY, "regular expression: no memory");
+        }
         PCRE2_UCHAR message[128];
         pcre2_get_error_message(result, message, sizeof message);
         return mixt_fail(r->error, MIXT_ERROR_UNSUPPORTED,
