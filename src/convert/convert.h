@@ -2,6 +2,8 @@
 #ifndef MIXT_CONVERT_CONVERT_H
 #define MIXT_CONVERT_CONVERT_H
 
+#include <dirent.h>
+
 #include "backend/context.h"
 #include "model/parameters.h"
 #include "quant/mix.h"
@@ -26,6 +28,7 @@ typedef struct mixt_conversion {
     const mixt_convert_options *options;
     mixt_form form;
     char *folder;        /* temporary, beside the output */
+    DIR *listing;        /* the same, open: what it holds is removed without memory too */
     char *path;          /* in it: the file of weights */
     const mixt_mix *mix; /* NULL: types stay as they are */
     mixt_target_part *parts;

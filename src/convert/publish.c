@@ -3,6 +3,7 @@
  * of what stood under the name. */
 #define _GNU_SOURCE /* asprintf, mkdtemp */
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,14 +44,12 @@ static bool same_file(const char *a, const char *b)
 static bool is_shard_of(const char *file, const char *output)
 {
     size_t folder = (size_t)(base_of(output) - output), stem = strlen(base_of(output)) - 5;
-    char *here = folder == 0 ? strdup(".") : strndup(output, folder);
-    char *there =
-        base_of(file) == file ? strdup(".") : strndup(file, (size_t)(base_of(file) - file));
-    bool same = here != NULL && there != NULL && same_file(here, there) &&
-                strncmp(base_of(file), base_of(output), stem) == 0 && base_of(file)[stem] == '-';
-    free(here);
-    free(there);
-    return same;
+    size_t other = (size_t)(base_of(file) - file);
+    char here[PATH_MAX], there[PATH_MAX]; /* longer ones cannot be opened */
+    snprintf(here, sizeof here, "%.*s.", (int)folder, output);
+    snprintf(there, sizeof there, "%.*s.", (int)other, file);
+    return same_file(here, there) && strncmp(base_of(file), base_of(output), stem) == 0 &&
+           base_of(file)[stem] == '-';
 }
 
 static mixt_status check_source(const mixt_conversion *c, const char *output)
@@ -121,14 +120,37 @@ mixt_status mixt_output_begin(mixt_conversion *c)
     mode_t mask = umask(0);
     umask(mask);
     chmod(c->folder, 0777 & ~mask);
+    c->listing = opendir(c->folder);
     c->path = mixt_path_join(c->folder, gguf ? base_of(output) : "model.safetensors");
-    return c->path != NULL ? MIXT_OK : no_memory(c);
+    return c->path != NULL && c->listing != NULL ? MIXT_OK : no_memory(c);
+}
+
+/* What a conversion without memory leaves in its temporary folder, if it still is that. */
+static void remove_listed(const mixt_conversion *c)
+{
+    struct stat opened, named;
+    int folder = dirfd(c->listing);
+    if (fstat(folder, &opened) != 0 || stat(c->folder, &named) != 0 ||
+        opened.st_ino != named.st_ino || opened.st_dev != named.st_dev) {
+        return;
+    }
+    rewinddir(c->listing);
+    for (const struct dirent *entry; (entry = readdir(c->listing)) != NULL;) {
+        unlinkat(folder, entry->d_name, 0);
+    }
+    rmdir(c->folder);
 }
 
 void mixt_output_end(mixt_conversion *c)
 {
     if (c->folder != NULL) {
-        mixt_folder_remove(c->folder, NULL);
+        if (mixt_folder_remove(c->folder, NULL) != MIXT_OK && c->listing != NULL) {
+            remove_listed(c);
+        }
+        if (c->listing != NULL) {
+            closedir(c->listing);
+            c->listing = NULL;
+        }
     }
     free(c->folder);
     free(c->path);
