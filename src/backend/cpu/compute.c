@@ -87,25 +87,16 @@ static mixt_status fill_storage(compute_storage *storage, const mixt_context_opt
 #endif
     compute->gemm = &storage->engine;
     compute->matmul = options->matmul;
-    switch (options->matmul) {
-    case MIXT_MATMUL_EXACT:
-    case MIXT_MATMUL_BF16:
-        break;
-    case MIXT_MATMUL_BLAS:
-        status = mixt_blas_open(&storage->engine, error);
-        break;
-    default:
-        status = mixt_fail(error, MIXT_ERROR_ARGUMENT, "matmul: %d is not a kind of product",
-                           (int)options->matmul);
+    if (options->matmul != MIXT_MATMUL_EXACT && options->matmul != MIXT_MATMUL_BF16 &&
+        options->matmul != MIXT_MATMUL_BLAS) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "matmul: %d is not a kind of product",
+                         (int)options->matmul);
     }
-    if (status != MIXT_OK) {
-        return status;
-    }
-    status = mixt_pool_create(options->threads, &compute->pool, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
+    MIXT_TRY(mixt_pool_create(options->threads, &compute->pool, error));
     compute->threads = mixt_pool_threads(compute->pool);
+    if (options->matmul == MIXT_MATMUL_BLAS) {
+        MIXT_TRY(mixt_blas_open(&storage->engine, compute->threads, error));
+    }
     return allocate_buffers(storage, compute->threads, error);
 }
 
