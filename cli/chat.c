@@ -117,18 +117,24 @@ static size_t system_messages(const conversation *talk)
     return talk->count > 0 && strcmp(talk->messages[0].role, "system") == 0;
 }
 
-/* The text of a special token, malloc'd, or NULL. */
-static char *special_text(const mixt_tokenizer *tokenizer, mixt_special which)
+/* The text of a special token, malloc'd, or NULL where it has none. */
+static mixt_status special_text(const mixt_tokenizer *tokenizer, mixt_special which, char **text,
+                                mixt_error *error)
 {
     size_t length = 0;
     int id = mixt_tokenizer_special(tokenizer, which);
     const char *bytes = id >= 0 ? mixt_tokenizer_bytes_of(tokenizer, id, &length) : NULL;
-    char *text = bytes != NULL && text_is_utf8(bytes, length) ? malloc(length + 1) : NULL;
-    if (text != NULL) {
-        memcpy(text, bytes, length);
-        text[length] = 0;
+    *text = NULL;
+    if (bytes == NULL || !text_is_utf8(bytes, length)) {
+        return MIXT_OK;
     }
-    return text;
+    *text = malloc(length + 1);
+    if (*text == NULL) {
+        return no_memory(error);
+    }
+    memcpy(*text, bytes, length);
+    (*text)[length] = 0;
+    return MIXT_OK;
 }
 
 /* The template that was asked for (built in, else a file), the model's own, or its family's. */
@@ -143,12 +149,14 @@ static mixt_status find_template(const chat_settings *settings, const cli_resour
     if (settings->template != NULL) {
         talk->options.name = settings->template;
         talk->template = mixt_chat_builtin(settings->template);
-        if (talk->template == NULL && files_read(settings->template, TEMPLATE_FILE_MAX,
-                                                 &talk->template_read, &length, what)) {
+        mixt_status status = MIXT_OK;
+        if (talk->template == NULL) {
+            status = files_read(settings->template, TEMPLATE_FILE_MAX, &talk->template_read,
+                                &length, what);
             talk->template = talk->template_read;
         }
-        if (talk->template == NULL) {
-            return set_error(error, MIXT_ERROR_NOT_FOUND,
+        if (status != MIXT_OK) {
+            return set_error(error, status,
                              "--template %.200s: no built-in template, and as a file: %.200s",
                              settings->template, what);
         }
@@ -291,11 +299,10 @@ static mixt_status take_turn(const chat_settings *settings, conversation *talk,
 typedef struct chat_line {
     char *text; /* lines that ended with a backslash, joined */
     size_t length, capacity;
-    char *line;
-    size_t line_capacity;
+    input_line line;
 } chat_line;
 
-typedef enum line_kind { LINE_TEXT, LINE_END, LINE_BAD, LINE_AGAIN } line_kind;
+typedef enum line_kind { LINE_TEXT, LINE_END, LINE_BAD, LINE_AGAIN, LINE_FAILED } line_kind;
 
 static bool append_line(chat_line *read, const char *line, size_t length)
 {
@@ -308,13 +315,16 @@ static bool append_line(chat_line *read, const char *line, size_t length)
     return true;
 }
 
-/* The next turn of the user, over several lines where they end with a backslash. */
-static line_kind read_turn(chat_line *read)
+/* The next turn of the user, over several lines where they end with a backslash; together they are
+ * bounded like one. */
+static line_kind read_turn(chat_line *read, mixt_error *error)
 {
     read->length = 0;
     for (;;) {
-        ssize_t length = terminal_read_line(read->length == 0 ? "> " : "... ", &read->line,
-                                            &read->line_capacity);
+        if (terminal_read_line(read->length == 0 ? "> " : "... ", &read->line, error) != MIXT_OK) {
+            return LINE_FAILED;
+        }
+        ssize_t length = read->line.length;
         bool by_hand = isatty(STDIN_FILENO) != 0;
         if (interrupt_status() == 128 + 2 && by_hand) {
             interrupt_clear(); /* a line that was typed right behind Ctrl-C counts */
@@ -327,13 +337,19 @@ static line_kind read_turn(chat_line *read)
         if (length < 0 || interrupt_status() != 0) {
             return read->length > 0 && interrupt_status() == 0 ? LINE_TEXT : LINE_END;
         }
-        while (length > 0 && strchr("\r\n", read->line[length - 1]) != NULL) {
+        while (length > 0 && strchr("\r\n", read->line.text[length - 1]) != NULL) {
             length--;
         }
-        bool goes_on = length > 0 && read->line[length - 1] == '\\';
-        if (!append_line(read, read->line, (size_t)length - goes_on) ||
+        bool goes_on = length > 0 && read->line.text[length - 1] == '\\';
+        if (read->length + (size_t)length > LINE_BYTES_MAX) {
+            set_error(error, MIXT_ERROR_ARGUMENT, "standard input: a turn of more than %d bytes",
+                      LINE_BYTES_MAX);
+            return LINE_FAILED;
+        }
+        if (!append_line(read, read->line.text, (size_t)length - goes_on) ||
             (goes_on && !append_line(read, "\n", 1))) {
-            return LINE_BAD;
+            no_memory(error);
+            return LINE_FAILED;
         }
         if (!goes_on) {
             bool good = text_is_utf8(read->text, read->length) &&
@@ -368,7 +384,13 @@ static mixt_status take_turns(const chat_settings *settings, conversation *talk,
     bool by_hand = isatty(STDIN_FILENO);
     mixt_status status = MIXT_OK;
     while (!ferror(stdout)) {
-        line_kind kind = read_turn(&read);
+        mixt_error error = MIXT_ERROR_INIT;
+        line_kind kind = read_turn(&read, &error);
+        if (kind == LINE_FAILED) {
+            fail_error(&error);
+            status = error.status;
+            break;
+        }
         if (kind == LINE_END) {
             fputs(by_hand ? "\n" : "", stderr);
             break;
@@ -394,7 +416,7 @@ static mixt_status take_turns(const chat_settings *settings, conversation *talk,
         }
     }
     free(read.text);
-    free(read.line);
+    free(read.line.text);
     return status;
 }
 
@@ -413,12 +435,16 @@ static int chat(const chat_settings *settings, cli_resources *resources, convers
     if (status == MIXT_OK && settings->system != NULL) {
         status = add_message(talk, "system", settings->system, strlen(settings->system), &error);
     }
+    if (status == MIXT_OK) {
+        status = special_text(resources->tokenizer, MIXT_SPECIAL_BOS, &talk->bos, &error);
+    }
+    if (status == MIXT_OK) {
+        status = special_text(resources->tokenizer, MIXT_SPECIAL_EOS, &talk->eos, &error);
+    }
     if (status != MIXT_OK) {
         return fail_error(&error);
     }
     generation->sampling = settings->sampling;
-    talk->bos = special_text(resources->tokenizer, MIXT_SPECIAL_BOS);
-    talk->eos = special_text(resources->tokenizer, MIXT_SPECIAL_EOS);
     talk->options.add_generation_prompt = true;
     talk->options.bos_token = talk->bos;
     talk->options.eos_token = talk->eos;

@@ -15,6 +15,8 @@ enum {
 extern const cli_command *const commands[]; /* ends with NULL */
 const cli_command *command_find(const char *name);
 
+/* The exit status of a call that failed. */
+int exit_status(mixt_status status);
 /* "mixt NAME: message" on standard error; gives the status back. */
 int fail_with(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same for an error of the library: 2 for a refusal, 1 for a failure at work. */

@@ -80,8 +80,9 @@ static mixt_status evaluate_text(const eval_settings *settings, cli_resources *r
     char *text = NULL;
     char what[200];
     size_t length = 0;
-    if (!files_read(settings->text, TEXT_BYTES_MAX, &text, &length, what)) {
-        return set_error(error, MIXT_ERROR_ARGUMENT, "%.250s: %s", settings->text, what);
+    mixt_status status = files_read(settings->text, TEXT_BYTES_MAX, &text, &length, what);
+    if (status != MIXT_OK) {
+        return set_error(error, status, "%.250s: %s", settings->text, what);
     }
     length -= length > 0 && text[length - 1] == '\n' ? 1 : 0; /* as llama-perplexity does */
     mixt_perplexity_options options = {.text = text,
@@ -90,8 +91,8 @@ static mixt_status evaluate_text(const eval_settings *settings, cli_resources *r
                                        .chunks = settings->chunks,
                                        .report = settings->json ? NULL : report_chunk};
     mixt_perplexity result;
-    mixt_status status = mixt_text_perplexity(resources->context, resources->model,
-                                              resources->tokenizer, &options, &result, error);
+    status = mixt_text_perplexity(resources->context, resources->model, resources->tokenizer,
+                                  &options, &result, error);
     if (status == MIXT_OK && settings->json) {
         print_json_perplexity(&result, options.window);
     } else {

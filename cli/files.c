@@ -1,5 +1,7 @@
 #include "files.h"
 
+#include "cli.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,74 +10,84 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-FILE *files_open(const char *path, char what[200])
+/* strerror into `what`, and whose fault it is. */
+static mixt_status failed(int number, char what[200])
+{
+    snprintf(what, 200, "%s", strerror(number));
+    return number == ENOMEM                                        ? MIXT_ERROR_MEMORY
+           : number == EIO || number == EMFILE || number == ENFILE ? MIXT_ERROR_IO
+                                                                   : MIXT_ERROR_NOT_FOUND;
+}
+
+mixt_status files_open(const char *path, FILE **file, char what[200])
 {
     int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     struct stat stat;
-    if (descriptor < 0 || fstat(descriptor, &stat) != 0) {
-        snprintf(what, 200, "%s", strerror(errno));
-        if (descriptor >= 0) {
-            close(descriptor);
-        }
-        return NULL;
+    *file = NULL;
+    if (descriptor < 0) {
+        return failed(errno, what);
     }
-    if (!S_ISREG(stat.st_mode)) {
+    mixt_status status = fstat(descriptor, &stat) != 0 ? failed(errno, what) : MIXT_OK;
+    if (status == MIXT_OK && !S_ISREG(stat.st_mode)) {
         snprintf(what, 200, "%s",
                  S_ISDIR(stat.st_mode) ? "is a folder, not a file" : "not a regular file");
-        close(descriptor);
-        return NULL;
+        status = MIXT_ERROR_ARGUMENT;
     }
-    FILE *file = fdopen(descriptor, "rb");
-    if (file == NULL) {
-        snprintf(what, 200, "%s", strerror(errno));
+    if (status == MIXT_OK && (*file = fdopen(descriptor, "rb")) == NULL) {
+        status = failed(errno, what);
+    }
+    if (status != MIXT_OK) {
         close(descriptor);
     }
-    return file;
+    return status;
 }
 
-static bool read_stream(FILE *file, size_t limit, char **data, size_t *length, char what[200])
+/* Reads no more than one byte above the limit. */
+static mixt_status read_stream(FILE *file, size_t limit, char **data, size_t *length,
+                               char what[200])
 {
-    size_t capacity = 65536;
-    size_t used = 0;
-    char *text = malloc(capacity + 1);
-    while (text != NULL) {
-        used += fread(text + used, 1, capacity - used, file);
-        if (used < capacity || used > limit) {
+    size_t capacity = 0, used = 0;
+    char *text = NULL;
+    mixt_status status = MIXT_OK;
+    do {
+        size_t wanted = used + 65536 < limit + 2 ? used + 65536 : limit + 2;
+        if (!list_grow(&text, &capacity, wanted, 1)) {
+            snprintf(what, 200, "out of memory");
+            status = MIXT_ERROR_MEMORY;
             break;
         }
-        capacity *= 2;
-        char *grown = realloc(text, capacity + 1);
-        if (grown == NULL) {
-            free(text);
-        }
-        text = grown;
+        errno = 0;
+        used += fread(text + used, 1, wanted - 1 - used, file);
+    } while (used <= limit && !feof(file) && !ferror(file));
+    if (status == MIXT_OK && ferror(file)) {
+        snprintf(what, 200, "%s", strerror(errno));
+        status = MIXT_ERROR_IO;
+    } else if (status == MIXT_OK && used > limit) {
+        snprintf(what, 200, "more than %zu bytes", limit);
+        status = MIXT_ERROR_ARGUMENT;
     }
-    if (text == NULL || ferror(file) || used > limit) {
-        if (text != NULL && used > limit) {
-            snprintf(what, 200, "more than %zu bytes", limit);
-        } else {
-            snprintf(what, 200, "%s", text == NULL ? "out of memory" : strerror(errno));
-        }
+    if (status != MIXT_OK) {
         free(text);
-        return false;
+        return status;
     }
     text[used] = 0;
     *data = text;
     *length = used;
-    return true;
+    return MIXT_OK;
 }
 
-bool files_read(const char *path, size_t limit, char **data, size_t *length, char what[200])
+mixt_status files_read(const char *path, size_t limit, char **data, size_t *length, char what[200])
 {
     if (strcmp(path, "-") == 0) {
         return read_stream(stdin, limit, data, length, what);
     }
-    FILE *file = files_open(path, what);
-    bool good = file != NULL && read_stream(file, limit, data, length, what);
-    if (file != NULL) {
+    FILE *file;
+    mixt_status status = files_open(path, &file, what);
+    if (status == MIXT_OK) {
+        status = read_stream(file, limit, data, length, what);
         fclose(file);
     }
-    return good;
+    return status;
 }
 
 bool files_is_folder(const char *path)

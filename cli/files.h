@@ -6,11 +6,14 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* Opens a regular file; anything else (folder, FIFO, device) gives NULL and a reason without ever
- * blocking. `what` receives the reason. */
-FILE *files_open(const char *path, char what[200]);
-/* Whole file, or standard input for "-", up to `limit` bytes, malloc'd, with a NUL behind. */
-bool files_read(const char *path, size_t limit, char **data, size_t *length, char what[200]);
+#include "mixt.h"
+
+/* Opens a regular file; anything else (folder, FIFO, device) is refused without ever blocking.
+ * `what` receives the reason. */
+mixt_status files_open(const char *path, FILE **file, char what[200]);
+/* Whole file, or standard input for "-", up to `limit` bytes, malloc'd, with a NUL behind; `what`
+ * as above. */
+mixt_status files_read(const char *path, size_t limit, char **data, size_t *length, char what[200]);
 bool files_is_folder(const char *path);
 /* Whether there is something of this name, readable or not. */
 bool files_exist(const char *path);

@@ -467,7 +467,7 @@ static void take_file(domain_writer *writer, const found_file *file)
     size_t name = strlen(file->path);
     bool packed = name > 3 && strcmp(file->path + name - 3, ".gz") == 0;
     if (packed ? !read_gzip(file->path, &text, &length)
-               : !files_read(file->path, FILE_BYTES_MAX, &text, &length, what)) {
+               : files_read(file->path, FILE_BYTES_MAX, &text, &length, what) != MIXT_OK) {
         return;
     }
     bool good = (file->form != FORM_SHELL || is_shell(text, length)) &&

@@ -116,6 +116,7 @@ static bool append(char **line, size_t *capacity, size_t used, size_t more)
         size_t grown = 2 * (used + more + 1);
         char *text = realloc(*line, grown);
         if (text == NULL) {
+            errno = ENOMEM;
             return false;
         }
         *line = text;
@@ -140,6 +141,10 @@ ssize_t interrupt_read_line(char **line, size_t *capacity)
         const char *from = ahead.bytes + ahead.at;
         const char *end = memchr(from, '\n', ahead.end - ahead.at);
         size_t more = end != NULL ? (size_t)(end - from) + 1 : ahead.end - ahead.at;
+        if (used + more > LINE_BYTES_MAX) {
+            errno = EMSGSIZE;
+            return -1;
+        }
         if (!append(line, capacity, used, more)) {
             return -1;
         }

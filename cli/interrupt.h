@@ -12,9 +12,14 @@ void interrupt_end(void);
 int interrupt_status(void);
 /* Forgets an interrupt that was dealt with. */
 void interrupt_clear(void);
+/* The longest line, and the longest prompt: a context of a million tokens of sixteen bytes. To
+ * encode one costs some twenty times its bytes. */
+enum { LINE_BYTES_MAX = 16 << 20 };
+
 /* A line of standard input, as getline gives it, between interrupt_begin and interrupt_end. -1 at
  * the end (errno 0), where an interrupt came meanwhile or just before (EINTR), and where reading
- * failed. What was read ahead is kept here: nobody else may read standard input afterwards. */
+ * failed (EMSGSIZE: more than LINE_BYTES_MAX). What was read ahead is kept here: nobody else may
+ * read standard input afterwards. */
 ssize_t interrupt_read_line(char **line, size_t *capacity);
 
 #endif

@@ -1,10 +1,12 @@
 /* mixt: finds the command, reads its options, runs it, and sees to it that output really went out.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "terminal.h"
@@ -53,9 +55,14 @@ int fail_with(int status, const char *format, ...)
     return status;
 }
 
+int exit_status(mixt_status status)
+{
+    return mixt_status_is_refusal(status) ? STATUS_REFUSED : STATUS_FAILED;
+}
+
 int fail_error(const mixt_error *error)
 {
-    int status = mixt_status_is_refusal(error->status) ? STATUS_REFUSED : STATUS_FAILED;
+    int status = exit_status(error->status);
     const char *text = error->message[0] != 0 ? error->message : mixt_status_name(error->status);
     return fail_with(status, "%s", text);
 }
@@ -129,7 +136,8 @@ static int run_command(const cli_command *command, int argc, char **argv)
     options_reset(&arguments);
     int status = STATUS_DONE;
     if (!options_parse(&arguments, argc, argv)) {
-        status = fail_usage("%s", arguments.message);
+        status = arguments.failed ? fail_with(STATUS_FAILED, "%s", arguments.message)
+                                  : fail_usage("%s", arguments.message);
     } else if (arguments.help) {
         usage_command(command, stdout);
     } else {
@@ -153,8 +161,22 @@ static int unknown_command(const char *name)
     return fail_usage("%.80s: no such %s", name, name[0] == '-' ? "option" : "command");
 }
 
+/* Descriptors 0 to 2 are what they are for, or /dev/null: the next file that is opened would become
+ * standard output otherwise, and a line of progress a part of it. False: there is no /dev/null. */
+static bool open_standard(void)
+{
+    int opened = open("/dev/null", O_RDWR);
+    while (opened >= 0 && opened <= STDERR_FILENO) {
+        opened = open("/dev/null", O_RDWR);
+    }
+    return opened >= 0 && close(opened) == 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (!open_standard()) {
+        return STATUS_FAILED; /* there may be nowhere to say so */
+    }
     /* A reader that leaves makes writes fail; the program then ends by itself with status 1. */
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {

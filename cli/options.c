@@ -29,6 +29,12 @@ static bool refuse(cli_arguments *arguments, const char *format, ...)
     return false;
 }
 
+static bool fail_memory(cli_arguments *arguments)
+{
+    arguments->failed = true;
+    return refuse(arguments, "out of memory");
+}
+
 static bool names_equal(const char *name, const char *given, size_t length)
 {
     if (strlen(name) != length) {
@@ -264,7 +270,7 @@ static bool add_to_list(cli_arguments *arguments, const cli_option *option, cons
         const cli_option **grown =
             realloc(arguments->from_config, (arguments->from_config_count + 1) * sizeof *grown);
         if (grown == NULL) {
-            return refuse(arguments, "out of memory");
+            return fail_memory(arguments);
         }
         arguments->from_config = grown;
         grown[arguments->from_config_count++] = option;
@@ -274,7 +280,7 @@ static bool add_to_list(cli_arguments *arguments, const cli_option *option, cons
     }
     const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
     if (items == NULL) {
-        return refuse(arguments, "out of memory");
+        return fail_memory(arguments);
     }
     list->items = items;
     items[list->count++] = given;
@@ -392,7 +398,7 @@ static bool config_line(cli_arguments *arguments, char *line)
     }
     if (kept == NULL || copy == NULL) {
         free(copy);
-        return refuse(arguments, "out of memory");
+        return fail_memory(arguments);
     }
     memcpy(copy, value, length + 1);
     kept[arguments->kept_count++] = copy;
@@ -404,8 +410,10 @@ static bool read_config(cli_arguments *arguments, const char *path)
 {
     char line[8192];
     char what[200];
-    FILE *file = files_open(path, what);
-    if (file == NULL) {
+    FILE *file;
+    mixt_status status = files_open(path, &file, what);
+    if (status != MIXT_OK) {
+        arguments->failed = !mixt_status_is_refusal(status);
         return refuse(arguments, "%.200s: %s", path, what);
     }
     arguments->config = path;
@@ -422,6 +430,7 @@ static bool read_config(cli_arguments *arguments, const char *path)
     }
     arguments->config = NULL;
     if (good && ferror(file)) {
+        arguments->failed = true;
         good = refuse(arguments, "%.200s: %s", path, strerror(errno));
     }
     fclose(file);

@@ -74,6 +74,7 @@ struct cli_arguments {
     char **argv;
     bool help;         /* --help was there */
     char message[700]; /* one line without the program's name */
+    bool failed;       /* not what was asked for is at fault, but the machine */
 };
 
 /* Fills settings from defaults and argv (behind the command's name). false: message is set. */

@@ -8,7 +8,7 @@
 #include "interrupt.h"
 #include "terminal.h"
 
-enum { PROMPT_BYTES_MAX = 64 << 20 };
+enum { PROMPT_BYTES_MAX = LINE_BYTES_MAX };
 
 typedef struct run_settings {
     model_settings model;
@@ -69,20 +69,19 @@ static void run_defaults(void *user)
 static mixt_status take_turns(const run_settings *settings, generation_state *generation,
                               mixt_error *error)
 {
-    char *line = NULL;
-    size_t capacity = 0;
+    input_line line = {0};
     mixt_status status = MIXT_OK;
     while (status == MIXT_OK && !generation->full && !ferror(stdout)) {
-        ssize_t length = terminal_read_line("> ", &line, &capacity);
-        if (length < 0 || interrupt_status() != 0) {
+        status = terminal_read_line("> ", &line, error);
+        if (status != MIXT_OK || line.length < 0 || interrupt_status() != 0) {
             fputs(isatty(STDIN_FILENO) ? "\n" : "", stderr);
             break;
         }
-        if (!text_is_utf8(line, (size_t)length)) {
+        if (!text_is_utf8(line.text, (size_t)line.length)) {
             fputs("that line is not valid UTF-8\n", stderr);
             continue;
         }
-        status = generation_feed(generation, line, (size_t)length, error);
+        status = generation_feed(generation, line.text, (size_t)line.length, error);
         if (status == MIXT_OK) {
             status = generation_draw(generation, settings->predict, error);
             fputc('\n', stdout);
@@ -94,7 +93,7 @@ static mixt_status take_turns(const run_settings *settings, generation_state *ge
             status = MIXT_OK;
         }
     }
-    free(line);
+    free(line.text);
     return status;
 }
 
@@ -154,8 +153,9 @@ static int run_run(void *user, cli_arguments *arguments)
         const char *path = from_stdin ? "-" : settings->file;
         const char *name = from_stdin ? "standard input" : settings->file;
         char what[200];
-        if (!files_read(path, PROMPT_BYTES_MAX, &read, &length, what)) {
-            return fail_with(STATUS_REFUSED, "%s: %s", name, what);
+        mixt_status status = files_read(path, PROMPT_BYTES_MAX, &read, &length, what);
+        if (status != MIXT_OK) {
+            return fail_with(exit_status(status), "%s: %s", name, what);
         }
         if (!text_is_utf8(read, length)) {
             free(read);

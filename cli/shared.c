@@ -64,7 +64,7 @@ static void resolve_model(const char *path, char *out, size_t size)
         return;
     }
     if (files_join(latest, sizeof latest, path, "LATEST") &&
-        files_read(latest, 300, &name, &length, what)) {
+        files_read(latest, 300, &name, &length, what) == MIXT_OK) {
         name[strcspn(name, "\r\n")] = 0;
         bool plain = name[0] != 0 && name[0] != '.' && strchr(name, '/') == NULL;
         bool good = plain && has_config(out, size, path, name);

@@ -1,5 +1,6 @@
 #include "terminal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -9,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "interrupt.h"
-#include "mixt.h"
+#include "cli.h"
+#include "shared.h"
 
 #define DRAW_SECONDS 0.1  /* least time between two drawings on a terminal */
 #define PLAIN_SECONDS 10. /* ... and elsewhere */
@@ -39,12 +40,21 @@ int terminal_width(FILE *stream)
     return 80;
 }
 
-ssize_t terminal_read_line(const char *prompt, char **line, size_t *capacity)
+mixt_status terminal_read_line(const char *prompt, input_line *line, mixt_error *error)
 {
     if (isatty(STDIN_FILENO)) {
         fputs(prompt, stderr);
     }
-    return interrupt_read_line(line, capacity);
+    line->length = interrupt_read_line(&line->text, &line->capacity);
+    if (line->length >= 0 || errno == 0 || errno == EINTR) {
+        return MIXT_OK;
+    }
+    return errno == EMSGSIZE
+               ? set_error(error, MIXT_ERROR_ARGUMENT,
+                           "standard input: a line of more than %d bytes", LINE_BYTES_MAX)
+           : errno == ENOMEM
+               ? set_error(error, MIXT_ERROR_MEMORY, "standard input: no memory for a line")
+               : set_io_error(error, "standard input");
 }
 
 double terminal_seconds(void)

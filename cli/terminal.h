@@ -7,6 +7,16 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "mixt.h"
+
+#include "interrupt.h"
+
+typedef struct input_line {
+    char *text; /* with its line break and a NUL behind it */
+    size_t capacity;
+    ssize_t length; /* -1: there is none, by the end of the input or an interrupt */
+} input_line;
+
 typedef enum color_choice { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER } color_choice;
 
 bool terminal_color(int choice, FILE *stream);
@@ -14,7 +24,7 @@ bool terminal_color(int choice, FILE *stream);
 int terminal_width(FILE *stream);
 bool terminal_is_one(FILE *stream);
 /* interrupt_read_line, with a prompt on standard error where standard input is a terminal. */
-ssize_t terminal_read_line(const char *prompt, char **line, size_t *capacity);
+mixt_status terminal_read_line(const char *prompt, input_line *line, mixt_error *error);
 double terminal_seconds(void); /* a clock that only goes forward */
 
 /* One progress line on standard error: redrawn in place on a terminal, else a plain line now and

@@ -181,8 +181,9 @@ static int run_tokenize(void *user, cli_arguments *arguments)
     if (text == NULL) {
         const char *path = settings->file != NULL ? settings->file : "-";
         char what[200];
-        if (!files_read(path, INPUT_BYTES_MAX, &read, &length, what)) {
-            status = fail_with(STATUS_REFUSED, "%s: %s",
+        mixt_status was = files_read(path, INPUT_BYTES_MAX, &read, &length, what);
+        if (was != MIXT_OK) {
+            status = fail_with(exit_status(was), "%s: %s",
                                settings->file != NULL ? path : "standard input", what);
         }
         text = read;
