@@ -110,6 +110,12 @@ bool files_would_replace(const char *output, const char *input)
                     files_would_replace(output, inner));
 }
 
+bool files_is_link(const char *path)
+{
+    struct stat found;
+    return lstat(path, &found) == 0 && S_ISLNK(found.st_mode);
+}
+
 bool files_exist(const char *path)
 {
     struct stat found;
@@ -144,11 +150,19 @@ bool files_make_folder(const char *path)
 void files_remove(const char *path)
 {
     struct stat found;
-    bool folder = lstat(path, &found) == 0 && S_ISDIR(found.st_mode);
-    DIR *stream = folder ? opendir(path) : NULL;
+    if (lstat(path, &found) == 0 && S_ISDIR(found.st_mode)) {
+        files_remove_inside(path, "");
+    }
+    remove(path);
+}
+
+void files_remove_inside(const char *path, const char *kept)
+{
+    DIR *stream = opendir(path);
     for (struct dirent *entry; stream != NULL && (entry = readdir(stream)) != NULL;) {
         char inner[4400];
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            strcmp(entry->d_name, kept) != 0 &&
             files_join(inner, sizeof inner, path, entry->d_name)) {
             files_remove(inner);
         }
@@ -156,7 +170,11 @@ void files_remove(const char *path)
     if (stream != NULL) {
         closedir(stream);
     }
-    remove(path);
+}
+
+bool files_remove_empty(const char *path)
+{
+    return rmdir(path) == 0;
 }
 
 bool files_replace(const char *path, const char *data, size_t length)
@@ -167,7 +185,8 @@ bool files_replace(const char *path, const char *data, size_t length)
         errno = ENAMETOOLONG;
         return false;
     }
-    FILE *file = fopen(part, "wb");
+    unlink(part); /* it may be a link, which is not to be written through */
+    FILE *file = fopen(part, "wbx");
     if (file == NULL) {
         return false;
     }

@@ -15,6 +15,7 @@ mixt_status files_open(const char *path, FILE **file, char what[200]);
  * as above. */
 mixt_status files_read(const char *path, size_t limit, char **data, size_t *length, char what[200]);
 bool files_is_folder(const char *path);
+bool files_is_link(const char *path);
 /* Whether there is something of this name, readable or not. */
 bool files_exist(const char *path);
 /* mkdir -p; false leaves errno. */
@@ -23,6 +24,10 @@ bool files_make_folder(const char *path);
 bool files_would_replace(const char *output, const char *input);
 /* rm -r; links are removed, not followed. */
 void files_remove(const char *path);
+/* All that is in a folder but the entry `kept`. */
+void files_remove_inside(const char *path, const char *kept);
+/* A folder with nothing in it; false where it is not one. */
+bool files_remove_empty(const char *path);
 /* Writes `path` by way of a synced neighbour and a rename. */
 bool files_replace(const char *path, const char *data, size_t length);
 /* Joins into `out`; false when it does not fit. */

@@ -522,7 +522,7 @@ static bool gather_one(const char *path, const gather_domain *domain, uint64_t b
                        gather_count *count)
 {
     mixt_error error = MIXT_ERROR_INIT;
-    domain_writer writer = {.domain = domain->name, .stream = fopen(path, "wb")};
+    domain_writer writer = {.domain = domain->name, .stream = fopen(path, "wbx")};
     if (writer.stream == NULL) {
         return false;
     }

@@ -166,12 +166,27 @@ int mixt_file_create(const char *path, int flags, mixt_error *error)
 {
     int descriptor;
     do {
-        descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0666);
+        descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | flags, 0666);
     } while (descriptor < 0 && errno == EINTR);
     if (descriptor < 0) {
         mixt_fail_errno(error, errno, "%s: cannot create", path);
     }
     return descriptor;
+}
+
+int mixt_file_temporary(const char *path, mixt_error *error)
+{
+    for (int i = 0; i < 100; i++) {
+        int descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (descriptor >= 0) {
+            return descriptor;
+        }
+        if (errno != EINTR && (errno != EEXIST || (unlink(path) != 0 && errno != ENOENT))) {
+            break;
+        }
+    }
+    mixt_fail_errno(error, errno, "%s: cannot create", path);
+    return -1;
 }
 
 /* An interrupted fsync has not failed yet; any other failure is final for this attempt. Linux
@@ -199,7 +214,7 @@ mixt_status mixt_file_replace(const char *path, const void *data, size_t length,
     if (asprintf(&temporary, "%s.tmp", path) < 0) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
-    int descriptor = mixt_file_create(temporary, O_TRUNC, error);
+    int descriptor = mixt_file_temporary(temporary, error);
     mixt_status status = MIXT_ERROR_IO;
     if (descriptor >= 0) {
         status = mixt_write_all(descriptor, data, length, temporary, error);

@@ -26,16 +26,20 @@ mixt_status mixt_read_at(int descriptor, void *data, size_t length, uint64_t off
 mixt_status mixt_write_all(int descriptor, const void *data, size_t length, const char *path,
                            mixt_error *error);
 
-/* Opens a new file for writing; flags beside those: O_EXCL, O_TRUNC, O_NOFOLLOW. A descriptor, or
- * -1. */
+/* Opens a new file for writing, never through a link; flags beside those: O_EXCL. A
+ * descriptor, or -1. */
 int mixt_file_create(const char *path, int flags, mixt_error *error);
+/* The same for a temporary name. What is there under it, of a killed process, is removed and not
+ * opened: it may be a link, or a second name of somebody's file. */
+int mixt_file_temporary(const char *path, mixt_error *error);
 /* Syncs (unless `status` is a failure already, which is kept) and closes; *descriptor becomes -1.
  */
 mixt_status mixt_file_settle(int *descriptor, const char *path, mixt_status status,
                              mixt_error *error);
 
 /* Writes a new file, syncs it, renames it over `path` and syncs the folder: a reader sees the old
- * content or the new, never a part. */
+ * content or the new, never a part. Where `path` or its temporary name is a link, the link is
+ * replaced. */
 mixt_status mixt_file_replace(const char *path, const void *data, size_t length, mixt_error *error);
 /* The same for folder/name. */
 mixt_status mixt_file_replace_in(const char *folder, const char *name, const void *data,

@@ -107,8 +107,11 @@ mixt_status mixt_jsonl_open(const char *path, int64_t last_step, mixt_jsonl_log 
     }
     mixt_status status = MIXT_OK;
     struct stat place = {0};
-    made->descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
-    if (made->descriptor < 0) {
+    made->descriptor =
+        open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
+    if (made->descriptor < 0 && errno == ELOOP) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: is a link; remove it", path);
+    } else if (made->descriptor < 0) {
         status = mixt_fail_errno(error, errno, "%s: cannot open", path);
     } else if (fstat(made->descriptor, &place) != 0) {
         status = mixt_fail_errno(error, errno, "%s: cannot stat", path);

@@ -1,9 +1,8 @@
-#define _GNU_SOURCE /* asprintf, O_NOFOLLOW */
+#define _GNU_SOURCE /* asprintf */
 #include "formats/shards.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +104,7 @@ static mixt_status write_header(mixt_shards *shards, mixt_error *error)
         status = mixt_shards_memory(shards, error);
     }
     if (status == MIXT_OK) {
-        shards->descriptor = mixt_file_create(file->temporary, O_TRUNC | O_NOFOLLOW, error);
+        shards->descriptor = mixt_file_temporary(file->temporary, error);
         file->created = shards->descriptor >= 0;
         status = file->created ? mixt_write_all(shards->descriptor, header.data, header.length,
                                                 file->temporary, error)
