@@ -478,6 +478,15 @@ typedef struct mixt_model_info {
 
 MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);
 
+/* Whether a model's tensors are those of `options` too: the same sizes in the same places, with
+ * heads as they are. Then what the model computes and how it trains can be changed: experts per
+ * token, score, balance, frozen routers, the length of texts, ... What follows from other options
+ * is filled in. */
+MIXT_API bool mixt_model_fits(const mixt_model *model, mixt_model_options *options);
+/* Does so, before sessions, scores or a trainer are made of it. Refused where they do not fit. */
+MIXT_API mixt_status mixt_model_set_options(mixt_model *model, const mixt_model_options *options,
+                                            mixt_error *error);
+
 /* The families of models that mixt knows. */
 typedef struct mixt_family_info {
     const char *name;      /* model_type in config.json */
@@ -610,9 +619,14 @@ typedef struct mixt_train_options {
     int keep_checkpoints;      /* verified ones to keep, at least 2 */
     int64_t evaluate_every;    /* steps between held-out scores in the log; 0: none */
     int64_t log_every;
+    int64_t evaluate_tokens; /* most tokens of each domain that these score; 0: all */
+    int lock; /* > 0: of mixt_run_lock on the trainer's folder, which the caller keeps; else the
+                 trainer takes one itself */
 } mixt_train_options;
 
 MIXT_API mixt_train_options mixt_train_options_default(void);
+/* Refuses values out of range by name, as mixt_trainer_create does. */
+MIXT_API mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_error *error);
 
 typedef struct mixt_step_report {
     int64_t step;        /* finished steps */
@@ -630,9 +644,17 @@ typedef struct mixt_step_report {
     double effective_experts;  /* exp(entropy of the load) / E, mean over layers */
     int64_t skipped;           /* steps skipped because of NaN or Inf, so far */
     bool was_skipped;          /* this one */
+    double share;   /* of the run that is done, in what ends it: steps, or seconds in steps */
+    bool evaluated; /* after this step, over at most evaluate_tokens of each domain: */
+    double train_loss, heldout_loss; /* nats per token of the training and the held-out documents */
 } mixt_step_report;
 
 typedef struct mixt_trainer mixt_trainer;
+
+/* Makes a run folder where it is missing and keeps other processes out of it (MIXT_ERROR_BUSY: one
+ * is in it), before anything is written there. A file `lock` stays behind. */
+MIXT_API mixt_status mixt_run_lock(const char *folder, int *lock, mixt_error *error);
+MIXT_API void mixt_run_unlock(int lock);
 
 /* A run in `folder`, which holds config, log, TensorBoard events and checkpoints. It is locked
  * against a second process. With checkpoints there, the newest one that verifies is resumed,
@@ -643,6 +665,8 @@ MIXT_API mixt_status mixt_trainer_create(mixt_context *context, mixt_model *mode
                                          mixt_trainer **trainer, mixt_error *error);
 MIXT_API void mixt_trainer_free(mixt_trainer *trainer);
 MIXT_API bool mixt_trainer_done(const mixt_trainer *trainer);
+/* Finished steps, those of earlier processes included. */
+MIXT_API int64_t mixt_trainer_steps(const mixt_trainer *trainer);
 /* One optimizer step with its log line, and a checkpoint when one is due. */
 MIXT_API mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *report,
                                        mixt_error *error);

@@ -23,6 +23,7 @@
 
 #define WRITE_CHUNK ((size_t)1 << 20) /* checksummed while it is in the cache, then written */
 #define KEEP_LEAST 2
+#define LOCK_TRIES 100 /* of others that clean up at the same time */
 #define BEING_WRITTEN ".tmp"
 #define BEING_REMOVED ".old.tmp"
 
@@ -36,39 +37,86 @@ struct mixt_checkpoints {
 
 /* -- The run folder -------------------------------------------------------------------------- */
 
-static mixt_status take_lock(mixt_checkpoints *store, mixt_error *error)
+static mixt_status refuse_busy(int descriptor, const char *folder, mixt_error *error)
 {
-    char *path = mixt_path_join(store->folder, "lock");
+    char owner[24] = "";
+    ssize_t length = pread(descriptor, owner, sizeof owner - 1, 0);
+    owner[length > 0 ? strcspn(owner, "\n") : 0] = '\0';
+    return mixt_fail(error, MIXT_ERROR_BUSY,
+                     "%s: another process%s%s is working in this run folder", folder,
+                     owner[0] != '\0' ? ", " : "", owner);
+}
+
+/* Whether the locked file still has its name: who cleans up after a refused run takes the name
+ * away, and a lock on what has none keeps nobody out. */
+static bool is_named(int descriptor, const char *path)
+{
+    struct stat locked, named;
+    return fstat(descriptor, &locked) == 0 && lstat(path, &named) == 0 &&
+           locked.st_dev == named.st_dev && locked.st_ino == named.st_ino;
+}
+
+static mixt_status lock_file(const char *path, const char *folder, int *lock, mixt_error *error)
+{
+    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+    if (*lock < 0) {
+        return mixt_fail_errno(error, errno, "%s: cannot open", path);
+    }
+    while (flock(*lock, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK) {
+            return refuse_busy(*lock, folder, error);
+        }
+        if (errno != EINTR) {
+            return mixt_fail_errno(error, errno, "%s: cannot lock", path);
+        }
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_run_lock(const char *folder, int *lock, mixt_error *error)
+{
+    *lock = -1;
+    char *path = mixt_path_join(folder, "lock");
     if (path == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", store->folder);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
     }
     mixt_status status = MIXT_OK;
-    store->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-    if (store->lock < 0) {
-        status = mixt_fail_errno(error, errno, "%s: cannot open", path);
-    }
-    while (status == MIXT_OK && flock(store->lock, LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK) {
-            char owner[24] = "";
-            ssize_t length = pread(store->lock, owner, sizeof owner - 1, 0);
-            owner[length > 0 ? strcspn(owner, "\n") : 0] = '\0';
-            status = mixt_fail(error, MIXT_ERROR_BUSY,
-                               "%s: another process%s%s is working in this run folder",
-                               store->folder, owner[0] != '\0' ? ", " : "", owner);
-        } else if (errno != EINTR) {
-            status = mixt_fail_errno(error, errno, "%s: cannot lock", path);
+    for (int i = 0; i < LOCK_TRIES && status == MIXT_OK; i++) {
+        mixt_error inner = MIXT_ERROR_INIT;
+        status = mixt_folder_create(folder, error);
+        if (status == MIXT_OK && lock_file(path, folder, lock, &inner) != MIXT_OK &&
+            (mixt_path_is_folder(folder) || i + 1 == LOCK_TRIES)) {
+            status = mixt_fail(error, inner.status, "%s", inner.message);
         }
+        if (status == MIXT_OK && *lock >= 0 && is_named(*lock, path)) {
+            break;
+        }
+        mixt_run_unlock(*lock);
+        *lock = -1;
+    }
+    if (status == MIXT_OK && *lock < 0) {
+        status = mixt_fail(error, MIXT_ERROR_BUSY,
+                           "%s: cannot be locked, its lock is removed again "
+                           "and again",
+                           folder);
     }
     if (status == MIXT_OK) { /* for the message above; nothing depends on it */
         char owner[24];
         int length = snprintf(owner, sizeof owner, "%ld\n", (long)getpid());
-        if (ftruncate(store->lock, 0) == 0) {
-            ssize_t written = pwrite(store->lock, owner, (size_t)length, 0);
+        if (ftruncate(*lock, 0) == 0) {
+            ssize_t written = pwrite(*lock, owner, (size_t)length, 0);
             (void)written;
         }
     }
     free(path);
     return status;
+}
+
+void mixt_run_unlock(int lock)
+{
+    if (lock >= 0) {
+        close(lock); /* gives it back */
+    }
 }
 
 /* step-N.tmp, step-N.old.tmp or LATEST.tmp */
@@ -108,14 +156,28 @@ static mixt_status remove_leftovers(const char *folder, mixt_error *error)
 
 mixt_status mixt_checkpoints_open(const char *folder, mixt_checkpoints **store, mixt_error *error)
 {
+    int lock;
     *store = NULL;
-    MIXT_TRY(mixt_folder_create(folder, error));
+    MIXT_TRY(mixt_run_lock(folder, &lock, error));
+    mixt_status status = mixt_checkpoints_open_locked(folder, lock, store, error);
+    mixt_run_unlock(lock);
+    return status;
+}
+
+mixt_status mixt_checkpoints_open_locked(const char *folder, int lock, mixt_checkpoints **store,
+                                         mixt_error *error)
+{
+    *store = NULL;
     mixt_checkpoints *made = calloc(1, sizeof *made);
     if (made == NULL || (made->folder = strdup(folder)) == NULL) {
         free(made);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
     }
-    mixt_status status = take_lock(made, error);
+    mixt_status status = MIXT_OK;
+    made->lock = fcntl(lock, F_DUPFD_CLOEXEC, 3); /* the same lock, held until both are closed */
+    if (made->lock < 0) {
+        status = mixt_fail_errno(error, errno, "%s: cannot keep its lock", folder);
+    }
     if (status == MIXT_OK) {
         status = remove_leftovers(folder, error);
     }
@@ -132,9 +194,7 @@ void mixt_checkpoints_close(mixt_checkpoints *store)
     if (store == NULL) {
         return;
     }
-    if (store->lock >= 0) {
-        close(store->lock); /* gives the lock back */
-    }
+    mixt_run_unlock(store->lock);
     free(store->verified);
     free(store->folder);
     free(store);

@@ -66,6 +66,9 @@ typedef struct mixt_checkpoint mixt_checkpoint;
 /* Creates the run folder where needed, locks it (MIXT_ERROR_BUSY when another process has it) and
  * removes what a dead process left half written. */
 mixt_status mixt_checkpoints_open(const char *folder, mixt_checkpoints **store, mixt_error *error);
+/* The same under a lock that mixt_run_lock gave and the caller keeps. */
+mixt_status mixt_checkpoints_open_locked(const char *folder, int lock, mixt_checkpoints **store,
+                                         mixt_error *error);
 void mixt_checkpoints_close(mixt_checkpoints *store);
 /* Saves, then keeps the newest `keep` (at least 2) that verify. A step that is there already is
  * replaced in one move. */

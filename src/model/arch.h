@@ -184,6 +184,8 @@ const mixt_family *mixt_family_by_class(const char *hf_class);
 extern const mixt_config_row mixt_option_fields[];
 /* A value of one of them, as people read it. */
 void mixt_option_text(const mixt_config_row *row, double value, char text[40]);
+/* Whether the values of an option are words. */
+bool mixt_option_has_words(const mixt_config_row *row);
 /* The first option that makes them another model, or another way of training it; NULL: none. */
 const mixt_config_row *mixt_options_difference(const mixt_model_options *a,
                                                const mixt_model_options *b);

@@ -2,12 +2,13 @@
  * back by the reader that opens files, and compared, so that the answer is the inverse of reading
  * whatever keys a family has. */
 #include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/config_gguf.h"
 #include "core/number.h"
+#include "model/config_gguf.h"
 #include "model/config_gguf_rope.h"
 #include "model/parameters.h"
 
@@ -119,15 +120,52 @@ static mixt_model_options canonical(mixt_model_options options, bool bits)
     return options;
 }
 
-void mixt_option_text(const mixt_config_row *row, double value, char text[40])
+/* The words of the options that are enumerations. */
+static const struct {
+    size_t offset;
+    const char *words[7];
+} enumerations[] = {
+    {offsetof(mixt_model_options, activation), {"silu", "gelu", "clamped"}},
+    {offsetof(mixt_model_options, attention.qk_norm), {"none", "head", "whole"}},
+    {offsetof(mixt_model_options, rope.kind),
+     {"default", "linear", "dynamic", "yarn", "llama3", "longrope"}},
+    {offsetof(mixt_model_options, router.logits), {"linear", "attention"}},
+    {offsetof(mixt_model_options, router.group_score), {"max", "top-two"}},
+    {offsetof(mixt_model_options, router.score), {"softmax", "top-k-softmax", "sigmoid"}},
+    {offsetof(mixt_model_options, router.weights), {"learned", "frozen"}},
+    {offsetof(mixt_model_options, router.balance), {"switch", "gshard"}},
+};
+
+/* NULL: the row is no enumeration, or has no such value. */
+static const char *word_of(const mixt_config_row *row, double value)
 {
     if (row->offset == offsetof(mixt_model_options, router.select)) {
-        const char *word = mixt_router_select_name((int)value);
-        snprintf(text, 40, "%.39s", word != NULL ? word : "unknown");
+        return mixt_router_select_name((int)value);
+    }
+    for (size_t i = 0; i < sizeof enumerations / sizeof *enumerations; i++) {
+        if (enumerations[i].offset == row->offset && value >= 0 && value < 6) {
+            return enumerations[i].words[(int)value];
+        }
+    }
+    return NULL;
+}
+
+bool mixt_option_has_words(const mixt_config_row *row)
+{
+    return word_of(row, 0) != NULL;
+}
+
+void mixt_option_text(const mixt_config_row *row, double value, char text[40])
+{
+    const char *word = word_of(row, value);
+    if (word != NULL) {
+        snprintf(text, 40, "%.39s", word);
     } else if (row->type == MIXT_FIELD_BOOL) {
         snprintf(text, 40, "%s", value != 0 ? "true" : "false");
+    } else if (value == rint(value) && fabs(value) < 1e15) {
+        mixt_format(text, 40, "%.0f", value);
     } else {
-        mixt_format(text, 40, "%.9g", value);
+        mixt_number_write(value, text);
     }
 }
 

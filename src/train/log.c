@@ -133,3 +133,17 @@ mixt_status mixt_log_scores(mixt_log *log, int64_t step, const mixt_score_row *r
     mixt_status status = write_lines(log, &line, error);
     return status != MIXT_OK ? status : second;
 }
+
+mixt_status mixt_log_losses(mixt_log *log, const mixt_step_report *report, mixt_error *error)
+{
+    const mixt_scalar scalars[] = {{"train_loss", report->train_loss},
+                                   {"val_loss", report->heldout_loss}};
+    mixt_buffer line = {0};
+    mixt_buffer_format(&line, "{\"step\":%lld", (long long)report->step);
+    put_number(&line, scalars[0].tag, scalars[0].value);
+    put_number(&line, scalars[1].tag, scalars[1].value);
+    mixt_buffer_text(&line, "}\n");
+    mixt_status status = write_lines(log, &line, error);
+    mixt_status second = mixt_tensorboard_add(log->events, report->step, scalars, 2, error);
+    return status != MIXT_OK ? status : second;
+}

@@ -19,5 +19,7 @@ mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t
 /* Held-out scores after `step` steps; rows as mixt_evaluate gives them. */
 mixt_status mixt_log_scores(mixt_log *log, int64_t step, const mixt_score_row *rows, int count,
                             mixt_error *error);
+/* Both losses of an evaluation. */
+mixt_status mixt_log_losses(mixt_log *log, const mixt_step_report *report, mixt_error *error);
 
 #endif

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/error.h"
 #include "core/number.h"
@@ -37,6 +38,7 @@ const mixt_train_option mixt_train_option_rows[] = {
     ROW(keep_checkpoints, INT, 2, 1 << 20, false),
     ROW(evaluate_every, LONG, 0, FAR, false),
     ROW(log_every, LONG, 1, FAR, false),
+    ROW(evaluate_tokens, LONG, 0, FAR, false),
     {0},
 };
 
@@ -61,6 +63,7 @@ mixt_train_options mixt_train_options_default(void)
         .checkpoint_seconds = 60,
         .keep_checkpoints = 2,
         .log_every = 1,
+        .evaluate_tokens = 50000,
     };
 }
 
@@ -82,6 +85,16 @@ static double value_of(const mixt_train_option *row, const mixt_train_options *o
     return *(const bool *)at;
 }
 
+/* 300, not 3e+02. */
+static void number_text(double value, char text[MIXT_NUMBER_SIZE])
+{
+    if (value == rint(value) && fabs(value) < 1e16) {
+        mixt_format(text, MIXT_NUMBER_SIZE, "%.0f", value);
+    } else {
+        mixt_number_write(value, text);
+    }
+}
+
 void mixt_train_option_text(const mixt_train_option *row, const mixt_train_options *options,
                             char text[MIXT_NUMBER_SIZE])
 {
@@ -89,7 +102,28 @@ void mixt_train_option_text(const mixt_train_option *row, const mixt_train_optio
         const uint64_t *seed = (const void *)((const char *)options + row->offset);
         snprintf(text, MIXT_NUMBER_SIZE, "%llu", (unsigned long long)*seed);
     } else {
-        mixt_number_write(value_of(row, options), text);
+        number_text(value_of(row, options), text);
+    }
+}
+
+bool mixt_train_option_is(const mixt_train_option *row, const char *a, const char *b)
+{
+    return strcmp(a, b) == 0 ||
+           (row->type != MIXT_TRAIN_SEED && mixt_number_read(a, NULL) == mixt_number_read(b, NULL));
+}
+
+void mixt_train_option_show(const mixt_train_option *row, const char *text, char to[40])
+{
+    static const char *const schedules[] = {"cosine", "wsd", "constant"};
+    double value = row->type == MIXT_TRAIN_SEED ? 0 : mixt_number_read(text, NULL);
+    if (row->type == MIXT_TRAIN_BOOL) {
+        snprintf(to, 40, "%s", value != 0 ? "true" : "false");
+    } else if (row->offset == offsetof(mixt_train_options, schedule) && value >= 0 && value < 3) {
+        snprintf(to, 40, "%s", schedules[(int)value]);
+    } else if (row->type == MIXT_TRAIN_REAL) {
+        number_text(value, to);
+    } else if (to != text) {
+        snprintf(to, 40, "%.39s", text);
     }
 }
 
@@ -98,8 +132,10 @@ mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_err
     for (const mixt_train_option *row = mixt_train_option_rows; row->name != NULL; row++) {
         double value = value_of(row, options);
         if (!(value >= row->low && value <= row->high)) {
-            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "training: %s %g is not in %g..%g",
-                             row->name, value, row->low, row->high);
+            char given[40];
+            number_text(value, given);
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "training: %s %s is not in %g..%g",
+                             row->name, given, row->low, row->high);
         }
     }
     if (options->steps == 0 && options->seconds == 0) {

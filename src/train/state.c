@@ -299,11 +299,13 @@ static mixt_status compare_options(const mixt_trainer *trainer, const mixt_json_
     for (const mixt_train_option *row = mixt_train_option_rows;
          row->name != NULL && status == MIXT_OK; row++) {
         const char *before;
-        char now[40];
+        char was[40], now[40];
         mixt_train_option_text(row, &trainer->options, now);
         status = row->fixed ? mixt_json_string(&options, row->name, &before) : MIXT_OK;
-        if (status == MIXT_OK && row->fixed && strcmp(before, now) != 0) {
-            status = refuse(state, row->name, before, now);
+        if (status == MIXT_OK && row->fixed && !mixt_train_option_is(row, before, now)) {
+            mixt_train_option_show(row, before, was);
+            mixt_train_option_show(row, now, now);
+            status = refuse(state, row->name, was, now);
         }
     }
     return status;
@@ -346,8 +348,9 @@ static mixt_status refuse_key(const char *path, const char *key, const json_t *b
     return status;
 }
 
-/* Refuses the first option that is another: where it makes the model another family's, keys of
- * config.json would tell nobody what to put right. */
+/* Refuses the first option that is another, where a key of config.json would tell nobody what to
+ * put right: it makes the model another family's, has words where the key has numbers, or only says
+ * how to train. */
 static mixt_status compare_families(const mixt_trainer *trainer, const char *path,
                                     const char *saved, const mixt_model *written, mixt_error *error)
 {
@@ -355,7 +358,7 @@ static mixt_status compare_families(const mixt_trainer *trainer, const char *pat
     const mixt_family *family;
     MIXT_TRY(mixt_model_config_parse(saved, path, &before, &family, error));
     const mixt_config_row *row = mixt_options_difference(&before, &now);
-    if (family == written->family || row == NULL) {
+    if (row == NULL || (family == written->family && !mixt_option_has_words(row))) {
         return MIXT_OK;
     }
     char was[40], is[40];
@@ -522,7 +525,10 @@ mixt_status mixt_state_open(mixt_trainer *trainer, mixt_error *error)
 {
     mixt_checkpoint *checkpoint = NULL;
     char *passed_over = NULL;
-    mixt_status status = mixt_checkpoints_open(trainer->folder, &trainer->store, error);
+    int lock = trainer->options.lock;
+    mixt_status status =
+        lock > 0 ? mixt_checkpoints_open_locked(trainer->folder, lock, &trainer->store, error)
+                 : mixt_checkpoints_open(trainer->folder, &trainer->store, error);
     if (status == MIXT_OK) {
         status = mixt_checkpoints_newest(trainer->store, &checkpoint, &passed_over, error);
     }

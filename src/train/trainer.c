@@ -11,8 +11,6 @@
 #include "train/options.h"
 #include "train/schedule.h"
 
-#define EVALUATE_TOKENS 65536 /* of each domain in an evaluation between steps */
-
 double mixt_train_time(void)
 {
     struct timespec now;
@@ -200,6 +198,11 @@ bool mixt_trainer_done(const mixt_trainer *trainer)
                           : trainer->counters.step >= o->steps;
 }
 
+int64_t mixt_trainer_steps(const mixt_trainer *trainer)
+{
+    return trainer->counters.step;
+}
+
 static double rate_of(const mixt_trainer *trainer)
 {
     const mixt_train_options *o = &trainer->options;
@@ -307,32 +310,60 @@ static void fill_report(mixt_trainer *trainer, const mixt_step_sums *sums, doubl
         report->steps = c->step + (int64_t)ceil(report->seconds_left / mean);
     }
     report->seconds_left = report->seconds_left > 0 ? report->seconds_left : 0;
+    double share = o->seconds > 0 ? c->seconds / o->seconds : (double)c->step / (double)o->steps;
+    report->share = share < 1 ? share : 1;
     report->skipped = c->skipped;
     mixt_report_load(trainer, report);
 }
 
-/* Held-out scores of the weights as they are now, into the log. */
-static mixt_status evaluate(mixt_trainer *trainer, mixt_error *error)
+/* Most tokens of a domain in either part: of the training documents no more are scored than of the
+ * held-out ones, which are fewer. */
+static uint64_t tokens_to_score(const mixt_trainer *trainer)
+{
+    uint64_t most = 0, limit = (uint64_t)trainer->options.evaluate_tokens;
+    for (int i = 0; i < mixt_data_domain_count(trainer->data); i++) {
+        uint64_t tokens, bytes;
+        mixt_data_domain_size(trainer->data, true, i, &tokens, &bytes);
+        most = tokens > most ? tokens : most;
+    }
+    return limit > 0 && limit < most ? limit : most;
+}
+
+static double mean_loss(const mixt_score_row *row)
+{
+    return row->tokens > 0 ? row->nats / (double)row->tokens : 0;
+}
+
+/* Scores of the weights as they are now, into report and log. They draw no random number and change
+ * nothing that a step reads. */
+static mixt_status evaluate(mixt_trainer *trainer, mixt_step_report *report, mixt_error *error)
 {
     int domains = mixt_data_domain_count(trainer->data);
     if (mixt_data_tokens(trainer->data, true) == 0) {
         return MIXT_OK;
     }
     mixt_score_row *rows = calloc((size_t)domains + 1, sizeof *rows);
-    mixt_status status = rows == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory")
-                                      : mixt_evaluate(trainer->context, trainer->model,
-                                                      trainer->data, true, trainer->options.window,
-                                                      EVALUATE_TOKENS, rows, NULL, NULL, error);
+    mixt_status status =
+        rows == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory") : MIXT_OK;
+    for (int heldout = 0; heldout < 2 && status == MIXT_OK; heldout++) {
+        status = mixt_evaluate(trainer->context, trainer->model, trainer->data, heldout,
+                               trainer->options.window, tokens_to_score(trainer), rows, NULL, NULL,
+                               error);
+        *(heldout ? &report->heldout_loss : &report->train_loss) = mean_loss(&rows[domains]);
+    }
     if (status == MIXT_OK) {
+        report->evaluated = true;
         status = mixt_log_scores(trainer->log, trainer->counters.step, rows, domains + 1, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_log_losses(trainer->log, report, error);
     }
     free(rows);
     return status;
 }
 
 /* Log line, evaluation and checkpoint where they are due. */
-static mixt_status afterwards(mixt_trainer *trainer, const mixt_step_report *report,
-                              mixt_error *error)
+static mixt_status afterwards(mixt_trainer *trainer, mixt_step_report *report, mixt_error *error)
 {
     const mixt_train_options *o = &trainer->options;
     const mixt_counters *c = &trainer->counters;
@@ -343,7 +374,7 @@ static mixt_status afterwards(mixt_trainer *trainer, const mixt_step_report *rep
     }
     bool score = o->evaluate_every > 0 && c->step % o->evaluate_every == 0;
     if (status == MIXT_OK && score && !report->was_skipped) {
-        status = evaluate(trainer, error);
+        status = evaluate(trainer, report, error);
     }
     bool late = o->checkpoint_seconds > 0 &&
                 mixt_train_time() - trainer->last_checkpoint >= o->checkpoint_seconds;
