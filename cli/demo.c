@@ -186,7 +186,7 @@ static mixt_status prepare_training(demo_state *state)
     const char *paths[] = {state->text};
     TRY(files_exist(state->tokenizer) ? open_tokenizer(state->tokenizer, resources, &state->error)
                                       : make_vocabulary(state));
-    return open_data(&(string_list){paths, 1}, HELDOUT, resources, &state->error);
+    return open_training_data(&(string_list){paths, 1}, HELDOUT, resources, &state->error);
 }
 
 static mixt_train_options demo_training(const demo_settings *settings)
@@ -226,7 +226,8 @@ static int train_model(demo_state *state, const char *again)
         return fail_error(&state->error);
     }
     print_model_line(resources->model);
-    int status = train_run(&(training_run){resources, &options, state->run, again});
+    int status = train_run(&(training_run){
+        .resources = resources, .options = &options, .folder = state->run, .again = again});
     if (status != STATUS_DONE) {
         return status;
     }

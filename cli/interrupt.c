@@ -16,15 +16,17 @@ static int wake[2] = {-1, -1};
 
 static void on_signal(int number)
 {
-    if (caught != 0) {
+    if (caught != 0 && number != SIGHUP) { /* a closing terminal sends several of these */
         _exit(128 + number);
     }
     int before = errno;
-    caught = number;
+    caught = caught != 0 ? caught : number;
     ssize_t written = write(wake[1], "", 1);
     (void)written; /* full: poll sees what is there */
     errno = before;
 }
+
+static bool hangups_ignored; /* by nohup */
 
 static void set_handler(void (*handler)(int), int flags)
 {
@@ -35,6 +37,9 @@ static void set_handler(void (*handler)(int), int flags)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (!hangups_ignored) {
+        sigaction(SIGHUP, &action, NULL);
+    }
 }
 
 static void open_wake(void)
@@ -54,6 +59,8 @@ static void open_wake(void)
 
 void interrupt_begin(void)
 {
+    struct sigaction before;
+    hangups_ignored = sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
     open_wake();
     interrupt_clear();
     set_handler(on_signal, SA_RESTART); /* writing goes on, so that no output fails of it */

@@ -179,6 +179,7 @@ int main(int argc, char **argv)
     }
     /* A reader that leaves makes writes fail; the program then ends by itself with status 1. */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files: writes fail with EFBIG */
     if (argc < 2) {
         usage_program(stderr);
         return finish(STATUS_REFUSED);

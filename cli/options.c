@@ -1,7 +1,9 @@
 #include "options.h"
 
+#include "cli.h"
 #include "files.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -117,6 +119,74 @@ bool options_similar(const char *word, const char *candidate)
     return row[m] <= 2;
 }
 
+const cli_given *options_given(const cli_arguments *arguments, const char *name)
+{
+    for (size_t i = 0; i < arguments->given_count; i++) {
+        if (strcmp(arguments->given[i].option->name, name) == 0) {
+            return &arguments->given[i];
+        }
+    }
+    return NULL;
+}
+
+bool options_given_after(const cli_arguments *arguments, const char *name, const char *other)
+{
+    const cli_given *a = options_given(arguments, name), *b = options_given(arguments, other);
+    return a != NULL && (b == NULL || a->order >= b->order);
+}
+
+static bool note_given(cli_arguments *arguments, const cli_option *option)
+{
+    cli_given *given = NULL;
+    for (size_t i = 0; i < arguments->given_count; i++) {
+        given = arguments->given[i].option == option ? &arguments->given[i] : given;
+    }
+    if (given == NULL) {
+        if (!list_grow(&arguments->given, &arguments->given_capacity, arguments->given_count + 1,
+                       sizeof *given)) {
+            return refuse(arguments, "out of memory");
+        }
+        given = &arguments->given[arguments->given_count++];
+    }
+    *given = (cli_given){option, arguments->config, arguments->line, ++arguments->order};
+    return true;
+}
+
+void options_mark(cli_arguments *arguments, const char *name)
+{
+    size_t offset = 0;
+    const cli_option *option = options_find(arguments->command, name, strlen(name), &offset);
+    assert(option != NULL);
+    note_given(arguments, option);
+}
+
+void options_complain(cli_arguments *arguments, const cli_given *given, const char *format, ...)
+{
+    char *text = arguments->message;
+    size_t size = sizeof arguments->message, used = arguments->complaints;
+    if (size - used < 400) {
+        return; /* a line of that length has said enough */
+    }
+    used += (size_t)snprintf(text + used, size - used, "%s", used > 0 ? "; " : "");
+    if (given->config == NULL) {
+        used += (size_t)snprintf(text + used, size - used, "--");
+    } else if (arguments->complained != given->config) {
+        used +=
+            (size_t)snprintf(text + used, size - used, "%.200s:%d: ", given->config, given->line);
+    } else {
+        used += (size_t)snprintf(text + used, size - used, "line %d: ", given->line);
+    }
+    va_list list;
+    va_start(list, format);
+    int length = vsnprintf(text + used, size - used, format, list);
+    va_end(list);
+    used += length > 0 ? (size_t)length : 0;
+    arguments->complaints = used < size ? used : size - 1;
+    arguments->complained = given->config;
+}
+
+/* In a config file the others are looked for too: whoever brings one wants to hear of all at once.
+ */
 static bool refuse_unknown(cli_arguments *arguments, const char *name, size_t length)
 {
     char given[65];
@@ -126,16 +196,19 @@ static bool refuse_unknown(cli_arguments *arguments, const char *name, size_t le
     }
     const cli_command *command = arguments->command;
     const char *dashes = arguments->config != NULL ? "" : "--";
+    const cli_given here = {.config = arguments->config, .line = arguments->line};
     for (const cli_group *group = command->groups; group->title != NULL; group++) {
         for (const cli_option *row = group->options; row->name != NULL; row++) {
             if (options_similar(given, row->name)) {
-                return refuse(arguments, "%s%.*s: no such option; is it %s%s?", dashes, (int)length,
-                              name, dashes, row->name);
+                options_complain(arguments, &here, "%.*s: no such option; is it %s%s?", (int)length,
+                                 name, dashes, row->name);
+                return arguments->config != NULL;
             }
         }
     }
-    return refuse(arguments, "%s%.*s: no such option", dashes, (int)(length < 200 ? length : 200),
-                  name);
+    options_complain(arguments, &here, "%.*s: no such option", (int)(length < 200 ? length : 200),
+                     name);
+    return arguments->config != NULL;
 }
 
 /* "1", "-1..3", "greater than 0" for a range. */
@@ -254,6 +327,30 @@ static bool set_flag(cli_arguments *arguments, const char *label, const char *gi
     return refuse(arguments, "%s: \"%.40s\" is not true or false", label, given);
 }
 
+/* Config files of nanoGPT are Python and say 5 * 8: factors are multiplied. false: no product of
+ * numbers. */
+static bool product_of(const char *given, double *value)
+{
+    *value = 1;
+    for (;;) {
+        char *end = NULL;
+        double factor = strtod(given, &end);
+        if (end == given || !isfinite(factor) ||
+            !(isdigit((unsigned char)*given) || *given == '.')) {
+            return false;
+        }
+        *value *= factor;
+        end += strspn(end, " ");
+        if (*end == 0) {
+            return isfinite(*value);
+        }
+        if (*end != '*') {
+            return false;
+        }
+        given = end + 1 + strspn(end + 1, " ");
+    }
+}
+
 /* A list that a config file filled is replaced by the first value from the command line. */
 static bool add_to_list(cli_arguments *arguments, const cli_option *option, const char *given,
                         string_list *list)
@@ -292,6 +389,12 @@ static bool set_option(cli_arguments *arguments, const cli_option *option, size_
 {
     void *field = (char *)arguments->settings + offset;
     char label[80];
+    if (!note_given(arguments, option)) {
+        return false;
+    }
+    if (option->ignored) {
+        return true;
+    }
     snprintf(label, sizeof label, "%s%s", arguments->config != NULL ? "" : "--", option->name);
     switch (option->kind) {
     case OPTION_FLAG:
@@ -320,18 +423,23 @@ static bool set_option(cli_arguments *arguments, const cli_option *option, size_
     return false;
 }
 
-/* Sets one option by name as a command line does. */
-static bool assign_option(cli_arguments *arguments, const char *name, const char *value)
+/* Sets an option from a config file. */
+static bool assign_option(cli_arguments *arguments, const cli_option *option, size_t offset,
+                          const char *value)
 {
-    size_t offset = 0;
-    const cli_option *found = options_find(arguments->command, name, strlen(name), &offset);
-    if (found == NULL) {
-        return refuse_unknown(arguments, name, strlen(name));
-    }
-    if (strcmp(found->name, "config") == 0) {
+    char text[40];
+    double product;
+    bool whole = option->kind == OPTION_INT || option->kind == OPTION_LONG;
+    if (strcmp(option->name, "config") == 0) {
         return refuse(arguments, "a config file cannot name another");
     }
-    return set_option(arguments, found, offset, value);
+    if ((whole || option->kind == OPTION_NUMBER) && strchr(value, '*') != NULL &&
+        product_of(value, &product)) {
+        snprintf(text, sizeof text, whole && fabs(product) < 1e15 ? "%.0f" : "%.17g", product);
+        bool exact = !whole || product == floor(product);
+        return set_option(arguments, option, offset, exact ? text : value);
+    }
+    return set_option(arguments, option, offset, value);
 }
 
 /* ---- config files */
@@ -346,10 +454,58 @@ static char *trim(char *text)
     return text;
 }
 
+/* The value of the hexadecimal digits of \\xHH, or -1. */
+static int byte_of(const char *digits)
+{
+    int value = 0;
+    for (int i = 0; i < 2; i++) {
+        const char *all = "0123456789abcdef";
+        const char *at = digits[i] != 0 ? strchr(all, tolower((unsigned char)digits[i])) : NULL;
+        if (at == NULL) {
+            return -1;
+        }
+        value = 16 * value + (int)(at - all);
+    }
+    return value;
+}
+
+/* $'...' as the shell reads it: \\\\, \\', \\n, \\r, \\t and \\xHH. What options_write_config
+ * writes of a value that the other quotes cannot hold. */
+static bool unescape(cli_arguments *arguments, char **value)
+{
+    static const char letters[] = "\\'nrt", bytes[] = "\\'\n\r\t";
+    char *from = *value + 2, *to = from;
+    *value = from;
+    while (*from != '\'') {
+        if (*from == 0) {
+            return refuse(arguments, "the quote is not closed");
+        }
+        if (*from != '\\') {
+            *to++ = *from++;
+            continue;
+        }
+        const char *letter = from[1] != 0 ? strchr(letters, from[1]) : NULL;
+        int byte = letter != NULL   ? bytes[letter - letters]
+                   : from[1] == 'x' ? byte_of(from + 2)
+                                    : -1;
+        if (byte <= 0) {
+            return refuse(arguments, "\\%.1s: no such escape", from + 1);
+        }
+        *to++ = (char)byte;
+        from += letter != NULL ? 2 : 4;
+    }
+    const char *rest = trim(from + 1);
+    *to = 0;
+    return *rest == 0 || *rest == '#' || refuse(arguments, "text behind the closing quote");
+}
+
 /* Takes quotes off, or cuts a comment from an unquoted value. */
 static bool unquote(cli_arguments *arguments, char **value)
 {
     char *text = *value;
+    if (text[0] == '$' && text[1] == '\'') {
+        return unescape(arguments, value);
+    }
     if (*text == '"' || *text == '\'') {
         char *end = strchr(text + 1, *text);
         if (end == NULL) {
@@ -374,8 +530,9 @@ static bool unquote(cli_arguments *arguments, char **value)
 static bool config_line(cli_arguments *arguments, char *line)
 {
     char *text = trim(line);
-    if (*text == 0 || *text == '#') {
-        return true;
+    bool imports = strncmp(text, "import ", 7) == 0 || strncmp(text, "from ", 5) == 0;
+    if (*text == 0 || *text == '#' || (imports && strchr(text, '=') == NULL)) {
+        return true; /* nanoGPT's are Python, and one of them imports time to name its log */
     }
     if (!text_is_utf8(text, strlen(text))) {
         return refuse(arguments, "not valid UTF-8");
@@ -387,10 +544,18 @@ static bool config_line(cli_arguments *arguments, char *line)
     *equals = 0;
     char *name = trim(text);
     char *value = trim(equals + 1);
-    if (!unquote(arguments, &value)) {
+    size_t offset = 0;
+    const cli_option *found = options_find(arguments->command, name, strlen(name), &offset);
+    if (found == NULL) {
+        return refuse_unknown(arguments, name, strlen(name));
+    }
+    if (!found->ignored && !unquote(arguments, &value)) {
         return false;
     }
     size_t length = strlen(value);
+    if (!text_is_utf8(value, length)) {
+        return refuse(arguments, "the value is not valid UTF-8");
+    }
     char **kept = realloc(arguments->kept, (arguments->kept_count + 1) * sizeof *kept);
     char *copy = malloc(length + 1);
     if (kept != NULL) {
@@ -402,13 +567,14 @@ static bool config_line(cli_arguments *arguments, char *line)
     }
     memcpy(copy, value, length + 1);
     kept[arguments->kept_count++] = copy;
-    return assign_option(arguments, name, copy);
+    return assign_option(arguments, found, offset, copy);
 }
 
 /* Reads `key = value` lines; # begins a comment; a value may be quoted. */
-static bool read_config(cli_arguments *arguments, const char *path)
+bool options_read(cli_arguments *arguments, const char *path)
 {
-    char line[8192];
+    char *line = NULL;
+    size_t capacity = 0;
     char what[200];
     FILE *file;
     mixt_status status = files_open(path, &file, what);
@@ -419,20 +585,23 @@ static bool read_config(cli_arguments *arguments, const char *path)
     arguments->config = path;
     arguments->line = 0;
     bool good = true;
-    while (good && fgets(line, sizeof line, file) != NULL) {
+    ssize_t length;
+    while (good && (length = getline(&line, &capacity, file)) >= 0) {
         arguments->line++;
-        size_t length = strlen(line);
-        if (length + 1 == sizeof line && line[length - 1] != '\n') {
-            good = refuse(arguments, "the line is longer than %zu bytes", sizeof line - 2);
+        if (length > OPTIONS_LINE_MAX) {
+            good = refuse(arguments, "the line is longer than %d bytes", OPTIONS_LINE_MAX);
+        } else if (strlen(line) != (size_t)length) {
+            good = refuse(arguments, "a byte 0 is in the line");
         } else {
             good = config_line(arguments, line);
         }
     }
     arguments->config = NULL;
-    if (good && ferror(file)) {
+    if (good && !feof(file)) {
         arguments->failed = true;
         good = refuse(arguments, "%.200s: %s", path, strerror(errno));
     }
+    free(line);
     fclose(file);
     return good;
 }
@@ -480,17 +649,58 @@ void options_format(const cli_option *option, const void *field, char *text, siz
     }
 }
 
+/* Can the value stand in a line between these quotes, or (0) without any? */
+static bool can_stand(const char *value, char quote)
+{
+    for (const unsigned char *c = (const unsigned char *)value; *c != 0; c++) {
+        bool control = *c < 0x20 || *c == 0x7F;
+        if (control || (quote != 0 ? *c == quote : strchr("#\"' ", *c) != NULL)) {
+            return false;
+        }
+    }
+    return quote != 0 || value[0] != '$';
+}
+
 static void write_value(FILE *stream, const cli_option *option, const char *value)
 {
-    bool plain = strpbrk(value, "#\"' \t") == NULL;
-    const char *quote = plain ? "" : strchr(value, '"') == NULL ? "\"" : "'";
-    fprintf(stream, "%s = %s%s%s\n", option->name, quote, value, quote);
+    fprintf(stream, "%s = ", option->name);
+    if (can_stand(value, 0)) {
+        fprintf(stream, "%s\n", value);
+    } else if (can_stand(value, '"')) {
+        fprintf(stream, "\"%s\"\n", value);
+    } else if (can_stand(value, '\'')) {
+        fprintf(stream, "'%s'\n", value);
+    } else {
+        fputs("$'", stream);
+        for (const unsigned char *c = (const unsigned char *)value; *c != 0; c++) {
+            if (*c == '\'' || *c == '\\') {
+                fprintf(stream, "\\%c", *c);
+            } else if (*c < 0x20 || *c == 0x7F) {
+                fprintf(stream, *c == '\n' ? "\\n" : "\\x%02x", *c);
+            } else {
+                fputc(*c, stream);
+            }
+        }
+        fputs("'\n", stream);
+    }
+}
+
+/* Would the value be refused when it is read again? What an option means nothing for may be out of
+ * its range: experts per token of a dense model. */
+static bool in_range(const cli_option *option, const char *field)
+{
+    const void *at = field;
+    double value = option->kind == OPTION_INT      ? *(const int *)at
+                   : option->kind == OPTION_LONG   ? (double)*(const int64_t *)at
+                   : option->kind == OPTION_NUMBER ? *(const double *)at
+                                                   : option->low;
+    return value >= option->low && value <= option->high;
 }
 
 void options_write_config(const cli_command *command, const void *settings, const char *without,
                           FILE *stream)
 {
-    char text[4200];
+    char text[100];
     for (const cli_group *group = command->groups; group->title != NULL; group++) {
         if (strstr(without, group->title) != NULL) {
             continue;
@@ -508,8 +718,15 @@ void options_write_config(const cli_command *command, const void *settings, cons
                 }
                 continue;
             }
+            if (row->kind == OPTION_TEXT) {
+                const char *const *value = (const char *const *)(const void *)field;
+                if (*value != NULL) {
+                    write_value(stream, row, *value);
+                }
+                continue;
+            }
             options_format(row, field, text, sizeof text);
-            if (text[0] != 0) {
+            if (text[0] != 0 && in_range(row, field)) {
                 write_value(stream, row, text);
             }
         }
@@ -553,7 +770,7 @@ static bool apply(cli_arguments *arguments, const cli_option *option, size_t off
     if (!set_option(arguments, option, offset, value)) {
         return false;
     }
-    return strcmp(option->name, "config") != 0 || read_config(arguments, value);
+    return strcmp(option->name, "config") != 0 || options_read(arguments, value);
 }
 
 /* Takes the switch at argv[*at] with its value or values. */
@@ -644,7 +861,10 @@ bool options_parse(cli_arguments *arguments, int argc, char **argv)
             return false;
         }
     }
-    return true;
+    if (arguments->command->translate != NULL) {
+        arguments->command->translate(arguments->settings, arguments);
+    }
+    return arguments->complaints == 0;
 }
 
 static void free_lists(cli_arguments *arguments)
@@ -680,14 +900,11 @@ void options_free(cli_arguments *arguments)
     }
     free(arguments->kept);
     free(arguments->from_config);
+    free(arguments->given);
+    arguments->given = NULL;
+    arguments->given_count = arguments->given_capacity = arguments->complaints = 0;
+    arguments->complained = NULL;
     arguments->kept = NULL;
     arguments->from_config = NULL;
     arguments->kept_count = arguments->from_config_count = 0;
-}
-
-bool options_parse_over(cli_arguments *arguments, const char *path)
-{
-    options_reset(arguments);
-    return read_config(arguments, path) &&
-           options_parse(arguments, arguments->argc, arguments->argv);
 }

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+enum { OPTIONS_LINE_MAX = 8190 }; /* bytes of a line of a config file */
+
 /* Values given one by one or several behind one switch; points into argv or kept strings. */
 typedef struct string_list {
     const char **items;
@@ -37,7 +39,16 @@ typedef struct cli_option {
     const char *help;
     const char *aliases;  /* other long names, separated by spaces (nanoGPT's, llama.cpp's) */
     const char *fallback; /* what usage says about the default where the field cannot tell */
+    bool ignored;         /* whatever the value is, it does nothing here */
 } cli_option;
+
+/* Where the value of an option was said last. */
+typedef struct cli_given {
+    const cli_option *option;
+    const char *config; /* NULL: on the command line */
+    int line;
+    int order; /* later ones win */
+} cli_given;
 
 typedef struct cli_group {
     const char *title;
@@ -58,6 +69,9 @@ typedef struct cli_command {
     size_t settings_size;
     void (*defaults)(void *settings);
     int (*run)(void *settings, cli_arguments *arguments); /* returns the exit status */
+    /* NULL, or what is done when all is read: options that are said in other words are put into
+     * those of the command, and what cannot be obeyed is complained of (options_complain). */
+    void (*translate)(void *settings, cli_arguments *arguments);
 } cli_command;
 
 /* One command line with what belongs to it while the command runs. */
@@ -72,18 +86,32 @@ struct cli_arguments {
     size_t from_config_count;
     int argc; /* what options_parse was given */
     char **argv;
-    bool help;         /* --help was there */
-    char message[700]; /* one line without the program's name */
-    bool failed;       /* not what was asked for is at fault, but the machine */
+    bool help; /* --help was there */
+    cli_given *given;
+    size_t given_count, given_capacity;
+    int order;
+    const char *complained; /* config file of the last complaint */
+    size_t complaints;      /* bytes of them in the message */
+    char message[8000];     /* one line without the program's name */
+    bool failed;            /* not what was asked for is at fault, but the machine */
 };
 
 /* Fills settings from defaults and argv (behind the command's name). false: message is set. */
 bool options_parse(cli_arguments *arguments, int argc, char **argv);
-/* Again from the defaults: first the config file at `path`, then the same argv over it. */
-bool options_parse_over(cli_arguments *arguments, const char *path);
+/* Reads a config file over what is there; options_parse comes after it. */
+bool options_read(cli_arguments *arguments, const char *path);
 /* The reverse: every option of the groups whose title is not in `without`, one a line. */
 void options_write_config(const cli_command *command, const void *settings, const char *without,
                           FILE *stream);
+/* Where an option was said, by its long name; NULL: nowhere. */
+const cli_given *options_given(const cli_arguments *arguments, const char *name);
+/* Was `name` said, and not before `other`? */
+bool options_given_after(const cli_arguments *arguments, const char *name, const char *other);
+/* Says that an option got its value by another one's wish. */
+void options_mark(cli_arguments *arguments, const char *name);
+/* Adds to the line of what is refused, which comes when all is read. `given` tells the place. */
+void options_complain(cli_arguments *arguments, const cli_given *given, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Back to the defaults, with nothing kept. */
 void options_reset(cli_arguments *arguments);
 void options_free(cli_arguments *arguments);

@@ -129,20 +129,47 @@ static void report_skipped(const mixt_corpus *corpus)
     }
 }
 
-mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,
-                      mixt_error *error)
+static mixt_status read_data(const string_list *paths, double heldout, cli_resources *resources,
+                             mixt_error *error)
 {
     TRY(mixt_corpus_open(paths->items, paths->count, &resources->corpus, error));
     TRY(mixt_data_create(resources->corpus, resources->tokenizer, heldout, &resources->data,
                          error));
     report_skipped(resources->corpus);
-    char training[32];
-    char held[32];
-    format_count(mixt_data_tokens(resources->data, false), training);
+    return MIXT_OK;
+}
+
+static void count_data(const cli_resources *resources, char rest[32], char held[32],
+                       char domains[40])
+{
+    int count = mixt_data_domain_count(resources->data);
+    format_count(mixt_data_tokens(resources->data, false), rest);
     format_count(mixt_data_tokens(resources->data, true), held);
-    fprintf(stderr, "data: %s tokens to train on, %s held out, %d domain%s\n", training, held,
-            mixt_data_domain_count(resources->data),
-            mixt_data_domain_count(resources->data) == 1 ? "" : "s");
+    snprintf(domains, 40, "%d domain%s", count, count == 1 ? "" : "s");
+}
+
+mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,
+                      mixt_error *error)
+{
+    char rest[32], held[32], domains[40];
+    TRY(read_data(paths, heldout, resources, error));
+    count_data(resources, rest, held, domains);
+    if (heldout > 0) {
+        fprintf(stderr, "data: %s held-out tokens, beside %s that are not read, %s\n", held, rest,
+                domains);
+    } else {
+        fprintf(stderr, "data: %s tokens, %s\n", rest, domains);
+    }
+    return MIXT_OK;
+}
+
+mixt_status open_training_data(const string_list *paths, double heldout, cli_resources *resources,
+                               mixt_error *error)
+{
+    char rest[32], held[32], domains[40];
+    TRY(read_data(paths, heldout, resources, error));
+    count_data(resources, rest, held, domains);
+    fprintf(stderr, "data: %s tokens to train on, %s held out, %s\n", rest, held, domains);
     return MIXT_OK;
 }
 

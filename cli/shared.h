@@ -109,6 +109,9 @@ mixt_status open_all(const model_settings *settings, cli_resources *resources, m
 /* Corpus and token data; says on standard error how much there is and what was skipped. */
 mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,
                       mixt_error *error);
+/* The same, said as of a training run. */
+mixt_status open_training_data(const string_list *paths, double heldout, cli_resources *resources,
+                               mixt_error *error);
 
 /* ---- work that several commands do */
 

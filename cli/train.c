@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "files.h"
+#include "nanogpt.h"
 #include "terminal.h"
 #include "training.h"
 
@@ -11,6 +12,7 @@ typedef struct train_settings {
     machine_settings machine;
     mixt_model_options model;
     mixt_train_options training;
+    nanogpt_settings nanogpt;
     string_list data;
     const char *out;
     const char *tokenizer;
@@ -18,7 +20,9 @@ typedef struct train_settings {
     const char *model_config;
     double heldout;
     int64_t tokenizer_bytes;
-    int64_t eval_tokens;
+    int64_t sample_every;
+    bool must_resume; /* init_from = resume */
+    char note[200];   /* on what followed from other options */
 } train_settings;
 
 static const cli_option train_options[] = {
@@ -40,7 +44,8 @@ static const cli_option train_options[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(train_settings, init_from),
      .value = "FOLDER",
-     .help = "begin with the weights and tokenizer of this model"},
+     .help = "begin with the weights and tokenizer of this model; model and router options beside "
+             "it change what needs no other tensors"},
     {.name = "model-config",
      .kind = OPTION_TEXT,
      .offset = offsetof(train_settings, model_config),
@@ -57,11 +62,16 @@ static const cli_option train_options[] = {
      .help = "text of each domain that the vocabulary is trained on; 0: all"},
     {.name = "eval-tokens",
      .kind = OPTION_LONG,
-     .offset = offsetof(train_settings, eval_tokens),
+     .offset = offsetof(train_settings, training.evaluate_tokens),
      .low = 0,
      .high = 1e15,
-     .help = "most held-out tokens of each domain to score; 0: all",
-     .aliases = "eval-iters"},
+     .help = "most tokens of each domain to score, at the end and each --evaluate-every; 0: all"},
+    {.name = "sample-every",
+     .kind = OPTION_LONG,
+     .offset = offsetof(train_settings, sample_every),
+     .low = 0,
+     .high = 1e15,
+     .help = "steps between a few words drawn from the model as it is; 0: none"},
     {0},
 };
 
@@ -73,10 +83,11 @@ static void train_defaults(void *user)
     settings->training = mixt_train_options_default();
     settings->heldout = 0.02;
     settings->tokenizer_bytes = 4000000;
-    settings->eval_tokens = 50000;
 }
 
-/* The corpus and a tokenizer: the run's own, the given one, or a new one. */
+/* ---- what a run begins with */
+
+/* The tokenizer of the run, the given one, or a new one; what is new is kept in the folder. */
 static mixt_status prepare_tokenizer(const train_settings *settings, const char *kept,
                                      cli_resources *resources, mixt_error *error)
 {
@@ -104,16 +115,132 @@ static mixt_status prepare_tokenizer(const train_settings *settings, const char 
     return status == MIXT_OK ? mixt_tokenizer_save(resources->tokenizer, kept, error) : status;
 }
 
-static mixt_status prepare(train_settings *settings, cli_resources *resources, mixt_error *error)
+/* Is the family one that can be trained? `flag` names it. */
+static mixt_status check_trainable(const mixt_model_options *model, const char *flag,
+                                   const char *path, mixt_error *error)
+{
+    return model->attention.latent_size > 0 || model->attention.sinks
+               ? set_error(error, MIXT_ERROR_UNSUPPORTED,
+                           "--%s: %.400s: models of this family are opened, not trained", flag,
+                           path)
+               : MIXT_OK;
+}
+
+static size_t size_of(const cli_option *option)
+{
+    return option->kind == OPTION_FLAG     ? sizeof(bool)
+           : option->kind == OPTION_NUMBER ? sizeof(double)
+                                           : sizeof(int);
+}
+
+/* Could the source have this one option as it is asked for? */
+static bool can_take(const mixt_model *model, const mixt_model_options *source,
+                     const cli_option *option, size_t place, const mixt_model_options *asked)
+{
+    mixt_model_options changed = *source;
+    bool routes = place >= offsetof(mixt_model_options, router);
+    if (routes && source->experts == 0) {
+        return false;
+    }
+    memcpy((char *)&changed + place, (const char *)asked + place, size_of(option));
+    bool fits = mixt_model_fits(model, &changed);
+    /* 0 stands for what follows from others; anything else has to stay */
+    double zero = 0;
+    bool stays =
+        memcmp((char *)&changed + place, (const char *)asked + place, size_of(option)) == 0;
+    bool follows = memcmp((const char *)asked + place, &zero, size_of(option)) == 0;
+    return fits && (stays || (follows && option->kind != OPTION_FLAG));
+}
+
+/* The source's options with those over them that were said. What cannot be is listed in `refused`.
+ */
+static void merge_options(const train_settings *settings, const cli_arguments *arguments,
+                          const mixt_model *model, mixt_model_options *merged, char refused[1000])
+{
+    const mixt_model_options source = *merged;
+    size_t used = 0;
+    refused[0] = 0;
+    for (const cli_group *group = arguments->command->groups; group->title != NULL; group++) {
+        bool shapes = group->options == options_model || group->options == options_router;
+        for (const cli_option *row = group->options; shapes && row->name != NULL; row++) {
+            size_t place = group->offset + row->offset - offsetof(train_settings, model);
+            const char *has = (const char *)&source + place;
+            const char *asked = (const char *)&settings->model + place;
+            if (options_given(arguments, row->name) == NULL ||
+                memcmp(has, asked, size_of(row)) == 0) {
+                continue;
+            }
+            memcpy((char *)merged + place, asked, size_of(row));
+            if (!can_take(model, &source, row, place, &settings->model) && used < 900) {
+                char was[40], is[40];
+                options_format(row, has, was, sizeof was);
+                options_format(row, asked, is, sizeof is);
+                used += (size_t)snprintf(refused + used, 1000 - used, "%s--%s %s (it has %s)",
+                                         used > 0 ? ", " : "", row->name, is, was);
+            }
+        }
+    }
+}
+
+/* Model options beside --init-from: obeyed where the tensors stay, else refused by name. */
+static mixt_status take_source(train_settings *settings, const cli_arguments *arguments,
+                               cli_resources *resources, mixt_error *error)
+{
+    mixt_model_info info;
+    char refused[1000];
+    mixt_model_describe(resources->model, &info);
+    TRY(check_trainable(&info.options, "init-from", settings->init_from, error));
+    mixt_model_options merged = info.options;
+    merge_options(settings, arguments, resources->model, &merged, refused);
+    if (refused[0] != 0) {
+        return set_error(
+            error, MIXT_ERROR_ARGUMENT,
+            "--init-from: the tensors of %.200s stay as they are%s, but asked is %.600s",
+            settings->init_from, info.options.experts == 0 ? ", without experts" : "", refused);
+    }
+    TRY(mixt_model_set_options(resources->model, &merged, error));
+    TRY(mixt_model_options_check(&merged, error));
+    mixt_model_describe(resources->model, &info);
+    settings->model = info.options;
+    return MIXT_OK;
+}
+
+/* A window and a context length that fit: where one of them was not said it follows the other. */
+static mixt_status fit_window(train_settings *settings, const cli_arguments *arguments,
+                              mixt_error *error)
+{
+    int *window = &settings->training.window, *context = &settings->model.context_length;
+    bool new_shape = settings->init_from == NULL && settings->model_config == NULL;
+    if (*window <= *context) {
+        return MIXT_OK;
+    }
+    if (options_given(arguments, "window") == NULL) {
+        *window = *context;
+        snprintf(settings->note, sizeof settings->note, "--window %d, the context length", *window);
+    } else if (options_given(arguments, "context-length") == NULL && new_shape) {
+        *context = *window;
+        snprintf(settings->note, sizeof settings->note, "--context-length %d, as the window",
+                 *context);
+    } else {
+        return set_error(error, MIXT_ERROR_ARGUMENT,
+                         "--window: %d is more than --context-length %d", *window, *context);
+    }
+    return MIXT_OK;
+}
+
+static mixt_status prepare(train_settings *settings, const cli_arguments *arguments,
+                           cli_resources *resources, mixt_error *error)
 {
     char kept[4200];
     files_join(kept, sizeof kept, settings->out, "tokenizer");
     TRY(open_context(&settings->machine, resources, error));
     if (settings->init_from != NULL) {
         TRY(open_model(settings->init_from, resources, error));
+        TRY(take_source(settings, arguments, resources, error));
+        TRY(fit_window(settings, arguments, error));
     }
     TRY(prepare_tokenizer(settings, kept, resources, error));
-    TRY(open_data(&settings->data, settings->heldout, resources, error));
+    TRY(open_training_data(&settings->data, settings->heldout, resources, error));
     if (settings->init_from != NULL) {
         return MIXT_OK;
     }
@@ -138,6 +265,19 @@ static void print_model_line(const mixt_model *model)
     }
 }
 
+/* Keys that were said and do nothing here. */
+static void print_ignored(const cli_arguments *arguments)
+{
+    const char *before = "note: these do nothing here: ";
+    for (size_t i = 0; i < arguments->given_count; i++) {
+        if (arguments->given[i].option->ignored) {
+            fprintf(stderr, "%s%s", before, arguments->given[i].option->name);
+            before = ", ";
+        }
+    }
+    fputs(before[0] == ',' ? "\n" : "", stderr);
+}
+
 /* Of the machine's options only the kind of products belongs to the run: bits depend on it. */
 static void write_matmul(const cli_arguments *arguments, FILE *stream)
 {
@@ -148,146 +288,300 @@ static void write_matmul(const cli_arguments *arguments, FILE *stream)
     fprintf(stream, "# machine\nmatmul = %s\n", value);
 }
 
+/* The settings of a run as a file; NULL without memory. */
+static char *config_text(const cli_arguments *arguments, size_t *length)
+{
+    char *text = NULL;
+    FILE *stream = open_memstream(&text, length);
+    if (stream == NULL) {
+        return NULL;
+    }
+    fputs("# Settings of this run; `mixt train --out FOLDER` reads them to go on.\n", stream);
+    options_write_config(arguments->command, arguments->settings, "machine nanoGPT", stream);
+    write_matmul(arguments, stream);
+    if (fclose(stream) != 0) {
+        free(text);
+        text = NULL;
+    }
+    return text;
+}
+
 /* Keeps the settings of a new run, so that `mixt train --out FOLDER` alone goes on. */
 static int keep_config(const cli_arguments *arguments, const char *path)
 {
-    char *text = NULL;
     size_t length = 0;
     if (files_exist(path)) {
         return STATUS_DONE;
     }
-    FILE *stream = open_memstream(&text, &length);
-    if (stream == NULL) {
-        return fail_with(STATUS_FAILED, "out of memory");
-    }
-    fputs("# Settings of this run; `mixt train --out FOLDER` reads them to go on.\n", stream);
-    options_write_config(arguments->command, arguments->settings, "machine", stream);
-    write_matmul(arguments, stream);
-    fclose(stream);
-    bool good = files_replace(path, text, length);
+    char *text = config_text(arguments, &length);
+    bool good = text != NULL && files_replace(path, text, length);
     free(text);
     return good ? STATUS_DONE : fail_with(STATUS_FAILED, "%s: %s", path, strerror(errno));
 }
 
-static int train_and_save(train_settings *settings, cli_arguments *arguments,
-                          const char *config_path)
+/* Will every line be read again? */
+static int check_config(const cli_arguments *arguments)
+{
+    size_t length = 0;
+    char *text = config_text(arguments, &length);
+    if (text == NULL) {
+        return fail_with(STATUS_FAILED, "out of memory");
+    }
+    int status = STATUS_DONE;
+    for (const char *line = text; *line != 0 && status == STATUS_DONE;) {
+        size_t size = strcspn(line, "\n") + 1;
+        if (size > OPTIONS_LINE_MAX) {
+            status = fail_usage("%.*s: too long to be kept in train.conf", (int)strcspn(line, " "),
+                                line);
+        }
+        line += size;
+    }
+    free(text);
+    return status;
+}
+
+/* ---- the run folder */
+
+typedef struct run_folder {
+    char config[4200], tokenizer[4200], model[4200], latest[4200], lock_file[4200];
+    char first_made[4200]; /* the uppermost folder that is not there yet; "": all are */
+    bool had_config, had_tokenizer, had_lock;
+    bool began; /* the trainer was made: its files are a run's */
+    int lock;
+} run_folder;
+
+/* Names, and what is there before anything is written. */
+static bool look_at_folder(run_folder *folder, const char *out)
+{
+    *folder = (run_folder){.lock = -1};
+    if (!files_join(folder->config, sizeof folder->config, out, "train.conf") ||
+        !files_join(folder->tokenizer, sizeof folder->tokenizer, out, "tokenizer")) {
+        return false;
+    }
+    files_join(folder->model, sizeof folder->model, out, "model");
+    files_join(folder->latest, sizeof folder->latest, out, "LATEST");
+    files_join(folder->lock_file, sizeof folder->lock_file, out, "lock");
+    folder->had_config = files_exist(folder->config);
+    folder->had_tokenizer = files_exist(folder->tokenizer);
+    folder->had_lock = files_exist(folder->lock_file);
+    for (size_t i = 1; i <= strlen(out); i++) {
+        if (out[i] == '/' || out[i] == 0) {
+            snprintf(folder->first_made, sizeof folder->first_made, "%.*s", (int)i, out);
+            if (!files_exist(folder->first_made)) {
+                return true;
+            }
+        }
+    }
+    folder->first_made[0] = 0;
+    return true;
+}
+
+/* A new run that is refused leaves what it found: settings of it would count for the next one. The
+ * lock goes last, so that nobody else is in a folder that is being emptied. */
+static void forget_run(const run_folder *folder, const char *out)
+{
+    char path[4200];
+    if (folder->first_made[0] != 0) {
+        files_remove_inside(out, "lock");
+    }
+    if (!folder->had_tokenizer) {
+        files_remove(folder->tokenizer);
+    }
+    if (!folder->had_config) {
+        files_remove(folder->config);
+    }
+    if (!folder->had_lock) {
+        files_remove(folder->lock_file);
+    }
+    snprintf(path, sizeof path, "%s", out);
+    while (folder->first_made[0] != 0 && files_remove_empty(path) &&
+           strcmp(path, folder->first_made) != 0 && strrchr(path, '/') != NULL) {
+        *strrchr(path, '/') = 0;
+    }
+}
+
+static int score_heldout(const train_settings *settings, const cli_resources *resources)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_score_row *rows = NULL;
+    const score_request request = {"held-out text", true, settings->training.window,
+                                   (uint64_t)settings->training.evaluate_tokens};
+    if (mixt_data_tokens(resources->data, true) == 0) {
+        return STATUS_DONE;
+    }
+    if (score_data(resources, &request, &rows, &error) != MIXT_OK) {
+        return fail_error(&error);
+    }
+    print_scores(rows, mixt_data_domain_count(resources->data), stdout);
+    free(rows);
+    return STATUS_DONE;
+}
+
+static int train_and_save(train_settings *settings, cli_arguments *arguments, run_folder *folder)
 {
     cli_resources resources = {0};
     mixt_error error = MIXT_ERROR_INIT;
     char again[4400];
-    char model_folder[4200];
     snprintf(again, sizeof again, "mixt train --out %s", settings->out);
-    files_join(model_folder, sizeof model_folder, settings->out, "model");
-    if (prepare(settings, &resources, &error) != MIXT_OK) {
+    if (prepare(settings, arguments, &resources, &error) != MIXT_OK) {
         resources_free(&resources);
         return fail_error(&error);
     }
+    if (settings->note[0] != 0) {
+        say(stderr, "note: %s\n", settings->note);
+    }
+    print_ignored(arguments);
     print_model_line(resources.model);
-    int status = keep_config(arguments, config_path);
+    settings->training.lock = folder->lock;
+    int status = keep_config(arguments, folder->config);
     if (status == STATUS_DONE) {
-        status = train_run(&(training_run){&resources, &settings->training, settings->out, again});
-    }
-    mixt_score_row *rows = NULL;
-    if (status == STATUS_DONE && mixt_data_tokens(resources.data, true) > 0) {
-        const score_request request = {"held-out text", true, settings->training.window,
-                                       (uint64_t)settings->eval_tokens};
-        if (score_data(&resources, &request, &rows, &error) == MIXT_OK) {
-            print_scores(rows, mixt_data_domain_count(resources.data), stdout);
-        } else {
-            status = fail_error(&error);
-        }
-    }
-    free(rows);
-    if (status == STATUS_DONE) {
-        status = save_model(&resources, model_folder, &error) == MIXT_OK ? STATUS_DONE
-                                                                         : fail_error(&error);
+        status = train_run(&(training_run){.resources = &resources,
+                                           .options = &settings->training,
+                                           .folder = settings->out,
+                                           .again = again,
+                                           .sample_every = settings->sample_every,
+                                           .began = &folder->began});
     }
     if (status == STATUS_DONE) {
-        say(stderr, "model: %s\n", model_folder);
+        status = score_heldout(settings, &resources);
+    }
+    if (status == STATUS_DONE) {
+        status = save_model(&resources, folder->model, &error) == MIXT_OK ? STATUS_DONE
+                                                                          : fail_error(&error);
+    }
+    if (status == STATUS_DONE) {
+        say(stderr, "model: %s\n", folder->model);
     }
     resources_free(&resources);
     return status;
 }
 
-/* A new run that is refused leaves what it found: settings of it would count for the next one. */
-static int train_or_forget(train_settings *settings, cli_arguments *arguments,
-                           const char *config_path)
-{
-    char tokenizer[4200], latest[4200];
-    files_join(tokenizer, sizeof tokenizer, settings->out, "tokenizer");
-    files_join(latest, sizeof latest, settings->out, "LATEST");
-    bool had_folder = files_exist(settings->out), had_config = files_exist(config_path);
-    bool had_tokenizer = files_exist(tokenizer);
-    if (!files_make_folder(settings->out)) {
-        return fail_with(STATUS_FAILED, "%s: %s", settings->out, strerror(errno));
-    }
-    int status = train_and_save(settings, arguments, config_path);
-    if (status == STATUS_REFUSED && !files_exist(latest)) {
-        if (!had_folder) {
-            files_remove(settings->out);
-        }
-        if (!had_tokenizer) {
-            files_remove(tokenizer);
-        }
-        if (!had_config) {
-            files_remove(config_path);
-        }
-    }
-    return status;
-}
+/* ---- settings */
 
-/* The shape in a config.json, then the command line over it. */
-static int take_model_config(train_settings *settings, cli_arguments *arguments)
+/* The shape in the file of --model-config, over which the options come. */
+static int read_shape(const char *path, mixt_model_options *model)
 {
-    mixt_model_options model;
     mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_model_options_read(settings->model_config, &model, &error) != MIXT_OK) {
-        return fail_error(&error);
+    mixt_status status = mixt_model_options_read(path, model, &error);
+    if (status == MIXT_OK) {
+        status = check_trainable(model, "model-config", path, &error);
     }
-    if (model.attention.latent_size > 0 || model.attention.sinks) {
-        return fail_usage("--model-config: %.400s: models of this family are opened, not trained",
-                          settings->model_config);
-    }
-    options_reset(arguments);
-    settings->model = model;
-    return options_parse(arguments, arguments->argc, arguments->argv)
-               ? STATUS_DONE
-               : fail_usage("%s", arguments->message);
+    return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
-static int run_train(void *user, cli_arguments *arguments)
+/* All of them again, from the defaults: the shape of a model, the settings of the run that is there
+ * (config NULL: none), and the command line. */
+static int parse_again(train_settings *settings, cli_arguments *arguments,
+                       const mixt_model_options *shape, const char *config)
 {
-    train_settings *settings = user;
-    char config_path[4200];
-    if (settings->out == NULL) {
-        return fail_usage("--out: needed");
-    }
-    if (!files_join(config_path, sizeof config_path, settings->out, "train.conf")) {
-        return fail_usage("--out: the path is too long");
-    }
-    if (files_exist(config_path)) {
-        if (!options_parse_over(arguments, config_path)) {
-            return fail_usage("%s", arguments->message);
-        }
-    } else if (settings->model_config != NULL) {
-        int status = take_model_config(settings, arguments);
-        if (status != STATUS_DONE) {
-            return status;
-        }
-    }
+    options_reset(arguments);
+    settings->model = shape != NULL ? *shape : settings->model;
+    bool good = (config == NULL || options_read(arguments, config)) &&
+                options_parse(arguments, arguments->argc, arguments->argv);
+    return good ? STATUS_DONE : fail_usage("%s", arguments->message);
+}
+
+static int check_settings(train_settings *settings, const cli_arguments *arguments,
+                          const run_folder *folder)
+{
+    mixt_error error = MIXT_ERROR_INIT;
     if (settings->data.count == 0) {
         return fail_usage("--data: needed for a new run");
     }
-    if (settings->training.window > settings->model.context_length && settings->init_from == NULL) {
-        return fail_usage("--window: %d is more than --context-length %d",
-                          settings->training.window, settings->model.context_length);
+    if (settings->must_resume && !folder->had_config) {
+        return fail_usage("init_from resume: there is no run in %.400s", settings->out);
     }
+    if (settings->init_from != NULL && settings->model_config != NULL) {
+        return fail_usage("--model-config: a new shape, and --init-from: weights that have theirs; "
+                          "say one of them");
+    }
+    mixt_status status = mixt_train_options_check(&settings->training, &error);
+    if (status == MIXT_OK && settings->init_from == NULL) {
+        if (settings->model_config == NULL && options_given(arguments, "kv-heads") == NULL &&
+            settings->model.heads % settings->model.kv_heads != 0) {
+            settings->model.kv_heads = settings->model.heads;
+        }
+        status = fit_window(settings, arguments, &error);
+        status = status == MIXT_OK ? mixt_model_options_check(&settings->model, &error) : status;
+    }
+    return status == MIXT_OK ? check_config(arguments) : fail_error(&error);
+}
+
+static int read_settings(train_settings *settings, cli_arguments *arguments,
+                         const run_folder *folder)
+{
+    int status = STATUS_DONE;
+    if (folder->had_config) { /* it says of which shape the run is */
+        status = parse_again(settings, arguments, NULL, folder->config);
+    }
+    const char *shape_path = settings->model_config;
+    if (status == STATUS_DONE && shape_path != NULL && settings->init_from == NULL &&
+        (!folder->had_config || files_exist(shape_path))) {
+        mixt_model_options shape;
+        status = read_shape(shape_path, &shape);
+        if (status == STATUS_DONE) {
+            status = parse_again(settings, arguments, &shape,
+                                 folder->had_config ? folder->config : NULL);
+        }
+    }
+    return status == STATUS_DONE ? check_settings(settings, arguments, folder) : status;
+}
+
+static void translate_train(void *user, cli_arguments *arguments)
+{
+    train_settings *settings = user;
+    const nanogpt_target target = {.asked = &settings->nanogpt,
+                                   .model = &settings->model,
+                                   .training = &settings->training,
+                                   .init_from = &settings->init_from,
+                                   .must_resume = &settings->must_resume,
+                                   .has_data = settings->data.count > 0};
+    nanogpt_translate(&target, arguments);
+}
+
+static int refuse_links(const run_folder *folder)
+{
+    const char *const made[] = {folder->tokenizer, folder->model};
+    for (size_t i = 0; i < 2; i++) {
+        if (files_is_link(made[i])) {
+            return fail_usage("%.400s: is a link; remove it", made[i]);
+        }
+    }
+    return STATUS_DONE;
+}
+
+/* Nothing is written before the folder is ours alone. What another run put there until then counts
+ * as if it had been there from the start. */
+static int run_train(void *user, cli_arguments *arguments)
+{
+    train_settings *settings = user;
+    run_folder folder;
     mixt_error error = MIXT_ERROR_INIT;
-    if (settings->init_from == NULL &&
-        mixt_model_options_check(&settings->model, &error) != MIXT_OK) {
+    if (settings->out == NULL) {
+        return fail_usage("--out: needed");
+    }
+    if (!look_at_folder(&folder, settings->out)) {
+        return fail_usage("--out: the path is too long");
+    }
+    int status = read_settings(settings, arguments, &folder);
+    status = status == STATUS_DONE ? refuse_links(&folder) : status;
+    if (status != STATUS_DONE) {
+        return status;
+    }
+    if (mixt_run_lock(settings->out, &folder.lock, &error) != MIXT_OK) {
         return fail_error(&error);
     }
-    return train_or_forget(settings, arguments, config_path);
+    if (!folder.had_config && files_exist(folder.config)) {
+        folder.had_config = folder.had_tokenizer = folder.had_lock = true;
+        folder.first_made[0] = 0;
+        status = read_settings(settings, arguments, &folder);
+    }
+    status = status == STATUS_DONE ? train_and_save(settings, arguments, &folder) : status;
+    if (status != STATUS_DONE && !folder.began && !files_exist(folder.latest)) {
+        forget_run(&folder, settings->out);
+    }
+    mixt_run_unlock(folder.lock);
+    return status;
 }
 
 const cli_command command_train = {
@@ -309,8 +603,10 @@ const cli_command command_train = {
                             {"model", options_model, offsetof(train_settings, model)},
                             {"router", options_router, offsetof(train_settings, model.router)},
                             {"machine", options_machine, offsetof(train_settings, machine)},
+                            {"nanoGPT", options_nanogpt, offsetof(train_settings, nanogpt)},
                             {0}},
     .settings_size = sizeof(train_settings),
     .defaults = train_defaults,
     .run = run_train,
+    .translate = translate_train,
 };

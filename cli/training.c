@@ -4,8 +4,11 @@
 #include <string.h>
 
 #include "files.h"
+#include "generate.h"
 #include "interrupt.h"
 #include "terminal.h"
+
+enum { SAMPLE_TOKENS = 32, SAMPLE_TOP_K = 200, SAMPLE_CONTEXT = SAMPLE_TOKENS + 8 };
 
 /* ---- vocabulary */
 
@@ -91,14 +94,10 @@ static void draw_step(progress_line *progress, const mixt_step_report *report)
     char detail[240];
     format_count((uint64_t)(report->tokens_per_second + 0.5), rate);
     format_seconds(report->seconds_left, left);
-    double all = report->seconds + report->seconds_left;
-    double share = all > 0 ? report->seconds / all : 0;
-    if (report->steps > 0 && report->seconds_left <= 0) {
-        share = (double)report->step / (double)report->steps;
-    }
     int used =
-        snprintf(detail, sizeof detail, "step %lld loss %.3f %s tok/s %s left load %.2f",
-                 (long long)report->step, report->loss, rate, left, report->load_max_over_mean);
+        snprintf(detail, sizeof detail, "step %lld of %lld loss %.3f %s tok/s %s left load %.2f",
+                 (long long)report->step, (long long)report->steps, report->loss, rate, left,
+                 report->load_max_over_mean);
     if (report->dead_fraction > 0) {
         used += snprintf(detail + used, sizeof detail - (size_t)used, " dead %.0f%%",
                          100 * report->dead_fraction);
@@ -107,11 +106,68 @@ static void draw_step(progress_line *progress, const mixt_step_report *report)
         snprintf(detail + used, sizeof detail - (size_t)used, " skipped %lld",
                  (long long)report->skipped);
     }
-    progress_draw(progress, share, detail);
+    progress_draw(progress, report->share, detail);
+}
+
+/* A few words of the model as it is. They depend on the run's seed and the step alone, and training
+ * on nothing of them. */
+static mixt_status print_sample(const training_run *run, int64_t step, mixt_error *error)
+{
+    generation_state generation;
+    mixt_model_info info;
+    char *text = NULL;
+    size_t length = 0;
+    FILE *stream = open_memstream(&text, &length);
+    if (stream == NULL) {
+        return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
+    }
+    mixt_model_describe(run->resources->model, &info);
+    int context =
+        info.options.context_length < SAMPLE_CONTEXT ? info.options.context_length : SAMPLE_CONTEXT;
+    mixt_status status = generation_begin(run->resources, context, &generation, error);
+    generation.out = (text_stream){.stream = stream};
+    generation.sampling.top_k = SAMPLE_TOP_K;
+    generation.sampling.seed = run->options->seed + (uint64_t)step;
+    bool begins = mixt_tokenizer_separator(run->resources->tokenizer) >= 0 ||
+                  mixt_tokenizer_around(run->resources->tokenizer, MIXT_SPECIAL_BOS) >= 0;
+    if (status == MIXT_OK) {
+        status = generation_feed(&generation, "\n", begins ? 0 : 1, error);
+    }
+    if (status == MIXT_OK) {
+        status = generation_draw(&generation, SAMPLE_TOKENS, error);
+    }
+    generation_end(&generation);
+    bool written = fclose(stream) == 0;
+    if (status == MIXT_OK && written) {
+        fprintf(stderr, "step %lld: sample ", (long long)step);
+        print_json_text(stderr, text);
+        fputc('\n', stderr);
+    }
+    free(text);
+    return status;
+}
+
+/* What is said of a step beside the progress line. */
+static mixt_status print_step(const training_run *run, progress_line *progress,
+                              const mixt_step_report *report, mixt_error *error)
+{
+    bool samples = run->sample_every > 0 && report->step % run->sample_every == 0;
+    if (report->was_skipped || report->evaluated || samples) {
+        progress_end(progress);
+    }
+    if (report->was_skipped) {
+        fprintf(stderr, "step %lld skipped: NaN or Inf\n", (long long)report->step);
+    }
+    if (report->evaluated) {
+        fprintf(stderr, "step %lld: train loss %.4f, val loss %.4f\n", (long long)report->step,
+                report->train_loss, report->heldout_loss);
+    }
+    return samples ? print_sample(run, report->step, error) : MIXT_OK;
 }
 
 /* Steps until done, a failure (error set) or a signal. */
-static mixt_status step_through(mixt_trainer *trainer, mixt_step_report *report, mixt_error *error)
+static mixt_status step_through(const training_run *run, mixt_trainer *trainer,
+                                mixt_step_report *report, mixt_error *error)
 {
     progress_line progress;
     progress_begin(&progress, "train");
@@ -120,10 +176,7 @@ static mixt_status step_through(mixt_trainer *trainer, mixt_step_report *report,
         status = mixt_trainer_step(trainer, report, error);
         if (status == MIXT_OK) {
             draw_step(&progress, report);
-            if (report->was_skipped) {
-                progress_end(&progress);
-                fprintf(stderr, "step %lld skipped: NaN or Inf\n", (long long)report->step);
-            }
+            status = print_step(run, &progress, report, error);
         }
     }
     progress_end(&progress);
@@ -152,6 +205,20 @@ static void print_lines(const char *text)
     }
 }
 
+static void print_nothing_to_do(const training_run *run, const mixt_trainer *trainer)
+{
+    long long step = (long long)mixt_trainer_steps(trainer);
+    if (run->options->seconds > 0) {
+        say(stderr,
+            "nothing to train: %s has trained for %g seconds (step %lld); --seconds "
+            "asks for no more\n",
+            run->folder, run->options->seconds, step);
+    } else {
+        say(stderr, "nothing to train: %s is at step %lld, and --steps is %lld\n", run->folder,
+            step, (long long)run->options->steps);
+    }
+}
+
 int train_run(const training_run *run)
 {
     mixt_error error = MIXT_ERROR_INIT;
@@ -166,8 +233,14 @@ int train_run(const training_run *run)
     if (mixt_trainer_resumed(trainer) != NULL) {
         print_lines(mixt_trainer_resumed(trainer));
     }
+    if (run->began != NULL) {
+        *run->began = true;
+    }
+    if (mixt_trainer_done(trainer)) {
+        print_nothing_to_do(run, trainer);
+    }
     interrupt_begin();
-    mixt_status status = step_through(trainer, &report, &error);
+    mixt_status status = step_through(run, trainer, &report, &error);
     int result = STATUS_DONE;
     if (status != MIXT_OK) {
         result = fail_error(&error);
