@@ -80,6 +80,7 @@ const cli_command command_atlas = {
     .groups = (const cli_group[]){{"options", atlas_options, 0},
                                   {"terminal", options_color, offsetof(atlas_settings, machine)},
                                   {0}},
+    .leaves_files = true,
     .settings_size = sizeof(atlas_settings),
     .defaults = atlas_defaults,
     .run = run_atlas,

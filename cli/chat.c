@@ -25,13 +25,12 @@ typedef struct chat_settings {
 static const cli_option chat_options[] = {
     OPTIONS_OF_MODEL(chat_settings, model),
     {.name = "system",
-     .letter = 's',
      .kind = OPTION_TEXT,
      .choices = "",
      .offset = offsetof(chat_settings, system),
      .value = "TEXT",
      .help = "what the system says before the first turn",
-     .aliases = "system-prompt sys"},
+     .aliases = "system-prompt sys -sys"},
     {.name = "template",
      .kind = OPTION_TEXT,
      .offset = offsetof(chat_settings, template),
@@ -329,7 +328,6 @@ static line_kind read_turn(chat_line *read, mixt_error *error)
         if (interrupt_status() == 128 + 2 && by_hand) {
             interrupt_clear(); /* a line that was typed right behind Ctrl-C counts */
             if (length < 0) {
-                clearerr(stdin);
                 fputs("\n/exit or Ctrl-D leaves\n", stderr);
                 return LINE_AGAIN;
             }

@@ -13,7 +13,10 @@ enum {
 };
 
 extern const cli_command *const commands[]; /* ends with NULL */
+extern const char *program_path;            /* how it was called, for commands to type */
 const cli_command *command_find(const char *name);
+/* Refuses it, naming the command that it may be a slip of. */
+int unknown_command(const char *name);
 
 /* The exit status of a call that failed. */
 int exit_status(mixt_status status);

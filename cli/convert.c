@@ -94,7 +94,8 @@ static mixt_status gather(const convert_settings *settings, cli_resources *resou
                          "--data: needs a tokenizer, and there is none beside the model "
                          "(--tokenizer PATH)");
     }
-    TRY(open_data(&settings->data, 0, resources, error));
+    const text_request texts = {.paths = &settings->data, .purpose = "to weigh the columns with"};
+    TRY(open_texts(&texts, resources, error));
     progress_line progress;
     progress_begin(&progress, "importance");
     const mixt_importance_options options = {.window = settings->window,

@@ -25,7 +25,7 @@ static const cli_option eval_options[] = {
     OPTION_OF_HELDOUT(eval_settings, "score only this share of the documents, the one that mixt "
                                      "train holds out; 0: score all"),
     OPTION_OF_WINDOW(eval_settings, 0,
-                     "tokens in a window; 0: the model's context, with --ppl-file 512"),
+                     "tokens in a window; 0: the model's context, with --ppl-file 512 at most"),
     OPTION_OF_MAX_TOKENS(eval_settings, "most tokens of each domain; 0: no limit"),
     {.name = "ppl-file",
      .letter = 'f',
@@ -85,11 +85,12 @@ static mixt_status evaluate_text(const eval_settings *settings, cli_resources *r
         return set_error(error, status, "%.250s: %s", settings->text, what);
     }
     length -= length > 0 && text[length - 1] == '\n' ? 1 : 0; /* as llama-perplexity does */
-    mixt_perplexity_options options = {.text = text,
-                                       .length = length,
-                                       .window = settings->window > 0 ? settings->window : 512,
-                                       .chunks = settings->chunks,
-                                       .report = settings->json ? NULL : report_chunk};
+    mixt_perplexity_options options = {
+        .text = text,
+        .length = length,
+        .window = window_that_fits(settings->window, 512, resources->model),
+        .chunks = settings->chunks,
+        .report = settings->json ? NULL : report_chunk};
     mixt_perplexity result;
     status = mixt_text_perplexity(resources->context, resources->model, resources->tokenizer,
                                   &options, &result, error);
@@ -113,7 +114,9 @@ static mixt_status evaluate(const void *user, cli_resources *resources, mixt_err
     if (settings->text != NULL) {
         return evaluate_text(settings, resources, error);
     }
-    TRY(open_data(&settings->data, settings->heldout, resources, error));
+    const text_request texts = {&settings->data, settings->heldout, settings->max_tokens,
+                                "to score"};
+    TRY(open_texts(&texts, resources, error));
     mixt_score_row *rows;
     const score_request request = {
         .label = "eval",

@@ -37,7 +37,7 @@ static int run_help(void *user, cli_arguments *arguments)
     } else {
         const cli_command *command = command_find(settings->topic);
         if (command == NULL) {
-            return fail_usage("%.80s: no such command", settings->topic);
+            return unknown_command(settings->topic);
         }
         usage_command(command, stdout);
     }

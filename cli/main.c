@@ -2,6 +2,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -21,6 +23,8 @@ const cli_command *const commands[] = {
 #undef COMMAND
     NULL,
 };
+
+const char *program_path = "mixt";
 
 static const char *running; /* name of the command, for messages */
 
@@ -112,7 +116,15 @@ bool list_grow(void *array, size_t *capacity, size_t wanted, size_t size)
     return true;
 }
 
-/* Standard output may be a closed pipe or a full disk: that is noticed here at the latest. */
+/* Has the reader of standard output left? What happened to writes before is not known any more. */
+static bool reader_left(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    return poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)) != 0;
+}
+
+/* Standard output may be a full disk: that is noticed here at the latest. A reader that leaves, as
+ * head does, is no error: the program ends as cat does, of SIGPIPE. */
 static int finish(int status)
 {
     errno = 0;
@@ -121,6 +133,13 @@ static int finish(int status)
         return status;
     }
     int number = errno;
+    if (number == EPIPE || reader_left()) {
+        if (status == STATUS_DONE) {
+            signal(SIGPIPE, SIG_DFL);
+            raise(SIGPIPE);
+        }
+        return status;
+    }
     fprintf(stderr, "mixt%s%s: standard output: %s\n", running != NULL ? " " : "",
             running != NULL ? running : "", number != 0 ? strerror(number) : "write error");
     return status == STATUS_DONE ? STATUS_FAILED : status;
@@ -141,6 +160,9 @@ static int run_command(const cli_command *command, int argc, char **argv)
     } else if (arguments.help) {
         usage_command(command, stdout);
     } else {
+        if (command->leaves_files) {
+            signal(SIGPIPE, SIG_IGN);
+        }
         status = command->run(arguments.settings, &arguments);
     }
     options_free(&arguments);
@@ -148,15 +170,23 @@ static int run_command(const cli_command *command, int argc, char **argv)
     return status;
 }
 
-static int unknown_command(const char *name)
+int unknown_command(const char *name)
 {
+    const char *nearest = NULL;
+    int least = INT_MAX;
+    running = NULL; /* mixt help NAME is refused as mixt NAME is */
     if (!text_is_utf8(name, strlen(name))) {
         return fail_usage("argument 1: not valid UTF-8");
     }
     for (size_t i = 0; commands[i] != NULL; i++) {
-        if (options_similar(name, commands[i]->name)) {
-            return fail_usage("%.80s: no such command; is it %s?", name, commands[i]->name);
+        int distance = options_distance(name, commands[i]->name);
+        if (distance >= 0 && distance < least) {
+            least = distance;
+            nearest = commands[i]->name;
         }
+    }
+    if (nearest != NULL) {
+        return fail_usage("%.80s: no such command; is it %s?", name, nearest);
     }
     return fail_usage("%.80s: no such %s", name, name[0] == '-' ? "option" : "command");
 }
@@ -177,14 +207,14 @@ int main(int argc, char **argv)
     if (!open_standard()) {
         return STATUS_FAILED; /* there may be nowhere to say so */
     }
-    /* A reader that leaves makes writes fail; the program then ends by itself with status 1. */
-    signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files: writes fail with EFBIG */
+    signal(SIGPIPE, SIG_DFL); /* also where whoever started it ignored it */
     if (argc < 2) {
         usage_program(stderr);
         return finish(STATUS_REFUSED);
     }
     const char *name = argv[1];
+    program_path = argv[0];
     if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0 || strcmp(name, "-V") == 0) {
         printf("mixt %s\n", MIXT_VERSION);
         return finish(STATUS_DONE);

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -92,31 +93,73 @@ static const cli_option *find_letter(const cli_command *command, char letter, si
     return NULL;
 }
 
-/* Edit distance of at most 2, counted by rows. */
-bool options_similar(const char *word, const char *candidate)
+/* "top-a" and "top-k" are two things, not a slip. */
+static bool differ_in_a_lone_letter(const char *word, const char *candidate, size_t length)
 {
-    size_t n = strlen(word);
-    size_t m = strlen(candidate);
-    size_t row[65];
-    if (n > 64 || m > 64 || n < 3) {
-        return false;
+    return length > 2 && word[length - 2] == '-' && candidate[length - 2] == '-' &&
+           memcmp(word, candidate, length - 1) == 0 && word[length - 1] != candidate[length - 1];
+}
+
+int options_distance(const char *word, const char *candidate)
+{
+    enum { LONGEST = 64 };
+    size_t n = strlen(word), m = strlen(candidate);
+    size_t rows[3][LONGEST + 1]; /* of prefixes of word that are two and one shorter, and of it */
+    size_t *before = rows[0], *above = rows[1], *row = rows[2];
+    if (n > LONGEST || m > LONGEST || n < 3 || m < 3 ||
+        (n == m && differ_in_a_lone_letter(word, candidate, n))) {
+        return -1;
     }
     for (size_t j = 0; j <= m; j++) {
-        row[j] = j;
+        above[j] = j;
     }
     for (size_t i = 1; i <= n; i++) {
-        size_t diagonal = row[0];
         row[0] = i;
         for (size_t j = 1; j <= m; j++) {
-            size_t above = row[j];
-            size_t best = diagonal + (word[i - 1] != candidate[j - 1]);
-            best = above + 1 < best ? above + 1 : best;
+            size_t best = above[j - 1] + (word[i - 1] != candidate[j - 1]);
+            best = above[j] + 1 < best ? above[j] + 1 : best;
             best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            bool swapped = i > 1 && j > 1 && word[i - 1] == candidate[j - 2] &&
+                           word[i - 2] == candidate[j - 1];
+            best = swapped && before[j - 2] + 1 < best ? before[j - 2] + 1 : best;
             row[j] = best;
-            diagonal = above;
+        }
+        size_t *free_row = before;
+        before = above;
+        above = row;
+        row = free_row;
+    }
+    size_t most = (n > m ? n : m) / 4;
+    most = most < 1 ? 1 : most > 3 ? 3 : most;
+    return above[m] <= most ? (int)above[m] : -1;
+}
+
+/* The option that `given` is a slip of: the nearest by any of its names, the first of equals. */
+static const cli_option *find_similar(const cli_command *command, const char *given)
+{
+    const cli_option *nearest = NULL;
+    int least = INT_MAX;
+    for (const cli_group *group = command->groups; group->title != NULL; group++) {
+        for (const cli_option *row = group->options; row->name != NULL; row++) {
+            char word[64];
+            const char *words = row->aliases != NULL ? row->aliases : "";
+            snprintf(word, sizeof word, "%s", row->name);
+            for (;;) {
+                int distance = options_distance(given, word);
+                if (distance >= 0 && distance < least) {
+                    least = distance;
+                    nearest = row;
+                }
+                if (*words == 0) {
+                    break;
+                }
+                size_t size = strcspn(words, " ");
+                snprintf(word, sizeof word, "%.*s", (int)size, words);
+                words += size + strspn(words + size, " ");
+            }
         }
     }
-    return row[m] <= 2;
+    return nearest;
 }
 
 const cli_given *options_given(const cli_arguments *arguments, const char *name)
@@ -144,7 +187,7 @@ static bool note_given(cli_arguments *arguments, const cli_option *option)
     if (given == NULL) {
         if (!list_grow(&arguments->given, &arguments->given_capacity, arguments->given_count + 1,
                        sizeof *given)) {
-            return refuse(arguments, "out of memory");
+            return fail_memory(arguments);
         }
         given = &arguments->given[arguments->given_count++];
     }
@@ -194,21 +237,30 @@ static bool refuse_unknown(cli_arguments *arguments, const char *name, size_t le
     for (char *c = given; *c != 0; c++) {
         *c = *c == '_' ? '-' : *c;
     }
-    const cli_command *command = arguments->command;
     const char *dashes = arguments->config != NULL ? "" : "--";
     const cli_given here = {.config = arguments->config, .line = arguments->line};
-    for (const cli_group *group = command->groups; group->title != NULL; group++) {
-        for (const cli_option *row = group->options; row->name != NULL; row++) {
-            if (options_similar(given, row->name)) {
-                options_complain(arguments, &here, "%.*s: no such option; is it %s%s?", (int)length,
-                                 name, dashes, row->name);
-                return arguments->config != NULL;
-            }
-        }
+    const cli_option *similar = find_similar(arguments->command, given);
+    if (similar != NULL) {
+        options_complain(arguments, &here, "%.*s: no such option; is it %s%s?", (int)length, name,
+                         dashes, similar->name);
+        return arguments->config != NULL;
     }
     options_complain(arguments, &here, "%.*s: no such option", (int)(length < 200 ? length : 200),
                      name);
     return arguments->config != NULL;
+}
+
+/* A letter that other programs, or mixt before, have for one of the command's own options. */
+static bool refuse_letter(cli_arguments *arguments, const char *argument)
+{
+    const cli_option *row = arguments->command->groups[0].options;
+    while (row->name != NULL && (row->letter != 0 || row->name[0] != argument[1])) {
+        row++;
+    }
+    if (argument[2] != 0 || row->name == NULL) {
+        return refuse(arguments, "%.80s: no such option", argument);
+    }
+    return refuse(arguments, "%.80s: no such option; is it --%s?", argument, row->name);
 }
 
 /* "1", "-1..3", "greater than 0" for a range. */
@@ -294,10 +346,27 @@ static bool set_number(cli_arguments *arguments, const cli_option *option, const
     return true;
 }
 
+/* The word that `given` stands for, in `known` where it is a synonym. */
+static const char *find_synonym(const cli_option *option, const char *given, char *known,
+                                size_t size)
+{
+    size_t length = strlen(given);
+    for (const char *pair = option->synonyms; pair != NULL; pair = strchr(pair, ' ')) {
+        pair += *pair == ' ';
+        if (strncmp(pair, given, length) == 0 && pair[length] == '=') {
+            snprintf(known, size, "%.*s", (int)strcspn(pair + length + 1, " "), pair + length + 1);
+            return known;
+        }
+    }
+    return given;
+}
+
 static bool set_choice(cli_arguments *arguments, const cli_option *option, const char *label,
                        const char *given, int *field)
 {
     int place = 0;
+    char known[64];
+    given = find_synonym(option, given, known, sizeof known);
     size_t length = strlen(given);
     const char *words = option->choices;
     while (*words != 0) {
@@ -773,11 +842,19 @@ static bool apply(cli_arguments *arguments, const cli_option *option, size_t off
     return strcmp(option->name, "config") != 0 || options_read(arguments, value);
 }
 
+/* Is `word` one that the option takes? */
+static bool is_choice(const cli_option *option, const char *word)
+{
+    char known[64];
+    const char *given = find_synonym(option, word, known, sizeof known);
+    return words_have(option->choices, given, strlen(given));
+}
+
 /* Takes the switch at argv[*at] with its value or values. */
 static bool take_switch(cli_arguments *arguments, int argc, char **argv, int *at)
 {
     const char *argument = argv[*at];
-    bool is_long = argument[1] == '-';
+    bool is_long = argument[1] == '-' && argument[2] != '-';
     const char *name = argument + (is_long ? 2 : 1);
     size_t length = strcspn(name, "=");
     const char *value = name[length] == '=' ? name + length + 1 : NULL;
@@ -796,13 +873,18 @@ static bool take_switch(cli_arguments *arguments, int argc, char **argv, int *at
             return refuse_unknown(arguments, name, length);
         }
     } else {
-        found = length == 1 ? find_letter(arguments->command, name[0], &offset) : NULL;
+        found = length == 1 ? find_letter(arguments->command, name[0], &offset)
+                            : options_find(arguments->command, argument, length + 1, &offset);
         if (found == NULL) {
-            return refuse(arguments, "%.80s: no such option", argument);
+            return refuse_letter(arguments, argument);
         }
     }
     if (found->kind == OPTION_FLAG) {
         return set_option(arguments, found, offset, value ? value : negated ? "false" : "true");
+    }
+    if (value == NULL && found->bare != NULL &&
+        (*at + 1 >= argc || !is_choice(found, argv[*at + 1]))) {
+        value = found->bare;
     }
     if (value == NULL) {
         if (*at + 1 >= argc || is_switch(argv[*at + 1])) {

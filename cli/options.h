@@ -37,9 +37,12 @@ typedef struct cli_option {
     const char *choices; /* OPTION_CHOICE: words separated by spaces; OPTION_TEXT: may be empty */
     const char *value;   /* what usage calls the value: N, FILE */
     const char *help;
-    const char *aliases;  /* other long names, separated by spaces (nanoGPT's, llama.cpp's) */
+    const char *aliases;  /* other names, separated by spaces (nanoGPT's, llama.cpp's): long ones
+                             without their dashes, "-sys" for one that has a single dash */
     const char *fallback; /* what usage says about the default where the field cannot tell */
     bool ignored;         /* whatever the value is, it does nothing here */
+    const char *bare;     /* OPTION_CHOICE: the word that the switch alone stands for */
+    const char *synonyms; /* OPTION_CHOICE: "on=always off=never" */
 } cli_option;
 
 /* Where the value of an option was said last. */
@@ -66,6 +69,7 @@ typedef struct cli_command {
     const char *examples;    /* lines, or NULL */
     const char *positional;  /* option that takes arguments without a switch, or NULL */
     const cli_group *groups; /* ends with a group without title */
+    bool leaves_files;       /* goes on when nobody reads its output any more */
     size_t settings_size;
     void (*defaults)(void *settings);
     int (*run)(void *settings, cli_arguments *arguments); /* returns the exit status */
@@ -122,8 +126,9 @@ const cli_option *options_find(const cli_command *command, const char *name, siz
 /* The value of an option as text, the way a config file would say it. */
 void options_format(const cli_option *option, const void *field, char *text, size_t size);
 
-/* The known word nearest to `word` by edit distance, or NULL: candidates come from `next`. */
-bool options_similar(const char *word, const char *candidate);
+/* Letters by which two words differ (one left out, put in, changed, or two swapped), or -1 where
+ * that is too much for a slip: a quarter of the longer word, at least 1 and at most 3. */
+int options_distance(const char *word, const char *candidate);
 
 bool text_is_utf8(const char *text, size_t length);
 

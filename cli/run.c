@@ -30,13 +30,13 @@ static const cli_option run_options[] = {
      .choices = "",
      .offset = offsetof(run_settings, prompt),
      .value = "TEXT",
-     .help = "text to continue; - reads standard input"},
+     .help = "text to continue; - reads standard input, without its last newline"},
     {.name = "file",
      .letter = 'f',
      .kind = OPTION_TEXT,
      .offset = offsetof(run_settings, file),
      .value = "FILE",
-     .help = "take the prompt from a file"},
+     .help = "take the prompt from a file, without its last newline"},
     OPTION_OF_PREDICT(run_settings),
     OPTION_OF_CONTEXT(run_settings),
     {.name = "interactive",
@@ -125,7 +125,7 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
             status = take_turns(settings, &generation, error);
         }
     }
-    if (status == MIXT_OK && !settings->quiet) {
+    if (status == MIXT_OK && !settings->quiet && !ferror(stdout)) {
         generation_print_speed(&generation);
     }
     generation_end(&generation);
@@ -161,6 +161,7 @@ static int run_run(void *user, cli_arguments *arguments)
             free(read);
             return fail_with(STATUS_REFUSED, "%s: not valid UTF-8", name);
         }
+        length -= length > 0 && read[length - 1] == '\n'; /* as llama.cpp does */
         prompt = read;
     }
     cli_resources resources = {0};

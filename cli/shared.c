@@ -129,7 +129,7 @@ static void report_skipped(const mixt_corpus *corpus)
     }
 }
 
-static mixt_status read_data(const string_list *paths, double heldout, cli_resources *resources,
+static mixt_status load_data(const string_list *paths, double heldout, cli_resources *resources,
                              mixt_error *error)
 {
     TRY(mixt_corpus_open(paths->items, paths->count, &resources->corpus, error));
@@ -139,37 +139,42 @@ static mixt_status read_data(const string_list *paths, double heldout, cli_resou
     return MIXT_OK;
 }
 
-static void count_data(const cli_resources *resources, char rest[32], char held[32],
-                       char domains[40])
-{
-    int count = mixt_data_domain_count(resources->data);
-    format_count(mixt_data_tokens(resources->data, false), rest);
-    format_count(mixt_data_tokens(resources->data, true), held);
-    snprintf(domains, 40, "%d domain%s", count, count == 1 ? "" : "s");
-}
-
-mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,
-                      mixt_error *error)
-{
-    char rest[32], held[32], domains[40];
-    TRY(read_data(paths, heldout, resources, error));
-    count_data(resources, rest, held, domains);
-    if (heldout > 0) {
-        fprintf(stderr, "data: %s held-out tokens, beside %s that are not read, %s\n", held, rest,
-                domains);
-    } else {
-        fprintf(stderr, "data: %s tokens, %s\n", rest, domains);
-    }
-    return MIXT_OK;
-}
-
 mixt_status open_training_data(const string_list *paths, double heldout, cli_resources *resources,
                                mixt_error *error)
 {
-    char rest[32], held[32], domains[40];
-    TRY(read_data(paths, heldout, resources, error));
-    count_data(resources, rest, held, domains);
-    fprintf(stderr, "data: %s tokens to train on, %s held out, %s\n", rest, held, domains);
+    char training[32], held[32];
+    TRY(load_data(paths, heldout, resources, error));
+    int domains = mixt_data_domain_count(resources->data);
+    format_count(mixt_data_tokens(resources->data, false), training);
+    format_count(mixt_data_tokens(resources->data, true), held);
+    fprintf(stderr, "data: %s tokens to train on, %s held out, %d domain%s\n", training, held,
+            domains, domains == 1 ? "" : "s");
+    return MIXT_OK;
+}
+
+mixt_status open_texts(const text_request *request, cli_resources *resources, mixt_error *error)
+{
+    char tokens[32];
+    char all[32];
+    char most[80] = "";
+    bool part = request->heldout > 0;
+    TRY(load_data(request->paths, request->heldout, resources, error));
+    int domains = mixt_data_domain_count(resources->data);
+    uint64_t held = mixt_data_tokens(resources->data, true);
+    uint64_t rest = mixt_data_tokens(resources->data, false);
+    format_count(part ? held : rest, tokens);
+    format_count(held + rest, all);
+    if (request->max_tokens > 0) {
+        char count[32];
+        format_count((uint64_t)request->max_tokens, count);
+        snprintf(most, sizeof most, ", at most %s of each domain", count);
+    }
+    fprintf(stderr, "data: %s%s tokens %s, %d domain%s%s", tokens, part ? " held-out" : "",
+            request->purpose, domains, domains == 1 ? "" : "s", most);
+    if (part) {
+        fprintf(stderr, " (of %s in all)", all);
+    }
+    fputc('\n', stderr);
     return MIXT_OK;
 }
 
@@ -214,6 +219,10 @@ mixt_status show_trace(const char *path, const mixt_atlas_options *options, cons
     if (status == MIXT_OK) {
         status = mixt_atlas_print(trace, options, stdout, error);
     }
+    if (status == MIXT_ERROR_IO && ferror(stdout)) { /* said when the program ends */
+        *error = (mixt_error)MIXT_ERROR_INIT;
+        status = MIXT_OK;
+    }
     if (status == MIXT_OK && page != NULL) {
         status = mixt_atlas_page(trace, page, error);
     }
@@ -233,6 +242,17 @@ int window_or_context(int window, const mixt_model *model)
     mixt_model_info info;
     mixt_model_describe(model, &info);
     return window > 0 ? window : info.options.context_length;
+}
+
+int window_that_fits(int window, int usual, const mixt_model *model)
+{
+    int context = window_or_context(0, model);
+    if (window == 0 && context < usual) {
+        fprintf(stderr,
+                "note: the model has a context of %d tokens: windows have so many in place of %d\n",
+                context, usual);
+    }
+    return window > 0 ? window : context < usual ? context : usual;
 }
 
 static double bits_per_byte(double nats, uint64_t bytes)

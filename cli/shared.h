@@ -7,8 +7,7 @@
 
 #define OPTION_OF_DATA(settings)                                                                   \
     {                                                                                              \
-        .name = "data", .letter = 'd', .kind = OPTION_LIST, .offset = offsetof(settings, data),    \
-        .value = "PATH",                                                                           \
+        .name = "data", .kind = OPTION_LIST, .offset = offsetof(settings, data), .value = "PATH",  \
         .help =                                                                                    \
             "text files, .jsonl, .jsonl.zst, token shards, or folders of them; subfolders name "   \
             "domains"                                                                              \
@@ -106,12 +105,20 @@ mixt_status open_model(const char *path, cli_resources *resources, mixt_error *e
 mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_error *error);
 /* All that a model_settings names, with weights checked and routing changed as it asks. */
 mixt_status open_all(const model_settings *settings, cli_resources *resources, mixt_error *error);
-/* Corpus and token data; says on standard error how much there is and what was skipped. */
-mixt_status open_data(const string_list *paths, double heldout, cli_resources *resources,
-                      mixt_error *error);
-/* The same, said as of a training run. */
+/* Corpus and token data for training; says on standard error how much there is and what was
+ * skipped. */
 mixt_status open_training_data(const string_list *paths, double heldout, cli_resources *resources,
                                mixt_error *error);
+
+/* The same for what only reads texts. */
+typedef struct text_request {
+    const string_list *paths;
+    double heldout;      /* share of which alone is read; 0: all is */
+    int64_t max_tokens;  /* of each domain; 0: no limit */
+    const char *purpose; /* "to score" */
+} text_request;
+
+mixt_status open_texts(const text_request *request, cli_resources *resources, mixt_error *error);
 
 /* ---- work that several commands do */
 
@@ -136,6 +143,8 @@ void describe_model(const mixt_model *model, mixt_model_info *info, char total[3
                     char active[32]);
 /* The context length of a window of 0. */
 int window_or_context(int window, const mixt_model *model);
+/* A window of 0 is `usual`, or the model's context where that is less, which is said. */
+int window_that_fits(int window, int usual, const mixt_model *model);
 /* A table of scores by domain, or JSON. */
 void print_scores(const mixt_score_row *rows, int domains, FILE *stream);
 void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream);

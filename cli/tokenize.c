@@ -43,7 +43,6 @@ static const cli_option tokenize_options[] = {
      .value = "FILE",
      .help = "take it from a file"},
     {.name = "decode",
-     .letter = 'd',
      .kind = OPTION_FLAG,
      .offset = offsetof(tokenize_settings, decode),
      .help = "numbers to text"},

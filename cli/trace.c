@@ -45,7 +45,9 @@ static mixt_status write_trace(const void *user, cli_resources *resources, mixt_
 {
     const trace_settings *settings = user;
     TRY(open_all(&settings->model, resources, error));
-    TRY(open_data(&settings->data, settings->heldout, resources, error));
+    const text_request texts = {&settings->data, settings->heldout, settings->max_tokens,
+                                "to trace"};
+    TRY(open_texts(&texts, resources, error));
     const mixt_trace_options options = {
         .output = settings->output,
         .model_name = settings->model.path,
@@ -91,6 +93,7 @@ const cli_command command_trace = {
     .groups = (const cli_group[]){{"options", trace_options, 0},
                                   GROUPS_OF_MODEL(trace_settings, model),
                                   {0}},
+    .leaves_files = true,
     .settings_size = sizeof(trace_settings),
     .defaults = trace_defaults,
     .run = run_trace,

@@ -605,6 +605,7 @@ const cli_command command_train = {
                             {"machine", options_machine, offsetof(train_settings, machine)},
                             {"nanoGPT", options_nanogpt, offsetof(train_settings, nanogpt)},
                             {0}},
+    .leaves_files = true,
     .settings_size = sizeof(train_settings),
     .defaults = train_defaults,
     .run = run_train,
