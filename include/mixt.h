@@ -765,6 +765,8 @@ typedef struct mixt_convert_report {
     int fallback_count;
     mixt_type_use fallbacks[MIXT_TYPES_MAX]; /* tensors whose rows are no whole blocks of their
                                                 type, by the type that they got */
+    double error; /* GGUF: root mean square of what the values of converted matrices lost, over the
+                     values' own; 0: nothing */
 } mixt_convert_report;
 
 typedef struct mixt_convert_options {
@@ -860,10 +862,17 @@ MIXT_API double mixt_atlas_random_level(int experts, int experts_per_token, int 
 MIXT_API mixt_status mixt_atlas_proportions(const mixt_trace *trace, int layer, int domain,
                                             int choice, double *shares, mixt_error *error);
 
+typedef enum mixt_atlas_part {
+    MIXT_ATLAS_ALL,
+    MIXT_ATLAS_SHORT, /* repetition by layer over all domains, and text of the first four domains */
+    MIXT_ATLAS_WORDS, /* two sentences, one a paragraph: about consecutive tokens, and domains */
+} mixt_atlas_part;
+
 typedef struct mixt_atlas_options {
     bool color;      /* ANSI colours in the terminal text */
     int text_tokens; /* coloured tokens for each domain; 0: none */
     int width;       /* columns */
+    mixt_atlas_part part;
 } mixt_atlas_options;
 
 /* The tables and coloured text for a terminal. */
@@ -876,7 +885,8 @@ MIXT_API mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, 
 /* Benchmarks                                                                                 */
 
 typedef struct mixt_bench_row {
-    const char *name;      /* "train step", "pp512", "tg128", or an operator */
+    const char *name;      /* "train step", "pp512", "tg128", "pp512+tg128", "tg128 @ d1024" (behind
+                              so many tokens), or an operator */
     const char *direction; /* "forward", "backward" or "" */
     double seconds;        /* mean of a repetition */
     double deviation;
@@ -893,6 +903,8 @@ typedef struct mixt_bench_options {
     bool train;
     bool operators; /* also one row for each operator of the training step */
     int repetitions;
+    int depth;     /* tokens that stand in the context before prompt and generation */
+    bool together; /* one row for the prompt and the generation behind it */
 } mixt_bench_options;
 
 /* Runs the benchmarks; *rows is malloc'd, names inside belong to the library. */

@@ -8,7 +8,7 @@
 #include "train/trainer.h"
 
 #define REPETITIONS_MAX 10000
-#define NAME_BYTES 32
+#define NAME_BYTES 48
 
 /* Seconds of each repetition of one row. */
 typedef struct sample {
@@ -260,29 +260,76 @@ static mixt_status generation_cost(bench *b, int tokens, int behind, double *flo
     return status;
 }
 
-/* Feeds `count` tokens, `batch` at a time, into an empty session; repeated. */
+/* A prompt in one piece, then tokens one by one, behind `depth` others. */
+typedef struct feeding {
+    int depth, prompt, generate;
+} feeding;
+
+static void name_feeding(const feeding *f, char name[NAME_BYTES])
+{
+    char prompt[16] = "", generate[16] = "", depth[16] = "";
+    if (f->prompt > 0) {
+        snprintf(prompt, sizeof prompt, "pp%d", f->prompt);
+    }
+    if (f->generate > 0) {
+        snprintf(generate, sizeof generate, "%stg%d", f->prompt > 0 ? "+" : "", f->generate);
+    }
+    if (f->depth > 0) {
+        snprintf(depth, sizeof depth, " @ d%d", f->depth);
+    }
+    snprintf(name, NAME_BYTES, "%s%s%s", prompt, generate, depth);
+}
+
+static mixt_status feed(bench *b, mixt_session *session, const int32_t *tokens, const feeding *f)
+{
+    mixt_status status = MIXT_OK;
+    if (f->prompt > 0) {
+        status = mixt_session_feed(session, tokens + f->depth, (size_t)f->prompt, b->error);
+    }
+    int first = f->depth + f->prompt;
+    for (int at = first; at < first + f->generate && status == MIXT_OK; at++) {
+        status = mixt_session_feed(session, tokens + at, 1, b->error);
+    }
+    return status;
+}
+
+static mixt_status feeding_cost(bench *b, const feeding *f, mixt_bench_row *row)
+{
+    mixt_status status = MIXT_OK;
+    if (f->prompt > 0) {
+        status = generation_cost(b, f->prompt, f->depth, &row->flops, &row->bytes);
+    }
+    if (f->generate > 0 && status == MIXT_OK) {
+        double flops, bytes;
+        int behind = f->depth + f->prompt + (f->generate - 1) / 2;
+        status = generation_cost(b, 1, behind, &flops, &bytes);
+        row->flops += flops * f->generate;
+        row->bytes += bytes * f->generate;
+    }
+    return status;
+}
+
+/* The row of one feeding, repeated in a session that keeps what stands before it. */
 static mixt_status bench_feeding(bench *b, mixt_session *session, const int32_t *tokens,
-                                 const char *prefix, int count, int batch)
+                                 const feeding *f)
 {
     char name[NAME_BYTES];
-    snprintf(name, sizeof name, "%s%d", prefix, count);
+    name_feeding(f, name);
     sample s = {0};
-    mixt_status status = MIXT_OK;
+    mixt_session_truncate(session, 0);
+    mixt_status status =
+        f->depth == 0 ? MIXT_OK : mixt_session_feed(session, tokens, (size_t)f->depth, b->error);
     for (int i = 0; i <= b->options->repetitions && status == MIXT_OK; i++) {
-        mixt_session_truncate(session, 0);
+        mixt_session_truncate(session, (size_t)f->depth);
         double begin = mixt_train_time();
-        for (int at = 0; at < count && status == MIXT_OK; at += batch) {
-            status = mixt_session_feed(session, tokens + at, (size_t)batch, b->error);
-        }
+        status = feed(b, session, tokens, f);
         if (i > 0) { /* the first warms up */
             add_sample(&s, mixt_train_time() - begin);
         }
     }
-    mixt_bench_row row = {.name = name, .direction = "", .tokens = count};
+    mixt_bench_row row = {.name = name, .direction = "", .tokens = f->prompt + f->generate};
     if (status == MIXT_OK) {
-        status = generation_cost(b, batch, (count - batch) / 2, &row.flops, &row.bytes);
-        row.flops *= count / batch;
-        row.bytes *= count / batch;
+        status = feeding_cost(b, f, &row);
     }
     return status == MIXT_OK ? add_row(b, &row, &s) : status;
 }
@@ -290,25 +337,32 @@ static mixt_status bench_feeding(bench *b, mixt_session *session, const int32_t 
 static mixt_status bench_generation(bench *b)
 {
     const mixt_bench_options *o = b->options;
-    int most = o->prompt > o->generate ? o->prompt : o->generate;
+    const feeding both = {o->depth, o->prompt, o->generate};
+    const feeding apart[] = {{o->depth, o->prompt, 0}, {o->depth, 0, o->generate}};
+    int64_t longest = o->together               ? (int64_t)o->prompt + o->generate
+                      : o->prompt > o->generate ? o->prompt
+                                                : o->generate;
+    int64_t most = longest + o->depth;
     if (most > b->model->options.context_length) {
         return mixt_fail(b->error, MIXT_ERROR_ARGUMENT,
-                         "bench: %d tokens are more than the model's context_length %d", most,
-                         b->model->options.context_length);
+                         "bench: %lld tokens are more than the model's context_length %d",
+                         (long long)most, b->model->options.context_length);
     }
     mixt_session *session = NULL;
     int32_t *tokens = calloc((size_t)most, sizeof *tokens);
-    mixt_status status = tokens == NULL
-                             ? mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory")
-                             : mixt_session_create(b->context, b->model, most, &session, b->error);
+    mixt_status status =
+        tokens == NULL ? mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory")
+                       : mixt_session_create(b->context, b->model, (int)most, &session, b->error);
     if (status == MIXT_OK) {
         random_tokens(tokens, (size_t)most, b->model->options.vocab_size);
     }
-    if (status == MIXT_OK && o->prompt > 0) {
-        status = bench_feeding(b, session, tokens, "pp", o->prompt, o->prompt);
+    if (status == MIXT_OK && o->together) {
+        status = bench_feeding(b, session, tokens, &both);
     }
-    if (status == MIXT_OK && o->generate > 0) {
-        status = bench_feeding(b, session, tokens, "tg", o->generate, 1);
+    for (int i = 0; i < 2 && status == MIXT_OK && !o->together; i++) {
+        if (apart[i].prompt + apart[i].generate > 0) {
+            status = bench_feeding(b, session, tokens, &apart[i]);
+        }
     }
     mixt_session_free(session);
     free(tokens);
@@ -339,10 +393,11 @@ mixt_status mixt_bench_run(mixt_context *context, mixt_model *model,
     *rows = NULL;
     *count = 0;
     if (options->repetitions < 1 || options->repetitions > REPETITIONS_MAX || options->prompt < 0 ||
-        options->generate < 0) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "bench: repetitions must be in 1..%d, prompt and generate at least 0",
-                         REPETITIONS_MAX);
+        options->generate < 0 || options->depth < 0) {
+        return mixt_fail(
+            error, MIXT_ERROR_ARGUMENT,
+            "bench: repetitions must be in 1..%d, prompt, generate and depth at least 0",
+            REPETITIONS_MAX);
     }
     bench b = {.context = context, .model = model, .options = options, .error = error};
     mixt_status status = MIXT_OK;
