@@ -16,6 +16,7 @@
 #include "atlas/repetition.h"
 #include "atlas/statistics.h"
 #include "atlas/vocabulary.h"
+#include "atlas_demo.h"
 #include "atlas_trace.h"
 
 #define FIXTURES "tests/fixtures/atlas/"
@@ -109,7 +110,27 @@ static void test_borders(void **state)
     mixt_counts *counts = mixt_counts_create(trace);
     mixt_load load = mixt_load_of(counts, 0, NULL);
     assert_int_equal(load.dead, 1);
+    assert_int_equal(load.never_first, 1);
     assert_near(load.max_over_mean, 3 / (7.0 / 4), 1e-15);
+    mixt_counts_free(counts);
+    mixt_trace_free(trace);
+}
+
+/* Expert 3 is chosen, but by no token first; expert 2 by none at all. */
+static void test_never_first(void **state)
+{
+    (void)state;
+    mixt_trace *trace = atlas_demo_make(3, 8, 2);
+    for (uint64_t t = 0; t < trace->info.tokens; t++) {
+        uint16_t *chosen = trace->experts + 2 * t; /* of layer 0 */
+        chosen[0] = (uint16_t)(t % 2);
+        chosen[1] = 3;
+    }
+    assert_int_equal(mixt_trace_check(trace, "hand", NULL), MIXT_OK);
+    mixt_counts *counts = mixt_counts_create(trace);
+    mixt_load load = mixt_load_of(counts, 0, NULL);
+    assert_int_equal(load.dead, 5);
+    assert_int_equal(load.never_first, 6);
     mixt_counts_free(counts);
     mixt_trace_free(trace);
 }
@@ -592,6 +613,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_level),
         cmocka_unit_test(test_borders),
+        cmocka_unit_test(test_never_first),
         cmocka_unit_test(test_none),
         cmocka_unit_test(test_uniform_with_drops),
         cmocka_unit_test(test_bad_arguments),

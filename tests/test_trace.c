@@ -1,5 +1,6 @@
 /* Trace files: written and read back, refused when bad; tables, verdict and safe display. */
 #define _GNU_SOURCE /* memmem */
+#include <ctype.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include "atlas/display.h"
 #include "atlas/report.h"
 #include "atlas/trace_writer.h"
+#include "atlas_demo.h"
 #include "atlas_trace.h"
 #include "core/files.h"
 #include "corpus/data.h"
@@ -642,7 +644,8 @@ static void test_tables(void **state)
             assert_null(strstr(text, "nan"));
             assert_null(strstr(text, ".0100")); /* columns that touch */
             assert_non_null(strstr(text, "This trace shows"));
-            assert_int_equal(strstr(text, "dropped (% of choices)") != NULL, i % 2 != 0);
+            assert_non_null(strstr(text, "never\nlayer  max/mean  chosen first  exp"));
+            assert_int_equal(strstr(text, "dropped (%)") != NULL, i % 2 != 0);
             assert_int_equal(strstr(text, "exp(entropy)/E  choices") != NULL, shape[3]);
             assert_int_equal(strstr(text, "1 to 3 of 40 experts a token") != NULL, shape[3]);
             assert_int_equal(strstr(text, "\xe2\x82\x8b") != NULL, i % 2 != 0); /* none, below */
@@ -722,7 +725,7 @@ static void test_dropped(void **state)
         size_t length;
         char *text = printed(trace, &options);
         assert_null(strstr(text, "nan"));
-        snprintf(line, sizeof line, "        2  %12llu (%5.1f)\n",
+        snprintf(line, sizeof line, "        2  %8llu (%5.1f)\n",
                  (unsigned long long)trace->dropped[2],
                  100.0 * (double)trace->dropped[2] / (2.0 * (double)trace->info.tokens));
         assert_non_null(strstr(text, line));
@@ -771,6 +774,36 @@ static void test_full_disk(void **state)
     mixt_trace_free(trace);
 }
 
+/* What the demo prints: the first table with text of four domains, and two sentences. */
+static void test_parts(void **state)
+{
+    (void)state;
+    mixt_trace *trace = atlas_demo_make(4, 8, 2);
+    mixt_atlas_options options = {.text_tokens = 20, .width = 80, .part = MIXT_ATLAS_SHORT};
+    char *text = printed(trace, &options);
+    assert_non_null(strstr(text, "Repetition of consecutive tokens, all domains"));
+    assert_non_null(strstr(text, "Text by first expert"));
+    assert_null(strstr(text, "Load of the experts"));
+    assert_null(strstr(text, "This trace shows"));
+    int domains = 0;
+    for (int d = 0; d < trace->info.domains; d++) {
+        char line[100];
+        snprintf(line, sizeof line, "\n%.80s:\n", trace->domain_names[d]);
+        domains += strstr(text, line) != NULL;
+    }
+    assert_in_range(domains, 3, 4); /* one has a name that is shown otherwise */
+    free(text);
+    options.part = MIXT_ATLAS_WORDS;
+    text = printed(trace, &options);
+    const char *gap = strstr(text, "\n\n");
+    assert_non_null(gap);
+    assert_true(!islower((unsigned char)text[0]) && !islower((unsigned char)gap[2]) &&
+                gap[-1] == '.' && strcmp(text + strlen(text) - 2, ".\n") == 0);
+    assert_null(strstr(gap + 2, "\n\n"));
+    free(text);
+    mixt_trace_free(trace);
+}
+
 typedef struct verdict_case {
     double stay[3];
     double shift; /* of the last domain, which is mathematics */
@@ -787,8 +820,11 @@ static void test_verdict(void **state)
         {{0, 0.3, 0.2}, 1.0, 2, "and not at the first", "much alike except DM Mathematics"},
         {{0.03, 0.3, 0.2}, 1.0, 2, "and hardly at the first", "except DM Mathematics"},
         {{0.3, 0.3, 0.2}, 1.0, 1, "the first layer does so comparably", "except DM Mathematics"},
-        {{0, 0.3, 0}, 0, 0, "only at the middle layer", "domains use the experts alike"},
-        {{0, 0, 0}, 0, 0, "do not keep their first expert", "domains use the experts alike"},
+        {{0, 0.3, 0}, 0, 0, "explain only at the middle (", "domains use the experts alike"},
+        {{0, 0, 0.3}, 0, 0, "explain, not at the middle (", "domains use the experts alike"},
+        {{0.3, 0, 0.3}, 0, 0, ") but at the last layer (", "domains use the experts alike"},
+        {{0.3, 0, 0}, 0, 0, "), though they do at the first (", "domains use the experts alike"},
+        {{0, 0, 0}, 0, 0, "explain, neither at the middle (", "domains use the experts alike"},
         {{0, 0.3, 0.2}, 0, 1, "and not at the first", "domains use the experts alike"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -812,6 +848,12 @@ static void test_verdict(void **state)
             fail_msg("case %zu: %s: %s; %s", i, verdict->headline, verdict->repetition,
                      verdict->domains);
         }
+        for (const char *c = verdict->repetition; *c != 0; c++) { /* words stay apart */
+            assert_false(*c == ',' && isalpha((unsigned char)c[1]));
+            assert_false(c[0] == ' ' && (c[1] == ' ' || c[1] == ','));
+        }
+        assert_true(strstr(verdict->repetition, "neither") == NULL ||
+                    strstr(verdict->repetition, "does") == NULL);
         mixt_report_free(report);
         mixt_trace_free(trace);
     }
@@ -902,7 +944,8 @@ int main(void)
         cmocka_unit_test(test_broken_token),  cmocka_unit_test(test_uneven_model),
         cmocka_unit_test(test_tables),        cmocka_unit_test(test_empty_domain),
         cmocka_unit_test(test_full_disk),     cmocka_unit_test(test_verdict),
-        cmocka_unit_test(test_top_tokens),    cmocka_unit_test(test_display),
+        cmocka_unit_test(test_parts),         cmocka_unit_test(test_top_tokens),
+        cmocka_unit_test(test_display),
     };
     return cmocka_run_group_tests_name("trace", tests, enter_folder, leave_folder);
 }

@@ -97,12 +97,16 @@ mixt_load mixt_load_of(const mixt_counts *counts, int layer, double *share)
     uint64_t total = 0;
     uint64_t most = 0;
     int dead = 0;
+    int never_first = 0;
     double entropy_sum = 0; /* sum n log n */
     for (int e = 0; e < counts->experts; e++) {
         uint64_t n = 0;
+        uint64_t first = 0;
         for (int d = 0; d < counts->domains; d++) {
             n += mixt_counts_of(counts, layer, d, MIXT_CHOICE_ANY)[e];
+            first += mixt_counts_of(counts, layer, d, MIXT_CHOICE_FIRST)[e];
         }
+        never_first += first == 0;
         total += n;
         most = n > most ? n : most;
         dead += n == 0;
@@ -112,12 +116,13 @@ mixt_load mixt_load_of(const mixt_counts *counts, int layer, double *share)
         }
     }
     if (total == 0) {
-        return (mixt_load){0, dead, 0};
+        return (mixt_load){0, dead, never_first, 0};
     }
     double sum = (double)total;
     for (int e = 0; share != NULL && e < counts->experts; e++) {
         share[e] /= sum;
     }
     double entropy = log(sum) - entropy_sum / sum; /* nats */
-    return (mixt_load){(double)most * counts->experts / sum, dead, exp(entropy) / counts->experts};
+    return (mixt_load){(double)most * counts->experts / sum, dead, never_first,
+                       exp(entropy) / counts->experts};
 }

@@ -54,10 +54,11 @@ static inline double mixt_counts_share(const mixt_counts *counts, int layer, int
     return total != 0 ? (double)count[expert] / (double)total : 0;
 }
 
-/* Balance of one layer over all domains and the choices made; 0, E and 0 where none was. */
+/* Balance of one layer over all domains and the choices made; 0, E, E and 0 where none was. */
 typedef struct mixt_load {
     double max_over_mean; /* most used expert over the mean; 1 is balance */
     int dead;             /* experts never chosen */
+    int never_first;      /* experts that are no token's first choice */
     double effective;     /* exp(entropy) / E; 1 is balance */
 } mixt_load;
 

@@ -248,16 +248,19 @@ static void load_table(mixt_page *page)
     mixt_buffer_text(page->out,
                      "<details><summary>The numbers</summary><div class=\"scroll\"><table>"
                      "<caption>Load of the experts</caption><thead><tr><th scope=\"col\">Layer</th>"
-                     "<th scope=\"col\">Most used over mean</th><th scope=\"col\">Unused experts"
-                     "</th><th scope=\"col\">exp(entropy) / E</th>");
+                     "<th scope=\"col\">Most used over mean</th><th scope=\"col\">Experts never "
+                     "chosen</th><th scope=\"col\">Experts never first</th><th scope=\"col\">"
+                     "exp(entropy) / E</th>");
     mixt_buffer_text(page->out, choices ? "<th scope=\"col\">Choices of a token</th>" : "");
     mixt_buffer_text(page->out, dropped ? "<th scope=\"col\">Dropped choices</th>" : "");
     mixt_buffer_text(page->out, "</tr></thead><tbody>\n");
     for (int layer = 0; layer < trace->info.layers; layer++) {
         const mixt_load *load = &page->report->load[layer];
         mixt_buffer_format(
-            page->out, "<tr><th scope=\"row\">%d</th><td>%.2f</td><td>%d</td><td>%.3f</td>",
-            trace->layer_numbers[layer], load->max_over_mean, load->dead, load->effective);
+            page->out,
+            "<tr><th scope=\"row\">%d</th><td>%.2f</td><td>%d</td><td>%d</td><td>%.3f</td>",
+            trace->layer_numbers[layer], load->max_over_mean, load->dead, load->never_first,
+            load->effective);
         if (choices) {
             mixt_buffer_format(page->out, "<td>%d</td>", trace->chosen[layer]);
         }

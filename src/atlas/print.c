@@ -1,4 +1,5 @@
 /* The tables and the coloured text for a terminal. */
+#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ typedef struct printer {
     bool color;
     int width;
     int text_tokens;
+    int text_domains; /* that text is shown of */
 } printer;
 
 /* Words of `text` broken at the width. */
@@ -423,26 +425,30 @@ static void print_load(printer *p)
     bool choices = uneven(p);
     bool dropped = mixt_trace_has_dropped(trace);
     heading(p, "Load of the experts, all domains");
-    mixt_buffer_format(p->out, "layer  max/mean  unused  exp(entropy)/E%s%s\n",
-                       choices ? "  choices" : "", dropped ? "  dropped (% of choices)" : "");
+    mixt_buffer_text(p->out, "                   never\n");
+    mixt_buffer_format(p->out, "layer  max/mean  chosen first  exp(entropy)/E%s%s\n",
+                       choices ? "  choices" : "", dropped ? "  dropped (%)" : "");
     for (int layer = 0; layer < trace->info.layers; layer++) {
         const mixt_load *load = &p->report->load[layer];
-        mixt_buffer_format(p->out, "%5d  %8.2f  %6d  %14.3f", trace->layer_numbers[layer],
-                           load->max_over_mean, load->dead, load->effective);
+        mixt_buffer_format(p->out, "%5d  %8.2f  %6d %5d  %14.3f", trace->layer_numbers[layer],
+                           load->max_over_mean, load->dead, load->never_first, load->effective);
         if (choices) {
             mixt_buffer_format(p->out, "  %7d", trace->chosen[layer]);
         }
         if (dropped) {
-            mixt_buffer_format(p->out, "  %12llu (%5.1f)",
-                               (unsigned long long)trace->dropped[layer],
+            mixt_buffer_format(p->out, "  %8llu (%5.1f)", (unsigned long long)trace->dropped[layer],
                                100 * mixt_trace_dropped_share(trace, layer));
         }
         mixt_buffer_text(p->out, "\n");
     }
-    mixt_buffer_text(p->out, "even       1.00       0           1.000\n");
+    mixt_buffer_text(p->out, "even       1.00       0     0           1.000\n");
+    note(p, "max/mean: choices of the most used expert over the mean. never chosen, never first: "
+            "experts that no token of this trace chose at all, or as its first. exp(entropy)/E: "
+            "the part of the experts in effect use.");
     if (dropped) {
         note(p, "dropped: choices without an expert (a capacity that was full, tokens that no "
-                "expert chose). All shares are of the choices that were made.");
+                "expert chose), and how many of 100 they are. All shares are of the choices that "
+                "were made.");
     }
 }
 
@@ -554,11 +560,13 @@ static void print_text(printer *p)
         mixt_buffer_format(p->out, " %d \033[0m%s", e, (e + 1) % 16 == 0 ? "\n" : "");
     }
     mixt_buffer_text(p->out, p->color ? "\n" : "");
-    for (int d = 0; d < p->trace->info.domains; d++) {
+    int shown = 0;
+    for (int d = 0; d < p->trace->info.domains && shown < p->text_domains; d++) {
         uint64_t begin;
         uint64_t count;
         mixt_report_excerpt(p->report, d, (uint64_t)p->text_tokens, &begin, &count);
         if (count != 0) {
+            shown++;
             mixt_display_cut(p->out, p->trace->domain_names[d], NAME_CHARACTERS,
                              MIXT_DISPLAY_PLAIN);
             mixt_buffer_text(p->out, ":\n");
@@ -567,16 +575,59 @@ static void print_text(printer *p)
     }
 }
 
-static void print_verdict(printer *p)
+/* A clause of the verdict as a sentence. */
+static void print_sentence(printer *p, const char *clause)
 {
-    const mixt_verdict *verdict = &p->report->verdict;
     mixt_buffer text = {0};
-    mixt_buffer_format(&text, "%s: %s; %s.", verdict->headline, verdict->repetition,
-                       verdict->domains);
+    mixt_buffer_format(&text, "%c%s.", toupper((unsigned char)clause[0]),
+                       clause[0] != '\0' ? clause + 1 : "");
     mixt_buffer_append(&text, "", 1);
-    title(p, "In words");
     wrapped(p, text.failed ? "" : text.data);
     mixt_buffer_free(&text);
+}
+
+static void print_words(printer *p)
+{
+    print_sentence(p, p->report->verdict.repetition);
+    mixt_buffer_text(p->out, "\n");
+    print_sentence(p, p->report->verdict.domains);
+}
+
+static void print_verdict(printer *p)
+{
+    title(p, "In words");
+    print_sentence(p, p->report->verdict.headline);
+    mixt_buffer_text(p->out, "\n");
+    print_words(p);
+}
+
+/* Every table, text, and what they say. */
+static mixt_status print_all(printer *p, mixt_error *error)
+{
+    print_title(p);
+    print_repetition_summary(p);
+    print_repetition_domains(p, MIXT_REPEAT_FIRST);
+    if (p->trace->info.experts_per_token > 1) {
+        print_repetition_domains(p, MIXT_REPEAT_SETS);
+    }
+    print_proportions(p);
+    print_distances(p);
+    print_load(p);
+    mixt_status status = print_top_tokens(p, error);
+    if (status == MIXT_OK && p->text_tokens > 0) {
+        print_text(p);
+    }
+    print_verdict(p);
+    return status;
+}
+
+static void print_short(printer *p)
+{
+    print_repetition_summary(p);
+    if (p->text_tokens > 0) {
+        p->text_domains = 4;
+        print_text(p);
+    }
 }
 
 mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_options *options,
@@ -594,21 +645,15 @@ mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_options *
                  .out = &out,
                  .color = options->color,
                  .width = width < MIN_WIDTH ? MIN_WIDTH : width,
-                 .text_tokens = options->text_tokens};
-    print_title(&p);
-    print_repetition_summary(&p);
-    print_repetition_domains(&p, MIXT_REPEAT_FIRST);
-    if (trace->info.experts_per_token > 1) {
-        print_repetition_domains(&p, MIXT_REPEAT_SETS);
+                 .text_tokens = options->text_tokens,
+                 .text_domains = trace->info.domains};
+    if (options->part == MIXT_ATLAS_SHORT) {
+        print_short(&p);
+    } else if (options->part == MIXT_ATLAS_WORDS) {
+        print_words(&p);
+    } else {
+        status = print_all(&p, error);
     }
-    print_proportions(&p);
-    print_distances(&p);
-    print_load(&p);
-    status = print_top_tokens(&p, error);
-    if (status == MIXT_OK && p.text_tokens > 0) {
-        print_text(&p);
-    }
-    print_verdict(&p);
     if (status == MIXT_OK && out.failed) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory");
     }

@@ -41,16 +41,16 @@ static void append_layer(mixt_buffer *text, const mixt_report *report, int layer
                        100 * row->random, 100 * row->usage);
 }
 
+/* "... explain LEAD at the middle (...) MIDDLE_LAST the last (...), AND_FIRST (...)" */
 static void append_layers(mixt_buffer *text, const mixt_report *report, const char *lead,
-                          const char *between)
+                          const char *middle_last, const char *and_first)
 {
     const int *key = report->key_layers;
-    mixt_buffer_text(text, lead);
-    mixt_buffer_text(text, " at the middle (");
+    mixt_buffer_format(text, "consecutive tokens %s at the middle (", lead);
     append_layer(text, report, key[1]);
-    mixt_buffer_text(text, ") and the last (");
+    mixt_buffer_format(text, ") %s the last layer (", middle_last);
     append_layer(text, report, key[2]);
-    mixt_buffer_format(text, "), %s (", between);
+    mixt_buffer_format(text, "), %s (", and_first);
     append_layer(text, report, key[0]);
     mixt_buffer_text(text, ")");
 }
@@ -75,37 +75,29 @@ static bool judge_repetition(const mixt_report *report, mixt_buffer *text)
     bool middle = mixt_repetition_is_above(row[1]);
     bool last = mixt_repetition_is_above(row[2]);
     double least = excess(row[1]) < excess(row[2]) ? excess(row[1]) : excess(row[2]);
-    if (middle && last && !first) {
-        append_layers(text, report,
-                      "consecutive tokens keep their first expert more often than "
-                      "chance and unequal use explain",
-                      "and not at the first");
-        return true;
-    }
-    if (middle && last && excess(row[0]) < HARDLY * least) {
-        append_layers(text, report,
-                      "consecutive tokens keep their first expert more often than "
-                      "chance and unequal use explain",
-                      "and hardly at the first");
-        return true;
-    }
+    static const char keep_more[] =
+        "keep their first expert more often than chance and unequal use explain";
+    static const char keep_no_more[] =
+        "do not keep their first expert more often than chance and unequal use explain,";
+    char lead[160];
     if (middle && last) {
-        append_layers(text, report,
-                      "consecutive tokens keep their first expert more often than "
-                      "chance and unequal use explain",
-                      "but, unlike in the paper, the first layer does so comparably");
-        return false;
+        bool hardly = !first || excess(row[0]) < HARDLY * least;
+        append_layers(text, report, keep_more, "and",
+                      !first   ? "and not at the first"
+                      : hardly ? "and hardly at the first"
+                               : "but, unlike in the paper, the first layer does so comparably");
+        return hardly;
     }
-    mixt_buffer_format(text, "consecutive tokens %s",
-                       middle || last ? "keep their first expert more often than chance and "
-                                        "unequal use explain "
-                                      : "do not keep their first expert more often than chance and "
-                                        "unequal use explain,");
-    append_layers(text, report,
-                  middle ? "only at the middle layer, not at the last:"
-                  : last ? "only at the last layer, not at the middle:"
-                         : "neither",
-                  first ? "though the first layer does" : "nor does the first layer");
+    snprintf(lead, sizeof lead, "%s%s", middle || last ? keep_more : keep_no_more,
+             middle ? " only"
+             : last ? ", not"
+                    : " neither");
+    append_layers(text, report, lead,
+                  middle ? "and not at"
+                  : last ? "but at"
+                         : "nor at",
+                  middle || last ? (first ? "and also at the first" : "and not at the first")
+                                 : (first ? "though they do at the first" : "nor at the first"));
     return false;
 }
 
