@@ -50,13 +50,14 @@ static const cli_option convert_options[] = {
      .help = "importance matrix (GGUF or .dat, also of llama-imatrix) that weights the errors",
      .aliases = "imatrix"},
     {.name = "data",
-     .letter = 'd',
      .kind = OPTION_LIST,
      .offset = offsetof(convert_settings, data),
      .value = "PATH",
      .help = "gather an importance matrix on these texts first"},
     OPTION_OF_MAX_TOKENS(convert_settings, "with --data: most tokens of each domain; 0: no limit"),
-    OPTION_OF_WINDOW(convert_settings, 1, "with --data: tokens in a window"),
+    OPTION_OF_WINDOW(convert_settings, 0,
+                     "with --data: tokens in a window; 0: 512, or the model's context if that is "
+                     "less"),
     {.name = "save-importance",
      .kind = OPTION_TEXT,
      .offset = offsetof(convert_settings, save_importance),
@@ -77,7 +78,6 @@ static void convert_defaults(void *user)
     convert_settings *settings = user;
     settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->max_tokens = 100000;
-    settings->window = 512;
 }
 
 static mixt_status gather(const convert_settings *settings, cli_resources *resources,
@@ -94,14 +94,16 @@ static mixt_status gather(const convert_settings *settings, cli_resources *resou
                          "--data: needs a tokenizer, and there is none beside the model "
                          "(--tokenizer PATH)");
     }
-    const text_request texts = {.paths = &settings->data, .purpose = "to weigh the columns with"};
+    const text_request texts = {&settings->data, 0, settings->max_tokens,
+                                "to measure importance on"};
     TRY(open_texts(&texts, resources, error));
     progress_line progress;
     progress_begin(&progress, "importance");
-    const mixt_importance_options options = {.window = settings->window,
-                                             .max_tokens = (uint64_t)settings->max_tokens,
-                                             .progress = progress_callback,
-                                             .user = &progress};
+    const mixt_importance_options options = {
+        .window = window_that_fits(settings->window, 512, resources->model),
+        .max_tokens = (uint64_t)settings->max_tokens,
+        .progress = progress_callback,
+        .user = &progress};
     mixt_status status = mixt_importance_collect(resources->context, resources->model,
                                                  resources->data, &options, importance, error);
     progress_end(&progress);
@@ -161,21 +163,31 @@ static mixt_status find_tokenizer(const convert_settings *settings, cli_resource
 static void say_written(const convert_settings *settings, const mixt_convert_report *report)
 {
     for (int i = 0; i < report->fallback_count; i++) {
+        const mixt_type_use *use = &report->fallbacks[i];
         fprintf(stderr,
-                "note: rows of %d tensors are no whole blocks of their type: these are %s\n",
-                report->fallbacks[i].tensors, report->fallbacks[i].type);
+                "note: rows of %d of %d tensors are no whole blocks of the type that was meant: "
+                "these are %s (%.0f%% of the weights)\n",
+                use->tensors, report->tensors, use->type,
+                100 * (double)use->parameters / (double)report->parameters);
     }
     if (report->requantised > 0) {
-        fprintf(stderr,
-                "note: %d tensors were quantised already; a model in 16 or 32 bits gives better "
-                "ones\n",
-                report->requantised);
+        fprintf(
+            stderr,
+            "note: %d of %d tensors were quantised already, and are now once more; the model in "
+            "16 or 32 bits gives better ones\n",
+            report->requantised, report->tensors);
     }
     if (report->alone[0] != '\0') {
         fprintf(stderr, "note: only mixt opens it, as no family that others know holds %s\n",
                 report->alone);
     }
-    say(stderr, "written: %s, %.2f bits a weight\n", settings->output, report->bits_per_weight);
+    say(stderr, "written: %s, %.2f bits a weight", settings->output, report->bits_per_weight);
+    if (report->error > 0) {
+        fprintf(stderr,
+                "; converted matrices lost %.3g%% (root mean square error over their values)",
+                100 * report->error);
+    }
+    fputc('\n', stderr);
 }
 
 /* GGUF has one token for every row of the model. */
@@ -273,6 +285,7 @@ const cli_command command_convert = {
     .groups = (const cli_group[]){{"options", convert_options, 0},
                                   {"machine", options_machine, offsetof(convert_settings, machine)},
                                   {0}},
+    .leaves_files = true,
     .settings_size = sizeof(convert_settings),
     .defaults = convert_defaults,
     .run = run_convert,

@@ -3,6 +3,7 @@
 #include "convert/convert.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,6 +220,7 @@ static void fill_report(const mixt_conversion *c, const mixt_model *source,
         }
     }
     report->bits_per_weight = 8 * (double)report->bytes / (double)report->parameters;
+    report->error = c->value_squares > 0 ? sqrt(c->error_squares / c->value_squares) : 0;
     if (c->model->family->universal) {
         mixt_family_nearest(&c->model->options, c->form, report->alone);
     }

@@ -35,7 +35,8 @@ typedef struct mixt_conversion {
     size_t part_count, part_capacity;
     mixt_target *targets;
     size_t target_count, target_capacity;
-    double done, total; /* bytes */
+    double done, total;                  /* bytes */
+    double value_squares, error_squares; /* sums over values that a type was found for */
     mixt_progress progress;
     void *user;
     mixt_error *error;

@@ -128,7 +128,8 @@ typedef struct slab {
     int64_t rows, columns;
     const float *importance;
     char *out;
-    float *scratch; /* [threads, ROWS_OF_ITEM, columns] */
+    float *scratch;  /* [threads, ROWS_OF_ITEM, columns] */
+    double *squares; /* [items, 2]: of values and of what they lost */
     mixt_error errors[MIXT_THREADS_MAX];
 } slab;
 
@@ -145,6 +146,18 @@ static const char *stored_row(const slab *s, int64_t row)
     return matrix->type == s->target->type && matrix->k == s->columns
                ? (const char *)matrix->data + (size_t)(at % each) * matrix->row_bytes
                : NULL;
+}
+
+/* What a row lost, read back into `back`. */
+static void measure_row(const slab *s, const float *values, const char *out, float *back,
+                        double squares[2])
+{
+    mixt_dequantise(s->target->type, out, back, s->columns);
+    for (int64_t i = 0; i < s->columns; i++) {
+        double lost = (double)values[i] - (double)back[i];
+        squares[0] += (double)values[i] * (double)values[i];
+        squares[1] += lost * lost;
+    }
 }
 
 static void convert_rows(void *context, int64_t item, int thread)
@@ -168,8 +181,11 @@ static void convert_rows(void *context, int64_t item, int thread)
         } else {
             values = s->values + row * s->columns;
         }
-        mixt_quantise(s->target->type, values, 1, s->columns, s->importance, out,
-                      &s->errors[thread]);
+        if (mixt_quantise(s->target->type, values, 1, s->columns, s->importance, out,
+                          &s->errors[thread]) == MIXT_OK &&
+            s->target->type != MIXT_TYPE_F32) {
+            measure_row(s, values, out, scratch + s->columns, s->squares + 2 * item);
+        }
     }
 }
 
@@ -177,9 +193,14 @@ static mixt_status run_slab(slab *s, mixt_gguf_writer *writer)
 {
     mixt_conversion *c = (mixt_conversion *)s->c;
     int threads = mixt_context_threads(c->context);
+    int64_t items = mixt_divide_up(s->rows, ROWS_OF_ITEM);
     memset(s->errors, 0, (size_t)threads * sizeof *s->errors);
-    mixt_pool_run(mixt_context_pool(c->context), mixt_divide_up(s->rows, ROWS_OF_ITEM),
-                  convert_rows, s);
+    memset(s->squares, 0, 2 * (size_t)items * sizeof *s->squares);
+    mixt_pool_run(mixt_context_pool(c->context), items, convert_rows, s);
+    for (int64_t i = 0; i < items; i++) { /* in one order, whoever computed them */
+        c->value_squares += s->squares[2 * i];
+        c->error_squares += s->squares[2 * i + 1];
+    }
     for (int i = 0; i < threads; i++) {
         if (s->errors[i].status != MIXT_OK) {
             return mixt_fail(c->error, s->errors[i].status, "tensor %s: %s", s->target->piece->name,
@@ -205,7 +226,8 @@ static mixt_status write_slabs(slab *s, const int64_t *order, const float *value
     s->out = malloc((size_t)step * mixt_type_row_bytes(s->target->type, s->columns));
     s->scratch = malloc((size_t)mixt_context_threads(c->context) * ROWS_OF_ITEM *
                         (size_t)s->columns * sizeof *s->scratch);
-    mixt_status status = means == NULL || s->out == NULL || s->scratch == NULL
+    s->squares = malloc(2 * (size_t)mixt_divide_up(step, ROWS_OF_ITEM) * sizeof *s->squares);
+    mixt_status status = means == NULL || s->out == NULL || s->scratch == NULL || s->squares == NULL
                              ? mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory")
                              : MIXT_OK;
     for (int64_t m = 0; m < matrices && status == MIXT_OK; m++) {
@@ -222,6 +244,7 @@ static mixt_status write_slabs(slab *s, const int64_t *order, const float *value
     free(means);
     free(s->out);
     free(s->scratch);
+    free(s->squares);
     return status;
 }
 
