@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,8 +21,10 @@ enum {
     VOCABULARY_BYTES = 600000, /* text of each domain that the vocabulary sees */
     SCORE_TOKENS = 16384,      /* held-out tokens of each domain */
     TRACE_TOKENS = 16384,
-    SAMPLE_TOKENS = 64,
-    SHOWN_TOKENS = 90, /* coloured tokens of each domain */
+    SAMPLE_TOKENS = 40,
+    SAMPLES = 5,
+    SAMPLE_LINES = 8,
+    SHOWN_TOKENS = 40, /* coloured tokens of a domain */
     DOMAINS_MAX = 32,
 };
 #define HELDOUT 0.05
@@ -36,6 +39,8 @@ typedef struct demo_state {
     const demo_settings *settings;
     cli_resources resources;
     mixt_error error;
+    mixt_score_row *scores; /* of the domains, then of all */
+    char *words;            /* what the atlas says: two paragraphs */
     char text[4200], tokenizer[4200], run[4200], model[4200], trace[4200], page[4200];
 } demo_state;
 
@@ -64,9 +69,12 @@ static void demo_defaults(void *user)
     settings->out = "demo";
 }
 
-static void headline(int stage, const char *text)
+/* What is done and why, in lines of at most 78 columns. */
+static void headline(const demo_state *state, int stage, const char *title, const char *why)
 {
-    printf("\n%d/5 %s\n", stage, text);
+    bool color = terminal_color(state->settings->machine.color, stdout);
+    printf("\n%s%d/5  %s%s\n%s\n", color ? "\033[1m" : "", stage, title, color ? "\033[0m" : "",
+           why);
     fflush(stdout);
 }
 
@@ -138,7 +146,10 @@ static int stage_text(demo_state *state)
     char part[4300];
     char what[300];
     gather_count counts[DOMAINS_MAX] = {0};
-    headline(1, "real text by domain, from this machine's /usr");
+    headline(state, 1, "Collect text",
+             "Real text from below /usr, in domains (kinds of text), so that it can be seen\n"
+             "later whether experts divide by topic. A twentieth of the documents is kept\n"
+             "apart for the test.");
     if (!files_exist(state->text)) {
         if (!begin_part(state->text, part)) {
             return io_failure(part);
@@ -206,9 +217,15 @@ static void print_model_line(const mixt_model *model)
     mixt_model_info info;
     char total[32], active[32];
     describe_model(model, &info, total, active);
-    printf("%d layers of %d, %d experts of %d, %d for a token: %s parameters, %s active\n",
-           info.options.layers, info.options.hidden_size, info.options.experts,
-           info.options.ffn_size, info.options.experts_per_token, total, active);
+    printf("The model: %d layers; in each a router chooses %d of %d experts for every token.\n"
+           "%s parameters, of which a token uses %s.\n\n"
+           "While it trains:\n"
+           "  loss  surprise at the next token, in nats; guessing evenly gives %.2f\n"
+           "  load  choices of a layer's busiest expert over the mean: 1 is even, %d that\n"
+           "        every token takes it\n"
+           "  dead  share of the experts that no token of the step chose, if any\n\n",
+           info.options.layers, info.options.experts_per_token, info.options.experts, total, active,
+           log(info.options.vocab_size), info.options.experts / info.options.experts_per_token);
     fflush(stdout);
 }
 
@@ -242,7 +259,10 @@ static int train_model(demo_state *state, const char *again)
 
 static int stage_training(demo_state *state, const char *again)
 {
-    headline(2, "a vocabulary and a small Mixture-of-Experts model");
+    headline(state, 2, "Train",
+             "First a vocabulary: the pieces of words (tokens) that this text is best\n"
+             "written with. Then the model, which learns to say the next token from those\n"
+             "before it.");
     if (open_context(&state->settings->machine, &state->resources, &state->error) != MIXT_OK ||
         prepare_training(state) != MIXT_OK) {
         return fail_error(&state->error);
@@ -260,18 +280,35 @@ static int stage_training(demo_state *state, const char *again)
 
 /* ---- 3: scores, 4: generated text */
 
+/* Bits for a byte of the text of a row that an even guess among all tokens needs. */
+static double guessing_bits(const demo_state *state, const mixt_score_row *row)
+{
+    int vocabulary = mixt_tokenizer_vocab_size(state->resources.tokenizer);
+    return row->bytes > 0 ? (double)row->tokens * log2(vocabulary) / (double)row->bytes : 0;
+}
+
+static double bits_of(const mixt_score_row *row)
+{
+    return row->bytes > 0 ? row->nats / log(2.0) / (double)row->bytes : 0;
+}
+
 static int stage_scores(demo_state *state)
 {
-    mixt_score_row *rows = NULL;
-    headline(3, "held-out text that it never saw");
+    headline(state, 3, "Test it",
+             "On the documents that were kept apart. bits/byte: what it needs to spell out\n"
+             "text that it never saw. perplexity: among how many tokens it is in doubt, on\n"
+             "average. For both, less is better.");
     const score_request request = {"held-out text", true,
                                    window_or_context(0, state->resources.model), SCORE_TOKENS};
-    if (score_data(&state->resources, &request, &rows, &state->error) != MIXT_OK) {
+    if (score_data(&state->resources, &request, &state->scores, &state->error) != MIXT_OK) {
         return fail_error(&state->error);
     }
-    print_scores(rows, mixt_data_domain_count(state->resources.data), stdout);
+    int domains = mixt_data_domain_count(state->resources.data);
+    print_scores(state->scores, domains, stdout);
+    printf("%-20s %12s %12s %10.4f %10d\n", "guessing evenly", "", "",
+           guessing_bits(state, &state->scores[domains]),
+           mixt_tokenizer_vocab_size(state->resources.tokenizer));
     fflush(stdout);
-    free(rows);
     return STATUS_DONE;
 }
 
@@ -285,33 +322,66 @@ static bool has_domain(const mixt_data *data, const char *name)
     return false;
 }
 
+/* Its first lines, with a mark that says whose they are; empty ones are left out. */
+static void print_marked(const char *mark, const char *text)
+{
+    for (int lines = 0; *text != 0 && lines < SAMPLE_LINES;) {
+        size_t length = strcspn(text, "\n");
+        if (length > strspn(text, " \t")) {
+            printf("  %-7s | %.*s\n", lines == 0 ? mark : "", (int)length, text);
+            lines++;
+        }
+        text += length + (text[length] == '\n');
+    }
+}
+
 static mixt_status print_sample(demo_state *state, const gather_domain *domain, bool color)
 {
     generation_state generation;
+    char *text = NULL;
+    size_t length = 0;
     mixt_status status = generation_begin(&state->resources, 0, &generation, &state->error);
+    FILE *written = status == MIXT_OK ? open_memstream(&text, &length) : NULL;
+    if (status == MIXT_OK && written == NULL) {
+        status = set_error(&state->error, MIXT_ERROR_MEMORY, "out of memory");
+    }
     if (status == MIXT_OK) {
+        generation.out.stream = written;
         generation.sampling.temperature = 0.7;
         generation.sampling.seed = 1;
         status =
             generation_feed(&generation, domain->prompt, strlen(domain->prompt), &state->error);
     }
     if (status == MIXT_OK) {
-        printf("\n%s--- %s%s\n", color ? "\033[1m" : "", domain->name, color ? "\033[0m" : "");
-        fputs(domain->prompt, stdout);
         status = generation_draw(&generation, SAMPLE_TOKENS, &state->error);
-        putchar('\n');
     }
+    if (written != NULL && fclose(written) == 0 && status == MIXT_OK) {
+        printf("\n%s%s%s (%s)\n", color ? "\033[1m" : "", domain->name, color ? "\033[0m" : "",
+               domain->what);
+        print_marked("given", domain->prompt);
+        print_marked("writes", text);
+        fflush(stdout);
+    }
+    free(text);
     generation_end(&generation);
     return status;
 }
 
 static int stage_samples(demo_state *state)
 {
-    headline(4, "what it writes, by domain");
+    headline(state, 4, "Let it write",
+             "It is given the beginning of a text and goes on. After minutes of training the\n"
+             "form comes out right sooner than the sense.");
     bool color = terminal_color(state->settings->machine.color, stdout);
+    int shown = 0;
     for (size_t i = 0; gather_domains[i].name != NULL; i++) {
-        if (has_domain(state->resources.data, gather_domains[i].name) &&
-            print_sample(state, &gather_domains[i], color) != MIXT_OK) {
+        bool last = gather_domains[i + 1].name == NULL;
+        if (!has_domain(state->resources.data, gather_domains[i].name) ||
+            (shown >= SAMPLES - 1 && !last)) {
+            continue;
+        }
+        shown++;
+        if (print_sample(state, &gather_domains[i], color) != MIXT_OK) {
             return fail_error(&state->error);
         }
     }
@@ -337,21 +407,129 @@ static int write_trace(demo_state *state)
     return rename(part, state->trace) == 0 ? STATUS_DONE : io_failure(state->trace);
 }
 
+/* The short tables, the page, and the words for the end. */
+static mixt_status show_routes(demo_state *state, const mixt_trace *trace)
+{
+    mixt_atlas_options options = {
+        .color = terminal_color(state->settings->machine.color, stdout),
+        .text_tokens = SHOWN_TOKENS,
+        .width = terminal_width(stdout),
+        .part = MIXT_ATLAS_SHORT,
+    };
+    size_t length = 0;
+    mixt_status status = mixt_atlas_print(trace, &options, stdout, &state->error);
+    if (status == MIXT_ERROR_IO && ferror(stdout)) { /* said when the program ends */
+        status = MIXT_OK;
+    }
+    TRY(status);
+    TRY(mixt_atlas_page(trace, state->page, &state->error));
+    FILE *words = open_memstream(&state->words, &length);
+    if (words == NULL) {
+        return set_error(&state->error, MIXT_ERROR_MEMORY, "out of memory");
+    }
+    options.part = MIXT_ATLAS_WORDS;
+    options.width -= 3; /* they stand behind a number */
+    status = mixt_atlas_print(trace, &options, words, &state->error);
+    return fclose(words) == 0 ? status : set_io_error(&state->error, "the words of the atlas");
+}
+
 static int stage_atlas(demo_state *state)
 {
-    headline(5, "where its routers sent that text");
+    mixt_model_info info;
+    char why[600];
+    mixt_model_describe(state->resources.model, &info);
+    int experts = info.options.experts;
+    snprintf(why, sizeof why,
+             "Every token of the kept-apart text, in every layer: which experts did it take?\n"
+             "If routers chose at random, a token would go to the expert of the one before\n"
+             "it in %.1f%% of the cases. More means that experts keep to stretches of text.",
+             100.0 / experts);
+    headline(state, 5, "Look at its routers", why);
     int status = files_exist(state->trace) ? STATUS_DONE : write_trace(state);
     if (status != STATUS_DONE) {
         return status;
     }
-    const mixt_atlas_options options = {
-        .color = terminal_color(state->settings->machine.color, stdout),
-        .text_tokens = SHOWN_TOKENS,
-        .width = terminal_width(stdout),
-    };
-    return show_trace(state->trace, &options, state->page, &state->error) == MIXT_OK
-               ? STATUS_DONE
-               : fail_error(&state->error);
+    mixt_trace *trace = NULL;
+    mixt_status opened = mixt_trace_open(state->trace, &trace, &state->error);
+    if (opened == MIXT_OK) {
+        opened = show_routes(state, trace);
+    }
+    mixt_trace_free(trace);
+    return opened == MIXT_OK ? STATUS_DONE : fail_error(&state->error);
+}
+
+/* ---- the end */
+
+/* Behind "N. ", further lines below the first word. */
+static void print_finding(int number, const char *text, size_t length)
+{
+    printf("\n%d. ", number);
+    for (size_t i = 0; i < length; i++) {
+        putchar(text[i]);
+        if (text[i] == '\n' && i + 1 < length) {
+            fputs("   ", stdout);
+        }
+    }
+    printf(length > 0 && text[length - 1] == '\n' ? "" : "\n");
+}
+
+static void print_findings(const demo_state *state)
+{
+    int domains = mixt_data_domain_count(state->resources.data);
+    const mixt_score_row *all = &state->scores[domains];
+    const mixt_score_row *best = NULL, *worst = NULL;
+    for (int d = 0; d < domains; d++) {
+        const mixt_score_row *row = &state->scores[d];
+        if (row->bytes > 0) {
+            best = best == NULL || bits_of(row) < bits_of(best) ? row : best;
+            worst = worst == NULL || bits_of(row) > bits_of(worst) ? row : worst;
+        }
+    }
+    char text[600];
+    int used = snprintf(text, sizeof text,
+                        "It learned: of text that it never saw it needs %.2f bits a byte, where\n"
+                        "guessing needs %.2f.",
+                        bits_of(all), guessing_bits(state, all));
+    if (best != NULL && best != worst) {
+        snprintf(text + used, sizeof text - (size_t)used,
+                 " Easiest was %s (%.2f), hardest %s (%.2f).", best->domain, bits_of(best),
+                 worst->domain, bits_of(worst));
+    }
+    bool color = terminal_color(state->settings->machine.color, stdout);
+    printf("\n%sWhat came out%s\n", color ? "\033[1m" : "", color ? "\033[0m" : "");
+    print_finding(1, text, strlen(text));
+    const char *gap = strstr(state->words, "\n\n");
+    size_t first = gap != NULL ? (size_t)(gap - state->words) + 1 : strlen(state->words);
+    print_finding(2, state->words, first);
+    if (gap != NULL) {
+        print_finding(3, gap + 2, strlen(gap + 2));
+    }
+}
+
+static void print_next(const demo_state *state)
+{
+    const char *quote = strpbrk(state->text, " '\"\\$`*?[]()<>|&;!~#") != NULL ? "'" : "";
+    const char *mixt = program_path;
+    printf("\nNext, to type:\n"
+           "  %s run -m %s%s%s -p 'This program ' -n 100\n"
+           "      let it go on with a text of yours\n"
+           "  %s atlas %s%s%s --color | less -R\n"
+           "      all tables: every layer, domain and expert\n"
+           "  %s train --data %s%s%s --out my-run --experts 16 --seconds 60\n"
+           "      train another one on the same text\n",
+           mixt, quote, state->model, quote, mixt, quote, state->trace, quote, mixt, quote,
+           state->text, quote);
+}
+
+static void print_intro(const demo_state *state)
+{
+    printf("mixt demo: a small Mixture-of-Experts language model, made from nothing.\n\n"
+           "Each layer of such a model has several experts (small networks) and a router\n"
+           "that sends every token to a few of them. The demo trains one for %.0f seconds,\n"
+           "tests it, and looks where its routers send text: five stages, a few minutes.\n"
+           "Everything goes into %s. Ctrl-C stops; the same command goes on from there.\n",
+           state->settings->seconds, state->settings->out);
+    fflush(stdout);
 }
 
 static int run_stages(demo_state *state, const char *again)
@@ -396,16 +574,21 @@ static int run_demo(void *user, cli_arguments *arguments)
     } else if (!files_make_folder(out) || !files_make_folder(state->run)) {
         status = io_failure(out);
     } else {
-        snprintf(again, sizeof again, "mixt demo%s%s", strcmp(out, "demo") == 0 ? "" : " --out ",
-                 strcmp(out, "demo") == 0 ? "" : out);
+        snprintf(again, sizeof again, "%.200s demo%s%s", program_path,
+                 strcmp(out, "demo") == 0 ? "" : " --out ", strcmp(out, "demo") == 0 ? "" : out);
+        print_intro(state);
         status = run_stages(state, again);
     }
-    resources_free(&state->resources);
     if (status == STATUS_DONE) {
         fflush(stderr);
+        print_findings(state);
+        print_next(state);
         printf("\nThe page with the figures:\n");
         say(stdout, "%s\n", realpath(state->page, shown) != NULL ? shown : state->page);
     }
+    resources_free(&state->resources);
+    free(state->scores);
+    free(state->words);
     free(state);
     return status;
 }
@@ -423,6 +606,7 @@ const cli_command command_demo = {
     .groups = (const cli_group[]){{"options", demo_options, 0},
                                   {"machine", options_machine, offsetof(demo_settings, machine)},
                                   {0}},
+    .leaves_files = true,
     .settings_size = sizeof(demo_settings),
     .defaults = demo_defaults,
     .run = run_demo,
