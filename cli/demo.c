@@ -218,14 +218,21 @@ static void print_model_line(const mixt_model *model)
     char total[32], active[32];
     describe_model(model, &info, total, active);
     printf("The model: %d layers; in each a router chooses %d of %d experts for every token.\n"
-           "%s parameters, of which a token uses %s.\n\n"
-           "While it trains:\n"
+           "%s parameters, of which a token uses %s.\n",
+           info.options.layers, info.options.experts_per_token, info.options.experts, total,
+           active);
+    fflush(stdout);
+}
+
+/* What stands in the lines that come while it trains. */
+static void print_legend(const mixt_model_options *shape)
+{
+    printf("\nWhile it trains:\n"
            "  loss  surprise at the next token, in nats; guessing evenly gives %.2f\n"
            "  load  choices of a layer's busiest expert over the mean: 1 is even, %d that\n"
            "        every token takes it\n"
            "  dead  share of the experts that no token of the step chose, if any\n\n",
-           info.options.layers, info.options.experts_per_token, info.options.experts, total, active,
-           log(info.options.vocab_size), info.options.experts / info.options.experts_per_token);
+           log(shape->vocab_size), shape->experts / shape->experts_per_token);
     fflush(stdout);
 }
 
@@ -243,6 +250,7 @@ static int train_model(demo_state *state, const char *again)
         return fail_error(&state->error);
     }
     print_model_line(resources->model);
+    print_legend(&shape);
     int status = train_run(&(training_run){
         .resources = resources, .options = &options, .folder = state->run, .again = again});
     if (status != STATUS_DONE) {
