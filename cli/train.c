@@ -87,32 +87,33 @@ static void train_defaults(void *user)
 
 /* ---- what a run begins with */
 
-/* The tokenizer of the run, the given one, or a new one; what is new is kept in the folder. */
-static mixt_status prepare_tokenizer(const train_settings *settings, const char *kept,
-                                     cli_resources *resources, mixt_error *error)
+/* The tokenizer of the run, the given one, or a new one. */
+static mixt_status find_tokenizer(const train_settings *settings, const cli_arguments *arguments,
+                                  const char *kept, cli_resources *resources, mixt_error *error)
 {
-    char file[4200];
-    bool is_kept = files_join(file, sizeof file, kept, "tokenizer.json") && files_exist(file);
-    if (is_kept) {
+    if (kept != NULL) {
         return mixt_tokenizer_open(kept, &resources->tokenizer, error);
     }
-    mixt_status status = MIXT_OK;
     if (settings->tokenizer != NULL || settings->init_from != NULL) {
-        status = open_tokenizer(settings->tokenizer, resources, error);
-    } else {
-        mixt_corpus *corpus = NULL;
-        status = mixt_corpus_open(settings->data.items, settings->data.count, &corpus, error);
-        if (status == MIXT_OK) {
-            status =
-                train_vocabulary(corpus, settings->model.vocab_size,
-                                 (uint64_t)settings->tokenizer_bytes, &resources->tokenizer, error);
-        }
-        mixt_corpus_free(corpus);
+        TRY(open_tokenizer(settings->tokenizer, resources, error));
+        int ids = mixt_tokenizer_vocab_size(resources->tokenizer);
+        bool said = options_given(arguments, "vocab-size") != NULL && settings->init_from == NULL;
+        return said && ids != settings->model.vocab_size
+                   ? set_error(error, MIXT_ERROR_ARGUMENT,
+                               "--vocab-size: %d is not what --tokenizer has, %d",
+                               settings->model.vocab_size, ids)
+                   : MIXT_OK;
     }
-    if (status == MIXT_OK && !files_make_folder(kept)) {
-        return set_io_error(error, kept);
+    mixt_corpus *corpus = NULL;
+    mixt_status status =
+        mixt_corpus_open(settings->data.items, settings->data.count, &corpus, error);
+    if (status == MIXT_OK) {
+        status =
+            train_vocabulary(corpus, settings->model.vocab_size,
+                             (uint64_t)settings->tokenizer_bytes, &resources->tokenizer, error);
     }
-    return status == MIXT_OK ? mixt_tokenizer_save(resources->tokenizer, kept, error) : status;
+    mixt_corpus_free(corpus);
+    return status;
 }
 
 /* Is the family one that can be trained? `flag` names it. */
@@ -229,17 +230,15 @@ static mixt_status fit_window(train_settings *settings, const cli_arguments *arg
 }
 
 static mixt_status prepare(train_settings *settings, const cli_arguments *arguments,
-                           cli_resources *resources, mixt_error *error)
+                           const char *kept, cli_resources *resources, mixt_error *error)
 {
-    char kept[4200];
-    files_join(kept, sizeof kept, settings->out, "tokenizer");
     TRY(open_context(&settings->machine, resources, error));
     if (settings->init_from != NULL) {
         TRY(open_model(settings->init_from, resources, error));
         TRY(take_source(settings, arguments, resources, error));
         TRY(fit_window(settings, arguments, error));
     }
-    TRY(prepare_tokenizer(settings, kept, resources, error));
+    TRY(find_tokenizer(settings, arguments, kept, resources, error));
     TRY(open_training_data(&settings->data, settings->heldout, resources, error));
     if (settings->init_from != NULL) {
         return MIXT_OK;
@@ -307,16 +306,17 @@ static char *config_text(const cli_arguments *arguments, size_t *length)
 }
 
 /* Keeps the settings of a new run, so that `mixt train --out FOLDER` alone goes on. */
-static int keep_config(const cli_arguments *arguments, const char *path)
+static mixt_status keep_config(const cli_arguments *arguments, const char *path, mixt_error *error)
 {
     size_t length = 0;
-    if (files_exist(path)) {
-        return STATUS_DONE;
-    }
     char *text = config_text(arguments, &length);
-    bool good = text != NULL && files_replace(path, text, length);
+    mixt_status status =
+        text == NULL ? set_error(error, MIXT_ERROR_MEMORY, "out of memory") : MIXT_OK;
+    if (status == MIXT_OK && !files_replace(path, text, length)) {
+        status = set_io_error(error, path);
+    }
     free(text);
-    return good ? STATUS_DONE : fail_with(STATUS_FAILED, "%s: %s", path, strerror(errno));
+    return status;
 }
 
 /* Will every line be read again? */
@@ -417,13 +417,37 @@ static int score_heldout(const train_settings *settings, const cli_resources *re
     return STATUS_DONE;
 }
 
+static bool has_tokenizer(const run_folder *folder)
+{
+    char file[4300];
+    return files_join(file, sizeof file, folder->tokenizer, "tokenizer.json") && files_exist(file);
+}
+
+/* The settings come first: a run that is killed before its tokenizer is there makes the same one
+ * again from the same data. */
+static mixt_status keep_beginning(const cli_arguments *arguments, const run_folder *folder,
+                                  const cli_resources *resources, mixt_error *error)
+{
+    if (!files_exist(folder->config)) {
+        TRY(keep_config(arguments, folder->config, error));
+    }
+    if (has_tokenizer(folder)) {
+        return MIXT_OK;
+    }
+    return files_make_folder(folder->tokenizer)
+               ? mixt_tokenizer_save(resources->tokenizer, folder->tokenizer, error)
+               : set_io_error(error, folder->tokenizer);
+}
+
 static int train_and_save(train_settings *settings, cli_arguments *arguments, run_folder *folder)
 {
     cli_resources resources = {0};
     mixt_error error = MIXT_ERROR_INIT;
     char again[4400];
     snprintf(again, sizeof again, "mixt train --out %s", settings->out);
-    if (prepare(settings, arguments, &resources, &error) != MIXT_OK) {
+    const char *kept = has_tokenizer(folder) ? folder->tokenizer : NULL;
+    if (prepare(settings, arguments, kept, &resources, &error) != MIXT_OK ||
+        keep_beginning(arguments, folder, &resources, &error) != MIXT_OK) {
         resources_free(&resources);
         return fail_error(&error);
     }
@@ -433,15 +457,12 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments, ru
     print_ignored(arguments);
     print_model_line(resources.model);
     settings->training.lock = folder->lock;
-    int status = keep_config(arguments, folder->config);
-    if (status == STATUS_DONE) {
-        status = train_run(&(training_run){.resources = &resources,
+    int status = train_run(&(training_run){.resources = &resources,
                                            .options = &settings->training,
                                            .folder = settings->out,
                                            .again = again,
                                            .sample_every = settings->sample_every,
                                            .began = &folder->began});
-    }
     if (status == STATUS_DONE) {
         status = score_heldout(settings, &resources);
     }

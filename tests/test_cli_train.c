@@ -51,10 +51,355 @@ static void links_are_not_followed(void **state)
              "test -z \"$(ls v/tokenizer v/model | grep -v :)\"");
 }
 
+/* Paths that no other quotes hold are kept in train.conf and read again. */
+static void odd_paths_are_kept(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("rm -rf odd; mkdir odd; d=$'odd/a\nb\"c\\'d\\\\e #f\t\x01'; cp -r text \"$d\"; "
+             "\"$MIXT\" train --data \"$d\" text/one " SHAPE "--out $'odd/r\n\"\\'' --steps 2");
+    shell_do("\"$MIXT\" train --out $'odd/r\n\"\\'' --steps 3; cat odd/r*/train.conf");
+    assert_has(shell_err, "at step 2");
+    assert_has(shell_out, "\ndata = $'odd/a\\nb\"c\\'d\\\\e #f\\x09\\x01'\ndata = text/one\n");
+    shell_write("bad.conf", "out = $'a\\qb'\n");
+    shell_refuses("\"$MIXT\" train bad.conf", "bad.conf:1: \\q: no such escape");
+    shell_write("bad.conf", "out = $'a\\'\n");
+    shell_refuses("\"$MIXT\" train bad.conf", "bad.conf:1: the quote is not closed");
+    shell_write("bad.conf", "out = $'a\\xff'\n");
+    shell_refuses("\"$MIXT\" train bad.conf", "bad.conf:1: the value is not valid UTF-8");
+    shell_do("long=$(printf '%04000d' 0 | tr 0 '\\001'); echo $(\"$MIXT\" train --data \"$long\" "
+             "--out long 2>&1) >said; ! test -e long; grep -q 'data: too long to be kept' said");
+}
+
+/* ---- runs that are refused, and several at once */
+
+static void refused_runs_leave_nothing(void **state)
+{
+    static const char *const arguments[] = {
+        "--data nowhere --out left/x/y",
+        "--data text --out left/x/y --steps 0",
+        "--data text --out left/x/y --layers 2 --hidden-size 32 --heads 3 --kv-heads 2",
+        "--data text --out left/x/y --window 64 --context-length 32",
+        "--data text --out left/x/y --init-from run --window 512",
+        "--data text --out left/x/y --init-from run --experts 8",
+        "--data text --out left/x/y --init-from run --model-config run/model/config.json",
+        "--data text --out left/x/y --tokenizer nowhere",
+        "--data text --out left/x/y --tokenizer run --vocab-size 400",
+        "--data text/one/1.txt --out left/x/y --tokenizer run --window 256 --heldout 0.9",
+        "--data text --out left/x/y --init_from=resume",
+    };
+    (void)state;
+    shell_train();
+    for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++) {
+        char line[400];
+        snprintf(line, sizeof line, "rm -rf left; mkdir left; \"$MIXT\" train %s", arguments[i]);
+        if (shell(line) != 2) {
+            fail_msg("not refused: %s: %s", arguments[i], shell_err);
+        }
+        assert_lacks(shell_err, "vocabulary: ");
+        shell_do("test -z \"$(ls left)\"");
+    }
+    shell_do("mkdir -p left/old; echo mine >left/old/notes; ! \"$MIXT\" train --data text --out "
+             "left/old --tokenizer run --vocab-size 400; test \"$(ls left/old)\" = notes");
+    shell_do(
+        "! \"$MIXT\" train --data text --tokenizer run --out left/big --layers 1000 "
+        "--hidden-size 65536 --heads 2 --head-dim 2048 --ffn-size 1048576; ! test -e left/big");
+}
+
+/* Of several that begin in one new folder with different data, one trains, the others change
+ * nothing and say who does; and it can be gone on with. */
+static void one_of_several_wins(void **state)
+{
+    (void)state;
+    shell_train();
+    for (int i = 0; i < 8; i++) {
+        shell_do("rm -rf race err-*; for n in 1 2 3 4; do (\"$MIXT\" train " SHAPE
+                 "--data text/one text/two/$n.txt --out race --steps $((30 + n)) 2>err-$n; "
+                 "echo $? >status-$n) & done; wait");
+        shell_do("won=0; for n in 1 2 3 4; do if grep -q '^trained' err-$n; then won=$((won + 1)); "
+                 "grep -q \"^data = text/two/$n.txt\" race/train.conf; "
+                 "else grep -q 'another process, [0-9]* is working' err-$n || "
+                 "grep -q 'when this run began' err-$n; fi || exit 1; done; test $won = 1");
+        shell_do("\"$MIXT\" train --out race --steps 40 2>&1 | grep '^trained 40 steps'");
+    }
+}
+
+static void a_run_that_is_done_says_so(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("rm -rf done; cp -r run done; \"$MIXT\" train --out done --steps 5");
+    assert_has(shell_err, "nothing to train: done is at step 12, and --steps is 5\n");
+    shell_do("\"$MIXT\" train --out done");
+    assert_has(shell_err, "nothing to train: done is at step 12, and --steps is 12\n");
+    assert_has(shell_out, "perplexity");
+}
+
+/* ---- beside --init-from */
+
+static void options_beside_init_from(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("rm -rf dense; " NEW "--experts 0 --out dense --steps 2");
+    shell_refuses("\"$MIXT\" train --data text --out from --init-from dense --experts 4 "
+                  "--router-weights frozen",
+                  "--experts 4 (it has 0), --router-weights frozen (it has learned)");
+    shell_refuses("\"$MIXT\" train --data text --out from --init-from run --layers 5 --heads 1 "
+                  "--head-dim 32 --tie-embeddings --bias-rate 0.1 --shared-gate",
+                  "--layers 5 (it has 3), --heads 1 (it has 2), --head-dim 32 (it has 16), "
+                  "--tie-embeddings true (it has false), --shared-gate true (it has false), "
+                  "--bias-rate 0.1 (it has 0)");
+    shell_refuses("\"$MIXT\" train --data text --out from --init-from run --experts-per-token 9",
+                  "--experts-per-token 9 (it has 2)");
+    shell_do("rm -rf from; \"$MIXT\" train --data text --out from --init-from run --layers 3 "
+             "--router-weights frozen --balance gshard --balance-coefficient 0.3 --z-coefficient "
+             "0.25 --experts-per-token 3 --score top-k-softmax --context-length 96 --rope-theta "
+             "500 --steps 3 --warmup 1 -t 1; cat from/train.conf");
+    assert_has(shell_err, "note: --window 96, the context length\n");
+    assert_has(shell_out, "\nwindow = 96\n");
+    assert_has(shell_out, "\nexperts = 4\n");
+    assert_has(shell_out, "\nexperts-per-token = 3\n");
+    assert_has(shell_out, "\nlayers = 3\n");
+    assert_has(shell_out, "\nrope-theta = 500\n");
+    assert_has(shell_out, "\nscore = top-k-softmax\n");
+    assert_has(shell_out, "\nrouter-weights = frozen\n");
+    assert_has(shell_out, "\nbalance = gshard\n");
+    assert_has(shell_out, "\nbalance-coefficient = 0.3\n");
+    shell_do("\"$MIXT\" info from/model --options");
+    assert_has(shell_out, "experts_per_token              3\n");
+    assert_has(shell_out, "context_length                 96\n");
+    assert_has(shell_out, "rope_theta                     500\n");
+    assert_has(shell_out, "router.weights                 1\n");
+    assert_has(shell_out, "router.balance                 1\n");
+    assert_has(shell_out, "router.balance_coefficient     0.3\n");
+    assert_has(shell_out, "router.z_coefficient           0.25\n");
+    shell_do("\"$MIXT\" train --out from --steps 4");
+    assert_has(shell_err, "trained 4 steps");
+    assert_int_equal(shell("\"$MIXT\" train --out from --router-weights learned"), 2);
+    assert_has(shell_err, "router.weights was frozen when this run began and is learned now");
+    assert_int_equal(shell("\"$MIXT\" train --out from --learning-rate 0.0003 --steps 5"), 2);
+    assert_has(shell_err, "learning_rate was 0.001 when this run began and is 0.0003 now");
+    assert_int_equal(shell("\"$MIXT\" train --out from --schedule wsd --steps 5"), 2);
+    assert_has(shell_err, "schedule was cosine when this run began and is wsd now");
+    assert_int_equal(shell("\"$MIXT\" train --out from --bf16 --steps 5"), 2);
+    assert_has(shell_err, "bf16 was false when this run began and is true now");
+}
+
+/* The frozen router has the source's bits when all else has moved. */
+static void frozen_routers_stay(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("rm -rf ice fire; for o in 'ice --router-weights frozen' fire; do \"$MIXT\" train "
+             "--data text --init-from run --steps 3 --warmup 1 -t 1 --out $o; done; "
+             "for m in run ice fire; do \"$MIXT\" convert $m -o $m.gguf --type F32; done");
+    shell_do("for m in ice fire; do cmp -l run.gguf $m.gguf | wc -l; done");
+    long ice = strtol(shell_out, NULL, 10), fire = strtol(strchr(shell_out, '\n'), NULL, 10);
+    /* 3 routers of [4, 32] fp32 numbers; of each at least one byte moved with the rest */
+    assert_true(ice > 0 && fire - ice > 3 * 4 * 32 / 2);
+}
+
+static void families_that_are_only_opened(void **state)
+{
+    char fixtures[4300], line[9000];
+    (void)state;
+    shell_train();
+    assert_non_null(realpath("tests/fixtures/families/gpt_oss", fixtures));
+    snprintf(line, sizeof line,
+             "\"$MIXT\" train --data text --out from2 --tokenizer run --init-from %s", fixtures);
+    assert_int_equal(shell(line), 2);
+    assert_has(shell_err, "models of this family are opened, not trained");
+    snprintf(line, sizeof line,
+             "\"$MIXT\" train --data text --out from2 --tokenizer run --model-config %s", fixtures);
+    shell_refuses(line, "models of this family are opened, not trained");
+}
+
+/* ---- nanoGPT */
+
+/* All keys of its train.py and of the files in its config/, and nanoMoE's. */
+#define NANO_GOOD                                                                                  \
+    "# as train_shakespeare_char.py\nimport time\nout_dir = 'nano'\neval_interval = 2 # often\n"   \
+    "eval_iters = 3\nlog_interval = 1\neval_only = False\nalways_save_checkpoint = False\n"        \
+    "wandb_log = False # not here\nwandb_project = 'owt'\n"                                        \
+    "wandb_run_name = 'ft-' + str(time.time())\ngradient_accumulation_steps = 1 * 2\n"             \
+    "batch_size = 2\nblock_size = 48\nn_layer = 2\nn_head = 2\nn_embd = 32\ndropout = 0.0\n"       \
+    "bias = False\nlearning_rate = 1e-3\nmax_iters = 2 * 2\nweight_decay = 1e-1\nbeta1 = 0.9\n"    \
+    "beta2 = 0.99\ngrad_clip = 1.0\ndecay_lr = True\nwarmup_iters = 1\nlr_decay_iters = 4\n"       \
+    "min_lr = 2.5e-4\nbackend = 'nccl'\ndevice = 'cpu'\ndtype = 'float32'\ncompile = True\n"       \
+    "init_from = 'scratch'\ndataset = 'shakespeare_char'\n"
+#define NANO_MOE                                                                                   \
+    "n_exp = 4\ntop_k = 2\nuse_aux_loss = True\naux_loss_weight = 0.02\nuse_router_z_loss = "      \
+    "False\nrouter_z_loss_weight = 0.001\nuse_noisy_top_k = False\nuse_switch_tfm_init = False\n"  \
+    "switch_tfm_init_scale = 1.0\nrouter_use_full_prec = True\nstride = 1\n"
+
+static void nanogpt_is_obeyed(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_write("nano.py", NANO_GOOD NANO_MOE);
+    shell_do("rm -rf nano; \"$MIXT\" train nano.py --data text --vocab-size 300 --heldout 0.3 "
+             "--ffn-size 32 --kv-heads 1 --head-dim 16 -t 1; cat nano/train.conf");
+    assert_has(shell_err, "note: these do nothing here: ");
+    assert_has(shell_err, "compile");
+    assert_has(shell_err, "step 2: train loss 5.");
+    assert_has(shell_err, ", val loss 5.");
+    assert_has(shell_out, "\neval-tokens = 288\n"); /* 3 * 2 * 48 */
+    assert_has(shell_out, "\naccumulation = 2\n");
+    assert_has(shell_out, "\nsteps = 4\n");
+    assert_has(shell_out, "\nwindow = 48\n");
+    assert_has(shell_out, "\nminimum-rate = 0.25\n");
+    assert_has(shell_out, "\nschedule = cosine\n");
+    assert_has(shell_out, "\nexperts = 4\n");
+    assert_has(shell_out, "\nbalance-coefficient = 0.02\n");
+    assert_has(shell_out, "\nz-coefficient = 0\n");
+    assert_lacks(shell_out, "dropout");
+    assert_lacks(shell_out, "init-from");
+    shell_do(
+        "\"$MIXT\" train nano.py --init_from=resume --data text --heldout 0.3; \"$MIXT\" train "
+        "--out nano");
+    shell_do("rm -rf nano; \"$MIXT\" train nano.py --data text --vocab-size 300 --decay_lr=False "
+             "--dtype=bfloat16 --block_size=300 --eval_tokens=100 --use_aux_loss=False --n_head=3 "
+             "--n_embd=24 --ffn-size 16 --head-dim 8 -t 1; cat nano/train.conf");
+    assert_has(shell_err, "note: --context-length 300, as the window\n");
+    assert_has(shell_out, "\nschedule = constant\n");
+    assert_has(shell_out, "\nwarmup = 0\n");
+    assert_has(shell_out, "\nbf16 = true\n");
+    assert_has(shell_out, "\neval-tokens = 100\n");
+    assert_has(shell_out, "\nkv-heads = 3\n");
+    assert_has(shell_out, "\nbalance-coefficient = 0\n");
+}
+
+/* What cannot be obeyed comes at once, with what to write instead. */
+static void nanogpt_is_listed(void **state)
+{
+    static const char *const parts[] = {
+        "nano.py:2: frobnicate: no such option",
+        "line 3: stepz: no such option; is it steps?",
+        "line 4: dropout: 0.2: mixt has none; write 0",
+        "line 5: bias: True:",
+        "line 6: wandb_log:",
+        "line 7: dataset: shakespeare_char: write data = PATH",
+        "line 8: device: cuda:",
+        "line 9: dtype: float16: write float32 or bfloat16",
+        "line 10: lr_decay_iters: 600000:",
+        "line 11: init_from: gpt2-xl:",
+        "line 12: eval_only: True: use mixt eval",
+        "line 13: train-capacity:",
+        "line 14: use_noisy_top_k: True:",
+        "line 15: stride: 2:",
+        "line 16: min_lr: 0.5 is above learning_rate 0.001",
+        "line 17: use_switch_tfm_init: True:",
+    };
+    (void)state;
+    shell_train();
+    shell_write("nano.py",
+                "out_dir = 'never'\nfrobnicate = 3\nstepz = 4\ndropout = 0.2\nbias = True\n"
+                "wandb_log = True\ndataset = 'shakespeare_char'\ndevice = 'cuda'\ndtype = "
+                "'float16'\nlr_decay_iters = 600000\ninit_from = 'gpt2-xl'\neval_only = True\n"
+                "train_capacity = 1.25\nuse_noisy_top_k = True\nstride = 2\nmin_lr = 0.5\n"
+                "use_switch_tfm_init = True\n");
+    shell_refuses("\"$MIXT\" train nano.py", "mixt train: nano.py:2: ");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        assert_has(shell_err, parts[i]);
+    }
+    shell_do("! test -e never");
+    shell_refuses(
+        "\"$MIXT\" train --data text --out never --dropout=0.1 --device=cuda",
+        "--device: cuda: mixt computes on the CPU; write cpu, or leave it out; --dropout: "
+        "0.1: mixt has none");
+}
+
+/* ---- while it trains */
+
+/* Scores and samples are said, and change no bit of what is trained. */
+static void evaluations_and_samples(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("rm -rf said still; " NEW "--out still --steps 6; " NEW "--out said --steps 3 "
+             "--evaluate-every 2 --sample-every 3 --eval-tokens 64");
+    assert_has(shell_err, "step 2: train loss 5.");
+    assert_has(shell_err, "step 3: sample \"");
+    shell_do("\"$MIXT\" train --out said --steps 6 --warmup 2");
+    assert_has(shell_err, "step 4: train loss 5.");
+    assert_has(shell_err, "step 6: sample \"");
+    shell_do("cmp said/model/model.safetensors still/model/model.safetensors; "
+             "grep -c '\"train_loss\":.*\"val_loss\":' said/log.jsonl");
+    assert_string_equal(shell_out, "3\n");
+    shell_do("grep '\"heldout\":\"all\"' said/log.jsonl | grep -o '\"tokens\":[0-9]*' | sort -u");
+    assert_string_equal(shell_out, "\"tokens\":128\n"); /* 64 of each of two domains */
+    shell_do("rm -rf again; " NEW "--out again --steps 3 --sample-every 3 2>a; grep sample a >b; "
+             "rm -rf again; " NEW
+             "--out again --steps 3 --sample-every 1 2>a; grep 'step 3: sample' "
+             "a | cmp - b");
+}
+
+static void a_hangup_leaves_a_checkpoint(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("rm -rf hup; " NEW "--out hup --steps 1000000 2>words & p=$!; while ! test -s "
+             "hup/log.jsonl; do sleep 0.05; done; kill -HUP $p; kill -HUP $p; wait $p; "
+             "test $? = 129; grep -q 'stopped at step' words; test -e hup/LATEST");
+    shell_do("(trap '' HUP; exec " NEW "--out nohup --steps 200 2>words) & p=$!; while ! test -s "
+             "nohup/log.jsonl; do sleep 0.02; done; kill -HUP $p; wait $p; test $? = 0");
+}
+
+/* A limit on the size of files: a line, status 1, and nothing half written. */
+static void limits_on_files(void **state)
+{
+    static const char *const commands[] = {
+        NEW "--out limited --steps 2",
+        "\"$MIXT\" convert run -o limited.gguf",
+        "\"$MIXT\" convert run -o limited",
+        "\"$MIXT\" trace -m run --data text -o limited.safetensors",
+        "\"$MIXT\" atlas trace.safetensors --html limited.html",
+    };
+    (void)state;
+    shell_train();
+    shell_do("\"$MIXT\" trace -m run --data text -o trace.safetensors");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        char line[1000];
+        snprintf(line, sizeof line, "rm -rf limited*; trap '' XFSZ; trap - XFSZ; ulimit -f 8; %s",
+                 commands[i]);
+        if (shell(line) != 1) {
+            fail_msg("%s: %s", commands[i], shell_err);
+        }
+        assert_has(shell_err, "File too large\n");
+        shell_do("test -z \"$(find . -name '*.tmp*' -o -name '*.part')\"");
+    }
+}
+
+static void data_are_named_by_their_use(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("\"$MIXT\" eval -m run --data text");
+    assert_lacks(shell_err, "to train on");
+    assert_has(shell_err, "data: ");
+    shell_do("\"$MIXT\" trace -m run --data text --heldout 0.3 -o trace.safetensors");
+    assert_lacks(shell_err, "to train on");
+    assert_has(shell_err, " held-out tokens");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(links_are_not_followed),
+        cmocka_unit_test(odd_paths_are_kept),
+        cmocka_unit_test(refused_runs_leave_nothing),
+        cmocka_unit_test(one_of_several_wins),
+        cmocka_unit_test(a_run_that_is_done_says_so),
+        cmocka_unit_test(options_beside_init_from),
+        cmocka_unit_test(frozen_routers_stay),
+        cmocka_unit_test(families_that_are_only_opened),
+        cmocka_unit_test(nanogpt_is_obeyed),
+        cmocka_unit_test(nanogpt_is_listed),
+        cmocka_unit_test(evaluations_and_samples),
+        cmocka_unit_test(a_hangup_leaves_a_checkpoint),
+        cmocka_unit_test(limits_on_files),
+        cmocka_unit_test(data_are_named_by_their_use),
     };
     return cmocka_run_group_tests(tests, shell_make, shell_remove);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/error.h"
@@ -40,8 +41,13 @@ struct mixt_checkpoints {
 static mixt_status refuse_busy(int descriptor, const char *folder, mixt_error *error)
 {
     char owner[24] = "";
-    ssize_t length = pread(descriptor, owner, sizeof owner - 1, 0);
-    owner[length > 0 ? strcspn(owner, "\n") : 0] = '\0';
+    for (int i = 0; i < 20 && owner[0] == '\0'; i++) { /* it writes its number a moment later */
+        ssize_t length = pread(descriptor, owner, sizeof owner - 1, 0);
+        owner[length > 0 ? strcspn(owner, "\n") : 0] = '\0';
+        if (owner[0] == '\0') {
+            nanosleep(&(struct timespec){0, 5000000}, NULL);
+        }
+    }
     return mixt_fail(error, MIXT_ERROR_BUSY,
                      "%s: another process%s%s is working in this run folder", folder,
                      owner[0] != '\0' ? ", " : "", owner);
