@@ -16,7 +16,7 @@ void usage_program(FILE *stream)
     }
     fprintf(stream, "\n`mixt help COMMAND` lists a command's options; start with `mixt demo`.\n"
                     "Exit status: 0 done, 1 failed at work, 2 refused (bad input or usage), 130 "
-                    "interrupted.\n");
+                    "interrupted;\n141 where whoever read its output left first.\n");
 }
 
 /* Words of `text` between `indent` and TEXT_WIDTH, beginning at column `at`. */
@@ -204,7 +204,7 @@ void usage_man(FILE *stream)
           "kernels to use.\n"
           ".TP\n.B NO_COLOR\nno colours unless \\-\\-color always.\n"
           ".SH EXIT STATUS\n0 done, 1 failed at work, 2 refused (bad input or usage), 130 "
-          "interrupted.\n",
+          "interrupted, 141 where whoever read its output left first.\n",
           stream);
 }
 
