@@ -123,6 +123,7 @@ static const bad_file bad_files[] = {
     DATA("document", 4 * 3, 4, -1, "document[3]: -1 behind 0"),
     DATA("domain", 2, 2, 1, "domain[1]: changes inside document 0"),
     DATA("domain", 0, 2, 3, "domain[0]: 3, but there are 3 domains"),
+    DATA("weights", 0, 2, 0xFE00, "has a weight that is not a number"),
     DATA("experts", 2 * 7, 2, 6, "experts[0, 3]: expert 6 is not below"),
     DATA("experts", 2 * 7, 2, 65535, "experts[0, 3]: expert 65535"),
     DATA("experts", 0, 4, 0x00010001, "experts[0, 0]: expert 1 chosen twice"),

@@ -194,6 +194,8 @@ static const char *check_row(const mixt_trace *trace, int layer, uint64_t row, u
             }
         } else if (*expert >= (unsigned)trace->info.experts) {
             return "is not below the number of experts";
+        } else if ((weights[i] & 0x7FFF) > 0x7C00) {
+            return "has a weight that is not a number";
         } else if (seen_at[*expert] == row + 1) {
             return "chosen twice for one token";
         } else if (i >= trace->chosen[layer]) {
