@@ -11,7 +11,7 @@ OPT     ?= -O2 -g -DNDEBUG
 PREFIX  ?= /usr/local
 PYTHON  ?= python3
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
-VERSION := $(shell sed -n 's/^.define MIXT_VERSION "\(.*\)"/\1/p' include/mixt.h)
+VERSION := $(shell sed -n 's/^.define MIXT_VERSION_[MP][A-Z]* \([0-9]*\)$$/\1/p' include/mixt.h | paste -sd.)
 
 # Debian 12 names. The product: JSON, regular expressions, Unicode, zstd, matrix products.
 DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev libopenblas-openmp-dev

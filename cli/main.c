@@ -216,7 +216,7 @@ int main(int argc, char **argv)
     const char *name = argv[1];
     program_path = argv[0];
     if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0 || strcmp(name, "-V") == 0) {
-        printf("mixt %s\n", MIXT_VERSION);
+        printf("mixt %s\n", mixt_version());
         return finish(STATUS_DONE);
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {

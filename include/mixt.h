@@ -12,6 +12,10 @@
  *   k experts chosen for a token, L layers.
  * - Objects are not thread-safe: use each from one thread at a time. A mixt_context may be shared
  *   by objects that are used one after the other.
+ * - Structs that a program allocates end in `reserved` words, from which later versions take their
+ *   new members, so that size and offsets stay as they are. In options the words are 0: start from
+ *   {0} or from X_default(). Options whose words are not are refused, since they come from a newer
+ *   mixt.h (or were never set). docs/library.md has the rules.
  */
 #ifndef MIXT_H
 #define MIXT_H
@@ -31,7 +35,20 @@ extern "C" {
 #define MIXT_API __attribute__((visibility("default")))
 #endif
 
-#define MIXT_VERSION "0.1.0"
+#define MIXT_VERSION_MAJOR 0
+#define MIXT_VERSION_MINOR 1
+#define MIXT_VERSION_PATCH 0
+/* 10000 major + 100 minor + patch, to compare with. */
+#define MIXT_VERSION_NUMBER                                                                        \
+    (10000 * MIXT_VERSION_MAJOR + 100 * MIXT_VERSION_MINOR + MIXT_VERSION_PATCH)
+#define MIXT_VERSION_JOIN(major, minor, patch) #major "." #minor "." #patch
+#define MIXT_VERSION_TEXT(major, minor, patch) MIXT_VERSION_JOIN(major, minor, patch)
+/* "major.minor.patch" */
+#define MIXT_VERSION MIXT_VERSION_TEXT(MIXT_VERSION_MAJOR, MIXT_VERSION_MINOR, MIXT_VERSION_PATCH)
+
+/* The same of the library that the program runs with, which may be newer than this header. */
+MIXT_API const char *mixt_version(void);
+MIXT_API int mixt_version_number(void);
 
 /* ------------------------------------------------------------------------------------------ */
 /* Errors                                                                                     */
@@ -92,6 +109,7 @@ typedef struct mixt_context_options {
     const char *cpu;    /* NULL (MIXT_CPU, else the best), "scalar", "avx2" or "avx512", and on
                          * 64-bit ARM "neon", "dotprod" or "i8mm" */
     mixt_matmul matmul; /* products outside the router, which is always exact fp32 */
+    uint64_t reserved[8];
 } mixt_context_options;
 
 typedef struct mixt_context mixt_context;
@@ -193,6 +211,7 @@ typedef struct mixt_chat_options {
     const char *variables; /* a JSON object of further variables (tools, enable_thinking; also
                               messages, in place of those given), or NULL */
     const char *name;      /* of the template in error messages, or NULL */
+    uint64_t reserved[8];
 } mixt_chat_options;
 
 /* add_generation_prompt, and nothing else. */
@@ -301,13 +320,14 @@ typedef struct mixt_router_options {
     double z_coefficient;       /* router z-loss (ST-MoE): mean of logsumexp^2; 0.001 */
     double bias_rate;           /* loss-free balancing (2408.15664): step of the selection bias;
                                    0 is off, 0.001 usual */
+    uint64_t reserved[16];
 } mixt_router_options;
 
 /* How experts are chosen, the words of mixt_router_options.select in order, each behind a space:
  *   top-k  every token takes its k best experts by the router's logits
  *   hash   a token's experts are a function of its id and the layer alone (Hash layers, Roller et
  *          al. 2021); their weights are the router's scores, or 1 with one renormalised expert */
-MIXT_API extern const char mixt_router_selects[];
+MIXT_API extern const char mixt_router_selects[256]; /* a size that stays: programs copy it */
 /* One of them, NULL behind the last. */
 MIXT_API const char *mixt_router_select_name(int select);
 
@@ -336,6 +356,7 @@ typedef struct mixt_attention_options {
     int query_latent_size; /* 0: q is one matrix */
     int position_dim;
     int value_dim; /* of a head; 0: head_dim */
+    uint64_t reserved[16];
 } mixt_attention_options;
 
 /* How RoPE is stretched beyond the context of pretraining (docs/checkpoints.md; in training and
@@ -367,6 +388,7 @@ typedef struct mixt_rope_options {
     double low_frequency_factor, high_frequency_factor; /* Llama 3 */
     int divisors; /* LongRoPE: pairs, of which each is slower by */
     float short_divisors[MIXT_ROPE_PAIRS_MAX], long_divisors[MIXT_ROPE_PAIRS_MAX];
+    uint64_t reserved[8];
 } mixt_rope_options;
 
 typedef enum mixt_activation {
@@ -407,6 +429,7 @@ typedef struct mixt_model_options {
     mixt_attention_options attention;
     mixt_rope_options rope;
     mixt_router_options router;
+    uint64_t reserved[16];
 } mixt_model_options;
 
 /* The shape of the demo's model; a start to change fields of. */
@@ -453,6 +476,7 @@ typedef struct mixt_type_use {
     int tensors; /* parameters, a stack of experts counting as one for each expert */
     uint64_t parameters;
     uint64_t bytes;
+    uint64_t reserved[2];
 } mixt_type_use;
 
 enum { MIXT_TYPES_MAX = 32 };
@@ -474,6 +498,7 @@ typedef struct mixt_model_info {
     char alone[160];   /* the option that no family holds which other programs know: only mixt opens
                           what is saved of the model; "" where they do */
     bool authors_code; /* transformers opens it only with the code of the family's authors */
+    uint64_t reserved[16];
 } mixt_model_info;
 
 MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);
@@ -494,6 +519,7 @@ typedef struct mixt_family_info {
     const char *gguf_arch; /* general.architecture in GGUF files */
     const char *title;
     bool trainable;
+    uint64_t reserved[8];
 } mixt_family_info;
 
 MIXT_API int mixt_family_count(void);
@@ -559,6 +585,7 @@ typedef struct mixt_sampling {
     double presence_penalty;  /* 0 */
     int repeat_last;          /* 64 tokens the penalties look at */
     uint64_t seed;
+    uint64_t reserved[8];
 } mixt_sampling;
 
 MIXT_API mixt_sampling mixt_sampling_default(void);
@@ -622,6 +649,7 @@ typedef struct mixt_train_options {
     int64_t evaluate_tokens; /* most tokens of each domain that these score; 0: all */
     int lock; /* > 0: of mixt_run_lock on the trainer's folder, which the caller keeps; else the
                  trainer takes one itself */
+    uint64_t reserved[16];
 } mixt_train_options;
 
 MIXT_API mixt_train_options mixt_train_options_default(void);
@@ -647,6 +675,7 @@ typedef struct mixt_step_report {
     double share;   /* of the run that is done, in what ends it: steps, or seconds in steps */
     bool evaluated; /* after this step, over at most evaluate_tokens of each domain: */
     double train_loss, heldout_loss; /* nats per token of the training and the held-out documents */
+    uint64_t reserved[8];
 } mixt_step_report;
 
 typedef struct mixt_trainer mixt_trainer;
@@ -685,6 +714,7 @@ typedef struct mixt_score_row {
     uint64_t tokens;
     uint64_t bytes;
     double nats; /* summed negative log-likelihood */
+    uint64_t reserved[4];
 } mixt_score_row;
 
 typedef void (*mixt_progress)(void *user, double done, double total);
@@ -710,6 +740,7 @@ typedef struct mixt_importance_options {
     uint64_t max_tokens; /* of each domain; 0 is no limit */
     mixt_progress progress;
     void *user;
+    uint64_t reserved[8];
 } mixt_importance_options;
 
 /* Runs the data (as mixt_evaluate does) and gathers. */
@@ -735,6 +766,7 @@ typedef struct mixt_perplexity {
     double nats, squares;
     uint64_t tokens; /* that were scored */
     int chunks;
+    uint64_t reserved[4];
 } mixt_perplexity;
 
 typedef struct mixt_perplexity_options {
@@ -744,6 +776,7 @@ typedef struct mixt_perplexity_options {
     int chunks;                                                            /* at most; 0: all */
     void (*report)(void *user, const mixt_perplexity *so_far, int chunks); /* or NULL */
     void *user;
+    uint64_t reserved[8];
 } mixt_perplexity_options;
 
 MIXT_API mixt_status mixt_text_perplexity(mixt_context *context, const mixt_model *model,
@@ -767,6 +800,7 @@ typedef struct mixt_convert_report {
                                                 type, by the type that they got */
     double error; /* GGUF: root mean square of what the values of converted matrices lost, over the
                      values' own; 0: nothing */
+    uint64_t reserved[8];
 } mixt_convert_report;
 
 typedef struct mixt_convert_options {
@@ -781,6 +815,7 @@ typedef struct mixt_convert_options {
     const mixt_tokenizer *tokenizer;   /* saved with the model, or NULL */
     const char *name;                  /* general.name, or NULL */
     mixt_convert_report *report;       /* filled where all went well, or NULL */
+    uint64_t reserved[8];
 } mixt_convert_options;
 
 MIXT_API mixt_convert_options mixt_convert_options_default(void);
@@ -804,6 +839,7 @@ typedef struct mixt_trace_options {
     uint64_t max_tokens; /* for each domain; 0 is no limit */
     bool heldout;
     bool logits; /* also router logits */
+    uint64_t reserved[8];
 } mixt_trace_options;
 
 /* Routes the data through the model and writes every decision as a safetensors file
@@ -832,6 +868,7 @@ typedef struct mixt_trace_info {
     const char *tokenizer_hash;
     const char
         *router_select; /* how experts were chosen, a word of mixt_router_selects; "": top-k */
+    uint64_t reserved[8];
 } mixt_trace_info;
 
 MIXT_API void mixt_trace_describe(const mixt_trace *trace, mixt_trace_info *info);
@@ -848,6 +885,7 @@ typedef struct mixt_rate {
         high; /* 95 % interval, for documents like these; a domain of one document: for that
                  document alone. 0 and 1 where the trace does not give any (docs/atlas.md) */
     uint64_t pairs;
+    uint64_t reserved[2];
 } mixt_rate;
 
 /* Repetition of consecutive tokens (Mixtral paper, table 5): pairs (i, i+1) inside a document.
@@ -873,6 +911,7 @@ typedef struct mixt_atlas_options {
     int text_tokens; /* coloured tokens for each domain; 0: none */
     int width;       /* columns */
     mixt_atlas_part part;
+    uint64_t reserved[8];
 } mixt_atlas_options;
 
 /* The tables and coloured text for a terminal. */
@@ -893,6 +932,7 @@ typedef struct mixt_bench_row {
     double tokens; /* tokens a repetition */
     double flops;  /* a repetition, from the cost formulas */
     double bytes;
+    uint64_t reserved[4];
 } mixt_bench_row;
 
 typedef struct mixt_bench_options {
@@ -905,6 +945,7 @@ typedef struct mixt_bench_options {
     int repetitions;
     int depth;     /* tokens that stand in the context before prompt and generation */
     bool together; /* one row for the prompt and the generation behind it */
+    uint64_t reserved[8];
 } mixt_bench_options;
 
 /* Runs the benchmarks; *rows is malloc'd, names inside belong to the library. */
@@ -916,6 +957,7 @@ typedef struct mixt_machine_limits {
     double fp32_flops; /* measured fused multiply-adds, all threads */
     double bf16_flops; /* 0 where the CPU has no bf16 products */
     double read_bytes; /* bytes per second over 256 MiB */
+    uint64_t reserved[4];
 } mixt_machine_limits;
 
 MIXT_API void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits);

@@ -69,7 +69,7 @@ static mixt_compute *compute_of(const char *tier, int threads, mixt_matmul matmu
 {
     mixt_compute *compute = NULL;
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_context_options options = {threads, tier, matmul};
+    mixt_context_options options = {.threads = threads, .cpu = tier, .matmul = matmul};
     if (mixt_compute_create(&options, &compute, &error) != MIXT_OK) {
         assert_int_equal(error.status, MIXT_ERROR_UNSUPPORTED);
         print_message("%s\n", error.message);
@@ -481,7 +481,7 @@ static void test_blas(void **state)
     (void)state;
     mixt_compute *blas = NULL;
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_context_options options = {2, NULL, MIXT_MATMUL_BLAS};
+    mixt_context_options options = {.threads = 2, .matmul = MIXT_MATMUL_BLAS};
     if (mixt_compute_create(&options, &blas, &error) != MIXT_OK) {
         assert_int_equal(error.status, MIXT_ERROR_NOT_FOUND);
         assert_string_equal(error.message, "matmul: no BLAS library (libopenblas.so.0 or "

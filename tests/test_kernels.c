@@ -144,7 +144,7 @@ static mixt_compute *compute_of(const char *tier)
 {
     mixt_compute *compute = NULL;
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_context_options options = {1, tier, MIXT_MATMUL_EXACT};
+    mixt_context_options options = {.threads = 1, .cpu = tier};
     mixt_status status = mixt_compute_create(&options, &compute, &error);
     if (status != MIXT_OK) {
         assert_int_equal(status, MIXT_ERROR_UNSUPPORTED);
@@ -535,11 +535,13 @@ static void test_context_choices(void **state)
         mixt_status status;
         const char *message;
     } bad[] = {
-        {{1, "sse9", MIXT_MATMUL_EXACT},
+        {{.threads = 1, .cpu = "sse9"},
          MIXT_ERROR_ARGUMENT,
          "cpu: \"sse9\" is not scalar, avx2, avx512, neon, dotprod or i8mm"},
-        {{-1, NULL, MIXT_MATMUL_EXACT}, MIXT_ERROR_ARGUMENT, "threads: -1 is not in 1..256"},
-        {{1, NULL, (mixt_matmul)9}, MIXT_ERROR_ARGUMENT, "matmul: 9 is not a kind of product"},
+        {{.threads = -1}, MIXT_ERROR_ARGUMENT, "threads: -1 is not in 1..256"},
+        {{.threads = 1, .matmul = (mixt_matmul)9},
+         MIXT_ERROR_ARGUMENT,
+         "matmul: 9 is not a kind of product"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         mixt_context *context = (mixt_context *)&cases;

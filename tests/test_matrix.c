@@ -31,7 +31,7 @@ static mixt_compute *compute_of(const char *tier, int threads)
 {
     mixt_compute *compute = NULL;
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_context_options options = {threads, tier, MIXT_MATMUL_EXACT};
+    mixt_context_options options = {.threads = threads, .cpu = tier};
     if (mixt_compute_create(&options, &compute, &error) != MIXT_OK) {
         assert_int_equal(error.status, MIXT_ERROR_UNSUPPORTED);
         return NULL;

@@ -468,13 +468,18 @@ static void what_cannot_be_is_refused_first(void **state)
     assert_int_equal(mixt_model_options_check(&options, &error), MIXT_ERROR_ARGUMENT);
 }
 
-/* The list of fields is complete: no byte of the options is outside but padding and RoPE's scaling,
- * which is compared by its angles. */
+/* The list of fields is complete: no byte of the options is outside but padding, reserved words and
+ * RoPE's scaling, which is compared by its angles. */
 static void every_option_is_compared(void **state)
 {
     (void)state;
     unsigned char seen[sizeof(mixt_model_options)] = {0};
-    memset(seen + offsetof(mixt_model_options, rope), 1, sizeof(mixt_rope_options));
+    const mixt_model_options *o = (const mixt_model_options *)seen;
+    memset(seen + offsetof(mixt_model_options, rope), 1, sizeof o->rope);
+    memset(seen + offsetof(mixt_model_options, reserved), 1, sizeof o->reserved);
+    memset(seen + offsetof(mixt_model_options, router.reserved), 1, sizeof o->router.reserved);
+    memset(seen + offsetof(mixt_model_options, attention.reserved), 1,
+           sizeof o->attention.reserved);
     for (const mixt_config_row *row = mixt_option_fields; row->type != MIXT_FIELD_END; row++) {
         size_t bytes = row->type == MIXT_FIELD_NUMBER ? sizeof(double)
                        : row->type == MIXT_FIELD_BOOL ? sizeof(bool)

@@ -635,6 +635,7 @@ mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_options *
 {
     mixt_report *report;
     mixt_buffer out = {0};
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_atlas_options, options, error));
     mixt_status status = mixt_report_create(trace, &report, error);
     if (status != MIXT_OK) {
         return status;

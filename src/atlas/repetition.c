@@ -507,8 +507,10 @@ static void fill_rows(bootstrap *state, int domain, bool single, mixt_repetition
         int which = c % MIXT_REPEAT_COUNT;
         mixt_repetition *row =
             rows + ((layer * (info->domains + 1)) + domain) * MIXT_REPEAT_COUNT + which;
-        row->rate = (mixt_rate){estimate.pairs > 0 ? hits / estimate.pairs : 0, estimate.low,
-                                estimate.high, (uint64_t)estimate.pairs};
+        row->rate = (mixt_rate){.value = estimate.pairs > 0 ? hits / estimate.pairs : 0,
+                                .low = estimate.low,
+                                .high = estimate.high,
+                                .pairs = (uint64_t)estimate.pairs};
         row->units = estimate.units;
         row->single = single;
         if (drawn) {

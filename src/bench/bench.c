@@ -392,6 +392,7 @@ mixt_status mixt_bench_run(mixt_context *context, mixt_model *model,
 {
     *rows = NULL;
     *count = 0;
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_bench_options, options, error));
     if (options->repetitions < 1 || options->repetitions > REPETITIONS_MAX || options->prompt < 0 ||
         options->generate < 0 || options->depth < 0) {
         return mixt_fail(

@@ -251,6 +251,7 @@ mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
         .user = user,
         .error = error,
     };
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_convert_options, options, error));
     if (options->type != NULL && (c.mix = mixt_mix_by_name(options->type)) == NULL) {
         return unknown_type(options, error);
     }

@@ -23,6 +23,13 @@ mixt_status mixt_fail(mixt_error *error, mixt_status status, const char *format,
 mixt_status mixt_fail_errno(mixt_error *error, int number, const char *format, ...)
     MIXT_PRINTF(3, 4);
 
+/* Refuses an options struct of the public header whose reserved words are not 0. */
+#define MIXT_CHECK_RESERVED(type, options, error)                                                  \
+    mixt_check_reserved(#type, (options)->reserved,                                                \
+                        sizeof(options)->reserved / sizeof(options)->reserved[0], error)
+mixt_status mixt_check_reserved(const char *type, const uint64_t *words, size_t count,
+                                mixt_error *error);
+
 /* Passes an error on, where nothing has to be released first. */
 #define MIXT_TRY(expression)                                                                       \
     do {                                                                                           \

@@ -129,6 +129,7 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
                                     mixt_importance **result, mixt_error *error)
 {
     *result = NULL;
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_importance_options, options, error));
     mixt_scorer_options scoring = {.window = options->window, .max_tokens = options->max_tokens};
     mixt_scorer *scorer;
     mixt_status status = mixt_scorer_create(context, model, data, &scoring, &scorer, error);

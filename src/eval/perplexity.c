@@ -116,6 +116,7 @@ mixt_status mixt_text_perplexity(mixt_context *context, const mixt_model *model,
                                  mixt_error *error)
 {
     *result = (mixt_perplexity){0};
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_perplexity_options, options, error));
     mixt_scorer_options scorer_options = {.window = options->window};
     mixt_scorer *scorer = NULL;
     ids all = {0};

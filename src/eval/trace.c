@@ -207,6 +207,7 @@ mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, con
                              const mixt_tokenizer *tokenizer, const mixt_trace_options *options,
                              mixt_progress progress, void *user, mixt_error *error)
 {
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_trace_options, options, error));
     if (mixt_model_moe_layers(model) == 0) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "trace: the model is dense, it has no routers to look at");

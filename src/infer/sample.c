@@ -149,6 +149,7 @@ mixt_status mixt_sample_candidates(const mixt_sampling *sampling, const float *l
                                    mixt_candidates *result, mixt_error *error)
 {
     *result = (mixt_candidates){0};
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_sampling, sampling, error));
     mixt_status status = check(sampling, error);
     if (status != MIXT_OK) {
         return status;

@@ -38,11 +38,20 @@ void mixt_parameter_expert_name(const mixt_parameter *parameter, int expert, cha
     replace_number(parameter->name, "{E}", expert, name, 128);
 }
 
+static mixt_status check_reserved(const mixt_model_options *options, mixt_error *error)
+{
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_model_options, options, error));
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_attention_options, &options->attention, error));
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_rope_options, &options->rope, error));
+    return MIXT_CHECK_RESERVED(mixt_router_options, &options->router, error);
+}
+
 mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_family *family,
                               const char *place, mixt_model **result, mixt_error *error)
 {
     *result = NULL;
     mixt_model_options checked = *options;
+    MIXT_TRY(check_reserved(options, error));
     MIXT_TRY(mixt_model_check(&checked, place, error));
     if (family == NULL) {
         MIXT_TRY(mixt_family_to_write(&family, &checked, MIXT_FORM_FOLDER, error));

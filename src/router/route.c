@@ -19,7 +19,7 @@ static const mixt_router_method methods[] = {
 
 #define METHODS (int)(sizeof methods / sizeof methods[0])
 
-const char mixt_router_selects[] =
+const char mixt_router_selects[256] =
 #define MIXT_ROUTER_METHOD(name, word, needs) " " word
 #include "router/methods.def"
     ;

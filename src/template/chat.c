@@ -115,6 +115,7 @@ mixt_status mixt_chat_render(const char *template_text_, const mixt_chat_message
     mixt_chat_options given = options != NULL ? *options : mixt_chat_options_default();
     template_date date;
     *text = NULL;
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_chat_options, &given, error));
     MIXT_TRY(mixt_template_parse_date(given.date, &date, error));
     mixt_json_begin();
     json_t *context = json_object();

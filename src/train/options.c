@@ -129,6 +129,7 @@ void mixt_train_option_show(const mixt_train_option *row, const char *text, char
 
 mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_error *error)
 {
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_train_options, options, error));
     for (const mixt_train_option *row = mixt_train_option_rows; row->name != NULL; row++) {
         double value = value_of(row, options);
         if (!(value >= row->low && value <= row->high)) {

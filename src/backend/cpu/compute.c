@@ -103,8 +103,11 @@ static mixt_status fill_storage(compute_storage *storage, const mixt_context_opt
 mixt_status mixt_compute_create(const mixt_context_options *options, mixt_compute **compute,
                                 mixt_error *error)
 {
-    static const mixt_context_options defaults = {0, NULL, MIXT_MATMUL_EXACT};
+    static const mixt_context_options defaults = {0};
     *compute = NULL;
+    if (options != NULL) {
+        MIXT_TRY(MIXT_CHECK_RESERVED(mixt_context_options, options, error));
+    }
     compute_storage *storage = calloc(1, sizeof *storage);
     if (storage == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for a context");
