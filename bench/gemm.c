@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "backend/cpu/compute.h"
 #include "ops/kernels.h"
 
 #define ROUNDS_MAX 99
@@ -249,7 +250,7 @@ int main(int argc, char **argv)
     rounds = rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
     mixt_compute *own = NULL, *blas = NULL;
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_context_options options = {threads, NULL, MIXT_MATMUL_EXACT};
+    mixt_context_options options = {.threads = threads};
     if (mixt_compute_create(&options, &own, &error) != MIXT_OK) {
         fprintf(stderr, "%s\n", error.message);
         return 1;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "backend/cpu/compute.h"
 #include "core/half.h"
 #include "core/memory.h"
 #include "ops/kernels.h"
@@ -233,7 +234,7 @@ int main(int argc, char **argv)
     memory_size = (size_t)(argc > 4 ? atoi(argv[4]) : 512) << 20;
     mixt_compute *compute = NULL;
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_context_options options = {threads, NULL, MIXT_MATMUL_EXACT};
+    mixt_context_options options = {.threads = threads};
     if (mixt_compute_create(&options, &compute, &error) != MIXT_OK) {
         fprintf(stderr, "%s\n", error.message);
         return 1;

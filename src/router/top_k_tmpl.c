@@ -68,6 +68,7 @@ static void exclude_groups(const mixt_router_spec *spec, const real *scores, uin
     real group_scores[MIXT_EXPERTS_MAX];
     uint8_t dead[MIXT_EXPERTS_MAX];
     int32_t best[MIXT_EXPERTS_MAX];
+    assert(groups >= 1 && groups <= spec->experts && spec->experts <= MIXT_EXPERTS_MAX);
     for (int group = 0; group < groups; group++) {
         dead[group] = !score_group(spec, scores, group, &group_scores[group]);
         alive += dead[group] == 0;
