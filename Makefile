@@ -1,6 +1,7 @@
 # mixt: GNU Make, sources found by folder. `make help` lists the targets.
 CC      ?= cc
 CLANG   ?= clang
+PKG_CONFIG ?= pkg-config
 # What the compiler builds for, as src/core/machine.h names it; nothing where that refuses it.
 MACHINE := $(shell $(CC) $(CPPFLAGS) $(CFLAGS) $(EXTRA_CFLAGS) -dM -E src/core/machine.h 2>/dev/null | \
              sed -n 's/^.define MIXT_MACHINE "\(.*\)"$$/\1/p')
@@ -12,6 +13,8 @@ PREFIX  ?= /usr/local
 PYTHON  ?= python3
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 VERSION := $(shell sed -n 's/^.define MIXT_VERSION_[MP][A-Z]* \([0-9]*\)$$/\1/p' include/mixt.h | paste -sd.)
+# The number of the shared library's interface, and of its symbols in src/libmixt.map (docs/library.md).
+SOVERSION := 0
 
 # Debian 12 names. The product: JSON, regular expressions, Unicode, zstd, matrix products.
 DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev libopenblas-openmp-dev
@@ -22,24 +25,38 @@ DEPS_PAGE := chromium python3
 DEPS_AARCH64 := gcc-aarch64-linux-gnu qemu-user libc6:arm64 libjansson-dev:arm64 libpcre2-dev:arm64 \
                 libutf8proc-dev:arm64 libzstd-dev:arm64 libcmocka-dev:arm64
 
-WARN := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
+ifdef WERROR
+WERROR_FLAG := -Werror
+endif
+WARN := $(WERROR_FLAG) -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
         -Wcast-align -Wformat=2 -Wswitch-enum
 WARN_LIBRARY = $(WARN) -Wconversion -Wno-sign-conversion
 PACKAGES := jansson libpcre2-8 libutf8proc libzstd
-PKG_CONFIG ?= pkg-config
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -ljansson -lpcre2-8 -lutf8proc -lzstd)
-ifdef WERROR
-WARN += -Werror
-endif
 
-BASE := -std=c17 $(OPT) -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE -ffp-contract=off \
-        -fno-math-errno -fvisibility=hidden -pthread -Iinclude -Isrc $(PKG_CFLAGS) $(SANITIZE) $(EXTRA_CFLAGS)
+# What we choose comes first; then what the caller gives, so that it wins; then what results and both
+# libraries rest on. A fused multiply-add that a compiler makes of a * b + c rounds once where the
+# scalar tier rounds twice, so tiers and compilers would differ; position-independent objects serve
+# libmixt.a and libmixt.so alike. Paths of the build folder stay out of what is built.
+BASE := -std=c17 $(OPT) -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE \
+        -fno-math-errno -pthread -Iinclude -Isrc $(PKG_CFLAGS) $(SANITIZE) $(EXTRA_CFLAGS) \
+        -fdebug-prefix-map=$(CURDIR)=. -fmacro-prefix-map=$(CURDIR)=. \
+        $(CPPFLAGS) $(CFLAGS) -ffp-contract=off -fvisibility=hidden -fPIC
+LINK := $(CC) $(BASE) $(LDFLAGS)
 # PORTABLE=1: the ways of POSIX where Linux has more (src/core/platform.c).
 ifdef PORTABLE
 BASE += -DMIXT_PORTABLE
 endif
 LIBS := $(PKG_LIBS) -lm -ldl -pthread
+
+# Flags that change what a sum is cannot be taken back by a later one.
+UNSAFE := $(filter -Ofast -ffast-math -funsafe-math-optimizations -fassociative-math -freciprocal-math \
+            -ffinite-math-only -fno-signed-zeros -fsingle-precision-constant -mfpmath=387 -mdaz-ftz, \
+            $(OPT) $(EXTRA_CFLAGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
+ifneq ($(UNSAFE),)
+$(error CFLAGS: $(firstword $(UNSAFE)) changes results, which are the same bits on every machine (docs/numerics.md))
+endif
 SANITIZE_ADDRESS   := -fsanitize=address -fno-sanitize-recover=all -fno-omit-frame-pointer
 SANITIZE_UNDEFINED := -fsanitize=undefined -fno-sanitize-recover=all
 SANITIZE_BOTH      := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -56,6 +73,8 @@ LIBRARY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEMPLATES),$(LIBRA
                    $(TEMPLATES:%.c=$(BUILD)/%.f32.o) $(TEMPLATES:%.c=$(BUILD)/%.f64.o)
 CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c)))
 LIBRARY := $(BUILD)/libmixt.a
+SONAME := libmixt.so.$(SOVERSION)
+SHARED := $(BUILD)/libmixt.so.$(VERSION)
 
 # Kernel tiers (and tests/avx512*.c) carry their own instruction sets; all else runs on any CPU of
 # its kind. The first name below that a file's name begins with gives its flags.
@@ -89,11 +108,12 @@ endif
 # Builds run on every core unless make was given a -j of its own.
 PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 
-all: ## build the program ./mixt and the library (release, -O2)
-	@+$(MAKE) --no-print-directory $(PARALLEL) program
+all: ## build the program ./mixt, libmixt.a and libmixt.so (release, -O2)
+	@+$(MAKE) --no-print-directory $(PARALLEL) program shared
 	@ln -sf $(BUILD)/mixt mixt
 
 program: $(BUILD)/mixt
+shared: $(BUILD)/libmixt.so
 
 $(BUILD)/src/%.f32.o: src/%.c
 	@mkdir -p $(@D)
@@ -113,10 +133,20 @@ $(BUILD)/cli/%.o: cli/%.c
 
 $(LIBRARY): $(LIBRARY_OBJECTS)
 	@rm -f $@
-	$(call say,ar,$@)$(AR) rcs $@ $^
+	$(call say,ar,$@)$(AR) rcsD $@ $^
+
+# Only what is MIXT_API in mixt.h is visible outside, under a version of its own. Calls inside the
+# library are bound when it is linked.
+$(SHARED): $(LIBRARY_OBJECTS) src/libmixt.map
+	$(call say,link,$@)$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=src/libmixt.map \
+	    -Wl,-Bsymbolic-functions -Wl,--as-needed $(if $(SANITIZE),,-Wl,-z,defs) -o $@ $(LIBRARY_OBJECTS) $(LIBS)
+
+$(BUILD)/libmixt.so: $(SHARED)
+	@ln -sf $(notdir $(SHARED)) $(BUILD)/$(SONAME)
+	@ln -sf $(SONAME) $@
 
 $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
-	$(call say,link,$@)$(CC) $(BASE) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(LINK) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(LIBS)
 
 # One program for each tests/test_*.c, linked with cmocka and the other tests/*.c helpers.
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
@@ -128,7 +158,7 @@ $(BUILD)/tests/%.o: tests/%.c
 	$(call say,cc,$@)$(CC) $(BASE) $(WARN) $(ISA) $(CORPORA_LIST) -Itests -MMD -MP -c $< -o $@
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_HELPERS) $(LIBRARY)
-	$(call say,link,$@)$(CC) $(BASE) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
+	$(call say,link,$@)$(LINK) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
 
 # The fuzz targets without libFuzzer, each under a name of its own, in the program that replays their
 # corpora; the program's main has another name there.
@@ -156,7 +186,7 @@ $(BUILD)/corpora/mutate.o: fuzz/tools/mutate.c
 
 $(BUILD)/tests/test_corpora.o: CORPORA_LIST = '-DFUZZ_TARGETS=$(foreach name,$(FUZZ_TARGETS),X($(name)))'
 $(BUILD)/tests/test_corpora: $(BUILD)/tests/test_corpora.o $(BUILD)/corpora/mutate.o $(CORPORA_OBJECTS) $(LIBRARY)
-	$(call say,link,$@)$(CC) $(BASE) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
+	$(call say,link,$@)$(LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
 
 # The examples see the public header alone, as a user's program does.
 EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
@@ -176,19 +206,19 @@ $(foreach name,$(GUARDED_NAMES),$(eval $(GUARDED)/tests/test_$(name): $(BUILD)/t
 
 $(GUARDED_PROGRAMS): $(TEST_HELPERS) $(GUARDED_OBJECTS) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(CC) $(BASE) $(GUARDED_LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
+	$(call say,link,$@)$(LINK) $(GUARDED_LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
 
 $(GUARDED)/mixt: $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(CC) $(BASE) $(GUARDED_LINK) -o $@ $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(LINK) $(GUARDED_LINK) -o $@ $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
 
 $(GUARDED)/examples/%: examples/%.c $(GUARDED_OBJECTS) $(LIBRARY) include/mixt.h
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(CC) $(filter-out -Isrc,$(BASE)) $(WARN) $(GUARDED_LINK) -o $@ $< $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(filter-out -Isrc,$(LINK)) $(WARN) $(GUARDED_LINK) -o $@ $< $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
 
 $(BUILD)/examples/%: examples/%.c $(LIBRARY) include/mixt.h
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(CC) $(filter-out -Isrc,$(BASE)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(filter-out -Isrc,$(LINK)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
 
 # Before the first object: a machine that mixt does not run on is refused by one line.
 ifeq ($(MACHINE),)
@@ -366,7 +396,7 @@ build/fuzz/fuzz/settings: $(FUZZ_CLI)
 
 build/fuzz/fuzz/%: fuzz/%.c $(FUZZ_SHARED) build/fuzz/libmixt.a
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(CLANG) $(BASE) $(WARN) -Ifuzz -fsanitize=fuzzer,address,undefined -o $@ $< $(filter %.o,$^) build/fuzz/libmixt.a $(LIBS)
+	$(call say,link,$@)$(CLANG) $(BASE) $(WARN) $(LDFLAGS) -Ifuzz -fsanitize=fuzzer,address,undefined -o $@ $< $(filter %.o,$^) build/fuzz/libmixt.a $(LIBS)
 
 fuzz-build: deps-fuzz
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CLANG)" BUILD=build/fuzz OPT="-O1 -g" \
@@ -396,37 +426,18 @@ format: ## apply .clang-format to every source
 analyze: ## gcc -fanalyzer over library and program
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/analyze EXTRA_CFLAGS="-fanalyzer" program
 
-## ---- installing
-
-DESTDIR ?=
-INSTALL ?= install
-install: all ## install below DESTDIR and PREFIX (/usr/local)
-	$(INSTALL) -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include \
-	    $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-	$(INSTALL) -m 755 $(BUILD)/mixt $(DESTDIR)$(PREFIX)/bin/mixt
-	$(INSTALL) -m 644 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libmixt.a
-	$(INSTALL) -m 644 include/mixt.h $(DESTDIR)$(PREFIX)/include/mixt.h
-	$(BUILD)/mixt help --man >$(DESTDIR)$(PREFIX)/share/man/man1/mixt.1
-	$(BUILD)/mixt help --completion-bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/mixt
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGES@|$(PACKAGES)|' docs/mixt.pc.in \
-	    >$(DESTDIR)$(PREFIX)/lib/pkgconfig/mixt.pc
-
-uninstall: ## remove what install put there
-	rm -f $(DESTDIR)$(PREFIX)/bin/mixt $(DESTDIR)$(PREFIX)/lib/libmixt.a $(DESTDIR)$(PREFIX)/include/mixt.h \
-	    $(DESTDIR)$(PREFIX)/share/man/man1/mixt.1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mixt \
-	    $(DESTDIR)$(PREFIX)/lib/pkgconfig/mixt.pc
-
 clean: ## remove what was built
 	rm -rf build mixt
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) packaging/packaging.mk | \
 	    while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 
+include packaging/packaging.mk
 -include bench/bench.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: bits-aarch64 build-aarch64 check-aarch64 deps-aarch64 all program examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
-        tsan check-guarded check-tiers check-portable check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build fuzz-seeds lint format analyze install uninstall clean help
+.PHONY: bits-aarch64 build-aarch64 check-aarch64 deps-aarch64 all program shared examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
+        tsan check-guarded check-tiers check-portable check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build fuzz-seeds lint format analyze clean help
 .SECONDARY:
 .DEFAULT_GOAL := all

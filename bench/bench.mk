@@ -1,10 +1,15 @@
 # Programs that time parts of the library; none is part of `make check`.
+BENCH_PROGRAMS := $(BUILD)/bench/gemm $(BUILD)/bench/matrix $(BUILD)/bench/real_shapes
+bench-build: $(BENCH_PROGRAMS) ## all of them
+
+.PHONY: bench-build
+
 $(BUILD)/bench/%.o: bench/%.c
 	@mkdir -p $(@D)
 	$(CC) $(BASE) $(WARN) -MMD -MP -c $< -o $@
 
 $(BUILD)/bench/gemm: $(BUILD)/bench/gemm.o $(LIBRARY)
-	$(CC) $(BASE) -o $@ $^ $(LIBS)
+	$(LINK) -o $@ $^ $(LIBS)
 
 bench-gemm: $(BUILD)/bench/gemm ## matrix products against OpenBLAS and the peak; THREADS=n ROUNDS=n
 	$(BUILD)/bench/gemm $(or $(THREADS),0) $(or $(ROUNDS),7)
@@ -12,14 +17,14 @@ bench-gemm: $(BUILD)/bench/gemm ## matrix products against OpenBLAS and the peak
 .PHONY: bench-gemm
 
 $(BUILD)/bench/real_shapes: $(BUILD)/bench/real_shapes.o $(LIBRARY)
-	$(CC) $(BASE) -o $@ $^ $(LIBS)
+	$(LINK) -o $@ $^ $(LIBS)
 
 bench-shapes: $(BUILD)/bench/real_shapes ## the generator of GGUF files of real shapes with random weights
 
 .PHONY: bench-shapes
 
 $(BUILD)/bench/matrix: $(BUILD)/bench/matrix.o $(LIBRARY)
-	$(CC) $(BASE) -o $@ $^ $(LIBS)
+	$(LINK) -o $@ $^ $(LIBS)
 
 bench-matrix: $(BUILD)/bench/matrix ## products with quantised weights against reading and the peak; THREADS=n ROUNDS=n TYPE=Q4_K
 	$(BUILD)/bench/matrix $(or $(THREADS),0) $(or $(ROUNDS),5) $(or $(TYPE),all)

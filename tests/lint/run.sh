@@ -37,6 +37,9 @@ check touch tests/lint/touch.pl
 check limits tests/lint/limits.pl
 check numbers tests/lint/numbers.pl
 check symbols tests/lint/symbols.sh "$build"
+check exports tests/lint/exports.sh "$build"
+check flags tests/lint/flags.sh
+check interface tests/package/abi.sh check
 # shellcheck disable=SC2046
 check platform no_match "$linux" $(git ls-files 'src/*.[ch]' 'cli/*.[ch]' 'include/*' 'examples/*' | grep -v '^src/core/platform\.c$')
 # shellcheck disable=SC2046
