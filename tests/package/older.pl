@@ -1,0 +1,39 @@
+#!/usr/bin/perl
+# Prints include/mixt.h as an earlier version might have had it: the last members of these structs
+# are still reserved words.
+use strict;
+use warnings;
+
+my %newest = (
+    mixt_context_options   => ['matmul'],
+    mixt_chat_options      => ['name'],
+    mixt_router_options    => ['bias_rate'],
+    mixt_attention_options => [ 'position_dim', 'value_dim' ],
+    mixt_sampling          => ['seed'],
+    mixt_train_options     => ['log_every'],
+    mixt_trace_options     => [ 'heldout', 'logits' ],
+    mixt_atlas_options     => ['width'],
+    mixt_step_report       => ['was_skipped'],
+    mixt_model_info        => ['authors_code'],
+    mixt_type_use          => ['bytes'],
+    mixt_family_info       => ['trainable'],
+);
+
+open my $in, '<', 'include/mixt.h' or die "include/mixt.h: $!\n";
+my $text = do { local $/; <$in> };
+close $in;
+$text =~ s{/\*.*?\*/}{}gs;
+for my $type (sort keys %newest) {
+    $text =~ s/(typedef struct $type \{)(.*?)(\n\} $type;)/$1 . without($2, $type) . $3/es or die "no $type\n";
+}
+print $text;
+
+# All of these members together take one word.
+sub without {
+    my ($body, $type) = @_;
+    for my $name (@{ $newest{$type} }) {
+        $body =~ s/[^;{]*\b$name;(?=[^{}]*reserved)//s or die "$type has no $name\n";
+    }
+    $body =~ s/reserved\[(\d+)\]/'reserved[' . ($1 + 1) . ']'/e or die "$type has no reserved words\n";
+    return $body;
+}
