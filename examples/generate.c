@@ -1,5 +1,5 @@
 /* Continues a prompt with a model folder, greedily:
- *   cc generate.c $(pkg-config --cflags --libs --static mixt) -o generate
+ *   cc generate.c $(pkg-config --cflags --libs mixt) -o generate
  *   ./generate demo/model "The licence" 40
  */
 #include <stdio.h>

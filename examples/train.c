@@ -1,5 +1,5 @@
 /* Trains a tiny Mixture-of-Experts model on a folder of text and saves it:
- *   cc train.c $(pkg-config --cflags --libs --static mixt) -o train
+ *   cc train.c $(pkg-config --cflags --libs mixt) -o train
  *   ./train text/ model/ 50
  */
 #include <stdio.h>
