@@ -228,6 +228,7 @@ refused:
 .PHONY: refused
 endif
 
+objects: $(LIBRARY_OBJECTS) $(CLI_OBJECTS)
 examples: $(EXAMPLE_PROGRAMS)
 tests: $(TEST_PROGRAMS) $(EXAMPLE_PROGRAMS) $(if $(CLI_OBJECTS),$(BUILD)/mixt)
 guarded: $(GUARDED_PROGRAMS) $(GUARDED)/mixt $(patsubst $(BUILD)/%,$(GUARDED)/%,$(EXAMPLE_PROGRAMS))
@@ -365,6 +366,16 @@ check-intervals: deps-test ## the table of docs/atlas.md: how often the atlas' 9
 bits: deps ## REV=revision: does the working tree compute the same bits as that one?
 	@CC="$(CC)" tests/bits/compare.sh "$(REV)"
 
+check-machines: ## 32-bit and big-endian machines are refused by one line
+	@tests/machines.sh "$(MAKE)" "$(CLANG)"
+
+CC_MUSL ?= musl-gcc
+deps-musl: deps
+	$(call install_packages,musl-tools,musl-tools: a compiler for another C library,$(LOG)/deps-musl.txt)
+
+check-musl: deps-musl ## library and program compiled by musl's compiler, each symbol looked for
+	@tests/musl.sh build/musl "$(CC_MUSL)"
+
 bits-aarch64: build-aarch64 ## does the build for aarch64 compute the same bits as this machine's?
 	@CC="$(CC)" CC_AARCH64="$(CC_AARCH64)" QEMU_AARCH64="$(QEMU_AARCH64)" tests/bits/compare.sh --aarch64
 
@@ -437,7 +448,9 @@ include packaging/packaging.mk
 -include bench/bench.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: bits-aarch64 build-aarch64 check-aarch64 deps-aarch64 all program shared examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
+.PHONY: program objects shared examples tests guarded fuzz-build build-aarch64 \
+        $(shell sed -n 's/^\([a-z0-9-]*\):.* ## .*/.PHONY: bits-aarch64 build-aarch64 check-aarch64 deps-aarch64 all program shared examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
         tsan check-guarded check-tiers check-portable check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build fuzz-seeds lint format analyze clean help
+/p' $(filter %Makefile %.mk,$(MAKEFILE_LIST)))
 .SECONDARY:
 .DEFAULT_GOAL := all

@@ -2,6 +2,7 @@
 
 #include "cli.h"
 #include "files.h"
+#include "mixt.h"
 
 #include <assert.h>
 #include <ctype.h>

@@ -9,7 +9,7 @@ rm -rf "$build/emulated"
 for folder in . tests examples; do
     mkdir -p "$build/emulated/$folder"
     for program in "$build/$folder"/*; do
-        case $program in *.*) continue ;; esac # objects, archives, lists
+        case ${program##*/} in *.*) continue ;; esac # objects, archives, lists
         [ -f "$program" ] && [ -x "$program" ] || continue
         script=$build/emulated/$folder/${program##*/}
         printf '#!/bin/sh\nexec %s -0 "$0" "%s" "$@"\n' "$emulator" "$program" >"$script"

@@ -1,0 +1,60 @@
+#!/bin/sh
+# musl.sh BUILD CC: library and program compiled by musl's compiler into BUILD, without a warning.
+# There are no packages of the four libraries for musl: their headers alone are linked into
+# BUILD/include, and functions that end the program stand for theirs, so that what is run is what
+# needs none of them.
+build=$1
+musl=$2
+passed=0
+failed=0
+
+# check NAME COMMAND...
+check() {
+    name=$1
+    shift
+    if "$@" >"$build/log.txt" 2>&1; then
+        passed=$((passed + 1))
+        echo "musl $name: ok"
+    else
+        failed=$((failed + 1))
+        echo "musl $name: FAILED"
+        tail -20 "$build/log.txt" | sed 's/^/    /'
+    fi
+}
+
+objects() {
+    make "-j$(nproc)" --no-print-directory -s CC="$musl" BUILD="$build" WERROR=1 EXTRA_CFLAGS="-I$build/include" objects
+}
+
+link() {
+    # shellcheck disable=SC2046
+    nm -u $(find "$build/src" "$build/cli" -name '*.o') | awk '$1 == "U" {print $2}' | sort -u |
+        grep -E '^(json_|pcre2_|utf8proc_|ZSTD_)' | sed 's/.*/void &(void) {__builtin_trap();}/' >"$build/four_libraries.c"
+    # shellcheck disable=SC2046
+    "$musl" -w $(find "$build/src" "$build/cli" -name '*.o') "$build/four_libraries.c" -lm -ldl -pthread \
+        -o "$build/mixt" && [ "$(wc -l <"$build/four_libraries.c")" -gt 10 ]
+}
+
+run() {
+    "$build/mixt" --version && "$build/mixt" help train | grep -q '^usage: mixt train' &&
+        "$build/mixt" info -m "$build/nothing" 2>&1 | grep -q 'nothing: no such'
+}
+
+platform() {
+    "$musl" -std=c17 -D_GNU_SOURCE -Isrc -Iinclude tests/musl/platform.c "$build/src/core/platform.o" \
+        -o "$build/platform" && "$build/platform"
+}
+
+rm -rf "$build/include"
+mkdir -p "$build/include"
+for header in jansson.h jansson_config.h pcre2.h utf8proc.h zstd.h zstd_errors.h; do
+    for folder in /usr/include "/usr/include/$(gcc -print-multiarch 2>/dev/null)"; do
+        [ ! -f "$folder/$header" ] || ln -sf "$folder/$header" "$build/include/$header"
+    done
+done
+check objects objects
+check link link
+check run run
+check platform platform
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
