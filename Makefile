@@ -449,8 +449,6 @@ include packaging/packaging.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 .PHONY: program objects shared examples tests guarded fuzz-build build-aarch64 \
-        $(shell sed -n 's/^\([a-z0-9-]*\):.* ## .*/.PHONY: bits-aarch64 build-aarch64 check-aarch64 deps-aarch64 all program shared examples tests guarded deps deps-test deps-fuzz deps-lint deps-page demo bench check quick asan ubsan \
-        tsan check-guarded check-tiers check-portable check-kill check-faults check-intervals check-options bits coverage fuzz fuzz-build fuzz-seeds lint format analyze clean help
-/p' $(filter %Makefile %.mk,$(MAKEFILE_LIST)))
+        $(shell sed -n 's/^\([a-z0-9-]*\):.* \#\# .*/\1/p' $(filter %Makefile %.mk,$(MAKEFILE_LIST)))
 .SECONDARY:
 .DEFAULT_GOAL := all
