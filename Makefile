@@ -23,7 +23,7 @@ DEPS_FUZZ := clang libclang-rt-14-dev
 DEPS_LINT := clang-format
 DEPS_PAGE := chromium python3
 DEPS_AARCH64 := gcc-aarch64-linux-gnu qemu-user libc6:arm64 libjansson-dev:arm64 libpcre2-dev:arm64 \
-                libutf8proc-dev:arm64 libzstd-dev:arm64 libcmocka-dev:arm64
+                libutf8proc-dev:arm64 libzstd-dev:arm64 libopenblas0-openmp:arm64 libcmocka-dev:arm64
 
 ifdef WERROR
 WERROR_FLAG := -Werror

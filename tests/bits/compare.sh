@@ -121,6 +121,9 @@ if [ "$1" = --aarch64 ]; then
     lines_of "$root/build/release/mixt" "$store/bits-now" "$fixtures" "$store/lines-base"
     echo "running aarch64:$TIERS"
     lines_of "$there/emulated/mixt" "$there/emulated/examples/bits" "$fixtures" "$store/lines-now"
+    for side in base now; do # OpenBLAS adds in each machine's own order
+        sed -i '\|^[a-z0-9]*/training/blas|d' "$store/lines-$side"
+    done
     compare_lines "this machine" "$store/lines-base" "$store/lines-now"
     exit
 fi
