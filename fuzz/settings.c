@@ -7,6 +7,69 @@
 #include "../cli/cli.h"
 #include "shared/fuzz.h"
 
+/* One of the command's options. */
+static const cli_option *any_option(const cli_command *command, fuzz_dice *dice)
+{
+    size_t groups = 0, count = 0;
+    while (command->groups[groups].title != NULL) {
+        groups++;
+    }
+    const cli_option *options =
+        groups > 0 ? command->groups[fuzz_below(dice, groups)].options : NULL;
+    while (options != NULL && options[count].name != NULL) {
+        count++;
+    }
+    return count > 0 ? &options[fuzz_below(dice, count)] : NULL;
+}
+
+/* A line that sets it. */
+static size_t draw_line(const cli_option *option, fuzz_dice *dice, char line[200])
+{
+    static const char *const values[] = {"true", "a b",   "'a # b'",  "\"it's\"", "a\"b'c", "\"",
+                                         "",     "\\n\\", "1e400",    "nan",      "0x10",   "-0",
+                                         "auto", "#",     "\xc2\x9b", "inf",      "1,2,3",  "\\x"};
+    size_t kind = fuzz_below(dice, 4);
+    if (option->choices != NULL && kind < 2) {
+        const char *word = option->choices;
+        for (size_t skip = fuzz_below(dice, 4); skip > 0 && strchr(word, ' ') != NULL; skip--) {
+            word = strchr(word, ' ') + 1;
+        }
+        return (size_t)snprintf(line, 200, "%.60s = %.*s\n", option->name,
+                                (int)strcspn(word, " ") % 60, word);
+    }
+    if (kind == 0) {
+        return (size_t)snprintf(line, 200, "%.60s = %lld\n", option->name,
+                                (long long)fuzz_integer(dice));
+    }
+    if (kind == 1) {
+        return (size_t)snprintf(line, 200, "%.60s=%.17g\n", option->name, fuzz_number(dice));
+    }
+    return (size_t)snprintf(line, 200, "%.60s = %s\n", option->name,
+                            values[fuzz_below(dice, sizeof values / sizeof *values)]);
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed)
+{
+    char line[200];
+    size_t count = 0;
+    fuzz_dice dice = fuzz_dice_of(seed);
+    while (commands[count] != NULL) {
+        count++;
+    }
+    const cli_option *option = size > 0 ? any_option(commands[data[0] % count], &dice) : NULL;
+    size_t length = option != NULL ? draw_line(option, &dice, line) : 0;
+    if (length == 0 || length > max_size - size || fuzz_chance(&dice, 50)) {
+        return LLVMFuzzerMutate(data, size, max_size);
+    }
+    size_t at = 1 + fuzz_below(&dice, size); /* to the next line's beginning */
+    while (at < size && data[at - 1] != '\n') {
+        at++;
+    }
+    memmove(data + at + length, data + at, size - at);
+    memcpy(data + at, line, length);
+    return size + length;
+}
+
 static cli_arguments begin(const cli_command *command)
 {
     cli_arguments arguments = {.command = command};
