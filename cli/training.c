@@ -87,17 +87,23 @@ mixt_status train_vocabulary(mixt_corpus *corpus, int vocab_size, uint64_t domai
 
 /* ---- the loop */
 
-static void draw_step(progress_line *progress, const mixt_step_report *report)
+/* The bar and the numbers before it are of what ends the run. */
+static void draw_step(progress_line *progress, const training_run *run,
+                      const mixt_step_report *report)
 {
     char rate[32];
     char left[24];
     char detail[240];
     format_count((uint64_t)(report->tokens_per_second + 0.5), rate);
     format_seconds(report->seconds_left, left);
-    int used =
-        snprintf(detail, sizeof detail, "step %lld of %lld loss %.3f %s tok/s %s left load %.2f",
-                 (long long)report->step, (long long)report->steps, report->loss, rate, left,
-                 report->load_max_over_mean);
+    double seconds = run->options->seconds;
+    int used = seconds > 0 ? snprintf(detail, sizeof detail, "%.0f of %.0f s, step %lld",
+                                      report->share * seconds, seconds, (long long)report->step)
+                           : snprintf(detail, sizeof detail, "step %lld of %lld",
+                                      (long long)report->step, (long long)report->steps);
+    used += snprintf(detail + used, sizeof detail - (size_t)used,
+                     " loss %.3f %s tok/s %s left load %.2f", report->loss, rate, left,
+                     report->load_max_over_mean);
     if (report->dead_fraction > 0) {
         used += snprintf(detail + used, sizeof detail - (size_t)used, " dead %.0f%%",
                          100 * report->dead_fraction);
@@ -175,7 +181,7 @@ static mixt_status step_through(const training_run *run, mixt_trainer *trainer,
     while (status == MIXT_OK && !mixt_trainer_done(trainer) && interrupt_status() == 0) {
         status = mixt_trainer_step(trainer, report, error);
         if (status == MIXT_OK) {
-            draw_step(&progress, report);
+            draw_step(&progress, run, report);
             status = print_step(run, &progress, report, error);
         }
     }

@@ -650,6 +650,45 @@ static void evaluations_are_logged(void **state)
     end(&run);
 }
 
+/* Both losses of an evaluation are in the report, over at most so many tokens of each domain. */
+static void evaluations_are_reported(void **state)
+{
+    (void)state;
+    open_run run;
+    start(&run, NULL);
+    run.trainer->options.evaluate_every = 2;
+    run.trainer->options.evaluate_tokens = 40;
+    assert_false(step(&run).evaluated);
+    mixt_step_report report = step(&run);
+    assert_true(report.evaluated);
+    for (int heldout = 0; heldout < 2; heldout++) {
+        mixt_score_row rows[3];
+        assert_int_equal(mixt_evaluate(run.setup.context, run.setup.model, run.setup.data, heldout,
+                                       32, 40, rows, NULL, NULL, NULL),
+                         MIXT_OK);
+        double loss = heldout ? report.heldout_loss : report.train_loss;
+        assert_true(rows[2].tokens <= 80);
+        assert_float_equal(loss, rows[2].nats / (double)rows[2].tokens, 1e-12);
+    }
+    end(&run);
+}
+
+/* The part of the run that is done, in what ends it. */
+static void share_is_of_what_ends_the_run(void **state)
+{
+    (void)state;
+    open_run run;
+    start(&run, NULL);
+    run.trainer->options.steps = 8;
+    assert_float_equal(step(&run).share, 1.0 / 8, 1e-12);
+    assert_float_equal(step(&run).share, 2.0 / 8, 1e-12);
+    run.trainer->options.seconds = 1e6;
+    double share = step(&run).share;
+    assert_true(share > 0);
+    assert_float_equal(share, run.trainer->counters.seconds / 1e6, 1e-15);
+    end(&run);
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* Evaluation and traces                                                                      */
 
@@ -838,6 +877,8 @@ int main(void)
         cmocka_unit_test(time_ends_a_run),
         cmocka_unit_test(the_log_has_a_line_for_each_step),
         cmocka_unit_test(evaluations_are_logged),
+        cmocka_unit_test(evaluations_are_reported),
+        cmocka_unit_test(share_is_of_what_ends_the_run),
         cmocka_unit_test(evaluation_scores_every_token),
         cmocka_unit_test(a_trace_holds_what_a_session_routes),
         cmocka_unit_test(bench_rows_are_there),
