@@ -296,7 +296,8 @@ static char *config_text(const cli_arguments *arguments, size_t *length)
         return NULL;
     }
     fputs("# Settings of this run; `mixt train --out FOLDER` reads them to go on.\n", stream);
-    options_write_config(arguments->command, arguments->settings, "machine nanoGPT", stream);
+    options_write_config(arguments->command, arguments->settings,
+                         "machine keys of nanoGPT and nanoMoE", stream);
     write_matmul(arguments, stream);
     if (fclose(stream) != 0) {
         free(text);
@@ -619,13 +620,14 @@ const cli_command command_train = {
                 "  mixt train --init-from run/model --data more.jsonl --out run3\n",
     .positional = "config",
     .groups =
-        (const cli_group[]){{"options", train_options, 0},
-                            {"training", options_training, offsetof(train_settings, training)},
-                            {"model", options_model, offsetof(train_settings, model)},
-                            {"router", options_router, offsetof(train_settings, model.router)},
-                            {"machine", options_machine, offsetof(train_settings, machine)},
-                            {"nanoGPT", options_nanogpt, offsetof(train_settings, nanogpt)},
-                            {0}},
+        (const cli_group[]){
+            {"options", train_options, 0},
+            {"training", options_training, offsetof(train_settings, training)},
+            {"model", options_model, offsetof(train_settings, model)},
+            {"router", options_router, offsetof(train_settings, model.router)},
+            {"machine", options_machine, offsetof(train_settings, machine)},
+            {"keys of nanoGPT and nanoMoE", options_nanogpt, offsetof(train_settings, nanogpt)},
+            {0}},
     .leaves_files = true,
     .settings_size = sizeof(train_settings),
     .defaults = train_defaults,

@@ -198,7 +198,9 @@ void usage_man(FILE *stream)
         man_command(stream, commands[i]);
     }
     fputs(".SH CONFIG FILES\nA line is\n.I key = value\nwith an option's long name as its key; # "
-          "begins a comment. Options and config files count in the order in which they stand: the "
+          "begins a comment; a value may stand in quotes, or in $\\(aq...\\(aq with escapes. "
+          "Options and "
+          "config files count in the order in which they stand: the "
           "later one wins.\n"
           ".SH ENVIRONMENT\n.TP\n.B MIXT_CPU\nscalar; avx2, avx512; neon, dotprod, i8mm: the "
           "kernels to use.\n"

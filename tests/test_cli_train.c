@@ -215,6 +215,20 @@ static void families_that_are_only_opened(void **state)
     shell_refuses(line, "models of this family are opened, not trained");
 }
 
+/* What a config.json says that no option does (RoPE's scaling) is there again when a run goes on.
+ */
+static void shapes_of_files_go_on(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("rm -rf shape shaped; mkdir shape; sed 's/\"rope_scaling\": null/\"rope_scaling\": "
+             "{\"rope_type\": \"linear\", \"factor\": 2.0}/' run/model/config.json "
+             ">shape/config.json; \"$MIXT\" train --data text --model-config shape/config.json "
+             "--tokenizer run --out shaped --window 32 -b 2 --steps 2 --warmup 1 -t 1; \"$MIXT\" "
+             "train --out shaped --steps 3; \"$MIXT\" info shaped/model --options");
+    assert_has(shell_out, "rope.factor                    2\n");
+}
+
 /* ---- nanoGPT */
 
 /* All keys of its train.py and of the files in its config/, and nanoMoE's. */
@@ -394,6 +408,7 @@ int main(void)
         cmocka_unit_test(options_beside_init_from),
         cmocka_unit_test(frozen_routers_stay),
         cmocka_unit_test(families_that_are_only_opened),
+        cmocka_unit_test(shapes_of_files_go_on),
         cmocka_unit_test(nanogpt_is_obeyed),
         cmocka_unit_test(nanogpt_is_listed),
         cmocka_unit_test(evaluations_and_samples),
