@@ -491,6 +491,28 @@ static int read_shape(const char *path, mixt_model_options *model)
     return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
+/* What a run began with cannot be another thing when it goes on, and is not passed over. */
+static int compare_sources(const train_settings *settings, const train_settings *began)
+{
+    const struct {
+        const char *flag, *now, *before;
+    } rows[] = {
+        {"init-from", settings->init_from, began->init_from},
+        {"tokenizer", settings->tokenizer, began->tokenizer},
+        {"model-config", settings->model_config, began->model_config},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *before = rows[i].before != NULL ? rows[i].before : "nothing";
+        if (rows[i].now != NULL && strcmp(rows[i].now, before) != 0) {
+            return fail_usage(
+                "--%s: %.300s is asked, and the run in %.300s began with %.300s; use a "
+                "new folder",
+                rows[i].flag, rows[i].now, settings->out, before);
+        }
+    }
+    return STATUS_DONE;
+}
+
 /* All of them again, from the defaults: the shape of a model, the settings of the run that is there
  * (config NULL: none), and the command line. */
 static int parse_again(train_settings *settings, cli_arguments *arguments,
@@ -498,9 +520,13 @@ static int parse_again(train_settings *settings, cli_arguments *arguments,
 {
     options_reset(arguments);
     settings->model = shape != NULL ? *shape : settings->model;
-    bool good = (config == NULL || options_read(arguments, config)) &&
-                options_parse(arguments, arguments->argc, arguments->argv);
-    return good ? STATUS_DONE : fail_usage("%s", arguments->message);
+    bool good = config == NULL || options_read(arguments, config);
+    train_settings began = *settings;
+    good = good && options_parse(arguments, arguments->argc, arguments->argv);
+    if (!good) {
+        return fail_usage("%s", arguments->message);
+    }
+    return config != NULL ? compare_sources(settings, &began) : STATUS_DONE;
 }
 
 static int check_settings(train_settings *settings, const cli_arguments *arguments,
@@ -525,6 +551,10 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
         }
         status = fit_window(settings, arguments, &error);
         status = status == MIXT_OK ? mixt_model_options_check(&settings->model, &error) : status;
+    }
+    if (settings->training.evaluate_every > 0 && settings->heldout == 0 && settings->note[0] == 0) {
+        snprintf(settings->note, sizeof settings->note,
+                 "nothing is held out (--heldout 0), so that --evaluate-every scores nothing");
     }
     return status == MIXT_OK ? check_config(arguments) : fail_error(&error);
 }

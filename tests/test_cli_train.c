@@ -135,6 +135,20 @@ static void a_run_that_is_done_says_so(void **state)
     assert_has(shell_out, "perplexity");
 }
 
+static void sources_stay_what_they_were(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_refuses("\"$MIXT\" train --out run --init-from text --steps 20",
+                  "--init-from: text is asked, and the run in run began with nothing");
+    shell_refuses("\"$MIXT\" train --out run --tokenizer text --steps 20",
+                  "--tokenizer: text is asked");
+    shell_refuses("\"$MIXT\" train --out run --model-config run/model --steps 20",
+                  "--model-config: run/model is asked");
+    assert_int_equal(shell("\"$MIXT\" train --out run --balance-coefficient 0.0003"), 2);
+    assert_has(shell_err, "router_aux_loss_coef was 0.01 when this run began and is 0.0003 now");
+}
+
 /* ---- beside --init-from */
 
 static void options_beside_init_from(void **state)
@@ -405,6 +419,7 @@ int main(void)
         cmocka_unit_test(refused_runs_leave_nothing),
         cmocka_unit_test(one_of_several_wins),
         cmocka_unit_test(a_run_that_is_done_says_so),
+        cmocka_unit_test(sources_stay_what_they_were),
         cmocka_unit_test(options_beside_init_from),
         cmocka_unit_test(frozen_routers_stay),
         cmocka_unit_test(families_that_are_only_opened),

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/files.h"
+#include "core/number.h"
 #include "formats/checkpoint.h"
 #include "formats/json.h"
 #include "model/parameters.h"
@@ -333,16 +334,29 @@ static mixt_status compare_inputs(const mixt_trainer *trainer, const mixt_json_o
     return status;
 }
 
+/* A value of config.json for a reader: 0.0003, where jansson writes 17 digits. malloc'd. */
+static char *value_text(const json_t *value)
+{
+    char number[MIXT_NUMBER_SIZE];
+    if (value == NULL) {
+        return strdup("absent");
+    }
+    if (json_is_real(value)) {
+        mixt_number_write(json_real_value(value), number);
+        return strdup(number);
+    }
+    return mixt_json_text(value, JSON_ENCODE_ANY);
+}
+
 static mixt_status refuse_key(const char *path, const char *key, const json_t *before,
                               const json_t *now, mixt_error *error)
 {
     mixt_json_begin();
-    char *old = mixt_json_text(before, JSON_ENCODE_ANY),
-         *new = mixt_json_text(now, JSON_ENCODE_ANY);
+    char *old = value_text(before), *new = value_text(now);
     mixt_status status =
         mixt_fail(error, MIXT_ERROR_ARGUMENT,
                   "%s: the model's %s was %s when this run began and is %s now; use a new folder",
-                  path, key, old != NULL ? old : "absent", new != NULL ? new : "absent");
+                  path, key, old != NULL ? old : "another", new != NULL ? new : "another");
     free(old);
     free(new);
     return status;
