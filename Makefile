@@ -188,6 +188,12 @@ $(BUILD)/tests/test_corpora.o: CORPORA_LIST = '-DFUZZ_TARGETS=$(foreach name,$(F
 $(BUILD)/tests/test_corpora: $(BUILD)/tests/test_corpora.o $(BUILD)/corpora/mutate.o $(CORPORA_OBJECTS) $(LIBRARY)
 	$(call say,link,$@)$(LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
 
+# The program inside of a harness that fails its allocations; sanitizers have allocators of their own.
+MEMORY_PROGRAM := $(if $(SANITIZE),,$(BUILD)/tests/memory)
+
+$(BUILD)/tests/memory: $(BUILD)/tests/fault/memory.o $(CLI_OBJECTS) $(LIBRARY)
+	$(call say,link,$@)$(LINK) -Wl,--wrap=main -o $@ $< $(CLI_OBJECTS) $(LIBRARY) $(LIBS)
+
 # The examples see the public header alone, as a user's program does.
 EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 
@@ -230,7 +236,7 @@ endif
 
 objects: $(LIBRARY_OBJECTS) $(CLI_OBJECTS)
 examples: $(EXAMPLE_PROGRAMS)
-tests: $(TEST_PROGRAMS) $(EXAMPLE_PROGRAMS) $(if $(CLI_OBJECTS),$(BUILD)/mixt)
+tests: $(TEST_PROGRAMS) $(MEMORY_PROGRAM) $(EXAMPLE_PROGRAMS) $(if $(CLI_OBJECTS),$(BUILD)/mixt)
 guarded: $(GUARDED_PROGRAMS) $(GUARDED)/mixt $(patsubst $(BUILD)/%,$(GUARDED)/%,$(EXAMPLE_PROGRAMS))
 	@printf '%s\n' $(notdir $(GUARDED_PROGRAMS)) >$(GUARDED)/programs
 
@@ -358,6 +364,11 @@ check-kill: deps-test ## KILLS (1000) random kill -9 during training: nothing lo
 check-faults: deps-test ## FAULTS (0: each once) faults at the system calls of one save
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(LIBRARY)
 	@BUILD=$(BUILD) CC="$(CC)" MIXT_LIBS="$(PKG_LIBS)" tests/fault/run.sh $(FAULTS)
+
+ALLOCATIONS ?= 0
+check-memory: deps-test ## every command with its allocations failing (ALLOCATIONS of each; 0: all) and under limits
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/tests/memory
+	@$(BUILD)/tests/memory $(ALLOCATIONS)
 
 check-intervals: deps-test ## the table of docs/atlas.md: how often the atlas' 95 % intervals hold the true rate
 	@+$(MAKE) --no-print-directory $(BUILD)/tests/test_intervals

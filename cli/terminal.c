@@ -183,25 +183,29 @@ void say(FILE *stream, const char *format, ...)
 {
     va_list list;
     va_start(list, format);
-    int length = vsnprintf(NULL, 0, format, list);
+    char small[8448]; /* a line must be said without memory too: longer ones are cut then */
+    int length = vsnprintf(small, sizeof small, format, list);
     va_end(list);
-    size_t end = strlen(format);
-    bool line = end > 0 && format[end - 1] == '\n';
-    char *text = length >= 0 ? malloc((size_t)length + 1) : NULL;
-    if (text == NULL) {
-        fputs(line ? "(no memory for this line)\n" : "?", stream);
+    if (length < 0) {
+        fputs("?", stream);
         return;
     }
-    va_start(list, format);
-    vsnprintf(text, (size_t)length + 1, format, list);
-    va_end(list);
-    if (line && length > 0) {
+    size_t end = strlen(format);
+    bool line = end > 0 && format[end - 1] == '\n';
+    char *large = (size_t)length >= sizeof small ? malloc((size_t)length + 1) : NULL;
+    char *text = large != NULL ? large : small;
+    if (large != NULL) {
+        va_start(list, format);
+        vsnprintf(large, (size_t)length + 1, format, list);
+        va_end(list);
+    }
+    if (line && length > 0 && (large != NULL || (size_t)length < sizeof small)) {
         text[length - 1] = '\0'; /* the format's own */
     }
     mixt_text_plain(text);
     fputs(text, stream);
     fputs(line ? "\n" : "", stream);
-    free(text);
+    free(large);
 }
 
 void print_json_number(FILE *stream, double value)

@@ -137,7 +137,6 @@ static void convert(train_setup *s, const mixt_model *model, const char *name, c
     mixt_convert_options options = mixt_convert_options_default();
     snprintf(path, sizeof path, "%s/%s", s->folder, name);
     options.output = path;
-    options.tokenizer = s->tokenizer;
     options.type = type;
     must(mixt_convert(s->context, model, &options, NULL, NULL, &error), &error);
 }
@@ -164,7 +163,6 @@ static written everything(void)
     mixt_model *model = must_open_model(path);
     convert(&s, model, "folder", NULL);
     keep(&to, s.folder, "folder/config.json");
-    keep(&to, s.folder, "folder/tokenizer_config.json");
     snprintf(path, sizeof path, "%s/trace", s.folder);
     snprintf(page, sizeof page, "%s/page.html", s.folder);
     mixt_trace_options options = {.output = path, .model_name = "model", .window = 16};

@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -83,6 +84,7 @@ static long from_environment(const char *name)
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
 
 static int memory_count;
 static int memory_fail_at;
@@ -123,6 +125,34 @@ void *realloc(void *old, size_t size)
         return NULL;
     }
     return __libc_realloc(old, size);
+}
+
+void *aligned_alloc(size_t alignment, size_t size)
+{
+    if (memory_fails()) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return __libc_memalign(alignment, size);
+}
+
+int posix_memalign(void **block, size_t alignment, size_t size)
+{
+    if (memory_fails()) {
+        return ENOMEM;
+    }
+    *block = __libc_memalign(alignment, size);
+    return *block != NULL ? 0 : ENOMEM;
+}
+
+void *mmap(void *address, size_t size, int protection, int flags, int descriptor, off_t offset)
+{
+    REAL(mmap)
+    if (memory_fails()) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return real(address, size, protection, flags, descriptor, offset);
 }
 
 __attribute__((constructor)) static void begin(void)
