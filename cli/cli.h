@@ -26,6 +26,8 @@ int fail_with(int status, const char *format, ...) __attribute__((format(printf,
 int fail_error(const mixt_error *error);
 /* A refused option: adds "(see mixt help NAME)". */
 int fail_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* What was wrong with the options, or with the machine that was to keep them. */
+int options_refused(const cli_arguments *arguments);
 
 /* Leaves a line of the program's own where the library leaves its; gives the status back. */
 mixt_status set_error(mixt_error *error, mixt_status status, const char *format, ...)

@@ -83,6 +83,12 @@ int fail_usage(const char *format, ...)
     return STATUS_REFUSED;
 }
 
+int options_refused(const cli_arguments *arguments)
+{
+    return arguments->failed ? fail_with(STATUS_FAILED, "%s", arguments->message)
+                             : fail_usage("%s", arguments->message);
+}
+
 mixt_status set_error(mixt_error *error, mixt_status status, const char *format, ...)
 {
     va_list list;
@@ -155,8 +161,7 @@ static int run_command(const cli_command *command, int argc, char **argv)
     options_reset(&arguments);
     int status = STATUS_DONE;
     if (!options_parse(&arguments, argc, argv)) {
-        status = arguments.failed ? fail_with(STATUS_FAILED, "%s", arguments.message)
-                                  : fail_usage("%s", arguments.message);
+        status = options_refused(&arguments);
     } else if (arguments.help) {
         usage_command(command, stdout);
     } else {

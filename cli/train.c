@@ -524,7 +524,7 @@ static int parse_again(train_settings *settings, cli_arguments *arguments,
     train_settings began = *settings;
     good = good && options_parse(arguments, arguments->argc, arguments->argv);
     if (!good) {
-        return fail_usage("%s", arguments->message);
+        return options_refused(arguments);
     }
     return config != NULL ? compare_sources(settings, &began) : STATUS_DONE;
 }

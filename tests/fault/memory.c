@@ -43,6 +43,9 @@ static struct {
     unsigned *count; /* shared with the parent */
 } memory;
 
+/* Also those of the libraries. */
+#define SHOWN __attribute__((visibility("default")))
+
 static bool fails(void)
 {
     if (!memory.counting) {
@@ -57,33 +60,34 @@ static bool fails(void)
     return hit;
 }
 
-void *malloc(size_t size)
+SHOWN void *malloc(size_t size)
 {
     return fails() ? NULL : __libc_malloc(size);
 }
 
-void *calloc(size_t count, size_t size)
+SHOWN void *calloc(size_t count, size_t size)
 {
     return fails() ? NULL : __libc_calloc(count, size);
 }
 
-void *realloc(void *old, size_t size)
+SHOWN void *realloc(void *old, size_t size)
 {
     return fails() ? NULL : __libc_realloc(old, size);
 }
 
-void *aligned_alloc(size_t alignment, size_t size)
+SHOWN void *aligned_alloc(size_t alignment, size_t size)
 {
     return fails() ? NULL : __libc_memalign(alignment, size);
 }
 
-int posix_memalign(void **block, size_t alignment, size_t size)
+SHOWN int posix_memalign(void **block, size_t alignment, size_t size)
 {
     *block = fails() ? NULL : __libc_memalign(alignment, size);
     return *block != NULL ? 0 : ENOMEM;
 }
 
-void *mmap(void *address, size_t size, int protection, int flags, int descriptor, off_t offset)
+SHOWN void *mmap(void *address, size_t size, int protection, int flags, int descriptor,
+                 off_t offset)
 {
     static void *(*real)(void *, size_t, int, int, int, off_t);
     if (real == NULL) {
