@@ -95,9 +95,9 @@ void mixt_display_fit(mixt_buffer *out, const char *text, int columns)
 {
     mixt_buffer safe = {0};
     mixt_display_text(&safe, text, MIXT_DISPLAY_PLAIN);
+    out->failed = out->failed || safe.failed;
     if (safe.data == NULL) { /* empty text, or no memory */
         mixt_buffer_format(out, "%*s", columns, "");
-        out->failed = out->failed || safe.failed;
         return;
     }
     int width = mixt_display_columns(safe.data, safe.length);

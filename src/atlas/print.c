@@ -93,7 +93,8 @@ static void print_title(printer *p)
     mixt_display_cut(&line, info->model[0] != '\0' ? info->model : "a model without a name",
                      NAME_CHARACTERS, MIXT_DISPLAY_PLAIN);
     mixt_buffer_append(&line, "", 1);
-    title(p, line.failed ? "Atlas" : line.data);
+    title(p, line.failed ? "" : line.data);
+    p->out->failed |= line.failed;
     mixt_buffer_free(&line);
     mixt_buffer facts = {0};
     mixt_buffer_format(&facts, "%d layer%s with experts, ", info->layers,
@@ -112,6 +113,7 @@ static void print_title(printer *p)
                        info->domains == 1 ? "" : "s");
     mixt_buffer_append(&facts, "", 1);
     wrapped(p, facts.failed ? "" : facts.data);
+    p->out->failed |= facts.failed;
     mixt_buffer_free(&facts);
 }
 
@@ -583,6 +585,7 @@ static void print_sentence(printer *p, const char *clause)
                        clause[0] != '\0' ? clause + 1 : "");
     mixt_buffer_append(&text, "", 1);
     wrapped(p, text.failed ? "" : text.data);
+    p->out->failed |= text.failed;
     mixt_buffer_free(&text);
 }
 

@@ -332,6 +332,9 @@ mixt_status mixt_tokenizer_encode(const mixt_tokenizer *tokenizer, const char *t
     }
     if (status == MIXT_OK && e.ids.data == NULL) { /* so that the caller has something to free */
         e.ids.data = malloc(sizeof *e.ids.data);
+        if (e.ids.data == NULL) {
+            status = mixt_fail(error, MIXT_ERROR_MEMORY, "tokenizer: no memory for ids");
+        }
     }
     if (status != MIXT_OK) {
         free(e.ids.data);

@@ -381,7 +381,7 @@ static const char *judge_right(void)
 }
 
 /* The same of one that was refused. */
-static const char *judge_refused(int status)
+static const char *judge_refused(int status, bool forever)
 {
     static char text[1200];
     size_t length;
@@ -401,7 +401,10 @@ static const char *judge_refused(int status)
     free(said);
     take(at("now"), &job.now);
     for (int i = 0; i < job.now.count && text[0] == '\0'; i++) {
-        if (strstr(job.now.files[i].name, ".tmp") != NULL) {
+        /* Half a checkpoint that cannot be removed without memory is what the next start removes.
+         */
+        bool step = forever && strstr(job.now.files[i].name, "run/step-") != NULL;
+        if (strstr(job.now.files[i].name, ".tmp") != NULL && !step) {
             snprintf(text, sizeof text, "left %s", job.now.files[i].name);
         }
     }
@@ -428,7 +431,8 @@ static void attempt(const fault *f)
 {
     fresh();
     int status = run(f);
-    const char *problem = status == 0 ? judge_right() : judge_refused(status);
+    const char *problem =
+        status == 0 ? judge_right() : judge_refused(status, f->forever || f->limit != 0);
     if (problem == NULL) {
         *(status == 0 ? &job.right_count : &job.refused_count) += 1;
         return;
