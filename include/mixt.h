@@ -16,6 +16,10 @@
  *   new members, so that size and offsets stay as they are. In options the words are 0: start from
  *   {0} or from X_default(). Options whose words are not are refused, since they come from a newer
  *   mixt.h (or were never set). docs/library.md has the rules.
+ * - Without memory a call fails with MIXT_ERROR_MEMORY (MIXT_ERROR_IO where the system says so of a
+ *   file), and what was there before stays. jansson's allocation functions are wrapped to notice
+ * it: a program that sets its own does so before its first call.
+ * - The locale of the program is neither changed nor followed: numbers have a point.
  */
 #ifndef MIXT_H
 #define MIXT_H
