@@ -73,7 +73,7 @@ const cli_option options_model[] = {
     ROW("experts", 0, INT, MODEL(experts), 0, 4096, "E", "experts in a layer; 0: a dense model",
         "n-exp num-experts"),
     ROW("experts-per-token", 0, INT, MODEL(experts_per_token), 1, 64, "K",
-        "experts chosen for a token", "top-k num-experts-per-tok"),
+        "experts chosen for a token", "moe-top-k num-experts-per-tok"),
     ROW("shared-experts", 0, INT, MODEL(shared_experts), 0, 64, "N", "experts that are always on",
         NULL),
     ROW("leading-dense-layers", 0, INT, MODEL(leading_dense_layers), 0, 1024, "N",

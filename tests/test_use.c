@@ -88,6 +88,58 @@ static void letters_have_one_meaning(void **state)
     }
 }
 
+/* Every long name and alias of every command, in the order of the man page. */
+static struct {
+    char word[48], option[48];
+} words[1024];
+static size_t word_count;
+
+static void add_word(const char *word, size_t length, const char *option)
+{
+    assert_true(word_count < sizeof words / sizeof *words && length < sizeof words[0].word);
+    memcpy(words[word_count].word, word, length);
+    words[word_count].word[length] = 0;
+    snprintf(words[word_count].option, sizeof words[0].option, "%s", option);
+    word_count++;
+}
+
+static void read_words(char *man)
+{
+    char option[48] = "";
+    for (char *line = strtok(man, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        const char *name = strstr(line, "--");
+        const char *also = strstr(line, "[also ");
+        if (strncmp(line, ".B ", 3) == 0 && name != NULL) {
+            snprintf(option, sizeof option, "%.*s", (int)strcspn(name + 2, " "), name + 2);
+            add_word(option, strlen(option), option);
+        }
+        for (const char *at = also == NULL ? "" : also + 6; *at != 0 && *at != ']';) {
+            size_t length = strcspn(at, " ]");
+            add_word(at, length, option);
+            at += length + (at[length] == ' ');
+        }
+    }
+}
+
+/* A word is one option, whichever command has it. --ctx-size is llama.cpp's for a window and for a
+ * context; mixt tokenize takes the tokenizer of a --model. */
+static void words_have_one_meaning(void **state)
+{
+    (void)state;
+    shell_do(MIXT "help --man | sed 's/[\\]-/-/g'");
+    read_words(shell_out);
+    assert_true(word_count > 200);
+    for (size_t i = 0; i < word_count; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(words[i].word, words[j].word) == 0 &&
+                strcmp(words[i].option, words[j].option) != 0 &&
+                strstr(" ctx-size model ", words[i].word) == NULL) {
+                fail_msg("--%s is --%s and --%s", words[i].word, words[i].option, words[j].option);
+            }
+        }
+    }
+}
+
 static void seed_is_seed_in_chat(void **state)
 {
     (void)state;
@@ -375,6 +427,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(letters_have_one_meaning),
+        cmocka_unit_test(words_have_one_meaning),
         cmocka_unit_test(seed_is_seed_in_chat),
         cmocka_unit_test(slips_get_the_right_answer),
         cmocka_unit_test(color_needs_no_value),
