@@ -378,8 +378,8 @@ static mixt_status print_sample(demo_state *state, const gather_domain *domain, 
 static int stage_samples(demo_state *state)
 {
     headline(state, 4, "Let it write",
-             "It is given the beginning of a text and goes on. After minutes of training the\n"
-             "form comes out right sooner than the sense.");
+             "It is given the beginning of a text and goes on. Do not expect sense of a few\n"
+             "minutes: first come the frequent pieces, then the form, and meaning last.");
     bool color = terminal_color(state->settings->machine.color, stdout);
     int shown = 0;
     for (size_t i = 0; gather_domains[i].name != NULL; i++) {
@@ -512,6 +512,11 @@ static void print_findings(const demo_state *state)
     if (gap != NULL) {
         print_finding(3, gap + 2, strlen(gap + 2));
     }
+    fputs("\nFrom the mean: the part of its choices that a domain would have to move to other\n"
+          "experts to be like the average. The paper is \"Mixtral of Experts\" (Jiang et al.\n"
+          "2024, arXiv 2401.04088); its section 5 asks the same of a model of 47 billion\n"
+          "parameters.\n",
+          stdout);
 }
 
 static void print_next(const demo_state *state)
