@@ -165,8 +165,8 @@ static void say_written(const convert_settings *settings, const mixt_convert_rep
     for (int i = 0; i < report->fallback_count; i++) {
         const mixt_type_use *use = &report->fallbacks[i];
         fprintf(stderr,
-                "note: rows of %d of %d tensors are no whole blocks of the type that was meant: "
-                "these are %s (%.0f%% of the weights)\n",
+                "note: the rows of %d of %d tensors are no multiple of their type's block: written "
+                "as %s instead (%.0f%% of the weights)\n",
                 use->tensors, report->tensors, use->type,
                 100 * (double)use->parameters / (double)report->parameters);
     }
