@@ -1,6 +1,7 @@
 #include "core/number.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -44,8 +45,21 @@ double mixt_number_read(const char *text, char **end)
     return value;
 }
 
+/* 300, not 3e+02. */
+static bool write_whole(double value, char text[MIXT_NUMBER_SIZE])
+{
+    bool whole = fabs(value) < 1e15 && value == rint(value);
+    if (whole) {
+        mixt_format(text, MIXT_NUMBER_SIZE, "%.0f", value);
+    }
+    return whole;
+}
+
 void mixt_number_write(double value, char text[MIXT_NUMBER_SIZE])
 {
+    if (write_whole(value, text)) {
+        return;
+    }
     for (int digits = 1; digits <= DOUBLE_DIGITS; digits++) {
         mixt_format(text, MIXT_NUMBER_SIZE, "%.*g", digits, value);
         if (!isfinite(value) || mixt_number_read(text, NULL) == value) {
@@ -56,6 +70,9 @@ void mixt_number_write(double value, char text[MIXT_NUMBER_SIZE])
 
 void mixt_number_write_float(float value, char text[MIXT_NUMBER_SIZE])
 {
+    if (write_whole((double)value, text)) {
+        return;
+    }
     for (int digits = 1; digits <= FLOAT_DIGITS; digits++) {
         mixt_format(text, MIXT_NUMBER_SIZE, "%.*g", digits, (double)value);
         if (!isfinite(value) || (float)mixt_number_read(text, NULL) == value) {

@@ -12,7 +12,7 @@
 
 #define MIXT_NUMBER_SIZE 32 /* bytes of any number as the functions below write it */
 
-/* The shortest decimal that reads back as the same number: 0.0003, 1e-08, inf, nan. */
+/* The shortest decimal that reads back as the same number: 0.0003, 1e-08, 300, inf, nan. */
 void mixt_number_write(double value, char text[MIXT_NUMBER_SIZE]);
 void mixt_number_write_float(float value, char text[MIXT_NUMBER_SIZE]);
 

@@ -162,8 +162,6 @@ void mixt_option_text(const mixt_config_row *row, double value, char text[40])
         snprintf(text, 40, "%.39s", word);
     } else if (row->type == MIXT_FIELD_BOOL) {
         snprintf(text, 40, "%s", value != 0 ? "true" : "false");
-    } else if (value == rint(value) && fabs(value) < 1e15) {
-        mixt_format(text, 40, "%.0f", value);
     } else {
         mixt_number_write(value, text);
     }

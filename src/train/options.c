@@ -85,16 +85,6 @@ static double value_of(const mixt_train_option *row, const mixt_train_options *o
     return *(const bool *)at;
 }
 
-/* 300, not 3e+02. */
-static void number_text(double value, char text[MIXT_NUMBER_SIZE])
-{
-    if (value == rint(value) && fabs(value) < 1e16) {
-        mixt_format(text, MIXT_NUMBER_SIZE, "%.0f", value);
-    } else {
-        mixt_number_write(value, text);
-    }
-}
-
 void mixt_train_option_text(const mixt_train_option *row, const mixt_train_options *options,
                             char text[MIXT_NUMBER_SIZE])
 {
@@ -102,7 +92,7 @@ void mixt_train_option_text(const mixt_train_option *row, const mixt_train_optio
         const uint64_t *seed = (const void *)((const char *)options + row->offset);
         snprintf(text, MIXT_NUMBER_SIZE, "%llu", (unsigned long long)*seed);
     } else {
-        number_text(value_of(row, options), text);
+        mixt_number_write(value_of(row, options), text);
     }
 }
 
@@ -121,7 +111,7 @@ void mixt_train_option_show(const mixt_train_option *row, const char *text, char
     } else if (row->offset == offsetof(mixt_train_options, schedule) && value >= 0 && value < 3) {
         snprintf(to, 40, "%s", schedules[(int)value]);
     } else if (row->type == MIXT_TRAIN_REAL) {
-        number_text(value, to);
+        mixt_number_write(value, to);
     } else if (to != text) {
         snprintf(to, 40, "%.39s", text);
     }
@@ -134,7 +124,7 @@ mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_err
         double value = value_of(row, options);
         if (!(value >= row->low && value <= row->high)) {
             char given[40];
-            number_text(value, given);
+            mixt_number_write(value, given);
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "training: %s %s is not in %g..%g",
                              row->name, given, row->low, row->high);
         }
