@@ -45,7 +45,11 @@ static const char *next_text(void *user, size_t *length)
     while (mixt_corpus_next(source->corpus, &document, &source->error) == MIXT_OK &&
            document != NULL) {
         uint64_t *taken = taken_of(source, document->domain);
-        if (taken == NULL || document->text == NULL ||
+        if (taken == NULL) {
+            set_error(&source->error, MIXT_ERROR_MEMORY, "out of memory");
+            return NULL;
+        }
+        if (document->text == NULL ||
             (source->domain_bytes > 0 && *taken >= source->domain_bytes)) {
             continue;
         }
