@@ -97,7 +97,7 @@ static char *written(const cli_arguments *arguments, size_t *size)
     char *text;
     FILE *stream = open_memstream(&text, size);
     FUZZ_REQUIRE(stream != NULL, "a stream");
-    options_write_config(arguments->command, arguments->settings, "machine", stream);
+    options_write_config(arguments->command, arguments->settings, "machine nanoGPT", stream);
     fclose(stream);
     return text;
 }
