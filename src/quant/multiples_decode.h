@@ -259,13 +259,14 @@ static inline void mixt_decode_part(mixt_type type, const void *block, int part,
             mixt_put_e2m1(four->q + 16 * part + 8 * half, q + 16 * half);
             continue;
         }
-        const uint8_t *bits = one->q + 4 * part + 2 * half, *pairs = two->q + 8 * part + 4 * half;
         mixt_bytes values;
         if (type == MIXT_TYPE_Q1_0) {
+            const uint8_t *bits = one->q + 4 * part + 2 * half;
             values = (mixt_bytes)(mixt_entries){mixt_eight_bytes(grids->signs[bits[0]]),
                                                 mixt_eight_bytes(grids->signs[bits[1]])};
             values = -(values + values + 1);
         } else {
+            const uint8_t *pairs = two->q + 8 * part + 4 * half;
             values = (mixt_bytes)(mixt_entries){
                 mixt_two_fours(grids->pairs[pairs[0]], grids->pairs[pairs[1]]),
                 mixt_two_fours(grids->pairs[pairs[2]], grids->pairs[pairs[3]])};
