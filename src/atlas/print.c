@@ -1,5 +1,4 @@
 /* The tables and the coloured text for a terminal. */
-#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 #include "atlas/report.h"
 #include "core/error.h"
 #include "core/number.h"
+#include "core/utf8.h"
 
 #define MIN_WIDTH 72 /* of the table of both measures */
 #define DEFAULT_WIDTH 80
@@ -581,7 +581,7 @@ static void print_text(printer *p)
 static void print_sentence(printer *p, const char *clause)
 {
     mixt_buffer text = {0};
-    mixt_buffer_format(&text, "%c%s.", toupper((unsigned char)clause[0]),
+    mixt_buffer_format(&text, "%c%s.", mixt_ascii_upper(clause[0]),
                        clause[0] != '\0' ? clause + 1 : "");
     mixt_buffer_append(&text, "", 1);
     wrapped(p, text.failed ? "" : text.data);

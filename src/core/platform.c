@@ -14,6 +14,7 @@
 
 #ifdef HAS_LINUX
 #include <sched.h>
+#include <sys/auxv.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #endif
@@ -156,6 +157,29 @@ int mixt_processors_allowed(void)
     return count > 1 ? (int)count : 1;
 #else
     return 1;
+#endif
+}
+
+/* Bits of AT_HWCAP and AT_HWCAP2, which the kernel keeps as they are. */
+bool mixt_processor_has_dotprod(void)
+{
+#if defined(HAS_LINUX) && defined(__aarch64__)
+    return (getauxval(AT_HWCAP) >> 20 & 1) != 0;
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return true;
+#else
+    return false;
+#endif
+}
+
+bool mixt_processor_has_i8mm(void)
+{
+#if defined(HAS_LINUX) && defined(__aarch64__)
+    return (getauxval(AT_HWCAP2) >> 13 & 1) != 0;
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+    return true;
+#else
+    return false;
 #endif
 }
 

@@ -26,6 +26,11 @@ size_t mixt_memory_available(void);
 /* Processors that this process may run on, at least 1. Without that figure: those that are on. */
 int mixt_processors_allowed(void);
 
+/* Whether a 64-bit ARM has the instructions of FEAT_DotProd and FEAT_I8MM. Without that figure:
+ * whether the compiler was told that it has. */
+bool mixt_processor_has_dotprod(void);
+bool mixt_processor_has_i8mm(void);
+
 /* Fills `bytes` with randomness of the system's; false where it has none. */
 bool mixt_entropy_read(void *bytes, size_t size);
 

@@ -43,6 +43,11 @@ static inline char mixt_ascii_lower(char letter)
     return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
 }
 
+static inline char mixt_ascii_upper(char letter)
+{
+    return letter >= 'a' && letter <= 'z' ? (char)(letter - 'a' + 'A') : letter;
+}
+
 static inline bool mixt_ascii_equal(const char *a, const char *b)
 {
     while (*a != '\0' && mixt_ascii_lower(*a) == mixt_ascii_lower(*b)) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/platform.h"
 
 /* dlsym gives a data pointer; POSIX lets its bytes be those of a function pointer. */
 static bool find_function(void *library, const char *name, void *function, size_t size)
@@ -33,9 +34,8 @@ static bool has_room(int threads)
     wanted = (wanted < THREADS_MAX ? wanted : THREADS_MAX) + 2;
     bool good = true;
     while (good && count < wanted) {
-        pieces[count] =
-            mmap(NULL, THREAD_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        good = pieces[count] != MAP_FAILED;
+        pieces[count] = mixt_pages_map(THREAD_BYTES);
+        good = pieces[count] != NULL;
         count += good;
     }
     while (count-- > 0) {

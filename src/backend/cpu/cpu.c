@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/platform.h"
 
 const char *const mixt_cpu_tier_names[MIXT_CPU_TIERS] = {"scalar", "avx2",    "avx512",
                                                          "neon",   "dotprod", "i8mm"};
@@ -50,44 +51,11 @@ mixt_cpu mixt_cpu_detect(void)
     return cpu;
 }
 #elif defined(__aarch64__)
-#if defined(__linux__)
-#include <sys/auxv.h>
-
-/* Bits of AT_HWCAP and AT_HWCAP2, which the kernel keeps as they are. */
-static bool has_dotprod(void)
-{
-    return (getauxval(AT_HWCAP) >> 20 & 1) != 0;
-}
-
-static bool has_i8mm(void)
-{
-    return (getauxval(AT_HWCAP2) >> 13 & 1) != 0;
-}
-#else /* what the compiler was told to build for */
-static bool has_dotprod(void)
-{
-#ifdef __ARM_FEATURE_DOTPROD
-    return true;
-#else
-    return false;
-#endif
-}
-
-static bool has_i8mm(void)
-{
-#ifdef __ARM_FEATURE_MATMUL_INT8
-    return true;
-#else
-    return false;
-#endif
-}
-#endif
-
 mixt_cpu mixt_cpu_detect(void)
 {
-    mixt_cpu_tier tier = !has_dotprod() ? MIXT_CPU_NEON
-                         : !has_i8mm()  ? MIXT_CPU_DOTPROD
-                                        : MIXT_CPU_I8MM;
+    mixt_cpu_tier tier = !mixt_processor_has_dotprod() ? MIXT_CPU_NEON
+                         : !mixt_processor_has_i8mm()  ? MIXT_CPU_DOTPROD
+                                                       : MIXT_CPU_I8MM;
     return (mixt_cpu){tier, false, false};
 }
 #else
