@@ -2,6 +2,7 @@
  * wolfecameron/nanoMoE), and what becomes of it here. */
 #include "nanogpt.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "files.h"
@@ -48,6 +49,7 @@ const cli_option options_nanogpt[] = {
     IGNORED_ROW("compile"),
     IGNORED_ROW("backend"),
     IGNORED_ROW("always-save-checkpoint"),
+    NUMBER_ROW("top-k", LONG, top_k, 1, "N", "experts-per-token (nanoMoE)"),
     FLAG_ROW("use-aux-loss", use_aux_loss, "false: balance-coefficient 0 (nanoMoE)"),
     FLAG_ROW("use-router-z-loss", use_router_z_loss, "false: z-coefficient 0"),
     FLAG_ROW("use-noisy-top-k", use_noisy_top_k, "only false (nanoMoE)"),
@@ -101,6 +103,10 @@ static void translate_experts(const nanogpt_target *target, cli_arguments *argum
 {
     const nanogpt_settings *asked = target->asked;
     mixt_router_options *router = &target->model->router;
+    if (options_given_after(arguments, "top-k", "experts-per-token")) {
+        target->model->experts_per_token = asked->top_k < INT_MAX ? (int)asked->top_k : INT_MAX;
+        options_mark(arguments, "experts-per-token");
+    }
     if (given(arguments, "use-aux-loss") != NULL && !asked->use_aux_loss) {
         router->balance_coefficient = 0;
         options_mark(arguments, "balance-coefficient");

@@ -97,7 +97,8 @@ static char *written(const cli_arguments *arguments, size_t *size)
     char *text;
     FILE *stream = open_memstream(&text, size);
     FUZZ_REQUIRE(stream != NULL, "a stream");
-    options_write_config(arguments->command, arguments->settings, "machine nanoGPT", stream);
+    options_write_config(arguments->command, arguments->settings,
+                         "machine keys of nanoGPT and nanoMoE", stream);
     fclose(stream);
     return text;
 }

@@ -90,7 +90,7 @@ static void json_holds_no_infinity(void **state)
     (void)state;
     make_model("steep", 1e6);
     write_text("text.txt", "a text to score");
-    assert_int_equal(run("eval steep -d text.txt --json"), 0);
+    assert_int_equal(run("eval steep --data text.txt --json"), 0);
     json_t *root = json_loads(strstr(output, "{\"domains"), JSON_DISABLE_EOF_CHECK, NULL);
     assert_non_null(root);
     json_t *all = json_object_get(root, "all");
@@ -106,7 +106,7 @@ static void json_holds_no_infinity(void **state)
     assert_true(json_is_string(json_object_get(root, "note")));
     json_decref(root);
     make_model("plain", 1);
-    assert_int_equal(run("eval plain -d text.txt --json"), 0);
+    assert_int_equal(run("eval plain --data text.txt --json"), 0);
     root = json_loads(strstr(output, "{\"domains"), JSON_DISABLE_EOF_CHECK, NULL);
     all = json_object_get(root, "all");
     assert_true(json_is_real(json_object_get(all, "perplexity")));
@@ -140,21 +140,21 @@ static void names_do_not_act_on_a_terminal(void **state)
         const char *arguments;
         int status;
     } cases[] = {
-        {"eval plain -d texts", 0},
-        {"eval plain -d texts --json", 0},
-        {"eval plain -d 'nothing" EVIL "'", 2},
+        {"eval plain --data texts", 0},
+        {"eval plain --data texts --json", 0},
+        {"eval plain --data 'nothing" EVIL "'", 2},
         {"info 'nothing" EVIL "'", 2},
         {"info '" EVIL "'", 0},
         {"convert '" EVIL "' -o '" EVIL ".gguf'", 0},
         {"convert '" EVIL "' -o '" EVIL "'", 2},
-        {"trace plain -d texts -o '" EVIL ".trace'", 0},
+        {"trace plain --data texts -o '" EVIL ".trace'", 0},
         {"atlas '" EVIL ".trace'", 0},
         {"atlas '" EVIL "'", 2},
         {"run plain -p x -n '" EVIL "'", 2},
         {"run plain --'" EVIL "'", 2},
         {"'" EVIL "'", 2},
         {"chat plain --template '" EVIL "'", 2},
-        {"train --init-from plain -d texts -o '" EVIL "run' --steps 1 --window 8", 0},
+        {"train --init-from plain --data texts -o '" EVIL "run' --steps 1 --window 8", 0},
         {"train --config '" EVIL "'", 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -189,10 +189,10 @@ static void text_without_a_tokenizer(void **state)
         "run mute -p x",
         "run mute -f text.txt",
         "chat mute",
-        "eval mute -d text.txt",
-        "trace mute -d text.txt -o t",
+        "eval mute --data text.txt",
+        "trace mute --data text.txt -o t",
         "convert mute -o o.gguf --data text.txt",
-        "train --init-from mute -d text.txt -o mute-run --steps 1",
+        "train --init-from mute --data text.txt -o mute-run --steps 1",
         "tokenize -m mute -p x",
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -80,7 +80,7 @@ static void train(void)
     write_file(text, body, strlen(body));
     const char *argv[] = {program,
                           "train",
-                          "-d",
+                          "--data",
                           text,
                           "-o",
                           run,

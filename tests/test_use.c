@@ -122,7 +122,7 @@ static void read_words(char *man)
 }
 
 /* A word is one option, whichever command has it. --ctx-size is llama.cpp's for a window and for a
- * context; mixt tokenize takes the tokenizer of a --model. */
+ * context; mixt tokenize takes the tokenizer of a --model; top_k is also a key of nanoMoE. */
 static void words_have_one_meaning(void **state)
 {
     (void)state;
@@ -133,7 +133,7 @@ static void words_have_one_meaning(void **state)
         for (size_t j = 0; j < i; j++) {
             if (strcmp(words[i].word, words[j].word) == 0 &&
                 strcmp(words[i].option, words[j].option) != 0 &&
-                strstr(" ctx-size model ", words[i].word) == NULL) {
+                strstr(" ctx-size model top-k ", words[i].word) == NULL) {
                 fail_msg("--%s is --%s and --%s", words[i].word, words[i].option, words[j].option);
             }
         }
@@ -200,7 +200,7 @@ static const slip slips[] = {
     {"train --learn-rate", "--learning-rate"},
     {"train --layrs", "--layers"},
     {"train --grad-clipp", "--clip"},
-    {"train --dropout", NULL},
+    {"train --label-smoothing", NULL},
     {"train --compile", NULL},
     {"train -d", "--data"},
     {"eval -d", "--data"},
@@ -280,7 +280,7 @@ static const char *const printing[] = {
     "tokenize -m run -f text/one/1.txt --pieces",
     "bench -m run -p 8 -n 2 -r 1 -t 1 --no-limits -o jsonl",
     "bench -m run -p 8 -n 2 -r 1 -t 1 --no-limits",
-    "train --data text --out run --init-from run -t 1 --steps 13",
+    "train --data text --out run -t 1 --steps 13",
     "chat -m run --template chatml -n 4 -t 1",
 };
 

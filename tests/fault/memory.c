@@ -493,11 +493,11 @@ static unsigned sweep(const sweep_row *row, unsigned most)
 #define GREEDY " --temp 0 -n 6 -t 2"
 
 static const sweep_row making[] = {
-    {.title = "train", .arguments = "train -d ~/text -o run --steps 2" SHAPE},
+    {.title = "train", .arguments = "train --data ~/text -o run --steps 2" SHAPE},
     {.title = "convert", .before = "start", .arguments = "convert run/model -o model.gguf"},
     {.title = "trace",
      .before = "start",
-     .arguments = "trace -m run/model -d ~/text -o trace -t 2"},
+     .arguments = "trace -m run/model --data ~/text -o trace -t 2"},
 };
 
 static const sweep_row rows[] = {
@@ -519,24 +519,24 @@ static const sweep_row rows[] = {
     {.title = "chat",
      .input = "prompt",
      .arguments = "chat -m ~/start/run/model --template chatml --variables {\"a\":[1,2.5]}" GREEDY},
-    {.title = "eval", .arguments = "eval -m ~/start/run/model -d ~/text -t 2 --json"},
+    {.title = "eval", .arguments = "eval -m ~/start/run/model --data ~/text -t 2 --json"},
     {.title = "eval --ppl-file",
      .arguments = "eval -m ~/start/run/model -f ~/text/one/1.txt -c 16 -t 2"},
     {.title = "trace",
      .before = "start",
-     .arguments = "trace -m ~/start/run/model -d ~/text -o trace --logits -t 2"},
+     .arguments = "trace -m ~/start/run/model --data ~/text -o trace --logits -t 2"},
     {.title = "atlas", .before = "pages", .arguments = "atlas ~/start/trace --html page.html"},
     {.title = "convert gguf",
      .before = "pages",
      .arguments = "convert ~/start/run/model -o page.gguf -t 2"},
     {.title = "convert quantised",
-     .arguments = "convert ~/start/run/model -o out.gguf --type Q8_0 -d ~/text --save-importance "
+     .arguments = "convert ~/start/run/model -o out.gguf --type Q8_0 --data ~/text --save-importance "
                   "importance.gguf -c 64 -t 2"},
     {.title = "convert folder", .arguments = "convert ~/start/model.gguf -o out -t 2"},
-    {.title = "train", .arguments = "train -d ~/text -o run --steps 2" SHAPE},
+    {.title = "train", .arguments = "train --data ~/text -o run --steps 2" SHAPE},
     {.title = "train, resumed",
      .before = "begun",
-     .arguments = "train -d ~/text -o run --steps 4" SHAPE},
+     .arguments = "train --data ~/text -o run --steps 4" SHAPE},
     {.title = "bench",
      .timed = true,
      .arguments =
