@@ -201,7 +201,7 @@ static const slip slips[] = {
     {"train --layrs", "--layers"},
     {"train --grad-clipp", "--clip"},
     {"train --label-smoothing", NULL},
-    {"train --compile", NULL},
+    {"train --deterministic", NULL},
     {"train -d", "--data"},
     {"eval -d", "--data"},
     {"tokenize -d", "--decode"},
