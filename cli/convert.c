@@ -244,6 +244,26 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     return status;
 }
 
+/* What is read here stays as it is; the model itself the library looks after. */
+static int refuse_replacing(const convert_settings *settings)
+{
+    const char *read[] = {settings->importance, settings->tokenizer};
+    const char *keep = settings->save_importance, *output = settings->output;
+    const char *const *data = settings->data.items;
+    size_t count = settings->data.count;
+    if (files_would_replace_any(output, read, 2) || files_would_replace_any(output, data, count)) {
+        return fail_usage("--output: %.400s is read here; it would be written over", output);
+    }
+    if (files_would_replace(keep, settings->model) || files_would_replace_any(keep, read, 2) ||
+        files_would_replace_any(keep, data, count)) {
+        return fail_usage("--save-importance: %.400s is read here; it would be written over", keep);
+    }
+    if (keep != NULL && (files_are_one(keep, output) || files_would_replace(keep, output))) {
+        return fail_usage("--save-importance: %.400s is --output too", keep);
+    }
+    return STATUS_DONE;
+}
+
 static int run_convert(void *user, cli_arguments *arguments)
 {
     convert_settings *settings = user;
@@ -257,15 +277,9 @@ static int run_convert(void *user, cli_arguments *arguments)
     if (settings->save_importance != NULL && settings->data.count == 0) {
         return fail_usage("--save-importance: needs --data");
     }
-    bool replaced = settings->save_importance != NULL &&
-                    files_would_replace(settings->save_importance, settings->model);
-    for (size_t i = 0; i < settings->data.count && settings->save_importance != NULL; i++) {
-        replaced =
-            replaced || files_would_replace(settings->save_importance, settings->data.items[i]);
-    }
-    if (replaced) {
-        return fail_usage("--save-importance: %.400s is read here; it would be written over",
-                          settings->save_importance);
+    int status = refuse_replacing(settings);
+    if (status != STATUS_DONE) {
+        return status;
     }
     return with_resources(convert, settings);
 }

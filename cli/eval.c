@@ -25,7 +25,8 @@ static const cli_option eval_options[] = {
     OPTION_OF_HELDOUT(eval_settings, "score only this share of the documents, the one that mixt "
                                      "train holds out; 0: score all"),
     OPTION_OF_WINDOW(eval_settings, 0,
-                     "tokens in a window; 0: the model's context, with --ppl-file 512 at most"),
+                     "tokens in a window; 0: the model's context, 4096 at most, with --ppl-file "
+                     "512 at most"),
     OPTION_OF_MAX_TOKENS(eval_settings, "most tokens of each domain; 0: no limit"),
     {.name = "ppl-file",
      .letter = 'f',
@@ -121,7 +122,7 @@ static mixt_status evaluate(const void *user, cli_resources *resources, mixt_err
     const score_request request = {
         .label = "eval",
         .heldout = settings->heldout > 0,
-        .window = window_or_context(settings->window, resources->model),
+        .window = window_of_scores(settings->window, resources->model),
         .max_tokens = (uint64_t)settings->max_tokens,
     };
     TRY(score_data(resources, &request, &rows, error));

@@ -96,18 +96,59 @@ bool files_is_folder(const char *path)
     return stat(path, &found) == 0 && S_ISDIR(found.st_mode);
 }
 
+/* Whether a folder that `path` lies in, at any depth, is the one of these numbers. */
+static bool lies_in(const char *path, const struct stat *folder)
+{
+    char *real = realpath(path, NULL);
+    bool found = false;
+    for (char *slash; real != NULL && !found && (slash = strrchr(real, '/')) != NULL;) {
+        struct stat above;
+        *slash = 0;
+        found = stat(slash == real ? "/" : real, &above) == 0 && above.st_dev == folder->st_dev &&
+                above.st_ino == folder->st_ino;
+    }
+    free(real);
+    return found;
+}
+
 bool files_would_replace(const char *output, const char *input)
 {
     struct stat out, in;
     char inner[4400];
-    const char *slash = strrchr(output, '/');
-    if (input == NULL || stat(output, &out) != 0 || stat(input, &in) != 0) {
+    if (output == NULL || input == NULL || stat(output, &out) != 0 || stat(input, &in) != 0) {
         return false;
     }
+    const char *slash = strrchr(output, '/');
     bool same = out.st_dev == in.st_dev && out.st_ino == in.st_ino;
     return same || (S_ISDIR(in.st_mode) &&
-                    files_join(inner, sizeof inner, input, slash == NULL ? output : slash + 1) &&
-                    files_would_replace(output, inner));
+                    (lies_in(output, &in) ||
+                     (files_join(inner, sizeof inner, input, slash == NULL ? output : slash + 1) &&
+                      files_would_replace(output, inner))));
+}
+
+bool files_are_one(const char *a, const char *b)
+{
+    char folders[2][4200];
+    const char *const paths[] = {a, b}, *names[2];
+    for (int i = 0; i < 2; i++) {
+        const char *slash = strrchr(paths[i], '/');
+        names[i] = slash == NULL ? paths[i] : slash + 1;
+        int length = slash == NULL ? 1 : (int)(slash - paths[i]) + 1; /* with the slash, "/" too */
+        snprintf(folders[i], sizeof folders[i], "%.*s", length, slash == NULL ? "." : paths[i]);
+    }
+    struct stat in, other;
+    return strcmp(names[0], names[1]) == 0 && stat(folders[0], &in) == 0 &&
+           stat(folders[1], &other) == 0 && in.st_dev == other.st_dev && in.st_ino == other.st_ino;
+}
+
+bool files_would_replace_any(const char *output, const char *const *inputs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (files_would_replace(output, inputs[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool files_is_link(const char *path)

@@ -48,37 +48,51 @@ static bool has_config(char *out, size_t size, const char *folder, const char *n
            files_join(path, sizeof path, out, "config.json") && files_exist(path);
 }
 
-/* Finds the folder that holds config.json: the path itself, its model/, or the checkpoint that its
- * LATEST names. */
-static void resolve_model(const char *path, char *out, size_t size)
+/* The checkpoint that LATEST names, where there is such a file: what it does not lead to is said of
+ * it, not of a config.json that nobody spoke of. */
+static mixt_status resolve_latest(const char *path, char *out, size_t size, mixt_error *error)
 {
     char latest[4200];
     char what[200];
     char *name = NULL;
     size_t length = 0;
-    if (has_config(out, size, path, ".") || has_config(out, size, path, "model")) {
-        size_t end = strlen(out);
-        if (end > 2 && strcmp(out + end - 2, "/.") == 0) {
-            out[end - 2] = 0;
-        }
-        return;
+    if (!files_join(latest, sizeof latest, path, "LATEST") || !files_exist(latest)) {
+        snprintf(out, size, "%s", path);
+        return MIXT_OK;
     }
-    if (files_join(latest, sizeof latest, path, "LATEST") &&
-        files_read(latest, 300, &name, &length, what) == MIXT_OK) {
-        name[strcspn(name, "\r\n")] = 0;
-        bool plain = name[0] != 0 && name[0] != '.' && strchr(name, '/') == NULL;
-        bool good = plain && has_config(out, size, path, name);
-        free(name);
-        if (good) {
-            return;
-        }
+    mixt_status status = files_read(latest, 300, &name, &length, what);
+    if (status != MIXT_OK) {
+        return set_error(error, status, "%.400s: %s", latest, what);
     }
-    snprintf(out, size, "%s", path);
+    name[strcspn(name, "\r\n")] = 0;
+    bool plain = name[0] != 0 && name[0] != '.' && strchr(name, '/') == NULL;
+    if (!plain || !has_config(out, size, path, name)) {
+        status = set_error(error, MIXT_ERROR_FORMAT,
+                           "%.400s: must name a checkpoint beside it with a config.json, and says "
+                           "\"%.60s\"",
+                           latest, name);
+    }
+    free(name);
+    return status;
+}
+
+/* Finds the folder that holds config.json: the path itself, its model/, or the checkpoint that its
+ * LATEST names. */
+static mixt_status resolve_model(const char *path, char *out, size_t size, mixt_error *error)
+{
+    if (!has_config(out, size, path, ".") && !has_config(out, size, path, "model")) {
+        return resolve_latest(path, out, size, error);
+    }
+    size_t end = strlen(out);
+    if (end > 2 && strcmp(out + end - 2, "/.") == 0) {
+        out[end - 2] = 0;
+    }
+    return MIXT_OK;
 }
 
 mixt_status open_model(const char *path, cli_resources *resources, mixt_error *error)
 {
-    resolve_model(path, resources->model_path, sizeof resources->model_path);
+    TRY(resolve_model(path, resources->model_path, sizeof resources->model_path, error));
     TRY(mixt_model_open(resources->model_path, &resources->model, error));
     for (int i = 0; mixt_model_remark(resources->model, i) != NULL; i++) {
         say(stderr, "note: %s\n", mixt_model_remark(resources->model, i));
@@ -93,7 +107,7 @@ mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_erro
     snprintf(found, sizeof found, "%s", path != NULL ? path : resources->model_path);
     if (path != NULL && files_is_folder(path) &&
         files_join(beside, sizeof beside, path, "tokenizer.json") && !files_exist(beside)) {
-        resolve_model(path, found, sizeof found); /* of a run folder: its model's */
+        TRY(resolve_model(path, found, sizeof found, error)); /* of a run folder: its model's */
     }
     TRY(mixt_tokenizer_open(found, &resources->tokenizer, error));
     if (path != NULL && resources->model != NULL) { /* the model's own ends count all the same */
@@ -242,6 +256,19 @@ int window_or_context(int window, const mixt_model *model)
     mixt_model_info info;
     mixt_model_describe(model, &info);
     return window > 0 ? window : info.options.context_length;
+}
+
+int window_of_scores(int window, const mixt_model *model)
+{
+    int context = window_or_context(0, model);
+    if (window > 0 || context <= SCORE_WINDOW) {
+        return window > 0 ? window : context;
+    }
+    fprintf(stderr,
+            "note: the model has a context of %d tokens: windows have %d, unless --window says "
+            "otherwise\n",
+            context, SCORE_WINDOW);
+    return SCORE_WINDOW;
 }
 
 int window_that_fits(int window, int usual, const mixt_model *model)

@@ -143,6 +143,10 @@ void describe_model(const mixt_model *model, mixt_model_info *info, char total[3
                     char active[32]);
 /* The context length of a window of 0. */
 int window_or_context(int window, const mixt_model *model);
+/* The same of texts that are scored or traced: a context may be claimed that no memory holds, so
+ * that of a longer one SCORE_WINDOW tokens are taken, said aloud. */
+#define SCORE_WINDOW 4096
+int window_of_scores(int window, const mixt_model *model);
 /* A window of 0 is `usual`, or the model's context where that is less, which is said. */
 int window_that_fits(int window, int usual, const mixt_model *model);
 /* A table of scores by domain, or JSON. */

@@ -24,7 +24,8 @@ static const cli_option trace_options[] = {
      .help = "trace file to write (safetensors)"},
     OPTION_OF_HELDOUT(trace_settings, "trace only this share of the documents, the one that mixt "
                                       "train holds out; 0: all"),
-    OPTION_OF_WINDOW(trace_settings, 0, "tokens routed together; 0: the model's context"),
+    OPTION_OF_WINDOW(trace_settings, 0,
+                     "tokens routed together; 0: the model's context, 4096 at most"),
     OPTION_OF_MAX_TOKENS(trace_settings, "most tokens of each domain; 0: no limit"),
     {.name = "logits",
      .kind = OPTION_FLAG,
@@ -51,7 +52,7 @@ static mixt_status write_trace(const void *user, cli_resources *resources, mixt_
     const mixt_trace_options options = {
         .output = settings->output,
         .model_name = settings->model.path,
-        .window = window_or_context(settings->window, resources->model),
+        .window = window_of_scores(settings->window, resources->model),
         .max_tokens = (uint64_t)settings->max_tokens,
         .heldout = settings->heldout > 0,
         .logits = settings->logits,
@@ -71,10 +72,10 @@ static int run_trace(void *user, cli_arguments *arguments)
     if (settings->data.count == 0) {
         return fail_usage("--data: needed");
     }
-    bool replaced = files_would_replace(settings->output, settings->model.path);
-    for (size_t i = 0; i < settings->data.count; i++) {
-        replaced = replaced || files_would_replace(settings->output, settings->data.items[i]);
-    }
+    const char *const read[] = {settings->model.path, settings->model.tokenizer};
+    bool replaced =
+        files_would_replace_any(settings->output, read, 2) ||
+        files_would_replace_any(settings->output, settings->data.items, settings->data.count);
     if (replaced) {
         return fail_usage("--output: %.400s is read here; it would be written over",
                           settings->output);

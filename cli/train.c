@@ -591,13 +591,20 @@ static void translate_train(void *user, cli_arguments *arguments)
     nanogpt_translate(&target, arguments);
 }
 
-static int refuse_links(const run_folder *folder)
+/* What a run writes is its own: no links, and no model that was there before it, which the one in
+ * the end would replace. */
+static int refuse_others(const run_folder *folder)
 {
     const char *const made[] = {folder->tokenizer, folder->model};
     for (size_t i = 0; i < 2; i++) {
         if (files_is_link(made[i])) {
             return fail_usage("%.400s: is a link; remove it", made[i]);
         }
+    }
+    if (!folder->had_config && !files_exist(folder->latest) && files_exist(folder->model)) {
+        return fail_usage("--out: %.400s is there already and of no run; the model of this one "
+                          "would replace it; use a new folder",
+                          folder->model);
     }
     return STATUS_DONE;
 }
@@ -616,7 +623,7 @@ static int run_train(void *user, cli_arguments *arguments)
         return fail_usage("--out: the path is too long");
     }
     int status = read_settings(settings, arguments, &folder);
-    status = status == STATUS_DONE ? refuse_links(&folder) : status;
+    status = status == STATUS_DONE ? refuse_others(&folder) : status;
     if (status != STATUS_DONE) {
         return status;
     }

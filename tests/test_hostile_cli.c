@@ -211,12 +211,139 @@ static void text_without_a_tokenizer(void **state)
     free(config);
 }
 
+/* A file that a command reads is never its output, by whichever option it is read, at any depth of
+ * a folder, under any spelling. */
+static void what_is_read_is_not_written_over(void **state)
+{
+    (void)state;
+    make_model("read", 1);
+    write_text("importance.txt", "a text to measure importance on");
+    char *deep = scratch_path("corpus/of/texts");
+    must(mixt_folder_create(deep, NULL), NULL);
+    free(deep);
+    write_text("corpus/of/texts/a.gguf", "a text below two folders");
+    write_text("corpus/of/texts/a.txt", "a text below two folders");
+    write_text("text.gguf", "a text with the name of a model");
+    assert_int_equal(run("convert read -o q.gguf --type Q8_0 --data importance.txt "
+                         "--save-importance importance.gguf"),
+                     0);
+    assert_int_equal(run("convert read -o tokenizer.gguf"), 0);
+    assert_int_equal(run("trace read --data importance.txt -o trace.st"), 0);
+    static const struct {
+        const char *arguments, *kept;
+    } cases[] = {
+        {"convert read -o importance.gguf --type Q8_0 --importance importance.gguf",
+         "importance.gguf"},
+        {"convert read -o ./importance.gguf --type Q8_0 --importance importance.gguf",
+         "importance.gguf"},
+        {"convert read -o text.gguf --type Q8_0 --data text.gguf", "text.gguf"},
+        {"convert read -o corpus/of/texts/a.gguf --type Q8_0 --data corpus",
+         "corpus/of/texts/a.gguf"},
+        {"convert read -o tokenizer.gguf --tokenizer tokenizer.gguf", "tokenizer.gguf"},
+        {"convert read -o p.gguf --type Q8_0 --data corpus --save-importance "
+         "corpus/of/../of/texts/a.txt",
+         "corpus/of/texts/a.txt"},
+        {"convert read -o p.gguf --type Q8_0 --data text.gguf --tokenizer tokenizer.gguf "
+         "--save-importance tokenizer.gguf",
+         "tokenizer.gguf"},
+        {"trace read --data corpus -o corpus/of/texts/a.txt", "corpus/of/texts/a.txt"},
+        {"trace read --data text.gguf --tokenizer tokenizer.gguf -o tokenizer.gguf",
+         "tokenizer.gguf"},
+        {"trace . --data text.gguf -o read/config.json", "read/config.json"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *path = scratch_path(cases[i].kept);
+        size_t before, after;
+        char *was = read_file(path, &before);
+        int status = run(cases[i].arguments);
+        char *is = read_file(path, &after);
+        if (status != 2 || before != after || memcmp(was, is, before) != 0 ||
+            strstr(output, "is read here; it would be written over") == NULL) {
+            fail_msg("%s: status %d: %s", cases[i].arguments, status, output);
+        }
+        free(was);
+        free(is);
+        free(path);
+    }
+    assert_int_equal(run("convert read -o one.gguf --type Q8_0 --data text.gguf "
+                         "--save-importance ./read/../one.gguf"),
+                     2);
+    assert_non_null(strstr(output, "is --output too"));
+    /* the model that a new run would replace in the end is somebody's */
+    assert_int_equal(run("train --init-from read --data text.gguf -o read/.. --steps 1"), 0);
+    assert_int_equal(run("convert read -o other/model"), 0);
+    assert_int_equal(run("train --init-from other/model --data text.gguf -o other --steps 1"), 2);
+    assert_non_null(strstr(output, "other/model is there already and of no run"));
+    char *began = scratch_path("other/train.conf");
+    assert_int_equal(access(began, F_OK), -1);
+    free(began);
+}
+
+/* A run folder without a model is said to be what is wrong with its LATEST. */
+static void latest_is_named(void **state)
+{
+    (void)state;
+    static const char *const makings[] = {
+        "printf '' >run/LATEST",
+        "echo ../read >run/LATEST",
+        "echo step-00000099 >run/LATEST",
+        "head -c 1000 /dev/zero >run/LATEST",
+        "mkfifo run/LATEST",
+        "mkdir run/LATEST",
+        "ln -s LATEST run/LATEST",
+        "ln -s nowhere run/LATEST",
+    };
+    for (size_t i = 0; i < sizeof makings / sizeof *makings; i++) {
+        char command[4400];
+        snprintf(command, sizeof command, "cd %s && rm -rf run && mkdir run && %s", scratch,
+                 makings[i]);
+        assert_int_equal(system(command), 0);
+        static const char *const reading[] = {"info run", "run run -p x",
+                                              "tokenize --tokenizer run -p x"};
+        for (size_t k = 0; k < 3; k++) {
+            int status = run(reading[k]);
+            if (status != 2 || strstr(output, "run/LATEST: ") == NULL) {
+                fail_msg("%s: %s: status %d: %s", makings[i], reading[k], status, output);
+            }
+        }
+    }
+}
+
+/* What the configuration claims asks for no memory that the texts do not need. */
+static void claimed_context(void **state)
+{
+    (void)state;
+    make_model("claim", 1);
+    write_text("text.txt", "a short text");
+    char command[4400];
+    snprintf(command, sizeof command,
+             "cd %s && sed -i 's/\"max_position_embeddings\": 32/"
+             "\"max_position_embeddings\": 16777216/' claim/config.json",
+             scratch);
+    assert_int_equal(system(command), 0);
+    static const char *const cases[] = {"eval claim --data text.txt",
+                                        "trace claim --data text.txt -o claim.st"};
+    for (size_t i = 0; i < 2; i++) {
+        int status = run(cases[i]);
+        if (status != 0 ||
+            strstr(output, "note: the model has a context of 16777216 tokens: windows have 4096, "
+                           "unless --window says otherwise\n") == NULL) {
+            fail_msg("%s: status %d: %s", cases[i], status, output);
+        }
+    }
+    assert_int_equal(run("eval claim --data text.txt --window 64"), 0);
+    assert_null(strstr(output, "note:"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_holds_no_infinity),
         cmocka_unit_test(names_do_not_act_on_a_terminal),
         cmocka_unit_test(text_without_a_tokenizer),
+        cmocka_unit_test(what_is_read_is_not_written_over),
+        cmocka_unit_test(latest_is_named),
+        cmocka_unit_test(claimed_context),
     };
     return cmocka_run_group_tests(tests, begin, scratch_remove_context);
 }
