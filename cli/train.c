@@ -601,7 +601,9 @@ static int refuse_others(const run_folder *folder)
             return fail_usage("%.400s: is a link; remove it", made[i]);
         }
     }
-    if (!folder->had_config && !files_exist(folder->latest) && files_exist(folder->model)) {
+    char held[4300];
+    if (!folder->had_config && !files_exist(folder->latest) &&
+        files_join(held, sizeof held, folder->model, "config.json") && files_exist(held)) {
         return fail_usage("--out: %.400s is there already and of no run; the model of this one "
                           "would replace it; use a new folder",
                           folder->model);

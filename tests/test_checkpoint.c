@@ -116,6 +116,26 @@ static void test_leftovers_go(void **unused)
     free(run);
 }
 
+/* A run that lost its checkpoints does not begin again over what is left of it. */
+static void test_lost_checkpoints(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("lost"), *step = run_path(run, "step-00000001");
+    mixt_checkpoint *checkpoint;
+    char *lines;
+    mixt_error error = MIXT_ERROR_INIT;
+    OK(mixt_checkpoint_find(run, &checkpoint, &lines, error_)); /* there is no such folder */
+    assert_null(checkpoint);
+    fresh_run(run, 1, 1);
+    OK(mixt_folder_remove(step, error_));
+    assert_int_equal(mixt_checkpoint_find(run, &checkpoint, &lines, &error), MIXT_ERROR_FORMAT);
+    assert_non_null(strstr(error.message, "lost/LATEST: names a checkpoint, and there is none"));
+    assert_null(checkpoint);
+    assert_null(lines);
+    free(step);
+    free(run);
+}
+
 static void test_shape_checks(void **unused)
 {
     (void)unused;
@@ -319,10 +339,15 @@ static void test_lock(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_saves_and_loads), cmocka_unit_test(test_keeps_enough),
-        cmocka_unit_test(test_same_step_again), cmocka_unit_test(test_leftovers_go),
-        cmocka_unit_test(test_shape_checks),    cmocka_unit_test(test_bad_saves),
-        cmocka_unit_test(test_foreign_files),   cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_saves_and_loads),
+        cmocka_unit_test(test_keeps_enough),
+        cmocka_unit_test(test_same_step_again),
+        cmocka_unit_test(test_leftovers_go),
+        cmocka_unit_test(test_lost_checkpoints),
+        cmocka_unit_test(test_shape_checks),
+        cmocka_unit_test(test_bad_saves),
+        cmocka_unit_test(test_foreign_files),
+        cmocka_unit_test(test_lock),
     };
     return cmocka_run_group_tests(tests, runs_make, runs_remove);
 }

@@ -130,6 +130,20 @@ static mixt_status open_step(const char *folder, int64_t step, mixt_checkpoint *
     return status;
 }
 
+/* LATEST comes after the first checkpoint, and no more than the older ones are ever removed. */
+static mixt_status refuse_lost(const char *folder, mixt_error *error)
+{
+    char *latest = mixt_path_join(folder, "LATEST");
+    mixt_status status =
+        latest == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder)
+        : mixt_path_exists(latest)
+            ? mixt_fail(error, MIXT_ERROR_FORMAT,
+                        "%s: names a checkpoint, and there is none in the folder", latest)
+            : MIXT_OK;
+    free(latest);
+    return status;
+}
+
 mixt_status mixt_checkpoint_find(const char *folder, mixt_checkpoint **checkpoint,
                                  char **passed_over, mixt_error *error)
 {
@@ -143,6 +157,10 @@ mixt_status mixt_checkpoint_find(const char *folder, mixt_checkpoint **checkpoin
     mixt_status status = mixt_step_list(folder, &steps, &count, error);
     if (status != MIXT_OK) {
         return status;
+    }
+    if (count == 0) { /* a run that lost its checkpoints is not to begin again over what is left */
+        free(steps);
+        return refuse_lost(folder, error);
     }
     mixt_buffer lines = {0};
     mixt_error first = MIXT_ERROR_INIT;
@@ -160,7 +178,7 @@ mixt_status mixt_checkpoint_find(const char *folder, mixt_checkpoint **checkpoin
         }
     }
     free(steps);
-    if (status == MIXT_OK && count != 0 && *checkpoint == NULL) {
+    if (status == MIXT_OK && *checkpoint == NULL) {
         status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: none of %zu checkpoints verifies: %.300s",
                            folder, count, first.message);
     }
@@ -199,15 +217,43 @@ static void shape_text(uint32_t rank, const int64_t *shape, char *text, size_t s
     }
 }
 
-/* Reads one tensor after comparing its declaration. */
-static mixt_status load_tensor(const mixt_safetensors *file, const mixt_manifest_file *record,
-                               const mixt_checkpoint_tensor *wanted, mixt_error *error)
+static int compare_sums(const void *a, const void *b)
 {
-    const mixt_tensor_info *found = mixt_safetensors_find(file, wanted->name);
-    const mixt_manifest_tensor *sum = NULL;
-    for (size_t i = 0; i < record->tensor_count && sum == NULL; i++) {
-        sum = strcmp(record->tensors[i].name, wanted->name) == 0 ? &record->tensors[i] : NULL;
+    return strcmp((*(const mixt_manifest_tensor *const *)a)->name,
+                  (*(const mixt_manifest_tensor *const *)b)->name);
+}
+
+/* A file's tensors in the manifest, sorted by name; NULL without memory. */
+static const mixt_manifest_tensor **sort_sums(const mixt_manifest_file *record)
+{
+    const mixt_manifest_tensor **sums = calloc(record->tensor_count + 1, sizeof *sums);
+    for (size_t i = 0; i < record->tensor_count && sums != NULL; i++) {
+        sums[i] = &record->tensors[i];
     }
+    if (sums != NULL) {
+        qsort(sums, record->tensor_count, sizeof *sums, compare_sums);
+    }
+    return sums;
+}
+
+/* One file of a checkpoint that is read. */
+typedef struct loaded_file {
+    mixt_safetensors *file;
+    const mixt_manifest_file *record;
+    const mixt_manifest_tensor **sums; /* of the record, by name */
+} loaded_file;
+
+/* Reads one tensor after comparing its declaration. */
+static mixt_status load_tensor(const loaded_file *from, const mixt_checkpoint_tensor *wanted,
+                               mixt_error *error)
+{
+    const mixt_safetensors *file = from->file;
+    const mixt_manifest_file *record = from->record;
+    const mixt_tensor_info *found = mixt_safetensors_find(file, wanted->name);
+    const mixt_manifest_tensor named = {.name = wanted->name}, *key = &named;
+    const mixt_manifest_tensor **at =
+        bsearch(&key, from->sums, record->tensor_count, sizeof *from->sums, compare_sums);
+    const mixt_manifest_tensor *sum = at != NULL ? *at : NULL;
     if (found == NULL || sum == NULL) {
         return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: no tensor \"%.200s\"", record->name,
                          wanted->name);
@@ -235,25 +281,25 @@ static mixt_status load_tensor(const mixt_safetensors *file, const mixt_manifest
 static mixt_status load_file(const mixt_checkpoint *checkpoint,
                              const mixt_checkpoint_tensor *tensors, size_t count, mixt_error *error)
 {
-    const mixt_manifest_file *record = find_file(checkpoint, tensors[0].file);
+    loaded_file from = {.record = find_file(checkpoint, tensors[0].file)};
     char *path = mixt_path_join(checkpoint->path, tensors[0].file);
-    mixt_safetensors *file = NULL;
     mixt_status status = MIXT_OK;
-    if (path == NULL) {
-        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", checkpoint->path);
-    } else if (record == NULL) {
+    if (path != NULL && from.record == NULL) {
         status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: not in the checkpoint", path);
+    } else if (path == NULL || (from.sums = sort_sums(from.record)) == NULL) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", checkpoint->path);
     } else {
-        status = mixt_safetensors_open(path, &file, error);
+        status = mixt_safetensors_open(path, &from.file, error);
     }
-    if (status == MIXT_OK && mixt_safetensors_count(file) != count) {
+    if (status == MIXT_OK && mixt_safetensors_count(from.file) != count) {
         status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: holds %zu tensors, the model wants %zu",
-                           path, mixt_safetensors_count(file), count);
+                           path, mixt_safetensors_count(from.file), count);
     }
     for (size_t i = 0; i < count && status == MIXT_OK; i++) {
-        status = load_tensor(file, record, &tensors[i], error);
+        status = load_tensor(&from, &tensors[i], error);
     }
-    mixt_safetensors_close(file);
+    mixt_safetensors_close(from.file);
+    free(from.sums);
     free(path);
     return status;
 }
