@@ -239,6 +239,27 @@ static void test_json_huge(void **state)
     json_decref(wide);
 }
 
+/* Shortest, still real where they were, and text that looks like one stays. */
+static void test_json_reals(void **state)
+{
+    (void)state;
+    json_t *value;
+    static const char text[] = "{\"epsilon\": 1e-05, \"rate\": -0.0003, \"theta\": 10000.0, "
+                               "\"far\": 1.5e-05, \"huge\": 1e+30, \"third\": "
+                               "0.3333333333333333, \"text\": \"\\\\\\\"0.30000000000000001\", "
+                               "\"whole\": 300, \"least\": 5e-324, \"list\": [0.1, -0.0, false]}";
+    static const char wanted[] = "{\"epsilon\":1e-5,\"rate\":-0.0003,\"theta\":10000.0,"
+                                 "\"far\":1.5e-5,\"huge\":1e30,\"third\":0.3333333333333333,"
+                                 "\"text\":\"\\\\\\\"0.30000000000000001\",\"whole\":300,"
+                                 "\"least\":5e-324,\"list\":[0.1,-0.0,false]}";
+    assert_int_equal(mixt_json_parse(text, strlen(text), "x.json", &value, NULL), MIXT_OK);
+    mixt_json_begin();
+    char *written = mixt_json_text(value, JSON_COMPACT);
+    assert_string_equal(written, wanted);
+    free(written);
+    json_decref(value);
+}
+
 /* -- The JSON lines log ----------------------------------------------------------------------- */
 
 static void expect_file(const char *path, const char *wanted)
@@ -456,17 +477,12 @@ static void test_events_on_a_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json_refusals),
-        cmocka_unit_test(test_json_depth),
-        cmocka_unit_test(test_json_files),
-        cmocka_unit_test(test_json_getters),
-        cmocka_unit_test(test_json_huge),
-        cmocka_unit_test(test_log_resumes),
-        cmocka_unit_test(test_log_long_lines),
-        cmocka_unit_test(test_log_on_a_full_disk),
-        cmocka_unit_test(test_event_bytes),
-        cmocka_unit_test(test_event_files),
-        cmocka_unit_test(test_events_on_a_full_disk),
+        cmocka_unit_test(test_json_refusals),      cmocka_unit_test(test_json_depth),
+        cmocka_unit_test(test_json_files),         cmocka_unit_test(test_json_getters),
+        cmocka_unit_test(test_json_huge),          cmocka_unit_test(test_json_reals),
+        cmocka_unit_test(test_log_resumes),        cmocka_unit_test(test_log_long_lines),
+        cmocka_unit_test(test_log_on_a_full_disk), cmocka_unit_test(test_event_bytes),
+        cmocka_unit_test(test_event_files),        cmocka_unit_test(test_events_on_a_full_disk),
     };
     return cmocka_run_group_tests(tests, make_folder, scratch_remove);
 }

@@ -149,6 +149,58 @@ bool mixt_json_failed(void)
     return memory_failed;
 }
 
+/* Moves the number at `from` to `to`, a real one as the shortest that reads back the same. Returns
+ * its end: it grows nowhere, as jansson's has 17 digits and an exponent without zeros, too. */
+static char *shorten_real(const char *from, size_t length, char *to)
+{
+    char old[MIXT_NUMBER_SIZE], shortest[MIXT_NUMBER_SIZE + 2];
+    if (length < sizeof old && memchr(from, '.', length) != NULL) {
+        memcpy(old, from, length);
+        old[length] = 0;
+        mixt_number_write(mixt_number_read(old, NULL), shortest);
+        char *power = strchr(shortest, 'e');
+        if (power != NULL) {
+            power += power[1] == '-' ? 2 : 1;
+            size_t zeros = strspn(power, "+0");
+            memmove(power, power + zeros, strlen(power + zeros) + 1);
+        } else if (strchr(shortest, '.') == NULL) {
+            memcpy(shortest + strlen(shortest), ".0", 3); /* stays a real */
+        }
+        if (strlen(shortest) <= length) {
+            length = strlen(shortest);
+            from = shortest;
+        }
+    }
+    memmove(to, from, length);
+    return to + length;
+}
+
+/* 1e-5, where jansson writes 1.0000000000000001e-5. */
+static void shorten_reals(char *text)
+{
+    char *to = text;
+    for (char *c = text; *c != 0;) {
+        if (*c == '"') {
+            do {
+                if (*c == '\\') {
+                    *to++ = *c++;
+                }
+                *to++ = *c++;
+            } while (*c != '"');
+            *to++ = *c++;
+            continue;
+        }
+        size_t length = strspn(c, "-+.0123456789eE"); /* false has no digit in front */
+        if (length > 1 && (*c == '-' || (*c >= '0' && *c <= '9'))) {
+            to = shorten_real(c, length, to);
+            c += length;
+        } else {
+            *to++ = *c++;
+        }
+    }
+    *to = 0;
+}
+
 char *mixt_json_text(const json_t *value, size_t flags)
 {
     locale_t before = mixt_locale_enter();
@@ -157,6 +209,9 @@ char *mixt_json_text(const json_t *value, size_t flags)
     if (memory_failed) {
         free(text);
         return NULL;
+    }
+    if (text != NULL) {
+        shorten_reals(text);
     }
     return text;
 }

@@ -27,7 +27,8 @@ mixt_status mixt_json_parse(const char *text, size_t length, const char *name, j
 void mixt_json_begin(void);
 bool mixt_json_failed(void);
 
-/* json_dumps, with a decimal point whatever the locale. */
+/* json_dumps, with a decimal point whatever the locale and with reals as mixt_number_write has
+ * them. */
 char *mixt_json_text(const json_t *value, size_t flags);
 
 /* json_loadb, likewise. Where memory was out, `problem` (may be NULL) has json_error_out_of_memory

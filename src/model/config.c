@@ -107,7 +107,7 @@ static void put_fixed(json_t *root, const char *const *fixed)
 /* Takes the JSON. */
 static mixt_status take_json(json_t *root, char **text, mixt_error *error)
 {
-    char *dumped = mixt_json_text(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    char *dumped = mixt_json_text(root, JSON_INDENT(2));
     json_decref(root);
     size_t length = dumped == NULL ? 0 : strlen(dumped);
     *text = dumped == NULL ? NULL : malloc(length + 2);
