@@ -236,7 +236,7 @@ static void print_legend(const mixt_model_options *shape)
     fflush(stdout);
 }
 
-static int train_model(demo_state *state, const char *again)
+static int train_model(demo_state *state, const char *const *again)
 {
     cli_resources *resources = &state->resources;
     mixt_train_options options = demo_training(state->settings);
@@ -265,7 +265,7 @@ static int train_model(demo_state *state, const char *again)
     return rename(part, state->model) == 0 ? STATUS_DONE : io_failure(state->model);
 }
 
-static int stage_training(demo_state *state, const char *again)
+static int stage_training(demo_state *state, const char *const *again)
 {
     headline(state, 2, "Train",
              "First a vocabulary: the pieces of words (tokens) that this text is best\n"
@@ -521,17 +521,24 @@ static void print_findings(const demo_state *state)
 
 static void print_next(const demo_state *state)
 {
-    const char *quote = strpbrk(state->text, " '\"\\$`*?[]()<>|&;!~#") != NULL ? "'" : "";
-    const char *mixt = program_path;
-    printf("\nNext, to type:\n"
-           "  %s run -m %s%s%s -p 'This program ' -n 100\n"
-           "      let it go on with a text of yours\n"
-           "  %s atlas %s%s%s --color | less -R\n"
-           "      all tables: every layer, domain and expert\n"
-           "  %s train --data %s%s%s --out my-run --experts 16 --seconds 60\n"
-           "      train another one on the same text\n",
-           mixt, quote, state->model, quote, mixt, quote, state->trace, quote, mixt, quote,
-           state->text, quote);
+    const struct {
+        const char *command, *path, *rest;
+    } rows[] = {
+        {" run -m ", state->model,
+         " -p 'This program ' -n 100\n      let it go on with a text of yours\n"},
+        {" atlas ", state->trace,
+         " --color | less -R\n      all tables: every layer, domain and expert\n"},
+        {" train --data ", state->text,
+         " --out my-run --experts 16 --seconds 60\n      train another one on the same text\n"},
+    };
+    fputs("\nNext, to type:\n", stdout);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        fputs("  ", stdout);
+        print_shell_word(stdout, program_path);
+        fputs(rows[i].command, stdout);
+        print_shell_word(stdout, rows[i].path);
+        fputs(rows[i].rest, stdout);
+    }
 }
 
 static void print_intro(const demo_state *state)
@@ -545,7 +552,7 @@ static void print_intro(const demo_state *state)
     fflush(stdout);
 }
 
-static int run_stages(demo_state *state, const char *again)
+static int run_stages(demo_state *state, const char *const *again)
 {
     int status = stage_text(state);
     if (status == STATUS_DONE) {
@@ -567,7 +574,7 @@ static int run_demo(void *user, cli_arguments *arguments)
 {
     const demo_settings *settings = user;
     (void)arguments;
-    char again[4300];
+    char seconds[NUMBER_SIZE];
     char shown[PATH_MAX];
     demo_state *state = calloc(1, sizeof *state);
     if (state == NULL) {
@@ -587,8 +594,8 @@ static int run_demo(void *user, cli_arguments *arguments)
     } else if (!files_make_folder(out) || !files_make_folder(state->run)) {
         status = io_failure(out);
     } else {
-        snprintf(again, sizeof again, "%.200s demo%s%s", program_path,
-                 strcmp(out, "demo") == 0 ? "" : " --out ", strcmp(out, "demo") == 0 ? "" : out);
+        format_number(settings->seconds, seconds);
+        const char *const again[] = {"demo", "--seconds", seconds, "--out", out, NULL};
         print_intro(state);
         status = run_stages(state, again);
     }

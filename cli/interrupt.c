@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,6 +56,46 @@ static void open_wake(void)
         fcntl(wake[i], F_SETFL, O_NONBLOCK);
         fcntl(wake[i], F_SETFD, FD_CLOEXEC);
     }
+}
+
+static struct {
+    const char *file;
+    char folder[4200];
+    size_t first;
+    bool on_terminal; /* where a progress line may stand */
+} undo;
+
+/* Only what a handler may call. */
+static void on_signal_undo(int number)
+{
+    static const char words[] = "\nstopped before any step; all is as it was\n";
+    size_t skipped = undo.on_terminal ? 0 : 1, length = strlen(undo.folder);
+    bool empty = undo.file == NULL || unlink(undo.file) == 0;
+    while (empty && undo.first > 0 && length >= undo.first && rmdir(undo.folder) == 0) {
+        while (length > 0 && undo.folder[length] != '/') {
+            length--;
+        }
+        undo.folder[length] = 0;
+    }
+    ssize_t written = write(STDERR_FILENO, words + skipped, sizeof words - 1 - skipped);
+    (void)written;
+    _exit(128 + number);
+}
+
+void interrupt_undo(const char *file, const char *folder, size_t first)
+{
+    struct sigaction before;
+    hangups_ignored = sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+    undo.file = file;
+    undo.first = first;
+    undo.on_terminal = isatty(STDERR_FILENO) == 1;
+    snprintf(undo.folder, sizeof undo.folder, "%s", folder);
+    set_handler(on_signal_undo, 0);
+}
+
+void interrupt_keep(void)
+{
+    set_handler(SIG_DFL, 0);
 }
 
 void interrupt_begin(void)

@@ -8,6 +8,11 @@
 
 void interrupt_begin(void);
 void interrupt_end(void);
+/* The reverse of what was made so far, where a signal ends the program before there is anything to
+ * go on with: `file` goes (NULL: none), then `folder` and those above it down to the length
+ * `first`, as far as they are empty. In force until interrupt_keep; the strings stay. */
+void interrupt_undo(const char *file, const char *folder, size_t first);
+void interrupt_keep(void);
 /* 0, or the exit status to end with: 130 after SIGINT, 143 after SIGTERM. */
 int interrupt_status(void);
 /* Forgets an interrupt that was dealt with. */

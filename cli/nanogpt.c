@@ -138,6 +138,41 @@ static void translate_experts(const nanogpt_target *target, cli_arguments *argum
     }
 }
 
+static bool said_as_there(const cli_arguments *arguments, const char *name)
+{
+    const cli_given *at = given(arguments, name);
+    return at != NULL && (strncmp(at->word, "n_", 2) == 0 || strncmp(at->word, "n-", 2) == 0);
+}
+
+/* n_embd and n_head say there how wide a head is, and every head has keys and values of its own. */
+static void translate_heads(const nanogpt_target *target, const cli_arguments *arguments)
+{
+    mixt_model_options *model = target->model;
+    bool heads = said_as_there(arguments, "heads");
+    bool follows = given(arguments, "head-dim") == NULL &&
+                   (heads || said_as_there(arguments, "hidden-size")) && model->heads > 0 &&
+                   model->hidden_size % model->heads == 0;
+    const char *joint = "";
+    int used = 0;
+    if (*target->init_from != NULL) {
+        return; /* its tensors say that */
+    }
+    if (follows && model->head_dim != model->hidden_size / model->heads) {
+        model->head_dim = model->hidden_size / model->heads;
+        used = snprintf(target->note, NANOGPT_NOTE_SIZE, "--head-dim %d", model->head_dim);
+        joint = ", ";
+    }
+    if (heads && given(arguments, "kv-heads") == NULL && model->kv_heads != model->heads) {
+        model->kv_heads = model->heads;
+        used += snprintf(target->note + used, NANOGPT_NOTE_SIZE - (size_t)used, "%s--kv-heads %d",
+                         joint, model->kv_heads);
+    }
+    if (used > 0) {
+        snprintf(target->note + used, NANOGPT_NOTE_SIZE - (size_t)used,
+                 ", as n_embd and n_head mean in nanoGPT");
+    }
+}
+
 static void translate_machine(const nanogpt_target *target, cli_arguments *arguments)
 {
     const nanogpt_settings *asked = target->asked;
@@ -191,6 +226,7 @@ void nanogpt_translate(const nanogpt_target *target, cli_arguments *arguments)
     translate_experts(target, arguments);
     translate_machine(target, arguments);
     translate_source(target, arguments);
+    translate_heads(target, arguments);
     if (asked->dropout > 0) {
         options_complain(arguments, given(arguments, "dropout"),
                          "dropout: %g: mixt has none; write 0", asked->dropout);

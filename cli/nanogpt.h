@@ -13,6 +13,8 @@ typedef struct nanogpt_settings {
     const char *dataset, *device, *dtype;
 } nanogpt_settings;
 
+enum { NANOGPT_NOTE_SIZE = 120 };
+
 extern const cli_option options_nanogpt[]; /* nanogpt_settings */
 
 /* Where their wishes go. */
@@ -22,6 +24,7 @@ typedef struct nanogpt_target {
     mixt_train_options *training;
     const char **init_from; /* NULL instead of scratch and resume */
     bool *must_resume;
+    char *note; /* [NANOGPT_NOTE_SIZE] what follows from its keys, or "" */
     bool has_data;
 } nanogpt_target;
 

@@ -192,7 +192,9 @@ static bool note_given(cli_arguments *arguments, const cli_option *option)
         }
         given = &arguments->given[arguments->given_count++];
     }
-    *given = (cli_given){option, arguments->config, arguments->line, ++arguments->order};
+    *given = (cli_given){option, arguments->config, arguments->line, ++arguments->order, ""};
+    snprintf(given->word, sizeof given->word, "%s", arguments->word != NULL ? arguments->word : "");
+    arguments->word = NULL;
     return true;
 }
 
@@ -637,6 +639,7 @@ static bool config_line(cli_arguments *arguments, char *line)
     }
     memcpy(copy, value, length + 1);
     kept[arguments->kept_count++] = copy;
+    arguments->word = name;
     return assign_option(arguments, found, offset, copy);
 }
 
@@ -880,6 +883,7 @@ static bool take_switch(cli_arguments *arguments, int argc, char **argv, int *at
             return refuse_letter(arguments, argument);
         }
     }
+    arguments->word = name;
     if (found->kind == OPTION_FLAG) {
         return set_option(arguments, found, offset, value ? value : negated ? "false" : "true");
     }

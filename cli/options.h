@@ -50,7 +50,8 @@ typedef struct cli_given {
     const cli_option *option;
     const char *config; /* NULL: on the command line */
     int line;
-    int order; /* later ones win */
+    int order;     /* later ones win */
+    char word[12]; /* its name as it was said, cut there */
 } cli_given;
 
 typedef struct cli_group {
@@ -90,7 +91,8 @@ struct cli_arguments {
     size_t from_config_count;
     int argc; /* what options_parse was given */
     char **argv;
-    bool help; /* --help was there */
+    bool help;        /* --help was there */
+    const char *word; /* the name that stands there, until it is noted */
     cli_given *given;
     size_t given_count, given_capacity;
     int order;

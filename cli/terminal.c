@@ -210,11 +210,17 @@ void say(FILE *stream, const char *format, ...)
 
 void print_json_number(FILE *stream, double value)
 {
-    if (isfinite(value)) {
-        fprintf(stream, "%.17g", value);
-    } else {
-        fputs("null", stream);
-    }
+    char text[NUMBER_SIZE];
+    format_number(value, text);
+    fputs(isfinite(value) ? text : "null", stream);
+}
+
+void format_number(double value, char text[NUMBER_SIZE])
+{
+    int digits = 6;
+    do {
+        snprintf(text, NUMBER_SIZE, "%.*g", digits, value);
+    } while (strtod(text, NULL) != value && digits++ < 17);
 }
 
 /* The character at `c` if a terminal would act on it and it is more than a byte long, else 0. */
@@ -251,4 +257,35 @@ void print_json_text(FILE *stream, const char *text)
         }
     }
     fputc('"', stream);
+}
+
+void print_shell_word(FILE *stream, const char *text)
+{
+    const char *plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%";
+    if (text[0] != 0 && text[strspn(text, plain)] == 0) {
+        fputs(text, stream);
+        return;
+    }
+    bool acts = false;
+    for (const unsigned char *c = (const unsigned char *)text; *c != 0; c++) {
+        acts |= *c < 0x20 || *c == 0x7F || acting_character(c) != 0;
+    }
+    fputs(acts ? "$'" : "'", stream);
+    for (const unsigned char *c = (const unsigned char *)text; *c != 0; c++) {
+        size_t bytes = 1;
+        if (acts && acting_character(c) != 0) {
+            bytes = acting_character(c) < 0x800 ? 2 : 3;
+            for (size_t i = 0; i < bytes; i++) {
+                fprintf(stream, "\\x%02x", c[i]);
+            }
+        } else if (*c < 0x20 || *c == 0x7F) {
+            fprintf(stream, "\\x%02x", *c);
+        } else if (*c == '\'' || (acts && *c == '\\')) {
+            fputs(!acts ? "'\\''" : *c == '\'' ? "\\'" : "\\\\", stream);
+        } else {
+            fputc(*c, stream);
+        }
+        c += bytes - 1;
+    }
+    fputc('\'', stream);
 }

@@ -50,8 +50,13 @@ void format_seconds(double seconds, char text[24]);
 void format_count(uint64_t count, char text[32]);
 /* "1.5 MB" */
 void format_bytes(double bytes, char text[24]);
-/* A JSON string with its quotes. */
-/* Escaped, also what terminals act on: JSON that is shown is safe. */
+/* The shortest decimal that reads back as the same number: 0.0003 */
+enum { NUMBER_SIZE = 40 };
+void format_number(double value, char text[NUMBER_SIZE]);
+/* A word as a shell reads it, in quotes where it has to be; terminals act on nothing in it. */
+void print_shell_word(FILE *stream, const char *text);
+/* A JSON string with its quotes, escaped, also what terminals act on: JSON that is shown is safe.
+ */
 void print_json_text(FILE *stream, const char *text);
 /* null for what is not finite, which JSON has no number for. */
 void print_json_number(FILE *stream, double value);

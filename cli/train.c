@@ -23,6 +23,7 @@ typedef struct train_settings {
     int64_t sample_every;
     bool must_resume; /* init_from = resume */
     char note[200];   /* on what followed from other options */
+    char nanogpt_note[NANOGPT_NOTE_SIZE];
 } train_settings;
 
 static const cli_option train_options[] = {
@@ -217,7 +218,8 @@ static mixt_status fit_window(train_settings *settings, const cli_arguments *arg
     }
     if (options_given(arguments, "window") == NULL) {
         *window = *context;
-        snprintf(settings->note, sizeof settings->note, "--window %d, the context length", *window);
+        snprintf(settings->note, sizeof settings->note, "--window %d, as --context-length is",
+                 *window);
     } else if (options_given(arguments, "context-length") == NULL && new_shape) {
         *context = *window;
         snprintf(settings->note, sizeof settings->note, "--context-length %d, as the window",
@@ -444,16 +446,21 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments, ru
 {
     cli_resources resources = {0};
     mixt_error error = MIXT_ERROR_INIT;
-    char again[4400];
-    snprintf(again, sizeof again, "mixt train --out %s", settings->out);
+    const char *const again[] = {"train", "--out", settings->out, NULL};
     const char *kept = has_tokenizer(folder) ? folder->tokenizer : NULL;
-    if (prepare(settings, arguments, kept, &resources, &error) != MIXT_OK ||
-        keep_beginning(arguments, folder, &resources, &error) != MIXT_OK) {
+    interrupt_undo(folder->had_lock ? NULL : folder->lock_file, settings->out,
+                   strlen(folder->first_made));
+    mixt_status prepared = prepare(settings, arguments, kept, &resources, &error);
+    interrupt_keep();
+    if (prepared != MIXT_OK || keep_beginning(arguments, folder, &resources, &error) != MIXT_OK) {
         resources_free(&resources);
         return fail_error(&error);
     }
-    if (settings->note[0] != 0) {
-        say(stderr, "note: %s\n", settings->note);
+    const char *const notes[] = {settings->nanogpt_note, settings->note};
+    for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
+        if (notes[i][0] != 0) {
+            say(stderr, "note: %s\n", notes[i]);
+        }
     }
     print_ignored(arguments);
     print_model_line(resources.model);
@@ -587,6 +594,7 @@ static void translate_train(void *user, cli_arguments *arguments)
                                    .training = &settings->training,
                                    .init_from = &settings->init_from,
                                    .must_resume = &settings->must_resume,
+                                   .note = settings->nanogpt_note,
                                    .has_data = settings->data.count > 0};
     nanogpt_translate(&target, arguments);
 }

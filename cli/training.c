@@ -200,8 +200,15 @@ static int stop_early(mixt_trainer *trainer, const training_run *run,
     if (mixt_trainer_checkpoint(trainer, &error) != MIXT_OK) {
         return fail_error(&error);
     }
-    say(stderr, "stopped at step %lld; a checkpoint is in %s. Go on with: %s\n",
-        (long long)report->step, run->folder, run->again);
+    say(stderr,
+        "stopped at step %lld; a checkpoint is in %s. Go on with: ", (long long)report->step,
+        run->folder);
+    print_shell_word(stderr, program_path);
+    for (const char *const *word = run->again; *word != NULL; word++) {
+        fputc(' ', stderr);
+        print_shell_word(stderr, *word);
+    }
+    fputc('\n', stderr);
     return signal_status;
 }
 

@@ -11,10 +11,10 @@ mixt_status train_vocabulary(mixt_corpus *corpus, int vocab_size, uint64_t domai
 typedef struct training_run {
     cli_resources *resources; /* context, model, tokenizer, data */
     const mixt_train_options *options;
-    const char *folder;   /* of the trainer */
-    const char *again;    /* command line that goes on */
-    int64_t sample_every; /* steps between a few sampled words; 0: none */
-    bool *began;          /* NULL, or set where the trainer was made */
+    const char *folder;       /* of the trainer */
+    const char *const *again; /* the program's arguments that go on, then NULL */
+    int64_t sample_every;     /* steps between a few sampled words; 0: none */
+    bool *began;              /* NULL, or set where the trainer was made */
 } training_run;
 
 /* Trains to the end with a progress line. Returns 0, or the exit status with its message printed;

@@ -171,7 +171,7 @@ static void options_beside_init_from(void **state)
              "--router-weights frozen --balance gshard --balance-coefficient 0.3 --z-coefficient "
              "0.25 --experts-per-token 3 --score top-k-softmax --context-length 96 --rope-theta "
              "500 --steps 3 --warmup 1 -t 1; cat from/train.conf");
-    assert_has(shell_err, "note: --window 96, the context length\n");
+    assert_has(shell_err, "note: --window 96, as --context-length is\n");
     assert_has(shell_out, "\nwindow = 96\n");
     assert_has(shell_out, "\nexperts = 4\n");
     assert_has(shell_out, "\nexperts-per-token = 3\n");
@@ -299,6 +299,32 @@ static void nanogpt_is_obeyed(void **state)
     assert_has(shell_out, "\nbalance-coefficient = 0\n");
 }
 
+/* A head is as wide as nanoGPT's, with keys and values of its own; mixt's words stay mixt's. */
+static void nanogpt_heads_are_its_own(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_write("nano.py",
+                "n_head = 2\nn_embd = 48\nblock_size = 32\nmax_iters = 1\nn_layer = 1\n");
+    shell_do("rm -rf nano; \"$MIXT\" train nano.py --data text --vocab-size 300 --ffn-size 16 "
+             "--out nano -t 1; cat nano/train.conf");
+    assert_has(shell_err, "note: --head-dim 24, as n_embd and n_head mean in nanoGPT\n");
+    assert_has(shell_out, "\nhead-dim = 24\n");
+    assert_has(shell_out, "\nkv-heads = 2\n");
+    shell_do(
+        "rm -rf nano; \"$MIXT\" train nano.py --data text --vocab-size 300 --ffn-size 16 "
+        "--n-head=3 --out nano -t 1; \"$MIXT\" train --out nano --steps 2; cat nano/train.conf");
+    assert_has(shell_out, "\nhead-dim = 16\n");
+    assert_has(shell_out, "\nkv-heads = 3\n");
+    shell_do("rm -rf nano; \"$MIXT\" train nano.py --data text --vocab-size 300 --ffn-size 16 "
+             "--head-dim 8 --kv-heads 1 --out nano -t 1; cat nano/train.conf");
+    assert_lacks(shell_err, "note: --head-dim");
+    assert_has(shell_out, "\nhead-dim = 8\n");
+    assert_has(shell_out, "\nkv-heads = 1\n");
+    shell_do("rm -rf nano; " NEW "--out nano --steps 1 --hidden-size 48; cat nano/train.conf");
+    assert_has(shell_out, "\nhead-dim = 16\n");
+}
+
 /* What cannot be obeyed comes at once, with what to write instead. */
 static void nanogpt_is_listed(void **state)
 {
@@ -375,6 +401,43 @@ static void a_hangup_leaves_a_checkpoint(void **state)
              "nohup/log.jsonl; do sleep 0.02; done; kill -HUP $p; wait $p; test $? = 0");
 }
 
+/* Before there is anything to go on with, a signal leaves what it found. */
+static void early_signals_leave_nothing(void **state)
+{
+    (void)state;
+    shell_do("rm -rf early large; mkdir early large; for i in 1 2 3 4 5 6 7 8; do seq 1 200000; "
+             "done >large/a.txt");
+    for (int kept = 0; kept < 2; kept++) { /* a new folder, and one that was there */
+        shell_do(kept ? "mkdir -p early/x/y" : "true");
+        shell_do("\"$MIXT\" train --data large --vocab-size 4096 --out early/x/y 2>words & p=$!; "
+                 "while ! test -e early/x/y/lock; do sleep 0.01; done; kill -TERM $p; wait $p; "
+                 "test $? = 143; grep -q '^stopped before any step; all is as it was$' words; "
+                 "ls -A early early/x/y 2>/dev/null | tr '\\n' ' '");
+        assert_string_equal(shell_out, kept ? "early: x  early/x/y: " : "early: ");
+    }
+}
+
+/* The line that goes on can be pasted. */
+static void the_way_on_is_quoted(void **state)
+{
+    static const char *const names[] = {"plain",  "two words", "it's",
+                                        "$x;`y`", "-- a",      "\xc3\xa4 \xe2\x80\xae"};
+    (void)state;
+    shell_train();
+    shell_do("rm -rf paste");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        shell_write("name", names[i]);
+        shell_do(
+            "d=paste/$(cat name); " NEW
+            "--out \"$d\" --steps 1000000 2>words & p=$!; d=paste/$(cat name); while ! test -s "
+            "\"$d\"/log.jsonl; do sleep 0.02; done; kill -INT $p; wait $p; test $? = 130; "
+            "sed -n 's/.*Go on with: //p' words >paste.sh; echo ' --steps 2' >>paste.sh; "
+            "bash -c \"$(tr -d '\\n' <paste.sh)\" 2>paste.err; grep -q 'nothing to train' paste.err; "
+            "cat paste.sh");
+        assert_has(shell_out, "train --out ");
+    }
+}
+
 /* A limit on the size of files: a line, status 1, and nothing half written. */
 static void limits_on_files(void **state)
 {
@@ -427,8 +490,11 @@ int main(void)
         cmocka_unit_test(shapes_of_files_go_on),
         cmocka_unit_test(nanogpt_is_obeyed),
         cmocka_unit_test(nanogpt_is_listed),
+        cmocka_unit_test(nanogpt_heads_are_its_own),
         cmocka_unit_test(evaluations_and_samples),
         cmocka_unit_test(a_hangup_leaves_a_checkpoint),
+        cmocka_unit_test(early_signals_leave_nothing),
+        cmocka_unit_test(the_way_on_is_quoted),
         cmocka_unit_test(limits_on_files),
         cmocka_unit_test(data_are_named_by_their_use),
     };
