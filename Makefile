@@ -366,9 +366,10 @@ check-faults: deps-test ## FAULTS (0: each once) faults at the system calls of o
 	@BUILD=$(BUILD) CC="$(CC)" MIXT_LIBS="$(PKG_LIBS)" tests/fault/run.sh $(FAULTS)
 
 ALLOCATIONS ?= 0
-check-memory: deps-test ## every command with its allocations failing (ALLOCATIONS of each; 0: all) and under limits
+FIRST ?= 1
+check-memory: deps-test ## every command with its allocations failing (ALLOCATIONS of each; 0: all; from FIRST to LAST; COMMAND: one of them) and under limits
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/tests/memory
-	@$(BUILD)/tests/memory $(ALLOCATIONS)
+	@$(BUILD)/tests/memory $(ALLOCATIONS) "$(COMMAND)" $(FIRST) $(LAST)
 
 check-intervals: deps-test ## the table of docs/atlas.md: how often the atlas' 95 % intervals hold the true rate
 	@+$(MAKE) --no-print-directory $(BUILD)/tests/test_intervals

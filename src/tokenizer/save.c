@@ -163,6 +163,9 @@ static mixt_status write_ends(const mixt_tokenizer *t, const char *folder, mixt_
             json_array_append_new(ends, json_integer(id));
         }
     }
+    if (status == MIXT_OK && mixt_json_failed()) { /* no ends are not the same as none found */
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    }
     if (status == MIXT_OK && mixt_path_exists(path)) {
         status = mixt_json_read(path, (size_t)1 << 20, &root, error);
     }

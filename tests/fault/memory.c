@@ -1,8 +1,13 @@
 /* mixt without memory: every command on a model of kilobytes, with each of its allocations failing
  * in turn (and with all later ones), and under limits of the address space.
  *
- *   memory [COUNT [TITLE]]   at most COUNT allocations and limits of each command (0: all of them);
- *                            TITLE: only commands whose title holds this
+ *   memory [COUNT [TITLE [FIRST [LAST]]]]
+ *
+ *   COUNT   at most so many allocations and limits of each command (0: all of them)
+ *   TITLE   only commands whose title holds this ("": all)
+ *   FIRST   the first allocation that fails: other ones between than those of a run before; the
+ *           limits are moved by as many pages
+ *   LAST    the last one; no limits then
  *
  * The program is linked into this one (ld --wrap=main), and each attempt is a child that counts its
  * allocations. Exit 0 must mean the right output, byte for byte; else it is status 1, one line that
@@ -183,6 +188,7 @@ static void copy_tree(const char *from, const char *to)
 /* ---- what is in a folder, without what the clock wrote */
 
 typedef struct snapshot {
+    int entries; /* folders and what is not compared, too */
     int count;
     struct {
         char name[200];
@@ -212,6 +218,7 @@ static int take_one(const char *path, const struct stat *facts, int kind, struct
 {
     (void)facts;
     (void)place;
+    taking->entries++;
     /* Events hold times, manifests the hash of a file that does, the lock a process. */
     if (kind == FTW_F && strstr(path, "tfevents") == NULL && strstr(path, "manifest") == NULL &&
         strstr(path, "/lock") == NULL) {
@@ -234,7 +241,7 @@ static void take(const char *folder, snapshot *s)
     for (int i = 0; i < s->count; i++) {
         free(s->files[i].data);
     }
-    s->count = 0;
+    s->count = s->entries = 0;
     taking = s;
     taking_root = strlen(folder) + 1;
     nftw(folder, take_one, 16, FTW_PHYS);
@@ -356,6 +363,16 @@ static void fresh(void)
     }
 }
 
+/* Nothing was made, and nothing changed. */
+static bool is_untouched(void)
+{
+    bool same = job.now.entries == job.old.entries;
+    for (int i = 0; i < job.old.count && same; i++) {
+        same = same_file(&job.old, i, &job.now);
+    }
+    return same;
+}
+
 /* NULL, or what is wrong with a result that claims to be right. */
 static const char *judge_right(void)
 {
@@ -417,7 +434,7 @@ static const char *judge_refused(int status, bool forever)
             }
         }
     }
-    if (text[0] == '\0' && job.right.count != 0) {
+    if (text[0] == '\0' && !is_untouched()) { /* else the second attempt is the first right one */
         int second = run(&(fault){0});
         const char *problem = second == 0 ? judge_right() : "refused";
         if (problem != NULL) {
@@ -446,8 +463,26 @@ static void attempt(const fault *f)
     }
 }
 
+typedef struct sweep_range {
+    unsigned most, first, last; /* 0: all of them; to the last one, and limits */
+} sweep_range;
+
+/* From what the process has already, in growing steps, to far more than it needs; their number. */
+static unsigned sweep_limits(const sweep_row *row, const sweep_range *range)
+{
+    unsigned limits = 0;
+    size_t finest = range->most == 0 ? 100 : range->most / 4 + 1;
+    size_t highest = row->limits_only ? (size_t)4 << 30 : (size_t)192 << 20;
+    size_t limit = ((size_t)6 << 20) + ((size_t)(range->first - 1) % 256 << 12);
+    for (; limit < highest; limit += limit / finest) {
+        attempt(&(fault){.limit = limit});
+        limits++;
+    }
+    return limits;
+}
+
 /* All of one command's; the number that were wrong. */
-static unsigned sweep(const sweep_row *row, unsigned most)
+static unsigned sweep(const sweep_row *row, const sweep_range *range)
 {
     size_t length;
     job.row = row;
@@ -463,21 +498,16 @@ static unsigned sweep(const sweep_row *row, unsigned most)
     take(at("now"), &job.right);
     free(job.output);
     job.output = read_all(at("stdout"), &length);
-    unsigned step = most == 0 ? 1 : (allocations + most - 1) / most;
-    unsigned tried = 0, limits = 0;
-    for (unsigned n = 1; n <= allocations && !row->limits_only; n += step) {
+    unsigned last = range->last != 0 && range->last < allocations ? range->last : allocations;
+    unsigned window = last >= range->first ? last - range->first + 1 : 0;
+    unsigned step = range->most == 0 ? 1 : (window + range->most - 1) / range->most;
+    unsigned tried = 0;
+    for (unsigned n = range->first; n <= last && !row->limits_only; n += step) {
         attempt(&(fault){.allocation = n});
         attempt(&(fault){.allocation = n, .forever = true});
         tried += 2;
     }
-    /* From what the process has already, in growing steps, to far more than it needs. */
-    size_t finest = most == 0 ? 100 : most / 4 + 1;
-    for (size_t limit = (size_t)6 << 20;
-         limit < (row->limits_only ? (size_t)4 << 30 : (size_t)192 << 20);
-         limit += limit / finest) {
-        attempt(&(fault){.limit = limit});
-        limits++;
-    }
+    unsigned limits = range->last == 0 ? sweep_limits(row, range) : 0;
     printf("%-18s %11u %11u %7u %8u %8u %6u\n", row->title, allocations, tried, limits,
            job.right_count, job.refused_count, job.wrong_count);
     fflush(stdout);
@@ -530,10 +560,11 @@ static const sweep_row rows[] = {
      .before = "pages",
      .arguments = "convert ~/start/run/model -o page.gguf -t 2"},
     {.title = "convert quantised",
-     .arguments = "convert ~/start/run/model -o out.gguf --type Q8_0 --data ~/text --save-importance "
-                  "importance.gguf -c 64 -t 2"},
+     .arguments =
+         "convert ~/start/run/model -o out.gguf --type Q8_0 --data ~/text --save-importance "
+         "importance.gguf -c 64 -t 2"},
     {.title = "convert folder", .arguments = "convert ~/start/model.gguf -o out -t 2"},
-    {.title = "train", .arguments = "train --data ~/text -o run --steps 2" SHAPE},
+    {.title = "train, new", .arguments = "train --data ~/text -o run --steps 2" SHAPE},
     {.title = "train, resumed",
      .before = "begun",
      .arguments = "train --data ~/text -o run --steps 4" SHAPE},
@@ -591,7 +622,11 @@ int __wrap_main(int argc, char **argv);
 
 int __wrap_main(int argc, char **argv)
 {
-    unsigned most = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0, wrong = 0;
+    unsigned numbers[] = {0, 0, 1, 0}, wrong = 0; /* of the arguments; the second one is a title */
+    for (int i = 0; i < 4 && i + 1 < argc; i++) {
+        numbers[i] = (unsigned)strtoul(argv[i + 1], NULL, 10);
+    }
+    sweep_range range = {numbers[0], numbers[2] != 0 ? numbers[2] : 1, numbers[3]};
     memory.count =
         mmap(NULL, sizeof *memory.count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     snprintf(work, sizeof work, "%s/mixt-memory-XXXXXX",
@@ -604,7 +639,7 @@ int __wrap_main(int argc, char **argv)
            "right", "refused", "wrong");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (argc < 3 || strstr(rows[i].title, argv[2]) != NULL) {
-            wrong += sweep(&rows[i], most);
+            wrong += sweep(&rows[i], &range);
         }
     }
     remove_tree(work);
