@@ -163,17 +163,31 @@ static void encode_short(const mixt_bpe *bpe, int32_t *symbols, size_t count, mi
     mixt_ids_append(ids, symbols, count);
 }
 
+/* A word too long for the loop above, in the memory of its symbols: one that grew over those behind
+ * it leaves its extent, negative, in the first and in the last place that it took, so that both
+ * neighbours find each other. */
 typedef struct long_word {
-    int32_t *symbols; /* -1: joined into one before it */
-    uint32_t *next, *previous;
+    int32_t *symbols;
+    size_t count;
     mixt_heap pairs; /* rank << 32 | position of the left symbol */
 } long_word;
 
-static void push_pair(const mixt_bpe *bpe, long_word *word, uint32_t left, size_t count)
+static size_t symbol_after(const long_word *word, size_t at)
 {
-    uint32_t right = word->next[left];
+    bool alone = at + 1 == word->count || word->symbols[at + 1] >= 0;
+    return alone ? at + 1 : at + (size_t) - (int64_t)word->symbols[at + 1];
+}
+
+static size_t symbol_before(const long_word *word, size_t at)
+{
+    return word->symbols[at - 1] >= 0 ? at - 1 : at - (size_t) - (int64_t)word->symbols[at - 1];
+}
+
+static void push_pair(const mixt_bpe *bpe, long_word *word, size_t left)
+{
+    size_t right = symbol_after(word, left);
     int32_t result;
-    if (right < count) {
+    if (right < word->count) {
         uint32_t rank = rank_of(bpe, word->symbols[left], word->symbols[right], &result);
         if (rank != NO_RANK) {
             mixt_heap_push(&word->pairs, (uint64_t)rank << 32 | left);
@@ -181,10 +195,10 @@ static void push_pair(const mixt_bpe *bpe, long_word *word, uint32_t left, size_
     }
 }
 
-static void merge_long(const mixt_bpe *bpe, long_word *word, size_t count)
+static void merge_long(const mixt_bpe *bpe, long_word *word)
 {
     mixt_heap *pairs = &word->pairs;
-    for (uint32_t i = 0; i + 1 < count; i++) {
+    for (size_t i = 0; i + 1 < word->count; i++) {
         int32_t result;
         uint32_t rank = rank_of(bpe, word->symbols[i], word->symbols[i + 1], &result);
         if (rank != NO_RANK) {
@@ -194,53 +208,44 @@ static void merge_long(const mixt_bpe *bpe, long_word *word, size_t count)
     mixt_heap_build(pairs);
     while (pairs->count != 0) {
         uint64_t top = mixt_heap_pop(pairs);
-        uint32_t left = (uint32_t)top, right = word->next[left];
+        size_t left = (uint32_t)top;
+        size_t right = word->symbols[left] < 0 ? word->count : symbol_after(word, left);
         int32_t result;
-        if (word->symbols[left] < 0 || right >= count ||
+        if (right >= word->count ||
             rank_of(bpe, word->symbols[left], word->symbols[right], &result) != top >> 32) {
             continue; /* a pair that has gone */
         }
+        size_t end = symbol_after(word, right);
         word->symbols[left] = result;
         word->symbols[right] = -1;
-        word->next[left] = word->next[right];
-        if (word->next[left] < count) {
-            word->previous[word->next[left]] = left;
-        }
-        push_pair(bpe, word, left, count);
+        word->symbols[left + 1] = word->symbols[end - 1] = -(int32_t)(end - left);
+        push_pair(bpe, word, left);
         if (left != 0) {
-            push_pair(bpe, word, word->previous[left], count);
+            push_pair(bpe, word, symbol_before(word, left));
         }
     }
 }
 
-/* Words of up to 2^31 bytes. A merge pushes at most two pairs and joins two symbols, so the heap
- * never holds more than 3 * count. */
+/* Words of up to 2^31 bytes. A merge takes a pair from the heap, pushes at most two and joins two
+ * symbols, so the heap never holds more than 2 * count. */
 static void encode_long(const mixt_bpe *bpe, int32_t *symbols, size_t count, mixt_ids *ids)
 {
-    long_word word = {.symbols = symbols};
-    word.next = malloc(count * sizeof *word.next);
-    word.previous = malloc(count * sizeof *word.previous);
-    word.pairs.capacity = 3 * count;
+    long_word word = {.symbols = symbols, .count = count};
+    word.pairs.capacity = 2 * count;
     word.pairs.data = malloc(word.pairs.capacity * sizeof *word.pairs.data);
-    if (word.next == NULL || word.previous == NULL || word.pairs.data == NULL) {
+    if (word.pairs.data == NULL) {
         ids->failed = true;
-    } else {
-        for (uint32_t i = 0; i < count; i++) {
-            word.next[i] = i + 1;
-            word.previous[i] = i - 1;
-        }
-        merge_long(bpe, &word, count);
-        size_t kept = 0;
-        for (size_t i = 0; i < count; i++) {
-            if (symbols[i] >= 0) {
-                symbols[kept++] = symbols[i];
-            }
-        }
-        mixt_ids_append(ids, symbols, kept);
+        return;
     }
-    free(word.next);
-    free(word.previous);
+    merge_long(bpe, &word);
     free(word.pairs.data);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (symbols[i] >= 0) {
+            symbols[kept++] = symbols[i];
+        }
+    }
+    mixt_ids_append(ids, symbols, kept);
 }
 
 void mixt_bpe_merge(const mixt_bpe *bpe, int32_t *symbols, size_t count, mixt_ids *ids)

@@ -122,6 +122,10 @@ static json_t *merges(const mixt_tokenizer *t)
         mixt_buffer_append(&text, right->piece, right->piece_length);
         json_array_append_new(list, json_stringn(text.data, text.length));
     }
+    if (text.failed) {
+        json_decref(list);
+        list = NULL;
+    }
     mixt_buffer_free(&text);
     return list;
 }
