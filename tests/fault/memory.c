@@ -9,6 +9,10 @@
  *           limits are moved by as many pages
  *   LAST    the last one; no limits then
  *
+ *   memory at N ARGUMENTS...   mixt with these arguments and its Nth allocation failing, in this
+ *                              process: for a debugger, or valgrind with
+ *                              --soname-synonyms=somalloc=nouserintercepts
+ *
  * The program is linked into this one (ld --wrap=main), and each attempt is a child that counts its
  * allocations. Exit 0 must mean the right output, byte for byte; else it is status 1, one line that
  * says what is missing, what was there before, nothing half written, and a second attempt with
@@ -622,6 +626,13 @@ int __wrap_main(int argc, char **argv);
 
 int __wrap_main(int argc, char **argv)
 {
+    static unsigned count;
+    if (argc > 3 && strcmp(argv[1], "at") == 0) {
+        memory.count = &count;
+        memory.fail_at = (unsigned)strtoul(argv[2], NULL, 10);
+        memory.counting = true;
+        return __real_main(argc - 2, argv + 2);
+    }
     unsigned numbers[] = {0, 0, 1, 0}, wrong = 0; /* of the arguments; the second one is a title */
     for (int i = 0; i < 4 && i + 1 < argc; i++) {
         numbers[i] = (unsigned)strtoul(argv[i + 1], NULL, 10);
