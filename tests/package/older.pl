@@ -10,10 +10,10 @@ my %newest = (
     mixt_router_options    => ['bias_rate'],
     mixt_attention_options => [ 'position_dim', 'value_dim' ],
     mixt_sampling          => ['seed'],
-    mixt_train_options     => ['log_every'],
+    mixt_train_options     => ['lock'],
     mixt_trace_options     => [ 'heldout', 'logits' ],
-    mixt_atlas_options     => ['width'],
-    mixt_step_report       => ['was_skipped'],
+    mixt_atlas_options     => [ 'width', 'part' ],
+    mixt_step_report       => ['heldout_loss'],
     mixt_model_info        => ['authors_code'],
     mixt_type_use          => ['bytes'],
     mixt_family_info       => ['trainable'],
@@ -32,7 +32,7 @@ print $text;
 sub without {
     my ($body, $type) = @_;
     for my $name (@{ $newest{$type} }) {
-        $body =~ s/[^;{]*\b$name;(?=[^{}]*reserved)//s or die "$type has no $name\n";
+        $body =~ s/,\s*$name;/;/ or $body =~ s/[^;{]*\b$name;(?=[^{}]*reserved)//s or die "$type has no $name\n";
     }
     $body =~ s/reserved\[(\d+)\]/'reserved[' . ($1 + 1) . ']'/e or die "$type has no reserved words\n";
     return $body;
