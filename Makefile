@@ -388,7 +388,7 @@ deps-musl: deps
 check-musl: deps-musl ## library and program compiled by musl's compiler, each symbol looked for
 	@tests/musl.sh build/musl "$(CC_MUSL)"
 
-bits-aarch64: build-aarch64 ## does the build for aarch64 compute the same bits as this machine's?
+bits-aarch64: build-aarch64 ## does the build for aarch64 compute the bits of the scalar tier here? TIERS (i8mm)
 	@CC="$(CC)" CC_AARCH64="$(CC_AARCH64)" QEMU_AARCH64="$(QEMU_AARCH64)" tests/bits/compare.sh --aarch64
 
 coverage: deps-test ## lines and branches that the tests reach, by file

@@ -3,7 +3,9 @@
 #
 #   tests/bits/compare.sh REV [REV2]     REV2 (the working tree): what is compared with REV
 #   tests/bits/compare.sh --aarch64      the working tree's builds for this machine and for aarch64,
-#                                        the latter as `make build-aarch64` has left it
+#                                        the latter as `make build-aarch64` has left it: each of its
+#                                        tiers (TIERS; i8mm, whose kernels are of all of NEON's
+#                                        files) with the scalar tier here, fewer models and steps
 #
 # Each side is built in release, REV below build/bits/ from `git archive`, and run with every CPU
 # tier of this machine (MIXT_CPU): bits.c over its library, then its program. Lines are compared by
@@ -110,17 +112,20 @@ compare_lines() {
 }
 
 if [ "$1" = --aarch64 ]; then
-    TIERS=${TIERS:-scalar}
+    there=$root/build/aarch64 wanted=${TIERS:-i8mm}
     fixtures=$root/tests/fixtures/families
-    there=$root/build/aarch64
+    export BITS_FEW=12
     build_side "$root"
     build_with "$root" "$here/bits.c" "$store/bits-now"
     CC=${CC_AARCH64:-aarch64-linux-gnu-gcc} build_with "$root" "$here/bits.c" "$there/examples/bits" build/aarch64
     tests/emulate.sh build/aarch64 "${QEMU_AARCH64:-qemu-aarch64}" || exit 1
-    echo "running this machine:$TIERS"
-    lines_of "$root/build/release/mixt" "$store/bits-now" "$fixtures" "$store/lines-base"
-    echo "running aarch64:$TIERS"
-    lines_of "$there/emulated/mixt" "$there/emulated/examples/bits" "$fixtures" "$store/lines-now"
+    echo "running this machine: scalar"
+    TIERS=scalar lines_of "$root/build/release/mixt" "$store/bits-now" "$fixtures" "$store/lines-scalar"
+    for tier in $wanted; do
+        sed "s|^scalar/|$tier/|" "$store/lines-scalar"
+    done >"$store/lines-base"
+    echo "running aarch64: $wanted"
+    TIERS=$wanted lines_of "$there/emulated/mixt" "$there/emulated/examples/bits" "$fixtures" "$store/lines-now"
     for side in base now; do # OpenBLAS adds in each machine's own order
         sed -i '\|^[a-z0-9]*/training/blas|d' "$store/lines-$side"
     done
