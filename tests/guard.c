@@ -71,3 +71,8 @@ float guard_uniform(uint64_t seed, uint64_t counter)
 {
     return (float)((double)(guard_random(seed, counter) >> 40) / 8388608.0 - 1.0);
 }
+
+int guard_few(int all, int few)
+{
+    return getenv("MIXT_EMULATED") != NULL ? few : all;
+}

@@ -29,4 +29,8 @@ uint64_t guard_random(uint64_t seed, uint64_t counter);
 /* Uniform in [-1, 1). */
 float guard_uniform(uint64_t seed, uint64_t counter);
 
+/* How many of something, or how far apart: `few` where the processor is emulated (MIXT_EMULATED,
+ * set by tests/emulate.sh), which is some 15 times as slow. */
+int guard_few(int all, int few);
+
 #endif
