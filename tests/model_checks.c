@@ -1,3 +1,4 @@
+#include "guard.h"
 #include "model_checks.h"
 
 #include <math.h>
@@ -97,7 +98,8 @@ void test_gradients(mixt_model *model, const char *what)
             assert_true(largest == 0);
             continue;
         }
-        for (size_t i = 0; i < parameter->count; i += 1 + parameter->count / 12) {
+        for (size_t i = 0; i < parameter->count;
+             i += 1 + parameter->count / (size_t)guard_few(12, 2)) {
             size_t at = parameter->offset + i;
             double kept = weights[at];
             weights[at] = kept + step;
