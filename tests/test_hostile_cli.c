@@ -1,6 +1,9 @@
 /* The program among hostile names and unusual models, run as a process of its own. */
+#include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -335,6 +338,75 @@ static void claimed_context(void **state)
     assert_null(strstr(output, "note:"));
 }
 
+/* Importance of another model is refused with the file's name, whichever way it does not fit. */
+static void importance_of_another_model(void **state)
+{
+    (void)state;
+    make_model("mine", 1);
+    write_text("text.txt", "a text to measure importance on");
+    assert_int_equal(run("convert mine -o q.gguf --type Q8_0 --data text.txt "
+                         "--save-importance mine.gguf"),
+                     0);
+    assert_int_equal(run("convert mine -o q.gguf --type Q8_0 --importance mine.gguf"), 0);
+    static const struct {
+        const char *command, *wrong;
+    } cases[] = {
+        {"sed 's/blk[.]0[.]/blk.7./g; s/output[.]weight/outpux.weight/g' mine.gguf >other.gguf",
+         "other.gguf: none of its "},
+        {"printf '\\1\\0\\0\\0\\23\\0\\0\\0blk.0.attn_q.weight\\1\\0\\0\\0"
+         "\\1\\0\\0\\0\\0\\0\\0\\0' >other.gguf",
+         "other.gguf: importance of tensor blk.0.attn_q.weight: 1 values"},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        char command[4800];
+        snprintf(command, sizeof command, "cd %s && %s", scratch, cases[i].command);
+        assert_int_equal(system(command), 0);
+        int status = run("convert mine -o q.gguf --type Q8_0 --importance other.gguf");
+        if (status != 2 || strstr(output, cases[i].wrong) == NULL) {
+            fail_msg("%zu: status %d: %s", i, status, output);
+        }
+    }
+}
+
+static atomic_bool done;
+
+/* Writes to a file again and again, as far as its time says. */
+static void *touch(void *path)
+{
+    for (long i = 0; !atomic_load(&done); i++) {
+        const struct timespec times[2] = {{1000, i % 1000000000}, {1000, i % 1000000000}};
+        utimensat(AT_FDCWD, path, times, 0);
+    }
+    return NULL;
+}
+
+/* A trace that is written to while it is read is refused. */
+static void trace_that_changes(void **state)
+{
+    (void)state;
+    make_model("traced", 1);
+    write_text("text.txt", "a text to trace");
+    assert_int_equal(run("trace traced --data text.txt -o changing.st"), 0);
+    char *path = scratch_path("changing.st");
+    mixt_trace *trace;
+    mixt_error error = MIXT_ERROR_INIT;
+    must(mixt_trace_open(path, &trace, &error), &error);
+    mixt_trace_free(trace);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, touch, path), 0);
+    mixt_status status = MIXT_OK;
+    for (int i = 0; i < 100000 && status == MIXT_OK; i++) { /* the thread may begin late */
+        status = mixt_trace_open(path, &trace, &error);
+        mixt_trace_free(trace);
+    }
+    atomic_store(&done, true);
+    pthread_join(thread, NULL);
+    assert_int_equal(status, MIXT_ERROR_IO);
+    assert_null(trace);
+    assert_non_null(strstr(error.message, "changing.st: became shorter or was written to"));
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +416,8 @@ int main(void)
         cmocka_unit_test(what_is_read_is_not_written_over),
         cmocka_unit_test(latest_is_named),
         cmocka_unit_test(claimed_context),
+        cmocka_unit_test(importance_of_another_model),
+        cmocka_unit_test(trace_that_changes),
     };
     return cmocka_run_group_tests(tests, begin, scratch_remove_context);
 }

@@ -246,6 +246,8 @@ static void test_shapes(void **state)
     refused(path, "count 0 is -1");
     write_gguf(path, (int64_t[]){32, 2}, 2, (int64_t[]){1, 2}, 2, NAN);
     refused(path, "count 0 is");
+    write_gguf(path, (int64_t[]){32, 2}, 2, (int64_t[]){1, 2}, 2, 1e-40F);
+    refused(path, "the mean of column 0 is not finite");
     const int64_t counts[3][3] = {{1, 2}, {2}, {1, 1, 1}}; /* of each matrix, or one for all */
     for (int i = 0; i < 3; i++) {
         write_gguf(path, (int64_t[]){32, 2}, 2, counts[i], i == 0 ? 2 : i == 1 ? 1 : 3, 2);

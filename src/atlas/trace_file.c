@@ -344,8 +344,17 @@ mixt_status mixt_trace_open(const char *path, mixt_trace **trace, mixt_error *er
         return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: is a folder, not a trace file", path);
     }
     mixt_status status = mixt_safetensors_open(path, &reader.file, reader.error);
+    if (status == MIXT_OK) { /* mapped, its changes are seen */
+        status = mixt_safetensors_map(reader.file, reader.error);
+    }
     if (status == MIXT_OK) {
         status = read_trace(&reader);
+    }
+    if (reader.file != NULL) { /* what is wrong with what was read may come of what is missing */
+        mixt_error changed = MIXT_ERROR_INIT;
+        if (mixt_safetensors_intact(reader.file, &changed) != MIXT_OK) {
+            status = mixt_fail(reader.error, changed.status, "%s", changed.message);
+        }
     }
     json_decref(reader.layers);
     json_decref(reader.choices);

@@ -332,8 +332,23 @@ static mixt_status check_importance(const mixt_conversion *c, const mixt_layout_
                                        piece->shape[piece->rank - 1], c->error);
 }
 
+/* One that has none of this model's tensors is another model's, and would do nothing. */
+static mixt_status check_importance_names(const mixt_conversion *c)
+{
+    const mixt_importance *importance = c->options->importance;
+    bool known = importance == NULL;
+    for (size_t i = 0; i < c->target_count && !known; i++) {
+        known = mixt_importance_has(importance, c->targets[i].piece->name);
+    }
+    return known ? MIXT_OK
+                 : mixt_fail(c->error, MIXT_ERROR_FORMAT,
+                             "%s: none of its %d tensors is one of this model's",
+                             mixt_importance_path(importance), importance->count);
+}
+
 mixt_status mixt_convert_to_gguf(mixt_conversion *c)
 {
+    MIXT_TRY(check_importance_names(c));
     mixt_gguf_writer *writer;
     MIXT_TRY(mixt_gguf_writer_create(c->path, c->options->shard_bytes, &writer, c->error));
     mixt_status status = write_metadata(c, writer);

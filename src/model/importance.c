@@ -18,7 +18,13 @@ void mixt_importance_free(mixt_importance *importance)
     }
     free(importance->entries);
     free(importance->by_name);
+    free(importance->path);
     free(importance);
+}
+
+const char *mixt_importance_path(const mixt_importance *importance)
+{
+    return importance->path != NULL ? importance->path : "importance";
 }
 
 /* The entry of a name, or NULL and the place in by_name where it would stand. */
@@ -120,10 +126,11 @@ mixt_status mixt_importance_check(const mixt_importance *importance, const char 
         return MIXT_OK;
     }
     return mixt_fail(error, MIXT_ERROR_FORMAT,
-                     "importance of tensor %s: %lld values with %lld counts, of a tensor with "
+                     "%s: importance of tensor %s: %lld values with %lld counts, of a tensor with "
                      "%lld matrices of %lld columns",
-                     name, (long long)(entry->matrices * entry->columns),
-                     (long long)entry->matrices, (long long)matrices, (long long)columns);
+                     mixt_importance_path(importance), name,
+                     (long long)(entry->matrices * entry->columns), (long long)entry->matrices,
+                     (long long)matrices, (long long)columns);
 }
 
 bool mixt_importance_of(const mixt_importance *importance, const char *name, int64_t matrix,

@@ -23,6 +23,7 @@ struct mixt_importance {
     int *by_name; /* [count]: the entries in the order of their names */
     size_t by_name_capacity;
     int chunk_count, chunk_size; /* of the text, and tokens of one; 0 where a file does not say */
+    char *path;                  /* of the file, or NULL where it was gathered */
 };
 
 /* Whether there is an entry of this name. */
@@ -37,6 +38,8 @@ void mixt_importance_add(mixt_importance_entry *entry, int64_t matrix, const flo
 /* Says how many chunks of `window` tokens were gathered, as llama.cpp counts them: by the matrix
  * that met most rows. */
 void mixt_importance_count_chunks(mixt_importance *importance, int window);
+/* The file's name, or what stands for one in messages. */
+const char *mixt_importance_path(const mixt_importance *importance);
 /* Refused where an entry of this name is there that has another size than the tensor. */
 mixt_status mixt_importance_check(const mixt_importance *importance, const char *name,
                                   int64_t matrices, int64_t columns, mixt_error *error);

@@ -86,6 +86,14 @@ static mixt_status check_numbers(const mixt_importance_entry *entry, const char 
                              entry->name, (long long)i, (double)entry->counts[i]);
         }
     }
+    for (int64_t i = 0; i < entry->matrices * entry->columns; i++) {
+        float count = entry->counts[i / entry->columns];
+        if (count > 0 && entry->sums[i] / count > FLT_MAX) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: tensor %s: the mean of column %lld is not finite", path,
+                             entry->name, (long long)(i % entry->columns));
+        }
+    }
     return MIXT_OK;
 }
 
@@ -116,8 +124,7 @@ static mixt_status read_tensor(mixt_importance *importance, const mixt_gguf *fil
     mixt_importance_entry *entry =
         mixt_importance_entry_of(importance, name, matrices, values / matrices);
     if (entry == NULL) {
-        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: tensor %s: name or size is not usable",
-                         path, sums->name);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: tensor %s: no memory", path, sums->name);
     }
     memcpy(entry->sums, sums->data, (size_t)values * sizeof(float));
     memcpy(entry->counts, counts->data, (size_t)matrices * sizeof(float));
@@ -293,7 +300,8 @@ mixt_status mixt_importance_open(const char *path, mixt_importance **result, mix
 {
     *result = NULL;
     mixt_importance *importance = calloc(1, sizeof *importance);
-    if (importance == NULL) {
+    if (importance == NULL || (importance->path = strdup(path)) == NULL) {
+        free(importance);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
     mixt_status status = read_file(importance, path, error);
