@@ -117,9 +117,10 @@ static void report_importance(const mixt_importance *importance)
 {
     int matrices, unused;
     mixt_importance_describe(importance, &matrices, &unused);
-    fprintf(stderr, "importance: %d matrices", matrices);
+    fprintf(stderr, "importance: %d %s", matrices, matrices == 1 ? "matrix" : "matrices");
     if (unused > 0) {
-        fprintf(stderr, "; no token reached %d experts, which are quantised without it", unused);
+        fprintf(stderr, "; quantised without it, as no token reached them: %d expert%s", unused,
+                plural((uint64_t)unused));
     }
     fputc('\n', stderr);
 }
@@ -173,8 +174,8 @@ static void say_written(const convert_settings *settings, const mixt_convert_rep
     if (report->requantised > 0) {
         fprintf(
             stderr,
-            "note: %d of %d tensors were quantised already, and are now once more; the model in "
-            "16 or 32 bits gives better ones\n",
+            "note: quantised already, and now once more: %d of %d tensors; the model in 16 or 32 "
+            "bits gives better ones\n",
             report->requantised, report->tensors);
     }
     if (report->alone[0] != '\0') {

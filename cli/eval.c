@@ -65,11 +65,11 @@ static void report_chunk(void *user, const mixt_perplexity *so_far, int chunks)
 static void print_json_perplexity(const mixt_perplexity *result, int window)
 {
     fputs("{\"perplexity\": ", stdout);
-    print_json_number(stdout, result->value);
+    print_json_measure(stdout, result->value);
     fputs(", \"deviation\": ", stdout);
-    print_json_number(stdout, result->deviation);
+    print_json_measure(stdout, result->deviation);
     fputs(", \"nats\": ", stdout);
-    print_json_number(stdout, result->nats);
+    print_json_measure(stdout, result->nats);
     printf(", \"tokens\": %llu, \"chunks\": %d, \"window\": %d%s}\n",
            (unsigned long long)result->tokens, result->chunks, window,
            isfinite(result->value) ? "" : ", \"note\": \"perplexity is not finite\"");
@@ -101,8 +101,8 @@ static mixt_status evaluate_text(const eval_settings *settings, cli_resources *r
         printf(result.chunks > 0 && !settings->json ? "\n" : "");
     }
     if (status == MIXT_OK && !settings->json) {
-        printf("perplexity %.4f +/- %.5f over %llu tokens\n", result.value, result.deviation,
-               (unsigned long long)result.tokens);
+        printf("perplexity %.4f +/- %.5f over %llu token%s\n", result.value, result.deviation,
+               (unsigned long long)result.tokens, plural(result.tokens));
     }
     free(text);
     return status;

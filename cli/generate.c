@@ -266,12 +266,12 @@ mixt_status generation_draw(generation_state *generation, int64_t count, mixt_er
 
 void generation_print_speed(const generation_state *generation)
 {
-    fprintf(stderr, "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s%s\n",
-            generation->prompt_tokens,
+    fprintf(stderr, "prompt: %zu token%s, %.1f tokens/s; generated: %zu token%s, %.1f tokens/s%s\n",
+            generation->prompt_tokens, plural(generation->prompt_tokens),
             generation->prompt_seconds > 0
                 ? (double)generation->prompt_tokens / generation->prompt_seconds
                 : 0,
-            generation->drawn_tokens,
+            generation->drawn_tokens, plural(generation->drawn_tokens),
             generation->drawn_seconds > 0
                 ? (double)generation->drawn_tokens / generation->drawn_seconds
                 : 0,

@@ -161,8 +161,9 @@ mixt_status open_training_data(const string_list *paths, double heldout, cli_res
     int domains = mixt_data_domain_count(resources->data);
     format_count(mixt_data_tokens(resources->data, false), training);
     format_count(mixt_data_tokens(resources->data, true), held);
-    fprintf(stderr, "data: %s tokens to train on, %s held out, %d domain%s\n", training, held,
-            domains, domains == 1 ? "" : "s");
+    fprintf(stderr, "data: %s token%s to train on, %s held out, %d domain%s\n", training,
+            plural(mixt_data_tokens(resources->data, false)), held, domains,
+            plural((uint64_t)domains));
     return MIXT_OK;
 }
 
@@ -183,8 +184,8 @@ mixt_status open_texts(const text_request *request, cli_resources *resources, mi
         format_count((uint64_t)request->max_tokens, count);
         snprintf(most, sizeof most, ", at most %s of each domain", count);
     }
-    fprintf(stderr, "data: %s%s tokens %s, %d domain%s%s", tokens, part ? " held-out" : "",
-            request->purpose, domains, domains == 1 ? "" : "s", most);
+    fprintf(stderr, "data: %s%s token%s %s, %d domain%s%s", tokens, part ? " held-out" : "",
+            plural(part ? held : rest), request->purpose, domains, plural((uint64_t)domains), most);
     if (part) {
         fprintf(stderr, " (of %s in all)", all);
     }
@@ -330,11 +331,11 @@ void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream)
         fprintf(stream,
                 "\"tokens\": %llu, \"bytes\": %llu, \"nats\": ", (unsigned long long)row->tokens,
                 (unsigned long long)row->bytes);
-        print_json_number(stream, row->nats);
+        print_json_measure(stream, row->nats);
         fputs(", \"bits_per_byte\": ", stream);
-        print_json_number(stream, bits_per_byte(row->nats, row->bytes));
+        print_json_measure(stream, bits_per_byte(row->nats, row->bytes));
         fputs(", \"perplexity\": ", stream);
-        print_json_number(stream, perplexity(row));
+        print_json_measure(stream, perplexity(row));
         fputs(isfinite(perplexity(row)) ? "}" : ", \"note\": \"perplexity is not finite\"}",
               stream);
     }

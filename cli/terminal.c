@@ -215,6 +215,16 @@ void print_json_number(FILE *stream, double value)
     fputs(isfinite(value) ? text : "null", stream);
 }
 
+void print_json_measure(FILE *stream, double value)
+{
+    fprintf(stream, isfinite(value) ? "%.9g" : "null", value);
+}
+
+const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 void format_number(double value, char text[NUMBER_SIZE])
 {
     int digits = 6;

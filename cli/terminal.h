@@ -48,6 +48,8 @@ void progress_end(progress_line *progress);
 void format_seconds(double seconds, char text[24]);
 /* "1,234,567" */
 void format_count(uint64_t count, char text[32]);
+/* What stands behind a word: "1 token", "2 tokens" */
+const char *plural(uint64_t count);
 /* "1.5 MB" */
 void format_bytes(double bytes, char text[24]);
 /* The shortest decimal that reads back as the same number: 0.0003 */
@@ -58,8 +60,10 @@ void print_shell_word(FILE *stream, const char *text);
 /* A JSON string with its quotes, escaped, also what terminals act on: JSON that is shown is safe.
  */
 void print_json_text(FILE *stream, const char *text);
-/* null for what is not finite, which JSON has no number for. */
+/* null for what is not finite, which JSON has no number for. A measure has nine digits: the rest of
+ * them would be noise. */
 void print_json_number(FILE *stream, double value);
+void print_json_measure(FILE *stream, double value);
 /* Prints a message that holds names or paths, so that a terminal acts on nothing in it: one line
  * (mixt_text_plain), or a part of one where the format does not end in a line feed. */
 void say(FILE *stream, const char *format, ...) __attribute__((format(printf, 2, 3)));

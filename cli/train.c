@@ -254,8 +254,9 @@ static void print_model_line(const mixt_model *model)
     mixt_model_info info;
     char total[32], active[32];
     describe_model(model, &info, total, active);
-    fprintf(stderr, "model: %s, %d layers of %d, %s parameters, %s active for a token\n",
-            info.family, info.options.layers, info.options.hidden_size, total, active);
+    fprintf(stderr, "model: %s, %d layer%s of %d, %s parameters, %s active for a token\n",
+            info.family, info.options.layers, plural((uint64_t)info.options.layers),
+            info.options.hidden_size, total, active);
     if (info.authors_code) {
         fprintf(stderr, "note: transformers opens the family %s only with its authors' code\n",
                 info.family);
@@ -558,6 +559,14 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
         }
         status = fit_window(settings, arguments, &error);
         status = status == MIXT_OK ? mixt_model_options_check(&settings->model, &error) : status;
+    }
+    if (settings->training.seconds == 0 && settings->note[0] == 0 &&
+        settings->training.schedule != MIXT_SCHEDULE_CONSTANT && settings->training.steps > 0 &&
+        settings->training.warmup >= settings->training.steps) {
+        snprintf(settings->note, sizeof settings->note,
+                 "--warmup %lld is not over after --steps %lld: the learning rate stays below %g",
+                 (long long)settings->training.warmup, (long long)settings->training.steps,
+                 settings->training.learning_rate);
     }
     if (settings->training.evaluate_every > 0 && settings->heldout == 0 && settings->note[0] == 0) {
         snprintf(settings->note, sizeof settings->note,

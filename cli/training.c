@@ -268,8 +268,9 @@ int train_run(const training_run *run)
         char spent[24];
         format_count((uint64_t)(report.tokens_per_second + 0.5), rate);
         format_seconds(report.seconds, spent);
-        fprintf(stderr, "trained %lld steps in %s: loss %.4f, %s tokens/s, load %.2f\n",
-                (long long)report.step, spent, report.loss, rate, report.load_max_over_mean);
+        fprintf(stderr, "trained %lld step%s in %s: loss %.4f, %s tokens/s, load %.2f\n",
+                (long long)report.step, plural((uint64_t)report.step), spent, report.loss, rate,
+                report.load_max_over_mean);
     }
     interrupt_end();
     mixt_trainer_free(trainer);

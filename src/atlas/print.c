@@ -488,7 +488,7 @@ static mixt_status print_top_tokens(printer *p, mixt_error *error)
             p->out->failed |= token.failed;
             mixt_buffer_free(&token);
         }
-        mixt_buffer_text(p->out, "\n");
+        mixt_buffer_text(p->out, column == 6 ? "  none often enough\n" : "\n");
     }
     free(rows);
     return status;

@@ -260,10 +260,16 @@ static void note_few_documents(const mixt_report *report, mixt_buffer *text)
         few += documents != 0 && documents < MIXT_UNITS_MIN_DOCUMENTS;
     }
     if (few > 0) {
+        mixt_buffer_text(text, "; ");
+        if (used > 1) {
+            mixt_buffer_format(text, "%d of %d domains %s", few, used, few == 1 ? "has" : "have");
+        } else {
+            mixt_buffer_text(text, "it has");
+        }
         mixt_buffer_format(text,
-                           "; %d of %d domains have fewer than %d documents, so what chance would "
-                           "give there is of these documents only",
-                           few, used, MIXT_UNITS_MIN_DOCUMENTS);
+                           " fewer than %d documents, so what chance would give there is said of "
+                           "these documents only",
+                           MIXT_UNITS_MIN_DOCUMENTS);
     }
 }
 

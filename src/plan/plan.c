@@ -287,10 +287,10 @@ mixt_status mixt_plan_print(const mixt_plan *plan, char **text, mixt_error *erro
         flops += one;
     }
     mixt_buffer_format(&buffer,
-                       "plan %s: %lld tokens, %d records (%d forward), %d values, %.1f GFLOP, "
-                       "%.1f MB of memory (%.1f MB without sharing); * = recomputed in backward\n",
-                       plan->phase, (long long)plan->capacity, plan->record_count,
-                       plan->forward_count, plan->value_count, flops / 1e9,
+                       "plan %s: %lld token%s, %d records (%d forward), %d values, %.3g GFLOP, "
+                       "%.3g MB of memory (%.3g MB without sharing); * = recomputed in backward\n",
+                       plan->phase, (long long)plan->capacity, plan->capacity == 1 ? "" : "s",
+                       plan->record_count, plan->forward_count, plan->value_count, flops / 1e9,
                        (double)plan->memory_size / 1e6, (double)unshared / 1e6);
     for (int i = 0; i < plan->record_count; i++) {
         print_record(&buffer, plan, i);
