@@ -58,7 +58,11 @@ static mixt_status write_trace(const void *user, cli_resources *resources, mixt_
         .logits = settings->logits,
     };
     TRY(trace_data(resources, &options, error));
-    say(stderr, "trace: %s; look at it with: mixt atlas %s\n", settings->output, settings->output);
+    say(stderr, "trace: %s; look at it with: ", settings->output);
+    print_shell_word(stderr, program_path);
+    fputs(" atlas ", stderr);
+    print_shell_word(stderr, settings->output);
+    fputc('\n', stderr);
     return MIXT_OK;
 }
 

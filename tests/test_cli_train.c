@@ -432,10 +432,14 @@ static void the_way_on_is_quoted(void **state)
             "--out \"$d\" --steps 1000000 2>words & p=$!; d=paste/$(cat name); while ! test -s "
             "\"$d\"/log.jsonl; do sleep 0.02; done; kill -INT $p; wait $p; test $? = 130; "
             "sed -n 's/.*Go on with: //p' words >paste.sh; echo ' --steps 2' >>paste.sh; "
-            "bash -c \"$(tr -d '\\n' <paste.sh)\" 2>paste.err; grep -q 'nothing to train' paste.err; "
+            "bash -c \"$(tr -d '\\n' <paste.sh)\" 2>paste.err; grep -q 'nothing to train' "
+            "paste.err; "
             "cat paste.sh");
         assert_has(shell_out, "train --out ");
     }
+    shell_do("\"$MIXT\" trace -m run --data text -o \"it's a trace\" 2>words; bash -c \"$(sed -n "
+             "'s/.*look at it with: //p' words) --no-text\"");
+    assert_has(shell_out, "Atlas of run");
 }
 
 /* A limit on the size of files: a line, status 1, and nothing half written. */
