@@ -56,7 +56,12 @@ static const char *base_name(scan *s, const char *path)
     const char *name = slash != NULL ? slash + 1 : copy;
     char *real = NULL;
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+        errno = 0;
         real = realpath(path, NULL);
+        if (real == NULL && errno == ENOMEM) {
+            free(copy);
+            return NULL;
+        }
         slash = real != NULL ? strrchr(real, '/') : NULL;
         name = slash != NULL ? slash + 1 : "";
     }
@@ -134,10 +139,14 @@ static mixt_status add_file(scan *s, const char *path, const char *name, const c
     return hash_file(s, path, name, &file->size);
 }
 
-/* Whether a link inside a folder ends inside it, at a regular file. */
-static bool link_is_inside(const scan *s, const char *path)
+/* Whether a link inside a folder ends inside it, at a regular file; 1, 0 or, without memory, -1. */
+static int link_is_inside(const scan *s, const char *path)
 {
+    errno = 0;
     char *real = realpath(path, NULL);
+    if (real == NULL && errno == ENOMEM) {
+        return -1;
+    }
     size_t length = strlen(s->root);
     struct stat status;
     bool inside = real != NULL && strncmp(real, s->root, length) == 0 &&
@@ -173,8 +182,9 @@ static mixt_status scan_entry(scan *s, const char *path, const char *name, const
     if (S_ISREG(status.st_mode)) {
         return add_file(s, path, name, domain);
     }
-    if (S_ISLNK(status.st_mode) && link_is_inside(s, path)) {
-        return add_file(s, path, name, domain);
+    int inside = S_ISLNK(status.st_mode) ? link_is_inside(s, path) : 0;
+    if (inside != 0) {
+        return inside < 0 ? no_memory(s) : add_file(s, path, name, domain);
     }
     skip(s, path,
          S_ISLNK(status.st_mode) ? "a link to a folder or out of the corpus"

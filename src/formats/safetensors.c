@@ -2,6 +2,7 @@
 #include "formats/safetensors.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
@@ -175,10 +176,12 @@ static char *resolve_shard(const char *folder, const char *name, const char *ind
     }
     char *joined = mixt_path_join(folder, name);
     char *home = realpath(folder, NULL);
+    errno = 0;
     char *target = joined == NULL ? NULL : realpath(joined, NULL);
+    bool no_memory = joined == NULL || home == NULL || (target == NULL && errno == ENOMEM);
     char *result = NULL;
     struct stat status;
-    if (joined == NULL || home == NULL) {
+    if (no_memory) {
         mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for paths", folder);
     } else if (!mixt_path_exists(joined)) {
         mixt_fail(error, MIXT_ERROR_NOT_FOUND, "%s: shard is missing (named in %s)", joined, index);
@@ -198,7 +201,9 @@ static char *resolve_shard(const char *folder, const char *name, const char *ind
             size_t length = (size_t)(slash - parent); /* the hub cache's folder of this model */
             inside = strncmp(place, parent, length) == 0 && strcmp(place + length, "/blobs") == 0;
         }
-        if (inside) {
+        if (home_copy == NULL || target_copy == NULL) {
+            mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for paths", folder);
+        } else if (inside) {
             result = target;
             target = NULL;
         } else {
@@ -341,7 +346,10 @@ static mixt_status no_weights(const char *folder, mixt_error *error)
                                           "consolidated.00.pth"};
     for (size_t i = 0; i < sizeof pickled / sizeof *pickled; i++) {
         char *path = mixt_path_join(folder, pickled[i]);
-        bool there = path != NULL && mixt_path_exists(path);
+        if (path == NULL) {
+            return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+        }
+        bool there = mixt_path_exists(path);
         free(path);
         if (there) {
             return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,

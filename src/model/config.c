@@ -303,11 +303,13 @@ mixt_status mixt_model_options_read(const char *path, mixt_model_options *option
                                     mixt_error *error)
 {
     const mixt_family *family;
-    char *inside = mixt_path_is_folder(path) ? mixt_path_join(path, "config.json") : NULL;
+    bool folder = mixt_path_is_folder(path);
+    char *inside = folder ? mixt_path_join(path, "config.json") : NULL;
     const char *file = inside != NULL ? inside : path;
-    mixt_status status = mixt_gguf_has_magic(file)
-                             ? read_gguf(file, options, error)
-                             : mixt_model_config_read(file, options, &family, error);
+    mixt_status status =
+        folder && inside == NULL    ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path)
+        : mixt_gguf_has_magic(file) ? read_gguf(file, options, error)
+                                    : mixt_model_config_read(file, options, &family, error);
     if (status == MIXT_OK) {
         status = mixt_model_check_file(options, file, error);
     }

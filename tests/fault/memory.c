@@ -529,6 +529,9 @@ static unsigned sweep(const sweep_row *row, const sweep_range *range)
 static const sweep_row making[] = {
     {.title = "train", .arguments = "train --data ~/text -o run --steps 2" SHAPE},
     {.title = "convert", .before = "start", .arguments = "convert run/model -o model.gguf"},
+    {.title = "convert, shards",
+     .before = "start",
+     .arguments = "convert run/model -o shards --shard-size 0.00003"},
     {.title = "trace",
      .before = "start",
      .arguments = "trace -m run/model --data ~/text -o trace -t 2"},
@@ -538,6 +541,7 @@ static const sweep_row rows[] = {
     {.title = "info", .arguments = "info ~/start/run/model --plan train --tensors --check"},
     {.title = "info gguf", .arguments = "info ~/start/model.gguf --json"},
     {.title = "info --options", .arguments = "info ~/start/run/model --options"},
+    {.title = "info shards", .arguments = "info ~/start/shards --check"},
     {.title = "tokenize", .input = "prompt", .arguments = "tokenize -m ~/start/run/model"},
     {.title = "tokenize gguf",
      .input = "prompt",
@@ -554,6 +558,8 @@ static const sweep_row rows[] = {
      .input = "prompt",
      .arguments = "chat -m ~/start/run/model --template chatml --variables {\"a\":[1,2.5]}" GREEDY},
     {.title = "eval", .arguments = "eval -m ~/start/run/model --data ~/text -t 2 --json"},
+    {.title = "eval links",
+     .arguments = "eval -m ~/start/run/model --data ~/linked/inner/.. -t 2 --json"},
     {.title = "eval --ppl-file",
      .arguments = "eval -m ~/start/run/model -f ~/text/one/1.txt -c 16 -t 2"},
     {.title = "trace",
@@ -586,6 +592,8 @@ static void make_start(void)
     mkdir(at("text"), 0700);
     mkdir(at("text/one"), 0700);
     mkdir(at("text/two"), 0700);
+    mkdir(at("linked"), 0700);
+    mkdir(at("linked/inner"), 0700);
     mkdir(at("pages"), 0700);
     write_all(at("prompt"), "The quick brown fox\n", 20);
     write_all(at("pages/page.html"), "old", 3);
@@ -600,6 +608,10 @@ static void make_start(void)
         }
         snprintf(name, sizeof name, "text/%s/%d.txt", i % 2 != 0 ? "one" : "two", i / 2);
         write_all(at(name), text, strlen(text));
+    }
+    write_all(at("linked/inner/1.txt"), text, strlen(text));
+    if (symlink("1.txt", at("linked/inner/2.txt")) != 0) {
+        give_up("link");
     }
     for (size_t i = 0; i < sizeof making / sizeof *making; i++) {
         size_t length;
