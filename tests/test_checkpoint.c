@@ -33,11 +33,15 @@ static void test_saves_and_loads(void **unused)
     OK(mixt_file_read(latest, 100, &text, &length, error_));
     assert_string_equal(text, "step-00000007\n");
     free(text);
-    free(latest);
     assert_false(run_has(run, "step-00000007.tmp"));
     mixt_checkpoint *checkpoint;
     char *lines;
+    OK(mixt_file_replace(latest, "step-00000006\n", 14, error_)); /* a save that ended before it */
     OK(mixt_checkpoints_newest(store, &checkpoint, &lines, error_));
+    OK(mixt_file_read(latest, 100, &text, &length, error_));
+    assert_string_equal(text, "step-00000007\n");
+    free(text);
+    free(latest);
     assert_null(lines);
     assert_non_null(strstr(mixt_checkpoint_path(checkpoint), "/plain/step-00000007"));
     mixt_checkpoint_free(checkpoint);

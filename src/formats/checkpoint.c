@@ -235,14 +235,45 @@ static void forget(mixt_checkpoints *store, int64_t step)
     }
 }
 
+/* `once`: unless it says so already. */
+static mixt_status write_latest(const mixt_checkpoints *store, int64_t step, bool once,
+                                mixt_error *error)
+{
+    char *path = mixt_path_join(store->folder, "LATEST"), *said = NULL;
+    if (path == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", store->folder);
+    }
+    char line[MIXT_STEP_NAME_MAX + 1];
+    size_t length;
+    mixt_step_name(line, step);
+    strcat(line, "\n");
+    mixt_status status = MIXT_OK;
+    if (!once || mixt_file_read(path, sizeof line, &said, &length, NULL) != MIXT_OK ||
+        strcmp(said, line) != 0) {
+        status = mixt_file_replace(path, line, strlen(line), error);
+    }
+    free(said);
+    free(path);
+    return status;
+}
+
 mixt_status mixt_checkpoints_newest(mixt_checkpoints *store, mixt_checkpoint **checkpoint,
                                     char **passed_over, mixt_error *error)
 {
     MIXT_TRY(mixt_checkpoint_find(store->folder, checkpoint, passed_over, error));
-    if (*checkpoint != NULL) {
-        remember(store, mixt_checkpoint_step(*checkpoint));
+    if (*checkpoint == NULL) {
+        return MIXT_OK;
     }
-    return MIXT_OK;
+    remember(store, mixt_checkpoint_step(*checkpoint));
+    /* A save may have ended between the folder's name and this one. */
+    mixt_status status = write_latest(store, mixt_checkpoint_step(*checkpoint), true, error);
+    if (status != MIXT_OK) {
+        mixt_checkpoint_free(*checkpoint);
+        free(*passed_over);
+        *checkpoint = NULL;
+        *passed_over = NULL;
+    }
+    return status;
 }
 
 /* -- One file -------------------------------------------------------------------------------- */
@@ -657,20 +688,6 @@ static mixt_status move_in_place(save *job, mixt_error *error)
                        : mixt_fail_errno(error, errno, "%s: cannot rename", job->temporary);
 }
 
-static mixt_status write_latest(save *job, mixt_error *error)
-{
-    char *path = mixt_path_join(job->store->folder, "LATEST");
-    if (path == NULL) {
-        return no_memory(job, error);
-    }
-    char line[MIXT_STEP_NAME_MAX];
-    mixt_step_name(line, job->state->step);
-    strcat(line, "\n");
-    mixt_status status = mixt_file_replace(path, line, strlen(line), error);
-    free(path);
-    return status;
-}
-
 /* Publishes a complete step-N.tmp. */
 static mixt_status publish(save *job, mixt_error *error)
 {
@@ -684,7 +701,7 @@ static mixt_status publish(save *job, mixt_error *error)
                                   : rename(job->final, job->temporary) != 0;
         return status;
     }
-    return write_latest(job, error);
+    return write_latest(job->store, job->state->step, false, error);
 }
 
 /* -- Removing old ones ------------------------------------------------------------------------ */
