@@ -15,20 +15,18 @@
 
 #include <cmocka.h>
 
+#include "build_folder.h"
+
 char shell_folder[64], shell_program[4200];
 char shell_out[SHELL_TEXT_MAX], shell_err[SHELL_TEXT_MAX];
 
 int shell_make(void **state)
 {
     (void)state;
-    ssize_t length = readlink("/proc/self/exe", shell_program, sizeof shell_program - 100);
     strcpy(shell_folder, "/tmp/mixt-shell-XXXXXX");
-    if (length < 0 || mkdtemp(shell_folder) == NULL) {
+    if (!find_build(shell_program, sizeof shell_program - 100) || mkdtemp(shell_folder) == NULL) {
         return -1;
     }
-    shell_program[length] = 0;
-    *strrchr(shell_program, '/') = 0; /* BUILD/tests */
-    *strrchr(shell_program, '/') = 0; /* BUILD */
     strcat(shell_program, "/mixt");
     setenv("MIXT", shell_program, 1);
     unsetenv("MIXT_CPU");

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "build_folder.h"
 #include "core/files.h"
 #include "mixt.h"
 #include "scratch.h"
@@ -25,13 +26,9 @@ static char output[1 << 16];
 
 static int begin(void **state)
 {
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 100);
-    if (length < 0) {
+    if (!find_build(program, sizeof program - 100)) {
         return 1;
     }
-    program[length] = '\0';
-    *strrchr(program, '/') = '\0'; /* BUILD/tests */
-    *strrchr(program, '/') = '\0'; /* BUILD */
     strcat(program, "/mixt");
     return scratch_make_context(state);
 }

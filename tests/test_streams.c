@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "build_folder.h"
 #include "core/files.h"
 #include "scratch.h"
 
@@ -260,14 +261,10 @@ static void without_memory_it_says_so(void **state)
 
 static int set_up(void **state)
 {
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 100);
-    if (length < 0) {
+    if (!find_build(program, sizeof program - 100)) {
         return -1;
     }
-    program[length] = '\0';
-    *strrchr(program, '/') = '\0'; /* BUILD/tests */
-    snprintf(memory_program, sizeof memory_program, "%.4100s/memory", program);
-    *strrchr(program, '/') = '\0';
+    snprintf(memory_program, sizeof memory_program, "%.4000s/tests/memory", program);
     strcat(program, "/mixt");
     if (scratch_make(state) != 0) {
         return -1;
