@@ -757,7 +757,8 @@ static void test_changed_bytes(void **state)
         }
         bytes[i] = before;
     }
-    assert_true(opened > 10000 && failed > 10000);
+    int least = guard_few(10000, 300);
+    assert_true(opened > least && failed > least);
     free(bytes);
     mixt_buffer_free(&in);
 }
