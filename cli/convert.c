@@ -104,12 +104,14 @@ static mixt_status gather(const convert_settings *settings, cli_resources *resou
         .max_tokens = (uint64_t)settings->max_tokens,
         .progress = progress_callback,
         .user = &progress};
+    interrupt_begin();
     mixt_status status = mixt_importance_collect(resources->context, resources->model,
                                                  resources->data, &options, importance, error);
     progress_end(&progress);
     if (status == MIXT_OK && settings->save_importance != NULL) {
         status = mixt_importance_save(*importance, settings->save_importance, error);
     }
+    interrupt_end();
     return status;
 }
 
@@ -230,8 +232,10 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
         options.report = &report;
         progress_line progress;
         progress_begin(&progress, "convert");
+        interrupt_begin();
         status = mixt_convert(resources->context, resources->model, &options, progress_callback,
                               &progress, error);
+        interrupt_end();
         progress_end(&progress);
     }
     mixt_importance_free(importance);

@@ -66,7 +66,8 @@ int exit_status(mixt_status status)
 
 int fail_error(const mixt_error *error)
 {
-    int status = exit_status(error->status);
+    int interrupted = error->status == MIXT_ERROR_INTERRUPTED ? interrupt_status() : 0;
+    int status = interrupted != 0 ? interrupted : exit_status(error->status);
     const char *text = error->message[0] != 0 ? error->message : mixt_status_name(error->status);
     return fail_with(status, "%s", text);
 }

@@ -203,9 +203,11 @@ mixt_status score_data(const cli_resources *resources, const score_request *requ
     }
     progress_line progress;
     progress_begin(&progress, request->label);
+    interrupt_begin();
     mixt_status status = mixt_evaluate(resources->context, resources->model, resources->data,
                                        request->heldout, request->window, request->max_tokens,
                                        *rows, progress_callback, &progress, error);
+    interrupt_end();
     progress_end(&progress);
     if (status != MIXT_OK) {
         free(*rows);
@@ -219,9 +221,11 @@ mixt_status trace_data(const cli_resources *resources, const mixt_trace_options 
 {
     progress_line progress;
     progress_begin(&progress, "trace");
+    interrupt_begin();
     mixt_status status =
         mixt_trace_write(resources->context, resources->model, resources->data,
                          resources->tokenizer, options, progress_callback, &progress, error);
+    interrupt_end();
     progress_end(&progress);
     return status;
 }
@@ -239,7 +243,9 @@ mixt_status show_trace(const char *path, const mixt_atlas_options *options, cons
         status = MIXT_OK;
     }
     if (status == MIXT_OK && page != NULL) {
+        interrupt_begin(); /* the page is whole before a signal ends the program */
         status = mixt_atlas_page(trace, page, error);
+        interrupt_end();
     }
     mixt_trace_free(trace);
     return status;

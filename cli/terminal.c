@@ -117,7 +117,7 @@ void progress_draw(progress_line *progress, double share, const char *detail)
     progress->drawn = true;
 }
 
-void progress_callback(void *user, double done, double total)
+bool progress_callback(void *user, double done, double total)
 {
     progress_line *progress = user;
     double share = total > 0 ? done / total : 0;
@@ -129,6 +129,7 @@ void progress_callback(void *user, double done, double total)
     format_seconds(share > 0 ? elapsed / share - elapsed : 0, left);
     snprintf(detail, sizeof detail, "[%s<%s]", spent, share > 0 ? left : "?");
     progress_draw(progress, share, detail);
+    return interrupt_status() == 0;
 }
 
 void progress_end(progress_line *progress)

@@ -39,8 +39,8 @@ typedef struct progress_line {
 void progress_begin(progress_line *progress, const char *label);
 /* Draws "label  37%|###    | detail"; at most ten times a second. */
 void progress_draw(progress_line *progress, double share, const char *detail);
-/* mixt_progress with a progress as user. */
-void progress_callback(void *user, double done, double total);
+/* mixt_progress with a progress as user; false after an interrupt. */
+bool progress_callback(void *user, double done, double total);
 /* Clears the line, so that other output can follow. */
 void progress_end(progress_line *progress);
 

@@ -721,7 +721,9 @@ typedef struct mixt_score_row {
     uint64_t reserved[4];
 } mixt_score_row;
 
-typedef void (*mixt_progress)(void *user, double done, double total);
+/* Called now and then while a long call works. false: the call ends with MIXT_ERROR_INTERRUPTED and
+ * takes back what it has begun to write. */
+typedef bool (*mixt_progress)(void *user, double done, double total);
 
 /* Held-out (or all) documents in windows of `window` tokens; rows [domains + 1], the last over
  * everything. max_tokens limits each domain; 0 is no limit. */

@@ -390,6 +390,20 @@ static void evaluations_and_samples(void **state)
              "a | cmp - b");
 }
 
+/* A conversion and a trace end before they are done, or are done: nothing lies beside them. */
+static void a_signal_leaves_nothing_half_written(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do(
+        "for i in 1 2 3 4 5 6; do for way in 'convert run -o made.gguf' 'convert run -o made' "
+        "'trace -m run --data text -o made.trace'; do rm -rf made*; $MIXT $way 2>words & p=$!; "
+        "sleep 0.0$i; kill -TERM $p; wait $p; s=$?; case $s in "
+        "0) test -e made.gguf -o -e made -o -e made.trace ;; "
+        "143) test -z \"$(ls -d made* 2>/dev/null)\" ;; *) exit 1 ;; esac || exit 1; "
+        "test -z \"$(ls -d made*tmp* 2>/dev/null)\" || exit 1; done; done");
+}
+
 static void a_hangup_leaves_a_checkpoint(void **state)
 {
     (void)state;
@@ -497,6 +511,7 @@ int main(void)
         cmocka_unit_test(nanogpt_heads_are_its_own),
         cmocka_unit_test(evaluations_and_samples),
         cmocka_unit_test(a_hangup_leaves_a_checkpoint),
+        cmocka_unit_test(a_signal_leaves_nothing_half_written),
         cmocka_unit_test(early_signals_leave_nothing),
         cmocka_unit_test(the_way_on_is_quoted),
         cmocka_unit_test(limits_on_files),

@@ -154,11 +154,38 @@ static void names_of_the_other_kind_are_refused(void **state)
     free(folder);
 }
 
-static void cut_source(void *user, double done, double total)
+static bool cut_source(void *user, double done, double total)
 {
     (void)done;
     (void)total;
     assert_int_equal(truncate(user, 0), 0);
+    return true;
+}
+
+static bool end_at_half(void *user, double done, double total)
+{
+    (void)user;
+    return done < total / 2;
+}
+
+/* A caller that wants to end: nothing is left of what was begun. */
+static void an_interrupted_conversion_leaves_nothing(void **state)
+{
+    (void)state;
+    static const char *const outputs[] = {"ended.gguf", "ended"};
+    mixt_model *model = must_open_model(FIXTURES "mixtral");
+    for (int i = 0; i < 2; i++) {
+        char *output = scratch_path(outputs[i]);
+        mixt_convert_options options = mixt_convert_options_default();
+        options.output = output;
+        mixt_error error = MIXT_ERROR_INIT;
+        assert_int_equal(mixt_convert(scratch_context, model, &options, end_at_half, NULL, &error),
+                         MIXT_ERROR_INTERRUPTED);
+        assert_string_equal(error.message, "interrupted; nothing was written");
+        free(output);
+    }
+    mixt_model_free(model);
+    assert_int_equal(count_names("ended"), 0);
 }
 
 /* A source that shrinks meanwhile reads as zeros: nothing of it takes the place of a good file. */
@@ -434,6 +461,7 @@ int main(void)
         cmocka_unit_test(folders_of_shared_weights_stay),
         cmocka_unit_test(names_of_the_other_kind_are_refused),
         cmocka_unit_test(a_shrinking_source_leaves_what_was_there),
+        cmocka_unit_test(an_interrupted_conversion_leaves_nothing),
         cmocka_unit_test(an_older_model_goes),
         cmocka_unit_test(rows_without_a_token),
         cmocka_unit_test(types_of_folders),

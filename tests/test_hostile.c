@@ -397,21 +397,22 @@ typedef struct meddler {
     size_t keep;   /* bytes that stay; `length`: written anew with another last byte */
 } meddler;
 
-static void meddle(void *user, double done, double total)
+static bool meddle(void *user, double done, double total)
 {
     meddler *m = user;
     (void)done;
     (void)total;
     if (m->calls++ != m->at) {
-        return;
+        return true;
     }
     if (m->keep < m->length) {
         assert_int_equal(truncate(m->path, (off_t)m->keep), 0);
-        return;
+        return true;
     }
     assert_int_equal(truncate(m->path, 0), 0);
     m->bytes[m->length - 1] ^= 0x40;
     write_file(m->path, m->bytes, m->length);
+    return true;
 }
 
 static void a_changed_source_gives_nothing(void **state)

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
 #include <cmocka.h>
 
 #include "scratch.h"
@@ -121,6 +123,44 @@ static void newer_options_at_work_are_refused(void **state)
     train_setup_close(&setup);
 }
 
+static bool end_at_once(void *user, double done, double total)
+{
+    (void)user;
+    (void)done;
+    (void)total;
+    return false;
+}
+
+static void long_calls_end_when_asked(void **state)
+{
+    (void)state;
+    train_setup setup;
+    mixt_model_options shape = train_setup_model_options();
+    train_setup_open(&setup, 1, &shape);
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_score_row *rows = calloc((size_t)mixt_data_domain_count(setup.data) + 1, sizeof *rows);
+    assert_int_equal(mixt_evaluate(setup.context, setup.model, setup.data, false, 16, 0, rows,
+                                   end_at_once, NULL, &error),
+                     MIXT_ERROR_INTERRUPTED);
+    free(rows);
+    char output[200];
+    snprintf(output, sizeof output, "%s/ended.trace", setup.folder);
+    mixt_trace_options trace = {.output = output, .window = 16};
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_trace_write(setup.context, setup.model, setup.data, setup.tokenizer,
+                                      &trace, end_at_once, NULL, &error),
+                     MIXT_ERROR_INTERRUPTED);
+    assert_int_not_equal(access(output, F_OK), 0);
+    mixt_importance *importance = NULL;
+    const mixt_importance_options gather = {.window = 16, .progress = end_at_once};
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_importance_collect(setup.context, setup.model, setup.data, &gather,
+                                             &importance, &error),
+                     MIXT_ERROR_INTERRUPTED);
+    assert_null(importance);
+    train_setup_close(&setup);
+}
+
 static void newer_plain_options_are_refused(void **state)
 {
     (void)state;
@@ -160,6 +200,7 @@ int main(void)
         cmocka_unit_test(versions_agree),
         cmocka_unit_test(newer_model_options_are_refused),
         cmocka_unit_test(newer_options_at_work_are_refused),
+        cmocka_unit_test(long_calls_end_when_asked),
         cmocka_unit_test(newer_plain_options_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

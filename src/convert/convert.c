@@ -171,12 +171,10 @@ mixt_status mixt_target_values(const mixt_conversion *c, const mixt_target *targ
     return MIXT_OK;
 }
 
-void mixt_conversion_advance(mixt_conversion *c, size_t bytes)
+mixt_status mixt_conversion_advance(mixt_conversion *c, size_t bytes)
 {
     c->done += (double)bytes;
-    if (c->progress != NULL) {
-        c->progress(c->user, c->done, c->total);
-    }
+    return mixt_go_on(c->progress, c->user, c->done, c->total, c->error);
 }
 
 /* The type in which the first of a target's values lie in the source. */

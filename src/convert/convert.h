@@ -46,8 +46,8 @@ typedef struct mixt_conversion {
 mixt_status mixt_target_values(const mixt_conversion *c, const mixt_target *target, float *values);
 /* Number of values of a target. */
 size_t mixt_target_count(const mixt_target *target);
-/* Moves the progress on. */
-void mixt_conversion_advance(mixt_conversion *c, size_t bytes);
+/* Moves the progress on; an error where the caller wants to end. */
+mixt_status mixt_conversion_advance(mixt_conversion *c, size_t bytes);
 
 /* Makes the temporary folder; refused where the output is the source. Looks at what was written
  * there; gives it the output's name; and removes what is left of the folder. (publish.c) */

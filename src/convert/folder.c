@@ -115,10 +115,9 @@ static mixt_status write_target(mixt_conversion *c, mixt_safetensors_writer *wri
     if (status == MIXT_OK) {
         status = mixt_safetensors_writer_write(writer, out, target->bytes, c->error);
     }
-    mixt_conversion_advance(c, target->bytes);
     free(values);
     free(out);
-    return status;
+    return status == MIXT_OK ? mixt_conversion_advance(c, target->bytes) : status;
 }
 
 static mixt_status write_weights(mixt_conversion *c, const float_form *form)

@@ -208,7 +208,7 @@ static mixt_status run_slab(slab *s, mixt_gguf_writer *writer)
         }
     }
     size_t bytes = (size_t)s->rows * mixt_type_row_bytes(s->target->type, s->columns);
-    mixt_conversion_advance(c, bytes);
+    MIXT_TRY(mixt_conversion_advance(c, bytes));
     return mixt_gguf_writer_write(writer, s->out, bytes, c->error);
 }
 

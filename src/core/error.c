@@ -75,3 +75,11 @@ mixt_status mixt_fail_errno(mixt_error *error, int number, const char *format, .
     va_end(arguments);
     return kept;
 }
+
+mixt_status mixt_go_on(mixt_progress progress, void *user, double done, double total,
+                       mixt_error *error)
+{
+    return progress == NULL || progress(user, done, total)
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_INTERRUPTED, "interrupted; nothing was written");
+}

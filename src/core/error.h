@@ -30,6 +30,10 @@ mixt_status mixt_fail_errno(mixt_error *error, int number, const char *format, .
 mixt_status mixt_check_reserved(const char *type, const uint64_t *words, size_t count,
                                 mixt_error *error);
 
+/* Tells the caller how far a call is (progress NULL: nobody asked); an error where it is to end. */
+mixt_status mixt_go_on(mixt_progress progress, void *user, double done, double total,
+                       mixt_error *error);
+
 /* Passes an error on, where nothing has to be released first. */
 #define MIXT_TRY(expression)                                                                       \
     do {                                                                                           \

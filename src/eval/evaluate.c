@@ -45,9 +45,7 @@ mixt_status mixt_evaluate(mixt_context *context, const mixt_model *model, const 
             break;
         }
         add_pieces(scorer, rows);
-        if (progress != NULL) {
-            progress(user, (double)scorer->done, (double)scorer->total);
-        }
+        status = mixt_go_on(progress, user, (double)scorer->done, (double)scorer->total, error);
     }
     mixt_scorer_free(scorer);
     for (int i = 0; i < domains; i++) {

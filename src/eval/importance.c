@@ -155,8 +155,9 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
         if (g.failed) {
             status = mixt_fail(error, MIXT_ERROR_MEMORY, "importance: no memory");
         }
-        if (options->progress != NULL) {
-            options->progress(options->user, (double)scorer->done, (double)scorer->total);
+        if (status == MIXT_OK) {
+            status = mixt_go_on(options->progress, options->user, (double)scorer->done,
+                                (double)scorer->total, error);
         }
     }
     mixt_scorer_free(scorer);

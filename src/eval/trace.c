@@ -196,8 +196,9 @@ static mixt_status run(tracer *t, mixt_progress progress, void *user, mixt_error
         for (int i = 0; i < t->scorer->piece_count && status == MIXT_OK; i++) {
             status = append_piece(t, &t->scorer->pieces[i], error);
         }
-        if (progress != NULL) {
-            progress(user, (double)t->scorer->done, (double)t->scorer->total);
+        if (status == MIXT_OK) {
+            status = mixt_go_on(progress, user, (double)t->scorer->done, (double)t->scorer->total,
+                                error);
         }
     }
     return status == MIXT_OK ? mixt_trace_writer_finish(t->writer, error) : status;
