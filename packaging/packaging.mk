@@ -72,7 +72,10 @@ check-short: $(SHORT_PROGRAMS) ## a minute's choice of the tests, for builds of 
 	@printf '%s\n' $(notdir $(SHORT_PROGRAMS)) >$(BUILD)/short/programs
 	@tests/run.sh $(BUILD)/short
 
-check-install: deps all ## install, use from C and C++ (shared and static), uninstall: nothing is left
+deps-cxx: deps
+	$(call install_packages,g++,g++: mixt.h is a C++ header too,$(LOG)/deps-cxx.txt)
+
+check-install: deps-cxx all ## install, use from C and C++ (shared and static), uninstall: nothing is left
 	@CC="$(CC)" CXX="$(CXX)" tests/package/install.sh $(BUILD)
 
 abi: ## writes tests/package/abi.txt, after members were added in place of reserved words
@@ -94,4 +97,4 @@ check-deb: deb ## ... unpacked and used from C and C++
 
 always:
 
-.PHONY: install uninstall check-short check-install abi check-reproducible deps-package deb check-deb always
+.PHONY: deps-cxx install uninstall check-short check-install abi check-reproducible deps-package deb check-deb always
