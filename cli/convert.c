@@ -269,6 +269,22 @@ static int refuse_replacing(const convert_settings *settings)
     return STATUS_DONE;
 }
 
+/* Floats are rounded, whatever a column is worth. */
+static void note_idle_importance(const convert_settings *settings)
+{
+    static const char *const plain[] = {"F32", "F16", "BF16"};
+    bool given = settings->importance != NULL || settings->data.count > 0;
+    bool idle = settings->type == NULL;
+    for (size_t i = 0; i < 3 && !idle; i++) {
+        idle = strcasecmp(settings->type, plain[i]) == 0;
+    }
+    if (given && idle && settings->save_importance == NULL) {
+        fprintf(stderr,
+                "note: importance does nothing here: without a --type of few bits nothing is "
+                "quantised\n");
+    }
+}
+
 static int run_convert(void *user, cli_arguments *arguments)
 {
     convert_settings *settings = user;
@@ -286,6 +302,7 @@ static int run_convert(void *user, cli_arguments *arguments)
     if (status != STATUS_DONE) {
         return status;
     }
+    note_idle_importance(settings);
     return with_resources(convert, settings);
 }
 

@@ -34,7 +34,7 @@ static const cli_option tokenize_options[] = {
      .choices = "",
      .offset = offsetof(tokenize_settings, text),
      .value = "TEXT",
-     .help = "what to encode or decode",
+     .help = "what to encode or decode; -: standard input",
      .fallback = "standard input"},
     {.name = "file",
      .letter = 'f',
@@ -174,7 +174,8 @@ static int run_tokenize(void *user, cli_arguments *arguments)
         return fail_error(&error);
     }
     char *read = NULL;
-    const char *text = settings->text;
+    bool from_stdin = settings->text != NULL && strcmp(settings->text, "-") == 0;
+    const char *text = from_stdin ? NULL : settings->text;
     size_t length = text != NULL ? strlen(text) : 0;
     int status = STATUS_DONE;
     if (text == NULL) {

@@ -327,6 +327,10 @@ static void full_disks_are_said(void **state)
 static void what_is_read_is_said(void **state)
 {
     (void)state;
+    shell_do("test \"$(printf 'three fish' | " MIXT "tokenize -m run -p -)\" = \"$(" MIXT
+             "tokenize -m run -p 'three fish')\"");
+    shell_do(MIXT "convert run -o plain.gguf --type BF16 --data text" ON_ONE);
+    assert_has(shell_err, "note: importance does nothing here");
     shell_do(MIXT "eval -m run --data text --heldout 0.3" ON_ONE);
     assert_has(shell_err, " held-out tokens to score, 2 domains (of ");
     assert_lacks(shell_err, "train");
