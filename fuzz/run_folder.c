@@ -93,7 +93,7 @@ static char *fit_manifest(const fuzz_file *manifest, const fuzz_file *files, siz
 
 static void write_files(const fuzz_file *files, size_t count, const char *run, bool fit)
 {
-    char path[FUZZ_PATH_MAX + 80];
+    char path[2560];
     for (size_t i = 0; i < count; i++) {
         const fuzz_file *file = &files[i];
         if (!mixt_name_is_plain(file->name, strlen(file->name))) {
