@@ -5,22 +5,8 @@
 # needs none of them.
 build=$1
 musl=$2
-passed=0
-failed=0
-
-# check NAME COMMAND...
-check() {
-    name=$1
-    shift
-    if "$@" >"$build/log.txt" 2>&1; then
-        passed=$((passed + 1))
-        echo "musl $name: ok"
-    else
-        failed=$((failed + 1))
-        echo "musl $name: FAILED"
-        tail -20 "$build/log.txt" | sed 's/^/    /'
-    fi
-}
+. tests/check.sh
+subject="musl "
 
 objects() {
     make "-j$(nproc)" --no-print-directory -s CC="$musl" BUILD="$build" WERROR=1 EXTRA_CFLAGS="-I$build/include" objects
@@ -56,5 +42,4 @@ check objects objects
 check link link
 check run run
 check platform platform
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+verdict

@@ -1,22 +1,8 @@
 #!/bin/sh
 # run.sh BUILD: every check of the source; closes with "N passed, M failed".
 build=$1
-passed=0
-failed=0
-
-# check NAME COMMAND...: silent commands pass
-check() {
-    name=$1
-    shift
-    if output=$("$@" 2>&1); then
-        passed=$((passed + 1))
-        echo "lint $name: ok"
-    else
-        failed=$((failed + 1))
-        echo "lint $name: FAILED"
-        echo "$output" | head -40 | sed 's/^/    /'
-    fi
-}
+. tests/check.sh
+subject="lint "
 
 no_match() {
     pattern=$1
@@ -48,5 +34,4 @@ case $(clang-format --version 2>/dev/null) in
 *" 14."*) check layout layout ;;
 *) echo "lint layout: skipped, it needs clang-format 14" ;;
 esac
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+verdict

@@ -5,21 +5,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-passed=0
-failed=0
-
-check() {
-    local name=$1
-    shift
-    if "$@" >"$folder/log.txt" 2>&1; then
-        passed=$((passed + 1))
-        echo "$name: ok"
-    else
-        failed=$((failed + 1))
-        echo "$name: FAILED"
-        head -n 20 "$folder/log.txt" | sed 's/^/    /'
-    fi
-}
+. tests/check.sh
 
 unpack() {
     local package
@@ -63,8 +49,5 @@ check "hardening-check mixt" hardened "$folder/root/usr/bin/mixt"
 check "hardening-check libmixt.so" hardened "$(echo "$folder"/root/usr/lib/*/libmixt.so.*.*)"
 check "the licence is there" test -s "$folder/root/usr/share/doc/mixt/copyright"
 check "the program runs" "$folder/root/usr/bin/mixt" --version
-used=$(tests/package/use.sh "$folder/root")
-echo "$used"
-read -r good _ bad _ <<<"$(echo "$used" | tail -n 1)"
-echo "$((passed + good)) passed, $((failed + bad)) failed"
-[ "$((failed + bad))" -eq 0 ]
+check_script tests/package/use.sh "$folder/root"
+verdict

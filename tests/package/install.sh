@@ -6,21 +6,7 @@ build=$1
 cd "$(dirname "$0")/../.." || exit 1
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-passed=0
-failed=0
-
-check() {
-    local name=$1
-    shift
-    if "$@" >"$folder/log.txt" 2>&1; then
-        passed=$((passed + 1))
-        echo "$name: ok"
-    else
-        failed=$((failed + 1))
-        echo "$name: FAILED"
-        head -n 20 "$folder/log.txt" | sed 's/^/    /'
-    fi
-}
+. tests/check.sh
 
 # The rows of packaging.mk would be compared with themselves: these are written out.
 expect() {
@@ -71,15 +57,10 @@ check "every file is there" is_as_expected "$root" lib
 check "the program runs" "$root/usr/bin/mixt" --version
 check "the man page is one" grep -q '^\.TH MIXT 1' "$root/usr/share/man/man1/mixt.1"
 check "the completion parses" bash -n "$root/usr/share/bash-completion/completions/mixt"
-used=$(tests/package/use.sh "$root")
-echo "$used"
-read -r good _ bad _ <<<"$(echo "$used" | tail -n 1)"
-passed=$((passed + good))
-failed=$((failed + bad))
+check_script tests/package/use.sh "$root"
 check "uninstall leaves others' files alone" removed "$root"
 check "install with libdir" install_into "$folder/multiarch" "libdir=/usr/$multiarch"
 check "every file is there" is_as_expected "$folder/multiarch" "$multiarch"
 check "mixt.pc knows libdir" grep -qx "libdir=\${prefix}/$multiarch" "$folder/multiarch/usr/$multiarch/pkgconfig/mixt.pc"
 check "uninstall with libdir" removed "$folder/multiarch" "libdir=/usr/$multiarch"
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+verdict

@@ -6,8 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 jobs=$(nproc)
-passed=0
-failed=0
+. tests/check.sh
 copy=$folder/a-longer-name/of-another-folder
 mkdir -p "$copy" && tar -cf - --exclude=./build --exclude=./.git --exclude=./mixt --exclude=./demo . | tar -xf - -C "$copy" || exit 1
 
@@ -16,22 +15,14 @@ make --no-print-directory "-j$jobs" all PREFIX=/usr build/release/share/mixt.1 b
     env TZ=Asia/Tokyo LC_ALL=C.UTF-8 make --no-print-directory -C "$copy" "-j$jobs" all PREFIX=/usr build/release/share/mixt.1 \
         build/release/share/mixt.bash build/release/share/mixt.pc >>"$folder/log.txt" ||
     { tail -n 20 "$folder/log.txt"; exit 1; }
+holds_no_folder() {
+    ! grep -F -e "$PWD" -e "$copy" "build/release/$1"
+}
+
 for name in mixt libmixt.a libmixt.so share/mixt.1 share/mixt.bash share/mixt.pc; do
-    if cmp "build/release/$name" "$copy/build/release/$name"; then
-        passed=$((passed + 1))
-        echo "$name: $(sha256sum <"build/release/$name" | cut -c 1-16), equal"
-    else
-        failed=$((failed + 1))
-        echo "$name: NOT equal"
-    fi
+    check "$name is equal" cmp "build/release/$name" "$copy/build/release/$name"
 done
 for name in mixt libmixt.so libmixt.a; do
-    if grep -qF -e "$PWD" -e "$copy" "build/release/$name"; then
-        failed=$((failed + 1))
-        echo "$name: holds the folder's path"
-    else
-        passed=$((passed + 1))
-    fi
+    check "$name does not hold the folder's path" holds_no_folder "$name"
 done
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+verdict

@@ -7,21 +7,7 @@ root=$1
 cd "$(dirname "$0")/../.." || exit 1
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-passed=0
-failed=0
-
-check() {
-    name=$1
-    shift
-    if "$@" >"$folder/log.txt" 2>&1; then
-        passed=$((passed + 1))
-        echo "$name: ok"
-    else
-        failed=$((failed + 1))
-        echo "$name: FAILED"
-        head -n 20 "$folder/log.txt" | sed 's/^/    /'
-    fi
-}
+. tests/check.sh
 
 pc=$(find "$root" -name mixt.pc)
 PKG_CONFIG_PATH=$(dirname "$pc")
@@ -80,5 +66,4 @@ check "earlier header runs" runs "$folder/older/user" "$folder/older.txt"
 for kind in cxx static older; do
     check "$kind prints what C does" same "$folder/c.txt" "$folder/$kind.txt"
 done
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+verdict
