@@ -91,16 +91,6 @@ static inline void load_quads(const source *from, size_t offset, vi out[4])
     out[3] = _mm256_unpackhi_epi64(high01, high23);
 }
 
-#include "backend/cpu/quant_panel.h"
-
-#include "backend/cpu/quant_tile.h"
-
-#include "backend/cpu/quant_multiples.h"
-
-#include "backend/cpu/quant_multiply.h"
-
-#include "backend/cpu/quant_single.h"
-
 /* Sixteen bytes of x * inverse, to the nearest. */
 static inline __m128i round_16(const float *x, __m256 inverse)
 {
@@ -131,20 +121,7 @@ static inline void quantise_group(const float *x, int count, int8_t *q, float *d
     }
 }
 
-static void kernel_quantise(const float *x, int count, mixt_q8_kind kind, mixt_q8 *to)
-{
-    if (count < MIXT_STEP) {
-        memset(to, 0, sizeof *to);
-    }
-    int group = kind.by_32 ? 32 : MIXT_STEP;
-    for (int j = 0; j < count; j += group) {
-        quantise_group(x + j, group, to->q + j, &to->d[j / group]);
-    }
-    mixt_q8_finish(kind, to);
-}
+#include "backend/cpu/quantise_groups.h"
 
-void mixt_fill_avx2_matrix(mixt_kernels_f32 *table)
-{
-    static const mixt_matrix_kernels kernels = {ROWS, kernel_quantise, kernel_multiply};
-    table->matrix = &kernels;
-}
+#define FILL mixt_fill_avx2_matrix
+#include "backend/cpu/quant_kernels.h"

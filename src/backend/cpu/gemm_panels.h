@@ -1,12 +1,43 @@
-/* The matrix product's kernels around a tier's tile, for tiers whose panels are packed four columns
- * at a time. Included by one file for each instruction set, which has defined before
+/* The matrix product's kernels around the instructions of a tier whose tiles have 6 rows of 16
+ * columns and whose panels are packed four columns at a time. Included by one file for each
+ * instruction set, which has defined before
  *
- *   TILE_ROWS, TILE_COLUMNS, EACH_ROW(X)     X(0) X(1) ... for each row of a tile
- *   tile_body(rows, cells, a, b, ...)        kernel_tile with a constant number of rows
- *   transpose_four(k, x, x_width, panel, panel_width), transpose_two
- *                                            columns whose k lies side by side
+ *   DECLARE_ROW(i)    the sums of row i, 0
+ *   LOAD_CELL         the 16 values at b, and what rows take of the 6 at a
+ *   STEP_ROW(i)       adds products to row i where there is one (i < rows)
+ *   SUM_OF_ROW(i)     the sums as v16
+ *   transpose_four(rows, p, to, panel_width), transpose_two
+ *                     values p to p + 3 of four, two columns whose k lies side by side
  */
 #include <assert.h>
+
+#define TILE_ROWS 6
+#define TILE_COLUMNS 16
+
+#define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
+
+#define STORE_ROW(i)                                                                               \
+    if (rows > i) {                                                                                \
+        v16 sum = SUM_OF_ROW(i);                                                                   \
+        float *to = c + i * c_stride;                                                              \
+        v_store(to, accumulate ? v_add(v_load(to, columns), sum) : sum, columns);                  \
+    }
+
+/* kernel_tile with a constant number of rows. */
+static inline __attribute__((always_inline)) void tile_body(const int rows, int64_t cells,
+                                                            const float *a, const float *b,
+                                                            float *c, int64_t c_stride, int columns,
+                                                            bool accumulate)
+{
+    EACH_ROW(DECLARE_ROW)
+    for (int64_t cell = 0; cell < cells; cell++) {
+        LOAD_CELL
+        EACH_ROW(STEP_ROW)
+        a += TILE_ROWS;
+        b += TILE_COLUMNS;
+    }
+    EACH_ROW(STORE_ROW)
+}
 
 #define TILE_FUNCTION(i)                                                                           \
     static void tile_##i(int64_t cells, const float *a, const float *b, float *c,                  \
@@ -39,6 +70,27 @@ static inline void copy_columns(int64_t k, const int columns, const float *x, in
     }
 }
 
+/* `columns` (4 or 2) columns whose k lies side by side. */
+static inline __attribute__((always_inline)) void transpose_columns(int64_t k, const int columns,
+                                                                    const float *x, int64_t x_width,
+                                                                    float *panel, int panel_width)
+{
+    const float *rows[4];
+    for (int i = 0; i < columns; i++) {
+        rows[i] = x + i * x_width;
+    }
+    int64_t p = 0;
+    for (; p + 4 <= k; p += 4) {
+        (columns == 4 ? transpose_four : transpose_two)(rows, p, panel + p * panel_width,
+                                                        panel_width);
+    }
+    for (; p < k; p++) {
+        for (int i = 0; i < columns; i++) {
+            panel[p * panel_width + i] = rows[i][p];
+        }
+    }
+}
+
 /* One panel: whole pieces of 16, 6, 4 and 2 columns, the rest one by one. */
 static void pack_panel(int64_t k, int width, const float *x, int64_t x_k, int64_t x_width,
                        float *panel, int panel_width)
@@ -52,10 +104,10 @@ static void pack_panel(int64_t k, int width, const float *x, int64_t x_k, int64_
         lane = width;
     }
     for (; x_width != 1 && lane + 4 <= width; lane += 4) {
-        transpose_four(k, x + lane * x_width, x_width, panel + lane, panel_width);
+        transpose_columns(k, 4, x + lane * x_width, x_width, panel + lane, panel_width);
     }
     for (; x_width != 1 && lane + 2 <= width; lane += 2) {
-        transpose_two(k, x + lane * x_width, x_width, panel + lane, panel_width);
+        transpose_columns(k, 2, x + lane * x_width, x_width, panel + lane, panel_width);
     }
     for (; lane < panel_width; lane++) {
         for (int64_t p = 0; p < k; p++) {

@@ -271,15 +271,6 @@ static void quantise_group(const float *x, int count, int8_t *q, float *d)
     }
 }
 
-static void kernel_quantise(const float *x, int count, mixt_q8_kind kind, mixt_q8 *to)
-{
-    memset(to, 0, sizeof *to);
-    int group = kind.by_32 ? 32 : MIXT_STEP;
-    assert(count > 0 && count <= MIXT_STEP && count % group == 0);
-    for (int j = 0; j < count; j += group) {
-        quantise_group(x + j, group, to->q + j, &to->d[j / group]);
-    }
-    mixt_q8_finish(kind, to);
-}
+#include "backend/cpu/quantise_groups.h"
 
 const mixt_matrix_kernels mixt_matrix_scalar = {1, kernel_quantise, kernel_multiply};
