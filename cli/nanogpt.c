@@ -2,7 +2,6 @@
  * wolfecameron/nanoMoE), and what becomes of it here. */
 #include "nanogpt.h"
 
-#include <limits.h>
 #include <string.h>
 
 #include "files.h"
@@ -19,11 +18,12 @@
         .name = n, .kind = OPTION_TEXT, .offset = ASKED(field), .value = v, .help = h,             \
         .fallback = ""                                                                             \
     }
-#define NUMBER_ROW(n, k, field, lo, v, h)                                                          \
+#define RANGE_ROW(n, k, field, lo, hi, v, h)                                                       \
     {                                                                                              \
-        .name = n, .kind = OPTION_##k, .offset = ASKED(field), .low = lo, .high = FAR, .value = v, \
+        .name = n, .kind = OPTION_##k, .offset = ASKED(field), .low = lo, .high = hi, .value = v,  \
         .help = h, .fallback = ""                                                                  \
     }
+#define NUMBER_ROW(n, k, field, lo, v, h) RANGE_ROW(n, k, field, lo, FAR, v, h)
 #define IGNORED_ROW(n)                                                                             \
     {                                                                                              \
         .name = n, .kind = OPTION_TEXT, .offset = ASKED(device), .value = "X",                     \
@@ -49,7 +49,8 @@ const cli_option options_nanogpt[] = {
     IGNORED_ROW("compile"),
     IGNORED_ROW("backend"),
     IGNORED_ROW("always-save-checkpoint"),
-    NUMBER_ROW("top-k", LONG, top_k, 1, "N", "experts-per-token (nanoMoE)"),
+    RANGE_ROW("top-k", LONG, top_k, 1, OPTIONS_EXPERTS_PER_TOKEN_MAX, "N",
+              "experts-per-token (nanoMoE)"),
     FLAG_ROW("use-aux-loss", use_aux_loss, "false: balance-coefficient 0 (nanoMoE)"),
     FLAG_ROW("use-router-z-loss", use_router_z_loss, "false: z-coefficient 0"),
     FLAG_ROW("use-noisy-top-k", use_noisy_top_k, "only false (nanoMoE)"),
@@ -104,7 +105,7 @@ static void translate_experts(const nanogpt_target *target, cli_arguments *argum
     const nanogpt_settings *asked = target->asked;
     mixt_router_options *router = &target->model->router;
     if (options_given_after(arguments, "top-k", "experts-per-token")) {
-        target->model->experts_per_token = asked->top_k < INT_MAX ? (int)asked->top_k : INT_MAX;
+        target->model->experts_per_token = (int)asked->top_k;
         options_mark(arguments, "experts-per-token");
     }
     if (given(arguments, "use-aux-loss") != NULL && !asked->use_aux_loss) {

@@ -74,12 +74,13 @@ typedef struct model_settings {
 
 machine_settings machine_defaults(mixt_matmul matmul);
 
-extern const cli_option options_machine[];  /* machine_settings */
-extern const cli_option options_color[];    /* machine_settings, for commands that only print */
-extern const cli_option options_model[];    /* mixt_model_options */
-extern const cli_option options_router[];   /* mixt_router_options */
-extern const cli_option options_training[]; /* mixt_train_options */
-extern const cli_option options_sampling[]; /* mixt_sampling */
+extern const cli_option options_machine[];   /* machine_settings */
+extern const cli_option options_color[];     /* machine_settings, for commands that only print */
+enum { OPTIONS_EXPERTS_PER_TOKEN_MAX = 64 }; /* of every key that names it */
+extern const cli_option options_model[];     /* mixt_model_options */
+extern const cli_option options_router[];    /* mixt_router_options */
+extern const cli_option options_training[];  /* mixt_train_options */
+extern const cli_option options_sampling[];  /* mixt_sampling */
 
 /* What a command opened; freed at once by resources_free, in the right order. */
 typedef struct cli_resources {
