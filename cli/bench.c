@@ -159,9 +159,7 @@ static mixt_status read_numbers(const char *name, const string_list *texts, int 
                              name, texts->items[i], VALUES_MAX, least, most);
         }
     }
-    return texts->count > 0 || add_number(to, fallback)
-               ? MIXT_OK
-               : set_error(error, MIXT_ERROR_MEMORY, "out of memory");
+    return texts->count > 0 || add_number(to, fallback) ? MIXT_OK : set_memory_error(error);
 }
 
 /* Everything that the command line asks for. */
@@ -188,7 +186,7 @@ static mixt_status read_pairs(const bench_settings *settings, numbers *to, mixt_
                              settings->pairs.items[i], TOKENS_MAX);
         }
         if (!add_number(to, (int)prompt) || !add_number(to, (int)generate)) {
-            return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
+            return set_memory_error(error);
         }
     }
     return MIXT_OK;
@@ -274,7 +272,7 @@ static mixt_status open_models(bench_work *work, mixt_error *error)
     size_t count = settings->models.count;
     work->models = calloc(count + 1, sizeof *work->models);
     if (work->models == NULL) {
-        return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
+        return set_memory_error(error);
     }
     work->model_count = count > 0 ? count : 1;
     for (size_t i = 0; i < count; i++) {
@@ -339,7 +337,7 @@ static double limit_share(const bench_table *table, const mixt_bench_row *row)
 static void print_limits(const bench_table *table)
 {
     printf("machine: %s, %d thread%s, products %s", table->cpu, table->threads,
-           table->threads == 1 ? "" : "s", table->matmul);
+           plural((uint64_t)table->threads), table->matmul);
     if (table->limits.fp32_flops > 0) {
         printf("; its limits: %.0f GFLOP/s fp32, ", table->limits.fp32_flops / 1e9);
         if (table->limits.bf16_flops > 0) {
@@ -579,7 +577,7 @@ static mixt_status measure_machine(bench_work *work, bench_table *table, mixt_er
     bool say = work->settings->format == FORMAT_MD;
     work->limits = calloc(work->threads.count, sizeof *work->limits);
     if (work->limits == NULL) {
-        return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
+        return set_memory_error(error);
     }
     for (size_t i = 0; i < work->threads.count; i++) {
         cli_resources machine = {0};

@@ -74,11 +74,6 @@ typedef struct conversation {
     mixt_chat_options options;
 } conversation;
 
-static mixt_status no_memory(mixt_error *error)
-{
-    return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
-}
-
 static mixt_status add_message(conversation *talk, const char *role, const char *content,
                                size_t length, mixt_error *error)
 {
@@ -86,7 +81,7 @@ static mixt_status add_message(conversation *talk, const char *role, const char 
     if (copy == NULL ||
         !list_grow(&talk->messages, &talk->capacity, talk->count + 1, sizeof *talk->messages)) {
         free(copy);
-        return no_memory(error);
+        return set_memory_error(error);
     }
     memcpy(copy, content, length);
     copy[length] = 0;
@@ -129,7 +124,7 @@ static mixt_status special_text(const mixt_tokenizer *tokenizer, mixt_special wh
     }
     *text = malloc(length + 1);
     if (*text == NULL) {
-        return no_memory(error);
+        return set_memory_error(error);
     }
     memcpy(*text, bytes, length);
     (*text)[length] = 0;
@@ -202,7 +197,7 @@ static mixt_status feed(conversation *talk, generation_state *generation, mixt_e
     if (adds) { /* the model expects it, and the template did not say it */
         int32_t *grown = realloc(ids, (count + 1) * sizeof *ids);
         if (grown == NULL) {
-            status = no_memory(error);
+            status = set_memory_error(error);
         } else {
             ids = grown;
             memmove(ids + 1, ids, count * sizeof *ids);
@@ -325,7 +320,7 @@ static line_kind read_turn(chat_line *read, mixt_error *error)
         }
         ssize_t length = read->line.length;
         bool by_hand = isatty(STDIN_FILENO) != 0;
-        if (interrupt_status() == 128 + 2 && by_hand) {
+        if (interrupt_status() == STATUS_INTERRUPTED && by_hand) {
             interrupt_clear(); /* a line that was typed right behind Ctrl-C counts */
             if (length < 0) {
                 fputs("\n/exit or Ctrl-D leaves\n", stderr);
@@ -346,7 +341,7 @@ static line_kind read_turn(chat_line *read, mixt_error *error)
         }
         if (!append_line(read, read->line.text, (size_t)length - goes_on) ||
             (goes_on && !append_line(read, "\n", 1))) {
-            no_memory(error);
+            set_memory_error(error);
             return LINE_FAILED;
         }
         if (!goes_on) {
@@ -408,7 +403,7 @@ static mixt_status take_turns(const chat_settings *settings, conversation *talk,
             if (!by_hand && interrupt_status() != 0) {
                 break;
             }
-            if (interrupt_status() == 128 + 2) {
+            if (interrupt_status() == STATUS_INTERRUPTED) {
                 interrupt_clear();
             }
         }
@@ -450,9 +445,7 @@ static int chat(const chat_settings *settings, cli_resources *resources, convers
     interrupt_begin();
     status = take_turns(settings, talk, generation);
     int signal_status = interrupt_status();
-    return status == MIXT_OK                ? signal_status
-           : mixt_status_is_refusal(status) ? STATUS_REFUSED
-                                            : STATUS_FAILED;
+    return status == MIXT_OK ? signal_status : exit_status(status);
 }
 
 static int run_chat(void *user, cli_arguments *arguments)

@@ -7,9 +7,9 @@
 
 enum {
     STATUS_DONE = 0,
-    STATUS_FAILED = 1,  /* the work could not be done */
-    STATUS_REFUSED = 2, /* bad input or usage */
-    STATUS_INTERRUPTED = 130,
+    STATUS_FAILED = 1,        /* the work could not be done */
+    STATUS_REFUSED = 2,       /* bad input or usage */
+    STATUS_INTERRUPTED = 130, /* by Ctrl-C */
 };
 
 extern const cli_command *const commands[]; /* ends with NULL */
@@ -32,6 +32,7 @@ int options_refused(const cli_arguments *arguments);
 /* Leaves a line of the program's own where the library leaves its; gives the status back. */
 mixt_status set_error(mixt_error *error, mixt_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+mixt_status set_memory_error(mixt_error *error);
 /* "PATH: " and what errno says. */
 mixt_status set_io_error(mixt_error *error, const char *path);
 

@@ -351,7 +351,7 @@ static mixt_status print_sample(demo_state *state, const gather_domain *domain, 
     mixt_status status = generation_begin(&state->resources, 0, &generation, &state->error);
     FILE *written = status == MIXT_OK ? open_memstream(&text, &length) : NULL;
     if (status == MIXT_OK && written == NULL) {
-        status = set_error(&state->error, MIXT_ERROR_MEMORY, "out of memory");
+        status = set_memory_error(&state->error);
     }
     if (status == MIXT_OK) {
         generation.out.stream = written;
@@ -433,7 +433,7 @@ static mixt_status show_routes(demo_state *state, const mixt_trace *trace)
     TRY(mixt_atlas_page(trace, state->page, &state->error));
     FILE *words = open_memstream(&state->words, &length);
     if (words == NULL) {
-        return set_error(&state->error, MIXT_ERROR_MEMORY, "out of memory");
+        return set_memory_error(&state->error);
     }
     options.part = MIXT_ATLAS_WORDS;
     options.width -= 3; /* they stand behind a number */

@@ -490,7 +490,7 @@ static mixt_status take_mathematics(void *user, const char *text, size_t length,
 {
     char *copy = malloc(length + 1);
     if (copy == NULL) {
-        return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
+        return set_memory_error(error);
     }
     memcpy(copy, text, length);
     copy[length] = 0;

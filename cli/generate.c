@@ -68,12 +68,6 @@ static void text_finish(text_stream *out)
 
 /* ---- generation */
 
-static mixt_status no_memory(mixt_error *error)
-{
-    error->status = MIXT_ERROR_MEMORY;
-    return MIXT_ERROR_MEMORY;
-}
-
 mixt_status generation_begin(cli_resources *resources, int context_length,
                              generation_state *generation, mixt_error *error)
 {
@@ -102,7 +96,7 @@ static mixt_status append(generation_state *generation, const int32_t *tokens, s
 {
     if (!list_grow(&generation->tokens, &generation->capacity, generation->count + count,
                    sizeof *tokens)) {
-        return no_memory(error);
+        return set_memory_error(error);
     }
     memcpy(generation->tokens + generation->count, tokens, count * sizeof *tokens);
     generation->count += count;

@@ -100,6 +100,11 @@ mixt_status set_error(mixt_error *error, mixt_status status, const char *format,
     return status;
 }
 
+mixt_status set_memory_error(mixt_error *error)
+{
+    return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
+}
+
 mixt_status set_io_error(mixt_error *error, const char *path)
 {
     return set_error(error, MIXT_ERROR_IO, "%.400s: %s", path, strerror(errno));

@@ -138,8 +138,8 @@ static void report_skipped(const mixt_corpus *corpus)
     if (skipped > 0) {
         char count[32];
         format_count(skipped, count);
-        say(stderr, "skipped %s line%s of the corpus; the first: %s\n", count,
-            skipped == 1 ? "" : "s", first != NULL ? first : "");
+        say(stderr, "skipped %s line%s of the corpus; the first: %s\n", count, plural(skipped),
+            first != NULL ? first : "");
     }
 }
 
@@ -199,7 +199,7 @@ mixt_status score_data(const cli_resources *resources, const score_request *requ
     int domains = mixt_data_domain_count(resources->data);
     *rows = calloc((size_t)domains + 1, sizeof **rows);
     if (*rows == NULL) {
-        return error->status = MIXT_ERROR_MEMORY;
+        return set_memory_error(error);
     }
     progress_line progress;
     progress_begin(&progress, request->label);

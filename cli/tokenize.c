@@ -106,8 +106,7 @@ static int encode(const tokenize_settings *settings, const mixt_tokenizer *token
     bool behind = settings->around && eos >= 0, first = true;
     if (mixt_tokenizer_encode(tokenizer, text, length, settings->special, &ids, &count, &error) !=
         MIXT_OK) {
-        return fail_with(mixt_status_is_refusal(error.status) ? STATUS_REFUSED : STATUS_FAILED,
-                         "the text: %s", error.message);
+        return fail_with(exit_status(error.status), "the text: %s", error.message);
     }
     if (settings->count) {
         printf("%zu\n", count + before + behind);

@@ -314,8 +314,7 @@ static mixt_status keep_config(const cli_arguments *arguments, const char *path,
 {
     size_t length = 0;
     char *text = config_text(arguments, &length);
-    mixt_status status =
-        text == NULL ? set_error(error, MIXT_ERROR_MEMORY, "out of memory") : MIXT_OK;
+    mixt_status status = text == NULL ? set_memory_error(error) : MIXT_OK;
     if (status == MIXT_OK && !files_replace(path, text, length)) {
         status = set_io_error(error, path);
     }

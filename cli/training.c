@@ -46,7 +46,7 @@ static const char *next_text(void *user, size_t *length)
            document != NULL) {
         uint64_t *taken = taken_of(source, document->domain);
         if (taken == NULL) {
-            set_error(&source->error, MIXT_ERROR_MEMORY, "out of memory");
+            set_memory_error(&source->error);
             return NULL;
         }
         if (document->text == NULL ||
@@ -129,7 +129,7 @@ static mixt_status print_sample(const training_run *run, int64_t step, mixt_erro
     size_t length = 0;
     FILE *stream = open_memstream(&text, &length);
     if (stream == NULL) {
-        return set_error(error, MIXT_ERROR_MEMORY, "out of memory");
+        return set_memory_error(error);
     }
     mixt_model_describe(run->resources->model, &info);
     int context =
