@@ -213,11 +213,6 @@ void files_remove_inside(const char *path, const char *kept)
     }
 }
 
-bool files_remove_empty(const char *path)
-{
-    return rmdir(path) == 0;
-}
-
 bool files_replace(const char *path, const char *data, size_t length)
 {
     char part[4200];

@@ -30,8 +30,6 @@ bool files_would_replace_any(const char *output, const char *const *inputs, size
 void files_remove(const char *path);
 /* All that is in a folder but the entry `kept`. */
 void files_remove_inside(const char *path, const char *kept);
-/* A folder with nothing in it; false where it is not one. */
-bool files_remove_empty(const char *path);
 /* Writes `path` by way of a synced neighbour and a rename. */
 bool files_replace(const char *path, const char *data, size_t length);
 /* Joins into `out`; false when it does not fit. */

@@ -27,18 +27,16 @@ static void on_signal(int number)
     errno = before;
 }
 
-static bool hangups_ignored; /* by nohup */
-
 static void set_handler(void (*handler)(int), int flags)
 {
-    struct sigaction action;
+    struct sigaction action, before;
     memset(&action, 0, sizeof action);
     action.sa_handler = handler;
     action.sa_flags = flags;
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    if (!hangups_ignored) {
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) { /* nohup */
         sigaction(SIGHUP, &action, NULL);
     }
 }
@@ -65,17 +63,29 @@ static struct {
     bool on_terminal; /* where a progress line may stand */
 } undo;
 
+void remove_empty_folders(char *path, size_t first)
+{
+    size_t length = strlen(path);
+    bool gone = first > 0;
+    while (gone) {
+        while (length > first && path[length - 1] == '/') {
+            path[--length] = 0;
+        }
+        gone = length >= first && rmdir(path) == 0;
+        while (length > 0 && path[length - 1] != '/') {
+            length--;
+        }
+        path[length] = 0;
+    }
+}
+
 /* Only what a handler may call. */
 static void on_signal_undo(int number)
 {
     static const char words[] = "\nstopped before any step; all is as it was\n";
-    size_t skipped = undo.on_terminal ? 0 : 1, length = strlen(undo.folder);
-    bool empty = undo.file == NULL || unlink(undo.file) == 0;
-    while (empty && undo.first > 0 && length >= undo.first && rmdir(undo.folder) == 0) {
-        while (length > 0 && undo.folder[length] != '/') {
-            length--;
-        }
-        undo.folder[length] = 0;
+    size_t skipped = undo.on_terminal ? 0 : 1;
+    if (undo.file == NULL || unlink(undo.file) == 0) {
+        remove_empty_folders(undo.folder, undo.first);
     }
     ssize_t written = write(STDERR_FILENO, words + skipped, sizeof words - 1 - skipped);
     (void)written;
@@ -84,8 +94,6 @@ static void on_signal_undo(int number)
 
 void interrupt_undo(const char *file, const char *folder, size_t first)
 {
-    struct sigaction before;
-    hangups_ignored = sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
     undo.file = file;
     undo.first = first;
     undo.on_terminal = isatty(STDERR_FILENO) == 1;
@@ -93,15 +101,8 @@ void interrupt_undo(const char *file, const char *folder, size_t first)
     set_handler(on_signal_undo, 0);
 }
 
-void interrupt_keep(void)
-{
-    set_handler(SIG_DFL, 0);
-}
-
 void interrupt_begin(void)
 {
-    struct sigaction before;
-    hangups_ignored = sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
     open_wake();
     interrupt_clear();
     set_handler(on_signal, SA_RESTART); /* writing goes on, so that no output fails of it */

@@ -1,6 +1,5 @@
 /* Ctrl-C and SIGTERM while a command wants to end in order: the first one sets a flag, the second
- * ends the program at once. Outside of interrupt_begin .. interrupt_end the system's habit holds.
- */
+ * ends the program at once. interrupt_end brings the system's habit back. */
 #ifndef MIXT_CLI_INTERRUPT_H
 #define MIXT_CLI_INTERRUPT_H
 
@@ -10,9 +9,11 @@ void interrupt_begin(void);
 void interrupt_end(void);
 /* The reverse of what was made so far, where a signal ends the program before there is anything to
  * go on with: `file` goes (NULL: none), then `folder` and those above it down to the length
- * `first`, as far as they are empty. In force until interrupt_keep; the strings stay. */
+ * `first`, as far as they are empty. In force until interrupt_end; `file` stays. */
 void interrupt_undo(const char *file, const char *folder, size_t first);
-void interrupt_keep(void);
+/* A folder and those above it, cut from the path one by one, down to the length `first` (0: none),
+ * as far as they are empty. Calls only what a signal handler may. */
+void remove_empty_folders(char *path, size_t first);
 /* 0, or the exit status to end with: 130 after SIGINT, 143 after SIGTERM. */
 int interrupt_status(void);
 /* Forgets an interrupt that was dealt with. */

@@ -397,10 +397,7 @@ static void forget_run(const run_folder *folder, const char *out)
         files_remove(folder->lock_file);
     }
     snprintf(path, sizeof path, "%s", out);
-    while (folder->first_made[0] != 0 && files_remove_empty(path) &&
-           strcmp(path, folder->first_made) != 0 && strrchr(path, '/') != NULL) {
-        *strrchr(path, '/') = 0;
-    }
+    remove_empty_folders(path, strlen(folder->first_made));
 }
 
 static int score_heldout(const train_settings *settings, const cli_resources *resources)
@@ -451,7 +448,7 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments, ru
     interrupt_undo(folder->had_lock ? NULL : folder->lock_file, settings->out,
                    strlen(folder->first_made));
     mixt_status prepared = prepare(settings, arguments, kept, &resources, &error);
-    interrupt_keep();
+    interrupt_end();
     if (prepared != MIXT_OK || keep_beginning(arguments, folder, &resources, &error) != MIXT_OK) {
         resources_free(&resources);
         return fail_error(&error);

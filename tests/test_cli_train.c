@@ -423,12 +423,15 @@ static void early_signals_leave_nothing(void **state)
              "done >large/a.txt");
     for (int kept = 0; kept < 2; kept++) { /* a new folder, and one that was there */
         shell_do(kept ? "mkdir -p early/x/y" : "true");
-        shell_do("\"$MIXT\" train --data large --vocab-size 4096 --out early/x/y 2>words & p=$!; "
+        shell_do("\"$MIXT\" train --data large --vocab-size 4096 --out early/x/y/ 2>words & p=$!; "
                  "while ! test -e early/x/y/lock; do sleep 0.01; done; kill -TERM $p; wait $p; "
                  "test $? = 143; grep -q '^stopped before any step; all is as it was$' words; "
                  "ls -A early early/x/y 2>/dev/null | tr '\\n' ' '");
         assert_string_equal(shell_out, kept ? "early: x  early/x/y: " : "early: ");
     }
+    /* nor does a refusal, however the folder is spelled */
+    shell_do("rm -rf deep; ! " NEW "--out deep//er/folder/ --tokenizer none 2>words; "
+             "grep -q 'none: no such file' words; test ! -e deep");
 }
 
 /* The line that goes on can be pasted. */
