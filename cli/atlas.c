@@ -1,5 +1,4 @@
 /* mixt atlas: tables and coloured text in the terminal, and the page. */
-#include "files.h"
 #include "shared.h"
 #include "terminal.h"
 
@@ -43,6 +42,23 @@ static void atlas_defaults(void *user)
     settings->text_tokens = 120;
 }
 
+static mixt_status show_all(const atlas_settings *settings, const mixt_atlas_options *options,
+                            mixt_error *error)
+{
+    mixt_trace *trace = NULL;
+    mixt_status status = mixt_trace_open(settings->trace, &trace, error);
+    if (status == MIXT_OK) {
+        status = show_trace(trace, options, error);
+    }
+    if (status == MIXT_OK && settings->page != NULL) {
+        interrupt_begin(); /* the page is whole before a signal ends the program */
+        status = mixt_atlas_page(trace, settings->page, error);
+        interrupt_end();
+    }
+    mixt_trace_free(trace);
+    return status;
+}
+
 static int run_atlas(void *user, cli_arguments *arguments)
 {
     const atlas_settings *settings = user;
@@ -50,8 +66,9 @@ static int run_atlas(void *user, cli_arguments *arguments)
     if (settings->trace == NULL) {
         return fail_usage("--trace: needed");
     }
-    if (settings->page != NULL && files_would_replace(settings->page, settings->trace)) {
-        return fail_usage("--html: %.400s is read here; it would be written over", settings->page);
+    int status = refuse_replacing("html", settings->page, &settings->trace, 1, NULL);
+    if (status != STATUS_DONE) {
+        return status;
     }
     mixt_error error = MIXT_ERROR_INIT;
     const mixt_atlas_options options = {
@@ -59,7 +76,7 @@ static int run_atlas(void *user, cli_arguments *arguments)
         .text_tokens = settings->text ? settings->text_tokens : 0,
         .width = terminal_width(stdout),
     };
-    if (show_trace(settings->trace, &options, settings->page, &error) != MIXT_OK) {
+    if (show_all(settings, &options, &error) != MIXT_OK) {
         return fail_error(&error);
     }
     if (settings->page != NULL) {

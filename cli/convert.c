@@ -249,24 +249,20 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     return status;
 }
 
-/* What is read here stays as it is; the model itself the library looks after. */
-static int refuse_replacing(const convert_settings *settings)
+/* What is read here stays as it is; as for --output the library looks after the model. */
+static int check_outputs(const convert_settings *settings)
 {
-    const char *read[] = {settings->importance, settings->tokenizer};
+    const char *const read[] = {settings->importance, settings->tokenizer, settings->model};
     const char *keep = settings->save_importance, *output = settings->output;
-    const char *const *data = settings->data.items;
-    size_t count = settings->data.count;
-    if (files_would_replace_any(output, read, 2) || files_would_replace_any(output, data, count)) {
-        return fail_usage("--output: %.400s is read here; it would be written over", output);
+    int status = refuse_replacing("output", output, read, 2, &settings->data);
+    if (status == STATUS_DONE) {
+        status = refuse_replacing("save-importance", keep, read, 3, &settings->data);
     }
-    if (files_would_replace(keep, settings->model) || files_would_replace_any(keep, read, 2) ||
-        files_would_replace_any(keep, data, count)) {
-        return fail_usage("--save-importance: %.400s is read here; it would be written over", keep);
+    if (status == STATUS_DONE && keep != NULL &&
+        (files_are_one(keep, output) || files_would_replace(keep, output))) {
+        status = fail_usage("--save-importance: %.400s is --output too", keep);
     }
-    if (keep != NULL && (files_are_one(keep, output) || files_would_replace(keep, output))) {
-        return fail_usage("--save-importance: %.400s is --output too", keep);
-    }
-    return STATUS_DONE;
+    return status;
 }
 
 /* Floats are rounded, whatever a column is worth. */
@@ -298,7 +294,7 @@ static int run_convert(void *user, cli_arguments *arguments)
     if (settings->save_importance != NULL && settings->data.count == 0) {
         return fail_usage("--save-importance: needs --data");
     }
-    int status = refuse_replacing(settings);
+    int status = check_outputs(settings);
     if (status != STATUS_DONE) {
         return status;
     }

@@ -425,11 +425,7 @@ static mixt_status show_routes(demo_state *state, const mixt_trace *trace)
         .part = MIXT_ATLAS_SHORT,
     };
     size_t length = 0;
-    mixt_status status = mixt_atlas_print(trace, &options, stdout, &state->error);
-    if (status == MIXT_ERROR_IO && ferror(stdout)) { /* said when the program ends */
-        status = MIXT_OK;
-    }
-    TRY(status);
+    TRY(show_trace(trace, &options, &state->error));
     TRY(mixt_atlas_page(trace, state->page, &state->error));
     FILE *words = open_memstream(&state->words, &length);
     if (words == NULL) {
@@ -437,7 +433,7 @@ static mixt_status show_routes(demo_state *state, const mixt_trace *trace)
     }
     options.part = MIXT_ATLAS_WORDS;
     options.width -= 3; /* they stand behind a number */
-    status = mixt_atlas_print(trace, &options, words, &state->error);
+    mixt_status status = mixt_atlas_print(trace, &options, words, &state->error);
     return fclose(words) == 0 ? status : set_io_error(&state->error, "the words of the atlas");
 }
 

@@ -141,16 +141,6 @@ bool files_are_one(const char *a, const char *b)
            stat(folders[1], &other) == 0 && in.st_dev == other.st_dev && in.st_ino == other.st_ino;
 }
 
-bool files_would_replace_any(const char *output, const char *const *inputs, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (files_would_replace(output, inputs[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 bool files_is_link(const char *path)
 {
     struct stat found;

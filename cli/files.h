@@ -25,7 +25,6 @@ bool files_make_folder(const char *path);
 bool files_would_replace(const char *output, const char *input);
 /* Whether two paths, of files that may not be there yet, are one place. */
 bool files_are_one(const char *a, const char *b);
-bool files_would_replace_any(const char *output, const char *const *inputs, size_t count);
 /* rm -r; links are removed, not followed. */
 void files_remove(const char *path);
 /* All that is in a folder but the entry `kept`. */

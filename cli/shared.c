@@ -230,25 +230,35 @@ mixt_status trace_data(const cli_resources *resources, const mixt_trace_options 
     return status;
 }
 
-mixt_status show_trace(const char *path, const mixt_atlas_options *options, const char *page,
+mixt_status show_trace(const mixt_trace *trace, const mixt_atlas_options *options,
                        mixt_error *error)
 {
-    mixt_trace *trace = NULL;
-    mixt_status status = mixt_trace_open(path, &trace, error);
-    if (status == MIXT_OK) {
-        status = mixt_atlas_print(trace, options, stdout, error);
-    }
+    mixt_status status = mixt_atlas_print(trace, options, stdout, error);
     if (status == MIXT_ERROR_IO && ferror(stdout)) { /* said when the program ends */
         *error = (mixt_error)MIXT_ERROR_INIT;
         status = MIXT_OK;
     }
-    if (status == MIXT_OK && page != NULL) {
-        interrupt_begin(); /* the page is whole before a signal ends the program */
-        status = mixt_atlas_page(trace, page, error);
-        interrupt_end();
-    }
-    mixt_trace_free(trace);
     return status;
+}
+
+static bool replaces_any(const char *output, const char *const *inputs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (files_would_replace(output, inputs[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int refuse_replacing(const char *flag, const char *output, const char *const *read, size_t count,
+                     const string_list *data)
+{
+    bool replaces = replaces_any(output, read, count) ||
+                    (data != NULL && replaces_any(output, data->items, data->count));
+    return replaces
+               ? fail_usage("--%s: %.400s is read here; it would be written over", flag, output)
+               : STATUS_DONE;
 }
 
 void describe_model(const mixt_model *model, mixt_model_info *info, char total[32], char active[32])

@@ -135,9 +135,14 @@ mixt_status score_data(const cli_resources *resources, const score_request *requ
                        mixt_score_row **rows, mixt_error *error);
 mixt_status trace_data(const cli_resources *resources, const mixt_trace_options *options,
                        mixt_error *error);
-/* Prints what a trace holds and writes its page (NULL: none). */
-mixt_status show_trace(const char *path, const mixt_atlas_options *options, const char *page,
+/* Prints what a trace holds. */
+mixt_status show_trace(const mixt_trace *trace, const mixt_atlas_options *options,
                        mixt_error *error);
+
+/* Refuses the file `output` of a switch where it is one of the files that are read, or lies among
+ * them; `data` NULL: there are none. */
+int refuse_replacing(const char *flag, const char *output, const char *const *read, size_t count,
+                     const string_list *data);
 
 /* Fills `info`, and both numbers of parameters as text. */
 void describe_model(const mixt_model *model, mixt_model_info *info, char total[32],

@@ -1,5 +1,4 @@
 /* mixt trace: every routing decision over a corpus, into a file. */
-#include "files.h"
 #include "shared.h"
 #include "terminal.h"
 
@@ -77,14 +76,8 @@ static int run_trace(void *user, cli_arguments *arguments)
         return fail_usage("--data: needed");
     }
     const char *const read[] = {settings->model.path, settings->model.tokenizer};
-    bool replaced =
-        files_would_replace_any(settings->output, read, 2) ||
-        files_would_replace_any(settings->output, settings->data.items, settings->data.count);
-    if (replaced) {
-        return fail_usage("--output: %.400s is read here; it would be written over",
-                          settings->output);
-    }
-    return with_resources(write_trace, settings);
+    int status = refuse_replacing("output", settings->output, read, 2, &settings->data);
+    return status == STATUS_DONE ? with_resources(write_trace, settings) : status;
 }
 
 const cli_command command_trace = {
