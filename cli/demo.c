@@ -345,34 +345,24 @@ static void print_marked(const char *mark, const char *text)
 
 static mixt_status print_sample(demo_state *state, const gather_domain *domain, bool color)
 {
-    generation_state generation;
-    char *text = NULL;
-    size_t length = 0;
-    mixt_status status = generation_begin(&state->resources, 0, &generation, &state->error);
-    FILE *written = status == MIXT_OK ? open_memstream(&text, &length) : NULL;
-    if (status == MIXT_OK && written == NULL) {
-        status = set_memory_error(&state->error);
-    }
-    if (status == MIXT_OK) {
-        generation.out.stream = written;
-        generation.sampling.temperature = 0.7;
-        generation.sampling.seed = 1;
-        status =
-            generation_feed(&generation, domain->prompt, strlen(domain->prompt), &state->error);
-    }
-    if (status == MIXT_OK) {
-        status = generation_draw(&generation, SAMPLE_TOKENS, &state->error);
-    }
-    if (written != NULL && fclose(written) == 0 && status == MIXT_OK) {
-        printf("\n%s%s%s (%s)\n", color ? "\033[1m" : "", domain->name, color ? "\033[0m" : "",
-               domain->what);
-        print_marked("given", domain->prompt);
-        print_marked("writes", text);
-        fflush(stdout);
-    }
+    sample_request request = {
+        .prompt = domain->prompt,
+        .length = strlen(domain->prompt),
+        .tokens = SAMPLE_TOKENS,
+        .sampling = mixt_sampling_default(),
+        .on_terminal = terminal_is_one(stdout),
+    };
+    request.sampling.temperature = 0.7;
+    request.sampling.seed = 1;
+    char *text;
+    TRY(sample_text(&state->resources, &request, &text, &state->error));
+    printf("\n%s%s%s (%s)\n", color ? "\033[1m" : "", domain->name, color ? "\033[0m" : "",
+           domain->what);
+    print_marked("given", domain->prompt);
+    print_marked("writes", text);
+    fflush(stdout);
     free(text);
-    generation_end(&generation);
-    return status;
+    return MIXT_OK;
 }
 
 static int stage_samples(demo_state *state)

@@ -258,6 +258,36 @@ mixt_status generation_draw(generation_state *generation, int64_t count, mixt_er
     return status;
 }
 
+mixt_status sample_text(cli_resources *resources, const sample_request *request, char **text,
+                        mixt_error *error)
+{
+    generation_state generation = {0};
+    size_t length = 0;
+    *text = NULL;
+    FILE *stream = open_memstream(text, &length);
+    if (stream == NULL) {
+        return set_memory_error(error);
+    }
+    mixt_status status = generation_begin(resources, request->context_length, &generation, error);
+    generation.out = (text_stream){.stream = stream, .on_terminal = request->on_terminal};
+    generation.sampling = request->sampling;
+    if (status == MIXT_OK) {
+        status = generation_feed(&generation, request->prompt, request->length, error);
+    }
+    if (status == MIXT_OK) {
+        status = generation_draw(&generation, request->tokens, error);
+    }
+    generation_end(&generation);
+    if (fclose(stream) != 0 && status == MIXT_OK) {
+        status = set_memory_error(error);
+    }
+    if (status != MIXT_OK) {
+        free(*text);
+        *text = NULL;
+    }
+    return status;
+}
+
 void generation_print_speed(const generation_state *generation)
 {
     fprintf(stderr, "prompt: %zu token%s, %.1f tokens/s; generated: %zu token%s, %.1f tokens/s%s\n",

@@ -63,6 +63,18 @@ mixt_status generation_replace(generation_state *generation, const int32_t *ids,
 /* Draws up to `count` tokens (-1: no limit), stops at the end of the text, a full context, a
  * signal or a write error. */
 mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error);
+/* A text that goes on from a beginning, whole and in memory: malloc'd, NULL after a failure. */
+typedef struct sample_request {
+    const char *prompt;
+    size_t length;
+    int context_length; /* 0: the model's, at most 4096 */
+    int64_t tokens;
+    mixt_sampling sampling;
+    bool on_terminal; /* as in text_stream */
+} sample_request;
+
+mixt_status sample_text(cli_resources *resources, const sample_request *request, char **text,
+                        mixt_error *error);
 /* Tokens and tokens per second, on standard error. */
 void generation_print_speed(const generation_state *generation);
 /* The defaults with a seed of their own. */

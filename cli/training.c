@@ -123,38 +123,26 @@ static void draw_step(progress_line *progress, const training_run *run,
  * on nothing of them. */
 static mixt_status print_sample(const training_run *run, int64_t step, mixt_error *error)
 {
-    generation_state generation;
-    mixt_model_info info;
-    char *text = NULL;
-    size_t length = 0;
-    FILE *stream = open_memstream(&text, &length);
-    if (stream == NULL) {
-        return set_memory_error(error);
-    }
-    mixt_model_describe(run->resources->model, &info);
-    int context =
-        info.options.context_length < SAMPLE_CONTEXT ? info.options.context_length : SAMPLE_CONTEXT;
-    mixt_status status = generation_begin(run->resources, context, &generation, error);
-    generation.out = (text_stream){.stream = stream};
-    generation.sampling.top_k = SAMPLE_TOP_K;
-    generation.sampling.seed = run->options->seed + (uint64_t)step;
-    bool begins = mixt_tokenizer_separator(run->resources->tokenizer) >= 0 ||
-                  mixt_tokenizer_around(run->resources->tokenizer, MIXT_SPECIAL_BOS) >= 0;
-    if (status == MIXT_OK) {
-        status = generation_feed(&generation, "\n", begins ? 0 : 1, error);
-    }
-    if (status == MIXT_OK) {
-        status = generation_draw(&generation, SAMPLE_TOKENS, error);
-    }
-    generation_end(&generation);
-    bool written = fclose(stream) == 0;
-    if (status == MIXT_OK && written) {
-        fprintf(stderr, "step %lld: sample ", (long long)step);
-        print_json_text(stderr, text);
-        fputc('\n', stderr);
-    }
+    const mixt_tokenizer *tokenizer = run->resources->tokenizer;
+    bool begins = mixt_tokenizer_separator(tokenizer) >= 0 ||
+                  mixt_tokenizer_around(tokenizer, MIXT_SPECIAL_BOS) >= 0;
+    int context = window_or_context(0, run->resources->model);
+    sample_request request = {
+        .prompt = "\n",
+        .length = begins ? 0 : 1,
+        .context_length = context < SAMPLE_CONTEXT ? context : SAMPLE_CONTEXT,
+        .tokens = SAMPLE_TOKENS,
+        .sampling = mixt_sampling_default(),
+    };
+    request.sampling.top_k = SAMPLE_TOP_K;
+    request.sampling.seed = run->options->seed + (uint64_t)step;
+    char *text;
+    TRY(sample_text(run->resources, &request, &text, error));
+    fprintf(stderr, "step %lld: sample ", (long long)step);
+    print_json_text(stderr, text);
+    fputc('\n', stderr);
     free(text);
-    return status;
+    return MIXT_OK;
 }
 
 /* What is said of a step beside the progress line. */
