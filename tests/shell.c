@@ -79,19 +79,21 @@ static int await(pid_t child)
     return -1;
 }
 
-int shell(const char *lines)
+/* bash -c, or bash -e -c, which ends at the first command that fails. */
+static int run_lines(const char *lines, const char *options)
 {
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
         setpgid(0, 0);
+        signal(SIGHUP, SIG_DFL); /* a shell cannot undo what nohup ignored */
         if (chdir(shell_folder) != 0) {
             _exit(126);
         }
         redirect("/dev/null", O_RDONLY, STDIN_FILENO);
         redirect("out", O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
         redirect("err", O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
-        execl("/bin/bash", "bash", "-c", lines, (char *)NULL);
+        execl("/bin/bash", "bash", options, lines, (char *)NULL);
         _exit(127);
     }
     int status = await(child);
@@ -100,9 +102,14 @@ int shell(const char *lines)
     return status;
 }
 
+int shell(const char *lines)
+{
+    return run_lines(lines, "-c");
+}
+
 void shell_do(const char *lines)
 {
-    int status = shell(lines);
+    int status = run_lines(lines, "-ec");
     if (status != 0) {
         fail_msg("status %d of %s: %.2000s", status, lines, shell_err);
     }

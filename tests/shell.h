@@ -15,7 +15,8 @@ int shell_remove(void **state);
 /* Runs lines of bash in the folder, where $MIXT is the program; gives the exit status, or 1000 and
  * the signal's number. What it wrote is in shell_out and shell_err. */
 int shell(const char *lines);
-/* The same where the status has to be 0. */
+/* The same where every command has to end with status 0 (bash -e); what follows `!`, `if` or `||`
+ * may fail, so that a `!` stands last. */
 void shell_do(const char *lines);
 /* A file in the folder. */
 void shell_write(const char *name, const char *text);

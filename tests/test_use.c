@@ -302,7 +302,7 @@ static void readers_may_leave(void **state)
     }
     /* what makes files makes them all the same */
     shell_do("rm -f page.html; exec 3> >(exec true); wait $!; " MIXT
-             "atlas routes --html page.html >&3; grep -q '</html>' page.html");
+             "atlas routes --html page.html >&3 || test $? = 141; grep -q '</html>' page.html");
     shell_do(MIXT "atlas routes | head -n 2 >first; grep -q . first");
     assert_string_equal(shell_err, "");
 }
