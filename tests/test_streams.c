@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -130,36 +131,65 @@ static void a_log_holds_the_log_alone(void **state)
     free(log);
 }
 
+/* Commands that write, and of what they write the file to compare; %s: the scratch folder. */
+static const struct {
+    const char *arguments[16], *made;
+} writing[] = {
+    {{"convert", MODEL, "-o", "%s/made.gguf", "--type", "Q8_0"}, "made.gguf"},
+    {{"convert", MODEL, "-o", "%s/made"}, "made/model.safetensors"},
+    {{"convert", "%s/run", "-o", "%s/seen.gguf", "--type", "Q8_0", "--data", "%s/text.txt",
+      "--save-importance", "%s/made.importance"},
+     "made.importance"},
+    {{"trace", "%s/run", "--data", "%s/text.txt", "-o", "%s/made.trace"}, "made.trace"},
+    {{"atlas", "%s/made.trace", "--html", "%s/made.html"}, "made.html"},
+    {{"train", "--init-from", "%s/run/model", "--data", "%s/text.txt", "-o", "%s/again", "--steps",
+      "1", "--window", "16", "-b", "1", "-t", "1"},
+     "again/model/model.safetensors"},
+};
+
+/* The file that a command of `writing` makes with these streams closed (bits). */
+static char *write_with(size_t row, int closed, int nowhere, size_t *length)
+{
+    char arguments[16][300];
+    const char *argv[18] = {program};
+    int streams[3];
+    for (int i = 0; writing[row].arguments[i] != NULL; i++) {
+        const char *from = writing[row].arguments[i];
+        bool inside = strncmp(from, "%s", 2) == 0;
+        snprintf(arguments[i], sizeof arguments[i], "%s%s", inside ? scratch : "",
+                 inside ? from + 2 : from);
+        argv[i + 1] = arguments[i];
+    }
+    for (int i = 0; i < 3; i++) {
+        streams[i] = (closed >> i & 1) != 0 ? -1 : nowhere;
+    }
+    char *again = scratch_path("again");
+    must(mixt_folder_remove(again, NULL), NULL);
+    free(again);
+    int status = finish(start(argv, streams));
+    if (status != 0) {
+        fail_msg("%s, streams %d closed: status %d", argv[1], closed, status);
+    }
+    return contents(writing[row].made, length);
+}
+
 /* A file that is opened does not become standard output: neither text nor a remark gets into it. */
 static void closed_streams_harm_no_file(void **state)
 {
     (void)state;
-    size_t right_length = 0;
-    char *right = NULL;
     int nowhere = open_file("/dev/null", O_RDWR);
-    for (int closed = 0; closed < 8; closed++) {
-        char name[32];
-        snprintf(name, sizeof name, "closed%d.gguf", closed);
-        char *path = scratch_path(name);
-        const char *argv[] = {program, "convert", MODEL, "-o", path, "--type", "Q8_0", NULL};
-        int streams[3];
-        for (int i = 0; i < 3; i++) {
-            streams[i] = (closed >> i & 1) != 0 ? -1 : nowhere;
-        }
-        assert_int_equal(finish(start(argv, streams)), 0);
-        size_t length;
-        char *text = contents(name, &length);
-        if (closed == 0) {
-            right = text;
-            right_length = length;
-        } else {
+    for (size_t row = 0; row < sizeof writing / sizeof *writing; row++) {
+        size_t right_length;
+        char *right = write_with(row, 0, nowhere, &right_length);
+        for (int closed = 1; closed < 8; closed++) {
+            size_t length;
+            char *text = write_with(row, closed, nowhere, &length);
             assert_int_equal(length, right_length);
             assert_memory_equal(text, right, length);
             free(text);
         }
-        free(path);
+        free(right);
     }
-    free(right);
     close(nowhere);
 }
 
