@@ -2,16 +2,15 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "atlas/trace.h"
 #include "core/error.h"
-#include "core/platform.h"
 #include "core/files.h"
 #include "core/memory.h"
+#include "core/platform.h"
 #include "formats/safetensors.h"
 
 #define SPILL_BUFFER 65536

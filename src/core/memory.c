@@ -2,13 +2,11 @@
 
 #include <assert.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/platform.h"
-
 #include "core/number.h"
+#include "core/platform.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define MIXT_ASAN 1
@@ -19,8 +17,6 @@
 #endif
 #ifdef MIXT_ASAN
 #include <sanitizer/asan_interface.h>
-
-#include "core/number.h"
 #define POISON(address, size) ASAN_POISON_MEMORY_REGION(address, size)
 #define UNPOISON(address, size) ASAN_UNPOISON_MEMORY_REGION(address, size)
 #define ARENA_GAP 16 /* poisoned bytes behind each piece */

@@ -1,10 +1,8 @@
 /* Documents with their domain, one after the other, from the files that corpus_files.c found. */
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/error.h"
 #include "core/files.h"

@@ -1,13 +1,14 @@
 /* Options in GGUF metadata: a family's rows, and beside them what follows one rule whatever the
  * family (rope scaling, latent attention, the kind of score, tied embeddings). */
 #include "model/config_gguf.h"
-#include "core/number.h"
 #include "model/config_gguf_rope.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/number.h"
 
 void mixt_gguf_key(const char *arch, const char *name, char key[160])
 {

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "core/number.h"
-
 #include "model/parameters.h"
 
 /* ------------------------------------------------------------------------------------------ */

@@ -5,7 +5,6 @@
 #include <stdio.h>
 
 #include "core/number.h"
-
 #include "model/model.h"
 
 mixt_model_options mixt_model_options_default(void)

@@ -1,7 +1,6 @@
 #include "quant/types.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "core/utf8.h"
 

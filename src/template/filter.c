@@ -1,11 +1,9 @@
 /* Filters, with jinja2's results, and transformers' tojson. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/number.h"
-
 #include "template/template.h"
 
 /* ---- arguments */

@@ -1,7 +1,6 @@
 /* Values: how they are made, what is true, equal, before another, inside of another. */
 #include <assert.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "template/template.h"

@@ -1,7 +1,5 @@
 /* What a tokenizer says beside its vocabulary: special tokens, ends, the chat template; and the way
  * from ids back to text. */
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
