@@ -18,7 +18,7 @@
  *   mixt.h (or were never set). docs/library.md has the rules.
  * - Without memory a call fails with MIXT_ERROR_MEMORY (MIXT_ERROR_IO where the system says so of a
  *   file), and what was there before stays. jansson's allocation functions are wrapped to notice
- * it: a program that sets its own does so before its first call.
+ *   it: a program that sets its own does so before its first call.
  * - The locale of the program is neither changed nor followed: numbers have a point.
  */
 #ifndef MIXT_H
