@@ -5,18 +5,19 @@
 #include <string.h>
 #include <unistd.h>
 
-bool find_build(char *path, size_t size)
+bool find_built(const char *name, char path[BUILT_PATH_MAX])
 {
     const char *given = getenv("MIXT_BUILD");
-    if (given != NULL) {
-        return (size_t)snprintf(path, size, "%s", given) < size;
+    char build[BUILT_PATH_MAX];
+    if (given == NULL) {
+        ssize_t length = readlink("/proc/self/exe", build, sizeof build - 1);
+        if (length < 0) {
+            return false;
+        }
+        build[length] = '\0';
+        *strrchr(build, '/') = '\0'; /* BUILD/tests */
+        *strrchr(build, '/') = '\0'; /* BUILD */
     }
-    ssize_t length = readlink("/proc/self/exe", path, size - 1);
-    if (length < 0) {
-        return false;
-    }
-    path[length] = '\0';
-    *strrchr(path, '/') = '\0'; /* BUILD/tests */
-    *strrchr(path, '/') = '\0'; /* BUILD */
-    return true;
+    return snprintf(path, BUILT_PATH_MAX, "%s/%s", given != NULL ? given : build, name) <
+           BUILT_PATH_MAX;
 }

@@ -3,10 +3,11 @@
 #define MIXT_TESTS_BUILD_FOLDER_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
-/* The folder that holds mixt, examples/ and tests/: MIXT_BUILD of the environment, or the one above
- * the test program's own. */
-bool find_build(char *path, size_t size);
+#define BUILT_PATH_MAX 4200
+
+/* BUILD/name, where BUILD holds mixt, examples/ and tests/: MIXT_BUILD of the environment, or the
+ * folder above the test program's own. */
+bool find_built(const char *name, char path[BUILT_PATH_MAX]);
 
 #endif

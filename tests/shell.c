@@ -15,49 +15,56 @@
 
 #include <cmocka.h>
 
-#include "build_folder.h"
+#include "scratch.h"
 
-char shell_folder[64], shell_program[4200];
+char shell_program[BUILT_PATH_MAX];
 char shell_out[SHELL_TEXT_MAX], shell_err[SHELL_TEXT_MAX];
 
 int shell_make(void **state)
 {
-    (void)state;
-    strcpy(shell_folder, "/tmp/mixt-shell-XXXXXX");
-    if (!find_build(shell_program, sizeof shell_program - 100) || mkdtemp(shell_folder) == NULL) {
+    if (!find_built("mixt", shell_program)) {
         return -1;
     }
-    strcat(shell_program, "/mixt");
     setenv("MIXT", shell_program, 1);
-    unsetenv("MIXT_CPU");
-    return 0;
+    return scratch_make(state);
 }
 
-int shell_remove(void **state)
+void read_text(const char *path, char *text, size_t size)
 {
-    char command[100];
-    (void)state;
-    snprintf(command, sizeof command, "rm -rf %s", shell_folder);
-    return system(command);
-}
-
-static void read_stream(const char *name, char *text)
-{
-    char path[100];
-    snprintf(path, sizeof path, "%s/%s", shell_folder, name);
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
-    text[fread(text, 1, SHELL_TEXT_MAX - 1, file)] = 0;
+    text[fread(text, 1, size - 1, file)] = 0;
     fclose(file);
 }
 
-static void redirect(const char *path, int flags, int descriptor)
+static void read_stream(const char *name, char text[SHELL_TEXT_MAX])
+{
+    char *path = scratch_path(name);
+    read_text(path, text, SHELL_TEXT_MAX);
+    free(path);
+}
+
+void redirect_stream(const char *path, int flags, int descriptor)
 {
     int opened = open(path, flags, 0600);
     if (opened < 0 || dup2(opened, descriptor) < 0) {
         _exit(126);
     }
     close(opened);
+}
+
+static int exit_status(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+int finish_child(pid_t child)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0) {
+        assert_int_equal(errno, EINTR);
+    }
+    return exit_status(status);
 }
 
 /* Ends a shell that takes too long with all that it started. */
@@ -67,14 +74,13 @@ static int await(pid_t child)
     for (int i = 0; i < SHELL_SECONDS_MAX * 200; i++) {
         pid_t ended = waitpid(child, &status, WNOHANG);
         if (ended == child) {
-            return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+            return exit_status(status);
         }
         assert_true(ended == 0 || errno == EINTR);
         usleep(5000);
     }
     kill(-child, SIGKILL);
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
+    finish_child(child);
     fail_msg("the shell took more than %d s", SHELL_SECONDS_MAX);
     return -1;
 }
@@ -87,12 +93,12 @@ static int run_lines(const char *lines, const char *options)
     if (child == 0) {
         setpgid(0, 0);
         signal(SIGHUP, SIG_DFL); /* a shell cannot undo what nohup ignored */
-        if (chdir(shell_folder) != 0) {
+        if (chdir(scratch) != 0) {
             _exit(126);
         }
-        redirect("/dev/null", O_RDONLY, STDIN_FILENO);
-        redirect("out", O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
-        redirect("err", O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
+        redirect_stream("/dev/null", O_RDONLY, STDIN_FILENO);
+        redirect_stream("out", O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
+        redirect_stream("err", O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
         execl("/bin/bash", "bash", options, lines, (char *)NULL);
         _exit(127);
     }
@@ -117,12 +123,9 @@ void shell_do(const char *lines)
 
 void shell_write(const char *name, const char *text)
 {
-    char path[4300];
-    snprintf(path, sizeof path, "%s/%s", shell_folder, name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
+    char *path = scratch_path(name);
+    write_file(path, text, strlen(text));
+    free(path);
 }
 
 void shell_train(void)

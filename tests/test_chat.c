@@ -1,98 +1,35 @@
 /* mixt chat as a person or a script meets it: turns from standard input and at a terminal. */
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
+#include <setjmp.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-#include <setjmp.h>
 
 #include <cmocka.h>
 
-#include "build_folder.h"
 #include "mixt.h"
-
-enum { TEXT_MAX = 1 << 16, SECONDS_MAX = 60 };
-
-static char folder[] = "/tmp/mixt-chat-XXXXXX";
-static char program[4200];
-static char out[TEXT_MAX], err[TEXT_MAX];
-
-static void read_file(const char *name, char *text)
-{
-    char path[4300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    text[fread(text, 1, TEXT_MAX - 1, file)] = 0;
-    fclose(file);
-}
-
-static void write_file(const char *name, const char *text)
-{
-    char path[4300];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
-
-/* Runs a shell line in the test's folder, where $MIXT is the program; gives its exit status. */
-static int shell(const char *line)
-{
-    char command[8192];
-    snprintf(command, sizeof command, "cd %s && { %s\n} >out 2>err", folder, line);
-    int status = system(command);
-    read_file("out", out);
-    read_file("err", err);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
-static void assert_has(const char *text, const char *part)
-{
-    if (strstr(text, part) == NULL) {
-        fail_msg("\"%s\" is not in: %.2000s", part, text);
-    }
-}
+#include "scratch.h"
+#include "shell.h"
 
 static int set_up(void **state)
 {
-    (void)state;
-    if (mkdtemp(folder) == NULL || !find_build(program, sizeof program - 100)) {
-        return -1;
-    }
-    strcat(program, "/mixt");
-    setenv("MIXT", program, 1);
-    unsetenv("MIXT_CPU");
-    int status = shell(
-        "mkdir text && for i in 1 2 3 4 5 6 7 8 9; do for j in 1 2 3 4; do "
-        "echo \"User: hello $i there $j\"; echo \"Assistant: good day, friend $i$j\"; done "
-        ">text/$i.txt; done; \"$MIXT\" train --data text --out run --steps 20 --vocab-size 300 "
-        "--layers 2 --hidden-size 32 --heads 2 --kv-heads 1 --head-dim 16 --ffn-size 32 "
-        "--experts 4 --window 32 --context-length 256 --batch-size 4 --warmup 2 "
-        "--learning-rate 0.01 -t 1");
-    if (status != 0) {
-        fprintf(stderr, "%s\n", err);
+    int status = shell_make(state);
+    if (status == 0) {
+        shell_do(
+            "mkdir text && for i in 1 2 3 4 5 6 7 8 9; do for j in 1 2 3 4; do "
+            "echo \"User: hello $i there $j\"; echo \"Assistant: good day, friend $i$j\"; done "
+            ">text/$i.txt; done; \"$MIXT\" train --data text --out run --steps 20 "
+            "--vocab-size 300 --layers 2 --hidden-size 32 --heads 2 --kv-heads 1 --head-dim 16 "
+            "--ffn-size 32 --experts 4 --window 32 --context-length 256 --batch-size 4 --warmup 2 "
+            "--learning-rate 0.01 -t 1");
     }
     return status;
-}
-
-static int tear_down(void **state)
-{
-    char command[4300];
-    (void)state;
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
 }
 
 #define CHAT "\"$MIXT\" chat -m run -t 1 --temp 0 "
@@ -105,14 +42,14 @@ static void lines_are_turns(void **state)
     assert_int_equal(shell("printf 'hello\\n\\nhello \\\\\\nthere\\n' | " CHAT
                            "-n 6 --template chatml --verbose"),
                      0);
-    assert_true(out[0] != 0 && out[strlen(out) - 1] == '\n');
-    assert_null(strchr(out, '>'));
-    const char *first = strstr(err, "generated: ");
+    assert_true(shell_out[0] != 0 && shell_out[strlen(shell_out) - 1] == '\n');
+    assert_null(strchr(shell_out, '>'));
+    const char *first = strstr(shell_err, "generated: ");
     assert_non_null(first);
     assert_non_null(strstr(first + 1, "generated: ")); /* two answers, and no third */
     assert_null(strstr(strstr(first + 1, "generated: ") + 1, "generated: "));
     assert_int_equal(shell(CHAT "--template chatml </dev/null"), 0);
-    assert_string_equal(out, "");
+    assert_string_equal(shell_out, "");
 }
 
 /* The text of an answer as a JSON string holds it. */
@@ -136,14 +73,15 @@ static void quote(const char *text, char *to)
  * whole conversation, and only what is new is computed for it. */
 static void cache_is_kept_between_turns(void **state)
 {
-    static char whole[TEXT_MAX], variables[2 * TEXT_MAX], quoted[TEXT_MAX];
+    static char whole[SHELL_TEXT_MAX], variables[2 * SHELL_TEXT_MAX + 400],
+        quoted[2 * SHELL_TEXT_MAX];
     size_t fed = 0, again = 0;
     (void)state;
     assert_int_equal(shell("echo hello | " CHAT "-n 9 --template chatml --system Kind"), 0);
-    assert_true(strlen(out) > 1);
-    out[strlen(out) - 1] = 0;
-    quote(out, quoted);
-    size_t answer = strlen(out);
+    assert_true(strlen(shell_out) > 1);
+    shell_out[strlen(shell_out) - 1] = 0;
+    quote(shell_out, quoted);
+    size_t answer = strlen(shell_out);
     snprintf(variables, sizeof variables,
              "{\"messages\": [{\"role\": \"system\", \"content\": \"Kind\"}, {\"role\": \"user\", "
              "\"content\": \"hello\"}, {\"role\": \"assistant\", \"content\": \"%s\"}, {\"role\": "
@@ -152,36 +90,36 @@ static void cache_is_kept_between_turns(void **state)
     assert_int_equal(
         shell("printf 'hello\\nthere\\n' | " CHAT "-n 9 --template chatml --system Kind --verbose"),
         0);
-    strcpy(whole, out + answer + 1);
-    const char *second = strstr(strstr(err, "prompt: ") + 1, "prompt: ");
+    strcpy(whole, shell_out + answer + 1);
+    const char *second = strstr(strstr(shell_err, "prompt: ") + 1, "prompt: ");
     assert_non_null(second);
     assert_int_equal(sscanf(second, "prompt: %zu", &fed), 1);
-    write_file("variables", variables);
+    shell_write("variables", variables);
     assert_int_equal(shell("echo x | " CHAT "-n 9 --template chatml --verbose --variables "
                            "\"$(cat variables)\""),
                      0);
-    assert_string_equal(out, whole);
-    assert_int_equal(sscanf(err, "prompt: %zu", &again), 1);
+    assert_string_equal(shell_out, whole);
+    assert_int_equal(sscanf(shell_err, "prompt: %zu", &again), 1);
     assert_true(fed < again - 20);
 }
 
 static void templates_are_found(void **state)
 {
     (void)state;
-    write_file("own.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
+    shell_write("own.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
     assert_int_equal(shell("echo hello | " CHAT "-n 2 --template own.jinja"), 0);
     assert_int_equal(shell("echo hello | " CHAT "-n 2"), 0); /* the family's */
-    assert_has(err, "the model has no chat template: taking the built-in one");
-    write_file("bad.jinja", "a\n{% include 'b' %}");
+    assert_has(shell_err, "the model has no chat template: taking the built-in one");
+    shell_write("bad.jinja", "a\n{% include 'b' %}");
     assert_int_equal(shell("echo hello | " CHAT "-n 2 --template bad.jinja"), 2);
-    assert_has(err, "mixt chat: bad.jinja: line 2: {% include %} is not supported");
-    assert_string_equal(out, "");
+    assert_has(shell_err, "mixt chat: bad.jinja: line 2: {% include %} is not supported");
+    assert_string_equal(shell_out, "");
     assert_int_equal(shell("echo hello | " CHAT "-n 2 --template nosuch"), 2);
-    assert_has(err, "nosuch: no built-in template, and as a file: No such file");
+    assert_has(shell_err, "nosuch: no built-in template, and as a file: No such file");
     assert_int_equal(shell("echo hello | " CHAT "--variables [1] --template chatml"), 2);
-    assert_has(err, "chat variables");
+    assert_has(shell_err, "chat variables");
     assert_int_equal(shell("\"$MIXT\" chat </dev/null"), 2);
-    assert_has(err, "--model: needed");
+    assert_has(shell_err, "--model: needed");
 }
 
 /* Every built-in template renders, and the help names it. */
@@ -194,7 +132,7 @@ static void help_names_the_templates(void **state)
                  mixt_chat_builtin_name(i));
         assert_int_equal(shell(line), 0);
         assert_int_equal(shell("\"$MIXT\" help chat | tr -d '\\n' | tr -s ' '"), 0);
-        assert_has(out, mixt_chat_builtin_name(i));
+        assert_has(shell_out, mixt_chat_builtin_name(i));
     }
 }
 
@@ -202,12 +140,12 @@ static void full_context_is_said(void **state)
 {
     (void)state;
     assert_int_equal(shell("echo hello | " CHAT "-c 64 --template own.jinja"), 0);
-    if (strstr(err, "is full") == NULL) { /* the model may end its answer before */
-        assert_true(strlen(out) > 0);
+    if (strstr(shell_err, "is full") == NULL) { /* the model may end its answer before */
+        assert_true(strlen(shell_out) > 0);
     }
     assert_int_equal(shell("head -c 4000 /dev/zero | tr '\\0' a | " CHAT "--template chatml"), 2);
-    assert_has(err, "tokens do not fit into a context of 256");
-    assert_has(err, "the context of 256 tokens is full: /reset begins anew");
+    assert_has(shell_err, "tokens do not fit into a context of 256");
+    assert_has(shell_err, "the context of 256 tokens is full: /reset begins anew");
 }
 
 /* ---- a terminal */
@@ -215,7 +153,7 @@ static void full_context_is_said(void **state)
 typedef struct terminal {
     int master;
     pid_t child;
-    char text[TEXT_MAX]; /* what came so far */
+    char text[SHELL_TEXT_MAX]; /* what came so far */
     size_t length;
 } terminal;
 
@@ -231,11 +169,11 @@ static void open_terminal(terminal *t, const char *const *argv)
     t->child = fork();
     assert_true(t->child >= 0);
     if (t->child == 0) {
-        alarm(SECONDS_MAX);
+        alarm(SHELL_SECONDS_MAX);
         setsid();
         int slave = open(name, O_RDWR); /* becomes the controlling terminal */
         if (slave < 0 || dup2(slave, 0) < 0 || dup2(slave, 1) < 0 || dup2(slave, 2) < 0 ||
-            chdir(folder) != 0) {
+            chdir(scratch) != 0) {
             _exit(126);
         }
         execv(argv[0], (char *const *)(uintptr_t)argv);
@@ -253,7 +191,7 @@ static size_t wait_for(terminal *t, size_t from, const char *part)
         }
         struct pollfd ready = {.fd = t->master, .events = POLLIN};
         ssize_t got = 0;
-        if (poll(&ready, 1, SECONDS_MAX * 1000) == 1) {
+        if (poll(&ready, 1, SHELL_SECONDS_MAX * 1000) == 1) {
             got = read(t->master, t->text + t->length, sizeof t->text - 1 - t->length);
         }
         if (got <= 0) {
@@ -271,21 +209,18 @@ static void type(terminal *t, const char *text)
 
 static int close_terminal(terminal *t)
 {
-    int status = 0;
     while (read(t->master, t->text, sizeof t->text) > 0) { /* until the child is gone */
     }
-    while (waitpid(t->child, &status, 0) < 0) {
-        assert_int_equal(errno, EINTR);
-    }
+    int status = finish_child(t->child);
     close(t->master);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+    return status;
 }
 
 static void talk_at_a_terminal(void **state)
 {
     static terminal t;
-    const char *argv[] = {program, "chat", "-m", "run", "-t",         "1",      "--temp",
-                          "0",     "-n",   "4",  "-v",  "--template", "chatml", NULL};
+    const char *argv[] = {shell_program, "chat", "-m", "run", "-t",         "1",      "--temp",
+                          "0",           "-n",   "4",  "-v",  "--template", "chatml", NULL};
     (void)state;
     open_terminal(&t, argv);
     size_t at = wait_for(&t, 0, "> ");
@@ -311,10 +246,11 @@ static void talk_at_a_terminal(void **state)
 static void interrupt_stops_the_answer_alone(void **state)
 {
     static terminal t;
-    const char *argv[] = {program, "chat", "-m",    "run", "-t",         "1",         "--temp",
-                          "0",     "-c",   "20000", "-v",  "--template", "own.jinja", NULL};
+    const char *argv[] = {shell_program, "chat",       "-m",        "run", "-t",
+                          "1",           "--temp",     "0",         "-c",  "20000",
+                          "-v",          "--template", "own.jinja", NULL};
     (void)state;
-    write_file("own.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
+    shell_write("own.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
     open_terminal(&t, argv);
     size_t at = wait_for(&t, 0, "> ");
     type(&t, "hello\n");
@@ -339,5 +275,5 @@ int main(void)
         cmocka_unit_test(talk_at_a_terminal),
         cmocka_unit_test(interrupt_stops_the_answer_alone),
     };
-    return cmocka_run_group_tests_name("chat", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("chat", tests, set_up, scratch_remove);
 }

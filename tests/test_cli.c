@@ -1,5 +1,4 @@
 /* The program as a person or a script meets it: run as a process of its own. */
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,12 +16,11 @@
 
 #include <cmocka.h>
 
-#include "build_folder.h"
+#include "scratch.h"
+#include "shell.h"
 
-enum { TEXT_MAX = 1 << 20, ARGUMENTS_MAX = 64, SECONDS_MAX = 60 };
+enum { TEXT_MAX = 1 << 20, ARGUMENTS_MAX = 64 };
 
-static char folder[] = "/tmp/mixt-cli-XXXXXX";
-static char program[4200], examples[4200];
 static char model[4200], text_folder[4200];
 
 typedef struct outcome {
@@ -40,34 +37,8 @@ static const char *at(const char *name)
     static char paths[8][4300];
     static int next;
     char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    snprintf(path, sizeof paths[0], "%s/%s", scratch, name);
     return path;
-}
-
-static void write_file(const char *path, const char *text, size_t length)
-{
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(text, 1, length, file), length);
-    assert_int_equal(fclose(file), 0);
-}
-
-static void read_into(const char *path, char *text)
-{
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    size_t length = fread(text, 1, TEXT_MAX - 1, file);
-    text[length] = 0;
-    fclose(file);
-}
-
-static void redirect(const char *path, int flags, int descriptor)
-{
-    int opened = open(path, flags, 0600);
-    if (opened < 0 || dup2(opened, descriptor) < 0) {
-        _exit(126);
-    }
-    close(opened);
 }
 
 /* Starts argv with files as its streams. */
@@ -76,39 +47,30 @@ static pid_t start(const char *const *argv, const char *in, const char *out)
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        alarm(SECONDS_MAX);
-        redirect(in, O_RDONLY, STDIN_FILENO);
-        redirect(out, O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
-        redirect(at("stderr"), O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
+        alarm(SHELL_SECONDS_MAX);
+        redirect_stream(in, O_RDONLY, STDIN_FILENO);
+        redirect_stream(out, O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
+        redirect_stream(at("stderr"), O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
         execv(argv[0], (char *const *)(uintptr_t)argv);
         _exit(127);
     }
     return child;
 }
 
-static int finish(pid_t child)
-{
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0) {
-        assert_int_equal(errno, EINTR);
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
 static void run_argv(const char *const *argv, const char *in, const char *out)
 {
-    last.status = finish(start(argv, in, out));
-    read_into(at("stderr"), last.err);
+    last.status = finish_child(start(argv, in, out));
+    read_text(at("stderr"), last.err, TEXT_MAX);
     last.out[0] = 0;
     if (strcmp(out, "/dev/full") != 0) {
-        read_into(out, last.out);
+        read_text(out, last.out, TEXT_MAX);
     }
 }
 
 /* Runs mixt with arguments up to NULL. */
 static void mixt(const char *first, ...)
 {
-    const char *argv[ARGUMENTS_MAX] = {program};
+    const char *argv[ARGUMENTS_MAX] = {shell_program};
     size_t count = 1;
     va_list list;
     va_start(list, first);
@@ -118,13 +80,6 @@ static void mixt(const char *first, ...)
     }
     va_end(list);
     run_argv(argv, "/dev/null", at("stdout"));
-}
-
-static void assert_has(const char *text, const char *part)
-{
-    if (strstr(text, part) == NULL) {
-        fail_msg("\"%s\" is not in: %.2000s", part, text);
-    }
 }
 
 /* Status 2, one line on standard error that begins with "mixt" and holds `part`, nothing else. */
@@ -184,34 +139,17 @@ static void train_tiny(const char *out, const char *steps)
 
 static int set_up(void **state)
 {
-    (void)state;
-    if (mkdtemp(folder) == NULL || !find_build(program, sizeof program - 100)) {
+    if (shell_make(state) != 0) {
         return -1;
     }
-    snprintf(examples, sizeof examples, "%.4000s/examples", program);
-    strcat(program, "/mixt");
-    snprintf(text_folder, sizeof text_folder, "%s/text", folder);
-    snprintf(model, sizeof model, "%s/run", folder);
-    setenv("MIXT_CPU", "", 0);
-    unsetenv("MIXT_CPU");
+    snprintf(text_folder, sizeof text_folder, "%s/text", scratch);
+    snprintf(model, sizeof model, "%s/run", scratch);
     make_text();
     train_tiny(model, "6");
     if (last.status != 0) {
         fprintf(stderr, "%s\n", last.err);
     }
     return last.status == 0 ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    const char *argv[] = {"/bin/rm", "-rf", folder, NULL};
-    pid_t child = fork();
-    if (child == 0) {
-        execv(argv[0], (char *const *)(uintptr_t)argv);
-        _exit(127);
-    }
-    return finish(child);
 }
 
 /* ---- usage */
@@ -344,7 +282,7 @@ static void test_refusals(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
-        const char *argv[8] = {program};
+        const char *argv[8] = {shell_program};
         for (size_t j = 0; j < 6 && refusals[i].arguments[j] != NULL; j++) {
             argv[j + 1] = refusals[i].arguments[j];
         }
@@ -432,7 +370,7 @@ static void test_config(void **state)
     static char kept[TEXT_MAX];
     char path[4400];
     snprintf(path, sizeof path, "%s/train.conf", at("configured"));
-    read_into(path, kept);
+    read_text(path, kept, TEXT_MAX);
     assert_has(kept, "\nsteps = 2\n");
     assert_has(kept, "\nseed = 7\n");
     assert_has(kept, "\nlayers = 1\n");
@@ -515,7 +453,7 @@ static void test_run_writes_characters(void **state)
 static void test_prompts(void **state)
 {
     (void)state;
-    const char *from_stdin[] = {program, "run", "-m", model, "-p", "-", "-n", "3", NULL};
+    const char *from_stdin[] = {shell_program, "run", "-m", model, "-p", "-", "-n", "3", NULL};
     write_file(at("prompt"), "The lazy", 8);
     run_argv(from_stdin, at("prompt"), at("stdout"));
     assert_done();
@@ -542,7 +480,7 @@ static void test_prompts(void **state)
 static void test_interactive(void **state)
 {
     (void)state;
-    const char *argv[] = {program, "run", "-m", model, "-i", "-n", "4", "--temp", "0", NULL};
+    const char *argv[] = {shell_program, "run", "-m", model, "-i", "-n", "4", "--temp", "0", NULL};
     write_file(at("lines"), "The quick\nbrown\n", 16);
     run_argv(argv, at("lines"), at("stdout"));
     assert_done();
@@ -583,7 +521,7 @@ static void test_trace_and_atlas(void **state)
     assert_null(strchr(last.out, '\033')); /* no colours into a file */
     assert_has(last.out, "one");
     static char html[TEXT_MAX];
-    read_into(page, html);
+    read_text(page, html, TEXT_MAX);
     assert_has(html, "<svg");
     mixt("atlas", trace, "--color", "always", NULL);
     assert_done();
@@ -755,11 +693,12 @@ static void test_bench(void **state)
 static void test_full_disk(void **state)
 {
     (void)state;
-    run_argv((const char *const[]){program, "help", "train", NULL}, "/dev/null", "/dev/full");
+    run_argv((const char *const[]){shell_program, "help", "train", NULL}, "/dev/null", "/dev/full");
     assert_int_equal(last.status, 1);
     assert_has(last.err, "standard output: No space left on device");
-    run_argv((const char *const[]){program, "run", "-m", model, "-p", "The", "-n", "-1", NULL},
-             "/dev/null", "/dev/full");
+    run_argv(
+        (const char *const[]){shell_program, "run", "-m", model, "-p", "The", "-n", "-1", NULL},
+        "/dev/null", "/dev/full");
     assert_int_equal(last.status, 1);
 }
 
@@ -767,8 +706,8 @@ static void test_closed_pipe(void **state)
 {
     (void)state;
     char script[9000];
-    snprintf(script, sizeof script, "{ %s run -m %s -p The -n 60; echo $? >%s; } | exit 0", program,
-             model, at("status"));
+    snprintf(script, sizeof script, "{ %s run -m %s -p The -n 60; echo $? >%s; } | exit 0",
+             shell_program, model, at("status"));
     run_argv((const char *const[]){"/bin/sh", "-c", script, NULL}, "/dev/null", at("stdout"));
     char status[TEXT_MAX > 64 ? 64 : TEXT_MAX] = "";
     for (int i = 0; i < 600 && status[0] == 0; i++) {
@@ -793,7 +732,7 @@ static void test_interrupted_training(void **state)
     char lines[4400];
     snprintf(out, sizeof out, "%s", at("interrupted"));
     snprintf(lines, sizeof lines, "%s/log.jsonl", out);
-    const char *argv[] = {program,        "train", "--data",  text_folder, "--out",    out,
+    const char *argv[] = {shell_program,  "train", "--data",  text_folder, "--out",    out,
                           "--init-from",  model,   "--steps", "1000000",   "--window", "32",
                           "--batch-size", "2",     "-t",      "1",         NULL};
     pid_t child = start(argv, "/dev/null", at("stdout"));
@@ -802,8 +741,8 @@ static void test_interrupted_training(void **state)
         nanosleep(&(struct timespec){0, 50000000}, NULL);
     }
     kill(child, SIGINT);
-    assert_int_equal(finish(child), 130);
-    read_into(at("stderr"), last.err);
+    assert_int_equal(finish_child(child), 130);
+    read_text(at("stderr"), last.err, TEXT_MAX);
     assert_has(last.err, "stopped at step ");
     assert_has(last.err, "mixt train --out ");
     mixt("train", "--out", out, "--seconds", "0.01", "--steps", "0", NULL);
@@ -818,7 +757,7 @@ static void test_second_run_goes_on(void **state)
     train_tiny(at("twice"), "2");
     assert_done();
     snprintf(kept, sizeof kept, "%s/train.conf", at("twice"));
-    read_into(kept, last.out);
+    read_text(kept, last.out, TEXT_MAX);
     assert_has(last.out, "\nmatmul = exact\n");
     mixt("train", "--out", at("twice"), "--matmul", "blas", NULL);
     assert_int_equal(last.status, 2);
@@ -837,11 +776,10 @@ static void test_second_run_goes_on(void **state)
 static void test_examples(void **state)
 {
     (void)state;
-    char train[4300];
-    char generate[4300];
+    char train[BUILT_PATH_MAX], generate[BUILT_PATH_MAX];
     char out[4300];
-    snprintf(train, sizeof train, "%s/train", examples);
-    snprintf(generate, sizeof generate, "%s/generate", examples);
+    assert_true(find_built("examples/train", train));
+    assert_true(find_built("examples/generate", generate));
     snprintf(out, sizeof out, "%s", at("example"));
     run_argv((const char *const[]){train, text_folder, out, "3", NULL}, "/dev/null", at("stdout"));
     assert_done();
@@ -880,5 +818,5 @@ int main(void)
         cmocka_unit_test(test_second_run_goes_on),
         cmocka_unit_test(test_examples),
     };
-    return cmocka_run_group_tests_name("cli", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("cli", tests, set_up, scratch_remove);
 }

@@ -10,42 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "build_folder.h"
 #include "core/files.h"
 #include "mixt.h"
 #include "scratch.h"
+#include "shell.h"
 
-static char program[4200];
-static char output[1 << 16];
-
-static int begin(void **state)
-{
-    if (!find_build(program, sizeof program - 100)) {
-        return 1;
-    }
-    strcat(program, "/mixt");
-    return scratch_make_context(state);
-}
-
-/* Runs mixt in the scratch folder by the shell; its exit status, both streams in `output`. */
+/* The status of a command whose streams are both in shell_out. */
 static int run(const char *arguments)
 {
-    char command[9000];
-    snprintf(command, sizeof command, "cd %s && '%s' %s </dev/null 2>&1", scratch, program,
-             arguments);
-    FILE *stream = popen(command, "r");
-    assert_non_null(stream);
-    size_t length = fread(output, 1, sizeof output - 1, stream);
-    output[length] = '\0';
-    int status = pclose(stream);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
+    char line[4400];
+    snprintf(line, sizeof line, "\"$MIXT\" %s 2>&1", arguments);
+    return shell(line);
 }
 
 /* A model with the tokenizer of bytes in scratch/NAME. */
@@ -77,21 +57,14 @@ static void make_model(const char *name, double logit_scale)
     free(folder);
 }
 
-static void write_text(const char *name, const char *text)
-{
-    char *path = scratch_path(name);
-    write_file(path, text, strlen(text));
-    free(path);
-}
-
 /* JSON has no number for what a perplexity of e^1000 is. */
 static void json_holds_no_infinity(void **state)
 {
     (void)state;
     make_model("steep", 1e6);
-    write_text("text.txt", "a text to score");
+    shell_write("text.txt", "a text to score");
     assert_int_equal(run("eval steep --data text.txt --json"), 0);
-    json_t *root = json_loads(strstr(output, "{\"domains"), JSON_DISABLE_EOF_CHECK, NULL);
+    json_t *root = json_loads(strstr(shell_out, "{\"domains"), JSON_DISABLE_EOF_CHECK, NULL);
     assert_non_null(root);
     json_t *all = json_object_get(root, "all");
     assert_true(json_is_null(json_object_get(all, "perplexity")));
@@ -99,15 +72,15 @@ static void json_holds_no_infinity(void **state)
                         "perplexity is not finite");
     assert_true(json_real_value(json_object_get(all, "nats")) > 1000);
     json_decref(root);
-    write_text("long.txt", "a text of more than two windows, which llama-perplexity would score");
+    shell_write("long.txt", "a text of more than two windows, which llama-perplexity would score");
     assert_int_equal(run("eval steep -f long.txt --window 16 --json"), 0);
-    root = json_loads(strstr(output, "{\"perplexity"), JSON_DISABLE_EOF_CHECK, NULL);
+    root = json_loads(strstr(shell_out, "{\"perplexity"), JSON_DISABLE_EOF_CHECK, NULL);
     assert_true(json_is_null(json_object_get(root, "perplexity")));
     assert_true(json_is_string(json_object_get(root, "note")));
     json_decref(root);
     make_model("plain", 1);
     assert_int_equal(run("eval plain --data text.txt --json"), 0);
-    root = json_loads(strstr(output, "{\"domains"), JSON_DISABLE_EOF_CHECK, NULL);
+    root = json_loads(strstr(shell_out, "{\"domains"), JSON_DISABLE_EOF_CHECK, NULL);
     all = json_object_get(root, "all");
     assert_true(json_is_real(json_object_get(all, "perplexity")));
     assert_null(json_object_get(all, "note"));
@@ -119,8 +92,8 @@ static void assert_inert(const char *what)
     static const char *const acting[] = {"\x1b",     "\x7f",         "\r",          "\x07",
                                          "\xc2\x9b", "\xe2\x80\xae", "\xe2\x81\xa6"};
     for (size_t i = 0; i < sizeof acting / sizeof *acting; i++) {
-        if (strstr(output, acting[i]) != NULL) {
-            fail_msg("%s: %s", what, output);
+        if (strstr(shell_out, acting[i]) != NULL) {
+            fail_msg("%s: %s", what, shell_out);
         }
     }
 }
@@ -133,8 +106,8 @@ static void names_do_not_act_on_a_terminal(void **state)
     make_model("plain", 1);
     char *folder = scratch_path("texts/" EVIL);
     must(mixt_folder_create(folder, NULL), NULL);
-    write_text("texts/" EVIL "/a.txt", "a text of a domain");
-    write_text("texts/" EVIL "/b.txt", "not a \xff text");
+    shell_write("texts/" EVIL "/a.txt", "a text of a domain");
+    shell_write("texts/" EVIL "/b.txt", "not a \xff text");
     make_model(EVIL, 1);
     static const struct {
         const char *arguments;
@@ -161,7 +134,7 @@ static void names_do_not_act_on_a_terminal(void **state)
         int status = run(cases[i].arguments);
         assert_inert(cases[i].arguments);
         if (status != cases[i].status) {
-            fail_msg("%zu: status %d: %s", i, status, output);
+            fail_msg("%zu: status %d: %s", i, status, shell_out);
         }
     }
     char *page = scratch_path("page.html");
@@ -180,7 +153,7 @@ static void text_without_a_tokenizer(void **state)
 {
     (void)state;
     make_model("mute", 1);
-    write_text("text.txt", "a text");
+    shell_write("text.txt", "a text");
     char *json = scratch_path("mute/tokenizer.json"),
          *config = scratch_path("mute/tokenizer_config.json");
     unlink(json);
@@ -197,16 +170,16 @@ static void text_without_a_tokenizer(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int status = run(cases[i]);
-        if (status != 2 || strstr(output, "tokenizer") == NULL) {
-            fail_msg("%s: status %d: %s", cases[i], status, output);
+        if (status != 2 || strstr(shell_out, "tokenizer") == NULL) {
+            fail_msg("%s: status %d: %s", cases[i], status, shell_out);
         }
     }
     assert_int_equal(run("convert mute -o o.gguf"), 0);
-    assert_non_null(strstr(output, "no tokenizer beside the model"));
+    assert_non_null(strstr(shell_out, "no tokenizer beside the model"));
     /* one that is there, but not to be read, is another thing */
     assert_int_equal(mkdir(json, 0777), 0);
     assert_int_equal(run("convert mute -o p.gguf"), 2);
-    assert_non_null(strstr(output, "tokenizer.json: is a folder"));
+    assert_non_null(strstr(shell_out, "tokenizer.json: is a folder"));
     free(json);
     free(config);
 }
@@ -217,13 +190,13 @@ static void what_is_read_is_not_written_over(void **state)
 {
     (void)state;
     make_model("read", 1);
-    write_text("importance.txt", "a text to measure importance on");
+    shell_write("importance.txt", "a text to measure importance on");
     char *deep = scratch_path("corpus/of/texts");
     must(mixt_folder_create(deep, NULL), NULL);
     free(deep);
-    write_text("corpus/of/texts/a.gguf", "a text below two folders");
-    write_text("corpus/of/texts/a.txt", "a text below two folders");
-    write_text("text.gguf", "a text with the name of a model");
+    shell_write("corpus/of/texts/a.gguf", "a text below two folders");
+    shell_write("corpus/of/texts/a.txt", "a text below two folders");
+    shell_write("text.gguf", "a text with the name of a model");
     assert_int_equal(run("convert read -o q.gguf --type Q8_0 --data importance.txt "
                          "--save-importance importance.gguf"),
                      0);
@@ -258,8 +231,8 @@ static void what_is_read_is_not_written_over(void **state)
         int status = run(cases[i].arguments);
         char *is = read_file(path, &after);
         if (status != 2 || before != after || memcmp(was, is, before) != 0 ||
-            strstr(output, "is read here; it would be written over") == NULL) {
-            fail_msg("%s: status %d: %s", cases[i].arguments, status, output);
+            strstr(shell_out, "is read here; it would be written over") == NULL) {
+            fail_msg("%s: status %d: %s", cases[i].arguments, status, shell_out);
         }
         free(was);
         free(is);
@@ -268,12 +241,12 @@ static void what_is_read_is_not_written_over(void **state)
     assert_int_equal(run("convert read -o one.gguf --type Q8_0 --data text.gguf "
                          "--save-importance ./read/../one.gguf"),
                      2);
-    assert_non_null(strstr(output, "is --output too"));
+    assert_non_null(strstr(shell_out, "is --output too"));
     /* the model that a new run would replace in the end is somebody's */
     assert_int_equal(run("train --init-from read --data text.gguf -o read/.. --steps 1"), 0);
     assert_int_equal(run("convert read -o other/model"), 0);
     assert_int_equal(run("train --init-from other/model --data text.gguf -o other --steps 1"), 2);
-    assert_non_null(strstr(output, "other/model is there already and of no run"));
+    assert_non_null(strstr(shell_out, "other/model is there already and of no run"));
     char *began = scratch_path("other/train.conf");
     assert_int_equal(access(began, F_OK), -1);
     free(began);
@@ -294,16 +267,14 @@ static void latest_is_named(void **state)
         "ln -s nowhere run/LATEST",
     };
     for (size_t i = 0; i < sizeof makings / sizeof *makings; i++) {
-        char command[4400];
-        snprintf(command, sizeof command, "cd %s && rm -rf run && mkdir run && %s", scratch,
-                 makings[i]);
-        assert_int_equal(system(command), 0);
+        shell_do("rm -rf run; mkdir run");
+        shell_do(makings[i]);
         static const char *const reading[] = {"info run", "run run -p x",
                                               "tokenize --tokenizer run -p x"};
         for (size_t k = 0; k < 3; k++) {
             int status = run(reading[k]);
-            if (status != 2 || strstr(output, "run/LATEST: ") == NULL) {
-                fail_msg("%s: %s: status %d: %s", makings[i], reading[k], status, output);
+            if (status != 2 || strstr(shell_out, "run/LATEST: ") == NULL) {
+                fail_msg("%s: %s: status %d: %s", makings[i], reading[k], status, shell_out);
             }
         }
     }
@@ -314,25 +285,22 @@ static void claimed_context(void **state)
 {
     (void)state;
     make_model("claim", 1);
-    write_text("text.txt", "a short text");
-    char command[4400];
-    snprintf(command, sizeof command,
-             "cd %s && sed -i 's/\"max_position_embeddings\": 32/"
-             "\"max_position_embeddings\": 16777216/' claim/config.json",
-             scratch);
-    assert_int_equal(system(command), 0);
+    shell_write("text.txt", "a short text");
+    shell_do("sed -i 's/\"max_position_embeddings\": 32/\"max_position_embeddings\": 16777216/' "
+             "claim/config.json");
     static const char *const cases[] = {"eval claim --data text.txt",
                                         "trace claim --data text.txt -o claim.st"};
     for (size_t i = 0; i < 2; i++) {
         int status = run(cases[i]);
         if (status != 0 ||
-            strstr(output, "note: the model has a context of 16777216 tokens: windows have 4096, "
-                           "unless --window says otherwise\n") == NULL) {
-            fail_msg("%s: status %d: %s", cases[i], status, output);
+            strstr(shell_out,
+                   "note: the model has a context of 16777216 tokens: windows have 4096, "
+                   "unless --window says otherwise\n") == NULL) {
+            fail_msg("%s: status %d: %s", cases[i], status, shell_out);
         }
     }
     assert_int_equal(run("eval claim --data text.txt --window 64"), 0);
-    assert_null(strstr(output, "note:"));
+    assert_null(strstr(shell_out, "note:"));
 }
 
 /* Importance of another model is refused with the file's name, whichever way it does not fit. */
@@ -340,7 +308,7 @@ static void importance_of_another_model(void **state)
 {
     (void)state;
     make_model("mine", 1);
-    write_text("text.txt", "a text to measure importance on");
+    shell_write("text.txt", "a text to measure importance on");
     assert_int_equal(run("convert mine -o q.gguf --type Q8_0 --data text.txt "
                          "--save-importance mine.gguf"),
                      0);
@@ -355,12 +323,10 @@ static void importance_of_another_model(void **state)
          "other.gguf: importance of tensor blk.0.attn_q.weight: 1 values"},
     };
     for (size_t i = 0; i < 2; i++) {
-        char command[4800];
-        snprintf(command, sizeof command, "cd %s && %s", scratch, cases[i].command);
-        assert_int_equal(system(command), 0);
+        shell_do(cases[i].command);
         int status = run("convert mine -o q.gguf --type Q8_0 --importance other.gguf");
-        if (status != 2 || strstr(output, cases[i].wrong) == NULL) {
-            fail_msg("%zu: status %d: %s", i, status, output);
+        if (status != 2 || strstr(shell_out, cases[i].wrong) == NULL) {
+            fail_msg("%zu: status %d: %s", i, status, shell_out);
         }
     }
 }
@@ -382,7 +348,7 @@ static void trace_that_changes(void **state)
 {
     (void)state;
     make_model("traced", 1);
-    write_text("text.txt", "a text to trace");
+    shell_write("text.txt", "a text to trace");
     assert_int_equal(run("trace traced --data text.txt -o changing.st"), 0);
     char *path = scratch_path("changing.st");
     mixt_trace *trace;
@@ -416,5 +382,5 @@ int main(void)
         cmocka_unit_test(importance_of_another_model),
         cmocka_unit_test(trace_that_changes),
     };
-    return cmocka_run_group_tests(tests, begin, scratch_remove_context);
+    return cmocka_run_group_tests(tests, shell_make, scratch_remove);
 }

@@ -1,6 +1,5 @@
 /* The program's three streams: closed ones, lines without end, input that cannot be read; and the
  * program without memory. */
-#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,28 +10,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "build_folder.h"
 #include "core/files.h"
 #include "scratch.h"
+#include "shell.h"
 
 #define MODEL "tests/fixtures/families/mixtral"
 #define LINE_LIMIT (16 << 20) /* LINE_BYTES_MAX of cli/interrupt.h */
 
-static char program[4200], memory_program[4200], model[200];
-
-static int finish(pid_t child)
-{
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0) {
-        assert_int_equal(errno, EINTR);
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
+static char model[200];
 
 /* Streams of a child: a descriptor to use, or -1 for one that is closed. */
 static pid_t start(const char *const *argv, const int streams[3])
@@ -80,7 +69,7 @@ static void train(void)
         sprintf(body + strlen(body), "%d the quick brown fox jumps over the dog\n\n", i);
     }
     write_file(text, body, strlen(body));
-    const char *argv[] = {program,
+    const char *argv[] = {shell_program,
                           "train",
                           "--data",
                           text,
@@ -113,7 +102,7 @@ static void train(void)
                           "--heldout",
                           "0",
                           NULL};
-    assert_int_equal(finish(start(argv, (int[]){-1, -1, -1})), 0);
+    assert_int_equal(finish_child(start(argv, (int[]){-1, -1, -1})), 0);
     free(run);
     free(text);
     snprintf(model, sizeof model, "%s/run/model", scratch);
@@ -151,7 +140,7 @@ static const struct {
 static char *write_with(size_t row, int closed, int nowhere, size_t *length)
 {
     char arguments[16][300];
-    const char *argv[18] = {program};
+    const char *argv[18] = {shell_program};
     int streams[3];
     for (int i = 0; writing[row].arguments[i] != NULL; i++) {
         const char *from = writing[row].arguments[i];
@@ -166,7 +155,7 @@ static char *write_with(size_t row, int closed, int nowhere, size_t *length)
     char *again = scratch_path("again");
     must(mixt_folder_remove(again, NULL), NULL);
     free(again);
-    int status = finish(start(argv, streams));
+    int status = finish_child(start(argv, streams));
     if (status != 0) {
         fail_msg("%s, streams %d closed: status %d", argv[1], closed, status);
     }
@@ -209,7 +198,7 @@ static int run_on(const char *const *argv, int in)
     char *out = scratch_path("stdout"), *err = scratch_path("stderr");
     int streams[3] = {in, open_file(out, O_WRONLY | O_CREAT | O_TRUNC),
                       open_file(err, O_WRONLY | O_CREAT | O_TRUNC)};
-    int status = finish(start(argv, streams));
+    int status = finish_child(start(argv, streams));
     close(streams[1]);
     close(streams[2]);
     free(out);
@@ -235,7 +224,7 @@ static void a_line_has_a_bound(void **state)
     }
     assert_int_equal(ftruncate(descriptor, 300 << 20), 0); /* and zeros */
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        const char *argv[9] = {program};
+        const char *argv[9] = {shell_program};
         memcpy(argv + 1, commands[i], sizeof commands[i]);
         assert_int_equal(lseek(descriptor, 0, SEEK_SET), 0);
         struct rusage before, after;
@@ -263,7 +252,7 @@ static void unreadable_input_is_an_error(void **state)
     (void)state;
     int folder = open_file(scratch, O_RDONLY | O_DIRECTORY); /* EISDIR */
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        const char *argv[9] = {program};
+        const char *argv[9] = {shell_program};
         memcpy(argv + 1, commands[i], sizeof commands[i]);
         assert_int_equal(run_on(argv, folder), 1);
         one_line("standard input: Is a directory");
@@ -274,8 +263,9 @@ static void unreadable_input_is_an_error(void **state)
 /* A few of the allocations of every command (make check-memory: all of them). */
 static void without_memory_it_says_so(void **state)
 {
+    char memory_program[BUILT_PATH_MAX];
     (void)state;
-    if (access(memory_program, X_OK) != 0) {
+    if (!find_built("tests/memory", memory_program) || access(memory_program, X_OK) != 0) {
         print_message("skipped: not built with this sanitizer or backend\n");
         skip();
     }
@@ -291,12 +281,7 @@ static void without_memory_it_says_so(void **state)
 
 static int set_up(void **state)
 {
-    if (!find_build(program, sizeof program - 100)) {
-        return -1;
-    }
-    snprintf(memory_program, sizeof memory_program, "%.4000s/tests/memory", program);
-    strcat(program, "/mixt");
-    if (scratch_make(state) != 0) {
+    if (shell_make(state) != 0) {
         return -1;
     }
     train();

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "scratch.h"
 #include "shell.h"
 
 static int set_up(void **state)
@@ -443,5 +444,5 @@ int main(void)
         cmocka_unit_test(bench_takes_lists),
         cmocka_unit_test(conversions_say_what_was_lost),
     };
-    return cmocka_run_group_tests_name("use", tests, set_up, shell_remove);
+    return cmocka_run_group_tests_name("use", tests, set_up, scratch_remove);
 }

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "scratch.h"
 #include "shell.h"
 
 /* The program's waiting with both of its system calls in our hands: a signal is raised at the last
@@ -187,7 +188,7 @@ static void programs_that_stand_still_are_cut(void **state)
 static int remove_all(void **state)
 {
     free(line);
-    return shell_remove(state);
+    return scratch_remove(state);
 }
 
 int main(void)
