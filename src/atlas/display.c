@@ -3,6 +3,8 @@
 #include <string.h>
 #include <utf8proc.h>
 
+#define NAME_CHARACTERS 80
+
 /* Categories that a terminal or browser may act on, or that show nothing: control, format (with
  * bidirectional overrides), surrogate, private, unassigned, line and paragraph separators. */
 static const uint32_t hidden_categories = 1u << UTF8PROC_CATEGORY_CC | 1u << UTF8PROC_CATEGORY_CF |
@@ -58,17 +60,16 @@ void mixt_display_text(mixt_buffer *out, const char *text, int style)
     mixt_display_bytes(out, text, strlen(text), style);
 }
 
-void mixt_display_cut(mixt_buffer *out, const char *text, size_t characters, int style)
+void mixt_display_name(mixt_buffer *out, const char *name, int style)
 {
-    size_t length = strlen(text), at = 0;
-    while (at < length && characters > 0) {
+    size_t length = strlen(name), at = 0;
+    for (int characters = 0; at < length && characters < NAME_CHARACTERS; characters++) {
         utf8proc_int32_t point;
         utf8proc_ssize_t used =
-            utf8proc_iterate((const uint8_t *)text + at, (utf8proc_ssize_t)(length - at), &point);
+            utf8proc_iterate((const uint8_t *)name + at, (utf8proc_ssize_t)(length - at), &point);
         at += used > 0 ? (size_t)used : 1;
-        characters--;
     }
-    mixt_display_bytes(out, text, at, style);
+    mixt_display_bytes(out, name, at, style);
     mixt_buffer_text(out, at < length ? "\xe2\x80\xa6" : "");
 }
 

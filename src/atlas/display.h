@@ -19,8 +19,8 @@ typedef enum mixt_display_style {
 void mixt_display_bytes(mixt_buffer *out, const void *bytes, size_t length, int style);
 void mixt_display_text(mixt_buffer *out, const char *text, int style);
 
-/* The first so many characters; cut texts end in an ellipsis. */
-void mixt_display_cut(mixt_buffer *out, const char *text, size_t characters, int style);
+/* A name out of a trace: its first 80 characters (hashes have 64); cut ones end in an ellipsis. */
+void mixt_display_name(mixt_buffer *out, const char *name, int style);
 
 /* Columns that a UTF-8 text takes in a terminal. */
 int mixt_display_columns(const char *text, size_t length);

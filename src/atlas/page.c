@@ -8,20 +8,20 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/sha256.h"
+#include "core/utf8.h"
 
-#define NAME_CHARACTERS 80 /* of hashes: 64 */
 #define DOMAINS_MOST 64
 #define DOMAINS_LEAST 8
 #define DOMAIN_CELLS 60000 /* shown domains x experts */
 
-void mixt_page_text(mixt_page *page, const char *text)
+static void append_text(mixt_page *page, const char *text)
 {
     mixt_display_text(page->out, text, MIXT_DISPLAY_HTML);
 }
 
 void mixt_page_name(mixt_page *page, const char *name)
 {
-    mixt_display_cut(page->out, name, NAME_CHARACTERS, MIXT_DISPLAY_HTML);
+    mixt_display_name(page->out, name, MIXT_DISPLAY_HTML);
 }
 
 void mixt_page_domain(mixt_page *page, int domain)
@@ -160,11 +160,10 @@ static void page_head(mixt_page *page)
 /* A clause of the verdict as a sentence of its own. */
 static void sentence(mixt_page *page, const char *clause)
 {
-    bool small = clause[0] >= 'a' && clause[0] <= 'z';
-    char first[2] = {small ? (char)(clause[0] - 'a' + 'A') : clause[0], '\0'};
+    char first[2] = {mixt_ascii_upper(clause[0]), '\0'};
     mixt_buffer_text(page->out, "<p>");
-    mixt_page_text(page, first);
-    mixt_page_text(page, clause[0] != '\0' ? clause + 1 : "");
+    append_text(page, first);
+    append_text(page, clause[0] != '\0' ? clause + 1 : "");
     mixt_buffer_text(page->out, ".</p>\n");
 }
 
@@ -247,7 +246,7 @@ static void page_header(mixt_page *page)
     }
     mixt_buffer_text(page->out, "</dd></div>\n</dl>\n");
     mixt_buffer_text(page->out, "<p class=\"lede\">");
-    mixt_page_text(page, verdict->headline);
+    append_text(page, verdict->headline);
     mixt_buffer_text(page->out, ".</p>\n");
     glance(page);
     mixt_buffer_text(page->out, "<div id=\"verdict\">\n");

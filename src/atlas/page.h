@@ -46,7 +46,6 @@ void mixt_chart_scale(double *bottom, double *top);
 /* Distance of its grid lines. */
 double mixt_chart_step(double bottom, double top);
 
-void mixt_page_text(mixt_page *page, const char *text); /* escaped */
 void mixt_page_name(mixt_page *page, const char *name); /* escaped, cut where it is very long */
 void mixt_page_domain(mixt_page *page, int domain);     /* its name, escaped and cut */
 void mixt_page_count(mixt_page *page, uint64_t number); /* with thin spaces */

@@ -13,7 +13,6 @@
 #define MIN_WIDTH 72 /* of the table of both measures */
 #define DEFAULT_WIDTH 80
 #define NAME_COLUMNS 14 /* of a domain */
-#define NAME_CHARACTERS 80
 #define TOP_TOKENS 8
 
 typedef struct printer {
@@ -90,8 +89,8 @@ static void print_title(printer *p)
     const mixt_trace_info *info = &p->trace->info;
     mixt_buffer line = {0};
     mixt_buffer_text(&line, "Atlas of ");
-    mixt_display_cut(&line, info->model[0] != '\0' ? info->model : "a model without a name",
-                     NAME_CHARACTERS, MIXT_DISPLAY_PLAIN);
+    mixt_display_name(&line, info->model[0] != '\0' ? info->model : "a model without a name",
+                      MIXT_DISPLAY_PLAIN);
     mixt_buffer_append(&line, "", 1);
     title(p, line.failed ? "" : line.data);
     p->out->failed |= line.failed;
@@ -105,7 +104,7 @@ static void print_title(printer *p)
     mixt_buffer_format(&facts, "%d of %d experts a token", info->experts_per_token, info->experts);
     if (info->router_select[0] != '\0') {
         mixt_buffer_text(&facts, ", chosen by ");
-        mixt_display_cut(&facts, info->router_select, NAME_CHARACTERS, MIXT_DISPLAY_PLAIN);
+        mixt_display_name(&facts, info->router_select, MIXT_DISPLAY_PLAIN);
     }
     mixt_buffer_format(&facts, "; %llu tokens of %llu document%s in %d domain%s",
                        (unsigned long long)info->tokens, (unsigned long long)info->documents,
@@ -569,8 +568,7 @@ static void print_text(printer *p)
         mixt_report_excerpt(p->report, d, (uint64_t)p->text_tokens, &begin, &count);
         if (count != 0) {
             shown++;
-            mixt_display_cut(p->out, p->trace->domain_names[d], NAME_CHARACTERS,
-                             MIXT_DISPLAY_PLAIN);
+            mixt_display_name(p->out, p->trace->domain_names[d], MIXT_DISPLAY_PLAIN);
             mixt_buffer_text(p->out, ":\n");
             print_excerpt(p, layer, begin, count);
         }

@@ -163,7 +163,7 @@ static int mean_distances(const mixt_report *report, domain_distance *rows)
 
 static void append_domain(mixt_buffer *text, const mixt_report *report, const domain_distance *row)
 {
-    mixt_display_cut(text, report->trace->domain_names[row->domain], 80, MIXT_DISPLAY_PLAIN);
+    mixt_display_name(text, report->trace->domain_names[row->domain], MIXT_DISPLAY_PLAIN);
     mixt_buffer_format(text, " (%.3f from the mean, ", row->value);
     if (row->leveled) {
         mixt_buffer_format(text, "%.3f by chance)", row->level);

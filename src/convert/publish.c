@@ -128,10 +128,8 @@ mixt_status mixt_output_begin(mixt_conversion *c)
 /* What a conversion without memory leaves in its temporary folder, if it still is that. */
 static void remove_listed(const mixt_conversion *c)
 {
-    struct stat opened, named;
     int folder = dirfd(c->listing);
-    if (fstat(folder, &opened) != 0 || stat(c->folder, &named) != 0 ||
-        opened.st_ino != named.st_ino || opened.st_dev != named.st_dev) {
+    if (!mixt_path_is_of(c->folder, folder)) {
         return;
     }
     rewinddir(c->listing);

@@ -162,12 +162,19 @@ mixt_status mixt_parent_sync(const char *path, mixt_error *error)
     return status;
 }
 
-int mixt_file_create(const char *path, int flags, mixt_error *error)
+/* Where nothing has the name, not even a link. */
+static int open_new(const char *path)
 {
     int descriptor;
     do {
-        descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | flags, 0666);
+        descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     } while (descriptor < 0 && errno == EINTR);
+    return descriptor;
+}
+
+int mixt_file_create(const char *path, mixt_error *error)
+{
+    int descriptor = open_new(path);
     if (descriptor < 0) {
         mixt_fail_errno(error, errno, "%s: cannot create", path);
     }
@@ -177,11 +184,11 @@ int mixt_file_create(const char *path, int flags, mixt_error *error)
 int mixt_file_temporary(const char *path, mixt_error *error)
 {
     for (int i = 0; i < 100; i++) {
-        int descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        int descriptor = open_new(path);
         if (descriptor >= 0) {
             return descriptor;
         }
-        if (errno != EINTR && (errno != EEXIST || (unlink(path) != 0 && errno != ENOENT))) {
+        if (errno != EEXIST || (unlink(path) != 0 && errno != ENOENT)) {
             break;
         }
     }
@@ -376,6 +383,20 @@ bool mixt_path_exists(const char *path)
 {
     struct stat status;
     return lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+bool mixt_path_is_of(const char *path, int descriptor)
+{
+    struct stat open, named;
+    return fstat(descriptor, &open) == 0 && lstat(path, &named) == 0 &&
+           open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
+bool mixt_path_resolve(const char *path, char **real)
+{
+    errno = 0;
+    *real = realpath(path, NULL);
+    return *real != NULL || errno != ENOMEM;
 }
 
 char *mixt_path_join(const char *folder, const char *name)

@@ -26,9 +26,8 @@ mixt_status mixt_read_at(int descriptor, void *data, size_t length, uint64_t off
 mixt_status mixt_write_all(int descriptor, const void *data, size_t length, const char *path,
                            mixt_error *error);
 
-/* Opens a new file for writing, never through a link; flags beside those: O_EXCL. A
- * descriptor, or -1. */
-int mixt_file_create(const char *path, int flags, mixt_error *error);
+/* Opens a new file for writing, where nothing has the name. A descriptor, or -1. */
+int mixt_file_create(const char *path, mixt_error *error);
 /* The same for a temporary name. What is there under it, of a killed process, is removed and not
  * opened: it may be a link, or a second name of somebody's file. */
 int mixt_file_temporary(const char *path, mixt_error *error);
@@ -60,6 +59,11 @@ bool mixt_path_is_folder(const char *path);
 /* Whether there is something of this name, readable or not: a link that leads nowhere, a name that
  * cannot be looked up. Whoever opens it then says what is wrong with it. */
 bool mixt_path_exists(const char *path);
+/* Whether an open file or folder still has this name, itself and not by a link. */
+bool mixt_path_is_of(const char *path, int descriptor);
+/* Where a path leads, links followed, in malloc'd memory; *real is NULL where it leads nowhere,
+ * with errno. False: without memory. */
+bool mixt_path_resolve(const char *path, char **real);
 
 /* "folder/name" in malloc'd memory; NULL without memory. */
 char *mixt_path_join(const char *folder, const char *name);

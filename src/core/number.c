@@ -45,38 +45,28 @@ double mixt_number_read(const char *text, char **end)
     return value;
 }
 
-/* 300, not 3e+02. */
-static bool write_whole(double value, char text[MIXT_NUMBER_SIZE])
+/* `single`: the same float is enough. */
+static void write_shortest(double value, bool single, char text[MIXT_NUMBER_SIZE])
 {
-    bool whole = fabs(value) < 1e15 && value == rint(value);
-    if (whole) {
+    if (fabs(value) < 1e15 && value == rint(value)) { /* 300, not 3e+02 */
         mixt_format(text, MIXT_NUMBER_SIZE, "%.0f", value);
+        return;
     }
-    return whole;
+    for (int digits = 1; digits <= (single ? FLOAT_DIGITS : DOUBLE_DIGITS); digits++) {
+        mixt_format(text, MIXT_NUMBER_SIZE, "%.*g", digits, value);
+        double back = mixt_number_read(text, NULL);
+        if (!isfinite(value) || (single ? (double)(float)back : back) == value) {
+            return;
+        }
+    }
 }
 
 void mixt_number_write(double value, char text[MIXT_NUMBER_SIZE])
 {
-    if (write_whole(value, text)) {
-        return;
-    }
-    for (int digits = 1; digits <= DOUBLE_DIGITS; digits++) {
-        mixt_format(text, MIXT_NUMBER_SIZE, "%.*g", digits, value);
-        if (!isfinite(value) || mixt_number_read(text, NULL) == value) {
-            return;
-        }
-    }
+    write_shortest(value, false, text);
 }
 
 void mixt_number_write_float(float value, char text[MIXT_NUMBER_SIZE])
 {
-    if (write_whole((double)value, text)) {
-        return;
-    }
-    for (int digits = 1; digits <= FLOAT_DIGITS; digits++) {
-        mixt_format(text, MIXT_NUMBER_SIZE, "%.*g", digits, (double)value);
-        if (!isfinite(value) || (float)mixt_number_read(text, NULL) == value) {
-            return;
-        }
-    }
+    write_shortest((double)value, true, text);
 }

@@ -56,9 +56,7 @@ static const char *base_name(scan *s, const char *path)
     const char *name = slash != NULL ? slash + 1 : copy;
     char *real = NULL;
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
-        errno = 0;
-        real = realpath(path, NULL);
-        if (real == NULL && errno == ENOMEM) {
+        if (!mixt_path_resolve(path, &real)) {
             free(copy);
             return NULL;
         }
@@ -142,9 +140,8 @@ static mixt_status add_file(scan *s, const char *path, const char *name, const c
 /* Whether a link inside a folder ends inside it, at a regular file; 1, 0 or, without memory, -1. */
 static int link_is_inside(const scan *s, const char *path)
 {
-    errno = 0;
-    char *real = realpath(path, NULL);
-    if (real == NULL && errno == ENOMEM) {
+    char *real;
+    if (!mixt_path_resolve(path, &real)) {
         return -1;
     }
     size_t length = strlen(s->root);

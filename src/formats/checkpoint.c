@@ -53,15 +53,6 @@ static mixt_status refuse_busy(int descriptor, const char *folder, mixt_error *e
                      owner[0] != '\0' ? ", " : "", owner);
 }
 
-/* Whether the locked file still has its name: who cleans up after a refused run takes the name
- * away, and a lock on what has none keeps nobody out. */
-static bool is_named(int descriptor, const char *path)
-{
-    struct stat locked, named;
-    return fstat(descriptor, &locked) == 0 && lstat(path, &named) == 0 &&
-           locked.st_dev == named.st_dev && locked.st_ino == named.st_ino;
-}
-
 static mixt_status lock_file(const char *path, const char *folder, int *lock, mixt_error *error)
 {
     *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
@@ -94,7 +85,9 @@ mixt_status mixt_run_lock(const char *folder, int *lock, mixt_error *error)
             (mixt_path_is_folder(folder) || i + 1 == LOCK_TRIES)) {
             status = mixt_fail(error, inner.status, "%s", inner.message);
         }
-        if (status == MIXT_OK && *lock >= 0 && is_named(*lock, path)) {
+        /* Who cleans up after a refused run takes the name away, and a lock on what has none keeps
+         * nobody out. */
+        if (status == MIXT_OK && *lock >= 0 && mixt_path_is_of(path, *lock)) {
             break;
         }
         mixt_run_unlock(*lock);
@@ -287,7 +280,7 @@ typedef struct output {
 
 static mixt_status output_open(output *out, const char *path, mixt_error *error)
 {
-    *out = (output){.path = path, .descriptor = mixt_file_create(path, O_EXCL, error)};
+    *out = (output){.path = path, .descriptor = mixt_file_create(path, error)};
     mixt_sha256_init(&out->sum);
     return out->descriptor >= 0 ? MIXT_OK : MIXT_ERROR_IO;
 }

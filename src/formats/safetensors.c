@@ -2,7 +2,6 @@
 #include "formats/safetensors.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
@@ -175,10 +174,8 @@ static char *resolve_shard(const char *folder, const char *name, const char *ind
         return NULL;
     }
     char *joined = mixt_path_join(folder, name);
-    char *home = realpath(folder, NULL);
-    errno = 0;
-    char *target = joined == NULL ? NULL : realpath(joined, NULL);
-    bool no_memory = joined == NULL || home == NULL || (target == NULL && errno == ENOMEM);
+    char *home = realpath(folder, NULL), *target = NULL;
+    bool no_memory = joined == NULL || home == NULL || !mixt_path_resolve(joined, &target);
     char *result = NULL;
     struct stat status;
     if (no_memory) {

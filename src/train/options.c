@@ -123,7 +123,7 @@ mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_err
     for (const mixt_train_option *row = mixt_train_option_rows; row->name != NULL; row++) {
         double value = value_of(row, options);
         if (!(value >= row->low && value <= row->high)) {
-            char given[40];
+            char given[MIXT_NUMBER_SIZE];
             mixt_number_write(value, given);
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "training: %s %s is not in %g..%g",
                              row->name, given, row->low, row->high);

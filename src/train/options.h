@@ -26,8 +26,6 @@ extern const mixt_train_option mixt_train_option_rows[];
 /* The value exactly, as text: what state.json holds. */
 void mixt_train_option_text(const mixt_train_option *row, const mixt_train_options *options,
                             char text[MIXT_NUMBER_SIZE]);
-/* Refuses values out of range by name. */
-mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_error *error);
 /* Whether two such texts are the same value: 0.0003 has several. */
 bool mixt_train_option_is(const mixt_train_option *row, const char *a, const char *b);
 /* Such a text for a reader: words for truths and schedules. `to` may be `text`. */

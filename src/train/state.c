@@ -334,7 +334,7 @@ static mixt_status compare_inputs(const mixt_trainer *trainer, const mixt_json_o
     return status;
 }
 
-/* A value of config.json for a reader: 0.0003, where jansson writes 17 digits. malloc'd. */
+/* A value of config.json for a reader: 10000, where the file has 10000.0. malloc'd. */
 static char *value_text(const json_t *value)
 {
     char number[MIXT_NUMBER_SIZE];
