@@ -1,12 +1,10 @@
 /* mixt demo: the whole story on text found on this machine. Each stage leaves its result under its
  * final name only when it is whole, so that a demo that was interrupted goes on where it was. */
-#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "files.h"
 #include "gather.h"
@@ -82,17 +80,7 @@ static void headline(const demo_state *state, int stage, const char *title, cons
 static bool begin_part(const char *final, char part[4300])
 {
     snprintf(part, 4300, "%s.part", final);
-    DIR *stream = opendir(part);
-    struct dirent *entry;
-    while (stream != NULL && (entry = readdir(stream)) != NULL) {
-        char path[4700];
-        if (entry->d_name[0] != '.' && files_join(path, sizeof path, part, entry->d_name)) {
-            unlink(path);
-        }
-    }
-    if (stream != NULL) {
-        closedir(stream);
-    }
+    files_remove(part);
     return files_make_folder(part);
 }
 
@@ -295,11 +283,6 @@ static double guessing_bits(const demo_state *state, const mixt_score_row *row)
     return row->bytes > 0 ? (double)row->tokens * log2(vocabulary) / (double)row->bytes : 0;
 }
 
-static double bits_of(const mixt_score_row *row)
-{
-    return row->bytes > 0 ? row->nats / log(2.0) / (double)row->bytes : 0;
-}
-
 static int stage_scores(demo_state *state)
 {
     headline(state, 3, "Test it",
@@ -475,19 +458,19 @@ static void print_findings(const demo_state *state)
     for (int d = 0; d < domains; d++) {
         const mixt_score_row *row = &state->scores[d];
         if (row->bytes > 0) {
-            best = best == NULL || bits_of(row) < bits_of(best) ? row : best;
-            worst = worst == NULL || bits_of(row) > bits_of(worst) ? row : worst;
+            best = best == NULL || bits_per_byte(row) < bits_per_byte(best) ? row : best;
+            worst = worst == NULL || bits_per_byte(row) > bits_per_byte(worst) ? row : worst;
         }
     }
     char text[600];
     int used = snprintf(text, sizeof text,
                         "It learned: of text that it never saw it needs %.2f bits a byte, where\n"
                         "guessing needs %.2f.",
-                        bits_of(all), guessing_bits(state, all));
+                        bits_per_byte(all), guessing_bits(state, all));
     if (best != NULL && best != worst) {
         snprintf(text + used, sizeof text - (size_t)used,
-                 " Easiest was %s (%.2f), hardest %s (%.2f).", best->domain, bits_of(best),
-                 worst->domain, bits_of(worst));
+                 " Easiest was %s (%.2f), hardest %s (%.2f).", best->domain, bits_per_byte(best),
+                 worst->domain, bits_per_byte(worst));
     }
     bool color = terminal_color(state->settings->machine.color, stdout);
     printf("\n%sWhat came out%s\n", color ? "\033[1m" : "", color ? "\033[0m" : "");

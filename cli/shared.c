@@ -299,9 +299,9 @@ int window_that_fits(int window, int usual, const mixt_model *model)
     return window > 0 ? window : context < usual ? context : usual;
 }
 
-static double bits_per_byte(double nats, uint64_t bytes)
+double bits_per_byte(const mixt_score_row *row)
 {
-    return bytes > 0 ? nats / log(2.0) / (double)bytes : 0;
+    return row->bytes > 0 ? row->nats / log(2.0) / (double)row->bytes : 0;
 }
 
 static double perplexity(const mixt_score_row *row)
@@ -324,7 +324,7 @@ void print_scores(const mixt_score_row *rows, int domains, FILE *stream)
         format_count(row->bytes, bytes);
         say(stream, "%-20s %12s %12s", row->domain != NULL ? row->domain : "all", tokens, bytes);
         if (row->bytes > 0) {
-            fprintf(stream, " %10.4f", bits_per_byte(row->nats, row->bytes));
+            fprintf(stream, " %10.4f", bits_per_byte(row));
         } else {
             fprintf(stream, " %10s", "-");
         }
@@ -349,7 +349,7 @@ void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream)
                 (unsigned long long)row->bytes);
         print_json_measure(stream, row->nats);
         fputs(", \"bits_per_byte\": ", stream);
-        print_json_measure(stream, bits_per_byte(row->nats, row->bytes));
+        print_json_measure(stream, bits_per_byte(row));
         fputs(", \"perplexity\": ", stream);
         print_json_measure(stream, perplexity(row));
         fputs(isfinite(perplexity(row)) ? "}" : ", \"note\": \"perplexity is not finite\"}",

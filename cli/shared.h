@@ -155,6 +155,7 @@ int window_or_context(int window, const mixt_model *model);
 int window_of_scores(int window, const mixt_model *model);
 /* A window of 0 is `usual`, or the model's context where that is less, which is said. */
 int window_that_fits(int window, int usual, const mixt_model *model);
+double bits_per_byte(const mixt_score_row *row);
 /* A table of scores by domain, or JSON. */
 void print_scores(const mixt_score_row *rows, int domains, FILE *stream);
 void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream);
