@@ -275,8 +275,38 @@ MIXT_API mixt_status mixt_mathematics_generate(uint64_t seed, size_t bytes, mixt
 
 typedef enum mixt_router_weights {
     MIXT_ROUTER_LEARNED,
-    MIXT_ROUTER_FROZEN, /* random at the start, never trained (Fan et al. 2024) */
+    MIXT_ROUTER_FROZEN,  /* random at the start, never trained (Fan et al. 2024, 2402.13089) */
+    MIXT_ROUTER_REDRAWN, /* random anew in every training step (there); what is saved, scored and
+                            run has the first draw */
 } mixt_router_weights;
+
+/* What one decision is made for (2402.13089, sections 2 and 3). */
+typedef enum mixt_router_unit {
+    MIXT_UNIT_TOKEN,
+    MIXT_UNIT_SEQUENCE, /* all tokens of a document in a window, by the mean of their rows: the
+                           first tokens see the last. In generation the part of the prompt that is
+                           fed first (up to 512 tokens) decides for what follows */
+    MIXT_UNIT_SEGMENT,  /* the tokens of each segment, by the mean of all rows of the document
+                           before it, zeros for the first segment: causal */
+} mixt_router_unit;
+
+typedef enum mixt_router_scope {
+    MIXT_SCOPE_LAYER,  /* every layer decides */
+    MIXT_SCOPE_GLOBAL, /* the first layer with experts decides for all of them (2402.13089) */
+} mixt_router_scope;
+
+/* Of a training step alone. */
+typedef enum mixt_router_noise {
+    MIXT_NOISE_NONE,
+    MIXT_NOISE_TOP_K, /* logits + normal softplus(W_noise x), W_noise learned: the second E rows of
+                         the router's weight (Shazeer et al. 2017, 1701.06538) */
+} mixt_router_noise;
+
+/* Which choices an expert drops beyond its capacity. */
+typedef enum mixt_drop {
+    MIXT_DROP_POSITION, /* the last: all first choices come before all second ones (GShard) */
+    MIXT_DROP_WEIGHT,   /* those of least weight; ties: the last */
+} mixt_drop;
 
 typedef enum mixt_score {
     MIXT_SCORE_SOFTMAX,       /* softmax over all experts, then the best k */
@@ -285,11 +315,29 @@ typedef enum mixt_score {
 } mixt_score;
 
 typedef enum mixt_balance {
-    MIXT_BALANCE_SWITCH, /* E sum_i f_i P_i with f_i = counts / (T k): 1 at balance (Fedus et al.
-                            2021; for k > 1 as megablocks divides; transformers' value is k times
-                            this) */
-    MIXT_BALANCE_GSHARD, /* same with f_i from first choices only (Lepikhin et al. 2020) */
+    MIXT_BALANCE_SWITCH,  /* E sum_i f_i P_i with f_i = counts / (T k): 1 at balance (Fedus et al.
+                             2021; for k > 1 as megablocks divides; transformers' value is k times
+                             this) */
+    MIXT_BALANCE_GSHARD,  /* same with f_i from first choices only (Lepikhin et al. 2020) */
+    MIXT_BALANCE_SKYWORK, /* sum_i (1 / E - P_i)^2 (Skywork-MoE 2406.06563, equation 5) */
 } mixt_balance;
+
+/* Over what f_i and P_i of the balance loss are taken (2501.11873; DeepSeek-V3 2412.19437 has
+ * sequences). */
+typedef enum mixt_balance_scope {
+    MIXT_BALANCE_OVER_BATCH,    /* the tokens of a micro batch */
+    MIXT_BALANCE_OVER_STEP,     /* f_i of all micro batches of the step so far, P_i of this one */
+    MIXT_BALANCE_OVER_SEQUENCE, /* each document of a window by itself; their mean by tokens */
+} mixt_balance_scope;
+
+/* How a selection bias follows the load. */
+typedef enum mixt_bias_update {
+    MIXT_BIAS_SIGN,     /* a step of bias_rate against the sign (2408.15664) */
+    MIXT_BIAS_QUANTILE, /* set to the bias at which every expert gets its share of the step's
+                           tokens, centred: quantile balancing. With r_ij = a_i - s_ij, a_i the
+                           (k + 1)-th best biased score of token i, b_j is the k / E quantile of
+                           r_.j */
+} mixt_bias_update;
 
 typedef enum mixt_router_logits {
     MIXT_LOGITS_LINEAR,    /* W x */
@@ -324,7 +372,21 @@ typedef struct mixt_router_options {
     double z_coefficient;       /* router z-loss (ST-MoE): mean of logsumexp^2; 0.001 */
     double bias_rate;           /* loss-free balancing (2408.15664): step of the selection bias;
                                    0 is off, 0.001 usual */
-    uint64_t reserved[16];
+    mixt_router_unit unit;
+    int segment; /* tokens of one, with MIXT_UNIT_SEGMENT */
+    mixt_router_scope scope;
+    mixt_router_noise noise;
+    double jitter; /* router inputs times a uniform number of 1 +- it in training (Switch: 0.01) */
+    double capacity; /* choices that an expert takes of a training batch, over its equal share k T /
+                        E, rounded up; 0: all. For expert-choice: what it takes (0: 1) */
+    double evaluation_capacity; /* the same where held-out text is scored or traced */
+    mixt_drop drop;
+    mixt_balance_scope balance_scope;
+    mixt_bias_update bias_update;
+    bool adaptive_balance; /* each layer's balance_coefficient a follows its drop rate d:
+                              a <- 0.99 a + 0.01 min(d / 5, balance_coefficient) (Skywork-MoE,
+                              equations 7 to 9) */
+    uint64_t reserved[9];
 } mixt_router_options;
 
 /* How experts are chosen, the words of mixt_router_options.select in order, each behind a space:
@@ -420,7 +482,7 @@ typedef struct mixt_model_options {
     bool expert_bias;    /* biases in the experts (gpt-oss) */
     bool dense_bias;     /* biases in dense layers' MLPs (Granite code) */
     int leading_dense_layers;
-    int dense_ffn_size; /* width of those dense layers; 0: ffn_size * experts_per_token */
+    int dense_ffn_size; /* width of dense layers; 0: ffn_size * experts_per_token */
     double rope_theta;
     double norm_epsilon;
     double initializer_range;
@@ -433,7 +495,9 @@ typedef struct mixt_model_options {
     mixt_attention_options attention;
     mixt_rope_options rope;
     mixt_router_options router;
-    uint64_t reserved[16];
+    int moe_period; /* behind leading_dense_layers every such layer has experts, the last of each
+                       group; 0 or 1: all of them (Qwen's decoder_sparse_step, GShard: 2) */
+    uint64_t reserved[15];
 } mixt_model_options;
 
 /* The shape of the demo's model; a start to change fields of. */

@@ -10,10 +10,12 @@ typedef enum mixt_random_purpose {
     MIXT_RANDOM_INIT = 1,     /* step = parameter number, index = element */
     MIXT_RANDOM_SHUFFLE = 2,  /* step = epoch, index = window */
     MIXT_RANDOM_SAMPLE = 3,   /* step = 0, index = generated position */
-    MIXT_RANDOM_ROUTER = 4,   /* step = training step, index = element */
+    MIXT_RANDOM_ROUTER = 4,   /* step = training step, index = element: redrawn routers */
     MIXT_RANDOM_DATA = 5,     /* made-up text and test data */
     MIXT_RANDOM_RESAMPLE = 6, /* bootstrap draws and random halves of measured data */
     MIXT_RANDOM_HASH = 7,     /* step = layer + 1, index = token id and draw: hash routing */
+    MIXT_RANDOM_NOISE = 8,    /* these two by mixt_draw_key (ops/support_tmpl.h) */
+    MIXT_RANDOM_JITTER = 9,
 } mixt_random_purpose;
 
 typedef struct mixt_random_key {

@@ -1,33 +1,90 @@
 /* The mixture of experts of a block: route, dispatch, experts, combine, and the shared expert. */
 #include "model/block.h"
 
+/* What the router is given: the rows, or a mean of a document's; in training with jitter. */
+static mixt_value_id decide_by(mixt_builder *b, mixt_value_id x)
+{
+    const mixt_graph *g = b->graph;
+    const mixt_router_options *o = &b->model->options.router;
+    mixt_attributes attributes = {.segment = o->segment, .jitter = o->jitter};
+    if (o->unit != MIXT_UNIT_TOKEN) {
+        mixt_value_id sums = mixt_build_state(b, "sums", b->model->options.hidden_size);
+        x = BUILD(b, MIXT_OP_pool, attributes, {POOL_X, x}, {POOL_FIRST, g->first},
+                  {POOL_LAST, g->last}, {POOL_CACHE, sums});
+    }
+    return o->jitter > 0 && g->draw != MIXT_NO_VALUE
+               ? BUILD(b, MIXT_OP_jitter, attributes, {JITTER_X, x}, {JITTER_DRAW, g->draw})
+               : x;
+}
+
+static mixt_attributes route_attributes(const mixt_builder *b, int layer)
+{
+    const mixt_router_options *o = &b->model->options.router;
+    mixt_phase phase = b->graph->options.phase;
+    int routers = mixt_model_routers(b->model);
+    return (mixt_attributes){.router = mixt_model_router(b->model, layer),
+                             .training = phase == MIXT_PHASE_TRAIN,
+                             .capacity = phase == MIXT_PHASE_TRAIN   ? o->capacity
+                                         : phase == MIXT_PHASE_SCORE ? o->evaluation_capacity
+                                                                     : 0,
+                             .balance_weight = o->balance_coefficient / routers,
+                             .z_weight = o->z_coefficient / routers};
+}
+
+/* What the loss of a layer counts over a whole step. */
+static mixt_value_id seen(mixt_builder *b)
+{
+    const mixt_model_options *o = &b->model->options;
+    bool step = b->graph->options.phase == MIXT_PHASE_TRAIN &&
+                o->router.balance_scope == MIXT_BALANCE_OVER_STEP;
+    return step ? mixt_plan_state(b->plan, "seen",
+                                  mixt_shape_integers(mixt_shape_static(1, o->experts, 0, 0)))
+                : MIXT_NO_VALUE;
+}
+
+/* A layer's own decision. */
+static mixt_outputs decide(mixt_builder *b, mixt_value_id x, int layer)
+{
+    mixt_graph *g = b->graph;
+    mixt_attributes attributes = route_attributes(b, layer);
+    if ((mixt_router_needs(attributes.router) & MIXT_GIVES_MORE) != 0 && attributes.training) {
+        attributes.capacity = 0; /* its experts take as many as they are to have */
+    }
+    bool by_token = (mixt_router_needs(attributes.router) & MIXT_NEEDS_TOKENS) != 0;
+    bool by_document = mixt_router_needs_first(attributes.router, attributes.training);
+    g->seen[g->moe_layers] = seen(b);
+    return BUILD_ALL(b, MIXT_OP_route, attributes, {ROUTE_X, decide_by(b, x)},
+                     {ROUTE_WEIGHT, mixt_build_weight(b, MIXT_SLOT_ROUTER, layer)},
+                     {ROUTE_SELECT_BIAS, mixt_build_weight(b, MIXT_SLOT_ROUTER_BIAS, layer)},
+                     {ROUTE_SCALE, g->scale},
+                     {ROUTE_LOGIT_BIAS, mixt_build_weight(b, MIXT_SLOT_ROUTER_LOGIT_BIAS, layer)},
+                     {ROUTE_TOKENS, by_token ? g->tokens : MIXT_NO_VALUE},
+                     {ROUTE_BALANCE, g->balance},
+                     {ROUTE_FIRST, by_document ? g->first : MIXT_NO_VALUE}, {ROUTE_DRAW, g->draw},
+                     {ROUTE_SEEN, g->seen[g->moe_layers]});
+}
+
 /* The route record, whose counts, losses and finite rows are read after every step. */
 static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
 {
     mixt_graph *g = b->graph;
-    const mixt_router_options *o = &b->model->options.router;
-    int moe_layers = mixt_model_moe_layers(b->model);
-    mixt_attributes attributes = {.router = mixt_model_router(b->model, layer),
-                                  .balance_weight = o->balance_coefficient / moe_layers,
-                                  .z_weight = o->z_coefficient / moe_layers};
-    bool by_token = (mixt_router_needs(attributes.router) & MIXT_NEEDS_TOKENS) != 0;
-    mixt_value_id tokens = by_token ? g->tokens : MIXT_NO_VALUE;
-    mixt_outputs made =
-        BUILD_ALL(b, MIXT_OP_route, attributes, {ROUTE_X, x},
-                  {ROUTE_WEIGHT, mixt_build_weight(b, MIXT_SLOT_ROUTER, layer)},
-                  {ROUTE_SELECT_BIAS, mixt_build_weight(b, MIXT_SLOT_ROUTER_BIAS, layer)},
-                  {ROUTE_SCALE, g->scale},
-                  {ROUTE_LOGIT_BIAS, mixt_build_weight(b, MIXT_SLOT_ROUTER_LOGIT_BIAS, layer)},
-                  {ROUTE_TOKENS, tokens});
-    mixt_route_values *record = &g->routes[g->moe_layers++];
-    record->layer = layer;
-    record->spec = attributes.router;
-    for (int i = 0; i < ROUTE_OUTPUTS; i++) {
-        record->value[i] = made.value[i];
-        if (g->options.keep_routes || i == ROUTE_COUNTS || i == ROUTE_LOSSES || i == ROUTE_FINITE) {
-            mixt_plan_keep(b->plan, record->value[i]);
+    mixt_route_values *record = &g->routes[g->moe_layers];
+    if (mixt_model_layer_routes(b->model, layer)) {
+        mixt_outputs made = decide(b, x, layer);
+        for (int i = 0; i < ROUTE_OUTPUTS; i++) {
+            record->value[i] = made.value[i];
+            if (g->options.keep_routes || i == ROUTE_COUNTS || i == ROUTE_LOSSES ||
+                i == ROUTE_FINITE || i == ROUTE_OFFSETS) {
+                mixt_plan_keep(b->plan, record->value[i]);
+            }
         }
+    } else { /* as the first layer with experts decided */
+        *record = g->routes[0];
+        g->seen[g->moe_layers] = MIXT_NO_VALUE;
     }
+    record->layer = layer;
+    record->spec = mixt_model_router(b->model, layer);
+    g->moe_layers++;
     return record->value;
 }
 

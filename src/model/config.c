@@ -22,11 +22,16 @@ static const mixt_config_row router_rows[] = {
     ROUTER("score", INTEGER, score, 0, 0, 2),
     ROUTER("renormalise", BOOL, renormalise, 0, 0, 1),
     ROUTER("scale", NUMBER, scale, 1, 1e-6, 1e6),
-    ROUTER("weights", INTEGER, weights, 0, 0, 1),
-    ROUTER("balance", INTEGER, balance, 0, 0, 1),
+    ROUTER("weights", INTEGER, weights, 0, 0, MIXT_ROUTER_REDRAWN),
+    ROUTER("balance", INTEGER, balance, 0, 0, MIXT_BALANCE_SKYWORK),
     ROUTER("balance_coefficient", NUMBER, balance_coefficient, 0, 0, 1e6),
     ROUTER("z_coefficient", NUMBER, z_coefficient, 0, 0, 1e6),
     ROUTER("bias_rate", NUMBER, bias_rate, 0, 0, 1),
+    ROUTER("jitter", NUMBER, jitter, 0, 0, 1),
+    ROUTER("capacity", NUMBER, capacity, 0, 0, 1e6),
+    ROUTER("balance_scope", INTEGER, balance_scope, 0, 0, MIXT_BALANCE_OVER_SEQUENCE),
+    ROUTER("bias_update", INTEGER, bias_update, 0, 0, MIXT_BIAS_QUANTILE),
+    ROUTER("adaptive_balance", BOOL, adaptive_balance, 0, 0, 1),
     MIXT_FIELDS_END,
 };
 

@@ -4,7 +4,19 @@
 
 #include "model/block.h"
 
-#define CACHES_MAX 4 /* of a layer: keys, values, two rows of the filter */
+#define CACHES_MAX 5 /* of a layer: keys, values, two rows of the filter, the router's sums */
+
+mixt_value_id mixt_build_state(mixt_builder *b, const char *name, int64_t columns)
+{
+    mixt_graph *g = b->graph;
+    if (g->options.phase != MIXT_PHASE_GENERATE) {
+        return MIXT_NO_VALUE;
+    }
+    mixt_value_id value =
+        mixt_plan_state(b->plan, name, mixt_shape_static(2, g->options.cache_capacity, columns, 0));
+    g->caches[g->cache_count++] = (mixt_graph_cache){value, columns};
+    return value;
+}
 
 void mixt_build_cache(mixt_builder *b, mixt_value_id *first, mixt_value_id *second)
 {
@@ -14,10 +26,8 @@ void mixt_build_cache(mixt_builder *b, mixt_value_id *first, mixt_value_id *seco
     }
     mixt_value_id *rows[] = {first, second}, cache[2] = {MIXT_NO_VALUE, MIXT_NO_VALUE};
     for (int i = 0; i < 2 && rows[i] != NULL; i++) {
-        int64_t columns = b->plan->values[*rows[i]].shape.size[1];
-        cache[i] = mixt_plan_state(b->plan, i == 0 ? "cache" : "cache_v",
-                                   mixt_shape_static(2, g->options.cache_capacity, columns, 0));
-        g->caches[g->cache_count++] = (mixt_graph_cache){cache[i], columns};
+        cache[i] = mixt_build_state(b, i == 0 ? "cache" : "cache_v",
+                                    b->plan->values[*rows[i]].shape.size[1]);
     }
     mixt_attributes none = {0};
     BUILD_ALL(b, MIXT_OP_kv_write, none, {KV_WRITE_K, *first},
@@ -60,6 +70,14 @@ static void declare(mixt_builder *b)
     int64_t takes = g->options.takes > 0 ? g->options.takes : 1;
     g->take = generate ? integers(b, "take", takes) : MIXT_NO_VALUE;
     g->scale = mixt_plan_input(b->plan, "scale", mixt_shape_static(1, 2, 0, 0));
+    const mixt_router_options *r = &o->router;
+    bool train = g->options.phase == MIXT_PHASE_TRAIN && o->experts > 0;
+    g->draw = train && (r->noise != MIXT_NOISE_NONE || r->jitter > 0)
+                  ? integers(b, "draw", MIXT_DRAWS)
+                  : MIXT_NO_VALUE;
+    g->balance = train && r->adaptive_balance
+                     ? mixt_plan_input(b->plan, "balance", mixt_shape_static(1, o->layers, 0, 0))
+                     : MIXT_NO_VALUE;
     int64_t positions = generate ? g->options.cache_capacity : g->options.window;
     g->rope = mixt_plan_state(b->plan, "rope", mixt_shape_static(2, positions, o->rope.dims, 0));
     for (int i = 0; i < b->model->parameter_count; i++) {
@@ -122,11 +140,12 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
     graph->parameters = calloc((size_t)model->parameter_count, sizeof *graph->parameters);
     graph->caches = calloc(layers * CACHES_MAX, sizeof *graph->caches);
     graph->routes = calloc(layers, sizeof *graph->routes);
+    graph->seen = calloc(layers, sizeof *graph->seen);
     static const char *const names[] = {"train", "score", "generate"};
     mixt_status status = mixt_plan_create(names[options->phase], options->capacity,
                                           options->real_size, &graph->plan, error);
-    if (status == MIXT_OK &&
-        (graph->parameters == NULL || graph->caches == NULL || graph->routes == NULL)) {
+    if (status == MIXT_OK && (graph->parameters == NULL || graph->caches == NULL ||
+                              graph->routes == NULL || graph->seen == NULL)) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
     }
     if (status == MIXT_OK) {
@@ -157,6 +176,7 @@ void mixt_graph_free(mixt_graph *graph)
     free(graph->parameters);
     free(graph->caches);
     free(graph->routes);
+    free(graph->seen);
     free(graph);
 }
 

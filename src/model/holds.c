@@ -83,11 +83,23 @@ const mixt_config_row mixt_option_fields[] = {
     COMPUTED(INTEGER, router.score),
     COMPUTED(BOOL, router.renormalise),
     COMPUTED(NUMBER, router.scale),
+    COMPUTED(INTEGER, router.unit),
+    COMPUTED(INTEGER, router.segment),
+    COMPUTED(INTEGER, router.scope),
+    COMPUTED(INTEGER, router.noise),
+    COMPUTED(NUMBER, router.evaluation_capacity),
+    COMPUTED(INTEGER, router.drop),
+    COMPUTED(INTEGER, moe_period),
     TRAINING(INTEGER, router.weights),
     TRAINING(INTEGER, router.balance),
     TRAINING(NUMBER, router.balance_coefficient),
     TRAINING(NUMBER, router.z_coefficient),
     TRAINING(NUMBER, router.bias_rate),
+    TRAINING(NUMBER, router.jitter),
+    TRAINING(NUMBER, router.capacity),
+    TRAINING(INTEGER, router.balance_scope),
+    TRAINING(INTEGER, router.bias_update),
+    TRAINING(BOOL, router.adaptive_balance),
     MIXT_FIELDS_END,
 };
 
@@ -101,12 +113,13 @@ static mixt_model_options canonical(mixt_model_options options, bool bits)
         *router = (mixt_router_options){0};
     }
     router->select_bias = router->select_bias || router->bias_rate != 0;
+    router->drop = router->capacity == 0 && router->evaluation_capacity == 0 ? 0 : router->drop;
     if (router->score == MIXT_SCORE_TOP_K_SOFTMAX) { /* weights of sum 1, whatever is said */
         router->renormalise = true;
         router->score = bits ? router->score : MIXT_SCORE_SOFTMAX;
     }
     router->group_score = router->groups == 0 ? 0 : router->group_score;
-    if (options.leading_dense_layers == 0) {
+    if (options.leading_dense_layers == 0 && options.moe_period == 0) {
         options.dense_ffn_size = 0;
     }
     options.shared_experts = options.shared_ffn_size > 0; /* one MLP of that width */
@@ -132,8 +145,14 @@ static const struct {
     {offsetof(mixt_model_options, router.logits), {"linear", "attention"}},
     {offsetof(mixt_model_options, router.group_score), {"max", "top-two"}},
     {offsetof(mixt_model_options, router.score), {"softmax", "top-k-softmax", "sigmoid"}},
-    {offsetof(mixt_model_options, router.weights), {"learned", "frozen"}},
-    {offsetof(mixt_model_options, router.balance), {"switch", "gshard"}},
+    {offsetof(mixt_model_options, router.weights), {"learned", "frozen", "redrawn"}},
+    {offsetof(mixt_model_options, router.balance), {"switch", "gshard", "skywork"}},
+    {offsetof(mixt_model_options, router.unit), {"token", "sequence", "segment"}},
+    {offsetof(mixt_model_options, router.scope), {"layer", "global"}},
+    {offsetof(mixt_model_options, router.noise), {"none", "top-k"}},
+    {offsetof(mixt_model_options, router.drop), {"position", "weight"}},
+    {offsetof(mixt_model_options, router.balance_scope), {"batch", "step", "sequence"}},
+    {offsetof(mixt_model_options, router.bias_update), {"sign", "quantile"}},
 };
 
 /* NULL: the row is no enumeration, or has no such value. */
@@ -288,7 +307,9 @@ static mixt_status add_telling_tensors(const mixt_model_options *options, mixt_g
     if (!options->tie_embeddings) {
         MIXT_TRY(mixt_gguf_writer_add(writer, "output.weight", MIXT_TYPE_F32, 2, embed, error));
     }
-    snprintf(name, sizeof name, "blk.%d.exp_probs_b.bias", options->leading_dense_layers);
+    int period = options->moe_period > 0 ? options->moe_period : 1;
+    snprintf(name, sizeof name, "blk.%d.exp_probs_b.bias",
+             options->leading_dense_layers + period - 1);
     if (options->experts > 0 && (options->router.select_bias || options->router.bias_rate != 0)) {
         MIXT_TRY(mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 1, bias, error));
     }

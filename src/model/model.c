@@ -13,13 +13,30 @@
 
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer)
 {
-    return model->options.experts > 0 && layer >= model->options.leading_dense_layers;
+    const mixt_model_options *o = &model->options;
+    int place = layer - o->leading_dense_layers + 1;
+    return o->experts > 0 && place > 0 && (o->moe_period == 0 || place % o->moe_period == 0);
 }
 
 int mixt_model_moe_layers(const mixt_model *model)
 {
-    return model->options.experts > 0 ? model->options.layers - model->options.leading_dense_layers
-                                      : 0;
+    const mixt_model_options *o = &model->options;
+    int behind = o->layers - o->leading_dense_layers;
+    return o->experts > 0 ? behind / (o->moe_period > 0 ? o->moe_period : 1) : 0;
+}
+
+bool mixt_model_layer_routes(const mixt_model *model, int layer)
+{
+    const mixt_model_options *o = &model->options;
+    int period = o->moe_period > 0 ? o->moe_period : 1;
+    return mixt_model_layer_is_moe(model, layer) &&
+           (o->router.scope == MIXT_SCOPE_LAYER || layer == o->leading_dense_layers + period - 1);
+}
+
+int mixt_model_routers(const mixt_model *model)
+{
+    int layers = mixt_model_moe_layers(model);
+    return model->options.router.scope == MIXT_SCOPE_GLOBAL && layers > 0 ? 1 : layers;
 }
 
 /* Number in decimal for "{L}" or "{E}" in a tensor's name. */

@@ -60,6 +60,9 @@ mixt_status mixt_model_check_file(mixt_model_options *options, const char *path,
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer);
 int mixt_model_moe_layers(const mixt_model *model);
+/* Has it experts, and a router of its own to choose among them? */
+bool mixt_model_layer_routes(const mixt_model *model, int layer);
+int mixt_model_routers(const mixt_model *model);
 /* How a layer routes: as the model does, or as mixt_model_change_routing left it. */
 const mixt_router_spec *mixt_model_router(const mixt_model *model, int layer);
 /* The name of an expert's own tensor: {E} replaced. */
@@ -137,6 +140,8 @@ typedef struct mixt_graph {
     mixt_value_id slots;          /* i32 [T] (generate) */
     mixt_value_id take;           /* i32 [takes] (generate) */
     mixt_value_id scale;          /* real [2]: of the cross-entropy, of the routing losses */
+    mixt_value_id draw;           /* i32 [MIXT_DRAWS] (train); MIXT_NO_VALUE: nothing is drawn */
+    mixt_value_id balance;        /* real [layers] (train), of ROUTE_BALANCE; or MIXT_NO_VALUE */
     mixt_value_id rope;           /* state: real [P, rope.dims] */
     mixt_value_id nll;            /* real [T] */
     mixt_value_id logits;         /* [T, V] (train, score) or [takes, V] (generate) */
@@ -144,7 +149,8 @@ typedef struct mixt_graph {
     mixt_graph_cache *caches;     /* what generation remembers of each position, all layers' */
     int cache_count;
     int moe_layers;
-    mixt_route_values *routes; /* of each MoE layer */
+    mixt_route_values *routes; /* of each MoE layer; with one decision for all, the same values */
+    mixt_value_id *seen; /* i32 [E] of each MoE layer (train), of ROUTE_SEEN; or MIXT_NO_VALUE */
 } mixt_graph;
 
 mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options *options,

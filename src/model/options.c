@@ -85,7 +85,9 @@ void mixt_model_fill(mixt_model_options *options)
     } else if (options->dense_ffn_size == 0) {
         options->dense_ffn_size = width_of(options->experts_per_token, options->ffn_size);
     }
-    if (options->leading_dense_layers == 0) {
+    options->moe_period =
+        options->moe_period == 1 || options->experts == 0 ? 0 : options->moe_period;
+    if (options->leading_dense_layers == 0 && options->moe_period == 0) {
         options->dense_bias = false;
     }
     if (options->shared_experts == 0) {
@@ -99,7 +101,8 @@ void mixt_model_fill(mixt_model_options *options)
     options->embedding_scale = options->embedding_scale == 0 ? 1 : options->embedding_scale;
     options->logit_scale = options->logit_scale == 0 ? 1 : options->logit_scale;
     options->router.scale = options->router.scale == 0 ? 1 : options->router.scale;
-    if (options->experts > 0 && options->router.bias_rate > 0) {
+    if (options->experts > 0 &&
+        (options->router.bias_rate > 0 || options->router.bias_update == MIXT_BIAS_QUANTILE)) {
         options->router.select_bias = true;
     }
     if (options->router.groups <= 1) {
@@ -127,6 +130,8 @@ static const range_row ranges[] = {
     {"shared_experts", offsetof(mixt_model_options, shared_experts), 0, 256},
     {"shared_ffn_size", offsetof(mixt_model_options, shared_ffn_size), 0, 1 << 24},
     {"leading_dense_layers", offsetof(mixt_model_options, leading_dense_layers), 0, 4096},
+    {"moe_period", offsetof(mixt_model_options, moe_period), 0, 4096},
+    {"router segment", offsetof(mixt_model_options, router.segment), 0, 1 << 24},
     {"dense_ffn_size", offsetof(mixt_model_options, dense_ffn_size), 0, 1 << 28},
     {"activation", offsetof(mixt_model_options, activation), 0, 2},
     {"qk_norm", offsetof(mixt_model_options, attention.qk_norm), 0, 2},
@@ -266,6 +271,10 @@ mixt_status mixt_model_check(mixt_model_options *options, const char *place, mix
            options->layers);
     REFUSE(options->experts > 0 && options->leading_dense_layers == options->layers,
            "leading_dense_layers %d leaves no layer with experts", options->leading_dense_layers);
+    REFUSE(options->experts > 0 &&
+               options->moe_period > options->layers - options->leading_dense_layers,
+           "moe_period %d leaves no layer with experts of %d", options->moe_period,
+           options->layers - options->leading_dense_layers);
     REFUSE(!(options->norm_epsilon > 0) || !(options->norm_epsilon < 1) ||
                !(options->rope_theta >= 1) || !isfinite(options->rope_theta) ||
                !(options->initializer_range >= 0) || !isfinite(options->initializer_range),

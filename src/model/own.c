@@ -118,6 +118,13 @@ static const mixt_config_row config[] = {
     COUNT("router_score", router.score, 255),
     FLAG("router_renormalise", router.renormalise),
     NUMBER("router_scale", router.scale, 1, -BIG, BIG),
+    COUNT("router_unit", router.unit, 255),
+    COUNT("router_segment", router.segment, 1 << 24),
+    COUNT("router_scope", router.scope, 255),
+    COUNT("router_noise", router.noise, 255),
+    NUMBER("router_evaluation_capacity", router.evaluation_capacity, 0, 0, BIG),
+    COUNT("router_drop", router.drop, 255),
+    COUNT("moe_period", moe_period, 4096),
     MIXT_FIELDS_END,
 };
 

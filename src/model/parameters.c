@@ -105,7 +105,7 @@ static bool add_parameter(mixt_model *model, mixt_slot slot, int layer, int rank
     p->count = count;
     p->offset = model->weight_count;
     p->decay = rank >= 2 && !mixt_slot_is_bias(slot);
-    bool frozen = model->options.router.weights == MIXT_ROUTER_FROZEN;
+    bool frozen = model->options.router.weights != MIXT_ROUTER_LEARNED;
     bool router = slot == MIXT_SLOT_ROUTER || slot == MIXT_SLOT_ROUTER_LOGIT_BIAS;
     p->trainable = slot != MIXT_SLOT_ROUTER_BIAS && !(router && frozen);
     model->parameter_count++;
@@ -163,16 +163,23 @@ static bool add_attention(mixt_model *model, int layer)
            (!o->post_norms || ADD(FFN_POST_NORM, 1, d));
 }
 
+static bool add_router(mixt_model *model, int layer)
+{
+    const mixt_model_options *o = &model->options;
+    int64_t d = o->hidden_size, e = o->experts;
+    int64_t parts = o->router.logits == MIXT_LOGITS_ATTENTION ? 3
+                    : o->router.noise == MIXT_NOISE_TOP_K     ? 2
+                                                              : 1;
+    return ADD(ROUTER, 2, parts * e, d) &&
+           (!o->router.logit_bias || ADD(ROUTER_LOGIT_BIAS, 1, e)) &&
+           ((o->router.bias_rate == 0 && !o->router.select_bias) || ADD(ROUTER_BIAS, 1, e));
+}
+
 static bool add_mixture(mixt_model *model, int layer)
 {
     const mixt_model_options *o = &model->options;
     int64_t d = o->hidden_size, f = o->ffn_size, e = o->experts, s = o->shared_ffn_size;
-    int64_t rows = o->router.logits == MIXT_LOGITS_ATTENTION ? 3 * e : e;
-    bool good = ADD(ROUTER, 2, rows, d);
-    good = good && (!o->router.logit_bias || ADD(ROUTER_LOGIT_BIAS, 1, e));
-    if (o->router.bias_rate != 0 || o->router.select_bias) {
-        good = good && ADD(ROUTER_BIAS, 1, e);
-    }
+    bool good = !mixt_model_layer_routes(model, layer) || add_router(model, layer);
     good = good && ADD(EXPERT_GATE, 3, e, f, d) && ADD(EXPERT_UP, 3, e, f, d) &&
            ADD(EXPERT_DOWN, 3, e, d, f);
     if (o->expert_bias) {

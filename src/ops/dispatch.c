@@ -15,10 +15,11 @@ mixt_status mixt_dispatch_shape(mixt_shape_request *request, mixt_error *error)
         &request->in[DISPATCH_OFFSETS],
         mixt_shape_integers(mixt_shape_static(1, request->in[DISPATCH_OFFSETS].size[0], 0, 0)),
         "dispatch: offsets", error));
+    int64_t room = mixt_most(request->in[DISPATCH_ORDER].multiple, 1); /* rows for each token */
     MIXT_TRY(mixt_expect(&request->in[DISPATCH_ORDER],
-                         mixt_shape_integers(mixt_shape_tokens(request->capacity, chosen, 0)),
+                         mixt_shape_integers(mixt_shape_tokens(request->capacity, room, 0)),
                          "dispatch: order", error));
-    request->out[DISPATCH_ROWS] = mixt_shape_tokens(request->capacity, chosen, x.size[1]);
+    request->out[DISPATCH_ROWS] = mixt_shape_tokens(request->capacity, room, x.size[1]);
     return MIXT_OK;
 }
 
@@ -36,7 +37,8 @@ mixt_status mixt_combine_shape(mixt_shape_request *request, mixt_error *error)
     mixt_shape choices = mixt_shape_tokens(request->capacity, 1, chosen);
     MIXT_TRY(mixt_expect(&place, mixt_shape_integers(choices), "combine: place", error));
     MIXT_TRY(mixt_expect(&request->in[COMBINE_WEIGHTS], choices, "combine: weights", error));
-    MIXT_TRY(mixt_expect(&rows, mixt_shape_tokens(request->capacity, chosen, rows.size[1]),
+    int64_t room = mixt_most(rows.multiple, 1);
+    MIXT_TRY(mixt_expect(&rows, mixt_shape_tokens(request->capacity, room, rows.size[1]),
                          "combine: rows", error));
     request->out[COMBINE_Y] = mixt_shape_tokens(request->capacity, 1, rows.size[1]);
     return MIXT_OK;

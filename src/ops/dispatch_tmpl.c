@@ -29,7 +29,7 @@ static void dispatch_forward_rows(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_dispatch_forward)(const mixt_call *call)
 {
     assert(rows_in_use(call) >= 0 && mixt_all_within(rows_in_use(call), call->in[DISPATCH_ORDER], 0,
-                                                     mixt_values(call, DISPATCH_ORDER)));
+                                                     mixt_values(call, DISPATCH_PLACE)));
     mixt_for_chunks(call, rows_in_use(call), MIXT_ROWS, dispatch_forward_rows);
 }
 
@@ -142,10 +142,9 @@ static void combine_backward_rows(void *context, int64_t item, int thread)
 
 void MIXT_REAL(mixt_combine_backward)(const mixt_call *call)
 {
-    int64_t d = call->in_shape[COMBINE_ROWS].size[1];
     int64_t chosen = call->in_shape[COMBINE_PLACE].size[1];
     if (call->d_out[COMBINE_Y] == NULL) {
-        mixt_put_zero(call, COMBINE_ROWS, call->tokens * chosen * d);
+        mixt_put_zero(call, COMBINE_ROWS, mixt_values(call, COMBINE_ROWS));
         mixt_put_zero(call, COMBINE_WEIGHTS, call->tokens * chosen);
         return;
     }

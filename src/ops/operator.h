@@ -51,6 +51,15 @@ enum {
 /* What LOSS_SCALE and ROUTE_SCALE hold: what the gradients of either are multiplied by. */
 enum { MIXT_SCALE_LOSS, MIXT_SCALE_ROUTER, MIXT_SCALES };
 
+/* What DRAW inputs hold: a training step's place among all random numbers of a run. */
+enum {
+    MIXT_DRAW_SEED_LOW,
+    MIXT_DRAW_SEED_HIGH,
+    MIXT_DRAW_STEP,
+    MIXT_DRAW_BATCH, /* of the step's micro batches */
+    MIXT_DRAWS
+};
+
 typedef enum mixt_element {
     MIXT_ELEMENT_REAL, /* fp32 or fp64, by the plan's precision */
     MIXT_ELEMENT_I32,
@@ -85,6 +94,10 @@ typedef struct mixt_attributes {
     const struct mixt_router_spec *router; /* route */
     double balance_weight;                 /* route: coefficient / layers of the balance loss */
     double z_weight;                       /* route: coefficient / layers of the z-loss */
+    bool training;                         /* route: what is done in training alone */
+    double capacity;                       /* route: mixt_router_capacity's factor */
+    int segment;                           /* pool: tokens of one, 0: whole documents */
+    double jitter;                         /* jitter: how far from 1 */
     const mixt_adamw_arguments *adamw;     /* adamw: the step */
 } mixt_attributes;
 

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/random.h"
 #include "core/real.h"
 #include "ops/shape.h"
 
@@ -62,6 +63,22 @@ static inline void mixt_for_chunks(const mixt_call *call, int64_t rows, int64_t 
                                    mixt_item_function function)
 {
     mixt_pool_run(call->compute->pool, mixt_divide_up(rows, chunk), function, (void *)call);
+}
+
+/* The random numbers of a layer in a micro batch of a step: the index of value i of a batch's. */
+static inline mixt_random_key mixt_draw_key(const int32_t *draw, mixt_random_purpose purpose,
+                                            int layer)
+{
+    uint64_t seed = (uint64_t)(uint32_t)draw[MIXT_DRAW_SEED_HIGH] << 32;
+    return (mixt_random_key){seed | (uint32_t)draw[MIXT_DRAW_SEED_LOW],
+                             (uint32_t)purpose | (uint32_t)(layer + 1) << 8,
+                             (uint32_t)draw[MIXT_DRAW_STEP]};
+}
+
+static inline uint64_t mixt_draw_index(const int32_t *draw, int64_t i)
+{
+    assert(i >= 0 && i < (int64_t)1 << 48);
+    return (uint64_t)(uint32_t)draw[MIXT_DRAW_BATCH] << 48 | (uint64_t)i;
 }
 
 /* y = x, or y += x. */

@@ -233,7 +233,7 @@ void mixt_instance_route(const mixt_instance *instance, const mixt_route_values 
         .layer = values->layer,
         .tokens = instance->tokens,
         .experts = values->spec->experts,
-        .chosen = values->spec->chosen,
+        .chosen = (int)instance->plan->values[value[ROUTE_IDS]].shape.size[1],
         .ids = mixt_instance_view(instance, value[ROUTE_IDS]),
         .weights = mixt_instance_view(instance, value[ROUTE_WEIGHTS]),
         .counts = mixt_instance_view(instance, value[ROUTE_COUNTS]),

@@ -58,9 +58,10 @@ static void count_first(const mixt_call *call, int32_t *first)
 {
     const mixt_router_spec *spec = call->attributes->router;
     assert(spec->experts <= MIXT_EXPERTS_MAX);
+    int64_t columns = call->out_shape[ROUTE_IDS].size[1];
     memset(first, 0, (size_t)spec->experts * sizeof *first);
     for (int64_t t = 0; t < call->tokens; t++) {
-        int32_t id = ((const int32_t *)call->out[ROUTE_IDS])[t * spec->chosen];
+        int32_t id = ((const int32_t *)call->out[ROUTE_IDS])[t * columns];
         if (id >= 0) {
             first[id]++;
         }

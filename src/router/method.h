@@ -27,6 +27,9 @@ typedef struct mixt_router_method {
     void (*gradient_f64)(const mixt_call *call, double *d_logits);
 } mixt_router_method;
 
+/* What expert-choice's experts take, over their equal share. */
+double mixt_router_factor(const mixt_router_spec *spec);
+
 /* The method of a spec that was checked. */
 const mixt_router_method *mixt_router_method_of(const mixt_router_spec *spec);
 

@@ -51,6 +51,9 @@ static mixt_status check_numbers(const mixt_router_options *options, mixt_error 
         {"balance_coefficient", options->balance_coefficient},
         {"z_coefficient", options->z_coefficient},
         {"bias_rate", options->bias_rate},
+        {"jitter", options->jitter},
+        {"capacity", options->capacity},
+        {"evaluation_capacity", options->evaluation_capacity},
     };
     if (!isfinite(options->scale) || options->scale == 0) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: scale %g is not usable",
@@ -63,6 +66,53 @@ static mixt_status check_numbers(const mixt_router_options *options, mixt_error 
         }
     }
     return MIXT_OK;
+}
+
+static mixt_status check_choices(const mixt_router_options *options, mixt_error *error)
+{
+    const struct {
+        const char *name;
+        int value, last;
+    } choices[] = {
+        {"weights", (int)options->weights, MIXT_ROUTER_REDRAWN},
+        {"balance loss", (int)options->balance, MIXT_BALANCE_SKYWORK},
+        {"balance scope", (int)options->balance_scope, MIXT_BALANCE_OVER_SEQUENCE},
+        {"bias update", (int)options->bias_update, MIXT_BIAS_QUANTILE},
+        {"unit", (int)options->unit, MIXT_UNIT_SEGMENT},
+        {"scope", (int)options->scope, MIXT_SCOPE_GLOBAL},
+        {"noise", (int)options->noise, MIXT_NOISE_TOP_K},
+        {"drop", (int)options->drop, MIXT_DROP_WEIGHT},
+    };
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        if (choices[i].value < 0 || choices[i].value > choices[i].last) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %s %d is not known",
+                             choices[i].name, choices[i].value);
+        }
+    }
+    return MIXT_OK;
+}
+
+/* Options that only work with, or without, others. */
+static mixt_status check_together(const mixt_router_spec *spec, mixt_error *error)
+{
+    const mixt_router_options *o = &spec->options;
+    const char *wrong = NULL;
+    if ((o->unit == MIXT_UNIT_SEGMENT) != (o->segment > 0)) {
+        wrong = "a segment's tokens are said where, and only where, the unit is segment";
+    } else if (o->unit != MIXT_UNIT_TOKEN && (mixt_router_needs(spec) & MIXT_SEES_FUTURE) != 0) {
+        wrong = "only tokens are assigned by what others chose, not sequences or segments";
+    } else if (o->jitter >= 1) {
+        wrong = "jitter is not below 1";
+    } else if (o->noise != MIXT_NOISE_NONE && o->logits != MIXT_LOGITS_LINEAR) {
+        wrong = "noise is for linear logits alone";
+    } else if (o->balance == MIXT_BALANCE_SKYWORK && o->balance_scope == MIXT_BALANCE_OVER_STEP) {
+        wrong = "Skywork's balance loss counts no choices, so none of the step before";
+    } else if (o->bias_update == MIXT_BIAS_QUANTILE && (o->bias_rate > 0 || !o->select_bias)) {
+        wrong = "quantile balancing needs a selection bias and no rate";
+    } else if (o->adaptive_balance && !(o->balance_coefficient > 0)) {
+        wrong = "an adaptive balance coefficient needs one to begin with";
+    }
+    return wrong == NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %s", wrong);
 }
 
 mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
@@ -90,15 +140,45 @@ mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "router: logits of 1 expert have no deviation to normalise by");
     }
-    if (options->weights != MIXT_ROUTER_LEARNED && options->weights != MIXT_ROUTER_FROZEN) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: weights %d are not known",
-                         (int)options->weights);
-    }
-    if (options->balance != MIXT_BALANCE_SWITCH && options->balance != MIXT_BALANCE_GSHARD) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: balance loss %d is not known",
-                         (int)options->balance);
-    }
+    MIXT_TRY(check_choices(options, error));
+    MIXT_TRY(check_together(spec, error));
     return mixt_router_method_of(spec)->check(spec, error);
+}
+
+double mixt_router_factor(const mixt_router_spec *spec)
+{
+    return spec->options.capacity > 0 ? spec->options.capacity : 1;
+}
+
+int mixt_router_width(const mixt_router_spec *spec, bool training)
+{
+    bool more = training && (mixt_router_needs(spec) & MIXT_GIVES_MORE) != 0;
+    return more ? spec->experts : spec->chosen;
+}
+
+int mixt_router_rows(const mixt_router_spec *spec, bool training)
+{
+    bool more = training && (mixt_router_needs(spec) & MIXT_GIVES_MORE) != 0;
+    double rows = ceil((double)spec->chosen * mixt_router_factor(spec));
+    return more && rows < spec->experts ? (int)rows : more ? spec->experts : spec->chosen;
+}
+
+int64_t mixt_router_capacity(const mixt_router_spec *spec, double factor, int64_t tokens)
+{
+    double equal = (double)tokens * spec->chosen / spec->experts;
+    return factor > 0 && factor * equal < (double)INT32_MAX ? (int64_t)ceil(factor * equal)
+                                                            : INT64_MAX;
+}
+
+bool mixt_router_needs_first(const mixt_router_spec *spec, bool training)
+{
+    return training && ((mixt_router_needs(spec) & MIXT_NEEDS_FIRST) != 0 ||
+                        spec->options.balance_scope == MIXT_BALANCE_OVER_SEQUENCE);
+}
+
+bool mixt_router_sees_future(const mixt_router_options *options)
+{
+    return options->unit == MIXT_UNIT_SEQUENCE;
 }
 
 mixt_status mixt_router_check_training(const mixt_router_spec *spec, mixt_error *error)
@@ -129,6 +209,35 @@ int64_t mixt_route_broken(const mixt_route *route, int64_t *first)
     return count;
 }
 
+/* The optional inputs that are integers, and the factors of the balance loss. */
+static mixt_status expect_integers(const mixt_shape_request *request, mixt_error *error)
+{
+    const mixt_router_spec *spec = request->attributes->router;
+    bool training = request->attributes->training;
+    bool draws = training && spec->options.noise != MIXT_NOISE_NONE;
+    mixt_shape rows = mixt_shape_tokens(request->capacity, 1, 0);
+    const struct {
+        int slot;
+        bool needed;
+        mixt_shape shape;
+        const char *name;
+    } inputs[] = {
+        {ROUTE_TOKENS, (mixt_router_needs(spec) & MIXT_NEEDS_TOKENS) != 0, rows, "route: tokens"},
+        {ROUTE_FIRST, mixt_router_needs_first(spec, training), rows, "route: first"},
+        {ROUTE_DRAW, draws, mixt_shape_static(1, MIXT_DRAWS, 0, 0), "route: draw"},
+        {ROUTE_SEEN, training && spec->options.balance_scope == MIXT_BALANCE_OVER_STEP,
+         mixt_shape_static(1, spec->experts, 0, 0), "route: seen"},
+    };
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
+        const mixt_shape *have = &request->in[inputs[i].slot];
+        if (inputs[i].needed) {
+            MIXT_TRY(
+                mixt_expect(have, mixt_shape_integers(inputs[i].shape), inputs[i].name, error));
+        }
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_router_spec *spec = request->attributes->router;
@@ -151,23 +260,28 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
         MIXT_TRY(mixt_expect(&request->in[ROUTE_LOGIT_BIAS], mixt_shape_static(1, experts, 0, 0),
                              "route: logit_bias", error));
     }
-    if ((mixt_router_needs(spec) & MIXT_NEEDS_TOKENS) != 0) {
-        MIXT_TRY(mixt_expect(&request->in[ROUTE_TOKENS],
-                             mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0)), "route: tokens",
-                             error));
-    }
-    mixt_shape choices = mixt_shape_tokens(tokens, 1, spec->chosen);
+    MIXT_TRY(expect_integers(request, error));
+    bool training = request->attributes->training;
+    mixt_shape choices = mixt_shape_tokens(tokens, 1, mixt_router_width(spec, training));
     request->out[ROUTE_IDS] = mixt_shape_integers(choices);
     request->out[ROUTE_WEIGHTS] = choices;
     request->out[ROUTE_COUNTS] = mixt_shape_integers(mixt_shape_static(1, experts, 0, 0));
     request->out[ROUTE_OFFSETS] = mixt_shape_integers(mixt_shape_static(1, experts + 1, 0, 0));
-    request->out[ROUTE_ORDER] = mixt_shape_integers(mixt_shape_tokens(tokens, spec->chosen, 0));
+    request->out[ROUTE_ORDER] =
+        mixt_shape_integers(mixt_shape_tokens(tokens, mixt_router_rows(spec, training), 0));
     request->out[ROUTE_PLACE] = mixt_shape_integers(choices);
     request->out[ROUTE_SCORES] = mixt_shape_tokens(tokens, 1, experts);
     request->out[ROUTE_FINITE] = mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0));
     request->out[ROUTE_LOSSES] = mixt_shape_static(1, ROUTE_LOSS_COUNT, 0, 0);
-    request->forward_workspace =
-        mixt_most(mixt_logits_workspace(spec, tokens), mixt_balance_workspace(tokens, experts));
+    const int64_t workspaces[] = {
+        mixt_logits_workspace(spec, tokens),
+        mixt_router_method_of(spec)->workspace(spec, tokens),
+        request->attributes->capacity > 0 ? tokens * choices.size[1] : 0, /* weights of an expert */
+        mixt_balance_workspace(tokens, experts),
+    };
+    for (size_t i = 0; i < sizeof workspaces / sizeof workspaces[0]; i++) {
+        request->forward_workspace = mixt_most(request->forward_workspace, workspaces[i]);
+    }
     request->backward_workspace =
         tokens * experts /* d logits */ + mixt_logits_backward_workspace(spec, tokens);
     return MIXT_OK;

@@ -1,5 +1,6 @@
 /* The route operator: logits, choices by the spec's method, the record, the losses. */
 #include <assert.h>
+#include <stdlib.h>
 
 #include "ops/support_tmpl.h"
 #include "router/method.h"
@@ -30,35 +31,124 @@ bool MIXT_REAL(mixt_row_scores)(const mixt_kernels *kernels, const mixt_router_s
     return true;
 }
 
+/* Whether an expert has more choices than it takes. */
+static bool has_excess(const mixt_call *call, int64_t capacity)
+{
+    const int32_t *counts = call->out[ROUTE_COUNTS];
+    for (int e = 0; e < call->attributes->router->experts; e++) {
+        if (counts[e] > capacity) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The weight that the capacity-th best choice of an expert has, and how many of that weight itself
+ * it still takes. */
+typedef struct bound {
+    real weight;
+    int64_t left;
+} bound;
+
+static int compare_falling(const void *a, const void *b)
+{
+    real x = *(const real *)a, y = *(const real *)b;
+    return (x < y) - (x > y);
+}
+
+/* Bounds of every expert that has more choices than it takes; the others take all. */
+static void find_bounds(const mixt_call *call, int64_t capacity, bound *bounds)
+{
+    const int32_t *ids = call->out[ROUTE_IDS], *counts = call->out[ROUTE_COUNTS];
+    const real *weights = call->out[ROUTE_WEIGHTS];
+    int64_t choices = call->tokens * call->out_shape[ROUTE_IDS].size[1];
+    real *sorted = call->workspace;
+    for (int e = 0; e < call->attributes->router->experts; e++) {
+        bounds[e] = (bound){-(real)INFINITY, INT64_MAX};
+        if (counts[e] <= capacity) {
+            continue;
+        }
+        int64_t held = 0;
+        for (int64_t i = 0; i < choices; i++) {
+            if (ids[i] == e) {
+                sorted[held++] = weights[i];
+            }
+        }
+        qsort(sorted, (size_t)held, sizeof *sorted, compare_falling);
+        real weight = sorted[capacity - 1];
+        int64_t above = 0;
+        while (sorted[above] > weight) {
+            above++;
+        }
+        bounds[e] = (bound){weight, capacity - above};
+    }
+}
+
+/* Marks with -1 the places of choices beyond the capacity; the others keep 0. */
+static void drop_choices(const mixt_call *call, int64_t capacity)
+{
+    const mixt_router_spec *spec = call->attributes->router;
+    const int32_t *ids = call->out[ROUTE_IDS];
+    const real *weights = call->out[ROUTE_WEIGHTS];
+    int32_t *place = call->out[ROUTE_PLACE];
+    int64_t columns = call->out_shape[ROUTE_IDS].size[1];
+    bool by_weight = spec->options.drop == MIXT_DROP_WEIGHT;
+    bound bounds[MIXT_EXPERTS_MAX];
+    for (int e = 0; e < spec->experts; e++) {
+        bounds[e] = (bound){-(real)INFINITY, capacity};
+    }
+    if (by_weight) {
+        find_bounds(call, capacity, bounds);
+    }
+    for (int64_t j = 0; j < columns; j++) {
+        for (int64_t i = j; i < call->tokens * columns; i += columns) {
+            bound *b = ids[i] >= 0 ? &bounds[ids[i]] : NULL;
+            if (b == NULL || weights[i] < b->weight) {
+                place[i] = -1;
+            } else if (!by_weight || weights[i] == b->weight) {
+                place[i] = b->left > 0 ? 0 : -1;
+                b->left--;
+            }
+        }
+    }
+}
+
 /* counts, offsets, order and place from ids: a counting sort, stable in t and j. Choices of no
- * expert have no place; what is left of order behind the rows in use is -1. */
+ * expert and dropped ones have no place; what is left of order behind the rows in use is -1. */
 static void sort_choices(const mixt_call *call)
 {
     const mixt_router_spec *spec = call->attributes->router;
     const int32_t *ids = call->out[ROUTE_IDS];
     int32_t *counts = call->out[ROUTE_COUNTS], *offsets = call->out[ROUTE_OFFSETS];
     int32_t *order = call->out[ROUTE_ORDER], *place = call->out[ROUTE_PLACE];
-    int64_t choices = call->tokens * spec->chosen;
+    int64_t choices = call->tokens * call->out_shape[ROUTE_IDS].size[1];
+    int64_t capacity = mixt_router_capacity(spec, call->attributes->capacity, call->tokens);
+    int32_t next[MIXT_EXPERTS_MAX];
     assert(mixt_all_within(choices, ids, -1, spec->experts)); /* what every method owes */
     memset(counts, 0, (size_t)spec->experts * sizeof *counts);
     for (int64_t i = 0; i < choices; i++) {
+        place[i] = ids[i] >= 0 ? 0 : -1;
         if (ids[i] >= 0) {
             counts[ids[i]]++;
         }
     }
+    if (has_excess(call, capacity)) {
+        drop_choices(call, capacity);
+    }
     offsets[0] = 0;
     for (int e = 0; e < spec->experts; e++) {
-        offsets[e + 1] = offsets[e] + counts[e];
-        counts[e] = 0;
+        offsets[e + 1] = offsets[e] + (int32_t)mixt_least(counts[e], capacity);
+        next[e] = offsets[e];
     }
     for (int64_t i = 0; i < choices; i++) {
-        place[i] = -1;
-        if (ids[i] >= 0) {
-            place[i] = offsets[ids[i]] + counts[ids[i]]++;
+        if (place[i] >= 0) {
+            place[i] = next[ids[i]]++;
             order[place[i]] = (int32_t)i;
         }
     }
-    for (int64_t p = offsets[spec->experts]; p < choices; p++) {
+    int64_t room = mixt_rows(&call->out_shape[ROUTE_ORDER], call->tokens);
+    assert(offsets[spec->experts] <= room);
+    for (int64_t p = offsets[spec->experts]; p < room; p++) {
         order[p] = -1;
     }
 }

@@ -23,13 +23,14 @@ typedef struct mixt_router_spec {
 typedef struct mixt_route {
     int layer; /* of the model */
     int64_t tokens;
-    int experts, chosen;
-    const int32_t *ids;     /* [T, k], best first; -1: no expert */
-    const float *weights;   /* [T, k], 0 where there is no expert */
-    const int32_t *counts;  /* [E] */
+    int experts;
+    int chosen;             /* columns of ids, weights and place: k, or in training more */
+    const int32_t *ids;     /* [T, chosen], best first; -1: no expert */
+    const float *weights;   /* [T, chosen], 0 where there is no expert */
+    const int32_t *counts;  /* [E]: choices, with those that are dropped */
     const int32_t *offsets; /* [E + 1]; offsets[E] rows are in use */
-    const int32_t *order;   /* [T * k]: t k + j of each row in expert order, then -1 */
-    const int32_t *place;   /* [T, k]: the row of choice j of token t, or -1 */
+    const int32_t *order;   /* t chosen + j of each row in expert order, then -1 */
+    const int32_t *place;   /* [T, chosen]: the row of choice j of token t; -1: none or dropped */
     const float *scores;    /* [T, E]: the final logits */
     const float *losses;    /* [ROUTE_LOSS_COUNT] */
     const int32_t
@@ -48,9 +49,25 @@ int64_t mixt_route_broken(const mixt_route *route, int64_t *first);
 void mixt_select_top_k_f32(const float *scores, int experts, int chosen, int32_t *ids);
 void mixt_select_top_k_f64(const double *scores, int experts, int chosen, int32_t *ids);
 
-/* What a method has to be given beside x and the router's weights. */
-enum { MIXT_NEEDS_TOKENS = 1 /* ROUTE_TOKENS: the ids of the tokens */ };
+/* What a method has to be given beside x and the router's weights, and what it gives. */
+enum {
+    MIXT_NEEDS_TOKENS = 1, /* ROUTE_TOKENS: the ids of the tokens */
+    MIXT_NEEDS_FIRST = 2,  /* ROUTE_FIRST in training: where documents begin */
+    MIXT_GIVES_MORE = 4,   /* in training a token may get every expert, not k */
+    MIXT_SEES_FUTURE = 8,  /* in training a token's experts depend on later tokens */
+};
 unsigned mixt_router_needs(const mixt_router_spec *spec);
+/* Columns of the record's ids, weights and place; and rows in expert order that there is room for,
+ * for each token. */
+int mixt_router_width(const mixt_router_spec *spec, bool training);
+int mixt_router_rows(const mixt_router_spec *spec, bool training);
+/* Choices that an expert takes of a batch of so many tokens: `factor` times its equal share,
+ * rounded up; factor 0: INT64_MAX, all. */
+int64_t mixt_router_capacity(const mixt_router_spec *spec, double factor, int64_t tokens);
+/* Does the record need to know where documents begin? */
+bool mixt_router_needs_first(const mixt_router_spec *spec, bool training);
+/* Are decisions of held-out text made with tokens that come later? */
+bool mixt_router_sees_future(const mixt_router_options *options);
 
 /* Refuses specs that cannot work: k > E, groups or a mask that may leave fewer than k experts, with
  * top-k also k = 1 with renormalisation while the router learns (it would get no gradient), and so

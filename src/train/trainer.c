@@ -103,6 +103,7 @@ static mixt_status build(mixt_trainer *trainer, mixt_error *error)
     MIXT_TRY(
         mixt_weights_create(trainer->model, &trainer->context->device, &trainer->weights, error));
     MIXT_TRY(bind(trainer, error));
+    MIXT_TRY(mixt_redraw_create(trainer, error));
     return mixt_optimizer_create(trainer, error);
 }
 
@@ -183,6 +184,8 @@ void mixt_trainer_free(mixt_trainer *trainer)
     }
     free(trainer->batches);
     free(trainer->counts);
+    free(trainer->first_draw);
+    free(trainer->step_draw);
     free(trainer->resumed);
     free(trainer->folder);
     free(trainer);
@@ -260,6 +263,27 @@ static void collect(mixt_trainer *trainer, mixt_step_sums *sums)
     }
 }
 
+/* Which random numbers the micro batch draws. */
+static void write_draw(mixt_trainer *trainer, int micro)
+{
+    int32_t draw[MIXT_DRAWS] = {
+        [MIXT_DRAW_SEED_LOW] = (int32_t)(uint32_t)trainer->options.seed,
+        [MIXT_DRAW_SEED_HIGH] = (int32_t)(uint32_t)(trainer->options.seed >> 32),
+        [MIXT_DRAW_STEP] = (int32_t)(uint32_t)trainer->counters.step,
+        [MIXT_DRAW_BATCH] = micro,
+    };
+    mixt_instance_write(trainer->instance, trainer->graph->draw, draw, sizeof draw);
+}
+
+static mixt_status run_batch(mixt_trainer *trainer, int micro, mixt_error *error)
+{
+    const mixt_graph *graph = trainer->graph;
+    assert(trainer->batches[micro].rows == trainer->rows);
+    write_draw(trainer, micro);
+    mixt_batch_write(&trainer->batches[micro], graph, trainer->instance);
+    return mixt_instance_run(trainer->instance, trainer->rows, 0, graph->plan->record_count, error);
+}
+
 mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, mixt_error *error)
 {
     const mixt_graph *graph = trainer->graph;
@@ -267,16 +291,19 @@ mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, 
     size_t counts = (size_t)(graph->moe_layers * trainer->model->options.experts);
     float scale[2] = {sums->targets > 0 ? (float)(1.0 / (double)sums->targets) : 0.0f,
                       (float)(1.0 / accumulation)};
+    mixt_status status = MIXT_OK;
     memset(trainer->counts, 0, counts * sizeof *trainer->counts);
     mixt_device_memory_zero(&trainer->gradients);
     mixt_instance_write(trainer->instance, graph->scale, scale, sizeof scale);
-    for (int micro = 0; micro < accumulation; micro++) {
-        assert(trainer->batches[micro].rows == trainer->rows);
-        mixt_batch_write(&trainer->batches[micro], graph, trainer->instance);
-        MIXT_TRY(mixt_instance_run(trainer->instance, trainer->rows, 0, graph->plan->record_count,
-                                   error));
-        collect(trainer, sums);
+    mixt_redraw_begin(trainer);
+    for (int micro = 0; micro < accumulation && status == MIXT_OK; micro++) {
+        status = run_batch(trainer, micro, error);
+        if (status == MIXT_OK) {
+            collect(trainer, sums);
+        }
     }
+    mixt_redraw_end(trainer);
+    MIXT_TRY(status);
     return mixt_optimizer_norm(trainer, MIXT_TRAIN_GRADIENTS, &sums->gradient_norm, error);
 }
 

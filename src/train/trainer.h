@@ -54,6 +54,8 @@ struct mixt_trainer {
     int64_t rows;        /* of a micro batch */
     mixt_batch *batches; /* [accumulation]: inputs of the step's micro batches */
     int64_t *counts;     /* [moe_layers, experts] tokens of the step */
+    float *first_draw;   /* of all redrawn routers, while a step has another; NULL: none are */
+    float *step_draw;
     mixt_counters counters;
 
     mixt_log *log;
@@ -96,6 +98,11 @@ mixt_status mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradi
                                 mixt_error *error);
 /* Loss-free balancing: moves the selection biases by the step's counts. */
 void mixt_optimizer_bias(mixt_trainer *trainer);
+
+/* redraw.c: around the passes of a step whose routers are drawn anew */
+mixt_status mixt_redraw_create(mixt_trainer *trainer, mixt_error *error);
+void mixt_redraw_begin(mixt_trainer *trainer);
+void mixt_redraw_end(mixt_trainer *trainer);
 
 /* report.c */
 void mixt_report_load(const mixt_trainer *trainer, mixt_step_report *report);
