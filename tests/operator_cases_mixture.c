@@ -21,6 +21,8 @@ enum {
     MASK = 1024,   /* every third expert, the first of them 1 */
     FORCED = 2048, /* the second choice: expert 2 */
     HASH = 4096,
+    CAPACITY = 1 << 20,  /* 0.75 times the equal share */
+    BY_WEIGHT = 1 << 21, /* what is dropped beyond it */
 };
 
 static const int64_t route_rows[][CASE_NUMBERS] = {
@@ -51,6 +53,10 @@ static const int64_t route_rows[][CASE_NUMBERS] = {
     {33, 33, 8, 9, 1, MIXT_SCORE_SOFTMAX, HASH | RENORMALISE},
     {33, 33, 8, 9, 9, MIXT_SCORE_SIGMOID, HASH | SCALED},
     {33, 33, 8, 12, 4, MIXT_SCORE_TOP_K_SOFTMAX, HASH | MASK | FORCED | GSHARD},
+    {70, 80, 8, 12, 3, MIXT_SCORE_SOFTMAX, RENORMALISE | CAPACITY},
+    {70, 80, 8, 12, 3, MIXT_SCORE_SOFTMAX, RENORMALISE | CAPACITY | BY_WEIGHT},
+    {70, 80, 8, 6, 2, MIXT_SCORE_TOP_K_SOFTMAX, CAPACITY | BY_WEIGHT | FORCED},
+    {33, 33, 8, 9, 1, MIXT_SCORE_SOFTMAX, HASH | CAPACITY | BY_WEIGHT},
 };
 
 static bool route_has(const operator_case *c, int64_t flag)
@@ -78,12 +84,14 @@ static void route_prepare(operator_case *c)
                 .score = (mixt_score)c->p[5],
                 .renormalise = route_has(c, RENORMALISE),
                 .scale = route_has(c, SCALED) ? 2.5 : 1,
+                .drop = route_has(c, BY_WEIGHT) ? MIXT_DROP_WEIGHT : MIXT_DROP_POSITION,
                 .balance = route_has(c, GSHARD) ? MIXT_BALANCE_GSHARD : MIXT_BALANCE_SWITCH,
             },
         .mask = route_has(c, MASK) ? mask : NULL,
         .forced = route_has(c, FORCED) ? forced : NULL,
     };
     c->attributes.router = &c->spec;
+    c->attributes.capacity = route_has(c, CAPACITY) ? 0.75 : 0;
     c->attributes.balance_weight = route_has(c, NO_LOSSES) ? 0 : 0.7;
     c->attributes.z_weight = route_has(c, NO_LOSSES) ? 0 : 0.3;
     c->request.in[ROUTE_X] = by_token(c, 1, c->p[2]);
@@ -249,20 +257,44 @@ static void route_naive_row(const operator_case *c, int64_t t, const double *log
     }
 }
 
-static void route_naive_record(const operator_case *c, int32_t *const *integer_out)
+/* Has choice i of expert e a place: is its rank among the expert's choices below the capacity? */
+static bool route_naive_takes(const operator_case *c, int64_t i, const int32_t *ids,
+                              const double *weights)
+{
+    int64_t k = c->spec.chosen, rank = 0, e = ids[i];
+    for (int64_t o = 0; o < c->tokens * k; o++) {
+        bool before = o % k < i % k || (o % k == i % k && o < i);
+        if (route_has(c, BY_WEIGHT)) {
+            before = weights[o] > weights[i] || (weights[o] == weights[i] && before);
+        }
+        rank += ids[o] == e && before;
+    }
+    return !route_has(c, CAPACITY) ||
+           (double)rank < ceil(0.75 * (double)(c->tokens * k) / c->spec.experts);
+}
+
+static void route_naive_record(const operator_case *c, const double *weights,
+                               int32_t *const *integer_out)
 {
     int32_t p = 0;
+    int64_t choices = c->tokens * c->spec.chosen;
     for (int e = 0; e < c->spec.experts; e++) {
         integer_out[ROUTE_OFFSETS][e] = p;
-        for (int64_t i = 0; i < c->tokens * c->spec.chosen; i++) {
+        for (int64_t i = 0; i < choices; i++) {
             if (integer_out[ROUTE_IDS][i] == e) {
-                integer_out[ROUTE_ORDER][p] = (int32_t)i;
-                integer_out[ROUTE_PLACE][i] = p++;
+                integer_out[ROUTE_COUNTS][e]++;
+                bool taken = route_naive_takes(c, i, integer_out[ROUTE_IDS], weights);
+                integer_out[ROUTE_PLACE][i] = taken ? p : -1;
+                if (taken) {
+                    integer_out[ROUTE_ORDER][p++] = (int32_t)i;
+                }
             }
         }
-        integer_out[ROUTE_COUNTS][e] = p - integer_out[ROUTE_OFFSETS][e];
     }
     integer_out[ROUTE_OFFSETS][c->spec.experts] = p;
+    for (; p < choices; p++) {
+        integer_out[ROUTE_ORDER][p] = -1;
+    }
 }
 
 static void route_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -292,7 +324,7 @@ static void route_naive(const operator_case *c, double *const *out, int32_t *con
         integer_out[ROUTE_FINITE][t] = 1;
     }
     out[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = (double)experts * case_product(mean, share, experts);
-    route_naive_record(c, integer_out);
+    route_naive_record(c, out[ROUTE_WEIGHTS], integer_out);
 }
 
 /* dispatch, combine: {T, capacity, d, k, E, percent of choices that are of no expert} */
@@ -483,7 +515,8 @@ const operator_subject dispatch_subject = {MIXT_OP_dispatch,
                                            dispatch_prepare,
                                            dispatch_fill,
                                            dispatch_naive,
-                                           SLOT(DISPATCH_X) | SLOT(DISPATCH_OFFSETS),
+                                           SLOT(DISPATCH_X) | SLOT(DISPATCH_OFFSETS) |
+                                               SLOT(DISPATCH_PLACE),
                                            0};
 const operator_subject experts_subject = {MIXT_OP_experts,
                                           TABLE(experts),

@@ -15,7 +15,8 @@ mixt_status mixt_dispatch_shape(mixt_shape_request *request, mixt_error *error)
         &request->in[DISPATCH_OFFSETS],
         mixt_shape_integers(mixt_shape_static(1, request->in[DISPATCH_OFFSETS].size[0], 0, 0)),
         "dispatch: offsets", error));
-    int64_t room = mixt_most(request->in[DISPATCH_ORDER].multiple, 1); /* rows for each token */
+    /* rows for each token: as many as it has choices, or fewer where not all are taken */
+    int64_t room = mixt_least(mixt_most(request->in[DISPATCH_ORDER].multiple, 1), chosen);
     MIXT_TRY(mixt_expect(&request->in[DISPATCH_ORDER],
                          mixt_shape_integers(mixt_shape_tokens(request->capacity, room, 0)),
                          "dispatch: order", error));
@@ -37,7 +38,7 @@ mixt_status mixt_combine_shape(mixt_shape_request *request, mixt_error *error)
     mixt_shape choices = mixt_shape_tokens(request->capacity, 1, chosen);
     MIXT_TRY(mixt_expect(&place, mixt_shape_integers(choices), "combine: place", error));
     MIXT_TRY(mixt_expect(&request->in[COMBINE_WEIGHTS], choices, "combine: weights", error));
-    int64_t room = mixt_most(rows.multiple, 1);
+    int64_t room = mixt_least(mixt_most(rows.multiple, 1), chosen);
     MIXT_TRY(mixt_expect(&rows, mixt_shape_tokens(request->capacity, room, rows.size[1]),
                          "combine: rows", error));
     request->out[COMBINE_Y] = mixt_shape_tokens(request->capacity, 1, rows.size[1]);
