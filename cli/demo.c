@@ -295,7 +295,7 @@ static int stage_scores(demo_state *state)
         return fail_error(&state->error);
     }
     int domains = mixt_data_domain_count(state->resources.data);
-    print_scores(state->scores, domains, stdout);
+    print_scores(state->resources.model, state->scores, domains, stdout);
     printf("%-20s %12s %12s %10.4f %10d\n", "guessing evenly", "", "",
            guessing_bits(state, &state->scores[domains]),
            mixt_tokenizer_vocab_size(state->resources.tokenizer));

@@ -128,9 +128,9 @@ static mixt_status evaluate(const void *user, cli_resources *resources, mixt_err
     TRY(score_data(resources, &request, &rows, error));
     int domains = mixt_data_domain_count(resources->data);
     if (settings->json) {
-        print_scores_json(rows, domains, stdout);
+        print_scores_json(resources->model, rows, domains, stdout);
     } else {
-        print_scores(rows, domains, stdout);
+        print_scores(resources->model, rows, domains, stdout);
     }
     free(rows);
     return MIXT_OK;

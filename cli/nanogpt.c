@@ -53,12 +53,14 @@ const cli_option options_nanogpt[] = {
               "experts-per-token (nanoMoE)"),
     FLAG_ROW("use-aux-loss", use_aux_loss, "false: balance-coefficient 0 (nanoMoE)"),
     FLAG_ROW("use-router-z-loss", use_router_z_loss, "false: z-coefficient 0"),
-    FLAG_ROW("use-noisy-top-k", use_noisy_top_k, "only false (nanoMoE)"),
+    FLAG_ROW("use-noisy-top-k", use_noisy_top_k, "router-noise top-k (nanoMoE)"),
     FLAG_ROW("use-switch-tfm-init", use_switch_init, "only false"),
     NUMBER_ROW("stride", LONG, stride, 1, "N", "only 1: every layer has experts"),
-    NUMBER_ROW("train-capacity", NUMBER, capacity, 0, "X", "refused: no token is dropped"),
-    NUMBER_ROW("eval-capacity", NUMBER, capacity, 0, "X", "the same"),
-    NUMBER_ROW("min-capacity", NUMBER, capacity, 0, "X", "the same"),
+    RANGE_ROW("train-capacity", NUMBER, train_capacity, 0, OPTIONS_CAPACITY_MAX, "X",
+              "capacity (nanoMoE)"),
+    RANGE_ROW("eval-capacity", NUMBER, eval_capacity, 0, OPTIONS_CAPACITY_MAX, "X",
+              "evaluation-capacity (nanoMoE)"),
+    NUMBER_ROW("min-capacity", NUMBER, min_capacity, 0, "X", "refused: there is no least capacity"),
     IGNORED_ROW("switch-tfm-init-scale"),
     IGNORED_ROW("router-use-full-prec"),
     {0},
@@ -116,25 +118,31 @@ static void translate_experts(const nanogpt_target *target, cli_arguments *argum
         router->z_coefficient = 0;
         options_mark(arguments, "z-coefficient");
     }
-    if (asked->use_noisy_top_k) {
-        options_complain(arguments, given(arguments, "use-noisy-top-k"),
-                         "use_noisy_top_k: True: routers have no noise; write False");
+    if (options_given_after(arguments, "use-noisy-top-k", "router-noise")) {
+        router->noise = asked->use_noisy_top_k ? MIXT_NOISE_TOP_K : MIXT_NOISE_NONE;
+        options_mark(arguments, "router-noise");
+    }
+    if (options_given_after(arguments, "train-capacity", "capacity")) {
+        router->capacity = asked->train_capacity;
+        options_mark(arguments, "capacity");
+    }
+    if (options_given_after(arguments, "eval-capacity", "evaluation-capacity")) {
+        router->evaluation_capacity = asked->eval_capacity;
+        options_mark(arguments, "evaluation-capacity");
     }
     if (asked->use_switch_init) {
         options_complain(arguments, given(arguments, "use-switch-tfm-init"),
                          "use_switch_tfm_init: True: write False, and initializer_range = X");
     }
-    static const char *const capacities[] = {"train-capacity", "eval-capacity", "min-capacity"};
-    for (size_t i = 0; i < sizeof capacities / sizeof *capacities; i++) {
-        if (given(arguments, capacities[i]) != NULL) {
-            options_complain(arguments, given(arguments, capacities[i]),
-                             "%s: no token is dropped here; leave it out", capacities[i]);
-        }
+    if (given(arguments, "min-capacity") != NULL) {
+        options_complain(arguments, given(arguments, "min-capacity"),
+                         "min_capacity: an expert's capacity has no least; leave it out");
     }
     if (given(arguments, "stride") != NULL && asked->stride != 1) {
         options_complain(arguments, given(arguments, "stride"),
-                         "stride: %lld: every layer has experts; write 1, or leading_dense_layers "
-                         "= N",
+                         "stride: %lld: there layers 0, %lld, ... have experts, here the last of "
+                         "each group; write 1, or moe_period = %lld",
+                         (long long)asked->stride, (long long)asked->stride,
                          (long long)asked->stride);
     }
 }

@@ -8,7 +8,7 @@
 typedef struct nanogpt_settings {
     bool decay_lr, bias, wandb_log, eval_only;
     bool use_aux_loss, use_router_z_loss, use_noisy_top_k, use_switch_init;
-    double min_lr, dropout, capacity;
+    double min_lr, dropout, train_capacity, eval_capacity, min_capacity;
     int64_t lr_decay_iters, eval_iters, stride, top_k;
     const char *dataset, *device, *dtype;
 } nanogpt_settings;

@@ -90,12 +90,23 @@ static mixt_status resolve_model(const char *path, char *out, size_t size, mixt_
     return MIXT_OK;
 }
 
+/* What has to be known of the model's decisions outside training; "": nothing. */
+static const char *held_out_note(const mixt_model *model)
+{
+    mixt_model_info info;
+    mixt_model_describe(model, &info);
+    return info.held_out;
+}
+
 mixt_status open_model(const char *path, cli_resources *resources, mixt_error *error)
 {
     TRY(resolve_model(path, resources->model_path, sizeof resources->model_path, error));
     TRY(mixt_model_open(resources->model_path, &resources->model, error));
     for (int i = 0; mixt_model_remark(resources->model, i) != NULL; i++) {
         say(stderr, "note: %s\n", mixt_model_remark(resources->model, i));
+    }
+    if (held_out_note(resources->model)[0] != '\0') {
+        say(stderr, "note: %s: %s\n", path, held_out_note(resources->model));
     }
     return MIXT_OK;
 }
@@ -309,7 +320,7 @@ static double perplexity(const mixt_score_row *row)
     return row->tokens > 0 ? exp(row->nats / (double)row->tokens) : 0;
 }
 
-void print_scores(const mixt_score_row *rows, int domains, FILE *stream)
+void print_scores(const mixt_model *model, const mixt_score_row *rows, int domains, FILE *stream)
 {
     fprintf(stream, "%-20s %12s %12s %10s %10s\n", "domain", "tokens", "bytes", "bits/byte",
             "perplexity");
@@ -330,9 +341,13 @@ void print_scores(const mixt_score_row *rows, int domains, FILE *stream)
         }
         fprintf(stream, " %10.3f\n", perplexity(row));
     }
+    if (held_out_note(model)[0] != '\0') {
+        say(stream, "(%s)\n", held_out_note(model));
+    }
 }
 
-void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream)
+void print_scores_json(const mixt_model *model, const mixt_score_row *rows, int domains,
+                       FILE *stream)
 {
     fputs("{\"domains\": [", stream);
     for (int i = 0; i <= domains; i++) {
@@ -354,6 +369,10 @@ void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream)
         print_json_measure(stream, perplexity(row));
         fputs(isfinite(perplexity(row)) ? "}" : ", \"note\": \"perplexity is not finite\"}",
               stream);
+    }
+    if (held_out_note(model)[0] != '\0') {
+        fputs(", \"held_out\": ", stream);
+        print_json_text(stream, held_out_note(model));
     }
     fputs("}\n", stream);
 }

@@ -74,13 +74,13 @@ typedef struct model_settings {
 
 machine_settings machine_defaults(mixt_matmul matmul);
 
-extern const cli_option options_machine[];   /* machine_settings */
-extern const cli_option options_color[];     /* machine_settings, for commands that only print */
-enum { OPTIONS_EXPERTS_PER_TOKEN_MAX = 64 }; /* of every key that names it */
-extern const cli_option options_model[];     /* mixt_model_options */
-extern const cli_option options_router[];    /* mixt_router_options */
-extern const cli_option options_training[];  /* mixt_train_options */
-extern const cli_option options_sampling[];  /* mixt_sampling */
+extern const cli_option options_machine[]; /* machine_settings */
+extern const cli_option options_color[];   /* machine_settings, for commands that only print */
+enum { OPTIONS_EXPERTS_PER_TOKEN_MAX = 64, OPTIONS_CAPACITY_MAX = 1000000 }; /* of all keys */
+extern const cli_option options_model[];    /* mixt_model_options */
+extern const cli_option options_router[];   /* mixt_router_options */
+extern const cli_option options_training[]; /* mixt_train_options */
+extern const cli_option options_sampling[]; /* mixt_sampling */
 
 /* What a command opened; freed at once by resources_free, in the right order. */
 typedef struct cli_resources {
@@ -157,7 +157,8 @@ int window_of_scores(int window, const mixt_model *model);
 int window_that_fits(int window, int usual, const mixt_model *model);
 double bits_per_byte(const mixt_score_row *row);
 /* A table of scores by domain, or JSON. */
-void print_scores(const mixt_score_row *rows, int domains, FILE *stream);
-void print_scores_json(const mixt_score_row *rows, int domains, FILE *stream);
+void print_scores(const mixt_model *model, const mixt_score_row *rows, int domains, FILE *stream);
+void print_scores_json(const mixt_model *model, const mixt_score_row *rows, int domains,
+                       FILE *stream);
 
 #endif

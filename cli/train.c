@@ -412,7 +412,7 @@ static int score_heldout(const train_settings *settings, const cli_resources *re
     if (score_data(resources, &request, &rows, &error) != MIXT_OK) {
         return fail_error(&error);
     }
-    print_scores(rows, mixt_data_domain_count(resources->data), stdout);
+    print_scores(resources->model, rows, mixt_data_domain_count(resources->data), stdout);
     free(rows);
     return STATUS_DONE;
 }

@@ -566,7 +566,10 @@ typedef struct mixt_model_info {
     char alone[160];   /* the option that no family holds which other programs know: only mixt opens
                           what is saved of the model; "" where they do */
     bool authors_code; /* transformers opens it only with the code of the family's authors */
-    uint64_t reserved[16];
+    const char *held_out; /* what has to be known of scores and traces of the model's routing, in
+                             words: decisions that see later tokens, or that are not those of
+                             training; "": nothing */
+    uint64_t reserved[15];
 } mixt_model_info;
 
 MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);
@@ -937,8 +940,9 @@ typedef struct mixt_trace_info {
     const char *corpus_hash;
     const char *tokenizer_hash;
     const char
-        *router_select; /* how experts were chosen, a word of mixt_router_selects; "": top-k */
-    uint64_t reserved[8];
+        *router_select;   /* how experts were chosen, a word of mixt_router_selects; "": top-k */
+    const char *held_out; /* as in mixt_model_info, of the model that was traced */
+    uint64_t reserved[7];
 } mixt_trace_info;
 
 MIXT_API void mixt_trace_describe(const mixt_trace *trace, mixt_trace_info *info);

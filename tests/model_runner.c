@@ -107,7 +107,9 @@ double test_run_again(const mixt_model *model, test_run *run, bool backward)
     mixt_device_memory_write(&run->device_weights, 0, run->weights, bytes);
     mixt_device_memory_zero(&run->device_gradients);
     mixt_batch_write(&run->batch, run->graph, run->instance);
+    static const int32_t draw[MIXT_DRAWS] = {5, 0, 7, 0};
     test_write_scale(run->instance, run->graph, run->scale);
+    mixt_instance_write(run->instance, run->graph->draw, draw, sizeof draw);
     if (mixt_instance_run(run->instance, run->tokens, 0,
                           backward ? plan->record_count : plan->forward_count, &error) != MIXT_OK) {
         fail_msg("%s", error.message);

@@ -137,6 +137,11 @@ static void a_resumed_run_is_the_same_run(void **state)
     mixt_model_options by_hash = train_setup_model_options();
     by_hash.router.select = 1;
     resume_case(&by_hash, &options);
+    mixt_model_options drawn = train_setup_model_options(); /* all random numbers of a step */
+    drawn.router.weights = MIXT_ROUTER_REDRAWN;
+    drawn.router.jitter = 0.05;
+    drawn.router.capacity = 1;
+    resume_case(&drawn, &options);
     options.schedule = MIXT_SCHEDULE_WSD;
     options.batch_size = 4;
     options.accumulation = 2; /* 96 windows in 12 steps: into another epoch */
@@ -146,6 +151,10 @@ static void a_resumed_run_is_the_same_run(void **state)
     model.router.weights = MIXT_ROUTER_FROZEN;
     model.tie_embeddings = true;
     resume_case(&model, &options);
+    drawn.router.unit = MIXT_UNIT_SEGMENT;
+    drawn.router.segment = 3;
+    drawn.router.scope = MIXT_SCOPE_GLOBAL;
+    resume_case(&drawn, &options);
 }
 
 /* Epoch borders: more windows are used than the data have. */

@@ -245,6 +245,11 @@ static void page_header(mixt_page *page)
         mixt_page_name(page, info->router_select);
     }
     mixt_buffer_text(page->out, "</dd></div>\n</dl>\n");
+    if (info->held_out[0] != '\0') {
+        mixt_buffer_text(page->out, "<p>Mind that ");
+        append_text(page, info->held_out);
+        mixt_buffer_text(page->out, ".</p>\n");
+    }
     mixt_buffer_text(page->out, "<p class=\"lede\">");
     append_text(page, verdict->headline);
     mixt_buffer_text(page->out, ".</p>\n");

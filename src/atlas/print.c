@@ -110,6 +110,10 @@ static void print_title(printer *p)
                        (unsigned long long)info->tokens, (unsigned long long)info->documents,
                        info->documents == 1 ? "" : "s", info->domains,
                        info->domains == 1 ? "" : "s");
+    if (info->held_out[0] != '\0') {
+        mixt_buffer_text(&facts, ". Mind that ");
+        mixt_display_text(&facts, info->held_out, MIXT_DISPLAY_PLAIN);
+    }
     mixt_buffer_append(&facts, "", 1);
     wrapped(p, facts.failed ? "" : facts.data);
     p->out->failed |= facts.failed;

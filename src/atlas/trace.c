@@ -56,7 +56,8 @@ mixt_trace *mixt_trace_allocate(const mixt_trace_info *info, int vocab_size,
     }
     trace->none_allowed = true;
     trace->info.model = trace->info.model_hash = "";
-    trace->info.corpus_hash = trace->info.tokenizer_hash = trace->info.router_select = "";
+    trace->info.corpus_hash = trace->info.tokenizer_hash = trace->info.router_select =
+        trace->info.held_out = "";
     return trace;
 }
 

@@ -192,10 +192,11 @@ static mixt_status keep_numbers(trace_reader *reader, const char *key, const jso
 static mixt_status keep_metadata(trace_reader *reader)
 {
     mixt_trace *trace = reader->trace;
-    const char **texts[] = {&trace->info.model, &trace->info.model_hash, &trace->info.corpus_hash,
-                            &trace->info.tokenizer_hash, &trace->info.router_select};
-    static const char *const keys[] = {"model", "model_hash", "corpus_hash", "tokenizer_hash",
-                                       "router_select"};
+    const char **texts[] = {&trace->info.model,         &trace->info.model_hash,
+                            &trace->info.corpus_hash,   &trace->info.tokenizer_hash,
+                            &trace->info.router_select, &trace->info.held_out};
+    static const char *const keys[] = {"model",          "model_hash",    "corpus_hash",
+                                       "tokenizer_hash", "router_select", "held_out"};
     bool complete = true;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const char *value = mixt_safetensors_metadata(reader->file, keys[i]);

@@ -146,8 +146,8 @@ static bool make_metadata(mixt_trace_writer *writer, const mixt_trace_header *he
 static bool copy_header(mixt_trace_writer *writer, const mixt_trace_header *header)
 {
     mixt_trace_header *copy = &writer->header;
-    const char **texts[] = {&copy->model, &copy->model_hash, &copy->corpus_hash,
-                            &copy->tokenizer_hash, &copy->router_select};
+    const char **texts[] = {&copy->model,          &copy->model_hash,    &copy->corpus_hash,
+                            &copy->tokenizer_hash, &copy->router_select, &copy->held_out};
     *copy = *header;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         *texts[i] = mixt_arena_string(writer->arena, *texts[i] != NULL ? *texts[i] : "");
@@ -401,6 +401,7 @@ static mixt_status write_metadata(const mixt_trace_writer *writer, mixt_safetens
         {"tokenizer_hash", writer->header.tokenizer_hash},
         {"router_select",
          writer->header.router_select[0] != '\0' ? writer->header.router_select : NULL},
+        {"held_out", writer->header.held_out[0] != '\0' ? writer->header.held_out : NULL},
         {"experts", experts},
         {"experts_per_token", experts_per_token},
         {"experts_per_layer", writer->metadata_choices},

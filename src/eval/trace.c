@@ -137,6 +137,7 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
                                 .tokenizer_hash = mixt_tokenizer_hash(tokenizer),
                                 .router_select =
                                     select != 0 ? mixt_router_select_name(select) : NULL,
+                                .held_out = mixt_router_held_out(&model->options.router),
                                 .vocab_size = mixt_tokenizer_vocab_size(tokenizer),
                                 .token_bytes = token_bytes,
                                 .vocabulary = tokenizer,

@@ -29,6 +29,7 @@ static const mixt_config_row router_rows[] = {
     ROUTER("bias_rate", NUMBER, bias_rate, 0, 0, 1),
     ROUTER("jitter", NUMBER, jitter, 0, 0, 1),
     ROUTER("capacity", NUMBER, capacity, 0, 0, 1e6),
+    ROUTER("drop", INTEGER, drop, 0, 0, MIXT_DROP_WEIGHT),
     ROUTER("balance_scope", INTEGER, balance_scope, 0, 0, MIXT_BALANCE_OVER_SEQUENCE),
     ROUTER("bias_update", INTEGER, bias_update, 0, 0, MIXT_BIAS_QUANTILE),
     ROUTER("adaptive_balance", BOOL, adaptive_balance, 0, 0, 1),

@@ -26,6 +26,20 @@ static void say(sentence *s, const char *format, ...)
     s->used = s->used < s->size ? s->used : s->size - 1;
 }
 
+/* What is decided for, and where. */
+static void say_unit(sentence *s, const mixt_router_options *r)
+{
+    if (r->scope == MIXT_SCOPE_GLOBAL) {
+        say(s, "one decision for all layers, ");
+    }
+    if (r->unit == MIXT_UNIT_SEQUENCE) {
+        say(s, "for a document by the mean of its rows, ");
+    } else if (r->unit == MIXT_UNIT_SEGMENT) {
+        say(s, "for %d token%s at a time by the mean of the rows before, ", r->segment,
+            r->segment == 1 ? "" : "s");
+    }
+}
+
 static void say_logits(sentence *s, const mixt_router_options *r, int experts)
 {
     if (r->logits == MIXT_LOGITS_ATTENTION) {
@@ -80,8 +94,14 @@ static void say_routing(const mixt_model_options *o, char *text, size_t size)
     if (o->experts == 0) {
         return;
     }
+    say_unit(&s, &o->router);
     say_logits(&s, &o->router, o->experts);
     say_choice(&s, &o->router, o->experts, o->experts_per_token);
+    if (o->router.evaluation_capacity > 0) {
+        say(&s, ", held-out text within %g times an expert's equal share, the %s dropped",
+            o->router.evaluation_capacity,
+            o->router.drop == MIXT_DROP_WEIGHT ? "least in weight" : "last");
+    }
     if (o->shared_ffn_size > 0) {
         say(&s, "; beside them a shared expert of width %d%s", o->shared_ffn_size,
             o->shared_gate ? " behind a sigmoid gate" : "");
@@ -132,13 +152,15 @@ static void describe_types(const mixt_model *model, mixt_model_info *info)
 
 void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
 {
-    *info = (mixt_model_info){.options = model->options,
-                              .family = model->family->name,
-                              .title = model->family->title,
-                              .file_type = model->file_type,
-                              .authors_code = model->family->authors_code,
-                              .moe_layers = mixt_model_moe_layers(model),
-                              .mapped = model->source != NULL};
+    *info = (mixt_model_info){
+        .options = model->options,
+        .family = model->family->name,
+        .title = model->family->title,
+        .file_type = model->file_type,
+        .authors_code = model->family->authors_code,
+        .moe_layers = mixt_model_moe_layers(model),
+        .held_out = model->options.experts > 0 ? mixt_router_held_out(&model->options.router) : "",
+        .mapped = model->source != NULL};
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         size_t share = 1;

@@ -113,7 +113,7 @@ static mixt_model_options canonical(mixt_model_options options, bool bits)
         *router = (mixt_router_options){0};
     }
     router->select_bias = router->select_bias || router->bias_rate != 0;
-    router->drop = router->capacity == 0 && router->evaluation_capacity == 0 ? 0 : router->drop;
+    router->drop = router->evaluation_capacity == 0 ? 0 : router->drop;
     if (router->score == MIXT_SCORE_TOP_K_SOFTMAX) { /* weights of sum 1, whatever is said */
         router->renormalise = true;
         router->score = bits ? router->score : MIXT_SCORE_SOFTMAX;

@@ -14,9 +14,9 @@ static mixt_status check_size(const mixt_model_options *options, const mixt_sour
 {
     double held = mixt_source_elements(source);
     double moe = options->experts > 0 ? (double)options->experts * options->ffn_size : 0;
-    double wanted = (double)options->hidden_size *
-                    ((double)options->vocab_size +
-                     (double)(options->layers - options->leading_dense_layers) * 3 * moe);
+    double wanted =
+        (double)options->hidden_size *
+        ((double)options->vocab_size + (double)mixt_options_moe_layers(options) * 3 * moe);
     if (wanted > held) {
         return mixt_fail(error, MIXT_ERROR_FORMAT,
                          "%s: config.json asks for more than %.0f weights, the files hold %.0f",

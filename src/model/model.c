@@ -18,11 +18,15 @@ bool mixt_model_layer_is_moe(const mixt_model *model, int layer)
     return o->experts > 0 && place > 0 && (o->moe_period == 0 || place % o->moe_period == 0);
 }
 
-int mixt_model_moe_layers(const mixt_model *model)
+int mixt_options_moe_layers(const mixt_model_options *o)
 {
-    const mixt_model_options *o = &model->options;
     int behind = o->layers - o->leading_dense_layers;
     return o->experts > 0 ? behind / (o->moe_period > 0 ? o->moe_period : 1) : 0;
+}
+
+int mixt_model_moe_layers(const mixt_model *model)
+{
+    return mixt_options_moe_layers(&model->options);
 }
 
 bool mixt_model_layer_routes(const mixt_model *model, int layer)

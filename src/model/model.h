@@ -60,6 +60,7 @@ mixt_status mixt_model_check_file(mixt_model_options *options, const char *path,
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer);
 int mixt_model_moe_layers(const mixt_model *model);
+int mixt_options_moe_layers(const mixt_model_options *options);
 /* Has it experts, and a router of its own to choose among them? */
 bool mixt_model_layer_routes(const mixt_model *model, int layer);
 int mixt_model_routers(const mixt_model *model);

@@ -176,9 +176,16 @@ bool mixt_router_needs_first(const mixt_router_spec *spec, bool training)
                         spec->options.balance_scope == MIXT_BALANCE_OVER_SEQUENCE);
 }
 
-bool mixt_router_sees_future(const mixt_router_options *options)
+const char *mixt_router_held_out(const mixt_router_options *options)
 {
-    return options->unit == MIXT_UNIT_SEQUENCE;
+    mixt_router_spec spec = {.options = *options};
+    return options->unit == MIXT_UNIT_SEQUENCE
+               ? "the router decides once for a document's tokens in a window and sees the later "
+                 "ones, which generation cannot"
+           : (mixt_router_needs(&spec) & MIXT_SEES_FUTURE) != 0
+               ? "every token gets its own best experts, as in generation; in training the tokens "
+                 "of a batch compete for them"
+               : "";
 }
 
 mixt_status mixt_router_check_training(const mixt_router_spec *spec, mixt_error *error)

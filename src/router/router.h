@@ -66,8 +66,9 @@ int mixt_router_rows(const mixt_router_spec *spec, bool training);
 int64_t mixt_router_capacity(const mixt_router_spec *spec, double factor, int64_t tokens);
 /* Does the record need to know where documents begin? */
 bool mixt_router_needs_first(const mixt_router_spec *spec, bool training);
-/* Are decisions of held-out text made with tokens that come later? */
-bool mixt_router_sees_future(const mixt_router_options *options);
+/* What has to be known of scores and traces of held-out text, in words: that decisions see later
+ * tokens, or that they are not those of training. "": nothing. */
+const char *mixt_router_held_out(const mixt_router_options *options);
 
 /* Refuses specs that cannot work: k > E, groups or a mask that may leave fewer than k experts, with
  * top-k also k = 1 with renormalisation while the router learns (it would get no gradient), and so

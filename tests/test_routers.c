@@ -1,0 +1,215 @@
+/* Models with every choice of a router: derivatives in double, the same logits in training, prompt
+ * and token by token where the choice is causal, folders and GGUF files and back, and what is said
+ * of those that see later tokens. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/files.h"
+#include "model_checks.h"
+#include "scratch.h"
+
+typedef struct choice {
+    const char *name;
+    void (*set)(mixt_model_options *o);
+    bool causal;  /* training = prompt = token by token */
+    bool another; /* training computes something else than what is run: noise, drops */
+} choice;
+
+static void by_sequence(mixt_model_options *o)
+{
+    o->router.unit = MIXT_UNIT_SEQUENCE;
+}
+
+static void by_segment(mixt_model_options *o)
+{
+    o->router.unit = MIXT_UNIT_SEGMENT;
+    o->router.segment = 4;
+}
+
+static void by_one_token_segments(mixt_model_options *o)
+{
+    o->router.unit = MIXT_UNIT_SEGMENT;
+    o->router.segment = 1;
+}
+
+static void for_all_layers(mixt_model_options *o)
+{
+    o->router.scope = MIXT_SCOPE_GLOBAL;
+    o->router.bias_rate = 0.001;
+}
+
+static void segment_for_all_layers(mixt_model_options *o)
+{
+    by_segment(o);
+    o->router.scope = MIXT_SCOPE_GLOBAL;
+    o->leading_dense_layers = 1;
+    o->layers = 3;
+}
+
+static void redrawn(mixt_model_options *o)
+{
+    o->router.weights = MIXT_ROUTER_REDRAWN;
+}
+
+static void with_jitter(mixt_model_options *o)
+{
+    o->router.jitter = 0.1;
+}
+
+static void with_capacity(mixt_model_options *o)
+{
+    o->router.capacity = 0.75;
+    o->router.evaluation_capacity = 1.5;
+}
+
+static void dropped_by_weight(mixt_model_options *o)
+{
+    o->router.capacity = 0.5;
+    o->router.evaluation_capacity = 2;
+    o->router.drop = MIXT_DROP_WEIGHT;
+}
+
+static void every_second_layer(mixt_model_options *o)
+{
+    o->layers = 4;
+    o->moe_period = 2;
+    o->router.scope = MIXT_SCOPE_GLOBAL;
+}
+
+static const choice choices[] = {
+    {"a decision for a sequence", by_sequence, false, false},
+    {"a decision for a segment", by_segment, true, false},
+    {"a decision for each token by those before it", by_one_token_segments, true, false},
+    {"one decision for all layers", for_all_layers, true, false},
+    {"a segment's decision for all layers", segment_for_all_layers, true, false},
+    {"routers drawn anew", redrawn, true, false},
+    {"jitter", with_jitter, true, true},
+    {"a capacity", with_capacity, true, true},
+    {"drops by weight", dropped_by_weight, true, true},
+    {"experts in every second layer", every_second_layer, true, false},
+};
+
+#define CHOICES (sizeof choices / sizeof *choices)
+
+static mixt_model *model_of(const choice *c)
+{
+    mixt_model_options o = test_small_options();
+    c->set(&o);
+    return test_new_model(&o, 0);
+}
+
+static void derivatives(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < CHOICES; i++) {
+        mixt_model *model = model_of(&choices[i]);
+        test_gradients(model, choices[i].name);
+        mixt_model_free(model);
+    }
+}
+
+static void phases_agree(void **state)
+{
+    (void)state;
+    int checked = 0;
+    for (size_t i = 0; i < CHOICES; i++) {
+        if (choices[i].causal && !choices[i].another) {
+            mixt_model *model = model_of(&choices[i]);
+            test_phases(model, 0);
+            mixt_model_free(model);
+            checked++;
+        }
+    }
+    assert_true(checked >= 6);
+}
+
+/* The same bits of gradients for any number of threads. */
+static void threads_agree(void **state)
+{
+    (void)state;
+    static test_rows rows;
+    for (size_t i = 0; i < CHOICES; i++) {
+        mixt_model *model = model_of(&choices[i]);
+        size_t bytes = model->weight_count * sizeof(float);
+        test_batch batch = test_random_batch(&rows, model->options.vocab_size, true);
+        void *first = NULL;
+        for (int threads = 1; threads <= 5; threads += 2) {
+            mixt_context *context = test_context(threads, threads == 1 ? "scalar" : NULL);
+            test_run run;
+            test_run_create(&context->device, model, &batch, 4, threads == 5, &run);
+            if (first == NULL) {
+                first = malloc(bytes);
+                assert_non_null(first);
+                memcpy(first, run.gradients, bytes);
+            }
+            assert_memory_equal(first, run.gradients, bytes);
+            test_run_free(&run);
+            mixt_context_free(context);
+        }
+        free(first);
+        mixt_model_free(model);
+    }
+}
+
+/* What is computed with; what was trained with is in folders alone. */
+static void same_model(mixt_model *a, mixt_model *b, bool folder)
+{
+    char x[65], y[65];
+    const char *name;
+    double value, other;
+    for (int i = 0; mixt_model_option(&a->options, i, &name, &value); i++) {
+        assert_true(mixt_model_option(&b->options, i, &name, &other));
+        bool training = !mixt_option_fields[i].required;
+        bool shape = strncmp(name, "rope", 4) != 0 && strcmp(name, "separator") != 0;
+        if (shape && (folder || !training) && value != other) {
+            fail_msg("%s: %g, read as %g", name, value, other);
+        }
+    }
+    if (folder) {
+        assert_int_equal(mixt_model_hash(a, x, NULL), MIXT_OK);
+        assert_int_equal(mixt_model_hash(b, y, NULL), MIXT_OK);
+        assert_string_equal(x, y);
+    }
+}
+
+static void files_hold_them(void **state)
+{
+    (void)state;
+    char *folder = scratch_path("folder"), *file = scratch_path("file.gguf");
+    for (size_t i = 0; i < CHOICES; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_model *model = model_of(&choices[i]);
+        must(mixt_model_save(model, folder, &error), &error);
+        mixt_model *read = must_open_model(folder);
+        same_model(model, read, true);
+        mixt_convert_options options = mixt_convert_options_default();
+        options.output = file;
+        must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
+        mixt_model *converted = must_open_model(file);
+        same_model(model, converted, false);
+        mixt_model_free(converted);
+        mixt_model_free(read);
+        mixt_model_free(model);
+        must(mixt_folder_remove(folder, NULL), NULL);
+        unlink(file);
+    }
+    free(folder);
+    free(file);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(derivatives),
+        cmocka_unit_test(phases_agree),
+        cmocka_unit_test(threads_agree),
+        cmocka_unit_test(files_hold_them),
+    };
+    return cmocka_run_group_tests(tests, scratch_make_context, scratch_remove_context);
+}
