@@ -97,6 +97,10 @@ static void say_routing(const mixt_model_options *o, char *text, size_t size)
     say_unit(&s, &o->router);
     say_logits(&s, &o->router, o->experts);
     say_choice(&s, &o->router, o->experts, o->experts_per_token);
+    if (o->router.weights != MIXT_ROUTER_LEARNED) {
+        say(&s, o->router.weights == MIXT_ROUTER_FROZEN ? ", the router random and never trained"
+                                                        : ", the router random");
+    }
     if (o->router.evaluation_capacity > 0) {
         say(&s, ", held-out text within %g times an expert's equal share, the %s dropped",
             o->router.evaluation_capacity,

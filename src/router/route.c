@@ -182,6 +182,8 @@ const char *mixt_router_held_out(const mixt_router_options *options)
     return options->unit == MIXT_UNIT_SEQUENCE
                ? "the router decides once for a document's tokens in a window and sees the later "
                  "ones, which generation cannot"
+           : options->weights == MIXT_ROUTER_REDRAWN
+               ? "the router has its first random draw; in training it is drawn anew in every step"
            : (mixt_router_needs(&spec) & MIXT_SEES_FUTURE) != 0
                ? "every token gets its own best experts, as in generation; in training the tokens "
                  "of a batch compete for them"
