@@ -157,6 +157,8 @@ const cli_option options_router[] = {
            "load balance loss over all choices or first choices, or of mean scores alone"),
     CHOICE("balance-scope", ROUTER(balance_scope), "batch step sequence",
            "tokens over which the balance loss counts"),
+    CHOICE("choice-scope", ROUTER(choice_scope), "batch sequence",
+           "tokens among which the experts of expert-choice choose: the batch's or a document's"),
     ROW("adaptive-balance", 0, FLAG, ROUTER(adaptive_balance), 0, 0, NULL,
         "each layer's balance coefficient follows its drop rate (Skywork-MoE)", NULL),
     CHOICE("bias-update", ROUTER(bias_update), "sign quantile",

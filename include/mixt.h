@@ -308,6 +308,12 @@ typedef enum mixt_drop {
     MIXT_DROP_WEIGHT,   /* those of least weight; ties: the last */
 } mixt_drop;
 
+/* Among which tokens of training the experts of select expert-choice choose. */
+typedef enum mixt_choice_scope {
+    MIXT_CHOICE_OVER_BATCH,    /* all of a micro batch (Zhou et al. 2022) */
+    MIXT_CHOICE_OVER_SEQUENCE, /* those of each document by itself */
+} mixt_choice_scope;
+
 typedef enum mixt_score {
     MIXT_SCORE_SOFTMAX,       /* softmax over all experts, then the best k */
     MIXT_SCORE_TOP_K_SOFTMAX, /* the best k logits, then softmax over them (Mixtral's code) */
@@ -352,7 +358,7 @@ typedef enum mixt_group_score {
 
 /* How tokens are routed: one switch each. In order: logits (and their bias), normalise, soft cap,
  * score, selection bias, groups, the best k, weights from the scores without the bias,
- * renormalise, scale. */
+ * renormalise, scale. Noise is added to the logits behind their bias. */
 typedef struct mixt_router_options {
     mixt_router_logits logits;
     bool logit_bias;  /* logits = W x + b (gpt-oss) */
@@ -378,21 +384,31 @@ typedef struct mixt_router_options {
     mixt_router_noise noise;
     double jitter; /* router inputs times a uniform number of 1 +- it in training (Switch: 0.01) */
     double capacity; /* choices that an expert takes of a training batch, over its equal share k T /
-                        E, rounded up; 0: all. For expert-choice: what it takes (0: 1) */
+                        E, rounded up; 0: all. For expert-choice: what it takes, rounded down (0:
+                        1) */
     double evaluation_capacity; /* the same where held-out text is scored or traced */
     mixt_drop drop;
     mixt_balance_scope balance_scope;
     mixt_bias_update bias_update;
+    mixt_choice_scope choice_scope;
     bool adaptive_balance; /* each layer's balance_coefficient a follows its drop rate d:
                               a <- 0.99 a + 0.01 min(d / 5, balance_coefficient) (Skywork-MoE,
                               equations 7 to 9) */
-    uint64_t reserved[9];
+    uint64_t reserved[8];
 } mixt_router_options;
 
 /* How experts are chosen, the words of mixt_router_options.select in order, each behind a space:
  *   top-k  every token takes its k best experts by the router's logits
  *   hash   a token's experts are a function of its id and the layer alone (Hash layers, Roller et
- *          al. 2021); their weights are the router's scores, or 1 with one renormalised expert */
+ *          al. 2021); their weights are the router's scores, or 1 with one renormalised expert
+ *   all    every expert of every token, weighed by its score (Jacobs et al. 1991)
+ *   expert-choice
+ *          in training every expert takes the tokens that score highest for it, as many as capacity
+ *          says (Zhou et al. 2022); a token has any number of experts. Elsewhere its k best by the
+ *          same scores, as an expert's choice depends on later tokens
+ *   sinkhorn
+ *          in training the k best of exp(logits) balanced over tokens and experts by Sinkhorn's
+ *          algorithm (S-BASE, Clark et al. 2022); elsewhere the k best logits */
 MIXT_API extern const char mixt_router_selects[256]; /* a size that stays: programs copy it */
 /* One of them, NULL behind the last. */
 MIXT_API const char *mixt_router_select_name(int select);

@@ -32,6 +32,7 @@ static const mixt_config_row router_rows[] = {
     ROUTER("drop", INTEGER, drop, 0, 0, MIXT_DROP_WEIGHT),
     ROUTER("balance_scope", INTEGER, balance_scope, 0, 0, MIXT_BALANCE_OVER_SEQUENCE),
     ROUTER("bias_update", INTEGER, bias_update, 0, 0, MIXT_BIAS_QUANTILE),
+    ROUTER("choice_scope", INTEGER, choice_scope, 0, 0, MIXT_CHOICE_OVER_SEQUENCE),
     ROUTER("adaptive_balance", BOOL, adaptive_balance, 0, 0, 1),
     MIXT_FIELDS_END,
 };

@@ -99,6 +99,7 @@ const mixt_config_row mixt_option_fields[] = {
     TRAINING(NUMBER, router.capacity),
     TRAINING(INTEGER, router.balance_scope),
     TRAINING(INTEGER, router.bias_update),
+    TRAINING(INTEGER, router.choice_scope),
     TRAINING(BOOL, router.adaptive_balance),
     MIXT_FIELDS_END,
 };
@@ -153,6 +154,7 @@ static const struct {
     {offsetof(mixt_model_options, router.drop), {"position", "weight"}},
     {offsetof(mixt_model_options, router.balance_scope), {"batch", "step", "sequence"}},
     {offsetof(mixt_model_options, router.bias_update), {"sign", "quantile"}},
+    {offsetof(mixt_model_options, router.choice_scope), {"batch", "sequence"}},
 };
 
 /* NULL: the row is no enumeration, or has no such value. */

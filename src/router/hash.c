@@ -3,25 +3,18 @@
  * expert and renormalised weights it is 1, as published. */
 #include "router/method.h"
 
-int64_t mixt_hash_workspace(const mixt_router_spec *spec, int64_t capacity)
+int64_t mixt_hash_workspace(const mixt_router_spec *spec, bool training, int64_t capacity)
 {
     (void)spec;
+    (void)training;
     (void)capacity;
     return 0;
 }
 
 mixt_status mixt_hash_check(const mixt_router_spec *spec, mixt_error *error)
 {
-    const mixt_router_options *options = &spec->options;
     MIXT_TRY(mixt_weigh_check(spec, error));
-    if (options->groups != 0) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "router: select hash has no groups, %d are asked for", options->groups);
-    }
-    if (options->select_bias || options->bias_rate != 0) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "router: select hash sees no selection bias, so none can balance it");
-    }
+    MIXT_TRY(mixt_plain_check(spec, error));
     int left = 0;
     for (int e = 0; e < spec->experts; e++) {
         left += spec->mask == NULL || spec->mask[e] == 0;

@@ -4,18 +4,23 @@
 /* Whether the backward needs the raw rows again. */
 bool mixt_logits_reads_raw(const mixt_router_spec *spec)
 {
-    return spec->options.logits == MIXT_LOGITS_ATTENTION || spec->options.normalise > 0;
+    return mixt_logits_columns(spec) > spec->experts || spec->options.normalise > 0;
 }
 
 int64_t mixt_logits_columns(const mixt_router_spec *spec)
 {
-    return spec->options.logits == MIXT_LOGITS_ATTENTION ? 3 * (int64_t)spec->experts
-                                                         : spec->experts;
+    int parts = spec->options.logits == MIXT_LOGITS_ATTENTION ? 3
+                : spec->options.noise != MIXT_NOISE_NONE      ? 2
+                                                              : 1;
+    return (int64_t)parts * spec->experts;
 }
 
-int64_t mixt_logits_workspace(const mixt_router_spec *spec, int64_t capacity)
+/* Raw rows that are more than the logits. */
+int64_t mixt_logits_workspace(const mixt_router_spec *spec, bool training, int64_t capacity)
 {
-    return spec->options.logits == MIXT_LOGITS_ATTENTION ? capacity * mixt_logits_columns(spec) : 0;
+    bool more = spec->options.logits == MIXT_LOGITS_ATTENTION ||
+                (spec->options.noise != MIXT_NOISE_NONE && training);
+    return more ? capacity * mixt_logits_columns(spec) : 0;
 }
 
 /* raw rows, their gradients, and for each chunk of rows its part of the bias' gradient */

@@ -1,9 +1,11 @@
 /* The logits that experts are chosen by: a linear map or Yuan's Attention Router (Wu et al. 2024,
- * arXiv 2405.17976), the bias, Skywork-MoE's normalisation (Wei et al. 2024, arXiv 2406.06563) and
- * the soft cap; and the way back through all of it.
+ * arXiv 2405.17976), the bias, in training noise (Shazeer et al. 2017, arXiv 1701.06538, section
+ * 2.1), Skywork-MoE's normalisation (Wei et al. 2024, arXiv 2406.06563) and the soft cap; and the
+ * way back through all of it.
  *
- * The products' rows are called raw: the logits themselves, or q, k, v [3E] of the Attention
- * Router, r_i = sum_j softmax_j(q_i k_j) v_j. The backward makes them again where it needs them:
+ * The products' rows are called raw: the logits themselves, with noise the logits and what its
+ * deviation is the softplus of [2E], or q, k, v [3E] of the Attention Router, r_i = sum_j
+ * softmax_j(q_i k_j) v_j. The backward makes them again where it needs them:
  * one product of [T, E] is less than keeping them. */
 #include <assert.h>
 
@@ -12,18 +14,19 @@
 
 typedef struct logits_run {
     const mixt_call *call;
+    int64_t columns;
     real *raw;      /* [T, columns] */
     real *d_raw;    /* [T, columns]: the logits' own gradients where they are linear */
     real *d_logits; /* [T, E] */
     real *d_bias;   /* [chunks, E] */
 } logits_run;
 
-/* raw = x weight^T, always exact: a bit less in a logit is another expert (Fedus et al. 2021,
+/* raw = x weight^T by the first n rows of the weight, always exact: a bit less in a logit is another expert (Fedus et al. 2021,
  * selective precision). */
-static void multiply(const mixt_call *call, real *raw)
+static void multiply(const mixt_call *call, int64_t n, real *raw)
 {
-    int64_t n = call->in_shape[ROUTE_WEIGHT].size[0], d = call->in_shape[ROUTE_WEIGHT].size[1];
-    assert(n == mixt_logits_columns(call->attributes->router));
+    int64_t d = call->in_shape[ROUTE_WEIGHT].size[1];
+    assert(n <= call->in_shape[ROUTE_WEIGHT].size[0]);
     mixt_gemm product = {
         .m = call->tokens,
         .n = n,
@@ -82,8 +85,28 @@ static void measure(int64_t experts, const real *logits, double *mean, double *v
     *variance = squares / (double)(experts - 1);
 }
 
-/* Logits before normalisation, from a raw row. */
-static void plain_logits(const mixt_call *call, const real *raw, real *logits)
+static bool has_noise(const mixt_call *call)
+{
+    return call->attributes->training &&
+           call->attributes->router->options.noise != MIXT_NOISE_NONE;
+}
+
+/* The normal number of expert e for token t. */
+static double draw_noise(const mixt_call *call, int64_t t, int64_t e)
+{
+    const int32_t *draw = call->in[ROUTE_DRAW];
+    mixt_random_key key = mixt_draw_key(draw, MIXT_RANDOM_NOISE, call->layer);
+    int64_t i = t * call->attributes->router->experts + e;
+    return mixt_random_normal(&key, mixt_draw_index(draw, i));
+}
+
+static double softplus(double x)
+{
+    return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+}
+
+/* Logits of row t before normalisation, from its raw row. */
+static void plain_logits(const mixt_call *call, int64_t t, const real *raw, real *logits)
 {
     const mixt_kernels *kernels = mixt_kernels_of(call);
     const mixt_router_spec *spec = call->attributes->router;
@@ -95,6 +118,10 @@ static void plain_logits(const mixt_call *call, const real *raw, real *logits)
     if (call->in[ROUTE_LOGIT_BIAS] != NULL) {
         kernels->add(spec->experts, logits, logits, call->in[ROUTE_LOGIT_BIAS]);
     }
+    for (int64_t e = 0; e < spec->experts && has_noise(call); e++) {
+        double deviation = softplus((double)raw[spec->experts + e]);
+        logits[e] = (real)((double)logits[e] + draw_noise(call, t, e) * deviation);
+    }
 }
 
 static void forward_rows(void *context, int64_t item, int thread)
@@ -104,12 +131,12 @@ static void forward_rows(void *context, int64_t item, int thread)
     const mixt_call *call = run->call;
     const mixt_router_options *options = &call->attributes->router->options;
     int64_t experts = call->attributes->router->experts;
-    int64_t columns = call->in_shape[ROUTE_WEIGHT].size[0];
+    int64_t columns = run->columns;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         real *logits = (real *)call->out[ROUTE_SCORES] + t * experts;
         double mean, variance;
-        plain_logits(call, run->raw + t * columns, logits);
+        plain_logits(call, t, run->raw + t * columns, logits);
         if (options->normalise > 0) {
             measure(experts, logits, &mean, &variance);
             double factor = variance > 0 ? options->normalise / sqrt(variance) : 1;
@@ -126,10 +153,13 @@ static void forward_rows(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_logits_forward)(const mixt_call *call)
 {
     const mixt_router_options *options = &call->attributes->router->options;
-    bool attention = options->logits == MIXT_LOGITS_ATTENTION;
-    logits_run run = {.call = call, .raw = attention ? call->workspace : call->out[ROUTE_SCORES]};
-    multiply(call, run.raw);
-    if (attention || call->in[ROUTE_LOGIT_BIAS] != NULL || options->normalise > 0 ||
+    bool more = options->logits == MIXT_LOGITS_ATTENTION || has_noise(call);
+    logits_run run = {.call = call,
+                      .columns = more ? call->in_shape[ROUTE_WEIGHT].size[0]
+                                      : call->attributes->router->experts,
+                      .raw = more ? call->workspace : call->out[ROUTE_SCORES]};
+    multiply(call, run.columns, run.raw);
+    if (more || call->in[ROUTE_LOGIT_BIAS] != NULL || options->normalise > 0 ||
         options->soft_cap > 0) {
         mixt_pool_run(call->compute->pool, mixt_divide_up(call->tokens, MIXT_ROWS), forward_rows,
                       &run);
@@ -137,13 +167,13 @@ void MIXT_REAL(mixt_logits_forward)(const mixt_call *call)
 }
 
 /* With z = lambda r / std: d r = lambda / std (d z - (r - mean) (sum d z r) / ((E - 1) var)). */
-static void normalise_backward(const mixt_call *call, const real *raw, real *d_logits)
+static void normalise_backward(const mixt_call *call, int64_t t, const real *raw, real *d_logits)
 {
     const mixt_router_spec *spec = call->attributes->router;
     int64_t experts = spec->experts;
     real plain[MIXT_EXPERTS_MAX];
     double mean, variance, along = 0;
-    plain_logits(call, raw, plain);
+    plain_logits(call, t, raw, plain);
     measure(experts, plain, &mean, &variance);
     if (!(variance > 0)) {
         return;
@@ -179,6 +209,20 @@ static void attend_backward(const mixt_kernels *kernels, int64_t experts, const 
     }
 }
 
+/* d softplus(x) = sigmoid(x); outside training there is no noise. */
+static void noise_backward(const mixt_call *call, int64_t t, const real *raw, const real *d_logits,
+                           real *d_raw)
+{
+    int64_t experts = call->attributes->router->experts;
+    memcpy(d_raw, d_logits, (size_t)experts * sizeof *d_raw);
+    for (int64_t e = 0; e < experts; e++) {
+        double slope = has_noise(call)
+                           ? draw_noise(call, t, e) / (1 + exp(-(double)raw[experts + e]))
+                           : 0;
+        d_raw[experts + e] = (real)((double)d_logits[e] * slope);
+    }
+}
+
 /* A row that is not finite chose nothing that could be differentiated: it gives zeros. */
 static void backward_rows(void *context, int64_t item, int thread)
 {
@@ -186,8 +230,7 @@ static void backward_rows(void *context, int64_t item, int thread)
     const logits_run *run = context;
     const mixt_call *call = run->call;
     const mixt_router_options *options = &call->attributes->router->options;
-    int64_t experts = call->attributes->router->experts;
-    int64_t columns = call->in_shape[ROUTE_WEIGHT].size[0];
+    int64_t experts = call->attributes->router->experts, columns = run->columns;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
@@ -203,10 +246,12 @@ static void backward_rows(void *context, int64_t item, int thread)
             d_logits[e] *= 1 - share * share;
         }
         if (options->normalise > 0) {
-            normalise_backward(call, raw, d_logits);
+            normalise_backward(call, t, raw, d_logits);
         }
         if (options->logits == MIXT_LOGITS_ATTENTION) {
             attend_backward(mixt_kernels_of(call), experts, raw, d_logits, d_raw);
+        } else if (columns > experts) {
+            noise_backward(call, t, raw, d_logits, d_raw);
         }
     }
 }
@@ -227,14 +272,14 @@ const real *MIXT_REAL(mixt_logits_backward)(const mixt_call *call, real *d_logit
 {
     const mixt_router_spec *spec = call->attributes->router;
     const mixt_router_options *options = &spec->options;
-    int64_t rows = call->tokens * call->in_shape[ROUTE_WEIGHT].size[0];
-    logits_run run = {call, call->out[ROUTE_SCORES], d_logits, d_logits, workspace};
+    int64_t columns = call->in_shape[ROUTE_WEIGHT].size[0], rows = call->tokens * columns;
+    logits_run run = {call, columns, call->out[ROUTE_SCORES], d_logits, d_logits, workspace};
     if (mixt_logits_reads_raw(spec)) {
         run.raw = workspace;
         run.d_bias = workspace + 2 * rows;
-        multiply(call, run.raw);
+        multiply(call, columns, run.raw);
     }
-    if (options->logits == MIXT_LOGITS_ATTENTION) {
+    if (columns > spec->experts) {
         run.d_raw = workspace + rows;
     }
     if (mixt_logits_reads_raw(spec) || options->soft_cap > 0) {

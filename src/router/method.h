@@ -14,13 +14,13 @@
  * workspace: reals that choose may use, beside what the other steps of the operator use in turn.
  * choose: fills ROUTE_IDS and ROUTE_WEIGHTS from the logits (ROUTE_SCORES) and what else it needs.
  *   Whatever the logits: ids of a token are distinct and in range, or -1 (no expert), weights are
- *   finite, and 0 where there is no expert.
+ *   finite, and 0 where there is no expert. -1 stands behind all experts of its row.
  * gradient: writes d logits [T, E] from the gradient of ROUTE_WEIGHTS, which is not NULL. */
 typedef struct mixt_router_method {
     const char *name;
     unsigned needs;
     mixt_status (*check)(const mixt_router_spec *spec, mixt_error *error);
-    int64_t (*workspace)(const mixt_router_spec *spec, int64_t capacity);
+    int64_t (*workspace)(const mixt_router_spec *spec, bool training, int64_t capacity);
     void (*choose_f32)(const mixt_call *call);
     void (*choose_f64)(const mixt_call *call);
     void (*gradient_f32)(const mixt_call *call, float *d_logits);
@@ -35,7 +35,8 @@ const mixt_router_method *mixt_router_method_of(const mixt_router_spec *spec);
 
 #define MIXT_ROUTER_METHOD(name, word, needs)                                                      \
     mixt_status mixt_##name##_check(const mixt_router_spec *spec, mixt_error *error);              \
-    int64_t mixt_##name##_workspace(const mixt_router_spec *spec, int64_t capacity);               \
+    int64_t mixt_##name##_workspace(const mixt_router_spec *spec, bool training,                   \
+                                    int64_t capacity);                                             \
     void mixt_##name##_choose_f32(const mixt_call *call);                                          \
     void mixt_##name##_choose_f64(const mixt_call *call);                                          \
     void mixt_##name##_gradient_f32(const mixt_call *call, float *d_logits);                       \
@@ -49,8 +50,12 @@ void mixt_weigh_row_f32(const mixt_call *call, int64_t t, const float *scores);
 void mixt_weigh_row_f64(const mixt_call *call, int64_t t, const double *scores);
 void mixt_weigh_gradient_f32(const mixt_call *call, float *d_logits);
 void mixt_weigh_gradient_f64(const mixt_call *call, double *d_logits);
-/* Refuses a score that is not known, and forced experts that are masked, out of range or twice
- * there. */
+/* The k experts of a row by these values [E] as top-k has them, around masked and forced ones. */
+void mixt_top_k_row_f32(const mixt_router_spec *spec, const float *values, int32_t *ids);
+void mixt_top_k_row_f64(const mixt_router_spec *spec, const double *values, int32_t *ids);
+/* Refuses groups and a selection bias, for methods that have neither; a score that is not known;
+ * forced experts that are masked, out of range or twice there. */
+mixt_status mixt_plain_check(const mixt_router_spec *spec, mixt_error *error);
 mixt_status mixt_weigh_check(const mixt_router_spec *spec, mixt_error *error);
 mixt_status mixt_forced_check(const mixt_router_spec *spec, mixt_error *error);
 
@@ -58,8 +63,8 @@ mixt_status mixt_forced_check(const mixt_router_spec *spec, mixt_error *error);
  * backward: from d logits [T, E], which it changes, the gradient of x weight^T [T, columns] and,
  * where it is wanted, of the logit bias. `workspace` as the backward's size says. */
 bool mixt_logits_reads_raw(const mixt_router_spec *spec);  /* the backward needs the raw rows */
-int64_t mixt_logits_columns(const mixt_router_spec *spec); /* rows of the weight: E, or 3E */
-int64_t mixt_logits_workspace(const mixt_router_spec *spec, int64_t capacity);
+int64_t mixt_logits_columns(const mixt_router_spec *spec); /* rows of the weight: E, 2E or 3E */
+int64_t mixt_logits_workspace(const mixt_router_spec *spec, bool training, int64_t capacity);
 int64_t mixt_logits_backward_workspace(const mixt_router_spec *spec, int64_t capacity);
 void mixt_logits_forward_f32(const mixt_call *call);
 void mixt_logits_forward_f64(const mixt_call *call);

@@ -82,6 +82,7 @@ static mixt_status check_choices(const mixt_router_options *options, mixt_error 
         {"scope", (int)options->scope, MIXT_SCOPE_GLOBAL},
         {"noise", (int)options->noise, MIXT_NOISE_TOP_K},
         {"drop", (int)options->drop, MIXT_DROP_WEIGHT},
+        {"choice scope", (int)options->choice_scope, MIXT_CHOICE_OVER_SEQUENCE},
     };
     for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
         if (choices[i].value < 0 || choices[i].value > choices[i].last) {
@@ -111,6 +112,9 @@ static mixt_status check_together(const mixt_router_spec *spec, mixt_error *erro
         wrong = "quantile balancing needs a selection bias and no rate";
     } else if (o->adaptive_balance && !(o->balance_coefficient > 0)) {
         wrong = "an adaptive balance coefficient needs one to begin with";
+    } else if (o->choice_scope != MIXT_CHOICE_OVER_BATCH &&
+               (mixt_router_needs(spec) & MIXT_GIVES_MORE) == 0) {
+        wrong = "a choice scope is for select expert-choice alone";
     }
     return wrong == NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %s", wrong);
 }
@@ -271,6 +275,12 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     }
     MIXT_TRY(expect_integers(request, error));
     bool training = request->attributes->training;
+    for (int j = 0; j < spec->chosen && spec->forced != NULL && training; j++) {
+        if (spec->forced[j] >= 0 && mixt_router_width(spec, training) != spec->chosen) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                             "router: experts that choose their tokens cannot be forced on them");
+        }
+    }
     mixt_shape choices = mixt_shape_tokens(tokens, 1, mixt_router_width(spec, training));
     request->out[ROUTE_IDS] = mixt_shape_integers(choices);
     request->out[ROUTE_WEIGHTS] = choices;
@@ -283,8 +293,8 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     request->out[ROUTE_FINITE] = mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0));
     request->out[ROUTE_LOSSES] = mixt_shape_static(1, ROUTE_LOSS_COUNT, 0, 0);
     const int64_t workspaces[] = {
-        mixt_logits_workspace(spec, tokens),
-        mixt_router_method_of(spec)->workspace(spec, tokens),
+        mixt_logits_workspace(spec, training, tokens),
+        mixt_router_method_of(spec)->workspace(spec, training, tokens),
         request->attributes->capacity > 0 ? tokens * choices.size[1] : 0, /* weights of an expert */
         mixt_balance_workspace(tokens, experts),
     };

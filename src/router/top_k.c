@@ -63,9 +63,10 @@ static mixt_status check_mask(const mixt_router_spec *spec, mixt_error *error)
     return MIXT_OK;
 }
 
-int64_t mixt_top_k_workspace(const mixt_router_spec *spec, int64_t capacity)
+int64_t mixt_top_k_workspace(const mixt_router_spec *spec, bool training, int64_t capacity)
 {
     (void)spec;
+    (void)training;
     (void)capacity;
     return 0;
 }

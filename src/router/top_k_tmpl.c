@@ -86,7 +86,7 @@ static void exclude_groups(const mixt_router_spec *spec, const real *scores, uin
 
 /* The k experts of a row: forced ones in their places, the best of what mask and groups leave in
  * the others. */
-static void choose_ids(const mixt_router_spec *spec, const real *scores, int32_t *ids)
+void MIXT_REAL(mixt_top_k_row)(const mixt_router_spec *spec, const real *scores, int32_t *ids)
 {
     uint8_t excluded[MIXT_EXPERTS_MAX];
     int32_t best[MIXT_EXPERTS_MAX];
@@ -130,7 +130,7 @@ static void choose_rows(void *context, int64_t item, int thread)
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
         int32_t *ids = (int32_t *)call->out[ROUTE_IDS] + t * chosen;
         if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
-            choose_ids(spec, logits, ids);
+            MIXT_REAL(mixt_top_k_row)(spec, logits, ids);
             MIXT_REAL(mixt_weigh_row)(call, t, NULL);
             continue;
         }
@@ -141,7 +141,7 @@ static void choose_rows(void *context, int64_t item, int thread)
         } else if (spec->options.groups > 0 && !after) {
             by = scores; /* sums of scores are not in the order of sums of logits */
         }
-        choose_ids(spec, by, ids);
+        MIXT_REAL(mixt_top_k_row)(spec, by, ids);
         MIXT_REAL(mixt_weigh_row)(call, t, scores);
     }
 }

@@ -13,6 +13,22 @@ mixt_status mixt_weigh_check(const mixt_router_spec *spec, mixt_error *error)
                      (int)spec->options.score);
 }
 
+mixt_status mixt_plain_check(const mixt_router_spec *spec, mixt_error *error)
+{
+    const mixt_router_options *options = &spec->options;
+    const char *name = mixt_router_select_name(options->select);
+    if (options->groups != 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "router: select %s has no groups, %d are asked for", name,
+                         options->groups);
+    }
+    if (options->select_bias || options->bias_rate != 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "router: select %s sees no selection bias, so none can balance it", name);
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_forced_check(const mixt_router_spec *spec, mixt_error *error)
 {
     for (int j = 0; j < spec->chosen && spec->forced != NULL; j++) {

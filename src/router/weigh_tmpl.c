@@ -9,12 +9,21 @@ static real divisor(const mixt_router_spec *spec, real sum)
     return spec->options.score == MIXT_SCORE_SIGMOID ? sum + (real)MIXT_SIGMOID_EPSILON : sum;
 }
 
+/* How many experts token t has: -1, no expert, stands behind them. */
+static int count_chosen(const mixt_call *call, const int32_t *ids)
+{
+    int columns = (int)call->out_shape[ROUTE_IDS].size[1], chosen = 0;
+    while (chosen < columns && ids[chosen] >= 0) {
+        chosen++;
+    }
+    return chosen;
+}
+
 /* Weights of the chosen, before the spec's scale, from what they are made of: scores of the row, or
  * logits where the softmax comes after the choice. */
 static void row_weights(const mixt_kernels *kernels, const mixt_router_spec *spec,
-                        const real *values, const int32_t *ids, real *weights)
+                        const real *values, int chosen, const int32_t *ids, real *weights)
 {
-    int chosen = spec->chosen;
     bool after = spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX;
     for (int j = 0; j < chosen; j++) {
         weights[j] = values[ids[j]];
@@ -32,18 +41,22 @@ static void row_weights(const mixt_kernels *kernels, const mixt_router_spec *spe
 void MIXT_REAL(mixt_weigh_row)(const mixt_call *call, int64_t t, const real *scores)
 {
     const mixt_router_spec *spec = call->attributes->router;
-    int chosen = spec->chosen;
+    int64_t columns = call->out_shape[ROUTE_IDS].size[1];
     bool after = spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX;
     const real *logits = (const real *)call->out[ROUTE_SCORES] + t * spec->experts;
-    const int32_t *ids = (const int32_t *)call->out[ROUTE_IDS] + t * chosen;
-    real *weights = (real *)call->out[ROUTE_WEIGHTS] + t * chosen;
-    if (scores == NULL) {
+    const int32_t *ids = (const int32_t *)call->out[ROUTE_IDS] + t * columns;
+    real *weights = (real *)call->out[ROUTE_WEIGHTS] + t * columns;
+    int chosen = count_chosen(call, ids);
+    for (int64_t j = chosen; j < columns; j++) {
+        weights[j] = 0;
+    }
+    if (scores == NULL || chosen == 0) {
         for (int j = 0; j < chosen; j++) {
             weights[j] = 1 / (real)chosen;
         }
         return;
     }
-    row_weights(mixt_kernels_of(call), spec, after ? logits : scores, ids, weights);
+    row_weights(mixt_kernels_of(call), spec, after ? logits : scores, chosen, ids, weights);
     for (int j = 0; j < chosen; j++) {
         weights[j] *= (real)spec->options.scale;
     }
@@ -51,16 +64,16 @@ void MIXT_REAL(mixt_weigh_row)(const mixt_call *call, int64_t t, const real *sco
 
 /* d scores of the chosen from d weights: weights = scale s_j, or scale s_j / sum s. Either kind is
  * written over `d_scores` [k]; the sum over the chosen is of the token's own experts only. */
-static void chosen_gradient(const mixt_router_spec *spec, const real *scores, const int32_t *ids,
-                            const real *d_weights, real *d_scores)
+static void chosen_gradient(const mixt_router_spec *spec, const real *scores, int chosen,
+                            const int32_t *ids, const real *d_weights, real *d_scores)
 {
     real sum = 0, along = 0, scale = (real)spec->options.scale;
-    for (int j = 0; j < spec->chosen; j++) {
+    for (int j = 0; j < chosen; j++) {
         sum += scores[ids[j]];
         along += d_weights[j] * scores[ids[j]];
     }
     sum = divisor(spec, sum);
-    for (int j = 0; j < spec->chosen; j++) {
+    for (int j = 0; j < chosen; j++) {
         if (!spec->options.renormalise) {
             d_scores[j] = scale * d_weights[j];
         } else {
@@ -73,10 +86,11 @@ static void chosen_gradient(const mixt_router_spec *spec, const real *scores, co
 static void row_gradient(const mixt_call *call, int64_t t, const real *scores, real *d_logits)
 {
     const mixt_router_spec *spec = call->attributes->router;
-    int chosen = spec->chosen;
-    const int32_t *ids = (const int32_t *)call->out[ROUTE_IDS] + t * chosen;
-    const real *weights = (const real *)call->out[ROUTE_WEIGHTS] + t * chosen;
-    const real *d_weights = (const real *)call->d_out[ROUTE_WEIGHTS] + t * chosen;
+    int64_t columns = call->out_shape[ROUTE_IDS].size[1];
+    const int32_t *ids = (const int32_t *)call->out[ROUTE_IDS] + t * columns;
+    const real *weights = (const real *)call->out[ROUTE_WEIGHTS] + t * columns;
+    const real *d_weights = (const real *)call->d_out[ROUTE_WEIGHTS] + t * columns;
+    int chosen = count_chosen(call, ids);
     real along = 0, d_scores[MIXT_EXPERTS_MAX];
     if (spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX) {
         for (int j = 0; j < chosen; j++) {
@@ -87,7 +101,7 @@ static void row_gradient(const mixt_call *call, int64_t t, const real *scores, r
         }
         return;
     }
-    chosen_gradient(spec, scores, ids, d_weights, d_scores);
+    chosen_gradient(spec, scores, chosen, ids, d_weights, d_scores);
     if (spec->options.score == MIXT_SCORE_SIGMOID) {
         for (int j = 0; j < chosen; j++) {
             real score = scores[ids[j]];
