@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* route: {T, capacity, d, E, k, score, flags, groups * 16 + groups used} */
+/* route: {T, capacity, d, E, k, score, flags, groups * 16 + groups used, capacity in percent} */
 
 enum {
     RENORMALISE = 1,
@@ -21,9 +21,18 @@ enum {
     MASK = 1024,   /* every third expert, the first of them 1 */
     FORCED = 2048, /* the second choice: expert 2 */
     HASH = 4096,
+    ALL = 8192,
+    EXPERT_CHOICE = 16384,
+    SEQUENCE = 32768, /* documents of 7 rows, the last cut short */
+    SINKHORN = 65536,
+    NOISE = 131072,
+    TRAINING = 262144,
     CAPACITY = 1 << 20,  /* 0.75 times the equal share */
     BY_WEIGHT = 1 << 21, /* what is dropped beyond it */
 };
+
+/* the random numbers of a training step: seed, its upper half, step, batch */
+static const int32_t route_draw[MIXT_DRAWS] = {5, 1, 7, 3};
 
 static const int64_t route_rows[][CASE_NUMBERS] = {
     {1, 1, 3, 2, 1, MIXT_SCORE_SOFTMAX, 0},
@@ -57,6 +66,24 @@ static const int64_t route_rows[][CASE_NUMBERS] = {
     {70, 80, 8, 12, 3, MIXT_SCORE_SOFTMAX, RENORMALISE | CAPACITY | BY_WEIGHT},
     {70, 80, 8, 6, 2, MIXT_SCORE_TOP_K_SOFTMAX, CAPACITY | BY_WEIGHT | FORCED},
     {33, 33, 8, 9, 1, MIXT_SCORE_SOFTMAX, HASH | CAPACITY | BY_WEIGHT},
+    {33, 33, 8, 7, 7, MIXT_SCORE_SOFTMAX, ALL},
+    {40, 50, 8, 12, 12, MIXT_SCORE_SIGMOID, ALL | RENORMALISE | MASK | SCALED},
+    {33, 33, 8, 5, 5, MIXT_SCORE_TOP_K_SOFTMAX, ALL | GSHARD | MASK},
+    {70, 80, 8, 8, 2, MIXT_SCORE_SOFTMAX, EXPERT_CHOICE | TRAINING},
+    {70, 80, 8, 8, 2, MIXT_SCORE_SOFTMAX, EXPERT_CHOICE | TRAINING | SEQUENCE | RENORMALISE, 0,
+     125},
+    {60, 64, 8, 5, 2, MIXT_SCORE_SIGMOID, EXPERT_CHOICE | TRAINING | SCALED | RENORMALISE, 0, 170},
+    {40, 40, 8, 6, 3, MIXT_SCORE_SIGMOID, EXPERT_CHOICE | TRAINING | MASK | SEQUENCE, 0, 400},
+    {9, 9, 8, 20, 2, MIXT_SCORE_SOFTMAX, EXPERT_CHOICE | TRAINING | SEQUENCE},
+    {33, 33, 8, 9, 3, MIXT_SCORE_SOFTMAX, EXPERT_CHOICE | MASK | FORCED},
+    {150, 160, 8, 8, 1, MIXT_SCORE_SIGMOID, SINKHORN | TRAINING},
+    {300, 300, 7, 16, 3, MIXT_SCORE_SOFTMAX, SINKHORN | TRAINING},
+    {64, 64, 8, 12, 4, MIXT_SCORE_TOP_K_SOFTMAX, SINKHORN | TRAINING | MASK | FORCED},
+    {64, 64, 8, 12, 4, MIXT_SCORE_SOFTMAX, SINKHORN | RENORMALISE | MASK},
+    {70, 80, 8, 6, 2, MIXT_SCORE_SOFTMAX, NOISE | TRAINING | RENORMALISE},
+    {33, 33, 8, 9, 3, MIXT_SCORE_TOP_K_SOFTMAX, NOISE | TRAINING | LOGIT_BIAS | NORMALISE | CAP},
+    {33, 40, 8, 9, 3, MIXT_SCORE_SIGMOID, NOISE | CAP | RENORMALISE},
+    {50, 50, 6, 10, 2, MIXT_SCORE_SOFTMAX, NOISE | TRAINING | EXPERT_CHOICE | LOGIT_BIAS},
 };
 
 static bool route_has(const operator_case *c, int64_t flag)
@@ -80,7 +107,15 @@ static void route_prepare(operator_case *c)
                 .groups = (int)c->p[7] / 16,
                 .groups_used = (int)c->p[7] % 16,
                 .group_score = route_has(c, TOP_TWO) ? MIXT_GROUP_TOP_TWO : MIXT_GROUP_MAX,
-                .select = route_has(c, HASH) ? 1 : 0,
+                .select = route_has(c, HASH)            ? 1
+                          : route_has(c, ALL)           ? 2
+                          : route_has(c, EXPERT_CHOICE) ? 3
+                          : route_has(c, SINKHORN)      ? 4
+                                                        : 0,
+                .capacity = (double)c->p[8] / 100,
+                .choice_scope =
+                    route_has(c, SEQUENCE) ? MIXT_CHOICE_OVER_SEQUENCE : MIXT_CHOICE_OVER_BATCH,
+                .noise = route_has(c, NOISE) ? MIXT_NOISE_TOP_K : MIXT_NOISE_NONE,
                 .score = (mixt_score)c->p[5],
                 .renormalise = route_has(c, RENORMALISE),
                 .scale = route_has(c, SCALED) ? 2.5 : 1,
@@ -95,7 +130,9 @@ static void route_prepare(operator_case *c)
     c->attributes.balance_weight = route_has(c, NO_LOSSES) ? 0 : 0.7;
     c->attributes.z_weight = route_has(c, NO_LOSSES) ? 0 : 0.3;
     c->request.in[ROUTE_X] = by_token(c, 1, c->p[2]);
-    c->request.in[ROUTE_WEIGHT] = fixed(route_has(c, ATTENTION) ? 3 * c->p[3] : c->p[3], c->p[2]);
+    c->attributes.training = route_has(c, TRAINING);
+    int64_t parts = route_has(c, ATTENTION) ? 3 : route_has(c, NOISE) ? 2 : 1;
+    c->request.in[ROUTE_WEIGHT] = fixed(parts * c->p[3], c->p[2]);
     if (route_has(c, BIAS)) {
         c->request.in[ROUTE_SELECT_BIAS] = fixed(c->p[3], 0);
     }
@@ -108,6 +145,12 @@ static void route_prepare(operator_case *c)
     if (route_has(c, HASH)) {
         c->request.in[ROUTE_TOKENS] = mixt_shape_integers(by_token(c, 1, 0));
     }
+    if (route_has(c, EXPERT_CHOICE) && route_has(c, TRAINING)) {
+        c->request.in[ROUTE_FIRST] = mixt_shape_integers(by_token(c, 1, 0));
+    }
+    if (route_has(c, NOISE) && route_has(c, TRAINING)) {
+        c->request.in[ROUTE_DRAW] = mixt_shape_integers(fixed(MIXT_DRAWS, 0));
+    }
     c->functional = SLOT(ROUTE_WEIGHTS) | SLOT(ROUTE_LOSSES);
 }
 
@@ -116,6 +159,12 @@ static void route_fill(operator_case *c)
     double scale = c->value[ROUTE_SCALE][MIXT_SCALE_ROUTER];
     for (int64_t t = 0; t < c->tokens && c->integer[ROUTE_TOKENS] != NULL; t++) {
         c->integer[ROUTE_TOKENS][t] = (int32_t)case_below(1000);
+    }
+    for (int64_t t = 0; t < c->tokens && c->integer[ROUTE_FIRST] != NULL; t++) {
+        c->integer[ROUTE_FIRST][t] = (int32_t)(t / 7 * 7);
+    }
+    for (int64_t i = 0; i < MIXT_DRAWS && c->integer[ROUTE_DRAW] != NULL; i++) {
+        c->integer[ROUTE_DRAW][i] = route_draw[i];
     }
     for (int64_t i = 0; i < c->p[3] && c->value[ROUTE_SELECT_BIAS] != NULL; i++) {
         c->value[ROUTE_SELECT_BIAS][i] *= 0.125;
@@ -129,9 +178,20 @@ static void route_fill(operator_case *c)
     c->implied[ROUTE_LOSSES][ROUTE_LOSS_Z] = scale * c->attributes.z_weight;
 }
 
-static void route_naive_logits(const operator_case *c, const double *x, double *logits)
+/* What noise adds to the logit of expert e for token t. */
+static double route_noise(const operator_case *c, int64_t t, int64_t e, double raw)
+{
+    mixt_random_key key = {(uint64_t)route_draw[MIXT_DRAW_SEED_HIGH] << 32 |
+                               (uint64_t)route_draw[MIXT_DRAW_SEED_LOW],
+                           MIXT_RANDOM_NOISE, (uint32_t)route_draw[MIXT_DRAW_STEP]};
+    uint64_t index = (uint64_t)route_draw[MIXT_DRAW_BATCH] << 48 | (uint64_t)(t * c->p[3] + e);
+    return mixt_random_normal(&key, index) * log(1 + exp(raw));
+}
+
+static void route_naive_logits(const operator_case *c, int64_t t, double *logits)
 {
     int64_t experts = c->p[3], d = c->p[2];
+    const double *x = c->value[ROUTE_X] + t * d;
     double raw[3][64], mean = 0, squares = 0;
     for (int64_t i = 0; i < c->request.in[ROUTE_WEIGHT].size[0]; i++) {
         raw[i / experts][i % experts] = case_product(x, c->value[ROUTE_WEIGHT] + i * d, d);
@@ -144,6 +204,8 @@ static void route_naive_logits(const operator_case *c, const double *x, double *
         }
         logits[i] = route_has(c, ATTENTION) ? weighted / sum : raw[0][i];
         logits[i] += route_has(c, LOGIT_BIAS) ? c->value[ROUTE_LOGIT_BIAS][i] : 0;
+        logits[i] +=
+            route_has(c, NOISE) && route_has(c, TRAINING) ? route_noise(c, t, i, raw[1][i]) : 0;
         mean += logits[i] / (double)experts;
     }
     for (int64_t i = 0; i < experts; i++) {
@@ -159,8 +221,7 @@ static void route_naive_logits(const operator_case *c, const double *x, double *
     }
 }
 
-static void route_naive_scores(const operator_case *c, const double *logits, double *scores,
-                               double *log_sum)
+static void route_naive_scores(const operator_case *c, const double *logits, double *scores)
 {
     double sum = 0;
     for (int e = 0; e < c->spec.experts; e++) {
@@ -170,7 +231,6 @@ static void route_naive_scores(const operator_case *c, const double *logits, dou
         scores[e] =
             c->p[5] == MIXT_SCORE_SIGMOID ? 1 / (1 + exp(-logits[e])) : exp(logits[e]) / sum;
     }
-    *log_sum = log(sum);
 }
 
 /* Marks the best of n values that are not marked yet and returns it. */
@@ -221,22 +281,30 @@ static int route_take_drawn(int32_t token, int draw, int count, int *left)
     return found;
 }
 
-/* Choices and weights of token t, the largest first by looking through all k times. */
-static void route_naive_row(const operator_case *c, int64_t t, const double *logits,
-                            const double *scores, int32_t *ids, double *weights)
+/* What the k best of a row are chosen by. `factors` [E]: of the balanced assignment, or NULL. */
+static void route_naive_values(const operator_case *c, const double *logits, const double *scores,
+                               const double *factors, double *values, bool *taken)
 {
-    double sum = 0, values[64];
     bool after = c->p[5] == MIXT_SCORE_TOP_K_SOFTMAX;
-    bool taken[64] = {false};
     for (int e = 0; e < c->spec.experts; e++) {
         values[e] = (after ? logits[e] : scores[e]) +
                     (c->value[ROUTE_SELECT_BIAS] != NULL ? c->value[ROUTE_SELECT_BIAS][e] : 0);
+        values[e] = factors != NULL ? exp(logits[e]) * factors[e] : values[e];
         taken[e] = route_has(c, MASK) && e % 3 == 1;
     }
     if (c->spec.options.groups > 0) {
         route_naive_groups(c, values, taken);
     }
     taken[2] = taken[2] || route_has(c, FORCED);
+}
+
+/* Choices of token t, the largest first by looking through all k times; -1 where none is left. */
+static void route_naive_row(const operator_case *c, int64_t t, const double *logits,
+                            const double *scores, const double *factors, int32_t *ids)
+{
+    double values[64];
+    bool taken[64] = {false};
+    route_naive_values(c, logits, scores, factors, values, taken);
     int left[64], count = 0;
     for (int e = 0; e < c->spec.experts; e++) {
         if (!taken[e]) {
@@ -244,15 +312,80 @@ static void route_naive_row(const operator_case *c, int64_t t, const double *log
         }
     }
     for (int j = 0, draw = 0; j < c->spec.chosen; j++) {
-        int best = route_has(c, FORCED) && j == 1 ? 2
-                   : route_has(c, HASH)
-                       ? route_take_drawn(c->integer[ROUTE_TOKENS][t], draw++, count, left)
-                       : route_take_best(values, c->spec.experts, taken);
-        ids[j] = best;
-        weights[j] = after ? exp(logits[best]) : scores[best];
+        bool none = route_has(c, ALL) && j >= count;
+        ids[j] = none                             ? -1
+                 : route_has(c, FORCED) && j == 1 ? 2
+                 : route_has(c, HASH)
+                     ? route_take_drawn(c->integer[ROUTE_TOKENS][t], draw++, count, left)
+                     : route_take_best(values, c->spec.experts, taken);
+    }
+}
+
+/* Does expert e take token t: do fewer tokens of its document (or of all) than it takes stand
+ * before it? */
+static bool route_takes(const operator_case *c, const double *scores, int64_t t, int e)
+{
+    int64_t experts = c->p[3], before = 0, begin = route_has(c, SEQUENCE) ? t / 7 * 7 : 0;
+    int64_t end = route_has(c, SEQUENCE) && begin + 7 < c->tokens ? begin + 7 : c->tokens;
+    for (int64_t i = begin; i < end; i++) {
+        double mine = scores[t * experts + e], other = scores[i * experts + e];
+        before += other > mine || (other == mine && i < t);
+    }
+    int64_t percent = c->p[8] > 0 ? c->p[8] : 100;
+    return before < percent * (end - begin) * c->p[4] / (100 * experts) &&
+           !(route_has(c, MASK) && e % 3 == 1);
+}
+
+/* Experts that take token t, the best first. */
+static void route_naive_taken(const operator_case *c, int64_t t, const double *scores, int32_t *ids)
+{
+    bool taken[64];
+    int count = 0;
+    for (int e = 0; e < c->spec.experts; e++) {
+        taken[e] = !route_takes(c, scores, t, e);
+        count += !taken[e];
+    }
+    for (int j = 0; j < c->spec.experts; j++) {
+        ids[j] = j < count ? route_take_best(scores + t * c->p[3], c->spec.experts, taken) : -1;
+    }
+}
+
+/* The experts' factors when rows and columns of exp(logits) are divided by their sums in turn. */
+static void route_naive_balance(const operator_case *c, const double *logits, double *factors)
+{
+    int64_t experts = c->p[3];
+    for (int64_t e = 0; e < experts; e++) {
+        factors[e] = 1;
+    }
+    for (double change = 1; change > 1e-4;) {
+        double columns[64] = {0};
+        for (int64_t t = 0; t < c->tokens; t++) {
+            double row = 0;
+            for (int64_t e = 0; e < experts; e++) {
+                row += exp(logits[t * experts + e]) * factors[e];
+            }
+            for (int64_t e = 0; e < experts; e++) {
+                columns[e] += exp(logits[t * experts + e]) / row / (double)c->tokens;
+            }
+        }
+        change = 0;
+        for (int64_t e = 0; e < experts; e++) {
+            change += fabs(1 / columns[e] / (double)experts - factors[e]) / (double)experts;
+            factors[e] = 1 / columns[e] / (double)experts;
+        }
+    }
+}
+
+static void route_naive_weights(const operator_case *c, int64_t columns, const double *logits,
+                                const double *scores, const int32_t *ids, double *weights)
+{
+    bool after = c->p[5] == MIXT_SCORE_TOP_K_SOFTMAX;
+    double sum = 0;
+    for (int64_t j = 0; j < columns && ids[j] >= 0; j++) {
+        weights[j] = after ? exp(logits[ids[j]]) : scores[ids[j]];
         sum += weights[j];
     }
-    for (int j = 0; j < c->spec.chosen; j++) {
+    for (int64_t j = 0; j < columns && ids[j] >= 0; j++) {
         weights[j] *= c->spec.options.scale / (after || c->spec.options.renormalise ? sum : 1);
     }
 }
@@ -261,7 +394,7 @@ static void route_naive_row(const operator_case *c, int64_t t, const double *log
 static bool route_naive_takes(const operator_case *c, int64_t i, const int32_t *ids,
                               const double *weights)
 {
-    int64_t k = c->spec.chosen, rank = 0, e = ids[i];
+    int64_t k = c->request.out[ROUTE_IDS].size[1], rank = 0, e = ids[i];
     for (int64_t o = 0; o < c->tokens * k; o++) {
         bool before = o % k < i % k || (o % k == i % k && o < i);
         if (route_has(c, BY_WEIGHT)) {
@@ -277,7 +410,10 @@ static void route_naive_record(const operator_case *c, const double *weights,
                                int32_t *const *integer_out)
 {
     int32_t p = 0;
-    int64_t choices = c->tokens * c->spec.chosen;
+    int64_t choices = c->tokens * c->request.out[ROUTE_IDS].size[1];
+    for (int64_t i = 0; i < choices; i++) {
+        integer_out[ROUTE_PLACE][i] = -1;
+    }
     for (int e = 0; e < c->spec.experts; e++) {
         integer_out[ROUTE_OFFSETS][e] = p;
         for (int64_t i = 0; i < choices; i++) {
@@ -292,39 +428,64 @@ static void route_naive_record(const operator_case *c, const double *weights,
         }
     }
     integer_out[ROUTE_OFFSETS][c->spec.experts] = p;
-    for (; p < choices; p++) {
-        integer_out[ROUTE_ORDER][p] = -1;
+    for (int64_t i = p; i < c->tokens * c->request.out[ROUTE_ORDER].multiple; i++) {
+        integer_out[ROUTE_ORDER][i] = -1;
     }
+}
+
+/* Losses from logits, scores [T, E] and choices. */
+static void route_naive_losses(const operator_case *c, const double *logits, const double *scores,
+                               const int32_t *ids, double *losses)
+{
+    int64_t experts = c->p[3], columns = c->request.out[ROUTE_IDS].size[1];
+    bool first_only = c->spec.options.balance == MIXT_BALANCE_GSHARD;
+    double mean[64] = {0}, share[64] = {0};
+    for (int64_t t = 0; t < c->tokens; t++) {
+        double sum = 0, powers = 0;
+        for (int64_t e = 0; e < experts; e++) {
+            sum += scores[t * experts + e];
+            powers += exp(logits[t * experts + e]);
+        }
+        for (int64_t e = 0; e < experts; e++) {
+            mean[e] += scores[t * experts + e] / sum / (double)c->tokens;
+        }
+        for (int64_t j = 0; j < (first_only ? 1 : columns); j++) {
+            int32_t id = ids[t * columns + j];
+            share[id < 0 ? 63 : id] +=
+                id < 0 ? 0 : 1 / (double)(first_only ? c->tokens : c->tokens * c->p[4]);
+        }
+        losses[ROUTE_LOSS_Z] += log(powers) * log(powers) / (double)c->tokens;
+    }
+    losses[ROUTE_LOSS_BALANCE] = (double)experts * case_product(mean, share, experts);
 }
 
 static void route_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
 {
-    int64_t experts = c->p[3], d = c->p[2], chosen = c->p[4];
-    double scores[64], mean[64] = {0}, share[64] = {0}, log_sum;
+    int64_t experts = c->p[3], columns = c->request.out[ROUTE_IDS].size[1];
+    double *logits = out[ROUTE_SCORES], factors[64];
+    double *scores = malloc((size_t)(c->tokens * experts) * sizeof *scores);
     for (int64_t t = 0; t < c->tokens; t++) {
-        double *logits = out[ROUTE_SCORES] + t * experts, sum = 0;
-        route_naive_logits(c, c->value[ROUTE_X] + t * d, logits);
-        route_naive_scores(c, logits, scores, &log_sum);
-        route_naive_row(c, t, logits, scores, integer_out[ROUTE_IDS] + t * chosen,
-                        out[ROUTE_WEIGHTS] + t * chosen);
-        for (int64_t e = 0; e < experts; e++) {
-            sum += scores[e];
-        }
-        for (int64_t e = 0; e < experts; e++) {
-            mean[e] += scores[e] / sum / (double)c->tokens;
-        }
-        bool first_only = c->spec.options.balance == MIXT_BALANCE_GSHARD;
-        for (int64_t j = 0; j < (first_only ? 1 : chosen); j++) {
-            share[integer_out[ROUTE_IDS][t * chosen + j]] +=
-                1 / (double)(first_only ? c->tokens : c->tokens * chosen);
-        }
-        out[ROUTE_LOSSES][ROUTE_LOSS_Z] += log_sum * log_sum / (double)c->tokens;
-    }
-    for (int64_t t = 0; t < c->tokens; t++) {
+        route_naive_logits(c, t, logits + t * experts);
+        route_naive_scores(c, logits + t * experts, scores + t * experts);
         integer_out[ROUTE_FINITE][t] = 1;
     }
-    out[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = (double)experts * case_product(mean, share, experts);
+    bool balanced = route_has(c, SINKHORN) && route_has(c, TRAINING);
+    if (balanced) {
+        route_naive_balance(c, logits, factors);
+    }
+    for (int64_t t = 0; t < c->tokens; t++) {
+        int32_t *ids = integer_out[ROUTE_IDS] + t * columns;
+        const double *row = logits + t * experts, *score = scores + t * experts;
+        if (route_has(c, EXPERT_CHOICE) && route_has(c, TRAINING)) {
+            route_naive_taken(c, t, scores, ids);
+        } else {
+            route_naive_row(c, t, row, score, balanced ? factors : NULL, ids);
+        }
+        route_naive_weights(c, columns, row, score, ids, out[ROUTE_WEIGHTS] + t * columns);
+    }
+    route_naive_losses(c, logits, scores, integer_out[ROUTE_IDS], out[ROUTE_LOSSES]);
     route_naive_record(c, out[ROUTE_WEIGHTS], integer_out);
+    free(scores);
 }
 
 /* dispatch, combine: {T, capacity, d, k, E, percent of choices that are of no expert} */

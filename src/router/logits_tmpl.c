@@ -21,8 +21,8 @@ typedef struct logits_run {
     real *d_bias;   /* [chunks, E] */
 } logits_run;
 
-/* raw = x weight^T by the first n rows of the weight, always exact: a bit less in a logit is another expert (Fedus et al. 2021,
- * selective precision). */
+/* raw = x weight^T by the first n rows of the weight, always exact: a bit less in a logit is
+ * another expert (Fedus et al. 2021, selective precision). */
 static void multiply(const mixt_call *call, int64_t n, real *raw)
 {
     int64_t d = call->in_shape[ROUTE_WEIGHT].size[1];
@@ -87,8 +87,7 @@ static void measure(int64_t experts, const real *logits, double *mean, double *v
 
 static bool has_noise(const mixt_call *call)
 {
-    return call->attributes->training &&
-           call->attributes->router->options.noise != MIXT_NOISE_NONE;
+    return call->attributes->training && call->attributes->router->options.noise != MIXT_NOISE_NONE;
 }
 
 /* The normal number of expert e for token t. */
@@ -216,9 +215,8 @@ static void noise_backward(const mixt_call *call, int64_t t, const real *raw, co
     int64_t experts = call->attributes->router->experts;
     memcpy(d_raw, d_logits, (size_t)experts * sizeof *d_raw);
     for (int64_t e = 0; e < experts; e++) {
-        double slope = has_noise(call)
-                           ? draw_noise(call, t, e) / (1 + exp(-(double)raw[experts + e]))
-                           : 0;
+        double slope =
+            has_noise(call) ? draw_noise(call, t, e) / (1 + exp(-(double)raw[experts + e])) : 0;
         d_raw[experts + e] = (real)((double)d_logits[e] * slope);
     }
 }

@@ -6,8 +6,8 @@
 #include "router/method.h"
 
 #define TOLERANCE 1e-4
-#define ROUNDS 200     /* most of them: rows far apart converge slowly */
-#define EPSILON 1e-8   /* added to every sum */
+#define ROUNDS 200   /* most of them: rows far apart converge slowly */
+#define EPSILON 1e-8 /* added to every sum */
 
 typedef struct balance {
     const mixt_call *call;
