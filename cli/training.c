@@ -112,6 +112,10 @@ static void draw_step(progress_line *progress, const training_run *run,
         used += snprintf(detail + used, sizeof detail - (size_t)used, " dead %.0f%%",
                          100 * report->dead_fraction);
     }
+    if (report->dropped > 0) {
+        used += snprintf(detail + used, sizeof detail - (size_t)used, " dropped %.1f%%",
+                         100 * report->dropped);
+    }
     if (report->skipped > 0) {
         snprintf(detail + used, sizeof detail - (size_t)used, " skipped %lld",
                  (long long)report->skipped);

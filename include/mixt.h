@@ -762,7 +762,10 @@ typedef struct mixt_step_report {
     double share;   /* of the run that is done, in what ends it: steps, or seconds in steps */
     bool evaluated; /* after this step, over at most evaluate_tokens of each domain: */
     double train_loss, heldout_loss; /* nats per token of the training and the held-out documents */
-    uint64_t reserved[8];
+    double dropped;       /* share of the step's choices that were beyond their experts' capacity */
+    double max_violation; /* most loaded expert over the mean, less 1 (MaxVio of 2408.15664), mean
+                             over layers; 0 is balance */
+    uint64_t reserved[6];
 } mixt_step_report;
 
 typedef struct mixt_trainer mixt_trainer;

@@ -71,10 +71,12 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
     mixt_route_values *record = &g->routes[g->moe_layers];
     if (mixt_model_layer_routes(b->model, layer)) {
         mixt_outputs made = decide(b, x, layer);
+        bool quantile = g->options.phase == MIXT_PHASE_TRAIN &&
+                        b->model->options.router.bias_update == MIXT_BIAS_QUANTILE;
         for (int i = 0; i < ROUTE_OUTPUTS; i++) {
             record->value[i] = made.value[i];
             if (g->options.keep_routes || i == ROUTE_COUNTS || i == ROUTE_LOSSES ||
-                i == ROUTE_FINITE || i == ROUTE_OFFSETS) {
+                i == ROUTE_FINITE || i == ROUTE_OFFSETS || (i == ROUTE_SCORES && quantile)) {
                 mixt_plan_keep(b->plan, record->value[i]);
             }
         }

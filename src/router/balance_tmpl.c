@@ -1,7 +1,10 @@
-/* What keeps experts busy: the balance loss and the z-loss (the loss-free bias is in balance.c).
- * balance = E sum_i f_i P_i with f_i the share of choices (Switch: all k, GShard: first choices)
+/* What keeps experts busy: the balance loss and the z-loss (biases that do it are in balance.c).
+ * Switch, GShard: balance = E sum_i f_i P_i with f_i the share of choices (all k, or first ones)
  * and P_i the mean over tokens of the row's scores, which sum to 1 (sigmoid scores are divided by
  * their sum, as DeepSeek-V3 does). f_i is a constant for the gradient.
+ * Skywork: balance = sum_i (1 / E - P_i)^2, which counts no choices.
+ * Over sequences every document has its own f_i and P_i, and the loss is their mean by tokens; over
+ * a step f_i is of all choices in ROUTE_SEEN, to which the forward adds this batch's.
  * z = mean over tokens of logsumexp(logits)^2 (ST-MoE).
  * Rows with a logit that is not finite are left out of both; choices of no
  * expert count for none. */
@@ -21,124 +24,294 @@ static real normalise(const mixt_kernels *kernels, const mixt_router_spec *spec,
     return sum;
 }
 
-static void loss_rows(void *context, int64_t item, int thread)
+/* Adds the scores of rows to sums [E + 1], and behind them logsumexp^2. */
+static void sum_rows(const mixt_call *call, mixt_range rows, real *sums)
 {
-    (void)thread;
-    const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
     const mixt_router_spec *spec = call->attributes->router;
     int experts = spec->experts;
     real scores[MIXT_EXPERTS_MAX], log_sum;
-    real *partial = (real *)call->workspace + item * (experts + 1);
-    memset(partial, 0, (size_t)(experts + 1) * sizeof *partial);
-    mixt_range range = mixt_chunk(call->tokens, MIXT_BALANCE_ROWS, item);
-    for (int64_t t = range.begin; t < range.end; t++) {
+    for (int64_t t = rows.begin; t < rows.end; t++) {
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
         if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
             continue;
         }
         (void)normalise(kernels, spec, scores);
-        kernels->add(experts, partial, partial, scores);
-        partial[experts] += log_sum * log_sum;
+        kernels->add(experts, sums, sums, scores);
+        sums[experts] += log_sum * log_sum;
     }
 }
 
-/* f_i of one expert: its share of what the loss counts. */
-static double load_share(const mixt_call *call, int expert, const int32_t *first)
+/* Rows that are balanced together: what is counted of them, and their scores. */
+typedef struct balanced {
+    const mixt_router_spec *spec;
+    double rows;
+    const int32_t *counts; /* [E]: choices, or first choices */
+    double choices;        /* of that kind */
+    const real *sums;      /* [E]: of the rows' scores */
+} balanced;
+
+static double share_of(const balanced *b, int expert)
 {
-    const mixt_router_spec *spec = call->attributes->router;
-    if (spec->options.balance == MIXT_BALANCE_GSHARD) {
-        return (double)first[expert] / (double)call->tokens;
-    }
-    return (double)((const int32_t *)call->out[ROUTE_COUNTS])[expert] /
-           ((double)call->tokens * spec->chosen);
+    return b->choices > 0 ? (double)b->counts[expert] / b->choices : 0;
 }
 
-static void count_first(const mixt_call *call, int32_t *first)
+static bool by_scores(const mixt_router_spec *spec)
 {
-    const mixt_router_spec *spec = call->attributes->router;
-    assert(spec->experts <= MIXT_EXPERTS_MAX);
-    int64_t columns = call->out_shape[ROUTE_IDS].size[1];
-    memset(first, 0, (size_t)spec->experts * sizeof *first);
-    for (int64_t t = 0; t < call->tokens; t++) {
-        int32_t id = ((const int32_t *)call->out[ROUTE_IDS])[t * columns];
-        if (id >= 0) {
-            first[id]++;
+    return spec->options.balance == MIXT_BALANCE_SKYWORK;
+}
+
+/* 1 / E - P_i */
+static double missing_of(const balanced *b, int expert)
+{
+    return 1.0 / b->spec->experts - (double)b->sums[expert] / b->rows;
+}
+
+static double loss_of(const balanced *b)
+{
+    int experts = b->spec->experts;
+    double squares = 0, along = 0;
+    for (int e = 0; e < experts; e++) {
+        squares += missing_of(b, e) * missing_of(b, e);
+        along += share_of(b, e) * (double)b->sums[e];
+    }
+    return by_scores(b->spec) ? squares : along * experts / b->rows;
+}
+
+/* d loss / d P_i, times `factor`; `pull` may be the sums. */
+static void find_pull(const balanced *b, double factor, real *pull)
+{
+    int experts = b->spec->experts;
+    for (int e = 0; e < experts; e++) {
+        pull[e] = (real)(by_scores(b->spec) ? factor * -2 * missing_of(b, e)
+                                            : factor * experts * share_of(b, e));
+    }
+}
+
+static bool counts_first(const mixt_call *call)
+{
+    return call->attributes->router->options.balance == MIXT_BALANCE_GSHARD;
+}
+
+/* counts [E] of the choices in rows. */
+static void count_rows(const mixt_call *call, mixt_range rows, int32_t *counts)
+{
+    const int32_t *ids = call->out[ROUTE_IDS];
+    int64_t columns = call->out_shape[ROUTE_IDS].size[1], last = counts_first(call) ? 1 : columns;
+    memset(counts, 0, (size_t)call->attributes->router->experts * sizeof *counts);
+    for (int64_t t = rows.begin; t < rows.end; t++) {
+        for (int64_t j = 0; j < last; j++) {
+            if (ids[t * columns + j] >= 0) {
+                counts[ids[t * columns + j]]++;
+            }
         }
     }
 }
 
-void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
+static double choices_of(const mixt_call *call, double rows)
+{
+    return counts_first(call) ? rows : rows * call->attributes->router->chosen;
+}
+
+static bool by_sequence(const mixt_call *call)
+{
+    return call->attributes->router->options.balance_scope == MIXT_BALANCE_OVER_SEQUENCE &&
+           call->in[ROUTE_FIRST] != NULL;
+}
+
+/* What is counted where all rows are one; `counts` [E] is room for it. */
+static balanced batch_of(const mixt_call *call, int32_t *counts, const real *sums)
+{
+    const mixt_router_spec *spec = call->attributes->router;
+    const int32_t *seen = call->in[ROUTE_SEEN];
+    double rows = (double)call->tokens;
+    balanced b = {spec, rows, seen != NULL ? seen : counts, choices_of(call, rows), sums};
+    if (seen == NULL) {
+        count_rows(call, (mixt_range){0, call->tokens}, counts);
+        return b;
+    }
+    b.choices = 0;
+    for (int e = 0; e < spec->experts; e++) {
+        b.choices += seen[e];
+    }
+    return b;
+}
+
+/* Adds this batch's choices to those of the step. */
+static void add_seen(const mixt_call *call, int32_t *counts)
+{
+    int32_t *seen = call->in[ROUTE_SEEN];
+    if (seen != NULL) {
+        count_rows(call, (mixt_range){0, call->tokens}, counts);
+        for (int e = 0; e < call->attributes->router->experts; e++) {
+            seen[e] += counts[e];
+        }
+    }
+}
+
+/* The document that begins at row t or, where none does, the next one that does before `end`;
+ * false: none. A part of the rows works on the documents that begin in it. */
+static bool next_document(const mixt_call *call, int64_t t, int64_t end, mixt_range *document)
+{
+    const int32_t *first = call->in[ROUTE_FIRST];
+    while (t > 0 && t < end && first[t] == first[t - 1]) {
+        t++;
+    }
+    *document = (mixt_range){t, t + 1};
+    while (t < end && document->end < call->tokens && first[document->end] == first[t]) {
+        document->end++;
+    }
+    return t < end;
+}
+
+/* One of the documents: its scores into sums [E + 1], its choices into counts [E]. */
+static balanced document_of(const mixt_call *call, mixt_range rows, int32_t *counts, real *sums)
+{
+    const mixt_router_spec *spec = call->attributes->router;
+    double count = (double)(rows.end - rows.begin);
+    memset(sums, 0, (size_t)(spec->experts + 1) * sizeof *sums);
+    sum_rows(call, rows, sums);
+    count_rows(call, rows, counts);
+    return (balanced){spec, count, counts, choices_of(call, count), sums};
+}
+
+/* A part's sums [E + 1]; of documents the sum of their losses by tokens, and z at the end. */
+static void loss_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    int experts = call->attributes->router->experts;
+    real *partial = (real *)call->workspace + item * (experts + 1), sums[MIXT_EXPERTS_MAX + 1];
+    int32_t counts[MIXT_EXPERTS_MAX];
+    memset(partial, 0, (size_t)(experts + 1) * sizeof *partial);
+    mixt_range range = mixt_chunk(call->tokens, MIXT_BALANCE_ROWS, item), document;
+    if (!by_sequence(call)) {
+        sum_rows(call, range, partial);
+        return;
+    }
+    for (int64_t t = range.begin; next_document(call, t, range.end, &document); t = document.end) {
+        balanced b = document_of(call, document, counts, sums);
+        partial[0] += (real)(b.rows * loss_of(&b));
+        partial[experts] += sums[experts];
+    }
+}
+
+/* Sums [E + 1] over all parts, at the head of the workspace. */
+static real *sum_parts(const mixt_call *call)
 {
     const mixt_kernels *kernels = mixt_kernels_of(call);
     int experts = call->attributes->router->experts;
-    int64_t chunks = mixt_divide_up(call->tokens, MIXT_BALANCE_ROWS);
-    int32_t first[MIXT_EXPERTS_MAX];
-    real *sums = call->workspace, *losses = call->out[ROUTE_LOSSES];
+    int64_t parts = mixt_divide_up(call->tokens, MIXT_BALANCE_ROWS);
+    real *sums = call->workspace;
     mixt_for_chunks(call, call->tokens, MIXT_BALANCE_ROWS, loss_rows);
-    for (int64_t item = 1; item < chunks; item++) {
+    for (int64_t item = 1; item < parts; item++) {
         kernels->add(experts + 1, sums, sums, sums + item * (experts + 1));
     }
-    count_first(call, first);
-    double balance = 0;
-    for (int e = 0; e < experts; e++) {
-        balance += load_share(call, e, first) * (double)sums[e];
+    return sums;
+}
+
+void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
+{
+    int experts = call->attributes->router->experts;
+    int32_t counts[MIXT_EXPERTS_MAX];
+    assert(experts <= MIXT_EXPERTS_MAX);
+    real *sums = sum_parts(call), *losses = call->out[ROUTE_LOSSES];
+    losses[ROUTE_LOSS_BALANCE] = sums[0] / (real)call->tokens;
+    if (!by_sequence(call)) {
+        add_seen(call, counts);
+        balanced b = batch_of(call, counts, sums);
+        losses[ROUTE_LOSS_BALANCE] = (real)loss_of(&b);
     }
-    losses[ROUTE_LOSS_BALANCE] = (real)(balance * experts / (double)call->tokens);
     losses[ROUTE_LOSS_Z] = sums[experts] / (real)call->tokens;
 }
 
 typedef struct balance_run {
     const mixt_call *call;
-    const real *pull; /* [E]: d loss / d P_i, for one token */
-    real z;           /* d loss / d logsumexp^2 */
+    double balance;   /* d step's loss / d balance loss of a token's batch or document */
+    const real *pull; /* [E]: d step's loss / d P_i, for one token; of a batch */
+    real z;           /* d step's loss / d logsumexp^2 */
     real *d_logits;
 } balance_run;
 
-static void gradient_rows(void *context, int64_t item, int thread)
+static void add_gradients(const balance_run *run, mixt_range rows, const real *pull)
 {
-    (void)thread;
-    const balance_run *run = context;
     const mixt_call *call = run->call;
     const mixt_kernels *kernels = mixt_kernels_of(call);
     const mixt_router_spec *spec = call->attributes->router;
     int experts = spec->experts;
     bool sigmoid = spec->options.score == MIXT_SCORE_SIGMOID;
     real scores[MIXT_EXPERTS_MAX], log_sum;
-    mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
-    for (int64_t t = range.begin; t < range.end; t++) {
+    for (int64_t t = rows.begin; t < rows.end; t++) {
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
         real *d_logits = run->d_logits + t * experts;
         if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
             continue;
         }
         real sum = normalise(kernels, spec, scores);
-        real along = kernels->dot(experts, run->pull, scores), z = 2 * log_sum * run->z;
+        real along = kernels->dot(experts, pull, scores), z = 2 * log_sum * run->z;
         for (int e = 0; e < experts; e++) {
             /* sigmoid: P = s / sum, d s / d logit = s (1 - s) with s = P sum */
             real slope = sigmoid ? scores[e] * (1 - scores[e] * sum) : scores[e];
             real softmax = sigmoid ? (real)exp((double)(logits[e] - log_sum)) : scores[e];
-            d_logits[e] += (run->pull[e] - along) * slope + z * softmax;
+            d_logits[e] += (pull[e] - along) * slope + z * softmax;
         }
     }
 }
 
-void MIXT_REAL(mixt_balance_gradient)(const mixt_call *call, real *d_logits)
+static void gradient_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const balance_run *run = context;
+    add_gradients(run, mixt_chunk(run->call->tokens, MIXT_ROWS, item), run->pull);
+}
+
+static void gradient_documents(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const balance_run *run = context;
+    const mixt_call *call = run->call;
+    int32_t counts[MIXT_EXPERTS_MAX];
+    real sums[MIXT_EXPERTS_MAX + 1];
+    mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item), document;
+    for (int64_t t = range.begin; next_document(call, t, range.end, &document); t = document.end) {
+        balanced b = document_of(call, document, counts, sums);
+        find_pull(&b, run->balance, sums);
+        add_gradients(run, document, sums);
+    }
+}
+
+/* What the layer's balance loss is multiplied by. */
+static double balance_weight(const mixt_call *call)
+{
+    const real *factors = call->in[ROUTE_BALANCE];
+    double weight = call->attributes->balance_weight;
+    assert(factors == NULL || (call->layer >= 0 && call->layer < call->in_shape[ROUTE_BALANCE].size[0]));
+    return factors != NULL ? weight * (double)factors[call->layer] : weight;
+}
+
+void MIXT_REAL(mixt_balance_gradient)(const mixt_call *call, real *d_logits, real *workspace)
 {
     const mixt_attributes *attributes = call->attributes;
-    int experts = attributes->router->experts;
+    const mixt_router_spec *spec = attributes->router;
     double scale =
         (double)((const real *)call->in[ROUTE_SCALE])[MIXT_SCALE_ROUTER] / (double)call->tokens;
-    int32_t first[MIXT_EXPERTS_MAX];
+    double weight = balance_weight(call);
+    int32_t counts[MIXT_EXPERTS_MAX];
     real pull[MIXT_EXPERTS_MAX];
-    if (scale == 0 || (attributes->balance_weight == 0 && attributes->z_weight == 0)) {
+    if (scale == 0 || (weight == 0 && attributes->z_weight == 0)) {
         return;
     }
-    count_first(call, first);
-    for (int e = 0; e < experts; e++) {
-        pull[e] = (real)(scale * attributes->balance_weight * experts * load_share(call, e, first));
+    balance_run run = {call, scale * weight, pull, (real)(scale * attributes->z_weight), d_logits};
+    if (by_sequence(call)) {
+        mixt_pool_run(call->compute->pool, mixt_divide_up(call->tokens, MIXT_ROWS),
+                      gradient_documents, &run);
+        return;
     }
-    balance_run run = {call, pull, (real)(scale * attributes->z_weight), d_logits};
+    mixt_call summed = *call;
+    summed.workspace = workspace;
+    memset(pull, 0, (size_t)spec->experts * sizeof *pull);
+    balanced b = batch_of(call, counts, by_scores(spec) ? sum_parts(&summed) : pull);
+    find_pull(&b, run.balance, pull);
     mixt_pool_run(call->compute->pool, mixt_divide_up(call->tokens, MIXT_ROWS), gradient_rows,
                   &run);
 }

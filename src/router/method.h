@@ -75,15 +75,16 @@ const double *mixt_logits_backward_f64(const mixt_call *call, double *d_logits, 
 void mixt_route_decide_f32(const mixt_call *call);
 void mixt_route_decide_f64(const mixt_call *call);
 
-/* Balance and z-loss (balance_tmpl.c). loss: fills ROUTE_LOSSES from logits, ids and counts.
- * gradient: adds scale[MIXT_SCALE_ROUTER] * (balance_weight * d balance + z_weight * d z) to d
- * logits [T, E]. */
+/* Balance and z-loss (balance_tmpl.c). loss: fills ROUTE_LOSSES from logits and ids, and adds to
+ * ROUTE_SEEN. gradient: adds scale[MIXT_SCALE_ROUTER] * (balance_weight balance[layer] * d balance
+ * + z_weight * d z) to d logits [T, E]. `workspace` as the backward's size says. */
 #define MIXT_BALANCE_ROWS 64 /* rows of one partial sum */
-int64_t mixt_balance_workspace(int64_t capacity, int64_t experts);
+int64_t mixt_balance_workspace(const mixt_router_spec *spec, int64_t capacity);
+int64_t mixt_balance_backward_workspace(const mixt_router_spec *spec, int64_t capacity);
 void mixt_balance_loss_f32(const mixt_call *call);
 void mixt_balance_loss_f64(const mixt_call *call);
-void mixt_balance_gradient_f32(const mixt_call *call, float *d_logits);
-void mixt_balance_gradient_f64(const mixt_call *call, double *d_logits);
+void mixt_balance_gradient_f32(const mixt_call *call, float *d_logits, float *workspace);
+void mixt_balance_gradient_f64(const mixt_call *call, double *d_logits, double *workspace);
 
 /* A row's scores s [E] (softmax over all experts, or the sigmoid of each) and its logsumexp; false,
  * and s left alone, where a logit is not a finite number. */

@@ -93,6 +93,23 @@ static mixt_status check_choices(const mixt_router_options *options, mixt_error 
     return MIXT_OK;
 }
 
+/* What quantile balancing cannot work with. */
+static const char *check_quantile(const mixt_router_spec *spec)
+{
+    const mixt_router_options *o = &spec->options;
+    if (!o->select_bias || o->bias_rate > 0) {
+        return "quantile balancing needs a selection bias and no rate";
+    }
+    if (mixt_router_needs(spec) != 0) {
+        return "quantile balancing is for tokens that choose their k best experts";
+    }
+    if (o->groups > 0) {
+        return "quantile balancing knows no groups";
+    }
+    return spec->chosen == spec->experts ? "quantile balancing needs experts that are not chosen"
+                                         : NULL;
+}
+
 /* Options that only work with, or without, others. */
 static mixt_status check_together(const mixt_router_spec *spec, mixt_error *error)
 {
@@ -108,14 +125,16 @@ static mixt_status check_together(const mixt_router_spec *spec, mixt_error *erro
         wrong = "noise is for linear logits alone";
     } else if (o->balance == MIXT_BALANCE_SKYWORK && o->balance_scope == MIXT_BALANCE_OVER_STEP) {
         wrong = "Skywork's balance loss counts no choices, so none of the step before";
-    } else if (o->bias_update == MIXT_BIAS_QUANTILE && (o->bias_rate > 0 || !o->select_bias)) {
-        wrong = "quantile balancing needs a selection bias and no rate";
     } else if (o->adaptive_balance && !(o->balance_coefficient > 0)) {
         wrong = "an adaptive balance coefficient needs one to begin with";
     } else if (o->choice_scope != MIXT_CHOICE_OVER_BATCH &&
                (mixt_router_needs(spec) & MIXT_GIVES_MORE) == 0) {
         wrong = "a choice scope is for select expert-choice alone";
+    } else if (o->adaptive_balance && (mixt_router_needs(spec) & MIXT_GIVES_MORE) != 0) {
+        wrong =
+            "an adaptive balance coefficient follows dropped choices, and these experts drop none";
     }
+    wrong = wrong == NULL && o->bias_update == MIXT_BIAS_QUANTILE ? check_quantile(spec) : wrong;
     return wrong == NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %s", wrong);
 }
 
@@ -248,7 +267,10 @@ static mixt_status expect_integers(const mixt_shape_request *request, mixt_error
                 mixt_expect(have, mixt_shape_integers(inputs[i].shape), inputs[i].name, error));
         }
     }
-    return MIXT_OK;
+    const mixt_shape *factors = &request->in[ROUTE_BALANCE];
+    return factors->rank == 0 ? MIXT_OK
+                              : mixt_expect(factors, mixt_shape_static(1, factors->size[0], 0, 0),
+                                            "route: balance", error);
 }
 
 mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
@@ -296,13 +318,14 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
         mixt_logits_workspace(spec, training, tokens),
         mixt_router_method_of(spec)->workspace(spec, training, tokens),
         request->attributes->capacity > 0 ? tokens * choices.size[1] : 0, /* weights of an expert */
-        mixt_balance_workspace(tokens, experts),
+        mixt_balance_workspace(spec, tokens),
     };
     for (size_t i = 0; i < sizeof workspaces / sizeof workspaces[0]; i++) {
         request->forward_workspace = mixt_most(request->forward_workspace, workspaces[i]);
     }
     request->backward_workspace =
-        tokens * experts /* d logits */ + mixt_logits_backward_workspace(spec, tokens);
+        tokens * experts /* d logits */ + mixt_most(mixt_logits_backward_workspace(spec, tokens),
+                                                    mixt_balance_backward_workspace(spec, tokens));
     return MIXT_OK;
 }
 

@@ -194,7 +194,7 @@ void MIXT_REAL(mixt_route_backward)(const mixt_call *call)
     } else {
         memset(d_logits, 0, (size_t)values * sizeof *d_logits);
     }
-    MIXT_REAL(mixt_balance_gradient)(call, d_logits);
+    MIXT_REAL(mixt_balance_gradient)(call, d_logits, d_logits + values);
     const real *d_raw = MIXT_REAL(mixt_logits_backward)(call, d_logits, d_logits + values);
     mixt_linear_gradients(call, ROUTE_X, ROUTE_WEIGHT, d_raw, true);
 }

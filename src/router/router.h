@@ -81,4 +81,18 @@ mixt_status mixt_router_check_training(const mixt_router_spec *spec, mixt_error 
  * load[e]). Called once an optimizer step with the step's summed counts. */
 void mixt_router_update_bias(float *bias, const int64_t *counts, int experts, double rate);
 
+/* Quantile balancing (Megatron-LM PR 5349, torchtitan PR 4577). required [E]: the bias beyond which
+ * each expert would be chosen by a row of these logits, r_j = a - s_j with a the (k + 1)-th best
+ * biased score. quantile: the value below which a share of them lies, between the two nearest ones;
+ * reorders them. centre: biases less their mean. */
+void mixt_router_required_bias(const mixt_kernels_f32 *kernels, const mixt_router_spec *spec,
+                               const float *logits, const float *bias, float *required);
+double mixt_router_quantile(float *values, int64_t count, double share);
+void mixt_router_centre(double *bias, int experts, float *centred);
+
+/* Choices beyond what each expert takes; and Skywork's next coefficient of a layer, of which that
+ * share was dropped: 0.99 a + 0.01 min(d / 5, most). */
+int64_t mixt_router_dropped(const int32_t *counts, int experts, int64_t capacity);
+double mixt_router_adapt(double coefficient, double drop_rate, double most);
+
 #endif

@@ -74,8 +74,26 @@ static void put_number(mixt_buffer *out, const char *name, double value)
     }
 }
 
+/* ,"balance_coefficients":[...], and an event for each layer with experts. */
+static mixt_status put_coefficients(mixt_log *log, int64_t step, const mixt_log_balance *balance,
+                                    mixt_buffer *line, mixt_error *error)
+{
+    mixt_status status = MIXT_OK;
+    for (int i = 0; i < balance->layers; i++) {
+        char tag[48];
+        mixt_buffer_format(line, "%s%.9g", i == 0 ? ",\"balance_coefficients\":[" : ",",
+                           balance->coefficients[i]);
+        snprintf(tag, sizeof tag, "balance_coefficient/%d", i);
+        mixt_scalar scalar = {tag, balance->coefficients[i]};
+        mixt_status added = mixt_tensorboard_add(log->events, step, &scalar, 1, error);
+        status = status != MIXT_OK ? status : added;
+    }
+    mixt_buffer_text(line, "]");
+    return status;
+}
+
 mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t tokens,
-                          mixt_error *error)
+                          const mixt_log_balance *balance, mixt_error *error)
 {
     const mixt_scalar scalars[] = {
         {"loss", report->loss},
@@ -85,22 +103,28 @@ mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t
         {"grad_norm", report->gradient_norm},
         {"tokens_per_second", report->tokens_per_second},
         {"load_max_over_mean", report->load_max_over_mean},
+        {"max_violation", report->max_violation},
         {"dead_fraction", report->dead_fraction},
         {"effective_experts", report->effective_experts},
+        {"dropped", report->dropped}, /* the last: only with a capacity */
     };
-    const int count = (int)(sizeof scalars / sizeof *scalars);
+    const int count = (int)(sizeof scalars / sizeof *scalars) - !balance->capacity;
     mixt_buffer line = {0};
     mixt_buffer_format(&line, "{\"step\":%lld", (long long)report->step);
     for (int i = 0; i < count; i++) {
         put_number(&line, scalars[i].tag, scalars[i].value);
     }
+    mixt_status third = balance->coefficients != NULL
+                            ? put_coefficients(log, report->step, balance, &line, error)
+                            : MIXT_OK;
     mixt_buffer_format(&line, ",\"tokens\":%lld,\"skipped\":%lld,\"was_skipped\":%s}\n",
                        (long long)tokens, (long long)report->skipped,
                        report->was_skipped ? "true" : "false");
     mixt_status status = write_lines(log, &line, error);
     mixt_status second =
         mixt_tensorboard_add(log->events, report->step, scalars, (size_t)count, error);
-    return status != MIXT_OK ? status : second;
+    status = status != MIXT_OK ? status : second;
+    return status != MIXT_OK ? status : third;
 }
 
 static double bits(const mixt_score_row *row, uint64_t units)

@@ -13,9 +13,15 @@ mixt_status mixt_log_open(const char *folder, int64_t step, mixt_log **log, mixt
 void mixt_log_close(mixt_log *log);
 /* To the disk, before a checkpoint: a resumed run finds a line for each of its steps. */
 mixt_status mixt_log_sync(mixt_log *log, mixt_error *error);
+/* What is said of balance where it is there: drops with a capacity, coefficients that change. */
+typedef struct mixt_log_balance {
+    bool capacity;
+    const double *coefficients; /* [layers]; NULL: they do not change */
+    int layers;
+} mixt_log_balance;
 /* One step; `tokens` seen so far. */
 mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t tokens,
-                          mixt_error *error);
+                          const mixt_log_balance *balance, mixt_error *error);
 /* Held-out scores after `step` steps; rows as mixt_evaluate gives them. */
 mixt_status mixt_log_scores(mixt_log *log, int64_t step, const mixt_score_row *rows, int count,
                             mixt_error *error);

@@ -7,7 +7,7 @@ void mixt_report_load(const mixt_trainer *trainer, mixt_step_report *report)
 {
     int layers = trainer->graph->moe_layers, experts = trainer->model->options.experts;
     int64_t dead = 0;
-    double effective = 0, worst = 0;
+    double effective = 0, worst = 0, violation = 0;
     for (int layer = 0; layer < layers; layer++) {
         const int64_t *counts = trainer->counts + (size_t)layer * (size_t)experts;
         int64_t sum = 0, most = 0;
@@ -23,9 +23,11 @@ void mixt_report_load(const mixt_trainer *trainer, mixt_step_report *report)
         }
         double ratio = sum > 0 ? (double)most * experts / (double)sum : 0;
         worst = ratio > worst ? ratio : worst;
+        violation += ratio > 1 ? ratio - 1 : 0;
         effective += exp(entropy) / experts;
     }
     report->load_max_over_mean = worst;
+    report->max_violation = layers > 0 ? violation / layers : 0;
     report->dead_fraction = layers > 0 ? (double)dead / ((double)layers * experts) : 0;
     report->effective_experts = layers > 0 ? effective / layers : 0;
 }

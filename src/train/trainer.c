@@ -103,6 +103,7 @@ static mixt_status build(mixt_trainer *trainer, mixt_error *error)
     MIXT_TRY(
         mixt_weights_create(trainer->model, &trainer->context->device, &trainer->weights, error));
     MIXT_TRY(bind(trainer, error));
+    MIXT_TRY(mixt_balancer_create(trainer, error));
     MIXT_TRY(mixt_redraw_create(trainer, error));
     return mixt_optimizer_create(trainer, error);
 }
@@ -172,6 +173,7 @@ void mixt_trainer_free(mixt_trainer *trainer)
     mixt_log_close(trainer->log);
     mixt_state_close(trainer);
     mixt_optimizer_free(trainer->optimizer);
+    mixt_balancer_free(trainer->balancer);
     mixt_instance_free(trainer->instance);
     mixt_graph_free(trainer->graph);
     mixt_weights_free(trainer->weights);
@@ -244,7 +246,7 @@ static int64_t stage(mixt_trainer *trainer)
 }
 
 /* Adds what the plan left behind after a micro batch. */
-static void collect(mixt_trainer *trainer, mixt_step_sums *sums)
+static void collect(mixt_trainer *trainer, int micro, mixt_step_sums *sums)
 {
     const mixt_graph *graph = trainer->graph;
     const float *nll = mixt_instance_view(trainer->instance, graph->nll);
@@ -256,10 +258,14 @@ static void collect(mixt_trainer *trainer, mixt_step_sums *sums)
         mixt_instance_route(trainer->instance, &graph->routes[layer], &route);
         for (int e = 0; e < route.experts; e++) {
             trainer->counts[layer * route.experts + e] += route.counts[e];
+            sums->choices += route.counts[e];
+            sums->dropped += route.counts[e];
         }
+        sums->dropped -= route.offsets[route.experts];
         sums->balance += route.losses[ROUTE_LOSS_BALANCE];
         sums->z += route.losses[ROUTE_LOSS_Z];
         sums->broken += mixt_route_broken(&route, NULL);
+        mixt_balancer_collect(trainer, layer, micro, &route);
     }
 }
 
@@ -295,11 +301,12 @@ mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, 
     memset(trainer->counts, 0, counts * sizeof *trainer->counts);
     mixt_device_memory_zero(&trainer->gradients);
     mixt_instance_write(trainer->instance, graph->scale, scale, sizeof scale);
+    mixt_balancer_begin(trainer);
     mixt_redraw_begin(trainer);
     for (int micro = 0; micro < accumulation && status == MIXT_OK; micro++) {
         status = run_batch(trainer, micro, error);
         if (status == MIXT_OK) {
-            collect(trainer, sums);
+            collect(trainer, micro, sums);
         }
     }
     mixt_redraw_end(trainer);
@@ -340,6 +347,7 @@ static void fill_report(mixt_trainer *trainer, const mixt_step_sums *sums, doubl
     double share = o->seconds > 0 ? c->seconds / o->seconds : (double)c->step / (double)o->steps;
     report->share = share < 1 ? share : 1;
     report->skipped = c->skipped;
+    report->dropped = sums->choices > 0 ? (double)sums->dropped / (double)sums->choices : 0;
     mixt_report_load(trainer, report);
 }
 
@@ -397,7 +405,11 @@ static mixt_status afterwards(mixt_trainer *trainer, mixt_step_report *report, m
     bool done = mixt_trainer_done(trainer);
     mixt_status status = MIXT_OK;
     if (done || report->was_skipped || c->step % o->log_every == 0) {
-        status = mixt_log_step(trainer->log, report, c->tokens, error);
+        const mixt_model_options *m = &trainer->model->options;
+        mixt_log_balance balance = {m->experts > 0 && m->router.capacity > 0,
+                                    mixt_balancer_coefficients(trainer),
+                                    trainer->graph->moe_layers};
+        status = mixt_log_step(trainer->log, report, c->tokens, &balance, error);
     }
     bool score = o->evaluate_every > 0 && c->step % o->evaluate_every == 0;
     if (status == MIXT_OK && score && !report->was_skipped) {
@@ -443,6 +455,7 @@ mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *report, m
     } else {
         MIXT_TRY(mixt_optimizer_step(trainer, report->learning_rate, scale, error));
         mixt_optimizer_bias(trainer);
+        mixt_balancer_end(trainer);
         c->updates++;
         c->skipped_in_row = 0;
     }

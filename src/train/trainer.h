@@ -29,6 +29,8 @@ typedef struct mixt_step_sums {
     int64_t targets;      /* those rows */
     double balance, z;    /* over micro batches and MoE layers */
     int64_t broken;       /* router rows with a logit that is not finite */
+    int64_t choices;      /* over micro batches and MoE layers */
+    int64_t dropped;      /* of them, beyond capacities */
     double gradient_norm; /* global, before clipping */
 } mixt_step_sums;
 
@@ -50,6 +52,7 @@ struct mixt_trainer {
     mixt_device_memory second_moments;
     mixt_device_memory rope;
     struct mixt_optimizer *optimizer;
+    struct mixt_balancer *balancer;
     mixt_order order;
     int64_t rows;        /* of a micro batch */
     mixt_batch *batches; /* [accumulation]: inputs of the step's micro batches */
@@ -98,6 +101,18 @@ mixt_status mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradi
                                 mixt_error *error);
 /* Loss-free balancing: moves the selection biases by the step's counts. */
 void mixt_optimizer_bias(mixt_trainer *trainer);
+
+/* balance.c: what balances experts over a step, beside the losses of its micro batches */
+mixt_status mixt_balancer_create(mixt_trainer *trainer, mixt_error *error);
+void mixt_balancer_free(struct mixt_balancer *balancer);
+/* Before the micro batches of a step, and behind each of them for a layer with experts. */
+void mixt_balancer_begin(mixt_trainer *trainer);
+void mixt_balancer_collect(mixt_trainer *trainer, int layer, int micro, const mixt_route *route);
+/* Behind a step that was taken: biases and coefficients for the next. */
+void mixt_balancer_end(mixt_trainer *trainer);
+/* [moe_layers]: each layer's balance coefficient where they follow drop rates; NULL: they do not.
+ * A part of the run's state. */
+double *mixt_balancer_coefficients(const mixt_trainer *trainer);
 
 /* redraw.c: around the passes of a step whose routers are drawn anew */
 mixt_status mixt_redraw_create(mixt_trainer *trainer, mixt_error *error);
