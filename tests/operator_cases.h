@@ -13,6 +13,7 @@ typedef struct operator_case {
     mixt_op op;
     const int64_t *p; /* the row of the table */
     int64_t tokens;
+    int layer; /* of the call; -1 unless a case says another */
     mixt_attributes attributes;
     mixt_router_spec spec;
     mixt_adamw_arguments adamw;

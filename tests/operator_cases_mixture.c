@@ -29,6 +29,10 @@ enum {
     TRAINING = 262144,
     CAPACITY = 1 << 20,  /* 0.75 times the equal share */
     BY_WEIGHT = 1 << 21, /* what is dropped beyond it */
+    SKYWORK = 1 << 22,
+    DOCUMENTS = 1 << 23, /* balanced one by one */
+    SEEN = 1 << 24,      /* balanced over a step, of which there were choices before */
+    FACTORS = 1 << 25,   /* of three layers, of which this is the last */
 };
 
 /* the random numbers of a training step: seed, its upper half, step, batch */
@@ -84,11 +88,34 @@ static const int64_t route_rows[][CASE_NUMBERS] = {
     {33, 33, 8, 9, 3, MIXT_SCORE_TOP_K_SOFTMAX, NOISE | TRAINING | LOGIT_BIAS | NORMALISE | CAP},
     {33, 40, 8, 9, 3, MIXT_SCORE_SIGMOID, NOISE | CAP | RENORMALISE},
     {50, 50, 6, 10, 2, MIXT_SCORE_SOFTMAX, NOISE | TRAINING | EXPERT_CHOICE | LOGIT_BIAS},
+    {70, 80, 8, 12, 3, MIXT_SCORE_SOFTMAX, SKYWORK | RENORMALISE | NORMALISE},
+    {200, 200, 6, 9, 2, MIXT_SCORE_SIGMOID, SKYWORK | RENORMALISE | FACTORS},
+    {300, 310, 7, 16, 2, MIXT_SCORE_SOFTMAX, DOCUMENTS | RENORMALISE},
+    {130, 130, 6, 10, 3, MIXT_SCORE_SIGMOID, DOCUMENTS | GSHARD | BIAS | FACTORS},
+    {300, 300, 7, 5, 2, MIXT_SCORE_TOP_K_SOFTMAX, DOCUMENTS | SKYWORK},
+    {33, 40, 5, 6, 2, MIXT_SCORE_SIGMOID, DOCUMENTS | SKYWORK | CAP | FACTORS},
+    {130, 140, 6, 10, 3, MIXT_SCORE_SOFTMAX, SEEN},
+    {70, 70, 6, 8, 2, MIXT_SCORE_SIGMOID, SEEN | GSHARD | RENORMALISE | FACTORS},
 };
 
 static bool route_has(const operator_case *c, int64_t flag)
 {
     return (c->p[6] & flag) != 0;
+}
+
+static void route_prepare_balance(operator_case *c)
+{
+    c->attributes.training = route_has(c, TRAINING | DOCUMENTS | SEEN);
+    if (route_has(c, DOCUMENTS)) {
+        c->request.in[ROUTE_FIRST] = mixt_shape_integers(by_token(c, 1, 0));
+    }
+    if (route_has(c, SEEN)) {
+        c->request.in[ROUTE_SEEN] = mixt_shape_integers(fixed(c->p[3], 0));
+    }
+    if (route_has(c, FACTORS)) {
+        c->request.in[ROUTE_BALANCE] = fixed(3, 0);
+        c->layer = 2;
+    }
 }
 
 static void route_prepare(operator_case *c)
@@ -120,7 +147,12 @@ static void route_prepare(operator_case *c)
                 .renormalise = route_has(c, RENORMALISE),
                 .scale = route_has(c, SCALED) ? 2.5 : 1,
                 .drop = route_has(c, BY_WEIGHT) ? MIXT_DROP_WEIGHT : MIXT_DROP_POSITION,
-                .balance = route_has(c, GSHARD) ? MIXT_BALANCE_GSHARD : MIXT_BALANCE_SWITCH,
+                .balance = route_has(c, GSHARD)    ? MIXT_BALANCE_GSHARD
+                           : route_has(c, SKYWORK) ? MIXT_BALANCE_SKYWORK
+                                                   : MIXT_BALANCE_SWITCH,
+                .balance_scope = route_has(c, DOCUMENTS) ? MIXT_BALANCE_OVER_SEQUENCE
+                                 : route_has(c, SEEN)    ? MIXT_BALANCE_OVER_STEP
+                                                         : MIXT_BALANCE_OVER_BATCH,
             },
         .mask = route_has(c, MASK) ? mask : NULL,
         .forced = route_has(c, FORCED) ? forced : NULL,
@@ -151,11 +183,26 @@ static void route_prepare(operator_case *c)
     if (route_has(c, NOISE) && route_has(c, TRAINING)) {
         c->request.in[ROUTE_DRAW] = mixt_shape_integers(fixed(MIXT_DRAWS, 0));
     }
+    route_prepare_balance(c);
     c->functional = SLOT(ROUTE_WEIGHTS) | SLOT(ROUTE_LOSSES);
+}
+
+/* Documents of some rows, a long one among them; and what each expert was chosen before. */
+static void route_fill_balance(operator_case *c)
+{
+    int32_t *first = c->integer[ROUTE_FIRST];
+    for (int64_t t = 0; t < c->tokens && route_has(c, DOCUMENTS); t++) {
+        bool begins = t == 0 || ((t < 40 || t > 190) && case_below(7) == 0);
+        first[t] = begins ? (int32_t)t : first[t - 1];
+    }
+    for (int64_t e = 0; e < c->p[3] && c->integer[ROUTE_SEEN] != NULL; e++) {
+        c->integer[ROUTE_SEEN][e] = (int32_t)case_below(90);
+    }
 }
 
 static void route_fill(operator_case *c)
 {
+    double factor = route_has(c, FACTORS) ? c->value[ROUTE_BALANCE][c->layer] : 1;
     double scale = c->value[ROUTE_SCALE][MIXT_SCALE_ROUTER];
     for (int64_t t = 0; t < c->tokens && c->integer[ROUTE_TOKENS] != NULL; t++) {
         c->integer[ROUTE_TOKENS][t] = (int32_t)case_below(1000);
@@ -173,8 +220,9 @@ static void route_fill(operator_case *c)
     for (int64_t i = 0; i < 3 * c->p[3] * c->p[2] && route_has(c, ATTENTION); i++) {
         c->value[ROUTE_WEIGHT][i] *= 0.375;
     }
+    route_fill_balance(c);
     c->implied[ROUTE_LOSSES] = calloc(ROUTE_LOSS_COUNT, sizeof(double));
-    c->implied[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = scale * c->attributes.balance_weight;
+    c->implied[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = scale * c->attributes.balance_weight * factor;
     c->implied[ROUTE_LOSSES][ROUTE_LOSS_Z] = scale * c->attributes.z_weight;
 }
 
@@ -433,13 +481,40 @@ static void route_naive_record(const operator_case *c, const double *weights,
     }
 }
 
-/* Losses from logits, scores [T, E] and choices. */
-static void route_naive_losses(const operator_case *c, const double *logits, const double *scores,
-                               const int32_t *ids, double *losses)
+/* The balance loss of rows [begin, end), from the rows' scores of sum 1 [T, E]. */
+static double route_naive_share(const operator_case *c, const double *scores, const int32_t *ids,
+                                int64_t begin, int64_t end)
 {
     int64_t experts = c->p[3], columns = c->request.out[ROUTE_IDS].size[1];
-    bool first_only = c->spec.options.balance == MIXT_BALANCE_GSHARD;
-    double mean[64] = {0}, share[64] = {0};
+    bool first_only = route_has(c, GSHARD);
+    double mean[64] = {0}, counts[64] = {0}, loss = 0;
+    double all = (double)((end - begin) * (first_only ? 1 : c->p[4]));
+    for (int64_t t = begin; t < end; t++) {
+        for (int64_t e = 0; e < experts; e++) {
+            mean[e] += scores[t * experts + e] / (double)(end - begin);
+        }
+        for (int64_t j = 0; j < (first_only ? 1 : columns); j++) {
+            if (ids[t * columns + j] >= 0) {
+                counts[ids[t * columns + j]]++;
+            }
+        }
+    }
+    for (int64_t e = 0; e < experts && route_has(c, SEEN); e++) {
+        counts[e] += c->integer[ROUTE_SEEN][e];
+        all += c->integer[ROUTE_SEEN][e];
+    }
+    for (int64_t e = 0; e < experts; e++) {
+        loss += route_has(c, SKYWORK) ? pow(1 / (double)experts - mean[e], 2)
+                                      : (double)experts * counts[e] / all * mean[e];
+    }
+    return loss;
+}
+
+/* Losses from logits, scores [T, E], which get a sum of 1, and choices. */
+static void route_naive_losses(const operator_case *c, const double *logits, double *scores,
+                               const int32_t *ids, double *losses)
+{
+    int64_t experts = c->p[3];
     for (int64_t t = 0; t < c->tokens; t++) {
         double sum = 0, powers = 0;
         for (int64_t e = 0; e < experts; e++) {
@@ -447,16 +522,18 @@ static void route_naive_losses(const operator_case *c, const double *logits, con
             powers += exp(logits[t * experts + e]);
         }
         for (int64_t e = 0; e < experts; e++) {
-            mean[e] += scores[t * experts + e] / sum / (double)c->tokens;
-        }
-        for (int64_t j = 0; j < (first_only ? 1 : columns); j++) {
-            int32_t id = ids[t * columns + j];
-            share[id < 0 ? 63 : id] +=
-                id < 0 ? 0 : 1 / (double)(first_only ? c->tokens : c->tokens * c->p[4]);
+            scores[t * experts + e] /= sum;
         }
         losses[ROUTE_LOSS_Z] += log(powers) * log(powers) / (double)c->tokens;
     }
-    losses[ROUTE_LOSS_BALANCE] = (double)experts * case_product(mean, share, experts);
+    for (int64_t begin = 0, end = 0; begin < c->tokens; begin = end) {
+        end = route_has(c, DOCUMENTS) ? begin + 1 : c->tokens;
+        while (end < c->tokens && c->integer[ROUTE_FIRST][end] == begin) {
+            end++;
+        }
+        losses[ROUTE_LOSS_BALANCE] += route_naive_share(c, scores, ids, begin, end) *
+                                      (double)(end - begin) / (double)c->tokens;
+    }
 }
 
 static void route_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -668,8 +745,14 @@ static void experts_naive(const operator_case *c, double *const *out, int32_t *c
     }
 }
 
-const operator_subject route_subject = {MIXT_OP_route, TABLE(route), 2e-5, route_prepare,
-                                        route_fill,    route_naive,  0,    SLOT(ROUTE_SELECT_BIAS)};
+const operator_subject route_subject = {MIXT_OP_route,
+                                        TABLE(route),
+                                        2e-5,
+                                        route_prepare,
+                                        route_fill,
+                                        route_naive,
+                                        SLOT(ROUTE_BALANCE),
+                                        SLOT(ROUTE_SELECT_BIAS) | SLOT(ROUTE_BALANCE)};
 const operator_subject dispatch_subject = {MIXT_OP_dispatch,
                                            TABLE(dispatch),
                                            1e-6,

@@ -86,6 +86,7 @@ static void prepare_case(const operator_subject *subject, int row, operator_case
     c->op = subject->op;
     c->p = subject->rows[row];
     c->tokens = c->p[0];
+    c->layer = -1;
     c->request.capacity = c->p[1];
     c->request.attributes = &c->attributes;
     subject->prepare(c);
@@ -285,7 +286,7 @@ static void execute(const operator_case *c, execution *run, const mixt_compute *
         .compute = compute,
         .attributes = &c->attributes,
         .tokens = c->tokens,
-        .layer = -1,
+        .layer = c->layer,
         .fault = &fault,
         .in_shape = c->request.in,
         .out_shape = c->request.out,

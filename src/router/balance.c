@@ -1,5 +1,5 @@
-/* The parts of balancing that have one precision: sizes, the biases of both loss-free ways, Skywork's
- * coefficient. */
+/* The parts of balancing that have one precision: sizes, the biases of both loss-free ways,
+ * Skywork's coefficient. */
 #include <assert.h>
 
 #include "router/method.h"
@@ -56,8 +56,8 @@ static void swap(float *values, int64_t a, int64_t b)
     values[b] = held;
 }
 
-/* Reorders values so that the place-th smallest is at its place, smaller ones before it, larger ones
- * behind it (Hoare 1961). */
+/* Reorders values so that the place-th smallest is at its place, smaller ones before it, larger
+ * ones behind it (Hoare 1961). */
 static void find_place(float *values, int64_t count, int64_t place)
 {
     int64_t low = 0, high = count - 1;

@@ -285,7 +285,8 @@ static double balance_weight(const mixt_call *call)
 {
     const real *factors = call->in[ROUTE_BALANCE];
     double weight = call->attributes->balance_weight;
-    assert(factors == NULL || (call->layer >= 0 && call->layer < call->in_shape[ROUTE_BALANCE].size[0]));
+    assert(factors == NULL ||
+           (call->layer >= 0 && call->layer < call->in_shape[ROUTE_BALANCE].size[0]));
     return factors != NULL ? weight * (double)factors[call->layer] : weight;
 }
 

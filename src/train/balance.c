@@ -14,8 +14,8 @@ typedef struct mixt_balancer {
     int64_t *choices;        /* [layers] of the step */
     int64_t *dropped;        /* of them; without a capacity what factor 1 would drop */
     float *factors;          /* [model layers] of ROUTE_BALANCE */
-    float **required;        /* [layers][E, rows of a step], with quantile balancing; NULL: as seen */
-    int64_t rows;            /* of a step */
+    float **required; /* [layers][E, rows of a step], with quantile balancing; NULL: as seen */
+    int64_t rows;     /* of a step */
 } mixt_balancer;
 
 /* ------------------------------------------------------------------------------------------ */
