@@ -320,10 +320,16 @@ static double perplexity(const mixt_score_row *row)
     return row->tokens > 0 ? exp(row->nats / (double)row->tokens) : 0;
 }
 
+static double dropped_share(const mixt_score_row *row)
+{
+    return row->choices > 0 ? (double)row->dropped / (double)row->choices : 0;
+}
+
 void print_scores(const mixt_model *model, const mixt_score_row *rows, int domains, FILE *stream)
 {
-    fprintf(stream, "%-20s %12s %12s %10s %10s\n", "domain", "tokens", "bytes", "bits/byte",
-            "perplexity");
+    bool drops = rows[domains].choices > 0;
+    fprintf(stream, "%-20s %12s %12s %10s %10s%s\n", "domain", "tokens", "bytes", "bits/byte",
+            "perplexity", drops ? "    dropped" : "");
     for (int i = 0; i <= domains; i++) {
         const mixt_score_row *row = &rows[i];
         if (row->domain != NULL && row->tokens == 0) {
@@ -339,7 +345,11 @@ void print_scores(const mixt_model *model, const mixt_score_row *rows, int domai
         } else {
             fprintf(stream, " %10s", "-");
         }
-        fprintf(stream, " %10.3f\n", perplexity(row));
+        fprintf(stream, " %10.3f", perplexity(row));
+        if (drops) {
+            fprintf(stream, " %9.2f%%", 100 * dropped_share(row));
+        }
+        fputc('\n', stream);
     }
     if (held_out_note(model)[0] != '\0') {
         say(stream, "(%s)\n", held_out_note(model));
@@ -367,6 +377,10 @@ void print_scores_json(const mixt_model *model, const mixt_score_row *rows, int 
         print_json_measure(stream, bits_per_byte(row));
         fputs(", \"perplexity\": ", stream);
         print_json_measure(stream, perplexity(row));
+        if (rows[domains].choices > 0) {
+            fputs(", \"dropped\": ", stream);
+            print_json_measure(stream, dropped_share(row));
+        }
         fputs(isfinite(perplexity(row)) ? "}" : ", \"note\": \"perplexity is not finite\"}",
               stream);
     }

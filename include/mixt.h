@@ -804,7 +804,9 @@ typedef struct mixt_score_row {
     uint64_t tokens;
     uint64_t bytes;
     double nats; /* summed negative log-likelihood */
-    uint64_t reserved[4];
+    uint64_t choices, dropped; /* of experts in all layers, with evaluation_capacity: all, and those
+                                  beyond an expert's capacity; else 0 */
+    uint64_t reserved[2];
 } mixt_score_row;
 
 /* Called now and then while a long call works. false: the call ends with MIXT_ERROR_INTERRUPTED and

@@ -25,6 +25,7 @@ typedef struct mixt_scorer_options {
     int window;
     uint64_t max_tokens; /* read ones of each domain; 0: no limit */
     bool trace;          /* route records stay readable, and a document's last token is read too */
+    bool drops;          /* route records stay readable */
 } mixt_scorer_options;
 
 typedef struct mixt_scorer {

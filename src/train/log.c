@@ -146,6 +146,9 @@ mixt_status mixt_log_scores(mixt_log *log, int64_t step, const mixt_score_row *r
         mixt_json_quote(&line, domain);
         put_number(&line, "bits_per_token", bits(&rows[i], rows[i].tokens));
         put_number(&line, "bits_per_byte", rows[i].bytes > 0 ? bits(&rows[i], rows[i].bytes) : NAN);
+        if (rows[i].choices > 0) {
+            put_number(&line, "dropped", (double)rows[i].dropped / (double)rows[i].choices);
+        }
         mixt_buffer_format(&line, ",\"tokens\":%llu,\"bytes\":%llu}\n",
                            (unsigned long long)rows[i].tokens, (unsigned long long)rows[i].bytes);
         char tag[128];

@@ -167,6 +167,17 @@ static void config_hash(const char *config, char hash[MIXT_SHA256_HEX])
     mixt_sha256_final_hex(&state, hash);
 }
 
+/* Each layer's, where they change. */
+static void coefficients_text(const mixt_trainer *trainer, mixt_buffer *text)
+{
+    const double *coefficients = mixt_balancer_coefficients(trainer);
+    for (int i = 0; i < trainer->graph->moe_layers && coefficients != NULL; i++) {
+        mixt_buffer_format(text, "%s%.17g", i == 0 ? ",\n  \"balance_coefficients\": [" : ", ",
+                           coefficients[i]);
+    }
+    mixt_buffer_text(text, coefficients != NULL ? "]" : "");
+}
+
 static void state_text(mixt_trainer *trainer, mixt_buffer *text)
 {
     mixt_counters *c = &trainer->counters;
@@ -177,6 +188,7 @@ static void state_text(mixt_trainer *trainer, mixt_buffer *text)
     }
     mixt_buffer_format(text, ",\n  \"seconds\": %.17g,\n  \"warm_end\": %.17g", c->seconds,
                        c->warm_end);
+    coefficients_text(trainer, text);
     mixt_buffer_format(text, ",\n  \"data\": \"%s\",\n  \"tokenizer\": \"%s\"",
                        mixt_data_hash(trainer->data), mixt_tokenizer_hash(trainer->tokenizer));
     mixt_buffer_format(text, ",\n  \"products\": \"%s\",\n  \"options\": {",
@@ -465,6 +477,31 @@ static mixt_status read_counters(mixt_trainer *trainer, const mixt_json_object *
     return status;
 }
 
+static mixt_status read_coefficients(mixt_trainer *trainer, const mixt_json_object *state)
+{
+    static const char *const key = "balance_coefficients";
+    double *coefficients = mixt_balancer_coefficients(trainer);
+    double most = trainer->model->options.router.balance_coefficient;
+    const json_t *array;
+    if (coefficients == NULL) {
+        return MIXT_OK;
+    }
+    MIXT_TRY(mixt_json_array(state, key, &array));
+    if (json_array_size(array) != (size_t)trainer->graph->moe_layers) {
+        return mixt_json_fail(state, key, "%zu numbers for %d layers with experts",
+                              json_array_size(array), trainer->graph->moe_layers);
+    }
+    for (int i = 0; i < trainer->graph->moe_layers; i++) {
+        const json_t *value = json_array_get(array, (size_t)i);
+        double number = json_number_value(value);
+        if (!json_is_number(value) || !(number >= 0 && number <= most)) {
+            return mixt_json_fail(state, key, "number %d is not in 0..%g", i + 1, most);
+        }
+        coefficients[i] = number;
+    }
+    return MIXT_OK;
+}
+
 static mixt_status read_state(mixt_trainer *trainer, const mixt_checkpoint *checkpoint,
                               mixt_error *error)
 {
@@ -491,6 +528,9 @@ static mixt_status read_state(mixt_trainer *trainer, const mixt_checkpoint *chec
     }
     if (status == MIXT_OK) {
         status = read_counters(trainer, &state);
+    }
+    if (status == MIXT_OK) {
+        status = read_coefficients(trainer, &state);
     }
     json_decref(root);
     free(text);
@@ -579,6 +619,12 @@ const char *mixt_trainer_state_hash(mixt_trainer *trainer)
     }
     for (size_t i = 0; i < COUNTERS; i++) {
         mixt_sha256_update_u64(&hash, (uint64_t)*counter_at(&trainer->counters, i));
+    }
+    const double *coefficients = mixt_balancer_coefficients(trainer);
+    for (int i = 0; i < trainer->graph->moe_layers && coefficients != NULL; i++) {
+        uint64_t bits;
+        memcpy(&bits, &coefficients[i], sizeof bits);
+        mixt_sha256_update_u64(&hash, bits);
     }
     mixt_sha256_final_hex(&hash, trainer->hash);
     return trainer->hash;
