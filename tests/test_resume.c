@@ -157,6 +157,25 @@ static void a_resumed_run_is_the_same_run(void **state)
     resume_case(&drawn, &options);
 }
 
+/* What balances over steps of several micro batches: counts, coefficients, quantiles. */
+static void balance_is_resumed(void **state)
+{
+    (void)state;
+    mixt_train_options options = standard_options();
+    options.accumulation = 3;
+    for (int i = 0; i < 3; i++) {
+        mixt_model_options model = train_setup_model_options();
+        mixt_router_options *r = &model.router;
+        r->balance_coefficient = 0.01;
+        r->balance_scope = i == 0 ? MIXT_BALANCE_OVER_STEP : MIXT_BALANCE_OVER_SEQUENCE;
+        r->balance = i == 1 ? MIXT_BALANCE_SKYWORK : MIXT_BALANCE_SWITCH;
+        r->adaptive_balance = i == 1;
+        r->capacity = i == 1 ? 1.25 : 0;
+        r->bias_update = i == 2 ? MIXT_BIAS_QUANTILE : MIXT_BIAS_SIGN;
+        resume_case(&model, &options);
+    }
+}
+
 /* Epoch borders: more windows are used than the data have. */
 static void the_place_in_the_data_survives(void **state)
 {
@@ -580,6 +599,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_resumed_run_is_the_same_run),
+        cmocka_unit_test(balance_is_resumed),
         cmocka_unit_test(the_place_in_the_data_survives),
         cmocka_unit_test(skips_are_counted_across_a_resume),
         cmocka_unit_test(a_second_trainer_is_refused),
