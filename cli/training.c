@@ -260,9 +260,13 @@ int train_run(const training_run *run)
         char spent[24];
         format_count((uint64_t)(report.tokens_per_second + 0.5), rate);
         format_seconds(report.seconds, spent);
-        fprintf(stderr, "trained %lld step%s in %s: loss %.4f, %s tokens/s, load %.2f\n",
+        char dropped[32] = "";
+        if (report.dropped > 0) {
+            snprintf(dropped, sizeof dropped, ", dropped %.1f%%", 100 * report.dropped);
+        }
+        fprintf(stderr, "trained %lld step%s in %s: loss %.4f, %s tokens/s, load %.2f%s\n",
                 (long long)report.step, plural((uint64_t)report.step), spent, report.loss, rate,
-                report.load_max_over_mean);
+                report.load_max_over_mean, dropped);
     }
     interrupt_end();
     mixt_trainer_free(trainer);

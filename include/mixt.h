@@ -803,7 +803,7 @@ typedef struct mixt_score_row {
     const char *domain; /* NULL in the row over everything */
     uint64_t tokens;
     uint64_t bytes;
-    double nats; /* summed negative log-likelihood */
+    double nats;               /* summed negative log-likelihood */
     uint64_t choices, dropped; /* of experts in all layers, with evaluation_capacity: all, and those
                                   beyond an expert's capacity; else 0 */
     uint64_t reserved[2];

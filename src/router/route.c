@@ -131,8 +131,7 @@ static mixt_status check_together(const mixt_router_spec *spec, mixt_error *erro
                (mixt_router_needs(spec) & MIXT_GIVES_MORE) == 0) {
         wrong = "a choice scope is for select expert-choice alone";
     } else if (o->adaptive_balance && (mixt_router_needs(spec) & MIXT_GIVES_MORE) != 0) {
-        wrong =
-            "an adaptive balance coefficient follows dropped choices, and these experts drop none";
+        wrong = "an adaptive balance coefficient follows drops, and these experts drop nothing";
     }
     wrong = wrong == NULL && o->bias_update == MIXT_BIAS_QUANTILE ? check_quantile(spec) : wrong;
     return wrong == NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %s", wrong);
