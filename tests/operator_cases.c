@@ -231,7 +231,7 @@ static void rope_naive(const operator_case *c, double *const *out, int32_t *cons
     }
 }
 
-/* scale, clamp, gate: {T, capacity, d} */
+/* scale, clamp, sigmoid, gate: {T, capacity, d} */
 
 static const int64_t value_rows[][CASE_NUMBERS] = {
     {1, 1, 1}, {3, 4, 5}, {130, 130, 7}, {65, 65, 257}};
@@ -272,6 +272,21 @@ static void clamp_naive(const operator_case *c, double *const *out, int32_t *con
     (void)integer_out;
     for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
         out[CLAMP_Y][i] = fmin(fmax(c->value[CLAMP_X][i], -0.5), 0.5);
+    }
+}
+
+static void sigmoid_prepare(operator_case *c)
+{
+    c->request.in[SIGMOID_X] = by_token(c, 1, c->p[2]);
+    c->differentiable = SLOT(SIGMOID_X);
+    c->functional = SLOT(SIGMOID_Y);
+}
+
+static void sigmoid_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    for (int64_t i = 0; i < c->tokens * c->p[2]; i++) {
+        out[SIGMOID_Y][i] = 1 / (1 + exp(-c->value[SIGMOID_X][i]));
     }
 }
 
@@ -737,6 +752,8 @@ static const operator_subject scale_subject = {
     MIXT_OP_scale, TABLE(value), 1e-6, scale_prepare, NULL, scale_naive, SLOT(SCALE_X), 0};
 static const operator_subject clamp_subject = {
     MIXT_OP_clamp, TABLE(value), 0, clamp_prepare, clamp_fill, clamp_naive, SLOT(CLAMP_X), 0};
+static const operator_subject sigmoid_subject = {
+    MIXT_OP_sigmoid, TABLE(value), 4e-6, sigmoid_prepare, NULL, sigmoid_naive, SLOT(SIGMOID_X), 0};
 static const operator_subject gate_subject = {MIXT_OP_gate, TABLE(value), 4e-6, gate_prepare, NULL,
                                               gate_naive,   SLOT(GATE_X), 0};
 static const operator_subject slice_subject = {MIXT_OP_slice, TABLE(slice), 0, slice_prepare,
@@ -779,6 +796,7 @@ const operator_subject *const operator_subjects[MIXT_OP_COUNT] = {
     [MIXT_OP_rope] = &rope_subject,
     [MIXT_OP_scale] = &scale_subject,
     [MIXT_OP_clamp] = &clamp_subject,
+    [MIXT_OP_sigmoid] = &sigmoid_subject,
     [MIXT_OP_gate] = &gate_subject,
     [MIXT_OP_slice] = &slice_subject,
     [MIXT_OP_join] = &join_subject,
@@ -795,6 +813,7 @@ const operator_subject *const operator_subjects[MIXT_OP_COUNT] = {
     [MIXT_OP_experts] = &experts_subject,
     [MIXT_OP_combine] = &combine_subject,
     [MIXT_OP_loss] = &loss_subject,
+    [MIXT_OP_competitive] = &competitive_subject,
     [MIXT_OP_adamw] = &adamw_subject,
     [MIXT_OP_squares] = &squares_subject,
 };

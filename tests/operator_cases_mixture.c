@@ -1,4 +1,4 @@
-/* Cases of the four operators of a mixture: route, dispatch, experts, combine. */
+/* Cases of the operators of a mixture: route, dispatch, experts, combine, competitive. */
 #include "operator_cases.h"
 
 #include <math.h>
@@ -745,6 +745,74 @@ static void experts_naive(const operator_case *c, double *const *out, int32_t *c
     }
 }
 
+/* competitive: {T, capacity, d, E, k or 0: no ids, one choice in so many of no expert} */
+
+static const int64_t competitive_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 0, 0},   {9, 12, 4, 1, 0, 0},    {65, 65, 1, 4, 4, 0},
+    {40, 50, 4, 8, 8, 0}, {130, 130, 5, 7, 3, 0}, {70, 80, 3, 6, 2, 2},
+};
+
+static void competitive_prepare(operator_case *c)
+{
+    c->request.in[COMPETITIVE_MEANS] = by_token(c, 1, c->p[2] * c->p[3]);
+    c->request.in[COMPETITIVE_TARGETS] = by_token(c, 1, c->p[2]);
+    c->request.in[COMPETITIVE_SCALE] = fixed(MIXT_SCALES, 0);
+    c->differentiable = SLOT(COMPETITIVE_MEANS);
+    if (c->p[4] > 0) {
+        c->request.in[COMPETITIVE_IDS] = mixt_shape_integers(by_token(c, 1, c->p[4]));
+        c->request.in[COMPETITIVE_WEIGHTS] = by_token(c, 1, c->p[4]);
+        c->differentiable |= SLOT(COMPETITIVE_WEIGHTS);
+    }
+    c->functional = SLOT(COMPETITIVE_NLL);
+}
+
+/* Proportions are positive; experts a row of distinct ones, from a place of its own on. */
+static void competitive_fill(operator_case *c)
+{
+    int64_t chosen = c->p[4];
+    c->implied[COMPETITIVE_NLL] = calloc((size_t)c->request.capacity, sizeof(double));
+    for (int64_t t = 0; t < c->tokens; t++) {
+        int64_t first = case_below(c->p[3]);
+        c->implied[COMPETITIVE_NLL][t] = c->value[COMPETITIVE_SCALE][MIXT_SCALE_LOSS];
+        for (int64_t i = t * chosen; i < (t + 1) * chosen; i++) {
+            bool none = c->p[5] > 0 && case_below(c->p[5]) == 0;
+            double weight = 0.0625 + fabs(c->value[COMPETITIVE_WEIGHTS][i]);
+            c->integer[COMPETITIVE_IDS][i] = none ? -1 : (int32_t)((first + i) % c->p[3]);
+            c->value[COMPETITIVE_WEIGHTS][i] = none ? 0 : (double)(float)weight;
+        }
+    }
+}
+
+static void competitive_naive(const operator_case *c, double *const *out,
+                              int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t d = c->p[2], one = c->p[4] == 0, chosen = one != 0 ? 1 : c->p[4];
+    for (int64_t t = 0; t < c->tokens; t++) {
+        const double *target = c->value[COMPETITIVE_TARGETS] + t * d;
+        double likelihood[8] = {0}, sum = 0;
+        for (int64_t j = 0; j < chosen; j++) {
+            int64_t expert = one != 0 ? 0 : c->integer[COMPETITIVE_IDS][t * chosen + j];
+            double weight = one != 0 ? 1 : c->value[COMPETITIVE_WEIGHTS][t * chosen + j];
+            double squares = 0;
+            for (int64_t i = 0; i < d && expert >= 0; i++) {
+                double o = c->value[COMPETITIVE_MEANS][(t * c->p[3] + expert) * d + i];
+                squares += pow(target[i] - o, 2);
+                out[COMPETITIVE_MIXTURE][t * d + i] += weight * o;
+            }
+            likelihood[j] = expert >= 0 ? exp(-squares / 2) : 0;
+            sum += weight * likelihood[j];
+        }
+        out[COMPETITIVE_NLL][t] = sum > 0 ? -log(sum) : 0;
+        for (int64_t j = 0; j < chosen; j++) {
+            out[COMPETITIVE_FIT][t * chosen + j] = sum > 0 ? likelihood[j] / sum : 0;
+        }
+    }
+}
+
+const operator_subject competitive_subject = {
+    MIXT_OP_competitive, TABLE(competitive),      2e-5, competitive_prepare, competitive_fill,
+    competitive_naive,   SLOT(COMPETITIVE_MEANS), 0};
 const operator_subject route_subject = {MIXT_OP_route,
                                         TABLE(route),
                                         2e-5,

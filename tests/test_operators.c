@@ -532,6 +532,12 @@ static void test_derivatives(void **state)
     assert_true(coordinates > guard_few(1000, 150) && excluded * 20 < coordinates);
 }
 
+/* Whether an operator is a gradient's root, or adds to one by itself. */
+static bool is_root(mixt_op op)
+{
+    return op == MIXT_OP_loss || op == MIXT_OP_competitive || op == MIXT_OP_route;
+}
+
 /* Adding adds to what was there, one gradient alone is the same gradient, and an operator whose
  * outputs got no gradient gives zeros. */
 static void check_gradient_rules(const operator_subject *subject, operator_case *c)
@@ -555,7 +561,7 @@ static void check_gradient_rules(const operator_subject *subject, operator_case 
         create_gradients(c, &alone, 1U << slot, false);
         execute(c, &alone, machines[0].compute, true, false);
         assert_memory_equal(alone.d_in[slot].data, fresh.d_in[slot].data, fresh.d_in[slot].active);
-        for (int pass = 0; pass < 2 && c->op != MIXT_OP_loss && c->op != MIXT_OP_route; pass++) {
+        for (int pass = 0; pass < 2 && !is_root(c->op); pass++) {
             create_gradients(c, &alone, 1U << slot, pass == 1);
             free_blocks(alone.d_out);
             memset(alone.d_out, 0, sizeof alone.d_out);

@@ -1,4 +1,4 @@
-/* Shape rules and costs of scale, clamp and gate. */
+/* Shape rules and costs of scale, clamp, sigmoid and gate. */
 #include <math.h>
 
 #include "ops/shape.h"
@@ -35,6 +35,19 @@ void mixt_clamp_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
     double values = mixt_in_values(request, CLAMP_X);
     *cost = (mixt_cost){2 * values, 8 * values, 2 * values, 12 * values};
+}
+
+mixt_status mixt_sigmoid_shape(mixt_shape_request *request, mixt_error *error)
+{
+    MIXT_TRY(mixt_expect_matrix(&request->in[SIGMOID_X], "sigmoid: x", error));
+    request->out[SIGMOID_Y] = request->in[SIGMOID_X];
+    return MIXT_OK;
+}
+
+void mixt_sigmoid_cost(const mixt_cost_request *request, mixt_cost *cost)
+{
+    double values = mixt_in_values(request, SIGMOID_X);
+    *cost = (mixt_cost){4 * values, 8 * values, 3 * values, 12 * values};
 }
 
 mixt_status mixt_gate_shape(mixt_shape_request *request, mixt_error *error)

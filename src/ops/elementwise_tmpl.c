@@ -1,4 +1,4 @@
-/* Operators on values of one tensor by themselves: scale, clamp, gate. */
+/* Operators on values of one tensor by themselves: scale, clamp, sigmoid, gate. */
 #include "ops/support_tmpl.h"
 
 /* scale: y = scale x */
@@ -86,9 +86,53 @@ void MIXT_REAL(mixt_clamp_backward)(const mixt_call *call)
     mixt_for_chunks(call, mixt_values(call, CLAMP_X), MIXT_ELEMENTS, clamp_backward_values);
 }
 
+/* sigmoid: by the kernels' exponential, whose bits are the same in every tier */
+
+static void sigmoid_forward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
+    mixt_range range = mixt_chunk(mixt_values(call, SIGMOID_X), MIXT_ELEMENTS, item);
+    int64_t n = range.end - range.begin;
+    real *y = (real *)call->out[SIGMOID_Y] + range.begin;
+    kernels->scale(n, y, -1, (const real *)call->in[SIGMOID_X] + range.begin);
+    (void)kernels->exp_sum(n, y, y, 0);
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = 1 / (1 + y[i]);
+    }
+}
+
+void MIXT_REAL(mixt_sigmoid_forward)(const mixt_call *call)
+{
+    mixt_for_chunks(call, mixt_values(call, SIGMOID_X), MIXT_ELEMENTS, sigmoid_forward_values);
+}
+
+/* dx = y (1 - y) dy */
+static void sigmoid_backward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const mixt_call *call = context;
+    const real *y = call->out[SIGMOID_Y], *dy = call->d_out[SIGMOID_Y];
+    real *dx = call->d_in[SIGMOID_X];
+    mixt_range range = mixt_chunk(mixt_values(call, SIGMOID_X), MIXT_ELEMENTS, item);
+    for (int64_t i = range.begin; i < range.end; i++) {
+        real through = y[i] * (1 - y[i]) * dy[i];
+        dx[i] = call->add[SIGMOID_X] ? dx[i] + through : through;
+    }
+}
+
+void MIXT_REAL(mixt_sigmoid_backward)(const mixt_call *call)
+{
+    if (call->d_in[SIGMOID_X] == NULL || call->d_out[SIGMOID_Y] == NULL) {
+        mixt_put_zero(call, SIGMOID_X, mixt_values(call, SIGMOID_X));
+        return;
+    }
+    mixt_for_chunks(call, mixt_values(call, SIGMOID_X), MIXT_ELEMENTS, sigmoid_backward_values);
+}
+
 /* gate: a row times the sigmoid of its own number */
 
-/* By the kernels' exponential, whose bits are the same in every tier. */
 static real sigmoid(const mixt_kernels *kernels, real x)
 {
     real power = -x;
