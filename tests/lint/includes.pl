@@ -22,6 +22,7 @@ my %law = (
     eval      => ['core', 'ops', 'router', 'plan', 'model', 'backend', 'corpus'],
     bench     => ['core', 'ops', 'plan', 'model', 'backend', 'train'],
     atlas     => ['core', 'formats', 'router'],
+    study     => ['core', 'ops', 'router', 'plan', 'backend'],
 );
 # Arrows that the law does not draw, each with its reason.
 my %granted = (
