@@ -1096,7 +1096,10 @@ typedef struct mixt_vowel_options {
     double deviation;                  /* of the normal first weights; the gate's are 0 */
     double rate[MIXT_VOWEL_SYSTEMS];   /* step on the mean gradient over the cases; 0: explored
                                         * (mixt_vowel_system) */
-    mixt_progress progress;            /* runs done and to do; from the caller's thread */
+    double rise; /* where rates are explored: what the loss may rise over an epoch, as a share of
+                  * itself: 0.01, so that every step descends; 0: anything, so that the runs may
+                  * swing */
+    mixt_progress progress; /* runs done and to do; from the caller's thread */
     void *user;
     uint64_t reserved[8];
 } mixt_vowel_options;
@@ -1118,8 +1121,8 @@ typedef struct mixt_vowel_system {
     int parameters;
     double rate; /* where it was explored: of the powers of the square root of 2 from 64 to 1/16, or
                   * to a quarter of the best, that with which three other runs came to the error in
-                  * the fewest epochs, the loss never rising by more than a hundredth over one; 0:
-                  * with none, and nothing was run */
+                  * the fewest epochs, the loss never rising by more than options.rise; 0: with
+                  * none, and nothing was run */
     int reached;
     double epochs, epochs_deviation;
     double train, test, active;

@@ -27,6 +27,7 @@ mixt_vowel_options mixt_vowel_options_default(void)
         .stop_error = 0.08,
         .epochs = 10000,
         .deviation = 0.5,
+        .rise = 0.01,
     };
 }
 
@@ -57,6 +58,9 @@ static mixt_status check(const mixt_vowel_options *o, mixt_error *error)
     if (!(o->deviation > 0 && o->deviation <= 100)) {
         return out_of_range("deviation", "0..100", error);
     }
+    if (!(o->rise >= 0 && o->rise <= 100)) {
+        return out_of_range("rise", "0..100", error);
+    }
     for (int s = 0; s < MIXT_VOWEL_SYSTEMS; s++) {
         if (!(o->rate[s] >= 0 && o->rate[s] <= 1e6)) {
             return out_of_range("rate", "0..1000000", error);
@@ -74,6 +78,8 @@ typedef struct study {
     const mixt_vowel_options *options;
     mixt_context **contexts; /* of one thread, one for each thread of the pool */
     double rates[MIXT_VOWEL_SYSTEMS];
+    double tried;                      /* while rates are explored, from the largest down */
+    int64_t least[MIXT_VOWEL_SYSTEMS]; /* epochs of the explored runs with the best rate */
     mixt_vowel_run *runs;
     int64_t first;      /* run that item 0 is */
     mixt_error *errors; /* of each item */
@@ -85,41 +91,30 @@ static mixt_status train(const study *s, int thread, const mixt_vowel_task *task
     return mixt_vowel_train(&s->contexts[thread]->device, task, run, error);
 }
 
-/* The fastest rate of a system, from the largest on: a rate with which a run is not steady ends
- * there, one that is slower than the best so far soon, and all with rates far below it. */
+/* Tries a rate on a system: it counts where all runs get there in fewer epochs than with the best
+ * so far. A run that is not steady ends there, one that is slower than the best soon. */
 static void explore(void *context, int64_t item, int thread)
 {
     study *s = context;
-    int64_t least = EXPLORED_RUNS * s->options->epochs + 1;
-    if (s->options->rate[item] > 0) {
-        s->rates[item] = s->options->rate[item];
-        return;
+    mixt_vowel_task task = {
+        .data = s->data,
+        .options = s->options,
+        .system = (int)item,
+        .rate = s->tried,
+        .rise = s->options->rise,
+    };
+    int64_t epochs = 0, least = s->least[item];
+    bool reached = s->options->rate[item] == 0 && s->tried * 4 >= s->rates[item];
+    for (int i = 0; i < EXPLORED_RUNS && reached && epochs < least; i++) {
+        mixt_vowel_run run = {0};
+        task.run = RUNS_MAX + i;
+        task.epochs = least - epochs < s->options->epochs ? least - epochs : s->options->epochs;
+        reached = train(s, thread, &task, &run, &s->errors[item]) == MIXT_OK && run.reached;
+        epochs += run.epochs;
     }
-    for (int power = RATE_HIGH; power >= RATE_LOW && pow(2, power / 2.0) * 4 >= s->rates[item];
-         power--) {
-        mixt_vowel_task task = {
-            .data = s->data,
-            .options = s->options,
-            .system = (int)item,
-            .rate = pow(2, power / 2.0),
-            .steady = true,
-        };
-        int64_t epochs = 0;
-        bool reached = true;
-        for (int i = 0; i < EXPLORED_RUNS && reached && epochs < least; i++) {
-            mixt_vowel_run run;
-            task.run = RUNS_MAX + i;
-            task.epochs = least - epochs < s->options->epochs ? least - epochs : s->options->epochs;
-            if (train(s, thread, &task, &run, &s->errors[item]) != MIXT_OK) {
-                return;
-            }
-            reached = run.reached;
-            epochs += run.epochs;
-        }
-        if (reached && epochs < least) {
-            least = epochs;
-            s->rates[item] = task.rate;
-        }
+    if (reached && epochs < least) {
+        s->least[item] = epochs;
+        s->rates[item] = task.rate;
     }
 }
 
@@ -155,9 +150,16 @@ static mixt_status run_all(study *s, mixt_pool *pool, mixt_error *error)
 {
     const mixt_vowel_options *o = s->options;
     int64_t total = (int64_t)MIXT_VOWEL_SYSTEMS * o->runs, side = mixt_pool_threads(pool);
-    MIXT_TRY(mixt_go_on(o->progress, o->user, 0, (double)total, error));
-    mixt_pool_run(pool, MIXT_VOWEL_SYSTEMS, explore, s);
-    MIXT_TRY(first_error(s, MIXT_VOWEL_SYSTEMS, error));
+    for (int i = 0; i < MIXT_VOWEL_SYSTEMS; i++) {
+        s->rates[i] = o->rate[i];
+        s->least[i] = EXPLORED_RUNS * o->epochs + 1;
+    }
+    for (int power = RATE_HIGH; power >= RATE_LOW; power--) {
+        MIXT_TRY(mixt_go_on(o->progress, o->user, 0, (double)total, error));
+        s->tried = pow(2, power / 2.0);
+        mixt_pool_run(pool, MIXT_VOWEL_SYSTEMS, explore, s);
+        MIXT_TRY(first_error(s, MIXT_VOWEL_SYSTEMS, error));
+    }
     for (s->first = 0; s->first < total; s->first += side) {
         int64_t count = side < total - s->first ? side : total - s->first;
         MIXT_TRY(mixt_go_on(o->progress, o->user, (double)s->first, (double)total, error));
@@ -170,14 +172,22 @@ static mixt_status run_all(study *s, mixt_pool *pool, mixt_error *error)
 /* ------------------------------------------------------------------------------------------ */
 /* What came out                                                                              */
 
+/* Each unit has a weight for each of its inputs and a bias. */
+static int parameters_of(int experts, int hidden, mixt_vowel_coding coding)
+{
+    int inputs = MIXT_VOWEL_FORMANTS + 1, outputs = mixt_vowel_outputs(coding);
+    return experts > 0 ? experts * inputs * (outputs + 1)
+                       : hidden * inputs + outputs * (hidden + 1);
+}
+
 static void summarise(const study *s, int system, mixt_vowel_system *to, double *epochs)
 {
     const mixt_vowel_run *runs = s->runs + (int64_t)system * s->options->runs;
     *to = (mixt_vowel_system){
-        .parameters = mixt_vowel_parameters(system, s->options->coding),
         .rate = s->rates[system],
     };
     mixt_vowel_system_size(system, &to->experts, &to->hidden);
+    to->parameters = parameters_of(to->experts, to->hidden, s->options->coding);
     for (int i = 0; i < s->options->runs; i++) {
         if (runs[i].reached) {
             epochs[to->reached++] = (double)runs[i].epochs;

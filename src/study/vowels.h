@@ -7,6 +7,7 @@
 enum {
     MIXT_VOWEL_FORMANTS = 2,
     MIXT_VOWEL_COUNT = 4,
+    MIXT_VOWEL_PARAMETERS = 4,
     MIXT_VOWEL_SPEAKERS_MAX = 1000,
 };
 
@@ -35,14 +36,41 @@ typedef struct mixt_vowel_task {
     int system, run;
     double rate;
     int64_t epochs; /* at most */
-    bool steady;    /* given up where the loss rises by more than a hundredth over an epoch */
+    double rise;    /* given up where the loss rises by more, as a share; 0: whatever it does */
 } mixt_vowel_task;
 
-/* experts and hidden units of a system */
+/* Experts and hidden units of a system. */
 void mixt_vowel_system_size(int system, int *experts, int *hidden);
-int mixt_vowel_parameters(int system, mixt_vowel_coding coding);
 mixt_status mixt_vowel_train(const mixt_device *device, const mixt_vowel_task *task,
                              mixt_vowel_run *run, mixt_error *error);
+
+typedef struct mixt_vowel_shape {
+    int experts, hidden; /* one of them is 0 */
+    int outputs;
+    bool linear; /* outputs are not logistic */
+} mixt_vowel_shape;
+
+typedef struct mixt_vowel_parameter {
+    mixt_value_id value;
+    size_t first, count; /* among the weights */
+    bool random;         /* normal at the start, else 0 */
+} mixt_vowel_parameter;
+
+/* The plan of a system, in both directions; inputs are formants [T, 2], targets [T, outputs] and
+ * scale [MIXT_SCALES]. It may not be moved: the plan reads `gate`. */
+typedef struct mixt_vowel_plan {
+    mixt_plan *plan; /* to be freed by mixt_plan_free, on failure as well */
+    mixt_router_spec gate;
+    mixt_value_id formants, targets, scale;
+    mixt_value_id nll, mixture, ids, proportions; /* kept; the last two of mixtures alone */
+    /* Weight and bias of the experts, then of the gate; or of each layer. */
+    mixt_vowel_parameter parameters[MIXT_VOWEL_PARAMETERS];
+    int parameter_count;
+    size_t weight_count;
+} mixt_vowel_plan;
+
+mixt_status mixt_vowel_plan_create(const mixt_vowel_shape *shape, int64_t cases, size_t real_size,
+                                   mixt_vowel_plan *plan, mixt_error *error);
 
 /* P(|T| >= |t|) of Student's t with `freedom` degrees of freedom (at least 1). */
 double mixt_student_tails(double t, double freedom);
