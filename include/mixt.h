@@ -1092,7 +1092,7 @@ typedef struct mixt_vowel_options {
     int train_speakers, test_speakers; /* 50 and 25 */
     uint64_t seed;                     /* of the split of the speakers and of all weights */
     double stop_error;                 /* mean over cases and outputs: 0.08 */
-    int64_t epochs;                    /* a run that is not there by then is given up: 10000 */
+    int64_t epochs;                    /* a run that is not there by then is given up: 5000 */
     double deviation;                  /* of the normal first weights; the gate's are 0 */
     double rate[MIXT_VOWEL_SYSTEMS];   /* step on the mean gradient over the cases; 0: explored
                                         * (mixt_vowel_system) */

@@ -25,7 +25,7 @@ mixt_vowel_options mixt_vowel_options_default(void)
         .test_speakers = 25,
         .seed = 1991,
         .stop_error = 0.08,
-        .epochs = 10000,
+        .epochs = 5000,
         .deviation = 0.5,
         .rise = 0.01,
     };
