@@ -8,6 +8,7 @@ typedef struct atlas_settings {
     const char *page;
     int text_tokens;
     bool text;
+    bool json;
 } atlas_settings;
 
 static const cli_option atlas_options[] = {
@@ -32,6 +33,10 @@ static const cli_option atlas_options[] = {
      .low = 1,
      .high = 1 << 24,
      .help = "coloured tokens for each domain"},
+    {.name = "json",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(atlas_settings, json),
+     .help = "print the numbers as one JSON object, not tables"},
     {0},
 };
 
@@ -75,6 +80,7 @@ static int run_atlas(void *user, cli_arguments *arguments)
         .color = terminal_color(settings->machine.color, stdout),
         .text_tokens = settings->text ? settings->text_tokens : 0,
         .width = terminal_width(stdout),
+        .part = settings->json ? MIXT_ATLAS_JSON : MIXT_ATLAS_ALL,
     };
     if (show_all(settings, &options, &error) != MIXT_OK) {
         return fail_error(&error);
@@ -88,10 +94,11 @@ static int run_atlas(void *user, cli_arguments *arguments)
 const cli_command command_atlas = {
     .name = "atlas",
     .summary = "tables, figures and a page from a trace",
-    .synopsis = "TRACE [--html FILE] [--no-text]",
+    .synopsis = "TRACE [--html FILE] [--no-text | --json]",
     .about = "Prints what the routers did: repetition of consecutive tokens for each layer beside "
-             "the random level, the experts of each domain, and text coloured by expert. With "
-             "--html it writes the figures as one page that works offline.",
+             "the random level, the experts of each domain, what experts tell of domains and "
+             "tokens, and text coloured by expert. With --html it writes the figures as one page "
+             "that works offline.",
     .examples = "  mixt atlas trace.safetensors --html atlas.html\n",
     .positional = "trace",
     .groups = (const cli_group[]){{"options", atlas_options, 0},

@@ -346,7 +346,7 @@ mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, mixt_erro
 {
     mixt_report *report;
     mixt_buffer out = {0};
-    mixt_status status = mixt_report_create(trace, &report, error);
+    mixt_status status = mixt_report_create(trace, true, &report, error);
     if (status != MIXT_OK) {
         return status;
     }

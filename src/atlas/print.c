@@ -457,6 +457,106 @@ static void print_load(printer *p)
     }
 }
 
+/* -- What experts tell ---------------------------------------------------------------------- */
+
+/* Rows of one layer, or of the mean. */
+static void print_told_layer(printer *p, int layer, int which)
+{
+    static const char *const names[] = {"domain", "token's class", "token", "token before"};
+    const mixt_information *first = NULL; /* any that is there */
+    for (int label = 0; label < MIXT_LABEL_COUNT; label++) {
+        const mixt_information *row = mixt_report_information(p->report, layer, label, which);
+        first = first == NULL && row->count != 0 ? row : first;
+    }
+    if (layer == p->trace->info.layers) {
+        mixt_buffer_text(p->out, "mean of all layers");
+    } else {
+        mixt_buffer_format(p->out, "layer %d, the %s", p->trace->layer_numbers[layer],
+                           mixt_report_layer_role(p->report, layer));
+    }
+    if (first != NULL) {
+        mixt_buffer_format(p->out, ": H %.3f", first->entropy);
+    }
+    mixt_buffer_text(p->out, "\n");
+    for (int label = 0; label < MIXT_LABEL_COUNT; label++) {
+        const mixt_information *row = mixt_report_information(p->report, layer, label, which);
+        mixt_buffer_format(p->out, "  %-13s", names[label]);
+        if (row->count == 0) {
+            mixt_buffer_format(p->out, "     - (%s)\n", row->absent);
+            continue;
+        }
+        mixt_buffer_format(p->out, " %6.3f", row->bits);
+        if (row->shuffles == 0) {
+            mixt_buffer_text(p->out, "      -\n");
+            continue;
+        }
+        mixt_buffer_format(p->out, " %6.3f\xc2\xb1%.3f %6.3f", row->shuffled, row->spread,
+                           row->excess);
+        if (mixt_information_has_interval(row)) {
+            mixt_buffer_format(p->out, "  %6.3f \xe2\x80\x93%6.3f", row->low, row->high);
+        } else {
+            mixt_buffer_text(p->out, "        -      ");
+        }
+        mixt_buffer_format(p->out, "  %5.1f%s\n", 100 * mixt_information_share(row, row->excess),
+                           mixt_information_exceeds(row) ? " \xe2\x96\xb2" : "");
+    }
+}
+
+/* Why a measure or a level is not there, once. */
+static void note_absent(printer *p)
+{
+    int layers = p->trace->info.layers;
+    for (int label = 0; label < MIXT_LABEL_COUNT; label++) {
+        const mixt_information *row = mixt_report_information(p->report, layers, label, 0);
+        if (row->absent != NULL && row->count != 0) {
+            char text[160]; /* ours */
+            mixt_format(text, sizeof text, "-: of the %s no level, since %s.",
+                        mixt_label_name(label), row->absent);
+            note(p, text);
+        }
+    }
+}
+
+static void print_classes(printer *p)
+{
+    mixt_buffer text = {0};
+    const char *gap = "Classes, % of the tokens: ";
+    for (int c = 0; c < MIXT_CLASS_COUNT; c++) {
+        if (p->report->class_share[c] > 0) {
+            mixt_buffer_format(&text, "%s%s %.1f", gap, mixt_token_class_name(c),
+                               100 * p->report->class_share[c]);
+            gap = ", ";
+        }
+    }
+    mixt_buffer_append(&text, ".", 2);
+    note(p, text.failed ? "" : text.data);
+    p->out->failed |= text.failed;
+    mixt_buffer_free(&text);
+}
+
+static void print_told(printer *p)
+{
+    static const char *const names[] = {"first choice", "all choices"};
+    const mixt_report *report = p->report;
+    int measures = p->trace->info.experts_per_token > 1 ? MIXT_TOLD_COUNT : 1;
+    for (int which = 0; which < measures; which++) {
+        heading(p, "What the expert tells of its token, %s (mutual information, bits)",
+                names[which]);
+        mixt_buffer_text(p->out, "                  bits  shuffled    excess    95 % interval   "
+                                 "% of H\n");
+        for (int i = 0; i < report->key_layer_count; i++) {
+            print_told_layer(p, report->key_layers[i], which);
+        }
+        print_told_layer(p, p->trace->info.layers, which);
+    }
+    note(p, "H: entropy of the expert, all there is to tell. shuffled: the same bits where domains "
+            "are dealt anew to whole documents, and the others to the tokens within each document; "
+            "mean and spread. excess: bits above that, and what part of H it is. \xe2\x96\xb2: "
+            "above every shuffle, with the whole interval above 0.");
+    note_absent(p);
+    print_classes(p);
+}
+
 /* -- Tokens --------------------------------------------------------------------------------- */
 
 static mixt_status print_top_tokens(printer *p, mixt_error *error)
@@ -604,6 +704,8 @@ static void print_verdict(printer *p)
     print_sentence(p, p->report->verdict.headline);
     mixt_buffer_text(p->out, "\n");
     print_words(p);
+    mixt_buffer_text(p->out, "\n");
+    print_sentence(p, p->report->verdict.information);
 }
 
 /* Every table, text, and what they say. */
@@ -618,6 +720,7 @@ static mixt_status print_all(printer *p, mixt_error *error)
     print_proportions(p);
     print_distances(p);
     print_load(p);
+    print_told(p);
     mixt_status status = print_top_tokens(p, error);
     if (status == MIXT_OK && p->text_tokens > 0) {
         print_text(p);
@@ -641,7 +744,8 @@ mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_options *
     mixt_report *report;
     mixt_buffer out = {0};
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_atlas_options, options, error));
-    mixt_status status = mixt_report_create(trace, &report, error);
+    bool informed = options->part == MIXT_ATLAS_ALL || options->part == MIXT_ATLAS_JSON;
+    mixt_status status = mixt_report_create(trace, informed, &report, error);
     if (status != MIXT_OK) {
         return status;
     }
@@ -657,6 +761,8 @@ mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_options *
         print_short(&p);
     } else if (options->part == MIXT_ATLAS_WORDS) {
         print_words(&p);
+    } else if (options->part == MIXT_ATLAS_JSON) {
+        mixt_report_json(report, &out);
     } else {
         status = print_all(&p, error);
     }

@@ -17,7 +17,21 @@ static void choose_key_layers(mixt_report *report)
     }
 }
 
-mixt_status mixt_report_create(const mixt_trace *trace, mixt_report **report, mixt_error *error)
+static mixt_status inform(mixt_report *report, mixt_error *error)
+{
+    const mixt_trace *trace = report->trace;
+    size_t rows = ((size_t)trace->info.layers + 1) * MIXT_LABEL_COUNT * MIXT_TOLD_COUNT;
+    report->information = calloc(rows, sizeof(mixt_information));
+    if (report->information == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory");
+    }
+    mixt_information_classes(trace, report->class_share);
+    return mixt_information_measure(trace, report->units, 0, trace->info.layers,
+                                    report->information, error);
+}
+
+mixt_status mixt_report_create(const mixt_trace *trace, bool informed, mixt_report **report,
+                               mixt_error *error)
 {
     *report = NULL;
     size_t layers = (size_t)trace->info.layers;
@@ -45,6 +59,9 @@ mixt_status mixt_report_create(const mixt_trace *trace, mixt_report **report, mi
     if (status == MIXT_OK) {
         status = mixt_distance_measure(trace, made->units, made->counts, made->distance, error);
     }
+    if (status == MIXT_OK && informed) {
+        status = inform(made, error);
+    }
     for (int layer = 0; layer < trace->info.layers && status == MIXT_OK; layer++) {
         made->load[layer] = mixt_load_of(made->counts, layer, NULL);
     }
@@ -69,6 +86,7 @@ void mixt_report_free(mixt_report *report)
     free(report->repetition);
     free(report->distance);
     free(report->load);
+    free(report->information);
     free(report);
 }
 

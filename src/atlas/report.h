@@ -6,14 +6,16 @@
 
 #include "atlas/counts.h"
 #include "atlas/distance.h"
+#include "atlas/information.h"
 #include "atlas/repetition.h"
 #include "atlas/vocabulary.h"
 
-/* What the numbers say, in words: "headline: repetition; domains." reads as one sentence. */
+/* What the numbers say, in words: clauses that are sentences of their own with a full stop. */
 typedef struct mixt_verdict {
     char headline[200];
     char repetition[1000];
     char domains[1000];
+    char information[1000];
     int shown; /* of the paper's two observations: 0, 1 or 2 */
 } mixt_verdict;
 
@@ -21,15 +23,19 @@ typedef struct mixt_report {
     const mixt_trace *trace;
     mixt_units *units;
     mixt_counts *counts;
-    mixt_repetition *repetition; /* [L, domains + 1, MIXT_REPEAT_COUNT] */
-    mixt_distance *distance;     /* [L, domains] */
-    mixt_load *load;             /* [L] */
-    int key_layers[3];           /* first, middle, last: each once */
+    mixt_repetition *repetition;   /* [L, domains + 1, MIXT_REPEAT_COUNT] */
+    mixt_distance *distance;       /* [L, domains] */
+    mixt_load *load;               /* [L] */
+    mixt_information *information; /* [L + 1, MIXT_LABEL_COUNT, MIXT_TOLD_COUNT]; NULL: left out */
+    double class_share[MIXT_CLASS_COUNT]; /* of the tokens */
+    int key_layers[3];                    /* first, middle, last: each once */
     int key_layer_count;
     mixt_verdict verdict;
 } mixt_report;
 
-mixt_status mixt_report_create(const mixt_trace *trace, mixt_report **report, mixt_error *error);
+/* Without `informed` what experts tell is left out, which takes most of the time. */
+mixt_status mixt_report_create(const mixt_trace *trace, bool informed, mixt_report **report,
+                               mixt_error *error);
 void mixt_report_free(mixt_report *report);
 
 /* domain == domains: over all. */
@@ -48,6 +54,16 @@ static inline const mixt_distance *mixt_report_distance(const mixt_report *repor
     assert(layer >= 0 && layer < report->trace->info.layers);
     assert(domain >= 0 && domain < report->trace->info.domains);
     return &report->distance[layer * report->trace->info.domains + domain];
+}
+
+/* layer == layers: their mean. */
+static inline const mixt_information *mixt_report_information(const mixt_report *report, int layer,
+                                                              int label, int which)
+{
+    assert(layer >= 0 && layer <= report->trace->info.layers);
+    assert(label >= 0 && label < MIXT_LABEL_COUNT && which >= 0 && which < MIXT_TOLD_COUNT);
+    assert(report->information != NULL);
+    return &report->information[(layer * MIXT_LABEL_COUNT + label) * MIXT_TOLD_COUNT + which];
 }
 
 /* "first", "middle" or "last" where the layer is one of these, else "". */
@@ -76,6 +92,9 @@ bool mixt_report_lacks_level(const mixt_report *report);
  * where the domain is empty. */
 void mixt_report_excerpt(const mixt_report *report, int domain, uint64_t wanted, uint64_t *begin,
                          uint64_t *count);
+
+/* All numbers as one JSON object (report_json.c). */
+void mixt_report_json(const mixt_report *report, mixt_buffer *out);
 
 /* Fills report->verdict from the numbers (verdict.c). */
 mixt_status mixt_verdict_make(mixt_report *report, mixt_error *error);

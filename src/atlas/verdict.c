@@ -20,6 +20,9 @@
  * choices go elsewhere (figure 7 of the paper puts most domains below 0.06 or so). */
 #define ALIKE 0.1
 
+/* A label is followed more than another when it tells this many times as much beyond chance. */
+#define MORE 2.0
+
 static double excess(const mixt_repetition *row)
 {
     return row->rate.value - mixt_repetition_level(row);
@@ -273,6 +276,67 @@ static void note_few_documents(const mixt_report *report, mixt_buffer *text)
     }
 }
 
+typedef struct told {
+    double part; /* of the entropy, beyond chance; 0 where that is not surely so */
+    bool known;  /* there is a level */
+} told;
+
+static told told_of(const mixt_report *report, int label)
+{
+    int layers = report->trace->info.layers;
+    const mixt_information *row = mixt_report_information(report, layers, label, MIXT_TOLD_FIRST);
+    bool exceeds = mixt_information_exceeds(row);
+    return (told){exceeds ? mixt_information_share(row, row->excess) : 0, row->shuffles > 0};
+}
+
+static void append_told(mixt_buffer *text, const told *t, const char *name)
+{
+    if (!t->known) {
+        mixt_buffer_format(text, "%s is unknown", name);
+    } else if (t->part <= 0) {
+        mixt_buffer_format(text, "%s is no more than chance", name);
+    } else {
+        mixt_buffer_format(text, "%s is %.1f %%", name, 100 * t->part);
+    }
+}
+
+/* What the router follows, by the first choice's information over all layers. */
+static void judge_information(const mixt_report *report, mixt_buffer *text)
+{
+    int layers = report->trace->info.layers;
+    const mixt_information *row =
+        mixt_report_information(report, layers, MIXT_LABEL_TOKEN, MIXT_TOLD_FIRST);
+    told domain = told_of(report, MIXT_LABEL_DOMAIN);
+    told class = told_of(report, MIXT_LABEL_CLASS);
+    told token = told_of(report, MIXT_LABEL_TOKEN);
+    if (row->count == 0) {
+        mixt_buffer_format(text, "nothing can be said of what the router follows: %s", row->absent);
+        return;
+    }
+    const char *followed =
+        !token.known && !domain.known         ? "what the router follows stays open"
+        : token.part <= 0 && domain.part <= 0 ? "the router follows neither, as far as this shows"
+        : !domain.known                       ? "the router follows tokens; of topics this "
+                                                "trace cannot tell"
+        : !token.known                        ? "the router follows topics; of tokens this "
+                                                "trace cannot tell"
+        : token.part >= MORE * domain.part    ? "the router follows tokens more than topics"
+        : domain.part >= MORE * token.part    ? "the router follows topics more than tokens"
+                                              : "the router follows tokens and topics alike";
+    mixt_buffer_format(text, "of the %.2f bits of its first expert, ", row->entropy);
+    append_told(text, &token, "what a token tells beyond its document");
+    mixt_buffer_text(text, ", ");
+    append_told(text, &class, "its class");
+    mixt_buffer_text(text, ", and ");
+    append_told(text, &domain, "what the domain tells beyond shuffled documents");
+    mixt_buffer_format(text, " (mean of all layers): %s", followed);
+    if (token.part > 0 && class.known && token.part >= MORE * domain.part) {
+        mixt_buffer_text(text, MORE * class.part >= token.part
+                                   ? ", and at least half of that is their class"
+                                   : ", and most of that is words, not their class");
+    }
+}
+
 static void keep(char *to, size_t room, const mixt_buffer *from)
 {
     size_t length = from->length < room - 1 ? from->length : room - 1;
@@ -295,20 +359,26 @@ mixt_status mixt_verdict_make(mixt_report *report, mixt_error *error)
     mixt_verdict *verdict = &report->verdict;
     mixt_buffer repetition = {0};
     mixt_buffer domains = {0};
+    mixt_buffer information = {0};
     domain_distance *rows = calloc((size_t)report->trace->info.domains, sizeof *rows);
     if (rows != NULL) {
         verdict->shown = judge_repetition(report, &repetition);
         verdict->shown += judge_domains(report, rows, &domains);
     }
     note_few_documents(report, &domains);
-    bool complete = rows != NULL && !repetition.failed && !domains.failed;
+    if (report->information != NULL) {
+        judge_information(report, &information);
+    }
+    bool complete = rows != NULL && !repetition.failed && !domains.failed && !information.failed;
     if (complete) {
         snprintf(verdict->headline, sizeof verdict->headline, "%s", headlines[verdict->shown]);
         keep(verdict->repetition, sizeof verdict->repetition, &repetition);
         keep(verdict->domains, sizeof verdict->domains, &domains);
+        keep(verdict->information, sizeof verdict->information, &information);
     }
     free(rows);
     mixt_buffer_free(&repetition);
     mixt_buffer_free(&domains);
+    mixt_buffer_free(&information);
     return complete ? MIXT_OK : mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory");
 }

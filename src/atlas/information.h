@@ -1,0 +1,40 @@
+/* What the expert of a token tells of it: mutual information with the domain, the kind of token,
+ * the token and the token before it, each beside what shuffled labels give. */
+#ifndef MIXT_ATLAS_INFORMATION_H
+#define MIXT_ATLAS_INFORMATION_H
+
+#include "atlas/token_class.h"
+#include "atlas/units.h"
+
+enum { MIXT_TOLD_FIRST, MIXT_TOLD_ALL, MIXT_TOLD_COUNT }; /* by the first choice, by all choices */
+
+/* Documents are left out in so many groups for the interval. */
+#define MIXT_INFORMATION_GROUPS 20
+
+/* rows [layers + 1, MIXT_LABEL_COUNT, MIXT_TOLD_COUNT] for MoE layers first_layer ...; the last
+ * entry is the mean of these layers. Labels are shuffled alike for every layer. */
+mixt_status mixt_information_measure(const mixt_trace *trace, const mixt_units *units,
+                                     int first_layer, int layers, mixt_information *rows,
+                                     mixt_error *error);
+
+/* share [MIXT_CLASS_COUNT]: part of the trace's tokens that is of each class. */
+void mixt_information_classes(const mixt_trace *trace, double *share);
+
+/* More than every shuffle, and by an interval that holds no zero, where there is one. */
+bool mixt_information_exceeds(const mixt_information *row);
+
+/* A part of the entropy of the experts, 0 where it is 0. */
+static inline double mixt_information_share(const mixt_information *row, double bits)
+{
+    return row->entropy > 0 ? bits / row->entropy : 0;
+}
+
+static inline bool mixt_information_has_interval(const mixt_information *row)
+{
+    return row->shuffles > 0 && row->low <= row->high; /* false for NaN */
+}
+
+/* "domain", "class", "token", "previous". */
+const char *mixt_label_name(int label);
+
+#endif
