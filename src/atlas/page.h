@@ -58,10 +58,14 @@ void mixt_page_domain_heads(mixt_page *page);
 void mixt_page_layer_choice(mixt_page *page, const char *name, const char *legend,
                             const int *layers, int count, int chosen);
 
+/* What the lines of such charts are. */
+void mixt_page_legend(mixt_page *page, const char *value, const char *dashed, const char *dotted);
+
 void mixt_page_repetition(mixt_page *page);
 void mixt_page_distance(mixt_page *page);
 void mixt_page_proportions(mixt_page *page);
 void mixt_page_load(mixt_page *page);
+void mixt_page_information(mixt_page *page);
 void mixt_page_excerpts(mixt_page *page);
 mixt_status mixt_page_top_tokens(mixt_page *page, mixt_error *error);
 /* CSS rules for the experts' colours and for the radio buttons of this trace. */

@@ -90,7 +90,7 @@ static void repetition_chart(mixt_page *page, int domain, int which, columns *c,
     mixt_page_chart(page, &chart);
 }
 
-static void legend(mixt_page *page, const char *value, const char *dashed, const char *dotted)
+void mixt_page_legend(mixt_page *page, const char *value, const char *dashed, const char *dotted)
 {
     mixt_buffer_format(page->out,
                        "<p class=\"legend\"><svg viewBox=\"0 0 28 12\" aria-hidden=\"true\"><path "
@@ -182,7 +182,8 @@ void mixt_page_repetition(mixt_page *page)
         mixt_buffer_text(page->out, "</figure>\n");
     }
     mixt_buffer_text(page->out, "</div>\n");
-    legend(page, "measured, 95 % interval for documents like these", "random", "unequal use alone");
+    mixt_page_legend(page, "measured, 95 % interval for documents like these", "random",
+                     "unequal use alone");
     for (int w = 0; w < measures; w++) {
         repetition_domains(page, w, &c, scale[w]);
     }
