@@ -17,8 +17,11 @@
 #define SHUFFLES_MOST 20
 #define SHUFFLES_LEAST 4
 #define SHUFFLES_CHOICES ((uint64_t)1 << 28) /* fewer where so many choices would be read */
-#define LESS_SHUFFLES 4                      /* of them with groups left out, for the interval */
-#define ROUNDING 1e-9                        /* bits */
+/* Of them with groups left out, for the interval: so many are enough where a shuffle changes
+ * little. All are taken of short traces, and of domains, of which a document is much. */
+#define LESS_SHUFFLES 4
+#define LESS_CHOICES ((uint64_t)1 << 19)
+#define ROUNDING 1e-9 /* bits */
 
 #define PRODUCTS 65536 /* n log2 n is looked up below this */
 
@@ -422,12 +425,26 @@ static reading read_sums(const measurer *m, int which, bool less)
 
 /* -- All walks ------------------------------------------------------------------------------ */
 
+/* What one walk over all layers costs. */
+static uint64_t choices_of(const mixt_trace *trace)
+{
+    return (uint64_t)trace->info.layers * trace->info.tokens *
+           ((uint64_t)trace->info.experts_per_token + 1);
+}
+
 static outcome *outcome_of(const measurer *m, int layer, int label, int which)
 {
     return &m->outcomes[(layer * MIXT_LABEL_COUNT + label) * MIXT_TOLD_COUNT + which];
 }
 
-static void take(outcome *to, const reading *from, int shuffle)
+static int less_shuffles(const measurer *m, int label)
+{
+    return label == MIXT_LABEL_DOMAIN || choices_of(m->trace) <= LESS_CHOICES ? m->shuffles
+                                                                              : LESS_SHUFFLES;
+}
+
+/* `less`: so many shuffles leave groups out. */
+static void take(outcome *to, const reading *from, int shuffle, int less)
 {
     if (shuffle == 0) {
         to->seen = *from;
@@ -437,8 +454,8 @@ static void take(outcome *to, const reading *from, int shuffle)
         to->squares += more * more;
         to->highest = fmax(to->highest, from->bits);
     }
-    for (int g = 0; g < GROUPS && shuffle <= LESS_SHUFFLES; g++) {
-        to->excess_less[g] += shuffle == 0 ? from->less[g] : -from->less[g] / LESS_SHUFFLES;
+    for (int g = 0; g < GROUPS && shuffle <= less; g++) {
+        to->excess_less[g] += shuffle == 0 ? from->less[g] : -from->less[g] / less;
     }
 }
 
@@ -464,7 +481,7 @@ static void divide_reading(reading *sum, double by)
 /* One shuffle of one label, all layers and their mean. */
 static void measure_label(measurer *m, int label, int shuffle)
 {
-    bool less = shuffle <= LESS_SHUFFLES;
+    int less = less_shuffles(m, label);
     reading mean[MIXT_TOLD_COUNT] = {{0}};
     int layers[MIXT_TOLD_COUNT] = {0}; /* with choices */
     uint32_t count = m->sorted[label].begin[m->sorted[label].values];
@@ -472,10 +489,10 @@ static void measure_label(measurer *m, int label, int shuffle)
         m->row[i] = m->place[m->sorted[label].token[i]];
     }
     for (int layer = 0; layer < m->layers; layer++) {
-        walk(m, m->first_layer + layer, label, less);
+        walk(m, m->first_layer + layer, label, shuffle <= less);
         for (int which = 0; which < MIXT_TOLD_COUNT; which++) {
-            reading r = read_sums(m, which, less);
-            take(outcome_of(m, layer, label, which), &r, shuffle);
+            reading r = read_sums(m, which, shuffle <= less);
+            take(outcome_of(m, layer, label, which), &r, shuffle, less);
             if (r.count != 0) {
                 add_reading(&mean[which], &r);
                 layers[which]++;
@@ -486,7 +503,7 @@ static void measure_label(measurer *m, int label, int shuffle)
         if (layers[which] > 0) {
             divide_reading(&mean[which], layers[which]);
         }
-        take(outcome_of(m, m->layers, label, which), &mean[which], shuffle);
+        take(outcome_of(m, m->layers, label, which), &mean[which], shuffle, less);
     }
 }
 
@@ -589,9 +606,7 @@ static void fill_row(const measurer *m, int layer, int label, int which, mixt_in
 
 static int shuffles_for(const mixt_trace *trace)
 {
-    uint64_t choices = (uint64_t)trace->info.layers * trace->info.tokens *
-                       ((uint64_t)trace->info.experts_per_token + 1);
-    uint64_t most = SHUFFLES_CHOICES / choices;
+    uint64_t most = SHUFFLES_CHOICES / choices_of(trace);
     return most > SHUFFLES_MOST    ? SHUFFLES_MOST
            : most < SHUFFLES_LEAST ? SHUFFLES_LEAST
                                    : (int)most;

@@ -289,14 +289,14 @@ static told told_of(const mixt_report *report, int label)
     return (told){exceeds ? mixt_information_share(row, row->excess) : 0, row->shuffles > 0};
 }
 
-static void append_told(mixt_buffer *text, const told *t, const char *name)
+static void append_told(mixt_buffer *text, const told *t)
 {
     if (!t->known) {
-        mixt_buffer_format(text, "%s is unknown", name);
+        mixt_buffer_text(text, "an unknown part");
     } else if (t->part <= 0) {
-        mixt_buffer_format(text, "%s is no more than chance", name);
+        mixt_buffer_text(text, "no more than chance");
     } else {
-        mixt_buffer_format(text, "%s is %.1f %%", name, 100 * t->part);
+        mixt_buffer_format(text, "%.1f %%", 100 * t->part);
     }
 }
 
@@ -323,12 +323,13 @@ static void judge_information(const mixt_report *report, mixt_buffer *text)
         : token.part >= MORE * domain.part    ? "the router follows tokens more than topics"
         : domain.part >= MORE * token.part    ? "the router follows topics more than tokens"
                                               : "the router follows tokens and topics alike";
-    mixt_buffer_format(text, "of the %.2f bits of its first expert, ", row->entropy);
-    append_told(text, &token, "what a token tells beyond its document");
-    mixt_buffer_text(text, ", ");
-    append_told(text, &class, "its class");
-    mixt_buffer_text(text, ", and ");
-    append_told(text, &domain, "what the domain tells beyond shuffled documents");
+    mixt_buffer_text(text, "beyond its document a token tells ");
+    append_told(text, &token);
+    mixt_buffer_format(text, " of the %.2f bits of its first expert, its class ", row->entropy);
+    append_told(text, &class);
+    mixt_buffer_text(text, "; the domain tells ");
+    append_told(text, &domain);
+    mixt_buffer_text(text, domain.part > 0 ? " beyond shuffled documents" : "");
     mixt_buffer_format(text, " (mean of all layers): %s", followed);
     if (token.part > 0 && class.known && token.part >= MORE * domain.part) {
         mixt_buffer_text(text, MORE * class.part >= token.part

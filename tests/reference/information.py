@@ -143,6 +143,8 @@ def measure(trace, shuffles, seed=5):
     layers = trace.experts.shape[0]
     result = {}
     for label in range(4):
+        short = layers * len(trace.tokens) * (trace.experts.shape[2] + 1) <= 1 << 19
+        below = shuffles if short or label == 0 else 4
         drawn = [(np.arange(len(trace.tokens)), trace.labels[label])]
         drawn += [trace.shuffled(label, rng) for _ in range(shuffles)]
         for which in (0, 1):
@@ -152,10 +154,10 @@ def measure(trace, shuffles, seed=5):
                 for s, (place, z) in enumerate(drawn):
                     rows = trace.experts[layer][place]
                     table[layer, s] = information(rows, z, which, trace.number)
-                    for g in range(len(used)) if s < 5 else ():
+                    for g in range(len(used)) if s <= below else ():
                         kept = group != used[g]
                         value = information(rows[kept], z[kept], which, trace.number)[0]
-                        less[layer, g] += value if s == 0 else -value / 4
+                        less[layer, g] += value if s == 0 else -value / below
             for layer in list(range(layers)) + [-1]:
                 row = table[layer] if layer >= 0 else table.mean(0)
                 left = less[layer] if layer >= 0 else less.mean(0)
