@@ -841,7 +841,7 @@ static void test_verdict(void **state)
                                        .names = names};
         mixt_trace *trace = atlas_trace_make(&options);
         mixt_report *report;
-        assert_int_equal(mixt_report_create(trace, &report, NULL), MIXT_OK);
+        assert_int_equal(mixt_report_create(trace, false, &report, NULL), MIXT_OK);
         const mixt_verdict *verdict = &report->verdict;
         if (strstr(verdict->repetition, cases[i].repetition) == NULL ||
             strstr(verdict->domains, cases[i].domains) == NULL ||
