@@ -28,9 +28,9 @@
 /* Tokens in the order of their labels, and of their groups within a label. */
 typedef struct sorted_tokens {
     uint32_t *token;
-    uint32_t *begin; /* [values + 1] into token */
+    uint32_t *begin; /* [values + 1] into token, used up to seen + 1 */
     int values;      /* labels that there could be */
-    int seen;        /* that there are */
+    int seen;        /* that there are: others have no place in begin */
 } sorted_tokens;
 
 /* What one walk gives: sums of n log2 n over the counts n of (label, expert) and of labels, and by
@@ -227,9 +227,7 @@ static void sort_by_label(measurer *m, int label)
             begin[value + 1]++;
         }
     }
-    sorted->seen = 0;
     for (int value = 0; value < sorted->values; value++) {
-        sorted->seen += begin[value + 1] != 0;
         begin[value + 1] += begin[value];
     }
     for (uint32_t i = 0; i < tokens; i++) {
@@ -238,8 +236,16 @@ static void sort_by_label(measurer *m, int label)
             sorted->token[begin[value]++] = m->grouped[i];
         }
     }
-    memmove(begin + 1, begin, (size_t)sorted->values * sizeof *begin); /* each is where it ends */
+    int seen = 0; /* each is where its label ends now; those without tokens go */
+    for (int value = 0; value < sorted->values; value++) {
+        uint32_t end = begin[value];
+        if (end > (seen > 0 ? begin[seen - 1] : 0)) {
+            begin[seen++] = end;
+        }
+    }
+    memmove(begin + 1, begin, (size_t)seen * sizeof *begin);
     begin[0] = 0;
+    sorted->seen = seen;
 }
 
 /* Shuffle 0 leaves all where it is. Others move whole rows of experts within their document, which
@@ -357,7 +363,7 @@ static void walk(measurer *m, int layer, int label, bool less)
     size_t experts = (size_t)m->trace->info.experts;
     memset(m->sums, 0, sizeof m->sums);
     forget_experts(m);
-    for (int value = 0; value < sorted->values; value++) {
+    for (int value = 0; value < sorted->seen; value++) {
         uint32_t from = sorted->begin[value];
         uint32_t to = sorted->begin[value + 1];
         int found = count_choices(m, layer, m->row + from, to - from, m->cells, m->touched);
@@ -484,7 +490,7 @@ static void measure_label(measurer *m, int label, int shuffle)
     int less = less_shuffles(m, label);
     reading mean[MIXT_TOLD_COUNT] = {{0}};
     int layers[MIXT_TOLD_COUNT] = {0}; /* with choices */
-    uint32_t count = m->sorted[label].begin[m->sorted[label].values];
+    uint32_t count = m->sorted[label].begin[m->sorted[label].seen];
     for (uint32_t i = 0; i < count; i++) {
         m->row[i] = m->place[m->sorted[label].token[i]];
     }
