@@ -15,6 +15,9 @@ enum {
 extern const cli_command *const commands[]; /* ends with NULL */
 extern const char *program_path;            /* how it was called, for commands to type */
 const cli_command *command_find(const char *name);
+/* What main does with a command line of at least one argument: for a child process that is to be
+ * the program once more. */
+int run_program(int argc, char **argv);
 /* Refuses it, naming the command that it may be a slip of. */
 int unknown_command(const char *name);
 

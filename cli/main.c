@@ -213,19 +213,10 @@ static bool open_standard(void)
     return opened >= 0 && close(opened) == 0;
 }
 
-int main(int argc, char **argv)
+int run_program(int argc, char **argv)
 {
-    if (!open_standard()) {
-        return STATUS_FAILED; /* there may be nowhere to say so */
-    }
-    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files: writes fail with EFBIG */
-    signal(SIGPIPE, SIG_DFL); /* also where whoever started it ignored it */
-    if (argc < 2) {
-        usage_program(stderr);
-        return finish(STATUS_REFUSED);
-    }
     const char *name = argv[1];
-    program_path = argv[0];
+    running = NULL;
     if (strcmp(name, "--version") == 0 || strcmp(name, "version") == 0 || strcmp(name, "-V") == 0) {
         printf("mixt %s\n", mixt_version());
         return finish(STATUS_DONE);
@@ -244,4 +235,19 @@ int main(int argc, char **argv)
     }
     running = command->name;
     return finish(run_command(command, argc - 2, argv + 2));
+}
+
+int main(int argc, char **argv)
+{
+    if (!open_standard()) {
+        return STATUS_FAILED; /* there may be nowhere to say so */
+    }
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files: writes fail with EFBIG */
+    signal(SIGPIPE, SIG_DFL); /* also where whoever started it ignored it */
+    if (argc < 2) {
+        usage_program(stderr);
+        return finish(STATUS_REFUSED);
+    }
+    program_path = argv[0];
+    return run_program(argc, argv);
 }

@@ -1,7 +1,7 @@
 #include "options.h"
 
 #include "cli.h"
-#include "files.h"
+#include "config.h"
 #include "mixt.h"
 
 #include <assert.h>
@@ -516,120 +516,20 @@ static bool assign_option(cli_arguments *arguments, const cli_option *option, si
 
 /* ---- config files */
 
-static char *trim(char *text)
+static bool take_pair(void *user, config_reader *reader, char *name, char *value)
 {
-    text += strspn(text, " \t");
-    size_t length = strlen(text);
-    while (length > 0 && strchr(" \t\r\n", text[length - 1]) != NULL) {
-        text[--length] = 0;
-    }
-    return text;
-}
-
-/* The value of the hexadecimal digits of \\xHH, or -1. */
-static int byte_of(const char *digits)
-{
-    int value = 0;
-    for (int i = 0; i < 2; i++) {
-        const char *all = "0123456789abcdef";
-        const char *at = digits[i] != 0 ? strchr(all, tolower((unsigned char)digits[i])) : NULL;
-        if (at == NULL) {
-            return -1;
-        }
-        value = 16 * value + (int)(at - all);
-    }
-    return value;
-}
-
-/* $'...' as the shell reads it: \\\\, \\', \\n, \\r, \\t and \\xHH. What options_write_config
- * writes of a value that the other quotes cannot hold. */
-static bool unescape(cli_arguments *arguments, char **value)
-{
-    static const char letters[] = "\\'nrt", bytes[] = "\\'\n\r\t";
-    char *from = *value + 2, *to = from;
-    *value = from;
-    while (*from != '\'') {
-        if (*from == 0) {
-            return refuse(arguments, "the quote is not closed");
-        }
-        if (*from != '\\') {
-            *to++ = *from++;
-            continue;
-        }
-        const char *letter = from[1] != 0 ? strchr(letters, from[1]) : NULL;
-        int byte = letter != NULL   ? bytes[letter - letters]
-                   : from[1] == 'x' ? byte_of(from + 2)
-                                    : -1;
-        if (byte <= 0) {
-            return refuse(arguments, "\\%.1s: no such escape", from + 1);
-        }
-        *to++ = (char)byte;
-        from += letter != NULL ? 2 : 4;
-    }
-    const char *rest = trim(from + 1);
-    *to = 0;
-    return *rest == 0 || *rest == '#' || refuse(arguments, "text behind the closing quote");
-}
-
-/* Takes quotes off, or cuts a comment from an unquoted value. */
-static bool unquote(cli_arguments *arguments, char **value)
-{
-    char *text = *value;
-    if (text[0] == '$' && text[1] == '\'') {
-        return unescape(arguments, value);
-    }
-    if (*text == '"' || *text == '\'') {
-        char *end = strchr(text + 1, *text);
-        if (end == NULL) {
-            return refuse(arguments, "the quote is not closed");
-        }
-        char *rest = trim(end + 1);
-        if (*rest != 0 && *rest != '#') {
-            return refuse(arguments, "text behind the closing quote");
-        }
-        *end = 0;
-        *value = text + 1;
-        return true;
-    }
-    char *comment = strchr(text, '#');
-    if (comment != NULL) {
-        *comment = 0;
-        *value = trim(text);
-    }
-    return true;
-}
-
-static bool config_line(cli_arguments *arguments, char *line)
-{
-    char *text = trim(line);
-    bool imports = strncmp(text, "import ", 7) == 0 || strncmp(text, "from ", 5) == 0;
-    if (*text == 0 || *text == '#' || (imports && strchr(text, '=') == NULL)) {
-        return true; /* nanoGPT's are Python, and one of them imports time to name its log */
-    }
-    if (!text_is_utf8(text, strlen(text))) {
-        return refuse(arguments, "not valid UTF-8");
-    }
-    char *equals = strchr(text, '=');
-    if (equals == NULL || equals == text) {
-        return refuse(arguments, "not a line of the form key = value");
-    }
-    *equals = 0;
-    char *name = trim(text);
-    char *value = trim(equals + 1);
+    cli_arguments *arguments = user;
     size_t offset = 0;
+    arguments->line = reader->line;
     const cli_option *found = options_find(arguments->command, name, strlen(name), &offset);
     if (found == NULL) {
         return refuse_unknown(arguments, name, strlen(name));
     }
-    if (!found->ignored && !unquote(arguments, &value)) {
+    if (!found->ignored && !config_unquote(reader, &value)) {
         return false;
     }
-    size_t length = strlen(value);
-    if (!text_is_utf8(value, length)) {
-        return refuse(arguments, "the value is not valid UTF-8");
-    }
     char **kept = realloc(arguments->kept, (arguments->kept_count + 1) * sizeof *kept);
-    char *copy = malloc(length + 1);
+    char *copy = strdup(value);
     if (kept != NULL) {
         arguments->kept = kept;
     }
@@ -637,45 +537,22 @@ static bool config_line(cli_arguments *arguments, char *line)
         free(copy);
         return fail_memory(arguments);
     }
-    memcpy(copy, value, length + 1);
     kept[arguments->kept_count++] = copy;
     arguments->word = name;
     return assign_option(arguments, found, offset, copy);
 }
 
-/* Reads `key = value` lines; # begins a comment; a value may be quoted. */
 bool options_read(cli_arguments *arguments, const char *path)
 {
-    char *line = NULL;
-    size_t capacity = 0;
-    char what[200];
-    FILE *file;
-    mixt_status status = files_open(path, &file, what);
-    if (status != MIXT_OK) {
-        arguments->failed = !mixt_status_is_refusal(status);
-        return refuse(arguments, "%.200s: %s", path, what);
-    }
+    config_reader reader = {.path = path,
+                            .message = arguments->message,
+                            .size = sizeof arguments->message,
+                            .lenient = true};
     arguments->config = path;
     arguments->line = 0;
-    bool good = true;
-    ssize_t length;
-    while (good && (length = getline(&line, &capacity, file)) >= 0) {
-        arguments->line++;
-        if (length > OPTIONS_LINE_MAX) {
-            good = refuse(arguments, "the line is longer than %d bytes", OPTIONS_LINE_MAX);
-        } else if (strlen(line) != (size_t)length) {
-            good = refuse(arguments, "a byte 0 is in the line");
-        } else {
-            good = config_line(arguments, line);
-        }
-    }
+    bool good = config_read(&reader, take_pair, arguments);
     arguments->config = NULL;
-    if (good && !feof(file)) {
-        arguments->failed = true;
-        good = refuse(arguments, "%.200s: %s", path, strerror(errno));
-    }
-    free(line);
-    fclose(file);
+    arguments->failed = arguments->failed || reader.failed;
     return good;
 }
 
@@ -722,42 +599,6 @@ void options_format(const cli_option *option, const void *field, char *text, siz
     }
 }
 
-/* Can the value stand in a line between these quotes, or (0) without any? */
-static bool can_stand(const char *value, char quote)
-{
-    for (const unsigned char *c = (const unsigned char *)value; *c != 0; c++) {
-        bool control = *c < 0x20 || *c == 0x7F;
-        if (control || (quote != 0 ? *c == quote : strchr("#\"' ", *c) != NULL)) {
-            return false;
-        }
-    }
-    return quote != 0 || value[0] != '$';
-}
-
-static void write_value(FILE *stream, const cli_option *option, const char *value)
-{
-    fprintf(stream, "%s = ", option->name);
-    if (can_stand(value, 0)) {
-        fprintf(stream, "%s\n", value);
-    } else if (can_stand(value, '"')) {
-        fprintf(stream, "\"%s\"\n", value);
-    } else if (can_stand(value, '\'')) {
-        fprintf(stream, "'%s'\n", value);
-    } else {
-        fputs("$'", stream);
-        for (const unsigned char *c = (const unsigned char *)value; *c != 0; c++) {
-            if (*c == '\'' || *c == '\\') {
-                fprintf(stream, "\\%c", *c);
-            } else if (*c < 0x20 || *c == 0x7F) {
-                fprintf(stream, *c == '\n' ? "\\n" : "\\x%02x", *c);
-            } else {
-                fputc(*c, stream);
-            }
-        }
-        fputs("'\n", stream);
-    }
-}
-
 /* Would the value be refused when it is read again? What an option means nothing for may be out of
  * its range: experts per token of a dense model. */
 static bool in_range(const cli_option *option, const char *field)
@@ -787,20 +628,20 @@ void options_write_config(const cli_command *command, const void *settings, cons
             if (row->kind == OPTION_LIST) {
                 const string_list *list = (const string_list *)(const void *)field;
                 for (size_t i = 0; i < list->count; i++) {
-                    write_value(stream, row, list->items[i]);
+                    config_write(stream, row->name, list->items[i]);
                 }
                 continue;
             }
             if (row->kind == OPTION_TEXT) {
                 const char *const *value = (const char *const *)(const void *)field;
                 if (*value != NULL) {
-                    write_value(stream, row, *value);
+                    config_write(stream, row->name, *value);
                 }
                 continue;
             }
             options_format(row, field, text, sizeof text);
             if (text[0] != 0 && in_range(row, field)) {
-                write_value(stream, row, text);
+                config_write(stream, row->name, text);
             }
         }
     }

@@ -157,6 +157,10 @@ static void report_skipped(const mixt_corpus *corpus)
 static mixt_status load_data(const string_list *paths, double heldout, cli_resources *resources,
                              mixt_error *error)
 {
+    if (paths->count == 1 && mixt_data_is_file(paths->items[0])) {
+        return mixt_data_open(paths->items[0], resources->tokenizer, heldout, &resources->data,
+                              error);
+    }
     TRY(mixt_corpus_open(paths->items, paths->count, &resources->corpus, error));
     TRY(mixt_data_create(resources->corpus, resources->tokenizer, heldout, &resources->data,
                          error));

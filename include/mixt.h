@@ -633,6 +633,11 @@ MIXT_API const char *mixt_model_tensor(const mixt_model *model, int index, int64
  * phase: "train", "score", "prefill" or "decode". *text is malloc'd. */
 MIXT_API mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int tokens,
                                           char **text, mixt_error *error);
+/* Floating-point operations of such a plan, by the operators' cost formulas (a multiply-add is
+ * two): of its forward records, and in "train" of the backward ones (what is computed again counts
+ * there), else 0. The optimizer is not in it. */
+MIXT_API mixt_status mixt_model_plan_cost(const mixt_model *model, const char *phase, int tokens,
+                                          double *forward, double *backward, mixt_error *error);
 
 /* ------------------------------------------------------------------------------------------ */
 /* Generation                                                                                 */
@@ -694,6 +699,15 @@ typedef struct mixt_data mixt_data;
  * documents of each domain (by hash of their text, so it does not move) is kept apart. */
 MIXT_API mixt_status mixt_data_create(mixt_corpus *corpus, const mixt_tokenizer *tokenizer,
                                       double heldout, mixt_data **data, mixt_error *error);
+/* The encoded corpus as one file, so that many runs share one encoding: written beside the path and
+ * renamed. Opened with the same tokenizer (another one is refused) it gives what mixt_data_create
+ * gives of the texts with that share, document by document, and the same mixt_data_hash. */
+MIXT_API mixt_status mixt_data_write(mixt_corpus *corpus, const mixt_tokenizer *tokenizer,
+                                     const char *path, mixt_error *error);
+MIXT_API mixt_status mixt_data_open(const char *path, const mixt_tokenizer *tokenizer,
+                                    double heldout, mixt_data **data, mixt_error *error);
+/* Whether a file begins as one of mixt_data_write does. */
+MIXT_API bool mixt_data_is_file(const char *path);
 MIXT_API void mixt_data_free(mixt_data *data);
 MIXT_API size_t mixt_data_tokens(const mixt_data *data, bool heldout);
 MIXT_API int mixt_data_domain_count(const mixt_data *data);

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/memory.h"
 #include "core/sha256.h"
+#include "corpus/data_encoded.h"
 
 typedef struct domain_size {
     uint64_t tokens, bytes;
@@ -24,24 +25,6 @@ struct mixt_data {
     char hash[MIXT_SHA256_HEX];
     char corpus_hash[MIXT_SHA256_HEX];
 };
-
-typedef struct encoded_document {
-    mixt_data_document document;
-    uint64_t key; /* of its text: decides the split */
-    bool heldout;
-} encoded_document;
-
-/* Everything in corpus order, before it is split. */
-typedef struct builder {
-    const mixt_tokenizer *tokenizer;
-    int separator, vocab_size;
-    uint32_t largest;   /* id so far */
-    size_t token_size;  /* 2 or 4 bytes */
-    mixt_buffer tokens; /* token_size each */
-    encoded_document *documents;
-    size_t count, capacity;
-    mixt_error *error;
-} builder;
 
 static mixt_status no_memory(mixt_error *error)
 {
@@ -62,7 +45,7 @@ static uint64_t text_key(const void *text, size_t length)
     return key;
 }
 
-static void append_token(builder *b, uint32_t id)
+static void append_token(mixt_encoded *b, uint32_t id)
 {
     uint16_t narrow = (uint16_t)id;
     b->largest = id > b->largest ? id : b->largest;
@@ -70,7 +53,7 @@ static void append_token(builder *b, uint32_t id)
 }
 
 /* Where a document's tokens start: at its separator, from which the first one is predicted. */
-static uint64_t begin_document(builder *b)
+static uint64_t begin_document(mixt_encoded *b)
 {
     assert(b->tokens.failed || b->tokens.length % b->token_size == 0);
     uint64_t start = b->tokens.length / b->token_size;
@@ -81,7 +64,7 @@ static uint64_t begin_document(builder *b)
 }
 
 /* A document whose tokens, from `start`, are in the buffer. */
-static mixt_status add_document(builder *b, uint64_t start, uint64_t bytes, int domain,
+static mixt_status add_document(mixt_encoded *b, uint64_t start, uint64_t bytes, int domain,
                                 uint64_t key)
 {
     if (b->tokens.failed ||
@@ -89,11 +72,11 @@ static mixt_status add_document(builder *b, uint64_t start, uint64_t bytes, int 
         return no_memory(b->error);
     }
     uint64_t length = b->tokens.length / b->token_size - start;
-    b->documents[b->count++] = (encoded_document){{start, length, bytes, domain}, key, false};
+    b->documents[b->count++] = (mixt_encoded_document){{start, length, bytes, domain}, key, false};
     return MIXT_OK;
 }
 
-static mixt_status add_text(builder *b, const mixt_document *document)
+static mixt_status add_text(mixt_encoded *b, const mixt_document *document)
 {
     int32_t *ids;
     size_t count;
@@ -113,7 +96,7 @@ static mixt_status add_text(builder *b, const mixt_document *document)
 }
 
 /* A token shard holds many documents, each begun or ended by the separator. */
-static mixt_status add_tokens(builder *b, const mixt_document *document)
+static mixt_status add_tokens(mixt_encoded *b, const mixt_document *document)
 {
     const uint32_t *tokens = document->tokens;
     size_t from = 0;
@@ -140,7 +123,7 @@ static mixt_status add_tokens(builder *b, const mixt_document *document)
     return MIXT_OK;
 }
 
-static mixt_status encode_corpus(builder *b, mixt_corpus *corpus)
+static mixt_status encode_corpus(mixt_encoded *b, mixt_corpus *corpus)
 {
     mixt_status status = mixt_corpus_rewind(corpus, b->error);
     while (status == MIXT_OK) {
@@ -164,7 +147,7 @@ static mixt_status encode_corpus(builder *b, mixt_corpus *corpus)
 
 /* Marks held-out documents: those whose key falls into the share, but at least one and not all of
  * each domain with two or more. Equal texts have equal keys and so stay together. */
-static mixt_status mark_heldout(builder *b, double share, int domains)
+static mixt_status mark_heldout(mixt_encoded *b, double share, int domains)
 {
     typedef struct tally {
         size_t count, held;
@@ -178,7 +161,7 @@ static mixt_status mark_heldout(builder *b, double share, int domains)
         return no_memory(b->error);
     }
     for (size_t i = 0; i < b->count; i++) {
-        encoded_document *d = &b->documents[i];
+        mixt_encoded_document *d = &b->documents[i];
         tally *t = &tallies[d->document.domain];
         d->heldout = share == 1 || (double)(d->key >> 11) * 0x1p-53 < share;
         t->lowest = t->count == 0 || d->key < t->lowest ? d->key : t->lowest;
@@ -187,7 +170,7 @@ static mixt_status mark_heldout(builder *b, double share, int domains)
         t->held += d->heldout;
     }
     for (size_t i = 0; i < b->count && share != 1; i++) {
-        encoded_document *d = &b->documents[i];
+        mixt_encoded_document *d = &b->documents[i];
         const tally *t = &tallies[d->document.domain];
         if (t->lowest == t->highest) {
             d->heldout = false; /* a lone text is for training */
@@ -201,26 +184,26 @@ static mixt_status mark_heldout(builder *b, double share, int domains)
     return MIXT_OK;
 }
 
-static mixt_status copy_domains(mixt_data *data, const mixt_corpus *corpus, mixt_error *error)
+static mixt_status copy_domains(mixt_data *data, const mixt_encoded *b)
 {
-    size_t count = (size_t)mixt_corpus_domain_count(corpus);
+    size_t count = (size_t)b->domain_count;
     data->domains = calloc(count, sizeof *data->domains);
     data->sizes = calloc(count * 2, sizeof *data->sizes);
     if (data->domains == NULL || data->sizes == NULL) {
-        return no_memory(error);
+        return no_memory(b->error);
     }
     data->domain_count = (int)count;
     for (size_t i = 0; i < count; i++) {
-        data->domains[i] = strdup(mixt_corpus_domain_name(corpus, (int)i));
+        data->domains[i] = strdup(b->domains[i]);
         if (data->domains[i] == NULL) {
-            return no_memory(error);
+            return no_memory(b->error);
         }
     }
     return MIXT_OK;
 }
 
-/* Moves the documents of one split out of the builder. */
-static mixt_status fill_split(mixt_data *data, const builder *b, bool heldout)
+/* Copies the documents of one split. */
+static mixt_status fill_split(mixt_data *data, const mixt_encoded *b, bool heldout)
 {
     mixt_data_split *split = &data->splits[heldout];
     size_t documents = 0, tokens = 0;
@@ -299,47 +282,97 @@ void mixt_data_free(mixt_data *data)
     free(data);
 }
 
-static mixt_status build(mixt_data *data, builder *b, mixt_corpus *corpus, double heldout)
+static mixt_status copy_names(mixt_encoded *b, const mixt_corpus *corpus)
 {
-    MIXT_TRY(encode_corpus(b, corpus));
-    MIXT_TRY(copy_domains(data, corpus, b->error));
-    MIXT_TRY(mark_heldout(b, heldout, data->domain_count));
-    for (int s = 0; s < 2; s++) {
-        MIXT_TRY(fill_split(data, b, s != 0));
+    int count = mixt_corpus_domain_count(corpus);
+    b->domains = calloc((size_t)count, sizeof *b->domains);
+    if (b->domains == NULL) {
+        return no_memory(b->error);
     }
-    data->separator = b->separator;
-    data->largest = b->largest;
-    strcpy(data->corpus_hash, mixt_corpus_hash(corpus));
-    hash_data(data, b->tokenizer);
+    for (; b->domain_count < count; b->domain_count++) {
+        b->domains[b->domain_count] = strdup(mixt_corpus_domain_name(corpus, b->domain_count));
+        if (b->domains[b->domain_count] == NULL) {
+            return no_memory(b->error);
+        }
+    }
+    strcpy(b->corpus_hash, mixt_corpus_hash(corpus));
     return MIXT_OK;
 }
 
-mixt_status mixt_data_create(mixt_corpus *corpus, const mixt_tokenizer *tokenizer, double heldout,
-                             mixt_data **data, mixt_error *error)
+mixt_status mixt_encoded_read(mixt_corpus *corpus, const mixt_tokenizer *tokenizer,
+                              mixt_encoded *encoded, mixt_error *error)
 {
-    *data = NULL;
-    if (!(heldout >= 0 && heldout <= 1)) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "held-out share %g is not from 0 to 1",
-                         heldout);
-    }
     int vocab_size = mixt_tokenizer_vocab_size(tokenizer);
-    builder b = {
+    *encoded = (mixt_encoded){
         .tokenizer = tokenizer,
         .separator = mixt_tokenizer_separator(tokenizer),
         .vocab_size = vocab_size,
         .token_size = vocab_size <= 65536 ? 2 : 4,
         .error = error,
     };
+    MIXT_TRY(encode_corpus(encoded, corpus));
+    return copy_names(encoded, corpus);
+}
+
+void mixt_encoded_free(mixt_encoded *encoded)
+{
+    mixt_buffer_free(&encoded->tokens);
+    free(encoded->documents);
+    for (int i = 0; i < encoded->domain_count; i++) {
+        free(encoded->domains[i]);
+    }
+    free(encoded->domains);
+    *encoded = (mixt_encoded){0};
+}
+
+static mixt_status split(mixt_data *data, mixt_encoded *b, double heldout)
+{
+    MIXT_TRY(copy_domains(data, b));
+    MIXT_TRY(mark_heldout(b, heldout, data->domain_count));
+    for (int s = 0; s < 2; s++) {
+        MIXT_TRY(fill_split(data, b, s != 0));
+    }
+    data->separator = b->separator;
+    data->largest = b->largest;
+    strcpy(data->corpus_hash, b->corpus_hash);
+    hash_data(data, b->tokenizer);
+    return MIXT_OK;
+}
+
+mixt_status mixt_heldout_check(double heldout, mixt_error *error)
+{
+    return heldout >= 0 && heldout <= 1 ? MIXT_OK
+                                        : mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                                                    "held-out share %g is not from 0 to 1",
+                                                    heldout);
+}
+
+mixt_status mixt_encoded_split(mixt_encoded *encoded, double heldout, mixt_data **data,
+                               mixt_error *error)
+{
     mixt_data *made = calloc(1, sizeof *made);
-    mixt_status status = made == NULL ? no_memory(error) : build(made, &b, corpus, heldout);
-    mixt_buffer_free(&b.tokens);
-    free(b.documents);
+    encoded->error = error;
+    mixt_status status = made == NULL ? no_memory(error) : split(made, encoded, heldout);
     if (status != MIXT_OK) {
         mixt_data_free(made);
         return status;
     }
     *data = made;
     return MIXT_OK;
+}
+
+mixt_status mixt_data_create(mixt_corpus *corpus, const mixt_tokenizer *tokenizer, double heldout,
+                             mixt_data **data, mixt_error *error)
+{
+    mixt_encoded encoded = {0};
+    *data = NULL;
+    MIXT_TRY(mixt_heldout_check(heldout, error));
+    mixt_status status = mixt_encoded_read(corpus, tokenizer, &encoded, error);
+    if (status == MIXT_OK) {
+        status = mixt_encoded_split(&encoded, heldout, data, error);
+    }
+    mixt_encoded_free(&encoded);
+    return status;
 }
 
 const mixt_data_split *mixt_data_split_of(const mixt_data *data, bool heldout)

@@ -180,10 +180,10 @@ void mixt_graph_free(mixt_graph *graph)
     free(graph);
 }
 
-mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int tokens,
-                                 char **text, mixt_error *error)
+/* The graph of a phase by its name, for a look at its plan. */
+static mixt_status graph_of_phase(const mixt_model *model, const char *phase, int tokens,
+                                  mixt_graph **graph, mixt_error *error)
 {
-    *text = NULL;
     mixt_graph_options options = {.capacity = tokens, .window = tokens, .real_size = sizeof(float)};
     if (strcmp(phase, "train") == 0) {
         options.phase = MIXT_PHASE_TRAIN;
@@ -197,11 +197,32 @@ mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "plan: phase '%s' is not train, score, prefill or decode", phase);
     }
+    return mixt_graph_create(model, &options, graph, error);
+}
+
+mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int tokens,
+                                 char **text, mixt_error *error)
+{
     mixt_graph *graph;
-    mixt_status status = mixt_graph_create(model, &options, &graph, error);
-    if (status == MIXT_OK) {
-        status = mixt_plan_print(graph->plan, text, error);
-        mixt_graph_free(graph);
-    }
+    *text = NULL;
+    MIXT_TRY(graph_of_phase(model, phase, tokens, &graph, error));
+    mixt_status status = mixt_plan_print(graph->plan, text, error);
+    mixt_graph_free(graph);
     return status;
+}
+
+mixt_status mixt_model_plan_cost(const mixt_model *model, const char *phase, int tokens,
+                                 double *forward, double *backward, mixt_error *error)
+{
+    mixt_graph *graph;
+    *forward = *backward = 0;
+    MIXT_TRY(graph_of_phase(model, phase, tokens, &graph, error));
+    const mixt_plan *plan = graph->plan;
+    for (int i = 0; i < plan->record_count; i++) {
+        double flops, bytes;
+        mixt_plan_cost(plan, i, plan->capacity, NULL, &flops, &bytes);
+        *(plan->records[i].pass == MIXT_PASS_FORWARD ? forward : backward) += flops;
+    }
+    mixt_graph_free(graph);
+    return MIXT_OK;
 }
