@@ -22,6 +22,7 @@ typedef struct train_settings {
     int64_t tokenizer_bytes;
     int64_t sample_every;
     bool must_resume; /* init_from = resume */
+    bool dry_run;
     char note[200];   /* on what followed from other options */
     char nanogpt_note[NANOGPT_NOTE_SIZE];
 } train_settings;
@@ -73,6 +74,15 @@ static const cli_option train_options[] = {
      .low = 0,
      .high = 1e15,
      .help = "steps between a few words drawn from the model as it is; 0: none"},
+    {0},
+};
+
+/* Of this call and not of the run. */
+static const cli_option look_options[] = {
+    {.name = "dry-run",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(train_settings, dry_run),
+     .help = "check the options, print what would be trained as JSON, and end; nothing is written"},
     {0},
 };
 
@@ -300,7 +310,7 @@ static char *config_text(const cli_arguments *arguments, size_t *length)
     }
     fputs("# Settings of this run; `mixt train --out FOLDER` reads them to go on.\n", stream);
     options_write_config(arguments->command, arguments->settings,
-                         "machine keys of nanoGPT and nanoMoE", stream);
+                         "machine look keys of nanoGPT and nanoMoE", stream);
     write_matmul(arguments, stream);
     if (fclose(stream) != 0) {
         free(text);
@@ -624,6 +634,64 @@ static int refuse_others(const run_folder *folder)
     return STATUS_DONE;
 }
 
+/* The shape that a run would begin with; weights are made or read for none. */
+static mixt_status find_shape(train_settings *settings, const cli_arguments *arguments,
+                              cli_resources *resources, mixt_error *error)
+{
+    if (settings->init_from != NULL) {
+        TRY(open_model(settings->init_from, resources, error));
+        TRY(take_source(settings, arguments, resources, error));
+        return fit_window(settings, arguments, error);
+    }
+    if (settings->tokenizer != NULL) {
+        TRY(open_tokenizer(settings->tokenizer, resources, error));
+        settings->model.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
+    }
+    return MIXT_OK;
+}
+
+static mixt_status print_dry_run(train_settings *settings, const cli_arguments *arguments,
+                                 cli_resources *resources, mixt_error *error)
+{
+    const mixt_train_options *training = &settings->training;
+    mixt_model_info info;
+    double forward, backward;
+    TRY(find_shape(settings, arguments, resources, error));
+    TRY(mixt_model_options_describe(&settings->model, training->window, &info, &forward, &backward,
+                                    error));
+    long long step = (long long)training->batch_size * training->accumulation * training->window;
+    printf("{\"parameters_total\": %llu, \"parameters_active\": %llu, \"moe_layers\": %d, "
+           "\"experts\": %d, \"steps\": %lld, \"tokens_per_step\": %lld, \"seconds\": ",
+           (unsigned long long)info.parameters_total, (unsigned long long)info.parameters_active,
+           info.moe_layers, info.options.experts, (long long)training->steps, step);
+    print_json_number(stdout, training->seconds);
+    fputs(", \"forward_flops_per_token\": ", stdout);
+    print_json_number(stdout, forward / training->window);
+    fputs(", \"training_flops_per_token\": ", stdout);
+    print_json_number(stdout, (forward + backward) / training->window);
+    fputs(", \"family\": ", stdout);
+    print_json_text(stdout, info.family);
+    fputs(", \"routing\": ", stdout);
+    print_json_text(stdout, info.routing);
+    fputs("}\n", stdout);
+    return MIXT_OK;
+}
+
+/* Options are checked as those of a new run, and nothing is written. */
+static int dry_run(train_settings *settings, cli_arguments *arguments)
+{
+    const run_folder folder = {.lock = -1};
+    cli_resources resources = {0};
+    mixt_error error = MIXT_ERROR_INIT;
+    int status = read_settings(settings, arguments, &folder);
+    if (status == STATUS_DONE &&
+        print_dry_run(settings, arguments, &resources, &error) != MIXT_OK) {
+        status = fail_error(&error);
+    }
+    resources_free(&resources);
+    return status;
+}
+
 /* Nothing is written before the folder is ours alone. What another run put there until then counts
  * as if it had been there from the start. */
 static int run_train(void *user, cli_arguments *arguments)
@@ -631,6 +699,9 @@ static int run_train(void *user, cli_arguments *arguments)
     train_settings *settings = user;
     run_folder folder;
     mixt_error error = MIXT_ERROR_INIT;
+    if (settings->dry_run) {
+        return dry_run(settings, arguments);
+    }
     if (settings->out == NULL) {
         return fail_usage("--out: needed");
     }
@@ -678,6 +749,7 @@ const cli_command command_train = {
             {"model", options_model, offsetof(train_settings, model)},
             {"router", options_router, offsetof(train_settings, model.router)},
             {"machine", options_machine, offsetof(train_settings, machine)},
+            {"look", look_options, 0},
             {"keys of nanoGPT and nanoMoE", options_nanogpt, offsetof(train_settings, nanogpt)},
             {0}},
     .leaves_files = true,

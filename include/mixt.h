@@ -589,6 +589,13 @@ typedef struct mixt_model_info {
 } mixt_model_info;
 
 MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);
+/* What a model of these options would be, without making its weights, and the floating-point operations of its
+ * training plan over one window of `tokens` by the operators' cost formulas (a multiply-add is
+ * two): of the forward records, and of the backward ones with what is computed again there. The
+ * optimizer is not in it. */
+MIXT_API mixt_status mixt_model_options_describe(const mixt_model_options *options, int tokens,
+                                                 mixt_model_info *info, double *forward,
+                                                 double *backward, mixt_error *error);
 
 /* Whether a model's tensors are those of `options` too: the same sizes in the same places, with
  * heads as they are. Then what the model computes and how it trains can be changed: experts per
@@ -633,11 +640,6 @@ MIXT_API const char *mixt_model_tensor(const mixt_model *model, int index, int64
  * phase: "train", "score", "prefill" or "decode". *text is malloc'd. */
 MIXT_API mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int tokens,
                                           char **text, mixt_error *error);
-/* Floating-point operations of such a plan, by the operators' cost formulas (a multiply-add is
- * two): of its forward records, and in "train" of the backward ones (what is computed again counts
- * there), else 0. The optimizer is not in it. */
-MIXT_API mixt_status mixt_model_plan_cost(const mixt_model *model, const char *phase, int tokens,
-                                          double *forward, double *backward, mixt_error *error);
 
 /* ------------------------------------------------------------------------------------------ */
 /* Generation                                                                                 */

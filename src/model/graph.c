@@ -211,18 +211,24 @@ mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int
     return status;
 }
 
-mixt_status mixt_model_plan_cost(const mixt_model *model, const char *phase, int tokens,
-                                 double *forward, double *backward, mixt_error *error)
+mixt_status mixt_model_options_describe(const mixt_model_options *options, int tokens,
+                                        mixt_model_info *info, double *forward, double *backward,
+                                        mixt_error *error)
 {
-    mixt_graph *graph;
+    mixt_model *model;
+    mixt_graph *graph = NULL;
     *forward = *backward = 0;
-    MIXT_TRY(graph_of_phase(model, phase, tokens, &graph, error));
-    const mixt_plan *plan = graph->plan;
-    for (int i = 0; i < plan->record_count; i++) {
-        double flops, bytes;
-        mixt_plan_cost(plan, i, plan->capacity, NULL, &flops, &bytes);
-        *(plan->records[i].pass == MIXT_PASS_FORWARD ? forward : backward) += flops;
+    MIXT_TRY(mixt_model_layout(options, NULL, "model", &model, error));
+    mixt_status status = graph_of_phase(model, "train", tokens, &graph, error);
+    if (status == MIXT_OK) {
+        mixt_model_describe(model, info);
+        for (int i = 0; i < graph->plan->record_count; i++) {
+            double flops, bytes;
+            mixt_plan_cost(graph->plan, i, graph->plan->capacity, NULL, &flops, &bytes);
+            *(graph->plan->records[i].pass == MIXT_PASS_FORWARD ? forward : backward) += flops;
+        }
+        mixt_graph_free(graph);
     }
-    mixt_graph_free(graph);
-    return MIXT_OK;
+    mixt_model_free(model);
+    return status;
 }

@@ -1,0 +1,20 @@
+/* Means over seeds. */
+#ifndef MIXT_CLI_STUDY_STATISTICS_H
+#define MIXT_CLI_STUDY_STATISTICS_H
+
+#include <stddef.h>
+
+/* NAN where there are too few: a deviation and an interval need two. */
+typedef struct study_estimate {
+    size_t count;
+    double mean;
+    double error;     /* standard error of the mean */
+    double low, high; /* 95 % interval by Student's t */
+} study_estimate;
+
+/* Of values that are not NAN. */
+study_estimate study_estimate_of(const double *values, size_t count);
+/* Student's t at 0.975 with `freedom` >= 1 degrees of freedom, to ten digits. */
+double study_student(double freedom);
+
+#endif
