@@ -508,15 +508,16 @@ static void remove_checkpoints(const char *folder)
 
 int study_work(const study *s, const study_cell *cell, size_t seed, int threads)
 {
-    char folder[300], config[400], trained[400], count[16];
+    char folder[300], began[400], config[400], trained[400], count[16];
     study_run_folder(s, cell, seed, folder);
     run_file(s, cell, seed, "cell.conf", config);
+    run_file(s, cell, seed, "train.conf", began);
     run_file(s, cell, seed, "trained", trained);
     snprintf(count, sizeof count, "%d", threads);
-    char *words[] = {"mixt", "train", config, "--out", folder, "--threads", count, NULL};
+    char *words[] = {"mixt", "train", "--out", folder, "--threads", count, config, NULL};
     int status = STATUS_DONE;
-    if (!files_exist(trained)) {
-        status = run_program(7, words);
+    if (!files_exist(trained)) { /* a run that goes on has settings of its own already */
+        status = run_program(files_exist(began) ? 6 : 7, words);
         if (status == STATUS_DONE && !files_replace(trained, "", 0)) {
             status = fail_with(STATUS_FAILED, "%s: %s", trained, strerror(errno));
         }
