@@ -174,50 +174,37 @@ static mixt_status make_corpus(const study *s, mixt_corpus *corpus, mixt_error *
 
 /* ---- before it starts */
 
-typedef struct measured {
-    const study *s;
-    const study_settings *settings;
-} measured;
-
-/* Seconds of one step of the baseline's shape, on standard output. */
-static int measure_step(void *user)
+static int print_plan(study *s, const study_settings *settings)
 {
-    const measured *m = user;
-    const study_cell *cell = &m->s->cells[m->s->baseline_cell];
-    const struct {
-        const char *option, *flag;
-    } rows[] = {{"batch-size", "-b"}, {"window", "-c"}};
-    char *words[2 * 64 + 16] = {"mixt", "bench", "--train", "-r", "1", "-p", "0", "-n", "0",
-                                "--no-limits", "--output", "jsonl"};
-    (void)rows;
-    (void)cell;
-    (void)words;
-    return STATUS_DONE;
-}
-
-static void print_plan(const study *s, const study_settings *settings)
-{
-    double tokens = 0, flops = 0;
-    char count[32];
-    (void)settings;
-    (void)measure_step;
-    printf("%s: %zu cells, %zu seed%s: %zu runs\n\n", s->title, s->cell_count, s->seed_count,
+    double tokens = 0, flops = 0, seconds = 0;
+    char count[32], total[32], active[32], spent[24];
+    printf("%zu cells, %zu seed%s: %zu runs\n\n", s->cell_count, s->seed_count,
            plural(s->seed_count), s->cell_count * s->seed_count);
-    printf("%-32s %12s %12s %12s %12s\n", "cell", "parameters", "active", "tokens", "GFLOP/token");
+    fflush(stdout);
+    if (!study_measure(s, study_threads(settings))) {
+        return fail_with(s->failed ? STATUS_FAILED : STATUS_REFUSED, "%s", s->message);
+    }
+    printf("%-32s %14s %14s %14s %12s %9s\n", "cell", "parameters", "active", "tokens",
+           "MFLOP/token", "s/step");
     for (size_t i = 0; i < s->cell_count; i++) {
         const study_cell *cell = &s->cells[i];
         double run = cell->steps * cell->tokens_per_step;
-        char total[32], active[32];
         format_count((uint64_t)cell->parameters_total, total);
         format_count((uint64_t)cell->parameters_active, active);
         format_count((uint64_t)run, count);
-        printf("%-32s %12s %12s %12s %12.4f\n", cell->name, total, active, count,
-               cell->training_flops / 1e9);
+        say(stdout, "%-32s", cell->name);
+        printf(" %14s %14s %14s %12.4g %9.3g\n", total, active, count, cell->training_flops / 1e6,
+               cell->step_seconds);
         tokens += run * (double)s->seed_count;
         flops += run * cell->training_flops * (double)s->seed_count;
+        seconds += cell->steps * cell->step_seconds * (double)s->seed_count / settings->jobs;
     }
     format_count((uint64_t)tokens, count);
-    printf("\nin all: %s tokens, %.3g FLOPs\n", count, flops);
+    format_seconds(seconds, spent);
+    printf("\nin all %s tokens, %.3g FLOPs, about %s (%.2g hours) of training here with --jobs %d:\n"
+           "an estimate from one step with random tokens, without scores and traces\n",
+           count, flops, spent, seconds / 3600, settings->jobs);
+    return STATUS_DONE;
 }
 
 /* ---- after it */
@@ -361,7 +348,7 @@ static int run_spec(study *s, study_settings *settings)
         settings->out = out;
     }
     if (settings->dry_run) {
-        print_plan(s, settings);
+        status = print_plan(s, settings);
     } else {
         status = run_cells(s, settings, corpus);
     }

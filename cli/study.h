@@ -75,6 +75,7 @@ typedef struct study_cell {
     /* what mixt train --dry-run says: */
     double parameters_total, parameters_active, moe_layers, experts, steps, tokens_per_step;
     double forward_flops, training_flops; /* for a token */
+    double step_seconds;                  /* where it was measured */
     study_run *runs;                      /* [seeds] */
 } study_cell;
 
@@ -136,6 +137,10 @@ double study_json_number(const char *text, const char *name);
 bool study_expand(study *s);
 /* Asks mixt train of each cell, which fills in its numbers; refuses by name what that refuses. */
 bool study_check(study *s);
+/* Measures a step of some cells, and reckons those of the others from their cost. */
+bool study_measure(study *s, int threads);
+/* Threads of a run. */
+int study_threads(const study_settings *settings);
 
 /* ---- study_cell.c: one run */
 

@@ -2,13 +2,16 @@
  * a file that appears when all of them are there. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "files.h"
 #include "study.h"
+#include "study_atlas.h"
 #include "terminal.h"
 #include "training.h"
 
@@ -402,6 +405,73 @@ static mixt_status open_run(const cell_work *w, run_shape *shape, cli_resources 
     return open_texts(&request, resources, error);
 }
 
+/* A command of the program with its standard output in a file. */
+static int run_into(const char *path, int count, char **words)
+{
+    int status = STATUS_FAILED;
+    fflush(stdout);
+    int before = dup(STDOUT_FILENO);
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (before >= 0 && file >= 0 && dup2(file, STDOUT_FILENO) >= 0) {
+        status = run_program(count, words);
+        fflush(stdout);
+        dup2(before, STDOUT_FILENO);
+    }
+    if (before >= 0) {
+        close(before);
+    }
+    if (file >= 0) {
+        close(file);
+    }
+    return status;
+}
+
+/* Numbers of the atlas; what the experts tell of domains and tokens, over all layers, also stands
+ * with the other routing measures. */
+static void take_atlas(void *user, const char *path, double value)
+{
+    numbers *n = user;
+    char label[40], kind[40];
+    if (sscanf(path, "information.%39[a-z_].first.mean.%39[a-z_]", label, kind) == 2) {
+        const char *behind = strcmp(kind, "bits") == 0       ? ""
+                             : strcmp(kind, "shuffled") == 0 ? "_chance"
+                             : strcmp(kind, "excess") == 0   ? "_excess"
+                                                             : NULL;
+        if (behind != NULL) {
+            put(n, value, "routing.information_%s%s", label, behind);
+        }
+    }
+    if (strncmp(path, "repetition.", 11) == 0 || strncmp(path, "information.", 12) == 0) {
+        put(n, value, "atlas.%s", path);
+    }
+}
+
+/* The atlas of the trace as JSON, into atlas.json of the run. */
+static mixt_status put_atlas(cell_work *w, const char *trace, mixt_error *error)
+{
+    char path[400], what[200], file[400], *text;
+    size_t length, offset;
+    const cli_command *atlas = command_find("atlas");
+    if (options_find(atlas, "json", 4, &offset) == NULL) {
+        return MIXT_OK;
+    }
+    run_file(w->s, w->cell, w->seed, "atlas.json", path);
+    snprintf(file, sizeof file, "%s", trace);
+    char *words[] = {"mixt", "atlas", file, "--json", NULL};
+    if (run_into(path, 4, words) != STATUS_DONE) {
+        return set_error(error, MIXT_ERROR_FORMAT, "%s: no atlas", trace);
+    }
+    mixt_status status = files_read(path, FILE_MAX, &text, &length, what);
+    if (status != MIXT_OK) {
+        return set_error(error, status, "%s: %s", path, what);
+    }
+    if (!study_atlas_numbers(text, take_atlas, &w->numbers)) {
+        status = set_error(error, MIXT_ERROR_FORMAT, "%s: is no JSON", path);
+    }
+    free(text);
+    return status;
+}
+
 static mixt_status trace_run(cell_work *w, const run_shape *shape, const cli_resources *resources,
                              mixt_error *error)
 {
@@ -417,7 +487,7 @@ static mixt_status trace_run(cell_work *w, const run_shape *shape, const cli_res
     TRY(mixt_trace_open(path, &trace, error));
     mixt_status status = put_measures(&w->numbers, trace, error);
     mixt_trace_free(trace);
-    return status;
+    return status == MIXT_OK ? put_atlas(w, path, error) : status;
 }
 
 static mixt_status measure(cell_work *w, cli_resources *resources, mixt_error *error)

@@ -356,6 +356,7 @@ static bool hear(study *s, study_cell *cell, question *q)
     cell->tokens_per_step = study_json_number(said, "tokens_per_step");
     cell->forward_flops = study_json_number(said, "forward_flops_per_token");
     cell->training_flops = study_json_number(said, "training_flops_per_token");
+    cell->step_seconds = study_json_number(said, "step_seconds");
     if (study_json_number(said, "seconds") > 0) {
         return study_refuse(s, cell->line,
                             "the cell %s: --seconds: a study's runs end after --steps, since time "
@@ -365,11 +366,17 @@ static bool hear(study *s, study_cell *cell, question *q)
     return true;
 }
 
-static bool check_cell(study *s, study_cell *cell)
+/* threads 0: nothing is measured. */
+static bool check_cell(study *s, study_cell *cell, int threads)
 {
     question q = {0};
+    char count[16];
     bool good = add_word(&q, "mixt", NULL) && add_word(&q, "train", NULL) &&
                 add_word(&q, "dry-run", "true") && add_word(&q, "data", "corpus");
+    if (threads > 0) {
+        snprintf(count, sizeof count, "%d", threads);
+        good = good && add_word(&q, "measure", "true") && add_word(&q, "threads", count);
+    }
     for (size_t i = 0; i < cell->options.count && good; i++) {
         const study_option *option = &cell->options.items[i];
         if (option->value[0] != '@') { /* of a cell that is not trained yet */
@@ -387,8 +394,32 @@ static bool check_cell(study *s, study_cell *cell)
 bool study_check(study *s)
 {
     for (size_t i = 0; i < s->cell_count; i++) {
-        if (!check_cell(s, &s->cells[i])) {
+        if (!check_cell(s, &s->cells[i], 0)) {
             return false;
+        }
+    }
+    return true;
+}
+
+bool study_measure(study *s, int threads)
+{
+    enum { MEASURED_MAX = 12 };
+    size_t step = (s->cell_count + MEASURED_MAX - 1) / MEASURED_MAX;
+    double seconds = 0, flops = 0;
+    for (size_t i = 0; i < s->cell_count; i += step) {
+        study_cell *cell = &s->cells[i];
+        if (!check_cell(s, cell, threads)) {
+            return false;
+        }
+        if (cell->step_seconds > 0) {
+            seconds += cell->step_seconds;
+            flops += cell->tokens_per_step * cell->training_flops;
+        }
+    }
+    for (size_t i = 0; i < s->cell_count; i++) {
+        study_cell *cell = &s->cells[i];
+        if (!(cell->step_seconds > 0)) { /* as the others do for so many operations */
+            cell->step_seconds = cell->tokens_per_step * cell->training_flops * seconds / flops;
         }
     }
     return true;

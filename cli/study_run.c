@@ -382,6 +382,13 @@ static bool loop(runner *r)
     return good;
 }
 
+int study_threads(const study_settings *settings)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int threads = settings->machine.threads > 0 ? settings->machine.threads : (int)cores;
+    return threads / settings->jobs > 0 ? threads / settings->jobs : 1;
+}
+
 static void print_stopped(const study *s, const study_settings *settings)
 {
     double all;
@@ -415,12 +422,10 @@ int study_run_all(study *s, const study_settings *settings)
     if (good) {
         double all;
         size_t finished, runs;
-        long cores = sysconf(_SC_NPROCESSORS_ONLN);
-        int threads = settings->machine.threads > 0 ? settings->machine.threads : (int)cores;
         r->s = s;
         r->settings = settings;
         r->job_count = settings->jobs;
-        r->threads = threads / settings->jobs > 0 ? threads / settings->jobs : 1;
+        r->threads = study_threads(settings);
         r->before = total_done(s, &all, &finished, &runs);
         interrupt_begin();
         progress_begin(&r->progress, "study");

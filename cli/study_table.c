@@ -21,6 +21,12 @@ static bool is_main(const char *name)
     return false;
 }
 
+/* CSV has no columns for single layers, JSON has all. */
+static bool has_column(const char *name)
+{
+    return !is_main(name) && strstr(name, ".layer.") == NULL && strncmp(name, "atlas.", 6) != 0;
+}
+
 typedef struct fact {
     const char *name;
     double value;
@@ -84,7 +90,7 @@ static void csv_head(const study *s, const char *const *names, size_t count, FIL
         fprintf(stream, ",%s", facts[i].name);
     }
     for (size_t i = 0; i < count; i++) {
-        if (!is_main(names[i])) {
+        if (has_column(names[i])) {
             fputc(',', stream);
             csv_text(stream, names[i]);
         }
@@ -116,7 +122,7 @@ static void csv_row(const study *s, const study_cell *cell, const char *const *n
         csv_number(stream, facts[i].value);
     }
     for (size_t i = 0; i < count; i++) {
-        if (!is_main(names[i])) {
+        if (has_column(names[i])) {
             csv_number(stream, study_mean(s, cell, names[i]).mean);
         }
     }

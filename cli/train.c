@@ -22,7 +22,7 @@ typedef struct train_settings {
     int64_t tokenizer_bytes;
     int64_t sample_every;
     bool must_resume; /* init_from = resume */
-    bool dry_run;
+    bool dry_run, measure;
     char note[200];   /* on what followed from other options */
     char nanogpt_note[NANOGPT_NOTE_SIZE];
 } train_settings;
@@ -83,6 +83,10 @@ static const cli_option look_options[] = {
      .kind = OPTION_FLAG,
      .offset = offsetof(train_settings, dry_run),
      .help = "check the options, print what would be trained as JSON, and end; nothing is written"},
+    {.name = "measure",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(train_settings, measure),
+     .help = "with --dry-run: also the seconds of one step, measured with random tokens"},
     {0},
 };
 
@@ -650,6 +654,31 @@ static mixt_status find_shape(train_settings *settings, const cli_arguments *arg
     return MIXT_OK;
 }
 
+static mixt_status print_step_seconds(const train_settings *settings, cli_resources *resources,
+                                      mixt_error *error)
+{
+    const mixt_train_options *training = &settings->training;
+    const mixt_bench_options options = {.batch_size = training->batch_size,
+                                        .window = training->window,
+                                        .train = true,
+                                        .repetitions = 1};
+    mixt_bench_row *rows = NULL;
+    size_t count = 0;
+    double seconds = 0;
+    TRY(open_context(&settings->machine, resources, error));
+    if (resources->model == NULL) {
+        TRY(mixt_model_create(&settings->model, training->seed, &resources->model, error));
+    }
+    TRY(mixt_bench_run(resources->context, resources->model, &options, &rows, &count, error));
+    for (size_t i = 0; i < count; i++) {
+        seconds = strcmp(rows[i].name, "train step") == 0 ? rows[i].seconds : seconds;
+    }
+    free(rows);
+    fputs(", \"step_seconds\": ", stdout);
+    print_json_number(stdout, seconds * training->accumulation);
+    return MIXT_OK;
+}
+
 static mixt_status print_dry_run(train_settings *settings, const cli_arguments *arguments,
                                  cli_resources *resources, mixt_error *error)
 {
@@ -673,8 +702,10 @@ static mixt_status print_dry_run(train_settings *settings, const cli_arguments *
     print_json_text(stdout, info.family);
     fputs(", \"routing\": ", stdout);
     print_json_text(stdout, info.routing);
+    mixt_status status =
+        settings->measure ? print_step_seconds(settings, resources, error) : MIXT_OK;
     fputs("}\n", stdout);
-    return MIXT_OK;
+    return status;
 }
 
 /* Options are checked as those of a new run, and nothing is written. */
@@ -701,6 +732,9 @@ static int run_train(void *user, cli_arguments *arguments)
     mixt_error error = MIXT_ERROR_INIT;
     if (settings->dry_run) {
         return dry_run(settings, arguments);
+    }
+    if (settings->measure) {
+        return fail_usage("--measure: goes with --dry-run");
     }
     if (settings->out == NULL) {
         return fail_usage("--out: needed");
