@@ -358,10 +358,12 @@ check-options: deps-test ## COUNT (10000) random option sets (SEED): refused at 
 	@MIXT_OPTION_SETS=$(COUNT) MIXT_OPTION_SEED=$(SEED) $(BUILD)/tests/test_options
 
 KILLS  ?= 1000
+STUDY_KILLS ?= 100
 FAULTS ?= 0
-check-kill: deps-test ## KILLS (1000) random kill -9 during training: nothing lost, every resume bit-exact
+check-kill: deps-test ## KILLS (1000) random kill -9 during training, STUDY_KILLS (100) in a study: nothing lost, every bit the same
 	@+$(MAKE) --no-print-directory $(PARALLEL) tests
 	@tests/fault/kill_train.sh $(KILLS) 1 $(BUILD)
+	@$(BUILD)/tests/test_study --kills $(STUDY_KILLS) 1
 
 check-faults: deps-test ## FAULTS (0: each once) faults at the system calls of one save
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(LIBRARY)

@@ -203,4 +203,3 @@ void config_write(FILE *stream, const char *name, const char *value)
         fputs("'\n", stream);
     }
 }
-

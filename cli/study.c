@@ -201,9 +201,10 @@ static int print_plan(study *s, const study_settings *settings)
     }
     format_count((uint64_t)tokens, count);
     format_seconds(seconds, spent);
-    printf("\nin all %s tokens, %.3g FLOPs, about %s (%.2g hours) of training here with --jobs %d:\n"
-           "an estimate from one step with random tokens, without scores and traces\n",
-           count, flops, spent, seconds / 3600, settings->jobs);
+    printf(
+        "\nin all %s tokens, %.3g FLOPs, about %s (%.2g hours) of training here with --jobs %d:\n"
+        "an estimate from one step with random tokens, without scores and traces\n",
+        count, flops, spent, seconds / 3600, settings->jobs);
     return STATUS_DONE;
 }
 
@@ -222,8 +223,8 @@ static bool write_file(study *s, const char *path, void (*write)(const study *, 
         free(text);
         return study_no_memory(s);
     }
-    bool good = files_replace(path, text, length) ||
-                study_refuse(s, 0, "%s: %s", path, strerror(errno));
+    bool good =
+        files_replace(path, text, length) || study_refuse(s, 0, "%s: %s", path, strerror(errno));
     s->failed = s->failed || !good;
     free(text);
     return good;
@@ -240,15 +241,16 @@ static int print_results(study *s, const study_settings *settings)
     }
     study_print_table(s, stdout);
     fputc('\n', stdout);
-    say(stdout, "%s/results.csv, results.json, times.csv; the page: %s/study.html\n",
-        settings->out, settings->out);
+    say(stdout, "%s/results.csv, results.json, times.csv; the page: %s/study.html\n", settings->out,
+        settings->out);
     for (size_t c = 0; c < s->cell_count; c++) {
         for (size_t k = 0; k < s->seed_count; k++) {
             failed += s->cells[c].runs[k].failure != NULL;
         }
     }
-    return failed > 0 ? fail_with(STATUS_FAILED, "%zu of %zu runs failed; the same command tries "
-                                                 "them again",
+    return failed > 0 ? fail_with(STATUS_FAILED,
+                                  "%zu of %zu runs failed; the same command tries "
+                                  "them again",
                                   failed, s->cell_count * s->seed_count)
                       : STATUS_DONE;
 }

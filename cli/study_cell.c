@@ -167,9 +167,8 @@ static mixt_status domain_distance(const mixt_trace *trace, int layer, double *s
 enum { MEASURES = 7 };
 
 static const char *const measure_names[MEASURES] = {
-    "load_variation",     "max_violation",  "domain_distance",
-    "repetition_first",   "repetition_first_chance",
-    "repetition_any",     "repetition_any_chance",
+    "load_variation",          "max_violation",  "domain_distance",       "repetition_first",
+    "repetition_first_chance", "repetition_any", "repetition_any_chance",
 };
 
 static mixt_status layer_measures(const mixt_trace *trace, int layer, double *shares,
@@ -496,8 +495,9 @@ static mixt_status measure(cell_work *w, cli_resources *resources, mixt_error *e
     mixt_score_row *rows = NULL;
     TRY(open_run(w, &shape, resources, error));
     if (mixt_data_tokens(resources->data, true) == 0) {
-        return set_error(error, MIXT_ERROR_ARGUMENT, "nothing is held out, so that there is no "
-                                                     "score; see --heldout");
+        return set_error(error, MIXT_ERROR_ARGUMENT,
+                         "nothing is held out, so that there is no "
+                         "score; see --heldout");
     }
     const score_request request = {"held-out text", true, shape.window,
                                    (uint64_t)shape.evaluate_tokens};
@@ -534,8 +534,8 @@ static mixt_status keep_result(cell_work *w, mixt_error *error)
 {
     char path[400], times[100];
     run_file(w->s, w->cell, w->seed, "times", path);
-    int length = snprintf(times, sizeof times, "%.6g seconds\n",
-                          seconds_of(w->s, w->cell, w->seed));
+    int length =
+        snprintf(times, sizeof times, "%.6g seconds\n", seconds_of(w->s, w->cell, w->seed));
     if (!files_replace(path, times, (size_t)length)) {
         return set_io_error(error, path);
     }

@@ -102,8 +102,8 @@ static bool add_combination(study *s, const size_t *places)
     size_t used = 0;
     study_cell cell = {.line = s->axes[0].line};
     cell.words = calloc(STUDY_AXES_MAX, sizeof *cell.words);
-    if (cell.words == NULL || !list_grow(&s->cells, &s->cell_capacity, s->cell_count + 1,
-                                         sizeof *s->cells)) {
+    if (cell.words == NULL ||
+        !list_grow(&s->cells, &s->cell_capacity, s->cell_count + 1, sizeof *s->cells)) {
         free(cell.words);
         return study_no_memory(s);
     }
@@ -288,8 +288,8 @@ static void read_pipe(int descriptor, char *text, size_t size)
     char rest[512];
     for (;;) {
         bool full = used + 1 >= size;
-        ssize_t got = read(descriptor, full ? rest : text + used,
-                           full ? sizeof rest : size - 1 - used);
+        ssize_t got =
+            read(descriptor, full ? rest : text + used, full ? sizeof rest : size - 1 - used);
         if (got <= 0) {
             break;
         }

@@ -239,7 +239,8 @@ static void draw_differences(const study *s, FILE *stream)
         study_page_text(stream, s->cells[c].name);
         fputs("</text>", stream);
         if (isfinite(e.low)) {
-            fprintf(stream, "<path class=\"reach\" style=\"stroke:var(--c%zu)\" d=\"M%.1f %.1fH%.1f\"/>",
+            fprintf(stream,
+                    "<path class=\"reach\" style=\"stroke:var(--c%zu)\" d=\"M%.1f %.1fH%.1f\"/>",
                     c % COLORS, zero + e.low * scale, y, zero + e.high * scale);
         }
         fprintf(stream,
@@ -247,10 +248,11 @@ static void draw_differences(const study *s, FILE *stream)
                 "</title></circle>",
                 zero + e.mean * scale, y, c % COLORS, e.mean);
     }
-    fprintf(stream,
-            "<text class=\"x\" x=\"%.1f\" y=\"%d\">0</text><text x=\"%d\" y=\"%d\">%+.4f</text><text "
-            "class=\"y\" x=\"%d\" y=\"%d\">%+.4f</text></svg></figure>\n",
-            zero, ROW * rows + 14, NAMES, ROW * rows + 14, low, WIDTH - 10, ROW * rows + 14, high);
+    fprintf(
+        stream,
+        "<text class=\"x\" x=\"%.1f\" y=\"%d\">0</text><text x=\"%d\" y=\"%d\">%+.4f</text><text "
+        "class=\"y\" x=\"%d\" y=\"%d\">%+.4f</text></svg></figure>\n",
+        zero, ROW * rows + 14, NAMES, ROW * rows + 14, low, WIDTH - 10, ROW * rows + 14, high);
 }
 
 static bool costs_differ(const study *s)

@@ -194,14 +194,15 @@ static void table(const study *s, FILE *stream)
         row(s, &s->cells[c], stream);
     }
     fputs("</tbody></table></div>\n", stream);
-    fprintf(stream,
-            "<p class=\"note\">Losses are of held-out text, means over %zu seed%s with the standard "
-            "error. Differences are taken seed by seed; the interval is Student&#8217;s. Load is "
-            "that of the held-out trace, mean of the layers: the standard deviation of the "
-            "experts&#8217; shares over their mean, and how much the busiest one is above it. FLOPs "
-            "are counted from the plan, without the optimizer; seconds are those of the "
-            "machine.</p>\n</section>\n",
-            s->seed_count, plural(s->seed_count));
+    fprintf(
+        stream,
+        "<p class=\"note\">Losses are of held-out text, means over %zu seed%s with the standard "
+        "error. Differences are taken seed by seed; the interval is Student&#8217;s. Load is "
+        "that of the held-out trace, mean of the layers: the standard deviation of the "
+        "experts&#8217; shares over their mean, and how much the busiest one is above it. FLOPs "
+        "are counted from the plan, without the optimizer; seconds are those of the "
+        "machine.</p>\n</section>\n",
+        s->seed_count, plural(s->seed_count));
 }
 
 /* Loss of each domain, and what the routes say, as tables of the names that begin so. */
@@ -223,8 +224,7 @@ static void measures(const study *s, const char *const *names, size_t name_count
                 const char *name = names[i];
                 size_t length = strlen(name);
                 const char *end = domains ? ".bits_per_byte" : "";
-                bool shown = strncmp(name, prefix, strlen(prefix)) == 0 &&
-                             length > strlen(end) &&
+                bool shown = strncmp(name, prefix, strlen(prefix)) == 0 && length > strlen(end) &&
                              strcmp(name + length - strlen(end), end) == 0 &&
                              (domains || strstr(name, ".layer.") == NULL);
                 if (!shown) {

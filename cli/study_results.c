@@ -27,10 +27,10 @@ static double number_of(const study *s, const study_cell *cell, size_t seed, con
 {
     (void)s;
     const study_run *run = &cell->runs[seed];
-    return !run->finished                               ? NAN
-           : strcmp(name, "seconds") == 0               ? run->seconds
-           : strcmp(name, "tokens_per_second") == 0     ? run->tokens_per_second
-                                                        : study_number(run, name);
+    return !run->finished                           ? NAN
+           : strcmp(name, "seconds") == 0           ? run->seconds
+           : strcmp(name, "tokens_per_second") == 0 ? run->tokens_per_second
+                                                    : study_number(run, name);
 }
 
 study_estimate study_mean(const study *s, const study_cell *cell, const char *name)

@@ -68,7 +68,6 @@ pid_t study_fork(study_child_work work, void *user, const int streams[2])
 
 /* ---- what the folder holds */
 
-
 /* The first line in which two texts differ, as "now" and "before". */
 static void first_difference(const char *now, const char *before, char line[2][200])
 {
@@ -163,8 +162,8 @@ static double cost_of(const study_cell *cell)
 
 static double done_of(const study *s, const study_cell *cell, size_t seed)
 {
-    double steps = cell->runs[seed].finished ? cell->steps
-                                             : (double)study_steps_done(s, cell, seed);
+    double steps =
+        cell->runs[seed].finished ? cell->steps : (double)study_steps_done(s, cell, seed);
     steps = steps < cell->steps ? steps : cell->steps;
     return steps * cell->tokens_per_step * cell->training_flops;
 }
@@ -197,9 +196,9 @@ static void draw(runner *r)
     int used = snprintf(detail, sizeof detail, "%zu of %zu runs, %s left:", finished, runs, left);
     for (int i = 0; i < r->job_count && used < 250; i++) {
         if (r->jobs[i].child != 0) {
-            used += snprintf(detail + used, sizeof detail - (size_t)used, " %.60s-seed%llu",
-                             r->jobs[i].cell->name,
-                             (unsigned long long)r->s->seeds[r->jobs[i].seed]);
+            used +=
+                snprintf(detail + used, sizeof detail - (size_t)used, " %.60s-seed%llu",
+                         r->jobs[i].cell->name, (unsigned long long)r->s->seeds[r->jobs[i].seed]);
         }
     }
     progress_draw(&r->progress, all > 0 ? done / all : 1, detail);

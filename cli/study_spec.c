@@ -92,8 +92,9 @@ const char *study_value_of(const study_options *options, const char *name)
 /* ---- lines */
 
 /* Keys of a study beside the options of mixt train. */
-static const char *const own_keys[] = {"name",  "title",    "question", "published",    "source", "data",
-                                       "seeds", "baseline", "skip",     "trace-tokens", NULL};
+static const char *const own_keys[] = {"name",   "title",        "question", "published",
+                                       "source", "data",         "seeds",    "baseline",
+                                       "skip",   "trace-tokens", NULL};
 static const char *const many[] = {"published", "data", "skip", NULL};
 
 static bool is_one_of(const char *const *words, const char *word)
@@ -116,16 +117,35 @@ static const char *without_quick(const char *key)
     return key + (begins(key, "quick.") ? 6 : 0);
 }
 
-/* Dashes in place of underscores in an option's name: all of the key, or the part behind the last
- * dot of AXIS.VALUE.OPTION. */
+/* An option of mixt train that a study may speak of: nanoGPT's keys are for its files. */
+static const cli_option *find_option(const char *name)
+{
+    size_t offset;
+    const cli_option *option = options_find(train(), name, strlen(name), &offset);
+    const cli_group *last = train()->groups;
+    for (const cli_group *group = last; group->title != NULL; group++) {
+        last = group;
+    }
+    for (const cli_option *row = last->options; option != NULL && row->name != NULL; row++) {
+        option = row == option ? NULL : option;
+    }
+    return option;
+}
+
+/* The key with the option's own name in place of another one of it: all of the key, or the part
+ * behind the last dot of AXIS.VALUE.OPTION. */
 static const char *plain_key(study *s, const char *key)
 {
     char text[OPTIONS_LINE_MAX + 2];
-    snprintf(text, sizeof text, "%s", key);
-    char *rest = text + (without_quick(text) - text);
-    char *dot = strchr(rest, '.'), *last = strrchr(rest, '.');
-    bool names = dot == NULL || (dot != last && !begins(rest, "published."));
-    for (char *c = last != NULL ? last : rest; names && *c != 0; c++) {
+    const char *rest = without_quick(key), *dot = strchr(rest, '.'), *last = strrchr(rest, '.');
+    bool names =
+        !begins(rest, "published.") && (dot == NULL || dot != last || begins(rest, "axis."));
+    const char *name = last != NULL ? last + 1 : rest;
+    const cli_option *option = names ? find_option(name) : NULL;
+    snprintf(text, sizeof text, "%.*s%s", (int)(name - key), key,
+             option != NULL ? option->name : name);
+    char *own = text + (name - key);
+    for (char *c = own; dot == NULL && *c != 0; c++) {
         *c = *c == '_' ? '-' : *c;
     }
     return study_keep(s, text, strlen(text));
@@ -249,23 +269,10 @@ static bool is_name(const char *word)
 /* ---- options of mixt train */
 
 /* The group of what a cell may not say: the study says it, or it is the same in all. */
-static const char *const not_here[] = {"out", "config", "seed", "threads", "color", "dry-run", "cpu", NULL};
-static const char *const shared_keys[] = {"data",    "tokenizer",       "tokenizer-bytes",
+static const char *const not_here[] = {"out",   "config",  "seed", "threads",
+                                       "color", "dry-run", "cpu",  NULL};
+static const char *const shared_keys[] = {"data",    "tokenizer",  "tokenizer-bytes",
                                           "heldout", "vocab-size", NULL};
-
-static const cli_option *find_option(const char *name)
-{
-    size_t offset;
-    const cli_option *option = options_find(train(), name, strlen(name), &offset);
-    const cli_group *last = train()->groups;
-    for (const cli_group *group = last; group->title != NULL; group++) {
-        last = group;
-    }
-    for (const cli_option *row = last->options; option != NULL && row->name != NULL; row++) {
-        option = row == option ? NULL : option; /* nanoGPT's keys are for its files */
-    }
-    return option;
-}
 
 /* The word that `given` is nearest to, or NULL. */
 static const char *nearest(const char *given, const study *s)
@@ -319,8 +326,8 @@ static const char *resolve_path(study *s, const char *value)
         value = joined;
     }
     real = realpath(value, NULL);
-    const char *kept = study_keep(s, real != NULL ? real : value,
-                                  strlen(real != NULL ? real : value));
+    const char *kept =
+        study_keep(s, real != NULL ? real : value, strlen(real != NULL ? real : value));
     free(real);
     return kept;
 }
@@ -404,8 +411,7 @@ static bool take_axis(study *s, const spec_line *line)
         return study_refuse(s, line->line, "more than %d axes", STUDY_AXES_MAX);
     }
     if (!is_name(name) || strchr(name, '.') != NULL || strcmp(name, "cell") == 0 ||
-        strcmp(name, "axis") == 0 || strcmp(name, "quick") == 0 ||
-        strcmp(name, "published") == 0) {
+        strcmp(name, "axis") == 0 || strcmp(name, "quick") == 0 || strcmp(name, "published") == 0) {
         return study_refuse(s, line->line, "%.80s: is no name of an axis", line->key);
     }
     if (is_one_of(own_keys, name)) {
@@ -433,8 +439,8 @@ static bool take_value(study *s, const spec_line *line)
         snprintf(first, sizeof first, "%.*s", (int)(dot - line->key), line->key);
         const char *best = nearest(first, s);
         return best != NULL
-                   ? study_refuse(s, line->line, "%.80s: there is no axis %s; is it %s?",
-                                  line->key, first, best)
+                   ? study_refuse(s, line->line, "%.80s: there is no axis %s; is it %s?", line->key,
+                                  first, best)
                    : study_refuse(s, line->line, "%.80s: there is no axis %s", line->key, first);
     }
     if (last == dot) {
@@ -523,9 +529,9 @@ static bool take_own(study *s, const spec_line *line)
     const char *key = line->key, *value = line->value;
     if (strcmp(key, "name") == 0) {
         s->name = value;
-        return is_name(value) || study_refuse(s, line->line,
-                                              "name: \"%.80s\" is not of letters, digits and -_+.",
-                                              value);
+        return is_name(value) ||
+               study_refuse(s, line->line, "name: \"%.80s\" is not of letters, digits and -_+.",
+                            value);
     }
     if (strcmp(key, "title") == 0 || strcmp(key, "question") == 0 || strcmp(key, "source") == 0) {
         *(key[0] == 't' ? &s->title : key[0] == 'q' ? &s->question : &s->source) = value;
@@ -569,11 +575,11 @@ static bool take_lines(study *s, spec_lines *lines)
     for (size_t i = 0; i < lines->count; i++) {
         const spec_line *line = &lines->items[i];
         bool good = begins(line->key, "axis.") || begins(line->key, "published.") ? true
-                    : begins(line->key, "cell.")         ? take_cell(s, line)
-                    : is_one_of(own_keys, line->key)     ? take_own(s, line)
-                    : strchr(line->key, '.') != NULL     ? take_value(s, line)
-                                                         : take_option(s, line, line->key,
-                                                                       &s->base, false);
+                    : begins(line->key, "cell.")     ? take_cell(s, line)
+                    : is_one_of(own_keys, line->key) ? take_own(s, line)
+                    : strchr(line->key, '.') != NULL
+                        ? take_value(s, line)
+                        : take_option(s, line, line->key, &s->base, false);
         if (!good) {
             return false;
         }
@@ -631,8 +637,8 @@ bool study_read(study *s, const char *path, bool quick)
     config_reader reader = {.path = path, .message = s->message, .size = sizeof s->message};
     bool good = config_read(&reader, take_line, &lines);
     s->failed = reader.failed;
-    good = good && fold_quick(&lines) && take_lines(s, &lines) && complete(s) &&
-           study_expand(s) && take_published(s, &lines);
+    good = good && fold_quick(&lines) && take_lines(s, &lines) && complete(s) && study_expand(s) &&
+           take_published(s, &lines);
     free(lines.items);
     return good;
 }

@@ -13,9 +13,8 @@ static double beta_fraction(double a, double b, double x)
     for (int m = 1; m <= 1000; m++) {
         double change = 1;
         for (int part = 0; part < 2; part++) {
-            double n = part == 0
-                           ? m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-                           : -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
+            double n = part == 0 ? m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+                                 : -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
             d = 1 + n * d;
             c = 1 + n / c;
             d = 1 / (fabs(d) < tiny ? tiny : d);

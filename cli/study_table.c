@@ -1,5 +1,5 @@
-/* The table of a study: in the terminal, as CSV and as JSON. What depends on the clock has a file of
- * its own, so that the others are the same bytes whenever and wherever a study runs. */
+/* The table of a study: in the terminal, as CSV and as JSON. What depends on the clock has a file
+ * of its own, so that the others are the same bytes whenever and wherever a study runs. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -234,8 +234,8 @@ static void json_cell(const study *s, const study_cell *cell, const char *const 
         fputs(apart ? "},\n    \"differences\": {" : ",\n    \"means\": {", stream);
         const char *before = "";
         for (size_t i = 0; i < count; i++) {
-            study_estimate e = apart ? study_difference(s, cell, names[i])
-                                     : study_mean(s, cell, names[i]);
+            study_estimate e =
+                apart ? study_difference(s, cell, names[i]) : study_mean(s, cell, names[i]);
             if (e.count > 0) {
                 json_text(stream, before, names[i]);
                 fputs(": ", stream);
@@ -342,11 +342,12 @@ void study_print_table(const study *s, FILE *stream)
     for (size_t c = 0; c < s->cell_count; c++) {
         print_row(s, &s->cells[c], width, stream);
     }
-    fprintf(stream,
-            "\nloss: held-out, nats per token, mean over %zu seed%s with its standard error; apart: "
-            "\nfrom the baseline, seed by seed, with Student's interval; MaxVio: busiest expert "
-            "above\nthe mean, mean of the layers; MFLOP/tok: counted, of a training step.\n",
-            s->seed_count, plural(s->seed_count));
+    fprintf(
+        stream,
+        "\nloss: held-out, nats per token, mean over %zu seed%s with its standard error; apart: "
+        "\nfrom the baseline, seed by seed, with Student's interval; MaxVio: busiest expert "
+        "above\nthe mean, mean of the layers; MFLOP/tok: counted, of a training step.\n",
+        s->seed_count, plural(s->seed_count));
     for (size_t i = 0; i < s->published.count; i++) {
         say(stream, "published: %s\n", s->published.items[i]);
     }

@@ -23,7 +23,7 @@ typedef struct train_settings {
     int64_t sample_every;
     bool must_resume; /* init_from = resume */
     bool dry_run, measure;
-    char note[200];   /* on what followed from other options */
+    char note[200]; /* on what followed from other options */
     char nanogpt_note[NANOGPT_NOTE_SIZE];
 } train_settings;
 

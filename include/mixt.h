@@ -589,10 +589,10 @@ typedef struct mixt_model_info {
 } mixt_model_info;
 
 MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);
-/* What a model of these options would be, without making its weights, and the floating-point operations of its
- * training plan over one window of `tokens` by the operators' cost formulas (a multiply-add is
- * two): of the forward records, and of the backward ones with what is computed again there. The
- * optimizer is not in it. */
+/* What a model of these options would be, without making its weights, and the floating-point
+ * operations of its training plan over one window of `tokens` by the operators' cost formulas (a
+ * multiply-add is two): of the forward records, and of the backward ones with what is computed
+ * again there. The optimizer is not in it. */
 MIXT_API mixt_status mixt_model_options_describe(const mixt_model_options *options, int tokens,
                                                  mixt_model_info *info, double *forward,
                                                  double *backward, mixt_error *error);

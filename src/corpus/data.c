@@ -341,10 +341,10 @@ static mixt_status split(mixt_data *data, mixt_encoded *b, double heldout)
 
 mixt_status mixt_heldout_check(double heldout, mixt_error *error)
 {
-    return heldout >= 0 && heldout <= 1 ? MIXT_OK
-                                        : mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                                                    "held-out share %g is not from 0 to 1",
-                                                    heldout);
+    return heldout >= 0 && heldout <= 1
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_ARGUMENT, "held-out share %g is not from 0 to 1",
+                           heldout);
 }
 
 mixt_status mixt_encoded_split(mixt_encoded *encoded, double heldout, mixt_data **data,

@@ -1,5 +1,5 @@
-/* Token data as a file: the encoded corpus in its order, so that any held-out share of it gives what
- * the texts would give. Little-endian, one after the other:
+/* Token data as a file: the encoded corpus in its order, so that any held-out share of it gives
+ * what the texts would give. Little-endian, one after the other:
  *
  *   8 bytes    "mixtdata"
  *   u32        version, 1
@@ -79,8 +79,8 @@ static mixt_status put_all(output *out, const mixt_encoded *encoded)
         size_t some = 0;
         for (; some < 256 && i < encoded->count; some++, i++) {
             const mixt_encoded_document *d = &encoded->documents[i];
-            rows[some] = (row){d->document.length, d->document.bytes, d->key,
-                               (uint64_t)d->document.domain};
+            rows[some] =
+                (row){d->document.length, d->document.bytes, d->key, (uint64_t)d->document.domain};
         }
         MIXT_TRY(put(out, rows, some * sizeof *rows));
     }
@@ -155,8 +155,8 @@ static mixt_status check_sizes(input *in, size_t length)
     const header *head = &in->head;
     uint64_t room = length - sizeof *head - MIXT_SHA256_BYTES;
     if (head->version != VERSION) {
-        return mixt_fail(in->error, MIXT_ERROR_UNSUPPORTED,
-                         "%s: token data of version %u, not %d", in->path, head->version, VERSION);
+        return mixt_fail(in->error, MIXT_ERROR_UNSUPPORTED, "%s: token data of version %u, not %d",
+                         in->path, head->version, VERSION);
     }
     if (head->token_size != 2 && head->token_size != 4) {
         return refuse(in, "tokens are of neither 2 nor 4 bytes");
@@ -207,8 +207,8 @@ static mixt_status read_documents(input *in, mixt_encoded *encoded)
             r.bytes > (uint64_t)1 << 40) {
             return refuse(in, "a document lies outside of the file");
         }
-        encoded->documents[encoded->count++] = (mixt_encoded_document){
-            {start, r.tokens, r.bytes, (int)r.domain}, r.key, false};
+        encoded->documents[encoded->count++] =
+            (mixt_encoded_document){{start, r.tokens, r.bytes, (int)r.domain}, r.key, false};
         start += r.tokens;
     }
     return start == in->head.tokens ? MIXT_OK : refuse(in, "tokens of no document");
