@@ -14,6 +14,7 @@ typedef struct train_settings {
     mixt_train_options training;
     nanogpt_settings nanogpt;
     string_list data;
+    string_list parts; /* that learn */
     const char *out;
     const char *tokenizer;
     const char *init_from;
@@ -56,6 +57,13 @@ static const cli_option train_options[] = {
          "config.json of a model of any family: a new one of its shape; model options beside it "
          "change it"},
     OPTION_OF_HELDOUT(train_settings, "share of the documents kept apart for the final scores"),
+    {.name = "train",
+     .kind = OPTION_LIST,
+     .offset = offsetof(train_settings, parts),
+     .value = "PART",
+     .help = "what learns, the rest keeps its bits: router, experts, shared, mlp, attention, "
+             "embeddings, head, norms; commas too",
+     .fallback = "all"},
     {.name = "tokenizer-bytes",
      .kind = OPTION_LONG,
      .offset = offsetof(train_settings, tokenizer_bytes),
@@ -263,14 +271,19 @@ static mixt_status prepare(train_settings *settings, const cli_arguments *argume
     return mixt_model_create(&settings->model, settings->training.seed, &resources->model, error);
 }
 
-static void print_model_line(const mixt_model *model)
+static void print_model_line(const mixt_model *model, int64_t parts)
 {
     mixt_model_info info;
-    char total[32], active[32];
+    char total[32], active[32], learning[48] = "";
     describe_model(model, &info, total, active);
-    fprintf(stderr, "model: %s, %d layer%s of %d, %s parameters, %s active for a token\n",
+    if (mixt_model_learning(model, parts) < info.parameters_total) {
+        char count[32];
+        format_count(mixt_model_learning(model, parts), count);
+        snprintf(learning, sizeof learning, ", %s learn", count);
+    }
+    fprintf(stderr, "model: %s, %d layer%s of %d, %s parameters, %s active for a token%s\n",
             info.family, info.options.layers, plural((uint64_t)info.options.layers),
-            info.options.hidden_size, total, active);
+            info.options.hidden_size, total, active, learning);
     if (info.authors_code) {
         fprintf(stderr, "note: transformers opens the family %s only with its authors' code\n",
                 info.family);
@@ -474,7 +487,7 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments, ru
         }
     }
     print_ignored(arguments);
-    print_model_line(resources.model);
+    print_model_line(resources.model, settings->training.parts);
     settings->training.lock = folder->lock;
     int status = train_run(&(training_run){.resources = &resources,
                                            .options = &settings->training,
@@ -605,9 +618,45 @@ static int read_settings(train_settings *settings, cli_arguments *arguments,
     return status == STATUS_DONE ? check_settings(settings, arguments, folder) : status;
 }
 
+/* The part of a word, 0: there is none. */
+static int64_t part_of(const char *word, size_t length)
+{
+    for (int i = 0; mixt_train_part_name(i) != NULL; i++) {
+        if (strlen(mixt_train_part_name(i)) == length &&
+            memcmp(mixt_train_part_name(i), word, length) == 0) {
+            return (int64_t)1 << i;
+        }
+    }
+    return length == 3 && memcmp(word, "all", 3) == 0 ? MIXT_PART_ALL : 0;
+}
+
+/* The words of --train. */
+static void translate_parts(train_settings *settings, cli_arguments *arguments)
+{
+    int64_t parts = 0;
+    for (size_t i = 0; i < settings->parts.count; i++) {
+        for (const char *at = settings->parts.items[i]; *at != 0;) {
+            size_t length = strcspn(at, ", ");
+            int64_t part = part_of(at, length);
+            if (part == 0) {
+                options_complain(arguments, options_given(arguments, "train"),
+                                 "train: %.*s is none of router, experts, shared, mlp, attention, "
+                                 "embeddings, head, norms, all",
+                                 (int)(length < 40 ? length : 40), at);
+                return;
+            }
+            parts |= part;
+            at += length;
+            at += *at != 0 ? 1 : 0;
+        }
+    }
+    settings->training.parts = parts != 0 ? parts : MIXT_PART_ALL;
+}
+
 static void translate_train(void *user, cli_arguments *arguments)
 {
     train_settings *settings = user;
+    translate_parts(settings, arguments);
     const nanogpt_target target = {.asked = &settings->nanogpt,
                                    .model = &settings->model,
                                    .training = &settings->training,

@@ -596,6 +596,9 @@ MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info
 MIXT_API mixt_status mixt_model_options_describe(const mixt_model_options *options, int tokens,
                                                  mixt_model_info *info, double *forward,
                                                  double *backward, mixt_error *error);
+/* Parameters that learn where these parts of it (mixt_train_options) are trained: less than all of
+ * theirs where a router is frozen. */
+MIXT_API uint64_t mixt_model_learning(const mixt_model *model, int64_t parts);
 
 /* Whether a model's tensors are those of `options` too: the same sizes in the same places, with
  * heads as they are. Then what the model computes and how it trains can be changed: experts per
@@ -728,6 +731,22 @@ typedef enum mixt_schedule {
     MIXT_SCHEDULE_CONSTANT,
 } mixt_schedule;
 
+/* Parts of a model that learn or are left as they are; every weight is of one of them. */
+typedef enum mixt_train_part {
+    MIXT_PART_ROUTER = 1, /* with its biases */
+    MIXT_PART_EXPERTS = 2,
+    MIXT_PART_SHARED = 4,      /* the shared expert and its gate */
+    MIXT_PART_MLP = 8,         /* of dense layers */
+    MIXT_PART_ATTENTION = 16,  /* q, k, v, output, biases, filters */
+    MIXT_PART_EMBEDDINGS = 32, /* tied: the head too */
+    MIXT_PART_HEAD = 64,
+    MIXT_PART_NORMS = 128, /* of layers, of q and k, and the last one */
+    MIXT_PART_ALL = 255,
+} mixt_train_part;
+
+/* The words of them in order ("router", "experts", ...), NULL behind the last: part 1 << index. */
+MIXT_API const char *mixt_train_part_name(int index);
+
 typedef struct mixt_train_options {
     int64_t steps;
     double seconds;   /* > 0: end (schedule included) after this time instead of `steps` */
@@ -752,7 +771,8 @@ typedef struct mixt_train_options {
     int64_t evaluate_tokens; /* most tokens of each domain that these score; 0: all */
     int lock; /* > 0: of mixt_run_lock on the trainer's folder, which the caller keeps; else the
                  trainer takes one itself */
-    uint64_t reserved[16];
+    int64_t parts; /* mixt_train_part joined by |: these learn, all else keeps its bits; 0: all */
+    uint64_t reserved[15];
 } mixt_train_options;
 
 MIXT_API mixt_train_options mixt_train_options_default(void);

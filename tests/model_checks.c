@@ -86,7 +86,7 @@ void test_gradients(mixt_model *model, const char *what)
     assert_non_null(gradient);
     memcpy(gradient, run.gradients, model->weight_count * sizeof *gradient);
     double *weights = run.weights, worst = 0;
-    int checked = 0;
+    int checked = 0, trained = 0;
     const double step = 1e-5;
     for (int p = 0; p < model->parameter_count; p++) {
         const mixt_parameter *parameter = &model->parameters[p];
@@ -98,6 +98,7 @@ void test_gradients(mixt_model *model, const char *what)
             assert_true(largest == 0);
             continue;
         }
+        trained++;
         for (size_t i = 0; i < parameter->count;
              i += 1 + parameter->count / (size_t)guard_few(12, 2)) {
             size_t at = parameter->offset + i;
@@ -118,7 +119,7 @@ void test_gradients(mixt_model *model, const char *what)
         }
     }
     printf("%s: %d derivatives, worst relative error %.2e\n", what, checked, worst);
-    assert_true(checked > guard_few(100, 30));
+    assert_true(checked > 0 && checked >= guard_few(4, 1) * trained);
     assert_true(worst <= 1e-6);
     free(gradient);
     test_run_free(&run);

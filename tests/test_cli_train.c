@@ -72,6 +72,26 @@ static void odd_paths_are_kept(void **state)
              "--out long 2>&1) >said; grep -q 'data: too long to be kept' said; ! test -e long");
 }
 
+/* ---- parts */
+
+static void parts_are_said_kept_and_refused(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do(NEW "--out parts --steps 2 --train router norms,experts; cat parts/train.conf");
+    assert_has(shell_err, " active for a token, 24,992 learn\n");
+    assert_has(shell_out, "\ntrain = router\ntrain = norms,experts\n");
+    shell_do("\"$MIXT\" train --out parts --steps 3");
+    assert_has(shell_err, " 24,992 learn\n");
+    assert_int_equal(shell("\"$MIXT\" train --out parts --steps 4 --train router"), 2);
+    assert_has(shell_err, "parts was router,experts,norms when this run began and is router now");
+    shell_refuses(NEW "--out parts2 --train router,expert", "--train: expert is none of router, ");
+    assert_int_equal(
+        shell("\"$MIXT\" train --data text --init-from run --out parts2 --train shared"), 2);
+    assert_has(shell_err, "the model has nothing of shared that learns\n");
+    shell_do("test ! -e parts2");
+}
+
 /* ---- runs that are refused, and several at once */
 
 static void refused_runs_leave_nothing(void **state)
@@ -505,6 +525,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(links_are_not_followed),
         cmocka_unit_test(odd_paths_are_kept),
+        cmocka_unit_test(parts_are_said_kept_and_refused),
         cmocka_unit_test(refused_runs_leave_nothing),
         cmocka_unit_test(one_of_several_wins),
         cmocka_unit_test(a_run_that_is_done_says_so),

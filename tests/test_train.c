@@ -429,7 +429,7 @@ static void weight_decay_spares_norms(void **state)
     start(&run, NULL);
     mixt_model *model = run.setup.model;
     /* With no gradient (all zero) only decay moves a weight. */
-    mixt_device_memory_zero(&run.trainer->gradients);
+    mixt_device_memory_zero(mixt_train_memory(run.trainer, MIXT_TRAIN_GRADIENTS));
     run.trainer->options.weight_decay = 0.5;
     const mixt_parameter *norm = &model->parameters[mixt_model_find(model, MIXT_SLOT_FFN_NORM, 0)];
     const mixt_parameter *matrix = &model->parameters[mixt_model_find(model, MIXT_SLOT_Q, 0)];

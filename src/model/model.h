@@ -18,7 +18,7 @@ typedef struct mixt_parameter {
     size_t count;    /* values */
     size_t offset;   /* in model->weights, in values, 64-byte aligned */
     bool decay;      /* AdamW's weight decay: matrices yes, norms no */
-    bool trainable;  /* false: frozen routers, selection bias */
+    bool trainable;  /* false: frozen routers, selection bias, parts that a trainer leaves */
 } mixt_parameter;
 
 /* The weights of one parameter of an opened model: typed rows, or fp32 values. */

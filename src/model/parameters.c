@@ -47,6 +47,64 @@ bool mixt_slot_is_norm(mixt_slot slot)
     return false;
 }
 
+int64_t mixt_slot_part(mixt_slot slot)
+{
+    switch (slot) {
+    case MIXT_SLOT_EMBED:
+        return MIXT_PART_EMBEDDINGS;
+    case MIXT_SLOT_OUTPUT:
+        return MIXT_PART_HEAD;
+    case MIXT_SLOT_ROUTER:
+    case MIXT_SLOT_ROUTER_BIAS:
+    case MIXT_SLOT_ROUTER_LOGIT_BIAS:
+        return MIXT_PART_ROUTER;
+    case MIXT_SLOT_SHARED_GATE:
+    case MIXT_SLOT_SHARED_UP:
+    case MIXT_SLOT_SHARED_DOWN:
+    case MIXT_SLOT_SHARED_ROUTER:
+        return MIXT_PART_SHARED;
+    case MIXT_SLOT_DENSE_GATE:
+    case MIXT_SLOT_DENSE_UP:
+    case MIXT_SLOT_DENSE_DOWN:
+    case MIXT_SLOT_DENSE_GATE_BIAS:
+    case MIXT_SLOT_DENSE_UP_BIAS:
+    case MIXT_SLOT_DENSE_DOWN_BIAS:
+        return MIXT_PART_MLP;
+    default:
+        break;
+    }
+    return mixt_slot_is_expert(slot) ? MIXT_PART_EXPERTS
+           : mixt_slot_is_norm(slot) ? MIXT_PART_NORMS
+                                     : MIXT_PART_ATTENTION;
+}
+
+/* Selection biases have no gradient: loss-free balancing moves them. */
+static bool learns(const mixt_model *model, mixt_slot slot, int64_t parts)
+{
+    bool frozen = model->options.router.weights != MIXT_ROUTER_LEARNED;
+    bool router = slot == MIXT_SLOT_ROUTER || slot == MIXT_SLOT_ROUTER_LOGIT_BIAS;
+    return slot != MIXT_SLOT_ROUTER_BIAS && !(router && frozen) &&
+           (mixt_slot_part(slot) & parts) != 0;
+}
+
+void mixt_parameters_train(mixt_model *model, int64_t parts)
+{
+    for (int i = 0; i < model->parameter_count; i++) {
+        mixt_parameter *p = &model->parameters[i];
+        p->trainable = learns(model, p->slot, parts);
+    }
+}
+
+uint64_t mixt_model_learning(const mixt_model *model, int64_t parts)
+{
+    uint64_t count = 0;
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        count += learns(model, p->slot, parts != 0 ? parts : MIXT_PART_ALL) ? p->count : 0;
+    }
+    return count;
+}
+
 bool mixt_parameter_is_matrix(const mixt_parameter *parameter)
 {
     return parameter->rank >= 2 && !mixt_slot_is_bias(parameter->slot) &&
@@ -105,9 +163,7 @@ static bool add_parameter(mixt_model *model, mixt_slot slot, int layer, int rank
     p->count = count;
     p->offset = model->weight_count;
     p->decay = rank >= 2 && !mixt_slot_is_bias(slot);
-    bool frozen = model->options.router.weights != MIXT_ROUTER_LEARNED;
-    bool router = slot == MIXT_SLOT_ROUTER || slot == MIXT_SLOT_ROUTER_LOGIT_BIAS;
-    p->trainable = slot != MIXT_SLOT_ROUTER_BIAS && !(router && frozen);
+    p->trainable = learns(model, slot, MIXT_PART_ALL);
     model->parameter_count++;
     size_t padded = mixt_round_up(count, MIXT_ALIGNMENT / sizeof(float));
     return padded != 0 && mixt_add_size(model->weight_count, padded, &model->weight_count) &&

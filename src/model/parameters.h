@@ -11,6 +11,10 @@ mixt_status mixt_parameters_create(mixt_model *model, const char *place, mixt_er
 bool mixt_slot_is_expert(mixt_slot slot); /* [E, ..]: a matrix or bias for each expert */
 bool mixt_slot_is_bias(mixt_slot slot);   /* begins at 0, never decays; sinks too */
 bool mixt_slot_is_norm(mixt_slot slot);   /* begins at 1 */
+/* The part of a model that a parameter is of (mixt_train_part). */
+int64_t mixt_slot_part(mixt_slot slot);
+/* Lets those of these parts learn that learn at all, and no others. */
+void mixt_parameters_train(mixt_model *model, int64_t parts);
 /* What products read as rows of a matrix; the others are held and written as fp32, as llama.cpp
  * wants. */
 bool mixt_parameter_is_matrix(const mixt_parameter *parameter);

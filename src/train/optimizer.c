@@ -12,25 +12,14 @@ typedef struct mixt_optimizer {
     mixt_instance *instance;
     mixt_value_id blocks[MIXT_TRAIN_BLOCKS];
     mixt_value_id squares[MIXT_TRAIN_BLOCKS]; /* f64 [parts]: sums of squares of a block's parts */
-    int64_t parts;
-    double *sums;                 /* [parts] */
-    mixt_adamw_arguments step[2]; /* without and with weight decay */
+    double *sums;                             /* of the parts of the largest block */
+    mixt_adamw_arguments step[2];             /* without and with weight decay */
 } mixt_optimizer;
 
-const mixt_device_memory *mixt_train_memory(const mixt_trainer *trainer, mixt_train_block block)
+/* Parts whose squares are summed one by one. */
+static int64_t parts_of(const mixt_optimizer *optimizer, mixt_train_block block)
 {
-    switch (block) {
-    case MIXT_TRAIN_GRADIENTS:
-        return &trainer->gradients;
-    case MIXT_TRAIN_FIRST_MOMENTS:
-        return &trainer->first_moments;
-    case MIXT_TRAIN_SECOND_MOMENTS:
-        return &trainer->second_moments;
-    case MIXT_TRAIN_WEIGHTS:
-    case MIXT_TRAIN_BLOCKS:
-    default:
-        return mixt_weights_block(trainer->weights);
-    }
+    return optimizer->plan->values[optimizer->squares[block]].shape.size[0];
 }
 
 static void append(mixt_plan *plan, mixt_op op, const mixt_attributes *attributes,
@@ -40,14 +29,14 @@ static void append(mixt_plan *plan, mixt_op op, const mixt_attributes *attribute
     mixt_plan_operator(plan, &operation, out);
 }
 
-static void append_norms(mixt_optimizer *optimizer, int64_t count)
+static void append_norms(mixt_optimizer *optimizer, const mixt_train_blocks *blocks)
 {
     static const char *const names[] = {"gradients", "weights", "moments", "squares"};
     mixt_attributes none = {0};
     for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {
         mixt_value_id in[MIXT_SLOTS], out[MIXT_SLOTS];
-        optimizer->blocks[i] =
-            mixt_plan_state(optimizer->plan, names[i], mixt_shape_static(1, count, 0, 0));
+        optimizer->blocks[i] = mixt_plan_state(
+            optimizer->plan, names[i], mixt_shape_static(1, (int64_t)blocks->values[i], 0, 0));
         in[SQUARES_X] = optimizer->blocks[i];
         append(optimizer->plan, MIXT_OP_squares, &none, in, out);
         optimizer->squares[i] = out[SQUARES_SUMS];
@@ -92,7 +81,7 @@ static void bind(mixt_trainer *trainer)
         for (int slot = 0; p->trainable && slot < ADAMW_INPUTS; slot++) {
             mixt_instance_bind(optimizer->instance, optimizer->plan->records[record].in[slot],
                                mixt_train_memory(trainer, block_of[slot]),
-                               p->offset * sizeof(float));
+                               mixt_train_place(trainer, block_of[slot], i) * sizeof(float));
         }
         record += p->trainable;
     }
@@ -108,7 +97,7 @@ mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error)
     }
     trainer->optimizer = optimizer;
     MIXT_TRY(mixt_plan_create("update", 1, sizeof(float), &optimizer->plan, error));
-    append_norms(optimizer, (int64_t)model->weight_count);
+    append_norms(optimizer, &trainer->blocks);
     for (int i = 0; i < model->parameter_count; i++) {
         if (model->parameters[i].trainable) {
             append_adamw(optimizer, &model->parameters[i]);
@@ -119,8 +108,8 @@ mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error)
                                   mixt_context_matmul(trainer->context), &optimizer->instance,
                                   error));
     bind(trainer);
-    optimizer->parts = optimizer->plan->values[optimizer->squares[0]].shape.size[0];
-    optimizer->sums = calloc((size_t)optimizer->parts, sizeof *optimizer->sums);
+    optimizer->sums =
+        calloc((size_t)parts_of(optimizer, MIXT_TRAIN_WEIGHTS), sizeof *optimizer->sums);
     return optimizer->sums != NULL ? MIXT_OK
                                    : mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
 }
@@ -146,9 +135,10 @@ mixt_status mixt_optimizer_norm(mixt_trainer *trainer, mixt_train_block block, d
     mixt_optimizer *optimizer = trainer->optimizer;
     MIXT_TRY(mixt_instance_run(optimizer->instance, 1, (int)block, (int)block + 1, error));
     double sum = 0;
+    int64_t parts = parts_of(optimizer, block);
     mixt_instance_read(optimizer->instance, optimizer->squares[block], 0, optimizer->sums,
-                       (size_t)optimizer->parts * sizeof *optimizer->sums);
-    for (int64_t i = 0; i < optimizer->parts; i++) {
+                       (size_t)parts * sizeof *optimizer->sums);
+    for (int64_t i = 0; i < parts; i++) {
         sum += optimizer->sums[i];
     }
     *norm = sqrt(sum);
@@ -183,7 +173,8 @@ void mixt_optimizer_bias(mixt_trainer *trainer)
     const mixt_device_memory *weights = mixt_weights_block(trainer->weights);
     double bias_rate = model->options.router.bias_rate;
     float bias[MIXT_EXPERTS_MAX];
-    for (int i = 0; i < trainer->graph->moe_layers && bias_rate != 0; i++) {
+    bool moves = bias_rate != 0 && (trainer->options.parts & MIXT_PART_ROUTER) != 0;
+    for (int i = 0; i < trainer->graph->moe_layers && moves; i++) {
         int p = mixt_model_find(model, MIXT_SLOT_ROUTER_BIAS, trainer->graph->routes[i].layer);
         if (p >= 0) {
             int experts = model->options.experts;

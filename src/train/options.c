@@ -11,7 +11,11 @@
 #define FAR 1e15 /* integers up to here are exact in a double */
 #define ROW(name, type, low, high, fixed)                                                          \
     {                                                                                              \
-#name, MIXT_TRAIN_##type, offsetof(mixt_train_options, name), low, high, fixed             \
+#name, MIXT_TRAIN_##type, offsetof(mixt_train_options, name), low, high, fixed, false      \
+    }
+#define NEWER(name, type, low, high)                                                               \
+    {                                                                                              \
+#name, MIXT_TRAIN_##type, offsetof(mixt_train_options, name), low, high, true, true        \
     }
 
 const mixt_train_option mixt_train_option_rows[] = {
@@ -39,6 +43,7 @@ const mixt_train_option mixt_train_option_rows[] = {
     ROW(evaluate_every, LONG, 0, FAR, false),
     ROW(log_every, LONG, 1, FAR, false),
     ROW(evaluate_tokens, LONG, 0, FAR, false),
+    NEWER(parts, LONG, 0, MIXT_PART_ALL),
     {0},
 };
 
@@ -64,7 +69,27 @@ mixt_train_options mixt_train_options_default(void)
         .keep_checkpoints = 2,
         .log_every = 1,
         .evaluate_tokens = 50000,
+        .parts = MIXT_PART_ALL,
     };
+}
+
+const char *mixt_train_part_name(int index)
+{
+    static const char *const names[] = {"router",    "experts",    "shared", "mlp",
+                                        "attention", "embeddings", "head",   "norms"};
+    return index >= 0 && index < (int)(sizeof names / sizeof *names) ? names[index] : NULL;
+}
+
+void mixt_train_parts_text(int64_t parts, char to[MIXT_TRAIN_SHOWN])
+{
+    size_t used = 0;
+    to[0] = 0;
+    for (int i = 0; mixt_train_part_name(i) != NULL; i++) {
+        if ((parts >> i & 1) != 0) {
+            used += (size_t)snprintf(to + used, MIXT_TRAIN_SHOWN - used, "%s%s",
+                                     used > 0 ? "," : "", mixt_train_part_name(i));
+        }
+    }
 }
 
 static double value_of(const mixt_train_option *row, const mixt_train_options *options)
@@ -102,18 +127,22 @@ bool mixt_train_option_is(const mixt_train_option *row, const char *a, const cha
            (row->type != MIXT_TRAIN_SEED && mixt_number_read(a, NULL) == mixt_number_read(b, NULL));
 }
 
-void mixt_train_option_show(const mixt_train_option *row, const char *text, char to[40])
+void mixt_train_option_show(const mixt_train_option *row, const char *text,
+                            char to[MIXT_TRAIN_SHOWN])
 {
     static const char *const schedules[] = {"cosine", "wsd", "constant"};
     double value = row->type == MIXT_TRAIN_SEED ? 0 : mixt_number_read(text, NULL);
     if (row->type == MIXT_TRAIN_BOOL) {
-        snprintf(to, 40, "%s", value != 0 ? "true" : "false");
+        snprintf(to, MIXT_TRAIN_SHOWN, "%s", value != 0 ? "true" : "false");
     } else if (row->offset == offsetof(mixt_train_options, schedule) && value >= 0 && value < 3) {
-        snprintf(to, 40, "%s", schedules[(int)value]);
+        snprintf(to, MIXT_TRAIN_SHOWN, "%s", schedules[(int)value]);
+    } else if (row->offset == offsetof(mixt_train_options, parts) && value >= 0 &&
+               value <= MIXT_PART_ALL) {
+        mixt_train_parts_text((int64_t)value, to);
     } else if (row->type == MIXT_TRAIN_REAL) {
         mixt_number_write(value, to);
     } else if (to != text) {
-        snprintf(to, 40, "%.39s", text);
+        snprintf(to, MIXT_TRAIN_SHOWN, "%.79s", text);
     }
 }
 

@@ -18,6 +18,7 @@ typedef struct mixt_train_option {
     size_t offset; /* in mixt_train_options */
     double low, high;
     bool fixed; /* changes the result: a resumed run must have the same */
+    bool newer; /* than version 1 of state.json: where it is not there, it was the default */
 } mixt_train_option;
 
 /* Ends with a NULL name. */
@@ -28,7 +29,11 @@ void mixt_train_option_text(const mixt_train_option *row, const mixt_train_optio
                             char text[MIXT_NUMBER_SIZE]);
 /* Whether two such texts are the same value: 0.0003 has several. */
 bool mixt_train_option_is(const mixt_train_option *row, const char *a, const char *b);
-/* Such a text for a reader: words for truths and schedules. `to` may be `text`. */
-void mixt_train_option_show(const mixt_train_option *row, const char *text, char to[40]);
+/* Such a text for a reader: words for truths, schedules and parts. `to` may be `text`. */
+#define MIXT_TRAIN_SHOWN 80
+void mixt_train_option_show(const mixt_train_option *row, const char *text,
+                            char to[MIXT_TRAIN_SHOWN]);
+/* The words of parts (mixt_train_part), joined by commas. */
+void mixt_train_parts_text(int64_t parts, char to[MIXT_TRAIN_SHOWN]);
 
 #endif

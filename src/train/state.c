@@ -62,6 +62,7 @@ typedef struct tensor_list {
     mixt_folder_tensors folder;
     char (*names)[160]; /* [PARTS * folder.count] */
     float **copies;     /* the same; NULL: in place */
+    size_t *numbers;    /* the same: block * folder.count + the folder's tensor */
     mixt_checkpoint_tensor *tensors;
     size_t count;
 } tensor_list;
@@ -70,16 +71,16 @@ typedef struct tensor_list {
 static float *part_values(const mixt_trainer *trainer, const tensor_list *list, int block,
                           const mixt_folder_part *part)
 {
-    const mixt_parameter *p = &trainer->model->parameters[part->parameter];
-    return (float *)list->blocks[block] + p->offset + part->piece.offset;
+    return (float *)list->blocks[block] +
+           mixt_train_place(trainer, parts[block].block, part->parameter) + part->piece.offset;
 }
 
 /* What was read into copies goes into the blocks. */
 static void take_copies(const mixt_trainer *trainer, const tensor_list *list)
 {
     for (size_t at = 0; at < list->count; at++) {
-        int block = (int)(at / list->folder.count);
-        size_t i = at % list->folder.count;
+        int block = (int)(list->numbers[at] / list->folder.count);
+        size_t i = list->numbers[at] % list->folder.count;
         for (size_t j = list->folder.first[i];
              list->copies[at] != NULL && j < list->folder.first[i + 1]; j++) {
             const mixt_folder_part *part = &list->folder.parts[j];
@@ -104,19 +105,26 @@ static void free_list(const mixt_trainer *trainer, tensor_list *list, bool chang
     }
     mixt_folder_tensors_free(&list->folder);
     free(list->copies);
+    free(list->numbers);
     free(list->names);
     free(list->tensors);
 }
 
-/* Adds tensor `index` of the folder in a block. */
+/* Adds tensor `index` of the folder in a block; nothing where the block does not have it (what lies
+ * in one tensor is of one part). */
 static mixt_status add_tensor(const mixt_trainer *trainer, tensor_list *list, int block,
                               size_t index, mixt_error *error)
 {
     size_t first = list->folder.first[index], end = list->folder.first[index + 1];
     const mixt_layout_piece *piece = &list->folder.parts[first].piece;
+    int parameter = list->folder.parts[first].parameter;
+    if (mixt_train_place(trainer, parts[block].block, parameter) == MIXT_NOWHERE) {
+        return MIXT_OK;
+    }
     char *name = list->names[list->count];
     float *data = part_values(trainer, list, block, &list->folder.parts[first]);
     snprintf(name, sizeof *list->names, "%s%s", parts[block].prefix, piece->name);
+    list->numbers[list->count] = (size_t)block * list->folder.count + index;
     if (end - first > 1 || !mixt_layout_piece_is_plain(piece)) {
         data = calloc(mixt_layout_tensor_values(piece), sizeof *data);
         list->copies[list->count] = data;
@@ -145,8 +153,10 @@ static mixt_status make_list(const mixt_trainer *trainer, const mixt_model *writ
     size_t total = PARTS * list->folder.count + 1;
     list->names = calloc(total, sizeof *list->names);
     list->copies = calloc(total, sizeof *list->copies);
+    list->numbers = calloc(total, sizeof *list->numbers);
     list->tensors = calloc(total, sizeof *list->tensors);
-    if (list->names == NULL || list->tensors == NULL || list->copies == NULL) {
+    if (list->names == NULL || list->tensors == NULL || list->copies == NULL ||
+        list->numbers == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory");
     }
     for (int block = 0; block < PARTS; block++) {
@@ -304,17 +314,28 @@ static mixt_status refuse(const mixt_json_object *state, const char *what, const
                      state->file, what, before, now);
 }
 
+/* An option as it was; *value stays, and is the default, where the run is older than the option. */
+static mixt_status read_option(const mixt_json_object *options, const mixt_train_option *row,
+                               const char **value)
+{
+    return row->newer ? mixt_json_string_or(options, row->name, value)
+                      : mixt_json_string(options, row->name, value);
+}
+
 static mixt_status compare_options(const mixt_trainer *trainer, const mixt_json_object *state)
 {
     const json_t *member;
+    const mixt_train_options defaults = mixt_train_options_default();
+    char usual[MIXT_NUMBER_SIZE];
     mixt_status status = mixt_json_member(state, "options", &member);
     mixt_json_object options = {member, state->file, "options.", state->error};
     for (const mixt_train_option *row = mixt_train_option_rows;
          row->name != NULL && status == MIXT_OK; row++) {
-        const char *before;
-        char was[40], now[40];
+        const char *before = usual;
+        char was[MIXT_TRAIN_SHOWN], now[MIXT_TRAIN_SHOWN];
         mixt_train_option_text(row, &trainer->options, now);
-        status = row->fixed ? mixt_json_string(&options, row->name, &before) : MIXT_OK;
+        mixt_train_option_text(row, &defaults, usual);
+        status = row->fixed ? read_option(&options, row, &before) : MIXT_OK;
         if (status == MIXT_OK && row->fixed && !mixt_train_option_is(row, before, now)) {
             mixt_train_option_show(row, before, was);
             mixt_train_option_show(row, now, now);
@@ -615,7 +636,8 @@ const char *mixt_trainer_state_hash(mixt_trainer *trainer)
     mixt_sha256 hash;
     mixt_sha256_init(&hash);
     for (int part = 0; part < PARTS; part++) {
-        hash_memory(&hash, mixt_train_memory(trainer, parts[part].block), trainer->block_bytes);
+        hash_memory(&hash, mixt_train_memory(trainer, parts[part].block),
+                    trainer->blocks.values[parts[part].block] * sizeof(float));
     }
     for (size_t i = 0; i < COUNTERS; i++) {
         mixt_sha256_update_u64(&hash, (uint64_t)*counter_at(&trainer->counters, i));

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "model/parameters.h"
 #include "train/log.h"
 #include "train/options.h"
 #include "train/schedule.h"
@@ -20,6 +21,20 @@ double mixt_train_time(void)
 
 /* ------------------------------------------------------------------------------------------ */
 /* Making one                                                                                 */
+
+/* A part that is named has something to learn. */
+static mixt_status check_parts(const mixt_model *model, int64_t parts, mixt_error *error)
+{
+    for (int i = 0; parts != MIXT_PART_ALL && mixt_train_part_name(i) != NULL; i++) {
+        int64_t part = (int64_t)1 << i;
+        if ((parts & part) != 0 && mixt_model_learning(model, part) == 0) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                             "training: parts: the model has nothing of %s that learns",
+                             mixt_train_part_name(i));
+        }
+    }
+    return MIXT_OK;
+}
 
 static mixt_status check(const mixt_model *model, const mixt_train_options *options,
                          mixt_error *error)
@@ -37,6 +52,7 @@ static mixt_status check(const mixt_model *model, const mixt_train_options *opti
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "training: the model's routing was changed for running");
     }
+    MIXT_TRY(check_parts(model, options->parts, error));
     if ((double)options->batch_size * options->accumulation * options->window > 1e9) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "training: batch_size * accumulation * window is more than 10^9 tokens");
@@ -50,18 +66,7 @@ static mixt_status allocate(mixt_trainer *trainer, mixt_error *error)
     const mixt_backend *backend = mixt_device_backend(&trainer->context->device, sizeof(float));
     int accumulation = trainer->options.accumulation;
     size_t layers = (size_t)trainer->graph->moe_layers, experts = (size_t)model->options.experts;
-    mixt_device_memory *blocks[] = {&trainer->gradients, &trainer->first_moments,
-                                    &trainer->second_moments};
-    mixt_error inner = MIXT_ERROR_INIT;
-    trainer->block_bytes = model->weight_count * sizeof(float);
-    for (int i = 0; i < 3; i++) {
-        if (mixt_device_memory_create(backend, trainer->block_bytes, blocks[i], &inner) !=
-            MIXT_OK) {
-            return mixt_fail(error, MIXT_ERROR_MEMORY,
-                             "training: no memory for %.1f GB of gradients and moments",
-                             3e-9 * (double)trainer->block_bytes);
-        }
-    }
+    MIXT_TRY(mixt_train_blocks_create(trainer, error));
     trainer->counts = calloc(layers * experts + 1, sizeof(int64_t));
     trainer->batches = calloc((size_t)accumulation, sizeof *trainer->batches);
     if (trainer->counts == NULL || trainer->batches == NULL) {
@@ -80,8 +85,10 @@ static mixt_status bind(mixt_trainer *trainer, mixt_error *error)
     mixt_instance *instance = trainer->instance;
     for (int i = 0; i < model->parameter_count; i++) {
         mixt_value_id gradient = graph->plan->values[graph->parameters[i]].gradient;
-        mixt_instance_bind(instance, gradient, &trainer->gradients,
-                           model->parameters[i].offset * sizeof(float));
+        if (gradient != MIXT_NO_VALUE) {
+            mixt_instance_bind(instance, gradient, mixt_train_memory(trainer, MIXT_TRAIN_GRADIENTS),
+                               mixt_train_place(trainer, MIXT_TRAIN_GRADIENTS, i) * sizeof(float));
+        }
     }
     mixt_instance_bind(instance, graph->rope, &trainer->rope, 0);
     return mixt_weights_bind(trainer->weights, graph, instance, error);
@@ -119,6 +126,8 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
     if (trainer == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
     }
+    int64_t parts = options->parts != 0 ? options->parts : MIXT_PART_ALL;
+    mixt_parameters_train(model, parts);
     *trainer = (mixt_trainer){.context = context,
                               .model = model,
                               .options = *options,
@@ -126,6 +135,7 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
                               .block_bytes = model->weight_count * sizeof(float),
                               .created = mixt_train_time(),
                               .saved_step = -1};
+    trainer->options.parts = parts;
     trainer->last_checkpoint = trainer->created;
     mixt_status status = build(trainer, error);
     if (status != MIXT_OK) {
@@ -177,9 +187,7 @@ void mixt_trainer_free(mixt_trainer *trainer)
     mixt_instance_free(trainer->instance);
     mixt_graph_free(trainer->graph);
     mixt_weights_free(trainer->weights);
-    mixt_device_memory_free(&trainer->gradients);
-    mixt_device_memory_free(&trainer->first_moments);
-    mixt_device_memory_free(&trainer->second_moments);
+    mixt_train_blocks_free(trainer);
     mixt_device_memory_free(&trainer->rope);
     for (int i = 0; trainer->batches != NULL && i < trainer->options.accumulation; i++) {
         mixt_batch_free(&trainer->batches[i]);
@@ -299,7 +307,7 @@ mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, 
                       (float)(1.0 / accumulation)};
     mixt_status status = MIXT_OK;
     memset(trainer->counts, 0, counts * sizeof *trainer->counts);
-    mixt_device_memory_zero(&trainer->gradients);
+    mixt_device_memory_zero(mixt_train_memory(trainer, MIXT_TRAIN_GRADIENTS));
     mixt_instance_write(trainer->instance, graph->scale, scale, sizeof scale);
     mixt_balancer_begin(trainer);
     mixt_redraw_begin(trainer);

@@ -34,6 +34,24 @@ typedef struct mixt_step_sums {
     double gradient_norm; /* global, before clipping */
 } mixt_step_sums;
 
+typedef enum mixt_train_block {
+    MIXT_TRAIN_GRADIENTS,
+    MIXT_TRAIN_WEIGHTS,
+    MIXT_TRAIN_FIRST_MOMENTS,
+    MIXT_TRAIN_SECOND_MOMENTS,
+    MIXT_TRAIN_BLOCKS
+} mixt_train_block;
+
+#define MIXT_NOWHERE SIZE_MAX
+
+/* Where the values of parameters lie while they are trained (blocks.c). The weights are laid out as
+ * model->weights. */
+typedef struct mixt_train_blocks {
+    size_t *places; /* [MIXT_TRAIN_BLOCKS, parameter_count], in values; MIXT_NOWHERE: not there */
+    size_t values[MIXT_TRAIN_BLOCKS];
+    mixt_device_memory memory[MIXT_TRAIN_BLOCKS]; /* but that of the weights */
+} mixt_train_blocks;
+
 struct mixt_trainer {
     mixt_context *context;
     mixt_model *model;
@@ -46,10 +64,8 @@ struct mixt_trainer {
     mixt_graph *graph;
     mixt_instance *instance;
     mixt_weights *weights;
-    size_t block_bytes; /* of each of the three below, laid out as model->weights */
-    mixt_device_memory gradients;
-    mixt_device_memory first_moments;
-    mixt_device_memory second_moments;
+    size_t block_bytes; /* of the weights */
+    mixt_train_blocks blocks;
     mixt_device_memory rope;
     struct mixt_optimizer *optimizer;
     struct mixt_balancer *balancer;
@@ -79,15 +95,14 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
 /* Loss and gradients of the staged micro batches; sums->targets must be set. */
 mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, mixt_error *error);
 
-/* optimizer.c: what is done with weights, gradients and moments, as a plan of its own */
-typedef enum mixt_train_block {
-    MIXT_TRAIN_GRADIENTS,
-    MIXT_TRAIN_WEIGHTS,
-    MIXT_TRAIN_FIRST_MOMENTS,
-    MIXT_TRAIN_SECOND_MOMENTS,
-    MIXT_TRAIN_BLOCKS
-} mixt_train_block;
+/* blocks.c */
+mixt_status mixt_train_blocks_create(mixt_trainer *trainer, mixt_error *error);
+void mixt_train_blocks_free(mixt_trainer *trainer);
 const mixt_device_memory *mixt_train_memory(const mixt_trainer *trainer, mixt_train_block block);
+/* Where a parameter begins in a block, in values, or MIXT_NOWHERE. */
+size_t mixt_train_place(const mixt_trainer *trainer, mixt_train_block block, int parameter);
+
+/* optimizer.c: what is done with weights, gradients and moments, as a plan of its own */
 mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error);
 void mixt_optimizer_free(struct mixt_optimizer *optimizer);
 /* Its plan, ready to run: records [0, MIXT_TRAIN_BLOCKS) are the norms of the blocks, the rest is

@@ -1,0 +1,76 @@
+/* The blocks of a trainer: weights, gradients and both moments, and where a parameter lies in each.
+ * What is not trained has no place in the last three, so that it costs no memory and nothing of it
+ * is saved. */
+#include <stdlib.h>
+
+#include "model/parameters.h"
+#include "train/trainer.h"
+
+const mixt_device_memory *mixt_train_memory(const mixt_trainer *trainer, mixt_train_block block)
+{
+    return block == MIXT_TRAIN_WEIGHTS ? mixt_weights_block(trainer->weights)
+                                       : &trainer->blocks.memory[block];
+}
+
+size_t mixt_train_place(const mixt_trainer *trainer, mixt_train_block block, int parameter)
+{
+    return trainer->blocks.places[(int)block * trainer->model->parameter_count + parameter];
+}
+
+/* Selection biases and frozen routers keep the places that they always had: the order in which the
+ * squares of gradients are added up hangs on them. */
+static bool has_place(const mixt_trainer *trainer, mixt_train_block block, const mixt_parameter *p)
+{
+    return block == MIXT_TRAIN_WEIGHTS || (mixt_slot_part(p->slot) & trainer->options.parts) != 0;
+}
+
+static void lay_out(mixt_trainer *trainer, mixt_train_block block)
+{
+    const mixt_model *model = trainer->model;
+    size_t *places = trainer->blocks.places + (int)block * model->parameter_count;
+    size_t used = 0;
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        places[i] = MIXT_NOWHERE;
+        if (has_place(trainer, block, p)) {
+            places[i] = used;
+            used += mixt_round_up(p->count, MIXT_ALIGNMENT / sizeof(float));
+        }
+    }
+    trainer->blocks.values[block] = used > 0 ? used : MIXT_ALIGNMENT / sizeof(float);
+}
+
+mixt_status mixt_train_blocks_create(mixt_trainer *trainer, mixt_error *error)
+{
+    const mixt_backend *backend = mixt_device_backend(&trainer->context->device, sizeof(float));
+    mixt_train_blocks *blocks = &trainer->blocks;
+    mixt_error inner = MIXT_ERROR_INIT;
+    size_t bytes = 0;
+    blocks->places =
+        calloc((size_t)trainer->model->parameter_count * MIXT_TRAIN_BLOCKS, sizeof *blocks->places);
+    if (blocks->places == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
+    }
+    for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {
+        lay_out(trainer, (mixt_train_block)i);
+        bytes += i == MIXT_TRAIN_WEIGHTS ? 0 : blocks->values[i] * sizeof(float);
+    }
+    for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {
+        if (i != MIXT_TRAIN_WEIGHTS &&
+            mixt_device_memory_create(backend, blocks->values[i] * sizeof(float),
+                                      &blocks->memory[i], &inner) != MIXT_OK) {
+            return mixt_fail(error, MIXT_ERROR_MEMORY,
+                             "training: no memory for %.1f GB of gradients and moments",
+                             1e-9 * (double)bytes);
+        }
+    }
+    return MIXT_OK;
+}
+
+void mixt_train_blocks_free(mixt_trainer *trainer)
+{
+    for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {
+        mixt_device_memory_free(&trainer->blocks.memory[i]);
+    }
+    free(trainer->blocks.places);
+}

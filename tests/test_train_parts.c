@@ -1,0 +1,298 @@
+/* Training a part of a model: what is left alone keeps its bits, has no gradient and no moments;
+ * resumed, refused, and said. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/files.h"
+#include "model/parameters.h"
+#include "model_checks.h"
+#include "train/trainer.h"
+#include "train_setup.h"
+
+static mixt_model_options model_options(void)
+{
+    mixt_model_options options = train_setup_model_options();
+    options.layers = 3;
+    options.leading_dense_layers = 1;
+    options.shared_experts = 1;
+    options.attention.qk_norm = MIXT_QK_NORM_HEAD;
+    options.router.bias_rate = 0.01;
+    options.router.score = MIXT_SCORE_SIGMOID;
+    return options;
+}
+
+static mixt_trainer *open_trainer(train_setup *s)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trainer *trainer = NULL;
+    if (mixt_trainer_create(s->context, s->model, s->data, s->tokenizer, &s->options, s->run,
+                            &trainer, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return trainer;
+}
+
+static void steps(mixt_trainer *trainer, int count)
+{
+    for (int i = 0; i < count; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_step_report report;
+        if (mixt_trainer_step(trainer, &report, &error) != MIXT_OK) {
+            fail_msg("%s", error.message);
+        }
+        assert_true(report.gradient_norm > 0);
+    }
+}
+
+/* Every weight is of one part, and each part of this model has some. */
+static void parts_are_whole(void **state)
+{
+    (void)state;
+    mixt_model_options options = model_options();
+    mixt_model *model = test_new_model(&options, 0);
+    uint64_t sum = 0;
+    int parts = 0;
+    for (; mixt_train_part_name(parts) != NULL; parts++) {
+        uint64_t count = mixt_model_learning(model, (int64_t)1 << parts);
+        assert_true(count > 0);
+        sum += count;
+    }
+    assert_int_equal((1 << parts) - 1, MIXT_PART_ALL);
+    assert_int_equal(sum, mixt_model_learning(model, 0));
+    mixt_model_info info;
+    mixt_model_describe(model, &info);
+    assert_int_equal(sum + 2 * 4, info.parameters_total); /* and two selection biases */
+    mixt_model_free(model);
+}
+
+static void train_part(int part)
+{
+    train_setup setup;
+    mixt_model_options options = model_options();
+    train_setup_open(&setup, 2, &options);
+    setup.options.parts = (int64_t)1 << part;
+    mixt_model *model = setup.model;
+    size_t bytes = model->weight_count * sizeof(float);
+    float *before = malloc(bytes);
+    assert_non_null(before);
+    memcpy(before, mixt_model_block(model), bytes);
+    mixt_trainer *trainer = open_trainer(&setup);
+    steps(trainer, 3);
+    assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+    size_t learning = 0;
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        bool moved = memcmp(before + p->offset, mixt_model_block(model) + p->offset,
+                            p->count * sizeof(float)) != 0;
+        bool chosen = mixt_slot_part(p->slot) == setup.options.parts;
+        if (moved != chosen) {
+            fail_msg("%s: %s %s", mixt_train_part_name(part), p->name, moved ? "moved" : "stayed");
+        }
+        learning += chosen ? mixt_round_up(p->count, MIXT_ALIGNMENT / sizeof(float)) : 0;
+        for (int block = 0; block < MIXT_TRAIN_BLOCKS; block++) {
+            size_t place = mixt_train_place(trainer, (mixt_train_block)block, i);
+            assert_true((place != MIXT_NOWHERE) == (chosen || block == MIXT_TRAIN_WEIGHTS));
+        }
+    }
+    assert_true(learning > 0);
+    assert_int_equal(mixt_train_memory(trainer, MIXT_TRAIN_GRADIENTS)->size,
+                     learning * sizeof(float));
+    assert_int_equal(mixt_train_memory(trainer, MIXT_TRAIN_FIRST_MOMENTS)->size,
+                     learning * sizeof(float));
+    mixt_trainer_free(trainer);
+    free(before);
+    train_setup_close(&setup);
+}
+
+static void what_is_left_keeps_its_bits(void **state)
+{
+    (void)state;
+    for (int part = 0; mixt_train_part_name(part) != NULL; part++) {
+        train_part(part);
+    }
+}
+
+static void resume_part(int64_t parts)
+{
+    char hashes[2][65];
+    for (int broken = 0; broken < 2; broken++) {
+        train_setup setup;
+        mixt_model_options options = model_options();
+        train_setup_open(&setup, 1 + broken, &options);
+        setup.options.parts = parts;
+        mixt_trainer *trainer = open_trainer(&setup);
+        steps(trainer, 5);
+        if (broken) {
+            assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+            steps(trainer, 2); /* lost */
+            mixt_trainer_free(trainer);
+            train_setup_new_model(&setup, &options);
+            trainer = open_trainer(&setup);
+            assert_non_null(mixt_trainer_resumed(trainer));
+        }
+        steps(trainer, 7);
+        strcpy(hashes[broken], mixt_trainer_state_hash(trainer));
+        mixt_trainer_free(trainer);
+        train_setup_close(&setup);
+    }
+    assert_string_equal(hashes[0], hashes[1]);
+}
+
+static void a_resumed_part_is_the_same_part(void **state)
+{
+    (void)state;
+    resume_part(MIXT_PART_ROUTER);
+    resume_part(MIXT_PART_EXPERTS | MIXT_PART_NORMS);
+}
+
+static void refused(train_setup *s, const char *part)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trainer *trainer;
+    assert_int_equal(mixt_trainer_create(s->context, s->model, s->data, s->tokenizer, &s->options,
+                                         s->run, &trainer, &error),
+                     MIXT_ERROR_ARGUMENT);
+    if (strstr(error.message, part) == NULL || strchr(error.message, '\n') != NULL) {
+        fail_msg("%s: no word of %s", error.message, part);
+    }
+}
+
+static void other_parts_are_refused(void **state)
+{
+    (void)state;
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    setup.options.parts = MIXT_PART_SHARED | MIXT_PART_ROUTER;
+    refused(&setup, "training: parts: the model has nothing of shared that learns");
+    setup.options.parts = MIXT_PART_MLP;
+    refused(&setup, "nothing of mlp");
+    setup.options.parts = 256;
+    refused(&setup, "training: parts 256 is not in 0..255");
+    setup.options.parts = MIXT_PART_ROUTER | MIXT_PART_EXPERTS;
+    mixt_trainer *trainer = open_trainer(&setup);
+    steps(trainer, 1);
+    assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+    mixt_trainer_free(trainer);
+    setup.options.parts = MIXT_PART_ALL;
+    refused(&setup, "parts was router,experts when this run began and is "
+                    "router,experts,shared,mlp,attention,embeddings,head,norms now");
+    train_setup_close(&setup);
+}
+
+static char *read_whole(const char *path)
+{
+    char *text = NULL;
+    size_t length = 0;
+    if (mixt_file_read(path, 1 << 20, &text, &length, NULL) != MIXT_OK) {
+        fail_msg("%s cannot be read", path);
+    }
+    return text;
+}
+
+static void hash_of(const char *text, size_t length, char hash[MIXT_SHA256_HEX])
+{
+    mixt_sha256 sum;
+    mixt_sha256_init(&sum);
+    mixt_sha256_update(&sum, text, length);
+    mixt_sha256_final_hex(&sum, hash);
+}
+
+static void write_whole(const char *path, const mixt_buffer *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text->data, 1, text->length, file), text->length);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Cuts state.json off at `from`, and mends the manifest: the row of state.json, and its seal. */
+static void make_older(const char *folder, const char *from)
+{
+    char path[250], hash[MIXT_SHA256_HEX];
+    mixt_buffer state = {0}, text = {0};
+    snprintf(path, sizeof path, "%s/state.json", folder);
+    char *old = read_whole(path);
+    size_t kept = (size_t)(strstr(old, from) - old);
+    assert_true(kept < strlen(old));
+    mixt_buffer_format(&state, "%.*s\n  }\n}\n", (int)kept, old);
+    write_whole(path, &state);
+    hash_of(state.data, state.length, hash);
+    free(old);
+    snprintf(path, sizeof path, "%s/manifest.json", folder);
+    old = read_whole(path);
+    const char *row = strstr(old, "{\"name\": \"state.json\""), *next = strstr(row, ",\n{\"name\"");
+    const char *seal = strstr(next, ",\n\"sha256\": \"");
+    mixt_buffer_format(&text, "%.*s{\"name\": \"state.json\", \"bytes\": %zu, \"sha256\": \"%s\", ",
+                       (int)(row - old), old, state.length, hash);
+    mixt_buffer_format(&text, "\"tensors\": []}%.*s", (int)(seal - next), next);
+    hash_of(text.data, text.length, hash);
+    mixt_buffer_format(&text, ",\n\"sha256\": \"%s\"\n}\n", hash);
+    write_whole(path, &text);
+    free(old);
+    mixt_buffer_free(&state);
+    mixt_buffer_free(&text);
+}
+
+/* The state of a run that knew of no parts: all of them learned. */
+static void an_older_run_goes_on(void **state)
+{
+    (void)state;
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    setup.options.parts = 0;
+    mixt_trainer *trainer = open_trainer(&setup);
+    steps(trainer, 1);
+    assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+    mixt_trainer_free(trainer);
+    char folder[200];
+    snprintf(folder, sizeof folder, "%s/step-00000001", setup.run);
+    make_older(folder, ",\n    \"parts\"");
+    setup.options.parts = MIXT_PART_ROUTER;
+    refused(&setup, "parts was router,experts,shared,mlp,");
+    setup.options.parts = MIXT_PART_ALL;
+    trainer = open_trainer(&setup);
+    assert_int_equal(trainer->counters.step, 1);
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
+/* In double, with the rest of the model frozen: what is left of the backward half is right. */
+static void derivatives_of_a_part(void **state)
+{
+    (void)state;
+    static const int64_t sets[] = {MIXT_PART_ROUTER,     MIXT_PART_EXPERTS,
+                                   MIXT_PART_SHARED,     MIXT_PART_MLP,
+                                   MIXT_PART_ATTENTION,  MIXT_PART_NORMS,
+                                   MIXT_PART_EMBEDDINGS, MIXT_PART_HEAD | MIXT_PART_ROUTER};
+    mixt_model_options options = test_small_options();
+    options.layers = 3;
+    options.leading_dense_layers = 1;
+    options.shared_experts = 1;
+    options.attention.qk_norm = MIXT_QK_NORM_HEAD;
+    mixt_model *model = test_new_model(&options, 0.1);
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        char name[40];
+        snprintf(name, sizeof name, "parts %lld", (long long)sets[i]);
+        mixt_parameters_train(model, sets[i]);
+        test_gradients(model, name);
+    }
+    mixt_model_free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_are_whole),
+        cmocka_unit_test(what_is_left_keeps_its_bits),
+        cmocka_unit_test(a_resumed_part_is_the_same_part),
+        cmocka_unit_test(other_parts_are_refused),
+        cmocka_unit_test(an_older_run_goes_on),
+        cmocka_unit_test(derivatives_of_a_part),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
