@@ -574,6 +574,10 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
         return fail_usage("--model-config: a new shape, and --init-from: weights that have theirs; "
                           "say one of them");
     }
+    if (settings->training.momentum != mixt_train_options_default().momentum &&
+        settings->training.optimizer != MIXT_OPTIMIZER_MUON) {
+        return fail_usage("--momentum: of --optimizer muon; AdamW has --beta1");
+    }
     mixt_status status = mixt_train_options_check(&settings->training, &error);
     if (status == MIXT_OK && settings->init_from == NULL) {
         if (settings->model_config == NULL && options_given(arguments, "kv-heads") == NULL &&

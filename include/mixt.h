@@ -54,8 +54,7 @@ extern "C" {
 MIXT_API const char *mixt_version(void);
 MIXT_API int mixt_version_number(void);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Errors                                                                                     */
+/* ---- Errors ------------------------------------------------------------------------------ */
 
 /* name, text */
 #define MIXT_STATUS_LIST(X)                                                                        \
@@ -99,8 +98,7 @@ MIXT_API bool mixt_status_is_refusal(mixt_status status);
  * not. */
 MIXT_API void mixt_text_plain(char *text);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Context: threads, CPU tier and the kind of matrix products                                 */
+/* ---- Context: threads, CPU tier and the kind of matrix products -------------------------- */
 
 typedef enum mixt_matmul {
     MIXT_MATMUL_EXACT, /* own fp32 kernels: bits do not depend on threads, batch or CPU tier */
@@ -124,8 +122,7 @@ MIXT_API void mixt_context_free(mixt_context *context);
 MIXT_API int mixt_context_threads(const mixt_context *context);
 MIXT_API const char *mixt_context_cpu(const mixt_context *context); /* tier in use */
 
-/* ------------------------------------------------------------------------------------------ */
-/* Tokenizer                                                                                  */
+/* ---- Tokenizer --------------------------------------------------------------------------- */
 
 typedef struct mixt_tokenizer mixt_tokenizer;
 
@@ -199,8 +196,7 @@ MIXT_API const char *mixt_tokenizer_chat_template(const mixt_tokenizer *tokenize
 /* Hash of vocabulary and merges, 64 hexadecimal digits. */
 MIXT_API const char *mixt_tokenizer_hash(const mixt_tokenizer *tokenizer);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Chat: messages as the text that a model was trained on                                      */
+/* ---- Chat: messages as the text that a model was trained on ------------------------------ */
 
 typedef struct mixt_chat_message {
     const char *role; /* "system", "user", "assistant" or what the template knows */
@@ -231,8 +227,7 @@ MIXT_API const char *mixt_chat_builtin(const char *name);
 /* Names of the built-in templates: NULL behind the last. */
 MIXT_API const char *mixt_chat_builtin_name(int index);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Corpus: documents with a domain                                                            */
+/* ---- Corpus: documents with a domain ----------------------------------------------------- */
 
 /* What a path may be: a text file (one document), .jsonl or .jsonl.zst ({"text": ...} with "domain"
  * or {"meta": {"pile_set_name"}}), a nanoGPT or llm.c token shard (.bin), or a folder of such
@@ -270,8 +265,7 @@ typedef mixt_status (*mixt_text_sink)(void *user, const char *text, size_t lengt
 MIXT_API mixt_status mixt_mathematics_generate(uint64_t seed, size_t bytes, mixt_text_sink sink,
                                                void *user, mixt_error *error);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Models                                                                                     */
+/* ---- Models ------------------------------------------------------------------------------ */
 
 typedef enum mixt_router_weights {
     MIXT_ROUTER_LEARNED,
@@ -644,8 +638,7 @@ MIXT_API const char *mixt_model_tensor(const mixt_model *model, int index, int64
 MIXT_API mixt_status mixt_model_plan_text(const mixt_model *model, const char *phase, int tokens,
                                           char **text, mixt_error *error);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Generation                                                                                 */
+/* ---- Generation -------------------------------------------------------------------------- */
 
 typedef struct mixt_session mixt_session;
 
@@ -694,8 +687,7 @@ MIXT_API mixt_status mixt_sample(const mixt_sampling *sampling, const float *log
                                  const int32_t *history, size_t history_count, uint64_t position,
                                  int32_t *token, mixt_error *error);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Token data: a corpus as token ids with document borders and domains                        */
+/* ---- Token data: a corpus as token ids with document borders and domains ----------------- */
 
 typedef struct mixt_data mixt_data;
 
@@ -722,8 +714,7 @@ MIXT_API void mixt_data_domain_size(const mixt_data *data, bool heldout, int dom
                                     uint64_t *tokens, uint64_t *bytes);
 MIXT_API const char *mixt_data_hash(const mixt_data *data);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Training                                                                                   */
+/* ---- Training ---------------------------------------------------------------------------- */
 
 typedef enum mixt_schedule {
     MIXT_SCHEDULE_COSINE, /* warm-up, then a half cosine down to minimum */
@@ -731,7 +722,7 @@ typedef enum mixt_schedule {
     MIXT_SCHEDULE_CONSTANT,
 } mixt_schedule;
 
-/* Parts of a model that learn or are left as they are; every weight is of one of them. */
+/* Parts of a model that learn or are left alone; every weight is of one of them. */
 typedef enum mixt_train_part {
     MIXT_PART_ROUTER = 1, /* with its biases */
     MIXT_PART_EXPERTS = 2,
@@ -746,6 +737,13 @@ typedef enum mixt_train_part {
 
 /* The words of them in order ("router", "experts", ...), NULL behind the last: part 1 << index. */
 MIXT_API const char *mixt_train_part_name(int index);
+
+typedef enum mixt_optimizer_kind {
+    MIXT_OPTIMIZER_ADAMW,
+    MIXT_OPTIMIZER_MUON, /* of the matrices in attention, experts and MLPs, each by itself: Nesterov
+                            momentum made nearly orthogonal, steps as long as AdamW's (2502.16982);
+                            AdamW of all else: router, embeddings, head, norms, biases */
+} mixt_optimizer_kind;
 
 typedef struct mixt_train_options {
     int64_t steps;
@@ -771,8 +769,10 @@ typedef struct mixt_train_options {
     int64_t evaluate_tokens; /* most tokens of each domain that these score; 0: all */
     int lock; /* > 0: of mixt_run_lock on the trainer's folder, which the caller keeps; else the
                  trainer takes one itself */
-    int64_t parts; /* mixt_train_part joined by |: these learn, all else keeps its bits; 0: all */
-    uint64_t reserved[15];
+    int64_t parts;   /* mixt_train_part joined by |: these learn, all else keeps its bits; 0: all */
+    double momentum; /* Muon: 0.95; 0 counts as that */
+    mixt_optimizer_kind optimizer;
+    uint64_t reserved[13];
 } mixt_train_options;
 
 MIXT_API mixt_train_options mixt_train_options_default(void);
@@ -832,8 +832,7 @@ MIXT_API const char *mixt_trainer_resumed(const mixt_trainer *trainer);
 /* SHA-256 over weights, moments, counters and data position, 64 hexadecimal digits. */
 MIXT_API const char *mixt_trainer_state_hash(mixt_trainer *trainer);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Evaluation                                                                                 */
+/* ---- Evaluation -------------------------------------------------------------------------- */
 
 typedef struct mixt_score_row {
     const char *domain; /* NULL in the row over everything */
@@ -856,8 +855,7 @@ MIXT_API mixt_status mixt_evaluate(mixt_context *context, const mixt_model *mode
                                    uint64_t max_tokens, mixt_score_row *rows,
                                    mixt_progress progress, void *user, mixt_error *error);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Importance matrices: how much each column of each weight matrix matters                    */
+/* ---- Importance matrices: how much each column of each weight matrix matters ------------- */
 
 /* Mean squares of what a matrix's columns are multiplied with, over a text, for each expert by
  * itself with the number of tokens that it saw. A quantiser weights its errors with them. Files
@@ -914,8 +912,7 @@ MIXT_API mixt_status mixt_text_perplexity(mixt_context *context, const mixt_mode
                                           const mixt_perplexity_options *options,
                                           mixt_perplexity *result, mixt_error *error);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Conversion: Hugging Face folders and GGUF files, and quantisation                          */
+/* ---- Conversion: Hugging Face folders and GGUF files, and quantisation ------------------- */
 
 /* What was written. */
 typedef struct mixt_convert_report {
@@ -959,8 +956,7 @@ MIXT_API mixt_status mixt_convert(mixt_context *context, const mixt_model *model
 /* Names of the types that files can be written in, one by one; NULL behind the last. */
 MIXT_API const char *mixt_convert_type(int index);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Traces and the atlas                                                                       */
+/* ---- Traces and the atlas ---------------------------------------------------------------- */
 
 typedef struct mixt_trace_options {
     const char *output; /* file to write */
@@ -1084,8 +1080,7 @@ MIXT_API mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_
 /* One self-contained HTML page with the figures as SVG. */
 MIXT_API mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, mixt_error *error);
 
-/* ------------------------------------------------------------------------------------------ */
-/* Benchmarks                                                                                 */
+/* ---- Benchmarks -------------------------------------------------------------------------- */
 
 typedef struct mixt_bench_row {
     const char *name;      /* "train step", "pp512", "tg128", "pp512+tg128", "tg128 @ d1024" (behind

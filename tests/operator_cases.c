@@ -712,6 +712,97 @@ static void adamw_naive(const operator_case *c, double *const *in, int32_t *cons
     }
 }
 
+/* muon: {T, capacity, matrices, rows, columns} */
+
+static const int64_t muon_rows[][CASE_NUMBERS] = {{1, 1, 1, 1, 1},  {1, 1, 1, 1, 9},
+                                                  {1, 1, 3, 5, 7},  {1, 1, 2, 33, 17},
+                                                  {1, 1, 19, 8, 8}, {1, 1, 1, 131, 140}};
+
+static void muon_prepare(operator_case *c)
+{
+    for (int i = 0; i < MUON_INPUTS; i++) {
+        c->request.in[i] = mixt_shape_static(3, c->p[2], c->p[3], c->p[4]);
+    }
+    c->muon = (mixt_muon_arguments){.scale = 0.5, .rate = 0.01, .momentum = 0.95, .decay = 0.1};
+    c->attributes.muon = &c->muon;
+}
+
+/* One matrix without a gradient and without a past: nothing to divide by. */
+static void muon_fill(operator_case *c)
+{
+    for (int64_t i = 0; i < c->p[3] * c->p[4] && c->p[2] == 3; i++) {
+        c->value[MUON_GRADIENT][i] = c->value[MUON_M][i] = 0;
+    }
+}
+
+/* to [rows, columns] = factor to + share a b, where b^T is given */
+static void muon_product(double *to, const double *a, const double *b, const int64_t size[3],
+                         const double numbers[2])
+{
+    for (int64_t i = 0; i < size[0]; i++) {
+        for (int64_t j = 0; j < size[1]; j++) {
+            double sum = case_product(a + i * size[2], b + j * size[2], size[2]);
+            to[i * size[1] + j] = numbers[0] * to[i * size[1] + j] + numbers[1] * sum;
+        }
+    }
+}
+
+static void muon_transpose(double *to, const double *x, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows * columns; i++) {
+        to[i % columns * rows + i / columns] = x[i];
+    }
+}
+
+/* x [rows, columns], rows by rows whichever is longer */
+static void muon_orthogonal(double *x, int64_t rows, int64_t columns)
+{
+    double *gram = calloc((size_t)(rows * rows), sizeof *gram), norm = 0;
+    double *sum = calloc((size_t)(rows * rows), sizeof *sum);
+    double *turned = calloc((size_t)(rows * columns), sizeof *turned);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        norm += x[i] * x[i];
+    }
+    for (int64_t i = 0; i < rows * columns; i++) {
+        x[i] /= fmax(sqrt(norm), 1e-7);
+    }
+    for (int step = 0; step < 5; step++) {
+        muon_product(gram, x, x, (int64_t[]){rows, rows, columns}, (double[]){0, 1});
+        memcpy(sum, gram, (size_t)(rows * rows) * sizeof *sum);
+        muon_product(sum, gram, gram, (int64_t[]){rows, rows, rows}, (double[]){-4.7750, 2.0315});
+        muon_transpose(turned, x, rows, columns);
+        muon_product(x, sum, turned, (int64_t[]){rows, columns, rows}, (double[]){3.4445, 1});
+    }
+    free(gram);
+    free(sum);
+    free(turned);
+}
+
+/* Every matrix as it lies: the longer side only decides what is quicker. */
+static void muon_naive(const operator_case *c, double *const *in, int32_t *const *integers)
+{
+    (void)integers;
+    int64_t rows = c->p[3], columns = c->p[4], values = rows * columns;
+    const mixt_muon_arguments *step = &c->muon;
+    double *x = calloc((size_t)values, sizeof *x);
+    for (int64_t e = 0; e < c->p[2]; e++) {
+        for (int64_t i = 0; i < values; i++) {
+            double g = step->scale * c->value[MUON_GRADIENT][e * values + i];
+            double *m = &in[MUON_M][e * values + i];
+            *m = c->value[MUON_M][e * values + i] * step->momentum + (1 - step->momentum) * g;
+            x[i] = step->momentum * *m + (1 - step->momentum) * g;
+        }
+        muon_orthogonal(x, rows, columns);
+        for (int64_t i = 0; i < values; i++) {
+            double length = 0.2 * sqrt((double)(rows > columns ? rows : columns));
+            in[MUON_WEIGHT][e * values + i] =
+                c->value[MUON_WEIGHT][e * values + i] * (1 - step->rate * step->decay) -
+                step->rate * length * x[i];
+        }
+    }
+    free(x);
+}
+
 /* squares: {T, capacity, n} */
 
 static const int64_t squares_rows[][CASE_NUMBERS] = {
@@ -784,6 +875,8 @@ static const operator_subject loss_subject = {MIXT_OP_loss, TABLE(loss), 2e-5, l
                                               loss_fill,    loss_naive,  0,    0};
 static const operator_subject adamw_subject = {MIXT_OP_adamw, TABLE(adamw), 4e-6, adamw_prepare,
                                                adamw_fill,    adamw_naive,  0,    0};
+static const operator_subject muon_subject = {MIXT_OP_muon, TABLE(muon), 2e-5, muon_prepare,
+                                              muon_fill,    muon_naive,  0,    0};
 static const operator_subject squares_subject = {
     MIXT_OP_squares, TABLE(squares),  1e-6, squares_prepare, NULL,
     squares_naive,   SLOT(SQUARES_X), 0};
@@ -815,5 +908,6 @@ const operator_subject *const operator_subjects[MIXT_OP_COUNT] = {
     [MIXT_OP_loss] = &loss_subject,
     [MIXT_OP_competitive] = &competitive_subject,
     [MIXT_OP_adamw] = &adamw_subject,
+    [MIXT_OP_muon] = &muon_subject,
     [MIXT_OP_squares] = &squares_subject,
 };

@@ -17,6 +17,7 @@ typedef struct operator_case {
     mixt_attributes attributes;
     mixt_router_spec spec;
     mixt_adamw_arguments adamw;
+    mixt_muon_arguments muon;
     mixt_shape_request request; /* in[] by prepare, the rest by the shape rule */
     /* inputs by their planned size: numbers that fp32 holds exactly, or integers */
     double *value[MIXT_SLOTS];

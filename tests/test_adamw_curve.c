@@ -1,5 +1,6 @@
-/* 50 steps of AdamW (warm-up, cosine, clipping, weight decay on matrices) against PyTorch's loss
- * curve on the same batches. Expected values: tests/reference/model_adamw.py. */
+/* 50 steps of AdamW (warm-up, cosine, clipping, weight decay on matrices), and 30 of Muon beside
+ * it, against PyTorch's loss curves on the same batches. Expected values:
+ * tests/reference/model_adamw.py and model_muon.py. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,6 +25,7 @@
 typedef struct curve {
     parity_fixture fixture;
     parity_run run;
+    mixt_optimizer_kind optimizer;
     json_t *expected;
     mixt_device_memory moments[2]; /* first and second, laid out as the weights */
     double worst[2];               /* loss, gradient norm */
@@ -43,13 +45,15 @@ static double at_step(const curve *c, const char *name, int64_t step)
     return json_number_value(value);
 }
 
-static void curve_open(curve *c, const char *name, size_t real_size)
+static void curve_open(curve *c, const char *name, mixt_optimizer_kind optimizer, size_t real_size)
 {
     char path[256];
     mixt_error error = MIXT_ERROR_INIT;
     memset(c, 0, sizeof *c);
     parity_open(&c->fixture, name, NULL, MIXT_MATMUL_EXACT);
-    snprintf(path, sizeof path, PARITY_FOLDER "%s/expected-adamw.json", name);
+    c->optimizer = optimizer;
+    snprintf(path, sizeof path, PARITY_FOLDER "%s/expected-%s.json", name,
+             optimizer == MIXT_OPTIMIZER_MUON ? "muon" : "adamw");
     if (mixt_json_read(path, MIXT_JSON_CONFIG_MAX, &c->expected, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
     }
@@ -98,6 +102,42 @@ static double gradient_norm(const parity_run *run)
     return sqrt(sum);
 }
 
+/* Matrices of attention, experts and MLPs, as model_muon.py finds them: the one with a name of a
+ * table, head or router is none. */
+static bool is_muons(const curve *c, const mixt_parameter *p)
+{
+    return c->optimizer == MIXT_OPTIMIZER_MUON && p->rank >= 2 &&
+           strstr(p->name, "embed_tokens") == NULL && strstr(p->name, "lm_head") == NULL &&
+           strstr(p->name, ".gate.weight") == NULL;
+}
+
+static void step_of_muon(curve *c, const mixt_parameter *p, const mixt_muon_arguments *arguments)
+{
+    size_t size = c->run.real_size, offset = p->offset * size;
+    mixt_attributes attributes = {.muon = arguments};
+    mixt_shape_request request = {.attributes = &attributes, .capacity = 1};
+    for (int i = 0; i < MUON_INPUTS; i++) {
+        request.in[i] = mixt_shape_static(3, p->rank == 3 ? p->size[0] : 1, p->size[p->rank - 2],
+                                          p->size[p->rank - 1]);
+    }
+    assert_int_equal(mixt_muon_shape(&request, NULL), MIXT_OK);
+    mixt_device_memory workspace;
+    const mixt_backend *backend = mixt_device_backend(&c->fixture.context->device, size);
+    assert_int_equal(mixt_device_memory_create(backend, (size_t)request.forward_workspace * size,
+                                               &workspace, NULL),
+                     MIXT_OK);
+    mixt_call call = {.compute = c->fixture.context->device.compute,
+                      .attributes = &attributes,
+                      .tokens = 1,
+                      .in_shape = request.in,
+                      .workspace = workspace.data};
+    call.in[MUON_WEIGHT] = (char *)c->run.device_weights.data + offset;
+    call.in[MUON_GRADIENT] = (char *)c->run.device_gradients.data + offset;
+    call.in[MUON_M] = (char *)c->moments[0].data + offset;
+    backend->forward[MIXT_OP_muon](&call);
+    mixt_device_memory_free(&workspace);
+}
+
 static void update(curve *c, int64_t step, double norm)
 {
     const mixt_model *model = c->fixture.model;
@@ -115,6 +155,14 @@ static void update(curve *c, int64_t step, double norm)
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         size_t offset = p->offset * size;
+        if (is_muons(c, p)) {
+            step_of_muon(c, p,
+                         &(mixt_muon_arguments){.scale = arguments.scale,
+                                                .rate = arguments.rate,
+                                                .momentum = option(c, "momentum"),
+                                                .decay = option(c, "weight_decay")});
+            continue;
+        }
         mixt_attributes attributes = {.adamw = &arguments};
         mixt_shape shapes[MIXT_SLOTS];
         for (int s = 0; s < MIXT_SLOTS; s++) {
@@ -178,18 +226,19 @@ static double compare_norms(const curve *c)
     return worst;
 }
 
-static void follow(const char *name, size_t real_size, double bound)
+static void follow(const char *name, mixt_optimizer_kind optimizer, size_t real_size, double bound)
 {
     curve c;
-    curve_open(&c, name, real_size);
+    curve_open(&c, name, optimizer, real_size);
     int64_t steps = (int64_t)option(&c, "steps");
     for (int64_t step = 0; step < steps; step++) {
         step_and_compare(&c, step);
     }
     double norms = compare_norms(&c);
-    print_message("%s fp%zu: over %d steps the loss differs by %.1e, the gradient norm by %.1e, "
+    print_message("%s %s fp%zu: over %d steps the loss differs by %.1e, the gradient norm by %.1e, "
                   "final weights' norms by %.1e\n",
-                  name, real_size * 8, (int)steps, c.worst[0], c.worst[1], norms);
+                  name, optimizer == MIXT_OPTIMIZER_MUON ? "Muon" : "AdamW", real_size * 8,
+                  (int)steps, c.worst[0], c.worst[1], norms);
     parity_check(name, "loss", c.worst[0], bound);
     parity_check(name, "gradient norm", c.worst[1], bound);
     parity_check(name, "final norms", norms, bound);
@@ -199,15 +248,19 @@ static void follow(const char *name, size_t real_size, double bound)
 static void test_double(void **state)
 {
     (void)state;
-    follow("moe", sizeof(double), 1e-10);
-    follow("dense", sizeof(double), 1e-10);
+    follow("moe", MIXT_OPTIMIZER_ADAMW, sizeof(double), 1e-10);
+    follow("dense", MIXT_OPTIMIZER_ADAMW, sizeof(double), 1e-10);
+    follow("moe", MIXT_OPTIMIZER_MUON, sizeof(double), 1e-10);
+    follow("dense", MIXT_OPTIMIZER_MUON, sizeof(double), 1e-10);
 }
 
 static void test_single(void **state)
 {
     (void)state;
-    follow("moe", sizeof(float), 1e-4);
-    follow("dense", sizeof(float), 1e-4);
+    follow("moe", MIXT_OPTIMIZER_ADAMW, sizeof(float), 1e-4);
+    follow("dense", MIXT_OPTIMIZER_ADAMW, sizeof(float), 1e-4);
+    follow("moe", MIXT_OPTIMIZER_MUON, sizeof(float), 1e-4);
+    follow("dense", MIXT_OPTIMIZER_MUON, sizeof(float), 1e-4);
 }
 
 static mixt_train_options trainer_options(const curve *c, int accumulation)
@@ -226,6 +279,7 @@ static mixt_train_options trainer_options(const curve *c, int accumulation)
     o.epsilon = option(c, "epsilon");
     o.weight_decay = option(c, "weight_decay");
     o.clip = option(c, "clip");
+    o.optimizer = c->optimizer;
     return o;
 }
 
@@ -247,10 +301,10 @@ static void stage_step(const curve *c, mixt_trainer *trainer, int64_t step)
 }
 
 /* The trainer's own gradients, norm, schedule and optimizer. */
-static void follow_trainer(const char *name, int accumulation)
+static void follow_trainer(const char *name, mixt_optimizer_kind optimizer, int accumulation)
 {
     curve c;
-    curve_open(&c, name, sizeof(float));
+    curve_open(&c, name, optimizer, sizeof(float));
     mixt_trainer *trainer;
     mixt_error error = MIXT_ERROR_INIT;
     mixt_train_options o = trainer_options(&c, accumulation);
@@ -286,9 +340,11 @@ static void follow_trainer(const char *name, int accumulation)
 static void test_trainer(void **state)
 {
     (void)state;
-    follow_trainer("moe", 1);
-    follow_trainer("dense", 1);
-    follow_trainer("dense", 2);
+    follow_trainer("moe", MIXT_OPTIMIZER_ADAMW, 1);
+    follow_trainer("dense", MIXT_OPTIMIZER_ADAMW, 1);
+    follow_trainer("dense", MIXT_OPTIMIZER_ADAMW, 2);
+    follow_trainer("moe", MIXT_OPTIMIZER_MUON, 1);
+    follow_trainer("dense", MIXT_OPTIMIZER_MUON, 2);
 }
 
 int main(void)

@@ -85,6 +85,10 @@ static void parts_are_said_kept_and_refused(void **state)
     assert_has(shell_err, " 24,992 learn\n");
     assert_int_equal(shell("\"$MIXT\" train --out parts --steps 4 --train router"), 2);
     assert_has(shell_err, "parts was router,experts,norms when this run began and is router now");
+    shell_refuses(NEW "--out parts2 --momentum 0.9", "--momentum: of --optimizer muon");
+    shell_do(NEW "--out muon --steps 2 --optimizer muon --momentum 0.9; \"$MIXT\" train --out muon "
+                 "--steps 3; ! \"$MIXT\" train --out muon --steps 4 --optimizer adamw");
+    assert_has(shell_err, "--momentum: of --optimizer muon");
     shell_refuses(NEW "--out parts2 --train router,expert", "--train: expert is none of router, ");
     assert_int_equal(
         shell("\"$MIXT\" train --data text --init-from run --out parts2 --train shared"), 2);

@@ -142,6 +142,9 @@ static void a_resumed_run_is_the_same_run(void **state)
     drawn.router.jitter = 0.05;
     drawn.router.capacity = 1;
     resume_case(&drawn, &options);
+    options.optimizer = MIXT_OPTIMIZER_MUON;
+    resume_case(NULL, &options);
+    options.optimizer = MIXT_OPTIMIZER_ADAMW;
     options.schedule = MIXT_SCHEDULE_WSD;
     options.batch_size = 4;
     options.accumulation = 2; /* 96 windows in 12 steps: into another epoch */
@@ -273,6 +276,12 @@ static void other_options_are_refused_by_name(void **state)
     setup.options = good;
     setup.options.learning_rate *= 2;
     refused(&setup, "learning_rate");
+    setup.options = good;
+    setup.options.optimizer = MIXT_OPTIMIZER_MUON;
+    refused(&setup, "optimizer was adamw when this run began and is muon now");
+    setup.options = good;
+    setup.options.momentum = 0.9;
+    refused(&setup, "momentum was 0.95 when this run began and is 0.9 now");
     setup.options = good;
     mixt_model_options model = train_setup_model_options();
     model.ffn_size = 32;

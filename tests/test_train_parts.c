@@ -49,6 +49,16 @@ static void steps(mixt_trainer *trainer, int count)
     }
 }
 
+static char *read_whole(const char *path)
+{
+    char *text = NULL;
+    size_t length = 0;
+    if (mixt_file_read(path, 1 << 20, &text, &length, NULL) != MIXT_OK) {
+        fail_msg("%s cannot be read", path);
+    }
+    return text;
+}
+
 /* Every weight is of one part, and each part of this model has some. */
 static void parts_are_whole(void **state)
 {
@@ -117,6 +127,66 @@ static void what_is_left_keeps_its_bits(void **state)
     }
 }
 
+/* Muon keeps one moment of what it steps, and AdamW both of the rest; a checkpoint as well. */
+static void muon_has_one_moment(void **state)
+{
+    (void)state;
+    train_setup setup;
+    mixt_model_options options = model_options();
+    train_setup_open(&setup, 1, &options);
+    setup.options.optimizer = MIXT_OPTIMIZER_MUON;
+    mixt_trainer *trainer = open_trainer(&setup);
+    steps(trainer, 1);
+    assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+    char path[250];
+    snprintf(path, sizeof path, "%s/step-00000001/manifest.json", setup.run);
+    char *manifest = read_whole(path);
+    const int64_t hidden =
+        MIXT_PART_ATTENTION | MIXT_PART_EXPERTS | MIXT_PART_SHARED | MIXT_PART_MLP;
+    int muons = 0, others = 0;
+    for (int i = 0; i < setup.model->parameter_count; i++) {
+        const mixt_parameter *p = &setup.model->parameters[i];
+        bool muon = (mixt_slot_part(p->slot) & hidden) != 0;
+        assert_int_equal(mixt_train_uses_muon(trainer, p), muon);
+        assert_true(mixt_train_place(trainer, MIXT_TRAIN_FIRST_MOMENTS, i) != MIXT_NOWHERE);
+        assert_int_equal(mixt_train_place(trainer, MIXT_TRAIN_SECOND_MOMENTS, i) == MIXT_NOWHERE,
+                         muon);
+        for (int e = 0; e < (p->rank == 3 ? p->size[0] : 1); e++) {
+            char name[128], first[160], second[160];
+            mixt_parameter_expert_name(p, e, name);
+            snprintf(first, sizeof first, "\"exp_avg.%s\"", name);
+            snprintf(second, sizeof second, "\"exp_avg_sq.%s\"", name);
+            assert_non_null(strstr(manifest, first));
+            assert_int_equal(strstr(manifest, second) == NULL, muon);
+        }
+        muons += muon;
+        others += !muon;
+    }
+    assert_true(muons == 4 * 3 + 3 + 2 * (3 + 3) && others > 10);
+    free(manifest);
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
+/* Only matrices of Muon learn: the block of second moments is empty. */
+static void muon_alone(void **state)
+{
+    (void)state;
+    char hashes[2][65];
+    for (int threads = 1; threads <= 2; threads++) {
+        train_setup setup;
+        train_setup_open(&setup, threads, NULL);
+        setup.options.optimizer = MIXT_OPTIMIZER_MUON;
+        setup.options.parts = MIXT_PART_EXPERTS;
+        mixt_trainer *trainer = open_trainer(&setup);
+        steps(trainer, 3);
+        strcpy(hashes[threads - 1], mixt_trainer_state_hash(trainer));
+        mixt_trainer_free(trainer);
+        train_setup_close(&setup);
+    }
+    assert_string_equal(hashes[0], hashes[1]);
+}
+
 static void resume_part(int64_t parts)
 {
     char hashes[2][65];
@@ -182,16 +252,6 @@ static void other_parts_are_refused(void **state)
     refused(&setup, "parts was router,experts when this run began and is "
                     "router,experts,shared,mlp,attention,embeddings,head,norms now");
     train_setup_close(&setup);
-}
-
-static char *read_whole(const char *path)
-{
-    char *text = NULL;
-    size_t length = 0;
-    if (mixt_file_read(path, 1 << 20, &text, &length, NULL) != MIXT_OK) {
-        fail_msg("%s cannot be read", path);
-    }
-    return text;
 }
 
 static void hash_of(const char *text, size_t length, char hash[MIXT_SHA256_HEX])
@@ -289,6 +349,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_are_whole),
         cmocka_unit_test(what_is_left_keeps_its_bits),
+        cmocka_unit_test(muon_has_one_moment),
+        cmocka_unit_test(muon_alone),
         cmocka_unit_test(a_resumed_part_is_the_same_part),
         cmocka_unit_test(other_parts_are_refused),
         cmocka_unit_test(an_older_run_goes_on),

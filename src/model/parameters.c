@@ -49,29 +49,30 @@ bool mixt_slot_is_norm(mixt_slot slot)
 
 int64_t mixt_slot_part(mixt_slot slot)
 {
-    switch (slot) {
-    case MIXT_SLOT_EMBED:
-        return MIXT_PART_EMBEDDINGS;
-    case MIXT_SLOT_OUTPUT:
-        return MIXT_PART_HEAD;
-    case MIXT_SLOT_ROUTER:
-    case MIXT_SLOT_ROUTER_BIAS:
-    case MIXT_SLOT_ROUTER_LOGIT_BIAS:
-        return MIXT_PART_ROUTER;
-    case MIXT_SLOT_SHARED_GATE:
-    case MIXT_SLOT_SHARED_UP:
-    case MIXT_SLOT_SHARED_DOWN:
-    case MIXT_SLOT_SHARED_ROUTER:
-        return MIXT_PART_SHARED;
-    case MIXT_SLOT_DENSE_GATE:
-    case MIXT_SLOT_DENSE_UP:
-    case MIXT_SLOT_DENSE_DOWN:
-    case MIXT_SLOT_DENSE_GATE_BIAS:
-    case MIXT_SLOT_DENSE_UP_BIAS:
-    case MIXT_SLOT_DENSE_DOWN_BIAS:
-        return MIXT_PART_MLP;
-    default:
-        break;
+    static const struct {
+        mixt_slot slot;
+        mixt_train_part part;
+    } rows[] = {
+        {MIXT_SLOT_EMBED, MIXT_PART_EMBEDDINGS},
+        {MIXT_SLOT_OUTPUT, MIXT_PART_HEAD},
+        {MIXT_SLOT_ROUTER, MIXT_PART_ROUTER},
+        {MIXT_SLOT_ROUTER_BIAS, MIXT_PART_ROUTER},
+        {MIXT_SLOT_ROUTER_LOGIT_BIAS, MIXT_PART_ROUTER},
+        {MIXT_SLOT_SHARED_GATE, MIXT_PART_SHARED},
+        {MIXT_SLOT_SHARED_UP, MIXT_PART_SHARED},
+        {MIXT_SLOT_SHARED_DOWN, MIXT_PART_SHARED},
+        {MIXT_SLOT_SHARED_ROUTER, MIXT_PART_SHARED},
+        {MIXT_SLOT_DENSE_GATE, MIXT_PART_MLP},
+        {MIXT_SLOT_DENSE_UP, MIXT_PART_MLP},
+        {MIXT_SLOT_DENSE_DOWN, MIXT_PART_MLP},
+        {MIXT_SLOT_DENSE_GATE_BIAS, MIXT_PART_MLP},
+        {MIXT_SLOT_DENSE_UP_BIAS, MIXT_PART_MLP},
+        {MIXT_SLOT_DENSE_DOWN_BIAS, MIXT_PART_MLP},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (rows[i].slot == slot) {
+            return rows[i].part;
+        }
     }
     return mixt_slot_is_expert(slot) ? MIXT_PART_EXPERTS
            : mixt_slot_is_norm(slot) ? MIXT_PART_NORMS

@@ -39,6 +39,13 @@ typedef struct mixt_adamw_arguments {
     double correction1, correction2; /* 1 - beta^t */
 } mixt_adamw_arguments;
 
+/* One step of Muon: g = scale * gradient; m = momentum m + (1 - momentum) g;
+ * x = momentum m + (1 - momentum) g, made nearly orthogonal;
+ * w = (1 - rate decay) w - rate 0.2 sqrt(max(rows, columns)) x */
+typedef struct mixt_muon_arguments {
+    double scale, rate, momentum, decay;
+} mixt_muon_arguments;
+
 typedef struct mixt_compute mixt_compute; /* below */
 
 /* mixt_kernels_f32, mixt_gemm_f32, ..., and the same as _f64. */

@@ -99,6 +99,7 @@ typedef struct mixt_attributes {
     int segment;                           /* pool: tokens of one, 0: whole documents */
     double jitter;                         /* jitter: how far from 1 */
     const mixt_adamw_arguments *adamw;     /* adamw: the step */
+    const mixt_muon_arguments *muon;       /* muon: the step */
 } mixt_attributes;
 
 /* Given to a shape rule: in[] filled, out[] and workspaces to fill. `capacity` tokens. */

@@ -11,6 +11,9 @@
 #define MIXT_ELEMENTS 16384 /* values of one item of an elementwise operator */
 #define MIXT_SUM_ROWS 128   /* rows summed into one partial gradient of a vector */
 
+#define MIXT_MUON_GROUP 8 /* matrices of a stack that are worked on at once */
+#define MIXT_MUON_STEPS 5 /* of the Newton-Schulz iteration */
+
 /* Active rows of a tensor in a call of `tokens`. */
 static inline int64_t mixt_rows(const mixt_shape *shape, int64_t tokens)
 {
@@ -22,6 +25,12 @@ static inline int64_t mixt_rows(const mixt_shape *shape, int64_t tokens)
 static inline int64_t mixt_gemm_list_reals(int64_t count)
 {
     return (int64_t)((size_t)count * sizeof(mixt_gemm_f64) + 63) / 64 * 64 / (int64_t)sizeof(float);
+}
+
+/* Reals that doubles lie in: 64-byte steps, in either precision. */
+static inline int64_t mixt_round_up_reals(int64_t reals)
+{
+    return mixt_divide_up(reals, 16) * 16;
 }
 
 /* Shape checks: MIXT_OK, or one line that names `what` ("norm: weight") and both shapes.

@@ -17,11 +17,20 @@ size_t mixt_train_place(const mixt_trainer *trainer, mixt_train_block block, int
     return trainer->blocks.places[(int)block * trainer->model->parameter_count + parameter];
 }
 
+bool mixt_train_uses_muon(const mixt_trainer *trainer, const mixt_parameter *parameter)
+{
+    return trainer->options.optimizer == MIXT_OPTIMIZER_MUON &&
+           mixt_parameter_is_matrix(parameter) && parameter->slot != MIXT_SLOT_EMBED &&
+           parameter->slot != MIXT_SLOT_OUTPUT;
+}
+
 /* Selection biases and frozen routers keep the places that they always had: the order in which the
  * squares of gradients are added up hangs on them. */
 static bool has_place(const mixt_trainer *trainer, mixt_train_block block, const mixt_parameter *p)
 {
-    return block == MIXT_TRAIN_WEIGHTS || (mixt_slot_part(p->slot) & trainer->options.parts) != 0;
+    bool learns = (mixt_slot_part(p->slot) & trainer->options.parts) != 0;
+    bool has_none = block == MIXT_TRAIN_SECOND_MOMENTS && mixt_train_uses_muon(trainer, p);
+    return block == MIXT_TRAIN_WEIGHTS || (learns && !has_none);
 }
 
 static void lay_out(mixt_trainer *trainer, mixt_train_block block)

@@ -1,6 +1,6 @@
-/* What is done with the blocks of weights, gradients and moments: norms, AdamW over all parameters,
- * the loss-free bias update. The first two are a plan of their own, so that they run where the
- * blocks lie. */
+/* What is done with the blocks of weights, gradients and moments: norms, a step of AdamW or Muon
+ * over each parameter, the loss-free bias update. The first two are a plan of their own, so that
+ * they run where the blocks lie. */
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,12 +8,13 @@
 #include "train/trainer.h"
 
 typedef struct mixt_optimizer {
-    mixt_plan *plan; /* records: the norm of each block, then AdamW for each trainable parameter */
+    mixt_plan *plan; /* records: the norm of each block, then a step for each trainable parameter */
     mixt_instance *instance;
     mixt_value_id blocks[MIXT_TRAIN_BLOCKS];
     mixt_value_id squares[MIXT_TRAIN_BLOCKS]; /* f64 [parts]: sums of squares of a block's parts */
     double *sums;                             /* of the parts of the largest block */
-    mixt_adamw_arguments step[2];             /* without and with weight decay */
+    mixt_adamw_arguments adamw[2];            /* without and with weight decay */
+    mixt_muon_arguments muon;
 } mixt_optimizer;
 
 /* Parts whose squares are summed one by one. */
@@ -54,7 +55,7 @@ static void append_adamw(mixt_optimizer *optimizer, const mixt_parameter *p)
                   {ADAMW_GRADIENT, "gradient"},
                   {ADAMW_M, "moment"},
                   {ADAMW_V, "square"}};
-    mixt_attributes attributes = {.adamw = &optimizer->step[p->decay]};
+    mixt_attributes attributes = {.adamw = &optimizer->adamw[p->decay]};
     mixt_value_id in[MIXT_SLOTS];
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
         in[inputs[i].slot] = mixt_plan_state(optimizer->plan, inputs[i].name,
@@ -63,13 +64,33 @@ static void append_adamw(mixt_optimizer *optimizer, const mixt_parameter *p)
     append(optimizer->plan, MIXT_OP_adamw, &attributes, in, NULL);
 }
 
-/* Binds the blocks, and AdamW's records in the order in which they were appended. */
+/* The same as a stack of matrices for Muon; a single one is a stack too. */
+static void append_muon(mixt_optimizer *optimizer, const mixt_parameter *p)
+{
+    static const char *const names[] = {
+        [MUON_WEIGHT] = "weight", [MUON_GRADIENT] = "gradient", [MUON_M] = "moment"};
+    assert(p->decay && (p->rank == 2 || p->rank == 3));
+    const int64_t *size = p->size + p->rank - 2;
+    mixt_attributes attributes = {.muon = &optimizer->muon};
+    mixt_value_id in[MIXT_SLOTS];
+    for (int i = 0; i < MUON_INPUTS; i++) {
+        in[i] =
+            mixt_plan_state(optimizer->plan, names[i],
+                            mixt_shape_static(3, p->rank == 3 ? p->size[0] : 1, size[0], size[1]));
+    }
+    append(optimizer->plan, MIXT_OP_muon, &attributes, in, NULL);
+}
+
+/* Binds the blocks, and the inputs of the steps in the order in which they were appended. */
 static void bind(mixt_trainer *trainer)
 {
-    static const mixt_train_block block_of[] = {[ADAMW_WEIGHT] = MIXT_TRAIN_WEIGHTS,
-                                                [ADAMW_GRADIENT] = MIXT_TRAIN_GRADIENTS,
-                                                [ADAMW_M] = MIXT_TRAIN_FIRST_MOMENTS,
-                                                [ADAMW_V] = MIXT_TRAIN_SECOND_MOMENTS};
+    static const mixt_train_block adamw[] = {[ADAMW_WEIGHT] = MIXT_TRAIN_WEIGHTS,
+                                             [ADAMW_GRADIENT] = MIXT_TRAIN_GRADIENTS,
+                                             [ADAMW_M] = MIXT_TRAIN_FIRST_MOMENTS,
+                                             [ADAMW_V] = MIXT_TRAIN_SECOND_MOMENTS};
+    static const mixt_train_block muon[] = {[MUON_WEIGHT] = MIXT_TRAIN_WEIGHTS,
+                                            [MUON_GRADIENT] = MIXT_TRAIN_GRADIENTS,
+                                            [MUON_M] = MIXT_TRAIN_FIRST_MOMENTS};
     mixt_optimizer *optimizer = trainer->optimizer;
     int record = MIXT_TRAIN_BLOCKS;
     for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {
@@ -78,10 +99,13 @@ static void bind(mixt_trainer *trainer)
     }
     for (int i = 0; i < trainer->model->parameter_count; i++) {
         const mixt_parameter *p = &trainer->model->parameters[i];
-        for (int slot = 0; p->trainable && slot < ADAMW_INPUTS; slot++) {
+        bool matrix = mixt_train_uses_muon(trainer, p);
+        int slots = matrix ? MUON_INPUTS : ADAMW_INPUTS;
+        for (int slot = 0; p->trainable && slot < slots; slot++) {
+            mixt_train_block block = matrix ? muon[slot] : adamw[slot];
             mixt_instance_bind(optimizer->instance, optimizer->plan->records[record].in[slot],
-                               mixt_train_memory(trainer, block_of[slot]),
-                               mixt_train_place(trainer, block_of[slot], i) * sizeof(float));
+                               mixt_train_memory(trainer, block),
+                               mixt_train_place(trainer, block, i) * sizeof(float));
         }
         record += p->trainable;
     }
@@ -99,8 +123,11 @@ mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error)
     MIXT_TRY(mixt_plan_create("update", 1, sizeof(float), &optimizer->plan, error));
     append_norms(optimizer, &trainer->blocks);
     for (int i = 0; i < model->parameter_count; i++) {
-        if (model->parameters[i].trainable) {
-            append_adamw(optimizer, &model->parameters[i]);
+        const mixt_parameter *p = &model->parameters[i];
+        if (p->trainable && mixt_train_uses_muon(trainer, p)) {
+            append_muon(optimizer, p);
+        } else if (p->trainable) {
+            append_adamw(optimizer, p);
         }
     }
     MIXT_TRY(mixt_plan_finish(optimizer->plan, error));
@@ -152,15 +179,18 @@ mixt_status mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradi
     mixt_optimizer *optimizer = trainer->optimizer;
     double t = (double)(trainer->counters.updates + 1);
     for (int decay = 0; decay < 2; decay++) {
-        optimizer->step[decay] = (mixt_adamw_arguments){.scale = gradient_scale,
-                                                        .rate = rate,
-                                                        .beta1 = o->beta1,
-                                                        .beta2 = o->beta2,
-                                                        .epsilon = o->epsilon,
-                                                        .decay = decay != 0 ? o->weight_decay : 0.0,
-                                                        .correction1 = 1.0 - pow(o->beta1, t),
-                                                        .correction2 = 1.0 - pow(o->beta2, t)};
+        optimizer->adamw[decay] =
+            (mixt_adamw_arguments){.scale = gradient_scale,
+                                   .rate = rate,
+                                   .beta1 = o->beta1,
+                                   .beta2 = o->beta2,
+                                   .epsilon = o->epsilon,
+                                   .decay = decay != 0 ? o->weight_decay : 0.0,
+                                   .correction1 = 1.0 - pow(o->beta1, t),
+                                   .correction2 = 1.0 - pow(o->beta2, t)};
     }
+    optimizer->muon = (mixt_muon_arguments){
+        .scale = gradient_scale, .rate = rate, .momentum = o->momentum, .decay = o->weight_decay};
     mixt_status status = mixt_instance_run(optimizer->instance, 1, MIXT_TRAIN_BLOCKS,
                                            optimizer->plan->record_count, error);
     mixt_weights_changed(trainer->weights, trainer->model);

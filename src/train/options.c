@@ -44,6 +44,8 @@ const mixt_train_option mixt_train_option_rows[] = {
     ROW(log_every, LONG, 1, FAR, false),
     ROW(evaluate_tokens, LONG, 0, FAR, false),
     NEWER(parts, LONG, 0, MIXT_PART_ALL),
+    NEWER(momentum, REAL, 0, 0.9999999),
+    NEWER(optimizer, INT, 0, MIXT_OPTIMIZER_MUON),
     {0},
 };
 
@@ -70,6 +72,7 @@ mixt_train_options mixt_train_options_default(void)
         .log_every = 1,
         .evaluate_tokens = 50000,
         .parts = MIXT_PART_ALL,
+        .momentum = 0.95,
     };
 }
 
@@ -131,11 +134,14 @@ void mixt_train_option_show(const mixt_train_option *row, const char *text,
                             char to[MIXT_TRAIN_SHOWN])
 {
     static const char *const schedules[] = {"cosine", "wsd", "constant"};
+    static const char *const optimizers[] = {"adamw", "muon"};
     double value = row->type == MIXT_TRAIN_SEED ? 0 : mixt_number_read(text, NULL);
     if (row->type == MIXT_TRAIN_BOOL) {
         snprintf(to, MIXT_TRAIN_SHOWN, "%s", value != 0 ? "true" : "false");
     } else if (row->offset == offsetof(mixt_train_options, schedule) && value >= 0 && value < 3) {
         snprintf(to, MIXT_TRAIN_SHOWN, "%s", schedules[(int)value]);
+    } else if (row->offset == offsetof(mixt_train_options, optimizer) && value >= 0 && value < 2) {
+        snprintf(to, MIXT_TRAIN_SHOWN, "%s", optimizers[(int)value]);
     } else if (row->offset == offsetof(mixt_train_options, parts) && value >= 0 &&
                value <= MIXT_PART_ALL) {
         mixt_train_parts_text((int64_t)value, to);

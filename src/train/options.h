@@ -29,7 +29,7 @@ void mixt_train_option_text(const mixt_train_option *row, const mixt_train_optio
                             char text[MIXT_NUMBER_SIZE]);
 /* Whether two such texts are the same value: 0.0003 has several. */
 bool mixt_train_option_is(const mixt_train_option *row, const char *a, const char *b);
-/* Such a text for a reader: words for truths, schedules and parts. `to` may be `text`. */
+/* Such a text for a reader: words for truths, choices and parts. `to` may be `text`. */
 #define MIXT_TRAIN_SHOWN 80
 void mixt_train_option_show(const mixt_train_option *row, const char *text,
                             char to[MIXT_TRAIN_SHOWN]);

@@ -136,6 +136,7 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
                               .created = mixt_train_time(),
                               .saved_step = -1};
     trainer->options.parts = parts;
+    trainer->options.momentum = options->momentum != 0 ? options->momentum : 0.95;
     trainer->last_checkpoint = trainer->created;
     mixt_status status = build(trainer, error);
     if (status != MIXT_OK) {

@@ -14,7 +14,7 @@ typedef struct mixt_log mixt_log; /* log.h */
 /* Numbers that move with the run; all are in a checkpoint, all but the times in the state hash. */
 typedef struct mixt_counters {
     int64_t step;           /* finished steps, skipped ones included */
-    int64_t updates;        /* AdamW steps: the t of the bias correction */
+    int64_t updates;        /* optimizer steps: the t of the bias correction */
     int64_t skipped;        /* steps skipped because of NaN or Inf */
     int64_t skipped_in_row; /* of them since the last update */
     int64_t tokens;         /* seen */
@@ -99,19 +99,21 @@ mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, 
 mixt_status mixt_train_blocks_create(mixt_trainer *trainer, mixt_error *error);
 void mixt_train_blocks_free(mixt_trainer *trainer);
 const mixt_device_memory *mixt_train_memory(const mixt_trainer *trainer, mixt_train_block block);
+/* Whether Muon steps a parameter that learns, which then has no second moment. */
+bool mixt_train_uses_muon(const mixt_trainer *trainer, const mixt_parameter *parameter);
 /* Where a parameter begins in a block, in values, or MIXT_NOWHERE. */
 size_t mixt_train_place(const mixt_trainer *trainer, mixt_train_block block, int parameter);
 
 /* optimizer.c: what is done with weights, gradients and moments, as a plan of its own */
 mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error);
 void mixt_optimizer_free(struct mixt_optimizer *optimizer);
-/* Its plan, ready to run: records [0, MIXT_TRAIN_BLOCKS) are the norms of the blocks, the rest is
- * AdamW. */
+/* Its plan, ready to run: records [0, MIXT_TRAIN_BLOCKS) are the norms of the blocks, the rest are
+ * steps of AdamW and Muon. */
 mixt_instance *mixt_optimizer_instance(const mixt_trainer *trainer);
 /* Euclidean norm of one of them: squares summed in double in blocks, the blocks in order. */
 mixt_status mixt_optimizer_norm(mixt_trainer *trainer, mixt_train_block block, double *norm,
                                 mixt_error *error);
-/* One AdamW step on every trainable parameter. */
+/* One step on every trainable parameter. */
 mixt_status mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradient_scale,
                                 mixt_error *error);
 /* Loss-free balancing: moves the selection biases by the step's counts. */
