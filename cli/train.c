@@ -18,7 +18,9 @@ typedef struct train_settings {
     const char *out;
     const char *tokenizer;
     const char *init_from;
+    const char *upcycle;
     const char *model_config;
+    double upcycle_noise, upcycle_reinit;
     double heldout;
     int64_t tokenizer_bytes;
     int64_t sample_every;
@@ -49,6 +51,26 @@ static const cli_option train_options[] = {
      .value = "FOLDER",
      .help = "begin with the weights and tokenizer of this model; model and router options beside "
              "it change what needs no other tensors"},
+    {.name = "upcycle",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(train_settings, upcycle),
+     .value = "MODEL",
+     .help = "begin with a mixture of this dense model: experts are copies of its MLPs, or with an "
+             "--ffn-size that divides theirs parts of them"},
+    {.name = "upcycle-noise",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(train_settings, upcycle_noise),
+     .low = 0,
+     .high = 1000,
+     .value = "X",
+     .help = "normal noise on the experts, times the root mean square of a matrix"},
+    {.name = "upcycle-reinit",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(train_settings, upcycle_reinit),
+     .low = 0,
+     .high = 1,
+     .value = "SHARE",
+     .help = "part of each expert's units that is drawn anew"},
     {.name = "model-config",
      .kind = OPTION_TEXT,
      .offset = offsetof(train_settings, model_config),
@@ -110,6 +132,12 @@ static void train_defaults(void *user)
 
 /* ---- what a run begins with */
 
+/* Weights of a model that there is, in the place of random ones. */
+static bool has_source(const train_settings *settings)
+{
+    return settings->init_from != NULL || settings->upcycle != NULL;
+}
+
 /* The tokenizer of the run, the given one, or a new one. */
 static mixt_status find_tokenizer(const train_settings *settings, const cli_arguments *arguments,
                                   const char *kept, cli_resources *resources, mixt_error *error)
@@ -117,10 +145,10 @@ static mixt_status find_tokenizer(const train_settings *settings, const cli_argu
     if (kept != NULL) {
         return mixt_tokenizer_open(kept, &resources->tokenizer, error);
     }
-    if (settings->tokenizer != NULL || settings->init_from != NULL) {
+    if (settings->tokenizer != NULL || has_source(settings)) {
         TRY(open_tokenizer(settings->tokenizer, resources, error));
         int ids = mixt_tokenizer_vocab_size(resources->tokenizer);
-        bool said = options_given(arguments, "vocab-size") != NULL && settings->init_from == NULL;
+        bool said = options_given(arguments, "vocab-size") != NULL && !has_source(settings);
         return said && ids != settings->model.vocab_size
                    ? set_error(error, MIXT_ERROR_ARGUMENT,
                                "--vocab-size: %d is not what --tokenizer has, %d",
@@ -176,10 +204,25 @@ static bool can_take(const mixt_model *model, const mixt_model_options *source,
     return fits && (stays || (follows && option->kind != OPTION_FLAG));
 }
 
-/* The source's options with those over them that were said. What cannot be is listed in `refused`.
- */
+/* Is the option one of the mixture alone, which a dense model cannot have? */
+static bool is_of_mixture(const cli_option *option, size_t place)
+{
+    static const char *const names[] = {
+        "ffn-size",         "experts",         "experts-per-token",    "shared-experts",
+        "shared-gate",      "shared-ffn-size", "leading-dense-layers", "dense-ffn-size",
+        "initializer-range"};
+    bool is = place >= offsetof(mixt_model_options, router);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        is = is || strcmp(option->name, names[i]) == 0;
+    }
+    return is;
+}
+
+/* The source's options with those over them that were said, without those of a mixture where it is
+ * `dense`. What cannot be is listed in `refused`. */
 static void merge_options(const train_settings *settings, const cli_arguments *arguments,
-                          const mixt_model *model, mixt_model_options *merged, char refused[1000])
+                          const mixt_model *model, bool dense, mixt_model_options *merged,
+                          char refused[1000])
 {
     const mixt_model_options source = *merged;
     size_t used = 0;
@@ -191,7 +234,7 @@ static void merge_options(const train_settings *settings, const cli_arguments *a
             const char *has = (const char *)&source + place;
             const char *asked = (const char *)&settings->model + place;
             if (options_given(arguments, row->name) == NULL ||
-                memcmp(has, asked, size_of(row)) == 0) {
+                (dense && is_of_mixture(row, place)) || memcmp(has, asked, size_of(row)) == 0) {
                 continue;
             }
             memcpy((char *)merged + place, asked, size_of(row));
@@ -215,7 +258,7 @@ static mixt_status take_source(train_settings *settings, const cli_arguments *ar
     mixt_model_describe(resources->model, &info);
     TRY(check_trainable(&info.options, "init-from", settings->init_from, error));
     mixt_model_options merged = info.options;
-    merge_options(settings, arguments, resources->model, &merged, refused);
+    merge_options(settings, arguments, resources->model, false, &merged, refused);
     if (refused[0] != 0) {
         return set_error(
             error, MIXT_ERROR_ARGUMENT,
@@ -229,12 +272,73 @@ static mixt_status take_source(train_settings *settings, const cli_arguments *ar
     return MIXT_OK;
 }
 
+/* The dense model's options, with those of the mixture as they were asked or by default, and the
+ * others that were said. What cannot be is listed in `refused`. */
+static void merge_mixture(const train_settings *settings, const cli_arguments *arguments,
+                          const mixt_model *dense, mixt_model_options *merged, char refused[1000])
+{
+    const mixt_model_options *asked = &settings->model;
+    mixt_model_options source = *merged;
+    merge_options(settings, arguments, dense, true, merged, refused);
+    merged->experts = asked->experts;
+    merged->experts_per_token = asked->experts_per_token;
+    merged->shared_experts = asked->shared_experts;
+    merged->shared_ffn_size = asked->shared_ffn_size;
+    merged->shared_gate = asked->shared_gate;
+    merged->leading_dense_layers = asked->leading_dense_layers;
+    merged->router = asked->router;
+    merged->ffn_size =
+        options_given(arguments, "ffn-size") != NULL ? asked->ffn_size : source.ffn_size;
+    merged->dense_ffn_size = asked->dense_ffn_size != 0 ? asked->dense_ffn_size : source.ffn_size;
+    merged->initializer_range = options_given(arguments, "initializer-range") != NULL
+                                    ? asked->initializer_range
+                                    : source.initializer_range;
+}
+
+/* The mixture of --upcycle in the place of the dense model. */
+static mixt_status take_dense(train_settings *settings, const cli_arguments *arguments,
+                              cli_resources *resources, mixt_error *error)
+{
+    mixt_model_info info;
+    char refused[1000];
+    mixt_model *mixture = NULL;
+    const mixt_upcycle_options how = {.noise = settings->upcycle_noise,
+                                      .reinit = settings->upcycle_reinit,
+                                      .seed = settings->training.seed};
+    mixt_model_describe(resources->model, &info);
+    TRY(check_trainable(&info.options, "upcycle", settings->upcycle, error));
+    if (info.options.experts > 0) {
+        return set_error(error, MIXT_ERROR_ARGUMENT,
+                         "--upcycle: %.400s is a mixture already, of %d experts a layer; "
+                         "--init-from begins with it",
+                         settings->upcycle, info.options.experts);
+    }
+    mixt_model_options merged = info.options;
+    merge_mixture(settings, arguments, resources->model, &merged, refused);
+    if (refused[0] != 0) {
+        return set_error(
+            error, MIXT_ERROR_ARGUMENT,
+            "--upcycle: all but the MLPs of %.200s stays as it is, but asked is %.600s",
+            settings->upcycle, refused);
+    }
+    TRY(mixt_model_upcycle(resources->model, &merged, &how, &mixture, error));
+    mixt_model_free(resources->model);
+    resources->model = mixture;
+    mixt_model_describe(mixture, &info);
+    TRY(mixt_model_options_check(&info.options, error));
+    settings->model = info.options;
+    for (int i = 0; mixt_model_remark(mixture, i) != NULL; i++) {
+        say(stderr, "%s\n", mixt_model_remark(mixture, i));
+    }
+    return MIXT_OK;
+}
+
 /* A window and a context length that fit: where one of them was not said it follows the other. */
 static mixt_status fit_window(train_settings *settings, const cli_arguments *arguments,
                               mixt_error *error)
 {
     int *window = &settings->training.window, *context = &settings->model.context_length;
-    bool new_shape = settings->init_from == NULL && settings->model_config == NULL;
+    bool new_shape = !has_source(settings) && settings->model_config == NULL;
     if (*window <= *context) {
         return MIXT_OK;
     }
@@ -257,14 +361,15 @@ static mixt_status prepare(train_settings *settings, const cli_arguments *argume
                            const char *kept, cli_resources *resources, mixt_error *error)
 {
     TRY(open_context(&settings->machine, resources, error));
-    if (settings->init_from != NULL) {
-        TRY(open_model(settings->init_from, resources, error));
-        TRY(take_source(settings, arguments, resources, error));
+    if (has_source(settings)) {
+        bool dense = settings->upcycle != NULL;
+        TRY(open_model(dense ? settings->upcycle : settings->init_from, resources, error));
+        TRY((dense ? take_dense : take_source)(settings, arguments, resources, error));
         TRY(fit_window(settings, arguments, error));
     }
     TRY(find_tokenizer(settings, arguments, kept, resources, error));
     TRY(open_training_data(&settings->data, settings->heldout, resources, error));
-    if (settings->init_from != NULL) {
+    if (has_source(settings)) {
         return MIXT_OK;
     }
     settings->model.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
@@ -529,9 +634,18 @@ static int compare_sources(const train_settings *settings, const train_settings 
         const char *flag, *now, *before;
     } rows[] = {
         {"init-from", settings->init_from, began->init_from},
+        {"upcycle", settings->upcycle, began->upcycle},
         {"tokenizer", settings->tokenizer, began->tokenizer},
         {"model-config", settings->model_config, began->model_config},
     };
+    if (settings->upcycle_noise != began->upcycle_noise ||
+        settings->upcycle_reinit != began->upcycle_reinit) {
+        return fail_usage(
+            "--upcycle-noise %g, --upcycle-reinit %g: the run in %.300s began with %g "
+            "and %g; use a new folder",
+            settings->upcycle_noise, settings->upcycle_reinit, settings->out, began->upcycle_noise,
+            began->upcycle_reinit);
+    }
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *before = rows[i].before != NULL ? rows[i].before : "nothing";
         if (rows[i].now != NULL && strcmp(rows[i].now, before) != 0) {
@@ -570,6 +684,15 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
     if (settings->must_resume && !folder->had_config) {
         return fail_usage("init_from resume: there is no run in %.400s", settings->out);
     }
+    if (settings->upcycle == NULL &&
+        (settings->upcycle_noise != 0 || settings->upcycle_reinit != 0)) {
+        return fail_usage("--upcycle-noise, --upcycle-reinit: of --upcycle MODEL");
+    }
+    if (settings->upcycle != NULL &&
+        (settings->model_config != NULL || settings->init_from != NULL)) {
+        return fail_usage("--upcycle: a run begins with one model; leave out --%s",
+                          settings->init_from != NULL ? "init-from" : "model-config");
+    }
     if (settings->init_from != NULL && settings->model_config != NULL) {
         return fail_usage("--model-config: a new shape, and --init-from: weights that have theirs; "
                           "say one of them");
@@ -579,7 +702,7 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
         return fail_usage("--momentum: of --optimizer muon; AdamW has --beta1");
     }
     mixt_status status = mixt_train_options_check(&settings->training, &error);
-    if (status == MIXT_OK && settings->init_from == NULL) {
+    if (status == MIXT_OK && !has_source(settings)) {
         if (settings->model_config == NULL && options_given(arguments, "kv-heads") == NULL &&
             settings->model.heads % settings->model.kv_heads != 0) {
             settings->model.kv_heads = settings->model.heads;
@@ -610,7 +733,7 @@ static int read_settings(train_settings *settings, cli_arguments *arguments,
         status = parse_again(settings, arguments, NULL, folder->config);
     }
     const char *shape_path = settings->model_config;
-    if (status == STATUS_DONE && shape_path != NULL && settings->init_from == NULL &&
+    if (status == STATUS_DONE && shape_path != NULL && !has_source(settings) &&
         (!folder->had_config || files_exist(shape_path))) {
         mixt_model_options shape;
         status = read_shape(shape_path, &shape);

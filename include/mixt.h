@@ -80,13 +80,9 @@ typedef struct mixt_error {
     char message[500];
 } mixt_error;
 
-#define MIXT_ERROR_INIT                                                                            \
-    {                                                                                              \
-        MIXT_OK,                                                                                   \
-        {                                                                                          \
-            0                                                                                      \
-        }                                                                                          \
-    }
+/* clang-format off */
+#define MIXT_ERROR_INIT {MIXT_OK, {0}}
+/* clang-format on */
 
 MIXT_API const char *mixt_status_name(mixt_status status);
 /* true for what the caller can mend (bad input or usage: exit status 2), false for failures at
@@ -603,6 +599,21 @@ MIXT_API bool mixt_model_fits(const mixt_model *model, mixt_model_options *optio
 MIXT_API mixt_status mixt_model_set_options(mixt_model *model, const mixt_model_options *options,
                                             mixt_error *error);
 
+typedef struct mixt_upcycle_options {
+    double noise;  /* added to the experts: normal, times a matrix's root mean square; 0: none */
+    double reinit; /* share of each expert's units that are drawn anew (2502.19261); 0: none */
+    uint64_t seed;
+    uint64_t reserved[5];
+} mixt_upcycle_options;
+
+/* A mixture of a dense model. Every expert is a copy of the layer's MLP or, where ffn_size divides
+ * its width, a part of it; shared experts have its first units. The router is new, all else is
+ * kept; `options` are the dense model's with experts. A remark says whether both compute the same.
+ */
+MIXT_API mixt_status mixt_model_upcycle(const mixt_model *dense, const mixt_model_options *options,
+                                        const mixt_upcycle_options *upcycle, mixt_model **model,
+                                        mixt_error *error);
+
 /* The families of models that mixt knows. */
 typedef struct mixt_family_info {
     const char *name;      /* model_type in config.json */
@@ -735,14 +746,14 @@ typedef enum mixt_train_part {
     MIXT_PART_ALL = 255,
 } mixt_train_part;
 
-/* The words of them in order ("router", "experts", ...), NULL behind the last: part 1 << index. */
+/* Word `index` ("router", ...), of part 1 << index; NULL behind the last. */
 MIXT_API const char *mixt_train_part_name(int index);
 
 typedef enum mixt_optimizer_kind {
     MIXT_OPTIMIZER_ADAMW,
-    MIXT_OPTIMIZER_MUON, /* of the matrices in attention, experts and MLPs, each by itself: Nesterov
-                            momentum made nearly orthogonal, steps as long as AdamW's (2502.16982);
-                            AdamW of all else: router, embeddings, head, norms, biases */
+    MIXT_OPTIMIZER_MUON, /* of matrices in attention, experts and MLPs, one by one
+                            (docs/training.md: steps as long as AdamW's, 2502.16982); AdamW of all
+                            else */
 } mixt_optimizer_kind;
 
 typedef struct mixt_train_options {
