@@ -101,31 +101,33 @@ static void dense_models_become_mixtures(void **state)
 {
     (void)state;
     shell_train();
-    shell_do(NEW
-             "--out dense --experts 0 --steps 30; O=\"train --data text --batch-size 4 --warmup 2 "
-             "--window 32 --heldout 0.3 -t 1\"; \"$MIXT\" $O --init-from dense --out same --steps "
-             "3; \"$MIXT\" $O --upcycle dense --experts 4 --out copies --steps 3; \"$MIXT\" $O "
-             "--upcycle dense --experts 8 --experts-per-token 4 --ffn-size 8 --out parts --steps 3;"
-             " \"$MIXT\" convert dense -o dense.gguf; \"$MIXT\" $O --upcycle dense.gguf "
-             "--experts 4 --out gguf --steps 3; for r in same copies parts gguf; do head -1 "
-             "$r/log.jsonl | sed 's/.*\"loss\":\\([0-9.]*\\).*/\\1/' | cut -c1-7; done | uniq | wc "
-             "-l");
-    assert_string_equal(shell_out, "1\n");
+    shell_do(NEW "--out mlp --experts 0 --steps 30; \"$MIXT\" convert mlp -o mlp.gguf");
+#define ON "\"$MIXT\" train --data text --batch-size 4 --warmup 2 --window 32 --heldout 0.3 -t 1 "
+    shell_do(ON "--init-from mlp --out mlp-same --steps 3; " ON
+                "--upcycle mlp.gguf --experts 4 --out mlp-gguf --steps 3; " ON
+                "--upcycle mlp --experts 4 --out mlp-copies --steps 3; " ON
+                "--upcycle mlp --experts 8 --experts-per-token 4 --ffn-size 8 --out mlp-parts "
+                "--steps 3");
+    shell_do("for r in same copies parts gguf; do head -1 mlp-$r/log.jsonl | "
+             "sed 's/.*\"loss\":\\([0-9.]*\\).*/\\1/' | cut -c1-7; done | uniq -c");
+    assert_has(shell_out, "      4 4.");
+    shell_do(ON "--upcycle mlp --experts 4 --out mlp-copies --steps 3");
     assert_has(shell_err, "before the first step it computes what that does");
-    shell_do("grep upcycle copies/train.conf; \"$MIXT\" train --out copies --steps 4");
-    assert_has(shell_out, "upcycle = dense\nupcycle-noise = 0\nupcycle-reinit = 0\n");
-    assert_has(shell_err, "resumed copies/step-00000003");
-    shell_refuses("\"$MIXT\" train --out copies --upcycle same", "--upcycle: same is asked");
-    shell_refuses("\"$MIXT\" train --out copies --upcycle-noise 1", "began with 0 and 0");
-    shell_refuses("\"$MIXT\" train --data text --out no --upcycle copies", "a mixture already");
+    shell_do("grep upcycle mlp-copies/train.conf; \"$MIXT\" train --out mlp-copies --steps 4");
+    assert_has(shell_out, "upcycle = mlp\nupcycle-noise = 0\nupcycle-reinit = 0\n");
+    assert_has(shell_err, "resumed mlp-copies/step-00000003");
+    shell_refuses("\"$MIXT\" train --out mlp-copies --upcycle mlp-same",
+                  "--upcycle: mlp-same is asked");
+    shell_refuses("\"$MIXT\" train --out mlp-copies --upcycle-noise 1", "began with 0 and 0");
+    shell_refuses("\"$MIXT\" train --data text --out no --upcycle mlp-copies", "a mixture already");
     shell_refuses("\"$MIXT\" train --data text --out no --upcycle nowhere", "nowhere");
-    shell_refuses("\"$MIXT\" train --data text --out no --upcycle dense --ffn-size 7",
+    shell_refuses("\"$MIXT\" train --data text --out no --upcycle mlp --ffn-size 7",
                   "ffn_size 7 does not divide 32");
-    shell_refuses("\"$MIXT\" train --data text --out no --upcycle dense --layers 3 --heads 1",
+    shell_refuses("\"$MIXT\" train --data text --out no --upcycle mlp --layers 3 --heads 1",
                   "asked is --layers 3 (it has 2), --heads 1 (it has 2)");
     shell_refuses("\"$MIXT\" train --data text --out no --upcycle-reinit 0.5",
                   "of --upcycle MODEL");
-    shell_refuses("\"$MIXT\" train --data text --out no --upcycle dense --init-from copies",
+    shell_refuses("\"$MIXT\" train --data text --out no --upcycle mlp --init-from mlp-copies",
                   "leave out --init-from");
     shell_do("test ! -e no");
 }
