@@ -569,7 +569,7 @@ static void test_router_select(void **state)
     assert_int_equal(last.status, 2);
     mixt("train", "--data", text_folder, "--out", at("other"), "--router-select", "dice", NULL);
     assert_int_equal(last.status, 2);
-    assert_has(last.err, "--router-select: \"dice\" is not one of: top-k hash");
+    assert_has(last.err, "--router-select: \"dice\" is not one of: top-k hash all expert-choice sinkhorn");
 }
 
 /* What could not be trained or saved leaves nothing; what only mixt opens is said at the start. */

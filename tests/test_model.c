@@ -63,6 +63,24 @@ static void gradients_variants(void **state)
     o = test_small_options();
     o.router.select = 1;
     check_gradients(&o, "experts by a hash of the token");
+    o = test_small_options();
+    o.router.select = 2;
+    o.experts_per_token = o.experts;
+    o.router.renormalise = false;
+    check_gradients(&o, "all experts");
+    o = test_small_options();
+    o.router.select = 3;
+    o.router.capacity = 1.5;
+    o.router.renormalise = false;
+    check_gradients(&o, "experts that choose their tokens");
+    o.router.choice_scope = MIXT_CHOICE_OVER_SEQUENCE;
+    check_gradients(&o, "experts that choose within documents");
+    o = test_small_options();
+    o.router.select = 4;
+    check_gradients(&o, "Sinkhorn's assignment");
+    o = test_small_options();
+    o.router.noise = MIXT_NOISE_TOP_K;
+    check_gradients(&o, "noisy top-k");
 }
 
 static void phases_agree(void **state)
@@ -79,6 +97,9 @@ static void phases_agree(void **state)
     check_phases(&o);
     o = test_small_options();
     o.router.select = 1;
+    check_phases(&o);
+    o.router.select = 2;
+    o.experts_per_token = o.experts;
     check_phases(&o);
 }
 

@@ -89,6 +89,7 @@ static void draw_shape(dice *d, mixt_model_options *o)
     o->shared_ffn_size = often(d, 30) ? 1 + below(d, 20) : 0;
     o->shared_gate = often(d, 30);
     o->leading_dense_layers = often(d, 20) ? below(d, 3) : 0;
+    o->moe_period = often(d, 90) ? 0 : 1 + below(d, 3);
     o->dense_ffn_size = often(d, 20) ? 1 + below(d, 30) : 0;
     o->tie_embeddings = often(d, 30);
     o->separator = often(d, 80) ? 256 : -1;
@@ -119,7 +120,16 @@ static void draw_attention(dice *d, mixt_attention_options *a)
 
 static void draw_router(dice *d, mixt_router_options *r)
 {
-    r->select = often(d, 90) ? 0 : 1;
+    r->select = often(d, 80) ? 0 : 1 + below(d, 4);
+    r->capacity = often(d, 80) ? 0 : PICK(d, 0, 0.5, 1.25, 4);
+    r->evaluation_capacity = often(d, 90) ? 0 : PICK(d, 1, 1.25, 2, 0.5);
+    r->drop = (mixt_drop)below(d, 2);
+    r->choice_scope = r->select == 3 ? (mixt_choice_scope)below(d, 2) : MIXT_CHOICE_OVER_BATCH;
+    r->noise = often(d, 90) ? MIXT_NOISE_NONE : MIXT_NOISE_TOP_K;
+    r->jitter = often(d, 90) ? 0 : 0.01;
+    r->unit = often(d, 85) ? MIXT_UNIT_TOKEN : (mixt_router_unit)below(d, 3);
+    r->segment = r->unit == MIXT_UNIT_SEGMENT ? 1 + below(d, 9) : 0;
+    r->scope = often(d, 90) ? MIXT_SCOPE_LAYER : MIXT_SCOPE_GLOBAL;
     r->score = often(d, 50) ? MIXT_SCORE_SOFTMAX : (mixt_score)below(d, 3);
     r->renormalise = often(d, 50);
     r->scale = often(d, 60) ? 1 : PICK(d, 2.5, 2, 0.1, 1e-6, 1e6, -1.5, 16.0 / 3);

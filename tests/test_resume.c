@@ -137,6 +137,13 @@ static void a_resumed_run_is_the_same_run(void **state)
     mixt_model_options by_hash = train_setup_model_options();
     by_hash.router.select = 1;
     resume_case(&by_hash, &options);
+    for (int i = 0; i < 4; i++) { /* all, experts that choose, Sinkhorn, noise */
+        mixt_model_options other = train_setup_model_options();
+        other.router.select = i < 3 ? 2 + i : 0;
+        other.router.noise = i < 3 ? MIXT_NOISE_NONE : MIXT_NOISE_TOP_K;
+        other.experts_per_token = i == 0 ? other.experts : other.experts_per_token;
+        resume_case(&other, &options);
+    }
     mixt_model_options drawn = train_setup_model_options(); /* all random numbers of a step */
     drawn.router.weights = MIXT_ROUTER_REDRAWN;
     drawn.router.jitter = 0.05;

@@ -55,14 +55,26 @@ static void say_logits(sentence *s, const mixt_router_options *r, int experts)
     if (r->soft_cap != 0) {
         say(s, "capped at %g by tanh, ", r->soft_cap);
     }
+    if (r->noise == MIXT_NOISE_TOP_K) {
+        say(s, "noise of learned deviation added in training, ");
+    }
 }
 
 static void say_choice(sentence *s, const mixt_router_options *r, int experts, int chosen)
 {
     bool late = r->score == MIXT_SCORE_TOP_K_SOFTMAX;
-    if (r->select != 0) {
+    mixt_router_spec spec = {.options = *r};
+    if ((mixt_router_needs(&spec) & MIXT_SEES_FUTURE) != 0) {
+        say(s, "the best %d of %d experts (%s%s), ", chosen, experts,
+            mixt_router_select_name(r->select),
+            r->choice_scope == MIXT_CHOICE_OVER_SEQUENCE ? " within each document" : "");
+    } else if (r->select != 0 && chosen == experts) {
+        say(s, "all %d experts, ", experts);
+    } else if (r->select != 0) {
         say(s, "%d of %d experts chosen by %s, ", chosen, experts,
             mixt_router_select_name(r->select));
+    }
+    if (r->select != 0) {
         say(s, "weighed by the %s over %s, %srenormalised, scale %g",
             r->score == MIXT_SCORE_SIGMOID ? "sigmoid" : "softmax", late ? "them" : "all",
             r->renormalise || late ? "" : "not ", r->scale);

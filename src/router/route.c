@@ -206,10 +206,11 @@ const char *mixt_router_held_out(const mixt_router_options *options)
                  "ones, which generation cannot"
            : options->weights == MIXT_ROUTER_REDRAWN
                ? "the router has its first random draw; in training it is drawn anew in every step"
-           : (mixt_router_needs(&spec) & MIXT_SEES_FUTURE) != 0
-               ? "every token gets its own best experts, as in generation; in training the tokens "
-                 "of a batch compete for them"
-               : "";
+           : (mixt_router_needs(&spec) & MIXT_SEES_FUTURE) == 0 ? ""
+           : (mixt_router_needs(&spec) & MIXT_GIVES_MORE) != 0
+               ? "each token's own best experts, as in generation; in training experts choose"
+               : "each token's own best experts, as in generation; training balances them over "
+                 "the batch";
 }
 
 mixt_status mixt_router_check_training(const mixt_router_spec *spec, mixt_error *error)

@@ -1,0 +1,48 @@
+/* What the files of mixt train share. */
+#ifndef CLI_TRAIN_H
+#define CLI_TRAIN_H
+
+#include "nanogpt.h"
+#include "training.h"
+
+typedef struct train_settings {
+    machine_settings machine;
+    mixt_model_options model;
+    mixt_train_options training;
+    nanogpt_settings nanogpt;
+    string_list data;
+    string_list parts; /* that learn */
+    const char *out;
+    const char *tokenizer;
+    const char *init_from;
+    const char *upcycle;
+    const char *model_config;
+    double upcycle_noise, upcycle_reinit;
+    double heldout;
+    int64_t tokenizer_bytes;
+    int64_t sample_every;
+    bool must_resume; /* init_from = resume */
+    bool dry_run, measure;
+    char note[200]; /* on what followed from other options */
+    char choice_note[100];
+    char nanogpt_note[NANOGPT_NOTE_SIZE];
+} train_settings;
+
+/* begin.c: what a run begins with */
+/* Weights of a model that there is, in the place of random ones. */
+bool train_has_source(const train_settings *settings);
+/* --init-from: the model that was opened, with the options that were said. */
+mixt_status train_take_source(train_settings *settings, const cli_arguments *arguments,
+                              cli_resources *resources, mixt_error *error);
+/* Who says that all experts are chosen need not say how many. */
+void train_fit_choices(train_settings *settings, const cli_arguments *arguments);
+/* A window and a context length that fit: where one of them was not said it follows the other. */
+mixt_status train_fit_window(train_settings *settings, const cli_arguments *arguments,
+                             mixt_error *error);
+mixt_status train_prepare(train_settings *settings, const cli_arguments *arguments,
+                          const char *kept, cli_resources *resources, mixt_error *error);
+/* Is the family one that can be trained? `flag` names it. */
+mixt_status train_check_trainable(const mixt_model_options *model, const char *flag,
+                                  const char *path, mixt_error *error);
+
+#endif
