@@ -356,7 +356,7 @@ void print_scores(const mixt_model *model, const mixt_score_row *rows, int domai
         fputc('\n', stream);
     }
     if (held_out_note(model)[0] != '\0') {
-        say(stream, "(%s)\n", held_out_note(model));
+        say(stream, "held-out scores: %s\n", held_out_note(model));
     }
 }
 

@@ -569,7 +569,62 @@ static void test_router_select(void **state)
     assert_int_equal(last.status, 2);
     mixt("train", "--data", text_folder, "--out", at("other"), "--router-select", "dice", NULL);
     assert_int_equal(last.status, 2);
-    assert_has(last.err, "--router-select: \"dice\" is not one of: top-k hash all expert-choice sinkhorn");
+    assert_has(last.err,
+               "--router-select: \"dice\" is not one of: top-k hash all expert-choice sinkhorn");
+}
+
+/* Ways of choosing that see more in training than elsewhere say so wherever numbers are printed. */
+static void test_router_methods(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *flag, *word, *says, *note; /* note NULL: training chose as everything does */
+    } ways[] = {
+        {"--router-select", "all", "all 4 experts", NULL},
+        {"--router-select", "expert-choice", "the best 2 of 4 experts (expert-choice), weighed by",
+         "each token's own k best experts, as in generation; training let experts choose"},
+        {"--router-select", "sinkhorn", "the best 2 of 4 experts (sinkhorn), weighed by",
+         "each token's own k best experts, as in generation; training balanced them over the "
+         "batch"},
+        {"--router-unit", "sequence", "for a document by the mean of its rows",
+         "the router decides once for a document's tokens in a window and sees the later ones, "
+         "which generation cannot"},
+        {"--router-weights", "redrawn", "the router random",
+         "the router has its first random draw; in training it is drawn anew in every step"},
+        {"--router-noise", "top-k", "noise of learned deviation added in training", NULL},
+    };
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        char out[200], trace[200], gguf[200];
+        snprintf(out, sizeof out, "%s", at(ways[i].word));
+        snprintf(trace, sizeof trace, "%s.safetensors", at(ways[i].word));
+        snprintf(gguf, sizeof gguf, "%s.gguf", at(ways[i].word));
+        mixt("train", "--data", text_folder, "--out", out, "--steps", "3", "--layers", "2",
+             "--hidden-size", "32", "--heads", "2", "--kv-heads", "1", "--head-dim", "16",
+             "--ffn_size=32", "--experts", "4", "--window", "32", "--context-length", "64",
+             "--vocab-size", "300", ways[i].flag, ways[i].word, "--heldout", "0.3", NULL);
+        assert_done();
+        assert_true((ways[i].note != NULL) == (strstr(last.out, "held-out scores: ") != NULL));
+        assert_has(last.out, ways[i].note != NULL ? ways[i].note : "bits/byte");
+        mixt("info", out, NULL);
+        assert_has(last.out, ways[i].says);
+        mixt("run", "-m", out, "-p", "the", "-n", "4", "--seed", "1", NULL);
+        assert_done();
+        assert_true((ways[i].note != NULL) == (strstr(last.err, "note: ") != NULL));
+        mixt("eval", "-m", out, "--data", text_folder, "--json", NULL);
+        assert_done();
+        assert_true((ways[i].note != NULL) == (strstr(last.out, "\"held_out\": ") != NULL));
+        mixt("trace", "-m", out, "--data", text_folder, "-o", trace, NULL);
+        assert_done();
+        mixt("atlas", trace, NULL);
+        assert_done();
+        assert_true((ways[i].note != NULL) == (strstr(last.out, "Mind that ") != NULL));
+        mixt("convert", out, "-o", gguf, NULL);
+        assert_done();
+        mixt("info", gguf, NULL);
+        assert_has(last.out, ways[i].says);
+        mixt("run", "-m", gguf, "-p", "the", "-n", "4", "--seed", "1", NULL);
+        assert_done();
+    }
 }
 
 /* What could not be trained or saved leaves nothing; what only mixt opens is said at the start. */
@@ -808,6 +863,7 @@ int main(void)
         cmocka_unit_test(test_eval),
         cmocka_unit_test(test_trace_and_atlas),
         cmocka_unit_test(test_router_select),
+        cmocka_unit_test(test_router_methods),
         cmocka_unit_test(test_option_sets),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_tokenize),

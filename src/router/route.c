@@ -208,8 +208,8 @@ const char *mixt_router_held_out(const mixt_router_options *options)
                ? "the router has its first random draw; in training it is drawn anew in every step"
            : (mixt_router_needs(&spec) & MIXT_SEES_FUTURE) == 0 ? ""
            : (mixt_router_needs(&spec) & MIXT_GIVES_MORE) != 0
-               ? "each token's own best experts, as in generation; in training experts choose"
-               : "each token's own best experts, as in generation; training balances them over "
+               ? "each token's own k best experts, as in generation; training let experts choose"
+               : "each token's own k best experts, as in generation; training balanced them over "
                  "the batch";
 }
 
