@@ -53,7 +53,7 @@ const cli_option options_nanogpt[] = {
               "experts-per-token (nanoMoE)"),
     FLAG_ROW("use-aux-loss", use_aux_loss, "false: balance-coefficient 0 (nanoMoE)"),
     FLAG_ROW("use-router-z-loss", use_router_z_loss, "false: z-coefficient 0"),
-    FLAG_ROW("use-noisy-top-k", use_noisy_top_k, "router-noise top-k (nanoMoE)"),
+    FLAG_ROW("use-noisy-top-k", use_noisy_top_k, "only false (nanoMoE)"),
     FLAG_ROW("use-switch-tfm-init", use_switch_init, "only false"),
     NUMBER_ROW("stride", LONG, stride, 1, "N", "only 1: every layer has experts"),
     RANGE_ROW("train-capacity", NUMBER, train_capacity, 0, OPTIONS_CAPACITY_MAX, "X",
@@ -118,9 +118,10 @@ static void translate_experts(const nanogpt_target *target, cli_arguments *argum
         router->z_coefficient = 0;
         options_mark(arguments, "z-coefficient");
     }
-    if (options_given_after(arguments, "use-noisy-top-k", "router-noise")) {
-        router->noise = asked->use_noisy_top_k ? MIXT_NOISE_TOP_K : MIXT_NOISE_NONE;
-        options_mark(arguments, "router-noise");
+    if (asked->use_noisy_top_k) {
+        options_complain(arguments, given(arguments, "use-noisy-top-k"),
+                         "use_noisy_top_k: True: is noise in scores and texts too; write False, "
+                         "and router_noise = top-k for training's");
     }
     if (options_given_after(arguments, "train-capacity", "capacity")) {
         router->capacity = asked->train_capacity;

@@ -21,8 +21,9 @@ mixt_model_options test_small_options(void);
 mixt_model *test_new_model(const mixt_model_options *options, double noise);
 /* Every parameter's derivative in double against central differences at a few of its weights. */
 void test_gradients(mixt_model *model, const char *what);
-/* Logits of every position: as training computes them, from one prompt, and token by token, no
- * further apart than `tolerance`. */
+/* Logits of every position: as training computes them (scoring, where training has noise or experts
+ * that see later tokens), from one prompt, and token by token, no further apart than `tolerance`.
+ */
 void test_phases(mixt_model *model, double tolerance);
 
 #endif

@@ -60,22 +60,16 @@ static void bind(const mixt_model *model, test_run *run, size_t real_size)
     }
 }
 
-void test_run_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
-                     size_t real_size, bool recompute, test_run *run)
+static void create_run(const mixt_device *device, const mixt_model *model, const test_batch *batch,
+                       const mixt_graph_options *options, test_run *run)
 {
     memset(run, 0, sizeof *run);
     mixt_error error = MIXT_ERROR_INIT;
+    size_t real_size = options->real_size;
     const mixt_backend *backend = mixt_device_backend(device, real_size);
     size_t bytes = model->weight_count * real_size;
-    run->tokens = (int64_t)batch->rows * batch->window;
-    mixt_graph_options options = {.phase = MIXT_PHASE_TRAIN,
-                                  .capacity = run->tokens,
-                                  .window = batch->window,
-                                  .real_size = real_size,
-                                  .recompute = recompute,
-                                  .keep_logits = true,
-                                  .keep_routes = true};
-    if (mixt_graph_create(model, &options, &run->graph, &error) != MIXT_OK ||
+    run->tokens = options->capacity;
+    if (mixt_graph_create(model, options, &run->graph, &error) != MIXT_OK ||
         mixt_instance_create(run->graph->plan, device, device->compute->matmul, &run->instance,
                              &error) != MIXT_OK ||
         mixt_device_memory_create(backend, bytes, &run->device_weights, &error) != MIXT_OK ||
@@ -96,7 +90,32 @@ void test_run_create(const mixt_device *device, const mixt_model *model, const t
     run->scale[0] = valid == 0 ? 0 : 1.0 / valid;
     run->scale[1] = 1.0;
     bind(model, run, real_size);
-    test_run_again(model, run, true);
+    test_run_again(model, run, options->phase == MIXT_PHASE_TRAIN);
+}
+
+void test_run_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
+                     size_t real_size, bool recompute, test_run *run)
+{
+    mixt_graph_options options = {.phase = MIXT_PHASE_TRAIN,
+                                  .capacity = (int64_t)batch->rows * batch->window,
+                                  .window = batch->window,
+                                  .real_size = real_size,
+                                  .recompute = recompute,
+                                  .keep_logits = true,
+                                  .keep_routes = true};
+    create_run(device, model, batch, &options, run);
+}
+
+void test_score_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
+                       test_run *run)
+{
+    mixt_graph_options options = {.phase = MIXT_PHASE_SCORE,
+                                  .capacity = (int64_t)batch->rows * batch->window,
+                                  .window = batch->window,
+                                  .real_size = sizeof(float),
+                                  .keep_logits = true,
+                                  .keep_routes = true};
+    create_run(device, model, batch, &options, run);
 }
 
 double test_run_again(const mixt_model *model, test_run *run, bool backward)

@@ -27,6 +27,9 @@ typedef struct test_run {
  * real_size 4 or 8. Asserts on failure. */
 void test_run_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
                      size_t real_size, bool recompute, test_run *run);
+/* The forward alone, in fp32, as held-out text is scored. */
+void test_score_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
+                       test_run *run);
 /* Runs again with the weights as they are now; `backward`: gradients too (zeroed first). Returns
  * the total loss with coefficients. */
 double test_run_again(const mixt_model *model, test_run *run, bool backward);

@@ -101,6 +101,14 @@ static void phases_agree(void **state)
     o.router.select = 2;
     o.experts_per_token = o.experts;
     check_phases(&o);
+    for (int select = 3; select <= 4; select++) {
+        o = test_small_options();
+        o.router.select = select;
+        check_phases(&o);
+    }
+    o = test_small_options();
+    o.router.noise = MIXT_NOISE_TOP_K;
+    check_phases(&o);
 }
 
 static void recomputation_changes_nothing(void **state)

@@ -217,7 +217,8 @@ mixt_status mixt_router_check_training(const mixt_router_spec *spec, mixt_error 
 {
     const mixt_router_options *options = &spec->options;
     bool constant = options->renormalise || options->score == MIXT_SCORE_TOP_K_SOFTMAX;
-    bool chooses = (mixt_router_needs(spec) & MIXT_NEEDS_TOKENS) == 0; /* by its logits */
+    /* by its logits, one expert for each token */
+    bool chooses = (mixt_router_needs(spec) & (MIXT_NEEDS_TOKENS | MIXT_GIVES_MORE)) == 0;
     if (spec->chosen == 1 && constant && chooses && options->weights == MIXT_ROUTER_LEARNED) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "router: with 1 expert per token and renormalised weights every weight "
