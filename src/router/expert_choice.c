@@ -22,5 +22,5 @@ mixt_status mixt_expert_choice_check(const mixt_router_spec *spec, mixt_error *e
                          "router: experts choose tokens by scores, so score top-k-softmax, which "
                          "are those of the chosen alone, is not for select expert-choice");
     }
-    return mixt_top_k_check(spec, error);
+    return mixt_best_check(spec, error);
 }

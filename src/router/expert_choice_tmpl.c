@@ -120,7 +120,7 @@ static void gather_rows(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_expert_choice_choose)(const mixt_call *call)
 {
     if (!call->attributes->training) {
-        MIXT_REAL(mixt_top_k_choose)(call);
+        MIXT_REAL(mixt_best_choose)(call);
         return;
     }
     mixt_for_chunks(call, call->tokens, MIXT_ROWS, score_rows);

@@ -50,9 +50,14 @@ void mixt_weigh_row_f32(const mixt_call *call, int64_t t, const float *scores);
 void mixt_weigh_row_f64(const mixt_call *call, int64_t t, const double *scores);
 void mixt_weigh_gradient_f32(const mixt_call *call, float *d_logits);
 void mixt_weigh_gradient_f64(const mixt_call *call, double *d_logits);
-/* The k experts of a row by these values [E] as top-k has them, around masked and forced ones. */
-void mixt_top_k_row_f32(const mixt_router_spec *spec, const float *values, int32_t *ids);
-void mixt_top_k_row_f64(const mixt_router_spec *spec, const double *values, int32_t *ids);
+/* For methods that let tokens choose (best_tmpl.c): the k experts of a row that have the largest of
+ * these values [E], around masked and forced ones and within groups; those of all rows by their
+ * logits and the selection bias, weighed; and what of a spec that needs. */
+void mixt_best_row_f32(const mixt_router_spec *spec, const float *values, int32_t *ids);
+void mixt_best_row_f64(const mixt_router_spec *spec, const double *values, int32_t *ids);
+void mixt_best_choose_f32(const mixt_call *call);
+void mixt_best_choose_f64(const mixt_call *call);
+mixt_status mixt_best_check(const mixt_router_spec *spec, mixt_error *error);
 /* Refuses groups and a selection bias, for methods that have neither; a score that is not known;
  * forced experts that are masked, out of range or twice there. */
 mixt_status mixt_plain_check(const mixt_router_spec *spec, mixt_error *error);

@@ -16,5 +16,5 @@ int64_t mixt_sinkhorn_workspace(const mixt_router_spec *spec, bool training, int
 mixt_status mixt_sinkhorn_check(const mixt_router_spec *spec, mixt_error *error)
 {
     MIXT_TRY(mixt_plain_check(spec, error));
-    return mixt_top_k_check(spec, error);
+    return mixt_best_check(spec, error);
 }

@@ -82,7 +82,7 @@ static void choose_rows(void *context, int64_t item, int thread)
         int32_t *ids = (int32_t *)call->out[ROUTE_IDS] + t * spec->chosen;
         bool finite = MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum);
         kernels->add(spec->experts, balanced, logits, b->factors); /* now their logarithms */
-        MIXT_REAL(mixt_top_k_row)(spec, finite ? balanced : logits, ids);
+        MIXT_REAL(mixt_best_row)(spec, finite ? balanced : logits, ids);
         MIXT_REAL(mixt_weigh_row)(call, t, finite ? scores : NULL);
     }
 }
@@ -95,7 +95,7 @@ void MIXT_REAL(mixt_sinkhorn_choose)(const mixt_call *call)
     balance b = {call, workspace, workspace + call->tokens * experts,
                  workspace + (call->tokens + 1) * experts};
     if (!call->attributes->training) {
-        MIXT_REAL(mixt_top_k_choose)(call);
+        MIXT_REAL(mixt_best_choose)(call);
         return;
     }
     for (int64_t e = 0; e < experts; e++) {
