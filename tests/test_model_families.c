@@ -547,7 +547,7 @@ static const bad_value bad_own_values[] = {
     {"\"version\": 1", "\"family\": \"mixtral\"", "sliding_window"},
     {"\"version\": 1", "\"select\": \"mash\"", "mixt.select: 'mash'"},
     {"\"version\": 1", "\"select\": 1", "mixt.select"},
-    {"\"router_select\": 1", "\"router_select\": 2", "select 2"},
+    {"\"router_select\": 1", "\"router_select\": 99", "select 99"},
     {"\"router_select\": 1", "\"router_select\": \"hash\"", "router_select"},
     {"\"num_experts\": 5", "\"number\": 5", "num_experts"},
     {"\"bias_rate\": 0.0", "\"bias_rate\": 0.5", "hash"},
