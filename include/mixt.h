@@ -840,7 +840,8 @@ MIXT_API mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *
 MIXT_API mixt_status mixt_trainer_checkpoint(mixt_trainer *trainer, mixt_error *error);
 /* A line on what was resumed and which checkpoints were passed over, or NULL for a new run. */
 MIXT_API const char *mixt_trainer_resumed(const mixt_trainer *trainer);
-/* SHA-256 over weights, moments, counters and data position, 64 hexadecimal digits. */
+/* SHA-256 over weights, moments, counters, data position and balance coefficients that change, 64
+ * hexadecimal digits. */
 MIXT_API const char *mixt_trainer_state_hash(mixt_trainer *trainer);
 
 /* ---- Evaluation -------------------------------------------------------------------------- */
