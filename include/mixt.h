@@ -1039,35 +1039,20 @@ MIXT_API double mixt_atlas_random_level(int experts, int experts_per_token, int 
 MIXT_API mixt_status mixt_atlas_proportions(const mixt_trace *trace, int layer, int domain,
                                             int choice, double *shares, mixt_error *error);
 
-/* What the expert of a token tells of it (docs/atlas.md). */
-typedef enum mixt_label {
-    MIXT_LABEL_DOMAIN,   /* its document's domain */
-    MIXT_LABEL_CLASS,    /* what kind of token it is, by its bytes */
-    MIXT_LABEL_TOKEN,    /* its id */
-    MIXT_LABEL_PREVIOUS, /* the id of the token before it in the document */
-    MIXT_LABEL_COUNT,
-} mixt_label;
-
-/* Mutual information of expert and label, and what it is by chance: with the labels of documents
- * (domains), or of the tokens within each document (the others), shuffled. */
+/* What a token's expert tells of it: mutual information with a label (docs/atlas.md). */
 typedef struct mixt_information {
-    const char *absent; /* NULL where all is there; else why there is no measure (count 0) or no
-                           level (shuffles 0), in words */
-    double bits;        /* from the counts as they are (plug-in) */
-    double entropy;     /* of the expert, in bits: the most that there is to tell */
-    double shuffled;    /* mean of `bits` over the shuffles */
-    double spread;      /* their standard deviation */
-    double highest;     /* the largest of them */
-    double excess;      /* bits - shuffled */
-    double low, high;   /* 95 % interval of the excess, for documents like these; NaN: none */
-    uint64_t count;     /* tokens with a first choice and a label, or their choices */
-    int labels;         /* different ones among them */
-    int shuffles;
+    const char *absent;      /* NULL; else why there is no measure or no level */
+    double bits, entropy;    /* information, and the expert's entropy: the most it can be */
+    double shuffled, spread; /* mean and standard deviation over the shuffles */
+    double highest, excess;  /* of the shuffles; bits - shuffled */
+    double low, high;        /* 95 % interval of the excess; NaN: none */
+    uint64_t count;          /* choices counted; 0: no measure */
+    int labels, shuffles;    /* different ones; 0: no level */
     uint64_t reserved[4];
 } mixt_information;
 
-/* rows [MIXT_LABEL_COUNT, 2]: of the first choice, and of all choices, each counted once. layer -1:
- * means over the layers. */
+/* rows [4, 2]: the token's domain, its class by its bytes, its id, the id before it; each by first
+ * choices, by all choices. layer -1: means over the layers. */
 MIXT_API mixt_status mixt_atlas_information(const mixt_trace *trace, int layer,
                                             mixt_information *rows, mixt_error *error);
 

@@ -6,6 +6,14 @@
 #include "atlas/token_class.h"
 #include "atlas/units.h"
 
+enum {
+    MIXT_LABEL_DOMAIN,
+    MIXT_LABEL_CLASS,
+    MIXT_LABEL_TOKEN,
+    MIXT_LABEL_PREVIOUS,
+    MIXT_LABEL_COUNT,
+};
+
 enum { MIXT_TOLD_FIRST, MIXT_TOLD_ALL, MIXT_TOLD_COUNT }; /* by the first choice, by all choices */
 
 /* Documents are left out in so many groups for the interval. */

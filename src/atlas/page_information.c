@@ -171,8 +171,7 @@ void mixt_page_information(mixt_page *page)
         label_figure(page, label, &c, range);
     }
     mixt_buffer_text(page->out, "</div>\n");
-    mixt_page_legend(page, "measured, 95 % interval of the excess", "shuffled",
-                     "highest shuffle");
+    mixt_page_legend(page, "measured, 95 % interval of the excess", "shuffled", "highest shuffle");
     class_note(page);
     mixt_buffer_text(page->out, "<details id=\"information-numbers\"><summary>The numbers"
                                 "</summary>\n<p class=\"note\">\xe2\x96\xb2 above every shuffle, "
