@@ -214,7 +214,7 @@ mixt_token_class mixt_token_class_of(const uint8_t *bytes, size_t length)
     return class_of_word(&s, bytes);
 }
 
-const char *mixt_token_class_name(mixt_token_class token_class)
+const char *mixt_token_class_name(int token_class)
 {
     static const char *const names[] = {
         "space", "newline", "digits",       "punctuation", "operators", "function", "keywords",

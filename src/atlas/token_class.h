@@ -28,6 +28,6 @@ typedef enum mixt_token_class {
 mixt_token_class mixt_token_class_of(const uint8_t *bytes, size_t length);
 
 /* A word of ours: "space", "newline", ... */
-const char *mixt_token_class_name(mixt_token_class token_class);
+const char *mixt_token_class_name(int token_class);
 
 #endif
