@@ -71,6 +71,7 @@ typedef struct study_cell {
     study_options options;
     int line;
     const char *published; /* what the works say of it, or NULL */
+    const char *held_out;  /* what has to be known of its scores, or "" */
     const char *source;    /* name of the cell whose model it begins with, or NULL */
     /* what mixt train --dry-run says: */
     double parameters_total, parameters_active, moe_layers, experts, steps, tokens_per_step;

@@ -164,11 +164,11 @@ static mixt_status domain_distance(const mixt_trace *trace, int layer, double *s
     return MIXT_OK;
 }
 
-enum { MEASURES = 7 };
+enum { MEASURES = 8 };
 
 static const char *const measure_names[MEASURES] = {
-    "load_variation",          "max_violation",  "domain_distance",       "repetition_first",
-    "repetition_first_chance", "repetition_any", "repetition_any_chance",
+    "load_variation",   "max_violation",           "dropped",        "domain_distance",
+    "repetition_first", "repetition_first_chance", "repetition_any", "repetition_any_chance",
 };
 
 static mixt_status layer_measures(const mixt_trace *trace, int layer, double *shares,
@@ -179,11 +179,12 @@ static mixt_status layer_measures(const mixt_trace *trace, int layer, double *sh
     mixt_trace_describe(trace, &info);
     TRY(mixt_atlas_proportions(trace, layer, -1, -1, shares, error));
     load_of(shares, info.experts, &values[0], &values[1]);
-    TRY(domain_distance(trace, layer, shares, &values[2], error));
+    values[2] = mixt_trace_dropped(trace, layer);
+    TRY(domain_distance(trace, layer, shares, &values[3], error));
     for (int which = 0; which < 2; which++) {
         TRY(mixt_atlas_repetition(trace, layer, -1, which, &rate, error));
-        values[3 + 2 * which] = rate.pairs > 0 ? rate.value : NAN;
-        values[4 + 2 * which] =
+        values[4 + 2 * which] = rate.pairs > 0 ? rate.value : NAN;
+        values[5 + 2 * which] =
             mixt_atlas_random_level(info.experts, mixt_trace_layer_experts(trace, layer), which);
     }
     return MIXT_OK;

@@ -157,7 +157,8 @@ static void count(FILE *stream, double value)
 static void row(const study *s, const study_cell *cell, FILE *stream)
 {
     study_estimate loss = study_mean(s, cell, "loss"), apart = study_difference(s, cell, "loss");
-    element(stream, "<tr><th scope=\"row\">", cell->name, "</th>");
+    element(stream, "<tr><th scope=\"row\">", cell->name,
+            cell->held_out[0] != 0 ? "*</th>" : "</th>");
     number(stream, "<td>", loss.mean, 4);
     number(stream, " <span>&#177; ", loss.error, 4);
     fputs("</span>", stream);
@@ -201,7 +202,7 @@ static void table(const study *s, FILE *stream)
         "that of the held-out trace, mean of the layers: the standard deviation of the "
         "experts&#8217; shares over their mean, and how much the busiest one is above it. FLOPs "
         "are counted from the plan, without the optimizer; seconds are those of the "
-        "machine.</p>\n</section>\n",
+        "machine.</p>\n",
         s->seed_count, plural(s->seed_count));
 }
 
@@ -263,6 +264,9 @@ static void options_of(const study *s, FILE *stream)
     for (size_t c = 0; c < s->cell_count; c++) {
         const study_cell *cell = &s->cells[c];
         element(stream, "<tr><th scope=\"row\">", cell->name, "</th><td class=\"text\">");
+        if (cell->held_out[0] != 0) {
+            element(stream, "<b>", cell->held_out, "</b>; ");
+        }
         for (size_t i = 0; i < cell->options.count; i++) {
             const study_option *option = &cell->options.items[i];
             const char *same = study_value_of(&s->base, option->name);

@@ -95,7 +95,7 @@ static void csv_head(const study *s, const char *const *names, size_t count, FIL
             csv_text(stream, names[i]);
         }
     }
-    fputs(",published\n", stream);
+    fputs(",held_out,published\n", stream);
 }
 
 static void csv_row(const study *s, const study_cell *cell, const char *const *names, size_t count,
@@ -126,6 +126,8 @@ static void csv_row(const study *s, const study_cell *cell, const char *const *n
             csv_number(stream, study_mean(s, cell, names[i]).mean);
         }
     }
+    fputc(',', stream);
+    csv_text(stream, cell->held_out);
     fputc(',', stream);
     csv_text(stream, cell->published != NULL ? cell->published : "");
     fputc('\n', stream);
@@ -229,7 +231,8 @@ static void json_cell(const study *s, const study_cell *cell, const char *const 
         json_text(stream, i > 0 ? ", " : "", facts[i].name);
         json_number(stream, ": ", facts[i].value);
     }
-    json_text(stream, "},\n    \"published\": ", cell->published);
+    json_text(stream, "},\n    \"held_out\": ", cell->held_out);
+    json_text(stream, ", \"published\": ", cell->published);
     for (int apart = 0; apart < 2; apart++) {
         fputs(apart ? "},\n    \"differences\": {" : ",\n    \"means\": {", stream);
         const char *before = "";
@@ -313,7 +316,8 @@ static void print_row(const study *s, const study_cell *cell, int width, FILE *s
     number_text(texts[5], study_mean(s, cell, "tokens_per_second").mean, 0);
     difference_text(&apart, mean, interval);
     bool is_baseline = s->baseline != NULL && cell == &s->cells[s->baseline_cell];
-    say(stream, "%-*s", width, cell->name);
+    say(stream, "%s%-*s", cell->name, width - (int)strlen(cell->name),
+        cell->held_out[0] != 0 ? "*" : "");
     fprintf(stream, " %8s %7s %9s %10s %8s %17s %7s %9.4g %8s", texts[0], texts[1], texts[2],
             texts[3], is_baseline ? "baseline" : mean, interval, texts[4],
             cell->training_flops / 1e6, texts[5]);
@@ -328,7 +332,7 @@ void study_print_table(const study *s, FILE *stream)
     int width = 4;
     bool published = false;
     for (size_t c = 0; c < s->cell_count; c++) {
-        int length = (int)strlen(s->cells[c].name);
+        int length = (int)strlen(s->cells[c].name) + (s->cells[c].held_out[0] != 0);
         width = length > width ? length : width;
         published = published || s->cells[c].published != NULL;
     }
@@ -348,6 +352,12 @@ void study_print_table(const study *s, FILE *stream)
         "\nfrom the baseline, seed by seed, with Student's interval; MaxVio: busiest expert "
         "above\nthe mean, mean of the layers; MFLOP/tok: counted, of a training step.\n",
         s->seed_count, plural(s->seed_count));
+    for (size_t c = 0; c < s->cell_count; c++) {
+        const char *note = s->cells[c].held_out;
+        if (note[0] != 0 && (c == 0 || strcmp(note, s->cells[c - 1].held_out) != 0)) {
+            say(stream, "* of %s: %s\n", s->cells[c].name, note);
+        }
+    }
     for (size_t i = 0; i < s->published.count; i++) {
         say(stream, "published: %s\n", s->published.items[i]);
     }

@@ -611,6 +611,8 @@ static mixt_status print_dry_run(train_settings *settings, const cli_arguments *
     print_json_text(stdout, info.family);
     fputs(", \"routing\": ", stdout);
     print_json_text(stdout, info.routing);
+    fputs(", \"held_out\": ", stdout);
+    print_json_text(stdout, info.held_out);
     mixt_status status =
         settings->measure ? print_step_seconds(settings, resources, error) : MIXT_OK;
     fputs("}\n", stdout);

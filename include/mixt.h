@@ -1017,6 +1017,8 @@ MIXT_API int mixt_trace_layer(const mixt_trace *trace, int layer);
 /* Experts that MoE layer `layer` chooses for a token. A token may have fewer (a capacity that drops
  * choices, experts that choose their tokens): then a place among its choices holds none. */
 MIXT_API int mixt_trace_layer_experts(const mixt_trace *trace, int layer);
+/* Share of the choices of MoE layer `layer` that have no expert. */
+MIXT_API double mixt_trace_dropped(const mixt_trace *trace, int layer);
 
 typedef struct mixt_rate {
     double value; /* share of pairs */

@@ -93,6 +93,11 @@ int mixt_trace_layer(const mixt_trace *trace, int layer)
     return layer >= 0 && layer < trace->info.layers ? trace->layer_numbers[layer] : -1;
 }
 
+double mixt_trace_dropped(const mixt_trace *trace, int layer)
+{
+    return layer >= 0 && layer < trace->info.layers ? mixt_trace_dropped_share(trace, layer) : 0;
+}
+
 int mixt_trace_layer_experts(const mixt_trace *trace, int layer)
 {
     return layer >= 0 && layer < trace->info.layers ? trace->chosen[layer] : -1;
