@@ -8,6 +8,7 @@
 
 #include "files.h"
 #include "study.h"
+#include "study_vowels.h"
 #include "terminal.h"
 #include "training.h"
 
@@ -292,6 +293,41 @@ static int run_cells(study *s, const study_settings *settings, mixt_corpus *corp
     return status;
 }
 
+/* ---- tasks */
+
+static const struct {
+    const char *name;
+    int (*run)(const char *data, const char *out, uint64_t seed, int runs, int threads);
+} tasks[] = {
+    {"vowels-1991", study_vowels_run},
+};
+
+static int run_task(study *s, const study_settings *settings)
+{
+    const study_task *task = &s->task;
+    size_t place = 0;
+    while (place < sizeof tasks / sizeof *tasks && strcmp(tasks[place].name, task->name) != 0) {
+        place++;
+    }
+    if (place == sizeof tasks / sizeof *tasks) {
+        study_refuse(s, task->line, "task: \"%.80s\" is not one of: %s", task->name, tasks[0].name);
+        return fail_with(STATUS_REFUSED, "%s", s->message);
+    }
+    if (s->data.count != 1) {
+        return fail_with(STATUS_REFUSED, "%s: data: one file is needed, and there are %zu", s->path,
+                         s->data.count);
+    }
+    if (settings->dry_run) {
+        say(stdout, "%s: %d run%s of each system on %s\n", task->name, task->runs,
+            plural((uint64_t)task->runs), s->data.items[0]);
+        return STATUS_DONE;
+    }
+    int threads = settings->machine.threads > 0 ? settings->machine.threads : task->threads;
+    return tasks[place].run(s->data.items[0], settings->out, task->seed, task->runs, threads);
+}
+
+/* ---- the command */
+
 /* The other form of the spec is looked at too: a spec is right as a whole. */
 static int read_spec(study *s, const study_settings *settings)
 {
@@ -342,12 +378,15 @@ static int run_spec(study *s, study_settings *settings)
     if (s->data.count == 0) {
         return fail_with(STATUS_REFUSED, "%s: data: needed, in the spec or as --data", s->path);
     }
-    if (mixt_corpus_open(s->data.items, s->data.count, &corpus, &error) != MIXT_OK) {
-        return fail_error(&error);
-    }
     if (settings->out == NULL) {
         snprintf(out, sizeof out, "%s%s", s->name, settings->quick ? "-quick" : "");
         settings->out = out;
+    }
+    if (s->task.name != NULL) {
+        return run_task(s, settings);
+    }
+    if (mixt_corpus_open(s->data.items, s->data.count, &corpus, &error) != MIXT_OK) {
+        return fail_error(&error);
     }
     if (settings->dry_run) {
         status = print_plan(s, settings);

@@ -80,6 +80,14 @@ typedef struct study_cell {
     study_run *runs;                      /* [seeds] */
 } study_cell;
 
+/* A study that trains no language models: what its spec says of it. */
+typedef struct study_task {
+    const char *name; /* NULL: there is none */
+    int line;
+    uint64_t seed;
+    int runs, threads;
+} study_task;
+
 typedef struct study {
     const char *path;
     char folder[4096]; /* of the spec */
@@ -103,6 +111,7 @@ typedef struct study {
     int baseline_line;
     size_t baseline_cell;
     int64_t trace_tokens; /* of each domain */
+    study_task task;
     char message[1000];
     bool failed; /* not the spec is at fault, but the machine */
 } study;

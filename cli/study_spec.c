@@ -94,7 +94,7 @@ const char *study_value_of(const study_options *options, const char *name)
 /* Keys of a study beside the options of mixt train. */
 static const char *const own_keys[] = {"name",   "title",        "question", "published",
                                        "source", "data",         "seeds",    "baseline",
-                                       "skip",   "trace-tokens", NULL};
+                                       "skip",   "trace-tokens", "task",     NULL};
 static const char *const many[] = {"published", "data", "skip", NULL};
 
 static bool is_one_of(const char *const *words, const char *word)
@@ -564,6 +564,46 @@ static bool take_own(study *s, const spec_line *line)
     return true;
 }
 
+/* Keys of a task, which is a study of another kind than training: its numbers. */
+static bool take_number(study *s, const spec_line *line)
+{
+    char *end;
+    unsigned long long value = strtoull(line->value, &end, 10);
+    if (!isdigit((unsigned char)line->value[0]) || *end != 0 || strlen(line->value) > 18) {
+        return study_refuse(s, line->line, "%s: \"%.40s\" is not a whole number", line->key,
+                            line->value);
+    }
+    if (strcmp(line->key, "seed") == 0) {
+        s->task.seed = value;
+    } else {
+        *(line->key[0] == 'r' ? &s->task.runs : &s->task.threads) =
+            value < 1000000 ? (int)value : 1000000;
+    }
+    return true;
+}
+
+static bool take_task(study *s, const spec_lines *lines)
+{
+    static const char *const own[] = {"name", "title", "data", NULL};
+    static const char *const numbers[] = {"seed", "runs", "threads", NULL};
+    for (size_t i = 0; i < lines->count; i++) {
+        const spec_line *line = &lines->items[i];
+        if (strcmp(line->key, "task") == 0) {
+            s->task.name = line->value;
+            s->task.line = line->line;
+        } else if (is_one_of(numbers, line->key) ? !take_number(s, line)
+                   : is_one_of(own, line->key)
+                       ? !take_own(s, line)
+                       : !study_refuse(s, line->line,
+                                       "%.80s: no such key of a task; it has data, "
+                                       "seed, runs and threads",
+                                       line->key)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Axes first, then all that may speak of them. */
 static bool take_lines(study *s, spec_lines *lines)
 {
@@ -630,15 +670,20 @@ static bool complete(study *s)
 bool study_read(study *s, const char *path, bool quick)
 {
     const char *slash = strrchr(path, '/');
-    *s = (study){.path = path, .quick = quick, .trace_tokens = 20000};
+    *s = (study){.path = path, .quick = quick, .trace_tokens = 20000, .task.runs = 1};
     int length = slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path);
     snprintf(s->folder, sizeof s->folder, "%.*s", length, slash == NULL ? "." : path);
     spec_lines lines = {.s = s};
     config_reader reader = {.path = path, .message = s->message, .size = sizeof s->message};
     bool good = config_read(&reader, take_line, &lines);
     s->failed = reader.failed;
-    good = good && fold_quick(&lines) && take_lines(s, &lines) && complete(s) && study_expand(s) &&
-           take_published(s, &lines);
+    good = good && fold_quick(&lines);
+    if (good && has_key(&lines, "task", false)) {
+        good = take_task(s, &lines) && complete(s);
+    } else {
+        good = good && take_lines(s, &lines) && complete(s) && study_expand(s) &&
+               take_published(s, &lines);
+    }
     free(lines.items);
     return good;
 }
