@@ -334,6 +334,8 @@ static void train_and_save(trial *t, const mixt_model_options *options, mixt_mod
     mixt_model *opened, *checkpoint;
     char run[160], folder[160], step[200], hash[65];
     in_home("run", run);
+    setup.options.optimizer =
+        options->hidden_size % 16 == 0 ? MIXT_OPTIMIZER_MUON : MIXT_OPTIMIZER_ADAMW;
     if (mixt_trainer_create(setup.context, model, setup.data, setup.tokenizer, &setup.options, run,
                             &trainer, &error) != MIXT_OK) {
         NEED(t, mixt_status_is_refusal(error.status) && !mixt_path_exists(run), &error);

@@ -220,6 +220,28 @@ static void a_resumed_part_is_the_same_part(void **state)
     resume_part(MIXT_PART_EXPERTS | MIXT_PART_NORMS);
 }
 
+/* What is made again for the backward half is what was there, whatever learns. */
+static void recomputation_changes_nothing(void **state)
+{
+    (void)state;
+    for (int part = 0; mixt_train_part_name(part) != NULL; part++) {
+        char hashes[2][65];
+        for (int recompute = 0; recompute < 2; recompute++) {
+            train_setup setup;
+            mixt_model_options options = model_options();
+            train_setup_open(&setup, 1, &options);
+            setup.options.parts = (int64_t)1 << part;
+            setup.options.recompute = recompute != 0;
+            mixt_trainer *trainer = open_trainer(&setup);
+            steps(trainer, 2);
+            strcpy(hashes[recompute], mixt_trainer_state_hash(trainer));
+            mixt_trainer_free(trainer);
+            train_setup_close(&setup);
+        }
+        assert_string_equal(hashes[0], hashes[1]);
+    }
+}
+
 static void refused(train_setup *s, const char *part)
 {
     mixt_error error = MIXT_ERROR_INIT;
@@ -352,6 +374,7 @@ int main(void)
         cmocka_unit_test(muon_has_one_moment),
         cmocka_unit_test(muon_alone),
         cmocka_unit_test(a_resumed_part_is_the_same_part),
+        cmocka_unit_test(recomputation_changes_nothing),
         cmocka_unit_test(other_parts_are_refused),
         cmocka_unit_test(an_older_run_goes_on),
         cmocka_unit_test(derivatives_of_a_part),

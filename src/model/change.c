@@ -33,6 +33,15 @@ static mixt_status lay_out(const mixt_model *model, const mixt_model_options *op
     return MIXT_OK;
 }
 
+mixt_status mixt_model_compare(const mixt_model *model, const mixt_model_options *options,
+                               bool *fits, mixt_error *error)
+{
+    mixt_model *changed = NULL;
+    mixt_status status = lay_out(model, options, &changed, fits, error);
+    mixt_model_free(changed);
+    return status;
+}
+
 bool mixt_model_fits(const mixt_model *model, mixt_model_options *options)
 {
     mixt_model *changed = NULL;

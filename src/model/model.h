@@ -56,6 +56,9 @@ mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_fa
 mixt_status mixt_model_check(mixt_model_options *options, const char *place, mixt_error *error);
 /* The same of options that a file says: what cannot work is the file's fault then. */
 mixt_status mixt_model_check_file(mixt_model_options *options, const char *path, mixt_error *error);
+/* mixt_model_fits, where what went wrong (no memory) is to be told from an answer. */
+mixt_status mixt_model_compare(const mixt_model *model, const mixt_model_options *options,
+                               bool *fits, mixt_error *error);
 /* Index of a parameter, -1 where the model has none. */
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer);

@@ -535,6 +535,9 @@ static const sweep_row making[] = {
     {.title = "trace",
      .before = "start",
      .arguments = "trace -m run/model --data ~/text -o trace -t 2"},
+    {.title = "train, dense",
+     .before = "start",
+     .arguments = "train --data ~/text -o dense --steps 2" SHAPE " --experts 0"},
 };
 
 static const sweep_row rows[] = {
@@ -578,6 +581,10 @@ static const sweep_row rows[] = {
     {.title = "train, resumed",
      .before = "begun",
      .arguments = "train --data ~/text -o run --steps 4" SHAPE},
+    {.title = "train, upcycled",
+     .arguments = "train --data ~/text -o run --steps 2 --upcycle ~/start/dense --experts 4 "
+                  "--upcycle-noise 0.1 --optimizer muon --train experts,router --window 16 "
+                  "--batch-size 2 --heldout 0.4 --warmup 1 -t 2"},
     {.title = "bench",
      .timed = true,
      .arguments =
