@@ -620,8 +620,8 @@ static void test_router_methods(void **state)
         assert_true((ways[i].note != NULL) == (strstr(last.out, "Mind that ") != NULL));
         mixt("convert", out, "-o", gguf, NULL);
         assert_done();
-        mixt("info", gguf, NULL);
-        assert_has(last.out, ways[i].says);
+        mixt("info", gguf, NULL); /* GGUF has no place for how a router was trained */
+        assert_has(last.out, strcmp(ways[i].word, "redrawn") == 0 ? "routing" : ways[i].says);
         mixt("run", "-m", gguf, "-p", "the", "-n", "4", "--seed", "1", NULL);
         assert_done();
     }

@@ -18,7 +18,7 @@
 
 #define VOCABULARY 257
 #define FED 6
-#define PADDING 38 /* bytes between the fields of mixt_model_options */
+#define PADDING 42 /* bytes between the fields of mixt_model_options */
 
 typedef struct outcome_counts {
     int64_t refused, untrainable, own, other, skipped, broken;
