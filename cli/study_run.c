@@ -83,6 +83,20 @@ static void first_difference(const char *now, const char *before, char line[2][2
     }
 }
 
+/* Is there a run of somebody else? A folder without anything in it is ours, of a study that was
+ * killed there. */
+static bool holds_run(const char *folder)
+{
+    static const char *const names[] = {"train.conf", "config.json", "model", "log.jsonl"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[400];
+        if (files_join(path, sizeof path, folder, names[i]) && files_exist(path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A run that began with other settings is not this one: refused by name, or removed. */
 static bool settle_run(study *s, study_cell *cell, size_t seed, bool redo)
 {
@@ -107,7 +121,7 @@ static bool settle_run(study *s, study_cell *cell, size_t seed, bool redo)
                             "the cell %s (%s) began with other settings: \"%s\", now \"%s\"; "
                             "use another --out, or --redo to train it anew",
                             cell->name, folder, line[1], line[0]);
-    } else if (good && !there && files_exist(folder)) {
+    } else if (good && !there && holds_run(folder)) {
         good = study_refuse(s, 0, "%s: is there already and of no study", folder);
     }
     if (good && !there) {
