@@ -49,6 +49,31 @@ static void steps(mixt_trainer *trainer, int count)
     }
 }
 
+/* Quantile balancing moves selection biases where the router is trained, and only there. */
+static void biases_are_of_the_router(void **state)
+{
+    (void)state;
+    for (int router = 0; router < 2; router++) {
+        train_setup setup;
+        mixt_model_options options = model_options();
+        options.router.bias_rate = 0;
+        options.router.bias_update = MIXT_BIAS_QUANTILE;
+        train_setup_open(&setup, 1, &options);
+        setup.options.parts = router ? MIXT_PART_ROUTER : MIXT_PART_EXPERTS;
+        mixt_trainer *trainer = open_trainer(&setup);
+        steps(trainer, 2);
+        int index = mixt_model_find(setup.model, MIXT_SLOT_ROUTER_BIAS, 1), moved = 0;
+        assert_true(index >= 0);
+        for (int e = 0; e < 4; e++) {
+            moved += mixt_model_block(
+                         setup.model)[setup.model->parameters[index].offset + (size_t)e] != 0;
+        }
+        assert_int_equal(moved > 0, router);
+        mixt_trainer_free(trainer);
+        train_setup_close(&setup);
+    }
+}
+
 static char *read_whole(const char *path)
 {
     char *text = NULL;
@@ -371,6 +396,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_are_whole),
         cmocka_unit_test(what_is_left_keeps_its_bits),
+        cmocka_unit_test(biases_are_of_the_router),
         cmocka_unit_test(muon_has_one_moment),
         cmocka_unit_test(muon_alone),
         cmocka_unit_test(a_resumed_part_is_the_same_part),

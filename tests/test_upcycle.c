@@ -171,6 +171,38 @@ static void parts_compute_the_same(void **state)
     mixt_model_free(dense);
 }
 
+/* Routers that decide for more than a token, drop choices, or draw something. */
+static void other_routers(void **state)
+{
+    (void)state;
+    mixt_model *dense = new_dense();
+    mixt_model_options copies = mixture_options(dense, 4, 2, WIDTH), o = copies;
+    mixt_model_options parts = mixture_options(dense, 8, 4, WIDTH / 4);
+    o.router.scope = MIXT_SCOPE_GLOBAL;
+    expect("copies, one decision for all layers", dense, &o, true, EXACT);
+    o = parts;
+    o.router.scope = MIXT_SCOPE_GLOBAL;
+    o.router.unit = MIXT_UNIT_SEGMENT;
+    o.router.segment = 4;
+    expect("quarters, one decision for a segment", dense, &o, true, EXACT);
+    o = copies;
+    o.router.noise = MIXT_NOISE_TOP_K;
+    expect("copies, noise", dense, &o, true, EXACT);
+    o = parts;
+    o.router.noise = MIXT_NOISE_TOP_K;
+    mixt_model *model = upcycle(dense, &o, NULL);
+    assert_non_null(strstr(mixt_model_remark(model, 0), "it does not compute"));
+    mixt_model_free(model);
+    o = copies;
+    o.router.capacity = 1;
+    expect("copies, a capacity", dense, &o, false, 0);
+    o = parts;
+    o.router.select = 2; /* all */
+    o.experts_per_token = 8;
+    expect("all eight quarters", dense, &o, true, EXACT);
+    mixt_model_free(dense);
+}
+
 static const float *values(const mixt_model *model, mixt_slot slot, int layer)
 {
     int index = mixt_model_find(model, slot, layer);
@@ -341,6 +373,7 @@ int main(void)
         cmocka_unit_test(copies_compute_the_same),
         cmocka_unit_test(the_factor_is_right_for_weights_of_zero_logits),
         cmocka_unit_test(parts_compute_the_same),
+        cmocka_unit_test(other_routers),
         cmocka_unit_test(the_rest_is_kept),
         cmocka_unit_test(noise_is_as_large_as_asked),
         cmocka_unit_test(units_are_drawn_anew),

@@ -108,14 +108,18 @@ static mixt_status check(upcycle *u, const mixt_model_options *o, mixt_error *er
     return MIXT_OK;
 }
 
-/* Are all parts of as many copies chosen, whatever the router says? Of the methods, top-k and hash
- * give every token its k experts. */
+/* Are all parts of as many copies chosen, whatever the router says? Every token has to get its k
+ * experts; the best k are whole copies where the logits of their parts are equal, which they are
+ * not where something is drawn for each expert. */
 static bool takes_whole_copies(const upcycle *u)
 {
     const mixt_model_options *o = &u->model->options;
-    bool best = o->router.select == 0 && o->router.groups == 0;
-    return o->experts_per_token % u->parts == 0 && o->router.select <= 1 &&
-           (u->parts == 1 || best || o->experts_per_token == u->experts);
+    const mixt_router_options *r = &o->router;
+    bool drops = (mixt_router_needs(&u->model->router) & MIXT_GIVES_MORE) != 0 || r->capacity > 0 ||
+                 r->evaluation_capacity > 0;
+    bool best = (r->select == 0 && r->groups == 0) || o->experts_per_token == u->experts;
+    bool equal = r->noise == MIXT_NOISE_NONE && r->weights != MIXT_ROUTER_REDRAWN;
+    return o->experts_per_token % u->parts == 0 && !drops && (u->parts == 1 || (best && equal));
 }
 
 static bool is_renormalised(const mixt_model_options *o)
@@ -257,6 +261,9 @@ static void disturb_expert(const upcycle *u, int layer, int64_t expert, const ml
 static void draw_router(const upcycle *u, int layer)
 {
     int index = mixt_model_find(u->model, MIXT_SLOT_ROUTER, layer);
+    if (index < 0) { /* another layer decides for this one */
+        return;
+    }
     const mixt_parameter *p = &u->model->parameters[index];
     mixt_random_key key = {u->options->seed, MIXT_RANDOM_INIT, (uint32_t)index};
     int64_t d = u->hidden, group = takes_whole_copies(u) ? u->parts : 1;

@@ -40,7 +40,8 @@ static mixt_status create_seen(mixt_trainer *trainer, mixt_error *error)
 static int bias_of(const mixt_trainer *trainer, int layer)
 {
     const mixt_route_values *route = &trainer->graph->routes[layer];
-    return trainer->model->options.router.bias_update == MIXT_BIAS_QUANTILE
+    bool moves = (trainer->options.parts & MIXT_PART_ROUTER) != 0;
+    return moves && trainer->model->options.router.bias_update == MIXT_BIAS_QUANTILE
                ? mixt_model_find(trainer->model, MIXT_SLOT_ROUTER_BIAS, route->layer)
                : -1;
 }
