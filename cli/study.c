@@ -202,10 +202,15 @@ static int print_plan(study *s, const study_settings *settings)
     }
     format_count((uint64_t)tokens, count);
     format_seconds(seconds, spent);
-    printf(
-        "\nin all %s tokens, %.3g FLOPs, about %s (%.2g hours) of training here with --jobs %d:\n"
-        "an estimate from one step with random tokens, without scores and traces\n",
-        count, flops, spent, seconds / 3600, settings->jobs);
+    printf("\nin all %s tokens, %.3g FLOPs", count, flops);
+    if (isfinite(seconds)) {
+        printf(
+            ", about %s (%.2g hours) of training here with --jobs %d:\nan estimate from one step "
+            "with random tokens, without scores and traces\n",
+            spent, seconds / 3600, settings->jobs);
+    } else {
+        printf("; no step could be measured\n");
+    }
     return STATUS_DONE;
 }
 

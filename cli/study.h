@@ -102,7 +102,6 @@ typedef struct study {
     size_t axis_count;
     study_cell *cells;
     size_t cell_count, cell_capacity;
-    size_t own_cells; /* the first of them stand by themselves in the spec */
     study_skip *skips;
     size_t skip_count, skip_capacity;
     uint64_t seeds[STUDY_SEEDS_MAX];

@@ -216,9 +216,15 @@ static bool find_baseline(study *s)
 
 bool study_expand(study *s)
 {
-    size_t places[STUDY_AXES_MAX] = {0};
+    enum { COMBINATIONS_MAX = 1 << 16 }; /* skipped ones count: each is looked at */
+    size_t places[STUDY_AXES_MAX] = {0}, combinations = 1;
     bool more = s->axis_count > 0;
-    s->own_cells = s->cell_count;
+    for (size_t i = 0; i < s->axis_count; i++) {
+        combinations *= s->axes[i].count;
+        if (combinations > COMBINATIONS_MAX) {
+            return study_refuse(s, s->axes[i].line, "more than %d combinations", COMBINATIONS_MAX);
+        }
+    }
     for (size_t i = 0; i < s->skip_count; i++) {
         if (!check_skip(s, &s->skips[i])) {
             return false;

@@ -207,7 +207,7 @@ static void draw_seconds(const study *s, FILE *stream)
 /* A row for each cell: its difference to the baseline with the interval. */
 static void draw_differences(const study *s, FILE *stream)
 {
-    enum { ROW = 20, NAMES = 190 };
+    enum { ROW = 20, NAMES = 190, NEAR = 50 };
     double low = 0, high = 0;
     int rows = 0;
     for (size_t c = 0; c < s->cell_count; c++) {
@@ -248,11 +248,15 @@ static void draw_differences(const study *s, FILE *stream)
                 "</title></circle>",
                 zero + e.mean * scale, y, c % COLORS, e.mean);
     }
-    fprintf(
-        stream,
-        "<text class=\"x\" x=\"%.1f\" y=\"%d\">0</text><text x=\"%d\" y=\"%d\">%+.4f</text><text "
-        "class=\"y\" x=\"%d\" y=\"%d\">%+.4f</text></svg></figure>\n",
-        zero, ROW * rows + 14, NAMES, ROW * rows + 14, low, WIDTH - 10, ROW * rows + 14, high);
+    fprintf(stream, "<text class=\"x\" x=\"%.1f\" y=\"%d\">0</text>", zero, ROW * rows + 14);
+    if (zero - NAMES > NEAR) {
+        fprintf(stream, "<text x=\"%d\" y=\"%d\">%+.4f</text>", NAMES, ROW * rows + 14, low);
+    }
+    if (WIDTH - 20 - zero > NEAR) {
+        fprintf(stream, "<text class=\"y\" x=\"%d\" y=\"%d\">%+.4f</text>", WIDTH - 10,
+                ROW * rows + 14, high);
+    }
+    fputs("</svg></figure>\n", stream);
 }
 
 static bool costs_differ(const study *s)

@@ -206,43 +206,46 @@ static void table(const study *s, FILE *stream)
         s->seed_count, plural(s->seed_count));
 }
 
-/* Loss of each domain, and what the routes say, as tables of the names that begin so. */
+/* What of a name stands above its column; false: it has none. */
+static bool measure_title(const char *name, bool domains, char text[400])
+{
+    const char *prefix = domains ? "domain." : "routing.", *end = domains ? ".bits_per_byte" : "";
+    size_t length = strlen(name), first = strlen(prefix), last = strlen(end);
+    if (strncmp(name, prefix, first) != 0 || length <= first + last ||
+        strcmp(name + length - last, end) != 0 || (!domains && strstr(name, ".layer.") != NULL)) {
+        return false;
+    }
+    snprintf(text, 400, "%.*s", (int)(length - first - last), name + first);
+    for (char *c = text; *c != 0 && !domains; c++) {
+        *c = *c == '_' ? ' ' : *c; /* so that heads break into lines */
+    }
+    return true;
+}
+
+/* Bits a byte of each domain, or what the routers did. */
 static void measures(const study *s, const char *const *names, size_t name_count, bool domains,
                      FILE *stream)
 {
-    const char *prefix = domains ? "domain." : "routing.";
+    char title[400];
     fprintf(stream,
             "<section id=\"%s\">\n<h2>%s</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th "
             "scope=\"col\">cell",
             domains ? "domains" : "routing",
             domains ? "Bits a byte, by domain" : "What the routers did");
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t c = 0; c < (pass == 0 ? 1 : s->cell_count); c++) {
-            if (pass == 1) {
-                element(stream, "<tr><th scope=\"row\">", s->cells[c].name, "</th>");
-            }
-            for (size_t i = 0; i < name_count; i++) {
-                const char *name = names[i];
-                size_t length = strlen(name);
-                const char *end = domains ? ".bits_per_byte" : "";
-                bool shown = strncmp(name, prefix, strlen(prefix)) == 0 && length > strlen(end) &&
-                             strcmp(name + length - strlen(end), end) == 0 &&
-                             (domains || strstr(name, ".layer.") == NULL);
-                if (!shown) {
-                    continue;
-                }
-                if (pass == 0) {
-                    char text[400];
-                    size_t skip = strlen(prefix);
-                    snprintf(text, sizeof text, "%.*s", (int)(length - skip - strlen(end)),
-                             name + skip);
-                    element(stream, "<th scope=\"col\">", text, "");
-                } else {
-                    number(stream, "<td>", study_mean(s, &s->cells[c], name).mean, 4);
-                }
-            }
-            fputs(pass == 0 ? "</tr></thead><tbody>\n" : "</tr>\n", stream);
+    for (size_t i = 0; i < name_count; i++) {
+        if (measure_title(names[i], domains, title)) {
+            element(stream, "<th scope=\"col\">", title, "");
         }
+    }
+    fputs("</tr></thead><tbody>\n", stream);
+    for (size_t c = 0; c < s->cell_count; c++) {
+        element(stream, "<tr><th scope=\"row\">", s->cells[c].name, "</th>");
+        for (size_t i = 0; i < name_count; i++) {
+            if (measure_title(names[i], domains, title)) {
+                number(stream, "<td>", study_mean(s, &s->cells[c], names[i]).mean, 4);
+            }
+        }
+        fputs("</tr>\n", stream);
     }
     fputs("</tbody></table></div>\n</section>\n", stream);
 }

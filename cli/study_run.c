@@ -113,6 +113,7 @@ static bool settle_run(study *s, study_cell *cell, size_t seed, bool redo)
         good = study_refuse(s, 0, "%s: %s", path, what);
     }
     if (good && there && strcmp(before, now) != 0 && redo) {
+        files_remove_inside(folder, "cell.conf"); /* goes last: it says that the folder is ours */
         files_remove(folder);
         there = false;
     } else if (good && there && strcmp(before, now) != 0) {
@@ -359,7 +360,7 @@ static bool collect(runner *r)
 {
     bool good = true;
     for (int i = 0; i < r->job_count; i++) {
-        int status;
+        int status = STATUS_FAILED << 8; /* also where it is not there to wait for */
         if (r->jobs[i].child != 0 && waitpid(r->jobs[i].child, &status, WNOHANG) != 0) {
             good = settle(r, &r->jobs[i], status) && good;
         }

@@ -153,6 +153,9 @@ static void bad_specs_are_refused_with_their_line(void **state)
     shell_refuses(STUDY "seeds.study", "seeds.study:3: seeds: 1 is there twice");
     shell_write("seeds.study", "data = text\naxis.k = one two\nseeds = 1 -2\n");
     shell_refuses(STUDY "seeds.study", "seeds.study:3: seeds: -2 is not a whole number");
+    shell_do("{ cat two.study 2>/dev/null || echo 'data = text'; for a in 1 2 3 4; do "
+             "echo \"axis.a$a = $(seq -s ' ' -f 'w%g' 40)\"; done; } >many.study");
+    shell_refuses(STUDY "many.study", "more than 65536 combinations");
     shell_write("none.study", "axis.k = one two\n");
     shell_refuses(STUDY "none.study", "data: needed, in the spec or as --data");
     shell_refuses(STUDY "nowhere.study", "nowhere.study");
