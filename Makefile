@@ -342,7 +342,7 @@ check-portable: deps-test ## the tests of files, maps, threads and checkpoints w
 CC_AARCH64   ?= aarch64-linux-gnu-gcc
 QEMU_AARCH64 ?= qemu-aarch64
 LEFT_OUT := adamw_curve chat checkpoints cli cli_train convert corpus hostile intervals model_families open options page \
-            read_types resume rope router safetensors streams trace train use waits
+            read_types resume rope router safetensors streams study trace train use waits
 build-aarch64: deps-aarch64
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CC_AARCH64)" BUILD=build/aarch64 tests
 	@tests/emulate.sh build/aarch64 $(QEMU_AARCH64)

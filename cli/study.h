@@ -147,7 +147,7 @@ bool study_expand(study *s);
 /* Asks mixt train of each cell, which fills in its numbers; refuses by name what that refuses. */
 bool study_check(study *s);
 /* Measures a step of some cells, and reckons those of the others from their cost. */
-bool study_measure(study *s, int threads);
+void study_measure(study *s, int threads);
 /* Threads of a run. */
 int study_threads(const study_settings *settings);
 

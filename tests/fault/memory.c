@@ -585,6 +585,9 @@ static const sweep_row rows[] = {
      .arguments = "train --data ~/text -o run --steps 2 --upcycle ~/start/dense --experts 4 "
                   "--upcycle-noise 0.1 --optimizer muon --train experts,router --window 16 "
                   "--batch-size 2 --heldout 0.4 --warmup 1 -t 2"},
+    {.title = "study",
+     .timed = true,
+     .arguments = "study ~/small.study --data ~/text --dry-run -t 1"},
     {.title = "bench",
      .timed = true,
      .arguments =
@@ -592,6 +595,12 @@ static const sweep_row rows[] = {
          "--hidden-size 16 --heads 2 --kv-heads 1 --head-dim 8 --ffn-size 32 --experts 4 "
          "--window 16 -c 32 -b 1 -t 2"},
 };
+
+static const char study[] = "vocab-size = 262\nlayers = 1\nhidden-size = 16\nheads = 2\n"
+                            "kv-heads = 1\nhead-dim = 8\nffn-size = 16\nexperts = 4\n"
+                            "window = 16\nbatch-size = 1\nsteps = 2\nseeds = 1 2\n"
+                            "axis.k = one two\nk.one.experts-per-token = 2\n"
+                            "baseline = one\nquick.steps = 1\n";
 
 static void make_start(void)
 {
@@ -604,6 +613,7 @@ static void make_start(void)
     mkdir(at("pages"), 0700);
     write_all(at("prompt"), "The quick brown fox\n", 20);
     write_all(at("pages/page.html"), "old", 3);
+    write_all(at("small.study"), study, sizeof study - 1);
     for (int i = 0; i < 12; i++) {
         char name[40];
         text[0] = '\0';
