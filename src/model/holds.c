@@ -147,7 +147,7 @@ static const struct {
     {offsetof(mixt_model_options, router.group_score), {"max", "top-two"}},
     {offsetof(mixt_model_options, router.score), {"softmax", "top-k-softmax", "sigmoid"}},
     {offsetof(mixt_model_options, router.weights), {"learned", "frozen", "redrawn"}},
-    {offsetof(mixt_model_options, router.balance), {"switch", "gshard", "skywork"}},
+    {offsetof(mixt_model_options, router.balance), {MIXT_BALANCE_WORDS}},
     {offsetof(mixt_model_options, router.unit), {"token", "sequence", "segment"}},
     {offsetof(mixt_model_options, router.scope), {"layer", "global"}},
     {offsetof(mixt_model_options, router.noise), {"none", "top-k"}},
