@@ -317,6 +317,8 @@ typedef enum mixt_balance {
     MIXT_BALANCE_GSHARD,  /* same with f_i from first choices only (Lepikhin et al. 2020) */
     MIXT_BALANCE_SKYWORK, /* sum_i (1 / E - P_i)^2 (Skywork-MoE 2406.06563, equation 5) */
 } mixt_balance;
+/* Their names in flags and messages, in order. */
+#define MIXT_BALANCE_WORDS "switch", "gshard", "skywork"
 
 /* Over what f_i and P_i of the balance loss are taken (2501.11873; DeepSeek-V3 2412.19437 has
  * sequences). */

@@ -41,9 +41,6 @@ typedef struct mixt_route {
  * or `tokens`. */
 int64_t mixt_route_broken(const mixt_route *route, int64_t *first);
 
-/* What flags and messages call the values of mixt_balance, in their order. */
-#define MIXT_BALANCE_WORDS "switch", "gshard", "skywork"
-
 /* Weights of sigmoid scores are divided by their sum and this (DeepSeek-V3's code). */
 #define MIXT_SIGMOID_EPSILON 1e-20
 
