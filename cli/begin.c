@@ -83,10 +83,11 @@ static bool can_take(const mixt_model *model, const mixt_model_options *source,
 static bool is_of_mixture(const cli_option *option, size_t place)
 {
     static const char *const names[] = {
-        "ffn-size",         "experts",         "experts-per-token",    "shared-experts",
-        "shared-gate",      "shared-ffn-size", "leading-dense-layers", "dense-ffn-size",
-        "initializer-range"};
-    bool is = place >= offsetof(mixt_model_options, router);
+        "ffn-size",          "experts",         "experts-per-token",    "shared-experts",
+        "shared-gate",       "shared-ffn-size", "leading-dense-layers", "dense-ffn-size",
+        "initializer-range", "moe-period"};
+    size_t router = offsetof(mixt_model_options, router);
+    bool is = place >= router && place < router + sizeof(mixt_router_options);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         is = is || strcmp(option->name, names[i]) == 0;
     }
@@ -166,6 +167,7 @@ static void merge_mixture(const train_settings *settings, const cli_arguments *a
     merged->shared_ffn_size = asked->shared_ffn_size;
     merged->shared_gate = asked->shared_gate;
     merged->leading_dense_layers = asked->leading_dense_layers;
+    merged->moe_period = asked->moe_period;
     merged->router = asked->router;
     merged->ffn_size =
         options_given(arguments, "ffn-size") != NULL ? asked->ffn_size : source.ffn_size;

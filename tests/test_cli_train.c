@@ -111,6 +111,10 @@ static void dense_models_become_mixtures(void **state)
     shell_do("for r in same copies parts gguf; do head -1 mlp-$r/log.jsonl | "
              "sed 's/.*\"loss\":\\([0-9.]*\\).*/\\1/' | cut -c1-7; done | uniq -c");
     assert_has(shell_out, "      4 4.");
+    shell_do(ON "--upcycle mlp --experts 4 --moe-period 2 --out mlp-second --steps 3");
+    assert_has(shell_err, "it computes what that does");
+    shell_do("\"$MIXT\" info mlp-second | grep layers");
+    assert_has(shell_out, "2, 1 of them with experts");
     shell_do(ON "--upcycle mlp --experts 4 --out mlp-copies --steps 3");
     assert_has(shell_err, "before the first step it computes what that does");
     shell_do("grep upcycle mlp-copies/train.conf; \"$MIXT\" train --out mlp-copies --steps 4");

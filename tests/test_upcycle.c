@@ -119,6 +119,9 @@ static void copies_compute_the_same(void **state)
     o.leading_dense_layers = 1;
     expect("copies above a dense layer", dense, &o, true, EXACT);
     o.leading_dense_layers = 0;
+    o.moe_period = 2;
+    expect("copies in every second layer", dense, &o, true, EXACT);
+    o.moe_period = 0;
     o.router.select = 1;
     expect("copies by hash", dense, &o, true, EXACT);
     mixt_model_free(dense);
@@ -343,6 +346,10 @@ static void what_does_not_fit_is_refused(void **state)
     refused(dense, &o, NULL, "shared experts of width 24 leave nothing of 24");
     o = good;
     o.leading_dense_layers = 1;
+    o.dense_ffn_size = 30;
+    refused(dense, &o, NULL, "dense_ffn_size 30 is not the dense model's width 24");
+    o = good;
+    o.moe_period = 2;
     o.dense_ffn_size = 30;
     refused(dense, &o, NULL, "dense_ffn_size 30 is not the dense model's width 24");
     o = good;

@@ -90,7 +90,8 @@ static mixt_status check(upcycle *u, const mixt_model_options *o, mixt_error *er
                    .size = o->ffn_size,
                    .experts = o->experts};
     int64_t rest = u->width - u->shared;
-    REFUSE(o->leading_dense_layers > 0 && o->dense_ffn_size != u->width,
+    bool some_dense = o->leading_dense_layers > 0 || o->moe_period > 0;
+    REFUSE(some_dense && o->dense_ffn_size != u->width,
            "dense_ffn_size %d is not the dense model's width %lld", o->dense_ffn_size,
            (long long)u->width);
     REFUSE(rest < 1, "shared experts of width %lld leave nothing of %lld for the others",
@@ -313,7 +314,9 @@ static void copy_rest(const upcycle *u)
         const mixt_parameter *p = &u->model->parameters[i];
         int64_t part = mixt_slot_part(p->slot);
         if (part != MIXT_PART_ROUTER && part != MIXT_PART_EXPERTS && part != MIXT_PART_SHARED) {
-            read_dense(u, p->slot, p->layer, u->model->weights + p->offset);
+            int index = mixt_model_find(u->dense, p->slot, p->layer);
+            assert(index >= 0 && u->dense->parameters[index].count == p->count);
+            mixt_model_values(u->dense, index, 0, p->count, u->model->weights + p->offset);
         }
     }
 }
