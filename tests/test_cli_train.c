@@ -405,7 +405,7 @@ static void nanogpt_is_listed(void **state)
         "line 10: lr_decay_iters: 600000:",
         "line 11: init_from: gpt2-xl:",
         "line 12: eval_only: True: use mixt eval",
-        "line 13: train-capacity:",
+        "line 13: min_capacity:",
         "line 14: use_noisy_top_k: True:",
         "line 15: stride: 2:",
         "line 16: min_lr: 0.5 is above learning_rate 0.001",
@@ -417,7 +417,7 @@ static void nanogpt_is_listed(void **state)
                 "out_dir = 'never'\nfrobnicate = 3\nstepz = 4\ndropout = 0.2\nbias = True\n"
                 "wandb_log = True\ndataset = 'shakespeare_char'\ndevice = 'cuda'\ndtype = "
                 "'float16'\nlr_decay_iters = 600000\ninit_from = 'gpt2-xl'\neval_only = True\n"
-                "train_capacity = 1.25\nuse_noisy_top_k = True\nstride = 2\nmin_lr = 0.5\n"
+                "min_capacity = 4\nuse_noisy_top_k = True\nstride = 2\nmin_lr = 0.5\n"
                 "use_switch_tfm_init = True\n");
     shell_refuses("\"$MIXT\" train nano.py", "mixt train: nano.py:2: ");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
