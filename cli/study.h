@@ -12,6 +12,9 @@
 
 enum { STUDY_NAME_MAX = 120, STUDY_SEEDS_MAX = 64, STUDY_CELLS_MAX = 1024, STUDY_AXES_MAX = 8 };
 
+/* The value of an option that a cell does not have, though all others do. */
+#define STUDY_UNSET "unset"
+
 /* Strings that live as long as the study. */
 typedef struct study_strings {
     char **items;

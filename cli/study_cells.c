@@ -141,6 +141,13 @@ static bool add_base(study *s, study_cell *cell)
     study_options own = cell->options;
     cell->options = (study_options){0};
     bool good = add_options(s, &cell->options, &s->base) && add_options(s, &cell->options, &own);
+    size_t kept = 0;
+    for (size_t i = 0; i < cell->options.count; i++) {
+        if (strcmp(cell->options.items[i].value, STUDY_UNSET) != 0) {
+            cell->options.items[kept++] = cell->options.items[i];
+        }
+    }
+    cell->options.count = kept;
     free(own.items);
     return good;
 }

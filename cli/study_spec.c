@@ -319,7 +319,7 @@ static bool refuse_key(study *s, const spec_line *line, const char *name)
 static const char *resolve_path(study *s, const char *value)
 {
     char joined[4096], *real = NULL;
-    if (value[0] == '@') {
+    if (value[0] == '@' || strcmp(value, STUDY_UNSET) == 0) {
         return value;
     }
     if (value[0] != '/' && files_join(joined, sizeof joined, s->folder, value)) {
