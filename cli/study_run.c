@@ -179,7 +179,7 @@ static double cost_of(const study_cell *cell)
 static double done_of(const study *s, const study_cell *cell, size_t seed)
 {
     const double scores = 0.15;
-    if (cell->runs[seed].finished) {
+    if (cell->runs[seed].finished || !(cell->steps > 0)) {
         return cost_of(cell);
     }
     double share = (double)study_steps_done(s, cell, seed) / cell->steps;
