@@ -12,6 +12,7 @@ OPT     ?= -O2 -g -DNDEBUG
 PREFIX  ?= /usr/local
 PYTHON  ?= python3
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+HEADERS := include/mixt.h $(sort $(wildcard include/mixt/*.h))
 VERSION := $(shell sed -n 's/^.define MIXT_VERSION_[MP][A-Z]* \([0-9]*\)$$/\1/p' include/mixt.h | paste -sd.)
 # The number of the shared library's interface, and of its symbols in src/libmixt.map (docs/library.md).
 SOVERSION := 0
@@ -218,11 +219,11 @@ $(GUARDED)/mixt: $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(call say,link,$@)$(LINK) $(GUARDED_LINK) -o $@ $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
 
-$(GUARDED)/examples/%: examples/%.c $(GUARDED_OBJECTS) $(LIBRARY) include/mixt.h
+$(GUARDED)/examples/%: examples/%.c $(GUARDED_OBJECTS) $(LIBRARY) $(HEADERS)
 	@mkdir -p $(@D)
 	$(call say,link,$@)$(filter-out -Isrc,$(LINK)) $(WARN) $(GUARDED_LINK) -o $@ $< $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
 
-$(BUILD)/examples/%: examples/%.c $(LIBRARY) include/mixt.h
+$(BUILD)/examples/%: examples/%.c $(LIBRARY) $(HEADERS)
 	@mkdir -p $(@D)
 	$(call say,link,$@)$(filter-out -Isrc,$(LINK)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
 

@@ -19,7 +19,7 @@ DEPS_PACKAGE := build-essential debhelper devscripts fakeroot lintian
 
 # Every file that is installed: mode, source, target. `uninstall` reads the same rows.
 INSTALLED = 755|$(BUILD)/mixt|$(bindir)/mixt \
-    644|include/mixt.h|$(includedir)/mixt.h \
+    $(foreach file,$(HEADERS),644|$(file)|$(file:include/%=$(includedir)/%)) \
     644|$(LIBRARY)|$(libdir)/libmixt.a \
     644|$(SHARED)|$(libdir)/$(notdir $(SHARED)) \
     644|$(BUILD)/share/mixt.pc|$(pkgconfigdir)/mixt.pc \
@@ -42,7 +42,7 @@ install: all $(BUILD)/share/mixt.1 $(BUILD)/share/mixt.bash $(BUILD)/share/mixt.
 
 uninstall: ## remove what install put there
 	rm -f $(foreach row,$(INSTALLED),$(DESTDIR)$(call field,3,$(row))) $(foreach row,$(INSTALLED_LINKS),$(DESTDIR)$(call field,2,$(row)))
-	-@rmdir $(DESTDIR)$(docdir)/docs $(DESTDIR)$(docdir)/examples $(DESTDIR)$(docdir) 2>/dev/null || true
+	-@rmdir $(DESTDIR)$(includedir)/mixt $(DESTDIR)$(docdir)/docs $(DESTDIR)$(docdir)/examples $(DESTDIR)$(docdir) 2>/dev/null || true
 
 $(BUILD)/share/mixt.1: $(BUILD)/mixt
 	@mkdir -p $(@D)

@@ -55,6 +55,24 @@ for my $file (sort glob('src/*/*.[ch] src/*/*.def src/*/*/*.[ch]')) {
     }
     close $in;
 }
+# The public header has every chapter once; the chapters include nothing, and cannot be included by
+# themselves.
+open my $public, '<', 'include/mixt.h' or die "include/mixt.h: $!\n";
+my %chapters;
+while (<$public>) {
+    $chapters{"include/$1"}++ if m{^\s*#\s*include\s+"([^"]+)"};
+}
+close $public;
+for my $file (sort glob('include/mixt/*')) {
+    complain("$file: mixt.h includes it " . ($chapters{$file} // 0) . ' times, not once') if ($chapters{$file} // 0) != 1;
+    open my $in, '<', $file or die "$file: $!\n";
+    my $text = do { local $/; <$in> };
+    close $in;
+    complain("$file: a chapter of mixt.h includes $1") if $text =~ m{^\s*#\s*include\s+(\S+)}m;
+    my $guard = 'MIXT_' . uc($file =~ s{.*/(\w+)\.h$}{$1}r) . '_H';
+    complain("$file: not refused without mixt.h, or not guarded by $guard")
+        if $text !~ m{^#ifndef MIXT_H\n#error [^\n]+\n#elif !defined\($guard\)\n#define $guard\n}m;
+}
 # The program and the examples know the public header alone.
 for my $file (sort glob('cli/*.[ch] examples/*.c')) {
     open my $in, '<', $file or die "$file: $!\n";

@@ -20,7 +20,7 @@ esac
 nm -g --defined-only "$library" 2>/dev/null | awk 'NF == 3 && $3 !~ /^_*mixt_/ {print "libmixt.a: defines " $3; bad = 1} END {exit bad}' ||
     bad=1
 nm -g --defined-only "$library" 2>/dev/null | awk 'NF == 3 {print $3}' | sort -u >"$build/defined.txt"
-for name in $(perl -0ne 'print "$1\n" while /^MIXT_API[^;{]*?\b(mixt_\w+)\(/gm' include/mixt.h); do
-    grep -qx "$name" "$build/defined.txt" || complain "include/mixt.h: $name is not in the library"
+for name in $(tests/package/header.pl | perl -0ne 'print "$1\n" while /^MIXT_API[^;{]*?\b(mixt_\w+)\(/gm'); do
+    grep -qx "$name" "$build/defined.txt" || complain "mixt.h: $name is not in the library"
 done
 exit $bad

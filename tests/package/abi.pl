@@ -1,12 +1,14 @@
 #!/usr/bin/perl
-# abi.pl [HEADER]: reads include/mixt.h and prints a C program that prints its interface: the size of every struct,
+# abi.pl [HEADER]: reads the public header (header.pl), or HEADER, and prints a C program that prints its interface: the size of every struct,
 # offset and size of every member but `reserved`, the value of every enumerator.
 use strict;
 use warnings;
 
-open my $in, '<', ($ARGV[0] // 'include/mixt.h') or die "mixt.h: $!\n";
-my $text = do { local $/; <$in> };
-close $in;
+my ($mode, $source) = @ARGV ? ('<', $ARGV[0]) : ('-|', 'tests/package/header.pl');
+open my $in, $mode, $source or die "$source: $!\n";
+my $header = do { local $/; <$in> };
+close $in or die "$source: not read\n";
+my $text = $header;
 $text =~ s{/\*.*?\*/}{}gs;
 $text =~ s{^\s*#(?:[^\n]*\\\n)*[^\n]*$}{}gm;
 
@@ -29,8 +31,5 @@ while ($text =~ /enum\s*(?:\w+\s*)?\{(.*?)\}/gs) {
     }
 }
 # The statuses are a list of their own.
-open $in, '<', ($ARGV[0] // 'include/mixt.h') or die "mixt.h: $!\n";
-while (<$in>) {
-    print "    printf(\"MIXT_$1 %d\\n\", (int)MIXT_$1);\n" if /^\s+X\((\w+), "/;
-}
+print "    printf(\"MIXT_$1 %d\\n\", (int)MIXT_$1);\n" while $header =~ /^\s+X\((\w+), "/gm;
 print "    return 0;\n}\n";

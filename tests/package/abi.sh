@@ -20,8 +20,9 @@ bad=0
 #   mixt_chat_message  more than role and content goes through mixt_chat_options.variables
 #   mixt_document      the library allocates it
 fixed='mixt_error mixt_chat_message mixt_document'
+tests/package/header.pl >"$folder/mixt.h" || exit 1
 perl -0ne 's{/\*.*?\*/}{}gs; print "$1\n" while /typedef struct (\w+) \{(?:(?!\n\}).)*?(?<!reserved\[\d\];)(?<!reserved\[\d\d\];)\n\} \1;/gs' \
-    include/mixt.h >"$folder/fixed.txt"
+    "$folder/mixt.h" >"$folder/fixed.txt"
 for type in $(cat "$folder/fixed.txt"); do
     case " $fixed " in
     *" $type "*) ;;
@@ -29,7 +30,7 @@ for type in $(cat "$folder/fixed.txt"); do
     esac
 done
 # Options are refused where a word is set that this library does not know.
-for type in $(perl -ne 'print "$1\n" if /^\} (mixt_\w+_options|mixt_sampling);/' include/mixt.h); do
+for type in $(perl -ne 'print "$1\n" if /^\} (mixt_\w+_options|mixt_sampling);/' "$folder/mixt.h"); do
     grep -rq "MIXT_CHECK_RESERVED($type," src || { echo "src: nothing checks the reserved words of $type"; bad=1; }
 done
 # One version in all places.

@@ -14,6 +14,10 @@ expect() {
     cat <<EOF
 usr/bin/mixt
 usr/include/mixt.h
+usr/include/mixt/atlas.h
+usr/include/mixt/bench.h
+usr/include/mixt/study.h
+usr/include/mixt/train.h
 usr/$lib/libmixt.a
 usr/$lib/libmixt.so
 usr/$lib/libmixt.so.0
@@ -46,7 +50,8 @@ is_as_expected() {
 removed() {
     mkdir -p "$1/usr/lib" && echo theirs >"$1/usr/lib/libtheirs.a" &&
         make --no-print-directory BUILD="$build" DESTDIR="$1" PREFIX=/usr "${@:2}" uninstall &&
-        [ "$(files "$1")" = usr/lib/libtheirs.a ] && [ ! -e "$1/usr/share/doc/mixt" ]
+        [ "$(files "$1")" = usr/lib/libtheirs.a ] && [ ! -e "$1/usr/share/doc/mixt" ] &&
+        [ ! -e "$1/usr/include/mixt" ]
 }
 
 version=$("$build/mixt" --version | sed 's/^mixt //')

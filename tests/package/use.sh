@@ -32,6 +32,13 @@ static() {
     ${CC:-cc} -std=c17 $warnings $(flags --cflags) tests/package/user.c -Wl,-Bstatic $(flags --libs) \
         -Wl,-Bdynamic $(flags --static --libs | sed 's/-lmixt//') -o "$folder/static"
 }
+# A chapter of the header says in one line what to include in its place.
+chapter() {
+    echo '#include <mixt/train.h>' >"$folder/chapter.c"
+    # shellcheck disable=SC2046
+    ! ${CC:-cc} -std=c17 $(flags --cflags) -c "$folder/chapter.c" -o "$folder/chapter.o" 2>"$folder/chapter.txt" &&
+        [ "$(grep -c 'error:' "$folder/chapter.txt")" = 1 ] && grep -q 'error:.*include <mixt\.h>' "$folder/chapter.txt"
+}
 # Members that came later are still reserved words in its header: same sizes, same offsets.
 older() {
     mkdir -p "$folder/older" && tests/package/older.pl >"$folder/older/mixt.h" &&
@@ -57,6 +64,7 @@ check "C17 without warnings, shared" c
 check "C++17 without warnings, shared" cxx
 check "C17, static" static
 check "C17, an earlier header" older
+check "a chapter by itself is refused" chapter
 check "C needs libmixt.so.0" needs_shared "$folder/c"
 check "C++ needs libmixt.so.0" needs_shared "$folder/cxx"
 check "C runs" runs "$folder/c" "$folder/c.txt"

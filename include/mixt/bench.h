@@ -1,0 +1,47 @@
+/* Benchmarks: the speed of training, prompts and generation, and the machine's limits. A chapter
+ * of mixt.h, which includes it at its place. */
+#ifndef MIXT_H
+#error "mixt/bench.h is a chapter of mixt.h: include <mixt.h>"
+#elif !defined(MIXT_BENCH_H)
+#define MIXT_BENCH_H
+
+typedef struct mixt_bench_row {
+    const char *name;      /* "train step", "pp512", "tg128", "pp512+tg128", "tg128 @ d1024" (behind
+                              so many tokens), or an operator */
+    const char *direction; /* "forward", "backward" or "" */
+    double seconds;        /* mean of a repetition */
+    double deviation;
+    double tokens; /* tokens a repetition */
+    double flops;  /* a repetition, from the cost formulas */
+    double bytes;
+    uint64_t reserved[4];
+} mixt_bench_row;
+
+typedef struct mixt_bench_options {
+    int batch_size; /* training */
+    int window;
+    int prompt;   /* tokens of prompt processing; 0: skip */
+    int generate; /* tokens of generation; 0: skip */
+    bool train;
+    bool operators; /* also one row for each operator of the training step */
+    int repetitions;
+    int depth;     /* tokens that stand in the context before prompt and generation */
+    bool together; /* one row for the prompt and the generation behind it */
+    uint64_t reserved[8];
+} mixt_bench_options;
+
+/* Runs the benchmarks; *rows is malloc'd, names inside belong to the library. */
+MIXT_API mixt_status mixt_bench_run(mixt_context *context, mixt_model *model,
+                                    const mixt_bench_options *options, mixt_bench_row **rows,
+                                    size_t *count, mixt_error *error);
+
+typedef struct mixt_machine_limits {
+    double fp32_flops; /* measured fused multiply-adds, all threads */
+    double bf16_flops; /* 0 where the CPU has no bf16 products */
+    double read_bytes; /* bytes per second over 256 MiB */
+    uint64_t reserved[4];
+} mixt_machine_limits;
+
+MIXT_API void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits);
+
+#endif
