@@ -7,14 +7,14 @@ use warnings;
 my %newest = (
     mixt_context_options   => ['matmul'],
     mixt_chat_options      => ['name'],
-    mixt_router_options    => ['bias_rate'],
+    mixt_router_options    => ['adaptive_balance'],
     mixt_attention_options => [ 'position_dim', 'value_dim' ],
     mixt_sampling          => ['seed'],
-    mixt_train_options     => ['lock'],
+    mixt_train_options     => ['optimizer'],
     mixt_trace_options     => [ 'heldout', 'logits' ],
     mixt_atlas_options     => [ 'width', 'part' ],
-    mixt_step_report       => ['heldout_loss'],
-    mixt_model_info        => ['authors_code'],
+    mixt_step_report       => ['max_violation'],
+    mixt_model_info        => ['held_out'],
     mixt_type_use          => ['bytes'],
     mixt_family_info       => ['trainable'],
 );
