@@ -150,6 +150,19 @@ static mixt_status make_tokenizer(const study *s, mixt_corpus *corpus, cli_resou
     return mixt_tokenizer_open("tokenizer", &resources->tokenizer, error);
 }
 
+/* Are the tokens there, and whole? Else they are made again, from what they were made of. */
+static bool has_tokens(const mixt_tokenizer *tokenizer)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_data *data = NULL;
+    bool there = files_exist("corpus.tokens");
+    if (there && mixt_data_open("corpus.tokens", tokenizer, 0, &data, &error) != MIXT_OK) {
+        there = error.status != MIXT_ERROR_FORMAT;
+    }
+    mixt_data_free(data);
+    return there;
+}
+
 /* In the study's folder: vocabulary and tokens, made once. */
 static mixt_status make_corpus(const study *s, mixt_corpus *corpus, mixt_error *error)
 {
@@ -158,12 +171,9 @@ static mixt_status make_corpus(const study *s, mixt_corpus *corpus, mixt_error *
     const char *first;
     TRY(corpus_record(s, corpus, text, error));
     TRY(keep_record(text, error));
-    mixt_status status = MIXT_OK;
-    if (!files_exist("corpus.tokens")) {
-        status = make_tokenizer(s, corpus, &resources, error);
-        if (status == MIXT_OK) {
-            status = mixt_data_write(corpus, resources.tokenizer, "corpus.tokens", error);
-        }
+    mixt_status status = make_tokenizer(s, corpus, &resources, error);
+    if (status == MIXT_OK && !has_tokens(resources.tokenizer)) {
+        status = mixt_data_write(corpus, resources.tokenizer, "corpus.tokens", error);
         if (status == MIXT_OK && mixt_corpus_skipped(corpus, &first) > 0) {
             say(stderr, "skipped %llu of the corpus; the first: %s\n",
                 (unsigned long long)mixt_corpus_skipped(corpus, NULL), first);

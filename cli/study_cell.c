@@ -530,14 +530,16 @@ static double seconds_of(const study *s, const study_cell *cell, size_t seed)
     return seconds;
 }
 
-/* The times first: who finds a result finds them too. */
+/* The times first: who finds a result finds them too. Measured again, a run has no checkpoint any
+ * more, and keeps those it had. */
 static mixt_status keep_result(cell_work *w, mixt_error *error)
 {
     char path[400], times[100];
     run_file(w->s, w->cell, w->seed, "times", path);
-    int length =
-        snprintf(times, sizeof times, "%.6g seconds\n", seconds_of(w->s, w->cell, w->seed));
-    if (!files_replace(path, times, (size_t)length)) {
+    double seconds = seconds_of(w->s, w->cell, w->seed);
+    int length = snprintf(times, sizeof times, "%.6g seconds\n", seconds);
+    bool known = isfinite(seconds) || !files_exist(path);
+    if (known && !files_replace(path, times, (size_t)length)) {
         return set_io_error(error, path);
     }
     run_file(w->s, w->cell, w->seed, "result", path);
@@ -638,11 +640,15 @@ static bool read_result(study *s, study_cell *cell, size_t seed, study_run *run)
         good = good ? add_value(s, run, end + 1, value)
                     : study_refuse(s, 0, "%s: a line is not VALUE NAME; remove the file", path);
     }
+    bool whole = length > 0 && text[length - 1] == 0; /* its last line's end */
     free(text);
-    if (good) {
-        qsort(run->values, run->count, sizeof *run->values, compare_values);
+    if (!good) {
+        return false;
     }
-    return good;
+    qsort(run->values, run->count, sizeof *run->values, compare_values);
+    whole = whole && isfinite(study_number(run, "tokens")) && /* what is measured last */
+            (cell->moe_layers == 0 || isfinite(study_number(run, "routing.worst_violation")));
+    return whole || study_refuse(s, 0, "%s: is cut short; remove the file", path);
 }
 
 /* Means of equally many steps each, so that a curve has at most CURVE_POINTS points. */
@@ -655,7 +661,7 @@ static bool read_curve(study *s, study_cell *cell, size_t seed, study_run *run)
     }
     size_t steps = count_steps(text), step = 0;
     size_t group = (steps + CURVE_POINTS - 1) / CURVE_POINTS, inside = 0;
-    double sum = 0;
+    double sum = 0, tokens = 0;
     run->curve = calloc(2 * CURVE_POINTS, sizeof *run->curve);
     at = text;
     while (run->curve != NULL && (line = next_line(&at)) != NULL) {
@@ -664,6 +670,7 @@ static bool read_curve(study *s, study_cell *cell, size_t seed, study_run *run)
             continue;
         }
         step++;
+        tokens = study_json_number(line, "tokens");
         sum += isfinite(loss) ? loss : 0;
         inside += isfinite(loss);
         if (inside > 0 && (step % group == 0 || step == steps)) {
@@ -675,7 +682,18 @@ static bool read_curve(study *s, study_cell *cell, size_t seed, study_run *run)
         }
     }
     free(text);
-    return run->curve != NULL || study_no_memory(s);
+    if (run->curve == NULL) {
+        return study_no_memory(s);
+    }
+    if (tokens != study_number(run, "tokens")) {
+        char path[400];
+        run_file(s, cell, seed, "log.jsonl", path);
+        return study_refuse(s, 0,
+                            "%s: ends at %.0f tokens, the result beside it at %.0f; restore the "
+                            "file, or remove the folder to train the run anew",
+                            path, tokens, study_number(run, "tokens"));
+    }
+    return true;
 }
 
 bool study_read_run(study *s, study_cell *cell, size_t seed)

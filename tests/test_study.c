@@ -311,6 +311,46 @@ static void a_run_that_fails_is_named(void **state)
     shell_do(same);
 }
 
+/* What a full disk or a hand took away is made again, or said with what to do. */
+static void files_that_are_lost_or_cut(void **state)
+{
+    static const struct {
+        const char *file, *part;
+    } cut[] = {
+        {"cells/frozen-seed2/result", "cells/frozen-seed2/result: is cut short; remove the file"},
+        {"cells/frozen-seed1/log.jsonl", "cells/frozen-seed1/log.jsonl: ends at "},
+    };
+    (void)state;
+    run_reference();
+    shell_do("cp -r whole again; cd again; rm -r tokenizer cells/frozen-seed2; cd ..; " STUDY
+             "two.study --out again -t 1");
+    shell_do(same);
+    shell_do(
+        "cp -r whole again; cd again; rm -r cells/frozen-seed2; "
+        "dd if=../whole/corpus.tokens of=corpus.tokens bs=900 count=1 2>/dev/null; cd ..; " STUDY
+        "two.study --out again -t 1; cmp whole/corpus.tokens again/corpus.tokens");
+    shell_do(same);
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        char lines[600];
+        snprintf(lines, sizeof lines,
+                 "cp -r whole again; grep -v worst_vio whole/%s | "
+                 "grep -v '\"step\":12,' >again/%s",
+                 cut[i].file, cut[i].file);
+        shell_do(lines);
+        shell_refuses(STUDY "two.study --out again -t 1", cut[i].part);
+        snprintf(lines, sizeof lines, "head -c -1 whole/%s >again/%s", cut[i].file, cut[i].file);
+        shell_do(lines);
+        if (i == 0) {
+            shell_refuses(STUDY "two.study --out again -t 1", cut[i].part);
+            shell_do("rm again/cells/frozen-seed2/result; cp whole/times.csv .; " STUDY
+                     "two.study --out again -t 1; cmp times.csv again/times.csv");
+        } else {
+            shell_do(STUDY "two.study --out again -t 1"); /* a line's end is not its number */
+        }
+        shell_do(same);
+    }
+}
+
 /* Cells that stand by themselves, one that begins with another one's model, skips, the quick form.
  */
 static void forms_of_a_spec(void **state)
@@ -415,6 +455,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(killed_studies_go_on),
         cmocka_unit_test(what_changed_is_refused_by_name),
         cmocka_unit_test(a_run_that_fails_is_named),
+        cmocka_unit_test(files_that_are_lost_or_cut),
         cmocka_unit_test(forms_of_a_spec),
         cmocka_unit_test(the_specs_of_the_examples),
         cmocka_unit_test(tasks_are_checked),
