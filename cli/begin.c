@@ -60,25 +60,6 @@ static size_t size_of(const cli_option *option)
                                            : sizeof(int);
 }
 
-/* Could the source have this one option as it is asked for? */
-static bool can_take(const mixt_model *model, const mixt_model_options *source,
-                     const cli_option *option, size_t place, const mixt_model_options *asked)
-{
-    mixt_model_options changed = *source;
-    bool routes = place >= offsetof(mixt_model_options, router);
-    if (routes && source->experts == 0) {
-        return false;
-    }
-    memcpy((char *)&changed + place, (const char *)asked + place, size_of(option));
-    bool fits = mixt_model_fits(model, &changed);
-    /* 0 stands for what follows from others; anything else has to stay */
-    double zero = 0;
-    bool stays =
-        memcmp((char *)&changed + place, (const char *)asked + place, size_of(option)) == 0;
-    bool follows = memcmp((const char *)asked + place, &zero, size_of(option)) == 0;
-    return fits && (stays || (follows && option->kind != OPTION_FLAG));
-}
-
 /* Is the option one of the mixture alone, which a dense model cannot have? */
 static bool is_of_mixture(const cli_option *option, size_t place)
 {
@@ -92,6 +73,29 @@ static bool is_of_mixture(const cli_option *option, size_t place)
         is = is || strcmp(option->name, names[i]) == 0;
     }
     return is;
+}
+
+/* Does the source lack the tensors, or the experts, for this one option as it is asked for? Not
+ * where it is only possible beside others. */
+static bool lacks_tensors(const mixt_model *model, const mixt_model_options *source,
+                          const cli_option *option, size_t place, const mixt_model_options *asked)
+{
+    mixt_error ignored = MIXT_ERROR_INIT;
+    mixt_model_options changed = *source;
+    if (source->experts == 0 && is_of_mixture(option, place)) {
+        return true;
+    }
+    memcpy((char *)&changed + place, (const char *)asked + place, size_of(option));
+    if (is_of_mixture(option, place) && mixt_model_options_check(&changed, &ignored) != MIXT_OK) {
+        return false;
+    }
+    bool fits = mixt_model_fits(model, &changed);
+    /* 0 stands for what follows from others; anything else has to stay */
+    double zero = 0;
+    bool stays =
+        memcmp((char *)&changed + place, (const char *)asked + place, size_of(option)) == 0;
+    bool follows = memcmp((const char *)asked + place, &zero, size_of(option)) == 0;
+    return !fits || !(stays || (follows && option->kind != OPTION_FLAG));
 }
 
 /* The source's options with those over them that were said, without those of a mixture where it is
@@ -114,7 +118,7 @@ static void merge_options(const train_settings *settings, const cli_arguments *a
                 continue;
             }
             memcpy((char *)merged + place, asked, size_of(row));
-            if (!can_take(model, &source, row, place, &settings->model) && used < 900) {
+            if (lacks_tensors(model, &source, row, place, &settings->model) && used < 900) {
                 char was[40], is[40];
                 options_format(row, has, was, sizeof was);
                 options_format(row, asked, is, sizeof is);
@@ -125,9 +129,23 @@ static void merge_options(const train_settings *settings, const cli_arguments *a
     }
 }
 
+/* Who says that all experts are chosen need not say how many. */
+static void fit_choices(train_settings *settings, const cli_arguments *arguments,
+                        mixt_model_options *model)
+{
+    const char *name = mixt_router_select_name(model->router.select);
+    if (strcmp(name, "all") == 0 && model->experts > 0 &&
+        model->experts_per_token != model->experts &&
+        options_given(arguments, "experts-per-token") == NULL && settings->nanogpt.top_k <= 0) {
+        model->experts_per_token = model->experts;
+        snprintf(settings->choice_note, sizeof settings->choice_note,
+                 "--experts-per-token %d, as --router-select all is every expert", model->experts);
+    }
+}
+
 /* Model options beside --init-from: obeyed where the tensors stay, else refused by name. */
-mixt_status train_take_source(train_settings *settings, const cli_arguments *arguments,
-                              cli_resources *resources, mixt_error *error)
+static mixt_status take_source(train_settings *settings, const cli_arguments *arguments,
+                               cli_resources *resources, mixt_error *error)
 {
     mixt_model_info info;
     char refused[1000];
@@ -142,9 +160,7 @@ mixt_status train_take_source(train_settings *settings, const cli_arguments *arg
             settings->init_from, info.options.experts == 0 ? ", without experts" : "", refused);
     }
     if (merged.router.select != info.options.router.select) {
-        settings->model = merged;
-        train_fit_choices(settings, arguments);
-        merged.experts_per_token = settings->model.experts_per_token;
+        fit_choices(settings, arguments, &merged);
     }
     TRY(mixt_model_set_options(resources->model, &merged, error));
     TRY(mixt_model_options_check(&merged, error));
@@ -196,6 +212,7 @@ static mixt_status take_dense(train_settings *settings, const cli_arguments *arg
                          settings->upcycle, info.options.experts);
     }
     mixt_model_options merged = info.options;
+    train_fit_choices(settings, arguments);
     merge_mixture(settings, arguments, resources->model, &merged, refused);
     if (refused[0] != 0) {
         return set_error(
@@ -215,18 +232,9 @@ static mixt_status take_dense(train_settings *settings, const cli_arguments *arg
     return MIXT_OK;
 }
 
-/* Who says that all experts are chosen need not say how many. */
 void train_fit_choices(train_settings *settings, const cli_arguments *arguments)
 {
-    mixt_model_options *model = &settings->model;
-    const char *name = mixt_router_select_name(model->router.select);
-    if (strcmp(name, "all") == 0 && model->experts > 0 &&
-        model->experts_per_token != model->experts &&
-        options_given(arguments, "experts-per-token") == NULL && settings->nanogpt.top_k <= 0) {
-        model->experts_per_token = model->experts;
-        snprintf(settings->choice_note, sizeof settings->choice_note,
-                 "--experts-per-token %d, as --router-select all is every expert", model->experts);
-    }
+    fit_choices(settings, arguments, &settings->model);
 }
 
 /* A window and a context length that fit: where one of them was not said it follows the other. */
@@ -253,15 +261,21 @@ mixt_status train_fit_window(train_settings *settings, const cli_arguments *argu
     return MIXT_OK;
 }
 
+mixt_status train_open_source(train_settings *settings, const cli_arguments *arguments,
+                              cli_resources *resources, mixt_error *error)
+{
+    bool dense = settings->upcycle != NULL;
+    TRY(open_model(dense ? settings->upcycle : settings->init_from, resources, error));
+    TRY((dense ? take_dense : take_source)(settings, arguments, resources, error));
+    return train_fit_window(settings, arguments, error);
+}
+
 mixt_status train_prepare(train_settings *settings, const cli_arguments *arguments,
                           const char *kept, cli_resources *resources, mixt_error *error)
 {
     TRY(open_context(&settings->machine, resources, error));
     if (train_has_source(settings)) {
-        bool dense = settings->upcycle != NULL;
-        TRY(open_model(dense ? settings->upcycle : settings->init_from, resources, error));
-        TRY((dense ? take_dense : train_take_source)(settings, arguments, resources, error));
-        TRY(train_fit_window(settings, arguments, error));
+        TRY(train_open_source(settings, arguments, resources, error));
     }
     TRY(find_tokenizer(settings, arguments, kept, resources, error));
     TRY(open_training_data(&settings->data, settings->heldout, resources, error));

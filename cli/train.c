@@ -547,14 +547,13 @@ static int refuse_others(const run_folder *folder)
     return STATUS_DONE;
 }
 
-/* The shape that a run would begin with; weights are made or read for none. */
+/* The shape that a run would begin with; weights are made for none but a mixture of a dense model.
+ */
 static mixt_status find_shape(train_settings *settings, const cli_arguments *arguments,
                               cli_resources *resources, mixt_error *error)
 {
-    if (settings->init_from != NULL) {
-        TRY(open_model(settings->init_from, resources, error));
-        TRY(train_take_source(settings, arguments, resources, error));
-        return train_fit_window(settings, arguments, error);
+    if (train_has_source(settings)) {
+        return train_open_source(settings, arguments, resources, error);
     }
     if (settings->tokenizer != NULL) {
         TRY(open_tokenizer(settings->tokenizer, resources, error));

@@ -31,8 +31,9 @@ typedef struct train_settings {
 /* begin.c: what a run begins with */
 /* Weights of a model that there is, in the place of random ones. */
 bool train_has_source(const train_settings *settings);
-/* --init-from: the model that was opened, with the options that were said. */
-mixt_status train_take_source(train_settings *settings, const cli_arguments *arguments,
+/* --init-from and --upcycle: the model that the run begins with, with the options that were said.
+ */
+mixt_status train_open_source(train_settings *settings, const cli_arguments *arguments,
                               cli_resources *resources, mixt_error *error);
 /* Who says that all experts are chosen need not say how many. */
 void train_fit_choices(train_settings *settings, const cli_arguments *arguments);

@@ -590,7 +590,7 @@ static void test_router_methods(void **state)
          "the router decides once for a document's tokens in a window and sees the later ones, "
          "which generation cannot"},
         {"--router-weights", "redrawn", "the router random",
-         "the router has its first random draw; in training it is drawn anew in every step"},
+         "the router is the one that training began with; in each step it was drawn anew"},
         {"--router-noise", "top-k", "noise of learned deviation added in training", NULL},
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {

@@ -231,7 +231,34 @@ static void options_beside_init_from(void **state)
                   "--tie-embeddings true (it has false), --shared-gate true (it has false), "
                   "--bias-rate 0.1 (it has 0)");
     shell_refuses("\"$MIXT\" train --data text --out from --init-from run --experts-per-token 9",
-                  "--experts-per-token 9 (it has 2)");
+                  "9 experts per token of 4 are not possible");
+    /* options that are only possible together */
+    shell_refuses("\"$MIXT\" train --data text --out from --init-from run --layers 5 "
+                  "--router-unit segment --router-segment 3",
+                  "asked is --layers 5 (it has 3)");
+    shell_refuses("\"$MIXT\" train --data text --out from --init-from run --router-unit segment",
+                  "a segment's tokens are said where, and only where, the unit is segment");
+    static const char *const together[] = {
+        "--router-unit segment --router-segment 3", "--router-select all",
+        "--router-select expert-choice --choice-scope sequence",
+        "--adaptive-balance --capacity 1 --drop weight --router-jitter 0.1"};
+    for (size_t i = 0; i < sizeof together / sizeof *together; i++) {
+        char line[400];
+        snprintf(line, sizeof line,
+                 "\"$MIXT\" train --data text --out from --init-from run %s --steps 2 --warmup 1 "
+                 "-t 1; rm -r from",
+                 together[i]);
+        shell_do(line);
+        assert_has(shell_err, "trained 2 steps");
+    }
+    /* a dry run looks at the model too */
+    shell_do(
+        "\"$MIXT\" train --dry-run --data text --upcycle dense --experts 3 --router-select all "
+        ">dry; \"$MIXT\" train --data text --out from --upcycle dense --experts 3 "
+        "--router-select all --steps 2 --warmup 1 -t 1; rm -r from; cat dry");
+    assert_has(shell_err, "model: mixt, ");
+    assert_has(shell_out, "\"experts\": 3,");
+    assert_has(shell_out, "\"routing\": \"all 3 experts");
     shell_do("rm -rf from; \"$MIXT\" train --data text --out from --init-from run --layers 3 "
              "--router-weights frozen --balance gshard --balance-coefficient 0.3 --z-coefficient "
              "0.25 --experts-per-token 3 --score top-k-softmax --context-length 96 --rope-theta "

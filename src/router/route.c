@@ -205,7 +205,7 @@ const char *mixt_router_held_out(const mixt_router_options *options)
                ? "the router decides once for a document's tokens in a window and sees the later "
                  "ones, which generation cannot"
            : options->weights == MIXT_ROUTER_REDRAWN
-               ? "the router has its first random draw; in training it is drawn anew in every step"
+               ? "the router is the one that training began with; in each step it was drawn anew"
            : (mixt_router_needs(&spec) & MIXT_SEES_FUTURE) == 0 ? ""
            : (mixt_router_needs(&spec) & MIXT_GIVES_MORE) != 0
                ? "each token's own k best experts, as in generation; training let experts choose"
