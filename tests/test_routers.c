@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "core/files.h"
+#include "core/random.h"
 #include "model_checks.h"
 #include "scratch.h"
 
@@ -157,6 +158,125 @@ static void threads_agree(void **state)
     }
 }
 
+#define LONG_PROMPT 1100 /* tokens: three parts as a session feeds them */
+
+static mixt_session *must_session(mixt_context *context, const mixt_model *model)
+{
+    mixt_session *session;
+    mixt_error error = MIXT_ERROR_INIT;
+    must(mixt_session_create(context, model, 0, &session, &error), &error);
+    return session;
+}
+
+static void feed(mixt_session *session, const int32_t *tokens, size_t count)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    must(mixt_session_feed(session, tokens, count, &error), &error);
+}
+
+static void same_logits(const mixt_session *a, const mixt_session *b, const mixt_model *model)
+{
+    assert_int_equal(mixt_session_length(a), mixt_session_length(b));
+    assert_memory_equal(mixt_session_logits(a), mixt_session_logits(b),
+                        (size_t)model->options.vocab_size * sizeof(float));
+}
+
+static mixt_model *long_model(void (*set)(mixt_model_options *o), int32_t tokens[LONG_PROMPT])
+{
+    mixt_random_key key = {7, MIXT_RANDOM_DATA, 1};
+    mixt_model_options o = test_small_options();
+    o.context_length = 2048;
+    set(&o);
+    for (int i = 0; i < LONG_PROMPT; i++) {
+        tokens[i] = (int32_t)mixt_random_below(&key, (uint64_t)i, (uint64_t)o.vocab_size);
+    }
+    return test_new_model(&o, 0);
+}
+
+static void by_segments_of_seven(mixt_model_options *o)
+{
+    o->router.unit = MIXT_UNIT_SEGMENT;
+    o->router.segment = 7;
+}
+
+/* A prompt that is fed in parts, at places that no segment ends at, is the same text token by
+ * token; and so is what is left of it when it was cut and went on in another way. */
+static void parts_of_a_prompt_agree(void **state)
+{
+    (void)state;
+    static int32_t tokens[LONG_PROMPT];
+    static const size_t lengths[] = {1090, 1024, 517, 512, 511, 15, 14, 13, 1, 0};
+    mixt_model *model = long_model(by_segments_of_seven, tokens);
+    mixt_context *context = test_context(2, NULL);
+    mixt_session *one = must_session(context, model), *many = must_session(context, model);
+    mixt_session *cut = must_session(context, model);
+    feed(many, tokens, LONG_PROMPT);
+    feed(cut, tokens, LONG_PROMPT);
+    for (size_t i = 0; i < LONG_PROMPT; i++) {
+        feed(one, tokens + i, 1);
+        if (i == 510 || i == 512 || i == 515 || i == 1023) {
+            mixt_session_truncate(many, 0);
+            feed(many, tokens, i + 1);
+            same_logits(one, many, model);
+        }
+    }
+    mixt_session_truncate(many, 0);
+    feed(many, tokens, 300);
+    feed(many, tokens + 300, 1);
+    feed(many, tokens + 301, LONG_PROMPT - 301);
+    same_logits(one, many, model);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) { /* each from the one before */
+        mixt_session_truncate(cut, lengths[i]);
+        feed(cut, tokens + 100, 9);
+        mixt_session *fresh = must_session(context, model);
+        if (lengths[i] > 0) {
+            feed(fresh, tokens, lengths[i]);
+        }
+        feed(fresh, tokens + 100, 9);
+        same_logits(cut, fresh, model);
+        mixt_session_free(fresh);
+    }
+    mixt_session_free(cut);
+    mixt_session_free(many);
+    mixt_session_free(one);
+    mixt_context_free(context);
+    mixt_model_free(model);
+}
+
+/* A sequence is decided by what is fed first, and stays so however much of it is cut, until
+ * nothing is left: then the next prompt decides. */
+static void a_sequence_is_decided_by_its_prompt(void **state)
+{
+    (void)state;
+    static int32_t tokens[LONG_PROMPT];
+    mixt_model *model = long_model(by_sequence, tokens);
+    mixt_context *context = test_context(2, NULL);
+    mixt_session *used = must_session(context, model), *fresh = must_session(context, model);
+    feed(used, tokens, 600);
+    feed(fresh, tokens, 600);
+    mixt_session_truncate(used, 550);
+    feed(used, tokens + 550, 50); /* what was cut and comes again */
+    same_logits(used, fresh, model);
+    mixt_session_truncate(used, 1);
+    feed(used, tokens + 1, 599);
+    same_logits(used, fresh, model);
+    mixt_session_truncate(used, 0);
+    mixt_session_truncate(fresh, 0);
+    feed(used, tokens + 40, 20);
+    mixt_session_free(fresh);
+    fresh = must_session(context, model);
+    feed(fresh, tokens + 40, 20);
+    same_logits(used, fresh, model);
+    feed(used, tokens, 3);
+    feed(fresh, tokens, 1);
+    feed(fresh, tokens + 1, 2);
+    same_logits(used, fresh, model);
+    mixt_session_free(fresh);
+    mixt_session_free(used);
+    mixt_context_free(context);
+    mixt_model_free(model);
+}
+
 /* What is computed with; what was trained with is in folders alone. */
 static void same_model(mixt_model *a, mixt_model *b, bool folder)
 {
@@ -209,6 +329,8 @@ int main(void)
         cmocka_unit_test(derivatives),
         cmocka_unit_test(phases_agree),
         cmocka_unit_test(threads_agree),
+        cmocka_unit_test(parts_of_a_prompt_agree),
+        cmocka_unit_test(a_sequence_is_decided_by_its_prompt),
         cmocka_unit_test(files_hold_them),
     };
     return cmocka_run_group_tests(tests, scratch_make_context, scratch_remove_context);
