@@ -315,6 +315,62 @@ static void set_key(json_t *config, const char *key, const char *text)
     }
 }
 
+/* Our own family, whose keys are also under "mixt": hostile values, and keys that say two things.
+ */
+static void keys_of_our_own(void **state)
+{
+    static const struct {
+        const char *key, *text, *refused; /* refused NULL: read */
+    } rows[] = {
+        {"router_segment", "7", NULL},
+        {"router_segment", "0", "router"},
+        {"router_segment", "-7", "router_segment"},
+        {"router_segment", "16777217", "router_segment"},
+        {"router_unit", "7", "router"},
+        {"router_scope", "9", "router"},
+        {"router_noise", "2", "router"},
+        {"router_select", "200", "router"},
+        {"moe_period", "2", NULL},
+        {"moe_period", "-1", "moe_period"},
+        {"router_evaluation_capacity", "1e300", NULL},
+        {"router_evaluation_capacity", "-1", "router_evaluation_capacity"},
+        {"router_evaluation_capacity", "\"NaN\"", "router_evaluation_capacity"},
+        {"mixt.choice_scope", "9", "mixt.choice_scope"},
+        {"mixt.choice_scope", "1", "router"},
+        {"mixt.weights", "9", "mixt.weights"},
+        {"mixt.drop", "0", NULL},
+        {"mixt.drop", "1", "mixt.drop"},
+        {"router_drop", "1", "mixt.drop"},
+        {"router_scale", "2.5", "mixt.scale"},
+        {"mixt.scale", "2.5", "mixt.scale"},
+        {"router_score", "2", "mixt.score"},
+        {"mixt.renormalise", "false", "mixt.renormalise"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        json_t *config = json_pack(
+            "{s:s s:i s:i s:i s:i s:i s:i s:i s:i s:i s:i s:i s:i s:f s:b s:{s:i s:f s:b s:i s:i}}",
+            "model_type", "mixt", "vocab_size", 37, "max_position_embeddings", 64,
+            "num_hidden_layers", 3, "hidden_size", 16, "num_attention_heads", 2,
+            "num_key_value_heads", 1, "head_dim", 8, "intermediate_size", 16, "num_experts", 4,
+            "num_experts_per_tok", 2, "router_unit", 2, "router_segment", 5, "router_scale", 1.0,
+            "router_renormalise", 1, "mixt", "version", 1, "scale", 1.0, "renormalise", 1, "score",
+            0, "drop", 0);
+        assert_non_null(config);
+        json_object_set_new(config, "router_score", json_integer(0));
+        json_object_set_new(config, "router_drop", json_integer(0));
+        mixt_model_options options;
+        mixt_error error = MIXT_ERROR_INIT;
+        set_key(config, rows[i].key, rows[i].text);
+        if (rows[i].refused != NULL) {
+            expect_refused(config, rows[i].refused, rows[i].key);
+        } else if (read_options(config, &options, &error) != MIXT_OK) {
+            fail_msg("%s: %s: %s", rows[i].key, rows[i].text, error.message);
+        }
+        json_decref(config);
+    }
+}
+
 static void changed_configurations(void **state)
 {
     (void)state;
@@ -546,7 +602,7 @@ int main(void)
         cmocka_unit_test(random_configurations),  cmocka_unit_test(published_configurations),
         cmocka_unit_test(changed_configurations), cmocka_unit_test(gguf_keys),
         cmocka_unit_test(absent_gguf_keys),       cmocka_unit_test(options_have_names),
-        cmocka_unit_test(a_negative_end_is_none),
+        cmocka_unit_test(a_negative_end_is_none), cmocka_unit_test(keys_of_our_own),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
 }

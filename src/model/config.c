@@ -202,8 +202,30 @@ static mixt_status read_select(const mixt_json_object *own, mixt_router_options 
                                                        word, mixt_router_selects);
 }
 
+/* A key of the family is the same thing as one of ours: they must not say two, since one of them
+ * would do nothing. */
+static mixt_status check_twice(const mixt_json_object *own, const mixt_json_object *json,
+                               const mixt_config_row *rows, const mixt_config_row *row,
+                               double value)
+{
+    for (const mixt_config_row *other = rows; other->type != MIXT_FIELD_END; other++) {
+        double said;
+        if (other->offset != row->offset || other->key == NULL ||
+            other->type == MIXT_FIELD_TRAINING || !mixt_json_has(json, other->key)) {
+            continue;
+        }
+        MIXT_TRY(mixt_config_value(json, other, other->key, &said));
+        if (said != value) {
+            return mixt_json_fail(own, row->key, "%g, but %s, the same thing, says %g", value,
+                                  other->key, said);
+        }
+    }
+    return MIXT_OK;
+}
+
 /* What mixt wrote beside the family's keys; absent ones leave the family's. */
-static mixt_status read_own(const mixt_json_object *json, mixt_model_options *options)
+static mixt_status read_own(const mixt_json_object *json, const mixt_family *family,
+                            mixt_model_options *options)
 {
     const json_t *own = json_object_get(json->json, "mixt");
     mixt_json_object inner = {own, json->file, "mixt.", json->error};
@@ -215,6 +237,7 @@ static mixt_status read_own(const mixt_json_object *json, mixt_model_options *op
         if (json_is_object(own) && mixt_json_has(&inner, row->key)) {
             double value;
             MIXT_TRY(mixt_config_value(&inner, row, row->key, &value));
+            MIXT_TRY(check_twice(&inner, json, family->config, row, value));
             mixt_row_set(row, options, value);
         }
     }
@@ -266,7 +289,7 @@ static mixt_status read_object(mixt_json_object *json, mixt_model_options *optio
     }
     MIXT_TRY(mixt_config_keys_check(json, family, options));
     MIXT_TRY(read_separator(json, options));
-    return read_own(json, options);
+    return read_own(json, family, options);
 }
 
 static mixt_status read_root(json_t *root, const char *path, mixt_model_options *options,
