@@ -275,9 +275,10 @@ static void range_text(const cli_option *option, char *text, size_t size)
         } else {
             snprintf(text, size, "at least %.15g", option->low);
         }
+    } else if (option->low == 5e-324) {
+        snprintf(text, size, "above 0 and at most %.15g", option->high);
     } else {
-        snprintf(text, size, "in %.15g..%.15g", option->low == 5e-324 ? 0 : option->low,
-                 option->high);
+        snprintf(text, size, "in %.15g..%.15g", option->low, option->high);
     }
 }
 

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "files.h"
@@ -321,11 +322,15 @@ int study_vowels_run(const char *csv, const char *out, uint64_t seed, int runs, 
         return fail_with(STATUS_REFUSED, "runs: %d is not in 1..1000", runs);
     }
     mixt_status status = mixt_context_create(&machine, &context, &error);
-    if (status == MIXT_OK && !files_make_folder(out)) {
+    bool there = files_exist(out);
+    if (status == MIXT_OK && !files_make_folder(out)) { /* before the time is spent */
         status = set_io_error(&error, out);
     }
     if (status == MIXT_OK) {
         status = run_all(context, &r, out, &error);
+    }
+    if (status != MIXT_OK && !there) {
+        rmdir(out); /* with nothing in it */
     }
     for (int i = 0; i < READINGS; i++) {
         free(r.runs[i]);

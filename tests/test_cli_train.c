@@ -232,6 +232,8 @@ static void options_beside_init_from(void **state)
                   "--bias-rate 0.1 (it has 0)");
     shell_refuses("\"$MIXT\" train --data text --out from --init-from run --experts-per-token 9",
                   "9 experts per token of 4 are not possible");
+    shell_refuses("\"$MIXT\" train --data text --out from --router-scale 0",
+                  "--router-scale: 0 is not above 0 and at most 1000000");
     /* options that are only possible together */
     shell_refuses("\"$MIXT\" train --data text --out from --init-from run --layers 5 "
                   "--router-unit segment --router-segment 3",

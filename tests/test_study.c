@@ -422,6 +422,9 @@ static void tasks_are_checked(void **state)
     shell_refuses(STUDY "task.study", "data: needed, in the spec or as --data");
     shell_write("task.study", "task = vowels-1991\ndata = text/one/1.txt\nruns = 2\n");
     shell_refuses(STUDY "task.study --out task", "1.txt");
+    shell_do("! [ -e task ]; mkdir task");
+    shell_refuses(STUDY "task.study --out task", "1.txt");
+    shell_do("rmdir task"); /* one that was there stays */
 }
 
 static int run_kills(int argc, char **argv)
