@@ -13,6 +13,8 @@
 #include "formats/gguf.h"
 #include "formats/json.h"
 #include "mixt.h"
+#include "model/config_gguf.h"
+#include "model/model.h"
 
 #define FIXTURES "tests/fixtures/config/"
 
@@ -465,13 +467,11 @@ static mixt_status put_changed(mixt_gguf_writer *writer, const gguf_change *c, m
 }
 
 /* The keys of a fixture with one more; its tensors are left, but for the names that matter. */
-static void write_changed(const char *target, const gguf_change *c)
+static void write_changed(const char *target, const char *source, const gguf_change *c)
 {
-    char source[128];
     mixt_gguf *file;
     mixt_gguf_writer *writer;
     mixt_error error = MIXT_ERROR_INIT;
-    snprintf(source, sizeof source, "tests/fixtures/families/%s.gguf", c->family);
     assert_int_equal(mixt_gguf_open(source, &file, &error), MIXT_OK);
     assert_int_equal(mixt_gguf_writer_create(target, 0, &writer, &error), MIXT_OK);
     for (size_t i = 0; i < mixt_gguf_key_count(file); i++) {
@@ -495,6 +495,13 @@ static void write_changed(const char *target, const gguf_change *c)
     mixt_gguf_close(file);
 }
 
+static void write_changed_fixture(const char *target, const gguf_change *c)
+{
+    char source[128];
+    snprintf(source, sizeof source, "tests/fixtures/families/%s.gguf", c->family);
+    write_changed(target, source, c);
+}
+
 static void gguf_keys(void **state)
 {
     (void)state;
@@ -507,7 +514,7 @@ static void gguf_keys(void **state)
         }
         mixt_model_options options;
         mixt_error error = MIXT_ERROR_INIT;
-        write_changed(file, &c);
+        write_changed_fixture(file, &c);
         mixt_status status = mixt_model_options_read(file, &options, &error);
         if (c.rule == NULL
                 ? status != MIXT_OK
@@ -528,7 +535,7 @@ static void a_negative_end_is_none(void **state)
     mixt_model_options options;
     mixt_error error = MIXT_ERROR_INIT;
     snprintf(target, sizeof target, "%s/model.gguf", home);
-    write_changed(target, &(gguf_change){"mixtral", key, 'u', UINT32_MAX, NULL});
+    write_changed_fixture(target, &(gguf_change){"mixtral", key, 'u', UINT32_MAX, NULL});
     assert_int_equal(mixt_file_read(target, 1 << 24, &bytes, &length, &error), MIXT_OK);
     while (memcmp(bytes + at, key, strlen(key)) != 0) {
         at++;
@@ -546,6 +553,74 @@ static void a_negative_end_is_none(void **state)
 }
 
 /* Keys that llama.cpp wants, its own defaults of others, and broken lists. */
+/* A file of our own family, with its tables of embeddings alone. */
+static void write_own(const char *target)
+{
+    mixt_model_options options = mixt_model_options_default();
+    mixt_model *model;
+    mixt_gguf_writer *writer;
+    mixt_error error = MIXT_ERROR_INIT;
+    options.vocab_size = 32;
+    options.hidden_size = 8;
+    options.layers = options.heads = options.kv_heads = 1;
+    options.head_dim = options.ffn_size = 8;
+    options.experts = 4;
+    options.router.unit = MIXT_UNIT_SEGMENT;
+    options.router.segment = 7;
+    assert_int_equal(mixt_model_create(&options, 1, &model, &error), MIXT_OK);
+    assert_int_equal(mixt_gguf_writer_create(target, 0, &writer, &error), MIXT_OK);
+    assert_int_equal(mixt_model_gguf_keys(model, writer, &error), MIXT_OK);
+    const int64_t size[] = {8, 32};
+    assert_int_equal(
+        mixt_gguf_writer_add(writer, "token_embd.weight", MIXT_TYPE_F32, 2, size, &error), MIXT_OK);
+    assert_int_equal(mixt_gguf_writer_begin(writer, &error), MIXT_OK);
+    assert_int_equal(mixt_gguf_writer_write(writer, model->weights, sizeof(float[8 * 32]), &error),
+                     MIXT_OK);
+    assert_int_equal(mixt_gguf_writer_finish(writer, &error), MIXT_OK);
+    mixt_gguf_writer_free(writer);
+    mixt_model_free(model);
+}
+
+static void gguf_keys_of_our_own(void **state)
+{
+    static const struct {
+        gguf_change change;
+        const char *part; /* NULL: read */
+    } rows[] = {
+#define KEY(kind, name, value) {"mixt", "mixt-own." name, kind, value, NULL}
+        {KEY('u', "router_segment", 9), NULL},
+        {KEY('u', "router_segment", 0), "a segment's tokens are said where"},
+        {KEY('u', "router_segment", 4294967295.0), "router_segment\" is 4294967295, not 0 to"},
+        {KEY('u', "router_unit", 7), "router: unit 7 is not known"},
+        {KEY('u', "router_scope", 9), "router: scope 9 is not known"},
+        {KEY('u', "router_drop", 9), "router: drop 9 is not known"},
+        {KEY('u', "moe_period", 2), "moe_period 2 leaves no layer with experts of 1"},
+        {KEY('f', "router_evaluation_capacity", NAN), "router_evaluation_capacity\" is nan"},
+        {KEY('f', "router_evaluation_capacity", -1), "router_evaluation_capacity\" is -1"},
+        {KEY('u', "router_score", 2), "mixt-own.router_score: expert_gating_func says another"},
+        {KEY('u', "expert_gating_func", 2), "mixt-own.router_score: expert_gating_func says"},
+        {KEY('-', "expert_gating_func", 0), NULL},
+#undef KEY
+    };
+    (void)state;
+    char source[96], file[96];
+    snprintf(source, sizeof source, "%s/own.gguf", home);
+    snprintf(file, sizeof file, "%s/model.gguf", home);
+    write_own(source);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        mixt_model_options options;
+        mixt_error error = MIXT_ERROR_INIT;
+        write_changed(file, source, &rows[i].change);
+        mixt_status status = mixt_model_options_read(file, &options, &error);
+        if (rows[i].part == NULL
+                ? status != MIXT_OK
+                : !mixt_status_is_refusal(status) || strstr(error.message, rows[i].part) == NULL) {
+            fail_msg("%s %g: status %d, '%s'", rows[i].change.key, rows[i].change.value,
+                     (int)status, error.message);
+        }
+    }
+}
+
 static void absent_gguf_keys(void **state)
 {
     (void)state;
@@ -564,7 +639,7 @@ static void absent_gguf_keys(void **state)
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) {
         mixt_model_options options;
         mixt_error error = MIXT_ERROR_INIT;
-        write_changed(file, &absent[i]);
+        write_changed_fixture(file, &absent[i]);
         mixt_status status = mixt_model_options_read(file, &options, &error);
         if (absent[i].rule == NULL) {
             assert_int_equal(status, MIXT_OK);
@@ -603,6 +678,7 @@ int main(void)
         cmocka_unit_test(changed_configurations), cmocka_unit_test(gguf_keys),
         cmocka_unit_test(absent_gguf_keys),       cmocka_unit_test(options_have_names),
         cmocka_unit_test(a_negative_end_is_none), cmocka_unit_test(keys_of_our_own),
+        cmocka_unit_test(gguf_keys_of_our_own),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
 }

@@ -175,6 +175,17 @@ static mixt_status read_score(const mixt_gguf_reader *r, mixt_score usual, mixt_
     return MIXT_OK;
 }
 
+/* Our own family has a key for it too, and the two must not say different things. */
+static mixt_status read_own_score(const mixt_gguf_reader *r, const mixt_family *family,
+                                  mixt_score *score)
+{
+    mixt_score said = *score;
+    MIXT_TRY(read_score(r, family->universal ? said : family->constants.router.score, score));
+    return family->universal && *score != said
+               ? mixt_gguf_unsupported(r, "router_score", "expert_gating_func says another score")
+               : MIXT_OK;
+}
+
 static const mixt_config_row *experts_row(const mixt_family *family)
 {
     for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
@@ -399,7 +410,7 @@ static mixt_status read_rest(const mixt_gguf_reader *r, const mixt_family *famil
         o->attention.value_dim = value_length;
     }
     read_biases(r, family, o);
-    MIXT_TRY(read_score(r, family->constants.router.score, &o->router.score));
+    MIXT_TRY(read_own_score(r, family, &o->router.score));
     MIXT_TRY(mixt_gguf_rope_read(r->file, r->arch, o, r->error));
     int64_t separator = -1;
     if (mixt_gguf_has(r->file, "tokenizer.ggml.eos_token_id")) {
