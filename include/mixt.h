@@ -640,7 +640,8 @@ typedef enum mixt_routing_change {
                                  (Grok-1: its authors do not, others do) */
 } mixt_routing_change;
 
-/* layer -1: all. Refused where the layer has no experts, or could not choose enough of them. */
+/* layer -1: all. Refused where the layer has no experts, no router of its own (scope global: what
+ * is changed in the layer that decides is changed in all), or could not choose enough of them. */
 MIXT_API mixt_status mixt_model_change_routing(mixt_model *model, mixt_routing_change change,
                                                int layer, int value, mixt_error *error);
 

@@ -277,6 +277,43 @@ static void a_sequence_is_decided_by_its_prompt(void **state)
     mixt_model_free(model);
 }
 
+/* One router for all layers is changed for all of them, and by the layer that has it. */
+static void one_router_is_changed_for_all(void **state)
+{
+    (void)state;
+    mixt_model_options o = test_small_options();
+    segment_for_all_layers(&o);
+    const int32_t tokens[] = {1, 2, 3, 4, 5};
+    for (int chosen = 1; chosen <= o.experts; chosen++) {
+        mixt_model *by_layer = test_new_model(&o, 0), *by_all = test_new_model(&o, 0);
+        mixt_error error = MIXT_ERROR_INIT;
+        assert_int_equal(mixt_model_change_routing(by_layer, MIXT_ROUTING_TOP_K, 2, chosen, &error),
+                         MIXT_ERROR_ARGUMENT);
+        assert_string_equal(error.message, "routing: layer 2 has no router of its own, layer 1 "
+                                           "decides for all");
+        error = (mixt_error)MIXT_ERROR_INIT;
+        must(mixt_model_change_routing(by_layer, MIXT_ROUTING_TOP_K, 1, chosen, &error), &error);
+        must(mixt_model_change_routing(by_all, MIXT_ROUTING_TOP_K, -1, chosen, &error), &error);
+        mixt_session *one = must_session(scratch_context, by_layer);
+        mixt_session *all = must_session(scratch_context, by_all);
+        const int32_t *ids;
+        const float *weights;
+        feed(one, tokens, 5);
+        feed(all, tokens, 5);
+        same_logits(one, all, by_all);
+        mixt_session_routes(one, &ids, &weights);
+        for (int i = 0; i < chosen; i++) {
+            assert_true(ids[i] >= 0);
+            int second = chosen > o.experts_per_token ? chosen : o.experts_per_token;
+            assert_int_equal(ids[i], ids[second + i]); /* of layers 1 and 2 */
+        }
+        mixt_session_free(one);
+        mixt_session_free(all);
+        mixt_model_free(by_layer);
+        mixt_model_free(by_all);
+    }
+}
+
 /* What is computed with; what was trained with is in folders alone. */
 static void same_model(mixt_model *a, mixt_model *b, bool folder)
 {
@@ -331,6 +368,7 @@ int main(void)
         cmocka_unit_test(threads_agree),
         cmocka_unit_test(parts_of_a_prompt_agree),
         cmocka_unit_test(a_sequence_is_decided_by_its_prompt),
+        cmocka_unit_test(one_router_is_changed_for_all),
         cmocka_unit_test(files_hold_them),
     };
     return cmocka_run_group_tests(tests, scratch_make_context, scratch_remove_context);

@@ -121,6 +121,18 @@ mixt_status mixt_model_change_routing(mixt_model *model, mixt_routing_change cha
                          "routing: layer %d has no experts (the model has %d layers with them)",
                          layer, mixt_model_moe_layers(model));
     }
+    if (layer >= 0 && !mixt_model_layer_routes(model, layer)) {
+        int first = 0;
+        while (!mixt_model_layer_routes(model, first)) {
+            first++;
+        }
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "routing: layer %d has no router of its own, layer %d decides for all",
+                         layer, first);
+    }
+    if (model->options.router.scope == MIXT_SCOPE_GLOBAL) {
+        layer = -1; /* the others follow the one that decides */
+    }
     mixt_status status = begin(model, error);
     for (int i = 0; i < layers && status == MIXT_OK; i++) {
         if (layer == i || (layer < 0 && mixt_model_layer_is_moe(model, i))) {
