@@ -19,7 +19,7 @@
 #include "core/error.h"
 #include "ops/kernels.h"
 
-#define MIXT_SLOTS 10 /* most inputs or outputs of an operator */
+#define MIXT_SLOTS 12 /* more than any operator has inputs or outputs */
 #define MIXT_SQUARES_PART 65536
 
 typedef enum mixt_op {

@@ -206,6 +206,9 @@ const char *mixt_router_held_out(const mixt_router_options *options)
                  "ones, which generation cannot"
            : options->weights == MIXT_ROUTER_REDRAWN
                ? "the router is the one that training began with; in each step it was drawn anew"
+           : options->evaluation_capacity > 0 ? "what is dropped beyond a capacity hangs on what "
+                                                "is scored beside it, later tokens "
+                                                "too; generation drops nothing"
            : (mixt_router_needs(&spec) & MIXT_SEES_FUTURE) == 0 ? ""
            : (mixt_router_needs(&spec) & MIXT_GIVES_MORE) != 0
                ? "each token's own k best experts, as in generation; training let experts choose"
