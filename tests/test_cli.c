@@ -255,7 +255,7 @@ static const refusal refusals[] = {
     {{"run", "-m", "/dev/zero", "-p", "x"}, "/dev/zero"},
     {{"run", "--temp", "-0.5"}, "--temp: -0.5 is not in 0..1000"},
     {{"run", "--top-p", "1.5"}, "--top-p: 1.5 is not in 0..1"},
-    {{"run", "--repeat-penalty", "0"}, "--repeat-penalty: 0 is not in"},
+    {{"run", "--repeat-penalty", "0"}, "--repeat-penalty: 0 is not above 0 and at most"},
     {{"run", "-n", "-2"}, "--predict: -2 is not in"},
     {{"eval", "-m", "x"}, "--data or --ppl-file: one is needed"},
     {{"eval", "--heldout", "1"}, "--heldout: 1 is not in 0..0.9"},
