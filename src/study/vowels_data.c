@@ -325,5 +325,6 @@ int mixt_vowel_outputs(mixt_vowel_coding coding)
 
 float mixt_vowel_target(mixt_vowel_coding coding, int vowel, int i)
 {
-    return coding == MIXT_VOWELS_PAIRS ? vowel % 2 == 0 : vowel == i;
+    bool on = coding == MIXT_VOWELS_PAIRS ? vowel % 2 == 0 : vowel == i;
+    return on ? 1.0f : 0.0f;
 }
