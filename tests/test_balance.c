@@ -10,14 +10,10 @@
 #include <math.h>
 #include <cmocka.h>
 
-#include "backend/cpu/compute.h"
 #include "core/files.h"
-#include "core/random.h"
-#include "router/method.h"
+#include "route_batch.h"
 #include "train/trainer.h"
 #include "train_setup.h"
-
-static mixt_compute *compute;
 
 /* ------------------------------------------------------------------------------------------ */
 /* Numbers of others */
@@ -53,66 +49,29 @@ static float *read_line(const char *wanted, long expected)
 }
 
 typedef struct routed {
-    mixt_router_spec spec;
-    mixt_attributes attributes;
-    mixt_shape_request request;
-    mixt_call call;
-    int32_t first[ROWS], seen[EXPERTS];
-    float scale[MIXT_SCALES], identity[EXPERTS * EXPERTS], d_x[VALUES];
+    route_batch batch;
+    int32_t seen[EXPERTS];
+    float identity[EXPERTS * EXPERTS], d_x[VALUES];
 } routed;
 
 /* Ready to route rows whose logits are x itself. */
 static void routed_open(routed *r, const mixt_router_options *options)
 {
+    mixt_router_spec spec = {.experts = EXPERTS, .chosen = CHOSEN, .options = *options};
     memset(r, 0, sizeof *r);
-    r->spec = (mixt_router_spec){.experts = EXPERTS, .chosen = CHOSEN, .options = *options};
-    r->spec.options.scale = 1;
-    r->attributes =
-        (mixt_attributes){.router = &r->spec, .training = true, .balance_weight = 1, .z_weight = 0};
-    mixt_shape_request *request = &r->request;
-    request->attributes = &r->attributes;
-    request->capacity = ROWS;
-    request->in[ROUTE_X] = mixt_shape_tokens(ROWS, 1, EXPERTS);
-    request->in[ROUTE_WEIGHT] = mixt_shape_static(2, EXPERTS, EXPERTS, 0);
-    request->in[ROUTE_SCALE] = mixt_shape_static(1, MIXT_SCALES, 0, 0);
-    request->in[ROUTE_FIRST] = mixt_shape_integers(mixt_shape_tokens(ROWS, 1, 0));
-    request->in[ROUTE_SEEN] = mixt_shape_integers(mixt_shape_static(1, EXPERTS, 0, 0));
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_route_shape(request, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    spec.options.scale = 1;
+    route_batch_create(&r->batch, &spec, true, ROWS, EXPERTS);
+    r->batch.attributes.z_weight = 0;
     for (int i = 0; i < EXPERTS; i++) {
         r->identity[i * EXPERTS + i] = 1;
     }
     for (int t = 0; t < ROWS; t++) {
-        r->first[t] = t / DOCUMENT * DOCUMENT;
+        r->batch.first[t] = t / DOCUMENT * DOCUMENT;
     }
-    r->scale[MIXT_SCALE_ROUTER] = 1;
     bool step = options->balance_scope == MIXT_BALANCE_OVER_STEP;
-    r->call = (mixt_call){.compute = compute,
-                          .attributes = &r->attributes,
-                          .tokens = ROWS,
-                          .in_shape = request->in,
-                          .out_shape = request->out,
-                          .in = {[ROUTE_WEIGHT] = r->identity,
-                                 [ROUTE_SCALE] = r->scale,
-                                 [ROUTE_FIRST] = r->first,
-                                 [ROUTE_SEEN] = step ? r->seen : NULL},
-                          .d_in = {[ROUTE_X] = r->d_x}};
-    for (int i = 0; i < ROUTE_OUTPUTS; i++) {
-        int64_t size = request->out[i].rank > 1 ? request->out[i].size[1] : 1;
-        r->call.out[i] = malloc((size_t)(request->out[i].size[0] * size) * 4);
-    }
-    int64_t reals = mixt_most(request->forward_workspace, request->backward_workspace);
-    r->call.workspace = malloc((size_t)reals * sizeof(float));
-}
-
-static void routed_close(routed *r)
-{
-    for (int i = 0; i < ROUTE_OUTPUTS; i++) {
-        free(r->call.out[i]);
-    }
-    free(r->call.workspace);
+    r->batch.call.in[ROUTE_WEIGHT] = r->identity;
+    r->batch.call.in[ROUTE_SEEN] = step ? r->seen : NULL;
+    r->batch.call.d_in[ROUTE_X] = r->d_x;
 }
 
 /* Loss and gradient of the last batch, the others of the step before it where it counts them. */
@@ -124,11 +83,11 @@ static void check_loss(const char *name, const mixt_router_options *options)
     routed_open(&r, options);
     bool step = options->balance_scope == MIXT_BALANCE_OVER_STEP;
     for (int batch = step ? 0 : BATCHES - 1; batch < BATCHES; batch++) {
-        r.call.in[ROUTE_X] = logits + batch * VALUES;
-        mixt_route_forward_f32(&r.call);
+        r.batch.call.in[ROUTE_X] = logits + batch * VALUES;
+        mixt_route_forward_f32(&r.batch.call);
     }
-    mixt_route_backward_f32(&r.call);
-    double loss = (double)((const float *)r.call.out[ROUTE_LOSSES])[ROUTE_LOSS_BALANCE];
+    mixt_route_backward_f32(&r.batch.call);
+    double loss = (double)((const float *)r.batch.call.out[ROUTE_LOSSES])[ROUTE_LOSS_BALANCE];
     if (!(fabs(loss - (double)want[0]) <= 1e-6 * fabs((double)want[0]))) {
         fail_msg("%s: the loss is %.9g, not %.9g", name, loss, (double)want[0]);
     }
@@ -144,7 +103,7 @@ static void check_loss(const char *name, const mixt_router_options *options)
         seen += r.seen[e];
     }
     assert_int_equal(seen, step ? BATCHES * ROWS * CHOSEN : 0);
-    routed_close(&r);
+    route_batch_free(&r.batch);
     free(logits);
     free(want);
 }
@@ -187,7 +146,7 @@ static void quantile_bias(const mixt_router_spec *spec, const float *logits, int
           *row = malloc((size_t)experts * 4);
     double *found = malloc((size_t)experts * sizeof *found);
     for (int64_t t = 0; t < rows; t++) {
-        mixt_router_required_bias(compute->f32, spec, logits + t * experts, bias, row);
+        mixt_router_required_bias(route_compute->f32, spec, logits + t * experts, bias, row);
         for (int e = 0; e < experts; e++) {
             required[e * rows + t] = row[e];
         }
@@ -285,7 +244,7 @@ static void quantiles_balance_what_is_chosen(void **state)
                 int32_t ids[BEST];
                 float row[WIDE], log_sum;
                 const float *by = logits + t * WIDE;
-                assert_true(mixt_row_scores_f32(compute->f32, &spec, by, row, &log_sum));
+                assert_true(mixt_row_scores_f32(route_compute->f32, &spec, by, row, &log_sum));
                 by = scores[s] == MIXT_SCORE_TOP_K_SOFTMAX ? by : row;
                 for (int e = 0; e < WIDE; e++) {
                     biased[e] = by[e] + bias[e];
@@ -371,14 +330,9 @@ static outcome train(const mixt_model_options *model, bool recompute, int thread
     s.options.batch_size = 2;
     s.options.steps = steps;
     s.options.recompute = recompute;
-    mixt_trainer *trainer = NULL;
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_trainer_create(s.context, s.model, s.data, s.tokenizer, &s.options, s.run, &trainer,
-                            &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    mixt_trainer *trainer = train_setup_trainer(&s);
     for (int i = 0; i < steps; i++) {
-        assert_int_equal(mixt_trainer_step(trainer, &result.last, &error), MIXT_OK);
+        result.last = train_setup_steps(trainer, 1);
         result.violation += i >= steps - 10 ? result.last.max_violation / 10 : 0;
     }
     strcpy(result.hash, mixt_trainer_state_hash(trainer));
@@ -496,19 +450,6 @@ static void coefficients_are_logged(void **state)
     train_setup_close(&s);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    return mixt_compute_create(&(mixt_context_options){.threads = 2}, &compute, NULL) != MIXT_OK;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    mixt_compute_free(compute);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -523,5 +464,5 @@ int main(void)
         cmocka_unit_test(drops_are_counted),
         cmocka_unit_test(coefficients_are_logged),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, route_start, route_stop);
 }

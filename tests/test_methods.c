@@ -14,133 +14,21 @@
 #include <math.h>
 #include <cmocka.h>
 
-#include "backend/cpu/compute.h"
-#include "core/random.h"
-#include "router/method.h"
+#include "route_batch.h"
 
 enum { TOP_K, HASH, ALL, EXPERT_CHOICE, SINKHORN };
 
 static int64_t wanted_rows = 300000;
-static mixt_compute *compute;
-
-static const mixt_random_key key = {78, MIXT_RANDOM_DATA, 3};
-static uint64_t drawn;
-
-static uint64_t below(uint64_t bound)
-{
-    return mixt_random_below(&key, drawn++, bound);
-}
-
-/* ------------------------------------------------------------------------------------------ */
-/* A batch through the route operator */
-
-typedef struct batch {
-    mixt_router_spec spec;
-    mixt_attributes attributes;
-    mixt_shape_request request;
-    mixt_call call;
-    int32_t *first, draw[MIXT_DRAWS];
-    float scale[MIXT_SCALES];
-} batch;
-
-static size_t values_of(const mixt_shape *shape)
-{
-    return (size_t)(shape->size[0] * (shape->rank > 1 ? shape->size[1] : 1));
-}
-
-static void batch_create(batch *made, const mixt_router_spec *spec, bool training, int64_t tokens)
-{
-    memset(made, 0, sizeof *made);
-    made->spec = *spec;
-    made->attributes = (mixt_attributes){
-        .router = &made->spec, .training = training, .balance_weight = 1, .z_weight = 1};
-    mixt_shape_request *request = &made->request;
-    request->attributes = &made->attributes;
-    request->capacity = tokens;
-    request->in[ROUTE_X] = mixt_shape_tokens(tokens, 1, 2);
-    request->in[ROUTE_WEIGHT] = mixt_shape_static(2, mixt_logits_columns(spec), 2, 0);
-    request->in[ROUTE_SCALE] = mixt_shape_static(1, MIXT_SCALES, 0, 0);
-    request->in[ROUTE_FIRST] = mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0));
-    request->in[ROUTE_DRAW] = mixt_shape_integers(mixt_shape_static(1, MIXT_DRAWS, 0, 0));
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_route_shape(request, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
-    made->call = (mixt_call){.compute = compute,
-                             .attributes = &made->attributes,
-                             .tokens = tokens,
-                             .in_shape = request->in,
-                             .out_shape = request->out};
-    made->first = calloc((size_t)tokens, sizeof *made->first);
-    made->call.in[ROUTE_FIRST] = made->first;
-    made->call.in[ROUTE_DRAW] = made->draw;
-    made->call.in[ROUTE_SCALE] = made->scale;
-    for (int i = 0; i < ROUTE_OUTPUTS; i++) {
-        size_t bytes = values_of(&request->out[i]) * 4;
-        made->call.out[i] = malloc(bytes);
-        memset(made->call.out[i], 0xff, bytes);
-    }
-    int64_t reals = mixt_most(request->forward_workspace, request->backward_workspace);
-    made->call.workspace = malloc((size_t)reals * sizeof(float));
-}
-
-static void batch_free(batch *made)
-{
-    for (int i = 0; i < ROUTE_OUTPUTS; i++) {
-        free(made->call.out[i]);
-    }
-    free(made->first);
-    free(made->call.workspace);
-}
-
-static float *logits_of(const batch *made, int64_t t)
-{
-    return (float *)made->call.out[ROUTE_SCORES] + t * made->spec.experts;
-}
-
-static const int32_t *ids_of(const batch *made, int64_t t)
-{
-    return (const int32_t *)made->call.out[ROUTE_IDS] + t * made->request.out[ROUTE_IDS].size[1];
-}
-
-static const float *weights_of(const batch *made, int64_t t)
-{
-    return (const float *)made->call.out[ROUTE_WEIGHTS] + t * made->request.out[ROUTE_IDS].size[1];
-}
 
 /* ------------------------------------------------------------------------------------------ */
 /* What holds on any logits */
 
-enum { NORMAL, TIES, HUGE_VALUES, SOME_NAN, SOME_INFINITE, BITS, KINDS };
-
-static float value_of_kind(int kind)
-{
-    uint64_t bits = mixt_random_bits(&key, drawn++);
-    uint32_t pattern = (uint32_t)bits;
-    float value = (float)(int32_t)(bits >> 40) / 2097152.0F - 4;
-    switch (kind) {
-    case TIES:
-        return (float)(bits % 3);
-    case HUGE_VALUES:
-        return (bits & 1 ? 3.4e38F : -3.4e38F) * (float)(bits >> 60) / 16;
-    case SOME_NAN:
-        return bits % 4 == 0 ? NAN : value;
-    case SOME_INFINITE:
-        return bits % 3 == 0 ? (bits & 1 ? INFINITY : -INFINITY) : value;
-    case BITS:
-        memcpy(&value, &pattern, sizeof value);
-        return value;
-    default:
-        return value;
-    }
-}
-
 /* How many experts a row has: distinct ones, none masked, -1 and 0 behind them. */
-static int check_row(const batch *made, int64_t t)
+static int check_row(const route_batch *made, int64_t t)
 {
     int columns = (int)made->request.out[ROUTE_IDS].size[1], count = 0;
-    const int32_t *ids = ids_of(made, t);
-    const float *weights = weights_of(made, t);
+    const int32_t *ids = route_ids(made, t);
+    const float *weights = route_weights(made, t);
     bool taken[64] = {false};
     for (int j = 0; j < columns; j++) {
         assert_true(isfinite(weights[j]));
@@ -156,37 +44,15 @@ static int check_row(const batch *made, int64_t t)
     return count;
 }
 
-/* Order and places follow from the ids, and there was room for all. */
-static void check_record(const batch *made)
-{
-    const int32_t *offsets = made->call.out[ROUTE_OFFSETS], *order = made->call.out[ROUTE_ORDER];
-    const int32_t *place = made->call.out[ROUTE_PLACE], *counts = made->call.out[ROUTE_COUNTS];
-    const int32_t *ids = made->call.out[ROUTE_IDS];
-    int64_t room = (int64_t)values_of(&made->request.out[ROUTE_ORDER]), choices = 0;
-    for (size_t i = 0; i < values_of(&made->request.out[ROUTE_IDS]); i++) {
-        choices += ids[i] >= 0;
-    }
-    assert_true(offsets[0] == 0 && offsets[made->spec.experts] == choices && choices <= room);
-    for (int e = 0; e < made->spec.experts; e++) {
-        assert_int_equal(offsets[e + 1] - offsets[e], counts[e]);
-        for (int32_t p = offsets[e]; p < offsets[e + 1]; p++) {
-            assert_true(ids[order[p]] == e && place[order[p]] == p);
-        }
-    }
-    for (int64_t p = choices; p < room; p++) {
-        assert_int_equal(order[p], -1);
-    }
-}
-
 /* Every expert has its share of every document, no more and no less. */
-static void check_capacity(const batch *made)
+static void check_capacity(const route_batch *made)
 {
     int experts = made->spec.experts;
     bool whole = made->spec.options.choice_scope == MIXT_CHOICE_OVER_BATCH;
     for (int64_t begin = 0, end; begin < made->call.tokens; begin = end) {
         int64_t have[64] = {0};
         for (end = begin; end < made->call.tokens && (whole || made->first[end] == begin); end++) {
-            const int32_t *ids = ids_of(made, end);
+            const int32_t *ids = route_ids(made, end);
             for (int j = 0; j < experts && ids[j] >= 0; j++) {
                 have[ids[j]]++;
             }
@@ -203,18 +69,18 @@ static void check_capacity(const batch *made)
 static void random_spec(mixt_router_spec *spec, uint8_t mask[64])
 {
     static const int experts[] = {1, 4, 8, 13, 32, 64};
-    int select = ALL + (int)below(3), e = experts[below(6)];
+    int select = ALL + (int)route_below(3), e = experts[route_below(6)];
     *spec = (mixt_router_spec){
         .experts = e,
-        .chosen = select == ALL ? e : 1 + (int)below((uint64_t)e / 2 + 1),
-        .options = {.select = select, .renormalise = below(2) == 0, .scale = 1},
+        .chosen = select == ALL ? e : 1 + (int)route_below((uint64_t)e / 2 + 1),
+        .options = {.select = select, .renormalise = route_below(2) == 0, .scale = 1},
     };
-    spec->options.score = below(2) == 0 ? MIXT_SCORE_SOFTMAX : MIXT_SCORE_SIGMOID;
+    spec->options.score = route_below(2) == 0 ? MIXT_SCORE_SOFTMAX : MIXT_SCORE_SIGMOID;
     if (select == EXPERT_CHOICE) {
-        spec->options.choice_scope = (mixt_choice_scope)below(2);
-        spec->options.capacity = below(2) == 0 ? 0 : 0.25 * (double)(1 + below(12));
+        spec->options.choice_scope = (mixt_choice_scope)route_below(2);
+        spec->options.capacity = route_below(2) == 0 ? 0 : 0.25 * (double)(1 + route_below(12));
     }
-    if (below(4) == 0 && e > 4) {
+    if (route_below(4) == 0 && e > 4) {
         memset(mask, 0, 64);
         mask[1] = mask[3] = 1;
         spec->mask = mask;
@@ -231,15 +97,15 @@ static void test_property(void **state)
         uint8_t mask[64];
         mixt_router_spec spec;
         random_spec(&spec, mask);
-        bool training = below(4) > 0;
-        batch made;
-        batch_create(&made, &spec, training, tokens);
+        bool training = route_below(4) > 0;
+        route_batch made;
+        route_batch_create(&made, &spec, training, tokens, 2);
         for (int64_t t = 0, begin = 0; t < tokens; t++) {
-            begin = below(20) == 0 ? t : begin;
+            begin = route_below(20) == 0 ? t : begin;
             made.first[t] = (int32_t)begin;
-            int kind = (int)below(KINDS);
+            int kind = (int)route_below(ROUTE_KINDS);
             for (int e = 0; e < spec.experts; e++) {
-                logits_of(&made, t)[e] = value_of_kind(kind);
+                route_logits(&made, t)[e] = route_value(kind);
             }
         }
         mixt_route_decide_f32(&made.call);
@@ -251,11 +117,11 @@ static void test_property(void **state)
             without += count == 0;
             odd += ((const int32_t *)made.call.out[ROUTE_FINITE])[t] == 0;
         }
-        check_record(&made);
+        route_check_record(&made);
         if (chosen_by_experts) {
             check_capacity(&made);
         }
-        batch_free(&made);
+        route_batch_free(&made);
         rows += tokens;
     }
     print_message("%lld rows, %lld with NaN or Inf, %lld that no expert takes\n", (long long)rows,
@@ -306,15 +172,15 @@ static void check_published(const published *p)
     } else {
         spec.options.score = p->number == 1 ? MIXT_SCORE_SIGMOID : MIXT_SCORE_SOFTMAX;
     }
-    batch made;
-    batch_create(&made, &spec, p->training != 0, p->tokens);
-    memcpy(logits_of(&made, 0), p->logits, (size_t)(p->tokens * p->experts) * sizeof(float));
+    route_batch made;
+    route_batch_create(&made, &spec, p->training != 0, p->tokens, 2);
+    memcpy(route_logits(&made, 0), p->logits, (size_t)(p->tokens * p->experts) * sizeof(float));
     mixt_route_decide_f32(&made.call);
     for (int t = 0; t < p->tokens; t++) {
         float have[64] = {0};
         int count = check_row(&made, t);
         for (int j = 0; j < count; j++) {
-            have[ids_of(&made, t)[j]] = weights_of(&made, t)[j];
+            have[route_ids(&made, t)[j]] = route_weights(&made, t)[j];
         }
         for (int e = 0; e < p->experts; e++) {
             float want = p->weights[t * p->experts + e];
@@ -324,7 +190,7 @@ static void check_published(const published *p)
             }
         }
     }
-    batch_free(&made);
+    route_batch_free(&made);
 }
 
 static void test_published(void **state)
@@ -357,11 +223,11 @@ static double largest_load(int select, int chosen, double skew)
     mixt_router_spec spec = {
         .experts = EXPERTS, .chosen = chosen, .options = {.select = select, .scale = 1}};
     mixt_random_key own = {9, MIXT_RANDOM_DATA, 1};
-    batch made;
-    batch_create(&made, &spec, true, TOKENS);
+    route_batch made;
+    route_batch_create(&made, &spec, true, TOKENS, 2);
     for (int i = 0; i < TOKENS * EXPERTS; i++) {
         double favour = skew * (i % EXPERTS) / EXPERTS;
-        logits_of(&made, 0)[i] = (float)(favour + mixt_random_normal(&own, (uint64_t)i));
+        route_logits(&made, 0)[i] = (float)(favour + mixt_random_normal(&own, (uint64_t)i));
     }
     mixt_route_decide_f32(&made.call);
     int32_t most = 0;
@@ -369,7 +235,7 @@ static double largest_load(int select, int chosen, double skew)
         int32_t count = ((const int32_t *)made.call.out[ROUTE_COUNTS])[e];
         most = count > most ? count : most;
     }
-    batch_free(&made);
+    route_batch_free(&made);
     return (double)most * EXPERTS / (TOKENS * chosen);
 }
 
@@ -405,8 +271,8 @@ static void test_noise(void **state)
         x[t][1] = 0.5F;
     }
     for (int run = 0; run < 5; run++) { /* not training; a step; another; a batch; a layer */
-        batch made;
-        batch_create(&made, &spec, run > 0, TOKENS);
+        route_batch made;
+        route_batch_create(&made, &spec, run > 0, TOKENS, 2);
         made.draw[MIXT_DRAW_STEP] = run == 2;
         made.draw[MIXT_DRAW_BATCH] = run == 3;
         made.call.layer = run == 4;
@@ -416,7 +282,7 @@ static void test_noise(void **state)
         double sum = 0, squares = 0;
         int same = 0;
         for (int i = 0; i < TOKENS * EXPERTS; i++) {
-            float logit = logits_of(&made, 0)[i];
+            float logit = route_logits(&made, 0)[i];
             double noise = (double)logit - (double)(i / EXPERTS % 7) * (i % EXPERTS);
             sum += noise;
             squares += noise * noise;
@@ -427,7 +293,7 @@ static void test_noise(void **state)
         assert_true(run > 0 ? fabs(sum / count) < 0.05 : squares == 0);
         assert_true(run == 0 || fabs(sqrt(squares / count) - deviation) < 0.03);
         assert_true(same < 10);
-        batch_free(&made);
+        route_batch_free(&made);
     }
 }
 
@@ -483,14 +349,14 @@ static void test_forced_choice(void **state)
     (void)state;
     static const int32_t forced[2] = {-1, 3};
     mixt_router_spec spec = {4, 2, {.select = EXPERT_CHOICE, .scale = 1}, NULL, forced};
-    batch made;
-    batch_create(&made, &spec, false, 10);
+    route_batch made;
+    route_batch_create(&made, &spec, false, 10, 2);
     for (int i = 0; i < 40; i++) {
-        logits_of(&made, 0)[i] = (float)below(100);
+        route_logits(&made, 0)[i] = (float)route_below(100);
     }
     mixt_route_decide_f32(&made.call);
     for (int t = 0; t < 10; t++) {
-        assert_int_equal(ids_of(&made, t)[1], 3);
+        assert_int_equal(route_ids(&made, t)[1], 3);
         assert_int_equal(check_row(&made, t), 2);
     }
     mixt_shape_request request = made.request;
@@ -498,24 +364,12 @@ static void test_forced_choice(void **state)
     made.attributes.training = true;
     assert_int_equal(mixt_route_shape(&request, &error), MIXT_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "cannot be forced"));
-    batch_free(&made);
-}
-
-static int start(void **state)
-{
-    (void)state;
-    return mixt_compute_create(&(mixt_context_options){.threads = 2}, &compute, NULL) != MIXT_OK;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    mixt_compute_free(compute);
-    return 0;
+    route_batch_free(&made);
 }
 
 int main(int argc, char **argv)
 {
+    route_random_begin(78);
     const char *rows = argc > 1 ? argv[1] : getenv("MIXT_ROUTER_ROWS");
     if (rows != NULL) {
         wanted_rows = strtoll(rows, NULL, 10);
@@ -525,5 +379,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_sinkhorn_balances), cmocka_unit_test(test_noise),
         cmocka_unit_test(test_refusals),          cmocka_unit_test(test_forced_choice),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, route_start, route_stop);
 }

@@ -23,28 +23,6 @@
 
 static const char *program; /* argv[0] */
 
-static mixt_trainer *open_trainer(train_setup *s)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_trainer *trainer = NULL;
-    if (mixt_trainer_create(s->context, s->model, s->data, s->tokenizer, &s->options, s->run,
-                            &trainer, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
-    return trainer;
-}
-
-static void steps(mixt_trainer *trainer, int count)
-{
-    for (int i = 0; i < count; i++) {
-        mixt_error error = MIXT_ERROR_INIT;
-        mixt_step_report report;
-        if (mixt_trainer_step(trainer, &report, &error) != MIXT_OK) {
-            fail_msg("%s", error.message);
-        }
-    }
-}
-
 /* Hash after 12 steps without a break. */
 static void reference_hash(const mixt_model_options *model, const mixt_train_options *options,
                            char hash[65])
@@ -52,8 +30,8 @@ static void reference_hash(const mixt_model_options *model, const mixt_train_opt
     train_setup setup;
     train_setup_open(&setup, 1, model);
     setup.options = *options;
-    mixt_trainer *trainer = open_trainer(&setup);
-    steps(trainer, 12);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
+    train_setup_steps(trainer, 12);
     strcpy(hash, mixt_trainer_state_hash(trainer));
     mixt_trainer_free(trainer);
     train_setup_close(&setup);
@@ -91,29 +69,29 @@ static void resume_case(const mixt_model_options *model, const mixt_train_option
     train_setup setup;
     train_setup_open(&setup, 1, model);
     setup.options = *options;
-    mixt_trainer *trainer = open_trainer(&setup);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
     assert_null(mixt_trainer_resumed(trainer));
-    steps(trainer, 5);
+    train_setup_steps(trainer, 5);
     mixt_error error = MIXT_ERROR_INIT;
     assert_int_equal(mixt_trainer_checkpoint(trainer, &error), MIXT_OK);
     strcpy(at_five, mixt_trainer_state_hash(trainer));
-    steps(trainer, 2); /* lost: they are not in a checkpoint */
+    train_setup_steps(trainer, 2); /* lost: they are not in a checkpoint */
     mixt_trainer_free(trainer);
     train_setup_new_model(&setup, model);
     change_context(&setup, 2, "scalar");
-    trainer = open_trainer(&setup);
+    trainer = train_setup_trainer(&setup);
     assert_non_null(mixt_trainer_resumed(trainer));
     assert_non_null(strstr(mixt_trainer_resumed(trainer), "step 5"));
     assert_string_equal(mixt_trainer_state_hash(trainer), at_five);
     int64_t last = 0;
     assert_int_equal(log_lines(&setup, &last), 5); /* the lost steps left the log */
-    steps(trainer, 7);
+    train_setup_steps(trainer, 7);
     assert_string_equal(mixt_trainer_state_hash(trainer), expected);
     assert_true(mixt_trainer_done(trainer)); /* and saved by itself at the end */
     mixt_trainer_free(trainer);
     assert_int_equal(log_lines(&setup, &last), 12);
     train_setup_new_model(&setup, model);
-    trainer = open_trainer(&setup);
+    trainer = train_setup_trainer(&setup);
     assert_string_equal(mixt_trainer_state_hash(trainer), expected);
     assert_true(mixt_trainer_done(trainer));
     mixt_trainer_free(trainer);
@@ -193,9 +171,9 @@ static void the_place_in_the_data_survives(void **state)
     train_setup setup;
     train_setup_open(&setup, 1, NULL);
     setup.options.batch_size = 8;
-    mixt_trainer *trainer = open_trainer(&setup);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
     int64_t per_step = 8;
-    steps(trainer, 11);
+    train_setup_steps(trainer, 11);
     uint64_t seen = 11 * (uint64_t)per_step;
     assert_true(seen > trainer->order.windows);
     assert_int_equal(trainer->counters.epoch, seen / trainer->order.windows);
@@ -203,7 +181,7 @@ static void the_place_in_the_data_survives(void **state)
     assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
     mixt_counters before = trainer->counters;
     mixt_trainer_free(trainer);
-    trainer = open_trainer(&setup);
+    trainer = train_setup_trainer(&setup);
     assert_memory_equal(&before, &trainer->counters, sizeof before);
     mixt_trainer_free(trainer);
     train_setup_close(&setup);
@@ -214,16 +192,16 @@ static void skips_are_counted_across_a_resume(void **state)
     (void)state;
     train_setup setup;
     train_setup_open(&setup, 1, NULL);
-    mixt_trainer *trainer = open_trainer(&setup);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
     mixt_model *model = setup.model;
     size_t place = model->parameters[mixt_model_find(model, MIXT_SLOT_Q, 0)].offset;
     float good = mixt_model_block(model)[place];
     train_setup_poke(trainer, place, NAN);
-    steps(trainer, 1);
+    train_setup_steps(trainer, 1);
     train_setup_poke(trainer, place, good);
     assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
     mixt_trainer_free(trainer);
-    trainer = open_trainer(&setup);
+    trainer = train_setup_trainer(&setup);
     mixt_step_report report;
     assert_int_equal(mixt_trainer_step(trainer, &report, NULL), MIXT_OK);
     assert_int_equal(report.step, 2);
@@ -238,14 +216,14 @@ static void a_second_trainer_is_refused(void **state)
     (void)state;
     train_setup setup;
     train_setup_open(&setup, 1, NULL);
-    mixt_trainer *first = open_trainer(&setup), *second;
+    mixt_trainer *first = train_setup_trainer(&setup), *second;
     mixt_error error = MIXT_ERROR_INIT;
     assert_int_equal(mixt_trainer_create(setup.context, setup.model, setup.data, setup.tokenizer,
                                          &setup.options, setup.run, &second, &error),
                      MIXT_ERROR_BUSY);
     assert_null(second);
     mixt_trainer_free(first);
-    second = open_trainer(&setup);
+    second = train_setup_trainer(&setup);
     mixt_trainer_free(second);
     train_setup_close(&setup);
 }
@@ -267,8 +245,8 @@ static void other_options_are_refused_by_name(void **state)
     (void)state;
     train_setup setup;
     train_setup_open(&setup, 1, NULL);
-    mixt_trainer *trainer = open_trainer(&setup);
-    steps(trainer, 1);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
+    train_setup_steps(trainer, 1);
     assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
     mixt_trainer_free(trainer);
     mixt_train_options good = setup.options;
@@ -313,7 +291,7 @@ static void other_options_are_refused_by_name(void **state)
     setup.options.steps = 20;
     setup.options.recompute = true;
     setup.options.checkpoint_every = 3;
-    trainer = open_trainer(&setup);
+    trainer = train_setup_trainer(&setup);
     assert_int_equal(trainer->counters.step, 1);
     mixt_trainer_free(trainer);
     train_setup_close(&setup);
@@ -325,11 +303,11 @@ static void a_broken_checkpoint_is_passed_over(void **state)
     train_setup setup;
     train_setup_open(&setup, 1, NULL);
     setup.options.checkpoint_every = 2;
-    mixt_trainer *trainer = open_trainer(&setup);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
     char at_two[65], path[200];
-    steps(trainer, 2);
+    train_setup_steps(trainer, 2);
     strcpy(at_two, mixt_trainer_state_hash(trainer));
-    steps(trainer, 2);
+    train_setup_steps(trainer, 2);
     mixt_trainer_free(trainer);
     snprintf(path, sizeof path, "%s/step-00000004/optimizer.safetensors", setup.run);
     FILE *file = fopen(path, "r+b");
@@ -340,7 +318,7 @@ static void a_broken_checkpoint_is_passed_over(void **state)
     fputc(byte ^ 4, file);
     assert_int_equal(fclose(file), 0);
     train_setup_new_model(&setup, NULL);
-    trainer = open_trainer(&setup);
+    trainer = train_setup_trainer(&setup);
     assert_string_equal(mixt_trainer_state_hash(trainer), at_two);
     assert_non_null(strstr(mixt_trainer_resumed(trainer), "passed over"));
     assert_non_null(strstr(mixt_trainer_resumed(trainer), "step-00000004"));
@@ -354,8 +332,8 @@ static void a_checkpoint_opens_as_a_model(void **state)
     (void)state;
     train_setup setup;
     train_setup_open(&setup, 1, NULL);
-    mixt_trainer *trainer = open_trainer(&setup);
-    steps(trainer, 2);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
+    train_setup_steps(trainer, 2);
     assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
     char path[200];
     snprintf(path, sizeof path, "%s/step-00000002", setup.run);
@@ -457,7 +435,7 @@ static void heard(kill_run *run, const char *line)
     if (sscanf(line, "R %lld %64s", &step, hash) == 2) {
         run->lost += step < run->saved;
         while (run->never->counters.step < step) {
-            steps(run->never, 1);
+            train_setup_steps(run->never, 1);
         }
         bool exact = run->never->counters.step == step &&
                      strcmp(mixt_trainer_state_hash(run->never), hash) == 0;
@@ -561,7 +539,7 @@ static void kill_many(kill_run *run, int count, uint64_t seed)
     endless_options(&run->setup);
     run->setup.options.checkpoint_every = 0;
     snprintf(run->folder, sizeof run->folder, "%s/killed", run->setup.folder);
-    run->never = open_trainer(&run->setup);
+    run->never = train_setup_trainer(&run->setup);
     run->open_time = run->step_time = 0.02;
     mixt_random_key key = {seed, MIXT_RANDOM_DATA, 1};
     for (int i = 0; i < count; i++) {

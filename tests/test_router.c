@@ -12,130 +12,9 @@
 #include <math.h>
 #include <cmocka.h>
 
-#include "backend/cpu/compute.h"
-#include "core/random.h"
-#include "router/method.h"
+#include "route_batch.h"
 
 static int64_t wanted_rows = 1500000;
-static mixt_compute *compute;
-
-static const mixt_random_key key = {77, MIXT_RANDOM_DATA, 3};
-static uint64_t drawn;
-
-static uint64_t below(uint64_t bound)
-{
-    return mixt_random_below(&key, drawn++, bound);
-}
-
-/* ------------------------------------------------------------------------------------------ */
-/* Logits */
-
-/* kinds of rows */
-enum { NORMAL, TIES, EQUAL, DENORMAL, ZEROS, HUGE_VALUES, SOME_NAN, SOME_INFINITE, BITS, KINDS };
-
-static float value_of_kind(int kind)
-{
-    static const float odd[4] = {-INFINITY, INFINITY, 0.0F, -0.0F};
-    uint64_t bits = mixt_random_bits(&key, drawn++);
-    uint32_t pattern = (uint32_t)bits;
-    float value = (float)(int32_t)(bits >> 40) / 2097152.0F - 4;
-    switch (kind) {
-    case TIES:
-        return (float)(bits % 3);
-    case DENORMAL:
-        pattern &= 0x807fffffU;
-        break;
-    case ZEROS:
-        return odd[2 + bits % 2];
-    case HUGE_VALUES:
-        return (bits & 1 ? 3.4e38F : -3.4e38F) * (float)(bits >> 60) / 16;
-    case SOME_NAN:
-        return bits % 4 == 0 ? NAN : value;
-    case SOME_INFINITE:
-        return bits % 3 == 0 ? odd[bits / 3 % 2] : value;
-    case BITS:
-        break;
-    default:
-        return value;
-    }
-    memcpy(&value, &pattern, sizeof value);
-    return value;
-}
-
-static void fill_row(int kind, int experts, float *logits)
-{
-    for (int e = 0; e < experts; e++) {
-        logits[e] = kind == EQUAL && e > 0 ? logits[0] : value_of_kind(kind);
-    }
-}
-
-/* ------------------------------------------------------------------------------------------ */
-/* A batch through everything behind the logits */
-
-typedef struct batch {
-    mixt_router_spec spec;
-    mixt_attributes attributes;
-    mixt_shape_request request;
-    mixt_call call;
-    float scale[MIXT_SCALES];
-} batch;
-
-static void batch_create_wide(batch *made, const mixt_router_spec *spec, int64_t tokens, int64_t d)
-{
-    memset(made, 0, sizeof *made);
-    made->spec = *spec;
-    made->attributes.router = &made->spec;
-    made->attributes.balance_weight = 1;
-    made->attributes.z_weight = 1;
-    mixt_shape_request *request = &made->request;
-    request->attributes = &made->attributes;
-    request->capacity = tokens;
-    request->in[ROUTE_X] = mixt_shape_tokens(tokens, 1, d);
-    request->in[ROUTE_WEIGHT] = mixt_shape_static(2, mixt_logits_columns(spec), d, 0);
-    request->in[ROUTE_SCALE] = mixt_shape_static(1, MIXT_SCALES, 0, 0);
-    if (spec->options.logit_bias) {
-        request->in[ROUTE_LOGIT_BIAS] = mixt_shape_static(1, spec->experts, 0, 0);
-    }
-    if ((mixt_router_needs(spec) & MIXT_NEEDS_TOKENS) != 0) {
-        request->in[ROUTE_TOKENS] = mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0));
-    }
-    mixt_error error = MIXT_ERROR_INIT;
-    if (mixt_route_shape(request, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
-    made->scale[MIXT_SCALE_LOSS] = made->scale[MIXT_SCALE_ROUTER] = 1;
-    made->call = (mixt_call){
-        .compute = compute,
-        .attributes = &made->attributes,
-        .tokens = tokens,
-        .in_shape = request->in,
-        .out_shape = request->out,
-    };
-    made->call.in[ROUTE_SCALE] = made->scale;
-    for (int i = 0; i < ROUTE_OUTPUTS; i++) {
-        int64_t values = request->out[i].size[0];
-        values *= request->out[i].rank > 1 ? request->out[i].size[1] : 1;
-        made->call.out[i] = malloc((size_t)values * 4);
-        memset(made->call.out[i], 0xff, (size_t)values * 4);
-    }
-    int64_t reals = request->forward_workspace > request->backward_workspace
-                        ? request->forward_workspace
-                        : request->backward_workspace;
-    made->call.workspace = malloc((size_t)reals * sizeof(float));
-}
-
-static void batch_create(batch *made, const mixt_router_spec *spec, int64_t tokens)
-{
-    batch_create_wide(made, spec, tokens, 1);
-}
-
-static void batch_free(batch *made)
-{
-    for (int i = 0; i < ROUTE_OUTPUTS; i++) {
-        free(made->call.out[i]);
-    }
-    free(made->call.workspace);
-}
 
 /* true where a row in position `a` may stand before one in `b` */
 static bool ordered(const float *logits, int a, int b)
@@ -156,7 +35,7 @@ static bool finite_row(const float *logits, int experts)
 }
 
 /* Distinct ids, each before the next, and none left out that should stand before the last. */
-static void check_row(const batch *made, int64_t t)
+static void check_row(const route_batch *made, int64_t t)
 {
     int experts = made->spec.experts, chosen = made->spec.chosen;
     const float *logits = (const float *)made->call.out[ROUTE_SCORES] + t * experts;
@@ -189,26 +68,6 @@ static void check_row(const batch *made, int64_t t)
     }
 }
 
-static void check_record(const batch *made)
-{
-    int experts = made->spec.experts, chosen = made->spec.chosen;
-    const int32_t *ids = made->call.out[ROUTE_IDS], *counts = made->call.out[ROUTE_COUNTS];
-    const int32_t *offsets = made->call.out[ROUTE_OFFSETS], *order = made->call.out[ROUTE_ORDER];
-    const int32_t *place = made->call.out[ROUTE_PLACE];
-    int64_t choices = made->call.tokens * chosen;
-    assert_int_equal(offsets[0], 0);
-    assert_int_equal(offsets[experts], choices);
-    for (int e = 0; e < experts; e++) {
-        assert_int_equal(offsets[e + 1] - offsets[e], counts[e]);
-        for (int32_t p = offsets[e]; p < offsets[e + 1]; p++) {
-            assert_true(order[p] >= 0 && order[p] < choices);
-            assert_int_equal(ids[order[p]], e);
-            assert_int_equal(place[order[p]], p);
-            assert_true(p == offsets[e] || order[p] > order[p - 1]);
-        }
-    }
-}
-
 static void test_property(void **state)
 {
     (void)state;
@@ -233,22 +92,22 @@ static void test_property(void **state)
             .chosen = shapes[i].chosen,
             .options = {.score = shapes[i].score, .renormalise = shapes[i].renormalise, .scale = 1},
         };
-        batch made;
-        batch_create(&made, &spec, tokens);
+        route_batch made;
+        route_batch_create(&made, &spec, false, tokens, 1);
         int64_t not_finite = 0;
         for (int64_t t = 0; t < tokens; t++) {
             float *logits = (float *)made.call.out[ROUTE_SCORES] + t * spec.experts;
-            fill_row((int)below(KINDS), spec.experts, logits);
+            route_fill_row((int)route_below(ROUTE_KINDS), spec.experts, logits);
             not_finite += !finite_row(logits, spec.experts);
         }
         mixt_route_decide_f32(&made.call);
         for (int64_t t = 0; t < tokens; t++) {
             check_row(&made, t);
         }
-        check_record(&made);
+        route_check_record(&made);
         mixt_route route = {.tokens = tokens, .finite = made.call.out[ROUTE_FINITE]};
         assert_int_equal(mixt_route_broken(&route, NULL), not_finite);
-        batch_free(&made);
+        route_batch_free(&made);
         rows += tokens;
         odd += not_finite;
     }
@@ -262,12 +121,12 @@ static void test_selection(void **state)
     (void)state;
     int rows = 0;
     for (; rows < 20000; rows++) {
-        int experts = 1 + (int)below(40), chosen = 1 + (int)below((uint64_t)experts);
+        int experts = 1 + (int)route_below(40), chosen = 1 + (int)route_below((uint64_t)experts);
         float scores[40];
         double wide[40];
         int32_t ids[40], wide_ids[40];
         bool taken[40] = {false};
-        fill_row((int)below(KINDS), experts, scores);
+        route_fill_row((int)route_below(ROUTE_KINDS), experts, scores);
         for (int e = 0; e < experts; e++) {
             wide[e] = (double)scores[e];
         }
@@ -290,7 +149,7 @@ static void test_selection(void **state)
 /* Losses */
 
 /* balance and z by their definitions, in double, over the rows that are finite */
-static void direct_losses(const batch *made, double losses[2])
+static void direct_losses(const route_batch *made, double losses[2])
 {
     int experts = made->spec.experts, chosen = made->spec.chosen;
     int64_t tokens = made->call.tokens;
@@ -334,11 +193,11 @@ static void test_losses(void **state)
             .options = {.score = (mixt_score)(i / 2 % 2 * 2), .scale = 1},
         };
         spec.options.balance = i % 2 == 0 ? MIXT_BALANCE_SWITCH : MIXT_BALANCE_GSHARD;
-        batch made;
-        batch_create(&made, &spec, 1 + i * 37);
+        route_batch made;
+        route_batch_create(&made, &spec, false, 1 + i * 37, 1);
         for (int64_t t = 0; t < made.call.tokens; t++) {
             float *logits = (float *)made.call.out[ROUTE_SCORES] + t * spec.experts;
-            fill_row(t % 10 == 9 ? SOME_NAN : NORMAL, spec.experts, logits);
+            route_fill_row(t % 10 == 9 ? ROUTE_SOME_NAN : ROUTE_NORMAL, spec.experts, logits);
         }
         mixt_route_decide_f32(&made.call);
         double want[2];
@@ -349,7 +208,7 @@ static void test_losses(void **state)
                 fail_msg("loss %d is %g, not %g", loss, (double)have[loss], want[loss]);
             }
         }
-        batch_free(&made);
+        route_batch_free(&made);
         cases++;
     }
     print_message("%d batches\n", cases);
@@ -360,8 +219,8 @@ static void test_balance_is_one(void **state)
 {
     (void)state;
     mixt_router_spec spec = {.experts = 8, .chosen = 2, .options = {.scale = 1}};
-    batch made;
-    batch_create(&made, &spec, 64);
+    route_batch made;
+    route_batch_create(&made, &spec, false, 64, 1);
     for (int64_t i = 0; i < 64 * 8; i++) {
         int64_t t = i / 8, e = i % 8;
         ((float *)made.call.out[ROUTE_SCORES])[i] = e == t % 8 || e == (t + 1) % 8 ? 5 : -5;
@@ -379,7 +238,7 @@ static void test_balance_is_one(void **state)
     mixt_route_decide_f32(&made.call);
     assert_true(fabsf(((const float *)made.call.out[ROUTE_LOSSES])[ROUTE_LOSS_BALANCE] - 4) <
                 1e-5F);
-    batch_free(&made);
+    route_batch_free(&made);
 }
 
 /* A row that is not finite gives nothing to any gradient by itself. */
@@ -388,8 +247,8 @@ static void test_not_finite_backward(void **state)
     (void)state;
     mixt_router_spec spec = {
         .experts = 4, .chosen = 2, .options = {.renormalise = true, .scale = 1}};
-    batch made;
-    batch_create(&made, &spec, 3);
+    route_batch made;
+    route_batch_create(&made, &spec, false, 3, 1);
     float x[3] = {1, NAN, 2}, weight[4] = {1, 2, -1, 0.5F}, d_weights[6] = {1, -1, 1, -1, 1, -1};
     float d_x[3] = {7, 7, 7};
     made.call.in[ROUTE_X] = x;
@@ -404,7 +263,7 @@ static void test_not_finite_backward(void **state)
     assert_true(finite[0] == 1 && finite[1] == 0 && finite[2] == 1);
     const float *weights = made.call.out[ROUTE_WEIGHTS];
     assert_true(weights[2] == 0.5F && weights[3] == 0.5F);
-    batch_free(&made);
+    route_batch_free(&made);
 }
 
 /* hash: a token has the same experts wherever it stands, every expert its share, every layer a
@@ -417,21 +276,21 @@ static void test_hash(void **state)
                              .chosen = CHOSEN,
                              .options = {.select = 1, .renormalise = true, .scale = 1}};
     static int32_t tokens[TOKENS], first[2][TOKENS * CHOSEN];
-    batch made;
+    route_batch made;
     int64_t counts[2][EXPERTS] = {{0}}, firsts[EXPERTS] = {0}, same = 0;
     assert_string_equal(mixt_router_select_name(1), "hash");
     for (int layer = 0; layer < 2; layer++) {
         for (int pass = 0; pass < 2; pass++) {
-            batch_create(&made, &spec, TOKENS);
+            route_batch_create(&made, &spec, false, TOKENS, 1);
             made.call.in[ROUTE_TOKENS] = tokens;
             made.call.layer = layer;
             for (int t = 0; t < TOKENS; t++) { /* the second time backwards */
                 tokens[t] = pass == 0 ? t : TOKENS - 1 - t;
-                fill_row((int)below(KINDS), EXPERTS,
-                         (float *)made.call.out[ROUTE_SCORES] + t * EXPERTS);
+                route_fill_row((int)route_below(ROUTE_KINDS), EXPERTS,
+                               (float *)made.call.out[ROUTE_SCORES] + t * EXPERTS);
             }
             mixt_route_decide_f32(&made.call);
-            check_record(&made);
+            route_check_record(&made);
             const int32_t *ids = made.call.out[ROUTE_IDS];
             for (int i = 0; i < TOKENS * CHOSEN; i++) {
                 int32_t *before = &first[layer][tokens[i / CHOSEN] * CHOSEN + i % CHOSEN];
@@ -443,7 +302,7 @@ static void test_hash(void **state)
                 counts[layer][ids[i]] += pass == 0;
                 firsts[ids[i]] += pass == 0 && layer == 0 && i % CHOSEN == 0;
             }
-            batch_free(&made);
+            route_batch_free(&made);
         }
     }
     for (int e = 0; e < EXPERTS; e++) { /* binomial: 1500 +- 31 */
@@ -487,13 +346,13 @@ static void test_bias_update(void **state)
     assert_true(bias[0] == 0.001F && bias[1] == 1 && bias[2] == -1.001F && bias[3] == 0.5F);
     /* the bias brings a lopsided router to balance, and only the choice sees it */
     mixt_router_spec spec = {.experts = 4, .chosen = 1, .options = {.scale = 1}};
-    batch made;
-    batch_create(&made, &spec, 400);
+    route_batch made;
+    route_batch_create(&made, &spec, false, 400, 1);
     float learned[4] = {0};
     made.call.in[ROUTE_SELECT_BIAS] = learned;
     for (int64_t i = 0; i < 1600; i++) {
         ((float *)made.call.out[ROUTE_SCORES])[i] =
-            value_of_kind(NORMAL) / 8 + (i % 4 == 2 ? 1 : 0);
+            route_value(ROUTE_NORMAL) / 8 + (i % 4 == 2 ? 1 : 0);
     }
     int32_t most = 0;
     for (int step = 0; step < 1000; step++) {
@@ -517,7 +376,7 @@ static void test_bias_update(void **state)
     }
     assert_true(fabs((double)((const float *)made.call.out[ROUTE_WEIGHTS])[0] -
                      exp((double)logits[id]) / sum) < 1e-6);
-    batch_free(&made);
+    route_batch_free(&made);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -569,8 +428,8 @@ static bool family_read(FILE *file, family *read)
 
 static void family_check(const family *read)
 {
-    batch made;
-    batch_create_wide(&made, &read->spec, read->tokens, read->d);
+    route_batch made;
+    route_batch_create(&made, &read->spec, false, read->tokens, read->d);
     static const int slots[4] = {ROUTE_X, ROUTE_WEIGHT, ROUTE_SELECT_BIAS, ROUTE_LOGIT_BIAS};
     for (int i = 0; i < 4; i++) {
         made.call.in[slots[i]] = read->array[i];
@@ -592,7 +451,7 @@ static void family_check(const family *read)
                      (double)read->array[6][i]);
         }
     }
-    batch_free(&made);
+    route_batch_free(&made);
 }
 
 static void test_families(void **state)
@@ -617,7 +476,7 @@ static void test_families(void **state)
 /* ------------------------------------------------------------------------------------------ */
 /* Groups, masks, forced experts */
 
-static void check_limits(const batch *made, int64_t t)
+static void check_limits(const route_batch *made, int64_t t)
 {
     const mixt_router_spec *spec = &made->spec;
     const int32_t *ids = (const int32_t *)made->call.out[ROUTE_IDS] + t * spec->chosen;
@@ -648,20 +507,20 @@ static void test_limits(void **state)
         int32_t forced[8];
         mixt_router_spec spec = {
             .experts = 32,
-            .chosen = 1 + (int)below(8),
-            .options = {.score = (mixt_score)below(3), .scale = 1},
+            .chosen = 1 + (int)route_below(8),
+            .options = {.score = (mixt_score)route_below(3), .scale = 1},
         };
-        spec.options.groups = below(3) == 0 ? 0 : 2 << below(4);
-        spec.options.groups_used = 1 + (int)below((uint64_t)spec.options.groups + 1);
-        spec.options.group_score = (mixt_group_score)below(2);
+        spec.options.groups = route_below(3) == 0 ? 0 : 2 << route_below(4);
+        spec.options.groups_used = 1 + (int)route_below((uint64_t)spec.options.groups + 1);
+        spec.options.group_score = (mixt_group_score)route_below(2);
         for (int e = 0; e < 32; e++) {
-            mask[e] = below(4) == 0;
+            mask[e] = route_below(4) == 0;
         }
         for (int j = 0; j < 8; j++) {
-            forced[j] = below(3) == 0 ? (int32_t)below(32) : -1;
+            forced[j] = route_below(3) == 0 ? (int32_t)route_below(32) : -1;
         }
-        spec.mask = below(3) == 0 ? NULL : mask;
-        spec.forced = below(2) == 0 ? NULL : forced;
+        spec.mask = route_below(3) == 0 ? NULL : mask;
+        spec.forced = route_below(2) == 0 ? NULL : forced;
         spec.options.weights = MIXT_ROUTER_FROZEN;
         mixt_error error = MIXT_ERROR_INIT;
         if (mixt_router_check(&spec, &error) != MIXT_OK) {
@@ -669,17 +528,18 @@ static void test_limits(void **state)
             refused++;
             continue;
         }
-        batch made;
-        batch_create(&made, &spec, 10);
+        route_batch made;
+        route_batch_create(&made, &spec, false, 10, 1);
         for (int64_t t = 0; t < 10; t++) {
-            fill_row((int)below(KINDS), 32, (float *)made.call.out[ROUTE_SCORES] + t * 32);
+            route_fill_row((int)route_below(ROUTE_KINDS), 32,
+                           (float *)made.call.out[ROUTE_SCORES] + t * 32);
         }
         mixt_route_decide_f32(&made.call);
         for (int64_t t = 0; t < 10; t++) {
             check_limits(&made, t);
         }
-        check_record(&made);
-        batch_free(&made);
+        route_check_record(&made);
+        route_batch_free(&made);
         routed++;
     }
     print_message("%d specs routed, %d refused\n", routed, refused);
@@ -692,8 +552,8 @@ static void test_equal_logits(void **state)
     (void)state;
     mixt_router_spec spec = {
         .experts = 4, .chosen = 2, .options = {.normalise = 2, .renormalise = true, .scale = 1}};
-    batch made;
-    batch_create(&made, &spec, 2);
+    route_batch made;
+    route_batch_create(&made, &spec, false, 2, 1);
     float x[2] = {0.5F, 0}, weight[4] = {3, 3, 3, 3}, d_weights[4] = {1, -1, 1, -1};
     float d_weight[4] = {0};
     made.attributes.balance_weight = made.attributes.z_weight = 0;
@@ -708,7 +568,7 @@ static void test_equal_logits(void **state)
     mixt_route_backward_f32(&made.call);
     assert_true(fabsf(d_weight[0] - 0.25F) < 1e-6F && fabsf(d_weight[1] + 0.25F) < 1e-6F);
     assert_true(d_weight[2] == 0 && d_weight[3] == 0);
-    batch_free(&made);
+    route_batch_free(&made);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -817,21 +677,9 @@ static void test_switch_refusals(void **state)
     assert_int_equal(mixt_router_check(&fits, NULL), MIXT_OK);
 }
 
-static int start(void **state)
-{
-    (void)state;
-    return mixt_compute_create(&(mixt_context_options){.threads = 2}, &compute, NULL) != MIXT_OK;
-}
-
-static int stop(void **state)
-{
-    (void)state;
-    mixt_compute_free(compute);
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
+    route_random_begin(77);
     const char *rows = argc > 1 ? argv[1] : getenv("MIXT_ROUTER_ROWS");
     if (rows != NULL) {
         wanted_rows = strtoll(rows, NULL, 10);
@@ -851,5 +699,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_switch_refusals),
     };
-    return cmocka_run_group_tests(tests, start, stop);
+    return cmocka_run_group_tests(tests, route_start, route_stop);
 }

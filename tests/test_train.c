@@ -272,13 +272,8 @@ typedef struct open_run {
 
 static void start_with(open_run *run, const mixt_model_options *model, int threads)
 {
-    mixt_error error = MIXT_ERROR_INIT;
     train_setup_open(&run->setup, threads, model);
-    train_setup *s = &run->setup;
-    if (mixt_trainer_create(s->context, s->model, s->data, s->tokenizer, &s->options, s->run,
-                            &run->trainer, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    run->trainer = train_setup_trainer(&run->setup);
 }
 
 static void start(open_run *run, const mixt_model_options *model)
@@ -294,12 +289,7 @@ static void end(open_run *run)
 
 static mixt_step_report step(open_run *run)
 {
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_step_report report;
-    if (mixt_trainer_step(run->trainer, &report, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
-    return report;
+    return train_setup_steps(run->trainer, 1);
 }
 
 /* Weights and both moments, one behind the other. */

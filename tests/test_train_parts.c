@@ -26,26 +26,10 @@ static mixt_model_options model_options(void)
     return options;
 }
 
-static mixt_trainer *open_trainer(train_setup *s)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_trainer *trainer = NULL;
-    if (mixt_trainer_create(s->context, s->model, s->data, s->tokenizer, &s->options, s->run,
-                            &trainer, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
-    return trainer;
-}
-
 static void steps(mixt_trainer *trainer, int count)
 {
     for (int i = 0; i < count; i++) {
-        mixt_error error = MIXT_ERROR_INIT;
-        mixt_step_report report;
-        if (mixt_trainer_step(trainer, &report, &error) != MIXT_OK) {
-            fail_msg("%s", error.message);
-        }
-        assert_true(report.gradient_norm > 0);
+        assert_true(train_setup_steps(trainer, 1).gradient_norm > 0);
     }
 }
 
@@ -60,7 +44,7 @@ static void biases_are_of_the_router(void **state)
         options.router.bias_update = MIXT_BIAS_QUANTILE;
         train_setup_open(&setup, 1, &options);
         setup.options.parts = router ? MIXT_PART_ROUTER : MIXT_PART_EXPERTS;
-        mixt_trainer *trainer = open_trainer(&setup);
+        mixt_trainer *trainer = train_setup_trainer(&setup);
         steps(trainer, 2);
         int index = mixt_model_find(setup.model, MIXT_SLOT_ROUTER_BIAS, 1), moved = 0;
         assert_true(index >= 0);
@@ -116,7 +100,7 @@ static void train_part(int part)
     float *before = malloc(bytes);
     assert_non_null(before);
     memcpy(before, mixt_model_block(model), bytes);
-    mixt_trainer *trainer = open_trainer(&setup);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
     steps(trainer, 3);
     assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
     size_t learning = 0;
@@ -160,7 +144,7 @@ static void muon_has_one_moment(void **state)
     mixt_model_options options = model_options();
     train_setup_open(&setup, 1, &options);
     setup.options.optimizer = MIXT_OPTIMIZER_MUON;
-    mixt_trainer *trainer = open_trainer(&setup);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
     steps(trainer, 1);
     assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
     char path[250];
@@ -203,7 +187,7 @@ static void muon_alone(void **state)
         train_setup_open(&setup, threads, NULL);
         setup.options.optimizer = MIXT_OPTIMIZER_MUON;
         setup.options.parts = MIXT_PART_EXPERTS;
-        mixt_trainer *trainer = open_trainer(&setup);
+        mixt_trainer *trainer = train_setup_trainer(&setup);
         steps(trainer, 3);
         strcpy(hashes[threads - 1], mixt_trainer_state_hash(trainer));
         mixt_trainer_free(trainer);
@@ -220,14 +204,14 @@ static void resume_part(int64_t parts)
         mixt_model_options options = model_options();
         train_setup_open(&setup, 1 + broken, &options);
         setup.options.parts = parts;
-        mixt_trainer *trainer = open_trainer(&setup);
+        mixt_trainer *trainer = train_setup_trainer(&setup);
         steps(trainer, 5);
         if (broken) {
             assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
             steps(trainer, 2); /* lost */
             mixt_trainer_free(trainer);
             train_setup_new_model(&setup, &options);
-            trainer = open_trainer(&setup);
+            trainer = train_setup_trainer(&setup);
             assert_non_null(mixt_trainer_resumed(trainer));
         }
         steps(trainer, 7);
@@ -257,7 +241,7 @@ static void recomputation_changes_nothing(void **state)
             train_setup_open(&setup, 1, &options);
             setup.options.parts = (int64_t)1 << part;
             setup.options.recompute = recompute != 0;
-            mixt_trainer *trainer = open_trainer(&setup);
+            mixt_trainer *trainer = train_setup_trainer(&setup);
             steps(trainer, 2);
             strcpy(hashes[recompute], mixt_trainer_state_hash(trainer));
             mixt_trainer_free(trainer);
@@ -291,7 +275,7 @@ static void other_parts_are_refused(void **state)
     setup.options.parts = 256;
     refused(&setup, "training: parts 256 is not in 0..255");
     setup.options.parts = MIXT_PART_ROUTER | MIXT_PART_EXPERTS;
-    mixt_trainer *trainer = open_trainer(&setup);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
     steps(trainer, 1);
     assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
     mixt_trainer_free(trainer);
@@ -352,7 +336,7 @@ static void an_older_run_goes_on(void **state)
     train_setup setup;
     train_setup_open(&setup, 1, NULL);
     setup.options.parts = 0;
-    mixt_trainer *trainer = open_trainer(&setup);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
     steps(trainer, 1);
     assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
     mixt_trainer_free(trainer);
@@ -362,7 +346,7 @@ static void an_older_run_goes_on(void **state)
     setup.options.parts = MIXT_PART_ROUTER;
     refused(&setup, "parts was router,experts,shared,mlp,");
     setup.options.parts = MIXT_PART_ALL;
-    trainer = open_trainer(&setup);
+    trainer = train_setup_trainer(&setup);
     assert_int_equal(trainer->counters.step, 1);
     mixt_trainer_free(trainer);
     train_setup_close(&setup);

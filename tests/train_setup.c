@@ -101,6 +101,29 @@ void train_setup_open(train_setup *setup, int threads, const mixt_model_options 
     setup->options.checkpoint_seconds = 0;
 }
 
+mixt_trainer *train_setup_trainer(train_setup *setup)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trainer *trainer = NULL;
+    if (mixt_trainer_create(setup->context, setup->model, setup->data, setup->tokenizer,
+                            &setup->options, setup->run, &trainer, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return trainer;
+}
+
+mixt_step_report train_setup_steps(mixt_trainer *trainer, int count)
+{
+    mixt_step_report report = {0};
+    for (int i = 0; i < count; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        if (mixt_trainer_step(trainer, &report, &error) != MIXT_OK) {
+            fail_msg("%s", error.message);
+        }
+    }
+    return report;
+}
+
 void train_setup_close(train_setup *setup)
 {
     mixt_model_free(setup->model);

@@ -23,6 +23,10 @@ void train_setup_open(train_setup *setup, int threads, const mixt_model_options 
 void train_setup_new_model(train_setup *setup, const mixt_model_options *options);
 /* Sets one weight of the model that a trainer trains, where the trainer has it. */
 void train_setup_poke(mixt_trainer *trainer, size_t place, float value);
+/* A trainer of the setup's run, and its last of so many steps; both fail the test where they fail.
+ */
+mixt_trainer *train_setup_trainer(train_setup *setup);
+mixt_step_report train_setup_steps(mixt_trainer *trainer, int count);
 void train_setup_close(train_setup *setup);
 
 #endif
