@@ -1,140 +1,64 @@
 /* The numbers of an atlas (mixt atlas --json, docs/atlas.md) by their paths: what the measures are
  * called there is what they are called here, so a new one needs nothing of a study. */
-#include <ctype.h>
+#include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "study_atlas.h"
 
-enum { DEPTH_MAX = 16, PATH_MAX_BYTES = 300 };
-
 typedef struct walk {
-    const char *at;
-    char path[PATH_MAX_BYTES];
+    char path[300];
     study_atlas_sink sink;
     void *user;
 } walk;
 
-static bool walk_value(walk *w, size_t used, int depth);
+static void walk_value(walk *w, size_t used, const json_t *value);
 
-static void skip_blanks(walk *w)
+/* What stands below `name`; paths that are too long are cut. */
+static void walk_below(walk *w, size_t used, const char *name, const json_t *value)
 {
-    w->at += strspn(w->at, " \t\r\n");
-}
-
-/* A string, its escapes as they are: names of measures have none. */
-static bool take_string(walk *w, const char **text, size_t *length)
-{
-    if (*w->at != '"') {
-        return false;
-    }
-    const char *begin = ++w->at;
-    while (*w->at != '"' && *w->at != 0) {
-        w->at += w->at[0] == '\\' && w->at[1] != 0 ? 2 : 1;
-    }
-    *text = begin;
-    *length = (size_t)(w->at - begin);
-    return *w->at++ == '"';
-}
-
-static size_t extend(walk *w, size_t used, const char *name, size_t length)
-{
-    int more = snprintf(w->path + used, sizeof w->path - used, "%s%.*s", used > 0 ? "." : "",
-                        (int)(length < 100 ? length : 100), name);
-    size_t end = used + (size_t)(more > 0 ? more : 0);
-    return end < sizeof w->path ? end : sizeof w->path - 1;
-}
-
-static bool walk_object(walk *w, size_t used, int depth)
-{
-    w->at++;
-    skip_blanks(w);
-    while (*w->at != '}') {
-        const char *name;
-        size_t length;
-        if (!take_string(w, &name, &length)) {
-            return false;
-        }
-        skip_blanks(w);
-        if (*w->at++ != ':' || !walk_value(w, extend(w, used, name, length), depth + 1)) {
-            return false;
-        }
-        w->path[used] = 0;
-        skip_blanks(w);
-        if (*w->at == ',') {
-            w->at++;
-            skip_blanks(w);
-        } else if (*w->at != '}') {
-            return false;
-        }
-    }
-    w->at++;
-    return true;
+    size_t room = sizeof w->path - used;
+    int more = snprintf(w->path + used, room, "%s%.100s", used > 0 ? "." : "", name);
+    size_t length = more > 0 ? (size_t)more : 0;
+    walk_value(w, used + (length < room ? length : room - 1), value);
+    w->path[used] = 0;
 }
 
 /* Rows of a layer are called by its number, others by their place. */
-static bool walk_array(walk *w, size_t used, int depth)
+static void walk_array(walk *w, size_t used, const json_t *array)
 {
-    w->at++;
-    skip_blanks(w);
-    for (int i = 0; *w->at != ']'; i++) {
-        char name[16];
-        bool layer = strncmp(w->at, "{\"layer\": ", 10) == 0;
-        snprintf(name, sizeof name, "%d", layer ? atoi(w->at + 10) : i);
-        if (!walk_value(w, extend(w, used, name, strlen(name)), depth + 1)) {
-            return false;
-        }
-        w->path[used] = 0;
-        skip_blanks(w);
-        if (*w->at == ',') {
-            w->at++;
-            skip_blanks(w);
-        } else if (*w->at != ']') {
-            return false;
-        }
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        const json_t *value = json_array_get(array, i), *layer = json_object_get(value, "layer");
+        char name[32];
+        snprintf(name, sizeof name, "%lld",
+                 layer != NULL ? (long long)json_integer_value(layer) : (long long)i);
+        walk_below(w, used, name, value);
     }
-    w->at++;
-    return true;
 }
 
-static bool walk_value(walk *w, size_t used, int depth)
+static void walk_value(walk *w, size_t used, const json_t *value)
 {
-    const char *text;
-    size_t length;
-    char *end;
-    skip_blanks(w);
-    if (depth > DEPTH_MAX) {
-        return false;
+    const char *name;
+    json_t *member, *object = (json_t *)value;
+    if (json_is_array(value)) {
+        walk_array(w, used, value);
+    } else if (json_is_number(value)) {
+        w->sink(w->user, w->path, json_number_value(value));
     }
-    if (*w->at == '{') {
-        return walk_object(w, used, depth);
+    json_object_foreach(object, name, member)
+    {
+        walk_below(w, used, name, member);
     }
-    if (*w->at == '[') {
-        return walk_array(w, used, depth);
-    }
-    if (*w->at == '"') {
-        return take_string(w, &text, &length);
-    }
-    if (isalpha((unsigned char)*w->at)) { /* null, true, false */
-        w->at += strspn(w->at, "abcdefghijklmnopqrstuvwxyz");
-        return true;
-    }
-    double value = strtod(w->at, &end);
-    if (end == w->at) {
-        return false;
-    }
-    w->at = end;
-    w->sink(w->user, w->path, value);
-    return true;
 }
 
 bool study_atlas_numbers(const char *json, study_atlas_sink sink, void *user)
 {
-    walk w = {.at = json, .sink = sink, .user = user};
-    if (!walk_value(&w, 0, 0)) {
+    walk w = {.sink = sink, .user = user};
+    json_t *root = json_loads(json, JSON_DECODE_ANY, NULL);
+    if (root == NULL) {
         return false;
     }
-    skip_blanks(&w);
-    return *w.at == 0;
+    walk_value(&w, 0, root);
+    json_decref(root);
+    return true;
 }

@@ -14,7 +14,5 @@ typedef struct study_estimate {
 
 /* Of values that are not NAN. */
 study_estimate study_estimate_of(const double *values, size_t count);
-/* Student's t at 0.975 with `freedom` >= 1 degrees of freedom, to ten digits. */
-double study_student(double freedom);
 
 #endif

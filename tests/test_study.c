@@ -65,7 +65,7 @@ static void means_and_intervals(void **state)
                 {24, 2.063898562}, {30, 2.042272456}, {120, 1.979930405}};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        assert_true(fabs(study_student(rows[i].freedom) - rows[i].t) < 1e-8);
+        assert_true(fabs(mixt_student_reach(rows[i].freedom) - rows[i].t) < 1e-8);
     }
     const double sample[] = {2.0, NAN, 4.0, 6.0};
     study_estimate e = study_estimate_of(sample, 4); /* deviation 2, error 2 / sqrt(3) */

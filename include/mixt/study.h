@@ -100,4 +100,8 @@ MIXT_API mixt_status mixt_vowels(mixt_context *context, const char *path,
                                  const mixt_vowel_options *options, mixt_vowel_report *report,
                                  mixt_vowel_run *runs, mixt_error *error);
 
+/* Student's t at 0.975 with `freedom` >= 1 degrees of freedom, to ten digits: half a 95 % interval
+ * in standard errors. */
+MIXT_API double mixt_student_reach(double freedom);
+
 #endif

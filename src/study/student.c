@@ -48,6 +48,18 @@ double mixt_student_tails(double t, double freedom)
     return beta(freedom / (freedom + t * t), freedom / 2, 0.5);
 }
 
+double mixt_student_reach(double freedom)
+{
+    double low = 0.1, high = 13; /* 12.71 with one degree of freedom, 1.96 with many */
+    for (int i = 0; i < 80; i++) {
+        double middle = (low + high) / 2;
+        bool beyond = mixt_student_tails(middle, freedom) > 0.05;
+        low = beyond ? middle : low;
+        high = beyond ? high : middle;
+    }
+    return (low + high) / 2;
+}
+
 static double mean_of(const double *values, int count)
 {
     double sum = 0;
