@@ -367,6 +367,10 @@ check-kill: deps-test ## KILLS (1000) random kill -9 during training, STUDY_KILL
 	@tests/fault/kill_train.sh $(KILLS) 1 $(BUILD)
 	@$(BUILD)/tests/test_study --kills $(STUDY_KILLS) 1
 
+check-studies: deps ## the quick form of every spec in examples/studies, twice
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/mixt
+	@tests/studies.sh $(BUILD)
+
 check-faults: deps-test ## FAULTS (0: each once) faults at the system calls of one save
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(LIBRARY)
 	@BUILD=$(BUILD) CC="$(CC)" MIXT_LIBS="$(PKG_LIBS)" tests/fault/run.sh $(FAULTS)
