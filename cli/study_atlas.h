@@ -2,11 +2,11 @@
 #ifndef MIXT_CLI_STUDY_ATLAS_H
 #define MIXT_CLI_STUDY_ATLAS_H
 
-#include <stdbool.h>
+#include "mixt.h"
 
 typedef void (*study_atlas_sink)(void *user, const char *path, double value);
 
-/* False where the text is no JSON. */
-bool study_atlas_numbers(const char *json, study_atlas_sink sink, void *user);
+/* MIXT_ERROR_FORMAT where the text is no JSON, MIXT_ERROR_MEMORY. */
+mixt_status study_atlas_numbers(const char *json, study_atlas_sink sink, void *user);
 
 #endif

@@ -465,11 +465,12 @@ static mixt_status put_atlas(cell_work *w, const char *trace, mixt_error *error)
     if (status != MIXT_OK) {
         return set_error(error, status, "%s: %s", path, what);
     }
-    if (!study_atlas_numbers(text, take_atlas, &w->numbers)) {
-        status = set_error(error, MIXT_ERROR_FORMAT, "%s: is no JSON", path);
-    }
+    status = study_atlas_numbers(text, take_atlas, &w->numbers);
     free(text);
-    return status;
+    return status == MIXT_OK
+               ? status
+               : set_error(error, status, "%s: %s", path,
+                           status == MIXT_ERROR_MEMORY ? "out of memory" : "is no JSON");
 }
 
 static mixt_status trace_run(cell_work *w, const run_shape *shape, const cli_resources *resources,
