@@ -1,6 +1,7 @@
 /* mixt study: specs and what is wrong with them, statistics, a small study run whole, stopped,
  * killed, with several runs at once, changed, and with a run that fails.
  *   test_study --kills COUNT [SEED]: kills a study COUNT times at random moments. */
+#define _GNU_SOURCE /* asprintf, in study_atlas.c */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "../cli/study_atlas.c"
 #include "../cli/study_statistics.c"
 #include "scratch.h"
 #include "shell.h"
@@ -78,6 +80,35 @@ static void means_and_intervals(void **state)
     assert_true(e.count == 1 && e.mean == 2.0 && isnan(e.error) && isnan(e.low));
     e = study_estimate_of(sample + 1, 1);
     assert_true(e.count == 0 && isnan(e.mean));
+}
+
+/* ---- atlas */
+
+static void append_number(void *user, const char *path, double value)
+{
+    char *text = user;
+    size_t used = strlen(text);
+    snprintf(text + used, 400 - used, "%s=%g ", path, value);
+}
+
+/* Layers are called by their number and not by their place. */
+static void numbers_have_paths(void **state)
+{
+    char have[400] = "";
+    (void)state;
+    assert_int_equal(study_atlas_numbers("{\"a\": {\"b\": [1, -2.5e1], \"c\": null, \"d\": \"3\"},"
+                                         " \"layers\": [{\"layer\": 1, \"x\": 4},"
+                                         " {\"layer\": 3, \"x\": [5, {\"y\": 6}]}], \"e\": 7}",
+                                         append_number, have),
+                     MIXT_OK);
+    assert_string_equal(have, "a.b.0=1 a.b.1=-25 layers.1.layer=1 layers.1.x=4 layers.3.layer=3 "
+                              "layers.3.x.0=5 layers.3.x.1.y=6 e=7 ");
+    static const char *const bad[] = {"", "{\"a\": 1", "{\"a\": 1} 2", "{\"a\": nan}", "[1,]"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        have[0] = 0;
+        assert_int_equal(study_atlas_numbers(bad[i], append_number, have), MIXT_ERROR_FORMAT);
+        assert_string_equal(have, "");
+    }
 }
 
 /* ---- specs */
@@ -450,6 +481,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(means_and_intervals),
+        cmocka_unit_test(numbers_have_paths),
         cmocka_unit_test(bad_specs_are_refused_with_their_line),
         cmocka_unit_test(a_small_study_is_a_table),
         cmocka_unit_test(as_many_at_once_as_one_likes),

@@ -352,6 +352,49 @@ static void an_older_run_goes_on(void **state)
     train_setup_close(&setup);
 }
 
+/* The draws of all routers in a step, in the order of the trainer's. */
+static float *draw_of(mixt_trainer *trainer, int64_t step, size_t count)
+{
+    float *draw = malloc(count * sizeof *draw);
+    trainer->counters.step = step;
+    mixt_redraw_begin(trainer);
+    memcpy(draw, trainer->step_draw, count * sizeof *draw);
+    mixt_redraw_end(trainer);
+    return draw;
+}
+
+/* Routers that are drawn anew: another draw in each step and layer, the same whenever a step is
+ * made again, and between the steps always the first. */
+static void a_draw_is_of_its_step(void **state)
+{
+    (void)state;
+    train_setup setup;
+    mixt_model_options options = train_setup_model_options();
+    options.layers = 2;
+    options.router.weights = MIXT_ROUTER_REDRAWN;
+    size_t layer = (size_t)options.experts * (size_t)options.hidden_size, count = 2 * layer;
+    train_setup_open(&setup, 1, &options);
+    mixt_trainer *trainer = train_setup_trainer(&setup);
+    float *one = draw_of(trainer, 1, count), *two = draw_of(trainer, 2, count),
+          *again = draw_of(trainer, 1, count);
+    float *first = malloc(count * sizeof *first);
+    memcpy(first, trainer->first_draw, count * sizeof *first);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(one[i] != two[i] && one[i] != first[i] && one[i] != one[(i + layer) % count]);
+    }
+    assert_memory_equal(one, again, count * sizeof *one);
+    trainer->counters.step = 0;
+    train_setup_steps(trainer, 2);
+    free(draw_of(trainer, 1, count)); /* reads what stands there after two steps */
+    assert_memory_equal(trainer->first_draw, first, count * sizeof *first);
+    free(one);
+    free(two);
+    free(again);
+    free(first);
+    mixt_trainer_free(trainer);
+    train_setup_close(&setup);
+}
+
 /* In double, with the rest of the model frozen: what is left of the backward half is right. */
 static void derivatives_of_a_part(void **state)
 {
@@ -387,6 +430,7 @@ int main(void)
         cmocka_unit_test(recomputation_changes_nothing),
         cmocka_unit_test(other_parts_are_refused),
         cmocka_unit_test(an_older_run_goes_on),
+        cmocka_unit_test(a_draw_is_of_its_step),
         cmocka_unit_test(derivatives_of_a_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
