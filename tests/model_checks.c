@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "core/random.h"
+#include "difference.h"
 #include "model/parameters.h"
 
 mixt_context *test_context(int threads, const char *cpu)
@@ -126,15 +127,6 @@ void test_gradients(mixt_model *model, const char *what)
     mixt_context_free(context);
 }
 
-static double row_difference(const float *a, const float *b, size_t count)
-{
-    double worst = 0;
-    for (size_t i = 0; i < count; i++) {
-        worst = fmax(worst, fabs((double)a[i] - b[i]));
-    }
-    return worst;
-}
-
 void test_phases(mixt_model *model, double tolerance)
 {
     mixt_context *context = test_context(2, NULL);
@@ -160,8 +152,8 @@ void test_phases(mixt_model *model, double tolerance)
         mixt_session_truncate(many, 0);
         assert_int_equal(mixt_session_feed(many, rows.tokens, (size_t)i + 1, &error), MIXT_OK);
         const float *expected = trained + (size_t)i * row;
-        assert_true(row_difference(mixt_session_logits(one), expected, row) <= tolerance);
-        assert_true(row_difference(mixt_session_logits(many), expected, row) <= tolerance);
+        assert_true(test_largest_difference(mixt_session_logits(one), expected, row) <= tolerance);
+        assert_true(test_largest_difference(mixt_session_logits(many), expected, row) <= tolerance);
     }
     mixt_session_free(one);
     mixt_session_free(many);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "core/files.h"
+#include "difference.h"
 #include "route_batch.h"
 #include "train/trainer.h"
 #include "train_setup.h"
@@ -46,18 +47,6 @@ static float *read_line(const char *wanted, long expected)
         fail_msg("the fixture has no %s", wanted);
     }
     return values;
-}
-
-/* max |have - want|. Not by fmax: gcc 12 for aarch64 ends with an internal error on it where the
- * count is known (vect_transform_reduction). */
-static double largest_difference(const float *have, const float *want, int count)
-{
-    double worst = 0;
-    for (int i = 0; i < count; i++) {
-        double difference = fabs((double)have[i] - (double)want[i]);
-        worst = difference > worst ? difference : worst;
-    }
-    return worst;
 }
 
 typedef struct routed {
@@ -104,8 +93,8 @@ static void check_loss(const char *name, const mixt_router_options *options)
         fail_msg("%s: the loss is %.9g, not %.9g", name, loss, (double)want[0]);
     }
     const float zeros[VALUES] = {0};
-    double worst = largest_difference(r.d_x, want + 1, VALUES),
-           most = largest_difference(zeros, want + 1, VALUES);
+    double worst = test_largest_difference(r.d_x, want + 1, VALUES),
+           most = test_largest_difference(zeros, want + 1, VALUES);
     print_message("%-26s loss %.7f, gradient within %.1e\n", name, loss, worst / most);
     assert_true(worst <= 2e-6 * most);
     int64_t seen = 0;
@@ -184,7 +173,7 @@ static void quantiles_are_those_of_others(void **state)
     quantile_bias(&spec, logits, (int64_t)BATCHES * ROWS, bias, have);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         float *want = read_line(rows[i].name, EXPERTS);
-        double worst = largest_difference(have, want, EXPERTS);
+        double worst = test_largest_difference(have, want, EXPERTS);
         print_message("%-14s biases within %.1e\n", rows[i].name, worst);
         assert_true(worst <= rows[i].within);
         free(want);

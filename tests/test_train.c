@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/files.h"
+#include "difference.h"
 #include "formats/json.h"
 #include "train/log.h"
 #include "train/schedule.h"
@@ -224,12 +225,8 @@ static void recomputing_does_not_change_a_bit(void **state)
 
 static double worst_difference(const outcome *a, const outcome *b)
 {
-    double worst = 0;
     assert_int_equal(a->count, b->count);
-    for (size_t i = 0; i < a->count; i++) {
-        worst = fmax(worst, fabs((double)a->weights[i] - (double)b->weights[i]));
-    }
-    return worst;
+    return test_largest_difference(a->weights, b->weights, a->count);
 }
 
 static void accumulation_equals_a_larger_batch(void **state)
