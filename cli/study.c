@@ -3,11 +3,13 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "files.h"
 #include "study.h"
+#include "study_chart.h"
 #include "study_vowels.h"
 #include "terminal.h"
 #include "training.h"
@@ -223,6 +225,12 @@ static void print_plan(study *s, const study_settings *settings)
 
 /* ---- after it */
 
+static bool fail_file(study *s, const char *path)
+{
+    s->failed = true;
+    return study_refuse(s, 0, "%s: %s", path, strerror(errno));
+}
+
 static bool write_file(study *s, const char *path, void (*write)(const study *, FILE *))
 {
     char *text = NULL;
@@ -236,11 +244,34 @@ static bool write_file(study *s, const char *path, void (*write)(const study *, 
         free(text);
         return study_no_memory(s);
     }
-    bool good =
-        files_replace(path, text, length) || study_refuse(s, 0, "%s: %s", path, strerror(errno));
-    s->failed = s->failed || !good;
+    bool good = files_replace(path, text, length) || fail_file(s, path);
     free(text);
     return good;
+}
+
+/* The figures that there are; one that there was before and is not now goes. */
+static bool write_figures(study *s)
+{
+    const char *name;
+    if (mkdir("figures", 0777) != 0 && errno != EEXIST) {
+        return fail_file(s, "figures");
+    }
+    for (size_t i = 0; (name = study_figure_name(i)) != NULL; i++) {
+        char path[64];
+        size_t length;
+        char *text = study_figure_text(s, i, &length);
+        if (text == NULL) {
+            return study_no_memory(s);
+        }
+        snprintf(path, sizeof path, "figures/%s", name);
+        bool good =
+            length > 0 ? files_replace(path, text, length) : unlink(path) == 0 || errno == ENOENT;
+        free(text);
+        if (!good) {
+            return fail_file(s, path);
+        }
+    }
+    return true;
 }
 
 static int print_results(study *s, const study_settings *settings)
@@ -249,13 +280,13 @@ static int print_results(study *s, const study_settings *settings)
     if (!write_file(s, "results.csv", study_write_csv) ||
         !write_file(s, "results.json", study_write_json) ||
         !write_file(s, "times.csv", study_write_times) ||
-        !write_file(s, "study.html", study_write_page)) {
+        !write_file(s, "study.html", study_write_page) || !write_figures(s)) {
         return fail_with(STATUS_FAILED, "%s", s->message);
     }
     study_print_table(s, stdout);
     fputc('\n', stdout);
-    say(stdout, "%s/results.csv, results.json, times.csv; the page: %s/study.html\n", settings->out,
-        settings->out);
+    say(stdout, "%s/results.csv, results.json, times.csv, figures/; the page: %s/study.html\n",
+        settings->out, settings->out);
     for (size_t c = 0; c < s->cell_count; c++) {
         for (size_t k = 0; k < s->seed_count; k++) {
             failed += s->cells[c].runs[k].failure != NULL;

@@ -1,3 +1,4 @@
+/* What a study draws: curves, points and rows, each as what is inside of an SVG. */
 #include "study_chart.h"
 
 #include <math.h>
@@ -6,8 +7,8 @@
 
 #include "terminal.h"
 
-enum { WIDTH = 460, HEIGHT = 280, LEFT = 44, RIGHT = 450, TOP = 10, BOTTOM = 240, POINTS = 400 };
-enum { COLORS = 8 };
+enum { WIDTH = STUDY_FIGURE_WIDTH, HEIGHT = 280, LEFT = 44, RIGHT = 450, TOP = 10, BOTTOM = 240 };
+enum { POINTS = 400, COLORS = 8 };
 
 typedef struct axes {
     double x_low, x_high, y_low, y_high;
@@ -32,7 +33,20 @@ static double step_of(double range, int parts)
     return magnitude * (lead < 1.5 ? 1 : lead < 3.5 ? 2 : lead < 7.5 ? 5 : 10);
 }
 
-static void draw_axes(const axes *a, const char *x_name, FILE *stream)
+/* Around what is to be drawn; false: there is nothing. */
+static bool give_room(axes *a, double part)
+{
+    if (!(a->x_high > a->x_low) || !isfinite(a->y_low) || !isfinite(a->y_high)) {
+        return false;
+    }
+    double room = a->y_high > a->y_low ? part * (a->y_high - a->y_low) : 0.1;
+    a->y_low -= room;
+    a->y_high += room;
+    return true;
+}
+
+/* `x_step`: the least step of x. */
+static void draw_axes(const axes *a, const char *x_name, double x_step, FILE *stream)
 {
     double step = step_of(a->y_high - a->y_low, 5);
     int digits = step < 0.00999 ? 3 : step < 0.0999 ? 2 : step < 0.999 ? 1 : 0;
@@ -40,9 +54,11 @@ static void draw_axes(const axes *a, const char *x_name, FILE *stream)
         fprintf(stream,
                 "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text class=\"y\" x=\"%d\" y=\"%.1f\">%.*f"
                 "</text>",
-                LEFT, y_at(a, y), RIGHT, LEFT - 5, y_at(a, y) + 3.5, digits, y);
+                LEFT, y_at(a, y), RIGHT, LEFT - 5, y_at(a, y) + 3.5, digits,
+                fabs(y) < step * 1e-6 ? 0 : y);
     }
     step = step_of(a->x_high - a->x_low, 5);
+    step = step < x_step ? x_step : step;
     for (double x = step * ceil(a->x_low / step - 1e-9); x <= a->x_high + step * 1e-6; x += step) {
         fprintf(stream, "<text class=\"x\" x=\"%.1f\" y=\"%d\">%.4g</text>", x_at(a, x),
                 BOTTOM + 16, fabs(x) < step * 1e-6 ? 0 : x);
@@ -52,8 +68,7 @@ static void draw_axes(const axes *a, const char *x_name, FILE *stream)
     fputs("</text>", stream);
 }
 
-/* Colour and dashes of a cell. */
-static void stroke(size_t cell, FILE *stream)
+void study_chart_stroke(size_t cell, FILE *stream)
 {
     static const char *const dashes[] = {"", "6 3", "2 3", "8 3 2 3"};
     fprintf(stream, " style=\"stroke:var(--c%zu)", cell % COLORS);
@@ -90,7 +105,7 @@ static size_t mean_curve(const study *s, const study_cell *cell, double points[2
     return count;
 }
 
-/* Each point with its neighbours: a hundredth of the curve on both sides. */
+/* Each point with its neighbours: a sixtieth of the curve on both sides. */
 static double smooth(const double *points, size_t count, size_t at)
 {
     size_t reach = count / 60, from = at > reach ? at - reach : 0;
@@ -118,94 +133,240 @@ static bool scale_curves(const study *s, bool flops, axes *a)
             a->y_high = y > a->y_high && 10 * i >= count ? y : a->y_high;
         }
     }
-    if (!(a->x_high > 0) || !isfinite(a->y_low) || !isfinite(a->y_high)) {
-        return false;
-    }
-    double room = a->y_high > a->y_low ? 0.04 * (a->y_high - a->y_low) : 0.1;
-    a->y_low -= room;
-    a->y_high += room;
-    return true;
+    return give_room(a, 0.04);
 }
 
-static void draw_curves(const study *s, bool flops, FILE *stream)
+/* A line of a cell through its points. */
+static void begin_curve(size_t cell, FILE *stream)
+{
+    fputs("<path class=\"curve\"", stream);
+    study_chart_stroke(cell, stream);
+    fputs(" d=\"", stream);
+}
+
+static void end_curve(const study_cell *cell, FILE *stream)
+{
+    fputs("\"><title>", stream);
+    study_page_text(stream, cell->name);
+    fputs("</title></path>", stream);
+}
+
+static int draw_curves(const study *s, bool flops, FILE *stream)
 {
     double points[2 * POINTS];
     axes a;
     if (!scale_curves(s, flops, &a)) {
-        return;
+        return 0;
     }
-    fprintf(stream,
-            "<figure><figcaption>Training loss by %s</figcaption>\n<svg viewBox=\"0 0 %d %d\" "
-            "role=\"img\" aria-label=\"Training loss of every cell by %s\">",
-            flops ? "FLOPs" : "tokens", WIDTH, HEIGHT, flops ? "FLOPs" : "tokens");
-    draw_axes(&a, flops ? "training FLOPs" : "tokens", stream);
+    draw_axes(&a, flops ? "training FLOPs" : "tokens", 0, stream);
     for (size_t c = 0; c < s->cell_count; c++) {
         const study_cell *cell = &s->cells[c];
         size_t count = mean_curve(s, cell, points);
         if (count == 0) {
             continue;
         }
-        fputs("<path class=\"curve\"", stream);
-        stroke(c, stream);
-        fputs(" d=\"", stream);
+        begin_curve(c, stream);
         for (size_t i = 0; i < count; i++) {
             double x = points[2 * i] * (flops ? cell->training_flops : 1);
             fprintf(stream, "%s%.1f %.1f", i == 0 ? "M" : " ", x_at(&a, x),
                     y_at(&a, smooth(points, count, i)));
         }
-        fputs("\"><title>", stream);
-        study_page_text(stream, cell->name);
-        fputs("</title></path>", stream);
+        end_curve(cell, stream);
     }
-    fputs("</svg></figure>\n", stream);
+    return HEIGHT;
+}
+
+int study_draw_curves(const study *s, FILE *stream)
+{
+    return draw_curves(s, false, stream);
+}
+
+static bool costs_differ(const study *s)
+{
+    double least = INFINITY, most = 0;
+    for (size_t c = 0; c < s->cell_count; c++) {
+        double cost = s->cells[c].training_flops;
+        least = cost < least ? cost : least;
+        most = cost > most ? cost : most;
+    }
+    return most > 1.02 * least;
+}
+
+int study_draw_curves_by_flops(const study *s, FILE *stream)
+{
+    return costs_differ(s) ? draw_curves(s, true, stream) : 0;
+}
+
+/* ---- by layer */
+
+/* Mean of a cell in a layer; # in the pattern stands for its number. */
+static double layer_mean(const study *s, const study_cell *cell, const char *pattern, size_t layer)
+{
+    char name[120], number[24];
+    const char *at = strchr(pattern, '#');
+    snprintf(number, sizeof number, "%zu", layer);
+    snprintf(name, sizeof name, "%.*s%s%s", (int)(at - pattern), pattern, number, at + 1);
+    return study_mean(s, cell, name).mean;
+}
+
+/* Layers from the first on of which the cell has the number. */
+static size_t layer_count(const study *s, const study_cell *cell, const char *pattern)
+{
+    size_t count = 0;
+    while (count < 1000 && isfinite(layer_mean(s, cell, pattern, count))) {
+        count++;
+    }
+    return count;
+}
+
+static bool scale_layers(const study *s, const char *pattern, const char *chance, axes *a)
+{
+    *a = (axes){0, 0, 0, -INFINITY};
+    for (size_t c = 0; c < s->cell_count; c++) {
+        size_t count = layer_count(s, &s->cells[c], pattern);
+        for (size_t i = 0; i < count; i++) {
+            double y = layer_mean(s, &s->cells[c], pattern, i);
+            double level = chance != NULL ? layer_mean(s, &s->cells[c], chance, i) : 0;
+            a->x_high = (double)i > a->x_high ? (double)i : a->x_high;
+            a->y_low = y < a->y_low ? y : a->y_low;
+            a->y_high = y > a->y_high ? y : a->y_high;
+            a->y_high = level > a->y_high ? level : a->y_high;
+        }
+    }
+    return give_room(a, 0.04);
+}
+
+/* What chance gives, where it does not hang on the cell; else nothing. */
+static void draw_chance(const study *s, const char *chance, const axes *a, FILE *stream)
+{
+    double level = NAN;
+    for (size_t c = 0; c < s->cell_count; c++) {
+        double y = layer_mean(s, &s->cells[c], chance, 0);
+        if (isfinite(y) && isfinite(level) && fabs(y - level) > 1e-9) {
+            return;
+        }
+        level = isfinite(y) ? y : level;
+    }
+    if (isfinite(level)) {
+        fprintf(stream,
+                "<path class=\"zero\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\">chance</text>",
+                LEFT, y_at(a, level), RIGHT, LEFT + 4, y_at(a, level) - 3);
+    }
+}
+
+static int draw_layers(const study *s, const char *pattern, const char *chance, FILE *stream)
+{
+    axes a;
+    if (!scale_layers(s, pattern, chance, &a)) {
+        return 0;
+    }
+    draw_axes(&a, "layer with experts, from 0", 1, stream);
+    if (chance != NULL) {
+        draw_chance(s, chance, &a, stream);
+    }
+    for (size_t c = 0; c < s->cell_count; c++) {
+        size_t count = layer_count(s, &s->cells[c], pattern);
+        if (count == 0) {
+            continue;
+        }
+        begin_curve(c, stream);
+        for (size_t i = 0; i < count; i++) {
+            fprintf(stream, "%s%.1f %.1f", i == 0 ? "M" : " ", x_at(&a, (double)i),
+                    y_at(&a, layer_mean(s, &s->cells[c], pattern, i)));
+        }
+        end_curve(&s->cells[c], stream);
+    }
+    return HEIGHT;
+}
+
+int study_draw_repetition(const study *s, FILE *stream)
+{
+    return draw_layers(s, "routing.layer.#.repetition_first",
+                       "routing.layer.#.repetition_first_chance", stream);
+}
+
+int study_draw_token(const study *s, FILE *stream)
+{
+    return draw_layers(s, "atlas.information.token.first.layers.#.excess", NULL, stream);
+}
+
+int study_draw_domain(const study *s, FILE *stream)
+{
+    return draw_layers(s, "atlas.information.domain.first.layers.#.excess", NULL, stream);
+}
+
+int study_draw_class(const study *s, FILE *stream)
+{
+    return draw_layers(s, "atlas.information.class.first.layers.#.excess", NULL, stream);
 }
 
 /* ---- points with intervals */
 
-/* Final loss over the seconds that training took. */
-static void draw_seconds(const study *s, FILE *stream)
+static double seconds_of(const study *s, const study_cell *cell)
+{
+    return study_mean(s, cell, "seconds").mean;
+}
+
+static double flops_of(const study *s, const study_cell *cell)
+{
+    bool finished = isfinite(study_mean(s, cell, "loss").mean);
+    (void)s;
+    return finished ? cell->training_flops * cell->steps * cell->tokens_per_step : NAN;
+}
+
+/* Held-out loss of the cells, with its standard error, over what they cost. */
+static int draw_points(const study *s, double (*cost)(const study *, const study_cell *),
+                       const char *x_name, FILE *stream)
 {
     axes a = {0, 0, INFINITY, -INFINITY};
     for (size_t c = 0; c < s->cell_count; c++) {
-        double x = study_mean(s, &s->cells[c], "seconds").mean;
-        double y = study_mean(s, &s->cells[c], "loss").mean;
-        if (isfinite(x) && isfinite(y)) {
-            a.x_high = 1.08 * x > a.x_high ? 1.08 * x : a.x_high;
-            a.y_low = y < a.y_low ? y : a.y_low;
-            a.y_high = y > a.y_high ? y : a.y_high;
+        study_estimate loss = study_mean(s, &s->cells[c], "loss");
+        double x = cost(s, &s->cells[c]), error = isfinite(loss.error) ? loss.error : 0;
+        if (isfinite(x) && isfinite(loss.mean)) {
+            a.x_high = 1.12 * x > a.x_high ? 1.12 * x : a.x_high;
+            a.y_low = loss.mean - error < a.y_low ? loss.mean - error : a.y_low;
+            a.y_high = loss.mean + error > a.y_high ? loss.mean + error : a.y_high;
         }
     }
-    if (!(a.x_high > 0) || !isfinite(a.y_low)) {
-        return;
+    if (!give_room(&a, 0.08)) {
+        return 0;
     }
-    double room = a.y_high > a.y_low ? 0.08 * (a.y_high - a.y_low) : 0.1;
-    a.y_low -= room;
-    a.y_high += room;
-    fprintf(stream,
-            "<figure><figcaption>Held-out loss by seconds of training, on this machine"
-            "</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"Held-out loss by "
-            "seconds\">",
-            WIDTH, HEIGHT);
-    draw_axes(&a, "seconds in steps", stream);
+    draw_axes(&a, x_name, 0, stream);
     for (size_t c = 0; c < s->cell_count; c++) {
-        double x = study_mean(s, &s->cells[c], "seconds").mean;
-        double y = study_mean(s, &s->cells[c], "loss").mean;
-        if (isfinite(x) && isfinite(y)) {
-            fprintf(stream,
-                    "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" style=\"fill:var(--c%zu)\"><title>",
-                    x_at(&a, x), y_at(&a, y), c % COLORS);
-            study_page_text(stream, s->cells[c].name);
-            fprintf(stream, ": %.4f after %.1f s</title></circle><text x=\"%.1f\" y=\"%.1f\">", y,
-                    x, x_at(&a, x) + 6, y_at(&a, y) - 5);
-            study_page_text(stream, s->cells[c].name);
-            fputs("</text>", stream);
+        study_estimate loss = study_mean(s, &s->cells[c], "loss");
+        double x = cost(s, &s->cells[c]), y = loss.mean;
+        if (!isfinite(x) || !isfinite(y)) {
+            continue;
         }
+        if (isfinite(loss.error)) {
+            fprintf(stream,
+                    "<path class=\"reach\" style=\"stroke:var(--c%zu)\" d=\"M%.1f %.1fV%.1f\"/>",
+                    c % COLORS, x_at(&a, x), y_at(&a, y - loss.error), y_at(&a, y + loss.error));
+        }
+        fprintf(stream,
+                "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" style=\"fill:var(--c%zu)\"><title>",
+                x_at(&a, x), y_at(&a, y), c % COLORS);
+        study_page_text(stream, s->cells[c].name);
+        fprintf(stream, ": %.4f at %.4g</title></circle><text x=\"%.1f\" y=\"%.1f\">", y, x,
+                x_at(&a, x) + 6, y_at(&a, y) - 5);
+        study_page_text(stream, s->cells[c].name);
+        fputs("</text>", stream);
     }
-    fputs("</svg></figure>\n", stream);
+    return HEIGHT;
+}
+
+int study_draw_loss_by_flops(const study *s, FILE *stream)
+{
+    return costs_differ(s) ? draw_points(s, flops_of, "training FLOPs", stream) : 0;
+}
+
+int study_draw_loss_by_seconds(const study *s, FILE *stream)
+{
+    return draw_points(s, seconds_of, "seconds in steps", stream);
 }
 
 /* A row for each cell: its difference to the baseline with the interval. */
-static void draw_differences(const study *s, FILE *stream)
+int study_draw_differences(const study *s, FILE *stream)
 {
     enum { ROW = 20, NAMES = 190, NEAR = 50 };
     double low = 0, high = 0;
@@ -220,14 +381,10 @@ static void draw_differences(const study *s, FILE *stream)
         }
     }
     if (rows == 0 || !(high > low)) {
-        return;
+        return 0;
     }
     double scale = (WIDTH - NAMES - 20) / (high - low), zero = NAMES - low * scale;
-    fprintf(stream,
-            "<figure><figcaption>Held-out loss apart from the baseline, nats a token, with 95 %% "
-            "intervals over the seeds</figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" "
-            "aria-label=\"Differences to the baseline\"><path class=\"zero\" d=\"M%.1f 0V%d\"/>",
-            WIDTH, ROW * rows + 18, zero, ROW * rows);
+    fprintf(stream, "<path class=\"zero\" d=\"M%.1f 0V%d\"/>", zero, ROW * rows);
     int at = 0;
     for (size_t c = 0; c < s->cell_count; c++) {
         study_estimate e = study_difference(s, &s->cells[c], "loss");
@@ -256,38 +413,5 @@ static void draw_differences(const study *s, FILE *stream)
         fprintf(stream, "<text class=\"y\" x=\"%d\" y=\"%d\">%+.4f</text>", WIDTH - 10,
                 ROW * rows + 14, high);
     }
-    fputs("</svg></figure>\n", stream);
-}
-
-static bool costs_differ(const study *s)
-{
-    double least = INFINITY, most = 0;
-    for (size_t c = 0; c < s->cell_count; c++) {
-        double cost = s->cells[c].training_flops;
-        least = cost < least ? cost : least;
-        most = cost > most ? cost : most;
-    }
-    return most > 1.02 * least;
-}
-
-void study_write_charts(const study *s, FILE *stream)
-{
-    fputs("<section id=\"curves\">\n<h2>Learning curves</h2>\n<ul class=\"legend\">\n", stream);
-    for (size_t c = 0; c < s->cell_count; c++) {
-        fputs("<li><svg viewBox=\"0 0 28 10\" aria-hidden=\"true\"><path class=\"curve\"", stream);
-        stroke(c, stream);
-        fputs(" d=\"M0 5H28\"/></svg>", stream);
-        study_page_text(stream, s->cells[c].name);
-        fputs("</li>\n", stream);
-    }
-    fputs("</ul>\n<div class=\"pair\">\n", stream);
-    draw_curves(s, false, stream);
-    if (costs_differ(s)) {
-        draw_curves(s, true, stream);
-    }
-    draw_seconds(s, stream);
-    draw_differences(s, stream);
-    fputs("</div>\n<p class=\"note\">Curves are means over the seeds, smoothed over a sixtieth of "
-          "the run on both sides; the scale hides the first tenth.</p>\n</section>\n",
-          stream);
+    return ROW * rows + 18;
 }

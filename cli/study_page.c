@@ -9,12 +9,21 @@
 #include "terminal.h"
 
 /* clang-format off */
-static const char style[] =
+const char study_page_colors[] =
     ":root{color-scheme:light dark;--paper:#fdfcf9;--ink:#1f2429;--soft:#5b636b;--line:#dcd8ce;--accent:#0a5a8a;--card:#f5f2ea;\n"
-    "--c0:#0a5a8a;--c1:#b0431e;--c2:#2e7d32;--c3:#7b3fa0;--c4:#8a5a00;--c5:#00838f;--c6:#ad1457;--c7:#555;\n"
-    "--serif:Charter,\"Bitstream Charter\",\"Iowan Old Style\",Palatino,Georgia,serif;--sans:system-ui,\"Segoe UI\",Roboto,\"Noto Sans\",\"Liberation Sans\",Arial,sans-serif}\n"
+    "--c0:#0a5a8a;--c1:#b0431e;--c2:#2e7d32;--c3:#7b3fa0;--c4:#8a5a00;--c5:#00838f;--c6:#ad1457;--c7:#555}\n"
     "@media (prefers-color-scheme:dark){:root{--paper:#14171a;--ink:#e3e0d9;--soft:#9aa2a9;--line:#32383d;--accent:#82c3ee;--card:#1c2024;\n"
-    "--c0:#82c3ee;--c1:#f0977a;--c2:#86c98a;--c3:#c9a0e6;--c4:#e0b060;--c5:#6fd0d8;--c6:#f08fb4;--c7:#b5b5b5}}\n"
+    "--c0:#82c3ee;--c1:#f0977a;--c2:#86c98a;--c3:#c9a0e6;--c4:#e0b060;--c5:#6fd0d8;--c6:#f08fb4;--c7:#b5b5b5}}\n";
+
+const char study_page_marks[] =
+    "svg text{font-variant-numeric:tabular-nums}\n"
+    ".x{text-anchor:middle}.y{text-anchor:end}\n"
+    ".grid{stroke:var(--line);stroke-width:1}.zero{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3}\n"
+    ".curve{fill:none;stroke-width:1.7;stroke-linejoin:round}\n"
+    ".reach{stroke-width:2}\n";
+
+static const char style[] =
+    ":root{--serif:Charter,\"Bitstream Charter\",\"Iowan Old Style\",Palatino,Georgia,serif;--sans:system-ui,\"Segoe UI\",Roboto,\"Noto Sans\",\"Liberation Sans\",Arial,sans-serif}\n"
     "*{box-sizing:border-box}\n"
     "body{margin:0;background:var(--paper);color:var(--ink);font:1.0625rem/1.55 var(--serif);overflow-wrap:break-word}\n"
     "header,main{max-width:72rem;margin:0 auto;padding:0 clamp(1rem,4vw,2.5rem)}\n"
@@ -33,11 +42,7 @@ static const char style[] =
     "figure{margin:0;min-width:0;break-inside:avoid}\n"
     "figcaption{font-size:.85rem;margin-bottom:.25rem}\n"
     "svg{display:block;width:100%;height:auto;overflow:visible}\n"
-    "svg text{font-size:10.5px;fill:var(--soft);font-variant-numeric:tabular-nums}\n"
-    "svg .x{text-anchor:middle}svg .y{text-anchor:end}\n"
-    ".grid{stroke:var(--line);stroke-width:1}.zero{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3}\n"
-    ".curve{fill:none;stroke-width:1.7;stroke-linejoin:round}\n"
-    ".reach{stroke-width:2}\n"
+    "svg text{font-size:10.5px;fill:var(--soft)}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;font-size:.82rem;color:var(--soft);margin:.6rem 0 1.4rem;padding:0;list-style:none}\n"
     ".legend svg{display:inline-block;width:28px;height:10px;margin-right:.4rem;vertical-align:middle}\n"
     ".scroll{overflow-x:auto;margin:.4rem 0 1.2rem}\n"
@@ -99,6 +104,8 @@ static void head(const study *s, FILE *stream)
           "<link rel=\"icon\" href=\"data:,\">\n",
           stream);
     element(stream, "<title>", s->title, "</title>\n<style>\n");
+    fputs(study_page_colors, stream);
+    fputs(study_page_marks, stream);
     fputs(style, stream);
     fputs("</style>\n</head>\n<body>\n", stream);
 }
@@ -297,7 +304,7 @@ void study_write_page(const study *s, FILE *stream)
     head(s, stream);
     top(s, stream);
     table(s, stream);
-    study_write_charts(s, stream);
+    study_write_figures(s, stream);
     if (names != NULL && has_name(names, name_count, "domain.")) {
         measures(s, names, name_count, true, stream);
     }

@@ -28,7 +28,7 @@ study() {
     local out=$folder/$1 begun=$SECONDS cells
     cells=$(quick "$1" --dry-run | sed -n 's/^\([0-9]*\) cells\?, .*/\1/p')
     if quick "$1" >"$out.txt" 2>"$out.err" && whole "$out/results.csv" "$cells" &&
-        grep -q '<svg' "$out/study.html" && cp "$out/results.csv" "$out.csv" &&
+        grep -q '<svg' "$out/study.html" && [ -s "$out/figures/curves.svg" ] && cp "$out/results.csv" "$out.csv" &&
         quick "$1" >"$out.txt" 2>"$out.err" && cmp "$out.csv" "$out/results.csv" &&
         [ -z "$(find "$out/cells" -name log.jsonl -newer "$out.csv")" ]; then
         printf '%-16s %3d cells  ok  (%d s)\n' "$1" "$cells" $((SECONDS - begun))

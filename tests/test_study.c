@@ -201,8 +201,11 @@ static void run_reference(void)
     shell_do("[ -e whole/results.json ] || " STUDY "two.study --out whole -t 1");
 }
 
+/* The figure by seconds is the machine's. */
 static const char same[] = "cmp whole/results.csv again/results.csv; "
-                           "cmp whole/results.json again/results.json; rm -r again";
+                           "cmp whole/results.json again/results.json; "
+                           "diff -r -x loss-by-seconds.svg whole/figures again/figures; "
+                           "rm -r again";
 
 /* The table's numbers are those of the runs. */
 static void a_small_study_is_a_table(void **state)
@@ -238,13 +241,38 @@ static void a_small_study_is_a_table(void **state)
         "[ -z \"$(ls -d whole/cells/*/step-* 2>/dev/null)\" ]; "
         "grep -q '&lt;b&gt;small&lt;/b&gt; study &amp; more' whole/study.html; "
         "! grep -q '<b>small\\|<script\\|http:' whole/study.html");
-    shell_do("grep -c '<path class=\"curve\" style' whole/study.html; "
-             "sed -n '2,$p' whole/times.csv | wc -l");
-    assert_has(shell_out, "4\n"); /* a line and a curve for each of two cells, four runs */
+    shell_do("sed -n '2,$p' whole/times.csv | wc -l; sed '/id=\"layers\"/,$d' whole/study.html | "
+             "grep -c '<path class=\"curve\" style'");
+    assert_has(shell_out, "4\n3\n"); /* four runs; two lines and a figure with both curves */
     /* once more: nothing is left to do, and all is as it was */
     shell_do("cp whole/results.json before.json; " STUDY "two.study --out whole; "
              "cmp before.json whole/results.json");
     assert_lacks(shell_err, "vocabulary:");
+}
+
+/* As files of their own, with the cells' names where only colours tell them apart. */
+static void its_figures_are_files(void **state)
+{
+    (void)state;
+    write_spec("layers.study", "axis.router-weights = learned frozen\n"
+                               "cell.dense.experts = 0\nbaseline = learned\n");
+    shell_do("sed -i 's/^layers = 1$/layers = 2/' layers.study; " STUDY
+             "layers.study --out layers -t 1");
+    shell_do(
+        "cd layers/figures; ls | tr '\\n' ' '; for f in *.svg; do grep -q '^<svg xmlns=' $f; "
+        "tail -n 1 $f | grep -q '^</svg>$'; ! grep -q '<script\\|href' $f; done; "
+        "for f in curves curves-by-flops repetition token class; do "
+        "for cell in learned frozen; do grep -q \">$cell</text>\" $f.svg; "
+        "grep -q \"<title>$cell</title>\" $f.svg; done; done; grep -q '>chance</text>' "
+        "repetition.svg; "
+        "! grep -q '<title>dense' repetition.svg; grep -q '<title>dense: ' loss-by-flops.svg; "
+        "grep -q '>frozen</text>' differences.svg; ! grep -q '>learned</text>' differences.svg");
+    assert_has(shell_out, "class.svg curves-by-flops.svg curves.svg differences.svg "
+                          "loss-by-flops.svg loss-by-seconds.svg repetition.svg token.svg ");
+    /* one that there is no more goes */
+    run_reference();
+    shell_do("echo old >whole/figures/loss-by-flops.svg; " STUDY "two.study --out whole; "
+             "[ -e whole/figures/curves.svg ]; ! [ -e whole/figures/loss-by-flops.svg ]");
 }
 
 static void as_many_at_once_as_one_likes(void **state)
@@ -484,6 +512,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(numbers_have_paths),
         cmocka_unit_test(bad_specs_are_refused_with_their_line),
         cmocka_unit_test(a_small_study_is_a_table),
+        cmocka_unit_test(its_figures_are_files),
         cmocka_unit_test(as_many_at_once_as_one_likes),
         cmocka_unit_test(the_same_data_elsewhere),
         cmocka_unit_test(ctrl_c_and_go_on),
