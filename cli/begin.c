@@ -267,7 +267,8 @@ mixt_status train_open_source(train_settings *settings, const cli_arguments *arg
     bool dense = settings->upcycle != NULL;
     TRY(open_model(dense ? settings->upcycle : settings->init_from, resources, error));
     TRY((dense ? take_dense : take_source)(settings, arguments, resources, error));
-    return train_fit_window(settings, arguments, error);
+    TRY(train_fit_window(settings, arguments, error));
+    return mixt_train_check(&settings->model, &settings->training, error);
 }
 
 mixt_status train_prepare(train_settings *settings, const cli_arguments *arguments,

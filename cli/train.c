@@ -441,7 +441,8 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
         }
         train_fit_choices(settings, arguments);
         status = train_fit_window(settings, arguments, &error);
-        status = status == MIXT_OK ? mixt_model_options_check(&settings->model, &error) : status;
+        status = status == MIXT_OK ? mixt_train_check(&settings->model, &settings->training, &error)
+                                   : status;
     }
     if (settings->training.seconds == 0 && settings->note[0] == 0 &&
         settings->training.schedule != MIXT_SCHEDULE_CONSTANT && settings->training.steps > 0 &&

@@ -90,10 +90,28 @@ static void parts_are_said_kept_and_refused(void **state)
                  "--steps 3; ! \"$MIXT\" train --out muon --steps 4 --optimizer adamw");
     assert_has(shell_err, "--momentum: of --optimizer muon");
     shell_refuses(NEW "--out parts2 --train router,expert", "--train: expert is none of router, ");
-    assert_int_equal(
-        shell("\"$MIXT\" train --data text --init-from run --out parts2 --train shared"), 2);
-    assert_has(shell_err, "the model has nothing of shared that learns\n");
-    shell_do("test ! -e parts2");
+    /* of what cannot learn before any data are looked for */
+    static const char *const nothing[][2] = {{"router", "--router-weights frozen"},
+                                             {"router", "--router-weights redrawn"},
+                                             {"experts,shared,norms", ""},
+                                             {"experts", "--experts 0"},
+                                             {"mlp", ""},
+                                             {"head", "--tie-embeddings"},
+                                             {"shared", "--init-from run"},
+                                             {"router", "--dry-run --router-weights frozen"},
+                                             {"mlp", "--upcycle mlp-of --experts 2"}};
+    shell_do(NEW "--out mlp-of --experts 0 --steps 1");
+    for (size_t i = 0; i < sizeof nothing / sizeof *nothing; i++) {
+        char line[300];
+        snprintf(line, sizeof line, "\"$MIXT\" train --data nowhere --out parts2 --train %s %s",
+                 nothing[i][0], nothing[i][1]);
+        assert_int_equal(shell(line), 2);
+        const char *part = i == 2 ? "shared" : nothing[i][0];
+        snprintf(line, sizeof line, "the model has nothing of %s that learns\n", part);
+        assert_has(shell_err, line);
+        assert_null(strstr(shell_err, "nowhere"));
+        shell_do("test ! -e parts2");
+    }
 }
 
 /* The first line of a log has the loss of the weights as they were. */

@@ -251,7 +251,8 @@ static void recomputation_changes_nothing(void **state)
     }
 }
 
-static void refused(train_setup *s, const char *part)
+/* By what asks before there are weights, too, if it is not the run that refuses. */
+static void refused(train_setup *s, const char *part, bool by_run)
 {
     mixt_error error = MIXT_ERROR_INIT;
     mixt_trainer *trainer;
@@ -261,6 +262,10 @@ static void refused(train_setup *s, const char *part)
     if (strstr(error.message, part) == NULL || strchr(error.message, '\n') != NULL) {
         fail_msg("%s: no word of %s", error.message, part);
     }
+    mixt_error early = MIXT_ERROR_INIT;
+    mixt_status status = mixt_train_check(&s->model->options, &s->options, &early);
+    assert_int_equal(status, by_run ? MIXT_OK : MIXT_ERROR_ARGUMENT);
+    assert_string_equal(early.message, by_run ? "" : error.message);
 }
 
 static void other_parts_are_refused(void **state)
@@ -269,19 +274,26 @@ static void other_parts_are_refused(void **state)
     train_setup setup;
     train_setup_open(&setup, 1, NULL);
     setup.options.parts = MIXT_PART_SHARED | MIXT_PART_ROUTER;
-    refused(&setup, "training: parts: the model has nothing of shared that learns");
+    refused(&setup, "training: parts: the model has nothing of shared that learns", false);
     setup.options.parts = MIXT_PART_MLP;
-    refused(&setup, "nothing of mlp");
+    refused(&setup, "nothing of mlp", false);
     setup.options.parts = 256;
-    refused(&setup, "training: parts 256 is not in 0..255");
+    refused(&setup, "training: parts 256 is not in 0..255", false);
+    setup.options.parts = MIXT_PART_ALL;
+    int window = setup.options.window;
+    setup.options.window = setup.model->options.context_length + 1;
+    refused(&setup, "is more than the model's context_length", false);
+    setup.options.window = window;
     setup.options.parts = MIXT_PART_ROUTER | MIXT_PART_EXPERTS;
     mixt_trainer *trainer = train_setup_trainer(&setup);
     steps(trainer, 1);
     assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
     mixt_trainer_free(trainer);
     setup.options.parts = MIXT_PART_ALL;
-    refused(&setup, "parts was router,experts when this run began and is "
-                    "router,experts,shared,mlp,attention,embeddings,head,norms now");
+    refused(&setup,
+            "parts was router,experts when this run began and is "
+            "router,experts,shared,mlp,attention,embeddings,head,norms now",
+            true);
     train_setup_close(&setup);
 }
 
@@ -344,7 +356,7 @@ static void an_older_run_goes_on(void **state)
     snprintf(folder, sizeof folder, "%s/step-00000001", setup.run);
     make_older(folder, ",\n    \"parts\"");
     setup.options.parts = MIXT_PART_ROUTER;
-    refused(&setup, "parts was router,experts,shared,mlp,");
+    refused(&setup, "parts was router,experts,shared,mlp,", true);
     setup.options.parts = MIXT_PART_ALL;
     trainer = train_setup_trainer(&setup);
     assert_int_equal(trainer->counters.step, 1);

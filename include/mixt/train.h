@@ -67,6 +67,10 @@ typedef struct mixt_train_options {
 MIXT_API mixt_train_options mixt_train_options_default(void);
 /* Refuses values out of range by name, as mixt_trainer_create does. */
 MIXT_API mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_error *error);
+/* Refuses what mixt_trainer_create would of a model of these options, before its weights are made:
+ * a window beyond its context, a part of which nothing learns, ... */
+MIXT_API mixt_status mixt_train_check(const mixt_model_options *model,
+                                      const mixt_train_options *options, mixt_error *error);
 
 typedef struct mixt_step_report {
     int64_t step;        /* finished steps */

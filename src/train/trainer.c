@@ -60,6 +60,16 @@ static mixt_status check(const mixt_model *model, const mixt_train_options *opti
     return MIXT_OK;
 }
 
+mixt_status mixt_train_check(const mixt_model_options *model, const mixt_train_options *options,
+                             mixt_error *error)
+{
+    mixt_model *layout;
+    MIXT_TRY(mixt_model_layout(model, NULL, "model", &layout, error));
+    mixt_status status = check(layout, options, error);
+    mixt_model_free(layout);
+    return status;
+}
+
 static mixt_status allocate(mixt_trainer *trainer, mixt_error *error)
 {
     const mixt_model *model = trainer->model;
