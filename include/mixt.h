@@ -577,8 +577,8 @@ typedef struct mixt_model_info {
                           what is saved of the model; "" where they do */
     bool authors_code; /* transformers opens it only with the code of the family's authors */
     const char *held_out; /* what has to be known of scores and traces of the model's routing, in
-                             words: decisions that see later tokens, or that are not those of
-                             training; "": nothing */
+                             words: decisions that see later tokens, that are not those of
+                             training, each that holds; "": nothing */
     uint64_t reserved[15];
 } mixt_model_info;
 

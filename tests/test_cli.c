@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "core/files.h"
 #include "scratch.h"
 #include "shell.h"
 
@@ -582,9 +583,9 @@ static void test_router_methods(void **state)
     } ways[] = {
         {"--router-select", "all", "all 4 experts", NULL},
         {"--router-select", "expert-choice", "the best 2 of 4 experts (expert-choice), weighed by",
-         "each token's own k best experts, as in generation; training let experts choose"},
+         "each token has its own k best experts, as in generation; training let experts choose"},
         {"--router-select", "sinkhorn", "the best 2 of 4 experts (sinkhorn), weighed by",
-         "each token's own k best experts, as in generation; training balanced them over the "
+         "each token has its own k best experts, as in generation; training balanced them over the "
          "batch"},
         {"--router-unit", "sequence", "for a document by the mean of its rows",
          "the router decides once for a document's tokens in a window and sees the later ones, "
@@ -624,6 +625,44 @@ static void test_router_methods(void **state)
         assert_has(last.out, strcmp(ways[i].word, "redrawn") == 0 ? "routing" : ways[i].says);
         mixt("run", "-m", gguf, "-p", "the", "-n", "4", "--seed", "1", NULL);
         assert_done();
+    }
+}
+
+/* Several things that have to be known of the same scores: all of them, in one line. */
+static void test_router_notes(void **state)
+{
+    (void)state;
+    char out[200], trace[200], page[200];
+    static const char *const words[] = {
+        "sees the later ones, which generation cannot", "; and the router is ",
+        "it was drawn anew; and what is dropped ", "generation drops nothing"};
+    snprintf(out, sizeof out, "%s", at("notes"));
+    snprintf(trace, sizeof trace, "%s", at("notes.safetensors"));
+    snprintf(page, sizeof page, "%s", at("notes.html"));
+    mixt("train", "--data", text_folder, "--out", out, "--steps", "2", "--layers", "1",
+         "--hidden-size", "32", "--heads", "2", "--kv-heads", "1", "--head-dim", "16",
+         "--ffn_size=32", "--experts", "4", "--window", "32", "--vocab-size", "300",
+         "--router-unit", "sequence", "--router-weights", "redrawn", "--evaluation-capacity", "1.5",
+         "--heldout", "0.3", NULL);
+    for (int look = 0; look < 4; look++) {
+        const char *file = look < 2 ? at("stdout") : look == 2 ? trace : page;
+        if (look == 1) {
+            mixt("eval", "-m", out, "--data", text_folder, "--json", NULL);
+        } else if (look == 2) {
+            mixt("trace", "-m", out, "--data", text_folder, "-o", trace, NULL);
+        } else if (look == 3) {
+            mixt("atlas", trace, "--html", page, NULL);
+        }
+        assert_done();
+        char *text = NULL;
+        size_t length = 0, begin = look == 2 ? 8 : 0; /* behind the length of the header */
+        assert_int_equal(mixt_file_read(file, 1 << 24, &text, &length, NULL), MIXT_OK);
+        for (int i = 0; i < 4; i++) {
+            if (strstr(text + begin, words[i]) == NULL) {
+                fail_msg("%s has no '%s'", file, words[i]);
+            }
+        }
+        free(text);
     }
 }
 
@@ -864,6 +903,7 @@ int main(void)
         cmocka_unit_test(test_trace_and_atlas),
         cmocka_unit_test(test_router_select),
         cmocka_unit_test(test_router_methods),
+        cmocka_unit_test(test_router_notes),
         cmocka_unit_test(test_option_sets),
         cmocka_unit_test(test_info),
         cmocka_unit_test(test_tokenize),

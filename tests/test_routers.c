@@ -360,6 +360,41 @@ static void files_hold_them(void **state)
     free(file);
 }
 
+/* Where several things have to be known of scores all are said, and no other. */
+static void all_that_holds_is_said(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"sees the later ones", "let experts choose",
+                                        "balanced them over the batch", "it was drawn anew",
+                                        "hangs on what is scored beside it"};
+    for (int i = 0; i < 5 * 3 * 3 * 2; i++) {
+        mixt_router_options o = {.select = i % 5,
+                                 .unit = (mixt_router_unit)(i / 5 % 3),
+                                 .weights = (mixt_router_weights)(i / 15 % 3),
+                                 .evaluation_capacity = i / 45};
+        const char *select = mixt_router_select_name(o.select);
+        bool token = o.unit == MIXT_UNIT_TOKEN;
+        const bool holds[] = {o.unit == MIXT_UNIT_SEQUENCE,
+                              token && strcmp(select, "expert-choice") == 0,
+                              token && strcmp(select, "sinkhorn") == 0,
+                              o.weights == MIXT_ROUTER_REDRAWN, i / 45 == 1};
+        if (!token && i % 5 >= 3) {
+            continue; /* refused */
+        }
+        const char *said = mixt_router_held_out(&o);
+        bool any = false;
+        for (int w = 0; w < 5; w++) {
+            any = any || holds[w];
+            if ((strstr(said, words[w]) != NULL) != holds[w]) {
+                fail_msg("%s, unit %d, weights %d, capacity %d: '%s'", select, (int)o.unit,
+                         (int)o.weights, i / 45, said);
+            }
+        }
+        assert_int_equal(any, said[0] != '\0');
+        assert_null(strchr(said, '\n'));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +405,7 @@ int main(void)
         cmocka_unit_test(a_sequence_is_decided_by_its_prompt),
         cmocka_unit_test(one_router_is_changed_for_all),
         cmocka_unit_test(files_hold_them),
+        cmocka_unit_test(all_that_holds_is_said),
     };
     return cmocka_run_group_tests(tests, scratch_make_context, scratch_remove_context);
 }

@@ -198,22 +198,43 @@ bool mixt_router_needs_first(const mixt_router_spec *spec, bool training)
                         spec->options.balance_scope == MIXT_BALANCE_OVER_SEQUENCE);
 }
 
+/* What has to be known of held-out scores, each where it holds, all in one line. */
+#define SEES_LATER                                                                                 \
+    "the router decides once for a document's tokens in a window and sees the later ones, which "  \
+    "generation cannot"
+#define EXPERTS_CHOSE                                                                              \
+    "each token has its own k best experts, as in generation; training let experts choose"
+#define WAS_BALANCED                                                                               \
+    "each token has its own k best experts, as in generation; training balanced them over the "    \
+    "batch"
+#define WAS_REDRAWN "the router is the one that training began with; in each step it was drawn anew"
+#define DROPS                                                                                      \
+    "what is dropped beyond a capacity hangs on what is scored beside it, later tokens too; "      \
+    "generation drops nothing"
+#define AND "; and "
+#define WITH(first) first, first AND DROPS, first AND WAS_REDRAWN, first AND WAS_REDRAWN AND DROPS
+
+/* By 4 times how experts are chosen, 2 where the router is redrawn, 1 where there is a capacity. */
+static const char *const held_out[16] = {
+    "",
+    DROPS,
+    WAS_REDRAWN,
+    WAS_REDRAWN AND DROPS,
+    WITH(SEES_LATER),
+    WITH(EXPERTS_CHOSE),
+    WITH(WAS_BALANCED),
+};
+
 const char *mixt_router_held_out(const mixt_router_options *options)
 {
     mixt_router_spec spec = {.options = *options};
-    return options->unit == MIXT_UNIT_SEQUENCE
-               ? "the router decides once for a document's tokens in a window and sees the later "
-                 "ones, which generation cannot"
-           : options->weights == MIXT_ROUTER_REDRAWN
-               ? "the router is the one that training began with; in each step it was drawn anew"
-           : options->evaluation_capacity > 0 ? "what is dropped beyond a capacity hangs on what "
-                                                "is scored beside it, later tokens "
-                                                "too; generation drops nothing"
-           : (mixt_router_needs(&spec) & MIXT_SEES_FUTURE) == 0 ? ""
-           : (mixt_router_needs(&spec) & MIXT_GIVES_MORE) != 0
-               ? "each token's own k best experts, as in generation; training let experts choose"
-               : "each token's own k best experts, as in generation; training balanced them over "
-                 "the batch";
+    unsigned needs = mixt_router_needs(&spec);
+    int chosen = options->unit == MIXT_UNIT_SEQUENCE ? 1
+                 : (needs & MIXT_SEES_FUTURE) == 0   ? 0
+                 : (needs & MIXT_GIVES_MORE) != 0    ? 2
+                                                     : 3;
+    int redrawn = options->weights == MIXT_ROUTER_REDRAWN;
+    return held_out[4 * chosen + 2 * redrawn + (options->evaluation_capacity > 0)];
 }
 
 mixt_status mixt_router_check_training(const mixt_router_spec *spec, mixt_error *error)
