@@ -47,7 +47,7 @@ typedef struct operator_subject {
 extern const operator_subject *const operator_subjects[MIXT_OP_COUNT];
 /* operator_cases_mixture.c */
 extern const operator_subject route_subject, dispatch_subject, experts_subject, combine_subject,
-    competitive_subject;
+    competitive_subject, low_rank_subject;
 /* operator_cases_pool.c */
 extern const operator_subject pool_subject, jitter_subject;
 

@@ -1,4 +1,4 @@
-/* Cases of the operators of a mixture: route, dispatch, experts, combine, competitive. */
+/* Cases of the operators of a mixture: route, dispatch, low_rank, experts, combine, competitive. */
 #include "operator_cases.h"
 
 #include <math.h>
@@ -842,3 +842,39 @@ const operator_subject experts_subject = {MIXT_OP_experts,
 const operator_subject combine_subject = {
     MIXT_OP_combine, TABLE(dispatch),    4e-6, combine_prepare, combine_fill,
     combine_naive,   SLOT(COMBINE_ROWS), 0};
+
+/* low_rank: {1, 1, E, out, in, r} */
+
+static const int64_t low_rank_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 1, 1},    {1, 1, 3, 5, 7, 2},   {1, 1, 2, 33, 17, 4},
+    {1, 1, 1, 40, 600, 8}, {1, 1, 5, 16, 64, 1}, {1, 1, 2, 3, 1025, 3},
+};
+
+static void low_rank_prepare(operator_case *c)
+{
+    const int64_t *p = c->p;
+    c->request.in[LOW_RANK_WEIGHT] = mixt_shape_static(3, p[2], p[3], p[4]);
+    c->request.in[LOW_RANK_A] = mixt_shape_static(3, p[2], p[5], p[4]);
+    c->request.in[LOW_RANK_B] = mixt_shape_static(3, p[2], p[3], p[5]);
+    c->attributes.scale = 0.75;
+    c->differentiable = SLOT(LOW_RANK_WEIGHT) | SLOT(LOW_RANK_A) | SLOT(LOW_RANK_B);
+    c->functional = SLOT(LOW_RANK_Y);
+}
+
+static void low_rank_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t rows = c->p[3], columns = c->p[4], rank = c->p[5];
+    for (int64_t i = 0; i < c->p[2] * rows * columns; i++) {
+        int64_t row = i / columns, column = i % columns;
+        const double *a = c->value[LOW_RANK_A] + row / rows * rank * columns;
+        double sum = 0;
+        for (int64_t k = 0; k < rank; k++) {
+            sum += c->value[LOW_RANK_B][row * rank + k] * a[k * columns + column];
+        }
+        out[LOW_RANK_Y][i] = c->value[LOW_RANK_WEIGHT][i] + 0.75 * sum;
+    }
+}
+
+const operator_subject low_rank_subject = {
+    MIXT_OP_low_rank, TABLE(low_rank), 2e-6, low_rank_prepare, NULL, low_rank_naive, 0, 0};

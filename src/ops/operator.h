@@ -79,7 +79,7 @@ struct mixt_router_spec; /* router/router.h */
 /* What the builder fixes; each operator reads the fields that ops.def names for it. */
 typedef struct mixt_attributes {
     double epsilon;      /* norm */
-    double scale;        /* attention: multiplies q.k; embed, scale: multiplies the row */
+    double scale;        /* attention: multiplies q.k; embed, scale: the row; low_rank: b a */
     double soft_cap;     /* attention: c tanh(s / c) of the scaled score; 0: off */
     double limit;        /* clamp: to +-limit */
     int heads, kv_heads; /* attention; rope, slice, join: heads */
