@@ -64,6 +64,29 @@ static const cli_option train_options[] = {
      .help = "what learns, the rest keeps its bits: router, experts, shared, mlp, attention, "
              "embeddings, head, norms; commas too",
      .fallback = "all"},
+    {.name = "lora-rank",
+     .kind = OPTION_INT,
+     .offset = offsetof(train_settings, training.lora_rank),
+     .low = 1,
+     .high = 1 << 20,
+     .value = "R",
+     .help = "with --init-from: low-rank adapters of this rank on the experts learn, and what "
+             "--train names beside them (2106.09685)",
+     .fallback = "none"},
+    {.name = "lora-alpha",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(train_settings, training.lora_alpha),
+     .low = 1e-30,
+     .high = 1e30,
+     .value = "X",
+     .help = "they count alpha / rank times",
+     .fallback = "the rank"},
+    {.name = "lora-targets",
+     .kind = OPTION_LIST,
+     .offset = offsetof(train_settings, targets),
+     .value = "MATRIX",
+     .help = "expert matrices with adapters: gate, up, down; commas too",
+     .fallback = "all three"},
     {.name = "tokenizer-bytes",
      .kind = OPTION_LONG,
      .offset = offsetof(train_settings, tokenizer_bytes),
@@ -108,12 +131,12 @@ static void train_defaults(void *user)
     settings->tokenizer_bytes = 4000000;
 }
 
-static void print_model_line(const mixt_model *model, int64_t parts)
+static void print_model_line(const mixt_model *model, int64_t parts, int rank)
 {
     mixt_model_info info;
     char total[32], active[32], learning[48] = "";
     describe_model(model, &info, total, active);
-    if (mixt_model_learning(model, parts) < info.parameters_total) {
+    if (rank == 0 && mixt_model_learning(model, parts) < info.parameters_total) {
         char count[32];
         format_count(mixt_model_learning(model, parts), count);
         snprintf(learning, sizeof learning, ", %s learn", count);
@@ -324,7 +347,7 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments, ru
         }
     }
     print_ignored(arguments);
-    print_model_line(resources.model, settings->training.parts);
+    print_model_line(resources.model, settings->training.parts, settings->training.lora_rank);
     settings->training.lock = folder->lock;
     int status = train_run(&(training_run){.resources = &resources,
                                            .options = &settings->training,
@@ -406,6 +429,19 @@ static int parse_again(train_settings *settings, cli_arguments *arguments,
     return config != NULL ? compare_sources(settings, &began) : STATUS_DONE;
 }
 
+/* Why there are no adapters in this run; NULL: they are fine. */
+static const char *refuse_adapters(const train_settings *settings)
+{
+    if (settings->init_from == NULL) {
+        return "--lora-rank: adapters are of a trained model; give it with --init-from";
+    }
+    if (settings->parts.count > 0 && (settings->training.parts & MIXT_PART_EXPERTS) != 0) {
+        return "--train: under --lora-rank experts stay as they are, adapters stand for them; name "
+               "other parts";
+    }
+    return settings->measure ? "--measure: not with --lora-rank" : NULL;
+}
+
 static int check_settings(train_settings *settings, const cli_arguments *arguments,
                           const run_folder *folder)
 {
@@ -432,6 +468,15 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
     if (settings->training.momentum != mixt_train_options_default().momentum &&
         settings->training.optimizer != MIXT_OPTIMIZER_MUON) {
         return fail_usage("--momentum: of --optimizer muon; AdamW has --beta1");
+    }
+    const char *adapters = settings->training.lora_rank == 0 ? NULL : refuse_adapters(settings);
+    if (settings->training.lora_rank == 0 &&
+        (settings->training.lora_alpha != 0 || settings->training.lora_targets != 0)) {
+        return fail_usage("--lora-%s: of adapters, which --lora-rank R makes",
+                          settings->training.lora_alpha != 0 ? "alpha" : "targets");
+    }
+    if (adapters != NULL) {
+        return fail_usage("%s", adapters);
     }
     mixt_status status = mixt_train_options_check(&settings->training, &error);
     if (status == MIXT_OK && !train_has_source(settings)) {
@@ -514,10 +559,41 @@ static void translate_parts(train_settings *settings, cli_arguments *arguments)
     settings->training.parts = parts != 0 ? parts : MIXT_PART_ALL;
 }
 
+/* The words of --lora-targets. */
+static void translate_targets(train_settings *settings, cli_arguments *arguments)
+{
+    static const struct {
+        const char *word;
+        int target;
+    } rows[] = {{"gate", MIXT_LORA_GATE}, {"up", MIXT_LORA_UP}, {"down", MIXT_LORA_DOWN}};
+    settings->training.lora_targets = 0;
+    for (size_t i = 0; i < settings->targets.count; i++) {
+        for (const char *at = settings->targets.items[i]; *at != 0;) {
+            size_t length = strcspn(at, ", ");
+            int target = 0;
+            for (size_t j = 0; j < sizeof rows / sizeof *rows; j++) {
+                bool is = strlen(rows[j].word) == length && memcmp(rows[j].word, at, length) == 0;
+                target = is ? rows[j].target : target;
+            }
+            if (target == 0) {
+                options_complain(arguments, options_given(arguments, "lora-targets"),
+                                 "lora-targets: %.*s is none of gate, up, down",
+                                 (int)(length < 40 ? length : 40), at);
+                return;
+            }
+            settings->training.lora_targets |= target;
+            at += length;
+            at += *at != 0 ? 1 : 0;
+        }
+    }
+    settings->training.lora_base = settings->init_from;
+}
+
 static void translate_train(void *user, cli_arguments *arguments)
 {
     train_settings *settings = user;
     translate_parts(settings, arguments);
+    translate_targets(settings, arguments);
     const nanogpt_target target = {.asked = &settings->nanogpt,
                                    .model = &settings->model,
                                    .training = &settings->training,

@@ -11,7 +11,8 @@ typedef struct train_settings {
     mixt_train_options training;
     nanogpt_settings nanogpt;
     string_list data;
-    string_list parts; /* that learn */
+    string_list parts;   /* that learn */
+    string_list targets; /* of adapters */
     const char *out;
     const char *tokenizer;
     const char *init_from;

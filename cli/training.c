@@ -228,6 +228,30 @@ static void print_nothing_to_do(const training_run *run, const mixt_trainer *tra
     }
 }
 
+/* Says what learns where that is not all: values by part, and their share of the model's. */
+static void print_learning(const mixt_train_options *options, const mixt_trainer *trainer)
+{
+    uint64_t total = mixt_trainer_values(trainer), learning = 0;
+    char count[32];
+    const char *before = "learning: ";
+    bool all = options->parts == 0 || options->parts == MIXT_PART_ALL;
+    if (all && options->lora_rank == 0) {
+        return;
+    }
+    for (int i = -1; i < 0 || mixt_train_part_name(i) != NULL; i++) {
+        int64_t part = i < 0 ? MIXT_PART_ADAPTERS : (int64_t)1 << i;
+        uint64_t values = mixt_trainer_learning(trainer, part);
+        if (values > 0) {
+            format_count(values, count);
+            fprintf(stderr, "%s%s %s", before, i < 0 ? "adapters" : mixt_train_part_name(i), count);
+            before = ", ";
+        }
+        learning += values;
+    }
+    format_count(total, count);
+    fprintf(stderr, "; %.3g%% of the model's %s\n", 100 * (double)learning / (double)total, count);
+}
+
 int train_run(const training_run *run)
 {
     mixt_error error = MIXT_ERROR_INIT;
@@ -245,6 +269,7 @@ int train_run(const training_run *run)
     if (run->began != NULL) {
         *run->began = true;
     }
+    print_learning(run->options, trainer);
     if (mixt_trainer_done(trainer)) {
         print_nothing_to_do(run, trainer);
     }

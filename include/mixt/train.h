@@ -22,6 +22,7 @@ typedef enum mixt_train_part {
     MIXT_PART_HEAD = 64,
     MIXT_PART_NORMS = 128, /* of layers, of q and k, and the last one */
     MIXT_PART_ALL = 255,
+    MIXT_PART_ADAPTERS = 256, /* beside these: low-rank adapters of experts (lora_rank) */
 } mixt_train_part;
 
 /* Word `index` ("router", ...), of part 1 << index; NULL behind the last. */
@@ -33,6 +34,14 @@ typedef enum mixt_optimizer_kind {
                             (docs/training.md: steps as long as AdamW's, 2502.16982); AdamW of all
                             else */
 } mixt_optimizer_kind;
+
+/* Expert matrices that have adapters. */
+typedef enum mixt_lora_target {
+    MIXT_LORA_GATE = 1,
+    MIXT_LORA_UP = 2,
+    MIXT_LORA_DOWN = 4,
+    MIXT_LORA_ALL = 7,
+} mixt_lora_target;
 
 typedef struct mixt_train_options {
     int64_t steps;
@@ -61,7 +70,13 @@ typedef struct mixt_train_options {
     int64_t parts;   /* mixt_train_part joined by |: these learn, all else keeps its bits; 0: all */
     double momentum; /* Muon: 0.95; 0 counts as that */
     mixt_optimizer_kind optimizer;
-    uint64_t reserved[13];
+    /* Low-rank adapters on expert matrices (Hu et al. 2021, 2106.09685): w + alpha / rank b a. */
+    double lora_alpha;     /* 0: as lora_rank, so that the scale is 1 */
+    int lora_rank;         /* 0: none. Else adapters learn, and of the model what `parts` names
+                              without the experts; parts 0 and MIXT_PART_ALL are nothing more */
+    int lora_targets;      /* mixt_lora_target joined by |; 0: all */
+    const char *lora_base; /* what adapter_config.json says the adapters are of; NULL: nothing */
+    uint64_t reserved[10];
 } mixt_train_options;
 
 MIXT_API mixt_train_options mixt_train_options_default(void);
@@ -120,6 +135,10 @@ MIXT_API mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *
                                        mixt_error *error);
 /* Writes a checkpoint now. */
 MIXT_API mixt_status mixt_trainer_checkpoint(mixt_trainer *trainer, mixt_error *error);
+/* Values that learn in this run of these parts of the model, with MIXT_PART_ADAPTERS of its
+ * adapters; and all that the model has, without adapters. */
+MIXT_API uint64_t mixt_trainer_learning(const mixt_trainer *trainer, int64_t parts);
+MIXT_API uint64_t mixt_trainer_values(const mixt_trainer *trainer);
 /* A line on what was resumed and which checkpoints were passed over, or NULL for a new run. */
 MIXT_API const char *mixt_trainer_resumed(const mixt_trainer *trainer);
 /* SHA-256 over weights, moments, counters, data position and balance coefficients that change, 64

@@ -250,6 +250,21 @@ mixt_status mixt_file_replace_in(const char *folder, const char *name, const voi
     return status;
 }
 
+mixt_status mixt_file_remove_in(const char *folder, const char *name, mixt_error *error)
+{
+    char *path = mixt_path_join(folder, name);
+    mixt_status status = MIXT_OK;
+    if (path == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    }
+    if (unlink(path) != 0 && errno != ENOENT) {
+        status =
+            mixt_fail(error, MIXT_ERROR_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    }
+    free(path);
+    return status;
+}
+
 mixt_status mixt_folder_create(const char *path, mixt_error *error)
 {
     char *copy = strdup(path);

@@ -43,6 +43,8 @@ mixt_status mixt_file_replace(const char *path, const void *data, size_t length,
 /* The same for folder/name. */
 mixt_status mixt_file_replace_in(const char *folder, const char *name, const void *data,
                                  size_t length, mixt_error *error);
+/* Removes folder/name, which need not be there. */
+mixt_status mixt_file_remove_in(const char *folder, const char *name, mixt_error *error);
 mixt_status mixt_folder_sync(const char *path, mixt_error *error);
 /* Of the folder that holds `path`. */
 mixt_status mixt_parent_sync(const char *path, mixt_error *error);

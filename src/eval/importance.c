@@ -130,6 +130,10 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
 {
     *result = NULL;
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_importance_options, options, error));
+    if (model->adapters != NULL) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "importance: the model has adapters; save it and open it again");
+    }
     mixt_scorer_options scoring = {.window = options->window, .max_tokens = options->max_tokens};
     mixt_scorer *scorer;
     mixt_status status = mixt_scorer_create(context, model, data, &scoring, &scorer, error);

@@ -60,6 +60,12 @@ typedef enum mixt_slot {
     MIXT_SLOT_DENSE_GATE_BIAS,     /* [D] */
     MIXT_SLOT_DENSE_UP_BIAS,       /* [D] */
     MIXT_SLOT_DENSE_DOWN_BIAS,     /* [d] */
+    MIXT_SLOT_EXPERT_GATE_A,       /* [E, r, d]: adapters, of no family's files (adapters.c) */
+    MIXT_SLOT_EXPERT_GATE_B,       /* [E, F, r] */
+    MIXT_SLOT_EXPERT_UP_A,         /* [E, r, d] */
+    MIXT_SLOT_EXPERT_UP_B,         /* [E, F, r] */
+    MIXT_SLOT_EXPERT_DOWN_A,       /* [E, r, F] */
+    MIXT_SLOT_EXPERT_DOWN_B,       /* [E, d, r] */
     MIXT_SLOT_COUNT
 } mixt_slot;
 

@@ -24,7 +24,7 @@ mixt_outputs mixt_build(mixt_builder *b, mixt_op op, mixt_attributes attributes,
     }
     mixt_operation operation = {.op = op,
                                 .layer = b->layer,
-                                .recompute = recompute && b->graph->options.recompute,
+                                .recompute = recompute,
                                 .attributes = &attributes,
                                 .in = inputs};
     mixt_plan_operator(b->plan, &operation, out.value);

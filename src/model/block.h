@@ -25,17 +25,19 @@ typedef struct mixt_outputs {
     mixt_value_id value[MIXT_SLOTS];
 } mixt_outputs;
 
-/* One operator. `recompute`: what it gives is made again for the backward instead of kept, where
- * the graph's options say so. */
+/* One operator. `recompute`: what it gives is made again for the backward instead of kept. */
 mixt_outputs mixt_build(mixt_builder *b, mixt_op op, mixt_attributes attributes, bool recompute,
                         const mixt_input *in, int count);
 #define BUILD_INPUTS(...)                                                                          \
     (mixt_input[]){__VA_ARGS__}, (int)(sizeof((mixt_input[]){__VA_ARGS__}) / sizeof(mixt_input))
-/* All outputs; the first one; the first one, which may be made again for the backward. */
+/* All outputs; the first one; the first one, which is made again for the backward where the graph's
+ * options say so; or in any case. */
 #define BUILD_ALL(b, op, attributes, ...)                                                          \
     mixt_build(b, op, attributes, false, BUILD_INPUTS(__VA_ARGS__))
 #define BUILD(b, op, attributes, ...) BUILD_ALL(b, op, attributes, __VA_ARGS__).value[0]
 #define BUILD_RECOMPUTED(b, op, attributes, ...)                                                   \
+    mixt_build(b, op, attributes, (b)->graph->options.recompute, BUILD_INPUTS(__VA_ARGS__)).value[0]
+#define BUILD_AGAIN(b, op, attributes, ...)                                                        \
     mixt_build(b, op, attributes, true, BUILD_INPUTS(__VA_ARGS__)).value[0]
 
 /* RMSNorm by the weight in `slot`; of groups of `group` values, 0: of the whole row. */

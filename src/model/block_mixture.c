@@ -1,4 +1,5 @@
 /* The mixture of experts of a block: route, dispatch, experts, combine, and the shared expert. */
+#include "model/adapters.h"
 #include "model/block.h"
 
 /* What the router is given: the rows, or a mean of a document's; in training with jitter. */
@@ -105,6 +106,21 @@ static mixt_value_id shared(mixt_builder *b, mixt_value_id x, int layer)
     return y;
 }
 
+/* An expert matrix, with its adapters where it has some. That is made again for the backward in any
+ * case: the matrices of all layers at once would be as large as all experts. */
+static mixt_value_id expert_weight(mixt_builder *b, mixt_slot slot, int layer)
+{
+    const mixt_adapters *adapters = b->model->adapters;
+    mixt_value_id weight = mixt_build_weight(b, slot, layer);
+    mixt_value_id a = mixt_build_weight(b, mixt_adapter_a(slot), layer);
+    if (a == MIXT_NO_VALUE) {
+        return weight;
+    }
+    mixt_attributes attributes = {.scale = adapters->alpha / adapters->rank};
+    return BUILD_AGAIN(b, MIXT_OP_low_rank, attributes, {LOW_RANK_WEIGHT, weight}, {LOW_RANK_A, a},
+                       {LOW_RANK_B, mixt_build_weight(b, mixt_adapter_b(slot), layer)});
+}
+
 /* y = sum over the chosen experts j of weight_j expert_j(x) + shared(x) */
 mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
 {
@@ -117,9 +133,9 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
     mixt_value_id done =
         BUILD_RECOMPUTED(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, rows},
                          {EXPERTS_OFFSETS, record[ROUTE_OFFSETS]},
-                         {EXPERTS_W_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE, layer)},
-                         {EXPERTS_W_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP, layer)},
-                         {EXPERTS_W_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
+                         {EXPERTS_W_GATE, expert_weight(b, MIXT_SLOT_EXPERT_GATE, layer)},
+                         {EXPERTS_W_UP, expert_weight(b, MIXT_SLOT_EXPERT_UP, layer)},
+                         {EXPERTS_W_DOWN, expert_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
                          {EXPERTS_B_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE_BIAS, layer)},
                          {EXPERTS_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},
                          {EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)});

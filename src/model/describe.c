@@ -180,7 +180,7 @@ void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         size_t share = 1;
-        if (mixt_slot_is_expert(p->slot)) {
+        if (mixt_slot_is_expert(p->slot) || mixt_slot_is_adapter(p->slot)) {
             share = (size_t)model->options.experts;
         }
         info->parameters_total += p->count;

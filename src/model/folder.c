@@ -5,7 +5,7 @@
 
 #include "core/files.h"
 #include "formats/safetensors.h"
-#include "model/parameters.h"
+#include "model/adapters.h"
 
 /* A parameter's piece as fp32, some rows at a time. */
 static mixt_status write_piece(const mixt_model *model, int parameter, size_t first, size_t count,
@@ -36,6 +36,7 @@ void mixt_folder_tensors_free(mixt_folder_tensors *list)
     *list = (mixt_folder_tensors){0};
 }
 
+/* 0 where the family has no name for it, and of adapters, which are in files of their own. */
 static int count_pieces(const mixt_model *model, int parameter)
 {
     const mixt_parameter *p = &model->parameters[parameter];
@@ -58,7 +59,7 @@ mixt_status mixt_folder_tensors_list(const mixt_model *model, mixt_folder_tensor
     *list = (mixt_folder_tensors){0};
     for (int i = 0; i < model->parameter_count; i++) {
         int pieces = count_pieces(model, i);
-        if (pieces == 0) {
+        if (pieces == 0 && !mixt_slot_is_adapter(model->parameters[i].slot)) {
             return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
                              "model: %s has no name in folders of this family",
                              model->parameters[i].name);
@@ -120,27 +121,25 @@ static mixt_status write_tensor(const mixt_model *model, const mixt_folder_tenso
     return status;
 }
 
-static mixt_status write_weights(const mixt_model *model, const char *path, mixt_error *error)
+/* A file `name` with the tensors of a list. */
+static mixt_status write_list(const mixt_model *model, const mixt_folder_tensors *list,
+                              const char *path, mixt_error *error)
 {
-    mixt_folder_tensors list;
     mixt_safetensors_writer *writer = NULL;
-    mixt_status status = mixt_folder_tensors_list(model, &list, error);
-    if (status == MIXT_OK) {
-        status = mixt_safetensors_writer_create(path, 0, &writer, error);
-    }
+    mixt_status status = mixt_safetensors_writer_create(path, 0, &writer, error);
     if (status == MIXT_OK) {
         status = mixt_safetensors_writer_metadata(writer, "format", "pt", error);
     }
-    for (size_t i = 0; i < list.count && status == MIXT_OK; i++) {
-        const mixt_layout_piece *piece = &list.parts[list.first[i]].piece;
+    for (size_t i = 0; i < list->count && status == MIXT_OK; i++) {
+        const mixt_layout_piece *piece = &list->parts[list->first[i]].piece;
         status = mixt_safetensors_writer_add(writer, piece->name, MIXT_DTYPE_F32,
                                              (uint32_t)piece->rank, piece->shape, error);
     }
     if (status == MIXT_OK) {
         status = mixt_safetensors_writer_begin(writer, error);
     }
-    for (size_t i = 0; i < list.count && status == MIXT_OK; i++) {
-        status = write_tensor(model, &list, i, writer, error);
+    for (size_t i = 0; i < list->count && status == MIXT_OK; i++) {
+        status = write_tensor(model, list, i, writer, error);
     }
     if (status == MIXT_OK) {
         status = mixt_model_intact(model, error);
@@ -149,13 +148,49 @@ static mixt_status write_weights(const mixt_model *model, const char *path, mixt
         status = mixt_safetensors_writer_finish(writer, error);
     }
     mixt_safetensors_writer_free(writer);
+    return status;
+}
+
+/* The family's tensors, or the adapters', into `folder`. */
+static mixt_status write_weights(const mixt_model *model, const char *folder, bool adapters,
+                                 mixt_error *error)
+{
+    mixt_folder_tensors list = {0};
+    char *path = mixt_path_join(folder, adapters ? MIXT_ADAPTER_WEIGHTS : "model.safetensors");
+    mixt_status status =
+        path != NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    if (status == MIXT_OK) {
+        status = adapters ? mixt_adapters_list(model, &list, error)
+                          : mixt_folder_tensors_list(model, &list, error);
+    }
+    if (status == MIXT_OK) {
+        status = write_list(model, &list, path, error);
+    }
     mixt_folder_tensors_free(&list);
+    free(path);
+    return status;
+}
+
+/* The adapters' files. Those of a model that was here before would change what this one computes,
+ * and go. */
+static mixt_status write_adapters(const mixt_model *written, const char *folder, mixt_error *error)
+{
+    char *text = NULL;
+    if (written->adapters == NULL) {
+        MIXT_TRY(mixt_file_remove_in(folder, MIXT_ADAPTER_CONFIG, error));
+        return mixt_file_remove_in(folder, MIXT_ADAPTER_WEIGHTS, error);
+    }
+    MIXT_TRY(write_weights(written, folder, true, error));
+    MIXT_TRY(mixt_adapters_config_text(written, &text, error));
+    mixt_status status =
+        mixt_file_replace_in(folder, MIXT_ADAPTER_CONFIG, text, strlen(text), error);
+    free(text);
     return status;
 }
 
 mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_error *error)
 {
-    char *config = NULL, *generation = NULL, *path = NULL;
+    char *config = NULL, *generation = NULL;
     mixt_model written;
     mixt_status status = mixt_model_written(model, MIXT_FORM_FOLDER, &written, error);
     if (status == MIXT_OK) {
@@ -167,11 +202,11 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
     if (status == MIXT_OK) {
         status = mixt_model_generation_text(model, &generation, error);
     }
-    if (status == MIXT_OK && (path = mixt_path_join(folder, "model.safetensors")) == NULL) {
-        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    if (status == MIXT_OK) {
+        status = write_weights(&written, folder, false, error);
     }
     if (status == MIXT_OK) {
-        status = write_weights(&written, path, error);
+        status = write_adapters(&written, folder, error);
     }
     if (status == MIXT_OK) {
         status = mixt_file_replace_in(folder, "generation_config.json", generation,
@@ -180,7 +215,6 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
     if (status == MIXT_OK) { /* last: a folder with it is complete */
         status = mixt_file_replace_in(folder, "config.json", config, strlen(config), error);
     }
-    free(path);
     free(config);
     free(generation);
     return status;

@@ -436,6 +436,9 @@ static share *list_shares(const mixt_model *model, mixt_form form, size_t *count
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         const mixt_tensor_row *row = row_of(model, p, form, &piece);
+        if (mixt_slot_is_adapter(p->slot)) {
+            continue; /* of files of their own */
+        }
         if (row == NULL) {
             *nameless = p;
             return NULL;
@@ -446,7 +449,8 @@ static share *list_shares(const mixt_model *model, mixt_form form, size_t *count
     for (int i = 0; shares != NULL && i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         const mixt_tensor_row *row = row_of(model, p, form, &piece);
-        for (int k = 0; k < mixt_layout_piece_count(model, p, row, form); k++, to++) {
+        for (int k = 0; row != NULL && k < mixt_layout_piece_count(model, p, row, form);
+             k++, to++) {
             mixt_layout_piece_get(model, p, row, form, k, &piece);
             memcpy(to->name, piece.name, sizeof to->name);
             to->values = piece.count[0] * piece.count[1] * piece.count[2] * piece.count[3];

@@ -7,7 +7,7 @@
 #include "core/memory.h"
 #include "core/random.h"
 #include "core/sha256.h"
-#include "model/parameters.h"
+#include "model/adapters.h"
 #include "model/routing.h"
 #include "model/storage.h"
 
@@ -125,6 +125,7 @@ void mixt_model_free(mixt_model *model)
         mixt_model_release(model);
         mixt_block_free(model->weights, model->weight_count * sizeof(float));
         free(model->parameters);
+        mixt_adapters_free(model);
         mixt_model_reset_routing(model);
         mixt_remarks_free(&model->remarks);
         free(model);

@@ -34,14 +34,15 @@ struct mixt_model {
     mixt_router_spec router;
     mixt_parameter *parameters;
     int parameter_count;
-    size_t weight_count;          /* values in the block, gaps included */
-    float *weights;               /* the block, or NULL; read it by mixt_model_block */
-    struct mixt_weights *trained; /* a device whose block is newer, or NULL (model/weights.h) */
-    mixt_held *held;              /* of each parameter where there is no block, else NULL */
-    struct mixt_source *source;   /* files that `held` points into */
-    struct mixt_routing *routing; /* changed routing of each layer, or NULL */
-    mixt_remarks remarks;         /* what should be known of its files */
-    const char *file_type;        /* the mix that a GGUF file says it is ("Q3_K_L"), or NULL */
+    size_t weight_count;            /* values in the block, gaps included */
+    float *weights;                 /* the block, or NULL; read it by mixt_model_block */
+    struct mixt_weights *trained;   /* a device whose block is newer, or NULL (model/weights.h) */
+    mixt_held *held;                /* of each parameter where there is no block, else NULL */
+    struct mixt_source *source;     /* files that `held` points into */
+    struct mixt_adapters *adapters; /* low-rank updates of experts, or NULL (model/adapters.h) */
+    struct mixt_routing *routing;   /* changed routing of each layer, or NULL */
+    mixt_remarks remarks;           /* what should be known of its files */
+    const char *file_type;          /* the mix that a GGUF file says it is ("Q3_K_L"), or NULL */
 };
 
 /* Options, family and parameters without weights, after checking the options. `place` begins error

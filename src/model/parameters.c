@@ -47,6 +47,11 @@ bool mixt_slot_is_norm(mixt_slot slot)
     return false;
 }
 
+bool mixt_slot_is_adapter(mixt_slot slot)
+{
+    return slot >= MIXT_SLOT_EXPERT_GATE_A && slot <= MIXT_SLOT_EXPERT_DOWN_B;
+}
+
 int64_t mixt_slot_part(mixt_slot slot)
 {
     static const struct {
@@ -74,9 +79,10 @@ int64_t mixt_slot_part(mixt_slot slot)
             return rows[i].part;
         }
     }
-    return mixt_slot_is_expert(slot) ? MIXT_PART_EXPERTS
-           : mixt_slot_is_norm(slot) ? MIXT_PART_NORMS
-                                     : MIXT_PART_ATTENTION;
+    return mixt_slot_is_expert(slot)    ? MIXT_PART_EXPERTS
+           : mixt_slot_is_adapter(slot) ? MIXT_PART_ADAPTERS
+           : mixt_slot_is_norm(slot)    ? MIXT_PART_NORMS
+                                        : MIXT_PART_ATTENTION;
 }
 
 /* Selection biases have no gradient: loss-free balancing moves them. */
@@ -142,33 +148,46 @@ static void name_parameter(const mixt_family *family, mixt_parameter *p)
     }
 }
 
-/* Adds one parameter; false where its size does not fit. */
-static bool add_parameter(mixt_model *model, mixt_slot slot, int layer, int rank,
-                          const int64_t *size)
+mixt_parameter *mixt_parameters_append(mixt_model *model, mixt_slot slot, int layer, int rank,
+                                       const int64_t *size)
 {
-    assert(model->parameter_count < 3 + model->options.layers * MIXT_SLOT_COUNT && rank <= 4);
     mixt_parameter *p = &model->parameters[model->parameter_count];
+    assert(rank <= 4);
     *p = (mixt_parameter){.slot = slot, .layer = layer, .rank = rank};
-    name_parameter(model->family, p);
-    size_t count = 1;
+    size_t count = 1, bytes, total;
     for (int i = 0; i < rank; i++) {
         p->size[i] = size[i];
         if (!mixt_multiply_size(count, (size_t)size[i], &count)) {
-            return false;
+            return NULL;
         }
     }
-    size_t bytes;
     if (!mixt_multiply_size(count, sizeof(float), &bytes)) {
-        return false;
+        return NULL;
+    }
+    size_t padded = mixt_round_up(count, MIXT_ALIGNMENT / sizeof(float));
+    if (padded == 0 || !mixt_add_size(model->weight_count, padded, &total) ||
+        total > SIZE_MAX / 64) {
+        return NULL;
     }
     p->count = count;
     p->offset = model->weight_count;
     p->decay = rank >= 2 && !mixt_slot_is_bias(slot);
     p->trainable = learns(model, slot, MIXT_PART_ALL);
+    model->weight_count = total;
     model->parameter_count++;
-    size_t padded = mixt_round_up(count, MIXT_ALIGNMENT / sizeof(float));
-    return padded != 0 && mixt_add_size(model->weight_count, padded, &model->weight_count) &&
-           model->weight_count <= SIZE_MAX / 64;
+    return p;
+}
+
+/* Adds one parameter; false where its size does not fit. */
+static bool add_parameter(mixt_model *model, mixt_slot slot, int layer, int rank,
+                          const int64_t *size)
+{
+    assert(model->parameter_count < 3 + model->options.layers * MIXT_SLOT_COUNT);
+    mixt_parameter *p = mixt_parameters_append(model, slot, layer, rank, size);
+    if (p != NULL) {
+        name_parameter(model->family, p);
+    }
+    return p != NULL;
 }
 
 #define ADD(slot, rank, ...)                                                                       \

@@ -8,9 +8,16 @@
  * weights. `place` begins error lines. */
 mixt_status mixt_parameters_create(mixt_model *model, const char *place, mixt_error *error);
 
+/* Appends a parameter without a name to the list, which has room; NULL where its size does not fit.
+ */
+mixt_parameter *mixt_parameters_append(mixt_model *model, mixt_slot slot, int layer, int rank,
+                                       const int64_t *size);
+
 bool mixt_slot_is_expert(mixt_slot slot); /* [E, ..]: a matrix or bias for each expert */
 bool mixt_slot_is_bias(mixt_slot slot);   /* begins at 0, never decays; sinks too */
 bool mixt_slot_is_norm(mixt_slot slot);   /* begins at 1 */
+/* A or B of an expert matrix (model/adapters.h): of the model, and not of its family's files. */
+bool mixt_slot_is_adapter(mixt_slot slot);
 /* The part of a model that a parameter is of (mixt_train_part). */
 int64_t mixt_slot_part(mixt_slot slot);
 /* Lets those of these parts learn that learn at all, and no others. */

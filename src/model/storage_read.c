@@ -54,7 +54,9 @@ mixt_status mixt_model_load(mixt_model *model, mixt_error *error)
     }
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
-        mixt_model_values(model, i, 0, p->count, model->weights + p->offset);
+        if (!mixt_slot_is_adapter(p->slot)) {
+            mixt_model_values(model, i, 0, p->count, model->weights + p->offset);
+        }
     }
     mixt_status status = mixt_source_intact(model->source, error);
     if (status != MIXT_OK) {

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/adapters.h"
+
 /* One parameter of a mapped model on a device with memory of its own. */
 typedef struct placed {
     mixt_device_memory memory; /* all matrices one behind the other, or the values */
@@ -134,12 +136,15 @@ void mixt_weights_free(mixt_weights *weights)
 /* Packing                                                                                    */
 
 /* Whether a parameter is a matrix that products with the batch's rows read. The router's product is
- * tiny and always exact. */
+ * tiny and always exact; adapters, and the matrices under them, are read by rows (low_rank). */
 static bool is_multiplied(const mixt_model *model, const mixt_parameter *p)
 {
     bool head = p->slot == MIXT_SLOT_OUTPUT ||
                 (p->slot == MIXT_SLOT_EMBED && model->options.tie_embeddings);
-    return p->rank >= 2 && (p->slot != MIXT_SLOT_EMBED || head) && p->slot != MIXT_SLOT_ROUTER;
+    bool adapted = mixt_slot_is_adapter(p->slot) ||
+                   mixt_model_find(model, mixt_adapter_a(p->slot), p->layer) >= 0;
+    return p->rank >= 2 && (p->slot != MIXT_SLOT_EMBED || head) && p->slot != MIXT_SLOT_ROUTER &&
+           !adapted;
 }
 
 static mixt_status pack_parameter(mixt_weights *weights, int index, mixt_matmul matmul,

@@ -46,6 +46,9 @@ const mixt_train_option mixt_train_option_rows[] = {
     NEWER(parts, LONG, 0, MIXT_PART_ALL),
     NEWER(momentum, REAL, 0, 0.9999999),
     NEWER(optimizer, INT, 0, MIXT_OPTIMIZER_MUON),
+    NEWER(lora_rank, INT, 0, 1 << 20),
+    NEWER(lora_alpha, REAL, 0, 1e30),
+    NEWER(lora_targets, INT, 0, MIXT_LORA_ALL),
     {0},
 };
 
@@ -92,6 +95,9 @@ void mixt_train_parts_text(int64_t parts, char to[MIXT_TRAIN_SHOWN])
             used += (size_t)snprintf(to + used, MIXT_TRAIN_SHOWN - used, "%s%s",
                                      used > 0 ? "," : "", mixt_train_part_name(i));
         }
+    }
+    if ((parts & MIXT_PART_ADAPTERS) != 0) {
+        snprintf(to + used, MIXT_TRAIN_SHOWN - used, "%sadapters", used > 0 ? "," : "");
     }
 }
 
@@ -143,7 +149,7 @@ void mixt_train_option_show(const mixt_train_option *row, const char *text,
     } else if (row->offset == offsetof(mixt_train_options, optimizer) && value >= 0 && value < 2) {
         snprintf(to, MIXT_TRAIN_SHOWN, "%s", optimizers[(int)value]);
     } else if (row->offset == offsetof(mixt_train_options, parts) && value >= 0 &&
-               value <= MIXT_PART_ALL) {
+               value <= (MIXT_PART_ALL | MIXT_PART_ADAPTERS)) {
         mixt_train_parts_text((int64_t)value, to);
     } else if (row->type == MIXT_TRAIN_REAL) {
         mixt_number_write(value, to);

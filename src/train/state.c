@@ -7,7 +7,7 @@
 #include "core/number.h"
 #include "formats/checkpoint.h"
 #include "formats/json.h"
-#include "model/parameters.h"
+#include "model/adapters.h"
 #include "train/log.h"
 #include "train/options.h"
 #include "train/trainer.h"
@@ -133,13 +133,15 @@ static mixt_status add_tensor(const mixt_trainer *trainer, tensor_list *list, in
             mixt_layout_scatter(&part->piece, part_values(trainer, list, block, part), data);
         }
     }
+    bool adapter = mixt_slot_is_adapter(trainer->model->parameters[parameter].slot);
     mixt_checkpoint_tensor *tensor = &list->tensors[list->count++];
-    *tensor =
-        (mixt_checkpoint_tensor){.file = block == 0 ? "model.safetensors" : "optimizer.safetensors",
-                                 .name = name,
-                                 .dtype = MIXT_DTYPE_F32,
-                                 .rank = (uint32_t)piece->rank,
-                                 .data = data};
+    *tensor = (mixt_checkpoint_tensor){.file = block != 0 ? "optimizer.safetensors"
+                                               : adapter  ? MIXT_ADAPTER_WEIGHTS
+                                                          : "model.safetensors",
+                                       .name = name,
+                                       .dtype = MIXT_DTYPE_F32,
+                                       .rank = (uint32_t)piece->rank,
+                                       .data = data};
     memcpy(tensor->shape, piece->shape, (size_t)piece->rank * sizeof *piece->shape);
     return data != NULL ? MIXT_OK
                         : mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory for %s", name);
@@ -150,6 +152,7 @@ static mixt_status make_list(const mixt_trainer *trainer, const mixt_model *writ
 {
     *list = (tensor_list){0};
     MIXT_TRY(mixt_folder_tensors_list(written, &list->folder, error));
+    MIXT_TRY(mixt_adapters_list(written, &list->folder, error));
     size_t total = PARTS * list->folder.count + 1;
     list->names = calloc(total, sizeof *list->names);
     list->copies = calloc(total, sizeof *list->copies);
@@ -244,7 +247,7 @@ static mixt_status check_finite(mixt_trainer *trainer, mixt_error *error)
 
 static mixt_status save(mixt_trainer *trainer, mixt_error *error)
 {
-    char *config = NULL;
+    char *config = NULL, *adapters = NULL;
     char hash[MIXT_SHA256_HEX];
     mixt_buffer state = {0};
     tensor_list list = {0};
@@ -252,6 +255,9 @@ static mixt_status save(mixt_trainer *trainer, mixt_error *error)
     mixt_status status = mixt_model_written(trainer->model, MIXT_FORM_FOLDER, &written, error);
     if (status == MIXT_OK) {
         status = mixt_model_config_text(&written, &config, error);
+    }
+    if (status == MIXT_OK && written.adapters != NULL) {
+        status = mixt_adapters_config_text(&written, &adapters, error);
     }
     if (status == MIXT_OK) {
         status = make_list(trainer, &written, &list, error);
@@ -266,13 +272,14 @@ static mixt_status save(mixt_trainer *trainer, mixt_error *error)
         mixt_checkpoint_file files[] = {
             {"config.json", config, strlen(config)},
             {"state.json", state.data, state.length},
+            {MIXT_ADAPTER_CONFIG, adapters, adapters != NULL ? strlen(adapters) : 0},
         };
         mixt_checkpoint_state all = {.step = trainer->counters.step,
                                      .config_hash = hash,
                                      .tensors = list.tensors,
                                      .tensor_count = list.count,
                                      .files = files,
-                                     .file_count = sizeof files / sizeof *files,
+                                     .file_count = adapters != NULL ? 3 : 2,
                                      .write_files = write_tokenizer,
                                      .user = trainer};
         status =
@@ -280,6 +287,7 @@ static mixt_status save(mixt_trainer *trainer, mixt_error *error)
     }
     free_list(trainer, &list, false);
     mixt_buffer_free(&state);
+    free(adapters);
     free(config);
     return status;
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "model/parameters.h"
+#include "model/adapters.h"
 #include "train/log.h"
 #include "train/options.h"
 #include "train/schedule.h"
@@ -36,6 +36,51 @@ static mixt_status check_parts(const mixt_model *model, int64_t parts, mixt_erro
     return MIXT_OK;
 }
 
+/* What the options say of adapters; rank 0: there are none. */
+static mixt_adapters adapters_of(const mixt_train_options *options)
+{
+    mixt_adapters none = {0};
+    return options->lora_rank == 0
+               ? none
+               : (mixt_adapters){
+                     .rank = options->lora_rank,
+                     .alpha = options->lora_alpha > 0 ? options->lora_alpha : options->lora_rank,
+                     .targets = options->lora_targets != 0 ? options->lora_targets : MIXT_LORA_ALL,
+                     .base = (char *)options->lora_base};
+}
+
+/* The parts that learn beside the adapters, or without any. */
+static int64_t parts_of(const mixt_train_options *options)
+{
+    int64_t parts = options->parts != 0 ? options->parts : MIXT_PART_ALL;
+    return options->lora_rank == 0 ? parts : parts == MIXT_PART_ALL ? 0 : parts;
+}
+
+static mixt_status check_adapters(const mixt_model *model, const mixt_train_options *options,
+                                  mixt_error *error)
+{
+    mixt_adapters adapters = adapters_of(options);
+    if (adapters.rank == 0 && (options->lora_alpha != 0 || options->lora_targets != 0)) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "training: %s: of adapters, which lora_rank makes",
+                         options->lora_alpha != 0 ? "lora_alpha" : "lora_targets");
+    }
+    if (adapters.rank == 0 && model->adapters != NULL) {
+        return mixt_fail(
+            error, MIXT_ERROR_ARGUMENT,
+            "training: the model has adapters of rank %d, which lora_rank goes on with",
+            model->adapters->rank);
+    }
+    if (adapters.rank == 0) {
+        return MIXT_OK;
+    }
+    if ((parts_of(options) & MIXT_PART_EXPERTS) != 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "training: parts: experts stay as they are under adapters (lora_rank)");
+    }
+    return mixt_adapters_check(model, &adapters, error);
+}
+
 static mixt_status check(const mixt_model *model, const mixt_train_options *options,
                          mixt_error *error)
 {
@@ -52,7 +97,8 @@ static mixt_status check(const mixt_model *model, const mixt_train_options *opti
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "training: the model's routing was changed for running");
     }
-    MIXT_TRY(check_parts(model, options->parts, error));
+    MIXT_TRY(check_adapters(model, options, error));
+    MIXT_TRY(check_parts(model, parts_of(options), error));
     if ((double)options->batch_size * options->accumulation * options->window > 1e9) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "training: batch_size * accumulation * window is more than 10^9 tokens");
@@ -130,13 +176,15 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
                               mixt_error *error)
 {
     *result = NULL;
+    const mixt_adapters adapters = adapters_of(options);
     MIXT_TRY(check(model, options, error));
-    MIXT_TRY(mixt_model_load(model, error));
+    MIXT_TRY(adapters.rank > 0 ? mixt_adapters_add(model, &adapters, options->seed, error)
+                               : mixt_model_load(model, error));
     mixt_trainer *trainer = calloc(1, sizeof *trainer);
     if (trainer == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
     }
-    int64_t parts = options->parts != 0 ? options->parts : MIXT_PART_ALL;
+    int64_t parts = parts_of(options) | (adapters.rank > 0 ? MIXT_PART_ADAPTERS : 0);
     mixt_parameters_train(model, parts);
     *trainer = (mixt_trainer){.context = context,
                               .model = model,
@@ -146,6 +194,8 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
                               .created = mixt_train_time(),
                               .saved_step = -1};
     trainer->options.parts = parts;
+    trainer->options.lora_alpha = adapters.alpha;
+    trainer->options.lora_targets = adapters.targets;
     trainer->options.momentum = options->momentum != 0 ? options->momentum : 0.95;
     trainer->last_checkpoint = trainer->created;
     mixt_status status = build(trainer, error);
@@ -225,6 +275,22 @@ bool mixt_trainer_done(const mixt_trainer *trainer)
 int64_t mixt_trainer_steps(const mixt_trainer *trainer)
 {
     return trainer->counters.step;
+}
+
+uint64_t mixt_trainer_learning(const mixt_trainer *trainer, int64_t parts)
+{
+    int64_t learning = parts & trainer->options.parts;
+    return learning != 0 ? mixt_model_learning(trainer->model, learning) : 0;
+}
+
+uint64_t mixt_trainer_values(const mixt_trainer *trainer)
+{
+    uint64_t count = 0;
+    for (int i = 0; i < trainer->model->parameter_count; i++) {
+        const mixt_parameter *p = &trainer->model->parameters[i];
+        count += mixt_slot_is_adapter(p->slot) ? 0 : p->count;
+    }
+    return count;
 }
 
 static double rate_of(const mixt_trainer *trainer)
