@@ -1,6 +1,6 @@
-/* 50 steps of AdamW (warm-up, cosine, clipping, weight decay on matrices), and 30 of Muon beside
- * it, against PyTorch's loss curves on the same batches. Expected values:
- * tests/reference/model_adamw.py and model_muon.py. */
+/* 50 steps of AdamW (warm-up, cosine, clipping, weight decay on matrices), 30 of Muon beside it,
+ * and 12 of adapters alone, against PyTorch's (PEFT's) loss curves on the same batches. Expected
+ * values: tests/reference/model_adamw.py, model_muon.py and model_lora.py. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +14,7 @@
 #include "backend/context.h"
 #include "core/memory.h"
 #include "formats/json.h"
+#include "model/adapters.h"
 #include "parity.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
@@ -22,10 +23,14 @@
 #define LENGTH 24
 #define TOKENS (ROWS * LENGTH)
 
+typedef enum curve_method { ADAMW, MUON, LORA } curve_method;
+
+static const char *const method_files[] = {"adamw", "muon", "lora"};
+
 typedef struct curve {
     parity_fixture fixture;
     parity_run run;
-    mixt_optimizer_kind optimizer;
+    curve_method method;
     json_t *expected;
     mixt_device_memory moments[2]; /* first and second, laid out as the weights */
     double worst[2];               /* loss, gradient norm */
@@ -45,20 +50,44 @@ static double at_step(const curve *c, const char *name, int64_t step)
     return json_number_value(value);
 }
 
-static void curve_open(curve *c, const char *name, mixt_optimizer_kind optimizer, size_t real_size)
+/* Adapters as model_lora.py begins them; they alone learn. */
+static void add_adapters(const curve *c)
+{
+    mixt_model *model = c->fixture.model;
+    mixt_adapters adapters = {
+        .rank = (int)option(c, "rank"), .alpha = option(c, "alpha"), .targets = MIXT_LORA_ALL};
+    assert_int_equal(mixt_adapters_add(model, &adapters, 1, NULL), MIXT_OK);
+    mixt_parameters_train(model, MIXT_PART_ADAPTERS);
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        int matrix = ((int)p->slot - MIXT_SLOT_EXPERT_GATE_A) / 2, experts = (int)p->size[0];
+        for (size_t k = 0; mixt_slot_is_adapter(p->slot) && k < p->count; k++) {
+            size_t each = p->count / (size_t)experts;
+            double at = (double)(k % each), first = 2.1 * p->layer + 1.3 * (double)(k / each);
+            first += 0.7 * matrix;
+            bool a = p->slot == mixt_adapter_a((mixt_slot)(MIXT_SLOT_EXPERT_GATE + matrix));
+            model->weights[p->offset + k] =
+                (float)(a ? 0.3 * sin(first + 0.37 * at) : 0.2 * cos(first + 0.53 * at));
+        }
+    }
+}
+
+static void curve_open(curve *c, const char *name, curve_method method, size_t real_size)
 {
     char path[256];
     mixt_error error = MIXT_ERROR_INIT;
     memset(c, 0, sizeof *c);
     parity_open(&c->fixture, name, NULL, MIXT_MATMUL_EXACT);
-    c->optimizer = optimizer;
-    snprintf(path, sizeof path, PARITY_FOLDER "%s/expected-%s.json", name,
-             optimizer == MIXT_OPTIMIZER_MUON ? "muon" : "adamw");
+    c->method = method;
+    snprintf(path, sizeof path, PARITY_FOLDER "%s/expected-%s.json", name, method_files[method]);
     if (mixt_json_read(path, MIXT_JSON_CONFIG_MAX, &c->expected, &error) != MIXT_OK) {
         fail_msg("%s", error.message);
     }
     assert_int_equal((int)option(c, "rows"), ROWS);
     assert_int_equal((int)option(c, "length"), LENGTH);
+    if (method == LORA) {
+        add_adapters(c);
+    }
     mixt_graph_options options = {
         .phase = MIXT_PHASE_TRAIN, .capacity = TOKENS, .window = LENGTH, .real_size = real_size};
     parity_run_create(&c->fixture, &options, &c->run);
@@ -106,9 +135,8 @@ static double gradient_norm(const parity_run *run)
  * table, head or router is none. */
 static bool is_muons(const curve *c, const mixt_parameter *p)
 {
-    return c->optimizer == MIXT_OPTIMIZER_MUON && p->rank >= 2 &&
-           strstr(p->name, "embed_tokens") == NULL && strstr(p->name, "lm_head") == NULL &&
-           strstr(p->name, ".gate.weight") == NULL;
+    return c->method == MUON && p->rank >= 2 && strstr(p->name, "embed_tokens") == NULL &&
+           strstr(p->name, "lm_head") == NULL && strstr(p->name, ".gate.weight") == NULL;
 }
 
 static void step_of_muon(curve *c, const mixt_parameter *p, const mixt_muon_arguments *arguments)
@@ -155,6 +183,9 @@ static void update(curve *c, int64_t step, double norm)
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         size_t offset = p->offset * size;
+        if (!p->trainable) {
+            continue;
+        }
         if (is_muons(c, p)) {
             step_of_muon(c, p,
                          &(mixt_muon_arguments){.scale = arguments.scale,
@@ -198,7 +229,7 @@ static void step_and_compare(curve *c, int64_t step)
     update(c, step, norm);
 }
 
-/* Euclidean norm of each final weight tensor; experts have one each. */
+/* Euclidean norm of each final weight tensor that learns; experts have one each. */
 static double compare_norms(const curve *c)
 {
     const json_t *norms = json_object_get(c->expected, "final_norms");
@@ -208,7 +239,7 @@ static double compare_norms(const curve *c)
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         size_t experts = p->rank == 3 ? (size_t)p->size[0] : 1, each = p->count / experts;
-        for (size_t e = 0; e < experts; e++) {
+        for (size_t e = 0; p->trainable && e < experts; e++) {
             char name[128];
             double sum = 0;
             mixt_parameter_expert_name(p, (int)e, name);
@@ -226,10 +257,10 @@ static double compare_norms(const curve *c)
     return worst;
 }
 
-static void follow(const char *name, mixt_optimizer_kind optimizer, size_t real_size, double bound)
+static void follow(const char *name, curve_method method, size_t real_size, double bound)
 {
     curve c;
-    curve_open(&c, name, optimizer, real_size);
+    curve_open(&c, name, method, real_size);
     int64_t steps = (int64_t)option(&c, "steps");
     for (int64_t step = 0; step < steps; step++) {
         step_and_compare(&c, step);
@@ -237,8 +268,8 @@ static void follow(const char *name, mixt_optimizer_kind optimizer, size_t real_
     double norms = compare_norms(&c);
     print_message("%s %s fp%zu: over %d steps the loss differs by %.1e, the gradient norm by %.1e, "
                   "final weights' norms by %.1e\n",
-                  name, optimizer == MIXT_OPTIMIZER_MUON ? "Muon" : "AdamW", real_size * 8,
-                  (int)steps, c.worst[0], c.worst[1], norms);
+                  name, method_files[method], real_size * 8, (int)steps, c.worst[0], c.worst[1],
+                  norms);
     parity_check(name, "loss", c.worst[0], bound);
     parity_check(name, "gradient norm", c.worst[1], bound);
     parity_check(name, "final norms", norms, bound);
@@ -248,19 +279,21 @@ static void follow(const char *name, mixt_optimizer_kind optimizer, size_t real_
 static void test_double(void **state)
 {
     (void)state;
-    follow("moe", MIXT_OPTIMIZER_ADAMW, sizeof(double), 1e-10);
-    follow("dense", MIXT_OPTIMIZER_ADAMW, sizeof(double), 1e-10);
-    follow("moe", MIXT_OPTIMIZER_MUON, sizeof(double), 1e-10);
-    follow("dense", MIXT_OPTIMIZER_MUON, sizeof(double), 1e-10);
+    follow("moe", ADAMW, sizeof(double), 1e-10);
+    follow("dense", ADAMW, sizeof(double), 1e-10);
+    follow("moe", MUON, sizeof(double), 1e-10);
+    follow("dense", MUON, sizeof(double), 1e-10);
+    follow("moe", LORA, sizeof(double), 1e-10);
 }
 
 static void test_single(void **state)
 {
     (void)state;
-    follow("moe", MIXT_OPTIMIZER_ADAMW, sizeof(float), 1e-4);
-    follow("dense", MIXT_OPTIMIZER_ADAMW, sizeof(float), 1e-4);
-    follow("moe", MIXT_OPTIMIZER_MUON, sizeof(float), 1e-4);
-    follow("dense", MIXT_OPTIMIZER_MUON, sizeof(float), 1e-4);
+    follow("moe", ADAMW, sizeof(float), 1e-4);
+    follow("dense", ADAMW, sizeof(float), 1e-4);
+    follow("moe", MUON, sizeof(float), 1e-4);
+    follow("dense", MUON, sizeof(float), 1e-4);
+    follow("moe", LORA, sizeof(float), 1e-4);
 }
 
 static mixt_train_options trainer_options(const curve *c, int accumulation)
@@ -279,7 +312,9 @@ static mixt_train_options trainer_options(const curve *c, int accumulation)
     o.epsilon = option(c, "epsilon");
     o.weight_decay = option(c, "weight_decay");
     o.clip = option(c, "clip");
-    o.optimizer = c->optimizer;
+    o.optimizer = c->method == MUON ? MIXT_OPTIMIZER_MUON : MIXT_OPTIMIZER_ADAMW;
+    o.lora_rank = c->method == LORA ? (int)option(c, "rank") : 0;
+    o.lora_alpha = c->method == LORA ? option(c, "alpha") : 0;
     return o;
 }
 
@@ -301,10 +336,10 @@ static void stage_step(const curve *c, mixt_trainer *trainer, int64_t step)
 }
 
 /* The trainer's own gradients, norm, schedule and optimizer. */
-static void follow_trainer(const char *name, mixt_optimizer_kind optimizer, int accumulation)
+static void follow_trainer(const char *name, curve_method method, int accumulation)
 {
     curve c;
-    curve_open(&c, name, optimizer, sizeof(float));
+    curve_open(&c, name, method, sizeof(float));
     mixt_trainer *trainer;
     mixt_error error = MIXT_ERROR_INIT;
     mixt_train_options o = trainer_options(&c, accumulation);
@@ -340,11 +375,12 @@ static void follow_trainer(const char *name, mixt_optimizer_kind optimizer, int 
 static void test_trainer(void **state)
 {
     (void)state;
-    follow_trainer("moe", MIXT_OPTIMIZER_ADAMW, 1);
-    follow_trainer("dense", MIXT_OPTIMIZER_ADAMW, 1);
-    follow_trainer("dense", MIXT_OPTIMIZER_ADAMW, 2);
-    follow_trainer("moe", MIXT_OPTIMIZER_MUON, 1);
-    follow_trainer("dense", MIXT_OPTIMIZER_MUON, 2);
+    follow_trainer("moe", ADAMW, 1);
+    follow_trainer("dense", ADAMW, 1);
+    follow_trainer("dense", ADAMW, 2);
+    follow_trainer("moe", MUON, 1);
+    follow_trainer("dense", MUON, 2);
+    follow_trainer("moe", LORA, 1);
 }
 
 int main(void)
