@@ -114,6 +114,51 @@ static void parts_are_said_kept_and_refused(void **state)
     }
 }
 
+/* Adapters of experts beside --init-from: what learns is said, the base stays, the rest is refused.
+ */
+static void adapters_learn_beside_a_model(void **state)
+{
+#define LORA                                                                                       \
+    "\"$MIXT\" train --data text --init-from run/model --batch-size 4 --warmup 2 --window 32 "     \
+    "--heldout 0.3 -t 1 --out lora --lora-rank 4 "
+    (void)state;
+    shell_train();
+    shell_do(LORA "--lora-alpha 8 --lora-targets up,down --train norms --steps 4 --sample-every 3; "
+                  "cat lora/train.conf; cmp run/model/config.json lora/model/config.json");
+    assert_has(shell_err, " active for a token\n");
+    assert_has(shell_err, "learning: adapters 6,144, norms 224; ");
+    assert_has(shell_err, "step 3: sample ");
+    assert_has(shell_out,
+               "\ntrain = norms\nlora-rank = 4\nlora-alpha = 8\nlora-targets = up,down\n");
+    shell_do("\"$MIXT\" train --out lora --steps 6; cat lora/model/adapter_config.json; "
+             "test -e lora/step-00000006/adapter_model.safetensors");
+    assert_has(shell_err, "resumed lora/step-00000004 at step 4\n");
+    assert_has(shell_out, "\"base_model_name_or_path\": \"run/model\"");
+    assert_has(shell_out, "\"lora_alpha\": 8,");
+    assert_has(shell_out, "\"w3\",\n    \"w2\"\n  ]");
+    assert_int_equal(shell("\"$MIXT\" train --out lora --steps 7 --lora-targets up,gate"), 2);
+    assert_has(shell_err, "lora_targets was up,down when this run began and is gate,up now");
+    assert_int_equal(shell("\"$MIXT\" train --out lora --steps 7 --lora-alpha 9"), 2);
+    assert_has(shell_err, "lora_alpha was 8 when this run began and is 9 now");
+    shell_do("rm -rf lora; " LORA "--steps 3; cmp run/model/model.safetensors "
+             "lora/model/model.safetensors");
+    shell_do("rm -rf lora");
+    shell_refuses(LORA "--train all", "--train: under --lora-rank experts stay as they are");
+    shell_refuses(LORA "--train norms,experts", "--train: under --lora-rank experts stay");
+    shell_refuses(LORA "--lora-targets up,w1", "--lora-targets: w1 is none of gate, up, down");
+    shell_refuses(LORA "--lora-alpha 0", "--lora-alpha: 0 is not in");
+    shell_refuses(LORA "--lora-alpha inf", "--lora-alpha: ");
+    shell_refuses(LORA "--dry-run --measure", "--measure: not with --lora-rank");
+    shell_refuses(NEW "--out lora --lora-rank 4", "--lora-rank: adapters are of a trained model");
+    shell_refuses(NEW "--out lora --lora-rank 0", "--lora-rank: 0 is not in 1..");
+    shell_refuses(NEW "--out lora --lora-alpha 4", "--lora-alpha: of adapters");
+    shell_refuses(NEW "--out lora --lora-targets up", "--lora-targets: of adapters");
+    assert_int_equal(shell(LORA "--lora-rank 33"), 2);
+    assert_has(shell_err,
+               "lora_rank 33 is more than 32, the smaller side of an expert's matrices\n");
+    shell_do("test ! -e lora");
+}
+
 /* The first line of a log has the loss of the weights as they were. */
 static void dense_models_become_mixtures(void **state)
 {
@@ -617,6 +662,7 @@ int main(void)
         cmocka_unit_test(links_are_not_followed),
         cmocka_unit_test(odd_paths_are_kept),
         cmocka_unit_test(parts_are_said_kept_and_refused),
+        cmocka_unit_test(adapters_learn_beside_a_model),
         cmocka_unit_test(dense_models_become_mixtures),
         cmocka_unit_test(refused_runs_leave_nothing),
         cmocka_unit_test(one_of_several_wins),

@@ -17,8 +17,8 @@ typedef enum mixt_random_purpose {
     MIXT_RANDOM_NOISE = 8,    /* these two by mixt_draw_key (ops/support_tmpl.h) */
     MIXT_RANDOM_JITTER = 9,
     MIXT_RANDOM_ADAPTERS = 11, /* step = parameter number, index = element */
-    MIXT_RANDOM_UPCYCLE = 12, /* step = parameter number, index = element; or with bit 31 set layer
-                                 and expert, and a unit */
+    MIXT_RANDOM_UPCYCLE = 12,  /* step = parameter number, index = element; or with bit 31 set layer
+                                  and expert, and a unit */
 } mixt_random_purpose;
 
 typedef struct mixt_random_key {

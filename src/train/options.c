@@ -136,6 +136,19 @@ bool mixt_train_option_is(const mixt_train_option *row, const char *a, const cha
            (row->type != MIXT_TRAIN_SEED && mixt_number_read(a, NULL) == mixt_number_read(b, NULL));
 }
 
+/* The words of mixt_lora_target, joined by commas. */
+static void targets_text(int targets, char to[MIXT_TRAIN_SHOWN])
+{
+    static const char *const names[] = {"gate", "up", "down"};
+    size_t used = (size_t)snprintf(to, MIXT_TRAIN_SHOWN, "%s", targets == 0 ? "none" : "");
+    for (int i = 0; i < 3; i++) {
+        if ((targets >> i & 1) != 0) {
+            used += (size_t)snprintf(to + used, MIXT_TRAIN_SHOWN - used, "%s%s",
+                                     used > 0 ? "," : "", names[i]);
+        }
+    }
+}
+
 void mixt_train_option_show(const mixt_train_option *row, const char *text,
                             char to[MIXT_TRAIN_SHOWN])
 {
@@ -151,6 +164,9 @@ void mixt_train_option_show(const mixt_train_option *row, const char *text,
     } else if (row->offset == offsetof(mixt_train_options, parts) && value >= 0 &&
                value <= (MIXT_PART_ALL | MIXT_PART_ADAPTERS)) {
         mixt_train_parts_text((int64_t)value, to);
+    } else if (row->offset == offsetof(mixt_train_options, lora_targets) && value >= 0 &&
+               value <= MIXT_LORA_ALL) {
+        targets_text((int)value, to);
     } else if (row->type == MIXT_TRAIN_REAL) {
         mixt_number_write(value, to);
     } else if (to != text) {

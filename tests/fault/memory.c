@@ -585,6 +585,11 @@ static const sweep_row rows[] = {
      .arguments = "train --data ~/text -o run --steps 2 --upcycle ~/start/dense --experts 4 "
                   "--upcycle-noise 0.1 --optimizer muon --train experts,router --window 16 "
                   "--batch-size 2 --heldout 0.4 --warmup 1 -t 2"},
+    {.title = "train, adapters",
+     .arguments =
+         "train --data ~/text -o run --steps 2 --init-from ~/start/run/model --lora-rank 2 "
+         "--lora-targets up,down --train norms --window 16 --batch-size 2 --heldout 0.4 "
+         "--warmup 1 -t 2"},
     {.title = "study",
      .timed = true,
      .arguments = "study ~/small.study --data ~/text --dry-run -t 1"},
