@@ -82,7 +82,10 @@ static mixt_status create_runner(mixt_session *session, int64_t tokens, runner *
                                   .capacity = tokens,
                                   .cache_capacity = session->capacity,
                                   .real_size = sizeof(float),
-                                  .keep_routes = true};
+                                  .keep_routes = true,
+                                  .merged =
+                                      mixt_weights_merge(session->model, &session->context->device,
+                                                         mixt_context_matmul(session->context))};
     MIXT_TRY(mixt_graph_create(session->model, &options, &r->graph, error));
     return mixt_instance_create(r->graph->plan, &session->context->device,
                                 mixt_context_matmul(session->context), &r->instance, error);

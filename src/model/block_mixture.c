@@ -113,7 +113,7 @@ static mixt_value_id expert_weight(mixt_builder *b, mixt_slot slot, int layer)
     const mixt_adapters *adapters = b->model->adapters;
     mixt_value_id weight = mixt_build_weight(b, slot, layer);
     mixt_value_id a = mixt_build_weight(b, mixt_adapter_a(slot), layer);
-    if (a == MIXT_NO_VALUE) {
+    if (a == MIXT_NO_VALUE || b->graph->options.merged) {
         return weight;
     }
     mixt_attributes attributes = {.scale = adapters->alpha / adapters->rank};

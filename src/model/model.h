@@ -122,6 +122,7 @@ typedef struct mixt_graph_options {
     bool recompute;         /* train: expert and FFN activations are made again in backward */
     bool keep_logits;       /* score: loss logits stay readable */
     bool keep_routes;       /* route records stay readable */
+    bool merged;            /* experts' matrices come with their adapters in them */
 } mixt_graph_options;
 
 /* A state [cache_capacity, columns] that lives from call to call. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/adapters.h"
+#include "ops/low_rank.h"
 
 /* One parameter of a mapped model on a device with memory of its own. */
 typedef struct placed {
@@ -135,16 +136,44 @@ void mixt_weights_free(mixt_weights *weights)
 /* ------------------------------------------------------------------------------------------ */
 /* Packing                                                                                    */
 
+bool mixt_weights_merge(const mixt_model *model, const mixt_device *device, mixt_matmul matmul)
+{
+    const mixt_backend *backend = mixt_device_backend(device, sizeof(float));
+    return model->adapters != NULL && model->held == NULL && backend->host_memory &&
+           backend->pack != NULL && matmul != MIXT_MATMUL_BLAS;
+}
+
+/* The parameter of adapters over an expert matrix, or NULL. B is the one behind A. */
+static const mixt_parameter *adapter_of(const mixt_model *model, const mixt_parameter *p)
+{
+    int index =
+        model->adapters != NULL ? mixt_model_find(model, mixt_adapter_a(p->slot), p->layer) : -1;
+    return index >= 0 ? &model->parameters[index] : NULL;
+}
+
 /* Whether a parameter is a matrix that products with the batch's rows read. The router's product is
- * tiny and always exact; adapters, and the matrices under them, are read by rows (low_rank). */
+ * tiny and always exact; adapters are in the matrices that they are of, or read by rows. */
 static bool is_multiplied(const mixt_model *model, const mixt_parameter *p)
 {
     bool head = p->slot == MIXT_SLOT_OUTPUT ||
                 (p->slot == MIXT_SLOT_EMBED && model->options.tie_embeddings);
-    bool adapted = mixt_slot_is_adapter(p->slot) ||
-                   mixt_model_find(model, mixt_adapter_a(p->slot), p->layer) >= 0;
     return p->rank >= 2 && (p->slot != MIXT_SLOT_EMBED || head) && p->slot != MIXT_SLOT_ROUTER &&
-           !adapted;
+           !mixt_slot_is_adapter(p->slot);
+}
+
+/* Matrix e of an expert parameter [E, n, k] with its adapters in it, on the host. */
+static void merge(const mixt_weights *weights, const mixt_parameter *p, int64_t e, float *merged)
+{
+    const mixt_adapters *adapters = weights->model->adapters;
+    const mixt_parameter *a = adapter_of(weights->model, p), *b = a + 1;
+    const float *block = weights->block.data;
+    int64_t n = p->size[1], k = p->size[2], rank = a->size[1];
+    mixt_low_rank shape = {k, rank, adapters->alpha / adapters->rank};
+    for (int64_t row = 0; row < n; row++) {
+        mixt_low_rank_row_f32(&shape, block + p->offset + (e * n + row) * k,
+                              block + b->offset + (e * n + row) * rank,
+                              block + a->offset + e * rank * k, merged + row * k);
+    }
 }
 
 static mixt_status pack_parameter(mixt_weights *weights, int index, mixt_matmul matmul,
@@ -156,14 +185,26 @@ static mixt_status pack_parameter(mixt_weights *weights, int index, mixt_matmul 
     mixt_compute compute = *weights->device->compute;
     compute.matmul = matmul;
     weights->packed_first[index] = weights->packed_count;
-    for (int64_t e = 0; e < count; e++) {
-        const char *from =
-            (const char *)weights->block.data + (p->offset + (size_t)(e * n * k)) * sizeof(float);
-        MIXT_TRY(weights->backend->pack(&compute, from, n, k,
-                                        &weights->packed[weights->packed_count], error));
-        weights->packed_count++;
+    bool merges = mixt_weights_merge(weights->model, weights->device, matmul) &&
+                  adapter_of(weights->model, p) != NULL;
+    float *merged = merges ? malloc((size_t)(n * k) * sizeof *merged) : NULL;
+    if (merges && merged == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "weights: no memory");
     }
-    return MIXT_OK;
+    mixt_status status = MIXT_OK;
+    for (int64_t e = 0; e < count && status == MIXT_OK; e++) {
+        const void *from =
+            (const char *)weights->block.data + (p->offset + (size_t)(e * n * k)) * sizeof(float);
+        if (merges) {
+            merge(weights, p, e, merged);
+            from = merged;
+        }
+        status = weights->backend->pack(&compute, from, n, k,
+                                        &weights->packed[weights->packed_count], error);
+        weights->packed_count += status == MIXT_OK;
+    }
+    free(merged);
+    return status;
 }
 
 mixt_status mixt_weights_pack(mixt_weights *weights, mixt_matmul matmul, mixt_error *error)

@@ -15,6 +15,9 @@ void mixt_weights_free(mixt_weights *weights);
  * `matmul` read. Nothing where the device reads them as they lie, or products pack by themselves.
  */
 mixt_status mixt_weights_pack(mixt_weights *weights, mixt_matmul matmul, mixt_error *error);
+/* Whether packing puts adapters into the matrices that they are of, once for all tokens; graphs are
+ * then made `merged`. */
+bool mixt_weights_merge(const mixt_model *model, const mixt_device *device, mixt_matmul matmul);
 /* Binds every parameter of a graph. */
 mixt_status mixt_weights_bind(const mixt_weights *weights, const mixt_graph *graph,
                               mixt_instance *instance, mixt_error *error);
