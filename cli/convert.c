@@ -12,6 +12,7 @@ typedef struct convert_settings {
     const char *model;
     const char *tokenizer;
     const char *output;
+    const char *merge;
     const char *type;
     const char *importance;
     const char *save_importance;
@@ -31,6 +32,13 @@ static const cli_option convert_options[] = {
      .offset = offsetof(convert_settings, output),
      .value = "PATH",
      .help = "what to write: NAME.gguf is a GGUF file, anything else a Hugging Face folder"},
+    {.name = "merge",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(convert_settings, merge),
+     .value = "ADAPTER",
+     .help =
+         "a LoRA adapter in PEFT's format, a folder with adapter_config.json, that is merged "
+         "into the model first; without a type the matrices that it changes are written as F32"},
     {.name = "type",
      .kind = OPTION_TEXT,
      .offset = offsetof(convert_settings, type),
@@ -208,6 +216,20 @@ static void report_left_out(const cli_resources *resources)
     }
 }
 
+static mixt_status merge(const convert_settings *settings, cli_resources *resources,
+                         mixt_error *error)
+{
+    int said = 0;
+    while (mixt_model_remark(resources->model, said) != NULL) { /* when it was opened */
+        said++;
+    }
+    TRY(mixt_model_merge(resources->model, settings->merge, error));
+    for (; mixt_model_remark(resources->model, said) != NULL; said++) {
+        say(stderr, "%s\n", mixt_model_remark(resources->model, said));
+    }
+    return MIXT_OK;
+}
+
 static mixt_status convert(const void *user, cli_resources *resources, mixt_error *error)
 {
     const convert_settings *settings = user;
@@ -215,6 +237,7 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     mixt_convert_report report;
     TRY(open_context(&settings->machine, resources, error));
     TRY(open_model(settings->model, resources, error));
+    TRY(settings->merge == NULL ? MIXT_OK : merge(settings, resources, error));
     TRY(find_tokenizer(settings, resources, error));
     report_left_out(resources);
     mixt_status status = gather(settings, resources, &importance, error);
@@ -252,11 +275,12 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
 /* What is read here stays as it is; as for --output the library looks after the model. */
 static int check_outputs(const convert_settings *settings)
 {
-    const char *const read[] = {settings->importance, settings->tokenizer, settings->model};
+    const char *const read[] = {settings->importance, settings->tokenizer, settings->merge,
+                                settings->model};
     const char *keep = settings->save_importance, *output = settings->output;
-    int status = refuse_replacing("output", output, read, 2, &settings->data);
+    int status = refuse_replacing("output", output, read, 3, &settings->data);
     if (status == STATUS_DONE) {
-        status = refuse_replacing("save-importance", keep, read, 3, &settings->data);
+        status = refuse_replacing("save-importance", keep, read, 4, &settings->data);
     }
     if (status == STATUS_DONE && keep != NULL &&
         (files_are_one(keep, output) || files_would_replace(keep, output))) {
@@ -305,14 +329,16 @@ static int run_convert(void *user, cli_arguments *arguments)
 const cli_command command_convert = {
     .name = "convert",
     .summary = "write a model as GGUF or Hugging Face folder, quantised or not",
-    .synopsis = "MODEL -o OUTPUT [--type TYPE] [--importance FILE | --data PATH...]",
+    .synopsis =
+        "MODEL -o OUTPUT [--merge ADAPTER] [--type TYPE] [--importance FILE | --data PATH...]",
     .about = "Writes a model (a GGUF file or Hugging Face folder) in the other form, or in another "
              "type. Weights whose type stays are copied bit for bit. Q4_K_M and its like are the "
              "mixes of llama.cpp: sensitive tensors get more bits. Types that are not in the list "
              "(IQ1_S to IQ3_M, TQ1_0, NVFP4, ...) are read and not written.",
     .examples = "  mixt convert demo/model -o demo.gguf\n"
                 "  mixt convert model.gguf -o model-q4.gguf --type Q4_K_M --data text/\n"
-                "  mixt convert model.gguf -o folder --type BF16\n",
+                "  mixt convert model.gguf -o folder --type BF16\n"
+                "  mixt convert model/ --merge adapter/ -o merged.gguf --type Q8_0\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", convert_options, 0},
                                   {"machine", options_machine, offsetof(convert_settings, machine)},

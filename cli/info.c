@@ -101,6 +101,9 @@ static void print_info(const mixt_model_info *info)
     if (info->file_type != NULL) {
         printf("%-22s %s\n", "file type", info->file_type);
     }
+    if (info->adapter != NULL) {
+        printf("%-22s %s\n", "adapter", info->adapter);
+    }
     printf("%-22s %d, %d of them with experts\n", "layers", o->layers, info->moe_layers);
     printf("%-22s %d\n", "hidden size", o->hidden_size);
     printf("%-22s %d of %d, %d for keys and values\n", "heads", o->heads, o->head_dim, o->kv_heads);
@@ -130,6 +133,10 @@ static void print_info_json(const mixt_model_info *info)
         printf("null");
     } else {
         print_json_text(stdout, info->file_type);
+    }
+    if (info->adapter != NULL) {
+        printf(", \"adapter\": ");
+        print_json_text(stdout, info->adapter);
     }
     printf(", \"types\": [");
     for (int i = 0; i < info->type_count; i++) {

@@ -535,8 +535,19 @@ MIXT_API mixt_status mixt_model_create(const mixt_model_options *options, uint64
  * checked; the weights stay in their files, which are mapped and read when they are needed, each
  * tensor by its own type (F32, F16, BF16, F8_E4M3 with a factor for each block, GGUF's blocks). A
  * file that is cut short meanwhile gives an error where it is read, never a crash. Training takes
- * the weights into memory as fp32. */
+ * the weights into memory as fp32. A folder that holds an adapter beside its model, as LoRA
+ * training leaves it, is the model with the adapter merged (mixt_model_merge). */
 MIXT_API mixt_status mixt_model_open(const char *path, mixt_model **model, mixt_error *error);
+/* Adds the low-rank updates of a LoRA adapter (Hu et al. 2021, arXiv 2106.09685) to a model's
+ * matrices, before sessions, scores or a trainer are made of it: w + alpha / r * b a in fp32, for w
+ * [out, in], a [r, in] and b [out, r], the sum over r from 0 on. `folder` is in the format of
+ * Hugging Face's PEFT: adapter_config.json and adapter_model.safetensors (F32, F16, BF16). A matrix
+ * of the model is named as in folders of its family, wherever it was opened from; of a stack of
+ * experts (target_parameters) as in transformers 5. Matrices that have an update lie in memory as
+ * fp32 from then on, others where they were. Whatever PEFT would compute otherwise (DoRA, biases,
+ * embeddings, modules saved whole, ...) is refused by name, as are tensors that do not fit, are
+ * alone or adapt nothing; the model is then as it was. What was merged is a remark. */
+MIXT_API mixt_status mixt_model_merge(mixt_model *model, const char *folder, mixt_error *error);
 /* What should be known of an opened model though it is read: line `index` ("FILE: place: what mixt
  * does"), NULL behind the last. `mixt` prints them to standard error. */
 MIXT_API const char *mixt_model_remark(const mixt_model *model, int index);
@@ -579,7 +590,9 @@ typedef struct mixt_model_info {
     const char *held_out; /* what has to be known of scores and traces of the model's routing, in
                              words: decisions that see later tokens, that are not those of
                              training, each that holds; "": nothing */
-    uint64_t reserved[15];
+    const char *adapter;  /* LoRA adapters that were merged: folder, matrices, rank and scale of
+                             each, in words; NULL: none. As long as the model lives */
+    uint64_t reserved[14];
 } mixt_model_info;
 
 MIXT_API void mixt_model_describe(const mixt_model *model, mixt_model_info *info);

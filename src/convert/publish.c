@@ -16,7 +16,9 @@
 #include "core/files.h"
 #include "core/number.h"
 #include "formats/gguf.h"
+#include "model/adapters.h"
 #include "model/config_gguf_rope.h"
+#include "model/peft.h"
 #include "model/storage.h"
 #include "tokenizer/tokenizer.h"
 
@@ -89,6 +91,7 @@ mixt_status mixt_output_begin(mixt_conversion *c)
         return mixt_fail(c->error, MIXT_ERROR_ARGUMENT, "output: is empty");
     }
     MIXT_TRY(check_source(c, output));
+    MIXT_TRY(gguf ? MIXT_OK : mixt_peft_check_output(output, c->error));
     char *parent = strndup(output, length);
     if (parent == NULL) {
         return no_memory(c);
@@ -359,6 +362,8 @@ static mixt_status publish_over(const mixt_conversion *c, char **names, size_t c
         MIXT_TRY(status);
     }
     MIXT_TRY(remove_from(c, "config.json"));
+    MIXT_TRY(remove_from(c, MIXT_ADAPTER_CONFIG)); /* it would be applied to the new model */
+    MIXT_TRY(remove_from(c, MIXT_ADAPTER_WEIGHTS));
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
         MIXT_TRY(is_among(names, count, weights[i]) ? MIXT_OK : remove_from(c, weights[i]));
     }

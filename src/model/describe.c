@@ -173,6 +173,7 @@ void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
         .family = model->family->name,
         .title = model->family->title,
         .file_type = model->file_type,
+        .adapter = model->merged,
         .authors_code = model->family->authors_code,
         .moe_layers = mixt_model_moe_layers(model),
         .held_out = model->options.experts > 0 ? mixt_router_held_out(&model->options.router) : "",

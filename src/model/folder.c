@@ -6,6 +6,7 @@
 #include "core/files.h"
 #include "formats/safetensors.h"
 #include "model/adapters.h"
+#include "model/peft.h"
 
 /* A parameter's piece as fp32, some rows at a time. */
 static mixt_status write_piece(const mixt_model *model, int parameter, size_t first, size_t count,
@@ -195,6 +196,9 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
     mixt_status status = mixt_model_written(model, MIXT_FORM_FOLDER, &written, error);
     if (status == MIXT_OK) {
         status = mixt_folder_create(folder, error);
+    }
+    if (status == MIXT_OK) {
+        status = mixt_peft_check_output(folder, error);
     }
     if (status == MIXT_OK) {
         status = mixt_model_config_text(&written, &config, error);

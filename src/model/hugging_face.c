@@ -5,6 +5,7 @@
 
 #include "core/files.h"
 #include "formats/json.h"
+#include "model/peft.h"
 #include "model/storage.h"
 #include "quant/quant.h"
 
@@ -242,7 +243,19 @@ static mixt_status open_folder(const char *path, const char *config, mixt_model 
         return status;
     }
     (*model)->remarks = remarks;
-    return mixt_model_hold(*model, source, f8, error);
+    MIXT_TRY(mixt_model_hold(*model, source, f8, error));
+    return mixt_peft_is_in(path) ? mixt_model_merge(*model, path, error) : MIXT_OK;
+}
+
+/* An adapter knows neither shapes nor weights of its model. */
+static mixt_status check_alone(const char *path, const char *config, mixt_error *error)
+{
+    return mixt_path_exists(config) || !mixt_peft_is_in(path)
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_FORMAT,
+                           "%s: is a LoRA adapter without its model; merge the two: mixt convert "
+                           "BASE --merge %s -o OUTPUT",
+                           path, path);
 }
 
 mixt_status mixt_model_open(const char *path, mixt_model **model, mixt_error *error)
@@ -255,7 +268,10 @@ mixt_status mixt_model_open(const char *path, mixt_model **model, mixt_error *er
     if (mixt_path_is_folder(path)) {
         char *config = mixt_path_join(path, "config.json");
         status = config == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path)
-                                : open_folder(path, config, model, error);
+                                : check_alone(path, config, error);
+        if (status == MIXT_OK) {
+            status = open_folder(path, config, model, error);
+        }
         free(config);
     } else {
         status = mixt_model_open_gguf(path, model, error);

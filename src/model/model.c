@@ -128,6 +128,7 @@ void mixt_model_free(mixt_model *model)
         mixt_adapters_free(model);
         mixt_model_reset_routing(model);
         mixt_remarks_free(&model->remarks);
+        free(model->merged);
         free(model);
     }
 }

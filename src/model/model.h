@@ -43,6 +43,7 @@ struct mixt_model {
     struct mixt_routing *routing;   /* changed routing of each layer, or NULL */
     mixt_remarks remarks;           /* what should be known of its files */
     const char *file_type;          /* the mix that a GGUF file says it is ("Q3_K_L"), or NULL */
+    char *merged;                   /* LoRA adapters that were merged, in words, or NULL */
 };
 
 /* Options, family and parameters without weights, after checking the options. `place` begins error

@@ -1,0 +1,676 @@
+/* LoRA adapters: those of tests/fixtures/adapters, made and merged by PEFT
+ * (tests/reference/adapters.py), merged here into models from folders and GGUF files, in memory and
+ * mapped, beside their model and apart from it; and what is refused. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "core/files.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+#include "mixt.h"
+#include "model/model.h"
+#include "model/name_pattern.h"
+#include "model/parameters.h"
+#include "scratch.h"
+
+#define ADAPTERS "tests/fixtures/adapters/"
+#define FAMILIES "tests/fixtures/families/"
+#define TOLERANCE 1e-5 /* of logits up to 1; beyond, of the largest one */
+#define COUNT(list) (sizeof(list) / sizeof *(list))
+
+/* ------------------------------------------------------------------------------------------ */
+/* Against PEFT                                                                               */
+
+static mixt_model *base_of(const char *adapter, const char *end)
+{
+    char path[200];
+    mixt_safetensors *file;
+    mixt_error error = MIXT_ERROR_INIT;
+    snprintf(path, sizeof path, ADAPTERS "%s/expected.safetensors", adapter);
+    must(mixt_safetensors_open(path, &file, &error), &error);
+    const char *base = mixt_safetensors_metadata(file, "base");
+    assert_non_null(base);
+    snprintf(path, sizeof path, FAMILIES "%s%s", base, end);
+    mixt_safetensors_close(file);
+    return must_open_model(path);
+}
+
+static void merge(mixt_model *model, const char *adapter)
+{
+    char path[200];
+    mixt_error error = MIXT_ERROR_INIT;
+    snprintf(path, sizeof path, ADAPTERS "%s", adapter);
+    must(mixt_model_merge(model, path, &error), &error);
+}
+
+/* All logits of the fixture's tokens, fed one by one. */
+static void check_logits(const char *adapter, const mixt_model *model)
+{
+    char path[200];
+    mixt_safetensors *file;
+    mixt_session *session;
+    mixt_error error = MIXT_ERROR_INIT;
+    snprintf(path, sizeof path, ADAPTERS "%s/expected.safetensors", adapter);
+    must(mixt_safetensors_open(path, &file, &error), &error);
+    const mixt_tensor_info *ids = mixt_safetensors_find(file, "tokens");
+    const mixt_tensor_info *logits = mixt_safetensors_find(file, "logits");
+    assert_true(ids != NULL && logits != NULL && logits->rank == 2);
+    size_t count = (size_t)logits->shape[0], width = (size_t)logits->shape[1];
+    int32_t *tokens = calloc(count, sizeof *tokens);
+    float *expected = calloc(count * width, sizeof *expected);
+    assert_true(tokens != NULL && expected != NULL);
+    must(mixt_safetensors_read(file, ids, 0, count * sizeof *tokens, tokens, &error), &error);
+    must(mixt_safetensors_read_f32(file, logits, 0, count * width, expected, &error), &error);
+    mixt_safetensors_close(file);
+    double largest = 1, worst = 0;
+    for (size_t i = 0; i < count * width; i++) {
+        largest = fmax(largest, fabs((double)expected[i]));
+    }
+    must(mixt_session_create(scratch_context, model, (int)count, &session, &error), &error);
+    for (size_t t = 0; t < count; t++) {
+        must(mixt_session_feed(session, tokens + t, 1, &error), &error);
+        const float *own = mixt_session_logits(session);
+        for (size_t i = 0; i < width; i++) {
+            double difference = fabs((double)own[i] - (double)expected[t * width + i]);
+            worst = !(difference <= worst) ? difference : worst; /* NaN too */
+        }
+    }
+    mixt_session_free(session);
+    free(tokens);
+    free(expected);
+    print_message("%s: %.2g of logits up to %.3g\n", adapter, worst, largest);
+    if (!(worst <= TOLERANCE * largest)) {
+        fail_msg("%s: logits differ by %g, the largest is %g", adapter, worst, largest);
+    }
+}
+
+/* Every value of every parameter. */
+static void same_values(const char *what, const mixt_model *a, const mixt_model *b)
+{
+    assert_int_equal(a->parameter_count, b->parameter_count);
+    for (int i = 0; i < a->parameter_count; i++) {
+        const mixt_parameter *p = &a->parameters[i];
+        assert_int_equal(p->count, b->parameters[i].count);
+        float *x = malloc(p->count * sizeof *x), *y = malloc(p->count * sizeof *y);
+        assert_true(x != NULL && y != NULL);
+        mixt_model_values(a, i, 0, p->count, x);
+        mixt_model_values(b, i, 0, p->count, y);
+        if (memcmp(x, y, p->count * sizeof *x) != 0) {
+            fail_msg("%s: parameter %s differs", what, p->name);
+        }
+        free(x);
+        free(y);
+    }
+}
+
+static const char *const adapters[] = {"llama",     "mistral", "mixtral",    "mixtral-experts",
+                                       "qwen2_moe", "gpt_oss", "deepseek_v3"};
+
+/* Mapped, in a block, and written: one model, PEFT's. */
+static void merged_as_by_peft(void **state)
+{
+    const char *adapter = *state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model *model = base_of(adapter, ""), *block = base_of(adapter, "");
+    merge(model, adapter);
+    check_logits(adapter, model);
+    must(mixt_model_load(block, &error), &error);
+    merge(block, adapter);
+    same_values(adapter, model, block);
+    must(mixt_model_load(model, &error), &error);
+    same_values(adapter, model, block);
+    char *path = scratch_path(adapter);
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = path;
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
+    mixt_model *written = must_open_model(path);
+    same_values(adapter, written, block);
+    assert_null(mixt_model_remark(written, 0));
+    mixt_model_free(written);
+    mixt_model_free(model);
+    mixt_model_free(block);
+    free(path);
+}
+
+/* Rows of q and k lie the other way in a GGUF file, halves of experts as stacks. */
+static void merged_into_gguf(void **state)
+{
+    const char *adapter = *state;
+    char name[64];
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model *model = base_of(adapter, ".gguf");
+    merge(model, adapter);
+    check_logits(adapter, model);
+    snprintf(name, sizeof name, "%s.gguf", adapter);
+    char *path = scratch_path(name);
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = path;
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
+    mixt_model *written = must_open_model(path);
+    same_values(adapter, written, model);
+    mixt_model_free(written);
+    mixt_model_free(model);
+    free(path);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* The values                                                                                 */
+
+static float *tensor_of(mixt_safetensors *file, const char *name, int64_t rows, int64_t columns)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    const mixt_tensor_info *tensor = mixt_safetensors_find(file, name);
+    assert_non_null(tensor);
+    assert_true(tensor->shape[0] == rows && tensor->shape[1] == columns);
+    size_t count = (size_t)(rows * columns);
+    float *values = malloc(count * sizeof *values);
+    assert_non_null(values);
+    must(mixt_safetensors_read_f32(file, tensor, 0, count, values, &error), &error);
+    return values;
+}
+
+/* w + s * (the sum over k from 0 on), every operation rounded to fp32: the bits of the training
+ * plan's low_rank. */
+static void values_are_the_formula(void **state)
+{
+    (void)state;
+    enum { RANK = 2, ROWS = 24, COLUMNS = 32, EXPERT = 3 };
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_safetensors *file;
+    mixt_model *base = base_of("mixtral-experts", ""), *model = base_of("mixtral-experts", "");
+    merge(model, "mixtral-experts");
+    must(mixt_safetensors_open(ADAPTERS "mixtral-experts/adapter_model.safetensors", &file, &error),
+         &error);
+    const char *at = "base_model.model.model.layers.1.block_sparse_moe.experts.3.w3.";
+    char name[128];
+    snprintf(name, sizeof name, "%slora_A.weight", at);
+    float *a = tensor_of(file, name, RANK, COLUMNS);
+    snprintf(name, sizeof name, "%slora_B.weight", at);
+    float *b = tensor_of(file, name, ROWS, RANK);
+    int up = mixt_model_find(model, MIXT_SLOT_EXPERT_UP, 1);
+    float before[ROWS * COLUMNS], after[ROWS * COLUMNS];
+    mixt_model_values(base, up, EXPERT * ROWS * COLUMNS, ROWS * COLUMNS, before);
+    mixt_model_values(model, up, EXPERT * ROWS * COLUMNS, ROWS * COLUMNS, after);
+    for (int row = 0; row < ROWS; row++) {
+        for (int i = 0; i < COLUMNS; i++) {
+            volatile float sum = 0;
+            for (int k = 0; k < RANK; k++) {
+                volatile float product = b[row * RANK + k] * a[k * COLUMNS + i];
+                sum = sum + product;
+            }
+            volatile float scaled = 1.5f * sum;
+            volatile float expected = before[row * COLUMNS + i] + scaled;
+            assert_true(after[row * COLUMNS + i] == expected);
+        }
+    }
+    free(a);
+    free(b);
+    mixt_safetensors_close(file);
+    mixt_model_free(base);
+    mixt_model_free(model);
+}
+
+/* Others stay in their files. */
+static void only_what_is_adapted_lies_in_memory(void **state)
+{
+    (void)state;
+    mixt_model *model = base_of("qwen2_moe", "");
+    merge(model, "qwen2_moe");
+    const mixt_held *down = &model->held[mixt_model_find(model, MIXT_SLOT_EXPERT_DOWN, 0)];
+    const mixt_held *gate = &model->held[mixt_model_find(model, MIXT_SLOT_EXPERT_GATE, 0)];
+    assert_true(down->matrices[0].type == MIXT_TYPE_F32);
+    assert_true(gate->matrices[0].type == MIXT_TYPE_BF16);
+    mixt_model_free(model);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Beside a model                                                                             */
+
+static void copy_into(const char *from, const char *name, const char *folder)
+{
+    size_t length;
+    char *source = mixt_path_join(from, name), *target = mixt_path_join(folder, name);
+    char *data = read_file(source, &length);
+    write_file(target, data, length);
+    free(data);
+    free(source);
+    free(target);
+}
+
+static char *embed(const char *name, const char *base, const char *adapter)
+{
+    char *folder = scratch_path(name);
+    must(mixt_folder_create(folder, NULL), NULL);
+    if (base != NULL) {
+        copy_into(base, "config.json", folder);
+        copy_into(base, "model.safetensors", folder);
+    }
+    copy_into(adapter, "adapter_config.json", folder);
+    copy_into(adapter, "adapter_model.safetensors", folder);
+    return folder;
+}
+
+static bool is_there(const char *folder, const char *name)
+{
+    char *path = mixt_path_join(folder, name);
+    bool there = mixt_path_exists(path);
+    free(path);
+    return there;
+}
+
+static void beside_its_model_it_is_applied(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model_info info;
+    char *both = embed("both", FAMILIES "mixtral", ADAPTERS "mixtral");
+    mixt_model *model = must_open_model(both), *apart = base_of("mixtral", "");
+    merge(apart, "mixtral");
+    same_values("beside", model, apart);
+    check_logits("mixtral", model);
+    const char *remark = mixt_model_remark(model, 0);
+    assert_non_null(remark);
+    assert_non_null(strstr(remark, "both: LoRA adapter merged: 54 matrices, rank 2 to 3"));
+    mixt_model_describe(model, &info);
+    assert_non_null(info.adapter);
+    assert_non_null(strstr(info.adapter, "both (54 matrices, rank 2 to 3, scale 1.66667 to 2.5)"));
+    /* written elsewhere: the weights, no adapter */
+    char *out = scratch_path("out");
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = out;
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
+    assert_false(is_there(out, "adapter_config.json"));
+    /* trained from: the block has it */
+    must(mixt_model_load(model, &error), &error);
+    same_values("loaded", model, apart);
+    char *saved = scratch_path("saved");
+    must(mixt_model_save(model, saved, &error), &error);
+    mixt_model *back = must_open_model(saved);
+    same_values("saved", back, apart);
+    assert_null(mixt_model_remark(back, 0));
+    mixt_model_free(back);
+    mixt_model_free(apart);
+    mixt_model_free(model);
+    free(saved);
+    free(out);
+    free(both);
+}
+
+static void an_older_adapter_is_not_applied_to_what_is_written(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    char *old = embed("old", FAMILIES "mixtral", ADAPTERS "mixtral");
+    char *saved = embed("old-saved", FAMILIES "mixtral", ADAPTERS "mixtral");
+    mixt_model *plain = must_open_model(FAMILIES "mixtral");
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = old;
+    must(mixt_convert(scratch_context, plain, &options, NULL, NULL, &error), &error);
+    must(mixt_model_save(plain, saved, &error), &error);
+    const char *const folders[] = {old, saved};
+    for (size_t i = 0; i < COUNT(folders); i++) {
+        assert_false(is_there(folders[i], "adapter_config.json"));
+        mixt_model *model = must_open_model(folders[i]);
+        same_values(folders[i], model, plain);
+        mixt_model_free(model);
+    }
+    mixt_model_free(plain);
+    free(saved);
+    free(old);
+}
+
+static void an_adapter_alone_is_no_model(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model *model = NULL;
+    char *alone = embed("alone", NULL, ADAPTERS "mixtral");
+    must_refuse(mixt_model_open(alone, &model, &error), &error, alone, "mixt convert BASE --merge ",
+                "alone");
+    assert_null(model);
+    /* and nothing is written over it */
+    model = must_open_model(FAMILIES "mixtral");
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = alone;
+    error = (mixt_error)MIXT_ERROR_INIT;
+    must_refuse(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error, alone,
+                "holds an adapter", "convert");
+    error = (mixt_error)MIXT_ERROR_INIT;
+    must_refuse(mixt_model_save(model, alone, &error), &error, alone, "holds an adapter", "save");
+    assert_true(is_there(alone, "adapter_model.safetensors"));
+    assert_false(is_there(alone, "config.json"));
+    mixt_model_free(model);
+    free(alone);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* What is refused                                                                            */
+
+typedef struct tensor {
+    const char *name;
+    int64_t rows, columns;
+    mixt_dtype dtype;
+} tensor;
+
+#define PLACE "base_model.model.model.layers.0.self_attn.q_proj."
+#define PAIR                                                                                       \
+    {PLACE "lora_A.weight", 2, 32, MIXT_DTYPE_F32},                                                \
+    {                                                                                              \
+        PLACE "lora_B.weight", 32, 2, MIXT_DTYPE_F32                                               \
+    }
+#define GOOD "\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 4"
+
+/* An adapter of llama-gqa; the first value is `first`. */
+static char *write_adapter(const char *keys, const tensor *tensors, size_t count, float first)
+{
+    static const float values[4096];
+    char config[2048];
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_safetensors_writer *writer;
+    char *folder = scratch_path("refused");
+    must(mixt_folder_create(folder, &error), &error);
+    char *path = mixt_path_join(folder, "adapter_config.json");
+    int length = snprintf(config, sizeof config, "{%s}", keys);
+    write_file(path, config, (size_t)length);
+    free(path);
+    path = mixt_path_join(folder, "adapter_model.safetensors");
+    must(mixt_safetensors_writer_create(path, 0, &writer, &error), &error);
+    for (size_t i = 0; i < count; i++) {
+        must(mixt_safetensors_writer_add(writer, tensors[i].name, tensors[i].dtype, 2,
+                                         &tensors[i].rows, &error),
+             &error);
+    }
+    must(mixt_safetensors_writer_begin(writer, &error), &error);
+    for (size_t i = 0; i < count; i++) {
+        size_t size = tensors[i].dtype == MIXT_DTYPE_F32 ? 4 : 1;
+        size_t bytes = (size_t)(tensors[i].rows * tensors[i].columns) * size;
+        if (i == 0 && bytes > 0) {
+            must(mixt_safetensors_writer_write(writer, &first, size, &error), &error);
+            bytes -= size;
+        }
+        must(mixt_safetensors_writer_write(writer, values, bytes, &error), &error);
+    }
+    must(mixt_safetensors_writer_finish(writer, &error), &error);
+    mixt_safetensors_writer_free(writer);
+    free(path);
+    return folder;
+}
+
+static void must_refuse_to_merge(mixt_model *model, const char *folder, const char *rule)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    must_refuse(mixt_model_merge(model, folder, &error), &error, folder, rule, folder);
+}
+
+static void refused(const char *keys, const tensor *tensors, size_t count, const char *rule)
+{
+    char *folder = write_adapter(keys, tensors, count, 0);
+    mixt_model *model = must_open_model(FAMILIES "llama-gqa");
+    mixt_model *untouched = must_open_model(FAMILIES "llama-gqa");
+    must_refuse_to_merge(model, folder, rule);
+    same_values(rule, model, untouched);
+    assert_null(mixt_model_remark(model, 0));
+    mixt_model_free(model);
+    mixt_model_free(untouched);
+    free(folder);
+}
+
+static void keys_that_change_more_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *keys, *rule;
+    } cases[] = {
+        {"\"r\": 2", "peft_type"},
+        {"\"peft_type\": \"LOHA\", \"r\": 2", "peft_type: 'LOHA'"},
+        {"\"peft_type\": 3", "peft_type"},
+        {"\"peft_type\": \"LORA\", \"r\": 0", "r:"},
+        {"\"peft_type\": \"LORA\", \"r\": -1", "r:"},
+        {"\"peft_type\": \"LORA\", \"r\": 2147483648", "r:"},
+        {"\"peft_type\": \"LORA\", \"r\": 2.5", "r:"},
+        {"\"peft_type\": \"LORA\", \"r\": 3", "lora_A [2,32] and lora_B [32,2] must be [3,32]"},
+        {"\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": NaN", "adapter_config.json"},
+        {"\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": 1e300", "lora_alpha"},
+        {"\"peft_type\": \"LORA\", \"r\": 2, \"lora_alpha\": \"4\"", "lora_alpha"},
+        {GOOD ", \"fan_in_fan_out\": true", "fan_in_fan_out"},
+        {GOOD ", \"use_dora\": true", "use_dora"},
+        {GOOD ", \"use_qalora\": true", "use_qalora"},
+        {GOOD ", \"lora_bias\": true", "lora_bias"},
+        {GOOD ", \"modules_to_save\": [\"lm_head\"]", "modules_to_save"},
+        {GOOD ", \"trainable_token_indices\": [1]", "trainable_token_indices"},
+        {GOOD ", \"layer_replication\": [[0, 1]]", "layer_replication"},
+        {GOOD ", \"alora_invocation_tokens\": [1]", "alora_invocation_tokens"},
+        {GOOD ", \"kasa_config\": {\"a\": 1}", "kasa_config"},
+        {GOOD ", \"use_bdlora\": {\"a\": 1}", "use_bdlora"},
+        {GOOD ", \"something_new\": 1", "something_new: 1: not known"},
+        {GOOD ", \"use_rslora\": 1", "use_rslora"},
+        {GOOD ", \"init_lora_weights\": \"pissa_niter_4\"", "init_lora_weights: 'pissa_niter_4'"},
+        {GOOD ", \"init_lora_weights\": \"olora\"", "init_lora_weights"},
+        {GOOD ", \"init_lora_weights\": 7", "init_lora_weights"},
+        {GOOD ", \"rank_pattern\": [1]", "rank_pattern"},
+        {GOOD ", \"rank_pattern\": {\"q_proj\": 0}", "rank_pattern"},
+        {GOOD ", \"rank_pattern\": {\"q_proj\": 1.5}", "rank_pattern"},
+        {GOOD ", \"rank_pattern\": {\"q_proj\": 5}", "must be [5,32]"},
+        {GOOD ", \"rank_pattern\": {\"q_(proj\": 2}", "'q_(proj' has a ("},
+        {GOOD ", \"alpha_pattern\": {\"(?=q)\": 2}", "has a group that is not read"},
+        {GOOD ", \"alpha_pattern\": {\"q\": \"2\"}", "alpha_pattern"},
+        {GOOD ", \"alpha_pattern\": {\"(((a{200}){200}){200})\": 2}", "is too long"},
+    };
+    static const tensor pair[] = {PAIR};
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        refused(cases[i].keys, pair, COUNT(pair), cases[i].rule);
+    }
+}
+
+static void tensors_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+#define AT "base_model.model.model.layers.0."
+#define F MIXT_DTYPE_F32
+    static const struct {
+        tensor tensors[4];
+        const char *rule;
+    } cases[] = {
+        {{{0}}, "holds no adapter at all"},
+        {{{PLACE "lora_A.weight", 2, 32, F}}, "lora_B.weight is missing"},
+        {{{PLACE "lora_B.weight", 32, 2, F}}, "lora_A.weight is missing"},
+        {{PAIR, {PLACE "lora_A.bias", 1, 2, F}}, "lora_bias"},
+        {{PAIR, {PLACE "lora_magnitude_vector", 1, 32, F}}, "use_dora"},
+        {{PAIR, {PLACE "base_layer.bias", 1, 32, F}}, "bias: all, lora_only"},
+        {{PAIR, {"base_model.model.lm_head.modules_to_save.weight", 96, 32, F}}, "modules_to_save"},
+        {{PAIR, {"base_model.model.lm_head.weight", 96, 32, F}}, "is no part of a LoRA adapter"},
+        {{PAIR, {"model.layers.0.self_attn.k_proj.lora_A.weight", 2, 32, F}}, "is no part"},
+        {{{"base_model.model.model.embed_tokens.lora_embedding_A", 2, 96, F},
+          {"base_model.model.model.embed_tokens.lora_embedding_B", 32, 2, F}},
+         "adapters of embeddings"},
+        {{{"base_model.model.model.embed_tokens.lora_A.weight", 2, 32, F},
+          {"base_model.model.model.embed_tokens.lora_B.weight", 96, 2, F}},
+         "adapters of embeddings"},
+        {{{"base_model.model.lm_head.lora_A.weight", 2, 32, F},
+          {"base_model.model.lm_head.lora_B.weight", 96, 2, F}},
+         "head is its embeddings"},
+        {{{AT "self_attn.r_proj.lora_A.weight", 2, 32, F},
+          {AT "self_attn.r_proj.lora_B.weight", 32, 2, F}},
+         "the model has no such matrix"},
+        {{{AT "input_layernorm.lora_A.weight", 2, 32, F},
+          {AT "input_layernorm.lora_B.weight", 32, 2, F}},
+         "adapts no matrix"},
+        {{{AT "mlp.experts.lora_A.weight", 2, 32, F}, {AT "mlp.experts.lora_B.weight", 32, 2, F}},
+         "the model has no such matrix"},
+        {{{PLACE "lora_A.weight", 2, 31, F}, {PLACE "lora_B.weight", 32, 2, F}}, "must be [2,32]"},
+        {{{PLACE "lora_A.weight", 32, 2, F}, {PLACE "lora_B.weight", 2, 32, F}}, "must be [2,32]"},
+        {{{PLACE "lora_A.weight", 0, 32, F}, {PLACE "lora_B.weight", 32, 0, F}}, "is no matrix"},
+        {{{PLACE "lora_A.weight", 2, 32, MIXT_DTYPE_U8}, {PLACE "lora_B.weight", 32, 2, F}},
+         "has type U8"},
+        {{PAIR, {PLACE "base_layer.weight", 16, 64, F}}, "another shape"},
+        {{PAIR, {AT "self_attn.k_proj.base_layer.weight", 16, 32, F}}, "lora_A.weight is missing"},
+        {{PAIR,
+          {"base_model.model.layers.0.self_attn.q_proj.lora_A.weight", 2, 32, F},
+          {"base_model.model.layers.0.self_attn.q_proj.lora_B.weight", 32, 2, F}},
+         "is adapted twice"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        size_t count = 0;
+        while (count < COUNT(cases[i].tensors) && cases[i].tensors[count].name != NULL) {
+            count++;
+        }
+        refused(GOOD, cases[i].tensors, count, cases[i].rule);
+    }
+}
+
+static void values_that_are_no_numbers_are_refused(void **state)
+{
+    (void)state;
+    static const tensor pair[] = {PAIR};
+    const float values[] = {NAN, INFINITY};
+    for (size_t i = 0; i < COUNT(values); i++) {
+        char *folder = write_adapter(GOOD, pair, COUNT(pair), values[i]);
+        mixt_model *model = must_open_model(FAMILIES "llama-gqa");
+        must_refuse_to_merge(model, folder,
+                             i == 0 ? "holds NaN in row 0, column 0" : "holds Inf in row 0");
+        mixt_model_free(model);
+        free(folder);
+    }
+}
+
+/* Cut anywhere, or a bit turned in the header: refused or merged, never worse. */
+static void damaged_files_are_refused(void **state)
+{
+    (void)state;
+    size_t length;
+    char *data = read_file(ADAPTERS "mixtral/adapter_model.safetensors", &length);
+    char *folder = embed("damaged", NULL, ADAPTERS "mixtral");
+    char *path = mixt_path_join(folder, "adapter_model.safetensors");
+    int refusals = 0, merged = 0;
+    for (size_t i = 0; i < 400; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        char *copy = malloc(length);
+        assert_non_null(copy);
+        memcpy(copy, data, length);
+        size_t bit = i * 7919 % (8 * 2500);
+        copy[bit / 8] = (char)(copy[bit / 8] ^ (i % 2 != 0 ? 1 << bit % 8 : 0));
+        write_file(path, copy, i % 2 != 0 ? length : length * i / 400);
+        free(copy);
+        mixt_model *model = must_open_model(FAMILIES "mixtral");
+        mixt_status status = mixt_model_merge(model, folder, &error);
+        merged += status == MIXT_OK;
+        refusals += status != MIXT_OK;
+        assert_true(status == MIXT_OK || mixt_status_is_refusal(status));
+        assert_true(status == MIXT_OK || strstr(error.message, folder) != NULL);
+        mixt_model_free(model);
+    }
+    assert_true(refusals >= 200 && refusals + merged == 400);
+    unlink(path);
+    mixt_model *model = must_open_model(FAMILIES "mixtral");
+    must_refuse_to_merge(model, folder, "no such file");
+    must_refuse_to_merge(model, FAMILIES "mixtral", "no such file; an adapter is a folder with");
+    mixt_model_free(model);
+    free(data);
+    free(path);
+    free(folder);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Names                                                                                      */
+
+/* [pattern, name, whether Python's re matches] */
+static void patterns_match_as_in_python(void **state)
+{
+    (void)state;
+    json_error_t problem;
+    json_t *root = json_load_file(ADAPTERS "patterns.json", 0, &problem), *one;
+    size_t index;
+    assert_true(json_array_size(root) > 100);
+    json_array_foreach(root, index, one)
+    {
+        const char *what, *pattern = json_string_value(json_array_get(one, 0));
+        const char *name = json_string_value(json_array_get(one, 1));
+        bool matches = mixt_name_matches(pattern, name, &what);
+        if (what != NULL || matches != json_is_true(json_array_get(one, 2))) {
+            fail_msg("'%s' %s '%s' (%s)", pattern, matches ? "matches" : "does not match", name,
+                     what != NULL ? what : "");
+        }
+    }
+    json_decref(root);
+}
+
+/* Patterns over which a matcher that goes back would not end; and what is not read. */
+static void no_pattern_takes_long(void **state)
+{
+    (void)state;
+    static const char *const slow[] = {"(a*)*b", "(a|a)*b", "(a|aa)+$b", "((a+)+)+b",
+                                       "(.*)(.*)(.*)(.*)(.*)(.*)(.*)(.*)b"};
+    static const char *const bad[] = {"a**",    "*a",    "(?P<x>a)", "a\\b", "\\1",  "[a",
+                                      "a{300}", "[z-a]", ")",        "a)",   "((a)", "a\\"};
+    char name[200];
+    memset(name, 'a', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    const char *what;
+    for (size_t i = 0; i < COUNT(slow); i++) {
+        assert_false(mixt_name_matches(slow[i], name, &what));
+        assert_null(what);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        mixt_name_matches(bad[i], name, &what);
+        if (what == NULL) {
+            fail_msg("'%s' is read", bad[i]);
+        }
+    }
+    char *deep = malloc(100001);
+    assert_non_null(deep);
+    memset(deep, '(', 100000);
+    deep[100000] = '\0';
+    mixt_name_matches(deep, name, &what);
+    assert_non_null(what);
+    memset(deep, 'a', 100000);
+    mixt_name_matches(deep, name, &what);
+    assert_non_null(what);
+    for (size_t i = 1; i < 100000; i += 2) {
+        deep[i] = '|';
+    }
+    mixt_name_matches(deep, name, &what);
+    assert_non_null(what);
+    free(deep);
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[32];
+    size_t count = 0;
+    for (size_t i = 0; i < COUNT(adapters); i++) {
+        tests[count++] = (struct CMUnitTest){.name = adapters[i],
+                                             .test_func = merged_as_by_peft,
+                                             .initial_state = (void *)(uintptr_t)adapters[i]};
+        tests[count++] = (struct CMUnitTest){.name = "GGUF",
+                                             .test_func = merged_into_gguf,
+                                             .initial_state = (void *)(uintptr_t)adapters[i]};
+    }
+    const struct CMUnitTest others[] = {
+        cmocka_unit_test(values_are_the_formula),
+        cmocka_unit_test(only_what_is_adapted_lies_in_memory),
+        cmocka_unit_test(beside_its_model_it_is_applied),
+        cmocka_unit_test(an_older_adapter_is_not_applied_to_what_is_written),
+        cmocka_unit_test(an_adapter_alone_is_no_model),
+        cmocka_unit_test(keys_that_change_more_are_refused),
+        cmocka_unit_test(tensors_that_do_not_fit_are_refused),
+        cmocka_unit_test(values_that_are_no_numbers_are_refused),
+        cmocka_unit_test(damaged_files_are_refused),
+        cmocka_unit_test(patterns_match_as_in_python),
+        cmocka_unit_test(no_pattern_takes_long),
+    };
+    for (size_t i = 0; i < COUNT(others); i++) {
+        tests[count++] = others[i];
+    }
+    return _cmocka_run_group_tests("adapter", tests, count, scratch_make_context,
+                                   scratch_remove_context);
+}
