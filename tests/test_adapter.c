@@ -18,6 +18,7 @@
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "mixt.h"
+#include "model/adapters.h"
 #include "model/model.h"
 #include "model/name_pattern.h"
 #include "model/parameters.h"
@@ -113,7 +114,7 @@ static void same_values(const char *what, const mixt_model *a, const mixt_model 
     }
 }
 
-static const char *const adapters[] = {"llama",     "mistral", "mixtral",    "mixtral-experts",
+static const char *const fixtures[] = {"llama",     "mistral", "mixtral",    "mixtral-experts",
                                        "qwen2_moe", "gpt_oss", "deepseek_v3"};
 
 /* Mapped, in a block, and written: one model, PEFT's. */
@@ -218,6 +219,87 @@ static void values_are_the_formula(void **state)
     mixt_safetensors_close(file);
     mixt_model_free(base);
     mixt_model_free(model);
+}
+
+/* A small mixture with adapters on all expert matrices, none of them 0. */
+static mixt_model *model_in_training(void)
+{
+    mixt_model *model;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model_options options = mixt_model_options_default();
+    options.vocab_size = 64;
+    options.layers = 2;
+    options.hidden_size = 48;
+    options.heads = 4;
+    options.kv_heads = 2;
+    options.ffn_size = 40;
+    options.experts = 4;
+    options.experts_per_token = 2;
+    options.context_length = 32;
+    must(mixt_model_create(&options, 7, &model, &error), &error);
+    mixt_adapters adapters = {
+        .rank = 3, .alpha = 5, .targets = MIXT_LORA_GATE | MIXT_LORA_UP | MIXT_LORA_DOWN};
+    must(mixt_adapters_add(model, &adapters, 11, &error), &error);
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        for (size_t k = 0; mixt_slot_is_adapter(p->slot) && k < p->count; k++) {
+            model->weights[p->offset + k] = (float)(0.2 * sin((double)(17 * k + (size_t)i)));
+        }
+    }
+    return model;
+}
+
+static void logits_of(const mixt_model *model, float *logits, size_t width)
+{
+    static const int32_t tokens[] = {3, 14, 15, 9, 2, 6, 53, 58};
+    mixt_session *session;
+    mixt_error error = MIXT_ERROR_INIT;
+    must(mixt_session_create(scratch_context, model, COUNT(tokens), &session, &error), &error);
+    for (size_t t = 0; t < COUNT(tokens); t++) {
+        must(mixt_session_feed(session, tokens + t, 1, &error), &error);
+        memcpy(logits + t * width, mixt_session_logits(session), width * sizeof *logits);
+    }
+    mixt_session_free(session);
+}
+
+/* What a run saves opens as what it computed with, to the bit. */
+static void a_run_is_merged_to_the_bit(void **state)
+{
+    (void)state;
+    enum { WIDTH = 64, TOKENS = 8 };
+    static float in_training[WIDTH * TOKENS], merged[WIDTH * TOKENS], base[WIDTH * TOKENS];
+    mixt_error error = MIXT_ERROR_INIT;
+    char *path = scratch_path("run"), *out = scratch_path("run-merged");
+    mixt_model *run = model_in_training();
+    must(mixt_model_save(run, path, &error), &error);
+    logits_of(run, in_training, WIDTH);
+    mixt_model *opened = must_open_model(path);
+    assert_non_null(strstr(mixt_model_remark(opened, 0), "24 matrices, rank 3, scale 1.66667"));
+    must(mixt_model_load(opened, &error), &error); /* as the run has it, in a block */
+    logits_of(opened, merged, WIDTH);
+    assert_memory_equal(merged, in_training, sizeof merged);
+    /* and written */
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = out;
+    must(mixt_convert(scratch_context, opened, &options, NULL, NULL, &error), &error);
+    mixt_model *written = must_open_model(out);
+    same_values("written", written, opened);
+    mixt_model_free(written);
+    mixt_model_free(opened);
+    /* the adapters do something */
+    char *config = mixt_path_join(path, MIXT_ADAPTER_CONFIG);
+    assert_int_equal(unlink(config), 0);
+    opened = must_open_model(path);
+    must(mixt_model_load(opened, &error), &error);
+    logits_of(opened, base, WIDTH);
+    assert_memory_not_equal(base, in_training, sizeof base);
+    mixt_model_free(opened);
+    /* one that learns cannot take another */
+    must_refuse(mixt_model_merge(run, path, &error), &error, "model", "in training", "run");
+    mixt_model_free(run);
+    free(config);
+    free(path);
+    free(out);
 }
 
 /* Others stay in their files. */
@@ -647,16 +729,17 @@ int main(void)
 {
     struct CMUnitTest tests[32];
     size_t count = 0;
-    for (size_t i = 0; i < COUNT(adapters); i++) {
-        tests[count++] = (struct CMUnitTest){.name = adapters[i],
+    for (size_t i = 0; i < COUNT(fixtures); i++) {
+        tests[count++] = (struct CMUnitTest){.name = fixtures[i],
                                              .test_func = merged_as_by_peft,
-                                             .initial_state = (void *)(uintptr_t)adapters[i]};
+                                             .initial_state = (void *)(uintptr_t)fixtures[i]};
         tests[count++] = (struct CMUnitTest){.name = "GGUF",
                                              .test_func = merged_into_gguf,
-                                             .initial_state = (void *)(uintptr_t)adapters[i]};
+                                             .initial_state = (void *)(uintptr_t)fixtures[i]};
     }
     const struct CMUnitTest others[] = {
         cmocka_unit_test(values_are_the_formula),
+        cmocka_unit_test(a_run_is_merged_to_the_bit),
         cmocka_unit_test(only_what_is_adapted_lies_in_memory),
         cmocka_unit_test(beside_its_model_it_is_applied),
         cmocka_unit_test(an_older_adapter_is_not_applied_to_what_is_written),
