@@ -8,13 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "core/memory.h"
 #include "core/platform.h"
+#include "core/threads.h"
 #include "model/adapters.h"
 #include "model/peft.h"
 #include "model/storage.h"
 #include "ops/low_rank.h"
 
+#define ROWS_OF_ITEM 16
 #define MODULE_MOST 112 /* longer than any tensor's name in a model */
 
 static const char prefix[] = "base_model.model.";
@@ -44,10 +47,10 @@ typedef struct merge {
     update *updates;
     size_t count, capacity;
     float ***merged; /* [parameter_count][held.count]: matrices in memory, or NULL */
-    size_t bytes;    /* of matrices that will lie in memory */
-    size_t scratch_values;
-    float *scratch; /* a tensor, and behind it a row of b */
-    size_t largest_a, largest_b;
+    float *scratch;  /* a tensor */
+    mixt_pool *pool;
+    float *b_rows; /* [threads, rank_most] */
+    int64_t rank_most;
     float **a, **b, **base; /* [count]: values */
     int matrices;
     mixt_error *error;
@@ -460,25 +463,27 @@ static size_t values_of(const merge *m, const update *u)
 
 static mixt_status prepare(merge *m)
 {
-    size_t most = 1, rank = 1, total = 0;
+    size_t most = 1, total = 0;
+    MIXT_TRY(mixt_pool_create(0, &m->pool, m->error));
+    size_t threads = (size_t)mixt_pool_threads(m->pool);
     for (size_t i = 0; i < m->count; i++) {
         const update *u = &m->updates[i];
         most = !u->stack && values_of(m, u) > most ? values_of(m, u) : most;
-        rank = (size_t)u->rank > rank ? (size_t)u->rank : rank;
+        m->rank_most = u->rank > m->rank_most ? u->rank : m->rank_most;
         total += values_of(m, u) * sizeof(float);
     }
     if (m->model->held != NULL && total >= mixt_memory_available()) {
         return no_memory(m, total);
     }
     m->merged = calloc((size_t)m->model->parameter_count, sizeof *m->merged);
-    m->scratch = malloc((most + rank) * sizeof *m->scratch);
-    m->scratch_values = most;
+    m->scratch = malloc(most * sizeof *m->scratch);
+    m->b_rows = malloc(threads * (size_t)m->rank_most * sizeof *m->b_rows);
     m->a = calloc(m->count, sizeof *m->a);
     m->b = calloc(m->count, sizeof *m->b);
     m->base = calloc(m->count, sizeof *m->base);
-    if (m->merged == NULL || m->scratch == NULL || m->a == NULL || m->b == NULL ||
-        m->base == NULL) {
-        return no_memory(m, (most + rank) * sizeof *m->scratch);
+    if (m->merged == NULL || m->scratch == NULL || m->b_rows == NULL || m->a == NULL ||
+        m->b == NULL || m->base == NULL) {
+        return no_memory(m, most * sizeof *m->scratch);
     }
     for (size_t i = 0; i < m->count; i++) {
         const update *u = &m->updates[i];
@@ -493,13 +498,37 @@ static mixt_status prepare(merge *m)
 /* ------------------------------------------------------------------------------------------ */
 /* Merging                                                                                    */
 
-static void add_to_rows(const update *u, const float *a, const float *b, float *rows)
+/* Rows of one matrix, side by side. */
+typedef struct row_task {
+    merge *m;
+    const update *u;
+    const float *a; /* [rank, in] */
+    const float *b; /* value k of row r: b[r * b_row + k * b_step] */
+    int64_t b_row, b_step;
+    float *rows; /* [count, in] */
+    int64_t count;
+} row_task;
+
+static void add_to_rows(void *context, int64_t item, int thread)
 {
+    const row_task *task = context;
+    const update *u = task->u;
     const mixt_low_rank shape = {u->in, u->rank, u->scale};
-    for (int64_t row = 0; row < u->out; row++) {
-        float *w = rows + row * u->in;
-        mixt_low_rank_row_f32(&shape, w, b + row * u->rank, a, w);
+    float *b = task->m->b_rows + thread * task->m->rank_most;
+    for (int64_t row = item * ROWS_OF_ITEM; row < (item + 1) * ROWS_OF_ITEM && row < task->count;
+         row++) {
+        float *w = task->rows + row * u->in;
+        for (int64_t k = 0; k < u->rank; k++) {
+            b[k] = task->b[row * task->b_row + k * task->b_step];
+        }
+        mixt_low_rank_row_f32(&shape, w, b, task->a, w);
     }
+}
+
+static void run(const row_task *task)
+{
+    mixt_pool_run(task->m->pool, mixt_divide_up(task->count, ROWS_OF_ITEM), add_to_rows,
+                  (void *)(uintptr_t)task);
 }
 
 static void merge_matrix(merge *m, size_t index)
@@ -522,7 +551,7 @@ static void merge_matrix(merge *m, size_t index)
     if (m->base[index] != NULL) {
         memcpy(tensor, m->base[index], values_of(m, u) * sizeof *tensor);
     }
-    add_to_rows(u, m->a[index], m->b[index], tensor);
+    run(&(row_task){m, u, m->a[index], m->b[index], u->rank, 1, tensor, u->out});
     for (size_t i = first; i < end && !plain; i++) {
         const mixt_layout_piece *piece = &parts[i].piece;
         mixt_layout_gather(
@@ -531,26 +560,18 @@ static void merge_matrix(merge *m, size_t index)
     }
 }
 
-/* Rows of one stack: row f of its matrices is row `from` + f * `step` of b. */
+/* One stack: row f of its matrices is row `from` + f * `step` of b. */
 static void merge_side(merge *m, size_t index, int parameter, int64_t from, int64_t step)
 {
     const update *u = &m->updates[index];
     const mixt_parameter *p = &m->model->parameters[parameter];
-    const mixt_low_rank shape = {u->in, u->rank, u->scale};
-    int64_t experts = p->size[0], rows = p->size[1];
-    float *b = m->scratch + m->scratch_values;
+    int64_t experts = p->size[0], rows = p->size[1], row_of_b = u->rank * experts;
+    size_t each = (size_t)(rows * u->in);
     assert(p->size[2] == u->in);
     for (int64_t e = 0; e < experts; e++) {
-        size_t each = (size_t)(rows * u->in);
-        float *matrix = writable(m, parameter, (size_t)e * each, each);
-        for (int64_t row = 0; row < rows; row++) {
-            const float *of_row = m->b[index] + (from + row * step) * u->rank * experts;
-            for (int64_t k = 0; k < u->rank; k++) {
-                b[k] = of_row[k * experts + e];
-            }
-            float *w = matrix + row * u->in;
-            mixt_low_rank_row_f32(&shape, w, b, m->a[index] + e * u->rank * u->in, w);
-        }
+        run(&(row_task){m, u, m->a[index] + e * u->rank * u->in, m->b[index] + from * row_of_b + e,
+                        step * row_of_b, experts, writable(m, parameter, (size_t)e * each, each),
+                        rows});
     }
 }
 
@@ -628,6 +649,8 @@ static void release(merge *m)
     free(m->base);
     free(m->merged);
     free(m->scratch);
+    free(m->b_rows);
+    mixt_pool_free(m->pool);
     free(m->taken);
     free(m->updates);
     mixt_folder_tensors_free(&m->tensors);
