@@ -165,6 +165,12 @@ const cli_option options_router[] = {
            "how a selection bias is balanced: by --bias-rate, or set to the load's quantile"),
     ROW("balance-coefficient", 0, NUMBER, ROUTER(balance_coefficient), 0, 1e6, "X",
         "its coefficient; 0: off", "aux-loss-weight"),
+    ROW("balance-groups", 0, INT, ROUTER(balance_groups), 0, 4096, "D",
+        "experts in D groups with a balance loss of their own, as on D devices; 0: none "
+        "(DeepSeekMoE)",
+        NULL),
+    ROW("device-balance-coefficient", 0, NUMBER, ROUTER(device_balance_coefficient), 0, 1e6, "X",
+        "coefficient of that loss; 0: off", NULL),
     ROW("z-coefficient", 0, NUMBER, ROUTER(z_coefficient), 0, 1e6, "X",
         "coefficient of the router z-loss; 0: off", "router-z-loss-weight"),
     ROW("bias-rate", 0, NUMBER, ROUTER(bias_rate), 0, 1, "X",

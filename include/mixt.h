@@ -388,7 +388,12 @@ typedef struct mixt_router_options {
     bool adaptive_balance; /* each layer's balance_coefficient a follows its drop rate d:
                               a <- 0.99 a + 0.01 min(d / 5, balance_coefficient) (Skywork-MoE,
                               equations 7 to 9) */
-    uint64_t reserved[8];
+    double device_balance_coefficient; /* of the loss over balance_groups, beside the other one */
+    int balance_groups; /* D groups of E / D experts, ids in order, are balanced as well: D sum_g
+                           (sum of the group's f_i) (sum of its P_i), f_i and P_i as in `balance`
+                           and its scope; 1 at balance. DeepSeek's device-level loss (DeepSeekMoE
+                           2401.06066, section 3.3). 0 or 1: none */
+    uint64_t reserved[6];
 } mixt_router_options;
 
 /* How experts are chosen, the words of mixt_router_options.select in order, each behind a space:

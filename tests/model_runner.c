@@ -142,14 +142,16 @@ double test_run_again(const mixt_model *model, test_run *run, bool backward)
         sum += real_at(nll, real_size, (size_t)i);
     }
     run->cross_entropy = sum * (real_size == 8 ? run->scale[0] : (double)(float)run->scale[0]);
-    run->balance = run->z = 0;
+    run->balance = run->device = run->z = 0;
     for (int i = 0; i < run->graph->moe_layers; i++) {
         const void *losses =
             mixt_instance_view(run->instance, run->graph->routes[i].value[ROUTE_LOSSES]);
         run->balance += real_at(losses, real_size, ROUTE_LOSS_BALANCE) / run->graph->moe_layers;
+        run->device += real_at(losses, real_size, ROUTE_LOSS_DEVICE) / run->graph->moe_layers;
         run->z += real_at(losses, real_size, ROUTE_LOSS_Z) / run->graph->moe_layers;
     }
     return run->cross_entropy + model->options.router.balance_coefficient * run->balance +
+           model->options.router.device_balance_coefficient * run->device +
            model->options.router.z_coefficient * run->z;
 }
 

@@ -20,7 +20,7 @@ typedef struct test_run {
     mixt_batch batch;
     double scale[2];
     int64_t tokens;
-    double cross_entropy, balance, z; /* means; balance and z over layers */
+    double cross_entropy, balance, device, z; /* means; the losses of routers over layers */
 } test_run;
 
 /* Builds, binds and runs forward and backward of (mean cross-entropy + weighted routing losses).

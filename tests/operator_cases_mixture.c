@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* route: {T, capacity, d, E, k, score, flags, groups * 16 + groups used, capacity in percent} */
+/* route: {T, capacity, d, E, k, score, flags, groups * 16 + groups used, capacity in percent,
+ * groups that are balanced} */
 
 enum {
     RENORMALISE = 1,
@@ -96,6 +97,14 @@ static const int64_t route_rows[][CASE_NUMBERS] = {
     {33, 40, 5, 6, 2, MIXT_SCORE_SIGMOID, DOCUMENTS | SKYWORK | CAP | FACTORS},
     {130, 140, 6, 10, 3, MIXT_SCORE_SOFTMAX, SEEN},
     {70, 70, 6, 8, 2, MIXT_SCORE_SIGMOID, SEEN | GSHARD | RENORMALISE | FACTORS},
+    {130, 140, 6, 12, 3, MIXT_SCORE_SOFTMAX, RENORMALISE, 0, 0, 4},
+    {70, 70, 6, 8, 2, MIXT_SCORE_SIGMOID, GSHARD | FACTORS, 0, 0, 2},
+    {40, 50, 6, 8, 2, MIXT_SCORE_TOP_K_SOFTMAX, CAPACITY, 0, 0, 8},
+    {300, 310, 7, 16, 2, MIXT_SCORE_SOFTMAX, DOCUMENTS | RENORMALISE, 0, 0, 4},
+    {130, 130, 6, 10, 3, MIXT_SCORE_SIGMOID, DOCUMENTS | GSHARD | FACTORS, 0, 0, 5},
+    {130, 140, 6, 12, 3, MIXT_SCORE_SOFTMAX, SEEN | FACTORS, 0, 0, 3},
+    {70, 80, 8, 8, 2, MIXT_SCORE_SOFTMAX, EXPERT_CHOICE | TRAINING | RENORMALISE, 0, 0, 4},
+    {33, 33, 8, 12, 12, MIXT_SCORE_SOFTMAX, ALL | MASK, 0, 0, 6},
 };
 
 static bool route_has(const operator_case *c, int64_t flag)
@@ -153,6 +162,7 @@ static void route_prepare(operator_case *c)
                 .balance_scope = route_has(c, DOCUMENTS) ? MIXT_BALANCE_OVER_SEQUENCE
                                  : route_has(c, SEEN)    ? MIXT_BALANCE_OVER_STEP
                                                          : MIXT_BALANCE_OVER_BATCH,
+                .balance_groups = (int)c->p[9],
             },
         .mask = route_has(c, MASK) ? mask : NULL,
         .forced = route_has(c, FORCED) ? forced : NULL,
@@ -160,6 +170,7 @@ static void route_prepare(operator_case *c)
     c->attributes.router = &c->spec;
     c->attributes.capacity = route_has(c, CAPACITY) ? 0.75 : 0;
     c->attributes.balance_weight = route_has(c, NO_LOSSES) ? 0 : 0.7;
+    c->attributes.device_weight = route_has(c, NO_LOSSES) ? 0 : 0.9;
     c->attributes.z_weight = route_has(c, NO_LOSSES) ? 0 : 0.3;
     c->request.in[ROUTE_X] = by_token(c, 1, c->p[2]);
     c->attributes.training = route_has(c, TRAINING);
@@ -223,6 +234,7 @@ static void route_fill(operator_case *c)
     route_fill_balance(c);
     c->implied[ROUTE_LOSSES] = calloc(ROUTE_LOSS_COUNT, sizeof(double));
     c->implied[ROUTE_LOSSES][ROUTE_LOSS_BALANCE] = scale * c->attributes.balance_weight * factor;
+    c->implied[ROUTE_LOSSES][ROUTE_LOSS_DEVICE] = scale * c->attributes.device_weight;
     c->implied[ROUTE_LOSSES][ROUTE_LOSS_Z] = scale * c->attributes.z_weight;
 }
 
@@ -481,10 +493,12 @@ static void route_naive_record(const operator_case *c, const double *weights,
     }
 }
 
-/* The balance loss of rows [begin, end), from the rows' scores of sum 1 [T, E]. */
+/* The balance loss of rows [begin, end), from the rows' scores of sum 1 [T, E]; that over groups as
+ * DeepSeek writes it: the mean of f_i = E / (k T) times the choices, and the sum of P_i. */
 static double route_naive_share(const operator_case *c, const double *scores, const int32_t *ids,
-                                int64_t begin, int64_t end)
+                                const int64_t rows[2], double *device)
 {
+    int64_t begin = rows[0], end = rows[1], groups = c->p[9];
     int64_t experts = c->p[3], columns = c->request.out[ROUTE_IDS].size[1];
     bool first_only = route_has(c, GSHARD);
     double mean[64] = {0}, counts[64] = {0}, loss = 0;
@@ -506,6 +520,15 @@ static double route_naive_share(const operator_case *c, const double *scores, co
     for (int64_t e = 0; e < experts; e++) {
         loss += route_has(c, SKYWORK) ? pow(1 / (double)experts - mean[e], 2)
                                       : (double)experts * counts[e] / all * mean[e];
+    }
+    *device = 0;
+    for (int64_t g = 0; g < groups; g++) {
+        double f = 0, p = 0;
+        for (int64_t e = g * experts / groups; e < (g + 1) * experts / groups; e++) {
+            f += (double)experts * counts[e] / all / ((double)experts / (double)groups);
+            p += mean[e];
+        }
+        *device += f * p;
     }
     return loss;
 }
@@ -531,8 +554,10 @@ static void route_naive_losses(const operator_case *c, const double *logits, dou
         while (end < c->tokens && c->integer[ROUTE_FIRST][end] == begin) {
             end++;
         }
-        losses[ROUTE_LOSS_BALANCE] += route_naive_share(c, scores, ids, begin, end) *
-                                      (double)(end - begin) / (double)c->tokens;
+        double device, part = (double)(end - begin) / (double)c->tokens;
+        const int64_t rows[2] = {begin, end};
+        losses[ROUTE_LOSS_BALANCE] += route_naive_share(c, scores, ids, rows, &device) * part;
+        losses[ROUTE_LOSS_DEVICE] += device * part;
     }
 }
 

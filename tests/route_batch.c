@@ -52,8 +52,11 @@ void route_batch_create(route_batch *batch, const mixt_router_spec *spec, bool t
 {
     mixt_error error = MIXT_ERROR_INIT;
     *batch = (route_batch){.spec = *spec, .scale = {1, 1}};
-    batch->attributes = (mixt_attributes){
-        .router = &batch->spec, .training = training, .balance_weight = 1, .z_weight = 1};
+    batch->attributes = (mixt_attributes){.router = &batch->spec,
+                                          .training = training,
+                                          .balance_weight = 1,
+                                          .device_weight = 1,
+                                          .z_weight = 1};
     mixt_shape_request *request = &batch->request;
     request->attributes = &batch->attributes;
     request->capacity = tokens;

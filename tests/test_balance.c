@@ -1,5 +1,6 @@
 /* What balances experts: losses, their gradients and quantile biases against other programs'
- * numbers (tests/reference/balance.py), the pieces of both, and whole steps of training. */
+ * numbers (tests/reference/balance.py, device_balance.py), the pieces of both, and whole steps of
+ * training. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,10 +23,12 @@
 enum { BATCHES = 3, ROWS = 32, DOCUMENT = 8, EXPERTS = 8, CHOSEN = 2 };
 #define VALUES (ROWS * EXPERTS) /* logits of a batch */
 
-/* The named line of the fixture, which must have that many numbers. */
-static float *read_line(const char *wanted, long expected)
+/* The named line of a fixture, which must have that many numbers. */
+static float *read_line(const char *fixture, const char *wanted, long expected)
 {
-    FILE *file = fopen("tests/fixtures/router/balance.txt", "r");
+    char path[80];
+    snprintf(path, sizeof path, "tests/fixtures/router/%s.txt", fixture);
+    FILE *file = fopen(path, "r");
     assert_non_null(file);
     char name[40] = "";
     long count;
@@ -75,20 +78,24 @@ static void routed_open(routed *r, const mixt_router_options *options)
     r->batch.call.d_in[ROUTE_X] = r->d_x;
 }
 
-/* Loss and gradient of the last batch, the others of the step before it where it counts them. */
+/* Loss and gradient of the last batch, the others of the step before it where it counts them. With
+ * groups those of their loss. */
 static void check_loss(const char *name, const mixt_router_options *options)
 {
-    float *logits = read_line("logits", (long)BATCHES * VALUES),
-          *want = read_line(name, VALUES + 1);
+    bool groups = options->balance_groups > 0;
+    float *logits = read_line("balance", "logits", (long)BATCHES * VALUES),
+          *want = read_line(groups ? "device_balance" : "balance", name, VALUES + 1);
     routed r;
     routed_open(&r, options);
+    r.batch.attributes.balance_weight = groups ? 0 : 1;
     bool step = options->balance_scope == MIXT_BALANCE_OVER_STEP;
     for (int batch = step ? 0 : BATCHES - 1; batch < BATCHES; batch++) {
         r.batch.call.in[ROUTE_X] = logits + batch * VALUES;
         mixt_route_forward_f32(&r.batch.call);
     }
     mixt_route_backward_f32(&r.batch.call);
-    double loss = (double)((const float *)r.batch.call.out[ROUTE_LOSSES])[ROUTE_LOSS_BALANCE];
+    const float *losses = r.batch.call.out[ROUTE_LOSSES];
+    double loss = (double)losses[groups ? ROUTE_LOSS_DEVICE : ROUTE_LOSS_BALANCE];
     if (!(fabs(loss - (double)want[0]) <= 1e-6 * fabs((double)want[0]))) {
         fail_msg("%s: the loss is %.9g, not %.9g", name, loss, (double)want[0]);
     }
@@ -136,6 +143,22 @@ static void losses_are_those_of_others(void **state)
     }
 }
 
+static void device_losses_are_those_of_the_papers(void **state)
+{
+    (void)state;
+    static const char *const scopes[] = {"batch", "step", "sequence"};
+    for (int i = 0; i < 3 * 2 * 3; i++) {
+        char name[40];
+        bool sigmoid = i / 3 % 2 == 1;
+        mixt_router_options options = {.balance_scope = (mixt_balance_scope)(i / 6),
+                                       .balance_groups = 2 << i % 3,
+                                       .score = sigmoid ? MIXT_SCORE_SIGMOID : MIXT_SCORE_SOFTMAX};
+        snprintf(name, sizeof name, "%s_%s_%d", scopes[i / 6], sigmoid ? "sigmoid" : "softmax",
+                 options.balance_groups);
+        check_loss(name, &options);
+    }
+}
+
 /* The biases of a step of these rows, by the pieces that a trainer calls. */
 static void quantile_bias(const mixt_router_spec *spec, const float *logits, int64_t rows,
                           const float *bias, float *centred)
@@ -166,13 +189,14 @@ static void quantiles_are_those_of_others(void **state)
         const char *name;
         double within; /* others take a neighbour of the quantile, or the edge of its bin */
     } rows[] = {{"torch_bias", 1e-6}, {"megatron_bias", 0.01}, {"titan_bias", 0.02}};
-    float *logits = read_line("logits", (long)BATCHES * VALUES), *bias = read_line("bias", EXPERTS);
+    float *logits = read_line("balance", "logits", (long)BATCHES * VALUES),
+          *bias = read_line("balance", "bias", EXPERTS);
     mixt_router_spec spec = {
         EXPERTS, CHOSEN, {.score = MIXT_SCORE_SIGMOID, .scale = 1}, NULL, NULL};
     float have[EXPERTS];
     quantile_bias(&spec, logits, (int64_t)BATCHES * ROWS, bias, have);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        float *want = read_line(rows[i].name, EXPERTS);
+        float *want = read_line("balance", rows[i].name, EXPERTS);
         double worst = test_largest_difference(have, want, EXPERTS);
         print_message("%-14s biases within %.1e\n", rows[i].name, worst);
         assert_true(worst <= rows[i].within);
@@ -264,6 +288,94 @@ static void quantiles_balance_what_is_chosen(void **state)
     free(logits);
 }
 
+/* One batch through forward and backward: both losses, and the gradient of x [T, E]. */
+static void route_both(const mixt_router_spec *spec, const float *weights, const float *x,
+                       float losses[ROUTE_LOSS_COUNT], float *d_x)
+{
+    int experts = spec->experts;
+    route_batch batch;
+    int32_t seen[64];
+    float *identity = calloc((size_t)(experts * experts), sizeof *identity);
+    route_batch_create(&batch, spec, true, ROWS, experts);
+    batch.attributes.balance_weight = (double)weights[0];
+    batch.attributes.device_weight = (double)weights[1];
+    batch.attributes.z_weight = 0.25;
+    batch.attributes.capacity = spec->options.select == 0 ? spec->options.capacity : 0;
+    for (int e = 0; e < experts; e++) {
+        identity[e * experts + e] = 1;
+        seen[e] = 3 * e;
+    }
+    for (int t = 0; t < ROWS; t++) {
+        batch.first[t] = t < 5 ? 0 : t < 20 ? 5 : 20;
+    }
+    batch.call.in[ROUTE_X] = (void *)(uintptr_t)x;
+    batch.call.in[ROUTE_WEIGHT] = identity;
+    batch.call.in[ROUTE_SEEN] = spec->options.balance_scope == MIXT_BALANCE_OVER_STEP ? seen : NULL;
+    batch.call.d_in[ROUTE_X] = d_x;
+    mixt_route_forward_f32(&batch.call);
+    mixt_route_backward_f32(&batch.call);
+    memcpy(losses, batch.call.out[ROUTE_LOSSES], ROUTE_LOSS_COUNT * sizeof *losses);
+    route_batch_free(&batch);
+    free(identity);
+}
+
+static mixt_router_spec random_grouped(mixt_random_key *key, uint64_t *at)
+{
+    int groups = 2 + (int)mixt_random_below(key, (*at)++, 5);
+    int experts = groups * (1 + (int)mixt_random_below(key, (*at)++, 5));
+    mixt_router_spec spec = {.experts = experts, .options = {.scale = 1}};
+    mixt_router_options *o = &spec.options;
+    spec.chosen = 1 + (int)mixt_random_below(key, (*at)++, (uint64_t)experts);
+    o->balance_groups = groups;
+    o->select = mixt_random_below(key, (*at)++, 4) == 0 ? 3 : 0; /* experts choose: ids of -1 */
+    o->score = o->select == 3 ? MIXT_SCORE_SIGMOID : (mixt_score)mixt_random_below(key, (*at)++, 3);
+    o->balance = (mixt_balance)mixt_random_below(key, (*at)++, 2);
+    o->balance_scope = (mixt_balance_scope)mixt_random_below(key, (*at)++, 3);
+    o->capacity = o->select == 0 && mixt_random_below(key, (*at)++, 2) == 0 ? 0.5 : 0;
+    return spec;
+}
+
+/* Groups of one expert have the experts' loss and gradient, to the bit. Otherwise it does not
+ * matter which expert of a group is which, and the pull is the same for all experts of one. */
+static void groups_of_one_are_experts(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 600 };
+    static const float experts_alone[] = {0.7F, 0}, groups_alone[] = {0, 0.7F};
+    mixt_random_key key = {8, MIXT_RANDOM_DATA, 3};
+    uint64_t at = 0;
+    double apart = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        float x[ROWS * 64], swapped[ROWS * 64], d_x[2][ROWS * 64], losses[2][ROUTE_LOSS_COUNT];
+        mixt_router_spec spec = random_grouped(&key, &at);
+        int experts = spec.experts, size = experts / spec.options.balance_groups;
+        size_t bytes = (size_t)(ROWS * experts) * sizeof(float);
+        for (int i = 0; i < ROWS * experts; i++) {
+            x[i] = (float)mixt_random_normal(&key, at++);
+        }
+        memcpy(swapped, x, sizeof x); /* the first and the last expert of the last group */
+        for (int t = 0; t < ROWS; t++) {
+            swapped[t * experts + experts - size] = x[t * experts + experts - 1];
+            swapped[t * experts + experts - 1] = x[t * experts + experts - size];
+        }
+        bool step = spec.options.balance_scope == MIXT_BALANCE_OVER_STEP;
+        route_both(&spec, groups_alone, x, losses[0], d_x[0]);
+        route_both(&spec, groups_alone, swapped, losses[1], d_x[1]);
+        double before = (double)losses[0][ROUTE_LOSS_DEVICE];
+        apart = step ? apart : fmax(apart, fabs((double)losses[1][ROUTE_LOSS_DEVICE] / before - 1));
+        spec.options.balance_groups = experts;
+        route_both(&spec, groups_alone, x, losses[0], d_x[0]);
+        spec.options.balance_groups = round % 2; /* none */
+        route_both(&spec, experts_alone, x, losses[1], d_x[1]);
+        assert_true(losses[1][ROUTE_LOSS_DEVICE] == 0 && losses[0][ROUTE_LOSS_DEVICE] > 0);
+        assert_true(losses[0][ROUTE_LOSS_DEVICE] == losses[1][ROUTE_LOSS_BALANCE]);
+        assert_memory_equal(d_x[0], d_x[1], bytes);
+    }
+    print_message("%d routers; a group's experts in another order: loss within %.1e\n", ROUNDS,
+                  apart);
+    assert_true(apart < 1e-6);
+}
+
 static void coefficients_follow_drops(void **state)
 {
     (void)state;
@@ -279,14 +391,26 @@ static void what_cannot_work_together_is_refused(void **state)
 {
     (void)state;
     const mixt_router_spec good = {8, 2, {.scale = 1, .balance_coefficient = 0.01}, NULL, NULL};
-    static const char *const says[] = {"counts no choices", "needs one to begin with",
-                                       "a selection bias",  "no rate",
-                                       "k best experts",    "no groups",
-                                       "not chosen"};
-    mixt_router_spec bad[7];
-    for (int i = 0; i < 7; i++) {
+    static const char *const says[] = {"counts no choices",
+                                       "needs one to begin with",
+                                       "a selection bias",
+                                       "no rate",
+                                       "k best experts",
+                                       "no groups",
+                                       "not chosen",
+                                       "balance_groups 3 does not divide 8 experts",
+                                       "balance_groups 16 does not divide 8 experts",
+                                       "balance_groups -2 does not divide 8 experts",
+                                       "needs balance_groups, 2 or more",
+                                       "counts choices, and Skywork's counts none",
+                                       "device_balance_coefficient -1 is not 0 or more"};
+    enum { BAD = sizeof says / sizeof *says };
+    static const int groups[BAD] = {[7] = 3, 16, -2, 1, 4, 4};
+    mixt_router_spec bad[BAD];
+    for (int i = 0; i < BAD; i++) {
         bad[i] = good;
-        bad[i].options.bias_update = i >= 2 ? MIXT_BIAS_QUANTILE : MIXT_BIAS_SIGN;
+        bad[i].options.balance_groups = groups[i];
+        bad[i].options.bias_update = i >= 2 && i < 7 ? MIXT_BIAS_QUANTILE : MIXT_BIAS_SIGN;
         bad[i].options.select_bias = i >= 3;
     }
     bad[0].options.balance = MIXT_BALANCE_SKYWORK;
@@ -298,8 +422,11 @@ static void what_cannot_work_together_is_refused(void **state)
     bad[5].options.groups = 4;
     bad[5].options.groups_used = 2;
     bad[6].chosen = 8;
+    bad[10].options.device_balance_coefficient = 0.05;
+    bad[11].options.balance = MIXT_BALANCE_SKYWORK;
+    bad[12].options.device_balance_coefficient = -1;
     assert_int_equal(mixt_router_check(&good, NULL), MIXT_OK);
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < BAD; i++) {
         mixt_error error = MIXT_ERROR_INIT;
         assert_int_equal(mixt_router_check(&bad[i], &error), MIXT_ERROR_ARGUMENT);
         if (strncmp(error.message, "router: ", 8) != 0 || strstr(error.message, says[i]) == NULL) {
@@ -315,12 +442,31 @@ typedef struct outcome {
     char hash[65];
     mixt_step_report last;
     double violation; /* mean of the last ten steps */
+    double fullest;   /* share of the choices that the fullest of four groups has, the same */
 } outcome;
+
+/* Of four groups of experts, in the mean over the layers. */
+static double fullest_group(const mixt_trainer *trainer)
+{
+    double mean = 0;
+    int layers = trainer->graph->moe_layers, experts = trainer->model->options.experts;
+    for (int layer = 0; layer < layers; layer++) {
+        double groups[4] = {0}, most = 0, all = 0;
+        for (int e = 0; e < experts; e++) {
+            double count = (double)trainer->counts[layer * experts + e];
+            groups[4 * e / experts] += count;
+            most = fmax(most, groups[4 * e / experts]);
+            all += count;
+        }
+        mean += most / all / layers;
+    }
+    return mean;
+}
 
 static outcome train(const mixt_model_options *model, bool recompute, int threads, int steps)
 {
     train_setup s;
-    outcome result = {{0}, {0}, 0};
+    outcome result = {{0}, {0}, 0, 0};
     train_setup_open(&s, threads, model);
     s.options.accumulation = 3;
     s.options.batch_size = 2;
@@ -330,6 +476,7 @@ static outcome train(const mixt_model_options *model, bool recompute, int thread
     for (int i = 0; i < steps; i++) {
         result.last = train_setup_steps(trainer, 1);
         result.violation += i >= steps - 10 ? result.last.max_violation / 10 : 0;
+        result.fullest += i >= steps - 10 ? fullest_group(trainer) / 10 : 0;
     }
     strcpy(result.hash, mixt_trainer_state_hash(trainer));
     mixt_trainer_free(trainer);
@@ -341,8 +488,8 @@ static outcome train(const mixt_model_options *model, bool recompute, int thread
 static void runs_do_not_depend_on_threads(void **state)
 {
     (void)state;
-    char hashes[5][65];
-    for (int i = 0; i < 5; i++) {
+    char hashes[7][65];
+    for (int i = 0; i < 7; i++) {
         mixt_model_options model = train_setup_model_options();
         mixt_router_options *r = &model.router;
         r->balance_coefficient = 0.01;
@@ -351,6 +498,8 @@ static void runs_do_not_depend_on_threads(void **state)
                                     : MIXT_BALANCE_OVER_BATCH;
         r->adaptive_balance = i == 3;
         r->bias_update = i == 4 ? MIXT_BIAS_QUANTILE : MIXT_BIAS_SIGN;
+        r->balance_groups = i >= 5 ? 2 : 0;
+        r->device_balance_coefficient = i == 5 ? 0.05 : i == 6 ? 0.1 : 0;
         outcome one = train(&model, false, 1, 4), other = train(&model, true, 3, 4);
         assert_string_equal(one.hash, other.hash);
         strcpy(hashes[i], one.hash);
@@ -358,6 +507,29 @@ static void runs_do_not_depend_on_threads(void **state)
             assert_string_not_equal(hashes[i], hashes[j]);
         }
     }
+}
+
+/* Groups are measured without a coefficient too, and are evener with one; their experts need not
+ * be. */
+static void groups_balance_a_run(void **state)
+{
+    (void)state;
+    outcome runs[3];
+    for (int i = 0; i < 3; i++) {
+        mixt_model_options model = train_setup_model_options();
+        model.experts = 8;
+        model.router.balance_coefficient = 0;
+        model.router.balance_groups = i == 0 ? 0 : 4;
+        model.router.device_balance_coefficient = i == 2 ? 0.05 : 0;
+        runs[i] = train(&model, false, 1, 40);
+        print_message("%d groups, coefficient %g: loss over them %.4f, the fullest has %.3f of the "
+                      "choices, max violation %.3f\n",
+                      model.router.balance_groups, model.router.device_balance_coefficient,
+                      runs[i].last.device_balance_loss, runs[i].fullest, runs[i].violation);
+    }
+    assert_string_equal(runs[0].hash, runs[1].hash);
+    assert_true(runs[0].last.device_balance_loss == 0 && runs[1].last.device_balance_loss > 0.5);
+    assert_true(runs[2].fullest - 0.25 < (runs[1].fullest - 0.25) / 2);
 }
 
 static void quantiles_balance_a_run(void **state)
@@ -413,6 +585,7 @@ static void coefficients_are_logged(void **state)
     mixt_model_options model = train_setup_model_options();
     model.router.balance_coefficient = 0.02;
     model.router.adaptive_balance = true;
+    model.router.balance_groups = 2;
     train_setup s;
     train_setup_open(&s, 1, &model);
     mixt_trainer *trainer = NULL;
@@ -441,6 +614,9 @@ static void coefficients_are_logged(void **state)
     assert_non_null(strstr(text, want));
     assert_non_null(strstr(text, "\"max_violation\":"));
     assert_null(strstr(text, "\"dropped\":"));
+    snprintf(want, sizeof want, "\"device_balance\":%.9g,", report.device_balance_loss);
+    assert_true(report.device_balance_loss > 0.5);
+    assert_non_null(strstr(text, want));
     free(text);
     mixt_trainer_free(trainer);
     train_setup_close(&s);
@@ -450,12 +626,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses_are_those_of_others),
+        cmocka_unit_test(device_losses_are_those_of_the_papers),
         cmocka_unit_test(quantiles_are_those_of_others),
         cmocka_unit_test(a_quantile_is_where_a_sort_has_it),
         cmocka_unit_test(quantiles_balance_what_is_chosen),
+        cmocka_unit_test(groups_of_one_are_experts),
         cmocka_unit_test(coefficients_follow_drops),
         cmocka_unit_test(what_cannot_work_together_is_refused),
         cmocka_unit_test(runs_do_not_depend_on_threads),
+        cmocka_unit_test(groups_balance_a_run),
         cmocka_unit_test(quantiles_balance_a_run),
         cmocka_unit_test(drops_are_counted),
         cmocka_unit_test(coefficients_are_logged),

@@ -81,6 +81,11 @@ static void gradients_variants(void **state)
     o = test_small_options();
     o.router.noise = MIXT_NOISE_TOP_K;
     check_gradients(&o, "noisy top-k");
+    o = test_small_options();
+    o.experts = 6;
+    o.router.balance_groups = 2;
+    o.router.device_balance_coefficient = 0.7;
+    check_gradients(&o, "groups of experts balanced too");
 }
 
 static void phases_agree(void **state)

@@ -18,7 +18,7 @@
 
 #define VOCABULARY 257
 #define FED 6
-#define PADDING 42 /* bytes between the fields of mixt_model_options */
+#define PADDING 46 /* bytes between the fields of mixt_model_options */
 
 typedef struct outcome_counts {
     int64_t refused, untrainable, own, other, skipped, broken;
@@ -144,6 +144,8 @@ static void draw_router(dice *d, mixt_router_options *r)
     r->group_score = (mixt_group_score)below(d, 2);
     r->weights = often(d, 85) ? MIXT_ROUTER_LEARNED : MIXT_ROUTER_FROZEN;
     r->balance = often(d, 80) ? MIXT_BALANCE_SWITCH : MIXT_BALANCE_GSHARD;
+    r->balance_groups = often(d, 70) ? 0 : below(d, 9);
+    r->device_balance_coefficient = r->balance_groups < 2 || often(d, 30) ? 0 : PICK(d, 0.05, 1e6);
     r->balance_coefficient = often(d, 60) ? 0.01 : PICK(d, 0, 0.1, 1e6);
     r->z_coefficient = often(d, 60) ? 0.001 : PICK(d, 0, 0.3, 1e6);
 }

@@ -160,6 +160,8 @@ static void balance_is_resumed(void **state)
         r->adaptive_balance = i == 1;
         r->capacity = i == 1 ? 1.25 : 0;
         r->bias_update = i == 2 ? MIXT_BIAS_QUANTILE : MIXT_BIAS_SIGN;
+        r->balance_groups = i == 0 ? 2 : 0;
+        r->device_balance_coefficient = i == 0 ? 0.05 : 0;
         resume_case(&model, &options);
     }
 }

@@ -149,12 +149,12 @@ static void test_selection(void **state)
 /* Losses */
 
 /* balance and z by their definitions, in double, over the rows that are finite */
-static void direct_losses(const route_batch *made, double losses[2])
+static void direct_losses(const route_batch *made, double losses[ROUTE_LOSS_COUNT])
 {
     int experts = made->spec.experts, chosen = made->spec.chosen;
     int64_t tokens = made->call.tokens;
     double mean[256] = {0}, share[256] = {0};
-    losses[ROUTE_LOSS_BALANCE] = losses[ROUTE_LOSS_Z] = 0;
+    losses[ROUTE_LOSS_BALANCE] = losses[ROUTE_LOSS_DEVICE] = losses[ROUTE_LOSS_Z] = 0;
     for (int64_t t = 0; t < tokens; t++) {
         const float *logits = (const float *)made->call.out[ROUTE_SCORES] + t * experts;
         const int32_t *ids = (const int32_t *)made->call.out[ROUTE_IDS] + t * chosen;
@@ -180,6 +180,11 @@ static void direct_losses(const route_batch *made, double losses[2])
     for (int e = 0; e < experts; e++) {
         losses[ROUTE_LOSS_BALANCE] += experts * share[e] * mean[e];
     }
+    int groups = made->spec.options.balance_groups;
+    for (int i = 0; i < experts * experts && groups > 0; i++) { /* pairs of the same group */
+        bool same = i / experts * groups / experts == i % experts * groups / experts;
+        losses[ROUTE_LOSS_DEVICE] += same ? groups * share[i / experts] * mean[i % experts] : 0;
+    }
 }
 
 static void test_losses(void **state)
@@ -192,6 +197,7 @@ static void test_losses(void **state)
             .chosen = 1 + i % 3 % (2 + i),
             .options = {.score = (mixt_score)(i / 2 % 2 * 2), .scale = 1},
         };
+        spec.options.balance_groups = (2 + i) % 3 == 0 ? 3 : (2 + i) % 2 == 0 ? 2 : 0;
         spec.options.balance = i % 2 == 0 ? MIXT_BALANCE_SWITCH : MIXT_BALANCE_GSHARD;
         route_batch made;
         route_batch_create(&made, &spec, false, 1 + i * 37, 1);
@@ -200,10 +206,10 @@ static void test_losses(void **state)
             route_fill_row(t % 10 == 9 ? ROUTE_SOME_NAN : ROUTE_NORMAL, spec.experts, logits);
         }
         mixt_route_decide_f32(&made.call);
-        double want[2];
+        double want[ROUTE_LOSS_COUNT];
         direct_losses(&made, want);
         const float *have = made.call.out[ROUTE_LOSSES];
-        for (int loss = 0; loss < 2; loss++) {
+        for (int loss = 0; loss < ROUTE_LOSS_COUNT; loss++) {
             if (!(fabs((double)have[loss] - want[loss]) <= 1e-5 * fabs(want[loss]))) {
                 fail_msg("loss %d is %g, not %g", loss, (double)have[loss], want[loss]);
             }

@@ -109,7 +109,8 @@ typedef struct mixt_step_report {
     double dropped;       /* share of the step's choices that were beyond their experts' capacity */
     double max_violation; /* most loaded expert over the mean, less 1 (MaxVio of 2408.15664), mean
                              over layers; 0 is balance */
-    uint64_t reserved[6];
+    double device_balance_loss; /* of balance_groups, mean over layers, without coefficient */
+    uint64_t reserved[5];
 } mixt_step_report;
 
 typedef struct mixt_trainer mixt_trainer;

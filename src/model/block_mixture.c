@@ -29,6 +29,7 @@ static mixt_attributes route_attributes(const mixt_builder *b, int layer)
                                          : phase == MIXT_PHASE_SCORE ? o->evaluation_capacity
                                                                      : 0,
                              .balance_weight = o->balance_coefficient / routers,
+                             .device_weight = o->device_balance_coefficient / routers,
                              .z_weight = o->z_coefficient / routers};
 }
 

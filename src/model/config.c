@@ -34,6 +34,8 @@ static const mixt_config_row router_rows[] = {
     ROUTER("bias_update", INTEGER, bias_update, 0, 0, MIXT_BIAS_QUANTILE),
     ROUTER("choice_scope", INTEGER, choice_scope, 0, 0, MIXT_CHOICE_OVER_SEQUENCE),
     ROUTER("adaptive_balance", BOOL, adaptive_balance, 0, 0, 1),
+    ROUTER("device_balance_coefficient", NUMBER, device_balance_coefficient, 0, 0, 1e6),
+    ROUTER("balance_groups", INTEGER, balance_groups, 0, 0, MIXT_EXPERTS_MAX),
     MIXT_FIELDS_END,
 };
 

@@ -101,6 +101,8 @@ const mixt_config_row mixt_option_fields[] = {
     TRAINING(INTEGER, router.bias_update),
     TRAINING(INTEGER, router.choice_scope),
     TRAINING(BOOL, router.adaptive_balance),
+    TRAINING(NUMBER, router.device_balance_coefficient),
+    TRAINING(INTEGER, router.balance_groups),
     MIXT_FIELDS_END,
 };
 

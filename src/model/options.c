@@ -105,6 +105,9 @@ void mixt_model_fill(mixt_model_options *options)
         (options->router.bias_rate > 0 || options->router.bias_update == MIXT_BIAS_QUANTILE)) {
         options->router.select_bias = true;
     }
+    if (options->router.balance_groups == 1) {
+        options->router.balance_groups = 0;
+    }
     if (options->router.groups <= 1) {
         options->router.groups = options->router.groups_used = 0;
     }

@@ -45,6 +45,7 @@ typedef enum mixt_op {
 enum {
     ROUTE_LOSS_BALANCE,
     ROUTE_LOSS_Z,
+    ROUTE_LOSS_DEVICE, /* of the balance groups; 0 where there are none */
     ROUTE_LOSS_COUNT,
 };
 
@@ -93,6 +94,7 @@ typedef struct mixt_attributes {
     bool exact;                 /* linear: exact fp32 product whatever the mode */
     const struct mixt_router_spec *router; /* route */
     double balance_weight;                 /* route: coefficient / layers of the balance loss */
+    double device_weight;                  /* route: the same of the loss over balance groups */
     double z_weight;                       /* route: coefficient / layers of the z-loss */
     bool training;                         /* route: what is done in training alone */
     double capacity;                       /* route: mixt_router_capacity's factor */

@@ -3,6 +3,9 @@
  * and P_i the mean over tokens of the row's scores, which sum to 1 (sigmoid scores are divided by
  * their sum, as DeepSeek-V3 does). f_i is a constant for the gradient.
  * Skywork: balance = sum_i (1 / E - P_i)^2, which counts no choices.
+ * Over D groups of experts (DeepSeek's devices, 2401.06066 section 3.3): device = D sum_g f'_g P'_g
+ * with f'_g and P'_g the sums of the group's f_i and P_i. There f_i is E times ours and f' their
+ * mean, which is the same.
  * Over sequences every document has its own f_i and P_i, and the loss is their mean by tokens; over
  * a step f_i is of all choices in ROUTE_SEEN, to which the forward adds this batch's.
  * z = mean over tokens of logsumexp(logits)^2 (ST-MoE).
@@ -86,6 +89,47 @@ static void find_pull(const balanced *b, double factor, real *pull)
         pull[e] = (real)(by_scores(b->spec) ? factor * -2 * missing_of(b, e)
                                             : factor * experts * share_of(b, e));
     }
+}
+
+/* Of the experts that begin at `first`; where a group is one of them, what loss_of counts. */
+static double group_share(const balanced *b, int first, int size)
+{
+    double share = 0;
+    for (int e = first; e < first + size; e++) {
+        share += share_of(b, e);
+    }
+    return share;
+}
+
+static double device_loss_of(const balanced *b)
+{
+    int groups = b->spec->options.balance_groups, size = b->spec->experts / groups;
+    double along = 0;
+    for (int first = 0; first < b->spec->experts; first += size) {
+        double sum = 0;
+        for (int e = first; e < first + size; e++) {
+            sum += (double)b->sums[e];
+        }
+        along += group_share(b, first, size) * sum;
+    }
+    return along * groups / b->rows;
+}
+
+/* Adds d loss / d P_i of the groups, times `factor`. */
+static void add_device_pull(const balanced *b, double factor, real *pull)
+{
+    int groups = b->spec->options.balance_groups, size = b->spec->experts / groups;
+    for (int first = 0; first < b->spec->experts; first += size) {
+        double own = factor * groups * group_share(b, first, size);
+        for (int e = first; e < first + size; e++) {
+            pull[e] += (real)own;
+        }
+    }
+}
+
+static bool has_groups(const mixt_call *call)
+{
+    return call->attributes->router->options.balance_groups > 1;
 }
 
 static bool counts_first(const mixt_call *call)
@@ -175,7 +219,8 @@ static balanced document_of(const mixt_call *call, mixt_range rows, int32_t *cou
     return (balanced){spec, count, counts, choices_of(call, count), sums};
 }
 
-/* A part's sums [E + 1]; of documents the sum of their losses by tokens, and z at the end. */
+/* A part's sums [E + 1]; of documents the sums of their losses by tokens, those of groups (of two
+ * experts or more) behind the others, and z at the end. */
 static void loss_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
@@ -192,6 +237,9 @@ static void loss_rows(void *context, int64_t item, int thread)
     for (int64_t t = range.begin; next_document(call, t, range.end, &document); t = document.end) {
         balanced b = document_of(call, document, counts, sums);
         partial[0] += (real)(b.rows * loss_of(&b));
+        if (has_groups(call)) {
+            partial[1] += (real)(b.rows * device_loss_of(&b));
+        }
         partial[experts] += sums[experts];
     }
 }
@@ -216,11 +264,14 @@ void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
     int32_t counts[MIXT_EXPERTS_MAX];
     assert(experts <= MIXT_EXPERTS_MAX);
     real *sums = sum_parts(call), *losses = call->out[ROUTE_LOSSES];
+    bool groups = has_groups(call);
     losses[ROUTE_LOSS_BALANCE] = sums[0] / (real)call->tokens;
+    losses[ROUTE_LOSS_DEVICE] = groups ? sums[1] / (real)call->tokens : 0;
     if (!by_sequence(call)) {
         add_seen(call, counts);
         balanced b = batch_of(call, counts, sums);
         losses[ROUTE_LOSS_BALANCE] = (real)loss_of(&b);
+        losses[ROUTE_LOSS_DEVICE] = groups ? (real)device_loss_of(&b) : 0;
     }
     losses[ROUTE_LOSS_Z] = sums[experts] / (real)call->tokens;
 }
@@ -228,6 +279,7 @@ void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
 typedef struct balance_run {
     const mixt_call *call;
     double balance;   /* d step's loss / d balance loss of a token's batch or document */
+    double device;    /* and / d that over groups */
     const real *pull; /* [E]: d step's loss / d P_i, for one token; of a batch */
     real z;           /* d step's loss / d logsumexp^2 */
     real *d_logits;
@@ -258,6 +310,15 @@ static void add_gradients(const balance_run *run, mixt_range rows, const real *p
     }
 }
 
+/* Of both losses; `pull` may be the sums. */
+static void find_pulls(const balanced *b, const balance_run *run, real *pull)
+{
+    find_pull(b, run->balance, pull);
+    if (run->device != 0) {
+        add_device_pull(b, run->device, pull);
+    }
+}
+
 static void gradient_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
@@ -275,7 +336,7 @@ static void gradient_documents(void *context, int64_t item, int thread)
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item), document;
     for (int64_t t = range.begin; next_document(call, t, range.end, &document); t = document.end) {
         balanced b = document_of(call, document, counts, sums);
-        find_pull(&b, run->balance, sums);
+        find_pulls(&b, run, sums);
         add_gradients(run, document, sums);
     }
 }
@@ -296,13 +357,14 @@ void MIXT_REAL(mixt_balance_gradient)(const mixt_call *call, real *d_logits, rea
     const mixt_router_spec *spec = attributes->router;
     double scale =
         (double)((const real *)call->in[ROUTE_SCALE])[MIXT_SCALE_ROUTER] / (double)call->tokens;
-    double weight = balance_weight(call);
+    double weight = balance_weight(call), device = has_groups(call) ? attributes->device_weight : 0;
     int32_t counts[MIXT_EXPERTS_MAX];
     real pull[MIXT_EXPERTS_MAX];
-    if (scale == 0 || (weight == 0 && attributes->z_weight == 0)) {
+    if (scale == 0 || (weight == 0 && device == 0 && attributes->z_weight == 0)) {
         return;
     }
-    balance_run run = {call, scale * weight, pull, (real)(scale * attributes->z_weight), d_logits};
+    balance_run run = {
+        call, scale * weight, scale * device, pull, (real)(scale * attributes->z_weight), d_logits};
     if (by_sequence(call)) {
         mixt_pool_run(call->compute->pool, mixt_divide_up(call->tokens, MIXT_ROWS),
                       gradient_documents, &run);
@@ -312,7 +374,7 @@ void MIXT_REAL(mixt_balance_gradient)(const mixt_call *call, real *d_logits, rea
     summed.workspace = workspace;
     memset(pull, 0, (size_t)spec->experts * sizeof *pull);
     balanced b = batch_of(call, counts, by_scores(spec) ? sum_parts(&summed) : pull);
-    find_pull(&b, run.balance, pull);
+    find_pulls(&b, &run, pull);
     mixt_pool_run(call->compute->pool, mixt_divide_up(call->tokens, MIXT_ROWS), gradient_rows,
                   &run);
 }

@@ -49,6 +49,7 @@ static mixt_status check_numbers(const mixt_router_options *options, mixt_error 
         {"normalise", options->normalise},
         {"soft_cap", options->soft_cap},
         {"balance_coefficient", options->balance_coefficient},
+        {"device_balance_coefficient", options->device_balance_coefficient},
         {"z_coefficient", options->z_coefficient},
         {"bias_rate", options->bias_rate},
         {"jitter", options->jitter},
@@ -110,6 +111,24 @@ static const char *check_quantile(const mixt_router_spec *spec)
                                          : NULL;
 }
 
+static mixt_status check_balance_groups(const mixt_router_spec *spec, mixt_error *error)
+{
+    const mixt_router_options *o = &spec->options;
+    if (o->balance_groups < 0 ||
+        (o->balance_groups > 0 && spec->experts % o->balance_groups != 0)) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "router: balance_groups %d does not divide %d experts", o->balance_groups,
+                         spec->experts);
+    }
+    const char *wrong = NULL;
+    if (o->device_balance_coefficient > 0 && o->balance_groups < 2) {
+        wrong = "a device balance coefficient needs balance_groups, 2 or more";
+    } else if (o->balance_groups > 1 && o->balance == MIXT_BALANCE_SKYWORK) {
+        wrong = "the loss over balance_groups counts choices, and Skywork's counts none";
+    }
+    return wrong == NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %s", wrong);
+}
+
 /* Options that only work with, or without, others. */
 static mixt_status check_together(const mixt_router_spec *spec, mixt_error *error)
 {
@@ -164,6 +183,7 @@ mixt_status mixt_router_check(const mixt_router_spec *spec, mixt_error *error)
     }
     MIXT_TRY(check_choices(options, error));
     MIXT_TRY(check_together(spec, error));
+    MIXT_TRY(check_balance_groups(spec, error));
     return mixt_router_method_of(spec)->check(spec, error);
 }
 

@@ -95,7 +95,7 @@ static mixt_status put_coefficients(mixt_log *log, int64_t step, const mixt_log_
 mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t tokens,
                           const mixt_log_balance *balance, mixt_error *error)
 {
-    const mixt_scalar scalars[] = {
+    mixt_scalar scalars[12] = {
         {"loss", report->loss},
         {"balance", report->balance_loss},
         {"z", report->z_loss},
@@ -106,9 +106,14 @@ mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t
         {"max_violation", report->max_violation},
         {"dead_fraction", report->dead_fraction},
         {"effective_experts", report->effective_experts},
-        {"dropped", report->dropped}, /* the last: only with a capacity */
     };
-    const int count = (int)(sizeof scalars / sizeof *scalars) - !balance->capacity;
+    int count = 10;
+    if (balance->capacity) {
+        scalars[count++] = (mixt_scalar){"dropped", report->dropped};
+    }
+    if (balance->groups) {
+        scalars[count++] = (mixt_scalar){"device_balance", report->device_balance_loss};
+    }
     mixt_buffer line = {0};
     mixt_buffer_format(&line, "{\"step\":%lld", (long long)report->step);
     for (int i = 0; i < count; i++) {

@@ -13,9 +13,10 @@ mixt_status mixt_log_open(const char *folder, int64_t step, mixt_log **log, mixt
 void mixt_log_close(mixt_log *log);
 /* To the disk, before a checkpoint: a resumed run finds a line for each of its steps. */
 mixt_status mixt_log_sync(mixt_log *log, mixt_error *error);
-/* What is said of balance where it is there: drops with a capacity, coefficients that change. */
+/* What is said of balance where it is there: drops with a capacity, the loss over groups of
+ * experts, coefficients that change. */
 typedef struct mixt_log_balance {
-    bool capacity;
+    bool capacity, groups;
     const double *coefficients; /* [layers]; NULL: they do not change */
     int layers;
 } mixt_log_balance;

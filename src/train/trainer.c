@@ -348,6 +348,7 @@ static void collect(mixt_trainer *trainer, int micro, mixt_step_sums *sums)
         }
         sums->dropped -= route.offsets[route.experts];
         sums->balance += route.losses[ROUTE_LOSS_BALANCE];
+        sums->device += route.losses[ROUTE_LOSS_DEVICE];
         sums->z += route.losses[ROUTE_LOSS_Z];
         sums->broken += mixt_route_broken(&route, NULL);
         mixt_balancer_collect(trainer, layer, micro, &route);
@@ -403,8 +404,8 @@ mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, 
  * does not fit counts as infinite. */
 static bool is_finite(const mixt_step_sums *sums, double gradient_scale)
 {
-    return isfinite(sums->nll) && isfinite(sums->balance) && isfinite(sums->z) &&
-           sums->broken == 0 && isfinite(sums->gradient_norm) &&
+    return isfinite(sums->nll) && isfinite(sums->balance) && isfinite(sums->device) &&
+           isfinite(sums->z) && sums->broken == 0 && isfinite(sums->gradient_norm) &&
            sums->gradient_norm * gradient_scale < 1e18;
 }
 
@@ -418,6 +419,7 @@ static void fill_report(mixt_trainer *trainer, const mixt_step_sums *sums, doubl
     report->steps = o->steps;
     report->loss = sums->targets > 0 ? sums->nll / (double)sums->targets : 0;
     report->balance_loss = parts > 0 ? sums->balance / parts : 0;
+    report->device_balance_loss = parts > 0 ? sums->device / parts : 0;
     report->z_loss = parts > 0 ? sums->z / parts : 0;
     report->gradient_norm = sums->gradient_norm;
     report->tokens_per_second = (double)(trainer->rows * o->accumulation) / took;
@@ -492,6 +494,7 @@ static mixt_status afterwards(mixt_trainer *trainer, mixt_step_report *report, m
     if (done || report->was_skipped || c->step % o->log_every == 0) {
         const mixt_model_options *m = &trainer->model->options;
         mixt_log_balance balance = {m->experts > 0 && m->router.capacity > 0,
+                                    m->experts > 0 && m->router.balance_groups > 1,
                                     mixt_balancer_coefficients(trainer),
                                     trainer->graph->moe_layers};
         status = mixt_log_step(trainer->log, report, c->tokens, &balance, error);

@@ -25,13 +25,13 @@ typedef struct mixt_counters {
 
 /* Sums over the micro batches of a step. */
 typedef struct mixt_step_sums {
-    double nll;           /* over all rows with a target */
-    int64_t targets;      /* those rows */
-    double balance, z;    /* over micro batches and MoE layers */
-    int64_t broken;       /* router rows with a logit that is not finite */
-    int64_t choices;      /* over micro batches and MoE layers */
-    int64_t dropped;      /* of them, beyond capacities */
-    double gradient_norm; /* global, before clipping */
+    double nll;                /* over all rows with a target */
+    int64_t targets;           /* those rows */
+    double balance, device, z; /* over micro batches and MoE layers */
+    int64_t broken;            /* router rows with a logit that is not finite */
+    int64_t choices;           /* over micro batches and MoE layers */
+    int64_t dropped;           /* of them, beyond capacities */
+    double gradient_norm;      /* global, before clipping */
 } mixt_step_sums;
 
 typedef enum mixt_train_block {
