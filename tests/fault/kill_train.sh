@@ -2,7 +2,7 @@
 # tests/fault/kill_train.sh COUNT [SEED] [BUILD] [SELECT]: kills a training process with SIGKILL
 # COUNT times at random moments and looks whether each resume has lost a saved step or a bit. A
 # second run that is never killed says what the bits must be. SELECT: the router's way of choosing
-# by its number (0). The last line is "N passed, M failed".
+# by its number (0), -1: adapters on experts. The last line is "N passed, M failed".
 set -eu
 count=${1:-1000}
 seed=${2:-1}
