@@ -671,6 +671,9 @@ static mixt_status print_dry_run(train_settings *settings, const cli_arguments *
     mixt_model_info info;
     double forward, backward;
     TRY(find_shape(settings, arguments, resources, error));
+    if (resources->model != NULL) {
+        TRY(mixt_trainer_check(resources->model, training, error));
+    }
     TRY(mixt_model_options_describe(&settings->model, training->window, &info, &forward, &backward,
                                     error));
     long long step = (long long)training->batch_size * training->accumulation * training->window;
@@ -761,7 +764,8 @@ const cli_command command_train = {
     .examples = "  mixt train --data text/ --out run --layers 4 --experts 8 --steps 2000\n"
                 "  mixt train small.conf --learning_rate=3e-4 --out run2\n"
                 "  mixt train --out run\n"
-                "  mixt train --init-from run/model --data more.jsonl --out run3\n",
+                "  mixt train --init-from run/model --data more.jsonl --out run3\n"
+                "  mixt train --init-from run/model --data more.jsonl --out run4 --lora-rank 8\n",
     .positional = "config",
     .groups =
         (const cli_group[]){

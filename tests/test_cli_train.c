@@ -153,6 +153,8 @@ static void adapters_learn_beside_a_model(void **state)
     shell_refuses(NEW "--out lora --lora-rank 0", "--lora-rank: 0 is not in 1..");
     shell_refuses(NEW "--out lora --lora-alpha 4", "--lora-alpha: of adapters");
     shell_refuses(NEW "--out lora --lora-targets up", "--lora-targets: of adapters");
+    shell_do(LORA "--dry-run");
+    shell_refuses(LORA "--dry-run --lora-rank 33", "lora_rank 33 is more than 32");
     assert_int_equal(shell(LORA "--lora-rank 33"), 2);
     assert_has(shell_err,
                "lora_rank 33 is more than 32, the smaller side of an expert's matrices\n");

@@ -120,6 +120,11 @@ typedef struct mixt_trainer mixt_trainer;
 MIXT_API mixt_status mixt_run_lock(const char *folder, int *lock, mixt_error *error);
 MIXT_API void mixt_run_unlock(int lock);
 
+/* Refuses what mixt_trainer_create would refuse of a model and these options together: parts of
+ * which nothing learns, adapters that cannot be, a window beyond its length. Needs no data. */
+MIXT_API mixt_status mixt_trainer_check(const mixt_model *model, const mixt_train_options *options,
+                                        mixt_error *error);
+
 /* A run in `folder`, which holds config, log, TensorBoard events and checkpoints. It is locked
  * against a second process. With checkpoints there, the newest one that verifies is resumed,
  * bit-exactly, and `model` takes its weights. `model`, `data` and `tokenizer` must outlive it. */

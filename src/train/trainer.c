@@ -81,8 +81,8 @@ static mixt_status check_adapters(const mixt_model *model, const mixt_train_opti
     return mixt_adapters_check(model, &adapters, error);
 }
 
-static mixt_status check(const mixt_model *model, const mixt_train_options *options,
-                         mixt_error *error)
+mixt_status mixt_trainer_check(const mixt_model *model, const mixt_train_options *options,
+                               mixt_error *error)
 {
     MIXT_TRY(mixt_train_options_check(options, error));
     if (options->window > model->options.context_length) {
@@ -177,7 +177,7 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
 {
     *result = NULL;
     const mixt_adapters adapters = adapters_of(options);
-    MIXT_TRY(check(model, options, error));
+    MIXT_TRY(mixt_trainer_check(model, options, error));
     MIXT_TRY(adapters.rank > 0 ? mixt_adapters_add(model, &adapters, options->seed, error)
                                : mixt_model_load(model, error));
     mixt_trainer *trainer = calloc(1, sizeof *trainer);
