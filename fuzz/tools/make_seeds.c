@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/files.h"
+#include "model/adapters.h"
 #include "model/importance.h"
 #include "shared/mutate.h"
 #include "shared/tiny.h"
@@ -90,6 +91,28 @@ static void seeds_of(const char *corpus, const char *name, uint64_t number)
     mixt_model_free(model);
 }
 
+/* A mixture's folder with adapters of its experts beside it. */
+static void adapter_seed(const char *corpus)
+{
+    char path[1024], made[FUZZ_PATH_MAX], *text;
+    const char *folders[2] = {made, NULL};
+    size_t length;
+    mixt_error error = MIXT_ERROR_INIT;
+    const mixt_adapters adapters = {.rank = 1, .alpha = 2, .targets = MIXT_LORA_UP};
+    snprintf(path, sizeof path, "%s/consistent/mixtral", corpus);
+    FUZZ_REQUIRE(mixt_file_read(path, INPUT_MAX, &text, &length, &error) == MIXT_OK, error.message);
+    mixt_model *model = fuzz_tiny_model(text + 1, 1);
+    free(text);
+    FUZZ_REQUIRE(model != NULL, "mixtral is refused");
+    FUZZ_REQUIRE(mixt_adapters_add(model, &adapters, 1, &error) == MIXT_OK, error.message);
+    fuzz_path("adapter", made);
+    FUZZ_REQUIRE(mixt_model_save(model, made, &error) == MIXT_OK, error.message);
+    snprintf(path, sizeof path, "%s/model_folder/adapter", corpus);
+    pack(folders, path);
+    mixt_folder_remove(made, NULL);
+    mixt_model_free(model);
+}
+
 /* Sums of the matrices of the model of fuzz/importance.c. */
 static void importance_seed(const char *path)
 {
@@ -142,6 +165,7 @@ int main(int count, char **arguments)
         }
     }
     mixt_names_free(names, name_count);
+    adapter_seed(arguments[1]);
     fuzz_resume(fuzz_path("run", run));
     snprintf(path, sizeof path, "%s/run_folder/run", arguments[1]);
     pack((const char *const[2]){run, fuzz_path("run/step-00000001", step)}, path);

@@ -10,6 +10,7 @@
 
 #include "core/arithmetic.h"
 #include "core/memory.h"
+#include "core/number.h"
 #include "core/platform.h"
 #include "core/threads.h"
 #include "model/adapters.h"
@@ -622,7 +623,7 @@ static void describe(merge *m, const char *folder)
     char rank[48], scale[64], *text = NULL;
     snprintf(rank, sizeof rank, least == most ? "%lld" : "%lld to %lld", (long long)least,
              (long long)most);
-    snprintf(scale, sizeof scale, low == high ? "%.6g" : "%.6g to %.6g", low, high);
+    mixt_format(scale, sizeof scale, low == high ? "%.6g" : "%.6g to %.6g", low, high);
     mixt_model *model = m->model;
     mixt_remark(&model->remarks, "%s: LoRA adapter merged: %d %s, rank %s, scale %s", folder,
                 m->matrices, m->matrices == 1 ? "matrix" : "matrices", rank, scale);
