@@ -204,26 +204,37 @@ static bool read_atom(program *p)
     return true;
 }
 
-/* {m}, {m,}, {,n} or {m,n} at p->at; false where it is something else, which stands for itself. */
+/* Digits at *at as a number, `absent` where there are none. */
+static int read_count(const char **at, int absent)
+{
+    int number = is_digit(**at) ? 0 : absent;
+    for (; is_digit(**at); ++*at) {
+        number = number > REPEAT_MOST ? number : 10 * number + (**at - '0');
+    }
+    return number;
+}
+
+/* {m}, {m,}, {,n}, {,} or {m,n} at p->at; false where it is something else, which stands for
+ * itself. */
 static bool read_counts(program *p, int *least, int *most)
 {
-    int length = 0;
-    *least = 0;
-    if (sscanf(p->at, "{%4d}%n", least, &length) == 1 && length > 0) {
-        *most = *least;
-    } else if (sscanf(p->at, "{%4d,%4d}%n", least, most, &length) == 2 && length > 0) {
-    } else if (sscanf(p->at, "{,%4d}%n", most, &length) == 1 && length > 0) {
-        *least = 0;
-    } else if (sscanf(p->at, "{%4d,}%n", least, &length) == 1 && length > 0) {
-        *most = -1;
-    } else {
+    const char *at = p->at + 1;
+    if (*at == '}') {
         return false;
     }
-    if (*least < 0 || *least > REPEAT_MOST || *most > REPEAT_MOST ||
-        (*most >= 0 && *most < *least)) {
+    *least = read_count(&at, 0);
+    *most = *least;
+    if (*at == ',') {
+        at++;
+        *most = read_count(&at, -1);
+    }
+    if (*at != '}') {
+        return false;
+    }
+    if (*least > REPEAT_MOST || *most > REPEAT_MOST || (*most >= 0 && *most < *least)) {
         give_up(p, "repeats too often");
     }
-    p->at += length;
+    p->at = at + 1;
     return true;
 }
 

@@ -145,7 +145,7 @@ def write_patterns():
                 r"[a-z_]+", r"[\w]+_proj", r"[.\d]*w1", "", ".*", ".+?", "x|lm_head", "lm_head|x", "a|b|c",
                 r"model\.(layers\.\d+\.)?mlp\.up_proj", r"model(\.\w+)*\.w1", r"(\w+\.){2}up_proj",
                 r"(\w+\.){,2}lm_head", r"up_proj)|(q_proj", r"\Sm_head", r"[]_a-z]+", r"q{1}_proj", r"q{0}_?up_proj",
-                r"q_proj.*?", r"layers\.(0|1)\.(self_attn|mlp)\.(q|up)_proj"]
+                r"q_proj.*?", r"layers{ 1}", r"(\w+\.){,}w1", r"q{}_proj", r"q_pro{1,2}j", r"{x}|lm_head", r"layers\.(0|1)\.(self_attn|mlp)\.(q|up)_proj"]
     rows = [[pattern, name, re.match(rf"(.*\.)?({pattern})$", name) is not None]
             for pattern in patterns for name in names]
     lines = ",\n".join(json.dumps(row) for row in rows)
