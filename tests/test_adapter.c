@@ -23,6 +23,7 @@
 #include "model/name_pattern.h"
 #include "model/parameters.h"
 #include "scratch.h"
+#include "shell.h"
 
 #define ADAPTERS "tests/fixtures/adapters/"
 #define FAMILIES "tests/fixtures/families/"
@@ -725,6 +726,51 @@ static void no_pattern_takes_long(void **state)
     free(deep);
 }
 
+/* ------------------------------------------------------------------------------------------ */
+/* The program                                                                                */
+
+static void the_program_merges(void **state)
+{
+    (void)state;
+    char here[1024];
+    assert_non_null(getcwd(here, sizeof here));
+    setenv("FIXTURES", strcat(here, "/tests/fixtures"), 1);
+    shell_do("BASE=$FIXTURES/families/mixtral\n"
+             "mkdir both && cp $BASE/*.json $BASE/model.safetensors both\n"
+             "cp -r $FIXTURES/adapters/mixtral adapter && cp adapter/adapter_* both\n"
+             "$MIXT convert $BASE --merge adapter -o merged 2>said\n"
+             "grep -q '^adapter: LoRA adapter merged: 54 matrices, rank 2 to 3, scale 1.66667 to "
+             "2.5$' said\n"
+             "$MIXT convert both -o opened && cmp merged/model.safetensors "
+             "opened/model.safetensors\n"
+             "test $(ls opened | grep -c adapter) = 0\n"
+             "$MIXT convert $BASE -o old --merge adapter --type BF16\n"
+             "cp adapter/adapter_* old && $MIXT convert $BASE -o old --type BF16\n"
+             "$MIXT convert $BASE -o plain --type BF16\n"
+             "cmp old/model.safetensors plain/model.safetensors && test ! -e "
+             "old/adapter_config.json\n"
+             "$MIXT info both\n");
+    assert_has(shell_out, "adapter                both (54 matrices, rank 2 to 3");
+    assert_has(shell_err, "note: both: LoRA adapter merged");
+    shell_do("$MIXT info both --json");
+    assert_has(shell_out, "\"adapter\": \"both (54 matrices");
+}
+
+static void the_program_refuses(void **state)
+{
+    (void)state;
+    shell_refuses("$MIXT info adapter", "mixt convert BASE --merge adapter -o OUTPUT");
+    shell_refuses("$MIXT convert $FIXTURES/families/mixtral --merge adapter -o adapter",
+                  "--output: adapter is read here");
+    shell_refuses("$MIXT convert $FIXTURES/families/mixtral --merge nowhere -o none",
+                  "nowhere/adapter_config.json: no such file");
+    shell_refuses("$MIXT convert $FIXTURES/families/llama --merge adapter -o none",
+                  "the model has no such matrix");
+    shell_do("sed -i 's/\"use_dora\": false/\"use_dora\": true/' both/adapter_config.json");
+    shell_refuses("$MIXT info both", "both/adapter_config.json: use_dora: true");
+    shell_do("test ! -e none && ls adapter/adapter_model.safetensors");
+}
+
 int main(void)
 {
     struct CMUnitTest tests[32];
@@ -754,6 +800,11 @@ int main(void)
     for (size_t i = 0; i < COUNT(others); i++) {
         tests[count++] = others[i];
     }
-    return _cmocka_run_group_tests("adapter", tests, count, scratch_make_context,
-                                   scratch_remove_context);
+    const struct CMUnitTest of_program[] = {
+        cmocka_unit_test(the_program_merges),
+        cmocka_unit_test(the_program_refuses),
+    };
+    int failed = _cmocka_run_group_tests("adapter", tests, count, scratch_make_context,
+                                         scratch_remove_context);
+    return failed + cmocka_run_group_tests(of_program, shell_make, scratch_remove);
 }

@@ -1,5 +1,5 @@
 /* Compiled into a small program whose threads all run side by side (Thompson 1968): no pattern
- * makes it go back. */
+ * makes it go back. Not PCRE2, which before 10.43 takes Python's {,n} for text. */
 #include "model/name_pattern.h"
 
 #include <stdint.h>
