@@ -54,6 +54,8 @@ typedef struct merge {
     int64_t rank_most;
     float **a, **b, **base; /* [count]: values */
     int matrices;
+    char words[160]; /* what is merged */
+    char *text;      /* the same behind its folder and what was merged before */
     mixt_error *error;
 } merge;
 
@@ -608,8 +610,8 @@ static void commit(merge *m)
     }
 }
 
-/* "of rank 4 to 8, scale 2, in 24 matrices" for those who look at the model. */
-static void describe(merge *m, const char *folder)
+/* What is merged, in words: what was before it, and this. */
+static mixt_status describe(merge *m, const char *folder)
 {
     int64_t least = INT64_MAX, most = 0;
     double low = INFINITY, high = -INFINITY;
@@ -620,19 +622,22 @@ static void describe(merge *m, const char *folder)
         low = fmin(low, u->scale);
         high = fmax(high, u->scale);
     }
-    char rank[48], scale[64], *text = NULL;
-    snprintf(rank, sizeof rank, least == most ? "%lld" : "%lld to %lld", (long long)least,
-             (long long)most);
+    char scale[64];
     mixt_format(scale, sizeof scale, low == high ? "%.6g" : "%.6g to %.6g", low, high);
-    mixt_model *model = m->model;
-    mixt_remark(&model->remarks, "%s: LoRA adapter merged: %d %s, rank %s, scale %s", folder,
-                m->matrices, m->matrices == 1 ? "matrix" : "matrices", rank, scale);
-    if (asprintf(&text, "%s%s%s (%d %s, rank %s, scale %s)",
-                 model->merged != NULL ? model->merged : "", model->merged != NULL ? "; " : "",
-                 folder, m->matrices, m->matrices == 1 ? "matrix" : "matrices", rank, scale) >= 0) {
-        free(model->merged);
-        model->merged = text;
+    int length = snprintf(m->words, sizeof m->words, "%d %s, rank %lld", m->matrices,
+                          m->matrices == 1 ? "matrix" : "matrices", (long long)least);
+    if (most > least) {
+        length += snprintf(m->words + length, sizeof m->words - (size_t)length, " to %lld",
+                           (long long)most);
     }
+    snprintf(m->words + length, sizeof m->words - (size_t)length, ", scale %s", scale);
+    const char *before = m->model->merged;
+    if (asprintf(&m->text, "%s%s%s (%s)", before != NULL ? before : "", before != NULL ? "; " : "",
+                 folder, m->words) < 0) {
+        m->text = NULL;
+        return no_memory(m, strlen(folder));
+    }
+    return MIXT_OK;
 }
 
 static void release(merge *m)
@@ -690,6 +695,9 @@ mixt_status mixt_model_merge(mixt_model *model, const char *folder, mixt_error *
         status = resolve_all(&m);
     }
     if (status == MIXT_OK) {
+        status = describe(&m, folder);
+    }
+    if (status == MIXT_OK) {
         status = prepare(&m);
     }
     for (size_t i = 0; i < m.count && status == MIXT_OK; i++) {
@@ -701,7 +709,11 @@ mixt_status mixt_model_merge(mixt_model *model, const char *folder, mixt_error *
     }
     if (status == MIXT_OK) {
         commit(&m);
-        describe(&m, folder);
+        mixt_remark(&model->remarks, "%s: LoRA adapter merged: %s", folder, m.words);
+        free(model->merged);
+        model->merged = m.text;
+    } else {
+        free(m.text);
     }
     release(&m);
     return status;

@@ -387,13 +387,15 @@ static bool run(program *p, const char *name)
     return found;
 }
 
+const char mixt_pattern_memory[] = "no memory";
+
 bool mixt_name_matches(const char *pattern, const char *name, const char **problem)
 {
     size_t length = strlen(pattern);
     char *text = malloc(length + 16);
     program *p = malloc(sizeof *p); /* large, and little of it is used */
     bool found = false;
-    *problem = text == NULL || p == NULL ? "no memory" : NULL;
+    *problem = text == NULL || p == NULL ? mixt_pattern_memory : NULL;
     if (*problem == NULL) {
         snprintf(text, length + 16, "(.*\\.)?(%s)$", pattern);
         p->at = text;

@@ -8,7 +8,8 @@
 
 /* Whether `name` or what follows one of its full stops is matched to its end, as PEFT matches
  * ("(.*\.)?(PATTERN)$"). Takes time that grows with pattern times name, whatever they are. *problem
- * is what is not understood, or NULL. */
+ * is what is not understood, mixt_pattern_memory without memory, or NULL. */
+extern const char mixt_pattern_memory[];
 bool mixt_name_matches(const char *pattern, const char *name, const char **problem);
 
 #endif

@@ -1,7 +1,9 @@
 /* Adapters as files: the keys of adapter_config.json and which of them are read. */
 #include "model/peft.h"
 
+#include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +66,9 @@ static mixt_status check_patterns(const mixt_json_object *json, const char *key,
         double number = json_number_value(value);
         bool whole = !json_is_real(value) || range.low < 1;
         mixt_name_matches(pattern, "", &problem);
+        if (problem == mixt_pattern_memory) {
+            return mixt_fail(json->error, MIXT_ERROR_MEMORY, "%s: %s", json->file, problem);
+        }
         if (problem != NULL) {
             return mixt_json_fail(json, key, "the pattern '%.60s' %s", pattern, problem);
         }
@@ -180,10 +185,9 @@ bool mixt_peft_targets_parameter(const mixt_peft *adapter, const char *name)
 
 static bool is_in(const char *folder, const char *name)
 {
-    char *path = mixt_path_join(folder, name);
-    bool there = path != NULL && mixt_path_exists(path);
-    free(path);
-    return there;
+    char path[PATH_MAX]; /* longer ones cannot be opened */
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return mixt_path_exists(path);
 }
 
 bool mixt_peft_is_in(const char *folder)

@@ -535,6 +535,10 @@ static const sweep_row making[] = {
     {.title = "trace",
      .before = "start",
      .arguments = "trace -m run/model --data ~/text -o trace -t 2"},
+    {.title = "train, adapters",
+     .before = "start",
+     .arguments = "train --data ~/text -o adapted --steps 2 --init-from run/model --lora-rank 2 "
+                  "--window 16 --batch-size 2 --heldout 0.4 --warmup 1 -t 2"},
     {.title = "train, dense",
      .before = "start",
      .arguments = "train --data ~/text -o dense --steps 2" SHAPE " --experts 0"},
@@ -576,6 +580,10 @@ static const sweep_row rows[] = {
      .arguments =
          "convert ~/start/run/model -o out.gguf --type Q8_0 --data ~/text --save-importance "
          "importance.gguf -c 64 -t 2"},
+    {.title = "convert merged",
+     .arguments = "convert ~/start/model.gguf --merge ~/start/adapted/model -o out.gguf --type F16 "
+                  "-t 2"},
+    {.title = "info adapted", .arguments = "info ~/start/adapted/model --json"},
     {.title = "convert folder", .arguments = "convert ~/start/model.gguf -o out -t 2"},
     {.title = "train, new", .arguments = "train --data ~/text -o run --steps 2" SHAPE},
     {.title = "train, resumed",
