@@ -316,6 +316,40 @@ static void only_what_is_adapted_lies_in_memory(void **state)
     mixt_model_free(model);
 }
 
+/* What a quantised matrix stands for is merged with, in fp32; the others keep their blocks. */
+static void quantised_models_are_merged(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model *model = base_of("qwen2_moe", "");
+    char *path = scratch_path("q8.gguf"), *out = scratch_path("q8-merged.gguf");
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = path;
+    options.type = "Q8_0";
+    options.pure = true;
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
+    mixt_model_free(model);
+    model = must_open_model(path);
+    mixt_model *block = must_open_model(path);
+    must(mixt_model_load(block, &error), &error);
+    merge(model, "qwen2_moe");
+    merge(block, "qwen2_moe");
+    same_values("Q8_0", model, block);
+    int q = mixt_model_find(model, MIXT_SLOT_Q, 0), k = mixt_model_find(model, MIXT_SLOT_K, 0);
+    assert_true(model->held[q].matrices[0].type == MIXT_TYPE_Q8_0);
+    assert_true(model->held[k].matrices[0].type == MIXT_TYPE_F32);
+    options.output = out; /* as it is: what was changed as F32 */
+    options.type = NULL;
+    must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
+    mixt_model *written = must_open_model(out);
+    same_values("written", written, block);
+    mixt_model_free(written);
+    mixt_model_free(block);
+    mixt_model_free(model);
+    free(path);
+    free(out);
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* Beside a model                                                                             */
 
@@ -787,6 +821,7 @@ int main(void)
         cmocka_unit_test(values_are_the_formula),
         cmocka_unit_test(a_run_is_merged_to_the_bit),
         cmocka_unit_test(only_what_is_adapted_lies_in_memory),
+        cmocka_unit_test(quantised_models_are_merged),
         cmocka_unit_test(beside_its_model_it_is_applied),
         cmocka_unit_test(an_older_adapter_is_not_applied_to_what_is_written),
         cmocka_unit_test(an_adapter_alone_is_no_model),
