@@ -201,9 +201,11 @@ static mixt_status print_plan(const info_settings *settings, const mixt_model *m
 static mixt_status print_options(const info_settings *settings, mixt_error *error)
 {
     mixt_model_options options;
+    char path[4200];
     const char *name;
     double value;
-    TRY(mixt_model_options_read(settings->model, &options, error));
+    TRY(resolve_model(settings->model, path, sizeof path, error));
+    TRY(mixt_model_options_read(path, &options, error));
     for (int i = 0; mixt_model_option(&options, i, &name, &value); i++) {
         if (settings->json) {
             printf("%s\"%s\": ", i == 0 ? "{" : ", ", name);

@@ -76,9 +76,7 @@ static mixt_status resolve_latest(const char *path, char *out, size_t size, mixt
     return status;
 }
 
-/* Finds the folder that holds config.json: the path itself, its model/, or the checkpoint that its
- * LATEST names. */
-static mixt_status resolve_model(const char *path, char *out, size_t size, mixt_error *error)
+mixt_status resolve_model(const char *path, char *out, size_t size, mixt_error *error)
 {
     if (!has_config(out, size, path, ".") && !has_config(out, size, path, "model")) {
         return resolve_latest(path, out, size, error);

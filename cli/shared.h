@@ -100,6 +100,9 @@ int with_resources(cli_work work, const void *settings);
 
 mixt_status open_context(const machine_settings *machine, cli_resources *resources,
                          mixt_error *error);
+/* Finds the folder that holds config.json: the path itself, its model/, or the checkpoint that its
+ * LATEST names; a path without any of them is itself. */
+mixt_status resolve_model(const char *path, char *out, size_t size, mixt_error *error);
 /* A GGUF file, a Hugging Face folder, or a run folder: then its model/ or its newest checkpoint. */
 mixt_status open_model(const char *path, cli_resources *resources, mixt_error *error);
 /* The tokenizer at `path`, or the model's own where path is NULL. */

@@ -161,6 +161,54 @@ static void adapters_learn_beside_a_model(void **state)
     shell_do("test ! -e lora");
 }
 
+/* Groups of experts with a balance loss of their own: in the settings, the log, the model, beside
+ * --init-from and in studies, and refused before any data are looked for. */
+static void experts_are_balanced_in_groups(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do(NEW
+             "--out groups --steps 2 --balance-groups 2 --device-balance-coefficient 0.05; "
+             "cat groups/train.conf; \"$MIXT\" info groups --options; head -1 groups/log.jsonl");
+    assert_has(shell_out, "\nbalance-groups = 2\n");
+    assert_has(shell_out, "\ndevice-balance-coefficient = 0.05\n");
+    assert_has(shell_out, "router.device_balance_coefficient 0.05\n");
+    assert_has(shell_out, "router.balance_groups          2\n");
+    assert_has(shell_out, "\"device_balance\":");
+    assert_int_equal(shell("\"$MIXT\" train --out groups --steps 3 --balance-groups 4"), 2);
+    assert_has(shell_err, "balance_groups was 2 when this run began and is 4 now");
+    shell_do("\"$MIXT\" train --out groups --steps 3; \"$MIXT\" convert groups -o groups.gguf; "
+             "\"$MIXT\" info groups.gguf --options; ! grep -q device_balance run/log.jsonl");
+    assert_has(shell_out, "router.balance_groups          0\n");
+    shell_do("\"$MIXT\" train --data text --out from-groups --init-from groups/model "
+             "--balance-groups 1 --device-balance-coefficient 0 --steps 1 --warmup 0 -t 1; "
+             "\"$MIXT\" info from-groups/model --options");
+    assert_has(shell_out, "router.balance_groups          0\n");
+    static const char *const bad[][2] = {
+        {"--balance-groups 3", "balance_groups 3 does not divide 4 experts"},
+        {"--balance-groups 8", "balance_groups 8 does not divide 4 experts"},
+        {"--balance-groups -1", "--balance-groups: -1 is not in 0..4096"},
+        {"--balance-groups 2 --balance skywork", "and Skywork's counts none"},
+        {"--balance-groups 1 --device-balance-coefficient 0.1", "needs balance_groups, 2 or more"},
+        {"--device-balance-coefficient 0.1", "needs balance_groups, 2 or more"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char line[400];
+        snprintf(line, sizeof line,
+                 "\"$MIXT\" train --data nowhere" SHAPE
+                 "--out groups2 %s; s=$?; test ! -e groups2; "
+                 "exit $s",
+                 bad[i][0]);
+        shell_refuses(line, bad[i][1]);
+    }
+    shell_write("groups.study", "title = \"groups\"\nlayers = 1\nhidden-size = 32\nheads = 2\n"
+                                "kv-heads = 1\nhead-dim = 16\nffn-size = 32\nexperts = 4\n"
+                                "context-length = 64\nwindow = 32\nvocab-size = 300\nsteps = 3\n"
+                                "warmup = 1\nseeds = 1\nbalance-groups = 2\n"
+                                "axis.device-balance-coefficient = 0 0.05\n");
+    shell_do("\"$MIXT\" study groups.study --data text --dry-run");
+    assert_has(shell_out, "2 cells");
+}
+
 /* The first line of a log has the loss of the weights as they were. */
 static void dense_models_become_mixtures(void **state)
 {
@@ -665,6 +713,7 @@ int main(void)
         cmocka_unit_test(odd_paths_are_kept),
         cmocka_unit_test(parts_are_said_kept_and_refused),
         cmocka_unit_test(adapters_learn_beside_a_model),
+        cmocka_unit_test(experts_are_balanced_in_groups),
         cmocka_unit_test(dense_models_become_mixtures),
         cmocka_unit_test(refused_runs_leave_nothing),
         cmocka_unit_test(one_of_several_wins),
