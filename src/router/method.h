@@ -82,7 +82,8 @@ void mixt_route_decide_f64(const mixt_call *call);
 
 /* Balance and z-loss (balance_tmpl.c). loss: fills ROUTE_LOSSES from logits and ids, and adds to
  * ROUTE_SEEN. gradient: adds scale[MIXT_SCALE_ROUTER] * (balance_weight balance[layer] * d balance
- * + device_weight * d device + z_weight * d z) to d logits [T, E]. `workspace` as the backward's size says. */
+ * + device_weight * d device + z_weight * d z) to d logits [T, E]. `workspace` as the backward's
+ * size says. */
 #define MIXT_BALANCE_ROWS 64 /* rows of one partial sum */
 int64_t mixt_balance_workspace(const mixt_router_spec *spec, int64_t capacity);
 int64_t mixt_balance_backward_workspace(const mixt_router_spec *spec, int64_t capacity);
