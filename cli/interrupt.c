@@ -41,6 +41,21 @@ static void set_handler(void (*handler)(int), int flags)
     }
 }
 
+static void mask_signals(int how)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(how, &set, NULL);
+}
+
+void interrupt_hold(void)
+{
+    mask_signals(SIG_BLOCK);
+}
+
 static void open_wake(void)
 {
     if (wake[0] >= 0) {
@@ -99,6 +114,7 @@ void interrupt_undo(const char *file, const char *folder, size_t first)
     undo.on_terminal = isatty(STDERR_FILENO) == 1;
     snprintf(undo.folder, sizeof undo.folder, "%s", folder);
     set_handler(on_signal_undo, 0);
+    mask_signals(SIG_UNBLOCK);
 }
 
 void interrupt_begin(void)

@@ -7,6 +7,8 @@
 
 void interrupt_begin(void);
 void interrupt_end(void);
+/* Signals wait until interrupt_undo (or the end): what is made meanwhile is not left behind. */
+void interrupt_hold(void);
 /* The reverse of what was made so far, where a signal ends the program before there is anything to
  * go on with: `file` goes (NULL: none), then `folder` and those above it down to the length
  * `first`, as far as they are empty. In force until interrupt_end; `file` stays. */

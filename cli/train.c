@@ -737,6 +737,7 @@ static int run_train(void *user, cli_arguments *arguments)
     if (status != STATUS_DONE) {
         return status;
     }
+    interrupt_hold();
     if (mixt_run_lock(settings->out, &folder.lock, &error) != MIXT_OK) {
         return fail_error(&error);
     }
