@@ -681,7 +681,8 @@ static void combine_naive(const operator_case *c, double *const *out, int32_t *c
 }
 
 /* experts: {T, capacity, d, F, E, k, how rows are spread, activation + 4 with biases, percent of
- * choices that are of no expert} */
+ * choices that are of no expert, 10 times the experts behind those with weights that give their row
+ * back + those that give nothing} */
 
 enum { SPREAD, ALL_IN_ONE, ODD_ONES_EMPTY };
 
@@ -700,19 +701,33 @@ static const int64_t experts_rows[][CASE_NUMBERS] = {
     {40, 50, 9, 13, 6, 2, SPREAD, 0, 30},
     {70, 70, 12, 8, 7, 2, SPREAD, 4 + MIXT_ACTIVATION_CLAMPED, 60},
     {5, 5, 12, 8, 7, 2, SPREAD, 4 + MIXT_ACTIVATION_SILU, 100},
+    {40, 50, 9, 13, 4, 3, SPREAD, 0, 0, 21},
+    {70, 70, 12, 8, 3, 2, SPREAD, 4 + MIXT_ACTIVATION_CLAMPED, 0, 10},
+    {33, 40, 5, 6, 2, 2, ODD_ONES_EMPTY, 0, 30, 3},
+    {130, 130, 7, 5, 1, 4, SPREAD, 0, 60, 43},
+    {70, 70, 17, 8, 2, 1, ALL_IN_ONE, 0, 0, 11},
+    {70, 70, 17, 8, 1, 1, ALL_IN_ONE, 0, 0, 3},
 };
+
+/* Experts with weights, and behind them those without. */
+static int64_t experts_groups(const operator_case *c)
+{
+    return c->p[4] + c->p[9] / 10 + c->p[9] % 10;
+}
 
 static void experts_prepare(operator_case *c)
 {
     int64_t d = c->p[2], ffn = c->p[3], experts = c->p[4];
     c->request.in[EXPERTS_ROWS] = by_token(c, c->p[5], d);
-    c->request.in[EXPERTS_OFFSETS] = mixt_shape_integers(fixed(experts + 1, 0));
+    c->request.in[EXPERTS_OFFSETS] = mixt_shape_integers(fixed(experts_groups(c) + 1, 0));
     c->request.in[EXPERTS_W_GATE] = c->request.in[EXPERTS_W_UP] =
         mixt_shape_static(3, experts, ffn, d);
     c->request.in[EXPERTS_W_DOWN] = mixt_shape_static(3, experts, d, ffn);
     c->differentiable =
         SLOT(EXPERTS_ROWS) | SLOT(EXPERTS_W_GATE) | SLOT(EXPERTS_W_UP) | SLOT(EXPERTS_W_DOWN);
     c->attributes.activation = (mixt_activation)(c->p[7] % 4);
+    c->attributes.identity_experts = (int)c->p[9] / 10;
+    c->attributes.zero_experts = (int)c->p[9] % 10;
     if (c->p[7] >= 4) {
         c->request.in[EXPERTS_B_GATE] = c->request.in[EXPERTS_B_UP] = fixed(experts, ffn);
         c->request.in[EXPERTS_B_DOWN] = fixed(experts, d);
@@ -721,14 +736,16 @@ static void experts_prepare(operator_case *c)
     c->functional = SLOT(EXPERTS_Y);
     if (c->p[8] > 0) {
         c->ragged_in = SLOT(EXPERTS_ROWS);
-        c->ragged_out =
-            SLOT(EXPERTS_Y) | SLOT(EXPERTS_GATE) | SLOT(EXPERTS_UP) | SLOT(EXPERTS_HIDDEN);
+        c->ragged_out = SLOT(EXPERTS_Y);
+    }
+    if (c->p[8] > 0 || c->p[9] > 0) {
+        c->ragged_out |= SLOT(EXPERTS_GATE) | SLOT(EXPERTS_UP) | SLOT(EXPERTS_HIDDEN);
     }
 }
 
 static void experts_fill(operator_case *c)
 {
-    int64_t experts = c->p[4];
+    int64_t experts = experts_groups(c);
     int32_t counts[16] = {0};
     for (int64_t i = 0; i < c->tokens * c->p[5]; i++) {
         int64_t e = c->p[6] == ALL_IN_ONE ? experts / 2 : case_below(experts);
@@ -767,6 +784,10 @@ static void experts_naive(const operator_case *c, double *const *out, int32_t *c
                 out[EXPERTS_Y][r * d + i] += c->value[EXPERTS_B_DOWN][e * d + i];
             }
         }
+    }
+    const int32_t *behind = c->integer[EXPERTS_OFFSETS] + c->p[4];
+    for (int64_t i = behind[0] * d; i < behind[c->p[9] / 10] * d; i++) {
+        out[EXPERTS_Y][i] = c->value[EXPERTS_ROWS][i];
     }
 }
 

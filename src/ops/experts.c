@@ -14,8 +14,10 @@ mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
     MIXT_TRY(mixt_expect(&request->in[EXPERTS_W_UP], gate, "experts: w_up", error));
     MIXT_TRY(mixt_expect(&request->in[EXPERTS_W_DOWN], mixt_shape_static(3, experts, d, ffn),
                          "experts: w_down", error));
+    int64_t groups =
+        experts + request->attributes->identity_experts + request->attributes->zero_experts;
     MIXT_TRY(mixt_expect(&request->in[EXPERTS_OFFSETS],
-                         mixt_shape_integers(mixt_shape_static(1, experts + 1, 0, 0)),
+                         mixt_shape_integers(mixt_shape_static(1, groups + 1, 0, 0)),
                          "experts: offsets", error));
     static const struct {
         int input;
@@ -43,7 +45,7 @@ mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
 void mixt_experts_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
     const mixt_shape *weight = &request->in[EXPERTS_W_GATE];
-    double values = mixt_in_values(request, EXPERTS_ROWS);
+    double values = mixt_in_values(request, EXPERTS_ROWS); /* as if all rows met weights */
     double hidden = mixt_out_values(request, EXPERTS_GATE);
     double products = 6 * values * (double)weight->size[1];
     /* no more experts are read than there are rows */

@@ -1,7 +1,8 @@
 /* experts: E gated blocks, each on its own rows (offsets[e] .. offsets[e + 1]):
  * y = (activation(rows w_gate^T + b_gate) * (rows w_up^T + b_up)) w_down^T + b_down.
  * All experts' products run as one list, so that small ones fill the gaps of large ones. Experts
- * without rows are left out; the rest of the house never sees raggedness. */
+ * without rows are left out; the rest of the house never sees raggedness. Behind them may stand
+ * groups of experts without weights, whose rows are copied or cleared. */
 #include <assert.h>
 
 #include "ops/support_tmpl.h"
@@ -10,7 +11,8 @@ typedef struct experts_run {
     const mixt_call *call;
     const int32_t *offsets;
     int64_t experts, ffn, d;
-    int64_t rows, values; /* in use; of gate */
+    int64_t rows, values; /* of experts with weights; of gate */
+    int64_t kept, all;    /* where rows that are given back end, and all in use */
     mixt_gemm *list;
     int64_t count;
     real *hidden, *d_gate, *d_up; /* [rows, F] */
@@ -27,8 +29,10 @@ static experts_run experts_start(const mixt_call *call)
         .list = call->workspace,
     };
     run.rows = run.offsets[run.experts];
-    assert(run.offsets[0] == 0 && run.rows >= 0);
-    assert(run.rows <= mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens));
+    run.kept = run.offsets[run.experts + call->attributes->identity_experts];
+    run.all = run.offsets[mixt_values(call, EXPERTS_OFFSETS) - 1];
+    assert(run.offsets[0] == 0 && run.rows >= 0 && run.kept >= run.rows && run.all >= run.kept);
+    assert(run.all <= mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens));
     run.values = run.rows * run.ffn;
     return run;
 }
@@ -164,6 +168,39 @@ static void hidden_forward_values(void *context, int64_t item, int thread)
                   (const real *)run->call->out[EXPERTS_UP] + range.begin);
 }
 
+/* Rows of experts without weights: as they are, or zeros. */
+typedef struct weightless_run {
+    const experts_run *run;
+    const real *from;
+    real *to;
+    bool add;
+} weightless_run;
+
+static void put_weightless_rows(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const weightless_run *put = context;
+    const experts_run *run = put->run;
+    int64_t d = run->d;
+    mixt_range range = mixt_chunk(run->all - run->rows, MIXT_ROWS, item);
+    for (int64_t r = run->rows + range.begin; r < run->rows + range.end; r++) {
+        if (r < run->kept) {
+            mixt_put(mixt_kernels_of(run->call), d, put->to + r * d, put->from + r * d, put->add);
+        } else if (!put->add) {
+            memset(put->to + r * d, 0, (size_t)d * sizeof *put->to);
+        }
+    }
+}
+
+static void put_weightless(const experts_run *run, const real *from, real *to, bool add)
+{
+    weightless_run put = {run, from, to, add};
+    if (to != NULL) {
+        mixt_pool_run(run->call->compute->pool, mixt_divide_up(run->all - run->rows, MIXT_ROWS),
+                      put_weightless_rows, &put);
+    }
+}
+
 void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
 {
     experts_run run = experts_start(call);
@@ -202,6 +239,7 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
                            });
     experts_run_list(&run);
     add_bias(&run, EXPERTS_B_DOWN, EXPERTS_Y);
+    put_weightless(&run, call->in[EXPERTS_ROWS], call->out[EXPERTS_Y], false);
 }
 
 /* hidden again, and d hidden (held where d up goes) into d gate and d up */
@@ -297,5 +335,6 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
     experts_run_list(&run);
     rows_backward(&run, EXPERTS_W_UP, run.d_up, true);
     experts_run_list(&run);
+    put_weightless(&run, call->d_out[EXPERTS_Y], call->d_in[EXPERTS_ROWS], call->add[EXPERTS_ROWS]);
     mixt_pool_run(call->compute->pool, run.experts, bias_backward_expert, &run);
 }

@@ -90,6 +90,8 @@ typedef struct mixt_attributes {
     bool interleaved;    /* rope: pairs (2i, 2i + 1) instead of (i, i + n/2) */
     int from, size;      /* slice: columns of each head */
     mixt_activation activation; /* swiglu, experts */
+    int identity_experts;       /* experts: groups behind those with weights whose rows are given */
+    int zero_experts;           /* back; and behind those, whose rows are cleared */
     int64_t window;             /* attention, shift: rows of one training sequence (0: a cache) */
     bool exact;                 /* linear: exact fp32 product whatever the mode */
     const struct mixt_router_spec *router; /* route */
