@@ -489,7 +489,7 @@ typedef struct mixt_model_options {
     int kv_heads;
     int head_dim; /* 0: hidden_size / heads */
     int ffn_size; /* one expert's width, or the dense layer's */
-    int experts;  /* 0: dense */
+    int experts;  /* those with weights; 0: dense */
     int experts_per_token;
     int shared_experts;  /* always-on experts, stored as one MLP of shared_experts * ffn_size */
     int shared_ffn_size; /* width of that MLP where it is another (Qwen); 0: as above */
@@ -512,7 +512,12 @@ typedef struct mixt_model_options {
     mixt_router_options router;
     int moe_period; /* behind leading_dense_layers every such layer has experts, the last of each
                        group; 0 or 1: all of them (Qwen's decoder_sparse_step, GShard: 2) */
-    uint64_t reserved[15];
+    /* Zero-computation experts (MoE++ 2410.07348, LongCat-Flash 2509.01322): routers choose among
+     * experts 0 to experts - 1, behind them those that give the token's row back (MoE++: copy),
+     * last those that give nothing. */
+    int identity_experts;
+    int zero_experts;
+    uint64_t reserved[14];
 } mixt_model_options;
 
 /* The shape of the demo's model; a start to change fields of. */
@@ -581,7 +586,7 @@ typedef struct mixt_model_info {
     const char *title;     /* "Mixtral", "Llama (dense)", ... */
     const char *file_type; /* the mix that a GGUF file says it is ("Q3_K_L"), or NULL */
     uint64_t parameters_total;
-    uint64_t parameters_active; /* read for one token */
+    uint64_t parameters_active; /* read for one token; at most, with zero-computation experts */
     uint64_t weight_bytes;      /* where the weights lie: in the files, or in memory */
     double bits_per_weight;
     int moe_layers;

@@ -102,6 +102,8 @@ static void draw_shape(dice *d, mixt_model_options *o)
     o->logit_scale = often(d, 85) ? 0 : PICK(d, 0.5773502691896257, 3, 1e9);
     o->rope.dims = often(d, 85) ? 0 : 2 * below(d, 8);
     o->expert_bias = often(d, 8);
+    o->identity_experts = often(d, 85) ? 0 : 1 + below(d, 3);
+    o->zero_experts = often(d, 85) ? 0 : 1 + below(d, 3);
 }
 
 static void draw_attention(dice *d, mixt_attention_options *a)

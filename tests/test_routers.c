@@ -83,6 +83,23 @@ static void every_second_layer(mixt_model_options *o)
     o->router.scope = MIXT_SCOPE_GLOBAL;
 }
 
+static void without_weights(mixt_model_options *o)
+{
+    o->identity_experts = 2;
+    o->zero_experts = 1;
+    o->router.bias_rate = 0.001;
+}
+
+/* More choices than experts with weights, and a capacity, which counts theirs too. */
+static void mostly_without_weights(mixt_model_options *o)
+{
+    o->experts = 1;
+    o->identity_experts = 1;
+    o->zero_experts = 3;
+    o->experts_per_token = 3;
+    o->router.capacity = 0.75;
+}
+
 static const choice choices[] = {
     {"a decision for a sequence", by_sequence, false, false},
     {"a decision for a segment", by_segment, true, false},
@@ -94,6 +111,8 @@ static const choice choices[] = {
     {"a capacity", with_capacity, true, true},
     {"drops by weight", dropped_by_weight, true, true},
     {"experts in every second layer", every_second_layer, true, false},
+    {"experts without weights", without_weights, true, false},
+    {"more of them than of others", mostly_without_weights, true, true},
 };
 
 #define CHOICES (sizeof choices / sizeof *choices)
@@ -127,7 +146,7 @@ static void phases_agree(void **state)
             checked++;
         }
     }
-    assert_true(checked >= 6);
+    assert_true(checked >= 7);
 }
 
 /* The same bits of gradients for any number of threads. */

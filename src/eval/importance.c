@@ -67,14 +67,13 @@ static void add_rows(gathering *g, const mixt_instance *instance, const mixt_rec
 {
     mixt_value_id rows =
         by->side == MIXT_MULTIPLIED_OUT ? record->out[by->slot] : record->in[by->slot];
-    int64_t count = mixt_instance_rows(instance, rows), matrices = 1;
+    int64_t count = mixt_instance_rows(instance, rows), matrices = entry->matrices;
     g->offsets[0] = 0;
     g->offsets[1] = (int32_t)count;
     if (by->offsets >= 0) {
-        matrices = g->plan->values[record->in[by->offsets]].shape.size[0] - 1;
         mixt_instance_read(instance, record->in[by->offsets], 0, g->offsets,
                            (size_t)(matrices + 1) * sizeof *g->offsets);
-        count = g->offsets[matrices];
+        count = g->offsets[matrices]; /* behind them rows of experts without weights */
     }
     size_t values = (size_t)count * (size_t)entry->columns;
     if (values == 0 || !make_room(g, values)) {

@@ -219,7 +219,7 @@ mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, con
                                           .max_tokens = options->max_tokens,
                                           .trace = true};
     tracer t = {.layers = mixt_model_moe_layers(model),
-                .experts = model->options.experts,
+                .experts = model->router.experts,
                 .logits = options->logits,
                 .separator = mixt_data_separator(data)};
     mixt_status status =

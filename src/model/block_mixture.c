@@ -37,11 +37,10 @@ static mixt_attributes route_attributes(const mixt_builder *b, int layer)
 static mixt_value_id seen(mixt_builder *b)
 {
     const mixt_model_options *o = &b->model->options;
+    mixt_shape counts = mixt_shape_static(1, mixt_options_routed(o), 0, 0);
     bool step = b->graph->options.phase == MIXT_PHASE_TRAIN &&
                 o->router.balance_scope == MIXT_BALANCE_OVER_STEP;
-    return step ? mixt_plan_state(b->plan, "seen",
-                                  mixt_shape_integers(mixt_shape_static(1, o->experts, 0, 0)))
-                : MIXT_NO_VALUE;
+    return step ? mixt_plan_state(b->plan, "seen", mixt_shape_integers(counts)) : MIXT_NO_VALUE;
 }
 
 /* A layer's own decision. */
@@ -126,7 +125,9 @@ static mixt_value_id expert_weight(mixt_builder *b, mixt_slot slot, int layer)
 mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
 {
     mixt_attributes attributes = {.router = mixt_model_router(b->model, layer),
-                                  .activation = b->model->options.activation};
+                                  .activation = b->model->options.activation,
+                                  .identity_experts = b->model->options.identity_experts,
+                                  .zero_experts = b->model->options.zero_experts};
     const mixt_value_id *record = route(b, x, layer);
     mixt_value_id rows = BUILD_RECOMPUTED(
         b, MIXT_OP_dispatch, attributes, {DISPATCH_X, x}, {DISPATCH_OFFSETS, record[ROUTE_OFFSETS]},

@@ -90,6 +90,8 @@ const mixt_config_row mixt_option_fields[] = {
     COMPUTED(NUMBER, router.evaluation_capacity),
     COMPUTED(INTEGER, router.drop),
     COMPUTED(INTEGER, moe_period),
+    COMPUTED(INTEGER, identity_experts),
+    COMPUTED(INTEGER, zero_experts),
     TRAINING(INTEGER, router.weights),
     TRAINING(INTEGER, router.balance),
     TRAINING(NUMBER, router.balance_coefficient),
@@ -306,7 +308,7 @@ static mixt_status add_telling_tensors(const mixt_model_options *options, mixt_g
                                        mixt_error *error)
 {
     char name[64];
-    const int64_t embed[] = {1, options->vocab_size}, bias[] = {options->experts};
+    const int64_t embed[] = {1, options->vocab_size}, bias[] = {mixt_options_routed(options)};
     MIXT_TRY(mixt_gguf_writer_add(writer, "token_embd.weight", MIXT_TYPE_F32, 2, embed, error));
     if (!options->tie_embeddings) {
         MIXT_TRY(mixt_gguf_writer_add(writer, "output.weight", MIXT_TYPE_F32, 2, embed, error));

@@ -83,8 +83,9 @@ mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_fami
     }
     model->options = checked;
     model->family = family;
-    model->router = (mixt_router_spec){
-        .experts = checked.experts, .chosen = checked.experts_per_token, .options = checked.router};
+    model->router = (mixt_router_spec){.experts = mixt_options_routed(&checked),
+                                       .chosen = checked.experts_per_token,
+                                       .options = checked.router};
     mixt_status status = mixt_parameters_create(model, place, error);
     if (status != MIXT_OK) {
         mixt_model_free(model);

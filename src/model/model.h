@@ -66,6 +66,8 @@ int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer);
 int mixt_model_moe_layers(const mixt_model *model);
 int mixt_options_moe_layers(const mixt_model_options *options);
+/* What routers choose among: experts with weights, behind them those that compute nothing. */
+int mixt_options_routed(const mixt_model_options *options);
 /* Has it experts, and a router of its own to choose among them? */
 bool mixt_model_layer_routes(const mixt_model *model, int layer);
 int mixt_model_routers(const mixt_model *model);

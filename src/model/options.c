@@ -66,6 +66,11 @@ static void fill_attention(mixt_model_options *o)
     }
 }
 
+int mixt_options_routed(const mixt_model_options *options)
+{
+    return options->experts + options->identity_experts + options->zero_experts;
+}
+
 /* Widths come unchecked: what no int holds is beyond every range. */
 static int width_of(int count, int each)
 {
@@ -130,6 +135,8 @@ static const range_row ranges[] = {
     {"ffn_size", offsetof(mixt_model_options, ffn_size), 1, 1 << 24},
     {"experts", offsetof(mixt_model_options, experts), 0, MIXT_EXPERTS_MAX},
     {"experts_per_token", offsetof(mixt_model_options, experts_per_token), 0, MIXT_EXPERTS_MAX},
+    {"identity_experts", offsetof(mixt_model_options, identity_experts), 0, MIXT_EXPERTS_MAX},
+    {"zero_experts", offsetof(mixt_model_options, zero_experts), 0, MIXT_EXPERTS_MAX},
     {"shared_experts", offsetof(mixt_model_options, shared_experts), 0, 256},
     {"shared_ffn_size", offsetof(mixt_model_options, shared_ffn_size), 0, 1 << 24},
     {"leading_dense_layers", offsetof(mixt_model_options, leading_dense_layers), 0, 4096},
@@ -284,8 +291,11 @@ mixt_status mixt_model_check(mixt_model_options *options, const char *place, mix
            "norm_epsilon, rope_theta or initializer_range is out of range");
     REFUSE(!isfinite(options->embedding_scale) || !isfinite(options->logit_scale),
            "embedding_scale or logit_scale is out of range");
+    REFUSE(options->experts == 0 && mixt_options_routed(options) > 0,
+           "identity_experts %d and zero_experts %d without experts", options->identity_experts,
+           options->zero_experts);
     if (options->experts > 0) {
-        mixt_router_spec spec = {.experts = options->experts,
+        mixt_router_spec spec = {.experts = mixt_options_routed(options),
                                  .chosen = options->experts_per_token,
                                  .options = options->router};
         mixt_error inner = MIXT_ERROR_INIT;

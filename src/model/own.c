@@ -125,6 +125,8 @@ static const mixt_config_row config[] = {
     NUMBER("router_evaluation_capacity", router.evaluation_capacity, 0, 0, BIG),
     COUNT("router_drop", router.drop, 255),
     COUNT("moe_period", moe_period, 4096),
+    COUNT("identity_experts", identity_experts, MIXT_EXPERTS_MAX),
+    COUNT("zero_experts", zero_experts, MIXT_EXPERTS_MAX),
     MIXT_FIELDS_END,
 };
 

@@ -242,7 +242,7 @@ static bool add_attention(mixt_model *model, int layer)
 static bool add_router(mixt_model *model, int layer)
 {
     const mixt_model_options *o = &model->options;
-    int64_t d = o->hidden_size, e = o->experts;
+    int64_t d = o->hidden_size, e = mixt_options_routed(o);
     int64_t parts = o->router.logits == MIXT_LOGITS_ATTENTION ? 3
                     : o->router.noise == MIXT_NOISE_TOP_K     ? 2
                                                               : 1;

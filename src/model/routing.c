@@ -30,7 +30,7 @@ static mixt_status begin(mixt_model *model, mixt_error *error)
     if (model->routing != NULL) {
         return MIXT_OK;
     }
-    size_t experts = (size_t)model->options.experts;
+    size_t experts = (size_t)model->router.experts;
     model->routing = calloc((size_t)model->options.layers, sizeof *model->routing);
     bool good = model->routing != NULL;
     for (int layer = 0; layer < model->options.layers && good; layer++) {

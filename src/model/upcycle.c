@@ -120,13 +120,15 @@ static bool takes_whole_copies(const upcycle *u)
                  r->evaluation_capacity > 0;
     bool best = (r->select == 0 && r->groups == 0) || o->experts_per_token == u->experts;
     bool equal = r->noise == MIXT_NOISE_NONE && r->weights != MIXT_ROUTER_REDRAWN;
-    return o->experts_per_token % u->parts == 0 && !drops && (u->parts == 1 || (best && equal));
+    return mixt_options_routed(o) == o->experts && o->experts_per_token % u->parts == 0 && !drops &&
+           (u->parts == 1 || (best && equal));
 }
 
 static bool is_renormalised(const mixt_model_options *o)
 {
     return o->router.renormalise || o->router.score == MIXT_SCORE_TOP_K_SOFTMAX ||
-           (o->router.score == MIXT_SCORE_SOFTMAX && o->experts_per_token == o->experts);
+           (o->router.score == MIXT_SCORE_SOFTMAX &&
+            o->experts_per_token == mixt_options_routed(o));
 }
 
 /* The chosen parts sum up to experts_per_token / parts MLPs, each times its weight. The weights
@@ -136,7 +138,7 @@ static double factor_of(const upcycle *u)
     const mixt_model_options *o = &u->model->options;
     double weight = is_renormalised(o)                      ? 1.0 / o->experts_per_token
                     : o->router.score == MIXT_SCORE_SIGMOID ? 0.5
-                                                            : 1.0 / o->experts;
+                                                            : 1.0 / mixt_options_routed(o);
     return (double)u->parts / (o->experts_per_token * weight * o->router.scale);
 }
 
@@ -325,6 +327,8 @@ static void remark(const upcycle *u)
 {
     const mixt_upcycle_options *chosen = u->options;
     const char *why = chosen->noise > 0 || chosen->reinit > 0 ? "experts were changed at random"
+                      : mixt_options_routed(&u->model->options) > u->experts
+                          ? "zero-computation experts may be chosen"
                       : !takes_whole_copies(u) ? "the chosen experts are not all parts of an MLP"
                       : !is_renormalised(&u->model->options)
                           ? "the weights of the chosen experts do not sum up to a constant"

@@ -75,7 +75,7 @@ mixt_status mixt_balancer_create(mixt_trainer *trainer, mixt_error *error)
         return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
     }
     b->layers = trainer->graph->moe_layers;
-    b->experts = model->options.experts;
+    b->experts = model->router.experts;
     b->rows = trainer->rows * trainer->options.accumulation;
     size_t layers = (size_t)b->layers + 1;
     b->choices = calloc(layers, sizeof *b->choices);
@@ -202,9 +202,9 @@ static void quantile_expert(void *context, int64_t item, int thread)
 {
     (void)thread;
     quantile_run *run = context;
-    const mixt_model_options *o = &run->trainer->model->options;
+    const mixt_router_spec *spec = &run->trainer->model->router;
     int64_t rows = run->trainer->balancer->rows;
-    double share = (double)o->experts_per_token / o->experts;
+    double share = (double)spec->chosen / spec->experts;
     run->bias[item] = mixt_router_quantile(run->required + item * rows, rows, share);
 }
 

@@ -207,7 +207,7 @@ void mixt_optimizer_bias(mixt_trainer *trainer)
     for (int i = 0; i < trainer->graph->moe_layers && moves; i++) {
         int p = mixt_model_find(model, MIXT_SLOT_ROUTER_BIAS, trainer->graph->routes[i].layer);
         if (p >= 0) {
-            int experts = model->options.experts;
+            int experts = model->router.experts;
             size_t offset = model->parameters[p].offset * sizeof(float);
             size_t bytes = (size_t)experts * sizeof *bias;
             mixt_device_memory_read(weights, offset, bias, bytes);

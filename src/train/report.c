@@ -5,7 +5,7 @@
 
 void mixt_report_load(const mixt_trainer *trainer, mixt_step_report *report)
 {
-    int layers = trainer->graph->moe_layers, experts = trainer->model->options.experts;
+    int layers = trainer->graph->moe_layers, experts = trainer->model->router.experts;
     int64_t dead = 0;
     double effective = 0, worst = 0, violation = 0;
     for (int layer = 0; layer < layers; layer++) {

@@ -121,7 +121,7 @@ static mixt_status allocate(mixt_trainer *trainer, mixt_error *error)
     const mixt_model *model = trainer->model;
     const mixt_backend *backend = mixt_device_backend(&trainer->context->device, sizeof(float));
     int accumulation = trainer->options.accumulation;
-    size_t layers = (size_t)trainer->graph->moe_layers, experts = (size_t)model->options.experts;
+    size_t layers = (size_t)trainer->graph->moe_layers, experts = (size_t)model->router.experts;
     MIXT_TRY(mixt_train_blocks_create(trainer, error));
     trainer->counts = calloc(layers * experts + 1, sizeof(int64_t));
     trainer->batches = calloc((size_t)accumulation, sizeof *trainer->batches);
@@ -380,7 +380,7 @@ mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, 
 {
     const mixt_graph *graph = trainer->graph;
     int accumulation = trainer->options.accumulation;
-    size_t counts = (size_t)(graph->moe_layers * trainer->model->options.experts);
+    size_t counts = (size_t)(graph->moe_layers * trainer->model->router.experts);
     float scale[2] = {sums->targets > 0 ? (float)(1.0 / (double)sums->targets) : 0.0f,
                       (float)(1.0 / accumulation)};
     mixt_status status = MIXT_OK;
