@@ -66,7 +66,7 @@ static bool is_of_mixture(const cli_option *option, size_t place)
     static const char *const names[] = {
         "ffn-size",          "experts",         "experts-per-token",    "shared-experts",
         "shared-gate",       "shared-ffn-size", "leading-dense-layers", "dense-ffn-size",
-        "initializer-range", "moe-period"};
+        "initializer-range", "moe-period",      "identity-experts",     "zero-experts"};
     size_t router = offsetof(mixt_model_options, router);
     bool is = place >= router && place < router + sizeof(mixt_router_options);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -134,12 +134,12 @@ static void fit_choices(train_settings *settings, const cli_arguments *arguments
                         mixt_model_options *model)
 {
     const char *name = mixt_router_select_name(model->router.select);
-    if (strcmp(name, "all") == 0 && model->experts > 0 &&
-        model->experts_per_token != model->experts &&
+    int all = model->experts + model->identity_experts + model->zero_experts;
+    if (strcmp(name, "all") == 0 && model->experts > 0 && model->experts_per_token != all &&
         options_given(arguments, "experts-per-token") == NULL && settings->nanogpt.top_k <= 0) {
-        model->experts_per_token = model->experts;
+        model->experts_per_token = all;
         snprintf(settings->choice_note, sizeof settings->choice_note,
-                 "--experts-per-token %d, as --router-select all is every expert", model->experts);
+                 "--experts-per-token %d, as --router-select all is every expert", all);
     }
 }
 
@@ -184,6 +184,8 @@ static void merge_mixture(const train_settings *settings, const cli_arguments *a
     merged->shared_gate = asked->shared_gate;
     merged->leading_dense_layers = asked->leading_dense_layers;
     merged->moe_period = asked->moe_period;
+    merged->identity_experts = asked->identity_experts;
+    merged->zero_experts = asked->zero_experts;
     merged->router = asked->router;
     merged->ffn_size =
         options_given(arguments, "ffn-size") != NULL ? asked->ffn_size : source.ffn_size;

@@ -76,6 +76,11 @@ static void print_types(const mixt_model_info *info)
     }
 }
 
+static bool has_weightless(const mixt_model_options *o)
+{
+    return o->identity_experts > 0 || o->zero_experts > 0;
+}
+
 static void print_experts(const mixt_model_info *info)
 {
     const mixt_model_options *o = &info->options;
@@ -83,8 +88,19 @@ static void print_experts(const mixt_model_info *info)
         printf("%-22s none (dense, width %d)\n", "experts", o->ffn_size);
         return;
     }
-    printf("%-22s %d of width %d, %d for a token", "experts", o->experts, o->ffn_size,
-           o->experts_per_token);
+    printf("%-22s %d of width %d", "experts", o->experts, o->ffn_size);
+    if (o->identity_experts > 0) {
+        printf(", %d identity", o->identity_experts);
+    }
+    if (o->zero_experts > 0) {
+        printf(", %d zero", o->zero_experts);
+    }
+    if (has_weightless(o)) {
+        printf("; %d of %d for a token", o->experts_per_token,
+               o->experts + o->identity_experts + o->zero_experts);
+    } else {
+        printf(", %d for a token", o->experts_per_token);
+    }
     printf(o->shared_experts > 0 ? ", %d always on\n" : "\n", o->shared_experts);
     printf("%-22s %s\n", "routing", info->routing);
 }
@@ -96,7 +112,8 @@ static void print_info(const mixt_model_info *info)
     format_bytes((double)info->weight_bytes, bytes);
     printf("%-22s %s (%s)\n", "family", info->family, info->title);
     print_count("parameters", info->parameters_total, "");
-    print_count("active for a token", info->parameters_active, "");
+    print_count("active for a token", info->parameters_active,
+                has_weightless(o) ? ", fewer where a choice is an identity or zero expert" : "");
     printf("%-22s %s, %.2f bits a weight\n", "weights", bytes, info->bits_per_weight);
     if (info->file_type != NULL) {
         printf("%-22s %s\n", "file type", info->file_type);
@@ -121,12 +138,14 @@ static void print_info_json(const mixt_model_info *info)
     printf(", \"parameters_total\": %llu, \"parameters_active\": %llu, \"weight_bytes\": %llu, "
            "\"bits_per_weight\": %.4f, \"layers\": %d, \"moe_layers\": %d, \"hidden_size\": %d, "
            "\"heads\": %d, \"kv_heads\": %d, \"head_dim\": %d, \"ffn_size\": %d, \"experts\": %d, "
+           "\"identity_experts\": %d, \"zero_experts\": %d, "
            "\"experts_per_token\": %d, \"shared_experts\": %d, \"vocab_size\": %d, "
            "\"context_length\": %d, \"routing\": ",
            (unsigned long long)info->parameters_total, (unsigned long long)info->parameters_active,
            (unsigned long long)info->weight_bytes, info->bits_per_weight, o->layers,
            info->moe_layers, o->hidden_size, o->heads, o->kv_heads, o->head_dim, o->ffn_size,
-           o->experts, o->experts_per_token, o->shared_experts, o->vocab_size, o->context_length);
+           o->experts, o->identity_experts, o->zero_experts, o->experts_per_token,
+           o->shared_experts, o->vocab_size, o->context_length);
     print_json_text(stdout, info->routing);
     printf(", \"file_type\": ");
     if (info->file_type == NULL) {

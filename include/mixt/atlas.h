@@ -43,7 +43,9 @@ typedef struct mixt_trace_info {
     const char
         *router_select;   /* how experts were chosen, a word of mixt_router_selects; "": top-k */
     const char *held_out; /* as in mixt_model_info, of the model that was traced */
-    uint64_t reserved[7];
+    /* of `experts`, the last ones: that give a token's row back, and behind them nothing */
+    int identity_experts, zero_experts;
+    uint64_t reserved[6];
 } mixt_trace_info;
 
 MIXT_API void mixt_trace_describe(const mixt_trace *trace, mixt_trace_info *info);

@@ -110,7 +110,8 @@ typedef struct mixt_step_report {
     double max_violation; /* most loaded expert over the mean, less 1 (MaxVio of 2408.15664), mean
                              over layers; 0 is balance */
     double device_balance_loss; /* of balance_groups, mean over layers, without coefficient */
-    uint64_t reserved[5];
+    double identity_share, zero_share; /* of the step's choices: identity and zero experts */
+    uint64_t reserved[3];
 } mixt_step_report;
 
 typedef struct mixt_trainer mixt_trainer;

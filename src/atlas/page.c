@@ -240,6 +240,7 @@ static void page_header(mixt_page *page)
         mixt_buffer_format(page->out, "%d to ", least);
     }
     mixt_buffer_format(page->out, "%d of %d", info->experts_per_token, info->experts);
+    mixt_trace_say_weightless(page->trace, page->out);
     if (info->router_select[0] != '\0') {
         mixt_buffer_text(page->out, " by ");
         mixt_page_name(page, info->router_select);

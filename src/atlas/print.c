@@ -102,6 +102,7 @@ static void print_title(printer *p)
         mixt_buffer_format(&facts, "%d to ", mixt_trace_least_chosen(p->trace));
     }
     mixt_buffer_format(&facts, "%d of %d experts a token", info->experts_per_token, info->experts);
+    mixt_trace_say_weightless(p->trace, &facts);
     if (info->router_select[0] != '\0') {
         mixt_buffer_text(&facts, ", chosen by ");
         mixt_display_name(&facts, info->router_select, MIXT_DISPLAY_PLAIN);

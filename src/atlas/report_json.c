@@ -30,9 +30,11 @@ static void describe(mixt_buffer *out, const mixt_report *report)
     mixt_json_quote(out, info->model);
     mixt_buffer_format(out,
                        ", \"tokens\": %llu, \"documents\": %llu, \"experts\": %d, "
+                       "\"identity_experts\": %d, \"zero_experts\": %d, "
                        "\"experts_per_token\": %d,\n \"layers\": [",
                        (unsigned long long)info->tokens, (unsigned long long)info->documents,
-                       info->experts, info->experts_per_token);
+                       info->experts, info->identity_experts, info->zero_experts,
+                       info->experts_per_token);
     for (int layer = 0; layer < info->layers; layer++) {
         mixt_buffer_format(out, "%s%d", layer == 0 ? "" : ", ",
                            report->trace->layer_numbers[layer]);

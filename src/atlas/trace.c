@@ -253,6 +253,16 @@ bool mixt_trace_tabulates(int layers, int experts, int experts_per_token, int do
            (uint64_t)layers * (uint64_t)experts * (uint64_t)domains <= MIXT_TRACE_MAX_CELLS;
 }
 
+void mixt_trace_say_weightless(const mixt_trace *trace, mixt_buffer *out)
+{
+    const mixt_trace_info *info = &trace->info;
+    int count = info->identity_experts + info->zero_experts;
+    if (count > 0) {
+        mixt_buffer_format(out, ", %d and higher without weights (%d identity, %d zero)",
+                           info->experts - count, info->identity_experts, info->zero_experts);
+    }
+}
+
 mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *error)
 {
     const mixt_trace_info *info = &trace->info;
@@ -266,6 +276,11 @@ mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *er
                          "%s: %d of %d experts a token: must be 1 to the number of experts, which "
                          "may be %d",
                          name, info->experts_per_token, info->experts, MIXT_TRACE_MAX_EXPERTS);
+    }
+    if (info->identity_experts + info->zero_experts > info->experts) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT,
+                         "%s: %d identity and %d zero experts: more than all %d", name,
+                         info->identity_experts, info->zero_experts, info->experts);
     }
     if (!mixt_trace_tabulates(info->layers, info->experts, info->experts_per_token,
                               info->domains)) {

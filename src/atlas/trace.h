@@ -6,6 +6,7 @@
 #include <assert.h>
 
 #include "core/memory.h"
+#include "core/memory.h"
 #include "formats/dtype.h"
 #include "mixt.h"
 
@@ -55,6 +56,9 @@ bool mixt_trace_tabulates(int layers, int experts, int experts_per_token, int do
 /* Checks every rule of docs/traces.md on the filled arrays, counts documents and what was dropped,
  * fills document_start and has_none. `name` is the file named in the message. */
 mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *error);
+
+/* Which experts have no weights, behind "k of E experts"; nothing where all have some. */
+void mixt_trace_say_weightless(const mixt_trace *trace, mixt_buffer *out);
 
 /* The experts [k] and weights [k] of token `index` at MoE layer `layer`. */
 static inline const uint16_t *mixt_trace_experts(const mixt_trace *trace, int layer, uint64_t index)

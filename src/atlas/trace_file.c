@@ -139,6 +139,12 @@ static mixt_status read_metadata(trace_reader *reader, mixt_trace_info *info)
     if (status == MIXT_OK) {
         status = metadata_number(reader, "experts_per_token", &info->experts_per_token);
     }
+    if (status == MIXT_OK && mixt_safetensors_metadata(reader->file, "identity_experts") != NULL) {
+        status = metadata_number(reader, "identity_experts", &info->identity_experts);
+    }
+    if (status == MIXT_OK && mixt_safetensors_metadata(reader->file, "zero_experts") != NULL) {
+        status = metadata_number(reader, "zero_experts", &info->zero_experts);
+    }
     if (status == MIXT_OK) {
         status = metadata_array(reader, "layers", JSON_INTEGER, &reader->layers);
     }

@@ -388,21 +388,24 @@ static mixt_status copy_spill(mixt_safetensors_writer *file, spill *part, const 
 static mixt_status write_metadata(const mixt_trace_writer *writer, mixt_safetensors_writer *file,
                                   mixt_error *error)
 {
-    char experts[16];
-    char experts_per_token[16];
-    snprintf(experts, sizeof experts, "%d", writer->header.experts);
-    snprintf(experts_per_token, sizeof experts_per_token, "%d", writer->header.experts_per_token);
+    const mixt_trace_header *header = &writer->header;
+    char experts[16], experts_per_token[16], identity[16], zero[16];
+    snprintf(experts, sizeof experts, "%d", header->experts);
+    snprintf(experts_per_token, sizeof experts_per_token, "%d", header->experts_per_token);
+    snprintf(identity, sizeof identity, "%d", header->identity_experts);
+    snprintf(zero, sizeof zero, "%d", header->zero_experts);
     const mixt_text_pair pairs[] = {
         {"format", MIXT_TRACE_FORMAT},
         {"version", writer->has_none ? MIXT_TRACE_VERSION_NONE : MIXT_TRACE_VERSION},
-        {"model", writer->header.model},
-        {"model_hash", writer->header.model_hash},
-        {"corpus_hash", writer->header.corpus_hash},
-        {"tokenizer_hash", writer->header.tokenizer_hash},
-        {"router_select",
-         writer->header.router_select[0] != '\0' ? writer->header.router_select : NULL},
-        {"held_out", writer->header.held_out[0] != '\0' ? writer->header.held_out : NULL},
+        {"model", header->model},
+        {"model_hash", header->model_hash},
+        {"corpus_hash", header->corpus_hash},
+        {"tokenizer_hash", header->tokenizer_hash},
+        {"router_select", header->router_select[0] != '\0' ? header->router_select : NULL},
+        {"held_out", header->held_out[0] != '\0' ? header->held_out : NULL},
         {"experts", experts},
+        {"identity_experts", header->identity_experts > 0 ? identity : NULL},
+        {"zero_experts", header->zero_experts > 0 ? zero : NULL},
         {"experts_per_token", experts_per_token},
         {"experts_per_layer", writer->metadata_choices},
         {"layers", writer->metadata_layers},

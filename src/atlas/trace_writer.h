@@ -19,8 +19,9 @@ typedef struct mixt_trace_header {
     int layers;               /* with experts */
     const int *layer_numbers; /* [layers]: the model's number of each, rising */
     int experts;
-    int experts_per_token;        /* k: the most that a layer chooses */
-    const int *experts_per_layer; /* [layers] choices of each, 1 to k; NULL: k in all */
+    int identity_experts, zero_experts; /* of them, the last ones: without weights */
+    int experts_per_token;              /* k: the most that a layer chooses */
+    const int *experts_per_layer;       /* [layers] choices of each, 1 to k; NULL: k in all */
     int domains;
     const char *const *domain_names; /* [domains] */
     const char *model;               /* name; NULL counts as "" here and below */

@@ -127,6 +127,8 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
     mixt_trace_header header = {.layers = t->layers,
                                 .layer_numbers = layers,
                                 .experts = t->experts,
+                                .identity_experts = model->options.identity_experts,
+                                .zero_experts = model->options.zero_experts,
                                 .experts_per_token = t->chosen,
                                 .experts_per_layer = t->choices,
                                 .domains = domains,

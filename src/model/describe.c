@@ -107,8 +107,20 @@ static void say_routing(const mixt_model_options *o, char *text, size_t size)
         return;
     }
     say_unit(&s, &o->router);
-    say_logits(&s, &o->router, o->experts);
-    say_choice(&s, &o->router, o->experts, o->experts_per_token);
+    int routed = mixt_options_routed(o);
+    say_logits(&s, &o->router, routed);
+    say_choice(&s, &o->router, routed, o->experts_per_token);
+    if (routed > o->experts) {
+        say(&s, ", behind the %d with weights ", o->experts);
+    }
+    if (o->identity_experts > 0) {
+        say(&s, "%d that give%s the row back", o->identity_experts,
+            o->identity_experts == 1 ? "s" : "");
+    }
+    if (o->zero_experts > 0) {
+        say(&s, "%s%d that give%s nothing", o->identity_experts > 0 ? " and " : "", o->zero_experts,
+            o->zero_experts == 1 ? "s" : "");
+    }
     if (o->router.weights != MIXT_ROUTER_LEARNED) {
         say(&s, o->router.weights == MIXT_ROUTER_FROZEN ? ", the router random and never trained"
                                                         : ", the router random");
@@ -180,13 +192,12 @@ void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
         .mapped = model->source != NULL};
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
-        size_t share = 1;
-        if (mixt_slot_is_expert(p->slot) || mixt_slot_is_adapter(p->slot)) {
-            share = (size_t)model->options.experts;
-        }
+        const mixt_model_options *o = &model->options;
+        size_t experts = (size_t)o->experts, chosen = (size_t)o->experts_per_token;
+        bool of_experts = mixt_slot_is_expert(p->slot) || mixt_slot_is_adapter(p->slot);
+        bool some = of_experts && chosen < experts; /* not all with weights */
         info->parameters_total += p->count;
-        info->parameters_active +=
-            share > 1 ? p->count / share * (size_t)model->options.experts_per_token : p->count;
+        info->parameters_active += some ? p->count / experts * chosen : p->count;
     }
     describe_types(model, info);
     info->bits_per_weight = 8 * (double)info->weight_bytes / (double)info->parameters_total;

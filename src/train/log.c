@@ -95,7 +95,7 @@ static mixt_status put_coefficients(mixt_log *log, int64_t step, const mixt_log_
 mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t tokens,
                           const mixt_log_balance *balance, mixt_error *error)
 {
-    mixt_scalar scalars[12] = {
+    mixt_scalar scalars[14] = {
         {"loss", report->loss},
         {"balance", report->balance_loss},
         {"z", report->z_loss},
@@ -113,6 +113,10 @@ mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t
     }
     if (balance->groups) {
         scalars[count++] = (mixt_scalar){"device_balance", report->device_balance_loss};
+    }
+    if (balance->weightless) {
+        scalars[count++] = (mixt_scalar){"identity_share", report->identity_share};
+        scalars[count++] = (mixt_scalar){"zero_share", report->zero_share};
     }
     mixt_buffer line = {0};
     mixt_buffer_format(&line, "{\"step\":%lld", (long long)report->step);

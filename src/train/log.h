@@ -14,9 +14,9 @@ void mixt_log_close(mixt_log *log);
 /* To the disk, before a checkpoint: a resumed run finds a line for each of its steps. */
 mixt_status mixt_log_sync(mixt_log *log, mixt_error *error);
 /* What is said of balance where it is there: drops with a capacity, the loss over groups of
- * experts, coefficients that change. */
+ * experts, choices of experts without weights, coefficients that change. */
 typedef struct mixt_log_balance {
-    bool capacity, groups;
+    bool capacity, groups, weightless;
     const double *coefficients; /* [layers]; NULL: they do not change */
     int layers;
 } mixt_log_balance;

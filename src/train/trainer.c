@@ -111,7 +111,7 @@ mixt_status mixt_train_check(const mixt_model_options *model, const mixt_train_o
 {
     mixt_model *layout;
     MIXT_TRY(mixt_model_layout(model, NULL, "model", &layout, error));
-    mixt_status status = check(layout, options, error);
+    mixt_status status = mixt_trainer_check(layout, options, error);
     mixt_model_free(layout);
     return status;
 }
@@ -495,6 +495,7 @@ static mixt_status afterwards(mixt_trainer *trainer, mixt_step_report *report, m
         const mixt_model_options *m = &trainer->model->options;
         mixt_log_balance balance = {m->experts > 0 && m->router.capacity > 0,
                                     m->experts > 0 && m->router.balance_groups > 1,
+                                    mixt_options_routed(m) > m->experts,
                                     mixt_balancer_coefficients(trainer),
                                     trainer->graph->moe_layers};
         status = mixt_log_step(trainer->log, report, c->tokens, &balance, error);
