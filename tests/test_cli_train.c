@@ -249,6 +249,51 @@ static void dense_models_become_mixtures(void **state)
     shell_do("test ! -e no");
 }
 
+/* Experts that compute nothing: what is said of them everywhere, and where they are refused. */
+static void experts_without_weights(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do(NEW "--out light --steps 4 --identity-experts 2 --zero-experts 1 --bias-rate 0.01");
+    assert_has(shell_err, "only mixt will open it, as no family that others know holds ");
+    shell_do("cat light/train.conf; \"$MIXT\" info light; \"$MIXT\" info light --json");
+    assert_has(shell_out, "identity-experts = 2\nzero-experts = 1\n");
+    assert_has(shell_out, "4 of width 32, 2 identity, 1 zero; 2 of 7 for a token\n");
+    assert_has(shell_out, "behind the 4 with weights 2 that give the row back and 1 that gives "
+                          "nothing");
+    assert_has(shell_out, ", fewer where a choice is an identity or zero expert\n");
+    assert_has(shell_out, "\"experts\": 4, \"identity_experts\": 2, \"zero_experts\": 1, ");
+    shell_do(
+        "grep -c identity_share light/log.jsonl; cp -r light light2; \"$MIXT\" train --out light "
+        "--steps 6; \"$MIXT\" train --out light2 --steps 6; cmp light/model/model.safetensors "
+        "light2/model/model.safetensors; " NEW "--out light3 --steps 6 --identity-experts 2 "
+        "--zero-experts 1 --bias-rate 0.01; tail -1 light3/log.jsonl");
+    assert_has(shell_out, "\"zero_share\":0.");
+    shell_do("\"$MIXT\" trace -m light --data text -o light.safetensors; \"$MIXT\" atlas "
+             "light.safetensors; \"$MIXT\" atlas light.safetensors --json; \"$MIXT\" atlas "
+             "light.safetensors --html light.html; grep -o '2 of 7, 4 and higher' light.html");
+    assert_has(shell_out, "2 of 7 experts a token, 4 and higher without weights (2 identity, 1 ");
+    assert_has(shell_out, "\"experts\": 7, \"identity_experts\": 2, \"zero_experts\": 1, ");
+    assert_has(shell_out, "2 of 7, 4 and higher");
+    shell_do("\"$MIXT\" convert light -o light.gguf --type Q8_0; \"$MIXT\" info light.gguf; "
+             "\"$MIXT\" run -m light.gguf -p the -n 4 --seed 1 --mask-experts 0,1,2,3");
+    assert_has(shell_out, "2 identity, 1 zero; 2 of 7 for a token");
+    shell_do(ON "--upcycle mlp --experts 4 --zero-experts 1 --out light-up --steps 2");
+    assert_has(shell_err, "it does not compute what that does (zero-computation experts may be ");
+    shell_do(NEW "--out light-all --steps 2 --zero-experts 1 --router-select all");
+    assert_has(shell_err, "--experts-per-token 5, as --router-select all is every expert");
+    shell_refuses(NEW "--out no --init-from run --zero-experts 1", "--zero-experts 1 (it has 0)");
+    shell_refuses(NEW "--out no --init-from light --identity-experts 0 --zero-experts 3",
+                  "--identity-experts 0 (it has 2), --zero-experts 3 (it has 1)");
+    shell_refuses(NEW "--out no --experts 0 --identity-experts 1",
+                  "identity_experts 1 and zero_experts 0 without experts");
+    shell_refuses(NEW "--out no --experts 4 --experts-per-token 7 --zero-experts 2",
+                  "7 experts per token of 6 are not possible");
+    shell_refuses(NEW "--out no --experts 4095 --zero-experts 2",
+                  "4097 experts are not in 1..4096");
+    shell_do("test ! -e no");
+}
+
 /* ---- runs that are refused, and several at once */
 
 static void refused_runs_leave_nothing(void **state)
@@ -715,6 +760,7 @@ int main(void)
         cmocka_unit_test(adapters_learn_beside_a_model),
         cmocka_unit_test(experts_are_balanced_in_groups),
         cmocka_unit_test(dense_models_become_mixtures),
+        cmocka_unit_test(experts_without_weights),
         cmocka_unit_test(refused_runs_leave_nothing),
         cmocka_unit_test(one_of_several_wins),
         cmocka_unit_test(a_run_that_is_done_says_so),

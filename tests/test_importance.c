@@ -264,7 +264,9 @@ static void test_shapes(void **state)
 static void check_counts(const mixt_importance *importance, const train_setup *setup,
                          uint64_t tokens)
 {
-    uint64_t chosen = (uint64_t)setup->model->options.experts_per_token;
+    const mixt_model_options *o = &setup->model->options;
+    bool all = o->experts_per_token > o->experts; /* with weights, and some without */
+    uint64_t chosen = (uint64_t)(all ? o->experts : o->experts_per_token);
     int stacks = 0;
     for (int i = 0; i < importance->count; i++) {
         const mixt_importance_entry *entry = &importance->entries[i];
@@ -306,12 +308,38 @@ static void test_chunks(void **state)
     train_setup_close(&setup);
 }
 
+/* Rows of experts without weights are no weight's. */
+static void test_without_weights(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    train_setup setup;
+    mixt_model_options o = train_setup_model_options();
+    o.experts = 2;
+    o.identity_experts = 2;
+    o.zero_experts = 1;
+    o.experts_per_token = 5;
+    train_setup_open(&setup, 2, &o);
+    mixt_score_row rows[3];
+    mixt_importance_options options = {.window = 16};
+    mixt_importance *importance;
+    must(mixt_evaluate(setup.context, setup.model, setup.data, false, 16, 0, rows, NULL, NULL,
+                       &error),
+         &error);
+    must(mixt_importance_collect(setup.context, setup.model, setup.data, &options, &importance,
+                                 &error),
+         &error);
+    check_counts(importance, &setup, rows[2].tokens);
+    mixt_importance_free(importance);
+    train_setup_close(&setup);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms),  cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_shapes), cmocka_unit_test(test_bad_older_files),
-        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_chunks), cmocka_unit_test(test_without_weights),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
