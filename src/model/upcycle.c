@@ -51,7 +51,7 @@ static mixt_status check_rest(const mixt_model *dense, const mixt_model_options 
         {"head_dim", offsetof(mixt_model_options, head_dim)},
     };
     mixt_model_options like = *options;
-    like.experts = 0;
+    like.experts = like.identity_experts = like.zero_experts = 0;
     like.ffn_size = dense->options.ffn_size;
     like.router = dense->options.router;
     like.initializer_range = dense->options.initializer_range;
