@@ -461,8 +461,7 @@ static bool clamps_alike(const operator_case *c, const execution *side, const ex
     return same;
 }
 
-/* sum of weights * (out(+h) - out(-h)); false where the choices, or what is clamped, are not those
- * of `base` */
+/* sum of weights * (out(+h) - out(-h)); false where choices or clamps are not those of `base` */
 static bool difference(operator_case *c, const execution *base, double *place, double h,
                        double *result)
 {

@@ -11,7 +11,6 @@
 #include "formats/json.h"
 #include "model/adapters.h"
 #include "model/config_keys.h"
-#include "model/name_pattern.h"
 
 #define CONFIG_BYTES ((size_t)1 << 20)
 #define RANK_MOST (1 << 20)
@@ -48,36 +47,59 @@ static mixt_status check_beginning(const mixt_json_object *json)
                                           word != NULL ? word : "(no text)");
 }
 
-static mixt_status check_patterns(const mixt_json_object *json, const char *key,
-                                  mixt_json_range range)
+static mixt_status read_pattern(const mixt_json_object *json, const char *key, const char *text,
+                                mixt_peft_patterns *patterns)
 {
-    const json_t *patterns = json_object_get(json->json, key);
-    if (patterns == NULL || json_is_null(patterns)) {
+    char problem[MIXT_PATTERN_PROBLEM];
+    mixt_status status =
+        mixt_name_pattern_create(text, &patterns->patterns[patterns->count], problem);
+    if (status == MIXT_ERROR_FORMAT) {
+        return mixt_json_fail(json, key, "the pattern '%.60s' %s", text, problem);
+    }
+    patterns->count += status == MIXT_OK;
+    return status == MIXT_OK
+               ? status
+               : mixt_fail(json->error, MIXT_ERROR_MEMORY, "%s: no memory", json->file);
+}
+
+static mixt_status read_patterns(const mixt_json_object *json, const char *key,
+                                 mixt_json_range range, mixt_peft_patterns *patterns)
+{
+    const json_t *all = json_object_get(json->json, key);
+    if (all == NULL || json_is_null(all)) {
         return MIXT_OK;
     }
-    if (!json_is_object(patterns) || json_object_size(patterns) > PATTERNS_MOST) {
+    if (!json_is_object(all) || json_object_size(all) > PATTERNS_MOST) {
         return mixt_json_fail(json, key, "must be an object of at most %d patterns", PATTERNS_MOST);
     }
-    const char *pattern;
+    patterns->patterns = calloc(json_object_size(all) + 1, sizeof(mixt_name_pattern *));
+    patterns->values = calloc(json_object_size(all) + 1, sizeof *patterns->values);
+    if (patterns->patterns == NULL || patterns->values == NULL) {
+        return mixt_fail(json->error, MIXT_ERROR_MEMORY, "%s: no memory", json->file);
+    }
+    const char *text;
     json_t *value;
-    json_object_foreach((json_t *)patterns, pattern, value)
+    json_object_foreach((json_t *)all, text, value)
     {
-        const char *problem;
         double number = json_number_value(value);
         bool whole = !json_is_real(value) || range.low < 1;
-        mixt_name_matches(pattern, "", &problem);
-        if (problem == mixt_pattern_memory) {
-            return mixt_fail(json->error, MIXT_ERROR_MEMORY, "%s: %s", json->file, problem);
-        }
-        if (problem != NULL) {
-            return mixt_json_fail(json, key, "the pattern '%.60s' %s", pattern, problem);
-        }
         if (!json_is_number(value) || !whole || !(number >= range.low && number <= range.high)) {
             return mixt_json_fail(json, key, "the value of '%.60s' must be a number from %g to %g",
-                                  pattern, range.low, range.high);
+                                  text, range.low, range.high);
         }
+        patterns->values[patterns->count] = number;
+        MIXT_TRY(read_pattern(json, key, text, patterns));
     }
     return MIXT_OK;
+}
+
+static void free_patterns(mixt_peft_patterns *patterns)
+{
+    for (size_t i = 0; i < patterns->count; i++) {
+        mixt_name_pattern_free(patterns->patterns[i]);
+    }
+    free(patterns->patterns);
+    free(patterns->values);
 }
 
 static mixt_status read_config(mixt_peft *adapter, mixt_error *error)
@@ -97,8 +119,8 @@ static mixt_status read_config(mixt_peft *adapter, mixt_error *error)
     MIXT_TRY(mixt_json_integer_or(&json, "r", ranks, &adapter->rank));
     MIXT_TRY(mixt_json_number_or(&json, "lora_alpha", alphas, &adapter->alpha));
     MIXT_TRY(mixt_json_bool_or(&json, "use_rslora", &adapter->by_root));
-    MIXT_TRY(check_patterns(&json, "rank_pattern", ranks));
-    MIXT_TRY(check_patterns(&json, "alpha_pattern", alphas));
+    MIXT_TRY(read_patterns(&json, "rank_pattern", ranks, &adapter->ranks));
+    MIXT_TRY(read_patterns(&json, "alpha_pattern", alphas, &adapter->alphas));
     MIXT_TRY(check_beginning(&json));
     return mixt_config_object_check(&json, none, harmless, "a LoRA adapter");
 }
@@ -130,28 +152,26 @@ void mixt_peft_close(mixt_peft *adapter)
 {
     mixt_safetensors_close(adapter->file);
     json_decref(adapter->root);
+    free_patterns(&adapter->ranks);
+    free_patterns(&adapter->alphas);
     free(adapter->config);
     free(adapter->weights);
     *adapter = (mixt_peft){0};
 }
 
 /* The value of the first pattern that matches, in the file's order. */
-static mixt_status find_pattern(const mixt_peft *adapter, const char *key, const char *module,
-                                double *value, mixt_error *error)
+static mixt_status find_pattern(const mixt_peft *adapter, const mixt_peft_patterns *patterns,
+                                const char *module, double *value, mixt_error *error)
 {
-    const char *pattern;
-    json_t *number;
-    json_object_foreach(json_object_get(adapter->root, key), pattern, number)
-    {
-        const char *problem;
-        bool matches = mixt_name_matches(pattern, module, &problem);
-        if (problem != NULL) { /* they were read before: memory is out */
-            return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: %s", adapter->config, problem);
+    bool matches = false;
+    for (size_t i = 0; i < patterns->count && !matches; i++) {
+        mixt_status status = mixt_name_pattern_match(patterns->patterns[i], module, &matches);
+        if (status != MIXT_OK) {
+            return mixt_fail(error, status, "%s: %s", adapter->config,
+                             status == MIXT_ERROR_MEMORY ? "no memory"
+                                                         : "a pattern of modules takes too long");
         }
-        if (matches) {
-            *value = json_number_value(number);
-            return MIXT_OK;
-        }
+        *value = matches ? patterns->values[i] : *value;
     }
     return MIXT_OK;
 }
@@ -160,8 +180,8 @@ mixt_status mixt_peft_scale(const mixt_peft *adapter, const char *module, int64_
                             double *scale, mixt_error *error)
 {
     double r = (double)adapter->rank, alpha = adapter->alpha;
-    MIXT_TRY(find_pattern(adapter, "rank_pattern", module, &r, error));
-    MIXT_TRY(find_pattern(adapter, "alpha_pattern", module, &alpha, error));
+    MIXT_TRY(find_pattern(adapter, &adapter->ranks, module, &r, error));
+    MIXT_TRY(find_pattern(adapter, &adapter->alphas, module, &alpha, error));
     *rank = (int64_t)r;
     *scale = alpha / (adapter->by_root ? sqrt(r) : r);
     return MIXT_OK;

@@ -8,6 +8,14 @@
 
 #include "formats/safetensors.h"
 #include "model/model.h"
+#include "model/name_pattern.h"
+
+/* Modules by pattern, with a number each; the first that matches counts. */
+typedef struct mixt_peft_patterns {
+    mixt_name_pattern **patterns;
+    double *values;
+    size_t count;
+} mixt_peft_patterns;
 
 /* A folder's adapter. Zeroed: nothing; mixt_peft_close in any case. */
 typedef struct mixt_peft {
@@ -18,6 +26,7 @@ typedef struct mixt_peft {
     int64_t rank;
     double alpha;
     bool by_root; /* alpha over the root of the rank, not over the rank (rsLoRA) */
+    mixt_peft_patterns ranks, alphas;
 } mixt_peft;
 
 /* Reads both files. Refuses, by key, what is no LoRA adapter of plain matrices, or changes more

@@ -493,11 +493,10 @@ static mixt_status afterwards(mixt_trainer *trainer, mixt_step_report *report, m
     mixt_status status = MIXT_OK;
     if (done || report->was_skipped || c->step % o->log_every == 0) {
         const mixt_model_options *m = &trainer->model->options;
-        mixt_log_balance balance = {m->experts > 0 && m->router.capacity > 0,
-                                    m->experts > 0 && m->router.balance_groups > 1,
-                                    mixt_options_routed(m) > m->experts,
-                                    mixt_balancer_coefficients(trainer),
-                                    trainer->graph->moe_layers};
+        mixt_log_balance balance = {
+            m->experts > 0 && m->router.capacity > 0,
+            m->experts > 0 && m->router.balance_groups > 1, mixt_options_routed(m) > m->experts,
+            mixt_balancer_coefficients(trainer), trainer->graph->moe_layers};
         status = mixt_log_step(trainer->log, report, c->tokens, &balance, error);
     }
     bool score = o->evaluate_every > 0 && c->step % o->evaluate_every == 0;
