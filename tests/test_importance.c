@@ -334,12 +334,44 @@ static void test_without_weights(void **state)
     train_setup_close(&setup);
 }
 
+/* A layer may be changed to choose more experts than the model says. */
+static void test_more_chosen(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    train_setup setup;
+    mixt_model_options o = train_setup_model_options();
+    o.experts = 8;
+    o.experts_per_token = 1;
+    o.router.renormalise = false;
+    train_setup_open(&setup, 2, &o);
+    must(mixt_model_change_routing(setup.model, MIXT_ROUTING_TOP_K, -1, 8, &error), &error);
+    mixt_score_row rows[3];
+    mixt_importance_options options = {.window = 16};
+    mixt_importance *importance;
+    must(mixt_evaluate(setup.context, setup.model, setup.data, false, 16, 0, rows, NULL, NULL,
+                       &error),
+         &error);
+    must(mixt_importance_collect(setup.context, setup.model, setup.data, &options, &importance,
+                                 &error),
+         &error);
+    for (int e = 0; e < 8; e++) { /* each has seen every token */
+        float weights[64];
+        const mixt_parameter *p =
+            &setup.model->parameters[mixt_model_find(setup.model, MIXT_SLOT_EXPERT_GATE, 0)];
+        assert_true(mixt_importance_of(importance, p->gguf_name, e, (int)p->size[2], weights));
+    }
+    mixt_importance_free(importance);
+    train_setup_close(&setup);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forms),  cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_bad_older_files),
-        cmocka_unit_test(test_chunks), cmocka_unit_test(test_without_weights),
+        cmocka_unit_test(test_forms),       cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_shapes),      cmocka_unit_test(test_bad_older_files),
+        cmocka_unit_test(test_chunks),      cmocka_unit_test(test_without_weights),
+        cmocka_unit_test(test_more_chosen),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

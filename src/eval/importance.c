@@ -85,6 +85,17 @@ static void add_rows(gathering *g, const mixt_instance *instance, const mixt_rec
     }
 }
 
+/* Most experts that a token has in any layer: a layer may be changed to choose more than the model.
+ */
+static int most_chosen(const mixt_graph *graph)
+{
+    int most = 1;
+    for (int i = 0; i < graph->moe_layers; i++) {
+        most = graph->routes[i].spec->chosen > most ? graph->routes[i].spec->chosen : most;
+    }
+    return most;
+}
+
 /* What the rows of a batch are, and those in expert order. */
 static void follow(gathering *g, const mixt_instance *instance, int index)
 {
@@ -140,7 +151,7 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
         return status;
     }
     size_t capacity = (size_t)scorer->capacity;
-    size_t choices = capacity * (size_t)(model->options.experts_per_token + 1);
+    size_t choices = capacity * (size_t)most_chosen(scorer->graph);
     gathering g = {.model = model, .scorer = scorer, .plan = scorer->graph->plan};
     g.importance = calloc(1, sizeof *g.importance);
     g.offsets = calloc((size_t)model->options.experts + 2, sizeof *g.offsets);
