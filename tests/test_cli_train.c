@@ -294,6 +294,28 @@ static void experts_without_weights(void **state)
     shell_do("test ! -e no");
 }
 
+static double forward_flops(const char *options)
+{
+    char command[600];
+    snprintf(command, sizeof command, NEW "--out no --dry-run --experts-per-token %s", options);
+    shell_do(command);
+    const char *at = strstr(shell_out, "\"forward_flops_per_token\": ");
+    assert_non_null(at);
+    return strtod(strchr(at, ':') + 1, NULL);
+}
+
+/* A token has at most all experts with weights, however many it chooses. */
+static void flops_are_of_experts_with_weights(void **state)
+{
+    (void)state;
+    shell_train();
+    double one_expert = 2 * 6 * 32 * 32; /* in both layers */
+    double all = forward_flops("4");
+    assert_true(all - forward_flops("3") >= one_expert);
+    assert_true(forward_flops("8 --identity-experts 2 --zero-experts 2") - all < one_expert);
+    assert_true(forward_flops("6 --zero-experts 2 --router-select all") - all < one_expert);
+}
+
 /* ---- runs that are refused, and several at once */
 
 static void refused_runs_leave_nothing(void **state)
@@ -761,6 +783,7 @@ int main(void)
         cmocka_unit_test(experts_are_balanced_in_groups),
         cmocka_unit_test(dense_models_become_mixtures),
         cmocka_unit_test(experts_without_weights),
+        cmocka_unit_test(flops_are_of_experts_with_weights),
         cmocka_unit_test(refused_runs_leave_nothing),
         cmocka_unit_test(one_of_several_wins),
         cmocka_unit_test(a_run_that_is_done_says_so),

@@ -1,6 +1,12 @@
 /* Shape rule and cost of experts. */
 #include "ops/shape.h"
 
+/* Groups behind those of the weights. */
+static int64_t weightless(const mixt_attributes *attributes)
+{
+    return (int64_t)attributes->identity_experts + attributes->zero_experts;
+}
+
 mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
 {
     mixt_shape rows = request->in[EXPERTS_ROWS], gate = request->in[EXPERTS_W_GATE];
@@ -14,8 +20,7 @@ mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
     MIXT_TRY(mixt_expect(&request->in[EXPERTS_W_UP], gate, "experts: w_up", error));
     MIXT_TRY(mixt_expect(&request->in[EXPERTS_W_DOWN], mixt_shape_static(3, experts, d, ffn),
                          "experts: w_down", error));
-    int64_t groups =
-        experts + request->attributes->identity_experts + request->attributes->zero_experts;
+    int64_t groups = experts + weightless(request->attributes);
     MIXT_TRY(mixt_expect(&request->in[EXPERTS_OFFSETS],
                          mixt_shape_integers(mixt_shape_static(1, groups + 1, 0, 0)),
                          "experts: offsets", error));
@@ -45,12 +50,15 @@ mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
 void mixt_experts_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
     const mixt_shape *weight = &request->in[EXPERTS_W_GATE];
-    double values = mixt_in_values(request, EXPERTS_ROWS); /* as if all rows met weights */
-    double hidden = mixt_out_values(request, EXPERTS_GATE);
-    double products = 6 * values * (double)weight->size[1];
-    /* no more experts are read than there are rows */
     double experts = (double)weight->size[0];
     double rows = (double)mixt_rows(&request->in[EXPERTS_ROWS], request->tokens);
+    /* as if all rows met weights, where a token may have as many experts with weights */
+    double most = (double)mixt_most(request->in[EXPERTS_ROWS].multiple, 1);
+    double part = most > experts && weightless(request->attributes) > 0 ? experts / most : 1;
+    double values = mixt_in_values(request, EXPERTS_ROWS);
+    double hidden = part * mixt_out_values(request, EXPERTS_GATE);
+    double products = 6 * part * values * (double)weight->size[1];
+    /* no more experts are read than there are rows */
     double read = (mixt_in_bytes(request, EXPERTS_W_GATE) + mixt_in_bytes(request, EXPERTS_W_UP) +
                    mixt_in_bytes(request, EXPERTS_W_DOWN)) *
                   (rows < experts ? rows / experts : 1);
