@@ -277,9 +277,9 @@ mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *er
                          "may be %d",
                          name, info->experts_per_token, info->experts, MIXT_TRACE_MAX_EXPERTS);
     }
-    if (info->identity_experts + info->zero_experts > info->experts) {
+    if (info->identity_experts + info->zero_experts >= info->experts) {
         return mixt_fail(error, MIXT_ERROR_FORMAT,
-                         "%s: %d identity and %d zero experts: more than all %d", name,
+                         "%s: %d identity and %d zero experts leave none of %d with weights", name,
                          info->identity_experts, info->zero_experts, info->experts);
     }
     if (!mixt_trace_tabulates(info->layers, info->experts, info->experts_per_token,

@@ -6,7 +6,6 @@
 #include <assert.h>
 
 #include "core/memory.h"
-#include "core/memory.h"
 #include "formats/dtype.h"
 #include "mixt.h"
 
