@@ -314,10 +314,34 @@ static mixt_status lock_folder(const char *folder, int *lock, mixt_error *error)
     return status;
 }
 
+/* What stands where figures go is found before the runs; a link could lead to somebody's files. */
+static int check_figures(const char *folder)
+{
+    char figures[4200], path[4300];
+    snprintf(figures, sizeof figures, "%.4096s/figures", folder);
+    if (files_is_link(figures)) {
+        return fail_usage("%s: is a link; remove it", figures);
+    }
+    if (files_exist(figures) && !files_is_folder(figures)) {
+        return fail_usage("%s: is no folder; remove it", figures);
+    }
+    const char *name;
+    for (size_t i = 0; (name = study_figure_name(i)) != NULL; i++) {
+        snprintf(path, sizeof path, "%s/%s", figures, name);
+        if (files_is_folder(path) && !files_is_link(path)) {
+            return fail_usage("%s: is a folder; remove it", path);
+        }
+    }
+    return STATUS_DONE;
+}
+
 static int run_cells(study *s, const study_settings *settings, mixt_corpus *corpus)
 {
     mixt_error error = MIXT_ERROR_INIT;
-    int lock = -1;
+    int lock = -1, figures = check_figures(settings->out);
+    if (figures != STATUS_DONE) {
+        return figures;
+    }
     if (lock_folder(settings->out, &lock, &error) != MIXT_OK) {
         return fail_error(&error);
     }

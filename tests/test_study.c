@@ -275,6 +275,23 @@ static void its_figures_are_files(void **state)
              "[ -e whole/figures/curves.svg ]; ! [ -e whole/figures/loss-by-flops.svg ]");
 }
 
+/* Found before the runs, and nothing is written through a link. */
+static void figures_are_a_folder(void **state)
+{
+    (void)state;
+    run_reference();
+    shell_do("rm -rf away; cp -r whole away; mkdir others; echo kept >others/curves.svg; echo kept "
+             ">others/token.svg; rm -r away/figures; ln -s ../others away/figures");
+    shell_refuses(STUDY "two.study --out away", "away/figures: is a link; remove it");
+    shell_do("grep -c kept others/curves.svg others/token.svg; rm away/figures; echo kept "
+             ">away/figures");
+    shell_refuses(STUDY "two.study --out away", "away/figures: is no folder; remove it");
+    shell_do("grep kept away/figures; rm away/figures; mkdir -p away/figures/token.svg");
+    shell_refuses(STUDY "two.study --out away", "away/figures/token.svg: is a folder; remove it");
+    shell_do("rm -r away/figures; " STUDY "two.study --out away; diff -r whole/figures "
+             "away/figures; rm -r away others");
+}
+
 static void as_many_at_once_as_one_likes(void **state)
 {
     (void)state;
@@ -513,6 +530,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(bad_specs_are_refused_with_their_line),
         cmocka_unit_test(a_small_study_is_a_table),
         cmocka_unit_test(its_figures_are_files),
+        cmocka_unit_test(figures_are_a_folder),
         cmocka_unit_test(as_many_at_once_as_one_likes),
         cmocka_unit_test(the_same_data_elsewhere),
         cmocka_unit_test(ctrl_c_and_go_on),
