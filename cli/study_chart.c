@@ -76,6 +76,11 @@ void study_chart_stroke(size_t cell, FILE *stream)
     fprintf(stream, dash[0] != 0 ? ";stroke-dasharray:%s\"" : "%s\"", dash);
 }
 
+double study_chart_width(const char *name)
+{
+    return 5.5 * (double)strlen(name);
+}
+
 /* ---- curves */
 
 /* The mean over the seeds that are finished; the number of points. */
@@ -347,8 +352,10 @@ static int draw_points(const study *s, double (*cost)(const study *, const study
                 "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" style=\"fill:var(--c%zu)\"><title>",
                 x_at(&a, x), y_at(&a, y), c % COLORS);
         study_page_text(stream, s->cells[c].name);
-        fprintf(stream, ": %.4f at %.4g</title></circle><text x=\"%.1f\" y=\"%.1f\">", y, x,
-                x_at(&a, x) + 6, y_at(&a, y) - 5);
+        /* a name that would leave the figure stands on the other side */
+        bool left = x_at(&a, x) + 6 + study_chart_width(s->cells[c].name) > WIDTH;
+        fprintf(stream, ": %.4f at %.4g</title></circle><text%s x=\"%.1f\" y=\"%.1f\">", y, x,
+                left ? " class=\"y\"" : "", x_at(&a, x) + (left ? -6 : 6), y_at(&a, y) - 5);
         study_page_text(stream, s->cells[c].name);
         fputs("</text>", stream);
     }
@@ -368,22 +375,25 @@ int study_draw_loss_by_seconds(const study *s, FILE *stream)
 /* A row for each cell: its difference to the baseline with the interval. */
 int study_draw_differences(const study *s, FILE *stream)
 {
-    enum { ROW = 20, NAMES = 190, NEAR = 50 };
+    enum { ROW = 20, NEAR = 50 };
     double low = 0, high = 0;
-    int rows = 0;
+    int rows = 0, names = 190;
     for (size_t c = 0; c < s->cell_count; c++) {
         study_estimate e = study_difference(s, &s->cells[c], "loss");
         if (e.count > 0) {
             double from = isfinite(e.low) ? e.low : e.mean, to = isfinite(e.high) ? e.high : e.mean;
             low = from < low ? from : low;
             high = to > high ? to : high;
+            int width = (int)study_chart_width(s->cells[c].name) + 8;
+            names = width > names ? width : names;
             rows++;
         }
     }
     if (rows == 0 || !(high > low)) {
         return 0;
     }
-    double scale = (WIDTH - NAMES - 20) / (high - low), zero = NAMES - low * scale;
+    names = names < WIDTH - 120 ? names : WIDTH - 120;
+    double scale = (WIDTH - names - 20) / (high - low), zero = names - low * scale;
     fprintf(stream, "<path class=\"zero\" d=\"M%.1f 0V%d\"/>", zero, ROW * rows);
     int at = 0;
     for (size_t c = 0; c < s->cell_count; c++) {
@@ -406,8 +416,8 @@ int study_draw_differences(const study *s, FILE *stream)
                 zero + e.mean * scale, y, c % COLORS, e.mean);
     }
     fprintf(stream, "<text class=\"x\" x=\"%.1f\" y=\"%d\">0</text>", zero, ROW * rows + 14);
-    if (zero - NAMES > NEAR) {
-        fprintf(stream, "<text x=\"%d\" y=\"%d\">%+.4f</text>", NAMES, ROW * rows + 14, low);
+    if (zero - names > NEAR) {
+        fprintf(stream, "<text x=\"%d\" y=\"%d\">%+.4f</text>", names, ROW * rows + 14, low);
     }
     if (WIDTH - 20 - zero > NEAR) {
         fprintf(stream, "<text class=\"y\" x=\"%d\" y=\"%d\">%+.4f</text>", WIDTH - 10,

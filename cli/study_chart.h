@@ -12,6 +12,8 @@ void study_page_text(FILE *stream, const char *text);
 extern const char study_page_colors[], study_page_marks[];
 /* Attribute with colour and dashes of a cell. */
 void study_chart_stroke(size_t cell, FILE *stream);
+/* About how wide a name is in a figure's letters. */
+double study_chart_width(const char *name);
 
 /* What is inside of a figure, STUDY_FIGURE_WIDTH wide; its height, 0 where there is nothing. */
 int study_draw_curves(const study *s, FILE *stream);

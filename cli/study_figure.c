@@ -118,16 +118,26 @@ void study_write_figures(const study *s, FILE *stream)
 
 /* ---- as files */
 
-enum { CAPTION = 22, ENTRY = 16, ENTRY_WIDTH = 230, MARGIN = 8 };
+enum { CAPTION = 22, ENTRY = 16, ENTRY_WIDTH = 230, ENTRY_NAME = 34, MARGIN = 8 };
 
-/* The cells below a figure, two in a row. */
+/* How many cells stand in a row below a figure: two, where all names have the room. */
+static size_t entries_in_row(const study *s)
+{
+    size_t count = 2;
+    for (size_t c = 0; c < s->cell_count; c++) {
+        count = study_chart_width(s->cells[c].name) > ENTRY_WIDTH - ENTRY_NAME ? 1 : count;
+    }
+    return count;
+}
+
 static void write_entries(const study *s, int top, FILE *stream)
 {
+    size_t in_row = entries_in_row(s);
     for (size_t c = 0; c < s->cell_count; c++) {
-        int x = (int)(c % 2) * ENTRY_WIDTH, y = top + (int)(c / 2) * ENTRY;
+        int x = (int)(c % in_row) * ENTRY_WIDTH, y = top + (int)(c / in_row) * ENTRY;
         fprintf(stream, "<path class=\"curve\" d=\"M%d %dh28\"", x, y + 8);
         study_chart_stroke(c, stream);
-        fprintf(stream, "/><text x=\"%d\" y=\"%d\">", x + 34, y + 12);
+        fprintf(stream, "/><text x=\"%d\" y=\"%d\">", x + ENTRY_NAME, y + 12);
         study_page_text(stream, s->cells[c].name);
         fputs("</text>", stream);
     }
@@ -136,7 +146,8 @@ static void write_entries(const study *s, int top, FILE *stream)
 static void write_file(const study *s, const figure_row *row, const char *inside, int height,
                        FILE *stream)
 {
-    int entries = row->curves ? (int)(s->cell_count + 1) / 2 * ENTRY : 0;
+    size_t in_row = entries_in_row(s);
+    int entries = row->curves ? (int)((s->cell_count + in_row - 1) / in_row) * ENTRY : 0;
     int all = CAPTION + height + entries;
     fprintf(stream,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"%d %d %d %d\" width=\"%d\" "

@@ -275,6 +275,21 @@ static void its_figures_are_files(void **state)
              "[ -e whole/figures/curves.svg ]; ! [ -e whole/figures/loss-by-flops.svg ]");
 }
 
+/* Long names: a row each below the curves, and inside of the figure beside their points. */
+static void long_names_have_room(void **state)
+{
+    (void)state;
+    write_spec("long.study", "axis.router-weights = learned frozen\naxis.k = "
+                             "one-of-the-experts-for-each-token-of-all-documents\n"
+                             "cell.dense.experts = 0\nbaseline = dense\n");
+    shell_do(STUDY
+             "long.study --out long -t 1; cd long/figures; "
+             "[ $(grep -o '<text x=\"34\" y' curves.svg | wc -l) = 3 ]; "
+             "! grep -q '<text x=\"264\" y' curves.svg; "
+             "[ $(grep -o '<text class=\"y\" x=[^>]*>[lf][a-z]*_one-of' loss-by-flops.svg | wc -l) "
+             "= 2 ]");
+}
+
 /* Found before the runs, and nothing is written through a link. */
 static void figures_are_a_folder(void **state)
 {
@@ -530,6 +545,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(bad_specs_are_refused_with_their_line),
         cmocka_unit_test(a_small_study_is_a_table),
         cmocka_unit_test(its_figures_are_files),
+        cmocka_unit_test(long_names_have_room),
         cmocka_unit_test(figures_are_a_folder),
         cmocka_unit_test(as_many_at_once_as_one_likes),
         cmocka_unit_test(the_same_data_elsewhere),
