@@ -394,11 +394,31 @@ static bool hear(study *s, study_cell *cell, question *q)
     return true;
 }
 
+/* Does the cell begin with the model of another one? */
+static bool begins_with_cell(const study_cell *cell)
+{
+    for (size_t i = 0; i < cell->options.count; i++) {
+        const study_option *option = &cell->options.items[i];
+        if (strcmp(option->name, "init-from") == 0 && option->value[0] == '@') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of a model that is not trained yet: its cell, and adapters, which need the model. These change
+ * no number that is asked for here; what is wrong with them shows when the run begins. */
+static bool is_of_later(const study_option *option, bool begins)
+{
+    return option->value[0] == '@' || (begins && strncmp(option->name, "lora-", 5) == 0);
+}
+
 /* threads 0: nothing is measured. */
 static bool check_cell(study *s, study_cell *cell, int threads)
 {
     question q = {0};
     char count[16];
+    bool begins = begins_with_cell(cell);
     bool good = add_word(&q, "mixt", NULL) && add_word(&q, "train", NULL) &&
                 add_word(&q, "dry-run", "true") && add_word(&q, "data", "corpus");
     if (threads > 0) {
@@ -407,7 +427,7 @@ static bool check_cell(study *s, study_cell *cell, int threads)
     }
     for (size_t i = 0; i < cell->options.count && good; i++) {
         const study_option *option = &cell->options.items[i];
-        if (option->value[0] != '@') { /* of a cell that is not trained yet */
+        if (!is_of_later(option, begins)) {
             good = add_word(&q, option->name, option->value);
         }
     }

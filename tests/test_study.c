@@ -477,6 +477,26 @@ static void forms_of_a_spec(void **state)
     assert_has(shell_out, "init-from = cells/dense-seed7/model");
 }
 
+/* Adapters over the model of another cell, which is not there when the cells are checked. */
+static void adapters_over_a_cell(void **state)
+{
+    (void)state;
+    write_spec("over.study", "axis.lora-rank = 2 4\nlora-alpha = 4\nlora-targets = up\n"
+                             "init-from = @base\ncell.base.init-from = unset\n"
+                             "cell.base.lora-alpha = unset\ncell.base.lora-targets = unset\n"
+                             "cell.again.init-from = @lora-rank-2\ncell.again.lora-rank = 1\n"
+                             "quick.seeds = 7\nquick.steps = 2\n");
+    shell_do(STUDY
+             "over.study --quick -t 1; cd over-quick/cells; "
+             "grep -h -e '\"r\"' -e base_model */model/adapter_config.json; "
+             "cmp base-seed7/model/model.safetensors lora-rank-4-seed7/model/model.safetensors; "
+             "cd ../..; rm -r over-quick");
+    assert_has(shell_out, "cells/lora-rank-2-seed7/model\",\n  \"r\": 1,");
+    assert_has(shell_out, "cells/base-seed7/model\",\n  \"r\": 4,");
+    write_spec("over.study", "axis.lora-rank = 2 4\n");
+    shell_refuses(STUDY "over.study", "the cell lora-rank-2: --lora-rank: adapters are of a");
+}
+
 /* Every spec that comes with mixt, in both forms; scores that see later tokens are marked. */
 static void the_specs_of_the_examples(void **state)
 {
@@ -555,6 +575,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_run_that_fails_is_named),
         cmocka_unit_test(files_that_are_lost_or_cut),
         cmocka_unit_test(forms_of_a_spec),
+        cmocka_unit_test(adapters_over_a_cell),
         cmocka_unit_test(the_specs_of_the_examples),
         cmocka_unit_test(tasks_are_checked),
     };
