@@ -148,6 +148,10 @@ static void adapters_learn_beside_a_model(void **state)
     shell_refuses(LORA "--lora-targets up,w1", "--lora-targets: w1 is none of gate, up, down");
     shell_refuses(LORA "--lora-alpha 0", "--lora-alpha: 0 is not in");
     shell_refuses(LORA "--lora-alpha inf", "--lora-alpha: ");
+    shell_refuses(LORA "--lora-alpha 1.1e9", "--lora-alpha: 1.1e9 is not in ");
+    shell_do(LORA "--lora-alpha 1e9 --learning-rate 1e-12 --steps 2; \"$MIXT\" info lora/model; "
+                  "rm -r lora");
+    assert_has(shell_out, "rank 4, scale 2.5e+08)");
     shell_refuses(LORA "--dry-run --measure", "--measure: not with --lora-rank");
     shell_refuses(NEW "--out lora --lora-rank 4", "--lora-rank: adapters are of a trained model");
     shell_refuses(NEW "--out lora --lora-rank 0", "--lora-rank: 0 is not in 1..");

@@ -367,6 +367,8 @@ static void what_cannot_be_is_refused(void **state)
     setup.options.lora_rank = RANK;
     setup.options.lora_alpha = -1;
     refused(&setup, "lora_alpha -1 is not in");
+    setup.options.lora_alpha = 1.1e9; /* no adapter with it would be read */
+    refused(&setup, "lora_alpha 1100000000 is not in 0..1e+09");
     setup.options.lora_alpha = NAN;
     refused(&setup, "lora_alpha");
     setup.options.lora_alpha = INFINITY;

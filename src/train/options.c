@@ -47,7 +47,7 @@ const mixt_train_option mixt_train_option_rows[] = {
     NEWER(momentum, REAL, 0, 0.9999999),
     NEWER(optimizer, INT, 0, MIXT_OPTIMIZER_MUON),
     NEWER(lora_rank, INT, 0, 1 << 20),
-    NEWER(lora_alpha, REAL, 0, 1e30),
+    NEWER(lora_alpha, REAL, 0, 1e9), /* as adapters are read */
     NEWER(lora_targets, INT, 0, MIXT_LORA_ALL),
     {0},
 };
