@@ -5,6 +5,7 @@
 
 #include "core/files.h"
 #include "formats/json.h"
+#include "model/adapters.h"
 #include "model/peft.h"
 #include "model/storage.h"
 #include "quant/quant.h"
@@ -247,9 +248,16 @@ static mixt_status open_folder(const char *path, const char *config, mixt_model 
     return mixt_peft_is_in(path) ? mixt_model_merge(*model, path, error) : MIXT_OK;
 }
 
-/* An adapter knows neither shapes nor weights of its model. */
+/* An adapter knows neither shapes nor weights of its model; and one of which only the weights are
+ * left was meant to change it. */
 static mixt_status check_alone(const char *path, const char *config, mixt_error *error)
 {
+    if (mixt_peft_is_cut(path)) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT,
+                         "%s: holds " MIXT_ADAPTER_WEIGHTS " without its " MIXT_ADAPTER_CONFIG
+                         "; move it away for the model alone",
+                         path);
+    }
     return mixt_path_exists(config) || !mixt_peft_is_in(path)
                ? MIXT_OK
                : mixt_fail(error, MIXT_ERROR_FORMAT,

@@ -215,6 +215,11 @@ bool mixt_peft_is_in(const char *folder)
     return is_in(folder, MIXT_ADAPTER_CONFIG);
 }
 
+bool mixt_peft_is_cut(const char *folder)
+{
+    return !mixt_peft_is_in(folder) && is_in(folder, MIXT_ADAPTER_WEIGHTS);
+}
+
 mixt_status mixt_peft_check_output(const char *folder, mixt_error *error)
 {
     bool model = is_in(folder, "config.json") || is_in(folder, "model.safetensors") ||

@@ -42,6 +42,8 @@ bool mixt_peft_targets_parameter(const mixt_peft *adapter, const char *name);
 
 /* Has the folder an adapter_config.json? */
 bool mixt_peft_is_in(const char *folder);
+/* Is there one of which only the weights are left? */
+bool mixt_peft_is_cut(const char *folder);
 /* Refuses a folder with an adapter and no model: a model that is written there would have it
  * applied. */
 mixt_status mixt_peft_check_output(const char *folder, mixt_error *error);
