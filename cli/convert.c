@@ -13,6 +13,7 @@ typedef struct convert_settings {
     const char *tokenizer;
     const char *output;
     const char *merge;
+    char adapter[4200]; /* the folder that --merge means */
     const char *type;
     const char *importance;
     const char *save_importance;
@@ -36,9 +37,9 @@ static const cli_option convert_options[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(convert_settings, merge),
      .value = "ADAPTER",
-     .help =
-         "a LoRA adapter in PEFT's format, a folder with adapter_config.json, that is merged "
-         "into the model first; without a type the matrices that it changes are written as F32"},
+     .help = "a LoRA adapter in PEFT's format, a folder with adapter_config.json or a run of mixt "
+             "train --lora-rank, that is merged into the model first; without a type the matrices "
+             "that it changes are written as F32"},
     {.name = "type",
      .kind = OPTION_TEXT,
      .offset = offsetof(convert_settings, type),
@@ -223,7 +224,7 @@ static mixt_status merge(const convert_settings *settings, cli_resources *resour
     while (mixt_model_remark(resources->model, said) != NULL) { /* when it was opened */
         said++;
     }
-    TRY(mixt_model_merge(resources->model, settings->merge, error));
+    TRY(mixt_model_merge(resources->model, settings->adapter, error));
     for (; mixt_model_remark(resources->model, said) != NULL; said++) {
         say(stderr, "%s\n", mixt_model_remark(resources->model, said));
     }
@@ -272,15 +273,38 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     return status;
 }
 
+/* An adapter, or a run folder of mixt train, whose model has one. */
+static int find_adapter(convert_settings *settings)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    char config[4300];
+    size_t size = sizeof settings->adapter;
+    if (settings->merge == NULL) {
+        return STATUS_DONE;
+    }
+    if (strlen(settings->merge) >= size) {
+        return fail_usage("--merge: the path is too long");
+    }
+    if (files_join(config, sizeof config, settings->merge, "adapter_config.json") &&
+        files_exist(config)) {
+        snprintf(settings->adapter, size, "%s", settings->merge);
+        return STATUS_DONE;
+    }
+    return resolve_model(settings->merge, settings->adapter, size, &error) == MIXT_OK
+               ? STATUS_DONE
+               : fail_error(&error);
+}
+
 /* What is read here stays as it is; as for --output the library looks after the model. */
 static int check_outputs(const convert_settings *settings)
 {
-    const char *const read[] = {settings->importance, settings->tokenizer, settings->merge,
+    const char *adapter = settings->merge != NULL ? settings->adapter : NULL;
+    const char *const read[] = {settings->importance, settings->tokenizer, settings->merge, adapter,
                                 settings->model};
     const char *keep = settings->save_importance, *output = settings->output;
-    int status = refuse_replacing("output", output, read, 3, &settings->data);
+    int status = refuse_replacing("output", output, read, 4, &settings->data);
     if (status == STATUS_DONE) {
-        status = refuse_replacing("save-importance", keep, read, 4, &settings->data);
+        status = refuse_replacing("save-importance", keep, read, 5, &settings->data);
     }
     if (status == STATUS_DONE && keep != NULL &&
         (files_are_one(keep, output) || files_would_replace(keep, output))) {
@@ -318,7 +342,8 @@ static int run_convert(void *user, cli_arguments *arguments)
     if (settings->save_importance != NULL && settings->data.count == 0) {
         return fail_usage("--save-importance: needs --data");
     }
-    int status = check_outputs(settings);
+    int status = find_adapter(settings);
+    status = status == STATUS_DONE ? check_outputs(settings) : status;
     if (status != STATUS_DONE) {
         return status;
     }

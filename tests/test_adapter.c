@@ -288,8 +288,8 @@ static void a_run_is_merged_to_the_bit(void **state)
     mixt_model_free(written);
     mixt_model_free(opened);
     /* the adapters do something */
-    char *config = mixt_path_join(path, MIXT_ADAPTER_CONFIG);
-    assert_int_equal(unlink(config), 0);
+    must(mixt_file_remove_in(path, MIXT_ADAPTER_CONFIG, &error), &error);
+    must(mixt_file_remove_in(path, MIXT_ADAPTER_WEIGHTS, &error), &error);
     opened = must_open_model(path);
     must(mixt_model_load(opened, &error), &error);
     logits_of(opened, base, WIDTH);
@@ -298,7 +298,6 @@ static void a_run_is_merged_to_the_bit(void **state)
     /* one that learns cannot take another */
     must_refuse(mixt_model_merge(run, path, &error), &error, "model", "in training", "run");
     mixt_model_free(run);
-    free(config);
     free(path);
     free(out);
 }
@@ -805,6 +804,16 @@ static void the_program_refuses(void **state)
                   "nowhere/adapter_config.json: no such file");
     shell_refuses("$MIXT convert $FIXTURES/families/llama --merge adapter -o none",
                   "the model has no such matrix");
+    assert_int_equal(shell("$MIXT convert both --merge both/../both -o none"), 2);
+    assert_has(shell_err, "both/../both: its adapter is in the model already");
+    shell_do("mkdir -p run/model && cp both/* run/model");
+    shell_refuses("$MIXT convert $FIXTURES/families/mixtral --merge run -o run/model",
+                  "--output: run/model is read here");
+    shell_do("cmp run/model/adapter_model.safetensors both/adapter_model.safetensors\n"
+             "$MIXT convert $FIXTURES/families/mixtral --merge run -o of-run\n"
+             "cmp merged/model.safetensors of-run/model.safetensors\n"
+             "rm run/model/adapter_config.json");
+    shell_refuses("$MIXT info run", "run/model: holds adapter_model.safetensors without its ");
     shell_do("sed -i 's/\"use_dora\": false/\"use_dora\": true/' both/adapter_config.json");
     shell_refuses("$MIXT info both", "both/adapter_config.json: use_dora: true");
     shell_do("test ! -e none && ls adapter/adapter_model.safetensors");

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/arithmetic.h"
 #include "core/memory.h"
@@ -678,11 +679,25 @@ static mixt_status resolve_all(merge *m)
     return MIXT_OK;
 }
 
+/* Is the folder the one that the model was opened from, with its adapter? */
+static bool is_merged(const mixt_model *model, const char *folder)
+{
+    struct stat from, other;
+    return model->merged != NULL && model->source != NULL &&
+           stat(mixt_source_path(model->source), &from) == 0 && stat(folder, &other) == 0 &&
+           from.st_dev == other.st_dev && from.st_ino == other.st_ino;
+}
+
 mixt_status mixt_model_merge(mixt_model *model, const char *folder, mixt_error *error)
 {
     merge m = {.model = model, .error = error};
     if (model->trained != NULL || model->adapters != NULL) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "model: it is in training");
+    }
+    if (is_merged(model, folder)) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "%s: its adapter is in the model already, which was opened from there",
+                         folder);
     }
     mixt_status status = mixt_peft_open(folder, &m.adapter, error);
     if (status == MIXT_OK) {
