@@ -413,6 +413,49 @@ static bool is_of_later(const study_option *option, bool begins)
     return option->value[0] == '@' || (begins && strncmp(option->name, "lora-", 5) == 0);
 }
 
+static bool is_shape(const char *name)
+{
+    const cli_option *const groups[] = {options_model, options_router};
+    bool shape = strcmp(name, "init-from") == 0 || strcmp(name, "model-config") == 0;
+    for (size_t g = 0; g < 2; g++) {
+        for (const cli_option *option = groups[g]; option->name != NULL && !shape; option++) {
+            shape = strcmp(option->name, name) == 0;
+        }
+    }
+    return shape;
+}
+
+static bool has_option(const study_cell *cell, const char *name)
+{
+    for (size_t i = 0; i < cell->options.count; i++) {
+        if (strcmp(cell->options.items[i].name, name) == 0 &&
+            cell->options.items[i].value[0] != '@') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The shape of the model that a cell begins with, which its numbers are of: what the cells before
+ * it say and none behind them does. */
+static bool add_shape(const study *s, const study_cell *cell, question *q)
+{
+    bool good = true;
+    for (const study_cell *from = cell; good && begins_with_cell(from);) {
+        from = &s->cells[find_cell(s, from->source)];
+        for (size_t i = 0; i < from->options.count && good; i++) {
+            const study_option *option = &from->options.items[i];
+            bool said = option->value[0] == '@' || !is_shape(option->name);
+            for (const study_cell *at = cell; at != from && !said;) {
+                said = has_option(at, option->name);
+                at = &s->cells[find_cell(s, at->source)];
+            }
+            good = said || add_word(q, option->name, option->value);
+        }
+    }
+    return good;
+}
+
 /* threads 0: nothing is measured. */
 static bool check_cell(study *s, study_cell *cell, int threads)
 {
@@ -431,6 +474,7 @@ static bool check_cell(study *s, study_cell *cell, int threads)
             good = add_word(&q, option->name, option->value);
         }
     }
+    good = good && add_shape(s, cell, &q);
     good = good ? hear(s, cell, &q) : study_no_memory(s);
     for (int i = 0; i < q.count; i++) {
         free(q.words[i]);

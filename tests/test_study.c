@@ -493,6 +493,13 @@ static void adapters_over_a_cell(void **state)
              "cd ../..; rm -r over-quick");
     assert_has(shell_out, "cells/lora-rank-2-seed7/model\",\n  \"r\": 1,");
     assert_has(shell_out, "cells/base-seed7/model\",\n  \"r\": 4,");
+    /* its numbers are of the model that it begins with */
+    write_spec("over.study", "axis.k = one two three\nk.one.experts = 5\n"
+                             "k.two.experts = unset\nk.two.init-from = @one\n"
+                             "k.three.experts = unset\nk.three.init-from = @two\n");
+    shell_do(STUDY "over.study --dry-run -t 1 | awk '$1 ~ /^(one|two|three)$/ { print $2 }' >list; "
+                   "wc -l <list; sort -u list | wc -l");
+    assert_string_equal(shell_out, "3\n1\n");
     write_spec("over.study", "axis.lora-rank = 2 4\n");
     shell_refuses(STUDY "over.study", "the cell lora-rank-2: --lora-rank: adapters are of a");
 }
