@@ -71,7 +71,7 @@ typedef struct mixt_train_options {
     double momentum; /* Muon: 0.95; 0 counts as that */
     mixt_optimizer_kind optimizer;
     /* Low-rank adapters on expert matrices (Hu et al. 2021, 2106.09685): w + alpha / rank b a. */
-    double lora_alpha;     /* 0: as lora_rank, so that the scale is 1 */
+    double lora_alpha;     /* to 1e9; 0: as lora_rank, so that the scale is 1 */
     int lora_rank;         /* 0: none. Else adapters learn, and of the model what `parts` names
                               without the experts; parts 0 and MIXT_PART_ALL are nothing more */
     int lora_targets;      /* mixt_lora_target joined by |; 0: all */
@@ -82,8 +82,9 @@ typedef struct mixt_train_options {
 MIXT_API mixt_train_options mixt_train_options_default(void);
 /* Refuses values out of range by name, as mixt_trainer_create does. */
 MIXT_API mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_error *error);
-/* Refuses what mixt_trainer_create would of a model of these options, before its weights are made:
- * a window beyond its context, a part of which nothing learns, ... */
+/* Refuses what mixt_trainer_create would of a new model of these options, before it is made: a
+ * window beyond its context, a part of which nothing learns, adapters that cannot be, ... Of a
+ * model that is there mixt_trainer_check knows more: its family, adapters, changed routing. */
 MIXT_API mixt_status mixt_train_check(const mixt_model_options *model,
                                       const mixt_train_options *options, mixt_error *error);
 
@@ -121,8 +122,9 @@ typedef struct mixt_trainer mixt_trainer;
 MIXT_API mixt_status mixt_run_lock(const char *folder, int *lock, mixt_error *error);
 MIXT_API void mixt_run_unlock(int lock);
 
-/* Refuses what mixt_trainer_create would refuse of a model and these options together: parts of
- * which nothing learns, adapters that cannot be, a window beyond its length. Needs no data. */
+/* mixt_train_check of a model that is there, with what only that one says: whether its family's
+ * folders can have adapters, whether it has others, whether its routing was changed. Needs neither
+ * data nor a folder; mixt_trainer_create begins with it. */
 MIXT_API mixt_status mixt_trainer_check(const mixt_model *model, const mixt_train_options *options,
                                         mixt_error *error);
 
