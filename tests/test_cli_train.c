@@ -322,6 +322,23 @@ static void flops_are_of_experts_with_weights(void **state)
 
 /* ---- runs that are refused, and several at once */
 
+static void runs_are_not_written_over(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("cp -r run other; find other -type f | sort | xargs cat | cksum >before");
+    shell_refuses("\"$MIXT\" convert run -o other",
+                  "other: is of a training run (other/log.jsonl)");
+    shell_refuses("\"$MIXT\" convert run -o other/", "is of a training run");
+    shell_refuses("\"$MIXT\" convert run -o other/model", "is of a training run");
+    shell_refuses("\"$MIXT\" convert run -o other/$(cd other; ls -d step-* | tail -n 1)",
+                  "is of a training run");
+    shell_refuses("cd other && \"$MIXT\" convert ../run -o model", "model: is of a training run");
+    shell_do("find other -type f | sort | xargs cat | cksum | cmp - before; "
+             "\"$MIXT\" convert run -o other/copy; \"$MIXT\" convert run -o other/model.gguf; "
+             "rm -r other");
+}
+
 static void refused_runs_leave_nothing(void **state)
 {
     static const char *const arguments[] = {
@@ -788,6 +805,7 @@ int main(void)
         cmocka_unit_test(dense_models_become_mixtures),
         cmocka_unit_test(experts_without_weights),
         cmocka_unit_test(flops_are_of_experts_with_weights),
+        cmocka_unit_test(runs_are_not_written_over),
         cmocka_unit_test(refused_runs_leave_nothing),
         cmocka_unit_test(one_of_several_wins),
         cmocka_unit_test(a_run_that_is_done_says_so),

@@ -76,6 +76,25 @@ static mixt_status check_source(const mixt_conversion *c, const char *output)
                 : MIXT_OK;
 }
 
+/* A model in the folder of a training run, or in the place of one that the run writes (model,
+ * step-N), would be opened in its place, and take what the run has there. */
+static mixt_status check_run(const mixt_conversion *c, const char *output, size_t length)
+{
+    static const char *const runs[] = {"", "/.."};
+    char folder[PATH_MAX], path[PATH_MAX + 16]; /* longer ones cannot be opened */
+    snprintf(folder, sizeof folder, "%.*s", (int)length, output);
+    const char *name = base_of(folder);
+    bool its = strcmp(name, "model") == 0 || strncmp(name, "step-", 5) == 0;
+    for (int i = 0; i <= (its ? 1 : 0); i++) {
+        snprintf(path, sizeof path, "%s%s/log.jsonl", folder, runs[i]);
+        if (mixt_path_exists(path)) {
+            return mixt_fail(c->error, MIXT_ERROR_ARGUMENT,
+                             "%s: is of a training run (%s); give another folder", output, path);
+        }
+    }
+    return MIXT_OK;
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* The temporary folder                                                                       */
 
@@ -91,6 +110,7 @@ mixt_status mixt_output_begin(mixt_conversion *c)
         return mixt_fail(c->error, MIXT_ERROR_ARGUMENT, "output: is empty");
     }
     MIXT_TRY(check_source(c, output));
+    MIXT_TRY(gguf ? MIXT_OK : check_run(c, output, length));
     MIXT_TRY(gguf ? MIXT_OK : mixt_peft_check_output(output, c->error));
     char *parent = strndup(output, length);
     if (parent == NULL) {
