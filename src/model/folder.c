@@ -206,6 +206,10 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
     if (status == MIXT_OK) {
         status = mixt_model_generation_text(model, &generation, error);
     }
+    if (status == MIXT_OK) { /* first: killed before the end, an older adapter is half of one, and
+                                the folder refused, and not over other weights than its own */
+        status = mixt_file_remove_in(folder, MIXT_ADAPTER_CONFIG, error);
+    }
     if (status == MIXT_OK) {
         status = write_weights(&written, folder, false, error);
     }
