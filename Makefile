@@ -294,7 +294,7 @@ bench: all ## speed of a training step, prompts and generation on this machine
 
 check: deps-test ## all tests, in release, on the guarded backend, under the address and undefined sanitizers
 	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/release tests guarded
-	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/san OPT="-O1 -g" SANITIZE="$(SANITIZE_BOTH)" tests
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/san OPT="-O1 -g1" SANITIZE="$(SANITIZE_BOTH)" tests
 	@mkdir -p build/log; CC="$(CC)" tests/docs/compile_examples.sh >build/log/docs.txt 2>&1 || { cat build/log/docs.txt; exit 1; }
 	@tests/run.sh build/release build/release/guarded build/san
 
@@ -308,15 +308,15 @@ check-guarded: deps-test ## those that run plans, on a backend whose memory the 
 
 # One build folder for each sanitizer.
 asan: deps-test ## the tests under AddressSanitizer
-	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/asan OPT="-O1 -g" SANITIZE="$(SANITIZE_ADDRESS)" tests
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/asan OPT="-O1 -g1" SANITIZE="$(SANITIZE_ADDRESS)" tests
 	@tests/run.sh build/asan
 
 ubsan: deps-test ## the tests under UndefinedBehaviorSanitizer
-	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/ubsan OPT="-O1 -g" SANITIZE="$(SANITIZE_UNDEFINED)" tests
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/ubsan OPT="-O1 -g1" SANITIZE="$(SANITIZE_UNDEFINED)" tests
 	@tests/run.sh build/ubsan
 
 tsan: deps-test ## the tests under ThreadSanitizer
-	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/tsan OPT="-O1 -g" SANITIZE="-fsanitize=thread" tests
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/tsan OPT="-O1 -g1" SANITIZE="-fsanitize=thread" tests
 	@TSAN_OPTIONS=halt_on_error=1 tests/run.sh build/tsan
 
 # Those below the best; a processor that lacks one says so.
@@ -402,7 +402,7 @@ bits-aarch64: build-aarch64 ## does the build for aarch64 compute the bits of th
 	@CC="$(CC)" CC_AARCH64="$(CC_AARCH64)" QEMU_AARCH64="$(QEMU_AARCH64)" tests/bits/compare.sh --aarch64
 
 coverage: deps-test ## lines and branches that the tests reach, by file
-	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/coverage OPT="-O1 -g" SANITIZE="--coverage" tests
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/coverage OPT="-O1 -g1" SANITIZE="--coverage" tests
 	@find build/coverage -name '*.gcda' -delete
 	@tests/run.sh build/coverage >build/coverage/tests.txt || { cat build/coverage/tests.txt; exit 1; }
 	@tests/lint/coverage.sh build/coverage
