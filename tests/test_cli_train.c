@@ -746,7 +746,7 @@ static void the_way_on_is_quoted(void **state)
             "--out \"$d\" --steps 1000000 2>words & p=$!; d=paste/$(cat name); while ! test -s "
             "\"$d\"/log.jsonl; do sleep 0.02; done; kill -INT $p; s=0; wait $p || s=$?; test $s = "
             "130; "
-            "sed -n 's/.*Go on with: //p' words >paste.sh; echo ' --steps 2' >>paste.sh; "
+            "sed -n 's/.*Go on with: //p' words >paste.sh; echo ' --steps 1' >>paste.sh; "
             "bash -c \"$(tr -d '\\n' <paste.sh)\" 2>paste.err; grep -q 'nothing to train' "
             "paste.err; "
             "cat paste.sh");

@@ -36,7 +36,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ARGUMENTS_MAX = 64, FILES_MAX = 64, PATH_SIZE = 600, SECONDS_MAX = 120 };
+enum { ARGUMENTS_MAX = 64, FILES_MAX = 128, PATH_SIZE = 600, SECONDS_MAX = 120 };
 
 /* ---- allocations that fail (glibc's own names: dlsym allocates) */
 
