@@ -524,68 +524,71 @@ static int read_settings(train_settings *settings, cli_arguments *arguments,
     return status == STATUS_DONE ? check_settings(settings, arguments, folder) : status;
 }
 
-/* The part of a word, 0: there is none. */
-static int64_t part_of(const char *word, size_t length)
+/* Words of an option that stand for bits, behind one switch each or behind commas. */
+typedef struct word_set {
+    const char *option;
+    const char *(*name)(int index); /* of bit 1 << index; NULL behind the last */
+    int64_t all;                    /* what "all" stands for; 0: it is no word */
+} word_set;
+
+static bool is_word(const char *name, const char *word, size_t length)
 {
-    for (int i = 0; mixt_train_part_name(i) != NULL; i++) {
-        if (strlen(mixt_train_part_name(i)) == length &&
-            memcmp(mixt_train_part_name(i), word, length) == 0) {
+    return strlen(name) == length && memcmp(name, word, length) == 0;
+}
+
+/* The bits of a word, 0: there is none. */
+static int64_t bits_of(const word_set *set, const char *word, size_t length)
+{
+    for (int i = 0; set->name(i) != NULL; i++) {
+        if (is_word(set->name(i), word, length)) {
             return (int64_t)1 << i;
         }
     }
-    return length == 3 && memcmp(word, "all", 3) == 0 ? MIXT_PART_ALL : 0;
+    return is_word("all", word, length) ? set->all : 0;
 }
 
-/* The words of --train. */
+static void complain_of_word(const word_set *set, cli_arguments *arguments, const char *word,
+                             size_t length)
+{
+    char names[200];
+    size_t used = 0;
+    for (int i = 0; set->name(i) != NULL; i++) {
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "",
+                                 set->name(i));
+    }
+    options_complain(arguments, options_given(arguments, set->option), "%s: %.*s is none of %s%s",
+                     set->option, (int)(length < 40 ? length : 40), word, names,
+                     set->all != 0 ? ", all" : "");
+}
+
+/* The bits of all words; 0 where there are none, or one is not known. */
+static int64_t translate_words(const word_set *set, const string_list *list,
+                               cli_arguments *arguments)
+{
+    int64_t bits = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        for (const char *at = list->items[i]; *at != 0;) {
+            size_t length = strcspn(at, ", ");
+            int64_t found = bits_of(set, at, length);
+            if (found == 0) {
+                complain_of_word(set, arguments, at, length);
+                return 0;
+            }
+            bits |= found;
+            at += length;
+            at += *at != 0 ? 1 : 0;
+        }
+    }
+    return bits;
+}
+
 static void translate_parts(train_settings *settings, cli_arguments *arguments)
 {
-    int64_t parts = 0;
-    for (size_t i = 0; i < settings->parts.count; i++) {
-        for (const char *at = settings->parts.items[i]; *at != 0;) {
-            size_t length = strcspn(at, ", ");
-            int64_t part = part_of(at, length);
-            if (part == 0) {
-                options_complain(arguments, options_given(arguments, "train"),
-                                 "train: %.*s is none of router, experts, shared, mlp, attention, "
-                                 "embeddings, head, norms, all",
-                                 (int)(length < 40 ? length : 40), at);
-                return;
-            }
-            parts |= part;
-            at += length;
-            at += *at != 0 ? 1 : 0;
-        }
-    }
-    settings->training.parts = parts != 0 ? parts : MIXT_PART_ALL;
-}
-
-/* The words of --lora-targets. */
-static void translate_targets(train_settings *settings, cli_arguments *arguments)
-{
-    static const struct {
-        const char *word;
-        int target;
-    } rows[] = {{"gate", MIXT_LORA_GATE}, {"up", MIXT_LORA_UP}, {"down", MIXT_LORA_DOWN}};
-    settings->training.lora_targets = 0;
-    for (size_t i = 0; i < settings->targets.count; i++) {
-        for (const char *at = settings->targets.items[i]; *at != 0;) {
-            size_t length = strcspn(at, ", ");
-            int target = 0;
-            for (size_t j = 0; j < sizeof rows / sizeof *rows; j++) {
-                bool is = strlen(rows[j].word) == length && memcmp(rows[j].word, at, length) == 0;
-                target = is ? rows[j].target : target;
-            }
-            if (target == 0) {
-                options_complain(arguments, options_given(arguments, "lora-targets"),
-                                 "lora-targets: %.*s is none of gate, up, down",
-                                 (int)(length < 40 ? length : 40), at);
-                return;
-            }
-            settings->training.lora_targets |= target;
-            at += length;
-            at += *at != 0 ? 1 : 0;
-        }
-    }
+    static const word_set parts = {"train", mixt_train_part_name, MIXT_PART_ALL};
+    static const word_set targets = {"lora-targets", mixt_lora_target_name, 0};
+    int64_t learning = translate_words(&parts, &settings->parts, arguments);
+    settings->training.parts = learning != 0 ? learning : MIXT_PART_ALL;
+    settings->training.lora_targets = (int)translate_words(&targets, &settings->targets, arguments);
     settings->training.lora_base = settings->init_from;
 }
 
@@ -593,7 +596,6 @@ static void translate_train(void *user, cli_arguments *arguments)
 {
     train_settings *settings = user;
     translate_parts(settings, arguments);
-    translate_targets(settings, arguments);
     const nanogpt_target target = {.asked = &settings->nanogpt,
                                    .model = &settings->model,
                                    .training = &settings->training,

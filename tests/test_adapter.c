@@ -14,6 +14,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "difference.h"
 #include "core/files.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
@@ -96,25 +97,6 @@ static void check_logits(const char *adapter, const mixt_model *model)
     }
 }
 
-/* Every value of every parameter. */
-static void same_values(const char *what, const mixt_model *a, const mixt_model *b)
-{
-    assert_int_equal(a->parameter_count, b->parameter_count);
-    for (int i = 0; i < a->parameter_count; i++) {
-        const mixt_parameter *p = &a->parameters[i];
-        assert_int_equal(p->count, b->parameters[i].count);
-        float *x = malloc(p->count * sizeof *x), *y = malloc(p->count * sizeof *y);
-        assert_true(x != NULL && y != NULL);
-        mixt_model_values(a, i, 0, p->count, x);
-        mixt_model_values(b, i, 0, p->count, y);
-        if (memcmp(x, y, p->count * sizeof *x) != 0) {
-            fail_msg("%s: parameter %s differs", what, p->name);
-        }
-        free(x);
-        free(y);
-    }
-}
-
 static const char *const fixtures[] = {"llama",     "mistral", "mixtral",    "mixtral-experts",
                                        "qwen2_moe", "gpt_oss", "deepseek_v3"};
 
@@ -128,15 +110,15 @@ static void merged_as_by_peft(void **state)
     check_logits(adapter, model);
     must(mixt_model_load(block, &error), &error);
     merge(block, adapter);
-    same_values(adapter, model, block);
+    test_same_values(adapter, model, block);
     must(mixt_model_load(model, &error), &error);
-    same_values(adapter, model, block);
+    test_same_values(adapter, model, block);
     char *path = scratch_path(adapter);
     mixt_convert_options options = mixt_convert_options_default();
     options.output = path;
     must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
     mixt_model *written = must_open_model(path);
-    same_values(adapter, written, block);
+    test_same_values(adapter, written, block);
     assert_null(mixt_model_remark(written, 0));
     mixt_model_free(written);
     mixt_model_free(model);
@@ -159,7 +141,7 @@ static void merged_into_gguf(void **state)
     options.output = path;
     must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
     mixt_model *written = must_open_model(path);
-    same_values(adapter, written, model);
+    test_same_values(adapter, written, model);
     mixt_model_free(written);
     mixt_model_free(model);
     free(path);
@@ -284,7 +266,7 @@ static void a_run_is_merged_to_the_bit(void **state)
     options.output = out;
     must(mixt_convert(scratch_context, opened, &options, NULL, NULL, &error), &error);
     mixt_model *written = must_open_model(out);
-    same_values("written", written, opened);
+    test_same_values("written", written, opened);
     mixt_model_free(written);
     mixt_model_free(opened);
     /* the adapters do something */
@@ -333,7 +315,7 @@ static void quantised_models_are_merged(void **state)
     must(mixt_model_load(block, &error), &error);
     merge(model, "qwen2_moe");
     merge(block, "qwen2_moe");
-    same_values("Q8_0", model, block);
+    test_same_values("Q8_0", model, block);
     int q = mixt_model_find(model, MIXT_SLOT_Q, 0), k = mixt_model_find(model, MIXT_SLOT_K, 0);
     assert_true(model->held[q].matrices[0].type == MIXT_TYPE_Q8_0);
     assert_true(model->held[k].matrices[0].type == MIXT_TYPE_F32);
@@ -341,7 +323,7 @@ static void quantised_models_are_merged(void **state)
     options.type = NULL;
     must(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error);
     mixt_model *written = must_open_model(out);
-    same_values("written", written, block);
+    test_same_values("written", written, block);
     mixt_model_free(written);
     mixt_model_free(block);
     mixt_model_free(model);
@@ -392,7 +374,7 @@ static void beside_its_model_it_is_applied(void **state)
     char *both = embed("both", FAMILIES "mixtral", ADAPTERS "mixtral");
     mixt_model *model = must_open_model(both), *apart = base_of("mixtral", "");
     merge(apart, "mixtral");
-    same_values("beside", model, apart);
+    test_same_values("beside", model, apart);
     check_logits("mixtral", model);
     const char *remark = mixt_model_remark(model, 0);
     assert_non_null(remark);
@@ -408,11 +390,11 @@ static void beside_its_model_it_is_applied(void **state)
     assert_false(is_there(out, "adapter_config.json"));
     /* trained from: the block has it */
     must(mixt_model_load(model, &error), &error);
-    same_values("loaded", model, apart);
+    test_same_values("loaded", model, apart);
     char *saved = scratch_path("saved");
     must(mixt_model_save(model, saved, &error), &error);
     mixt_model *back = must_open_model(saved);
-    same_values("saved", back, apart);
+    test_same_values("saved", back, apart);
     assert_null(mixt_model_remark(back, 0));
     mixt_model_free(back);
     mixt_model_free(apart);
@@ -437,7 +419,7 @@ static void an_older_adapter_is_not_applied_to_what_is_written(void **state)
     for (size_t i = 0; i < COUNT(folders); i++) {
         assert_false(is_there(folders[i], "adapter_config.json"));
         mixt_model *model = must_open_model(folders[i]);
-        same_values(folders[i], model, plain);
+        test_same_values(folders[i], model, plain);
         mixt_model_free(model);
     }
     mixt_model_free(plain);
@@ -534,7 +516,7 @@ static void refused(const char *keys, const tensor *tensors, size_t count, const
     mixt_model *model = must_open_model(FAMILIES "llama-gqa");
     mixt_model *untouched = must_open_model(FAMILIES "llama-gqa");
     must_refuse_to_merge(model, folder, rule);
-    same_values(rule, model, untouched);
+    test_same_values(rule, model, untouched);
     assert_null(mixt_model_remark(model, 0));
     mixt_model_free(model);
     mixt_model_free(untouched);

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "difference.h"
 #include "core/files.h"
 #include "formats/gguf.h"
 #include "mixt.h"
@@ -35,26 +36,6 @@ static void convert(const mixt_model *model, const mixt_convert_options *options
     must(mixt_convert(scratch_context, model, options, NULL, NULL, &error), &error);
 }
 
-/* Every value of every parameter. Parameters that rotate pairs the other way differ by rows, so
- * both models must come from the same kind of file. */
-static void same_values(const char *name, const mixt_model *a, const mixt_model *b)
-{
-    assert_int_equal(a->parameter_count, b->parameter_count);
-    for (int i = 0; i < a->parameter_count; i++) {
-        const mixt_parameter *p = &a->parameters[i];
-        assert_int_equal(p->count, b->parameters[i].count);
-        float *x = malloc(p->count * sizeof *x), *y = malloc(p->count * sizeof *y);
-        assert_true(x != NULL && y != NULL);
-        mixt_model_values(a, i, 0, p->count, x);
-        mixt_model_values(b, i, 0, p->count, y);
-        if (memcmp(x, y, p->count * sizeof *x) != 0) {
-            fail_msg("%s: parameter %s differs", name, p->name);
-        }
-        free(x);
-        free(y);
-    }
-}
-
 static void there_and_back(void **state)
 {
     const char *name = *state;
@@ -70,7 +51,7 @@ static void there_and_back(void **state)
     options.output = back;
     convert(middle, &options);
     mixt_model *again = must_open_model(back);
-    same_values(name, original, again);
+    test_same_values(name, original, again);
     const mixt_router_options *a = &original->options.router, *b = &again->options.router;
     assert_true(a->score == b->score && a->renormalise == b->renormalise && a->scale == b->scale &&
                 a->logits == b->logits && a->groups == b->groups);
@@ -354,7 +335,7 @@ static void shards(void **state)
     options.shard_bytes = 0;
     convert(model, &options);
     mixt_model *whole = must_open_model(path);
-    same_values("shards", cut, whole);
+    test_same_values("shards", cut, whole);
     mixt_model_free(cut);
     mixt_model_free(whole);
     mixt_model_free(model);

@@ -282,27 +282,38 @@ static void check_counts(const mixt_importance *importance, const train_setup *s
     assert_true(stacks > 0 && stacks < importance->count);
 }
 
+/* Collects over windows of so many tokens; *tokens (may be NULL) is what they all are. */
+static mixt_importance *collect(const train_setup *setup, int window, uint64_t *tokens)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_score_row rows[3];
+    mixt_importance_options options = {.window = window};
+    mixt_importance *importance;
+    must(mixt_evaluate(setup->context, setup->model, setup->data, false, window, 0, rows, NULL,
+                       NULL, &error),
+         &error);
+    must(mixt_importance_collect(setup->context, setup->model, setup->data, &options, &importance,
+                                 &error),
+         &error);
+    if (tokens != NULL) {
+        *tokens = rows[2].tokens;
+    }
+    return importance;
+}
+
 /* Chunks of the window, whatever the batches were: one for each window of tokens read. */
 static void test_chunks(void **state)
 {
     (void)state;
-    mixt_error error = MIXT_ERROR_INIT;
     train_setup setup;
     train_setup_open(&setup, 2, NULL);
     for (int window = 8; window <= 32; window *= 2) {
-        mixt_score_row rows[3];
-        mixt_importance_options options = {.window = window};
-        mixt_importance *importance;
-        must(mixt_evaluate(setup.context, setup.model, setup.data, false, window, 0, rows, NULL,
-                           NULL, &error),
-             &error);
-        must(mixt_importance_collect(setup.context, setup.model, setup.data, &options, &importance,
-                                     &error),
-             &error);
+        uint64_t tokens;
+        mixt_importance *importance = collect(&setup, window, &tokens);
         assert_int_equal(importance->chunk_size, window);
-        assert_int_equal(importance->chunk_count, rows[2].tokens / (uint64_t)window);
+        assert_int_equal(importance->chunk_count, tokens / (uint64_t)window);
         assert_true(importance->chunk_count > 3);
-        check_counts(importance, &setup, rows[2].tokens);
+        check_counts(importance, &setup, tokens);
         mixt_importance_free(importance);
     }
     train_setup_close(&setup);
@@ -312,7 +323,6 @@ static void test_chunks(void **state)
 static void test_without_weights(void **state)
 {
     (void)state;
-    mixt_error error = MIXT_ERROR_INIT;
     train_setup setup;
     mixt_model_options o = train_setup_model_options();
     o.experts = 2;
@@ -320,16 +330,9 @@ static void test_without_weights(void **state)
     o.zero_experts = 1;
     o.experts_per_token = 5;
     train_setup_open(&setup, 2, &o);
-    mixt_score_row rows[3];
-    mixt_importance_options options = {.window = 16};
-    mixt_importance *importance;
-    must(mixt_evaluate(setup.context, setup.model, setup.data, false, 16, 0, rows, NULL, NULL,
-                       &error),
-         &error);
-    must(mixt_importance_collect(setup.context, setup.model, setup.data, &options, &importance,
-                                 &error),
-         &error);
-    check_counts(importance, &setup, rows[2].tokens);
+    uint64_t tokens;
+    mixt_importance *importance = collect(&setup, 16, &tokens);
+    check_counts(importance, &setup, tokens);
     mixt_importance_free(importance);
     train_setup_close(&setup);
 }
@@ -346,15 +349,7 @@ static void test_more_chosen(void **state)
     o.router.renormalise = false;
     train_setup_open(&setup, 2, &o);
     must(mixt_model_change_routing(setup.model, MIXT_ROUTING_TOP_K, -1, 8, &error), &error);
-    mixt_score_row rows[3];
-    mixt_importance_options options = {.window = 16};
-    mixt_importance *importance;
-    must(mixt_evaluate(setup.context, setup.model, setup.data, false, 16, 0, rows, NULL, NULL,
-                       &error),
-         &error);
-    must(mixt_importance_collect(setup.context, setup.model, setup.data, &options, &importance,
-                                 &error),
-         &error);
+    mixt_importance *importance = collect(&setup, 16, NULL);
     for (int e = 0; e < 8; e++) { /* each has seen every token */
         float weights[64];
         const mixt_parameter *p =

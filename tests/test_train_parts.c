@@ -196,30 +196,17 @@ static void muon_alone(void **state)
     assert_string_equal(hashes[0], hashes[1]);
 }
 
+static void open_with_parts(train_setup *setup, int threads, int64_t parts)
+{
+    mixt_model_options options = model_options();
+    train_setup_open(setup, threads, &options);
+    setup->options.parts = parts;
+}
+
 static void resume_part(int64_t parts)
 {
-    char hashes[2][65];
-    for (int broken = 0; broken < 2; broken++) {
-        train_setup setup;
-        mixt_model_options options = model_options();
-        train_setup_open(&setup, 1 + broken, &options);
-        setup.options.parts = parts;
-        mixt_trainer *trainer = train_setup_trainer(&setup);
-        steps(trainer, 5);
-        if (broken) {
-            assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
-            steps(trainer, 2); /* lost */
-            mixt_trainer_free(trainer);
-            train_setup_new_model(&setup, &options);
-            trainer = train_setup_trainer(&setup);
-            assert_non_null(mixt_trainer_resumed(trainer));
-        }
-        steps(trainer, 7);
-        strcpy(hashes[broken], mixt_trainer_state_hash(trainer));
-        mixt_trainer_free(trainer);
-        train_setup_close(&setup);
-    }
-    assert_string_equal(hashes[0], hashes[1]);
+    mixt_model_options options = model_options();
+    train_setup_check_resume(open_with_parts, parts, &options, false);
 }
 
 static void a_resumed_part_is_the_same_part(void **state)

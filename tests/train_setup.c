@@ -124,6 +124,32 @@ mixt_step_report train_setup_steps(mixt_trainer *trainer, int count)
     return report;
 }
 
+void train_setup_check_resume(void (*open)(train_setup *setup, int threads, int64_t parts),
+                              int64_t parts, const mixt_model_options *options, bool recompute)
+{
+    char hashes[2][65];
+    for (int broken = 0; broken < 2; broken++) {
+        train_setup setup;
+        open(&setup, 1 + broken, parts);
+        setup.options.recompute = recompute && broken != 0;
+        mixt_trainer *trainer = train_setup_trainer(&setup);
+        train_setup_steps(trainer, 5);
+        if (broken) {
+            assert_int_equal(mixt_trainer_checkpoint(trainer, NULL), MIXT_OK);
+            train_setup_steps(trainer, 2); /* lost */
+            mixt_trainer_free(trainer);
+            train_setup_new_model(&setup, options);
+            trainer = train_setup_trainer(&setup);
+            assert_non_null(mixt_trainer_resumed(trainer));
+        }
+        train_setup_steps(trainer, 7);
+        strcpy(hashes[broken], mixt_trainer_state_hash(trainer));
+        mixt_trainer_free(trainer);
+        train_setup_close(&setup);
+    }
+    assert_string_equal(hashes[0], hashes[1]);
+}
+
 void train_setup_close(train_setup *setup)
 {
     mixt_model_free(setup->model);

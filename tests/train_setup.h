@@ -27,6 +27,11 @@ void train_setup_poke(mixt_trainer *trainer, size_t place, float value);
  */
 mixt_trainer *train_setup_trainer(train_setup *setup);
 mixt_step_report train_setup_steps(mixt_trainer *trainer, int count);
+/* Twelve steps at once, and of a run that is broken behind the fifth, with two more lost, and goes
+ * on with a thread more: the same state. `open` is train_setup_open and what a test adds to it,
+ * with a model of these options; `recompute`: the broken run also computes activations again. */
+void train_setup_check_resume(void (*open)(train_setup *setup, int threads, int64_t parts),
+                              int64_t parts, const mixt_model_options *options, bool recompute);
 void train_setup_close(train_setup *setup);
 
 #endif

@@ -43,6 +43,9 @@ typedef enum mixt_lora_target {
     MIXT_LORA_ALL = 7,
 } mixt_lora_target;
 
+/* Word `index` ("gate", ...), of target 1 << index; NULL behind the last. */
+MIXT_API const char *mixt_lora_target_name(int index);
+
 typedef struct mixt_train_options {
     int64_t steps;
     double seconds;   /* > 0: end (schedule included) after this time instead of `steps` */

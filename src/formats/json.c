@@ -216,6 +216,20 @@ char *mixt_json_text(const json_t *value, size_t flags)
     return text;
 }
 
+char *mixt_json_file_text(json_t *value, size_t flags)
+{
+    char *text = value != NULL ? mixt_json_text(value, JSON_INDENT(2) | flags) : NULL;
+    json_decref(value);
+    size_t length = text != NULL ? strlen(text) : 0;
+    char *ended = text != NULL ? realloc(text, length + 2) : NULL;
+    if (ended == NULL) {
+        free(text);
+        return NULL;
+    }
+    memcpy(ended + length, "\n", 2);
+    return ended;
+}
+
 json_t *mixt_json_load(const char *text, size_t length, size_t flags, json_error_t *problem)
 {
     bool failed_before = memory_failed; /* of what is being built around this */

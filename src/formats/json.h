@@ -30,6 +30,8 @@ bool mixt_json_failed(void);
 /* json_dumps, with a decimal point whatever the locale and with reals as mixt_number_write has
  * them. */
 char *mixt_json_text(const json_t *value, size_t flags);
+/* The same of a file: indented, with a newline at its end. Takes the value, which may be NULL. */
+char *mixt_json_file_text(json_t *value, size_t flags);
 
 /* json_loadb, likewise. Where memory was out, `problem` (may be NULL) has json_error_out_of_memory
  * and mixt_json_failed says so. */

@@ -397,15 +397,7 @@ mixt_status mixt_adapters_config_text(const mixt_model *written, char **text, mi
         "modules_to_save", "peft_type", "LORA", "r", adapters->rank, "rank_pattern",
         "alpha_pattern", "target_modules", modules, "task_type", "CAUSAL_LM", "use_dora", 0,
         "use_rslora", 0);
-    char *dumped = root != NULL ? mixt_json_text(root, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
-    json_decref(root);
-    size_t length = dumped == NULL ? 0 : strlen(dumped);
-    *text = dumped == NULL ? NULL : malloc(length + 2);
-    if (*text != NULL) {
-        memcpy(*text, dumped, length);
-        memcpy(*text + length, "\n", 2);
-    }
-    free(dumped);
+    *text = mixt_json_file_text(root, JSON_SORT_KEYS);
     return *text != NULL ? MIXT_OK
                          : mixt_fail(error, MIXT_ERROR_MEMORY, MIXT_ADAPTER_CONFIG ": no memory");
 }

@@ -116,15 +116,7 @@ static void put_fixed(json_t *root, const char *const *fixed)
 /* Takes the JSON. */
 static mixt_status take_json(json_t *root, char **text, mixt_error *error)
 {
-    char *dumped = mixt_json_text(root, JSON_INDENT(2));
-    json_decref(root);
-    size_t length = dumped == NULL ? 0 : strlen(dumped);
-    *text = dumped == NULL ? NULL : malloc(length + 2);
-    if (*text != NULL) {
-        memcpy(*text, dumped, length);
-        memcpy(*text + length, "\n", 2);
-    }
-    free(dumped);
+    *text = mixt_json_file_text(root, 0);
     return *text == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "config.json: no memory") : MIXT_OK;
 }
 

@@ -86,16 +86,29 @@ const char *mixt_train_part_name(int index)
     return index >= 0 && index < (int)(sizeof names / sizeof *names) ? names[index] : NULL;
 }
 
-void mixt_train_parts_text(int64_t parts, char to[MIXT_TRAIN_SHOWN])
+const char *mixt_lora_target_name(int index)
+{
+    static const char *const names[] = {"gate", "up", "down"};
+    return index >= 0 && index < (int)(sizeof names / sizeof *names) ? names[index] : NULL;
+}
+
+/* The words of the bits that are set, joined by commas. */
+static size_t words_text(int64_t bits, const char *(*name)(int), char to[MIXT_TRAIN_SHOWN])
 {
     size_t used = 0;
     to[0] = 0;
-    for (int i = 0; mixt_train_part_name(i) != NULL; i++) {
-        if ((parts >> i & 1) != 0) {
+    for (int i = 0; name(i) != NULL; i++) {
+        if ((bits >> i & 1) != 0) {
             used += (size_t)snprintf(to + used, MIXT_TRAIN_SHOWN - used, "%s%s",
-                                     used > 0 ? "," : "", mixt_train_part_name(i));
+                                     used > 0 ? "," : "", name(i));
         }
     }
+    return used;
+}
+
+void mixt_train_parts_text(int64_t parts, char to[MIXT_TRAIN_SHOWN])
+{
+    size_t used = words_text(parts, mixt_train_part_name, to);
     if ((parts & MIXT_PART_ADAPTERS) != 0) {
         snprintf(to + used, MIXT_TRAIN_SHOWN - used, "%sadapters", used > 0 ? "," : "");
     }
@@ -136,19 +149,6 @@ bool mixt_train_option_is(const mixt_train_option *row, const char *a, const cha
            (row->type != MIXT_TRAIN_SEED && mixt_number_read(a, NULL) == mixt_number_read(b, NULL));
 }
 
-/* The words of mixt_lora_target, joined by commas. */
-static void targets_text(int targets, char to[MIXT_TRAIN_SHOWN])
-{
-    static const char *const names[] = {"gate", "up", "down"};
-    size_t used = (size_t)snprintf(to, MIXT_TRAIN_SHOWN, "%s", targets == 0 ? "none" : "");
-    for (int i = 0; i < 3; i++) {
-        if ((targets >> i & 1) != 0) {
-            used += (size_t)snprintf(to + used, MIXT_TRAIN_SHOWN - used, "%s%s",
-                                     used > 0 ? "," : "", names[i]);
-        }
-    }
-}
-
 void mixt_train_option_show(const mixt_train_option *row, const char *text,
                             char to[MIXT_TRAIN_SHOWN])
 {
@@ -166,7 +166,9 @@ void mixt_train_option_show(const mixt_train_option *row, const char *text,
         mixt_train_parts_text((int64_t)value, to);
     } else if (row->offset == offsetof(mixt_train_options, lora_targets) && value >= 0 &&
                value <= MIXT_LORA_ALL) {
-        targets_text((int)value, to);
+        if (words_text((int64_t)value, mixt_lora_target_name, to) == 0) {
+            snprintf(to, MIXT_TRAIN_SHOWN, "none");
+        }
     } else if (row->type == MIXT_TRAIN_REAL) {
         mixt_number_write(value, to);
     } else if (to != text) {
