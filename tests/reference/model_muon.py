@@ -11,17 +11,14 @@ iteration in bfloat16; here its own code is given a module `torch` whose bfloat1
 of the run, float64 or float32.
 """
 
-import argparse
 import contextlib
-import json
-import math
-import pathlib
 
 import torch
 from torch.optim import _muon
 
 import model_adamw as adamw
 import model_common as common
+import model_curve as curves
 
 OPTIONS = {**adamw.OPTIONS, "steps": 30, "momentum": 0.95, "seed": 77}
 
@@ -62,59 +59,20 @@ def optimizers(model):
                                    betas=(OPTIONS["beta1"], OPTIONS["beta2"]))
 
 
-def train(model, batches):
-    both = optimizers(model)
-    curve = {key: [] for key in ("cross_entropy", "balance", "z", "total", "gradient_norm")}
-    gap = math.inf
-    for step, (tokens, targets) in enumerate(batches):
-        model.zero_grad()
-        logits, router_logits = common.run(model, tokens)
-        loss = common.losses(model.config, logits, router_logits, targets)
-        loss["total"].backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), OPTIONS["clip"])
-        for optimizer in both:
-            for group in optimizer.param_groups:
-                group["lr"] = adamw.rate_at(step)
-            optimizer.step()
-        for key, value in loss.items():
-            curve[key].append(value.item())
-        curve["gradient_norm"].append(norm.item())
-        if router_logits:
-            gap = min(gap, common.margin(router_logits, model.config.num_experts_per_tok))
-    return curve, gap
-
-
 def make(name, folder):
     model = common.build(name)
-    stream = common.Stream(OPTIONS["seed"], model.config.vocab_size)
-    batches = [stream.batch(OPTIONS["rows"], OPTIONS["length"]) for _ in range(OPTIONS["steps"])]
+    batches = curves.batches_of(OPTIONS, model)
     with common.double_precision(), precise(torch.float64):
         double = common.as_double(model)
-        curve, gap = train(double, batches)
+        curve, gap = curves.train(OPTIONS, double, optimizers(double), batches)
         norms = {key: value.norm().item() for key, value in double.named_parameters()}
     with precise(torch.float32):
-        curve_fp32, _ = train(model, batches)
-    worst = max(abs(a - b) for a, b in zip(curve["total"], curve_fp32["total"]))
-    print(f"{name}: loss {curve['total'][0]:.4f} -> {curve['total'][-1]:.4f}, largest difference "
-          f"fp32 - fp64 {worst:.1e}, smallest margin {gap:.1e}")
-    result = dict(options=OPTIONS, rate=[adamw.rate_at(step) for step in range(OPTIONS["steps"])])
-    result.update(curve)
-    result["total_fp32"] = curve_fp32["total"]
-    result["final_norms"] = norms
-    if math.isfinite(gap):
-        result["smallest_margin"] = gap
-    result["tokens"] = [tokens.tolist() for tokens, _ in batches]
-    result["targets"] = [targets.tolist() for _, targets in batches]
-    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items()]
-    (folder / "expected-muon.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        single, _ = curves.train(OPTIONS, model, optimizers(model), batches)
+    curves.write(folder / "expected-muon.json", OPTIONS, batches, (curve, gap, norms), single)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    here = pathlib.Path(__file__).resolve().parent
-    parser.add_argument("--out", type=pathlib.Path, default=here.parent / "fixtures" / "model")
-    out = parser.parse_args().out
-    adamw.OPTIONS = OPTIONS  # rate_at
+    out = curves.out_folder(__doc__)
     for name in ("moe", "dense"):
         make(name, out / name)
 
