@@ -13,7 +13,6 @@
 #include "model/storage.h"
 
 #define TARGETS 3
-#define PREFIX "base_model.model." /* PEFT's, before each module */
 
 static const struct {
     int target;
@@ -109,21 +108,16 @@ static mixt_status append(mixt_model *model, const mixt_model *written,
         const int64_t *size = model->parameters[index].size;
         const int64_t of_a[] = {size[0], adapters->rank, size[2]};
         const int64_t of_b[] = {size[0], size[1], adapters->rank};
-        char pattern[112];
+        char pattern[112], name[160];
         mixt_parameter *p = mixt_parameters_append(
             model, first ? targets[target].a : targets[target].b, layer, 3, first ? of_a : of_b);
         if (p == NULL || !module_pattern(written, targets[target].slot, pattern)) {
             return mixt_fail(error, MIXT_ERROR_MEMORY,
                              "training: lora_rank: more weights than memory can hold");
         }
-        const char *at = strstr(pattern, "{L}");
-        int before = at != NULL ? (int)(at - pattern) : (int)strlen(pattern);
-        char number[16] = "";
-        if (at != NULL) {
-            snprintf(number, sizeof number, "%d", layer);
-        }
-        snprintf(p->name, sizeof p->name, PREFIX "%.*s%s%s.lora_%c.weight", before, pattern, number,
-                 at != NULL ? at + 3 : "", first ? 'A' : 'B');
+        snprintf(name, sizeof name, MIXT_ADAPTER_PREFIX "%s%s", pattern,
+                 first ? MIXT_ADAPTER_A : MIXT_ADAPTER_B);
+        mixt_put_layer(name, layer, p->name, sizeof p->name);
     }
     return MIXT_OK;
 }

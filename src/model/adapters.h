@@ -8,6 +8,10 @@
 
 #define MIXT_ADAPTER_CONFIG "adapter_config.json"
 #define MIXT_ADAPTER_WEIGHTS "adapter_model.safetensors"
+/* Names of its tensors: PREFIX MODULE A and PREFIX MODULE B. */
+#define MIXT_ADAPTER_PREFIX "base_model.model."
+#define MIXT_ADAPTER_A ".lora_A.weight"
+#define MIXT_ADAPTER_B ".lora_B.weight"
 
 typedef struct mixt_adapters {
     int rank;

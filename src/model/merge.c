@@ -22,9 +22,9 @@
 #define ROWS_OF_ITEM 16
 #define MODULE_MOST 112 /* longer than any tensor's name in a model */
 
-static const char prefix[] = "base_model.model.";
-static const char a_end[] = ".lora_A.weight";
-static const char b_end[] = ".lora_B.weight";
+static const char prefix[] = MIXT_ADAPTER_PREFIX;
+static const char a_end[] = MIXT_ADAPTER_A;
+static const char b_end[] = MIXT_ADAPTER_B;
 static const char base_end[] = ".base_layer.weight";
 
 /* Tensors of one module: a [rank, in], b [out, rank]; of a stack of E matrices (target_parameters)
@@ -129,7 +129,7 @@ static const char *reason(const char *name)
         }
     }
     return "is no part of a LoRA adapter as PEFT writes it "
-           "(base_model.model.MODULE.lora_A.weight and .lora_B.weight)";
+           "(" MIXT_ADAPTER_PREFIX "MODULE" MIXT_ADAPTER_A " and " MIXT_ADAPTER_B ")";
 }
 
 static mixt_status add_update(merge *m, const update *found)

@@ -118,8 +118,7 @@ bool mixt_parameter_is_matrix(const mixt_parameter *parameter)
            parameter->slot != MIXT_SLOT_ROUTER && parameter->slot != MIXT_SLOT_SHARED_ROUTER;
 }
 
-/* Number in decimal for "{L}" in a tensor's name. */
-static void put_layer(const char *pattern, int layer, char *to, size_t size)
+void mixt_put_layer(const char *pattern, int layer, char *to, size_t size)
 {
     const char *at = strstr(pattern, "{L}");
     if (at == NULL) {
@@ -135,10 +134,10 @@ static void name_parameter(const mixt_family *family, mixt_parameter *p)
     const mixt_tensor_row *hf = mixt_family_row(family, p->slot, MIXT_FORM_FOLDER, NULL);
     const mixt_tensor_row *gguf = mixt_family_row(family, p->slot, MIXT_FORM_GGUF, NULL);
     if (gguf != NULL) {
-        put_layer(gguf->gguf, p->layer, p->gguf_name, sizeof p->gguf_name);
+        mixt_put_layer(gguf->gguf, p->layer, p->gguf_name, sizeof p->gguf_name);
     }
     if (hf != NULL && hf->hf_layout == MIXT_LAYOUT_PLAIN) {
-        put_layer(hf->hf, p->layer, p->name, sizeof p->name);
+        mixt_put_layer(hf->hf, p->layer, p->name, sizeof p->name);
     } else {
         snprintf(p->name, sizeof p->name, "%s", p->gguf_name);
     }

@@ -13,6 +13,9 @@ mixt_status mixt_parameters_create(mixt_model *model, const char *place, mixt_er
 mixt_parameter *mixt_parameters_append(mixt_model *model, mixt_slot slot, int layer, int rank,
                                        const int64_t *size);
 
+/* A tensor's name with the layer in decimal for its "{L}". */
+void mixt_put_layer(const char *pattern, int layer, char *to, size_t size);
+
 bool mixt_slot_is_expert(mixt_slot slot); /* [E, ..]: a matrix or bias for each expert */
 bool mixt_slot_is_bias(mixt_slot slot);   /* begins at 0, never decays; sinks too */
 bool mixt_slot_is_norm(mixt_slot slot);   /* begins at 1 */
