@@ -3,19 +3,22 @@
  * mapped, beside their model and apart from it; and what is refused. */
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "difference.h"
 #include "core/files.h"
+#include "difference.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "mixt.h"
@@ -427,6 +430,50 @@ static void an_older_adapter_is_not_applied_to_what_is_written(void **state)
     free(old);
 }
 
+/* A save that fails loses nothing; one that ends with the weights in place leaves no adapter of
+ * others over them. */
+static void a_save_that_ends_early(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    char *folder = embed("early", FAMILIES "mixtral", ADAPTERS "mixtral");
+    mixt_model *plain = must_open_model(FAMILIES "mixtral"), *before = must_open_model(folder);
+    struct rlimit limit, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = (struct rlimit){5000, limit.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    assert_int_not_equal(mixt_model_save(plain, folder, &error), MIXT_OK);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    mixt_model *after = must_open_model(folder);
+    test_same_values("after a save that failed", after, before);
+    mixt_model_free(after);
+    mixt_model_free(before);
+    /* adapter_model.safetensors cannot go: the last thing but for the configs */
+    char *stays = mixt_path_join(folder, "adapter_model.safetensors");
+    assert_int_equal(unlink(stays), 0);
+    assert_int_equal(mkdir(stays, 0777), 0);
+    assert_int_not_equal(mixt_model_save(plain, folder, &error), MIXT_OK);
+    assert_false(is_there(folder, "adapter_config.json"));
+    mixt_model *half = NULL;
+    assert_int_not_equal(mixt_model_open(folder, &half, &error), MIXT_OK);
+    assert_null(half);
+    assert_int_equal(rmdir(stays), 0);
+    /* the weights cannot be put in place: their adapter has gone before them */
+    free(stays);
+    char *other = embed("early-2", FAMILIES "mixtral", ADAPTERS "mixtral");
+    char *weights = mixt_path_join(other, "model.safetensors");
+    assert_int_equal(unlink(weights), 0);
+    assert_int_equal(mkdir(weights, 0777), 0);
+    assert_int_not_equal(mixt_model_save(plain, other, &error), MIXT_OK);
+    assert_false(is_there(other, "adapter_config.json"));
+    assert_int_equal(rmdir(weights), 0);
+    mixt_model_free(plain);
+    free(weights);
+    free(other);
+    free(folder);
+}
+
 static void an_adapter_alone_is_no_model(void **state)
 {
     (void)state;
@@ -820,6 +867,7 @@ int main(void)
         cmocka_unit_test(quantised_models_are_merged),
         cmocka_unit_test(beside_its_model_it_is_applied),
         cmocka_unit_test(an_older_adapter_is_not_applied_to_what_is_written),
+        cmocka_unit_test(a_save_that_ends_early),
         cmocka_unit_test(an_adapter_alone_is_no_model),
         cmocka_unit_test(keys_that_change_more_are_refused),
         cmocka_unit_test(tensors_that_do_not_fit_are_refused),

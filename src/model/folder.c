@@ -122,9 +122,11 @@ static mixt_status write_tensor(const mixt_model *model, const mixt_folder_tenso
     return status;
 }
 
-/* A file `name` with the tensors of a list. */
+/* A file with the tensors of a list. `over` (may be NULL): a folder whose adapter is of the weights
+ * that this file takes the place of. Its config goes just before: killed then, the folder has half
+ * an adapter and is refused, and never an adapter over other weights than its own. */
 static mixt_status write_list(const mixt_model *model, const mixt_folder_tensors *list,
-                              const char *path, mixt_error *error)
+                              const char *path, const char *over, mixt_error *error)
 {
     mixt_safetensors_writer *writer = NULL;
     mixt_status status = mixt_safetensors_writer_create(path, 0, &writer, error);
@@ -144,6 +146,9 @@ static mixt_status write_list(const mixt_model *model, const mixt_folder_tensors
     }
     if (status == MIXT_OK) {
         status = mixt_model_intact(model, error);
+    }
+    if (status == MIXT_OK && over != NULL) {
+        status = mixt_file_remove_in(over, MIXT_ADAPTER_CONFIG, error);
     }
     if (status == MIXT_OK) {
         status = mixt_safetensors_writer_finish(writer, error);
@@ -165,20 +170,18 @@ static mixt_status write_weights(const mixt_model *model, const char *folder, bo
                           : mixt_folder_tensors_list(model, &list, error);
     }
     if (status == MIXT_OK) {
-        status = write_list(model, &list, path, error);
+        status = write_list(model, &list, path, adapters ? NULL : folder, error);
     }
     mixt_folder_tensors_free(&list);
     free(path);
     return status;
 }
 
-/* The adapters' files. Those of a model that was here before would change what this one computes,
- * and go. */
+/* The adapters' files. What is left of those of a model that was here before goes. */
 static mixt_status write_adapters(const mixt_model *written, const char *folder, mixt_error *error)
 {
     char *text = NULL;
     if (written->adapters == NULL) {
-        MIXT_TRY(mixt_file_remove_in(folder, MIXT_ADAPTER_CONFIG, error));
         return mixt_file_remove_in(folder, MIXT_ADAPTER_WEIGHTS, error);
     }
     MIXT_TRY(write_weights(written, folder, true, error));
@@ -205,10 +208,6 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
     }
     if (status == MIXT_OK) {
         status = mixt_model_generation_text(model, &generation, error);
-    }
-    if (status == MIXT_OK) { /* first: killed before the end, an older adapter is half of one, and
-                                the folder refused, and not over other weights than its own */
-        status = mixt_file_remove_in(folder, MIXT_ADAPTER_CONFIG, error);
     }
     if (status == MIXT_OK) {
         status = write_weights(&written, folder, false, error);
