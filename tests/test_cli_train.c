@@ -320,6 +320,20 @@ static void flops_are_of_experts_with_weights(void **state)
     assert_true(forward_flops("6 --zero-experts 2 --router-select all") - all < one_expert);
 }
 
+/* Where a token has every id there is, shares and active parameters are known. */
+static void shares_are_of_each_kind(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do(
+        NEW "--out shares --steps 2 --identity-experts 3 --zero-experts 1 --router-select all "
+            "--experts-per-token 8; head -1 shares/log.jsonl; "
+            "\"$MIXT\" info shares --json | tr ',' '\\n' | grep parameters_ | sort -u -k2 | wc -l");
+    assert_has(shell_out, "\"identity_share\":0.375,");
+    assert_has(shell_out, "\"zero_share\":0.125,");
+    assert_has(shell_out, "}\n1\n"); /* all parameters are active */
+}
+
 /* ---- runs that are refused, and several at once */
 
 static void runs_are_not_written_over(void **state)
@@ -805,6 +819,7 @@ int main(void)
         cmocka_unit_test(dense_models_become_mixtures),
         cmocka_unit_test(experts_without_weights),
         cmocka_unit_test(flops_are_of_experts_with_weights),
+        cmocka_unit_test(shares_are_of_each_kind),
         cmocka_unit_test(runs_are_not_written_over),
         cmocka_unit_test(refused_runs_leave_nothing),
         cmocka_unit_test(one_of_several_wins),

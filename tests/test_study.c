@@ -269,6 +269,9 @@ static void its_figures_are_files(void **state)
         "grep -q '>frozen</text>' differences.svg; ! grep -q '>learned</text>' differences.svg");
     assert_has(shell_out, "class.svg curves-by-flops.svg curves.svg differences.svg "
                           "loss-by-flops.svg loss-by-seconds.svg repetition.svg token.svg ");
+    /* each once in the page */
+    shell_do(
+        "[ $(grep -o '<figcaption>' layers/study.html | wc -l) = $(ls layers/figures | wc -l) ]");
     /* one that there is no more goes */
     run_reference();
     shell_do("echo old >whole/figures/loss-by-flops.svg; " STUDY "two.study --out whole; "
