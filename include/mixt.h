@@ -702,6 +702,12 @@ MIXT_API void mixt_session_truncate(mixt_session *session, size_t length);
 MIXT_API void mixt_session_routes(const mixt_session *session, const int32_t **ids,
                                   const float **weights);
 
+/* ---- Many sequences at once -------------------------------------------------------------- */
+
+#include "mixt/engine.h"
+
+/* ---- Samplers ---------------------------------------------------------------------------- */
+
 /* Samplers, applied in llama.cpp's order: repetition penalties, top-k, top-p, min-p, temperature,
  * then a draw. temperature 0 is greedy (lowest id on ties). */
 typedef struct mixt_sampling {

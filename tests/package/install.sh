@@ -16,6 +16,7 @@ usr/bin/mixt
 usr/include/mixt.h
 usr/include/mixt/atlas.h
 usr/include/mixt/bench.h
+usr/include/mixt/engine.h
 usr/include/mixt/study.h
 usr/include/mixt/train.h
 usr/$lib/libmixt.a
