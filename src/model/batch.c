@@ -86,7 +86,8 @@ void mixt_batch_write(mixt_batch *batch, const mixt_graph *graph, mixt_instance 
                             (size_t)batch->rows * sizeof(int32_t));
     }
     if (graph->take != MIXT_NO_VALUE) {
-        assert(batch->takes == graph->plan->values[graph->take].shape.size[0]);
+        assert(batch->takes <= graph->plan->values[graph->take].shape.size[0]);
+        mixt_instance_take(instance, batch->takes);
         mixt_instance_write(instance, graph->take, batch->take,
                             (size_t)batch->takes * sizeof(int32_t));
     }

@@ -15,8 +15,8 @@ typedef struct mixt_batch {
     int32_t *windowed;  /* `first` for layers with a sliding window; made by mixt_batch_write */
     int32_t *targets;   /* the next token, -1: none (train, score) */
     int32_t *slots;     /* cache row that keys and values are written to (generate) */
-    int64_t takes;      /* rows whose logits are wanted (generate) */
-    int32_t *take;      /* [takes] */
+    int64_t takes;      /* rows whose logits are wanted, at least 1 (generate) */
+    int32_t *take;      /* [takes], of room for what mixt_batch_create was given */
 } mixt_batch;
 
 mixt_status mixt_batch_create(int64_t capacity, int64_t takes, mixt_batch *batch,

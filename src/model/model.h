@@ -120,7 +120,7 @@ typedef struct mixt_graph_options {
     int64_t capacity;       /* tokens */
     int64_t window;         /* train, score: rows of one sequence; capacity is a multiple */
     int64_t cache_capacity; /* generate: positions */
-    int64_t takes;          /* generate: rows whose logits are wanted; 0: one */
+    int64_t takes;          /* generate: most rows whose logits are wanted; 0: one */
     size_t real_size;       /* 4 or 8 */
     bool recompute;         /* train: expert and FFN activations are made again in backward */
     bool keep_logits;       /* score: loss logits stay readable */

@@ -9,7 +9,8 @@
  * and matrix products through call->compute, never allocate, and never fail on values.
  *
  * Rows: a tensor whose shape is `per_token` was planned for a capacity of tokens; a call works on
- * call->tokens of them (its leading dimension is tokens * multiple). Everything else is static. */
+ * call->tokens of them (its leading dimension is tokens * multiple). Everything else is static: of
+ * rows that are `picked` a call is given the shape that they have in this run. */
 #ifndef MIXT_OPS_OPERATOR_H
 #define MIXT_OPS_OPERATOR_H
 
@@ -70,6 +71,7 @@ typedef enum mixt_element {
 typedef struct mixt_shape {
     mixt_element dtype;
     bool per_token;   /* size[0] = capacity * multiple */
+    bool picked;      /* what a `take` gave: not more than size[0] rows, as the instance was told */
     int64_t multiple; /* rows for each token: 1, or k behind dispatch */
     int rank;         /* 0: absent (an optional input) */
     int64_t size[4];

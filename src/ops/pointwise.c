@@ -96,6 +96,7 @@ mixt_status mixt_take_shape(mixt_shape_request *request, mixt_error *error)
                          mixt_shape_integers(mixt_shape_static(1, mixt_most(rows, 1), 0, 0)),
                          "take: rows", error));
     request->out[TAKE_Y] = mixt_shape_static(2, rows, request->in[TAKE_X].size[1], 0);
+    request->out[TAKE_Y].picked = true;
     return MIXT_OK;
 }
 

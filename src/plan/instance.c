@@ -26,6 +26,7 @@ struct mixt_instance {
     mixt_shape (*shapes)[2][MIXT_SLOTS]; /* of each record: in, out */
     bool resolved;
     int64_t tokens;  /* of the last run */
+    int64_t picked;  /* rows of every `take`; 0: all */
     double *seconds; /* of each record when profiling, else NULL */
     mixt_observer observe;
     void *observe_user;
@@ -178,14 +179,16 @@ void mixt_instance_bind_store(mixt_instance *instance, mixt_value_id value, cons
 int64_t mixt_instance_rows(const mixt_instance *instance, mixt_value_id value)
 {
     const mixt_shape *shape = &instance->plan->values[value].shape;
-    return shape->per_token ? instance->tokens * shape->multiple : shape->size[0];
+    return shape->per_token                        ? instance->tokens * shape->multiple
+           : shape->picked && instance->picked > 0 ? instance->picked
+                                                   : shape->size[0];
 }
 
 /* Bytes of a value that the last run worked on. */
 static size_t active_bytes(const mixt_instance *instance, mixt_value_id value)
 {
     const mixt_value *v = &instance->plan->values[value];
-    return v->shape.per_token
+    return v->shape.per_token || v->shape.picked
                ? v->bytes / (size_t)v->shape.size[0] * (size_t)mixt_instance_rows(instance, value)
                : v->bytes;
 }
@@ -301,6 +304,32 @@ static bool resolve_input(mixt_instance *instance, int index, int i)
                : call->in[i] != NULL || call->matrices[i] != NULL || call->stores[i] != NULL;
 }
 
+/* The rows of what a `take` gave, in the shapes that the calls have. */
+static void resolve_picked(mixt_instance *instance, int index)
+{
+    const mixt_record *record = &instance->plan->records[index];
+    for (int i = 0; i < MIXT_SLOTS; i++) {
+        const mixt_value_id ids[] = {record->in[i], record->out[i]};
+        for (int side = 0; side < 2; side++) {
+            if (ids[side] >= 0 && instance->plan->values[ids[side]].shape.picked) {
+                instance->shapes[index][side][i].size[0] = mixt_instance_rows(instance, ids[side]);
+            }
+        }
+    }
+}
+
+void mixt_instance_take(mixt_instance *instance, int64_t rows)
+{
+    assert(rows > 0);
+    if (rows == instance->picked) {
+        return;
+    }
+    instance->picked = rows;
+    for (int r = 0; r < instance->plan->record_count && instance->resolved; r++) {
+        resolve_picked(instance, r);
+    }
+}
+
 static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error *error)
 {
     const mixt_plan *plan = instance->plan;
@@ -332,6 +361,7 @@ static mixt_status resolve_record(mixt_instance *instance, int index, mixt_error
             call->out[i] = (row->reads_out >> i & 1) != 0 ? call->out[i] : NULL;
         }
     }
+    resolve_picked(instance, index);
     return MIXT_OK;
 }
 

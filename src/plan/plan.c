@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
+
 mixt_status mixt_plan_create(const char *phase, int64_t capacity, size_t real_size,
                              mixt_plan **result, mixt_error *error)
 {
@@ -208,6 +210,8 @@ void mixt_plan_cost(const mixt_plan *plan, int index, int64_t tokens, const doub
     double in_bytes[MIXT_SLOTS];
     record_shapes(plan, record, in, out);
     for (int i = 0; i < MIXT_SLOTS; i++) {
+        in[i].size[0] = in[i].picked ? mixt_least(in[i].size[0], tokens) : in[i].size[0];
+        out[i].size[0] = out[i].picked ? mixt_least(out[i].size[0], tokens) : out[i].size[0];
         const mixt_value *value = record->in[i] >= 0 ? &plan->values[record->in[i]] : NULL;
         bool given = value_bytes != NULL && value != NULL && value->kind == MIXT_VALUE_PARAMETER;
         in_bytes[i] = given ? value_bytes[value->index] : sizeof(float);

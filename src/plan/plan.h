@@ -163,6 +163,9 @@ const void *mixt_instance_view(const mixt_instance *instance, mixt_value_id valu
 void mixt_instance_route(const mixt_instance *instance, const mixt_route_values *values,
                          mixt_route *route);
 
+/* How many of the rows that a `take` gives are wanted from now on, 1 to all; at first all. */
+void mixt_instance_take(mixt_instance *instance, int64_t rows);
+
 /* Seconds of a record, added up from mixt_instance_profile on; mixt_instance_seconds takes them. */
 mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error);
 double mixt_instance_seconds(mixt_instance *instance, int record);
