@@ -706,31 +706,9 @@ MIXT_API void mixt_session_routes(const mixt_session *session, const int32_t **i
 
 #include "mixt/engine.h"
 
-/* ---- Samplers ---------------------------------------------------------------------------- */
+/* ---- Samplers and constraints ------------------------------------------------------------ */
 
-/* Samplers, applied in llama.cpp's order: repetition penalties, top-k, top-p, min-p, temperature,
- * then a draw. temperature 0 is greedy (lowest id on ties). */
-typedef struct mixt_sampling {
-    double temperature;       /* 0.8 */
-    int top_k;                /* 40; 0 keeps all */
-    double top_p;             /* 0.95; 1 keeps all */
-    double min_p;             /* 0.05; 0 keeps all */
-    double repeat_penalty;    /* 1.0: off */
-    double frequency_penalty; /* 0 */
-    double presence_penalty;  /* 0 */
-    int repeat_last;          /* 64 tokens the penalties look at */
-    uint64_t seed;
-    uint64_t reserved[8];
-} mixt_sampling;
-
-MIXT_API mixt_sampling mixt_sampling_default(void);
-/* A seed of the system's own randomness; of the clock where it has none. */
-MIXT_API uint64_t mixt_random_seed(void);
-/* Draws the next token from `logits` [vocab_size]; `history` are the tokens so far. `position`
- * numbers the draw: the same (seed, position) gives the same choice. */
-MIXT_API mixt_status mixt_sample(const mixt_sampling *sampling, const float *logits, int vocab_size,
-                                 const int32_t *history, size_t history_count, uint64_t position,
-                                 int32_t *token, mixt_error *error);
+#include "mixt/sampling.h"
 
 /* ---- Token data: a corpus as token ids with document borders and domains ----------------- */
 
