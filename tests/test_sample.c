@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "infer/sample.h"
+#include "sampling/sample.h"
 
 static double number(const json_t *object, const char *key, double fallback)
 {

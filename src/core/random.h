@@ -9,7 +9,7 @@
 typedef enum mixt_random_purpose {
     MIXT_RANDOM_INIT = 1,     /* step = parameter number, index = element */
     MIXT_RANDOM_SHUFFLE = 2,  /* step = epoch, index = window */
-    MIXT_RANDOM_SAMPLE = 3,   /* step = 0, index = generated position */
+    MIXT_RANDOM_SAMPLE = 3,   /* index = number of the draw; step = 0: the token, 1: of xtc */
     MIXT_RANDOM_ROUTER = 4,   /* step = training step, index = element: redrawn routers */
     MIXT_RANDOM_DATA = 5,     /* made-up text and test data */
     MIXT_RANDOM_RESAMPLE = 6, /* bootstrap draws and random halves of measured data */

@@ -18,6 +18,7 @@ my %law = (
     model     => ['core', 'quant', 'ops', 'router', 'plan', 'formats'],
     convert   => ['core', 'quant', 'formats', 'model', 'backend', 'tokenizer'],
     infer     => ['core', 'ops', 'router', 'plan', 'model', 'backend'],
+    sampling  => ['core', 'formats', 'tokenizer'],
     train     => ['core', 'ops', 'router', 'plan', 'formats', 'model', 'backend', 'corpus'],
     eval      => ['core', 'ops', 'router', 'plan', 'model', 'backend', 'corpus'],
     bench     => ['core', 'ops', 'plan', 'model', 'backend', 'train'],
