@@ -109,7 +109,7 @@ static void bind(runner *r, place experts, mixt_type type)
     mixt_instance_bind(r->instance, g->rope, &r->rope, 0);
     for (int i = 0; i < g->cache_count; i++) {
         mixt_instance_bind(r->instance, g->caches[i].value, &r->cache, offset);
-        offset += (size_t)(POSITIONS * g->caches[i].columns) * sizeof(float);
+        offset += g->caches[i].bytes;
     }
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
@@ -150,15 +150,14 @@ static runner *open_runner(place experts, mixt_type type)
     require(mixt_device_memory_share(backend, (void *)(uintptr_t)mixt_model_block(model),
                                      model->weight_count * sizeof(float), &r->weights, &error),
             &error);
-    size_t columns = 0;
-    for (int i = 0; i < r->graph->cache_count; i++) {
-        columns += (size_t)r->graph->caches[i].columns;
-    }
     require(
-        mixt_device_memory_reserve(backend, POSITIONS * columns * sizeof(float), &r->cache, &error),
+        mixt_device_memory_reserve(backend, mixt_graph_cache_bytes(r->graph), &r->cache, &error),
         &error);
     require(mixt_rope_create(model, backend, POSITIONS, &r->rope, &error), &error);
-    require(mixt_batch_create(PROMPT, 1, &r->batch, &error), &error);
+    require(mixt_batch_create_paged(r->graph, &r->batch, &error), &error);
+    for (int i = 0; i < r->batch.pages_per_sequence; i++) {
+        r->batch.pages[i] = i;
+    }
     bind(r, experts, type);
     return r;
 }
@@ -185,10 +184,7 @@ static mixt_status feed(runner *r, int from, int to, mixt_error *error)
     batch->rows = to - from;
     batch->take[0] = to - from - 1;
     for (int i = from; i < to; i++) {
-        int row = i - from;
-        batch->tokens[row] = tokens[i];
-        batch->first[row] = 0;
-        batch->positions[row] = batch->last[row] = batch->slots[row] = i;
+        mixt_batch_place(batch, i - from, tokens[i], 0, i);
     }
     for (int i = 0; i < LAYERS * MATRICES; i++) {
         shelf *s = &r->shelves[i / MATRICES][i % MATRICES];

@@ -32,7 +32,7 @@ struct mixt_session {
     size_t length;    /* positions filled */
     runner prefill, decode;
     mixt_weights *weights;
-    mixt_device_memory cache; /* of each of the graphs' caches in turn [capacity, columns] */
+    mixt_device_memory cache; /* of each of the graphs' caches in turn */
     mixt_device_memory rope;  /* [capacity, rope.dims] */
     bool rope_by_length;      /* its rows depend on how long the sequence is */
     mixt_batch batch;
@@ -70,7 +70,7 @@ static mixt_status bind(mixt_session *session, runner *r, mixt_error *error)
     mixt_instance_bind(r->instance, g->rope, &session->rope, 0);
     for (int i = 0; i < g->cache_count; i++) {
         mixt_instance_bind(r->instance, g->caches[i].value, &session->cache, offset);
-        offset += (size_t)(session->capacity * g->caches[i].columns) * sizeof(float);
+        offset += g->caches[i].bytes;
     }
     return mixt_weights_bind(session->weights, g, r->instance, error);
 }
@@ -110,12 +110,9 @@ static mixt_status create_prefill(mixt_session *session, mixt_error *error)
 static mixt_status create_cache(mixt_session *session, const mixt_backend *backend,
                                 mixt_error *error)
 {
-    size_t row = 0, bytes;
+    size_t bytes = mixt_graph_cache_bytes(session->decode.graph);
     mixt_error inner = MIXT_ERROR_INIT;
-    for (int i = 0; i < session->decode.graph->cache_count; i++) {
-        row += (size_t)session->decode.graph->caches[i].columns * sizeof(float);
-    }
-    if (!mixt_multiply_size(row, (size_t)session->capacity, &bytes) || bytes > SIZE_MAX / 4) {
+    if (bytes > SIZE_MAX / 4) {
         return mixt_fail(error, MIXT_ERROR_MEMORY,
                          "session: a cache of %lld positions is too large",
                          (long long)session->capacity);
@@ -135,7 +132,11 @@ static mixt_status allocate(mixt_session *session, mixt_error *error)
     MIXT_TRY(create_cache(session, backend, error));
     MIXT_TRY(mixt_rope_create(model, backend, session->capacity, &session->rope, error));
     session->rope_by_length = mixt_rope_by_length(&model->options, session->capacity);
-    MIXT_TRY(mixt_batch_create(session->chunk, 1, &session->batch, error));
+    MIXT_TRY(mixt_batch_create_paged(session->prefill.graph, &session->batch, error));
+    for (int64_t i = 0; i < session->batch.pages_per_sequence;
+         i++) { /* one sequence has them all */
+        session->batch.pages[i] = (int32_t)i;
+    }
     session->logits = calloc((size_t)model->options.vocab_size, sizeof(float));
     session->route_ids = calloc(routes + 1, sizeof(int32_t));
     session->route_weights = calloc(routes + 1, sizeof(float));
@@ -224,10 +225,7 @@ static mixt_status feed_chunk(mixt_session *session, const int32_t *tokens, size
     batch->rows = (int64_t)count;
     batch->take[0] = (int32_t)count - 1;
     for (size_t i = 0; i < count; i++) {
-        int32_t position = (int32_t)(session->length + i);
-        batch->tokens[i] = tokens[i];
-        batch->first[i] = 0;
-        batch->positions[i] = batch->last[i] = batch->slots[i] = position;
+        mixt_batch_place(batch, (int64_t)i, tokens[i], 0, (int64_t)(session->length + i));
     }
     assert(count <= (size_t)session->chunk);
     mixt_batch_write(batch, r->graph, r->instance);

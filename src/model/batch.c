@@ -3,11 +3,14 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define ARRAYS 7 /* by row */
+#include "ops/pages.h"
 
-mixt_status mixt_batch_create(int64_t capacity, int64_t takes, mixt_batch *batch, mixt_error *error)
+#define ARRAYS 8 /* by row */
+
+static mixt_status create(int64_t capacity, int64_t takes, int64_t pages, mixt_batch *batch,
+                          mixt_error *error)
 {
-    size_t count = (size_t)(ARRAYS * capacity + takes);
+    size_t count = (size_t)(ARRAYS * capacity + takes + pages);
     int32_t *all = calloc(count, sizeof *all);
     *batch = (mixt_batch){0};
     if (all == NULL) {
@@ -22,9 +25,42 @@ mixt_status mixt_batch_create(int64_t capacity, int64_t takes, mixt_batch *batch
                           .windowed = all + 4 * capacity,
                           .targets = all + 5 * capacity,
                           .slots = all + 6 * capacity,
+                          .sequence = all + 7 * capacity,
                           .takes = takes,
-                          .take = all + ARRAYS * capacity};
+                          .take = all + ARRAYS * capacity,
+                          .pages = all + ARRAYS * capacity + takes};
     return MIXT_OK;
+}
+
+mixt_status mixt_batch_create(int64_t capacity, int64_t takes, mixt_batch *batch, mixt_error *error)
+{
+    return create(capacity, takes, 0, batch, error);
+}
+
+mixt_status mixt_batch_create_paged(const mixt_graph *graph, mixt_batch *batch, mixt_error *error)
+{
+    const mixt_shape *table = &graph->plan->values[graph->pages].shape;
+    int64_t takes = graph->plan->values[graph->take].shape.size[0];
+    int64_t pages = table->size[0] * table->size[1];
+    MIXT_TRY(create(graph->options.capacity, takes, pages, batch, error));
+    batch->sequences = table->size[0];
+    batch->pages_per_sequence = table->size[1];
+    for (int64_t i = 0; i < pages; i++) {
+        batch->pages[i] = -1;
+    }
+    return MIXT_OK;
+}
+
+void mixt_batch_place(mixt_batch *batch, int64_t row, int32_t token, int64_t sequence,
+                      int64_t position)
+{
+    assert(row >= 0 && row < batch->capacity && sequence < batch->sequences);
+    batch->tokens[row] = token;
+    batch->sequence[row] = (int32_t)sequence;
+    batch->first[row] = 0;
+    batch->positions[row] = batch->last[row] = (int32_t)position;
+    batch->slots[row] =
+        (int32_t)mixt_cache_row(batch->pages, batch->pages_per_sequence, sequence, position);
 }
 
 void mixt_batch_free(mixt_batch *batch)
@@ -80,10 +116,17 @@ void mixt_batch_write(mixt_batch *batch, const mixt_graph *graph, mixt_instance 
         {graph->first_windowed, batch->windowed},
         {graph->targets, batch->targets},
         {graph->slots, batch->slots},
+        {graph->sequence, batch->sequence},
     };
     for (int i = 0; i < ARRAYS; i++) {
         mixt_instance_write(instance, arrays[i].value, arrays[i].from,
                             (size_t)batch->rows * sizeof(int32_t));
+    }
+    if (graph->pages != MIXT_NO_VALUE) {
+        const mixt_shape *table = &graph->plan->values[graph->pages].shape;
+        assert(batch->sequences == table->size[0] && batch->pages_per_sequence == table->size[1]);
+        mixt_instance_write(instance, graph->pages, batch->pages,
+                            (size_t)(table->size[0] * table->size[1]) * sizeof(int32_t));
     }
     if (graph->take != MIXT_NO_VALUE) {
         assert(batch->takes <= graph->plan->values[graph->take].shape.size[0]);

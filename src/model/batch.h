@@ -10,18 +10,29 @@ typedef struct mixt_batch {
     int64_t rows;     /* in use: [0, rows) of each array by row */
     int32_t *tokens;
     int32_t *positions; /* for RoPE: counted from the document's first row */
-    int32_t *first;     /* first key that the row sees: a row of the batch, or of the cache */
+    int32_t *first;     /* first key that the row sees: a row of the batch, or (generate) a
+                           position of its sequence */
     int32_t *last;      /* last key that it sees, its own */
     int32_t *windowed;  /* `first` for layers with a sliding window; made by mixt_batch_write */
     int32_t *targets;   /* the next token, -1: none (train, score) */
     int32_t *slots;     /* cache row that keys and values are written to (generate) */
-    int64_t takes;      /* rows whose logits are wanted, at least 1 (generate) */
-    int32_t *take;      /* [takes], of room for what mixt_batch_create was given */
+    int32_t *sequence;  /* line of `pages` (generate) */
+    int64_t sequences, pages_per_sequence;
+    int32_t *pages; /* [sequences, pages_per_sequence] of the cache; -1: none (generate) */
+    int64_t takes;  /* rows whose logits are wanted, at least 1 (generate) */
+    int32_t *take;  /* [takes], of room for what mixt_batch_create was given */
 } mixt_batch;
 
 mixt_status mixt_batch_create(int64_t capacity, int64_t takes, mixt_batch *batch,
                               mixt_error *error);
+/* For the graph of a generation and those that share its cache: with a table of pages, none of
+ * which is given out. */
+mixt_status mixt_batch_create_paged(const mixt_graph *graph, mixt_batch *batch, mixt_error *error);
 void mixt_batch_free(mixt_batch *batch);
+/* Row `row` as the token at `position` of a sequence that has the page it lies in, and sees all of
+ * its sequence up to it. Rows of a sequence stand together and rise. */
+void mixt_batch_place(mixt_batch *batch, int64_t row, int32_t token, int64_t sequence,
+                      int64_t position);
 /* Rows [row, row + count) as one sequence of `window` rows or less that begins at `row` and sees
  * nothing before it: positions, first, last. */
 void mixt_batch_sequence(mixt_batch *batch, int64_t row, int64_t count);

@@ -47,7 +47,7 @@ mixt_value_id mixt_build_norm(mixt_builder *b, mixt_value_id x, mixt_slot slot, 
 mixt_value_id mixt_build_linear(mixt_builder *b, mixt_value_id x, mixt_slot weight, mixt_slot bias,
                                 int layer);
 mixt_value_id mixt_build_add(mixt_builder *b, mixt_value_id x, mixt_value_id y);
-/* Generation: a new cache [cache_capacity, columns] of the session; nothing else. */
+/* Generation: a new cache with a row for each position of its pages; nothing else. */
 mixt_value_id mixt_build_state(mixt_builder *b, const char *name, int64_t columns);
 /* Generation: writes rows [T, columns] into a new cache, and *second (NULL: none) into another, and
  * gives the caches in their place. Nothing else: leaves them as they are. */

@@ -11,11 +11,13 @@ static mixt_value_id attend(mixt_builder *b, int layer, mixt_attributes attribut
     attributes.scale = mixt_rope_attention_scale(&b->model->options);
     attributes.soft_cap = a->soft_cap;
     attributes.window = generate ? 0 : g->options.window;
+    attributes.positions = generate ? g->options.cache_capacity : 0;
     mixt_value_id first =
         mixt_model_layer_is_windowed(b->model, layer) ? g->first_windowed : g->first;
     return BUILD(b, MIXT_OP_attention, attributes, {ATTENTION_Q, qkv[0]}, {ATTENTION_K, qkv[1]},
                  {ATTENTION_V, qkv[2]}, {ATTENTION_FIRST, first}, {ATTENTION_LAST, g->last},
-                 {ATTENTION_SINKS, mixt_build_weight(b, MIXT_SLOT_SINKS, layer)});
+                 {ATTENTION_SINKS, mixt_build_weight(b, MIXT_SLOT_SINKS, layer)},
+                 {ATTENTION_PAGES, g->pages}, {ATTENTION_SEQUENCE, g->sequence});
 }
 
 static mixt_value_id rotate(mixt_builder *b, mixt_value_id x, int heads, int head_dim)
@@ -59,7 +61,7 @@ static mixt_value_id shift(mixt_builder *b, mixt_value_id x)
     mixt_attributes attributes = {.window = generate ? 0 : g->options.window};
     mixt_build_cache(b, &x, NULL);
     return BUILD(b, MIXT_OP_shift, attributes, {SHIFT_SOURCE, x}, {SHIFT_FIRST, g->first},
-                 {SHIFT_LAST, g->last});
+                 {SHIFT_LAST, g->last}, {SHIFT_PAGES, g->pages}, {SHIFT_SEQUENCE, g->sequence});
 }
 
 /* One convolution over two tokens: A x[t - 1] + B x[t] + b. */

@@ -11,7 +11,8 @@ static mixt_value_id decide_by(mixt_builder *b, mixt_value_id x)
     if (o->unit != MIXT_UNIT_TOKEN) {
         mixt_value_id sums = mixt_build_state(b, "sums", b->model->options.hidden_size);
         x = BUILD(b, MIXT_OP_pool, attributes, {POOL_X, x}, {POOL_FIRST, g->first},
-                  {POOL_LAST, g->last}, {POOL_CACHE, sums});
+                  {POOL_LAST, g->last}, {POOL_CACHE, sums}, {POOL_PAGES, g->pages},
+                  {POOL_SEQUENCE, g->sequence});
     }
     return o->jitter > 0 && g->draw != MIXT_NO_VALUE
                ? BUILD(b, MIXT_OP_jitter, attributes, {JITTER_X, x}, {JITTER_DRAW, g->draw})

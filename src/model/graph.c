@@ -2,9 +2,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "model/block.h"
+#include "ops/pages.h"
 
 #define CACHES_MAX 5 /* of a layer: keys, values, two rows of the filter, the router's sums */
+
+int64_t mixt_graph_pages(const mixt_graph_options *options)
+{
+    return mixt_divide_up(options->cache_capacity, MIXT_ATTENTION_BLOCK);
+}
+
+size_t mixt_graph_cache_bytes(const mixt_graph *graph)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < graph->cache_count; i++) {
+        size_t more = graph->caches[i].bytes;
+        bytes = bytes > SIZE_MAX - more ? SIZE_MAX : bytes + more;
+    }
+    return bytes;
+}
 
 mixt_value_id mixt_build_state(mixt_builder *b, const char *name, int64_t columns)
 {
@@ -12,9 +29,11 @@ mixt_value_id mixt_build_state(mixt_builder *b, const char *name, int64_t column
     if (g->options.phase != MIXT_PHASE_GENERATE) {
         return MIXT_NO_VALUE;
     }
-    mixt_value_id value =
-        mixt_plan_state(b->plan, name, mixt_shape_static(2, g->options.cache_capacity, columns, 0));
-    g->caches[g->cache_count++] = (mixt_graph_cache){value, columns};
+    mixt_value_id value = mixt_plan_state(
+        b->plan, name,
+        mixt_shape_static(2, g->options.cache_pages * MIXT_ATTENTION_BLOCK, columns, 0));
+    g->caches[g->cache_count++] =
+        (mixt_graph_cache){value, columns, value < 0 ? 0 : b->plan->values[value].bytes};
     return value;
 }
 
@@ -67,6 +86,10 @@ static void declare(mixt_builder *b)
     g->first_windowed = o->attention.window > 0 ? integers(b, "first_windowed", 0) : MIXT_NO_VALUE;
     g->targets = generate ? MIXT_NO_VALUE : integers(b, "targets", 0);
     g->slots = generate ? integers(b, "slots", 0) : MIXT_NO_VALUE;
+    g->sequence = generate ? integers(b, "sequence", 0) : MIXT_NO_VALUE;
+    mixt_shape table = mixt_shape_static(2, g->options.sequences, mixt_graph_pages(&g->options), 0);
+    g->pages =
+        generate ? mixt_plan_input(b->plan, "pages", mixt_shape_integers(table)) : MIXT_NO_VALUE;
     int64_t takes = g->options.takes > 0 ? g->options.takes : 1;
     g->take = generate ? integers(b, "take", takes) : MIXT_NO_VALUE;
     g->scale = mixt_plan_input(b->plan, "scale", mixt_shape_static(1, 2, 0, 0));
@@ -125,6 +148,28 @@ static void forward(mixt_builder *b)
     }
 }
 
+/* Fills in what was left open. Rows of the cache are numbered in 32 bits. */
+static mixt_status complete(mixt_graph_options *options, mixt_error *error)
+{
+    if (options->phase != MIXT_PHASE_GENERATE) {
+        return MIXT_OK;
+    }
+    int64_t most = INT32_MAX / MIXT_ATTENTION_BLOCK, each = mixt_graph_pages(options);
+    options->sequences = options->sequences > 0 ? options->sequences : 1;
+    if (each > most || options->sequences > most / mixt_most(each, 1)) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY,
+                         "plan: %lld sequences of %lld positions are too many",
+                         (long long)options->sequences, (long long)options->cache_capacity);
+    }
+    options->cache_pages =
+        options->cache_pages > 0 ? options->cache_pages : options->sequences * each;
+    if (options->cache_pages > most) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "plan: a cache of %lld pages is too large",
+                         (long long)options->cache_pages);
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options *options,
                               mixt_graph **result, mixt_error *error)
 {
@@ -142,8 +187,10 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
     graph->routes = calloc(layers, sizeof *graph->routes);
     graph->seen = calloc(layers, sizeof *graph->seen);
     static const char *const names[] = {"train", "score", "generate"};
-    mixt_status status = mixt_plan_create(names[options->phase], options->capacity,
-                                          options->real_size, &graph->plan, error);
+    mixt_status status = complete(&graph->options, error);
+    status = status != MIXT_OK ? status
+                               : mixt_plan_create(names[options->phase], options->capacity,
+                                                  options->real_size, &graph->plan, error);
     if (status == MIXT_OK && (graph->parameters == NULL || graph->caches == NULL ||
                               graph->routes == NULL || graph->seen == NULL)) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");

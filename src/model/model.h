@@ -112,14 +112,16 @@ mixt_status mixt_model_written(const mixt_model *model, mixt_form form, mixt_mod
 typedef enum mixt_phase {
     MIXT_PHASE_TRAIN,    /* loss and gradients of windows */
     MIXT_PHASE_SCORE,    /* loss of windows, no gradient */
-    MIXT_PHASE_GENERATE, /* one sequence against a KV cache, logits of the last token */
+    MIXT_PHASE_GENERATE, /* sequences against a KV cache, logits of the rows that are wanted */
 } mixt_phase;
 
 typedef struct mixt_graph_options {
     mixt_phase phase;
     int64_t capacity;       /* tokens */
     int64_t window;         /* train, score: rows of one sequence; capacity is a multiple */
-    int64_t cache_capacity; /* generate: positions */
+    int64_t cache_capacity; /* generate: positions that a sequence may have */
+    int64_t sequences;      /* generate: that may have rows in a batch; 0: one */
+    int64_t cache_pages;    /* generate: pages of 64 positions; 0: what all sequences may have */
     int64_t takes;          /* generate: most rows whose logits are wanted; 0: one */
     size_t real_size;       /* 4 or 8 */
     bool recompute;         /* train: expert and FFN activations are made again in backward */
@@ -128,10 +130,11 @@ typedef struct mixt_graph_options {
     bool merged;            /* experts' matrices come with their adapters in them */
 } mixt_graph_options;
 
-/* A state [cache_capacity, columns] that lives from call to call. */
+/* A state that lives from call to call: a row for each position of the cache's pages. */
 typedef struct mixt_graph_cache {
     mixt_value_id value;
     int64_t columns;
+    size_t bytes; /* of all rows */
 } mixt_graph_cache;
 
 /* Ids of the values that whoever runs the plan writes, binds and reads. The inputs by row are
@@ -147,6 +150,8 @@ typedef struct mixt_graph {
     mixt_value_id last;           /* i32 [T] */
     mixt_value_id targets;        /* i32 [T] (train, score) */
     mixt_value_id slots;          /* i32 [T] (generate) */
+    mixt_value_id sequence;       /* i32 [T] (generate) */
+    mixt_value_id pages;          /* i32 [sequences, pages of each] (generate) */
     mixt_value_id take;           /* i32 [takes] (generate) */
     mixt_value_id scale;          /* real [2]: of the cross-entropy, of the routing losses */
     mixt_value_id draw;           /* i32 [MIXT_DRAWS] (train); MIXT_NO_VALUE: nothing is drawn */
@@ -165,6 +170,10 @@ typedef struct mixt_graph {
 mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options *options,
                               mixt_graph **graph, mixt_error *error);
 void mixt_graph_free(mixt_graph *graph);
+/* Generation: pages that a sequence may have. */
+int64_t mixt_graph_pages(const mixt_graph_options *options);
+/* Bytes of all caches, one behind the other; SIZE_MAX where they are more. */
+size_t mixt_graph_cache_bytes(const mixt_graph *graph);
 bool mixt_model_layer_is_windowed(const mixt_model *model, int layer);
 
 /* The options of what a file holds in which the rows of q and k lie as pairs or as halves: writing

@@ -75,20 +75,27 @@ mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
         MIXT_TRY(mixt_expect(&request->in[ATTENTION_SINKS], mixt_shape_static(1, heads, 0, 0),
                              "attention: sinks", error));
     }
+    MIXT_TRY(mixt_expect_pages(request, ATTENTION_PAGES, ATTENTION_SEQUENCE, ATTENTION_K,
+                               "attention", error));
     request->out[ATTENTION_Y] = mixt_shape_columns(q, heads * values);
     request->out[ATTENTION_LSE] = mixt_shape_columns(q, heads);
+    /* two lists of blocks of rows where they are of a cache's sequences */
+    request->forward_workspace =
+        attributes->window > 0 ? 0 : MIXT_ATTENTION_LIST_REALS * request->capacity;
     /* delta, and for each chunk of rows its part of the sinks' gradient */
     request->backward_workspace =
         q.size[0] * heads + mixt_divide_up(q.size[0], MIXT_SUM_ROWS) * heads;
     return MIXT_OK;
 }
 
-/* Counts the causal half of a window's keys; with a cache, all of it. */
+/* Counts the causal half of a window's keys; with a cache, all that a sequence may have. */
 void mixt_attention_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
     const mixt_attributes *attributes = request->attributes;
     int64_t tokens = request->tokens;
-    double pairs = (double)tokens * (double)request->in[ATTENTION_K].size[0];
+    int64_t keys =
+        attributes->positions > 0 ? attributes->positions : request->in[ATTENTION_K].size[0];
+    double pairs = (double)tokens * (double)keys;
     if (attributes->window > 0) {
         double window = (double)attributes->window, rest = (double)(tokens % attributes->window);
         double whole = (double)(tokens / attributes->window);
@@ -97,9 +104,13 @@ void mixt_attention_cost(const mixt_cost_request *request, mixt_cost *cost)
     double scores = 2 * pairs * attributes->heads * attributes->head_dim;
     double sums = 2 * pairs * attributes->heads * (double)mixt_attention_value_dim(attributes);
     double softmax = (attributes->soft_cap > 0 ? 10 : 5) * pairs * attributes->heads;
+    double read = mixt_in_values(request, ATTENTION_K) + mixt_in_values(request, ATTENTION_V);
+    if (attributes->positions > 0) {
+        int64_t columns = request->in[ATTENTION_K].size[1] + request->in[ATTENTION_V].size[1];
+        read = (double)(keys * columns);
+    }
     double bytes =
-        4 * (mixt_in_values(request, ATTENTION_Q) + mixt_in_values(request, ATTENTION_K) +
-             mixt_in_values(request, ATTENTION_V) + mixt_out_values(request, ATTENTION_Y));
+        4 * (mixt_in_values(request, ATTENTION_Q) + read + mixt_out_values(request, ATTENTION_Y));
     *cost =
         (mixt_cost){scores + sums + softmax, bytes, 3 * scores + 2 * sums + 2 * softmax, 2 * bytes};
 }

@@ -45,6 +45,7 @@ void MIXT_REAL(mixt_kv_write_forward)(const mixt_call *call)
 typedef struct query_block {
     const mixt_call *call;
     mixt_attention_sizes sizes;
+    mixt_pages pages;
     int64_t head, heads; /* the first, and how many; one where there are more rows than one */
     mixt_range rows;
     int64_t count;                     /* queries */
@@ -117,6 +118,22 @@ typedef struct key_block {
     const real *k, *v;
     int64_t count;
 } key_block;
+
+/* The keys of a kv head from `key` of the rows' sequence on, which is the `sequence`-th window in
+ * training. They are of one page. */
+static key_block keys_at(const query_block *block, int64_t sequence, int64_t key, int64_t count)
+{
+    const mixt_call *call = block->call;
+    const mixt_attention_sizes *sizes = &block->sizes;
+    int64_t kv_head = block->head / (sizes->heads / sizes->kv_heads);
+    int64_t row = call->attributes->window > 0
+                      ? sequence * sizes->keys + key
+                      : mixt_pages_row(&block->pages, block->rows.begin, key);
+    assert(row + count <= mixt_rows(&call->in_shape[ATTENTION_K], call->tokens));
+    return (key_block){
+        (const real *)call->in[ATTENTION_K] + row * sizes->k_row + kv_head * sizes->head_dim,
+        (const real *)call->in[ATTENTION_V] + row * sizes->v_row + kv_head * sizes->v_head, count};
+}
 
 /* The values are summed as the product's chain is: multiply-adds in rising key from zero, then to
  * what y was. */
@@ -253,7 +270,6 @@ static void attend(query_block *block, int64_t sequence, int thread)
     const mixt_attention_sizes *sizes = &block->sizes;
     const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
     int64_t origin = call->attributes->window > 0 ? sequence * sizes->keys : 0;
-    int64_t kv_head = block->head / (sizes->heads / sizes->kv_heads);
     int64_t lowest = INT64_MAX, highest = -1;
     bool few = block->count < (block->heads > 1 ? FEW_HEADS : FEW_ROWS);
     for (int64_t i = 0; i < block->count; i++) {
@@ -274,11 +290,7 @@ static void attend(query_block *block, int64_t sequence, int thread)
          key += MIXT_ATTENTION_BLOCK) {
         int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, sizes->keys - key);
         count = mixt_least(count, highest + 1 - key);
-        key_block keys = {(const real *)call->in[ATTENTION_K] + (origin + key) * sizes->k_row +
-                              kv_head * sizes->head_dim,
-                          (const real *)call->in[ATTENTION_V] + (origin + key) * sizes->v_row +
-                              kv_head * sizes->v_head,
-                          count};
+        key_block keys = keys_at(block, sequence, key, count);
         mixt_sight sight = sight_of(block, origin + key, count);
         if (few && sight != MIXT_SEES_NONE) {
             visit_rows(block, &keys, sight, thread);
@@ -289,46 +301,120 @@ static void attend(query_block *block, int64_t sequence, int thread)
     end_block(block, few);
 }
 
-/* An item is a block of query rows and a head; late blocks, which see most, come first. */
-static void attention_forward_block(void *context, int64_t item, int thread)
+static void of_call(query_block *block, const mixt_call *call)
 {
-    query_block block;
-    block.call = context;
-    block.sizes = mixt_attention_measure(block.call);
-    const mixt_attention_sizes *sizes = &block.sizes;
-    int64_t sequence = item / sizes->heads % sizes->sequences;
-    block.head = item % sizes->heads;
-    block.heads = 1;
-    block.rows = mixt_attention_rows(block.call, sizes, sequence,
-                                     sizes->blocks - 1 - item / sizes->heads / sizes->sequences);
-    block.count = block.rows.end - block.rows.begin;
-    if (block.count > 0) {
-        attend(&block, sequence, thread);
+    block->call = call;
+    block->sizes = mixt_attention_measure(call);
+    block->pages = mixt_pages_of(call, ATTENTION_PAGES, ATTENTION_SEQUENCE);
+}
+
+/* Rows of one head. */
+static void attend_rows(query_block *block, mixt_range rows, int64_t sequence, int thread)
+{
+    block->heads = 1;
+    block->rows = rows;
+    block->count = rows.end - rows.begin;
+    if (block->count > 0) {
+        attend(block, sequence, thread);
     }
 }
 
-/* Heads of one item in generation: enough to read the keys once for all of them, and items enough
+/* Training: an item is a block of query rows and a head; late blocks, which see most, come first.
+ */
+static void attention_forward_window(void *context, int64_t item, int thread)
+{
+    query_block block;
+    of_call(&block, context);
+    const mixt_attention_sizes *sizes = &block.sizes;
+    int64_t sequence = item / sizes->heads % sizes->sequences;
+    int64_t at = sizes->blocks - 1 - item / sizes->heads / sizes->sequences;
+    block.head = item % sizes->heads;
+    attend_rows(&block, mixt_attention_rows(block.call, sizes, sequence, at), sequence, thread);
+}
+
+/* A cache: blocks of rows of one sequence, an item for each head of them; and rows that are too few
+ * for a block, an item for each kv head of them or for some of its heads. In both lists, which lie
+ * in the workspace, comes first what sees most. */
+typedef struct row_block {
+    int32_t begin, count;
+} row_block;
+
+_Static_assert(2 * sizeof(row_block) <= MIXT_ATTENTION_LIST_REALS * sizeof(real),
+               "the lists of attention are larger than its workspace");
+
+typedef struct cached_rows {
+    const mixt_call *call;
+    row_block *blocks, *single;
+    int64_t block_count, single_count;
+    int64_t heads, parts; /* of an item of a single row; items of its kv head */
+} cached_rows;
+
+static int64_t keys_seen(const mixt_call *call, const row_block *rows)
+{
+    const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
+    return (int64_t)(last[rows->begin + rows->count - 1] - first[rows->begin] + 1) * rows->count;
+}
+
+static void insert(const mixt_call *call, row_block *list, int64_t *count, row_block rows)
+{
+    int64_t at = (*count)++, seen = keys_seen(call, &rows);
+    for (; at > 0 && keys_seen(call, &list[at - 1]) < seen; at--) {
+        list[at] = list[at - 1];
+    }
+    list[at] = rows;
+}
+
+/* Heads of one item of a single row: enough to read the keys once for all of them, and items enough
  * for the threads. */
-static int64_t heads_of_item(const mixt_call *call, const mixt_attention_sizes *sizes)
+static int64_t heads_of_item(const mixt_call *call, const mixt_attention_sizes *sizes, int64_t rows)
 {
     int64_t group = sizes->heads / sizes->kv_heads, threads = call->compute->threads;
-    int64_t parts = mixt_divide_up(threads, sizes->kv_heads * call->tokens);
+    int64_t parts = mixt_divide_up(threads, sizes->kv_heads * mixt_most(rows, 1));
     int64_t heads = mixt_least(mixt_divide_up(group, parts), MIXT_ATTENTION_BLOCK);
     return mixt_most(heads, FEW_ROWS);
 }
 
-/* An item is one row and some heads that share a kv head. */
-static void attention_forward_heads(void *context, int64_t item, int thread)
+static void divide_rows(cached_rows *rows, const mixt_attention_sizes *sizes)
 {
+    const mixt_call *call = rows->call;
+    mixt_pages pages = mixt_pages_of(call, ATTENTION_PAGES, ATTENTION_SEQUENCE);
+    int64_t group = sizes->heads / sizes->kv_heads, end;
+    for (int64_t begin = 0; begin < call->tokens; begin = end) {
+        int64_t most = mixt_least(begin + MIXT_ATTENTION_BLOCK, call->tokens);
+        for (end = begin + 1; end < most && mixt_pages_same(&pages, begin, end);) {
+            end++;
+        }
+        if (end - begin >= FEW_ROWS || group < FEW_HEADS) {
+            insert(call, rows->blocks, &rows->block_count,
+                   (row_block){(int32_t)begin, (int32_t)(end - begin)});
+            continue;
+        }
+        for (int64_t t = begin; t < end; t++) {
+            insert(call, rows->single, &rows->single_count, (row_block){(int32_t)t, 1});
+        }
+    }
+    rows->heads = heads_of_item(call, sizes, rows->single_count);
+    rows->parts = mixt_divide_up(group, rows->heads);
+}
+
+static void attention_forward_cached(void *context, int64_t item, int thread)
+{
+    const cached_rows *rows = context;
     query_block block;
-    block.call = context;
-    block.sizes = mixt_attention_measure(block.call);
+    of_call(&block, rows->call);
     const mixt_attention_sizes *sizes = &block.sizes;
-    int64_t group = sizes->heads / sizes->kv_heads, heads = heads_of_item(block.call, sizes);
-    int64_t parts = mixt_divide_up(group, heads), part = item % parts;
-    int64_t kv_head = item / parts % sizes->kv_heads, t = item / parts / sizes->kv_heads;
-    block.head = kv_head * group + part * heads;
-    block.heads = block.count = mixt_least(heads, group - part * heads);
+    int64_t of_blocks = rows->block_count * sizes->heads, group = sizes->heads / sizes->kv_heads;
+    if (item < of_blocks) {
+        row_block of = rows->blocks[item / sizes->heads];
+        block.head = item % sizes->heads;
+        attend_rows(&block, (mixt_range){of.begin, of.begin + of.count}, 0, thread);
+        return;
+    }
+    item -= of_blocks;
+    int64_t part = item % rows->parts, kv_head = item / rows->parts % sizes->kv_heads;
+    int64_t t = rows->single[item / rows->parts / sizes->kv_heads].begin;
+    block.head = kv_head * group + part * rows->heads;
+    block.heads = block.count = mixt_least(rows->heads, group - part * rows->heads);
     block.rows = (mixt_range){t, t + 1};
     attend(&block, 0, thread);
 }
@@ -336,13 +422,15 @@ static void attention_forward_heads(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_attention_forward)(const mixt_call *call)
 {
     mixt_attention_sizes sizes = mixt_attention_measure(call);
-    int64_t group = sizes.heads / sizes.kv_heads;
-    if (call->attributes->window == 0 && call->tokens < FEW_ROWS && group >= FEW_HEADS) {
-        int64_t parts = mixt_divide_up(group, heads_of_item(call, &sizes));
-        mixt_pool_run(call->compute->pool, call->tokens * sizes.kv_heads * parts,
-                      attention_forward_heads, (void *)call);
+    if (call->attributes->window > 0) {
+        mixt_pool_run(call->compute->pool, sizes.blocks * sizes.sequences * sizes.heads,
+                      attention_forward_window, (void *)call);
         return;
     }
-    mixt_pool_run(call->compute->pool, sizes.blocks * sizes.sequences * sizes.heads,
-                  attention_forward_block, (void *)call);
+    row_block *lists = call->workspace;
+    cached_rows rows = {.call = call, .blocks = lists, .single = lists + call->tokens};
+    divide_rows(&rows, &sizes);
+    mixt_pool_run(call->compute->pool,
+                  rows.block_count * sizes.heads + rows.single_count * sizes.kv_heads * rows.parts,
+                  attention_forward_cached, &rows);
 }

@@ -32,8 +32,10 @@ static inline mixt_attention_sizes mixt_attention_measure(const mixt_call *call)
         .soft_cap = (real)attributes->soft_cap,
     };
     bool cache = attributes->window == 0;
+    int64_t rows = mixt_rows(&call->in_shape[ATTENTION_K], call->tokens);
+    int64_t paged = call->in_shape[ATTENTION_PAGES].size[1] * MIXT_ATTENTION_BLOCK;
     sizes.sequence = cache ? call->tokens : attributes->window;
-    sizes.keys = cache ? mixt_rows(&call->in_shape[ATTENTION_K], call->tokens) : attributes->window;
+    sizes.keys = !cache ? attributes->window : paged > 0 ? paged : rows;
     sizes.sequences = mixt_divide_up(call->tokens, sizes.sequence);
     sizes.blocks = mixt_divide_up(sizes.sequence, MIXT_ATTENTION_BLOCK);
     return sizes;

@@ -95,7 +95,8 @@ typedef struct mixt_attributes {
     int identity_experts;       /* experts: groups behind those with weights whose rows are given */
     int zero_experts;           /* back; and behind those, whose rows are cleared */
     int64_t window;             /* attention, shift: rows of one training sequence (0: a cache) */
-    bool exact;                 /* linear: exact fp32 product whatever the mode */
+    int64_t positions; /* attention: most of a sequence in a cache, for its cost (0: all) */
+    bool exact;        /* linear: exact fp32 product whatever the mode */
     const struct mixt_router_spec *router; /* route */
     double balance_weight;                 /* route: coefficient / layers of the balance loss */
     double device_weight;                  /* route: the same of the loss over balance groups */

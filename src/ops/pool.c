@@ -1,5 +1,5 @@
 /* Shape rules and costs of what stands between a block and its router: pool and jitter. */
-#include "ops/shape.h"
+#include "ops/pages.h"
 
 mixt_status mixt_pool_shape(mixt_shape_request *request, mixt_error *error)
 {
@@ -20,6 +20,7 @@ mixt_status mixt_pool_shape(mixt_shape_request *request, mixt_error *error)
     } else {
         request->forward_workspace = request->capacity * x.size[1]; /* sums up to each row */
     }
+    MIXT_TRY(mixt_expect_pages(request, POOL_PAGES, POOL_SEQUENCE, POOL_CACHE, "pool", error));
     request->backward_workspace = 2 * x.size[1];
     request->out[POOL_Y] = x;
     return MIXT_OK;

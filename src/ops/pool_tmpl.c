@@ -1,6 +1,7 @@
 /* pool: means of a document's rows, for routers that decide for more than one token; jitter: their
  * noise. A mean is a sum row by row in the order of the text, so that it has the same bits however
  * the text is fed. */
+#include "ops/pages.h"
 #include "ops/support_tmpl.h"
 
 #define COLUMNS 64 /* of one parallel item */
@@ -13,33 +14,37 @@ typedef struct run {
 static run next_run(const mixt_call *call, int64_t begin)
 {
     const int32_t *first = call->in[POOL_FIRST], *last = call->in[POOL_LAST];
+    mixt_pages pages = mixt_pages_of(call, POOL_PAGES, POOL_SEQUENCE);
     run r = {begin, begin + 1, last[begin] - first[begin]};
-    while (r.end < call->tokens && first[r.end] == first[begin] &&
-           last[r.end] == last[r.end - 1] + 1) {
+    while (r.end < call->tokens && mixt_pages_same(&pages, begin, r.end) &&
+           first[r.end] == first[begin] && last[r.end] == last[r.end - 1] + 1) {
         r.end++;
     }
     return r;
 }
 
-/* Rows [C, d] by LAST: the cache, or where documents are whole in the call the workspace. */
-static real *sums_of(const mixt_call *call)
+/* The sum at a position of the sequence of row t: in the cache, or where documents are whole in the
+ * call in the workspace. */
+static real *sum_at(const mixt_call *call, int64_t t, int64_t position)
 {
-    return call->in[POOL_CACHE] != NULL ? call->in[POOL_CACHE] : call->workspace;
+    mixt_pages pages = mixt_pages_of(call, POOL_PAGES, POOL_SEQUENCE);
+    real *sums = call->in[POOL_CACHE] != NULL ? call->in[POOL_CACHE] : call->workspace;
+    return sums + mixt_pages_row(&pages, t, position) * call->in_shape[POOL_X].size[1];
 }
 
-/* Columns [from, to) of y from the sums; `first` is the sums' row of the document's first. */
+/* Columns [from, to) of y from the sums. */
 static void segment_columns(const mixt_call *call, const run *r, mixt_range columns)
 {
     int64_t d = call->in_shape[POOL_X].size[1], segment = call->attributes->segment;
     const int32_t *first = call->in[POOL_FIRST], *last = call->in[POOL_LAST];
-    real *sums = sums_of(call);
     for (int64_t t = r->begin; t < r->end; t++) {
         int64_t place = last[t] - first[t], before = place / segment * segment;
         const real *x = (const real *)call->in[POOL_X] + t * d;
-        const real *past = sums + (first[t] + before - 1) * d; /* where before > 0 */
-        real *y = (real *)call->out[POOL_Y] + t * d, *sum = sums + (int64_t)last[t] * d;
+        const real *past = before > 0 ? sum_at(call, t, first[t] + before - 1) : NULL;
+        const real *previous = place > 0 ? sum_at(call, t, last[t] - 1) : NULL;
+        real *y = (real *)call->out[POOL_Y] + t * d, *sum = sum_at(call, t, last[t]);
         for (int64_t i = columns.begin; i < columns.end; i++) {
-            sum[i] = place > 0 ? sum[i - d] + x[i] : x[i];
+            sum[i] = place > 0 ? previous[i] + x[i] : x[i];
             y[i] = before > 0 ? past[i] / (real)before : 0;
         }
     }
@@ -50,7 +55,7 @@ static void document_columns(const mixt_call *call, const run *r, mixt_range col
 {
     int64_t d = call->in_shape[POOL_X].size[1];
     const int32_t *first = call->in[POOL_FIRST];
-    real *mean = sums_of(call) + (int64_t)first[r->begin] * d;
+    real *mean = sum_at(call, r->begin, first[r->begin]);
     for (int64_t i = columns.begin; i < columns.end && r->place == 0; i++) {
         mean[i] = 0;
         for (int64_t t = r->begin; t < r->end; t++) {

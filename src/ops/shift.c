@@ -1,5 +1,5 @@
 /* Shape rule and cost of shift. */
-#include "ops/shape.h"
+#include "ops/pages.h"
 
 mixt_status mixt_shift_shape(mixt_shape_request *request, mixt_error *error)
 {
@@ -17,6 +17,7 @@ mixt_status mixt_shift_shape(mixt_shape_request *request, mixt_error *error)
     mixt_shape bounds = mixt_shape_integers(mixt_shape_leading(rows));
     MIXT_TRY(mixt_expect(&request->in[SHIFT_FIRST], bounds, "shift: first", error));
     MIXT_TRY(mixt_expect(&request->in[SHIFT_LAST], bounds, "shift: last", error));
+    MIXT_TRY(mixt_expect_pages(request, SHIFT_PAGES, SHIFT_SEQUENCE, SHIFT_SOURCE, "shift", error));
     request->out[SHIFT_Y] = rows;
     return MIXT_OK;
 }

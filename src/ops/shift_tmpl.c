@@ -2,6 +2,7 @@
  * Localized Filtering-based Attention, Wu et al. 2023, arXiv 2311.15786). */
 #include <assert.h>
 
+#include "ops/pages.h"
 #include "ops/support_tmpl.h"
 
 /* The row of the source in the place of row t, -1 where there is none. */
@@ -10,9 +11,10 @@ static int64_t source_row(const mixt_call *call, int64_t t)
     int64_t window = call->attributes->window, origin = window > 0 ? t - t % window : 0;
     int64_t first = ((const int32_t *)call->in[SHIFT_FIRST])[t];
     int64_t last = ((const int32_t *)call->in[SHIFT_LAST])[t];
-    first = mixt_most(first, origin);
-    assert(last <= first || last - 1 < mixt_rows(&call->in_shape[SHIFT_SOURCE], call->tokens));
-    return last > first ? last - 1 : -1;
+    mixt_pages pages = mixt_pages_of(call, SHIFT_PAGES, SHIFT_SEQUENCE);
+    int64_t row = last > mixt_most(first, origin) ? mixt_pages_row(&pages, t, last - 1) : -1;
+    assert(row < mixt_rows(&call->in_shape[SHIFT_SOURCE], call->tokens));
+    return row;
 }
 
 static void shift_forward_rows(void *context, int64_t item, int thread)

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "ops/shape.h"
+#include "ops/pages.h"
 
 /* The flags of ops.def. */
 enum { READ = 1, MATRIX = 2 };
@@ -193,4 +193,29 @@ mixt_status mixt_expect(const mixt_shape *have, mixt_shape want, const char *wha
     shape_text(&want, want_text);
     return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s is %s, needed is %s", what, have_text,
                      want_text);
+}
+
+mixt_status mixt_expect_pages(const mixt_shape_request *request, int pages, int sequence, int cache,
+                              const char *name, mixt_error *error)
+{
+    mixt_shape table = request->in[pages];
+    mixt_shape tokens = mixt_shape_tokens(request->capacity, 1, 0);
+    if (table.rank == 0 && request->in[sequence].rank == 0) {
+        return MIXT_OK;
+    }
+    char what[64];
+    snprintf(what, sizeof what, "%s: pages", name);
+    mixt_shape wanted = mixt_shape_static(2, table.size[0], table.size[1], 0);
+    MIXT_TRY(mixt_expect(&table, mixt_shape_integers(wanted), what, error));
+    snprintf(what, sizeof what, "%s: sequence", name);
+    MIXT_TRY(mixt_expect(&request->in[sequence], mixt_shape_integers(tokens), what, error));
+    int64_t cached = request->in[cache].size[0];
+    if (request->in[cache].per_token || cached < 1 || cached % MIXT_ATTENTION_BLOCK != 0 ||
+        table.size[0] < 1 || table.size[1] < 1) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "%s: pages [%" PRId64 ", %" PRId64 "] of %d rows do not divide %" PRId64
+                         " rows of a cache",
+                         name, table.size[0], table.size[1], MIXT_ATTENTION_BLOCK, cached);
+    }
+    return MIXT_OK;
 }
