@@ -4,10 +4,10 @@
 #define MIXT_TESTS_OPERATOR_CASES_H
 
 #include "core/random.h"
-#include "ops/operator.h"
+#include "ops/pages.h"
 #include "router/router.h"
 
-#define CASE_NUMBERS 10
+#define CASE_NUMBERS 11
 
 typedef struct operator_case {
     mixt_op op;
@@ -48,6 +48,8 @@ extern const operator_subject *const operator_subjects[MIXT_OP_COUNT];
 /* operator_cases_mixture.c */
 extern const operator_subject route_subject, dispatch_subject, experts_subject, combine_subject,
     competitive_subject, low_rank_subject;
+/* operator_cases_cache.c */
+extern const operator_subject kv_write_subject, attention_subject, shift_subject;
 /* operator_cases_pool.c */
 extern const operator_subject pool_subject, jitter_subject;
 
@@ -72,6 +74,22 @@ static inline mixt_shape fixed(int64_t rows, int64_t columns)
 {
     return mixt_shape_static(columns > 0 ? 2 : 1, rows, columns, 0);
 }
+
+/* A case's cache as pages of sequences: inputs `slot`, the table, and behind it the rows'
+ * sequences.
+ */
+typedef struct case_pages {
+    int64_t sequences;
+    int slot, cache;
+} case_pages;
+
+/* The shapes, and no gradients. */
+void case_prepare_pages(operator_case *c, case_pages pages);
+/* Sequences of ragged lengths in an order and pages at random, one of them with many rows, others
+ * with one or none; `last` is given the rows' positions. What is nobody's in the cache is huge. */
+void case_fill_pages(operator_case *c, case_pages pages, int32_t *last);
+/* The row of the cache that holds a position of row t's sequence. */
+int64_t case_row(const operator_case *c, int pages, int64_t t, int64_t position);
 
 double case_product(const double *a, const double *b, int64_t n);
 double case_activate(int64_t activation, double gate, double up);

@@ -354,7 +354,7 @@ static execution run_case(const operator_case *c, bool wide, const mixt_compute 
 {
     execution run = create_execution(c, wide);
     execute(c, &run, compute, false, false);
-    if (mixt_operator_row(c->op)->has_backward) {
+    if (mixt_operator_row(c->op)->has_backward && c->differentiable != 0) {
         create_gradients(c, &run, c->differentiable, add);
         execute(c, &run, compute, true, add);
     }

@@ -274,6 +274,7 @@ static void attention_backward_item(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_attention_backward)(const mixt_call *call)
 {
     mixt_attention_sizes sizes = mixt_attention_measure(call);
+    assert(call->in[ATTENTION_PAGES] == NULL); /* which are of generation */
     if (call->d_out[ATTENTION_Y] == NULL) {
         int64_t keys = mixt_rows(&call->in_shape[ATTENTION_K], call->tokens);
         mixt_put_zero(call, ATTENTION_Q, call->tokens * sizes.q_row);

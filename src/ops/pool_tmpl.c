@@ -158,6 +158,7 @@ static void backward_columns(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_pool_backward)(const mixt_call *call)
 {
     int64_t d = call->in_shape[POOL_X].size[1];
+    assert(call->in[POOL_CACHE] == NULL); /* which is of generation */
     if (call->d_in[POOL_X] == NULL || call->d_out[POOL_Y] == NULL) {
         mixt_put_zero(call, POOL_X, call->tokens * d);
         return;

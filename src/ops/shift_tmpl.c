@@ -66,6 +66,7 @@ static void shift_backward_sequence(void *context, int64_t item, int thread)
 void MIXT_REAL(mixt_shift_backward)(const mixt_call *call)
 {
     int64_t window = call->attributes->window;
+    assert(call->in[SHIFT_PAGES] == NULL); /* which are of generation */
     if (call->d_in[SHIFT_SOURCE] == NULL || call->d_out[SHIFT_Y] == NULL) {
         mixt_put_zero(call, SHIFT_SOURCE,
                       mixt_rows(&call->in_shape[SHIFT_SOURCE], call->tokens) *
