@@ -154,6 +154,9 @@ static const int64_t attention_rows[][CASE_NUMBERS] = {
     {90, 90, 2, 1, 8, 0, 2048, SLIDING, 0, SOFT_CAP, 9},
     {40, 64, 8, 1, 12, 0, 1024, SLIDING, 8, WIDE_VALUES | SINKS, 12},
     {81, 81, 75, 1, 12, 0, 768, 0, 8, WIDE_VALUES, 3},
+    {40, 40, 6, 2, 64, 0, 640, SLIDING, 32, SINKS, 6},
+    {12, 12, 4, 1, 96, 0, 640, 0, 64, WIDE_VALUES, 4},
+    {30, 30, 2, 2, 32, 0, 512, 0, 0, SOFT_CAP, 3},
 };
 
 static void attention_prepare(operator_case *c)

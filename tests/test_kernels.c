@@ -16,6 +16,7 @@
 #include "backend/cpu/tiers.h"
 #include "guard.h"
 #include "ops/kernels.h"
+#include "quant/quant.h"
 
 #define BUFFERS 5
 #define LONGEST 1100
@@ -71,6 +72,10 @@ static const mixt_adamw_arguments adamw_step = {
     X(norm_apply, t->norm_apply(n, x[0], x[1], (alpha), x[2]))                                     \
     X(rope, t->rope(n / 2 * 2, x[0], x[1], x[2], x[3], 1))                                         \
     X(rope_in_place, t->rope(n / 2 * 2, x[0], x[0], x[1], x[2], -1))                               \
+    X(halves, t->narrow(n, x[0], x[1], MIXT_TYPE_F16); t->widen(n, x[2], x[0], MIXT_TYPE_F16))     \
+    X(bfloats, t->narrow(n, x[0], x[1], MIXT_TYPE_BF16); t->widen(n, x[2], x[0], MIXT_TYPE_BF16))  \
+    X(blocks, t->narrow(n / 32 * 32, x[0], x[1], MIXT_TYPE_Q8_0);                                  \
+      t->widen(n / 32 * 32, x[2], x[0], MIXT_TYPE_Q8_0))                                           \
     X(adamw, t->adamw(n, x[0], x[1], x[2], x[3], &adamw_step))
 
 #define CALL_FUNCTION(name, statement)                                                             \
@@ -476,6 +481,38 @@ static void test_elementwise_against_double(void **state)
     }
 }
 
+/* Blocks of a cache are those of files, as near to the values as 8 bits of the largest come. */
+static void test_short_rows(void **state)
+{
+    (void)state;
+    float x[96], widened[96], read[96];
+    uint8_t blocks[102];
+    for (uint64_t round = 0; round < 200; round++) {
+        for (uint64_t i = 0; i < 96; i++) {
+            x[i] = data_value(round % 2 == 0 ? DATA_RANDOM : DATA_ZEROS, round, i);
+        }
+        mixt_kernels_scalar_f32.narrow(96, blocks, x, MIXT_TYPE_Q8_0);
+        mixt_kernels_scalar_f32.widen(96, widened, blocks, MIXT_TYPE_Q8_0);
+        mixt_dequantise(MIXT_TYPE_Q8_0, blocks, read, 96);
+        assert_memory_equal(widened, read, sizeof read);
+        for (int i = 0; i < 96; i++) {
+            float largest = 0;
+            for (int j = i / 32 * 32; j < i / 32 * 32 + 32; j++) {
+                largest = fmaxf(largest, fabsf(x[j]));
+            }
+            /* half a step, and the half in which the step is kept */
+            double bound = (double)largest * (0.5 / 127 + 0x1p-11) * 1.0001;
+            assert_true(fabs((double)widened[i] - (double)x[i]) <= bound);
+        }
+    }
+    x[40] = NAN; /* its block is lost, and says so */
+    mixt_kernels_scalar_f32.narrow(96, blocks, x, MIXT_TYPE_Q8_0);
+    mixt_kernels_scalar_f32.widen(96, widened, blocks, MIXT_TYPE_Q8_0);
+    for (int i = 0; i < 96; i++) {
+        assert_int_equal(isnan(widened[i]) != 0, i / 32 == 1);
+    }
+}
+
 static void test_rope_rotates(void **state)
 {
     (void)state;
@@ -585,6 +622,7 @@ int main(void)
         cmocka_unit_test(test_reductions_against_double),
         cmocka_unit_test(test_exp_against_double),
         cmocka_unit_test(test_elementwise_against_double),
+        cmocka_unit_test(test_short_rows),
         cmocka_unit_test(test_rope_rotates),
         cmocka_unit_test(test_context_choices),
     };

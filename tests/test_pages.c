@@ -13,6 +13,8 @@
 
 #include "backend/context.h"
 #include "backend/cpu/compute.h"
+#include "core/half.h"
+#include "infer/session.h"
 #include "model/weights.h"
 #include "model_checks.h"
 #include "operator_cases.h"
@@ -38,7 +40,10 @@ typedef struct reader {
     int outputs;
 } reader;
 
-/* The tensors of one call in fp32. */
+static const mixt_type types[] = {MIXT_TYPE_F32, MIXT_TYPE_F16, MIXT_TYPE_BF16, MIXT_TYPE_Q8_0};
+#define TYPES (sizeof types / sizeof types[0])
+
+/* The tensors of one call in fp32; caches in the case's type. */
 typedef struct tensors {
     void *in[MIXT_SLOTS], *out[MIXT_SLOTS];
 } tensors;
@@ -52,9 +57,14 @@ static size_t values_of(const mixt_shape *shape)
     return values;
 }
 
-static size_t row_of(const mixt_shape *shape)
+static size_t bytes_of(const mixt_shape *shape)
 {
-    return shape->rank > 0 ? values_of(shape) / (size_t)shape->size[0] : 0;
+    return values_of(shape) * (shape->dtype == MIXT_ELEMENT_BYTE ? 1 : 4);
+}
+
+static size_t row_bytes(const mixt_shape *shape)
+{
+    return shape->rank > 0 ? bytes_of(shape) / (size_t)shape->size[0] : 0;
 }
 
 static void open_case(const reader *r, int row, operator_case *c)
@@ -68,8 +78,6 @@ static void open_case(const reader *r, int row, operator_case *c)
     c->request.attributes = &c->attributes;
     r->subject->prepare(c);
     case_seed(row);
-    mixt_error error = MIXT_ERROR_INIT;
-    require(mixt_operator_row(c->op)->shape(&c->request, &error), &error);
     for (int i = 0; i < MIXT_SLOTS; i++) {
         size_t values = values_of(&c->request.in[i]);
         c->integer[i] = calloc(values + 1, sizeof(int32_t));
@@ -81,31 +89,24 @@ static void open_case(const reader *r, int row, operator_case *c)
     r->subject->fill(c);
 }
 
+/* The same with caches of a type. */
+static void set_type(const reader *r, operator_case *c, mixt_type type)
+{
+    c->attributes.cache_type = type;
+    for (int i = 0; i < 2 && r->caches[i] >= 0; i++) {
+        mixt_shape *shape = &c->request.in[r->caches[i]];
+        *shape = mixt_cache_shape(type, shape->size[0], shape->size[1]);
+    }
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_operator_row(c->op)->shape(&c->request, &error), &error);
+}
+
 static void close_case(operator_case *c)
 {
     for (int i = 0; i < MIXT_SLOTS; i++) {
         free(c->integer[i]);
         free(c->value[i]);
     }
-}
-
-static tensors create_tensors(const operator_case *c)
-{
-    tensors made = {{NULL}, {NULL}};
-    for (int i = 0; i < MIXT_SLOTS; i++) {
-        const mixt_shape *in = &c->request.in[i];
-        size_t count = values_of(in);
-        made.in[i] = in->rank > 0 ? malloc(count * sizeof(float)) : NULL;
-        for (size_t j = 0; j < count; j++) {
-            if (in->dtype == MIXT_ELEMENT_I32) {
-                ((int32_t *)made.in[i])[j] = c->integer[i][j];
-            } else {
-                ((float *)made.in[i])[j] = (float)c->value[i][j];
-            }
-        }
-        made.out[i] = calloc(values_of(&c->request.out[i]) + 1, sizeof(float));
-    }
-    return made;
 }
 
 static void free_tensors(tensors *t)
@@ -143,15 +144,17 @@ static void run_call(const operator_case *c, const tensors *t, int64_t tokens, i
                       .out_shape = c->request.out};
     call.workspace = stage(&memory[2 * MIXT_SLOTS], NULL, reals * sizeof(float));
     for (int i = 0; i < MIXT_SLOTS; i++) {
-        size_t in = values_of(&c->request.in[i]), out = values_of(&c->request.out[i]);
-        call.in[i] = stage(&memory[i], t->in[i], in * sizeof(float));
-        call.out[i] = stage(&memory[MIXT_SLOTS + i], t->out[i], out * sizeof(float));
+        call.in[i] = stage(&memory[i], t->in[i], bytes_of(&c->request.in[i]));
+        call.out[i] = stage(&memory[MIXT_SLOTS + i], t->out[i], bytes_of(&c->request.out[i]));
     }
     mixt_backend_cpu(sizeof(float))->forward[c->op](&call);
     for (int i = 0; i < MIXT_SLOTS; i++) {
-        mixt_device_memory *out = &memory[MIXT_SLOTS + i];
+        mixt_device_memory *in = &memory[i], *out = &memory[MIXT_SLOTS + i];
         if (out->data != NULL) {
             mixt_device_memory_read(out, 0, t->out[i], out->size);
+        }
+        if (in->data != NULL && c->op == MIXT_OP_kv_write) { /* which changes caches */
+            mixt_device_memory_read(in, 0, t->in[i], in->size);
         }
     }
     for (int i = 0; i <= 2 * MIXT_SLOTS; i++) {
@@ -159,13 +162,74 @@ static void run_call(const operator_case *c, const tensors *t, int64_t tokens, i
     }
 }
 
-/* Row t as the only one, its sequence in other pages, everything else NaN. */
-static tensors alone(const reader *r, const operator_case *c, int64_t t)
+/* Writes a cache of a short type by the operator that does; its columns are what is left of what
+ * the case has. */
+static void write_cache(const operator_case *c, int slot, const float *values, void *to)
 {
-    tensors one = create_tensors(c);
+    const mixt_shape *cache = &c->request.in[slot];
+    const mixt_type_row *type = mixt_type_info(c->attributes.cache_type);
+    int64_t rows = cache->size[0], columns = cache->size[1] / type->bytes * type->elements;
+    operator_case writer = {.op = MIXT_OP_kv_write, .attributes = c->attributes};
+    mixt_shape_request *request = &writer.request;
+    request->attributes = &writer.attributes;
+    request->capacity = rows;
+    request->in[KV_WRITE_K] = mixt_shape_tokens(rows, 1, columns);
+    request->in[KV_WRITE_SLOTS] = mixt_shape_integers(mixt_shape_tokens(rows, 1, 0));
+    request->in[KV_WRITE_CACHE_K] = *cache;
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_operator_row(MIXT_OP_kv_write)->shape(request, &error), &error);
+    int32_t *slots = malloc((size_t)rows * sizeof *slots);
+    for (int64_t i = 0; i < rows; i++) {
+        slots[i] = (int32_t)i;
+    }
+    tensors t = {{NULL}, {NULL}};
+    t.in[KV_WRITE_K] = (void *)(uintptr_t)values;
+    t.in[KV_WRITE_SLOTS] = slots;
+    t.in[KV_WRITE_CACHE_K] = to;
+    run_call(&writer, &t, rows, 1);
+    free(slots);
+}
+
+static tensors create_tensors(const operator_case *c)
+{
+    tensors made = {{NULL}, {NULL}};
+    for (int i = 0; i < MIXT_SLOTS; i++) {
+        const mixt_shape *in = &c->request.in[i];
+        const mixt_type_row *type = mixt_type_info(c->attributes.cache_type);
+        bool narrow = in->dtype == MIXT_ELEMENT_BYTE;
+        size_t count = values_of(in) / (narrow ? (size_t)type->bytes : 1) *
+                       (narrow ? (size_t)type->elements : 1);
+        made.in[i] = in->rank > 0 ? malloc(count * sizeof(float)) : NULL;
+        for (size_t j = 0; j < count; j++) {
+            if (in->dtype == MIXT_ELEMENT_I32) {
+                ((int32_t *)made.in[i])[j] = c->integer[i][j];
+            } else {
+                ((float *)made.in[i])[j] = (float)c->value[i][j];
+            }
+        }
+        if (narrow) {
+            float *values = made.in[i];
+            made.in[i] = calloc(bytes_of(in), 1);
+            write_cache(c, i, values, made.in[i]);
+            free(values);
+        }
+        made.out[i] = calloc(values_of(&c->request.out[i]) + 1, sizeof(float));
+    }
+    return made;
+}
+
+/* Row t as the only one, its sequence in other pages, everything else NaN. */
+static tensors alone(const reader *r, const operator_case *c, const tensors *mixed, int64_t t)
+{
+    tensors one = {{NULL}, {NULL}};
     for (int i = 0; i < MIXT_SLOTS; i++) {
         const mixt_shape *shape = &c->request.in[i];
-        size_t bytes = row_of(shape) * sizeof(float);
+        size_t bytes = row_bytes(shape);
+        one.in[i] = shape->rank > 0 ? malloc(bytes_of(shape)) : NULL;
+        one.out[i] = calloc(values_of(&c->request.out[i]) + 1, sizeof(float));
+        if (shape->rank > 0) {
+            memcpy(one.in[i], mixed->in[i], bytes_of(shape));
+        }
         if (shape->rank > 0 && shape->per_token) {
             memmove(one.in[i], (char *)one.in[i] + (size_t)t * bytes, bytes);
         }
@@ -182,14 +246,12 @@ static tensors alone(const reader *r, const operator_case *c, int64_t t)
     }
     for (int cache = 0; cache < 2 && r->caches[cache] >= 0; cache++) {
         int slot = r->caches[cache];
-        size_t row = row_of(&c->request.in[slot]);
-        memset(one.in[slot], 0xff, values_of(&c->request.in[slot]) * sizeof(float));
+        size_t row = row_bytes(&c->request.in[slot]);
+        memset(one.in[slot], 0xff, bytes_of(&c->request.in[slot]));
         for (int64_t p = 0; p < visible; p++) {
-            int64_t from = case_row(c, r->pages, t, p);
-            float *to = (float *)one.in[slot] + (size_t)mixt_cache_row(pages, each, line, p) * row;
-            for (size_t i = 0; i < row; i++) {
-                to[i] = (float)c->value[slot][(size_t)from * row + i];
-            }
+            size_t from = (size_t)case_row(c, r->pages, t, p);
+            size_t to = (size_t)mixt_cache_row(pages, each, line, p);
+            memcpy((char *)one.in[slot] + to * row, (char *)mixed->in[slot] + from * row, row);
         }
     }
     return one;
@@ -199,35 +261,101 @@ static void same_row(const reader *r, const operator_case *c, const tensors *mix
                      const tensors *one, int64_t t)
 {
     for (int slot = 0; slot < r->outputs; slot++) {
-        size_t bytes = row_of(&c->request.out[slot]) * sizeof(float);
+        size_t bytes = row_bytes(&c->request.out[slot]);
         assert_memory_equal((char *)mixed->out[slot] + (size_t)t * bytes, one->out[slot], bytes);
     }
 }
 
-static int check_case(const reader *r, int row)
+/* Value `value` of a block of a short type, by the formats' definition. */
+static float read_value(mixt_type type, const unsigned char *block, int value)
+{
+    uint16_t bits;
+    memcpy(&bits, type == MIXT_TYPE_Q8_0 ? block : block + 2 * value, sizeof bits);
+    return type == MIXT_TYPE_BF16  ? mixt_bf16_value(bits)
+           : type == MIXT_TYPE_F16 ? mixt_f16_value(bits)
+                                   : mixt_f16_value(bits) * (float)(signed char)block[2 + value];
+}
+
+/* A cache of a short type gives what reals do that are the values it holds; these are as near to
+ * the case's as the type comes. */
+static void same_as_reals(const reader *r, const operator_case *c, const tensors *narrow)
+{
+    mixt_type type = c->attributes.cache_type;
+    const mixt_type_row *info = mixt_type_info(type);
+    const double allowed = type == MIXT_TYPE_F16    ? 0x1p-11
+                           : type == MIXT_TYPE_BF16 ? 0x1p-8
+                                                    : 0.005;
+    operator_case plain = *c;
+    plain.request.attributes = &plain.attributes;
+    plain.attributes.cache_type = MIXT_TYPE_F32;
+    for (int cache = 0; cache < 2 && r->caches[cache] >= 0; cache++) {
+        int slot = r->caches[cache];
+        const mixt_shape *shape = &c->request.in[slot];
+        size_t blocks = values_of(shape) / (size_t)info->bytes, each = (size_t)info->elements;
+        double *values = malloc(blocks * each * sizeof *values);
+        for (size_t i = 0; i < blocks * each; i++) {
+            const unsigned char *block =
+                (const unsigned char *)narrow->in[slot] + i / each * (size_t)info->bytes;
+            double was = c->value[slot][i], largest = fabs(was);
+            for (size_t j = i / each * each; j < (i / each + 1) * each; j++) {
+                largest = fmax(largest, fabs(c->value[slot][j]));
+            }
+            values[i] = (double)read_value(type, block, (int)(i % each));
+            assert_true(was == 1e30 || fabs(values[i] - was) <= allowed * largest + 0x1p-24);
+        }
+        plain.value[slot] = values;
+        plain.request.in[slot] =
+            mixt_shape_static(2, shape->size[0], (int64_t)(blocks * each) / shape->size[0], 0);
+    }
+    tensors reals = create_tensors(&plain);
+    run_call(&plain, &reals, plain.tokens, 0);
+    for (int slot = 0; slot < r->outputs; slot++) {
+        assert_memory_equal(reals.out[slot], narrow->out[slot],
+                            (size_t)c->tokens * row_bytes(&c->request.out[slot]));
+    }
+    free_tensors(&reals);
+    for (int cache = 0; cache < 2 && r->caches[cache] >= 0; cache++) {
+        free(plain.value[r->caches[cache]]);
+    }
+}
+
+static int check_case(const reader *r, int row, mixt_type type)
 {
     operator_case c;
     open_case(r, row, &c);
+    set_type(r, &c, type);
     tensors mixed[COMPUTES];
     for (int i = 0; i < COMPUTES; i++) {
         mixed[i] = create_tensors(&c);
         run_call(&c, &mixed[i], c.tokens, i);
         for (int slot = 0; slot < r->outputs; slot++) {
             assert_memory_equal(mixed[i].out[slot], mixed[0].out[slot],
-                                (size_t)c.tokens * row_of(&c.request.out[slot]) * sizeof(float));
+                                (size_t)c.tokens * row_bytes(&c.request.out[slot]));
         }
     }
     for (int64_t t = 0; t < c.tokens; t++) {
-        tensors one = alone(r, &c, t);
+        tensors one = alone(r, &c, &mixed[0], t);
         run_call(&c, &one, 1, (int)(t % COMPUTES));
         same_row(r, &c, &mixed[0], &one, t);
         free_tensors(&one);
+    }
+    if (type != MIXT_TYPE_F32) {
+        same_as_reals(r, &c, &mixed[0]);
     }
     for (int i = 0; i < COMPUTES; i++) {
         free_tensors(&mixed[i]);
     }
     close_case(&c);
     return (int)c.tokens;
+}
+
+/* Whether heads are whole blocks; a filter's rows stay reals. */
+static bool has_type(const reader *r, int row, mixt_type type)
+{
+    const int64_t *p = r->subject->rows[row];
+    int64_t each = mixt_type_info(type)->elements;
+    return type == MIXT_TYPE_F32 ||
+           (r->subject->op == MIXT_OP_attention && p[4] % each == 0 && p[8] % each == 0);
 }
 
 static void operators_give_a_row_its_bits(void **state)
@@ -237,16 +365,22 @@ static void operators_give_a_row_its_bits(void **state)
         {&attention_subject, ATTENTION_PAGES, ATTENTION_LAST, 10, {ATTENTION_K, ATTENTION_V}, 2},
         {&shift_subject, SHIFT_PAGES, SHIFT_LAST, 5, {SHIFT_SOURCE, -1}, 1},
     };
-    int rows = 0;
+    int rows = 0, of_type[TYPES] = {0};
     for (size_t i = 0; i < sizeof readers / sizeof readers[0]; i++) {
         for (int row = 0; row < readers[i].subject->count; row++) {
-            if (readers[i].subject->rows[row][readers[i].sequences] > 0) {
-                rows += check_case(&readers[i], row);
+            bool paged = readers[i].subject->rows[row][readers[i].sequences] > 0;
+            for (size_t type = 0; paged && type < TYPES; type++) {
+                bool has = has_type(&readers[i], row, types[type]);
+                rows += has ? check_case(&readers[i], row, types[type]) : 0;
+                of_type[type] += has;
             }
         }
     }
     print_message("%d rows alone and beside others\n", rows);
-    assert_true(rows > 400);
+    assert_true(rows > 1500);
+    for (size_t type = 0; type < TYPES; type++) {
+        assert_true(of_type[type] >= 3);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -289,7 +423,8 @@ static void bind(runner *r, mixt_error *error)
 }
 
 /* The cache holds NaN where nobody wrote. */
-static void open_runner(const mixt_context *context, const mixt_model *model, runner *r)
+static void open_runner(const mixt_context *context, const mixt_model *model, mixt_type type,
+                        runner *r)
 {
     mixt_error error = MIXT_ERROR_INIT;
     const mixt_device *device = &context->device;
@@ -301,6 +436,7 @@ static void open_runner(const mixt_context *context, const mixt_model *model, ru
                                   .sequences = SEQUENCES,
                                   .cache_pages = POOL,
                                   .takes = SEQUENCES,
+                                  .cache_type = type,
                                   .real_size = sizeof(float),
                                   .merged = mixt_weights_merge(model, device, matmul)};
     memset(r, 0, sizeof *r);
@@ -375,17 +511,18 @@ static void feed_alone(const mixt_model *model, mixt_session *session, int seque
 }
 
 /* Every sequence of the plan beside the others and alone in a session. */
-static void check_model(mixt_context *context, const mixt_model *model)
+static void check_model(mixt_context *context, const mixt_model *model, mixt_type type)
 {
     size_t vocab = (size_t)model->options.vocab_size;
     float *logits = calloc(SEQUENCES * vocab, sizeof *logits);
     mixt_session *sessions[SEQUENCES];
     mixt_error error = MIXT_ERROR_INIT;
     for (int i = 0; i < SEQUENCES; i++) {
-        require(mixt_session_create(context, model, POSITIONS, &sessions[i], &error), &error);
+        require(mixt_session_create_typed(context, model, POSITIONS, type, &sessions[i], &error),
+                &error);
     }
     runner r;
-    open_runner(context, model, &r);
+    open_runner(context, model, type, &r);
     for (int forward = 0; forward < FORWARDS; forward++) {
         step(&r, model, forward);
         mixt_instance_read(r.instance, r.graph->logits, 0, logits,
@@ -405,11 +542,13 @@ static void check_model(mixt_context *context, const mixt_model *model)
     free(logits);
 }
 
-static void on_threads(const mixt_model *model)
+/* On one thread and on two, with this type and F32. */
+static void on_threads(const mixt_model *model, mixt_type type)
 {
     for (int threads = 1; threads <= 2; threads++) {
         mixt_context *context = test_context(threads, NULL);
-        check_model(context, model);
+        check_model(context, model, MIXT_TYPE_F32);
+        check_model(context, model, type);
         mixt_context_free(context);
     }
 }
@@ -432,9 +571,32 @@ static void families_give_a_sequence_its_bits(void **state)
         char path[256];
         snprintf(path, sizeof path, "tests/fixtures/families/%s", names[i]);
         require(mixt_model_open(path, &model, &error), &error);
-        on_threads(model);
+        on_threads(model, i % 2 == 0 ? MIXT_TYPE_F16 : MIXT_TYPE_BF16);
         mixt_model_free(model);
     }
+}
+
+/* Heads of whole blocks, as latents and as heads of their own. */
+static void blocks_give_a_sequence_its_bits(void **state)
+{
+    (void)state;
+    mixt_model_options options = test_small_options();
+    options.head_dim = 64;
+    mixt_model *model = test_new_model(&options, 0.1);
+    on_threads(model, MIXT_TYPE_Q8_0);
+    mixt_model_free(model);
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_session *session = NULL;
+    mixt_context *context = test_context(1, NULL);
+    options.head_dim = 48; /* two heads are whole blocks, one is not */
+    model = test_new_model(&options, 0);
+    assert_int_equal(
+        mixt_session_create_typed(context, model, 64, MIXT_TYPE_Q8_0, &session, &error),
+        MIXT_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "heads of 48 values are not whole blocks of 32, which a "
+                                          "cache of Q8_0 has"));
+    mixt_model_free(model);
+    mixt_context_free(context);
 }
 
 /* Routers that decide by sums over a document keep these in the cache as well. */
@@ -445,7 +607,7 @@ static void segments_give_a_sequence_its_bits(void **state)
     options.router.unit = MIXT_UNIT_SEGMENT;
     options.router.segment = 7;
     mixt_model *model = test_new_model(&options, 0.1);
-    on_threads(model);
+    on_threads(model, MIXT_TYPE_F16);
     mixt_model_free(model);
 }
 
@@ -498,6 +660,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(operators_give_a_row_its_bits),
         cmocka_unit_test(families_give_a_sequence_its_bits),
+        cmocka_unit_test(blocks_give_a_sequence_its_bits),
         cmocka_unit_test(segments_give_a_sequence_its_bits),
         cmocka_unit_test(caches_that_are_too_large_are_refused),
     };

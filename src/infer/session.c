@@ -9,6 +9,7 @@
 #include "backend/context.h"
 #include "core/arithmetic.h"
 #include "core/memory.h"
+#include "infer/session.h"
 #include "model/batch.h"
 #include "model/weights.h"
 
@@ -27,9 +28,10 @@ struct mixt_session {
     mixt_context *context;
     const mixt_model *model;
     int64_t capacity; /* positions */
-    int64_t chunk;    /* tokens of the prefill plan */
-    size_t chosen;    /* most experts that a layer chooses */
-    size_t length;    /* positions filled */
+    mixt_type cache_type;
+    int64_t chunk; /* tokens of the prefill plan */
+    size_t chosen; /* most experts that a layer chooses */
+    size_t length; /* positions filled */
     runner prefill, decode;
     mixt_weights *weights;
     mixt_device_memory cache; /* of each of the graphs' caches in turn */
@@ -81,6 +83,7 @@ static mixt_status create_runner(mixt_session *session, int64_t tokens, runner *
     mixt_graph_options options = {.phase = MIXT_PHASE_GENERATE,
                                   .capacity = tokens,
                                   .cache_capacity = session->capacity,
+                                  .cache_type = session->cache_type,
                                   .real_size = sizeof(float),
                                   .keep_routes = true,
                                   .merged =
@@ -159,7 +162,14 @@ static mixt_status build(mixt_session *session, mixt_error *error)
 }
 
 mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, int context_length,
-                                mixt_session **result, mixt_error *error)
+                                mixt_session **session, mixt_error *error)
+{
+    return mixt_session_create_typed(context, model, context_length, MIXT_TYPE_F32, session, error);
+}
+
+mixt_status mixt_session_create_typed(mixt_context *context, const mixt_model *model,
+                                      int context_length, mixt_type cache_type,
+                                      mixt_session **result, mixt_error *error)
 {
     *result = NULL;
     if (context_length < 0 || context_length > 1 << 24) {
@@ -172,6 +182,7 @@ mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, 
     }
     session->context = context;
     session->model = model;
+    session->cache_type = cache_type;
     int64_t usual = mixt_least(model->options.context_length, CONTEXT_USUAL);
     session->capacity = context_length == 0 ? usual : context_length;
     for (int layer = 0; layer < model->options.layers; layer++) {

@@ -48,10 +48,10 @@ mixt_value_id mixt_build_linear(mixt_builder *b, mixt_value_id x, mixt_slot weig
                                 int layer);
 mixt_value_id mixt_build_add(mixt_builder *b, mixt_value_id x, mixt_value_id y);
 /* Generation: a new cache with a row for each position of its pages; nothing else. */
-mixt_value_id mixt_build_state(mixt_builder *b, const char *name, int64_t columns);
+mixt_value_id mixt_build_state(mixt_builder *b, const char *name, mixt_type type, int64_t columns);
 /* Generation: writes rows [T, columns] into a new cache, and *second (NULL: none) into another, and
  * gives the caches in their place. Nothing else: leaves them as they are. */
-void mixt_build_cache(mixt_builder *b, mixt_value_id *first, mixt_value_id *second);
+void mixt_build_cache(mixt_builder *b, mixt_type type, mixt_value_id *first, mixt_value_id *second);
 
 /* Matrices of an MLP and their biases (MIXT_SLOT_COUNT: never any). */
 typedef struct mixt_mlp_slots {

@@ -12,6 +12,7 @@ static mixt_value_id attend(mixt_builder *b, int layer, mixt_attributes attribut
     attributes.soft_cap = a->soft_cap;
     attributes.window = generate ? 0 : g->options.window;
     attributes.positions = generate ? g->options.cache_capacity : 0;
+    attributes.cache_type = generate ? g->options.cache_type : MIXT_TYPE_F32;
     mixt_value_id first =
         mixt_model_layer_is_windowed(b->model, layer) ? g->first_windowed : g->first;
     return BUILD(b, MIXT_OP_attention, attributes, {ATTENTION_Q, qkv[0]}, {ATTENTION_K, qkv[1]},
@@ -59,7 +60,7 @@ static mixt_value_id shift(mixt_builder *b, mixt_value_id x)
     const mixt_graph *g = b->graph;
     bool generate = g->options.phase == MIXT_PHASE_GENERATE;
     mixt_attributes attributes = {.window = generate ? 0 : g->options.window};
-    mixt_build_cache(b, &x, NULL);
+    mixt_build_cache(b, MIXT_TYPE_F32, &x, NULL);
     return BUILD(b, MIXT_OP_shift, attributes, {SHIFT_SOURCE, x}, {SHIFT_FIRST, g->first},
                  {SHIFT_LAST, g->last}, {SHIFT_PAGES, g->pages}, {SHIFT_SEQUENCE, g->sequence});
 }
@@ -110,7 +111,7 @@ static mixt_value_id grouped(mixt_builder *b, mixt_value_id x, int layer)
     q = prepare(b, q, o->heads, MIXT_SLOT_Q_NORM, layer);
     k = prepare(b, k, o->kv_heads, MIXT_SLOT_K_NORM, layer);
     v = clamp(b, v);
-    mixt_build_cache(b, &k, &v);
+    mixt_build_cache(b, b->graph->options.cache_type, &k, &v);
     mixt_attributes attributes = {
         .heads = o->heads, .kv_heads = o->kv_heads, .head_dim = h, .value_dim = h};
     return attend(b, layer, attributes, (mixt_value_id[]){q, k, v});
@@ -153,7 +154,7 @@ static mixt_value_id latent(mixt_builder *b, mixt_value_id x, int layer)
     mixt_value_id k =
         mixt_build_norm(b, slice(b, kv, 1, size + rope, 0, size), MIXT_SLOT_KV_DOWN_NORM, layer, 0);
     k = join(b, k, rotate(b, slice(b, kv, 1, size + rope, size, rope), 1, rope), 1, size);
-    mixt_build_cache(b, &k, NULL);
+    mixt_build_cache(b, b->graph->options.cache_type, &k, NULL);
     mixt_attributes attributes = {
         .heads = heads, .kv_heads = 1, .head_dim = size + rope, .value_dim = size};
     mixt_value_id y = attend(b, layer, attributes, (mixt_value_id[]){q, k, k});

@@ -9,7 +9,8 @@ static mixt_value_id decide_by(mixt_builder *b, mixt_value_id x)
     const mixt_router_options *o = &b->model->options.router;
     mixt_attributes attributes = {.segment = o->segment, .jitter = o->jitter};
     if (o->unit != MIXT_UNIT_TOKEN) {
-        mixt_value_id sums = mixt_build_state(b, "sums", b->model->options.hidden_size);
+        mixt_value_id sums =
+            mixt_build_state(b, "sums", MIXT_TYPE_F32, b->model->options.hidden_size);
         x = BUILD(b, MIXT_OP_pool, attributes, {POOL_X, x}, {POOL_FIRST, g->first},
                   {POOL_LAST, g->last}, {POOL_CACHE, sums}, {POOL_PAGES, g->pages},
                   {POOL_SEQUENCE, g->sequence});

@@ -23,7 +23,7 @@ size_t mixt_graph_cache_bytes(const mixt_graph *graph)
     return bytes;
 }
 
-mixt_value_id mixt_build_state(mixt_builder *b, const char *name, int64_t columns)
+mixt_value_id mixt_build_state(mixt_builder *b, const char *name, mixt_type type, int64_t columns)
 {
     mixt_graph *g = b->graph;
     if (g->options.phase != MIXT_PHASE_GENERATE) {
@@ -31,13 +31,13 @@ mixt_value_id mixt_build_state(mixt_builder *b, const char *name, int64_t column
     }
     mixt_value_id value = mixt_plan_state(
         b->plan, name,
-        mixt_shape_static(2, g->options.cache_pages * MIXT_ATTENTION_BLOCK, columns, 0));
+        mixt_cache_shape(type, g->options.cache_pages * MIXT_ATTENTION_BLOCK, columns));
     g->caches[g->cache_count++] =
         (mixt_graph_cache){value, columns, value < 0 ? 0 : b->plan->values[value].bytes};
     return value;
 }
 
-void mixt_build_cache(mixt_builder *b, mixt_value_id *first, mixt_value_id *second)
+void mixt_build_cache(mixt_builder *b, mixt_type type, mixt_value_id *first, mixt_value_id *second)
 {
     mixt_graph *g = b->graph;
     if (g->options.phase != MIXT_PHASE_GENERATE || *first < 0) {
@@ -45,11 +45,11 @@ void mixt_build_cache(mixt_builder *b, mixt_value_id *first, mixt_value_id *seco
     }
     mixt_value_id *rows[] = {first, second}, cache[2] = {MIXT_NO_VALUE, MIXT_NO_VALUE};
     for (int i = 0; i < 2 && rows[i] != NULL; i++) {
-        cache[i] = mixt_build_state(b, i == 0 ? "cache" : "cache_v",
+        cache[i] = mixt_build_state(b, i == 0 ? "cache" : "cache_v", type,
                                     b->plan->values[*rows[i]].shape.size[1]);
     }
-    mixt_attributes none = {0};
-    BUILD_ALL(b, MIXT_OP_kv_write, none, {KV_WRITE_K, *first},
+    mixt_attributes attributes = {.cache_type = type};
+    BUILD_ALL(b, MIXT_OP_kv_write, attributes, {KV_WRITE_K, *first},
               {KV_WRITE_V, second == NULL ? MIXT_NO_VALUE : *second}, {KV_WRITE_SLOTS, g->slots},
               {KV_WRITE_CACHE_K, cache[0]}, {KV_WRITE_CACHE_V, cache[1]});
     for (int i = 0; i < 2 && rows[i] != NULL; i++) {

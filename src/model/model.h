@@ -123,6 +123,7 @@ typedef struct mixt_graph_options {
     int64_t sequences;      /* generate: that may have rows in a batch; 0: one */
     int64_t cache_pages;    /* generate: pages of 64 positions; 0: what all sequences may have */
     int64_t takes;          /* generate: most rows whose logits are wanted; 0: one */
+    mixt_type cache_type;   /* generate: of keys, values, latents: F32 (reals), F16, BF16, Q8_0 */
     size_t real_size;       /* 4 or 8 */
     bool recompute;         /* train: expert and FFN activations are made again in backward */
     bool keep_logits;       /* score: loss logits stay readable */

@@ -3,34 +3,53 @@
 
 #include <math.h>
 
+/* Bytes of a row of k or v. */
+static double cached_bytes(const mixt_shape *shape)
+{
+    return (double)shape->size[1] * (shape->dtype == MIXT_ELEMENT_BYTE ? 1 : sizeof(float));
+}
+
 /* kv_write */
 
 mixt_status mixt_kv_write_shape(mixt_shape_request *request, mixt_error *error)
 {
     mixt_shape k = request->in[KV_WRITE_K], v = request->in[KV_WRITE_V];
     mixt_shape cache_k = request->in[KV_WRITE_CACHE_K], cache_v = request->in[KV_WRITE_CACHE_V];
+    mixt_type type = request->attributes->cache_type;
     MIXT_TRY(mixt_expect_matrix(&k, "kv_write: k", error));
-    MIXT_TRY(mixt_expect_matrix(&cache_k, "kv_write: cache_k", error));
+    MIXT_TRY(mixt_expect_cache(type, k.size[1], "kv_write", error));
     MIXT_TRY(mixt_expect(&request->in[KV_WRITE_SLOTS], mixt_shape_integers(mixt_shape_leading(k)),
                          "kv_write: slots", error));
-    MIXT_TRY(mixt_expect(&cache_k, mixt_shape_static(2, cache_k.size[0], k.size[1], 0),
+    MIXT_TRY(mixt_expect(&cache_k, mixt_cache_shape(type, cache_k.size[0], k.size[1]),
                          "kv_write: cache_k", error));
     if (v.rank == 0 && cache_v.rank == 0) {
         return MIXT_OK;
     }
     MIXT_TRY(mixt_expect_matrix(&v, "kv_write: v", error));
     MIXT_TRY(mixt_expect(&v, mixt_shape_columns(k, v.size[1]), "kv_write: v", error));
-    return mixt_expect(&cache_v, mixt_shape_static(2, cache_k.size[0], v.size[1], 0),
+    MIXT_TRY(mixt_expect_cache(type, v.size[1], "kv_write", error));
+    return mixt_expect(&cache_v, mixt_cache_shape(type, cache_k.size[0], v.size[1]),
                        "kv_write: cache_v", error);
 }
 
 void mixt_kv_write_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
     double values = mixt_in_values(request, KV_WRITE_K) + mixt_in_values(request, KV_WRITE_V);
-    *cost = (mixt_cost){0, 8 * values, 0, 0};
+    double written =
+        cached_bytes(&request->in[KV_WRITE_CACHE_K]) + cached_bytes(&request->in[KV_WRITE_CACHE_V]);
+    *cost = (mixt_cost){0, 4 * values + written * (double)request->tokens, 0, 0};
 }
 
 /* attention */
+
+/* Rows of k or v, as many as `keys` has: the batch's own or a cache's. */
+static mixt_shape key_shape(const mixt_shape *keys, mixt_type type, int64_t columns)
+{
+    mixt_shape shape = mixt_cache_shape(type, keys->size[0], columns);
+    shape.per_token = keys->per_token;
+    shape.multiple = keys->multiple;
+    return shape;
+}
 
 mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
 {
@@ -54,20 +73,26 @@ mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "attention: soft_cap %g is not 0 or more",
                          attributes->soft_cap);
     }
+    if (attributes->window > 0 && attributes->cache_type != MIXT_TYPE_F32) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "attention: the batch's own keys are in no short type");
+    }
     if (n > MIXT_ATTENTION_HEAD_MAX) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "attention: head_dim %lld is more than %d",
                          (long long)n, MIXT_ATTENTION_HEAD_MAX);
     }
     MIXT_TRY(mixt_expect_matrix(&q, "attention: q", error));
-    MIXT_TRY(mixt_expect_matrix(&k, "attention: k", error));
+    mixt_type type = attributes->cache_type;
+    MIXT_TRY(mixt_expect_cache(type, n, "attention", error));
+    MIXT_TRY(mixt_expect_cache(type, values, "attention", error));
     MIXT_TRY(
         mixt_expect(&q, mixt_shape_tokens(request->capacity, 1, heads * n), "attention: q", error));
     mixt_shape keys = attributes->window > 0 ? mixt_shape_tokens(request->capacity, 1, 1) : k;
-    MIXT_TRY(mixt_expect(&k, mixt_shape_columns(keys, kv_heads * n), "attention: k", error));
-    if (v.rank != 2 || v.size[1] != kv_heads * n) {
-        MIXT_TRY(mixt_expect(&v, mixt_shape_columns(k, kv_heads * values), "attention: v", error));
-    }
-    MIXT_TRY(mixt_expect(&v, mixt_shape_columns(k, v.size[1]), "attention: v", error));
+    mixt_shape all = key_shape(&keys, type, kv_heads * n);
+    MIXT_TRY(mixt_expect(&k, all, "attention: k", error));
+    bool wide = v.rank == 2 && v.size[1] == all.size[1];
+    MIXT_TRY(mixt_expect(&v, wide ? all : key_shape(&keys, type, kv_heads * values), "attention: v",
+                         error));
     mixt_shape rows = mixt_shape_integers(mixt_shape_leading(q));
     MIXT_TRY(mixt_expect(&request->in[ATTENTION_FIRST], rows, "attention: first", error));
     MIXT_TRY(mixt_expect(&request->in[ATTENTION_LAST], rows, "attention: last", error));
@@ -104,13 +129,11 @@ void mixt_attention_cost(const mixt_cost_request *request, mixt_cost *cost)
     double scores = 2 * pairs * attributes->heads * attributes->head_dim;
     double sums = 2 * pairs * attributes->heads * (double)mixt_attention_value_dim(attributes);
     double softmax = (attributes->soft_cap > 0 ? 10 : 5) * pairs * attributes->heads;
-    double read = mixt_in_values(request, ATTENTION_K) + mixt_in_values(request, ATTENTION_V);
-    if (attributes->positions > 0) {
-        int64_t columns = request->in[ATTENTION_K].size[1] + request->in[ATTENTION_V].size[1];
-        read = (double)(keys * columns);
-    }
+    const mixt_shape *k = &request->in[ATTENTION_K], *v = &request->in[ATTENTION_V];
+    int64_t rows = attributes->positions > 0 ? attributes->positions : mixt_rows(k, tokens);
     double bytes =
-        4 * (mixt_in_values(request, ATTENTION_Q) + read + mixt_out_values(request, ATTENTION_Y));
+        4 * (mixt_in_values(request, ATTENTION_Q) + mixt_out_values(request, ATTENTION_Y)) +
+        (double)rows * (cached_bytes(k) + cached_bytes(v));
     *cost =
         (mixt_cost){scores + sums + softmax, bytes, 3 * scores + 2 * sums + 2 * softmax, 2 * bytes};
 }

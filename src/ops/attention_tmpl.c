@@ -13,7 +13,12 @@ static void copy_row(const mixt_call *call, int from, int64_t row, int cache, in
 {
     int64_t n = call->in_shape[from].size[1];
     assert(call->in[from] == NULL || (slot >= 0 && slot < call->in_shape[cache].size[0]));
-    if (call->in[from] != NULL) {
+    mixt_type type = call->attributes->cache_type;
+    if (call->in[from] != NULL && type != MIXT_TYPE_F32) {
+        mixt_kernels_of(call)->narrow(
+            n, (char *)call->in[cache] + slot * call->in_shape[cache].size[1],
+            (const real *)call->in[from] + row * n, type);
+    } else if (call->in[from] != NULL) {
         memcpy((real *)call->in[cache] + slot * n, (const real *)call->in[from] + row * n,
                (size_t)n * sizeof(real));
     }
@@ -113,16 +118,64 @@ static void softmax_block(query_block *block, mixt_range queries, int64_t count,
     kernels->softmax(&scores);
 }
 
+/* Everything that a thread packs lies in its buffers, which are one block. */
+#define BLOCKS_BYTES                                                                               \
+    ((size_t)(2 * MIXT_ATTENTION_HEAD_MAX * (MIXT_ATTENTION_BLOCK + 32) +                          \
+              MIXT_ATTENTION_BLOCK * (MIXT_ATTENTION_BLOCK + 32) +                                 \
+              MIXT_ATTENTION_HEAD_MAX * MIXT_ATTENTION_BLOCK) *                                    \
+     sizeof(real))
+_Static_assert(BLOCKS_BYTES <= MIXT_GEMM_THREAD_BYTES,
+               "the blocks of attention are larger than a thread's buffers");
+
 /* Where a block of keys begins in k and in v, and how many they are. */
 typedef struct key_block {
     const real *k, *v;
     int64_t count;
 } key_block;
 
+/* `count` rows of the kv head's columns of k or v in a short type, from `row` on, widened. */
+static void widen_rows(const query_block *block, int slot, mixt_range rows, int64_t columns,
+                       real *to)
+{
+    const mixt_call *call = block->call;
+    mixt_type type = call->attributes->cache_type;
+    int64_t kv_head = block->head / (block->sizes.heads / block->sizes.kv_heads);
+    int64_t stride = call->in_shape[slot].size[1];
+    const char *from = (const char *)call->in[slot] + rows.begin * stride +
+                       kv_head * (int64_t)mixt_type_row_bytes(type, columns);
+    for (int64_t row = rows.begin; row < rows.end; row++) {
+        mixt_kernels_of(call)->widen(columns, to, from, type);
+        from += stride;
+        to += columns;
+    }
+}
+
+/* Room for the widened keys and values of a block at the end of a thread's buffers, behind what the
+ * products of a block and of single rows use. */
+#define WIDENED_VALUES ((int64_t)MIXT_ATTENTION_HEAD_MAX * MIXT_ATTENTION_BLOCK)
+#define WIDENED_AT (MIXT_GEMM_THREAD_BYTES - 2 * (size_t)WIDENED_VALUES * sizeof(real))
+_Static_assert(BLOCKS_BYTES <= WIDENED_AT && MIXT_GEMM_A_BYTES + MIXT_GEMM_B_BYTES <= WIDENED_AT,
+               "widened keys lie in the blocks of attention");
+
+static key_block widened(const query_block *block, int64_t row, int64_t count, int thread)
+{
+    const mixt_call *call = block->call;
+    const mixt_attention_sizes *sizes = &block->sizes;
+    mixt_range rows = {row, row + count};
+    real *k = (real *)((char *)call->compute->gemm->a[thread] + WIDENED_AT);
+    real *v = call->in[ATTENTION_V] == call->in[ATTENTION_K] ? k : k + WIDENED_VALUES;
+    widen_rows(block, ATTENTION_K, rows, sizes->head_dim, k);
+    if (v != k) {
+        widen_rows(block, ATTENTION_V, rows, sizes->v_head, v);
+    }
+    return (key_block){k, v, count};
+}
+
 /* The keys of a kv head from `key` of the rows' sequence on, which is the `sequence`-th window in
  * training. They are of one page. */
-static key_block keys_at(const query_block *block, int64_t sequence, int64_t key, int64_t count)
+static key_block keys_at(const query_block *block, int64_t sequence, mixt_range at, int thread)
 {
+    int64_t key = at.begin, count = at.end - at.begin;
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
     int64_t kv_head = block->head / (sizes->heads / sizes->kv_heads);
@@ -130,6 +183,9 @@ static key_block keys_at(const query_block *block, int64_t sequence, int64_t key
                       ? sequence * sizes->keys + key
                       : mixt_pages_row(&block->pages, block->rows.begin, key);
     assert(row + count <= mixt_rows(&call->in_shape[ATTENTION_K], call->tokens));
+    if (call->attributes->cache_type != MIXT_TYPE_F32) {
+        return widened(block, row, count, thread);
+    }
     return (key_block){
         (const real *)call->in[ATTENTION_K] + row * sizes->k_row + kv_head * sizes->head_dim,
         (const real *)call->in[ATTENTION_V] + row * sizes->v_row + kv_head * sizes->v_head, count};
@@ -188,14 +244,6 @@ static void visit_block(query_block *block, const key_block *keys, mixt_sight si
     mixt_pack_b(call, &block->weights, block->scores, MIXT_ATTENTION_BLOCK, 1);
     mixt_multiply_panels(call, &values, &block->weights, block->output, MIXT_ATTENTION_BLOCK, true);
 }
-
-/* Everything that a thread packs lies in its buffers, which are one block. */
-_Static_assert((size_t)(2 * MIXT_ATTENTION_HEAD_MAX * (MIXT_ATTENTION_BLOCK + 32) +
-                        MIXT_ATTENTION_BLOCK * (MIXT_ATTENTION_BLOCK + 32) +
-                        MIXT_ATTENTION_HEAD_MAX * MIXT_ATTENTION_BLOCK) *
-                       sizeof(real) <=
-                   MIXT_GEMM_THREAD_BYTES,
-               "the blocks of attention are larger than a thread's buffers");
 
 /* Lays out the thread's pack buffers and packs the queries. */
 static void begin_block(query_block *block, int thread)
@@ -290,11 +338,14 @@ static void attend(query_block *block, int64_t sequence, int thread)
          key += MIXT_ATTENTION_BLOCK) {
         int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, sizes->keys - key);
         count = mixt_least(count, highest + 1 - key);
-        key_block keys = keys_at(block, sequence, key, count);
         mixt_sight sight = sight_of(block, origin + key, count);
-        if (few && sight != MIXT_SEES_NONE) {
+        if (sight == MIXT_SEES_NONE) {
+            continue;
+        }
+        key_block keys = keys_at(block, sequence, (mixt_range){key, key + count}, thread);
+        if (few) {
             visit_rows(block, &keys, sight, thread);
-        } else if (sight != MIXT_SEES_NONE) {
+        } else {
             visit_block(block, &keys, sight);
         }
     }

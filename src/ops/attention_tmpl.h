@@ -8,7 +8,8 @@
 
 typedef struct mixt_attention_sizes {
     int64_t heads, kv_heads, head_dim, value_dim;
-    int64_t q_row, k_row, v_row, y_row; /* values of a row of q, k, v, y */
+    int64_t q_row, k_row, v_row, y_row; /* values of a row of q, k, v, y; of k and v in a short type
+                                           those of one kv head, which are widened together */
     int64_t v_head;                     /* of v from one kv head to the next */
     int64_t sequence, keys;             /* query rows and keys of one sequence */
     int64_t sequences, blocks;
@@ -18,16 +19,20 @@ typedef struct mixt_attention_sizes {
 static inline mixt_attention_sizes mixt_attention_measure(const mixt_call *call)
 {
     const mixt_attributes *attributes = call->attributes;
+    const mixt_type_row *type = mixt_type_info(attributes->cache_type);
+    bool narrow = attributes->cache_type != MIXT_TYPE_F32;
+    int64_t v_columns = call->in_shape[ATTENTION_V].size[1];
+    v_columns = narrow ? v_columns / type->bytes * type->elements : v_columns;
     mixt_attention_sizes sizes = {
         .heads = attributes->heads,
         .kv_heads = attributes->kv_heads,
         .head_dim = attributes->head_dim,
         .value_dim = mixt_attention_value_dim(attributes),
         .q_row = call->in_shape[ATTENTION_Q].size[1],
-        .k_row = call->in_shape[ATTENTION_K].size[1],
-        .v_row = call->in_shape[ATTENTION_V].size[1],
+        .k_row = narrow ? attributes->head_dim : call->in_shape[ATTENTION_K].size[1],
+        .v_row = narrow ? v_columns / attributes->kv_heads : v_columns,
         .y_row = call->out_shape[ATTENTION_Y].size[1],
-        .v_head = call->in_shape[ATTENTION_V].size[1] / attributes->kv_heads,
+        .v_head = v_columns / attributes->kv_heads,
         .scale = (real)attributes->scale,
         .soft_cap = (real)attributes->soft_cap,
     };

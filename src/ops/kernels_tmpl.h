@@ -77,6 +77,11 @@ typedef struct mixt_kernels {
     void (*softmax)(const mixt_scores *scores);
     /* p = exp(scale score - lse), d score = (p (dy.v - delta)) scale */
     void (*softmax_backward)(const mixt_scores *scores);
+    /* n values of a cache's row to F16, BF16 or Q8_0 (n whole blocks) and back, by way of fp32.
+     * Q8_0 as ggml has it: d = largest / 127 as a half, q = x / (largest / 127) to the nearest,
+     * ties to even; NaN makes its block NaN. */
+    void (*narrow)(int64_t n, void *y, const real *x, mixt_type type);
+    void (*widen)(int64_t n, real *y, const void *x, mixt_type type);
     void (*adamw)(int64_t n, real *w, real *m, real *v, const real *gradient,
                   const mixt_adamw_arguments *arguments);
     mixt_gemm_kernels gemm;

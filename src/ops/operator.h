@@ -65,7 +65,8 @@ enum {
 typedef enum mixt_element {
     MIXT_ELEMENT_REAL, /* fp32 or fp64, by the plan's precision */
     MIXT_ELEMENT_I32,
-    MIXT_ELEMENT_F64, /* sums, in both precisions */
+    MIXT_ELEMENT_F64,  /* sums, in both precisions */
+    MIXT_ELEMENT_BYTE, /* rows of a cache in a short type */
 } mixt_element;
 
 typedef struct mixt_shape {
@@ -95,6 +96,7 @@ typedef struct mixt_attributes {
     int identity_experts;       /* experts: groups behind those with weights whose rows are given */
     int zero_experts;           /* back; and behind those, whose rows are cleared */
     int64_t window;             /* attention, shift: rows of one training sequence (0: a cache) */
+    mixt_type cache_type;       /* attention, kv_write: of the cache's rows; F32: reals */
     int64_t positions; /* attention: most of a sequence in a cache, for its cost (0: all) */
     bool exact;        /* linear: exact fp32 product whatever the mode */
     const struct mixt_router_spec *router; /* route */

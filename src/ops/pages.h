@@ -9,6 +9,22 @@
 
 #define MIXT_ATTENTION_BLOCK 64 /* query rows, and keys, of one block; rows of a page */
 
+/* A cache of rows of `columns` values: reals, or bytes of a short type. */
+static inline mixt_shape mixt_cache_shape(mixt_type type, int64_t rows, int64_t columns)
+{
+    mixt_shape shape = mixt_shape_static(2, rows, columns, 0);
+    if (type != MIXT_TYPE_F32) {
+        shape.dtype = MIXT_ELEMENT_BYTE;
+        shape.size[1] = (int64_t)mixt_type_row_bytes(type, columns);
+    }
+    return shape;
+}
+
+/* Refuses types that are none of a cache, and heads (or rows) of `values` that are not whole
+ * blocks.
+ */
+mixt_status mixt_expect_cache(mixt_type type, int64_t values, const char *name, mixt_error *error);
+
 /* The row of the cache that holds a position of a sequence. */
 static inline int64_t mixt_cache_row(const int32_t *pages, int64_t per_sequence, int64_t sequence,
                                      int64_t position)

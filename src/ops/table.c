@@ -144,7 +144,10 @@ double mixt_shape_values(const mixt_shape *shape, int64_t tokens)
 
 static void shape_text(const mixt_shape *shape, char text[96])
 {
-    int length = snprintf(text, 96, "%s[", shape->dtype == MIXT_ELEMENT_I32 ? "i32 " : "");
+    int length = snprintf(text, 96, "%s[",
+                          shape->dtype == MIXT_ELEMENT_I32    ? "i32 "
+                          : shape->dtype == MIXT_ELEMENT_BYTE ? "bytes "
+                                                              : "");
     for (int i = 0; i < shape->rank; i++) {
         length += snprintf(text + length, (size_t)(96 - length), "%s%" PRId64, i > 0 ? ", " : "",
                            shape->size[i]);
@@ -193,6 +196,23 @@ mixt_status mixt_expect(const mixt_shape *have, mixt_shape want, const char *wha
     shape_text(&want, want_text);
     return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s is %s, needed is %s", what, have_text,
                      want_text);
+}
+
+mixt_status mixt_expect_cache(mixt_type type, int64_t values, const char *name, mixt_error *error)
+{
+    if (type != MIXT_TYPE_F32 && type != MIXT_TYPE_F16 && type != MIXT_TYPE_BF16 &&
+        type != MIXT_TYPE_Q8_0) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "%s: no cache is of type %d", name,
+                         (int)type);
+    }
+    const mixt_type_row *row = mixt_type_info(type);
+    if (values % row->elements != 0) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "%s: heads of %" PRId64 " values are not whole blocks of %d, which a "
+                         "cache of %s has",
+                         name, values, row->elements, row->name);
+    }
+    return MIXT_OK;
 }
 
 mixt_status mixt_expect_pages(const mixt_shape_request *request, int pages, int sequence, int cache,

@@ -58,9 +58,10 @@ mixt_record *mixt_plan_new_record(mixt_plan *plan)
 /* Bytes of a value at full capacity; false where they do not fit. */
 static bool value_bytes(const mixt_plan *plan, const mixt_shape *shape, size_t *bytes)
 {
-    *bytes = shape->dtype == MIXT_ELEMENT_REAL  ? plan->real_size
-             : shape->dtype == MIXT_ELEMENT_F64 ? sizeof(double)
-                                                : sizeof(int32_t);
+    *bytes = shape->dtype == MIXT_ELEMENT_REAL   ? plan->real_size
+             : shape->dtype == MIXT_ELEMENT_F64  ? sizeof(double)
+             : shape->dtype == MIXT_ELEMENT_BYTE ? 1
+                                                 : sizeof(int32_t);
     for (int i = 0; i < shape->rank; i++) {
         if (shape->size[i] < 0 || !mixt_multiply_size(*bytes, (size_t)shape->size[i], bytes)) {
             return false;

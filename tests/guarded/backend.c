@@ -58,6 +58,7 @@ static size_t bytes_of(const turn *t, const mixt_shape *shape, int64_t tokens)
 {
     size_t bytes = shape->dtype == MIXT_ELEMENT_I32    ? sizeof(int32_t)
                    : shape->dtype == MIXT_ELEMENT_REAL ? t->real_size
+                   : shape->dtype == MIXT_ELEMENT_BYTE ? 1
                                                        : sizeof(double);
     for (int i = 0; i < shape->rank; i++) {
         int64_t size =

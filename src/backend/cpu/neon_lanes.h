@@ -232,4 +232,68 @@ static inline v16 v_round_bf16(v16 x)
     return ONE_BY_ONE(round_bf16, x);
 }
 
+static inline float32x4_t load_f16(const uint16_t *from)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
+}
+
+static inline v16 v_load_f16(const uint16_t *from)
+{
+    return (v16){load_f16(from), load_f16(from + 4), load_f16(from + 8), load_f16(from + 12)};
+}
+
+static inline void v_store_f16(uint16_t *to, v16 x)
+{
+    vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32(x.q0)));
+    vst1_u16(to + 4, vreinterpret_u16_f16(vcvt_f16_f32(x.q1)));
+    vst1_u16(to + 8, vreinterpret_u16_f16(vcvt_f16_f32(x.q2)));
+    vst1_u16(to + 12, vreinterpret_u16_f16(vcvt_f16_f32(x.q3)));
+}
+
+static inline float32x4_t load_bf16(const uint16_t *from)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(from), 16));
+}
+
+static inline v16 v_load_bf16(const uint16_t *from)
+{
+    return (v16){load_bf16(from), load_bf16(from + 4), load_bf16(from + 8), load_bf16(from + 12)};
+}
+
+static inline uint16x4_t to_bf16(float32x4_t x)
+{
+    return vshrn_n_u32(vreinterpretq_u32_f32(round_bf16(x)), 16);
+}
+
+static inline void v_store_bf16(uint16_t *to, v16 x)
+{
+    vst1_u16(to, to_bf16(x.q0));
+    vst1_u16(to + 4, to_bf16(x.q1));
+    vst1_u16(to + 8, to_bf16(x.q2));
+    vst1_u16(to + 12, to_bf16(x.q3));
+}
+
+static inline v16 v_load_bytes(const int8_t *from)
+{
+    int8x16_t bytes = vld1q_s8(from);
+    int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+    return (v16){vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                 vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                 vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                 vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))};
+}
+
+static inline int16x4_t unshift(float32x4_t shifted)
+{
+    int32x4_t rounder = vdupq_n_s32((int32_t)MIXT_EXP_ROUNDER_BITS);
+    return vmovn_s32(vsubq_s32(vreinterpretq_s32_f32(shifted), rounder));
+}
+
+static inline void v_store_bytes(int8_t *to, v16 shifted)
+{
+    int16x8_t low = vcombine_s16(unshift(shifted.q0), unshift(shifted.q1));
+    int16x8_t high = vcombine_s16(unshift(shifted.q2), unshift(shifted.q3));
+    vst1q_s8(to, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+}
+
 #endif

@@ -296,6 +296,8 @@ static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, in
     }
 }
 
+#include "backend/cpu/narrow_tmpl.h"
+
 /* What only fp32 has: bfloat16, and weights in typed rows. */
 #define PACK_BF16_f32 mixt_pack_bf16_scalar
 #define PACK_BF16_f64 kernel_pack
@@ -326,6 +328,8 @@ const MIXT_REAL(mixt_kernels) TABLE = {
     .rope = kernel_rope,
     .softmax = kernel_softmax,
     .softmax_backward = kernel_softmax_backward,
+    .narrow = narrow_values,
+    .widen = widen_values,
     .adamw = kernel_adamw,
     .gemm = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack, kernel_tile},
     .gemm_bf16 = {TILE_ROWS, TILE_COLUMNS, false, MIXT_REAL(PACK_BF16), kernel_tile},

@@ -12,12 +12,20 @@
  *   v_clear_below(y, x, bound)      0 in lanes where x < bound, else y
  *   v_any_nan(x)                     whether a lane is NaN
  *   v_power(p, shifted, n)           p 2^n; `shifted` = n + MIXT_EXP_ROUNDER
+ *   v_load_f16(from), v_store_f16(to, x), and _bf16
+ *                                    sixteen halves or bfloat16, to the nearest, ties to even
+ *   v_load_bytes(from)               sixteen int8_t as floats
+ *   v_store_bytes(to, shifted)       the n of sixteen n + MIXT_EXP_ROUNDER as int8_t
  *   v_fold(x), v_fold_greatest(x)    lane j with j + 8, then j + 4, j + 2, j + 1
  */
 #include <float.h>
 #include <math.h>
 
 #include "backend/cpu/tiers.h"
+
+#define real float
+#include "backend/cpu/narrow_tmpl.h"
+#undef real
 
 #define LANES 16
 
@@ -361,6 +369,64 @@ static void kernel_adamw(int64_t n, float *w, float *m, float *v, const float *g
     });
 }
 
+/* Of Q8_0's 32 values. */
+static void narrow_vectors(mixt_q8_0_block *to, const float *x)
+{
+    v16 a = v_load(x, LANES), b = v_load(x + LANES, LANES);
+    v16 largest = v_greatest(v_greatest(a, v_negate(a)), v_greatest(b, v_negate(b)));
+    bool nan = v_any_nan(a) || v_any_nan(b);
+    float scale = (nan ? NAN : v_fold_greatest(largest)) / 127, inverse = scale > 0 ? 1 / scale : 0;
+    v16 factor = v_set(inverse), low = v_set(-127), high = v_set(127);
+    to->d = mixt_f16_bits(scale);
+    a = v_least(v_greatest(v_multiply(a, factor), low), high);
+    b = v_least(v_greatest(v_multiply(b, factor), low), high);
+    v_store_bytes(to->q, v_add(a, v_set(MIXT_EXP_ROUNDER)));
+    v_store_bytes(to->q + LANES, v_add(b, v_set(MIXT_EXP_ROUNDER)));
+}
+
+static void widen_vectors(float *y, const mixt_q8_0_block *from)
+{
+    v16 d = v_set(mixt_f16_value(from->d));
+    v_store(y, v_multiply(d, v_load_bytes(from->q)), LANES);
+    v_store(y + LANES, v_multiply(d, v_load_bytes(from->q + LANES)), LANES);
+}
+
+static void kernel_narrow(int64_t n, void *y, const float *x, mixt_type type)
+{
+    uint16_t *shorts = y;
+    int64_t i = 0;
+    for (; type == MIXT_TYPE_F16 && i + LANES <= n; i += LANES) {
+        v_store_f16(shorts + i, v_load(x + i, LANES));
+    }
+    for (; type == MIXT_TYPE_BF16 && i + LANES <= n; i += LANES) {
+        v_store_bf16(shorts + i, v_load(x + i, LANES));
+    }
+    for (; type == MIXT_TYPE_Q8_0 && i + 32 <= n; i += 32) {
+        narrow_vectors((mixt_q8_0_block *)y + i / 32, x + i);
+    }
+    if (i < n) {
+        narrow_values(n - i, shorts + i, x + i, type);
+    }
+}
+
+static void kernel_widen(int64_t n, float *y, const void *x, mixt_type type)
+{
+    const uint16_t *shorts = x;
+    int64_t i = 0;
+    for (; type == MIXT_TYPE_F16 && i + LANES <= n; i += LANES) {
+        v_store(y + i, v_load_f16(shorts + i), LANES);
+    }
+    for (; type == MIXT_TYPE_BF16 && i + LANES <= n; i += LANES) {
+        v_store(y + i, v_load_bf16(shorts + i), LANES);
+    }
+    for (; type == MIXT_TYPE_Q8_0 && i + 32 <= n; i += 32) {
+        widen_vectors(y + i, (const mixt_q8_0_block *)x + i / 32);
+    }
+    if (i < n) {
+        widen_values(n - i, y + i, shorts + i, type);
+    }
+}
+
 static void fill_rows(mixt_kernels_f32 *table)
 {
     table->dot = kernel_dot;
@@ -381,5 +447,7 @@ static void fill_rows(mixt_kernels_f32 *table)
     table->rope = kernel_rope;
     table->softmax = kernel_softmax;
     table->softmax_backward = kernel_softmax_backward;
+    table->narrow = kernel_narrow;
+    table->widen = kernel_widen;
     table->adamw = kernel_adamw;
 }
