@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "sampling/grammar.h"
 #include "sampling/matcher.h"
 #include "tokenizer/tokenizer.h"
 
@@ -23,6 +24,9 @@ struct mixt_sampler {
     size_t broken;           /* tokens up to the newest breaker's last */
     int32_t *breaker_tokens; /* [breaker_count], by rising id: those that hold a breaker */
     size_t breaker_count;
+    mixt_grammar *grammar; /* or NULL, and then all of these are */
+    mixt_machine *machine;
+    mixt_machine_vocabulary vocabulary;
     uint64_t drawn;
     double mirostat_mu;
     int32_t proposed; /* the token of the last mixt_sampler_next, or -1 */
@@ -170,6 +174,31 @@ static mixt_status take_breakers(mixt_sampler *sampler, mixt_error *error)
     return MIXT_OK;
 }
 
+static mixt_status take_grammar(mixt_sampler *sampler, const char *text, mixt_error *error)
+{
+    mixt_machine_vocabulary *v = &sampler->vocabulary;
+    if (sampler->tokenizer == NULL) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "a grammar needs a tokenizer");
+    }
+    MIXT_TRY(
+        mixt_grammar_compile(text, strlen(text), sampler->tokenizer, &sampler->grammar, error));
+    MIXT_TRY(mixt_machine_create(sampler->grammar, &sampler->machine, error));
+    MIXT_TRY(mixt_tokenizer_trie(sampler->tokenizer, &v->trie, error));
+    int ids = mixt_tokenizer_vocab_size(sampler->tokenizer);
+    int32_t *ends = mixt_arena_allocate(sampler->arena, (size_t)ids + 1, sizeof *ends);
+    if (ends == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
+    }
+    for (int32_t id = 0; id < ids; id++) {
+        if (is_end(sampler->tokenizer, id)) {
+            ends[v->end_count++] = id;
+        }
+    }
+    v->ends = ends;
+    v->vocab_size = sampler->vocab_size;
+    return MIXT_OK;
+}
+
 static mixt_status fill_in(mixt_sampler *sampler, const mixt_sampler_options *options,
                            mixt_error *error)
 {
@@ -188,6 +217,10 @@ static mixt_status fill_in(mixt_sampler *sampler, const mixt_sampler_options *op
     sampler->mirostat_mu = 2 * options->mirostat_tau;
     MIXT_TRY(take_biases(sampler, error));
     MIXT_TRY(take_breakers(sampler, error));
+    if (options->grammar != NULL) {
+        MIXT_TRY(take_grammar(sampler, options->grammar, error));
+    }
+    sampler->chain.options.grammar = NULL;
     sampler->chain.options.order = NULL; /* what was the caller's is no longer looked at */
     sampler->chain.options.dry_breakers = NULL;
     return MIXT_OK;
@@ -219,6 +252,8 @@ mixt_status mixt_sampler_create(const mixt_tokenizer *tokenizer, int vocab_size,
 void mixt_sampler_free(mixt_sampler *sampler)
 {
     if (sampler != NULL) {
+        mixt_machine_free(sampler->machine);
+        mixt_grammar_free(sampler->grammar);
         mixt_matcher_free(sampler->breakers);
         mixt_arena_free(sampler->arena);
         free(sampler->list);
@@ -230,6 +265,18 @@ void mixt_sampler_free(mixt_sampler *sampler)
 
 /* ---- token by token */
 
+static mixt_status go_on(mixt_sampler *sampler, int32_t id, mixt_error *error)
+{
+    mixt_machine_token token = {.id = id, .is_end = is_end(sampler->tokenizer, id)};
+    bool allowed = false;
+    if (mixt_token_is_text(sampler->tokenizer, id)) {
+        token.bytes = mixt_tokenizer_bytes_of(sampler->tokenizer, id, &token.length);
+    }
+    MIXT_TRY(mixt_machine_token_accept(sampler->machine, &token, &allowed, error));
+    return allowed ? MIXT_OK
+                   : mixt_fail(error, MIXT_ERROR_ARGUMENT, "grammar: token %d cannot follow", id);
+}
+
 mixt_status mixt_sampler_accept(mixt_sampler *sampler, int32_t token, bool drawn, mixt_error *error)
 {
     if (token < 0 || token >= sampler->vocab_size) {
@@ -239,6 +286,9 @@ mixt_status mixt_sampler_accept(mixt_sampler *sampler, int32_t token, bool drawn
     if (!mixt_grow(&sampler->tokens, &sampler->capacity, sampler->count + 1,
                    sizeof *sampler->tokens)) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
+    }
+    if (drawn && sampler->machine != NULL) {
+        MIXT_TRY(go_on(sampler, token, error));
     }
     sampler->tokens[sampler->count++] = token;
     if (sampler->breakers != NULL && breaks(sampler, token, &sampler->breaker_state)) {
@@ -271,9 +321,13 @@ mixt_status mixt_sampler_next(mixt_sampler *sampler, const float *logits, int32_
         .drawn = sampler->drawn,
         .mirostat_mu = sampler->mirostat_mu,
     };
+    const uint64_t *allowed = NULL;
     *token = 0;
-    MIXT_TRY(mixt_sampling_gather(&chain->options, logits, sampler->vocab_size, NULL, &candidates,
-                                  error));
+    if (sampler->machine != NULL) {
+        MIXT_TRY(mixt_machine_mask(sampler->machine, &sampler->vocabulary, &allowed, error));
+    }
+    MIXT_TRY(mixt_sampling_gather(&chain->options, logits, sampler->vocab_size, allowed,
+                                  &candidates, error));
     if (!mixt_chain_run(chain, &text, &candidates)) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
     }
@@ -286,6 +340,5 @@ mixt_status mixt_sampler_next(mixt_sampler *sampler, const float *logits, int32_
 
 bool mixt_sampler_complete(const mixt_sampler *sampler)
 {
-    (void)sampler;
-    return false;
+    return sampler->machine != NULL && mixt_machine_must_end(sampler->machine);
 }

@@ -95,11 +95,12 @@ mixt_tokenizer *mixt_tokenizer_new(void)
         tokenizer->special[i] = -1;
     }
     tokenizer->arena = mixt_arena_create();
+    tokenizer->trie = calloc(1, sizeof *tokenizer->trie);
     tokenizer->normalizer = mixt_normalizer_create();
     tokenizer->splitter = mixt_splitter_create();
     tokenizer->added_raw = mixt_added_set_create();
     tokenizer->added_normalized = mixt_added_set_create();
-    if (tokenizer->arena == NULL || tokenizer->normalizer == NULL || tokenizer->splitter == NULL ||
+    if (tokenizer->arena == NULL || tokenizer->trie == NULL || tokenizer->normalizer == NULL || tokenizer->splitter == NULL ||
         tokenizer->added_raw == NULL || tokenizer->added_normalized == NULL) {
         mixt_tokenizer_free(tokenizer);
         return NULL;
@@ -128,6 +129,10 @@ void mixt_tokenizer_free(mixt_tokenizer *tokenizer)
     free(tokenizer->chat_template);
     free(tokenizer->class_name);
     mixt_remarks_free(&tokenizer->remarks);
+    if (tokenizer->trie != NULL) {
+        mixt_token_trie_free(tokenizer->trie->made);
+        free(tokenizer->trie);
+    }
     free(tokenizer);
 }
 

@@ -18,6 +18,7 @@
 #include "tokenizer/normalizer.h"
 #include "tokenizer/sentencepiece.h"
 #include "tokenizer/split.h"
+#include "tokenizer/trie.h"
 
 #define MIXT_SEPARATOR_TEXT "<|endoftext|>"
 #define MIXT_SEPARATOR_ID 256 /* in the tokenizers that mixt makes */
@@ -105,6 +106,7 @@ struct mixt_tokenizer {
     size_t json_length;
     char *model; /* the same of tokenizer.model */
     size_t model_length;
+    mixt_trie_place *trie;   /* of its tokens' bytes (trie.c) */
     const struct mixt_pre_tokenizer *pre; /* of a GGUF file's byte-level vocabulary, else NULL */
     char rules[MIXT_SHA256_HEX];          /* hash of what is neither vocabulary nor merges */
     char hash[MIXT_SHA256_HEX];
