@@ -17,14 +17,15 @@ VERSION := $(shell sed -n 's/^.define MIXT_VERSION_[MP][A-Z]* \([0-9]*\)$$/\1/p'
 # The number of the shared library's interface, and of its symbols in src/libmixt.map (docs/library.md).
 SOVERSION := 0
 
-# Debian 12 names. The product: JSON, regular expressions, Unicode, zstd, matrix products.
-DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev libopenblas-openmp-dev
+# Debian 12 names. The product: JSON, regular expressions, Unicode, zstd, matrix products; the program alone:
+# editing of lines.
+DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev libopenblas-openmp-dev libedit-dev
 DEPS_TEST := libcmocka-dev
 DEPS_FUZZ := clang libclang-rt-14-dev
 DEPS_LINT := clang-format
 DEPS_PAGE := chromium python3
 DEPS_AARCH64 := gcc-aarch64-linux-gnu qemu-user libc6:arm64 libjansson-dev:arm64 libpcre2-dev:arm64 \
-                libutf8proc-dev:arm64 libzstd-dev:arm64 libopenblas0-openmp:arm64 libcmocka-dev:arm64
+                libutf8proc-dev:arm64 libzstd-dev:arm64 libopenblas0-openmp:arm64 libedit-dev:arm64 libcmocka-dev:arm64
 
 ifdef WERROR
 WERROR_FLAG := -Werror
@@ -35,6 +36,10 @@ WARN_LIBRARY = $(WARN) -Wconversion -Wno-sign-conversion
 PACKAGES := jansson libpcre2-8 libutf8proc libzstd
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -ljansson -lpcre2-8 -lutf8proc -lzstd)
+# What the program needs beside the library's.
+PROGRAM_PACKAGES := libedit
+PROGRAM_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PROGRAM_PACKAGES) 2>/dev/null)
+PROGRAM_LIBS   := $(shell $(PKG_CONFIG) --libs $(PROGRAM_PACKAGES) 2>/dev/null || echo -ledit)
 
 # What we choose comes first; then what the caller gives, so that it wins; then what results and both
 # libraries rest on. A fused multiply-add that a compiler makes of a * b + c rounds once where the
@@ -130,7 +135,7 @@ $(BUILD)/src/%.o: src/%.c
 
 $(BUILD)/cli/%.o: cli/%.c
 	@mkdir -p $(@D)
-	$(call say,cc,$@)$(CC) $(BASE) $(WARN) -MMD -MP -c $< -o $@
+	$(call say,cc,$@)$(CC) $(BASE) $(PROGRAM_CFLAGS) $(WARN) -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(LIBRARY_OBJECTS)
 	@rm -f $@
@@ -147,7 +152,7 @@ $(BUILD)/libmixt.so: $(SHARED)
 	@ln -sf $(SONAME) $@
 
 $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
-	$(call say,link,$@)$(LINK) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(LINK) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
 
 # One program for each tests/test_*.c, linked with cmocka and the other tests/*.c helpers.
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
@@ -187,13 +192,13 @@ $(BUILD)/corpora/mutate.o: fuzz/tools/mutate.c
 
 $(BUILD)/tests/test_corpora.o: CORPORA_LIST = '-DFUZZ_TARGETS=$(foreach name,$(FUZZ_TARGETS),X($(name)))'
 $(BUILD)/tests/test_corpora: $(BUILD)/tests/test_corpora.o $(BUILD)/corpora/mutate.o $(CORPORA_OBJECTS) $(LIBRARY)
-	$(call say,link,$@)$(LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
+	$(call say,link,$@)$(LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(PROGRAM_LIBS) $(LIBS)
 
 # The program inside of a harness that fails its allocations; sanitizers have allocators of their own.
 MEMORY_PROGRAM := $(if $(SANITIZE),,$(BUILD)/tests/memory)
 
 $(BUILD)/tests/memory: $(BUILD)/tests/fault/memory.o $(CLI_OBJECTS) $(LIBRARY)
-	$(call say,link,$@)$(LINK) -Wl,--wrap=main -o $@ $< $(CLI_OBJECTS) $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(LINK) -Wl,--wrap=main -o $@ $< $(CLI_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
 
 # The examples see the public header alone, as a user's program does.
 EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
@@ -217,7 +222,7 @@ $(GUARDED_PROGRAMS): $(TEST_HELPERS) $(GUARDED_OBJECTS) $(LIBRARY)
 
 $(GUARDED)/mixt: $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(LINK) $(GUARDED_LINK) -o $@ $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(LINK) $(GUARDED_LINK) -o $@ $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
 
 $(GUARDED)/examples/%: examples/%.c $(GUARDED_OBJECTS) $(LIBRARY) $(HEADERS)
 	@mkdir -p $(@D)
@@ -262,7 +267,7 @@ endef
 LOG := build/log
 
 deps: ## install the product's Debian packages (says which and why first)
-	$(call install_packages,$(DEPS),jansson: JSON; pcre2 and utf8proc: tokenizers; zstd: .jsonl.zst; openblas: fast products,$(LOG)/deps.txt)
+	$(call install_packages,$(DEPS),jansson: JSON; pcre2 and utf8proc: tokenizers; zstd: .jsonl.zst; openblas: fast products; edit: lines at a terminal,$(LOG)/deps.txt)
 
 deps-test: deps ## ... and those of the tests
 	$(call install_packages,$(DEPS_TEST),cmocka: the test programs,$(LOG)/deps-test.txt)
@@ -429,7 +434,7 @@ build/fuzz/fuzz/settings: $(FUZZ_CLI)
 
 build/fuzz/fuzz/%: fuzz/%.c $(FUZZ_SHARED) build/fuzz/libmixt.a
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(CLANG) $(BASE) $(WARN) $(LDFLAGS) -Ifuzz -fsanitize=fuzzer,address,undefined -o $@ $< $(filter %.o,$^) build/fuzz/libmixt.a $(LIBS)
+	$(call say,link,$@)$(CLANG) $(BASE) $(WARN) $(LDFLAGS) -Ifuzz -fsanitize=fuzzer,address,undefined -o $@ $< $(filter %.o,$^) build/fuzz/libmixt.a $(PROGRAM_LIBS) $(LIBS)
 
 fuzz-build: deps-fuzz
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CLANG)" BUILD=build/fuzz OPT="-O1 -g" \

@@ -4,23 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "chat.h"
 #include "files.h"
-#include "generate.h"
 #include "interrupt.h"
-#include "terminal.h"
 
 enum { TEMPLATE_FILE_MAX = 1 << 20 };
-
-typedef struct chat_settings {
-    model_settings model;
-    mixt_sampling sampling;
-    const char *system;
-    const char *template;
-    const char *variables;
-    int64_t predict;
-    int context_length;
-    bool verbose;
-} chat_settings;
 
 static const cli_option chat_options[] = {
     OPTIONS_OF_MODEL(chat_settings, model),
@@ -52,6 +40,10 @@ static const cli_option chat_options[] = {
      .kind = OPTION_FLAG,
      .offset = offsetof(chat_settings, verbose),
      .help = "print the speed after each answer"},
+    {.name = "no-history",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(chat_settings, no_history),
+     .help = "neither read nor write the file of lines that were typed"},
     {0},
 };
 
@@ -63,52 +55,14 @@ static void chat_defaults(void *user)
     settings->predict = -1;
 }
 
-/* ---- the conversation */
-
-typedef struct conversation {
-    mixt_chat_message *messages; /* contents are ours */
-    size_t count, capacity;
-    const char *template;
-    char *template_read; /* from a file */
-    char *bos, *eos;
-    mixt_chat_options options;
-} conversation;
-
-static mixt_status add_message(conversation *talk, const char *role, const char *content,
-                               size_t length, mixt_error *error)
+static void chat_free(chat_state *chat)
 {
-    char *copy = malloc(length + 1);
-    if (copy == NULL ||
-        !list_grow(&talk->messages, &talk->capacity, talk->count + 1, sizeof *talk->messages)) {
-        free(copy);
-        return set_memory_error(error);
-    }
-    memcpy(copy, content, length);
-    copy[length] = 0;
-    talk->messages[talk->count++] = (mixt_chat_message){role, copy};
-    return MIXT_OK;
-}
-
-static void drop_messages(conversation *talk, size_t keep)
-{
-    while (talk->count > keep) {
-        free((char *)(uintptr_t)talk->messages[--talk->count].content);
-    }
-}
-
-static void conversation_free(conversation *talk)
-{
-    drop_messages(talk, 0);
-    free(talk->messages);
-    free(talk->template_read);
-    free(talk->bos);
-    free(talk->eos);
-    memset(talk, 0, sizeof *talk);
-}
-
-static size_t system_messages(const conversation *talk)
-{
-    return talk->count > 0 && strcmp(talk->messages[0].role, "system") == 0;
+    editor_free(chat->editor);
+    generation_end(&chat->generation);
+    conversation_free(&chat->talk);
+    free(chat->template_read);
+    free(chat->bos);
+    free(chat->eos);
 }
 
 /* The text of a special token, malloc'd, or NULL where it has none. */
@@ -132,44 +86,45 @@ static mixt_status special_text(const mixt_tokenizer *tokenizer, mixt_special wh
 }
 
 /* The template that was asked for (built in, else a file), the model's own, or its family's. */
-static mixt_status find_template(const chat_settings *settings, const cli_resources *resources,
-                                 conversation *talk, mixt_error *error)
+static mixt_status find_template(const cli_resources *resources, chat_state *chat,
+                                 mixt_error *error)
 {
+    const chat_settings *settings = chat->settings;
     char what[200];
     size_t length = 0;
     mixt_model_info info;
     mixt_model_describe(resources->model, &info);
-    talk->options.name = "the model's chat template";
+    chat->options.name = "the model's chat template";
     if (settings->template != NULL) {
-        talk->options.name = settings->template;
-        talk->template = mixt_chat_builtin(settings->template);
+        chat->options.name = settings->template;
+        chat->template = mixt_chat_builtin(settings->template);
         mixt_status status = MIXT_OK;
-        if (talk->template == NULL) {
-            status = files_read(settings->template, TEMPLATE_FILE_MAX, &talk->template_read,
+        if (chat->template == NULL) {
+            status = files_read(settings->template, TEMPLATE_FILE_MAX, &chat->template_read,
                                 &length, what);
-            talk->template = talk->template_read;
+            chat->template = chat->template_read;
         }
         if (status != MIXT_OK) {
             return set_error(error, status,
                              "--template %.200s: no built-in template, and as a file: %.200s",
                              settings->template, what);
         }
-        return talk->template_read != NULL && strlen(talk->template_read) != length
+        return chat->template_read != NULL && strlen(chat->template_read) != length
                    ? set_error(error, MIXT_ERROR_FORMAT, "%.300s: it holds a NUL",
                                settings->template)
                    : MIXT_OK;
     }
-    talk->template = mixt_tokenizer_chat_template(resources->tokenizer);
-    if (talk->template == NULL) {
-        talk->template = mixt_chat_builtin(info.family);
-        talk->options.name = "the built-in chat template";
-        if (talk->template != NULL) {
+    chat->template = mixt_tokenizer_chat_template(resources->tokenizer);
+    if (chat->template == NULL) {
+        chat->template = mixt_chat_builtin(info.family);
+        chat->options.name = "the built-in chat template";
+        if (chat->template != NULL) {
             fprintf(stderr,
                     "the model has no chat template: taking the built-in one of its family, %s\n",
                     info.family);
         }
     }
-    return talk->template != NULL
+    return chat->template != NULL
                ? MIXT_OK
                : set_error(error, MIXT_ERROR_NOT_FOUND,
                            "%.300s: no chat template, and none is built in for %.60s: choose with "
@@ -180,19 +135,20 @@ static mixt_status find_template(const chat_settings *settings, const cli_resour
 /* ---- turns */
 
 /* Renders the conversation and makes it what the session has read. */
-static mixt_status feed(conversation *talk, generation_state *generation, mixt_error *error)
+static mixt_status feed(chat_state *chat, mixt_error *error)
 {
     char *text = NULL;
     int32_t *ids = NULL;
     size_t count = 0;
-    mixt_status status =
-        mixt_chat_render(talk->template, talk->messages, talk->count, &talk->options, &text, error);
+    const mixt_tokenizer *tokenizer = chat->generation.tokenizer;
+    mixt_status status = mixt_chat_render(chat->template, chat->talk.messages, chat->talk.count,
+                                          &chat->options, &text, error);
     if (status == MIXT_OK) {
-        status = encode_text(generation->tokenizer, "the conversation", text, strlen(text), &ids,
-                             &count, error);
+        status =
+            encode_text(tokenizer, "the conversation", text, strlen(text), &ids, &count, error);
     }
     free(text);
-    int bos = mixt_tokenizer_around(generation->tokenizer, MIXT_SPECIAL_BOS);
+    int bos = mixt_tokenizer_around(tokenizer, MIXT_SPECIAL_BOS);
     bool adds = status == MIXT_OK && bos >= 0 && (count == 0 || ids[0] != bos);
     if (adds) { /* the model expects it, and the template did not say it */
         int32_t *grown = realloc(ids, (count + 1) * sizeof *ids);
@@ -206,7 +162,7 @@ static mixt_status feed(conversation *talk, generation_state *generation, mixt_e
         }
     }
     if (status == MIXT_OK) {
-        status = generation_replace(generation, ids, count, error);
+        status = generation_replace(&chat->generation, ids, count, error);
     }
     free(ids);
     return status;
@@ -226,14 +182,14 @@ static const char *kept_part(const char *text)
 }
 
 /* One answer, written as it comes and kept as a message. */
-static mixt_status answer(const chat_settings *settings, conversation *talk,
-                          generation_state *generation, mixt_error *error)
+static mixt_status answer(chat_state *chat, mixt_error *error)
 {
+    generation_state *generation = &chat->generation;
     char *text = NULL;
     size_t length = 0;
     size_t from = generation->count;
     generation->skip_space = true;
-    mixt_status status = generation_draw(generation, settings->predict, error);
+    mixt_status status = generation_draw(generation, chat->settings->predict, error);
     fputc('\n', stdout);
     fflush(stdout);
     if (status == MIXT_OK) {
@@ -252,10 +208,10 @@ static mixt_status answer(const chat_settings *settings, conversation *talk,
             begin = "";
             length = 0;
         }
-        status = add_message(talk, "assistant", begin, length, error);
+        status = conversation_add(&chat->talk, "assistant", begin, length, error);
     }
     free(text);
-    if (settings->verbose && status == MIXT_OK) {
+    if (chat->settings->verbose && status == MIXT_OK) {
         generation_print_speed(generation);
         generation->prompt_tokens = generation->drawn_tokens = 0;
         generation->prompt_seconds = generation->drawn_seconds = 0;
@@ -263,37 +219,48 @@ static mixt_status answer(const chat_settings *settings, conversation *talk,
     return status;
 }
 
-/* A message of the user and the answer to it. What the caller got wrong is said, and the message
- * forgotten, so that a person can go on. */
-static mixt_status take_turn(const chat_settings *settings, conversation *talk,
-                             generation_state *generation, const char *text, size_t length)
+/* What the caller got wrong is said, and the message forgotten, so that a person can go on. */
+mixt_status chat_answer(chat_state *chat, size_t before)
 {
     mixt_error error = MIXT_ERROR_INIT;
-    size_t before = talk->count;
-    mixt_status status = add_message(talk, "user", text, length, &error);
+    mixt_status status = feed(chat, &error);
     if (status == MIXT_OK) {
-        status = feed(talk, generation, &error);
-    }
-    if (status == MIXT_OK) {
-        status = answer(settings, talk, generation, &error);
+        status = answer(chat, &error);
     }
     if (status != MIXT_OK) {
-        drop_messages(talk, before);
+        conversation_drop(&chat->talk, before);
+    }
+    if (status == MIXT_ERROR_INTERRUPTED) {
+        fputs(chat->editor != NULL ? "\nstopped before there was an answer\n" : "", stderr);
+    } else if (status != MIXT_OK) {
         fail_error(&error);
     }
-    if (generation->full) {
+    if (chat->generation.full) {
         fprintf(stderr,
                 "the context of %zu tokens is full: /reset begins anew, -c N makes it "
                 "larger\n",
-                generation->context_length);
+                chat->generation.context_length);
     }
     return status;
+}
+
+/* A message of the user and the answer to it. */
+static mixt_status take_turn(chat_state *chat, const char *text, size_t length)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    size_t before = chat->talk.count;
+    if (conversation_add(&chat->talk, "user", text, length, &error) != MIXT_OK) {
+        fail_error(&error);
+        return error.status;
+    }
+    return chat_answer(chat, before);
 }
 
 typedef struct chat_line {
     char *text; /* lines that ended with a backslash, joined */
     size_t length, capacity;
     input_line line;
+    int empty_interrupts; /* Ctrl-C at an empty prompt, one behind the other */
 } chat_line;
 
 typedef enum line_kind { LINE_TEXT, LINE_END, LINE_BAD, LINE_AGAIN, LINE_FAILED } line_kind;
@@ -309,24 +276,42 @@ static bool append_line(chat_line *read, const char *line, size_t length)
     return true;
 }
 
+/* Ctrl-C while a line is awaited: what was typed is forgotten. At an empty prompt the second one
+ * leaves. */
+static line_kind meet_interrupt(chat_line *read, bool typed)
+{
+    interrupt_clear();
+    read->empty_interrupts = typed || read->length > 0 ? 0 : read->empty_interrupts + 1;
+    if (read->empty_interrupts == 2) {
+        return LINE_END;
+    }
+    fputs(read->empty_interrupts == 1 ? "\n/exit or Ctrl-D leaves, or Ctrl-C once more\n" : "\n",
+          stderr);
+    return LINE_AGAIN;
+}
+
 /* The next turn of the user, over several lines where they end with a backslash; together they are
  * bounded like one. */
-static line_kind read_turn(chat_line *read, mixt_error *error)
+static line_kind read_turn(const chat_state *chat, chat_line *read, mixt_error *error)
 {
     read->length = 0;
     for (;;) {
-        if (terminal_read_line(read->length == 0 ? "> " : "... ", &read->line, error) != MIXT_OK) {
+        bool typed = false;
+        const char *prompt = read->length == 0 ? "> " : "... ";
+        mixt_status status = chat->editor != NULL
+                                 ? editor_read(chat->editor, prompt, &read->line, &typed, error)
+                                 : terminal_read_line(prompt, &read->line, error);
+        if (status != MIXT_OK) {
             return LINE_FAILED;
         }
         ssize_t length = read->line.length;
-        bool by_hand = isatty(STDIN_FILENO) != 0;
-        if (interrupt_status() == STATUS_INTERRUPTED && by_hand) {
-            interrupt_clear(); /* a line that was typed right behind Ctrl-C counts */
+        if (interrupt_status() == STATUS_INTERRUPTED && isatty(STDIN_FILENO)) {
             if (length < 0) {
-                fputs("\n/exit or Ctrl-D leaves\n", stderr);
-                return LINE_AGAIN;
+                return meet_interrupt(read, typed);
             }
+            interrupt_clear(); /* a line that was typed right behind Ctrl-C counts */
         }
+        read->empty_interrupts = 0;
         if (length < 0 || interrupt_status() != 0) {
             return read->length > 0 && interrupt_status() == 0 ? LINE_TEXT : LINE_END;
         }
@@ -352,60 +337,53 @@ static line_kind read_turn(chat_line *read, mixt_error *error)
     }
 }
 
-/* What begins with a slash at the terminal; false: leave. */
-static bool obey(const char *command, conversation *talk)
+/* A turn or a command; false: leave. */
+static bool take_text(chat_state *chat, const chat_line *read, bool by_hand, mixt_status *status)
 {
-    if (strcmp(command, "/exit") == 0 || strcmp(command, "/quit") == 0) {
+    if (chat->editor != NULL) {
+        editor_remember(chat->editor, read->text);
+    }
+    if (by_hand && read->text[0] == '/') {
+        if (!chat_obey(chat, read->text)) {
+            return false;
+        }
+    } else {
+        size_t space = by_hand && read->text[0] == ' ' && read->text[1] == '/'; /* no command */
+        *status = take_turn(chat, read->text + space, read->length - space);
+        if (*status != MIXT_OK &&
+            (!by_hand || !(mixt_status_is_refusal(*status) || *status == MIXT_ERROR_INTERRUPTED))) {
+            return false;
+        }
+    }
+    *status = MIXT_OK;
+    if (!by_hand && interrupt_status() != 0) {
         return false;
     }
-    if (strcmp(command, "/reset") == 0) {
-        drop_messages(talk, system_messages(talk));
-        fputs("the conversation begins anew\n", stderr);
-    } else {
-        fprintf(stderr,
-                "%s/exit leaves, /reset forgets the conversation, /help prints this\n"
-                "a \\ at the end of a line continues it; Ctrl-C stops an answer\n",
-                strcmp(command, "/help") == 0 ? "" : "no such command; ");
+    if (interrupt_status() == STATUS_INTERRUPTED) {
+        interrupt_clear();
     }
     return true;
 }
 
-static mixt_status take_turns(const chat_settings *settings, conversation *talk,
-                              generation_state *generation)
+static mixt_status take_turns(chat_state *chat)
 {
     chat_line read = {0};
     bool by_hand = isatty(STDIN_FILENO);
     mixt_status status = MIXT_OK;
-    while (!ferror(stdout)) {
+    for (bool on = true; on && !ferror(stdout);) {
         mixt_error error = MIXT_ERROR_INIT;
-        line_kind kind = read_turn(&read, &error);
+        line_kind kind = read_turn(chat, &read, &error);
         if (kind == LINE_FAILED) {
             fail_error(&error);
             status = error.status;
-            break;
-        }
-        if (kind == LINE_END) {
+            on = by_hand && status == MIXT_ERROR_ARGUMENT; /* a paste that is too long */
+        } else if (kind == LINE_END) {
             fputs(by_hand ? "\n" : "", stderr);
             break;
-        }
-        if (kind == LINE_BAD) {
+        } else if (kind == LINE_BAD) {
             fputs("that line is not valid UTF-8\n", stderr);
-        } else if (kind == LINE_TEXT && by_hand && read.text[0] == '/') {
-            if (!obey(read.text, talk)) {
-                break;
-            }
         } else if (kind == LINE_TEXT) {
-            status = take_turn(settings, talk, generation, read.text, read.length);
-            if (status != MIXT_OK && (!by_hand || !mixt_status_is_refusal(status))) {
-                break;
-            }
-            status = MIXT_OK;
-            if (!by_hand && interrupt_status() != 0) {
-                break;
-            }
-            if (interrupt_status() == STATUS_INTERRUPTED) {
-                interrupt_clear();
-            }
+            on = take_text(chat, &read, by_hand, &status);
         }
     }
     free(read.text);
@@ -413,54 +391,56 @@ static mixt_status take_turns(const chat_settings *settings, conversation *talk,
     return status;
 }
 
+static mixt_status open_chat(chat_state *chat, cli_resources *resources, mixt_error *error)
+{
+    const chat_settings *settings = chat->settings;
+    TRY(open_all(&settings->model, resources, error));
+    TRY(find_template(resources, chat, error));
+    TRY(generation_begin(resources, settings->context_length, &chat->generation, error));
+    TRY(special_text(resources->tokenizer, MIXT_SPECIAL_BOS, &chat->bos, error));
+    TRY(special_text(resources->tokenizer, MIXT_SPECIAL_EOS, &chat->eos, error));
+    chat->model = resources->model;
+    chat->generation.sampling = settings->sampling;
+    chat->generation.keep_routes = chat->generation.moe_layers > 0;
+    chat->options.add_generation_prompt = true;
+    chat->options.bos_token = chat->bos;
+    chat->options.eos_token = chat->eos;
+    chat->options.variables = settings->variables;
+    if (editor_is_possible()) {
+        const editor_options options = {.word = chat_word, .no_history = settings->no_history};
+        chat->editor = editor_create(&options);
+        if (chat->editor == NULL) {
+            return set_memory_error(error);
+        }
+    }
+    return settings->system != NULL ? conversation_set_system(&chat->talk, settings->system, error)
+                                    : MIXT_OK;
+}
+
 /* The exit status; messages are printed. */
-static int chat(const chat_settings *settings, cli_resources *resources, conversation *talk,
-                generation_state *generation)
+static int chat_through(chat_state *chat, cli_resources *resources)
 {
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = open_all(&settings->model, resources, &error);
-    if (status == MIXT_OK) {
-        status = find_template(settings, resources, talk, &error);
-    }
-    if (status == MIXT_OK) {
-        status = generation_begin(resources, settings->context_length, generation, &error);
-    }
-    if (status == MIXT_OK && settings->system != NULL) {
-        status = add_message(talk, "system", settings->system, strlen(settings->system), &error);
-    }
-    if (status == MIXT_OK) {
-        status = special_text(resources->tokenizer, MIXT_SPECIAL_BOS, &talk->bos, &error);
-    }
-    if (status == MIXT_OK) {
-        status = special_text(resources->tokenizer, MIXT_SPECIAL_EOS, &talk->eos, &error);
-    }
-    if (status != MIXT_OK) {
+    if (open_chat(chat, resources, &error) != MIXT_OK) {
         return fail_error(&error);
     }
-    generation->sampling = settings->sampling;
-    talk->options.add_generation_prompt = true;
-    talk->options.bos_token = talk->bos;
-    talk->options.eos_token = talk->eos;
-    talk->options.variables = settings->variables;
     interrupt_begin();
-    status = take_turns(settings, talk, generation);
+    interrupt_be_patient(isatty(STDIN_FILENO));
+    mixt_status status = take_turns(chat);
     int signal_status = interrupt_status();
-    return status == MIXT_OK ? signal_status : exit_status(status);
+    return status == MIXT_OK || signal_status != 0 ? signal_status : exit_status(status);
 }
 
 static int run_chat(void *user, cli_arguments *arguments)
 {
-    const chat_settings *settings = user;
     cli_resources resources = {0};
-    conversation talk = {0};
-    generation_state generation = {0};
+    chat_state chat = {.settings = user};
     (void)arguments;
-    if (settings->model.path == NULL) {
+    if (chat.settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
-    int status = chat(settings, &resources, &talk, &generation);
-    generation_end(&generation);
-    conversation_free(&talk);
+    int status = chat_through(&chat, &resources);
+    chat_free(&chat);
     resources_free(&resources);
     return status;
 }
@@ -471,8 +451,9 @@ const cli_command command_chat = {
     .synopsis = "-m MODEL [options]",
     .about =
         "Reads what you say line by line and prints the model's answers as they come; a \\ at the "
-        "end of a line continues it. At a terminal Ctrl-C stops an answer, /reset forgets the "
-        "conversation, /exit or Ctrl-D leaves. Elsewhere each line of standard input is a turn, "
+        "end of a line continues it. At a terminal lines are edited and kept in a history, a paste "
+        "of several lines is one message, /help lists commands, Ctrl-C stops an answer, and /exit "
+        "or Ctrl-D leaves. Elsewhere each line of standard input is a turn, "
         "and standard output holds the answers alone. The template is the model's own unless "
         "--template names another.",
     .examples = "  mixt chat -m model --system 'Answer in one sentence.'\n"

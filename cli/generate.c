@@ -68,6 +68,21 @@ static void text_finish(text_stream *out)
 
 /* ---- generation */
 
+/* Pieces of a prompt: small at first, and larger while one takes less than half of this, so that
+ * Ctrl-C is answered within about a second and a machine that is fast enough has large ones. */
+#define PIECE_SECONDS 1.0
+enum { PIECE_LEAST = 32, PIECE_MOST = 512 };
+
+/* A row's bits are the same however a text is cut, but for RoPE that depends on the length of what
+ * is fed (mixt_session_feed). */
+static size_t whole_beyond(const mixt_model_options *options)
+{
+    const mixt_rope_options *rope = &options->rope;
+    return rope->kind == MIXT_ROPE_DYNAMIC    ? (size_t)options->context_length
+           : rope->kind == MIXT_ROPE_LONGROPE ? (size_t)rope->original_context
+                                              : SIZE_MAX;
+}
+
 mixt_status generation_begin(cli_resources *resources, int context_length,
                              generation_state *generation, mixt_error *error)
 {
@@ -81,6 +96,9 @@ mixt_status generation_begin(cli_resources *resources, int context_length,
     TRY(mixt_session_create(resources->context, resources->model, context_length,
                             &generation->session, error));
     generation->context_length = mixt_session_capacity(generation->session);
+    generation->whole_beyond = whole_beyond(&info.options);
+    generation->piece = PIECE_LEAST;
+    mixt_session_routes_shape(generation->session, &generation->moe_layers, &generation->chosen);
     return MIXT_OK;
 }
 
@@ -88,6 +106,7 @@ void generation_end(generation_state *generation)
 {
     mixt_session_free(generation->session);
     free(generation->tokens);
+    free(generation->routes);
     memset(generation, 0, sizeof *generation);
 }
 
@@ -127,20 +146,34 @@ static mixt_status check_rows(const generation_state *generation, const int32_t 
     return MIXT_OK;
 }
 
+/* Feeds what stands behind `from` piece by piece. What an interrupt leaves is in the session, and
+ * generation->count says how much. */
 static mixt_status feed_new(generation_state *generation, size_t from, mixt_error *error)
 {
     assert(from <= generation->count);
-    size_t count = generation->count - from;
-    if (generation->count > generation->context_length) {
-        size_t wanted = generation->count;
+    size_t end = generation->count;
+    if (end > generation->context_length) {
         generation->count = from;
-        return does_not_fit(generation, wanted, error);
+        return does_not_fit(generation, end, error);
     }
-    double start = terminal_seconds();
-    mixt_status status =
-        mixt_session_feed(generation->session, generation->tokens + from, count, error);
-    generation->prompt_seconds += terminal_seconds() - start;
-    generation->prompt_tokens += count;
+    mixt_status status = MIXT_OK;
+    for (size_t at = from; status == MIXT_OK && at < end;) {
+        size_t most = end > generation->whole_beyond ? end - at : generation->piece;
+        size_t count = end - at < most ? end - at : most;
+        if (interrupt_status() != 0) {
+            generation->count = at;
+            return set_error(error, MIXT_ERROR_INTERRUPTED, "interrupted");
+        }
+        double start = terminal_seconds();
+        status = mixt_session_feed(generation->session, generation->tokens + at, count, error);
+        double seconds = terminal_seconds() - start;
+        generation->prompt_seconds += seconds;
+        generation->prompt_tokens += count;
+        at += count;
+        if (seconds < PIECE_SECONDS / 2 && generation->piece < PIECE_MOST) {
+            generation->piece *= 2;
+        }
+    }
     return status;
 }
 
@@ -179,8 +212,14 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
                            "prompt: it is empty and the tokenizer has no begin-of-text id");
     }
     generation->ended = false;
-    return status == MIXT_OK && generation->count > from ? feed_new(generation, from, error)
-                                                         : status;
+    if (status == MIXT_OK && generation->count > from) {
+        status = feed_new(generation, from, error);
+        if (status == MIXT_ERROR_INTERRUPTED) {
+            generation->count = from;
+            mixt_session_truncate(generation->session, from);
+        }
+    }
+    return status;
 }
 
 mixt_status generation_replace(generation_state *generation, const int32_t *ids, size_t count,
@@ -212,6 +251,21 @@ mixt_status generation_replace(generation_state *generation, const int32_t *ids,
     return status;
 }
 
+static mixt_status note_routes(generation_state *generation, mixt_error *error)
+{
+    const int32_t *ids;
+    const float *weights;
+    size_t row = (size_t)(generation->moe_layers * generation->chosen);
+    if (!list_grow(&generation->routes, &generation->routes_capacity,
+                   (generation->routed + 1) * row, sizeof *ids)) {
+        return set_memory_error(error);
+    }
+    mixt_session_routes(generation->session, &ids, &weights);
+    memcpy(generation->routes + generation->routed * row, ids, row * sizeof *ids);
+    generation->routed++;
+    return MIXT_OK;
+}
+
 static mixt_status draw_one(generation_state *generation, mixt_error *error)
 {
     int32_t token = 0;
@@ -235,7 +289,8 @@ static mixt_status draw_one(generation_state *generation, mixt_error *error)
         fflush(generation->out.stream);
     }
     TRY(append(generation, &token, 1, error));
-    return mixt_session_feed(generation->session, &token, 1, error);
+    TRY(mixt_session_feed(generation->session, &token, 1, error));
+    return generation->keep_routes ? note_routes(generation, error) : MIXT_OK;
 }
 
 mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error)
@@ -243,6 +298,7 @@ mixt_status generation_draw(generation_state *generation, int64_t count, mixt_er
     double start = terminal_seconds();
     mixt_status status = MIXT_OK;
     generation->ended = false;
+    generation->routed = 0;
     for (int64_t i = 0; status == MIXT_OK && (count < 0 || i < count); i++) {
         generation->full = generation->count >= generation->context_length;
         if (generation->full || interrupt_status() != 0 || ferror(generation->out.stream)) {

@@ -42,9 +42,18 @@ typedef struct generation_state {
     text_stream out;
     size_t prompt_tokens, drawn_tokens;
     double prompt_seconds, drawn_seconds;
-    bool ended;      /* the model closed the text */
-    bool full;       /* the context is used up */
-    bool skip_space; /* the next token's leading space is not shown */
+    bool ended;          /* the model closed the text */
+    bool full;           /* the context is used up */
+    bool skip_space;     /* the next token's leading space is not shown */
+    size_t whole_beyond; /* prompts that make a text longer than this are fed at once, since RoPE
+                            depends on how long it is */
+    size_t piece;        /* tokens of a prompt that are fed before Ctrl-C is looked for */
+    /* Experts of the tokens that generation_draw drew last: ids [routed, moe_layers, chosen], -1
+     * where a layer chooses fewer. */
+    bool keep_routes;
+    int moe_layers, chosen;
+    int32_t *routes;
+    size_t routed, routes_capacity;
 } generation_state;
 
 mixt_status generation_begin(cli_resources *resources, int context_length,
@@ -53,11 +62,13 @@ void generation_end(generation_state *generation);
 /* mixt_tokenizer_encode with special tokens; `what` is the text's name in a message. */
 mixt_status encode_text(const mixt_tokenizer *tokenizer, const char *what, const char *text,
                         size_t length, int32_t **ids, size_t *count, mixt_error *error);
-/* Appends text; at the very start with the document separator before it. */
+/* Appends text; at the very start with the document separator before it. An interrupt leaves all as
+ * it was (MIXT_ERROR_INTERRUPTED). */
 mixt_status generation_feed(generation_state *generation, const char *text, size_t length,
                             mixt_error *error);
 /* Makes `ids` all that was fed, as a text that goes on: what the cache holds of it stays, the rest
- * is computed. At least one token is fed, so that there are logits. */
+ * is computed. At least one token is fed, so that there are logits. An interrupt leaves the part
+ * that was fed till then. */
 mixt_status generation_replace(generation_state *generation, const int32_t *ids, size_t count,
                                mixt_error *error);
 /* Draws up to `count` tokens (-1: no limit), stops at the end of the text, a full context, a

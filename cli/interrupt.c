@@ -11,13 +11,16 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t caught;
+static volatile sig_atomic_t patient; /* Ctrl-C once more is the same one */
 /* Holds a byte from a signal until interrupt_clear, so that poll sees one that came just before it
  * was called, on whichever thread. -1: none. */
 static int wake[2] = {-1, -1};
 
 static void on_signal(int number)
 {
-    if (caught != 0 && number != SIGHUP) { /* a closing terminal sends several of these */
+    bool same = number == SIGHUP || /* a closing terminal sends several of these */
+                (patient != 0 && number == SIGINT && caught == SIGINT);
+    if (caught != 0 && !same) {
         _exit(128 + number);
     }
     int before = errno;
@@ -124,8 +127,14 @@ void interrupt_begin(void)
     set_handler(on_signal, SA_RESTART); /* writing goes on, so that no output fails of it */
 }
 
+void interrupt_be_patient(bool is_patient)
+{
+    patient = is_patient;
+}
+
 void interrupt_end(void)
 {
+    patient = 0;
     set_handler(SIG_DFL, 0);
 }
 
@@ -142,12 +151,16 @@ void interrupt_clear(void)
     }
 }
 
-/* Waits until standard input can be read; false where an interrupt ended that, or came before. */
-static bool await_input(void)
+/* Waits until standard input can be read; false where an interrupt ended that, or came before.
+ * `between` (NULL: nothing) is called where another signal did not end it. */
+static bool await_input(void (*between)(void))
 {
     struct pollfd ready[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                              {.fd = wake[0], .events = POLLIN}};
     while (caught == 0 && poll(ready, 2, -1) < 0 && errno == EINTR) {
+        if (between != NULL && caught == 0) {
+            between();
+        }
     }
     return caught == 0;
 }
@@ -159,11 +172,11 @@ static struct {
 } ahead;
 
 /* False at the end (errno 0), on an interrupt (EINTR) and where reading failed. */
-static bool fill_ahead(void)
+static bool fill_ahead(void (*between)(void))
 {
     ssize_t got;
     do {
-        if (!await_input()) {
+        if (!await_input(between)) {
             errno = EINTR;
             return false;
         }
@@ -197,7 +210,7 @@ ssize_t interrupt_read_line(char **line, size_t *capacity)
     size_t used = 0;
     bool whole = false;
     while (!whole) {
-        if (ahead.at == ahead.end && !fill_ahead()) {
+        if (ahead.at == ahead.end && !fill_ahead(NULL)) {
             if (used == 0 || errno != 0) {
                 return -1;
             }
@@ -218,4 +231,13 @@ ssize_t interrupt_read_line(char **line, size_t *capacity)
     }
     (*line)[used] = 0;
     return (ssize_t)used;
+}
+
+bool interrupt_read_byte(unsigned char *byte, void (*between)(void))
+{
+    if (ahead.at == ahead.end && !fill_ahead(between)) {
+        return false;
+    }
+    *byte = (unsigned char)ahead.bytes[ahead.at++];
+    return true;
 }

@@ -3,9 +3,13 @@
 #ifndef MIXT_CLI_INTERRUPT_H
 #define MIXT_CLI_INTERRUPT_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 void interrupt_begin(void);
+/* Ctrl-C ends nothing but what looks at interrupt_status, however often it is typed; until
+ * interrupt_end. */
+void interrupt_be_patient(bool is_patient);
 void interrupt_end(void);
 /* Signals wait until interrupt_undo (or the end): what is made meanwhile is not left behind. */
 void interrupt_hold(void);
@@ -29,5 +33,9 @@ enum { LINE_BYTES_MAX = 16 << 20 };
  * failed (EMSGSIZE: more than LINE_BYTES_MAX). What was read ahead is kept here: nobody else may
  * read standard input afterwards. */
 ssize_t interrupt_read_line(char **line, size_t *capacity);
+/* The next byte of the same, for whoever edits lines: false at the end (errno 0), on an interrupt
+ * (EINTR) and where reading failed. Where a signal of another kind came meanwhile `between` (NULL:
+ * nothing) is called. */
+bool interrupt_read_byte(unsigned char *byte, void (*between)(void));
 
 #endif

@@ -701,6 +701,8 @@ MIXT_API void mixt_session_truncate(mixt_session *session, size_t length);
  * most that a layer chooses; where one chooses fewer, id -1 and weight 0 behind them. */
 MIXT_API void mixt_session_routes(const mixt_session *session, const int32_t **ids,
                                   const float **weights);
+/* The shape of these: moe_layers and k. */
+MIXT_API void mixt_session_routes_shape(const mixt_session *session, int *moe_layers, int *chosen);
 
 /* ---- Many sequences at once -------------------------------------------------------------- */
 

@@ -1,6 +1,4 @@
 /* mixt chat as a person or a script meets it: turns from standard input and at a terminal. */
-#include <fcntl.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,18 +6,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "mixt.h"
+#include "pty.h"
 #include "scratch.h"
 #include "shell.h"
 
 static int set_up(void **state)
 {
     int status = shell_make(state);
+    setenv("XDG_STATE_HOME", scratch, 1); /* where the history is */
     if (status == 0) {
         shell_do(
             "mkdir text && for i in 1 2 3 4 5 6 7 8 9; do for j in 1 2 3 4; do "
@@ -150,72 +149,6 @@ static void full_context_is_said(void **state)
 
 /* ---- a terminal */
 
-typedef struct terminal {
-    int master;
-    pid_t child;
-    char text[SHELL_TEXT_MAX]; /* what came so far */
-    size_t length;
-} terminal;
-
-static void open_terminal(terminal *t, const char *const *argv)
-{
-    char name[200];
-    memset(t, 0, sizeof *t);
-    t->master = open("/dev/ptmx", O_RDWR | O_NOCTTY);
-    int number = 0, unlock = 0;
-    assert_true(t->master >= 0 && ioctl(t->master, TIOCGPTN, &number) == 0 &&
-                ioctl(t->master, TIOCSPTLCK, &unlock) == 0);
-    snprintf(name, sizeof name, "/dev/pts/%d", number);
-    t->child = fork();
-    assert_true(t->child >= 0);
-    if (t->child == 0) {
-        alarm(SHELL_SECONDS_MAX);
-        setsid();
-        int slave = open(name, O_RDWR); /* becomes the controlling terminal */
-        if (slave < 0 || dup2(slave, 0) < 0 || dup2(slave, 1) < 0 || dup2(slave, 2) < 0 ||
-            chdir(scratch) != 0) {
-            _exit(126);
-        }
-        execv(argv[0], (char *const *)(uintptr_t)argv);
-        _exit(127);
-    }
-}
-
-/* Reads until `part` came behind byte `from`; gives the place behind it. */
-static size_t wait_for(terminal *t, size_t from, const char *part)
-{
-    for (;;) {
-        const char *found = strstr(t->text + from, part);
-        if (found != NULL) {
-            return (size_t)(found - t->text) + strlen(part);
-        }
-        struct pollfd ready = {.fd = t->master, .events = POLLIN};
-        ssize_t got = 0;
-        if (poll(&ready, 1, SHELL_SECONDS_MAX * 1000) == 1) {
-            got = read(t->master, t->text + t->length, sizeof t->text - 1 - t->length);
-        }
-        if (got <= 0) {
-            fail_msg("\"%s\" did not come behind: %s", part, t->text + from);
-        }
-        t->length += (size_t)got;
-        t->text[t->length] = 0;
-    }
-}
-
-static void type(terminal *t, const char *text)
-{
-    assert_int_equal(write(t->master, text, strlen(text)), (ssize_t)strlen(text));
-}
-
-static int close_terminal(terminal *t)
-{
-    while (read(t->master, t->text, sizeof t->text) > 0) { /* until the child is gone */
-    }
-    int status = finish_child(t->child);
-    close(t->master);
-    return status;
-}
-
 static void talk_at_a_terminal(void **state)
 {
     static terminal t;
@@ -224,22 +157,22 @@ static void talk_at_a_terminal(void **state)
     (void)state;
     open_terminal(&t, argv);
     size_t at = wait_for(&t, 0, "> ");
-    type(&t, "hello\n");
+    type_text(&t, "hello\n");
     at = wait_for(&t, at, "generated: ");
     at = wait_for(&t, at, "> ");
-    type(&t, "more \\\n");
+    type_text(&t, "more \\\n");
     at = wait_for(&t, at, "... ");
-    type(&t, "lines\n");
+    type_text(&t, "lines\n");
     at = wait_for(&t, at, "generated: ");
-    type(&t, "/reset\n");
+    type_text(&t, "/reset\n");
     at = wait_for(&t, at, "the conversation begins anew");
-    type(&t, "/bogus\n");
-    at = wait_for(&t, at, "no such command; /exit leaves");
+    type_text(&t, "/bogus\n");
+    at = wait_for(&t, at, "/bogus: no such command; /help lists them");
     at = wait_for(&t, at, "> ");
-    type(&t, "\003"); /* Ctrl-C where a line is awaited */
+    type_text(&t, "\003"); /* Ctrl-C where a line is awaited */
     at = wait_for(&t, at, "/exit or Ctrl-D leaves");
     wait_for(&t, at, "> ");
-    type(&t, "/exit\n");
+    type_text(&t, "/exit\n");
     assert_int_equal(close_terminal(&t), 0);
 }
 
@@ -253,14 +186,14 @@ static void interrupt_stops_the_answer_alone(void **state)
     shell_write("own.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
     open_terminal(&t, argv);
     size_t at = wait_for(&t, 0, "> ");
-    type(&t, "hello\n");
+    type_text(&t, "hello\n");
     at = wait_for(&t, at, "\n");
     usleep(200000); /* into the answer, whose end is far away */
-    type(&t, "\003");
+    type_text(&t, "\003");
     at = wait_for(&t, at, "generated: ");
     at = wait_for(&t, at, "> ");
     assert_null(strstr(t.text, "is full"));
-    type(&t, "/exit\n");
+    type_text(&t, "/exit\n");
     assert_int_equal(close_terminal(&t), 0);
 }
 

@@ -308,3 +308,9 @@ void mixt_session_routes(const mixt_session *session, const int32_t **ids, const
     *ids = session->route_ids;
     *weights = session->route_weights;
 }
+
+void mixt_session_routes_shape(const mixt_session *session, int *moe_layers, int *chosen)
+{
+    *moe_layers = mixt_model_moe_layers(session->model);
+    *chosen = (int)session->chosen;
+}
