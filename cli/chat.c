@@ -35,6 +35,7 @@ static const cli_option chat_options[] = {
      .aliases = "chat-template-kwargs"},
     OPTION_OF_PREDICT(chat_settings),
     OPTION_OF_CONTEXT(chat_settings),
+    OPTIONS_OF_SHIFT(chat_settings),
     {.name = "verbose",
      .letter = 'v',
      .kind = OPTION_FLAG,
@@ -134,32 +135,58 @@ static mixt_status find_template(const cli_resources *resources, chat_state *cha
 
 /* ---- turns */
 
-/* Renders the conversation and makes it what the session has read. */
-static mixt_status feed(chat_state *chat, mixt_error *error)
+/* The first `messages` of the conversation as the model reads them. */
+static mixt_status encode_messages(const chat_state *chat, size_t messages, int32_t **ids,
+                                   size_t *count, mixt_error *error)
 {
     char *text = NULL;
-    int32_t *ids = NULL;
-    size_t count = 0;
     const mixt_tokenizer *tokenizer = chat->generation.tokenizer;
-    mixt_status status = mixt_chat_render(chat->template, chat->talk.messages, chat->talk.count,
+    *ids = NULL;
+    mixt_status status = mixt_chat_render(chat->template, chat->talk.messages, messages,
                                           &chat->options, &text, error);
     if (status == MIXT_OK) {
-        status =
-            encode_text(tokenizer, "the conversation", text, strlen(text), &ids, &count, error);
+        status = encode_text(tokenizer, "the conversation", text, strlen(text), ids, count, error);
     }
     free(text);
     int bos = mixt_tokenizer_around(tokenizer, MIXT_SPECIAL_BOS);
-    bool adds = status == MIXT_OK && bos >= 0 && (count == 0 || ids[0] != bos);
+    bool adds = status == MIXT_OK && bos >= 0 && (*count == 0 || (*ids)[0] != bos);
     if (adds) { /* the model expects it, and the template did not say it */
-        int32_t *grown = realloc(ids, (count + 1) * sizeof *ids);
+        int32_t *grown = realloc(*ids, (*count + 1) * sizeof *grown);
         if (grown == NULL) {
-            status = set_memory_error(error);
-        } else {
-            ids = grown;
-            memmove(ids + 1, ids, count * sizeof *ids);
-            ids[0] = bos;
-            count++;
+            return set_memory_error(error);
         }
+        *ids = grown;
+        memmove(grown + 1, grown, *count * sizeof *grown);
+        grown[0] = bos;
+        ++*count;
+    }
+    return status;
+}
+
+/* What --keep -1 keeps of these ids: all before the first answer. */
+static mixt_status measure_prompt(chat_state *chat, const int32_t *ids, size_t count,
+                                  mixt_error *error)
+{
+    int32_t *first = NULL;
+    size_t length = 0, same = 0, messages = conversation_systems(&chat->talk) + 1;
+    messages = messages < chat->talk.count ? messages : chat->talk.count;
+    mixt_status status = encode_messages(chat, messages, &first, &length, error);
+    while (status == MIXT_OK && same < length && same < count && first[same] == ids[same]) {
+        same++;
+    }
+    chat->generation.prompt_count = same;
+    free(first);
+    return status;
+}
+
+/* Renders the conversation and makes it what the session has read. */
+static mixt_status feed(chat_state *chat, mixt_error *error)
+{
+    int32_t *ids = NULL;
+    size_t count = 0;
+    mixt_status status = encode_messages(chat, chat->talk.count, &ids, &count, error);
+    if (status == MIXT_OK && chat->generation.shift.on) {
+        status = measure_prompt(chat, ids, count, error);
     }
     if (status == MIXT_OK) {
         status = generation_replace(&chat->generation, ids, count, error);
@@ -187,14 +214,14 @@ static mixt_status answer(chat_state *chat, mixt_error *error)
     generation_state *generation = &chat->generation;
     char *text = NULL;
     size_t length = 0;
-    size_t from = generation->count;
     generation->skip_space = true;
     mixt_status status = generation_draw(generation, chat->settings->predict, error);
     fputc('\n', stdout);
     fflush(stdout);
+    generation_print_shifts(generation);
     if (status == MIXT_OK) {
-        status = mixt_tokenizer_decode(generation->tokenizer, generation->tokens + from,
-                                       generation->count - from, false, &text, &length, error);
+        status = mixt_tokenizer_decode(generation->tokenizer, generation->drawn,
+                                       generation->drawn_count, false, &text, &length, error);
     }
     if (status == MIXT_OK) {
         const char *begin = kept_part(text);
@@ -238,7 +265,7 @@ mixt_status chat_answer(chat_state *chat, size_t before)
     if (chat->generation.full) {
         fprintf(stderr,
                 "the context of %zu tokens is full: /reset begins anew, -c N makes it "
-                "larger\n",
+                "larger, --context-shift goes on in it\n",
                 chat->generation.context_length);
     }
     return status;
@@ -401,6 +428,7 @@ static mixt_status open_chat(chat_state *chat, cli_resources *resources, mixt_er
     TRY(special_text(resources->tokenizer, MIXT_SPECIAL_EOS, &chat->eos, error));
     chat->model = resources->model;
     chat->generation.sampling = settings->sampling;
+    chat->generation.shift = settings->shift;
     chat->generation.keep_routes = chat->generation.moe_layers > 0;
     chat->options.add_generation_prompt = true;
     chat->options.bos_token = chat->bos;
@@ -435,9 +463,11 @@ static int run_chat(void *user, cli_arguments *arguments)
 {
     cli_resources resources = {0};
     chat_state chat = {.settings = user};
-    (void)arguments;
     if (chat.settings->model.path == NULL) {
         return fail_usage("--model: needed");
+    }
+    if (refuse_keep(arguments, &chat.settings->shift) != STATUS_DONE) {
+        return STATUS_REFUSED;
     }
     int status = chat_through(&chat, &resources);
     chat_free(&chat);

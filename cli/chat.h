@@ -14,6 +14,7 @@ typedef struct chat_settings {
     const char *variables;
     int64_t predict;
     int context_length;
+    shift_settings shift;
     bool verbose;
     bool no_history;
 } chat_settings;

@@ -106,6 +106,7 @@ void generation_end(generation_state *generation)
 {
     mixt_session_free(generation->session);
     free(generation->tokens);
+    free(generation->drawn);
     free(generation->routes);
     memset(generation, 0, sizeof *generation);
 }
@@ -186,6 +187,58 @@ mixt_status encode_text(const mixt_tokenizer *tokenizer, const char *what, const
                              : set_error(error, status, "%.80s: %.400s", what, local.message);
 }
 
+/* Tokens at the beginning that no shift drops: llama.cpp's --keep, beside which the begin of the
+ * text stays. */
+static size_t tokens_that_stay(const generation_state *generation, const int32_t *ids)
+{
+    size_t keep = (size_t)generation->shift.keep;
+    if (generation->shift.keep < 0 || keep > generation->prompt_count) {
+        return generation->prompt_count;
+    }
+    int bos = mixt_tokenizer_around(generation->tokenizer, MIXT_SPECIAL_BOS);
+    return keep + (bos >= 0 && ids[0] == bos && keep < generation->prompt_count);
+}
+
+/* Drops half of what may be dropped until there is room for another token: the new count, which is
+ * the old one where what stays fills the context. Halves are counted from what stays, so that a
+ * text that grows loses the same ones for a while. */
+static size_t shift_ids(generation_state *generation, int32_t *ids, size_t count)
+{
+    size_t stays = tokens_that_stay(generation, ids), dropped = 0;
+    if (stays + 2 > generation->context_length) {
+        return count;
+    }
+    while (count - dropped >= generation->context_length) {
+        dropped += (generation->context_length - stays) / 2;
+    }
+    memmove(ids + stays, ids + stays + dropped, (count - stays - dropped) * sizeof *ids);
+    generation->shifts++;
+    generation->dropped += dropped;
+    generation->dropped_before += dropped;
+    generation->stays = stays;
+    return count - dropped;
+}
+
+void generation_print_shifts(generation_state *generation)
+{
+    if (generation->shifts > 0) {
+        fprintf(
+            stderr,
+            "context shift: the first %zu token%s stay%s, %zu behind were dropped, and the rest "
+            "was computed again\n",
+            generation->stays, plural(generation->stays), generation->stays == 1 ? "s" : "",
+            generation->dropped);
+    }
+    generation->shifts = generation->dropped = 0;
+}
+
+int refuse_keep(const cli_arguments *arguments, const shift_settings *shift)
+{
+    return options_given(arguments, "keep") != NULL && !shift->on
+               ? fail_usage("--keep: it does nothing without --context-shift")
+               : STATUS_DONE;
+}
+
 mixt_status generation_feed(generation_state *generation, const char *text, size_t length,
                             mixt_error *error)
 {
@@ -213,8 +266,14 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
     }
     generation->ended = false;
     if (status == MIXT_OK && generation->count > from) {
-        status = feed_new(generation, from, error);
-        if (status == MIXT_ERROR_INTERRUPTED) {
+        generation->prompt_count =
+            generation->prompt_count > 0 ? generation->prompt_count : generation->count;
+        bool shifts =
+            from > 0 && generation->shift.on && generation->count > generation->context_length;
+        status = shifts
+                     ? generation_replace(generation, generation->tokens, generation->count, error)
+                     : feed_new(generation, from, error);
+        if (status == MIXT_ERROR_INTERRUPTED && !shifts) {
             generation->count = from;
             mixt_session_truncate(generation->session, from);
         }
@@ -222,23 +281,16 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
     return status;
 }
 
-mixt_status generation_replace(generation_state *generation, const int32_t *ids, size_t count,
-                               mixt_error *error)
+static mixt_status replace(generation_state *generation, const int32_t *ids, size_t count,
+                           mixt_error *error)
 {
     size_t same = 0;
     while (same < count && same < generation->count && ids[same] == generation->tokens[same]) {
         same++;
     }
+    size_t fed = mixt_session_length(generation->session);
+    same = same < fed ? same : fed;
     same -= same > 0 && same == count;
-    generation->ended = false;
-    generation->full = count > generation->context_length;
-    if (count == 0) {
-        return set_error(error, MIXT_ERROR_ARGUMENT, "prompt: it is empty");
-    }
-    if (generation->full) {
-        return does_not_fit(generation, count, error);
-    }
-    TRY(check_rows(generation, ids, count, error));
     generation->count = same;
     mixt_session_truncate(generation->session, same);
     mixt_status status = append(generation, ids + same, count - same, error);
@@ -248,6 +300,33 @@ mixt_status generation_replace(generation_state *generation, const int32_t *ids,
     if (status != MIXT_OK) {
         generation->count = mixt_session_length(generation->session);
     }
+    return status;
+}
+
+mixt_status generation_replace(generation_state *generation, const int32_t *ids, size_t count,
+                               mixt_error *error)
+{
+    int32_t *shifted = NULL;
+    generation->ended = false;
+    if (count == 0) {
+        return set_error(error, MIXT_ERROR_ARGUMENT, "prompt: it is empty");
+    }
+    if (generation->shift.on && count >= generation->context_length) {
+        shifted = malloc(count * sizeof *shifted);
+        if (shifted == NULL) {
+            return set_memory_error(error);
+        }
+        memcpy(shifted, ids, count * sizeof *ids);
+        count = shift_ids(generation, shifted, count);
+        ids = shifted;
+    }
+    generation->full = count > generation->context_length;
+    mixt_status status = generation->full ? does_not_fit(generation, count, error)
+                                          : check_rows(generation, ids, count, error);
+    if (status == MIXT_OK) {
+        status = replace(generation, ids, count, error);
+    }
+    free(shifted);
     return status;
 }
 
@@ -271,7 +350,7 @@ static mixt_status draw_one(generation_state *generation, mixt_error *error)
     int32_t token = 0;
     TRY(mixt_sample(&generation->sampling, mixt_session_logits(generation->session),
                     generation->vocab_size, generation->tokens, generation->count,
-                    generation->count, &token, error));
+                    generation->count + generation->dropped_before, &token, error));
     generation->drawn_tokens++;
     size_t length = 0;
     const char *bytes = mixt_tokenizer_bytes_of(generation->tokenizer, token, &length);
@@ -289,8 +368,30 @@ static mixt_status draw_one(generation_state *generation, mixt_error *error)
         fflush(generation->out.stream);
     }
     TRY(append(generation, &token, 1, error));
+    if (!list_grow(&generation->drawn, &generation->drawn_capacity, generation->drawn_count + 1,
+                   sizeof token)) {
+        return set_memory_error(error);
+    }
+    generation->drawn[generation->drawn_count++] = token;
     TRY(mixt_session_feed(generation->session, &token, 1, error));
     return generation->keep_routes ? note_routes(generation, error) : MIXT_OK;
+}
+
+/* Makes room where the context is full and may be shifted; `full` says whether it stays so. An
+ * interrupt meanwhile ends the answer like any other. */
+static mixt_status make_room(generation_state *generation, mixt_error *error)
+{
+    mixt_status status = MIXT_OK;
+    generation->full = generation->count >= generation->context_length;
+    if (generation->full && generation->shift.on && interrupt_status() == 0) {
+        status = generation_replace(generation, generation->tokens, generation->count, error);
+        generation->full = generation->count >= generation->context_length;
+    }
+    if (status == MIXT_ERROR_INTERRUPTED) {
+        *error = (mixt_error)MIXT_ERROR_INIT;
+        status = MIXT_OK;
+    }
+    return status;
 }
 
 mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error)
@@ -298,10 +399,11 @@ mixt_status generation_draw(generation_state *generation, int64_t count, mixt_er
     double start = terminal_seconds();
     mixt_status status = MIXT_OK;
     generation->ended = false;
-    generation->routed = 0;
+    generation->routed = generation->drawn_count = 0;
     for (int64_t i = 0; status == MIXT_OK && (count < 0 || i < count); i++) {
-        generation->full = generation->count >= generation->context_length;
-        if (generation->full || interrupt_status() != 0 || ferror(generation->out.stream)) {
+        status = make_room(generation, error);
+        if (status != MIXT_OK || generation->full || interrupt_status() != 0 ||
+            ferror(generation->out.stream)) {
             break;
         }
         status = draw_one(generation, error);

@@ -21,6 +21,23 @@
         .aliases = "ctx-size ctx"                                                                  \
     }
 
+/* What happens when the context is full; `settings` holds a shift_settings `shift`. */
+#define OPTIONS_OF_SHIFT(settings)                                                                 \
+    {.name = "context-shift",                                                                      \
+     .kind = OPTION_FLAG,                                                                          \
+     .offset = offsetof(settings, shift.on),                                                       \
+     .help = "where the context is full, drop half of it and go on; the rest is computed again"},  \
+    {                                                                                              \
+        .name = "keep", .kind = OPTION_INT, .offset = offsetof(settings, shift.keep), .low = -1,   \
+        .high = 1 << 24,                                                                           \
+        .help = "with --context-shift: tokens of the prompt that stay; -1: all of it"              \
+    }
+
+typedef struct shift_settings {
+    bool on;
+    int keep; /* first tokens, beside the begin of the text; -1: the whole prompt */
+} shift_settings;
+
 /* Holds back the bytes of a character until it is whole; broken ones become U+FFFD. */
 typedef struct text_stream {
     FILE *stream;
@@ -37,8 +54,14 @@ typedef struct generation_state {
     mixt_sampling sampling;
     int vocab_size;
     size_t context_length;
-    int32_t *tokens; /* all that was fed or drawn */
+    int32_t *tokens; /* all that was fed or drawn, but what was dropped */
     size_t count, capacity;
+    int32_t *drawn; /* by the last generation_draw */
+    size_t drawn_count, drawn_capacity;
+    shift_settings shift;
+    size_t prompt_count;           /* tokens of the first prompt, as far as they are there */
+    size_t shifts, dropped, stays; /* to be said (generation_print_shifts) */
+    size_t dropped_before;         /* all in all */
     text_stream out;
     size_t prompt_tokens, drawn_tokens;
     double prompt_seconds, drawn_seconds;
@@ -71,8 +94,8 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
  * that was fed till then. */
 mixt_status generation_replace(generation_state *generation, const int32_t *ids, size_t count,
                                mixt_error *error);
-/* Draws up to `count` tokens (-1: no limit), stops at the end of the text, a full context, a
- * signal or a write error. */
+/* Draws up to `count` tokens (-1: no limit), stops at the end of the text, a full context that may
+ * not be shifted, a signal or a write error. */
 mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error);
 /* A text that goes on from a beginning, whole and in memory: malloc'd, NULL after a failure. */
 typedef struct sample_request {
@@ -86,6 +109,10 @@ typedef struct sample_request {
 
 mixt_status sample_text(cli_resources *resources, const sample_request *request, char **text,
                         mixt_error *error);
+/* A line on standard error where something was dropped since the last one. */
+void generation_print_shifts(generation_state *generation);
+/* --keep alone would do nothing: 0, or the status of what is refused. */
+int refuse_keep(const cli_arguments *arguments, const shift_settings *shift);
 /* Tokens and tokens per second, on standard error. */
 void generation_print_speed(const generation_state *generation);
 /* The defaults with a seed of their own. */

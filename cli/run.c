@@ -17,6 +17,7 @@ typedef struct run_settings {
     const char *file;
     int64_t predict;
     int context_length;
+    shift_settings shift;
     bool interactive;
     bool hide_prompt;
     bool quiet;
@@ -39,6 +40,7 @@ static const cli_option run_options[] = {
      .help = "take the prompt from a file, without its last newline"},
     OPTION_OF_PREDICT(run_settings),
     OPTION_OF_CONTEXT(run_settings),
+    OPTIONS_OF_SHIFT(run_settings),
     {.name = "interactive",
      .letter = 'i',
      .kind = OPTION_FLAG,
@@ -86,7 +88,13 @@ static mixt_status take_turns(const run_settings *settings, generation_state *ge
             status = generation_draw(generation, settings->predict, error);
             fputc('\n', stdout);
             fflush(stdout);
+            generation_print_shifts(generation);
             interrupt_clear();
+        } else if (status == MIXT_ERROR_INTERRUPTED && isatty(STDIN_FILENO)) {
+            fputs("\nstopped before there was a continuation\n", stderr);
+            interrupt_clear();
+            *error = (mixt_error)MIXT_ERROR_INIT;
+            status = MIXT_OK;
         } else if (error->status == MIXT_ERROR_ARGUMENT) {
             say(stderr, "%s\n", error->message);
             *error = (mixt_error)MIXT_ERROR_INIT;
@@ -107,6 +115,7 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
     }
     if (status == MIXT_OK) {
         generation.sampling = settings->sampling;
+        generation.shift = settings->shift;
         interrupt_begin();
         if (prompt != NULL) {
             status = generation_feed(&generation, prompt, length, error);
@@ -118,6 +127,7 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
                 status = generation_draw(&generation, settings->predict, error);
                 fputc('\n', stdout);
                 fflush(stdout);
+                generation_print_shifts(&generation);
             }
         }
         if (status == MIXT_OK && settings->interactive) {
@@ -135,7 +145,6 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
 static int run_run(void *user, cli_arguments *arguments)
 {
     const run_settings *settings = user;
-    (void)arguments;
     if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
@@ -144,6 +153,9 @@ static int run_run(void *user, cli_arguments *arguments)
     }
     if (settings->prompt == NULL && settings->file == NULL && !settings->interactive) {
         return fail_usage("--prompt, --file or --interactive: one is needed");
+    }
+    if (refuse_keep(arguments, &settings->shift) != STATUS_DONE) {
+        return STATUS_REFUSED;
     }
     char *read = NULL;
     const char *prompt = settings->prompt;

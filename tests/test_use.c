@@ -187,7 +187,7 @@ static const slip slips[] = {
     {"run --treads", "--threads"},
     {"run --promt", "--prompt"},
     {"run --contextlenght", "--context-length"},
-    {"run --keep", NULL},
+    {"run --kep", "--keep"},
     {"run --top-a", NULL},
     {"run --min-k", NULL},
     {"run --mlock", NULL},
