@@ -480,8 +480,9 @@ static void set_up(editor *own)
     el_set(own->line, EL_GETCFN, read_character);
     history(own->history, &event, H_SETSIZE, ENTRIES_MAX);
     el_set(own->line, EL_HIST, history, own->history);
-    el_set(own->line, EL_ADDFN, "mixt-paste", "takes what the terminal pastes", take_paste);
-    el_set(own->line, EL_ADDFN, "mixt-complete", "completes commands and names of files", complete);
+    el_wset(own->line, EL_ADDFN, L"mixt-paste", L"takes what the terminal pastes", take_paste);
+    el_wset(own->line, EL_ADDFN, L"mixt-complete", L"completes commands and names of files",
+            complete);
     el_set(own->line, EL_BIND, "\033[200~", "mixt-paste", NULL);
     el_set(own->line, EL_BIND, "^I", "mixt-complete", NULL);
     el_set(own->line, EL_BIND, "^R", "em-inc-search-prev", NULL);
