@@ -13,169 +13,17 @@
 
 #include "core/files.h"
 #include "core/random.h"
+#include "family_cases.h"
 #include "model/config_gguf.h"
 #include "model/parameters.h"
 #include "model_checks.h"
 
-typedef struct family_case {
-    const char *name;
-    void (*change)(mixt_model_options *options);
-} family_case;
-
-static void as_llama(mixt_model_options *o)
-{
-    o->experts = 0;
-}
-
-/* Granite's code models */
-static void as_biased_llama(mixt_model_options *o)
-{
-    o->experts = 0;
-    o->attention.qkv_bias = o->attention.output_bias = o->dense_bias = true;
-}
-
-static void as_mistral(mixt_model_options *o)
-{
-    o->experts = 0;
-    o->attention.window = 3;
-}
-
-static void as_mixtral(mixt_model_options *o)
-{
-    (void)o;
-}
-
-static void as_deepseek(mixt_model_options *o)
-{
-    o->shared_experts = 2;
-    o->leading_dense_layers = 1;
-    o->dense_ffn_size = 28;
-    o->router.renormalise = false;
-}
-
-static void as_qwen2_moe(mixt_model_options *o)
-{
-    o->attention.qkv_bias = true;
-    o->shared_experts = 1;
-    o->shared_ffn_size = 28;
-    o->shared_gate = true;
-    o->router.renormalise = false;
-}
-
-static void as_olmoe(mixt_model_options *o)
-{
-    o->attention.qk_norm = MIXT_QK_NORM_WHOLE;
-    o->attention.clip = 1.1;
-    o->router.renormalise = false;
-}
-
-static void as_qwen3_moe(mixt_model_options *o)
-{
-    o->attention.qk_norm = MIXT_QK_NORM_HEAD;
-}
-
-static void as_yuan(mixt_model_options *o)
-{
-    o->kv_heads = o->heads;
-    o->rope.dims = o->hidden_size / o->heads;
-    o->attention.filter = o->attention.mixed_qk = true;
-    o->router.logits = MIXT_LOGITS_ATTENTION;
-}
-
-static void as_skywork(mixt_model_options *o)
-{
-    o->router.normalise = 1.2;
-}
-
-static void as_grok(mixt_model_options *o)
-{
-    o->post_norms = o->tie_embeddings = true;
-    o->activation = MIXT_ACTIVATION_GELU;
-    o->attention.scale = 0.4;
-    o->attention.soft_cap = 2;
-    o->embedding_scale = 4;
-    o->logit_scale = 0.5773502691896257;
-    o->router.renormalise = false;
-}
-
-static void as_deepseek_v2(mixt_model_options *o)
-{
-    as_deepseek(o);
-    o->kv_heads = 0;
-    o->experts = 8;
-    o->attention.latent_size = 10;
-    o->attention.position_dim = 4;
-    o->head_dim = 6 + 4;
-    o->attention.value_dim = 8;
-    o->router.groups = 4;
-    o->router.groups_used = 2;
-    o->rope = (mixt_rope_options){.interleaved = true,
-                                  .kind = MIXT_ROPE_YARN,
-                                  .factor = 4,
-                                  .original_context = 16,
-                                  .mscale = 0.707,
-                                  .mscale_all_dim = 0.707};
-}
-
-static void as_deepseek_v3(mixt_model_options *o)
-{
-    as_deepseek_v2(o);
-    o->attention.query_latent_size = 12;
-    o->router.score = MIXT_SCORE_SIGMOID;
-    o->router.select_bias = o->router.renormalise = true;
-    o->router.group_score = MIXT_GROUP_TOP_TWO;
-    o->router.scale = 2.5;
-    o->router.balance_coefficient = 0;
-    o->router.z_coefficient = 0;
-}
-
-static void as_gpt_oss(mixt_model_options *o)
-{
-    o->attention.qkv_bias = o->attention.output_bias = o->attention.sinks = true;
-    o->attention.window = 4;
-    o->attention.window_period = 2;
-    o->expert_bias = true;
-    o->activation = MIXT_ACTIVATION_CLAMPED;
-    o->router.score = MIXT_SCORE_TOP_K_SOFTMAX;
-    o->router.renormalise = false;
-    o->router.logit_bias = true;
-    o->rope = (mixt_rope_options){
-        .kind = MIXT_ROPE_YARN, .factor = 4, .original_context = 16, .no_truncate = true};
-}
-
-static const family_case cases[] = {
-    {"llama", as_llama},
-    {"llama", as_biased_llama},
-    {"mistral", as_mistral},
-    {"mixtral", as_mixtral},
-    {"deepseek", as_deepseek},
-    {"qwen2_moe", as_qwen2_moe},
-    {"olmoe", as_olmoe},
-    {"qwen3_moe", as_qwen3_moe},
-    {"yuan", as_yuan},
-    {"skywork", as_skywork},
-    {"grok-1", as_grok},
-    {"deepseek_v2", as_deepseek_v2},
-    {"deepseek_v3", as_deepseek_v3},
-    {"gpt_oss", as_gpt_oss},
-};
-#define CASES (sizeof cases / sizeof *cases)
-
-static mixt_model *make(const family_case *c)
-{
-    mixt_model_options options = test_small_options();
-    c->change(&options);
-    mixt_model *model = test_new_model(&options, 0.3);
-    assert_string_equal(model->family->name, c->name);
-    return model;
-}
-
 static void gradients_agree(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CASES; i++) {
-        mixt_model *model = make(&cases[i]);
-        test_gradients(model, cases[i].name);
+    for (size_t i = 0; i < test_family_count; i++) {
+        mixt_model *model = test_family_model(&test_families[i]);
+        test_gradients(model, test_families[i].name);
         mixt_model_free(model);
     }
 }
@@ -183,8 +31,8 @@ static void gradients_agree(void **state)
 static void phases_agree(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CASES; i++) {
-        mixt_model *model = make(&cases[i]);
+    for (size_t i = 0; i < test_family_count; i++) {
+        mixt_model *model = test_family_model(&test_families[i]);
         test_phases(model, 0);
         mixt_model_free(model);
     }
@@ -246,8 +94,8 @@ static void configs_come_back(void **state)
     char folder[] = "/tmp/mixt-families-XXXXXX", path[64];
     assert_non_null(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/config.json", folder);
-    for (size_t i = 0; i < CASES; i++) {
-        mixt_model *model = make(&cases[i]);
+    for (size_t i = 0; i < test_family_count; i++) {
+        mixt_model *model = test_family_model(&test_families[i]);
         mixt_error error = MIXT_ERROR_INIT;
         char *text;
         mixt_model_options read;
@@ -272,12 +120,12 @@ static void folders_come_back(void **state)
     (void)state;
     char folder[] = "/tmp/mixt-families-XXXXXX";
     assert_non_null(mkdtemp(folder));
-    for (size_t i = 0; i < CASES; i++) {
-        mixt_model *model = make(&cases[i]), *read = NULL;
+    for (size_t i = 0; i < test_family_count; i++) {
+        mixt_model *model = test_family_model(&test_families[i]), *read = NULL;
         mixt_error error = MIXT_ERROR_INIT;
         if (mixt_model_save(model, folder, &error) != MIXT_OK ||
             mixt_model_open(folder, &read, &error) != MIXT_OK) {
-            fail_msg("%s: %s", cases[i].name, error.message);
+            fail_msg("%s: %s", test_families[i].name, error.message);
         }
         assert_int_equal(read->parameter_count, model->parameter_count);
         for (int p = 0; p < model->parameter_count; p++) {
@@ -287,7 +135,7 @@ static void folders_come_back(void **state)
             mixt_model_values(read, p, 0, parameter->count, values);
             if (memcmp(values, model->weights + parameter->offset,
                        parameter->count * sizeof *values) != 0) {
-                fail_msg("%s: %s is another", cases[i].name, parameter->name);
+                fail_msg("%s: %s is another", test_families[i].name, parameter->name);
             }
             free(values);
         }
@@ -303,7 +151,7 @@ static void renormalised_weights(void **state)
     (void)state;
     mixt_context *context = test_context(1, NULL);
     mixt_model_options options = test_small_options();
-    as_grok(&options);
+    test_family_find("grok-1")->change(&options);
     mixt_model *authors = test_new_model(&options, 0.3);
     float logits[3][37];
     for (int i = 0; i < 3; i++) {
@@ -367,8 +215,8 @@ static void gguf_keys_come_back(void **state)
     char folder[] = "/tmp/mixt-families-XXXXXX", path[64];
     assert_non_null(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/model.gguf", folder);
-    for (size_t i = 0; i < CASES; i++) {
-        mixt_model *model = make(&cases[i]);
+    for (size_t i = 0; i < test_family_count; i++) {
+        mixt_model *model = test_family_model(&test_families[i]);
         write_gguf(model, path);
         mixt_gguf *file;
         mixt_error error = MIXT_ERROR_INIT;
@@ -376,7 +224,7 @@ static void gguf_keys_come_back(void **state)
         const mixt_family *family = NULL;
         if (mixt_gguf_open(path, &file, &error) != MIXT_OK ||
             mixt_model_config_gguf(file, &read, &family, &error) != MIXT_OK) {
-            fail_msg("%s: %s", cases[i].name, error.message);
+            fail_msg("%s: %s", test_families[i].name, error.message);
         }
         assert_string_equal(family->gguf_arch, model->family->gguf_arch);
         assert_int_equal(read.rope.interleaved, family->gguf_interleaved);
