@@ -20,7 +20,7 @@ typedef struct mixt_batch {
     int64_t sequences, pages_per_sequence;
     int32_t *pages; /* [sequences, pages_per_sequence] of the cache; -1: none (generate) */
     int64_t takes;  /* rows whose logits are wanted, at least 1 (generate) */
-    int32_t *take;  /* [takes], of room for what mixt_batch_create was given */
+    int32_t *take;  /* [takes], of room for what the batch was made with */
 } mixt_batch;
 
 mixt_status mixt_batch_create(int64_t capacity, int64_t takes, mixt_batch *batch,

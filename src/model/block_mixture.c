@@ -1,4 +1,5 @@
 /* The mixture of experts of a block: route, dispatch, experts, combine, and the shared expert. */
+#include "core/arithmetic.h"
 #include "model/adapters.h"
 #include "model/block.h"
 
@@ -25,14 +26,18 @@ static mixt_attributes route_attributes(const mixt_builder *b, int layer)
     const mixt_router_options *o = &b->model->options.router;
     mixt_phase phase = b->graph->options.phase;
     int routers = mixt_model_routers(b->model);
-    return (mixt_attributes){.router = mixt_model_router(b->model, layer),
-                             .training = phase == MIXT_PHASE_TRAIN,
-                             .capacity = phase == MIXT_PHASE_TRAIN   ? o->capacity
-                                         : phase == MIXT_PHASE_SCORE ? o->evaluation_capacity
-                                                                     : 0,
-                             .balance_weight = o->balance_coefficient / routers,
-                             .device_weight = o->device_balance_coefficient / routers,
-                             .z_weight = o->z_coefficient / routers};
+    const mixt_graph_options *g = &b->graph->options;
+    return (mixt_attributes){
+        .router = mixt_model_router(b->model, layer),
+        .variants = g->routers == NULL ? NULL : g->routers + layer * g->sequences,
+        .columns = (int)mixt_least(g->chosen, mixt_options_routed(&b->model->options)),
+        .training = phase == MIXT_PHASE_TRAIN,
+        .capacity = phase == MIXT_PHASE_TRAIN   ? o->capacity
+                    : phase == MIXT_PHASE_SCORE ? o->evaluation_capacity
+                                                : 0,
+        .balance_weight = o->balance_coefficient / routers,
+        .device_weight = o->device_balance_coefficient / routers,
+        .z_weight = o->z_coefficient / routers};
 }
 
 /* What the loss of a layer counts over a whole step. */
@@ -64,7 +69,8 @@ static mixt_outputs decide(mixt_builder *b, mixt_value_id x, int layer)
                      {ROUTE_TOKENS, by_token ? g->tokens : MIXT_NO_VALUE},
                      {ROUTE_BALANCE, g->balance},
                      {ROUTE_FIRST, by_document ? g->first : MIXT_NO_VALUE}, {ROUTE_DRAW, g->draw},
-                     {ROUTE_SEEN, g->seen[g->moe_layers]});
+                     {ROUTE_SEEN, g->seen[g->moe_layers]},
+                     {ROUTE_VARIANT, attributes.variants == NULL ? MIXT_NO_VALUE : g->sequence});
 }
 
 /* The route record, whose counts, losses and finite rows are read after every step. */

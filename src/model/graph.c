@@ -101,7 +101,9 @@ static void declare(mixt_builder *b)
     g->balance = train && r->adaptive_balance
                      ? mixt_plan_input(b->plan, "balance", mixt_shape_static(1, o->layers, 0, 0))
                      : MIXT_NO_VALUE;
-    int64_t positions = generate ? g->options.cache_capacity : g->options.window;
+    int64_t positions = !generate                  ? g->options.window
+                        : g->options.rope_rows > 0 ? g->options.rope_rows
+                                                   : g->options.cache_capacity;
     g->rope = mixt_plan_state(b->plan, "rope", mixt_shape_static(2, positions, o->rope.dims, 0));
     for (int i = 0; i < b->model->parameter_count; i++) {
         const mixt_parameter *p = &b->model->parameters[i];
@@ -130,6 +132,7 @@ static void forward(mixt_builder *b)
     for (int layer = 0; layer < o->layers; layer++) {
         x = mixt_build_block(b, x, layer);
     }
+    g->head = b->plan->record_count;
     if (g->options.phase == MIXT_PHASE_GENERATE) {
         x = BUILD(b, MIXT_OP_take, none, {TAKE_X, x}, {TAKE_ROWS, g->take});
         g->logits =

@@ -129,6 +129,12 @@ typedef struct mixt_graph_options {
     bool keep_logits;       /* score: loss logits stay readable */
     bool keep_routes;       /* route records stay readable */
     bool merged;            /* experts' matrices come with their adapters in them */
+    /* generate: [layers, sequences], the router of each sequence in each layer (NULL: the layer's),
+     * and the most experts that one chooses (0: as many as the layer's) */
+    const mixt_router_spec *const *routers;
+    int chosen;
+    int64_t
+        rope_rows; /* generate: of the RoPE table, by which positions count (0: cache_capacity) */
 } mixt_graph_options;
 
 /* A state that lives from call to call: a row for each position of the cache's pages. */
@@ -160,6 +166,7 @@ typedef struct mixt_graph {
     mixt_value_id rope;           /* state: real [P, rope.dims] */
     mixt_value_id nll;            /* real [T] */
     mixt_value_id logits;         /* [T, V] (train, score) or [takes, V] (generate) */
+    int head;                     /* the first record behind the layers */
     mixt_value_id *parameters;    /* of each parameter of the model */
     mixt_graph_cache *caches;     /* what generation remembers of each position, all layers' */
     int cache_count;
@@ -202,8 +209,11 @@ void mixt_rope_table(const mixt_model_options *options, int64_t first, int64_t c
  * columns have enough. */
 mixt_status mixt_rope_create(const mixt_model *model, const mixt_backend *backend,
                              int64_t positions, mixt_device_memory *table, mixt_error *error);
-/* Writes rows [first, first + count) of a sequence of first + count positions into it. */
-mixt_status mixt_rope_update(const mixt_model *model, int64_t first, int64_t count,
+/* Writes positions [first, first + count) of a sequence of `length` into rows from `row` on. */
+typedef struct mixt_rope_rows {
+    int64_t first, count, length, row;
+} mixt_rope_rows;
+mixt_status mixt_rope_update(const mixt_model *model, const mixt_rope_rows *rows,
                              mixt_device_memory *table, mixt_error *error);
 
 #endif

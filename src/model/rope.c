@@ -248,16 +248,16 @@ mixt_status mixt_rope_create(const mixt_model *model, const mixt_backend *backen
     return status;
 }
 
-mixt_status mixt_rope_update(const mixt_model *model, int64_t first, int64_t count,
+mixt_status mixt_rope_update(const mixt_model *model, const mixt_rope_rows *of,
                              mixt_device_memory *memory, mixt_error *error)
 {
     size_t bytes;
-    void *rows = rows_of(model, count, sizeof(float), &bytes, error);
+    void *rows = rows_of(model, of->count, sizeof(float), &bytes, error);
     if (rows == NULL) {
         return MIXT_ERROR_MEMORY;
     }
-    mixt_rope_table(&model->options, first, count, first + count, sizeof(float), rows);
-    mixt_device_memory_write(memory, bytes / (size_t)count * (size_t)first, rows, bytes);
+    mixt_rope_table(&model->options, of->first, of->count, of->length, sizeof(float), rows);
+    mixt_device_memory_write(memory, bytes / (size_t)of->count * (size_t)of->row, rows, bytes);
     free(rows);
     return MIXT_OK;
 }

@@ -100,15 +100,19 @@ typedef struct mixt_attributes {
     int64_t positions; /* attention: most of a sequence in a cache, for its cost (0: all) */
     bool exact;        /* linear: exact fp32 product whatever the mode */
     const struct mixt_router_spec *router; /* route */
-    double balance_weight;                 /* route: coefficient / layers of the balance loss */
-    double device_weight;                  /* route: the same of the loss over balance groups */
-    double z_weight;                       /* route: coefficient / layers of the z-loss */
-    bool training;                         /* route: what is done in training alone */
-    double capacity;                       /* route: mixt_router_capacity's factor */
-    int segment;                           /* pool: tokens of one, 0: whole documents */
-    double jitter;                         /* jitter: how far from 1 */
-    const mixt_adamw_arguments *adamw;     /* adamw: the step */
-    const mixt_muon_arguments *muon;       /* muon: the step */
+    /* route: those that ROUTE_VARIANT numbers, which differ from `router` in what
+     * mixt_model_change_routing changes. The owner may put others in their places between runs. */
+    const struct mixt_router_spec *const *variants;
+    int columns;                       /* route: of the record, where variants choose more (0) */
+    double balance_weight;             /* route: coefficient / layers of the balance loss */
+    double device_weight;              /* route: the same of the loss over balance groups */
+    double z_weight;                   /* route: coefficient / layers of the z-loss */
+    bool training;                     /* route: what is done in training alone */
+    double capacity;                   /* route: mixt_router_capacity's factor */
+    int segment;                       /* pool: tokens of one, 0: whole documents */
+    double jitter;                     /* jitter: how far from 1 */
+    const mixt_adamw_arguments *adamw; /* adamw: the step */
+    const mixt_muon_arguments *muon;   /* muon: the step */
 } mixt_attributes;
 
 /* Given to a shape rule: in[] filled, out[] and workspaces to fill. `capacity` tokens. */

@@ -6,12 +6,12 @@ static void choose_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    const mixt_router_spec *spec = call->attributes->router;
-    int experts = spec->experts;
+    int experts = call->attributes->router->experts;
     real scores[MIXT_EXPERTS_MAX], log_sum;
     int32_t order[MIXT_EXPERTS_MAX];
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
+        const mixt_router_spec *spec = mixt_router_of_row(call, t);
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
         int32_t *ids = (int32_t *)call->out[ROUTE_IDS] + t * experts;
         int left = 0;
@@ -21,9 +21,7 @@ static void choose_rows(void *context, int64_t item, int thread)
                 ids[left++] = order[j];
             }
         }
-        for (; left < experts; left++) {
-            ids[left] = -1;
-        }
+        mixt_route_fill(call, left, ids);
         bool finite =
             MIXT_REAL(mixt_row_scores)(mixt_kernels_of(call), spec, logits, scores, &log_sum);
         MIXT_REAL(mixt_weigh_row)(call, t, finite ? scores : NULL);

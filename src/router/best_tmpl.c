@@ -122,15 +122,18 @@ static void choose_rows(void *context, int64_t item, int thread)
     const mixt_call *call = context;
     const mixt_kernels *kernels = mixt_kernels_of(call);
     const mixt_router_spec *spec = call->attributes->router;
-    int experts = spec->experts, chosen = spec->chosen;
+    int experts = spec->experts;
+    int64_t columns = call->out_shape[ROUTE_IDS].size[1];
     bool after = spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX;
     real scores[MIXT_EXPERTS_MAX], biased[MIXT_EXPERTS_MAX], log_sum;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
         const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
-        int32_t *ids = (int32_t *)call->out[ROUTE_IDS] + t * chosen;
+        const mixt_router_spec *row_spec = mixt_router_of_row(call, t);
+        int32_t *ids = (int32_t *)call->out[ROUTE_IDS] + t * columns;
+        mixt_route_fill(call, row_spec->chosen, ids);
         if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
-            MIXT_REAL(mixt_best_row)(spec, logits, ids);
+            MIXT_REAL(mixt_best_row)(row_spec, logits, ids);
             MIXT_REAL(mixt_weigh_row)(call, t, NULL);
             continue;
         }
@@ -141,7 +144,7 @@ static void choose_rows(void *context, int64_t item, int thread)
         } else if (spec->options.groups > 0 && !after) {
             by = scores; /* sums of scores are not in the order of sums of logits */
         }
-        MIXT_REAL(mixt_best_row)(spec, by, ids);
+        MIXT_REAL(mixt_best_row)(row_spec, by, ids);
         MIXT_REAL(mixt_weigh_row)(call, t, scores);
     }
 }

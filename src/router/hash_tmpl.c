@@ -37,16 +37,19 @@ static void choose_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const mixt_call *call = context;
-    const mixt_router_spec *spec = call->attributes->router;
+    int64_t experts = call->attributes->router->experts,
+            columns = call->out_shape[ROUTE_IDS].size[1];
     const int32_t *tokens = call->in[ROUTE_TOKENS];
     real scores[MIXT_EXPERTS_MAX], log_sum;
     mixt_range range = mixt_chunk(call->tokens, MIXT_ROWS, item);
     for (int64_t t = range.begin; t < range.end; t++) {
-        const real *logits = (const real *)call->out[ROUTE_SCORES] + t * spec->experts;
+        const mixt_router_spec *spec = mixt_router_of_row(call, t);
+        const real *logits = (const real *)call->out[ROUTE_SCORES] + t * experts;
+        int32_t *ids = (int32_t *)call->out[ROUTE_IDS] + t * columns;
         bool finite =
             MIXT_REAL(mixt_row_scores)(mixt_kernels_of(call), spec, logits, scores, &log_sum);
-        choose_ids(spec, call->layer, tokens[t],
-                   (int32_t *)call->out[ROUTE_IDS] + t * spec->chosen);
+        choose_ids(spec, call->layer, tokens[t], ids);
+        mixt_route_fill(call, spec->chosen, ids);
         MIXT_REAL(mixt_weigh_row)(call, t, finite ? scores : NULL);
     }
 }

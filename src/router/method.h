@@ -43,6 +43,22 @@ const mixt_router_method *mixt_router_method_of(const mixt_router_spec *spec);
     void mixt_##name##_gradient_f64(const mixt_call *call, double *d_logits);
 #include "router/methods.def"
 
+/* How row t of a call is decided: as the layer does, or by a variant of its own. Methods ask this
+ * for each row, and leave -1 in the columns behind the experts that they chose. */
+static inline const mixt_router_spec *mixt_router_of_row(const mixt_call *call, int64_t t)
+{
+    const int32_t *variant = call->in[ROUTE_VARIANT];
+    return variant == NULL ? call->attributes->router : call->attributes->variants[variant[t]];
+}
+
+/* -1 behind the `chosen` ids of a row. */
+static inline void mixt_route_fill(const mixt_call *call, int chosen, int32_t *ids)
+{
+    for (int64_t j = chosen; j < call->out_shape[ROUTE_IDS].size[1]; j++) {
+        ids[j] = -1;
+    }
+}
+
 /* For methods that weigh what they chose by the router's scores (weigh_tmpl.c): ROUTE_WEIGHTS of
  * row t from its ids and its scores [E] (NULL: it is not finite), and a method's gradient as a
  * whole. */

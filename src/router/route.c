@@ -286,6 +286,17 @@ int64_t mixt_route_broken(const mixt_route *route, int64_t *first)
     return count;
 }
 
+/* Columns of ids, weights and place, and of rows in expert order. */
+static void width_of(const mixt_attributes *attributes, int *columns, int *rows)
+{
+    bool training = attributes->training;
+    *columns = mixt_router_width(attributes->router, training);
+    *rows = mixt_router_rows(attributes->router, training);
+    if (attributes->columns > *columns) {
+        *columns = *rows = attributes->columns;
+    }
+}
+
 /* The optional inputs that are integers, and the factors of the balance loss. */
 static mixt_status expect_integers(const mixt_shape_request *request, mixt_error *error)
 {
@@ -304,6 +315,7 @@ static mixt_status expect_integers(const mixt_shape_request *request, mixt_error
         {ROUTE_DRAW, draws, mixt_shape_static(1, MIXT_DRAWS, 0, 0), "route: draw"},
         {ROUTE_SEEN, training && spec->options.balance_scope == MIXT_BALANCE_OVER_STEP,
          mixt_shape_static(1, spec->experts, 0, 0), "route: seen"},
+        {ROUTE_VARIANT, request->attributes->variants != NULL, rows, "route: variant"},
     };
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
         const mixt_shape *have = &request->in[inputs[i].slot];
@@ -342,19 +354,27 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
     }
     MIXT_TRY(expect_integers(request, error));
     bool training = request->attributes->training;
+    if (training && (request->attributes->variants != NULL || request->attributes->columns > 0)) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: rows are routed alike in training");
+    }
+    if (request->attributes->columns > spec->experts) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "router: %d columns for %d experts",
+                         request->attributes->columns, spec->experts);
+    }
+    int columns, room;
+    width_of(request->attributes, &columns, &room);
     for (int j = 0; j < spec->chosen && spec->forced != NULL && training; j++) {
         if (spec->forced[j] >= 0 && mixt_router_width(spec, training) != spec->chosen) {
             return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                              "router: experts that choose their tokens cannot be forced on them");
         }
     }
-    mixt_shape choices = mixt_shape_tokens(tokens, 1, mixt_router_width(spec, training));
+    mixt_shape choices = mixt_shape_tokens(tokens, 1, columns);
     request->out[ROUTE_IDS] = mixt_shape_integers(choices);
     request->out[ROUTE_WEIGHTS] = choices;
     request->out[ROUTE_COUNTS] = mixt_shape_integers(mixt_shape_static(1, experts, 0, 0));
     request->out[ROUTE_OFFSETS] = mixt_shape_integers(mixt_shape_static(1, experts + 1, 0, 0));
-    request->out[ROUTE_ORDER] =
-        mixt_shape_integers(mixt_shape_tokens(tokens, mixt_router_rows(spec, training), 0));
+    request->out[ROUTE_ORDER] = mixt_shape_integers(mixt_shape_tokens(tokens, room, 0));
     request->out[ROUTE_PLACE] = mixt_shape_integers(choices);
     request->out[ROUTE_SCORES] = mixt_shape_tokens(tokens, 1, experts);
     request->out[ROUTE_FINITE] = mixt_shape_integers(mixt_shape_tokens(tokens, 1, 0));

@@ -40,7 +40,7 @@ static void row_weights(const mixt_kernels *kernels, const mixt_router_spec *spe
 
 void MIXT_REAL(mixt_weigh_row)(const mixt_call *call, int64_t t, const real *scores)
 {
-    const mixt_router_spec *spec = call->attributes->router;
+    const mixt_router_spec *spec = mixt_router_of_row(call, t);
     int64_t columns = call->out_shape[ROUTE_IDS].size[1];
     bool after = spec->options.score == MIXT_SCORE_TOP_K_SOFTMAX;
     const real *logits = (const real *)call->out[ROUTE_SCORES] + t * spec->experts;
