@@ -510,6 +510,14 @@ static void feed_alone(const mixt_model *model, mixt_session *session, int seque
     require(mixt_session_feed(session, tokens, (size_t)count, &error), &error);
 }
 
+static mixt_cache_type cache_of(mixt_type type)
+{
+    return type == MIXT_TYPE_F16    ? MIXT_CACHE_F16
+           : type == MIXT_TYPE_BF16 ? MIXT_CACHE_BF16
+           : type == MIXT_TYPE_Q8_0 ? MIXT_CACHE_Q8_0
+                                    : MIXT_CACHE_F32;
+}
+
 /* Every sequence of the plan beside the others and alone in a session. */
 static void check_model(mixt_context *context, const mixt_model *model, mixt_type type)
 {
@@ -518,7 +526,8 @@ static void check_model(mixt_context *context, const mixt_model *model, mixt_typ
     mixt_session *sessions[SEQUENCES];
     mixt_error error = MIXT_ERROR_INIT;
     for (int i = 0; i < SEQUENCES; i++) {
-        require(mixt_session_create_typed(context, model, POSITIONS, type, &sessions[i], &error),
+        require(mixt_session_create_typed(context, model, POSITIONS, cache_of(type), &sessions[i],
+                                          &error),
                 &error);
     }
     runner r;
@@ -591,7 +600,7 @@ static void blocks_give_a_sequence_its_bits(void **state)
     options.head_dim = 48; /* two heads are whole blocks, one is not */
     model = test_new_model(&options, 0);
     assert_int_equal(
-        mixt_session_create_typed(context, model, 64, MIXT_TYPE_Q8_0, &session, &error),
+        mixt_session_create_typed(context, model, 64, MIXT_CACHE_Q8_0, &session, &error),
         MIXT_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "heads of 48 values are not whole blocks of 32, which a "
                                           "cache of Q8_0 has"));

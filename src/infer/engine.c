@@ -1,0 +1,322 @@
+/* Engines: options, plans and memory. Two plans share cache and weights: one for many rows, one for
+ * as many as there are sequences that generate; both give a row the same bits. The weights of a
+ * model that was made here are packed once into the order the kernels read; those of an opened one
+ * are read where its files are mapped. */
+#include "infer/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/arithmetic.h"
+
+#define CONTEXT_USUAL 4096 /* positions where the caller leaves the choice */
+#define CONTEXT_MOST (1 << 24)
+#define SEQUENCES_MOST 4096
+#define BATCH_MOST 65536
+#define BATCH_LEAST 32 /* rows of the larger plan where there is no memory for more */
+#define LOGITS_USUAL 32
+
+mixt_engine_options mixt_engine_options_default(void)
+{
+    return (mixt_engine_options){.sequences = 8, .batch_tokens = 512};
+}
+
+static void free_runner(mixt_runner *r)
+{
+    mixt_instance_free(r->instance);
+    mixt_graph_free(r->graph);
+    *r = (mixt_runner){0};
+}
+
+void mixt_engine_free(mixt_engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    assert(engine->oldest == NULL);
+    free_runner(&engine->many);
+    free_runner(&engine->few);
+    mixt_weights_free(engine->weights);
+    mixt_device_memory_free(&engine->cache);
+    mixt_device_memory_free(&engine->rope);
+    mixt_batch_free(&engine->batch);
+    mixt_page_pool_free(engine->pool);
+    for (mixt_variant *v = engine->variants, *next; v != NULL; v = next) {
+        next = v->next;
+        mixt_routing_free(v->routing);
+        free(v);
+    }
+    free(engine->page);
+    free(engine->routers);
+    free(engine->lines);
+    free(engine->pieces);
+    free(engine->logits);
+    free(engine->route_ids);
+    free(engine->route_weights);
+    free(engine);
+}
+
+static mixt_status check_range(const mixt_engine *engine, const char *what, int64_t value,
+                               int64_t least, int64_t most, mixt_error *error)
+{
+    return value >= least && value <= most
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %s %lld is not in %lld..%lld",
+                           engine->name, what, (long long)value, (long long)least, (long long)most);
+}
+
+/* Checks the options and puts what they mean in the place of zeros. */
+static mixt_status fill_options(mixt_engine *engine, mixt_error *error)
+{
+    mixt_engine_options *o = &engine->options;
+    const mixt_model_options *model = &engine->model->options;
+    const int64_t block = MIXT_ATTENTION_BLOCK, rows_most = (int64_t)INT32_MAX / block * block;
+    MIXT_TRY(check_range(engine, "context", o->context_length, 0, CONTEXT_MOST, error));
+    MIXT_TRY(check_range(engine, "number of sequences", o->sequences, 1, SEQUENCES_MOST, error));
+    MIXT_TRY(check_range(engine, "batch of tokens", o->batch_tokens, 1, BATCH_MOST, error));
+    if (o->context_length == 0) {
+        o->context_length = (int)mixt_least(model->context_length, CONTEXT_USUAL);
+    }
+    int64_t each = mixt_divide_up(o->context_length, block) * block;
+    if (o->positions == 0) {
+        o->positions = mixt_least(each * o->sequences, rows_most);
+    }
+    MIXT_TRY(check_range(engine, "number of cached positions", o->positions, 1, rows_most, error));
+    o->positions = mixt_divide_up(o->positions, block) * block;
+    o->batch_tokens = (int)mixt_least(
+        o->batch_tokens, mixt_least(o->positions, (int64_t)o->context_length * o->sequences));
+    if (o->logits_rows == 0) {
+        o->logits_rows = (int)mixt_least(mixt_most(o->sequences, LOGITS_USUAL), o->batch_tokens);
+    }
+    MIXT_TRY(check_range(engine, "number of rows with logits", o->logits_rows, 1, o->batch_tokens,
+                         error));
+    MIXT_TRY(check_range(engine, "cache type", (int64_t)o->cache_type, MIXT_CACHE_F32,
+                         MIXT_CACHE_Q8_0, error));
+    for (int layer = 0; layer < model->layers; layer++) {
+        size_t chosen = (size_t)mixt_model_router(engine->model, layer)->chosen;
+        engine->chosen = chosen > engine->chosen ? chosen : engine->chosen;
+    }
+    int experts = mixt_options_routed(model);
+    MIXT_TRY(check_range(engine, "number of experts of a token", o->experts_per_token_max, 0,
+                         experts, error));
+    engine->chosen = (size_t)mixt_most((int64_t)engine->chosen, o->experts_per_token_max);
+    return MIXT_OK;
+}
+
+/* The model's own routing, as it is now, and the table of routers with nothing in it. */
+static mixt_status create_routing(mixt_engine *engine, mixt_error *error)
+{
+    size_t places = (size_t)engine->options.sequences;
+    size_t layers = (size_t)engine->model->options.layers;
+    engine->variants = calloc(1, sizeof *engine->variants);
+    engine->routers = calloc(layers * places, sizeof *engine->routers);
+    engine->lines = calloc(places, sizeof *engine->lines);
+    engine->pieces = calloc(places, sizeof *engine->pieces);
+    if (engine->variants == NULL || engine->routers == NULL || engine->lines == NULL ||
+        engine->pieces == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", engine->name);
+    }
+    engine->variants->number = engine->variant_count++;
+    return mixt_routing_create(engine->model, NULL, &engine->variants->routing, error);
+}
+
+static mixt_status create_runner(mixt_engine *engine, int64_t tokens, mixt_runner *r,
+                                 mixt_error *error)
+{
+    static const mixt_type types[] = {[MIXT_CACHE_F32] = MIXT_TYPE_F32,
+                                      [MIXT_CACHE_F16] = MIXT_TYPE_F16,
+                                      [MIXT_CACHE_BF16] = MIXT_TYPE_BF16,
+                                      [MIXT_CACHE_Q8_0] = MIXT_TYPE_Q8_0};
+    const mixt_engine_options *o = &engine->options;
+    mixt_matmul matmul = mixt_context_matmul(engine->context);
+    const mixt_device *device = &engine->context->device;
+    mixt_graph_options options = {
+        .phase = MIXT_PHASE_GENERATE,
+        .capacity = tokens,
+        .cache_capacity = o->context_length,
+        .sequences = o->sequences,
+        .cache_pages = o->positions / MIXT_ATTENTION_BLOCK,
+        .takes = o->logits_rows,
+        .cache_type = types[o->cache_type],
+        .real_size = sizeof(float),
+        .keep_routes = true,
+        .merged = mixt_weights_merge(engine->model, device, matmul),
+        .routers = engine->moe_layers > 0 ? engine->routers : NULL,
+        .chosen = o->experts_per_token_max,
+        .rope_rows = engine->rope_by_length ? tokens : 0,
+    };
+    MIXT_TRY(mixt_graph_create(engine->model, &options, &r->graph, error));
+    return mixt_instance_create(r->graph->plan, device, matmul, &r->instance, error);
+}
+
+static mixt_status create_many(mixt_engine *engine, mixt_error *error)
+{
+    for (int *rows = &engine->options.batch_tokens;; *rows /= 2) {
+        mixt_error local = MIXT_ERROR_INIT;
+        engine->options.logits_rows = (int)mixt_least(engine->options.logits_rows, *rows);
+        mixt_status status = create_runner(engine, *rows, &engine->many, &local);
+        if (status != MIXT_ERROR_MEMORY || *rows / 2 < BATCH_LEAST) {
+            return status == MIXT_OK ? MIXT_OK : mixt_fail(error, status, "%s", local.message);
+        }
+        free_runner(&engine->many);
+    }
+}
+
+static mixt_status create_cache(mixt_engine *engine, const mixt_backend *backend, mixt_error *error)
+{
+    const mixt_graph *g = engine->many.graph;
+    size_t bytes = mixt_graph_cache_bytes(g), most = 1;
+    mixt_error inner = MIXT_ERROR_INIT;
+    if (bytes > SIZE_MAX / 4) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: a cache of %lld positions is too large",
+                         engine->name, (long long)engine->options.positions);
+    }
+    if (mixt_device_memory_reserve(backend, bytes, &engine->cache, &inner) != MIXT_OK) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for %.1f MB of cache",
+                         engine->name, (double)bytes / 1e6);
+    }
+    engine->count.cache_bytes = bytes;
+    for (int i = 0; i < g->cache_count; i++) {
+        size_t page = g->caches[i].bytes / (size_t)g->options.cache_pages;
+        most = page > most ? page : most;
+    }
+    engine->page = malloc(most);
+    return engine->page != NULL
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", engine->name);
+}
+
+static mixt_status allocate(mixt_engine *engine, mixt_error *error)
+{
+    const mixt_model *model = engine->model;
+    const mixt_backend *backend = mixt_device_backend(&engine->context->device, sizeof(float));
+    MIXT_TRY(create_cache(engine, backend, error));
+    MIXT_TRY(mixt_rope_create(
+        model, backend, engine->rope_by_length ? engine->options.batch_tokens : engine->capacity,
+        &engine->rope, error));
+    MIXT_TRY(mixt_batch_create_paged(engine->many.graph, &engine->batch, error));
+    return mixt_page_pool_create(engine->options.positions / MIXT_ATTENTION_BLOCK, engine->sharing,
+                                 &engine->pool, error);
+}
+
+static mixt_status bind(mixt_engine *engine, mixt_runner *r, mixt_error *error)
+{
+    const mixt_graph *g = r->graph;
+    static const float scale[2] = {0}; /* of losses, which generation does not have */
+    size_t offset = 0;
+    mixt_instance_write(r->instance, g->scale, scale, sizeof scale);
+    mixt_instance_bind(r->instance, g->rope, &engine->rope, 0);
+    for (int i = 0; i < g->cache_count; i++) {
+        mixt_instance_bind(r->instance, g->caches[i].value, &engine->cache, offset);
+        offset += g->caches[i].bytes;
+    }
+    return mixt_weights_bind(engine->weights, g, r->instance, error);
+}
+
+static mixt_status build(mixt_engine *engine, mixt_error *error)
+{
+    const mixt_context *context = engine->context;
+    const mixt_model *model = engine->model;
+    const mixt_router_options *router = &model->options.router;
+    MIXT_TRY(fill_options(engine, error));
+    engine->capacity = engine->options.context_length;
+    engine->moe_layers = (size_t)mixt_model_moe_layers(model);
+    engine->rope_by_length = mixt_rope_by_length(&model->options, engine->capacity);
+    engine->whole_first =
+        engine->moe_layers > 0 && router->unit != MIXT_UNIT_TOKEN && router->segment == 0;
+    engine->sharing =
+        !engine->options.no_sharing && !engine->rope_by_length && !engine->whole_first;
+    MIXT_TRY(create_routing(engine, error));
+    MIXT_TRY(create_many(engine, error));
+    MIXT_TRY(create_runner(engine,
+                           mixt_least(engine->options.sequences, engine->options.batch_tokens),
+                           &engine->few, error));
+    MIXT_TRY(allocate(engine, error));
+    MIXT_TRY(mixt_weights_create(model, &context->device, &engine->weights, error));
+    MIXT_TRY(mixt_weights_pack(engine->weights, mixt_context_matmul(context), error));
+    MIXT_TRY(bind(engine, &engine->many, error));
+    return bind(engine, &engine->few, error);
+}
+
+mixt_status mixt_engine_build(mixt_context *context, const mixt_model *model,
+                              const mixt_engine_options *options, const char *name,
+                              mixt_engine **result, mixt_error *error)
+{
+    *result = NULL;
+    mixt_engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", name);
+    }
+    engine->context = context;
+    engine->model = model;
+    engine->options = *options;
+    engine->name = name;
+    mixt_status status = build(engine, error);
+    if (status != MIXT_OK) {
+        mixt_engine_free(engine);
+        return status;
+    }
+    *result = engine;
+    return MIXT_OK;
+}
+
+mixt_status mixt_engine_create(mixt_context *context, const mixt_model *model,
+                               const mixt_engine_options *options, mixt_engine **engine,
+                               mixt_error *error)
+{
+    mixt_engine_options usual = mixt_engine_options_default();
+    *engine = NULL;
+    options = options == NULL ? &usual : options;
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_engine_options, options, error));
+    return mixt_engine_build(context, model, options, "engine", engine, error);
+}
+
+void mixt_engine_describe_options(const mixt_engine *engine, mixt_engine_options *options)
+{
+    *options = engine->options;
+    options->experts_per_token_max = (int)engine->chosen;
+}
+
+mixt_status mixt_engine_make_room(mixt_engine *engine, const mixt_sequence_options *options,
+                                  mixt_error *error)
+{
+    size_t logits = (size_t)engine->options.logits_rows * (size_t)engine->model->options.vocab_size;
+    size_t routes = (size_t)engine->options.batch_tokens * engine->moe_layers * engine->chosen + 1;
+    if (options->all_logits && engine->logits == NULL) {
+        engine->logits = malloc(logits * sizeof *engine->logits);
+    }
+    if (options->routes && engine->route_weights == NULL) {
+        free(engine->route_ids);
+        engine->route_ids = malloc(routes * sizeof *engine->route_ids);
+        engine->route_weights =
+            engine->route_ids != NULL ? malloc(routes * sizeof *engine->route_weights) : NULL;
+    }
+    return (options->all_logits && engine->logits == NULL) ||
+                   (options->routes && engine->route_weights == NULL)
+               ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for logits and experts",
+                           engine->name)
+               : MIXT_OK;
+}
+
+size_t mixt_engine_waiting(const mixt_engine *engine)
+{
+    size_t count = 0;
+    for (const mixt_sequence *s = engine->oldest; s != NULL; s = s->next) {
+        count += mixt_sequence_has_work(s);
+    }
+    return count;
+}
+
+void mixt_engine_describe(const mixt_engine *engine, mixt_engine_statistics *statistics)
+{
+    *statistics = engine->count;
+    statistics->pages = mixt_page_pool_size(engine->pool);
+    statistics->pages_used = mixt_page_pool_used(engine->pool);
+    statistics->pages_kept = mixt_page_pool_kept(engine->pool);
+    for (const mixt_sequence *s = engine->oldest; s != NULL; s = s->next) {
+        bool work = mixt_sequence_has_work(s);
+        statistics->sequences++;
+        statistics->running += work && s->admitted;
+        statistics->waiting += work && !s->admitted;
+    }
+}

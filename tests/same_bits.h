@@ -1,0 +1,44 @@
+/* Requests whose results are known from a session that has nothing beside it, and random schedules
+ * of many of them through one engine: every row that it hands out is compared, bit by bit. */
+#ifndef MIXT_TESTS_SAME_BITS_H
+#define MIXT_TESTS_SAME_BITS_H
+
+#include "mixt.h"
+
+#define SAME_TEXT 200 /* tokens of a text */
+#define SAME_TEXTS 5
+#define SAME_ROUTINGS 5
+
+/* What is known of a text with a routing: logits and experts behind each token, where `known`. */
+typedef struct same_request {
+    int text, routing;
+    int chosen; /* columns of ids and weights */
+    bool known[SAME_TEXT];
+    float *logits; /* [SAME_TEXT, vocab_size] */
+    int32_t *ids;  /* [SAME_TEXT, moe_layers, chosen] */
+    float *weights;
+} same_request;
+
+/* A kind of model, its texts, what each gives. */
+typedef struct same_bits {
+    const char *name;
+    mixt_model *model;
+    int vocab_size, moe_layers;
+    bool by_feed; /* what is remembered depends on what is fed at once */
+    int first;    /* of a text, fed at once; the rest token by token unless by_feed */
+    int32_t tokens[SAME_TEXTS][SAME_TEXT];
+    bool ends[SAME_TEXTS][SAME_TEXT]; /* whether a feed ends with this token, where that counts */
+    same_request requests[SAME_TEXTS * SAME_ROUTINGS];
+    int request_count;
+} same_bits;
+
+/* make: the same new model at each call. */
+void same_bits_prepare(same_bits *bits, const char *name, mixt_model *(*make)(const void *),
+                       const void *user);
+void same_bits_free(same_bits *bits);
+/* Random engines and schedules until `pairs` rows were compared; says what differs. */
+void same_bits_run(const same_bits *bits, uint64_t seed, uint64_t pairs);
+/* The number of rows that were compared so far in this program. */
+uint64_t same_bits_compared(void);
+
+#endif
