@@ -367,6 +367,10 @@ check-options: deps-test ## COUNT (10000) random option sets (SEED): refused at 
 KILLS  ?= 1000
 STUDY_KILLS ?= 100
 FAULTS ?= 0
+check-same-bits: deps-test ## COUNT (10000) results of sequences in random schedules against each alone: all families, ways to route
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/tests/test_engine
+	@MIXT_SAME_BITS=$(COUNT) $(BUILD)/tests/test_engine
+
 check-kill: deps-test ## KILLS (1000) random kill -9 during training, STUDY_KILLS (100) in a study: nothing lost, every bit the same
 	@+$(MAKE) --no-print-directory $(PARALLEL) tests
 	@tests/fault/kill_train.sh $(KILLS) 1 $(BUILD)

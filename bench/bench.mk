@@ -1,5 +1,6 @@
 # Programs that time parts of the library; none is part of `make check`.
-BENCH_PROGRAMS := $(BUILD)/bench/gemm $(BUILD)/bench/matrix $(BUILD)/bench/real_shapes
+BENCH_PROGRAMS := $(BUILD)/bench/gemm $(BUILD)/bench/matrix $(BUILD)/bench/real_shapes $(BUILD)/bench/random_model \
+                  $(BUILD)/bench/many_sequences
 bench-build: $(BENCH_PROGRAMS) ## all of them
 
 .PHONY: bench-build
@@ -22,6 +23,17 @@ $(BUILD)/bench/real_shapes: $(BUILD)/bench/real_shapes.o $(LIBRARY)
 bench-shapes: $(BUILD)/bench/real_shapes ## the generator of GGUF files of real shapes with random weights
 
 .PHONY: bench-shapes
+
+$(BUILD)/bench/random_model: $(BUILD)/bench/random_model.o $(LIBRARY)
+	$(LINK) -o $@ $^ $(LIBS)
+
+$(BUILD)/bench/many_sequences: $(BUILD)/bench/many_sequences.o $(LIBRARY)
+	$(LINK) -o $@ $^ $(LIBS)
+
+bench-many: $(BUILD)/bench/many_sequences ## sequences decoded together against one; FILE=GGUF TOKENS=n PROMPT=n THREADS=n
+	$(BUILD)/bench/many_sequences $(FILE) $(or $(TOKENS),64) $(or $(PROMPT),64) $(or $(THREADS),0)
+
+.PHONY: bench-many
 
 $(BUILD)/bench/matrix: $(BUILD)/bench/matrix.o $(LIBRARY)
 	$(LINK) -o $@ $^ $(LIBS)

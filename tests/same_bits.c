@@ -15,11 +15,11 @@
 #define SEQUENCES 12 /* that exist at once */
 #define PAGE 64
 
-static uint64_t compared;
+static same_bits_counts counts;
 
-uint64_t same_bits_compared(void)
+same_bits_counts same_bits_count(void)
 {
-    return compared;
+    return counts;
 }
 
 static void require(mixt_status status, const char *name, const mixt_error *error)
@@ -72,7 +72,7 @@ static mixt_status change_sequence(mixt_sequence *sequence, int routing, mixt_er
 /* Texts that begin as the first does, for so long. */
 static void write_texts(same_bits *bits)
 {
-    static const int alike[SAME_TEXTS] = {0, 64, 100, 130, 199};
+    static const int alike[SAME_TEXTS] = {0, 64, 100, 130, 149};
     mixt_random_key key = {5, MIXT_RANDOM_DATA, 0};
     for (int text = 0; text < SAME_TEXTS; text++) {
         for (int i = 0, end = bits->first; i < SAME_TEXT; i++) {
@@ -142,6 +142,9 @@ void same_bits_prepare(same_bits *bits, const char *name, mixt_model *(*make)(co
         mixt_error error = MIXT_ERROR_INIT;
         mixt_status status = change_model(model, routing, &error);
         for (int text = 0; text < SAME_TEXTS && status == MIXT_OK; text++) {
+            if (routing > 0 && text > 0 && text != routing) {
+                continue; /* two texts of each are enough */
+            }
             same_request *r = &bits->requests[bits->request_count++];
             *r = (same_request){.text = text, .routing = routing};
             expect(bits, context, model, r);
@@ -287,7 +290,7 @@ static void same_rows(const same_bits *bits, running *r)
             fail_msg("%s: text %d, routing %d: other logits behind token %zu", bits->name,
                      request->text, request->routing, position);
         }
-        compared += request->known[position];
+        counts.compared += request->known[position];
     }
     if (rows.logits_count > 0 && r->expected == r->length) {
         assert_memory_equal(mixt_sequence_logits(r->sequence),
@@ -338,6 +341,8 @@ static void end(schedule *s)
     assert_int_equal(count.pages_used, 0);
     assert_int_equal(count.sequences, 0);
     assert_true(count.pages_kept <= count.pages);
+    counts.found += count.found_positions;
+    counts.preemptions += count.preemptions;
     mixt_engine_free(s->engine);
 }
 
@@ -373,9 +378,9 @@ static void run(const same_bits *bits, mixt_context *context, uint64_t seed)
 
 void same_bits_run(const same_bits *bits, uint64_t seed, uint64_t pairs)
 {
-    uint64_t before = compared;
+    uint64_t before = counts.compared;
     mixt_context *contexts[] = {test_context(1, NULL), test_context(2, NULL)};
-    for (uint64_t i = 0; compared - before < pairs; i++) {
+    for (uint64_t i = 0; counts.compared - before < pairs; i++) {
         run(bits, contexts[i % 2], seed + i);
     }
     mixt_context_free(contexts[0]);

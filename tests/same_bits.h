@@ -5,7 +5,7 @@
 
 #include "mixt.h"
 
-#define SAME_TEXT 200 /* tokens of a text */
+#define SAME_TEXT 150 /* tokens of a text: two pages and some */
 #define SAME_TEXTS 5
 #define SAME_ROUTINGS 5
 
@@ -38,7 +38,11 @@ void same_bits_prepare(same_bits *bits, const char *name, mixt_model *(*make)(co
 void same_bits_free(same_bits *bits);
 /* Random engines and schedules until `pairs` rows were compared; says what differs. */
 void same_bits_run(const same_bits *bits, uint64_t seed, uint64_t pairs);
-/* The number of rows that were compared so far in this program. */
-uint64_t same_bits_compared(void);
+/* What happened in all engines of this program: rows with logits that were compared, positions that
+ * were found in pages of others, sequences that gave up theirs. */
+typedef struct same_bits_counts {
+    uint64_t compared, found, preemptions;
+} same_bits_counts;
+same_bits_counts same_bits_count(void);
 
 #endif

@@ -1,4 +1,5 @@
 /* Engines: many sequences at once give what each gives alone. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -100,7 +101,11 @@ static void same_bits_of(const test_family *families, size_t count)
         same_bits_free(bits);
         free(bits);
     }
-    printf("%llu rows compared\n", (unsigned long long)same_bits_compared());
+    same_bits_counts all = same_bits_count();
+    printf("%llu rows compared; %llu positions were found, %llu sequences gave up their pages\n",
+           (unsigned long long)all.compared, (unsigned long long)all.found,
+           (unsigned long long)all.preemptions);
+    assert_true(all.found > 0 && all.preemptions > 0);
 }
 
 static void families_have_the_same_bits(void **state)
@@ -115,11 +120,379 @@ static void methods_have_the_same_bits(void **state)
     same_bits_of(others, OTHERS);
 }
 
+/* ------------------------------------------------------------------------------------------ */
+/* The schedule                                                                               */
+
+static mixt_context *context;
+static mixt_model *model; /* a Mixtral */
+
+static int set_up(void **state)
+{
+    (void)state;
+    context = test_context(1, NULL);
+    model = make_family(test_family_find("mixtral"));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    mixt_model_free(model);
+    mixt_context_free(context);
+    return 0;
+}
+
+static void require(mixt_status status, const mixt_error *error)
+{
+    if (status != MIXT_OK) {
+        fail_msg("%s", error->message);
+    }
+}
+
+static mixt_engine *open_engine(int sequences, int64_t positions, int batch_tokens)
+{
+    mixt_engine *engine;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_engine_options options = mixt_engine_options_default();
+    options.sequences = sequences;
+    options.positions = positions;
+    options.batch_tokens = batch_tokens;
+    options.experts_per_token_max = 3;
+    require(mixt_engine_create(context, model, &options, &engine, &error), &error);
+    return engine;
+}
+
+/* `count` tokens that depend on `text` alone, behind what the sequence holds. */
+static void feed(mixt_sequence *sequence, int text, int count)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    for (int i = 0; i < count; i++) {
+        int32_t token = (int32_t)((mixt_sequence_length(sequence) * 7 + (size_t)text * 5) % 31);
+        require(mixt_sequence_feed(sequence, &token, 1, &error), &error);
+    }
+}
+
+static mixt_sequence *open_sequence(mixt_engine *engine, int text, int count)
+{
+    mixt_sequence *sequence;
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_sequence_create(engine, NULL, &sequence, &error), &error);
+    feed(sequence, text, count);
+    return sequence;
+}
+
+static void step(mixt_engine *engine)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_engine_step(engine, &error), &error);
+}
+
+static mixt_engine_statistics count_of(const mixt_engine *engine)
+{
+    mixt_engine_statistics count;
+    mixt_engine_describe(engine, &count);
+    return count;
+}
+
+static size_t rows_of(const mixt_sequence *sequence)
+{
+    mixt_sequence_rows rows;
+    mixt_sequence_computed(sequence, &rows);
+    return rows.count;
+}
+
+static void close_engine(mixt_engine *engine, mixt_sequence **sequences, int count)
+{
+    for (int i = 0; i < count; i++) {
+        mixt_sequence_free(sequences[i]);
+    }
+    assert_int_equal(count_of(engine).pages_used, 0);
+    mixt_engine_free(engine);
+}
+
+/* Each that generates has its row in every step, the prompt the rest; logits are computed of rows
+ * that somebody wants, and of no others. */
+static void a_long_prompt_stops_nobody(void **state)
+{
+    (void)state;
+    mixt_engine *engine = open_engine(4, 0, 16);
+    mixt_sequence *s[] = {open_sequence(engine, 1, 3), open_sequence(engine, 2, 5), NULL};
+    step(engine);
+    assert_int_equal(mixt_engine_waiting(engine), 0);
+    assert_int_equal(count_of(engine).rows, 8);
+    s[2] = open_sequence(engine, 3, 200);
+    for (int i = 0; i < 14; i++) {
+        feed(s[0], 1, 1);
+        feed(s[1], 2, 1);
+        step(engine);
+        assert_int_equal(rows_of(s[0]), 1);
+        assert_int_equal(rows_of(s[1]), 1);
+        assert_int_equal(rows_of(s[2]), 14);
+        assert_int_equal(mixt_sequence_waiting(s[2]), 200 - 14 * (i + 1));
+    }
+    mixt_engine_statistics count = count_of(engine);
+    assert_int_equal(count.steps, 15);
+    assert_int_equal(count.rows, 8 + 14 * 16);
+    assert_int_equal(count.logits_rows, 2 + 14 * 2);
+    step(engine);
+    assert_int_equal(rows_of(s[0]), 0);
+    assert_int_equal(rows_of(s[2]), 4);
+    assert_int_equal(count_of(engine).logits_rows, 2 + 14 * 2 + 1);
+    step(engine); /* nothing waits */
+    assert_int_equal(count_of(engine).steps, 16);
+    assert_int_equal(rows_of(s[2]), 0);
+    close_engine(engine, s, 3);
+}
+
+/* One place: who came first has it until nothing of it waits. */
+static void first_come_first_served(void **state)
+{
+    (void)state;
+    mixt_engine *engine = open_engine(1, 512, 10);
+    mixt_sequence *s[] = {open_sequence(engine, 1, 25), open_sequence(engine, 2, 5),
+                          open_sequence(engine, 3, 5)};
+    static const int rows[][3] = {{10, 0, 0}, {10, 0, 0}, {5, 0, 0}, {0, 5, 0}, {0, 0, 5}};
+    for (int i = 0; i < 5; i++) {
+        mixt_engine_statistics count = count_of(engine);
+        assert_int_equal(count.running + count.waiting, i < 3 ? 3 : 5 - i);
+        step(engine);
+        for (int j = 0; j < 3; j++) {
+            assert_int_equal(rows_of(s[j]), rows[i][j]);
+        }
+    }
+    close_engine(engine, s, 3);
+}
+
+/* Four pages for two that need three each in the end: the newer one gives its own up, once, and has
+ * them again when the older one is gone. */
+static void the_newest_gives_its_pages_up(void **state)
+{
+    (void)state;
+    mixt_engine *engine = open_engine(2, 4 * 64, 64);
+    mixt_sequence *s[] = {open_sequence(engine, 1, 120), open_sequence(engine, 2, 120)};
+    while (mixt_engine_waiting(engine) > 0) {
+        step(engine);
+    }
+    assert_int_equal(count_of(engine).pages_used, 4);
+    for (int i = 0; i < 20; i++) {
+        feed(s[0], 1, 1);
+        feed(s[1], 2, i < 5 ? 1 : 0);
+        step(engine);
+        assert_int_equal(rows_of(s[0]), 1);
+    }
+    assert_int_equal(count_of(engine).preemptions, 1);
+    feed(s[1], 2, 20);
+    step(engine);
+    step(engine);
+    assert_int_equal(count_of(engine).preemptions, 2); /* who has nothing to do gives way */
+    assert_int_equal(mixt_sequence_waiting(s[0]), 0);
+    while (mixt_engine_waiting(engine) > 0) {
+        step(engine);
+    }
+    assert_int_equal(mixt_sequence_length(s[1]), 145);
+    close_engine(engine, s, 2);
+}
+
+static void change(mixt_sequence *sequence, mixt_routing_change to, int value)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_sequence_change_routing(sequence, to, -1, value, &error), &error);
+}
+
+static mixt_sequence *routed(mixt_engine *engine, mixt_routing_change to, int value)
+{
+    mixt_sequence *sequence;
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_sequence_create(engine, NULL, &sequence, &error), &error);
+    change(sequence, to, value);
+    feed(sequence, 1, 200);
+    return sequence;
+}
+
+static void finish(mixt_engine *engine)
+{
+    while (mixt_engine_waiting(engine) > 0) {
+        step(engine);
+    }
+}
+
+/* Whole pages are found by those that begin alike, while they are used and afterwards; not by those
+ * that route otherwise. */
+static void pages_are_found(void **state)
+{
+    (void)state;
+    mixt_engine *engine = open_engine(4, 16 * 64, 512);
+    mixt_sequence *s[6] = {open_sequence(engine, 1, 200)};
+    finish(engine);
+    s[1] = open_sequence(engine, 1, 192);
+    finish(engine);
+    assert_int_equal(mixt_sequence_found(s[1]), 128);     /* the last token's logits are its own */
+    assert_int_equal(count_of(engine).pages_used, 5 - 1); /* and then the page is the same */
+    assert_int_equal(count_of(engine).rows, 200 + 64);
+    s[2] = routed(engine, MIXT_ROUTING_MASK, 1);
+    finish(engine);
+    assert_int_equal(mixt_sequence_found(s[2]), 0);
+    s[3] = routed(engine, MIXT_ROUTING_MASK, 1);
+    finish(engine);
+    assert_int_equal(mixt_sequence_found(s[3]), 192);
+    s[4] = routed(engine, MIXT_ROUTING_TOP_K, 2); /* as the model does */
+    finish(engine);
+    assert_int_equal(mixt_sequence_found(s[4]), 192);
+    for (int i = 0; i < 5; i++) {
+        mixt_sequence_free(s[i]);
+        s[i] = NULL;
+    }
+    assert_int_equal(count_of(engine).pages_used, 0);
+    assert_int_equal(count_of(engine).pages_kept, 3 + 3);
+    s[5] = open_sequence(engine, 1, 200);
+    finish(engine);
+    assert_int_equal(mixt_sequence_found(s[5]), 192);
+    close_engine(engine, s, 6);
+}
+
+/* What is written into a page that another one has goes into a copy of it. */
+static void a_shared_page_is_copied(void **state)
+{
+    (void)state;
+    mixt_engine *engine = open_engine(2, 8 * 64, 512);
+    mixt_sequence *s[] = {open_sequence(engine, 1, 130), NULL};
+    finish(engine);
+    s[1] = open_sequence(engine, 1, 130);
+    finish(engine);
+    assert_int_equal(count_of(engine).pages_used, 4); /* two of both, one of each */
+    float before[37];
+    mixt_sequence_truncate(s[1], 100);
+    assert_int_equal(count_of(engine).pages_used, 3);
+    feed(s[1], 9, 1);
+    finish(engine);
+    assert_int_equal(count_of(engine).pages_used, 4);
+    assert_int_equal(mixt_sequence_found(s[1]), 100);
+    memcpy(before, mixt_sequence_logits(s[0]), sizeof before);
+    mixt_sequence_truncate(s[0], 129);
+    feed(s[0], 1, 1);
+    finish(engine);
+    assert_memory_equal(before, mixt_sequence_logits(s[0]), sizeof before);
+    close_engine(engine, s, 2);
+}
+
+/* A token whose row is not a number breaks its own sequence, and no other one's bits. */
+static void an_error_is_its_own(void **state)
+{
+    (void)state;
+    const int broken = 36; /* a token that feed() does not give */
+    mixt_engine *engine = open_engine(2, 0, 512);
+    mixt_sequence *s[] = {open_sequence(engine, 1, 70), open_sequence(engine, 2, 4)};
+    mixt_error error = MIXT_ERROR_INIT;
+    float expected[37];
+    mixt_sequence *alone = open_sequence(engine, 2, 5);
+    finish(engine);
+    memcpy(expected, mixt_sequence_logits(alone), sizeof expected);
+    mixt_sequence_free(alone);
+    float *row =
+        model->weights + model->parameters[mixt_model_find(model, MIXT_SLOT_EMBED, -1)].offset;
+    row += (size_t)broken * (size_t)model->options.hidden_size;
+    float kept = row[0];
+    row[0] = NAN;
+    require(mixt_sequence_feed(s[0], (int32_t[]){broken, 2}, 2, &error), &error);
+    feed(s[1], 2, 1);
+    step(engine);
+    row[0] = kept;
+    assert_int_equal(mixt_sequence_state(s[0], &error), MIXT_ERROR_NUMERIC);
+    assert_string_equal(error.message,
+                        "layer 0: the router's logits are not finite at position 70");
+    assert_int_equal(mixt_sequence_waiting(s[0]), 0);
+    assert_int_equal(mixt_sequence_feed(s[0], (int32_t[]){1}, 1, NULL), MIXT_ERROR_NUMERIC);
+    assert_int_equal(rows_of(s[1]), 1);
+    assert_memory_equal(expected, mixt_sequence_logits(s[1]), sizeof expected);
+    assert_int_equal(mixt_engine_waiting(engine), 0);
+    close_engine(engine, s, 2);
+}
+
+static void refuse_engine(mixt_engine_options options, const char *message)
+{
+    mixt_engine *engine;
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_not_equal(mixt_engine_create(context, model, &options, &engine, &error), MIXT_OK);
+    assert_null(engine);
+    assert_string_equal(error.message, message);
+}
+
+static void bad_options_are_refused(void **state)
+{
+    (void)state;
+    mixt_engine_options o = mixt_engine_options_default();
+    o.sequences = 0;
+    refuse_engine(o, "engine: number of sequences 0 is not in 1..4096");
+    o = mixt_engine_options_default();
+    o.context_length = -1;
+    refuse_engine(o, "engine: context -1 is not in 0..16777216");
+    o = mixt_engine_options_default();
+    o.batch_tokens = 65537;
+    refuse_engine(o, "engine: batch of tokens 65537 is not in 1..65536");
+    o = mixt_engine_options_default();
+    o.positions = -64;
+    refuse_engine(o, "engine: number of cached positions -64 is not in 1..2147483584");
+    o = mixt_engine_options_default();
+    o.logits_rows = 513;
+    refuse_engine(o, "engine: number of rows with logits 513 is not in 1..512");
+    o = mixt_engine_options_default();
+    o.experts_per_token_max = 6;
+    refuse_engine(o, "engine: number of experts of a token 6 is not in 0..5");
+    o = mixt_engine_options_default();
+    o.reserved[15] = 1;
+    mixt_engine *engine;
+    assert_int_equal(mixt_engine_create(context, model, &o, &engine, NULL), MIXT_ERROR_ARGUMENT);
+}
+
+static void refuse(mixt_status status, mixt_error *error, const char *message)
+{
+    assert_int_equal(status, MIXT_ERROR_ARGUMENT);
+    assert_string_equal(error->message, message);
+    *error = (mixt_error)MIXT_ERROR_INIT;
+}
+
+static void bad_calls_are_refused(void **state)
+{
+    (void)state;
+    mixt_engine *engine = open_engine(2, 128, 512);
+    mixt_sequence *s;
+    mixt_error error = MIXT_ERROR_INIT;
+    static const int32_t zeros[CONTEXT + 1];
+    require(mixt_sequence_create(engine, NULL, &s, &error), &error);
+    refuse(mixt_sequence_feed(s, zeros, CONTEXT + 1, &error), &error,
+           "257 tokens behind 0 do not fit into a context of 256");
+    refuse(mixt_sequence_feed(s, zeros, 129, &error), &error,
+           "129 tokens behind 0 do not fit into a cache of 128 positions");
+    refuse(mixt_sequence_feed(s, (int32_t[]){0, 37}, 2, &error), &error,
+           "token 1: id 37 is not in 0..36");
+    refuse(mixt_sequence_feed(s, zeros, 0, &error), &error,
+           "0 tokens behind 0 do not fit into a context of 256");
+    refuse(mixt_sequence_change_routing(s, MIXT_ROUTING_TOP_K, -1, 4, &error), &error,
+           "routing: layer 0: number of experts 4 is not in 1..3");
+    refuse(mixt_sequence_change_routing(s, MIXT_ROUTING_MASK, 2, 0, &error), &error,
+           "routing: layer 2 has no experts (the model has 2 layers with them)");
+    assert_int_equal(mixt_sequence_truncate(s, 1), MIXT_ERROR_ARGUMENT);
+    assert_int_equal(mixt_sequence_length(s), 0);
+    feed(s, 1, 128);
+    refuse(mixt_sequence_change_routing(s, MIXT_ROUTING_MASK, -1, 0, &error), &error,
+           "sequence: routing is changed before anything is fed, not behind 128 tokens");
+    finish(engine); /* alone it always fits */
+    close_engine(engine, &s, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families_have_the_same_bits),
         cmocka_unit_test(methods_have_the_same_bits),
+        cmocka_unit_test(a_long_prompt_stops_nobody),
+        cmocka_unit_test(first_come_first_served),
+        cmocka_unit_test(the_newest_gives_its_pages_up),
+        cmocka_unit_test(pages_are_found),
+        cmocka_unit_test(a_shared_page_is_copied),
+        cmocka_unit_test(an_error_is_its_own),
+        cmocka_unit_test(bad_options_are_refused),
+        cmocka_unit_test(bad_calls_are_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }
