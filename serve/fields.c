@@ -1,0 +1,136 @@
+#include "fields.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+bool api_fail(api_problem *problem, int status, const char *code, const char *param,
+              const char *format, ...)
+{
+    if (problem->status == 0) {
+        va_list values;
+        problem->status = status;
+        problem->code = code;
+        snprintf(problem->param, sizeof problem->param, "%s", param != NULL ? param : "");
+        va_start(values, format);
+        vsnprintf(problem->message, sizeof problem->message, format, values);
+        va_end(values);
+        problem->message[utf8_whole(problem->message, strlen(problem->message))] = 0;
+    }
+    return false;
+}
+
+static const field_rule *find(const field_rule *const *tables, const char *name)
+{
+    for (; *tables != NULL; tables++) {
+        for (const field_rule *rule = *tables; rule->name != NULL; rule++) {
+            if (strcmp(rule->name, name) == 0) {
+                return rule;
+            }
+        }
+    }
+    return NULL;
+}
+
+static bool is_nothing(const json_t *value)
+{
+    return json_is_false(value) || (json_is_number(value) && json_number_value(value) == 0) ||
+           (json_is_string(value) && json_string_length(value) == 0) ||
+           (json_is_array(value) && json_array_size(value) == 0) ||
+           (json_is_object(value) && json_object_size(value) == 0);
+}
+
+static bool wrong_type(const field_rule *rule, const char *wanted, api_problem *problem)
+{
+    return api_fail(problem, 400, "invalid_type", rule->name, "%s must be %s", rule->name, wanted);
+}
+
+static bool out_of_range(const field_rule *rule, api_problem *problem)
+{
+    return api_fail(problem, 400, "invalid_value", rule->name, "%s must lie in %.15g to %.15g",
+                    rule->name, rule->low, rule->high);
+}
+
+/* An integer, or a number written as 3.0. */
+static bool read_integer(const field_rule *rule, const json_t *value, int64_t *integer,
+                         api_problem *problem)
+{
+    double number = json_number_value(value);
+    if (!json_is_number(value) || (json_is_real(value) && number != floor(number))) {
+        return wrong_type(rule, "an integer", problem);
+    }
+    if (number < rule->low || number > rule->high) {
+        return out_of_range(rule, problem);
+    }
+    *integer = json_is_integer(value) ? json_integer_value(value) : (int64_t)number;
+    return true;
+}
+
+static bool read_field(const field_rule *rule, const json_t *value, char *place,
+                       api_problem *problem)
+{
+    int64_t integer = 0;
+    switch (rule->kind) {
+    case FIELD_BOOL:
+        if (!json_is_boolean(value)) {
+            return wrong_type(rule, "true or false", problem);
+        }
+        *(bool *)place = json_is_true(value);
+        return true;
+    case FIELD_INT:
+        if (!read_integer(rule, value, &integer, problem)) {
+            return false;
+        }
+        *(int *)(void *)place = (int)integer;
+        return true;
+    case FIELD_LONG:
+        return read_integer(rule, value, (int64_t *)(void *)place, problem);
+    case FIELD_NUMBER:
+        if (!json_is_number(value)) {
+            return wrong_type(rule, "a number", problem);
+        }
+        if (!(json_number_value(value) >= rule->low && json_number_value(value) <= rule->high)) {
+            return out_of_range(rule, problem);
+        }
+        *(double *)(void *)place = json_number_value(value);
+        return true;
+    case FIELD_TEXT:
+        if (!json_is_string(value)) {
+            return wrong_type(rule, "a string", problem);
+        }
+        *(const char **)(void *)place = json_string_value(value);
+        return true;
+    case FIELD_VALUE:
+        *(const json_t **)(void *)place = value;
+        return true;
+    case FIELD_REFUSED:
+        return is_nothing(value) ||
+               api_fail(problem, 400, "unsupported_parameter", rule->name,
+                        "%s is not supported%s%s", rule->name, rule->reason != NULL ? ": " : "",
+                        rule->reason != NULL ? rule->reason : "");
+    case FIELD_IGNORED:
+        break;
+    }
+    return true;
+}
+
+bool fields_read(const json_t *object, const field_rule *const *tables, void *settings,
+                 api_problem *problem)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        const field_rule *rule = find(tables, name);
+        if (rule == NULL) {
+            return api_fail(problem, 400, "unknown_parameter", name, "unknown field \"%.60s\"",
+                            name);
+        }
+        if (!json_is_null(value) &&
+            !read_field(rule, value, (char *)settings + rule->offset, problem)) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,46 @@
+/* Fields of a body by tables: each that is known has a kind, a range and a place in a struct; what
+ * is accepted without effect and what is refused by name is in the tables too, all else is unknown.
+ */
+#ifndef MIXT_SERVE_FIELDS_H
+#define MIXT_SERVE_FIELDS_H
+
+#include "json.h"
+
+/* What is wrong with a request, as the reply says it. */
+typedef struct api_problem {
+    int status; /* 0: nothing */
+    const char *code;
+    char param[64];
+    char message[500];
+    int retry_after;
+} api_problem;
+
+/* Fills a problem, for `return`: always false. */
+bool api_fail(api_problem *problem, int status, const char *code, const char *param,
+              const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+typedef enum field_kind {
+    FIELD_BOOL,    /* bool */
+    FIELD_INT,     /* int within [low, high] */
+    FIELD_LONG,    /* int64_t within [low, high] */
+    FIELD_NUMBER,  /* double within [low, high]; integers are numbers */
+    FIELD_TEXT,    /* const char *, as long as the body */
+    FIELD_VALUE,   /* const json_t *, looked at by whoever uses it */
+    FIELD_IGNORED, /* changes nothing that this server does */
+    FIELD_REFUSED, /* would change the result: refused unless null, false, 0 or empty */
+} field_kind;
+
+typedef struct field_rule {
+    const char *name;
+    field_kind kind;
+    size_t offset;
+    double low, high;
+    const char *reason; /* of a refusal, or NULL */
+} field_rule;
+
+/* Reads an object's fields; null is as if the field were not there. `tables` ends with NULL, each
+ * table with a rule without name; the first rule of a name counts. */
+bool fields_read(const json_t *object, const field_rule *const *tables, void *settings,
+                 api_problem *problem);
+
+#endif
