@@ -18,14 +18,16 @@ VERSION := $(shell sed -n 's/^.define MIXT_VERSION_[MP][A-Z]* \([0-9]*\)$$/\1/p'
 SOVERSION := 0
 
 # Debian 12 names. The product: JSON, regular expressions, Unicode, zstd, matrix products; the program alone:
-# editing of lines.
-DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev libopenblas-openmp-dev libedit-dev
+# editing of lines, HTTP.
+DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev libopenblas-openmp-dev libedit-dev \
+             libmicrohttpd-dev
 DEPS_TEST := libcmocka-dev
 DEPS_FUZZ := clang libclang-rt-14-dev
 DEPS_LINT := clang-format
 DEPS_PAGE := chromium python3
 DEPS_AARCH64 := gcc-aarch64-linux-gnu qemu-user libc6:arm64 libjansson-dev:arm64 libpcre2-dev:arm64 \
-                libutf8proc-dev:arm64 libzstd-dev:arm64 libopenblas0-openmp:arm64 libedit-dev:arm64 libcmocka-dev:arm64
+                libutf8proc-dev:arm64 libzstd-dev:arm64 libopenblas0-openmp:arm64 libedit-dev:arm64 \
+                libmicrohttpd-dev:arm64 libcmocka-dev:arm64
 
 ifdef WERROR
 WERROR_FLAG := -Werror
@@ -37,9 +39,9 @@ PACKAGES := jansson libpcre2-8 libutf8proc libzstd
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PKG_LIBS   := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -ljansson -lpcre2-8 -lutf8proc -lzstd)
 # What the program needs beside the library's.
-PROGRAM_PACKAGES := libedit
+PROGRAM_PACKAGES := libedit libmicrohttpd
 PROGRAM_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PROGRAM_PACKAGES) 2>/dev/null)
-PROGRAM_LIBS   := $(shell $(PKG_CONFIG) --libs $(PROGRAM_PACKAGES) 2>/dev/null || echo -ledit)
+PROGRAM_LIBS   := $(shell $(PKG_CONFIG) --libs $(PROGRAM_PACKAGES) 2>/dev/null || echo -ledit -lmicrohttpd)
 
 # What we choose comes first; then what the caller gives, so that it wins; then what results and both
 # libraries rest on. A fused multiply-add that a compiler makes of a * b + c rounds once where the
@@ -77,7 +79,8 @@ LIBRARY_SOURCES := $(sort $(filter-out $(FOREIGN),$(wildcard src/*/*.c src/*/*/*
 TEMPLATES := $(filter %_tmpl.c,$(LIBRARY_SOURCES))
 LIBRARY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEMPLATES),$(LIBRARY_SOURCES))) \
                    $(TEMPLATES:%.c=$(BUILD)/%.f32.o) $(TEMPLATES:%.c=$(BUILD)/%.f64.o)
-CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c)))
+# The program: commands, and the server behind one of them.
+CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c serve/*.c)))
 LIBRARY := $(BUILD)/libmixt.a
 SONAME := libmixt.so.$(SOVERSION)
 SHARED := $(BUILD)/libmixt.so.$(VERSION)
@@ -136,6 +139,10 @@ $(BUILD)/src/%.o: src/%.c
 $(BUILD)/cli/%.o: cli/%.c
 	@mkdir -p $(@D)
 	$(call say,cc,$@)$(CC) $(BASE) $(PROGRAM_CFLAGS) $(WARN) -MMD -MP -c $< -o $@
+
+$(BUILD)/serve/%.o: serve/%.c
+	@mkdir -p $(@D)
+	$(call say,cc,$@)$(CC) $(BASE) $(PROGRAM_CFLAGS) $(WARN_LIBRARY) -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(LIBRARY_OBJECTS)
 	@rm -f $@
@@ -267,7 +274,7 @@ endef
 LOG := build/log
 
 deps: ## install the product's Debian packages (says which and why first)
-	$(call install_packages,$(DEPS),jansson: JSON; pcre2 and utf8proc: tokenizers; zstd: .jsonl.zst; openblas: fast products; edit: lines at a terminal,$(LOG)/deps.txt)
+	$(call install_packages,$(DEPS),jansson: JSON; pcre2 and utf8proc: tokenizers; zstd: .jsonl.zst; openblas: fast products; edit: lines at a terminal; microhttpd: mixt serve,$(LOG)/deps.txt)
 
 deps-test: deps ## ... and those of the tests
 	$(call install_packages,$(DEPS_TEST),cmocka: the test programs,$(LOG)/deps-test.txt)
@@ -428,13 +435,14 @@ build/fuzz/fuzz/shared/%.o: fuzz/shared/%.c
 	$(call say,cc,$@)$(CLANG) $(BASE) $(WARN) -O1 -g -Ifuzz -fsanitize=address,undefined -MMD -MP -c $< -o $@
 
 # The program's own readers, with its main under another name.
-FUZZ_CLI := $(patsubst %.c,build/fuzz/%.o,$(filter-out cli/main.c,$(sort $(wildcard cli/*.c)))) build/fuzz/fuzz/cli_main.o
+FUZZ_CLI := $(patsubst %.c,build/fuzz/%.o,$(filter-out cli/main.c,$(sort $(wildcard cli/*.c serve/*.c)))) build/fuzz/fuzz/cli_main.o
 
 build/fuzz/fuzz/cli_main.o: cli/main.c
 	@mkdir -p $(@D)
 	$(call say,cc,$@)$(CLANG) $(BASE) $(WARN) -O1 -g -Dmain=fuzz_cli_main -Wno-missing-prototypes -fsanitize=address,undefined -MMD -MP -c $< -o $@
 
 build/fuzz/fuzz/settings: $(FUZZ_CLI)
+build/fuzz/fuzz/settings: LIBS := $(PROGRAM_LIBS) $(LIBS)
 
 build/fuzz/fuzz/%: fuzz/%.c $(FUZZ_SHARED) build/fuzz/libmixt.a
 	@mkdir -p $(@D)
@@ -442,7 +450,7 @@ build/fuzz/fuzz/%: fuzz/%.c $(FUZZ_SHARED) build/fuzz/libmixt.a
 
 fuzz-build: deps-fuzz
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CLANG)" BUILD=build/fuzz OPT="-O1 -g" \
-	    SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" build/fuzz/libmixt.a $(filter build/fuzz/cli/%,$(FUZZ_CLI))
+	    SANITIZE="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" build/fuzz/libmixt.a $(filter build/fuzz/cli/% build/fuzz/serve/%,$(FUZZ_CLI))
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(FUZZ_PROGRAMS)
 
 # The seeds of whole models, runs, traces and importance files, from fuzz/corpus/consistent.

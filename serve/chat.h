@@ -1,0 +1,53 @@
+/* Conversations: messages and tools as a prompt through the model's template, and calls of tools in
+ * what the model replied. */
+#ifndef MIXT_SERVE_CHAT_H
+#define MIXT_SERVE_CHAT_H
+
+#include "request.h"
+
+typedef struct chat_input {
+    const json_t *messages;
+    const json_t *tools;     /* NULL: none */
+    const json_t *variables; /* further ones for the template, or NULL */
+    bool no_generation_prompt;
+} chat_input;
+
+/* The text that the messages become; malloc'd, NULL: the problem is set. */
+char *chat_render(const serve_server *server, const chat_input *input, api_problem *problem);
+bool chat_prompt(const serve_server *server, const chat_input *input, generation_prompt *prompt,
+                 api_problem *problem);
+
+/* How a model's template has it call tools. */
+typedef enum tool_form {
+    TOOLS_UNKNOWN, /* calls are text like any other */
+    TOOLS_TAGS,    /* <tool_call>{"name": ..., "arguments": ...}</tool_call> (Hermes, Qwen) */
+    TOOLS_JSON,    /* {"name": ..., "parameters": ...} is the whole reply (Llama 3) */
+    TOOLS_MARK,    /* [TOOL_CALLS][{"name": ..., "arguments": ...}, ...] (Mistral) */
+} tool_form;
+
+tool_form tool_form_of(const char *chat_template);
+
+typedef struct tool_call {
+    char *name, *arguments; /* JSON text */
+} tool_call;
+
+typedef struct tool_calls {
+    tool_call *calls;
+    size_t count;
+    size_t content; /* bytes of the text before them */
+} tool_calls;
+
+/* The calls in a whole reply: none where it has none, or they do not follow the form. */
+tool_calls tool_calls_read(tool_form form, const char *text, size_t length);
+void tool_calls_free(tool_calls *calls);
+/* How much of the beginning of a reply is certainly no call. */
+size_t tool_calls_begin(tool_form form, const char *text, size_t length);
+/* Checks OpenAI's `tools`, and with `choice` "required" or a function's name makes a grammar of
+ * calls into the request. *used: whether the template gets the tools. */
+bool tool_choice_read(const serve_server *server, const json_t *tools, const json_t *choice,
+                      api_request *request, bool *used, api_problem *problem);
+/* [{"id":...,"type":"function","function":{...}}] of one reply; with `indexed` as a stream has
+ * them. */
+void write_tool_calls(const tool_calls *calls, const char *id, bool indexed, text_buffer *out);
+
+#endif
