@@ -423,7 +423,7 @@ static mixt_status open_chat(chat_state *chat, cli_resources *resources, mixt_er
     const chat_settings *settings = chat->settings;
     TRY(open_all(&settings->model, resources, error));
     TRY(find_template(resources, chat, error));
-    TRY(generation_begin(resources, settings->context_length, &chat->generation, error));
+    TRY(generation_begin(resources, &settings->session, &chat->generation, error));
     TRY(special_text(resources->tokenizer, MIXT_SPECIAL_BOS, &chat->bos, error));
     TRY(special_text(resources->tokenizer, MIXT_SPECIAL_EOS, &chat->eos, error));
     chat->model = resources->model;

@@ -13,7 +13,7 @@ typedef struct chat_settings {
     const char *template;
     const char *variables;
     int64_t predict;
-    int context_length;
+    mixt_session_options session;
     shift_settings shift;
     bool verbose;
     bool no_history;

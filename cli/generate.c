@@ -83,7 +83,7 @@ static size_t whole_beyond(const mixt_model_options *options)
                                               : SIZE_MAX;
 }
 
-mixt_status generation_begin(cli_resources *resources, int context_length,
+mixt_status generation_begin(cli_resources *resources, const mixt_session_options *options,
                              generation_state *generation, mixt_error *error)
 {
     memset(generation, 0, sizeof *generation);
@@ -93,8 +93,8 @@ mixt_status generation_begin(cli_resources *resources, int context_length,
     generation->vocab_size = info.options.vocab_size;
     generation->sampling = mixt_sampling_default();
     generation->out = (text_stream){.stream = stdout, .on_terminal = terminal_is_one(stdout)};
-    TRY(mixt_session_create(resources->context, resources->model, context_length,
-                            &generation->session, error));
+    TRY(mixt_session_create_with(resources->context, resources->model, options,
+                                 &generation->session, error));
     generation->context_length = mixt_session_capacity(generation->session);
     generation->whole_beyond = whole_beyond(&info.options);
     generation->piece = PIECE_LEAST;
@@ -426,7 +426,9 @@ mixt_status sample_text(cli_resources *resources, const sample_request *request,
     if (stream == NULL) {
         return set_memory_error(error);
     }
-    mixt_status status = generation_begin(resources, request->context_length, &generation, error);
+    mixt_session_options options = mixt_session_options_default();
+    options.context_length = request->context_length;
+    mixt_status status = generation_begin(resources, &options, &generation, error);
     generation.out = (text_stream){.stream = stream, .on_terminal = request->on_terminal};
     generation.sampling = request->sampling;
     if (status == MIXT_OK) {

@@ -5,7 +5,8 @@
 
 #include "shared.h"
 
-/* Rows for what run and chat share; `settings` holds predict and context_length. */
+/* Rows for what run and chat share; `settings` holds predict and a mixt_session_options `session`.
+ */
 #define OPTION_OF_PREDICT(settings)                                                                \
     {                                                                                              \
         .name = "predict", .letter = 'n', .kind = OPTION_LONG,                                     \
@@ -14,11 +15,18 @@
         .aliases = "n-predict"                                                                     \
     }
 #define OPTION_OF_CONTEXT(settings)                                                                \
+    {.name = "context-length",                                                                     \
+     .letter = 'c',                                                                                \
+     .kind = OPTION_INT,                                                                           \
+     .offset = offsetof(settings, session.context_length),                                         \
+     .low = 0,                                                                                     \
+     .high = 1 << 24,                                                                              \
+     .help = "positions of the KV cache; 0: the model's, at most 4096",                            \
+     .aliases = "ctx-size ctx"},                                                                   \
     {                                                                                              \
-        .name = "context-length", .letter = 'c', .kind = OPTION_INT,                               \
-        .offset = offsetof(settings, context_length), .low = 0, .high = 1 << 24,                   \
-        .help = "positions of the KV cache; 0: the model's, at most 4096",                         \
-        .aliases = "ctx-size ctx"                                                                  \
+        .name = "cache-type", .kind = OPTION_CHOICE,                                               \
+        .offset = offsetof(settings, session.cache_type), .choices = "f32 f16 bf16 q8_0",          \
+        .help = "what the KV cache holds its numbers as"                                           \
     }
 
 /* What happens when the context is full; `settings` holds a shift_settings `shift`. */
@@ -79,7 +87,7 @@ typedef struct generation_state {
     size_t routed, routes_capacity;
 } generation_state;
 
-mixt_status generation_begin(cli_resources *resources, int context_length,
+mixt_status generation_begin(cli_resources *resources, const mixt_session_options *options,
                              generation_state *generation, mixt_error *error);
 void generation_end(generation_state *generation);
 /* mixt_tokenizer_encode with special tokens; `what` is the text's name in a message. */

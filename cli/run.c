@@ -16,7 +16,7 @@ typedef struct run_settings {
     const char *prompt;
     const char *file;
     int64_t predict;
-    int context_length;
+    mixt_session_options session;
     shift_settings shift;
     bool interactive;
     bool hide_prompt;
@@ -111,7 +111,7 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
     generation_state generation = {0};
     mixt_status status = open_all(&settings->model, resources, error);
     if (status == MIXT_OK) {
-        status = generation_begin(resources, settings->context_length, &generation, error);
+        status = generation_begin(resources, &settings->session, &generation, error);
     }
     if (status == MIXT_OK) {
         generation.sampling = settings->sampling;

@@ -679,10 +679,29 @@ MIXT_API mixt_status mixt_model_plan_text(const mixt_model *model, const char *p
 
 /* ---- Generation -------------------------------------------------------------------------- */
 
+/* What keys, values and latents of a position are held as. What a router or a filter of tokens
+ * keeps of a position is F32 in any case. */
+typedef enum mixt_cache_type {
+    MIXT_CACHE_F32,
+    MIXT_CACHE_F16,
+    MIXT_CACHE_BF16,
+    MIXT_CACHE_Q8_0, /* 8 bits and a scale for 32 values, of which heads must be multiples */
+} mixt_cache_type;
+
 typedef struct mixt_session mixt_session;
 
-/* A KV cache of `context_length` positions (0: the model's, at most 4096) over a model that must
- * outlive it. */
+typedef struct mixt_session_options {
+    int context_length; /* positions of its cache; 0: the model's, at most 4096 */
+    mixt_cache_type cache_type;
+    uint64_t reserved[8];
+} mixt_session_options;
+
+MIXT_API mixt_session_options mixt_session_options_default(void);
+/* A KV cache over a model that must outlive it. options NULL: the defaults. */
+MIXT_API mixt_status mixt_session_create_with(mixt_context *context, const mixt_model *model,
+                                              const mixt_session_options *options,
+                                              mixt_session **session, mixt_error *error);
+/* The same with a cache of `context_length` positions and the defaults. */
 MIXT_API mixt_status mixt_session_create(mixt_context *context, const mixt_model *model,
                                          int context_length, mixt_session **session,
                                          mixt_error *error);

@@ -14,7 +14,6 @@
 #include "backend/context.h"
 #include "backend/cpu/compute.h"
 #include "core/half.h"
-#include "infer/session.h"
 #include "model/weights.h"
 #include "model_checks.h"
 #include "operator_cases.h"
@@ -40,7 +39,12 @@ typedef struct reader {
     int outputs;
 } reader;
 
-static const mixt_type types[] = {MIXT_TYPE_F32, MIXT_TYPE_F16, MIXT_TYPE_BF16, MIXT_TYPE_Q8_0};
+static const mixt_type types[] = {
+    [MIXT_CACHE_F32] = MIXT_TYPE_F32,
+    [MIXT_CACHE_F16] = MIXT_TYPE_F16,
+    [MIXT_CACHE_BF16] = MIXT_TYPE_BF16,
+    [MIXT_CACHE_Q8_0] = MIXT_TYPE_Q8_0,
+};
 #define TYPES (sizeof types / sizeof types[0])
 
 /* The tensors of one call in fp32; caches in the case's type. */
@@ -510,28 +514,19 @@ static void feed_alone(const mixt_model *model, mixt_session *session, int seque
     require(mixt_session_feed(session, tokens, (size_t)count, &error), &error);
 }
 
-static mixt_cache_type cache_of(mixt_type type)
-{
-    return type == MIXT_TYPE_F16    ? MIXT_CACHE_F16
-           : type == MIXT_TYPE_BF16 ? MIXT_CACHE_BF16
-           : type == MIXT_TYPE_Q8_0 ? MIXT_CACHE_Q8_0
-                                    : MIXT_CACHE_F32;
-}
-
 /* Every sequence of the plan beside the others and alone in a session. */
-static void check_model(mixt_context *context, const mixt_model *model, mixt_type type)
+static void check_model(mixt_context *context, const mixt_model *model, mixt_cache_type type)
 {
     size_t vocab = (size_t)model->options.vocab_size;
     float *logits = calloc(SEQUENCES * vocab, sizeof *logits);
     mixt_session *sessions[SEQUENCES];
+    mixt_session_options options = {.context_length = POSITIONS, .cache_type = type};
     mixt_error error = MIXT_ERROR_INIT;
     for (int i = 0; i < SEQUENCES; i++) {
-        require(mixt_session_create_typed(context, model, POSITIONS, cache_of(type), &sessions[i],
-                                          &error),
-                &error);
+        require(mixt_session_create_with(context, model, &options, &sessions[i], &error), &error);
     }
     runner r;
-    open_runner(context, model, type, &r);
+    open_runner(context, model, types[type], &r);
     for (int forward = 0; forward < FORWARDS; forward++) {
         step(&r, model, forward);
         mixt_instance_read(r.instance, r.graph->logits, 0, logits,
@@ -552,11 +547,11 @@ static void check_model(mixt_context *context, const mixt_model *model, mixt_typ
 }
 
 /* On one thread and on two, with this type and F32. */
-static void on_threads(const mixt_model *model, mixt_type type)
+static void on_threads(const mixt_model *model, mixt_cache_type type)
 {
     for (int threads = 1; threads <= 2; threads++) {
         mixt_context *context = test_context(threads, NULL);
-        check_model(context, model, MIXT_TYPE_F32);
+        check_model(context, model, MIXT_CACHE_F32);
         check_model(context, model, type);
         mixt_context_free(context);
     }
@@ -580,7 +575,7 @@ static void families_give_a_sequence_its_bits(void **state)
         char path[256];
         snprintf(path, sizeof path, "tests/fixtures/families/%s", names[i]);
         require(mixt_model_open(path, &model, &error), &error);
-        on_threads(model, i % 2 == 0 ? MIXT_TYPE_F16 : MIXT_TYPE_BF16);
+        on_threads(model, i % 2 == 0 ? MIXT_CACHE_F16 : MIXT_CACHE_BF16);
         mixt_model_free(model);
     }
 }
@@ -592,18 +587,24 @@ static void blocks_give_a_sequence_its_bits(void **state)
     mixt_model_options options = test_small_options();
     options.head_dim = 64;
     mixt_model *model = test_new_model(&options, 0.1);
-    on_threads(model, MIXT_TYPE_Q8_0);
+    on_threads(model, MIXT_CACHE_Q8_0);
     mixt_model_free(model);
     mixt_error error = MIXT_ERROR_INIT;
     mixt_session *session = NULL;
     mixt_context *context = test_context(1, NULL);
     options.head_dim = 48; /* two heads are whole blocks, one is not */
     model = test_new_model(&options, 0);
-    assert_int_equal(
-        mixt_session_create_typed(context, model, 64, MIXT_CACHE_Q8_0, &session, &error),
-        MIXT_ERROR_UNSUPPORTED);
+    mixt_session_options wanted = {.context_length = 64, .cache_type = MIXT_CACHE_Q8_0};
+    assert_int_equal(mixt_session_create_with(context, model, &wanted, &session, &error),
+                     MIXT_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "heads of 48 values are not whole blocks of 32, which a "
                                           "cache of Q8_0 has"));
+    error = (mixt_error)MIXT_ERROR_INIT;
+    wanted.cache_type = (mixt_cache_type)4;
+    assert_int_equal(mixt_session_create_with(context, model, &wanted, &session, &error),
+                     MIXT_ERROR_ARGUMENT);
+    assert_string_equal(error.message, "session: cache type 4 is not known");
+    assert_null(session);
     mixt_model_free(model);
     mixt_context_free(context);
 }
@@ -616,7 +617,7 @@ static void segments_give_a_sequence_its_bits(void **state)
     options.router.unit = MIXT_UNIT_SEGMENT;
     options.router.segment = 7;
     mixt_model *model = test_new_model(&options, 0.1);
-    on_threads(model, MIXT_TYPE_F16);
+    on_threads(model, MIXT_CACHE_F16);
     mixt_model_free(model);
 }
 

@@ -5,14 +5,6 @@
 #elif !defined(MIXT_ENGINE_H)
 #define MIXT_ENGINE_H
 
-/* What keys, values and all else that is remembered of a position are held as. */
-typedef enum mixt_cache_type {
-    MIXT_CACHE_F32, /* what a session has */
-    MIXT_CACHE_F16,
-    MIXT_CACHE_BF16,
-    MIXT_CACHE_Q8_0, /* 8 bits and a scale for 32 values */
-} mixt_cache_type;
-
 /* A model ready to run for many sequences side by side: its weights, a cache in pages of 64
  * positions, and a scheduler. What a sequence gives (logits, experts) has the same bits whatever
  * runs beside it, however it is cut into forwards, and whether its pages were computed for it or

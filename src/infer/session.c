@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "infer/engine.h"
-#include "infer/session.h"
 
 /* Tokens of a prompt that are processed at once: many, so that an expert sees enough rows to be
  * worth unpacking; fewer where there is no memory for the plan. */
@@ -32,15 +31,6 @@ static size_t choices(const mixt_session *session)
     return session->engine->moe_layers * session->engine->chosen;
 }
 
-static mixt_engine_options alone(int context_length)
-{
-    return (mixt_engine_options){.context_length = context_length,
-                                 .sequences = 1,
-                                 .batch_tokens = PREFILL_MOST,
-                                 .logits_rows = 1,
-                                 .no_sharing = true};
-}
-
 static mixt_status build(mixt_session *session, mixt_context *context, const mixt_model *model,
                          const mixt_engine_options *options, mixt_error *error)
 {
@@ -54,16 +44,29 @@ static mixt_status build(mixt_session *session, mixt_context *context, const mix
                : mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory");
 }
 
-static mixt_status create(mixt_context *context, const mixt_model *model,
-                          const mixt_engine_options *options, mixt_session **result,
-                          mixt_error *error)
+mixt_session_options mixt_session_options_default(void)
 {
+    return (mixt_session_options){.cache_type = MIXT_CACHE_F32};
+}
+
+mixt_status mixt_session_create_with(mixt_context *context, const mixt_model *model,
+                                     const mixt_session_options *options, mixt_session **result,
+                                     mixt_error *error)
+{
+    mixt_session_options chosen = options == NULL ? mixt_session_options_default() : *options;
     *result = NULL;
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_session_options, &chosen, error));
+    mixt_engine_options alone = {.context_length = chosen.context_length,
+                                 .sequences = 1,
+                                 .batch_tokens = PREFILL_MOST,
+                                 .logits_rows = 1,
+                                 .cache_type = chosen.cache_type,
+                                 .no_sharing = true};
     mixt_session *session = calloc(1, sizeof *session);
     if (session == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "session: no memory");
     }
-    mixt_status status = build(session, context, model, options, error);
+    mixt_status status = build(session, context, model, &alone, error);
     if (status != MIXT_OK) {
         mixt_session_free(session);
         return status;
@@ -75,17 +78,9 @@ static mixt_status create(mixt_context *context, const mixt_model *model,
 mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, int context_length,
                                 mixt_session **session, mixt_error *error)
 {
-    mixt_engine_options options = alone(context_length);
-    return create(context, model, &options, session, error);
-}
-
-mixt_status mixt_session_create_typed(mixt_context *context, const mixt_model *model,
-                                      int context_length, mixt_cache_type cache_type,
-                                      mixt_session **session, mixt_error *error)
-{
-    mixt_engine_options options = alone(context_length);
-    options.cache_type = cache_type;
-    return create(context, model, &options, session, error);
+    mixt_session_options options = mixt_session_options_default();
+    options.context_length = context_length;
+    return mixt_session_create_with(context, model, &options, session, error);
 }
 
 static void keep_routes(mixt_session *session)
