@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/random.h"
+#include "infer/session.h"
 #include "model/model.h"
 #include "model_checks.h"
 
@@ -104,7 +105,8 @@ static void expect(same_bits *bits, mixt_context *context, const mixt_model *mod
     r->ids = calloc(SAME_TEXT * choices + 1, sizeof *r->ids);
     r->weights = calloc(SAME_TEXT * choices + 1, sizeof *r->weights);
     assert_true(r->logits != NULL && r->ids != NULL && r->weights != NULL);
-    require(mixt_session_create(context, model, 0, &session, &error), bits->name, &error);
+    require(mixt_session_create_typed(context, model, 0, bits->cache_type, &session, &error),
+            bits->name, &error);
     for (int from = 0, i = 0; i < SAME_TEXT; i++) {
         if (!bits->ends[r->text][i]) {
             continue;
@@ -124,11 +126,11 @@ static void expect(same_bits *bits, mixt_context *context, const mixt_model *mod
     mixt_session_free(session);
 }
 
-void same_bits_prepare(same_bits *bits, const char *name, mixt_model *(*make)(const void *),
-                       const void *user)
+void same_bits_prepare(same_bits *bits, mixt_model *(*make)(const void *), const void *user)
 {
     mixt_context *context = test_context(1, NULL);
-    *bits = (same_bits){.name = name, .model = make(user), .first = 1};
+    bits->model = make(user);
+    bits->first = 1;
     const mixt_model_options *o = &bits->model->options;
     bits->vocab_size = o->vocab_size;
     bits->moe_layers = mixt_model_moe_layers(bits->model);
@@ -358,6 +360,7 @@ static void run(const same_bits *bits, mixt_context *context, uint64_t seed)
     o.positions = PAGE * (4 + below(&s, 4 * o.sequences));
     o.logits_rows = below(&s, 2) == 0 ? 0 : 1 + below(&s, o.batch_tokens);
     o.no_sharing = below(&s, 3) == 0;
+    o.cache_type = bits->cache_type;
     o.experts_per_token_max = bits->moe_layers > 0 ? 3 : 0;
     if (mixt_engine_create(context, bits->model, &o, &s.engine, &error) != MIXT_OK) {
         fail_msg("%s: %s", bits->name, error.message);

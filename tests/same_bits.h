@@ -23,6 +23,7 @@ typedef struct same_request {
 typedef struct same_bits {
     const char *name;
     mixt_model *model;
+    mixt_cache_type cache_type;
     int vocab_size, moe_layers;
     bool by_feed; /* what is remembered depends on what is fed at once */
     int first;    /* of a text, fed at once; the rest token by token unless by_feed */
@@ -32,9 +33,9 @@ typedef struct same_bits {
     int request_count;
 } same_bits;
 
-/* make: the same new model at each call. */
-void same_bits_prepare(same_bits *bits, const char *name, mixt_model *(*make)(const void *),
-                       const void *user);
+/* Fills what is empty but for the name and the cache's type. make: the same new model at each call.
+ */
+void same_bits_prepare(same_bits *bits, mixt_model *(*make)(const void *), const void *user);
 void same_bits_free(same_bits *bits);
 /* Random engines and schedules until `pairs` rows were compared; says what differs. */
 void same_bits_run(const same_bits *bits, uint64_t seed, uint64_t pairs);

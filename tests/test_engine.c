@@ -75,6 +75,12 @@ static void longer_than_trained(mixt_model_options *o)
     }
 }
 
+/* Heads that a cache of Q8_0 can hold. */
+static void by_blocks(mixt_model_options *o)
+{
+    o->head_dim = 32;
+}
+
 static const test_family others[] = {
     {"hash", by_hash},
     {"all", by_all},
@@ -84,19 +90,23 @@ static const test_family others[] = {
     {"sequence", by_sequence},
     {"global", by_first_layer},
     {"longrope", longer_than_trained},
+    {"blocks", by_blocks},
 };
 #define OTHERS (sizeof others / sizeof *others)
 
 static void same_bits_of(const test_family *families, size_t count)
 {
     const char *asked = getenv("MIXT_SAME_BITS");
+    static const mixt_cache_type types[] = {MIXT_CACHE_F32, MIXT_CACHE_F16, MIXT_CACHE_BF16};
     size_t kinds = test_family_count + OTHERS;
     uint64_t pairs =
         asked != NULL ? strtoull(asked, NULL, 10) / kinds + 1 : (uint64_t)guard_few(PAIRS, 60);
     for (size_t i = 0; i < count; i++) {
-        same_bits *bits = malloc(sizeof *bits);
+        same_bits *bits = calloc(1, sizeof *bits);
         assert_non_null(bits);
-        same_bits_prepare(bits, families[i].name, make_family, &families[i]);
+        bits->name = families[i].name;
+        bits->cache_type = families[i].change == by_blocks ? MIXT_CACHE_Q8_0 : types[i % 3];
+        same_bits_prepare(bits, make_family, &families[i]);
         same_bits_run(bits, 1000 * i + 1, pairs);
         same_bits_free(bits);
         free(bits);
