@@ -2,6 +2,7 @@
 
 #include "cli.h"
 #include "config.h"
+#include "foreign.h"
 #include "mixt.h"
 
 #include <assert.h>
@@ -696,6 +697,24 @@ static bool is_choice(const cli_option *option, const char *word)
     return words_have(option->choices, given, strlen(given));
 }
 
+/* A switch that no option stands for: perhaps one of llama.cpp's. */
+static bool take_foreign(cli_arguments *arguments, int argc, char **argv, int *at)
+{
+    const char *argument = argv[*at];
+    size_t length = strcspn(argument, "=");
+    const char *reason = NULL;
+    foreign_kind kind = foreign_take(arguments->command->name, argc, argv, at, &reason);
+    if (kind == FOREIGN_ACCEPTED) {
+        return true;
+    }
+    if (kind == FOREIGN_REFUSED) {
+        return refuse(arguments, "%.*s: %s", (int)length, argument, reason);
+    }
+    bool is_long = argument[1] == '-' && argument[2] != '-';
+    return is_long ? refuse_unknown(arguments, argument + 2, length - 2)
+                   : refuse_letter(arguments, argument);
+}
+
 /* Takes the switch at argv[*at] with its value or values. */
 static bool take_switch(cli_arguments *arguments, int argc, char **argv, int *at)
 {
@@ -716,13 +735,13 @@ static bool take_switch(cli_arguments *arguments, int argc, char **argv, int *at
             found = negated ? found : NULL;
         }
         if (found == NULL) {
-            return refuse_unknown(arguments, name, length);
+            return take_foreign(arguments, argc, argv, at);
         }
     } else {
         found = length == 1 ? find_letter(arguments->command, name[0], &offset)
                             : options_find(arguments->command, argument, length + 1, &offset);
         if (found == NULL) {
-            return refuse_letter(arguments, argument);
+            return take_foreign(arguments, argc, argv, at);
         }
     }
     arguments->word = name;

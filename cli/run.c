@@ -20,6 +20,7 @@ typedef struct run_settings {
     shift_settings shift;
     bool interactive;
     bool hide_prompt;
+    bool escape;
     bool quiet;
 } run_settings;
 
@@ -51,6 +52,11 @@ static const cli_option run_options[] = {
      .offset = offsetof(run_settings, hide_prompt),
      .help = "do not print the prompt before its continuation",
      .aliases = "no-display-prompt"},
+    {.name = "escape",
+     .letter = 'e',
+     .kind = OPTION_FLAG,
+     .offset = offsetof(run_settings, escape),
+     .help = "in the prompt \\n, \\t, \\r, \\\\, \\\", \\' and \\xHH stand for characters"},
     {.name = "quiet",
      .letter = 'q',
      .kind = OPTION_FLAG,
@@ -142,6 +148,51 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
     return status;
 }
 
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
+}
+
+/* What a backslash and a letter stand for becomes it, in place; others stay. The new length. */
+static size_t take_escapes(char *text, size_t length)
+{
+    static const char letters[] = "ntr\\\"'", characters[] = "\n\t\r\\\"'";
+    size_t out = 0;
+    for (size_t i = 0; i < length; i++) {
+        const char *known = text[i] == '\\' && i + 1 < length ? strchr(letters, text[i + 1]) : NULL;
+        int high =
+            text[i] == '\\' && i + 3 < length && text[i + 1] == 'x' ? hex_digit(text[i + 2]) : -1;
+        int low = high >= 0 ? hex_digit(text[i + 3]) : -1;
+        if (known != NULL && *known != 0) {
+            text[out++] = characters[known - letters];
+            i++;
+        } else if (low >= 0) {
+            text[out++] = (char)(16 * high + low);
+            i += 3;
+        } else {
+            text[out++] = text[i];
+        }
+    }
+    text[out] = 0;
+    return out;
+}
+
+/* The prompt with its escapes taken, malloc'd. */
+static mixt_status unescape(const char *prompt, size_t *length, char **text, mixt_error *error)
+{
+    *text = malloc(*length + 1);
+    if (*text == NULL) {
+        return set_memory_error(error);
+    }
+    memcpy(*text, prompt, *length);
+    *length = take_escapes(*text, *length);
+    return text_is_utf8(*text, *length)
+               ? MIXT_OK
+               : set_error(error, MIXT_ERROR_ARGUMENT, "--escape: the prompt is not valid UTF-8");
+}
+
 static int run_run(void *user, cli_arguments *arguments)
 {
     const run_settings *settings = user;
@@ -178,9 +229,18 @@ static int run_run(void *user, cli_arguments *arguments)
     }
     cli_resources resources = {0};
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = generate(settings, &resources, prompt, length, &error);
+    mixt_status status = MIXT_OK;
+    char *plain = NULL;
+    if (settings->escape && prompt != NULL) {
+        status = unescape(prompt, &length, &plain, &error);
+        prompt = plain;
+    }
+    if (status == MIXT_OK) {
+        status = generate(settings, &resources, prompt, length, &error);
+    }
     int signal_status = interrupt_status();
     resources_free(&resources);
+    free(plain);
     free(read);
     return status != MIXT_OK ? fail_error(&error) : signal_status;
 }

@@ -16,7 +16,7 @@
         .name = "color", .kind = OPTION_CHOICE, .offset = MACHINE(color),                          \
         .choices = "auto always never",                                                            \
         .help = "colours in the terminal; NO_COLOR is respected; --color alone: always",           \
-        .bare = "always", .synonyms = "on=always off=never"                                        \
+        .aliases = "-co", .bare = "always", .synonyms = "on=always off=never"                      \
     }
 
 /* name, letter, kind, offset, low, high, value, help, aliases */

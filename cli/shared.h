@@ -49,7 +49,7 @@ typedef struct model_settings {
     OPTION_OF_MODEL(settings, member.path), OPTION_OF_TOKENIZER(settings, member.tokenizer),       \
     {                                                                                              \
         .name = "check", .kind = OPTION_FLAG, .offset = offsetof(settings, member.check),          \
-        .help = "read every weight first and refuse NaN and Inf"                                   \
+        .help = "read every weight first and refuse NaN and Inf", .aliases = "check-tensors"       \
     }
 #define GROUPS_OF_MODEL(settings, member)                                                          \
     {"routing", options_routing, offsetof(settings, member.routing)},                              \

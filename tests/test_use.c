@@ -37,6 +37,7 @@ static const struct {
     {'b', " batch-size "},
     {'c', " context-length window "}, /* --ctx-size */
     {'d', " depth "},
+    {'e', " escape "},
     {'f', " file ppl-file "},
     {'i', " interactive "},
     {'m', " model tokenizer "},
@@ -190,9 +191,7 @@ static const slip slips[] = {
     {"run --kep", "--keep"},
     {"run --top-a", NULL},
     {"run --min-k", NULL},
-    {"run --mlock", NULL},
     {"run --ngl", NULL},
-    {"run --flash-attn", NULL},
     {"run --samplers", NULL},
     {"run --grammar", NULL},
     {"run --tfs", NULL},
