@@ -9,7 +9,6 @@
 #include <cmocka.h>
 
 #include "core/random.h"
-#include "infer/session.h"
 #include "model/model.h"
 #include "model_checks.h"
 
@@ -105,8 +104,9 @@ static void expect(same_bits *bits, mixt_context *context, const mixt_model *mod
     r->ids = calloc(SAME_TEXT * choices + 1, sizeof *r->ids);
     r->weights = calloc(SAME_TEXT * choices + 1, sizeof *r->weights);
     assert_true(r->logits != NULL && r->ids != NULL && r->weights != NULL);
-    require(mixt_session_create_typed(context, model, 0, bits->cache_type, &session, &error),
-            bits->name, &error);
+    mixt_session_options options = {.cache_type = bits->cache_type};
+    require(mixt_session_create_with(context, model, &options, &session, &error), bits->name,
+            &error);
     for (int from = 0, i = 0; i < SAME_TEXT; i++) {
         if (!bits->ends[r->text][i]) {
             continue;
