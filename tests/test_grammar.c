@@ -183,6 +183,9 @@ static void bad_grammars_are_refused(void **state)
         {"root ::= !a", "line 1, column 11: a token is needed behind !"},
         {"root ::= root \"a\" | \"b\"", "line 1, column 1: the rule root begins with itself"},
         {"root ::= a\na ::= b \"x\" | \"c\"\nb ::= \"\" a | \"d\"", "begins with itself"},
+        {"root ::= \"a\" root", "line 1, column 1: no text of the rule root has an end"},
+        {"a ::= \"x\"\nroot ::= a b\nb ::= \"(\" b \")\" | root",
+         "line 2, column 1: no text of the rule root has an end"},
         {"root ::= n root \"x\" | \"y\"\nn ::= \"z\"?", "begins with itself"},
         {"root ::= ((\"a\"{900}){900}){900} ((\"b\"{99999} \"c\"){2}){2} (\"d\"{99999} | \"e\" "
          "\"f\" "

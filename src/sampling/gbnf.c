@@ -693,15 +693,18 @@ static mixt_status link_rules(parser *p)
     return MIXT_OK;
 }
 
-static mixt_status check_recursion(parser *p)
+static mixt_status check_rules(const parser *p)
 {
-    int64_t found = -1;
-    MIXT_TRY(mixt_grammar_left_recursion(p->grammar, &found, p->error));
-    if (found >= 0) {
-        const rule *r = &p->rules[found];
+    mixt_grammar_faults faults;
+    MIXT_TRY(mixt_grammar_check(p->grammar, &faults, p->error));
+    if (faults.left_recursion >= 0) {
+        const rule *r = &p->rules[faults.left_recursion];
         return refuse(p, r->place, "the rule %.*s begins with itself (left recursion)",
                       r->name != NULL ? (int)r->length : 12,
                       r->name != NULL ? r->name : "of the group");
+    }
+    if (faults.has_no_end) {
+        return refuse(p, p->rules[p->grammar->root].place, "no text of the rule root has an end");
     }
     return MIXT_OK;
 }
@@ -718,7 +721,7 @@ static mixt_status read_grammar(parser *p)
     }
     p->grammar->root = *root - 1;
     MIXT_TRY(link_rules(p));
-    return check_recursion(p);
+    return check_rules(p);
 }
 
 mixt_status mixt_grammar_compile(const char *text, size_t length, const mixt_tokenizer *tokenizer,

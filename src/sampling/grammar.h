@@ -56,10 +56,16 @@ typedef struct mixt_grammar {
 mixt_status mixt_grammar_compile(const char *text, size_t length, const mixt_tokenizer *tokenizer,
                                  mixt_grammar **grammar, mixt_error *error);
 void mixt_grammar_free(mixt_grammar *grammar);
-/* A rule that calls itself before anything else, whose stacks would grow without end; or -1. Fails
- * without memory alone. */
-mixt_status mixt_grammar_left_recursion(const mixt_grammar *grammar, int64_t *rule,
-                                        mixt_error *error);
+
+typedef struct mixt_grammar_faults {
+    int64_t left_recursion; /* a rule that calls itself before anything else, whose stacks would
+                               grow without end; or -1 */
+    bool has_no_end;        /* no text is one of the root */
+} mixt_grammar_faults;
+
+/* Fails without memory alone. */
+mixt_status mixt_grammar_check(const mixt_grammar *grammar, mixt_grammar_faults *faults,
+                               mixt_error *error);
 
 /* ---- running one */
 

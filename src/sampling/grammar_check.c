@@ -1,15 +1,21 @@
-/* Left recursion: a rule that calls itself before it takes a byte, and has something to do when
+/* Two questions about all rules.
+ *
+ * Which can come to an end at all: a root that cannot stands for no text.
+ *
+ * Left recursion: a rule that calls itself before it takes a byte, and has something to do when
  * that call returns, has stacks that grow without end. (A last call leaves no place to return to,
  * so a cycle of such calls comes back to the same stack and is harmless.) */
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/error.h"
 #include "sampling/grammar.h"
 
 typedef struct checker {
     const mixt_grammar *grammar;
-    unsigned char *is_reached; /* [op_count]: from its rule's start, taking nothing */
-    unsigned char *is_empty;   /* [rule_count]: may take nothing */
+    bool takes;                /* bytes and tokens are gone past, else nothing is taken */
+    unsigned char *is_reached; /* [op_count]: from its rule's start */
+    unsigned char *is_through; /* [rule_count]: its end is reached */
     uint32_t *rule_of;         /* [op_count] */
     uint32_t *work;            /* [op_count]: places to go on from */
     size_t work_count;
@@ -41,12 +47,12 @@ static void reach_from(checker *c, uint32_t place)
         c->waits_on[place] = c->waits[op->value];
         c->waits[op->value] = place + 1;
         reach(c, c->grammar->starts[op->value]);
-        if (c->is_empty[op->value]) {
+        if (c->is_through[op->value]) {
             reach(c, place + 1);
         }
         break;
     case MIXT_OP_RETURN:
-        c->is_empty[rule] = 1;
+        c->is_through[rule] = 1;
         for (uint32_t call = c->waits[rule]; call != 0; call = c->waits_on[call - 1]) {
             reach(c, call);
         }
@@ -55,7 +61,10 @@ static void reach_from(checker *c, uint32_t place)
     case MIXT_OP_CLASS:
     case MIXT_OP_TOKEN:
     case MIXT_OP_NOT_TOKEN:
-        break; /* takes something */
+        if (c->takes) {
+            reach(c, place + 1);
+        }
+        break;
     }
 }
 
@@ -139,18 +148,39 @@ static int64_t find_recursion(const checker *c, parts *t)
     return -1;
 }
 
-mixt_status mixt_grammar_left_recursion(const mixt_grammar *grammar, int64_t *rule,
-                                        mixt_error *error)
+static void reach_all(checker *c)
+{
+    for (uint32_t i = 0; i < c->grammar->rule_count; i++) {
+        reach(c, c->grammar->starts[i]);
+    }
+    while (c->work_count > 0) {
+        reach_from(c, c->work[--c->work_count]);
+    }
+}
+
+static void name_rules(const mixt_grammar *grammar, uint32_t *rule_of)
+{
+    for (uint32_t i = 0; i < grammar->rule_count; i++) {
+        size_t end = i + 1 < grammar->rule_count ? grammar->starts[i + 1] : grammar->op_count;
+        for (size_t at = grammar->starts[i]; at < end; at++) {
+            rule_of[at] = i;
+        }
+    }
+}
+
+mixt_status mixt_grammar_check(const mixt_grammar *grammar, mixt_grammar_faults *faults,
+                               mixt_error *error)
 {
     size_t ops = grammar->op_count, rules = grammar->rule_count;
     uint32_t *words = calloc(3 * ops + 7 * rules, sizeof *words);
     unsigned char *flags = calloc(ops + rules, 1);
-    *rule = -1;
+    *faults = (mixt_grammar_faults){.left_recursion = -1};
     if (words != NULL && flags != NULL) {
         uint32_t *of_rules = words + 3 * ops;
         checker c = {.grammar = grammar,
+                     .takes = true,
                      .is_reached = flags,
-                     .is_empty = flags + ops,
+                     .is_through = flags + ops,
                      .rule_of = words,
                      .work = words + ops,
                      .waits = of_rules,
@@ -161,19 +191,14 @@ mixt_status mixt_grammar_left_recursion(const mixt_grammar *grammar, int64_t *ru
                    .cursor = of_rules + 4 * rules,
                    .path = of_rules + 5 * rules,
                    .open = of_rules + 6 * rules};
-        for (uint32_t i = 0; i < rules; i++) {
-            uint32_t end = i + 1 < rules ? grammar->starts[i + 1] : (uint32_t)ops;
-            for (uint32_t at = grammar->starts[i]; at < end; at++) {
-                c.rule_of[at] = i;
-            }
-        }
-        for (uint32_t i = 0; i < rules; i++) {
-            reach(&c, grammar->starts[i]);
-        }
-        while (c.work_count > 0) {
-            reach_from(&c, c.work[--c.work_count]);
-        }
-        *rule = find_recursion(&c, &t);
+        name_rules(grammar, c.rule_of);
+        reach_all(&c);
+        faults->has_no_end = !c.is_through[grammar->root];
+        c.takes = false;
+        memset(flags, 0, ops + rules);
+        memset(c.waits, 0, rules * sizeof *c.waits);
+        reach_all(&c);
+        faults->left_recursion = find_recursion(&c, &t);
     }
     bool done = words != NULL && flags != NULL;
     free(words);
