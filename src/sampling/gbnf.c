@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/memory.h"
+#include "core/number.h"
 #include "core/utf8.h"
 #include "sampling/grammar.h"
 
@@ -53,7 +54,7 @@ static MIXT_PRINTF(3, 4) mixt_status refuse(const parser *p, size_t place, const
     size_t line = 1, column = 1;
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(what, sizeof what, format, arguments);
+    mixt_format_list(what, sizeof what, format, arguments);
     va_end(arguments);
     for (size_t i = 0; i < place; i++) {
         line += p->text[i] == '\n';

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/number.h"
 #include "formats/json.h"
 #include "sampling/grammar.h"
 
@@ -20,7 +21,7 @@ mixt_status mixt_schema_refuse(const mixt_schema *schema, const char *format, ..
     char what[300];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(what, sizeof what, format, arguments);
+    mixt_format_list(what, sizeof what, format, arguments);
     va_end(arguments);
     return mixt_fail(schema->error, MIXT_ERROR_UNSUPPORTED, "schema: %.150s: %s", schema->place,
                      what);
