@@ -53,7 +53,7 @@ static void chat_defaults(void *user)
 {
     chat_settings *settings = user;
     settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
-    settings->sampling = generation_sampling();
+    settings->sampling = sampler_defaults();
     settings->predict = -1;
 }
 
@@ -225,6 +225,8 @@ static mixt_status answer(chat_state *chat, mixt_error *error)
                                        generation->drawn_count, false, &text, &length, error);
     }
     if (status == MIXT_OK) {
+        length = generation_cut(generation, text, length);
+        text[length] = 0;
         const char *begin = kept_part(text);
         bool is_whole = strlen(text) == length;
         length = strlen(begin);
@@ -428,7 +430,7 @@ static mixt_status open_chat(chat_state *chat, cli_resources *resources, mixt_er
     TRY(special_text(resources->tokenizer, MIXT_SPECIAL_BOS, &chat->bos, error));
     TRY(special_text(resources->tokenizer, MIXT_SPECIAL_EOS, &chat->eos, error));
     chat->model = resources->model;
-    chat->generation.sampling = settings->sampling;
+    TRY(generation_take_draws(&chat->generation, &settings->sampling, error));
     chat->generation.shift = settings->shift;
     chat->generation.keep_routes = chat->generation.moe_layers > 0;
     chat->options.add_generation_prompt = true;

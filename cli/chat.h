@@ -8,7 +8,7 @@
 
 typedef struct chat_settings {
     model_settings model;
-    mixt_sampling sampling;
+    sampler_settings sampling;
     const char *system;
     const char *template;
     const char *variables;

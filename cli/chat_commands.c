@@ -76,10 +76,10 @@ static bool answer_again(chat_state *chat, const char *value)
     if (!drop_turn(chat, false)) {
         return true;
     }
-    if (answered && chat->generation.sampling.temperature > 0) {
-        chat->generation.sampling.seed++;
+    if (answered && chat->generation.draws.options.sampling.temperature > 0) {
+        chat->generation.draws.options.sampling.seed++;
         fprintf(stderr, "the seed is %llu now\n",
-                (unsigned long long)chat->generation.sampling.seed);
+                (unsigned long long)chat->generation.draws.options.sampling.seed);
     }
     chat_answer(chat, chat->talk.count);
     return true;

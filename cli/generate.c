@@ -91,7 +91,7 @@ mixt_status generation_begin(cli_resources *resources, const mixt_session_option
     mixt_model_describe(resources->model, &info);
     generation->tokenizer = resources->tokenizer;
     generation->vocab_size = info.options.vocab_size;
-    generation->sampling = mixt_sampling_default();
+    generation->draws.options = mixt_sampler_options_default();
     generation->out = (text_stream){.stream = stdout, .on_terminal = terminal_is_one(stdout)};
     TRY(mixt_session_create_with(resources->context, resources->model, options,
                                  &generation->session, error));
@@ -105,6 +105,10 @@ mixt_status generation_begin(cli_resources *resources, const mixt_session_option
 void generation_end(generation_state *generation)
 {
     mixt_session_free(generation->session);
+    mixt_sampler_free(generation->sampler);
+    mixt_stop_free(generation->stop);
+    draws_end(&generation->draws);
+    free(generation->held);
     free(generation->tokens);
     free(generation->drawn);
     free(generation->routes);
@@ -345,13 +349,90 @@ static mixt_status note_routes(generation_state *generation, mixt_error *error)
     return MIXT_OK;
 }
 
+/* ---- drawing */
+
+mixt_status generation_take_draws(generation_state *generation, const sampler_settings *settings,
+                                  mixt_error *error)
+{
+    const string_list *stops = &settings->stops;
+    TRY(draws_begin(settings, &generation->draws, error));
+    if (stops->count > 0) {
+        TRY(mixt_stop_create(stops->items, stops->count, &generation->stop, error));
+    }
+    return mixt_sampler_create(generation->tokenizer, generation->vocab_size,
+                               &generation->draws.options, &generation->sampler, error);
+}
+
+/* Every answer has a sampler of its own: a grammar begins anew, and so do the numbers of draws, for
+ * which the seed is another one behind the first answer. */
+static mixt_status begin_answer(generation_state *generation, mixt_error *error)
+{
+    mixt_sampler_options options = generation->draws.options;
+    options.sampling.seed += generation->drawn_before * UINT64_C(0x9E3779B97F4A7C15);
+    mixt_sampler_free(generation->sampler);
+    generation->sampler = NULL;
+    generation->held_count = generation->held_shown = 0;
+    if (generation->stop != NULL) {
+        mixt_stop_reset(generation->stop);
+    }
+    TRY(mixt_sampler_create(generation->tokenizer, generation->vocab_size, &options,
+                            &generation->sampler, error));
+    for (size_t i = 0; i < generation->count; i++) {
+        TRY(mixt_sampler_accept(generation->sampler, generation->tokens[i], false, error));
+    }
+    return MIXT_OK;
+}
+
+static void show_held(generation_state *generation, size_t end)
+{
+    if (end > generation->held_shown) {
+        text_write(&generation->out, generation->held + generation->held_shown,
+                   end - generation->held_shown);
+        generation->held_shown = end;
+    }
+}
+
+/* Writes bytes of the answer, as far as they cannot become a stop. */
+static mixt_status show(generation_state *generation, const char *bytes, size_t length,
+                        mixt_error *error)
+{
+    if (generation->stop == NULL) {
+        text_write(&generation->out, bytes, length);
+    } else {
+        if (!list_grow(&generation->held, &generation->held_capacity,
+                       generation->held_count + length, 1)) {
+            return set_memory_error(error);
+        }
+        memcpy(generation->held + generation->held_count, bytes, length);
+        generation->held_count += length;
+        show_held(generation, mixt_stop_feed(generation->stop, bytes, length));
+        generation->ended = mixt_stop_met(generation->stop) >= 0;
+    }
+    fflush(generation->out.stream);
+    return MIXT_OK;
+}
+
+size_t generation_cut(const generation_state *generation, const char *text, size_t length)
+{
+    if (generation->stop == NULL || mixt_stop_met(generation->stop) < 0) {
+        return length;
+    }
+    mixt_stop_reset(generation->stop);
+    return mixt_stop_feed(generation->stop, text, length);
+}
+
 static mixt_status draw_one(generation_state *generation, mixt_error *error)
 {
     int32_t token = 0;
-    TRY(mixt_sample(&generation->sampling, mixt_session_logits(generation->session),
-                    generation->vocab_size, generation->tokens, generation->count,
-                    generation->count + generation->dropped_before, &token, error));
+    if (mixt_sampler_complete(generation->sampler)) {
+        generation->ended = true;
+        return MIXT_OK;
+    }
+    TRY(mixt_sampler_next(generation->sampler, mixt_session_logits(generation->session), &token,
+                          error));
+    TRY(mixt_sampler_accept(generation->sampler, token, true, error));
     generation->drawn_tokens++;
+    generation->drawn_before++;
     size_t length = 0;
     const char *bytes = mixt_tokenizer_bytes_of(generation->tokenizer, token, &length);
     if (mixt_tokenizer_is_end(generation->tokenizer, token) ||
@@ -364,8 +445,7 @@ static mixt_status draw_one(generation_state *generation, mixt_error *error)
         generation->skip_space = false;
         bytes += skipped;
         length -= skipped;
-        text_write(&generation->out, bytes, length);
-        fflush(generation->out.stream);
+        TRY(show(generation, bytes, length, error));
     }
     TRY(append(generation, &token, 1, error));
     if (!list_grow(&generation->drawn, &generation->drawn_capacity, generation->drawn_count + 1,
@@ -397,9 +477,9 @@ static mixt_status make_room(generation_state *generation, mixt_error *error)
 mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error)
 {
     double start = terminal_seconds();
-    mixt_status status = MIXT_OK;
     generation->ended = false;
     generation->routed = generation->drawn_count = 0;
+    mixt_status status = begin_answer(generation, error);
     for (int64_t i = 0; status == MIXT_OK && (count < 0 || i < count); i++) {
         status = make_room(generation, error);
         if (status != MIXT_OK || generation->full || interrupt_status() != 0 ||
@@ -410,6 +490,9 @@ mixt_status generation_draw(generation_state *generation, int64_t count, mixt_er
         if (generation->ended) {
             break;
         }
+    }
+    if (generation->stop != NULL && mixt_stop_met(generation->stop) < 0) {
+        show_held(generation, generation->held_count);
     }
     text_finish(&generation->out);
     generation->drawn_seconds += terminal_seconds() - start;
@@ -430,7 +513,7 @@ mixt_status sample_text(cli_resources *resources, const sample_request *request,
     options.context_length = request->context_length;
     mixt_status status = generation_begin(resources, &options, &generation, error);
     generation.out = (text_stream){.stream = stream, .on_terminal = request->on_terminal};
-    generation.sampling = request->sampling;
+    generation.draws.options.sampling = request->sampling;
     if (status == MIXT_OK) {
         status = generation_feed(&generation, request->prompt, request->length, error);
     }
@@ -460,11 +543,4 @@ void generation_print_speed(const generation_state *generation)
                 ? (double)generation->drawn_tokens / generation->drawn_seconds
                 : 0,
             generation->full ? "; the context is full" : "");
-}
-
-mixt_sampling generation_sampling(void)
-{
-    mixt_sampling sampling = mixt_sampling_default();
-    sampling.seed = mixt_random_seed();
-    return sampling;
 }

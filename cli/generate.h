@@ -3,6 +3,7 @@
 #ifndef MIXT_CLI_GENERATE_H
 #define MIXT_CLI_GENERATE_H
 
+#include "sampling.h"
 #include "shared.h"
 
 /* Rows for what run and chat share; `settings` holds predict and a mixt_session_options `session`.
@@ -59,7 +60,12 @@ void text_write(text_stream *out, const char *bytes, size_t length);
 typedef struct generation_state {
     const mixt_tokenizer *tokenizer;
     mixt_session *session;
-    mixt_sampling sampling;
+    draw_options draws;    /* how, and where it stops */
+    mixt_sampler *sampler; /* of the answer that is drawn */
+    mixt_stop *stop;       /* NULL: no text stops it */
+    char *held;            /* [held_count] bytes of the answer; only with stop */
+    size_t held_count, held_capacity, held_shown;
+    uint64_t drawn_before; /* tokens of all answers */
     int vocab_size;
     size_t context_length;
     int32_t *tokens; /* all that was fed or drawn, but what was dropped */
@@ -73,7 +79,7 @@ typedef struct generation_state {
     text_stream out;
     size_t prompt_tokens, drawn_tokens;
     double prompt_seconds, drawn_seconds;
-    bool ended;          /* the model closed the text */
+    bool ended;          /* the model closed the text, or a stop or the grammar did */
     bool full;           /* the context is used up */
     bool skip_space;     /* the next token's leading space is not shown */
     size_t whole_beyond; /* prompts that make a text longer than this are fed at once, since RoPE
@@ -102,6 +108,11 @@ mixt_status generation_feed(generation_state *generation, const char *text, size
  * that was fed till then. */
 mixt_status generation_replace(generation_state *generation, const int32_t *ids, size_t count,
                                mixt_error *error);
+/* Takes what the options of sampling say; what is wrong with it is found here. */
+mixt_status generation_take_draws(generation_state *generation, const sampler_settings *settings,
+                                  mixt_error *error);
+/* Where a text that stopped is to be cut: before what stopped it. */
+size_t generation_cut(const generation_state *generation, const char *text, size_t length);
 /* Draws up to `count` tokens (-1: no limit), stops at the end of the text, a full context that may
  * not be shifted, a signal or a write error. */
 mixt_status generation_draw(generation_state *generation, int64_t count, mixt_error *error);
@@ -123,7 +134,4 @@ void generation_print_shifts(generation_state *generation);
 int refuse_keep(const cli_arguments *arguments, const shift_settings *shift);
 /* Tokens and tokens per second, on standard error. */
 void generation_print_speed(const generation_state *generation);
-/* The defaults with a seed of their own. */
-mixt_sampling generation_sampling(void);
-
 #endif

@@ -12,7 +12,7 @@ enum { PROMPT_BYTES_MAX = LINE_BYTES_MAX };
 
 typedef struct run_settings {
     model_settings model;
-    mixt_sampling sampling;
+    sampler_settings sampling;
     const char *prompt;
     const char *file;
     int64_t predict;
@@ -69,7 +69,7 @@ static void run_defaults(void *user)
 {
     run_settings *settings = user;
     settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
-    settings->sampling = generation_sampling();
+    settings->sampling = sampler_defaults();
     settings->predict = -1;
 }
 
@@ -120,7 +120,9 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
         status = generation_begin(resources, &settings->session, &generation, error);
     }
     if (status == MIXT_OK) {
-        generation.sampling = settings->sampling;
+        status = generation_take_draws(&generation, &settings->sampling, error);
+    }
+    if (status == MIXT_OK) {
         generation.shift = settings->shift;
         interrupt_begin();
         if (prompt != NULL) {

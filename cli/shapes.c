@@ -7,7 +7,6 @@
 #define MODEL(field) offsetof(mixt_model_options, field)
 #define ROUTER(field) offsetof(mixt_router_options, field)
 #define TRAIN(field) offsetof(mixt_train_options, field)
-#define SAMPLING(field) offsetof(mixt_sampling, field)
 #define ABOVE_ZERO 5e-324 /* the least double above 0 */
 #define FAR 1e15          /* whole numbers up to here are exact in a double */
 
@@ -224,32 +223,6 @@ const cli_option options_training[] = {
         "steps between evaluations; 0: at the end", "eval-interval"),
     ROW("log-every", 0, LONG, TRAIN(log_every), 1, FAR, "N", "steps between lines of the log",
         "log-interval"),
-    {0},
-};
-
-const cli_option options_sampling[] = {
-    ROW("temp", 0, NUMBER, SAMPLING(temperature), 0, 1000, "X", "temperature; 0 is greedy",
-        "temperature"),
-    ROW("top-k", 0, INT, SAMPLING(top_k), 0, 1 << 24, "N", "keep the N best; 0: all", NULL),
-    ROW("top-p", 0, NUMBER, SAMPLING(top_p), 0, 1, "X", "keep the best up to this sum; 1: all",
-        NULL),
-    ROW("min-p", 0, NUMBER, SAMPLING(min_p), 0, 1, "X", "drop below this share of the best; 0: off",
-        NULL),
-    ROW("repeat-penalty", 0, NUMBER, SAMPLING(repeat_penalty), ABOVE_ZERO, 1000, "X",
-        "penalty on repeated tokens; 1: off", NULL),
-    ROW("frequency-penalty", 0, NUMBER, SAMPLING(frequency_penalty), -1000, 1000, "X",
-        "penalty by count; 0: off", NULL),
-    ROW("presence-penalty", 0, NUMBER, SAMPLING(presence_penalty), -1000, 1000, "X",
-        "penalty by presence; 0: off", NULL),
-    ROW("repeat-last-n", 0, INT, SAMPLING(repeat_last), 0, 1 << 24, "N",
-        "tokens that penalties look at", NULL),
-    {.name = "seed",
-     .letter = 's',
-     .kind = OPTION_SEED,
-     .offset = SAMPLING(seed),
-     .value = "N",
-     .help = "seed; -1: another one each time",
-     .fallback = "-1"},
     {0},
 };
 

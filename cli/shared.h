@@ -80,7 +80,6 @@ enum { OPTIONS_EXPERTS_PER_TOKEN_MAX = 64, OPTIONS_CAPACITY_MAX = 1000000 }; /* 
 extern const cli_option options_model[];    /* mixt_model_options */
 extern const cli_option options_router[];   /* mixt_router_options */
 extern const cli_option options_training[]; /* mixt_train_options */
-extern const cli_option options_sampling[]; /* mixt_sampling */
 
 /* What a command opened; freed at once by resources_free, in the right order. */
 typedef struct cli_resources {
