@@ -237,6 +237,12 @@ static void cut(schedule *s, running *r)
     assert_int_equal(mixt_sequence_truncate(r->sequence, length), MIXT_OK);
     r->length = length;
     r->expected = r->expected < length ? r->expected : length;
+    const same_request *other = &s->bits->requests[below(s, s->bits->request_count)];
+    if (!s->bits->by_feed && other->routing == r->request->routing &&
+        memcmp(s->bits->tokens[other->text], s->bits->tokens[r->request->text],
+               length * sizeof(int32_t)) == 0) {
+        r->request = other; /* what comes behind may be another text */
+    }
 }
 
 static void same_routes(const same_bits *bits, const running *r, const mixt_sequence_rows *rows,
