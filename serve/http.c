@@ -19,6 +19,7 @@ enum {
     HEADERS_MAX = 100,     /* fields of a request */
     OVERRUN_MAX = 1 << 20, /* bytes beyond the body's limit that are read to reply at the end */
     ORIGIN_MAX = 255,
+    LOOKED_AT_OFTEN = 1000, /* sockets; of more each is looked at once a second */
 };
 
 /* A socket and when what it is busy with began. */
@@ -53,6 +54,7 @@ struct http_server {
     http_socket *sockets;
     int socket_count, request_count;
     uint64_t numbers;
+    int64_t looked; /* http_now, when idle sockets were looked at last */
 };
 
 int64_t http_now(void)
@@ -110,16 +112,27 @@ static void on_socket(void *user, struct MHD_Connection *handle, void **kept,
     pthread_mutex_unlock(&server->lock);
 }
 
+/* A client that has closed its side while nothing was going on is not always seen by the event
+ * loop: its end may have come with the bytes of its last request. */
+static bool is_over(const http_socket *socket)
+{
+    char byte;
+    return socket->state == SOCKET_HEADERS &&
+           recv(socket->descriptor, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 void http_watch(http_server *server)
 {
     int64_t now = http_now();
     int64_t headers = 1000 * ((int64_t)server->limits.idle_seconds + server->limits.header_seconds);
     pthread_mutex_lock(&server->lock);
+    bool looks = server->socket_count <= LOOKED_AT_OFTEN || now - server->looked >= 1000;
+    server->looked = looks ? now : server->looked;
     for (http_socket *socket = server->sockets; socket != NULL; socket = socket->next) {
         int64_t limit = socket->state == SOCKET_HEADERS ? headers
                         : socket->state == SOCKET_BODY ? 1000 * (int64_t)server->limits.body_seconds
                                                        : INT64_MAX;
-        if (now - socket->since > limit) {
+        if (now - socket->since > limit || (looks && is_over(socket))) {
             shutdown(socket->descriptor, SHUT_RDWR); /* the event loop then sees its end */
         }
     }
