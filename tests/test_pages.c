@@ -387,6 +387,36 @@ static void operators_give_a_row_its_bits(void **state)
     }
 }
 
+/* A mean of the rows that a document was fed first, beside a row of another whose position goes on
+ * where the first one's rows end. */
+static void documents_are_not_joined(void **state)
+{
+    (void)state;
+    operator_case c = {.op = MIXT_OP_pool, .tokens = 4};
+    mixt_shape_request *request = &c.request;
+    request->attributes = &c.attributes;
+    request->capacity = 4;
+    request->in[POOL_X] = mixt_shape_tokens(4, 1, 1);
+    request->in[POOL_FIRST] = request->in[POOL_LAST] = request->in[POOL_SEQUENCE] =
+        mixt_shape_integers(mixt_shape_tokens(4, 1, 0));
+    request->in[POOL_PAGES] = mixt_shape_integers(mixt_shape_static(2, 2, 1, 0));
+    request->in[POOL_CACHE] = mixt_shape_static(2, 2 * MIXT_ATTENTION_BLOCK, 1, 0);
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_operator_row(MIXT_OP_pool)->shape(request, &error), &error);
+    float x[] = {1, 2, 6, 50}, y[4], cache[2 * MIXT_ATTENTION_BLOCK] = {7}; /* line 1's mean */
+    int32_t first[4] = {0}, last[] = {0, 1, 2, 3}, pages[] = {1, 0}, sequence[] = {0, 0, 0, 1};
+    tensors t = {{NULL}, {y}};
+    t.in[POOL_X] = x;
+    t.in[POOL_FIRST] = first;
+    t.in[POOL_LAST] = last;
+    t.in[POOL_PAGES] = pages;
+    t.in[POOL_SEQUENCE] = sequence;
+    t.in[POOL_CACHE] = cache;
+    run_call(&c, &t, 4, 0);
+    const float expected[] = {3, 3, 3, 7};
+    assert_memory_equal(y, expected, sizeof expected);
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* Models */
 
@@ -669,6 +699,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(operators_give_a_row_its_bits),
+        cmocka_unit_test(documents_are_not_joined),
         cmocka_unit_test(families_give_a_sequence_its_bits),
         cmocka_unit_test(blocks_give_a_sequence_its_bits),
         cmocka_unit_test(segments_give_a_sequence_its_bits),
