@@ -633,7 +633,7 @@ static void blocks_give_a_sequence_its_bits(void **state)
     wanted.cache_type = (mixt_cache_type)4;
     assert_int_equal(mixt_session_create_with(context, model, &wanted, &session, &error),
                      MIXT_ERROR_ARGUMENT);
-    assert_string_equal(error.message, "session: cache type 4 is not known");
+    assert_string_equal(error.message, "session: cache type 4 is not in 0..3");
     assert_null(session);
     mixt_model_free(model);
     mixt_context_free(context);
