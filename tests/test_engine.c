@@ -390,6 +390,11 @@ static void an_error_is_its_own(void **state)
 {
     (void)state;
     const int broken = 36; /* a token that feed() does not give */
+    float *row =
+        model->weights + model->parameters[mixt_model_find(model, MIXT_SLOT_EMBED, -1)].offset;
+    row += (size_t)broken * (size_t)model->options.hidden_size;
+    float kept = row[0];
+    row[0] = NAN;
     mixt_engine *engine = open_engine(2, 0, 512);
     mixt_sequence *s[] = {open_sequence(engine, 1, 70), open_sequence(engine, 2, 4)};
     mixt_error error = MIXT_ERROR_INIT;
@@ -398,11 +403,6 @@ static void an_error_is_its_own(void **state)
     finish(engine);
     memcpy(expected, mixt_sequence_logits(alone), sizeof expected);
     mixt_sequence_free(alone);
-    float *row =
-        model->weights + model->parameters[mixt_model_find(model, MIXT_SLOT_EMBED, -1)].offset;
-    row += (size_t)broken * (size_t)model->options.hidden_size;
-    float kept = row[0];
-    row[0] = NAN;
     require(mixt_sequence_feed(s[0], (int32_t[]){broken, 2}, 2, &error), &error);
     feed(s[1], 2, 1);
     step(engine);

@@ -83,13 +83,14 @@ static mixt_status fill_options(mixt_engine *engine, mixt_error *error)
     }
     MIXT_TRY(check_range(engine, "number of cached positions", o->positions, 1, rows_most, error));
     o->positions = mixt_divide_up(o->positions, block) * block;
-    o->batch_tokens = (int)mixt_least(
-        o->batch_tokens, mixt_least(o->positions, (int64_t)o->context_length * o->sequences));
     if (o->logits_rows == 0) {
         o->logits_rows = (int)mixt_least(mixt_most(o->sequences, LOGITS_USUAL), o->batch_tokens);
     }
     MIXT_TRY(check_range(engine, "number of rows with logits", o->logits_rows, 1, o->batch_tokens,
                          error));
+    o->batch_tokens = (int)mixt_least(
+        o->batch_tokens, mixt_least(o->positions, (int64_t)o->context_length * o->sequences));
+    o->logits_rows = (int)mixt_least(o->logits_rows, o->batch_tokens);
     MIXT_TRY(check_range(engine, "cache type", (int64_t)o->cache_type, MIXT_CACHE_F32,
                          MIXT_CACHE_Q8_0, error));
     for (int layer = 0; layer < model->layers; layer++) {
