@@ -165,6 +165,9 @@ $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
 TEST_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out $(TEST_SOURCES),$(filter-out $(FOREIGN),$(wildcard tests/*.c)))))
 TEST_PROGRAMS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+# Allocations of this one fail when it says so.
+$(BUILD)/tests/test_engine_memory $(BUILD)/guarded/tests/test_engine_memory: \
+    LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
 
 $(BUILD)/tests/%.o: tests/%.c
 	@mkdir -p $(@D)
