@@ -34,7 +34,7 @@ const cli_option options_sampling[] = {
     ROW("top-p", NUMBER, SAMPLING(top_p), 0, 1, "X", "keep the best up to this sum; 1: all", NULL),
     ROW("min-p", NUMBER, SAMPLING(min_p), 0, 1, "X", "drop below this share of the best; 0: off",
         NULL),
-    ROW("repeat-penalty", NUMBER, SAMPLING(repeat_penalty), 1e-3, 1000, "X",
+    ROW("repeat-penalty", NUMBER, SAMPLING(repeat_penalty), ABOVE_ZERO, 1000, "X",
         "penalty on repeated tokens; 1: off", NULL),
     ROW("frequency-penalty", NUMBER, SAMPLING(frequency_penalty), -100, 100, "X",
         "penalty by count; 0: off", NULL),
