@@ -100,8 +100,9 @@ mixt_tokenizer *mixt_tokenizer_new(void)
     tokenizer->splitter = mixt_splitter_create();
     tokenizer->added_raw = mixt_added_set_create();
     tokenizer->added_normalized = mixt_added_set_create();
-    if (tokenizer->arena == NULL || tokenizer->trie == NULL || tokenizer->normalizer == NULL || tokenizer->splitter == NULL ||
-        tokenizer->added_raw == NULL || tokenizer->added_normalized == NULL) {
+    if (tokenizer->arena == NULL || tokenizer->trie == NULL || tokenizer->normalizer == NULL ||
+        tokenizer->splitter == NULL || tokenizer->added_raw == NULL ||
+        tokenizer->added_normalized == NULL) {
         mixt_tokenizer_free(tokenizer);
         return NULL;
     }

@@ -106,7 +106,7 @@ struct mixt_tokenizer {
     size_t json_length;
     char *model; /* the same of tokenizer.model */
     size_t model_length;
-    mixt_trie_place *trie;   /* of its tokens' bytes (trie.c) */
+    mixt_trie_place *trie;                /* of its tokens' bytes (trie.c) */
     const struct mixt_pre_tokenizer *pre; /* of a GGUF file's byte-level vocabulary, else NULL */
     char rules[MIXT_SHA256_HEX];          /* hash of what is neither vocabulary nor merges */
     char hash[MIXT_SHA256_HEX];
