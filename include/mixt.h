@@ -714,6 +714,8 @@ MIXT_API mixt_status mixt_session_feed(mixt_session *session, const int32_t *tok
 MIXT_API const float *mixt_session_logits(const mixt_session *session); /* [vocab_size] */
 MIXT_API size_t mixt_session_length(const mixt_session *session);
 MIXT_API size_t mixt_session_capacity(const mixt_session *session); /* positions of its cache */
+/* The tokens [length] that it holds; until the next call that changes it. */
+MIXT_API const int32_t *mixt_session_tokens(const mixt_session *session);
 /* Forgets everything behind the first `length` positions. */
 MIXT_API void mixt_session_truncate(mixt_session *session, size_t length);
 /* Experts chosen for the last fed token: ids [moe_layers, k] and weights [moe_layers, k], k the
@@ -722,6 +724,16 @@ MIXT_API void mixt_session_routes(const mixt_session *session, const int32_t **i
                                   const float **weights);
 /* The shape of these: moe_layers and k. */
 MIXT_API void mixt_session_routes_shape(const mixt_session *session, int *moe_layers, int *chosen);
+/* Writes a session to a file, and makes a session what such a file holds, in place of what it held:
+ * what is fed then has the bits that it would have had without a stop. It is a safetensors file:
+ * tokens, the cache of every position, logits and experts of the last token, and checksums of all
+ * (CRC-32C); it gets its name when it is whole. Refused, with the session as it was, is a file that
+ * is cut or damaged, that does not fit into the context, or that is of another model: the
+ * configuration, the name, shape, type, first and last row of every parameter, how layers choose
+ * now, and the kind of matrix products have to be the same. */
+MIXT_API mixt_status mixt_session_save(const mixt_session *session, const char *path,
+                                       mixt_error *error);
+MIXT_API mixt_status mixt_session_load(mixt_session *session, const char *path, mixt_error *error);
 
 /* ---- Many sequences at once -------------------------------------------------------------- */
 

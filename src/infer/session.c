@@ -2,18 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "infer/engine.h"
+#include "infer/session.h"
 
 /* Tokens of a prompt that are processed at once: many, so that an expert sees enough rows to be
  * worth unpacking; fewer where there is no memory for the plan. */
 #define PREFILL_MOST 512
-
-struct mixt_session {
-    mixt_engine *engine;
-    mixt_sequence *sequence;
-    int32_t *route_ids;   /* [moe_layers, k] of the last token */
-    float *route_weights; /* [moe_layers, k] */
-};
 
 void mixt_session_free(mixt_session *session)
 {
@@ -125,6 +118,11 @@ size_t mixt_session_capacity(const mixt_session *session)
 size_t mixt_session_length(const mixt_session *session)
 {
     return session->sequence->length;
+}
+
+const int32_t *mixt_session_tokens(const mixt_session *session)
+{
+    return session->sequence->tokens;
 }
 
 void mixt_session_truncate(mixt_session *session, size_t length)
