@@ -24,7 +24,7 @@ static int set_up(void **state)
     if (status == 0) {
         shell_train();
         server = serve_begin("-c 60000 --cache-positions 130000 --header-bytes 4096 --body-bytes "
-                             "20000 --timeout 20");
+                             "20000 --timeout 20 --buffer-bytes 65536");
     }
     return status;
 }
@@ -171,10 +171,360 @@ static void test_framing(void **state)
     assert_int_equal(failed, 0);
 }
 
+/* ---- limits */
+
+static void test_limits(void **state)
+{
+    static char bytes[40000];
+    (void)state;
+    memset(bytes, 'a', sizeof bytes - 1);
+    char *text = malloc(2 * sizeof bytes);
+    assert_non_null(text);
+    sprintf(text, "GET /%.6000s HTTP/1.1\r\n" HOST "\r\n", bytes);
+    assert_int_equal(status_of(text, false), 414);
+    sprintf(text, GET HOST "X: %.6000s\r\n\r\n", bytes);
+    assert_int_equal(status_of(text, false), 431);
+    strcpy(text, GET HOST);
+    for (int i = 0; i < 200; i++) {
+        sprintf(text + strlen(text), "X%d: a\r\n", i);
+    }
+    strcat(text, "\r\n");
+    assert_int_equal(status_of(text, false), 431);
+    /* More than a whole connection may hold. */
+    sprintf(text, GET HOST "X: %s\r\nY: %s\r\n\r\n", bytes, "");
+    int status = status_of(text, false);
+    assert_true(status == 431 || status == 413 || status == 0);
+    /* A body beyond the limit that does not say so before. */
+    sprintf(text, POST "Transfer-Encoding: chunked\r\n\r\n5000\r\n%.20480s\r\n0\r\n\r\n", bytes);
+    assert_int_equal(status_of(text, false), 413);
+    free(text);
+    assert_int_equal(ask("GET", "/health", NULL), 200);
+}
+
+/* Each beginning of a body, announced as it is and cut short. */
+static void test_cut_bodies(void **state)
+{
+    static const char body[] =
+        "{\"content\":\"a\\u00e9\\\"b\",\"with_pieces\":true,\"add_special\":false}";
+    char text[1000], cut[200];
+    (void)state;
+    for (size_t i = 0; i < sizeof body - 1; i++) {
+        snprintf(cut, sizeof cut, "%.*s", (int)i, body);
+        assert_int_equal(ask("POST", "/tokenize", cut), 400);
+        assert_has(ask_body, "invalid_json");
+        int client = client_connect();
+        snprintf(text, sizeof text, POST "Content-Length: %zu\r\n\r\n%s", sizeof body - 1, cut);
+        client_put(client, text);
+        close(client); /* in the middle of a body */
+    }
+    assert_int_equal(ask("POST", "/tokenize", body), 200);
+}
+
+static void test_json(void **state)
+{
+    static const struct {
+        const char *body, *part;
+    } bad[] = {
+        {"{\"content\":\"a\",\"content\":\"b\"}", "line 1, column"},
+        {"{\n\n \"content\": nul}", "line 3, column"},
+        {"[\"content\"]", "an object is needed"},
+        {"\"content\"", "invalid JSON"},
+        {"{\"content\":\"a\xFF\"}", "invalid JSON"},
+        {"{\"content\":\"\xED\xA0\x80\"}", "invalid JSON"},
+        {"{\"content\":\"a\\u0000b\"}", "invalid JSON"},
+        {"{\"content\":\"a\"} x", "invalid JSON"},
+        {"{\"content\":1e999}", "invalid JSON"},
+        {"{\"content\":NaN}", "invalid JSON"},
+        {"{\"content\":5}", "content must be a string"},
+        {"{\"contents\":\"a\"}", "unknown field \\\"contents\\\""},
+        {"{\"content\":\"a\",\"with_pieces\":1}", "with_pieces must be true or false"},
+        {"", "the body is empty"},
+    };
+    char deep[400];
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(ask("POST", "/tokenize", bad[i].body), 400);
+        assert_has(ask_body, bad[i].part);
+    }
+    for (int depth = 63; depth <= 64; depth++) { /* and the object around them */
+        strcpy(deep, "{\"a\":");
+        memset(deep + 5, '[', (size_t)depth);
+        memset(deep + 5 + depth, ']', (size_t)depth);
+        strcpy(deep + 5 + 2 * depth, "}");
+        assert_int_equal(ask("POST", "/tokenize", deep), 400);
+        assert_has(ask_body, depth == 63 ? "unknown field" : "nested deeper than 64");
+    }
+}
+
+/* ---- connections */
+
+static void test_keep_alive(void **state)
+{
+    int client = client_connect();
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        client_put(client, i % 2 == 0 ? GET HOST "\r\n" : POST "Content-Length: 16\r\n\r\n" BODY);
+        assert_int_equal(reply_status(client_read_reply(client)), 200);
+    }
+    /* A refusal whose body was read leaves the connection as it is. */
+    client_put(client, POST "Content-Length: 3\r\n\r\n{a}");
+    assert_int_equal(reply_status(client_read_reply(client)), 400);
+    client_put(client, GET HOST "Connection: close\r\n\r\n");
+    assert_int_equal(reply_status(client_read_all(client)), 200);
+    close(client);
+}
+
+static void test_pipelining(void **state)
+{
+    int client = client_connect();
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        client_put(client, POST "Content-Length: 16\r\n\r\n" BODY GET HOST "\r\n");
+    }
+    client_put(client, "GET /nothing HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+    const char *text = client_read_all(client);
+    int replies = 0;
+    for (const char *at = text; (at = strstr(at, "HTTP/1.1 ")) != NULL; at++) {
+        assert_int_equal(reply_status(at), replies < 6 ? 200 : 404);
+        replies++;
+    }
+    assert_int_equal(replies, 7);
+    close(client);
+}
+
+static void test_head(void **state)
+{
+    int client = client_connect();
+    (void)state;
+    client_put(client, "HEAD /health HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n");
+    const char *text = client_read_all(client);
+    assert_int_equal(reply_status(text), 200);
+    assert_string_equal(reply_body(text), "");
+    assert_has(text, "Content-Length: 15");
+    close(client);
+}
+
+/* ---- clients that leave or are slow */
+
+/* Sends a request for a completion. */
+static void ask_completion(int client, const char *body)
+{
+    char text[600];
+    snprintf(text, sizeof text,
+             "POST /v1/completions HTTP/1.1\r\n" HOST
+             "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+             strlen(body), body);
+    client_put(client, text);
+}
+
+/* Begins a stream that would take long. */
+static int begin_stream(void)
+{
+    int client = client_connect();
+    ask_completion(client, "{\"prompt\":\"The\",\"stream\":true,\"ignore_eos\":true,"
+                           "\"max_tokens\":50000,\"seed\":1}");
+    return client;
+}
+
+static void test_gone(void **state)
+{
+    double before = metric("mixt_requests_cancelled_total");
+    (void)state;
+    for (int i = 0; i < 12; i++) {
+        int client = begin_stream();
+        if (i % 3 != 0) { /* else before anything came */
+            client_await(client, "data: ");
+        }
+        if (i % 2 == 0) { /* with what it has not read in the way: a reset */
+            struct linger now = {.l_onoff = 1};
+            setsockopt(client, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        }
+        close(client);
+    }
+    /* A reply that comes at once is given up likewise. */
+    int client = client_connect();
+    ask_completion(client, "{\"prompt\":\"The\",\"ignore_eos\":true,\"max_tokens\":50000    }");
+    await_metric("mixt_orders", 1);
+    close(client);
+    await_metric("mixt_orders", 0);
+    await_metric("mixt_cache_pages_used", 0);
+    /* Those whose request was reset before it was read never became an order. */
+    double cancelled = metric("mixt_requests_cancelled_total") - before;
+    assert_true(cancelled >= 9 && cancelled <= 13);
+}
+
+static void test_half_closed(void **state)
+{
+    int client = begin_stream();
+    (void)state;
+    client_await(client, "data: ");
+    shutdown(client, SHUT_WR); /* says that it is gone */
+    client_read_all(client);   /* and the stream ends */
+    close(client);
+    await_metric("mixt_orders", 0);
+}
+
+/* Who reads nothing is waited for with a bounded buffer; others are served meanwhile. */
+static void test_slow_reader(void **state)
+{
+    int small = 4096, client = client_connect();
+    double last = -1;
+    (void)state;
+    setsockopt(client, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    ask_completion(client, "{\"prompt\":\"The\",\"stream\":true,\"ignore_eos\":true,"
+                           "\"max_tokens\":50000,\"n\":2,\"logprobs\":20,\"routing\":true}");
+    /* In the end nothing more is computed for it, long before its 100,000 tokens. */
+    for (int still = 0; still < 5;) {
+        double steps = metric("mixt_steps_total");
+        still = steps == last && steps > 0 ? still + 1 : 0;
+        last = steps;
+        usleep(100000);
+    }
+    assert_true(metric("mixt_orders") == 1);
+    assert_int_equal(ask("POST", "/v1/completions", "{\"prompt\":\"The\",\"max_tokens\":3}"), 200);
+    close(client);
+    await_metric("mixt_orders", 0);
+}
+
+static void test_live_record(void **state)
+{
+    int client = client_connect();
+    (void)state;
+    client_put(client, "GET /v1/routing HTTP/1.1\r\n" HOST "\r\n");
+    client_await(client, "text/event-stream");
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(ask("POST", "/v1/completions", "{\"prompt\":\"The\",\"max_tokens\":30}"),
+                         200);
+    }
+    int other = begin_stream();
+    const char *text = client_await(client, "\"layers\":[[[");
+    assert_has(text, "data: {\"request\":");
+    close(other);
+    close(client);
+    await_metric("mixt_orders", 0);
+}
+
+/* ---- servers with other options */
+
+static void test_keys(void **state)
+{
+    int port = serve_port;
+    (void)state;
+    shell_write("keys", "key-one\nkey-two\n");
+    pid_t other =
+        serve_begin("--api-key-file keys --api-key key-three --cors-origin http://a.example");
+    assert_int_equal(ask("GET", "/health", NULL), 200);
+    assert_int_equal(ask("GET", "/v1/models", NULL), 401);
+    assert_has(ask_head, "WWW-Authenticate: Bearer");
+    assert_int_equal(ask_with("GET", "/v1/models", "Authorization: Bearer key-four\r\n", NULL),
+                     401);
+    assert_int_equal(ask_with("GET", "/v1/models", "Authorization: Bearer key-tw\r\n", NULL), 401);
+    assert_int_equal(ask_with("GET", "/v1/models", "Authorization: Bearer \r\n", NULL), 401);
+    assert_int_equal(ask_with("GET", "/v1/models", "Authorization: Bearer key-two\r\n", NULL), 200);
+    assert_int_equal(ask_with("GET", "/v1/models", "authorization: bearer key-three\r\n", NULL),
+                     200);
+    assert_int_equal(ask_with("GET", "/v1/models", "X-Api-Key: key-one\r\n", NULL), 200);
+    assert_lacks(ask_head, "Access-Control");
+    assert_int_equal(ask_with("GET", "/health", "Origin: http://a.example\r\n", NULL), 200);
+    assert_has(ask_head, "Access-Control-Allow-Origin: http://a.example");
+    assert_int_equal(ask_with("GET", "/health", "Origin: http://b.example\r\n", NULL), 403);
+    assert_int_equal(ask_with("OPTIONS", "/v1/models", "Origin: http://a.example\r\n", NULL), 204);
+    assert_int_equal(serve_end(other), 0);
+    shell_do("! grep -q key- serve.err");
+    serve_port = port;
+}
+
+static void test_queue(void **state)
+{
+    int port = serve_port;
+    (void)state;
+    pid_t other = serve_begin("--queue 2 --parallel 1 -c 60000");
+    int first = begin_stream(), second = begin_stream();
+    await_metric("mixt_orders", 2);
+    assert_int_equal(ask("POST", "/v1/completions", "{\"prompt\":\"The\"}"), 503);
+    assert_has(ask_head, "Retry-After: 1");
+    assert_has(ask_body, "queue_full");
+    close(first);
+    close(second);
+    await_metric("mixt_orders", 0);
+    assert_int_equal(ask("POST", "/v1/completions", "{\"prompt\":\"The\"}"), 200);
+    assert_int_equal(serve_end(other), 0);
+    serve_port = port;
+}
+
+/* SIGTERM: what runs is finished, nothing new is taken, /health says so. */
+static void test_graceful(void **state)
+{
+    int port = serve_port;
+    (void)state;
+    pid_t other = serve_begin("-c 60000");
+    int client = client_connect();
+    ask_completion(client, "{\"prompt\":\"The\",\"ignore_eos\":true,\"max_tokens\":2500,"
+                           "\"stream\":true}");
+    client_await(client, "data: ");
+    assert_int_equal(kill(other, SIGTERM), 0);
+    char text[SHELL_TEXT_MAX];
+    char *path = scratch_path("serve.err");
+    for (int i = 0; i < 1000; i++) {
+        read_text(path, text, sizeof text);
+        if (strstr(text, "finishing what runs") != NULL) {
+            break;
+        }
+        usleep(2000);
+    }
+    free(path);
+    int beside = client_connect();
+    client_put(beside, GET HOST "Connection: close\r\n\r\n");
+    const char *reply = client_read_all(beside);
+    assert_int_equal(reply_status(reply), 503);
+    assert_has(reply, "draining");
+    close(beside);
+    reply = client_read_all(client);
+    assert_has(reply, "data: [DONE]");
+    assert_has(reply, "\"finish_reason\":\"length\"");
+    close(client);
+    assert_int_equal(finish_child(other), 0);
+    /* A second signal does not wait. */
+    other = serve_begin("-c 60000");
+    client = begin_stream();
+    client_await(client, "data: ");
+    kill(other, SIGTERM);
+    usleep(100000);
+    kill(other, SIGTERM);
+    assert_int_equal(finish_child(other), 128 + SIGTERM);
+    close(client);
+    serve_port = port;
+}
+
+static void test_refused_options(void **state)
+{
+    (void)state;
+    shell_refuses("\"$MIXT\" serve", "--model: needed");
+    shell_refuses("\"$MIXT\" serve -m run --cache-type-k f16", "keys and values have one type");
+    shell_refuses("\"$MIXT\" serve -m run --port 70000", "--port");
+    shell_refuses("\"$MIXT\" serve -m run --api-key-file nothing", "nothing");
+    assert_int_equal(shell("\"$MIXT\" serve -m run --host 203.0.113.1 --port 0"), 1);
+    assert_int_equal(shell("\"$MIXT\" serve -m nothing --port 0"), 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_framing),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_cut_bodies),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_keep_alive),
+        cmocka_unit_test(test_pipelining),
+        cmocka_unit_test(test_head),
+        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_half_closed),
+        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_live_record),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_graceful),
+        cmocka_unit_test(test_refused_options),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
