@@ -243,21 +243,23 @@ export class Chat {
       if (!alike && answer.view.spans[same]) {
         answer.view.spans[same].classList.add('parted');
       }
-      const button = element('button', 'Go on with this one', answer.article, 'pick');
+      const button = element('button', '', answer.article, 'pick');
       button.type = 'button';
-      button.setAttribute('aria-pressed', number === turn.picked);
       button.addEventListener('click', () => this.pick(turn, number));
     });
     const words = alike ? 'Both answers are the same.'
       : 'The answers part ' + (same === 0 ? 'at once.' : 'after ' + same + (same === 1 ? ' token.' : ' tokens.'));
-    element('p', words, turn.columns, 'verdict');
+    turn.columns.prepend(element('p', words, null, 'verdict'));
+    this.pick(turn, turn.picked);
   }
 
   pick(turn, number) {
     turn.picked = number;
     turn.answers.forEach((answer, i) => {
       answer.counted = i === number;
-      answer.article.querySelector('.pick').setAttribute('aria-pressed', i === number);
+      const button = answer.article.querySelector('.pick');
+      button.setAttribute('aria-pressed', i === number);
+      button.textContent = i === number ? 'The chat goes on with this one' : 'Go on with this one';
     });
     this.app.onRecount();
   }

@@ -1,16 +1,15 @@
-// Colours of experts: eight hues that stay apart for colour-blind eyes, four kinds of underline, and
-// dark or light, as on the atlas page. The hues are page.css's.
+// Colours of experts: the eight hues of the atlas page, which stay apart for colour-blind eyes, each in
+// four lightnesses; from 32 experts on in four kinds of underline.
 
 export const HUES = 8;
+const MIXES = [['ink', 0], ['ink', 0.42], ['paper', 0.45], ['ink', 0.66]]; // page.css has the same
 
 /** Classes of the colour of an expert, or of a token without one. */
 export function expertClass(expert) {
   if (expert < 0) {
     return 'none';
   }
-  const line = Math.floor(expert / HUES) % 4;
-  const dark = Math.floor(expert / 32) % 2;
-  return 'h' + (expert % HUES) + ' s' + line + (dark ? ' dark' : '');
+  return 'h' + (expert % HUES) + ' l' + (Math.floor(expert / HUES) % 4) + ' s' + (Math.floor(expert / 32) % 4);
 }
 
 function channels(text) {
@@ -29,6 +28,12 @@ export function readPalette() {
     palette.hues.push(channels(style.getPropertyValue('--h' + hue)));
   }
   return palette;
+}
+
+/** The same colour as [r, g, b]. */
+export function expertColour(palette, expert) {
+  const [towards, part] = MIXES[Math.floor(expert / HUES) % 4];
+  return palette.hues[expert % HUES].map((value, i) => value + (palette[towards][i] - value) * part);
 }
 
 export function css(colour) {

@@ -11,7 +11,7 @@ export function visible(text) {
 }
 
 function percent(share) {
-  return (100 * share).toFixed(1) + ' %';
+  return (100 * share).toFixed(1) + '\u00a0%';
 }
 
 export class Details {
@@ -89,13 +89,13 @@ export class Details {
       weights.push(list.weights[at + rank]);
       const pair = element('span', '', cell, 'pairing');
       this.chip(pair, layer, list.experts[at + rank]);
-      element('span', weights[rank].toFixed(weights[rank] < 0.1 ? 3 : 2), pair);
+      element('span', weights[rank].toFixed(2), pair);
     }
     if (weights.length === 0) {
       cell.textContent = 'none';
     }
     if (this.app.model.chosenMost > 1) {
-      element('td', weights.length > 1 ? (weights[0] - weights[1]).toFixed(3) : '–', row);
+      element('td', weights.length > 1 ? (weights[0] - weights[1]).toFixed(2) : '–', row);
     }
   }
 

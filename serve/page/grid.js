@@ -2,11 +2,12 @@
 // are wrapped. Cells are pixels of a small image that is drawn enlarged, so that a frame costs the
 // same however many of them glow.
 
-import { css, readPalette, HUES } from './colour.js';
+import { css, expertColour, readPalette } from './colour.js';
 
 const GLOW_SECONDS = 0.45; // until a glow has fallen to 1/e
 const LEAST = 0.02; // of a glow that is still drawn
 const MARGIN = 34; // CSS pixels for the layers' numbers
+const ABOVE = 4; // for the upper half of the first
 const OFTEN = 0.42; // of the accent, for the expert that a layer uses most
 
 export class Grid {
@@ -51,6 +52,7 @@ export class Grid {
 
   restyle() {
     this.palette = readPalette();
+    this.colours = Array.from({ length: this.experts }, (_, expert) => expertColour(this.palette, expert));
     this.layout();
   }
 
@@ -66,15 +68,16 @@ export class Grid {
     this.columns = Math.min(this.experts, Math.floor(room / least));
     this.wraps = Math.ceil(this.experts / this.columns);
     this.columns = Math.ceil(this.experts / this.wraps); // rows of about the same length
-    this.cell = Math.min(Math.floor(room / this.columns), Math.round(44 * ratio));
+    this.cell = Math.min(room / this.columns, 44 * ratio);
     const rows = this.layers.length * this.wraps;
-    this.tall = Math.max(least, Math.min(this.cell, Math.round(24 * ratio), Math.floor(Math.round(430 * ratio) / rows)));
+    this.tall = Math.max(least, Math.floor(Math.min(1.4 * this.cell, 24 * ratio, 430 * ratio / rows)));
     this.gap = Math.min(this.cell, this.tall) >= 4 ? Math.max(1, Math.round(ratio)) : 0;
     this.step = this.tall * this.wraps + (this.wraps > 1 ? Math.round(2 * ratio) : 0);
     this.left = Math.round(MARGIN * ratio);
+    this.top = Math.round(ABOVE * ratio);
     this.ratio = ratio;
-    this.canvas.width = this.left + this.columns * this.cell;
-    this.canvas.height = this.step * this.layers.length;
+    this.canvas.width = this.left + this.edge(this.columns);
+    this.canvas.height = this.top + this.step * this.layers.length + this.top;
     this.canvas.style.width = this.canvas.width / ratio + 'px';
     this.canvas.style.height = this.canvas.height / ratio + 'px';
     this.image.width = this.columns;
@@ -83,9 +86,14 @@ export class Grid {
     this.draw();
   }
 
+  // First pixel of a column: where a picture enlarged without smoothing begins to show it.
+  edge(column) {
+    return Math.ceil(column * this.cell - 0.5);
+  }
+
   cellAt(event) {
     const x = event.offsetX * this.ratio - this.left;
-    const y = event.offsetY * this.ratio;
+    const y = event.offsetY * this.ratio - this.top;
     const layer = Math.floor(y / this.step);
     const row = Math.floor((y - layer * this.step) / this.tall);
     const column = Math.floor(x / this.cell);
@@ -100,8 +108,9 @@ export class Grid {
     const layer = Math.floor(cell / this.experts);
     const expert = cell % this.experts;
     const row = Math.floor(expert / this.columns);
-    return [this.left + (expert % this.columns) * this.cell, layer * this.step + row * this.tall,
-      this.cell - this.gap, this.tall - this.gap];
+    const left = this.edge(expert % this.columns);
+    return [this.left + left, this.top + layer * this.step + row * this.tall,
+      this.edge(expert % this.columns + 1) - left - this.gap, this.tall - this.gap];
   }
 
   pick(cell, key) {
@@ -192,13 +201,13 @@ export class Grid {
   }
 
   fill() {
-    const { card, accent, hues } = this.palette;
+    const { card, accent } = this.palette;
     const data = this.pixels.data;
     for (let cell = 0; cell < this.glow.length; cell++) {
       const layer = Math.floor(cell / this.experts);
       const expert = cell % this.experts;
       const level = Math.max(this.glow[cell], this.used[cell] * OFTEN);
-      const colour = layer === this.layer ? hues[expert % HUES] : accent;
+      const colour = layer === this.layer ? this.colours[expert] : accent;
       const at = 4 * (layer * this.wraps * this.columns + expert);
       for (let i = 0; i < 3; i++) {
         data[at + i] = card[i] + (colour[i] - card[i]) * level;
@@ -218,7 +227,7 @@ export class Grid {
     context.imageSmoothingEnabled = false;
     for (let layer = 0; layer < this.layers.length; layer++) {
       context.drawImage(this.image, 0, layer * this.wraps, this.columns, this.wraps,
-        this.left, layer * this.step, this.columns * this.cell, this.wraps * this.tall);
+        this.left, this.top + layer * this.step, this.columns * this.cell, this.wraps * this.tall);
     }
     this.drawGaps();
     this.drawLayers();
@@ -228,10 +237,10 @@ export class Grid {
   drawGaps() {
     const { context, canvas, gap } = this;
     for (let column = 1; gap > 0 && column <= this.columns; column++) {
-      context.clearRect(this.left + column * this.cell - gap, 0, gap, canvas.height);
+      context.clearRect(this.left + this.edge(column) - gap, 0, gap, canvas.height);
     }
     for (let row = 0; gap > 0 && row < this.layers.length * this.wraps; row++) {
-      const top = Math.floor(row / this.wraps) * this.step + (row % this.wraps + 1) * this.tall;
+      const top = this.top + Math.floor(row / this.wraps) * this.step + (row % this.wraps + 1) * this.tall;
       context.clearRect(this.left, top - gap, canvas.width, gap);
     }
   }
@@ -248,7 +257,7 @@ export class Grid {
       if (here || (layer % every === 0 && !near)) {
         context.font = (here ? '600 ' : '') + size + 'px system-ui, sans-serif';
         context.fillStyle = css(here ? palette.ink : palette.soft);
-        context.fillText(String(number), this.left - 8 * ratio, (layer + 0.5) * this.step);
+        context.fillText(String(number), this.left - 8 * ratio, this.top + (layer + 0.5) * this.step);
       }
     });
   }

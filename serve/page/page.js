@@ -134,7 +134,7 @@ function drawCharts() {
   drawRepetition(by('repetition'), model.layers,
     { measured, random: model.layers.map(() => 1 / model.experts), usage }, layer);
   const most = shares.indexOf(Math.max(...shares));
-  const percent = (share) => (100 * share).toFixed(1) + ' %';
+  const percent = (share) => (100 * share).toFixed(1) + '\u00a0%';
   by('load-words').textContent = statistics.choices[layer] === 0 ? 'nothing yet'
     : statistics.tokens + ' tokens; most to expert ' + most + ', ' + percent(shares[most]) + '; all alike ' +
       percent(1 / model.experts);
@@ -260,7 +260,7 @@ function pointCell(layer, expert) {
   const share = app.statistics.share(layer, expert);
   by('pointed').textContent = 'layer ' + app.model.layers[layer] + ', expert ' + expert +
     (app.changes.off.has(cell) ? ', off' : app.changes.forced.has(cell) ? ', forced' : '') +
-    (share >= 0 ? ', ' + (100 * share).toFixed(1) + ' %' : '');
+    (share >= 0 ? ', ' + (100 * share).toFixed(1) + '\u00a0%' : '');
 }
 
 // ---- the chat
