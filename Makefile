@@ -80,7 +80,9 @@ TEMPLATES := $(filter %_tmpl.c,$(LIBRARY_SOURCES))
 LIBRARY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEMPLATES),$(LIBRARY_SOURCES))) \
                    $(TEMPLATES:%.c=$(BUILD)/%.f32.o) $(TEMPLATES:%.c=$(BUILD)/%.f64.o)
 # The program: commands, and the server behind one of them.
-CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c serve/*.c)))
+CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c serve/*.c))) $(BUILD)/serve/page_files.o
+# The files of the page at / as C.
+PAGE_FILES := $(sort $(wildcard serve/page/*.html serve/page/*.css serve/page/*.js))
 LIBRARY := $(BUILD)/libmixt.a
 SONAME := libmixt.so.$(SOVERSION)
 SHARED := $(BUILD)/libmixt.so.$(VERSION)
@@ -143,6 +145,13 @@ $(BUILD)/cli/%.o: cli/%.c
 $(BUILD)/serve/%.o: serve/%.c
 	@mkdir -p $(@D)
 	$(call say,cc,$@)$(CC) $(BASE) $(PROGRAM_CFLAGS) $(WARN_LIBRARY) -MMD -MP -c $< -o $@
+
+$(BUILD)/serve/page_files.c: serve/page/embed.sh $(PAGE_FILES)
+	@mkdir -p $(@D)
+	$(call say,embed,$@)sh serve/page/embed.sh $(PAGE_FILES) >$@.part && mv $@.part $@
+
+$(BUILD)/serve/page_files.o: $(BUILD)/serve/page_files.c
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN_LIBRARY) -Iserve -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(LIBRARY_OBJECTS)
 	@rm -f $@
@@ -438,7 +447,8 @@ build/fuzz/fuzz/shared/%.o: fuzz/shared/%.c
 	$(call say,cc,$@)$(CLANG) $(BASE) $(WARN) -O1 -g -Ifuzz -fsanitize=address,undefined -MMD -MP -c $< -o $@
 
 # The program's own readers, with its main under another name.
-FUZZ_CLI := $(patsubst %.c,build/fuzz/%.o,$(filter-out cli/main.c,$(sort $(wildcard cli/*.c serve/*.c)))) build/fuzz/fuzz/cli_main.o
+FUZZ_CLI := $(patsubst %.c,build/fuzz/%.o,$(filter-out cli/main.c,$(sort $(wildcard cli/*.c serve/*.c)))) \
+            build/fuzz/serve/page_files.o build/fuzz/fuzz/cli_main.o
 
 build/fuzz/fuzz/cli_main.o: cli/main.c
 	@mkdir -p $(@D)

@@ -195,8 +195,16 @@ static void add_headers(const http_connection *connection, const http_reply *rep
     MHD_add_response_header(response, "Content-Type",
                             reply->content_type != NULL ? reply->content_type
                                                         : "application/json; charset=utf-8");
-    MHD_add_response_header(response, "Cache-Control", "no-store");
+    MHD_add_response_header(response, "Cache-Control",
+                            reply->etag != NULL ? "no-cache" : "no-store");
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+    if (reply->etag != NULL) {
+        MHD_add_response_header(response, "ETag", reply->etag);
+    }
+    if (reply->policy != NULL) {
+        MHD_add_response_header(response, "Content-Security-Policy", reply->policy);
+        MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+    }
     if (reply->allow != NULL) {
         MHD_add_response_header(response, "Allow", reply->allow);
     }
@@ -221,13 +229,19 @@ static void add_headers(const http_connection *connection, const http_reply *rep
 static enum MHD_Result send_whole(http_connection *connection, http_reply *reply, bool close)
 {
     static char empty[1];
+    union { /* the library takes bytes that it does not write to as void * */
+        const unsigned char *kept;
+        void *taken;
+    } fixed = {.kept = reply->fixed};
     if (reply->body.failed) {
         text_free(&reply->body);
         reply->status = 500;
     }
-    size_t length = reply->body.length;
+    size_t length = reply->fixed != NULL ? reply->fixed_length : reply->body.length;
     struct MHD_Response *response =
-        reply->body.bytes != NULL
+        reply->fixed != NULL
+            ? MHD_create_response_from_buffer(length, fixed.taken, MHD_RESPMEM_PERSISTENT)
+        : reply->body.bytes != NULL
             ? MHD_create_response_from_buffer(length, reply->body.bytes, MHD_RESPMEM_MUST_FREE)
             : MHD_create_response_from_buffer(0, empty, MHD_RESPMEM_PERSISTENT);
     if (response == NULL) {

@@ -33,6 +33,11 @@ typedef struct http_reply {
     const char *allow;        /* of status 405 */
     int retry_after;          /* seconds, 0: not said */
     text_buffer body;         /* taken */
+    const unsigned char
+        *fixed; /* in place of the body: bytes that stay where they are; may be NULL */
+    size_t fixed_length;
+    const char *etag;   /* of what may be kept and asked for again; NULL: nobody may keep it */
+    const char *policy; /* Content-Security-Policy, or NULL */
 } http_reply;
 
 typedef enum http_progress {

@@ -577,6 +577,32 @@ static http_progress answer_metrics(api_call *call, http_reply *reply)
     return HTTP_ANSWERED;
 }
 
+/* What a request may change of the routing, and what its record means: layers as the model numbers
+ * them, in the order of the record. */
+static void write_moe(const serve_server *server, text_buffer *out)
+{
+    const mixt_model_options *model = &server->info.options;
+    int period = model->moe_period > 0 ? model->moe_period : 1;
+    int most = server->options->engine.experts_per_token_max;
+    text_key(out, "moe");
+    text_put(out, "{");
+    text_key(out, "layers");
+    text_put(out, "[");
+    for (int i = 0; i < server->info.moe_layers; i++) {
+        text_format(out, i > 0 ? ",%d" : "%d", model->leading_dense_layers + (i + 1) * period - 1);
+    }
+    text_put(out, "]");
+    text_member_integer(out, "experts",
+                        model->experts + model->identity_experts + model->zero_experts);
+    text_member_integer(out, "identity_experts", model->identity_experts);
+    text_member_integer(out, "zero_experts", model->zero_experts);
+    text_member_integer(out, "experts_per_token", model->experts_per_token);
+    text_member_integer(out, "experts_per_token_max",
+                        most > model->experts_per_token ? most : model->experts_per_token);
+    text_member(out, "held_out", server->info.held_out);
+    text_put(out, "}");
+}
+
 static http_progress answer_props(api_call *call, http_reply *reply)
 {
     const serve_server *server = call->server;
@@ -614,6 +640,9 @@ static http_progress answer_props(api_call *call, http_reply *reply)
     text_member_integer(out, "experts", server->info.options.experts);
     text_member_integer(out, "experts_per_token", server->info.options.experts_per_token);
     text_member(out, "routing", server->info.routing);
+    if (server->info.moe_layers > 0) {
+        write_moe(server, out);
+    }
     text_put(out, "}");
     return HTTP_ANSWERED;
 }

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "server.h"
+
 const serve_page_file *serve_page_find(const char *path)
 {
     for (const serve_page_file *file = serve_page_files; file->path != NULL; file++) {
@@ -11,3 +13,23 @@ const serve_page_file *serve_page_find(const char *path)
     }
     return NULL;
 }
+
+/* A browser that has the file already is told so. */
+static http_progress answer_page(api_call *call, http_reply *reply)
+{
+    const serve_page_file *file = serve_page_find(call->request->path);
+    const char *kept = http_header(call->request, "If-None-Match");
+    reply->content_type = file->type;
+    reply->etag = file->etag;
+    reply->policy = SERVE_PAGE_POLICY;
+    if (kept != NULL && strcmp(kept, file->etag) == 0) {
+        reply->status = 304;
+    } else {
+        reply->fixed = file->bytes;
+        reply->fixed_length = file->length;
+    }
+    return HTTP_ANSWERED;
+}
+
+const api_route page_route = {
+    .method = "GET", .path = "/", .answer = answer_page, .open = true, .always = true};

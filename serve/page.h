@@ -12,10 +12,12 @@ typedef struct serve_page_file {
     size_t length;
 } serve_page_file;
 
-/* Content-Security-Policy: everything comes from the server itself, nothing is inline or evaluated. */
-#define SERVE_PAGE_POLICY \
+/* Content-Security-Policy: everything comes from the server itself, nothing is inline or evaluated.
+ */
+#define SERVE_PAGE_POLICY                                                                          \
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " \
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for "      \
+    "'script'"
 
 /* NULL where the page has no such file. */
 const serve_page_file *serve_page_find(const char *path);

@@ -619,6 +619,12 @@ static void write_routed_token(const serve_server *server, const generation_piec
     text_member_integer(out, "id", piece->token);
     text_key(out, "token");
     write_token(server, piece->token, out);
+    size_t length = 0;
+    const char *bytes = mixt_tokenizer_bytes_of(server->tokenizer, piece->token, &length);
+    if (bytes != NULL && !utf8_valid(bytes, length)) { /* parts of characters */
+        text_key(out, "bytes");
+        write_token_bytes(server, piece->token, out);
+    }
     text_member_bool(out, "prompt", piece->kind == PIECE_PROMPT);
     text_key(out, "layers");
     if (piece->route_ids != NULL) {

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "log.h"
+#include "page.h"
 
 enum {
     LIVE_BYTES = 4 << 20,
@@ -138,6 +139,12 @@ static const api_route *find_route(const http_request *request, char allow[64])
             size_t used = strlen(allow);
             snprintf(allow + used, 64 - used, "%s%s", used > 0 ? ", " : "", row->method);
         }
+    }
+    if (allow[0] == 0 && serve_page_find(request->path) != NULL) {
+        if (strcmp(method, page_route.method) == 0) {
+            return &page_route;
+        }
+        snprintf(allow, 64, "%s", page_route.method);
     }
     return NULL;
 }

@@ -87,6 +87,8 @@ typedef struct api_route {
     bool may_be_empty; /* ... or none */
 } api_route;
 
+/* Of every path that serve_page_find knows. */
+extern const api_route page_route;
 /* Each family's, ending with a row without method. */
 extern const api_route openai_routes[], llama_routes[], ollama_routes[], routing_routes[];
 
