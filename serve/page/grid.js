@@ -9,6 +9,7 @@ const LEAST = 0.02; // of a glow that is still drawn
 const MARGIN = 34; // CSS pixels for the layers' numbers
 const ABOVE = 4; // for the upper half of the first
 const OFTEN = 0.42; // of the accent, for the expert that a layer uses most
+const OFTEN_HERE = 0.8; // of its own colour, in the layer whose colours are shown
 
 export class Grid {
   /** layers: the model's numbers of them. onPick(layer, expert, key), onPoint(layer, expert or -1). */
@@ -206,7 +207,7 @@ export class Grid {
     for (let cell = 0; cell < this.glow.length; cell++) {
       const layer = Math.floor(cell / this.experts);
       const expert = cell % this.experts;
-      const level = Math.max(this.glow[cell], this.used[cell] * OFTEN);
+      const level = Math.max(this.glow[cell], this.used[cell] * (layer === this.layer ? OFTEN_HERE : OFTEN));
       const colour = layer === this.layer ? this.colours[expert] : accent;
       const at = 4 * (layer * this.wraps * this.columns + expert);
       for (let i = 0; i < 3; i++) {

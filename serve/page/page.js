@@ -72,8 +72,8 @@ export function describe(properties) {
     chosenMost: Math.max(chosen, moe.experts_per_token_max || 0),
     identity_experts: moe.identity_experts || 0,
     zero_experts: moe.zero_experts || 0,
-    router_select: moe.router_select || '',
-    defaults: (properties.default_generation_settings || {}).params || properties.default_generation_settings || {},
+    held_out: moe.held_out || '',
+    defaults: (properties.default_generation_settings || {}).params || {},
   };
 }
 
@@ -89,7 +89,7 @@ function showModel(model) {
   }
   for (const name of NUMBERS) {
     const value = model.defaults[name];
-    by(name).placeholder = typeof value === 'number' && value >= 0 ? String(Math.round(value * 1000) / 1000) : 'as the server';
+    by(name).placeholder = typeof value === 'number' && value >= 0 ? String(Math.round(value * 1000) / 1000) : 'as many as fit';
   }
   by('layer').max = Math.max(0, model.layers.length - 1);
   by('layer').disabled = model.layers.length < 2;
@@ -108,8 +108,9 @@ function numberOf(id) {
 app.settings = () => {
   const settings = {};
   for (const name of NUMBERS) {
-    if (numberOf(name) !== null) {
-      settings[name] = numberOf(name);
+    const number = numberOf(name) === null ? app.model.defaults[name] : numberOf(name);
+    if (typeof number === 'number') {
+      settings[name] = number;
     }
   }
   return settings;
@@ -355,8 +356,8 @@ export function traceOfChat() {
     { domain: answer.changed === '' ? 'answer' : 'answer, changed', list: answer.list },
   ]));
   const changed = app.chat.turns.some((turn) => turn.answers.some((answer) => answer.changed !== ''));
-  return makeTrace(app.model, documents,
-    changed ? 'the routing of answers in the domain "answer, changed" was changed by hand' : '');
+  const remarks = [app.model.held_out, changed ? 'the routing in the domain "answer, changed" was changed by hand' : ''];
+  return makeTrace(app.model, documents, remarks.filter((remark) => remark !== '').join('; and '));
 }
 
 function save() {

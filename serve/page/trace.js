@@ -172,9 +172,6 @@ export function makeTrace(model, documents, remark) {
       metadata[key] = String(model[key]);
     }
   }
-  if (model.router_select) {
-    metadata.router_select = model.router_select;
-  }
   if (remark) {
     metadata.held_out = remark;
   }

@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""Tries the page of `mixt serve` in headless Chromium: serve.py MIXT MODEL FOLDER. The model is one
+with a few experts; FOLDER takes screenshots, the trace and the browser's own files. Needs nothing but
+Python's own library and chromium; exits with 77 where there is no chromium."""
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+from browser import Browser, find
+
+SIZES = {"phone": (360, 740), "desk": (1280, 800), "wide": (1920, 1080)}
+LONG = 10000  # tokens of the long answer
+problems = []
+
+
+def check(fine, text):
+    if not fine:
+        problems.append(text)
+        print("page:", text, file=sys.stderr)
+
+
+class Server:
+    def __init__(self, program, model, log, *options):
+        self.process = subprocess.Popen([program, "serve", "-m", model, "--port", "0", *options],
+                                        stdout=subprocess.PIPE, stderr=open(log, "w"), text=True)
+        line = self.process.stdout.readline()
+        self.address = re.search(r"http://[0-9.:]+", line).group(0)
+
+    def get(self, path, method="GET", **headers):
+        connection = http.client.HTTPConnection(self.address[7:], timeout=30)
+        connection.request(method, path, headers=headers)
+        reply = connection.getresponse()
+        body = reply.read()
+        connection.close()
+        return reply.status, dict(reply.getheaders()), body
+
+    def close(self):
+        self.process.send_signal(signal.SIGTERM)
+        check(self.process.wait(30) == 0, f"the server ends with {self.process.returncode}")
+
+
+def check_files(server):
+    status, headers, body = server.get("/")
+    check(status == 200 and headers["Content-Type"] == "text/html; charset=utf-8", f"/: {status}")
+    policy = headers.get("Content-Security-Policy", "")
+    check("default-src 'none'" in policy and "unsafe" not in policy, f"policy {policy!r}")
+    for name in re.findall(rb'(?:src|href)="([^"]*)"', body):
+        name = name.decode()
+        if name != "data:,":
+            check(server.get(name)[0] == 200, f"{name} is not there")
+    tag = headers["ETag"]
+    status, headers, body = server.get("/", **{"If-None-Match": tag})
+    check(status == 304 and body == b"" and headers["ETag"] == tag, f"kept: {status}")
+    check(server.get("/embed.sh")[0] == 404, "a file that is no part of the page is given")
+    check(server.get("/page.js", "POST")[0] == 405, "the page takes a POST")
+
+
+def app(browser, script):
+    """The value of an expression in which `app` is the page's."""
+    return browser.run(f"import('/page.js').then(async ({{ app, showToken }}) => {{ {script} }})")
+
+
+def ask(browser, text):
+    browser.run("document.getElementById('message').focus()")
+    browser.type(text)
+    browser.press("Enter", text="\r", number=13)
+
+
+def finished(browser):
+    return browser.wait("!document.getElementById('send').hidden")
+
+
+def set_field(browser, name, value):
+    browser.run(f"{{ const f = document.getElementById('{name}'); f.value = '{value}';"
+                f" f.dispatchEvent(new Event('input')); }}")
+
+
+ANSWER = "const a = app.chat.last.answers[0];"
+
+
+def check_conversation(browser):
+    set_field(browser, "max_tokens", 120)
+    ask(browser, "Who jumps <img src=x onerror=document.title='owned'> over dogs?")
+    counts = set()
+    while browser.run("document.getElementById('send').hidden"):
+        counts.add(browser.run("document.querySelectorAll('.answer .t').length"))
+    check(len(counts) > 1, f"the answer came at once: {counts}")
+    browser.wait("import('/page.js').then(({ app }) => app.grid.used.some((u) => u > 0))", 10)
+    found = app(browser, ANSWER + """
+        return { tokens: a.list.length, spans: a.view.spans.length, known: a.list.known.filter(Boolean).length,
+                 prompt: a.prompt.length, text: a.text, shown: a.view.holder.textContent, foot: a.foot.textContent,
+                 counted: app.statistics.tokens, lit: app.grid.used.some((u) => u > 0),
+                 pairs: app.statistics.pairs[0] };""")
+    check(found["tokens"] == found["spans"] == 120, f"tokens {found}")
+    check(found["known"] >= 119 and found["prompt"] > 10, f"experts are known of {found}")
+    check(found["counted"] == found["known"] + found["prompt"], f"counted {found['counted']}")
+    check(found["pairs"] == found["known"] + found["prompt"] - 2, f"pairs {found['pairs']}")
+    check(found["text"].replace("\n", "") == found["shown"].replace("\n", ""), "text is not what is shown")
+    check("120 tokens" in found["foot"] and found["lit"], f"foot {found['foot']!r}")
+    check(browser.run("document.querySelector('img') === null && document.title !== 'owned'"),
+          "a message became markup")
+    check(browser.run("document.getElementById('said').textContent") != "", "nothing is said")
+
+    # A second question: what the first has shown of the prompt is not counted again.
+    ask(browser, "And then?")
+    check(finished(browser), "the second answer does not end")
+    again = app(browser, ANSWER + "return [app.chat.turns.length, a.prompt.length, a.sequence.length, a.list.length];")
+    check(again[0] == 2 and 0 < again[1] < again[2] - again[3], f"second question {again}")
+
+    # Stopped by a key, written anew, taken back.
+    set_field(browser, "max_tokens", 100000)
+    ask(browser, "Go on for long")
+    browser.wait("document.querySelectorAll('.turn:last-child .answer .t').length > 3")
+    browser.press("Escape", number=27)
+    check(finished(browser), "Esc does not stop")
+    check(app(browser, ANSWER + "return a.finish;") in ("stopped", "length", "stop"), "how it ended")
+    set_field(browser, "max_tokens", 40)
+    before = app(browser, ANSWER + "return a.seed;")
+    browser.run("document.querySelector('.turn-actions button').click()")
+    check(finished(browser), "the answer is not written anew")
+    after = app(browser, ANSWER + "return [a.seed, a.list.length, app.chat.turns.length];")
+    check(after[0] != before and after[1] == 40 and after[2] == 3, f"written anew: {after}")
+    browser.run("document.getElementById('message').focus()")
+    browser.press("ArrowUp", number=38)
+    check(app(browser, "return [app.chat.turns.length, document.getElementById('message').value];")
+          == [2, "Go on for long"], "the last message is not taken back")
+    set_field(browser, "message", "")
+
+
+def check_token(browser):
+    browser.run("document.querySelectorAll('.answer .t')[5].click()")
+    found = app(browser, """
+        const { view, token } = app.selected;
+        const rows = [...document.querySelectorAll('#detail tbody tr')].map((row) =>
+          [...row.querySelectorAll('.pairing')].map((pair) => pair.textContent));
+        const first = app.model.layers.map((_, layer) => view.list.first(token, layer));
+        return { token, rows, first, path: app.grid.path.length, layers: app.model.layers.length,
+                 chosen: app.model.chosen };""")
+    check(found["token"] == 5 and len(found["rows"]) == found["layers"], f"token {found}")
+    check(found["path"] == found["layers"] * found["chosen"], "the token's path in the grid")
+    for row, first in zip(found["rows"], found["first"]):
+        check(len(row) == found["chosen"] and re.match(rf"{first}[01]\.\d\d$", row[0]), f"row {row}")
+    browser.run("document.querySelector('.answer .text').focus()")
+    browser.press("ArrowRight", number=39)
+    check(app(browser, "return app.selected.token;") == 6, "keys do not walk")
+    before = browser.run("[...document.querySelectorAll('.answer .t')].map((t) => t.className).join()")
+    set_field(browser, "layer", 0)
+    check(app(browser, "return app.layer;") == 0 and
+          before != browser.run("[...document.querySelectorAll('.answer .t')].map((t) => t.className).join()"),
+          "the layer's colours do not change")
+
+
+def click_cell(browser, layer, expert):
+    x, y = app(browser, f"""
+        const [x, y, wide, tall] = app.grid.box({layer} * app.model.experts + {expert});
+        const box = document.getElementById('grid').getBoundingClientRect();
+        return [box.left + (x + wide / 2) / app.grid.ratio, box.top + (y + tall / 2) / app.grid.ratio];""")
+    browser.click(x, y)
+
+
+def check_expert(browser):
+    layer, expert = app(browser, "return [1, app.chat.lists()[1].first(3, 1)];")
+    click_cell(browser, layer, expert)
+    found = app(browser, f"""
+        const took = app.chat.lists().reduce((sum, list) => sum + list.known.filter((known, token) =>
+          known && list.weightOf(token, {layer}, {expert}) >= 0).length, 0);
+        const shown = app.chat.turns.reduce((sum, turn) => sum + turn.answers[0].list.known.filter((known, token) =>
+          known && turn.answers[0].list.weightOf(token, {layer}, {expert}) >= 0).length, 0);
+        return {{ took, shown, text: document.getElementById('detail').textContent,
+                 framed: document.querySelectorAll('.took').length }};""")
+    check(f"Took {found['took']} of" in found["text"], f"expert {found}")
+    check(found["framed"] == found["shown"] > 0, f"framed {found['framed']}, not {found['shown']}")
+    return expert
+
+
+def check_changes(browser, expert):
+    # An expert is switched off by key, another forced by its button; the answer side by side.
+    browser.run("document.getElementById('grid').focus()")
+    app(browser, "app.grid.cursor = app.model.experts - 1;")
+    browser.press("ArrowRight", number=39)
+    for _ in range(expert):
+        browser.press("ArrowRight", number=39)
+    browser.press("o", text="o", number=79)
+    check(app(browser, "return [...app.changes.off].join();") ==
+          str(app(browser, "return app.model.experts;") + expert), "the key o does not switch off")
+    browser.run("document.getElementById('routing').open = true")
+    browser.run("document.getElementById('compare').click()")
+    check(finished(browser), "the two answers do not end")
+    found = app(browser, f"""
+        const [left, right] = app.chat.last.answers;
+        const took = (list) => list.known.filter((known, token) => known && list.weightOf(token, 1, {expert}) >= 0).length;
+        let same = 0;
+        while (same < left.list.length && left.list.ids[same] === right.list.ids[same]) {{ same++; }}
+        return {{ columns: document.querySelectorAll('.columns.two .answer').length, seeds: left.seed === right.seed,
+                 left: took(left.list), right: took(right.list), prompt: took(right.prompt), same,
+                 verdict: document.querySelector('.verdict').textContent, length: left.list.length }};""")
+    check(found["columns"] == 2 and found["seeds"], f"side by side {found}")
+    check(found["right"] == 0 and found["prompt"] == 0, f"an expert that is off took tokens: {found}")
+    check(found["left"] > 0, f"the answer without changes is changed: {found}")
+    check("same" in found["verdict"] or "part" in found["verdict"], f"verdict {found['verdict']!r}")
+    browser.run("document.querySelectorAll('.pick')[1].click()")
+    check(app(browser, "return app.chat.last.picked;") == 1, "the other answer is not taken")
+    browser.run("document.getElementById('undo').click()")
+    check(app(browser, "return app.changes.any();") is False, "changes are not undone")
+    # One expert for each token.
+    set_field(browser, "top", 1)
+    ask(browser, "With one expert")
+    check(finished(browser), "the answer with one expert does not end")
+    check(app(browser, ANSWER + """return a.list.known.every((known, token) => !known ||
+        [...Array(a.list.layers).keys()].every((layer) => a.list.experts[a.list.at(token, layer) + 1] === 65535));"""),
+          "more than one expert for a token")
+    browser.run("document.getElementById('undo').click()")
+
+
+def check_trace(browser, program, folder):
+    browser.run("document.getElementById('save').click()")
+    for _ in range(200):
+        names = [name for name in os.listdir(browser.downloads) if name.endswith(".safetensors")]
+        if names:
+            break
+        browser.receive(0.05)
+    check(names, "no trace was saved")
+    if not names:
+        return
+    path = os.path.join(browser.downloads, names[0])
+    known = app(browser, """return app.chat.turns.reduce((sum, turn) => sum + turn.answers.reduce((part, answer, number) =>
+        part + answer.list.known.filter(Boolean).length + (number === 0 ? answer.prompt.known.filter(Boolean).length : 0), 0), 0);""")
+    done = subprocess.run([program, "atlas", path, "--html", os.path.join(folder, "atlas.html")],
+                          capture_output=True, text=True, timeout=60, check=False)
+    words = " ".join(done.stdout.split())
+    check(done.returncode == 0, f"mixt atlas: {done.stderr[:300]}")
+    check(f"; {known} tokens of " in words, f"{known} tokens are not in {words[:300]}")
+    for domain in ("prompt", "answer", "answer, changed"):
+        check(domain in words, f"no domain {domain}")
+    check("changed by hand" in words, "the change is not told")
+
+
+FEED = """
+    const { Answer } = await import('/answer.js');
+    const chat = app.chat, model = app.model;
+    if (!window.long) {
+      chat.clear();
+      const section = document.createElement('section');
+      chat.log.append(section);
+      const answer = new Answer(model, section, { seed: 1, title: '' });
+      window.long = { text: '', section, answers: [answer], picked: 0 };
+      answer.running = true;
+      chat.turns.push(window.long);
+    }
+    const answer = window.long.answers[0];
+    const words = ['The', ' quick', ' brown', ' fox', ' jumps', ' over', ' lazy', ' dogs', '.\\n', ' again'];
+    for (let i = 0; i < COUNT; i++) {
+      const position = answer.list.length;
+      const token = words[(position * 7) % words.length];
+      const layers = model.layers.map((_, layer) => Array.from({ length: model.chosen }, (_, rank) =>
+        [(position * 5 + layer + rank) % model.experts, 0.5 - rank / 8]));
+      answer.take({ delta: { content: token } },
+        { tokens: [{ position, id: position % 300, token, prompt: false, layers }] }, [],
+        (list, which) => app.onToken(answer, list, which));
+      if (i % 4 === 3) {
+        chat.changed(window.long, answer);
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+      }
+    }
+    return answer.view.spans.length;"""
+
+
+def check_long(browser):
+    """10,000 tokens, four in a frame; what the first and the last thousand cost."""
+    browser.size(*SIZES["desk"])
+    costs = []
+    for step in range(LONG // 1000):
+        before = browser.layout_milliseconds()
+        count = app(browser, FEED.replace("COUNT", "1000"))
+        after = browser.layout_milliseconds()
+        costs.append({name: after[name] - before[name] for name in after})
+    check(count == LONG, f"{count} tokens are shown")
+    for name, cost in (("first", costs[0]), ("last", costs[-1])):
+        print(f"{name} 1,000 of {LONG:,} tokens: layout {cost['LayoutDuration']:.0f} ms, style "
+              f"{cost['RecalcStyleDuration']:.0f} ms, all {cost['TaskDuration']:.0f} ms")
+    blocks = browser.run("""(() => { const blocks = [...document.querySelectorAll('.block')];
+        const seen = (block) => block.firstChild.checkVisibility({ contentVisibilityAuto: true });
+        return [blocks.length, blocks.filter(seen).length, Math.max(...blocks.map((b) => b.childNodes.length))]; })()""")
+    check(blocks[0] > 30 and blocks[1] < blocks[0] / 2 and blocks[2] < 700, f"blocks {blocks}")
+    before = time.monotonic()
+    app(browser, "window.long.answers[0].view.paint(0);")
+    print(f"colours of another layer: {1000 * (time.monotonic() - before):.0f} ms; "
+          f"{blocks[0]} blocks, {blocks[1]} in sight")
+    app(browser, "app.chat.clear();")
+
+
+def take_pictures(browser, folder):
+    for name, (width, height) in SIZES.items():
+        for dark in (False, True):
+            browser.size(width, height, dark=dark, mobile=name == "phone")
+            browser.run("new Promise((resolve) => setTimeout(resolve, 150))")
+            wide = browser.run("document.documentElement.scrollWidth")
+            check(wide <= width, f"{wide} pixels wide in a window of {width}")
+            browser.screenshot(os.path.join(folder, f"serve-{name}-{'dark' if dark else 'light'}.png"))
+    browser.size(*SIZES["phone"], mobile=True)
+    browser.run("document.getElementById('sheet').click()")
+    check(browser.run("getComputedStyle(document.getElementById('chat')).display") == "none", "the sheet")
+    browser.screenshot(os.path.join(folder, "serve-sheet.png"))
+    browser.run("document.getElementById('sheet').click()")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    check(browser.run("getComputedStyle(document.getElementById('compose')).display") == "none", "print")
+    browser.call("Emulation.setEmulatedMedia", media="", features=[
+        {"name": "prefers-reduced-motion", "value": "reduce"}])
+    check(app(browser, "return app.grid.calm.matches;"), "less motion is not asked for")
+
+
+def check_key(browser, program, model, folder):
+    """A server that wants a key, and a model without a chat template."""
+    server = Server(program, model, os.path.join(folder, "key.log"), "--api-key", "a secret")
+    browser.size(*SIZES["desk"])
+    browser.call("Page.navigate", url=server.address + "/")
+    check(browser.wait("document.getElementById('ask-key')?.open"), "no key is asked for")
+    browser.type("a secret")
+    browser.press("Enter", text="\r", number=13)
+    check(browser.wait("document.documentElement.className === 'ready'"), "the key does not open")
+    browser.console = [line for line in browser.console if "401" not in line]
+    set_field(browser, "max_tokens", 8)
+    ask(browser, "The quick")
+    check(finished(browser), "a text is not gone on with")
+    found = app(browser, ANSWER + "return [a.list.length, a.text, a.article.textContent, app.model.chat];")
+    check(found[0] == 8 and found[1] in found[2].replace("\n", "") and not found[3], f"completion {found}")
+    server.close()
+
+
+def main():
+    program, model, folder = sys.argv[1:]
+    if find() is None:
+        sys.exit(77)
+    server = Server(program, model, os.path.join(folder, "serve.log"), "--template", "chatml",
+                    "--context-length", "4096")
+    check_files(server)
+    browser = Browser(folder)
+    browser.size(*SIZES["desk"])
+    check(browser.open(server.address + "/"), "the page does not come to be ready")
+    check_conversation(browser)
+    check_token(browser)
+    expert = check_expert(browser)
+    check_changes(browser, expert)
+    check_trace(browser, program, folder)
+    browser.run("document.querySelectorAll('.answer .t')[5].click()")
+    take_pictures(browser, folder)
+    check_long(browser)
+    server.close()
+    check_key(browser, program, model, folder)
+    check(not browser.console, f"the console says {browser.console[:5]}")
+    foreign = [address for address in browser.addresses
+               if not re.match(r"http://127\.0\.0\.1:|data:,$|blob:http://127\.0\.0\.1:", address)]
+    check(not foreign, f"something is asked of {foreign[:3]}")
+    browser.close()
+    sys.exit(1 if problems else 0)
+
+
+main()
