@@ -200,7 +200,7 @@ export class Chat {
     }
     parts.push('seed ' + answer.seed);
     if (answer.finish === 'length') {
-      parts.push('cut at the most tokens');
+      parts.push('cut at the limit');
     } else if (answer.finish === 'stopped') {
       parts.push('stopped');
     }
@@ -248,7 +248,7 @@ export class Chat {
       button.addEventListener('click', () => this.pick(turn, number));
     });
     const words = alike ? 'Both answers are the same.'
-      : 'The answers part ' + (same === 0 ? 'at once.' : 'after ' + same + (same === 1 ? ' token.' : ' tokens.'));
+      : 'The answers part ' + (same === 0 ? 'at the first token.' : 'after ' + same + (same === 1 ? ' token.' : ' tokens.'));
     turn.columns.prepend(element('p', words, null, 'verdict'));
     this.pick(turn, turn.picked);
   }

@@ -69,7 +69,7 @@ export class Grid {
     this.columns = Math.min(this.experts, Math.floor(room / least));
     this.wraps = Math.ceil(this.experts / this.columns);
     this.columns = Math.ceil(this.experts / this.wraps); // rows of about the same length
-    this.cell = Math.min(room / this.columns, 44 * ratio);
+    this.cell = Math.min(room / this.columns, 72 * ratio);
     const rows = this.layers.length * this.wraps;
     this.tall = Math.max(least, Math.floor(Math.min(1.4 * this.cell, 24 * ratio, 430 * ratio / rows)));
     this.gap = Math.min(this.cell, this.tall) >= 4 ? Math.max(1, Math.round(ratio)) : 0;

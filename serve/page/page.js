@@ -65,7 +65,7 @@ export function describe(properties) {
   const chosen = moe.experts_per_token || 0;
   return {
     name: properties.model_alias || 'model',
-    chat: Boolean(properties.chat_template),
+    chat: Boolean(properties.chat_template), // messages, not plain text
     layers,
     experts: moe.experts || 0,
     chosen,
@@ -77,16 +77,20 @@ export function describe(properties) {
   };
 }
 
+function showForm() {
+  by('message').placeholder = app.model.chat ? 'Message' : 'Begin a text, and the model goes on';
+  by('system-label').hidden = !app.model.chat;
+}
+
 function showModel(model) {
   by('name').textContent = model.name;
   document.title = model.name + ' – mixt';
   by('facts').textContent = model.layers.length === 0 ? 'A model without experts'
     : model.layers.length + (model.layers.length === 1 ? ' layer of ' : ' layers of ') + model.experts +
       ' experts, ' + model.chosen + ' for each token';
-  if (!model.chat) {
-    by('message').placeholder = 'Begin a text, and the model goes on';
-    by('system-label').hidden = true;
-  }
+  by('plain').disabled = !model.chat;
+  by('plain').checked = !model.chat;
+  showForm();
   for (const name of NUMBERS) {
     const value = model.defaults[name];
     by(name).placeholder = typeof value === 'number' && value >= 0 ? String(Math.round(value * 1000) / 1000) : 'as many as fit';
@@ -190,6 +194,8 @@ export function showToken(view, token) {
   }
   app.details.token(list, token, app.layer);
   app.grid.draw();
+  const first = list.first(token, app.layer);
+  by('said').textContent = list.texts[token] + (first < 0 ? '' : ': expert ' + first);
 }
 
 export function showExpert(layer, expert) {
@@ -435,6 +441,10 @@ function listen() {
   by('fresh').addEventListener('click', fresh);
   by('save').addEventListener('click', save);
   by('sheet').addEventListener('click', () => openSheet(!document.body.classList.contains('open')));
+  by('plain').addEventListener('change', () => {
+    app.model.chat = !by('plain').checked;
+    showForm();
+  });
   by('layer').addEventListener('input', () => setLayer(Number(by('layer').value)));
   by('numbers').addEventListener('change', () => document.body.classList.toggle('numbered', by('numbers').checked));
   by('top').addEventListener('input', () => {

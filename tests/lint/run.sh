@@ -25,6 +25,7 @@ check numbers tests/lint/numbers.pl
 check symbols tests/lint/symbols.sh "$build"
 check exports tests/lint/exports.sh "$build"
 check flags tests/lint/flags.sh
+check page tests/lint/page.sh
 check interface tests/package/abi.sh check
 # shellcheck disable=SC2046
 check platform no_match "$linux" $(git ls-files 'src/*.[ch]' 'cli/*.[ch]' 'include/*' 'examples/*' | grep -v '^src/core/platform\.c$')

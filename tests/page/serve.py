@@ -315,7 +315,7 @@ def take_pictures(browser, folder):
 
 
 def check_key(browser, program, model, folder):
-    """A server that wants a key, and a model without a chat template."""
+    """A server that wants a key; plain text, which the model goes on with."""
     server = Server(program, model, os.path.join(folder, "key.log"), "--api-key", "a secret")
     browser.size(*SIZES["desk"])
     browser.call("Page.navigate", url=server.address + "/")
@@ -325,10 +325,13 @@ def check_key(browser, program, model, folder):
     check(browser.wait("document.documentElement.className === 'ready'"), "the key does not open")
     browser.console = [line for line in browser.console if "401" not in line]
     set_field(browser, "max_tokens", 8)
+    browser.run("document.getElementById('settings').open = true")
+    browser.run("document.getElementById('plain').click()")
     ask(browser, "The quick")
     check(finished(browser), "a text is not gone on with")
-    found = app(browser, ANSWER + "return [a.list.length, a.text, a.article.textContent, app.model.chat];")
-    check(found[0] == 8 and found[1] in found[2].replace("\n", "") and not found[3], f"completion {found}")
+    found = app(browser, ANSWER + "return [a.list.length, a.text, a.view.holder.textContent, a.prompt.names.join('')];")
+    check(found[0] == 8 and found[1] == found[2] and found[3].endswith("The quick") and "user" not in found[3],
+          f"completion {found}")
     server.close()
 
 

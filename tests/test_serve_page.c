@@ -1,0 +1,42 @@
+/* The page of `mixt serve` in a real browser: tests/page/serve.py, with a tiny model. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "scratch.h"
+#include "shell.h"
+
+/* Exit status 77 of the script: no browser here; 127 of the shell: no python3. */
+static void test_page(void **state)
+{
+    (void)state;
+    shell_train();
+    int status = shell("python3 \"$PAGE_TEST\" \"$MIXT\" run/model \"$PWD\"");
+    if (status == 77 || status == 127) {
+        print_message(
+            "skipped: mixt serve's page was not tried in a browser (no chromium or python3)\n");
+        skip();
+    }
+    if (status != 0) {
+        fail_msg("status %d: %.3000s", status, shell_err);
+    }
+    print_message("%s", shell_out);
+}
+
+int main(void)
+{
+    static char script[4096 + 32];
+    char folder[4096];
+    if (getcwd(folder, sizeof folder) == NULL) {
+        return 1;
+    }
+    snprintf(script, sizeof script, "%s/tests/page/serve.py", folder);
+    setenv("PAGE_TEST", script, 1);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_page)};
+    return cmocka_run_group_tests_name("serve page", tests, shell_make, scratch_remove);
+}
