@@ -224,9 +224,9 @@ EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 
 # The tests that make a context or run the program, once more on a backend whose memory is not the
 # host's: the same objects, linked so that who asks for the CPU backend gets the one of tests/guarded.
-# test_kernels has contexts, but runs no plan.
+# test_kernels has contexts, but runs no plan; test_serve_page is about what a browser shows.
 GUARDED := $(BUILD)/guarded
-GUARDED_NAMES := $(filter-out kernels,$(patsubst tests/test_%.c,%,$(sort $(shell grep -lE \
+GUARDED_NAMES := $(filter-out kernels serve_page,$(patsubst tests/test_%.c,%,$(sort $(shell grep -lE \
     'mixt_context_create|scratch_make_context|mixt_backend_cpu|"(backend/context|model_runner|model_checks|parity|train_setup|shell)\.h"' $(TEST_SOURCES)))))
 GUARDED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/guarded/test_%,$(wildcard tests/guarded/*.c))))
 GUARDED_PROGRAMS := $(patsubst %,$(GUARDED)/tests/test_%,guarded $(GUARDED_NAMES))
@@ -361,13 +361,13 @@ check-portable: deps-test ## the tests of files, maps, threads and checkpoints w
 	@printf 'test_%s\n' $(PORTABLE_TESTS) >build/portable/programs
 	@tests/run.sh build/portable
 
-# The aarch64 build under an emulator, some 15 times as slow. Left out are test_page, which wants a
-# browser, and what takes two seconds natively and rests on what the others test; bits of training and
+# The aarch64 build under an emulator, some 15 times as slow. Left out are test_page and test_serve_page, which
+# want a browser, and what takes two seconds natively and rests on what the others test; bits of training and
 # of the program are those of `make bits-aarch64`.
 CC_AARCH64   ?= aarch64-linux-gnu-gcc
 QEMU_AARCH64 ?= qemu-aarch64
 LEFT_OUT := adamw_curve balance chat checkpoints cli cli_train convert corpus data_file hostile intervals methods \
-            model_families open options page read_types resume rope router routers safetensors streams study trace train \
+            model_families open options page read_types resume rope router routers safetensors serve_page streams study trace train \
             train_parts use waits
 build-aarch64: deps-aarch64
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CC_AARCH64)" BUILD=build/aarch64 tests

@@ -80,6 +80,11 @@ def set_field(browser, name, value):
                 f" f.dispatchEvent(new Event('input')); }}")
 
 
+def go_past_the_end(browser):
+    """Answers are as long as they may be."""
+    app(browser, "const plain = app.settings; app.settings = () => ({ ...plain(), ignore_eos: true });")
+
+
 ANSWER = "const a = app.chat.last.answers[0];"
 
 
@@ -262,7 +267,7 @@ FEED = """
       answer.take({ delta: { content: token } },
         { tokens: [{ position, id: position % 300, token, prompt: false, layers }] }, [],
         (list, which) => app.onToken(answer, list, which));
-      if (i % 4 === 3) {
+      if (i % 10 === 9) {
         chat.changed(window.long, answer);
         await new Promise((resolve) => requestAnimationFrame(resolve));
       }
@@ -271,7 +276,7 @@ FEED = """
 
 
 def check_long(browser):
-    """10,000 tokens, four in a frame; what the first and the last thousand cost."""
+    """10,000 tokens, ten in a frame; what the first and the last thousand cost."""
     browser.size(*SIZES["desk"])
     costs = []
     for step in range(LONG // 1000):
@@ -282,7 +287,7 @@ def check_long(browser):
     check(count == LONG, f"{count} tokens are shown")
     for name, cost in (("first", costs[0]), ("last", costs[-1])):
         print(f"{name} 1,000 of {LONG:,} tokens: layout {cost['LayoutDuration']:.0f} ms, style "
-              f"{cost['RecalcStyleDuration']:.0f} ms, all {cost['TaskDuration']:.0f} ms")
+              f"{cost['RecalcStyleDuration']:.0f} ms, all {cost['TaskDuration']:.0f} ms", flush=True)
     blocks = browser.run("""(() => { const blocks = [...document.querySelectorAll('.block')];
         const seen = (block) => block.firstChild.checkVisibility({ contentVisibilityAuto: true });
         return [blocks.length, blocks.filter(seen).length, Math.max(...blocks.map((b) => b.childNodes.length))]; })()""")
@@ -325,6 +330,7 @@ def check_key(browser, program, model, folder):
     check(browser.wait("document.documentElement.className === 'ready'"), "the key does not open")
     browser.console = [line for line in browser.console if "401" not in line]
     set_field(browser, "max_tokens", 8)
+    go_past_the_end(browser)
     browser.run("document.getElementById('settings').open = true")
     browser.run("document.getElementById('plain').click()")
     ask(browser, "The quick")
@@ -345,6 +351,7 @@ def main():
     browser = Browser(folder)
     browser.size(*SIZES["desk"])
     check(browser.open(server.address + "/"), "the page does not come to be ready")
+    go_past_the_end(browser)
     check_conversation(browser)
     check_token(browser)
     expert = check_expert(browser)
