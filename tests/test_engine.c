@@ -418,6 +418,66 @@ static void an_error_is_its_own(void **state)
     close_engine(engine, s, 2);
 }
 
+/* The states of a prompt, times the head, are the logits of another sequence with the same tokens.
+ */
+static void states_times_the_head_are_logits(void **state)
+{
+    (void)state;
+    enum { COUNT = 70, ROWS = 9 };
+    mixt_engine_options options = mixt_engine_options_default();
+    options.logits_rows = ROWS; /* so that both come in parts, some of them in one forward */
+    mixt_engine *engine;
+    mixt_sequence *s[3];
+    mixt_error error = MIXT_ERROR_INIT;
+    require(mixt_engine_create(context, model, &options, &engine, &error), &error);
+    mixt_sequence_options wanted[] = {{.states = true}, {.all_logits = true}, {.routes = true}};
+    for (int i = 0; i < 3; i++) {
+        require(mixt_sequence_create(engine, &wanted[i], &s[i], &error), &error);
+        feed(s[i], 3, COUNT);
+    }
+    size_t vocabulary = (size_t)model->options.vocab_size, d = (size_t)model->options.hidden_size;
+    float *states = calloc(COUNT * d, sizeof *states);
+    float *logits = calloc(COUNT * vocabulary, sizeof *logits);
+    float *head = calloc(vocabulary * d, sizeof *head);
+    size_t got[2] = {0, 0};
+    while (mixt_engine_waiting(engine) > 0) {
+        mixt_sequence_rows rows;
+        step(engine);
+        mixt_sequence_computed(s[0], &rows);
+        assert_int_equal(rows.logits_position, got[0]);
+        assert_null(rows.logits);
+        for (size_t i = 0; i < rows.logits_count * d; i++) {
+            states[got[0] * d + i] = rows.states[i];
+        }
+        got[0] += rows.logits_count;
+        mixt_sequence_computed(s[1], &rows);
+        assert_null(rows.states);
+        for (size_t i = 0; i < rows.logits_count * vocabulary; i++) {
+            logits[got[1] * vocabulary + i] = rows.logits[i];
+        }
+        got[1] += rows.logits_count;
+    }
+    assert_true(got[0] == COUNT && got[1] == COUNT);
+    int output = mixt_model_find(model, MIXT_SLOT_OUTPUT, -1);
+    mixt_model_values(model, output, 0, vocabulary * d, head);
+    for (size_t t = 0; t < COUNT; t++) {
+        for (size_t v = 0; v < vocabulary; v++) {
+            double sum = 0;
+            for (size_t i = 0; i < d; i++) {
+                sum += (double)states[t * d + i] * (double)head[v * d + i];
+            }
+            assert_float_equal(sum, logits[t * vocabulary + v], 1e-4);
+        }
+    }
+    mixt_sequence_options both = {.all_logits = true, .states = true};
+    mixt_sequence *none;
+    assert_int_equal(mixt_sequence_create(engine, &both, &none, &error), MIXT_ERROR_ARGUMENT);
+    free(states);
+    free(logits);
+    free(head);
+    close_engine(engine, s, 3);
+}
+
 static void refuse_engine(mixt_engine_options options, const char *message)
 {
     mixt_engine *engine;
@@ -501,6 +561,7 @@ int main(void)
         cmocka_unit_test(pages_are_found),
         cmocka_unit_test(a_shared_page_is_copied),
         cmocka_unit_test(an_error_is_its_own),
+        cmocka_unit_test(states_times_the_head_are_logits),
         cmocka_unit_test(bad_options_are_refused),
         cmocka_unit_test(bad_calls_are_refused),
     };

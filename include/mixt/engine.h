@@ -49,6 +49,8 @@ MIXT_API void mixt_engine_describe_options(const mixt_engine *engine, mixt_engin
 typedef struct mixt_sequence_options {
     bool all_logits; /* of every token that is fed, not of the last alone; such a sequence takes no
                         pages that others computed */
+    bool states;     /* what the head sees of every token that is fed: its row behind the last norm,
+                        before logit_scale, instead of logits; likewise without pages of others */
     bool routes;     /* experts of every token that is computed (not of those that are found in
                         pages of others: with all_logits of all) */
     uint64_t reserved[8];
@@ -77,7 +79,8 @@ MIXT_API mixt_status mixt_sequence_truncate(mixt_sequence *sequence, size_t leng
 MIXT_API size_t mixt_sequence_length(const mixt_sequence *sequence);
 MIXT_API size_t mixt_sequence_waiting(const mixt_sequence *sequence);
 MIXT_API size_t mixt_sequence_found(const mixt_sequence *sequence);
-/* [vocab_size] behind the last token, once nothing waits; until the next step. */
+/* [vocab_size] behind the last token, once nothing waits; until the next step. Of no meaning with
+ * `states`. */
 MIXT_API const float *mixt_sequence_logits(const mixt_sequence *sequence);
 /* MIXT_OK, or what went wrong with this sequence alone (a router whose logits are not finite): it
  * waits for nothing then, cannot be fed, and is to be freed. */
@@ -88,8 +91,10 @@ MIXT_API mixt_status mixt_sequence_state(const mixt_sequence *sequence, mixt_err
 typedef struct mixt_sequence_rows {
     size_t position, count; /* tokens [position, position + count); count 0: none */
     size_t logits_position,
-        logits_count;           /* with all_logits the same, else the last token or none */
-    const float *logits;        /* [logits_count, vocab_size]: what comes behind each */
+        logits_count; /* with all_logits or states the same, else the last token or none */
+    const float
+        *logits; /* [logits_count, vocab_size]: what comes behind each; NULL with `states` */
+    const float *states;        /* with `states` instead of logits: [logits_count, hidden_size] */
     int moe_layers, chosen;     /* chosen: the most that a layer of the engine may choose */
     const int32_t *route_ids;   /* [count, moe_layers, chosen], id -1 behind fewer; NULL without
                                    `routes` */

@@ -51,6 +51,7 @@ void mixt_engine_free(mixt_engine *engine)
     free(engine->lines);
     free(engine->pieces);
     free(engine->logits);
+    free(engine->states);
     free(engine->route_ids);
     free(engine->route_weights);
     free(engine);
@@ -283,8 +284,13 @@ mixt_status mixt_engine_make_room(mixt_engine *engine, const mixt_sequence_optio
 {
     size_t logits = (size_t)engine->options.logits_rows * (size_t)engine->model->options.vocab_size;
     size_t routes = (size_t)engine->options.batch_tokens * engine->moe_layers * engine->chosen + 1;
+    size_t states =
+        (size_t)engine->options.logits_rows * (size_t)engine->model->options.hidden_size;
     if (options->all_logits && engine->logits == NULL) {
         engine->logits = malloc(logits * sizeof *engine->logits);
+    }
+    if (options->states && engine->states == NULL) {
+        engine->states = malloc(states * sizeof *engine->states);
     }
     if (options->routes && engine->route_weights == NULL) {
         free(engine->route_ids);
@@ -293,8 +299,9 @@ mixt_status mixt_engine_make_room(mixt_engine *engine, const mixt_sequence_optio
             engine->route_ids != NULL ? malloc(routes * sizeof *engine->route_weights) : NULL;
     }
     return (options->all_logits && engine->logits == NULL) ||
+                   (options->states && engine->states == NULL) ||
                    (options->routes && engine->route_weights == NULL)
-               ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for logits and experts",
+               ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for logits, states and experts",
                            engine->name)
                : MIXT_OK;
 }

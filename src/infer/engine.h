@@ -57,6 +57,7 @@ struct mixt_engine {
     int piece_count;
     uint64_t step;        /* 1, 2, ... */
     float *logits;        /* [logits_rows, V] of sequences with all_logits; NULL: there are none */
+    float *states;        /* [logits_rows, d] of those with states; NULL: there are none */
     int32_t *route_ids;   /* [batch_tokens, moe_layers, chosen]; NULL: nobody asks */
     float *route_weights; /* the same */
     mixt_engine_statistics count;
@@ -66,6 +67,7 @@ struct mixt_sequence {
     mixt_engine *engine;
     mixt_sequence *next, *previous;
     mixt_sequence_options options;
+    bool every; /* token gives logits or states, not the last alone */
     mixt_variant *variant;
     int32_t *tokens; /* [length] */
     int32_t *ends;   /* with rope_by_length: how long the sequence was when each had been fed */

@@ -56,8 +56,7 @@ static void find_pages(mixt_sequence *s)
 {
     mixt_engine *engine = s->engine;
     const size_t block = MIXT_ATTENTION_BLOCK;
-    size_t most =
-        s->options.all_logits ? s->done : s->length - 1; /* whose results are not wanted */
+    size_t most = s->every ? s->done : s->length - 1; /* whose results are not wanted */
     while (engine->sharing && s->held == s->page_count * block && s->held + block <= most) {
         uint64_t before = s->page_count == 0
                               ? MIXT_PAGE_BEGINNING(s->variant->number)
@@ -207,11 +206,10 @@ static int64_t rows_of_prompt(const mixt_sequence *s, const budget *left)
             again = (int64_t)(s->done > s->held ? s->done - s->held : 0);
     if (is_whole(s)) {
         most = mixt_least((int64_t)s->first_feed, s->engine->options.batch_tokens);
-        return most <= left->rows && (!s->options.all_logits || most - again <= left->logits) ? most
-                                                                                              : 0;
+        return most <= left->rows && (!s->every || most - again <= left->logits) ? most : 0;
     }
     int64_t rows = mixt_least(most, left->rows);
-    if (s->options.all_logits) {
+    if (s->every) {
         return mixt_least(rows, again + left->logits);
     }
     return rows == most && left->logits == 0 ? rows - 1 : rows;
@@ -221,10 +219,10 @@ static void add_piece(mixt_sequence *s, int64_t count, budget *left)
 {
     mixt_engine *engine = s->engine;
     size_t end = s->held + (size_t)count;
-    size_t logits = end <= s->done          ? 0
-                    : s->options.all_logits ? end - (s->held > s->done ? s->held : s->done)
-                    : end == s->length      ? 1
-                                            : 0;
+    size_t logits = end <= s->done     ? 0
+                    : s->every         ? end - (s->held > s->done ? s->held : s->done)
+                    : end == s->length ? 1
+                                       : 0;
     engine->pieces[engine->piece_count++] =
         (mixt_piece){.sequence = s, .count = count, .logits_count = (int64_t)logits};
     s->served = engine->step;

@@ -138,12 +138,18 @@ mixt_status mixt_sequence_create(mixt_engine *engine, const mixt_sequence_option
     *result = NULL;
     options = options == NULL ? &none : options;
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_sequence_options, options, error));
-    if (options->all_logits && engine->whole_first &&
-        engine->options.logits_rows < engine->options.batch_tokens) {
+    if (options->all_logits && options->states) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "sequence: logits of all tokens of a model whose router decides once for "
-                         "a document need as many rows with logits as a batch has (%d, not %d)",
-                         engine->options.batch_tokens, engine->options.logits_rows);
+                         "sequence: all_logits and states exclude each other");
+    }
+    bool every = options->all_logits || options->states;
+    if (every && engine->whole_first &&
+        engine->options.logits_rows < engine->options.batch_tokens) {
+        return mixt_fail(
+            error, MIXT_ERROR_ARGUMENT,
+            "sequence: logits or states of all tokens of a model whose router decides once for "
+            "a document need as many rows with logits as a batch has (%d, not %d)",
+            engine->options.batch_tokens, engine->options.logits_rows);
     }
     MIXT_TRY(mixt_engine_make_room(engine, options, error));
     mixt_sequence *s = calloc(1, sizeof *s);
@@ -156,6 +162,7 @@ mixt_status mixt_sequence_create(mixt_engine *engine, const mixt_sequence_option
     }
     s->engine = engine;
     s->options = *options;
+    s->every = every;
     s->variant = own_variant(engine);
     s->variant->users++;
     join_line(s);

@@ -121,6 +121,36 @@ static void publish(mixt_sequence *s, size_t from)
     }
 }
 
+/* Rows [first, first + count) of a value of the head, `size` numbers each. */
+static void read_rows(const mixt_runner *r, mixt_value_id value, size_t first, size_t count,
+                      size_t size, float *to)
+{
+    size_t bytes = size * sizeof *to;
+    mixt_instance_read(r->instance, value, first * bytes, to, count * bytes);
+}
+
+/* Logits of the last row or of all, or states of all. */
+static void read_head(mixt_engine *engine, const mixt_runner *r, const mixt_piece *piece)
+{
+    mixt_sequence *s = piece->sequence;
+    const mixt_model_options *o = &engine->model->options;
+    size_t vocabulary = (size_t)o->vocab_size, hidden = (size_t)o->hidden_size;
+    size_t first = (size_t)piece->logits, count = (size_t)piece->logits_count;
+    if (count > 0 && s->options.states) {
+        float *to = engine->states + first * hidden;
+        read_rows(r, r->graph->states, first, count, hidden, to);
+        s->rows.states = to;
+    } else if (count > 0) {
+        read_rows(r, r->graph->logits, first + count - 1, 1, vocabulary, s->logits);
+        s->rows.logits = s->logits;
+    }
+    if (count > 0 && s->options.all_logits) {
+        float *to = engine->logits + first * vocabulary;
+        read_rows(r, r->graph->logits, first, count, vocabulary, to);
+        s->rows.logits = to;
+    }
+}
+
 static void hand_out(mixt_engine *engine, const mixt_runner *r, const mixt_piece *piece)
 {
     mixt_sequence *s = piece->sequence;
@@ -128,8 +158,6 @@ static void hand_out(mixt_engine *engine, const mixt_runner *r, const mixt_piece
     if (s->error.status != MIXT_OK) {
         return;
     }
-    size_t vocabulary = (size_t)engine->model->options.vocab_size,
-           bytes = vocabulary * sizeof(float);
     size_t from = s->held, end = from + (size_t)piece->count;
     size_t fresh = end > s->done ? end - s->done : 0; /* rows that were not handed out before */
     fresh = fresh < (size_t)piece->count ? fresh : (size_t)piece->count;
@@ -137,17 +165,7 @@ static void hand_out(mixt_engine *engine, const mixt_runner *r, const mixt_piece
     s->rows.count = fresh;
     s->rows.logits_count = (size_t)piece->logits_count;
     s->rows.logits_position = end - s->rows.logits_count;
-    if (piece->logits_count > 0) {
-        size_t last = (size_t)(piece->logits + piece->logits_count) - 1;
-        mixt_instance_read(r->instance, r->graph->logits, last * bytes, s->logits, bytes);
-        s->rows.logits = s->logits;
-    }
-    if (piece->logits_count > 0 && s->options.all_logits) {
-        float *to = engine->logits + (size_t)piece->logits * vocabulary;
-        mixt_instance_read(r->instance, r->graph->logits, (size_t)piece->logits * bytes, to,
-                           s->rows.logits_count * bytes);
-        s->rows.logits = to;
-    }
+    read_head(engine, r, piece);
     if (s->options.routes && fresh > 0) {
         int64_t row = piece->row + piece->count - (int64_t)fresh;
         size_t at = (size_t)row * engine->moe_layers * engine->chosen;
@@ -160,6 +178,21 @@ static void hand_out(mixt_engine *engine, const mixt_runner *r, const mixt_piece
     if (engine->sharing) {
         publish(s, from);
     }
+}
+
+/* How far the plan has to be run: not to the head where nobody wants it, nor to its product where
+ * only states are wanted. */
+static int last_record(const mixt_engine *engine, const mixt_graph *graph)
+{
+    int end = graph->head;
+    for (int p = 0; p < engine->piece_count; p++) {
+        const mixt_piece *piece = &engine->pieces[p];
+        if (piece->logits_count > 0 && !piece->sequence->options.states) {
+            return graph->plan->record_count;
+        }
+        end = piece->logits_count > 0 ? graph->logits_head : end;
+    }
+    return end;
 }
 
 mixt_status mixt_engine_step(mixt_engine *engine, mixt_error *error)
@@ -176,9 +209,7 @@ mixt_status mixt_engine_step(mixt_engine *engine, mixt_error *error)
         rows <= engine->few.graph->options.capacity ? &engine->few : &engine->many;
     if (status == MIXT_OK) {
         mixt_batch_write(&engine->batch, r->graph, r->instance);
-        status =
-            mixt_instance_run(r->instance, rows, 0,
-                              logits > 0 ? r->graph->plan->record_count : r->graph->head, error);
+        status = mixt_instance_run(r->instance, rows, 0, last_record(engine, r->graph), error);
     }
     if (status == MIXT_OK) {
         status = mixt_model_intact(engine->model, error);

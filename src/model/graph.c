@@ -112,12 +112,17 @@ static void declare(mixt_builder *b)
     }
 }
 
-/* The last norm, and where logits are scaled that scale, which the head's product carries on. */
-static mixt_value_id before_head(mixt_builder *b, mixt_value_id x)
+/* The last norm. */
+static mixt_value_id last_states(mixt_builder *b, mixt_value_id x)
+{
+    return mixt_build_norm(b, x, MIXT_SLOT_OUTPUT_NORM, -1, 0);
+}
+
+/* Where logits are scaled, the states are: the head's product carries it on. */
+static mixt_value_id before_head(mixt_builder *b, mixt_value_id states)
 {
     mixt_attributes attributes = {.scale = b->model->options.logit_scale};
-    x = mixt_build_norm(b, x, MIXT_SLOT_OUTPUT_NORM, -1, 0);
-    return attributes.scale == 1 ? x : BUILD(b, MIXT_OP_scale, attributes, {SCALE_X, x});
+    return attributes.scale == 1 ? states : BUILD(b, MIXT_OP_scale, attributes, {SCALE_X, states});
 }
 
 static void forward(mixt_builder *b)
@@ -135,14 +140,17 @@ static void forward(mixt_builder *b)
     g->head = b->plan->record_count;
     if (g->options.phase == MIXT_PHASE_GENERATE) {
         x = BUILD(b, MIXT_OP_take, none, {TAKE_X, x}, {TAKE_ROWS, g->take});
-        g->logits =
-            BUILD(b, MIXT_OP_linear, none, {LINEAR_X, before_head(b, x)}, {LINEAR_WEIGHT, head});
+        g->states = last_states(b, x);
+        g->logits_head = b->plan->record_count;
+        g->logits = BUILD(b, MIXT_OP_linear, none, {LINEAR_X, before_head(b, g->states)},
+                          {LINEAR_WEIGHT, head});
+        mixt_plan_keep(b->plan, g->states);
         mixt_plan_keep(b->plan, g->logits);
         return;
     }
-    mixt_outputs out =
-        BUILD_ALL(b, MIXT_OP_loss, none, {LOSS_X, before_head(b, x)}, {LOSS_WEIGHT, head},
-                  {LOSS_TARGETS, g->targets}, {LOSS_SCALE, g->scale});
+    x = before_head(b, last_states(b, x));
+    mixt_outputs out = BUILD_ALL(b, MIXT_OP_loss, none, {LOSS_X, x}, {LOSS_WEIGHT, head},
+                                 {LOSS_TARGETS, g->targets}, {LOSS_SCALE, g->scale});
     g->nll = out.value[LOSS_NLL];
     g->logits = out.value[LOSS_LOGITS];
     mixt_plan_keep(b->plan, g->nll);
@@ -184,7 +192,7 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
     }
     graph->model = model;
     graph->options = *options;
-    graph->nll = graph->logits = MIXT_NO_VALUE;
+    graph->nll = graph->logits = graph->states = MIXT_NO_VALUE;
     graph->parameters = calloc((size_t)model->parameter_count, sizeof *graph->parameters);
     graph->caches = calloc(layers * CACHES_MAX, sizeof *graph->caches);
     graph->routes = calloc(layers, sizeof *graph->routes);

@@ -165,8 +165,10 @@ typedef struct mixt_graph {
     mixt_value_id balance;        /* real [layers] (train), of ROUTE_BALANCE; or MIXT_NO_VALUE */
     mixt_value_id rope;           /* state: real [P, rope.dims] */
     mixt_value_id nll;            /* real [T] */
+    mixt_value_id states;         /* generate: [takes, d], what the head sees before logit_scale */
     mixt_value_id logits;         /* [T, V] (train, score) or [takes, V] (generate) */
     int head;                     /* the first record behind the layers */
+    int logits_head;              /* generate: the first one behind the states */
     mixt_value_id *parameters;    /* of each parameter of the model */
     mixt_graph_cache *caches;     /* what generation remembers of each position, all layers' */
     int cache_count;
