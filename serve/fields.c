@@ -48,8 +48,14 @@ static bool wrong_type(const field_rule *rule, const char *wanted, api_problem *
 
 static bool out_of_range(const field_rule *rule, api_problem *problem)
 {
-    return api_fail(problem, 400, "invalid_value", rule->name, "%s must lie in %.15g to %.15g",
-                    rule->name, rule->low, rule->high);
+    text_buffer range = {0};
+    text_number(&range, rule->low);
+    text_put(&range, " to ");
+    text_number(&range, rule->high);
+    api_fail(problem, 400, "invalid_value", rule->name, "%s must lie in %s", rule->name,
+             range.failed ? "its range" : range.bytes);
+    text_free(&range);
+    return false;
 }
 
 /* An integer, or a number written as 3.0. */

@@ -556,29 +556,31 @@ static void fail_all(serve_generator *generator, const mixt_error *error)
     }
 }
 
+static void update_statistics(serve_generator *generator)
+{
+    mixt_engine_statistics statistics;
+    mixt_engine_describe(generator->engine, &statistics);
+    pthread_mutex_lock(&generator->lock);
+    generator->statistics = statistics;
+    pthread_mutex_unlock(&generator->lock);
+}
+
 void *generation_thread(void *user)
 {
     serve_generator *generator = user;
     bool idle = false;
     while (take_arrivals(generator, idle)) {
         mixt_error error = MIXT_ERROR_INIT;
-        mixt_engine_statistics statistics;
         go_on(generator, prepare);
         idle = mixt_engine_waiting(generator->engine) == 0;
-        if (idle) {
-            continue;
-        }
         double start = seconds_now();
-        if (mixt_engine_step(generator->engine, &error) != MIXT_OK) {
+        if (!idle && mixt_engine_step(generator->engine, &error) != MIXT_OK) {
             fail_all(generator, &error);
-            continue;
+        } else if (!idle) {
+            metrics_step(generator->options.metrics, seconds_now() - start);
+            go_on(generator, gather);
         }
-        metrics_step(generator->options.metrics, seconds_now() - start);
-        go_on(generator, gather);
-        mixt_engine_describe(generator->engine, &statistics);
-        pthread_mutex_lock(&generator->lock);
-        generator->statistics = statistics;
-        pthread_mutex_unlock(&generator->lock);
+        update_statistics(generator);
     }
     go_on(generator, fail_stopped);
     return NULL;

@@ -509,9 +509,9 @@ static bool check_size(const serve_server *server, const generation_order *order
     bytes += order->routes ? 8.0 * server->info.moe_layers * model->experts_per_token : 0;
     return order->stream || bytes * tokens <= pieces_bytes_max ||
            api_fail(problem, 400, "request_too_large", NULL,
-                    "the reply could take %.0f MiB at once; ask for fewer tokens, choices or "
+                    "the reply could take %lld MiB at once; ask for fewer tokens, choices or "
                     "probabilities, or for a stream",
-                    bytes * tokens / (1024 * 1024));
+                    (long long)(bytes * tokens / (1024 * 1024)));
 }
 
 static bool make_samplers(const serve_server *server, api_request *request, generation_order *order,

@@ -38,8 +38,8 @@ bool encode_prompt(const serve_server *server, const char *text, size_t length, 
 /* ... and of an array of ids and, for llama.cpp, texts. */
 bool encode_array(const serve_server *server, const json_t *array, generation_prompt *prompt,
                   api_problem *problem);
-/* Takes the prompts ([count], malloc'd, with their ids) whatever happens. `free_text`: the text is
- * not constrained by `grammar` of the request's own, but by this one (may be NULL). */
+/* Takes the prompts ([count], malloc'd, with their ids) whatever happens; an order that was not
+ * made is to be freed too. */
 bool request_order(const serve_server *server, api_request *request, generation_prompt *prompts,
                    size_t count, generation_order *order, api_problem *problem);
 /* Constrains the text by a schema; `name` is the field's. */

@@ -250,7 +250,7 @@ json_t *ask_json(const char *path, const char *body, int status)
     if (got != status) {
         fail_msg("%s %s: status %d: %.1000s", path, body != NULL ? body : "", got, ask_body);
     }
-    json_t *root = json_loads(ask_body, JSON_REJECT_DUPLICATES, NULL);
+    json_t *root = json_loads(ask_body, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
     if (root == NULL) {
         fail_msg("%s: no JSON: %.1000s", path, ask_body);
     }

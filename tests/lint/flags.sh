@@ -21,7 +21,7 @@ all=$(plan WERROR=1 CC=their-cc CLANG=their-cc AR=their-ar MACHINE=$(uname -m) O
     CPPFLAGS=-DTHEIRS CFLAGS=-O7 LDFLAGS=-Wl,-z,theirs)
 compiled=$(echo "$all" | grep '^their-cc.*\.c\( \|$\)')
 linked=$(echo "$all" | grep '^their-cc.* -o ' | grep -v ' -c ')
-for room in src/core src/backend cli tests tests/guarded examples bench fuzz; do
+for room in src/core src/backend cli serve tests tests/guarded examples bench fuzz; do
     echo "$compiled" | grep -q " $room/[^ ]*\.c" || { echo "no compile line of $room was seen"; bad=1; }
 done
 echo "$compiled" | grep -v -- ' -Werror' | say "WERROR=1 is not used"

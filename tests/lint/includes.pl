@@ -75,12 +75,17 @@ for my $file (sort glob('include/mixt/*')) {
     complain("$file: not refused without mixt.h, or not guarded by $guard")
         if $text !~ m{^#ifndef MIXT_H\n#error [^\n]+\n#elif !defined\($guard\)\n#define $guard\n}m;
 }
-# The program and the examples know the public header alone.
-for my $file (sort glob('cli/*.[ch] examples/*.c')) {
+# The program and the examples know the public header alone; one command knows the server, which has
+# its own folder, and of the libraries each in one place.
+my %door = ('jansson.h' => 'serve/json.h', 'microhttpd.h' => 'serve/http.c');
+for my $file (sort glob('cli/*.[ch] serve/*.[ch] examples/*.c')) {
     open my $in, '<', $file or die "$file: $!\n";
     while (<$in>) {
-        complain("$file:$.: only mixt.h and its own folder, not \"$1\"")
-            if m{^\s*#\s*include\s+"([^"]*/[^"]*)"};
+        next unless m{^\s*#\s*include\s+["<]([^">]*)[">]};
+        my $name = $1;
+        next if $file eq 'cli/serve.c' && $name eq '../serve/serve.h';
+        complain("$file:$.: only mixt.h and its own folder, not \"$name\"") if m{include\s+"[^"]*/};
+        complain("$file:$.: $name is for $door{$name} alone") if $file =~ m{^serve/} && ($door{$name} // $file) ne $file;
     }
     close $in;
 }

@@ -45,4 +45,26 @@ for my $file (split /\n/, `git ls-files 'src/*.c' 'src/*.h'`) {
             if $1 =~ /%[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*)?)?[lL]?[aefgAEFG]/;
     }
 }
+# The server never leaves the C locale; its texts are written and read in one place each all the same.
+my %door = (
+    'strtod' => 'serve/text.c',
+    map { $_ => 'serve/json.c' }
+        qw(json_loads json_loadb json_loadf json_load_file json_load_callback json_dumps json_dumpb
+        json_dumpf json_dump_file json_dump_callback),
+);
+for my $file (split /\n/, `git ls-files 'serve/*.c' 'serve/*.h'`) {
+    open my $in, '<', $file or next;
+    while (<$in>) {
+        while (/\b(\w+)\s*\(/g) {
+            next if !exists $door{$1} || $door{$1} eq $file;
+            print "$file:$.: $1 is for $door{$1} alone\n";
+            $bad++;
+        }
+        if ($file ne 'serve/text.c' && /"[^"]*%[-+ #0]*(?:\d+|\*)?(?:\.(?:\d+|\*)?)?[lL]?[aefgAEFG]/) {
+            print "$file:$.: a fraction; text_number writes one\n";
+            $bad++;
+        }
+    }
+    close $in;
+}
 exit($bad > 0);

@@ -28,9 +28,9 @@ check flags tests/lint/flags.sh
 check page tests/lint/page.sh
 check interface tests/package/abi.sh check
 # shellcheck disable=SC2046
-check platform no_match "$linux" $(git ls-files 'src/*.[ch]' 'cli/*.[ch]' 'include/*' 'examples/*' | grep -v '^src/core/platform\.c$')
+check platform no_match "$linux" $(git ls-files 'src/*.[ch]' 'cli/*.[ch]' 'serve/*.[ch]' 'include/*' 'examples/*' | grep -v '^src/core/platform\.c$')
 # shellcheck disable=SC2046
-check unfinished no_match '\b(TODO|FIXME|XXX|HACK)\b' $(git ls-files 'src/*' 'cli/*' 'include/*' 'tests/*.c' 'examples/*' Makefile)
+check unfinished no_match '\b(TODO|FIXME|XXX|HACK)\b' $(git ls-files 'src/*' 'cli/*' 'serve/*' 'include/*' 'tests/*.c' 'examples/*' Makefile)
 case $(clang-format --version 2>/dev/null) in
 *" 14."*) check layout layout ;;
 *) echo "lint layout: skipped, it needs clang-format 14" ;;
