@@ -14,6 +14,7 @@ mandir            = $(datarootdir)/man
 docdir            = $(datarootdir)/doc/mixt
 pkgconfigdir      = $(libdir)/pkgconfig
 bashcompletiondir = $(datarootdir)/bash-completion/completions
+systemdsystemunitdir = $(prefix)/lib/systemd/system
 
 DEPS_PACKAGE := build-essential debhelper devscripts fakeroot lintian
 
@@ -25,6 +26,7 @@ INSTALLED = 755|$(BUILD)/mixt|$(bindir)/mixt \
     644|$(BUILD)/share/mixt.pc|$(pkgconfigdir)/mixt.pc \
     644|$(BUILD)/share/mixt.1|$(mandir)/man1/mixt.1 \
     644|$(BUILD)/share/mixt.bash|$(bashcompletiondir)/mixt \
+    644|$(BUILD)/share/mixt-serve@.service|$(systemdsystemunitdir)/mixt-serve@.service \
     $(foreach file,$(sort LICENSE README.md CHANGELOG.md $(wildcard docs/*.md docs/*.png examples/*.c)),644|$(file)|$(docdir)/$(file))
 # ... and every link: what it says, its place.
 INSTALLED_LINKS = $(notdir $(SHARED))|$(libdir)/$(SONAME) $(SONAME)|$(libdir)/libmixt.so
@@ -35,7 +37,7 @@ define newline
 
 endef
 
-install: all $(BUILD)/share/mixt.1 $(BUILD)/share/mixt.bash $(BUILD)/share/mixt.pc ## install below DESTDIR and PREFIX (/usr/local); libdir, mandir, docdir, ... as GNU has them
+install: all $(BUILD)/share/mixt.1 $(BUILD)/share/mixt.bash $(BUILD)/share/mixt.pc $(BUILD)/share/mixt-serve@.service ## install below DESTDIR and PREFIX (/usr/local); libdir, mandir, docdir, ... as GNU has them
 	$(INSTALL) -d $(sort $(foreach row,$(INSTALLED),$(DESTDIR)$(dir $(call field,3,$(row)))))
 	$(foreach row,$(INSTALLED),$(INSTALL) -m $(call field,1,$(row)) $(call field,2,$(row)) $(DESTDIR)$(call field,3,$(row))$(newline)	)
 	$(foreach row,$(INSTALLED_LINKS),ln -sf $(call field,1,$(row)) $(DESTDIR)$(call field,2,$(row))$(newline)	)
@@ -53,6 +55,10 @@ $(BUILD)/share/mixt.bash: $(BUILD)/mixt
 	@$(RUN) $(BUILD)/mixt help --completion-bash >$@.tmp && mv $@.tmp $@
 
 # Made anew each time: the directories may be others than last time.
+$(BUILD)/share/mixt-serve@.service: packaging/mixt-serve@.service always
+	@mkdir -p $(@D)
+	@sed 's|@BINDIR@|$(bindir)|' $< >$@
+
 $(BUILD)/share/mixt.pc: packaging/mixt.pc.in include/mixt.h always
 	@mkdir -p $(@D)
 	@sed -e 's|@PREFIX@|$(prefix)|' -e 's|@EXEC_PREFIX@|$(patsubst $(prefix)%,$${prefix}%,$(exec_prefix))|' \

@@ -24,6 +24,7 @@ usr/$lib/libmixt.so
 usr/$lib/libmixt.so.0
 usr/$lib/libmixt.so.$version
 usr/$lib/pkgconfig/mixt.pc
+usr/lib/systemd/system/mixt-serve@.service
 usr/share/bash-completion/completions/mixt
 usr/share/doc/mixt/CHANGELOG.md
 usr/share/doc/mixt/LICENSE
