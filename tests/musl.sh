@@ -1,6 +1,6 @@
 #!/bin/sh
 # musl.sh BUILD CC: library and program compiled by musl's compiler into BUILD, without a warning.
-# There are no packages of the five libraries for musl: their headers alone are linked into
+# There are no packages of the six libraries for musl: their headers alone are linked into
 # BUILD/include, and functions that end the program stand for theirs, so that what is run is what
 # needs none of them.
 build=$1
@@ -14,11 +14,11 @@ objects() {
 
 link() {
     # shellcheck disable=SC2046
-    nm -u $(find "$build/src" "$build/cli" -name '*.o') | awk '$1 == "U" {print $2}' | sort -u |
-        grep -E '^(json_|pcre2_|utf8proc_|ZSTD_|el_|history)' | sed 's/.*/void &(void) {__builtin_trap();}/' >"$build/five_libraries.c"
+    nm -u $(find "$build/src" "$build/cli" "$build/serve" -name '*.o') | awk '$1 == "U" {print $2}' | sort -u |
+        grep -E '^(json_|pcre2_|utf8proc_|ZSTD_|el_|history|MHD_)' | sed 's/.*/void &(void) {__builtin_trap();}/' >"$build/six_libraries.c"
     # shellcheck disable=SC2046
-    "$musl" -w $(find "$build/src" "$build/cli" -name '*.o') "$build/five_libraries.c" -lm -ldl -pthread \
-        -o "$build/mixt" && [ "$(wc -l <"$build/five_libraries.c")" -gt 10 ]
+    "$musl" -w $(find "$build/src" "$build/cli" "$build/serve" -name '*.o') "$build/six_libraries.c" -lm -ldl -pthread \
+        -o "$build/mixt" && [ "$(wc -l <"$build/six_libraries.c")" -gt 10 ]
 }
 
 run() {
@@ -33,7 +33,7 @@ platform() {
 
 rm -rf "$build/include"
 mkdir -p "$build/include"
-for header in jansson.h jansson_config.h pcre2.h utf8proc.h zstd.h zstd_errors.h histedit.h; do
+for header in jansson.h jansson_config.h pcre2.h utf8proc.h zstd.h zstd_errors.h histedit.h microhttpd.h; do
     for folder in /usr/include "/usr/include/$(gcc -print-multiarch 2>/dev/null)"; do
         [ ! -f "$folder/$header" ] || ln -sf "$folder/$header" "$build/include/$header"
     done
