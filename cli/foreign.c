@@ -34,7 +34,6 @@ typedef struct foreign_flag {
 #define NO_DRAWS "nothing is drawn"
 #define NO_DOWNLOADS "mixt downloads nothing: give -m a file or folder"
 #define OWN_ROPE "what the model's file says of RoPE is applied, and nothing else"
-#define CACHE_F32 "the cache of one sequence is F32"
 #define KEYS "keys of a model file are applied or refused, not replaced"
 #define TEXT_ALONE "models of text alone"
 #define NO_SPECULATION "no speculative decoding"
@@ -147,7 +146,10 @@ static const foreign_flag foreign_flags[] = {
      1, true, OWN_ROPE},
     {"run chat eval", "--yarn-orig-ctx", 1, true, OWN_ROPE},
     {"run", "-gan --grp-attn-n -gaw --grp-attn-w", 1, true, OWN_ROPE},
-    {"run chat eval bench", "-ctk --cache-type-k -ctv --cache-type-v", 1, true, CACHE_F32},
+    {"run chat", "-ctk --cache-type-k -ctv --cache-type-v", 1, true,
+     "keys and values have one type: --cache-type"},
+    {"eval bench", "-ctk --cache-type-k -ctv --cache-type-v", 1, true,
+     "what is measured has a cache of F32"},
     {"run chat eval", "--override-kv", 1, true, KEYS},
     {"convert", "--override-kv", 1, true, KEYS},
     {"run chat eval", "--lora --lora-scaled", 1, true,

@@ -97,6 +97,8 @@ mixt_status generation_begin(cli_resources *resources, const mixt_session_option
                                  &generation->session, error));
     generation->context_length = mixt_session_capacity(generation->session);
     generation->whole_beyond = whole_beyond(&info.options);
+    generation->whole_first =
+        info.options.router.unit != MIXT_UNIT_TOKEN && info.options.router.segment == 0;
     generation->piece = PIECE_LEAST;
     mixt_session_routes_shape(generation->session, &generation->moe_layers, &generation->chosen);
     return MIXT_OK;
@@ -163,7 +165,8 @@ static mixt_status feed_new(generation_state *generation, size_t from, mixt_erro
     }
     mixt_status status = MIXT_OK;
     for (size_t at = from; status == MIXT_OK && at < end;) {
-        size_t most = end > generation->whole_beyond ? end - at : generation->piece;
+        bool whole = end > generation->whole_beyond || (at == 0 && generation->whole_first);
+        size_t most = whole ? end - at : generation->piece;
         size_t count = end - at < most ? end - at : most;
         if (interrupt_status() != 0) {
             generation->count = at;
@@ -243,45 +246,78 @@ int refuse_keep(const cli_arguments *arguments, const shift_settings *shift)
                : STATUS_DONE;
 }
 
+/* The ids of a text, with what the model expects before the first of all. */
+static mixt_status encode_more(generation_state *generation, const char *text, size_t length,
+                               int32_t **ids, size_t *count, mixt_error *error)
+{
+    TRY(encode_text(generation->tokenizer, "the prompt", text, length, ids, count, error));
+    int32_t first = mixt_tokenizer_around(generation->tokenizer, MIXT_SPECIAL_BOS);
+    first = first < 0 && *count == 0 ? mixt_tokenizer_separator(generation->tokenizer) : first;
+    if (generation->count == 0 && first >= 0 && (*count == 0 || (*ids)[0] != first)) {
+        int32_t *grown = realloc(*ids, (*count + 1) * sizeof *grown);
+        if (grown == NULL) {
+            return set_memory_error(error);
+        }
+        memmove(grown + 1, grown, *count * sizeof *grown);
+        grown[0] = first;
+        *ids = grown;
+        ++*count;
+    }
+    return generation->count == 0 && *count == 0
+               ? set_error(error, MIXT_ERROR_ARGUMENT,
+                           "prompt: it is empty and the tokenizer has no begin-of-text id")
+               : check_rows(generation, *ids, *count, error);
+}
+
+/* The first text: what the session holds of it stays. */
+static mixt_status feed_first(generation_state *generation, const int32_t *ids, size_t count,
+                              mixt_error *error)
+{
+    size_t held = mixt_session_length(generation->session);
+    generation->prompt_count = count;
+    if (count > generation->context_length) {
+        return does_not_fit(generation, count, error);
+    }
+    if (held > 0) {
+        TRY(append(generation, mixt_session_tokens(generation->session), held, error));
+    }
+    mixt_status status = generation_replace(generation, ids, count, error);
+    if (status == MIXT_ERROR_INTERRUPTED) {
+        generation->count = 0;
+        mixt_session_truncate(generation->session, 0);
+    }
+    return status;
+}
+
+static mixt_status feed_more(generation_state *generation, const int32_t *ids, size_t count,
+                             mixt_error *error)
+{
+    size_t from = generation->count;
+    TRY(append(generation, ids, count, error));
+    if (generation->shift.on && generation->count > generation->context_length) {
+        return generation_replace(generation, generation->tokens, generation->count, error);
+    }
+    mixt_status status = feed_new(generation, from, error);
+    if (status == MIXT_ERROR_INTERRUPTED) {
+        generation->count = from;
+        mixt_session_truncate(generation->session, from);
+    }
+    return status;
+}
+
 mixt_status generation_feed(generation_state *generation, const char *text, size_t length,
                             mixt_error *error)
 {
     int32_t *ids = NULL;
     size_t count = 0;
-    size_t from = generation->count;
-    mixt_status status =
-        encode_text(generation->tokenizer, "the prompt", text, length, &ids, &count, error);
-    int32_t first = mixt_tokenizer_around(generation->tokenizer, MIXT_SPECIAL_BOS);
-    first = first < 0 && count == 0 ? mixt_tokenizer_separator(generation->tokenizer) : first;
-    if (status == MIXT_OK) {
-        status = check_rows(generation, ids, count, error);
-    }
-    if (status == MIXT_OK && from == 0 && first >= 0 && (count == 0 || ids[0] != first)) {
-        status = check_rows(generation, &first, 1, error);
-        status = status != MIXT_OK ? status : append(generation, &first, 1, error);
-    }
-    if (status == MIXT_OK) {
-        status = append(generation, ids, count, error);
+    mixt_status status = encode_more(generation, text, length, &ids, &count, error);
+    generation->ended = false;
+    if (status == MIXT_OK && generation->count == 0) {
+        status = feed_first(generation, ids, count, error);
+    } else if (status == MIXT_OK && count > 0) {
+        status = feed_more(generation, ids, count, error);
     }
     free(ids);
-    if (status == MIXT_OK && generation->count == from && from == 0) {
-        status = set_error(error, MIXT_ERROR_ARGUMENT,
-                           "prompt: it is empty and the tokenizer has no begin-of-text id");
-    }
-    generation->ended = false;
-    if (status == MIXT_OK && generation->count > from) {
-        generation->prompt_count =
-            generation->prompt_count > 0 ? generation->prompt_count : generation->count;
-        bool shifts =
-            from > 0 && generation->shift.on && generation->count > generation->context_length;
-        status = shifts
-                     ? generation_replace(generation, generation->tokens, generation->count, error)
-                     : feed_new(generation, from, error);
-        if (status == MIXT_ERROR_INTERRUPTED && !shifts) {
-            generation->count = from;
-            mixt_session_truncate(generation->session, from);
-        }
-    }
     return status;
 }
 

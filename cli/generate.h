@@ -84,6 +84,7 @@ typedef struct generation_state {
     bool skip_space;     /* the next token's leading space is not shown */
     size_t whole_beyond; /* prompts that make a text longer than this are fed at once, since RoPE
                             depends on how long it is */
+    bool whole_first;    /* the router decides once, by all that is fed first */
     size_t piece;        /* tokens of a prompt that are fed before Ctrl-C is looked for */
     /* Experts of the tokens that generation_draw drew last: ids [routed, moe_layers, chosen], -1
      * where a layer chooses fewer. */
@@ -99,8 +100,9 @@ void generation_end(generation_state *generation);
 /* mixt_tokenizer_encode with special tokens; `what` is the text's name in a message. */
 mixt_status encode_text(const mixt_tokenizer *tokenizer, const char *what, const char *text,
                         size_t length, int32_t **ids, size_t *count, mixt_error *error);
-/* Appends text; at the very start with the document separator before it. An interrupt leaves all as
- * it was (MIXT_ERROR_INTERRUPTED). */
+/* Appends text; at the very start with the document separator before it, and what the session holds
+ * of it already (a prompt cache) is not computed again. An interrupt leaves all as it was
+ * (MIXT_ERROR_INTERRUPTED). */
 mixt_status generation_feed(generation_state *generation, const char *text, size_t length,
                             mixt_error *error);
 /* Makes `ids` all that was fed, as a text that goes on: what the cache holds of it stays, the rest

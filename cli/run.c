@@ -6,6 +6,7 @@
 #include "files.h"
 #include "generate.h"
 #include "interrupt.h"
+#include "prompt_cache.h"
 #include "terminal.h"
 
 enum { PROMPT_BYTES_MAX = LINE_BYTES_MAX };
@@ -18,6 +19,7 @@ typedef struct run_settings {
     int64_t predict;
     mixt_session_options session;
     shift_settings shift;
+    prompt_cache cache;
     bool interactive;
     bool hide_prompt;
     bool escape;
@@ -42,6 +44,7 @@ static const cli_option run_options[] = {
     OPTION_OF_PREDICT(run_settings),
     OPTION_OF_CONTEXT(run_settings),
     OPTIONS_OF_SHIFT(run_settings),
+    OPTIONS_OF_PROMPT_CACHE(run_settings),
     {.name = "interactive",
      .letter = 'i',
      .kind = OPTION_FLAG,
@@ -111,6 +114,23 @@ static mixt_status take_turns(const run_settings *settings, generation_state *ge
     return status;
 }
 
+/* The prompt and what comes behind it. */
+static mixt_status continue_prompt(const run_settings *settings, generation_state *generation,
+                                   const char *prompt, size_t length, mixt_error *error)
+{
+    TRY(generation_feed(generation, prompt, length, error));
+    TRY(prompt_cache_after_prompt(&settings->cache, generation, !settings->quiet, error));
+    if (!settings->hide_prompt) {
+        text_write(&generation->out, prompt, length);
+        fflush(stdout);
+    }
+    mixt_status status = generation_draw(generation, settings->predict, error);
+    fputc('\n', stdout);
+    fflush(stdout);
+    generation_print_shifts(generation);
+    return status;
+}
+
 static mixt_status generate(const run_settings *settings, cli_resources *resources,
                             const char *prompt, size_t length, mixt_error *error)
 {
@@ -123,25 +143,21 @@ static mixt_status generate(const run_settings *settings, cli_resources *resourc
         status = generation_take_draws(&generation, &settings->sampling, error);
     }
     if (status == MIXT_OK) {
+        status = prompt_cache_read(&settings->cache, &generation, error);
+    }
+    if (status == MIXT_OK) {
         generation.shift = settings->shift;
         interrupt_begin();
         if (prompt != NULL) {
-            status = generation_feed(&generation, prompt, length, error);
-            if (status == MIXT_OK && !settings->hide_prompt) {
-                text_write(&generation.out, prompt, length);
-                fflush(stdout);
-            }
-            if (status == MIXT_OK) {
-                status = generation_draw(&generation, settings->predict, error);
-                fputc('\n', stdout);
-                fflush(stdout);
-                generation_print_shifts(&generation);
-            }
+            status = continue_prompt(settings, &generation, prompt, length, error);
         }
         if (status == MIXT_OK && settings->interactive) {
             interrupt_clear();
             status = take_turns(settings, &generation, error);
         }
+    }
+    if (status == MIXT_OK) {
+        status = prompt_cache_at_end(&settings->cache, &generation, error);
     }
     if (status == MIXT_OK && !settings->quiet && !ferror(stdout)) {
         generation_print_speed(&generation);
@@ -207,7 +223,8 @@ static int run_run(void *user, cli_arguments *arguments)
     if (settings->prompt == NULL && settings->file == NULL && !settings->interactive) {
         return fail_usage("--prompt, --file or --interactive: one is needed");
     }
-    if (refuse_keep(arguments, &settings->shift) != STATUS_DONE) {
+    if (refuse_keep(arguments, &settings->shift) != STATUS_DONE ||
+        prompt_cache_check(&settings->cache) != STATUS_DONE) {
         return STATUS_REFUSED;
     }
     char *read = NULL;
