@@ -216,6 +216,7 @@ static mixt_status answer(chat_state *chat, mixt_error *error)
     char *text = NULL;
     size_t length = 0;
     generation->skip_space = true;
+    generation->answers_before = conversation_count(&chat->talk, "assistant");
     mixt_status status = generation_draw(generation, chat->settings->predict, error);
     fputc('\n', stdout);
     fflush(stdout);

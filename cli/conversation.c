@@ -56,6 +56,15 @@ mixt_status conversation_add(conversation *talk, const char *role, const char *c
     return MIXT_OK;
 }
 
+size_t conversation_count(const conversation *talk, const char *role)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < talk->count; i++) {
+        count += strcmp(talk->messages[i].role, role) == 0;
+    }
+    return count;
+}
+
 bool conversation_ends_with(const conversation *talk, const char *role)
 {
     return talk->count > 0 && strcmp(talk->messages[talk->count - 1].role, role) == 0;

@@ -18,6 +18,8 @@ void conversation_drop(conversation *talk, size_t keep);
 size_t conversation_systems(const conversation *talk);
 /* Puts a message of the system first, in place of the one that is there. */
 mixt_status conversation_set_system(conversation *talk, const char *text, mixt_error *error);
+/* Messages of this role. */
+size_t conversation_count(const conversation *talk, const char *role);
 bool conversation_ends_with(const conversation *talk, const char *role);
 
 /* A JSON object whose "messages" are those of OpenAI's chat completions: role and content. */

@@ -404,7 +404,7 @@ mixt_status generation_take_draws(generation_state *generation, const sampler_se
 static mixt_status begin_answer(generation_state *generation, mixt_error *error)
 {
     mixt_sampler_options options = generation->draws.options;
-    options.sampling.seed += generation->drawn_before * UINT64_C(0x9E3779B97F4A7C15);
+    options.sampling.seed += generation->answers_before * UINT64_C(0x9E3779B97F4A7C15);
     mixt_sampler_free(generation->sampler);
     generation->sampler = NULL;
     generation->held_count = generation->held_shown = 0;
@@ -468,7 +468,6 @@ static mixt_status draw_one(generation_state *generation, mixt_error *error)
                           error));
     TRY(mixt_sampler_accept(generation->sampler, token, true, error));
     generation->drawn_tokens++;
-    generation->drawn_before++;
     size_t length = 0;
     const char *bytes = mixt_tokenizer_bytes_of(generation->tokenizer, token, &length);
     if (mixt_tokenizer_is_end(generation->tokenizer, token) ||
@@ -530,6 +529,7 @@ mixt_status generation_draw(generation_state *generation, int64_t count, mixt_er
     if (generation->stop != NULL && mixt_stop_met(generation->stop) < 0) {
         show_held(generation, generation->held_count);
     }
+    generation->answers_before++;
     text_finish(&generation->out);
     generation->drawn_seconds += terminal_seconds() - start;
     return status;

@@ -65,7 +65,8 @@ typedef struct generation_state {
     mixt_stop *stop;       /* NULL: no text stops it */
     char *held;            /* [held_count] bytes of the answer; only with stop */
     size_t held_count, held_capacity, held_shown;
-    uint64_t drawn_before; /* tokens of all answers */
+    uint64_t
+        answers_before; /* in the text, whoever drew them: the next one's seed is that far on */
     int vocab_size;
     size_t context_length;
     int32_t *tokens; /* all that was fed or drawn, but what was dropped */

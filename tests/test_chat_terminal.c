@@ -283,6 +283,11 @@ static void files_go_on(void **state)
     talk(greedy, rest, "rest.json");
     talk(asked, whole + 1, "asked.json");
     shell_do("cmp whole.json rest.json && cmp whole.json asked.json");
+    const char *drawn[] = {CHAT, "--temp", "1.5", "-n", "9", "-s", "7", NULL};
+    talk(drawn, half, "half.json"); /* the same draws too */
+    talk(drawn, whole, "whole.json");
+    talk(drawn, rest, "rest.json");
+    shell_do("cmp whole.json rest.json && ! cmp -s whole.json asked.json");
     assert_has(saved("whole.json"), "{\n  \"messages\": [\n");
     assert_has(saved("whole.json"), "\"role\": \"system\"");
     shell_write("parts.json", "[{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": "
