@@ -13,6 +13,7 @@ export class Answer {
     this.model = model;
     this.seed = seed;
     this.text = '';
+    this.said = 0; // characters of it that were told to people who listen
     this.finish = '';
     this.began = 0;
     this.seconds = 0;

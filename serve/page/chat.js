@@ -3,6 +3,8 @@
 import { Answer } from './answer.js';
 import { TextView, element } from './text.js';
 
+const SAID_MOST = 400; // characters without the end of a sentence
+
 function randomSeed() {
   return crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
 }
@@ -136,7 +138,6 @@ export class Chat {
       answer.run(path, body, earlier, (list, token) => this.app.onToken(answer, list, token),
         () => this.changed(turn, answer));
     }
-    this.unsaid = 0;
     this.app.onState();
     this.log.scrollTop = this.log.scrollHeight;
   }
@@ -182,14 +183,15 @@ export class Chat {
     }
   }
 
-  // To people who listen: whole sentences, and all that is left at the end.
+  // To people who listen: whole sentences, or what has come to be long, and all that is left at the end.
   say(answer) {
-    const rest = answer.text.slice(this.unsaid);
-    const whole = answer.running ? (/^[^]*[.!?:\n](?=\s)/.exec(rest) || [''])[0] : rest;
+    const rest = answer.text.slice(answer.said);
+    const sentences = /^[^]*[.!?:\n](?=\s)/.exec(rest);
+    const whole = !answer.running || rest.length > SAID_MOST ? rest : sentences ? sentences[0] : '';
     if (whole.trim() !== '') {
       this.said.textContent = whole;
     }
-    this.unsaid += whole.length;
+    answer.said += whole.length;
   }
 
   finish(turn, answer) {

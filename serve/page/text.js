@@ -1,10 +1,12 @@
-// Tokens on the page. They are put into blocks of some hundred, which the browser leaves alone while
-// they are out of sight, so that another token costs the same however long the text is.
+// Tokens on the page. They are put into blocks of some sixty, so that another token lays few of them
+// out anew, and blocks into chapters, which the browser leaves alone while they are out of sight: so
+// another token costs about the same however long the text is.
 
 import { expertClass } from './colour.js';
 
-const BLOCK = 120; // tokens; a block ends with the line in which it reaches so many
-const BLOCK_MOST = 600; // ... or behind this many, at a space
+const BLOCK = 60; // tokens; a block ends with the line in which it reaches so many
+const BLOCK_MOST = 300; // ... or behind this many, at a space
+const CHAPTER = 10; // blocks
 
 export function element(name, text, parent, classes) {
   const made = document.createElement(name);
@@ -40,6 +42,7 @@ export class TextView {
     this.list = list;
     this.spans = [];
     this.block = null;
+    this.blocks = 0;
     this.inBlock = 0;
     this.closing = false;
     this.stale = []; // tokens on the page whose experts have become known since
@@ -58,7 +61,11 @@ export class TextView {
           this.block.append(fragment);
           fragment = document.createDocumentFragment();
         }
-        this.block = element('div', '', this.holder, 'block');
+        if (this.blocks % CHAPTER === 0) {
+          this.chapter = element('div', '', this.holder, 'chapter');
+        }
+        this.block = element('div', '', this.chapter);
+        this.blocks++;
         this.inBlock = 0;
         this.closing = false;
       }

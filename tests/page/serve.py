@@ -288,14 +288,15 @@ def check_long(browser):
     for name, cost in (("first", costs[0]), ("last", costs[-1])):
         print(f"{name} 1,000 of {LONG:,} tokens: layout {cost['LayoutDuration']:.0f} ms, style "
               f"{cost['RecalcStyleDuration']:.0f} ms, all {cost['TaskDuration']:.0f} ms", flush=True)
-    blocks = browser.run("""(() => { const blocks = [...document.querySelectorAll('.block')];
-        const seen = (block) => block.firstChild.checkVisibility({ contentVisibilityAuto: true });
-        return [blocks.length, blocks.filter(seen).length, Math.max(...blocks.map((b) => b.childNodes.length))]; })()""")
-    check(blocks[0] > 30 and blocks[1] < blocks[0] / 2 and blocks[2] < 700, f"blocks {blocks}")
+    chapters = browser.run("""(() => { const chapters = [...document.querySelectorAll('.chapter')];
+        const seen = (chapter) => chapter.firstChild.checkVisibility({ contentVisibilityAuto: true });
+        return [chapters.length, chapters.filter(seen).length,
+                Math.max(...chapters.map((c) => c.querySelectorAll('.t').length))]; })()""")
+    check(chapters[0] >= 10 and chapters[1] < chapters[0] / 2 and chapters[2] < 1500, f"chapters {chapters}")
     before = time.monotonic()
     app(browser, "window.long.answers[0].view.paint(0);")
     print(f"colours of another layer: {1000 * (time.monotonic() - before):.0f} ms; "
-          f"{blocks[0]} blocks, {blocks[1]} in sight")
+          f"{chapters[0]} chapters, {chapters[1]} in sight")
     app(browser, "app.chat.clear();")
 
 
