@@ -1,7 +1,6 @@
 // The two small charts below the grid.
 
-const WIDTH = 400;
-const HEIGHT = 150;
+const HEIGHT = 150; // pixels of the page; the width is the chart's own
 const LEFT = 34;
 const BOTTOM = 128;
 const TOP = 10;
@@ -18,16 +17,24 @@ function shape(svg, name, attributes, text) {
   return made;
 }
 
+// Empties a chart; its width.
+function begin(svg) {
+  const width = svg.clientWidth || 400;
+  svg.replaceChildren();
+  svg.setAttribute('viewBox', '0 0 ' + width + ' ' + HEIGHT);
+  return width;
+}
+
 // The next of 1, 2, 5, 10, 20, 50, 100 per cent above a share.
 function ceiling(share) {
   return [0.01, 0.02, 0.05, 0.1, 0.2, 0.5].find((step) => share <= step) || 1;
 }
 
-function axis(svg, top) {
+function axis(svg, top, width) {
   for (const part of [0, 0.5, 1]) {
     const y = BOTTOM - part * (BOTTOM - TOP);
     const percent = 100 * top * part;
-    shape(svg, 'path', { class: 'rule', d: 'M' + LEFT + ' ' + y + 'H' + WIDTH });
+    shape(svg, 'path', { class: 'rule', d: 'M' + LEFT + ' ' + y + 'H' + width });
     shape(svg, 'text', { class: 'y', x: LEFT - 6, y: y + 4 },
       (percent < 1 && percent > 0 ? percent.toFixed(1) : percent.toFixed(percent % 1 ? 1 : 0)) + (part === 1 ? ' %' : ''));
   }
@@ -43,9 +50,9 @@ function ticks(svg, count, xOf, nameOf) {
 
 /** Shares of a layer's choices by expert. */
 export function drawLoad(svg, shares, marked) {
-  svg.replaceChildren();
+  const wide = begin(svg);
   const top = ceiling(Math.max(1 / shares.length, ...shares));
-  const width = (WIDTH - LEFT) / shares.length;
+  const width = (wide - LEFT) / shares.length;
   const y = (share) => BOTTOM - share / top * (BOTTOM - TOP);
   let bars = '';
   let one = '';
@@ -58,10 +65,10 @@ export function drawLoad(svg, shares, marked) {
       bars += bar;
     }
   });
-  axis(svg, top);
+  axis(svg, top, wide);
   shape(svg, 'path', { class: 'bars', d: bars });
   shape(svg, 'path', { class: 'bars marked', d: one });
-  shape(svg, 'path', { class: 'dashed', d: 'M' + LEFT + ' ' + y(1 / shares.length) + 'H' + WIDTH });
+  shape(svg, 'path', { class: 'dashed', d: 'M' + LEFT + ' ' + y(1 / shares.length) + 'H' + wide });
   ticks(svg, shares.length, (i) => LEFT + (i + 0.5) * width, String);
 }
 
@@ -77,16 +84,16 @@ function line(values, xOf, yOf) {
 
 /** By layer: measured, at random, and from the experts' own use; `here` is the layer that is shown. */
 export function drawRepetition(svg, layers, { measured, random, usage }, here) {
-  svg.replaceChildren();
+  const wide = begin(svg);
   const top = ceiling(Math.max(...random, ...measured.filter((v) => v >= 0), ...usage.filter((v) => v >= 0)));
-  const inner = WIDTH - LEFT - 24;
+  const inner = wide - LEFT - 24;
   const x = (i) => LEFT + 12 + (layers.length > 1 ? i * inner / (layers.length - 1) : inner / 2);
   const y = (share) => BOTTOM - share / top * (BOTTOM - TOP);
-  axis(svg, top);
+  axis(svg, top, wide);
   if (layers.length === 1) { // a line of one point is none
     for (const [name, values] of [['dashed', random], ['dotted', usage]]) {
       if (values[0] >= 0) {
-        shape(svg, 'path', { class: name, d: 'M' + LEFT + ' ' + y(values[0]) + 'H' + WIDTH });
+        shape(svg, 'path', { class: name, d: 'M' + LEFT + ' ' + y(values[0]) + 'H' + wide });
       }
     }
   } else {

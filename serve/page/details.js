@@ -62,7 +62,8 @@ export class Details {
     if (!list.known[token]) {
       return;
     }
-    const table = element('table', '', element('div', '', this.panel, 'scroll'));
+    const box = element('div', '', this.panel, 'scroll');
+    const table = element('table', '', box);
     const head = element('tr', '', element('thead', '', table));
     element('th', 'Layer', head).scope = 'col';
     element('th', 'Experts and weights', head).scope = 'col';
@@ -73,6 +74,8 @@ export class Details {
     for (let layer = 0; layer < list.layers; layer++) {
       this.layerRow(body, list, token, layer, layer === here);
     }
+    const row = body.children[here];
+    box.scrollTop = row.offsetTop - box.offsetTop - (box.clientHeight - row.offsetHeight) / 2;
     if (this.app.model.chosenMost > 1) {
       element('p', 'Margin: how far the first weight is ahead of the second. (The server gives no scores of experts ' +
         'that were not chosen.)', this.panel, 'note');

@@ -12,14 +12,15 @@ const OFTEN = 0.42; // of the accent, for the expert that a layer uses most
 const OFTEN_HERE = 0.8; // of its own colour, in the layer whose colours are shown
 
 export class Grid {
-  /** layers: the model's numbers of them. onPick(layer, expert, key), onPoint(layer, expert or -1). */
-  constructor(canvas, layers, experts, { onPick, onPoint }) {
+  /** layers: the model's numbers of them. onPick(layer, expert, key), onPoint(layer, expert or -1), onLayout(rows of a layer). */
+  constructor(canvas, layers, experts, { onPick, onPoint, onLayout }) {
     this.canvas = canvas;
     this.context = canvas.getContext('2d');
     this.layers = layers;
     this.experts = experts;
     this.onPick = onPick;
     this.onPoint = onPoint;
+    this.onLayout = onLayout;
     const cells = layers.length * experts;
     this.glow = new Float32Array(cells);
     this.used = new Float32Array(cells); // share of the most used of the layer
@@ -84,6 +85,7 @@ export class Grid {
     this.image.width = this.columns;
     this.image.height = rows;
     this.pixels = new ImageData(this.columns, rows);
+    this.onLayout(this.wraps);
     this.draw();
   }
 
@@ -142,6 +144,15 @@ export class Grid {
       return;
     }
     event.preventDefault();
+  }
+
+  /** Scrolls to the layer that is shown. */
+  reveal() {
+    const box = this.canvas.parentElement;
+    const middle = (this.top + (this.layer + 0.5) * this.step) / this.ratio;
+    if (middle < box.scrollTop + 10 || middle > box.scrollTop + box.clientHeight - 10) {
+      box.scrollTop = middle - box.clientHeight / 2;
+    }
   }
 
   /** Experts that a token goes to light up. */

@@ -144,7 +144,7 @@ function drawCharts() {
     : statistics.tokens + ' tokens; most to expert ' + most + ', ' + percent(shares[most]) + '; all alike ' +
       percent(1 / model.experts);
   by('repetition-words').textContent = Number.isNaN(measured[layer]) ? 'nothing yet'
-    : 'layer ' + model.layers[layer] + ': ' + percent(measured[layer]) + '; random ' + percent(1 / model.experts) +
+    : 'layer ' + model.layers[layer] + ': ' + percent(measured[layer]) + ' like the token before; random ' + percent(1 / model.experts) +
       ', unequal use ' + percent(usage[layer]);
   app.grid.setUse(statistics);
 }
@@ -158,6 +158,7 @@ function chartsSoon() {
 function setLayer(layer) {
   app.layer = layer;
   app.grid.layer = layer;
+  app.grid.reveal();
   by('layer').value = layer;
   by('layer').setAttribute('aria-valuetext', 'layer ' + app.model.layers[layer]);
   by('layer-name').textContent = app.model.layers[layer];
@@ -459,6 +460,7 @@ function listen() {
   });
   by('compare').addEventListener('click', () => app.chat.again(true));
   document.addEventListener('keydown', keys);
+  addEventListener('resize', chartsSoon);
 }
 
 async function start() {
@@ -474,7 +476,13 @@ async function start() {
   app.chat = new Chat(by('log'), by('said'), app);
   app.onExpert = showExpert;
   app.details = new Details(by('detail'), app);
-  app.grid = new Grid(by('grid'), model.layers, model.experts, { onPick: pickCell, onPoint: pointCell });
+  app.grid = new Grid(by('grid'), model.layers, model.experts, {
+    onPick: pickCell,
+    onPoint: pointCell,
+    onLayout: (rows) => {
+      by('axis').textContent = (rows > 1 ? 'each ' + rows + ' rows a layer' : 'each row a layer') + ', each cell an expert';
+    },
+  });
   showModel(model);
   listen();
   if (model.layers.length > 0) {
