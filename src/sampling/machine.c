@@ -10,10 +10,11 @@
 enum {
     NODE_END = 0, /* the empty stack: the grammar is through */
     STATE_UNKNOWN = 0,
-    STATE_DEAD = 1,   /* no stack */
-    TABLE_AFTER = 16, /* bytes that a state was asked for before it gets a table of them */
+    STATE_DEAD = 1,  /* no stack */
+    TABLE_AFTER = 4, /* bytes that a state was asked for before it gets a table of them */
+    ALIKE_MAX = 64,  /* stacks of a state whose bytes are held beside each other */
     MASKS_KEPT = 64,
-    WORK_MAX = 1 << 25, /* stacks that one call may look at: about a second */
+    WORK_MAX = 1 << 24, /* stacks that one call may look at: some tenths of a second */
 };
 
 /* A stack: its top, and the stack below. */
@@ -329,6 +330,37 @@ static uint32_t make_next(mixt_machine *m, uint32_t from, unsigned char byte)
     return take_found(m);
 }
 
+/* Whether two bytes do the same to all stacks of a state. */
+static bool are_alike(const mixt_machine *m, const state *s, unsigned char a, unsigned char b)
+{
+    const mixt_grammar *g = m->grammar;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const node *n = &m->nodes[m->members[s->first + i]];
+        const mixt_op *op = &g->ops[n->place];
+        if (op->kind == MIXT_OP_BYTE && (op->value == a || op->value == b)) {
+            return false;
+        }
+        if (op->kind == MIXT_OP_CLASS) {
+            const uint16_t *row = g->classes.rows[n->row != 0 ? n->row : (uint32_t)op->value];
+            if (row[a] != row[b]) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Notes what a byte leads to, and all that do the same: most letters do. */
+static void note_next(mixt_machine *m, state *s, unsigned char byte, uint32_t to)
+{
+    s->next[byte] = to;
+    for (int other = 0; other < 256 && s->count <= ALIKE_MAX; other++) {
+        if (s->next[other] == STATE_UNKNOWN && are_alike(m, s, byte, (unsigned char)other)) {
+            s->next[other] = to;
+        }
+    }
+}
+
 /* The state behind a byte; STATE_DEAD where there is none, or with a status. */
 static inline uint32_t next_state(mixt_machine *m, uint32_t from, unsigned char byte)
 {
@@ -342,7 +374,7 @@ static inline uint32_t next_state(mixt_machine *m, uint32_t from, unsigned char 
         s->next = calloc(256, sizeof *s->next);
     }
     if (s->next != NULL && m->status == MIXT_OK) {
-        s->next[byte] = to;
+        note_next(m, s, byte, to);
     }
     return to;
 }
