@@ -15,7 +15,7 @@ typedef struct mixt_sampling {
     double repeat_penalty;    /* 1.0: off */
     double frequency_penalty; /* 0 */
     double presence_penalty;  /* 0 */
-    int repeat_last;          /* 64 tokens the penalties look at */
+    int repeat_last;          /* 64 tokens the penalties look at; -1: all */
     uint64_t seed;
     uint64_t reserved[8];
 } mixt_sampling;

@@ -86,15 +86,19 @@ typedef enum share { SHARE_NONE, SHARE_SOME, SHARE_ALL } share;
 
 static share share_of(const mixt_char_range *ranges, size_t count, uint32_t low, uint32_t high)
 {
-    for (size_t i = 0; i < count && ranges[i].low <= high; i++) {
-        if (ranges[i].low <= low && ranges[i].high >= high) {
-            return SHARE_ALL;
-        }
-        if (ranges[i].high >= low) {
-            return SHARE_SOME;
+    size_t first = 0, behind = count; /* the first range that ends at `low` or later */
+    while (first < behind) {
+        size_t middle = first + (behind - first) / 2;
+        if (ranges[middle].high < low) {
+            first = middle + 1;
+        } else {
+            behind = middle;
         }
     }
-    return SHARE_NONE;
+    if (first == count || ranges[first].low > high) {
+        return SHARE_NONE;
+    }
+    return ranges[first].low <= low && ranges[first].high >= high ? SHARE_ALL : SHARE_SOME;
 }
 
 /* Characters are known down to their last `left` groups of 6 bits: those before are `prefix`. What

@@ -56,10 +56,10 @@ bool mixt_dry_apply(const mixt_sampler_options *options, const mixt_chain_text *
     size_t count = options->dry_last < 0 || (size_t)options->dry_last > text->count
                        ? text->count
                        : (size_t)options->dry_last;
-    const int32_t *tokens = text->tokens + (text->count - count);
     if (count <= allowed || text->unbroken < allowed) {
         return true;
     }
+    const int32_t *tokens = text->tokens + (text->count - count);
     size_t *lengths = calloc(count, sizeof *lengths);
     if (lengths == NULL) {
         return false;

@@ -32,6 +32,20 @@ mixt_status mixt_schema_no_memory(const mixt_schema *schema)
     return mixt_fail(schema->error, MIXT_ERROR_MEMORY, "schema: no memory");
 }
 
+mixt_status mixt_schema_charge(mixt_schema *schema, size_t a, size_t b)
+{
+    const size_t at_once = 8; /* elements that are compared in the time of a written byte */
+    size_t work = MIXT_SCHEMA_TEXT_MAX;
+    if (!mixt_multiply_size(a, b, &work) || work / at_once > MIXT_SCHEMA_TEXT_MAX) {
+        schema->work = MIXT_SCHEMA_TEXT_MAX;
+    } else {
+        schema->work += work / at_once + 1;
+    }
+    return schema->work >= MIXT_SCHEMA_TEXT_MAX
+               ? mixt_schema_refuse(schema, "the schema becomes too large here")
+               : MIXT_OK;
+}
+
 /* ---- writing */
 
 void mixt_schema_literal(mixt_buffer *to, const char *text, size_t length)
@@ -318,6 +332,7 @@ static mixt_status write_values(mixt_schema *schema, json_t *node, mixt_buffer *
     }
     MIXT_TRY(find_types(schema, node, types));
     bool any_type = json_object_get(node, "type") == NULL;
+    MIXT_TRY(mixt_schema_charge(schema, json_array_size(list), 1));
     json_t *single = json_pack("[O]", only != NULL ? only : json_null());
     json_array_foreach(only != NULL ? single : list, i, value)
     {
@@ -351,6 +366,7 @@ static mixt_status write_branches(mixt_schema *schema, json_t *node, const char 
     }
     for (size_t a = 0; one && a < json_array_size(branches); a++) {
         for (size_t b = 0; b < a; b++) {
+            MIXT_TRY(mixt_schema_charge(schema, 1, 1));
             if (!mixt_schema_are_disjoint(schema, json_array_get(branches, a),
                                           json_array_get(branches, b))) {
                 return mixt_schema_refuse(schema,

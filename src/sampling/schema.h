@@ -55,6 +55,9 @@ void mixt_schema_write_rule(mixt_schema *schema, const char *name, const mixt_bu
 /* The name of a shared rule, which is used from now on. */
 const char *mixt_schema_use(mixt_schema *schema, mixt_schema_shared which);
 
+/* Counts the work of holding two lists beside each other; refuses what would take too long. */
+mixt_status mixt_schema_charge(mixt_schema *schema, size_t a, size_t b);
+
 /* Text in quotes, as GBNF has it. */
 void mixt_schema_literal(mixt_buffer *to, const char *text, size_t length);
 /* A value as the one text that JSON without spaces has for it. */

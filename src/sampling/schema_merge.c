@@ -169,6 +169,7 @@ static mixt_status combine(mixt_schema *schema, const char *key, json_t *a, json
                                        "minProperties"};
     static const char *const highs[] = {"maximum", "exclusiveMaximum", "maxLength", "maxItems",
                                         "maxProperties"};
+    MIXT_TRY(mixt_schema_charge(schema, json_array_size(a) + 1, json_array_size(b) + 1));
     if (json_equal(a, b)) {
         *to = json_incref(a);
     } else if (strcmp(key, "type") == 0) {
@@ -432,7 +433,11 @@ static bool are_flat_disjoint(mixt_schema *schema, json_t *a, json_t *b, int dep
     json_t *types_a = json_object_get(a, "type"), *types_b = json_object_get(b, "type");
     json_t *values_a = values_of(a), *values_b = values_of(b);
     bool disjoint = false;
-    if (values_a != NULL && values_b != NULL) {
+    size_t size_a = json_array_size(values_a) + json_array_size(types_a) + 1;
+    size_t size_b = json_array_size(values_b) + json_array_size(types_b) + 1;
+    if (mixt_schema_charge(schema, size_a, size_b) != MIXT_OK) {
+        disjoint = false; /* which is refused, and the work is done for anything else */
+    } else if (values_a != NULL && values_b != NULL) {
         json_t *common = intersect(values_a, values_b);
         bool numbers = false;
         for (size_t i = 0; i < json_array_size(values_a); i++) {

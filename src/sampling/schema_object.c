@@ -8,6 +8,8 @@
 #include "sampling/grammar.h"
 #include "sampling/schema.h"
 
+enum { KEY_BYTES_MAX = 1000 }; /* of one that others are held apart from, byte by byte */
+
 /* ---- objects */
 
 typedef struct property {
@@ -46,6 +48,8 @@ static mixt_status list_properties(mixt_schema *schema, json_t *node, object_par
         (required != NULL && !json_is_array(required))) {
         return mixt_schema_refuse(schema, "properties is no object, or required no array");
     }
+    MIXT_TRY(mixt_schema_charge(schema, json_object_size(properties) + json_array_size(required),
+                                json_array_size(required) + 1));
     parts->list =
         calloc(json_object_size(properties) + json_array_size(required) + 1, sizeof *parts->list);
     if (parts->list == NULL) {
@@ -220,7 +224,13 @@ static mixt_status write_key_rule(mixt_schema *schema, json_t *node, const objec
     }
     for (size_t i = 0; status == MIXT_OK && i < count; i++) {
         keys[i] = texts[i];
-        status = texts[i] == NULL ? mixt_schema_no_memory(schema) : MIXT_OK;
+        status = texts[i] == NULL ? mixt_schema_no_memory(schema)
+                 : strlen(texts[i]) > KEY_BYTES_MAX
+                     ? mixt_schema_refuse(schema,
+                                          "a name of more than %d bytes beside "
+                                          "additionalProperties",
+                                          KEY_BYTES_MAX)
+                     : MIXT_OK;
     }
     if (status == MIXT_OK) {
         qsort(keys, count, sizeof *keys, compare_keys);
