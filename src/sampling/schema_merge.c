@@ -276,13 +276,14 @@ static json_t *own_part(json_t *node)
             strcmp(key, "allOf") == 0) {
             continue;
         }
+        const char *name = key; /* `key` leads to the next one */
         if (strcmp(key, "additionalItems") == 0) {
-            key = is_tuple ? "items" : NULL; /* means nothing without a tuple */
+            name = is_tuple ? "items" : NULL; /* means nothing without a tuple */
         } else if (strcmp(key, "items") == 0 && is_tuple) {
-            key = "prefixItems";
+            name = "prefixItems";
         }
-        if (key != NULL) {
-            json_object_set(own, key, value);
+        if (name != NULL) {
+            json_object_set(own, name, value);
         }
     }
     return own;
@@ -329,6 +330,11 @@ static mixt_status flatten_parts(mixt_schema *schema, json_t *node, json_t **fla
 
 mixt_status mixt_schema_flatten(mixt_schema *schema, json_t *node, json_t **flat)
 {
+    *flat = NULL;
+    if (json_is_array(json_object_get(node, "items")) &&
+        json_object_get(node, "prefixItems") != NULL) {
+        return mixt_schema_refuse(schema, "prefixItems beside an array of items");
+    }
     *flat = own_part(node);
     if (*flat == NULL) {
         return mixt_schema_no_memory(schema);

@@ -77,6 +77,11 @@ CASES = [
       "items": {"type": "boolean"}, "maxItems": 4},
      [[], [1], [1, "a"], [1, "a", True], [1, "a", True, False]], [["a"], [1, "a", 1],
                                                               [1, "a", True, True, True]]),
+    ({"$schema": "http://json-schema.org/draft-07/schema#", "type": "array",
+      "items": [{"type": "integer"}, {"type": "string"}], "additionalItems": {"type": "boolean"}},
+     [[], [1], [1, "a"], [1, "a", True]], [["a"], [1, 2], [1, "a", 3]]),
+    ({"type": "array", "items": {"type": "integer"}, "additionalItems": False, "title": "t",
+      "maxItems": 2}, [[1], [1, 2]], [["a"], [1, 2, 3]]),
     ({"type": "array", "prefixItems": [{"type": "integer"}], "minItems": 3}, [[1, "a", None]],
      [[1, 2], ["a", 1, 1]]),
     ({"enum": ["red", "green", 1, None, 2.5, {"a": [1, "x"]}]},
@@ -172,6 +177,7 @@ UNSUPPORTED = [
     ({"type": "object", "unevaluatedProperties": False}, "unevaluatedProperties"),
     ({"type": "array", "contains": {"type": "integer"}}, "contains"),
     ({"type": "array", "items": {"type": "array", "contains": {}}}, "#/items: contains"),
+    ({"type": "array", "prefixItems": [{}], "items": [{}]}, "prefixItems beside an array"),
     ({"type": "number", "multipleOf": 0.5}, "multipleOf"),
     ({"type": "number", "minimum": 0.5}, "bounds"),
     ({"type": "integer", "minimum": 5, "maximum": 4}, "no number"),
@@ -215,8 +221,10 @@ UNSUPPORTED = [
 
 
 def validator(schema):
-    return jsonschema.Draft202012Validator(
-        schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+    kind = jsonschema.Draft202012Validator
+    if isinstance(schema, dict) and "draft-07" in schema.get("$schema", ""):
+        kind = jsonschema.Draft7Validator
+    return kind(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
 
 
 def texts_of(value):
