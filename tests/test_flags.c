@@ -162,9 +162,9 @@ static bool read_row(const char *line, flag_row *row)
 /* A value of the kind that the row names. */
 static const char *example_of(const char *value)
 {
-    static const char *const examples[][2] = {{"", ""},           {"N", " 1"},   {"X", " 0.5"},
-                                              {"P,N", " 1,1"},    {"0|1", " 1"}, {"JSON", " '{}'"},
-                                              {"FACTOR", " 1.75"}};
+    static const char *const examples[][2] = {
+        {"", ""},      {"N", " 1"},       {"X", " 0.5"},       {"P,N", " 1,1"},
+        {"0|1", " 1"}, {"JSON", " '{}'"}, {"FACTOR", " 1.75"}, {"TYPE", " f16"}};
     static char first[60];
     for (size_t i = 0; i < sizeof examples / sizeof *examples; i++) {
         if (strcmp(value, examples[i][0]) == 0) {
