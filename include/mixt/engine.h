@@ -52,7 +52,8 @@ typedef struct mixt_sequence_options {
     bool states;     /* what the head sees of every token that is fed: its row behind the last norm,
                         before logit_scale, instead of logits; likewise without pages of others */
     bool routes;     /* experts of every token that is computed (not of those that are found in
-                        pages of others: with all_logits of all) */
+                        pages of others) */
+    bool no_sharing; /* takes no pages that others computed: with `routes` experts of all tokens */
     uint64_t reserved[8];
 } mixt_sequence_options;
 

@@ -56,7 +56,8 @@ static void find_pages(mixt_sequence *s)
 {
     mixt_engine *engine = s->engine;
     const size_t block = MIXT_ATTENTION_BLOCK;
-    size_t most = s->every ? s->done : s->length - 1; /* whose results are not wanted */
+    bool all = s->every || s->options.no_sharing;
+    size_t most = all ? s->done : s->length - 1; /* whose results are not wanted */
     while (engine->sharing && s->held == s->page_count * block && s->held + block <= most) {
         uint64_t before = s->page_count == 0
                               ? MIXT_PAGE_BEGINNING(s->variant->number)
