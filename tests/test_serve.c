@@ -480,6 +480,43 @@ static void test_tools(void **state)
     json_decref(ask_json("/v1/chat/completions", "{" SAY "\"tool_choice\":\"required\"}", 400));
 }
 
+/* The other forms of calls, each by a template that has it. */
+static void test_tool_forms(void **state)
+{
+    static const char *const forms[] = {
+        "[TOOL_CALLS]",
+        "<|python_tag|>{\"name\":, \"parameters\":}",
+    };
+    int port = serve_port;
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        char text[600];
+        snprintf(text, sizeof text, "{%% if tools %%}{{ tools | tojson }} %s{%% endif %%}%s",
+                 forms[i], "{% for m in messages %}{{ m.content }}{% endfor %}");
+        shell_write("other.jinja", text);
+        pid_t other = serve_begin("--template other.jinja");
+        json_t *root = ask_json(
+            "/v1/chat/completions",
+            "{" SAY TOOLS NO_SPACE "\"tool_choice\":\"required\",\"max_tokens\":100}", 200);
+        assert_string_equal(text_at(root, "choices.0.finish_reason"), "tool_calls");
+        assert_string_equal(text_at(root, "choices.0.message.tool_calls.0.function.name"), "look");
+        json_decref(root);
+        assert_int_equal(serve_end(other), 0);
+    }
+    /* A template without tools refuses them, one without a form cannot require any. */
+    shell_write("other.jinja", "{% for m in messages %}{{ m.content }}{% endfor %}");
+    pid_t other = serve_begin("--template other.jinja --no-metrics --no-slots --no-props");
+    json_decref(ask_json("/v1/chat/completions", "{" SAY TOOLS "\"max_tokens\":1}", 400));
+    assert_has(ask_body, "knows none");
+    json_decref(ask_json("/v1/chat/completions",
+                         "{" SAY TOOLS "\"tool_choice\":\"none\",\"max_tokens\":1}", 400));
+    json_decref(ask_json("/metrics", NULL, 501));
+    json_decref(ask_json("/slots", NULL, 501));
+    json_decref(ask_json("/props", NULL, 501));
+    assert_int_equal(serve_end(other), 0);
+    serve_port = port;
+}
+
 static void test_json_text(void **state)
 {
     static const char *const formats[] = {
@@ -596,14 +633,14 @@ static void test_nothing_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),       cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_completion),   cmocka_unit_test(test_logprobs),
-        cmocka_unit_test(test_choices),      cmocka_unit_test(test_stops),
-        cmocka_unit_test(test_characters),   cmocka_unit_test(test_constraints),
-        cmocka_unit_test(test_routing),      cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_tools),        cmocka_unit_test(test_json_text),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_context),
-        cmocka_unit_test(test_nothing_left),
+        cmocka_unit_test(test_models),     cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_completion), cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_choices),    cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_characters), cmocka_unit_test(test_constraints),
+        cmocka_unit_test(test_routing),    cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_tools),      cmocka_unit_test(test_tool_forms),
+        cmocka_unit_test(test_json_text),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_context),    cmocka_unit_test(test_nothing_left),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
