@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "log.h"
+#include "worker.h"
 #include "page.h"
 
 enum {
@@ -350,21 +351,35 @@ static http_progress go_on(api_call *call, http_reply *reply)
     return HTTP_ANSWERED;
 }
 
+/* The endpoint's word: on the worker's thread where there is a body to read. */
+static void prepare(api_call *call)
+{
+    call->reply.status = 200;
+    call->progress = read_body(call, &call->reply);
+}
+
 static http_progress answer(void *user, http_request *request, http_reply *reply)
 {
+    serve_server *server = user;
     api_call *call = request->user;
-    (void)user;
-    if (call->generation == NULL) {
-        reply->status = 200;
-        http_progress progress = read_body(call, reply);
-        if (call->problem.status != 0) {
-            return reply_problem(call, reply);
+    if (!call->handed) {
+        call->handed = true;
+        if (call->route->body) {
+            http_sleep(request);
+            worker_add(server->worker, call);
+            return HTTP_WAITS;
         }
-        if (call->generation == NULL) {
-            return progress;
-        }
+        prepare(call);
     }
-    return go_on(call, reply);
+    if (call->problem.status != 0) {
+        return reply_problem(call, reply);
+    }
+    if (call->generation != NULL) {
+        return go_on(call, reply);
+    }
+    *reply = call->reply;
+    call->reply = (http_reply){0};
+    return call->progress;
 }
 
 static size_t read_stream(void *user, http_request *request, char *bytes, size_t size, bool *end)
@@ -428,6 +443,7 @@ static void closed(void *user, http_request *request, const http_outcome *outcom
     }
     json_decref(call->body);
     text_free(&call->out);
+    text_free(&call->reply.body);
     free(call);
 }
 
@@ -457,11 +473,14 @@ serve_server *serve_start(const serve_options *options, char problem[300])
     server->started = server->watched = http_now();
     metrics_create(&server->metrics);
     server->live = live_create(LIVE_BYTES, LIVE_LISTENERS);
-    server->http = server->live != NULL ? http_start(&limits, &handler, problem) : NULL;
+    server->worker = worker_create(prepare);
+    bool ready = server->live != NULL && server->worker != NULL;
+    server->http = ready ? http_start(&limits, &handler, problem) : NULL;
     if (server->http == NULL) {
-        if (server->live == NULL) {
+        if (!ready) {
             snprintf(problem, 300, "no memory");
         }
+        worker_free(server->worker);
         live_free(server->live);
         metrics_destroy(&server->metrics);
         free(server);
@@ -544,6 +563,7 @@ void serve_stop(serve_server *server)
     if (server == NULL) {
         return;
     }
+    worker_free(server->worker);
     http_stop(server->http);
     generator_free(server->generator);
     live_free(server->live);

@@ -14,6 +14,7 @@
 enum { SERVER_LOADING, SERVER_READY, SERVER_DRAINING };
 
 typedef struct api_call api_call;
+typedef struct serve_worker serve_worker;
 
 /* How a family of endpoints says what was generated. */
 typedef struct api_format {
@@ -30,6 +31,7 @@ struct serve_server {
     http_server *http;
     serve_metrics metrics;
     live_hub *live;
+    serve_worker *worker;
     atomic_int state;
     int64_t started, watched; /* http_now */
     int64_t created;          /* seconds since 1970, when the model was ready */
@@ -37,7 +39,7 @@ struct serve_server {
     mixt_context *context;
     const mixt_model *model;
     mixt_model_info info;
-    mixt_tokenizer *tokenizer; /* encoding is for the HTTP thread alone */
+    mixt_tokenizer *tokenizer; /* encoding is for the worker alone */
     size_t longest_token;      /* bytes */
     serve_generator *generator;
     text_buffer bos, eos; /* texts of these tokens */
@@ -55,6 +57,10 @@ struct api_call {
     serve_generation *generation;
     live_listener *listener;
     bool stream, begun, ended, reserved;
+    bool handed;            /* to the endpoint */
+    http_progress progress; /* what it said, with this reply */
+    http_reply reply;
+    api_call *next;  /* of the worker */
     text_buffer out; /* of a stream, not sent yet */
     size_t sent;
     api_problem problem;
