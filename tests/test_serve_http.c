@@ -161,7 +161,10 @@ static void test_framing(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         for (int slowly = 0; slowly < 2; slowly++) {
             int status = status_of(cases[i].bytes, slowly);
-            if (status != cases[i].status && status != cases[i].other) {
+            /* What is still being sent when the server has refused resets the connection, and the
+             * reply may be lost with it. */
+            bool lost = slowly && status == 0 && cases[i].status >= 400;
+            if (!lost && status != cases[i].status && status != cases[i].other) {
                 print_error("%s%s: status %d, not %d\n", cases[i].name,
                             slowly ? ", byte by byte" : "", status, cases[i].status);
                 failed++;
