@@ -16,7 +16,9 @@ static void test_page(void **state)
 {
     (void)state;
     shell_train();
-    int status = shell("python3 \"$PAGE_TEST\" \"$MIXT\" run/model \"$PWD\"");
+    shell_do("\"$MIXT\" train --data text --out dense --steps 2 --vocab-size 300 --layers 2 "
+             "--hidden-size 32 --heads 2 --experts 0 --batch-size 2 --heldout 0.3 -t 1");
+    int status = shell("python3 \"$PAGE_TEST\" \"$MIXT\" run/model dense/model \"$PWD\"");
     if (status == 77 || status == 127) {
         print_message(
             "skipped: mixt serve's page was not tried in a browser (no chromium or python3)\n");

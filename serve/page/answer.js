@@ -15,6 +15,7 @@ export class Answer {
     this.text = '';
     this.said = 0; // characters of it that were told to people who listen
     this.finish = '';
+    this.drawn = 0; // tokens, as the server counts them
     this.began = 0;
     this.seconds = 0;
     this.running = false;
@@ -50,6 +51,7 @@ export class Answer {
         for (const choice of event.choices || []) {
           this.take(choice, choice.routing || event.routing, earlier, onToken);
         }
+        this.drawn = event.usage ? event.usage.completion_tokens : this.drawn;
         onChange(this);
       }
     } catch (error) {

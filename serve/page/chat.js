@@ -90,7 +90,7 @@ export class Chat {
   request(turn, seed, changed) {
     const { model, settings, changes } = this.app;
     const before = this.turns.slice(0, this.turns.indexOf(turn));
-    const body = { model: model.name, stream: true, seed, ...settings() };
+    const body = { model: model.name, stream: true, stream_options: { include_usage: true }, seed, ...settings() };
     if (model.layers.length > 0) {
       body.routing = true;
     }
@@ -145,10 +145,13 @@ export class Chat {
   changed(turn, answer) {
     if (turn.answers.includes(answer)) {
       this.waiting.add(answer);
-      if (!answer.running) {
+      if (answer.running) {
+        this.schedule();
+      } else {
+        const follows = this.flush();
         this.finish(turn, answer);
+        this.follow(follows);
       }
-      this.schedule();
     }
   }
 
@@ -167,6 +170,7 @@ export class Chat {
     }
   }
 
+  // Returns whether the end was in sight, and so is again.
   flush() {
     const { log } = this;
     const follows = log.scrollHeight - log.scrollTop - log.clientHeight < 90;
@@ -178,8 +182,13 @@ export class Chat {
     }
     this.waiting.clear();
     this.app.onFlush();
+    this.follow(follows);
+    return follows;
+  }
+
+  follow(follows) {
     if (follows) {
-      log.scrollTop = log.scrollHeight;
+      this.log.scrollTop = this.log.scrollHeight;
     }
   }
 
@@ -195,7 +204,7 @@ export class Chat {
   }
 
   finish(turn, answer) {
-    const tokens = answer.list.length;
+    const tokens = answer.drawn || answer.list.length;
     const parts = [tokens + (tokens === 1 ? ' token' : ' tokens')];
     if (answer.seconds > 0 && tokens > 1) {
       parts.push((tokens / answer.seconds).toFixed(1) + ' a second');

@@ -12,7 +12,8 @@ const OFTEN = 0.42; // of the accent, for the expert that a layer uses most
 const OFTEN_HERE = 0.8; // of its own colour, in the layer whose colours are shown
 
 export class Grid {
-  /** layers: the model's numbers of them. onPick(layer, expert, key), onPoint(layer, expert or -1), onLayout(rows of a layer). */
+  /** layers: the model's numbers of them. onPick(layer, expert, key), onPoint(layer, expert or -1),
+   * onLayout(rows of a layer). */
   constructor(canvas, layers, experts, { onPick, onPoint, onLayout }) {
     this.canvas = canvas;
     this.context = canvas.getContext('2d');
@@ -61,7 +62,7 @@ export class Grid {
   /** Sizes of cells in pixels of the device. */
   layout() {
     const wide = this.canvas.parentElement.clientWidth;
-    if (wide === 0) {
+    if (wide === 0 || this.experts === 0) {
       return;
     }
     const ratio = devicePixelRatio || 1;

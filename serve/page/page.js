@@ -99,7 +99,8 @@ function showModel(model) {
   by('layer').disabled = model.layers.length < 2;
   by('top').max = model.chosenMost;
   by('top').placeholder = String(model.chosen);
-  by('study').classList.toggle('without', model.layers.length === 0);
+  by('top').title = 'at most ' + model.chosenMost + ' (mixt serve --experts-max)';
+  document.body.classList.toggle('without', model.layers.length === 0);
 }
 
 // ---- settings
@@ -230,11 +231,9 @@ function showChanges() {
     button.setAttribute('aria-label', 'Undo ' + text);
     button.addEventListener('click', () => {
       undo();
+      by('top').value = changes.top || '';
       showChanges();
     });
-  }
-  if (changes.top === 0 && document.activeElement !== by('top')) {
-    by('top').value = '';
   }
   by('changed').textContent = changes.any() ? ': ' + changes.words() : '';
   grid.draw();
@@ -321,9 +320,19 @@ function showState() {
   }
 }
 
+// A field that cannot be is shown, not passed over.
+function fieldsAreFine() {
+  const wrong = [...NUMBERS, 'seed', 'top'].map(by).find((field) => !field.checkValidity());
+  if (wrong) {
+    wrong.closest('details').open = true;
+    wrong.reportValidity();
+  }
+  return !wrong;
+}
+
 function send() {
   const text = app.model && app.model.chat ? by('message').value.trim() : by('message').value;
-  if (app.model && text.trim() !== '' && !app.chat.running) {
+  if (app.model && text.trim() !== '' && !app.chat.running && fieldsAreFine()) {
     by('message').value = '';
     grow();
     app.chat.ask(text, by('both').checked && app.changes.any());
@@ -331,7 +340,9 @@ function send() {
 }
 
 function regenerate() {
-  app.chat.again(app.chat.last.answers.length === 2 && app.changes.any());
+  if (fieldsAreFine()) {
+    app.chat.again(app.chat.last.answers.length === 2 && app.changes.any());
+  }
 }
 
 function edit() {
@@ -458,7 +469,7 @@ function listen() {
     by('top').value = '';
     showChanges();
   });
-  by('compare').addEventListener('click', () => app.chat.again(true));
+  by('compare').addEventListener('click', () => fieldsAreFine() && app.chat.again(true));
   document.addEventListener('keydown', keys);
   addEventListener('resize', chartsSoon);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Tries the page of `mixt serve` in headless Chromium: serve.py MIXT MODEL FOLDER. The model is one
-with a few experts; FOLDER takes screenshots, the trace and the browser's own files. Needs nothing but
+"""Tries the page of `mixt serve` in headless Chromium: serve.py MIXT MODEL DENSE FOLDER. The model is
+one with a few experts, DENSE one without; FOLDER takes screenshots, the trace and the browser's own files. Needs nothing but
 Python's own library and chromium; exits with 77 where there is no chromium."""
 import http.client
 import json
@@ -212,7 +212,12 @@ def check_changes(browser, expert):
     check(app(browser, "return app.chat.last.picked;") == 1, "the other answer is not taken")
     browser.run("document.getElementById('undo').click()")
     check(app(browser, "return app.changes.any();") is False, "changes are not undone")
-    # One expert for each token.
+    # More experts than the server allows are refused in the field; then one for each token.
+    set_field(browser, "top", 99)
+    turns = app(browser, "return app.chat.turns.length;")
+    ask(browser, "With too many")
+    check(app(browser, "return app.chat.turns.length;") == turns, "99 experts are passed over")
+    set_field(browser, "message", "")
     set_field(browser, "top", 1)
     ask(browser, "With one expert")
     check(finished(browser), "the answer with one expert does not end")
@@ -342,8 +347,24 @@ def check_key(browser, program, model, folder):
     server.close()
 
 
+def check_dense(browser, program, model, folder):
+    """A model without experts: a chat as any other."""
+    server = Server(program, model, os.path.join(folder, "dense.log"), "--template", "chatml")
+    check(browser.open(server.address + "/"), "the page of a dense model does not come to be ready")
+    set_field(browser, "max_tokens", 20)
+    go_past_the_end(browser)
+    ask(browser, "Hello")
+    check(finished(browser), "a dense model does not answer")
+    browser.run("document.querySelector('.answer .t').click()")
+    found = app(browser, ANSWER + "return [a.list.length > 0, a.text === a.view.holder.textContent, a.finish, "
+                "a.foot.textContent.split(' · ')[0]];")
+    check(found == [True, True, "length", "20 tokens"], f"a dense model's answer {found}")
+    check(browser.run("document.getElementById('study').offsetParent === null"), "experts of a dense model")
+    server.close()
+
+
 def main():
-    program, model, folder = sys.argv[1:]
+    program, model, dense, folder = sys.argv[1:]
     if find() is None:
         sys.exit(77)
     server = Server(program, model, os.path.join(folder, "serve.log"), "--template", "chatml",
@@ -363,6 +384,7 @@ def main():
     check_long(browser)
     server.close()
     check_key(browser, program, model, folder)
+    check_dense(browser, program, dense, folder)
     check(not browser.console, f"the console says {browser.console[:5]}")
     foreign = [address for address in browser.addresses
                if not re.match(r"http://127\.0\.0\.1:|data:,$|blob:http://127\.0\.0\.1:", address)]
