@@ -25,6 +25,7 @@ export class Answer {
     this.prompt = new TokenList(model.layers.length, model.chosenMost);
     this.positions = new Map(); // of tokens whose experts are not known yet
     this.sequence = []; // ids by position
+    this.shared = true; // so far with the answer before
     this.article = element('article', '', parent, 'answer');
     if (title) {
       element('h3', title, this.article);
@@ -75,7 +76,8 @@ export class Answer {
     for (const entry of entries) {
       const list = entry.prompt ? this.prompt : this.list;
       this.sequence[entry.position] = entry.id;
-      if (entry.prompt && earlier[entry.position] === entry.id) {
+      this.shared = this.shared && entry.prompt && earlier[entry.position] === entry.id;
+      if (this.shared) {
         continue;
       }
       let token = this.positions.get(entry.position);
