@@ -153,8 +153,9 @@ static void widen_rows(const query_block *block, int slot, mixt_range rows, int6
 /* Room for the widened keys and values of a block at the end of a thread's buffers, behind what the
  * products of a block and of single rows use. */
 #define WIDENED_VALUES ((int64_t)MIXT_ATTENTION_HEAD_MAX * MIXT_ATTENTION_BLOCK)
-#define WIDENED_AT (MIXT_GEMM_THREAD_BYTES - 2 * (size_t)WIDENED_VALUES * sizeof(real))
-_Static_assert(BLOCKS_BYTES <= WIDENED_AT && MIXT_GEMM_A_BYTES + MIXT_GEMM_B_BYTES <= WIDENED_AT,
+#define WIDENED_AT (MIXT_GEMM_THREAD_BYTES / sizeof(real) - 2 * (size_t)WIDENED_VALUES)
+_Static_assert(BLOCKS_BYTES <= WIDENED_AT * sizeof(real) &&
+                   MIXT_GEMM_A_BYTES + MIXT_GEMM_B_BYTES <= WIDENED_AT * sizeof(real),
                "widened keys lie in the blocks of attention");
 
 static key_block widened(const query_block *block, int64_t row, int64_t count, int thread)
@@ -162,7 +163,7 @@ static key_block widened(const query_block *block, int64_t row, int64_t count, i
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
     mixt_range rows = {row, row + count};
-    real *k = (real *)((char *)call->compute->gemm->a[thread] + WIDENED_AT);
+    real *k = (real *)call->compute->gemm->a[thread] + WIDENED_AT;
     real *v = call->in[ATTENTION_V] == call->in[ATTENTION_K] ? k : k + WIDENED_VALUES;
     widen_rows(block, ATTENTION_K, rows, sizes->head_dim, k);
     if (v != k) {

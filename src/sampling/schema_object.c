@@ -452,7 +452,9 @@ static mixt_status write_items(mixt_schema *schema, const array_parts *parts, in
         int64_t least = parts->least > from ? parts->least - from : 0;
         bool none = from == 0 && least == 0;
         least -= from == 0 && least > 0; /* the array's first item is written by itself */
-        mixt_buffer_format(&body, from == 0 ? "(%s %s " : "", item, ws);
+        if (from == 0) {
+            mixt_buffer_format(&body, "(%s %s ", item, ws);
+        }
         mixt_buffer_format(&body, "(\",\" %s %s %s){%lld,", ws, item, ws, (long long)least);
         if (parts->most >= 0) {
             mixt_buffer_format(&body, "%lld", (long long)(parts->most - from - (from == 0)));

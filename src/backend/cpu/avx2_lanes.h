@@ -190,19 +190,19 @@ static inline v16 v_round_bf16(v16 x)
 
 static inline v16 v_load_f16(const uint16_t *from)
 {
-    return pair(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from)),
-                _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from + 1)));
+    return pair(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)from)),
+                _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)from + 1)));
 }
 
 static inline void v_store_f16(uint16_t *to, v16 x)
 {
-    _mm_storeu_si128((__m128i *)to, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
-    _mm_storeu_si128((__m128i *)to + 1, _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(void *)to, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)(void *)to + 1, _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
 }
 
 static inline __m256 load_bf16(const uint16_t *from)
 {
-    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from));
+    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)from));
     return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
 }
 
@@ -216,12 +216,12 @@ static inline void v_store_bf16(uint16_t *to, v16 x)
     __m256i low = _mm256_srli_epi32(_mm256_castps_si256(round_bf16(x.low)), 16);
     __m256i high = _mm256_srli_epi32(_mm256_castps_si256(round_bf16(x.high)), 16);
     __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xD8);
-    _mm256_storeu_si256((__m256i *)to, both);
+    _mm256_storeu_si256((__m256i *)(void *)to, both);
 }
 
 static inline __m256 load_bytes(const int8_t *from)
 {
-    __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from));
+    __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)from));
     return _mm256_cvtepi32_ps(wide);
 }
 
@@ -238,7 +238,7 @@ static inline void v_store_bytes(int8_t *to, v16 shifted)
     __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
     __m128i bytes =
         _mm_packs_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
-    _mm_storeu_si128((__m128i *)to, bytes);
+    _mm_storeu_si128((__m128i *)(void *)to, bytes);
 }
 
 #endif

@@ -142,35 +142,37 @@ static inline v16 v_round_bf16(v16 x)
 
 static inline v16 v_load_f16(const uint16_t *from)
 {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)from));
 }
 
 static inline void v_store_f16(uint16_t *to, v16 x)
 {
-    _mm256_storeu_si256((__m256i *)to, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+    _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
 static inline v16 v_load_bf16(const uint16_t *from)
 {
-    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
+    __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)from));
     return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
 }
 
 static inline void v_store_bf16(uint16_t *to, v16 x)
 {
-    _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(x), 16)));
+    _mm256_storeu_si256((__m256i *)(void *)to,
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(x), 16)));
 }
 
 static inline v16 v_load_bytes(const int8_t *from)
 {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)from)));
 }
 
 static inline void v_store_bytes(int8_t *to, v16 shifted)
 {
     const __m512i rounder = _mm512_set1_epi32((int)MIXT_EXP_ROUNDER_BITS);
     __m512i n = _mm512_sub_epi32(_mm512_castps_si512(shifted), rounder);
-    _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(n));
+    _mm_storeu_si128((__m128i *)(void *)to, _mm512_cvtepi32_epi8(n));
 }
 
 #endif
