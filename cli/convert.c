@@ -217,20 +217,6 @@ static void report_left_out(const cli_resources *resources)
     }
 }
 
-static mixt_status merge(const convert_settings *settings, cli_resources *resources,
-                         mixt_error *error)
-{
-    int said = 0;
-    while (mixt_model_remark(resources->model, said) != NULL) { /* when it was opened */
-        said++;
-    }
-    TRY(mixt_model_merge(resources->model, settings->adapter, error));
-    for (; mixt_model_remark(resources->model, said) != NULL; said++) {
-        say(stderr, "%s\n", mixt_model_remark(resources->model, said));
-    }
-    return MIXT_OK;
-}
-
 static mixt_status convert(const void *user, cli_resources *resources, mixt_error *error)
 {
     const convert_settings *settings = user;
@@ -238,7 +224,7 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     mixt_convert_report report;
     TRY(open_context(&settings->machine, resources, error));
     TRY(open_model(settings->model, resources, error));
-    TRY(settings->merge == NULL ? MIXT_OK : merge(settings, resources, error));
+    TRY(settings->merge == NULL ? MIXT_OK : merge_adapter(settings->adapter, resources, error));
     TRY(find_tokenizer(settings, resources, error));
     report_left_out(resources);
     mixt_status status = gather(settings, resources, &importance, error);
@@ -271,28 +257,6 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
         }
     }
     return status;
-}
-
-/* An adapter, or a run folder of mixt train, whose model has one. */
-static int find_adapter(convert_settings *settings)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    char config[4300];
-    size_t size = sizeof settings->adapter;
-    if (settings->merge == NULL) {
-        return STATUS_DONE;
-    }
-    if (strlen(settings->merge) >= size) {
-        return fail_usage("--merge: the path is too long");
-    }
-    if (files_join(config, sizeof config, settings->merge, "adapter_config.json") &&
-        files_exist(config)) {
-        snprintf(settings->adapter, size, "%s", settings->merge);
-        return STATUS_DONE;
-    }
-    return resolve_model(settings->merge, settings->adapter, size, &error) == MIXT_OK
-               ? STATUS_DONE
-               : fail_error(&error);
 }
 
 /* What is read here stays as it is; as for --output the library looks after the model. */
@@ -342,8 +306,12 @@ static int run_convert(void *user, cli_arguments *arguments)
     if (settings->save_importance != NULL && settings->data.count == 0) {
         return fail_usage("--save-importance: needs --data");
     }
-    int status = find_adapter(settings);
-    status = status == STATUS_DONE ? check_outputs(settings) : status;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (settings->merge != NULL && find_adapter(settings->merge, settings->adapter,
+                                                sizeof settings->adapter, &error) != MIXT_OK) {
+        return fail_error(&error);
+    }
+    int status = check_outputs(settings);
     if (status != STATUS_DONE) {
         return status;
     }

@@ -109,6 +109,32 @@ mixt_status open_model(const char *path, cli_resources *resources, mixt_error *e
     return MIXT_OK;
 }
 
+mixt_status find_adapter(const char *path, char *out, size_t size, mixt_error *error)
+{
+    char config[4300];
+    if (strlen(path) >= size) {
+        return set_error(error, MIXT_ERROR_ARGUMENT, "%.400s...: the path is too long", path);
+    }
+    if (files_join(config, sizeof config, path, "adapter_config.json") && files_exist(config)) {
+        snprintf(out, size, "%s", path);
+        return MIXT_OK;
+    }
+    return resolve_model(path, out, size, error);
+}
+
+mixt_status merge_adapter(const char *folder, cli_resources *resources, mixt_error *error)
+{
+    int said = 0;
+    while (mixt_model_remark(resources->model, said) != NULL) { /* when it was opened */
+        said++;
+    }
+    TRY(mixt_model_merge(resources->model, folder, error));
+    for (; mixt_model_remark(resources->model, said) != NULL; said++) {
+        say(stderr, "%s\n", mixt_model_remark(resources->model, said));
+    }
+    return MIXT_OK;
+}
+
 mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_error *error)
 {
     char found[4200];
@@ -132,6 +158,11 @@ mixt_status open_all(const model_settings *settings, cli_resources *resources, m
 {
     TRY(open_context(&settings->machine, resources, error));
     TRY(open_model(settings->path, resources, error));
+    for (size_t i = 0; i < settings->adapters.count; i++) {
+        char folder[4200];
+        TRY(find_adapter(settings->adapters.items[i], folder, sizeof folder, error));
+        TRY(merge_adapter(folder, resources, error));
+    }
     if (settings->check) {
         TRY(mixt_model_verify(resources->model, error));
     }

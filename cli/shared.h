@@ -28,6 +28,7 @@ typedef struct model_settings {
     routing_settings routing;
     const char *path;
     const char *tokenizer; /* NULL: the model's */
+    string_list adapters;  /* merged into it, one after another */
     bool check;
 } model_settings;
 
@@ -47,9 +48,16 @@ typedef struct model_settings {
 /* ... and for all of a model_settings, with its groups. */
 #define OPTIONS_OF_MODEL(settings, member)                                                         \
     OPTION_OF_MODEL(settings, member.path), OPTION_OF_TOKENIZER(settings, member.tokenizer),       \
+        {.name = "check",                                                                          \
+         .kind = OPTION_FLAG,                                                                      \
+         .offset = offsetof(settings, member.check),                                               \
+         .help = "read every weight first and refuse NaN and Inf",                                 \
+         .aliases = "check-tensors"},                                                              \
     {                                                                                              \
-        .name = "check", .kind = OPTION_FLAG, .offset = offsetof(settings, member.check),          \
-        .help = "read every weight first and refuse NaN and Inf", .aliases = "check-tensors"       \
+        .name = "lora", .kind = OPTION_LIST, .offset = offsetof(settings, member.adapters),        \
+        .value = "FOLDER",                                                                         \
+        .help = "LoRA adapters in PEFT's format, folders with adapter_config.json or runs of "     \
+                "mixt train, that are merged into the model when it is opened"                     \
     }
 #define GROUPS_OF_MODEL(settings, member)                                                          \
     {"routing", options_routing, offsetof(settings, member.routing)},                              \
@@ -104,6 +112,11 @@ mixt_status open_context(const machine_settings *machine, cli_resources *resourc
 mixt_status resolve_model(const char *path, char *out, size_t size, mixt_error *error);
 /* A GGUF file, a Hugging Face folder, or a run folder: then its model/ or its newest checkpoint. */
 mixt_status open_model(const char *path, cli_resources *resources, mixt_error *error);
+/* The folder of an adapter: `path` itself, or the model of a run folder, which has one beside it.
+ */
+mixt_status find_adapter(const char *path, char *out, size_t size, mixt_error *error);
+/* Merges the adapter in a folder into the open model, and says what should be known of it. */
+mixt_status merge_adapter(const char *folder, cli_resources *resources, mixt_error *error);
 /* The tokenizer at `path`, or the model's own where path is NULL. */
 mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_error *error);
 /* All that a model_settings names, with weights checked and routing changed as it asks. */

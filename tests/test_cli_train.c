@@ -142,6 +142,15 @@ static void adapters_learn_beside_a_model(void **state)
     assert_has(shell_err, "lora_alpha was 8 when this run began and is 9 now");
     shell_do("rm -rf lora; " LORA "--steps 3; cmp run/model/model.safetensors "
              "lora/model/model.safetensors");
+    shell_do(
+        "for m in \"run/model --lora lora\" lora run/model; do \"$MIXT\" eval -m $m --data text "
+        "--tokenizer run --json 2>said >scores; grep -c merged said || true; "
+        "tr -d ' ' <scores; echo; done");
+    char with[4000], folder[4000], plain[4000];
+    assert_int_equal(sscanf(shell_out, "1 %3999s 1 %3999s 0 %3999s", with, folder, plain), 3);
+    assert_string_equal(with, folder);
+    assert_string_not_equal(with, plain);
+    shell_refuses("\"$MIXT\" run -m run/model --lora nowhere -p a", "nowhere");
     shell_do("rm -rf lora");
     shell_refuses(LORA "--train all", "--train: under --lora-rank experts stay as they are");
     shell_refuses(LORA "--train norms,experts", "--train: under --lora-rank experts stay");
