@@ -40,8 +40,8 @@ static json_t *join_parts(const json_t *parts, size_t index, api_problem *proble
     return joined;
 }
 
-/* Arguments of calls come as JSON in a string; templates expect the object. */
-static bool open_arguments(json_t *message, size_t index, api_problem *problem)
+/* Checks calls, and makes objects of their arguments, which come as JSON in a string. */
+static bool open_arguments(json_t *message, size_t index, bool opened, api_problem *problem)
 {
     const json_t *calls = json_object_get(message, "tool_calls");
     if (calls == NULL || json_is_null(calls)) {
@@ -57,10 +57,10 @@ static bool open_arguments(json_t *message, size_t index, api_problem *problem)
             return bad_message(index, "tool_calls: a call is {\"function\": {\"name\": ...}}",
                                problem);
         }
-        if (json_is_string(arguments)) {
-            json_t *opened =
+        if (opened && json_is_string(arguments)) {
+            json_t *value =
                 serve_json_any(json_string_value(arguments), json_string_length(arguments));
-            if (opened != NULL && json_object_set_new(function, "arguments", opened) != 0) {
+            if (value != NULL && json_object_set_new(function, "arguments", value) != 0) {
                 return api_fail(problem, 503, "no_memory", NULL, "out of memory");
             }
         }
@@ -68,8 +68,23 @@ static bool open_arguments(json_t *message, size_t index, api_problem *problem)
     return true;
 }
 
-/* A copy of the messages as templates expect them; NULL: the problem is set. */
-static json_t *copy_messages(const json_t *given, api_problem *problem)
+/* Clients say null of what a message does not have, templates ask whether it is there. */
+static void drop_nulls(json_t *message)
+{
+    const char *name;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(message, next, name, value)
+    {
+        if (json_is_null(value)) {
+            json_object_del(message, name);
+        }
+    }
+}
+
+/* A copy of the messages as templates expect them, the arguments of calls as objects where
+ * `opened`; NULL: the problem is set. */
+static json_t *copy_messages(const json_t *given, bool opened, api_problem *problem)
 {
     if (!json_is_array(given) || json_array_size(given) == 0 ||
         json_array_size(given) > MESSAGES_MAX) {
@@ -81,6 +96,7 @@ static json_t *copy_messages(const json_t *given, api_problem *problem)
     bool good = messages != NULL || api_fail(problem, 503, "no_memory", NULL, "out of memory");
     for (size_t i = 0; good && i < json_array_size(messages); i++) {
         json_t *message = json_array_get(messages, i);
+        drop_nulls(message);
         const json_t *content = json_object_get(message, "content");
         json_t *text = NULL;
         if (!json_is_string(json_object_get(message, "role"))) {
@@ -88,7 +104,7 @@ static json_t *copy_messages(const json_t *given, api_problem *problem)
         } else if (json_is_array(content)) {
             text = join_parts(content, i, problem);
             good = text != NULL;
-        } else if (content == NULL || json_is_null(content)) {
+        } else if (content == NULL) {
             good = json_object_get(message, "tool_calls") != NULL ||
                    bad_message(i, "content is needed", problem);
             text = good ? json_string("") : NULL;
@@ -98,7 +114,7 @@ static json_t *copy_messages(const json_t *given, api_problem *problem)
         if (text != NULL && json_object_set_new(message, "content", text) != 0) {
             good = api_fail(problem, 503, "no_memory", NULL, "out of memory");
         }
-        good = good && open_arguments(message, i, problem);
+        good = good && open_arguments(message, i, opened, problem);
     }
     if (!good) {
         json_decref(messages);
@@ -134,7 +150,8 @@ static json_t *make_variables(const serve_server *server, const chat_input *inpu
     return all;
 }
 
-char *chat_render(const serve_server *server, const chat_input *input, api_problem *problem)
+static char *render(const serve_server *server, const chat_input *input, bool opened,
+                    api_problem *problem)
 {
     char *text = NULL;
     text_buffer variables = {0};
@@ -145,7 +162,7 @@ char *chat_render(const serve_server *server, const chat_input *input, api_probl
                  "the model has no chat template (mixt serve --template gives it one)");
         return NULL;
     }
-    json_t *messages = copy_messages(input->messages, problem);
+    json_t *messages = copy_messages(input->messages, opened, problem);
     json_t *all = messages != NULL ? make_variables(server, input, messages, problem) : NULL;
     if (all != NULL) {
         text_json_value(&variables, all);
@@ -169,6 +186,30 @@ char *chat_render(const serve_server *server, const chat_input *input, api_probl
     return text;
 }
 
+static bool has_calls(const json_t *messages)
+{
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        if (json_object_get(json_array_get(messages, i), "tool_calls") != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Templates expect the arguments of calls as objects; some add them to a text. */
+char *chat_render(const serve_server *server, const chat_input *input, api_problem *problem)
+{
+    char *text = render(server, input, true, problem);
+    if (text == NULL && problem->status == 400 && has_calls(input->messages)) {
+        api_problem other = {0};
+        text = render(server, input, false, &other);
+        if (text != NULL) {
+            *problem = (api_problem){0};
+        }
+    }
+    return text;
+}
+
 bool chat_prompt(const serve_server *server, const chat_input *input, generation_prompt *prompt,
                  api_problem *problem)
 {
@@ -181,14 +222,25 @@ bool chat_prompt(const serve_server *server, const chat_input *input, generation
 /* ---- calls of tools */
 
 static const char tag_begins[] = "<tool_call>", tag_ends[] = "</tool_call>",
-                  mark_begins[] = "[TOOL_CALLS]", python_tag[] = "<|python_tag|>";
+                  mark_begins[] = "[TOOL_CALLS]", python_tag[] = "<|python_tag|>",
+                  args_begin[] = "[ARGS]", id_begins[] = "[CALL_ID]";
 
 tool_form tool_form_of(const char *chat_template)
 {
-    return chat_template == NULL                        ? TOOLS_UNKNOWN
-           : strstr(chat_template, tag_begins) != NULL  ? TOOLS_TAGS
-           : strstr(chat_template, mark_begins) != NULL ? TOOLS_MARK
-           : strstr(chat_template, "\"parameters\":") != NULL ||
+    if (chat_template == NULL) {
+        return TOOLS_UNKNOWN;
+    }
+    if (strstr(chat_template, tag_begins) != NULL) {
+        /* Others write XML between the tags (Qwen3-Coder, GLM), and no such member. */
+        return strstr(chat_template, "\"arguments\"") != NULL ||
+                       strstr(chat_template, "\\\"arguments\\\"") != NULL
+                   ? TOOLS_TAGS
+                   : TOOLS_UNKNOWN;
+    }
+    if (strstr(chat_template, mark_begins) != NULL) {
+        return strstr(chat_template, args_begin) != NULL ? TOOLS_ARGS : TOOLS_MARK;
+    }
+    return strstr(chat_template, "\"parameters\":") != NULL ||
                    strstr(chat_template, python_tag) != NULL
                ? TOOLS_JSON
                : TOOLS_UNKNOWN;
@@ -230,6 +282,7 @@ size_t tool_calls_begin(tool_form form, const char *text, size_t length)
         at = find_mark(text, length, tag_begins);
         break;
     case TOOLS_MARK:
+    case TOOLS_ARGS:
         at = find_mark(text, length, mark_begins);
         break;
     case TOOLS_JSON:
@@ -253,13 +306,9 @@ void tool_calls_free(tool_calls *calls)
     *calls = (tool_calls){0};
 }
 
-/* {"name": ..., "arguments" or "parameters": {...}} */
-static bool add_call(tool_calls *calls, const json_t *call)
+static bool add_call(tool_calls *calls, const char *name, const json_t *arguments)
 {
-    const char *name = json_string_value(json_object_get(call, "name"));
-    const json_t *arguments = json_object_get(call, "arguments");
     text_buffer text = {0};
-    arguments = arguments != NULL ? arguments : json_object_get(call, "parameters");
     if (name == NULL || !json_is_object(arguments)) {
         return false;
     }
@@ -279,13 +328,21 @@ static bool add_call(tool_calls *calls, const json_t *call)
     return true;
 }
 
+/* {"name": ..., "arguments" or "parameters": {...}} */
+static bool add_object(tool_calls *calls, const json_t *call)
+{
+    const json_t *arguments = json_object_get(call, "arguments");
+    return add_call(calls, json_string_value(json_object_get(call, "name")),
+                    arguments != NULL ? arguments : json_object_get(call, "parameters"));
+}
+
 /* An object, or an array of them, is the text whole. */
 static bool add_calls(tool_calls *calls, const char *text, size_t length)
 {
     json_t *value = serve_json_any(text, length);
     bool good = value != NULL && (!json_is_array(value) || json_array_size(value) > 0);
     for (size_t i = 0; good && i < (json_is_array(value) ? json_array_size(value) : 1); i++) {
-        good = add_call(calls, json_is_array(value) ? json_array_get(value, i) : value);
+        good = add_object(calls, json_is_array(value) ? json_array_get(value, i) : value);
     }
     json_decref(value);
     return good;
@@ -310,13 +367,44 @@ static bool add_tagged(tool_calls *calls, const char *text, size_t length)
     return true;
 }
 
+/* [TOOL_CALLS]name[ARGS]{...}; an id may stand between (Mistral Small 3.2). */
+static bool add_named(tool_calls *calls, const char *text, size_t length)
+{
+    const size_t mark_size = sizeof mark_begins - 1, args_size = sizeof args_begin - 1;
+    size_t at = skip_space(text, length, calls->content);
+    while (at < length) {
+        if (length - at < mark_size || memcmp(text + at, mark_begins, mark_size) != 0) {
+            return false;
+        }
+        at += mark_size;
+        size_t end = at + find_mark(text + at, length - at, mark_begins);
+        size_t args = at + find_mark(text + at, end - at, args_begin);
+        size_t name_end = at + find_mark(text + at, args - at, id_begins);
+        if (end - args < args_size) {
+            return false;
+        }
+        char *name = strndup(text + at, name_end - at);
+        json_t *arguments = serve_json_any(text + args + args_size, end - args - args_size);
+        bool good = name_end > at && add_call(calls, name, arguments);
+        free(name);
+        json_decref(arguments);
+        if (!good) {
+            return false;
+        }
+        at = end;
+    }
+    return true;
+}
+
 tool_calls tool_calls_read(tool_form form, const char *text, size_t length)
 {
-    tool_calls calls = {.content = tool_calls_begin(form, text, length)};
+    tool_calls calls = {.form = form, .content = tool_calls_begin(form, text, length)};
     size_t at = skip_space(text, length, calls.content);
     bool good = at < length;
     if (good && form == TOOLS_TAGS) {
         good = add_tagged(&calls, text, length);
+    } else if (good && form == TOOLS_ARGS) {
+        good = add_named(&calls, text, length);
     } else if (good && (form == TOOLS_MARK || form == TOOLS_JSON)) {
         const char *mark = form == TOOLS_MARK ? mark_begins : python_tag;
         bool marked = length - at >= strlen(mark) && memcmp(text + at, mark, strlen(mark)) == 0;
@@ -332,6 +420,27 @@ tool_calls tool_calls_read(tool_form form, const char *text, size_t length)
     return calls;
 }
 
+/* The templates of Mistral want nine letters or digits. Else the reply's own id and a number. */
+static void write_call_id(tool_form form, const char *id, size_t number, text_buffer *out)
+{
+    static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    uint64_t hash = 14695981039346656037U; /* FNV-1a */
+    if (form != TOOLS_MARK && form != TOOLS_ARGS) {
+        text_format(out, "\"call_%s_%zu\"", id, number);
+        return;
+    }
+    for (const char *c = id; *c != 0; c++) {
+        hash = (hash ^ (unsigned char)*c) * 1099511628211U;
+    }
+    hash = (hash ^ number) * 1099511628211U;
+    text_put(out, "\"");
+    for (int i = 0; i < 9; i++) {
+        text_add(out, &letters[hash % 36], 1);
+        hash /= 36;
+    }
+    text_put(out, "\"");
+}
+
 void write_tool_calls(const tool_calls *calls, const char *id, bool indexed, text_buffer *out)
 {
     text_put(out, "[");
@@ -342,7 +451,7 @@ void write_tool_calls(const tool_calls *calls, const char *id, bool indexed, tex
             text_member_integer(out, "index", (int64_t)i);
         }
         text_key(out, "id");
-        text_format(out, "\"call_%s_%zu\"", id, i);
+        write_call_id(calls->form, id, i, out);
         text_member(out, "type", "function");
         text_key(out, "function");
         text_put(out, "{");
@@ -355,21 +464,29 @@ void write_tool_calls(const tool_calls *calls, const char *id, bool indexed, tex
 
 /* ---- which tool is to be called */
 
-/* The schema of one call: its name is fixed, its arguments are what the tool takes. */
-static bool write_call_schema(const json_t *tool, const char *arguments, text_buffer *out)
+static const char *tool_name(const json_t *tool)
 {
-    const json_t *function = json_object_get(tool, "function");
-    const json_t *parameters = json_object_get(function, "parameters");
-    text_put(out, "{\"type\":\"object\",\"properties\":{\"name\":{\"const\":");
-    text_json_string(out, json_string_value(json_object_get(function, "name")));
-    text_format(out, "},\"%s\":", arguments);
+    return json_string_value(json_object_get(json_object_get(tool, "function"), "name"));
+}
+
+static void write_parameters(const json_t *tool, text_buffer *out)
+{
+    const json_t *parameters = json_object_get(json_object_get(tool, "function"), "parameters");
     if (json_is_object(parameters)) {
         text_json_value(out, parameters);
     } else {
         text_put(out, "{\"type\":\"object\"}");
     }
+}
+
+/* The schema of one call: its name is fixed, its arguments are what the tool takes. */
+static void write_call_schema(const json_t *tool, const char *arguments, text_buffer *out)
+{
+    text_put(out, "{\"type\":\"object\",\"properties\":{\"name\":{\"const\":");
+    text_json_string(out, tool_name(tool));
+    text_format(out, "},\"%s\":", arguments);
+    write_parameters(tool, out);
     text_format(out, "},\"required\":[\"name\",\"%s\"],\"additionalProperties\":false}", arguments);
-    return !out->failed;
 }
 
 /* A grammar with its rule root called `call`, in front of which others can be put. */
@@ -395,21 +512,42 @@ static void rename_root(const char *grammar, text_buffer *out)
     }
 }
 
-/* The grammar of one call or more in the model's form. */
-static bool make_call_grammar(tool_form form, const char *schema, size_t length,
+/* A literal of GBNF. */
+static void put_literal(const char *string, text_buffer *out)
+{
+    text_put(out, "\"");
+    for (; *string != 0; string++) {
+        text_put(out, *string == '"' || *string == '\\' ? "\\" : "");
+        text_add(out, string, 1);
+    }
+    text_put(out, "\"");
+}
+
+/* The grammar of a call in the model's form. `name`: of the function, where the schema is that of
+ * its arguments alone. */
+static bool make_call_grammar(tool_form form, const char *name, const text_buffer *schema,
                               api_request *request, api_problem *problem)
 {
     char *grammar = NULL;
     text_buffer text = {0};
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_status status = mixt_json_schema_grammar(schema, length, &grammar, &error);
+    mixt_status status =
+        schema->failed ? MIXT_ERROR_MEMORY
+                       : mixt_json_schema_grammar(schema->bytes, schema->length, &grammar, &error);
     if (status != MIXT_OK) {
         return api_fail(problem, status == MIXT_ERROR_MEMORY ? 503 : 400, "invalid_schema", "tools",
                         "tools: %.400s", error.message);
     }
-    text_put(&text, form == TOOLS_TAGS   ? "root ::= \"<tool_call>\\n\" call \"\\n</tool_call>\"\n"
-                    : form == TOOLS_MARK ? "root ::= \"[TOOL_CALLS][\" call \"]\"\n"
-                                         : "root ::= call\n");
+    if (form == TOOLS_ARGS) {
+        text_put(&text, "root ::= \"[TOOL_CALLS]\" ");
+        put_literal(name, &text);
+        text_put(&text, " \"[ARGS]\" call\n");
+    } else {
+        text_put(&text, form == TOOLS_TAGS
+                            ? "root ::= \"<tool_call>\\n\" call \"\\n</tool_call>\"\n"
+                        : form == TOOLS_MARK ? "root ::= \"[TOOL_CALLS][\" call \"]\"\n"
+                                             : "root ::= call\n");
+    }
     rename_root(grammar, &text);
     free(grammar);
     if (text.failed) {
@@ -443,7 +581,7 @@ static bool require_call(const serve_server *server, const json_t *tools, const 
     tool_form form = tool_form_of(server->options->chat_template);
     const char *arguments = form == TOOLS_JSON ? "parameters" : "arguments";
     text_buffer schema = {0};
-    bool found = false;
+    const char *found = NULL;
     if (form == TOOLS_UNKNOWN) {
         return api_fail(problem, 400, "unsupported_parameter", "tool_choice",
                         "tool_choice: the model's template has no form of calls that is known, so "
@@ -453,22 +591,32 @@ static bool require_call(const serve_server *server, const json_t *tools, const 
         return api_fail(problem, 400, "invalid_value", "tool_choice",
                         "tool_choice: the text is constrained by another field already");
     }
-    text_put(&schema, "{\"anyOf\":[");
+    if (form == TOOLS_ARGS && name == NULL && json_array_size(tools) > 1) {
+        return api_fail(problem, 400, "unsupported_parameter", "tool_choice",
+                        "tool_choice: in this model's form of calls one function can be required, "
+                        "by its name, and not any of several");
+    }
+    text_put(&schema, form == TOOLS_ARGS ? "" : "{\"anyOf\":[");
     for (size_t i = 0; i < json_array_size(tools); i++) {
         const json_t *tool = json_array_get(tools, i);
-        const char *own =
-            json_string_value(json_object_get(json_object_get(tool, "function"), "name"));
-        if (name == NULL || strcmp(own, name) == 0) {
+        if (found != NULL && form == TOOLS_ARGS) {
+            break; /* a second one of the same name */
+        }
+        if (name != NULL && strcmp(tool_name(tool), name) != 0) {
+            continue;
+        }
+        found = tool_name(tool);
+        if (form == TOOLS_ARGS) {
+            write_parameters(tool, &schema);
+        } else {
             text_comma(&schema);
             write_call_schema(tool, arguments, &schema);
-            found = true;
         }
     }
-    text_put(&schema, "]}");
-    bool good = found && !schema.failed
-                    ? make_call_grammar(form, schema.bytes, schema.length, request, problem)
-                    : api_fail(problem, 400, "invalid_value", "tool_choice",
-                               "tool_choice: there is no such tool");
+    text_put(&schema, form == TOOLS_ARGS ? "" : "]}");
+    bool good = found != NULL ? make_call_grammar(form, found, &schema, request, problem)
+                              : api_fail(problem, 400, "invalid_value", "tool_choice",
+                                         "tool_choice: there is no such tool");
     text_free(&schema);
     return good;
 }

@@ -23,6 +23,7 @@ typedef enum tool_form {
     TOOLS_TAGS,    /* <tool_call>{"name": ..., "arguments": ...}</tool_call> (Hermes, Qwen) */
     TOOLS_JSON,    /* {"name": ..., "parameters": ...} is the whole reply (Llama 3) */
     TOOLS_MARK,    /* [TOOL_CALLS][{"name": ..., "arguments": ...}, ...] (Mistral) */
+    TOOLS_ARGS,    /* [TOOL_CALLS]name[ARGS]{...}, again for each further call (newer Mistral) */
 } tool_form;
 
 tool_form tool_form_of(const char *chat_template);
@@ -32,6 +33,7 @@ typedef struct tool_call {
 } tool_call;
 
 typedef struct tool_calls {
+    tool_form form;
     tool_call *calls;
     size_t count;
     size_t content; /* bytes of the text before them */
@@ -46,8 +48,8 @@ size_t tool_calls_begin(tool_form form, const char *text, size_t length);
  * calls into the request. *used: whether the template gets the tools. */
 bool tool_choice_read(const serve_server *server, const json_t *tools, const json_t *choice,
                       api_request *request, bool *used, api_problem *problem);
-/* [{"id":...,"type":"function","function":{...}}] of one reply; with `indexed` as a stream has
- * them. */
+/* [{"id":...,"type":"function","function":{...}}] of the reply that `id` names; with `indexed` as
+ * a stream has them. */
 void write_tool_calls(const tool_calls *calls, const char *id, bool indexed, text_buffer *out);
 
 #endif
