@@ -22,7 +22,7 @@ typedef struct serve_settings {
     model_settings model;
     const char *host, *key_file, *template, *variables, *cors_origin;
     string_list aliases, keys, host_names;
-    int port, context_length, parallel, batch, cache_type, cache_type_k, cache_type_v;
+    int port, context_length, parallel, batch, pooling, cache_type, cache_type_k, cache_type_v;
     int64_t cache_positions, body_bytes, buffer_bytes;
     int connections, header_bytes, queue, choices, timeout, experts_max;
     bool metrics, props, slots, log, share;
@@ -187,6 +187,11 @@ static const cli_option serve_options_table[] = {
      .help = "of its values, likewise",
      .aliases = "-ctv",
      .fallback = "cache-type"},
+    {.name = "pooling",
+     .kind = OPTION_CHOICE,
+     .offset = AT(pooling),
+     .choices = "mean last",
+     .help = "embeddings are the mean of a text's tokens, or the last one's: mean last"},
     {.name = "share",
      .kind = OPTION_FLAG,
      .offset = AT(share),
@@ -357,6 +362,7 @@ static void fill_options(const serve_settings *settings, const serve_texts *text
         .quiet = !settings->log,
         .engine = mixt_engine_options_default(),
     };
+    options->pooling = (serve_pooling)settings->pooling;
     options->engine.context_length = settings->context_length;
     options->engine.sequences = settings->parallel;
     options->engine.positions = settings->cache_positions;

@@ -3,8 +3,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "generation_parts.h"
+
+int64_t generation_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
 
 void generation_order_free(generation_order *order)
 {
@@ -29,9 +37,10 @@ void generation_order_free(generation_order *order)
 
 generation_piece *piece_create(const piece_size *size)
 {
-    size_t tops = (size_t)size->tops, routes = (size_t)size->routes;
+    size_t tops = (size_t)size->tops, routes = (size_t)size->routes, width = (size_t)size->width;
     size_t bytes = sizeof(generation_piece) + tops * (sizeof(double) + sizeof(int32_t)) +
-                   routes * (sizeof(int32_t) + sizeof(float)) + size->text_length + 1;
+                   width * sizeof(double) + routes * (sizeof(int32_t) + sizeof(float)) +
+                   size->text_length + 1;
     generation_piece *piece = calloc(1, bytes);
     if (piece == NULL) {
         return NULL;
@@ -39,7 +48,9 @@ generation_piece *piece_create(const piece_size *size)
     piece->bytes = bytes;
     piece->top_count = size->tops;
     piece->top_values = (double *)(void *)(piece + 1);
-    piece->top_ids = (int32_t *)(void *)(piece->top_values + tops);
+    piece->width = size->width;
+    piece->pooled = piece->top_values + tops;
+    piece->top_ids = (int32_t *)(void *)(piece->pooled + width);
     piece->route_ids = piece->top_ids + tops;
     piece->route_weights = (float *)(void *)(piece->route_ids + routes);
     piece->text = (char *)(piece->route_weights + routes);
@@ -109,7 +120,7 @@ void generation_finish(serve_generation *generation, const mixt_error *error)
     generation->error = *error;
     generation->done = true;
     generation->held_by_thread = false;
-    generation->times.ended = http_now();
+    generation->times.ended = generation_now();
     generator->taken--;
     wake(generation, true);
     bool orphan = generation->request == NULL;
@@ -221,7 +232,7 @@ serve_generation *generation_submit(serve_generator *generator, generation_order
     made->number = request->number;
     made->request = request;
     made->held_by_thread = true;
-    made->times.queued = http_now();
+    made->times.queued = generation_now();
     for (size_t i = 0; i < count; i++) {
         choices[i].index = (int)i;
         choices[i].prompt = &made->order.prompts[i / (size_t)made->order.n];
@@ -313,6 +324,7 @@ mixt_status generator_create(const generator_options *options, serve_generator *
     generator->context_length = (size_t)applied.context_length;
     generator->parallel = applied.sequences;
     generator->vocab_size = info.options.vocab_size;
+    generator->hidden_size = info.options.hidden_size;
     generator->moe_layers = info.moe_layers;
     pthread_mutex_init(&generator->lock, NULL);
     pthread_condattr_t clock;

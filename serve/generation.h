@@ -11,6 +11,7 @@
 #include "http.h"
 #include "live.h"
 #include "metrics.h"
+#include "serve.h"
 
 typedef enum finish_reason {
     FINISH_NONE,
@@ -32,6 +33,8 @@ typedef struct generation_piece {
     int top_count; /* [top_count], best first */
     int32_t *top_ids;
     double *top_values;
+    int width; /* of an end of an order that embeds: [width], the text's states pooled */
+    double *pooled;
     int layers,
         chosen; /* experts [layers, chosen], -1 for none; NULL: not asked for or not known */
     int32_t *route_ids;
@@ -65,6 +68,7 @@ typedef struct generation_order {
     int top_logprobs;     /* of each token; -1: no probabilities at all */
     bool prompt_logprobs; /* those of the prompts' tokens too */
     bool routes;          /* experts of every token */
+    bool embeds;          /* the prompts' states, pooled, and no token: max_tokens is 0 */
     bool stream;          /* pieces are taken as they come */
     bool stop_at_line;    /* ends in front of the first newline */
     int64_t milliseconds; /* for drawing; 0: no limit */
@@ -75,8 +79,11 @@ typedef struct generation_order {
 void generation_order_free(generation_order *order);
 
 typedef struct generation_times {
-    int64_t queued, begun, first, ended; /* http_now, 0: not yet */
+    int64_t queued, begun, first, ended; /* generation_now, 0: not yet */
 } generation_times;
+
+/* Microseconds of the clock of http_now. */
+int64_t generation_now(void);
 
 typedef struct generation_counts {
     size_t prompt_tokens, cached_tokens, drawn_tokens;
@@ -90,6 +97,7 @@ typedef struct generator_options {
     const mixt_model *model;
     const mixt_tokenizer *tokenizer;
     mixt_engine_options engine;
+    serve_pooling pooling;
     int queue_max;     /* orders that wait or run */
     size_t buffer_max; /* bytes of pieces that a stream's reader may be behind */
     serve_metrics *metrics;

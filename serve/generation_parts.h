@@ -17,9 +17,10 @@ typedef struct serve_choice {
     text_buffer raw; /* bytes drawn so far */
     size_t shown;    /* of them, that were given out */
     size_t drawn;
-    int32_t held;               /* drawn, not fed yet; -1: none */
-    int32_t last;               /* fed behind the prompt */
-    size_t prompt_given;        /* tokens of the prompt whose pieces were made */
+    int32_t held;        /* drawn, not fed yet; -1: none */
+    int32_t last;        /* fed behind the prompt */
+    size_t prompt_given; /* tokens of the prompt whose pieces were made */
+    double *pooled;      /* [hidden_size] of an order that embeds: the sum so far, or the last */
     generation_piece *unrouted; /* of the last token, until it is computed */
     bool asked;                 /* something was fed, so that logits follow */
     bool computed;              /* the prompt is */
@@ -49,7 +50,7 @@ struct serve_generator {
     generator_options options;
     mixt_engine *engine; /* the thread's own */
     size_t context_length;
-    int parallel, vocab_size, moe_layers;
+    int parallel, vocab_size, hidden_size, moe_layers;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -64,7 +65,7 @@ struct serve_generator {
 void *generation_thread(void *user);
 /* A piece with room for its arrays and a text of `text_length` bytes; NULL: no memory. */
 typedef struct piece_size {
-    int tops, routes;
+    int tops, routes, width;
     size_t text_length;
 } piece_size;
 

@@ -28,6 +28,8 @@ static void choice_end(serve_choice *choice)
     mixt_stop_free(choice->stop);
     text_free(&choice->raw);
     free(choice->unrouted);
+    free(choice->pooled);
+    choice->pooled = NULL;
     choice->sequence = NULL;
     choice->stop = NULL;
     choice->unrouted = NULL;
@@ -38,10 +40,18 @@ static mixt_status choice_begin(serve_generation *generation, serve_choice *choi
                                 mixt_error *error)
 {
     const generation_order *order = &generation->order;
+    const serve_generator *generator = generation->generator;
     mixt_sequence_options options = {.all_logits = order->prompt_logprobs || order->routes,
-                                     .routes = generation->generator->moe_layers > 0};
+                                     .states = order->embeds,
+                                     .routes = generator->moe_layers > 0};
+    if (order->embeds) {
+        choice->pooled = calloc((size_t)generator->hidden_size, sizeof *choice->pooled);
+        if (choice->pooled == NULL) {
+            return no_memory(error);
+        }
+    }
     mixt_status status =
-        mixt_sequence_create(generation->generator->engine, &options, &choice->sequence, error);
+        mixt_sequence_create(generator->engine, &options, &choice->sequence, error);
     for (size_t i = 0; status == MIXT_OK && i < order->change_count; i++) {
         const routing_change *change = &order->changes[i];
         status = mixt_sequence_change_routing(choice->sequence, change->change, change->layer,
@@ -175,6 +185,21 @@ static mixt_status add_prompt(serve_generation *generation, serve_choice *choice
     return MIXT_OK;
 }
 
+/* Takes the states of a step into those of the text, token by token, so that the same text has the
+ * same bits however it was cut into steps. */
+static void pool_states(const serve_generation *generation, serve_choice *choice,
+                        const mixt_sequence_rows *rows)
+{
+    size_t width = (size_t)generation->generator->hidden_size;
+    bool last = generation->generator->options.pooling == SERVE_POOLING_LAST;
+    for (size_t row = 0; row < rows->logits_count; row++) {
+        for (size_t i = 0; i < width; i++) {
+            double value = (double)rows->states[row * width + i];
+            choice->pooled[i] = last ? value : choice->pooled[i] + value;
+        }
+    }
+}
+
 /* The live record: the last token that a step computed of this choice. */
 static void live_write(const serve_generation *generation, const serve_choice *choice,
                        const mixt_sequence_rows *rows)
@@ -228,7 +253,7 @@ static finish_reason reason_to_finish(const serve_generation *generation,
         return FINISH_END;
     }
     bool late = order->milliseconds > 0 && generation->times.first > 0 &&
-                http_now() - generation->times.first > order->milliseconds;
+                generation_now() - generation->times.first > 1000 * order->milliseconds;
     bool full = mixt_sequence_length(choice->sequence) + 1 >= generation->generator->context_length;
     return late || full || (order->max_tokens >= 0 && choice->drawn >= (size_t)order->max_tokens)
                ? FINISH_LENGTH
@@ -240,10 +265,16 @@ static mixt_status close_choice(serve_generation *generation, serve_choice *choi
                                 mixt_error *error)
 {
     generation_piece *piece;
+    const serve_generator *generator = generation->generator;
     bool stopped = choice->stop != NULL && mixt_stop_met(choice->stop) >= 0;
+    const piece_size size = {.width = choice->pooled != NULL ? generator->hidden_size : 0};
     mixt_status status =
-        show(choice, stopped ? choice->shown : choice->raw.length, &piece, &(piece_size){0}, error);
+        show(choice, stopped ? choice->shown : choice->raw.length, &piece, &size, error);
     if (status == MIXT_OK) {
+        bool mean = generator->options.pooling == SERVE_POOLING_MEAN;
+        for (int i = 0; i < size.width; i++) {
+            piece->pooled[i] = choice->pooled[i] / (mean ? (double)choice->prompt->count : 1);
+        }
         piece->kind = PIECE_END;
         piece->finish = choice->finish;
         piece->stop = stopped ? mixt_stop_met(choice->stop) : -1;
@@ -317,8 +348,8 @@ static mixt_status draw(serve_generation *generation, serve_choice *choice, mixt
     pthread_mutex_lock(&generation->generator->lock);
     generation->counts.drawn_tokens++;
     bool first = generation->times.first == 0;
-    generation->times.first = first ? http_now() : generation->times.first;
-    double waited = 1e-3 * (double)(generation->times.first - generation->times.queued);
+    generation->times.first = first ? generation_now() : generation->times.first;
+    double waited = 1e-6 * (double)(generation->times.first - generation->times.queued);
     pthread_mutex_unlock(&generation->generator->lock);
     if (first) {
         metrics_first_token(generator->options.metrics, waited);
@@ -363,7 +394,9 @@ static mixt_status choice_go_on(serve_generation *generation, serve_choice *choi
     mixt_sequence_computed(choice->sequence, &rows);
     if (rows.count > 0) {
         live_write(generation, choice, &rows);
-        if (rows.position < choice->prompt->count) {
+        if (choice->pooled != NULL) {
+            pool_states(generation, choice, &rows);
+        } else if (rows.position < choice->prompt->count) {
             status = add_prompt(generation, choice, &rows, error);
         } else if (choice->unrouted != NULL) {
             copy_routes(choice->unrouted, &rows, choice->unrouted->position - rows.position);
@@ -438,14 +471,14 @@ static bool all_closed(const serve_generation *generation)
 
 static void count_order(serve_generation *generation)
 {
-    int64_t now = http_now();
+    int64_t now = generation_now();
     const generation_times *times = &generation->times;
     const generation_counts *counts = &generation->counts;
     int64_t first = times->first > 0 ? times->first : now;
     const uint64_t tokens[3] = {counts->prompt_tokens, counts->cached_tokens, counts->drawn_tokens};
     metrics_order(generation->generator->options.metrics, tokens,
-                  times->begun > 0 ? 1e-3 * (double)(first - times->begun) : 0,
-                  1e-3 * (double)(now - first));
+                  times->begun > 0 ? 1e-6 * (double)(first - times->begun) : 0,
+                  1e-6 * (double)(now - first));
 }
 
 /* Takes an order from the list and ends it. */
@@ -533,7 +566,7 @@ static bool take_arrivals(serve_generator *generator, bool idle)
     }
     *end = generator->arrived;
     for (serve_generation *one = generator->arrived; one != NULL; one = one->next) {
-        one->times.begun = http_now();
+        one->times.begun = generation_now();
     }
     generator->arrived = generator->arrived_last = NULL;
     bool goes_on = !generator->stopping;

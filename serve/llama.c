@@ -7,6 +7,11 @@
 
 /* ---- completion */
 
+typedef struct llama_choice {
+    int drawn; /* tokens */
+    bool has_new_line;
+} llama_choice;
+
 typedef struct llama_request {
     api_request common;
     const char *model;
@@ -15,7 +20,7 @@ typedef struct llama_request {
     bool return_tokens, timings, progress, any_schema;
     size_t count; /* of prompts */
     text_buffer *said;
-    int *drawn; /* [choices] tokens of each so far, for a stream */
+    llama_choice *choices; /* of a stream, so far */
 } llama_request;
 
 #define AT(member) offsetof(llama_request, member)
@@ -46,51 +51,29 @@ static void llama_free(void *settings)
         text_free(&request->said[i]);
     }
     free(request->said);
-    free(request->drawn);
+    free(request->choices);
     request_free(&request->common);
     free(request);
 }
 
-/* A string, ids and strings mixed, or an array of such: where the first element of an array is an
- * array, or all are strings. */
 static bool read_prompts(api_call *call, generation_prompt **prompts, size_t *count)
 {
     llama_request *request = call->settings;
-    const json_t *given = request->prompt;
-    api_problem *problem = &call->problem;
-    bool many = json_is_array(given) && json_array_size(given) > 0, strings = many;
-    for (size_t i = 0; i < json_array_size(given); i++) {
-        strings = strings && json_is_string(json_array_get(given, i));
+    const serve_server *server = call->server;
+    size_t most = (size_t)server->options->choices;
+    if (!encode_prompts(server, request->prompt, most, prompts, count, &call->problem)) {
+        return false;
     }
-    many = many && (strings || json_is_array(json_array_get(given, 0)));
-    size_t wanted = many ? json_array_size(given) : 1;
-    *prompts = NULL;
-    *count = 0;
-    if (given == NULL || (!json_is_string(given) && !json_is_array(given)) ||
-        wanted > (size_t)call->server->options->choices) {
-        return api_fail(problem, 400, "invalid_prompt", "prompt",
-                        "prompt is needed: a string, an array of token ids and strings, or at most "
-                        "%d of them",
-                        call->server->options->choices);
+    request->count = *count;
+    request->said = calloc(*count + 1, sizeof *request->said);
+    if (request->said == NULL) {
+        return api_fail(&call->problem, 503, "no_memory", NULL, "out of memory");
     }
-    *prompts = calloc(wanted, sizeof **prompts);
-    request->said = calloc(wanted, sizeof *request->said);
-    if (*prompts == NULL || request->said == NULL) {
-        return api_fail(problem, 503, "no_memory", NULL, "out of memory");
-    }
-    *count = request->count = wanted;
-    for (size_t i = 0; i < wanted; i++) {
-        const json_t *one = many ? json_array_get(given, i) : given;
+    for (size_t i = 0; i < *count; i++) {
         char *text = NULL;
         size_t length = 0;
-        if (json_is_string(one)
-                ? !encode_prompt(call->server, json_string_value(one), json_string_length(one),
-                                 true, &(*prompts)[i], problem)
-                : !encode_array(call->server, one, &(*prompts)[i], problem)) {
-            return false;
-        }
-        if (mixt_tokenizer_decode(call->server->tokenizer, (*prompts)[i].ids, (*prompts)[i].count,
-                                  false, &text, &length, NULL) == MIXT_OK) {
+        if (mixt_tokenizer_decode(server->tokenizer, (*prompts)[i].ids, (*prompts)[i].count, false,
+                                  &text, &length, NULL) == MIXT_OK) {
             text_add_utf8(&request->said[i], text, length);
         }
         free(text);
@@ -146,14 +129,14 @@ static void write_generation_settings(const api_call *call, text_buffer *out)
 
 static double milliseconds(int64_t from, int64_t to)
 {
-    return from > 0 && to > from ? (double)(to - from) : 0;
+    return from > 0 && to > from ? 1e-3 * (double)(to - from) : 0;
 }
 
 static void write_timings(const generation_counts *counts, const generation_times *times,
                           text_buffer *out)
 {
     double prompt = milliseconds(times->begun, times->first > 0 ? times->first : times->ended);
-    double drawn = milliseconds(times->first, times->ended > 0 ? times->ended : http_now());
+    double drawn = milliseconds(times->first, times->ended > 0 ? times->ended : generation_now());
     double prompt_n = (double)(counts->prompt_tokens - counts->cached_tokens);
     double drawn_n = (double)counts->drawn_tokens;
     text_key(out, "timings");
@@ -304,7 +287,9 @@ static void llama_piece(api_call *call, const generation_piece *piece, text_buff
     if (piece->kind == PIECE_PROMPT && !request->common.routing) {
         return;
     }
-    int drawn = request->drawn[piece->choice] += piece->kind == PIECE_TOKEN;
+    llama_choice *choice = &request->choices[piece->choice];
+    choice->drawn += piece->kind == PIECE_TOKEN;
+    choice->has_new_line |= memchr(piece->text, '\n', piece->text_length) != NULL;
     text_put(out, "data: {");
     text_member_integer(out, "index", piece->choice);
     text_key(out, "content");
@@ -316,11 +301,11 @@ static void llama_piece(api_call *call, const generation_piece *piece, text_buff
     }
     text_put(out, "]");
     if (last) {
-        write_last(call, piece, drawn, false, out);
+        write_last(call, piece, choice->drawn, choice->has_new_line, out);
     } else {
         text_member_bool(out, "stop", false);
         text_member_integer(out, "id_slot", piece->choice);
-        text_member_integer(out, "tokens_predicted", drawn);
+        text_member_integer(out, "tokens_predicted", choice->drawn);
         text_member_integer(out, "tokens_evaluated",
                             (int64_t)order->prompts[piece->choice / order->n].count);
         write_probabilities(call, piece, piece->choice, true, out);
@@ -391,8 +376,8 @@ static http_progress answer_completion(api_call *call, http_reply *reply)
         good =
             request_order(call->server, &request->common, prompts, count, &order, &call->problem);
     }
-    request->drawn = calloc(count * (size_t)request->common.n + 1, sizeof *request->drawn);
-    if (!good || request->drawn == NULL) {
+    request->choices = calloc(count * (size_t)request->common.n + 1, sizeof *request->choices);
+    if (!good || request->choices == NULL) {
         generation_order_free(&order);
         return good ? no_memory(call) : HTTP_ANSWERED;
     }
@@ -615,6 +600,8 @@ static http_progress answer_props(api_call *call, http_reply *reply)
     text_member_integer(out, "n_ctx", (int64_t)generator_context(server->generator));
     text_key(out, "params");
     text_put(out, "{");
+    text_member_integer(out, "seed", -1); /* drawn */
+    text_member_integer(out, "n_predict", -1);
     text_member_number(out, "temperature", sampling.temperature);
     text_member_integer(out, "top_k", sampling.top_k);
     text_member_number(out, "top_p", sampling.top_p);

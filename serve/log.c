@@ -31,9 +31,9 @@ void log_request(const log_entry *entry)
         text_member_integer(&line, "cached_tokens", (int64_t)entry->counts->cached_tokens);
         text_member_integer(&line, "generated_tokens", (int64_t)entry->counts->drawn_tokens);
         text_member_integer(&line, "queued_ms",
-                            times->begun > 0 ? times->begun - times->queued : -1);
+                            times->begun > 0 ? (times->begun - times->queued) / 1000 : -1);
         text_member_integer(&line, "first_token_ms",
-                            times->first > 0 ? times->first - times->queued : -1);
+                            times->first > 0 ? (times->first - times->queued) / 1000 : -1);
     }
     text_put(&line, "}\n");
     if (!line.failed) {

@@ -132,20 +132,21 @@ static void write_said(const ollama_request *request, const char *text, size_t l
     text_put(out, "}");
 }
 
+/* Of generation_now's times. */
 static int64_t nanoseconds(int64_t from, int64_t to)
 {
-    return from > 0 && to > from ? (to - from) * 1000000 : 0;
+    return from > 0 && to > from ? (to - from) * 1000 : 0;
 }
 
 static void write_done(const api_call *call, finish_reason finish, text_buffer *out)
 {
     generation_counts counts;
     generation_times times;
-    int64_t now = http_now();
+    int64_t now = generation_now();
     generation_describe(call->generation, &counts, &times);
     text_member_bool(out, "done", true);
     text_member(out, "done_reason", finish == FINISH_LENGTH ? "length" : "stop");
-    text_member_integer(out, "total_duration", nanoseconds(call->request->began, now));
+    text_member_integer(out, "total_duration", nanoseconds(1000 * call->request->began, now));
     text_member_integer(out, "load_duration", 0);
     text_member_integer(out, "prompt_eval_count", (int64_t)counts.prompt_tokens);
     text_member_integer(out, "prompt_eval_duration",

@@ -245,55 +245,30 @@ static void completion_free(void *settings)
     free(request);
 }
 
-/* A string, an array of strings, of ids, or of arrays of ids. */
 static bool read_prompts(api_call *call, generation_prompt **prompts, size_t *count)
 {
     completion_request *request = call->settings;
-    const json_t *given = request->prompt;
-    api_problem *problem = &call->problem;
-    bool many = json_is_array(given) && json_array_size(given) > 0 &&
-                !json_is_integer(json_array_get(given, 0));
-    size_t wanted = many ? json_array_size(given) : 1;
-    *prompts = NULL;
-    *count = 0;
-    if (given == NULL || (!json_is_string(given) && !json_is_array(given))) {
-        return api_fail(problem, 400, "invalid_prompt", "prompt",
-                        "prompt is needed: a string, strings, token ids, or arrays of them");
+    const serve_server *server = call->server;
+    size_t most = (size_t)server->options->choices;
+    if (!encode_prompts(server, request->prompt, most, prompts, count, &call->problem)) {
+        return false;
     }
-    if (wanted > (size_t)call->server->options->choices) {
-        return api_fail(problem, 400, "invalid_value", "prompt", "more than %d prompts",
-                        call->server->options->choices);
+    request->count = *count;
+    request->said = calloc(*count + 1, sizeof *request->said);
+    if (request->said == NULL) {
+        return api_fail(&call->problem, 503, "no_memory", NULL, "out of memory");
     }
-    *prompts = calloc(wanted, sizeof **prompts);
-    request->said = calloc(wanted, sizeof *request->said);
-    if (*prompts == NULL || request->said == NULL) {
-        return api_fail(problem, 503, "no_memory", NULL, "out of memory");
-    }
-    *count = request->count = wanted;
-    for (size_t i = 0; i < wanted; i++) {
-        const json_t *one = many ? json_array_get(given, i) : given;
-        bool good;
+    for (size_t i = 0; request->echo && i < *count; i++) {
+        const json_t *one = prompt_at(request->prompt, i);
+        char *text = NULL;
+        size_t length = 0;
         if (json_is_string(one)) {
-            good = encode_prompt(call->server, json_string_value(one), json_string_length(one),
-                                 true, &(*prompts)[i], problem);
             text_put(&request->said[i], json_string_value(one));
-        } else {
-            char *text = NULL;
-            size_t length = 0;
-            good = json_is_array(one)
-                       ? encode_array(call->server, one, &(*prompts)[i], problem)
-                       : api_fail(problem, 400, "invalid_prompt", "prompt",
-                                  "prompt: an array of strings, of ids, or of arrays of ids");
-            if (good && request->echo &&
-                mixt_tokenizer_decode(call->server->tokenizer, (*prompts)[i].ids,
-                                      (*prompts)[i].count, true, &text, &length, NULL) == MIXT_OK) {
-                text_add_utf8(&request->said[i], text, length);
-            }
-            free(text);
+        } else if (mixt_tokenizer_decode(server->tokenizer, (*prompts)[i].ids, (*prompts)[i].count,
+                                         true, &text, &length, NULL) == MIXT_OK) {
+            text_add_utf8(&request->said[i], text, length);
         }
-        if (!good) {
-            return false;
-        }
+        free(text);
     }
     return true;
 }
@@ -657,16 +632,6 @@ static http_progress answer_completion(api_call *call, http_reply *reply)
     return call_generate(call, &order, &completion_format);
 }
 
-/* ---- what is not there */
-
-static http_progress answer_embeddings(api_call *call, http_reply *reply)
-{
-    (void)reply;
-    api_fail(&call->problem, 501, "not_supported", NULL,
-             "embeddings: sequences give logits and experts, their hidden states are not read");
-    return HTTP_ANSWERED;
-}
-
 const api_route openai_routes[] = {
     {.method = "GET", .path = "/v1/models", .answer = answer_models},
     {.method = "GET", .path = "/models", .answer = answer_models},
@@ -674,6 +639,5 @@ const api_route openai_routes[] = {
     {.method = "POST", .path = "/v1/completions", .answer = answer_completion, .body = true},
     {.method = "POST", .path = "/v1/chat/completions", .answer = answer_chat, .body = true},
     {.method = "POST", .path = "/chat/completions", .answer = answer_chat, .body = true},
-    {.method = "POST", .path = "/v1/embeddings", .answer = answer_embeddings, .body = true},
     {.method = NULL},
 };

@@ -12,6 +12,7 @@ enum {
     BREAKERS_MAX = 64,
     CHANGES_MAX = 4096,
 };
+static const uint64_t seeds = (uint64_t)1 << 53;
 /* Bytes of pieces that one request may leave behind: what it asks for times its tokens. */
 static const double pieces_bytes_max = 1024.0 * 1024 * 1024;
 
@@ -119,7 +120,7 @@ static bool too_long(const serve_server *server, size_t tokens, api_problem *pro
                     tokens == 0 ? generator_context(server->generator) : tokens);
 }
 
-static bool append(generation_prompt *prompt, const int32_t *ids, size_t count,
+bool prompt_append(generation_prompt *prompt, const int32_t *ids, size_t count,
                    api_problem *problem)
 {
     int32_t *grown = realloc(prompt->ids, (prompt->count + count + 1) * sizeof *grown);
@@ -154,9 +155,9 @@ bool encode_prompt(const serve_server *server, const char *text, size_t length, 
     first = first < 0 && count == 0 ? mixt_tokenizer_separator(tokenizer) : first;
     bool good = true;
     if (begins && first >= 0 && (count == 0 || ids[0] != first)) {
-        good = append(prompt, &first, 1, problem);
+        good = prompt_append(prompt, &first, 1, problem);
     }
-    good = good && append(prompt, ids, count, problem);
+    good = good && prompt_append(prompt, ids, count, problem);
     for (size_t i = 0; good && i < count; i++) {
         good = check_id(server, ids[i], "prompt", problem);
     }
@@ -164,8 +165,9 @@ bool encode_prompt(const serve_server *server, const char *text, size_t length, 
     return good;
 }
 
-bool encode_array(const serve_server *server, const json_t *array, generation_prompt *prompt,
-                  api_problem *problem)
+/* An array of ids and texts. */
+static bool encode_array(const serve_server *server, const json_t *array, generation_prompt *prompt,
+                         api_problem *problem)
 {
     size_t index;
     json_t *value;
@@ -175,7 +177,7 @@ bool encode_array(const serve_server *server, const json_t *array, generation_pr
         if (json_is_integer(value)) {
             int32_t id = (int32_t)json_integer_value(value);
             good = check_id(server, json_integer_value(value), "prompt", problem) &&
-                   append(prompt, &id, 1, problem);
+                   prompt_append(prompt, &id, 1, problem);
         } else if (json_is_string(value)) {
             good = encode_prompt(server, json_string_value(value), json_string_length(value),
                                  index == 0, prompt, problem);
@@ -191,6 +193,56 @@ bool encode_array(const serve_server *server, const json_t *array, generation_pr
         }
     }
     return true;
+}
+
+/* Whether an array is one prompt: ids, among which texts may stand. */
+static bool is_one(const json_t *given)
+{
+    size_t numbers = 0, strings = 0, count = json_array_size(given);
+    for (size_t i = 0; i < count; i++) {
+        numbers += json_is_number(json_array_get(given, i));
+        strings += json_is_string(json_array_get(given, i));
+    }
+    return !json_is_array(given) || (numbers > 0 && numbers + strings == count);
+}
+
+const json_t *prompt_at(const json_t *given, size_t i)
+{
+    const json_t *one = is_one(given) ? given : json_array_get(given, i);
+    const json_t *text = json_object_size(one) == 1 ? json_object_get(one, "prompt_string") : NULL;
+    return text != NULL ? text : one;
+}
+
+bool encode_prompts(const serve_server *server, const json_t *given, size_t most,
+                    generation_prompt **prompts, size_t *count, api_problem *problem)
+{
+    size_t wanted = given == NULL ? 0 : is_one(given) ? 1 : json_array_size(given);
+    *prompts = NULL;
+    *count = 0;
+    if (wanted > most) {
+        return api_fail(problem, 400, "invalid_value", "prompt", "more than %zu prompts", most);
+    }
+    *prompts = calloc(wanted + 1, sizeof **prompts);
+    if (*prompts == NULL) {
+        return no_memory(problem);
+    }
+    *count = wanted;
+    for (size_t i = 0; i < wanted; i++) {
+        const json_t *one = prompt_at(given, i);
+        bool good = json_is_string(one)
+                        ? encode_prompt(server, json_string_value(one), json_string_length(one),
+                                        true, &(*prompts)[i], problem)
+                    : json_is_array(one)
+                        ? encode_array(server, one, &(*prompts)[i], problem)
+                        : api_fail(problem, 400, "invalid_prompt", "prompt",
+                                   "a prompt is a string or an array of token ids");
+        if (!good) {
+            return false;
+        }
+    }
+    return wanted > 0 ||
+           api_fail(problem, 400, "invalid_prompt", "prompt",
+                    "a prompt is needed: a string, strings, token ids, or arrays of them");
 }
 
 /* ---- stop strings, biases, samplers */
@@ -486,6 +538,17 @@ static bool read_routing(const serve_server *server, const api_request *request,
 
 /* ---- orders */
 
+static bool check_prompts(const generation_prompt *prompts, size_t count, api_problem *problem)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (prompts[i].count == 0) {
+            return api_fail(problem, 400, "invalid_prompt", "prompt",
+                            "the prompt is empty, and the tokenizer has no token to begin with");
+        }
+    }
+    return true;
+}
+
 /* What a request leaves behind in memory is bounded before anything is computed. */
 static bool check_size(const serve_server *server, const generation_order *order,
                        api_problem *problem)
@@ -519,7 +582,8 @@ static bool make_samplers(const serve_server *server, api_request *request, gene
 {
     size_t count = order->prompt_count * (size_t)order->n;
     mixt_error error = MIXT_ERROR_INIT;
-    uint64_t seed = request->seed >= 0 ? (uint64_t)request->seed : mixt_random_seed();
+    /* One that can be asked for again: the reply may tell it, and JSON's numbers are doubles. */
+    request->seed = request->seed >= 0 ? request->seed : (int64_t)(mixt_random_seed() % seeds);
     const char *grammar = request->made_grammar != NULL ? request->made_grammar : request->grammar;
     order->samplers = calloc(count, sizeof *order->samplers);
     if (order->samplers == NULL) {
@@ -537,7 +601,7 @@ static bool make_samplers(const serve_server *server, api_request *request, gene
     }
     for (size_t i = 0; i < count; i++) {
         const generation_prompt *prompt = &order->prompts[i / (size_t)order->n];
-        request->sampler.sampling.seed = seed + i % (size_t)order->n;
+        request->sampler.sampling.seed = (uint64_t)request->seed + i % (size_t)order->n;
         mixt_status status = mixt_sampler_create(server->tokenizer, server->info.options.vocab_size,
                                                  &request->sampler, &order->samplers[i], &error);
         for (size_t j = 0; status == MIXT_OK && j < prompt->count; j++) {
@@ -571,11 +635,8 @@ bool request_order(const serve_server *server, api_request *request, generation_
                         count == 0 ? "there is no prompt" : "prompts times n is more than %d",
                         server->options->choices);
     }
-    for (size_t i = 0; i < count; i++) {
-        if (prompts[i].count == 0) {
-            return api_fail(problem, 400, "invalid_prompt", "prompt",
-                            "the prompt is empty, and the tokenizer has no token to begin with");
-        }
+    if (!check_prompts(prompts, count, problem)) {
+        return false;
     }
     if (request->grammar != NULL && request->json_schema != NULL) {
         return api_fail(problem, 400, "invalid_value", "json_schema",
@@ -588,6 +649,19 @@ bool request_order(const serve_server *server, api_request *request, generation_
            read_biases(server, request, problem) && read_order(request, problem) &&
            read_breakers(request, problem) && read_routing(server, request, order, problem) &&
            check_size(server, order, problem) && make_samplers(server, request, order, problem);
+}
+
+bool request_embedding(const serve_server *server, generation_prompt *prompts, size_t count,
+                       generation_order *order, api_problem *problem)
+{
+    *order = (generation_order){
+        .prompts = prompts, .prompt_count = count, .n = 1, .top_logprobs = -1, .embeds = true};
+    for (size_t i = 0; i < count; i++) {
+        if (prompts[i].count > generator_context(server->generator)) {
+            return too_long(server, prompts[i].count, problem);
+        }
+    }
+    return check_prompts(prompts, count, problem);
 }
 
 /* ---- what several families write */

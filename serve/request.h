@@ -35,13 +35,22 @@ extern const field_rule request_fields[];
  */
 bool encode_prompt(const serve_server *server, const char *text, size_t length, bool begins,
                    generation_prompt *prompt, api_problem *problem);
-/* ... and of an array of ids and, for llama.cpp, texts. */
-bool encode_array(const serve_server *server, const json_t *array, generation_prompt *prompt,
-                  api_problem *problem);
+/* The ids of every prompt of a field `prompt` or `input`: a string, {"prompt_string": a string}, an
+ * array of ids among which texts may stand (llama.cpp), or an array of such, of strings alone too.
+ * At most `most`; what was made so far is the caller's in any case. */
+bool encode_prompts(const serve_server *server, const json_t *given, size_t most,
+                    generation_prompt **prompts, size_t *count, api_problem *problem);
+/* The i-th of them as it was given. */
+const json_t *prompt_at(const json_t *given, size_t i);
+bool prompt_append(generation_prompt *prompt, const int32_t *ids, size_t count,
+                   api_problem *problem);
 /* Takes the prompts ([count], malloc'd, with their ids) whatever happens; an order that was not
  * made is to be freed too. */
 bool request_order(const serve_server *server, api_request *request, generation_prompt *prompts,
                    size_t count, generation_order *order, api_problem *problem);
+/* The order of the prompts' embeddings; takes them likewise. */
+bool request_embedding(const serve_server *server, generation_prompt *prompts, size_t count,
+                       generation_order *order, api_problem *problem);
 /* Constrains the text by a schema; `name` is the field's. */
 bool request_schema(api_request *request, const json_t *schema, const char *name,
                     api_problem *problem);

@@ -5,6 +5,12 @@
 
 #include "mixt.h"
 
+/* How a text's embedding is made of its tokens' states. */
+typedef enum serve_pooling {
+    SERVE_POOLING_MEAN, /* of all tokens */
+    SERVE_POOLING_LAST, /* the last token's */
+} serve_pooling;
+
 typedef struct serve_options {
     const char *host;
     int port; /* 0: the system's choice */
@@ -27,6 +33,7 @@ typedef struct serve_options {
     int choices;                /* of one request: prompts times n */
     int64_t buffer_bytes;       /* that a stream's reader may be behind */
     int timeout;                /* seconds without a byte */
+    serve_pooling pooling;      /* of embeddings */
     bool slots, props, metrics; /* whether these endpoints are there */
     bool quiet;                 /* no line for each request */
     mixt_engine_options engine;

@@ -20,8 +20,8 @@ enum {
     RETRY_SECONDS = 1,
 };
 
-static const api_route *const families[] = {openai_routes, llama_routes, ollama_routes,
-                                            routing_routes, NULL};
+static const api_route *const families[] = {openai_routes,    llama_routes,   ollama_routes,
+                                            embedding_routes, routing_routes, NULL};
 
 /* ---- replies */
 
@@ -523,6 +523,7 @@ mixt_status serve_ready(serve_server *server, mixt_context *context, const mixt_
         .model = model,
         .tokenizer = tokenizer,
         .engine = server->options->engine,
+        .pooling = server->options->pooling,
         .queue_max = server->options->queue,
         .buffer_max = (size_t)server->options->buffer_bytes,
         .metrics = &server->metrics,

@@ -96,6 +96,7 @@ typedef struct api_route {
 /* Of every path that serve_page_find knows. */
 extern const api_route page_route;
 /* Each family's, ending with a row without method. */
-extern const api_route openai_routes[], llama_routes[], ollama_routes[], routing_routes[];
+extern const api_route openai_routes[], llama_routes[], ollama_routes[], embedding_routes[],
+    routing_routes[];
 
 #endif
