@@ -413,6 +413,11 @@ check-intervals: deps-test ## the table of docs/atlas.md: how often the atlas' 9
 	@+$(MAKE) --no-print-directory $(BUILD)/tests/test_intervals
 	@$(BUILD)/tests/test_intervals table
 
+CHAT_TEMPLATES ?=
+check-clients: deps ## clients nobody changed and lm-evaluation-harness against mixt serve (PYTHON: with their packages; CHAT_TEMPLATES: a folder of chat templates)
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/mixt
+	@tests/clients/run.sh $(BUILD) "$(PYTHON)" "$(CHAT_TEMPLATES)"
+
 bits: deps ## REV=revision: does the working tree compute the same bits as that one?
 	@CC="$(CC)" tests/bits/compare.sh "$(REV)"
 
