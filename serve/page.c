@@ -14,6 +14,19 @@ const serve_page_file *serve_page_find(const char *path)
     return NULL;
 }
 
+/* Whether If-None-Match names a file: "*", or its tag in a list, weak or not (RFC 9110, 13.1.2). */
+static bool is_kept(const char *tags, const char *etag)
+{
+    size_t length = strlen(etag);
+    for (const char *at = tags; (at = strstr(at, etag)) != NULL; at += length) {
+        const char *end = at + length + strspn(at + length, " \t");
+        if (*end == 0 || *end == ',') {
+            return true;
+        }
+    }
+    return strcmp(tags, "*") == 0;
+}
+
 /* A browser that has the file already is told so. */
 static http_progress answer_page(api_call *call, http_reply *reply)
 {
@@ -22,7 +35,7 @@ static http_progress answer_page(api_call *call, http_reply *reply)
     reply->content_type = file->type;
     reply->etag = file->etag;
     reply->policy = SERVE_PAGE_POLICY;
-    if (kept != NULL && strcmp(kept, file->etag) == 0) {
+    if (kept != NULL && is_kept(kept, file->etag)) {
         reply->status = 304;
     } else {
         reply->fixed = file->bytes;

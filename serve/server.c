@@ -220,6 +220,14 @@ static bool begin(void *user, http_request *request, size_t *body_limit, http_re
     for (const char *const *method = methods; *method != NULL; method++) {
         known |= strcmp(*method, request->method) == 0;
     }
+    if (strcmp(request->method, "OPTIONS") == 0 && (allow[0] != 0 || request->path[0] == '*')) {
+        reply->status = 204;
+        reply->allow = request->path[0] == '*'      ? "GET, HEAD, POST, OPTIONS"
+                       : strcmp(allow, "GET") == 0  ? "GET, HEAD, OPTIONS"
+                       : strcmp(allow, "POST") == 0 ? "POST, OPTIONS"
+                                                    : "GET, HEAD, POST, OPTIONS";
+        return false;
+    }
     if (!known) {
         api_fail(&problem, 501, "method_not_known", NULL, "the method is not known");
     } else if (route == NULL && allow[0] != 0) {

@@ -68,7 +68,7 @@ static const struct {
      405},
     {"CONNECT", "CONNECT localhost:80 HTTP/1.1\r\n" HOST "\r\n", 400, 405},
     {"TRACE", "TRACE /health HTTP/1.1\r\n" HOST "\r\n", 405, 405},
-    {"OPTIONS *", "OPTIONS * HTTP/1.1\r\n" HOST "\r\n", 400, 400},
+    {"OPTIONS *", "OPTIONS * HTTP/1.1\r\n" HOST "\r\n", 204, 204},
     {"fragment", "GET /health#a HTTP/1.1\r\n" HOST "\r\n", 400, 400},
     {"target without /", "GET health HTTP/1.1\r\n" HOST "\r\n", 400, 400},
     {"escaped path", "GET /%68ealth HTTP/1.1\r\n" HOST "\r\n", 404, 404},
