@@ -1,6 +1,7 @@
 /* mixt serve: a model for many clients over HTTP. */
 #include "../serve/serve.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -412,6 +413,7 @@ static mixt_status serve(const serve_settings *settings, cli_resources *resource
 {
     char problem[300];
     raise_file_limit(settings->connections);
+    signal(SIGPIPE, SIG_IGN); /* who reads the log may go */
     serve_server *server = serve_start(options, problem);
     if (server == NULL) {
         return set_error(error, MIXT_ERROR_IO, "%s", problem);

@@ -42,7 +42,7 @@ struct http_connection {
     char *target; /* path and query are in it */
     text_buffer body;
     size_t body_limit, body_dropped;
-    http_reply refusal; /* for the end of the body */
+    http_reply refusal; /* to be sent, where there is no body */
     bool refused, begun, handed;
     bool cors; /* the origin that asks is the one that may */
     http_outcome outcome;
@@ -627,8 +627,14 @@ static enum MHD_Result begin(http_connection *connection, const char *method, co
         return send_whole(connection, &reply, false);
     }
     if (!handler->begin(handler->user, request, &connection->body_limit, &reply)) {
-        return send_whole(connection, &reply,
-                          facts.lengths > 0 || facts.encodings > 0 || reply.status == 501);
+        bool has_body = facts.lengths > 0 || facts.encodings > 0;
+        if (has_body || reply.status == 501) {
+            return send_whole(connection, &reply, true);
+        }
+        /* libmicrohttpd closes behind replies that come at this point: a moment later. */
+        connection->refusal = reply;
+        connection->refused = true;
+        return MHD_YES;
     }
     if (facts.lengths > 0 && strtoull(facts.length, NULL, 10) > connection->body_limit) {
         return refuse(connection, &(refusal){413, "body_too_large", "the body has too many bytes"});
@@ -658,6 +664,10 @@ static enum MHD_Result hand_on(http_connection *connection)
     const http_handler *handler = &connection->server->handler;
     if (!connection->handed && broken(connection) != NULL) {
         return refuse(connection, &(refusal){400, "bad_request", broken(connection)});
+    }
+    if (connection->refused) {
+        connection->refused = false;
+        return send_whole(connection, &connection->refusal, false);
     }
     if (connection->body_dropped > 0) {
         return refuse(connection, &(refusal){413, "body_too_large", "the body has too many bytes"});
@@ -726,6 +736,7 @@ static void on_completed(void *user, struct MHD_Connection *handle, void **kept,
         count_request(server, -1);
     }
     text_free(&connection->body);
+    text_free(&connection->refusal.body);
     free(connection->target);
     free(connection);
 }

@@ -52,6 +52,12 @@ json_t *serve_json_parse(const char *bytes, size_t length, char problem[300])
                  line, column, SERVE_JSON_DEPTH_MAX);
         return NULL;
     }
+    const char *nul = memchr(bytes, 0, length); /* jansson passes over it as over a space */
+    if (nul != NULL) {
+        place_of(bytes, nul, &line, &column);
+        snprintf(problem, 300, "invalid JSON at line %d, column %d: a NUL byte", line, column);
+        return NULL;
+    }
     json_t *root = json_loadb(bytes, length, JSON_REJECT_DUPLICATES, &error);
     if (root == NULL) {
         snprintf(problem, 300, "invalid JSON at line %d, column %d: %.200s", error.line,
@@ -68,7 +74,7 @@ json_t *serve_json_parse(const char *bytes, size_t length, char problem[300])
 
 json_t *serve_json_any(const char *bytes, size_t length)
 {
-    return too_deep(bytes, length) != NULL
+    return too_deep(bytes, length) != NULL || memchr(bytes, 0, length) != NULL
                ? NULL
                : json_loadb(bytes, length, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
 }

@@ -281,6 +281,7 @@ static void test_pipelining(void **state)
 {
     int client = client_connect();
     (void)state;
+    client_put(client, "GET /nothing HTTP/1.1\r\n" HOST "\r\n"); /* what is behind it is read */
     for (int i = 0; i < 3; i++) {
         client_put(client, POST "Content-Length: 16\r\n\r\n" BODY GET HOST "\r\n");
     }
@@ -288,10 +289,10 @@ static void test_pipelining(void **state)
     const char *text = client_read_all(client);
     int replies = 0;
     for (const char *at = text; (at = strstr(at, "HTTP/1.1 ")) != NULL; at++) {
-        assert_int_equal(reply_status(at), replies < 6 ? 200 : 404);
+        assert_int_equal(reply_status(at), replies % 7 > 0 ? 200 : 404);
         replies++;
     }
-    assert_int_equal(replies, 7);
+    assert_int_equal(replies, 8);
     close(client);
 }
 
