@@ -139,6 +139,7 @@ static void write_timings(const generation_counts *counts, const generation_time
     double drawn = milliseconds(times->first, times->ended > 0 ? times->ended : generation_now());
     double prompt_n = (double)(counts->prompt_tokens - counts->cached_tokens);
     double drawn_n = (double)counts->drawn_tokens;
+    double steps = drawn_n > 1 ? drawn_n - 1 : 0; /* the first is drawn from the prompt's logits */
     text_key(out, "timings");
     text_put(out, "{");
     text_member_number(out, "cache_n", (double)counts->cached_tokens);
@@ -148,8 +149,8 @@ static void write_timings(const generation_counts *counts, const generation_time
     text_member_number(out, "prompt_per_second", prompt > 0 ? 1000 * prompt_n / prompt : 0);
     text_member_number(out, "predicted_n", drawn_n);
     text_member_number(out, "predicted_ms", drawn);
-    text_member_number(out, "predicted_per_token_ms", drawn_n > 0 ? drawn / drawn_n : 0);
-    text_member_number(out, "predicted_per_second", drawn > 0 ? 1000 * drawn_n / drawn : 0);
+    text_member_number(out, "predicted_per_token_ms", steps > 0 ? drawn / steps : 0);
+    text_member_number(out, "predicted_per_second", drawn > 0 ? 1000 * steps / drawn : 0);
     text_put(out, "}");
 }
 

@@ -17,6 +17,9 @@ const field_rule openai_fields[] = {
     {"stream_options", FIELD_VALUE, AT(stream_options), 0, 0, NULL},
     {"response_format", FIELD_VALUE, AT(response_format), 0, 0, NULL},
     {"max_tokens", FIELD_LONG, AT(common.max_tokens), -1, INT_MAX, NULL},
+    {"n_predict", FIELD_LONG, AT(common.max_tokens), -1, INT_MAX, NULL}, /* llama.cpp's name */
+    {"timings_per_token", FIELD_REFUSED, 0, 0, 0, "/completion has them"},
+    {"return_progress", FIELD_REFUSED, 0, 0, 0, NULL},
     {"user", FIELD_IGNORED, 0, 0, 0, NULL},
     {"metadata", FIELD_IGNORED, 0, 0, 0, NULL},
     {"store", FIELD_IGNORED, 0, 0, 0, NULL},

@@ -382,7 +382,8 @@ static void test_tool_forms(void **state)
 static void test_llama_replies(void **state)
 {
     char body[300], text[2000];
-    json_t *root = ask_json("/completion", "{\"prompt\":\"The quick\",\"n_predict\":20}", 200);
+    json_t *root = ask_json("/completion",
+                            "{\"prompt\":\"The quick\",\"ignore_eos\":true,\"n_predict\":20}", 200);
     (void)state;
     /* The seed that was drawn gives the same text again. */
     long long seed = integer_at(root, "generation_settings.seed");
@@ -391,13 +392,22 @@ static void test_llama_replies(void **state)
     assert_true(number_at(root, "timings.prompt_ms") > 0);
     assert_true(number_at(root, "timings.predicted_per_second") > 0);
     assert_true(number_at(root, "timings.prompt_ms") < 60000);
+    double rate = 1000 * (number_at(root, "timings.predicted_n") - 1) /
+                  number_at(root, "timings.predicted_ms");
+    assert_true(fabs(number_at(root, "timings.predicted_per_second") / rate - 1) < 1e-6);
     json_decref(root);
-    snprintf(body, sizeof body, "{\"prompt\":\"The quick\",\"n_predict\":20,\"seed\":%lld}", seed);
+    snprintf(body, sizeof body,
+             "{\"prompt\":\"The quick\",\"ignore_eos\":true,\"n_predict\":20,\"seed\":%lld}", seed);
     root = ask_json("/completion", body, 200);
     assert_string_equal(text_at(root, "content"), text);
     json_decref(root);
+    /* llama.cpp's name of max_tokens is one of OpenAI's endpoints too. */
+    root = ask_json("/v1/completions", "{\"prompt\":\"The\",\"n_predict\":3}", 200);
+    assert_true(integer_at(root, "usage.completion_tokens") <= 3);
+    json_decref(root);
     /* A prompt of texts and ids, and the form that llama.cpp has for one beside images. */
-    root = ask_json("/completion", "{\"prompt\":[\"The\",5,\" quick\"],\"n_predict\":1}", 200);
+    root = ask_json("/completion",
+                    "{\"prompt\":[\"The\",5,\" quick\"],\"ignore_eos\":true,\"n_predict\":1}", 200);
     assert_true(integer_at(root, "tokens_predicted") == 1);
     json_decref(root);
     root = ask_json("/completion",
