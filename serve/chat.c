@@ -296,12 +296,18 @@ size_t tool_calls_begin(tool_form form, const char *text, size_t length)
     return at;
 }
 
+void tool_calls_cut(tool_calls *calls, size_t count)
+{
+    while (calls->count > count) {
+        calls->count--;
+        free(calls->calls[calls->count].name);
+        free(calls->calls[calls->count].arguments);
+    }
+}
+
 void tool_calls_free(tool_calls *calls)
 {
-    for (size_t i = 0; i < calls->count; i++) {
-        free(calls->calls[i].name);
-        free(calls->calls[i].arguments);
-    }
+    tool_calls_cut(calls, 0);
     free(calls->calls);
     *calls = (tool_calls){0};
 }

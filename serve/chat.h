@@ -42,6 +42,8 @@ typedef struct tool_calls {
 /* The calls in a whole reply: none where it has none, or they do not follow the form. */
 tool_calls tool_calls_read(tool_form form, const char *text, size_t length);
 void tool_calls_free(tool_calls *calls);
+/* Forgets all but the first `count`. */
+void tool_calls_cut(tool_calls *calls, size_t count);
 /* How much of the beginning of a reply is certainly no call. */
 size_t tool_calls_begin(tool_form form, const char *text, size_t length);
 /* Checks OpenAI's `tools`, and with `choice` "required" or a function's name makes a grammar of

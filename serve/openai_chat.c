@@ -125,6 +125,16 @@ static void call_id(const chat_request *request, int choice, char id[80])
     text_free(&text);
 }
 
+/* The calls in a reply; the first alone where the client takes no more at once. */
+static tool_calls read_calls(const chat_request *request, const text_buffer *text)
+{
+    tool_calls calls = tool_calls_read(request->form, text->bytes, text->length);
+    if (!request->parallel) {
+        tool_calls_cut(&calls, 1);
+    }
+    return calls;
+}
+
 /* ---- whole replies */
 
 static void write_message(const chat_request *request, int choice, const text_buffer *text,
@@ -166,7 +176,7 @@ static void write_choice(const api_call *call, const generation_piece *pieces, i
         text_free(&text);
         return;
     }
-    tool_calls calls = tool_calls_read(request->form, text.bytes, text.length);
+    tool_calls calls = read_calls(request, &text);
     text_comma(out);
     text_put(out, "{");
     text_member_integer(out, "index", choice);
@@ -270,7 +280,7 @@ static void chat_piece(api_call *call, const generation_piece *piece, text_buffe
         }
         return;
     }
-    tool_calls calls = tool_calls_read(request->form, choice->text.bytes, choice->text.length);
+    tool_calls calls = read_calls(request, &choice->text);
     text_buffer delta = {0};
     if (calls.content > choice->shown) {
         write_content(call, piece, choice, calls.content, out);
@@ -322,10 +332,6 @@ static bool read_chat(api_call *call, chat_request *request, chat_input *input)
         !tool_choice_read(call->server, request->tools, request->tool_choice,
                           &request->openai.common, &used, problem)) {
         return false;
-    }
-    if (used && !request->parallel) {
-        return api_fail(problem, 400, "unsupported_parameter", "parallel_tool_calls",
-                        "parallel_tool_calls: how many calls a reply has is the model's choice");
     }
     if (request->top_logprobs >= 0 && !request->logprobs) {
         return api_fail(problem, 400, "invalid_value", "top_logprobs",

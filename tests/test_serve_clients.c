@@ -25,7 +25,7 @@ static int set_up(void **state)
     int status = shell_make(state);
     if (status == 0) {
         shell_train();
-        server = serve_begin("--template qwen3 -a tiny -c 1024");
+        server = serve_begin("--template qwen3 -a tiny -c 2048");
     }
     return status;
 }
@@ -237,7 +237,7 @@ static void test_embeddings_refused(void **state)
         assert_has(ask_body, cases[i].part);
     }
     size_t used = (size_t)snprintf(body, sizeof body, "{\"input\":[[5");
-    for (int i = 1; i < 1024; i++) {
+    for (int i = 1; i < 2048; i++) {
         used += (size_t)snprintf(body + used, sizeof body - used, ",5");
     }
     snprintf(body + used, sizeof body - used, "]]}"); /* the whole context */
@@ -297,6 +297,27 @@ static void test_builtin_tools(void **state)
     json_decref(root);
 }
 
+/* A client that takes one call at once gets the first alone. */
+static void test_calls_at_once(void **state)
+{
+    (void)state;
+    for (int parallel = 0; parallel < 2; parallel++) {
+        char body[1000];
+        snprintf(body, sizeof body,
+                 "{" SAY TOOLS "\"parallel_tool_calls\":%s,\"max_tokens\":300,\"grammar\":"
+                 "\"root ::= \\\"<tool_call>{\\\\\\\"name\\\\\\\":\\\\\\\"look\\\\\\\","
+                 "\\\\\\\"arguments\\\\\\\":{}}</tool_call>\\\" "
+                 "\\\"<tool_call>{\\\\\\\"name\\\\\\\":\\\\\\\"see\\\\\\\","
+                 "\\\\\\\"arguments\\\\\\\":{}}</tool_call>\\\"\"}",
+                 parallel ? "true" : "false");
+        json_t *root = ask_json("/v1/chat/completions", body, 200);
+        assert_int_equal(json_array_size(json_at(root, "choices.0.message.tool_calls")),
+                         parallel ? 2 : 1);
+        assert_string_equal(text_at(root, "choices.0.message.tool_calls.0.function.name"), "look");
+        json_decref(root);
+    }
+}
+
 /* Templates that add the arguments of a call to a text get them as one. */
 static void test_arguments_as_text(void **state)
 {
@@ -338,7 +359,7 @@ static void test_tool_forms(void **state)
         snprintf(text, sizeof text, "{%% if tools %%}{{ tools | tojson }} %s{%% endif %%}%s",
                  cases[i].form, "{% for m in messages %}{{ m.content }}{% endfor %}");
         shell_write("form.jinja", text);
-        pid_t other = serve_begin("--template form.jinja -c 1024");
+        pid_t other = serve_begin("--template form.jinja -c 2048");
         int status = cases[i].known ? 200 : 400;
         const char *body =
             "{" SAY TOOLS NO_SPACE "\"tool_choice\":{\"type\":\"function\",\"function\":"
@@ -532,15 +553,11 @@ static void test_manual(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embeddings),
-        cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_pooling),
-        cmocka_unit_test(test_embeddings_refused),
-        cmocka_unit_test(test_builtin_tools),
-        cmocka_unit_test(test_tool_forms),
-        cmocka_unit_test(test_arguments_as_text),
-        cmocka_unit_test(test_llama_replies),
-        cmocka_unit_test(test_manual),
+        cmocka_unit_test(test_embeddings),    cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_pooling),       cmocka_unit_test(test_embeddings_refused),
+        cmocka_unit_test(test_builtin_tools), cmocka_unit_test(test_tool_forms),
+        cmocka_unit_test(test_calls_at_once), cmocka_unit_test(test_arguments_as_text),
+        cmocka_unit_test(test_llama_replies), cmocka_unit_test(test_manual),
     };
     if (getcwd(root_folder, sizeof root_folder) == NULL) {
         return 1;
