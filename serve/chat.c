@@ -15,7 +15,8 @@ static bool bad_message(size_t index, const char *what, api_problem *problem)
     return api_fail(problem, 400, "invalid_message", param, "messages[%zu]: %s", index, what);
 }
 
-/* Content of parts [{"type": "text", "text": ...}] as one text. */
+/* Content of parts [{"type": "text", "text": ...}] as one text of lines, as llama.cpp and vLLM
+ * join them. */
 static json_t *join_parts(const json_t *parts, size_t index, api_problem *problem)
 {
     text_buffer text = {0};
@@ -29,6 +30,7 @@ static json_t *join_parts(const json_t *parts, size_t index, api_problem *proble
             bad_message(index, "content: only parts of type text are supported", problem);
             return NULL;
         }
+        text_put(&text, i > 0 ? "\n" : "");
         text_add(&text, json_string_value(said), json_string_length(said));
     }
     json_t *joined =

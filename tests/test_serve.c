@@ -423,7 +423,7 @@ static void test_chat(void **state)
                             "\"text\",\"text\":\"b\"}]}]}",
                             200);
     (void)state;
-    assert_string_equal(text_at(root, "prompt"), "system: S\nuser: ab\nassistant: ");
+    assert_string_equal(text_at(root, "prompt"), "system: S\nuser: a\nb\nassistant: ");
     json_decref(root);
     root = ask_json("/v1/chat/completions",
                     "{\"model\":\"tiny\"," SAY GREEDY "\"max_tokens\":12,\"logprobs\":true,"
