@@ -367,7 +367,7 @@ check-portable: deps-test ## the tests of files, maps, threads and checkpoints w
 CC_AARCH64   ?= aarch64-linux-gnu-gcc
 QEMU_AARCH64 ?= qemu-aarch64
 LEFT_OUT := adamw_curve balance chat checkpoints cli cli_train convert corpus data_file hostile intervals methods \
-            model_families open options page read_types resume rope router routers safetensors serve_page streams study trace train \
+            model_families open options page read_types resume rope router routers safetensors serve_page serve_siege streams study trace train \
             train_parts use waits
 build-aarch64: deps-aarch64
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CC_AARCH64)" BUILD=build/aarch64 tests
@@ -394,6 +394,12 @@ check-kill: deps-test ## KILLS (1000) random kill -9 during training, STUDY_KILL
 	@+$(MAKE) --no-print-directory $(PARALLEL) tests
 	@tests/fault/kill_train.sh $(KILLS) 1 $(BUILD)
 	@$(BUILD)/tests/test_study --kills $(STUDY_KILLS) 1
+
+SECONDS ?= 600
+CLIENTS ?= 10000
+check-siege: deps-test ## mixt serve under siege: CLIENTS (10000) killed and idle, a soak of SECONDS (600) or 10^6 requests, ends at every state
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/mixt
+	@$(PYTHON) tests/siege/siege.py $(BUILD)/mixt --seconds $(SECONDS) --count $(CLIENTS) --soak 1000000
 
 check-studies: deps ## the quick form of every spec in examples/studies, twice
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/mixt
@@ -459,8 +465,8 @@ build/fuzz/fuzz/cli_main.o: cli/main.c
 	@mkdir -p $(@D)
 	$(call say,cc,$@)$(CLANG) $(BASE) $(WARN) -O1 -g -Dmain=fuzz_cli_main -Wno-missing-prototypes -fsanitize=address,undefined -MMD -MP -c $< -o $@
 
-build/fuzz/fuzz/settings: $(FUZZ_CLI)
-build/fuzz/fuzz/settings: LIBS := $(PROGRAM_LIBS) $(LIBS)
+build/fuzz/fuzz/settings build/fuzz/fuzz/serve_request: $(FUZZ_CLI)
+build/fuzz/fuzz/settings build/fuzz/fuzz/serve_request: LIBS := $(PROGRAM_LIBS) $(LIBS)
 
 build/fuzz/fuzz/%: fuzz/%.c $(FUZZ_SHARED) build/fuzz/libmixt.a
 	@mkdir -p $(@D)
