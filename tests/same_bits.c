@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/random.h"
+#include "infer/session.h"
 #include "model/model.h"
 #include "model_checks.h"
 
@@ -103,7 +104,8 @@ static void expect(same_bits *bits, mixt_context *context, const mixt_model *mod
     r->logits = calloc(SAME_TEXT * row, sizeof *r->logits);
     r->ids = calloc(SAME_TEXT * choices + 1, sizeof *r->ids);
     r->weights = calloc(SAME_TEXT * choices + 1, sizeof *r->weights);
-    assert_true(r->logits != NULL && r->ids != NULL && r->weights != NULL);
+    r->margins = calloc(SAME_TEXT * (size_t)bits->moe_layers + 1, sizeof *r->margins);
+    assert_true(r->logits != NULL && r->ids != NULL && r->weights != NULL && r->margins != NULL);
     mixt_session_options options = {.cache_type = bits->cache_type};
     require(mixt_session_create_with(context, model, &options, &session, &error), bits->name,
             &error);
@@ -122,6 +124,8 @@ static void expect(same_bits *bits, mixt_context *context, const mixt_model *mod
         memcpy(r->logits + (size_t)i * row, mixt_session_logits(session), row * sizeof(float));
         memcpy(r->ids + (size_t)i * choices, ids, choices * sizeof *ids);
         memcpy(r->weights + (size_t)i * choices, weights, choices * sizeof *weights);
+        assert_true(mixt_sequence_last_routes(session->sequence, NULL, NULL,
+                                              r->margins + i * bits->moe_layers));
     }
     mixt_session_free(session);
 }
@@ -162,6 +166,7 @@ void same_bits_free(same_bits *bits)
         free(bits->requests[i].logits);
         free(bits->requests[i].ids);
         free(bits->requests[i].weights);
+        free(bits->requests[i].margins);
     }
     mixt_model_free(bits->model);
 }
@@ -273,6 +278,36 @@ static void same_routes(const same_bits *bits, const running *r, const mixt_sequ
     }
 }
 
+static void same_margins(const same_bits *bits, const same_request *request, const float *margins,
+                         size_t position)
+{
+    size_t layers = (size_t)bits->moe_layers;
+    if (memcmp(margins, request->margins + position * layers, layers * sizeof *margins) != 0) {
+        fail_msg("%s: text %d, routing %d, token %zu: other margins", bits->name, request->text,
+                 request->routing, position);
+    }
+}
+
+/* Who did not ask for routes sees those of the last token. */
+static void same_last(const same_bits *bits, const running *r, const mixt_sequence_rows *rows)
+{
+    size_t position = rows->position + rows->count - 1, layers = (size_t)rows->moe_layers;
+    size_t choices = layers * (size_t)rows->chosen;
+    int32_t *ids = calloc(choices + 1, sizeof *ids);
+    float *numbers = calloc(choices + layers + 1, sizeof *numbers), *margins = numbers + choices;
+    assert_true(ids != NULL && numbers != NULL);
+    assert_true(mixt_sequence_last_routes(r->sequence, ids, numbers, margins));
+    if (r->request->known[position]) {
+        mixt_sequence_rows one = *rows;
+        one.route_ids = ids;
+        one.route_weights = numbers;
+        same_routes(bits, r, &one, 0, position);
+        same_margins(bits, r->request, margins, position);
+    }
+    free(ids);
+    free(numbers);
+}
+
 static void same_rows(const same_bits *bits, running *r)
 {
     mixt_sequence_rows rows;
@@ -309,8 +344,11 @@ static void same_rows(const same_bits *bits, running *r)
     for (size_t i = 0; i < rows.count && rows.route_ids != NULL; i++) {
         if (request->known[rows.position + i]) {
             same_routes(bits, r, &rows, i, rows.position + i);
+            same_margins(bits, request, rows.route_margins + i * (size_t)rows.moe_layers,
+                         rows.position + i);
         }
     }
+    same_last(bits, r, &rows);
 }
 
 static void act(schedule *s)

@@ -9,7 +9,8 @@
 #define SAME_TEXTS 5
 #define SAME_ROUTINGS 5
 
-/* What is known of a text with a routing: logits and experts behind each token, where `known`. */
+/* What is known of a text with a routing: logits, experts and margins of each token, where `known`.
+ */
 typedef struct same_request {
     int text, routing;
     int chosen; /* columns of ids and weights */
@@ -17,6 +18,7 @@ typedef struct same_request {
     float *logits; /* [SAME_TEXT, vocab_size] */
     int32_t *ids;  /* [SAME_TEXT, moe_layers, chosen] */
     float *weights;
+    float *margins; /* [SAME_TEXT, moe_layers] */
 } same_request;
 
 /* A kind of model, its texts, what each gives. */

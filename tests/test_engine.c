@@ -10,6 +10,7 @@
 
 #include "family_cases.h"
 #include "guard.h"
+#include "infer/engine.h"
 #include "model_checks.h"
 #include "same_bits.h"
 
@@ -478,6 +479,55 @@ static void states_times_the_head_are_logits(void **state)
     close_engine(engine, s, 3);
 }
 
+static int falling(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* Of k best logits: the k-th above the next one, in each layer. A sequence without `routes` has
+ * none, and is told of its last token. */
+static void margins_are_of_the_logits(void **state)
+{
+    (void)state;
+    mixt_engine *engine = open_engine(2, 0, 16);
+    mixt_sequence_options options = {.routes = true};
+    mixt_sequence *s[2];
+    mixt_error error = MIXT_ERROR_INIT;
+    int k = model->options.experts_per_token, experts = model->options.experts, compared = 0;
+    require(mixt_sequence_create(engine, &options, &s[0], &error), &error);
+    feed(s[0], 1, 40);
+    s[1] = open_sequence(engine, 2, 5);
+    while (mixt_engine_waiting(engine) > 0) {
+        mixt_sequence_rows rows, other;
+        float last[8];
+        step(engine);
+        mixt_sequence_computed(s[0], &rows);
+        mixt_sequence_computed(s[1], &other);
+        assert_true(rows.moe_layers == 2 && other.route_margins == NULL);
+        assert_true(mixt_sequence_last_routes(s[1], NULL, NULL, last) == (other.count > 0));
+        for (size_t i = 0; i < rows.count; i++) {
+            for (int layer = 0; layer < rows.moe_layers; layer++) {
+                const mixt_runner *ran = engine->ran;
+                mixt_route route;
+                float logits[16];
+                mixt_instance_route(ran->instance, &ran->graph->routes[layer], &route);
+                int64_t row = s[0]->last_row + 1 - (int64_t)(rows.count - i);
+                memcpy(logits, route.scores + row * experts, (size_t)experts * sizeof *logits);
+                qsort(logits, (size_t)experts, sizeof *logits, falling);
+                assert_true(rows.route_margins[i * 2 + (size_t)layer] == logits[k - 1] - logits[k]);
+                compared++;
+            }
+        }
+    }
+    assert_int_equal(compared, 2 * 40);
+    float last[8];
+    assert_true(mixt_sequence_last_routes(s[0], NULL, NULL, last));
+    assert_int_equal(mixt_sequence_truncate(s[0], 20), MIXT_OK);
+    assert_false(mixt_sequence_last_routes(s[0], NULL, NULL, last)); /* it is gone */
+    close_engine(engine, s, 2);
+}
+
 static void refuse_engine(mixt_engine_options options, const char *message)
 {
     mixt_engine *engine;
@@ -562,6 +612,7 @@ int main(void)
         cmocka_unit_test(a_shared_page_is_copied),
         cmocka_unit_test(an_error_is_its_own),
         cmocka_unit_test(states_times_the_head_are_logits),
+        cmocka_unit_test(margins_are_of_the_logits),
         cmocka_unit_test(bad_options_are_refused),
         cmocka_unit_test(bad_calls_are_refused),
     };

@@ -343,6 +343,133 @@ static void test_hash_refusals(void **state)
     }
 }
 
+/* What a row compares, in double; false: experts that take no part. */
+static void margin_values(const mixt_router_spec *spec, const float *logits, const float *bias,
+                          double *values)
+{
+    bool scores = (bias != NULL || spec->options.groups > 0) &&
+                  spec->options.score != MIXT_SCORE_TOP_K_SOFTMAX;
+    double sum = 0;
+    for (int e = 0; e < spec->experts; e++) {
+        sum += exp((double)logits[e]);
+    }
+    for (int e = 0; e < spec->experts; e++) {
+        double score = spec->options.score == MIXT_SCORE_SIGMOID ? 1 / (1 + exp(-(double)logits[e]))
+                                                                 : exp((double)logits[e]) / sum;
+        values[e] = (scores ? score : (double)logits[e]) + (bias != NULL ? (double)bias[e] : 0);
+    }
+}
+
+static double group_score(const mixt_router_spec *spec, const double *values, int group)
+{
+    int size = spec->experts / spec->options.groups;
+    double best = -INFINITY, second = -INFINITY;
+    for (int e = group * size; e < (group + 1) * size; e++) {
+        if (spec->mask == NULL || spec->mask[e] == 0) {
+            second = values[e] > best ? best : values[e] > second ? values[e] : second;
+            best = values[e] > best ? values[e] : best;
+        }
+    }
+    return best + (spec->options.group_score == MIXT_GROUP_TOP_TWO ? second : 0);
+}
+
+static bool takes_part(const mixt_router_spec *spec, const double *values, int expert)
+{
+    int groups = spec->options.groups, above = 0;
+    int own = groups > 0 ? expert / (spec->experts / groups) : 0;
+    for (int group = 0; group < groups; group++) {
+        above += group_score(spec, values, group) > group_score(spec, values, own);
+    }
+    bool forced = false;
+    for (int j = 0; j < spec->chosen && spec->forced != NULL; j++) {
+        forced = forced || spec->forced[j] == expert;
+    }
+    return !forced && (spec->mask == NULL || spec->mask[expert] == 0) &&
+           (groups == 0 || above < spec->options.groups_used);
+}
+
+/* NaN where nothing is compared. */
+static double plain_margin(const mixt_router_spec *spec, const float *logits, const float *bias,
+                           const int32_t *ids)
+{
+    double values[16], last = INFINITY, best = -INFINITY;
+    margin_values(spec, logits, bias, values);
+    for (int e = 0; e < spec->experts; e++) {
+        bool chosen = false;
+        for (int j = 0; j < spec->chosen; j++) {
+            chosen = chosen || ids[j] == e;
+        }
+        if (!takes_part(spec, values, e)) {
+            continue;
+        }
+        last = chosen && values[e] < last ? values[e] : last;
+        best = !chosen && values[e] > best ? values[e] : best;
+    }
+    return isinf(last) || isinf(best) ? NAN : last - best;
+}
+
+static void test_margins(void **state)
+{
+    (void)state;
+    static const uint8_t mask[16] = {[3] = 1, [7] = 1, [12] = 1};
+    static const int32_t some[4] = {-1, 5, -1, 9}, every[4] = {4, 5, 6, 9};
+    static const struct {
+        mixt_router_spec spec;
+        bool bias;
+    } cases[] = {
+        {{16, 4, {.scale = 1}, NULL, NULL}, false},
+        {{16, 4, {.scale = 1, .score = MIXT_SCORE_SIGMOID}, mask, some}, false},
+        {{16, 4, {.scale = 1, .score = MIXT_SCORE_SIGMOID, .select_bias = true}, NULL, NULL}, true},
+        {{16, 4, {.scale = 1, .score = MIXT_SCORE_TOP_K_SOFTMAX, .select_bias = true}, mask, NULL},
+         true},
+        {{16, 4, {.scale = 1, .groups = 4, .groups_used = 2}, NULL, NULL}, false},
+        {{16,
+          4,
+          {.scale = 1,
+           .score = MIXT_SCORE_SIGMOID,
+           .groups = 4,
+           .groups_used = 2,
+           .group_score = MIXT_GROUP_TOP_TWO,
+           .select_bias = true},
+          mask,
+          some},
+         true},
+        {{16, 4, {.scale = 1, .select = 3}, NULL, some}, false},
+        {{16, 4, {.scale = 1}, NULL, every}, false},              /* nothing is compared */
+        {{16, 16, {.scale = 1}, NULL, NULL}, false},              /* none is left */
+        {{16, 16, {.scale = 1, .select = 2}, NULL, NULL}, false}, /* all */
+        {{16, 4, {.scale = 1, .select = 1}, NULL, NULL}, false},  /* hash */
+    };
+    enum { ROWS = 200, WITH_MARGIN = 7 };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const mixt_router_spec *spec = &cases[i].spec;
+        float bias[16];
+        int32_t tokens[ROWS];
+        route_batch made;
+        assert_int_equal(mixt_router_check(spec, NULL), MIXT_OK);
+        route_batch_create(&made, spec, false, ROWS, 1);
+        for (int e = 0; e < 16; e++) {
+            bias[e] = route_value(ROUTE_NORMAL) / 4;
+        }
+        for (int t = 0; t < ROWS; t++) {
+            tokens[t] = t;
+            route_fill_row(ROUTE_NORMAL, 16, route_logits(&made, t));
+        }
+        made.call.in[ROUTE_TOKENS] = tokens;
+        made.call.in[ROUTE_SELECT_BIAS] = cases[i].bias ? bias : NULL;
+        mixt_route_decide_f32(&made.call);
+        for (int t = 0; t < ROWS; t++) {
+            const float *logits = route_logits(&made, t), *used = cases[i].bias ? bias : NULL;
+            float margin =
+                mixt_router_margin_f32(route_compute->f32, spec, logits, used, route_ids(&made, t));
+            double want = plain_margin(spec, logits, used, route_ids(&made, t));
+            assert_true(i < WITH_MARGIN ? margin >= 0 && fabs((double)margin - want) < 1e-6
+                                        : isnan(margin));
+        }
+        route_batch_free(&made);
+    }
+}
+
 static void test_bias_update(void **state)
 {
     (void)state;
@@ -698,6 +825,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_not_finite_backward),
         cmocka_unit_test(test_hash),
         cmocka_unit_test(test_hash_refusals),
+        cmocka_unit_test(test_margins),
         cmocka_unit_test(test_bias_update),
         cmocka_unit_test(test_families),
         cmocka_unit_test(test_limits),

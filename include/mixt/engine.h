@@ -100,10 +100,25 @@ typedef struct mixt_sequence_rows {
     const int32_t *route_ids;   /* [count, moe_layers, chosen], id -1 behind fewer; NULL without
                                    `routes` */
     const float *route_weights; /* likewise; 0 where there is no expert */
-    uint64_t reserved[8];
+    const float *route_margins; /* [count, moe_layers], with route_ids: how far the last of the
+                                   experts that the layer chose by comparing stands above the best
+                                   one that it could have had in its place, in the numbers that it
+                                   compares. These are the router's logits; with a selection bias
+                                   its scores and the bias (logits and the bias where the softmax
+                                   comes after the choice), within groups of experts without a bias
+                                   scores. Experts that are masked or forced, or in groups that were
+                                   not used, do not take part. NaN where nothing was compared: by
+                                   hash, all, all of them forced, or none left */
+    uint64_t reserved[7];
 } mixt_sequence_rows;
 
 MIXT_API void mixt_sequence_computed(const mixt_sequence *sequence, mixt_sequence_rows *rows);
+/* Of the last token that the last step computed of a sequence, made with `routes` or not: ids and
+ * weights [moe_layers, chosen], margins [moe_layers], as mixt_sequence_rows has them; NULL: not
+ * wanted. False, and nothing is written, where it computed none. Only this call costs anything:
+ * for who looks at some steps, and not at all tokens. */
+MIXT_API bool mixt_sequence_last_routes(const mixt_sequence *sequence, int32_t *ids, float *weights,
+                                        float *margins);
 
 /* One forward over what waits: one row for each sequence that generates (one token waits), pieces
  * of longer ones, first come first served, in the rest of batch_tokens. A sequence begins once

@@ -54,6 +54,7 @@ void mixt_engine_free(mixt_engine *engine)
     free(engine->states);
     free(engine->route_ids);
     free(engine->route_weights);
+    free(engine->route_margins);
     free(engine);
 }
 
@@ -283,7 +284,7 @@ mixt_status mixt_engine_make_room(mixt_engine *engine, const mixt_sequence_optio
                                   mixt_error *error)
 {
     size_t logits = (size_t)engine->options.logits_rows * (size_t)engine->model->options.vocab_size;
-    size_t routes = (size_t)engine->options.batch_tokens * engine->moe_layers * engine->chosen + 1;
+    size_t rows = (size_t)engine->options.batch_tokens * engine->moe_layers + 1;
     size_t states =
         (size_t)engine->options.logits_rows * (size_t)engine->model->options.hidden_size;
     if (options->all_logits && engine->logits == NULL) {
@@ -292,15 +293,19 @@ mixt_status mixt_engine_make_room(mixt_engine *engine, const mixt_sequence_optio
     if (options->states && engine->states == NULL) {
         engine->states = malloc(states * sizeof *engine->states);
     }
-    if (options->routes && engine->route_weights == NULL) {
-        free(engine->route_ids);
-        engine->route_ids = malloc(routes * sizeof *engine->route_ids);
-        engine->route_weights =
-            engine->route_ids != NULL ? malloc(routes * sizeof *engine->route_weights) : NULL;
+    if (options->routes && engine->route_ids == NULL) {
+        engine->route_ids = malloc(rows * (engine->chosen + 1) * sizeof *engine->route_ids);
     }
+    if (options->routes && engine->route_weights == NULL) {
+        engine->route_weights = malloc(rows * (engine->chosen + 1) * sizeof *engine->route_weights);
+    }
+    if (options->routes && engine->route_margins == NULL) {
+        engine->route_margins = malloc(rows * sizeof *engine->route_margins);
+    }
+    bool routes =
+        engine->route_ids != NULL && engine->route_weights != NULL && engine->route_margins != NULL;
     return (options->all_logits && engine->logits == NULL) ||
-                   (options->states && engine->states == NULL) ||
-                   (options->routes && engine->route_weights == NULL)
+                   (options->states && engine->states == NULL) || (options->routes && !routes)
                ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for logits, states and experts",
                            engine->name)
                : MIXT_OK;

@@ -60,6 +60,8 @@ struct mixt_engine {
     float *states;        /* [logits_rows, d] of those with states; NULL: there are none */
     int32_t *route_ids;   /* [batch_tokens, moe_layers, chosen]; NULL: nobody asks */
     float *route_weights; /* the same */
+    float *route_margins; /* [batch_tokens, moe_layers] */
+    const mixt_runner *ran; /* in the last step */
     mixt_engine_statistics count;
 };
 
@@ -85,6 +87,7 @@ struct mixt_sequence {
     mixt_error error;        /* of this sequence alone */
     float *logits;           /* [V] */
     mixt_sequence_rows rows; /* of step `served` */
+    int64_t last_row;        /* of that step's batch, of the last of `rows` */
 };
 
 /* An engine whose error lines begin with `name`. */
@@ -95,6 +98,8 @@ mixt_status mixt_engine_build(mixt_context *context, const mixt_model *model,
 mixt_status mixt_engine_make_room(mixt_engine *engine, const mixt_sequence_options *options,
                                   mixt_error *error);
 
+/* Whether the last step was one that computed something of it. */
+bool mixt_sequence_is_fresh(const mixt_sequence *sequence);
 /* Whether something of it is to be computed. */
 bool mixt_sequence_has_work(const mixt_sequence *sequence);
 /* To the end of the line: it came now. */

@@ -284,10 +284,14 @@ mixt_status mixt_sequence_state(const mixt_sequence *s, mixt_error *error)
                                       : mixt_fail(error, s->error.status, "%s", s->error.message);
 }
 
+bool mixt_sequence_is_fresh(const mixt_sequence *s)
+{
+    return s->served == s->engine->step && s->served > 0;
+}
+
 void mixt_sequence_computed(const mixt_sequence *s, mixt_sequence_rows *rows)
 {
-    bool now = s->served == s->engine->step && s->served > 0;
-    *rows = now ? s->rows : (mixt_sequence_rows){.position = s->done};
+    *rows = mixt_sequence_is_fresh(s) ? s->rows : (mixt_sequence_rows){.position = s->done};
     rows->moe_layers = (int)s->engine->moe_layers;
     rows->chosen = (int)s->engine->chosen;
 }

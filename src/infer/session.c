@@ -27,9 +27,8 @@ static size_t choices(const mixt_session *session)
 static mixt_status build(mixt_session *session, mixt_context *context, const mixt_model *model,
                          const mixt_engine_options *options, mixt_error *error)
 {
-    mixt_sequence_options routes = {.routes = true};
     MIXT_TRY(mixt_engine_build(context, model, options, "session", &session->engine, error));
-    MIXT_TRY(mixt_sequence_create(session->engine, &routes, &session->sequence, error));
+    MIXT_TRY(mixt_sequence_create(session->engine, NULL, &session->sequence, error));
     session->route_ids = calloc(choices(session) + 1, sizeof(int32_t));
     session->route_weights = calloc(choices(session) + 1, sizeof(float));
     return session->route_ids != NULL && session->route_weights != NULL
@@ -78,13 +77,8 @@ mixt_status mixt_session_create(mixt_context *context, const mixt_model *model, 
 
 static void keep_routes(mixt_session *session)
 {
-    mixt_sequence_rows rows;
-    mixt_sequence_computed(session->sequence, &rows);
-    if (rows.count > 0) {
-        size_t last = (rows.count - 1) * choices(session);
-        memcpy(session->route_ids, rows.route_ids + last, choices(session) * sizeof(int32_t));
-        memcpy(session->route_weights, rows.route_weights + last, choices(session) * sizeof(float));
-    }
+    (void)mixt_sequence_last_routes(session->sequence, session->route_ids, session->route_weights,
+                                    NULL);
 }
 
 mixt_status mixt_session_feed(mixt_session *session, const int32_t *tokens, size_t count,

@@ -90,22 +90,66 @@ static void check_finite(mixt_engine *engine, const mixt_runner *r)
     }
 }
 
-/* The choices of rows in every MoE layer; a layer that chooses fewer has -1 behind them. */
-static void read_routes(mixt_engine *engine, const mixt_runner *r, int64_t row, int64_t count)
+/* Where choices of rows go: [count, moe_layers, chosen], margins [count, moe_layers]; NULL: not
+ * wanted. */
+typedef struct route_rows {
+    int32_t *ids;
+    float *weights, *margins;
+} route_rows;
+
+/* Margins of rows in one layer, [count] with `step` between them. */
+static void read_margins(const mixt_sequence *s, const mixt_runner *r, int layer,
+                         const mixt_route *route, int64_t row, int64_t count, float *margins)
 {
-    size_t columns = engine->chosen;
-    for (int layer = 0; layer < r->graph->moe_layers; layer++) {
+    const mixt_engine *engine = s->engine;
+    const mixt_kernels_f32 *kernels = engine->context->device.compute->f32;
+    const mixt_router_spec *spec = mixt_routing_layer(s->variant->routing, route->layer);
+    mixt_value_id from = r->graph->routes[layer].select_bias;
+    float bias[MIXT_EXPERTS_MAX];
+    if (from != MIXT_NO_VALUE) {
+        mixt_instance_read(r->instance, from, 0, bias, (size_t)route->experts * sizeof *bias);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        margins[(size_t)i * engine->moe_layers] = mixt_router_margin_f32(
+            kernels, spec, route->scores + (row + i) * route->experts,
+            from != MIXT_NO_VALUE ? bias : NULL, route->ids + (row + i) * route->chosen);
+    }
+}
+
+/* The choices of rows of a sequence in every MoE layer; a layer that chooses fewer has -1 behind
+ * them. */
+static void read_routes(const mixt_sequence *s, const mixt_runner *r, int64_t row, int64_t count,
+                        const route_rows *to)
+{
+    size_t columns = s->engine->chosen, layers = s->engine->moe_layers;
+    for (size_t layer = 0; layer < layers; layer++) {
         mixt_route route;
         mixt_instance_route(r->instance, &r->graph->routes[layer], &route);
         size_t k = (size_t)route.chosen;
-        for (int64_t t = row; t < row + count; t++) {
-            size_t at = ((size_t)t * engine->moe_layers + (size_t)layer) * columns;
-            for (size_t i = 0; i < columns; i++) {
-                engine->route_ids[at + i] = i < k ? route.ids[(size_t)t * k + i] : -1;
-                engine->route_weights[at + i] = i < k ? route.weights[(size_t)t * k + i] : 0;
+        for (size_t t = 0; t < (size_t)count; t++) {
+            size_t at = (t * layers + layer) * columns, from = ((size_t)row + t) * k;
+            for (size_t i = 0; i < columns && to->ids != NULL; i++) {
+                to->ids[at + i] = i < k ? route.ids[from + i] : -1;
+            }
+            for (size_t i = 0; i < columns && to->weights != NULL; i++) {
+                to->weights[at + i] = i < k ? route.weights[from + i] : 0;
             }
         }
+        if (to->margins != NULL) {
+            read_margins(s, r, (int)layer, &route, row, count, to->margins + layer);
+        }
     }
+}
+
+bool mixt_sequence_last_routes(const mixt_sequence *s, int32_t *ids, float *weights, float *margins)
+{
+    /* and nothing of it was cut off since */
+    bool fresh = mixt_sequence_is_fresh(s) && s->rows.count > 0 &&
+                 s->done == s->rows.position + s->rows.count;
+    if (fresh) {
+        read_routes(s, s->engine->ran, s->last_row, 1, &(route_rows){ids, weights, margins});
+    }
+    return fresh;
 }
 
 /* Publishes pages that have become whole; one that is there already takes the place of ours. */
@@ -163,15 +207,19 @@ static void hand_out(mixt_engine *engine, const mixt_runner *r, const mixt_piece
     fresh = fresh < (size_t)piece->count ? fresh : (size_t)piece->count;
     s->rows.position = end - fresh;
     s->rows.count = fresh;
+    s->last_row = piece->row + piece->count - 1;
     s->rows.logits_count = (size_t)piece->logits_count;
     s->rows.logits_position = end - s->rows.logits_count;
     read_head(engine, r, piece);
     if (s->options.routes && fresh > 0) {
         int64_t row = piece->row + piece->count - (int64_t)fresh;
-        size_t at = (size_t)row * engine->moe_layers * engine->chosen;
-        read_routes(engine, r, row, (int64_t)fresh);
-        s->rows.route_ids = engine->route_ids + at;
-        s->rows.route_weights = engine->route_weights + at;
+        size_t at = (size_t)row * engine->moe_layers;
+        route_rows to = {engine->route_ids + at * engine->chosen,
+                         engine->route_weights + at * engine->chosen, engine->route_margins + at};
+        read_routes(s, r, row, (int64_t)fresh, &to);
+        s->rows.route_ids = to.ids;
+        s->rows.route_weights = to.weights;
+        s->rows.route_margins = to.margins;
     }
     s->held = end;
     s->done = s->done > end ? s->done : end;
@@ -221,6 +269,7 @@ mixt_status mixt_engine_step(mixt_engine *engine, mixt_error *error)
         return status;
     }
     check_finite(engine, r);
+    engine->ran = r;
     for (int p = 0; p < engine->piece_count; p++) {
         hand_out(engine, r, &engine->pieces[p]);
     }

@@ -80,6 +80,7 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
     mixt_route_values *record = &g->routes[g->moe_layers];
     if (mixt_model_layer_routes(b->model, layer)) {
         mixt_outputs made = decide(b, x, layer);
+        record->select_bias = mixt_build_weight(b, MIXT_SLOT_ROUTER_BIAS, layer);
         bool quantile = g->options.phase == MIXT_PHASE_TRAIN &&
                         b->model->options.router.bias_update == MIXT_BIAS_QUANTILE;
         for (int i = 0; i < ROUTE_OUTPUTS; i++) {

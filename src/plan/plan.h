@@ -106,11 +106,11 @@ mixt_status mixt_plan_finish(mixt_plan *plan, mixt_error *error);
 /* Liveness and offsets; called by mixt_plan_finish. */
 mixt_status mixt_plan_layout(mixt_plan *plan, mixt_error *error);
 
-/* Ids of the outputs of a route record. */
+/* Ids of the outputs of a route record, and of the selection bias that it was decided with. */
 typedef struct mixt_route_values {
     int layer; /* of the model */
     const mixt_router_spec *spec;
-    mixt_value_id value[ROUTE_OUTPUTS];
+    mixt_value_id value[ROUTE_OUTPUTS], select_bias;
 } mixt_route_values;
 
 /* One record a line with shapes, bytes and cost. *text is malloc'd. */

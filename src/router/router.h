@@ -49,12 +49,24 @@ int64_t mixt_route_broken(const mixt_route *route, int64_t *first);
 void mixt_select_top_k_f32(const float *scores, int experts, int chosen, int32_t *ids);
 void mixt_select_top_k_f64(const double *scores, int experts, int chosen, int32_t *ids);
 
+/* How far the last of the experts that a row chose by comparing stands above the best of those that
+ * it could have had in its place (not masked, not forced, of the groups that were used), in the
+ * numbers that are compared when a model runs: logits; with a selection bias scores and the bias
+ * (logits and the bias where the softmax comes after the choice); within groups without a bias
+ * scores. NaN where nothing was compared: by a method's or the caller's will, or because none was
+ * left. logits, select_bias (NULL: none): [E]; ids: [k] as they were chosen of these. */
+float mixt_router_margin_f32(const mixt_kernels_f32 *kernels, const mixt_router_spec *spec,
+                             const float *logits, const float *select_bias, const int32_t *ids);
+double mixt_router_margin_f64(const mixt_kernels_f64 *kernels, const mixt_router_spec *spec,
+                              const double *logits, const double *select_bias, const int32_t *ids);
+
 /* What a method has to be given beside x and the router's weights, and what it gives. */
 enum {
     MIXT_NEEDS_TOKENS = 1, /* ROUTE_TOKENS: the ids of the tokens */
     MIXT_NEEDS_FIRST = 2,  /* ROUTE_FIRST in training: where documents begin */
     MIXT_GIVES_MORE = 4,   /* in training a token may get every expert, not k */
     MIXT_SEES_FUTURE = 8,  /* in training a token's experts depend on later tokens */
+    MIXT_NO_MARGIN = 16,   /* a token does not choose by comparing its experts */
 };
 unsigned mixt_router_needs(const mixt_router_spec *spec);
 /* Columns of the record's ids, weights and place; and rows in expert order that there is room for,

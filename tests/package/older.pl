@@ -16,6 +16,7 @@ my %newest = (
     mixt_step_report       => ['zero_share'],
     mixt_model_info        => ['adapter'],
     mixt_type_use          => ['bytes'],
+    mixt_sequence_rows     => ['route_margins'],
     mixt_family_info       => ['trainable'],
 );
 
