@@ -37,9 +37,11 @@ void generation_order_free(generation_order *order)
 
 generation_piece *piece_create(const piece_size *size)
 {
-    size_t tops = (size_t)size->tops, routes = (size_t)size->routes, width = (size_t)size->width;
+    size_t tops = (size_t)size->tops, layers = (size_t)size->layers, width = (size_t)size->width;
+    size_t choices = layers * (size_t)size->chosen;
     size_t bytes = sizeof(generation_piece) + tops * (sizeof(double) + sizeof(int32_t)) +
-                   width * sizeof(double) + routes * (sizeof(int32_t) + sizeof(float)) +
+                   width * sizeof(double) + choices * (sizeof(int32_t) + sizeof(float)) +
+                   layers * sizeof(float) +
                    size->text_length + 1;
     generation_piece *piece = calloc(1, bytes);
     if (piece == NULL) {
@@ -51,13 +53,12 @@ generation_piece *piece_create(const piece_size *size)
     piece->width = size->width;
     piece->pooled = piece->top_values + tops;
     piece->top_ids = (int32_t *)(void *)(piece->pooled + width);
-    piece->route_ids = piece->top_ids + tops;
-    piece->route_weights = (float *)(void *)(piece->route_ids + routes);
-    piece->text = (char *)(piece->route_weights + routes);
+    int32_t *ids = piece->top_ids + tops;
+    float *weights = (float *)(void *)(ids + choices), *margins = weights + choices;
+    piece->text = (char *)(margins + layers);
     piece->text_length = size->text_length;
-    if (routes == 0) {
-        piece->route_ids = NULL;
-        piece->route_weights = NULL;
+    if (choices > 0) {
+        piece->routes = (token_routes){size->layers, size->chosen, ids, weights, margins};
     }
     return piece;
 }
@@ -325,7 +326,6 @@ mixt_status generator_create(const generator_options *options, serve_generator *
     generator->parallel = applied.sequences;
     generator->vocab_size = info.options.vocab_size;
     generator->hidden_size = info.options.hidden_size;
-    generator->moe_layers = info.moe_layers;
     pthread_mutex_init(&generator->lock, NULL);
     pthread_condattr_t clock;
     pthread_condattr_init(&clock);

@@ -35,11 +35,8 @@ typedef struct generation_piece {
     double *top_values;
     int width; /* of an end of an order that embeds: [width], the text's states pooled */
     double *pooled;
-    int layers,
-        chosen; /* experts [layers, chosen], -1 for none; NULL: not asked for or not known */
-    int32_t *route_ids;
-    float *route_weights;
-    char *text; /* valid UTF-8 that may be shown now; of an end: what was held back */
+    token_routes routes; /* ids NULL: not asked for, or not known */
+    char *text;          /* valid UTF-8 that may be shown now; of an end: what was held back */
     size_t text_length;
     finish_reason finish; /* of an end */
     int stop;             /* index of the stop string, or -1 */

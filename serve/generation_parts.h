@@ -50,7 +50,7 @@ struct serve_generator {
     generator_options options;
     mixt_engine *engine; /* the thread's own */
     size_t context_length;
-    int parallel, vocab_size, hidden_size, moe_layers;
+    int parallel, vocab_size, hidden_size;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -65,7 +65,8 @@ struct serve_generator {
 void *generation_thread(void *user);
 /* A piece with room for its arrays and a text of `text_length` bytes; NULL: no memory. */
 typedef struct piece_size {
-    int tops, routes, width;
+    int tops, width;
+    int layers, chosen; /* of the experts; 0: none */
     size_t text_length;
 } piece_size;
 

@@ -41,9 +41,10 @@ static mixt_status choice_begin(serve_generation *generation, serve_choice *choi
 {
     const generation_order *order = &generation->order;
     const serve_generator *generator = generation->generator;
-    mixt_sequence_options options = {.all_logits = order->prompt_logprobs || order->routes,
+    mixt_sequence_options options = {.all_logits = order->prompt_logprobs,
                                      .states = order->embeds,
-                                     .routes = generator->moe_layers > 0};
+                                     .routes = order->routes,
+                                     .no_sharing = order->routes};
     if (order->embeds) {
         choice->pooled = calloc((size_t)generator->hidden_size, sizeof *choice->pooled);
         if (choice->pooled == NULL) {
@@ -110,11 +111,11 @@ static mixt_status show(serve_choice *choice, size_t until, generation_piece **p
 static void copy_routes(generation_piece *piece, const mixt_sequence_rows *rows, size_t row)
 {
     size_t count = (size_t)rows->moe_layers * (size_t)rows->chosen;
-    piece->layers = rows->moe_layers;
-    piece->chosen = rows->chosen;
-    memcpy(piece->route_ids, rows->route_ids + row * count, count * sizeof *piece->route_ids);
-    memcpy(piece->route_weights, rows->route_weights + row * count,
-           count * sizeof *piece->route_weights);
+    size_t layers = (size_t)rows->moe_layers;
+    const token_routes *to = &piece->routes;
+    memcpy(to->ids, rows->route_ids + row * count, count * sizeof *to->ids);
+    memcpy(to->weights, rows->route_weights + row * count, count * sizeof *to->weights);
+    memcpy(to->margins, rows->route_margins + row * layers, layers * sizeof *to->margins);
 }
 
 /* The piece of token `position` of a prompt: what the row before it said of it, and room for its
@@ -126,9 +127,9 @@ static mixt_status make_prompt_piece(const serve_generation *generation, const s
     const generation_order *order = &generation->order;
     int vocab_size = generation->generator->vocab_size;
     bool scored = order->prompt_logprobs && position > 0;
-    bool routed = order->routes && rows->route_ids != NULL;
     piece_size size = {.tops = scored && order->top_logprobs > 0 ? order->top_logprobs : 0,
-                       .routes = routed ? rows->moe_layers * rows->chosen : 0};
+                       .layers = order->routes ? rows->moe_layers : 0,
+                       .chosen = rows->chosen};
     *piece = piece_create(&size);
     if (*piece == NULL) {
         return no_memory(error);
@@ -172,11 +173,11 @@ static mixt_status add_prompt(serve_generation *generation, serve_choice *choice
             }
             choice->prompt_given = i + 1;
         }
-        if (piece->route_ids != NULL && i >= end) {
+        if (piece->routes.ids != NULL && i >= end) {
             choice->unrouted = piece;
             continue;
         }
-        if (piece->route_ids != NULL) {
+        if (piece->routes.ids != NULL) {
             copy_routes(piece, rows, i - rows->position);
         }
         choice->unrouted = choice->unrouted == piece ? NULL : choice->unrouted;
@@ -200,16 +201,23 @@ static void pool_states(const serve_generation *generation, serve_choice *choice
     }
 }
 
-/* The live record: the last token that a step computed of this choice. */
+/* The live record: the last token that a step computed of this choice, whose experts are read for
+ * it, whatever its order asked for, where somebody listens. */
 static void live_write(const serve_generation *generation, const serve_choice *choice,
                        const mixt_sequence_rows *rows)
 {
     live_hub *hub = generation->generator->options.live;
-    if (rows->route_ids == NULL || !live_begin(hub)) {
+    if (rows->moe_layers == 0 || rows->count == 0 || !live_begin(hub)) {
         return;
     }
-    size_t row = rows->count - 1, position = rows->position + row, length = 0;
-    int per_row = rows->moe_layers * rows->chosen;
+    size_t position = rows->position + rows->count - 1, length = 0;
+    generation_piece *piece =
+        piece_create(&(piece_size){.layers = rows->moe_layers, .chosen = rows->chosen});
+    if (piece == NULL) {
+        return; /* the record is a sample */
+    }
+    mixt_sequence_last_routes(choice->sequence, piece->routes.ids, piece->routes.weights,
+                              piece->routes.margins);
     bool in_prompt = position < choice->prompt->count;
     int32_t token = in_prompt ? choice->prompt->ids[position] : choice->last;
     const char *bytes =
@@ -223,14 +231,13 @@ static void live_write(const serve_generation *generation, const serve_choice *c
     text_member_integer(&line, "token", token);
     text_key(&line, "text");
     text_json(&line, bytes != NULL ? bytes : "", length);
-    text_key(&line, "layers");
-    text_routes(&line, rows->moe_layers, rows->chosen, rows->route_ids + row * (size_t)per_row,
-                rows->route_weights + row * (size_t)per_row);
+    text_routes(&line, &piece->routes);
     text_put(&line, "}");
     if (!line.failed) {
         live_publish(hub, line.bytes, line.length);
     }
     text_free(&line);
+    pieces_free(piece);
 }
 
 /* ---- drawing */
@@ -314,7 +321,8 @@ static mixt_status make_piece(serve_generation *generation, serve_choice *choice
     }
     mixt_sequence_computed(choice->sequence, &rows);
     piece_size size = {.tops = order->top_logprobs > 0 ? order->top_logprobs : 0,
-                       .routes = order->routes ? rows.moe_layers * rows.chosen : 0};
+                       .layers = order->routes ? rows.moe_layers : 0,
+                       .chosen = rows.chosen};
     mixt_status status = show(choice, may_be_shown(choice, bytes, length), &piece, &size, error);
     if (status != MIXT_OK) {
         return status;
@@ -327,7 +335,7 @@ static mixt_status make_piece(serve_generation *generation, serve_choice *choice
         mixt_log_probabilities(logits, generator->vocab_size, token, &piece->logprob, size.tops,
                                piece->top_ids, piece->top_values);
     }
-    if (size.routes > 0) {
+    if (size.layers > 0) {
         choice->unrouted = piece; /* until it was computed */
     } else {
         generation_add(generation, piece);
@@ -372,7 +380,7 @@ static mixt_status draw(serve_generation *generation, serve_choice *choice, mixt
     bool fits = mixt_sequence_length(choice->sequence) < generator->context_length;
     if (choice->over && (choice->unrouted == NULL || !fits)) {
         if (choice->unrouted != NULL) { /* no room to compute its experts */
-            choice->unrouted->route_ids = NULL;
+            choice->unrouted->routes.ids = NULL;
             generation_add(generation, choice->unrouted);
             choice->unrouted = NULL;
         }

@@ -1,5 +1,6 @@
 #include "live.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -223,22 +224,48 @@ void live_leave(live_listener *listener)
     free(listener);
 }
 
-void text_routes(text_buffer *text, int layers, int chosen, const int32_t *ids,
-                 const float *weights)
+static void text_choices(text_buffer *text, const token_routes *routes, int layer)
 {
+    int begin = layer * routes->chosen, end = begin + routes->chosen;
+    while (end > begin && routes->ids[end - 1] < 0) {
+        end--;
+    }
+    text_comma(text);
     text_put(text, "[");
-    for (int layer = 0; layer < layers; layer++) {
+    for (int i = begin; i < end; i++) {
         text_comma(text);
-        text_put(text, "[");
-        for (int i = layer * chosen; i < (layer + 1) * chosen; i++) {
-            if (ids[i] >= 0) {
-                text_comma(text);
-                text_format(text, "[%d,", ids[i]);
-                text_float(text, weights[i]);
-                text_put(text, "]");
-            }
+        if (routes->ids[i] < 0) {
+            text_put(text, "null");
+            continue;
         }
+        text_format(text, "[%d,", routes->ids[i]);
+        text_float(text, routes->weights[i]);
         text_put(text, "]");
+    }
+    text_put(text, "]");
+}
+
+void text_routes(text_buffer *text, const token_routes *routes)
+{
+    text_key(text, "layers");
+    if (routes->ids == NULL) {
+        text_put(text, "null,\"margins\":null");
+        return;
+    }
+    text_put(text, "[");
+    for (int layer = 0; layer < routes->layers; layer++) {
+        text_choices(text, routes, layer);
+    }
+    text_put(text, "]");
+    text_key(text, "margins");
+    text_put(text, "[");
+    for (int layer = 0; layer < routes->layers; layer++) {
+        text_comma(text);
+        if (isfinite(routes->margins[layer])) {
+            text_float(text, routes->margins[layer]);
+        } else {
+            text_put(text, "null");
+        }
     }
     text_put(text, "]");
 }

@@ -23,10 +23,17 @@ void live_tick(live_hub *hub);
 /* Every listener's stream ends. */
 void live_close(live_hub *hub);
 
-/* Experts [layers, chosen] of a token as JSON: for each layer [[id, weight], ...], without the ids
- * -1 of layers that choose fewer. */
-void text_routes(text_buffer *text, int layers, int chosen, const int32_t *ids,
-                 const float *weights);
+/* Experts of one token: ids and weights [layers, chosen], id -1 for none; margins [layers], NaN for
+ * none. ids NULL: they are not known. */
+typedef struct token_routes {
+    int layers, chosen;
+    int32_t *ids;
+    float *weights, *margins;
+} token_routes;
+
+/* As two members of an object: "layers", for each [[id, weight], ...] as far as it chose, null in
+ * front of others for a choice that went to no expert; "margins", a number for each, or null. */
+void text_routes(text_buffer *text, const token_routes *routes);
 
 /* NULL: no memory, or too many. */
 live_listener *live_listen(live_hub *hub, http_request *request);

@@ -569,7 +569,6 @@ static void write_moe(const serve_server *server, text_buffer *out)
 {
     const mixt_model_options *model = &server->info.options;
     int period = model->moe_period > 0 ? model->moe_period : 1;
-    int most = server->options->engine.experts_per_token_max;
     text_key(out, "moe");
     text_put(out, "{");
     text_key(out, "layers");
@@ -583,9 +582,10 @@ static void write_moe(const serve_server *server, text_buffer *out)
     text_member_integer(out, "identity_experts", model->identity_experts);
     text_member_integer(out, "zero_experts", model->zero_experts);
     text_member_integer(out, "experts_per_token", model->experts_per_token);
-    text_member_integer(out, "experts_per_token_max",
-                        most > model->experts_per_token ? most : model->experts_per_token);
+    text_member_integer(out, "experts_per_token_max", server_experts_most(server));
+    text_member(out, "router_select", mixt_router_select_name(model->router.select));
     text_member(out, "held_out", server->info.held_out);
+    text_member(out, "tokenizer_hash", mixt_tokenizer_hash(server->tokenizer));
     text_put(out, "}");
 }
 

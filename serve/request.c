@@ -553,7 +553,6 @@ static bool check_prompts(const generation_prompt *prompts, size_t count, api_pr
 static bool check_size(const serve_server *server, const generation_order *order,
                        api_problem *problem)
 {
-    const mixt_model_options *model = &server->info.options;
     double context = (double)generator_context(server->generator);
     double tokens = 0;
     for (size_t i = 0; i < order->prompt_count; i++) {
@@ -569,7 +568,7 @@ static bool check_size(const serve_server *server, const generation_order *order
     }
     double bytes = sizeof(generation_piece) + 16;
     bytes += order->top_logprobs > 0 ? 12.0 * order->top_logprobs : 0;
-    bytes += order->routes ? 8.0 * server->info.moe_layers * model->experts_per_token : 0;
+    bytes += order->routes ? server->info.moe_layers * (8.0 * server_experts_most(server) + 4) : 0;
     return order->stream || bytes * tokens <= pieces_bytes_max ||
            api_fail(problem, 400, "request_too_large", NULL,
                     "the reply could take %lld MiB at once; ask for fewer tokens, choices or "
@@ -700,12 +699,7 @@ static void write_routed_token(const serve_server *server, const generation_piec
         write_token_bytes(server, piece->token, out);
     }
     text_member_bool(out, "prompt", piece->kind == PIECE_PROMPT);
-    text_key(out, "layers");
-    if (piece->route_ids != NULL) {
-        text_routes(out, piece->layers, piece->chosen, piece->route_ids, piece->route_weights);
-    } else {
-        text_put(out, "null");
-    }
+    text_routes(out, &piece->routes);
     text_put(out, "}");
 }
 

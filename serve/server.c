@@ -79,6 +79,13 @@ const char *server_name(const serve_server *server)
     return server->options->aliases[0];
 }
 
+int server_experts_most(const serve_server *server)
+{
+    int own = server->info.options.experts_per_token;
+    int most = server->options->engine.experts_per_token_max;
+    return most > own ? most : own;
+}
+
 static bool serves_any(const serve_server *server)
 {
     for (size_t i = 0; i < server->options->alias_count; i++) {

@@ -77,6 +77,8 @@ void write_problem(const api_problem *problem, text_buffer *out);
 /* Whether the model that a request names is served here; `name` NULL: it names none. */
 bool model_is_served(const serve_server *server, const char *name, api_problem *problem);
 const char *server_name(const serve_server *server);
+/* Experts of a token that a request may ask for. */
+int server_experts_most(const serve_server *server);
 /* The name that replies to a request have: its own where any is served. */
 const char *call_model(const api_call *call, const char *named);
 

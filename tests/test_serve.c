@@ -343,6 +343,45 @@ static const json_t *layers_of(const json_t *token)
     return json_object_get(token, "layers");
 }
 
+/* Each token's experts and margins are the same beside others, with probabilities of the prompt or
+ * without, and a layer's own number of experts is its alone. */
+static void test_routing_of_layers(void **state)
+{
+    json_t *root =
+        ask_json("/v1/completions",
+                 "{\"prompt\":\"The quick brown\"," GREEDY "\"max_tokens\":5,\"routing\":true,"
+                 "\"experts_per_token\":[[-1,1],[1,3]]}",
+                 200);
+    json_t *echo = ask_json("/v1/completions",
+                            "{\"prompt\":\"The quick brown\"," GREEDY
+                            "\"max_tokens\":5,\"routing\":true,\"n\":3,\"echo\":true,"
+                            "\"logprobs\":1,\"experts_per_token\":[[-1,1],[1,3]]}",
+                            200);
+    size_t index;
+    json_t *token;
+    (void)state;
+    const json_t *tokens = json_at(root, "choices.0.routing.tokens");
+    for (int choice = 0; choice < 3; choice++) {
+        char path[64];
+        snprintf(path, sizeof path, "choices.%d.routing.tokens", choice);
+        assert_true(json_equal(tokens, json_at(echo, path)));
+    }
+    json_array_foreach((json_t *)(uintptr_t)tokens, index, token)
+    {
+        static const size_t wanted[3] = {1, 3, 1};
+        for (size_t layer = 0; layer < 3; layer++) {
+            assert_int_equal(json_array_size(json_array_get(layers_of(token), layer)),
+                             wanted[layer]);
+        }
+    }
+    json_decref(root);
+    json_decref(echo);
+    root = ask_json("/props", NULL, 200);
+    assert_string_equal(json_string_value(json_at(root, "moe.router_select")), "top-k");
+    assert_int_equal(strlen(json_string_value(json_at(root, "moe.tokenizer_hash"))), 64);
+    json_decref(root);
+}
+
 static void test_routing(void **state)
 {
     json_t *root =
@@ -365,6 +404,12 @@ static void test_routing(void **state)
                 sum += json_number_value(json_array_get(json_array_get(chosen, i), 1));
             }
             assert_true(fabs(sum - 1) < 1e-5);
+        }
+        const json_t *margins = json_object_get(token, "margins");
+        assert_int_equal(json_array_size(margins), 3);
+        for (size_t layer = 0; layer < 3; layer++) {
+            assert_true(json_is_real(json_array_get(margins, layer)));
+            assert_true(json_real_value(json_array_get(margins, layer)) >= 0);
         }
     }
     json_decref(root);
@@ -394,6 +439,9 @@ static void test_routing(void **state)
                  k);
         root = ask_json("/v1/completions", body, 200);
         assert_int_equal(json_array_size(json_at(root, "choices.0.routing.tokens.2.layers.1")), k);
+        /* of 4 experts, none is left to compare with */
+        const json_t *margin = json_at(root, "choices.0.routing.tokens.2.margins.1");
+        assert_true(k == 4 ? json_is_null(margin) : json_is_real(margin));
         json_decref(root);
     }
     json_decref(ask_json("/v1/completions", "{\"prompt\":\"a\",\"experts_per_token\":9}", 400));
@@ -633,14 +681,15 @@ static void test_nothing_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),     cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_completion), cmocka_unit_test(test_logprobs),
-        cmocka_unit_test(test_choices),    cmocka_unit_test(test_stops),
-        cmocka_unit_test(test_characters), cmocka_unit_test(test_constraints),
-        cmocka_unit_test(test_routing),    cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_tools),      cmocka_unit_test(test_tool_forms),
-        cmocka_unit_test(test_json_text),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_context),    cmocka_unit_test(test_nothing_left),
+        cmocka_unit_test(test_models),       cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_completion),   cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_choices),      cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_characters),   cmocka_unit_test(test_constraints),
+        cmocka_unit_test(test_routing),      cmocka_unit_test(test_routing_of_layers),
+        cmocka_unit_test(test_chat),         cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_tool_forms),   cmocka_unit_test(test_json_text),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_context),
+        cmocka_unit_test(test_nothing_left),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

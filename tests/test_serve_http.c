@@ -401,7 +401,8 @@ static void test_live_record(void **state)
                          200);
     }
     int other = begin_stream();
-    const char *text = client_await(client, "\"layers\":[[[");
+    const char *text = client_await(client, "],\"margins\":[");
+    assert_has(text, "\"layers\":[[[");
     assert_has(text, "data: {\"request\":");
     close(other);
     close(client);
