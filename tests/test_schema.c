@@ -124,6 +124,53 @@ static void a_schema_is_json(void **state)
 
 /* ---- walks */
 
+/* Blanks between two parts come to an end: a space alone, or lines and their indentation. */
+static void blanks_are_bounded(void **state)
+{
+    static const struct {
+        const char *schema, *beginning;
+    } places[] = {
+        {"{\"type\":\"object\"}", "{"},
+        {"{\"type\":\"object\"}", "{\"a\""},
+        {"{\"type\":\"object\"}", "{\"a\":"},
+        {"{\"type\":\"object\"}", "{\"a\":[1"},
+        {"{\"type\":\"object\"}", "{\"a\":1,"},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}}}", "{"},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}}}", "{\"a\":"},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}}}", "{\"a\":7"},
+        {"{\"type\":\"array\",\"items\":{\"type\":\"boolean\"}}", "[true,"},
+    };
+    static const struct {
+        const char *blanks;
+        bool taken;
+    } cases[] = {
+        {"", true},
+        {" ", true},
+        {"\n", true},
+        {"\n\n", true},
+        {"\n                    ", true}, /* 20 */
+        {"\n\n\t\t\t\t\t\t\t\t\t\t          ", true},
+        {"\n                     ", false}, /* 21 */
+        {"  ", false},
+        {"\t", false},
+        {"\n\n\n", false},
+        {"\n \n", false},
+        {" \n", false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        json_t *schema = json_loads(places[i].schema, 0, NULL);
+        for (size_t j = 0; j < sizeof cases / sizeof *cases; j++) {
+            char text[80];
+            schema_machine m = start(schema);
+            snprintf(text, sizeof text, "%s%s", places[i].beginning, cases[j].blanks);
+            assert_true(takes(m.machine, text, strlen(text)) == cases[j].taken);
+            end(&m);
+        }
+        json_decref(schema);
+    }
+}
+
 static uint32_t numbers = 7;
 
 static uint32_t below(uint32_t bound)
@@ -202,6 +249,7 @@ int main(void)
         cmocka_unit_test(fixtures_agree),
         cmocka_unit_test(what_cannot_be_held_is_refused_by_name),
         cmocka_unit_test(a_schema_is_json),
+        cmocka_unit_test(blanks_are_bounded),
         cmocka_unit_test(walks_are_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* JSON schemas (draft 2020-12 and what came before it) as grammars in GBNF. Every rule stands for a
  * value without space around it. What is written accepts nothing that the schema refuses; of what
  * the schema accepts it leaves out other spellings (escapes that are not needed, spaces beyond one
- * or a line with its indentation, other orders of properties) and what the schema allows only by
+ * or two lines with an indentation, other orders of properties) and what the schema allows only by
  * not speaking of it (other types, properties that are not named, items behind a tuple). */
 #include "sampling/schema.h"
 
@@ -84,7 +84,7 @@ typedef struct shared_rule {
  * character is one code point, so that lengths can be counted: no surrogates as escapes; and none
  * is NUL, which many readers of JSON refuse (jansson does). */
 static const shared_rule shared_rules[MIXT_SHARED_COUNT] = {
-    [MIXT_SHARED_WS] = {"ws", "| \" \" | \"\\n\" [ \\t]{0,20}", {-1, -1, -1}},
+    [MIXT_SHARED_WS] = {"ws", "| \" \" | \"\\n\"{1,2} [ \\t]{0,20}", {-1, -1, -1}},
     [MIXT_SHARED_CHAR] = {"char",
                           "[^\"\\\\\\x00-\\x1F] | \"\\\\\" ([\"\\\\/bfnrt] | \"u\" "
                           "([1-9A-CE-Fa-ce-f] [0-9A-Fa-f]{3} | [Dd] [0-7] [0-9A-Fa-f]{2} | "
