@@ -5,10 +5,7 @@
 #include <unistd.h>
 
 #include "chat.h"
-#include "files.h"
 #include "interrupt.h"
-
-enum { TEMPLATE_FILE_MAX = 1 << 20 };
 
 static const cli_option chat_options[] = {
     OPTIONS_OF_MODEL(chat_settings, model),
@@ -62,7 +59,7 @@ static void chat_free(chat_state *chat)
     editor_free(chat->editor);
     generation_end(&chat->generation);
     conversation_free(&chat->talk);
-    free(chat->template_read);
+    free(chat->template.read);
     free(chat->bos);
     free(chat->eos);
 }
@@ -87,46 +84,20 @@ static mixt_status special_text(const mixt_tokenizer *tokenizer, mixt_special wh
     return MIXT_OK;
 }
 
-/* The template that was asked for (built in, else a file), the model's own, or its family's. */
-static mixt_status find_template(const cli_resources *resources, chat_state *chat,
-                                 mixt_error *error)
+static mixt_status choose_template(const cli_resources *resources, chat_state *chat,
+                                   mixt_error *error)
 {
-    const chat_settings *settings = chat->settings;
-    char what[200];
-    size_t length = 0;
+    const chat_template *found = &chat->template;
     mixt_model_info info;
+    TRY(find_template(chat->settings->template, resources, &chat->template, error));
     mixt_model_describe(resources->model, &info);
-    chat->options.name = "the model's chat template";
-    if (settings->template != NULL) {
-        chat->options.name = settings->template;
-        chat->template = mixt_chat_builtin(settings->template);
-        mixt_status status = MIXT_OK;
-        if (chat->template == NULL) {
-            status = files_read(settings->template, TEMPLATE_FILE_MAX, &chat->template_read,
-                                &length, what);
-            chat->template = chat->template_read;
-        }
-        if (status != MIXT_OK) {
-            return set_error(error, status,
-                             "--template %.200s: no built-in template, and as a file: %.200s",
-                             settings->template, what);
-        }
-        return chat->template_read != NULL && strlen(chat->template_read) != length
-                   ? set_error(error, MIXT_ERROR_FORMAT, "%.300s: it holds a NUL",
-                               settings->template)
-                   : MIXT_OK;
+    chat->options.name = found->name;
+    if (found->of_family) {
+        fprintf(stderr,
+                "the model has no chat template: taking the built-in one of its family, %s\n",
+                info.family);
     }
-    chat->template = mixt_tokenizer_chat_template(resources->tokenizer);
-    if (chat->template == NULL) {
-        chat->template = mixt_chat_builtin(info.family);
-        chat->options.name = "the built-in chat template";
-        if (chat->template != NULL) {
-            fprintf(stderr,
-                    "the model has no chat template: taking the built-in one of its family, %s\n",
-                    info.family);
-        }
-    }
-    return chat->template != NULL
+    return found->text != NULL
                ? MIXT_OK
                : set_error(error, MIXT_ERROR_NOT_FOUND,
                            "%.300s: no chat template, and none is built in for %.60s: choose with "
@@ -143,7 +114,7 @@ static mixt_status encode_messages(const chat_state *chat, size_t messages, int3
     char *text = NULL;
     const mixt_tokenizer *tokenizer = chat->generation.tokenizer;
     *ids = NULL;
-    mixt_status status = mixt_chat_render(chat->template, chat->talk.messages, messages,
+    mixt_status status = mixt_chat_render(chat->template.text, chat->talk.messages, messages,
                                           &chat->options, &text, error);
     if (status == MIXT_OK) {
         status = encode_text(tokenizer, "the conversation", text, strlen(text), ids, count, error);
@@ -426,7 +397,7 @@ static mixt_status open_chat(chat_state *chat, cli_resources *resources, mixt_er
 {
     const chat_settings *settings = chat->settings;
     TRY(open_all(&settings->model, resources, error));
-    TRY(find_template(resources, chat, error));
+    TRY(choose_template(resources, chat, error));
     TRY(generation_begin(resources, &settings->session, &chat->generation, error));
     TRY(special_text(resources->tokenizer, MIXT_SPECIAL_BOS, &chat->bos, error));
     TRY(special_text(resources->tokenizer, MIXT_SPECIAL_EOS, &chat->eos, error));

@@ -24,8 +24,7 @@ typedef struct chat_state {
     const chat_settings *settings;
     const mixt_model *model;
     conversation talk;
-    const char *template;
-    char *template_read; /* from a file */
+    chat_template template;
     char *bos, *eos;
     mixt_chat_options options;
     generation_state generation;

@@ -12,7 +12,6 @@
 #include "shared.h"
 
 enum {
-    TEMPLATE_FILE_MAX = 1 << 20,
     KEY_FILE_MAX = 1 << 20,
     WATCH_MICROSECONDS = 200000,
     DRAIN_MICROSECONDS = 10000,
@@ -233,7 +232,7 @@ typedef struct serve_texts {
     size_t key_count, key_capacity;
     char name[256];
     const char *alias;
-    char *template_read;
+    chat_template template;
 } serve_texts;
 
 static mixt_status add_key(serve_texts *texts, const char *key, mixt_error *error)
@@ -287,39 +286,6 @@ static void name_model(const char *path, serve_texts *texts)
     snprintf(texts->name, sizeof texts->name, "%.*s", (int)(length - begin), path + begin);
     mixt_text_plain(texts->name);
     texts->alias = texts->name;
-}
-
-/* The template that was asked for, the model's own, or its family's. None is no error: texts can be
- * completed without. */
-static mixt_status choose_template(const serve_settings *settings, const cli_resources *resources,
-                                   serve_texts *texts, serve_options *options, mixt_error *error)
-{
-    char what[200];
-    size_t length = 0;
-    mixt_model_info info;
-    mixt_model_describe(resources->model, &info);
-    options->chat_name =
-        settings->template != NULL ? settings->template : "the model's chat template";
-    if (settings->template != NULL) {
-        options->chat_template = mixt_chat_builtin(settings->template);
-        if (options->chat_template != NULL) {
-            return MIXT_OK;
-        }
-        mixt_status status =
-            files_read(settings->template, TEMPLATE_FILE_MAX, &texts->template_read, &length, what);
-        options->chat_template = texts->template_read;
-        return status == MIXT_OK && strlen(texts->template_read) == length
-                   ? MIXT_OK
-                   : set_error(error, status != MIXT_OK ? status : MIXT_ERROR_FORMAT,
-                               "--template %.200s: no built-in template, and as a file: %.200s",
-                               settings->template, status != MIXT_OK ? what : "it holds a NUL");
-    }
-    options->chat_template = mixt_tokenizer_chat_template(resources->tokenizer);
-    if (options->chat_template == NULL) {
-        options->chat_template = mixt_chat_builtin(info.family);
-        options->chat_name = "the built-in chat template";
-    }
-    return MIXT_OK;
 }
 
 /* Both of llama.cpp's types have to be the same. */
@@ -423,9 +389,11 @@ static mixt_status serve(const serve_settings *settings, cli_resources *resource
     fflush(stdout);
     mixt_status status = open_all(&settings->model, resources, error);
     if (status == MIXT_OK) {
-        status = choose_template(settings, resources, texts, options, error);
+        status = find_template(settings->template, resources, &texts->template, error);
     }
-    if (status == MIXT_OK) {
+    if (status == MIXT_OK) { /* without one, texts can be completed */
+        options->chat_template = texts->template.text;
+        options->chat_name = texts->template.name;
         status =
             serve_ready(server, resources->context, resources->model, resources->tokenizer, error);
     }
@@ -465,7 +433,7 @@ static int run_serve(void *user, cli_arguments *arguments)
     resources_free(&resources);
     free(texts.keys);
     free(texts.key_text);
-    free(texts.template_read);
+    free(texts.template.read);
     return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 

@@ -8,6 +8,8 @@
 #include "files.h"
 #include "terminal.h"
 
+enum { TEMPLATE_FILE_MAX = 1 << 20 };
+
 void resources_free(cli_resources *resources)
 {
     mixt_data_free(resources->data);
@@ -150,6 +152,39 @@ mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_erro
     }
     for (int i = 0; mixt_tokenizer_remark(resources->tokenizer, i) != NULL; i++) {
         say(stderr, "note: %s\n", mixt_tokenizer_remark(resources->tokenizer, i));
+    }
+    return MIXT_OK;
+}
+
+static mixt_status read_template(const char *path, chat_template *found, mixt_error *error)
+{
+    char what[200];
+    size_t length = 0;
+    mixt_status status = files_read(path, TEMPLATE_FILE_MAX, &found->read, &length, what);
+    found->text = found->read;
+    return status == MIXT_OK && strlen(found->read) == length
+               ? MIXT_OK
+               : set_error(error, status != MIXT_OK ? status : MIXT_ERROR_FORMAT,
+                           "--template %.200s: no built-in template, and as a file: %.200s", path,
+                           status != MIXT_OK ? what : "it holds a NUL");
+}
+
+mixt_status find_template(const char *wanted, const cli_resources *resources, chat_template *found,
+                          mixt_error *error)
+{
+    *found = (chat_template){.name = "the model's chat template"};
+    if (wanted != NULL) {
+        found->name = wanted;
+        found->text = mixt_chat_builtin(wanted);
+        return found->text != NULL ? MIXT_OK : read_template(wanted, found, error);
+    }
+    found->text = mixt_tokenizer_chat_template(resources->tokenizer);
+    if (found->text == NULL) {
+        mixt_model_info info;
+        mixt_model_describe(resources->model, &info);
+        found->text = mixt_chat_builtin(info.family);
+        found->name = "the built-in chat template";
+        found->of_family = found->text != NULL;
     }
     return MIXT_OK;
 }

@@ -119,6 +119,16 @@ mixt_status find_adapter(const char *path, char *out, size_t size, mixt_error *e
 mixt_status merge_adapter(const char *folder, cli_resources *resources, mixt_error *error);
 /* The tokenizer at `path`, or the model's own where path is NULL. */
 mixt_status open_tokenizer(const char *path, cli_resources *resources, mixt_error *error);
+/* The chat template that was asked for by `wanted` (NULL: none was): a built-in one, else a file;
+ * without, the model's own, or the built-in one of its family. text NULL: there is none. */
+typedef struct chat_template {
+    const char *text;
+    const char *name; /* in messages */
+    char *read;       /* from a file, to be freed */
+    bool of_family;
+} chat_template;
+mixt_status find_template(const char *wanted, const cli_resources *resources, chat_template *found,
+                          mixt_error *error);
 /* All that a model_settings names, with weights checked and routing changed as it asks. */
 mixt_status open_all(const model_settings *settings, cli_resources *resources, mixt_error *error);
 /* Corpus and token data for training; says on standard error how much there is and what was
