@@ -89,7 +89,7 @@ export class Answer {
       }
       this.positions.set(entry.position, token);
       if (entry.layers) {
-        list.setExperts(token, entry.layers);
+        list.setExperts(token, entry.layers, entry.margins);
         if (list === this.list && !fresh.includes(token)) {
           this.view.stale.push(token);
         }

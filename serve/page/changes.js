@@ -1,21 +1,33 @@
 // Changes of the routing that requests carry: experts per token, experts switched off or forced.
 
+const EVERY = -1; // layer, as the server means it
+
 export class Changes {
   constructor(model) {
     this.model = model;
-    this.top = 0; // 0: the model's own
+    this.tops = new Map(); // experts per token, by the model's number of the layer; EVERY: all layers
     this.off = new Set(); // layer * experts + expert
     this.forced = new Set();
   }
 
   any() {
-    return this.top > 0 || this.off.size > 0 || this.forced.size > 0;
+    return this.tops.size > 0 || this.off.size > 0 || this.forced.size > 0;
   }
 
   clear() {
-    this.top = 0;
+    this.tops.clear();
     this.off.clear();
     this.forced.clear();
+  }
+
+  /** Experts per token of a layer; null, or what it has without: no change. */
+  setTop(layer, top) {
+    const without = layer !== EVERY && this.tops.has(EVERY) ? this.tops.get(EVERY) : this.model.chosen;
+    if (top === null || top === without) {
+      this.tops.delete(layer);
+    } else {
+      this.tops.set(layer, top);
+    }
   }
 
   /** what: "off" or "force"; an expert is one of them at most. */
@@ -35,8 +47,8 @@ export class Changes {
   /** As the server wants them. */
   fields() {
     const fields = {};
-    if (this.top > 0) {
-      fields.experts_per_token = this.top;
+    if (this.tops.size > 0) { // that of every layer first, which the others change
+      fields.experts_per_token = [...this.tops].sort((a, b) => a[0] - b[0]);
     }
     if (this.off.size > 0) {
       fields.expert_mask = [...this.off].map((cell) => this.pair(cell));
@@ -50,8 +62,9 @@ export class Changes {
   /** Each change with what takes it back: [text, undo]. */
   each() {
     const all = [];
-    if (this.top > 0) {
-      all.push([this.top + (this.top === 1 ? ' expert' : ' experts') + ' per token', () => { this.top = 0; }]);
+    for (const [layer, top] of this.tops) {
+      all.push([(layer === EVERY ? '' : 'layer ' + layer + ': ') + top + (top === 1 ? ' expert' : ' experts') +
+        ' per token', () => this.tops.delete(layer)]);
     }
     for (const [set, word] of [[this.off, 'off'], [this.forced, 'forced']]) {
       for (const cell of set) {

@@ -14,6 +14,11 @@ function percent(share) {
   return (100 * share).toFixed(1) + '\u00a0%';
 }
 
+// Two digits that count: margins of scores are small.
+function marginText(margin) {
+  return Number.isNaN(margin) ? '–' : margin >= 1 ? margin.toFixed(2) : margin.toPrecision(2);
+}
+
 export class Details {
   /** app: { model, statistics, lists(), changes, onExpert(layer, expert), onChange(layer, expert, what), onClose() } */
   constructor(panel, app) {
@@ -67,18 +72,22 @@ export class Details {
     const head = element('tr', '', element('thead', '', table));
     element('th', 'Layer', head).scope = 'col';
     element('th', 'Experts and weights', head).scope = 'col';
-    if (this.app.model.chosenMost > 1) {
+    const compared = this.app.model.layers.some((_, layer) => !Number.isNaN(list.margin(token, layer)));
+    if (compared) {
       element('th', 'Margin', head).scope = 'col';
     }
     const body = element('tbody', '', table);
     for (let layer = 0; layer < list.layers; layer++) {
-      this.layerRow(body, list, token, layer, layer === here);
+      const row = this.layerRow(body, list, token, layer, layer === here);
+      if (compared) {
+        element('td', marginText(list.margin(token, layer)), row);
+      }
     }
     const row = body.children[here];
     box.scrollTop = row.offsetTop - box.offsetTop - (box.clientHeight - row.offsetHeight) / 2;
-    if (this.app.model.chosenMost > 1) {
-      element('p', 'Margin: how far the first weight is ahead of the second. (The server gives no scores of experts ' +
-        'that were not chosen.)', this.panel, 'note');
+    if (compared) {
+      element('p', 'Margin: how far the last expert that was chosen stands above the best one that was not, in the ' +
+        'numbers that the layer compares (logits, or scores with their bias).', this.panel, 'note');
     }
   }
 
@@ -86,20 +95,15 @@ export class Details {
     const row = element('tr', '', body, here ? 'here' : '');
     element('th', String(this.app.model.layers[layer]), row).scope = 'row';
     const cell = element('td', '', row, 'experts');
-    const at = list.at(token, layer);
-    const weights = [];
-    for (let rank = 0; rank < list.chosen && list.experts[at + rank] < this.app.model.experts; rank++) {
-      weights.push(list.weights[at + rank]);
+    list.each(token, layer, (expert, weight) => {
       const pair = element('span', '', cell, 'pairing');
-      this.chip(pair, layer, list.experts[at + rank]);
-      element('span', weights[rank].toFixed(2), pair);
-    }
-    if (weights.length === 0) {
+      this.chip(pair, layer, expert);
+      element('span', weight.toFixed(2), pair);
+    });
+    if (!cell.hasChildNodes()) {
       cell.textContent = 'none';
     }
-    if (this.app.model.chosenMost > 1) {
-      element('td', weights.length > 1 ? (weights[0] - weights[1]).toFixed(2) : '–', row);
-    }
+    return row;
   }
 
   expert(layer, expert) {

@@ -162,10 +162,9 @@ export class Grid {
       this.glow.fill(0);
     }
     for (let layer = 0; layer < list.layers; layer++) {
-      const at = list.at(token, layer);
-      for (let rank = 0; rank < list.chosen && list.experts[at + rank] < this.experts; rank++) {
-        this.glow[layer * this.experts + list.experts[at + rank]] = rank === 0 ? 1 : 0.8;
-      }
+      list.each(token, layer, (expert, weight, rank) => {
+        this.glow[layer * this.experts + expert] = rank === 0 ? 1 : 0.8;
+      });
     }
     this.animate();
   }

@@ -73,6 +73,8 @@ export function describe(properties) {
     identity_experts: moe.identity_experts || 0,
     zero_experts: moe.zero_experts || 0,
     held_out: moe.held_out || '',
+    router_select: moe.router_select || 'top-k',
+    tokenizer_hash: moe.tokenizer_hash || '',
     defaults: (properties.default_generation_settings || {}).params || {},
   };
 }
@@ -99,6 +101,10 @@ function showModel(model) {
   by('layer').disabled = model.layers.length < 2;
   by('top').max = model.chosenMost;
   by('top').placeholder = String(model.chosen);
+  for (const layer of model.layers) {
+    element('option', 'layer ' + layer, by('top-layer')).value = layer;
+  }
+  by('top-layer').parentElement.hidden = model.layers.length < 2;
   by('top').title = 'at most ' + model.chosenMost + ' (mixt serve --experts-max)';
   document.body.classList.toggle('without', model.layers.length === 0);
 }
@@ -189,10 +195,7 @@ export function showToken(view, token) {
   view.spans[token].classList.add('on');
   const { list } = view;
   for (let layer = 0; layer < list.layers && list.known[token]; layer++) {
-    const at = list.at(token, layer);
-    for (let rank = 0; rank < list.chosen && list.experts[at + rank] < app.model.experts; rank++) {
-      app.grid.path.push(layer * app.model.experts + list.experts[at + rank]);
-    }
+    list.each(token, layer, (expert) => app.grid.path.push(layer * app.model.experts + expert));
   }
   app.details.token(list, token, app.layer);
   app.grid.draw();
@@ -219,6 +222,14 @@ app.onClose = () => {
 
 // ---- changes of the routing
 
+function topLayer() {
+  return Number(by('top-layer').value);
+}
+
+function showTop() {
+  by('top').value = app.changes.tops.get(topLayer()) || '';
+}
+
 function showChanges() {
   const { changes, grid } = app;
   grid.off = changes.off;
@@ -231,7 +242,7 @@ function showChanges() {
     button.setAttribute('aria-label', 'Undo ' + text);
     button.addEventListener('click', () => {
       undo();
-      by('top').value = changes.top || '';
+      showTop();
       showChanges();
     });
   }
@@ -460,13 +471,13 @@ function listen() {
   by('layer').addEventListener('input', () => setLayer(Number(by('layer').value)));
   by('numbers').addEventListener('change', () => document.body.classList.toggle('numbered', by('numbers').checked));
   by('top').addEventListener('input', () => {
-    const top = numberOf('top');
-    app.changes.top = top !== null && top !== app.model.chosen ? top : 0;
+    app.changes.setTop(topLayer(), numberOf('top'));
     showChanges();
   });
+  by('top-layer').addEventListener('change', showTop);
   by('undo').addEventListener('click', () => {
     app.changes.clear();
-    by('top').value = '';
+    showTop();
     showChanges();
   });
   by('compare').addEventListener('click', () => fieldsAreFine() && app.chat.again(true));

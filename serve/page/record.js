@@ -2,7 +2,10 @@
 
 export const NONE = 65535;
 
-/** Tokens of one text. Experts and weights are [token][layer][rank], NONE behind those that a layer chose. */
+/**
+ * Tokens of one text. Experts and weights are [token][layer][rank], NONE where there is no expert; margins
+ * [token][layer], NaN where there is none.
+ */
 export class TokenList {
   constructor(layers, chosen) {
     this.layers = layers;
@@ -20,13 +23,16 @@ export class TokenList {
     const size = tokens * this.layers * this.chosen;
     const experts = new Uint16Array(size).fill(NONE);
     const weights = new Float32Array(size);
+    const margins = new Float32Array(tokens * this.layers).fill(NaN);
     if (this.experts) {
       experts.set(this.experts);
       weights.set(this.weights);
+      margins.set(this.margins);
     }
     this.capacity = tokens;
     this.experts = experts;
     this.weights = weights;
+    this.margins = margins;
   }
 
   /** Returns the token's index. */
@@ -46,17 +52,35 @@ export class TokenList {
     return (token * this.layers + layer) * this.chosen;
   }
 
-  /** experts: for each layer [[id, weight], ...], best first. */
-  setExperts(token, experts) {
+  /** experts: for each layer [[id, weight], ...], best first, null for none; margins: a number or null for each. */
+  setExperts(token, experts, margins) {
     for (let layer = 0; layer < this.layers && layer < experts.length; layer++) {
       const at = this.at(token, layer);
       const count = Math.min(experts[layer].length, this.chosen);
       for (let rank = 0; rank < count; rank++) {
-        this.experts[at + rank] = experts[layer][rank][0];
-        this.weights[at + rank] = experts[layer][rank][1];
+        if (experts[layer][rank]) {
+          this.experts[at + rank] = experts[layer][rank][0];
+          this.weights[at + rank] = experts[layer][rank][1];
+        }
       }
+      const margin = margins ? margins[layer] : null;
+      this.margins[token * this.layers + layer] = margin === null ? NaN : margin;
     }
     this.known[token] = true;
+  }
+
+  /** Calls take(expert, weight, rank) for each that a layer chose. */
+  each(token, layer, take) {
+    const at = this.at(token, layer);
+    for (let rank = 0; rank < this.chosen; rank++) {
+      if (this.experts[at + rank] !== NONE) {
+        take(this.experts[at + rank], this.weights[at + rank], rank);
+      }
+    }
+  }
+
+  margin(token, layer) {
+    return this.margins[token * this.layers + layer];
   }
 
   /** First choice, or -1. */
@@ -100,11 +124,10 @@ export class Statistics {
   add(list, token) {
     this.tokens++;
     for (let layer = 0; layer < this.layers; layer++) {
-      const at = list.at(token, layer);
-      for (let rank = 0; rank < list.chosen && list.experts[at + rank] !== NONE; rank++) {
-        this.load[layer * this.experts + list.experts[at + rank]]++;
+      list.each(token, layer, (expert) => {
+        this.load[layer * this.experts + expert]++;
         this.choices[layer]++;
-      }
+      });
       const first = list.first(token, layer);
       if (first >= 0) {
         this.first[layer * this.experts + first]++;

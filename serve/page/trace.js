@@ -45,10 +45,7 @@ function chosenByLayer(parts, layers) {
   for (const { list, begin, end } of parts) {
     for (let token = begin; token < end; token++) {
       for (let layer = 0; layer < layers; layer++) {
-        const at = list.at(token, layer);
-        for (let rank = most[layer]; rank < list.chosen && list.experts[at + rank] !== NONE; rank++) {
-          most[layer] = rank + 1;
-        }
+        list.each(token, layer, (expert, weight, rank) => { most[layer] = Math.max(most[layer], rank + 1); });
       }
     }
   }
@@ -171,6 +168,12 @@ export function makeTrace(model, documents, remark) {
     if (model[key] > 0) {
       metadata[key] = String(model[key]);
     }
+  }
+  if (model.router_select !== 'top-k') { // which is what a trace means that says nothing
+    metadata.router_select = model.router_select;
+  }
+  if (model.tokenizer_hash) {
+    metadata.tokenizer_hash = model.tokenizer_hash;
   }
   if (remark) {
     metadata.held_out = remark;

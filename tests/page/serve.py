@@ -148,12 +148,17 @@ def check_token(browser):
         const rows = [...document.querySelectorAll('#detail tbody tr')].map((row) =>
           [...row.querySelectorAll('.pairing')].map((pair) => pair.textContent));
         const first = app.model.layers.map((_, layer) => view.list.first(token, layer));
-        return { token, rows, first, path: app.grid.path.length, layers: app.model.layers.length,
+        const margins = [...document.querySelectorAll('#detail tbody tr')].map((row) => row.lastChild.textContent);
+        const known = app.model.layers.map((_, layer) => view.list.margin(token, layer));
+        return { token, rows, first, margins, known, path: app.grid.path.length, layers: app.model.layers.length,
                  chosen: app.model.chosen };""")
     check(found["token"] == 5 and len(found["rows"]) == found["layers"], f"token {found}")
     check(found["path"] == found["layers"] * found["chosen"], "the token's path in the grid")
     for row, first in zip(found["rows"], found["first"]):
         check(len(row) == found["chosen"] and re.match(rf"{first}[01]\.\d\d$", row[0]), f"row {row}")
+    for shown, margin in zip(found["margins"], found["known"]):
+        check(margin is not None and margin >= 0 and abs(float(shown) - margin) <= 0.05 * margin,
+              f"margin {shown}, not {margin}")
     browser.run("document.querySelector('.answer .text').focus()")
     browser.press("ArrowRight", number=39)
     check(app(browser, "return app.selected.token;") == 6, "keys do not walk")
@@ -228,10 +233,37 @@ def check_changes(browser, expert):
     check(app(browser, ANSWER + """return a.list.known.every((known, token) => !known ||
         [...Array(a.list.layers).keys()].every((layer) => a.list.experts[a.list.at(token, layer) + 1] === 65535));"""),
           "more than one expert for a token")
+    # ... and two again in one layer.
+    layer = app(browser, "return app.model.layers[1];")
+    browser.run(f"document.getElementById('top-layer').value = {layer};"
+                " document.getElementById('top-layer').dispatchEvent(new Event('change'))")
+    check(browser.run("document.getElementById('top').value") == "", "a layer has the number of another")
+    set_field(browser, "top", 2)
+    check(app(browser, "return JSON.stringify(app.changes.fields());") ==
+          json.dumps({"experts_per_token": [[-1, 1], [layer, 2]]}, separators=(",", ":")), "changes of layers")
+    ask(browser, "With two in one layer")
+    check(finished(browser), "the answer with two experts in one layer does not end")
+    counts = app(browser, ANSWER + """return a.list.known.flatMap((known, token) => !known ? [] :
+        [app.model.layers.map((_, layer) => { let n = 0; a.list.each(token, layer, () => { n++; }); return n; }).join()]);""")
+    check(set(counts) == {",".join("2" if i == 1 else "1" for i in range(app(browser, "return app.model.layers.length;")))},
+          f"experts of layers {set(counts)}")
     browser.run("document.getElementById('undo').click()")
+    check(browser.run("document.getElementById('top').value") == "", "the field keeps what was undone")
+    # A choice without an expert keeps its rank.
+    found = app(browser, """
+        const { TokenList } = await import('/record.js');
+        const list = new TokenList(1, 2);
+        list.setExperts(list.add(7, 'x'), [[null, [3, 0.5]]], [null]);
+        return [list.first(0, 0), list.weightOf(0, 0, 3), list.experts[1], Number.isNaN(list.margin(0, 0))];""")
+    check(found == [-1, 0.5, 3, True], f"a choice without an expert: {found}")
 
 
-def check_trace(browser, program, folder):
+def trace_header(path):
+    with open(path, "rb") as file:
+        return file.read(int.from_bytes(file.read(8), "little"))
+
+
+def check_trace(browser, server, program, folder):
     browser.run("document.getElementById('save').click()")
     for _ in range(200):
         names = [name for name in os.listdir(browser.downloads) if name.endswith(".safetensors")]
@@ -252,6 +284,21 @@ def check_trace(browser, program, folder):
     for domain in ("prompt", "answer", "answer, changed"):
         check(domain in words, f"no domain {domain}")
     check("changed by hand" in words, "the change is not told")
+    moe = json.loads(server.get("/props")[2])["moe"]
+    metadata = json.loads(trace_header(path))["__metadata__"]
+    check(metadata["tokenizer_hash"] == moe["tokenizer_hash"] and "router_select" not in metadata,
+          f"what the trace says of itself: {metadata}")
+    with open(os.path.join(folder, "atlas.html"), encoding="utf-8") as page:
+        check(moe["tokenizer_hash"] in page.read(), "the atlas does not name the tokenizer")
+    # Of a router that chooses otherwise.
+    select = app(browser, """
+        const { traceOfChat } = await import('/page.js');
+        app.model.router_select = 'sinkhorn';
+        const bytes = await traceOfChat().arrayBuffer();
+        app.model.router_select = 'top-k';
+        const length = Number(new DataView(bytes).getBigUint64(0, true));
+        return JSON.parse(new TextDecoder().decode(bytes.slice(8, 8 + length))).__metadata__.router_select;""")
+    check(select == "sinkhorn", f"router_select {select}")
 
 
 FEED = """
@@ -273,8 +320,9 @@ FEED = """
       const token = words[(position * 7) % words.length];
       const layers = model.layers.map((_, layer) => Array.from({ length: model.chosen }, (_, rank) =>
         [(position * 5 + layer + rank) % model.experts, 0.5 - rank / 8]));
+      const margins = model.layers.map((_, layer) => layer + position % 7 / 8);
       answer.take({ delta: { content: token } },
-        { tokens: [{ position, id: position % 300, token, prompt: false, layers }] }, [],
+        { tokens: [{ position, id: position % 300, token, prompt: false, layers, margins }] }, [],
         (list, which) => app.onToken(answer, list, which));
       if (i % 10 === 9) {
         chat.changed(window.long, answer);
@@ -382,7 +430,7 @@ def main():
     check_token(browser)
     expert = check_expert(browser)
     check_changes(browser, expert)
-    check_trace(browser, program, folder)
+    check_trace(browser, server, program, folder)
     browser.run("document.querySelectorAll('.answer .t')[5].click()")
     take_pictures(browser, folder)
     check_long(browser)
