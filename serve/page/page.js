@@ -477,6 +477,7 @@ function listen() {
   by('top-layer').addEventListener('change', showTop);
   by('undo').addEventListener('click', () => {
     app.changes.clear();
+    by('top-layer').value = '-1';
     showTop();
     showChanges();
   });

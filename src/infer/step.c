@@ -90,16 +90,16 @@ static void check_finite(mixt_engine *engine, const mixt_runner *r)
     }
 }
 
-/* Where choices of rows go: [count, moe_layers, chosen], margins [count, moe_layers]; NULL: not
- * wanted. */
+/* Rows [row, row + count) of the batch, and where their choices go: [count, moe_layers, chosen],
+ * margins [count, moe_layers]; NULL: not wanted. */
 typedef struct route_rows {
+    int64_t row, count;
     int32_t *ids;
     float *weights, *margins;
 } route_rows;
 
-/* Margins of rows in one layer, [count] with `step` between them. */
 static void read_margins(const mixt_sequence *s, const mixt_runner *r, int layer,
-                         const mixt_route *route, int64_t row, int64_t count, float *margins)
+                         const mixt_route *route, const route_rows *to)
 {
     const mixt_engine *engine = s->engine;
     const mixt_kernels_f32 *kernels = engine->context->device.compute->f32;
@@ -109,25 +109,25 @@ static void read_margins(const mixt_sequence *s, const mixt_runner *r, int layer
     if (from != MIXT_NO_VALUE) {
         mixt_instance_read(r->instance, from, 0, bias, (size_t)route->experts * sizeof *bias);
     }
-    for (int64_t i = 0; i < count; i++) {
-        margins[(size_t)i * engine->moe_layers] = mixt_router_margin_f32(
-            kernels, spec, route->scores + (row + i) * route->experts,
-            from != MIXT_NO_VALUE ? bias : NULL, route->ids + (row + i) * route->chosen);
+    for (int64_t i = 0; i < to->count; i++) {
+        int64_t row = to->row + i;
+        to->margins[i * (int64_t)engine->moe_layers + layer] = mixt_router_margin_f32(
+            kernels, spec, route->scores + row * route->experts,
+            from != MIXT_NO_VALUE ? bias : NULL, route->ids + row * route->chosen);
     }
 }
 
 /* The choices of rows of a sequence in every MoE layer; a layer that chooses fewer has -1 behind
  * them. */
-static void read_routes(const mixt_sequence *s, const mixt_runner *r, int64_t row, int64_t count,
-                        const route_rows *to)
+static void read_routes(const mixt_sequence *s, const mixt_runner *r, const route_rows *to)
 {
     size_t columns = s->engine->chosen, layers = s->engine->moe_layers;
     for (size_t layer = 0; layer < layers; layer++) {
         mixt_route route;
         mixt_instance_route(r->instance, &r->graph->routes[layer], &route);
         size_t k = (size_t)route.chosen;
-        for (size_t t = 0; t < (size_t)count; t++) {
-            size_t at = (t * layers + layer) * columns, from = ((size_t)row + t) * k;
+        for (size_t t = 0; t < (size_t)to->count; t++) {
+            size_t at = (t * layers + layer) * columns, from = ((size_t)to->row + t) * k;
             for (size_t i = 0; i < columns && to->ids != NULL; i++) {
                 to->ids[at + i] = i < k ? route.ids[from + i] : -1;
             }
@@ -136,7 +136,7 @@ static void read_routes(const mixt_sequence *s, const mixt_runner *r, int64_t ro
             }
         }
         if (to->margins != NULL) {
-            read_margins(s, r, (int)layer, &route, row, count, to->margins + layer);
+            read_margins(s, r, (int)layer, &route, to);
         }
     }
 }
@@ -147,7 +147,8 @@ bool mixt_sequence_last_routes(const mixt_sequence *s, int32_t *ids, float *weig
     bool fresh = mixt_sequence_is_fresh(s) && s->rows.count > 0 &&
                  s->done == s->rows.position + s->rows.count;
     if (fresh) {
-        read_routes(s, s->engine->ran, s->last_row, 1, &(route_rows){ids, weights, margins});
+        route_rows last = {s->last_row, 1, ids, weights, margins};
+        read_routes(s, s->engine->ran, &last);
     }
     return fresh;
 }
@@ -214,9 +215,12 @@ static void hand_out(mixt_engine *engine, const mixt_runner *r, const mixt_piece
     if (s->options.routes && fresh > 0) {
         int64_t row = piece->row + piece->count - (int64_t)fresh;
         size_t at = (size_t)row * engine->moe_layers;
-        route_rows to = {engine->route_ids + at * engine->chosen,
-                         engine->route_weights + at * engine->chosen, engine->route_margins + at};
-        read_routes(s, r, row, (int64_t)fresh, &to);
+        route_rows to = {.row = row,
+                         .count = (int64_t)fresh,
+                         .ids = engine->route_ids + at * engine->chosen,
+                         .weights = engine->route_weights + at * engine->chosen,
+                         .margins = engine->route_margins + at};
+        read_routes(s, r, &to);
         s->rows.route_ids = to.ids;
         s->rows.route_weights = to.weights;
         s->rows.route_margins = to.margins;
