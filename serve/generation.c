@@ -41,8 +41,7 @@ generation_piece *piece_create(const piece_size *size)
     size_t choices = layers * (size_t)size->chosen;
     size_t bytes = sizeof(generation_piece) + tops * (sizeof(double) + sizeof(int32_t)) +
                    width * sizeof(double) + choices * (sizeof(int32_t) + sizeof(float)) +
-                   layers * sizeof(float) +
-                   size->text_length + 1;
+                   layers * sizeof(float) + size->text_length + 1;
     generation_piece *piece = calloc(1, bytes);
     if (piece == NULL) {
         return NULL;
