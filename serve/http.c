@@ -222,7 +222,8 @@ static void count_request(http_server *server, int change)
 bool http_client_gone(const http_request *request)
 {
     char byte;
-    const http_socket *socket = request->connection->socket;
+    const http_connection *connection = request->connection;
+    const http_socket *socket = connection != NULL ? connection->socket : NULL;
     ssize_t got = socket != NULL ? recv(socket->descriptor, &byte, 1, MSG_PEEK | MSG_DONTWAIT) : -1;
     return got == 0 ||
            (got < 0 && socket != NULL && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);

@@ -99,7 +99,7 @@ int http_requests(http_server *server);
 void http_sleep(http_request *request);
 void http_wake(http_request *request);
 /* Whether the client has closed its side, for requests that sleep; from any thread, before `closed`
- * was called. */
+ * was called. A request without a connection, of a test, is not gone. */
 bool http_client_gone(const http_request *request);
 /* A header's value, or NULL; in `begin` and `answer` alone. */
 const char *http_header(const http_request *request, const char *name);
