@@ -101,7 +101,8 @@ static void ask(const api_route *route, const char *body, size_t length)
                             .body_length = length};
     http_reply reply = {.status = 200};
     api_call call = {.server = get_server(), .request = &request, .route = route};
-    call.body = serve_json_parse(body, length, problem);
+    bool no_memory;
+    call.body = serve_json_parse(body, length, problem, &no_memory);
     if (call.body == NULL) {
         api_fail(&call.problem, 400, "invalid_json", NULL, "%s", problem);
     } else {

@@ -9,10 +9,12 @@
 
 enum { SERVE_JSON_DEPTH_MAX = 64 };
 
+/* Before any text is read, and before there are threads that read. */
+void serve_json_begin(void);
 /* The object that a body is. NULL: `problem` has one line with line and column: no JSON, duplicate
  * keys, invalid UTF-8, NUL, numbers out of range, nested deeper than SERVE_JSON_DEPTH_MAX, or no
- * object. Release with json_decref. */
-json_t *serve_json_parse(const char *bytes, size_t length, char problem[300]);
+ * object; or, with *no_memory, that there was none. Release with json_decref. */
+json_t *serve_json_parse(const char *bytes, size_t length, char problem[300], bool *no_memory);
 /* A value of any kind; NULL without memory or where it is none. */
 json_t *serve_json_any(const char *bytes, size_t length);
 /* A value as compact text, keys in their order. */

@@ -261,9 +261,11 @@ static http_progress read_body(api_call *call, http_reply *reply)
     char problem[300];
     const http_request *request = call->request;
     if (call->route->body && !(call->route->may_be_empty && request->body_length == 0)) {
-        call->body = serve_json_parse(request->body, request->body_length, problem);
+        bool no_memory;
+        call->body = serve_json_parse(request->body, request->body_length, problem, &no_memory);
         if (call->body == NULL) {
-            api_fail(&call->problem, 400, "invalid_json", NULL, "%s", problem);
+            api_fail(&call->problem, no_memory ? 503 : 400,
+                     no_memory ? "no_memory" : "invalid_json", NULL, "%s", problem);
             return HTTP_ANSWERED;
         }
     }
@@ -466,6 +468,7 @@ static void closed(void *user, http_request *request, const http_outcome *outcom
 
 serve_server *serve_start(const serve_options *options, char problem[300])
 {
+    serve_json_begin();
     serve_server *server = calloc(1, sizeof *server);
     if (server == NULL) {
         snprintf(problem, 300, "no memory");
