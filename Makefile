@@ -213,6 +213,13 @@ $(BUILD)/tests/test_corpora.o: CORPORA_LIST = '-DFUZZ_TARGETS=$(foreach name,$(F
 $(BUILD)/tests/test_corpora: $(BUILD)/tests/test_corpora.o $(BUILD)/corpora/mutate.o $(CORPORA_OBJECTS) $(LIBRARY)
 	$(call say,link,$@)$(LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(PROGRAM_LIBS) $(LIBS)
 
+# What makes allocations of mixt serve fail; sanitizers have allocators of their own.
+$(BUILD)/tests/siege/failing.so: tests/siege/failing.c
+	@mkdir -p $(@D)
+	$(call say,link,$@)$(CC) $(filter-out $(SANITIZE),$(BASE)) $(WARN) -fvisibility=default -shared -o $@ $<
+
+$(BUILD)/tests/test_serve_siege: $(if $(SANITIZE),,$(BUILD)/tests/siege/failing.so)
+
 # The program inside of a harness that fails its allocations; sanitizers have allocators of their own.
 MEMORY_PROGRAM := $(if $(SANITIZE),,$(BUILD)/tests/memory)
 
@@ -398,8 +405,9 @@ check-kill: deps-test ## KILLS (1000) random kill -9 during training, STUDY_KILL
 SECONDS ?= 600
 CLIENTS ?= 10000
 check-siege: deps-test ## mixt serve under siege: CLIENTS (10000) killed and idle, a soak of SECONDS (600) or 10^6 requests, ends at every state
-	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/mixt
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/mixt $(BUILD)/tests/siege/failing.so
 	@$(PYTHON) tests/siege/siege.py $(BUILD)/mixt --seconds $(SECONDS) --count $(CLIENTS) --soak 1000000
+	@$(PYTHON) tests/siege/siege.py $(BUILD)/mixt --seconds 30 --only memory --failing $(BUILD)/tests/siege/failing.so
 
 check-studies: deps ## the quick form of every spec in examples/studies, twice
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/mixt

@@ -8,8 +8,20 @@
 
 #include <cmocka.h>
 
+#include "build_folder.h"
 #include "scratch.h"
 #include "shell.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED true
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED false
+#endif
 
 static char script[BUILT_PATH_MAX];
 
@@ -23,6 +35,10 @@ static int set_up(void **state)
 
 static void lay_siege(const char *phases)
 {
+    if (shell("command -v python3") != 0) {
+        printf("skipped: the siege needs python3\n");
+        skip();
+    }
     char line[BUILT_PATH_MAX + 200];
     snprintf(line, sizeof line,
              "python3 '%s' \"$MIXT\" --only %s --count 200 --seconds 4 --soak 20000", script,
@@ -63,12 +79,26 @@ static void test_cut_model(void **state)
     lay_siege("model");
 }
 
+/* Sanitizers have allocators of their own, and say nothing of those that fail. */
+static void test_failing_allocations(void **state)
+{
+    (void)state;
+    if (SANITIZED) {
+        printf("skipped: allocations that fail, in a build for sanitizers\n");
+        skip();
+    }
+    char option[BUILT_PATH_MAX + 40], library[BUILT_PATH_MAX];
+    assert_true(find_built("tests/siege/failing.so", library));
+    snprintf(option, sizeof option, "memory --failing '%s'", library);
+    lay_siege(option);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bodies),    cmocka_unit_test(test_clients),
         cmocka_unit_test(test_slow),      cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_cut_model),
+        cmocka_unit_test(test_cut_model), cmocka_unit_test(test_failing_allocations),
     };
     return cmocka_run_group_tests(tests, set_up, scratch_remove);
 }

@@ -5,7 +5,7 @@ mixt serve under siege: hostile bodies, clients that are slow, gone or killed, t
 nothing, a soak, and ends at every state. Trains a tiny model into a folder of its own. Each phase
 prints one line with what was counted; the last line is "N passed, M failed".
 
-PHASE  bodies, slow, idle, kill, soak, ends, model (all of them unless said), memory
+PHASE  bodies, slow, idle, kill, soak, ends, model (all of them unless said); memory, with --failing
 S      seconds of the soak (10)
 N      clients that are killed, and connections that idle (300)
 M      requests of the soak at most
@@ -34,13 +34,13 @@ def train(mixt, folder):
 class Server:
     """The program, with its output in files; `port` once it is ready."""
 
-    def __init__(self, mixt, folder, options="", ready=True, model="run", stderr=None, space=None):
+    def __init__(self, mixt, folder, options="", ready=True, model="run", stderr=None, environment=None):
         self.folder = folder
         self.log = open(f"{folder}/serve.err", "wb") if stderr is None else stderr
         self.process = subprocess.Popen(
             [mixt, "serve", "-m", model, "--port", "0", "-t", "1"] + options.split(), cwd=folder,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log,
-            preexec_fn=space and (lambda: resource.setrlimit(resource.RLIMIT_AS, (space, space))))
+            env={**os.environ, **(environment or {})})
         line = self.process.stdout.readline().decode()
         found = re.search(r"127\.0\.0\.1:(\d+)", line)
         self.port = int(found.group(1)) if found else 0
@@ -708,39 +708,55 @@ def phase_model(make, options):
 
 
 def phase_memory(make, options):
-    """Little room in the address space: what there is none for is refused, and the rest goes on."""
-    server = make("")
-    with open(f"/proc/{server.process.pid}/status") as status:
-        needed = 1024 * int(re.search(r"VmPeak:\s+(\d+)", status.read()).group(1))
-    alone = texts_alone(server)
-    require(server.end() == 0, "status at the end")
-    counts = {}
+    """Allocations fail, of the server and of its libraries: what there is no memory for is refused, and
+    the rest goes on. (A limit of the address space would also end a stack that grows.)"""
+    require(options.failing, "--failing: the library that makes allocations fail is needed")
+    schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}, "b": {"enum": [1, 2]}}, "required": ["a", "b"]}
+    talk = [{"role": "user", "content": "The quick brown fox. " * 9}]
+    mixed = [("/v1/chat/completions", {"messages": talk, "max_tokens": 5, "n": 3, "logprobs": True, "top_logprobs": 5, "stream": True}),
+             ("/v1/completions", {"prompt": ["The quick " * 20, "b"], "max_tokens": 5, "echo": True, "logprobs": 3, "routing": True}),
+             ("/v1/completions", {"prompt": "a", "max_tokens": 20, "json_schema": schema, "stop": ["zz"]}),
+             ("/completion", {"prompt": "int a1 " * 30, "n_predict": 9, "n_probs": 4, "logit_bias": [[5, 1.5], ["a", False]], "stream": True}),
+             ("/v1/embeddings", {"input": ["The " * 50, "a b c"]}),
+             ("/tokenize", {"content": "a b " * 200000, "with_pieces": True}),
+             ("/api/chat", {"model": "run", "messages": talk, "options": {"num_predict": 5}}),
+             ("/v1/completions", {"prompt": "a", "max_tokens": 8, "grammar": 'root ::= ("a"|"b"|"the" root)+', "expert_mask": [[0, 1]]})]
+    texts = [(path, json.dumps(body)) for path, body in mixed]
+    counts, failed, lock = {}, [], threading.Lock()
 
-    def ask(server, path, body):
-        try:
-            status = server.ask("POST", path, body)[0]
-        except (ConnectionError, socket.timeout) as problem:
-            status = 0 if isinstance(problem, ConnectionError) else -1
-        counts[status] = counts.get(status, 0) + 1
+    def ask(server, first, end):
+        number = first
+        while time.monotonic() < end:
+            number += 1
+            try:
+                status = server.ask("POST", *texts[number % len(texts)])[0]
+            except ConnectionError:
+                status = 0
+            except socket.timeout:
+                failed.append(texts[number % len(texts)][0])
+                return
+            with lock:
+                counts[status] = counts.get(status, 0) + 1
 
-    large = [("/tokenize", '{"content":"%s"}' % ("a b " * 2000000)),
-             ("/v1/completions", '{"prompt":"a","n":64,"logprobs":100,"max_tokens":20,"ignore_eos":true}'),
-             ("/v1/completions", '{"prompt":"a","n":64,"max_tokens":5,"json_schema":{"type":"object"}}'),
-             ("/v1/completions", '{"prompt":"a","stop":"%s","max_tokens":2}' % ("b" * 5000000))]
-    for more in (1, 8, 32, 128):
-        server = make("", space=needed + (more << 20))
-        threads = [threading.Thread(target=ask, args=(server,) + large[i % len(large)]) for i in range(12)]
+    for rate in (3000, 300, 30):
+        server = make("", environment={"LD_PRELOAD": options.failing, "FAIL_RATE": str(rate)})
+        alone = texts_alone(server)
+        server.process.send_signal(signal.SIGUSR1)
+        end = time.monotonic() + options.seconds
+        threads = [threading.Thread(target=ask, args=(server, i, end)) for i in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        require(server.process.poll() is None, f"{more} MiB: the server ended: {server.process.returncode}")
+        require(server.process.poll() is None, f"one of {rate} fails: the server ended: {server.process.returncode}")
+        server.process.send_signal(signal.SIGUSR1)
         server.at_rest()
         for body, text in alone:
-            require(text_of(server, body) == text, f"{more} MiB: another text behind it")
+            require(text_of(server, body) == text, f"one of {rate} fails: another text behind it")
         require(server.end() == 0, "status at the end")
-    require(-1 not in counts, f"silence: {counts}")
-    return "replies to large requests with little memory: " + ", ".join(f"{n} x {status or 'closed'}" for status, n in sorted(counts.items()))
+    require(not failed, f"silence: {failed}")
+    require(set(counts) <= {0, 200, 400, 500, 503} and counts.get(503, 0) > 0, f"replies {counts}")
+    return "replies where allocations fail: " + ", ".join(f"{n} x {status or 'closed'}" for status, n in sorted(counts.items()))
 
 
 PHASES = {"bodies": phase_bodies, "slow": phase_slow, "idle": phase_idle, "kill": phase_kill, "soak": phase_soak, "ends": phase_ends, "model": phase_model, "memory": phase_memory}
@@ -754,8 +770,10 @@ def main():
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--sanitized", action="store_true", help="the program's memory is not its own")
     parser.add_argument("--soak", type=int, default=10**9)
+    parser.add_argument("--failing", help="the library made of failing.c")
     options = parser.parse_args()
     options.mixt = os.path.abspath(options.mixt)
+    options.failing = options.failing and os.path.abspath(options.failing)
     multiprocessing.set_start_method("fork")
     folder, failed, running = tempfile.mkdtemp(prefix="mixt-siege-"), 0, []
 
