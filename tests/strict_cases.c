@@ -296,8 +296,9 @@ const strict_case strict_cases[] = {
          END_CLOSES),
     SAYS(FORM, "spaces alone", "   \r\n\r\n", "400 0", END_CUT),
     BAD(FORM, "NUL in a value", GET "X-A: b\0c\r\n\r\n"),
-    BAD(FORM, "a chunk's size of 17 digits",
-        POST CHUNKED "\r\nFFFFFFFFFFFFFFFF0\r\n" BODY "\r\n0\r\n\r\n"),
+    /* 413: libmicrohttpd may have seen the size before our reader saw all of it. */
+    SAYS(FORM, "a chunk's size of 17 digits",
+         POST CHUNKED "\r\nFFFFFFFFFFFFFFFF0\r\n" BODY "\r\n0\r\n\r\n", "400 413 0", END_CLOSES),
     SAYS(FORM, "the first bytes of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400 505 0",
          END_CUT),
     BAD(FORM, "an empty length", POST "Content-Length: \r\n\r\n"),

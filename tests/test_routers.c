@@ -262,8 +262,8 @@ static void parts_of_a_prompt_agree(void **state)
     mixt_model_free(model);
 }
 
-/* A sequence is decided by what is fed first, and stays so however much of it is cut, until
- * nothing is left: then the next prompt decides. */
+/* A sequence is decided by what is fed first. Where some of that is cut, what is left of it decides:
+ * what a session holds never depends on tokens that are gone. */
 static void a_sequence_is_decided_by_its_prompt(void **state)
 {
     (void)state;
@@ -278,9 +278,12 @@ static void a_sequence_is_decided_by_its_prompt(void **state)
     same_logits(used, fresh, model);
     mixt_session_truncate(used, 1);
     feed(used, tokens + 1, 599);
+    mixt_session_free(fresh);
+    fresh = must_session(context, model);
+    feed(fresh, tokens, 1);
+    feed(fresh, tokens + 1, 599);
     same_logits(used, fresh, model);
     mixt_session_truncate(used, 0);
-    mixt_session_truncate(fresh, 0);
     feed(used, tokens + 40, 20);
     mixt_session_free(fresh);
     fresh = must_session(context, model);
