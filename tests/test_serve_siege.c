@@ -41,8 +41,8 @@ static void lay_siege(const char *phases)
     }
     char line[BUILT_PATH_MAX + 200];
     snprintf(line, sizeof line,
-             "python3 '%s' \"$MIXT\" --only %s --count 200 --seconds 4 --soak 20000", script,
-             phases);
+             "python3 '%s' \"$MIXT\" --only %s --count 200 --seconds 4 --soak 20000%s", script,
+             phases, SANITIZED ? " --sanitized" : "");
     if (shell(line) != 0) {
         fail_msg("%.4000s%.1000s", shell_out, shell_err);
     }

@@ -125,7 +125,7 @@ static void multiply_panels(const mixt_matrix_task *task)
     const mixt_matrix *matrix = task->matrix;
     const mixt_type_row *info = mixt_type_info(matrix->type);
     scratch *memory = task->scratch;
-    assert(kernels_of_type[matrix->type].tiles != NULL && task->row_begin % ROWS == 0);
+    assert(kernels_of_type[matrix->type].tiles != NULL && task->row_begin % QUANT_LANES == 0);
     assert(task->tokens <= MIXT_MATRIX_TOKENS && task->row_end <= matrix->n);
     assert((uintptr_t)task->scratch % 64 == 0 && (uintptr_t)task->activations % 64 == 0);
     int64_t steps = mixt_divide_up(matrix->k, MIXT_STEP);
