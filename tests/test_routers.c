@@ -262,8 +262,8 @@ static void parts_of_a_prompt_agree(void **state)
     mixt_model_free(model);
 }
 
-/* A sequence is decided by what is fed first. Where some of that is cut, what is left of it decides:
- * what a session holds never depends on tokens that are gone. */
+/* A sequence is decided by what is fed first. Where some of that is cut, what is left of it
+ * decides: what a session holds never depends on tokens that are gone. */
 static void a_sequence_is_decided_by_its_prompt(void **state)
 {
     (void)state;
