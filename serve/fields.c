@@ -17,6 +17,9 @@ bool api_fail(api_problem *problem, int status, const char *code, const char *pa
         vsnprintf(problem->message, sizeof problem->message, format, values);
         va_end(values);
         problem->message[utf8_whole(problem->message, strlen(problem->message))] = 0;
+        for (char *c = problem->message; *c != 0; c++) { /* it may quote the request */
+            *c = (unsigned char)*c < 0x20 || *c == 0x7F ? '?' : *c;
+        }
     }
     return false;
 }

@@ -155,9 +155,6 @@ json_t *serve_json_parse(const char *bytes, size_t length, char problem[300], bo
         return NULL;
     }
     if (root == NULL) {
-        for (char *c = error.text; *c != 0; c++) { /* it quotes the body */
-            *c = (unsigned char)*c < 0x20 || *c == 0x7F ? '?' : *c;
-        }
         snprintf(problem, 300, "invalid JSON at line %d, column %d: %.200s", error.line,
                  error.column < 0 ? 0 : error.column, error.text);
         return NULL;
