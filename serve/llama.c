@@ -47,10 +47,7 @@ static const field_rule completion_fields[] = {
 static void llama_free(void *settings)
 {
     llama_request *request = settings;
-    for (size_t i = 0; request->said != NULL && i < request->count; i++) {
-        text_free(&request->said[i]);
-    }
-    free(request->said);
+    prompt_texts_free(request->said, request->count);
     free(request->choices);
     request_free(&request->common);
     free(request);
@@ -70,13 +67,7 @@ static bool read_prompts(api_call *call, generation_prompt **prompts, size_t *co
         return api_fail(&call->problem, 503, "no_memory", NULL, "out of memory");
     }
     for (size_t i = 0; i < *count; i++) {
-        char *text = NULL;
-        size_t length = 0;
-        if (mixt_tokenizer_decode(server->tokenizer, (*prompts)[i].ids, (*prompts)[i].count, false,
-                                  &text, &length, NULL) == MIXT_OK) {
-            text_add_utf8(&request->said[i], text, length);
-        }
-        free(text);
+        prompt_text(server, &(*prompts)[i], false, &request->said[i]);
     }
     return true;
 }

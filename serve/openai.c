@@ -239,10 +239,7 @@ static const field_rule completion_fields[] = {
 static void completion_free(void *settings)
 {
     completion_request *request = settings;
-    for (size_t i = 0; request->said != NULL && i < request->count; i++) {
-        text_free(&request->said[i]);
-    }
-    free(request->said);
+    prompt_texts_free(request->said, request->count);
     free(request->offsets);
     request_free(&request->openai.common);
     free(request);
@@ -263,15 +260,11 @@ static bool read_prompts(api_call *call, generation_prompt **prompts, size_t *co
     }
     for (size_t i = 0; request->echo && i < *count; i++) {
         const json_t *one = prompt_at(request->prompt, i);
-        char *text = NULL;
-        size_t length = 0;
         if (json_is_string(one)) {
             text_put(&request->said[i], json_string_value(one));
-        } else if (mixt_tokenizer_decode(server->tokenizer, (*prompts)[i].ids, (*prompts)[i].count,
-                                         true, &text, &length, NULL) == MIXT_OK) {
-            text_add_utf8(&request->said[i], text, length);
+        } else {
+            prompt_text(server, &(*prompts)[i], true, &request->said[i]);
         }
-        free(text);
     }
     return true;
 }

@@ -719,3 +719,23 @@ void write_routing(const serve_server *server, const generation_piece *pieces, i
     }
     text_put(out, "]}");
 }
+
+void prompt_text(const serve_server *server, const generation_prompt *prompt, bool special,
+                 text_buffer *out)
+{
+    char *text = NULL;
+    size_t length = 0;
+    if (mixt_tokenizer_decode(server->tokenizer, prompt->ids, prompt->count, special, &text,
+                              &length, NULL) == MIXT_OK) {
+        text_add_utf8(out, text, length);
+    }
+    free(text);
+}
+
+void prompt_texts_free(text_buffer *texts, size_t count)
+{
+    for (size_t i = 0; texts != NULL && i < count; i++) {
+        text_free(&texts[i]);
+    }
+    free(texts);
+}

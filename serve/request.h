@@ -65,4 +65,9 @@ void write_routing(const serve_server *server, const generation_piece *pieces, i
 bool read_strings(const json_t *value, const char *name, size_t most, char ***strings,
                   size_t *count, api_problem *problem);
 
+/* Adds the text of a prompt's ids, with special tokens or without them. */
+void prompt_text(const serve_server *server, const generation_prompt *prompt, bool special,
+                 text_buffer *out);
+void prompt_texts_free(text_buffer *texts, size_t count); /* NULL: nothing */
+
 #endif
