@@ -901,6 +901,7 @@ MIXT_API const char *mixt_convert_type(int index);
 /* ---- Traces and the atlas ---------------------------------------------------------------- */
 
 #include "mixt/atlas.h"
+#include "mixt/measures.h"
 
 /* ---- Benchmarks -------------------------------------------------------------------------- */
 

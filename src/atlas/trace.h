@@ -39,7 +39,16 @@ struct mixt_trace {
     uint8_t *vocab_bytes;      /* all tokens' bytes, one behind the other */
     int64_t *vocab_offsets;    /* [vocab_size + 1] into vocab_bytes */
     int vocab_size;
-    bool has_logits;          /* router logits are in the file; they are not read */
+    bool has_logits; /* router logits are in the file */
+    /* Not in every file, NULL without: */
+    const uint16_t *logits;    /* [L, T, E] router logits as half precision bits */
+    const uint16_t *margins;   /* [L, T] likewise: how far the last chosen expert's logit lies above
+                                  the best one that was not chosen */
+    const uint16_t *entropies; /* [L, T] likewise: of the router's distribution over all experts,
+                                  bits */
+    const int32_t *predicted;  /* [T] the model's likeliest next token */
+    const uint16_t *ahead; /* [L, T, k] experts that the layer's router chooses when it reads what
+                              the router of the layer before it read; none at the first layer */
     uint64_t *document_start; /* [documents + 1] token index */
 };
 

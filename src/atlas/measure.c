@@ -1,0 +1,153 @@
+/* From a measure's name to its table. */
+#include "atlas/measure.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atlas/statistics.h"
+#include "core/error.h"
+
+#define SHUFFLES 20
+#define SHUFFLES_MOST 10000
+
+const mixt_measure_info *mixt_measure_describe(int index)
+{
+    int count = 0;
+    while (mixt_measure_types[count] != NULL) {
+        count++;
+    }
+    return index >= 0 && index < count ? &mixt_measure_types[index]->info : NULL;
+}
+
+static const mixt_measure_type *find_type(const char *name)
+{
+    int i = 0;
+    while (mixt_measure_types[i] != NULL && strcmp(mixt_measure_types[i]->info.name, name) != 0) {
+        i++;
+    }
+    return mixt_measure_types[i];
+}
+
+mixt_span mixt_jackknife(double whole, const double *without, int groups, double least, double most)
+{
+    if (groups < 2) {
+        return (mixt_span){NAN, NAN};
+    }
+    double mean = 0, square = 0;
+    for (int g = 0; g < groups; g++) {
+        mean += without[g] / groups;
+    }
+    for (int g = 0; g < groups; g++) {
+        square += (without[g] - mean) * (without[g] - mean);
+    }
+    double reach = mixt_student_975(groups - 1) * sqrt(square * (groups - 1) / groups);
+    return (mixt_span){fmax(whole - reach, least), fmin(whole + reach, most)};
+}
+
+double mixt_draws_mean(const double *draws, int count)
+{
+    double sum = 0;
+    for (int i = 0; i < count; i++) {
+        sum += draws[i];
+    }
+    return count > 0 ? sum / count : NAN;
+}
+
+double mixt_draws_p(const double *draws, int count, double value)
+{
+    int reached = 0;
+    for (int i = 0; i < count; i++) {
+        reached += draws[i] >= value;
+    }
+    return (1.0 + reached) / (1.0 + count);
+}
+
+/* group [documents]: they take turns, domain by domain. Returns how many groups there are. */
+static int deal_groups(const mixt_units *units, uint8_t *group)
+{
+    uint32_t next = 0;
+    for (int domain = 0; domain < units->domains; domain++) {
+        for (size_t d = 0; d < units->run_count; d++) {
+            if (units->runs[d].domain == domain) {
+                group[d] = (uint8_t)(next++ % MIXT_MEASURE_GROUPS);
+            }
+        }
+    }
+    return next < MIXT_MEASURE_GROUPS ? (int)next : MIXT_MEASURE_GROUPS;
+}
+
+static mixt_status check_traces(const mixt_measure_type *type, const mixt_trace *const *traces,
+                                int count, mixt_error *error)
+{
+    if (count != type->info.traces) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: takes %s, not %d",
+                         type->info.name, type->info.traces == 1 ? "one trace" : "two traces",
+                         count);
+    }
+    for (int i = 0; i < count && type->info.logits; i++) {
+        if (traces[i]->logits == NULL) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                             "measure %s: the trace has no router logits (mixt trace --logits)",
+                             type->info.name);
+        }
+    }
+    return MIXT_OK;
+}
+
+static mixt_status fill(const mixt_measure_type *type, mixt_measuring *m, mixt_table **table,
+                        mixt_error *error)
+{
+    uint8_t *group = calloc(m->trace->info.documents, sizeof *group);
+    mixt_units *units = mixt_units_create(m->trace);
+    mixt_counts *counts = mixt_counts_create(m->trace);
+    mixt_table *made = mixt_table_create(&type->info, m->trace, type->columns, type->column_count);
+    mixt_status status = MIXT_OK;
+    if (group == NULL || units == NULL || counts == NULL || made == NULL) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "measure %s: no memory", type->info.name);
+    } else {
+        m->units = units;
+        m->counts = counts;
+        m->group = group;
+        m->groups = deal_groups(units, group);
+        status = type->fill(m, made, error);
+    }
+    if (status == MIXT_OK && made->note.failed) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "measure %s: no memory", type->info.name);
+    }
+    free(group);
+    mixt_units_free(units);
+    mixt_counts_free(counts);
+    if (status != MIXT_OK) {
+        mixt_table_free(made);
+        return status;
+    }
+    *table = made;
+    return MIXT_OK;
+}
+
+mixt_status mixt_measure(const char *name, const mixt_trace *const *traces, int count,
+                         const mixt_measure_options *options, mixt_table **table, mixt_error *error)
+{
+    *table = NULL;
+    if (options != NULL) {
+        MIXT_TRY(MIXT_CHECK_RESERVED(mixt_measure_options, options, error));
+    }
+    const mixt_measure_type *type = find_type(name);
+    if (type == NULL) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %.40s: there is none of this name",
+                         name);
+    }
+    int shuffles = options != NULL && options->shuffles != 0 ? options->shuffles : SHUFFLES;
+    if (shuffles < 1 || shuffles > SHUFFLES_MOST) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: %d shuffles, must be 1 to %d",
+                         name, shuffles, SHUFFLES_MOST);
+    }
+    MIXT_TRY(check_traces(type, traces, count, error));
+    mixt_measuring measuring = {.trace = traces[0],
+                                .traces = traces,
+                                .trace_count = count,
+                                .shuffles = shuffles,
+                                .seed = options != NULL ? options->seed : 0};
+    return fill(type, &measuring, table, error);
+}

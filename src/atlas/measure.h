@@ -1,0 +1,62 @@
+/* A measure: its description, its columns, and the function that fills a table. measures.c lists
+ * them; a new one is a file with one of these and a line there. */
+#ifndef MIXT_ATLAS_MEASURE_H
+#define MIXT_ATLAS_MEASURE_H
+
+#include "atlas/counts.h"
+#include "atlas/table.h"
+#include "atlas/units.h"
+
+/* Documents are left out in so many groups for intervals. */
+#define MIXT_MEASURE_GROUPS 20
+
+/* What a measure works on. Everything is of the first trace. */
+typedef struct mixt_measuring {
+    const mixt_trace *trace; /* = traces[0] */
+    const mixt_trace *const *traces;
+    int trace_count;
+    const mixt_units *units;
+    const mixt_counts *counts;
+    const uint8_t *group; /* [documents] below MIXT_MEASURE_GROUPS: documents take turns, domain by
+                             domain, so that every group holds some of each */
+    int groups;           /* with documents; below 2 there are no intervals */
+    int shuffles;
+    uint64_t seed;
+} mixt_measuring;
+
+typedef struct mixt_measure_type {
+    mixt_measure_info info;
+    const mixt_column *columns;
+    int column_count;
+    mixt_status (*fill)(const mixt_measuring *measuring, mixt_table *table, mixt_error *error);
+} mixt_measure_type;
+
+/* NULL behind the last. */
+extern const mixt_measure_type *const mixt_measure_types[];
+
+/* Delete-a-group jackknife, Student's t: without [groups] are the statistic with each group of
+ * documents left out. NaN, NaN below two groups. Ends are clipped to [least, most]. */
+typedef struct mixt_span {
+    double low, high;
+} mixt_span;
+mixt_span mixt_jackknife(double whole, const double *without, int groups, double least,
+                         double most);
+
+/* Made-up routes of one layer, experts [tokens, k] like the trace's, each token with as many
+ * experts as it has in the trace, at the same places. */
+typedef enum mixt_null {
+    MIXT_NULL_UNIFORM,  /* any set, each as likely */
+    MIXT_NULL_USE,      /* drawn one by one without replacement by the layer's use of the domain
+                           at that place of the choice: keeps unequal use, nothing else */
+    MIXT_NULL_DOMAIN,   /* rows change places within their domain: keeps sets, breaks what hangs on
+                           token, place and document */
+    MIXT_NULL_DOCUMENT, /* rows change places within their document */
+} mixt_null;
+mixt_status mixt_null_draw(const mixt_measuring *measuring, int layer, mixt_null null,
+                           uint32_t draw, uint16_t *experts, mixt_error *error);
+
+/* Of draws [count] under a level: mean, and (1 + how many are at least `value`) / (1 + count). */
+double mixt_draws_mean(const double *draws, int count);
+double mixt_draws_p(const double *draws, int count, double value);
+
+#endif
