@@ -1,10 +1,12 @@
 /* mixt atlas: tables and coloured text in the terminal, and the page. */
+#include "atlas_measures.h"
 #include "shared.h"
 #include "terminal.h"
 
 typedef struct atlas_settings {
     machine_settings machine;
-    const char *trace;
+    measures_settings measures;
+    string_list traces;
     const char *page;
     int text_tokens;
     bool text;
@@ -13,10 +15,10 @@ typedef struct atlas_settings {
 
 static const cli_option atlas_options[] = {
     {.name = "trace",
-     .kind = OPTION_TEXT,
-     .offset = offsetof(atlas_settings, trace),
+     .kind = OPTION_LIST,
+     .offset = offsetof(atlas_settings, traces),
      .value = "FILE",
-     .help = "trace file of mixt trace"},
+     .help = "trace file of mixt trace; two for measures that compare them"},
     {.name = "html",
      .kind = OPTION_TEXT,
      .offset = offsetof(atlas_settings, page),
@@ -51,7 +53,7 @@ static mixt_status show_all(const atlas_settings *settings, const mixt_atlas_opt
                             mixt_error *error)
 {
     mixt_trace *trace = NULL;
-    mixt_status status = mixt_trace_open(settings->trace, &trace, error);
+    mixt_status status = mixt_trace_open(settings->traces.items[0], &trace, error);
     if (status == MIXT_OK) {
         status = show_trace(trace, options, error);
     }
@@ -64,16 +66,47 @@ static mixt_status show_all(const atlas_settings *settings, const mixt_atlas_opt
     return status;
 }
 
+/* Switches that speak of the other of the two: tables of measures, or the whole atlas. */
+static int refuse_mixed(const atlas_settings *settings, const cli_arguments *arguments)
+{
+    static const char *const of_measures[] = {"format", "out", "shuffles", "seed"};
+    static const char *const of_atlas[] = {"html", "text", "text-tokens", "json"};
+    const char *names = settings->measures.names;
+    for (size_t i = 0; i < 4; i++) {
+        if (names == NULL && options_given(arguments, of_measures[i])) {
+            return fail_usage("--%s: is for --measure", of_measures[i]);
+        }
+        if (names != NULL && options_given(arguments, of_atlas[i])) {
+            return fail_usage("--%s: not together with --measure%s", of_atlas[i],
+                              i == 3 ? "; that has --format json" : "");
+        }
+    }
+    if (settings->traces.count == 0) {
+        return fail_usage("--trace: needed");
+    }
+    if (names == NULL && settings->traces.count > 1) {
+        return fail_usage("--trace: the atlas is of one, not %zu; --measure compares two",
+                          settings->traces.count);
+    }
+    return STATUS_DONE;
+}
+
 static int run_atlas(void *user, cli_arguments *arguments)
 {
     const atlas_settings *settings = user;
-    (void)arguments;
-    if (settings->trace == NULL) {
-        return fail_usage("--trace: needed");
+    if (settings->measures.list) {
+        return list_measures();
     }
-    int status = refuse_replacing("html", settings->page, &settings->trace, 1, NULL);
+    int status = refuse_mixed(settings, arguments);
+    if (status == STATUS_DONE) {
+        status = refuse_replacing("html", settings->page, settings->traces.items,
+                                  settings->traces.count, NULL);
+    }
     if (status != STATUS_DONE) {
         return status;
+    }
+    if (settings->measures.names != NULL) {
+        return run_measures(&settings->measures, &settings->traces);
     }
     mixt_error error = MIXT_ERROR_INIT;
     const mixt_atlas_options options = {
@@ -94,16 +127,21 @@ static int run_atlas(void *user, cli_arguments *arguments)
 const cli_command command_atlas = {
     .name = "atlas",
     .summary = "tables, figures and a page from a trace",
-    .synopsis = "TRACE [--html FILE] [--no-text | --json]",
+    .synopsis = "TRACE [--html FILE] [--no-text | --json] | TRACE... --measure NAME[,NAME...]|all",
     .about = "Prints what the routers did: repetition of consecutive tokens for each layer beside "
              "the random level, the experts of each domain, what experts tell of domains and "
              "tokens, and text coloured by expert. With --html it writes the figures as one page "
-             "that works offline.",
-    .examples = "  mixt atlas trace.safetensors --html atlas.html\n",
+             "that works offline. With --measure it prints tables of single measures, each "
+             "with levels and intervals, as text, JSON, CSV or figures (docs/measures.md).",
+    .examples = "  mixt atlas trace.safetensors --html atlas.html\n"
+                "  mixt atlas trace.safetensors --measure load --format csv\n"
+                "  mixt atlas trace.safetensors --measure all --format svg --out figures\n",
     .positional = "trace",
-    .groups = (const cli_group[]){{"options", atlas_options, 0},
-                                  {"terminal", options_color, offsetof(atlas_settings, machine)},
-                                  {0}},
+    .groups =
+        (const cli_group[]){{"options", atlas_options, 0},
+                            {"measures", options_measures, offsetof(atlas_settings, measures)},
+                            {"terminal", options_color, offsetof(atlas_settings, machine)},
+                            {0}},
     .leaves_files = true,
     .settings_size = sizeof(atlas_settings),
     .defaults = atlas_defaults,

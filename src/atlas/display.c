@@ -127,3 +127,24 @@ void mixt_display_fit(mixt_buffer *out, const char *text, int columns)
     }
     mixt_buffer_free(&safe);
 }
+
+void mixt_display_wrapped(mixt_buffer *out, const char *text, int width)
+{
+    int column = 0;
+    while (*text != '\0') {
+        size_t length = strcspn(text, " ");
+        int columns = mixt_display_columns(text, length);
+        if (column > 0 && column + 1 + columns > width) {
+            mixt_buffer_text(out, "\n");
+            column = 0;
+        } else if (column > 0) {
+            mixt_buffer_text(out, " ");
+            column++;
+        }
+        mixt_buffer_append(out, text, length);
+        column += columns;
+        text += length;
+        text += strspn(text, " ");
+    }
+    mixt_buffer_text(out, "\n");
+}

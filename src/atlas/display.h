@@ -26,5 +26,7 @@ void mixt_display_name(mixt_buffer *out, const char *name, int style);
 int mixt_display_columns(const char *text, size_t length);
 /* `text` cut or padded with spaces to exactly `columns`; cut texts end in an ellipsis. */
 void mixt_display_fit(mixt_buffer *out, const char *text, int columns);
+/* Words of `text`, which is safe already, in lines of at most `width` columns. */
+void mixt_display_wrapped(mixt_buffer *out, const char *text, int width);
 
 #endif

@@ -25,10 +25,11 @@ typedef struct mixt_page {
 /* One line over the layers, with its interval and two levels. */
 typedef struct mixt_chart {
     const char *title; /* plain text of ours or the trace's: escaped and cut here */
+    const char *axis;  /* what `number` counts, of ours; NULL: layer */
     const char *unit;  /* " %" or "" */
     int decimals;
     bool small;          /* half width, for rows of small charts */
-    int count;           /* layers */
+    int count;           /* layers, or what else `axis` says */
     const int *number;   /* [count] model's layer numbers */
     const double *value; /* [count], as all below */
     const double *low;   /* NULL: no interval */
@@ -41,6 +42,10 @@ typedef struct mixt_chart {
 } mixt_chart;
 
 void mixt_page_chart(mixt_page *page, const mixt_chart *chart);
+/* What is inside of it, for other figures; with the style's classes. */
+#define MIXT_CHART_WIDTH 360 /* of a chart that is not small */
+#define MIXT_CHART_HEIGHT 224
+void mixt_chart_draw(mixt_buffer *out, const mixt_chart *chart);
 /* Widens the scale [*bottom, *top] to nice numbers; to 0 where that costs little. */
 void mixt_chart_scale(double *bottom, double *top);
 /* Distance of its grid lines. */

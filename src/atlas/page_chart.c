@@ -24,7 +24,7 @@ double mixt_chart_step(double bottom, double top)
 
 void mixt_chart_scale(double *bottom, double *top)
 {
-    if (*bottom < 0.4 * *top) {
+    if (*bottom >= 0 && *bottom < 0.4 * *top) {
         *bottom = 0;
     }
     if (*top - *bottom < 1e-9) {
@@ -58,34 +58,39 @@ static double y_of(const mixt_chart *chart, double value)
     return f->bottom - part * (f->bottom - f->top);
 }
 
-static void draw_axes(mixt_page *page, const mixt_chart *chart)
+static const char *axis_of(const mixt_chart *chart)
+{
+    return chart->axis != NULL ? chart->axis : "layer";
+}
+
+static void draw_axes(mixt_buffer *out, const mixt_chart *chart)
 {
     const frame *f = frame_of(chart);
     double step = mixt_chart_step(chart->bottom, chart->top);
     for (int i = 0; chart->bottom + i * step <= chart->top + step / 2; i++) {
         double value = chart->bottom + i * step;
         double y = y_of(chart, value);
-        mixt_buffer_format(page->out, "<path class=\"grid\" d=\"M%.0f %.1fH%.0f\"/>", f->left, y,
+        mixt_buffer_format(out, "<path class=\"grid\" d=\"M%.0f %.1fH%.0f\"/>", f->left, y,
                            f->right);
-        mixt_buffer_format(page->out, "<text class=\"y\" x=\"%.0f\" y=\"%.1f\">%.*f</text>",
-                           f->left - 5, y + 3.5, step < 0.999 ? (step < 0.0999 ? 2 : 1) : 0, value);
+        mixt_buffer_format(out, "<text class=\"y\" x=\"%.0f\" y=\"%.1f\">%.*f</text>", f->left - 5,
+                           y + 3.5, step < 0.999 ? (int)ceil(-log10(step) - 0.001) : 0, value);
     }
     int most = chart->small ? 5 : 12; /* labels that fit */
     int every = (chart->count + most - 1) / most;
     for (int i = 0; i < chart->count; i++) {
         if (i % every == 0) {
-            mixt_buffer_format(page->out, "<text class=\"x\" x=\"%.1f\" y=\"%.0f\">%d</text>",
+            mixt_buffer_format(out, "<text class=\"x\" x=\"%.1f\" y=\"%.0f\">%d</text>",
                                x_of(chart, i), f->bottom + (chart->small ? 13 : 16),
                                chart->number[i]);
         }
     }
     if (!chart->small) {
-        mixt_buffer_format(page->out, "<text class=\"x\" x=\"%.0f\" y=\"%.0f\">layer</text>",
+        mixt_buffer_format(out, "<text class=\"x\" x=\"%.0f\" y=\"%.0f\">layer</text>",
                            (f->left + f->right) / 2, f->height - 1);
     }
 }
 
-static void draw_line(mixt_page *page, const mixt_chart *chart, const char *name,
+static void draw_line(mixt_buffer *out, const mixt_chart *chart, const char *name,
                       const double *value)
 {
     const frame *f = frame_of(chart);
@@ -93,47 +98,47 @@ static void draw_line(mixt_page *page, const mixt_chart *chart, const char *name
         return;
     }
     if (chart->count == 1) { /* a level of a single layer crosses the chart */
-        mixt_buffer_format(page->out, "<path class=\"%s\" d=\"M%.0f %.1fH%.0f\"/>", name, f->left,
+        mixt_buffer_format(out, "<path class=\"%s\" d=\"M%.0f %.1fH%.0f\"/>", name, f->left,
                            y_of(chart, value[0]), f->right);
         return;
     }
-    mixt_buffer_format(page->out, "<path class=\"%s\" d=\"", name);
+    mixt_buffer_format(out, "<path class=\"%s\" d=\"", name);
     for (int i = 0; i < chart->count; i++) {
         if (!isnan(value[i])) {
             bool starts = i == 0 || isnan(value[i - 1]);
-            mixt_buffer_format(page->out, "%s%.1f %.1f", starts ? "M" : " ", x_of(chart, i),
+            mixt_buffer_format(out, "%s%.1f %.1f", starts ? "M" : " ", x_of(chart, i),
                                y_of(chart, value[i]));
         }
     }
-    mixt_buffer_text(page->out, "\"/>");
+    mixt_buffer_text(out, "\"/>");
 }
 
 /* Layers [begin, end) have an interval. */
-static void draw_band_part(mixt_page *page, const mixt_chart *chart, int begin, int end)
+static void draw_band_part(mixt_buffer *out, const mixt_chart *chart, int begin, int end)
 {
     if (end - begin == 1) {
-        mixt_buffer_format(page->out, "<path class=\"whisker\" d=\"M%.1f %.1fV%.1f\"/>",
+        mixt_buffer_format(out, "<path class=\"whisker\" d=\"M%.1f %.1fV%.1f\"/>",
                            x_of(chart, begin), y_of(chart, chart->low[begin]),
                            y_of(chart, chart->high[begin]));
         return;
     }
-    mixt_buffer_text(page->out, "<path class=\"band\" d=\"M");
+    mixt_buffer_text(out, "<path class=\"band\" d=\"M");
     for (int i = begin; i < end; i++) {
-        mixt_buffer_format(page->out, "%.1f %.1f ", x_of(chart, i), y_of(chart, chart->high[i]));
+        mixt_buffer_format(out, "%.1f %.1f ", x_of(chart, i), y_of(chart, chart->high[i]));
     }
     for (int i = end - 1; i >= begin; i--) {
-        mixt_buffer_format(page->out, "%.1f %.1f ", x_of(chart, i), y_of(chart, chart->low[i]));
+        mixt_buffer_format(out, "%.1f %.1f ", x_of(chart, i), y_of(chart, chart->low[i]));
     }
-    mixt_buffer_text(page->out, "z\"/>");
+    mixt_buffer_text(out, "z\"/>");
 }
 
-static void draw_band(mixt_page *page, const mixt_chart *chart)
+static void draw_band(mixt_buffer *out, const mixt_chart *chart)
 {
     int begin = 0;
     for (int i = 0; i <= chart->count; i++) {
         if (i == chart->count || isnan(chart->low[i])) {
             if (begin < i) {
-                draw_band_part(page, chart, begin, i);
+                draw_band_part(out, chart, begin, i);
             }
             begin = i + 1;
         }
@@ -141,41 +146,58 @@ static void draw_band(mixt_page *page, const mixt_chart *chart)
 }
 
 /* A level behind its name, "-" where there is none. */
-static void append_level(mixt_page *page, const mixt_chart *chart, const char *name, double value)
+static void append_level(mixt_buffer *out, const mixt_chart *chart, const char *name, double value)
 {
     if (isnan(value)) {
-        mixt_buffer_format(page->out, "%s -", name);
+        mixt_buffer_format(out, "%s -", name);
     } else {
-        mixt_buffer_format(page->out, "%s %.*f%s", name, chart->decimals, value, chart->unit);
+        mixt_buffer_format(out, "%s %.*f%s", name, chart->decimals, value, chart->unit);
     }
 }
 
 /* Dots that say their numbers when pointed at. */
-static void draw_dots(mixt_page *page, const mixt_chart *chart)
+static void draw_dots(mixt_buffer *out, const mixt_chart *chart)
 {
     double radius = chart->small ? 1.8 : chart->count > 24 ? 2 : 3;
     for (int i = 0; i < chart->count; i++) {
-        mixt_buffer_format(page->out,
-                           "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>layer "
-                           "%d: %.*f%s",
-                           x_of(chart, i), y_of(chart, chart->value[i]), radius, chart->number[i],
-                           chart->decimals, chart->value[i], chart->unit);
+        if (isnan(chart->value[i])) {
+            continue;
+        }
+        mixt_buffer_format(out,
+                           "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>%s %d: "
+                           "%.*f%s",
+                           x_of(chart, i), y_of(chart, chart->value[i]), radius, axis_of(chart),
+                           chart->number[i], chart->decimals, chart->value[i], chart->unit);
         if (chart->low != NULL && !isnan(chart->low[i])) {
-            mixt_buffer_format(page->out, " (%.*f to %.*f)", chart->decimals, chart->low[i],
+            mixt_buffer_format(out, " (%.*f to %.*f)", chart->decimals, chart->low[i],
                                chart->decimals, chart->high[i]);
         }
-        mixt_buffer_text(page->out, "; ");
-        append_level(page, chart, chart->dashed_name, chart->dashed[i]);
-        mixt_buffer_text(page->out, "; ");
-        append_level(page, chart, chart->dotted_name, chart->dotted[i]);
-        mixt_buffer_text(page->out, "</title></circle>");
+        mixt_buffer_text(out, "; ");
+        append_level(out, chart, chart->dashed_name, chart->dashed[i]);
+        mixt_buffer_text(out, "; ");
+        append_level(out, chart, chart->dotted_name, chart->dotted[i]);
+        mixt_buffer_text(out, "</title></circle>");
     }
+}
+
+void mixt_chart_draw(mixt_buffer *out, const mixt_chart *chart)
+{
+    assert(chart->count >= 1 && (chart->low == NULL) == (chart->high == NULL));
+    assert(chart->value != NULL && chart->dashed != NULL && chart->dotted != NULL);
+    draw_axes(out, chart);
+    if (chart->low != NULL) {
+        draw_band(out, chart);
+    }
+    draw_line(out, chart, "dotted", chart->dotted);
+    draw_line(out, chart, "dashed", chart->dashed);
+    if (chart->count > 1) {
+        draw_line(out, chart, "value", chart->value);
+    }
+    draw_dots(out, chart);
 }
 
 void mixt_page_chart(mixt_page *page, const mixt_chart *chart)
 {
-    assert(chart->count >= 1 && (chart->low == NULL) == (chart->high == NULL));
-    assert(chart->value != NULL && chart->dashed != NULL && chart->dotted != NULL);
     const frame *f = frame_of(chart);
     int id = page->next_id++;
     mixt_buffer_format(page->out,
@@ -189,19 +211,10 @@ void mixt_page_chart(mixt_page *page, const mixt_chart *chart)
                            chart->decimals, chart->value[i], chart->unit);
     }
     mixt_buffer_format(page->out, ". At layer %d ", chart->number[0]);
-    append_level(page, chart, chart->dashed_name, chart->dashed[0]);
+    append_level(page->out, chart, chart->dashed_name, chart->dashed[0]);
     mixt_buffer_text(page->out, " and ");
-    append_level(page, chart, chart->dotted_name, chart->dotted[0]);
+    append_level(page->out, chart, chart->dotted_name, chart->dotted[0]);
     mixt_buffer_text(page->out, ".</desc>");
-    draw_axes(page, chart);
-    if (chart->low != NULL) {
-        draw_band(page, chart);
-    }
-    draw_line(page, chart, "dotted", chart->dotted);
-    draw_line(page, chart, "dashed", chart->dashed);
-    if (chart->count > 1) {
-        draw_line(page, chart, "value", chart->value);
-    }
-    draw_dots(page, chart);
+    mixt_chart_draw(page->out, chart);
     mixt_buffer_text(page->out, "</svg>\n");
 }

@@ -25,26 +25,9 @@ typedef struct printer {
     int text_domains; /* that text is shown of */
 } printer;
 
-/* Words of `text` broken at the width. */
 static void wrapped(printer *p, const char *text)
 {
-    int column = 0;
-    while (*text != '\0') {
-        size_t length = strcspn(text, " ");
-        int columns = mixt_display_columns(text, length);
-        if (column > 0 && column + 1 + columns > p->width) {
-            mixt_buffer_text(p->out, "\n");
-            column = 0;
-        } else if (column > 0) {
-            mixt_buffer_text(p->out, " ");
-            column++;
-        }
-        mixt_buffer_append(p->out, text, length);
-        column += columns;
-        text += length;
-        text += strspn(text, " ");
-    }
-    mixt_buffer_text(p->out, "\n");
+    mixt_display_wrapped(p->out, text, p->width);
 }
 
 static void title(printer *p, const char *text)

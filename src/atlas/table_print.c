@@ -1,0 +1,142 @@
+/* Tables in every format: what their printers share. */
+#include "atlas/table_print.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/error.h"
+#include "core/number.h"
+
+int mixt_table_index(double value, int limit)
+{
+    return value >= 0 && value < limit ? (int)value : -1;
+}
+
+static void word_name(const mixt_column *column, double value, mixt_buffer *out)
+{
+    int index = 0;
+    while (column->words != NULL && column->words[index] != NULL && index != (int)value) {
+        index++;
+    }
+    bool known = column->words != NULL && value >= 0 && column->words[index] != NULL;
+    mixt_buffer_text(out, known ? column->words[index] : "none");
+}
+
+void mixt_table_name(const mixt_table *table, int column, double value, int style, mixt_buffer *out)
+{
+    const mixt_column *c = &table->columns[column];
+    const mixt_trace *trace = table->trace;
+    if (isnan(value)) {
+        mixt_buffer_text(out, "-");
+    } else if (c->kind == MIXT_COLUMN_WORD) {
+        word_name(c, value, out);
+    } else if (c->kind == MIXT_COLUMN_DOMAIN) {
+        int domain = mixt_table_index(value, trace->info.domains);
+        mixt_display_name(out, domain >= 0 ? trace->domain_names[domain] : "all", style);
+    } else if (c->kind == MIXT_COLUMN_TOKEN) {
+        int token = mixt_table_index(value, trace->vocab_size);
+        size_t length = 0;
+        const uint8_t *bytes =
+            token >= 0 ? mixt_trace_token_bytes(trace, token, &length) : (const uint8_t *)"";
+        mixt_display_bytes(out, bytes, length, style | MIXT_DISPLAY_VISIBLE);
+    } else if (value < 0 && (c->kind == MIXT_COLUMN_LAYER || c->kind == MIXT_COLUMN_EXPERT)) {
+        mixt_buffer_text(out, "all");
+    } else {
+        mixt_buffer_format(out, "%.0f", value);
+    }
+}
+
+int mixt_table_decimals(double largest)
+{
+    return largest < 0.01 ? 5 : largest < 0.1 ? 4 : largest < 10 ? 3 : largest < 100 ? 2 : 1;
+}
+
+/* Below 0: indistinguishable from its level, still ordered by the distance. */
+static double at_most(double distance)
+{
+    return distance / (1 + distance) - 1;
+}
+
+static double telling(const mixt_table *table, uint64_t row)
+{
+    int effect = mixt_table_find(table, MIXT_ROLE_EFFECT, 0);
+    int q = mixt_table_find(table, MIXT_ROLE_Q, 0);
+    double value = mixt_table_value(table, row, mixt_table_find(table, MIXT_ROLE_VALUE, 0));
+    double level = mixt_table_value(table, row, mixt_table_level(table, 0));
+    double low = mixt_table_value(table, row, mixt_table_find(table, MIXT_ROLE_LOW, 0));
+    double high = mixt_table_value(table, row, mixt_table_find(table, MIXT_ROLE_HIGH, 0));
+    double distance = fabs(isnan(level) ? value : value - level);
+    if (effect >= 0) {
+        distance = fabs(mixt_table_value(table, row, effect));
+    }
+    if (isnan(distance)) {
+        return -INFINITY;
+    }
+    if (q >= 0) {
+        return mixt_table_value(table, row, q) <= 0.05 ? distance : at_most(distance);
+    }
+    if (effect < 0 && !isnan(level) && !isnan(low)) {
+        double outside = fmax(low - level, level - high);
+        return outside > 0 ? outside : at_most(distance);
+    }
+    return distance;
+}
+
+int mixt_table_tell(const mixt_table *table, int most, uint64_t *rows)
+{
+    double score[MIXT_TABLE_TELL_MOST];
+    int count = 0, layer = -1;
+    for (int c = 0; c < table->column_count && layer < 0; c++) {
+        bool key = table->columns[c].role == MIXT_ROLE_KEY;
+        layer = key && table->columns[c].kind == MIXT_COLUMN_LAYER ? c : -1;
+    }
+    for (uint64_t row = 0; row < table->rows; row++) {
+        bool of_all = layer >= 0 && mixt_table_value(table, row, layer) < 0;
+        double tells = of_all ? INFINITY : telling(table, row);
+        int at = count;
+        while (at > 0 && score[at - 1] < tells) {
+            at--;
+        }
+        if (at == most) {
+            continue;
+        }
+        count += count < most;
+        for (int i = count - 1; i > at; i--) {
+            score[i] = score[i - 1];
+            rows[i] = rows[i - 1];
+        }
+        score[at] = tells;
+        rows[at] = row;
+    }
+    return count;
+}
+
+mixt_status mixt_table_print(const mixt_table *table, mixt_table_format format, int width,
+                             FILE *stream, mixt_error *error)
+{
+    mixt_buffer out = {0};
+    switch (format) {
+    case MIXT_TABLE_TEXT:
+        mixt_table_text(table, width, &out);
+        break;
+    case MIXT_TABLE_JSON:
+        mixt_table_json(table, &out);
+        break;
+    case MIXT_TABLE_CSV:
+        mixt_table_csv(table, &out);
+        break;
+    case MIXT_TABLE_SVG:
+        mixt_table_figure(table, &out);
+        break;
+    default:
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "table: %d is no format", (int)format);
+    }
+    mixt_status status = MIXT_OK;
+    if (out.failed) {
+        status = mixt_fail(error, MIXT_ERROR_MEMORY, "table: no memory");
+    } else if (fwrite(out.data, 1, out.length, stream) != out.length || fflush(stream) != 0) {
+        status = mixt_fail(error, MIXT_ERROR_IO, "table: cannot be written");
+    }
+    mixt_buffer_free(&out);
+    return status;
+}
