@@ -45,6 +45,39 @@ mixt_span mixt_jackknife(double whole, const double *without, int groups, double
     return (mixt_span){fmax(whole - reach, least), fmin(whole + reach, most)};
 }
 
+mixt_span mixt_jackknife_ratio(const double *top, const double *bottom, int groups, double least,
+                               double most)
+{
+    double tops = 0, bottoms = 0, without[MIXT_MEASURE_GROUPS];
+    int count = 0;
+    for (int g = 0; g < groups; g++) {
+        tops += top[g];
+        bottoms += bottom[g];
+    }
+    for (int g = 0; g < groups; g++) {
+        if (bottom[g] > 0 && bottom[g] < bottoms) {
+            without[count++] = (tops - top[g]) / (bottoms - bottom[g]);
+        }
+    }
+    return mixt_jackknife(tops / bottoms, without, count, least, most);
+}
+
+void mixt_measure_counts(const mixt_measuring *measuring, int layer, uint64_t *counts)
+{
+    const mixt_trace *trace = measuring->trace;
+    size_t experts = (size_t)trace->info.experts;
+    memset(counts, 0, (size_t)measuring->groups * experts * sizeof *counts);
+    for (uint64_t i = 0; i < trace->info.tokens; i++) {
+        const uint16_t *row = mixt_trace_experts(trace, layer, i);
+        uint64_t *of = counts + measuring->group[trace->document[i]] * experts;
+        for (int c = 0; c < trace->chosen[layer]; c++) {
+            if (row[c] != MIXT_TRACE_NONE) {
+                of[row[c]]++;
+            }
+        }
+    }
+}
+
 double mixt_draws_mean(const double *draws, int count)
 {
     double sum = 0;

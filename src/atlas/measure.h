@@ -41,6 +41,13 @@ typedef struct mixt_span {
 } mixt_span;
 mixt_span mixt_jackknife(double whole, const double *without, int groups, double least,
                          double most);
+/* The same of the ratio of sums over groups, top [groups] by bottom [groups]; groups that have
+ * nothing below do not count. */
+mixt_span mixt_jackknife_ratio(const double *top, const double *bottom, int groups, double least,
+                               double most);
+
+/* counts [groups, E], set: how often a layer's tokens chose each expert, by group of documents. */
+void mixt_measure_counts(const mixt_measuring *measuring, int layer, uint64_t *counts);
 
 /* Made-up routes of one layer, experts [tokens, k] like the trace's, each token with as many
  * experts as it has in the trace, at the same places. */

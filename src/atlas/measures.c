@@ -2,6 +2,7 @@
 #include "atlas/measures/measures.h"
 
 const mixt_measure_type *const mixt_measure_types[] = {
-    &mixt_measure_load,
-    NULL,
+    &mixt_measure_load,  &mixt_measure_balance,  &mixt_measure_concentration,
+    &mixt_measure_ranks, &mixt_measure_reuse,    &mixt_measure_reuse_quantiles,
+    &mixt_measure_cache, &mixt_measure_segments, NULL,
 };

@@ -348,7 +348,7 @@ static void draw(mixt_figure *figure)
 static void put_all(const mixt_figure *figure, mixt_buffer *out)
 {
     const mixt_measure_info *info = figure->table->measure;
-    double width = fmax(figure->width, 560);
+    double width = fmax(figure->width, 640);
     mixt_buffer_format(out,
                        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" "
                        "viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-labelledby=\"title about\">"

@@ -206,6 +206,24 @@ static void print_line(const printer *p, int begin, int end, const uint64_t *row
     mixt_buffer_text(p->out, "\n");
 }
 
+/* Behind the last shown column of a block that begins at `begin`: as many as fit beside `keys`
+ * columns, and of the last value all that belongs to it, where another value is in front. */
+static int block_end(const printer *p, int begin, int keys)
+{
+    int end = begin, width = keys;
+    while (end < p->shown_count && (end == begin || width + p->shown[end].width <= p->width)) {
+        width += p->shown[end++].width + GAP;
+    }
+    int value = end;
+    while (value > begin && value < p->shown_count &&
+           p->table->columns[p->shown[value].column].role != MIXT_ROLE_VALUE) {
+        value--;
+    }
+    bool support =
+        end < p->shown_count && p->table->columns[p->shown[end].column].role == MIXT_ROLE_SUPPORT;
+    return value > begin && !support ? value : end;
+}
+
 static void print_blocks(const printer *p)
 {
     int keys = 0;
@@ -214,10 +232,7 @@ static void print_blocks(const printer *p)
     }
     int begin = p->keys;
     do {
-        int end = begin, width = keys;
-        while (end < p->shown_count && (end == begin || width + p->shown[end].width <= p->width)) {
-            width += p->shown[end++].width + GAP;
-        }
+        int end = block_end(p, begin, keys);
         mixt_buffer_text(p->out, begin > p->keys ? "\n" : "");
         print_line(p, begin, end, NULL);
         for (int r = 0; r < p->row_count; r++) {

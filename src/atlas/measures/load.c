@@ -1,7 +1,6 @@
 /* How evenly experts are used. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "atlas/measures/measures.h"
 #include "core/error.h"
@@ -19,22 +18,6 @@ static const mixt_column columns[] = {
     {.name = "choices", .kind = MIXT_COLUMN_COUNT, .role = MIXT_ROLE_SUPPORT},
 };
 enum { LAYER, EXPERT, SHARE, RANDOM, LOW, HIGH, CHOICES, COLUMNS };
-
-/* counts [groups, E] of a layer's choices by group of documents. */
-static void count_groups(const mixt_measuring *m, int layer, uint64_t *counts)
-{
-    const mixt_trace *trace = m->trace;
-    size_t experts = (size_t)trace->info.experts;
-    for (uint64_t i = 0; i < trace->info.tokens; i++) {
-        const uint16_t *row = mixt_trace_experts(trace, layer, i);
-        uint64_t *of = counts + m->group[trace->document[i]] * experts;
-        for (int c = 0; c < trace->chosen[layer]; c++) {
-            if (row[c] != MIXT_TRACE_NONE) {
-                of[row[c]]++;
-            }
-        }
-    }
-}
 
 static mixt_status fill_layer(const mixt_measuring *m, int layer, uint64_t *counts,
                               mixt_table *table, mixt_error *error)
@@ -81,8 +64,7 @@ static mixt_status fill(const mixt_measuring *m, mixt_table *table, mixt_error *
     mixt_status status =
         counts != NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_MEMORY, "measure load: no memory");
     for (int layer = 0; layer < m->trace->info.layers && status == MIXT_OK; layer++) {
-        memset(counts, 0, size * sizeof *counts);
-        count_groups(m, layer, counts);
+        mixt_measure_counts(m, layer, counts);
         status = fill_layer(m, layer, counts, table, error);
     }
     free(counts);

@@ -4,6 +4,34 @@
 
 #include "atlas/measure.h"
 
-extern const mixt_measure_type mixt_measure_load; /* load.c */
+/* Tokens [begin, end) of a document. */
+typedef struct mixt_stretch {
+    uint64_t begin, end;
+    int group; /* of the document, in mixt_measuring */
+} mixt_stretch;
+
+/* Of a trace whose work would be too much: every so-many-th document, with at most so many tokens
+ * in all; the whole trace where it fits. What is left out is said in the table's note. */
+typedef struct mixt_stretches {
+    mixt_stretch *items;
+    size_t count;
+    uint64_t tokens;
+} mixt_stretches;
+
+mixt_status mixt_stretches_choose(const mixt_measuring *measuring, uint64_t most,
+                                  mixt_stretches *stretches, mixt_error *error);
+/* A sentence of the note where not all tokens were taken; `what` is measured of them. */
+void mixt_stretches_say(const mixt_stretches *stretches, const mixt_measuring *measuring,
+                        const char *what, mixt_buffer *note);
+void mixt_stretches_free(mixt_stretches *stretches);
+
+extern const mixt_measure_type mixt_measure_load;            /* load.c */
+extern const mixt_measure_type mixt_measure_balance;         /* use.c */
+extern const mixt_measure_type mixt_measure_concentration;   /* use.c */
+extern const mixt_measure_type mixt_measure_ranks;           /* use.c */
+extern const mixt_measure_type mixt_measure_reuse;           /* reuse.c */
+extern const mixt_measure_type mixt_measure_reuse_quantiles; /* reuse.c */
+extern const mixt_measure_type mixt_measure_cache;           /* cache.c */
+extern const mixt_measure_type mixt_measure_segments;        /* segments.c */
 
 #endif
