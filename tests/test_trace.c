@@ -13,20 +13,21 @@
 
 #include <cmocka.h>
 
-#include "model/model.h"
 #include "atlas/display.h"
 #include "atlas/report.h"
 #include "atlas/trace_writer.h"
 #include "atlas_demo.h"
 #include "atlas_trace.h"
 #include "core/files.h"
-#include "corpus/data.h"
 #include "formats/safetensors.h"
-#include "train_setup.h"
 
 #define FIXTURE "tests/fixtures/atlas/pairs.safetensors"
 /* Version 2: [3, 399, 3] experts of 7, some places without; layers choose 3, 1 and 2. */
 #define HOLES "tests/fixtures/atlas/holes.safetensors"
+
+/* With everything that a trace may hold: [3, SIGNALS_LAYER, 2] experts of 8. */
+#define SIGNALS "tests/fixtures/atlas/signals.safetensors"
+#define SIGNALS_LAYER 402
 
 static char folder[64];
 
@@ -160,6 +161,36 @@ static const bad_file bad_holes[] = {
     DATA("weights", 2 * 2, 2, 0x7E00, "experts[0, 0]: expert 65535 (none) has a weight"),
 };
 
+static const bad_file bad_signals[] = {
+    HEADER("\"margins\":{\"dtype\":\"F16\"", "\"margins\":{\"dtype\":\"U16\"",
+           "margins: type U16, must be F16"),
+    HEADER("\"margins\":{\"dtype\":\"F16\",\"shape\":[3,",
+           "\"margins\":{\"dtype\":\"F16\",\"shape\":[1,3,", "margins: 3 dimensions, must be 2"),
+    HEADER("\"entropies\":{\"dtype\":\"F16\",\"shape\":[3,",
+           "\"entropies\":{\"dtype\":\"F16\",\"shape\":[1,3,",
+           "entropies: 3 dimensions, must be 2"),
+    HEADER("\"predicted\":{\"dtype\":\"I32\"", "\"predicted\":{\"dtype\":\"F32\"",
+           "predicted: type F32, must be I32"),
+    HEADER("\"ahead\":{\"dtype\":\"U16\"", "\"ahead\":{\"dtype\":\"I16\"",
+           "ahead: type I16, must be U16"),
+    HEADER("\"logits\":{\"dtype\":\"F16\"", "\"logits\":{\"dtype\":\"U16\"",
+           "logits: type U16, must be F16"),
+    DATA("margins", 2 * 3, 2, 0x8001, "margins[0, 3]: -5.96046e-08, must be 0 or more"),
+    DATA("margins", 2 * 3, 2, 0xBC00, "margins[0, 3]: -1, must be 0 or more"),
+    DATA("margins", 2 * 3, 2, 0x7C00, "margins[0, 3]: inf, must be 0 or more and finite"),
+    DATA("margins", 2 * 3, 2, 0xFC00, "margins[0, 3]: -inf, must be 0 or more and finite"),
+    DATA("entropies", 2 * 5, 2, 0x4202, "entropies[0, 5]: 3.00391, must be 0 to the log2 of 8"),
+    DATA("entropies", 2 * 5, 2, 0x7C00, "entropies[0, 5]: inf, must be"),
+    DATA("entropies", 2 * 5, 2, 0x7E00, "entropies[0, 5]: nan, must be"),
+    DATA("entropies", 2 * 5, 2, 0xBC00, "entropies[0, 5]: -1, must be"),
+    DATA("predicted", 4 * 7, 4, 12, "predicted[7]: id 12 outside the vocabulary of 12"),
+    DATA("predicted", 4 * 7, 4, -1, "predicted[7]: id -1 outside"),
+    DATA("ahead", 0, 2, 1, "ahead[0, 0]: expert 1 at the first layer"),
+    DATA("ahead", SIGNALS_LAYER * 4, 2, 8, "ahead[1, 0]: expert 8 is not below the number"),
+    DATA("ahead", SIGNALS_LAYER * 4, 2, 65534, "ahead[1, 0]: expert 65534 is not below"),
+    DATA("ahead", SIGNALS_LAYER * 4, 4, 0x00030003, "ahead[1, 0]: expert 3 stands twice"),
+};
+
 /* A fixture with one change, written to the folder. */
 static void write_changed(const char *fixture, const bad_file *bad, const char *path)
 {
@@ -225,6 +256,11 @@ static void test_bad_files(void **state)
         write_changed(HOLES, &bad_holes[i], path);
         refused(path, bad_holes[i].message);
     }
+    for (size_t i = 0; i < sizeof bad_signals / sizeof *bad_signals; i++) {
+        const char *path = in_folder("bad.safetensors");
+        write_changed(SIGNALS, &bad_signals[i], path);
+        refused(path, bad_signals[i].message);
+    }
 }
 
 static void test_cut_files(void **state)
@@ -267,7 +303,39 @@ static mixt_trace_header header_of(const mixt_trace *trace)
                                .tokenizer_hash = NULL,
                                .vocab_size = trace->vocab_size,
                                .token_bytes = token_bytes,
-                               .vocabulary = trace};
+                               .vocabulary = trace,
+                               .margins = trace->margins != NULL,
+                               .entropies = trace->entropies != NULL,
+                               .predicted = trace->predicted != NULL,
+                               .ahead = trace->ahead != NULL};
+}
+
+/* Appends a chunk with what else the trace has of its tokens, which begin at `begin`. */
+static mixt_status append_optional(mixt_trace_writer *writer, const mixt_trace *trace,
+                                   uint64_t begin, mixt_trace_chunk *chunk, mixt_error *error)
+{
+    size_t k = (size_t)trace->info.experts_per_token, layers = (size_t)trace->info.layers;
+    float *margins = calloc(layers * chunk->count, sizeof *margins);
+    float *entropies = calloc(layers * chunk->count, sizeof *entropies);
+    int32_t *ahead = calloc(layers * chunk->count * k, sizeof *ahead);
+    for (size_t i = 0; i < layers * chunk->count; i++) {
+        size_t row = i / chunk->count * (size_t)trace->info.tokens + begin + i % chunk->count;
+        margins[i] = trace->margins != NULL ? mixt_trace_weight(trace->margins[row]) : 0;
+        entropies[i] = trace->entropies != NULL ? mixt_trace_weight(trace->entropies[row]) : 0;
+        for (size_t c = 0; c < k && trace->ahead != NULL; c++) {
+            uint16_t expert = trace->ahead[row * k + c];
+            ahead[i * k + c] = expert == MIXT_TRACE_NONE ? -1 : expert;
+        }
+    }
+    chunk->margins = trace->margins != NULL ? margins : NULL;
+    chunk->entropies = trace->entropies != NULL ? entropies : NULL;
+    chunk->ahead = trace->ahead != NULL ? ahead : NULL;
+    chunk->predicted = trace->predicted != NULL ? trace->predicted + begin : NULL;
+    mixt_status status = mixt_trace_writer_append(writer, chunk, error);
+    free(margins);
+    free(entropies);
+    free(ahead);
+    return status;
 }
 
 /* Tokens [begin, begin + count) of a trace, appended. */
@@ -287,10 +355,14 @@ static mixt_status append_part(mixt_trace_writer *writer, const mixt_trace *trac
             weights[at] = mixt_trace_weight(mixt_trace_weights(trace, (int)layer, begin)[i]);
         }
     }
-    mixt_trace_chunk chunk = {
-        count,   trace->domain[begin],  trace->tokens + begin, trace->document + begin, experts,
-        weights, logits ? scores : NULL};
-    mixt_status status = mixt_trace_writer_append(writer, &chunk, error);
+    mixt_trace_chunk chunk = {.count = count,
+                              .domain = trace->domain[begin],
+                              .tokens = trace->tokens + begin,
+                              .documents = trace->document + begin,
+                              .experts = experts,
+                              .weights = weights,
+                              .logits = logits ? scores : NULL};
+    mixt_status status = append_optional(writer, trace, begin, &chunk, error);
     free(experts);
     free(weights);
     free(scores);
@@ -366,7 +438,7 @@ static void test_round_trip(void **state)
         assert_int_equal(mixt_trace_layer(read, 2), 7);
         assert_int_equal(mixt_trace_layer_experts(read, 2), 2);
         assert_string_equal(mixt_trace_domain(read, 1), names[1]);
-        assert_int_equal(read->has_logits, logits);
+        assert_int_equal(read->logits != NULL, logits);
         assert_same_arrays(read, made);
         assert_int_equal(read->vocab_size, made->vocab_size);
         size_t offsets = ((size_t)made->vocab_size + 1) * sizeof(int64_t);
@@ -374,6 +446,39 @@ static void test_round_trip(void **state)
         mixt_trace_free(read);
         mixt_trace_free(made);
     }
+}
+
+/* All that is not in every trace comes back as it was, and nothing else that was not there. */
+static void test_round_trip_signals(void **state)
+{
+    (void)state;
+    mixt_trace *made = read_trace(SIGNALS);
+    size_t rows = (size_t)made->info.tokens * (size_t)made->info.layers;
+    assert_int_equal(made->info.tokens, SIGNALS_LAYER);
+    assert_true(made->logits != NULL && made->margins != NULL && made->entropies != NULL &&
+                made->predicted != NULL && made->ahead != NULL);
+    assert_memory_equal(mixt_trace_logits(made, 1, 2), made->logits + (made->info.tokens + 2) * 8,
+                        16);
+    const char *path = in_folder("signals.safetensors");
+    write_trace(made, path, false);
+    mixt_trace *read = read_trace(path);
+    assert_same_arrays(read, made);
+    assert_null(read->logits);
+    assert_memory_equal(read->margins, made->margins, rows * 2);
+    assert_memory_equal(read->entropies, made->entropies, rows * 2);
+    assert_memory_equal(read->predicted, made->predicted, (size_t)made->info.tokens * 4);
+    assert_memory_equal(read->ahead, made->ahead, rows * 2 * 2);
+    assert_int_equal(mixt_trace_intact(read, NULL), MIXT_OK);
+    assert_int_equal(truncate(path, 4096), 0);
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_trace_intact(read, &error), MIXT_ERROR_IO);
+    assert_non_null(strstr(error.message, path));
+    mixt_trace_free(read);
+    mixt_trace_free(made);
+    made = read_trace(FIXTURE);
+    assert_true(made->logits == NULL && made->margins == NULL && made->entropies == NULL &&
+                made->predicted == NULL && made->ahead == NULL);
+    mixt_trace_free(made);
 }
 
 static void assert_metadata(const char *path, const char *key, const char *value)
@@ -421,137 +526,6 @@ static void test_round_trip_none(void **state)
     }
 }
 
-/* -- A trace of a model whose layers choose different numbers of experts ---------------------- */
-
-/* Every id and weight is what a session has for the same tokens, none behind a layer's own. */
-static void compare_with_session(const mixt_trace *trace, train_setup *setup)
-{
-    const mixt_data_split *split = mixt_data_split_of(setup->data, true);
-    mixt_session *session;
-    uint64_t at = 0;
-    assert_int_equal(mixt_session_create(setup->context, setup->model, 32, &session, NULL), 0);
-    for (size_t d = 0; d < split->document_count; d++) {
-        for (size_t j = 0; j < split->documents[d].length; j++) {
-            int32_t token = mixt_data_token(split, split->documents[d].start + j);
-            const int32_t *ids;
-            const float *weights;
-            if (j % 32 == 0) {
-                mixt_session_truncate(session, 0);
-            }
-            assert_int_equal(mixt_session_feed(session, &token, 1, NULL), MIXT_OK);
-            mixt_session_routes(session, &ids, &weights);
-            if (j == 0) { /* the separator is no text */
-                continue;
-            }
-            assert_int_equal(trace->tokens[at], token);
-            for (int i = 0; i < 2 * 3; i++) {
-                uint16_t expert = mixt_trace_experts(trace, i / 3, at)[i % 3];
-                uint16_t half;
-                mixt_f32_to_f16(&weights[i], &half, 1);
-                assert_int_equal(expert, ids[i] < 0 ? MIXT_TRACE_NONE : ids[i]);
-                assert_int_equal(expert == MIXT_TRACE_NONE, i % 3 >= (i < 3 ? 1 : 3));
-                assert_int_equal(mixt_trace_weights(trace, i / 3, at)[i % 3], half);
-            }
-            at++;
-        }
-    }
-    assert_int_equal(at, trace->info.tokens);
-    mixt_session_free(session);
-}
-
-/* What a router chose by logits that are not finite is not written. */
-static void test_broken_router(void **state)
-{
-    (void)state;
-    train_setup setup;
-    mixt_error error = MIXT_ERROR_INIT;
-    train_setup_open(&setup, 1, NULL);
-    mixt_model *broken = setup.model;
-    broken->weights[broken->parameters[mixt_model_find(broken, MIXT_SLOT_ROUTER, 1)].offset] = NAN;
-    const char *path = in_folder("broken.safetensors");
-    mixt_trace_options options = {
-        .output = path, .model_name = "tiny", .window = 32, .heldout = true};
-    assert_int_equal(mixt_trace_write(setup.context, broken, setup.data, setup.tokenizer, &options,
-                                      NULL, NULL, &error),
-                     MIXT_ERROR_NUMERIC);
-    assert_non_null(strstr(error.message, "layer 1: the router's logits are not finite"));
-    assert_int_not_equal(access(path, F_OK), 0);
-    train_setup_close(&setup);
-}
-
-/* The token that is first read latest in the held-out texts, and how many were read by then. */
-static int32_t latest_token(const mixt_data *data, size_t *read)
-{
-    const mixt_data_split *split = mixt_data_split_of(data, true);
-    bool seen[512] = {false};
-    int32_t latest = -1;
-    for (size_t i = 0; i < split->token_count; i++) {
-        int32_t token = mixt_data_token(split, i);
-        assert_in_range(token, 0, 511);
-        if (!seen[token]) {
-            seen[token] = true;
-            latest = token;
-            *read = i + 1;
-        }
-    }
-    return latest;
-}
-
-/* One bad token is found by its number among those read, behind texts that do not fill windows. Its
- * NaN may show in the rows before it, which attention multiplies by zero, but in its window alone.
- */
-static void test_broken_token(void **state)
-{
-    (void)state;
-    train_setup setup;
-    mixt_error error = MIXT_ERROR_INIT;
-    size_t read = 0;
-    train_setup_open(&setup, 1, NULL);
-    mixt_model *broken = setup.model;
-    int32_t token = latest_token(setup.data, &read);
-    assert_true(read > 32);
-    const mixt_parameter *embed = &broken->parameters[mixt_model_find(broken, MIXT_SLOT_EMBED, -1)];
-    broken->weights[embed->offset + (size_t)(token * embed->size[1])] = NAN;
-    mixt_trace_options options = {.output = in_folder("broken.safetensors"),
-                                  .model_name = "tiny",
-                                  .window = 32,
-                                  .heldout = true};
-    assert_int_equal(mixt_trace_write(setup.context, broken, setup.data, setup.tokenizer, &options,
-                                      NULL, NULL, &error),
-                     MIXT_ERROR_NUMERIC);
-    const char *number = strstr(error.message, "at token ");
-    size_t found = number != NULL ? (size_t)atoi(number + strlen("at token ")) : 0;
-    if (found + 32 <= read || found > read) {
-        fail_msg("%s: not in the window of token %zu", error.message, read);
-    }
-    train_setup_close(&setup);
-}
-
-static void test_uneven_model(void **state)
-{
-    (void)state;
-    train_setup setup;
-    mixt_error error = MIXT_ERROR_INIT;
-    train_setup_open(&setup, 1, NULL);
-    assert_int_equal(mixt_model_change_routing(setup.model, MIXT_ROUTING_TOP_K, 0, 1, &error), 0);
-    assert_int_equal(mixt_model_change_routing(setup.model, MIXT_ROUTING_TOP_K, 1, 3, &error), 0);
-    const char *path = in_folder("uneven.safetensors");
-    mixt_trace_options options = {
-        .output = path, .model_name = "tiny", .window = 32, .heldout = true, .logits = true};
-    if (mixt_trace_write(setup.context, setup.model, setup.data, setup.tokenizer, &options, NULL,
-                         NULL, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
-    assert_metadata(path, "version", "2");
-    assert_metadata(path, "experts_per_token", "3");
-    assert_metadata(path, "experts_per_layer", "[1, 3]");
-    mixt_trace *trace = read_trace(path);
-    assert_true(trace->has_none && !mixt_trace_has_dropped(trace));
-    compare_with_session(trace, &setup);
-    mixt_trace_free(trace);
-    train_setup_close(&setup);
-}
-
 /* Nothing stays when a trace is not finished, and bad chunks are refused. */
 static void test_writer_refuses(void **state)
 {
@@ -570,7 +544,8 @@ static void test_writer_refuses(void **state)
     size_t after;
     assert_int_equal(mixt_folder_list(folder, &names, &before, NULL), MIXT_OK);
     mixt_names_free(names, before);
-    for (int bad = 0; bad < 9; bad++) {
+    header.margins = header.entropies = header.predicted = header.ahead = true;
+    for (int bad = 0; bad < 15; bad++) {
         mixt_error error = MIXT_ERROR_INIT;
         mixt_trace_writer *writer;
         int32_t token = bad == 0 ? made->vocab_size : 0;
@@ -585,7 +560,19 @@ static void test_writer_refuses(void **state)
         const int one = 1;
         header.experts_per_layer = bad == 8 ? &one : NULL;
         assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_OK);
-        mixt_trace_chunk chunk = {1, bad == 5 ? 2 : 0, &token, &document, experts, weights, NULL};
+        float margin = bad == 9 ? -1e-6f : 0, entropy = bad == 10 ? 2.1f : bad == 11 ? NAN : 2;
+        int32_t predicted = bad == 12 ? made->vocab_size : 0, ahead[] = {bad == 13 ? 1 : -1, -1};
+        mixt_trace_chunk chunk = {1,
+                                  bad == 5 ? 2 : 0,
+                                  &token,
+                                  &document,
+                                  experts,
+                                  weights,
+                                  NULL,
+                                  &margin,
+                                  &entropy,
+                                  &predicted,
+                                  bad == 14 ? NULL : ahead};
         assert_int_equal(mixt_trace_writer_append(writer, &chunk, &error), MIXT_ERROR_ARGUMENT);
         assert_non_null(strstr(error.message, path));
         mixt_error second = MIXT_ERROR_INIT;
@@ -944,15 +931,13 @@ static void test_display(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_files),     cmocka_unit_test(test_cut_files),
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_writer_refuses),
-        cmocka_unit_test(test_dropped),       cmocka_unit_test(test_round_trip_none),
-        cmocka_unit_test(test_broken_router), cmocka_unit_test(test_uneven_model),
-        cmocka_unit_test(test_broken_token),  cmocka_unit_test(test_uneven_model),
-        cmocka_unit_test(test_tables),        cmocka_unit_test(test_empty_domain),
-        cmocka_unit_test(test_full_disk),     cmocka_unit_test(test_verdict),
-        cmocka_unit_test(test_parts),         cmocka_unit_test(test_top_tokens),
-        cmocka_unit_test(test_display),
+        cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_cut_files),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_dropped),    cmocka_unit_test(test_round_trip_none),
+        cmocka_unit_test(test_tables),     cmocka_unit_test(test_empty_domain),
+        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_verdict),
+        cmocka_unit_test(test_parts),      cmocka_unit_test(test_top_tokens),
+        cmocka_unit_test(test_display),    cmocka_unit_test(test_round_trip_signals),
     };
     return cmocka_run_group_tests_name("trace", tests, enter_folder, leave_folder);
 }

@@ -148,6 +148,9 @@ static mixt_status fill(const mixt_measure_type *type, mixt_measuring *m, mixt_t
     if (status == MIXT_OK && made->note.failed) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "measure %s: no memory", type->info.name);
     }
+    for (int i = 0; i < m->trace_count && status == MIXT_OK; i++) {
+        status = mixt_trace_intact(m->traces[i], error);
+    }
     free(group);
     mixt_units_free(units);
     mixt_counts_free(counts);

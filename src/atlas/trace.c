@@ -1,5 +1,6 @@
 #include "atlas/trace.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +76,15 @@ void mixt_trace_free(mixt_trace *trace)
     free(trace->vocab_bytes);
     free(trace->vocab_offsets);
     free(trace->document_start);
+    free(trace->predicted);
+    free(trace->ahead);
+    mixt_safetensors_close(trace->file);
     free(trace);
+}
+
+mixt_status mixt_trace_intact(const mixt_trace *trace, mixt_error *error)
+{
+    return trace->file != NULL ? mixt_safetensors_intact(trace->file, error) : MIXT_OK;
 }
 
 void mixt_trace_describe(const mixt_trace *trace, mixt_trace_info *info)
@@ -245,6 +254,94 @@ static mixt_status check_experts(mixt_trace *trace, const char *name, mixt_error
     return status;
 }
 
+/* The highest bits that a half of at most log2 E, rounded, may have; halves of 0 and above are in
+ * the order of their bits, and all others are higher. */
+static uint16_t highest_entropy(int experts)
+{
+    float most = (float)log2(experts) * 1.0005f + 1e-4f;
+    uint16_t half;
+    mixt_f32_to_f16(&most, &half, 1);
+    return half;
+}
+
+/* Margins and entropies. */
+static mixt_status check_numbers(const mixt_trace *trace, const char *name, mixt_error *error)
+{
+    uint16_t most = highest_entropy(trace->info.experts);
+    uint64_t rows = (uint64_t)trace->info.layers * trace->info.tokens;
+    for (uint64_t i = 0; i < rows && trace->margins != NULL; i++) {
+        uint16_t half = trace->margins[i];
+        if (half >= 0x7C00 && (half & 0x7FFF) <= 0x7C00) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: margins[%llu, %llu]: %g, must be 0 or more and finite, or NaN",
+                             name, (unsigned long long)(i / trace->info.tokens),
+                             (unsigned long long)(i % trace->info.tokens),
+                             (double)mixt_trace_weight(half));
+        }
+    }
+    for (uint64_t i = 0; i < rows && trace->entropies != NULL; i++) {
+        if (trace->entropies[i] > most) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: entropies[%llu, %llu]: %g, must be 0 to the log2 of %d experts",
+                             name, (unsigned long long)(i / trace->info.tokens),
+                             (unsigned long long)(i % trace->info.tokens),
+                             (double)mixt_trace_weight(trace->entropies[i]), trace->info.experts);
+        }
+    }
+    return MIXT_OK;
+}
+
+/* What an expert of `ahead` at place c of a row of a layer must be; seen_at as in check_row. */
+static const char *check_ahead_row(const mixt_trace *trace, uint64_t row, uint64_t *seen_at,
+                                   unsigned *expert)
+{
+    int k = trace->info.experts_per_token;
+    const uint16_t *ahead = trace->ahead + row * (uint64_t)k;
+    for (int i = 0; i < k; i++) {
+        *expert = ahead[i];
+        if (*expert == MIXT_TRACE_NONE) {
+            continue;
+        } else if (row < trace->info.tokens) {
+            return "at the first layer, which no router reads before";
+        } else if (*expert >= (unsigned)trace->info.experts) {
+            return "is not below the number of experts";
+        } else if (seen_at[*expert] == row + 1) {
+            return "stands twice for one token";
+        }
+        seen_at[*expert] = row + 1;
+    }
+    return NULL;
+}
+
+/* What was predicted: tokens and experts. */
+static mixt_status check_predictions(const mixt_trace *trace, const char *name, mixt_error *error)
+{
+    for (uint64_t i = 0; i < trace->info.tokens && trace->predicted != NULL; i++) {
+        if (trace->predicted[i] < 0 || trace->predicted[i] >= trace->vocab_size) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: predicted[%llu]: id %d outside the vocabulary of %d", name,
+                             (unsigned long long)i, trace->predicted[i], trace->vocab_size);
+        }
+    }
+    uint64_t *seen_at = calloc((size_t)trace->info.experts, sizeof(uint64_t));
+    if (seen_at == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", name);
+    }
+    uint64_t rows = (uint64_t)trace->info.layers * trace->info.tokens;
+    mixt_status status = MIXT_OK;
+    for (uint64_t row = 0; row < rows && trace->ahead != NULL && status == MIXT_OK; row++) {
+        unsigned expert;
+        const char *wrong = check_ahead_row(trace, row, seen_at, &expert);
+        if (wrong != NULL) {
+            status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: ahead[%llu, %llu]: expert %u %s",
+                               name, (unsigned long long)(row / trace->info.tokens),
+                               (unsigned long long)(row % trace->info.tokens), expert, wrong);
+        }
+    }
+    free(seen_at);
+    return status;
+}
+
 bool mixt_trace_tabulates(int layers, int experts, int experts_per_token, int domains)
 {
     return layers >= 1 && layers <= MIXT_TRACE_MAX_LAYERS && experts >= 1 &&
@@ -313,5 +410,11 @@ mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *er
     if (status == MIXT_OK) {
         status = check_tokens(trace, name, error);
     }
-    return status == MIXT_OK ? check_experts(trace, name, error) : status;
+    if (status == MIXT_OK) {
+        status = check_experts(trace, name, error);
+    }
+    if (status == MIXT_OK) {
+        status = check_numbers(trace, name, error);
+    }
+    return status == MIXT_OK ? check_predictions(trace, name, error) : status;
 }

@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "formats/dtype.h"
+#include "formats/safetensors.h"
 #include "mixt.h"
 
 /* Bounds on what a trace may declare; the product bounds the memory of the tables. */
@@ -39,16 +40,19 @@ struct mixt_trace {
     uint8_t *vocab_bytes;      /* all tokens' bytes, one behind the other */
     int64_t *vocab_offsets;    /* [vocab_size + 1] into vocab_bytes */
     int vocab_size;
-    bool has_logits; /* router logits are in the file */
-    /* Not in every file, NULL without: */
-    const uint16_t *logits;    /* [L, T, E] router logits as half precision bits */
-    const uint16_t *margins;   /* [L, T] likewise: how far the last chosen expert's logit lies above
-                                  the best one that was not chosen */
-    const uint16_t *entropies; /* [L, T] likewise: of the router's distribution over all experts,
-                                  bits */
-    const int32_t *predicted;  /* [T] the model's likeliest next token */
-    const uint16_t *ahead; /* [L, T, k] experts that the layer's router chooses when it reads what
-                              the router of the layer before it read; none at the first layer */
+    /* Not in every file, NULL without. Numbers stay in the file, mapped: mixt_trace_intact. */
+    const uint16_t *logits;    /* [L, T, E] router logits as half precision bits, which nobody has
+                                  checked: they may be more than memory holds */
+    const uint16_t *margins;   /* [L, T] likewise: how far the last chosen expert lies above the
+                                  best one that was not chosen, in the numbers that the layer's
+                                  router compares (mixt_router_margin); 0 or more, NaN where it
+                                  compared nothing */
+    const uint16_t *entropies; /* [L, T] likewise: of the router's distribution over all experts, 0
+                                  to log2 E bits */
+    int32_t *predicted;        /* [T] the model's likeliest next token */
+    uint16_t *ahead; /* [L, T, k] experts that the layer's router chooses when it reads what the
+                        router of the layer before it read; none at the first layer */
+    mixt_safetensors *file;   /* where they lie; NULL: in nobody's */
     uint64_t *document_start; /* [documents + 1] token index */
 };
 
@@ -64,6 +68,10 @@ bool mixt_trace_tabulates(int layers, int experts, int experts_per_token, int do
 /* Checks every rule of docs/traces.md on the filled arrays, counts documents and what was dropped,
  * fills document_start and has_none. `name` is the file named in the message. */
 mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *error);
+
+/* An error where the file that numbers lie in was changed while it was in use: whoever has read
+ * them asks, and believes what came out only then. */
+mixt_status mixt_trace_intact(const mixt_trace *trace, mixt_error *error);
 
 /* Which experts have no weights, behind "k of E experts"; nothing where all have some. */
 void mixt_trace_say_weightless(const mixt_trace *trace, mixt_buffer *out);
@@ -114,7 +122,15 @@ static inline int mixt_trace_middle_layer(const mixt_trace *trace)
     return (trace->info.layers - 1) / 2;
 }
 
-/* A weight as a float. */
+/* Logits [E] of token `index`; the trace has some. */
+static inline const uint16_t *mixt_trace_logits(const mixt_trace *trace, int layer, uint64_t index)
+{
+    assert(layer >= 0 && layer < trace->info.layers && index < trace->info.tokens);
+    uint64_t row = (uint64_t)layer * trace->info.tokens + index;
+    return trace->logits + row * (uint64_t)trace->info.experts;
+}
+
+/* A weight, a margin, an entropy as a float. */
 static inline float mixt_trace_weight(uint16_t half)
 {
     float value;

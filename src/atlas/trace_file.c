@@ -295,6 +295,70 @@ static mixt_status allocate_trace(trace_reader *reader, mixt_trace_info *info,
     return MIXT_OK;
 }
 
+/* A tensor of halves that a file may have stays where it is: *to points into the map, or is NULL.
+ */
+static mixt_status map_halves(trace_reader *reader, const char *name, uint32_t rank,
+                              const int64_t *shape, const uint16_t **to)
+{
+    const mixt_tensor_info *tensor = mixt_safetensors_find(reader->file, name);
+    if (tensor == NULL) {
+        return MIXT_OK;
+    }
+    mixt_status status = read_tensor(reader, name, MIXT_DTYPE_F16, rank, shape, NULL);
+    if (status == MIXT_OK && tensor->offset % sizeof **to != 0) {
+        status = mixt_fail(reader->error, MIXT_ERROR_FORMAT, "%s: %s: begins at an odd byte",
+                           reader->path, name);
+    }
+    if (status == MIXT_OK) {
+        *to = mixt_safetensors_data(reader->file, tensor);
+    }
+    return status;
+}
+
+/* Reads a tensor of `count` elements that a file may have into memory: *to, or NULL. Its numbers
+ * name something, so nobody may change them behind our back. */
+static mixt_status read_names(trace_reader *reader, const char *name, mixt_dtype dtype,
+                              uint32_t rank, const int64_t *shape, void **to)
+{
+    const mixt_tensor_info *tensor = mixt_safetensors_find(reader->file, name);
+    if (tensor == NULL) {
+        return MIXT_OK;
+    }
+    mixt_status status = read_tensor(reader, name, dtype, rank, shape, NULL);
+    if (status == MIXT_OK && (*to = malloc((size_t)tensor->bytes + 1)) == NULL) {
+        status =
+            mixt_fail(reader->error, MIXT_ERROR_MEMORY, "%s: no memory for %s", reader->path, name);
+    }
+    return status == MIXT_OK ? read_tensor(reader, name, dtype, rank, shape, *to) : status;
+}
+
+/* What is not in every file. */
+static mixt_status read_optional(trace_reader *reader)
+{
+    mixt_trace *trace = reader->trace;
+    const mixt_trace_info *info = &trace->info;
+    const int64_t logits[] = {info->layers, (int64_t)info->tokens, info->experts};
+    const int64_t choices[] = {info->layers, (int64_t)info->tokens, info->experts_per_token};
+    const int64_t *per_token = choices + 1;
+    void *predicted = NULL, *ahead = NULL;
+    mixt_status status = map_halves(reader, "logits", 3, logits, &trace->logits);
+    if (status == MIXT_OK) {
+        status = map_halves(reader, "margins", 2, choices, &trace->margins);
+    }
+    if (status == MIXT_OK) {
+        status = map_halves(reader, "entropies", 2, choices, &trace->entropies);
+    }
+    if (status == MIXT_OK) {
+        status = read_names(reader, "predicted", MIXT_DTYPE_I32, 1, per_token, &predicted);
+    }
+    if (status == MIXT_OK) {
+        status = read_names(reader, "ahead", MIXT_DTYPE_U16, 3, choices, &ahead);
+    }
+    trace->predicted = predicted;
+    trace->ahead = ahead;
+    return status;
+}
+
 static mixt_status read_trace(trace_reader *reader)
 {
     mixt_trace_info info = {0};
@@ -316,7 +380,6 @@ static mixt_status read_trace(trace_reader *reader)
     mixt_trace *trace = reader->trace;
     const int64_t per_token[] = {(int64_t)info.tokens};
     const int64_t choices[] = {info.layers, (int64_t)info.tokens, info.experts_per_token};
-    const int64_t logits[] = {info.layers, (int64_t)info.tokens, info.experts};
     const struct {
         const char *name;
         mixt_dtype dtype;
@@ -335,9 +398,8 @@ static mixt_status read_trace(trace_reader *reader)
         status = read_tensor(reader, arrays[i].name, arrays[i].dtype, arrays[i].rank,
                              arrays[i].shape, arrays[i].to);
     }
-    if (status == MIXT_OK && mixt_safetensors_find(reader->file, "logits") != NULL) {
-        trace->has_logits = true;
-        status = read_tensor(reader, "logits", MIXT_DTYPE_F16, 3, logits, NULL);
+    if (status == MIXT_OK) {
+        status = read_optional(reader);
     }
     return status == MIXT_OK ? mixt_trace_check(trace, reader->path, reader->error) : status;
 }
@@ -366,11 +428,12 @@ mixt_status mixt_trace_open(const char *path, mixt_trace **trace, mixt_error *er
     json_decref(reader.layers);
     json_decref(reader.choices);
     json_decref(reader.domains);
-    mixt_safetensors_close(reader.file);
     if (status != MIXT_OK) {
+        mixt_safetensors_close(reader.file);
         mixt_trace_free(reader.trace);
         return status;
     }
     *trace = reader.trace;
+    reader.trace->file = reader.file;
     return MIXT_OK;
 }

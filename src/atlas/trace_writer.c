@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "formats/safetensors.h"
 
 #define SPILL_BUFFER 65536
+#define HALF_MAX 65504.0f
 
 /* One growing tensor, or one layer of it, in a nameless temporary file. */
 typedef struct spill {
@@ -23,9 +25,17 @@ typedef struct spill {
     char *buffer; /* [SPILL_BUFFER] */
 } spill;
 
-/* Spills of a trace: three of the whole, then three of each layer. */
-enum { SPILL_TOKENS, SPILL_DOCUMENT, SPILL_DOMAIN, SPILL_LAYERS };
-enum { LAYER_EXPERTS, LAYER_WEIGHTS, LAYER_LOGITS, LAYER_SPILLS };
+/* Spills of a trace, in the order of the file: some of the whole, then some of each layer. */
+enum { SPILL_TOKENS, SPILL_DOCUMENT, SPILL_PREDICTED, SPILL_DOMAIN, SPILL_LAYERS };
+enum {
+    LAYER_EXPERTS,
+    LAYER_WEIGHTS,
+    LAYER_MARGINS,
+    LAYER_ENTROPIES,
+    LAYER_AHEAD,
+    LAYER_LOGITS,
+    LAYER_SPILLS
+};
 
 struct mixt_trace_writer {
     mixt_arena *arena;
@@ -99,6 +109,28 @@ static spill *layer_spill(mixt_trace_writer *writer, int layer, int which)
 {
     assert(layer >= 0 && layer < writer->header.layers && which >= 0 && which < LAYER_SPILLS);
     return &writer->spills[SPILL_LAYERS + layer * LAYER_SPILLS + which];
+}
+
+/* Whether a trace has a tensor. */
+static bool has_whole(const mixt_trace_header *header, int which)
+{
+    return which != SPILL_PREDICTED || header->predicted;
+}
+
+static bool has_of_layers(const mixt_trace_header *header, int which)
+{
+    switch (which) {
+    case LAYER_MARGINS:
+        return header->margins;
+    case LAYER_ENTROPIES:
+        return header->entropies;
+    case LAYER_AHEAD:
+        return header->ahead;
+    case LAYER_LOGITS:
+        return header->logits;
+    default:
+        return true;
+    }
 }
 
 static int choices_of(const mixt_trace_header *header, int layer)
@@ -228,8 +260,9 @@ mixt_status mixt_trace_writer_create(const char *path, const mixt_trace_header *
     for (size_t i = 0; i < spills && status == MIXT_OK; i++) {
         made->spills[i].descriptor = -1;
         made->spill_count = i + 1;
-        bool needed =
-            i < SPILL_LAYERS || (i - SPILL_LAYERS) % LAYER_SPILLS != LAYER_LOGITS || header->logits;
+        bool needed = i < SPILL_LAYERS
+                          ? has_whole(header, (int)i)
+                          : has_of_layers(header, (int)((i - SPILL_LAYERS) % LAYER_SPILLS));
         status = needed ? spill_open(&made->spills[i], path, error) : MIXT_OK;
     }
     if (status != MIXT_OK) {
@@ -265,6 +298,61 @@ static const char *check_row(mixt_trace_writer *writer, int layer, const int32_t
     return NULL;
 }
 
+/* One row [k] of what is chosen ahead, likewise. */
+static const char *check_ahead(mixt_trace_writer *writer, int layer, const int32_t *ahead)
+{
+    writer->row++;
+    for (int c = 0; c < writer->header.experts_per_token; c++) {
+        int32_t expert = ahead[c];
+        if (expert == -1) {
+            continue;
+        }
+        if (expert < 0 || expert >= writer->header.experts ||
+            writer->seen_at[expert] == writer->row) {
+            return "an expert ahead is out of range or twice";
+        }
+        if (layer == 0) {
+            return "an expert ahead, at the first layer";
+        }
+        writer->seen_at[expert] = writer->row;
+    }
+    return NULL;
+}
+
+/* What not every trace has. */
+static mixt_status check_optional(mixt_trace_writer *writer, const mixt_trace_chunk *chunk,
+                                  mixt_error *error)
+{
+    const mixt_trace_header *header = &writer->header;
+    size_t rows = (size_t)header->layers * chunk->count, k = (size_t)header->experts_per_token;
+    float most = (float)log2(header->experts) * 1.0001f;
+    for (size_t i = 0; i < chunk->count && header->predicted; i++) {
+        if (chunk->predicted[i] < 0 || chunk->predicted[i] >= header->vocab_size) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: token %llu: predicted id %d",
+                             writer->path, (unsigned long long)writer->tokens + i,
+                             chunk->predicted[i]);
+        }
+    }
+    for (size_t row = 0; row < rows; row++) {
+        int layer = (int)(row / chunk->count);
+        const char *wrong = NULL;
+        if (header->margins && chunk->margins[row] < 0) { /* NaN may be */
+            wrong = "the margin is below 0";
+        } else if (header->entropies &&
+                   !(chunk->entropies[row] >= 0 && chunk->entropies[row] <= most)) {
+            wrong = "the entropy is not 0 to log2 of the experts";
+        } else if (header->ahead) {
+            wrong = check_ahead(writer, layer, chunk->ahead + row * k);
+        }
+        if (wrong != NULL) {
+            return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: token %llu, layer %d: %s",
+                             writer->path, (unsigned long long)writer->tokens + row % chunk->count,
+                             layer, wrong);
+        }
+    }
+    return MIXT_OK;
+}
+
 static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk *chunk,
                                mixt_error *error)
 {
@@ -272,7 +360,10 @@ static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk
     int32_t document = writer->last_document;
     int domain = writer->last_domain;
     if (chunk->domain < 0 || chunk->domain >= header->domains ||
-        (header->logits && chunk->logits == NULL) || chunk->count > INT32_MAX - writer->tokens) {
+        (header->logits && chunk->logits == NULL) || (header->margins && chunk->margins == NULL) ||
+        (header->entropies && chunk->entropies == NULL) ||
+        (header->predicted && chunk->predicted == NULL) ||
+        (header->ahead && chunk->ahead == NULL) || chunk->count > INT32_MAX - writer->tokens) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: chunk of %zu tokens of domain %d",
                          writer->path, chunk->count, chunk->domain);
     }
@@ -302,21 +393,45 @@ static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk
                              layer, expert, wrong);
         }
     }
+    MIXT_TRY(check_optional(writer, chunk, error));
     writer->last_document = document;
     writer->last_domain = domain;
     return MIXT_OK;
 }
 
-/* Floats as halves into a spill. */
+/* Floats as halves into a spill of a layer; numbers beyond the largest half are written as it, so
+ * that all stay finite. */
 static mixt_status append_halves(mixt_trace_writer *writer, spill *part, const float *values,
                                  size_t count, mixt_error *error)
 {
+    float within[512];
     uint16_t halves[512];
     mixt_status status = MIXT_OK;
     for (size_t i = 0; i < count && status == MIXT_OK; i += 512) {
         size_t some = count - i < 512 ? count - i : 512;
-        mixt_f32_to_f16(values + i, halves, some);
+        for (size_t j = 0; j < some; j++) {
+            float value = values[i + j]; /* NaN is neither */
+            value = value > HALF_MAX ? HALF_MAX : value;
+            within[j] = value < -HALF_MAX ? -HALF_MAX : value;
+        }
+        mixt_f32_to_f16(within, halves, some);
         status = spill_append(part, halves, some * sizeof *halves, writer->path, error);
+    }
+    return status;
+}
+
+/* Experts into a spill, none as MIXT_TRACE_NONE. */
+static mixt_status append_experts(mixt_trace_writer *writer, spill *part, const int32_t *experts,
+                                  size_t count, mixt_error *error)
+{
+    uint16_t narrow[512];
+    mixt_status status = MIXT_OK;
+    for (size_t i = 0; i < count && status == MIXT_OK; i += 512) {
+        size_t some = count - i < 512 ? count - i : 512;
+        for (size_t j = 0; j < some; j++) {
+            narrow[j] = experts[i + j] < 0 ? MIXT_TRACE_NONE : (uint16_t)experts[i + j];
+        }
+        status = spill_append(part, narrow, some * sizeof *narrow, writer->path, error);
     }
     return status;
 }
@@ -326,20 +441,23 @@ static mixt_status append_layer(mixt_trace_writer *writer, const mixt_trace_chun
 {
     size_t choices = chunk->count * (size_t)writer->header.experts_per_token;
     size_t logits = chunk->count * (size_t)writer->header.experts;
-    const int32_t *experts = chunk->experts + (size_t)layer * choices;
+    const int32_t *experts[LAYER_SPILLS] = {
+        [LAYER_EXPERTS] = chunk->experts, [LAYER_AHEAD] = chunk->ahead};
+    const float *numbers[LAYER_SPILLS] = {[LAYER_WEIGHTS] = chunk->weights,
+                                          [LAYER_MARGINS] = chunk->margins,
+                                          [LAYER_ENTROPIES] = chunk->entropies,
+                                          [LAYER_LOGITS] = chunk->logits};
+    const size_t count[LAYER_SPILLS] = {choices,      choices, chunk->count,
+                                        chunk->count, choices, logits};
     mixt_status status = MIXT_OK;
-    for (size_t i = 0; i < choices && status == MIXT_OK; i++) {
-        uint16_t narrow = experts[i] < 0 ? MIXT_TRACE_NONE : (uint16_t)experts[i];
-        status = spill_append(layer_spill(writer, layer, LAYER_EXPERTS), &narrow, sizeof narrow,
-                              writer->path, error);
-    }
-    if (status == MIXT_OK) {
-        status = append_halves(writer, layer_spill(writer, layer, LAYER_WEIGHTS),
-                               chunk->weights + (size_t)layer * choices, choices, error);
-    }
-    if (status == MIXT_OK && writer->header.logits) {
-        status = append_halves(writer, layer_spill(writer, layer, LAYER_LOGITS),
-                               chunk->logits + (size_t)layer * logits, logits, error);
+    for (int i = 0; i < LAYER_SPILLS && status == MIXT_OK; i++) {
+        spill *part = layer_spill(writer, layer, i);
+        size_t at = (size_t)layer * count[i];
+        if (!has_of_layers(&writer->header, i)) {
+            continue;
+        }
+        status = experts[i] != NULL ? append_experts(writer, part, experts[i] + at, count[i], error)
+                                    : append_halves(writer, part, numbers[i] + at, count[i], error);
     }
     return status;
 }
@@ -355,6 +473,10 @@ mixt_status mixt_trace_writer_append(mixt_trace_writer *writer, const mixt_trace
     }
     if (status == MIXT_OK) {
         status = spill_append(&writer->spills[SPILL_DOCUMENT], chunk->documents, bytes,
+                              writer->path, error);
+    }
+    if (status == MIXT_OK && writer->header.predicted) {
+        status = spill_append(&writer->spills[SPILL_PREDICTED], chunk->predicted, bytes,
                               writer->path, error);
     }
     uint16_t domain = (uint16_t)chunk->domain;
@@ -430,19 +552,28 @@ static mixt_status declare_tensors(const mixt_trace_writer *writer, mixt_safeten
         mixt_dtype dtype;
         uint32_t rank;
         int64_t shape[3];
+        bool present;
     } tensors[] = {
-        {"vocab_offsets", MIXT_DTYPE_I64, 1, {header->vocab_size + 1, 0, 0}},
-        {"tokens", MIXT_DTYPE_I32, 1, {tokens, 0, 0}},
-        {"document", MIXT_DTYPE_I32, 1, {tokens, 0, 0}},
-        {"domain", MIXT_DTYPE_U16, 1, {tokens, 0, 0}},
-        {"experts", MIXT_DTYPE_U16, 3, {header->layers, tokens, header->experts_per_token}},
-        {"weights", MIXT_DTYPE_F16, 3, {header->layers, tokens, header->experts_per_token}},
-        {"logits", MIXT_DTYPE_F16, 3, {header->layers, tokens, header->experts}},
-        {"vocab_bytes", MIXT_DTYPE_U8, 1, {(int64_t)writer->vocab_bytes.length, 0, 0}},
+        {"vocab_offsets", MIXT_DTYPE_I64, 1, {header->vocab_size + 1}, true},
+        {"tokens", MIXT_DTYPE_I32, 1, {tokens}, true},
+        {"document", MIXT_DTYPE_I32, 1, {tokens}, true},
+        {"predicted", MIXT_DTYPE_I32, 1, {tokens}, header->predicted},
+        {"domain", MIXT_DTYPE_U16, 1, {tokens}, true},
+        {"experts", MIXT_DTYPE_U16, 3, {header->layers, tokens, header->experts_per_token}, true},
+        {"weights", MIXT_DTYPE_F16, 3, {header->layers, tokens, header->experts_per_token}, true},
+        {"margins", MIXT_DTYPE_F16, 2, {header->layers, tokens}, header->margins},
+        {"entropies", MIXT_DTYPE_F16, 2, {header->layers, tokens}, header->entropies},
+        {"ahead",
+         MIXT_DTYPE_U16,
+         3,
+         {header->layers, tokens, header->experts_per_token},
+         header->ahead},
+        {"logits", MIXT_DTYPE_F16, 3, {header->layers, tokens, header->experts}, header->logits},
+        {"vocab_bytes", MIXT_DTYPE_U8, 1, {(int64_t)writer->vocab_bytes.length}, true},
     };
     mixt_status status = MIXT_OK;
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors && status == MIXT_OK; i++) {
-        if (header->logits || strcmp(tensors[i].name, "logits") != 0) {
+        if (tensors[i].present) {
             status = mixt_safetensors_writer_add(file, tensors[i].name, tensors[i].dtype,
                                                  tensors[i].rank, tensors[i].shape, error);
         }
@@ -457,10 +588,12 @@ static mixt_status write_tensors(mixt_trace_writer *writer, mixt_safetensors_wri
     size_t offsets = ((size_t)writer->header.vocab_size + 1) * sizeof(int64_t);
     mixt_status status = mixt_safetensors_writer_write(file, writer->vocab_offsets, offsets, error);
     for (int i = 0; i < SPILL_LAYERS && status == MIXT_OK; i++) {
-        status = copy_spill(file, &writer->spills[i], writer->path, error);
+        if (has_whole(&writer->header, i)) {
+            status = copy_spill(file, &writer->spills[i], writer->path, error);
+        }
     }
     for (int which = 0; which < LAYER_SPILLS; which++) {
-        bool present = which != LAYER_LOGITS || writer->header.logits;
+        bool present = has_of_layers(&writer->header, which);
         for (int layer = 0; layer < writer->header.layers && status == MIXT_OK && present;
              layer++) {
             status = copy_spill(file, layer_spill(writer, layer, which), writer->path, error);

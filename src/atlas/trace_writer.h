@@ -34,7 +34,8 @@ typedef struct mixt_trace_header {
     /* Bytes of a token, as mixt_tokenizer_bytes_of: NULL counts as an entry without bytes. */
     const char *(*token_bytes)(const void *vocabulary, int32_t id, size_t *length);
     const void *vocabulary;
-    bool logits; /* append brings router logits */
+    bool logits; /* append brings router logits; below likewise */
+    bool margins, entropies, predicted, ahead;
 } mixt_trace_header;
 
 /* Some tokens that lie one behind the other in one domain. */
@@ -45,7 +46,12 @@ typedef struct mixt_trace_chunk {
     const int32_t *documents; /* [count]: the last document's number again or the next, from 0 */
     const int32_t *experts;   /* [layers, count, k], best first; -1: none, at any place */
     const float *weights;     /* [layers, count, k]; 0 where there is no expert */
-    const float *logits;      /* [layers, count, experts]; NULL without logits */
+    const float *logits;      /* [layers, count, experts]; NULL where the header has none, as all
+                                 below */
+    const float *margins;     /* [layers, count]; 0 or more, NaN: nothing was compared */
+    const float *entropies;   /* [layers, count]; 0 to log2 of the experts */
+    const int32_t *predicted; /* [count] */
+    const int32_t *ahead;     /* [layers, count, k]; -1: none, as everywhere at the first layer */
 } mixt_trace_chunk;
 
 mixt_status mixt_trace_writer_create(const char *path, const mixt_trace_header *header,

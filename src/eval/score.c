@@ -50,7 +50,9 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
                                   .capacity = scorer->capacity,
                                   .window = window,
                                   .real_size = sizeof(float),
-                                  .keep_routes = scorer->options.trace || scorer->options.drops};
+                                  .keep_routes = scorer->options.trace || scorer->options.drops,
+                                  .look_ahead = scorer->options.look_ahead,
+                                  .keep_logits = scorer->options.trace};
     scorer->pieces = calloc((size_t)scorer->capacity, sizeof *scorer->pieces);
     if (scorer->pieces == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory");

@@ -24,8 +24,10 @@ typedef struct mixt_scorer_options {
     bool heldout;
     int window;
     uint64_t max_tokens; /* read ones of each domain; 0: no limit */
-    bool trace;          /* route records stay readable, and a document's last token is read too */
+    bool trace;          /* route records and logits stay readable, and a document's last token is
+                            read too */
     bool drops;          /* route records stay readable */
+    bool look_ahead;     /* records also have what would be chosen one layer earlier */
 } mixt_scorer_options;
 
 typedef struct mixt_scorer {

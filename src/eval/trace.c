@@ -4,22 +4,29 @@
 #include <string.h>
 
 #include "atlas/trace_writer.h"
+#include "core/arithmetic.h"
 #include "eval/score.h"
+#include "eval/signals.h"
 
 typedef struct tracer {
+    const mixt_context *context;
     mixt_scorer *scorer;
     mixt_trace_writer *writer;
     int layers, experts;
     int chosen;   /* k of the trace: the most that a layer chooses */
     int *choices; /* [layers] of each */
-    bool logits;
+    bool logits, look_ahead;
     int separator;
+    int vocab_size;    /* the tokenizer's */
     int32_t documents; /* begun so far */
     size_t document;   /* of the last piece, + 1; 0: none yet */
     int32_t *numbers;  /* [capacity] */
     int32_t *ids;      /* [layers, capacity, k] and so on: a chunk on its way */
     float *weights;
     float *scores;
+    float *margins, *entropies; /* [layers, capacity] */
+    int32_t *predicted;         /* [capacity] */
+    int32_t *ahead;             /* as ids */
 } tracer;
 
 /* What a token is in the vocabulary. */
@@ -52,9 +59,30 @@ static mixt_status allocate(tracer *t, mixt_error *error)
     t->weights = calloc(values, sizeof *t->weights);
     t->scores =
         calloc(t->logits ? rows * (size_t)t->layers * (size_t)t->experts : 1, sizeof *t->scores);
-    return t->numbers != NULL && t->ids != NULL && t->weights != NULL && t->scores != NULL
+    size_t signals = rows * (size_t)t->layers;
+    t->margins = calloc(signals, sizeof *t->margins);
+    t->entropies = calloc(signals, sizeof *t->entropies);
+    t->predicted = calloc(rows, sizeof *t->predicted);
+    t->ahead = calloc(t->look_ahead ? values : 1, sizeof *t->ahead);
+    bool complete =
+        t->ahead != NULL && t->margins != NULL && t->entropies != NULL && t->predicted != NULL;
+    return complete && t->numbers != NULL && t->ids != NULL && t->weights != NULL &&
+                   t->scores != NULL
                ? MIXT_OK
                : mixt_fail(error, MIXT_ERROR_MEMORY, "trace: no memory");
+}
+
+/* What a layer would have chosen a layer earlier becomes [count, k] of the chunk. */
+static void gather_ahead(const tracer *t, int layer, int64_t row, size_t count)
+{
+    size_t k = (size_t)t->chosen;
+    int32_t *ahead = t->ahead + (size_t)layer * count * k;
+    mixt_value_id value = t->scorer->graph->routes[layer].ahead;
+    const int32_t *ids = mixt_instance_view(t->scorer->instance, value);
+    size_t own = ids != NULL ? (size_t)t->scorer->graph->plan->values[value].shape.size[1] : 0;
+    for (size_t i = 0; i < count * k; i++) {
+        ahead[i] = i % k < own ? ids[((size_t)row + i / k) * own + i % k] : -1;
+    }
 }
 
 /* Rows [row, row + count) of every layer's record become [layers, count, ...] of the chunk; the
@@ -75,7 +103,19 @@ static void gather(const tracer *t, int64_t row, size_t count)
             memcpy(t->scores + to * experts, route.scores + first * experts,
                    count * experts * sizeof *t->scores);
         }
+        if (t->look_ahead) {
+            gather_ahead(t, layer, row, count);
+        }
+        mixt_signal_rows rows = {t->context, t->scorer->instance, &t->scorer->graph->routes[layer],
+                                 row, (int64_t)count};
+        mixt_signals_of_route(&rows, t->margins + to, t->entropies + to);
     }
+    int64_t vocabulary = t->scorer->model->options.vocab_size;
+    const float *logits = mixt_instance_view(t->scorer->instance, t->scorer->graph->logits);
+    /* rows of the head that no token of the tokenizer stands for predict nothing */
+    const mixt_logit_rows rows = {logits + row * vocabulary, (int64_t)count, vocabulary,
+                                  mixt_least(vocabulary, t->vocab_size)};
+    mixt_signals_likeliest(t->context, &rows, t->predicted);
 }
 
 static mixt_status append_piece(tracer *t, const mixt_excerpt *piece, mixt_error *error)
@@ -100,7 +140,11 @@ static mixt_status append_piece(tracer *t, const mixt_excerpt *piece, mixt_error
                               .documents = t->numbers,
                               .experts = t->ids,
                               .weights = t->weights,
-                              .logits = t->logits ? t->scores : NULL};
+                              .logits = t->logits ? t->scores : NULL,
+                              .margins = t->margins,
+                              .entropies = t->entropies,
+                              .predicted = t->predicted,
+                              .ahead = t->look_ahead ? t->ahead : NULL};
     return mixt_trace_writer_append(t->writer, &chunk, error);
 }
 
@@ -140,10 +184,14 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
                                 .router_select =
                                     select != 0 ? mixt_router_select_name(select) : NULL,
                                 .held_out = mixt_router_held_out(&model->options.router),
-                                .vocab_size = mixt_tokenizer_vocab_size(tokenizer),
+                                .vocab_size = t->vocab_size,
                                 .token_bytes = token_bytes,
                                 .vocabulary = tokenizer,
-                                .logits = t->logits};
+                                .logits = t->logits,
+                                .margins = true,
+                                .entropies = true,
+                                .predicted = true,
+                                .ahead = t->look_ahead};
     mixt_status status = mixt_model_hash(model, hash, error);
     if (status == MIXT_OK) {
         status = mixt_trace_writer_create(options->output, &header, &t->writer, error);
@@ -219,11 +267,15 @@ mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, con
     mixt_scorer_options scorer_options = {.heldout = options->heldout,
                                           .window = options->window,
                                           .max_tokens = options->max_tokens,
-                                          .trace = true};
-    tracer t = {.layers = mixt_model_moe_layers(model),
+                                          .trace = true,
+                                          .look_ahead = false};
+    tracer t = {.context = context,
+                .layers = mixt_model_moe_layers(model),
                 .experts = model->router.experts,
                 .logits = options->logits,
-                .separator = mixt_data_separator(data)};
+                .look_ahead = false,
+                .separator = mixt_data_separator(data),
+                .vocab_size = mixt_tokenizer_vocab_size(tokenizer)};
     mixt_status status =
         mixt_scorer_create(context, model, data, &scorer_options, &t.scorer, error);
     if (status == MIXT_OK) {
@@ -242,5 +294,9 @@ mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, con
     free(t.ids);
     free(t.weights);
     free(t.scores);
+    free(t.margins);
+    free(t.entropies);
+    free(t.predicted);
+    free(t.ahead);
     return status;
 }

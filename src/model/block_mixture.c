@@ -50,7 +50,7 @@ static mixt_value_id seen(mixt_builder *b)
     return step ? mixt_plan_state(b->plan, "seen", mixt_shape_integers(counts)) : MIXT_NO_VALUE;
 }
 
-/* A layer's own decision. */
+/* A layer's own decision, by rows that are given to its router. */
 static mixt_outputs decide(mixt_builder *b, mixt_value_id x, int layer)
 {
     mixt_graph *g = b->graph;
@@ -61,7 +61,7 @@ static mixt_outputs decide(mixt_builder *b, mixt_value_id x, int layer)
     bool by_token = (mixt_router_needs(attributes.router) & MIXT_NEEDS_TOKENS) != 0;
     bool by_document = mixt_router_needs_first(attributes.router, attributes.training);
     g->seen[g->moe_layers] = seen(b);
-    return BUILD_ALL(b, MIXT_OP_route, attributes, {ROUTE_X, decide_by(b, x)},
+    return BUILD_ALL(b, MIXT_OP_route, attributes, {ROUTE_X, x},
                      {ROUTE_WEIGHT, mixt_build_weight(b, MIXT_SLOT_ROUTER, layer)},
                      {ROUTE_SELECT_BIAS, mixt_build_weight(b, MIXT_SLOT_ROUTER_BIAS, layer)},
                      {ROUTE_SCALE, g->scale},
@@ -73,13 +73,27 @@ static mixt_outputs decide(mixt_builder *b, mixt_value_id x, int layer)
                      {ROUTE_VARIANT, attributes.variants == NULL ? MIXT_NO_VALUE : g->sequence});
 }
 
+/* The choices that a layer's router would have made where the router before it made its own. */
+static mixt_value_id decide_ahead(mixt_builder *b, int layer)
+{
+    if (!b->graph->options.look_ahead || b->routed == MIXT_NO_VALUE) {
+        return MIXT_NO_VALUE;
+    }
+    mixt_value_id ids = decide(b, b->routed, layer).value[ROUTE_IDS];
+    mixt_plan_keep(b->plan, ids);
+    return ids;
+}
+
 /* The route record, whose counts, losses and finite rows are read after every step. */
 static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
 {
     mixt_graph *g = b->graph;
     mixt_route_values *record = &g->routes[g->moe_layers];
     if (mixt_model_layer_routes(b->model, layer)) {
-        mixt_outputs made = decide(b, x, layer);
+        mixt_value_id by = decide_by(b, x);
+        mixt_outputs made = decide(b, by, layer);
+        record->ahead = decide_ahead(b, layer);
+        b->routed = by;
         record->select_bias = mixt_build_weight(b, MIXT_SLOT_ROUTER_BIAS, layer);
         bool quantile = g->options.phase == MIXT_PHASE_TRAIN &&
                         b->model->options.router.bias_update == MIXT_BIAS_QUANTILE;
@@ -92,6 +106,7 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
         }
     } else { /* as the first layer with experts decided */
         *record = g->routes[0];
+        record->ahead = g->options.look_ahead ? record->value[ROUTE_IDS] : MIXT_NO_VALUE;
         g->seen[g->moe_layers] = MIXT_NO_VALUE;
     }
     record->layer = layer;

@@ -207,7 +207,11 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
     }
     if (status == MIXT_OK) {
-        mixt_builder b = {.model = model, .graph = graph, .plan = graph->plan, .layer = -1};
+        mixt_builder b = {.model = model,
+                          .graph = graph,
+                          .plan = graph->plan,
+                          .layer = -1,
+                          .routed = MIXT_NO_VALUE};
         declare(&b);
         forward(&b);
         status = graph->plan->error.status == MIXT_OK && options->phase == MIXT_PHASE_TRAIN

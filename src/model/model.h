@@ -128,6 +128,7 @@ typedef struct mixt_graph_options {
     bool recompute;         /* train: expert and FFN activations are made again in backward */
     bool keep_logits;       /* score: loss logits stay readable */
     bool keep_routes;       /* route records stay readable */
+    bool look_ahead;        /* score: routers also decide by what the router before them read */
     bool merged;            /* experts' matrices come with their adapters in them */
     /* generate: [layers, sequences], the router of each sequence in each layer (NULL: the layer's),
      * and the most experts that one chooses (0: as many as the layer's) */

@@ -111,6 +111,7 @@ typedef struct mixt_route_values {
     int layer; /* of the model */
     const mixt_router_spec *spec;
     mixt_value_id value[ROUTE_OUTPUTS], select_bias;
+    mixt_value_id ahead; /* what ROUTE_IDS would be by what the router before this one read */
 } mixt_route_values;
 
 /* One record a line with shapes, bytes and cost. *text is malloc'd. */

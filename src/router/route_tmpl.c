@@ -31,6 +31,28 @@ bool MIXT_REAL(mixt_row_scores)(const mixt_kernels *kernels, const mixt_router_s
     return true;
 }
 
+real MIXT_REAL(mixt_router_entropy)(const mixt_kernels *kernels, const mixt_router_spec *spec,
+                                    const real *logits)
+{
+    real scores[MIXT_EXPERTS_MAX], log_sum;
+    int experts = spec->experts;
+    if (!MIXT_REAL(mixt_row_scores)(kernels, spec, logits, scores, &log_sum)) {
+        return (real)NAN;
+    }
+    double nats = 0, most = log((double)experts);
+    if (spec->options.score != MIXT_SCORE_SIGMOID) { /* - sum p log p, log p = logit - log_sum */
+        nats = (double)(log_sum - kernels->dot(experts, scores, logits));
+    } else {
+        double sum = (double)kernels->sum(experts, scores);
+        for (int e = 0; e < experts && sum > 0; e++) {
+            double p = (double)scores[e] / sum;
+            nats -= p > 0 ? p * log(p) : 0;
+        }
+        nats = sum > 0 ? nats : most;
+    }
+    return (real)(fmin(fmax(nats, 0), most) / log(2));
+}
+
 /* Whether an expert has more choices than it takes. */
 static bool has_excess(const mixt_call *call, int64_t capacity)
 {

@@ -60,6 +60,13 @@ float mixt_router_margin_f32(const mixt_kernels_f32 *kernels, const mixt_router_
 double mixt_router_margin_f64(const mixt_kernels_f64 *kernels, const mixt_router_spec *spec,
                               const double *logits, const double *select_bias, const int32_t *ids);
 
+/* Entropy, in bits, of a row's scores [E] as parts of their sum: of the softmax over all experts,
+ * or of sigmoids divided by their sum. 0 to log2 E; NaN where a logit [E] is not finite. */
+float mixt_router_entropy_f32(const mixt_kernels_f32 *kernels, const mixt_router_spec *spec,
+                              const float *logits);
+double mixt_router_entropy_f64(const mixt_kernels_f64 *kernels, const mixt_router_spec *spec,
+                               const double *logits);
+
 /* What a method has to be given beside x and the router's weights, and what it gives. */
 enum {
     MIXT_NEEDS_TOKENS = 1, /* ROUTE_TOKENS: the ids of the tokens */

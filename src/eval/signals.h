@@ -1,0 +1,28 @@
+/* What a run says of each of its rows beside the experts that were chosen: how clearly the routers
+ * chose, and which token the model takes for the likeliest behind it. */
+#ifndef MIXT_EVAL_SIGNALS_H
+#define MIXT_EVAL_SIGNALS_H
+
+#include "backend/context.h"
+#include "model/model.h"
+
+/* Rows [first, first + count) of a layer's record, with its scores: mixt_router_margin and
+ * mixt_router_entropy of each. margins, entropies: [count]. */
+typedef struct mixt_signal_rows {
+    const mixt_context *context;
+    const mixt_instance *instance;
+    const mixt_route_values *values;
+    int64_t first, count;
+} mixt_signal_rows;
+void mixt_signals_of_route(const mixt_signal_rows *rows, float *margins, float *entropies);
+
+/* Of each row of logits [count, vocabulary] the place of the largest of the first `tokens`, the
+ * first of equal ones; 0 where none is a number. */
+typedef struct mixt_logit_rows {
+    const float *logits;
+    int64_t count, vocabulary, tokens;
+} mixt_logit_rows;
+void mixt_signals_likeliest(const mixt_context *context, const mixt_logit_rows *rows,
+                            int32_t *likeliest);
+
+#endif
