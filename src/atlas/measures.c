@@ -5,4 +5,7 @@ const mixt_measure_type *const mixt_measure_types[] = {
     &mixt_measure_load,  &mixt_measure_balance,  &mixt_measure_concentration,
     &mixt_measure_ranks, &mixt_measure_reuse,    &mixt_measure_reuse_quantiles,
     &mixt_measure_cache, &mixt_measure_segments, NULL,
+    &mixt_measure_load,
+    &mixt_measure_committee,
+    NULL,
 };

@@ -33,5 +33,7 @@ extern const mixt_measure_type mixt_measure_reuse;           /* reuse.c */
 extern const mixt_measure_type mixt_measure_reuse_quantiles; /* reuse.c */
 extern const mixt_measure_type mixt_measure_cache;           /* cache.c */
 extern const mixt_measure_type mixt_measure_segments;        /* segments.c */
+extern const mixt_measure_type mixt_measure_load;      /* load.c */
+extern const mixt_measure_type mixt_measure_committee; /* committee.c */
 
 #endif

@@ -1,0 +1,198 @@
+"""Makes tests/fixtures/atlas/committee.txt: the measures of src/atlas/measures/{committee,signature,joint,routes}.c
+of the three traces of tests/reference/atlas.py, written from the formulas of docs/measures with numpy alone.
+
+Run from the repository root: python3 tests/reference/atlas_committee.py (needs numpy and safetensors).
+Lines: measure, trace, key cells joined by ":", column, value, tolerance. Levels that come from random draws are
+computed here from many more draws, and have a tolerance.
+"""
+import json
+import math
+
+import numpy as np
+from safetensors import safe_open
+
+FOLDER = "tests/fixtures/atlas"
+NONE = 65535
+GROUPS = 20
+
+
+class Trace:
+    def __init__(self, name):
+        with safe_open(f"{FOLDER}/{name}.safetensors", "numpy") as file:
+            meta = file.metadata()
+            self.tokens = file.get_tensor("tokens")
+            self.document = file.get_tensor("document")
+            self.domain = file.get_tensor("domain").astype(int)
+            self.experts = file.get_tensor("experts").astype(int)
+            self.weights = file.get_tensor("weights").astype(float)
+        self.name = name
+        self.E = int(meta["experts"])
+        self.k = int(meta["experts_per_token"])
+        self.numbers = json.loads(meta["layers"])
+        self.domains = len(json.loads(meta["domains"]))
+        self.chosen = json.loads(meta.get("experts_per_layer", "null")) or [self.k] * len(self.numbers)
+        self.documents = int(self.document[-1]) + 1
+        self.domain_of = np.array([self.domain[self.document == d][0] for d in range(self.documents)])
+        self.group = np.zeros(self.documents, int)
+        turn = 0
+        for d in range(self.domains):
+            for i in np.flatnonzero(self.domain_of == d):
+                self.group[i] = turn % GROUPS
+                turn += 1
+        self.groups = min(turn, GROUPS)
+
+
+def t_quantile(freedom):
+    """Student's t at 0.975 by integrating its density."""
+    c = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(
+        freedom * math.pi)
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        mid = (low + high) / 2
+        x = np.linspace(0, mid, 20001)
+        y = c * (1 + x * x / freedom) ** (-(freedom + 1) / 2)
+        area = float(np.sum((y[1:] + y[:-1]) / 2) * (x[1] - x[0]))
+        low, high = (mid, high) if area < 0.475 else (low, mid)
+    return low
+
+
+def jackknife(whole, without, least, most):
+    without = np.array(without)
+    n = len(without)
+    if n < 2:
+        return math.nan, math.nan
+    reach = t_quantile(n - 1) * math.sqrt(((without - without.mean()) ** 2).sum() * (n - 1) / n)
+    return max(whole - reach, least), min(whole + reach, most)
+
+
+def onehot(rows, E):
+    return (rows[:, :, None] == np.arange(E)).astype(float)
+
+
+# -- committee ---------------------------------------------------------------------------------
+
+
+def audit(values, k):
+    """The published committee of values [domains, E]: members, coverage."""
+    lists = []
+    for row in values:
+        order = [e for e in np.argsort(-row, kind="stable")[:k] if row[e] > 0]
+        if order:
+            lists.append((order, row[order]))
+    D = len(lists)
+    E = values.shape[1]
+    ranks = np.full((D, E), k + 1)
+    listed = np.zeros((D, E))
+    for d, (order, value) in enumerate(lists):
+        ranks[d, order] = np.arange(1, len(order) + 1)
+        listed[d, order] = value
+    presence = (ranks <= k).sum(0)
+    mu, var = ranks.mean(0), ranks.var(0)
+    candidates = np.flatnonzero(presence >= math.ceil(0.8 * D))
+    if len(candidates) == 0:
+        candidates = np.flatnonzero(presence == presence.max())
+    def dominated(a):
+        return any(mu[b] <= mu[a] + 1e-12 and var[b] <= var[a] + 1e-12 and
+                   (mu[b] < mu[a] - 1e-12 or var[b] < var[a] - 1e-12) for b in candidates)
+    members = [e for e in candidates if not dominated(e)]
+    return members, listed[:, members].sum() / listed.sum(), (listed[:, members] > 0).sum() / (listed > 0).sum()
+
+
+def leading(count, k):
+    return [e for e in range(len(count))
+            if count[e] > 0 and sum(count[o] >= count[e] for o in range(len(count)) if o != e) < k]
+
+
+def standing(counts, k):
+    sets = [set(leading(row, k)) for row in counts if row.sum() > 0]
+    return set.intersection(*sets) if sets else set()
+
+
+def crossfit(halves, k):
+    """Share of the standing experts of each half in the other, and as many of E."""
+    E = halves.shape[2]
+    sets = [standing(h, k) for h in halves]
+    n = [h.sum() for h in halves]
+    taken = sum(halves[h].sum(0)[sorted(sets[1 - h])].sum() for h in (0, 1))
+    return taken / sum(n), sum(n[h] * len(sets[1 - h]) / E for h in (0, 1)) / sum(n), sets
+
+
+def committee(t, out):
+    rng = np.random.default_rng(5)
+    sums = {}
+    for layer, number in enumerate(t.numbers):
+        k = t.chosen[layer]
+        hot = onehot(t.experts[layer], t.E)
+        chosen = hot.sum(1)
+        weight = (hot * t.weights[layer][:, :, None]).sum(1)
+        of_domain = [t.domain == d for d in range(t.domains)]
+        eci = np.array([weight[of].mean(0) for of in of_domain])
+        members, coverage, alike = audit(eci, k)
+        last = np.flatnonzero(np.append(t.document[1:] != t.document[:-1], True))
+        code = []
+        for d in range(t.domains):
+            rows = last[t.domain[last] == d]
+            w = weight[rows]
+            scaled = (w - w.min(0)) / (w.max(0) - w.min(0) + 1e-6)
+            code.append(scaled.mean(0) * chosen[rows].mean(0))
+        code_members, code_coverage, _ = audit(np.array(code), k)
+        halves = np.array([[chosen[(t.group[t.document] % 2 == h) & of].sum(0) for of in of_domain]
+                           for h in (0, 1)])
+        share, even, sets = crossfit(halves, k)
+        whole = standing(halves.sum(0), k)
+        draws, covers = [], []
+        for _ in range(1000):
+            names = [rng.permutation(t.E) for _ in range(t.domains)]
+            draws.append(crossfit(np.array([[row[n] for row, n in zip(h, names)] for h in halves]), k)[0])
+            covers.append(audit(np.array([row[n] for row, n in zip(eci, names)]), k)[1])
+        by_group = np.array([chosen[t.group[t.document] == g].sum(0) for g in range(t.groups)])
+        taken = np.array([by_group[g][sorted(sets[1 - g % 2])].sum() for g in range(t.groups)])
+        total = by_group.sum(1)
+        without = (taken.sum() - taken) / (total.sum() - total)
+        of_members = by_group[:, members].sum(1)
+        member_without = (of_members.sum() - of_members) / (total.sum() - total)
+        load = by_group.sum(0)
+        row = {
+            "share": share, "random": even, "use": np.mean(draws),
+            "low": None, "high": None, "standing": len(whole),
+            "standing_random": t.E * (k / t.E) ** t.domains,
+            "members": len(members), "coverage": coverage, "coverage_alike": alike,
+            "coverage_use": np.mean(covers),
+            "ratio": coverage / len(members) / ((1 - coverage) / (t.E - len(members)))
+            if coverage < 1 - 1e-12 else math.nan,
+            "code_members": len(code_members), "code_coverage": code_coverage,
+            "member_share": of_members.sum() / total.sum(), "member_random": len(members) / t.E,
+            "active": (load > 0).mean(), "hottest": load.max() / load.mean(), "choices": load.sum(),
+        }
+        row["without"], row["member_without"] = without, member_without
+        for key, value in row.items():
+            if value is not None:
+                sums.setdefault(key, []).append(value)
+        say_committee(t, number, row, out)
+    mean = {key: np.mean(values, 0) for key, values in sums.items()}
+    mean["choices"] = np.sum(sums["choices"])
+    say_committee(t, -1, mean, out)
+
+
+def say_committee(t, number, row, out):
+    row = dict(row)
+    row["low"], row["high"] = jackknife(row["share"], row.pop("without"), 0, 1)
+    row["member_low"], row["member_high"] = jackknife(row["member_share"], row.pop("member_without"), 0, 1)
+    for column, value in row.items():
+        # of 200 draws: the standard deviation of a share or coverage is below 0.35
+        tolerance = 0.1 if column in ("use", "coverage_use") else 5e-3 * abs(value) if column in (
+            "low", "high", "member_low", "member_high") else 1e-9 * max(1, abs(value))
+        out.append(f"committee {t.name} {number} {column} {value:.12g} {tolerance:.3g}")
+
+
+def main():
+    out = ["# made by tests/reference/atlas_committee.py"]
+    for name in ("pairs", "triples", "holes"):
+        trace = Trace(name)
+        committee(trace, out)
+    with open(f"{FOLDER}/committee.txt", "w") as file:
+        file.write("\n".join(out) + "\n")
+
+
+if __name__ == "__main__":
+    main()
