@@ -7,5 +7,6 @@ const mixt_measure_type *const mixt_measure_types[] = {
     &mixt_measure_cache, &mixt_measure_segments, NULL,
     &mixt_measure_load,
     &mixt_measure_committee,
+    &mixt_measure_signatures,
     NULL,
 };

@@ -185,11 +185,93 @@ def say_committee(t, number, row, out):
         out.append(f"committee {t.name} {number} {column} {value:.12g} {tolerance:.3g}")
 
 
+# -- signatures --------------------------------------------------------------------------------
+
+
+def separation(cos, same):
+    pair = np.tril(np.ones_like(cos, bool), -1)
+    return cos[pair & same], cos[pair & ~same]
+
+
+def nearest(unit, domain):
+    """Leave-one-out nearest centroid by cosine; unit [documents, layers * E]."""
+    right = tried = 0
+    for i in range(len(unit)):
+        rest = np.arange(len(unit)) != i
+        if not (domain[rest] == domain[i]).any():
+            continue
+        best = {}
+        for d in sorted(set(domain[rest])):
+            centroid = unit[rest & (domain == d)].sum(0)
+            best[d] = unit[i] @ centroid / math.sqrt(centroid @ centroid)
+        right += max(best, key=best.get) == domain[i]
+        tried += 1
+    return right, tried
+
+
+def wilson(hits, trials):
+    z = 1.959963984540054
+    share = hits / trials
+    centre = share + z * z / (2 * trials)
+    reach = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return (centre - reach) / (1 + z * z / trials), (centre + reach) / (1 + z * z / trials)
+
+
+def signatures(t, out):
+    rng = np.random.default_rng(6)
+    units, loads = [], []
+
+    def use(chosen):
+        count = np.array([chosen[t.document == d].sum(0) for d in range(t.documents)])
+        return count / np.sqrt((count ** 2).sum(1, keepdims=True))
+
+    for layer in list(range(len(t.numbers))) + [-1]:
+        if layer >= 0:
+            chosen = onehot(t.experts[layer], t.E).sum(1)
+            unit = use(chosen)
+            units.append(unit)
+            load = 0
+            for _ in range(200):
+                moved = use(chosen[rng.permutation(len(chosen))])
+                cos = moved @ moved.T
+                load += cos[np.tril(np.ones_like(cos, bool), -1)].mean() / 200
+            loads.append(load)
+        else:
+            unit, load = np.concatenate(units, 1) / math.sqrt(len(units)), np.mean(loads)
+        cos = unit @ unit.T
+        same = t.domain_of[:, None] == t.domain_of[None, :]
+        within, between = separation(cos, same)
+        without = []
+        for g in range(t.groups):
+            keep = t.group != g
+            w, b = separation(cos[np.ix_(keep, keep)], same[np.ix_(keep, keep)])
+            without.append(w.mean() - b.mean())
+        right, tried = nearest(unit, t.domain_of)
+        dealt = [nearest(unit, rng.permutation(t.domain_of)) for _ in range(200)]
+        pooled = math.sqrt((within.var() * len(within) + between.var() * len(between)) /
+                           (len(within) + len(between) - 2))
+        value = within.mean() - between.mean()
+        low, high = jackknife(value, without, -1, 1)
+        alow, ahigh = wilson(right, tried)
+        row = {"separation": (value, 1e-9), "random": (0, 0), "use": (0, 0.01),
+               "low": (low, 1e-3), "high": (high, 1e-3), "effect": (value / pooled, 1e-9),
+               "within": (within.mean(), 1e-9), "between": (between.mean(), 1e-9),
+               "within_use": (load, 0.005), "between_use": (load, 0.005),
+               "accuracy": (right / tried, 1e-9), "accuracy_random": (1 / t.domains, 1e-9),
+               "accuracy_use": (np.mean([a / b for a, b in dealt]), 0.05),
+               "accuracy_low": (alow, 1e-9), "accuracy_high": (ahigh, 1e-9),
+               "documents": (t.documents, 0)}
+        number = t.numbers[layer] if layer >= 0 else -1
+        for column, (value, tolerance) in row.items():
+            out.append(f"signatures {t.name} {number} {column} {value:.12g} {tolerance:.3g}")
+
+
 def main():
     out = ["# made by tests/reference/atlas_committee.py"]
     for name in ("pairs", "triples", "holes"):
         trace = Trace(name)
         committee(trace, out)
+        signatures(trace, out)
     with open(f"{FOLDER}/committee.txt", "w") as file:
         file.write("\n".join(out) + "\n")
 

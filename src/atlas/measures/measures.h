@@ -35,5 +35,8 @@ extern const mixt_measure_type mixt_measure_cache;           /* cache.c */
 extern const mixt_measure_type mixt_measure_segments;        /* segments.c */
 extern const mixt_measure_type mixt_measure_load;      /* load.c */
 extern const mixt_measure_type mixt_measure_committee; /* committee.c */
+extern const mixt_measure_type mixt_measure_load;       /* load.c */
+extern const mixt_measure_type mixt_measure_committee;  /* committee.c */
+extern const mixt_measure_type mixt_measure_signatures; /* signature.c */
 
 #endif
