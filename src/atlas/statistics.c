@@ -29,6 +29,48 @@ double mixt_student_975(double freedom)
     return z + (g1 + (g2 + (g3 + g4 / freedom) / freedom) / freedom) / freedom;
 }
 
+/* Continued fraction of the incomplete beta function (Abramowitz & Stegun 26.5.8, by Lentz's
+ * method), which converges fast for x < (a + 1) / (a + b + 2). */
+static double beta_fraction(double a, double b, double x)
+{
+    double c = 1;
+    double d = 1 / (1 - (a + b) * x / (a + 1));
+    double value = d;
+    for (int m = 1; m <= 500; m++) {
+        double even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
+        d = 1 / (1 + even * d);
+        c = 1 + even / c;
+        value *= c * d;
+        double odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
+        d = 1 / (1 + odd * d);
+        c = 1 + odd / c;
+        double step = c * d;
+        value *= step;
+        if (fabs(step - 1) < 1e-14) {
+            break;
+        }
+    }
+    return value;
+}
+
+double mixt_student_p(double t, double freedom)
+{
+    if (!(freedom > 0) || isnan(t)) {
+        return NAN;
+    }
+    if (isinf(t) || t == 0) {
+        return t == 0;
+    }
+    /* The regularised incomplete beta function of x = n / (n + t^2) at n / 2 and 1 / 2. */
+    double a = freedom / 2, b = 0.5;
+    double x = freedom / (freedom + t * t), y = t * t / (freedom + t * t);
+    double front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log(y));
+    if (x < (a + 1) / (a + b + 2)) {
+        return front * beta_fraction(a, b, x) / a;
+    }
+    return 1 - front * beta_fraction(b, a, y) / b;
+}
+
 double mixt_expanded_tail(uint64_t units)
 {
     assert(units >= 2);

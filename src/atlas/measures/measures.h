@@ -39,4 +39,18 @@ extern const mixt_measure_type mixt_measure_load;       /* load.c */
 extern const mixt_measure_type mixt_measure_committee;  /* committee.c */
 extern const mixt_measure_type mixt_measure_signatures; /* signature.c */
 
+extern const mixt_measure_type mixt_measure_coactivation; /* together.c */
+extern const mixt_measure_type mixt_measure_togetherness;
+
+extern const mixt_measure_type mixt_measure_domains; /* specialisation.c */
+extern const mixt_measure_type mixt_measure_classes;
+extern const mixt_measure_type mixt_measure_positions;
+
+extern const mixt_measure_type mixt_measure_vocabulary; /* vocabulary.c */
+extern const mixt_measure_type mixt_measure_tokens;
+
+extern const mixt_measure_type mixt_measure_divergence;  /* divergence.c */
+extern const mixt_measure_type mixt_measure_languages;   /* languages.c */
+extern const mixt_measure_type mixt_measure_reliability; /* reliability.c */
+
 #endif
