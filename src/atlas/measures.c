@@ -1,13 +1,14 @@
 /* The measures by name. */
 #include "atlas/measures/measures.h"
 
+/* One a line. */
+/* clang-format off */
 const mixt_measure_type *const mixt_measure_types[] = {
-    &mixt_measure_load,  &mixt_measure_balance,  &mixt_measure_concentration,
-    &mixt_measure_ranks, &mixt_measure_reuse,    &mixt_measure_reuse_quantiles,
-    &mixt_measure_cache, &mixt_measure_segments, NULL,
     &mixt_measure_load,
+    &mixt_measure_balance,
+    &mixt_measure_concentration,
     &mixt_measure_committee,
-    &mixt_measure_signatures,
+    &mixt_measure_ranks,
     &mixt_measure_coactivation,
     &mixt_measure_togetherness,
     &mixt_measure_domains,
@@ -17,6 +18,12 @@ const mixt_measure_type *const mixt_measure_types[] = {
     &mixt_measure_tokens,
     &mixt_measure_divergence,
     &mixt_measure_languages,
+    &mixt_measure_signatures,
     &mixt_measure_reliability,
+    &mixt_measure_reuse,
+    &mixt_measure_reuse_quantiles,
+    &mixt_measure_cache,
+    &mixt_measure_segments,
     NULL,
 };
+/* clang-format on */

@@ -25,32 +25,38 @@ void mixt_stretches_say(const mixt_stretches *stretches, const mixt_measuring *m
                         const char *what, mixt_buffer *note);
 void mixt_stretches_free(mixt_stretches *stretches);
 
-extern const mixt_measure_type mixt_measure_load;            /* load.c */
-extern const mixt_measure_type mixt_measure_balance;         /* use.c */
-extern const mixt_measure_type mixt_measure_concentration;   /* use.c */
-extern const mixt_measure_type mixt_measure_ranks;           /* use.c */
-extern const mixt_measure_type mixt_measure_reuse;           /* reuse.c */
-extern const mixt_measure_type mixt_measure_reuse_quantiles; /* reuse.c */
-extern const mixt_measure_type mixt_measure_cache;           /* cache.c */
-extern const mixt_measure_type mixt_measure_segments;        /* segments.c */
-extern const mixt_measure_type mixt_measure_load;      /* load.c */
-extern const mixt_measure_type mixt_measure_committee; /* committee.c */
-extern const mixt_measure_type mixt_measure_load;       /* load.c */
-extern const mixt_measure_type mixt_measure_committee;  /* committee.c */
-extern const mixt_measure_type mixt_measure_signatures; /* signature.c */
-
-extern const mixt_measure_type mixt_measure_coactivation; /* together.c */
+/* load.c */
+extern const mixt_measure_type mixt_measure_load;
+/* use.c */
+extern const mixt_measure_type mixt_measure_balance;
+extern const mixt_measure_type mixt_measure_concentration;
+extern const mixt_measure_type mixt_measure_ranks;
+/* reuse.c */
+extern const mixt_measure_type mixt_measure_reuse;
+extern const mixt_measure_type mixt_measure_reuse_quantiles;
+/* cache.c */
+extern const mixt_measure_type mixt_measure_cache;
+/* segments.c */
+extern const mixt_measure_type mixt_measure_segments;
+/* committee.c */
+extern const mixt_measure_type mixt_measure_committee;
+/* signature.c */
+extern const mixt_measure_type mixt_measure_signatures;
+/* together.c */
+extern const mixt_measure_type mixt_measure_coactivation;
 extern const mixt_measure_type mixt_measure_togetherness;
-
-extern const mixt_measure_type mixt_measure_domains; /* specialisation.c */
+/* specialisation.c */
+extern const mixt_measure_type mixt_measure_domains;
 extern const mixt_measure_type mixt_measure_classes;
 extern const mixt_measure_type mixt_measure_positions;
-
-extern const mixt_measure_type mixt_measure_vocabulary; /* vocabulary.c */
+/* vocabulary.c */
+extern const mixt_measure_type mixt_measure_vocabulary;
 extern const mixt_measure_type mixt_measure_tokens;
-
-extern const mixt_measure_type mixt_measure_divergence;  /* divergence.c */
-extern const mixt_measure_type mixt_measure_languages;   /* languages.c */
-extern const mixt_measure_type mixt_measure_reliability; /* reliability.c */
+/* divergence.c */
+extern const mixt_measure_type mixt_measure_divergence;
+/* languages.c */
+extern const mixt_measure_type mixt_measure_languages;
+/* reliability.c */
+extern const mixt_measure_type mixt_measure_reliability;
 
 #endif
