@@ -1,6 +1,7 @@
 /* Tables in every format: what their printers share. */
 #include "atlas/table_print.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -82,17 +83,34 @@ static double telling(const mixt_table *table, uint64_t row)
     return distance;
 }
 
+static int find_key(const mixt_table *table, int kind)
+{
+    for (int c = 0; c < table->column_count; c++) {
+        if (table->columns[c].role == MIXT_ROLE_KEY && table->columns[c].kind == kind) {
+            return c;
+        }
+    }
+    return -1;
+}
+
+static int by_row(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
 int mixt_table_tell(const mixt_table *table, int most, uint64_t *rows)
 {
+    assert(most <= MIXT_TABLE_TELL_MOST);
     double score[MIXT_TABLE_TELL_MOST];
-    int count = 0, layer = -1;
-    for (int c = 0; c < table->column_count && layer < 0; c++) {
-        bool key = table->columns[c].role == MIXT_ROLE_KEY;
-        layer = key && table->columns[c].kind == MIXT_COLUMN_LAYER ? c : -1;
+    int count = 0, layer = find_key(table, MIXT_COLUMN_LAYER);
+    uint64_t of_all = 0;
+    for (uint64_t row = 0; row < table->rows; row++) {
+        of_all += mixt_table_value(table, row, layer) < 0;
     }
     for (uint64_t row = 0; row < table->rows; row++) {
-        bool of_all = layer >= 0 && mixt_table_value(table, row, layer) < 0;
-        double tells = of_all ? INFINITY : telling(table, row);
+        bool ahead = of_all <= (uint64_t)most / 2 && mixt_table_value(table, row, layer) < 0;
+        double tells = ahead ? INFINITY : telling(table, row);
         int at = count;
         while (at > 0 && score[at - 1] < tells) {
             at--;
@@ -107,6 +125,9 @@ int mixt_table_tell(const mixt_table *table, int most, uint64_t *rows)
         }
         score[at] = tells;
         rows[at] = row;
+    }
+    if (find_key(table, MIXT_COLUMN_COUNT) >= 0) { /* parts of curves */
+        qsort(rows, (size_t)count, sizeof *rows, by_row);
     }
     return count;
 }

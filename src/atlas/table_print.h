@@ -19,10 +19,11 @@ void mixt_table_name(const mixt_table *table, int column, double value, int styl
 /* A whole number in the range of a key of `limit` values: the cell as an index; -1 for all else. */
 int mixt_table_index(double value, int limit);
 
-/* Rows [at most `most`] that say most, the first more than the last; returns how many. What is over
- * all layers comes first; then what is furthest from its level: by the effect where there is one
- * (of what is significant before the rest), else by how far the interval lies from the level of
- * unequal use (without one, of random choices). Without levels the greatest values. */
+/* rows [most]: those that say most, the first more than the last; how many there are. What is over
+ * all layers comes first where it is at most half; then what is furthest from its level: by the
+ * effect where there is one (of what is significant before the rest), else by how far the interval
+ * lies from the level of unequal use (without one, of random choices). Without levels the greatest
+ * values. Of tables over something that is counted in the table's order. */
 #define MIXT_TABLE_TELL_MOST 64
 int mixt_table_tell(const mixt_table *table, int most, uint64_t *rows);
 

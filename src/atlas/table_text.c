@@ -270,8 +270,8 @@ static void print_notes(const printer *p)
     if ((uint64_t)p->row_count < p->table->rows) {
         mixt_buffer line = {0};
         mixt_buffer_format(&line,
-                           "Shown are %d of %llu rows: those over all layers, then what lies "
-                           "furthest from its level. JSON and CSV have all.",
+                           "Shown are %d of %llu rows, those that lie furthest from their level. "
+                           "JSON and CSV have all.",
                            p->row_count, (unsigned long long)p->table->rows);
         paragraph(p, line.failed ? "" : line.data);
         p->out->failed |= line.failed;
