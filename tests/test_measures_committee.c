@@ -114,7 +114,7 @@ static void test_reference(void **state)
     assert_int_equal(wrong, 0);
 }
 
-static const char *const measures[] = {"committee", "signatures"};
+static const char *const measures[] = {"committee", "signatures", "joint", "persistence", "routes"};
 
 /* Shapes at the edge: no crash, shares within [0, 1], intervals about their value. */
 static void test_edges(void **state)

@@ -24,6 +24,7 @@
 #define ROUNDING 1e-9 /* bits */
 
 #define PRODUCTS 65536 /* n log2 n is looked up below this */
+#define POSITIONS 33   /* powers of two up to the tokens of a trace */
 
 /* Tokens in the order of their labels, and of their groups within a label. */
 typedef struct sorted_tokens {
@@ -55,20 +56,29 @@ typedef struct outcome {
     double excess_less[GROUPS];
     double sum, squares; /* of shuffled bits less those seen */
     double highest;
+    int reached; /* shuffles with as many bits */
 } outcome;
 
 typedef struct measurer {
     const mixt_trace *trace;
     const mixt_units *units;
     int first_layer, layers;
+    int first_label, labels; /* labels first_label to labels - 1 */
+    int at_layer;            /* whose choices MIXT_LABEL_BEFORE is about */
     int shuffles;
+    uint64_t seed;
     uint8_t *class_of; /* [vocab_size] */
     uint8_t *group;    /* [T] */
     bool used[GROUPS]; /* groups with tokens */
     uint32_t *grouped; /* [T] tokens in the order of their groups */
     uint32_t *place;   /* [T] token whose experts stand at each place */
+    uint32_t *kept;    /* [T] likewise, each token having moved among those of its id */
+    uint64_t movable;  /* tokens that can move so */
+    int32_t *pair;     /* [T] number of the pair of labels at hand; -1: none */
+    uint32_t *by_pair; /* [T] tokens in the order of these pairs */
+    uint32_t *ends;    /* [vocab_size + 1] */
     uint16_t *domain;  /* [documents] label of each */
-    sorted_tokens sorted[MIXT_LABEL_COUNT];
+    sorted_tokens sorted[MIXT_LABEL_ALL];
     uint32_t *row;     /* [T] the same in the order of one label's tokens */
     uint64_t *cells;   /* [2, E] counts of one label, and of a group in it, see CHOICE */
     uint16_t *touched; /* [2, E + 1] experts with counts; one more is written before it is known */
@@ -78,7 +88,7 @@ typedef struct measurer {
     uint64_t *experts_of; /* [GROUPS, MIXT_TOLD_COUNT, E] */
     double *product;      /* [PRODUCTS] n log2 n */
     sums sums[MIXT_TOLD_COUNT];
-    outcome *outcomes; /* [layers + 1, MIXT_LABEL_COUNT, MIXT_TOLD_COUNT] */
+    outcome *outcomes; /* [layers + 1, labels, MIXT_TOLD_COUNT] */
 } measurer;
 
 const char *mixt_label_name(int label)
@@ -113,8 +123,12 @@ static void release(measurer *m)
     free(m->group);
     free(m->grouped);
     free(m->place);
+    free(m->kept);
+    free(m->pair);
+    free(m->by_pair);
+    free(m->ends);
     free(m->domain);
-    for (int label = 0; label < MIXT_LABEL_COUNT; label++) {
+    for (int label = m->first_label; label < m->labels; label++) {
         free(m->sorted[label].token);
         free(m->sorted[label].begin);
     }
@@ -133,11 +147,12 @@ static bool allocate(measurer *m)
     const mixt_trace_info *info = &m->trace->info;
     size_t tokens = (size_t)info->tokens;
     size_t experts = (size_t)info->experts;
-    size_t rows = ((size_t)m->layers + 1) * MIXT_LABEL_COUNT * MIXT_TOLD_COUNT;
-    const int values[] = {info->domains, MIXT_CLASS_COUNT, m->trace->vocab_size,
-                          m->trace->vocab_size};
+    size_t rows = ((size_t)m->layers + 1) * (size_t)m->labels * MIXT_TOLD_COUNT;
+    const int values[] = {info->domains,        MIXT_CLASS_COUNT, m->trace->vocab_size,
+                          m->trace->vocab_size, POSITIONS,        (int)tokens,
+                          (int)tokens,          info->experts};
     bool complete = true;
-    for (int label = 0; label < MIXT_LABEL_COUNT; label++) {
+    for (int label = m->first_label; label < m->labels; label++) {
         sorted_tokens *sorted = &m->sorted[label];
         sorted->values = values[label];
         sorted->token = calloc(tokens, sizeof *sorted->token);
@@ -148,6 +163,14 @@ static bool allocate(measurer *m)
     m->group = calloc(tokens, sizeof *m->group);
     m->grouped = calloc(tokens, sizeof *m->grouped);
     m->place = calloc(tokens, sizeof *m->place);
+    if (m->first_label <= MIXT_LABEL_TOKEN_PREVIOUS && m->labels > MIXT_LABEL_COUNT) {
+        m->kept = calloc(tokens, sizeof *m->kept);
+        m->pair = calloc(tokens, sizeof *m->pair);
+        m->by_pair = calloc(tokens, sizeof *m->by_pair);
+        m->ends = calloc((size_t)m->trace->vocab_size + 1, sizeof *m->ends);
+        complete =
+            complete && m->kept != NULL && m->pair != NULL && m->by_pair != NULL && m->ends != NULL;
+    }
     m->domain = calloc((size_t)info->documents, sizeof *m->domain);
     m->row = calloc(tokens, sizeof *m->row);
     m->cells = calloc(2 * experts, sizeof *m->cells);
@@ -209,8 +232,52 @@ static int32_t label_of(const measurer *m, int label, uint32_t i)
         return m->class_of[trace->tokens[i]];
     case MIXT_LABEL_TOKEN:
         return trace->tokens[i];
+    case MIXT_LABEL_POSITION: {
+        uint64_t place = i - trace->document_start[trace->document[i]];
+        int32_t power = 0;
+        for (uint64_t n = place + 1; n > 1; n /= 2) {
+            power++;
+        }
+        return power;
+    }
+    case MIXT_LABEL_TOKEN_DOMAIN:
+    case MIXT_LABEL_TOKEN_PREVIOUS:
+        return m->pair[i];
+    case MIXT_LABEL_BEFORE: {
+        uint16_t expert = mixt_trace_experts(trace, m->at_layer, i)[0];
+        return expert == MIXT_TRACE_NONE ? -1 : expert;
+    }
     default:
         return i > 0 && trace->document[i] == trace->document[i - 1] ? trace->tokens[i - 1] : -1;
+    }
+}
+
+/* Numbers the pairs (token, `second`) that there are: tokens in the order of the second label,
+ * which are sorted already, go stably into the order of their ids. */
+static void number_pairs(measurer *m, int second)
+{
+    const mixt_trace *trace = m->trace;
+    const sorted_tokens *sorted = &m->sorted[second];
+    uint32_t count = sorted->begin[sorted->seen];
+    memset(m->ends, 0, ((size_t)trace->vocab_size + 1) * sizeof *m->ends);
+    for (uint64_t i = 0; i < trace->info.tokens; i++) {
+        m->pair[i] = -1;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        m->ends[trace->tokens[sorted->token[i]] + 1]++;
+    }
+    for (int32_t token = 0; token < trace->vocab_size; token++) {
+        m->ends[token + 1] += m->ends[token];
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        m->by_pair[m->ends[trace->tokens[sorted->token[i]]]++] = sorted->token[i];
+    }
+    int32_t number = -1;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t here = m->by_pair[i], before = i > 0 ? m->by_pair[i - 1] : here;
+        number += i == 0 || trace->tokens[here] != trace->tokens[before] ||
+                  label_of(m, second, here) != label_of(m, second, before);
+        m->pair[here] = number;
     }
 }
 
@@ -252,7 +319,7 @@ static void sort_by_label(measurer *m, int label)
  * is what moving labels is, and the domains of whole documents. */
 static void arrange(measurer *m, int shuffle)
 {
-    const mixt_random_key key = {SHUFFLE_SEED, MIXT_RANDOM_RESAMPLE, (uint32_t)shuffle};
+    const mixt_random_key key = {m->seed, MIXT_RANDOM_RESAMPLE, (uint32_t)shuffle};
     const mixt_units *units = m->units;
     uint64_t tokens = m->trace->info.tokens;
     for (size_t r = 0; r < units->run_count; r++) {
@@ -265,6 +332,27 @@ static void arrange(measurer *m, int shuffle)
         uint64_t q = shuffle == 0 ? r : mixt_random_below(&key, tokens + r, r + 1);
         m->domain[r] = m->domain[q];
         m->domain[q] = units->runs[r].domain;
+    }
+}
+
+/* Rows of experts change places among the tokens of one id of a document: in the order of ids these
+ * lie side by side (those of a document that is cut into blocks by blocks). */
+static void arrange_kept(measurer *m, int shuffle)
+{
+    const mixt_random_key key = {m->seed + 1, MIXT_RANDOM_RESAMPLE, (uint32_t)shuffle};
+    const mixt_trace *trace = m->trace;
+    const uint32_t *order = m->sorted[MIXT_LABEL_TOKEN].token;
+    uint64_t tokens = trace->info.tokens, begin = 0;
+    m->movable = 0;
+    for (uint64_t i = 0; i < tokens; i++) {
+        if (i > 0 && (trace->tokens[order[i]] != trace->tokens[order[i - 1]] ||
+                      trace->document[order[i]] != trace->document[order[i - 1]])) {
+            begin = i;
+        }
+        m->movable += i > begin ? 1 + (i == begin + 1) : 0;
+        uint64_t j = shuffle == 0 ? i : begin + mixt_random_below(&key, i, i - begin + 1);
+        m->kept[order[i]] = m->kept[order[j]];
+        m->kept[order[j]] = order[i];
     }
 }
 
@@ -440,13 +528,19 @@ static uint64_t choices_of(const mixt_trace *trace)
 
 static outcome *outcome_of(const measurer *m, int layer, int label, int which)
 {
-    return &m->outcomes[(layer * MIXT_LABEL_COUNT + label) * MIXT_TOLD_COUNT + which];
+    return &m->outcomes[(layer * m->labels + label) * MIXT_TOLD_COUNT + which];
+}
+
+/* Shuffled by dealing domains to documents, and so sorted anew each time. */
+static bool deals_domains(int label)
+{
+    return label == MIXT_LABEL_DOMAIN || label == MIXT_LABEL_TOKEN_DOMAIN;
 }
 
 static int less_shuffles(const measurer *m, int label)
 {
-    return label == MIXT_LABEL_DOMAIN || choices_of(m->trace) <= LESS_CHOICES ? m->shuffles
-                                                                              : LESS_SHUFFLES;
+    return deals_domains(label) || choices_of(m->trace) <= LESS_CHOICES ? m->shuffles
+                                                                        : LESS_SHUFFLES;
 }
 
 /* `less`: so many shuffles leave groups out. */
@@ -459,6 +553,7 @@ static void take(outcome *to, const reading *from, int shuffle, int less)
         to->sum += more;
         to->squares += more * more;
         to->highest = fmax(to->highest, from->bits);
+        to->reached += more >= -ROUNDING;
     }
     for (int g = 0; g < GROUPS && shuffle <= less; g++) {
         to->excess_less[g] += shuffle == 0 ? from->less[g] : -from->less[g] / less;
@@ -484,17 +579,35 @@ static void divide_reading(reading *sum, double by)
     }
 }
 
+/* Whose experts are read at each of the label's places. */
+static void place_rows(measurer *m, int label)
+{
+    const sorted_tokens *sorted = &m->sorted[label];
+    for (uint32_t i = 0; i < sorted->begin[sorted->seen]; i++) {
+        uint32_t token = sorted->token[i];
+        m->row[i] = label == MIXT_LABEL_TOKEN_DOMAIN     ? token
+                    : label == MIXT_LABEL_TOKEN_PREVIOUS ? m->kept[token]
+                                                         : m->place[token];
+    }
+}
+
 /* One shuffle of one label, all layers and their mean. */
 static void measure_label(measurer *m, int label, int shuffle)
 {
     int less = less_shuffles(m, label);
     reading mean[MIXT_TOLD_COUNT] = {{0}};
     int layers[MIXT_TOLD_COUNT] = {0}; /* with choices */
-    uint32_t count = m->sorted[label].begin[m->sorted[label].seen];
-    for (uint32_t i = 0; i < count; i++) {
-        m->row[i] = m->place[m->sorted[label].token[i]];
-    }
     for (int layer = 0; layer < m->layers; layer++) {
+        if (label == MIXT_LABEL_BEFORE) {
+            if (m->first_layer + layer == 0) {
+                continue; /* there is none before it */
+            }
+            m->at_layer = m->first_layer + layer - 1;
+            sort_by_label(m, label);
+        }
+        if (layer == 0 || label == MIXT_LABEL_BEFORE) {
+            place_rows(m, label);
+        }
         walk(m, m->first_layer + layer, label, shuffle <= less);
         for (int which = 0; which < MIXT_TOLD_COUNT; which++) {
             reading r = read_sums(m, which, shuffle <= less);
@@ -516,7 +629,7 @@ static void measure_label(measurer *m, int label, int shuffle)
 /* NULL where the label differs between tokens. */
 static const char *why_no_measure(const measurer *m, int label)
 {
-    if (m->sorted[label].seen > 1) {
+    if (m->sorted[label].seen > 1 || label == MIXT_LABEL_BEFORE) {
         return NULL;
     }
     switch (label) {
@@ -528,6 +641,10 @@ static const char *why_no_measure(const measurer *m, int label)
                    : "all tokens are of one class";
     case MIXT_LABEL_TOKEN:
         return "all tokens are the same";
+    case MIXT_LABEL_POSITION:
+        return "no document has two tokens";
+    case MIXT_LABEL_TOKEN_DOMAIN:
+        return "all tokens are the same, of one domain";
     default:
         return m->sorted[label].seen == 0 ? "no document has two tokens"
                                           : "the token before is always the same";
@@ -546,7 +663,10 @@ static const char *why_no_level(const measurer *m, int label)
     for (size_t r = 0; r < units->run_count; r++) {
         pairs = pairs || units->runs[r].end - units->runs[r].begin > 1;
     }
-    if (label == MIXT_LABEL_DOMAIN) {
+    if (label == MIXT_LABEL_TOKEN_PREVIOUS && m->movable == 0) {
+        return "no document has a token twice";
+    }
+    if (deals_domains(label)) {
         return units->run_count < MIXT_UNITS_MIN_DOCUMENTS || !several
                    ? "there are too few documents to shuffle their domains"
                    : NULL;
@@ -604,18 +724,18 @@ static void fill_row(const measurer *m, int layer, int label, int which, mixt_in
     double mean = o->sum / shuffles;
     row->shuffles = m->shuffles;
     row->shuffled = row->bits + mean;
-    row->spread = sqrt(fmax(0, (o->squares - mean * o->sum) / (shuffles - 1)));
+    row->spread = sqrt(fmax(0, (o->squares - mean * o->sum) / fmax(1, shuffles - 1)));
     row->highest = o->highest;
     row->excess = -mean;
     fill_interval(m, o, row);
 }
 
-static int shuffles_for(const mixt_trace *trace)
+/* Of `wanted`, as many as the trace's length allows. */
+static int shuffles_for(const mixt_trace *trace, int wanted)
 {
     uint64_t most = SHUFFLES_CHOICES / choices_of(trace);
-    return most > SHUFFLES_MOST    ? SHUFFLES_MOST
-           : most < SHUFFLES_LEAST ? SHUFFLES_LEAST
-                                   : (int)most;
+    most = most < SHUFFLES_LEAST ? SHUFFLES_LEAST : most;
+    return most > (uint64_t)wanted ? wanted : (int)most;
 }
 
 static void measure(measurer *m)
@@ -631,9 +751,16 @@ static void measure(measurer *m)
     }
     for (int shuffle = 0; shuffle <= m->shuffles; shuffle++) {
         arrange(m, shuffle);
-        for (int label = 0; label < MIXT_LABEL_COUNT; label++) {
-            if (shuffle == 0 || label == MIXT_LABEL_DOMAIN) {
+        for (int label = m->first_label; label < m->labels; label++) {
+            if (label != MIXT_LABEL_BEFORE && (shuffle == 0 || deals_domains(label))) {
+                if (label >= MIXT_LABEL_TOKEN_DOMAIN) {
+                    number_pairs(m, label == MIXT_LABEL_TOKEN_DOMAIN ? MIXT_LABEL_DOMAIN
+                                                                     : MIXT_LABEL_PREVIOUS);
+                }
                 sort_by_label(m, label);
+            }
+            if (label == MIXT_LABEL_TOKEN_PREVIOUS) {
+                arrange_kept(m, shuffle);
             }
             bool there = why_no_measure(m, label) == NULL;
             if (there && (shuffle == 0 || why_no_level(m, label) == NULL)) {
@@ -643,17 +770,36 @@ static void measure(measurer *m)
     }
 }
 
-mixt_status mixt_information_measure(const mixt_trace *trace, const mixt_units *units,
-                                     int first_layer, int layers, mixt_information *rows,
-                                     mixt_error *error)
+static void fill_told(const measurer *m, int layer, int label, int which, mixt_told *row)
 {
-    assert(first_layer >= 0 && layers >= 1 && first_layer + layers <= trace->info.layers);
-    measurer m = {.trace = trace,
-                  .units = units,
-                  .first_layer = first_layer,
-                  .layers = layers,
-                  .shuffles = shuffles_for(trace)};
-    uint64_t *next = calloc((size_t)units->domains, sizeof *next);
+    const outcome *o = outcome_of(m, layer, label, which);
+    fill_row(m, layer, label, which, &row->information);
+    row->p = row->information.shuffles > 0 ? (1.0 + o->reached) / (1.0 + m->shuffles) : NAN;
+    row->movable =
+        label == MIXT_LABEL_TOKEN_PREVIOUS ? (double)m->movable / (double)m->trace->info.tokens : 1;
+    row->groups = 0;
+    for (int g = 0; g < GROUPS; g++) {
+        if (m->used[g]) {
+            row->less[row->groups++] = o->excess_less[g];
+        }
+    }
+}
+
+mixt_status mixt_information_tell(const mixt_information_plan *plan, mixt_told *rows,
+                                  mixt_error *error)
+{
+    assert(plan->first_layer >= 0 && plan->layers >= 1 &&
+           plan->first_layer + plan->layers <= plan->trace->info.layers);
+    assert(plan->labels <= MIXT_LABEL_ALL && plan->shuffles >= 1);
+    measurer m = {.trace = plan->trace,
+                  .units = plan->units,
+                  .first_layer = plan->first_layer,
+                  .layers = plan->layers,
+                  .first_label = plan->first_label,
+                  .labels = plan->labels,
+                  .shuffles = shuffles_for(plan->trace, plan->shuffles),
+                  .seed = plan->seed};
+    uint64_t *next = calloc((size_t)plan->units->domains, sizeof *next);
     mixt_status status = MIXT_OK;
     if (next == NULL || !allocate(&m)) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "information: no memory");
@@ -661,13 +807,39 @@ mixt_status mixt_information_measure(const mixt_trace *trace, const mixt_units *
         choose_groups(&m, next);
         measure(&m);
     }
-    for (int i = 0; status == MIXT_OK && i < (layers + 1) * MIXT_LABEL_COUNT * MIXT_TOLD_COUNT;
-         i++) {
-        fill_row(&m, i / (MIXT_LABEL_COUNT * MIXT_TOLD_COUNT),
-                 i / MIXT_TOLD_COUNT % MIXT_LABEL_COUNT, i % MIXT_TOLD_COUNT, &rows[i]);
+    int count = (plan->layers + 1) * plan->labels * MIXT_TOLD_COUNT;
+    for (int i = 0; status == MIXT_OK && i < count; i++) {
+        int label = i / MIXT_TOLD_COUNT % plan->labels;
+        if (label >= plan->first_label) {
+            fill_told(&m, i / (plan->labels * MIXT_TOLD_COUNT), label, i % MIXT_TOLD_COUNT,
+                      &rows[i]);
+        }
     }
     free(next);
     release(&m);
+    return status;
+}
+
+mixt_status mixt_information_measure(const mixt_trace *trace, const mixt_units *units,
+                                     int first_layer, int layers, mixt_information *rows,
+                                     mixt_error *error)
+{
+    const mixt_information_plan plan = {.trace = trace,
+                                        .units = units,
+                                        .first_layer = first_layer,
+                                        .layers = layers,
+                                        .labels = MIXT_LABEL_COUNT,
+                                        .shuffles = SHUFFLES_MOST,
+                                        .seed = SHUFFLE_SEED};
+    size_t count = ((size_t)layers + 1) * MIXT_LABEL_COUNT * MIXT_TOLD_COUNT;
+    mixt_told *told = calloc(count, sizeof *told);
+    mixt_status status = told != NULL
+                             ? mixt_information_tell(&plan, told, error)
+                             : mixt_fail(error, MIXT_ERROR_MEMORY, "information: no memory");
+    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+        rows[i] = told[i].information;
+    }
+    free(told);
     return status;
 }
 

@@ -11,7 +11,12 @@ enum {
     MIXT_LABEL_CLASS,
     MIXT_LABEL_TOKEN,
     MIXT_LABEL_PREVIOUS,
-    MIXT_LABEL_COUNT,
+    MIXT_LABEL_COUNT, /* those of docs/atlas.md; further ones of docs/measures/joint.md: */
+    MIXT_LABEL_POSITION = MIXT_LABEL_COUNT, /* place in the document, by powers of two */
+    MIXT_LABEL_TOKEN_DOMAIN,   /* both; shuffled: the documents' domains, no token moves */
+    MIXT_LABEL_TOKEN_PREVIOUS, /* both; shuffled: tokens of one id within their document */
+    MIXT_LABEL_BEFORE,         /* the token's first choice at the layer before */
+    MIXT_LABEL_ALL,
 };
 
 enum { MIXT_TOLD_FIRST, MIXT_TOLD_ALL, MIXT_TOLD_COUNT }; /* by the first choice, by all choices */
@@ -24,6 +29,28 @@ enum { MIXT_TOLD_FIRST, MIXT_TOLD_ALL, MIXT_TOLD_COUNT }; /* by the first choice
 mixt_status mixt_information_measure(const mixt_trace *trace, const mixt_units *units,
                                      int first_layer, int layers, mixt_information *rows,
                                      mixt_error *error);
+
+/* The same for any labels, with what else the measures of measures/joint.c want. */
+typedef struct mixt_information_plan {
+    const mixt_trace *trace;
+    const mixt_units *units;
+    int first_layer, layers;
+    int first_label, labels; /* labels first_label to labels - 1, up to MIXT_LABEL_ALL */
+    int shuffles;            /* at least 1; fewer where so many choices would be read */
+    uint64_t seed;
+} mixt_information_plan;
+
+typedef struct mixt_told {
+    mixt_information information;
+    double p;                             /* 1 + shuffles with as much, over 1 + shuffles */
+    double less[MIXT_INFORMATION_GROUPS]; /* the excess without each of `groups` groups */
+    int groups;
+    double movable; /* part of the tokens that shuffles can move */
+} mixt_told;
+
+/* rows [layers + 1, labels, MIXT_TOLD_COUNT]: those below first_label are left alone. */
+mixt_status mixt_information_tell(const mixt_information_plan *plan, mixt_told *rows,
+                                  mixt_error *error);
 
 /* share [MIXT_CLASS_COUNT]: part of the trace's tokens that is of each class. */
 void mixt_information_classes(const mixt_trace *trace, double *share);

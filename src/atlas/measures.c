@@ -24,6 +24,9 @@ const mixt_measure_type *const mixt_measure_types[] = {
     &mixt_measure_reuse_quantiles,
     &mixt_measure_cache,
     &mixt_measure_segments,
+    &mixt_measure_joint,
+    &mixt_measure_persistence,
+    &mixt_measure_routes,
     NULL,
 };
 /* clang-format on */

@@ -266,12 +266,172 @@ def signatures(t, out):
             out.append(f"signatures {t.name} {number} {column} {value:.12g} {tolerance:.3g}")
 
 
+# -- joint, persistence ------------------------------------------------------------------------
+
+DRAWS = 60
+
+
+def bits(label, rows, keep):
+    """Mutual information of label [T] (-1: none) and all experts of rows [T, k], and the entropy of the experts."""
+    label = np.where(keep & (label >= 0), label, -1)
+    each = np.repeat(label[:, None], rows.shape[1], 1)
+    there = (each >= 0) & (rows != NONE)
+    a, e = each[there], rows[there]
+    _, a = np.unique(a, return_inverse=True)
+    table = np.bincount(a * 100 + e, minlength=(a.max() + 1) * 100).reshape(-1, 100) / len(a)
+    def h(p):
+        p = p[p > 0]
+        return -(p * np.log2(p)).sum()
+    return h(table.sum(0)) + h(table.sum(1)) - h(table.ravel()), h(table.sum(0)), len(a)
+
+
+def runs_of(*keys):
+    """Lists of the tokens that agree in all keys."""
+    found = {}
+    for i, key in enumerate(zip(*keys)):
+        found.setdefault(key, []).append(i)
+    return [np.array(v) for v in found.values()]
+
+
+def within(runs, count, rng):
+    place = np.arange(count)
+    for run in runs:
+        place[run] = rng.permutation(run)
+    return place
+
+
+def told(t, rows, make, rng):
+    """make(draw, rng): labels and places of rows. Excess with its spread, and without each group."""
+    groups = t.group[t.document]
+    everyone = np.ones(len(groups), bool)
+    label, _ = make(0, rng)
+    seen, entropy, count = bits(label, rows, everyone)
+    less = np.array([bits(label, rows, groups != g)[0] for g in range(t.groups)])
+    draws = []
+    for draw in range(1, DRAWS + 1):
+        label, place = make(draw, rng)
+        draws.append(bits(label, rows[place], everyone)[0])
+        less = less - np.array([bits(label, rows[place], groups != g)[0] for g in range(t.groups)]) / DRAWS
+    return {"bits": seen, "entropy": entropy, "choices": count, "shuffled": np.mean(draws),
+            "spread": np.std(draws, ddof=1), "less": less, "excess": seen - np.mean(draws)}
+
+
+def classes(t):
+    """As src/atlas/token_class.c tells the fixtures' vocabulary, by docs/atlas.md."""
+    names = ["continuation", "words", "newline", "bytes", "bytes", "continuation", "other", "space", "keywords", "mixed",
+             "digits", "punctuation"]
+    return np.array([sorted(set(names)).index(names[i]) for i in t.tokens])
+
+
+def joint(t, out):
+    rng = np.random.default_rng(8)
+    T = len(t.tokens)
+    begins = np.append(True, t.document[1:] != t.document[:-1])
+    previous = np.where(begins, -1, np.roll(t.tokens, 1)).astype(int)
+    start = np.flatnonzero(begins)[t.document]
+    position = np.floor(np.log2(np.arange(T) - start + 1)).astype(int)
+    in_document = runs_of(t.document)
+    of_token = runs_of(t.document, t.tokens)
+    def dealt(draw, rng):
+        return (rng.permutation(t.domain_of) if draw else t.domain_of)[t.document]
+    def rows_in(label, runs):
+        return lambda draw, rng: (label, within(runs, T, rng) if draw else np.arange(T))
+    makers = {
+        0: lambda draw, rng: (dealt(draw, rng), np.arange(T)),
+        1: rows_in(classes(t), in_document), 2: rows_in(t.tokens.astype(int), in_document),
+        3: rows_in(previous, in_document), 4: rows_in(position, in_document),
+        5: lambda draw, rng: (t.tokens * 1000 + dealt(draw, rng), np.arange(T)),
+        6: rows_in(np.where(previous < 0, -1, t.tokens * 1000 + previous), of_token),
+    }
+    movable = sum(len(r) for r in of_token if len(r) > 1) / T
+    made = {7: {0: 1, 2: 1}, 8: {2: 1}, 9: {0: 1, 5: -1}, 10: {2: 1, 6: 1}, 11: {2: 1, 3: -1, 6: 1}, 12: {3: 1, 6: -1}}
+    layers = []
+    for layer in range(len(t.numbers)):
+        layers.append({key: told(t, t.experts[layer], make, rng) for key, make in makers.items()})
+    layers.append({key: {what: (np.sum if what == "choices" else np.mean)([row[key][what] for row in layers], 0)
+                         for what in layers[0][key]} for key in makers})
+    for number, rows in zip(t.numbers + [-1], layers):
+        for key in makers:
+            say_told("joint", t, f"{number}:{key}", rows[key], out, movable if key == 6 else 1)
+        for key, signs in made.items():
+            row = {"excess": sum(s * rows[i]["excess"] for i, s in signs.items()),
+                   "less": sum(s * rows[i]["less"] for i, s in signs.items()),
+                   "spread": math.sqrt(sum(rows[i]["spread"] ** 2 for i in signs)),
+                   "entropy": rows[2]["entropy"], "choices": rows[2]["choices"]}
+            say_told("joint", t, f"{number}:{key}", row, out, movable if 6 in signs else 1)
+
+
+def say_told(measure, t, key, row, out, movable=1):
+    error = 6 * row["spread"] * math.sqrt(1 / DRAWS + 1 / 200) + 1e-9
+    low, high = jackknife(row["excess"], row["less"], -math.inf, math.inf)
+    lines = [("excess", row["excess"], error), ("entropy", row["entropy"], 1e-9), ("choices", row["choices"], 0),
+             ("low", low, error + 0.1 * (high - low)), ("high", high, error + 0.1 * (high - low)),
+             ("part", row["excess"] / row["entropy"], error / row["entropy"]), ("movable", movable, 1e-9)]
+    if "bits" in row:
+        lines += [("bits", row["bits"], 1e-9), ("shuffled", row["shuffled"], error)]
+    for column, value, tolerance in lines:
+        out.append(f"{measure} {t.name} {key} {column} {value:.12g} {tolerance:.3g}")
+
+
+def persistence(t, out):
+    rng = np.random.default_rng(9)
+    T = len(t.tokens)
+    runs = runs_of(t.document)
+    sums = [[], []]
+    for layer in range(1, len(t.numbers)):
+        before = t.experts[layer - 1][:, 0]
+        label = np.where(before == NONE, -1, before)
+        make = lambda draw, rng: (label, within(runs, T, rng) if draw else np.arange(T))
+        for which, rows in enumerate((t.experts[layer][:, :1], t.experts[layer])):
+            row = told(t, rows, make, rng)
+            sums[which].append(row)
+            say_told("persistence", t, f"{t.numbers[layer]}:{13 + which}", row, out)
+    for which in (0, 1):
+        mean = {what: (np.sum if what == "choices" else np.mean)([row[what] for row in sums[which]], 0)
+                for what in sums[which][0]}
+        say_told("persistence", t, f"-1:{13 + which}", mean, out)
+
+
+def routes(t, out):
+    rng = np.random.default_rng(10)
+    T = len(t.tokens)
+    runs = runs_of(t.document)
+    group = t.group[t.document]
+    for layer in range(len(t.numbers) - 2):
+        first = t.experts[layer:layer + 3, :, 0]
+        def paths(places):
+            found = np.array([first[i][places[i]] for i in range(3)])
+            return np.where((found == NONE).any(0), -1, found[0] * 10000 + found[1] * 100 + found[2])
+        seen = paths([np.arange(T)] * 3)
+        value, count = np.unique(seen[(group % 2 == 0) & (seen >= 0)], return_counts=True)
+        best = sorted(zip(-count, value))[:16]
+        counted = (group % 2 == 1) & (seen >= 0)
+        draws = []
+        for _ in range(300):
+            moved = paths([np.arange(T), within(runs, T, rng), within(runs, T, rng)])[group % 2 == 1]
+            draws.append([(moved == path).sum() / counted.sum() for _, path in best])
+        draws = np.array(draws)
+        for i, (_, path) in enumerate(best):
+            share = (seen[counted] == path).mean()
+            without = [(seen[counted & (group != g)] == path).mean() for g in range(1, t.groups, 2)]
+            low, high = jackknife(share, without, 0, 1)
+            key = f"{t.numbers[layer]}:{path // 10000}:{path // 100 % 100}:{path % 100}"
+            error = 6 * draws[:, i].std() * math.sqrt(1 / 300 + 1 / 200) + 1e-9
+            for column, value, tolerance in (("share", share, 1e-9), ("random", t.E ** -3.0, 1e-9),
+                                             ("use", draws[:, i].mean(), error), ("low", low, 1e-3 * high),
+                                             ("high", high, 1e-3 * high), ("tokens", counted.sum(), 0)):
+                out.append(f"routes {t.name} {key} {column} {value:.12g} {tolerance:.3g}")
+
+
 def main():
     out = ["# made by tests/reference/atlas_committee.py"]
     for name in ("pairs", "triples", "holes"):
         trace = Trace(name)
         committee(trace, out)
         signatures(trace, out)
+        joint(trace, out)
+        persistence(trace, out)
+        routes(trace, out)
     with open(f"{FOLDER}/committee.txt", "w") as file:
         file.write("\n".join(out) + "\n")
 

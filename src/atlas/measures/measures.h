@@ -58,5 +58,11 @@ extern const mixt_measure_type mixt_measure_divergence;
 extern const mixt_measure_type mixt_measure_languages;
 /* reliability.c */
 extern const mixt_measure_type mixt_measure_reliability;
+extern const mixt_measure_type mixt_measure_load;       /* load.c */
+extern const mixt_measure_type mixt_measure_committee;  /* committee.c */
+extern const mixt_measure_type mixt_measure_signatures; /* signature.c */
+extern const mixt_measure_type mixt_measure_joint;      /* joint.c */
+extern const mixt_measure_type mixt_measure_persistence;
+extern const mixt_measure_type mixt_measure_routes; /* routes.c */
 
 #endif
