@@ -13,6 +13,7 @@ typedef struct mixt_trace_options {
     uint64_t max_tokens; /* for each domain; 0 is no limit */
     bool heldout;
     bool logits; /* also router logits */
+    bool ahead;  /* also what each layer would choose one layer earlier */
     uint64_t reserved[8];
 } mixt_trace_options;
 
@@ -23,6 +24,17 @@ MIXT_API mixt_status mixt_trace_write(mixt_context *context, const mixt_model *m
                                       const mixt_data *data, const mixt_tokenizer *tokenizer,
                                       const mixt_trace_options *options, mixt_progress progress,
                                       void *user, mixt_error *error);
+
+/* Writes traces [count] of the same model as one, whose documents lie one behind the other in this
+ * order; domains are joined by name. Refused by name where model, tokenizer or what is recorded
+ * differ. `output` may be one of them. */
+MIXT_API mixt_status mixt_trace_join(const char *const *paths, int count, const char *output,
+                                     mixt_error *error);
+/* Writes routes that were recorded elsewhere, arrays in a safetensors file (docs/traces.md,
+ * "Importing"), as a trace with the tokenizer's vocabulary. What the file has and a trace cannot
+ * hold is refused by name. */
+MIXT_API mixt_status mixt_trace_import(const char *path, const mixt_tokenizer *tokenizer,
+                                       const char *output, mixt_error *error);
 
 typedef struct mixt_trace mixt_trace;
 

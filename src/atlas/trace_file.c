@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "atlas/trace.h"
+#include "atlas/trace_metadata.h"
 #include "atlas/trace_writer.h"
 #include "core/error.h"
 #include "core/files.h"
-#include "formats/json.h"
 #include "formats/safetensors.h"
 
 typedef struct trace_reader {
@@ -61,59 +61,6 @@ static mixt_status read_tensor(trace_reader *reader, const char *name, mixt_dtyp
     return status;
 }
 
-static mixt_status metadata_text(trace_reader *reader, const char *key, const char **value)
-{
-    *value = mixt_safetensors_metadata(reader->file, key);
-    if (*value == NULL) {
-        return mixt_fail(reader->error, MIXT_ERROR_FORMAT, "%s: __metadata__ has no \"%s\"",
-                         reader->path, key);
-    }
-    return MIXT_OK;
-}
-
-static mixt_status metadata_number(trace_reader *reader, const char *key, int *number)
-{
-    const char *text = NULL;
-    mixt_status status = metadata_text(reader, key, &text);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    size_t digits = strspn(text, "0123456789");
-    if (digits == 0 || digits > 6 || text[digits] != '\0') {
-        return mixt_fail(reader->error, MIXT_ERROR_FORMAT,
-                         "%s: __metadata__ \"%s\": must be a decimal number of at most 6 digits",
-                         reader->path, key);
-    }
-    *number = (int)strtol(text, NULL, 10);
-    return MIXT_OK;
-}
-
-/* A JSON array in the metadata whose entries are all of one type. */
-static mixt_status metadata_array(trace_reader *reader, const char *key, json_type type,
-                                  json_t **array)
-{
-    const char *text = NULL;
-    mixt_status status = metadata_text(reader, key, &text);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    json_error_t problem;
-    *array = mixt_json_load(text, strlen(text), JSON_REJECT_DUPLICATES, &problem);
-    if (*array == NULL && json_error_code(&problem) == json_error_out_of_memory) {
-        return mixt_fail(reader->error, MIXT_ERROR_MEMORY, "%s: no memory", reader->path);
-    }
-    bool fits = json_is_array(*array) && json_array_size(*array) != 0;
-    for (size_t i = 0; fits && i < json_array_size(*array); i++) {
-        fits = json_typeof(json_array_get(*array, i)) == type;
-    }
-    if (!fits) {
-        return mixt_fail(reader->error, MIXT_ERROR_FORMAT,
-                         "%s: __metadata__ \"%s\": must be a JSON array of %s", reader->path, key,
-                         type == JSON_STRING ? "strings" : "whole numbers");
-    }
-    return MIXT_OK;
-}
-
 static mixt_status read_metadata(trace_reader *reader, mixt_trace_info *info)
 {
     const char *format = NULL;
@@ -124,7 +71,8 @@ static mixt_status read_metadata(trace_reader *reader, mixt_trace_info *info)
                          "%s: not a trace: __metadata__ \"format\" is not \"%s\"", reader->path,
                          MIXT_TRACE_FORMAT);
     }
-    mixt_status status = metadata_text(reader, "version", &version);
+    mixt_status status =
+        mixt_metadata_text(reader->file, reader->path, "version", &version, reader->error);
     if (status == MIXT_OK) {
         reader->none_allowed = strcmp(version, MIXT_TRACE_VERSION_NONE) == 0;
         if (!reader->none_allowed && strcmp(version, MIXT_TRACE_VERSION) != 0) {
@@ -134,23 +82,29 @@ static mixt_status read_metadata(trace_reader *reader, mixt_trace_info *info)
         }
     }
     if (status == MIXT_OK) {
-        status = metadata_number(reader, "experts", &info->experts);
+        status = mixt_metadata_number(reader->file, reader->path, "experts", &info->experts,
+                                      reader->error);
     }
     if (status == MIXT_OK) {
-        status = metadata_number(reader, "experts_per_token", &info->experts_per_token);
+        status = mixt_metadata_number(reader->file, reader->path, "experts_per_token",
+                                      &info->experts_per_token, reader->error);
     }
     if (status == MIXT_OK && mixt_safetensors_metadata(reader->file, "identity_experts") != NULL) {
-        status = metadata_number(reader, "identity_experts", &info->identity_experts);
+        status = mixt_metadata_number(reader->file, reader->path, "identity_experts",
+                                      &info->identity_experts, reader->error);
     }
     if (status == MIXT_OK && mixt_safetensors_metadata(reader->file, "zero_experts") != NULL) {
-        status = metadata_number(reader, "zero_experts", &info->zero_experts);
+        status = mixt_metadata_number(reader->file, reader->path, "zero_experts",
+                                      &info->zero_experts, reader->error);
     }
     if (status == MIXT_OK) {
-        status = metadata_array(reader, "layers", JSON_INTEGER, &reader->layers);
+        status = mixt_metadata_array(reader->file, reader->path, "layers", JSON_INTEGER,
+                                     &reader->layers, reader->error);
     }
     if (status == MIXT_OK && reader->none_allowed &&
         mixt_safetensors_metadata(reader->file, "experts_per_layer") != NULL) {
-        status = metadata_array(reader, "experts_per_layer", JSON_INTEGER, &reader->choices);
+        status = mixt_metadata_array(reader->file, reader->path, "experts_per_layer", JSON_INTEGER,
+                                     &reader->choices, reader->error);
         if (status == MIXT_OK &&
             json_array_size(reader->choices) != json_array_size(reader->layers)) {
             status = mixt_fail(reader->error, MIXT_ERROR_FORMAT,
@@ -161,7 +115,8 @@ static mixt_status read_metadata(trace_reader *reader, mixt_trace_info *info)
         }
     }
     if (status == MIXT_OK) {
-        status = metadata_array(reader, "domains", JSON_STRING, &reader->domains);
+        status = mixt_metadata_array(reader->file, reader->path, "domains", JSON_STRING,
+                                     &reader->domains, reader->error);
     }
     if (status == MIXT_OK && (json_array_size(reader->domains) > MIXT_TRACE_MAX_DOMAINS ||
                               json_array_size(reader->layers) > MIXT_TRACE_MAX_LAYERS)) {
@@ -176,22 +131,6 @@ static mixt_status read_metadata(trace_reader *reader, mixt_trace_info *info)
         info->layers = (int)json_array_size(reader->layers);
     }
     return status;
-}
-
-/* An array of whole numbers out of the metadata; what they must be, mixt_trace_check says. */
-static mixt_status keep_numbers(trace_reader *reader, const char *key, const json_t *array,
-                                int count, int *numbers)
-{
-    for (int i = 0; i < count; i++) {
-        json_int_t number = json_integer_value(json_array_get(array, (size_t)i));
-        if (number < 0 || number > 1000000) {
-            return mixt_fail(reader->error, MIXT_ERROR_FORMAT,
-                             "%s: __metadata__ \"%s\": entry %d is %lld", reader->path, key, i,
-                             (long long)number);
-        }
-        numbers[i] = (int)number;
-    }
-    return MIXT_OK;
 }
 
 /* Copies names and numbers out of the header into the trace. */
@@ -218,11 +157,11 @@ static mixt_status keep_metadata(trace_reader *reader)
         return mixt_fail(reader->error, MIXT_ERROR_MEMORY, "%s: no memory", reader->path);
     }
     trace->none_allowed = reader->none_allowed;
-    mixt_status status =
-        keep_numbers(reader, "layers", reader->layers, trace->info.layers, trace->layer_numbers);
+    mixt_status status = mixt_metadata_keep_numbers(reader->path, "layers", reader->layers,
+                                                    trace->layer_numbers, reader->error);
     if (status == MIXT_OK && reader->choices != NULL) {
-        status = keep_numbers(reader, "experts_per_layer", reader->choices, trace->info.layers,
-                              trace->chosen);
+        status = mixt_metadata_keep_numbers(reader->path, "experts_per_layer", reader->choices,
+                                            trace->chosen, reader->error);
     }
     return status;
 }

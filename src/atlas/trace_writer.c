@@ -40,6 +40,7 @@ enum {
 struct mixt_trace_writer {
     mixt_arena *arena;
     char *path;
+    const char *source;       /* that errors of chunks name */
     mixt_trace_header header; /* pointers into the arena; token_bytes no longer used */
     const char *metadata_layers;
     const char *metadata_choices; /* NULL: k in all layers */
@@ -253,7 +254,9 @@ mixt_status mixt_trace_writer_create(const char *path, const mixt_trace_header *
     size_t spills = SPILL_LAYERS + (size_t)header->layers * LAYER_SPILLS;
     made->spills = calloc(spills, sizeof *made->spills);
     made->path = mixt_arena_string(made->arena, path);
-    if (made->spills == NULL || made->path == NULL || !copy_header(made, header)) {
+    made->source = mixt_arena_string(made->arena, header->source != NULL ? header->source : path);
+    if (made->spills == NULL || made->path == NULL || made->source == NULL ||
+        !copy_header(made, header)) {
         mixt_trace_writer_free(made);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
@@ -329,7 +332,7 @@ static mixt_status check_optional(mixt_trace_writer *writer, const mixt_trace_ch
     for (size_t i = 0; i < chunk->count && header->predicted; i++) {
         if (chunk->predicted[i] < 0 || chunk->predicted[i] >= header->vocab_size) {
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: token %llu: predicted id %d",
-                             writer->path, (unsigned long long)writer->tokens + i,
+                             writer->source, (unsigned long long)writer->tokens + i,
                              chunk->predicted[i]);
         }
     }
@@ -346,8 +349,8 @@ static mixt_status check_optional(mixt_trace_writer *writer, const mixt_trace_ch
         }
         if (wrong != NULL) {
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: token %llu, layer %d: %s",
-                             writer->path, (unsigned long long)writer->tokens + row % chunk->count,
-                             layer, wrong);
+                             writer->source,
+                             (unsigned long long)writer->tokens + row % chunk->count, layer, wrong);
         }
     }
     return MIXT_OK;
@@ -365,7 +368,7 @@ static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk
         (header->predicted && chunk->predicted == NULL) ||
         (header->ahead && chunk->ahead == NULL) || chunk->count > INT32_MAX - writer->tokens) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: chunk of %zu tokens of domain %d",
-                         writer->path, chunk->count, chunk->domain);
+                         writer->source, chunk->count, chunk->domain);
     }
     for (size_t i = 0; i < chunk->count; i++) {
         bool next = chunk->documents[i] == document + 1;
@@ -375,7 +378,7 @@ static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk
                 error, MIXT_ERROR_ARGUMENT,
                 "%s: token %llu: id %d, document %d of domain %d behind document %d of "
                 "domain %d",
-                writer->path, (unsigned long long)writer->tokens + i, chunk->tokens[i],
+                writer->source, (unsigned long long)writer->tokens + i, chunk->tokens[i],
                 chunk->documents[i], chunk->domain, document, domain);
         }
         document = chunk->documents[i];
@@ -389,8 +392,9 @@ static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk
             check_row(writer, layer, chunk->experts + row * k, chunk->weights + row * k, &expert);
         if (wrong != NULL) {
             return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: token %llu, layer %d: expert %d %s",
-                             writer->path, (unsigned long long)writer->tokens + row % chunk->count,
-                             layer, expert, wrong);
+                             writer->source,
+                             (unsigned long long)writer->tokens + row % chunk->count, layer, expert,
+                             wrong);
         }
     }
     MIXT_TRY(check_optional(writer, chunk, error));

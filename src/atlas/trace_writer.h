@@ -24,6 +24,7 @@ typedef struct mixt_trace_header {
     const int *experts_per_layer;       /* [layers] choices of each, 1 to k; NULL: k in all */
     int domains;
     const char *const *domain_names; /* [domains] */
+    const char *source;              /* that errors name; NULL: the trace's path */
     const char *model;               /* name; NULL counts as "" here and below */
     const char *model_hash;
     const char *corpus_hash;

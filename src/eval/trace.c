@@ -268,12 +268,12 @@ mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, con
                                           .window = options->window,
                                           .max_tokens = options->max_tokens,
                                           .trace = true,
-                                          .look_ahead = false};
+                                          .look_ahead = options->ahead};
     tracer t = {.context = context,
                 .layers = mixt_model_moe_layers(model),
                 .experts = model->router.experts,
                 .logits = options->logits,
-                .look_ahead = false,
+                .look_ahead = options->ahead,
                 .separator = mixt_data_separator(data),
                 .vocab_size = mixt_tokenizer_vocab_size(tokenizer)};
     mixt_status status =

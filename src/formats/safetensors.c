@@ -471,6 +471,17 @@ const char *mixt_safetensors_metadata(const mixt_safetensors *file, const char *
     return NULL;
 }
 
+size_t mixt_safetensors_metadata_count(const mixt_safetensors *file)
+{
+    return file->files[0].parsed.metadata_count;
+}
+
+const char *mixt_safetensors_metadata_key(const mixt_safetensors *file, size_t index)
+{
+    assert(index < file->files[0].parsed.metadata_count);
+    return file->files[0].parsed.metadata[index].key;
+}
+
 const char *mixt_safetensors_path(const mixt_safetensors *file, const mixt_tensor_info *tensor)
 {
     assert(tensor->shard < file->file_count);

@@ -55,6 +55,9 @@ const mixt_tensor_info *mixt_safetensors_tensor(const mixt_safetensors *file, si
 const mixt_tensor_info *mixt_safetensors_find(const mixt_safetensors *file, const char *name);
 /* Value of a key of __metadata__ (first shard), or NULL. */
 const char *mixt_safetensors_metadata(const mixt_safetensors *file, const char *key);
+/* Keys of __metadata__ (first shard), in rising order. */
+size_t mixt_safetensors_metadata_count(const mixt_safetensors *file);
+const char *mixt_safetensors_metadata_key(const mixt_safetensors *file, size_t index);
 /* File that holds the tensor, for messages. */
 const char *mixt_safetensors_path(const mixt_safetensors *file, const mixt_tensor_info *tensor);
 /* Elements of a shape. */
