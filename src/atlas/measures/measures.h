@@ -64,5 +64,11 @@ extern const mixt_measure_type mixt_measure_signatures; /* signature.c */
 extern const mixt_measure_type mixt_measure_joint;      /* joint.c */
 extern const mixt_measure_type mixt_measure_persistence;
 extern const mixt_measure_type mixt_measure_routes; /* routes.c */
+extern const mixt_measure_type mixt_measure_load; /* load.c */
+/* router.c */
+extern const mixt_measure_type mixt_measure_entropy;
+extern const mixt_measure_type mixt_measure_margin;
+extern const mixt_measure_type mixt_measure_lookahead;
+extern const mixt_measure_type mixt_measure_confidence; /* confidence.c */
 
 #endif
