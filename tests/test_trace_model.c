@@ -261,13 +261,171 @@ static void test_uneven_model(void **state)
     train_setup_close(&setup);
 }
 
+/* -- What a trace holds beside choices -------------------------------------------------------- */
+
+static mixt_trace *trace_of(train_setup *setup, const mixt_model *model, bool heldout)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    const char *path = in_folder("signals.safetensors");
+    mixt_trace_options options = {.output = path,
+                                  .model_name = "tiny",
+                                  .window = 32,
+                                  .heldout = heldout,
+                                  .logits = true,
+                                  .ahead = true};
+    if (mixt_trace_write(setup->context, model, setup->data, setup->tokenizer, &options, NULL, NULL,
+                         &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return read_trace(path);
+}
+
+/* Tensors that transformers gave for a model, see tests/reference/trace_model.py. */
+static void *expected_tensor(const mixt_safetensors *file, const char *name)
+{
+    const mixt_tensor_info *tensor = mixt_safetensors_find(file, name);
+    assert_non_null(tensor);
+    void *values = malloc((size_t)tensor->bytes);
+    assert_int_equal(mixt_safetensors_read(file, tensor, 0, (size_t)tensor->bytes, values, NULL),
+                     MIXT_OK);
+    return values;
+}
+
+static void assert_near(double got, double expected, double absolute)
+{
+    if (!(fabs(got - expected) <= absolute + 1e-3 * fabs(expected))) { /* halves have 11 bits */
+        fail_msg("%g, expected %g", got, expected);
+    }
+}
+
+static void compare_with_transformers(const mixt_trace *trace, const char *folder_of_model)
+{
+    char path[128];
+    mixt_safetensors *file;
+    snprintf(path, sizeof path, "%s/expected.safetensors", folder_of_model);
+    assert_int_equal(mixt_safetensors_open(path, &file, NULL), MIXT_OK);
+    int32_t *tokens = expected_tensor(file, "tokens");
+    int32_t *document = expected_tensor(file, "document");
+    int32_t *predicted = expected_tensor(file, "predicted");
+    int32_t *experts = expected_tensor(file, "experts"), *ahead = expected_tensor(file, "ahead");
+    float *margins = expected_tensor(file, "margins");
+    float *entropies = expected_tensor(file, "entropies");
+    uint64_t count = mixt_safetensors_find(file, "tokens")->bytes / 4;
+    size_t k = (size_t)trace->info.experts_per_token;
+    assert_int_equal(trace->info.tokens, count);
+    assert_int_equal(trace->info.layers * (int)count,
+                     mixt_safetensors_find(file, "margins")->bytes / 4);
+    assert_memory_equal(trace->tokens, tokens, count * 4);
+    assert_memory_equal(trace->document, document, count * 4);
+    assert_memory_equal(trace->predicted, predicted, count * 4);
+    for (size_t row = 0; row < count * (size_t)trace->info.layers; row++) {
+        assert_near((double)mixt_trace_weight(trace->margins[row]), (double)margins[row], 2e-5);
+        assert_near((double)mixt_trace_weight(trace->entropies[row]), (double)entropies[row], 2e-5);
+        for (size_t c = 0; c < k; c++) {
+            int32_t foreseen = ahead[row * k + c];
+            assert_int_equal(trace->experts[row * k + c], experts[row * k + c]);
+            assert_int_equal(trace->ahead[row * k + c],
+                             foreseen < 0 ? MIXT_TRACE_NONE : (uint16_t)foreseen);
+        }
+    }
+    mixt_safetensors_close(file);
+    free(tokens);
+    free(document);
+    free(predicted);
+    free(experts);
+    free(ahead);
+    free(margins);
+    free(entropies);
+}
+
+static void test_transformers(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"tests/fixtures/atlas/olmoe",
+                                         "tests/fixtures/atlas/deepseek_v3"};
+    static const char *const texts[] = {"tests/fixtures/atlas/text.jsonl"};
+    train_setup setup;
+    mixt_corpus *corpus;
+    mixt_data *data;
+    train_setup_open(&setup, 2, NULL);
+    assert_int_equal(mixt_corpus_open(texts, 1, &corpus, NULL), MIXT_OK);
+    assert_int_equal(mixt_data_create(corpus, setup.tokenizer, 0, &data, NULL), MIXT_OK);
+    mixt_data_free(setup.data);
+    setup.data = data;
+    for (int i = 0; i < 2; i++) {
+        mixt_model *model;
+        mixt_error error = MIXT_ERROR_INIT;
+        if (mixt_model_open(models[i], &model, &error) != MIXT_OK) {
+            fail_msg("%s", error.message);
+        }
+        mixt_trace *trace = trace_of(&setup, model, false);
+        compare_with_transformers(trace, models[i]);
+        mixt_trace_free(trace);
+        mixt_model_free(model);
+    }
+    mixt_corpus_free(corpus);
+    train_setup_close(&setup);
+}
+
+static void change_values(mixt_model *model, mixt_slot slot, int layer, const float *from)
+{
+    const mixt_parameter *p = &model->parameters[mixt_model_find(model, slot, layer)];
+    size_t count = (size_t)p->size[0] * (p->rank > 1 ? (size_t)p->size[1] : 1) *
+                   (p->rank > 2 ? (size_t)p->size[2] : 1);
+    for (size_t i = 0; i < count; i++) {
+        model->weights[p->offset + i] = from != NULL ? from[i] : 0;
+    }
+}
+
+/* Where layers change nothing, all routers read the same, and each chooses ahead what it chooses;
+ * where they do, a router with the weights of the one before it chooses ahead what that one chose.
+ */
+static void test_ahead(void **state)
+{
+    (void)state;
+    train_setup setup;
+    train_setup_open(&setup, 1, NULL);
+    mixt_model *model = setup.model;
+    mixt_trace *trace = trace_of(&setup, model, true);
+    size_t tokens = (size_t)trace->info.tokens, k = (size_t)trace->info.experts_per_token;
+    uint16_t *second = trace->experts + tokens * k;
+    assert_int_equal(trace->info.layers, 2);
+    assert_memory_not_equal(trace->ahead + tokens * k, second, tokens * k * 2);
+    for (size_t i = 0; i < tokens * k; i++) {
+        assert_int_equal(trace->ahead[i], MIXT_TRACE_NONE);
+    }
+    mixt_trace_free(trace);
+
+    const mixt_parameter *first = &model->parameters[mixt_model_find(model, MIXT_SLOT_ROUTER, 0)];
+    float *kept = malloc((size_t)(first->size[0] * first->size[1]) * sizeof *kept);
+    const mixt_parameter *own = &model->parameters[mixt_model_find(model, MIXT_SLOT_ROUTER, 1)];
+    memcpy(kept, model->weights + own->offset,
+           (size_t)(first->size[0] * first->size[1]) * sizeof *kept);
+    change_values(model, MIXT_SLOT_ROUTER, 1, model->weights + first->offset);
+    trace = trace_of(&setup, model, true);
+    assert_memory_equal(trace->ahead + tokens * k, trace->experts, tokens * k * 2);
+    mixt_trace_free(trace);
+
+    change_values(model, MIXT_SLOT_ROUTER, 1, kept);
+    for (int layer = 0; layer < 2; layer++) {
+        change_values(model, MIXT_SLOT_O, layer, NULL);
+        change_values(model, MIXT_SLOT_EXPERT_DOWN, layer, NULL);
+    }
+    trace = trace_of(&setup, model, true);
+    second = trace->experts + tokens * k;
+    assert_memory_equal(trace->ahead + tokens * k, second, tokens * k * 2);
+    assert_memory_not_equal(trace->experts, second, tokens * k * 2);
+    mixt_trace_free(trace);
+    free(kept);
+    train_setup_close(&setup);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_broken_router),
-        cmocka_unit_test(test_broken_token),
-        cmocka_unit_test(test_uneven_model),
-        cmocka_unit_test(test_odd_file),
+        cmocka_unit_test(test_broken_router), cmocka_unit_test(test_broken_token),
+        cmocka_unit_test(test_uneven_model),  cmocka_unit_test(test_odd_file),
+        cmocka_unit_test(test_transformers),  cmocka_unit_test(test_ahead),
     };
     return cmocka_run_group_tests_name("trace_model", tests, enter_folder, leave_folder);
 }
