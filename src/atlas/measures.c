@@ -27,8 +27,10 @@ const mixt_measure_type *const mixt_measure_types[] = {
     &mixt_measure_joint,
     &mixt_measure_persistence,
     &mixt_measure_routes,
+    &mixt_measure_entropy,
+    &mixt_measure_margin,
+    &mixt_measure_lookahead,
+    &mixt_measure_confidence,
     NULL,
-    &mixt_measure_load,      &mixt_measure_entropy,    &mixt_measure_margin,
-    &mixt_measure_lookahead, &mixt_measure_confidence, NULL,
 };
 /* clang-format on */

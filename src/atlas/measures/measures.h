@@ -31,17 +31,8 @@ extern const mixt_measure_type mixt_measure_load;
 extern const mixt_measure_type mixt_measure_balance;
 extern const mixt_measure_type mixt_measure_concentration;
 extern const mixt_measure_type mixt_measure_ranks;
-/* reuse.c */
-extern const mixt_measure_type mixt_measure_reuse;
-extern const mixt_measure_type mixt_measure_reuse_quantiles;
-/* cache.c */
-extern const mixt_measure_type mixt_measure_cache;
-/* segments.c */
-extern const mixt_measure_type mixt_measure_segments;
 /* committee.c */
 extern const mixt_measure_type mixt_measure_committee;
-/* signature.c */
-extern const mixt_measure_type mixt_measure_signatures;
 /* together.c */
 extern const mixt_measure_type mixt_measure_coactivation;
 extern const mixt_measure_type mixt_measure_togetherness;
@@ -56,19 +47,27 @@ extern const mixt_measure_type mixt_measure_tokens;
 extern const mixt_measure_type mixt_measure_divergence;
 /* languages.c */
 extern const mixt_measure_type mixt_measure_languages;
+/* signature.c */
+extern const mixt_measure_type mixt_measure_signatures;
 /* reliability.c */
 extern const mixt_measure_type mixt_measure_reliability;
-extern const mixt_measure_type mixt_measure_load;       /* load.c */
-extern const mixt_measure_type mixt_measure_committee;  /* committee.c */
-extern const mixt_measure_type mixt_measure_signatures; /* signature.c */
-extern const mixt_measure_type mixt_measure_joint;      /* joint.c */
+/* reuse.c */
+extern const mixt_measure_type mixt_measure_reuse;
+extern const mixt_measure_type mixt_measure_reuse_quantiles;
+/* cache.c */
+extern const mixt_measure_type mixt_measure_cache;
+/* segments.c */
+extern const mixt_measure_type mixt_measure_segments;
+/* joint.c */
+extern const mixt_measure_type mixt_measure_joint;
 extern const mixt_measure_type mixt_measure_persistence;
-extern const mixt_measure_type mixt_measure_routes; /* routes.c */
-extern const mixt_measure_type mixt_measure_load; /* load.c */
+/* routes.c */
+extern const mixt_measure_type mixt_measure_routes;
 /* router.c */
 extern const mixt_measure_type mixt_measure_entropy;
 extern const mixt_measure_type mixt_measure_margin;
 extern const mixt_measure_type mixt_measure_lookahead;
-extern const mixt_measure_type mixt_measure_confidence; /* confidence.c */
+/* confidence.c */
+extern const mixt_measure_type mixt_measure_confidence;
 
 #endif
