@@ -98,18 +98,18 @@ static void draw_rows(const nulls *n, bool use, uint16_t *experts)
     }
 }
 
-/* Rows of tokens order[0 .. count) change places among each other; order NULL: those of `begin`. */
+/* Rows of tokens order[0 .. count) change places among each other (Fisher & Yates); order NULL:
+ * those of `begin`. */
 static void permute(const nulls *n, const uint32_t *order, uint64_t begin, uint64_t count,
                     uint16_t *experts)
 {
     size_t k = (size_t)n->trace->info.experts_per_token;
-    mixt_random_key key = n->key;
-    key.seed += begin + 1; /* another permutation for each stretch */
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t from = mixt_random_permute(&key, i, count);
-        uint64_t source = order != NULL ? order[from] : begin + from;
-        uint64_t target = order != NULL ? order[i] : begin + i;
-        memcpy(experts + target * k, mixt_trace_experts(n->trace, n->layer, source),
+    for (uint64_t i = 0; i < count; i++) { /* from the inside out */
+        uint64_t j = mixt_random_below(&n->key, begin + i, i + 1);
+        uint64_t place = order != NULL ? order[i] : begin + i;
+        uint64_t other = order != NULL ? order[j] : begin + j;
+        memmove(experts + place * k, experts + other * k, k * sizeof *experts);
+        memcpy(experts + other * k, mixt_trace_experts(n->trace, n->layer, place),
                k * sizeof *experts);
     }
 }
