@@ -145,6 +145,9 @@ static mixt_status fill(const mixt_measure_type *type, mixt_measuring *m, mixt_t
         m->groups = deal_groups(units, group);
         status = type->fill(m, made, error);
     }
+    if (status == MIXT_OK && made->note.length != 0) {
+        mixt_buffer_append(&made->note, "", 1); /* mixt_table_note is a string */
+    }
     if (status == MIXT_OK && made->note.failed) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "measure %s: no memory", type->info.name);
     }
