@@ -134,7 +134,7 @@ static double jensen_shannon(const double *p, const double *q, size_t count)
 typedef enum walk { WALK_VALUE, WALK_WITHOUT, WALK_DRAW } walk;
 
 /* Mean over pairs of experts that have tokens; NaN without. */
-static double walk_pairs(divergences *v, walk walk)
+static double walk_pairs(divergences *v, walk purpose)
 {
     double sum = 0, used = 0;
     size_t at = 0;
@@ -147,9 +147,9 @@ static double walk_pairs(divergences *v, walk walk)
                      : NAN;
             sum += both ? value : 0;
             used += both;
-            if (walk == WALK_VALUE) {
+            if (purpose == WALK_VALUE) {
                 *one = (pair){.value = (float)value, .i = (uint16_t)i, .j = (uint16_t)j};
-            } else if (walk == WALK_WITHOUT) {
+            } else if (purpose == WALK_WITHOUT) {
                 float change = (float)value - one->value;
                 one->sum += change;
                 one->square += change * change;
@@ -209,7 +209,7 @@ static bool add_pair(const divergences *v, int layer, const pair *one, mixt_tabl
     row[EXPERT] = one->i;
     row[OTHER] = one->j;
     row[VALUE] = one->value;
-    row[USE] = one->level / v->draws;
+    row[USE] = (double)one->level / v->draws;
     row[LOW] = isnan(reach) ? NAN : fmax(one->value - reach, 0);
     row[HIGH] = isnan(reach) ? NAN : fmin(one->value + reach, 1);
     row[P] = (1.0 + one->reached) / (1.0 + v->draws);
