@@ -214,12 +214,13 @@ mixt_token_class mixt_token_class_of(const uint8_t *bytes, size_t length)
     return class_of_word(&s, bytes);
 }
 
+const char *const mixt_token_class_names[MIXT_CLASS_COUNT + 1] = {
+    "space", "newline", "digits",       "punctuation", "operators", "function", "keywords",
+    "words", "names",   "continuation", "mixed",       "scripts",   "bytes",    "other",
+};
+
 const char *mixt_token_class_name(int token_class)
 {
-    static const char *const names[] = {
-        "space", "newline", "digits",       "punctuation", "operators", "function", "keywords",
-        "words", "names",   "continuation", "mixed",       "scripts",   "bytes",    "other",
-    };
     assert(token_class >= 0 && token_class < MIXT_CLASS_COUNT);
-    return names[token_class];
+    return mixt_token_class_names[token_class];
 }

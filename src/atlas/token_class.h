@@ -27,7 +27,8 @@ typedef enum mixt_token_class {
 
 mixt_token_class mixt_token_class_of(const uint8_t *bytes, size_t length);
 
-/* A word of ours: "space", "newline", ... */
+/* Words of ours: "space", "newline", ...; NULL behind the last. */
+extern const char *const mixt_token_class_names[MIXT_CLASS_COUNT + 1];
 const char *mixt_token_class_name(int token_class);
 
 #endif
