@@ -31,10 +31,12 @@ const mixt_measure_type *const mixt_measure_types[] = {
     &mixt_measure_margin,
     &mixt_measure_lookahead,
     &mixt_measure_confidence,
+    &mixt_measure_saturation,
+    &mixt_measure_agreement,
+    &mixt_measure_flips_effect,
+    &mixt_measure_router_kl,
+    &mixt_measure_breaks,
+    &mixt_measure_kinship,
     NULL,
-    &mixt_measure_load,      &mixt_measure_saturation,
-    &mixt_measure_agreement, &mixt_measure_flips_effect,
-    &mixt_measure_router_kl, &mixt_measure_breaks,
-    &mixt_measure_kinship,   NULL,
 };
 /* clang-format on */

@@ -69,13 +69,14 @@ extern const mixt_measure_type mixt_measure_margin;
 extern const mixt_measure_type mixt_measure_lookahead;
 /* confidence.c */
 extern const mixt_measure_type mixt_measure_confidence;
-extern const mixt_measure_type mixt_measure_load; /* load.c */
-/* of two traces: pairs.c, breaks.c, kinship.c */
+/* pairs.c */
 extern const mixt_measure_type mixt_measure_saturation;
 extern const mixt_measure_type mixt_measure_agreement;
 extern const mixt_measure_type mixt_measure_flips_effect;
 extern const mixt_measure_type mixt_measure_router_kl;
+/* breaks.c */
 extern const mixt_measure_type mixt_measure_breaks;
+/* kinship.c */
 extern const mixt_measure_type mixt_measure_kinship;
 
 #endif
