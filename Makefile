@@ -78,11 +78,14 @@ LIBRARY_SOURCES := $(sort $(filter-out $(FOREIGN),$(wildcard src/*/*.c src/*/*/*
 # Compiled twice: as fp32 and as fp64 (see src/core/real.h).
 TEMPLATES := $(filter %_tmpl.c,$(LIBRARY_SOURCES))
 LIBRARY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEMPLATES),$(LIBRARY_SOURCES))) \
-                   $(TEMPLATES:%.c=$(BUILD)/%.f32.o) $(TEMPLATES:%.c=$(BUILD)/%.f64.o)
+                   $(TEMPLATES:%.c=$(BUILD)/%.f32.o) $(TEMPLATES:%.c=$(BUILD)/%.f64.o) \
+                   $(BUILD)/src/atlas/page_files.o
 # The program: commands, and the server behind one of them.
 CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c serve/*.c))) $(BUILD)/serve/page_files.o
 # The files of the page at / as C.
 PAGE_FILES := $(sort $(wildcard serve/page/*.html serve/page/*.css serve/page/*.js))
+# Style and script of the atlas' page, likewise, in the library.
+ATLAS_PAGE_FILES := $(sort $(wildcard src/atlas/page/*.css src/atlas/page/*.js))
 LIBRARY := $(BUILD)/libmixt.a
 SONAME := libmixt.so.$(SOVERSION)
 SHARED := $(BUILD)/libmixt.so.$(VERSION)
@@ -148,7 +151,14 @@ $(BUILD)/serve/%.o: serve/%.c
 
 $(BUILD)/serve/page_files.c: serve/page/embed.sh $(PAGE_FILES)
 	@mkdir -p $(@D)
-	$(call say,embed,$@)sh serve/page/embed.sh $(PAGE_FILES) >$@.part && mv $@.part $@
+	$(call say,embed,$@)sh serve/page/embed.sh serve $(PAGE_FILES) >$@.part && mv $@.part $@
+
+$(BUILD)/src/atlas/page_files.c: serve/page/embed.sh $(ATLAS_PAGE_FILES)
+	@mkdir -p $(@D)
+	$(call say,embed,$@)sh serve/page/embed.sh atlas $(ATLAS_PAGE_FILES) >$@.part && mv $@.part $@
+
+$(BUILD)/src/atlas/page_files.o: $(BUILD)/src/atlas/page_files.c
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN_LIBRARY) -MMD -MP -c $< -o $@
 
 $(BUILD)/serve/page_files.o: $(BUILD)/serve/page_files.c
 	$(call say,cc,$@)$(CC) $(BASE) $(WARN_LIBRARY) -Iserve -MMD -MP -c $< -o $@

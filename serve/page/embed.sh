@@ -1,7 +1,10 @@
 #!/bin/sh
-# embed.sh FILES...: C source with the bytes of each file and the table that serve/page.h declares.
-# page.html is served as /, every other file under its name.
+# embed.sh serve|atlas FILES...: C source with the bytes of each file, and the table of them that
+# serve/page.h or src/atlas/page.h declares. Of the server page.html is served as /, every other file
+# under its name.
 set -e
+table=$1
+shift
 
 type_of() {
     case $1 in
@@ -16,7 +19,14 @@ type_of() {
 }
 
 echo '/* Made by serve/page/embed.sh. */'
-echo '#include "page.h"'
+case $table in
+serve) echo '#include "page.h"' ;;
+atlas) echo '#include "atlas/page.h"' ;;
+*)
+    echo "embed.sh: $table: neither serve nor atlas" >&2
+    exit 1
+    ;;
+esac
 number=0
 for file; do
     printf '\n/* %s */\nstatic const unsigned char bytes_%d[] = {\n' "${file##*/}" "$number"
@@ -24,10 +34,19 @@ for file; do
     echo '};'
     number=$((number + 1))
 done
-printf '\nconst serve_page_file serve_page_files[] = {\n'
+if [ "$table" = serve ]; then
+    printf '\nconst serve_page_file serve_page_files[] = {\n'
+else
+    printf '\nconst mixt_page_file mixt_page_files[] = {\n'
+fi
 number=0
 for file; do
     name=${file##*/}
+    if [ "$table" = atlas ]; then
+        printf '    {"%s", bytes_%d, sizeof bytes_%d},\n' "$name" "$number" "$number"
+        number=$((number + 1))
+        continue
+    fi
     path=/$name
     [ "$name" != page.html ] || path=/
     type=$(type_of "$name")

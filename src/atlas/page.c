@@ -120,11 +120,9 @@ static void base64(const unsigned char *bytes, size_t length, char *text)
     *text = '\0';
 }
 
-static void append_lines(mixt_page *page, const char *const *lines)
+static void append_file(mixt_page *page, int file)
 {
-    for (int i = 0; lines[i] != NULL; i++) {
-        mixt_buffer_text(page->out, lines[i]);
-    }
+    mixt_buffer_append(page->out, mixt_page_files[file].bytes, mixt_page_files[file].length);
 }
 
 /* The policy lets nothing load and no script run but ours, known by its hash: even a mistake in
@@ -135,9 +133,8 @@ static void page_head(mixt_page *page)
     unsigned char digest[MIXT_SHA256_BYTES];
     char text[48];
     mixt_sha256_init(&hash);
-    for (int i = 0; mixt_page_script[i] != NULL; i++) {
-        mixt_sha256_update(&hash, mixt_page_script[i], strlen(mixt_page_script[i]));
-    }
+    mixt_sha256_update(&hash, mixt_page_files[MIXT_PAGE_SCRIPT].bytes,
+                       mixt_page_files[MIXT_PAGE_SCRIPT].length);
     mixt_sha256_final(&hash, digest);
     base64(digest, sizeof digest, text);
     mixt_buffer_format(
@@ -152,7 +149,7 @@ static void page_head(mixt_page *page)
         text);
     mixt_page_name(page, page->trace->info.model[0] != '\0' ? page->trace->info.model : "a model");
     mixt_buffer_text(page->out, "</title>\n<style>\n");
-    append_lines(page, mixt_page_style);
+    append_file(page, MIXT_PAGE_STYLE);
     mixt_page_expert_style(page);
     mixt_buffer_text(page->out, "</style>\n</head>\n<body>\n");
 }
@@ -332,7 +329,7 @@ static void page_footer(mixt_page *page)
     mixt_buffer_text(page->out, "</dl>\n<p class=\"note\">Made by mixt " MIXT_VERSION
                                 ". This page loads nothing from anywhere.</p>\n</section>\n"
                                 "</main>\n<script>");
-    append_lines(page, mixt_page_script);
+    append_file(page, MIXT_PAGE_SCRIPT);
     mixt_buffer_text(page->out, "</script>\n</body>\n</html>\n");
 }
 

@@ -76,8 +76,17 @@ mixt_status mixt_page_top_tokens(mixt_page *page, mixt_error *error);
 /* CSS rules for the experts' colours and for the radio buttons of this trace. */
 void mixt_page_expert_style(mixt_page *page);
 
-/* Lines, NULL behind the last. */
-extern const char *const mixt_page_style[];
-extern const char *const mixt_page_script[];
+/* The files of src/atlas/page, carried in the library: atlas.css, atlas.js in this order. The
+ * script holds nothing of a trace and moves text only as text, so nothing of a trace can become
+ * markup or code. Its SHA-256 goes into the page's content security policy. */
+typedef struct mixt_page_file {
+    const char *name;
+    const unsigned char *bytes;
+    size_t length;
+} mixt_page_file;
+
+enum { MIXT_PAGE_STYLE, MIXT_PAGE_SCRIPT };
+
+extern const mixt_page_file mixt_page_files[];
 
 #endif
