@@ -8,6 +8,7 @@ typedef struct atlas_settings {
     measures_settings measures;
     string_list traces;
     const char *page;
+    const char *probe;
     int text_tokens;
     bool text;
     bool json;
@@ -18,12 +19,18 @@ static const cli_option atlas_options[] = {
      .kind = OPTION_LIST,
      .offset = offsetof(atlas_settings, traces),
      .value = "FILE",
-     .help = "trace file of mixt trace; two for measures that compare them"},
+     .help = "trace file of mixt trace; two to compare: beside each other on the page, or by "
+             "measures that take two"},
     {.name = "html",
      .kind = OPTION_TEXT,
      .offset = offsetof(atlas_settings, page),
      .value = "FILE",
      .help = "write one self-contained page with the figures"},
+    {.name = "probe",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(atlas_settings, probe),
+     .value = "FILE",
+     .help = "results of mixt probe for the page: what masking an expert does"},
     {.name = "text",
      .kind = OPTION_FLAG,
      .offset = offsetof(atlas_settings, text),
@@ -53,16 +60,22 @@ static mixt_status show_all(const atlas_settings *settings, const mixt_atlas_opt
                             mixt_error *error)
 {
     mixt_trace *trace = NULL;
+    mixt_trace *second = NULL;
     mixt_status status = mixt_trace_open(settings->traces.items[0], &trace, error);
+    if (status == MIXT_OK && settings->traces.count > 1) {
+        status = mixt_trace_open(settings->traces.items[1], &second, error);
+    }
     if (status == MIXT_OK) {
         status = show_trace(trace, options, error);
     }
     if (status == MIXT_OK && settings->page != NULL) {
+        const mixt_atlas_page_options page = {.second = second, .probe = settings->probe};
         interrupt_begin(); /* the page is whole before a signal ends the program */
-        status = mixt_atlas_page(trace, settings->page, error);
+        status = mixt_atlas_page_with(trace, &page, settings->page, error);
         interrupt_end();
     }
     mixt_trace_free(trace);
+    mixt_trace_free(second);
     return status;
 }
 
@@ -84,9 +97,13 @@ static int refuse_mixed(const atlas_settings *settings, const cli_arguments *arg
     if (settings->traces.count == 0) {
         return fail_usage("--trace: needed");
     }
-    if (names == NULL && settings->traces.count > 1) {
-        return fail_usage("--trace: the atlas is of one, not %zu; --measure compares two",
-                          settings->traces.count);
+    if (names == NULL && settings->traces.count > 2) {
+        return fail_usage("--trace: one or two, not %zu", settings->traces.count);
+    }
+    if (settings->page == NULL &&
+        (settings->probe != NULL || (names == NULL && settings->traces.count > 1))) {
+        return fail_usage("%s: is for a page; give --html too",
+                          settings->probe != NULL ? "--probe" : "a second trace");
     }
     return STATUS_DONE;
 }
@@ -101,6 +118,9 @@ static int run_atlas(void *user, cli_arguments *arguments)
     if (status == STATUS_DONE) {
         status = refuse_replacing("html", settings->page, settings->traces.items,
                                   settings->traces.count, NULL);
+    }
+    if (status == STATUS_DONE && settings->probe != NULL) {
+        status = refuse_replacing("html", settings->page, &settings->probe, 1, NULL);
     }
     if (status != STATUS_DONE) {
         return status;
@@ -127,13 +147,16 @@ static int run_atlas(void *user, cli_arguments *arguments)
 const cli_command command_atlas = {
     .name = "atlas",
     .summary = "tables, figures and a page from a trace",
-    .synopsis = "TRACE [--html FILE] [--no-text | --json] | TRACE... --measure NAME[,NAME...]|all",
+    .synopsis = "TRACE [TRACE2] [--html FILE] [--probe FILE] [--no-text | --json] | TRACE... "
+                "--measure NAME[,NAME...]|all",
     .about = "Prints what the routers did: repetition of consecutive tokens for each layer beside "
              "the random level, the experts of each domain, what experts tell of domains and "
              "tokens, and text coloured by expert. With --html it writes the figures as one page "
-             "that works offline. With --measure it prints tables of single measures, each "
-             "with levels and intervals, as text, JSON, CSV or figures (docs/measures.md).",
+             "that works offline; a second trace, of another model or precision, stands beside the "
+             "first there. With --measure it prints tables of single measures, each with levels "
+             "and intervals, as text, JSON, CSV or figures (docs/measures.md).",
     .examples = "  mixt atlas trace.safetensors --html atlas.html\n"
+                "  mixt atlas f16.safetensors q4.safetensors --html atlas.html\n"
                 "  mixt atlas trace.safetensors --measure load --format csv\n"
                 "  mixt atlas trace.safetensors --measure all --format svg --out figures\n",
     .positional = "trace",

@@ -1,7 +1,9 @@
 /* The atlas page in a real browser (tests/page/check.py), and the terminal tables beside it.
  * With an argument "write FOLDER LAYERS EXPERTS K" it only writes page and tables of the demo
  * trace, to look at; with "write-dropped ..." of one in which layers choose different numbers and
- * some choices were dropped. */
+ * some choices were dropped; with "write-pair ..." of two precisions and results of a probe. With
+ * "trace FILE LAYERS EXPERTS K TOKENS NOISE" it writes a made-up trace of 12 domains
+ * (atlas_large.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -14,12 +16,48 @@
 #include <cmocka.h>
 
 #include "atlas_demo.h"
+#include "atlas_large.h"
 #include "core/files.h"
 
 typedef struct page_case {
     int layers, experts, k;
-    bool dropped;
+    bool dropped, pair;
 } page_case;
+
+/* The same text with one token in nine routed otherwise. */
+static mixt_trace *other_precision(const page_case *c)
+{
+    mixt_trace *other = atlas_demo_make(c->layers, c->experts, c->k);
+    int k = c->k;
+    other->info.model = "demo, q4 \"<i>\"";
+    for (int layer = 0; layer < c->layers; layer++) {
+        for (uint64_t i = 0; i < other->info.tokens; i += 9) {
+            uint16_t *row =
+                other->experts + ((uint64_t)layer * other->info.tokens + i) * (uint64_t)k;
+            const uint16_t first = row[0];
+            row[0] = row[k - 1];
+            row[k - 1] = first;
+        }
+    }
+    return other;
+}
+
+/* Effects that are their expert's number, of all experts but the last of each layer. */
+static void write_probe(const char *path, const page_case *c)
+{
+    FILE *stream = fopen(path, "w");
+    fprintf(stream, "{\"format\": \"mixt-probe\", \"masked\": [");
+    for (int layer = 0; layer < c->layers; layer++) {
+        for (int e = 0; e + 1 < c->experts; e++) {
+            fprintf(stream,
+                    "%s{\"layer\": %d, \"expert\": %d, \"change\": %.3f, \"domains\": {\"Python\": "
+                    "%.3f, \"of no trace\": 1}}",
+                    layer + e > 0 ? "," : "", layer, e, e / 1000.0, -e / 1000.0);
+        }
+    }
+    fprintf(stream, "]}\n");
+    fclose(stream);
+}
 
 static mixt_status write_both(const char *folder, const page_case *c, mixt_error *error)
 {
@@ -33,8 +71,17 @@ static mixt_status write_both(const char *folder, const page_case *c, mixt_error
     FILE *stream = fopen(tables, "w");
     mixt_status status = mixt_atlas_print(trace, &options, stream, error);
     fclose(stream);
-    if (status == MIXT_OK) {
+    if (status == MIXT_OK && !c->pair) {
         status = mixt_atlas_page(trace, page, error);
+    }
+    if (status == MIXT_OK && c->pair) {
+        mixt_trace *other = other_precision(c);
+        char *probe = mixt_path_join(folder, "probe.json");
+        const mixt_atlas_page_options with = {.second = other, .probe = probe};
+        write_probe(probe, c);
+        status = mixt_atlas_page_with(trace, &with, page, error);
+        free(probe);
+        mixt_trace_free(other);
     }
     free(page);
     free(tables);
@@ -65,42 +112,60 @@ static void check_in_browser(const page_case *c)
 static void test_small(void **state)
 {
     (void)state;
-    check_in_browser(&(page_case){4, 8, 2, false});
+    check_in_browser(&(page_case){.layers = 4, .experts = 8, .k = 2});
 }
 
 static void test_many_experts(void **state)
 {
     (void)state;
-    check_in_browser(&(page_case){20, 64, 8, false});
+    check_in_browser(&(page_case){.layers = 20, .experts = 64, .k = 8});
 }
 
 static void test_one_of_each(void **state)
 {
     (void)state;
-    check_in_browser(&(page_case){1, 2, 1, false});
+    check_in_browser(&(page_case){.layers = 1, .experts = 2, .k = 1});
 }
 
 static void test_dropped(void **state)
 {
     (void)state;
-    check_in_browser(&(page_case){4, 8, 3, true});
+    check_in_browser(&(page_case){.layers = 4, .experts = 8, .k = 3, .dropped = true});
+}
+
+static void test_pair(void **state)
+{
+    (void)state;
+    check_in_browser(&(page_case){.layers = 6, .experts = 16, .k = 2, .pair = true});
 }
 
 int main(int argc, char **argv)
 {
+    if (argc == 8 && strcmp(argv[1], "trace") == 0) {
+        mixt_error error = MIXT_ERROR_INIT;
+        const atlas_large_options options = {.layers = atoi(argv[3]),
+                                             .experts = atoi(argv[4]),
+                                             .experts_per_token = atoi(argv[5]),
+                                             .domains = 12,
+                                             .tokens = strtoull(argv[6], NULL, 10),
+                                             .noise = atoi(argv[7])};
+        mixt_status status = atlas_large_write(argv[2], &options, &error);
+        fprintf(stderr, "%s", error.message);
+        return status != MIXT_OK;
+    }
     if (argc == 6 && strncmp(argv[1], "write", 5) == 0) {
         mixt_error error = MIXT_ERROR_INIT;
         const page_case c = {atoi(argv[3]), atoi(argv[4]), atoi(argv[5]),
-                             strcmp(argv[1], "write-dropped") == 0};
+                             strcmp(argv[1], "write-dropped") == 0,
+                             strcmp(argv[1], "write-pair") == 0};
         mixt_status status = write_both(argv[2], &c, &error);
         fprintf(stderr, "%s", error.message);
         return status != MIXT_OK;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_small),
-        cmocka_unit_test(test_many_experts),
-        cmocka_unit_test(test_one_of_each),
-        cmocka_unit_test(test_dropped),
+        cmocka_unit_test(test_small),       cmocka_unit_test(test_many_experts),
+        cmocka_unit_test(test_one_of_each), cmocka_unit_test(test_dropped),
+        cmocka_unit_test(test_pair),
     };
     return cmocka_run_group_tests_name("page", tests, NULL, NULL);
 }

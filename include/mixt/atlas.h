@@ -126,7 +126,22 @@ typedef struct mixt_atlas_options {
 /* The tables and coloured text for a terminal. */
 MIXT_API mixt_status mixt_atlas_print(const mixt_trace *trace, const mixt_atlas_options *options,
                                       FILE *stream, mixt_error *error);
-/* One self-contained HTML page with the figures as SVG. */
+/* One self-contained HTML page: what is asked for is drawn by its script from data in it, and the
+ * figures are there as SVG for print and for readers without scripts. */
 MIXT_API mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, mixt_error *error);
+
+typedef struct mixt_atlas_page_options {
+    const char *title;        /* NULL: the model's name */
+    const mixt_trace *second; /* NULL, or one to show beside it: another model, precision or
+                                 checkpoint, traced on a corpus with the same domains */
+    const char *probe;        /* NULL, or a file of results of mixt probe (docs/probe.md) */
+    uint64_t reserved[8];
+} mixt_atlas_page_options;
+
+/* The same with more on it. Refused in one line where the second trace or the results do not fit.
+ */
+MIXT_API mixt_status mixt_atlas_page_with(const mixt_trace *trace,
+                                          const mixt_atlas_page_options *options, const char *path,
+                                          mixt_error *error);
 
 #endif

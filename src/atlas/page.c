@@ -5,6 +5,7 @@
 
 #include "atlas/interval.h"
 #include "atlas/page.h"
+#include "atlas/page_encode.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/sha256.h"
@@ -53,17 +54,15 @@ void mixt_page_domain_heads(mixt_page *page)
     mixt_buffer_text(page->out, "</tr></thead><tbody>\n");
 }
 
-void mixt_page_layer_choice(mixt_page *page, const char *name, const char *legend,
-                            const int *layers, int count, int chosen)
+void mixt_page_layer_choice(mixt_page *page, const char *name, const char *legend)
 {
-    assert(chosen >= 0 && chosen < count);
     mixt_buffer_format(page->out, "<span class=\"group\">%s</span>", legend);
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < page->report->key_layer_count; i++) {
         mixt_buffer_format(page->out,
                            "<input type=\"radio\" name=\"%s\" id=\"%s%d\" value=\"%d\"%s><label "
                            "for=\"%s%d\">%d</label>\n",
-                           name, name, i, i, i == chosen ? " checked" : "", name, i,
-                           page->trace->layer_numbers[layers[i]]);
+                           name, name, i, i, i == page->middle ? " checked" : "", name, i,
+                           page->trace->layer_numbers[page->report->key_layers[i]]);
     }
 }
 
@@ -84,45 +83,18 @@ static mixt_status choose_domains(mixt_page *page, mixt_error *error)
     return MIXT_OK;
 }
 
-/* Layers for the figures that draw every expert: as many as the page can bear, spread evenly, with
- * the first, the middle and the last among them. */
-static void choose_layers(mixt_page *page)
+/* What the page is called; `unnamed` where nothing says it. */
+static const char *title_of(const mixt_page *page, const char *unnamed)
 {
-    const mixt_trace_info *info = &page->trace->info;
-    int middle = mixt_trace_middle_layer(page->trace);
-    int64_t cost = (int64_t)page->shown_count * info->experts * 3;
-    int64_t room = 30000 / cost;
-    int wanted = room < 3 ? 3 : room > MIXT_PAGE_MAX_LAYERS ? MIXT_PAGE_MAX_LAYERS : (int)room;
-    wanted = wanted < info->layers ? wanted : info->layers;
-    for (int i = 0; i < wanted; i++) {
-        int layer = wanted > 1 ? (int)((int64_t)i * (info->layers - 1) / (wanted - 1)) : 0;
-        int next = i + 1 < wanted ? (int)((int64_t)(i + 1) * (info->layers - 1) / (wanted - 1))
-                                  : info->layers;
-        page->layers[i] = middle > layer && middle < next ? middle : layer;
-        page->start = page->layers[i] == middle ? i : page->start;
-    }
-    page->layer_count = wanted;
+    const char *given = page->options->title != NULL ? page->options->title : "";
+    return given[0] != '\0'                     ? given
+           : page->trace->info.model[0] != '\0' ? page->trace->info.model
+                                                : unnamed;
 }
 
-static void base64(const unsigned char *bytes, size_t length, char *text)
+static void append_file(mixt_page *page, const mixt_page_file *file)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < length; i += 3) {
-        size_t some = length - i < 3 ? length - i : 3;
-        unsigned group = (unsigned)bytes[i] << 16;
-        group |= some > 1 ? (unsigned)bytes[i + 1] << 8 : 0;
-        group |= some > 2 ? (unsigned)bytes[i + 2] : 0;
-        *text++ = digits[group >> 18 & 63];
-        *text++ = digits[group >> 12 & 63];
-        *text++ = some > 1 ? digits[group >> 6 & 63] : '=';
-        *text++ = some > 2 ? digits[group & 63] : '=';
-    }
-    *text = '\0';
-}
-
-static void append_file(mixt_page *page, int file)
-{
-    mixt_buffer_append(page->out, mixt_page_files[file].bytes, mixt_page_files[file].length);
+    mixt_buffer_append(page->out, file->bytes, file->length);
 }
 
 /* The policy lets nothing load and no script run but ours, known by its hash: even a mistake in
@@ -131,25 +103,26 @@ static void page_head(mixt_page *page)
 {
     mixt_sha256 hash;
     unsigned char digest[MIXT_SHA256_BYTES];
-    char text[48];
     mixt_sha256_init(&hash);
-    mixt_sha256_update(&hash, mixt_page_files[MIXT_PAGE_SCRIPT].bytes,
-                       mixt_page_files[MIXT_PAGE_SCRIPT].length);
+    for (const mixt_page_file *file = mixt_page_files + 1; file->name != NULL; file++) {
+        mixt_sha256_update(&hash, file->bytes, file->length);
+    }
     mixt_sha256_final(&hash, digest);
-    base64(digest, sizeof digest, text);
-    mixt_buffer_format(
+    mixt_buffer_text(
         page->out,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
-        "'unsafe-inline'; script-src 'sha256-%s'; img-src data:; base-uri 'none'; form-action "
-        "'none'\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-        "<meta name=\"color-scheme\" content=\"light dark\">\n"
-        "<meta name=\"generator\" content=\"mixt " MIXT_VERSION "\">\n"
-        "<link rel=\"icon\" href=\"data:,\">\n<title>Atlas of ",
-        text);
-    mixt_page_name(page, page->trace->info.model[0] != '\0' ? page->trace->info.model : "a model");
+        "'unsafe-inline'; script-src 'sha256-");
+    mixt_page_base64(page->out, digest, sizeof digest);
+    mixt_buffer_text(page->out,
+                     "'; img-src data:; base-uri 'none'; form-action 'none'\">\n<meta "
+                     "name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+                     "<meta name=\"color-scheme\" content=\"light dark\">\n"
+                     "<meta name=\"generator\" content=\"mixt " MIXT_VERSION "\">\n"
+                     "<link rel=\"icon\" href=\"data:,\">\n<title>Atlas of ");
+    mixt_page_name(page, title_of(page, "a model"));
     mixt_buffer_text(page->out, "</title>\n<style>\n");
-    append_file(page, MIXT_PAGE_STYLE);
+    append_file(page, mixt_page_files);
     mixt_page_expert_style(page);
     mixt_buffer_text(page->out, "</style>\n</head>\n<body>\n");
 }
@@ -221,7 +194,7 @@ static void page_header(mixt_page *page)
     const mixt_trace_info *info = &page->trace->info;
     const mixt_verdict *verdict = &page->report->verdict;
     mixt_buffer_text(page->out, "<header>\n<p class=\"kicker\">Expert atlas</p>\n<h1>");
-    mixt_page_name(page, info->model[0] != '\0' ? info->model : "A model without a name");
+    mixt_page_name(page, title_of(page, "A model without a name"));
     mixt_buffer_text(page->out, "</h1>\n<dl class=\"facts\">\n");
     fact(page, "Tokens", info->tokens);
     fact(page, "Documents", info->documents);
@@ -248,21 +221,26 @@ static void page_header(mixt_page *page)
         append_text(page, info->held_out);
         mixt_buffer_text(page->out, ".</p>\n");
     }
-    mixt_buffer_text(page->out, "<p class=\"lede\">");
-    append_text(page, verdict->headline);
-    mixt_buffer_text(page->out, ".</p>\n");
+    mixt_page_words(page);
+    if (verdict->information[0] != '\0') {
+        sentence(page, verdict->information);
+    }
     glance(page);
-    mixt_buffer_text(page->out, "<div id=\"verdict\">\n");
+    mixt_buffer_text(page->out, "<div id=\"verdict\">\n<h2>Beside the papers</h2>\n<p><b>");
+    append_text(page, verdict->headline);
+    mixt_buffer_text(page->out, ".</b></p>\n");
     sentence(page, verdict->repetition);
     sentence(page, verdict->domains);
-    sentence(page, verdict->information);
     empty_domains(page);
+    mixt_buffer_text(
+        page->out, "</div>\n<nav aria-label=\"Sections\"><a href=\"#map\">Layers and experts</a> ");
     mixt_buffer_text(page->out,
-                     "</div>\n<nav aria-label=\"Sections\"><a href=\"#repetition\">Repetition</a> "
-                     "<a href=\"#domains\">Domains</a> <a href=\"#load\">Load</a> <a "
-                     "href=\"#information\">What experts tell</a> <a "
-                     "href=\"#text\">Text</a> <a href=\"#tokens\">Tokens</a> <a "
-                     "href=\"#method\">Method</a></nav>\n</header>\n<main>\n");
+                     page->second != NULL ? "<a href=\"#agreement\">Beside the other</a> " : "");
+    mixt_buffer_text(page->out,
+                     "<a href=\"#repetition\">Repetition</a> <a href=\"#domains\">Domains</a> <a "
+                     "href=\"#information\">What experts tell</a> <a href=\"#text\">Text</a> <a "
+                     "href=\"#tokens\">Tokens</a> <a href=\"#method\">Method</a></nav>\n"
+                     "</header>\n<main>\n");
 }
 
 static void hash_row(mixt_page *page, const char *name, const char *hash)
@@ -274,7 +252,7 @@ static void hash_row(mixt_page *page, const char *name, const char *hash)
     }
 }
 
-static void page_footer(mixt_page *page)
+static mixt_status page_footer(mixt_page *page, mixt_error *error)
 {
     const mixt_trace_info *info = &page->trace->info;
     mixt_buffer_format(
@@ -328,42 +306,54 @@ static void page_footer(mixt_page *page)
     hash_row(page, "Tokenizer", info->tokenizer_hash);
     mixt_buffer_text(page->out, "</dl>\n<p class=\"note\">Made by mixt " MIXT_VERSION
                                 ". This page loads nothing from anywhere.</p>\n</section>\n"
-                                "</main>\n<script>");
-    append_file(page, MIXT_PAGE_SCRIPT);
+                                "</main>\n");
+    mixt_status status = mixt_page_data(page, error);
+    mixt_buffer_text(page->out, "<script>");
+    for (const mixt_page_file *file = mixt_page_files + 1; file->name != NULL; file++) {
+        append_file(page, file);
+    }
     mixt_buffer_text(page->out, "</script>\n</body>\n</html>\n");
+    return status;
 }
 
 static mixt_status write_sections(mixt_page *page, mixt_error *error)
 {
     page_head(page);
     page_header(page);
+    mixt_page_map(page);
+    mixt_page_agreement(page);
     mixt_page_repetition(page);
     mixt_buffer_text(page->out, "<section id=\"domains\">\n<h2>Domains</h2>\n");
     mixt_page_proportions(page);
     mixt_page_distance(page);
     mixt_buffer_text(page->out, "</section>\n");
-    mixt_page_load(page);
     mixt_page_information(page);
     mixt_page_excerpts(page);
-    mixt_status status = mixt_page_top_tokens(page, error);
-    page_footer(page);
-    return status;
+    MIXT_TRY(mixt_page_top_tokens(page, error));
+    return page_footer(page, error);
 }
 
-mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, mixt_error *error)
+static mixt_status make(mixt_page *page, mixt_error *error)
+{
+    MIXT_TRY(choose_domains(page, error));
+    MIXT_TRY(mixt_page_second(page, error));
+    MIXT_TRY(mixt_page_probe_read(page, error));
+    MIXT_TRY(mixt_page_choose_excerpts(page, error));
+    return write_sections(page, error);
+}
+
+mixt_status mixt_atlas_page_with(const mixt_trace *trace, const mixt_atlas_page_options *options,
+                                 const char *path, mixt_error *error)
 {
     mixt_report *report;
     mixt_buffer out = {0};
-    mixt_status status = mixt_report_create(trace, true, &report, error);
-    if (status != MIXT_OK) {
-        return status;
-    }
-    mixt_page page = {.report = report, .trace = trace, .out = &out};
-    status = choose_domains(&page, error);
-    if (status == MIXT_OK) {
-        choose_layers(&page);
-        status = write_sections(&page, error);
-    }
+    MIXT_TRY(mixt_report_create(trace, true, &report, error));
+    mixt_page page = {.report = report,
+                      .trace = trace,
+                      .options = options,
+                      .out = &out,
+                      .middle = report->key_layer_count == 3 ? 1 : 0};
+    mixt_status status = make(&page, error);
     if (status == MIXT_OK && out.failed) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for the page", path);
     }
@@ -371,7 +361,16 @@ mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, mixt_erro
         status = mixt_file_replace(path, out.data, out.length, error);
     }
     mixt_buffer_free(&out);
+    mixt_page_second_free(&page);
+    mixt_page_probe_free(&page);
+    free(page.excerpts);
     free(page.shows);
     mixt_report_free(report);
     return status;
+}
+
+mixt_status mixt_atlas_page(const mixt_trace *trace, const char *path, mixt_error *error)
+{
+    const mixt_atlas_page_options options = {0};
+    return mixt_atlas_page_with(trace, &options, path, error);
 }

@@ -196,14 +196,35 @@ void mixt_chart_draw(mixt_buffer *out, const mixt_chart *chart)
     draw_dots(out, chart);
 }
 
+/* The chart's numbers for the script's CSV: a row a layer; nothing where there is no number. */
+static void append_numbers(mixt_page *page, const mixt_chart *chart)
+{
+    const double *columns[] = {chart->value, chart->low, chart->high, chart->dashed, chart->dotted};
+    mixt_buffer_format(page->out, " data-csv=\"layer,value,low,high,%s,%s", chart->dashed_name,
+                       chart->dotted_name);
+    for (int i = 0; i < chart->count; i++) {
+        mixt_buffer_format(page->out, ";%d", chart->number[i]);
+        for (int c = 0; c < 5; c++) {
+            bool known = columns[c] != NULL && !isnan(columns[c][i]);
+            mixt_buffer_text(page->out, ",");
+            if (known) {
+                mixt_buffer_format(page->out, "%.*f", chart->decimals + 2, columns[c][i]);
+            }
+        }
+    }
+    mixt_buffer_text(page->out, "\"");
+}
+
 void mixt_page_chart(mixt_page *page, const mixt_chart *chart)
 {
     const frame *f = frame_of(chart);
     int id = page->next_id++;
     mixt_buffer_format(page->out,
                        "<svg class=\"chart\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" "
-                       "aria-labelledby=\"t%d d%d\"><title id=\"t%d\">",
-                       f->width, f->height, id, id, id);
+                       "aria-labelledby=\"t%d d%d\"",
+                       f->width, f->height, id, id);
+    append_numbers(page, chart);
+    mixt_buffer_format(page->out, "><title id=\"t%d\">", id);
     mixt_page_name(page, chart->title);
     mixt_buffer_format(page->out, "</title><desc id=\"d%d\">By layer: ", id);
     for (int i = 0; i < chart->count; i++) {

@@ -140,10 +140,10 @@ static void proportion_table(mixt_page *page, int layer, mixt_choice choice)
 
 static void proportion_panel(mixt_page *page, int entry, mixt_choice choice)
 {
-    int layer = page->layers[entry];
+    int layer = page->report->key_layers[entry];
     const char *role = mixt_report_layer_role(page->report, layer);
     double top = layer_top(page, layer, choice);
-    bool key = role[0] != '\0' && choice == MIXT_CHOICE_ANY;
+    bool key = choice == MIXT_CHOICE_ANY; /* in print */
     mixt_buffer_format(page->out,
                        "<div class=\"panel l%d c%d%s\"><h4>Layer %d%s%s, %s</h4>\n"
                        "<div class=\"wide\">\n",
@@ -178,12 +178,13 @@ void mixt_page_proportions(mixt_page *page)
     mixt_buffer_format(page->out,
                        "<h3>Experts by domain</h3>\n<p>The part of a domain\xe2\x80\x99s choices "
                        "that each expert gets. The dashed line is 1/E = %.*f %%, even use. "
-                       "Domains that were alike would show the same bars.</p>\n"
-                       "<div class=\"switch\">\n",
+                       "Domains that were alike would show the same bars. <span "
+                       "class=\"plain\">Here are the first, the "
+                       "middle and the last layer.</span></p>\n"
+                       "<div id=\"shares\" hidden></div>\n<div class=\"switch still\">\n",
                        experts <= 64 ? 1 : 2, 100.0 / experts);
-    mixt_page_layer_choice(page, "pl", "Layer", page->layers, page->layer_count, page->start);
+    mixt_page_layer_choice(page, "pl", "Layer");
     if (choices > 1) {
-        mixt_buffer_text(page->out, page->layer_count > 6 ? "<br>" : "");
         mixt_buffer_text(page->out, "<span class=\"group\">Choice</span>");
     }
     for (int i = 0; i < choices && choices > 1; i++) {
@@ -196,7 +197,7 @@ void mixt_page_proportions(mixt_page *page)
                                                            : "second");
     }
     mixt_buffer_text(page->out, "<div class=\"panels\">\n");
-    for (int i = 0; i < page->layer_count; i++) {
+    for (int i = 0; i < page->report->key_layer_count; i++) {
         for (int c = 0; c < choices; c++) {
             proportion_panel(page, i, order[c]);
         }
@@ -206,41 +207,7 @@ void mixt_page_proportions(mixt_page *page)
 
 /* -- Load ----------------------------------------------------------------------------------- */
 
-#define LOAD_LEFT 30.0
-#define LOAD_RIGHT 268.0
-
-/* Cells of one layer: darker is more of the layer's choices, full at twice the mean. */
-static void load_row(mixt_page *page, int layer, double y, double height, const double *share)
-{
-    int experts = page->trace->info.experts;
-    double slot = (LOAD_RIGHT - LOAD_LEFT) / experts;
-    double gap = slot > 6 ? 1 : 0;
-    const mixt_load *load = &page->report->load[layer];
-    mixt_buffer_format(page->out, "<text class=\"y\" x=\"%.0f\" y=\"%.1f\">%d</text>",
-                       LOAD_LEFT - 6, y + height / 2 + 3.5, page->trace->layer_numbers[layer]);
-    for (int e = 0; e < experts; e++) {
-        double part = fmin(share[e] * experts / 2, 1);
-        mixt_buffer_format(page->out,
-                           "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" "
-                           "fill-opacity=\"%.2f\"",
-                           LOAD_LEFT + slot * e, y, slot - gap, height - 1, part);
-        if (experts <= 64) {
-            mixt_buffer_format(page->out,
-                               "><title>layer %d, expert %d: %.2f times the mean</title>"
-                               "</rect>",
-                               page->trace->layer_numbers[layer], e, share[e] * experts);
-        } else {
-            mixt_buffer_text(page->out, "/>");
-        }
-    }
-    mixt_buffer_format(page->out,
-                       "<text class=\"n\" x=\"310\" y=\"%.1f\">%.2f</text><text class=\"n\" "
-                       "x=\"354\" y=\"%.1f\">%.3f</text>",
-                       y + height / 2 + 3.5, load->max_over_mean, y + height / 2 + 3.5,
-                       load->effective);
-}
-
-static void load_table(mixt_page *page)
+void mixt_page_load(mixt_page *page)
 {
     const mixt_trace *trace = page->trace;
     bool choices = mixt_trace_least_chosen(trace) < trace->info.experts_per_token;
@@ -273,43 +240,4 @@ static void load_table(mixt_page *page)
         mixt_buffer_text(page->out, "</tr>\n");
     }
     mixt_buffer_text(page->out, "</tbody></table></div></details>\n");
-}
-
-void mixt_page_load(mixt_page *page)
-{
-    int layers = page->trace->info.layers;
-    int experts = page->trace->info.experts;
-    bool cells = (int64_t)layers * experts <= 12000; /* else only the key layers are drawn */
-    int rows = cells ? layers : page->report->key_layer_count;
-    double height = rows <= 12 ? 20 : 14;
-    double *share = calloc((size_t)experts, sizeof *share);
-    if (share == NULL) {
-        page->out->failed = true;
-        return;
-    }
-    mixt_buffer_text(
-        page->out,
-        "<section id=\"load\">\n<h2>Load of the experts</h2>\n<p>The part of a layer\xe2\x80\x99s "
-        "choices that each expert gets, over all domains: an empty cell is never chosen, a full "
-        "one gets twice the mean or more. Beside it the most used expert over the mean, and the "
-        "experts in effect use, exp(entropy) / E; both are 1 when the load is even.</p>\n"
-        "<figure class=\"load\">\n");
-    mixt_buffer_format(
-        page->out,
-        "<svg class=\"heat\" viewBox=\"0 0 360 %.0f\" role=\"img\" aria-label=\"Load "
-        "of %d experts at %d layers; the numbers are in the table below\">"
-        "<text class=\"y\" x=\"%.0f\" y=\"11\">layer</text><text class=\"x\" "
-        "x=\"%.0f\" y=\"11\">expert 0 to %d</text><text class=\"n\" x=\"310\" "
-        "y=\"11\">max/mean</text><text class=\"n\" x=\"354\" y=\"11\">in use</text>",
-        18 + rows * height, experts, rows, LOAD_LEFT - 4, (LOAD_LEFT + LOAD_RIGHT) / 2 - 10,
-        experts - 1);
-    for (int i = 0; i < rows; i++) {
-        int layer = cells ? i : page->report->key_layers[i];
-        mixt_load_of(page->report->counts, layer, share);
-        load_row(page, layer, 18 + i * height, height, share);
-    }
-    mixt_buffer_text(page->out, "</svg></figure>\n");
-    load_table(page);
-    mixt_buffer_text(page->out, "</section>\n");
-    free(share);
 }

@@ -2,39 +2,37 @@
 #include <stdlib.h>
 
 #include "atlas/page.h"
+#include "core/error.h"
 
 #define TOP_TOKENS 10
-#define TOP_EXPERTS 128      /* rows at most for one layer */
-#define ROUTES_BUDGET 60000u /* expert numbers in the page's data */
-#define MIN_TEXT_TOKENS 48u
+#define TOP_EXPERTS 128        /* rows at most for one layer */
+#define ROUTES_BUDGET 1500000u /* expert numbers in the page's data */
+#define MIN_TEXT_TOKENS 8u
+#define MIN_EXCERPT_TOKENS 96u /* before a domain has a further excerpt */
 #define MAX_TEXT_TOKENS 160u
 #define TOKEN_BYTES 96u /* of longer tokens, such as rows of spaces, so many are shown */
 
 #define NONE "\xe2\x80\x93" /* shown in place of an expert's number */
 
-/* Eight hues that stay apart for colour-blind eyes (after Okabe & Ito 2008), as RGB. */
-static const unsigned hues[8] = {0x0072B2, 0xE69F00, 0x009E73, 0xD55E00,
-                                 0xCC79A7, 0x56B4E9, 0xD8C21C, 0x848A90};
+/* Twelve colours: eight hues that stay apart for colour-blind eyes (after Okabe & Ito 2008), and
+ * four of them darker under another line. No expert has the colour of another one: those behind the
+ * palette are grey and told by their number. */
+#define PALETTE 12
+static const unsigned palette[PALETTE] = {0x0072B2, 0xE69F00, 0x009E73, 0xD55E00,
+                                          0xCC79A7, 0x56B4E9, 0xD8C21C, 0x6B7178,
+                                          0x003E62, 0x7F5700, 0x00573F, 0x752F4F};
 
 void mixt_page_expert_style(mixt_page *page)
 {
-    static const char *const lines[] = {"solid", "dotted", "dashed", "double"};
-    for (int e = 0; e < page->trace->info.experts; e++) {
-        unsigned hue = hues[e % 8];
-        if (e / 32 % 2 != 0) { /* second half of 64: darker */
-            hue = (hue >> 1 & 0x7F7F7F) + (hue >> 3 & 0x1F1F1F);
-        }
-        mixt_buffer_format(page->out, "[data-e=\"%d\"]{--c:#%06X;--b:#%06X52", e, hue, hue);
-        if (e / 8 % 4 != 0) {
-            mixt_buffer_format(page->out, ";--s:%s", lines[e / 8 % 4]);
-        }
-        mixt_buffer_text(page->out, "}\n");
+    for (int i = 0; i < PALETTE; i++) {
+        mixt_buffer_format(page->out, "[data-e=\"%d\"],[data-p=\"%d\"]{--c:#%06X;--b:#%06X52%s}\n",
+                           i, i, palette[i], palette[i], i < 8 ? "" : ";--s:double");
     }
     if (page->trace->has_none) {
         mixt_buffer_text(page->out, "[data-e=\"" NONE "\"]{--c:var(--line);--b:var(--card)}\n");
     }
     bool choices = page->trace->info.experts_per_token > 1;
-    for (int i = 0; i < page->layer_count; i++) {
+    for (int i = 0; i < page->report->key_layer_count; i++) {
         for (int c = 0; c < MIXT_CHOICE_COUNT; c++) {
             if (choices) {
                 mixt_buffer_format(page->out, "#pl%d:checked~#pc%d:checked~.panels>.l%d.c%d,", i, c,
@@ -44,9 +42,7 @@ void mixt_page_expert_style(mixt_page *page)
             }
         }
     }
-    for (int i = 0; i < page->report->key_layer_count; i++) {
-        mixt_buffer_format(page->out, "%s#tl%d:checked~.panels>.l%d", i == 0 ? "" : ",", i, i);
-    }
+    page->out->length -= page->out->length > 0; /* the last comma */
     mixt_buffer_text(page->out, "{display:block}\n");
 }
 
@@ -74,13 +70,10 @@ static void token_title(mixt_page *page, int layer, uint64_t index)
 
 static void excerpt(mixt_page *page, int domain, uint64_t begin, uint64_t count)
 {
-    int layer = page->layers[page->start];
+    int layer = page->report->key_layers[page->middle];
     mixt_buffer_text(page->out, "<h3>");
     mixt_page_domain(page, domain);
-    mixt_buffer_text(page->out, "</h3>\n<p class=\"text\" tabindex=\"0\" role=\"group\" "
-                                "aria-label=\"Text of ");
-    mixt_page_domain(page, domain);
-    mixt_buffer_text(page->out, "; arrow keys move from token to token\">");
+    mixt_buffer_text(page->out, "</h3>\n<p class=\"text\">");
     for (uint64_t i = begin; i < begin + count; i++) {
         size_t length;
         const uint8_t *bytes = mixt_trace_token_bytes(page->trace, page->trace->tokens[i], &length);
@@ -99,68 +92,15 @@ static void excerpt(mixt_page *page, int domain, uint64_t begin, uint64_t count)
     mixt_buffer_text(page->out, "</p>\n");
 }
 
-typedef struct excerpts {
-    uint64_t *begin; /* [domains] */
-    uint64_t *count;
-} excerpts;
-
-/* One token's [k] experts (part 0) or weights in percent. */
-static void route_of(mixt_page *page, int layer, uint64_t index, int part, const char **comma)
-{
-    const uint16_t *experts = mixt_trace_experts(page->trace, layer, index);
-    const uint16_t *weights = mixt_trace_weights(page->trace, layer, index);
-    for (int c = 0; c < page->trace->info.experts_per_token; c++) {
-        double percent = 100 * (double)mixt_trace_weight(weights[c]);
-        bool sane = percent > -1e6 && percent < 1e6; /* JSON has no NaN */
-        mixt_buffer_text(page->out, *comma);
-        if (part == 0 && experts[c] == MIXT_TRACE_NONE) {
-            mixt_buffer_text(page->out, "\"" NONE "\"");
-        } else {
-            mixt_buffer_format(page->out, "%d",
-                               part == 0 ? experts[c]
-                               : sane    ? (int)(percent + 0.5)
-                                         : 0);
-        }
-        *comma = ",";
-    }
-}
-
-/* Experts and weights of the shown tokens at the shown layers, for the script: numbers, and our own
- * sign for no expert. */
-static void routes(mixt_page *page, const excerpts *shown)
-{
-    mixt_buffer_format(page->out,
-                       "<script type=\"application/json\" id=\"routes\">{\"k\":%d,\"start\":%d,"
-                       "\"layers\":[",
-                       page->trace->info.experts_per_token, page->start);
-    for (int i = 0; i < page->layer_count; i++) {
-        mixt_buffer_format(page->out, "%s%d", i == 0 ? "" : ",",
-                           page->trace->layer_numbers[page->layers[i]]);
-    }
-    for (int part = 0; part < 2; part++) {
-        mixt_buffer_text(page->out, part == 0 ? "],\"experts\":[" : "],\"weights\":[");
-        for (int i = 0; i < page->layer_count; i++) {
-            const char *comma = "";
-            mixt_buffer_text(page->out, i == 0 ? "[" : ",[");
-            for (int d = 0; d < page->trace->info.domains; d++) {
-                for (uint64_t t = shown->begin[d]; t < shown->begin[d] + shown->count[d]; t++) {
-                    route_of(page, page->layers[i], t, part, &comma);
-                }
-            }
-            mixt_buffer_text(page->out, "]");
-        }
-    }
-    mixt_buffer_text(page->out, "]}</script>\n");
-}
-
 static void expert_key(mixt_page *page)
 {
     mixt_buffer_text(page->out, "<p class=\"key\" aria-label=\"Colours of the experts\">");
-    for (int e = 0; e < page->trace->info.experts && e < 64; e++) {
+    for (int e = 0; e < page->trace->info.experts && e < PALETTE; e++) {
         mixt_buffer_format(page->out, "<span class=\"chip\" data-e=\"%d\">%d</span> ", e, e);
     }
-    mixt_buffer_text(page->out,
-                     page->trace->info.experts > 64 ? "and so on, in the same colours" : "");
+    mixt_buffer_text(page->out, page->trace->info.experts > PALETTE
+                                    ? "all others are grey, with their number"
+                                    : "");
     if (mixt_trace_has_dropped(page->trace)) {
         mixt_buffer_text(page->out,
                          " <span class=\"chip\" data-e=\"" NONE "\">" NONE "</span> no expert");
@@ -168,50 +108,56 @@ static void expert_key(mixt_page *page)
     mixt_buffer_text(page->out, "</p>\n");
 }
 
-void mixt_page_excerpts(mixt_page *page)
+mixt_status mixt_page_choose_excerpts(mixt_page *page, mixt_error *error)
 {
-    int domains = page->trace->info.domains;
-    uint64_t each = ROUTES_BUDGET / ((unsigned)page->shown_count * (unsigned)page->layer_count *
-                                     (unsigned)page->trace->info.experts_per_token);
+    const mixt_trace_info *info = &page->trace->info;
+    uint64_t cells = (uint64_t)info->layers * (uint64_t)info->experts_per_token *
+                     (page->second != NULL && page->same_text ? 2 : 1);
+    uint64_t each = ROUTES_BUDGET / (cells * (unsigned)page->shown_count); /* tokens of a domain */
+    uint64_t most = each / MIN_EXCERPT_TOKENS;
+    most = most < 1 ? 1 : most > MIXT_PAGE_EXCERPTS ? MIXT_PAGE_EXCERPTS : most;
+    each /= most;
     each = each < MIN_TEXT_TOKENS   ? MIN_TEXT_TOKENS
            : each > MAX_TEXT_TOKENS ? MAX_TEXT_TOKENS
                                     : each;
-    excerpts shown = {calloc((size_t)domains, sizeof(uint64_t)),
-                      calloc((size_t)domains, sizeof(uint64_t))};
-    if (shown.begin == NULL || shown.count == NULL) {
-        page->out->failed = true;
-        free(shown.begin);
-        free(shown.count);
-        return;
+    page->excerpts = calloc((size_t)page->shown_count * MIXT_PAGE_EXCERPTS, sizeof *page->excerpts);
+    if (page->excerpts == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory for the page");
     }
+    for (int d = 0; d < info->domains; d++) {
+        uint64_t begin[MIXT_PAGE_EXCERPTS];
+        uint64_t count[MIXT_PAGE_EXCERPTS];
+        int made = page->shows[d]
+                       ? mixt_report_excerpts(page->report, d, each, (int)most, begin, count)
+                       : 0;
+        for (int i = 0; i < made; i++) {
+            page->excerpts[page->excerpt_count++] = (mixt_page_excerpt){d, begin[i], count[i]};
+        }
+    }
+    return MIXT_OK;
+}
+
+void mixt_page_excerpts(mixt_page *page)
+{
     mixt_buffer_format(
         page->out,
-        "<section id=\"text\">\n<h2>Text, token by token</h2>\n<p>An excerpt from a document of "
-        "each domain, every token in the colour of its first expert<span class=\"plain\"> at layer "
-        "%d"
-        "</span>. <span class=\"screen\">Point at a token, tap it, or move with the arrow keys to "
-        "see "
-        "all its experts and their weights.</span></p>\n<div class=\"switch\">\n<span "
-        "class=\"js-only\">",
-        page->trace->layer_numbers[page->layers[page->start]]);
-    mixt_page_layer_choice(page, "xl", "Layer", page->layers, page->layer_count, page->start);
-    mixt_buffer_text(page->out, "</span><input type=\"checkbox\" id=\"numbers\"><label "
-                                "for=\"numbers\">expert numbers</label>\n");
+        "<section id=\"text\">\n<h2>Text, token by token</h2>\n<div id=\"reader\" "
+        "hidden></div>\n<div "
+        "class=\"still\">\n<p>An excerpt from a document of each domain, every token in the colour "
+        "of "
+        "its first expert at layer %d.</p>\n<div class=\"switch\">\n<input type=\"checkbox\" "
+        "id=\"numbers\"%s><label for=\"numbers\">expert numbers</label>\n",
+        page->trace->layer_numbers[page->report->key_layers[page->middle]],
+        page->trace->info.experts > PALETTE ? " checked" : "");
     expert_key(page);
     mixt_buffer_text(page->out, "<div class=\"texts\">\n");
-    for (int d = 0; d < domains; d++) {
-        if (page->shows[d]) {
-            mixt_report_excerpt(page->report, d, each, &shown.begin[d], &shown.count[d]);
-        }
-        if (shown.count[d] != 0) {
-            excerpt(page, d, shown.begin[d], shown.count[d]);
+    for (int i = 0; i < page->excerpt_count; i++) {
+        const mixt_page_excerpt *x = &page->excerpts[i];
+        if (i == 0 || x[-1].domain != x->domain) {
+            excerpt(page, x->domain, x->begin, x->count);
         }
     }
-    mixt_buffer_text(page->out, "</div></div>\n<div id=\"detail\" aria-live=\"polite\" hidden>"
-                                "</div>\n</section>\n");
-    routes(page, &shown);
-    free(shown.begin);
-    free(shown.count);
+    mixt_buffer_text(page->out, "</div></div>\n</div>\n</section>\n");
 }
 
 static void top_tokens_of(mixt_page *page, const mixt_top_token *rows)
@@ -249,33 +195,26 @@ mixt_status mixt_page_top_tokens(mixt_page *page, mixt_error *error)
 {
     const mixt_report *report = page->report;
     int experts = page->trace->info.experts;
-    int middle = report->key_layer_count == 3 ? 1 : 0;
-    mixt_status status = MIXT_OK;
+    int layer = report->key_layers[page->middle];
     mixt_top_token *rows = calloc((size_t)experts * TOP_TOKENS, sizeof *rows);
     if (rows == NULL) {
         page->out->failed = true;
         return MIXT_OK;
     }
+    mixt_status status = mixt_top_tokens(page->trace, layer, TOP_TOKENS, rows, error);
     mixt_buffer_format(page->out,
                        "<section id=\"tokens\">\n<h2>What each expert takes</h2>\n<p>Tokens that "
                        "go to an expert first more often than others do: the part of their "
                        "occurrences, in %%, where chance would give %.*f. Tokens seen fewer than "
                        "%d times stay out; the surest come first. Where experts follow syntax, it "
-                       "shows here.</p>\n<div class=\"switch\">\n",
-                       experts <= 64 ? 1 : 2, 100.0 / experts, MIXT_TOP_MIN_OCCURRENCES);
-    mixt_page_layer_choice(page, "tl", "Layer", report->key_layers, report->key_layer_count,
-                           middle);
-    mixt_buffer_text(page->out, "<div class=\"panels\">\n");
-    for (int i = 0; i < report->key_layer_count && status == MIXT_OK; i++) {
-        status = mixt_top_tokens(page->trace, report->key_layers[i], TOP_TOKENS, rows, error);
-        mixt_buffer_format(page->out, "<div class=\"panel l%d%s\"><h4>Layer %d, the %s</h4>\n", i,
-                           i == middle ? " key" : "",
-                           page->trace->layer_numbers[report->key_layers[i]],
-                           mixt_report_layer_role(report, report->key_layers[i]));
+                       "shows here. <span class=\"plain\">This is layer %d.</span></p>\n<div "
+                       "id=\"takes\" hidden></div>\n<div class=\"still\">\n",
+                       experts <= 64 ? 1 : 2, 100.0 / experts, MIXT_TOP_MIN_OCCURRENCES,
+                       page->trace->layer_numbers[layer]);
+    if (status == MIXT_OK) {
         top_tokens_of(page, rows);
-        mixt_buffer_text(page->out, "</div>\n");
     }
-    mixt_buffer_text(page->out, "</div></div>\n</section>\n");
+    mixt_buffer_text(page->out, "</div>\n</section>\n");
     free(rows);
     return status;
 }

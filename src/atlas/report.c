@@ -134,32 +134,63 @@ static bool ends_line(const mixt_trace *trace, uint64_t index)
     return length != 0 && bytes[length - 1] == '\n';
 }
 
+/* Where `wanted` tokens of a document of `length` at `start` are taken from. */
+static uint64_t place_in(const mixt_trace *trace, uint64_t start, uint64_t length, uint64_t wanted)
+{
+    if (length < 2 * wanted) {
+        return start;
+    }
+    uint64_t begin = start + length / 3;
+    uint64_t last = start + length - wanted;
+    for (uint64_t i = begin; i < begin + 60 && i < last; i++) {
+        if (ends_line(trace, i) && !ends_line(trace, i + 1)) {
+            return i + 1;
+        }
+    }
+    return begin;
+}
+
+int mixt_report_excerpts(const mixt_report *report, int domain, uint64_t wanted, int most,
+                         uint64_t *begin, uint64_t *count)
+{
+    assert(domain >= 0 && domain < report->trace->info.domains && most >= 1);
+    const mixt_trace *trace = report->trace;
+    uint64_t fit = 0; /* documents of at least `wanted` tokens */
+    uint64_t longest = 0;
+    uint64_t longest_start = 0;
+    for (uint64_t d = 0; d < trace->info.documents; d++) {
+        uint64_t start = trace->document_start[d];
+        uint64_t tokens = trace->document_start[d + 1] - start;
+        if (trace->domain[start] == domain) {
+            fit += tokens >= wanted;
+            longest_start = tokens > longest ? start : longest_start;
+            longest = tokens > longest ? tokens : longest;
+        }
+    }
+    if (fit == 0) {
+        begin[0] = longest_start;
+        count[0] = longest;
+        return longest > 0 ? 1 : 0;
+    }
+    int made = 0;
+    uint64_t all = fit < (uint64_t)most ? fit : (uint64_t)most;
+    uint64_t seen = 0; /* of those that fit */
+    for (uint64_t d = 0; d < trace->info.documents && made < (int)all; d++) {
+        uint64_t start = trace->document_start[d];
+        uint64_t tokens = trace->document_start[d + 1] - start;
+        if (trace->domain[start] == domain && tokens >= wanted &&
+            seen++ == (uint64_t)made * fit / all) {
+            begin[made] = place_in(trace, start, tokens, wanted);
+            count[made++] = wanted;
+        }
+    }
+    return made;
+}
+
 void mixt_report_excerpt(const mixt_report *report, int domain, uint64_t wanted, uint64_t *begin,
                          uint64_t *count)
 {
-    assert(domain >= 0 && domain < report->trace->info.domains);
-    const mixt_trace *trace = report->trace;
-    uint64_t length = 0; /* of the document chosen */
     *begin = 0;
     *count = 0;
-    for (uint64_t d = 0; d < trace->info.documents && length < wanted; d++) {
-        uint64_t start = trace->document_start[d];
-        uint64_t tokens = trace->document_start[d + 1] - start;
-        if (trace->domain[start] == domain && tokens > length) {
-            *begin = start;
-            length = tokens;
-        }
-    }
-    *count = length < wanted ? length : wanted;
-    if (length < 2 * wanted) {
-        return;
-    }
-    uint64_t last = *begin + length - wanted;
-    *begin += length / 3;
-    for (uint64_t i = *begin; i < *begin + 60 && i < last; i++) {
-        if (ends_line(trace, i) && !ends_line(trace, i + 1)) {
-            *begin = i + 1;
-            return;
-        }
-    }
+    mixt_report_excerpts(report, domain, wanted, 1, begin, count);
 }

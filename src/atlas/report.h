@@ -92,6 +92,10 @@ bool mixt_report_lacks_level(const mixt_report *report);
  * where the domain is empty. */
 void mixt_report_excerpt(const mixt_report *report, int domain, uint64_t wanted, uint64_t *begin,
                          uint64_t *count);
+/* The same of up to `most` documents: the first one as above, others of at least `wanted` tokens
+ * spread evenly over the domain's. Fills begin, count [most] and returns how many. */
+int mixt_report_excerpts(const mixt_report *report, int domain, uint64_t wanted, int most,
+                         uint64_t *begin, uint64_t *count);
 
 /* All numbers as one JSON object (report_json.c). */
 void mixt_report_json(const mixt_report *report, mixt_buffer *out);

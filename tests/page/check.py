@@ -2,15 +2,15 @@
 """Tries an atlas page in headless Chromium: check.py FOLDER, which holds page.html and tables.txt
 (the same trace's terminal tables). Needs nothing but Python's own library and chromium; exits with
 77 where there is no chromium."""
-import html
 import html.parser
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
+import time
+import xml.dom.minidom
+
+from browser import Browser, find
 
 ALLOWED_SCRIPTS = 2  # the page's own and its block of numbers
 problems = []
@@ -101,15 +101,15 @@ def check_markup(text):
 
 
 def check_numbers(page, tables):
-    """The first table of the page against the terminal's summary, number by number."""
+    """The table over all domains against the terminal's summary, number by number."""
     rows = []
     summary = next(part for part in tables.split("\n\n") if "consecutive tokens" in part)
     for line in summary.splitlines():
         if re.match(r" *\d+ ", line):
             rows.append(re.findall(r"\d+\.?\d*", line.replace("\u25b2", "")))
+    table = next(t for t in page.tables if t["caption"].startswith("All domains"))
     shown = [re.findall(r"\d+\.?\d*", " ".join(row).replace("\u25b2", ""))
-             for row in page.tables[0]["rows"][1:]]
-    check(page.tables[0]["caption"].startswith("All domains"), "the first table is another one")
+             for row in table["rows"][1:]]
     check(len(rows) == len(shown) > 0, f"{len(rows)} layers in the terminal, {len(shown)} here")
     for terminal, browser in zip(rows, shown):
         # layer, then share, low, high, use for each measure and, on the page, random; in the
@@ -119,110 +119,177 @@ def check_numbers(page, tables):
         check(terminal == plain, f"terminal {terminal}, page {plain}")
     marks = [row.count("\u25b2") for row in summary.splitlines()
              if re.match(r" *\d+ ", row)]
-    check(marks == ["".join(row).count("\u25b2") for row in page.tables[0]["rows"][1:]],
+    check(marks == ["".join(row).count("\u25b2") for row in table["rows"][1:]],
           "marks differ")
 
 
-# Looks at the frames from outside; the page's own policy stays in force in them.
-PROBE = """<script>
-function all(d, what) { return Array.prototype.slice.call(d.querySelectorAll(what)); }
-function experts(d) { return all(d, '.t').map(function (t) { return t.getAttribute('data-e'); }).join(); }
-function look(frame) {
-  var d = frame.contentDocument, w = frame.contentWindow, out = {};
-  function shown(what) {
-    return all(d, what).filter(function (e) { return w.getComputedStyle(e).display !== 'none'; }).length;
-  }
-  out.width = d.documentElement.scrollWidth;
-  out.title = d.title;
-  out.js = d.documentElement.className;
-  out.panels = shown('#domains .panel');
-  out.tokens = d.querySelectorAll('.t').length;
-  out.dead = d.querySelectorAll('.text *:not(span), .text [onmouseover], .text [onerror]').length;
-  out.dots = all(d.querySelector('#repetition .pair svg'), 'circle title').map(function (t) {
-    return t.textContent; });
-  out.lettering = Math.min.apply(null, all(d, '#repetition .pair svg text').map(function (t) {
-    return t.getBoundingClientRect().height; }));
-  out.coloured = w.getComputedStyle(d.querySelector('.t')).backgroundColor;
-  out.switches = shown('.js-only');
-  d.querySelector('.t').click();
-  out.detail = d.getElementById('detail').hidden ? '' : d.getElementById('detail').textContent;
-  out.chips = d.querySelectorAll('#detail .chip').length;
-  d.querySelector('.text').dispatchEvent(
-    new w.KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}));
-  out.moved = d.querySelectorAll('.t')[1].classList.contains('on');
-  var before = experts(d), layers = all(d, 'input[name=xl]');
-  layers[layers.length - 1].click();
-  out.repainted = layers.length < 2 || before !== experts(d);
-  all(d, 'input[name=pl]').pop().click();
-  out.panelsAfter = shown('#domains .panel');
-  all(d, 'details').forEach(function (e) { e.open = true; });
-  out.widthOpen = d.documentElement.scrollWidth;
-  return out;
-}
-window.onload = function () {
-  var found = all(document, 'iframe').map(look);
-  document.body.innerHTML = '<pre id="result"></pre>';
-  document.getElementById('result').textContent = JSON.stringify(found);
-};
-</script>"""
+# A few words for the scripts below; the page's own names are those of src/atlas/page.
+WORDS = """
+var all = (what, within) => [...(within || document).querySelectorAll(what)];
+var one = (what) => document.querySelector(what);
+var shown = (what) => all(what).filter((e) => e.getClientRects().length > 0).length;
+var press = (what, text) => all(what).find((e) => e.textContent === text).click();
+var later = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 60)));
+var scrolled = async (what) => { one(what).scrollIntoView(); await later(); await later(); };
+"""
 
 
-def browse(chromium, folder, name, width, extra=()):
-    profile = tempfile.mkdtemp(dir=folder)
-    command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-extensions",
-               "--disable-background-networking", "--disable-component-update", "--no-first-run",
-               "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}",
-               "--enable-logging=stderr", "--virtual-time-budget=5000",
-               f"--window-size={width},900", "--dump-dom", *extra,
-               "file://" + os.path.join(folder, name)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    check(not console, f"{name}: the console says {console[:3]}")
-    return done.stdout
+class Tried:
+    """The page in a browser."""
+
+    def __init__(self, folder, page):
+        self.browser = Browser(folder)
+        self.folder = folder
+        self.page = page
+        self.address = "file://" + os.path.join(folder, "page.html")
+
+    def open(self, hash_="", script=True):
+        self.browser.call("Emulation.setScriptExecutionDisabled", value=not script)
+        self.browser.call("Page.navigate", url="about:blank")
+        self.browser.call("Page.navigate", url=self.address + hash_)
+        ready = "document.documentElement?.classList.contains('ready')" if script else \
+            "document.querySelector('#method .hashes') !== null"
+        check(self.browser.wait(f"document.readyState === 'complete' && {ready}", 60), "the page did not get ready")
+        self.run(WORDS + "0")
+
+    def run(self, script):
+        return self.browser.run(f"(async () => {{ {script} }})()" if "await" in script else script)
+
+    def is_true(self, script, problem):
+        found = self.run(script)
+        check(found is True, f"{problem}: {found!r}")
+
+    def saved(self, name):
+        """A file that the page gave for download."""
+        path = os.path.join(self.browser.downloads, name)
+        for _ in range(200):
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as file:
+                    return file.read()
+            time.sleep(0.05)
+        check(False, f"{name} was not given")
+        return ""
 
 
-def check_frame(out, width, page):
-    """What holds with and without a script."""
-    check(out["width"] <= width, f"{out['width']} pixels wide in a window of {width}")
-    check(out["widthOpen"] <= width, f"{out['widthOpen']} pixels wide with tables open")
-    check(out["title"].startswith("Atlas of demo <b>model</b>"), f"title {out['title']!r}")
-    check(out["panels"] == 1 and out["panelsAfter"] == 1, f"panels shown: {out}")
-    check(out["tokens"] == len(page.tokens) > 0, "tokens differ from the markup")
-    check(out["dead"] == 0, "elements inside the text")
-    check(out["lettering"] >= 8, f"lettering of {out['lettering']} pixels")
-    check(out["coloured"] not in ("transparent", "rgba(0, 0, 0, 0)"), "text without colour")
-    first = page.tables[0]["rows"][1]
-    share = re.findall(r"\d+\.\d", first[1])[0]
-    check(out["dots"][0].startswith(f"layer {first[0]}: {share} %"), f"dot {out['dots'][0]}")
-    check(len(out["dots"]) == len(page.tables[0]["rows"]) - 1, "dots are missing")
+def check_sizes(tried):
+    """No script, a phone and a desk: nothing wider than the window, lettering that can be read."""
+    for script in (False, True):
+        for width in (360, 1280):
+            tried.browser.size(width, 800)
+            tried.open(script=script)
+            tried.run("all('details').forEach((e) => { e.open = true; }); 0")
+            wide = tried.run("document.documentElement.scrollWidth")
+            check(wide <= width, f"{wide} pixels wide in a window of {width}, script {script}")
+            low = tried.run("Math.min(...all('#repetition .pair svg text').map((e) => e.getBoundingClientRect().height))")
+            check(low >= 8, f"lettering of {low} pixels")
+            check(tried.run("document.title").startswith("Atlas of demo <b>model</b>"), "the title")
+            nodes = tried.run("document.querySelectorAll('*').length")
+            check(nodes < 30000, f"{nodes} elements")
+            still = tried.run("[shown('#map .still'), shown('#text .still .t'), shown('#tokens .still table')].map(Boolean)")
+            check(still == [not script] * 3, f"what stands still: {still}, script {script}")
+            if not script:
+                check(tried.run("shown('.panel')") == 1 and tried.run("shown('canvas')") == 0, "panels without a script")
 
 
-def check_browser(chromium, folder, text, page):
-    """A phone, a desk, and a phone without scripts, in frames whose documents the probe reads; then
-    the file as a person opens it."""
-    silent = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
-    frames = ((360, text), (1280, text), (360, silent))
-    with open(os.path.join(folder, "probe.html"), "w", encoding="utf-8") as file:
-        file.write('<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">')
-        for width, document in frames:
-            file.write(f'<iframe style="border:0;width:{width}px;height:800px" '
-                       f'srcdoc="{html.escape(document)}"></iframe>')
-        file.write(PROBE)
-    dom = browse(chromium, folder, "probe.html", 1400)
-    found = re.search(r'<pre id="result">(.*?)</pre>', dom, re.S)
-    check(found is not None, "the page did not load")
-    for (width, document), out in zip(frames, json.loads(html.unescape(found.group(1))) if found
-                                      else []):
-        check_frame(out, width, page)
-        if document is silent:
-            check(out["js"] == "" and out["switches"] == 0, "switches that do nothing are shown")
-            continue
-        check(out["js"] == "js" and out["switches"] == 1, "the script did not run under the policy")
-        check("goes to" in out["detail"] and out["chips"] > 0, f"detail {out['detail']!r}")
-        check(out["moved"] and out["repainted"], "keys or the layer switch do nothing")
-    dom = browse(chromium, folder, "page.html", 1280)
-    check('class="js"' in dom, "the script did not run from a file")
-    check("owned</title>" not in dom, "a token ran as a script")
+def check_map(tried, layers, experts):
+    """A click on a cell, keys, the slider, and the address that leads to the same view."""
+    tried.browser.size(1280, 900)
+    tried.open()
+    tried.run("await scrolled('#explore');")
+    box = tried.run("(({x, y, width, height}) => [x, y, width, height])(one('canvas').getBoundingClientRect())")
+    wide, high = (box[2] - 36) / experts, (box[3] - 18) / layers
+    want = (layers - 1, experts // 2)
+    tried.browser.click(box[0] + 36 + (want[1] + 0.5) * wide, box[1] + 18 + (want[0] + 0.5) * high)
+    tried.run("await later();")
+    tried.is_true(f"location.hash.includes('e={want[1]}')", "a click on the map is not in the address")
+    tried.is_true(f"one('#expert h3').textContent.endsWith('expert {want[1]}')", "a click on the map shows no expert")
+    tried.is_true("shown('#expert svg') >= 2", "the expert's bars")
+    address = tried.run("location.hash")
+    tried.browser.press("ArrowLeft", number=37)
+    tried.is_true(f"location.hash.includes('e={want[1] - 1}') || {want[1]} === 1 && location.hash.includes('e=0')", "keys do not move")
+    tried.open(address)
+    tried.run("await scrolled('#explore');")
+    tried.is_true(f"one('#expert h3').textContent.endsWith('expert {want[1]}')", "the address does not lead back")
+    tried.run("var slide = one('#slide input'); slide.value = 0; slide.dispatchEvent(new Event('input')); 0")
+    tried.run("await later();")
+    tried.is_true("!location.hash.includes('l=') || location.hash.includes('l=0')", "the slider")
+    # every view, and the numbers of the first
+    for name in tried.run("all('#controls .set button').map((e) => e.textContent)"):
+        tried.run(f"press('#controls button', {json.dumps(name)}); 0")
+    tried.open()
+    tried.run("one('#controls .tools button:last-child').click(); 0")
+    rows = [line.split(",") for line in tried.saved("map-load.csv").splitlines()]
+    check(len(rows) == layers * experts + 1, f"{len(rows)} rows of the map")
+    for layer in sorted({row[0] for row in rows[1:]}):
+        mean = sum(float(row[2] or 0) for row in rows[1:] if row[0] == layer) / experts
+        check(abs(mean - 1) < 1e-6 or mean == 0, f"layer {layer}: a mean load of {mean}")
+    tried.run("one('#controls .tools button').click(); 0")
+    xml.dom.minidom.parseString(tried.saved("map-load.svg"))
+    tried.run("await scrolled('#layer');")
+    tried.run("one('#layer .tools button').click(); 0")
+
+
+def check_texts(tried, layers):
+    """Tokens, their experts as the markup has them, legend, search, filter."""
+    tried.open()
+    tried.run("await scrolled('#text');")
+    titles = [value for tag, name, value in tried.page.attributes if name == "title" and value.startswith("expert ")]
+    tried.is_true("all('#texts .t').length > 0 && all('#texts .t *').length === 0", "the text")
+    tried.run("one('#texts .t').click(); 0")
+    tried.is_true(f"all('#detail tbody tr').length === {layers}", "a token's layers")
+    here = tried.run("all('#detail .here td')[0].textContent")
+    found = [(int(n), float(w)) for n, w in re.findall(r"(\d+) (\d+\.\d+)", here)]
+    wanted = [(int(n), float(w)) for n, w in re.findall(r"(\d+) \((\d+\.\d+)\)", titles[0])]
+    check([n for n, _ in found] == [n for n, _ in wanted] and
+          all(abs(a - b) < 0.011 for (_, a), (_, b) in zip(found, wanted)), f"token: {here!r}, {titles[0]!r}")
+    tried.run("one('#texts .text').focus(); 0")
+    tried.browser.press("ArrowRight", number=39)
+    tried.is_true("all('#texts .t')[1].classList.contains('on')", "keys do not move in the text")
+    tried.run("one('#detail .close').click(); 0")
+    tried.is_true("one('#detail').hidden", "the token stays")
+    tried.run("one('#keys .chip').click(); 0")
+    tried.run("await later();")
+    tried.is_true("location.hash.includes('e=') && shown('#texts .dim') >= 0 && !one('#expert').hidden", "a legend chip does nothing")
+    tried.run("press('#keys button', 'all tokens'); one('#search').value = 'the'; one('#search').dispatchEvent(new Event('input')); 0")
+    tried.run("await later();")
+    tried.is_true("location.hash.includes('q=the') && one('#hits').textContent.includes('places')", "search")
+    hits = int(re.sub(r"[^0-9].*", "", tried.run("one('#hits .note').textContent")))
+    check(hits == tried.run("excerpts.reduce((n, x) => n + textOf(x.at, x.at + x.count).toLowerCase().split('the').length - 1, 0)"),
+          f"{hits} places")
+    before = tried.run("all('#texts .excerpt').length")
+    tried.run("one('#keys [aria-label=\"Domains shown\"] button').click(); 0")
+    tried.run("await later();")
+    check(tried.run("all('#texts .excerpt').length") == before - (before > 1), "a domain that is left out stays")
+
+
+def check_looks(tried):
+    """Dark is another picture; print shows what stands still."""
+    tried.browser.size(1280, 900)
+    tried.open()
+    pixel = "[...one('canvas').getContext('2d').getImageData(60, 30, 1, 1).data].join()"
+    light = tried.run(pixel)
+    tried.browser.size(1280, 900, dark=True)
+    tried.run("await later();")
+    check(tried.run(pixel) != light, "the map is the same in the dark")
+    tried.browser.call("Emulation.setEmulatedMedia", media="print")
+    tried.is_true("shown('#explore') === 0 && shown('#map .still svg') > 0 && shown('.tools') === 0", "print")
+    tried.browser.call("Emulation.setEmulatedMedia", media="")
+
+
+def check_browser(folder, page, shape):
+    tried = Tried(folder, page)
+    try:
+        check_sizes(tried)
+        check_map(tried, *shape)
+        check_texts(tried, shape[0])
+        check_looks(tried)
+        check(not tried.browser.console, f"the console says {tried.browser.console[:3]}")
+        asked = {a.split("#")[0] for a in tried.browser.addresses} - {tried.address, "about:blank", "data:,"}
+        asked = {a for a in asked if not a.startswith("blob:")} # what it gives for download
+        check(not asked, f"asked for {asked}")
+        check("owned" not in tried.run("document.title"), "a token ran as a script")
+    finally:
+        tried.browser.close()
 
 
 def main():
@@ -234,9 +301,11 @@ def main():
     page = check_markup(text)
     check_numbers(page, tables)
     check("\x1b" not in tables and "\u202e" not in tables, "the terminal text holds an escape")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = find()
+    block = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1))
+    trace = block["traces"][0]
     if chromium is not None and not problems:
-        check_browser(chromium, folder, text, page)
+        check_browser(folder, page, (len(trace["layers"]), trace["experts"]))
     for problem in problems:
         print("page:", problem, file=sys.stderr)
     if problems:
