@@ -52,7 +52,10 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
                                   .real_size = sizeof(float),
                                   .keep_routes = scorer->options.trace || scorer->options.drops,
                                   .look_ahead = scorer->options.look_ahead,
-                                  .keep_logits = scorer->options.trace};
+                                  .keep_logits = scorer->options.trace,
+                                  .routers = scorer->options.routers,
+                                  .sequences = scorer->options.router_count,
+                                  .chosen = scorer->options.chosen};
     scorer->pieces = calloc((size_t)scorer->capacity, sizeof *scorer->pieces);
     if (scorer->pieces == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory");
@@ -188,7 +191,7 @@ mixt_status mixt_scorer_run(mixt_scorer *scorer, int64_t rows, mixt_error *error
     return mixt_model_intact(scorer->model, error);
 }
 
-mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
+int64_t mixt_scorer_fill(mixt_scorer *scorer)
 {
     int64_t window = scorer->options.window, row = 0, end = window;
     scorer->piece_count = 0;
@@ -207,8 +210,15 @@ mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
         row += (int64_t)count;
     }
     if (scorer->piece_count == 0) {
-        return MIXT_OK;
+        return 0;
     }
     mixt_batch_nothing(&scorer->batch, row, end);
-    return mixt_scorer_run(scorer, end, error);
+    scorer->batch.rows = end;
+    return end;
+}
+
+mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error)
+{
+    int64_t rows = mixt_scorer_fill(scorer);
+    return rows > 0 ? mixt_scorer_run(scorer, rows, error) : MIXT_OK;
 }

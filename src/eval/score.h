@@ -28,6 +28,11 @@ typedef struct mixt_scorer_options {
                             read too */
     bool drops;          /* route records stay readable */
     bool look_ahead;     /* records also have what would be chosen one layer earlier */
+    /* Routers of each layer, of which mixt_batch.variant numbers those that decide for rows, as
+     * mixt_graph_options has them; NULL: the model's. */
+    const mixt_router_spec *const *routers;
+    int64_t router_count;
+    int chosen; /* most experts that one chooses; 0: as many as the layer's */
 } mixt_scorer_options;
 
 typedef struct mixt_scorer {
@@ -59,6 +64,8 @@ mixt_status mixt_scorer_create(mixt_context *context, const mixt_model *model,
                                const mixt_data *data, const mixt_scorer_options *options,
                                mixt_scorer **scorer, mixt_error *error);
 void mixt_scorer_free(mixt_scorer *scorer);
+/* The next batch without running it: how many rows it has, 0 at the end. */
+int64_t mixt_scorer_fill(mixt_scorer *scorer);
 /* Fills and runs the next batch; scorer->piece_count is 0 at the end. */
 mixt_status mixt_scorer_next(mixt_scorer *scorer, mixt_error *error);
 

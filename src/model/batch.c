@@ -5,7 +5,7 @@
 
 #include "ops/pages.h"
 
-#define ARRAYS 8 /* by row */
+#define ARRAYS 9 /* by row */
 
 static mixt_status create(int64_t capacity, int64_t takes, int64_t pages, mixt_batch *batch,
                           mixt_error *error)
@@ -26,6 +26,7 @@ static mixt_status create(int64_t capacity, int64_t takes, int64_t pages, mixt_b
                           .targets = all + 5 * capacity,
                           .slots = all + 6 * capacity,
                           .sequence = all + 7 * capacity,
+                          .variant = all + 8 * capacity,
                           .takes = takes,
                           .take = all + ARRAYS * capacity,
                           .pages = all + ARRAYS * capacity + takes};
@@ -117,6 +118,7 @@ void mixt_batch_write(mixt_batch *batch, const mixt_graph *graph, mixt_instance 
         {graph->targets, batch->targets},
         {graph->slots, batch->slots},
         {graph->sequence, batch->sequence},
+        {graph->variant == graph->sequence ? MIXT_NO_VALUE : graph->variant, batch->variant},
     };
     for (int i = 0; i < ARRAYS; i++) {
         mixt_instance_write(instance, arrays[i].value, arrays[i].from,

@@ -17,6 +17,7 @@ typedef struct mixt_batch {
     int32_t *targets;   /* the next token, -1: none (train, score) */
     int32_t *slots;     /* cache row that keys and values are written to (generate) */
     int32_t *sequence;  /* line of `pages` (generate) */
+    int32_t *variant;   /* which of the graph's routers decides (score) */
     int64_t sequences, pages_per_sequence;
     int32_t *pages; /* [sequences, pages_per_sequence] of the cache; -1: none (generate) */
     int64_t takes;  /* rows whose logits are wanted, at least 1 (generate) */

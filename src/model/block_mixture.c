@@ -69,8 +69,7 @@ static mixt_outputs decide(mixt_builder *b, mixt_value_id x, int layer)
                      {ROUTE_TOKENS, by_token ? g->tokens : MIXT_NO_VALUE},
                      {ROUTE_BALANCE, g->balance},
                      {ROUTE_FIRST, by_document ? g->first : MIXT_NO_VALUE}, {ROUTE_DRAW, g->draw},
-                     {ROUTE_SEEN, g->seen[g->moe_layers]},
-                     {ROUTE_VARIANT, attributes.variants == NULL ? MIXT_NO_VALUE : g->sequence});
+                     {ROUTE_SEEN, g->seen[g->moe_layers]}, {ROUTE_VARIANT, g->variant});
 }
 
 /* The choices that a layer's router would have made where the router before it made its own. */
@@ -168,5 +167,10 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
     mixt_value_id y =
         BUILD(b, MIXT_OP_combine, attributes, {COMBINE_ROWS, done},
               {COMBINE_WEIGHTS, record[ROUTE_WEIGHTS]}, {COMBINE_PLACE, record[ROUTE_PLACE]});
-    return b->model->options.shared_ffn_size > 0 ? mixt_build_add(b, y, shared(b, x, layer)) : y;
+    mixt_mixture_values *made = &b->graph->mixtures[b->graph->moe_layers - 1];
+    *made = (mixt_mixture_values){done, y, y};
+    if (b->model->options.shared_ffn_size > 0) {
+        made->output = mixt_build_add(b, y, shared(b, x, layer));
+    }
+    return made->output;
 }

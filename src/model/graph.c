@@ -87,6 +87,9 @@ static void declare(mixt_builder *b)
     g->targets = generate ? MIXT_NO_VALUE : integers(b, "targets", 0);
     g->slots = generate ? integers(b, "slots", 0) : MIXT_NO_VALUE;
     g->sequence = generate ? integers(b, "sequence", 0) : MIXT_NO_VALUE;
+    g->variant = g->options.routers == NULL ? MIXT_NO_VALUE
+                 : generate                 ? g->sequence
+                                            : integers(b, "variant", 0);
     mixt_shape table = mixt_shape_static(2, g->options.sequences, mixt_graph_pages(&g->options), 0);
     g->pages =
         generate ? mixt_plan_input(b->plan, "pages", mixt_shape_integers(table)) : MIXT_NO_VALUE;
@@ -196,14 +199,16 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
     graph->parameters = calloc((size_t)model->parameter_count, sizeof *graph->parameters);
     graph->caches = calloc(layers * CACHES_MAX, sizeof *graph->caches);
     graph->routes = calloc(layers, sizeof *graph->routes);
+    graph->mixtures = calloc(layers, sizeof *graph->mixtures);
     graph->seen = calloc(layers, sizeof *graph->seen);
     static const char *const names[] = {"train", "score", "generate"};
     mixt_status status = complete(&graph->options, error);
     status = status != MIXT_OK ? status
                                : mixt_plan_create(names[options->phase], options->capacity,
                                                   options->real_size, &graph->plan, error);
-    if (status == MIXT_OK && (graph->parameters == NULL || graph->caches == NULL ||
-                              graph->routes == NULL || graph->seen == NULL)) {
+    if (status == MIXT_OK &&
+        (graph->parameters == NULL || graph->caches == NULL || graph->routes == NULL ||
+         graph->mixtures == NULL || graph->seen == NULL)) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
     }
     if (status == MIXT_OK) {
@@ -238,6 +243,7 @@ void mixt_graph_free(mixt_graph *graph)
     free(graph->parameters);
     free(graph->caches);
     free(graph->routes);
+    free(graph->mixtures);
     free(graph->seen);
     free(graph);
 }

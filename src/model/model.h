@@ -120,7 +120,8 @@ typedef struct mixt_graph_options {
     int64_t capacity;       /* tokens */
     int64_t window;         /* train, score: rows of one sequence; capacity is a multiple */
     int64_t cache_capacity; /* generate: positions that a sequence may have */
-    int64_t sequences;      /* generate: that may have rows in a batch; 0: one */
+    int64_t sequences;      /* generate: that may have rows in a batch; 0: one. score: routers of a
+                               layer */
     int64_t cache_pages;    /* generate: pages of 64 positions; 0: what all sequences may have */
     int64_t takes;          /* generate: most rows whose logits are wanted; 0: one */
     mixt_type cache_type;   /* generate: of keys, values, latents: F32 (reals), F16, BF16, Q8_0 */
@@ -130,8 +131,9 @@ typedef struct mixt_graph_options {
     bool keep_routes;       /* route records stay readable */
     bool look_ahead;        /* score: routers also decide by what the router before them read */
     bool merged;            /* experts' matrices come with their adapters in them */
-    /* generate: [layers, sequences], the router of each sequence in each layer (NULL: the layer's),
-     * and the most experts that one chooses (0: as many as the layer's) */
+    /* generate, score: [layers, sequences], the router of each sequence in each layer (NULL: the
+     * layer's), in scoring of each number in mixt_batch.variant; and the most experts that one
+     * chooses (0: as many as the layer's) */
     const mixt_router_spec *const *routers;
     int chosen;
     int64_t
@@ -144,6 +146,13 @@ typedef struct mixt_graph_cache {
     int64_t columns;
     size_t bytes; /* of all rows */
 } mixt_graph_cache;
+
+/* What a layer's experts gave. */
+typedef struct mixt_mixture_values {
+    mixt_value_id rows;   /* [T * k, d]: of each choice, in the route record's order */
+    mixt_value_id routed; /* [T, d]: their weighted sum */
+    mixt_value_id output; /* [T, d]: with the shared expert; routed itself where there is none */
+} mixt_mixture_values;
 
 /* Ids of the values that whoever runs the plan writes, binds and reads. The inputs by row are
  * those of mixt_batch (model/batch.h). */
@@ -159,6 +168,7 @@ typedef struct mixt_graph {
     mixt_value_id targets;        /* i32 [T] (train, score) */
     mixt_value_id slots;          /* i32 [T] (generate) */
     mixt_value_id sequence;       /* i32 [T] (generate) */
+    mixt_value_id variant;        /* i32 [T]: of routers; MIXT_NO_VALUE: there are none */
     mixt_value_id pages;          /* i32 [sequences, pages of each] (generate) */
     mixt_value_id take;           /* i32 [takes] (generate) */
     mixt_value_id scale;          /* real [2]: of the cross-entropy, of the routing losses */
@@ -175,6 +185,7 @@ typedef struct mixt_graph {
     int cache_count;
     int moe_layers;
     mixt_route_values *routes; /* of each MoE layer; with one decision for all, the same values */
+    mixt_mixture_values *mixtures; /* of each MoE layer; readable while they live */
     mixt_value_id *seen; /* i32 [E] of each MoE layer (train), of ROUTE_SEEN; or MIXT_NO_VALUE */
 } mixt_graph;
 

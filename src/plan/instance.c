@@ -250,6 +250,51 @@ void mixt_instance_route(const mixt_instance *instance, const mixt_route_values 
 }
 
 /* ------------------------------------------------------------------------------------------ */
+/* Cuts                                                                                       */
+
+/* Whether a value is made before the cut, needed behind it, and its memory given on there. */
+static bool is_cut(const mixt_value *value, int record)
+{
+    return (value->kind == MIXT_VALUE_ACTIVATION || value->kind == MIXT_VALUE_GRADIENT) &&
+           !value->keep && value->first >= 0 && value->first < record && value->last >= record;
+}
+
+size_t mixt_instance_cut_bytes(const mixt_instance *instance, int record)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < instance->plan->value_count; i++) {
+        bytes += is_cut(&instance->plan->values[i], record) ? instance->plan->values[i].bytes : 0;
+    }
+    return bytes;
+}
+
+void mixt_instance_cut_save(const mixt_instance *instance, int record, void *to)
+{
+    size_t offset = 0;
+    for (int i = 0; i < instance->plan->value_count; i++) {
+        const mixt_value *value = &instance->plan->values[i];
+        if (is_cut(value, record)) {
+            instance->backend->copy_out((char *)to + offset, instance->places[i].data,
+                                        active_bytes(instance, i));
+            offset += value->bytes;
+        }
+    }
+}
+
+void mixt_instance_cut_restore(mixt_instance *instance, int record, const void *from)
+{
+    size_t offset = 0;
+    for (int i = 0; i < instance->plan->value_count; i++) {
+        const mixt_value *value = &instance->plan->values[i];
+        if (is_cut(value, record)) {
+            instance->backend->copy_in(instance->places[i].data, (const char *)from + offset,
+                                       active_bytes(instance, i));
+            offset += value->bytes;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ */
 /* Looking on                                                                                 */
 
 mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error)

@@ -170,6 +170,12 @@ void mixt_instance_take(mixt_instance *instance, int64_t rows);
 /* Seconds of a record, added up from mixt_instance_profile on; mixt_instance_seconds takes them. */
 mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error);
 double mixt_instance_seconds(mixt_instance *instance, int record);
+/* What records before `record` made and it or later ones read: values that a run from there on
+ * finds as they are. Copied out into `to`, and back, so that the same rows can run from there again
+ * and again; inputs and kept values stay where they are in any case. */
+size_t mixt_instance_cut_bytes(const mixt_instance *instance, int record);
+void mixt_instance_cut_save(const mixt_instance *instance, int record, void *to);
+void mixt_instance_cut_restore(mixt_instance *instance, int record, const void *from);
 /* Calls `observe` behind each forward record from now on, while its inputs and outputs can still be
  * read; NULL ends it. */
 typedef void (*mixt_observer)(void *user, const mixt_instance *instance, int record);
