@@ -903,6 +903,10 @@ MIXT_API const char *mixt_convert_type(int index);
 #include "mixt/atlas.h"
 #include "mixt/measures.h"
 
+/* ---- Experiments on routing, and experts taken out --------------------------------------- */
+
+#include "mixt/probe.h"
+
 /* ---- Benchmarks -------------------------------------------------------------------------- */
 
 #include "mixt/bench.h"

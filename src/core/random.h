@@ -19,6 +19,7 @@ typedef enum mixt_random_purpose {
     MIXT_RANDOM_ADAPTERS = 11, /* step = parameter number, index = element */
     MIXT_RANDOM_UPCYCLE = 12,  /* step = parameter number, index = element; or with bit 31 set layer
                                   and expert, and a unit */
+    MIXT_RANDOM_PROBE = 14,    /* step = layer + 1, or 0, and the experiment; index = token, draw */
 } mixt_random_purpose;
 
 typedef struct mixt_random_key {

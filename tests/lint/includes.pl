@@ -21,6 +21,7 @@ my %law = (
     sampling  => ['core', 'formats', 'tokenizer'],
     train     => ['core', 'ops', 'router', 'plan', 'formats', 'model', 'backend', 'corpus'],
     eval      => ['core', 'ops', 'router', 'plan', 'model', 'backend', 'corpus'],
+    probe     => ['core', 'formats', 'ops', 'router', 'plan', 'model', 'backend', 'corpus', 'eval', 'atlas'],
     bench     => ['core', 'ops', 'plan', 'model', 'backend', 'train'],
     atlas     => ['core', 'formats', 'router'],
     study     => ['core', 'ops', 'router', 'plan', 'backend'],
