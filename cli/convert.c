@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "files.h"
+#include "prune.h"
 #include "shared.h"
 #include "terminal.h"
 
@@ -17,6 +18,9 @@ typedef struct convert_settings {
     const char *type;
     const char *importance;
     const char *save_importance;
+    const char *drop;
+    const char *probe;
+    int by;
     string_list data;
     int64_t max_tokens;
     double shard_size;
@@ -62,7 +66,27 @@ static const cli_option convert_options[] = {
      .kind = OPTION_LIST,
      .offset = offsetof(convert_settings, data),
      .value = "PATH",
-     .help = "gather an importance matrix on these texts first"},
+     .help = "gather an importance matrix on these texts first; with --drop-experts, say what that "
+             "costs on them"},
+    {.name = "drop-experts",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(convert_settings, drop),
+     .value = "FILE|N%",
+     .help = "experts that are taken out of every layer: a file with a line LAYER: EXPERT EXPERT "
+             "... for each, or so many percent, those of least value"},
+    {.name = "by",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(convert_settings, by),
+     .choices = "reap frequency probe",
+     .help =
+         "with --drop-experts N%: the value of an expert, REAP's score, how often it is chosen, "
+         "or what masking it costs"},
+    {.name = "probe",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(convert_settings, probe),
+     .value = "FILE",
+     .help = "with --drop-experts N%: results of mixt probe; without, they are measured on --data, "
+             "and kept beside the output"},
     OPTION_OF_MAX_TOKENS(convert_settings, "with --data: most tokens of each domain; 0: no limit"),
     OPTION_OF_WINDOW(convert_settings, 0,
                      "with --data: tokens in a window; 0: 512, or the model's context if that is "
@@ -89,12 +113,20 @@ static void convert_defaults(void *user)
     settings->max_tokens = 100000;
 }
 
-static mixt_status gather(const convert_settings *settings, cli_resources *resources,
-                          mixt_importance **importance, mixt_error *error)
+/* Are no matrices written in types that round by importance? */
+static bool is_plain(const char *type)
 {
-    if (settings->importance != NULL) {
-        return mixt_importance_open(settings->importance, importance, error);
+    static const char *const plain[] = {"F32", "F16", "BF16"};
+    bool is = type == NULL;
+    for (size_t i = 0; i < 3 && !is; i++) {
+        is = strcasecmp(type, plain[i]) == 0;
     }
+    return is;
+}
+
+static mixt_status open_data(const convert_settings *settings, cli_resources *resources,
+                             mixt_error *error)
+{
     if (settings->data.count == 0) {
         return MIXT_OK;
     }
@@ -104,8 +136,36 @@ static mixt_status gather(const convert_settings *settings, cli_resources *resou
                          "(--tokenizer PATH)");
     }
     const text_request texts = {&settings->data, 0, settings->max_tokens,
-                                "to measure importance on"};
-    TRY(open_texts(&texts, resources, error));
+                                settings->drop != NULL ? "to measure experts on"
+                                                       : "to measure importance on"};
+    return open_texts(&texts, resources, error);
+}
+
+static mixt_status drop(const convert_settings *settings, cli_resources *resources,
+                        mixt_error *error)
+{
+    const prune_settings prune = {.drop = settings->drop,
+                                  .results = settings->probe,
+                                  .by = settings->by,
+                                  .output = settings->output,
+                                  .model = settings->model,
+                                  .has_data = settings->data.count > 0,
+                                  .window =
+                                      window_that_fits(settings->window, 512, resources->model),
+                                  .max_tokens = settings->max_tokens};
+    return settings->drop != NULL ? drop_experts(&prune, resources, error) : MIXT_OK;
+}
+
+static mixt_status gather(const convert_settings *settings, cli_resources *resources,
+                          mixt_importance **importance, mixt_error *error)
+{
+    if (settings->importance != NULL) {
+        return mixt_importance_open(settings->importance, importance, error);
+    }
+    if (settings->data.count == 0 ||
+        (settings->drop != NULL && is_plain(settings->type) && settings->save_importance == NULL)) {
+        return MIXT_OK; /* the texts say what dropped experts cost, and nothing is quantised */
+    }
     progress_line progress;
     progress_begin(&progress, "importance");
     const mixt_importance_options options = {
@@ -227,6 +287,8 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     TRY(settings->merge == NULL ? MIXT_OK : merge_adapter(settings->adapter, resources, error));
     TRY(find_tokenizer(settings, resources, error));
     report_left_out(resources);
+    TRY(open_data(settings, resources, error));
+    TRY(drop(settings, resources, error));
     mixt_status status = gather(settings, resources, &importance, error);
     if (status == MIXT_OK) {
         if (importance != NULL) {
@@ -264,11 +326,11 @@ static int check_outputs(const convert_settings *settings)
 {
     const char *adapter = settings->merge != NULL ? settings->adapter : NULL;
     const char *const read[] = {settings->importance, settings->tokenizer, settings->merge, adapter,
-                                settings->model};
+                                settings->drop,       settings->probe,     settings->model};
     const char *keep = settings->save_importance, *output = settings->output;
-    int status = refuse_replacing("output", output, read, 4, &settings->data);
+    int status = refuse_replacing("output", output, read, 6, &settings->data);
     if (status == STATUS_DONE) {
-        status = refuse_replacing("save-importance", keep, read, 5, &settings->data);
+        status = refuse_replacing("save-importance", keep, read, 7, &settings->data);
     }
     if (status == STATUS_DONE && keep != NULL &&
         (files_are_one(keep, output) || files_would_replace(keep, output))) {
@@ -280,13 +342,9 @@ static int check_outputs(const convert_settings *settings)
 /* Floats are rounded, whatever a column is worth. */
 static void note_idle_importance(const convert_settings *settings)
 {
-    static const char *const plain[] = {"F32", "F16", "BF16"};
-    bool given = settings->importance != NULL || settings->data.count > 0;
-    bool idle = settings->type == NULL;
-    for (size_t i = 0; i < 3 && !idle; i++) {
-        idle = strcasecmp(settings->type, plain[i]) == 0;
-    }
-    if (given && idle && settings->save_importance == NULL) {
+    bool given =
+        settings->importance != NULL || (settings->data.count > 0 && settings->drop == NULL);
+    if (given && is_plain(settings->type) && settings->save_importance == NULL) {
         fprintf(stderr,
                 "note: importance does nothing here: without a --type of few bits nothing is "
                 "quantised\n");
@@ -296,7 +354,6 @@ static void note_idle_importance(const convert_settings *settings)
 static int run_convert(void *user, cli_arguments *arguments)
 {
     convert_settings *settings = user;
-    (void)arguments;
     if (settings->model == NULL || settings->output == NULL) {
         return fail_usage("--model and --output: needed");
     }
@@ -305,6 +362,10 @@ static int run_convert(void *user, cli_arguments *arguments)
     }
     if (settings->save_importance != NULL && settings->data.count == 0) {
         return fail_usage("--save-importance: needs --data");
+    }
+    if (settings->drop == NULL &&
+        (settings->probe != NULL || options_given(arguments, "by") != NULL)) {
+        return fail_usage("--probe and --by: need --drop-experts N%%");
     }
     mixt_error error = MIXT_ERROR_INIT;
     if (settings->merge != NULL && find_adapter(settings->merge, settings->adapter,
@@ -331,6 +392,7 @@ const cli_command command_convert = {
     .examples = "  mixt convert demo/model -o demo.gguf\n"
                 "  mixt convert model.gguf -o model-q4.gguf --type Q4_K_M --data text/\n"
                 "  mixt convert model.gguf -o folder --type BF16\n"
+                "  mixt convert model/ -o smaller/ --drop-experts 25% --by reap --data text/\n"
                 "  mixt convert model/ --merge adapter/ -o merged.gguf --type Q8_0\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", convert_options, 0},

@@ -46,8 +46,7 @@ typedef struct mixt_probe_options {
     bool heldout;
     int draws;           /* ROUTES: other routes of each sampled token; 0: 8 */
     uint64_t seed;       /* of ROUTES and NOISE */
-    double save_seconds; /* between two states of OUTPUT.partial; 0: 30. Negative: behind each step,
-                            for tests */
+    double save_seconds; /* between two states; 0: a second, or more where writing takes long */
     uint64_t reserved[8];
 } mixt_probe_options;
 

@@ -93,7 +93,7 @@ typedef struct mixt_probe {
     int layer;    /* place among the layers with experts; -1: none yet */
     int position; /* records that were run of the unchanged model */
     double total, done;
-    double saved; /* seconds: when the state was written */
+    double saved, save_cost; /* seconds: when the state was written, how long that took */
     char identity[65];
     char *partial; /* path of the state */
     mixt_progress progress;

@@ -1,4 +1,5 @@
 /* The state of an interrupted probe: its sums, in a safetensors file beside the results. */
+#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -9,6 +10,7 @@
 #include "probe/probe.h"
 
 #define FORMAT "mixt-probe-state"
+#define SAVE_SHARE 20 /* of the time at most a twentieth is spent on saving */
 #define KEY_FORMAT "format"
 #define KEY_IDENTITY "identity"
 
@@ -92,7 +94,8 @@ static double now(void)
 
 mixt_status mixt_probe_save(mixt_probe *probe, bool at_once, mixt_error *error)
 {
-    double wanted = probe->options->save_seconds != 0 ? probe->options->save_seconds : 30;
+    double usual = fmax(1, SAVE_SHARE * probe->save_cost);
+    double wanted = probe->options->save_seconds != 0 ? probe->options->save_seconds : usual;
     double time = now();
     probe->saved = probe->saved > 0 ? probe->saved : time;
     if (!at_once && time - probe->saved < wanted) {
@@ -105,6 +108,7 @@ mixt_status mixt_probe_save(mixt_probe *probe, bool at_once, mixt_error *error)
     }
     mixt_safetensors_writer_free(writer);
     probe->saved = now();
+    probe->save_cost = probe->saved - time;
     return status;
 }
 
