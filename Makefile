@@ -437,6 +437,11 @@ check-intervals: deps-test ## the table of docs/atlas.md: how often the atlas' 9
 	@+$(MAKE) --no-print-directory $(BUILD)/tests/test_intervals
 	@$(BUILD)/tests/test_intervals table
 
+TRACES ?= 400
+check-calibration: deps-test ## the tables of docs/measures/calibration.md: how often TRACES (400) made-up traces stay within the measures' levels
+	@+$(MAKE) --no-print-directory $(BUILD)/tests/test_measures_calibration
+	@$(BUILD)/tests/test_measures_calibration table $(TRACES)
+
 CHAT_TEMPLATES ?=
 check-clients: deps ## clients nobody changed and lm-evaluation-harness against mixt serve (PYTHON: with their packages; CHAT_TEMPLATES: a folder of chat templates)
 	@+$(MAKE) --no-print-directory $(PARALLEL) $(BUILD)/mixt

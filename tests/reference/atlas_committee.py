@@ -149,7 +149,10 @@ def committee(t, out):
         taken = np.array([by_group[g][sorted(sets[1 - g % 2])].sum() for g in range(t.groups)])
         total = by_group.sum(1)
         without = (taken.sum() - taken) / (total.sum() - total)
-        of_members = by_group[:, members].sum(1)
+        elected = [audit(np.array([weight[(t.group[t.document] % 2 == h) & of].sum(0) / of.sum() for of in of_domain]),
+                         k)[0] for h in (0, 1)]
+        of_members = np.array([by_group[g][elected[1 - g % 2]].sum() for g in range(t.groups)])
+        member_even = sum(by_group[g].sum() * len(elected[1 - g % 2]) / t.E for g in range(t.groups)) / total.sum()
         member_without = (of_members.sum() - of_members) / (total.sum() - total)
         load = by_group.sum(0)
         row = {
@@ -161,7 +164,7 @@ def committee(t, out):
             "ratio": coverage / len(members) / ((1 - coverage) / (t.E - len(members)))
             if coverage < 1 - 1e-12 else math.nan,
             "code_members": len(code_members), "code_coverage": code_coverage,
-            "member_share": of_members.sum() / total.sum(), "member_random": len(members) / t.E,
+            "member_share": of_members.sum() / total.sum(), "member_random": member_even,
             "active": (load > 0).mean(), "hottest": load.max() / load.mean(), "choices": load.sum(),
         }
         row["without"], row["member_without"] = without, member_without

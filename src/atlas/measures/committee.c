@@ -73,12 +73,13 @@ static const mixt_column columns[] = {
      .role = MIXT_ROLE_VALUE,
      .group = 6},
     {.name = "member_share",
-     .help = "of all choices that the published committee takes",
+     .help = "of all choices that the published committee takes, elected by one half of the "
+             "documents and counted on the other",
      .kind = MIXT_COLUMN_SHARE,
      .role = MIXT_ROLE_VALUE,
      .group = 7},
     {.name = "member_random",
-     .help = "members / E",
+     .help = "as many experts over all experts",
      .kind = MIXT_COLUMN_SHARE,
      .role = MIXT_ROLE_RANDOM,
      .group = 7},
@@ -144,12 +145,13 @@ typedef struct auditor {
     int domains, experts, k; /* k of the layer */
     uint64_t *count;         /* [PARTS, domains, E] choices; halves by group of documents */
     uint64_t *of_group;      /* [groups, E] */
-    double *contribution;    /* [domains, E] sum of router weights over the tokens */
+    double *contribution;    /* [PARTS, domains, E] sums of router weights over the tokens */
     double *code;            /* [domains, E] the program's score of last tokens */
     double *least, *most;    /* [domains, E] router weights of last tokens */
     uint64_t *tokens, *last; /* [domains] tokens with a choice, last ones of documents */
     bool *standing;          /* [PARTS, E] */
-    bool *member;            /* [E] */
+    bool *member;            /* [E] of the committee at hand */
+    bool *elected;           /* [PARTS, E] committees of each part's contributions */
     int *presence;           /* [E] domains that list it */
     int64_t *rank, *square;  /* [E] sums of its ranks, and of their squares */
     double *sum;             /* [E] of what domains count for it */
@@ -198,6 +200,7 @@ static void finish_code(auditor *a)
                                     : (a->code[i] / last - least) / (a->most[i] - least + 1e-6) *
                                           ((double)chosen[i] / last);
         chosen[i] = a->count[i] + a->count[cells + i];
+        a->contribution[WHOLE * cells + i] = a->contribution[i] + a->contribution[cells + i];
     }
 }
 
@@ -207,7 +210,7 @@ static void count_layer(auditor *a, int layer)
     size_t experts = (size_t)a->experts, cells = (size_t)a->domains * experts;
     memset(a->count, 0, PARTS * cells * sizeof *a->count);
     memset(a->of_group, 0, (size_t)a->m->groups * experts * sizeof *a->of_group);
-    memset(a->contribution, 0, cells * sizeof *a->contribution);
+    memset(a->contribution, 0, PARTS * cells * sizeof *a->contribution);
     memset(a->code, 0, cells * sizeof *a->code);
     memset(a->most, 0, cells * sizeof *a->most);
     memset(a->tokens, 0, (size_t)a->domains * sizeof *a->tokens);
@@ -217,12 +220,13 @@ static void count_layer(auditor *a, int layer)
         const uint16_t *row = mixt_trace_experts(trace, layer, i);
         const uint16_t *weights = mixt_trace_weights(trace, layer, i);
         size_t domain = trace->domain[i], group = a->m->group[trace->document[i]];
-        uint64_t *count = a->count + (group % 2 * (size_t)a->domains + domain) * experts;
+        size_t at = (group % 2 * (size_t)a->domains + domain) * experts;
+        uint64_t *count = a->count + at;
         for (int c = 0; c < a->k; c++) {
             if (row[c] != MIXT_TRACE_NONE) {
                 count[row[c]]++;
                 a->of_group[group * experts + row[c]]++;
-                a->contribution[domain * experts + row[c]] += (double)mixt_trace_weight(weights[c]);
+                a->contribution[at + row[c]] += (double)mixt_trace_weight(weights[c]);
             }
         }
         a->tokens[domain]++;
@@ -336,41 +340,60 @@ static double elect(auditor *a, const lists *from, int layer, int draw, int *mem
     return total > 0 ? covered / total : NAN;
 }
 
-/* What the given experts take of all choices, and without each group of documents. */
-static double share_of_members(const auditor *a, double *without)
+/* Which part's experts a half is counted by: the other's, or all where there is none. */
+static size_t judge_of(const auditor *a, size_t half)
+{
+    return a->m->groups < 2 ? WHOLE : 1 - half;
+}
+
+/* What the experts in [PARTS, E] take of the choices of the half that did not pick them, and
+ * without each group of documents; *even: what as many of E would take. */
+static double share_of(const auditor *a, const bool *picked, double *even, double *without)
 {
     size_t experts = (size_t)a->experts;
-    uint64_t taken = 0, total = 0, taken_of[MIXT_MEASURE_GROUPS] = {0},
-             of_group[MIXT_MEASURE_GROUPS] = {0};
+    double taken = 0, total = 0, taken_of[MIXT_MEASURE_GROUPS] = {0},
+           of_group[MIXT_MEASURE_GROUPS] = {0}, size[PARTS] = {0};
+    for (size_t i = 0; i < PARTS * experts; i++) {
+        size[i / experts] += picked[i];
+    }
+    *even = 0;
     for (size_t i = 0; i < (size_t)a->m->groups * experts; i++) {
-        taken_of[i / experts] += a->member[i % experts] ? a->of_group[i] : 0;
-        of_group[i / experts] += a->of_group[i];
+        size_t g = i / experts, judge = judge_of(a, g % 2);
+        double count = (double)a->of_group[i];
+        taken_of[g] += picked[judge * experts + i % experts] ? count : 0;
+        of_group[g] += count;
+        *even += count * size[judge] / (double)experts;
     }
     for (int g = 0; g < a->m->groups; g++) {
         taken += taken_of[g];
         total += of_group[g];
     }
-    double share = (double)taken / (double)total;
     for (int g = 0; g < a->m->groups; g++) {
-        without[g] = of_group[g] < total
-                         ? (double)(taken - taken_of[g]) / (double)(total - of_group[g])
-                         : share;
+        without[g] =
+            of_group[g] < total ? (taken - taken_of[g]) / (total - of_group[g]) : taken / total;
     }
-    return share;
+    *even /= total;
+    return taken / total;
 }
 
 static void audit(auditor *a, int layer)
 {
     outcome *o = &a->layer;
+    size_t cells = (size_t)a->domains * (size_t)a->experts;
     int members, code_members;
-    for (size_t i = 0; i < (size_t)a->domains * (size_t)a->experts; i++) {
-        uint64_t tokens = a->tokens[i / (size_t)a->experts];
+    double even;
+    for (size_t i = 0; i < PARTS * cells; i++) {
+        uint64_t tokens = a->tokens[i % cells / (size_t)a->experts];
         a->contribution[i] /= tokens > 0 ? (double)tokens : 1;
     }
     list_experts(a, a->code, &a->program);
-    list_experts(a, a->contribution, &a->paper);
     o->cell[CODE_COVERAGE] = elect(a, &a->program, layer, 0, &code_members);
     o->cell[CODE_MEMBERS] = code_members;
+    for (size_t part = 0; part < PARTS; part++) { /* the whole last: its lists stay */
+        list_experts(a, a->contribution + part * cells, &a->paper);
+        elect(a, &a->paper, layer, 0, &members);
+        memcpy(a->elected + part * (size_t)a->experts, a->member, (size_t)a->experts);
+    }
     double use = 0;
     for (int draw = 1; draw <= a->m->shuffles; draw++) {
         use += elect(a, &a->paper, layer, draw, &members) / a->m->shuffles;
@@ -383,8 +406,8 @@ static void audit(auditor *a, int layer)
     o->cell[RATIO] = members < a->experts && coverage < 1 - 1e-12
                          ? coverage / members / ((1 - coverage) / (a->experts - members))
                          : NAN; /* nothing is left for the others */
-    o->cell[MEMBER_SHARE] = share_of_members(a, o->member_without);
-    o->cell[MEMBER_RANDOM] = (double)members / a->experts;
+    o->cell[MEMBER_SHARE] = share_of(a, a->elected, &even, o->member_without);
+    o->cell[MEMBER_RANDOM] = even;
 }
 
 /* -- Experts among the most used of every domain -------------------------------------------- */
@@ -439,59 +462,24 @@ static void find_standing(auditor *a, const bool *leading, int layer, int draw)
     }
 }
 
-/* Which part's standing experts a half is counted by: the other's, or all where there is none. */
-static size_t judge_of(const auditor *a, size_t half)
-{
-    return a->m->groups < 2 ? WHOLE : 1 - half;
-}
-
-/* What standing experts take of the choices of the other half; *even: as many of E. */
-static double share_of_standing(const auditor *a, int layer, int draw, double *even)
+/* What standing experts take of the choices of the other half when each domain calls its experts by
+ * other names. */
+static double share_renamed(const auditor *a, int layer, int draw)
 {
     size_t experts = (size_t)a->experts;
     double taken = 0, total = 0;
-    *even = 0;
     for (size_t half = 0; half < 2; half++) {
         const bool *standing = a->standing + judge_of(a, half) * experts;
-        double size = 0;
-        for (size_t e = 0; e < experts; e++) {
-            size += standing[e];
-        }
         for (int d = 0; d < a->domains; d++) {
             const uint64_t *count = a->count + (half * (size_t)a->domains + (size_t)d) * experts;
             mixt_random_key key = labels_of(a, layer, draw, d);
             for (size_t e = 0; e < experts; e++) {
-                size_t name = draw == 0 ? e : (size_t)mixt_random_permute(&key, e, experts);
-                taken += standing[name] ? (double)count[e] : 0;
+                taken += standing[mixt_random_permute(&key, e, experts)] ? (double)count[e] : 0;
                 total += (double)count[e];
-                *even += (double)count[e] * size / (double)experts;
             }
         }
     }
-    *even /= total;
     return taken / total;
-}
-
-/* The share without each group, by the same standing experts. */
-static void leave_out(auditor *a)
-{
-    size_t experts = (size_t)a->experts;
-    double taken = 0, total = 0, taken_of[MIXT_MEASURE_GROUPS] = {0},
-           of_group[MIXT_MEASURE_GROUPS] = {0};
-    for (size_t i = 0; i < (size_t)a->m->groups * experts; i++) {
-        size_t g = i / experts;
-        double count = (double)a->of_group[i];
-        taken_of[g] += a->standing[judge_of(a, g % 2) * experts + i % experts] ? count : 0;
-        of_group[g] += count;
-    }
-    for (int g = 0; g < a->m->groups; g++) {
-        taken += taken_of[g];
-        total += of_group[g];
-    }
-    for (int g = 0; g < a->m->groups; g++) {
-        a->layer.share_without[g] =
-            of_group[g] < total ? (taken - taken_of[g]) / (total - of_group[g]) : taken / total;
-    }
 }
 
 static void stand(auditor *a, int layer, bool *leading)
@@ -502,12 +490,11 @@ static void stand(auditor *a, int layer, bool *leading)
     find_leading(a, leading);
     for (int draw = 1; draw <= a->m->shuffles; draw++) {
         find_standing(a, leading, layer, draw);
-        o->draws[draw - 1] = share_of_standing(a, layer, draw, &even);
+        o->draws[draw - 1] = share_renamed(a, layer, draw);
     }
     find_standing(a, leading, layer, 0);
-    o->cell[SHARE] = share_of_standing(a, layer, 0, &even);
+    o->cell[SHARE] = share_of(a, a->standing, &even, o->share_without);
     o->cell[RANDOM] = even;
-    leave_out(a);
     o->cell[STANDING] = 0;
     for (int e = 0; e < a->experts; e++) {
         o->cell[STANDING] += a->standing[WHOLE * a->experts + e];
@@ -590,8 +577,8 @@ static void say(const double *row, mixt_table *table)
         "preferred experts of its own). %.1f %% of the experts are chosen at all, and the hottest "
         "%.2f times as often as the mean: ",
         row[MEMBERS], 100 * row[COVERAGE], 100 * row[COVERAGE_ALIKE], 100 * row[MEMBER_SHARE],
-        row[MEMBER_SHARE] / row[MEMBER_RANDOM], row[STANDING], 100 * row[SHARE], 100 * row[RANDOM],
-        100 * row[USE], 100 * row[ACTIVE], row[HOTTEST]);
+        row[MEMBER_SHARE] / fmax(row[MEMBER_RANDOM], 1e-12), row[STANDING], 100 * row[SHARE],
+        100 * row[RANDOM], 100 * row[USE], 100 * row[ACTIVE], row[HOTTEST]);
     mixt_buffer_format(
         &table->note, "%s",
         row[MEMBER_SHARE] >= 0.5 ? "here a few experts do take most of the choices."
@@ -617,6 +604,7 @@ static void release(auditor *a)
     free(a->last);
     free(a->standing);
     free(a->member);
+    free(a->elected);
     free(a->presence);
     free(a->rank);
     free(a->square);
@@ -635,7 +623,7 @@ static bool allocate(auditor *a)
     size_t listed = domains * (size_t)a->m->trace->info.experts_per_token;
     a->count = calloc(PARTS * cells, sizeof *a->count);
     a->of_group = calloc((size_t)a->m->groups * experts, sizeof *a->of_group);
-    a->contribution = calloc(cells, sizeof *a->contribution);
+    a->contribution = calloc(PARTS * cells, sizeof *a->contribution);
     a->code = calloc(cells, sizeof *a->code);
     a->least = calloc(cells, sizeof *a->least);
     a->most = calloc(cells, sizeof *a->most);
@@ -643,6 +631,7 @@ static bool allocate(auditor *a)
     a->last = calloc(domains, sizeof *a->last);
     a->standing = calloc(PARTS * experts, sizeof *a->standing);
     a->member = calloc(experts, sizeof *a->member);
+    a->elected = calloc(PARTS * experts, sizeof *a->elected);
     a->presence = calloc(experts, sizeof *a->presence);
     a->rank = calloc(experts, sizeof *a->rank);
     a->square = calloc(experts, sizeof *a->square);
@@ -653,8 +642,8 @@ static bool allocate(auditor *a)
     a->mean.draws = calloc((size_t)a->m->shuffles, sizeof *a->mean.draws);
     return a->count != NULL && a->of_group != NULL && a->contribution != NULL && a->code != NULL &&
            a->least != NULL && a->most != NULL && a->tokens != NULL && a->last != NULL &&
-           a->standing != NULL && a->member != NULL && a->presence != NULL && a->rank != NULL &&
-           a->square != NULL && a->sum != NULL && a->paper.expert != NULL &&
+           a->standing != NULL && a->member != NULL && a->elected != NULL && a->presence != NULL &&
+           a->rank != NULL && a->square != NULL && a->sum != NULL && a->paper.expert != NULL &&
            a->paper.value != NULL && a->program.expert != NULL && a->program.value != NULL &&
            a->layer.draws != NULL && a->mean.draws != NULL;
 }
