@@ -9,7 +9,8 @@
  * expansion (Abramowitz & Stegun 26.7.5), within 0.3 %. */
 double mixt_student_975(double freedom);
 
-/* Two-sided: how likely Student's t lies at least as far from 0. NaN where t is, or freedom <= 0. */
+/* Two-sided: how likely Student's t lies at least as far from 0. NaN where t is, or freedom <= 0.
+ */
 double mixt_student_p(double t, double freedom);
 
 /* Lower tail probability that widens a percentile bootstrap over `units` resampled units so that
