@@ -1,13 +1,17 @@
 #include "eval/signals.h"
 
+#include <math.h>
+
 #include "core/arithmetic.h"
 
-#define ROWS 16 /* of an item of work */
+#define ROWS 16   /* of an item of work */
+#define BLOCK 256 /* values whose maximum is taken at once */
 
 typedef struct route_signals {
     const mixt_kernels_f32 *kernels;
-    const mixt_signal_rows *rows;
+    const mixt_router_spec *spec;
     mixt_route route;
+    int64_t count;
     const float *bias; /* [E], NULL: none */
     float *margins, *entropies;
 } route_signals;
@@ -16,32 +20,31 @@ static void signal_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     const route_signals *s = context;
-    const mixt_router_spec *spec = s->rows->values->spec;
-    int64_t end = mixt_least(s->rows->count, (item + 1) * ROWS);
+    int64_t end = mixt_least(s->count, (item + 1) * ROWS);
     for (int64_t i = item * ROWS; i < end; i++) {
-        int64_t row = s->rows->first + i;
-        const float *logits = s->route.scores + row * s->route.experts;
-        const int32_t *ids = s->route.ids + row * s->route.chosen;
-        s->margins[i] = mixt_router_margin_f32(s->kernels, spec, logits, s->bias, ids);
-        s->entropies[i] = mixt_router_entropy_f32(s->kernels, spec, logits);
+        const float *logits = s->route.scores + i * s->route.experts;
+        const int32_t *ids = s->route.ids + i * s->route.chosen;
+        s->margins[i] = mixt_router_margin_f32(s->kernels, s->spec, logits, s->bias, ids);
+        s->entropies[i] = mixt_router_entropy_f32(s->kernels, s->spec, logits);
     }
 }
 
-void mixt_signals_of_route(const mixt_signal_rows *rows, float *margins, float *entropies)
+void mixt_signals_of_route(const mixt_context *context, const mixt_instance *instance,
+                           const mixt_route_values *values, float *margins, float *entropies)
 {
     float bias[MIXT_EXPERTS_MAX];
-    mixt_value_id from = rows->values->select_bias;
-    route_signals s = {.kernels = rows->context->device.compute->f32,
-                       .rows = rows,
+    mixt_value_id from = values->select_bias;
+    route_signals s = {.kernels = context->device.compute->f32,
+                       .spec = values->spec,
                        .bias = from != MIXT_NO_VALUE ? bias : NULL,
                        .margins = margins,
                        .entropies = entropies};
-    mixt_instance_route(rows->instance, rows->values, &s.route);
+    mixt_instance_route(instance, values, &s.route);
+    s.count = s.route.tokens;
     if (from != MIXT_NO_VALUE) {
-        mixt_instance_read(rows->instance, from, 0, bias, (size_t)s.route.experts * sizeof *bias);
+        mixt_instance_read(instance, from, 0, bias, (size_t)s.route.experts * sizeof *bias);
     }
-    mixt_pool_run(mixt_context_pool(rows->context), mixt_divide_up(rows->count, ROWS), signal_rows,
-                  &s);
+    mixt_pool_run(mixt_context_pool(context), mixt_divide_up(s.count, ROWS), signal_rows, &s);
 }
 
 typedef struct likeliest_rows {
@@ -49,6 +52,25 @@ typedef struct likeliest_rows {
     const mixt_logit_rows *rows;
     int32_t *likeliest;
 } likeliest_rows;
+
+/* The first place of the largest value; the maximum of each block says in which one it is. */
+static int32_t largest(const mixt_kernels_f32 *kernels, const float *row, int64_t count)
+{
+    float most = -INFINITY;
+    int64_t block = 0;
+    for (int64_t i = 0; i < count; i += BLOCK) {
+        float of_block = kernels->max(mixt_least(BLOCK, count - i), row + i);
+        if (of_block > most) {
+            most = of_block;
+            block = i;
+        }
+    }
+    int64_t at = block, end = mixt_least(block + BLOCK, count);
+    while (at < end && row[at] != most) {
+        at++;
+    }
+    return at < end ? (int32_t)at : 0;
+}
 
 static void find_likeliest(void *context, int64_t item, int thread)
 {
@@ -58,12 +80,7 @@ static void find_likeliest(void *context, int64_t item, int thread)
     int64_t end = mixt_least(l->rows->count, (item + 1) * ROWS);
     for (int64_t i = item * ROWS; i < end; i++) {
         const float *row = l->rows->logits + i * l->rows->vocabulary;
-        float most = l->kernels->max(tokens, row);
-        int64_t at = 0;
-        while (at < tokens && row[at] != most) {
-            at++;
-        }
-        l->likeliest[i] = at < tokens ? (int32_t)at : 0;
+        l->likeliest[i] = largest(l->kernels, row, tokens);
     }
 }
 

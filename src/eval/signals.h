@@ -6,15 +6,10 @@
 #include "backend/context.h"
 #include "model/model.h"
 
-/* Rows [first, first + count) of a layer's record, with its scores: mixt_router_margin and
- * mixt_router_entropy of each. margins, entropies: [count]. */
-typedef struct mixt_signal_rows {
-    const mixt_context *context;
-    const mixt_instance *instance;
-    const mixt_route_values *values;
-    int64_t first, count;
-} mixt_signal_rows;
-void mixt_signals_of_route(const mixt_signal_rows *rows, float *margins, float *entropies);
+/* mixt_router_margin and mixt_router_entropy of every row of the last run at a layer, whose record
+ * was kept. margins, entropies: [rows]. */
+void mixt_signals_of_route(const mixt_context *context, const mixt_instance *instance,
+                           const mixt_route_values *values, float *margins, float *entropies);
 
 /* Of each row of logits [count, vocabulary] the place of the largest of the first `tokens`, the
  * first of equal ones; 0 where none is a number. */

@@ -24,9 +24,10 @@ typedef struct tracer {
     int32_t *ids;      /* [layers, capacity, k] and so on: a chunk on its way */
     float *weights;
     float *scores;
-    float *margins, *entropies; /* [layers, capacity] */
-    int32_t *predicted;         /* [capacity] */
-    int32_t *ahead;             /* as ids */
+    float *margins, *entropies;         /* [layers, capacity] */
+    float *row_margins, *row_entropies; /* [layers, capacity] of a batch's rows */
+    int32_t *predicted;                 /* [capacity] likewise */
+    int32_t *ahead;                     /* as ids */
 } tracer;
 
 /* What a token is in the vocabulary. */
@@ -62,10 +63,12 @@ static mixt_status allocate(tracer *t, mixt_error *error)
     size_t signals = rows * (size_t)t->layers;
     t->margins = calloc(signals, sizeof *t->margins);
     t->entropies = calloc(signals, sizeof *t->entropies);
+    t->row_margins = calloc(signals, sizeof *t->row_margins);
+    t->row_entropies = calloc(signals, sizeof *t->row_entropies);
     t->predicted = calloc(rows, sizeof *t->predicted);
     t->ahead = calloc(t->look_ahead ? values : 1, sizeof *t->ahead);
-    bool complete =
-        t->ahead != NULL && t->margins != NULL && t->entropies != NULL && t->predicted != NULL;
+    bool complete = t->ahead != NULL && t->margins != NULL && t->entropies != NULL &&
+                    t->row_margins != NULL && t->row_entropies != NULL && t->predicted != NULL;
     return complete && t->numbers != NULL && t->ids != NULL && t->weights != NULL &&
                    t->scores != NULL
                ? MIXT_OK
@@ -106,14 +109,25 @@ static void gather(const tracer *t, int64_t row, size_t count)
         if (t->look_ahead) {
             gather_ahead(t, layer, row, count);
         }
-        mixt_signal_rows rows = {t->context, t->scorer->instance, &t->scorer->graph->routes[layer],
-                                 row, (int64_t)count};
-        mixt_signals_of_route(&rows, t->margins + to, t->entropies + to);
+        size_t from = (size_t)layer * (size_t)t->scorer->capacity + first;
+        memcpy(t->margins + to, t->row_margins + from, count * sizeof *t->margins);
+        memcpy(t->entropies + to, t->row_entropies + from, count * sizeof *t->entropies);
     }
-    int64_t vocabulary = t->scorer->model->options.vocab_size;
-    const float *logits = mixt_instance_view(t->scorer->instance, t->scorer->graph->logits);
+}
+
+/* What is computed of all rows of a batch at once. */
+static void measure_batch(const tracer *t)
+{
+    const mixt_scorer *scorer = t->scorer;
+    for (int layer = 0; layer < t->layers; layer++) {
+        size_t at = (size_t)layer * (size_t)scorer->capacity;
+        mixt_signals_of_route(t->context, scorer->instance, &scorer->graph->routes[layer],
+                              t->row_margins + at, t->row_entropies + at);
+    }
+    int64_t vocabulary = scorer->model->options.vocab_size;
     /* rows of the head that no token of the tokenizer stands for predict nothing */
-    const mixt_logit_rows rows = {logits + row * vocabulary, (int64_t)count, vocabulary,
+    const mixt_logit_rows rows = {mixt_instance_view(scorer->instance, scorer->graph->logits),
+                                  scorer->batch.rows, vocabulary,
                                   mixt_least(vocabulary, t->vocab_size)};
     mixt_signals_likeliest(t->context, &rows, t->predicted);
 }
@@ -143,7 +157,7 @@ static mixt_status append_piece(tracer *t, const mixt_excerpt *piece, mixt_error
                               .logits = t->logits ? t->scores : NULL,
                               .margins = t->margins,
                               .entropies = t->entropies,
-                              .predicted = t->predicted,
+                              .predicted = t->predicted + row,
                               .ahead = t->look_ahead ? t->ahead : NULL};
     return mixt_trace_writer_append(t->writer, &chunk, error);
 }
@@ -244,6 +258,9 @@ static mixt_status run(tracer *t, mixt_progress progress, void *user, mixt_error
             break;
         }
         status = check_finite(t, error);
+        if (status == MIXT_OK) {
+            measure_batch(t);
+        }
         for (int i = 0; i < t->scorer->piece_count && status == MIXT_OK; i++) {
             status = append_piece(t, &t->scorer->pieces[i], error);
         }
@@ -296,6 +313,8 @@ mixt_status mixt_trace_write(mixt_context *context, const mixt_model *model, con
     free(t.scores);
     free(t.margins);
     free(t.entropies);
+    free(t.row_margins);
+    free(t.row_entropies);
     free(t.predicted);
     free(t.ahead);
     return status;
