@@ -3,6 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "convert_report.h"
 #include "files.h"
 #include "prune.h"
 #include "shared.h"
@@ -22,10 +23,15 @@ typedef struct convert_settings {
     const char *probe;
     int by;
     string_list data;
+    string_list report_data;
+    const char *budget;
     int64_t max_tokens;
+    int64_t trial_tokens;
     double shard_size;
     int window;
     bool pure;
+    bool report;
+    bool json;
 } convert_settings;
 
 static const cli_option convert_options[] = {
@@ -49,13 +55,26 @@ static const cli_option convert_options[] = {
      .offset = offsetof(convert_settings, type),
      .value = "TYPE",
      .help = "type of the weights: F32 F16 BF16 and, in GGUF files, Q8_0 Q6_K Q5_K_M Q5_K_S Q4_K_M "
-             "Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S IQ4_XS IQ4_NL Q5_1 Q5_0 Q4_1 Q4_0 MXFP4",
+             "Q4_K_S Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S IQ4_XS IQ4_NL Q5_1 Q5_0 Q4_1 Q4_0 MXFP4; "
+             "auto: each tensor the type that loses least under --budget",
      .fallback = "as it is",
      .aliases = "outtype"},
     {.name = "pure",
      .kind = OPTION_FLAG,
      .offset = offsetof(convert_settings, pure),
      .help = "every matrix gets the type itself, not the mix that its name stands for"},
+    {.name = "budget",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(convert_settings, budget),
+     .value = "SIZE",
+     .help = "with --type auto: size of the tensors, 12GB, 800MB (without a unit GB) or 4.5bits a "
+             "weight"},
+    {.name = "trial-tokens",
+     .kind = OPTION_LONG,
+     .offset = offsetof(convert_settings, trial_tokens),
+     .low = 1,
+     .high = 1e15,
+     .help = "with --type auto: tokens of each domain of --data that every matrix is tried on"},
     {.name = "importance",
      .kind = OPTION_TEXT,
      .offset = offsetof(convert_settings, importance),
@@ -96,6 +115,21 @@ static const cli_option convert_options[] = {
      .offset = offsetof(convert_settings, save_importance),
      .value = "FILE",
      .help = "with --data: keep the importance matrix"},
+    {.name = "report",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(convert_settings, report),
+     .help = "then compare the written model with its source: perplexity, predictions, routing by "
+             "layer, size by type"},
+    {.name = "report-data",
+     .kind = OPTION_LIST,
+     .offset = offsetof(convert_settings, report_data),
+     .value = "PATH",
+     .help = "texts of the report; without them it takes --data",
+     .fallback = "those of --data"},
+    {.name = "json",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(convert_settings, json),
+     .help = "with --report: as one JSON object"},
     {.name = "shard-size",
      .kind = OPTION_NUMBER,
      .offset = offsetof(convert_settings, shard_size),
@@ -111,6 +145,7 @@ static void convert_defaults(void *user)
     convert_settings *settings = user;
     settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->max_tokens = 100000;
+    settings->trial_tokens = 2048;
 }
 
 /* Are no matrices written in types that round by importance? */
@@ -277,11 +312,97 @@ static void report_left_out(const cli_resources *resources)
     }
 }
 
+static bool is_automatic(const convert_settings *settings)
+{
+    return settings->type != NULL && strcasecmp(settings->type, "auto") == 0;
+}
+
+/* Bytes that --budget means: "12GB", "0.5", "800MB", "4.5bits" of a model of so many weights. */
+static bool parse_budget(const char *text, double weights, double *bytes)
+{
+    static const struct {
+        const char *unit;
+        double bytes; /* 0: bits of each weight */
+    } units[] = {{"", 1e9}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"bits", 0}, {"bpw", 0}};
+    size_t length = strspn(text, "0123456789.");
+    char *end;
+    double value = strtod(text, &end);
+    if (length == 0 || end != text + length || !(value > 0)) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (strcasecmp(text + length, units[i].unit) == 0) {
+            *bytes = value * (units[i].bytes > 0 ? units[i].bytes : weights / 8);
+            return *bytes >= 1 && *bytes < 1e18;
+        }
+    }
+    return false;
+}
+
+/* The budget in bytes, and what each matrix costs on the texts of --data. */
+static mixt_status try_matrices(const convert_settings *settings, const cli_resources *resources,
+                                const mixt_importance *importance, mixt_convert_options *options,
+                                mixt_sensitivity **sensitivity, mixt_error *error)
+{
+    mixt_model_info info;
+    double bytes;
+    mixt_model_describe(resources->model, &info);
+    if (!parse_budget(settings->budget, (double)info.parameters_total, &bytes)) {
+        return set_error(error, MIXT_ERROR_ARGUMENT,
+                         "--budget: '%.40s' is not a size: 12GB, 800MB or 4.5bits",
+                         settings->budget);
+    }
+    progress_line progress;
+    progress_begin(&progress, "try matrices");
+    const mixt_fidelity_options trial = {
+        .window = window_that_fits(settings->window, 512, resources->model),
+        .max_tokens = (uint64_t)settings->trial_tokens,
+        .progress = progress_callback,
+        .user = &progress};
+    interrupt_begin();
+    mixt_status status =
+        mixt_sensitivity_measure(resources->context, resources->model, resources->data, importance,
+                                 &trial, sensitivity, error);
+    interrupt_end();
+    progress_end(&progress);
+    options->budget = (uint64_t)bytes;
+    options->sensitivity = *sensitivity;
+    return status;
+}
+
+/* Texts of its own, or those that importance was gathered on. */
+static mixt_status report(const convert_settings *settings, cli_resources *resources,
+                          mixt_error *error)
+{
+    if (settings->report_data.count > 0) {
+        const text_request texts = {&settings->report_data, 0, settings->max_tokens,
+                                    "to compare on"};
+        if (resources->tokenizer == NULL) {
+            return set_error(error, MIXT_ERROR_ARGUMENT,
+                             "--report-data: needs a tokenizer, and there is none beside the model "
+                             "(--tokenizer PATH)");
+        }
+        mixt_data_free(resources->data);
+        mixt_corpus_free(resources->corpus);
+        resources->data = NULL;
+        resources->corpus = NULL;
+        TRY(open_texts(&texts, resources, error));
+    }
+    const convert_report_request request = {
+        .written = settings->output,
+        .window = window_that_fits(settings->window, 512, resources->model),
+        .max_tokens = settings->max_tokens,
+        .json = settings->json};
+    return convert_report(&request, resources, error);
+}
+
 static mixt_status convert(const void *user, cli_resources *resources, mixt_error *error)
 {
     const convert_settings *settings = user;
     mixt_importance *importance = NULL;
-    mixt_convert_report report;
+    mixt_sensitivity *sensitivity = NULL;
+    mixt_convert_options options = mixt_convert_options_default();
+    mixt_convert_report written;
     TRY(open_context(&settings->machine, resources, error));
     TRY(open_model(settings->model, resources, error));
     TRY(settings->merge == NULL ? MIXT_OK : merge_adapter(settings->adapter, resources, error));
@@ -290,18 +411,20 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     TRY(open_data(settings, resources, error));
     TRY(drop(settings, resources, error));
     mixt_status status = gather(settings, resources, &importance, error);
+    if (status == MIXT_OK && importance != NULL) {
+        report_importance(importance);
+    }
+    if (status == MIXT_OK && is_automatic(settings)) {
+        status = try_matrices(settings, resources, importance, &options, &sensitivity, error);
+    }
     if (status == MIXT_OK) {
-        if (importance != NULL) {
-            report_importance(importance);
-        }
-        mixt_convert_options options = mixt_convert_options_default();
         options.output = settings->output;
         options.type = settings->type;
         options.pure = settings->pure;
         options.shard_bytes = (uint64_t)(settings->shard_size * 1e9);
         options.importance = importance;
         options.tokenizer = resources->tokenizer;
-        options.report = &report;
+        options.report = &written;
         progress_line progress;
         progress_begin(&progress, "convert");
         interrupt_begin();
@@ -311,14 +434,15 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
         progress_end(&progress);
     }
     mixt_importance_free(importance);
+    mixt_sensitivity_free(sensitivity);
     if (status == MIXT_OK) {
-        say_written(settings, &report);
+        say_written(settings, &written);
         const char *suffix = strrchr(settings->output, '.');
         if (suffix != NULL && strcasecmp(suffix, ".gguf") == 0) {
             warn_rope(resources->model);
         }
     }
-    return status;
+    return status == MIXT_OK && settings->report ? report(settings, resources, error) : status;
 }
 
 /* What is read here stays as it is; as for --output the library looks after the model. */
@@ -329,6 +453,9 @@ static int check_outputs(const convert_settings *settings)
                                 settings->drop,       settings->probe,     settings->model};
     const char *keep = settings->save_importance, *output = settings->output;
     int status = refuse_replacing("output", output, read, 6, &settings->data);
+    if (status == STATUS_DONE) {
+        status = refuse_replacing("output", output, read, 6, &settings->report_data);
+    }
     if (status == STATUS_DONE) {
         status = refuse_replacing("save-importance", keep, read, 7, &settings->data);
     }
@@ -351,6 +478,28 @@ static void note_idle_importance(const convert_settings *settings)
     }
 }
 
+/* Flags that belong together. */
+static int check_report(const convert_settings *settings)
+{
+    bool automatic = is_automatic(settings);
+    if (automatic && settings->budget == NULL) {
+        return fail_usage("--type auto: needs --budget");
+    }
+    if (!automatic && settings->budget != NULL) {
+        return fail_usage("--budget: needs --type auto");
+    }
+    if (automatic && settings->data.count == 0) {
+        return fail_usage("--type auto: needs --data, texts to try the matrices on");
+    }
+    if (!settings->report && (settings->report_data.count > 0 || settings->json)) {
+        return fail_usage("%s: needs --report", settings->json ? "--json" : "--report-data");
+    }
+    if (settings->report && settings->report_data.count == 0 && settings->data.count == 0) {
+        return fail_usage("--report: needs --report-data, or --data");
+    }
+    return STATUS_DONE;
+}
+
 static int run_convert(void *user, cli_arguments *arguments)
 {
     convert_settings *settings = user;
@@ -366,6 +515,10 @@ static int run_convert(void *user, cli_arguments *arguments)
     if (settings->drop == NULL &&
         (settings->probe != NULL || options_given(arguments, "by") != NULL)) {
         return fail_usage("--probe and --by: need --drop-experts N%%");
+    }
+    int checked = check_report(settings);
+    if (checked != STATUS_DONE) {
+        return checked;
     }
     mixt_error error = MIXT_ERROR_INIT;
     if (settings->merge != NULL && find_adapter(settings->merge, settings->adapter,
@@ -384,13 +537,16 @@ const cli_command command_convert = {
     .name = "convert",
     .summary = "write a model as GGUF or Hugging Face folder, quantised or not",
     .synopsis =
-        "MODEL -o OUTPUT [--merge ADAPTER] [--type TYPE] [--importance FILE | --data PATH...]",
+        "MODEL -o OUTPUT [--merge ADAPTER] [--type TYPE] [--importance FILE | --data PATH...] "
+        "[--report]",
     .about = "Writes a model (a GGUF file or Hugging Face folder) in the other form, or in another "
              "type. Weights whose type stays are copied bit for bit. Q4_K_M and its like are the "
              "mixes of llama.cpp: sensitive tensors get more bits. Types that are not in the list "
              "(IQ1_S to IQ3_M, TQ1_0, NVFP4, ...) are read and not written.",
     .examples = "  mixt convert demo/model -o demo.gguf\n"
                 "  mixt convert model.gguf -o model-q4.gguf --type Q4_K_M --data text/\n"
+                "  mixt convert model.gguf -o model-auto.gguf --type auto --budget 4.5bits --data "
+                "text/ --report\n"
                 "  mixt convert model.gguf -o folder --type BF16\n"
                 "  mixt convert model/ -o smaller/ --drop-experts 25% --by reap --data text/\n"
                 "  mixt convert model/ --merge adapter/ -o merged.gguf --type Q8_0\n",

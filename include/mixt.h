@@ -854,6 +854,10 @@ MIXT_API mixt_status mixt_text_perplexity(mixt_context *context, const mixt_mode
                                           const mixt_perplexity_options *options,
                                           mixt_perplexity *result, mixt_error *error);
 
+/* ---- Fidelity: what another type, or another model, changes ----------------------------- */
+
+#include "mixt/fidelity.h"
+
 /* ---- Conversion: Hugging Face folders and GGUF files, and quantisation ------------------- */
 
 /* What was written. */
@@ -884,7 +888,10 @@ typedef struct mixt_convert_options {
     const mixt_tokenizer *tokenizer;   /* saved with the model, or NULL */
     const char *name;                  /* general.name, or NULL */
     mixt_convert_report *report;       /* filled where all went well, or NULL */
-    uint64_t reserved[8];
+    const mixt_sensitivity *sensitivity; /* of type "auto" */
+    uint64_t budget;                     /* of type "auto", into GGUF files: bytes that the tensors
+                                            may have; each gets the type that loses least */
+    uint64_t reserved[6];
 } mixt_convert_options;
 
 MIXT_API mixt_convert_options mixt_convert_options_default(void);

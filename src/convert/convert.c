@@ -10,9 +10,12 @@
 
 #include "core/files.h"
 #include "core/memory.h"
+#include "core/utf8.h"
 #include "formats/gguf.h"
+#include "model/sensitivity.h"
 
 #define SHARED_BACK 256 /* earlier targets that a part may share its tensor with: of its layer */
+#define MIXT_TYPE_AUTO "auto"
 #define SLAB_VALUES ((size_t)1 << 20)
 
 mixt_convert_options mixt_convert_options_default(void)
@@ -236,6 +239,27 @@ static mixt_status unknown_type(const mixt_convert_options *options, mixt_error 
                      names);
 }
 
+/* Type "auto": needs a budget and what each matrix costs, and a file whose tensors have types. */
+static mixt_status check_automatic(mixt_conversion *c)
+{
+    const mixt_convert_options *options = c->options;
+    const mixt_sensitivity *sensitivity = options->sensitivity;
+    const char *why = NULL;
+    c->automatic = options->type != NULL && mixt_ascii_equal(options->type, MIXT_TYPE_AUTO);
+    if (!c->automatic) {
+        why = options->budget > 0 ? "budget: of type auto alone" : NULL;
+    } else if (c->form != MIXT_FORM_GGUF) {
+        why = "type auto: is for GGUF files alone";
+    } else if (options->pure) {
+        why = "type auto: excludes pure, which is one type for all";
+    } else if (options->budget == 0) {
+        why = "type auto: needs a budget";
+    } else if (sensitivity == NULL || sensitivity->count != c->model->parameter_count) {
+        why = "type auto: needs the sensitivity of this model";
+    }
+    return why == NULL ? MIXT_OK : mixt_fail(c->error, MIXT_ERROR_ARGUMENT, "%s", why);
+}
+
 mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
                          const mixt_convert_options *options, mixt_progress progress, void *user,
                          mixt_error *error)
@@ -250,7 +274,9 @@ mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
         .error = error,
     };
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_convert_options, options, error));
-    if (options->type != NULL && (c.mix = mixt_mix_by_name(options->type)) == NULL) {
+    MIXT_TRY(check_automatic(&c));
+    if (options->type != NULL && !c.automatic &&
+        (c.mix = mixt_mix_by_name(options->type)) == NULL) {
         return unknown_type(options, error);
     }
     mixt_model written;

@@ -30,7 +30,8 @@ typedef struct mixt_conversion {
     char *folder;        /* temporary, beside the output */
     DIR *listing;        /* the same, open: what it holds is removed without memory too */
     char *path;          /* in it: the file of weights */
-    const mixt_mix *mix; /* NULL: types stay as they are */
+    const mixt_mix *mix; /* NULL: types stay as they are, or: */
+    bool automatic;      /* each tensor's is chosen under a budget */
     mixt_target_part *parts;
     size_t part_count, part_capacity;
     mixt_target *targets;
@@ -55,6 +56,12 @@ mixt_status mixt_output_begin(mixt_conversion *c);
 mixt_status mixt_output_verify(const mixt_conversion *c);
 mixt_status mixt_output_publish(const mixt_conversion *c);
 void mixt_output_end(mixt_conversion *c);
+
+/* Sets type and bytes of all targets, which have those of their source. (budget.c) */
+mixt_status mixt_budget_choose(mixt_conversion *c);
+/* The parameter's row for each row of the target, malloc'd; NULL where it does not move whole rows.
+ * (gguf.c) */
+int64_t *mixt_target_row_order(const mixt_conversion *c, const mixt_target *target);
 
 mixt_status mixt_convert_to_gguf(mixt_conversion *c);
 /* Refused, before anything is made: types that folders do not hold. */

@@ -91,14 +91,15 @@ static void choose_type(const mixt_conversion *c, mixt_target *target)
         mixt_target_count(target) / (size_t)columns * mixt_type_row_bytes(target->type, columns);
 }
 
-/* rows [count] of the parameter for rows of the target in its order, or NULL where the piece does
- * not move whole rows. */
-static int64_t *row_order(const mixt_target *target, const mixt_layout_piece *piece,
-                          int64_t columns)
+int64_t *mixt_target_row_order(const mixt_conversion *c, const mixt_target *target)
 {
+    const mixt_target_part *part = &c->parts[target->first];
+    const mixt_parameter *p = &c->model->parameters[part->parameter];
+    const mixt_layout_piece *piece = &part->piece;
+    int64_t columns = target->piece->shape[target->piece->rank - 1];
     int64_t rows = (int64_t)mixt_target_count(target) / columns;
-    if (target->parts != 1 || piece->count[3] != columns || piece->stride[3] != 1 ||
-        piece->from != 0) {
+    if (target->parts != 1 || p->size[p->rank - 1] != columns || piece->count[3] != columns ||
+        piece->stride[3] != 1 || piece->from != 0) {
         return NULL;
     }
     int64_t *order = malloc((size_t)rows * sizeof *order);
@@ -260,9 +261,7 @@ static mixt_status write_target(mixt_conversion *c, mixt_gguf_writer *writer,
     s->target = target;
     s->parameter = part->parameter;
     s->columns = target->piece->shape[target->piece->rank - 1];
-    const mixt_parameter *p = &c->model->parameters[part->parameter];
-    int64_t *order =
-        p->size[p->rank - 1] == s->columns ? row_order(target, &part->piece, s->columns) : NULL;
+    int64_t *order = mixt_target_row_order(c, target);
     float *values = NULL;
     mixt_status status = MIXT_OK;
     if (order == NULL) { /* not whole rows: all of it at once */
@@ -358,10 +357,13 @@ mixt_status mixt_convert_to_gguf(mixt_conversion *c)
     for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
         status = check_importance(c, c->targets[i].piece);
         choose_type(c, &c->targets[i]);
+    }
+    if (status == MIXT_OK && c->automatic) {
+        status = mixt_budget_choose(c);
+    }
+    for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
         c->total += (double)c->targets[i].bytes;
-        if (status == MIXT_OK) {
-            status = add_target(c, writer, &c->targets[i]);
-        }
+        status = add_target(c, writer, &c->targets[i]);
     }
     if (status == MIXT_OK) {
         status = mixt_gguf_writer_begin(writer, c->error);

@@ -52,7 +52,7 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
                                   .real_size = sizeof(float),
                                   .keep_routes = scorer->options.trace || scorer->options.drops,
                                   .look_ahead = scorer->options.look_ahead,
-                                  .keep_logits = scorer->options.trace,
+                                  .keep_logits = scorer->options.trace || scorer->options.logits,
                                   .routers = scorer->options.routers,
                                   .sequences = scorer->options.router_count,
                                   .chosen = scorer->options.chosen};

@@ -32,7 +32,8 @@ typedef struct mixt_scorer_options {
      * mixt_graph_options has them; NULL: the model's. */
     const mixt_router_spec *const *routers;
     int64_t router_count;
-    int chosen; /* most experts that one chooses; 0: as many as the layer's */
+    int chosen;  /* most experts that one chooses; 0: as many as the layer's */
+    bool logits; /* logits stay readable */
 } mixt_scorer_options;
 
 typedef struct mixt_scorer {

@@ -149,6 +149,13 @@ bool mixt_importance_of(const mixt_importance *importance, const char *name, int
     return count > 0;
 }
 
+double mixt_importance_count(const mixt_importance *importance, const char *name, int64_t matrix)
+{
+    const mixt_importance_entry *entry = find(importance, name);
+    bool each = entry != NULL && entry->matrices > 1 && matrix < entry->matrices;
+    return each ? (double)entry->counts[matrix] : 1;
+}
+
 void mixt_importance_count_chunks(mixt_importance *importance, int window)
 {
     double most = 0;

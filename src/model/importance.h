@@ -47,5 +47,8 @@ mixt_status mixt_importance_check(const mixt_importance *importance, const char 
  * such entry, another size, or an expert that no token reached. */
 bool mixt_importance_of(const mixt_importance *importance, const char *name, int64_t matrix,
                         int64_t columns, float *means);
+/* Rows that one matrix of a tensor met; where all matrices have one count, and where there is no
+ * entry, 1. */
+double mixt_importance_count(const mixt_importance *importance, const char *name, int64_t matrix);
 
 #endif

@@ -17,6 +17,7 @@ usr/include/mixt.h
 usr/include/mixt/atlas.h
 usr/include/mixt/bench.h
 usr/include/mixt/engine.h
+usr/include/mixt/fidelity.h
 usr/include/mixt/sampling.h
 usr/include/mixt/study.h
 usr/include/mixt/train.h
