@@ -229,33 +229,17 @@ static mixt_status allocate(importing *in, mixt_error *error)
  * takes. No expert is -1, or the largest number of 16 bits. */
 static int32_t whole_number(mixt_dtype dtype, const void *raw, size_t i)
 {
-    int64_t value;
-    switch (dtype) {
-    case MIXT_DTYPE_U8:
-        value = ((const uint8_t *)raw)[i];
-        break;
-    case MIXT_DTYPE_I8:
-        value = ((const int8_t *)raw)[i];
-        break;
-    case MIXT_DTYPE_U16:
-        value = ((const uint16_t *)raw)[i];
-        break;
-    case MIXT_DTYPE_I16:
-        value = ((const int16_t *)raw)[i];
-        break;
-    case MIXT_DTYPE_U32:
-        value = ((const uint32_t *)raw)[i];
-        break;
-    case MIXT_DTYPE_I32:
-        value = ((const int32_t *)raw)[i];
-        break;
-    case MIXT_DTYPE_U64:
-        value = ((const uint64_t *)raw)[i] > INT32_MAX ? INT32_MAX
-                                                       : (int64_t)((const uint64_t *)raw)[i];
-        break;
-    default:
-        value = ((const int64_t *)raw)[i];
-        break;
+    int64_t value = dtype == MIXT_DTYPE_U8    ? ((const uint8_t *)raw)[i]
+                    : dtype == MIXT_DTYPE_I8  ? ((const int8_t *)raw)[i]
+                    : dtype == MIXT_DTYPE_U16 ? ((const uint16_t *)raw)[i]
+                    : dtype == MIXT_DTYPE_I16 ? ((const int16_t *)raw)[i]
+                    : dtype == MIXT_DTYPE_U32 ? ((const uint32_t *)raw)[i]
+                    : dtype == MIXT_DTYPE_I32 ? ((const int32_t *)raw)[i]
+                    : dtype == MIXT_DTYPE_I64 ? ((const int64_t *)raw)[i]
+                                              : 0;
+    if (dtype == MIXT_DTYPE_U64) {
+        uint64_t large = ((const uint64_t *)raw)[i];
+        value = large > INT32_MAX ? INT32_MAX : (int64_t)large;
     }
     return value > INT32_MAX ? INT32_MAX : value < INT32_MIN ? INT32_MIN : (int32_t)value;
 }
