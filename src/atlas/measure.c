@@ -144,10 +144,6 @@ static mixt_status fill(const mixt_measure_type *type, mixt_measuring *m, mixt_t
         m->group = group;
         m->groups = deal_groups(units, group);
         status = type->fill(m, made, error);
-        if (made->note.length > 0) { /* a string */
-            mixt_buffer_append(&made->note, "", 1);
-            made->note.length--;
-        }
     }
     if (status == MIXT_OK && made->note.length != 0) {
         mixt_buffer_append(&made->note, "", 1); /* mixt_table_note is a string */
