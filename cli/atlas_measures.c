@@ -190,12 +190,14 @@ static mixt_status measure_all(const work *w, mixt_error *error)
                 info->traces == 1 ? "one trace" : "two traces");
             continue;
         }
-        mixt_status status = measure_one(w, info, error);
+        mixt_error lacks = MIXT_ERROR_INIT;
+        mixt_status status = measure_one(w, info, w->all ? &lacks : error);
         if (w->all && status == MIXT_ERROR_ARGUMENT) {
-            say(stderr, "skipped %s\n", error->message);
-            continue;
+            say(stderr, "skipped %s\n", lacks.message);
+        } else if (status != MIXT_OK) {
+            *error = w->all ? lacks : *error;
+            return status;
         }
-        TRY(status);
     }
     return MIXT_OK;
 }
