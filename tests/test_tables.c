@@ -305,10 +305,9 @@ static void test_figures(void **state)
     mixt_table_free(bars);
     static const struct {
         const char *measure, *part;
-    } cases[] = {{"load", "<path fill=\"#"},
-                 {"balance", "class=\"dashed\""},
-                 {"reuse", "class=\"dotted\""},
-                 {"ranks", "class=\"band\""}};
+    } cases[] = {{"load", "<path fill=\"#"},     {"balance", "class=\"dashed\""},
+                 {"reuse", "class=\"dotted\""},  {"reuse", ">within</text>"},
+                 {"reuse", "<title>within 4: "}, {"ranks", "class=\"band\""}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         mixt_table *table = measure_of(trace, cases[i].measure, NULL);
         check_figure(table, cases[i].part);

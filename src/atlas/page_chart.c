@@ -85,8 +85,8 @@ static void draw_axes(mixt_buffer *out, const mixt_chart *chart)
         }
     }
     if (!chart->small) {
-        mixt_buffer_format(out, "<text class=\"x\" x=\"%.0f\" y=\"%.0f\">layer</text>",
-                           (f->left + f->right) / 2, f->height - 1);
+        mixt_buffer_format(out, "<text class=\"x\" x=\"%.0f\" y=\"%.0f\">%s</text>",
+                           (f->left + f->right) / 2, f->height - 1, axis_of(chart));
     }
 }
 
