@@ -501,6 +501,103 @@ static void test_edges(void **state)
     }
 }
 
+static void same_rows(const mixt_table *table, uint64_t first, uint64_t second, double tolerance)
+{
+    const mixt_column *columns;
+    int count = mixt_table_columns(table, &columns);
+    for (int c = 0; c < count; c++) {
+        double a = mixt_table_value(table, first, c), b = mixt_table_value(table, second, c);
+        if (columns[c].role != MIXT_ROLE_KEY && columns[c].role != MIXT_ROLE_Q &&
+            !(fabs(a - b) <= tolerance)) {
+            fail_msg("%s: %g beside %g", columns[c].name, a, b);
+        }
+    }
+}
+
+/* A model that predicts what it has just read, and one that predicts what comes. */
+static void test_predicted(void **state)
+{
+    (void)state;
+    mixt_trace *trace = make_trace(PLANT_SYNTAX, 5);
+    int32_t *predicted = calloc(trace->info.tokens, sizeof *predicted);
+    memcpy(predicted, trace->tokens, trace->info.tokens * sizeof *predicted);
+    trace->predicted = predicted;
+    mixt_table *table = measure("vocabulary", trace, 5, 0);
+    same_rows(table, row_of(table, (double[]){0, 0}, 2), row_of(table, (double[]){0, 2}, 2), 0);
+    mixt_table_free(table);
+    for (uint64_t i = 0; i < trace->info.tokens; i++) {
+        bool last = i + 1 == trace->info.tokens || trace->document[i] != trace->document[i + 1];
+        predicted[i] = last ? -1 : trace->tokens[i + 1];
+    }
+    table = measure("vocabulary", trace, 5, 0);
+    same_rows(table, row_of(table, (double[]){0, 1}, 2), row_of(table, (double[]){0, 2}, 2), 0);
+    mixt_table_free(table);
+    trace->predicted = NULL;
+    free(predicted);
+    mixt_trace_free(trace);
+}
+
+/* Logits whose softmax has the chosen experts' weights give what the weights give. */
+static void test_logits(void **state)
+{
+    (void)state;
+    mixt_trace *trace = make_trace(PLANT_TOPIC, 5);
+    mixt_table *weights = measure("languages", trace, 5, 0);
+    size_t experts = (size_t)trace->info.experts;
+    uint16_t *logits = calloc(trace->info.tokens * experts, sizeof *logits);
+    for (uint64_t i = 0; i < trace->info.tokens; i++) {
+        for (size_t e = 0; e < experts; e++) {
+            float logit = -INFINITY;
+            for (int c = 0; c < 2; c++) {
+                if (mixt_trace_experts(trace, 0, i)[c] == e) {
+                    logit = logf(mixt_trace_weight(mixt_trace_weights(trace, 0, i)[c])) + 3;
+                }
+            }
+            mixt_f32_to_f16(&logit, &logits[i * experts + e], 1);
+        }
+    }
+    trace->logits = logits;
+    mixt_table *table = measure("languages", trace, 5, 0);
+    for (uint64_t r = 0; r < mixt_table_rows(table); r++) {
+        for (int c = 0; c < 10; c++) {
+            double a = mixt_table_value(weights, r, c), b = mixt_table_value(table, r, c);
+            assert_true(fabs(a - b) <= 1e-3 * fabs(a));
+        }
+    }
+    assert_non_null(strstr(mixt_table_note(table), "over all experts"));
+    assert_non_null(strstr(mixt_table_note(weights), "no router logits"));
+    mixt_table_free(table);
+    mixt_table_free(weights);
+    trace->logits = NULL;
+    free(logits);
+    mixt_trace_free(trace);
+}
+
+/* An expert that is never beside another, however often both are chosen, is found. */
+static void test_avoided(void **state)
+{
+    (void)state;
+    atlas_trace_options options = {.layers = 1,
+                                   .experts = 4,
+                                   .experts_per_token = 2,
+                                   .domains = 2,
+                                   .documents = 12,
+                                   .document_tokens = 200};
+    mixt_trace *trace = atlas_trace_make(&options);
+    for (uint64_t i = 0; i < trace->info.tokens; i++) {
+        uint16_t *row = trace->experts + i * 2;
+        if (row[0] + row[1] == 1) {
+            row[1] = 2; /* not 0 beside 1 */
+        }
+    }
+    mixt_table *table = measure("coactivation", trace, 0, 0);
+    uint64_t row = row_of(table, (double[]){0, 0, 1}, 3);
+    assert_true(cell(table, row, "tokens") == 0 && cell(table, row, "lift") == 0);
+    assert_true(cell(table, row, "q") < 1e-6 && cell(table, row, "lift_high") < 0.2);
+    mixt_table_free(table);
+    mixt_trace_free(trace);
+}
+
 /* Of many experts the surest pairs stay, and q counts the others too. */
 static void test_pairs_left_out(void **state)
 {
@@ -535,7 +632,9 @@ int main(int count, char **arguments)
         cmocka_unit_test(test_class_words),    cmocka_unit_test(test_planted_cells),
         cmocka_unit_test(test_planted_layers), cmocka_unit_test(test_planted_reliability),
         cmocka_unit_test(test_planted_tokens), cmocka_unit_test(test_null),
-        cmocka_unit_test(test_edges),          cmocka_unit_test(test_pairs_left_out),
+        cmocka_unit_test(test_edges),          cmocka_unit_test(test_predicted),
+        cmocka_unit_test(test_logits),         cmocka_unit_test(test_avoided),
+        cmocka_unit_test(test_pairs_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

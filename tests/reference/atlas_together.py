@@ -140,7 +140,7 @@ def coactivation(t):
             lifts = [c[i, j] / f[i, j] for c, f in zip(counts[1:], fits[1:])]
             e = fits[0][i, j]
             error = jackknife_error(lifts)
-            if e < 100:
+            if min(e, counts[0][i, j]) < 100:
                 error = max(error, np.sqrt(1 / e))
             lift = counts[0][i, j] / e
             cells = {}
@@ -186,7 +186,7 @@ def profile(t, measure, category, key):
                 share, n = hits.sum() / tokens.sum(), tokens.sum()
                 if measure == "domains":
                     use = has[:, e].mean()
-                    floor = use * (1 - use) / n if use * n < 100 else 0
+                    floor = use * (1 - use) / n if min(use * n, hits.sum()) < 100 else 0
                     _, v, f = share_estimate(hits, tokens, floor)
                     other = by_group(1.0 * ~here)
                     rest, w, g = share_estimate(by_group(has[:, e] * ~here), other, 0)
@@ -200,7 +200,7 @@ def profile(t, measure, category, key):
                     lifts = [(hits.sum() - hits[g]) / (level.sum() - level[g]) for g in np.flatnonzero(used)]
                     shares = [(hits.sum() - hits[g]) / (n - tokens[g]) for g in np.flatnonzero(used)]
                     error = jackknife_error(lifts)
-                    if level.sum() < 100:
+                    if min(level.sum(), hits.sum()) < 100:
                         error = max(error, np.sqrt((1 - use) / level.sum()))
                     p = t_p((share / use - 1) / error, df)
                     low, high = span(share, jackknife_error(shares), df, 0, 1)

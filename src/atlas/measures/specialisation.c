@@ -144,7 +144,7 @@ static void test_within(const mixt_profile *p, size_t category, size_t expert, d
         return;
     }
     double t95 = mixt_student_975(groups - 1), error = free_span.high / t95;
-    if (level < FEW_TOKENS) {
+    if (fmin(level, row[TOKENS]) < FEW_TOKENS) {
         error = fmax(error, sqrt((1 - row[SHARE_USE]) / level));
     }
     row[LIFT_LOW] = fmax(row[LIFT] - t95 * error, 0);
@@ -198,7 +198,7 @@ static void test_between(const mixt_profile *p, size_t domain, size_t expert, do
     if (isnan(here.variance)) {
         return;
     }
-    if (row[SHARE_USE] * row[OF] < FEW_TOKENS) {
+    if (fmin(row[SHARE_USE] * row[OF], row[TOKENS]) < FEW_TOKENS) {
         here.variance = fmax(here.variance, row[SHARE_USE] * (1 - row[SHARE_USE]) / row[OF]);
     }
     double reach = mixt_student_975(here.freedom) * sqrt(here.variance);

@@ -8,10 +8,10 @@
 #include "atlas/statistics.h"
 #include "core/error.h"
 
-#define ALL_PAIRS_EXPERTS 32          /* up to so many experts the table has every pair */
-#define PAIRS_AN_EXPERT 8             /* above, so many rows for each expert of a layer */
-#define FEW_TOGETHER 100              /* below, a variance is no smaller than Poisson's */
-#define GROUP_CELLS ((size_t)1 << 24) /* groups * pairs that are counted at once */
+#define ALL_PAIRS_EXPERTS 32 /* up to so many experts the table has every pair */
+#define PAIRS_AN_EXPERT 8    /* above, so many rows for each expert of a layer */
+#define FEW_TOGETHER 100 /* counted or expected: below, a variance is no smaller than Poisson's */
+#define GROUP_CELLS ((size_t)1 << 24)              /* groups * pairs that are counted at once */
 #define FIT_PRODUCTS ((double)((uint64_t)1 << 33)) /* groups * pairs * domains * layers */
 #define FIT_ROUNDS 2000
 #define DRAW_CHOICES ((double)((uint64_t)1 << 28)) /* draws * layers * tokens * k */
@@ -271,11 +271,12 @@ static void measure_pairs(pair_table *t, pair_lift *lifts)
         pair_lift *l = &lifts[pair];
         double spread = fmax(l->square - l->sum * l->sum / groups, 0);
         double variance = t->groups >= 2 ? spread * (groups - 1) / groups : NAN;
-        if (l->expected < FEW_TOGETHER && variance < 1 / l->expected) {
+        double together = counted_together(t, pair, -1);
+        if (fmin(l->expected, together) < FEW_TOGETHER && variance < 1 / l->expected) {
             variance = 1 / l->expected;
         }
         l->error = sqrt(variance);
-        double lift = counted_together(t, pair, -1) / l->expected;
+        double lift = together / l->expected;
         l->score = l->error > 0 ? (lift - 1) / l->error : lift == 1 ? 0 : NAN;
     }
 }
