@@ -24,9 +24,9 @@
 #define PLANTED_LAYER 1
 #define SHUFFLES 39          /* p <= 0.05 for 2 of 40 ranks: exactly 5 % */
 #define PLANTED_SHUFFLES 199 /* so that a few of many rows can stand out after correction */
-#define SEEDS 16
+#define SEEDS 10
 #define SEEDS_TABLE 400
-#define PLANTED_SEEDS 3
+#define PLANTED_SEEDS 2
 #define CELLS_MOST 64 /* columns with a p or an interval, over all measures */
 
 typedef enum structure {
@@ -170,15 +170,29 @@ static void fill_routes(mixt_trace *trace, structure what, uint64_t seed)
     }
 }
 
-/* Router logits that agree with the choices. */
-static void fill_logits(mixt_trace *trace, uint64_t seed)
+static uint16_t *halves(mixt_trace *trace, uint64_t count)
+{
+    uint16_t *made = mixt_arena_allocate(trace->arena, count, sizeof *made);
+    assert_non_null(made);
+    return made;
+}
+
+/* Router logits that agree with the choices, and all else that a trace may hold, by chance. */
+static void fill_optional(mixt_trace *trace, uint64_t seed)
 {
     uint64_t rows = LAYERS * trace->info.tokens;
-    const mixt_random_key key = {seed, MIXT_RANDOM_DATA, 300};
-    uint16_t *logits = mixt_arena_allocate(trace->arena, rows * EXPERTS, sizeof *logits);
-    assert_non_null(logits);
+    const mixt_random_key key = {seed, MIXT_RANDOM_DATA, 300}, more = {seed, MIXT_RANDOM_DATA, 301};
+    uint16_t *logits = halves(trace, rows * EXPERTS);
+    uint16_t *ahead = malloc(rows * CHOICES * sizeof *ahead); /* these two are not the arena's */
+    uint16_t *margins = halves(trace, rows), *entropies = halves(trace, rows);
+    int32_t *predicted = malloc(trace->info.tokens * sizeof *predicted);
+    const double even[EXPERTS] = {1, 1, 1, 1, 1, 1, 1, 1};
+    assert_non_null(predicted);
+    assert_non_null(ahead);
     for (uint64_t i = 0; i < rows; i++) {
         float values[EXPERTS];
+        float two[] = {(float)mixt_random_uniform(&more, 2 * i),
+                       (float)(3 * mixt_random_uniform(&more, 2 * i + 1))};
         for (int e = 0; e < EXPERTS; e++) {
             values[e] = (float)(2 * mixt_random_uniform(&key, i * EXPERTS + (uint64_t)e) - 2);
         }
@@ -186,8 +200,20 @@ static void fill_logits(mixt_trace *trace, uint64_t seed)
             values[trace->experts[i * CHOICES + (uint64_t)c]] += (float)(2 * (CHOICES - c));
         }
         mixt_f32_to_f16(values, logits + i * EXPERTS, EXPERTS);
+        mixt_f32_to_f16(&two[0], margins + i, 1);
+        mixt_f32_to_f16(&two[1], entropies + i, 1);
+        draw_row(even, -1, &more, (uint64_t)1 << 40 | i, ahead + i * CHOICES);
+        if (i < trace->info.tokens) { /* the first layer has none before it */
+            memset(ahead + i * CHOICES, 0xff, CHOICES * sizeof *ahead);
+            predicted[i] = (int32_t)mixt_random_below(&more, (uint64_t)1 << 50 | i,
+                                                      (uint64_t)trace->vocab_size);
+        }
     }
     trace->logits = logits;
+    trace->margins = margins;
+    trace->entropies = entropies;
+    trace->predicted = predicted;
+    trace->ahead = ahead;
 }
 
 /* routes: another number gives the same text other choices. */
@@ -211,7 +237,7 @@ static mixt_trace *make_trace(structure what, uint64_t seed, uint64_t routes)
         }
     }
     fill_routes(trace, what, 17 + seed + (routes << 32));
-    fill_logits(trace, seed + (routes << 32));
+    fill_optional(trace, seed + (routes << 32));
     if (mixt_trace_check(trace, "made up", &error) != MIXT_OK) {
         fail_msg("%s", error.message);
     }
@@ -521,6 +547,7 @@ static void print_levels(int seeds)
             }
         }
         printf(" %s |\n", why != NULL ? why : "");
+        fflush(stdout);
     }
 }
 
