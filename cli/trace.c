@@ -95,7 +95,11 @@ static mixt_status trace_or_append(const trace_settings *settings, mixt_trace_op
         interrupt_begin(); /* the file is whole before a signal ends the program */
         status = mixt_trace_join(parts, 2, settings->output, error);
         interrupt_end();
-        remove(part);
+        if (status == MIXT_OK) {
+            remove(part);
+        } else { /* they may have taken long */
+            say(stderr, "trace: the new documents are in %s\n", part);
+        }
     }
     free(part);
     return status;

@@ -490,7 +490,7 @@ static void test_import_refused(void **state)
         {{.key = "tokenizer_hash", .value = "abcd"}, "was recorded with another tokenizer"},
         {{.domains = true}, "there is a tensor domain, but __metadata__ has no \"domains\""},
         {{.key = "domains", .value = "[\"code\"]", .domains = true}, "2 tokens of domain 1"},
-        {{.extra = "hidden_states"}, "tensor \"hidden_states\": a trace has no such thing"},
+        {{.extra = "hidden_states"}, "tensor \"hidden_states\": not known to an import"},
         {{.extra = "predicted", .documents = 4}, "document: dimension 0 is 4, must be 5"},
         {{.extra = "margins"}, "margins: type U8, must be F32, F16 or BF16"},
         {{.extra = "ahead"}, "ahead: 1 dimensions, must be 3"},

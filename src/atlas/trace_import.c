@@ -74,6 +74,10 @@ static bool is_float(mixt_dtype dtype)
 /* Which arrays are there, and that nothing else is. */
 static mixt_status find_arrays(importing *in, mixt_error *error)
 {
+    const char *format = mixt_safetensors_metadata(in->file, "format");
+    if (format != NULL && strcmp(format, MIXT_TRACE_FORMAT) == 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: is a trace already", in->path);
+    }
     for (size_t i = 0; i < mixt_safetensors_count(in->file); i++) {
         const mixt_tensor_info *tensor = mixt_safetensors_tensor(in->file, i);
         int which = 0;
@@ -82,7 +86,7 @@ static mixt_status find_arrays(importing *in, mixt_error *error)
         }
         if (which == IN_COUNT) {
             return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
-                             "%s: tensor \"%.200s\": a trace has no such thing", in->path,
+                             "%s: tensor \"%.200s\": not known to an import", in->path,
                              tensor->name);
         }
         if (!(arrays[which].whole ? is_whole : is_float)(tensor->dtype)) {
@@ -107,10 +111,6 @@ static mixt_status find_arrays(importing *in, mixt_error *error)
 /* The metadata, all of whose keys must mean something here. */
 static mixt_status read_metadata(importing *in, mixt_error *error)
 {
-    const char *format = mixt_safetensors_metadata(in->file, "format");
-    if (format != NULL && strcmp(format, MIXT_TRACE_FORMAT) == 0) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: is a trace already", in->path);
-    }
     for (size_t i = 0; i < mixt_safetensors_metadata_count(in->file); i++) {
         const char *key = mixt_safetensors_metadata_key(in->file, i);
         size_t known = 0;
@@ -229,19 +229,16 @@ static mixt_status allocate(importing *in, mixt_error *error)
  * takes. No expert is -1, or the largest number of 16 bits. */
 static int32_t whole_number(mixt_dtype dtype, const void *raw, size_t i)
 {
-    int64_t value = dtype == MIXT_DTYPE_U8    ? ((const uint8_t *)raw)[i]
-                    : dtype == MIXT_DTYPE_I8  ? ((const int8_t *)raw)[i]
-                    : dtype == MIXT_DTYPE_U16 ? ((const uint16_t *)raw)[i]
-                    : dtype == MIXT_DTYPE_I16 ? ((const int16_t *)raw)[i]
-                    : dtype == MIXT_DTYPE_U32 ? ((const uint32_t *)raw)[i]
-                    : dtype == MIXT_DTYPE_I32 ? ((const int32_t *)raw)[i]
-                    : dtype == MIXT_DTYPE_I64 ? ((const int64_t *)raw)[i]
-                                              : 0;
-    if (dtype == MIXT_DTYPE_U64) {
-        uint64_t large = ((const uint64_t *)raw)[i];
-        value = large > INT32_MAX ? INT32_MAX : (int64_t)large;
+    bool is_signed = dtype == MIXT_DTYPE_I8 || dtype == MIXT_DTYPE_I16 || dtype == MIXT_DTYPE_I32 ||
+                     dtype == MIXT_DTYPE_I64;
+    unsigned bits = mixt_dtype_bits(dtype), shift = 64 - bits;
+    uint64_t value = 0; /* little-endian, as the file is */
+    memcpy(&value, (const char *)raw + i * (bits / 8), bits / 8);
+    if (!is_signed) {
+        return value > INT32_MAX ? INT32_MAX : (int32_t)value;
     }
-    return value > INT32_MAX ? INT32_MAX : value < INT32_MIN ? INT32_MIN : (int32_t)value;
+    int64_t extended = (int64_t)(value << shift) >> shift;
+    return extended > INT32_MAX ? INT32_MAX : extended < INT32_MIN ? INT32_MIN : (int32_t)extended;
 }
 
 /* Elements [first, first + count) of an array of whole numbers; count fits `raw`. */
