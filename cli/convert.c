@@ -506,7 +506,7 @@ static int run_convert(void *user, cli_arguments *arguments)
     if (settings->model == NULL || settings->output == NULL) {
         return fail_usage("--model and --output: needed");
     }
-    if (settings->importance != NULL && settings->data.count > 0) {
+    if (settings->importance != NULL && settings->data.count > 0 && !is_automatic(settings)) {
         return fail_usage("--importance and --data exclude each other");
     }
     if (settings->save_importance != NULL && settings->data.count == 0) {

@@ -878,7 +878,7 @@ typedef struct mixt_convert_report {
 
 typedef struct mixt_convert_options {
     const char *output; /* ends in ".gguf": a GGUF file; else a Hugging Face folder */
-    const char *type;   /* "Q4_K_M", "Q8_0", "BF16", ...; NULL: the types stay (folders: F16 or BF16
+    const char *type;   /* "Q4_K_M", "Q8_0", "auto", ...; NULL: the types stay (folders: F16 or BF16
                            where every matrix is that, else F32) */
     bool pure;          /* every matrix gets the type itself, not the mix of its name */
     uint64_t shard_bytes;              /* more go to further files; 0: one file */
