@@ -68,11 +68,11 @@ static void letters_have_one_meaning(void **state)
 {
     bool seen[sizeof meanings / sizeof *meanings] = {false};
     (void)state;
-    shell_do(
-        "for c in demo train run chat serve eval trace atlas probe convert study bench info tokenize "
-        "help; do " MIXT
-        "help $c; done | sed -n 's/^  -\\(.\\), --\\([a-z-]*\\).*/\\1 \\2/p'; " MIXT
-        "--help | grep -c '^  [a-z]'");
+    shell_do("for c in demo train run chat serve eval trace atlas probe convert study bench info "
+             "tokenize "
+             "help; do " MIXT
+             "help $c; done | sed -n 's/^  -\\(.\\), --\\([a-z-]*\\).*/\\1 \\2/p'; " MIXT
+             "--help | grep -c '^  [a-z]'");
     int rows = 0;
     for (char *line = strtok(shell_out, "\n"); line != NULL; line = strtok(NULL, "\n")) {
         char padded[80];

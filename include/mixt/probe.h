@@ -29,6 +29,7 @@ typedef struct mixt_probe_target {
     int count;                      /* 1 to MIXT_PROBE_TOGETHER */
     int layer[MIXT_PROBE_TOGETHER]; /* of the model */
     int expert[MIXT_PROBE_TOGETHER];
+    uint64_t reserved[4];
 } mixt_probe_target;
 
 typedef struct mixt_probe_options {

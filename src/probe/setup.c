@@ -43,6 +43,7 @@ bool mixt_probe_wants_layer(const mixt_probe *probe, int layer)
 static mixt_status check_target(const mixt_probe *probe, const mixt_probe_target *target,
                                 mixt_error *error)
 {
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_probe_target, target, error));
     if (target->count < 1 || target->count > MIXT_PROBE_TOGETHER) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "probe: %d experts together are not 1 to %d",
                          target->count, MIXT_PROBE_TOGETHER);
