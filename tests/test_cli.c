@@ -157,8 +157,8 @@ static int set_up(void **state)
 
 static void test_help(void **state)
 {
-    static const char *const names[] = {"demo",  "train", "run",  "eval",     "trace",
-                                        "atlas", "bench", "info", "tokenize", "help"};
+    static const char *const names[] = {"demo",  "train", "run",  "eval",     "trace", "atlas",
+                                        "probe", "bench", "info", "tokenize", "help"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char line[80];

@@ -44,7 +44,8 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
                          mixt_error *error)
 {
     int64_t window = scorer->options.window;
-    int64_t most = mixt_least(LOGIT_VALUES / model->options.vocab_size, BATCH_ROWS);
+    int64_t usual = scorer->options.rows > 0 ? scorer->options.rows : BATCH_ROWS;
+    int64_t most = mixt_least(LOGIT_VALUES / model->options.vocab_size, usual);
     scorer->capacity = (most < window ? 1 : most / window) * window;
     mixt_graph_options options = {.phase = MIXT_PHASE_SCORE,
                                   .capacity = scorer->capacity,

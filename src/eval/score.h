@@ -32,8 +32,9 @@ typedef struct mixt_scorer_options {
      * mixt_graph_options has them; NULL: the model's. */
     const mixt_router_spec *const *routers;
     int64_t router_count;
-    int chosen;  /* most experts that one chooses; 0: as many as the layer's */
-    bool logits; /* logits stay readable */
+    int chosen;   /* most experts that one chooses; 0: as many as the layer's */
+    int64_t rows; /* of a batch at most, but for one window; 0: as many as usual */
+    bool logits;  /* logits stay readable */
 } mixt_scorer_options;
 
 typedef struct mixt_scorer {

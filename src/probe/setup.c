@@ -11,7 +11,9 @@ const double mixt_probe_sigmas[MIXT_PROBE_SIGMAS] = {0.01, 0.03, 0.1, 0.3, 1};
 const double mixt_probe_difficulty[MIXT_PROBE_DIFFICULTIES - 1] = {0.5, 2};
 
 #define DRAWS_MOST 4096 /* change.c numbers them so */
-#define KS_ALL 16       /* routers with so many experts are tried with every number of them */
+/* Of a batch; with more experts a token fewer, so that memory is the same. */
+#define ROWS_USUAL 2048
+#define KS_ALL 16 /* routers with so many experts are tried with every number of them */
 
 static mixt_status no_memory(mixt_error *error)
 {
@@ -225,13 +227,15 @@ mixt_status mixt_probe_scorer(mixt_probe *probe, int chosen, mixt_scorer **score
                               mixt_error *error)
 {
     const mixt_probe_options *options = probe->options;
+    int own = probe->model->router.chosen;
     const mixt_scorer_options scoring = {.heldout = options->heldout,
                                          .window = options->window,
                                          .max_tokens = options->max_tokens,
                                          .drops = true, /* route records stay readable */
                                          .routers = probe->routers,
                                          .router_count = MIXT_PROBE_NUMBERS,
-                                         .chosen = chosen};
+                                         .chosen = chosen,
+                                         .rows = chosen > own ? ROWS_USUAL * own / chosen : 0};
     return mixt_scorer_create(probe->context, probe->model, probe->data, &scoring, scorer, error);
 }
 
