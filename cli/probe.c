@@ -184,10 +184,11 @@ static mixt_status run_experiments(const probe_settings *settings, mixt_probe_op
     options->window = window_that_fits(settings->window, 512, resources->model);
     progress_line progress;
     progress_begin(&progress, "probe");
+    options->progress = progress_callback;
+    options->user = &progress;
     interrupt_begin();
-    mixt_status status =
-        mixt_probe_run(resources->context, resources->model, resources->data, resources->tokenizer,
-                       options, progress_callback, &progress, error);
+    mixt_status status = mixt_probe_run(resources->context, resources->model, resources->data,
+                                        resources->tokenizer, options, error);
     interrupt_end();
     progress_end(&progress);
     if (status == MIXT_OK) {

@@ -35,9 +35,11 @@ static mixt_status measure(const prune_settings *settings, const char *label,
     }
     progress_line progress;
     progress_begin(&progress, label);
+    options.progress = progress_callback;
+    options.user = &progress;
     interrupt_begin();
     mixt_status status = mixt_continue(resources->context, resources->model, resources->data,
-                                       &options, progress_callback, &progress, &of->said, error);
+                                       &options, &of->said, error);
     interrupt_end();
     progress_end(&progress);
     return status;
@@ -111,10 +113,11 @@ static mixt_status measure_experts(const prune_settings *settings, const cli_res
     options.max_tokens = (uint64_t)settings->max_tokens;
     progress_line progress;
     progress_begin(&progress, "probe");
+    options.progress = progress_callback;
+    options.user = &progress;
     interrupt_begin();
-    mixt_status status =
-        mixt_probe_run(resources->context, resources->model, resources->data, resources->tokenizer,
-                       &options, progress_callback, &progress, error);
+    mixt_status status = mixt_probe_run(resources->context, resources->model, resources->data,
+                                        resources->tokenizer, &options, error);
     interrupt_end();
     progress_end(&progress);
     return status;

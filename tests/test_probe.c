@@ -77,10 +77,11 @@ static void close_setup(setup *s)
     free(s->output);
 }
 
-static mixt_status run(const setup *s, mixt_progress progress, void *user, mixt_error *error)
+static mixt_status run(setup *s, mixt_progress progress, void *user, mixt_error *error)
 {
-    return mixt_probe_run(scratch_context, s->model, s->data, s->tokenizer, &s->options, progress,
-                          user, error);
+    s->options.progress = progress;
+    s->options.user = user;
+    return mixt_probe_run(scratch_context, s->model, s->data, s->tokenizer, &s->options, error);
 }
 
 static json_t *read_json(const char *path)
@@ -384,8 +385,9 @@ static void test_resumed(void **state)
         if (child == 0) {
             mixt_context *own = NULL;
             if (mixt_context_create(NULL, &own, NULL) == MIXT_OK) {
-                (void)mixt_probe_run(own, s.model, s.data, s.tokenizer, &s.options, count_down, &at,
-                                     NULL);
+                s.options.progress = count_down;
+                s.options.user = &at;
+                (void)mixt_probe_run(own, s.model, s.data, s.tokenizer, &s.options, NULL);
             }
             _exit(0);
         }
@@ -653,8 +655,7 @@ static void test_continuations(void **state)
     mixt_session *session;
     open_setup(&s, FIXTURES "mixtral", "said.json");
     const mixt_continuation_options options = {.count = 2, .prompt = 12, .length = 6};
-    must(mixt_continue(scratch_context, s.model, s.data, &options, NULL, NULL, &said, &error),
-         &error);
+    must(mixt_continue(scratch_context, s.model, s.data, &options, &said, &error), &error);
     assert_int_equal(said.count, 4); /* the third of each domain is too short */
     for (int i = 0; i < said.count; i++) {
         assert_int_equal(said.domain[i], i / 2);

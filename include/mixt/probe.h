@@ -45,10 +45,12 @@ typedef struct mixt_probe_options {
     int window;
     uint64_t max_tokens; /* of each domain; 0: no limit */
     bool heldout;
-    int draws;           /* ROUTES: other routes of each sampled token; 0: 8 */
-    uint64_t seed;       /* of ROUTES and NOISE */
-    double save_seconds; /* between two states; 0: a second, or more where writing takes long */
-    uint64_t reserved[8];
+    int draws;              /* ROUTES: other routes of each sampled token; 0: 8 */
+    uint64_t seed;          /* of ROUTES and NOISE */
+    double save_seconds;    /* between two states; 0: a second, or more where writing takes long */
+    mixt_progress progress; /* or NULL */
+    void *user;
+    uint64_t reserved[6];
 } mixt_probe_options;
 
 MIXT_API mixt_probe_options mixt_probe_options_default(void);
@@ -57,8 +59,7 @@ MIXT_API mixt_probe_options mixt_probe_options_default(void);
  * model, text, or other options. */
 MIXT_API mixt_status mixt_probe_run(mixt_context *context, const mixt_model *model,
                                     const mixt_data *data, const mixt_tokenizer *tokenizer,
-                                    const mixt_probe_options *options, mixt_progress progress,
-                                    void *user, mixt_error *error);
+                                    const mixt_probe_options *options, mixt_error *error);
 
 /* ---- Experts taken out ---- */
 
@@ -90,6 +91,8 @@ MIXT_API mixt_status mixt_model_drop_experts(mixt_model *model, const uint8_t *d
 typedef struct mixt_continuation_options {
     int count, prompt, length;
     bool heldout;
+    mixt_progress progress; /* or NULL */
+    void *user;
     uint64_t reserved[4];
 } mixt_continuation_options;
 
@@ -103,7 +106,6 @@ typedef struct mixt_continuations {
 
 MIXT_API mixt_status mixt_continue(mixt_context *context, const mixt_model *model,
                                    const mixt_data *data, const mixt_continuation_options *options,
-                                   mixt_progress progress, void *user,
                                    mixt_continuations *continuations, mixt_error *error);
 MIXT_API void mixt_continuations_free(mixt_continuations *continuations);
 

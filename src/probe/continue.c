@@ -62,8 +62,8 @@ static mixt_status continue_one(mixt_session *session, const mixt_continuation_o
 }
 
 mixt_status mixt_continue(mixt_context *context, const mixt_model *model, const mixt_data *data,
-                          const mixt_continuation_options *options, mixt_progress progress,
-                          void *user, mixt_continuations *to, mixt_error *error)
+                          const mixt_continuation_options *options, mixt_continuations *to,
+                          mixt_error *error)
 {
     *to = (mixt_continuations){0};
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_continuation_options, options, error));
@@ -92,7 +92,7 @@ mixt_status mixt_continue(mixt_context *context, const mixt_model *model, const 
         status = continue_one(session, options, prompt, model->options.vocab_size,
                               to->tokens + i * options->length, error);
         if (status == MIXT_OK) {
-            status = mixt_go_on(progress, user, i + 1, to->count, error);
+            status = mixt_go_on(options->progress, options->user, i + 1, to->count, error);
         }
     }
     mixt_session_free(session);

@@ -203,10 +203,10 @@ static void observe(void *user, const mixt_instance *instance, int index)
     for (int layer = 0; layer < graph->moe_layers; layer++) {
         const mixt_mixture_values *mixture = &graph->mixtures[layer];
         o->layer = layer;
-        if (record->op == MIXT_OP_experts && record->out[EXPERTS_Y] == mixture->rows) {
+        if (record->out[EXPERTS_Y] == mixture->rows) {
             read_experts(o, instance);
         }
-        if (record->op == MIXT_OP_combine && record->out[COMBINE_Y] == mixture->routed) {
+        if (record->out[COMBINE_Y] == mixture->routed) {
             read_sum(o, instance, mixture->routed, LENS_ROUTED);
         }
         if (record->out[0] == mixture->output) {

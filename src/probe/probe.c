@@ -167,7 +167,8 @@ static mixt_status advance(mixt_probe *probe, double weight, mixt_error *error)
     probe->sum[SUM_CURSOR][CURSOR_STEP]++;
     probe->done += weight;
     MIXT_TRY(mixt_probe_save(probe, false, error));
-    mixt_status status = mixt_go_on(probe->progress, probe->user, probe->done, probe->total, error);
+    mixt_status status = mixt_go_on(probe->options->progress, probe->options->user, probe->done,
+                                    probe->total, error);
     if (status != MIXT_OK) {
         mixt_error other = MIXT_ERROR_INIT;
         (void)mixt_probe_save(probe, true, &other); /* the interrupt's line counts */
@@ -213,8 +214,7 @@ static mixt_status allocate(mixt_probe *probe, mixt_error *error)
         size_t columns = (size_t)graph->plan->values[ids].shape.size[1];
         k = columns > k ? columns : k;
         int record = 0;
-        while (graph->plan->records[record].op != MIXT_OP_route ||
-               graph->plan->records[record].out[ROUTE_IDS] != ids) {
+        while (graph->plan->records[record].out[ROUTE_IDS] != ids) {
             record++;
         }
         probe->route_record[layer] = record;
@@ -356,15 +356,13 @@ static char *partial_path(const char *output)
 
 mixt_status mixt_probe_run(mixt_context *context, const mixt_model *model, const mixt_data *data,
                            const mixt_tokenizer *tokenizer, const mixt_probe_options *options,
-                           mixt_progress progress, void *user, mixt_error *error)
+                           mixt_error *error)
 {
     mixt_probe probe = {.context = context,
                         .model = model,
                         .data = data,
                         .tokenizer = tokenizer,
-                        .options = options,
-                        .progress = progress,
-                        .user = user};
+                        .options = options};
     mixt_status status = mixt_probe_open(&probe, error);
     if (status == MIXT_OK && (probe.partial = partial_path(options->output)) == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "probe: no memory");

@@ -96,8 +96,6 @@ typedef struct mixt_probe {
     double saved, save_cost; /* seconds: when the state was written, how long that took */
     char identity[65];
     char *partial; /* path of the state */
-    mixt_progress progress;
-    void *user;
 } mixt_probe;
 
 /* setup.c: everything but the scorer; and the end of it. */
