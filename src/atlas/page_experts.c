@@ -162,9 +162,9 @@ static void proportion_panel(mixt_page *page, int entry, mixt_choice choice)
         }
     }
     mixt_buffer_text(page->out, "</div>\n");
-    if (any) {
+    if (any && (choice == MIXT_CHOICE_ANY || page->trace->info.experts <= EXPERTS_ALL_ROWS)) {
         proportion_table(page, layer, choice);
-    } else {
+    } else if (!any) {
         mixt_buffer_text(page->out, "<p class=\"note\">No such choice at this layer.</p>\n");
     }
     mixt_buffer_text(page->out, "</div>\n");

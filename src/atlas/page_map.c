@@ -243,12 +243,20 @@ void mixt_page_words(mixt_page *page)
                        " On this text a layer uses them as if %.0f of them shared the work "
                        "evenly.</p>\n<p>",
                        effective * info->experts);
-    mixt_page_count(page, dead);
-    mixt_buffer_text(page->out, " of all ");
-    mixt_page_count(page, (uint64_t)info->layers * (uint64_t)info->experts);
-    mixt_buffer_text(page->out, " experts were never chosen, ");
-    mixt_page_count(page, never);
-    mixt_buffer_text(page->out, " never first.");
+    uint64_t all = (uint64_t)info->layers * (uint64_t)info->experts;
+    if (never == 0) {
+        mixt_buffer_text(page->out, "Each of the ");
+        mixt_page_count(page, all);
+        mixt_buffer_text(page->out, " experts is some token\xe2\x80\x99s first choice.");
+    } else {
+        mixt_buffer_text(page->out, "Of all ");
+        mixt_page_count(page, all);
+        mixt_buffer_text(page->out, " experts ");
+        mixt_page_count(page, never);
+        mixt_buffer_text(page->out, " are no token\xe2\x80\x99s first choice, and ");
+        mixt_page_count(page, dead);
+        mixt_buffer_text(page->out, " of these are never chosen.");
+    }
     busiest(page);
     mixt_buffer_text(page->out, "</p>\n");
     furthest(page);

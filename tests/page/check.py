@@ -130,7 +130,7 @@ var one = (what) => document.querySelector(what);
 var shown = (what) => all(what).filter((e) => e.getClientRects().length > 0).length;
 var press = (what, text) => all(what).find((e) => e.textContent === text).click();
 var later = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 60)));
-var scrolled = async (what) => { one(what).scrollIntoView(); await later(); await later(); };
+var scrolled = async (what) => { one(what).scrollIntoView({ behavior: 'instant' }); await later(); await later(); };
 """
 
 
@@ -141,23 +141,24 @@ class Tried:
         self.browser = Browser(folder)
         self.folder = folder
         self.page = page
+        self.opened = 0
         self.address = "file://" + os.path.join(folder, "page.html")
 
     def open(self, hash_="", script=True):
         self.browser.call("Emulation.setScriptExecutionDisabled", value=not script)
-        self.browser.call("Page.navigate", url="about:blank")
-        self.browser.call("Page.navigate", url=self.address + hash_)
+        self.opened += 1  # another address each time, else it would only move within the page
+        self.browser.call("Page.navigate", url=f"{self.address}?{self.opened}{hash_}")
         ready = "document.documentElement?.classList.contains('ready')" if script else \
             "document.querySelector('#method .hashes') !== null"
-        check(self.browser.wait(f"document.readyState === 'complete' && {ready}", 60), "the page did not get ready")
-        self.run(WORDS + "0")
+        check(self.browser.wait(f"location.search === '?{self.opened}' && document.readyState === 'complete' && {ready}", 60), "the page did not get ready")
+        self.browser.run(WORDS + "0")
 
     def run(self, script):
         return self.browser.run(f"(async () => {{ {script} }})()" if "await" in script else script)
 
     def is_true(self, script, problem):
-        found = self.run(script)
-        check(found is True, f"{problem}: {found!r}")
+        """... or becomes true: the page draws what comes near the window a moment later."""
+        check(self.browser.wait(f"!!(() => {{ try {{ return {script}; }} catch {{ return false; }} }})()", 20), problem)
 
     def saved(self, name):
         """A file that the page gave for download."""
@@ -181,7 +182,7 @@ def check_sizes(tried):
             wide = tried.run("document.documentElement.scrollWidth")
             check(wide <= width, f"{wide} pixels wide in a window of {width}, script {script}")
             low = tried.run("Math.min(...all('#repetition .pair svg text').map((e) => e.getBoundingClientRect().height))")
-            check(low >= 8, f"lettering of {low} pixels")
+            check((low or 0) >= 8, f"lettering of {low} pixels in a window of {width}, script {script}")
             check(tried.run("document.title").startswith("Atlas of demo <b>model</b>"), "the title")
             nodes = tried.run("document.querySelectorAll('*').length")
             check(nodes < 30000, f"{nodes} elements")
@@ -249,7 +250,7 @@ def check_texts(tried, layers):
     tried.is_true("one('#detail').hidden", "the token stays")
     tried.run("one('#keys .chip').click(); 0")
     tried.run("await later();")
-    tried.is_true("location.hash.includes('e=') && shown('#texts .dim') >= 0 && !one('#expert').hidden", "a legend chip does nothing")
+    tried.is_true("location.hash.includes('e=') && shown('#texts .dim') > 0", "a legend chip does nothing")
     tried.run("press('#keys button', 'all tokens'); one('#search').value = 'the'; one('#search').dispatchEvent(new Event('input')); 0")
     tried.run("await later();")
     tried.is_true("location.hash.includes('q=the') && one('#hits').textContent.includes('places')", "search")
@@ -266,7 +267,7 @@ def check_looks(tried):
     """Dark is another picture; print shows what stands still."""
     tried.browser.size(1280, 900)
     tried.open()
-    pixel = "[...one('canvas').getContext('2d').getImageData(60, 30, 1, 1).data].join()"
+    pixel = "one('canvas').toDataURL()"
     light = tried.run(pixel)
     tried.browser.size(1280, 900, dark=True)
     tried.run("await later();")
@@ -284,7 +285,7 @@ def check_browser(folder, page, shape):
         check_texts(tried, shape[0])
         check_looks(tried)
         check(not tried.browser.console, f"the console says {tried.browser.console[:3]}")
-        asked = {a.split("#")[0] for a in tried.browser.addresses} - {tried.address, "about:blank", "data:,"}
+        asked = {a.split("?")[0] for a in tried.browser.addresses} - {tried.address, "about:blank", "data:,"}
         asked = {a for a in asked if not a.startswith("blob:")} # what it gives for download
         check(not asked, f"asked for {asked}")
         check("owned" not in tried.run("document.title"), "a token ran as a script")
@@ -293,7 +294,7 @@ def check_browser(folder, page, shape):
 
 
 def main():
-    folder = sys.argv[1]
+    folder = os.path.abspath(sys.argv[1])
     with open(os.path.join(folder, "page.html"), encoding="utf-8") as file:
         text = file.read()
     with open(os.path.join(folder, "tables.txt"), encoding="utf-8") as file:

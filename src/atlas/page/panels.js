@@ -131,7 +131,13 @@ function contexts(place, trace, l, e) {
   found.sort((a, b) => b[0] - a[0]);
   make('h4', place, `Contexts: ${whole(found.length)} of the ${whole(tokenCount)} tokens shown, heaviest first`);
   const items = make('ul', place, undefined, { class: 'contexts' });
-  found.slice(0, 8).forEach(([weight, t]) => contextItem(items, t, weight.toFixed(3)));
+  const room = new Map(); // two of a domain, so that one does not fill the list
+  const some = found.filter(([, t]) => {
+    const { domain } = excerptOf(t);
+    room.set(domain, (room.get(domain) ?? 0) + 1);
+    return room.get(domain) <= Math.max(2, 8 / shownDomains().length);
+  });
+  some.slice(0, 12).forEach(([weight, t]) => contextItem(items, t, weight.toFixed(3)));
   if (found.length === 0) make('li', items, 'none');
 }
 
