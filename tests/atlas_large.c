@@ -128,8 +128,12 @@ mixt_status atlas_large_write(const char *path, const atlas_large_options *optio
     for (uint64_t at = 0; at + CHUNK <= options->tokens && status == MIXT_OK; at += CHUNK) {
         int domain = (int)(at / DOCUMENT % (uint64_t)options->domains);
         fill(options, at, domain, r);
-        const mixt_trace_chunk chunk = {CHUNK,      domain,     r->tokens, r->documents,
-                                        r->experts, r->weights, NULL};
+        const mixt_trace_chunk chunk = {.count = CHUNK,
+                                        .domain = domain,
+                                        .tokens = r->tokens,
+                                        .documents = r->documents,
+                                        .experts = r->experts,
+                                        .weights = r->weights};
         status = mixt_trace_writer_append(writer, &chunk, error);
     }
     if (status == MIXT_OK) {
