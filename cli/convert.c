@@ -179,15 +179,16 @@ static mixt_status open_data(const convert_settings *settings, cli_resources *re
 static mixt_status drop(const convert_settings *settings, cli_resources *resources,
                         mixt_error *error)
 {
-    const prune_settings prune = {.drop = settings->drop,
-                                  .results = settings->probe,
-                                  .by = settings->by,
-                                  .output = settings->output,
-                                  .model = settings->model,
-                                  .has_data = settings->data.count > 0,
-                                  .window =
-                                      window_that_fits(settings->window, 512, resources->model),
-                                  .max_tokens = settings->max_tokens};
+    bool has_data = settings->drop != NULL && settings->data.count > 0;
+    const prune_settings prune = {
+        .drop = settings->drop,
+        .results = settings->probe,
+        .by = settings->by,
+        .output = settings->output,
+        .model = settings->model,
+        .has_data = has_data,
+        .window = has_data ? window_that_fits(settings->window, 512, resources->model) : 0,
+        .max_tokens = settings->max_tokens};
     return settings->drop != NULL ? drop_experts(&prune, resources, error) : MIXT_OK;
 }
 
