@@ -30,6 +30,13 @@ static mixt_trace *other_precision(const page_case *c)
     mixt_trace *other = atlas_demo_make(c->layers, c->experts, c->k);
     int k = c->k;
     other->info.model = "demo, q4 \"<i>\"";
+    const float margin = 0.25f;
+    uint64_t rows = (uint64_t)c->layers * other->info.tokens;
+    uint16_t *margins = mixt_arena_allocate(other->arena, (size_t)rows, sizeof *margins);
+    for (uint64_t i = 0; i < rows; i++) {
+        mixt_f32_to_f16(&margin, &margins[i], 1);
+    }
+    other->margins = margins;
     for (int layer = 0; layer < c->layers; layer++) {
         for (uint64_t i = 0; i < other->info.tokens; i += 9) {
             uint16_t *row =
@@ -42,17 +49,24 @@ static mixt_trace *other_precision(const page_case *c)
     return other;
 }
 
-/* Effects that are their expert's number, of all experts but the last of each layer. */
+/* Effects that are their expert's number, of all experts but the last of each layer; and of two at
+ * once, which is of neither. */
 static void write_probe(const char *path, const page_case *c)
 {
     FILE *stream = fopen(path, "w");
-    fprintf(stream, "{\"format\": \"mixt-probe\", \"masked\": [");
+    fprintf(
+        stream,
+        "{\"format\": \"mixt-probe\", \"version\": 1, \"experts\": %d, \"domains\": [\"of no "
+        "trace\", \"Python\"], \"mask\": [{\"layer\": 0, \"expert\": %d, \"with\": [[0, 1], [0, "
+        "%d]], \"effect\": [9, 8, 10], \"domains\": [null, null]}",
+        c->experts, c->experts - 1, c->experts - 1);
     for (int layer = 0; layer < c->layers; layer++) {
         for (int e = 0; e + 1 < c->experts; e++) {
-            fprintf(stream,
-                    "%s{\"layer\": %d, \"expert\": %d, \"change\": %.3f, \"domains\": {\"Python\": "
-                    "%.3f, \"of no trace\": 1}}",
-                    layer + e > 0 ? "," : "", layer, e, e / 1000.0, -e / 1000.0);
+            fprintf(
+                stream,
+                ",\n{\"layer\": %d, \"expert\": %d, \"with\": [[%d, %d]], \"effect\": [%.3f, %.4f, "
+                "null], \"domains\": [[1, null, null], [%.3f, null, null]]}",
+                layer, e, layer, e, e / 1000.0, e / 2000.0, -e / 1000.0);
         }
     }
     fprintf(stream, "]}\n");
@@ -139,6 +153,55 @@ static void test_pair(void **state)
     check_in_browser(&(page_case){.layers = 6, .experts = 16, .k = 2, .pair = true});
 }
 
+/* What does not fit is refused in one line that names it. */
+static void test_refused(void **state)
+{
+    (void)state;
+    static const char *const results[][2] = {
+        {"{\"format\": \"mixt-trace\"}", "not mixt-probe"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 7}", "experts: 7: the trace has 8"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8}", "mask: not there"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [3], \"mask\": []}",
+         "a name is not a string"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"mask\": [5]}", "mask[0]"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"mask\": [{\"layer\": 4, "
+         "\"expert\": 0, \"domains\": []}]}",
+         "mask[0].layer: 4: the trace has 8 experts at layers 0 to 3"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"mask\": [{\"layer\": 3, "
+         "\"expert\": 8, \"domains\": []}]}",
+         "mask[0].expert: 8"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"mask\": [{\"layer\": 3, "
+         "\"expert\": 7, \"domains\": [null]}]}",
+         "as many as the file's domains"},
+    };
+    char folder[] = "/tmp/mixt-page-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    char *page = mixt_path_join(folder, "page.html");
+    char *probe = mixt_path_join(folder, "probe.json");
+    mixt_trace *trace = atlas_demo_make(4, 8, 2);
+    for (size_t i = 0; i < sizeof results / sizeof *results; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        const mixt_atlas_page_options with = {.probe = probe};
+        assert_int_equal(mixt_file_replace(probe, results[i][0], strlen(results[i][0]), &error),
+                         MIXT_OK);
+        assert_int_not_equal(mixt_atlas_page_with(trace, &with, page, &error), MIXT_OK);
+        if (strstr(error.message, results[i][1]) == NULL || strchr(error.message, '\n') != NULL) {
+            fail_msg("%s: %s", results[i][1], error.message);
+        }
+    }
+    mixt_trace *other = atlas_demo_make(4, 8, 2);
+    other->domain_names[2] = "others";
+    mixt_error error = MIXT_ERROR_INIT;
+    const mixt_atlas_page_options with = {.second = other};
+    assert_int_equal(mixt_atlas_page_with(trace, &with, page, &error), MIXT_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "other domains"));
+    mixt_trace_free(other);
+    mixt_trace_free(trace);
+    free(page);
+    free(probe);
+    mixt_folder_remove(folder, &error);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 8 && strcmp(argv[1], "trace") == 0) {
@@ -165,7 +228,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_small),       cmocka_unit_test(test_many_experts),
         cmocka_unit_test(test_one_of_each), cmocka_unit_test(test_dropped),
-        cmocka_unit_test(test_pair),
+        cmocka_unit_test(test_pair),        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests_name("page", tests, NULL, NULL);
 }

@@ -660,6 +660,14 @@ static void test_tables(void **state)
     }
 }
 
+/* A page without its data and script: in base 64 any letters may stand. */
+static void leave_out_data(char *page)
+{
+    char *data = strstr(page, "<script type=\"application/json\"");
+    assert_non_null(data);
+    *data = '\0';
+}
+
 /* A domain that is named but has no tokens appears as such, not as zeros. */
 static void test_empty_domain(void **state)
 {
@@ -690,6 +698,7 @@ static void test_empty_domain(void **state)
     size_t length;
     assert_int_equal(mixt_atlas_page(trace, in_folder("page.html"), NULL), MIXT_OK);
     assert_int_equal(mixt_file_read(in_folder("page.html"), 1 << 24, &text, &length, NULL), 0);
+    leave_out_data(text);
     assert_non_null(strstr(text, "No tokens in this trace of: void &#38; empty."));
     assert_non_null(strstr(text, "<dt>Domains</dt><dd>3</dd>"));
     assert_null(strstr(text, "nan"));
@@ -727,6 +736,7 @@ static void test_dropped(void **state)
         free(text);
         assert_int_equal(mixt_atlas_page(trace, in_folder("page.html"), NULL), MIXT_OK);
         assert_int_equal(mixt_file_read(in_folder("page.html"), 1 << 24, &text, &length, NULL), 0);
+        leave_out_data(text);
         assert_null(strstr(text, "nan"));
         assert_null(strstr(text, "65535"));
         assert_non_null(strstr(text, "<dd>1 to 3 of 8</dd>"));

@@ -230,6 +230,27 @@ def check_map(tried, layers, experts):
     tried.run("one('#layer .tools button').click(); 0")
 
 
+def check_pair(tried, experts):
+    """Two traces and a probe: tests/test_page.c makes effects of an expert's number, and tokens that
+    agree but for one in nine."""
+    tried.open("#v=mask&l=1&e=3")
+    tried.run("await scrolled('#map');")
+    tried.is_true("one('#expert').textContent.includes('changes by 0.0030 nats a token')", "the effect of masking")
+    tried.run("one('#controls .tools button:last-child').click(); 0")
+    rows = [line.split(",") for line in tried.saved("map-mask.csv").splitlines()[1:]]
+    check(all(row[2] == "" if int(row[1]) + 1 == experts else abs(float(row[2]) - int(row[1]) / 1000) < 1e-6 for row in rows),
+          "effects on the map")
+    tried.open("#m=2&l=1&e=3")
+    tried.run("await scrolled('#map');")
+    tried.is_true("all('#expert .second').length > 0", "no bars of the second")
+    tried.open("#t=3")
+    tried.is_true("all('#detail tbody tr').length > 0 && all('#detail tbody tr').every((row) => row.lastChild.textContent === '0.25')",
+                  "margins of the second")
+    first = tried.run("data.agreement.first")
+    check(all(abs(value - 8 / 9) < 0.001 for value in first), f"agreement {first}")
+    check(set(tried.run("data.agreement.sets")) == {1}, "sets are the same")
+
+
 def check_texts(tried, layers):
     """Tokens, their experts as the markup has them, legend, search, filter."""
     tried.open()
@@ -277,13 +298,15 @@ def check_looks(tried):
     tried.browser.call("Emulation.setEmulatedMedia", media="")
 
 
-def check_browser(folder, page, shape):
+def check_browser(folder, page, shape, paired):
     tried = Tried(folder, page)
     try:
         check_sizes(tried)
         check_map(tried, *shape)
         check_texts(tried, shape[0])
         check_looks(tried)
+        if paired:
+            check_pair(tried, shape[1])
         check(not tried.browser.console, f"the console says {tried.browser.console[:3]}")
         asked = {a.split("?")[0] for a in tried.browser.addresses} - {tried.address, "about:blank", "data:,"}
         asked = {a for a in asked if not a.startswith("blob:")} # what it gives for download
@@ -306,7 +329,7 @@ def main():
     block = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1))
     trace = block["traces"][0]
     if chromium is not None and not problems:
-        check_browser(folder, page, (len(trace["layers"]), trace["experts"]))
+        check_browser(folder, page, (len(trace["layers"]), trace["experts"]), len(block["traces"]) > 1)
     for problem in problems:
         print("page:", problem, file=sys.stderr)
     if problems:

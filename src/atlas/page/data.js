@@ -155,7 +155,7 @@ const reader = traces[0]; // whose text is shown
 const sameShape = traces.length > 1 && traces[1].E === reader.E && traces[1].L === reader.L;
 
 function floatsOf(text) { return new Float32Array(bytesOf(text).buffer); }
-const probe = data.probe ? { all: floatsOf(data.probe.all), domain: data.probe.domain ? floatsOf(data.probe.domain) : null } : null;
+const probe = data.probe ? Object.fromEntries(['all', 'low', 'high', 'domain'].map((key) => [key, floatsOf(data.probe[key])])) : null;
 
 // -- State ----------------------------------------------------------------------------------------
 
@@ -204,5 +204,6 @@ function go(changes, push = true) {
   state.l = Math.min(state.l, model().L - 1);
   state.e = Math.min(state.e, model().E - 1);
   writeAddress(push);
-  render();
+  if (push) render();
+  else renderSoon(); // what comes fast: a slider, keys, typing
 }

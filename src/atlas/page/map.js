@@ -30,7 +30,7 @@ function liftOf(trace, counts, rows, wanted) {
 }
 
 function effectOf(domain) {
-  if (domain < 0 || !probe.domain) return Float64Array.from(probe.all);
+  if (domain < 0) return Float64Array.from(probe.all);
   const E = reader.E;
   return Float64Array.from({ length: reader.cells }, (_, i) => probe.domain[(Math.floor(i / E) * domains.length + domain) * E + i % E]);
 }
@@ -49,10 +49,8 @@ function views() {
   if (probe) {
     all.mask = { name: 'masked', says: 'nats a token more when it is masked', signed: true, format: (v) => v.toFixed(4),
       of: () => effectOf(-1) };
-    if (probe.domain) {
-      all.maskd = { name: 'masked, by domain', says: `nats a token more in ${domains[state.d]} when it is masked`, signed: true,
-        format: (v) => v.toFixed(4), of: () => effectOf(state.d) };
-    }
+    all.maskd = { name: 'masked, by domain', says: `nats a token more in ${domains[state.d]} when it is masked`, signed: true,
+      format: (v) => v.toFixed(4), of: () => effectOf(state.d) };
   }
   return all;
 }

@@ -116,8 +116,9 @@ function expertFacts(place, trace, l, e) {
   const facts = make('p', place, `It gets ${times(load)} an even part of the choices, ${times(loadOf(trace, trace.first)[i])} of the first ones, ` +
     `with a mean weight of ${trace.meanWeight[i].toFixed(3)}${RANK_WORDS[rankOf(trace)[i]]}.`);
   if (probe && trace === reader) {
-    const effect = probe.all[i];
-    facts.append(Number.isFinite(effect) ? ` Masked, the loss changes by ${effect.toFixed(4)} nats a token.` : ' It was not masked by the probe.');
+    const [effect, low, high] = [probe.all[i], probe.low[i], probe.high[i]];
+    const interval = Number.isFinite(low) ? ` (95 % interval ${low.toFixed(4)} to ${high.toFixed(4)})` : '';
+    facts.append(Number.isFinite(effect) ? ` Masked, the loss changes by ${effect.toFixed(4)} nats a token${interval}.` : ' Of masking it nothing is known.');
   }
 }
 
@@ -171,7 +172,7 @@ function showExpert(place) {
       rows.forEach((row) => { row.act = () => go({ v: names === domains ? 'domain' : 'class', [name]: names.indexOf(row.name) }); });
       bars(grid, title, rows, times, 64);
     });
-  if (probe && probe.domain && trace === reader) {
+  if (probe && trace === reader) {
     bars(grid, 'Masked: nats a token more', domains.map((name, d) => ({ name, value: probe.domain[(l * domains.length + d) * trace.E + e] }))
       .filter((row) => Number.isFinite(row.value)), (v) => v.toFixed(4), 64);
   }
@@ -313,7 +314,10 @@ function showDetail() {
         if (l !== state.l) made.dataset.p = 'none'; // colours are of the layer shown
         make('small', cell, ` ${weight.toFixed(2)} `);
       });
-      if (trace.margins) make('td', line, halfOf(trace.margins[l * tokenCount + state.t]).toFixed(2));
+      if (trace.margins) {
+        const margin = halfOf(trace.margins[l * tokenCount + state.t]);
+        make('td', line, Number.isFinite(margin) ? margin.toFixed(2) : '–');
+      }
     });
   }
   const here = body.querySelector('.here');
@@ -404,6 +408,18 @@ function render() {
   legend(find('scale'));
   jobs.forEach((job) => job());
   showDetail();
+}
+
+let waiting = false;
+
+/** Once for all that changes before the next frame. */
+function renderSoon() {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    render();
+  });
 }
 
 /** Paints what may hold the focus, which stays on the same control. */
