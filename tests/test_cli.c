@@ -262,7 +262,7 @@ static const refusal refusals[] = {
     {{"eval", "--heldout", "1"}, "--heldout: 1 is not in 0..0.9"},
     {{"trace", "-m", "x"}, "--data: needed"},
     {{"atlas"}, "--trace: needed"},
-    {{"atlas", "one", "two"}, "two: unexpected argument"},
+    {{"atlas", "one", "two"}, "a second trace: is for a page"},
     {{"atlas", "/nowhere"}, "/nowhere"},
     {{"atlas", "/dev/zero"}, "/dev/zero"},
     {{"info"}, "--model: needed"},

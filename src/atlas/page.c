@@ -347,6 +347,7 @@ mixt_status mixt_atlas_page_with(const mixt_trace *trace, const mixt_atlas_page_
 {
     mixt_report *report;
     mixt_buffer out = {0};
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_atlas_page_options, options, error));
     MIXT_TRY(mixt_report_create(trace, true, &report, error));
     mixt_page page = {.report = report,
                       .trace = trace,
