@@ -86,8 +86,6 @@ typedef struct caution {
 
 static const caution cautious[] = {
     {"committee", "share", 93, "mostly no expert stands: the share is 0 with a p of 1"},
-    {"signatures", "accuracy", 93, "whole documents: many deals have the same accuracy"},
-    {"joint", "bits", 93, "pairs of labels: dealt domains make more of them, and few tokens move"},
     {"routes", "share", 93, "few tokens take one path: many draws have as many"},
     {"coactivation", "lift", 93, "98.9 of 100; the cause was not looked into"},
     {"togetherness", "partner", 50, "70 of 100 at unequal use; the cause was not looked into"},
