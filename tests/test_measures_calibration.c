@@ -69,6 +69,7 @@ static const finding finds[] = {
     {"coactivation", BIT(PAIR), BIT(OWN_DOCUMENTS)},
     {"togetherness", BIT(PAIR), BIT(OWN_DOCUMENTS)},
     {"positions", 0, 0},
+    {"confidence", 0, 0},
     {"reuse", 0, BIT(OWN_DOCUMENTS)}, /* these see that a document keeps to its experts */
     {"reuse_quantiles", 0, BIT(OWN_DOCUMENTS)},
     {"cache", 0, BIT(OWN_DOCUMENTS)},
