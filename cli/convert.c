@@ -349,8 +349,7 @@ static mixt_status try_matrices(const convert_settings *settings, const cli_reso
     double bytes;
     mixt_model_describe(resources->model, &info);
     if (!parse_budget(settings->budget, (double)info.parameters_total, &bytes)) {
-        return set_error(error, MIXT_ERROR_ARGUMENT,
-                         "--budget: '%.40s' is not a size: 12GB, 800MB or 4.5bits",
+        return set_error(error, MIXT_ERROR_ARGUMENT, "--budget: %.40s is no size for this model",
                          settings->budget);
     }
     progress_line progress;
@@ -488,6 +487,15 @@ static int check_report(const convert_settings *settings)
     }
     if (!automatic && settings->budget != NULL) {
         return fail_usage("--budget: needs --type auto");
+    }
+    double bytes; /* of a model of 10^9 weights */
+    if (automatic && !parse_budget(settings->budget, 1e9, &bytes)) {
+        return fail_usage("--budget: '%.40s' is not a size: 12GB, 800MB or 4.5bits",
+                          settings->budget);
+    }
+    const char *suffix = strrchr(settings->output, '.');
+    if (automatic && (suffix == NULL || strcasecmp(suffix, ".gguf") != 0)) {
+        return fail_usage("--type auto: is for GGUF files alone");
     }
     if (automatic && settings->data.count == 0) {
         return fail_usage("--type auto: needs --data, texts to try the matrices on");
