@@ -431,6 +431,21 @@ static void conversions_say_what_was_lost(void **state)
     assert_lacks(shell_err, "quantised already");
 }
 
+/* What a capacity dropped has no expert in a trace either: the atlas counts what eval counts. */
+static void dropped_choices_have_no_expert(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do(
+        "\"$MIXT\" train --data text --out full --steps 2 --vocab-size 300 --layers 2 "
+        "--hidden-size 32 --heads 2 --ffn-size 32 --experts 4 --experts-per-token 2 "
+        "--evaluation-capacity 0.5 -t 1; \"$MIXT\" trace full --data text -o full.trace -t 1; "
+        "\"$MIXT\" eval full --data text -t 1 | awk '$1 == \"all\" { print $NF + 0 }' >of_eval; "
+        "\"$MIXT\" atlas full.trace --no-text | awk '/^layer .*dropped/ { on = 1; next } "
+        "/^even/ { on = 0 } on { sum += $NF + 0; n++ } END { print sum / n }' >of_atlas; "
+        "paste of_eval of_atlas | awk '{ exit !($1 > 30 && ($1 - $2) ^ 2 < 0.5 ^ 2) }'");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -446,6 +461,7 @@ int main(void)
         cmocka_unit_test(defaults_fit_small_models),
         cmocka_unit_test(bench_takes_lists),
         cmocka_unit_test(conversions_say_what_was_lost),
+        cmocka_unit_test(dropped_choices_have_no_expert),
     };
     return cmocka_run_group_tests_name("use", tests, set_up, scratch_remove);
 }

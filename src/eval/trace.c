@@ -88,8 +88,8 @@ static void gather_ahead(const tracer *t, int layer, int64_t row, size_t count)
     }
 }
 
-/* Rows [row, row + count) of every layer's record become [layers, count, ...] of the chunk; the
- * places behind a layer's own choices hold no expert. */
+/* Rows [row, row + count) of every layer's record become [layers, count, ...] of the chunk; places
+ * behind a layer's own choices, and those of choices that a capacity dropped, hold no expert. */
 static void gather(const tracer *t, int64_t row, size_t count)
 {
     size_t k = (size_t)t->chosen, experts = (size_t)t->experts;
@@ -99,8 +99,9 @@ static void gather(const tracer *t, int64_t row, size_t count)
         size_t own = (size_t)route.chosen, to = (size_t)layer * count, first = (size_t)row;
         for (size_t i = 0; i < count * k; i++) {
             size_t from = (first + i / k) * own + i % k;
-            t->ids[to * k + i] = i % k < own ? route.ids[from] : -1;
-            t->weights[to * k + i] = i % k < own ? route.weights[from] : 0;
+            bool taken = i % k < own && route.place[from] >= 0;
+            t->ids[to * k + i] = taken ? route.ids[from] : -1;
+            t->weights[to * k + i] = taken ? route.weights[from] : 0;
         }
         if (t->logits) {
             memcpy(t->scores + to * experts, route.scores + first * experts,
