@@ -38,7 +38,8 @@ static int64_t row_of(const mixt_table *table, const char *keys)
         for (int c = 0; c < count; c++) {
             if (columns[c].role == MIXT_ROLE_KEY) {
                 char *end;
-                same = same && strtod(at, &end) == mixt_table_value(table, row, c);
+                double key = strtod(at, &end);
+                same = same && key == mixt_table_value(table, row, c);
                 at = *end == ':' ? end + 1 : end;
             }
         }
