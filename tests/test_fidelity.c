@@ -96,27 +96,29 @@ typedef struct sums {
     double divergences[8192];
 } sums;
 
-static double log_softmax(const float *logits, int at)
+/* log of the sum of exp over all logits */
+static double log_sum(const float *logits)
 {
     double sum = 0;
     for (int i = 0; i < 257; i++) {
-        sum += exp((double)logits[i] - (double)logits[at]);
+        sum += exp((double)logits[i]);
     }
-    return -log(sum);
+    return log(sum);
 }
 
 static void add_token(sums *to, mixt_session *sessions[2], int target)
 {
     const float *a = mixt_session_logits(sessions[0]), *b = mixt_session_logits(sessions[1]);
-    double kl = 0;
+    double x_sum = log_sum(a), y_sum = log_sum(b), kl = 0;
     int top[2] = {0, 0};
     for (int i = 0; i < 257; i++) {
-        kl += exp(log_softmax(a, i)) * (log_softmax(a, i) - log_softmax(b, i));
+        double x = (double)a[i] - x_sum, y = (double)b[i] - y_sum;
+        kl += exp(x) * (x - y);
         top[0] = a[i] > a[top[0]] ? i : top[0];
         top[1] = b[i] > b[top[1]] ? i : top[1];
     }
-    to->nats[0] -= log_softmax(a, target);
-    to->nats[1] -= log_softmax(b, target);
+    to->nats[0] -= (double)a[target] - x_sum;
+    to->nats[1] -= (double)b[target] - y_sum;
     to->kl += kl;
     to->same += top[0] == top[1];
     to->divergences[(int)to->tokens++] = kl;
