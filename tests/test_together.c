@@ -437,7 +437,8 @@ static void check_cells(const mixt_table *table)
             double value = mixt_table_value(table, r, c);
             bool share = columns[c].kind == MIXT_COLUMN_SHARE || columns[c].role == MIXT_ROLE_P ||
                          columns[c].role == MIXT_ROLE_Q;
-            bool fits = !share || isnan(value) || (value >= 0 && value <= 1 + 1e-9);
+            double least = columns[c].role == MIXT_ROLE_EFFECT ? -1 : 0; /* a difference */
+            bool fits = !share || isnan(value) || (value >= least && value <= 1 + 1e-9);
             if (columns[c].role == MIXT_ROLE_KEY) {
                 fits = value >= -1;
             }

@@ -109,7 +109,7 @@ int mixt_table_tell(const mixt_table *table, int most, uint64_t *rows)
         of_all += mixt_table_value(table, row, layer) < 0;
     }
     for (uint64_t row = 0; row < table->rows; row++) {
-        bool ahead = of_all <= (uint64_t)most / 2 && mixt_table_value(table, row, layer) < 0;
+        bool ahead = 4 * of_all <= 3 * (uint64_t)most && mixt_table_value(table, row, layer) < 0;
         double tells = ahead ? INFINITY : telling(table, row);
         int at = count;
         while (at > 0 && score[at - 1] < tells) {

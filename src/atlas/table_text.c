@@ -97,9 +97,11 @@ static void head_text(const printer *p, const shown *s, mixt_buffer *out)
     for (const char *c = column->name; *c != '\0'; c++) {
         mixt_buffer_append(out, *c == '_' ? " " : c, 1);
     }
-    if (is_share(column) && column->role == MIXT_ROLE_VALUE) {
+    /* Levels stand behind their value, whose head says it. */
+    if (is_share(column) && column->role != MIXT_ROLE_RANDOM && column->role != MIXT_ROLE_USE) {
         mixt_buffer_text(out, " %");
-    } else if (column->unit != NULL && column->unit[0] != '\0' && column->role == MIXT_ROLE_VALUE) {
+    } else if (column->unit != NULL && column->unit[0] != '\0' && column->role == MIXT_ROLE_VALUE &&
+               strcmp(column->unit, column->name) != 0) {
         mixt_buffer_format(out, ", %s", column->unit);
     }
 }

@@ -425,7 +425,7 @@ static const mixt_column layer_columns[] = {
     SHARE("moved_high", MIXT_ROLE_HIGH, 0, ""),
     NUMBER("p", MIXT_ROLE_P, 0, "made-up choices that reach it"),
     NUMBER("q", MIXT_ROLE_Q, 0, "over all layers"),
-    NUMBER("excess", MIXT_ROLE_EFFECT, 0, "above the level of use"),
+    SHARE("excess", MIXT_ROLE_EFFECT, 0, "above the level of use"),
     SHARE("partner", MIXT_ROLE_VALUE, 1,
           "of an expert's tokens those with its most frequent partner, mean over experts"),
     SHARE("partner_random", MIXT_ROLE_RANDOM, 1, "any one partner: (k - 1) / (E - 1)"),

@@ -161,7 +161,7 @@ static const mixt_column layer_columns[] = {
     {.name = "q", .help = "over all rows", .kind = MIXT_COLUMN_NUMBER, .role = MIXT_ROLE_Q},
     {.name = "excess",
      .help = "above the level of shuffles",
-     .kind = MIXT_COLUMN_NUMBER,
+     .kind = MIXT_COLUMN_SHARE,
      .role = MIXT_ROLE_EFFECT},
     {.name = "ids",
      .help = "with 10 tokens or more",
