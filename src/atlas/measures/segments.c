@@ -7,7 +7,7 @@
 #include "core/error.h"
 
 /* Moves of a window over all layers and lengths that are worth waiting for. */
-#define MOVES_MOST ((uint64_t)1 << 28)
+#define MOVES_MOST ((uint64_t)1 << 26)
 #define DRAWS_LEAST 2
 
 enum { LENGTH_LEAST = 4, LENGTH_MOST = 512, LENGTHS = 8 };
