@@ -8,7 +8,7 @@
 
 /* Moves of a window over all layers and lengths that are worth waiting for. */
 #define MOVES_MOST ((uint64_t)1 << 26)
-#define DRAWS_LEAST 2
+#define DRAWS_LEAST 1
 
 enum { LENGTH_LEAST = 4, LENGTH_MOST = 512, LENGTHS = 8 };
 enum { CACHES = 2 }; /* of one and of two times the experts of a token */
