@@ -15,10 +15,11 @@
 #define GROUPS MIXT_INFORMATION_GROUPS
 #define SHUFFLE_SEED 0x73687566 /* fixed: the same trace gives the same level */
 #define SHUFFLES_MOST 20
-#define SHUFFLES_LEAST 4
+#define SHUFFLES_LEAST 2
 #define SHUFFLES_CHOICES ((uint64_t)1 << 28) /* fewer where so many choices would be read */
 /* Of them with groups left out, for the interval: so many are enough where a shuffle changes
- * little. All are taken of short traces, and of domains, of which a document is much. */
+ * little, and one where so many cannot be read. All are taken of short traces, and of domains, of
+ * which a document is much. */
 #define LESS_SHUFFLES 4
 #define LESS_CHOICES ((uint64_t)1 << 19)
 #define ROUNDING 1e-9 /* bits */
@@ -539,8 +540,12 @@ static bool deals_domains(int label)
 
 static int less_shuffles(const measurer *m, int label)
 {
-    return deals_domains(label) || choices_of(m->trace) <= LESS_CHOICES ? m->shuffles
-                                                                        : LESS_SHUFFLES;
+    uint64_t choices = choices_of(m->trace);
+    if (deals_domains(label) || choices <= LESS_CHOICES) {
+        return m->shuffles;
+    }
+    int less = choices > SHUFFLES_CHOICES / LESS_SHUFFLES ? 1 : LESS_SHUFFLES;
+    return less < m->shuffles ? less : m->shuffles;
 }
 
 /* `less`: so many shuffles leave groups out. */
