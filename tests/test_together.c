@@ -390,7 +390,8 @@ static bool null_within(const mixt_table *table, const calibration *c)
     return cell(table, row, c->low) <= c->null && c->null <= cell(table, row, c->high);
 }
 
-/* Refused is what lies more than 3.2 standard errors of the binomial below 0.95: 20 of 25 and fewer. */
+/* Refused is what lies more than 3.2 standard errors of the binomial below 0.95: 20 of 25 and
+ * fewer. */
 static void test_null(void **state)
 {
     (void)state;
