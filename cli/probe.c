@@ -193,6 +193,7 @@ static mixt_status run_experiments(const probe_settings *settings, mixt_probe_op
     progress_end(&progress);
     if (status == MIXT_OK) {
         say(stderr, "probe: %s\n", settings->output);
+        status = mixt_probe_print(settings->output, stdout, error);
     }
     return status;
 }

@@ -21,6 +21,8 @@ static void test_killed(void **state)
     shell_train();
     shell_do(PROBE "-o whole.json --experiments mask,lens,reap,top-k; [ ! -e whole.json.partial ]");
     assert_has(shell_err, "probe: whole.json");
+    assert_has(shell_out, "An expert masked: what the loss gains (12 measured)");
+    assert_has(shell_out, "The first expert alone, in one layer\nlayer   cosine_layer");
     shell_do(
         "for wait in 0.2 0.4 0.8 1.6 3.2 6.4 60; do echo $wait; timeout -s KILL $wait " PROBE
         "-o parts.json --experiments mask,lens,reap,top-k || true; [ ! -e parts.json ] || break; "

@@ -61,6 +61,10 @@ MIXT_API mixt_status mixt_probe_run(mixt_context *context, const mixt_model *mod
                                     const mixt_data *data, const mixt_tokenizer *tokenizer,
                                     const mixt_probe_options *options, mixt_error *error);
 
+/* A file of results in short tables: the experts that cost most and least, k, one expert alone,
+ * super experts. */
+MIXT_API mixt_status mixt_probe_print(const char *results, FILE *stream, mixt_error *error);
+
 /* ---- Experts taken out ---- */
 
 /* By what experts are ranked, of the results of a probe: those of least value go. */
