@@ -1,6 +1,7 @@
 #include "atlas_measures.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +77,27 @@ typedef struct work {
     int trace_count;
 } work;
 
+/* Refuses a name, with the measure that it may be a slip of. */
+static int refuse_name(const char *name, size_t length)
+{
+    char given[64];
+    const char *nearest = NULL;
+    int least = INT_MAX;
+    snprintf(given, sizeof given, "%.*s", (int)(length < 60 ? length : 60), name);
+    for (int i = 0; mixt_measure_describe(i) != NULL; i++) {
+        int distance = options_distance(given, mixt_measure_describe(i)->name);
+        if (distance >= 0 && distance < least) {
+            least = distance;
+            nearest = mixt_measure_describe(i)->name;
+        }
+    }
+    if (nearest != NULL) {
+        return fail_usage("--measure %s: there is none of this name; is it %s?", given, nearest);
+    }
+    return fail_usage("--measure %s: there is none of this name (mixt atlas --list-measures)",
+                      given);
+}
+
 /* The names of --measure; 0, or the status of the refusal. */
 static int parse_names(work *w)
 {
@@ -88,9 +110,7 @@ static int parse_names(work *w)
         size_t length = strcspn(at, ",");
         const mixt_measure_info *info = find_measure(at, length);
         if (info == NULL) {
-            return fail_usage("--measure %.*s: there is none of this name (mixt atlas "
-                              "--list-measures)",
-                              (int)(length < 60 ? length : 60), at);
+            return refuse_name(at, length);
         }
         for (int i = 0; i < w->count; i++) {
             if (w->asked[i] == info) {

@@ -539,6 +539,7 @@ static void test_program(void **state)
              "done\n"
              "test -s figures/load.svg; ! ls figures | grep -v svg");
     shell_refuses("$MIXT atlas routes --measure nothing", "there is none of this name");
+    shell_refuses("$MIXT atlas routes --measure comittee", "is it committee?");
     shell_refuses("$MIXT atlas routes --measure load,load", "named twice");
     shell_refuses("$MIXT atlas routes --measure load,", "there is none of this name");
     shell_refuses("$MIXT atlas routes routes --measure load", "takes one trace, not 2");
