@@ -18,6 +18,7 @@
 #include "core/random.h"
 #include "formats/dtype.h"
 #include "mixt.h"
+#include "sanitized.h"
 
 #define EXPERTS 8
 #define CHOICES 2
@@ -25,17 +26,6 @@
 #define PLANTED_LAYER 1
 #define SEEDS_TABLE 400
 #define CELLS_MOST 64 /* columns with a p or an interval, over all measures */
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
 
 /* How much is done: `make check` does less than the tables rest on. */
 typedef struct extent {
