@@ -6,6 +6,7 @@
 
 #include "atlas/display.h"
 #include "core/error.h"
+#include "core/number.h"
 #include "formats/json.h"
 #include "probe/probe.h"
 
@@ -39,7 +40,7 @@ static void put_value(const printer *p, const json_t *value)
     mixt_buffer_format(p->out, "%9.4f  ", at(value, 0));
     char span[48] = "no interval";
     if (!isnan(at(value, 1))) {
-        snprintf(span, sizeof span, "%.4f to %.4f", at(value, 1), at(value, 2));
+        mixt_format(span, sizeof span, "%.4f to %.4f", at(value, 1), at(value, 2));
     }
     mixt_buffer_format(p->out, "%-18s", span);
 }
