@@ -384,10 +384,10 @@ check-portable: deps-test ## the tests of files, maps, threads and checkpoints w
 # of the program are those of `make bits-aarch64`.
 CC_AARCH64   ?= aarch64-linux-gnu-gcc
 QEMU_AARCH64 ?= qemu-aarch64
-LEFT_OUT := adamw_curve balance chat checkpoints cli cli_train convert corpus data_file fidelity hostile intervals \
-            measures_calibration methods model_families open options page probe probe_cli read_types resume rope \
-            router routers safetensors serve_page serve_siege streams study tables together trace train train_parts \
-            use waits
+LEFT_OUT := adamw_curve balance chat chat_terminal checkpoints cli cli_train convert convert_report corpus data_file \
+            fidelity flags hostile intervals measures_calibration methods model_families open options page probe \
+            probe_cli read_types resume rope router routers safetensors serve_page serve_siege streams study tables \
+            together trace train train_parts use waits
 build-aarch64: deps-aarch64
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CC_AARCH64)" BUILD=build/aarch64 tests
 	@tests/emulate.sh build/aarch64 $(QEMU_AARCH64)
