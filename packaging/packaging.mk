@@ -27,7 +27,7 @@ INSTALLED = 755|$(BUILD)/mixt|$(bindir)/mixt \
     644|$(BUILD)/share/mixt.1|$(mandir)/man1/mixt.1 \
     644|$(BUILD)/share/mixt.bash|$(bashcompletiondir)/mixt \
     644|$(BUILD)/share/mixt-serve@.service|$(systemdsystemunitdir)/mixt-serve@.service \
-    $(foreach file,$(sort LICENSE README.md CHANGELOG.md $(wildcard docs/*.md docs/*.png examples/*.c)),644|$(file)|$(docdir)/$(file))
+    $(foreach file,$(sort LICENSE README.md CHANGELOG.md $(wildcard docs/*.md docs/*/*.md docs/*.png examples/*.c)),644|$(file)|$(docdir)/$(file))
 # ... and every link: what it says, its place.
 INSTALLED_LINKS = $(notdir $(SHARED))|$(libdir)/$(SONAME) $(SONAME)|$(libdir)/libmixt.so
 
@@ -44,7 +44,7 @@ install: all $(BUILD)/share/mixt.1 $(BUILD)/share/mixt.bash $(BUILD)/share/mixt.
 
 uninstall: ## remove what install put there
 	rm -f $(foreach row,$(INSTALLED),$(DESTDIR)$(call field,3,$(row))) $(foreach row,$(INSTALLED_LINKS),$(DESTDIR)$(call field,2,$(row)))
-	-@rmdir $(DESTDIR)$(includedir)/mixt $(DESTDIR)$(docdir)/docs $(DESTDIR)$(docdir)/examples $(DESTDIR)$(docdir) 2>/dev/null || true
+	-@rmdir $(DESTDIR)$(includedir)/mixt $(DESTDIR)$(docdir)/docs/measures $(DESTDIR)$(docdir)/docs $(DESTDIR)$(docdir)/examples $(DESTDIR)$(docdir) 2>/dev/null || true
 
 $(BUILD)/share/mixt.1: $(BUILD)/mixt
 	@mkdir -p $(@D)

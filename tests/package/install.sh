@@ -18,6 +18,8 @@ usr/include/mixt/atlas.h
 usr/include/mixt/bench.h
 usr/include/mixt/engine.h
 usr/include/mixt/fidelity.h
+usr/include/mixt/measures.h
+usr/include/mixt/probe.h
 usr/include/mixt/sampling.h
 usr/include/mixt/study.h
 usr/include/mixt/train.h
@@ -33,7 +35,7 @@ usr/share/doc/mixt/LICENSE
 usr/share/doc/mixt/README.md
 usr/share/man/man1/mixt.1
 EOF
-    for file in docs/*.md docs/*.png examples/*.c; do
+    for file in docs/*.md docs/*/*.md docs/*.png examples/*.c; do
         echo "usr/share/doc/mixt/$file"
     done
 }
