@@ -10,11 +10,17 @@ jobs=$(nproc)
 copy=$folder/a-longer-name/of-another-folder
 mkdir -p "$copy" && tar -cf - --exclude=./build --exclude=./.git --exclude=./mixt --exclude=./demo . | tar -xf - -C "$copy" || exit 1
 
+# One after the other: `all` is a make of its own, and two at once would write into one folder.
+build() {
+    "$@" "-j$jobs" all PREFIX=/usr &&
+        "$@" PREFIX=/usr build/release/share/mixt.1 build/release/share/mixt.bash build/release/share/mixt.pc
+}
+
 # Another folder, another day, another language.
-make --no-print-directory "-j$jobs" all PREFIX=/usr build/release/share/mixt.1 build/release/share/mixt.bash build/release/share/mixt.pc >"$folder/log.txt" &&
-    env TZ=Asia/Tokyo LC_ALL=C.UTF-8 make --no-print-directory -C "$copy" "-j$jobs" all PREFIX=/usr build/release/share/mixt.1 \
-        build/release/share/mixt.bash build/release/share/mixt.pc >>"$folder/log.txt" ||
-    { tail -n 20 "$folder/log.txt"; exit 1; }
+{
+    build make --no-print-directory &&
+        build env TZ=Asia/Tokyo LC_ALL=C.UTF-8 make --no-print-directory -C "$copy"
+} >"$folder/log.txt" || { tail -n 20 "$folder/log.txt"; exit 1; }
 holds_no_folder() {
     ! grep -F -e "$PWD" -e "$copy" "build/release/$1"
 }
