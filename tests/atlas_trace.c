@@ -1,9 +1,14 @@
 #include "atlas_trace.h"
 
 #include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "core/random.h"
 #include "formats/dtype.h"
@@ -167,4 +172,22 @@ mixt_trace *atlas_trace_of_choices(const uint16_t *choices, int count, int exper
         abort();
     }
     return trace;
+}
+
+void atlas_trace_refused(const char *path, const char *message)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trace *trace = (mixt_trace *)8;
+    mixt_status status = mixt_trace_open(path, &trace, &error);
+    if (status == MIXT_OK) {
+        fail_msg("accepted, though: %s", message);
+    }
+    assert_null(trace);
+    assert_true(mixt_status_is_refusal(status));
+    assert_int_equal(status, error.status);
+    if (strstr(error.message, message) == NULL || strstr(error.message, path) == NULL ||
+        strchr(error.message, '\n') != NULL) {
+        fail_msg("expected \"%s\", was told \"%s\"", message, error.message);
+    }
+    assert_int_equal(mixt_trace_open(path, &trace, NULL), status);
 }

@@ -28,4 +28,7 @@ mixt_trace *atlas_trace_make(const atlas_trace_options *options);
  * one too. */
 mixt_trace *atlas_trace_of_choices(const uint16_t *choices, int count, int experts);
 
+/* Opening the file is refused by one line that names it and holds `message`. */
+void atlas_trace_refused(const char *path, const char *message);
+
 #endif

@@ -11,21 +11,10 @@
 #include <cmocka.h>
 
 #include "atlas_trace.h"
+#include "measure_fixture.h"
 #include "mixt.h"
 
 #define SHUFFLES 200
-
-static int column_of(const mixt_table *table, const char *name)
-{
-    const mixt_column *columns;
-    int count = mixt_table_columns(table, &columns);
-    for (int c = 0; c < count; c++) {
-        if (strcmp(columns[c].name, name) == 0) {
-            return c;
-        }
-    }
-    return -1;
-}
 
 /* The row whose key cells are those of "a:b:c"; -1: none. */
 static int64_t row_of(const mixt_table *table, const char *keys)
@@ -69,7 +58,7 @@ static bool holds(const mixt_table *table, const char *line)
     assert_int_equal(
         sscanf(line, "%31s %31s %63s %31s %lf %lf", name, trace, keys, column, &value, &tolerance),
         6);
-    int c = column_of(table, column);
+    int c = measure_column(table, column);
     int64_t row = row_of(table, keys);
     double found = c >= 0 && row >= 0 ? mixt_table_value(table, (uint64_t)row, c) : NAN;
     bool right =

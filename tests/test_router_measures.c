@@ -11,37 +11,15 @@
 #include <cmocka.h>
 
 #include "atlas_trace.h"
+#include "measure_fixture.h"
 #include "core/random.h"
 
 #define SIGNALS "tests/fixtures/atlas/signals.safetensors"
 #define EXPECTED "tests/fixtures/atlas/router.txt"
 
-static mixt_table *measured(const char *name, const mixt_trace *trace)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_table *table;
-    if (mixt_measure(name, &trace, 1, NULL, &table, &error) != MIXT_OK) {
-        fail_msg("%s: %s", name, error.message);
-    }
-    return table;
-}
-
-static int column_of(const mixt_table *table, const char *name)
-{
-    const mixt_column *columns;
-    int count = mixt_table_columns(table, &columns);
-    for (int c = 0; c < count; c++) {
-        if (strcmp(columns[c].name, name) == 0) {
-            return c;
-        }
-    }
-    fail_msg("no column %s", name);
-    return -1;
-}
-
 static double cell(const mixt_table *table, uint64_t row, const char *name)
 {
-    return mixt_table_value(table, row, column_of(table, name));
+    return mixt_table_value(table, row, measure_column(table, name));
 }
 
 /* -- Against numpy -------------------------------------------------------------------------- */
@@ -98,7 +76,7 @@ static void test_numpy(void **state)
             assert_true(table == NULL || row == mixt_table_rows(table));
             mixt_table_free(table);
             assert_string_equal(line, names[next]);
-            table = measured(names[next++], trace);
+            table = measure_of(trace, names[next++], NULL);
             row = 0;
         }
         compare_row(table, row++, line + length + 1);
@@ -180,12 +158,12 @@ static void test_calibrated(void **state)
                                              .document_tokens = 30,
                                              .skew = 2,
                                              .seed = (uint64_t)seed});
-        mixt_table *table = measured("lookahead", m.trace);
+        mixt_table *table = measure_of(m.trace, "lookahead", NULL);
         double use = cell(table, 0, "use"), first = cell(table, 0, "first_use");
         held += cell(table, 0, "low") <= use && use <= cell(table, 0, "high");
         first_held += cell(table, 0, "first_low") <= first && first <= cell(table, 0, "first_high");
         mixt_table_free(table);
-        table = measured("confidence", m.trace);
+        table = measure_of(m.trace, "confidence", NULL);
         confidence_held += cell(table, 0, "low") <= 0 && 0 <= cell(table, 0, "high");
         small += cell(table, 0, "p") < 0.05;
         assert_true(fabs(cell(table, 0, "larger") - 0.5) < 0.12);
@@ -220,14 +198,14 @@ static void test_planted(void **state)
             mixt_f32_to_f16(&value, &m.entropies[2 * tokens + i], 1);
         }
     }
-    mixt_table *table = measured("lookahead", m.trace);
+    mixt_table *table = measure_of(m.trace, "lookahead", NULL);
     assert_int_equal(mixt_table_rows(table), 3);
     assert_true(fabs(cell(table, 0, "recall") - cell(table, 0, "use")) < 0.04);
     assert_true(cell(table, 1, "recall") == 1 && cell(table, 1, "first") == 1);
     assert_true(cell(table, 1, "low") > 1 - 1e-9 && cell(table, 1, "high") == 1);
     assert_true(fabs(cell(table, 1, "random") - 2.0 / 16) < 1e-12);
     mixt_table_free(table);
-    table = measured("confidence", m.trace);
+    table = measure_of(m.trace, "confidence", NULL);
     assert_int_equal(mixt_table_rows(table), 8);
     for (uint64_t row = 0; row < 8; row++) { /* entropy by layer and over all, then the margins */
         double q = cell(table, row, "q");
@@ -290,7 +268,7 @@ static void test_edges(void **state)
             m.margins[t] = 0x7E00;
         }
         for (size_t n = 0; n < 4; n++) {
-            mixt_table *table = measured(names[n], m.trace);
+            mixt_table *table = measure_of(m.trace, names[n], NULL);
             const mixt_column *columns;
             int count = mixt_table_columns(table, &columns);
             for (uint64_t row = 0; row < mixt_table_rows(table); row++) {

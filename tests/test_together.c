@@ -15,54 +15,30 @@
 #include "atlas/statistics.h"
 #include "atlas/token_class.h"
 #include "atlas_trace.h"
+#include "measure_fixture.h"
 #include "core/random.h"
 
 #define FIXTURES "tests/fixtures/atlas/"
 
 static mixt_table *measure(const char *name, const mixt_trace *trace, int shuffles, uint64_t seed)
 {
-    mixt_measure_options options = {.shuffles = shuffles, .seed = seed};
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_table *table;
-    if (mixt_measure(name, &trace, 1, &options, &table, &error) != MIXT_OK) {
-        fail_msg("%s: %s", name, error.message);
-    }
-    return table;
-}
-
-static int column_of(const mixt_table *table, const char *name)
-{
-    const mixt_column *columns;
-    int count = mixt_table_columns(table, &columns);
-    for (int c = 0; c < count; c++) {
-        if (strcmp(columns[c].name, name) == 0) {
-            return c;
-        }
-    }
-    fail_msg("%s has no column %s", mixt_table_measure(table)->name, name);
-    return -1;
+    return measure_of(trace, name, &(mixt_measure_options){.shuffles = shuffles, .seed = seed});
 }
 
 /* The row whose first cells are keys [count]; fails where there is none. */
 static uint64_t row_of(const mixt_table *table, const double *keys, int count)
 {
-    for (uint64_t r = 0; r < mixt_table_rows(table); r++) {
-        int same = 0;
-        while (same < count && mixt_table_value(table, r, same) == keys[same]) {
-            same++;
-        }
-        if (same == count) {
-            return r;
-        }
+    int64_t row = measure_row(table, keys, count);
+    if (row < 0) {
+        fail_msg("%s has no row %g %g %g", mixt_table_measure(table)->name, keys[0],
+                 count > 1 ? keys[1] : 0, count > 2 ? keys[2] : 0);
     }
-    fail_msg("%s has no row %g %g %g", mixt_table_measure(table)->name, keys[0],
-             count > 1 ? keys[1] : 0, count > 2 ? keys[2] : 0);
-    return 0;
+    return (uint64_t)row;
 }
 
 static double cell(const mixt_table *table, uint64_t row, const char *name)
 {
-    return mixt_table_value(table, row, column_of(table, name));
+    return mixt_table_value(table, row, measure_column(table, name));
 }
 
 /* -- numpy ---------------------------------------------------------------------------------- */
@@ -164,7 +140,7 @@ static void test_class_words(void **state)
     mixt_table *table = measure("classes", trace, 0, 0);
     const mixt_column *columns;
     mixt_table_columns(table, &columns);
-    const char *const *words = columns[column_of(table, "class")].words;
+    const char *const *words = columns[measure_column(table, "class")].words;
     for (int c = 0; c < MIXT_CLASS_COUNT; c++) {
         assert_string_equal(words[c], mixt_token_class_name(c));
     }
@@ -222,7 +198,8 @@ static mixt_trace *make_trace(planted plant, uint64_t seed)
 /* Rows whose q is below 0.01; *best: the one with the largest effect of those. */
 static int discoveries(const mixt_table *table, uint64_t *best)
 {
-    int p = column_of(table, "q"), effect = mixt_table_find(table, MIXT_ROLE_EFFECT, 2), count = 0;
+    int p = measure_column(table, "q"), effect = mixt_table_find(table, MIXT_ROLE_EFFECT, 2),
+        count = 0;
     double most = -INFINITY;
     for (uint64_t r = 0; r < mixt_table_rows(table); r++) {
         if (mixt_table_value(table, r, p) < 0.01) {

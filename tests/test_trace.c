@@ -225,41 +225,23 @@ static void write_changed(const char *fixture, const bad_file *bad, const char *
     free(bytes);
 }
 
-static void refused(const char *path, const char *message)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_trace *trace = (mixt_trace *)8;
-    mixt_status status = mixt_trace_open(path, &trace, &error);
-    if (status == MIXT_OK) {
-        fail_msg("accepted, though: %s", message);
-    }
-    assert_null(trace);
-    assert_true(mixt_status_is_refusal(status));
-    assert_int_equal(status, error.status);
-    if (strstr(error.message, message) == NULL || strstr(error.message, path) == NULL ||
-        strchr(error.message, '\n') != NULL) {
-        fail_msg("expected \"%s\", was told \"%s\"", message, error.message);
-    }
-    assert_int_equal(mixt_trace_open(path, &trace, NULL), status);
-}
-
 static void test_bad_files(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof bad_files / sizeof *bad_files; i++) {
         const char *path = in_folder("bad.safetensors");
         write_changed(FIXTURE, &bad_files[i], path);
-        refused(path, bad_files[i].message);
+        atlas_trace_refused(path, bad_files[i].message);
     }
     for (size_t i = 0; i < sizeof bad_holes / sizeof *bad_holes; i++) {
         const char *path = in_folder("bad.safetensors");
         write_changed(HOLES, &bad_holes[i], path);
-        refused(path, bad_holes[i].message);
+        atlas_trace_refused(path, bad_holes[i].message);
     }
     for (size_t i = 0; i < sizeof bad_signals / sizeof *bad_signals; i++) {
         const char *path = in_folder("bad.safetensors");
         write_changed(SIGNALS, &bad_signals[i], path);
-        refused(path, bad_signals[i].message);
+        atlas_trace_refused(path, bad_signals[i].message);
     }
 }
 
@@ -272,13 +254,13 @@ static void test_cut_files(void **state)
     const char *path = in_folder("cut.safetensors");
     for (size_t cut = 0; cut < length; cut += cut < 1200 ? 37 : 1501) {
         assert_int_equal(mixt_file_replace(path, bytes, cut, NULL), MIXT_OK);
-        refused(path, "");
+        atlas_trace_refused(path, "");
     }
     free(bytes);
-    refused(folder, "is a folder");
-    refused(in_folder("absent"), "no such file");
+    atlas_trace_refused(folder, "is a folder");
+    atlas_trace_refused(in_folder("absent"), "no such file");
     assert_int_equal(mkfifo(in_folder("fifo"), 0600), 0);
-    refused(in_folder("fifo"), "FIFO");
+    atlas_trace_refused(in_folder("fifo"), "FIFO");
 }
 
 /* -- Writing -------------------------------------------------------------------------------- */

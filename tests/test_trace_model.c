@@ -13,6 +13,7 @@
 
 #include "model/model.h"
 #include "atlas/trace.h"
+#include "atlas_trace.h"
 #include "core/files.h"
 #include "corpus/data.h"
 #include "formats/safetensors.h"
@@ -65,24 +66,6 @@ static void assert_metadata(const char *path, const char *key, const char *value
     mixt_safetensors_close(file);
 }
 
-static void refused(const char *path, const char *message)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_trace *trace = (mixt_trace *)8;
-    mixt_status status = mixt_trace_open(path, &trace, &error);
-    if (status == MIXT_OK) {
-        fail_msg("accepted, though: %s", message);
-    }
-    assert_null(trace);
-    assert_true(mixt_status_is_refusal(status));
-    assert_int_equal(status, error.status);
-    if (strstr(error.message, message) == NULL || strstr(error.message, path) == NULL ||
-        strchr(error.message, '\n') != NULL) {
-        fail_msg("expected \"%s\", was told \"%s\"", message, error.message);
-    }
-    assert_int_equal(mixt_trace_open(path, &trace, NULL), status);
-}
-
 /* Halves that begin at an odd byte cannot be read where they lie: the vocabulary's bytes stand
  * before them, and are one more. */
 static void test_odd_file(void **state)
@@ -124,7 +107,7 @@ static void test_odd_file(void **state)
     mixt_buffer_append(&out, bytes + 8 + header, length - 8 - header);
     const char *path = in_folder("odd.safetensors");
     assert_int_equal(mixt_file_replace(path, out.data, out.length, NULL), MIXT_OK);
-    refused(path, "logits: begins at an odd byte");
+    atlas_trace_refused(path, "logits: begins at an odd byte");
     mixt_safetensors_close(file);
     mixt_buffer_free(&out);
     free(bytes);
