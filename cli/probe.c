@@ -225,14 +225,7 @@ static int run_probe(void *user, cli_arguments *arguments)
 {
     const probe_settings *settings = user;
     (void)arguments;
-    if (settings->model.path == NULL) {
-        return fail_usage("--model: needed");
-    }
-    if (settings->data.count == 0) {
-        return fail_usage("--data: needed");
-    }
-    const char *const read[] = {settings->model.path, settings->model.tokenizer};
-    int status = refuse_replacing("output", settings->output, read, 2, &settings->data);
+    int status = refuse_recording(&settings->model, &settings->data, settings->output);
     return status == STATUS_DONE ? with_resources(probe, settings) : status;
 }
 

@@ -340,6 +340,18 @@ int refuse_replacing(const char *flag, const char *output, const char *const *re
                : STATUS_DONE;
 }
 
+int refuse_recording(const model_settings *model, const string_list *data, const char *output)
+{
+    if (model->path == NULL) {
+        return fail_usage("--model: needed");
+    }
+    if (data->count == 0) {
+        return fail_usage("--data: needed");
+    }
+    const char *const read[] = {model->path, model->tokenizer};
+    return refuse_replacing("output", output, read, 2, data);
+}
+
 void describe_model(const mixt_model *model, mixt_model_info *info, char total[32], char active[32])
 {
     mixt_model_describe(model, info);

@@ -168,6 +168,9 @@ mixt_status show_trace(const mixt_trace *trace, const mixt_atlas_options *option
  * them; `data` NULL: there are none. */
 int refuse_replacing(const char *flag, const char *output, const char *const *read, size_t count,
                      const string_list *data);
+/* The same of a command that reads texts through a model and writes what it saw to `output`;
+ * refused too without a model or texts. */
+int refuse_recording(const model_settings *model, const string_list *data, const char *output);
 
 /* Fills `info`, and both numbers of parameters as text. */
 void describe_model(const mixt_model *model, mixt_model_info *info, char total[32],

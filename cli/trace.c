@@ -187,14 +187,7 @@ static int run_trace(void *user, cli_arguments *arguments)
     if (settings->import != NULL || settings->join.count > 0) {
         return run_without_model(settings, arguments);
     }
-    if (settings->model.path == NULL) {
-        return fail_usage("--model: needed");
-    }
-    if (settings->data.count == 0) {
-        return fail_usage("--data: needed");
-    }
-    const char *const read[] = {settings->model.path, settings->model.tokenizer};
-    int status = refuse_replacing("output", settings->output, read, 2, &settings->data);
+    int status = refuse_recording(&settings->model, &settings->data, settings->output);
     return status == STATUS_DONE ? with_resources(write_trace, settings) : status;
 }
 

@@ -357,25 +357,17 @@ static void count_held(const mixt_table *table, structure what, cells *all)
     }
 }
 
-/* NULL where the trace lacks what the measure needs, which is said once. */
+/* The table; the made-up traces hold what every measure needs. */
 static mixt_table *measure(const mixt_measure_info *info, const mixt_trace *const *traces,
                            uint64_t seed, int shuffles)
 {
-    static const mixt_measure_info *said[CELLS_MOST];
     mixt_measure_options options = {.shuffles = shuffles, .seed = seed};
     mixt_error error = MIXT_ERROR_INIT;
     mixt_table *table = NULL;
     if (mixt_measure(info->name, traces, info->traces, &options, &table, &error) == MIXT_OK) {
         return table;
     }
-    int i = 0;
-    while (i < CELLS_MOST - 1 && said[i] != NULL && said[i] != info) {
-        i++;
-    }
-    if (said[i] == NULL) {
-        print_message("left out: %s\n", error.message);
-        said[i] = info;
-    }
+    fail_msg("the made-up trace is refused: %s", error.message);
     return NULL;
 }
 
@@ -557,8 +549,8 @@ static void test_planted(void **state)
         const finding *of = finding_of(name);
         int by_chance = 0;
         if (of == NULL && found[m][TOPIC] >= 0) {
-            print_message("%s: tests/test_measures_calibration.c does not say what it finds\n",
-                          name);
+            print_error("%s: tests/test_measures_calibration.c does not say what it finds\n", name);
+            failed++;
         }
         for (int what = TOPIC; what < STRUCTURES && of != NULL && found[m][what] >= 0; what++) {
             if ((of->must & BIT(what)) != 0 && found[m][what] < how_much->planted_seeds) {
