@@ -1,4 +1,5 @@
 /* Traces that become one, and routes that were recorded elsewhere. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -290,6 +291,8 @@ typedef struct arrays {
     const char *extra;       /* a tensor that a trace does not have; or NULL */
     mixt_dtype ids;          /* of tokens and documents */
     bool layers_first, weights, domains, no_tokens, both;
+    bool no_number;    /* the first weight */
+    int first;         /* the first token's document */
     int expert;        /* the first one of token 1 at layer 0 */
     int64_t documents; /* length of `document` */
 } arrays;
@@ -305,7 +308,7 @@ static void put(mixt_safetensors_writer *file, const int32_t *values, size_t cou
 
 static void write_arrays(const arrays *a, const char *path)
 {
-    const int32_t tokens[T] = {3, 1, 4, 1, 5}, documents[T] = {0, 0, 0, 1, 1};
+    const int32_t tokens[T] = {3, 1, 4, 1, 5}, documents[T] = {a->first, a->first, 0, 1, 1};
     const int32_t domains[T] = {0, 0, 0, 1, 1};
     int32_t by_token[T * L * K], by_layer[T * L * K];
     for (int t = 0; t < T; t++) {
@@ -354,7 +357,9 @@ static void write_arrays(const arrays *a, const char *path)
     put(file, by_layer, a->layers_first || a->both ? T * L * K : 0, MIXT_DTYPE_I16);
     put(file, by_token, !a->layers_first || a->both ? T * L * K : 0, MIXT_DTYPE_I16);
     for (int i = 0; a->weights && i < T * L * K; i++) {
-        float weight = by_layer[i] < 0 ? 0 : 0.25f * (float)(1 + i % 2);
+        float weight = a->no_number && i == 0 ? NAN
+                       : by_layer[i] < 0      ? 0
+                                              : 0.25f * (float)(1 + i % 2);
         assert_int_equal(mixt_safetensors_writer_write(file, &weight, sizeof weight, NULL), 0);
     }
     put(file, tokens, a->extra != NULL ? T : 0, MIXT_DTYPE_U8);
@@ -499,6 +504,9 @@ static void test_import_refused(void **state)
         {{.expert = 4}, "token 1, layer 0: expert 4 out of range or twice"},
         {{.expert = -2}, "token 1, layer 0: expert -2 out of range or twice"},
         {{.expert = 3}, "token 1, layer 0: expert 3 out of range or twice"},
+        {{.weights = true, .no_number = true},
+         "layer 0: expert 0 has a weight that is not a number"},
+        {{.first = -1}, "document -1 of domain 0 behind document -1 of domain -1"},
         {{.ids = MIXT_DTYPE_F32}, "tokens: type F32, must be whole numbers"},
     };
     train_setup setup;

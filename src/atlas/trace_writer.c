@@ -251,6 +251,7 @@ mixt_status mixt_trace_writer_create(const char *path, const mixt_trace_header *
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
     made->last_document = -1;
+    made->last_domain = -1;
     size_t spills = SPILL_LAYERS + (size_t)header->layers * LAYER_SPILLS;
     made->spills = calloc(spills, sizeof *made->spills);
     made->path = mixt_arena_string(made->arena, path);
@@ -292,6 +293,8 @@ static const char *check_row(mixt_trace_writer *writer, int layer, const int32_t
         } else if (*expert < 0 || *expert >= header->experts ||
                    writer->seen_at[*expert] == writer->row) {
             return "out of range or twice";
+        } else if (isnan(weights[c])) {
+            return "has a weight that is not a number";
         } else if (c >= header->experts_per_layer[layer]) {
             return "stands behind the choices that the layer makes";
         } else {
