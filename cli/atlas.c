@@ -154,11 +154,13 @@ const cli_command command_atlas = {
              "tokens, and text coloured by expert. With --html it writes the figures as one page "
              "that works offline; a second trace, of another model or precision, stands beside the "
              "first there. With --measure it prints tables of single measures, each with levels "
-             "and intervals, as text, JSON, CSV or figures (docs/measures.md).",
+             "and intervals, as text, JSON, CSV or figures (docs/measures.md); in place of a trace "
+             "the folder of a training run has how the use of its experts settled.",
     .examples = "  mixt atlas trace.safetensors --html atlas.html\n"
                 "  mixt atlas f16.safetensors q4.safetensors --html atlas.html\n"
                 "  mixt atlas trace.safetensors --measure load --format csv\n"
-                "  mixt atlas trace.safetensors --measure all --format svg --out figures\n",
+                "  mixt atlas trace.safetensors --measure all --format svg --out figures\n"
+                "  mixt atlas run --measure training\n",
     .positional = "trace",
     .groups =
         (const cli_group[]){{"options", atlas_options, 0},

@@ -47,12 +47,23 @@ const cli_option options_measures[] = {
 
 static const char *const endings[] = {"txt", "json", "csv", "svg"};
 
+/* What a measure takes, for messages. */
+static const char *what_it_takes(const mixt_measure_info *info)
+{
+    return info->traces == 0   ? "the log of a training run: its folder, or load.jsonl there"
+           : info->traces == 1 ? "one trace"
+                               : "two traces";
+}
+
 int list_measures(void)
 {
     for (int i = 0; mixt_measure_describe(i) != NULL; i++) {
         const mixt_measure_info *info = mixt_measure_describe(i);
         say(stdout, "%-14s %s%s%s\n", info->name, info->title,
-            info->traces > 1 ? "; two traces" : "", info->logits ? "; router logits" : "");
+            info->traces > 1    ? "; two traces"
+            : info->traces == 0 ? "; a run's log"
+                                : "",
+            info->logits ? "; router logits" : "");
     }
     return STATUS_DONE;
 }
@@ -73,6 +84,7 @@ typedef struct work {
     const mixt_measure_info *asked[MEASURES_MOST];
     int count;
     bool all;
+    const char *log; /* of a training run, in place of traces; or NULL */
     mixt_trace *traces[TRACES_MOST];
     int trace_count;
 } work;
@@ -134,9 +146,12 @@ static int parse_names(work *w)
 static int check_traces(const work *w, size_t paths)
 {
     for (int i = 0; i < w->count && !w->all; i++) {
-        if ((size_t)w->asked[i]->traces != paths) {
-            return fail_usage("--measure %s: takes %s, not %zu", w->asked[i]->name,
-                              w->asked[i]->traces == 1 ? "one trace" : "two traces", paths);
+        const mixt_measure_info *info = w->asked[i];
+        if (w->log != NULL ? info->traces != 0 : (size_t)info->traces != paths) {
+            return w->log != NULL || info->traces == 0
+                       ? fail_usage("--measure %s: takes %s", info->name, what_it_takes(info))
+                       : fail_usage("--measure %s: takes %s, not %zu", info->name,
+                                    what_it_takes(info), paths);
         }
     }
     bool single = w->settings->format == MIXT_TABLE_SVG || w->settings->format == MIXT_TABLE_CSV;
@@ -190,7 +205,11 @@ static mixt_status measure_one(const work *w, const mixt_measure_info *info, mix
     if (to_file && !path_of(w, info, path, sizeof path)) {
         return set_error(error, MIXT_ERROR_ARGUMENT, "--out: the path is too long");
     }
-    TRY(mixt_measure(info->name, traces, w->trace_count, &options, &table, error));
+    if (w->log != NULL) {
+        TRY(mixt_measure_log(info->name, w->log, &options, &table, error));
+    } else {
+        TRY(mixt_measure(info->name, traces, w->trace_count, &options, &table, error));
+    }
     mixt_status status = print_table(w, table, to_file ? path : NULL, error);
     mixt_table_free(table);
     if (status == MIXT_OK && to_file) {
@@ -206,8 +225,7 @@ static mixt_status measure_all(const work *w, mixt_error *error)
     for (int i = 0; i < w->count; i++) {
         const mixt_measure_info *info = w->asked[i];
         if (w->all && info->traces != w->trace_count) {
-            say(stderr, "skipped %s: takes %s\n", info->name,
-                info->traces == 1 ? "one trace" : "two traces");
+            say(stderr, "skipped %s: takes %s\n", info->name, what_it_takes(info));
             continue;
         }
         mixt_error lacks = MIXT_ERROR_INIT;
@@ -224,7 +242,7 @@ static mixt_status measure_all(const work *w, mixt_error *error)
 
 static mixt_status run_work(work *w, const string_list *paths, mixt_error *error)
 {
-    for (size_t i = 0; i < paths->count; i++) {
+    for (size_t i = 0; i < paths->count && w->log == NULL; i++) {
         TRY(mixt_trace_open(paths->items[i], &w->traces[i], error));
         w->trace_count++;
     }
@@ -234,10 +252,18 @@ static mixt_status run_work(work *w, const string_list *paths, mixt_error *error
     return measure_all(w, error);
 }
 
+/* Traces are safetensors files; a folder or lines of JSON are of a run. */
+static bool is_log(const char *path)
+{
+    size_t length = strlen(path);
+    return files_is_folder(path) || (length > 6 && strcmp(path + length - 6, ".jsonl") == 0);
+}
+
 int run_measures(const measures_settings *settings, const string_list *paths)
 {
     work w = {.settings = settings};
     int status = parse_names(&w);
+    w.log = paths->count == 1 && is_log(paths->items[0]) ? paths->items[0] : NULL;
     if (status == STATUS_DONE && paths->count > TRACES_MOST) {
         status = fail_usage("--measure: takes one or two traces, not %zu", paths->count);
     }

@@ -99,7 +99,7 @@ static void write_files(const fuzz_file *files, size_t count, const char *run, b
         if (!mixt_name_is_plain(file->name, strlen(file->name))) {
             continue;
         }
-        bool outside = strcmp(file->name, "log.jsonl") == 0 || strcmp(file->name, "LATEST") == 0;
+        bool outside = mixt_ends_with(file->name, ".jsonl") || strcmp(file->name, "LATEST") == 0;
         snprintf(path, sizeof path, "%s%s/%s", run, outside ? "" : "/step-00000001", file->name);
         char *text = fit && strcmp(file->name, "manifest.json") == 0
                          ? fit_manifest(file, files, count)

@@ -37,12 +37,12 @@ static void reference_hash(const mixt_model_options *model, const mixt_train_opt
     train_setup_close(&setup);
 }
 
-static int log_lines(const train_setup *setup, int64_t *last)
+static int lines_of(const train_setup *setup, const char *name, int64_t *last)
 {
     char path[200], *text;
     size_t length;
     int lines = 0;
-    snprintf(path, sizeof path, "%s/log.jsonl", setup->run);
+    snprintf(path, sizeof path, "%s/%s", setup->run, name);
     assert_int_equal(mixt_file_read(path, 1 << 20, &text, &length, NULL), MIXT_OK);
     for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
         long long step = 0;
@@ -51,6 +51,14 @@ static int log_lines(const train_setup *setup, int64_t *last)
         *last = step;
     }
     free(text);
+    return lines;
+}
+
+/* Lines of the log, one a step; that of the load has as many, as in all short runs. */
+static int log_lines(const train_setup *setup, int64_t *last)
+{
+    int lines = lines_of(setup, "log.jsonl", last);
+    assert_int_equal(lines_of(setup, "load.jsonl", last), lines);
     return lines;
 }
 

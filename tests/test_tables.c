@@ -49,7 +49,7 @@ static const mixt_measure_info info = {.name = "made_up",
 /* A row for every token of the vocabulary, over all domains, hostile ones among both. */
 static mixt_table *make_table(const mixt_trace *trace, int rows)
 {
-    mixt_table *table = mixt_table_create(&info, trace, columns, COLUMNS);
+    mixt_table *table = mixt_table_create(&info, trace, "", columns, COLUMNS);
     assert_non_null(table);
     for (int i = 0; i < rows; i++) {
         double *row = mixt_table_append(table);
@@ -324,7 +324,7 @@ static void test_discover(void **state)
 {
     (void)state;
     mixt_trace *trace = atlas_demo_make(1, 4, 1);
-    mixt_table *table = mixt_table_create(&info, trace, columns, COLUMNS);
+    mixt_table *table = mixt_table_create(&info, trace, "", columns, COLUMNS);
     double expected[256], p;
     char line[256];
     int count = 0;
@@ -538,6 +538,17 @@ static void test_program(void **state)
              "  test -s figures/$name.svg || grep -q \"^skipped.*$name\" said\n"
              "done\n"
              "test -s figures/load.svg; ! ls figures | grep -v svg");
+    shell_do("mkdir run; cp \"$SOURCES\"/tests/fixtures/atlas/load.jsonl run\n"
+             "$MIXT atlas run --measure training | grep -q 'Use of experts over training'\n"
+             "$MIXT atlas run/load.jsonl --measure all --format csv --out runs 2> said\n"
+             "test $(wc -l < runs/training.csv) = 21; grep -q '^skipped load: takes one' said\n"
+             "$MIXT atlas run --measure training --format svg | grep -q '<svg.* run<'\n"
+             "$MIXT atlas run --measure training --format json | grep -q '\"model\": \"run\"'");
+    shell_refuses("$MIXT atlas run --measure load", "load: takes one trace");
+    shell_refuses("$MIXT atlas routes --measure training",
+                  "training: takes the log of a training run");
+    shell_refuses("$MIXT atlas run run --measure training", "takes the log of a training run");
+    shell_refuses("$MIXT atlas figures --measure training", "figures/load.jsonl: no such file");
     shell_refuses("$MIXT atlas routes --measure nothing", "there is none of this name");
     shell_refuses("$MIXT atlas routes --measure comittee", "is it committee?");
     shell_refuses("$MIXT atlas routes --measure load,load", "named twice");

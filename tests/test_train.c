@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "atlas/load_log.h"
 #include "core/files.h"
 #include "difference.h"
 #include "formats/json.h"
@@ -610,6 +611,34 @@ static void the_log_has_a_line_for_each_step(void **state)
     end(&run);
 }
 
+/* load.jsonl has the step's counts of every expert. */
+static void the_load_is_logged(void **state)
+{
+    (void)state;
+    open_run run;
+    start(&run, NULL);
+    char path[200];
+    mixt_load_log log;
+    int64_t counts[2][8];
+    size_t cells = (size_t)(run.trainer->graph->moe_layers * run.trainer->model->router.experts);
+    assert_true(cells > 0 && cells <= 8);
+    for (int i = 0; i < 2; i++) {
+        step(&run);
+        memcpy(counts[i], run.trainer->counts, cells * sizeof **counts);
+    }
+    snprintf(path, sizeof path, "%s", run.setup.run);
+    assert_int_equal(mixt_load_log_read(path, &log, NULL), MIXT_OK);
+    assert_int_equal(log.count, 2);
+    assert_int_equal((size_t)(log.layers * log.experts), cells);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(log.lines[i].step, i + 1);
+        assert_int_equal(log.lines[i].tokens, 64);
+        assert_memory_equal(log.counts + log.lines[i].counts, counts[i], cells * sizeof **counts);
+    }
+    mixt_load_log_free(&log);
+    end(&run);
+}
+
 static void evaluations_are_logged(void **state)
 {
     (void)state;
@@ -863,6 +892,7 @@ int main(void)
         cmocka_unit_test(bad_options_are_refused_by_name),
         cmocka_unit_test(time_ends_a_run),
         cmocka_unit_test(the_log_has_a_line_for_each_step),
+        cmocka_unit_test(the_load_is_logged),
         cmocka_unit_test(evaluations_are_logged),
         cmocka_unit_test(evaluations_are_reported),
         cmocka_unit_test(share_is_of_what_ends_the_run),

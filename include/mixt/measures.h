@@ -49,7 +49,7 @@ typedef struct mixt_measure_info {
     const char *title;  /* "Experts chosen together" */
     const char *source; /* paper or program that the formula comes from */
     const char *about;  /* what the value is, in a sentence or two */
-    int traces;         /* it takes: 1; 2: two of the same text */
+    int traces;         /* it takes: 1; 2: two of the same text; 0: the log of a training run */
     bool logits;        /* it needs the trace's router logits */
     uint64_t reserved[6];
 } mixt_measure_info;
@@ -70,6 +70,11 @@ typedef struct mixt_table mixt_table;
 MIXT_API mixt_status mixt_measure(const char *name, const mixt_trace *const *traces, int count,
                                   const mixt_measure_options *options, mixt_table **table,
                                   mixt_error *error);
+/* The same of a training run: path is its folder, or the load.jsonl in it (docs/training.md).
+ * Refused with the line where it is not such a log. */
+MIXT_API mixt_status mixt_measure_log(const char *name, const char *path,
+                                      const mixt_measure_options *options, mixt_table **table,
+                                      mixt_error *error);
 /* The table lives as long as its traces do. */
 MIXT_API void mixt_table_free(mixt_table *table);
 MIXT_API const mixt_measure_info *mixt_table_measure(const mixt_table *table);

@@ -110,13 +110,20 @@ static int deal_groups(const mixt_units *units, uint8_t *group)
     return next < MIXT_MEASURE_GROUPS ? (int)next : MIXT_MEASURE_GROUPS;
 }
 
+/* What a measure takes, for messages. */
+static const char *what_it_takes(const mixt_measure_type *type)
+{
+    return type->info.traces == 0   ? "the log of a training run"
+           : type->info.traces == 1 ? "one trace"
+                                    : "two traces";
+}
+
 static mixt_status check_traces(const mixt_measure_type *type, const mixt_trace *const *traces,
                                 int count, mixt_error *error)
 {
-    if (count != type->info.traces) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: takes %s, not %d",
-                         type->info.name, type->info.traces == 1 ? "one trace" : "two traces",
-                         count);
+    if (count != type->info.traces || count == 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: takes %s, not %d traces",
+                         type->info.name, what_it_takes(type), count);
     }
     for (int i = 0; i < count && type->info.logits; i++) {
         if (traces[i]->logits == NULL) {
@@ -128,13 +135,25 @@ static mixt_status check_traces(const mixt_measure_type *type, const mixt_trace 
     return MIXT_OK;
 }
 
+/* Ends a table: its note is a string. */
+static mixt_status finish(const mixt_measure_type *type, mixt_table *table, mixt_error *error)
+{
+    if (table->note.length != 0) {
+        mixt_buffer_append(&table->note, "", 1);
+    }
+    return table->note.failed
+               ? mixt_fail(error, MIXT_ERROR_MEMORY, "measure %s: no memory", type->info.name)
+               : MIXT_OK;
+}
+
 static mixt_status fill(const mixt_measure_type *type, mixt_measuring *m, mixt_table **table,
                         mixt_error *error)
 {
     uint8_t *group = calloc(m->trace->info.documents, sizeof *group);
     mixt_units *units = mixt_units_create(m->trace);
     mixt_counts *counts = mixt_counts_create(m->trace);
-    mixt_table *made = mixt_table_create(&type->info, m->trace, type->columns, type->column_count);
+    mixt_table *made = mixt_table_create(&type->info, m->trace, m->trace->info.model, type->columns,
+                                         type->column_count);
     mixt_status status = MIXT_OK;
     if (group == NULL || units == NULL || counts == NULL || made == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "measure %s: no memory", type->info.name);
@@ -145,11 +164,8 @@ static mixt_status fill(const mixt_measure_type *type, mixt_measuring *m, mixt_t
         m->groups = deal_groups(units, group);
         status = type->fill(m, made, error);
     }
-    if (status == MIXT_OK && made->note.length != 0) {
-        mixt_buffer_append(&made->note, "", 1); /* mixt_table_note is a string */
-    }
-    if (status == MIXT_OK && made->note.failed) {
-        status = mixt_fail(error, MIXT_ERROR_MEMORY, "measure %s: no memory", type->info.name);
+    if (status == MIXT_OK) {
+        status = finish(type, made, error);
     }
     for (int i = 0; i < m->trace_count && status == MIXT_OK; i++) {
         status = mixt_trace_intact(m->traces[i], error);
@@ -165,15 +181,16 @@ static mixt_status fill(const mixt_measure_type *type, mixt_measuring *m, mixt_t
     return MIXT_OK;
 }
 
-mixt_status mixt_measure(const char *name, const mixt_trace *const *traces, int count,
-                         const mixt_measure_options *options, mixt_table **table, mixt_error *error)
+/* The type and the settings that options (NULL: defaults) ask for. */
+static mixt_status begin(const char *name, const mixt_measure_options *options,
+                         const mixt_measure_type **type, mixt_measuring *measuring,
+                         mixt_error *error)
 {
-    *table = NULL;
     if (options != NULL) {
         MIXT_TRY(MIXT_CHECK_RESERVED(mixt_measure_options, options, error));
     }
-    const mixt_measure_type *type = find_type(name);
-    if (type == NULL) {
+    *type = find_type(name);
+    if (*type == NULL) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %.40s: there is none of this name",
                          name);
     }
@@ -182,11 +199,52 @@ mixt_status mixt_measure(const char *name, const mixt_trace *const *traces, int 
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: %d shuffles, must be 1 to %d",
                          name, shuffles, SHUFFLES_MOST);
     }
+    *measuring =
+        (mixt_measuring){.shuffles = shuffles, .seed = options != NULL ? options->seed : 0};
+    return MIXT_OK;
+}
+
+mixt_status mixt_measure(const char *name, const mixt_trace *const *traces, int count,
+                         const mixt_measure_options *options, mixt_table **table, mixt_error *error)
+{
+    const mixt_measure_type *type;
+    mixt_measuring measuring;
+    *table = NULL;
+    MIXT_TRY(begin(name, options, &type, &measuring, error));
     MIXT_TRY(check_traces(type, traces, count, error));
-    mixt_measuring measuring = {.trace = traces[0],
-                                .traces = traces,
-                                .trace_count = count,
-                                .shuffles = shuffles,
-                                .seed = options != NULL ? options->seed : 0};
+    measuring.trace = traces[0];
+    measuring.traces = traces;
+    measuring.trace_count = count;
     return fill(type, &measuring, table, error);
+}
+
+mixt_status mixt_measure_log(const char *name, const char *path,
+                             const mixt_measure_options *options, mixt_table **table,
+                             mixt_error *error)
+{
+    const mixt_measure_type *type;
+    mixt_measuring measuring;
+    mixt_load_log log;
+    *table = NULL;
+    MIXT_TRY(begin(name, options, &type, &measuring, error));
+    if (type->info.traces != 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: takes %s, not a log", name,
+                         what_it_takes(type));
+    }
+    mixt_table *made =
+        mixt_table_create(&type->info, NULL, path, type->columns, type->column_count);
+    mixt_status status = made == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path)
+                                      : mixt_load_log_read(path, &log, error);
+    if (made != NULL) {
+        measuring.log = &log;
+        status = status == MIXT_OK ? type->fill(&measuring, made, error) : status;
+        status = status == MIXT_OK ? finish(type, made, error) : status;
+        mixt_load_log_free(&log);
+    }
+    if (status != MIXT_OK) {
+        mixt_table_free(made);
+        return status;
+    }
+    *table = made;
+    return MIXT_OK;
 }

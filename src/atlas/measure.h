@@ -4,14 +4,17 @@
 #define MIXT_ATLAS_MEASURE_H
 
 #include "atlas/counts.h"
+#include "atlas/load_log.h"
 #include "atlas/table.h"
 #include "atlas/units.h"
 
 /* Documents are left out in so many groups for intervals. */
 #define MIXT_MEASURE_GROUPS 20
 
-/* What a measure works on. Everything is of the first trace. */
+/* What a measure works on. Everything is of the first trace; a measure of logs has the log, the
+ * shuffles and the seed alone. */
 typedef struct mixt_measuring {
+    const mixt_load_log *log;
     const mixt_trace *trace; /* = traces[0] */
     const mixt_trace *const *traces;
     int trace_count;

@@ -37,6 +37,7 @@ const mixt_measure_type *const mixt_measure_types[] = {
     &mixt_measure_router_kl,
     &mixt_measure_breaks,
     &mixt_measure_kinship,
+    &mixt_measure_training,
     NULL,
 };
 /* clang-format on */

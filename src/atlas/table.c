@@ -3,17 +3,24 @@
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/error.h"
 
 mixt_table *mixt_table_create(const mixt_measure_info *measure, const mixt_trace *trace,
-                              const mixt_column *columns, int count)
+                              const char *subject, const mixt_column *columns, int count)
 {
     assert(count > 0 && count <= MIXT_TABLE_MAX_COLUMNS);
     mixt_table *table = calloc(1, sizeof *table);
-    if (table != NULL) {
+    char *name = strdup(subject);
+    if (table == NULL || name == NULL) {
+        free(table);
+        free(name);
+        table = NULL;
+    } else {
         table->measure = measure;
         table->trace = trace;
+        table->subject = name;
         table->columns = columns;
         table->column_count = count;
     }
@@ -25,6 +32,7 @@ void mixt_table_free(mixt_table *table)
     if (table != NULL) {
         mixt_buffer_free(&table->note);
         free(table->cells);
+        free(table->subject);
         free(table);
     }
 }

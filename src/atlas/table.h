@@ -8,7 +8,8 @@
 
 struct mixt_table {
     const mixt_measure_info *measure;
-    const mixt_trace *trace; /* names of layers, domains and tokens */
+    const mixt_trace *trace; /* names of domains and tokens; NULL where no column has any */
+    char *subject;           /* what is measured: the trace's model, or a run's folder */
     const mixt_column *columns;
     int column_count;
     uint64_t rows;
@@ -17,9 +18,10 @@ struct mixt_table {
     mixt_buffer note;
 };
 
-/* A table without rows; `columns` [count] live as long as the program. NULL without memory. */
+/* A table without rows; `columns` [count] live as long as the program. trace NULL: of what
+ * `subject` names. NULL without memory. */
 mixt_table *mixt_table_create(const mixt_measure_info *measure, const mixt_trace *trace,
-                              const mixt_column *columns, int count);
+                              const char *subject, const mixt_column *columns, int count);
 
 /* A row of NaN behind the last, to be filled: its cells [column_count], valid until the next row.
  * NULL without memory. */

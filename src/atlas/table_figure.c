@@ -362,9 +362,9 @@ static void put_all(const mixt_figure *figure, mixt_buffer *out)
                        "fill=\"#fff\"/><text class=\"title\" x=\"%d\" y=\"24\">",
                        style, width, figure->height + 28, GAP);
     mixt_display_text(out, info->title, MIXT_DISPLAY_HTML);
-    if (figure->table->trace->info.model[0] != '\0') {
+    if (figure->table->subject[0] != '\0') {
         mixt_buffer_text(out, " \xc2\xb7 ");
-        mixt_display_name(out, figure->table->trace->info.model, MIXT_DISPLAY_HTML);
+        mixt_display_name(out, figure->table->subject, MIXT_DISPLAY_HTML);
     }
     mixt_buffer_text(out, "</text>\n");
     if (figure->out->length > 0) {

@@ -24,7 +24,7 @@ static void describe(const mixt_table *table, mixt_buffer *out)
     text(out, ", \"title\"", table->measure->title);
     text(out, ",\n \"source\"", table->measure->source);
     text(out, ",\n \"about\"", table->measure->about);
-    text(out, ",\n \"model\"", table->trace->info.model);
+    text(out, ",\n \"model\"", table->subject);
     mixt_buffer_text(out, ",\n \"columns\": [");
     for (int c = 0; c < table->column_count; c++) {
         const mixt_column *column = &table->columns[c];
@@ -78,6 +78,12 @@ static void token_text(const mixt_table *table, int column, int token, mixt_buff
 static void tokens(const mixt_table *table, mixt_buffer *out)
 {
     int column = -1;
+    for (int c = 0; c < table->column_count; c++) {
+        column = table->columns[c].kind == MIXT_COLUMN_TOKEN ? c : column;
+    }
+    if (column < 0) {
+        return;
+    }
     bool *seen = calloc((size_t)table->trace->vocab_size + 1, sizeof *seen);
     if (seen == NULL) {
         out->failed = true;
@@ -87,7 +93,6 @@ static void tokens(const mixt_table *table, mixt_buffer *out)
         if (table->columns[c].kind != MIXT_COLUMN_TOKEN) {
             continue;
         }
-        column = c;
         for (uint64_t row = 0; row < table->rows; row++) {
             int token = mixt_table_index(mixt_table_value(table, row, c), table->trace->vocab_size);
             if (token >= 0) {
@@ -95,18 +100,16 @@ static void tokens(const mixt_table *table, mixt_buffer *out)
             }
         }
     }
-    if (column >= 0) {
-        const char *gap = "";
-        mixt_buffer_text(out, ",\n \"tokens\": {");
-        for (int token = 0; token < table->trace->vocab_size; token++) {
-            if (seen[token]) {
-                mixt_buffer_text(out, gap);
-                token_text(table, column, token, out);
-                gap = ", ";
-            }
+    const char *gap = "";
+    mixt_buffer_text(out, ",\n \"tokens\": {");
+    for (int token = 0; token < table->trace->vocab_size; token++) {
+        if (seen[token]) {
+            mixt_buffer_text(out, gap);
+            token_text(table, column, token, out);
+            gap = ", ";
         }
-        mixt_buffer_text(out, "}");
     }
+    mixt_buffer_text(out, "}");
     free(seen);
 }
 

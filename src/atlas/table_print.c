@@ -99,6 +99,26 @@ static int by_row(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+bool mixt_table_is_course(const mixt_table *table)
+{
+    return table->columns[0].role == MIXT_ROLE_KEY && table->columns[0].kind == MIXT_COLUMN_COUNT;
+}
+
+/* Of the rows over all layers, `of_all`, the first, the last and as many between, evenly. */
+static int spread(const mixt_table *table, int layer, uint64_t of_all, int most, uint64_t *rows)
+{
+    uint64_t seen = 0, count = of_all < (uint64_t)most ? of_all : (uint64_t)most, taken = 0;
+    for (uint64_t row = 0; row < table->rows && taken < count; row++) {
+        if (mixt_table_value(table, row, layer) < 0) {
+            if (seen == (count > 1 ? taken * (of_all - 1) / (count - 1) : 0)) {
+                rows[taken++] = row;
+            }
+            seen++;
+        }
+    }
+    return (int)taken;
+}
+
 int mixt_table_tell(const mixt_table *table, int most, uint64_t *rows)
 {
     assert(most <= MIXT_TABLE_TELL_MOST);
@@ -107,6 +127,9 @@ int mixt_table_tell(const mixt_table *table, int most, uint64_t *rows)
     uint64_t of_all = 0;
     for (uint64_t row = 0; row < table->rows; row++) {
         of_all += mixt_table_value(table, row, layer) < 0;
+    }
+    if (mixt_table_is_course(table) && of_all > 0) {
+        return spread(table, layer, of_all, most, rows);
     }
     for (uint64_t row = 0; row < table->rows; row++) {
         bool ahead = 4 * of_all <= 3 * (uint64_t)most && mixt_table_value(table, row, layer) < 0;

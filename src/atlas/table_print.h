@@ -23,9 +23,13 @@ int mixt_table_index(double value, int limit);
  * all layers comes first where it is at most half; then what is furthest from its level: by the
  * effect where there is one (of what is significant before the rest), else by how far the interval
  * lies from the level of unequal use (without one, of random choices). Without levels the greatest
- * values. Of tables over something that is counted in the table's order. */
+ * values. Of tables over something that is counted in the table's order; of courses (below) what is
+ * over all layers, evenly. */
 #define MIXT_TABLE_TELL_MOST 64
 int mixt_table_tell(const mixt_table *table, int most, uint64_t *rows);
+
+/* Whether rows follow one another first of all, as the steps of a run do. */
+bool mixt_table_is_course(const mixt_table *table);
 
 /* Digits behind the decimal point for numbers up to `largest`: three or four in all. */
 int mixt_table_decimals(double largest);

@@ -271,10 +271,11 @@ static void print_notes(const printer *p)
 {
     if ((uint64_t)p->row_count < p->table->rows) {
         mixt_buffer line = {0};
-        mixt_buffer_format(&line,
-                           "Shown are %d of %llu rows, those that lie furthest from their level. "
-                           "JSON and CSV have all.",
-                           p->row_count, (unsigned long long)p->table->rows);
+        mixt_buffer_format(&line, "Shown are %d of %llu rows, %s. JSON and CSV have all.",
+                           p->row_count, (unsigned long long)p->table->rows,
+                           mixt_table_is_course(p->table)
+                               ? "evenly, of all layers"
+                               : "those that lie furthest from their level");
         paragraph(p, line.failed ? "" : line.data);
         p->out->failed |= line.failed;
         mixt_buffer_free(&line);

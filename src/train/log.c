@@ -12,25 +12,36 @@
 
 struct mixt_log {
     mixt_jsonl_log *lines;
+    mixt_jsonl_log *loads; /* NULL: there are no experts */
     mixt_tensorboard *events;
 };
 
-mixt_status mixt_log_open(const char *folder, int64_t step, mixt_log **result, mixt_error *error)
+static mixt_status open_lines(const char *folder, const char *name, int64_t step,
+                              mixt_jsonl_log **lines, mixt_error *error)
+{
+    char *path = mixt_path_join(folder, name);
+    mixt_status status = path != NULL
+                             ? mixt_jsonl_open(path, step, lines, error)
+                             : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    free(path);
+    return status;
+}
+
+mixt_status mixt_log_open(const char *folder, int64_t step, bool routes, mixt_log **result,
+                          mixt_error *error)
 {
     *result = NULL;
     mixt_log *log = calloc(1, sizeof *log);
-    char *path = mixt_path_join(folder, "log.jsonl");
-    mixt_status status = MIXT_OK;
-    if (log == NULL || path == NULL) {
-        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
+    if (log == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
     }
-    if (status == MIXT_OK) {
-        status = mixt_jsonl_open(path, step, &log->lines, error);
+    mixt_status status = open_lines(folder, "log.jsonl", step, &log->lines, error);
+    if (status == MIXT_OK && routes) {
+        status = open_lines(folder, "load.jsonl", step, &log->loads, error);
     }
     if (status == MIXT_OK) {
         status = mixt_tensorboard_create(folder, step > 0 ? step + 1 : 0, &log->events, error);
     }
-    free(path);
     if (status != MIXT_OK) {
         mixt_log_close(log);
         return status;
@@ -41,25 +52,26 @@ mixt_status mixt_log_open(const char *folder, int64_t step, mixt_log **result, m
 
 mixt_status mixt_log_sync(mixt_log *log, mixt_error *error)
 {
-    mixt_status status = mixt_tensorboard_flush(log->events, error);
-    return status == MIXT_OK ? mixt_jsonl_sync(log->lines, error) : status;
+    MIXT_TRY(mixt_tensorboard_flush(log->events, error));
+    MIXT_TRY(mixt_jsonl_sync(log->lines, error));
+    return log->loads != NULL ? mixt_jsonl_sync(log->loads, error) : MIXT_OK;
 }
 
 void mixt_log_close(mixt_log *log)
 {
     if (log != NULL) {
         mixt_jsonl_close(log->lines);
+        mixt_jsonl_close(log->loads);
         mixt_tensorboard_free(log->events);
         free(log);
     }
 }
 
 /* Appends the lines and releases them. */
-static mixt_status write_lines(mixt_log *log, mixt_buffer *lines, mixt_error *error)
+static mixt_status write_lines(mixt_jsonl_log *log, mixt_buffer *lines, mixt_error *error)
 {
-    mixt_status status = lines->failed
-                             ? mixt_fail(error, MIXT_ERROR_MEMORY, "log.jsonl: no memory")
-                             : mixt_jsonl_append(log->lines, lines->data, lines->length, error);
+    mixt_status status = lines->failed ? mixt_fail(error, MIXT_ERROR_MEMORY, "log: no memory")
+                                       : mixt_jsonl_append(log, lines->data, lines->length, error);
     mixt_buffer_free(lines);
     return status;
 }
@@ -129,11 +141,43 @@ mixt_status mixt_log_step(mixt_log *log, const mixt_step_report *report, int64_t
     mixt_buffer_format(&line, ",\"tokens\":%lld,\"skipped\":%lld,\"was_skipped\":%s}\n",
                        (long long)tokens, (long long)report->skipped,
                        report->was_skipped ? "true" : "false");
-    mixt_status status = write_lines(log, &line, error);
+    mixt_status status = write_lines(log->lines, &line, error);
     mixt_status second =
         mixt_tensorboard_add(log->events, report->step, scalars, (size_t)count, error);
     status = status != MIXT_OK ? status : second;
     return status != MIXT_OK ? status : third;
+}
+
+bool mixt_log_load_due(int64_t step)
+{
+    int64_t every = 1;
+    while (step / every >= 128) {
+        every *= 2;
+    }
+    return step % every == 0;
+}
+
+mixt_status mixt_log_loads(mixt_log *log, int64_t step, const mixt_log_load *load,
+                           mixt_error *error)
+{
+    mixt_buffer line = {0};
+    mixt_buffer_format(&line, "{\"step\":%lld,\"tokens\":%lld,\"layers\":[", (long long)step,
+                       (long long)load->tokens);
+    for (int layer = 0; layer < load->layers; layer++) {
+        mixt_buffer_format(&line, "%s%d", layer == 0 ? "" : ",", load->number(load->user, layer));
+    }
+    mixt_buffer_text(&line, "],\"choices\":[");
+    for (int layer = 0; layer < load->layers; layer++) {
+        for (int e = 0; e < load->experts; e++) {
+            mixt_buffer_format(&line, "%s%lld",
+                               e > 0        ? ","
+                               : layer == 0 ? "["
+                                            : "],[",
+                               (long long)load->counts[(int64_t)layer * load->experts + e]);
+        }
+    }
+    mixt_buffer_text(&line, "]]}\n");
+    return write_lines(log->loads, &line, error);
 }
 
 static double bits(const mixt_score_row *row, uint64_t units)
@@ -166,7 +210,7 @@ mixt_status mixt_log_scores(mixt_log *log, int64_t step, const mixt_score_row *r
         mixt_status added = mixt_tensorboard_add(log->events, step, &scalar, 1, error);
         second = second != MIXT_OK ? second : added;
     }
-    mixt_status status = write_lines(log, &line, error);
+    mixt_status status = write_lines(log->lines, &line, error);
     return status != MIXT_OK ? status : second;
 }
 
@@ -179,7 +223,7 @@ mixt_status mixt_log_losses(mixt_log *log, const mixt_step_report *report, mixt_
     put_number(&line, scalars[0].tag, scalars[0].value);
     put_number(&line, scalars[1].tag, scalars[1].value);
     mixt_buffer_text(&line, "}\n");
-    mixt_status status = write_lines(log, &line, error);
+    mixt_status status = write_lines(log->lines, &line, error);
     mixt_status second = mixt_tensorboard_add(log->events, report->step, scalars, 2, error);
     return status != MIXT_OK ? status : second;
 }

@@ -226,7 +226,8 @@ mixt_status mixt_trainer_create(mixt_context *context, mixt_model *model, const 
         status = mixt_state_open(trainer, error);
     }
     if (status == MIXT_OK) {
-        status = mixt_log_open(folder, trainer->counters.step, &trainer->log, error);
+        status = mixt_log_open(folder, trainer->counters.step, trainer->graph->moe_layers > 0,
+                               &trainer->log, error);
     }
     if (status != MIXT_OK) {
         mixt_trainer_free(trainer);
@@ -484,21 +485,43 @@ static mixt_status evaluate(mixt_trainer *trainer, mixt_step_report *report, mix
     return status;
 }
 
+static int number_of_layer(const void *user, int layer)
+{
+    return ((const mixt_graph *)user)->routes[layer].layer;
+}
+
+/* The log's lines of a step. */
+static mixt_status write_log(mixt_trainer *trainer, const mixt_step_report *report,
+                             mixt_error *error)
+{
+    const mixt_counters *c = &trainer->counters;
+    const mixt_model_options *m = &trainer->model->options;
+    const mixt_graph *graph = trainer->graph;
+    bool due = mixt_trainer_done(trainer) || report->was_skipped ||
+               c->step % trainer->options.log_every == 0;
+    if (due) {
+        mixt_log_balance balance = {m->experts > 0 && m->router.capacity > 0,
+                                    m->experts > 0 && m->router.balance_groups > 1,
+                                    mixt_options_routed(m) > m->experts,
+                                    mixt_balancer_coefficients(trainer), graph->moe_layers};
+        MIXT_TRY(mixt_log_step(trainer->log, report, c->tokens, &balance, error));
+    }
+    if (graph->moe_layers == 0 || report->was_skipped || !mixt_log_load_due(c->step)) {
+        return MIXT_OK;
+    }
+    const mixt_log_load load = {graph->moe_layers, trainer->model->router.experts,
+                                number_of_layer,   graph,
+                                trainer->counts,   trainer->rows * trainer->options.accumulation};
+    return mixt_log_loads(trainer->log, c->step, &load, error);
+}
+
 /* Log line, evaluation and checkpoint where they are due. */
 static mixt_status afterwards(mixt_trainer *trainer, mixt_step_report *report, mixt_error *error)
 {
     const mixt_train_options *o = &trainer->options;
     const mixt_counters *c = &trainer->counters;
     bool done = mixt_trainer_done(trainer);
-    mixt_status status = MIXT_OK;
-    if (done || report->was_skipped || c->step % o->log_every == 0) {
-        const mixt_model_options *m = &trainer->model->options;
-        mixt_log_balance balance = {
-            m->experts > 0 && m->router.capacity > 0,
-            m->experts > 0 && m->router.balance_groups > 1, mixt_options_routed(m) > m->experts,
-            mixt_balancer_coefficients(trainer), trainer->graph->moe_layers};
-        status = mixt_log_step(trainer->log, report, c->tokens, &balance, error);
-    }
+    mixt_status status = write_log(trainer, report, error);
     bool score = o->evaluate_every > 0 && c->step % o->evaluate_every == 0;
     if (status == MIXT_OK && score && !report->was_skipped) {
         status = evaluate(trainer, report, error);

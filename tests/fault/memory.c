@@ -431,6 +431,7 @@ static const char *judge_refused(int status, bool forever)
     }
     for (int i = 0; i < job.old.count && text[0] == '\0'; i++) {
         if (strstr(job.old.files[i].name, "log.jsonl") == NULL &&
+            strstr(job.old.files[i].name, "load.jsonl") == NULL &&
             !same_file(&job.old, i, &job.now)) {
             int right = find(&job.right, job.old.files[i].name);
             if (right >= 0 && !same_file(&job.right, right, &job.now)) {

@@ -31,6 +31,8 @@ extern const mixt_measure_type mixt_measure_load;
 extern const mixt_measure_type mixt_measure_balance;
 extern const mixt_measure_type mixt_measure_concentration;
 extern const mixt_measure_type mixt_measure_ranks;
+/* training.c */
+extern const mixt_measure_type mixt_measure_training;
 /* committee.c */
 extern const mixt_measure_type mixt_measure_committee;
 /* together.c */
