@@ -30,6 +30,7 @@ enum {
 typedef struct demo_settings {
     machine_settings machine;
     double seconds;
+    int keep_checkpoints;
     const char *out;
 } demo_settings;
 
@@ -50,6 +51,13 @@ static const cli_option demo_options[] = {
      .high = 1e7,
      .value = "S",
      .help = "time to train"},
+    {.name = "keep-checkpoints",
+     .kind = OPTION_INT,
+     .offset = offsetof(demo_settings, keep_checkpoints),
+     .low = 2,
+     .high = 1 << 20,
+     .help = "checkpoints that stay, one every 20 s, to see how routing settled (mixt atlas "
+             "--measure saturation)"},
     {.name = "out",
      .letter = 'o',
      .kind = OPTION_TEXT,
@@ -64,6 +72,7 @@ static void demo_defaults(void *user)
     demo_settings *settings = user;
     settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->seconds = 180;
+    settings->keep_checkpoints = 2;
     settings->out = "demo";
 }
 
@@ -194,6 +203,7 @@ static mixt_train_options demo_training(const demo_settings *settings)
     options.seconds = settings->seconds;
     options.steps = 0;
     options.checkpoint_seconds = 20;
+    options.keep_checkpoints = settings->keep_checkpoints;
     options.batch_size = 4; /* more steps in the time: 2.96 against 3.01 bits a byte with 8 */
     options.learning_rate = 2e-3;
     options.warmup = 20;
