@@ -401,10 +401,10 @@ static void test_refusals(void **state)
     mixt_trace *a = open_fixture("pairs"), *b = open_fixture("pairs"), *c = open_fixture("triples");
     int32_t id = b->tokens[5];
     b->tokens[5] = (id + 1) % b->vocab_size;
-    refused("agreement", a, b, "not of the same text: tokens[5] is ");
+    refused("agreement", a, b, "not of the same text: token 5, in document ");
     b->tokens[5] = id;
     b->document[9] += 1;
-    refused("breaks", a, b, "cut their text otherwise: document[9] is ");
+    refused("breaks", a, b, "cut their text otherwise: token 9, of ");
     b->document[9] -= 1;
     const char *domain = b->domain_names[0];
     b->domain_names[0] = "poems";

@@ -19,6 +19,9 @@ static const char *domain_at(const mixt_trace *trace, uint64_t index)
     return trace->domain_names[trace->domain[index]];
 }
 
+/* Where the usual cause of another text lies. */
+#define SAME_SWITCHES "; were both made with the same --data, -n and --heldout?"
+
 static mixt_status check_text(const mixt_measuring *m, const char *name, mixt_error *error)
 {
     const mixt_trace *a = m->traces[0], *b = m->traces[1];
@@ -27,15 +30,16 @@ static mixt_status check_text(const mixt_measuring *m, const char *name, mixt_er
         unsigned long long at = i;
         if (a->tokens[i] != b->tokens[i]) {
             return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                             "measure %s: the traces are not of the same text: tokens[%llu] is %d "
-                             "and %d",
-                             name, at, (int)a->tokens[i], (int)b->tokens[i]);
+                             "measure %s: the traces are not of the same text: token %llu, in "
+                             "document %d of %.80s, is %d and %d" SAME_SWITCHES,
+                             name, at, (int)a->document[i], domain_at(a, i), (int)a->tokens[i],
+                             (int)b->tokens[i]);
         }
         if (a->document[i] != b->document[i]) {
             return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                             "measure %s: the traces cut their text otherwise: document[%llu] is "
-                             "%d and %d",
-                             name, at, (int)a->document[i], (int)b->document[i]);
+                             "measure %s: the traces cut their text otherwise: token %llu, of "
+                             "%.80s, is in documents %d and %d" SAME_SWITCHES,
+                             name, at, domain_at(a, i), (int)a->document[i], (int)b->document[i]);
         }
         bool begins = i == 0 || a->document[i] != a->document[i - 1];
         if (begins && strcmp(domain_at(a, i), domain_at(b, i)) != 0) {
@@ -48,7 +52,7 @@ static mixt_status check_text(const mixt_measuring *m, const char *name, mixt_er
     if (a->info.tokens != b->info.tokens) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "measure %s: the traces are not of the same text: they have %llu and %llu "
-                         "tokens",
+                         "tokens" SAME_SWITCHES,
                          name, (unsigned long long)a->info.tokens,
                          (unsigned long long)b->info.tokens);
     }
