@@ -123,8 +123,7 @@ static void test_refused(void **state)
     assert_string_equal(error.message, "measure load: takes one trace, not a log");
     error = (mixt_error)MIXT_ERROR_INIT;
     assert_int_equal(mixt_measure("training", NULL, 0, NULL, &table, &error), MIXT_ERROR_ARGUMENT);
-    assert_string_equal(error.message,
-                        "measure training: takes the log of a training run, not 0 traces");
+    assert_string_equal(error.message, "measure training: takes the log of a training run, not 0");
 }
 
 int main(void)

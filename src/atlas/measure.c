@@ -122,7 +122,7 @@ static mixt_status check_traces(const mixt_measure_type *type, const mixt_trace 
                                 int count, mixt_error *error)
 {
     if (count != type->info.traces || count == 0) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: takes %s, not %d traces",
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: takes %s, not %d",
                          type->info.name, what_it_takes(type), count);
     }
     for (int i = 0; i < count && type->info.logits; i++) {
