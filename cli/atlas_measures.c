@@ -194,7 +194,9 @@ static bool path_of(const work *w, const mixt_measure_info *info, char *path, si
     return files_join(path, size, w->settings->out, name);
 }
 
-static mixt_status measure_one(const work *w, const mixt_measure_info *info, mixt_error *error)
+/* `done`: which part of all measures stand before it. */
+static mixt_status measure_one(const work *w, const mixt_measure_info *info, double done,
+                               mixt_error *error)
 {
     char path[4096];
     bool to_file = w->settings->out != NULL;
@@ -205,12 +207,15 @@ static mixt_status measure_one(const work *w, const mixt_measure_info *info, mix
     if (to_file && !path_of(w, info, path, sizeof path)) {
         return set_error(error, MIXT_ERROR_ARGUMENT, "--out: the path is too long");
     }
-    if (w->log != NULL) {
-        TRY(mixt_measure_log(info->name, w->log, &options, &table, error));
-    } else {
-        TRY(mixt_measure(info->name, traces, w->trace_count, &options, &table, error));
-    }
-    mixt_status status = print_table(w, table, to_file ? path : NULL, error);
+    progress_line progress;
+    progress_begin(&progress, "atlas");
+    progress_draw(&progress, done, info->name);
+    mixt_status status =
+        w->log != NULL ? mixt_measure_log(info->name, w->log, &options, &table, error)
+                       : mixt_measure(info->name, traces, w->trace_count, &options, &table, error);
+    progress_end(&progress);
+    TRY(status);
+    status = print_table(w, table, to_file ? path : NULL, error);
     mixt_table_free(table);
     if (status == MIXT_OK && to_file) {
         say(stderr, "%s: %s\n", info->name, path);
@@ -229,7 +234,7 @@ static mixt_status measure_all(const work *w, mixt_error *error)
             continue;
         }
         mixt_error lacks = MIXT_ERROR_INIT;
-        mixt_status status = measure_one(w, info, w->all ? &lacks : error);
+        mixt_status status = measure_one(w, info, (double)i / w->count, w->all ? &lacks : error);
         if (w->all && status == MIXT_ERROR_ARGUMENT) {
             say(stderr, "skipped %s\n", lacks.message);
         } else if (status != MIXT_OK) {
