@@ -24,6 +24,7 @@ typedef struct convert_settings {
     int by;
     string_list data;
     string_list report_data;
+    double heldout;
     const char *budget;
     int64_t max_tokens;
     int64_t trial_tokens;
@@ -87,6 +88,10 @@ static const cli_option convert_options[] = {
      .value = "PATH",
      .help = "gather an importance matrix on these texts first; with --drop-experts, say what that "
              "costs on them"},
+    OPTION_OF_HELDOUT(convert_settings,
+                      "of --data: share of the documents that importance, trials and the choice of "
+                      "experts do not see, and that --report and the cost of --drop-experts are "
+                      "measured on"),
     {.name = "drop-experts",
      .kind = OPTION_TEXT,
      .offset = offsetof(convert_settings, drop),
@@ -170,9 +175,11 @@ static mixt_status open_data(const convert_settings *settings, cli_resources *re
                          "--data: needs a tokenizer, and there is none beside the model "
                          "(--tokenizer PATH)");
     }
-    const text_request texts = {&settings->data, 0, settings->max_tokens,
-                                settings->drop != NULL ? "to measure experts on"
-                                                       : "to measure importance on"};
+    const text_request texts = {.paths = &settings->data,
+                                .apart = settings->heldout,
+                                .max_tokens = settings->max_tokens,
+                                .purpose = settings->drop != NULL ? "to measure experts on"
+                                                                  : "to measure importance on"};
     return open_texts(&texts, resources, error);
 }
 
@@ -187,6 +194,7 @@ static mixt_status drop(const convert_settings *settings, cli_resources *resourc
         .output = settings->output,
         .model = settings->model,
         .has_data = has_data,
+        .heldout = settings->heldout > 0,
         .window = has_data ? window_that_fits(settings->window, 512, resources->model) : 0,
         .max_tokens = settings->max_tokens};
     return settings->drop != NULL ? drop_experts(&prune, resources, error) : MIXT_OK;
@@ -374,9 +382,11 @@ static mixt_status try_matrices(const convert_settings *settings, const cli_reso
 static mixt_status report(const convert_settings *settings, cli_resources *resources,
                           mixt_error *error)
 {
-    if (settings->report_data.count > 0) {
-        const text_request texts = {&settings->report_data, 0, settings->max_tokens,
-                                    "to compare on"};
+    bool own = settings->report_data.count > 0;
+    if (own) {
+        const text_request texts = {.paths = &settings->report_data,
+                                    .max_tokens = settings->max_tokens,
+                                    .purpose = "to compare on"};
         if (resources->tokenizer == NULL) {
             return set_error(error, MIXT_ERROR_ARGUMENT,
                              "--report-data: needs a tokenizer, and there is none beside the model "
@@ -390,6 +400,8 @@ static mixt_status report(const convert_settings *settings, cli_resources *resou
     }
     const convert_report_request request = {
         .written = settings->output,
+        .heldout = !own && settings->heldout > 0,
+        .fitted = !own && settings->heldout == 0 && !is_plain(settings->type),
         .window = window_that_fits(settings->window, 512, resources->model),
         .max_tokens = settings->max_tokens,
         .json = settings->json};
@@ -520,6 +532,9 @@ static int run_convert(void *user, cli_arguments *arguments)
     }
     if (settings->save_importance != NULL && settings->data.count == 0) {
         return fail_usage("--save-importance: needs --data");
+    }
+    if (settings->heldout > 0 && settings->data.count == 0) {
+        return fail_usage("--heldout: needs --data");
     }
     if (settings->drop == NULL &&
         (settings->probe != NULL || options_given(arguments, "by") != NULL)) {

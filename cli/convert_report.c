@@ -27,12 +27,14 @@ static void print_types(const mixt_model_info *info)
     }
 }
 
-static void print_text(const mixt_fidelity *fidelity, const mixt_model_info *info)
+static void print_text(const mixt_fidelity *fidelity, const mixt_model_info *info,
+                       const convert_report_request *request)
 {
     char tokens[32];
     format_count(fidelity->tokens, tokens);
-    printf("perplexity    %.4f, of the source %.4f, over %s tokens\n", perplexity(fidelity, 1),
-           perplexity(fidelity, 0), tokens);
+    printf("perplexity    %.4f, of the source %.4f, over %s%s tokens%s\n", perplexity(fidelity, 1),
+           perplexity(fidelity, 0), tokens, request->heldout ? " held-out" : "",
+           request->fitted ? " that it was fitted to (--heldout keeps some apart)" : "");
     printf("predictions   KL %.6f nats on average, %.6f at 99%% of the tokens; the same likeliest "
            "token at %.2f%%\n",
            fidelity->kl, fidelity->kl_99, 100 * fidelity->same_top);
@@ -56,10 +58,12 @@ static void put(const char *name, double value)
 }
 
 static void print_json(const mixt_fidelity *fidelity, const mixt_model_info *info,
-                       const char *written)
+                       const convert_report_request *request)
 {
     fputs("{\"written\": ", stdout);
-    print_json_text(stdout, written);
+    print_json_text(stdout, request->written);
+    printf(", \"heldout\": %s, \"fitted\": %s", request->heldout ? "true" : "false",
+           request->fitted ? "true" : "false");
     printf(", \"tokens\": %llu", (unsigned long long)fidelity->tokens);
     put("perplexity", perplexity(fidelity, 1));
     put("source_perplexity", perplexity(fidelity, 0));
@@ -95,6 +99,7 @@ mixt_status convert_report(const convert_report_request *request, const cli_reso
     progress_begin(&progress, "compare");
     const mixt_fidelity_options options = {.window = request->window,
                                            .max_tokens = (uint64_t)request->max_tokens,
+                                           .heldout = request->heldout,
                                            .progress = progress_callback,
                                            .user = &progress};
     mixt_fidelity fidelity;
@@ -107,9 +112,9 @@ mixt_status convert_report(const convert_report_request *request, const cli_reso
         mixt_model_info info;
         mixt_model_describe(written, &info);
         if (request->json) {
-            print_json(&fidelity, &info, request->written);
+            print_json(&fidelity, &info, request);
         } else {
-            print_text(&fidelity, &info);
+            print_text(&fidelity, &info, request);
         }
         fflush(stdout);
         mixt_fidelity_free(&fidelity);

@@ -6,6 +6,8 @@
 
 typedef struct convert_report_request {
     const char *written; /* path of what was written */
+    bool heldout;        /* of the texts, the documents held out */
+    bool fitted;         /* the texts are those that types or importance were chosen on */
     int window;
     int64_t max_tokens; /* of each domain; 0: no limit */
     bool json;

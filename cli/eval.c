@@ -115,8 +115,10 @@ static mixt_status evaluate(const void *user, cli_resources *resources, mixt_err
     if (settings->text != NULL) {
         return evaluate_text(settings, resources, error);
     }
-    const text_request texts = {&settings->data, settings->heldout, settings->max_tokens,
-                                "to score"};
+    const text_request texts = {.paths = &settings->data,
+                                .heldout = settings->heldout,
+                                .max_tokens = settings->max_tokens,
+                                .purpose = "to score"};
     TRY(open_texts(&texts, resources, error));
     mixt_score_row *rows;
     const score_request request = {

@@ -178,8 +178,10 @@ static mixt_status run_experiments(const probe_settings *settings, mixt_probe_op
                                    cli_resources *resources, mixt_error *error)
 {
     TRY(open_all(&settings->model, resources, error));
-    const text_request texts = {&settings->data, settings->heldout, settings->max_tokens,
-                                "to probe on"};
+    const text_request texts = {.paths = &settings->data,
+                                .heldout = settings->heldout,
+                                .max_tokens = settings->max_tokens,
+                                .purpose = "to probe on"};
     TRY(open_texts(&texts, resources, error));
     options->window = window_that_fits(settings->window, 512, resources->model);
     progress_line progress;

@@ -26,10 +26,13 @@ static mixt_status measure(const prune_settings *settings, const char *label,
     mixt_model_info info;
     mixt_model_describe(resources->model, &info);
     int context = info.options.context_length;
-    const score_request request = {
-        .label = label, .window = settings->window, .max_tokens = (uint64_t)settings->max_tokens};
+    const score_request request = {.label = label,
+                                   .heldout = settings->heldout,
+                                   .window = settings->window,
+                                   .max_tokens = (uint64_t)settings->max_tokens};
     TRY(score_data(resources, &request, &of->rows, error));
-    mixt_continuation_options options = {.count = TRIES, .prompt = PROMPT, .length = SAID};
+    mixt_continuation_options options = {
+        .count = TRIES, .prompt = PROMPT, .length = SAID, .heldout = settings->heldout};
     if (context < PROMPT + SAID) {
         options.prompt = options.length = context / 2;
     }

@@ -11,6 +11,7 @@ typedef struct prune_settings {
     const char *output; /* of the conversion: results that are measured here lie beside it */
     const char *model;
     bool has_data;
+    bool heldout; /* the cost is that on documents held out, which the choice does not see */
     int window;
     int64_t max_tokens;
 } prune_settings;

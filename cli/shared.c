@@ -252,7 +252,7 @@ mixt_status open_texts(const text_request *request, cli_resources *resources, mi
     char all[32];
     char most[80] = "";
     bool part = request->heldout > 0;
-    TRY(load_data(request->paths, request->heldout, resources, error));
+    TRY(load_data(request->paths, part ? request->heldout : request->apart, resources, error));
     int domains = mixt_data_domain_count(resources->data);
     uint64_t held = mixt_data_tokens(resources->data, true);
     uint64_t rest = mixt_data_tokens(resources->data, false);
@@ -265,7 +265,7 @@ mixt_status open_texts(const text_request *request, cli_resources *resources, mi
     }
     fprintf(stderr, "data: %s%s token%s %s, %d domain%s%s", tokens, part ? " held-out" : "",
             plural(part ? held : rest), request->purpose, domains, plural((uint64_t)domains), most);
-    if (part) {
+    if (part || request->apart > 0) {
         fprintf(stderr, " (of %s in all)", all);
     }
     fputc('\n', stderr);

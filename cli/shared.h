@@ -142,6 +142,7 @@ typedef struct text_request {
     double heldout;      /* share of which alone is read; 0: all is */
     int64_t max_tokens;  /* of each domain; 0: no limit */
     const char *purpose; /* "to score" */
+    double apart;        /* share that is held out and not read, for later; 0: none */
 } text_request;
 
 mixt_status open_texts(const text_request *request, cli_resources *resources, mixt_error *error);

@@ -401,7 +401,10 @@ static mixt_status open_run(const cell_work *w, run_shape *shape, cli_resources 
     TRY(open_model(path, resources, error));
     TRY(open_tokenizer("tokenizer", resources, error));
     const string_list paths = {(const char **)(uintptr_t)corpus, 1};
-    const text_request request = {&paths, shape->heldout, shape->evaluate_tokens, "to score"};
+    const text_request request = {.paths = &paths,
+                                  .heldout = shape->heldout,
+                                  .max_tokens = shape->evaluate_tokens,
+                                  .purpose = "to score"};
     return open_texts(&request, resources, error);
 }
 

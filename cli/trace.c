@@ -118,8 +118,10 @@ static mixt_status write_trace(const void *user, cli_resources *resources, mixt_
 {
     const trace_settings *settings = user;
     TRY(open_all(&settings->model, resources, error));
-    const text_request texts = {&settings->data, settings->heldout, settings->max_tokens,
-                                "to trace"};
+    const text_request texts = {.paths = &settings->data,
+                                .heldout = settings->heldout,
+                                .max_tokens = settings->max_tokens,
+                                .purpose = "to trace"};
     TRY(open_texts(&texts, resources, error));
     mixt_trace_options options = {
         .output = settings->output,

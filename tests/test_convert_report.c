@@ -60,6 +60,25 @@ static void test_text(void **state)
                           "likeliest token at 100.00%");
 }
 
+/* Documents that are kept apart are those that the report is on, and nothing else sees them. */
+static void test_heldout(void **state)
+{
+    (void)state;
+    shell_train();
+    json_t *root = report("$MIXT convert run -o kept.gguf --type Q4_0 --data text --heldout 0.4 "
+                          "--report --json");
+    shell_do("$MIXT eval -m kept.gguf --data text --heldout 0.4 --json --window 256 | grep -o "
+             "'\"perplexity\": [0-9.]*' | tail -n 1");
+    double scored = strtod(strstr(shell_out, ": ") + 2, NULL);
+    assert_true(fabs(scored / number(root, "perplexity") - 1) < 1e-7);
+    assert_true(json_is_true(json_object_get(root, "heldout")));
+    assert_false(json_is_true(json_object_get(root, "fitted")));
+    json_decref(root);
+    shell_do("$MIXT convert run -o all.gguf --type Q4_0 --data text --report; ! cmp -s all.gguf "
+             "kept.gguf");
+    assert_has(shell_out, "tokens that it was fitted to (--heldout keeps some apart)");
+}
+
 /* The perplexities are those of mixt eval, and an own mix of the size of Q4_0's loses less. */
 static void test_json(void **state)
 {
@@ -101,6 +120,8 @@ static void test_refusals(void **state)
                   "--type auto: needs --data");
     shell_refuses("$MIXT convert run -o x.gguf --type Q8_0 --budget 5bits",
                   "--budget: needs --type auto");
+    shell_refuses("$MIXT convert run -o x.gguf --type Q8_0 --heldout 0.2",
+                  "--heldout: needs --data");
     shell_refuses("$MIXT convert run -o x.gguf --type Q8_0 --json", "--json: needs --report");
     shell_refuses("$MIXT convert run -o x.gguf --report-data text",
                   "--report-data: needs --report");
@@ -125,6 +146,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_json),
+        cmocka_unit_test(test_heldout),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, shell_make, scratch_remove);

@@ -10,7 +10,8 @@ typedef struct mixt_fidelity_options {
     uint64_t max_tokens; /* of each domain; 0 is no limit */
     mixt_progress progress;
     void *user;
-    uint64_t reserved[8];
+    bool heldout; /* the documents that the data holds out, instead of the others */
+    uint64_t reserved[7];
 } mixt_fidelity_options;
 
 /* Of one layer with experts, means over the tokens; docs/measures/pairs.md has the formulas. */

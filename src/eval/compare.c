@@ -119,6 +119,7 @@ mixt_status mixt_comparison_open(mixt_context *context, const mixt_model *first,
     *c = (mixt_comparison){.context = context, .layers = mixt_model_moe_layers(first)};
     mixt_scorer_options scoring = {.window = options->window,
                                    .max_tokens = options->max_tokens,
+                                   .heldout = options->heldout,
                                    .drops = c->layers > 0,
                                    .logits = true};
     MIXT_TRY(check_models(first, other, error));

@@ -18,6 +18,7 @@ my %newest = (
     mixt_model_info        => ['adapter'],
     mixt_type_use          => ['bytes'],
     mixt_sequence_rows     => ['route_margins'],
+    mixt_fidelity_options  => ['heldout'],
     mixt_family_info       => ['trainable'],
 );
 
