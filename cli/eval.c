@@ -158,7 +158,7 @@ const cli_command command_eval = {
     .about = "Scores documents with a model and prints perplexity and bits per byte for each "
              "domain and over everything. --ppl-file gives the perplexity of one text as "
              "llama-perplexity computes it.",
-    .examples = "  mixt eval -m demo/model --data demo/text --heldout 0.02\n"
+    .examples = "  mixt eval -m demo/model --data demo/text --heldout 0.05\n"
                 "  mixt eval -m MODEL --data corpus.jsonl.zst --json\n"
                 "  mixt eval -m model-Q4_K_M.gguf --ppl-file wiki.test.raw -c 512\n",
     .positional = "model",

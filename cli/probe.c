@@ -241,7 +241,7 @@ const cli_command command_probe = {
              "norms, likeness. Every change of the loss comes by domain and token class, with a "
              "95 % interval over documents. Killed at any time, the same command goes on where it "
              "was, with the same results bit for bit.",
-    .examples = "  mixt probe -m demo/model --data demo/text --heldout 0.02 -o probe.json\n"
+    .examples = "  mixt probe -m demo/model --data demo/text --heldout 0.05 -o probe.json\n"
                 "  mixt probe -m MODEL --data text/ --experiments mask,reap --only-layers 0-3\n"
                 "  mixt probe -m MODEL --data text/ --only-experts 3:5 3:7 3:5+3:7\n",
     .positional = "model",

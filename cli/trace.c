@@ -200,7 +200,7 @@ const cli_command command_trace = {
                 "--import FILE --tokenizer PATH) [-o FILE]",
     .about = "Sends documents through a model and writes which experts each token took in every "
              "layer, as a safetensors file that mixt atlas reads and Python opens as it is.",
-    .examples = "  mixt trace -m demo/model --data demo/text --heldout 0.02 -o trace.safetensors\n"
+    .examples = "  mixt trace -m demo/model --data demo/text --heldout 0.05 -o trace.safetensors\n"
                 "  mixt trace -m demo/model --data more --append -o trace.safetensors\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", trace_options, 0},

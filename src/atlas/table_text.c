@@ -9,7 +9,7 @@
 #define DEFAULT_WIDTH 80
 #define MIN_WIDTH 40
 #define SHOWN_MOST 24 /* rows of a table that has more than MIXT_TABLE_TELL_MOST */
-#define NAME_COLUMNS 28
+#define NAME_COLUMNS 28 /* of names that a trace gives; words are ours, and short enough */
 #define GAP 2 /* columns between columns */
 
 /* What stands below one head: a column of the table, or both ends of an interval. */
@@ -189,7 +189,8 @@ static void choose_columns(printer *p)
             int columns = columns_of(p, s, &p->rows[r]);
             s->width = columns > s->width ? columns : s->width;
         }
-        s->width = s->name && s->width > NAME_COLUMNS ? NAME_COLUMNS : s->width;
+        bool given = s->name && p->table->columns[s->column].kind != MIXT_COLUMN_WORD;
+        s->width = given && s->width > NAME_COLUMNS ? NAME_COLUMNS : s->width;
     }
 }
 
