@@ -269,6 +269,30 @@ $(BUILD)/examples/%: examples/%.c $(LIBRARY) $(HEADERS)
 	@mkdir -p $(@D)
 	$(call say,link,$@)$(filter-out -Isrc,$(LINK)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
 
+# Files, threads, maps, checkpoints and runs that go the ways of POSIX, without what Linux alone has: the
+# same objects, but for those of the files that ask (PORTABLE=1 builds all of them so).
+PORTABLE_TESTS := platform map checkpoint checkpoint_damage checkpoints resume trace open model parity
+PORTABLE_BUILD := $(BUILD)/portable
+PORTABLE_PROGRAMS := $(PORTABLE_TESTS:%=$(PORTABLE_BUILD)/tests/test_%)
+PORTABLE_OBJECTS := $(patsubst %.c,$(PORTABLE_BUILD)/%.o,$(shell grep -l '^#.*MIXT_PORTABLE' src/*/*.c tests/*.c))
+portable = $(foreach object,$(1),$(or $(filter $(object:$(BUILD)/%=$(PORTABLE_BUILD)/%),$(PORTABLE_OBJECTS)),$(object)))
+
+$(PORTABLE_OBJECTS): $(PORTABLE_BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN) -DMIXT_PORTABLE -Itests -MMD -MP -c $< -o $@
+
+$(PORTABLE_BUILD)/libmixt.a: $(call portable,$(LIBRARY_OBJECTS))
+	@rm -f $@
+	$(call say,ar,$@)$(AR) rcsD $@ $^
+
+$(PORTABLE_BUILD)/mixt: $(CLI_OBJECTS) $(PORTABLE_BUILD)/libmixt.a
+	$(call say,link,$@)$(LINK) -o $@ $^ $(PROGRAM_LIBS) $(LIBS)
+
+$(foreach name,$(PORTABLE_TESTS),$(eval $(PORTABLE_BUILD)/tests/test_$(name): $(call portable,$(BUILD)/tests/test_$(name).o)))
+$(PORTABLE_PROGRAMS): $(TEST_HELPERS) $(PORTABLE_BUILD)/libmixt.a
+	@mkdir -p $(@D)
+	$(call say,link,$@)$(LINK) -o $@ $(filter %.o,$^) $(PORTABLE_BUILD)/libmixt.a -lcmocka $(LIBS)
+
 # Before the first object: a machine that mixt does not run on is refused by one line.
 ifeq ($(MACHINE),)
 $(LIBRARY_OBJECTS) $(CLI_OBJECTS) $(TEST_HELPERS) $(TEST_SOURCES:%.c=$(BUILD)/%.o): refused
@@ -371,13 +395,10 @@ check-tiers: deps-test ## the tests in release with each CPU tier forced
 	    if MIXT_CPU=$$tier build/release/mixt bench -r 1 --no-limits --layers 1 -p 1 -n 0 >/dev/null; then \
 	        MIXT_CPU=$$tier tests/run.sh build/release || exit 1; fi; done
 
-# What Linux alone has is left out: files, threads, maps, checkpoints and runs go the ways of POSIX.
-PORTABLE_TESTS := platform map checkpoint checkpoint_damage checkpoints resume trace open model parity
 check-portable: deps-test ## the tests of files, maps, threads and checkpoints without what Linux alone has
-	@+$(MAKE) --no-print-directory $(PARALLEL) PORTABLE=1 BUILD=build/portable \
-	    build/portable/mixt $(PORTABLE_TESTS:%=build/portable/tests/test_%)
-	@printf 'test_%s\n' $(PORTABLE_TESTS) >build/portable/programs
-	@tests/run.sh build/portable
+	@+$(MAKE) --no-print-directory $(PARALLEL) $(PORTABLE_PROGRAMS) $(PORTABLE_BUILD)/mixt
+	@printf '%s\n' $(notdir $(PORTABLE_PROGRAMS)) >$(PORTABLE_BUILD)/programs
+	@tests/run.sh $(PORTABLE_BUILD)
 
 # The aarch64 build under an emulator, some 15 times as slow. Left out are test_page and test_serve_page, which
 # want a browser, and what takes two seconds natively and rests on what the others test; bits of training and
