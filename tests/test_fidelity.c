@@ -39,6 +39,8 @@ static void convert(models *m, const mixt_convert_options *wanted, mixt_convert_
     m->written = must_open_model(m->written_path);
 }
 
+static models shared; /* of all tests, which only read but for what they convert to */
+
 static void open_models(models *m)
 {
     mixt_error error = MIXT_ERROR_INIT;
@@ -172,13 +174,11 @@ static void run_sessions(models *m, sums *to)
 static void test_against_sessions(void **state)
 {
     (void)state;
-    models m;
     static sums expected;
     memset(&expected, 0, sizeof expected);
-    open_models(&m);
-    convert(&m, &(mixt_convert_options){.type = "Q4_0"}, NULL);
-    mixt_fidelity found = measure(&m, m.source, m.written);
-    run_sessions(&m, &expected);
+    convert(&shared, &(mixt_convert_options){.type = "Q4_0"}, NULL);
+    mixt_fidelity found = measure(&shared, shared.source, shared.written);
+    run_sessions(&shared, &expected);
     qsort(expected.divergences, (size_t)expected.tokens, sizeof(double), by_size);
     assert_true((double)found.tokens == expected.tokens && expected.tokens > 300);
     near(found.nats[0], expected.nats[0], "nats of the source");
@@ -198,16 +198,13 @@ static void test_against_sessions(void **state)
     }
     assert_true(broken > 0);
     mixt_fidelity_free(&found);
-    close_models(&m);
 }
 
 /* A model beside itself loses nothing, and one whose routers stay the same has the same choices. */
 static void test_itself(void **state)
 {
     (void)state;
-    models m;
-    open_models(&m);
-    mixt_fidelity found = measure(&m, m.source, m.source);
+    mixt_fidelity found = measure(&shared, shared.source, shared.source);
     assert_true(found.kl == 0 && found.kl_99 == 0 && found.same_top == 1);
     assert_true(found.nats[0] == found.nats[1]);
     for (int i = 0; i < found.layers; i++) {
@@ -219,37 +216,35 @@ static void test_itself(void **state)
     mixt_error error = MIXT_ERROR_INIT;
     mixt_model *other = must_open_model("tests/fixtures/families/mixtral");
     const mixt_fidelity_options options = {.window = WINDOW};
-    assert_int_equal(mixt_fidelity_measure(m.setup.context, m.source, other, m.setup.data, &options,
-                                           &found, &error),
+    assert_int_equal(mixt_fidelity_measure(shared.setup.context, shared.source, other,
+                                           shared.setup.data, &options, &found, &error),
                      MIXT_ERROR_ARGUMENT);
     assert_non_null(strstr(error.message, "ids in the vocabulary"));
     mixt_model_free(other);
-    close_models(&m);
 }
 
 /* -- A budget -------------------------------------------------------------------------------- */
 
+static mixt_sensitivity *sensitivity; /* of the shared models */
+
 static mixt_sensitivity *try_matrices(models *m)
 {
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_sensitivity *sensitivity = NULL;
+    mixt_sensitivity *tried = NULL;
     const mixt_fidelity_options options = {.window = WINDOW};
     must(mixt_sensitivity_measure(m->setup.context, m->source, m->setup.data, NULL, &options,
-                                  &sensitivity, &error),
+                                  &tried, &error),
          &error);
-    return sensitivity;
+    return tried;
 }
 
 /* Each matrix alone in few bits, as a model of its own would be. */
 static void test_sensitivity(void **state)
 {
     (void)state;
-    models m;
     mixt_error error = MIXT_ERROR_INIT;
-    open_models(&m);
     mixt_pool *pool = NULL;
     must(mixt_pool_create(2, &pool, &error), &error);
-    mixt_sensitivity *sensitivity = try_matrices(&m);
     int tried = 0;
     for (int i = 0; i < sensitivity->count; i++) {
         const mixt_sensitivity_entry *entry = &sensitivity->entries[i];
@@ -257,8 +252,9 @@ static void test_sensitivity(void **state)
             continue;
         }
         mixt_rounded rounded;
-        must(mixt_rounded_create(m.source, i, entry->type, NULL, pool, &rounded, &error), &error);
-        mixt_fidelity found = measure(&m, m.source, &rounded.model);
+        must(mixt_rounded_create(shared.source, i, entry->type, NULL, pool, &rounded, &error),
+             &error);
+        mixt_fidelity found = measure(&shared, shared.source, &rounded.model);
         double routing = 0;
         for (int layer = 0; layer < found.layers; layer++) {
             routing += found.layer[layer].kl * log(2) / found.layers;
@@ -271,27 +267,22 @@ static void test_sensitivity(void **state)
         tried++;
     }
     assert_int_equal(tried, 3 * 7 + 2);
-    mixt_sensitivity_free(sensitivity);
     mixt_pool_free(pool);
-    close_models(&m);
 }
 
 static void test_budget(void **state)
 {
     (void)state;
     static const char *const mixes[] = {"Q4_0", "Q5_0", "Q8_0"};
-    models m;
-    open_models(&m);
-    mixt_sensitivity *sensitivity = try_matrices(&m);
     for (int i = 0; i < 3; i++) {
         mixt_convert_report mix, chosen;
-        convert(&m, &(mixt_convert_options){.type = mixes[i]}, &mix);
-        mixt_fidelity by_mix = measure(&m, m.source, m.written);
-        convert(&m,
+        convert(&shared, &(mixt_convert_options){.type = mixes[i]}, &mix);
+        mixt_fidelity by_mix = measure(&shared, shared.source, shared.written);
+        convert(&shared,
                 &(mixt_convert_options){
                     .type = "auto", .budget = mix.bytes, .sensitivity = sensitivity},
                 &chosen);
-        mixt_fidelity by_choice = measure(&m, m.source, m.written);
+        mixt_fidelity by_choice = measure(&shared, shared.source, shared.written);
         assert_true(chosen.bytes <= mix.bytes);
         assert_true((double)chosen.bytes > 0.97 * (double)mix.bytes);
         assert_true(by_choice.kl < by_mix.kl);
@@ -300,12 +291,10 @@ static void test_budget(void **state)
     }
     /* what the source has is enough for all: copied, and nothing lost */
     mixt_convert_report all;
-    convert(&m,
+    convert(&shared,
             &(mixt_convert_options){.type = "auto", .budget = 1 << 30, .sensitivity = sensitivity},
             &all);
     assert_true(all.error == 0);
-    mixt_sensitivity_free(sensitivity);
-    close_models(&m);
 }
 
 static void refused(models *m, mixt_convert_options options, const char *part)
@@ -324,34 +313,47 @@ static void refused(models *m, mixt_convert_options options, const char *part)
 static void test_refusals(void **state)
 {
     (void)state;
-    models m;
     char folder[220];
-    open_models(&m);
-    mixt_sensitivity *s = try_matrices(&m);
-    snprintf(folder, sizeof folder, "%s/folder", m.setup.folder);
-    refused(&m, (mixt_convert_options){.type = "auto", .sensitivity = s}, "needs a budget");
-    refused(&m, (mixt_convert_options){.type = "auto", .budget = 1000, .sensitivity = s},
+    snprintf(folder, sizeof folder, "%s/folder", shared.setup.folder);
+    refused(&shared, (mixt_convert_options){.type = "auto", .sensitivity = sensitivity},
+            "needs a budget");
+    refused(&shared,
+            (mixt_convert_options){.type = "auto", .budget = 1000, .sensitivity = sensitivity},
             "budget: 1000 bytes, but the tensors have ");
-    refused(&m, (mixt_convert_options){.type = "auto", .budget = 1 << 30},
+    refused(&shared, (mixt_convert_options){.type = "auto", .budget = 1 << 30},
             "needs the sensitivity of this model");
-    refused(&m, (mixt_convert_options){.type = "Q8_0", .budget = 1 << 30}, "of type auto alone");
-    refused(
-        &m,
-        (mixt_convert_options){.type = "auto", .budget = 1 << 30, .sensitivity = s, .pure = true},
-        "excludes pure");
-    refused(&m,
+    refused(&shared, (mixt_convert_options){.type = "Q8_0", .budget = 1 << 30},
+            "of type auto alone");
+    refused(&shared,
             (mixt_convert_options){
-                .type = "auto", .budget = 1 << 30, .sensitivity = s, .output = folder},
+                .type = "auto", .budget = 1 << 30, .sensitivity = sensitivity, .pure = true},
+            "excludes pure");
+    refused(&shared,
+            (mixt_convert_options){
+                .type = "auto", .budget = 1 << 30, .sensitivity = sensitivity, .output = folder},
             "GGUF files alone");
     mixt_error error = MIXT_ERROR_INIT;
     mixt_sensitivity *none = NULL;
     const mixt_fidelity_options options = {.window = WINDOW};
-    assert_int_equal(mixt_sensitivity_measure(m.setup.context, m.setup.model, m.setup.data, NULL,
-                                              &options, &none, &error),
+    assert_int_equal(mixt_sensitivity_measure(shared.setup.context, shared.setup.model,
+                                              shared.setup.data, NULL, &options, &none, &error),
                      MIXT_ERROR_UNSUPPORTED);
     assert_non_null(strstr(error.message, "of an opened model"));
-    mixt_sensitivity_free(s);
-    close_models(&m);
+}
+
+static int set_up(void **state)
+{
+    int status = scratch_make(state);
+    open_models(&shared);
+    sensitivity = try_matrices(&shared);
+    return status;
+}
+
+static int tear_down(void **state)
+{
+    mixt_sensitivity_free(sensitivity);
+    close_models(&shared);
+    return scratch_remove(state);
 }
 
 int main(void)
@@ -361,5 +363,5 @@ int main(void)
         cmocka_unit_test(test_sensitivity),      cmocka_unit_test(test_budget),
         cmocka_unit_test(test_refusals),
     };
-    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }
