@@ -336,10 +336,10 @@ def text_of(server, body):
 
 
 class Witness:
-    """Asks the same all the time beside what happens: the same bits each time."""
+    """Asks the same all the time beside what happens, after `pause` seconds each: the same bits each time."""
 
-    def __init__(self, server):
-        self.server, self.alone = server, texts_alone(server)
+    def __init__(self, server, pause=0):
+        self.server, self.alone, self.pause = server, texts_alone(server), pause
         self.count, self.wrong, self.slowest, self.stopping = 0, None, 0, False
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
@@ -356,6 +356,7 @@ class Witness:
                 self.wrong = f"{body}: {problem!r}"
             self.slowest = max(self.slowest, time.monotonic() - began)
             self.count += 1
+            time.sleep(self.pause)
 
     def end(self):
         self.stopping = True
@@ -378,7 +379,7 @@ def closes(client, limit):
 
 def phase_slow(make, options):
     server = make("-c 60000 --cache-positions 200000 --timeout 2 --buffer-bytes 65536 --queue 300")
-    witness = Witness(server)
+    witness = Witness(server, pause=0.05)  # what happens is 14 s of waiting
     memory = server.memory()
     heads, bodies, unread, quiet = [], [], [], []
     for i in range(20):
