@@ -5,6 +5,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backend/cpu/compute.h"
+#include "sanitized.h"
+
 guard guard_create(size_t size)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -75,4 +78,9 @@ float guard_uniform(uint64_t seed, uint64_t counter)
 int guard_few(int all, int few)
 {
     return getenv("MIXT_EMULATED") != NULL ? few : all;
+}
+
+int guard_sample(int all, int few)
+{
+    return SANITIZED || !mixt_backend_cpu(sizeof(float))->host_memory ? few : guard_few(all, few);
 }

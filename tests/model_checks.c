@@ -101,7 +101,7 @@ void test_gradients(mixt_model *model, const char *what)
         }
         trained++;
         for (size_t i = 0; i < parameter->count;
-             i += 1 + parameter->count / (size_t)guard_few(12, 2)) {
+             i += 1 + parameter->count / (size_t)guard_sample(12, 2)) {
             size_t at = parameter->offset + i;
             double kept = weights[at];
             weights[at] = kept + step;
@@ -120,7 +120,7 @@ void test_gradients(mixt_model *model, const char *what)
         }
     }
     printf("%s: %d derivatives, worst relative error %.2e\n", what, checked, worst);
-    assert_true(checked > 0 && checked >= guard_few(4, 1) * trained);
+    assert_true(checked > 0 && checked >= guard_sample(4, 1) * trained);
     assert_true(worst <= 1e-6);
     free(gradient);
     test_run_free(&run);

@@ -212,7 +212,7 @@ static void check_compute(mixt_compute *compute, bool bf16)
     const int depth_count = sizeof depths / sizeof depths[0];
     uint64_t before = cases;
     for (int i = 0; i < edge_count; i++) {
-        for (int j = i % guard_few(1, 4); j < edge_count; j += guard_few(1, 4)) {
+        for (int j = i % guard_sample(1, 4); j < edge_count; j += guard_sample(1, 4)) {
             shape s = {.m = edges[i], .n = edges[j], .k = depths[(i * 7 + j) % depth_count]};
             s.special = (i + j) % 5 == 0;
             check_all_ways(compute, s, bf16);
@@ -223,11 +223,11 @@ static void check_compute(mixt_compute *compute, bool bf16)
         {5, 9, 513},  {16, 33, 1024}, {3, 35, 1025}, {30, 21, 1300}, {1, 300, 700},
         {300, 1, 65}, {257, 100, 31}, {2, 257, 64},  {43, 64, 1},
     };
-    for (size_t i = 0; i < sizeof large / sizeof large[0]; i += (size_t)guard_few(1, 3)) {
+    for (size_t i = 0; i < sizeof large / sizeof large[0]; i += (size_t)guard_sample(1, 3)) {
         shape s = {.m = large[i][0], .n = large[i][1], .k = large[i][2]};
         check_all_ways(compute, s, bf16);
     }
-    assert_true(cases > before + (uint64_t)guard_few(1000, 500));
+    assert_true(cases > before + (uint64_t)guard_sample(1000, 500));
     mixt_compute_free(compute);
 }
 

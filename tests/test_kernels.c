@@ -213,7 +213,7 @@ static void compare_tier(const char *name)
     }
     uint64_t before = cases;
     for (int call = 0; call < CALL_COUNT; call++) {
-        for (int size = call % guard_few(1, 3); size < SIZES; size += guard_few(1, 3)) {
+        for (int size = call % guard_sample(1, 3); size < SIZES; size += guard_sample(1, 3)) {
             for (int kind = 0; kind < DATA_KINDS; kind++) {
                 compare_call(&buffers, compute->f32, call, sizes[size], kind, true);
                 compare_call(&buffers, compute->f32, call, sizes[size], kind, false);
@@ -351,7 +351,7 @@ static void test_scores_have_scalar_bits(void **state)
     (void)state;
     for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
         mixt_compute *compute = compute_of(mixt_cpu_tier_names[tier]);
-        for (int at = 0; at < guard_few(3000, 600) && compute != NULL; at++) {
+        for (int at = 0; at < guard_sample(3000, 600) && compute != NULL; at++) {
             compare_scores(compute->f32, at);
         }
         mixt_compute_free(compute);

@@ -338,7 +338,7 @@ static void check_tier(mixt_compute *compute, const char *way)
     uint64_t before = cases;
     for (int type = 0; type < MIXT_TYPE_COUNT; type++) {
         for (int i = 0; i < 12; i++) {
-            for (int j = i % guard_few(1, 4); j < 12; j += guard_few(1 + i % 3, 4)) {
+            for (int j = i % guard_sample(1, 4); j < 12; j += guard_sample(1 + i % 3, 4)) {
                 uint64_t seed = (uint64_t)(type * 1000 + i * 12 + j);
                 int64_t k = depth_of((mixt_type)type, (int)(seed % 5));
                 if (rows[i] * columns[j] * k > 500000) {
@@ -390,7 +390,7 @@ static void test_vnni(void **state)
 static void test_threads(void **state)
 {
     (void)state;
-    for (int threads = 2; threads <= 4; threads += guard_few(1, 2)) {
+    for (int threads = 2; threads <= 4; threads += guard_sample(1, 2)) {
         check_tier(compute_of(NULL, threads), "best tier");
     }
 }

@@ -522,7 +522,7 @@ static void check_derivative(const operator_subject *subject, operator_case *c)
     execution run = run_case(c, true, machines[0].compute, false);
     for (int slot = 0; slot < MIXT_SLOTS; slot++) {
         int64_t values = active_values(&c->request.in[slot], c->tokens);
-        int count = (values > 10000 ? COORDINATES / 4 : COORDINATES) / guard_few(1, 6);
+        int count = (values > 10000 ? COORDINATES / 4 : COORDINATES) / guard_sample(1, 6);
         for (int i = 0; (c->differentiable & (1U << slot)) != 0 && i < count; i++) {
             if (values <= COORDINATES && i >= values) {
                 break;
@@ -545,7 +545,7 @@ static void test_derivatives(void **state)
     }
     print_message("%lld coordinates, %lld left out because the choice of experts changed\n",
                   (long long)coordinates, (long long)excluded);
-    assert_true(coordinates > guard_few(1000, 150) && excluded * 20 < coordinates);
+    assert_true(coordinates > guard_sample(1000, 150) && excluded * 20 < coordinates);
 }
 
 /* Whether an operator is a gradient's root, or adds to one by itself. */
