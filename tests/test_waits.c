@@ -185,6 +185,29 @@ static void programs_that_stand_still_are_cut(void **state)
     assert_has(shell_out, "\n4 passed, 3 failed\n");
 }
 
+/* The one that takes long begins first, though it is listed last; whose runner is killed counts. */
+static void long_programs_begin_first(void **state)
+{
+    (void)state;
+    shell_do(
+        "mkdir -p ordered/tests; cd ordered; "
+        "printf 'test_a\ntest_kills\ntest_serve_siege\n' >programs; "
+        "printf '#!/bin/sh\necho \"[  PASSED  ] 1 test(s).\"\n' >tests/test_a; "
+        "cp tests/test_a tests/test_serve_siege; "
+        "printf '#!/bin/sh\nkill -9 $(cut -d \" \" -f 4 /proc/$PPID/stat)\n' >tests/test_kills; "
+        "chmod +x tests/*");
+    char root[4200], lines[9000];
+    assert_non_null(getcwd(root, sizeof root));
+    snprintf(lines, sizeof lines, "unset MAKEFLAGS; MIXT_TEST_JOBS=1 %s/tests/run.sh ordered",
+             root);
+    assert_int_equal(shell(lines), 1);
+    const char *first = strstr(shell_out, "ordered test_serve_siege"), *second;
+    assert_true(first != NULL && (second = strstr(shell_out, "ordered test_a ")) != NULL);
+    assert_true(first < second);
+    assert_has(shell_out, "ordered test_kills: FAILED, no result\n");
+    assert_has(shell_out, "\n2 passed, 1 failed\n");
+}
+
 static int remove_all(void **state)
 {
     free(line);
@@ -198,6 +221,7 @@ int main(void)
         cmocka_unit_test(lines_survive_signals),
         cmocka_unit_test(long_lines_are_whole),
         cmocka_unit_test(programs_that_stand_still_are_cut),
+        cmocka_unit_test(long_programs_begin_first),
     };
     return cmocka_run_group_tests_name("waits", tests, shell_make, remove_all);
 }
