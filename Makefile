@@ -358,11 +358,13 @@ bench: all ## speed of a training step, prompts and generation on this machine
 
 ## ---- tests: the last line printed is "N passed, M failed"
 
-check: deps-test ## all tests, in release, on the guarded backend, under the address and undefined sanitizers
-	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/release tests guarded
-	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/san OPT="-O1 -g1" SANITIZE="$(SANITIZE_BOTH)" tests
+check: check-build ## all tests, in release, on the guarded backend, under the address and undefined sanitizers
 	@mkdir -p build/log; CC="$(CC)" tests/docs/compile_examples.sh >build/log/docs.txt 2>&1 || { cat build/log/docs.txt; exit 1; }
 	@tests/run.sh build/release build/release/guarded build/san
+
+check-build: deps-test ## what check runs, without a run
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/release tests guarded
+	@+$(MAKE) --no-print-directory $(PARALLEL) BUILD=build/san OPT="-O1 -g1" SANITIZE="$(SANITIZE_BOTH)" tests
 
 quick: deps-test ## the tests in release only
 	@+$(MAKE) --no-print-directory $(PARALLEL) tests
