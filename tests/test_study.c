@@ -557,7 +557,7 @@ static int run_kills(int argc, char **argv)
         return 1;
     }
     run_reference();
-    for (; done < count; done += 5) { /* no child of a test may be silent for a minute */
+    for (; done < count; done += 5) { /* no child of a test may be silent for long */
         kill_at_random(count - done < 5 ? count - done : 5, seed + (unsigned)done);
         printf("%d kills\n", done + 5 < count ? done + 5 : count);
         fflush(stdout);
