@@ -358,7 +358,7 @@ static void write_arrays(const arrays *a, const char *path)
     put(file, by_token, !a->layers_first || a->both ? T * L * K : 0, MIXT_DTYPE_I16);
     for (int i = 0; a->weights && i < T * L * K; i++) {
         float weight = a->no_number && i == 0 ? NAN
-                       : by_layer[i] < 0      ? 0
+                       : by_layer[i] < 0      ? -0.0f
                                               : 0.25f * (float)(1 + i % 2);
         assert_int_equal(mixt_safetensors_writer_write(file, &weight, sizeof weight, NULL), 0);
     }
@@ -386,6 +386,7 @@ static void check_imported(const mixt_trace *trace, const arrays *a)
             assert_int_equal(row[1], hole ? MIXT_TRACE_NONE : (t + l + 2) % 4);
             assert_true(mixt_trace_weight(weights[0]) == (a->weights ? 0.25f : hole ? 1 : 0.5f));
             assert_true(mixt_trace_weight(weights[1]) == (hole ? 0 : 0.5f));
+            assert_true(!hole || weights[1] == 0); /* -0 is written as 0 */
         }
     }
     assert_int_equal(strstr(trace->info.held_out, "weights were not recorded") == NULL, a->weights);

@@ -407,7 +407,7 @@ static mixt_status check_chunk(mixt_trace_writer *writer, const mixt_trace_chunk
 }
 
 /* Floats as halves into a spill of a layer; numbers beyond the largest half are written as it, so
- * that all stay finite. */
+ * that all stay finite, and -0, which others' entropies of one certain expert are, as 0. */
 static mixt_status append_halves(mixt_trace_writer *writer, spill *part, const float *values,
                                  size_t count, mixt_error *error)
 {
@@ -419,7 +419,8 @@ static mixt_status append_halves(mixt_trace_writer *writer, spill *part, const f
         for (size_t j = 0; j < some; j++) {
             float value = values[i + j]; /* NaN is neither */
             value = value > HALF_MAX ? HALF_MAX : value;
-            within[j] = value < -HALF_MAX ? -HALF_MAX : value;
+            value = value < -HALF_MAX ? -HALF_MAX : value;
+            within[j] = value == 0 ? 0 : value;
         }
         mixt_f32_to_f16(within, halves, some);
         status = spill_append(part, halves, some * sizeof *halves, writer->path, error);
