@@ -24,6 +24,8 @@
 #define FIXTURES "tests/fixtures/probe/"
 #define WINDOW 24
 #define TOLERANCE 3e-5 /* fp32 against fp64, of losses of 6 nats */
+#define SEED 9         /* of routes and noise: those of tests/reference/probe.py, as DRAWS */
+#define DRAWS 6
 
 /* The texts of tests/reference/probe.py. */
 static const struct {
@@ -203,6 +205,62 @@ static void check_layers(const json_t *found, const json_t *wanted)
     }
 }
 
+/* [better, mean, best] at a place of a row of "routes", or nothing where no token was drawn. */
+static void check_route(const json_t *row, const char *part, int place, const json_t *wanted)
+{
+    static const char *const names[] = {"better", "mean", "best"};
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *found = json_object_get(json_object_get(row, names[i]), part);
+        found = place >= 0 ? json_array_get(found, (size_t)place) : found;
+        assert_int_equal(json_is_null(found), json_is_null(wanted));
+        if (!json_is_null(wanted)) {
+            near(number_at(found, 0), number_at(wanted, i), TOLERANCE, names[i]);
+        }
+    }
+}
+
+/* Other routes of tokens, one layer at a time and then all at once. */
+static void check_routes(const json_t *found, const json_t *wanted)
+{
+    const json_t *rows = json_object_get(found, "routes"), *all = json_object_get(wanted, "routes");
+    assert_int_equal(json_array_size(rows), 5);
+    assert_int_equal(json_array_size(all), 5);
+    for (size_t i = 0; i < 5; i++) {
+        const json_t *row = json_array_get(rows, i), *expected = json_array_get(all, i);
+        assert_int_equal(json_integer_value(json_object_get(row, "layer")), i < 4 ? (int)i : -1);
+        check_route(row, "value", -1, json_object_get(expected, "value"));
+        for (int place = 0; place < 3; place++) {
+            const json_t *list = json_object_get(expected, "difficulty");
+            check_route(row, "difficulty", place, json_array_get(list, (size_t)place));
+            list = json_object_get(expected, "domains");
+            if (place < 2) {
+                check_route(row, "domains", place, json_array_get(list, (size_t)place));
+            }
+        }
+    }
+}
+
+/* What noise on the routers' inputs changes, of every layer and sigma. */
+static void check_noise(const json_t *found, const json_t *wanted)
+{
+    static const char *const names[] = {"changed", "first_changed", "tokens_changed",
+                                        "margin_changed", "margin_kept"};
+    const json_t *rows = json_object_get(found, "noise"), *all = json_object_get(wanted, "noise");
+    assert_int_equal(json_array_size(rows), 4 * 5);
+    assert_int_equal(json_array_size(all), 4 * 5);
+    for (size_t i = 0; i < 4 * 5; i++) {
+        for (size_t n = 0; n < 5; n++) {
+            const json_t *value = json_object_get(json_array_get(rows, i), names[n]);
+            const json_t *expected = json_array_get(json_array_get(all, i), n);
+            value = json_is_array(value) ? json_array_get(value, 0) : value;
+            assert_int_equal(json_is_null(value), json_is_null(expected));
+            if (!json_is_null(expected)) {
+                near(json_number_value(value), json_number_value(expected), TOLERANCE, names[n]);
+            }
+        }
+    }
+}
+
 /* Tokens of all domains are those of all classes, and so are the losses. */
 static void check_classes(const json_t *found)
 {
@@ -227,6 +285,8 @@ static void check_model(const char *name)
     mixt_error error = MIXT_ERROR_INIT;
     snprintf(path, sizeof path, FIXTURES "%s", name);
     open_setup(&s, path, "probe.json");
+    s.options.seed = SEED;
+    s.options.draws = DRAWS;
     must(run(&s, NULL, NULL, &error), &error);
     json_t *found = read_json(s.output);
     snprintf(path, sizeof path, FIXTURES "%s/expected.json", name);
@@ -241,6 +301,8 @@ static void check_model(const char *name)
     check_changes(found, wanted, "first");
     check_units(found, wanted);
     check_layers(found, wanted);
+    check_noise(found, wanted);
+    check_routes(found, wanted);
     mixt_probe_target pair[] = {{.count = 2, .layer = {2, 1}, .expert = {1, 0}}};
     s.options.targets = pair;
     s.options.target_count = 1;
@@ -297,7 +359,7 @@ static void test_planted(void **state)
     close_setup(&s);
 }
 
-/* Noise and other routes have no counterpart elsewhere: what has to hold of them. */
+/* What has to hold of noise and other routes whatever is drawn. */
 static void test_noise_and_routes(void **state)
 {
     (void)state;

@@ -180,6 +180,9 @@ mixt_status mixt_probe_alone(mixt_probe *probe, int layer, mixt_error *error)
 /* ------------------------------------------------------------------------------------------ */
 /* Other routes of a token                                                                    */
 
+/* Nats that rounding makes of the router's own experts in another order: no gain and no loss. */
+#define SAME_LOSS 1e-5
+
 /* A token whose experts are replaced, one of a piece of a document: what comes before it in the
  * piece is as it was. */
 typedef struct sampled {
@@ -294,7 +297,7 @@ static mixt_status draw_routes(mixt_probe *probe, int layer, sampled *tokens, in
         const float *nll = mixt_instance_view(probe->scorer->instance, graph->nll);
         for (int j = 0; j < count; j++) {
             double gain = (double)probe->nll[tokens[j].row] - (double)nll[tokens[j].row];
-            tokens[j].better += gain < 0 ? 2 : gain == 0;
+            tokens[j].better += gain < -SAME_LOSS ? 2 : gain <= SAME_LOSS;
             tokens[j].sum += gain;
             tokens[j].best = gain > tokens[j].best ? gain : tokens[j].best;
         }

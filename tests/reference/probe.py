@@ -11,9 +11,9 @@ as large. Used: transformers 5, torch 2.
 """
 
 import json
+import math
 import os
 import pathlib
-import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,6 +28,7 @@ WINDOW = 24
 TEXTS = {"code": ["for (i = 0; i < 10; i++) sum += x[i];", "return a * (b - 3) / 7;", "int y = 0;"],
          "prose": ["The cat sat on the mat and saw a bird.", "Two birds flew away.", "It rained."]}
 SEPARATOR = 256
+SEED, DRAWS, SIGMAS = 9, 6, [0.01, 0.03, 0.1, 0.3, 1]  # of routes and noise; those of tests/test_probe.c
 COMMON = dict(vocab_size=257, hidden_size=16, num_hidden_layers=4, num_attention_heads=2,
               num_key_value_heads=1, max_position_embeddings=64, rope_theta=10000.0,
               bos_token_id=256, eos_token_id=256, tie_word_embeddings=False)
@@ -58,6 +59,32 @@ def documents():
             yield domain, [SEPARATOR] + [IDS[b] for b in text.encode()]
 
 
+class Random:
+    """Philox 4x32-10 (Salmon et al. 2011): a number is a function of seed, purpose, step and index, as
+    src/core/random.h has it; a probe's purpose is 14, its step 4 (layer + 1) and the experiment."""
+
+    def __init__(self, layer, experiment):
+        self.step = 4 * (layer + 1) + experiment
+
+    def block(self, index):
+        word = 2 ** 32 - 1
+        x = [index & word, index >> 32, 14, self.step]
+        keys = [SEED & word, SEED >> 32]
+        for _ in range(10):
+            p, q = 0xD2511F53 * x[0], 0xCD9E8D57 * x[2]
+            x = [q >> 32 ^ x[1] ^ keys[0], q & word, p >> 32 ^ x[3] ^ keys[1], p & word]
+            keys = [keys[0] + 0x9E3779B9 & word, keys[1] + 0xBB67AE85 & word]
+        return x
+
+    def below(self, index, bound):
+        low, high = self.block(index)[:2]
+        return (high << 32 | low) * bound >> 64
+
+    def normal(self, index):
+        u, v = ((word + 0.5) / 2 ** 32 for word in self.block(index)[:2])
+        return math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v)
+
+
 class Mixture:
     """One layer's experts in float64, its routing open to changes."""
 
@@ -74,8 +101,8 @@ class Mixture:
             shared = [tensors[f"{at}mlp.shared_expert.{name}.weight"] for name in names]
             self.shared = (shared, tensors[at + "mlp.shared_expert_gate.weight"])
         self.renormalise, self.k = renormalise, k
-        self.masked, self.first = set(), None
-        self.records = []
+        self.masked, self.first, self.given = set(), None, {}  # given: row -> experts
+        self.records, self.inputs = [], []
 
     @staticmethod
     def expert(weights, x):
@@ -93,8 +120,9 @@ class Mixture:
         x = x.reshape(-1, shape[-1])
         scores = torch.softmax(x @ self.router.T, -1)
         out = torch.zeros_like(x)
+        self.inputs.append(x)
         for t, row in enumerate(x):
-            ids = self.choose(scores[t])
+            ids = self.given[t] if t in self.given else self.choose(scores[t])
             weights = scores[t][ids]
             share = weights / weights.sum()
             weights = share if self.renormalise else weights
@@ -108,21 +136,32 @@ class Mixture:
         return out.reshape(shape)
 
 
-def forward(model, layers):
-    """Summed loss and tokens of each domain."""
-    nats, tokens = [0.0] * len(TEXTS), [0] * len(TEXTS)
-    for layer in layers:
-        layer.records.clear()
+def pieces():
+    """(domain, number of the first token among all, tokens, targets) of every piece of a window."""
+    start = 0
     for domain, ids in documents():
         for begin in range(0, len(ids) - 1, WINDOW):
-            rows = ids[begin:min(begin + WINDOW, len(ids) - 1)]
-            targets = ids[begin + 1:begin + 1 + len(rows)]
-            with torch.no_grad():
-                logits = model(torch.tensor([rows]), use_cache=False).logits[0]
-            loss = torch.nn.functional.cross_entropy(logits, torch.tensor(targets), reduction="sum")
-            nats[domain] += loss.item()
-            tokens[domain] += len(rows)
-    return nats, tokens
+            end = min(begin + WINDOW, len(ids) - 1)
+            yield domain, start + begin, ids[begin:end], ids[begin + 1:end + 1]
+        start += len(ids)
+
+
+def losses(model, tokens, targets):
+    with torch.no_grad():
+        logits = model(torch.tensor([tokens]), use_cache=False).logits[0]
+    return torch.nn.functional.cross_entropy(logits, torch.tensor(targets), reduction="none")
+
+
+def forward(model, layers):
+    """Summed loss and tokens of each domain."""
+    nats, count = [0.0] * len(TEXTS), [0] * len(TEXTS)
+    for layer in layers:
+        layer.records.clear()
+        layer.inputs.clear()
+    for domain, _, tokens, targets in pieces():
+        nats[domain] += losses(model, tokens, targets).sum().item()
+        count[domain] += len(tokens)
+    return nats, count
 
 
 def effect(model, layers, base):
@@ -168,6 +207,63 @@ def super_experts(largest):
             for e, value in enumerate(largest[layer]) if value > bound]
 
 
+def drawn_experts(layer, experts, k, token, draw):
+    """The beginning of a shuffle of all experts."""
+    random, order = Random(layer, 1), list(range(experts))
+    for j in range(k):
+        at = j + random.below((token * 4096 + draw) * experts + j, experts - j)
+        order[j], order[at] = order[at], order[j]
+    return order[:k]
+
+
+def routes(model, layers, changed, k):
+    """One token of each piece with k other experts in the layers of `changed`, DRAWS times, against its own (2605.07260):
+    means over tokens of [better, mean gain, best gain], over everything, by domain, and by difficulty."""
+    samples = []
+    for domain, number, tokens, targets in pieces():
+        row = Random(-1, 0).below(number, len(tokens))
+        own = losses(model, tokens, targets)[row].item()
+        gains = []
+        for draw in range(DRAWS):
+            for i in changed:
+                experts = len(layers[i].router)
+                layers[i].given = {row: drawn_experts(i, experts, k, number + row, draw)}
+            gains.append(own - losses(model, tokens, targets)[row].item())
+            for i in changed:
+                layers[i].given = {}
+        # a draw may be the router's own choice: what rounding makes of that is no difference
+        better = sum(0.5 if abs(g) < 1e-6 else g < 0 for g in gains) / DRAWS
+        samples.append((domain, (own >= 0.5) + (own >= 2), [better, sum(gains) / DRAWS, max(gains)]))
+    mean = lambda rows: [sum(x) / len(rows) for x in zip(*rows)] if rows else None
+    return {"value": mean([v for _, _, v in samples]),
+            "domains": [mean([v for d, _, v in samples if d == domain]) for domain in range(len(TEXTS))],
+            "difficulty": [mean([v for _, d, v in samples if d == difficulty]) for difficulty in range(3)]}
+
+
+def noise(layers, k):
+    """Of the inputs of the last forward: what noise on them does to the choice, a row for each layer and sigma:
+    [changed, first_changed, tokens_changed, margin_changed, margin_kept]."""
+    numbers = [number for _, number, _, _ in pieces()]
+    result = []
+    for i, layer in enumerate(layers):
+        width = layer.router.shape[1]
+        for level, sigma in enumerate(SIGMAS):
+            random, rows = Random(i * len(SIGMAS) + level, 2), []
+            for number, inputs in zip(numbers, layer.inputs):
+                for j, x in enumerate(inputs):
+                    first = (number + j) * width
+                    drawn = torch.tensor([random.normal(first + c) for c in range(width)]).double()
+                    logits = layer.router @ x
+                    before, margin = layer.choose(logits), logits.topk(k + 1).values
+                    after = layer.choose(layer.router @ (x + sigma * x.square().mean().sqrt() * drawn))
+                    rows.append((len(set(before) - set(after)), before[0] != after[0], (margin[k - 1] - margin[k]).item()))
+            moved, kept = [m for c, _, m in rows if c > 0], [m for c, _, m in rows if c == 0]
+            mean = lambda values: sum(values) / len(values) if values else None
+            result.append([sum(c for c, _, _ in rows) / (k * len(rows)), mean([f for _, f, _ in rows]),
+                           len(moved) / len(rows), mean(moved), mean(kept)])
+    return result
+
+
 def make_tensors(config, name):
     torch.manual_seed(len(name))
     model = transformers.AutoModelForCausalLM.from_config(config)
@@ -207,6 +303,9 @@ def expected(name, config):
     result = {"tokens": tokens, "loss": [sum(base) / sum(tokens)] + [b / t for b, t in zip(base, tokens)],
               **look(layers, experts)}
     result["super"] = super_experts(result["largest"])
+    result["noise"] = noise(layers, k)
+    every = range(len(layers))
+    result["routes"] = [routes(model, layers, changed, k) for changed in [*([i] for i in every), every]]
     for kind in ("mask", "first", "alone"):
         result[kind] = []
     for layer in layers:
