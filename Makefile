@@ -85,7 +85,7 @@ CLI_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(wildcard cli/*.c serve/*.c))
 # The files of the page at / as C.
 PAGE_FILES := $(sort $(wildcard serve/page/*.html serve/page/*.css serve/page/*.js))
 # Style and script of the atlas' page, likewise, in the library: the script's files in their order.
-ATLAS_PAGE_FILES := $(addprefix src/atlas/page/,atlas.css data.js parts.js map.js panels.js)
+ATLAS_PAGE_FILES := $(addprefix src/atlas/page/,atlas.css data.js parts.js map.js search.js panels.js)
 LIBRARY := $(BUILD)/libmixt.a
 SONAME := libmixt.so.$(SOVERSION)
 SHARED := $(BUILD)/libmixt.so.$(VERSION)

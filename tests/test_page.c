@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "atlas/page_search.h"
 #include "atlas_demo.h"
 #include "atlas_large.h"
 #include "core/files.h"
@@ -205,6 +206,44 @@ static void test_refused(void **state)
     mixt_folder_remove(folder, &error);
 }
 
+/* Of a text that does not fit, the first tokens of each domain shown: no more bytes than there are,
+ * and most of these. */
+static void test_search_fits(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_trace *trace = atlas_demo_make(2, 8, 2);
+    bool *shows = calloc((size_t)trace->info.domains, sizeof *shows);
+    mixt_page page = {.trace = trace, .shows = shows};
+    for (int d = 0; d < trace->info.domains; d++) { /* all but the second */
+        shows[d] = d != 1;
+        page.shown_count += shows[d];
+    }
+    static const size_t rooms[] = {1u << 30, 6000, 3000, 1500, 40, 0};
+    uint64_t last = trace->info.tokens + 1;
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) {
+        mixt_page_search search;
+        mixt_buffer pieces = {0};
+        mixt_buffer places = {0};
+        assert_int_equal(mixt_page_search_choose(&page, rooms[i], &search, &error), MIXT_OK);
+        mixt_page_search_write(&page, &search, true, &pieces);
+        mixt_page_search_write(&page, &search, false, &places);
+        assert_true(search.tokens == 0 || search.bytes <= rooms[i]);
+        assert_true(places.length >= search.tokens && pieces.length + places.length <= rooms[i]);
+        assert_true(rooms[i] < 1500 ? search.tokens == 0 : search.tokens > 0);
+        assert_true(search.tokens < last);
+        if (i > 0 && search.tokens > 0) {
+            assert_true(search.bytes > rooms[i] / 2);
+        }
+        last = search.tokens + (search.tokens == 0);
+        mixt_page_search_free(&search);
+        mixt_buffer_free(&pieces);
+        mixt_buffer_free(&places);
+    }
+    free(shows);
+    mixt_trace_free(trace);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 8 && strcmp(argv[1], "trace") == 0) {
@@ -232,6 +271,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_small),       cmocka_unit_test(test_many_experts),
         cmocka_unit_test(test_one_of_each), cmocka_unit_test(test_dropped),
         cmocka_unit_test(test_pair),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_search_fits),
     };
     return cmocka_run_group_tests_name("page", tests, NULL, NULL);
 }

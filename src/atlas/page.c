@@ -307,13 +307,17 @@ static mixt_status page_footer(mixt_page *page, mixt_error *error)
     mixt_buffer_text(page->out, "</dl>\n<p class=\"note\">Made by mixt " MIXT_VERSION
                                 ". This page loads nothing from anywhere.</p>\n</section>\n"
                                 "</main>\n");
-    mixt_status status = mixt_page_data(page, error);
+    size_t behind = 64; /* the script in its element, and the page's end */
+    for (const mixt_page_file *file = mixt_page_files + 1; file->name != NULL; file++) {
+        behind += file->length;
+    }
+    MIXT_TRY(mixt_page_data_end(page, behind, error));
     mixt_buffer_text(page->out, "<script>");
     for (const mixt_page_file *file = mixt_page_files + 1; file->name != NULL; file++) {
         append_file(page, file);
     }
     mixt_buffer_text(page->out, "</script>\n</body>\n</html>\n");
-    return status;
+    return MIXT_OK;
 }
 
 static mixt_status write_sections(mixt_page *page, mixt_error *error)
@@ -328,6 +332,8 @@ static mixt_status write_sections(mixt_page *page, mixt_error *error)
     mixt_page_distance(page);
     mixt_buffer_text(page->out, "</section>\n");
     mixt_page_information(page);
+    MIXT_TRY(mixt_page_data_begin(page, error));
+    MIXT_TRY(mixt_page_choose_excerpts(page, error));
     mixt_page_excerpts(page);
     MIXT_TRY(mixt_page_top_tokens(page, error));
     return page_footer(page, error);
@@ -338,7 +344,6 @@ static mixt_status make(mixt_page *page, mixt_error *error)
     MIXT_TRY(choose_domains(page, error));
     MIXT_TRY(mixt_page_second(page, error));
     MIXT_TRY(mixt_page_probe_read(page, error));
-    MIXT_TRY(mixt_page_choose_excerpts(page, error));
     return write_sections(page, error);
 }
 
@@ -364,6 +369,7 @@ mixt_status mixt_atlas_page_with(const mixt_trace *trace, const mixt_atlas_page_
     mixt_buffer_free(&out);
     mixt_page_second_free(&page);
     mixt_page_probe_free(&page);
+    mixt_page_data_free(&page);
     free(page.excerpts);
     free(page.shows);
     mixt_report_free(report);

@@ -3,15 +3,17 @@
  * mixt_page_string; the script holds no text of the trace. What is drawn here is there for print
  * and for readers without scripts: the first, middle and last layer of what has a figure for each
  * layer. The script draws any layer and expert from the block of JSON (page_data.c) when it is
- * asked for. A page is about as large as its trace: names are cut where they stand often, only so
- * many domains are shown, and of many experts only those that were chosen. */
+ * asked for. A page is about as large as its trace and no larger than MIXT_PAGE_BYTES: names are
+ * cut where they stand often, only so many domains are shown, of many experts only those that were
+ * chosen, and excerpts and the text that is searched get what is left. */
 #ifndef MIXT_ATLAS_PAGE_H
 #define MIXT_ATLAS_PAGE_H
 
 #include "atlas/display.h"
 #include "atlas/report.h"
 
-#define MIXT_PAGE_EXCERPTS 4 /* of a domain, at most */
+#define MIXT_PAGE_BYTES 10000000u /* of a page, unless its numbers alone are more */
+#define MIXT_PAGE_EXCERPTS 4      /* of a domain, at most */
 
 /* Tokens [begin, begin + count) of one document. */
 typedef struct mixt_page_excerpt {
@@ -40,6 +42,7 @@ typedef struct mixt_page {
                           same text and shape */
     /* Effects of masking, by mixt probe: */
     struct mixt_page_probe *probe; /* NULL: no results given */
+    struct mixt_page_data *data;   /* the numbers of its block of JSON, so far */
 } mixt_page;
 
 /* What the page shows beside `trace`: refused where it does not fit. */
@@ -48,11 +51,16 @@ void mixt_page_second_free(mixt_page *page);
 /* Reads options->probe; refused by name where it is not of this trace's layers and experts. */
 mixt_status mixt_page_probe_read(mixt_page *page, mixt_error *error);
 void mixt_page_probe_free(mixt_page *page);
-/* Chooses the texts shown. */
+/* Chooses the texts shown, as many as fit beside the data so far. */
 mixt_status mixt_page_choose_excerpts(mixt_page *page, mixt_error *error);
 
-/* The block of JSON; the last two write a member each, where there is one. */
-mixt_status mixt_page_data(mixt_page *page, mixt_error *error);
+/* The block of JSON: what does not depend on the texts shown, and how long that is; then all of it,
+ * with the text that is searched, so that `behind` bytes still fit. The last two write a member
+ * each, where there is one. */
+mixt_status mixt_page_data_begin(mixt_page *page, mixt_error *error);
+size_t mixt_page_data_length(const mixt_page *page);
+mixt_status mixt_page_data_end(mixt_page *page, size_t behind, mixt_error *error);
+void mixt_page_data_free(mixt_page *page);
 void mixt_page_agreement_data(mixt_page *page);
 void mixt_page_probe_data(mixt_page *page);
 

@@ -1,6 +1,8 @@
 /* The numbers that the page's script draws, as one block of JSON. Counts and routes are bytes in
  * base 64 (page_encode.h), so that 48 layers of 256 experts fit, and nothing is drawn before it is
- * asked for. The names of its keys are those of src/atlas/page/atlas.js. */
+ * asked for. The names of its keys are those of src/atlas/page/data.js. What a page must have is
+ * written first (mixt_page_data_begin); the excerpts' routes, and then the text that can be
+ * searched, get what that leaves of MIXT_PAGE_BYTES. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,34 +10,32 @@
 #include "atlas/page.h"
 #include "atlas/page_encode.h"
 #include "atlas/page_layer.h"
+#include "atlas/page_search.h"
+#include "core/error.h"
 
-#define TOP_TOKENS 6    /* of each expert of each layer */
-#define TOKEN_BYTES 96u /* of longer tokens, such as rows of spaces, so many are shown */
+#define TOP_TOKENS 6 /* of each expert of each layer */
 
 /* Writes one trace. */
 typedef struct writer {
     const mixt_page *page;
     const mixt_trace *trace;
-    mixt_buffer *out;
+    mixt_buffer json;  /* its object so far */
     mixt_buffer bytes; /* of the array that is being made */
     mixt_buffer texts; /* JSON strings of the tokens so far, with commas */
     int32_t *slot;     /* [vocab_size] number of a token's text, or -1 */
     int32_t slots;
 } writer;
 
+struct mixt_page_data {
+    writer traces[2];
+};
+
 /* The number of a token's text among `tokens` of the trace. */
 static int32_t slot_of(writer *w, int32_t token)
 {
     if (w->slot[token] < 0) {
-        size_t length;
-        mixt_buffer shown = {0};
-        const uint8_t *bytes = mixt_trace_token_bytes(w->trace, token, &length);
-        mixt_display_bytes(&shown, bytes, length < TOKEN_BYTES ? length : TOKEN_BYTES,
-                           MIXT_DISPLAY_PLAIN);
         mixt_buffer_text(&w->texts, w->slots > 0 ? "," : "");
-        mixt_page_string(&w->texts, shown.data, shown.length);
-        w->texts.failed = w->texts.failed || shown.failed;
-        mixt_buffer_free(&shown);
+        mixt_page_token_string(&w->texts, w->trace, token);
         w->slot[token] = w->slots++;
     }
     return w->slot[token];
@@ -54,7 +54,7 @@ static void write_counts(writer *w, const mixt_counts *counts, const char *key, 
         }
     }
     mixt_page_counts_end(&encoder);
-    mixt_page_field(w->out, key, &w->bytes);
+    mixt_page_field(&w->json, key, &w->bytes);
 }
 
 /* Experts chosen together with each of a layer's: number + 1 and 100 * lift of each, a 0 behind. */
@@ -91,10 +91,10 @@ static bool write_layers(writer *w)
         write_mates(&layer, &mates);
     }
     mixt_page_counts_end(&classes);
-    mixt_page_field(w->out, "class", &w->bytes);
-    mixt_page_field(w->out, "weight", &weights);
+    mixt_page_field(&w->json, "class", &w->bytes);
+    mixt_page_field(&w->json, "weight", &weights);
     if (layer.pairs != NULL) {
-        mixt_page_field(w->out, "mates", &mates);
+        mixt_page_field(&w->json, "mates", &mates);
     }
     mixt_page_layer_free(&layer);
     mixt_buffer_free(&mates);
@@ -110,7 +110,7 @@ static mixt_status write_top_tokens(writer *w, mixt_error *error)
     mixt_status status = MIXT_OK;
     mixt_top_token *rows = calloc((size_t)experts * TOP_TOKENS, sizeof *rows);
     if (rows == NULL) {
-        w->out->failed = true;
+        w->json.failed = true;
         return MIXT_OK;
     }
     for (int layer = 0; layer < w->trace->info.layers && status == MIXT_OK; layer++) {
@@ -126,7 +126,7 @@ static mixt_status write_top_tokens(writer *w, mixt_error *error)
         }
     }
     free(rows);
-    mixt_page_field(w->out, "top", &w->bytes);
+    mixt_page_field(&w->json, "top", &w->bytes);
     return status;
 }
 
@@ -183,62 +183,95 @@ static void write_routes(writer *w, int part, double scale)
             }
         }
     }
-    mixt_page_field(w->out, keys[part], &w->bytes);
+    mixt_page_field(&w->json, keys[part], &w->bytes);
 }
 
 /* {"name":..., ...} of one trace; `routed`: the excerpts are of its text. */
 static void write_head(writer *w)
 {
     const mixt_trace_info *info = &w->trace->info;
-    mixt_buffer_text(w->out, "{\"name\":");
-    mixt_page_name_string(w->out, info->model);
-    mixt_buffer_format(w->out, ",\"experts\":%d,\"k\":%d,\"tokens\":%llu,\"wide\":%s,\"layers\":[",
+    mixt_buffer_text(&w->json, "{\"name\":");
+    mixt_page_name_string(&w->json, info->model);
+    mixt_buffer_format(&w->json,
+                       ",\"experts\":%d,\"k\":%d,\"tokens\":%llu,\"wide\":%s,\"layers\":[",
                        info->experts, info->experts_per_token, (unsigned long long)info->tokens,
                        info->experts <= 256 && !w->trace->has_none ? "false" : "true");
     for (int layer = 0; layer < info->layers; layer++) {
-        mixt_buffer_format(w->out, "%s%d", layer > 0 ? "," : "", w->trace->layer_numbers[layer]);
+        mixt_buffer_format(&w->json, "%s%d", layer > 0 ? "," : "", w->trace->layer_numbers[layer]);
     }
-    mixt_buffer_text(w->out, "]");
+    mixt_buffer_text(&w->json, "]");
 }
 
-static mixt_status write_trace(const mixt_page *page, const mixt_trace *trace,
-                               const mixt_counts *counts, bool routed, mixt_error *error)
+/* What does not depend on which tokens are shown. */
+static mixt_status begin_trace(writer *w, const mixt_counts *counts, mixt_error *error)
 {
-    writer w = {.page = page, .trace = trace, .out = page->out};
-    w.slot = malloc(((size_t)trace->vocab_size + 1) * sizeof *w.slot);
-    if (w.slot == NULL) {
-        page->out->failed = true;
-        return MIXT_OK;
+    size_t ids = (size_t)w->trace->vocab_size + 1;
+    w->slot = malloc(ids * sizeof *w->slot);
+    if (w->slot == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "page: no memory");
     }
-    memset(w.slot, -1, ((size_t)trace->vocab_size + 1) * sizeof *w.slot);
-    write_head(&w);
-    write_counts(&w, counts, "any", MIXT_CHOICE_ANY);
-    write_counts(&w, counts, "first", MIXT_CHOICE_FIRST);
-    page->out->failed |= !write_layers(&w);
-    mixt_status status = write_top_tokens(&w, error);
-    for (int i = 0; i < page->excerpt_count && routed; i++) {
-        for (uint64_t t = 0; t < page->excerpts[i].count; t++) {
-            int32_t token = trace->tokens[page->excerpts[i].begin + t];
-            mixt_page_varint(&w.bytes, (uint64_t)slot_of(&w, token));
+    memset(w->slot, -1, ids * sizeof *w->slot);
+    write_head(w);
+    write_counts(w, counts, "any", MIXT_CHOICE_ANY);
+    write_counts(w, counts, "first", MIXT_CHOICE_FIRST);
+    w->json.failed |= !write_layers(w);
+    return write_top_tokens(w, error);
+}
+
+/* The excerpts' tokens, and where they went. */
+static void write_excerpts(writer *w)
+{
+    for (int i = 0; i < w->page->excerpt_count; i++) {
+        const mixt_page_excerpt *x = &w->page->excerpts[i];
+        for (uint64_t t = 0; t < x->count; t++) {
+            mixt_page_varint(&w->bytes, (uint64_t)slot_of(w, w->trace->tokens[x->begin + t]));
         }
     }
-    if (routed) {
-        double scale = weight_scale(&w);
-        mixt_page_field(page->out, "text", &w.bytes);
-        mixt_buffer_format(page->out, ",\"scale\":%.6g", scale);
-        write_routes(&w, 0, scale);
-        write_routes(&w, 1, scale);
-        if (trace->margins != NULL) {
-            write_routes(&w, 2, scale);
-        }
+    double scale = weight_scale(w);
+    mixt_page_field(&w->json, "text", &w->bytes);
+    mixt_buffer_format(&w->json, ",\"scale\":%.6g", scale);
+    write_routes(w, 0, scale);
+    write_routes(w, 1, scale);
+    if (w->trace->margins != NULL) {
+        write_routes(w, 2, scale);
     }
-    mixt_buffer_text(page->out, ",\"words\":[");
-    mixt_buffer_append(page->out, w.texts.data, w.texts.length);
-    mixt_buffer_text(page->out, "]}");
-    page->out->failed |= w.texts.failed || w.bytes.failed;
-    mixt_buffer_free(&w.texts);
-    mixt_buffer_free(&w.bytes);
-    free(w.slot);
+}
+
+static void append(mixt_buffer *out, const mixt_buffer *part)
+{
+    mixt_buffer_append(out, part->data, part->length);
+    out->failed |= part->failed;
+}
+
+static void end_trace(writer *w, mixt_buffer *out)
+{
+    append(out, &w->json);
+    mixt_buffer_text(out, ",\"words\":[");
+    append(out, &w->texts);
+    mixt_buffer_text(out, "]}");
+    out->failed |= w->bytes.failed;
+}
+
+/* The text that can be searched: "order", the words' numbers of its tokens, the most frequent
+ * first; "pieces" of documents: domain as listed, document, how many of its first tokens; and
+ * "places" in that order of all their tokens. As many as `bytes` hold. */
+static mixt_status write_search(writer *w, size_t bytes, mixt_error *error)
+{
+    mixt_page_search search;
+    mixt_status status = mixt_page_search_choose(w->page, bytes, &search, error);
+    for (int32_t i = 0; i < search.orders && status == MIXT_OK; i++) {
+        mixt_page_varint(&w->bytes, (uint64_t)slot_of(w, search.token[i]));
+    }
+    mixt_buffer_format(&w->json, ",\"searched\":%llu,\"orders\":%d",
+                       (unsigned long long)search.tokens, (int)search.orders);
+    mixt_page_field(&w->json, "order", &w->bytes);
+    if (status == MIXT_OK) {
+        mixt_page_search_write(w->page, &search, true, &w->bytes);
+        mixt_page_field(&w->json, "pieces", &w->bytes);
+        mixt_page_search_write(w->page, &search, false, &w->bytes);
+        mixt_page_field(&w->json, "places", &w->bytes);
+    }
+    mixt_page_search_free(&search);
     return status;
 }
 
@@ -273,20 +306,56 @@ static void write_lists(mixt_page *page)
     mixt_buffer_text(out, "]");
 }
 
-mixt_status mixt_page_data(mixt_page *page, mixt_error *error)
+mixt_status mixt_page_data_begin(mixt_page *page, mixt_error *error)
+{
+    page->data = calloc(1, sizeof *page->data);
+    if (page->data == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "page: no memory");
+    }
+    writer *w = page->data->traces;
+    w[0] = (writer){.page = page, .trace = page->trace};
+    w[1] = (writer){.page = page, .trace = page->second};
+    MIXT_TRY(begin_trace(&w[0], page->report->counts, error));
+    return page->second == NULL ? MIXT_OK : begin_trace(&w[1], page->second_counts, error);
+}
+
+size_t mixt_page_data_length(const mixt_page *page)
+{
+    const writer *w = page->data->traces;
+    return w[0].json.length + w[0].texts.length + w[1].json.length + w[1].texts.length;
+}
+
+mixt_status mixt_page_data_end(mixt_page *page, size_t behind, mixt_error *error)
 {
     mixt_buffer *out = page->out;
+    writer *w = page->data->traces;
     mixt_buffer_text(out, "<script type=\"application/json\" id=\"data\">");
     write_lists(page);
-    mixt_buffer_text(out, ",\"traces\":[");
-    mixt_status status = write_trace(page, page->trace, page->report->counts, true, error);
-    if (page->second != NULL && status == MIXT_OK) {
-        mixt_buffer_text(out, ",");
-        status = write_trace(page, page->second, page->second_counts, page->same_text, error);
-    }
-    mixt_buffer_text(out, "]");
     mixt_page_agreement_data(page);
     mixt_page_probe_data(page);
-    mixt_buffer_text(out, "}</script>\n");
-    return status;
+    mixt_buffer_text(out, ",\"traces\":[");
+    write_excerpts(&w[0]);
+    if (page->second != NULL && page->same_text) {
+        write_excerpts(&w[1]);
+    }
+    size_t used = out->length + mixt_page_data_length(page) + behind;
+    MIXT_TRY(write_search(&w[0], used < MIXT_PAGE_BYTES ? MIXT_PAGE_BYTES - used : 0, error));
+    end_trace(&w[0], out);
+    if (page->second != NULL) {
+        mixt_buffer_text(out, ",");
+        end_trace(&w[1], out);
+    }
+    mixt_buffer_text(out, "]}</script>\n");
+    return MIXT_OK;
+}
+
+void mixt_page_data_free(mixt_page *page)
+{
+    for (int i = 0; page->data != NULL && i < 2; i++) {
+        mixt_buffer_free(&page->data->traces[i].json);
+        mixt_buffer_free(&page->data->traces[i].bytes);
+        mixt_buffer_free(&page->data->traces[i].texts);
+        free(page->data->traces[i].slot);
+    }
+    free(page->data);
 }

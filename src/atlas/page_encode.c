@@ -87,3 +87,16 @@ void mixt_page_name_string(mixt_buffer *out, const char *name)
     out->failed = out->failed || shown.failed;
     mixt_buffer_free(&shown);
 }
+
+void mixt_page_token_string(mixt_buffer *out, const mixt_trace *trace, int32_t token)
+{
+    size_t length;
+    mixt_buffer shown = {0};
+    const uint8_t *bytes = mixt_trace_token_bytes(trace, token, &length);
+    mixt_display_bytes(&shown, bytes,
+                       length < MIXT_PAGE_TOKEN_BYTES ? length : MIXT_PAGE_TOKEN_BYTES,
+                       MIXT_DISPLAY_PLAIN);
+    mixt_page_string(out, shown.data, shown.length);
+    out->failed = out->failed || shown.failed;
+    mixt_buffer_free(&shown);
+}

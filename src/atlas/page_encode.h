@@ -1,9 +1,10 @@
 /* How the page's data is written: numbers as bytes, bytes as base 64 inside a JSON string, names
- * and tokens as JSON strings that are safe inside a script element. src/atlas/page/atlas.js reads
+ * and tokens as JSON strings that are safe inside a script element. src/atlas/page/data.js reads
  * it. */
 #ifndef MIXT_ATLAS_PAGE_ENCODE_H
 #define MIXT_ATLAS_PAGE_ENCODE_H
 
+#include "atlas/trace.h"
 #include "core/memory.h"
 
 /* Bytes [length] as base 64 with padding. */
@@ -29,5 +30,8 @@ void mixt_page_field(mixt_buffer *out, const char *key, mixt_buffer *bytes);
 void mixt_page_string(mixt_buffer *out, const void *text, size_t length);
 /* ... of a name, cut as mixt_display_name cuts it. */
 void mixt_page_name_string(mixt_buffer *out, const char *name);
+/* ... of a token as text: its bytes, of long ones such as rows of spaces the first 96. */
+#define MIXT_PAGE_TOKEN_BYTES 96u
+void mixt_page_token_string(mixt_buffer *out, const mixt_trace *trace, int32_t token);
 
 #endif

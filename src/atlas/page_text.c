@@ -2,15 +2,16 @@
 #include <stdlib.h>
 
 #include "atlas/page.h"
+#include "atlas/page_encode.h"
 #include "core/error.h"
 
 #define TOP_TOKENS 10
-#define TOP_EXPERTS 128        /* rows at most for one layer */
-#define ROUTES_BUDGET 1500000u /* expert numbers in the page's data */
+#define TOP_EXPERTS 128      /* rows at most for one layer */
+#define ROUTES_MOST 1500000u /* expert numbers in the page's data */
 #define MIN_TEXT_TOKENS 8u
 #define MIN_EXCERPT_TOKENS 96u /* before a domain has a further excerpt */
 #define MAX_TEXT_TOKENS 160u
-#define TOKEN_BYTES 96u /* of longer tokens, such as rows of spaces, so many are shown */
+#define EXCERPT_STILL 500000u /* bytes of the page for what stands without a script */
 
 #define NONE "\xe2\x80\x93" /* shown in place of an expert's number */
 
@@ -83,8 +84,9 @@ static void excerpt(mixt_page *page, int domain, uint64_t begin, uint64_t count)
         token_title(page, layer, i);
         mixt_buffer_text(page->out, "\">");
         /* A line feed at the end breaks the line behind the token and its number. */
-        bool breaks = length > 0 && length <= TOKEN_BYTES && bytes[length - 1] == '\n';
-        mixt_display_bytes(page->out, bytes, length < TOKEN_BYTES ? length - breaks : TOKEN_BYTES,
+        bool breaks = length > 0 && length <= MIXT_PAGE_TOKEN_BYTES && bytes[length - 1] == '\n';
+        mixt_display_bytes(page->out, bytes,
+                           length < MIXT_PAGE_TOKEN_BYTES ? length - breaks : MIXT_PAGE_TOKEN_BYTES,
                            MIXT_DISPLAY_HTML | MIXT_DISPLAY_NEWLINES);
         mixt_display_bytes(page->out, "\n", breaks, MIXT_DISPLAY_HTML);
         mixt_buffer_text(page->out, breaks ? "</span>\n" : "</span>");
@@ -108,12 +110,26 @@ static void expert_key(mixt_page *page)
     mixt_buffer_text(page->out, "</p>\n");
 }
 
+/* Expert numbers that the excerpts may hold: the text that can be searched has up to half of what
+ * is left of the page, and needs about two bytes and a third a token. */
+static uint64_t routes_budget(const mixt_page *page)
+{
+    size_t used = page->out->length + mixt_page_data_length(page) + EXCERPT_STILL;
+    size_t left = used < MIXT_PAGE_BYTES ? MIXT_PAGE_BYTES - used : 0;
+    size_t text = (size_t)(page->trace->info.tokens * 7 / 3);
+    size_t bytes = left - (text < left / 2 ? text : left / 2);
+    bool wide = page->trace->info.experts > 256 || page->trace->has_none;
+    size_t each = wide ? 4 : 3; /* two or three bytes, a weight among them, in base 64 */
+    return bytes / each < ROUTES_MOST ? bytes / each : ROUTES_MOST;
+}
+
 mixt_status mixt_page_choose_excerpts(mixt_page *page, mixt_error *error)
 {
     const mixt_trace_info *info = &page->trace->info;
     uint64_t cells = (uint64_t)info->layers * (uint64_t)info->experts_per_token *
                      (page->second != NULL && page->same_text ? 2 : 1);
-    uint64_t each = ROUTES_BUDGET / (cells * (unsigned)page->shown_count); /* tokens of a domain */
+    uint64_t each =
+        routes_budget(page) / (cells * (unsigned)page->shown_count); /* tokens of a domain */
     uint64_t most = each / MIN_EXCERPT_TOKENS;
     most = most < 1 ? 1 : most > MIXT_PAGE_EXCERPTS ? MIXT_PAGE_EXCERPTS : most;
     each /= most;

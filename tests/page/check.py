@@ -2,6 +2,7 @@
 """Tries an atlas page in headless Chromium: check.py FOLDER [markup], which holds page.html and
 tables.txt (the same trace's terminal tables); markup: without the browser. Needs nothing but
 Python's own library and chromium; exits with 77 where there is no chromium."""
+import base64
 import html.parser
 import json
 import os
@@ -137,8 +138,9 @@ var scrolled = async (what) => { one(what).scrollIntoView({ behavior: 'instant' 
 class Tried:
     """The page in a browser."""
 
-    def __init__(self, folder, page):
+    def __init__(self, folder, page, block):
         self.browser = Browser(folder)
+        self.block = block
         self.folder = folder
         self.page = page
         self.opened = 0
@@ -251,6 +253,49 @@ def check_pair(tried, experts):
     check(set(tried.run("data.agreement.sets")) == {1}, "sets are the same")
 
 
+def numbers(text):
+    """Whole numbers in LEB128, in base 64."""
+    value, scale, found = 0, 0, []
+    for byte in base64.b64decode(text):
+        value |= (byte & 127) << scale
+        scale += 7
+        if byte < 128:
+            found.append(value)
+            value = scale = 0
+    return found
+
+
+def check_search(tried):
+    """The places of "the" in the whole text, document by document, as the block of numbers has it; a
+    place in an excerpt leads to its token, another one opens."""
+    trace = tried.block["traces"][0]
+    order, pieces, places = (numbers(trace[key]) for key in ("order", "pieces", "places"))
+    check(len(places) == trace["tokens"] == trace["searched"], f"{len(places)} tokens to search in {trace['tokens']}")
+    at, wanted, domains = 0, 0, set()
+    for domain, _, count in zip(pieces[::3], pieces[1::3], pieces[2::3]):
+        text = "".join(trace["words"][order[place]] for place in places[at:at + count]).lower()
+        wanted += text.count("the")
+        domains |= {domain} if "the" in text else set()
+        at += count
+    said = tried.run("one('#hits .note').textContent").replace("\u202f", "")
+    check(said == f"{wanted} places in the whole text of {trace['tokens']} tokens", f"{said!r}, {wanted} places")
+    check(wanted > 40, f"only {wanted} places to try with")
+    bars = tried.run("all('#hits figure svg > g').length")
+    check(bars == (len(domains) if len(domains) > 1 else 0), f"{bars} bars, {len(domains)} domains")
+    tried.run("one('#hits .more').click(); 0")
+    check(tried.run("all('#hits li').length") == min(80, wanted), "more places")
+    tried.run("one('#hits [aria-expanded]').click(); 0")
+    tried.is_true("one('#hits [aria-expanded]').textContent.length > all('#hits [aria-expanded]')[1].textContent.length",
+                  "a place does not open")
+    excerpt = tried.run("textOf(excerpts[0].at, excerpts[0].at + 6)")
+    tried.run(f"one('#search').value = {json.dumps(excerpt)}; one('#search').dispatchEvent(new Event('input')); 0")
+    tried.run("await later();")
+    tried.run("all('#hits .context').find((own) => !own.hasAttribute('aria-expanded')).click(); 0")
+    tried.run("await later();")
+    tried.is_true("!one('#detail').hidden", "a place in an excerpt leads nowhere")
+    tried.run("one('#detail .close').click(); 0")
+
+
 def check_texts(tried, layers):
     """Tokens, their experts as the markup has them, legend, search, filter."""
     tried.open()
@@ -275,9 +320,7 @@ def check_texts(tried, layers):
     tried.run("press('#keys button', 'all tokens'); one('#search').value = 'the'; one('#search').dispatchEvent(new Event('input')); 0")
     tried.run("await later();")
     tried.is_true("location.hash.includes('q=the') && one('#hits').textContent.includes('places')", "search")
-    hits = int(re.sub(r"[^0-9].*", "", tried.run("one('#hits .note').textContent")))
-    check(hits == tried.run("excerpts.reduce((n, x) => n + textOf(x.at, x.at + x.count).toLowerCase().split('the').length - 1, 0)"),
-          f"{hits} places")
+    check_search(tried)
     before = tried.run("all('#texts .excerpt').length")
     tried.run("one('#keys [aria-label=\"Domains shown\"] button').click(); 0")
     tried.run("await later();")
@@ -297,14 +340,15 @@ def check_looks(tried):
     tried.browser.call("Emulation.setEmulatedMedia", media="")
 
 
-def check_browser(folder, page, shape, paired):
-    tried = Tried(folder, page)
+def check_browser(folder, page, block):
+    tried = Tried(folder, page, block)
+    shape = (len(block["traces"][0]["layers"]), block["traces"][0]["experts"])
     try:
         check_sizes(tried)
         check_map(tried, *shape)
         check_texts(tried, shape[0])
         check_looks(tried)
-        if paired:
+        if len(block["traces"]) > 1:
             check_pair(tried, shape[1])
         check(not tried.browser.console, f"the console says {tried.browser.console[:3]}")
         asked = {a.split("?")[0] for a in tried.browser.addresses} - {tried.address, "about:blank", "data:,"}
@@ -327,9 +371,8 @@ def main():
     whole = sys.argv[2:] != ["markup"]
     chromium = find() if whole else None
     block = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1))
-    trace = block["traces"][0]
     if chromium is not None and not problems:
-        check_browser(folder, page, (len(trace["layers"]), trace["experts"]), len(block["traces"]) > 1)
+        check_browser(folder, page, block)
     for problem in problems:
         print("page:", problem, file=sys.stderr)
     if problems:

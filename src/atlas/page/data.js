@@ -5,7 +5,7 @@
 // left out, q search.
 //
 // This file: the numbers and the state. parts.js: elements, downloads, bars; map.js: the map;
-// panels.js: everything around it. The four are one script of the page, in this order.
+// search.js: search; panels.js: everything around them. All are one script of the page, in this order.
 'use strict';
 
 const SVG = 'http://www.w3.org/2000/svg';

@@ -142,6 +142,7 @@ function contexts(place, trace, l, e) {
   if (found.length === 0) make('li', items, 'none');
 }
 
+/** A place in an excerpt, with what stands around it; it leads there. */
 function contextItem(items, t, before, from = t, to = t + 1) {
   const x = excerptOf(t);
   const item = make('li', items);
@@ -322,28 +323,6 @@ function showDetail() {
   }
   const here = body.querySelector('.here');
   if (here) table.parentElement.scrollTop = here.offsetTop - 60;
-}
-
-function search(place) {
-  place.replaceChildren();
-  const wanted = state.q.toLowerCase();
-  if (wanted === '') return;
-  let hits = 0;
-  const items = make('ul', place, undefined, { class: 'contexts' });
-  for (const x of excerpts.filter((own) => shownDomains().includes(own.domain))) {
-    let text = '';
-    const starts = [];
-    for (let t = x.at; t < x.at + x.count; t++) {
-      starts.push(text.length);
-      text += wordOf(t).toLowerCase();
-    }
-    const tokenAt = (place_) => x.at + starts.findLastIndex((start) => start <= place_);
-    for (let i = text.indexOf(wanted); i >= 0; i = text.indexOf(wanted, i + wanted.length)) {
-      const from = tokenAt(i);
-      if (hits++ < 40) contextItem(items, from, `expert ${routed().firstOf(from, state.l)}`, from, tokenAt(i + wanted.length - 1) + 1);
-    }
-  }
-  place.prepend(make('p', null, `${whole(hits)} places in the excerpts${hits > 40 ? ', the first 40' : ''}`, { class: 'note' }));
 }
 
 // -- The other sections ----------------------------------------------------------------------------
