@@ -52,26 +52,40 @@ static mixt_trace *other_precision(const page_case *c)
 }
 
 /* Effects that are their expert's number, of all experts but the last of each layer; and of two at
- * once, which is of neither. */
+ * once, which is of neither. REAP scores are twice that number, the last expert is a super expert
+ * and the most similar one of each is the next. */
 static void write_probe(const char *path, const page_case *c)
 {
     FILE *stream = fopen(path, "w");
-    fprintf(
-        stream,
-        "{\"format\": \"mixt-probe\", \"version\": 1, \"experts\": %d, \"domains\": [\"of no "
-        "trace\", \"Python\"], \"mask\": [{\"layer\": 0, \"expert\": %d, \"with\": [[0, 1], [0, "
-        "%d]], \"effect\": [9, 8, 10], \"domains\": [null, null]}",
-        c->experts, c->experts - 1, c->experts - 1);
+    fprintf(stream,
+            "{\"format\": \"mixt-probe\", \"version\": 1, \"experts\": %d, \"domains\": [\"of no "
+            "trace\", \"Python\"], \"classes\": [\"of none\", \"words\"], \"base\": {\"loss\": "
+            "[2.5, 2, 3]}, \"mask\": [{\"layer\": 0, \"expert\": %d, \"with\": [[0, 1]], "
+            "\"effect\": [9, 8, 10], \"domains\": [null, null]}",
+            c->experts, c->experts - 1);
     for (int layer = 0; layer < c->layers; layer++) {
         for (int e = 0; e + 1 < c->experts; e++) {
-            fprintf(
-                stream,
-                ",\n{\"layer\": %d, \"expert\": %d, \"with\": [[%d, %d]], \"effect\": [%.3f, %.4f, "
-                "null], \"domains\": [[1, null, null], [%.3f, null, null]]}",
-                layer, e, layer, e, e / 1000.0, e / 2000.0, -e / 1000.0);
+            fprintf(stream,
+                    ",\n{\"layer\": %d, \"expert\": %d, \"effect\": [%.3f, %.4f, null], "
+                    "\"domains\": [[1, null, null], [%.3f, null, null]], \"classes\": [null, "
+                    "[%.3f, null, null]]}",
+                    layer, e, e / 1000.0, e / 2000.0, -e / 1000.0, e / 500.0);
         }
     }
-    fprintf(stream, "]}\n");
+    fprintf(stream, "], \"units\": [");
+    for (int i = 0; i < c->layers * c->experts; i++) {
+        int e = i % c->experts;
+        fprintf(stream,
+                "%s\n{\"layer\": %d, \"expert\": %d, \"reap\": [%d, null, null], \"norm\": 0.5, "
+                "\"largest\": %d, \"largest_token\": 0, \"super\": %s, \"near_outputs\": [[%d, "
+                "-0.25]], \"near_weights\": [[%d, 0.75]]}",
+                i == 0 ? "" : ",", i / c->experts, e, 2 * e, e,
+                e + 1 == c->experts ? "true" : "false", (e + 1) % c->experts, (e + 1) % c->experts);
+    }
+    fprintf(stream, "], \"lens\": [{\"layer\": 1, \"cosine_routed\": [0.5, 0.4, 0.6], "
+                    "\"cosine_layer\": null, \"effect\": [0.01, null, null]}], \"top-k\": [{\"k\": "
+                    "1, \"effect\": [0.25, 0.2, 0.3]}, {\"k\": 2, \"effect\": [0, 0, 0]}, {\"k\": "
+                    "3, \"effect\": null}]}\n");
     fclose(stream);
 }
 
@@ -164,7 +178,20 @@ static void test_refused(void **state)
     static const char *const results[][2] = {
         {"{\"format\": \"mixt-trace\"}", "not mixt-probe"},
         {"{\"format\": \"mixt-probe\", \"experts\": 7}", "experts: 7: the trace has 8"},
-        {"{\"format\": \"mixt-probe\", \"experts\": 8}", "mask: not there"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": []}",
+         "mask: not there, nor units"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8}", "domains: "},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"classes\": [2]}",
+         "classes: a name is not a string"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"units\": [{\"layer\": 0, "
+         "\"expert\": 0, \"near_weights\": [[8, 0.5]]}]}",
+         "units[0].near_weights: entry 0"},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"top-k\": [{\"k\": 9, "
+         "\"effect\": [0, 0, 0]}]}",
+         "top-k[0].k: "},
+        {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"lens\": [{\"layer\": "
+         "5}]}",
+         "lens[0].layer: 5"},
         {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [3], \"mask\": []}",
          "a name is not a string"},
         {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"mask\": [5]}", "mask[0]"},

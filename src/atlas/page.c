@@ -238,9 +238,11 @@ static void page_header(mixt_page *page)
                      page->second != NULL ? "<a href=\"#agreement\">Beside the other</a> " : "");
     mixt_buffer_text(page->out,
                      "<a href=\"#repetition\">Repetition</a> <a href=\"#domains\">Domains</a> <a "
-                     "href=\"#information\">What experts tell</a> <a href=\"#text\">Text</a> <a "
-                     "href=\"#tokens\">Tokens</a> <a href=\"#method\">Method</a></nav>\n"
-                     "</header>\n<main>\n");
+                     "href=\"#information\">What experts tell</a> ");
+    mixt_buffer_text(page->out,
+                     page->probe != NULL ? "<a href=\"#experiments\">Experiments</a> " : "");
+    mixt_buffer_text(page->out, "<a href=\"#text\">Text</a> <a href=\"#tokens\">Tokens</a> <a "
+                                "href=\"#method\">Method</a></nav>\n</header>\n<main>\n");
 }
 
 static void hash_row(mixt_page *page, const char *name, const char *hash)
@@ -332,6 +334,7 @@ static mixt_status write_sections(mixt_page *page, mixt_error *error)
     mixt_page_distance(page);
     mixt_buffer_text(page->out, "</section>\n");
     mixt_page_information(page);
+    mixt_page_experiments(page);
     MIXT_TRY(mixt_page_data_begin(page, error));
     MIXT_TRY(mixt_page_choose_excerpts(page, error));
     mixt_page_excerpts(page);

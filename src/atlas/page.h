@@ -40,7 +40,7 @@ typedef struct mixt_page {
     double *agreement; /* [4, L]: same first choice, the same of independent choices that use
                           experts as these do; common part of the sets, likewise. NULL: not of the
                           same text and shape */
-    /* Effects of masking, by mixt probe: */
+    /* Results of mixt probe: */
     struct mixt_page_probe *probe; /* NULL: no results given */
     struct mixt_page_data *data;   /* the numbers of its block of JSON, so far */
 } mixt_page;
@@ -61,8 +61,8 @@ mixt_status mixt_page_data_begin(mixt_page *page, mixt_error *error);
 size_t mixt_page_data_length(const mixt_page *page);
 mixt_status mixt_page_data_end(mixt_page *page, size_t behind, mixt_error *error);
 void mixt_page_data_free(mixt_page *page);
-void mixt_page_agreement_data(mixt_page *page);
-void mixt_page_probe_data(mixt_page *page);
+void mixt_page_agreement_data(const mixt_page *page, mixt_buffer *out);
+void mixt_page_probe_data(const mixt_page *page, mixt_buffer *out);
 
 /* One line over the layers, with its interval and two levels. */
 typedef struct mixt_chart {
@@ -76,9 +76,9 @@ typedef struct mixt_chart {
     const double *value; /* [count], as all below */
     const double *low;   /* NULL: no interval */
     const double *high;
-    const double *dashed;    /* first level */
+    const double *dashed;    /* first level; NULL: none */
     const char *dashed_name; /* for tooltips */
-    const double *dotted;    /* second level */
+    const double *dotted;    /* second level; NULL: none */
     const char *dotted_name;
     double bottom, top; /* of the scale: mixt_chart_scale */
 } mixt_chart;
@@ -115,6 +115,7 @@ void mixt_page_distance(mixt_page *page);
 void mixt_page_proportions(mixt_page *page);
 void mixt_page_load(mixt_page *page); /* the table of it */
 void mixt_page_information(mixt_page *page);
+void mixt_page_experiments(mixt_page *page); /* of mixt probe */
 void mixt_page_excerpts(mixt_page *page);
 mixt_status mixt_page_top_tokens(mixt_page *page, mixt_error *error);
 /* CSS rules for the experts' colours and for the radio buttons of this trace. */

@@ -94,7 +94,7 @@ static void draw_line(mixt_buffer *out, const mixt_chart *chart, const char *nam
                       const double *value)
 {
     const frame *f = frame_of(chart);
-    if (chart->count == 1 && isnan(value[0])) {
+    if (value == NULL || (chart->count == 1 && isnan(value[0]))) {
         return;
     }
     if (chart->count == 1) { /* a level of a single layer crosses the chart */
@@ -145,13 +145,18 @@ static void draw_band(mixt_buffer *out, const mixt_chart *chart)
     }
 }
 
-/* A level behind its name, "-" where there is none. */
-static void append_level(mixt_buffer *out, const mixt_chart *chart, const char *name, double value)
+/* "; " and a level at i behind its name, "-" where there is no number; nothing without the level.
+ */
+static void append_level(mixt_buffer *out, const mixt_chart *chart, const char *name,
+                         const double *level, int i)
 {
-    if (isnan(value)) {
-        mixt_buffer_format(out, "%s -", name);
+    if (level == NULL) {
+        return;
+    }
+    if (isnan(level[i])) {
+        mixt_buffer_format(out, "; %s -", name);
     } else {
-        mixt_buffer_format(out, "%s %.*f%s", name, chart->decimals, value, chart->unit);
+        mixt_buffer_format(out, "; %s %.*f%s", name, chart->decimals, level[i], chart->unit);
     }
 }
 
@@ -172,10 +177,8 @@ static void draw_dots(mixt_buffer *out, const mixt_chart *chart)
             mixt_buffer_format(out, " (%.*f to %.*f)", chart->decimals, chart->low[i],
                                chart->decimals, chart->high[i]);
         }
-        mixt_buffer_text(out, "; ");
-        append_level(out, chart, chart->dashed_name, chart->dashed[i]);
-        mixt_buffer_text(out, "; ");
-        append_level(out, chart, chart->dotted_name, chart->dotted[i]);
+        append_level(out, chart, chart->dashed_name, chart->dashed, i);
+        append_level(out, chart, chart->dotted_name, chart->dotted, i);
         mixt_buffer_text(out, "</title></circle>");
     }
 }
@@ -183,7 +186,7 @@ static void draw_dots(mixt_buffer *out, const mixt_chart *chart)
 void mixt_chart_draw(mixt_buffer *out, const mixt_chart *chart)
 {
     assert(chart->count >= 1 && (chart->low == NULL) == (chart->high == NULL));
-    assert(chart->value != NULL && chart->dashed != NULL && chart->dotted != NULL);
+    assert(chart->value != NULL);
     draw_axes(out, chart);
     if (chart->low != NULL) {
         draw_band(out, chart);
@@ -200,14 +203,18 @@ void mixt_chart_draw(mixt_buffer *out, const mixt_chart *chart)
 static void append_numbers(mixt_page *page, const mixt_chart *chart)
 {
     const double *columns[] = {chart->value, chart->low, chart->high, chart->dashed, chart->dotted};
-    mixt_buffer_format(page->out, " data-csv=\"layer,value,low,high,%s,%s", chart->dashed_name,
-                       chart->dotted_name);
+    const char *names[] = {"value", "low", "high", chart->dashed_name, chart->dotted_name};
+    mixt_buffer_format(page->out, " data-csv=\"%s", axis_of(chart));
+    for (int c = 0; c < 5; c++) {
+        if (columns[c] != NULL) {
+            mixt_buffer_format(page->out, ",%s", names[c]);
+        }
+    }
     for (int i = 0; i < chart->count; i++) {
         mixt_buffer_format(page->out, ";%d", chart->number[i]);
         for (int c = 0; c < 5; c++) {
-            bool known = columns[c] != NULL && !isnan(columns[c][i]);
-            mixt_buffer_text(page->out, ",");
-            if (known) {
+            mixt_buffer_text(page->out, columns[c] != NULL ? "," : "");
+            if (columns[c] != NULL && !isnan(columns[c][i])) {
                 mixt_buffer_format(page->out, "%.*f", chart->decimals + 2, columns[c][i]);
             }
         }
@@ -226,15 +233,15 @@ void mixt_page_chart(mixt_page *page, const mixt_chart *chart)
     append_numbers(page, chart);
     mixt_buffer_format(page->out, "><title id=\"t%d\">", id);
     mixt_page_name(page, chart->title);
-    mixt_buffer_format(page->out, "</title><desc id=\"d%d\">By layer: ", id);
+    mixt_buffer_format(page->out, "</title><desc id=\"d%d\">By %s", id, axis_of(chart));
     for (int i = 0; i < chart->count; i++) {
-        mixt_buffer_format(page->out, "%s%d: %.*f%s", i == 0 ? "" : ", ", chart->number[i],
-                           chart->decimals, chart->value[i], chart->unit);
+        if (!isnan(chart->value[i])) {
+            mixt_buffer_format(page->out, "; %d: %.*f%s", chart->number[i], chart->decimals,
+                               chart->value[i], chart->unit);
+        }
     }
-    mixt_buffer_format(page->out, ". At layer %d ", chart->number[0]);
-    append_level(page->out, chart, chart->dashed_name, chart->dashed[0]);
-    mixt_buffer_text(page->out, " and ");
-    append_level(page->out, chart, chart->dotted_name, chart->dotted[0]);
+    append_level(page->out, chart, chart->dashed_name, chart->dashed, 0);
+    append_level(page->out, chart, chart->dotted_name, chart->dotted, 0);
     mixt_buffer_text(page->out, ".</desc>");
     mixt_chart_draw(page->out, chart);
     mixt_buffer_text(page->out, "</svg>\n");

@@ -124,24 +124,24 @@ void mixt_page_second_free(mixt_page *page)
     free(page->agreement);
 }
 
-void mixt_page_agreement_data(mixt_page *page)
+void mixt_page_agreement_data(const mixt_page *page, mixt_buffer *out)
 {
     static const char *const keys[] = {"first", "firstLevel", "sets", "setsLevel"};
     if (page->agreement == NULL) {
         return;
     }
     int layers = page->trace->info.layers;
-    mixt_buffer_text(page->out, ",\"agreement\":{");
+    mixt_buffer_text(out, ",\"agreement\":{");
     for (int row = 0; row < AGREEMENT_ROWS; row++) {
-        mixt_buffer_format(page->out, "%s\"%s\":[", row > 0 ? "," : "", keys[row]);
+        mixt_buffer_format(out, "%s\"%s\":[", row > 0 ? "," : "", keys[row]);
         for (int layer = 0; layer < layers; layer++) {
             double value = page->agreement[row * layers + layer];
-            mixt_buffer_text(page->out, layer > 0 ? "," : "");
-            mixt_buffer_format(page->out, isnan(value) ? "null" : "%.4f", value);
+            mixt_buffer_text(out, layer > 0 ? "," : "");
+            mixt_buffer_format(out, isnan(value) ? "null" : "%.4f", value);
         }
-        mixt_buffer_text(page->out, "]");
+        mixt_buffer_text(out, "]");
     }
-    mixt_buffer_text(page->out, "}");
+    mixt_buffer_text(out, "}");
 }
 
 static void agreement_chart(mixt_page *page, const char *title, int row, double *memory)

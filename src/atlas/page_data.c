@@ -28,6 +28,7 @@ typedef struct writer {
 
 struct mixt_page_data {
     writer traces[2];
+    mixt_buffer rest; /* agreement and results of mixt probe */
 };
 
 /* The number of a token's text among `tokens` of the trace. */
@@ -315,6 +316,8 @@ mixt_status mixt_page_data_begin(mixt_page *page, mixt_error *error)
     writer *w = page->data->traces;
     w[0] = (writer){.page = page, .trace = page->trace};
     w[1] = (writer){.page = page, .trace = page->second};
+    mixt_page_agreement_data(page, &page->data->rest);
+    mixt_page_probe_data(page, &page->data->rest);
     MIXT_TRY(begin_trace(&w[0], page->report->counts, error));
     return page->second == NULL ? MIXT_OK : begin_trace(&w[1], page->second_counts, error);
 }
@@ -322,7 +325,8 @@ mixt_status mixt_page_data_begin(mixt_page *page, mixt_error *error)
 size_t mixt_page_data_length(const mixt_page *page)
 {
     const writer *w = page->data->traces;
-    return w[0].json.length + w[0].texts.length + w[1].json.length + w[1].texts.length;
+    return w[0].json.length + w[0].texts.length + w[1].json.length + w[1].texts.length +
+           page->data->rest.length;
 }
 
 mixt_status mixt_page_data_end(mixt_page *page, size_t behind, mixt_error *error)
@@ -331,14 +335,13 @@ mixt_status mixt_page_data_end(mixt_page *page, size_t behind, mixt_error *error
     writer *w = page->data->traces;
     mixt_buffer_text(out, "<script type=\"application/json\" id=\"data\">");
     write_lists(page);
-    mixt_page_agreement_data(page);
-    mixt_page_probe_data(page);
+    append(out, &page->data->rest);
     mixt_buffer_text(out, ",\"traces\":[");
     write_excerpts(&w[0]);
     if (page->second != NULL && page->same_text) {
         write_excerpts(&w[1]);
     }
-    size_t used = out->length + mixt_page_data_length(page) + behind;
+    size_t used = out->length + mixt_page_data_length(page) - page->data->rest.length + behind;
     MIXT_TRY(write_search(&w[0], used < MIXT_PAGE_BYTES ? MIXT_PAGE_BYTES - used : 0, error));
     end_trace(&w[0], out);
     if (page->second != NULL) {
@@ -356,6 +359,9 @@ void mixt_page_data_free(mixt_page *page)
         mixt_buffer_free(&page->data->traces[i].bytes);
         mixt_buffer_free(&page->data->traces[i].texts);
         free(page->data->traces[i].slot);
+    }
+    if (page->data != NULL) {
+        mixt_buffer_free(&page->data->rest);
     }
     free(page->data);
 }

@@ -6,8 +6,9 @@
 #include "atlas/page_encode.h"
 #include "core/error.h"
 
-#define TRIES 12 /* at a quota that fits; the rest of a page is enough for that or holds no text   \
-                  */
+#define TRIES                                                                                      \
+    12 /* at a quota that fits; the rest of a page is enough for that or holds no text             \
+        */
 
 /* Walks over the tokens that a quota takes: documents in their order, of each its first ones. */
 typedef struct walk {

@@ -216,9 +216,13 @@ def check_map(tried, layers, experts):
     tried.run("var slide = one('#slide input'); slide.value = 0; slide.dispatchEvent(new Event('input')); 0")
     tried.run("await later();")
     tried.is_true("!location.hash.includes('l=') || location.hash.includes('l=0')", "the slider")
-    # every view, and the numbers of the first
-    for name in tried.run("all('#controls .set button').map((e) => e.textContent)"):
-        tried.run(f"press('#controls button', {json.dumps(name)}); 0")
+    # every view of every model, and the numbers of the first
+    names = "all('#controls [aria-label=\"{}\"] button').map((e) => e.textContent)"
+    for model in tried.run(names.format("Model")) or [None]:
+        if model is not None:
+            tried.run(f"press('#controls button', {json.dumps(model)}); 0")
+        for view in tried.run(names.format("Show")):
+            tried.run(f"press('#controls button', {json.dumps(view)}); 0")
     tried.open()
     tried.run("one('#controls .tools button:last-child').click(); 0")
     rows = [line.split(",") for line in tried.saved("map-load.csv").splitlines()]
@@ -232,16 +236,47 @@ def check_map(tried, layers, experts):
     tried.run("one('#layer .tools button').click(); 0")
 
 
-def check_pair(tried, experts):
-    """Two traces and a probe: tests/test_page.c makes effects of an expert's number, and tokens that
-    agree but for one in nine."""
-    tried.open("#v=mask&l=1&e=3")
-    tried.run("await scrolled('#map');")
-    tried.is_true("one('#expert').textContent.includes('changes by 0.0030 nats a token')", "the effect of masking")
+def map_column(tried, view, column=2):
+    """(expert, value or None) of each cell, as the map's CSV has it."""
     tried.run("one('#controls .tools button:last-child').click(); 0")
-    rows = [line.split(",") for line in tried.saved("map-mask.csv").splitlines()[1:]]
-    check(all(row[2] == "" if int(row[1]) + 1 == experts else abs(float(row[2]) - int(row[1]) / 1000) < 1e-6 for row in rows),
-          "effects on the map")
+    rows = [line.split(",") for line in tried.saved(f"map-{view}.csv").splitlines()[1:]]
+    return [(int(row[1]), float(row[column]) if row[column] else None) for row in rows]
+
+
+def check_probe(tried, experts):
+    """tests/test_page.c makes results of an expert's number."""
+    for view, wanted in (("mask", lambda e: e / 1000), ("maskc", lambda e: e / 500), ("maskd", lambda e: -e / 1000),
+                         ("reap", lambda e: 2 * e), ("norm", lambda e: 0.5), ("largest", lambda e: e)):
+        masked = view.startswith("mask")
+        row = tried.run("classes.indexOf('words')") if view == "maskc" else tried.run("domains.indexOf('Python')")
+        tried.open(f"#v={view}&l=1&e=3&{'c' if view == 'maskc' else 'd'}={row}")
+        tried.run("await scrolled('#map');")
+        cells = map_column(tried, view)
+        check(all(value is None if masked and e + 1 == experts else value is not None and abs(value - wanted(e)) < 1e-3 * max(1, abs(wanted(e)))
+                  for e, value in cells), f"{view} on the map: {cells[:experts]}")
+    text = tried.run("one('#expert').textContent")
+    for part in ("changes by 0.0030 nats a token", "REAP score is 6,", f"number {experts - 3} of the layer's {experts}", "mean norm of 0.5",
+                 "largest value in it is 3.", "mean outputs)4 -0.25", "weights (cosine)4 0.75"):
+        check(part in text.replace("\u2002", " "), f"{part!r} is not said of the expert: {text[:600]}")
+    tried.is_true("all('#expert figcaption b').map((b) => b.textContent).filter((t) => t.startsWith('Masked, by')).length === 2", "bars of masking")
+    check(all(value == float(e + 1 == experts) for e, value in map_column(tried, "largest", 5)), "super experts in the CSV")
+    tried.is_true("one('#scale').textContent.includes('super expert')", "super experts in the legend")
+    tried.run("await scrolled('#experiments');")
+    tried.is_true("shown('#experiments table') === 2 && shown('#experiments svg.chart') === 3", "tables and figures of the experiments")
+    first = tried.run("[...one('#experiments tbody tr').cells].slice(1, 3).map((cell) => cell.textContent)")
+    check(first == [str(experts - 2), f"{(experts - 2) / 1000:.4f}"], f"costs most to lose: {first}")
+    tried.run("one('#experiments .chart').parentElement.querySelector('.tools button:last-child').click(); 0")
+    curve = tried.saved("other-numbers-of-experts-a-token-nats-a-token-more.csv").splitlines()
+    check(curve[0] == "experts a token,value,low,high,unchanged" and len(curve) == 3 and curve[1].startswith("1,0.25"), f"the curve: {curve}")
+
+
+def check_pair(tried, experts):
+    """Two traces: tokens that agree but for one in nine; what is known of the first alone is not shown
+    of the second."""
+    check_probe(tried, experts)
+    tried.open("#v=reap")
+    tried.run("await scrolled('#map'); all('#controls button')[1].click(); await later();")
+    tried.is_true("location.hash.includes('m=1') && !location.hash.includes('v=reap')", "the second has no results of a probe")
     tried.open("#m=2&l=1&e=3")
     tried.run("await scrolled('#map');")
     tried.is_true("all('#expert .second').length > 0", "no bars of the second")

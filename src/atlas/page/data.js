@@ -154,8 +154,32 @@ const traces = data.traces.map((json) => new Trace(json));
 const reader = traces[0]; // whose text is shown
 const sameShape = traces.length > 1 && traces[1].E === reader.E && traces[1].L === reader.L;
 
-function floatsOf(text) { return new Float32Array(bytesOf(text).buffer); }
-const probe = data.probe ? Object.fromEntries(['all', 'low', 'high', 'domain'].map((key) => [key, floatsOf(data.probe[key])])) : null;
+/** Results of mixt probe, of the first trace's model; null where something was not measured. */
+class Probe {
+  constructor(json) {
+    this.json = json;
+    this.kept = {};
+  }
+
+  keep(key, make) {
+    if (!(key in this.kept)) this.kept[key] = this.json[key] === undefined ? null : make(this.json[key]);
+    return this.kept[key];
+  }
+
+  floats(key) { return this.keep(key, (text) => new Float32Array(bytesOf(text).buffer)); }
+  halves(key) { return this.keep(key, (text) => Float32Array.from(new Uint16Array(bytesOf(text).buffer), halfOf)); }
+  get mask() { return this.floats('mask'); }
+  get reap() { return this.floats('reap'); }
+  get norm() { return this.floats('norm'); }
+  get largest() { return this.floats('largest'); }
+  get super() { return this.halves('super'); }
+  get domain() { return this.halves('domain'); }
+  get byClass() { return this.halves('class'); }
+  near(key) {
+    return this.keep(key, (text) => listsOf(text, reader.cells, 2).map((list) => list.map(([e, moved]) => [e, moved / 1000 - 1])));
+  }
+}
+const probe = data.probe ? new Probe(data.probe) : null;
 
 // -- State ----------------------------------------------------------------------------------------
 
@@ -203,6 +227,7 @@ function go(changes, push = true) {
   Object.assign(state, changes);
   state.l = Math.min(state.l, model().L - 1);
   state.e = Math.min(state.e, model().E - 1);
+  if (!views()[state.v]) state.v = START.v; // what is known of one model alone
   writeAddress(push);
   if (push) render();
   else renderSoon(); // what comes fast: a slider, keys, typing

@@ -29,38 +29,52 @@ function liftOf(trace, counts, rows, wanted) {
   return values;
 }
 
-function effectOf(domain) {
-  if (domain < 0) return Float64Array.from(probe.all);
+/** Effects [L, E] of masking on the tokens of one row of [L, rows, E]. */
+function effectOf(effects, rows, row) {
   const E = reader.E;
-  return Float64Array.from({ length: reader.cells }, (_, i) => probe.domain[(Math.floor(i / E) * domains.length + domain) * E + i % E]);
+  return Float64Array.from({ length: reader.cells }, (_, i) => effects[(Math.floor(i / E) * rows + row) * E + i % E]);
 }
 
-/** name, what a value is in words, the values of a trace; folded: told by its logarithm around 1. */
+/** name, what a value is in words, the values of a trace; folded: told by its logarithm around 1; level:
+ * what an even share would be. */
 function views() {
   const all = {
-    load: { name: 'load', says: 'times an even part of the choices', of: (trace) => loadOf(trace, trace.any), format: times },
-    first: { name: 'first choices', says: 'times an even part of the first choices', of: (trace) => loadOf(trace, trace.first), format: times },
+    load: { name: 'load', says: 'times an even part of the choices', of: (trace) => loadOf(trace, trace.any), format: times, level: 1 },
+    first: { name: 'first choices', says: 'times an even part of the first choices', of: (trace) => loadOf(trace, trace.first), format: times, level: 1 },
     weight: { name: 'weight', says: 'mean weight where it is chosen', of: (trace) => trace.meanWeight, format: (v) => v.toFixed(3) },
-    domain: { name: 'by domain', says: `times as often in ${domains[state.d]} as in all text`, folded: true, format: times,
+    domain: { name: 'by domain', says: `times as often in ${domains[state.d]} as in all text`, folded: true, format: times, level: 1,
       of: (trace) => liftOf(trace, trace.any, domains.length, state.d) },
-    class: { name: 'by class', says: `times as often for ${classes[state.c]} as for all tokens`, folded: true, format: times,
+    class: { name: 'by class', says: `times as often for ${classes[state.c]} as for all tokens`, folded: true, format: times, level: 1,
       of: (trace) => liftOf(trace, trace.byClass, classes.length, state.c) },
   };
-  if (probe) {
-    all.mask = { name: 'masked', says: 'nats a token more when it is masked', signed: true, format: (v) => v.toFixed(4),
-      of: () => effectOf(-1) };
-    all.maskd = { name: 'masked, by domain', says: `nats a token more in ${domains[state.d]} when it is masked`, signed: true,
-      format: (v) => v.toFixed(4), of: () => effectOf(state.d) };
-  }
-  return all;
+  return probe && state.m === 0 ? { ...all, ...probeViews() } : all;
 }
+
+const nats = (value) => Number.isFinite(value) ? value.toFixed(4) : '–';
+const amount = (value) => Number.isFinite(value) ? Number(value.toPrecision(4)).toString() : '–';
+
+function probeViews() {
+  const known = {
+    mask: [probe.mask, { name: 'masked', says: 'nats a token more when it is masked', signed: true, format: nats, of: () => Float64Array.from(probe.mask) }],
+    maskd: [probe.domain, { name: 'masked, by domain', says: `nats a token more in ${domains[state.d]} when it is masked`, signed: true, format: nats,
+      of: () => effectOf(probe.domain, domains.length, state.d) }],
+    maskc: [probe.byClass, { name: 'masked, by class', says: `nats a token more on ${classes[state.c]} when it is masked`, signed: true, format: nats,
+      of: () => effectOf(probe.byClass, classes.length, state.c) }],
+    reap: [probe.reap, { name: 'REAP', says: 'REAP score: its gate times the norm of its output, mean over its tokens', format: amount, of: () => Float64Array.from(probe.reap) }],
+    norm: [probe.norm, { name: 'norm', says: 'mean norm of its output', format: amount, of: () => Float64Array.from(probe.norm) }],
+    largest: [probe.largest, { name: 'largest value', says: 'the largest absolute value of its output', format: amount, of: () => Float64Array.from(probe.largest) }],
+  };
+  return Object.fromEntries(Object.entries(known).filter(([, [values]]) => values).map(([key, [, view]]) => [key, view]));
+}
+
+const isSuper = (trace, i) => probe !== null && trace === reader && probe.super !== null && probe.super[i] === 1;
 
 /** The view as it is drawn: values [L, E] and the scale's ends. */
 function current() {
   const view = { ...views()[state.v] };
   const trace = model();
   let values = view.of(trace);
-  if (state.m === 2 && !view.signed) {
+  if (state.m === 2) {
     const other = view.of(traces[1]);
     values = values.map((value, i) => other[i] / value);
     view.says = `times as much in the second (${view.name})`;
@@ -199,7 +213,8 @@ function mapSay(cell) {
   const i = cell.l * model().E + cell.e;
   const value = view.values[i];
   map.said.textContent = `Layer ${model().layers[cell.l]}, expert ${cell.e}: ` +
-    (Number.isFinite(value) ? `${view.format(value)} (${view.says})` : 'nothing known') + RANK_WORDS[rankOf(model())[i]];
+    (Number.isFinite(value) ? `${view.format(value)} (${view.says})` : 'nothing known') + RANK_WORDS[rankOf(model())[i]] +
+    (isSuper(model(), i) ? '; a super expert' : '');
 }
 
 function mapLook(x, y) {
@@ -253,7 +268,7 @@ function mapDraw() {
   c.clearRect(0, 0, width, height);
   c.save();
   c.beginPath();
-  c.rect(LEFT, ABOVE, width - LEFT, height - ABOVE);
+  c.rect(LEFT - 5, ABOVE - 4, width - LEFT + 5, height - ABOVE + 4); // with room for what marks the outer cells
   c.clip();
   c.imageSmoothingEnabled = false;
   c.drawImage(map.image, map.x, map.y, trace.E / map.zoom, trace.L / map.zoom, LEFT, ABOVE, width - LEFT, height - ABOVE);
@@ -281,6 +296,14 @@ function mapDraw() {
           c.arc(toX(e + 0.5), toY(l + 0.5), size, 0, 7);
           c.fill();
         }
+      }
+      if (isSuper(trace, l * trace.E + e)) { // a ring, wider than a small cell
+        c.strokeStyle = colour('--mark');
+        c.lineWidth = 1.5;
+        c.beginPath();
+        c.arc(toX(e + 0.5), toY(l + 0.5), Math.max(Math.min(map.wide, map.high) * 0.45, 4), 0, 7);
+        c.stroke();
+        c.lineWidth = 1;
       }
       if (map.wide >= 24 && map.high >= 14) {
         const [red, green, blue] = colourOf(map.view, map.view.values[l * trace.E + e]);
@@ -343,10 +366,11 @@ function mapAlone() {
 function mapRows() {
   const trace = model();
   const ranks = rankOf(trace);
-  const rows = [['layer', 'expert', state.v, 'never_chosen', 'never_first']];
+  const marked = trace === reader && probe?.super;
+  const rows = [['layer', 'expert', state.v, 'never_chosen', 'never_first', ...(marked ? ['super'] : [])]];
   for (let i = 0; i < trace.cells; i++) {
     rows.push([trace.layers[Math.floor(i / trace.E)], i % trace.E, Number.isFinite(map.view.values[i]) ? map.view.values[i] : '',
-      Number(ranks[i] === 0), Number(ranks[i] < 2)]);
+      Number(ranks[i] === 0), Number(ranks[i] < 2), ...(marked ? [Number(isSuper(trace, i))] : [])]);
   }
   return rows;
 }
@@ -367,5 +391,9 @@ function legend(place) {
   make('span', line, '•', { class: 'mark' });
   make('span', line, 'never chosen first ');
   make('span', line, '×', { class: 'mark' });
-  make('span', line, 'never chosen');
+  make('span', line, 'never chosen ');
+  if (probe && probe.super && state.m === 0) {
+    make('span', line, '◯', { class: 'mark' });
+    make('span', line, 'super expert');
+  }
 }

@@ -14,7 +14,7 @@ function controls(place) {
   }
   choice(place, 'Show', Object.entries(all).map(([key, view]) => [key, view.name]), state.v, (v) => go({ v }));
   if (state.v === 'domain' || state.v === 'maskd') list(place, 'Domain', domains, state.d, (d) => go({ d }));
-  if (state.v === 'class') list(place, 'Class', classes, state.c, (c) => go({ c }));
+  if (state.v === 'class' || state.v === 'maskc') list(place, 'Class', classes, state.c, (c) => go({ c }));
   const zoom = make('span', place, undefined, { class: 'set', role: 'group', 'aria-label': 'Zoom' });
   button(zoom, '−', () => mapZoom(1 / 1.5, state), { 'aria-label': 'Zoom out' });
   button(zoom, '+', () => mapZoom(1.5, state), { 'aria-label': 'Zoom in' });
@@ -64,8 +64,8 @@ function showLayer(place) {
   const order = Array.from({ length: trace.E }, (_, e) => e)
     .sort((a, b) => (valueAt(map.view.values, state.l, b) || 0) - (valueAt(map.view.values, state.l, a) || 0));
   bars(place, `Layer ${trace.layers[state.l]}: ${map.view.says}`, order.map((e) => ({
-    name: 'expert ' + e, value: valueAt(map.view.values, state.l, e), level: map.view.signed || state.v === 'weight' ? undefined : 1,
-    mark: ['  ×', '  •', ''][rank[state.l * trace.E + e]], note: RANK_WORDS[rank[state.l * trace.E + e]].slice(2),
+    name: 'expert ' + e, value: valueAt(map.view.values, state.l, e), level: map.view.level,
+    mark: ['  ×', '  •', ''][rank[state.l * trace.E + e]] + (isSuper(trace, state.l * trace.E + e) ? '  ◯' : ''), note: RANK_WORDS[rank[state.l * trace.E + e]].slice(2),
     act: () => go({ e }) })), map.view.format);
 }
 
@@ -115,11 +115,29 @@ function expertFacts(place, trace, l, e) {
   const load = loadOf(trace, trace.any)[i];
   const facts = make('p', place, `It gets ${times(load)} an even part of the choices, ${times(loadOf(trace, trace.first)[i])} of the first ones, ` +
     `with a mean weight of ${trace.meanWeight[i].toFixed(3)}${RANK_WORDS[rankOf(trace)[i]]}.`);
-  if (probe && trace === reader) {
-    const [effect, low, high] = [probe.all[i], probe.low[i], probe.high[i]];
-    const interval = Number.isFinite(low) ? ` (95 % interval ${low.toFixed(4)} to ${high.toFixed(4)})` : '';
-    facts.append(Number.isFinite(effect) ? ` Masked, the loss changes by ${effect.toFixed(4)} nats a token${interval}.` : ' Of masking it nothing is known.');
+  if (probe && trace === reader) facts.append(...probeFacts(i));
+}
+
+/** Its place among the experts of its layer, the largest first. */
+function placeOf(values, i) {
+  const base = i - i % reader.E;
+  const own = Array.from(values.subarray(base, base + reader.E)).filter((value) => value > values[i]);
+  return own.length + 1;
+}
+
+/** What mixt probe found of expert i of all, in sentences. */
+function probeFacts(i) {
+  const said = [];
+  const interval = (low, high, format) => Number.isFinite(low?.[i]) && Number.isFinite(high?.[i]) ? ` (95\u202f% interval ${format(low[i])} to ${format(high[i])})` : '';
+  const known = (values) => values && Number.isFinite(values[i]);
+  if (known(probe.mask)) said.push(` Masked, the loss changes by ${nats(probe.mask[i])} nats a token${interval(probe.halves('maskLow'), probe.halves('maskHigh'), nats)}.`);
+  else if (probe.mask) said.push(' Of masking it nothing is known.');
+  if (known(probe.reap)) {
+    said.push(` Its REAP score is ${amount(probe.reap[i])}${interval(probe.halves('reapLow'), probe.halves('reapHigh'), amount)}, number ${placeOf(probe.reap, i)} of the layer's ${reader.E}.`);
   }
+  if (known(probe.norm)) said.push(` Its output has a mean norm of ${amount(probe.norm[i])}, number ${placeOf(probe.norm, i)} of the layer.`);
+  if (known(probe.largest)) said.push(` The largest value in it is ${amount(probe.largest[i])}${isSuper(reader, i) ? ': a super expert' : ''}.`);
+  return said;
 }
 
 /** Its tokens in the excerpts, the surest first, each with what stands around it. */
@@ -174,20 +192,36 @@ function showExpert(place) {
       bars(grid, title, rows, times, 64);
     });
   if (probe && trace === reader) {
-    bars(grid, 'Masked: nats a token more', domains.map((name, d) => ({ name, value: probe.domain[(l * domains.length + d) * trace.E + e] }))
-      .filter((row) => Number.isFinite(row.value)), (v) => v.toFixed(4), 64);
+    [['domain', domains, probe.domain, 'd', 'maskd'], ['class', classes, probe.byClass, 'c', 'maskc']].forEach(([what, names, effects, key, v]) => {
+      const rows = names.map((name, r) => ({ name, value: effects ? effects[(l * names.length + r) * trace.E + e] : NaN, act: () => go({ v, [key]: r }) }))
+        .filter((row) => Number.isFinite(row.value));
+      if (rows.length > 0) bars(grid, `Masked, by ${what}: nats a token more`, rows, nats, 64);
+    });
   }
   make('h4', place, 'Tokens that go here first more often than chance, % of their occurrences');
   topTokens(make('p', place, undefined, { class: 'items' }), trace, l, e);
   contexts(place, trace, l, e);
-  make('h4', place, 'Experts of this layer with the most similar use (cosine over domains and classes)');
-  const near = make('p', place, undefined, { class: 'items' });
-  similarTo(trace, l, e).forEach((row) => { chip(near, row.e, '', () => go({ e: row.e })); near.append(` ${row.cosine.toFixed(2)}  `); });
-  if (trace.mates) {
-    make('h4', place, 'Chosen together with it more often than their load says');
-    const mates = make('p', place, undefined, { class: 'items' });
-    trace.mates[l * trace.E + e].forEach(([mate, lift]) => { chip(mates, mate, '', () => go({ e: mate })); mates.append(` ${times(lift / 100)}  `); });
+  const near = make('div', place, undefined, { class: 'pair' });
+  neighbours(near, 'Most similar use (cosine over domains and classes)', similarTo(trace, l, e).map((row) => [row.e, row.cosine.toFixed(2)]));
+  if (trace.mates) neighbours(near, 'Chosen together more often than their load says', trace.mates[l * trace.E + e].map(([mate, lift]) => [mate, times(lift / 100)]));
+  if (probe && trace === reader) {
+    [['nearOutputs', 'Most similar output (cosine of mean outputs)'], ['nearWeights', 'Most similar weights (cosine)']].forEach(([key, title]) => {
+      const lists = probe.near(key);
+      if (lists) neighbours(near, title, lists[l * trace.E + e].map(([other, cosine]) => [other, cosine.toFixed(2)]));
+    });
   }
+}
+
+/** Other experts of the layer, each with its number. */
+function neighbours(grid, title, rows) {
+  const box = make('div', grid);
+  make('h4', box, title);
+  const line = make('p', box, undefined, { class: 'items' });
+  rows.forEach(([other, said]) => {
+    chip(line, other, '', () => go({ e: other }));
+    line.append(` ${said}  `);
+  });
+  if (rows.length === 0) line.append('none');
 }
 
 function topTokens(place, trace, l, e) {
