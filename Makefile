@@ -561,5 +561,7 @@ include packaging/packaging.mk
 
 .PHONY: program objects shared examples tests guarded fuzz-build build-aarch64 \
         $(shell sed -n 's/^\([a-z0-9-]*\):.* \#\# .*/\1/p' $(filter %Makefile %.mk,$(MAKEFILE_LIST)))
-.SECONDARY:
+# Made on the way to a program and kept. Not all: a missing one counts as made where what is made of it is newer than
+# its source, and a source that came with an old date would be left out of the library.
+.SECONDARY: $(TEST_SOURCES:%.c=$(BUILD)/%.o)
 .DEFAULT_GOAL := all

@@ -37,7 +37,11 @@ define newline
 
 endef
 
-install: all $(BUILD)/share/mixt.1 $(BUILD)/share/mixt.bash $(BUILD)/share/mixt.pc $(BUILD)/share/mixt-serve@.service ## install below DESTDIR and PREFIX (/usr/local); libdir, mandir, docdir, ... as GNU has them
+# One behind the other: `all` is a make of its own, and both would make the program at once.
+install: all ## install below DESTDIR and PREFIX (/usr/local); libdir, mandir, docdir, ... as GNU has them
+	@+$(MAKE) --no-print-directory install-files
+
+install-files: $(BUILD)/share/mixt.1 $(BUILD)/share/mixt.bash $(BUILD)/share/mixt.pc $(BUILD)/share/mixt-serve@.service
 	$(INSTALL) -d $(sort $(foreach row,$(INSTALLED),$(DESTDIR)$(dir $(call field,3,$(row)))))
 	$(foreach row,$(INSTALLED),$(INSTALL) -m $(call field,1,$(row)) $(call field,2,$(row)) $(DESTDIR)$(call field,3,$(row))$(newline)	)
 	$(foreach row,$(INSTALLED_LINKS),ln -sf $(call field,1,$(row)) $(DESTDIR)$(call field,2,$(row))$(newline)	)
