@@ -15,18 +15,6 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     return fuzz_mutate_safetensors(data, size, max_size, seed);
 }
 
-/* No control characters reach the terminal but line feeds, and the escapes of colours. */
-static void check_terminal(const char *text, size_t size, bool color)
-{
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-        bool escape = c == 0x1b && color && i + 1 < size && text[i + 1] == '[';
-        FUZZ_REQUIRE(c == '\n' || escape || (c >= 0x20 && c != 0x7f), "a control character");
-        bool c1 = c == 0xc2 && i + 1 < size && (unsigned char)text[i + 1] < 0xa0;
-        FUZZ_REQUIRE(!c1, "a control character of C1");
-    }
-}
-
 static void print(const mixt_trace *trace, bool color, size_t limit)
 {
     char *text = NULL;
@@ -41,7 +29,7 @@ static void print(const mixt_trace *trace, bool color, size_t limit)
         fuzz_refused(status, &error);
     }
     FUZZ_REQUIRE(size <= limit, "text larger than the trace justifies");
-    check_terminal(text, size, color);
+    fuzz_check_terminal(text, size, color);
     free(text);
 }
 

@@ -17,6 +17,8 @@
 #include <cmocka.h>
 
 #include "core/files.h"
+#include "formats/crc32c.h"
+#include "formats/safetensors.h"
 #include "mixt.h"
 #include "model/model.h"
 #include "scratch.h"
@@ -473,6 +475,33 @@ static void test_resumed(void **state)
 }
 
 /* A state of something else, or none, is not gone on with. */
+/* A cursor that no probe leaves is refused, its checksum may fit. */
+static void refuse_cursors(setup *s, const char *partial)
+{
+    static const double wrong[] = {-1, 0.5, NAN, INFINITY, 1e17};
+    size_t length;
+    char *bytes = read_file(partial, &length);
+    mixt_safetensors *file;
+    assert_int_equal(mixt_safetensors_open(partial, &file, NULL), MIXT_OK);
+    const mixt_tensor_info *sums = mixt_safetensors_find(file, "sums");
+    const mixt_tensor_info *check = mixt_safetensors_find(file, "checksum");
+    for (size_t i = 0; i < 3 * sizeof wrong / sizeof *wrong; i++) {
+        mixt_error error = MIXT_ERROR_INIT;
+        char *changed = malloc(length);
+        assert_non_null(changed);
+        memcpy(changed, bytes, length);
+        memcpy(changed + sums->offset + i % 3 * sizeof *wrong, &wrong[i / 3], sizeof *wrong);
+        uint32_t sum = mixt_crc32c(0, changed + sums->offset, (size_t)sums->bytes);
+        memcpy(changed + check->offset, &sum, sizeof sum);
+        write_file(partial, changed, length);
+        must_refuse(run(s, NULL, NULL, &error), &error, partial, "not a whole number", "a cursor");
+        free(changed);
+    }
+    write_file(partial, bytes, length);
+    mixt_safetensors_close(file);
+    free(bytes);
+}
+
 static void test_states(void **state)
 {
     (void)state;
@@ -487,6 +516,7 @@ static void test_states(void **state)
     s.options.window = 20;
     must_refuse(run(&s, NULL, NULL, &error), &error, partial, "other options", "another window");
     s.options.window = WINDOW;
+    refuse_cursors(&s, partial);
     size_t length;
     char *bytes = read_file(partial, &length);
     bytes[length - 40] ^= 1;

@@ -163,3 +163,14 @@ uint64_t fuzz_hash(const uint8_t *data, size_t size)
     }
     return sum ^ (sum >> 29);
 }
+
+void fuzz_check_terminal(const char *text, size_t size, bool color)
+{
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool escape = c == 0x1b && color && i + 1 < size && text[i + 1] == '[';
+        FUZZ_REQUIRE(c == '\n' || escape || (c >= 0x20 && c != 0x7f), "a control character");
+        bool c1 = c == 0xc2 && i + 1 < size && (unsigned char)text[i + 1] < 0xa0;
+        FUZZ_REQUIRE(!c1, "a control character of C1");
+    }
+}

@@ -26,6 +26,9 @@ _Noreturn void fuzz_fail(const char *condition, const char *file, int line, cons
  * characters, and the machine did not fail. */
 void fuzz_refused(mixt_status status, const mixt_error *error);
 
+/* No control characters reach the terminal but line feeds, and the escapes of colours. */
+void fuzz_check_terminal(const char *text, size_t size, bool color);
+
 #define FUZZ_PATH_MAX 512
 /* folder/name, in a folder of this process that goes when it ends; in memory where there is
  * /dev/shm. "" gives the folder. */

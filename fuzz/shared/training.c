@@ -21,7 +21,7 @@ static void open_data(void)
     mixt_corpus_free(corpus);
 }
 
-static mixt_model *new_model(void)
+mixt_model *fuzz_smallest_model(void)
 {
     mixt_model *model;
     mixt_error error = MIXT_ERROR_INIT;
@@ -55,7 +55,7 @@ void fuzz_resume(const char *run)
     options.warmup = 1;
     options.checkpoint_seconds = 0;
     options.evaluate_every = 0;
-    mixt_model *model = new_model();
+    mixt_model *model = fuzz_smallest_model();
     mixt_status status = mixt_trainer_create(fuzz_context(), model, data, tokenizer, &options, run,
                                              &trainer, &error);
     if (status != MIXT_OK) {
@@ -84,9 +84,36 @@ void fuzz_trace(const char *path, bool logits)
     if (data == NULL) {
         open_data();
     }
-    mixt_model *model = new_model();
+    mixt_model *model = fuzz_smallest_model();
     mixt_status status =
         mixt_trace_write(fuzz_context(), model, data, tokenizer, &options, NULL, NULL, &error);
     FUZZ_REQUIRE(status == MIXT_OK, error.message);
     mixt_model_free(model);
+}
+
+static bool count_down(void *user, double done, double total)
+{
+    int *left = user;
+    (void)done;
+    (void)total;
+    return --*left != 0;
+}
+
+mixt_status fuzz_probe(const char *output, int steps, mixt_error *error)
+{
+    mixt_probe_options options = mixt_probe_options_default();
+    if (data == NULL) {
+        open_data();
+    }
+    options.output = output;
+    options.model_name = "tiny";
+    options.window = 8;
+    options.experiments &= ~(MIXT_PROBE_FIRST | MIXT_PROBE_ROUTES); /* most of a state's numbers */
+    options.save_seconds = 1e9;                                     /* but where it is left */
+    options.progress = count_down;
+    options.user = &steps;
+    mixt_model *model = fuzz_smallest_model();
+    mixt_status status = mixt_probe_run(fuzz_context(), model, data, tokenizer, &options, error);
+    mixt_model_free(model);
+    return status;
 }

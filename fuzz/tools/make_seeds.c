@@ -1,5 +1,6 @@
-/* make_seeds CORPUS: the seeds of whole models and of runs, from the configurations of
- * CORPUS/consistent: each as a GGUF file and as a folder packed into one input. */
+/* make_seeds CORPUS: the seeds of whole models, of runs and of what runs of them wrote, from the
+ * configurations of CORPUS/consistent: each as a GGUF file and as a folder packed into one input.
+ */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,6 +145,42 @@ static void importance_seed(const char *path)
     mixt_importance_free(importance);
 }
 
+/* What a probe writes: its results, with a list of experts; and the state of one that was left
+ * behind some steps, in the first pass and in that of another number of experts. */
+static void probe_seeds(const char *corpus)
+{
+    static const char list[] = "# experts to take out\n0: 1, 2\n";
+    static const struct {
+        const char *name;
+        int steps;
+    } states[] = {{"begun", 3}, {"top-k", 8}};
+    char path[1024], results[FUZZ_PATH_MAX], partial[FUZZ_PATH_MAX], folder[FUZZ_PATH_MAX];
+    mixt_error error = MIXT_ERROR_INIT;
+    fuzz_path("probe", folder);
+    FUZZ_REQUIRE(mixt_folder_create(folder, &error) == MIXT_OK, error.message);
+    fuzz_path("probe/results.json", results);
+    FUZZ_REQUIRE(fuzz_probe(results, 0, &error) == MIXT_OK, error.message);
+    fuzz_write(fuzz_path("probe/experts.txt", path), list, sizeof list - 1);
+    snprintf(path, sizeof path, "%s/probe_results/whole", corpus);
+    pack((const char *const[2]){folder, NULL}, path);
+    fuzz_path("left.json", results);
+    fuzz_path("left.json.partial", partial);
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++) {
+        char *state;
+        fuzz_file file = {.name = "state.safetensors"};
+        FUZZ_REQUIRE(fuzz_probe(results, states[i].steps, &error) == MIXT_ERROR_INTERRUPTED,
+                     "a probe that is left");
+        FUZZ_REQUIRE(mixt_file_read(partial, INPUT_MAX, &state, &file.size, &error) == MIXT_OK,
+                     error.message);
+        file.data = (uint8_t *)state;
+        snprintf(path, sizeof path, "%s/probe_results/%s", corpus, states[i].name);
+        fuzz_write(path, input, fuzz_pack(&file, 1, input, INPUT_MAX));
+        free(state);
+        remove(partial);
+        error = (mixt_error)MIXT_ERROR_INIT;
+    }
+}
+
 int main(int count, char **arguments)
 {
     char path[1024], run[FUZZ_PATH_MAX], step[FUZZ_PATH_MAX], **names;
@@ -175,5 +212,6 @@ int main(int count, char **arguments)
     fuzz_trace(path, true);
     snprintf(path, sizeof path, "%s/importance/made.gguf", arguments[1]);
     importance_seed(path);
+    probe_seeds(arguments[1]);
     return 0;
 }

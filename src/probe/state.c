@@ -112,6 +112,30 @@ mixt_status mixt_probe_save(mixt_probe *probe, bool at_once, mixt_error *error)
     return status;
 }
 
+/* Numbers that count or name something, each behind `step` others. */
+static bool are_whole(const double *values, size_t count, size_t step)
+{
+    for (size_t i = 0; i < count; i += step) {
+        if (!(values[i] >= 0 && values[i] < 0x1p53 && values[i] == floor(values[i]))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What steps, batches and results are found by, as no probe leaves it otherwise. */
+static bool holds_together(const mixt_probe *probe)
+{
+    const size_t *count = probe->sum_count;
+    double *const *sum = probe->sum;
+    return are_whole(sum[SUM_CURSOR], count[SUM_CURSOR], 1) &&
+           sum[SUM_CURSOR][CURSOR_PASS] <= (double)probe->k_count &&
+           are_whole(sum[SUM_TOKENS], count[SUM_TOKENS], 1) &&
+           are_whole(sum[SUM_USE] + USE_CHOICES, count[SUM_USE], USE_SUMS) &&
+           are_whole(sum[SUM_OUTPUT] + OUTPUT_TOKEN, count[SUM_OUTPUT], OUTPUT_SUMS) &&
+           are_whole(sum[SUM_OUTPUT] + OUTPUT_COLUMN, count[SUM_OUTPUT], OUTPUT_SUMS);
+}
+
 static mixt_status read_state(mixt_probe *probe, const mixt_safetensors *file, mixt_error *error)
 {
     const char *format = mixt_safetensors_metadata(file, KEY_FORMAT);
@@ -136,9 +160,14 @@ static mixt_status read_state(mixt_probe *probe, const mixt_safetensors *file, m
     }
     MIXT_TRY(mixt_safetensors_read(file, sums, 0, bytes, probe->sums, error));
     MIXT_TRY(mixt_safetensors_read(file, check, 0, sizeof wanted, &wanted, error));
-    return mixt_crc32c(0, probe->sums, bytes) == wanted
+    if (mixt_crc32c(0, probe->sums, bytes) != wanted) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "%.400s: damaged, its checksum is wrong",
+                         probe->partial);
+    }
+    return holds_together(probe)
                ? MIXT_OK
-               : mixt_fail(error, MIXT_ERROR_FORMAT, "%.400s: damaged, its checksum is wrong",
+               : mixt_fail(error, MIXT_ERROR_FORMAT,
+                           "%.400s: damaged, a count is not a whole number, or too large",
                            probe->partial);
 }
 
