@@ -357,6 +357,13 @@ static void test_planted(void **state)
         assert_int_equal(json_integer_value(json_object_get(best, "layer")), 1);
         assert_int_equal(json_integer_value(json_object_get(best, "expert")), 2);
     }
+    uint8_t drop[4 * 4];
+    json_array_remove(json_object_get(found, "mask"), 6);
+    assert_int_equal(json_dump_file(found, s.output, 0), 0);
+    must_refuse(mixt_experts_choose(s.model, s.output, MIXT_PRUNE_PROBE, 0.25, drop, &error),
+                &error, s.output,
+                "layer 1, expert 2 was not measured; mixt probe --experiments mask",
+                "an expert left out");
     json_decref(found);
     close_setup(&s);
 }

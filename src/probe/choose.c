@@ -106,8 +106,10 @@ static mixt_status read_values(const choosing *c, const char *path, mixt_prune_b
 
 /* Layers without a router of their own lose what the one that decides loses: their values count
  * together. */
-static mixt_status check_values(const choosing *c, const char *path, mixt_error *error)
+static mixt_status check_values(const choosing *c, const char *path, mixt_prune_by by,
+                                mixt_error *error)
 {
+    static const char *const experiments[] = {"reap", "reap", "mask"};
     bool global = c->model->options.router.scope == MIXT_SCOPE_GLOBAL;
     for (int place = 0; place < c->layers; place++) {
         for (int e = 0; e < c->experts; e++) {
@@ -115,10 +117,14 @@ static mixt_status check_values(const choosing *c, const char *path, mixt_error 
             if (global && place > 0) {
                 c->value[e] += isnan(*value) ? 0 : *value;
             } else if (isnan(*value)) {
-                return mixt_fail(
-                    error, MIXT_ERROR_ARGUMENT,
-                    "%.400s: expert %d of the %dth layer with experts was not measured", path, e,
-                    place + 1);
+                int layer = 0;
+                while (place_of(c->model, layer) != place) {
+                    layer++;
+                }
+                return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                                 "%.400s: layer %d, expert %d was not measured; mixt probe "
+                                 "--experiments %s does",
+                                 path, layer, e, experiments[by]);
             }
         }
     }
@@ -156,7 +162,7 @@ mixt_status mixt_experts_choose(const mixt_model *model, const char *results, mi
     }
     mixt_status status = read_values(&c, results, by, error);
     if (status == MIXT_OK) {
-        status = check_values(&c, results, error);
+        status = check_values(&c, results, by, error);
     }
     bool global = model->options.router.scope == MIXT_SCOPE_GLOBAL;
     memset(drop, 0, (size_t)(c.layers * c.experts));
