@@ -29,11 +29,9 @@ static const mixt_measure_type *find_type(const char *name)
     return mixt_measure_types[i];
 }
 
-mixt_span mixt_jackknife(double whole, const double *without, int groups, double least, double most)
+/* Standard error of a statistic of which `without` are with each group left out. */
+static double jackknife_error(const double *without, int groups)
 {
-    if (groups < 2) {
-        return (mixt_span){NAN, NAN};
-    }
     double mean = 0, square = 0;
     for (int g = 0; g < groups; g++) {
         mean += without[g] / groups;
@@ -41,8 +39,22 @@ mixt_span mixt_jackknife(double whole, const double *without, int groups, double
     for (int g = 0; g < groups; g++) {
         square += (without[g] - mean) * (without[g] - mean);
     }
-    double reach = mixt_student_975(groups - 1) * sqrt(square * (groups - 1) / groups);
+    return groups >= 2 ? sqrt(square * (groups - 1) / groups) : NAN;
+}
+
+mixt_span mixt_jackknife(double whole, const double *without, int groups, double least, double most)
+{
+    if (groups < 2) {
+        return (mixt_span){NAN, NAN};
+    }
+    double reach = mixt_student_975(groups - 1) * jackknife_error(without, groups);
     return (mixt_span){fmax(whole - reach, least), fmin(whole + reach, most)};
+}
+
+double mixt_jackknife_p(double difference, const double *without, int groups)
+{
+    double error = jackknife_error(without, groups);
+    return error > 0 ? mixt_student_p(difference / error, groups - 1) : NAN;
 }
 
 mixt_span mixt_jackknife_ratio(const double *top, const double *bottom, int groups, double least,

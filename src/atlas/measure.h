@@ -38,14 +38,20 @@ typedef struct mixt_measure_type {
 extern const mixt_measure_type *const mixt_measure_types[];
 
 /* Delete-a-group jackknife, Student's t: without [groups] are the statistic with each group of
- * documents left out. NaN, NaN below two groups. Ends are clipped to [least, most]. */
+ * documents left out. NaN, NaN below two groups. Ends are clipped to [least, most]. Only how far
+ * `without` spread counts: where a level moves with the value, they are the value less its level,
+ * and the interval about the value holds the level as often as one about the difference holds 0. */
 typedef struct mixt_span {
     double low, high;
 } mixt_span;
 mixt_span mixt_jackknife(double whole, const double *without, int groups, double least,
                          double most);
-/* The same of the ratio of sums over groups, top [groups] by bottom [groups]; groups that have
- * nothing below do not count. */
+/* Two-sided p of a difference that is 0, of which `without` are with each group left out; it is
+ * below 0.05 where the interval does not hold 0. NaN below two groups, or where they do not spread.
+ */
+double mixt_jackknife_p(double difference, const double *without, int groups);
+/* The same interval of the ratio of sums over groups, top [groups] by bottom [groups]; groups that
+ * have nothing below do not count. */
 mixt_span mixt_jackknife_ratio(const double *top, const double *bottom, int groups, double least,
                                double most);
 

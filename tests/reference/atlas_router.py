@@ -57,6 +57,14 @@ def span(statistic, least, most, held=np.ones(T, bool)):
     return whole, max(whole - reach, least), min(whole + reach, most)
 
 
+def student_p(t, freedom):
+    """Two-sided tail of Student's t: the density integrated."""
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
+    x = np.linspace(0, abs(t), 400001)
+    y = scale * (1 + x * x / freedom) ** (-(freedom + 1) / 2)
+    return 1 - 2 * ((y[1:] + y[:-1]) / 2 * np.diff(x)).sum()
+
+
 def line(name, keys, *values):
     print(name, *keys, *("nan" if math.isnan(v) else f"{v:.12g}" for v in values))
 
@@ -131,18 +139,22 @@ def confidence():
         for layer in list(range(L)) + [-1]:
             x = np.nanmean(signal, axis=0) if layer < 0 else signal[layer]
             there = known & ~np.isnan(x)
-            statistic = lambda mask: x[mask & there & right].mean() - x[mask & there & ~right].mean()
-            value, low, high = span(statistic, -math.inf, math.inf, there)
-            expected = variance = 0.0
-            for n in range(document.max() + 1):
-                mine = there & (document == n)
-                size, r = mine.sum(), (mine & right).sum()
-                expected += r * x[mine].mean()
-                variance += r * (size - r) / (size - 1) * x[mine].var()
-            R, W = (there & right).sum(), (there & ~right).sum()
-            each = 1 / R + 1 / W
-            use = expected * each - x[there].sum() / W
-            p = math.erfc(abs(value - use) / (math.sqrt(variance) * each) / math.sqrt(2))
+
+            def both(mask):
+                """The difference of the tokens of the mask, and its level."""
+                mine = mask & there
+                R, W = (mine & right).sum(), (mine & ~right).sum()
+                expected = sum((mine & right & (document == n)).sum() * x[mine & (document == n)].mean()
+                               for n in np.unique(document[mine]))
+                value = x[mine & right].mean() - x[mine & ~right].mean()
+                return value, expected / R - (x[mine].sum() - expected) / W
+
+            beyond = lambda mask: both(mask)[0] - both(mask)[1]
+            value, use = both(np.ones(T, bool))
+            _, low, high = span(beyond, -math.inf, math.inf, there)
+            low, high = low + use, high + use  # as far from the value as from the difference
+            freedom = len(np.unique(group[there])) - 1
+            p = student_p((value - use) / ((high - value) / student_975(freedom)), freedom)
             a, b = x[there & right], x[there & ~right]
             if layer < 0:  # ranked as halves
                 a, b = a.astype(np.float16), b.astype(np.float16)

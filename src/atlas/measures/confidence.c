@@ -30,7 +30,7 @@ static const mixt_column columns[] = {
     {.name = "low", .kind = MIXT_COLUMN_NUMBER, .role = MIXT_ROLE_LOW},
     {.name = "high", .kind = MIXT_COLUMN_NUMBER, .role = MIXT_ROLE_HIGH},
     {.name = "p",
-     .help = "of as large a distance from the level `use`",
+     .help = "of as large a distance from the level `use`: Student's t over groups of documents",
      .kind = MIXT_COLUMN_NUMBER,
      .role = MIXT_ROLE_P},
     {.name = "q", .kind = MIXT_COLUMN_NUMBER, .role = MIXT_ROLE_Q},
@@ -83,7 +83,7 @@ typedef struct comparing {
 /* Sums of one signal at one layer. */
 typedef struct sums {
     double sum[2][GROUPS], count[2][GROUPS]; /* wrong, right */
-    double expected, variance; /* of the sum where it was right, with outcomes in other places */
+    double expected[GROUPS]; /* of the sum where it was right, with outcomes in other places */
 } sums;
 
 static void find_outcomes(const mixt_trace *trace, uint8_t *outcome)
@@ -97,10 +97,10 @@ static void find_outcomes(const mixt_trace *trace, uint8_t *outcome)
 }
 
 /* One document, tokens [begin, end). Where r of its n outcomes are right and change places, their
- * sum has the mean r S / n and the variance r (n - r) / (n - 1) sigma^2. */
+ * sum has the mean r S / n. */
 static void add_document(const comparing *c, uint64_t begin, uint64_t end, int group, sums *s)
 {
-    double n = 0, right = 0, sum = 0, square = 0;
+    double n = 0, right = 0, sum = 0;
     for (uint64_t i = begin; i < end; i++) {
         if (c->outcome[i] == OUTCOME_NONE || isnan(c->values[i])) {
             continue;
@@ -113,20 +113,30 @@ static void add_document(const comparing *c, uint64_t begin, uint64_t end, int g
         n++;
         right += which;
         sum += value;
-        square += value * value;
     }
     if (n > 0) {
-        s->expected += right * sum / n;
-    }
-    if (n > 1) {
-        double spread = square / n - (sum / n) * (sum / n);
-        s->variance += right * (n - right) / (n - 1) * fmax(spread, 0);
+        s->expected[group] += right * sum / n;
     }
 }
 
-static double difference(double sum_right, double right, double sum_wrong, double wrong)
+/* The difference and its level, of all groups but one; -1: of all. False where there is nothing to
+ * compare. */
+static bool find_difference(const sums *s, int groups, int left_out, double *value, double *level)
 {
-    return sum_right / right - sum_wrong / wrong;
+    double sum[2] = {0}, count[2] = {0}, expected = 0;
+    for (int g = 0; g < groups; g++) {
+        for (int which = 0; which < 2 && g != left_out; which++) {
+            sum[which] += s->sum[which][g];
+            count[which] += s->count[which][g];
+        }
+        expected += g != left_out ? s->expected[g] : 0;
+    }
+    if (!(count[0] > 0 && count[1] > 0)) {
+        return false;
+    }
+    *value = sum[1] / count[1] - sum[0] / count[0];
+    *level = expected / count[1] - (sum[0] + sum[1] - expected) / count[0];
+    return true;
 }
 
 /* Chance that a right one is larger than a wrong one, ties by half. */
@@ -145,42 +155,36 @@ static double larger(const uint64_t *histogram)
 static mixt_status put_row(const comparing *c, const int key[2], const sums *s, mixt_table *table,
                            mixt_error *error)
 {
-    double sum[2] = {0}, count[2] = {0}, without[GROUPS];
+    double sum[2] = {0}, count[2] = {0}, beyond[GROUPS], value, level;
     int groups = 0;
     for (int g = 0; g < c->m->groups; g++) {
+        bool held_some = s->count[0][g] + s->count[1][g] > 0;
         for (int which = 0; which < 2; which++) {
             sum[which] += s->sum[which][g];
             count[which] += s->count[which][g];
         }
-    }
-    if (!(count[0] > 0 && count[1] > 0)) {
-        return MIXT_OK; /* nothing to compare */
-    }
-    for (int g = 0; g < c->m->groups; g++) {
-        double wrong = count[0] - s->count[0][g], right = count[1] - s->count[1][g];
-        bool held_some = s->count[0][g] + s->count[1][g] > 0;
-        if (held_some && wrong > 0 && right > 0) {
-            without[groups++] =
-                difference(sum[1] - s->sum[1][g], right, sum[0] - s->sum[0][g], wrong);
+        if (held_some && find_difference(s, c->m->groups, g, &value, &level)) {
+            beyond[groups++] = value - level;
         }
+    }
+    if (!find_difference(s, c->m->groups, -1, &value, &level)) {
+        return MIXT_OK;
     }
     double *row = mixt_table_append(table);
     if (row == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "measure confidence: no memory");
     }
-    double each = 1 / count[0] + 1 / count[1]; /* what a unit of the right ones' sum changes */
-    double spread = sqrt(s->variance) * each;
     row[LAYER] = key[0] < 0 ? -1 : c->m->trace->layer_numbers[key[0]];
     row[SIGNAL] = key[1];
     row[RIGHT] = sum[1] / count[1];
     row[WRONG] = sum[0] / count[0];
-    row[DIFFERENCE] = row[RIGHT] - row[WRONG];
+    row[DIFFERENCE] = value;
     row[RANDOM] = 0;
-    row[USE] = s->expected * each - (sum[0] + sum[1]) / count[0];
-    mixt_span span = mixt_jackknife(row[DIFFERENCE], without, groups, -INFINITY, INFINITY);
+    row[USE] = level;
+    mixt_span span = mixt_jackknife(value, beyond, groups, -INFINITY, INFINITY);
     row[LOW] = span.low;
     row[HIGH] = span.high;
-    row[P] = spread > 0 ? erfc(fabs(row[DIFFERENCE] - row[USE]) / spread / sqrt(2)) : NAN;
+    row[P] = mixt_jackknife_p(value - level, beyond, groups);
     row[LARGER] = larger(c->histogram);
     row[TOKENS] = count[0] + count[1];
     return MIXT_OK;
