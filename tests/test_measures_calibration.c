@@ -2,7 +2,8 @@
  * within the levels as often as 95 % says, for every measure that mixt_measure_describe lists and
  * that has a p, or an interval beside a level; and a structure that is planted must be found by the
  * measures made for it and by no other. `test_measures_calibration table` (make check-calibration)
- * prints docs/measures/calibration.md's tables from more traces. */
+ * prints docs/measures/calibration.md's tables from more traces, of all measures or those named
+ * behind their number. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -371,14 +372,25 @@ static mixt_table *measure(const mixt_measure_info *info, const mixt_trace *cons
     return NULL;
 }
 
+static char **wanted_names; /* NULL behind the last; none: all measures */
+
+static bool is_wanted(const char *measure)
+{
+    bool wanted = wanted_names == NULL || wanted_names[0] == NULL;
+    for (int i = 0; !wanted && wanted_names[i] != NULL; i++) {
+        wanted = strcmp(wanted_names[i], measure) == 0;
+    }
+    return wanted;
+}
+
 static void run_seed(structure what, uint64_t seed, cells *all)
 {
     mixt_trace *one = make_trace(what, seed, 0, how_much->document_tokens);
     mixt_trace *other = make_trace(what, seed, 1, how_much->document_tokens);
     const mixt_trace *traces[] = {one, other};
     for (int i = 0; mixt_measure_describe(i) != NULL; i++) {
-        mixt_table *table = measure(mixt_measure_describe(i), traces, seed, how_much->shuffles);
-        if (table != NULL) {
+        if (is_wanted(mixt_measure_describe(i)->name)) {
+            mixt_table *table = measure(mixt_measure_describe(i), traces, seed, how_much->shuffles);
             count_held(table, what, all);
             mixt_table_free(table);
         }
@@ -513,7 +525,7 @@ static int count_found(int (*found)[STRUCTURES])
     int measures = 0;
     for (; mixt_measure_describe(measures) != NULL; measures++) {
         const mixt_measure_info *info = mixt_measure_describe(measures);
-        bool has = corrects(info);
+        bool has = is_wanted(info->name) && corrects(info);
         for (int what = TOPIC; what < STRUCTURES; what++) {
             found[measures][what] = has ? 0 : -1;
             const finding *of = finding_of(info->name);
@@ -625,6 +637,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "table") == 0) {
         extent wanted = in_tables;
         wanted.seeds = argc > 2 ? atoi(argv[2]) : wanted.seeds;
+        wanted_names = argc > 3 ? argv + 3 : NULL;
         wanted.planted_seeds = wanted.seeds < 20 ? wanted.seeds : 20;
         how_much = &wanted;
         print_levels();

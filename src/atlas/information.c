@@ -679,7 +679,16 @@ static const char *why_no_level(const measurer *m, int label)
     return pairs ? NULL : "no document has two tokens to shuffle";
 }
 
-/* Delete-a-group jackknife of the excess; the level's own error is added. */
+/* The jackknife takes what is quadratic in a statistic twice (Efron & Stein 1981), and information
+ * is that alone where experts tell nothing: its variance there is that of the shuffles, which is
+ * taken off, or all there is. What the level has of an error of its own, `shuffles` drawn, is
+ * added. */
+double mixt_information_error(double jackknife, double shuffled, int shuffles)
+{
+    return sqrt(fmax(jackknife - shuffled, shuffled) + shuffled / shuffles);
+}
+
+/* Delete-a-group jackknife of the excess. */
 static void fill_interval(const measurer *m, const outcome *o, mixt_information *row)
 {
     double mean = 0;
@@ -698,8 +707,9 @@ static void fill_interval(const measurer *m, const outcome *o, mixt_information 
         double moved = o->excess_less[g] - mean;
         square += m->used[g] ? moved * moved : 0;
     }
-    double variance = square * (groups - 1) / groups + row->spread * row->spread / row->shuffles;
-    double reach = mixt_student_975(groups - 1) * sqrt(variance);
+    double error = mixt_information_error(square * (groups - 1) / groups, row->spread * row->spread,
+                                          row->shuffles);
+    double reach = mixt_student_975(groups - 1) * error;
     if (isfinite(reach)) {
         row->low = row->excess - reach;
         row->high = row->excess + reach;

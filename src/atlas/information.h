@@ -52,6 +52,9 @@ typedef struct mixt_told {
 mixt_status mixt_information_tell(const mixt_information_plan *plan, mixt_told *rows,
                                   mixt_error *error);
 
+/* Standard error of an excess by the variances of its jackknife and of a shuffle. */
+double mixt_information_error(double jackknife, double shuffled, int shuffles);
+
 /* share [MIXT_CLASS_COUNT]: part of the trace's tokens that is of each class. */
 void mixt_information_classes(const mixt_trace *trace, double *share);
 

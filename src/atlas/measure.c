@@ -29,8 +29,7 @@ static const mixt_measure_type *find_type(const char *name)
     return mixt_measure_types[i];
 }
 
-/* Standard error of a statistic of which `without` are with each group left out. */
-static double jackknife_error(const double *without, int groups)
+double mixt_jackknife_error(const double *without, int groups)
 {
     double mean = 0, square = 0;
     for (int g = 0; g < groups; g++) {
@@ -47,13 +46,13 @@ mixt_span mixt_jackknife(double whole, const double *without, int groups, double
     if (groups < 2) {
         return (mixt_span){NAN, NAN};
     }
-    double reach = mixt_student_975(groups - 1) * jackknife_error(without, groups);
+    double reach = mixt_student_975(groups - 1) * mixt_jackknife_error(without, groups);
     return (mixt_span){fmax(whole - reach, least), fmin(whole + reach, most)};
 }
 
 double mixt_jackknife_p(double difference, const double *without, int groups)
 {
-    double error = jackknife_error(without, groups);
+    double error = mixt_jackknife_error(without, groups);
     return error > 0 ? mixt_student_p(difference / error, groups - 1) : NAN;
 }
 

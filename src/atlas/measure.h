@@ -46,6 +46,7 @@ typedef struct mixt_span {
 } mixt_span;
 mixt_span mixt_jackknife(double whole, const double *without, int groups, double least,
                          double most);
+double mixt_jackknife_error(const double *without, int groups); /* the standard error alone */
 /* Two-sided p of a difference that is 0, of which `without` are with each group left out; it is
  * below 0.05 where the interval does not hold 0. NaN below two groups, or where they do not spread.
  */
@@ -62,8 +63,8 @@ void mixt_measure_counts(const mixt_measuring *measuring, int layer, uint64_t *c
  * experts as it has in the trace, at the same places. */
 typedef enum mixt_null {
     MIXT_NULL_UNIFORM,  /* any set, each as likely */
-    MIXT_NULL_USE,      /* drawn one by one without replacement by the layer's use of the domain
-                           at that place of the choice: keeps unequal use, nothing else */
+    MIXT_NULL_USE,      /* the experts that a domain's tokens have at each place of the choice are
+                           dealt to them anew: keeps unequal use, nothing else */
     MIXT_NULL_DOMAIN,   /* rows change places within their domain: keeps sets, breaks what hangs on
                            token, place and document */
     MIXT_NULL_DOCUMENT, /* rows change places within their document */

@@ -7,12 +7,11 @@
 #include "core/error.h"
 #include "core/random.h"
 
-/* Use of experts at one place of the choice in one domain, as sums for drawing: sum[e] is that of
- * experts 0 to e. */
+#define TRIES 1024 /* of an expert that its token holds already, to find another token */
+
 typedef struct nulls {
     const mixt_trace *trace;
     int layer;
-    uint64_t *sums; /* [domains, k, E] */
     mixt_random_key key;
 } nulls;
 
@@ -26,74 +25,92 @@ static bool taken(const uint16_t *row, int places, int expert)
     return false;
 }
 
-static void sum_use(nulls *n)
-{
-    const mixt_trace *trace = n->trace;
-    size_t k = (size_t)trace->info.experts_per_token, experts = (size_t)trace->info.experts;
-    for (uint64_t i = 0; i < trace->info.tokens; i++) {
-        const uint16_t *row = mixt_trace_experts(trace, n->layer, i);
-        for (size_t c = 0; c < k; c++) {
-            if (row[c] != MIXT_TRACE_NONE) {
-                n->sums[(trace->domain[i] * k + c) * experts + row[c]]++;
-            }
-        }
-    }
-    for (size_t row = 0; row < (size_t)trace->info.domains * k; row++) {
-        for (size_t e = 1; e < experts; e++) {
-            n->sums[row * experts + e] += n->sums[row * experts + e - 1];
-        }
-    }
-}
-
-/* First expert whose sum exceeds `at`. */
-static int find_expert(const uint64_t *sums, int experts, uint64_t at)
-{
-    int low = 0, high = experts - 1;
-    while (low < high) {
-        int middle = (low + high) / 2;
-        if (sums[middle] > at) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    return low;
-}
-
-/* An expert that the row does not hold yet, by `sums` (NULL: uniformly). Rejection first; where the
- * free experts are rare, or none of them is ever used here, uniformly among the free ones. */
-static uint16_t draw_expert(const nulls *n, const uint64_t *sums, const uint16_t *row, int places,
-                            uint64_t *index)
+/* An expert that the row does not hold yet, uniformly. */
+static uint16_t draw_expert(const nulls *n, const uint16_t *row, int places, uint64_t *index)
 {
     int experts = n->trace->info.experts;
-    for (int tries = 0; tries < 64; tries++) {
-        int expert = sums == NULL
-                         ? (int)mixt_random_below(&n->key, (*index)++, (uint64_t)experts)
-                         : find_expert(sums, experts,
-                                       mixt_random_below(&n->key, (*index)++, sums[experts - 1]));
-        if (!taken(row, places, expert)) {
-            return (uint16_t)expert;
-        }
-    }
     int expert = (int)mixt_random_below(&n->key, (*index)++, (uint64_t)experts);
-    while (taken(row, places, expert)) {
+    for (int tries = 0; tries < 64 && taken(row, places, expert); tries++) {
+        expert = (int)mixt_random_below(&n->key, (*index)++, (uint64_t)experts);
+    }
+    while (taken(row, places, expert)) { /* the free ones are rare */
         expert = (expert + 1) % experts;
     }
     return (uint16_t)expert;
 }
 
-static void draw_rows(const nulls *n, bool use, uint16_t *experts)
+static void draw_rows(const nulls *n, uint16_t *experts)
 {
     const mixt_trace *trace = n->trace;
-    size_t k = (size_t)trace->info.experts_per_token, all = (size_t)trace->info.experts;
+    size_t k = (size_t)trace->info.experts_per_token;
     uint64_t index = 0;
     for (uint64_t i = 0; i < trace->info.tokens; i++) {
         const uint16_t *row = mixt_trace_experts(trace, n->layer, i);
         uint16_t *made = experts + i * k;
         for (size_t c = 0; c < k; c++) {
-            const uint64_t *sums = use ? n->sums + (trace->domain[i] * k + c) * all : NULL;
-            made[c] = row[c] == MIXT_TRACE_NONE ? MIXT_TRACE_NONE
-                                                : draw_expert(n, sums, made, (int)c, &index);
+            made[c] =
+                row[c] == MIXT_TRACE_NONE ? MIXT_TRACE_NONE : draw_expert(n, made, (int)c, &index);
+        }
+    }
+}
+
+/* Two tokens exchange their experts at a place, where neither holds the other's at one before it.
+ */
+static bool exchange(uint16_t *row, uint16_t *other, size_t place)
+{
+    uint16_t expert = row[place];
+    if (taken(other, (int)place, expert) || taken(row, (int)place, other[place])) {
+        return false;
+    }
+    row[place] = other[place];
+    other[place] = expert;
+    return true;
+}
+
+/* The experts that `tokens` [count] have at a place are dealt to them anew, in any order in which
+ * no token gets one that it has at a place before: shuffled, then each token exchanges with another
+ * one, and goes on until its expert is none that it has. So each order is as likely (these
+ * exchanges leave that as it is), and use at the place is kept, which drawing by it would make more
+ * even with every place: who has the hottest expert already gets another. */
+static void deal_place(const nulls *n, const uint32_t *tokens, uint64_t count, size_t place,
+                       uint16_t *experts, uint64_t *index)
+{
+    size_t k = (size_t)n->trace->info.experts_per_token;
+    for (uint64_t i = 0; i < count; i++) { /* from the inside out */
+        uint64_t j = mixt_random_below(&n->key, (*index)++, i + 1);
+        experts[tokens[i] * k + place] = experts[tokens[j] * k + place];
+        experts[tokens[j] * k + place] = mixt_trace_experts(n->trace, n->layer, tokens[i])[place];
+    }
+    for (uint64_t i = 0; i < count && place > 0; i++) {
+        uint16_t *row = experts + tokens[i] * k;
+        bool twice = taken(row, (int)place, row[place]), moved = false;
+        for (int tries = 0; tries < (twice ? TRIES : 1) && !moved; tries++) {
+            uint64_t j = mixt_random_below(&n->key, (*index)++, count);
+            moved = exchange(row, experts + tokens[j] * k, place);
+        }
+        if (twice && !moved) { /* nearly all others have it too */
+            row[place] = draw_expert(n, row, (int)place, index);
+        }
+    }
+}
+
+/* Place by place in each domain; room [tokens]. */
+static void deal_rows(const nulls *n, const mixt_units *units, uint32_t *room, uint16_t *experts)
+{
+    const mixt_trace *trace = n->trace;
+    size_t k = (size_t)trace->info.experts_per_token;
+    uint64_t index = 0;
+    for (int domain = 0; domain < units->domains; domain++) {
+        for (size_t c = 0; c < k; c++) {
+            uint64_t count = 0;
+            for (uint64_t at = units->begin[domain]; at < units->begin[domain + 1]; at++) {
+                uint32_t token = units->order[at];
+                experts[token * k + c] = MIXT_TRACE_NONE;
+                if (mixt_trace_experts(trace, n->layer, token)[c] != MIXT_TRACE_NONE) {
+                    room[count++] = token;
+                }
+            }
+            deal_place(n, room, count, c, experts, &index);
         }
     }
 }
@@ -124,19 +141,17 @@ mixt_status mixt_null_draw(const mixt_measuring *measuring, int layer, mixt_null
                .key = {measuring->seed + ((uint64_t)layer << 32), MIXT_RANDOM_RESAMPLE, draw}};
     switch (null) {
     case MIXT_NULL_UNIFORM:
-        draw_rows(&n, false, experts);
+        draw_rows(&n, experts);
         return MIXT_OK;
-    case MIXT_NULL_USE:
-        n.sums = calloc((size_t)trace->info.domains * (size_t)trace->info.experts_per_token *
-                            (size_t)trace->info.experts,
-                        sizeof *n.sums);
-        if (n.sums == NULL) {
+    case MIXT_NULL_USE: {
+        uint32_t *room = calloc(trace->info.tokens, sizeof *room);
+        if (room == NULL) {
             return mixt_fail(error, MIXT_ERROR_MEMORY, "atlas: no memory for made-up routes");
         }
-        sum_use(&n);
-        draw_rows(&n, true, experts);
-        free(n.sums);
+        deal_rows(&n, units, room, experts);
+        free(room);
         return MIXT_OK;
+    }
     case MIXT_NULL_DOMAIN:
         for (int domain = 0; domain < units->domains; domain++) {
             permute(&n, units->order + units->begin[domain], units->begin[domain],

@@ -64,6 +64,13 @@ def jackknife_error(without):
     return np.sqrt((n - 1) / n * ((without - without.mean(0))**2).sum(0))
 
 
+def wilson(hits, n):
+    z = stats.norm.ppf(0.975)
+    centre = (hits / n + z * z / 2 / n) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * np.sqrt(hits / n * (1 - hits / n) / n + z * z / 4 / n / n)
+    return centre - reach, centre + reach
+
+
 def span(value, error, df, low=-np.inf, high=np.inf):
     reach = stats.t.ppf(0.975, df) * error
     tolerance = 1e-3 * reach + 1e-9
@@ -122,6 +129,8 @@ def coactivation(t):
             out("togetherness", t, [t.numbers[layer]], pairs=0)
             continue
         fits = [expected_pairs(t, has, keep) for keep in keeps]
+        by_domain = [(expected_pairs(t, has * (t.domain == d)[:, None], everything), pairs_of(has, t.domain == d))
+                     for d in np.unique(t.domain)]
         size = has.sum(1)
         upper = np.triu_indices(t.E, 1)
         moved = [np.abs(c - f)[upper].sum() / 2 / c[upper].sum() for c, f in zip(counts, fits)]
@@ -140,8 +149,10 @@ def coactivation(t):
             lifts = [c[i, j] / f[i, j] for c, f in zip(counts[1:], fits[1:])]
             e = fits[0][i, j]
             error = jackknife_error(lifts)
-            if min(e, counts[0][i, j]) < 100:
-                error = max(error, np.sqrt(1 / e))
+            if min(e, counts[0][i, j]) < 100:  # at least what drawing tokens gives, by the normal distribution
+                drawn = sum(m[i, j] * max(1 - m[i, j] / c[i].sum() - m[i, j] / c[j].sum(), 0)
+                            for m, c in by_domain if m[i, j] > 0)
+                error = max(error, np.sqrt(drawn) / e * 1.959964 / stats.t.ppf(0.975, t.groups - 1))
             lift = counts[0][i, j] / e
             cells = {}
             low, high = span(lift, error, t.groups - 1, 0)
@@ -256,18 +267,18 @@ def vocabulary(t, rng):
                 use=(np.mean(draws), 5 * np.std(draws) * np.sqrt(1 / DRAWS + 1 / 100)))
         size = has.sum(1) > 0
         for e in range(t.E):
-            use, found = has[:, e].sum() / size.sum(), []
+            half, found = t.group_of_token % 2, []
+            picks, counts = size & (half == 0), size & (half == 1)
+            base, use = has[picks, e].mean(), has[counts, e].mean()
             for x in range(12):
-                mine = (t.tokens == x) & size
-                hits, n = has[mine, e].sum(), mine.sum()
-                if n >= 10 and hits / n > use:
-                    z = stats.norm.ppf(0.975)
-                    centre = (hits / n + z * z / 2 / n) / (1 + z * z / n)
-                    reach = z / (1 + z * z / n) * np.sqrt(hits / n * (1 - hits / n) / n + z * z / 4 / n / n)
-                    found.append((-(centre - reach), x, hits / n, centre + reach, n))
-            for low, x, share, high, n in sorted(found)[:5]:
-                out("tokens", t, [t.numbers[layer], e, x], share=share, use=use, low=-low, high=high,
-                    random=has.sum() / size.sum() / t.E, lift=share / use, tokens=n)
+                n, other = (picks & (t.tokens == x)), (counts & (t.tokens == x))
+                if min(n.sum(), other.sum()) >= 10 and has[n, e].mean() > base:
+                    found.append((-wilson(has[n, e].sum(), n.sum())[0], x, other))
+            for _, x, other in sorted(found, key=lambda f: f[:2])[:5]:
+                low, high = wilson(has[other, e].sum(), other.sum())
+                share = has[other, e].mean()
+                out("tokens", t, [t.numbers[layer], e, x], share=share, use=use, low=low, high=high,
+                    random=has[counts].sum() / counts.sum() / t.E, lift=share / use, tokens=other.sum())
 
 
 # -- divergence, languages, reliability -----------------------------------------------------------

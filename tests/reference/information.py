@@ -163,8 +163,8 @@ def measure(trace, shuffles, seed=5):
                 left = less[layer] if layer >= 0 else less.mean(0)
                 n = len(used)
                 spread = row[1:, 0].std(ddof=1)
-                error = np.sqrt(((left - left.mean()) ** 2).sum() * (n - 1) / n +
-                                spread * spread / shuffles)
+                moved = ((left - left.mean()) ** 2).sum() * (n - 1) / n
+                error = np.sqrt(max(moved - spread ** 2, spread ** 2) + spread ** 2 / shuffles)
                 excess = row[0, 0] - row[1:, 0].mean()
                 result[layer, label, which] = (*row[0], row[1:, 0].mean(), spread,
                                                excess - T95[n] * error, excess + T95[n] * error)

@@ -5,6 +5,7 @@
 
 #include "atlas/information.h"
 #include "atlas/measures/measures.h"
+#include "atlas/statistics.h"
 #include "core/error.h"
 
 enum {
@@ -153,7 +154,7 @@ static void fill_measured(const mixt_told *told, double *row)
 static void fill_made(const mixt_told *told, int label, double *row)
 {
     const mixt_told *first = &told[MIXT_LABEL_TOKEN * MIXT_TOLD_COUNT + MIXT_TOLD_ALL];
-    double excess = 0, spread = 0, less[MIXT_INFORMATION_GROUPS] = {0};
+    double excess = 0, shuffled = 0, less[MIXT_INFORMATION_GROUPS] = {0};
     row[RANDOM] = 0;
     row[CHOICES] = (double)first->information.count;
     row[MOVABLE] = 1;
@@ -167,14 +168,15 @@ static void fill_made(const mixt_told *told, int label, double *row)
             return;
         }
         excess += sign * of->information.excess;
-        spread += of->information.spread * of->information.spread / of->information.shuffles;
+        shuffled += of->information.spread * of->information.spread;
         row[MOVABLE] = fmin(row[MOVABLE], of->movable);
         for (int g = 0; g < of->groups; g++) {
             less[g] += sign * of->less[g];
         }
     }
-    mixt_span span = mixt_jackknife(excess, less, first->groups, -INFINITY, INFINITY);
-    double reach = hypot((span.high - span.low) / 2, 2 * sqrt(spread)); /* the level's own error */
+    double error = mixt_jackknife_error(less, first->groups);
+    error = mixt_information_error(error * error, shuffled, first->information.shuffles);
+    double reach = mixt_student_975(first->groups - 1) * error;
     row[EXCESS] = excess;
     row[LOW] = isfinite(reach) ? excess - reach : NAN;
     row[HIGH] = isfinite(reach) ? excess + reach : NAN;

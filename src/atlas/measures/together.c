@@ -10,7 +10,8 @@
 
 #define ALL_PAIRS_EXPERTS 32 /* up to so many experts the table has every pair */
 #define PAIRS_AN_EXPERT 8    /* above, so many rows for each expert of a layer */
-#define FEW_TOGETHER 100 /* counted or expected: below, a variance is no smaller than Poisson's */
+#define FEW_TOGETHER 100 /* counted or expected: below, a variance is no smaller than drawing's */
+#define NORMAL_975 1.959964
 #define GROUP_CELLS ((size_t)1 << 24)              /* groups * pairs that are counted at once */
 #define FIT_PRODUCTS ((double)((uint64_t)1 << 33)) /* groups * pairs * domains * layers */
 #define FIT_ROUNDS 2000
@@ -161,6 +162,27 @@ static double expected_together(const pair_table *t, size_t i, size_t j)
     return sum;
 }
 
+/* Variance of the tokens with both that drawing them gives, as the level is fitted to the partners
+ * that each expert has: to the first order m (1 - m / M_i - m / M_j) in each domain, of expected m
+ * and partners M (exact where all are alike; Haberman 1973 of residuals). */
+static double variance_together(const pair_table *t, size_t i, size_t j)
+{
+    double sum = 0;
+    for (size_t d = 0; d < t->domains; d++) {
+        double of[2] = {0}, expected = t->strength[d * t->experts + i];
+        expected *= t->strength[d * t->experts + j];
+        for (int g = 0; g < t->groups && t->filled[d] && expected > 0; g++) {
+            const uint64_t *row = t->partners + ((size_t)g * t->domains + d) * t->experts;
+            of[0] += (double)row[i];
+            of[1] += (double)row[j];
+        }
+        if (t->filled[d] && expected > 0) {
+            sum += expected * fmax(1 - expected / of[0] - expected / of[1], 0);
+        }
+    }
+    return sum;
+}
+
 static double counted_together(const pair_table *t, size_t pair, int without)
 {
     uint64_t count = 0;
@@ -241,11 +263,18 @@ enum {
 /* Of each pair of a layer. */
 typedef struct pair_lift {
     double expected;
+    double least;       /* variance of the lift that drawing tokens gives */
     double sum, square; /* of the lifts without each group */
     double error;       /* standard error of the lift */
     double score;       /* how many of them it lies from 1 */
     uint32_t i, j;
 } pair_lift;
+
+/* Half a 95 % interval in standard errors; NaN where there are no groups to compare. */
+static double reach_of(const pair_table *t)
+{
+    return t->groups >= 2 ? mixt_student_975(t->groups - 1) : NAN;
+}
 
 static void measure_pairs(pair_table *t, pair_lift *lifts)
 {
@@ -258,7 +287,10 @@ static void measure_pairs(pair_table *t, pair_lift *lifts)
                 double lift = counted_together(t, pair, without) / expected;
                 if (without < 0) {
                     lifts[pair] =
-                        (pair_lift){.expected = expected, .i = (uint32_t)i, .j = (uint32_t)j};
+                        (pair_lift){.expected = expected,
+                                    .least = variance_together(t, i, j) / expected / expected,
+                                    .i = (uint32_t)i,
+                                    .j = (uint32_t)j};
                 } else {
                     lifts[pair].sum += lift;
                     lifts[pair].square += lift * lift;
@@ -266,14 +298,15 @@ static void measure_pairs(pair_table *t, pair_lift *lifts)
             }
         }
     }
-    double groups = t->groups;
+    double groups = t->groups,
+           known = NORMAL_975 / reach_of(t); /* not Student's: it is no estimate */
     for (size_t pair = 0; pair < t->pairs; pair++) {
         pair_lift *l = &lifts[pair];
         double spread = fmax(l->square - l->sum * l->sum / groups, 0);
         double variance = t->groups >= 2 ? spread * (groups - 1) / groups : NAN;
         double together = counted_together(t, pair, -1);
-        if (fmin(l->expected, together) < FEW_TOGETHER && variance < 1 / l->expected) {
-            variance = 1 / l->expected;
+        if (fmin(l->expected, together) < FEW_TOGETHER) {
+            variance = fmax(variance, l->least * known * known);
         }
         l->error = sqrt(variance);
         double lift = together / l->expected;
@@ -293,12 +326,6 @@ static int by_score(const void *left, const void *right)
         return (a->expected < b->expected) - (a->expected > b->expected);
     }
     return a->i != b->i ? (a->i > b->i) - (a->i < b->i) : (a->j > b->j) - (a->j < b->j);
-}
-
-/* Half a 95 % interval in standard errors; NaN where there are no groups to compare. */
-static double reach_of(const pair_table *t)
-{
-    return t->groups >= 2 ? mixt_student_975(t->groups - 1) : NAN;
 }
 
 /* Cells of one side of a pair: of tokens with `expert`. */

@@ -19,10 +19,11 @@ enum { INPUT, NEXT, PREDICTED, KINDS };
 /* Tokens by id, and room for the choices of one id. */
 typedef struct by_id {
     const mixt_measuring *m;
+    int parts;         /* groups of documents are dealt into so many */
     uint32_t *order;   /* [T] tokens that have an id, sorted by it */
     uint64_t *begin;   /* [vocab_size + 1] into order */
     uint32_t *count;   /* [E] */
-    uint32_t *grouped; /* [groups, E] */
+    uint32_t *grouped; /* [parts, E] */
     uint16_t *touched; /* [E] */
 } by_id;
 
@@ -35,14 +36,14 @@ static void release(by_id *b)
     free(b->touched);
 }
 
-static mixt_status make(const mixt_measuring *m, by_id *b, mixt_error *error)
+static mixt_status make(const mixt_measuring *m, int parts, by_id *b, mixt_error *error)
 {
     size_t experts = (size_t)m->trace->info.experts;
-    *b = (by_id){.m = m};
+    *b = (by_id){.m = m, .parts = parts};
     b->order = calloc(m->trace->info.tokens, sizeof *b->order);
     b->begin = calloc((size_t)m->trace->vocab_size + 2, sizeof *b->begin);
     b->count = calloc(experts, sizeof *b->count);
-    b->grouped = calloc((size_t)m->groups * experts, sizeof *b->grouped);
+    b->grouped = calloc((size_t)parts * experts, sizeof *b->grouped);
     b->touched = calloc(experts, sizeof *b->touched);
     if (b->order == NULL || b->begin == NULL || b->count == NULL || b->grouped == NULL ||
         b->touched == NULL) {
@@ -86,8 +87,9 @@ static void sort_tokens(by_id *b, int kind)
     }
 }
 
-/* Choices of an id by the layer's rows [T, k] into count, and by groups [groups] of documents into
- * grouped and `with` (not if NULL). Returns the tokens that have an expert; *found: experts. */
+/* Choices of an id by the layer's rows [T, k] into count, and by parts of the documents into
+ * grouped and `with` [parts] (not if NULL). Returns the tokens that have an expert; *found:
+ * experts. */
 static uint32_t count_id(by_id *b, int layer, const uint16_t *rows, int id, uint32_t *with,
                          int *found)
 {
@@ -98,7 +100,7 @@ static uint32_t count_id(by_id *b, int layer, const uint16_t *rows, int id, uint
     for (uint64_t at = b->begin[id]; at < b->begin[id + 1]; at++) {
         uint32_t token = b->order[at];
         const uint16_t *row = rows + token * k;
-        size_t group = b->m->group[trace->document[token]];
+        size_t part = (size_t)(b->m->group[trace->document[token]] % b->parts);
         bool any = false;
         for (int c = 0; c < trace->chosen[layer]; c++) {
             if (row[c] == MIXT_TRACE_NONE) {
@@ -109,12 +111,12 @@ static uint32_t count_id(by_id *b, int layer, const uint16_t *rows, int id, uint
                 b->touched[(*found)++] = row[c];
             }
             if (with != NULL) {
-                b->grouped[group * experts + row[c]]++;
+                b->grouped[part * experts + row[c]]++;
             }
         }
         occurrences += any;
         if (with != NULL) {
-            with[group] += any;
+            with[part] += any;
         }
     }
     return occurrences;
@@ -125,8 +127,8 @@ static void forget_id(by_id *b, int found, bool grouped)
     size_t experts = (size_t)b->m->trace->info.experts;
     for (int i = 0; i < found; i++) {
         b->count[b->touched[i]] = 0;
-        for (int g = 0; grouped && g < b->m->groups; g++) {
-            b->grouped[(size_t)g * experts + b->touched[i]] = 0;
+        for (int part = 0; grouped && part < b->parts; part++) {
+            b->grouped[(size_t)part * experts + b->touched[i]] = 0;
         }
     }
 }
@@ -260,7 +262,7 @@ static mixt_status fill_layers(const mixt_measuring *m, mixt_table *table, mixt_
     double choices = (double)info->tokens * info->layers * info->experts_per_token;
     int draws = (int)fmin(m->shuffles, fmax(LEAST_DRAWS, DRAW_CHOICES / choices));
     by_id b;
-    MIXT_TRY(make(m, &b, error));
+    MIXT_TRY(make(m, m->groups, &b, error));
     uint16_t *rows = calloc(info->tokens * (uint64_t)info->experts_per_token, sizeof *rows);
     mixt_status status = rows != NULL
                              ? MIXT_OK
@@ -305,11 +307,16 @@ static const mixt_column token_columns[] = {
     {.name = "expert", .kind = MIXT_COLUMN_EXPERT, .role = MIXT_ROLE_KEY},
     {.name = "token", .kind = MIXT_COLUMN_TOKEN, .role = MIXT_ROLE_KEY},
     {.name = "share",
-     .help = "of the id's tokens, those that have the expert",
+     .help =
+         "of the id's tokens, those that have the expert, in the half of the documents that did "
+         "not pick the id",
      .kind = MIXT_COLUMN_SHARE,
      .role = MIXT_ROLE_VALUE},
     {.name = "random", .help = "k / E", .kind = MIXT_COLUMN_SHARE, .role = MIXT_ROLE_RANDOM},
-    {.name = "use", .help = "of all tokens", .kind = MIXT_COLUMN_SHARE, .role = MIXT_ROLE_USE},
+    {.name = "use",
+     .help = "of all tokens of that half",
+     .kind = MIXT_COLUMN_SHARE,
+     .role = MIXT_ROLE_USE},
     {.name = "low",
      .help = "Wilson's: of this text's tokens, as if they did not hang together",
      .kind = MIXT_COLUMN_SHARE,
@@ -319,7 +326,10 @@ static const mixt_column token_columns[] = {
      .help = "share by that of all tokens",
      .kind = MIXT_COLUMN_NUMBER,
      .role = MIXT_ROLE_EFFECT},
-    {.name = "tokens", .help = "of the id", .kind = MIXT_COLUMN_COUNT, .role = MIXT_ROLE_SUPPORT},
+    {.name = "tokens",
+     .help = "of the id, there",
+     .kind = MIXT_COLUMN_COUNT,
+     .role = MIXT_ROLE_SUPPORT},
 };
 enum {
     T_LAYER,
@@ -335,16 +345,18 @@ enum {
     T_COLUMNS
 };
 
+/* An id of an expert: its place is by the half that picks, the numbers are the other half's. */
 typedef struct taken {
     int32_t token;
-    double share, low, high, tokens;
+    double place;
+    uint32_t with, tokens;
 } taken;
 
-/* Into best [TOKENS_AN_EXPERT] by the lower end, which is `token` -1 where there is none. */
+/* Into best [TOKENS_AN_EXPERT] by the place, which is `token` -1 where there is none. */
 static void rank(taken *best, const taken *one)
 {
     int place = TOKENS_AN_EXPERT;
-    while (place > 0 && (best[place - 1].token < 0 || best[place - 1].low < one->low)) {
+    while (place > 0 && (best[place - 1].token < 0 || best[place - 1].place < one->place)) {
         place--;
     }
     if (place < TOKENS_AN_EXPERT) {
@@ -354,26 +366,52 @@ static void rank(taken *best, const taken *one)
     }
 }
 
-/* used [E]: tokens that have the expert. best [E, TOKENS_AN_EXPERT]. */
+/* used [E]: tokens that have the expert in the half that picks, of `tokens`. best [E,
+ * TOKENS_AN_EXPERT]. */
 static void rank_ids(by_id *b, int layer, const uint64_t *used, uint64_t tokens, taken *best)
 {
+    const uint32_t *judge = b->grouped + (size_t)(b->parts - 1) * (size_t)b->m->trace->info.experts;
     for (int id = 0; id < b->m->trace->vocab_size; id++) {
         if (b->begin[id + 1] - b->begin[id] < LEAST_OCCURRENCES) {
             continue;
         }
         int found;
-        uint32_t all =
-            count_id(b, layer, mixt_trace_experts(b->m->trace, layer, 0), id, NULL, &found);
-        for (int i = 0; i < found && all >= LEAST_OCCURRENCES; i++) {
+        uint32_t with[2] = {0};
+        count_id(b, layer, mixt_trace_experts(b->m->trace, layer, 0), id, with, &found);
+        uint32_t all = with[0], judged = with[b->parts - 1];
+        bool enough = all >= LEAST_OCCURRENCES && judged >= LEAST_OCCURRENCES;
+        for (int i = 0; i < found && enough; i++) {
             size_t e = b->touched[i];
-            taken one = {.token = id, .share = (double)b->count[e] / all, .tokens = all};
-            if (one.share > (double)used[e] / (double)tokens) {
-                mixt_wilson(b->count[e], all, &one.low, &one.high);
+            taken one = {.token = id, .with = judge[e], .tokens = judged};
+            if ((double)b->grouped[e] / all > (double)used[e] / (double)tokens) {
+                double high;
+                mixt_wilson(b->grouped[e], all, &one.place, &high);
                 rank(best + e * TOKENS_AN_EXPERT, &one);
             }
         }
-        forget_id(b, found, false);
+        forget_id(b, found, true);
     }
+}
+
+/* used [parts, E], tokens [parts]; returns the choices of the half that judges. */
+static uint64_t count_use(const by_id *b, int layer, uint64_t *used, uint64_t *tokens)
+{
+    const mixt_trace *trace = b->m->trace;
+    size_t experts = (size_t)trace->info.experts;
+    uint64_t choices = 0;
+    memset(used, 0, (size_t)b->parts * experts * sizeof *used);
+    for (uint64_t i = 0; i < trace->info.tokens; i++) {
+        const uint16_t *row = mixt_trace_experts(trace, layer, i);
+        int part = b->m->group[trace->document[i]] % b->parts;
+        tokens[part] += mixt_trace_set_size(trace, layer, row) != 0;
+        for (int c = 0; c < trace->chosen[layer]; c++) {
+            if (row[c] != MIXT_TRACE_NONE) {
+                used[(size_t)part * experts + row[c]]++;
+                choices += part == b->parts - 1;
+            }
+        }
+    }
+    return choices;
 }
 
 static mixt_status add_tokens(by_id *b, int layer, uint64_t *used, taken *best, mixt_table *table,
@@ -381,22 +419,13 @@ static mixt_status add_tokens(by_id *b, int layer, uint64_t *used, taken *best, 
 {
     const mixt_trace *trace = b->m->trace;
     size_t experts = (size_t)trace->info.experts;
-    uint64_t tokens = 0, choices = 0;
-    memset(used, 0, experts * sizeof *used);
+    uint64_t tokens[2] = {0}, choices = count_use(b, layer, used, tokens);
+    const uint64_t *judged = used + (size_t)(b->parts - 1) * experts;
+    double all = (double)tokens[b->parts - 1];
     for (size_t i = 0; i < experts * TOKENS_AN_EXPERT; i++) {
         best[i].token = -1;
     }
-    for (uint64_t i = 0; i < trace->info.tokens; i++) {
-        const uint16_t *row = mixt_trace_experts(trace, layer, i);
-        tokens += mixt_trace_set_size(trace, layer, row) != 0;
-        for (int c = 0; c < trace->chosen[layer]; c++) {
-            if (row[c] != MIXT_TRACE_NONE) {
-                used[row[c]]++;
-                choices++;
-            }
-        }
-    }
-    rank_ids(b, layer, used, tokens, best);
+    rank_ids(b, layer, used, tokens[0], best);
     for (size_t i = 0; i < experts * TOKENS_AN_EXPERT; i++) {
         if (best[i].token < 0) {
             continue;
@@ -408,12 +437,11 @@ static mixt_status add_tokens(by_id *b, int layer, uint64_t *used, taken *best, 
         row[T_LAYER] = trace->layer_numbers[layer];
         row[T_EXPERT] = (double)(i / TOKENS_AN_EXPERT);
         row[T_TOKEN] = best[i].token;
-        row[T_SHARE] = best[i].share;
-        row[T_RANDOM] = (double)choices / (double)tokens / (double)experts;
-        row[T_USE] = (double)used[i / TOKENS_AN_EXPERT] / (double)tokens;
-        row[T_LOW] = best[i].low;
-        row[T_HIGH] = best[i].high;
-        row[T_LIFT] = row[T_SHARE] / row[T_USE];
+        row[T_SHARE] = (double)best[i].with / best[i].tokens;
+        row[T_RANDOM] = (double)choices / all / (double)experts;
+        row[T_USE] = (double)judged[i / TOKENS_AN_EXPERT] / all;
+        mixt_wilson(best[i].with, best[i].tokens, &row[T_LOW], &row[T_HIGH]);
+        row[T_LIFT] = row[T_USE] > 0 ? row[T_SHARE] / row[T_USE] : NAN;
         row[T_TOKENS] = best[i].tokens;
     }
     return MIXT_OK;
@@ -423,8 +451,8 @@ static mixt_status fill_tokens(const mixt_measuring *m, mixt_table *table, mixt_
 {
     size_t experts = (size_t)m->trace->info.experts;
     by_id b;
-    MIXT_TRY(make(m, &b, error));
-    uint64_t *used = calloc(experts, sizeof *used);
+    MIXT_TRY(make(m, m->groups < 2 ? 1 : 2, &b, error));
+    uint64_t *used = calloc((size_t)b.parts * experts, sizeof *used);
     taken *best = calloc(experts * TOKENS_AN_EXPERT, sizeof *best);
     mixt_status status = used != NULL && best != NULL
                              ? MIXT_OK
@@ -436,8 +464,12 @@ static mixt_status fill_tokens(const mixt_measuring *m, mixt_table *table, mixt_
         status = add_tokens(&b, layer, used, best, table, error);
     }
     mixt_buffer_format(&table->note,
-                       "Up to %d ids an expert, with %d tokens or more, by the lower end. ",
-                       TOKENS_AN_EXPERT, LEAST_OCCURRENCES);
+                       "Up to %d ids an expert, with %d tokens or more in each half of the "
+                       "documents%s. ",
+                       TOKENS_AN_EXPERT, LEAST_OCCURRENCES,
+                       m->groups < 2 ? "; of one document they are picked where they are counted, "
+                                       "and look surer than they are"
+                                     : ", which one half picks and the other counts");
     free(used);
     free(best);
     release(&b);
@@ -449,7 +481,8 @@ const mixt_measure_type mixt_measure_tokens = {
              .title = "The ids that each expert takes",
              .source = "tables of OLMoE, 2409.02060; Wilson 1927",
              .about =
-                 "Ids of which an expert has more than it has of all tokens, the surest first.",
+                 "Ids of which an expert has more than it has of all tokens by one half of the "
+                 "documents, the surest first, as the other half has them.",
              .traces = 1},
     .columns = token_columns,
     .column_count = T_COLUMNS,
