@@ -134,15 +134,24 @@ def coactivation(t):
         size = has.sum(1)
         upper = np.triu_indices(t.E, 1)
         moved = [np.abs(c - f)[upper].sum() / 2 / c[upper].sum() for c, f in zip(counts, fits)]
-        partner = []
-        for keep, c in zip(keeps, counts):
-            n = has[keep].sum(0)
-            partner.append((c.max(1)[n > 0] / n[n > 0]).mean())
+        even = t.group_of_token % 2 == 0
+        halves = [even, ~even]
+        picked = [(pairs_of(has, ~half) - np.eye(t.E)).argmax(1) for half in halves]  # by the other half
+
+        def partner(keep):
+            """Of each expert's tokens those with the partner that the other half picked, and expected ones."""
+            n, mine = has[keep].sum(0), np.arange(t.E)
+            with_it = sum(pairs_of(has, keep & half)[mine, pick] for half, pick in zip(halves, picked))
+            level = sum(expected_pairs(t, has, keep & half)[mine, pick] for half, pick in zip(halves, picked))
+            return (with_it[n > 0] / n[n > 0]).mean(), (level[n > 0] / n[n > 0]).mean()
+
+        partner_share, partner_use = partner(everything)
+        beyond = [a - b for a, b in map(partner, keeps[1:])]
         low, high = span(moved[0], jackknife_error(moved[1:]), t.groups - 1, 0, 1)
-        plow, phigh = span(partner[0], jackknife_error(partner[1:]), t.groups - 1, 0, 1)
+        plow, phigh = span(partner_share, jackknife_error(beyond), t.groups - 1, 0, 1)
         n = has.sum(0)
         out("togetherness", t, [t.numbers[layer]], moved=(moved[0], 1e-8), moved_low=low, moved_high=high,
-            partner=partner[0], partner_low=plow, partner_high=phigh,
+            partner=partner_share, partner_use=(partner_use, 1e-8), partner_low=plow, partner_high=phigh,
             partner_random=(has * (size[:, None] - 1)).sum() / n.sum() / (t.E - 1),
             pairs=counts[0][upper].sum())
         for i, j in zip(*upper):

@@ -134,15 +134,26 @@ static void fit_domain(const uint64_t *margin, size_t experts, double *strength)
     }
 }
 
-/* Fits all domains without a group of documents; -1: with all. */
-static void fit_pairs(pair_table *t, int without)
+/* Sets of groups of documents are masks, of group g the bit 1 << g. */
+static uint32_t all_groups(const pair_table *t)
+{
+    return ((uint32_t)1 << t->groups) - 1;
+}
+
+static uint32_t all_without(const pair_table *t, int group)
+{
+    return all_groups(t) & ~((uint32_t)1 << group);
+}
+
+/* Fits all domains by some groups of documents. */
+static void fit_pairs(pair_table *t, uint32_t groups)
 {
     for (size_t d = 0; d < t->domains; d++) {
         memset(t->margin, 0, t->experts * sizeof *t->margin);
         t->filled[d] = false;
         for (int g = 0; g < t->groups; g++) {
             const uint64_t *row = t->partners + ((size_t)g * t->domains + d) * t->experts;
-            for (size_t e = 0; e < t->experts && g != without; e++) {
+            for (size_t e = 0; e < t->experts && (groups >> g & 1) != 0; e++) {
                 t->margin[e] += row[e];
                 t->filled[d] = t->filled[d] || row[e] != 0;
             }
@@ -183,20 +194,20 @@ static double variance_together(const pair_table *t, size_t i, size_t j)
     return sum;
 }
 
-static double counted_together(const pair_table *t, size_t pair, int without)
+static double counted_together(const pair_table *t, size_t pair, uint32_t groups)
 {
     uint64_t count = 0;
     for (int g = 0; g < t->groups; g++) {
-        count += g != without ? t->together[(size_t)g * t->pairs + pair] : 0;
+        count += (groups >> g & 1) != 0 ? t->together[(size_t)g * t->pairs + pair] : 0;
     }
     return (double)count;
 }
 
-static uint64_t count_chosen(const pair_table *t, size_t expert, int without)
+static uint64_t count_chosen(const pair_table *t, size_t expert, uint32_t groups)
 {
     uint64_t count = 0;
     for (int g = 0; g < t->groups; g++) {
-        count += g != without ? t->chosen[(size_t)g * t->experts + expert] : 0;
+        count += (groups >> g & 1) != 0 ? t->chosen[(size_t)g * t->experts + expert] : 0;
     }
     return count;
 }
@@ -279,12 +290,13 @@ static double reach_of(const pair_table *t)
 static void measure_pairs(pair_table *t, pair_lift *lifts)
 {
     for (int without = -1; without < (t->groups >= 2 ? t->groups : 0); without++) {
-        fit_pairs(t, without);
+        uint32_t kept = without < 0 ? all_groups(t) : all_without(t, without);
+        fit_pairs(t, kept);
         size_t pair = 0;
         for (size_t i = 0; i < t->experts; i++) {
             for (size_t j = i + 1; j < t->experts; j++, pair++) {
                 double expected = expected_together(t, i, j);
-                double lift = counted_together(t, pair, without) / expected;
+                double lift = counted_together(t, pair, kept) / expected;
                 if (without < 0) {
                     lifts[pair] =
                         (pair_lift){.expected = expected,
@@ -304,7 +316,7 @@ static void measure_pairs(pair_table *t, pair_lift *lifts)
         pair_lift *l = &lifts[pair];
         double spread = fmax(l->square - l->sum * l->sum / groups, 0);
         double variance = t->groups >= 2 ? spread * (groups - 1) / groups : NAN;
-        double together = counted_together(t, pair, -1);
+        double together = counted_together(t, pair, all_groups(t));
         if (fmin(l->expected, together) < FEW_TOGETHER) {
             variance = fmax(variance, l->least * known * known);
         }
@@ -332,7 +344,7 @@ static int by_score(const void *left, const void *right)
 static void fill_side(const pair_table *t, const pair_lift *l, size_t expert, double together,
                       double *cells)
 {
-    double chosen = (double)count_chosen(t, expert, -1), partners = 0;
+    double chosen = (double)count_chosen(t, expert, all_groups(t)), partners = 0;
     for (size_t row = 0; row < (size_t)t->groups * t->domains; row++) {
         partners += (double)t->partners[row * t->experts + expert];
     }
@@ -351,7 +363,7 @@ static mixt_status add_pair(const pair_table *t, int layer, const pair_lift *l, 
     if (row == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "measure coactivation: no memory");
     }
-    double together = counted_together(t, pair_index(t->experts, l->i, l->j), -1);
+    double together = counted_together(t, pair_index(t->experts, l->i, l->j), all_groups(t));
     double lift = together / l->expected, reach = reach_of(t) * l->error;
     row[PAIR_LAYER] = t->m->trace->layer_numbers[layer];
     row[PAIR_EXPERT] = l->i;
@@ -454,9 +466,11 @@ static const mixt_column layer_columns[] = {
     NUMBER("q", MIXT_ROLE_Q, 0, "over all layers"),
     SHARE("excess", MIXT_ROLE_EFFECT, 0, "above the level of use"),
     SHARE("partner", MIXT_ROLE_VALUE, 1,
-          "of an expert's tokens those with its most frequent partner, mean over experts"),
+          "of an expert's tokens those with its most frequent partner, which one half of the "
+          "documents picks and the other counts; mean over experts"),
     SHARE("partner_random", MIXT_ROLE_RANDOM, 1, "any one partner: (k - 1) / (E - 1)"),
-    SHARE("partner_use", MIXT_ROLE_USE, 1, "the same of made-up choices with that use"),
+    SHARE("partner_use", MIXT_ROLE_USE, 1,
+          "by the use of both in each domain, in the half that counts"),
     SHARE("partner_low", MIXT_ROLE_LOW, 1, ""),
     SHARE("partner_high", MIXT_ROLE_HIGH, 1, ""),
     {.name = "pairs", .kind = MIXT_COLUMN_COUNT, .role = MIXT_ROLE_SUPPORT},
@@ -480,45 +494,120 @@ enum {
 };
 
 typedef struct layer_sum {
-    double moved, partner, pairs;
+    double moved, pairs;
     double random; /* mean of the other experts of a choice, by E - 1 */
 } layer_sum;
 
-/* most [E] is room. */
-static layer_sum sum_layer(pair_table *t, int without, double *most)
+static layer_sum sum_layer(pair_table *t, uint32_t groups)
 {
     layer_sum sum = {0};
-    double moved = 0, used = 0, choices = 0;
-    memset(most, 0, t->experts * sizeof *most);
-    fit_pairs(t, without);
+    double moved = 0, choices = 0;
+    fit_pairs(t, groups);
     size_t pair = 0;
     for (size_t i = 0; i < t->experts; i++) {
         for (size_t j = i + 1; j < t->experts; j++, pair++) {
-            double count = counted_together(t, pair, without);
+            double count = counted_together(t, pair, groups);
             moved += fabs(count - expected_together(t, i, j)) / 2;
             sum.pairs += count;
-            most[i] = fmax(most[i], count);
-            most[j] = fmax(most[j], count);
         }
     }
     for (size_t e = 0; e < t->experts; e++) {
-        double chosen = (double)count_chosen(t, e, without);
-        choices += chosen;
-        used += chosen > 0;
-        sum.partner += chosen > 0 ? most[e] / chosen : 0;
+        choices += (double)count_chosen(t, e, groups);
     }
     sum.moved = sum.pairs > 0 ? moved / sum.pairs : NAN;
-    sum.partner = sum.pairs > 0 ? sum.partner / used : NAN;
     sum.random = 2 * sum.pairs / choices / (double)(t->experts - 1);
     return sum;
+}
+
+/* Each expert's most frequent partner is picked by one half of the documents, every other group,
+ * and counted on the other: picked where it is counted, it would be as frequent as chance made it.
+ * With one group it is. */
+enum { WITH, EXPECTED, CHOSEN, COUNTS };
+
+typedef struct partners {
+    int halves;
+    size_t *picked; /* [halves, E] that a half is counted by */
+    double *counts; /* [halves + 1, COUNTS, E]; the last: of a half without a group */
+} partners;
+
+static uint32_t half_of(const pair_table *t, int half)
+{
+    return t->groups < 2 ? all_groups(t) : all_groups(t) & (half == 0 ? 0x55555555 : 0xAAAAAAAA);
+}
+
+static size_t pair_of(const pair_table *t, size_t a, size_t b)
+{
+    return a < b ? pair_index(t->experts, a, b) : pair_index(t->experts, b, a);
+}
+
+static void pick_partners(const pair_table *t, uint32_t groups, size_t *picked)
+{
+    for (size_t e = 0; e < t->experts; e++) {
+        double most = -1;
+        for (size_t other = 0; other < t->experts; other++) {
+            double count = other != e ? counted_together(t, pair_of(t, e, other), groups) : -1;
+            if (count > most) {
+                most = count;
+                picked[e] = other;
+            }
+        }
+    }
+}
+
+/* counts [COUNTS, E] */
+static void count_partners(pair_table *t, uint32_t groups, const size_t *picked, double *counts)
+{
+    fit_pairs(t, groups);
+    for (size_t e = 0; e < t->experts; e++) {
+        counts[WITH * t->experts + e] = counted_together(t, pair_of(t, e, picked[e]), groups);
+        counts[EXPECTED * t->experts + e] = expected_together(t, e, picked[e]);
+        counts[CHOSEN * t->experts + e] = (double)count_chosen(t, e, groups);
+    }
+}
+
+/* Mean over the experts in use, of the halves of counts [2, COUNTS, E]. */
+static double mean_partner(const pair_table *t, const double *const halves[2], int what)
+{
+    double sum = 0, used = 0;
+    for (size_t e = 0; e < t->experts; e++) {
+        size_t of = (size_t)what * t->experts + e, all = CHOSEN * t->experts + e;
+        double chosen = halves[0][all] + halves[1][all];
+        used += chosen > 0;
+        sum += chosen > 0 ? (halves[0][of] + halves[1][of]) / chosen : 0;
+    }
+    return sum / used;
+}
+
+static void fill_partner(pair_table *t, partners *p, double *row)
+{
+    size_t size = COUNTS * t->experts;
+    double *last = p->counts + (size_t)p->halves * size, beyond[MIXT_MEASURE_GROUPS];
+    for (int half = 0; half < p->halves; half++) {
+        size_t *picked = p->picked + (size_t)half * t->experts;
+        pick_partners(t, half_of(t, p->halves - 1 - half), picked);
+        count_partners(t, half_of(t, half), picked, p->counts + (size_t)half * size);
+    }
+    const double *both[2] = {p->counts, p->counts + (size_t)(p->halves - 1) * size};
+    row[PARTNER] = mean_partner(t, both, WITH);
+    row[PARTNER_USE] = mean_partner(t, both, EXPECTED);
+    for (int g = 0; g < t->groups && t->groups >= 2; g++) {
+        int half = g % 2;
+        count_partners(t, half_of(t, half) & all_without(t, g),
+                       p->picked + (size_t)half * t->experts, last);
+        const double *kept[2] = {last, both[1 - half]};
+        beyond[g] = mean_partner(t, kept, WITH) - mean_partner(t, kept, EXPECTED);
+    }
+    mixt_span span = mixt_jackknife(row[PARTNER], beyond, t->groups, 0, 1);
+    row[PARTNER_LOW] = span.low;
+    row[PARTNER_HIGH] = span.high;
 }
 
 /* What one layer's work needs beside the counts. */
 typedef struct layer_room {
     pair_table whole, drawn; /* `drawn` in one group */
-    double *most;            /* [E] */
     uint16_t *rows;          /* [tokens, k] */
-    double *moved, *partner; /* [draws] */
+    double *moved;           /* [draws] */
+    partners partners;
     int draws;
 } layer_room;
 
@@ -527,12 +616,10 @@ static mixt_status fill_layer(const mixt_measuring *m, int layer, layer_room *ro
 {
     pair_table *t = &room->whole;
     count_pairs(t, layer, mixt_trace_experts(m->trace, layer, 0));
-    layer_sum sum = sum_layer(t, -1, room->most);
-    double moved[MIXT_MEASURE_GROUPS], partner[MIXT_MEASURE_GROUPS];
+    layer_sum sum = sum_layer(t, all_groups(t));
+    double moved[MIXT_MEASURE_GROUPS];
     for (int g = 0; g < t->groups && t->groups >= 2; g++) {
-        layer_sum part = sum_layer(t, g, room->most);
-        moved[g] = part.moved;
-        partner[g] = part.partner;
+        moved[g] = sum_layer(t, all_without(t, g)).moved;
     }
     row[SUM_LAYER] = m->trace->layer_numbers[layer];
     row[SUM_PAIRS] = sum.pairs;
@@ -542,9 +629,7 @@ static mixt_status fill_layer(const mixt_measuring *m, int layer, layer_room *ro
     for (int draw = 0; draw < room->draws; draw++) {
         MIXT_TRY(mixt_null_draw(m, layer, MIXT_NULL_USE, (uint32_t)draw, room->rows, error));
         count_pairs(&room->drawn, layer, room->rows);
-        layer_sum made = sum_layer(&room->drawn, -1, room->most);
-        room->moved[draw] = made.moved;
-        room->partner[draw] = made.partner;
+        room->moved[draw] = sum_layer(&room->drawn, all_groups(&room->drawn)).moved;
     }
     mixt_span span = mixt_jackknife(sum.moved, moved, t->groups, 0, 1);
     row[MOVED] = sum.moved;
@@ -553,12 +638,8 @@ static mixt_status fill_layer(const mixt_measuring *m, int layer, layer_room *ro
     row[MOVED_HIGH] = span.high;
     row[MOVED_P] = mixt_draws_p(room->moved, room->draws, sum.moved);
     row[MOVED_EXCESS] = sum.moved - row[MOVED_USE];
-    span = mixt_jackknife(sum.partner, partner, t->groups, 0, 1);
-    row[PARTNER] = sum.partner;
     row[PARTNER_RANDOM] = sum.random;
-    row[PARTNER_USE] = mixt_draws_mean(room->partner, room->draws);
-    row[PARTNER_LOW] = span.low;
-    row[PARTNER_HIGH] = span.high;
+    fill_partner(t, &room->partners, row);
     return MIXT_OK;
 }
 
@@ -573,11 +654,13 @@ static mixt_status fill_layers(const mixt_measuring *m, mixt_table *table, mixt_
         table_release(&room.whole);
         return status;
     }
-    room.most = calloc((size_t)info->experts, sizeof *room.most);
+    partners *p = &room.partners;
+    p->halves = room.whole.groups < 2 ? 1 : 2;
+    p->picked = calloc((size_t)p->halves * room.whole.experts, sizeof *p->picked);
+    p->counts = calloc((size_t)(p->halves + 1) * COUNTS * room.whole.experts, sizeof *p->counts);
     room.rows = calloc(info->tokens * (uint64_t)info->experts_per_token, sizeof *room.rows);
     room.moved = calloc((size_t)room.draws, sizeof *room.moved);
-    room.partner = calloc((size_t)room.draws, sizeof *room.partner);
-    if (room.most == NULL || room.rows == NULL || room.moved == NULL || room.partner == NULL) {
+    if (p->picked == NULL || p->counts == NULL || room.rows == NULL || room.moved == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "measure togetherness: no memory");
     }
     for (int layer = 0; layer < info->layers && status == MIXT_OK; layer++) {
@@ -592,10 +675,10 @@ static mixt_status fill_layers(const mixt_measuring *m, mixt_table *table, mixt_
     if (room.draws < m->shuffles) {
         mixt_buffer_format(&table->note, "Levels are the mean of %d draws. ", room.draws);
     }
-    free(room.most);
+    free(p->picked);
+    free(p->counts);
     free(room.rows);
     free(room.moved);
-    free(room.partner);
     table_release(&room.drawn);
     table_release(&room.whole);
     return status;
