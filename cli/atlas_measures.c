@@ -37,7 +37,8 @@ const cli_option options_measures[] = {
      .offset = offsetof(measures_settings, shuffles),
      .low = 0,
      .high = 10000,
-     .help = "draws for levels that have no formula; 0: 20"},
+     .help = "draws for levels that have no formula; 0: 20, or up to 199 where a p counts them "
+             "and they are cheap"},
     {.name = "seed",
      .kind = OPTION_SEED,
      .offset = offsetof(measures_settings, seed),

@@ -58,7 +58,8 @@ typedef struct mixt_measure_info {
 MIXT_API const mixt_measure_info *mixt_measure_describe(int index);
 
 typedef struct mixt_measure_options {
-    int shuffles;  /* draws for levels that have no closed form; 0: 20 */
+    int shuffles;  /* draws for levels that have no closed form; 0: 20, and where a p counts them up
+                      to 199, as many as are cheap */
     uint64_t seed; /* of these draws */
     uint64_t reserved[8];
 } mixt_measure_options;

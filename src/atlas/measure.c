@@ -9,6 +9,9 @@
 #include "core/error.h"
 
 #define SHUFFLES 20
+#define SHUFFLES_OF_P 199 /* where they are cheap: q of many rows can be below 0.05 */
+#define CHOICES_OF_P ((double)(1 << 25)) /* choices * shuffles that are */
+#define COUNTS_OF_P ((double)(1 << 23))
 #define SHUFFLES_MOST 10000
 
 const mixt_measure_info *mixt_measure_describe(int index)
@@ -157,6 +160,27 @@ static mixt_status finish(const mixt_measure_type *type, mixt_table *table, mixt
                : MIXT_OK;
 }
 
+static int default_shuffles(const mixt_measure_type *type, const mixt_trace_info *info)
+{
+    double most = SHUFFLES;
+    if (type->drawing == MIXT_DRAWS_CHOICES) {
+        most = CHOICES_OF_P / ((double)info->tokens * info->layers * info->experts_per_token);
+    } else if (type->drawing == MIXT_DRAWS_COUNTS) {
+        most = COUNTS_OF_P / ((double)info->domains * info->layers * info->experts);
+    }
+    return (int)fmin(fmax(most, SHUFFLES), SHUFFLES_OF_P);
+}
+
+static void say_draws(mixt_table *table)
+{
+    if (table->draws > 0 && table->rows > 0) {
+        mixt_buffer_format(
+            &table->note, "%s%d draws are behind p, which can be no less than %.2g.",
+            table->note.length == 0 || table->note.data[table->note.length - 1] == ' ' ? "" : " ",
+            table->draws, 1.0 / (1 + table->draws));
+    }
+}
+
 static mixt_status fill(const mixt_measure_type *type, mixt_measuring *m, mixt_table **table,
                         mixt_error *error)
 {
@@ -174,6 +198,7 @@ static mixt_status fill(const mixt_measure_type *type, mixt_measuring *m, mixt_t
         m->group = group;
         m->groups = deal_groups(units, group);
         status = type->fill(m, made, error);
+        say_draws(made);
     }
     if (status == MIXT_OK) {
         status = finish(type, made, error);
@@ -223,6 +248,9 @@ mixt_status mixt_measure(const char *name, const mixt_trace *const *traces, int 
     *table = NULL;
     MIXT_TRY(begin(name, options, &type, &measuring, error));
     MIXT_TRY(check_traces(type, traces, count, error));
+    if (options == NULL || options->shuffles == 0) {
+        measuring.shuffles = default_shuffles(type, &traces[0]->info);
+    }
     measuring.trace = traces[0];
     measuring.traces = traces;
     measuring.trace_count = count;

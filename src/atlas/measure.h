@@ -27,8 +27,16 @@ typedef struct mixt_measuring {
     uint64_t seed;
 } mixt_measuring;
 
+/* What a p of the measure counts, and so how many draws are made where nobody says how many. */
+typedef enum mixt_drawing {
+    MIXT_DRAWS_LEVEL,   /* nothing: draws, if any, give levels */
+    MIXT_DRAWS_COUNTS,  /* draws, each as much work as all domains x experts x layers */
+    MIXT_DRAWS_CHOICES, /* draws, each as much work as all choices */
+} mixt_drawing;
+
 typedef struct mixt_measure_type {
     mixt_measure_info info;
+    mixt_drawing drawing;
     const mixt_column *columns;
     int column_count;
     mixt_status (*fill)(const mixt_measuring *measuring, mixt_table *table, mixt_error *error);

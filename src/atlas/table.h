@@ -15,6 +15,7 @@ struct mixt_table {
     uint64_t rows;
     double *cells; /* [rows, column_count] */
     size_t capacity;
+    int draws; /* that a p counts, the least of all rows; 0: none does */
     mixt_buffer note;
 };
 

@@ -127,6 +127,9 @@ void mixt_table_json(const mixt_table *table, mixt_buffer *out)
     }
     mixt_buffer_text(out, "]");
     tokens(table, out);
+    if (table->draws > 0) {
+        mixt_buffer_format(out, ",\n \"draws\": %d", table->draws);
+    }
     text(out, ",\n \"note\"", mixt_table_note(table));
     mixt_buffer_text(out, "}\n");
 }

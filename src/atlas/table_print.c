@@ -58,6 +58,8 @@ static double at_most(double distance)
     return distance / (1 + distance) - 1;
 }
 
+/* Found rows come before the others, by the size of their effect that is sure: an effect is as much
+ * smaller as the near end of its interval is nearer to the level than the value. */
 static double telling(const mixt_table *table, uint64_t row)
 {
     int effect = mixt_table_find(table, MIXT_ROLE_EFFECT, 0);
@@ -73,14 +75,14 @@ static double telling(const mixt_table *table, uint64_t row)
     if (isnan(distance)) {
         return -INFINITY;
     }
-    if (q >= 0) {
-        return mixt_table_value(table, row, q) <= 0.05 ? distance : at_most(distance);
+    double sure = 1; /* part of the distance */
+    if (!isnan(level) && !isnan(low) && value != level) {
+        sure = fmax(low - level, level - high) / fabs(value - level);
     }
-    if (effect < 0 && !isnan(level) && !isnan(low)) {
-        double outside = fmax(low - level, level - high);
-        return outside > 0 ? outside : at_most(distance);
+    if (q >= 0 && !(mixt_table_value(table, row, q) <= 0.05)) {
+        return at_most(distance);
     }
-    return distance;
+    return sure > 0 ? distance * sure : at_most(distance);
 }
 
 static int find_key(const mixt_table *table, int kind)

@@ -51,11 +51,22 @@ static int apart(const mixt_table *table, uint64_t row, int group)
     return low > fmax(random, use) ? 1 : high < fmin(random, use) ? -1 : 0;
 }
 
-static void number(const shown *s, const mixt_column *column, double value, mixt_buffer *out)
+/* How many decimals tell the least p of so many draws, which is rounded up. */
+static void least_p(double value, int draws, mixt_buffer *out)
 {
+    double unit = draws < 100 ? 1000 : 10000;
+    mixt_buffer_format(out, "\xe2\x89\xa4%.*f", draws < 100 ? 3 : 4, ceil(value * unit) / unit);
+}
+
+static void number(const printer *p, const shown *s, const mixt_column *column, double value,
+                   mixt_buffer *out)
+{
+    int draws = column->role == MIXT_ROLE_P ? p->table->draws : 0;
     bool probability = column->role == MIXT_ROLE_P || column->role == MIXT_ROLE_Q;
     if (!isfinite(value)) {
         mixt_buffer_text(out, "-");
+    } else if (draws > 0 && value <= 1.0 / (1 + draws)) {
+        least_p(value, draws, out);
     } else if (probability && value < 0.0001) {
         mixt_buffer_text(out, "<0.0001");
     } else if (probability) {
@@ -76,10 +87,10 @@ static void cell_text(const printer *p, const shown *s, uint64_t row, mixt_buffe
         mixt_table_name(p->table, s->column, value, MIXT_DISPLAY_PLAIN, out);
         return;
     }
-    number(s, column, value, out);
+    number(p, s, column, value, out);
     if (s->high >= 0 && isfinite(value)) {
         mixt_buffer_text(out, " \xe2\x80\x93 ");
-        number(s, column, mixt_table_value(p->table, row, s->high), out);
+        number(p, s, column, mixt_table_value(p->table, row, s->high), out);
     }
     if (column->role == MIXT_ROLE_VALUE && p->marked) {
         mixt_buffer_text(out, " ");

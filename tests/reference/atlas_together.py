@@ -134,21 +134,19 @@ def coactivation(t):
         size = has.sum(1)
         upper = np.triu_indices(t.E, 1)
         moved = [np.abs(c - f)[upper].sum() / 2 / c[upper].sum() for c, f in zip(counts, fits)]
-        even = t.group_of_token % 2 == 0
-        halves = [even, ~even]
-        picked = [(pairs_of(has, ~half) - np.eye(t.E)).argmax(1) for half in halves]  # by the other half
+        picks = t.group_of_token % 2 == 0  # one half of the documents; the other is counted
+        picked = (pairs_of(has, picks) - np.eye(t.E)).argmax(1)
 
         def partner(keep):
-            """Of each expert's tokens those with the partner that the other half picked, and expected ones."""
-            n, mine = has[keep].sum(0), np.arange(t.E)
-            with_it = sum(pairs_of(has, keep & half)[mine, pick] for half, pick in zip(halves, picked))
-            level = sum(expected_pairs(t, has, keep & half)[mine, pick] for half, pick in zip(halves, picked))
-            return (with_it[n > 0] / n[n > 0]).mean(), (level[n > 0] / n[n > 0]).mean()
+            """Of each expert's tokens those with its picked partner, and what is expected."""
+            n, mine = has[keep & ~picks].sum(0), np.arange(t.E)
+            both = pairs_of(has, keep & ~picks), expected_pairs(t, has, keep & ~picks)
+            return [(of[mine, picked][n > 0] / n[n > 0]).mean() for of in both]
 
         partner_share, partner_use = partner(everything)
-        beyond = [a - b for a, b in map(partner, keeps[1:])]
+        beyond = [np.subtract(*partner(keep)) for keep in keeps[2::2]]
         low, high = span(moved[0], jackknife_error(moved[1:]), t.groups - 1, 0, 1)
-        plow, phigh = span(partner_share, jackknife_error(beyond), t.groups - 1, 0, 1)
+        plow, phigh = span(partner_share, jackknife_error(beyond), len(beyond) - 1, 0, 1)
         n = has.sum(0)
         out("togetherness", t, [t.numbers[layer]], moved=(moved[0], 1e-8), moved_low=low, moved_high=high,
             partner=partner_share, partner_use=(partner_use, 1e-8), partner_low=plow, partner_high=phigh,

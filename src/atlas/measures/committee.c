@@ -738,6 +738,7 @@ static mixt_status measure(auditor *a, bool *leading, mixt_table *table, mixt_er
     }
     a->mean.cell[CHOICES] = choices;
     MIXT_TRY(append(a, &a->mean, -1, table, error));
+    table->draws = a->m->shuffles;
     MIXT_TRY(say(a, table->cells + (table->rows - 1) * COLUMNS, table, error));
     return mixt_table_discover(table, error);
 }
@@ -762,6 +763,7 @@ const mixt_measure_type mixt_measure_committee = {
                       "published committee and its base, and by all choices beside what as many "
                       "experts take evenly and where each domain prefers experts of its own.",
              .traces = 1},
+    .drawing = MIXT_DRAWS_COUNTS,
     .columns = columns,
     .column_count = COLUMNS,
     .fill = fill,

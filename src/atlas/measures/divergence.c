@@ -361,9 +361,7 @@ static mixt_status fill_divergence(const mixt_measuring *m, mixt_table *table, m
         draws = v.draws < draws ? v.draws : draws;
         release(&v);
     }
-    if (draws < m->shuffles) {
-        mixt_buffer_format(&table->note, "Levels are the mean of %d shuffles at least. ", draws);
-    }
+    table->draws = draws;
     return status == MIXT_OK ? mixt_table_discover(table, error) : status;
 }
 
@@ -374,6 +372,7 @@ const mixt_measure_type mixt_measure_divergence = {
              .about = "Divergence of the ids, and of the classes, of two experts' tokens: the mean "
                       "over pairs, and pairs.",
              .traces = 1},
+    .drawing = MIXT_DRAWS_CHOICES,
     .columns = pair_columns,
     .column_count = COLUMNS,
     .fill = fill_divergence,

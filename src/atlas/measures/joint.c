@@ -193,11 +193,11 @@ static void say(const mixt_told *mean, mixt_table *table)
         mixt_buffer_format(&table->note, "No level: %s.", token->information.absent);
         return;
     }
-    mixt_buffer_format(&table->note, "By %d shuffles.", token->information.shuffles);
+    table->draws = token->information.shuffles;
     if (!isnan(rows[TOKEN_AND_DOMAIN * COLUMNS + PART])) {
         mixt_buffer_format(
             &table->note,
-            " Token and domain explain %.1f %% of the choice of experts (token "
+            "Token and domain explain %.1f %% of the choice of experts (token "
             "within documents %.1f %%, domain beyond token %.1f %%, shared %.1f %%).",
             100 * rows[TOKEN_AND_DOMAIN * COLUMNS + PART],
             100 * rows[TOKEN_BEYOND_DOMAIN * COLUMNS + PART],
@@ -206,9 +206,9 @@ static void say(const mixt_told *mean, mixt_table *table)
     }
     if (kept->information.shuffles > 0 && kept->movable < 0.5) {
         mixt_buffer_format(&table->note,
-                           " Only %.0f %% of the tokens occur again in their document: what the "
+                           "%sOnly %.0f %% of the tokens occur again in their document: what the "
                            "previous token adds is a lower bound, what it shares an upper one.",
-                           100 * kept->movable);
+                           table->note.length > 0 ? " " : "", 100 * kept->movable);
     }
 }
 
@@ -259,6 +259,7 @@ const mixt_measure_type mixt_measure_joint = {
                       "domain and position above what shuffles give, and the part that one label "
                       "adds to another or shares with it.",
              .traces = 1},
+    .drawing = MIXT_DRAWS_CHOICES,
     .columns = columns,
     .column_count = COLUMNS,
     .fill = fill,
@@ -296,6 +297,10 @@ static mixt_status fill_persistence(const mixt_measuring *m, mixt_table *table, 
         row[LABEL] = which == MIXT_TOLD_FIRST ? FIRST_CHOICE : ALL_CHOICES;
         fill_measured(&of[which], row);
     }
+    table->draws = told != NULL
+                       ? told[of_layer * (size_t)layers + MIXT_LABEL_BEFORE * MIXT_TOLD_COUNT]
+                             .information.shuffles
+                       : 0;
     free(told);
     return status == MIXT_OK ? mixt_table_discover(table, error) : status;
 }
@@ -307,6 +312,7 @@ const mixt_measure_type mixt_measure_persistence = {
              .about = "Information of a token's experts with its first choice at the layer before, "
                       "above what they share when tokens change places within their document.",
              .traces = 1},
+    .drawing = MIXT_DRAWS_CHOICES,
     .columns = columns,
     .column_count = COLUMNS,
     .fill = fill_persistence,

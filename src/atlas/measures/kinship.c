@@ -153,6 +153,7 @@ static mixt_status fill(const mixt_measuring *m, mixt_table *table, mixt_error *
     if (status == MIXT_OK) {
         status = mixt_table_discover(table, error);
     }
+    table->draws = m->shuffles;
     close_meeting(&k.all);
     close_meeting(&k.part);
     free(draws);
@@ -167,6 +168,7 @@ const mixt_measure_type mixt_measure_kinship = {
              .about = "What the first choice of one router tells of the other's, whatever numbers "
                       "experts have: for models with other experts, or trained apart.",
              .traces = 2},
+    .drawing = MIXT_DRAWS_CHOICES,
     .columns = columns,
     .column_count = COLUMNS,
     .fill = fill,

@@ -302,6 +302,7 @@ static mixt_status fill(const mixt_measuring *m, mixt_table *table, mixt_error *
                                        : "Of the weights of the chosen experts: the trace has no "
                                          "router logits. ");
     release(&v);
+    table->draws = m->shuffles;
     return status == MIXT_OK ? mixt_table_discover(table, error) : status;
 }
 
@@ -312,6 +313,7 @@ const mixt_measure_type mixt_measure_languages = {
              .about = "Entropy-normalised Jensen-Shannon divergence of the mean router weights of "
                       "two domains' documents; the domains taken as languages.",
              .traces = 1},
+    .drawing = MIXT_DRAWS_CHOICES,
     .columns = columns,
     .column_count = COLUMNS,
     .fill = fill,

@@ -269,9 +269,10 @@ static mixt_status measure(router *r, mixt_table *table, mixt_error *error)
     }
     mixt_buffer_format(&table->note,
                        "The %d most frequent paths of each layer, picked on %s of the documents "
-                       "and counted on %s; level of %d draws.",
+                       "and counted on %s.",
                        TOP, r->m->groups < 2 ? "all" : "one half",
-                       r->m->groups < 2 ? "the same" : "the other", r->draws);
+                       r->m->groups < 2 ? "the same" : "the other");
+    table->draws = r->draws;
     return mixt_table_discover(table, error);
 }
 
@@ -312,6 +313,7 @@ const mixt_measure_type mixt_measure_routes = {
          .about = "The paths of first choices over three layers that most tokens take, beside "
                   "how often they would be taken if layers chose without regard to each other.",
          .traces = 1},
+    .drawing = MIXT_DRAWS_CHOICES,
     .columns = columns,
     .column_count = COLUMNS,
     .fill = fill,

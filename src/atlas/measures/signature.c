@@ -429,6 +429,7 @@ static mixt_status measure_layers(comparer *s, mixt_table *table, mixt_error *er
         const cosines of = {all ? s->sum : s->cosine, all ? s->always : s->there};
         measure(s, &of, all ? s->load_sum : s->load, row);
     }
+    table->draws = s->m->shuffles;
     return mixt_table_discover(table, error);
 }
 
@@ -527,6 +528,7 @@ const mixt_measure_type mixt_measure_signatures = {
              .about = "How much more alike two documents of one domain are than two of different "
                       "ones in the experts that they use, and how often this use tells the domain.",
              .traces = 1},
+    .drawing = MIXT_DRAWS_CHOICES,
     .columns = columns,
     .column_count = COLUMNS,
     .fill = fill,

@@ -521,18 +521,14 @@ static layer_sum sum_layer(pair_table *t, uint32_t groups)
 
 /* Each expert's most frequent partner is picked by one half of the documents, every other group,
  * and counted on the other: picked where it is counted, it would be as frequent as chance made it.
- * With one group it is. */
-enum { WITH, EXPECTED, CHOSEN, COUNTS };
-
-typedef struct partners {
-    int halves;
-    size_t *picked; /* [halves, E] that a half is counted by */
-    double *counts; /* [halves + 1, COUNTS, E]; the last: of a half without a group */
-} partners;
+ * (Both ways at once the two numbers hang together, and their spread is more than groups tell.)
+ * With one group it is picked where it is counted. */
+enum { PICKS, JUDGES };
 
 static uint32_t half_of(const pair_table *t, int half)
 {
-    return t->groups < 2 ? all_groups(t) : all_groups(t) & (half == 0 ? 0x55555555 : 0xAAAAAAAA);
+    return t->groups < 2 ? all_groups(t)
+                         : all_groups(t) & (half == PICKS ? 0x55555555 : 0xAAAAAAAA);
 }
 
 static size_t pair_of(const pair_table *t, size_t a, size_t b)
@@ -554,50 +550,38 @@ static void pick_partners(const pair_table *t, uint32_t groups, size_t *picked)
     }
 }
 
-/* counts [COUNTS, E] */
-static void count_partners(pair_table *t, uint32_t groups, const size_t *picked, double *counts)
-{
-    fit_pairs(t, groups);
-    for (size_t e = 0; e < t->experts; e++) {
-        counts[WITH * t->experts + e] = counted_together(t, pair_of(t, e, picked[e]), groups);
-        counts[EXPECTED * t->experts + e] = expected_together(t, e, picked[e]);
-        counts[CHOSEN * t->experts + e] = (double)count_chosen(t, e, groups);
-    }
-}
-
-/* Mean over the experts in use, of the halves of counts [2, COUNTS, E]. */
-static double mean_partner(const pair_table *t, const double *const halves[2], int what)
+/* What the experts in use have of the picked partners by some groups, mean over experts: *expected
+ * by the use of both there. */
+static double mean_partner(pair_table *t, uint32_t groups, const size_t *picked, double *expected)
 {
     double sum = 0, used = 0;
+    *expected = 0;
+    fit_pairs(t, groups);
     for (size_t e = 0; e < t->experts; e++) {
-        size_t of = (size_t)what * t->experts + e, all = CHOSEN * t->experts + e;
-        double chosen = halves[0][all] + halves[1][all];
-        used += chosen > 0;
-        sum += chosen > 0 ? (halves[0][of] + halves[1][of]) / chosen : 0;
+        double chosen = (double)count_chosen(t, e, groups);
+        if (chosen > 0) {
+            sum += counted_together(t, pair_of(t, e, picked[e]), groups) / chosen;
+            *expected += expected_together(t, e, picked[e]) / chosen;
+            used++;
+        }
     }
+    *expected /= used;
     return sum / used;
 }
 
-static void fill_partner(pair_table *t, partners *p, double *row)
+/* picked [E] is room. */
+static void fill_partner(pair_table *t, size_t *picked, double *row)
 {
-    size_t size = COUNTS * t->experts;
-    double *last = p->counts + (size_t)p->halves * size, beyond[MIXT_MEASURE_GROUPS];
-    for (int half = 0; half < p->halves; half++) {
-        size_t *picked = p->picked + (size_t)half * t->experts;
-        pick_partners(t, half_of(t, p->halves - 1 - half), picked);
-        count_partners(t, half_of(t, half), picked, p->counts + (size_t)half * size);
+    double beyond[MIXT_MEASURE_GROUPS], expected;
+    int groups = 0;
+    pick_partners(t, half_of(t, PICKS), picked);
+    row[PARTNER] = mean_partner(t, half_of(t, JUDGES), picked, &row[PARTNER_USE]);
+    for (int g = JUDGES; g < t->groups; g += 2) {
+        double share = mean_partner(t, half_of(t, JUDGES) & all_without(t, g), picked, &expected);
+        beyond[groups] = share - expected;
+        groups += !isnan(beyond[groups]);
     }
-    const double *both[2] = {p->counts, p->counts + (size_t)(p->halves - 1) * size};
-    row[PARTNER] = mean_partner(t, both, WITH);
-    row[PARTNER_USE] = mean_partner(t, both, EXPECTED);
-    for (int g = 0; g < t->groups && t->groups >= 2; g++) {
-        int half = g % 2;
-        count_partners(t, half_of(t, half) & all_without(t, g),
-                       p->picked + (size_t)half * t->experts, last);
-        const double *kept[2] = {last, both[1 - half]};
-        beyond[g] = mean_partner(t, kept, WITH) - mean_partner(t, kept, EXPECTED);
-    }
-    mixt_span span = mixt_jackknife(row[PARTNER], beyond, t->groups, 0, 1);
+    mixt_span span = mixt_jackknife(row[PARTNER], beyond, groups, 0, 1);
     row[PARTNER_LOW] = span.low;
     row[PARTNER_HIGH] = span.high;
 }
@@ -607,7 +591,7 @@ typedef struct layer_room {
     pair_table whole, drawn; /* `drawn` in one group */
     uint16_t *rows;          /* [tokens, k] */
     double *moved;           /* [draws] */
-    partners partners;
+    size_t *picked;          /* [E] */
     int draws;
 } layer_room;
 
@@ -639,7 +623,7 @@ static mixt_status fill_layer(const mixt_measuring *m, int layer, layer_room *ro
     row[MOVED_P] = mixt_draws_p(room->moved, room->draws, sum.moved);
     row[MOVED_EXCESS] = sum.moved - row[MOVED_USE];
     row[PARTNER_RANDOM] = sum.random;
-    fill_partner(t, &room->partners, row);
+    fill_partner(t, room->picked, row);
     return MIXT_OK;
 }
 
@@ -654,13 +638,10 @@ static mixt_status fill_layers(const mixt_measuring *m, mixt_table *table, mixt_
         table_release(&room.whole);
         return status;
     }
-    partners *p = &room.partners;
-    p->halves = room.whole.groups < 2 ? 1 : 2;
-    p->picked = calloc((size_t)p->halves * room.whole.experts, sizeof *p->picked);
-    p->counts = calloc((size_t)(p->halves + 1) * COUNTS * room.whole.experts, sizeof *p->counts);
+    room.picked = calloc(room.whole.experts, sizeof *room.picked);
     room.rows = calloc(info->tokens * (uint64_t)info->experts_per_token, sizeof *room.rows);
     room.moved = calloc((size_t)room.draws, sizeof *room.moved);
-    if (p->picked == NULL || p->counts == NULL || room.rows == NULL || room.moved == NULL) {
+    if (room.picked == NULL || room.rows == NULL || room.moved == NULL) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "measure togetherness: no memory");
     }
     for (int layer = 0; layer < info->layers && status == MIXT_OK; layer++) {
@@ -672,11 +653,8 @@ static mixt_status fill_layers(const mixt_measuring *m, mixt_table *table, mixt_
     if (status == MIXT_OK) {
         status = mixt_table_discover(table, error);
     }
-    if (room.draws < m->shuffles) {
-        mixt_buffer_format(&table->note, "Levels are the mean of %d draws. ", room.draws);
-    }
-    free(p->picked);
-    free(p->counts);
+    table->draws = room.draws;
+    free(room.picked);
     free(room.rows);
     free(room.moved);
     table_release(&room.drawn);
@@ -692,6 +670,7 @@ const mixt_measure_type mixt_measure_togetherness = {
                  "The part of a layer's pairs that would have to be others for experts to meet "
                  "by their use alone, and how often an expert has its usual partner.",
              .traces = 1},
+    .drawing = MIXT_DRAWS_CHOICES,
     .columns = layer_columns,
     .column_count = SUM_COLUMNS,
     .fill = fill_layers,

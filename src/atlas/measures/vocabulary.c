@@ -280,9 +280,7 @@ static mixt_status fill_layers(const mixt_measuring *m, mixt_table *table, mixt_
     if (status == MIXT_OK) {
         status = mixt_table_discover(table, error);
     }
-    if (draws < m->shuffles) {
-        mixt_buffer_format(&table->note, "Levels are the mean of %d shuffles. ", draws);
-    }
+    table->draws = draws;
     free(rows);
     release(&b);
     return status;
@@ -295,6 +293,7 @@ const mixt_measure_type mixt_measure_vocabulary = {
              .about = "Of the tokens of an id (the input, the next, the predicted one), the part "
                       "that the expert has which has most of them; mean over ids.",
              .traces = 1},
+    .drawing = MIXT_DRAWS_CHOICES,
     .columns = layer_columns,
     .column_count = COLUMNS,
     .fill = fill_layers,
