@@ -250,13 +250,13 @@ static mixt_status fill(const mixt_measuring *m, mixt_table *table, mixt_error *
 }
 
 const mixt_measure_type mixt_measure_training = {
-    {.name = "training",
-     .title = "Use of experts over training",
-     .source = "the load report of OLMoE (2409.02060) and of Megatron-LM's logs",
-     .about =
-         "Step by step of a run's log: how unevenly its tokens fell on the experts, and how far "
-         "the shares have moved since the line before.",
-     .traces = 0},
-    columns,
-    COLUMNS,
-    fill};
+    .info = {.name = "training",
+             .title = "Use of experts over training",
+             .source = "the load report of OLMoE (2409.02060) and of Megatron-LM's logs",
+             .about = "Step by step of a run's log: how unevenly its tokens fell on the experts, "
+                      "and how far "
+                      "the shares have moved since the line before.",
+             .traces = 0},
+    .columns = columns,
+    .column_count = COLUMNS,
+    .fill = fill};
