@@ -7,6 +7,8 @@
 #include "core/error.h"
 #include "core/random.h"
 
+#define SWEEPS                                                                                     \
+    2 /* of exchanges over all tokens; what the first leaves of the repair's order is small */
 #define TRIES 1024 /* of an expert that its token holds already, to find another token */
 
 typedef struct nulls {
@@ -81,8 +83,8 @@ static void deal_place(const nulls *n, const uint32_t *tokens, uint64_t count, s
         experts[tokens[i] * k + place] = experts[tokens[j] * k + place];
         experts[tokens[j] * k + place] = mixt_trace_experts(n->trace, n->layer, tokens[i])[place];
     }
-    for (uint64_t i = 0; i < count && place > 0; i++) {
-        uint16_t *row = experts + tokens[i] * k;
+    for (uint64_t i = 0; i < SWEEPS * count && place > 0; i++) {
+        uint16_t *row = experts + tokens[i % count] * k;
         bool twice = taken(row, (int)place, row[place]), moved = false;
         for (int tries = 0; tries < (twice ? TRIES : 1) && !moved; tries++) {
             uint64_t j = mixt_random_below(&n->key, (*index)++, count);

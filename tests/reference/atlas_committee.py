@@ -180,6 +180,8 @@ def committee(t, out):
 def say_committee(t, number, row, out):
     row = dict(row)
     row["low"], row["high"] = jackknife(row["share"], row.pop("without"), 0, 1)
+    if row["random"] == 0:  # no expert stands
+        row["share"] = row["random"] = row["low"] = row["high"] = math.nan
     row["member_low"], row["member_high"] = jackknife(row["member_share"], row.pop("member_without"), 0, 1)
     for column, value in row.items():
         # of 200 draws: the standard deviation of a share or coverage is below 0.35
@@ -366,7 +368,11 @@ def joint(t, out):
 
 def say_told(measure, t, key, row, out, movable=1):
     error = 6 * row["spread"] * math.sqrt(1 / DRAWS + 1 / 200) + 1e-9
-    low, high = jackknife(row["excess"], row["less"], -math.inf, math.inf)
+    groups, drawn = len(row["less"]), row["spread"] ** 2
+    moved = ((row["less"] - row["less"].mean()) ** 2).sum() * (groups - 1) / groups
+    # what is quadratic in the excess (all of it where nothing is told) the jackknife takes twice
+    reach = t_quantile(groups - 1) * math.sqrt(max(moved - drawn, drawn) + drawn / 200)
+    low, high = row["excess"] - reach, row["excess"] + reach
     lines = [("excess", row["excess"], error), ("entropy", row["entropy"], 1e-9), ("choices", row["choices"], 0),
              ("low", low, error + 0.1 * (high - low)), ("high", high, error + 0.1 * (high - low)),
              ("part", row["excess"] / row["entropy"], error / row["entropy"]), ("movable", movable, 1e-9)]

@@ -559,6 +559,9 @@ static mixt_status append(const auditor *a, const outcome *o, double layer, mixt
     span = mixt_jackknife(row[MEMBER_SHARE], o->member_without, m->groups, 0, 1);
     row[MEMBER_LOW] = span.low;
     row[MEMBER_HIGH] = span.high;
+    if (row[RANDOM] == 0) { /* no expert stands; that is a test's outcome, whose p stays */
+        row[SHARE] = row[RANDOM] = row[LOW] = row[HIGH] = NAN;
+    }
     return MIXT_OK;
 }
 
@@ -621,7 +624,7 @@ static mixt_status say(const auditor *a, const double *row, mixt_table *table, m
         "%% of all choices of the other half; as many experts would take %.1f %% evenly. ",
         row[MEMBERS], 100 * row[COVERAGE], 100 * row[COVERAGE_ALIKE], 100 * row[MEMBER_SHARE],
         100 * row[MEMBER_RANDOM]);
-    if (row[STANDING] > 0) {
+    if (row[STANDING] > 0 && !isnan(row[SHARE])) {
         mixt_buffer_format(
             note,
             "%.1f experts a layer are among the k most used of every domain; they take %.1f %% of "
@@ -629,7 +632,8 @@ static mixt_status say(const auditor *a, const double *row, mixt_table *table, m
             "domain preferred experts of its own; p %.3f). ",
             row[STANDING], 100 * row[SHARE], 100 * row[RANDOM], 100 * row[USE], row[P]);
     } else {
-        mixt_buffer_text(note, "No expert is among the k most used of every domain. ");
+        mixt_buffer_format(note, "No expert is among the k most used of every domain%s. ",
+                           row[STANDING] > 0 ? " by one half of the documents alone" : "");
     }
     mixt_buffer_format(note,
                        "%.1f %% of the experts are chosen at all, the hottest %.2f times as often "
