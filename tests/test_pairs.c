@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "atlas_trace.h"
+#include "core/random.h"
 
 #define FIXTURES "tests/fixtures/atlas/"
 
@@ -344,6 +345,99 @@ static void test_planted_break(void **state)
     mixt_trace_free(b);
 }
 
+/* Logits by chance, [L, T, E]. */
+static uint16_t *random_logits(const mixt_trace *trace, uint64_t seed)
+{
+    uint64_t count =
+        (uint64_t)trace->info.layers * trace->info.tokens * (uint64_t)trace->info.experts;
+    const mixt_random_key key = {seed, MIXT_RANDOM_DATA, 9};
+    uint16_t *logits = malloc((size_t)count * sizeof *logits);
+    for (uint64_t i = 0; i < count; i++) {
+        logits[i] = half_of(4 * mixt_random_uniform(&key, i));
+    }
+    return logits;
+}
+
+/* 1 where a layer's interval (over all domains) lies off its level, 0 where it holds it. */
+static int off_level(const mixt_table *table, int layer, const char *prefix)
+{
+    char level[32], low[32], high[32];
+    const mixt_column *columns;
+    mixt_table_columns(table, &columns);
+    bool domains = columns[1].kind == MIXT_COLUMN_DOMAIN;
+    snprintf(level, sizeof level, "%suse", prefix);
+    snprintf(low, sizeof low, "%slow", prefix);
+    snprintf(high, sizeof high, "%shigh", prefix);
+    for (uint64_t row = 0; row < mixt_table_rows(table); row++) {
+        if (mixt_table_value(table, row, 0) == layer &&
+            (!domains || mixt_table_value(table, row, 1) < 0)) {
+            double use = value_of(table, row, level);
+            return !(value_of(table, row, low) <= use && use <= value_of(table, row, high));
+        }
+    }
+    fail_msg("no row of layer %d", layer);
+    return -1;
+}
+
+/* Rows with q <= 0.05. */
+static int count_discoveries(const mixt_table *table)
+{
+    int found = 0;
+    for (uint64_t row = 0; row < mixt_table_rows(table); row++) {
+        found += value_of(table, row, "q") <= 0.05;
+    }
+    return found;
+}
+
+/* Two traces that route alike but for one layer, whose second router knows nothing of the first:
+ * every measure by layers says so of this layer, and of no other; no id, class or place is where
+ * they part. Of each seed one interval in twenty may miss. */
+static void test_planted_layer(void **state)
+{
+    (void)state;
+    static const char *const measures[] = {"saturation", "agreement", "flips_effect", "router_kl"};
+    static const char *const prefixes[] = {"saturation_", "sets_", "kept_", "kl_"};
+    enum { SEEDS = 20, MEASURES = 4 };
+    int missed[MEASURES] = {0}, akin = 0, parted = 0;
+    mixt_trace *a = independent(1, NULL);
+    uint64_t half = a->info.tokens * (uint64_t)a->info.experts;
+    uint16_t *logits = random_logits(a, 1);
+    a->logits = logits;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        mixt_trace *b = independent(seed + 2, a);
+        memcpy(b->experts, a->experts, a->info.tokens * 2 * sizeof *b->experts); /* layer 0 */
+        uint16_t *other = random_logits(b, seed + 2);
+        memcpy(other, logits, half * sizeof *logits);
+        b->logits = other;
+        for (int i = 0; i < MEASURES; i++) {
+            mixt_table *table = measure(measures[i], a, b);
+            assert_int_equal(off_level(table, a->layer_numbers[0], prefixes[i]), 1);
+            missed[i] += off_level(table, a->layer_numbers[1], prefixes[i]);
+            mixt_table_free(table);
+        }
+        mixt_table *table = measure("kinship", a, b);
+        assert_true(value_of(table, 0, "q") <= 0.05 && value_of(table, 0, "share") > 0.99);
+        akin += value_of(table, 1, "q") <= 0.05;
+        mixt_table_free(table);
+        table = measure("breaks", a, b);
+        parted += count_discoveries(table) > 0;
+        mixt_table_free(table);
+        free(other);
+        b->logits = NULL;
+        mixt_trace_free(b);
+    }
+    for (int i = 0; i < MEASURES; i++) { /* 5 or more of 20 once in 400 */
+        print_message("%s: %d of %d off their level\n", measures[i], missed[i], SEEDS);
+        assert_in_range(missed[i], 0, 4);
+    }
+    print_message("kinship %d, breaks %d of %d\n", akin, parted, SEEDS);
+    assert_in_range(akin, 0, 4);
+    assert_in_range(parted, 0, 4);
+    free(logits);
+    a->logits = NULL;
+    mixt_trace_free(a);
+}
+
 /* Every measure of a trace and itself. */
 static void test_itself(void **state)
 {
@@ -438,8 +532,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_numpy), cmocka_unit_test(test_independent_meets_level),
-        cmocka_unit_test(test_planted_break), cmocka_unit_test(test_itself),
-        cmocka_unit_test(test_masked_logits), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_planted_break), cmocka_unit_test(test_planted_layer),
+        cmocka_unit_test(test_itself),        cmocka_unit_test(test_masked_logits),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
