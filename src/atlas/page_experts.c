@@ -44,12 +44,8 @@ static void draw_bar(mixt_page *page, const bars *b, int expert)
     double share = share_of(page, b, expert);
     double height = (BARS_BASE - BARS_TOP) * share / b->top;
     double x = slot * expert + (slot - width) / 2;
-    if (experts > EXPERTS_WITH_TITLES) { /* one path for all: a part of it */
-        if (share == 0) {
-            return;
-        }
-        mixt_buffer_format(page->out, "M%.1f %.0fv%.1fh%.1fv%.1fz", x, BARS_BASE, -height, width,
-                           height);
+    if (experts > EXPERTS_WITH_TITLES) { /* one path for all: the next step of its outline */
+        mixt_buffer_format(page->out, "V%.1fH%.1f", BARS_BASE - height, slot * (expert + 1));
         return;
     }
     mixt_buffer_format(page->out,
@@ -78,15 +74,20 @@ static void draw_bars(mixt_page *page, const bars *b)
         "<svg class=\"bars\" viewBox=\"0 0 360 %d\" role=\"img\" aria-label=\"Shares "
         "of %d experts, layer %d; the most used is %d\">",
         titles ? 100 : 86, experts, page->trace->layer_numbers[b->layer], most);
-    mixt_buffer_text(page->out, titles ? "" : "<path class=\"all\" d=\"");
+    if (!titles) {
+        mixt_buffer_format(page->out, "<path class=\"all\" d=\"M0 %.0f", BARS_BASE);
+    }
     for (int e = 0; e < experts; e++) {
         draw_bar(page, b, e);
     }
     double y = BARS_BASE - (BARS_BASE - BARS_TOP) / experts / b->top;
+    if (!titles) {
+        mixt_buffer_format(page->out, "V%.0fz\"/>", BARS_BASE);
+    }
     mixt_buffer_format(page->out,
-                       "%s<path class=\"base\" d=\"M0 %.1fH360\"/><path class=\"dashed\" d=\"M0 "
+                       "<path class=\"base\" d=\"M0 %.1fH360\"/><path class=\"dashed\" d=\"M0 "
                        "%.1fH360\"/></svg></figure>\n",
-                       titles ? "" : "\"/>", BARS_BASE, y);
+                       BARS_BASE, y);
 }
 
 /* A row of the table; false, without it, where the expert is one of many that nobody chose. */

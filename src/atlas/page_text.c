@@ -3,6 +3,7 @@
 
 #include "atlas/page.h"
 #include "atlas/page_encode.h"
+#include "atlas/page_search.h"
 #include "core/error.h"
 
 #define TOP_TOKENS 10
@@ -110,17 +111,20 @@ static void expert_key(mixt_page *page)
     mixt_buffer_text(page->out, "</p>\n");
 }
 
-/* Expert numbers that the excerpts may hold: the text that can be searched has up to half of what
- * is left of the page, and needs about two bytes and a third a token. */
-static uint64_t routes_budget(const mixt_page *page)
+/* Expert numbers that the excerpts may hold: the text that is searched comes first, with up to half
+ * of what is left of the page. */
+static mixt_status routes_budget(const mixt_page *page, uint64_t *budget, mixt_error *error)
 {
+    mixt_page_search all;
     size_t used = page->out->length + mixt_page_data_length(page) + EXCERPT_STILL;
     size_t left = used < MIXT_PAGE_BYTES ? MIXT_PAGE_BYTES - used : 0;
-    size_t text = (size_t)(page->trace->info.tokens * 7 / 3);
-    size_t bytes = left - (text < left / 2 ? text : left / 2);
+    mixt_status status = mixt_page_search_choose(page, SIZE_MAX, &all, error);
+    size_t bytes = left - (all.bytes < left / 2 ? all.bytes : left / 2);
     bool wide = page->trace->info.experts > 256 || page->trace->has_none;
     size_t each = wide ? 4 : 3; /* two or three bytes, a weight among them, in base 64 */
-    return bytes / each < ROUTES_MOST ? bytes / each : ROUTES_MOST;
+    *budget = bytes / each < ROUTES_MOST ? bytes / each : ROUTES_MOST;
+    mixt_page_search_free(&all);
+    return status;
 }
 
 mixt_status mixt_page_choose_excerpts(mixt_page *page, mixt_error *error)
@@ -128,8 +132,9 @@ mixt_status mixt_page_choose_excerpts(mixt_page *page, mixt_error *error)
     const mixt_trace_info *info = &page->trace->info;
     uint64_t cells = (uint64_t)info->layers * (uint64_t)info->experts_per_token *
                      (page->second != NULL && page->same_text ? 2 : 1);
-    uint64_t each =
-        routes_budget(page) / (cells * (unsigned)page->shown_count); /* tokens of a domain */
+    uint64_t routes;
+    MIXT_TRY(routes_budget(page, &routes, error));
+    uint64_t each = routes / (cells * (unsigned)page->shown_count); /* tokens of a domain */
     uint64_t most = each / MIN_EXCERPT_TOKENS;
     most = most < 1 ? 1 : most > MIXT_PAGE_EXCERPTS ? MIXT_PAGE_EXCERPTS : most;
     each /= most;

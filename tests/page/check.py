@@ -221,7 +221,7 @@ def check_map(tried, layers, experts):
     for model in tried.run(names.format("Model")) or [None]:
         if model is not None:
             tried.run(f"press('#controls button', {json.dumps(model)}); 0")
-        for view in tried.run(names.format("Show")):
+        for view in tried.run(names.format("Show")) + tried.run(names.format("mixt probe")):
             tried.run(f"press('#controls button', {json.dumps(view)}); 0")
     tried.open()
     tried.run("one('#controls .tools button:last-child').click(); 0")

@@ -36,7 +36,7 @@ function effectOf(effects, rows, row) {
 }
 
 /** name, what a value is in words, the values of a trace; folded: told by its logarithm around 1; level:
- * what an even share would be. */
+ * what an even share would be; found: by mixt probe. */
 function views() {
   const all = {
     load: { name: 'load', says: 'times an even part of the choices', of: (trace) => loadOf(trace, trace.any), format: times, level: 1 },
@@ -64,7 +64,7 @@ function probeViews() {
     norm: [probe.norm, { name: 'norm', says: 'mean norm of its output', format: amount, of: () => Float64Array.from(probe.norm) }],
     largest: [probe.largest, { name: 'largest value', says: 'the largest absolute value of its output', format: amount, of: () => Float64Array.from(probe.largest) }],
   };
-  return Object.fromEntries(Object.entries(known).filter(([, [values]]) => values).map(([key, [, view]]) => [key, view]));
+  return Object.fromEntries(Object.entries(known).filter(([, [values]]) => values).map(([key, [, view]]) => [key, { ...view, found: true }]));
 }
 
 const isSuper = (trace, i) => probe !== null && trace === reader && probe.super !== null && probe.super[i] === 1;
@@ -84,7 +84,7 @@ function current() {
   const sorted = Array.from(values).filter((v) => Number.isFinite(v) && v !== 0)
     .map((v) => view.folded ? Math.abs(Math.log2(v)) : Math.abs(v)).sort((a, b) => a - b);
   view.values = values;
-  view.top = sorted.length > 0 ? Math.max(sorted[Math.floor(0.995 * (sorted.length - 1))], 1e-9) : 1;
+  view.top = sorted.length > 0 ? Math.max(sorted[Math.ceil(0.995 * (sorted.length - 1))], 1e-9) : 1;
   if (view.folded) view.top = Math.min(Math.max(view.top, 0.25), 4);
   return view;
 }
@@ -98,6 +98,7 @@ const SCALES = {
     two: [[150, 205, 250], [48, 110, 165], [36, 40, 44], [176, 104, 30], [255, 190, 110]] },
 };
 const darkness = matchMedia('(prefers-color-scheme: dark)');
+let dark = false; // as the map was painted last: asking for each cell takes long
 
 function mixed(stops, part) {
   const at = Math.min(Math.max(part, 0), 1) * (stops.length - 1);
@@ -106,7 +107,7 @@ function mixed(stops, part) {
 }
 
 function colourOf(view, value) {
-  const scale = SCALES[darkness.matches ? 'dark' : 'light'];
+  const scale = SCALES[dark ? 'dark' : 'light'];
   if (!Number.isFinite(value)) return mixed(view.folded || view.signed ? scale.two : scale.one, view.folded || view.signed ? 0.5 : 0);
   if (view.folded) return mixed(scale.two, 0.5 + Math.max(-1, Math.min(1, Math.log2(value) / view.top)) / 2);
   if (view.signed) return mixed(scale.two, 0.5 + value / view.top / 2);
@@ -238,6 +239,7 @@ function mapZoom(factor, at) {
 function mapPaint() {
   const trace = model();
   map.view = current();
+  dark = darkness.matches;
   map.image.width = trace.E;
   map.image.height = trace.L;
   const context = map.image.getContext('2d');
@@ -251,6 +253,7 @@ function mapPaint() {
 
 function mapDraw() {
   const trace = model();
+  map.canvas.parentElement.classList.toggle('broad', trace.E > 64);
   const width = map.canvas.parentElement.clientWidth;
   if (width === 0 || !map.view) return;
   const rowHigh = Math.min(Math.max(600 / trace.L, 9), 26);
@@ -264,6 +267,7 @@ function mapDraw() {
   const c = map.canvas.getContext('2d');
   const style = getComputedStyle(root);
   const colour = (name) => style.getPropertyValue(name).trim();
+  const [mark, ink, paper] = ['--mark', '--ink', '--paper'].map(colour);
   c.scale(ratio, ratio);
   c.clearRect(0, 0, width, height);
   c.save();
@@ -279,30 +283,33 @@ function mapDraw() {
   const endE = Math.min(trace.E, Math.ceil(map.x + trace.E / map.zoom));
   c.textAlign = 'center';
   c.font = '10px system-ui, sans-serif';
+  const [dots, crosses] = [new Path2D(), new Path2D()];
   for (let l = Math.floor(map.y); l < endL; l++) {
     for (let e = Math.floor(map.x); e < endE; e++) {
       const rank = ranks[l * trace.E + e];
       if (rank < 2) {
         const size = Math.max(Math.min(map.wide, map.high) / (rank === 0 ? 3 : 7), 0.9);
-        c.fillStyle = c.strokeStyle = colour('--mark');
-        c.beginPath();
+        const [x, y] = [toX(e + 0.5), toY(l + 0.5)];
         if (rank === 0) { // a cross; never first: a dot
-          c.moveTo(toX(e + 0.5) - size / 2, toY(l + 0.5) - size / 2);
-          c.lineTo(toX(e + 0.5) + size / 2, toY(l + 0.5) + size / 2);
-          c.moveTo(toX(e + 0.5) + size / 2, toY(l + 0.5) - size / 2);
-          c.lineTo(toX(e + 0.5) - size / 2, toY(l + 0.5) + size / 2);
-          c.stroke();
+          crosses.moveTo(x - size / 2, y - size / 2);
+          crosses.lineTo(x + size / 2, y + size / 2);
+          crosses.moveTo(x + size / 2, y - size / 2);
+          crosses.lineTo(x - size / 2, y + size / 2);
+        } else if (size < 1.5) {
+          dots.rect(x - size, y - size, 2 * size, 2 * size);
         } else {
-          c.arc(toX(e + 0.5), toY(l + 0.5), size, 0, 7);
-          c.fill();
+          dots.moveTo(x + size, y);
+          dots.arc(x, y, size, 0, 7);
         }
       }
-      if (isSuper(trace, l * trace.E + e)) { // a ring, wider than a small cell
-        c.strokeStyle = colour('--mark');
-        c.lineWidth = 1.5;
+      if (isSuper(trace, l * trace.E + e)) { // a ring, wider than a small cell, seen on every colour
         c.beginPath();
         c.arc(toX(e + 0.5), toY(l + 0.5), Math.max(Math.min(map.wide, map.high) * 0.45, 4), 0, 7);
-        c.stroke();
+        [[paper, 4], [ink, 2]].forEach(([stroke, width_]) => {
+          c.strokeStyle = stroke;
+          c.lineWidth = width_;
+          c.stroke();
+        });
         c.lineWidth = 1;
       }
       if (map.wide >= 24 && map.high >= 14) {
@@ -312,15 +319,18 @@ function mapDraw() {
       }
     }
   }
-  c.strokeStyle = colour('--ink');
+  c.fillStyle = c.strokeStyle = mark;
+  c.fill(dots);
+  c.stroke(crosses);
+  c.strokeStyle = ink;
   c.lineWidth = 1;
   c.strokeRect(LEFT - 5, toY(state.l) - 0.5, trace.E * map.wide + 10, map.high + 1);
   if (state.e >= 0) {
     c.lineWidth = 4;
-    c.strokeStyle = colour('--paper');
+    c.strokeStyle = paper;
     c.strokeRect(toX(state.e) - 2, toY(state.l) - 2, map.wide + 4, map.high + 4);
     c.lineWidth = 2;
-    c.strokeStyle = colour('--mark');
+    c.strokeStyle = mark;
     c.strokeRect(toX(state.e) - 2, toY(state.l) - 2, map.wide + 4, map.high + 4);
   }
   c.restore();
@@ -387,13 +397,13 @@ function legend(place) {
     cell.style.background = `rgb(${red},${green},${blue})`;
     cell.style.color = red * 0.3 + green * 0.59 + blue * 0.11 > 140 ? '#111' : '#fff';
   });
-  make('span', line, view.says + '; ');
-  make('span', line, '•', { class: 'mark' });
-  make('span', line, 'never chosen first ');
-  make('span', line, '×', { class: 'mark' });
-  make('span', line, 'never chosen ');
-  if (probe && probe.super && state.m === 0) {
-    make('span', line, '◯', { class: 'mark' });
-    make('span', line, 'super expert');
-  }
+  make('span', line, view.says);
+  const mark = (sign, says, look = 'mark') => {
+    const both = make('span', line);
+    make('span', both, sign, { class: look });
+    both.append('\u00a0' + says);
+  };
+  mark('•', 'never chosen first');
+  mark('×', 'never chosen');
+  if (probe && probe.super && state.m === 0) mark('◯', 'super expert', 'ring');
 }

@@ -12,7 +12,12 @@ function controls(place) {
     if (sameShape) names.push([2, 'second / first']);
     choice(place, 'Model', names, state.m, (m) => go({ m }));
   }
-  choice(place, 'Show', Object.entries(all).map(([key, view]) => [key, view.name]), state.v, (v) => go({ v }));
+  const group = (legend, found) => {
+    const names = Object.entries(all).filter(([, view]) => (view.found === true) === found).map(([key, view]) => [key, view.name]);
+    if (names.length > 0) choice(place, legend, names, state.v, (v) => go({ v }));
+  };
+  group('Show', false);
+  group('mixt probe', true);
   if (state.v === 'domain' || state.v === 'maskd') list(place, 'Domain', domains, state.d, (d) => go({ d }));
   if (state.v === 'class' || state.v === 'maskc') list(place, 'Class', classes, state.c, (c) => go({ c }));
   const zoom = make('span', place, undefined, { class: 'set', role: 'group', 'aria-label': 'Zoom' });

@@ -4,9 +4,10 @@ const HITS = 40; // listed at first, and again with each "more"
 const AROUND = 10; // tokens that are shown on each side of a place
 const WIDER = 80; // ... of one that is opened
 
-/** Runs of tokens that are searched: { domain, document, start, count, word: (i) => its word }, and of
- * an excerpt its first token as x.at. Made when something is searched for first. */
+/** Runs of tokens that are searched: { domain, document, start, count, slot: (i) => its word's number }.
+ * Made when something is searched for first. */
 let runs = null;
+let small = null; // the words in small letters
 
 function makeRuns() {
   const next = numbersOf(reader.json.order);
@@ -16,34 +17,38 @@ function makeRuns() {
   const words = new Uint32Array(reader.json.searched);
   for (let i = 0; i < words.length; i++) words[i] = order[place()];
   runs = [];
+  small = reader.words.map((word) => word.toLowerCase());
   const held = new Map(); // document -> how many of its first tokens
   for (let from = 0; from < words.length;) {
     const [domain, document, count] = [piece(), piece(), piece()];
     const begin = from;
-    runs.push({ domain, document, start: 0, count, word: (i) => reader.words[words[begin + i]] });
+    runs.push({ domain, document, start: 0, count, slot: (i) => words[begin + i] });
     held.set(document, count);
     from += count;
   }
   for (const x of excerpts) { // what of them lies behind that
     const skip = Math.max((held.get(x.document) ?? 0) - x.start, 0);
     if (skip < x.count) {
-      runs.push({ domain: x.domain, document: x.document, start: x.start + skip, count: x.count - skip, word: (i) => wordOf(x.at + skip + i) });
+      runs.push({ domain: x.domain, document: x.document, start: x.start + skip, count: x.count - skip, slot: (i) => reader.text[x.at + skip + i] });
     }
   }
 }
 
-/** Its text in small letters, kept, and where each of its tokens begins, which is not. */
+/** Its text in small letters, kept. */
 function lettersOf(run) {
-  if (run.letters === undefined) run.letters = lowered(run).join('');
+  if (run.letters === undefined) {
+    run.letters = '';
+    for (let i = 0; i < run.count; i++) run.letters += small[run.slot(i)];
+  }
   return run.letters;
 }
-const lowered = (run) => Array.from({ length: run.count }, (_, i) => run.word(i).toLowerCase());
 
+/** Where each of its tokens begins in that. */
 function startsOf(run) {
   let at = 0;
-  return lowered(run).map((word) => {
-    at += word.length;
-    return at - word.length;
+  return Array.from({ length: run.count }, (_, i) => {
+    at += small[run.slot(i)].length;
+    return at - small[run.slot(i)].length;
   });
 }
 
@@ -55,7 +60,7 @@ function shownAt(run, i) {
 
 function runText(run, from, to) {
   let text = '';
-  for (let i = Math.max(from, 0); i < Math.min(to, run.count); i++) text += run.word(i);
+  for (let i = Math.max(from, 0); i < Math.min(to, run.count); i++) text += reader.words[run.slot(i)];
   return text;
 }
 
