@@ -130,7 +130,8 @@ var all = (what, within) => [...(within || document).querySelectorAll(what)];
 var one = (what) => document.querySelector(what);
 var shown = (what) => all(what).filter((e) => e.getClientRects().length > 0).length;
 var press = (what, text) => all(what).find((e) => e.textContent === text).click();
-var later = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 60)));
+var frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 10)));
+var later = async () => { for (let i = 0; i < 8; i++) await frame(); };
 var scrolled = async (what) => { one(what).scrollIntoView({ behavior: 'instant' }); await later(); await later(); };
 """
 
@@ -328,6 +329,10 @@ def check_search(tried):
     tried.run("all('#hits .context').find((own) => !own.hasAttribute('aria-expanded')).click(); 0")
     tried.run("await later();")
     tried.is_true("!one('#detail').hidden", "a place in an excerpt leads nowhere")
+    address = tried.run("location.hash")
+    tried.open(re.sub("q=[^&]*", "q=", address))
+    seen = "(({ top }) => top > 0 && top < innerHeight)(one('#texts .t.on').getBoundingClientRect())"
+    check(tried.browser.wait(f"one('#texts .t.on') !== null && {seen}", 20), "the address of a token does not lead to it")
     tried.run("one('#detail .close').click(); 0")
 
 

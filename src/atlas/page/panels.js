@@ -291,7 +291,7 @@ function paintToken(span, t) {
   span.classList.toggle('on', t === state.t);
 }
 
-const texts = { key: '', spans: new Map() };
+const texts = { key: '', spans: new Map(), seeks: false };
 
 function showTexts(place) {
   const key = `${state.f}/${state.x}`;
@@ -310,9 +310,20 @@ function showTexts(place) {
     }
   }
   texts.spans.forEach(paintToken);
+  if (texts.seeks && texts.spans.has(state.t)) seekToken();
 }
 
-function shownToken() { texts.spans.get(state.t)?.scrollIntoView({ block: 'center' }); }
+/** Moves to the token that is looked at, once its text is drawn. */
+function shownToken() {
+  texts.seeks = true;
+  if (texts.spans.has(state.t)) seekToken();
+  else find('texts').scrollIntoView();
+}
+
+function seekToken() {
+  texts.seeks = false;
+  texts.spans.get(state.t).scrollIntoView({ block: 'center' });
+}
 
 function readerControls(place) {
   place.replaceChildren();
@@ -392,6 +403,20 @@ function showShares(place) {
   }
 }
 
+/** What comes near while the page is scrolled, one section a frame, so that no frame takes long. */
+const due = [];
+function soon(work) {
+  if (due.includes(work)) return;
+  due.push(work);
+  if (due.length === 1) requestAnimationFrame(nextDue);
+}
+
+function nextDue() {
+  due[0]();
+  due.shift();
+  if (due.length > 0) requestAnimationFrame(nextDue);
+}
+
 /** Draws a section when it comes near the window, and again when the state has changed. */
 function lazily(id, paint) {
   const place = find(id);
@@ -404,8 +429,8 @@ function lazily(id, paint) {
   };
   new IntersectionObserver((entries) => {
     job.near = entries[entries.length - 1].isIntersecting;
-    work();
-  }, { rootMargin: '600px' }).observe(place.parentElement);
+    soon(work);
+  }, { rootMargin: '900px' }).observe(place.parentElement);
   return () => {
     job.stale = true;
     work();
