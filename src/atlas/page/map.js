@@ -284,12 +284,13 @@ function mapDraw() {
   c.textAlign = 'center';
   c.font = '10px system-ui, sans-serif';
   const [dots, crosses] = [new Path2D(), new Path2D()];
+  const numbered = map.wide >= 24 && map.high >= 14;
   for (let l = Math.floor(map.y); l < endL; l++) {
     for (let e = Math.floor(map.x); e < endE; e++) {
       const rank = ranks[l * trace.E + e];
       if (rank < 2) {
-        const size = Math.max(Math.min(map.wide, map.high) / (rank === 0 ? 3 : 7), 0.9);
-        const [x, y] = [toX(e + 0.5), toY(l + 0.5)];
+        const size = numbered ? (rank === 0 ? 6 : 2.5) : Math.max(Math.min(map.wide, map.high) / (rank === 0 ? 3 : 7), 0.9);
+        const [x, y] = [toX(e + 0.5) + (numbered ? Math.min(map.wide / 3, 14) : 0), toY(l + 0.5)]; // beside the number
         if (rank === 0) { // a cross; never first: a dot
           crosses.moveTo(x - size / 2, y - size / 2);
           crosses.lineTo(x + size / 2, y + size / 2);
@@ -312,7 +313,7 @@ function mapDraw() {
         });
         c.lineWidth = 1;
       }
-      if (map.wide >= 24 && map.high >= 14) {
+      if (numbered) {
         const [red, green, blue] = colourOf(map.view, map.view.values[l * trace.E + e]);
         c.fillStyle = red * 0.3 + green * 0.59 + blue * 0.11 > 140 ? '#111' : '#fff';
         c.fillText(e, toX(e + 0.5), toY(l + 0.5) + 4);

@@ -291,7 +291,9 @@ function paintToken(span, t) {
   span.classList.toggle('on', t === state.t);
 }
 
-const texts = { key: '', spans: new Map(), seeks: false };
+const texts = { key: '', spans: new Map(), waiting: [], seeks: false };
+
+const AT_ONCE = 600; // tokens that are drawn in one frame
 
 function showTexts(place) {
   const key = `${state.f}/${state.x}`;
@@ -299,18 +301,29 @@ function showTexts(place) {
     texts.key = key;
     texts.spans.clear();
     place.replaceChildren();
-    for (const x of shownExcerpts()) {
+    texts.waiting = shownExcerpts().map((x) => {
       const box = make('div', place, undefined, { class: 'excerpt' });
       make('h3', box, domains[x.domain]);
-      const text = make('p', box, undefined, { class: 'text', tabindex: 0, role: 'group', 'aria-label': `Text of ${domains[x.domain]}; arrow keys move from token to token` });
-      for (let t = x.at; t < x.at + x.count; t++) {
-        texts.spans.set(t, make('span', text, wordOf(t), { class: 't', 'data-t': t }));
-        if (wordOf(t).endsWith('⏎')) text.append('\n');
-      }
-    }
+      return [x, make('p', box, undefined, { class: 'text', tabindex: 0, role: 'group', 'aria-label': `Text of ${domains[x.domain]}; arrow keys move from token to token` })];
+    });
   }
   texts.spans.forEach(paintToken);
-  if (texts.seeks && texts.spans.has(state.t)) seekToken();
+  moreText();
+}
+
+/** Draws the excerpts that wait, some of them a frame. */
+function moreText() {
+  for (let drawnNow = 0; texts.waiting.length > 0 && drawnNow < AT_ONCE;) {
+    const [x, text] = texts.waiting.shift();
+    drawnNow += x.count;
+    for (let t = x.at; t < x.at + x.count; t++) {
+      texts.spans.set(t, make('span', text, wordOf(t), { class: 't', 'data-t': t }));
+      paintToken(texts.spans.get(t), t);
+      if (wordOf(t).endsWith('⏎')) text.append('\n');
+    }
+  }
+  if (texts.waiting.length > 0) soon(moreText);
+  else if (texts.seeks && texts.spans.has(state.t)) seekToken();
 }
 
 /** Moves to the token that is looked at, once its text is drawn. */
@@ -405,16 +418,19 @@ function showShares(place) {
 
 /** What comes near while the page is scrolled, one section a frame, so that no frame takes long. */
 const due = [];
+let awaited = false; // the next frame
+
 function soon(work) {
-  if (due.includes(work)) return;
-  due.push(work);
-  if (due.length === 1) requestAnimationFrame(nextDue);
+  if (!due.includes(work)) due.push(work);
+  if (!awaited) requestAnimationFrame(nextDue);
+  awaited = true;
 }
 
 function nextDue() {
-  due[0]();
-  due.shift();
-  if (due.length > 0) requestAnimationFrame(nextDue);
+  const work = due.shift();
+  awaited = due.length > 0;
+  if (awaited) requestAnimationFrame(nextDue);
+  work();
 }
 
 /** Draws a section when it comes near the window, and again when the state has changed. */
