@@ -201,9 +201,9 @@ static void long_programs_begin_first(void **state)
     snprintf(lines, sizeof lines, "unset MAKEFLAGS; MIXT_TEST_JOBS=1 %s/tests/run.sh ordered",
              root);
     assert_int_equal(shell(lines), 1);
-    const char *first = strstr(shell_out, "ordered test_serve_siege"), *second;
-    assert_true(first != NULL && (second = strstr(shell_out, "ordered test_a ")) != NULL);
-    assert_true(first < second);
+    const char *first = strstr(shell_out, "ordered test_serve_siege");
+    const char *second = strstr(shell_out, "ordered test_a ");
+    assert_true(first != NULL && second != NULL && first < second);
     assert_has(shell_out, "ordered test_kills: FAILED, no result\n");
     assert_has(shell_out, "\n2 passed, 1 failed\n");
 }
