@@ -33,9 +33,9 @@ float guard_uniform(uint64_t seed, uint64_t counter);
  * set by tests/emulate.sh), which is some 15 times as slow. */
 int guard_few(int all, int few);
 
-/* The same of a numeric sweep, whose cases differ in numbers and sizes alone: `few` under sanitizers
- * and on the guarded backend too. What those find, a case of the same shape finds; the whole sweep
- * is the release build's, on buffers that end at pages which may not be touched. */
+/* The same of a numeric sweep, whose cases differ in numbers and sizes alone: `few` under
+ * sanitizers and on the guarded backend too. What those find, a case of the same shape finds; the
+ * whole sweep is the release build's, on buffers that end at pages which may not be touched. */
 int guard_sample(int all, int few);
 
 #endif

@@ -635,7 +635,6 @@ static void test_precision(void **state)
 }
 
 static int compared_machines;
-
 static void check_bits(const operator_subject *subject, operator_case *c)
 {
     (void)subject;
