@@ -100,9 +100,6 @@ typedef struct caution {
 static const caution cautious[] = {
     {"committee", "share", 93, "mostly no expert stands: the share is 0 with a p of 1"},
     {"routes", "share", 93, "few tokens take one path: many draws have as many"},
-    {"coactivation", "lift", 93, "98.9 of 100; the cause was not looked into"},
-    {"togetherness", "partner", 50, "70 of 100 at unequal use; the cause was not looked into"},
-    {"tokens", "share", 75, "the rows are an expert's best tokens, picked where they are counted"},
     {"ranks", "share", 0, "about the weights, which are made up without a router"},
     {"entropy", "entropy", 0, "about the router's numbers, which are made up"},
 };
