@@ -371,13 +371,14 @@ static mixt_table *measure(const mixt_measure_info *info, const mixt_trace *cons
 
 static char **wanted_names; /* NULL behind the last; none: all measures */
 
-static bool is_wanted(const char *measure)
+/* Logs of runs are not made up here: what is counted of them has no interval and no p. */
+static bool is_wanted(const mixt_measure_info *info)
 {
     bool wanted = wanted_names == NULL || wanted_names[0] == NULL;
     for (int i = 0; !wanted && wanted_names[i] != NULL; i++) {
-        wanted = strcmp(wanted_names[i], measure) == 0;
+        wanted = strcmp(wanted_names[i], info->name) == 0;
     }
-    return wanted;
+    return wanted && info->traces > 0;
 }
 
 static void run_seed(structure what, uint64_t seed, cells *all)
@@ -386,7 +387,7 @@ static void run_seed(structure what, uint64_t seed, cells *all)
     mixt_trace *other = make_trace(what, seed, 1, how_much->document_tokens);
     const mixt_trace *traces[] = {one, other};
     for (int i = 0; mixt_measure_describe(i) != NULL; i++) {
-        if (is_wanted(mixt_measure_describe(i)->name)) {
+        if (is_wanted(mixt_measure_describe(i))) {
             mixt_table *table = measure(mixt_measure_describe(i), traces, seed, how_much->shuffles);
             count_held(table, what, all);
             mixt_table_free(table);
@@ -522,7 +523,7 @@ static int count_found(int (*found)[STRUCTURES])
     int measures = 0;
     for (; mixt_measure_describe(measures) != NULL; measures++) {
         const mixt_measure_info *info = mixt_measure_describe(measures);
-        bool has = is_wanted(info->name) && corrects(info);
+        bool has = is_wanted(info) && corrects(info);
         for (int what = TOPIC; what < STRUCTURES; what++) {
             found[measures][what] = has ? 0 : -1;
             const finding *of = finding_of(info->name);

@@ -109,6 +109,7 @@ def use(trace, rng):
     E = trace.E
     ns = sorted({n for n in (1, 2, 5, -(-E // 10), -(-E // 4), -(-E // 2)) if n <= E})
     of_token = trace.group[trace.document]
+    every = []  # of each layer: whole, without each group, drawn
     for layer, number in enumerate(trace.layers):
         counts = np.zeros((trace.groups, E))
         for i, s in enumerate(trace.sets(layer)):
@@ -121,19 +122,33 @@ def use(trace, rng):
             for s in trace.uniform(layer, rng):
                 made[s] += 1
             drawn.append(made)
-        for name, value in evenness(whole).items():
-            put(trace, "balance", [number], name, value)
-            put_span(trace, "balance", [number], (name + "_low", name + "_high"), value,
-                     [evenness(w)[name] for w in without], 0,
-                     1 if name in ("jain", "effective") else math.inf)
-            put_level(trace, "balance", [number], name + "_random",
-                      [evenness(d)[name] for d in drawn])
-        for n, value in tops(whole, ns).items():
-            put(trace, "concentration", [number, n], "share", value)
-            put_span(trace, "concentration", [number, n], ("low", "high"), value,
-                     [tops(w, ns)[n] for w in without])
-            put_level(trace, "concentration", [number, n], "random",
-                      [tops(d, ns)[n] for d in drawn])
+        every.append((whole, without, drawn))
+        put_use(trace, number, ns, [every[-1]])
+    put_use(trace, -1, ns, every)
+
+
+def put_use(trace, number, ns, layers):
+    """The means over layers, here one or all of them."""
+    def mean(of, which):
+        return np.mean([of(layer[which]) for layer in layers])
+
+    def means(of, which):
+        return [np.mean([of(layer[which][i]) for layer in layers])
+                for i in range(len(layers[0][which]))]
+
+    for name in evenness(layers[0][0]):
+        def of(counts, name=name):
+            return evenness(counts)[name]
+        put(trace, "balance", [number], name, mean(of, 0))
+        put_span(trace, "balance", [number], (name + "_low", name + "_high"), mean(of, 0),
+                 means(of, 1), 0, 1 if name in ("jain", "effective") else math.inf)
+        put_level(trace, "balance", [number], name + "_random", means(of, 2))
+    for n in ns:
+        def of(counts, n=n):
+            return tops(counts, ns)[n]
+        put(trace, "concentration", [number, n], "share", mean(of, 0))
+        put_span(trace, "concentration", [number, n], ("low", "high"), mean(of, 0), means(of, 1))
+        put_level(trace, "concentration", [number, n], "random", means(of, 2))
 
 
 def ranks(trace):

@@ -16,6 +16,9 @@ enum { JAIN, EFFECTIVE, MOST, VARIATION, TOPS, TOPS_MOST = 6, STATISTICS = TOPS 
 typedef struct layer_use {
     double value[STATISTICS], random[STATISTICS];
     mixt_span span[STATISTICS];
+    double without[STATISTICS]
+                  [MIXT_MEASURE_GROUPS]; /* with each group left out, where that is told */
+    bool told[MIXT_MEASURE_GROUPS];
     uint64_t choices;
 } layer_use;
 
@@ -167,19 +170,32 @@ static mixt_status measure_random(const use *u, int layer, layer_use *made, mixt
     return MIXT_OK;
 }
 
+/* The intervals, of the groups that were told. */
+static void measure_spans(const use *u, layer_use *made)
+{
+    double without[MIXT_MEASURE_GROUPS];
+    for (int i = 0; i < STATISTICS; i++) {
+        bool open = i == MOST || i == VARIATION;
+        int groups = 0;
+        for (int g = 0; g < u->m->groups; g++) {
+            without[groups] = made->without[i][g];
+            groups += made->told[g];
+        }
+        made->span[i] = mixt_jackknife(made->value[i], without, groups, 0, open ? INFINITY : 1);
+    }
+}
+
 static mixt_status measure_layer(const use *u, int layer, layer_use *made, mixt_error *error)
 {
-    static const double least[STATISTICS] = {0}; /* of every statistic */
-    double without[STATISTICS][MIXT_MEASURE_GROUPS], value[STATISTICS] = {0};
+    double value[STATISTICS] = {0};
     size_t experts = (size_t)u->m->trace->info.experts;
-    int groups = 0;
     mixt_measure_counts(u->m, layer, u->counts);
+    *made = (layer_use){.choices = 0};
     for (int i = 0; i < STATISTICS; i++) {
         made->value[i] = NAN;
     }
     add_groups(u, -1);
     tell(u, made->value);
-    made->choices = 0;
     for (int g = 0; g < u->m->groups; g++) {
         uint64_t of_group = 0;
         for (size_t e = 0; e < experts; e++) {
@@ -187,20 +203,64 @@ static mixt_status measure_layer(const use *u, int layer, layer_use *made, mixt_
         }
         made->choices += of_group;
         add_groups(u, g);
-        if (of_group == 0 || !tell(u, value)) {
-            continue;
-        }
+        made->told[g] = of_group > 0 && tell(u, value);
         for (int i = 0; i < STATISTICS; i++) {
-            without[i][groups] = value[i];
+            made->without[i][g] = value[i];
         }
-        groups++;
     }
-    for (int i = 0; i < STATISTICS; i++) {
-        bool open = i == MOST || i == VARIATION;
-        made->span[i] =
-            mixt_jackknife(made->value[i], without[i], groups, least[i], open ? INFINITY : 1);
-    }
+    measure_spans(u, made);
     return measure_random(u, layer, made, error);
+}
+
+/* Adds a layer to what all of them, `layers`, have on average. Without a layer that has no choices
+ * there would be no mean, so it is left out: `with` counts the others. */
+static void add_to_all(const use *u, const layer_use *of, layer_use *all, int *with)
+{
+    bool first = *with == 0;
+    if (of->choices == 0) {
+        return;
+    }
+    ++*with;
+    all->choices += of->choices;
+    for (int i = 0; i < STATISTICS; i++) {
+        all->value[i] += (of->value[i] - all->value[i]) / *with;
+        all->random[i] += (of->random[i] - all->random[i]) / *with;
+        for (int g = 0; g < u->m->groups; g++) {
+            /* where a group is all that the layer has, the mean without it is of the others */
+            double without = of->told[g] ? of->without[i][g] : of->value[i];
+            all->without[i][g] += (without - all->without[i][g]) / *with;
+        }
+    }
+    for (int g = 0; g < u->m->groups; g++) {
+        all->told[g] = (all->told[g] || first) && of->told[g];
+    }
+}
+
+typedef mixt_status (*put_use)(const use *u, int number, const layer_use *of, mixt_table *table,
+                               mixt_error *error);
+
+/* The mean over layers, then each of them. */
+static mixt_status measure_all(const use *u, put_use put, mixt_table *table, mixt_error *error)
+{
+    const mixt_trace *trace = u->m->trace;
+    int layers = trace->info.layers, with = 0;
+    layer_use *of = calloc((size_t)layers + 1, sizeof *of), *all = of + layers;
+    mixt_status status = of != NULL ? MIXT_OK : no_memory(error);
+    for (int layer = 0; layer < layers && status == MIXT_OK; layer++) {
+        status = measure_layer(u, layer, &of[layer], error);
+        if (status == MIXT_OK) {
+            add_to_all(u, &of[layer], all, &with);
+        }
+    }
+    if (status == MIXT_OK && layers > 1 && with > 0) {
+        measure_spans(u, all);
+        status = put(u, -1, all, table, error);
+    }
+    for (int layer = 0; layer < layers && status == MIXT_OK; layer++) {
+        status = put(u, trace->layer_numbers[layer], &of[layer], table, error);
+    }
+    free(of);
+    return status;
 }
 
 static mixt_status begin(const mixt_measuring *m, use *u, mixt_error *error)
@@ -248,29 +308,40 @@ static const mixt_column balance_columns[] = {
 };
 enum { BALANCE_COLUMNS = sizeof balance_columns / sizeof *balance_columns };
 
-static mixt_status fill_balance(const mixt_measuring *m, mixt_table *table, mixt_error *error)
+static mixt_status put_balance(const use *u, int number, const layer_use *of, mixt_table *table,
+                               mixt_error *error)
+{
+    (void)u;
+    double *row = mixt_table_append(table);
+    if (row == NULL) {
+        return no_memory(error);
+    }
+    row[0] = number;
+    for (int i = JAIN; i <= VARIATION; i++) {
+        row[1 + 4 * i] = of->value[i];
+        row[2 + 4 * i] = of->random[i];
+        row[3 + 4 * i] = of->span[i].low;
+        row[4 + 4 * i] = of->span[i].high;
+    }
+    row[BALANCE_COLUMNS - 1] = (double)of->choices;
+    return MIXT_OK;
+}
+
+static mixt_status fill_use(const mixt_measuring *m, put_use put, mixt_table *table,
+                            mixt_error *error)
 {
     use u;
-    layer_use of;
     mixt_status status = begin(m, &u, error);
-    for (int layer = 0; layer < m->trace->info.layers && status == MIXT_OK; layer++) {
-        status = measure_layer(&u, layer, &of, error);
-        double *row = status == MIXT_OK ? mixt_table_append(table) : NULL;
-        if (status != MIXT_OK || row == NULL) {
-            status = status != MIXT_OK ? status : no_memory(error);
-            break;
-        }
-        row[0] = m->trace->layer_numbers[layer];
-        for (int i = JAIN; i <= VARIATION; i++) {
-            row[1 + 4 * i] = of.value[i];
-            row[2 + 4 * i] = of.random[i];
-            row[3 + 4 * i] = of.span[i].low;
-            row[4 + 4 * i] = of.span[i].high;
-        }
-        row[BALANCE_COLUMNS - 1] = (double)of.choices;
+    if (status == MIXT_OK) {
+        status = measure_all(&u, put, table, error);
     }
     end(&u);
     return status;
+}
+
+static mixt_status fill_balance(const mixt_measuring *m, mixt_table *table, mixt_error *error)
+{
+    return fill_use(m, put_balance, table, error);
 }
 
 const mixt_measure_type mixt_measure_balance = {
@@ -308,7 +379,7 @@ static const mixt_column concentration_columns[] = {
 };
 enum { CONCENTRATION_COLUMNS = sizeof concentration_columns / sizeof *concentration_columns };
 
-static mixt_status put_tops(const use *u, int layer, const layer_use *of, mixt_table *table,
+static mixt_status put_tops(const use *u, int number, const layer_use *of, mixt_table *table,
                             mixt_error *error)
 {
     for (int top = 0; top < u->top_count; top++) {
@@ -316,7 +387,7 @@ static mixt_status put_tops(const use *u, int layer, const layer_use *of, mixt_t
         if (row == NULL) {
             return no_memory(error);
         }
-        row[0] = u->m->trace->layer_numbers[layer];
+        row[0] = number;
         row[1] = u->tops[top];
         row[2] = of->value[TOPS + top];
         row[3] = of->random[TOPS + top];
@@ -330,17 +401,7 @@ static mixt_status put_tops(const use *u, int layer, const layer_use *of, mixt_t
 
 static mixt_status fill_concentration(const mixt_measuring *m, mixt_table *table, mixt_error *error)
 {
-    use u;
-    layer_use of;
-    mixt_status status = begin(m, &u, error);
-    for (int layer = 0; layer < m->trace->info.layers && status == MIXT_OK; layer++) {
-        status = measure_layer(&u, layer, &of, error);
-        if (status == MIXT_OK) {
-            status = put_tops(&u, layer, &of, table, error);
-        }
-    }
-    end(&u);
-    return status;
+    return fill_use(m, put_tops, table, error);
 }
 
 const mixt_measure_type mixt_measure_concentration = {
