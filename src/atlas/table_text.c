@@ -8,9 +8,9 @@
 
 #define DEFAULT_WIDTH 80
 #define MIN_WIDTH 40
-#define SHOWN_MOST 24 /* rows of a table that has more than MIXT_TABLE_TELL_MOST */
+#define SHOWN_MOST 24   /* rows of a table that has more than MIXT_TABLE_TELL_MOST */
 #define NAME_COLUMNS 28 /* of names that a trace gives; words are ours, and short enough */
-#define GAP 2 /* columns between columns */
+#define GAP 2           /* columns between columns */
 
 /* What stands below one head: a column of the table, or both ends of an interval. */
 typedef struct shown {
