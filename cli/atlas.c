@@ -102,8 +102,10 @@ static int refuse_mixed(const atlas_settings *settings, const cli_arguments *arg
     }
     if (settings->page == NULL &&
         (settings->probe != NULL || (names == NULL && settings->traces.count > 1))) {
-        return fail_usage("%s: is for a page; give --html too",
-                          settings->probe != NULL ? "--probe" : "a second trace");
+        return settings->probe != NULL
+                   ? fail_usage("--probe: is for a page; give --html too")
+                   : fail_usage("a second trace: is for a page, --html, or for measures of two, as "
+                                "--measure agreement");
     }
     return STATUS_DONE;
 }

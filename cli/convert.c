@@ -175,11 +175,14 @@ static mixt_status open_data(const convert_settings *settings, cli_resources *re
                          "--data: needs a tokenizer, and there is none beside the model "
                          "(--tokenizer PATH)");
     }
+    bool cost_alone = settings->drop != NULL && settings->probe != NULL; /* values are there */
     const text_request texts = {.paths = &settings->data,
-                                .apart = settings->heldout,
+                                .heldout = cost_alone ? settings->heldout : 0,
+                                .apart = cost_alone ? 0 : settings->heldout,
                                 .max_tokens = settings->max_tokens,
-                                .purpose = settings->drop != NULL ? "to measure experts on"
-                                                                  : "to measure importance on"};
+                                .purpose = cost_alone ? "to score the smaller model on"
+                                           : settings->drop != NULL ? "to measure experts on"
+                                                                    : "to measure importance on"};
     return open_texts(&texts, resources, error);
 }
 
