@@ -459,7 +459,6 @@ static void loss_fill(operator_case *c)
 
 static void loss_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
 {
-    (void)integer_out;
     int64_t d = c->p[2], n = c->p[3];
     for (int64_t t = 0; t < c->tokens; t++) {
         double sum = 0;
@@ -470,6 +469,12 @@ static void loss_naive(const operator_case *c, double *const *out, int32_t *cons
         }
         int32_t target = c->integer[LOSS_TARGETS][t];
         out[LOSS_NLL][t] = target < 0 ? 0 : log(sum) - out[LOSS_LOGITS][t * n + target];
+        int32_t largest = 0;
+        for (int32_t v = 1; v < n; v++) {
+            double most = out[LOSS_LOGITS][t * n + largest];
+            largest = out[LOSS_LOGITS][t * n + v] > most ? v : largest;
+        }
+        integer_out[LOSS_LIKELIEST][t] = target < 0 ? -1 : largest;
     }
 }
 

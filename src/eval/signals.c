@@ -80,7 +80,8 @@ static void find_likeliest(void *context, int64_t item, int thread)
     int64_t end = mixt_least(l->rows->count, (item + 1) * ROWS);
     for (int64_t i = item * ROWS; i < end; i++) {
         const float *row = l->rows->logits + i * l->rows->vocabulary;
-        l->likeliest[i] = largest(l->kernels, row, tokens);
+        int32_t known = l->rows->largest[i];
+        l->likeliest[i] = known >= 0 && known < tokens ? known : largest(l->kernels, row, tokens);
     }
 }
 

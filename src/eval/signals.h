@@ -15,6 +15,7 @@ void mixt_signals_of_route(const mixt_context *context, const mixt_instance *ins
  * first of equal ones; 0 where none is a number. */
 typedef struct mixt_logit_rows {
     const float *logits;
+    const int32_t *largest; /* [count] of all `vocabulary`, -1: not known */
     int64_t count, vocabulary, tokens;
 } mixt_logit_rows;
 void mixt_signals_likeliest(const mixt_context *context, const mixt_logit_rows *rows,

@@ -128,6 +128,7 @@ static void measure_batch(const tracer *t)
     int64_t vocabulary = scorer->model->options.vocab_size;
     /* rows of the head that no token of the tokenizer stands for predict nothing */
     const mixt_logit_rows rows = {mixt_instance_view(scorer->instance, scorer->graph->logits),
+                                  mixt_instance_view(scorer->instance, scorer->graph->likeliest),
                                   scorer->batch.rows, vocabulary,
                                   mixt_least(vocabulary, t->vocab_size)};
     mixt_signals_likeliest(t->context, &rows, t->predicted);

@@ -156,9 +156,11 @@ static void forward(mixt_builder *b)
                                  {LOSS_TARGETS, g->targets}, {LOSS_SCALE, g->scale});
     g->nll = out.value[LOSS_NLL];
     g->logits = out.value[LOSS_LOGITS];
+    g->likeliest = out.value[LOSS_LIKELIEST];
     mixt_plan_keep(b->plan, g->nll);
     if (g->options.keep_logits) {
         mixt_plan_keep(b->plan, g->logits);
+        mixt_plan_keep(b->plan, g->likeliest);
     }
 }
 
@@ -195,7 +197,7 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
     }
     graph->model = model;
     graph->options = *options;
-    graph->nll = graph->logits = graph->states = MIXT_NO_VALUE;
+    graph->nll = graph->logits = graph->likeliest = graph->states = MIXT_NO_VALUE;
     graph->parameters = calloc((size_t)model->parameter_count, sizeof *graph->parameters);
     graph->caches = calloc(layers * CACHES_MAX, sizeof *graph->caches);
     graph->routes = calloc(layers, sizeof *graph->routes);

@@ -176,6 +176,7 @@ typedef struct mixt_graph {
     mixt_value_id balance;        /* real [layers] (train), of ROUTE_BALANCE; or MIXT_NO_VALUE */
     mixt_value_id rope;           /* state: real [P, rope.dims] */
     mixt_value_id nll;            /* real [T] */
+    mixt_value_id likeliest;      /* i32 [T] (train, score), of LOSS_LIKELIEST; with keep_logits */
     mixt_value_id states;         /* generate: [takes, d], what the head sees before logit_scale */
     mixt_value_id logits;         /* [T, V] (train, score) or [takes, V] (generate) */
     int head;                     /* the first record behind the layers */

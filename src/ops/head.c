@@ -31,6 +31,7 @@ mixt_status mixt_loss_shape(mixt_shape_request *request, mixt_error *error)
                          "loss: scale", error));
     request->out[LOSS_NLL] = mixt_shape_leading(x);
     request->out[LOSS_LOGITS] = mixt_shape_columns(x, weight.size[0]);
+    request->out[LOSS_LIKELIEST] = mixt_shape_integers(mixt_shape_leading(x));
     request->backward_workspace = mixt_least(MIXT_LOSS_SLAB, x.size[0]) * weight.size[0];
     return MIXT_OK;
 }

@@ -61,7 +61,8 @@ void MIXT_REAL(mixt_embed_backward)(const mixt_call *call)
  * softmax is taken, and the gradient by logits is never held whole. A slab is one block of the
  * product d weight = d logits^T x (kernels.h), so slabs do not change its bits. */
 
-#define SLAB_ROWS 8 /* rows of a slab that one item takes */
+#define SLAB_ROWS 8   /* rows of a slab that one item takes */
+#define MAX_BLOCK 256 /* logits whose maximum is taken at once */
 
 typedef struct loss_slab {
     const mixt_call *call;
@@ -81,6 +82,30 @@ static real exp_sum_pieces(const mixt_kernels *kernels, int64_t n, const real *l
     return sum;
 }
 
+/* The largest logit and its first place, which is looked for in one block alone; NaN and -1 where
+ * one is no number. */
+static real largest(const mixt_kernels *kernels, int64_t n, const real *logits, int32_t *place)
+{
+    real most = -(real)INFINITY;
+    int64_t block = 0;
+    for (int64_t i = 0; i < n; i += MAX_BLOCK) {
+        real of_block = kernels->max(mixt_least(MAX_BLOCK, n - i), logits + i);
+        if (!(of_block <= most)) {
+            most = of_block;
+            block = i;
+        }
+        if (isnan(of_block)) {
+            *place = -1;
+            return of_block;
+        }
+    }
+    while (logits[block] != most) {
+        block++;
+    }
+    *place = (int32_t)block;
+    return most;
+}
+
 static void loss_forward_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
@@ -93,13 +118,15 @@ static void loss_forward_rows(void *context, int64_t item, int thread)
     for (int64_t t = slab->rows.begin + range.begin; t < slab->rows.begin + range.end; t++) {
         const real *logits = (const real *)call->out[LOSS_LOGITS] + t * vocabulary;
         int32_t target = ((const int32_t *)call->in[LOSS_TARGETS])[t];
+        int32_t likeliest = -1;
         real nll = 0;
         if (target >= 0 && target < vocabulary) {
-            real max = kernels->max(vocabulary, logits);
+            real max = largest(kernels, vocabulary, logits, &likeliest);
             real sum = exp_sum_pieces(kernels, vocabulary, logits, max, terms, false);
             nll = max - logits[target] + (real)log((double)sum);
         }
         ((real *)call->out[LOSS_NLL])[t] = nll;
+        ((int32_t *)call->out[LOSS_LIKELIEST])[t] = likeliest;
     }
 }
 
