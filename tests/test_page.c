@@ -82,10 +82,12 @@ static void write_probe(const char *path, const page_case *c)
                 i == 0 ? "" : ",", i / c->experts, e, 2 * e, e,
                 e + 1 == c->experts ? "true" : "false", (e + 1) % c->experts, (e + 1) % c->experts);
     }
-    fprintf(stream, "], \"lens\": [{\"layer\": 1, \"cosine_routed\": [0.5, 0.4, 0.6], "
-                    "\"cosine_layer\": null, \"effect\": [0.01, null, null]}], \"top-k\": [{\"k\": "
-                    "1, \"effect\": [0.25, 0.2, 0.3]}, {\"k\": 2, \"effect\": [0, 0, 0]}, {\"k\": "
-                    "3, \"effect\": null}]}\n");
+    fprintf(stream,
+            "], \"lens\": [{\"layer\": 1, \"cosine_routed\": [0.5, 0.4, 0.6], "
+            "\"cosine_layer\": null, \"effect\": [0.01, null, null]}], \"top-k\": [{\"k\": "
+            "1, \"effect\": [0.25, 0.2, 0.3]}, {\"k\": 2, \"effect\": [0, 0, 0]}, {\"k\": "
+            "3, \"effect\": null}], \"routes\": [{\"layer\": 0, \"better\": {\"value\": [0.75, "
+            "0.7, 0.8]}}, {\"layer\": -1, \"better\": {\"value\": [0.875, null, null]}}]}\n");
     fclose(stream);
 }
 
@@ -179,7 +181,7 @@ static void test_refused(void **state)
         {"{\"format\": \"mixt-trace\"}", "not mixt-probe"},
         {"{\"format\": \"mixt-probe\", \"experts\": 7}", "experts: 7: the trace has 8"},
         {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": []}",
-         "mask: not there, nor units"},
+         "mask: not there, nor units, lens"},
         {"{\"format\": \"mixt-probe\", \"experts\": 8}", "domains: "},
         {"{\"format\": \"mixt-probe\", \"experts\": 8, \"domains\": [], \"classes\": [2]}",
          "classes: a name is not a string"},

@@ -261,7 +261,8 @@ typedef struct figure {
     int count;
     const int *number;
     const double *value, *low, *high, *dotted;
-    bool around_zero; /* a change: the line of none is drawn */
+    const char *level_name; /* of a level that is the same everywhere; NULL: none */
+    double level;
 } figure;
 
 static void draw_figure(mixt_page *page, const figure *f)
@@ -269,19 +270,22 @@ static void draw_figure(mixt_page *page, const figure *f)
     double bottom = INFINITY;
     double top = -INFINITY;
     for (int i = 0; i < f->count; i++) {
-        const double values[] = {f->value[i], f->low != NULL ? f->low[i] : NAN,
-                                 f->high != NULL ? f->high[i] : NAN,
-                                 f->dotted != NULL ? f->dotted[i] : NAN, f->around_zero ? 0 : NAN};
+        const double values[] = {
+            f->value[i], f->low != NULL ? f->low[i] : NAN, f->high != NULL ? f->high[i] : NAN,
+            f->dotted != NULL ? f->dotted[i] : NAN, f->level_name != NULL ? f->level : NAN};
         for (int v = 0; v < 5 && !isnan(f->value[i]); v++) {
             bottom = fmin(bottom, isnan(values[v]) ? bottom : values[v]);
             top = fmax(top, isnan(values[v]) ? top : values[v]);
         }
     }
-    double *zero = calloc((size_t)f->count + 1, sizeof *zero);
-    page->out->failed |= zero == NULL;
-    if (bottom > top || zero == NULL) {
-        free(zero);
+    double *levels = calloc((size_t)f->count + 1, sizeof *levels);
+    page->out->failed |= levels == NULL;
+    if (bottom > top || levels == NULL) {
+        free(levels);
         return;
+    }
+    for (int i = 0; i < f->count; i++) {
+        levels[i] = f->level;
     }
     mixt_chart_scale(&bottom, &top);
     mixt_buffer_format(page->out, "<figure><figcaption><b>%s</b></figcaption>\n", f->title);
@@ -294,14 +298,14 @@ static void draw_figure(mixt_page *page, const figure *f)
                                         .value = f->value,
                                         .low = f->low,
                                         .high = f->high,
-                                        .dashed = f->around_zero ? zero : NULL,
-                                        .dashed_name = "unchanged",
+                                        .dashed = f->level_name != NULL ? levels : NULL,
+                                        .dashed_name = f->level_name,
                                         .dotted = f->dotted,
                                         .dotted_name = f->dotted_name,
                                         .bottom = bottom,
                                         .top = top});
     mixt_buffer_text(page->out, "</figure>\n");
-    free(zero);
+    free(levels);
 }
 
 static void figures(mixt_page *page)
@@ -323,14 +327,14 @@ static void figures(mixt_page *page)
                                 .value = probe->curve,
                                 .low = probe->curve + MIXT_PAGE_CURVE_MOST,
                                 .high = probe->curve + 2 * MIXT_PAGE_CURVE_MOST,
-                                .around_zero = true});
+                                .level_name = "unchanged"});
     draw_figure(page, &(figure){.title = "The first expert alone in a layer: nats a token more",
                                 .count = layers,
                                 .number = numbers,
                                 .value = lens + MIXT_LENS_EFFECT * layers,
                                 .low = lens + MIXT_LENS_EFFECT_LOW * layers,
                                 .high = lens + MIXT_LENS_EFFECT_HIGH * layers,
-                                .around_zero = true});
+                                .level_name = "unchanged"});
     draw_figure(page, &(figure){.title = "Cosine of the first expert\xe2\x80\x99s output with that "
                                          "of all chosen",
                                 .count = layers,
@@ -340,7 +344,21 @@ static void figures(mixt_page *page)
                                 .high = lens + MIXT_LENS_ROUTED_HIGH * layers,
                                 .dotted = shared ? lens + MIXT_LENS_WHOLE * layers : NULL,
                                 .dotted_name = "with the shared expert"});
+    draw_figure(page, &(figure){.title = "Other routes drawn at random: share that predicts worse",
+                                .count = layers,
+                                .number = numbers,
+                                .value = lens + MIXT_LENS_BETTER * layers,
+                                .low = lens + MIXT_LENS_BETTER_LOW * layers,
+                                .high = lens + MIXT_LENS_BETTER_HIGH * layers,
+                                .level_name = "chance",
+                                .level = 0.5});
     mixt_buffer_text(page->out, "</div>\n");
+    if (!isnan(probe->better)) {
+        mixt_buffer_format(page->out,
+                           "<p>Of routes that differ from the router\xe2\x80\x99s in all layers at "
+                           "once %.1f %% predict the next token worse.</p>\n",
+                           100 * probe->better);
+    }
 }
 
 void mixt_page_experiments(mixt_page *page)

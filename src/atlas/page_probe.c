@@ -36,7 +36,7 @@ static int class_named(const mixt_trace *trace, const char *name)
 {
     (void)trace;
     for (int c = 0; c < MIXT_CLASS_COUNT; c++) {
-        if (strcmp(mixt_token_class_name((mixt_token_class)c), name) == 0) {
+        if (strcmp(mixt_token_class_name(c), name) == 0) {
             return c;
         }
     }
@@ -84,7 +84,8 @@ static mixt_status row_cell(const mixt_page *page, const mixt_json_object *row, 
     return MIXT_OK;
 }
 
-static void set_cell(const mixt_page *page, mixt_page_probe_cell part, size_t cell, double value)
+/* `part`: a mixt_page_probe_cell. */
+static void set_cell(const mixt_page *page, int part, size_t cell, double value)
 {
     size_t cells = (size_t)page->trace->info.layers * (size_t)page->trace->info.experts;
     page->probe->cell[(size_t)part * cells + cell] = (float)value;
@@ -197,6 +198,23 @@ static mixt_status read_lens(mixt_page *page, const mixt_json_object *row)
     return MIXT_OK;
 }
 
+/* Layer -1: routes that differ in all layers at once. */
+static mixt_status read_routes(mixt_page *page, const mixt_json_object *row)
+{
+    const json_t *better = json_object_get(json_object_get(row->json, "better"), "value");
+    int layer;
+    if (json_integer_value(json_object_get(row->json, "layer")) == -1) {
+        page->probe->better = part_of(better, 0);
+        return MIXT_OK;
+    }
+    MIXT_TRY(row_layer(page, row, &layer));
+    for (int part = 0; part < 3; part++) {
+        page->probe->lens[(MIXT_LENS_BETTER + part) * page->trace->info.layers + layer] =
+            part_of(better, part);
+    }
+    return MIXT_OK;
+}
+
 static mixt_status read_curve(mixt_page *page, const mixt_json_object *row)
 {
     struct mixt_page_probe *probe = page->probe;
@@ -277,6 +295,7 @@ static mixt_status read_head(mixt_page *page, const mixt_json_object *top)
     MIXT_TRY(mixt_json_string_or(top, "model_hash", &hash));
     const char *own = page->trace->info.model_hash;
     probe->other_model = hash[0] != '\0' && own[0] != '\0' && strcmp(hash, own) != 0;
+    probe->better = NAN;
     probe->loss = part_of(json_object_get(json_object_get(top->json, "base"), "loss"), 0);
     MIXT_TRY(
         read_names(page, top, "domains", domain_named, &probe->domain_place, &probe->domain_count));
@@ -297,10 +316,12 @@ static mixt_status read_all(mixt_page *page, const json_t *root, mixt_error *err
     MIXT_TRY(read_rows(page, &top, "units", read_unit, &found));
     MIXT_TRY(read_rows(page, &top, "lens", read_lens, &found));
     MIXT_TRY(read_rows(page, &top, "top-k", read_curve, &found));
+    MIXT_TRY(read_rows(page, &top, "routes", read_routes, &found));
     if (!found) {
         return mixt_json_fail(&top, "mask",
-                              "not there, nor units, lens or top-k: run mixt probe with "
-                              "--experiments mask,reap,super,norms,lens,top-k or some of them");
+                              "not there, nor units, lens, top-k or routes: run mixt probe with "
+                              "--experiments mask,reap,super,norms,lens,top-k,routes or some of "
+                              "them");
     }
     return MIXT_OK;
 }

@@ -21,7 +21,7 @@ typedef enum mixt_page_probe_cell {
     MIXT_CELL_PARTS,
 } mixt_page_probe_cell;
 
-/* What is known of each layer: with its first expert alone. */
+/* What is known of each layer: with its first expert alone, and on other routes. */
 typedef enum mixt_page_probe_lens {
     MIXT_LENS_ROUTED, /* cosine with what all chosen experts give, and its interval */
     MIXT_LENS_ROUTED_LOW,
@@ -30,6 +30,9 @@ typedef enum mixt_page_probe_lens {
     MIXT_LENS_EFFECT, /* change of the loss, nats a token, and its interval */
     MIXT_LENS_EFFECT_LOW,
     MIXT_LENS_EFFECT_HIGH,
+    MIXT_LENS_BETTER, /* share of drawn routes that predict worse, and its interval */
+    MIXT_LENS_BETTER_LOW,
+    MIXT_LENS_BETTER_HIGH,
     MIXT_LENS_PARTS,
 } mixt_page_probe_lens;
 
@@ -55,6 +58,7 @@ struct mixt_page_probe {
     int curve_count;      /* numbers of experts a token that were tried */
     int *curve_k;         /* [curve_count] */
     double *curve;        /* [3, MIXT_PAGE_CURVE_MOST] change of the loss and its interval */
+    double better;        /* MIXT_LENS_BETTER of routes that differ in all layers at once */
     double loss;          /* of the unchanged model, nats a token */
     bool other_model;     /* measured on a file whose hash is not the trace's */
     int *domain_place;    /* [domains of the results] the trace's domain, or -1 */
