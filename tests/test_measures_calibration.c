@@ -82,24 +82,38 @@ static const finding finds[] = {
     {"togetherness", BIT(PAIR), BIT(OWN_DOCUMENTS)},
     {"positions", 0, 0},
     {"confidence", 0, 0},
-    {"reuse", 0, BIT(OWN_DOCUMENTS)}, /* these see that a document keeps to its experts */
+    {"kinship", 0, BIT(OWN_DOCUMENTS)}, /* both traces know which document it is */
+    {"reuse", 0, BIT(OWN_DOCUMENTS)},   /* these see that a document keeps to its experts */
     {"reuse_quantiles", 0, BIT(OWN_DOCUMENTS)},
     {"cache", 0, BIT(OWN_DOCUMENTS)},
     {"segments", 0, BIT(OWN_DOCUMENTS)},
 };
 
-/* Levels that are known not to be exact, and why. Most are careful: more than 97 of 100 hold. Of
- * those with `least` below 93 so many must: they are too often left, which
- * docs/measures/calibration.md says. */
+/* Levels that are known not to be exact, and why: they are careful, more than 97 of 100 hold. Of
+ * those with `least` below 93 so many must. */
 typedef struct caution {
-    const char *measure, *value;
+    const char *measure, *value; /* value NULL: all that have no p */
     int least;
     const char *why;
 } caution;
 
+#define ORDER "near even use the most used expert spreads less than a jackknife takes it to"
+#define ALONE "the interval is of the value alone, and the level moves with it"
+#define SQUARE "a square, whose jackknife is corrected, but never below the shuffles' variance"
+
 static const caution cautious[] = {
     {"committee", "share", 93, "mostly no expert stands: the share is 0 with a p of 1"},
     {"routes", "share", 93, "few tokens take one path: many draws have as many"},
+    {"balance", NULL, 93, ORDER},
+    {"concentration", "share", 93, ORDER},
+    {"domains", "share", 93, ALONE},
+    {"classes", "share", 93, ALONE},
+    {"positions", "share", 93, ALONE},
+    {"reuse", "share", 93, ALONE},
+    {"cache", "hits", 93, ALONE},
+    {"segments", NULL, 93, ALONE},
+    {"joint", "excess", 93, SQUARE},
+    {"persistence", "excess", 93, SQUARE},
     {"ranks", "share", 0, "about the weights, which are made up without a router"},
     {"entropy", "entropy", 0, "about the router's numbers, which are made up"},
 };
@@ -426,8 +440,9 @@ static bool may_find(const char *measure, structure what)
 static const caution *caution_of(const cell *of)
 {
     for (size_t i = 0; i < sizeof cautious / sizeof *cautious; i++) {
+        const char *value = cautious[i].value;
         if (strcmp(cautious[i].measure, of->measure->name) == 0 &&
-            strcmp(cautious[i].value, of->name) == 0) {
+            (value != NULL ? strcmp(value, of->name) == 0 : !of->by_p)) {
             return &cautious[i];
         }
     }
@@ -444,7 +459,7 @@ static bool is_calibrated(const cell *of, structure what)
     reach = fmin(reach, together);
     const caution *known = caution_of(of);
     double least = known != NULL ? known->least / 100.0 : 0.93;
-    bool high = rate - reach > 0.97 && known == NULL && of->by_p;
+    bool high = rate - reach > 0.97 && known == NULL;
     return of->seeds[what] == 0 || may_find(of->measure->name, what) ||
            (rate + reach >= least && !high);
 }

@@ -11,7 +11,7 @@
 #define SHUFFLES 20
 #define SHUFFLES_OF_P 199 /* where they are cheap: q of many rows can be below 0.05 */
 #define CHOICES_OF_P ((double)(1 << 25)) /* choices * shuffles that are */
-#define COUNTS_OF_P ((double)(1 << 23))
+#define COUNTS_OF_P ((double)(1 << 22))
 #define SHUFFLES_MOST 10000
 
 const mixt_measure_info *mixt_measure_describe(int index)

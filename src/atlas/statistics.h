@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define MIXT_NORMAL_975 1.959964 /* of the normal distribution, at 0.975 */
+
 /* Student's t at 0.975: exact for 1, 2 and 3 degrees of freedom; above, the Cornish-Fisher
  * expansion (Abramowitz & Stegun 26.7.5), within 0.3 %. */
 double mixt_student_975(double freedom);

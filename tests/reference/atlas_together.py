@@ -174,7 +174,7 @@ def coactivation(t):
                                       log2_lift=(np.log2(lift), 1e-7), tokens=counts[0][i, j])))
     for (keys, p, cells), q in zip(rows, discover([r[1] for r in rows])):
         if keys[0] == t.numbers[0] or t.name == "holes":
-            out("coactivation", t, keys, p=(p, 1e-4 * p + 1e-9), q=(q, 1e-4 * q + 1e-9), **cells)
+            out("coactivation", t, keys, p=(p, 4e-3 * p + 1e-9), q=(q, 4e-3 * q + 1e-9), **cells)
 
 
 # -- domains, classes, positions ------------------------------------------------------------------
@@ -219,7 +219,7 @@ def profile(t, measure, category, key):
                     shares = [(hits.sum() - hits[g]) / (n - tokens[g]) for g in np.flatnonzero(used)]
                     error = jackknife_error(lifts)
                     if min(level.sum(), hits.sum()) < 100:
-                        error = max(error, np.sqrt((1 - use) / level.sum()))
+                        error = max(error, np.sqrt((1 - use) / level.sum()) * 1.959964 / stats.t.ppf(0.975, df))
                     p = t_p((share / use - 1) / error, df)
                     low, high = span(share, jackknife_error(shares), df, 0, 1)
                     bounds = span(share / use, error, df, 0)
@@ -230,7 +230,7 @@ def profile(t, measure, category, key):
                     h=2 * np.arcsin(np.sqrt(share)) - 2 * np.arcsin(np.sqrt(use)), tokens=hits.sum(), of=n)))
     for (keys, p, cells), q in zip(rows, discover([r[1] for r in rows])):
         if keys[0] == t.numbers[1] and (measure == "domains" or t.name != "triples"):
-            out(measure, t, keys, p=(p, 1e-4 * p + 1e-9), q=(q, 1e-4 * q + 1e-9), **cells)
+            out(measure, t, keys, p=(p, 4e-3 * p + 1e-9), q=(q, 4e-3 * q + 1e-9), **cells)
 
 
 # -- vocabulary, tokens ---------------------------------------------------------------------------

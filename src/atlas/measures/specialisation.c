@@ -145,7 +145,8 @@ static void test_within(const mixt_profile *p, size_t category, size_t expert, d
     }
     double t95 = mixt_student_975(groups - 1), error = free_span.high / t95;
     if (fmin(level, row[TOKENS]) < FEW_TOKENS) {
-        error = fmax(error, sqrt((1 - row[SHARE_USE]) / level));
+        double drawn = sqrt((1 - row[SHARE_USE]) / level);
+        error = fmax(error, drawn * MIXT_NORMAL_975 / t95); /* no estimate: not Student's */
     }
     row[LIFT_LOW] = fmax(row[LIFT] - t95 * error, 0);
     row[LIFT_HIGH] = row[LIFT] + t95 * error;

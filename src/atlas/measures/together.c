@@ -11,7 +11,6 @@
 #define ALL_PAIRS_EXPERTS 32 /* up to so many experts the table has every pair */
 #define PAIRS_AN_EXPERT 8    /* above, so many rows for each expert of a layer */
 #define FEW_TOGETHER 100 /* counted or expected: below, a variance is no smaller than drawing's */
-#define NORMAL_975 1.959964
 #define GROUP_CELLS ((size_t)1 << 24)              /* groups * pairs that are counted at once */
 #define FIT_PRODUCTS ((double)((uint64_t)1 << 33)) /* groups * pairs * domains * layers */
 #define FIT_ROUNDS 2000
@@ -311,7 +310,7 @@ static void measure_pairs(pair_table *t, pair_lift *lifts)
         }
     }
     double groups = t->groups,
-           known = NORMAL_975 / reach_of(t); /* not Student's: it is no estimate */
+           known = MIXT_NORMAL_975 / reach_of(t); /* not Student's: it is no estimate */
     for (size_t pair = 0; pair < t->pairs; pair++) {
         pair_lift *l = &lifts[pair];
         double spread = fmax(l->square - l->sum * l->sum / groups, 0);
