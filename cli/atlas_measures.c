@@ -48,22 +48,12 @@ const cli_option options_measures[] = {
 
 static const char *const endings[] = {"txt", "json", "csv", "svg"};
 
-/* What a measure takes, for messages. */
-static const char *what_it_takes(const mixt_measure_info *info)
-{
-    return info->traces == 0   ? "the log of a training run: its folder, or load.jsonl there"
-           : info->traces == 1 ? "one trace"
-                               : "two traces";
-}
-
 int list_measures(void)
 {
     for (int i = 0; mixt_measure_describe(i) != NULL; i++) {
         const mixt_measure_info *info = mixt_measure_describe(i);
-        say(stdout, "%-14s %s%s%s\n", info->name, info->title,
-            info->traces > 1    ? "; two traces"
-            : info->traces == 0 ? "; a run's log"
-                                : "",
+        say(stdout, "%-14s %s%s%s%s\n", info->name, info->title, info->traces != 1 ? "; " : "",
+            info->traces != 1 ? mixt_measure_takes(info) : "",
             info->logits ? "; router logits" : "");
     }
     return STATUS_DONE;
@@ -150,9 +140,9 @@ static int check_traces(const work *w, size_t paths)
         const mixt_measure_info *info = w->asked[i];
         if (w->log != NULL ? info->traces != 0 : (size_t)info->traces != paths) {
             return w->log != NULL || info->traces == 0
-                       ? fail_usage("--measure %s: takes %s", info->name, what_it_takes(info))
+                       ? fail_usage("--measure %s: takes %s", info->name, mixt_measure_takes(info))
                        : fail_usage("--measure %s: takes %s, not %zu", info->name,
-                                    what_it_takes(info), paths);
+                                    mixt_measure_takes(info), paths);
         }
     }
     bool single = w->settings->format == MIXT_TABLE_SVG || w->settings->format == MIXT_TABLE_CSV;
@@ -231,7 +221,7 @@ static mixt_status measure_all(const work *w, mixt_error *error)
     for (int i = 0; i < w->count; i++) {
         const mixt_measure_info *info = w->asked[i];
         if (w->all && info->traces != w->trace_count) {
-            say(stderr, "skipped %s: takes %s\n", info->name, what_it_takes(info));
+            say(stderr, "skipped %s: takes %s\n", info->name, mixt_measure_takes(info));
             continue;
         }
         mixt_error lacks = MIXT_ERROR_INIT;

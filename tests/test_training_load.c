@@ -82,8 +82,8 @@ static void test_refused(void **state)
         {"x\n", ":1: "},
         {"{\"step\":1,\"tokens\":4,\"layers\":[0],\"choices\":[[1,3]],\"z\":1}\n",
          ":1: \"z\" is not known here"},
-        {"{\"step\":-1,\"tokens\":4,\"layers\":[0],\"choices\":[[1,3]]}\n", "\"step\" must be"},
-        {"{\"step\":1,\"tokens\":0,\"layers\":[0],\"choices\":[[1,3]]}\n", "\"tokens\" must be"},
+        {"{\"step\":-1,\"tokens\":4,\"layers\":[0],\"choices\":[[1,3]]}\n", ":1: step: "},
+        {"{\"step\":1,\"tokens\":0,\"layers\":[0],\"choices\":[[1,3]]}\n", ":1: tokens: "},
         {"{\"step\":1,\"tokens\":4,\"layers\":[0,1],\"choices\":[[1,3]]}\n", "as many entries"},
         {"{\"step\":1,\"tokens\":4,\"layers\":[],\"choices\":[]}\n", "as many entries"},
         {"{\"step\":1,\"tokens\":4,\"layers\":[0],\"choices\":[[]]}\n", "a count of each expert"},
@@ -95,7 +95,7 @@ static void test_refused(void **state)
          "as many experts at each layer"},
         {"{\"step\":1,\"tokens\":4,\"layers\":[0],\"choices\":[[1,3]]}\n"
          "{\"step\":1,\"tokens\":4,\"layers\":[0],\"choices\":[[1,3]]}\n",
-         ":2: \"step\" must be a whole number that rises"},
+         ":2: step: "},
         {"{\"step\":1,\"tokens\":4,\"layers\":[0],\"choices\":[[1,3]]}\n"
          "{\"step\":2,\"tokens\":4,\"layers\":[1],\"choices\":[[1,3]]}\n",
          ":2: other layers than in the lines before"},

@@ -163,6 +163,15 @@ static void long_lines_are_whole(void **state)
 
 /* ---- tests/run.sh */
 
+/* Runs the programs of a folder, of which some fail. */
+static void run_failing(const char *settings, const char *folder)
+{
+    char root[4200], lines[9000];
+    assert_non_null(getcwd(root, sizeof root));
+    snprintf(lines, sizeof lines, "unset MAKEFLAGS; %s %s/tests/run.sh %s", settings, root, folder);
+    assert_int_equal(shell(lines), 1);
+}
+
 static void programs_that_stand_still_are_cut(void **state)
 {
     (void)state;
@@ -173,11 +182,7 @@ static void programs_that_stand_still_are_cut(void **state)
         ">tests/test_still; "
         "printf '#!/bin/sh\\necho \"[  PASSED  ] 1 test(s).\"\\necho \"[  FAILED  ] 2 "
         "test(s)\"\\nexit 2\\n' >tests/test_bad; chmod +x tests/*");
-    char root[4200], lines[9000];
-    assert_non_null(getcwd(root, sizeof root));
-    snprintf(lines, sizeof lines, "unset MAKEFLAGS; MIXT_TEST_SECONDS=1 %s/tests/run.sh built",
-             root);
-    assert_int_equal(shell(lines), 1);
+    run_failing("MIXT_TEST_SECONDS=1", "built");
     assert_has(shell_out, "built test_good                     3 passed  ok");
     assert_has(shell_out, "built test_still                    0 passed  cut after 1 s");
     assert_has(shell_out, "    [ RUN      ] stands_here\n");
@@ -196,11 +201,7 @@ static void long_programs_begin_first(void **state)
         "cp tests/test_a tests/test_serve_siege; "
         "printf '#!/bin/sh\nkill -9 $(cut -d \" \" -f 4 /proc/$PPID/stat)\n' >tests/test_kills; "
         "chmod +x tests/*");
-    char root[4200], lines[9000];
-    assert_non_null(getcwd(root, sizeof root));
-    snprintf(lines, sizeof lines, "unset MAKEFLAGS; MIXT_TEST_JOBS=1 %s/tests/run.sh ordered",
-             root);
-    assert_int_equal(shell(lines), 1);
+    run_failing("MIXT_TEST_JOBS=1", "ordered");
     const char *first = strstr(shell_out, "ordered test_serve_siege");
     const char *second = strstr(shell_out, "ordered test_a ");
     assert_true(first != NULL && second != NULL && first < second);

@@ -57,6 +57,9 @@ typedef struct mixt_measure_info {
 /* NULL behind the last. */
 MIXT_API const mixt_measure_info *mixt_measure_describe(int index);
 
+/* What it takes, in words: "one trace", ... */
+MIXT_API const char *mixt_measure_takes(const mixt_measure_info *info);
+
 typedef struct mixt_measure_options {
     int shuffles;  /* draws for levels that have no closed form; 0: 20, and where a p counts them up
                       to 199, as many as are cheap */

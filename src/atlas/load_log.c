@@ -9,16 +9,17 @@
 
 #define FILE_MOST ((size_t)1 << 32)
 #define TOKENS_MOST ((int64_t)1 << 40) /* of a step */
+#define STEPS_MOST 1e15
 
 typedef struct reading {
     const char *path;
-    size_t line; /* counted from 1 */
+    char place[4200]; /* path and line, for messages */
     mixt_load_log *log;
 } reading;
 
 static mixt_status refuse(const reading *r, mixt_error *error, const char *rule)
 {
-    return mixt_fail(error, MIXT_ERROR_FORMAT, "%s:%zu: %s", r->path, r->line, rule);
+    return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: %s", r->place, rule);
 }
 
 /* A whole number of an object or array, 0 to most; -1: it is none. */
@@ -101,18 +102,17 @@ static mixt_status read_object(reading *r, const json_t *object, mixt_error *err
             known++;
         }
         if (known == sizeof keys / sizeof *keys) {
-            return mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "%s:%zu: \"%.100s\" is not known here",
-                             r->path, r->line, key);
+            return mixt_fail(error, MIXT_ERROR_UNSUPPORTED, "%s: \"%.100s\" is not known here",
+                             r->place, key);
         }
     }
-    mixt_load_line line = {whole(json_object_get(object, "step"), INT64_MAX),
-                           whole(json_object_get(object, "tokens"), TOKENS_MOST), 0};
-    if (line.step < 0 || (log->count > 0 && line.step <= log->lines[log->count - 1].step)) {
-        return refuse(r, error, "\"step\" must be a whole number that rises from line to line");
-    }
-    if (line.tokens < 1) {
-        return refuse(r, error, "\"tokens\" must be a whole number above 0");
-    }
+    const mixt_json_object of = {object, r->place, "", error};
+    int64_t least = log->count > 0 ? log->lines[log->count - 1].step + 1 : 0;
+    mixt_load_line line;
+    MIXT_TRY(
+        mixt_json_integer(&of, "step", (mixt_json_range){(double)least, STEPS_MOST}, &line.step));
+    MIXT_TRY(
+        mixt_json_integer(&of, "tokens", (mixt_json_range){1, (double)TOKENS_MOST}, &line.tokens));
     if (!mixt_grow(&log->lines, &log->line_room, log->count + 1, sizeof *log->lines)) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", r->path);
     }
@@ -126,10 +126,8 @@ static mixt_status read_object(reading *r, const json_t *object, mixt_error *err
 
 static mixt_status read_line(reading *r, const char *text, size_t length, mixt_error *error)
 {
-    char name[4200];
     json_t *object;
-    snprintf(name, sizeof name, "%.4096s:%zu", r->path, r->line);
-    MIXT_TRY(mixt_json_parse(text, length, name, &object, error));
+    MIXT_TRY(mixt_json_parse(text, length, r->place, &object, error));
     mixt_status status = read_object(r, object, error);
     json_decref(object);
     return status;
@@ -148,13 +146,13 @@ mixt_status mixt_load_log_read(const char *path, mixt_load_log *log, mixt_error 
     }
     reading r = {.path = inside != NULL ? inside : path, .log = log};
     mixt_status status = mixt_file_read(r.path, FILE_MOST, &text, &length, error);
-    for (size_t at = 0; at < length && status == MIXT_OK;) {
+    for (size_t at = 0, number = 1; at < length && status == MIXT_OK; number++) {
         const char *end = memchr(text + at, '\n', length - at);
         if (end == NULL) {
             break;
         }
         size_t line = (size_t)(end - (text + at));
-        r.line++;
+        snprintf(r.place, sizeof r.place, "%.4096s:%zu", r.path, number);
         status = read_line(&r, text + at, line, error);
         at += line + 1;
     }

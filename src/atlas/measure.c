@@ -23,6 +23,13 @@ const mixt_measure_info *mixt_measure_describe(int index)
     return index >= 0 && index < count ? &mixt_measure_types[index]->info : NULL;
 }
 
+const char *mixt_measure_takes(const mixt_measure_info *info)
+{
+    return info->traces == 0   ? "the log of a training run"
+           : info->traces == 1 ? "one trace"
+                               : "two traces";
+}
+
 static const mixt_measure_type *find_type(const char *name)
 {
     int i = 0;
@@ -124,20 +131,12 @@ static int deal_groups(const mixt_units *units, uint8_t *group)
     return next < MIXT_MEASURE_GROUPS ? (int)next : MIXT_MEASURE_GROUPS;
 }
 
-/* What a measure takes, for messages. */
-static const char *what_it_takes(const mixt_measure_type *type)
-{
-    return type->info.traces == 0   ? "the log of a training run"
-           : type->info.traces == 1 ? "one trace"
-                                    : "two traces";
-}
-
 static mixt_status check_traces(const mixt_measure_type *type, const mixt_trace *const *traces,
                                 int count, mixt_error *error)
 {
     if (count != type->info.traces || count == 0) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: takes %s, not %d",
-                         type->info.name, what_it_takes(type), count);
+                         type->info.name, mixt_measure_takes(&type->info), count);
     }
     for (int i = 0; i < count && type->info.logits; i++) {
         if (traces[i]->logits == NULL) {
@@ -268,7 +267,7 @@ mixt_status mixt_measure_log(const char *name, const char *path,
     MIXT_TRY(begin(name, options, &type, &measuring, error));
     if (type->info.traces != 0) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "measure %s: takes %s, not a log", name,
-                         what_it_takes(type));
+                         mixt_measure_takes(&type->info));
     }
     mixt_table *made =
         mixt_table_create(&type->info, NULL, path, type->columns, type->column_count);

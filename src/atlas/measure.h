@@ -7,6 +7,7 @@
 #include "atlas/load_log.h"
 #include "atlas/table.h"
 #include "atlas/units.h"
+#include "core/random.h"
 
 /* Documents are left out in so many groups for intervals. */
 #define MIXT_MEASURE_GROUPS 20
@@ -79,6 +80,11 @@ typedef enum mixt_null {
 } mixt_null;
 mixt_status mixt_null_draw(const mixt_measuring *measuring, int layer, mixt_null null,
                            uint32_t draw, uint16_t *experts, mixt_error *error);
+
+/* Counts [experts] of many uniform choices: normal, of that mean and variance, with the covariances
+ * that a fixed sum gives. */
+void mixt_null_counts(const mixt_random_key *key, int experts, double mean, double variance,
+                      double *counts);
 
 /* Of draws [count] under a level: mean, and (1 + how many are at least `value`) / (1 + count). */
 double mixt_draws_mean(const double *draws, int count);

@@ -1,5 +1,6 @@
 /* Routes without structure, for levels that have no closed form (atlas/measure.h). */
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,9 +8,23 @@
 #include "core/error.h"
 #include "core/random.h"
 
-#define SWEEPS                                                                                     \
-    2 /* of exchanges over all tokens; what the first leaves of the repair's order is small */
+/* Of exchanges over all tokens; what the first leaves of the repair's order is small. */
+#define SWEEPS 2
 #define TRIES 1024 /* of an expert that its token holds already, to find another token */
+
+void mixt_null_counts(const mixt_random_key *key, int experts, double mean, double variance,
+                      double *counts)
+{
+    double middle = 0;
+    for (int e = 0; e < experts; e++) {
+        counts[e] = mixt_random_normal(key, (uint64_t)e);
+        middle += counts[e] / experts;
+    }
+    double spread = experts > 1 ? sqrt(variance * experts / (experts - 1)) : 0;
+    for (int e = 0; e < experts; e++) {
+        counts[e] = fmax(mean + spread * (counts[e] - middle), 0);
+    }
+}
 
 typedef struct nulls {
     const mixt_trace *trace;

@@ -308,12 +308,23 @@ static void draw_figure(mixt_page *page, const figure *f)
     free(levels);
 }
 
+/* A number of every layer, behind which its interval stands. */
+static void draw_lens(mixt_page *page, int part, figure f)
+{
+    int layers = page->trace->info.layers;
+    f.count = layers;
+    f.number = page->trace->layer_numbers;
+    f.value = page->probe->lens + part * layers;
+    f.low = f.value + layers;
+    f.high = f.low + layers;
+    draw_figure(page, &f);
+}
+
 static void figures(mixt_page *page)
 {
     const struct mixt_page_probe *probe = page->probe;
     int layers = page->trace->info.layers;
     const double *lens = probe->lens;
-    const int *numbers = page->trace->layer_numbers;
     bool shared = false; /* a shared expert makes the layer's output another one */
     for (int layer = 0; layer < layers; layer++) {
         shared = shared || fabs(lens[MIXT_LENS_WHOLE * layers + layer] -
@@ -328,30 +339,18 @@ static void figures(mixt_page *page)
                                 .low = probe->curve + MIXT_PAGE_CURVE_MOST,
                                 .high = probe->curve + 2 * MIXT_PAGE_CURVE_MOST,
                                 .level_name = "unchanged"});
-    draw_figure(page, &(figure){.title = "The first expert alone in a layer: nats a token more",
-                                .count = layers,
-                                .number = numbers,
-                                .value = lens + MIXT_LENS_EFFECT * layers,
-                                .low = lens + MIXT_LENS_EFFECT_LOW * layers,
-                                .high = lens + MIXT_LENS_EFFECT_HIGH * layers,
-                                .level_name = "unchanged"});
-    draw_figure(page, &(figure){.title = "Cosine of the first expert\xe2\x80\x99s output with that "
-                                         "of all chosen",
-                                .count = layers,
-                                .number = numbers,
-                                .value = lens + MIXT_LENS_ROUTED * layers,
-                                .low = lens + MIXT_LENS_ROUTED_LOW * layers,
-                                .high = lens + MIXT_LENS_ROUTED_HIGH * layers,
-                                .dotted = shared ? lens + MIXT_LENS_WHOLE * layers : NULL,
-                                .dotted_name = "with the shared expert"});
-    draw_figure(page, &(figure){.title = "Other routes drawn at random: share that predicts worse",
-                                .count = layers,
-                                .number = numbers,
-                                .value = lens + MIXT_LENS_BETTER * layers,
-                                .low = lens + MIXT_LENS_BETTER_LOW * layers,
-                                .high = lens + MIXT_LENS_BETTER_HIGH * layers,
-                                .level_name = "chance",
-                                .level = 0.5});
+    draw_lens(page, MIXT_LENS_EFFECT,
+              (figure){.title = "The first expert alone in a layer: nats a token more",
+                       .level_name = "unchanged"});
+    draw_lens(page, MIXT_LENS_ROUTED,
+              (figure){.title = "Cosine of the first expert\xe2\x80\x99s output with that "
+                                "of all chosen",
+                       .dotted = shared ? lens + MIXT_LENS_WHOLE * layers : NULL,
+                       .dotted_name = "with the shared expert"});
+    draw_lens(page, MIXT_LENS_BETTER,
+              (figure){.title = "Other routes drawn at random: share that predicts worse",
+                       .level_name = "chance",
+                       .level = 0.5});
     mixt_buffer_text(page->out, "</div>\n");
     if (!isnan(probe->better)) {
         mixt_buffer_format(page->out,

@@ -3,9 +3,9 @@
 #include <math.h>
 
 #include "core/arithmetic.h"
+#include "ops/head.h"
 
-#define ROWS 16   /* of an item of work */
-#define BLOCK 256 /* values whose maximum is taken at once */
+#define ROWS 16 /* of an item of work */
 
 typedef struct route_signals {
     const mixt_kernels_f32 *kernels;
@@ -53,25 +53,6 @@ typedef struct likeliest_rows {
     int32_t *likeliest;
 } likeliest_rows;
 
-/* The first place of the largest value; the maximum of each block says in which one it is. */
-static int32_t largest(const mixt_kernels_f32 *kernels, const float *row, int64_t count)
-{
-    float most = -INFINITY;
-    int64_t block = 0;
-    for (int64_t i = 0; i < count; i += BLOCK) {
-        float of_block = kernels->max(mixt_least(BLOCK, count - i), row + i);
-        if (of_block > most) {
-            most = of_block;
-            block = i;
-        }
-    }
-    int64_t at = block, end = mixt_least(block + BLOCK, count);
-    while (at < end && row[at] != most) {
-        at++;
-    }
-    return at < end ? (int32_t)at : 0;
-}
-
 static void find_likeliest(void *context, int64_t item, int thread)
 {
     (void)thread;
@@ -81,7 +62,10 @@ static void find_likeliest(void *context, int64_t item, int thread)
     for (int64_t i = item * ROWS; i < end; i++) {
         const float *row = l->rows->logits + i * l->rows->vocabulary;
         int32_t known = l->rows->largest[i];
-        l->likeliest[i] = known >= 0 && known < tokens ? known : largest(l->kernels, row, tokens);
+        if (known < 0 || known >= tokens) {
+            mixt_largest_f32(l->kernels, tokens, row, &known);
+        }
+        l->likeliest[i] = known >= 0 ? known : 0;
     }
 }
 

@@ -12,7 +12,7 @@ void mixt_signals_of_route(const mixt_context *context, const mixt_instance *ins
                            const mixt_route_values *values, float *margins, float *entropies);
 
 /* Of each row of logits [count, vocabulary] the place of the largest of the first `tokens`, the
- * first of equal ones; 0 where none is a number. */
+ * first of equal ones; 0 where one is no number. */
 typedef struct mixt_logit_rows {
     const float *logits;
     const int32_t *largest; /* [count] of all `vocabulary`, -1: not known */

@@ -62,7 +62,7 @@ void MIXT_REAL(mixt_embed_backward)(const mixt_call *call)
  * product d weight = d logits^T x (kernels.h), so slabs do not change its bits. */
 
 #define SLAB_ROWS 8   /* rows of a slab that one item takes */
-#define MAX_BLOCK 256 /* logits whose maximum is taken at once */
+#define MAX_BLOCK 256 /* values whose maximum is taken at once */
 
 typedef struct loss_slab {
     const mixt_call *call;
@@ -82,14 +82,13 @@ static real exp_sum_pieces(const mixt_kernels *kernels, int64_t n, const real *l
     return sum;
 }
 
-/* The largest logit and its first place, which is looked for in one block alone; NaN and -1 where
- * one is no number. */
-static real largest(const mixt_kernels *kernels, int64_t n, const real *logits, int32_t *place)
+real MIXT_REAL(mixt_largest)(const mixt_kernels *kernels, int64_t n, const real *row,
+                             int32_t *place)
 {
     real most = -(real)INFINITY;
     int64_t block = 0;
     for (int64_t i = 0; i < n; i += MAX_BLOCK) {
-        real of_block = kernels->max(mixt_least(MAX_BLOCK, n - i), logits + i);
+        real of_block = kernels->max(mixt_least(MAX_BLOCK, n - i), row + i);
         if (!(of_block <= most)) {
             most = of_block;
             block = i;
@@ -99,7 +98,7 @@ static real largest(const mixt_kernels *kernels, int64_t n, const real *logits, 
             return of_block;
         }
     }
-    while (logits[block] != most) {
+    while (row[block] != most) {
         block++;
     }
     *place = (int32_t)block;
@@ -121,7 +120,7 @@ static void loss_forward_rows(void *context, int64_t item, int thread)
         int32_t likeliest = -1;
         real nll = 0;
         if (target >= 0 && target < vocabulary) {
-            real max = largest(kernels, vocabulary, logits, &likeliest);
+            real max = MIXT_REAL(mixt_largest)(kernels, vocabulary, logits, &likeliest);
             real sum = exp_sum_pieces(kernels, vocabulary, logits, max, terms, false);
             nll = max - logits[target] + (real)log((double)sum);
         }

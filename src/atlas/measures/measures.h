@@ -25,6 +25,12 @@ void mixt_stretches_say(const mixt_stretches *stretches, const mixt_measuring *m
                         const char *what, mixt_buffer *note);
 void mixt_stretches_free(mixt_stretches *stretches);
 
+/* How evenly counts [experts] lie on experts; false where all are 0. use.c */
+typedef struct mixt_evenness {
+    double jain, effective, most, variation; /* docs/measures/use.md */
+    double unused;                           /* part of the experts whose count is 0 */
+} mixt_evenness;
+bool mixt_evenness_of(const double *counts, int experts, mixt_evenness *evenness);
 /* load.c */
 extern const mixt_measure_type mixt_measure_load;
 /* use.c */

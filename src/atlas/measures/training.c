@@ -29,28 +29,17 @@ typedef struct training {
     double random[STATISTICS];
 } training;
 
-static double sum_of(const double *counts, int experts)
+/* Statistics of counts [E] but how much they moved; false where all are 0. */
+static bool tell(const double *counts, int experts, double value[STATISTICS])
 {
-    double sum = 0;
-    for (int e = 0; e < experts; e++) {
-        sum += counts[e];
+    mixt_evenness even;
+    bool told = mixt_evenness_of(counts, experts, &even);
+    if (told) {
+        value[MOST] = even.most;
+        value[EFFECTIVE] = even.effective;
+        value[UNUSED] = even.unused;
     }
-    return sum;
-}
-
-/* Statistics of counts [E] that are not all 0, but how much they moved. */
-static void tell(const double *counts, int experts, double value[STATISTICS])
-{
-    double sum = sum_of(counts, experts), most = 0, entropy = 0, unused = 0;
-    for (int e = 0; e < experts; e++) {
-        double share = counts[e] / sum;
-        most = fmax(most, share);
-        entropy -= share > 0 ? share * log(share) : 0;
-        unused += counts[e] <= 0;
-    }
-    value[MOST] = most * experts;
-    value[EFFECTIVE] = exp(entropy) / experts;
-    value[UNUSED] = unused / experts;
+    return told;
 }
 
 /* Counts of uniform choices into `made`: each of the tokens takes a set of experts, of sizes that
@@ -62,16 +51,8 @@ static void draw_counts(training *t, int64_t choices, int64_t tokens, uint32_t d
     uint64_t next = 0;
     memset(t->made, 0, (size_t)experts * sizeof *t->made);
     if (choices > EXACT_CHOICES) {
-        double mean = (double)choices / experts, part = mean / (double)tokens, middle = 0;
-        for (int e = 0; e < experts; e++) {
-            t->made[e] = mixt_random_normal(&key, (uint64_t)e);
-            middle += t->made[e] / experts;
-        }
-        double variance = mean * fmax(1 - part, 0);
-        double spread = experts > 1 ? sqrt(variance * experts / (experts - 1)) : 0;
-        for (int e = 0; e < experts; e++) {
-            t->made[e] = fmax(mean + spread * (t->made[e] - middle), 0);
-        }
+        double mean = (double)choices / experts, part = mean / (double)tokens;
+        mixt_null_counts(&key, experts, mean, mean * fmax(1 - part, 0), t->made);
         return;
     }
     int64_t given = 0;
@@ -145,15 +126,14 @@ static void measure_layer(training *t, size_t line, int layer, layer_load *load)
     for (int e = 0; e < t->log->experts; e++) {
         load->choices += counts[e];
     }
-    if (load->choices == 0) {
+    for (int e = 0; e < t->log->experts; e++) {
+        t->made[e] = (double)counts[e];
+    }
+    if (!tell(t->made, t->log->experts, load->value)) {
         return;
     }
     measure_random(t, load->choices, t->log->lines[line].tokens);
     memcpy(load->level, t->random, MOVED * sizeof *load->level);
-    for (int e = 0; e < t->log->experts; e++) {
-        t->made[e] = (double)counts[e];
-    }
-    tell(t->made, t->log->experts, load->value);
     if (line > 0) {
         measure_move(t, line, layer, load);
     }

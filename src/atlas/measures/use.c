@@ -57,6 +57,30 @@ static void choose_tops(use *u)
     }
 }
 
+bool mixt_evenness_of(const double *counts, int experts, mixt_evenness *evenness)
+{
+    double total = 0, squares = 0, entropy = 0, most = 0, unused = 0;
+    for (int e = 0; e < experts; e++) {
+        total += counts[e];
+    }
+    if (total <= 0) {
+        return false;
+    }
+    for (int e = 0; e < experts; e++) {
+        double share = counts[e] / total;
+        squares += share * share;
+        entropy -= share > 0 ? share * log(share) : 0;
+        most = fmax(most, share);
+        unused += counts[e] <= 0;
+    }
+    *evenness = (mixt_evenness){.jain = 1 / (experts * squares),
+                                .effective = exp(entropy) / experts,
+                                .most = most * experts,
+                                .variation = sqrt(fmax(experts * squares - 1, 0)),
+                                .unused = unused / experts};
+    return true;
+}
+
 static int falling(const void *a, const void *b)
 {
     const double *x = a, *y = b;
@@ -67,25 +91,20 @@ static int falling(const void *a, const void *b)
 static bool tell(const use *u, double value[STATISTICS])
 {
     int experts = u->m->trace->info.experts;
-    double total = 0, squares = 0, entropy = 0;
+    mixt_evenness even;
+    if (!mixt_evenness_of(u->made, experts, &even)) {
+        return false;
+    }
+    value[JAIN] = even.jain;
+    value[EFFECTIVE] = even.effective;
+    value[MOST] = even.most;
+    value[VARIATION] = even.variation;
+    memcpy(u->sorted, u->made, (size_t)experts * sizeof *u->sorted);
+    qsort(u->sorted, (size_t)experts, sizeof *u->sorted, falling);
+    double sum = 0, total = 0;
     for (int e = 0; e < experts; e++) {
         total += u->made[e];
     }
-    if (total <= 0) {
-        return false;
-    }
-    for (int e = 0; e < experts; e++) {
-        double share = u->made[e] / total;
-        squares += share * share;
-        entropy -= share > 0 ? share * log(share) : 0;
-    }
-    memcpy(u->sorted, u->made, (size_t)experts * sizeof *u->sorted);
-    qsort(u->sorted, (size_t)experts, sizeof *u->sorted, falling);
-    value[JAIN] = 1 / (experts * squares);
-    value[EFFECTIVE] = exp(entropy) / experts;
-    value[MOST] = u->sorted[0] / total * experts;
-    value[VARIATION] = sqrt(fmax(experts * squares - 1, 0));
-    double sum = 0;
     for (int e = 0, top = 0; top < u->top_count; e++) {
         sum += u->sorted[e] / total;
         if (e + 1 == u->tops[top]) {
@@ -140,15 +159,7 @@ static mixt_status draw_counts(const use *u, int layer, uint32_t draw, const dou
         return MIXT_OK;
     }
     const mixt_random_key key = {u->m->seed + ((uint64_t)layer << 32), MIXT_RANDOM_RESAMPLE, draw};
-    double middle = 0;
-    for (int e = 0; e < experts; e++) {
-        u->made[e] = mixt_random_normal(&key, (uint64_t)e);
-        middle += u->made[e] / experts;
-    }
-    double spread = experts > 1 ? sqrt(moments[1] * experts / (experts - 1)) : 0;
-    for (int e = 0; e < experts; e++) {
-        u->made[e] = fmax(moments[0] + spread * (u->made[e] - middle), 0);
-    }
+    mixt_null_counts(&key, experts, moments[0], moments[1], u->made);
     return MIXT_OK;
 }
 
