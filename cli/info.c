@@ -1,4 +1,4 @@
-/* mixt info: what a model folder holds, its size, its plans. */
+/* mixt info: what a model folder holds, its size, its plans; and what the machine is. */
 #include <stdlib.h>
 
 #include "shared.h"
@@ -12,6 +12,7 @@ typedef struct info_settings {
     bool families;
     bool check;
     bool options;
+    bool machine;
     bool json;
 } info_settings;
 
@@ -49,6 +50,11 @@ static const cli_option info_options[] = {
      .offset = offsetof(info_settings, options),
      .help = "read the configuration alone (MODEL may be a config.json) and print every option "
              "that it gives"},
+    {.name = "machine",
+     .kind = OPTION_FLAG,
+     .offset = offsetof(info_settings, machine),
+     .help = "measure this machine instead: kernels, threads, what it reads and computes in a "
+             "second, and how bf16 products are computed"},
     {.name = "json",
      .kind = OPTION_FLAG,
      .offset = offsetof(info_settings, json),
@@ -237,6 +243,49 @@ static mixt_status print_options(const info_settings *settings, mixt_error *erro
     return MIXT_OK;
 }
 
+static void print_rate(const char *label, double rate, const char *unit)
+{
+    if (rate > 0) {
+        printf("%-22s %.0f %s\n", label, rate / 1e9, unit);
+    }
+}
+
+static void print_machine(const mixt_host *host)
+{
+    printf("%-22s %s\n%-22s %d\n", "kernels", host->cpu, "threads", host->threads);
+    print_rate("reads", host->limits.read_bytes, "GB/s");
+    print_rate("fp32", host->limits.fp32_flops, "GFLOP/s at most");
+    print_rate("bf16 instruction", host->limits.bf16_flops, "GFLOP/s at most");
+    print_rate("int8", host->limits.int8_flops, "GOP/s at most");
+    for (int i = 0; i < host->bf16_ways; i++) {
+        printf("%-22s %s, %.0f GFLOP/s%s\n", i == 0 ? "--matmul bf16" : "", host->bf16_names[i],
+               host->bf16_flops[i] / 1e9, i == host->bf16_chosen ? ", taken" : "");
+    }
+}
+
+static void print_machine_json(const mixt_host *host)
+{
+    printf("{\"cpu\": \"%s\", \"threads\": %d, \"read_bytes\": %.6g, \"fp32_flops\": %.6g, "
+           "\"bf16_flops\": %.6g, \"int8_flops\": %.6g, \"bf16_way\": \"%s\", \"bf16_ways\": {",
+           host->cpu, host->threads, host->limits.read_bytes, host->limits.fp32_flops,
+           host->limits.bf16_flops, host->limits.int8_flops, host->bf16_names[host->bf16_chosen]);
+    for (int i = 0; i < host->bf16_ways; i++) {
+        printf("%s\"%s\": %.6g", i > 0 ? ", " : "", host->bf16_names[i], host->bf16_flops[i]);
+    }
+    printf("}}\n");
+}
+
+static mixt_status describe_machine(const void *user, cli_resources *resources, mixt_error *error)
+{
+    const info_settings *settings = user;
+    const machine_settings machine = machine_defaults(MIXT_MATMUL_EXACT);
+    mixt_host host;
+    TRY(open_context(&machine, resources, error));
+    mixt_bench_host(resources->context, &host);
+    (settings->json ? print_machine_json : print_machine)(&host);
+    return MIXT_OK;
+}
+
 static mixt_status describe(const void *user, cli_resources *resources, mixt_error *error)
 {
     const info_settings *settings = user;
@@ -270,6 +319,9 @@ static int run_info(void *user, cli_arguments *arguments)
         print_families(settings->json);
         return STATUS_DONE;
     }
+    if (settings->machine) {
+        return with_resources(describe_machine, settings);
+    }
     if (settings->model == NULL) {
         return fail_usage("--model: needed");
     }
@@ -280,12 +332,12 @@ const cli_command command_info = {
     .name = "info",
     .summary = "what a model holds: shape, parameters, plan",
     .synopsis = "(MODEL [--check] [--plan PHASE] [--tensors] | "
-                "MODEL --options | --families) [--json]",
+                "MODEL --options | --families | --machine) [--json]",
     .about = "Describes a model: family, total and active parameters, memory by type of weight, "
              "how tokens are routed. --plan prints the operators of a phase with shapes, memory "
-             "and cost; --check reads every weight.",
+             "and cost; --check reads every weight. --machine measures what this machine can do.",
     .examples = "  mixt info demo/model\n  mixt info demo/model --plan decode\n"
-                "  mixt info model-Q4_K_M.gguf --check\n",
+                "  mixt info model-Q4_K_M.gguf --check\n  mixt info --machine\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", info_options, 0}, {0}},
     .settings_size = sizeof(info_settings),

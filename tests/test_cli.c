@@ -385,6 +385,18 @@ static void test_config(void **state)
     assert_has(last.out, "\"experts\": 2,");
 }
 
+static void test_machine(void **state)
+{
+    (void)state;
+    mixt("info", "--machine", NULL);
+    assert_done();
+    assert_has(last.out, "\n--matmul bf16          fp32, ");
+    assert_has(last.out, " GFLOP/s, taken\n");
+    mixt("info", "--machine", "--json", NULL);
+    assert_done();
+    assert_has(last.out, "\"bf16_ways\": {\"fp32\": ");
+}
+
 /* ---- the commands on the tiny model */
 
 static void test_run(void **state)
@@ -891,6 +903,7 @@ int main(void)
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_completion),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_machine),
         cmocka_unit_test(test_huge_argument),
         cmocka_unit_test(test_odd_model_paths),
         cmocka_unit_test(test_config_refusals),

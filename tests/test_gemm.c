@@ -41,18 +41,37 @@ static float rounded(float x, bool bf16)
     return x;
 }
 
+#define SMALLEST 0x1p-126 /* normal number */
+
+/* A subnormal number is a zero in products of bfloat16. */
+static float flushed(float x, bool bf16)
+{
+    return bf16 && fabs((double)x) < SMALLEST ? copysignf(0, x) : x;
+}
+
+/* a b + sum; a result that is subnormal when rounded to 24 bits is a zero in bfloat16. */
+static float step_sum(float a, float b, float sum, bool bf16)
+{
+    a = flushed(a, bf16);
+    b = flushed(b, bf16);
+    double exact = (double)a * (double)b + (double)sum;
+    bool small = bf16 && fabs(exact) < SMALLEST && (float)(exact * 0x1p64) < 0x1p-62F &&
+                 (float)(exact * 0x1p64) > -0x1p-62F;
+    return small && exact != 0 ? (float)copysign(0, exact) : fmaf(a, b, sum);
+}
+
 static float element(const mixt_gemm_f32 *g, int64_t i, int64_t j, bool bf16)
 {
-    float total = g->accumulate ? g->c[i * g->c_row + j] : 0;
+    float total = g->accumulate ? flushed(g->c[i * g->c_row + j], bf16) : 0;
     for (int64_t begin = 0; begin < g->k; begin += MIXT_GEMM_K_BLOCK) {
         int64_t end = begin + MIXT_GEMM_K_BLOCK < g->k ? begin + MIXT_GEMM_K_BLOCK : g->k;
         float sum = 0;
         for (int64_t step = begin; step < end; step++) {
             int64_t p = bf16 && (step ^ 1) < end ? step ^ 1 : step;
-            sum = fmaf(rounded(g->a[i * g->a_row + p * g->a_column], bf16),
-                       rounded(g->b[p * g->b_row + j * g->b_column], bf16), sum);
+            sum = step_sum(rounded(g->a[i * g->a_row + p * g->a_column], bf16),
+                           rounded(g->b[p * g->b_row + j * g->b_column], bf16), sum, bf16);
         }
-        total = begin == 0 && !g->accumulate ? sum : total + sum;
+        total = begin == 0 && !g->accumulate ? sum : flushed(total + sum, bf16);
     }
     return total;
 }
@@ -96,12 +115,17 @@ enum { USE_RUN, USE_BLOCK, USE_PACKED, USES };
 typedef struct shape {
     int64_t m, n, k;
     bool a_transposed, b_transposed, accumulate, padded, at_end, special;
+    bool small; /* products and sums around the smallest normal number, and subnormal numbers */
 } shape;
 
 static float data_value(const shape *s, uint64_t seed, int64_t index)
 {
     static const float specials[] = {0.0F, -0.0F, INFINITY, -INFINITY, NAN, 3e38F, -3e38F};
     uint64_t bits = guard_random(seed ^ 99, (uint64_t)index);
+    if (s->small) {
+        float value = guard_uniform(seed, (uint64_t)index);
+        return bits % 7 == 0 ? value * 0x1p-127F : ldexpf(value, -58 - (int)(bits >> 8) % 9);
+    }
     if (s->special && bits % 41 == 0) {
         return specials[(bits >> 8) % (sizeof specials / sizeof specials[0])];
     }
@@ -215,6 +239,7 @@ static void check_compute(mixt_compute *compute, bool bf16)
         for (int j = i % guard_sample(1, 4); j < edge_count; j += guard_sample(1, 4)) {
             shape s = {.m = edges[i], .n = edges[j], .k = depths[(i * 7 + j) % depth_count]};
             s.special = (i + j) % 5 == 0;
+            s.small = (i + j) % 5 == 2;
             check_all_ways(compute, s, bf16);
         }
     }
@@ -245,11 +270,20 @@ static void test_bf16(void **state)
     (void)state;
     check_compute(compute_of("scalar", 1, MIXT_MATMUL_BF16), true);
     for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
-        mixt_compute *compute = compute_of(mixt_cpu_tier_names[tier], 2, MIXT_MATMUL_BF16);
-        if (compute != NULL && compute->f32->gemm_bf16.pairs) {
-            print_message("this processor has VDPBF16PS\n");
+        int ways = 1;
+        for (int way = 0; way < ways; way++) {
+            mixt_compute *compute = compute_of(mixt_cpu_tier_names[tier], 2, MIXT_MATMUL_BF16);
+            if (compute != NULL) {
+                const mixt_bf16_ways *all = mixt_compute_choose_bf16(compute, way == 0);
+                ways = all->count;
+                assert_true(all->list[way].flops > 0);
+                print_message("%s: %s, %.1f GFLOP/s%s\n", mixt_cpu_tier_names[tier],
+                              all->list[way].name, all->list[way].flops / 1e9,
+                              all->chosen == way ? ", chosen" : "");
+                mixt_compute_use_bf16(compute, way);
+            }
+            check_compute(compute, true);
         }
-        check_compute(compute, true);
     }
 }
 

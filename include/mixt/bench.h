@@ -39,9 +39,26 @@ typedef struct mixt_machine_limits {
     double fp32_flops; /* measured fused multiply-adds, all threads */
     double bf16_flops; /* 0 where the CPU has no bf16 products */
     double read_bytes; /* bytes per second over 256 MiB */
-    uint64_t reserved[4];
+    double int8_flops; /* products of bytes and their sums as two operations each; 0: not known */
+    uint64_t reserved[3];
 } mixt_machine_limits;
 
 MIXT_API void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits);
+
+/* What a context runs on, and how products of MIXT_MATMUL_BF16 are computed in it: each way gives
+ * the same bits, the fastest is taken. */
+#define MIXT_HOST_BF16_WAYS 4
+typedef struct mixt_host {
+    const char *cpu; /* the tier */
+    int threads;
+    int bf16_ways, bf16_chosen;                  /* entries of the two below, and the one taken */
+    const char *bf16_names[MIXT_HOST_BF16_WAYS]; /* "fp32": of rounded operands; "vdpbf16ps" */
+    double bf16_flops[MIXT_HOST_BF16_WAYS];      /* of a small product, packed on the way */
+    mixt_machine_limits limits;
+    uint64_t reserved[8];
+} mixt_host;
+
+/* Measures it in about a second; the limits as mixt_bench_machine. */
+MIXT_API void mixt_bench_host(mixt_context *context, mixt_host *host);
 
 #endif

@@ -43,9 +43,24 @@ const char *mixt_context_cpu(const mixt_context *context)
     return context->device.compute->f32->name;
 }
 
+void mixt_context_prepare_bf16(const mixt_context *context)
+{
+    (void)mixt_compute_choose_bf16(context->device.compute, false);
+}
+
+void mixt_context_measure_bf16(const mixt_context *context, mixt_bf16_measured *measured)
+{
+    const mixt_bf16_ways *ways = mixt_compute_choose_bf16(context->device.compute, true);
+    *measured = (mixt_bf16_measured){.count = ways->count, .chosen = ways->chosen};
+    for (int i = 0; i < ways->count; i++) {
+        measured->names[i] = ways->list[i].name;
+        measured->flops[i] = ways->list[i].flops;
+    }
+}
+
 mixt_vectors mixt_host_vectors(void)
 {
     mixt_cpu cpu = mixt_cpu_detect();
     bool avx512 = cpu.tier == MIXT_CPU_AVX512;
-    return (mixt_vectors){avx512 || cpu.tier == MIXT_CPU_AVX2, avx512, cpu.bf16};
+    return (mixt_vectors){avx512 || cpu.tier == MIXT_CPU_AVX2, avx512, cpu.bf16, cpu.vnni};
 }

@@ -15,12 +15,24 @@ static inline mixt_matmul mixt_context_matmul(const mixt_context *context)
     return context->device.compute->matmul;
 }
 
+/* Needed before products of bfloat16 in a context that was made for others: chooses how they are
+ * computed, by a measurement of some milliseconds. */
+void mixt_context_prepare_bf16(const mixt_context *context);
+/* The same choice as it is shown: each way is measured. */
+typedef struct mixt_bf16_measured {
+    int count, chosen;
+    const char *names[MIXT_HOST_BF16_WAYS];
+    double flops[MIXT_HOST_BF16_WAYS];
+} mixt_bf16_measured;
+void mixt_context_measure_bf16(const mixt_context *context, mixt_bf16_measured *measured);
+
 /* The vector instructions that the host's processor has, whatever a context uses of them: for
  * measuring what the machine can do. */
 typedef struct mixt_vectors {
     bool avx2;   /* with FMA */
     bool avx512; /* likewise */
     bool bf16;   /* products of bfloat16 in AVX-512 */
+    bool vnni;   /* products of bytes in AVX-512 */
 } mixt_vectors;
 mixt_vectors mixt_host_vectors(void);
 

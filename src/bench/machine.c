@@ -79,11 +79,23 @@ static double peak_scalar(float *sink)
 #define SETBF16(x) (__m512bh) _mm512_set1_epi32(0x3f003f00) /* pairs of 0.5 */
 #define SETBF16_vector __m512bh
 
+/* Four products of bytes a lane, added to the sum; two of them, summed in 16 bits and added. */
+#define DOT4_512(s, a, b) _mm512_dpbusd_epi32(s, a, b)
+#define DOT2_256(s, a, b) _mm256_add_epi16(s, _mm256_maddubs_epi16(a, b))
+#define SETI512(x) _mm512_set1_epi32((int)((x)*4))
+#define SETI512_vector __m512i
+#define STOREI512(to, x) _mm512_storeu_ps(to, _mm512_cvtepi32_ps(x))
+#define SETI256(x) _mm256_set1_epi16((short)((x)*4))
+#define SETI256_vector __m256i
+#define STOREI256(to, x) _mm256_storeu_ps(to, _mm256_cvtepi32_ps(x))
+
 #define TARGET(isa) __attribute__((target(isa)))
 
 PEAK(peak_avx2, TARGET("avx2,fma"), __m256, 8, SET256, SET256, FMA256, _mm256_storeu_ps)
 PEAK(peak_avx512, TARGET("avx512f"), __m512, 16, SET512, SET512, FMA512, _mm512_storeu_ps)
 PEAK(peak_bf16, TARGET("avx512f,avx512bf16"), __m512, 16, SETBF16, SET512, DOT512, _mm512_storeu_ps)
+PEAK(peak_vnni, TARGET("avx512f,avx512vnni"), __m512i, 16, SETI512, SETI512, DOT4_512, STOREI512)
+PEAK(peak_bytes, TARGET("avx2"), __m256i, 8, SETI256, SETI256, DOT2_256, STOREI256)
 #elif defined(__aarch64__)
 /* Two registers: what four pipes need is more than twelve chains. */
 typedef struct eight {
@@ -226,9 +238,26 @@ void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits)
     if (vectors.bf16) {
         limits->bf16_flops = 2 * measure_peak(compute, peak_bf16);
     }
+    if (vectors.vnni || vectors.avx2) {
+        limits->int8_flops = 4 * measure_peak(compute, vectors.vnni ? peak_vnni : peak_bytes);
+    }
 #elif defined(__aarch64__)
     fp32 = peak_neon;
 #endif
     limits->fp32_flops = measure_peak(compute, fp32);
     limits->read_bytes = measure_read(compute);
+}
+
+void mixt_bench_host(mixt_context *context, mixt_host *host)
+{
+    mixt_bf16_measured measured;
+    *host = (mixt_host){.cpu = mixt_context_cpu(context), .threads = mixt_context_threads(context)};
+    mixt_context_measure_bf16(context, &measured);
+    host->bf16_ways = measured.count;
+    host->bf16_chosen = measured.chosen;
+    for (int i = 0; i < measured.count; i++) {
+        host->bf16_names[i] = measured.names[i];
+        host->bf16_flops[i] = measured.flops[i];
+    }
+    mixt_bench_machine(context, &host->limits);
 }

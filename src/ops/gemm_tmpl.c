@@ -194,7 +194,12 @@ static void compute_item(void *context, int64_t item, int thread)
         .panel_end = part->panel_begin + panels * (panel_part + 1) / part->panel_parts,
     };
     const struct mixt_gemm_engine *engine = work->compute->gemm;
+    const KERNELS *kernels = part->kernels;
+    uint64_t before = kernels->enter != NULL ? kernels->enter() : 0;
     compute_range(part, at, engine->a[thread], engine->b[thread]);
+    if (kernels->leave != NULL) {
+        kernels->leave(before);
+    }
 }
 
 static double segment_work(const segment *part)

@@ -15,7 +15,7 @@
  *   chain of fused multiply-adds in rising k from zero; blocks are added in rising order, to the
  *   old C where it accumulates. So no element depends on tile shape, thread count, batch or tier.
  *   bf16 products round both operands to bfloat16 (nearest even) first and sum pairs as
- *   vdpbf16ps does: within a pair, the odd k is added first.
+ *   vdpbf16ps does: within a pair, the odd k is added first; subnormal numbers are zeros.
  *
  * Nothing here allocates but mixt_compute; nothing fails on values. */
 #ifndef MIXT_OPS_KERNELS_H

@@ -23,6 +23,10 @@ typedef struct mixt_gemm_kernels {
     /* C tile [rows, columns] = panel product (+ C); rows >= 1, columns >= 1. */
     void (*tile)(int64_t cells, const real *a, const real *b, real *c, int64_t c_stride, int rows,
                  int columns, bool accumulate);
+    /* A thread's modes that `tile` needs, and what stood before put back; both NULL: none. Between
+     * the two it runs `pack` and `tile` alone. */
+    uint64_t (*enter)(void);
+    void (*leave)(uint64_t before);
 } mixt_gemm_kernels;
 
 /* A block of attention scores, a column for each query (so sixteen queries are one vector).

@@ -20,6 +20,7 @@ my %newest = (
     mixt_sequence_rows     => ['route_margins'],
     mixt_fidelity_options  => ['heldout'],
     mixt_family_info       => ['trainable'],
+    mixt_machine_limits    => ['int8_flops'],
 );
 
 open my $in, '-|', 'tests/package/header.pl' or die "tests/package/header.pl: $!\n";

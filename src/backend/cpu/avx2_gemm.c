@@ -46,7 +46,24 @@ static inline void transpose_two(const float *const rows[2], int64_t p, float *t
 
 #include "backend/cpu/gemm_panels.h"
 
+/* DAZ and FTZ: FTZ looks at results after rounding, as VDPBF16PS does. */
+#define FLUSH 0x8040U
+
+uint64_t mixt_flush_enter(void)
+{
+    uint32_t before = _mm_getcsr();
+    _mm_setcsr(before | FLUSH);
+    return before;
+}
+
+void mixt_flush_leave(uint64_t before)
+{
+    _mm_setcsr((uint32_t)before);
+}
+
 void mixt_fill_avx2_gemm(mixt_kernels_f32 *table)
 {
     fill_gemm(table);
+    table->gemm_bf16.enter = mixt_flush_enter;
+    table->gemm_bf16.leave = mixt_flush_leave;
 }

@@ -73,7 +73,12 @@ static void kernel_pack(int64_t k, int64_t width, const float *x, int64_t x_k, i
 
 void mixt_fill_avx512_gemm(mixt_kernels_f32 *table)
 {
-    table->gemm = (mixt_gemm_kernels_f32){TILE_ROWS, TILE_COLUMNS, false, kernel_pack, kernel_tile};
-    table->gemm_bf16 =
-        (mixt_gemm_kernels_f32){TILE_ROWS, TILE_COLUMNS, false, kernel_pack_bf16, kernel_tile};
+    table->gemm = (mixt_gemm_kernels_f32){.tile_rows = TILE_ROWS,
+                                          .tile_columns = TILE_COLUMNS,
+                                          .pack = kernel_pack,
+                                          .tile = kernel_tile};
+    table->gemm_bf16 = table->gemm;
+    table->gemm_bf16.pack = kernel_pack_bf16;
+    table->gemm_bf16.enter = mixt_flush_enter;
+    table->gemm_bf16.leave = mixt_flush_leave;
 }

@@ -1,5 +1,5 @@
 /* Packing for bfloat16 products without the instruction, on the lanes of vector.h: fp32 panels as
- * scalar_tmpl.c defines them. Needs `kernel_pack`. */
+ * scalar_bf16.c defines them. Needs `kernel_pack`. */
 #include <stdint.h>
 
 /* Rounds a packed panel and swaps the two k of each pair. */

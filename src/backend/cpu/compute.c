@@ -1,4 +1,5 @@
 /* What operators run on: a pool, the kernel tables of a tier, and the product driver's buffers. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,9 +17,12 @@ typedef struct compute_storage {
     mixt_kernels_f32 f32;
     struct mixt_gemm_engine engine;
     int buffers; /* entries of engine.a and engine.b */
+    mixt_bf16_ways ways;
+    pthread_mutex_t choosing; /* over `ways`, the two below and f32.gemm_bf16 */
+    bool chosen, measured;
 } compute_storage;
 
-static void fill_tables(mixt_kernels_f32 *table, mixt_cpu cpu)
+static void fill_tables(mixt_kernels_f32 *table, mixt_bf16_ways *ways, mixt_cpu cpu)
 {
     *table = mixt_kernels_scalar_f32;
 #if defined(__x86_64__)
@@ -27,9 +31,6 @@ static void fill_tables(mixt_kernels_f32 *table, mixt_cpu cpu)
     }
     if (cpu.tier >= MIXT_CPU_AVX512) {
         mixt_fill_avx512(table);
-    }
-    if (cpu.bf16) {
-        mixt_fill_avx512bf16(table);
     }
     if (cpu.vnni) {
         mixt_fill_avx512vnni_matrix(table);
@@ -46,6 +47,40 @@ static void fill_tables(mixt_kernels_f32 *table, mixt_cpu cpu)
     }
 #endif
     table->name = mixt_cpu_tier_names[cpu.tier];
+    mixt_bf16_ways_add(ways, "fp32", &table->gemm_bf16);
+#if defined(__x86_64__)
+    if (cpu.bf16) {
+        mixt_fill_avx512bf16(table);
+        mixt_bf16_ways_add(ways, "vdpbf16ps", &table->gemm_bf16);
+    }
+#endif
+}
+
+void mixt_compute_use_bf16(mixt_compute *compute, int way)
+{
+    compute_storage *storage = (compute_storage *)compute;
+    pthread_mutex_lock(&storage->choosing);
+    storage->ways.chosen = way;
+    storage->f32.gemm_bf16 = storage->ways.list[way].kernels;
+    storage->chosen = true;
+    pthread_mutex_unlock(&storage->choosing);
+}
+
+const mixt_bf16_ways *mixt_compute_choose_bf16(mixt_compute *compute, bool measure)
+{
+    compute_storage *storage = (compute_storage *)compute;
+    pthread_mutex_lock(&storage->choosing);
+    if (!storage->measured && (measure || (!storage->chosen && storage->ways.count > 1))) {
+        mixt_bf16_ways_measure(compute, &storage->ways);
+        storage->measured = true;
+    }
+    if (!storage->chosen) {
+        storage->ways.chosen = mixt_bf16_ways_fastest(&storage->ways);
+        storage->f32.gemm_bf16 = storage->ways.list[storage->ways.chosen].kernels;
+        storage->chosen = true;
+    }
+    pthread_mutex_unlock(&storage->choosing);
+    return &storage->ways;
 }
 
 static mixt_status allocate_buffers(compute_storage *storage, int threads, mixt_error *error)
@@ -77,7 +112,7 @@ static mixt_status fill_storage(compute_storage *storage, const mixt_context_opt
     if (status != MIXT_OK) {
         return status;
     }
-    fill_tables(&storage->f32, cpu);
+    fill_tables(&storage->f32, &storage->ways, cpu);
     compute->f32 = &storage->f32;
     compute->f64 = &mixt_kernels_scalar_f64; /* with fused instructions where every CPU has them */
 #if defined(__x86_64__)
@@ -97,7 +132,11 @@ static mixt_status fill_storage(compute_storage *storage, const mixt_context_opt
     if (options->matmul == MIXT_MATMUL_BLAS) {
         MIXT_TRY(mixt_blas_open(&storage->engine, compute->threads, error));
     }
-    return allocate_buffers(storage, compute->threads, error);
+    MIXT_TRY(allocate_buffers(storage, compute->threads, error));
+    if (options->matmul == MIXT_MATMUL_BF16) {
+        (void)mixt_compute_choose_bf16(compute, false);
+    }
+    return MIXT_OK;
 }
 
 mixt_status mixt_compute_create(const mixt_context_options *options, mixt_compute **compute,
@@ -112,6 +151,7 @@ mixt_status mixt_compute_create(const mixt_context_options *options, mixt_comput
     if (storage == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for a context");
     }
+    pthread_mutex_init(&storage->choosing, NULL);
     mixt_status status = fill_storage(storage, options == NULL ? &defaults : options, error);
     if (status != MIXT_OK) {
         mixt_compute_free(&storage->compute);
@@ -134,5 +174,6 @@ void mixt_compute_free(mixt_compute *compute)
     free(storage->engine.a);
     free(storage->engine.b);
     mixt_block_free(storage->engine.shared, MIXT_GEMM_SHARED_BYTES);
+    pthread_mutex_destroy(&storage->choosing);
     free(storage);
 }

@@ -49,7 +49,49 @@ static inline void transpose_two(const float *const rows[2], int64_t p, float *t
 
 #include "backend/cpu/gemm_panels.h"
 
+/* FPCR.FZ: subnormal numbers are zeros. Results are so before they are rounded, not after as
+ * scalar_bf16.c has it: where a sum met one (FPSR.UFC) the tile is computed again by that. */
+#define FLUSH ((uint64_t)1 << 24)
+#define UNDERFLOW ((uint64_t)1 << 3)
+
+static uint64_t flush_enter(void)
+{
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | FLUSH) : "memory");
+    return before;
+}
+
+static void flush_leave(uint64_t before)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(before) : "memory");
+}
+
+static void kernel_tile_bf16(int64_t cells, const float *a, const float *b, float *c,
+                             int64_t c_stride, int rows, int columns, bool accumulate)
+{
+    float sums[TILE_ROWS * TILE_COLUMNS];
+    uint64_t flags;
+    __asm__ volatile("msr fpsr, xzr" : : "r"(sums) : "memory");
+    kernel_tile(cells, a, b, sums, TILE_COLUMNS, rows, columns, false);
+    __asm__ volatile("mrs %0, fpsr" : "=r"(flags) : "r"(sums) : "memory");
+    if ((flags & UNDERFLOW) != 0) {
+        const mixt_bf16_panels panels = {cells, a, b, TILE_ROWS, TILE_COLUMNS};
+        flush_leave(0);
+        mixt_sums_bf16_scalar(&panels, sums, TILE_COLUMNS, rows, columns);
+        (void)flush_enter();
+    }
+    for (int i = 0; i < rows; i++) {
+        float *to = c + i * c_stride;
+        v16 sum = v_load(sums + i * TILE_COLUMNS, columns);
+        v_store(to, accumulate ? v_add(v_load(to, columns), sum) : sum, columns);
+    }
+}
+
 void mixt_fill_neon_gemm(mixt_kernels_f32 *table)
 {
     fill_gemm(table);
+    table->gemm_bf16.tile = kernel_tile_bf16;
+    table->gemm_bf16.enter = flush_enter;
+    table->gemm_bf16.leave = flush_leave;
 }

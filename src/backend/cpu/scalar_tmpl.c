@@ -6,8 +6,8 @@
 
 #include "core/real.h"
 
-#define TILE_ROWS 4
-#define TILE_COLUMNS ((int)(64 / sizeof(real))) /* a cache line */
+#define TILE_ROWS MIXT_SCALAR_TILE_ROWS
+#define TILE_COLUMNS MIXT_SCALAR_TILE_COLUMNS(real)
 #define LANES 16
 
 /* Lane j takes lane j + 8, then j + 4, j + 2, j + 1. */
@@ -301,6 +301,8 @@ static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, in
 /* What only fp32 has: bfloat16, and weights in typed rows. */
 #define PACK_BF16_f32 mixt_pack_bf16_scalar
 #define PACK_BF16_f64 kernel_pack
+#define TILE_BF16_f32 mixt_tile_bf16_scalar
+#define TILE_BF16_f64 kernel_tile
 #define MATRIX_f32 &mixt_matrix_scalar
 #define MATRIX_f64 NULL
 
@@ -331,7 +333,8 @@ const MIXT_REAL(mixt_kernels) TABLE = {
     .narrow = narrow_values,
     .widen = widen_values,
     .adamw = kernel_adamw,
-    .gemm = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack, kernel_tile},
-    .gemm_bf16 = {TILE_ROWS, TILE_COLUMNS, false, MIXT_REAL(PACK_BF16), kernel_tile},
+    .gemm = {TILE_ROWS, TILE_COLUMNS, false, kernel_pack, kernel_tile, NULL, NULL},
+    .gemm_bf16 = {TILE_ROWS, TILE_COLUMNS, false, MIXT_REAL(PACK_BF16), MIXT_REAL(TILE_BF16), NULL,
+                  NULL},
     .matrix = MIXT_REAL(MATRIX),
 };

@@ -103,9 +103,28 @@ static inline float mixt_round_bf16(float x)
 extern const mixt_kernels_f32 mixt_kernels_scalar_f32;
 extern const mixt_kernels_f64 mixt_kernels_scalar_f64;
 extern const mixt_matrix_kernels mixt_matrix_scalar;
-/* Packs for products of bfloat16 without the instruction (scalar_bf16.c). */
+/* The scalar tiles' size: columns are a cache line. */
+#define MIXT_SCALAR_TILE_ROWS 4
+#define MIXT_SCALAR_TILE_COLUMNS(real) ((int)(64 / sizeof(real)))
+
+/* Products of bfloat16 without the instruction (scalar_bf16.c): packs fp32 panels, and their tile.
+ */
 void mixt_pack_bf16_scalar(int64_t k, int64_t width, const float *x, int64_t x_k, int64_t x_width,
                            float *panels, int panel_width);
+void mixt_tile_bf16_scalar(int64_t cells, const float *a, const float *b, float *c,
+                           int64_t c_stride, int rows, int columns, bool accumulate);
+/* Sums of a tile over panels of any width, the panels of kernel_pack_bf16 (bf16_panel.h) among
+ * them: sums[i * sums_stride + j], i < rows, j < columns. */
+typedef struct mixt_bf16_panels {
+    int64_t cells;
+    const float *a, *b;
+    int a_width, b_width;
+} mixt_bf16_panels;
+void mixt_sums_bf16_scalar(const mixt_bf16_panels *panels, float *sums, int64_t sums_stride,
+                           int rows, int columns);
+/* x86-64: subnormal numbers are zeros to all instructions of the thread (mixt_gemm_kernels). */
+uint64_t mixt_flush_enter(void);
+void mixt_flush_leave(uint64_t before);
 /* The same source compiled with fused multiply-add instructions: same bits, no library calls. */
 extern const mixt_kernels_f64 mixt_kernels_fma_f64;
 
