@@ -69,6 +69,33 @@ static void kernel_pack(int64_t k, int64_t width, const float *x, int64_t x_k, i
     }
 }
 
+/* Rounds `pairs` cells of two k of 14 rows and swaps the two. A pair is 28 floats: 16 and 12. The
+ * next one is loaded before this one is stored. */
+static void round_rows(int64_t pairs, float *panel)
+{
+    const __mmask16 twelve = 0xFFF;
+    const __m512i first =
+        _mm512_setr_epi32(14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 0, 1);
+    const __m512i second = _mm512_setr_epi32(2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 0, 0, 0, 0);
+    __m512 low = _mm512_setzero_ps(), high = low;
+    if (pairs > 0) {
+        low = _mm512_loadu_ps(panel);
+        high = _mm512_maskz_loadu_ps(twelve, panel + 16);
+    }
+    for (int64_t i = 0; i < pairs; i++) {
+        float *next = panel + (i + 1 < pairs ? 2 * TILE_ROWS : 0);
+        __m512 next_low = _mm512_loadu_ps(next);
+        __m512 next_high = _mm512_maskz_loadu_ps(twelve, next + 16);
+        low = v_round_bf16(low);
+        high = v_round_bf16(high);
+        _mm512_storeu_ps(panel, _mm512_permutex2var_ps(low, first, high));
+        _mm512_mask_storeu_ps(panel + 16, twelve, _mm512_permutexvar_ps(second, low));
+        low = next_low;
+        high = next_high;
+        panel = next;
+    }
+}
+
 #include "backend/cpu/bf16_panel.h"
 
 void mixt_fill_avx512_gemm(mixt_kernels_f32 *table)

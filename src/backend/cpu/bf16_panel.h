@@ -1,20 +1,40 @@
 /* Packing for bfloat16 products without the instruction, on the lanes of vector.h: fp32 panels as
- * scalar_bf16.c defines them. Needs `kernel_pack`. */
+ * scalar_bf16.c defines them. Needs `kernel_pack`, TILE_ROWS, TILE_COLUMNS and `round_rows`. */
 #include <stdint.h>
 
-/* Rounds a packed panel and swaps the two k of each pair. */
+static inline __attribute__((always_inline)) void round_cell(float *even, float *odd,
+                                                             const int width)
+{
+    for (int lane = 0; lane < width; lane += 16) {
+        const int count = width - lane < 16 ? width - lane : 16;
+        v16 first = v_round_bf16(v_load(odd + lane, count));
+        v16 second = v_round_bf16(v_load(even + lane, count));
+        v_store(even + lane, first, count);
+        if (odd != even) {
+            v_store(odd + lane, second, count);
+        }
+    }
+}
+
+/* Rounds a packed panel and swaps the two k of each pair. `round_rows` does so for pairs of a
+ * panel of rows of A, without partial loads, which would wait for the stores before them. */
 static void round_panel(int64_t k, float *panel, int panel_width)
 {
-    for (int64_t cell = 0; cell < k; cell += 2) {
-        float *even = panel + cell * panel_width;
-        float *odd = cell + 1 < k ? even + panel_width : even;
-        for (int lane = 0; lane < panel_width; lane += 16) {
-            int count = panel_width - lane < 16 ? panel_width - lane : 16;
-            v16 first = v_round_bf16(v_load(odd + lane, count));
-            v16 second = v_round_bf16(v_load(even + lane, count));
-            v_store(even + lane, first, count);
-            v_store(odd + lane, odd == even ? first : second, count);
+    int64_t pairs = k / 2;
+    float *last = panel + 2 * pairs * panel_width;
+    if (panel_width == TILE_ROWS) {
+        round_rows(pairs, panel);
+    } else if (panel_width == TILE_COLUMNS) {
+        for (float *pair = panel; pair < last; pair += 2 * TILE_COLUMNS) {
+            round_cell(pair, pair + TILE_COLUMNS, TILE_COLUMNS);
         }
+    } else {
+        for (float *pair = panel; pair < last; pair += 2 * panel_width) {
+            round_cell(pair, pair + panel_width, panel_width);
+        }
+    }
+    if (k % 2 == 1) {
+        round_cell(last, last, panel_width);
     }
 }
 

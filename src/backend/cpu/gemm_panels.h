@@ -6,12 +6,12 @@
  *   LOAD_CELL         the 16 values at b, and what rows take of the 6 at a
  *   STEP_ROW(i)       adds products to row i where there is one (i < rows)
  *   SUM_OF_ROW(i)     the sums as v16
+ *   TILE_ROWS 6, round_rows (bf16_panel.h)
  *   transpose_four(rows, p, to, panel_width), transpose_two
  *                     values p to p + 3 of four, two columns whose k lies side by side
  */
 #include <assert.h>
 
-#define TILE_ROWS 6
 #define TILE_COLUMNS 16
 
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)

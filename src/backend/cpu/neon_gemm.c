@@ -47,6 +47,22 @@ static inline void transpose_two(const float *const rows[2], int64_t p, float *t
     vst1_f32(to + 3 * panel_width, vget_high_f32(high));
 }
 
+#define TILE_ROWS 6
+
+/* Rounds `pairs` cells of two k of 6 rows and swaps the two. */
+static void round_rows(int64_t pairs, float *panel)
+{
+    for (; pairs > 0; pairs--) {
+        float64x2_t x0 = vreinterpretq_f64_f32(round_bf16(vld1q_f32(panel)));
+        float64x2_t x1 = vreinterpretq_f64_f32(round_bf16(vld1q_f32(panel + 4)));
+        float64x2_t x2 = vreinterpretq_f64_f32(round_bf16(vld1q_f32(panel + 8)));
+        vst1q_f32(panel, vreinterpretq_f32_f64(vextq_f64(x1, x2, 1)));
+        vst1q_f32(panel + 4, vreinterpretq_f32_f64(vextq_f64(x2, x0, 1)));
+        vst1q_f32(panel + 8, vreinterpretq_f32_f64(vextq_f64(x0, x1, 1)));
+        panel += 2 * TILE_ROWS;
+    }
+}
+
 #include "backend/cpu/gemm_panels.h"
 
 /* FPCR.FZ: subnormal numbers are zeros. Results are so before they are rounded, not after as
