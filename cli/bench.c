@@ -16,6 +16,7 @@ typedef struct bench_settings {
     string_list models;
     string_list prompts, generations, pairs, depths; /* each a text of numbers */
     string_list threads;
+    cache_settings cache;
     int batch_size;
     int window; /* 0: WINDOW, or the model's context */
     int repetitions;
@@ -67,6 +68,7 @@ static const cli_option bench_options[] = {
          "tokens that stand in the context before each test, a list likewise", "n-depth", "0"),
     LIST("threads", 't', threads, "N", "threads to compute with, a list likewise", NULL,
          "every core"),
+    OPTIONS_OF_CACHE(bench_settings, cache, "type of the cache of prompts and generation"),
     WHOLE("batch-size", 'b', batch_size, 1, 65536, "training: windows in a batch", NULL),
     WHOLE("window", 0, window, 0, TOKENS_MAX, "training: tokens in a window",
           "256, or the model's context"),
@@ -534,6 +536,7 @@ static mixt_status measure_test(const bench_work *work, cli_resources *resources
         prompt = fitting(work, &work->settings->prompts, prompt, context);
         generate = fitting(work, &work->settings->generations, generate, context);
     }
+    table->test.cache_type = (mixt_cache_type)work->settings->cache.type;
     table->test.prompt = prompt;
     table->test.generate = generate;
     table->test.together = together;
@@ -668,7 +671,13 @@ static mixt_status measure(const void *user, cli_resources *resources, mixt_erro
 static int run_bench(void *user, cli_arguments *arguments)
 {
     (void)arguments;
-    return with_resources(measure, user);
+    bench_settings *settings = user;
+    mixt_cache_type type;
+    if (cache_type_of(&settings->cache, &type) != STATUS_DONE) {
+        return STATUS_REFUSED;
+    }
+    settings->cache.type = (int)type;
+    return with_resources(measure, settings);
 }
 
 const cli_command command_bench = {

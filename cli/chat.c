@@ -437,11 +437,13 @@ static int chat_through(chat_state *chat, cli_resources *resources)
 static int run_chat(void *user, cli_arguments *arguments)
 {
     cli_resources resources = {0};
-    chat_state chat = {.settings = user};
+    chat_settings *settings = user;
+    chat_state chat = {.settings = settings};
     if (chat.settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
-    if (refuse_keep(arguments, &chat.settings->shift) != STATUS_DONE) {
+    if (cache_type_of(&settings->kv, &settings->session.cache_type) != STATUS_DONE ||
+        refuse_keep(arguments, &chat.settings->shift) != STATUS_DONE) {
         return STATUS_REFUSED;
     }
     int status = chat_through(&chat, &resources);

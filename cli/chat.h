@@ -14,6 +14,7 @@ typedef struct chat_settings {
     const char *variables;
     int64_t predict;
     mixt_session_options session;
+    cache_settings kv;
     shift_settings shift;
     bool verbose;
     bool no_history;

@@ -10,6 +10,7 @@ enum { TEXT_BYTES_MAX = 1 << 30 };
 
 typedef struct eval_settings {
     model_settings model;
+    cache_settings cache;
     string_list data;
     double heldout;
     int window;
@@ -40,6 +41,7 @@ static const cli_option eval_options[] = {
      .low = 0,
      .high = 1 << 30,
      .help = "most windows of --ppl-file; 0: all"},
+    OPTIONS_OF_CACHE(eval_settings, cache, "type of the cache as which keys and values are seen"),
     {.name = "json",
      .kind = OPTION_FLAG,
      .offset = offsetof(eval_settings, json),
@@ -140,10 +142,13 @@ static mixt_status evaluate(const void *user, cli_resources *resources, mixt_err
 
 static int run_eval(void *user, cli_arguments *arguments)
 {
-    const eval_settings *settings = user;
+    eval_settings *settings = user;
     (void)arguments;
     if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
+    }
+    if (cache_type_of(&settings->cache, &settings->model.machine.cache_type) != STATUS_DONE) {
+        return STATUS_REFUSED;
     }
     if ((settings->data.count == 0) == (settings->text == NULL)) {
         return fail_usage("--data or --ppl-file: one is needed");

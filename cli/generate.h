@@ -6,7 +6,8 @@
 #include "sampling.h"
 #include "shared.h"
 
-/* Rows for what run and chat share; `settings` holds predict and a mixt_session_options `session`.
+/* Rows for what run and chat share; `settings` holds predict, a mixt_session_options
+ * `session` and a cache_settings `kv`.
  */
 #define OPTION_OF_PREDICT(settings)                                                                \
     {                                                                                              \
@@ -24,11 +25,7 @@
      .high = 1 << 24,                                                                              \
      .help = "positions of the KV cache; 0: the model's, at most 4096",                            \
      .aliases = "ctx-size ctx"},                                                                   \
-    {                                                                                              \
-        .name = "cache-type", .kind = OPTION_CHOICE,                                               \
-        .offset = offsetof(settings, session.cache_type), .choices = "f32 f16 bf16 q8_0",          \
-        .help = "what the KV cache holds its numbers as"                                           \
-    }
+        OPTIONS_OF_CACHE(settings, kv, "what the KV cache holds its numbers as")
 
 /* What happens when the context is full; `settings` holds a shift_settings `shift`. */
 #define OPTIONS_OF_SHIFT(settings)                                                                 \

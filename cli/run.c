@@ -18,6 +18,7 @@ typedef struct run_settings {
     const char *file;
     int64_t predict;
     mixt_session_options session;
+    cache_settings kv;
     shift_settings shift;
     prompt_cache cache;
     bool interactive;
@@ -213,9 +214,12 @@ static mixt_status unescape(const char *prompt, size_t *length, char **text, mix
 
 static int run_run(void *user, cli_arguments *arguments)
 {
-    const run_settings *settings = user;
+    run_settings *settings = user;
     if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
+    }
+    if (cache_type_of(&settings->kv, &settings->session.cache_type) != STATUS_DONE) {
+        return STATUS_REFUSED;
     }
     if (settings->prompt != NULL && settings->file != NULL) {
         return fail_usage("--prompt and --file exclude each other");

@@ -22,14 +22,14 @@ typedef struct serve_settings {
     model_settings model;
     const char *host, *key_file, *template, *variables, *cors_origin;
     string_list aliases, keys, host_names;
-    int port, context_length, parallel, batch, pooling, cache_type, cache_type_k, cache_type_v;
+    int port, context_length, parallel, batch, pooling;
+    cache_settings cache;
     int64_t cache_positions, body_bytes, buffer_bytes;
     int connections, header_bytes, queue, choices, timeout, experts_max;
     bool metrics, props, slots, log, share;
 } serve_settings;
 
 #define AT(member) offsetof(serve_settings, member)
-#define CACHE_TYPES "f32 f16 bf16 q8_0"
 
 static const cli_option listen_options[] = {
     {.name = "host",
@@ -168,25 +168,7 @@ static const cli_option serve_options_table[] = {
      .low = 0,
      .high = 1e12,
      .help = "of the key/value cache for all texts; 0: parallel times context-length"},
-    {.name = "cache-type",
-     .kind = OPTION_CHOICE,
-     .offset = AT(cache_type),
-     .choices = CACHE_TYPES,
-     .help = "type of the cache: " CACHE_TYPES},
-    {.name = "cache-type-k",
-     .kind = OPTION_CHOICE,
-     .offset = AT(cache_type_k),
-     .choices = "auto " CACHE_TYPES,
-     .help = "of its keys, for who knows llama.cpp; keys and values have one type",
-     .aliases = "-ctk",
-     .fallback = "cache-type"},
-    {.name = "cache-type-v",
-     .kind = OPTION_CHOICE,
-     .offset = AT(cache_type_v),
-     .choices = "auto " CACHE_TYPES,
-     .help = "of its values, likewise",
-     .aliases = "-ctv",
-     .fallback = "cache-type"},
+    OPTIONS_OF_CACHE(serve_settings, cache, "type of the cache"),
     {.name = "pooling",
      .kind = OPTION_CHOICE,
      .offset = AT(pooling),
@@ -221,7 +203,7 @@ static void serve_defaults(void *user)
     settings->choices = 128;
     settings->parallel = 8;
     settings->batch = 512;
-    settings->cache_type = MIXT_CACHE_F16;
+    settings->cache.type = MIXT_CACHE_F16;
     settings->metrics = settings->props = settings->slots = settings->log = settings->share = true;
 }
 
@@ -286,18 +268,6 @@ static void name_model(const char *path, serve_texts *texts)
     snprintf(texts->name, sizeof texts->name, "%.*s", (int)(length - begin), path + begin);
     mixt_text_plain(texts->name);
     texts->alias = texts->name;
-}
-
-/* Both of llama.cpp's types have to be the same. */
-static int cache_type(const serve_settings *settings, mixt_cache_type *type)
-{
-    int k = settings->cache_type_k - 1, v = settings->cache_type_v - 1;
-    *type = (mixt_cache_type)(k >= 0 ? k : settings->cache_type);
-    if ((k >= 0) != (v >= 0) || k != v) {
-        return fail_usage("--cache-type-k and --cache-type-v: keys and values have one type; say "
-                          "both, or --cache-type");
-    }
-    return STATUS_DONE;
 }
 
 static void fill_options(const serve_settings *settings, const serve_texts *texts,
@@ -419,7 +389,7 @@ static int run_serve(void *user, cli_arguments *arguments)
     if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
-    int refused = cache_type(settings, &type);
+    int refused = cache_type_of(&settings->cache, &type);
     if (refused != STATUS_DONE) {
         return refused;
     }

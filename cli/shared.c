@@ -39,8 +39,21 @@ mixt_status open_context(const machine_settings *machine, cli_resources *resourc
         .threads = machine->threads,
         .cpu = tiers[machine->cpu],
         .matmul = (mixt_matmul)machine->matmul,
+        .cache_type = machine->cache_type,
     };
     return mixt_context_create(&options, &resources->context, error);
+}
+
+/* Both of llama.cpp's types have to be the same. */
+int cache_type_of(const cache_settings *settings, mixt_cache_type *type)
+{
+    int k = settings->keys - 1, v = settings->values - 1;
+    *type = (mixt_cache_type)(k >= 0 ? k : settings->type);
+    if (k != v) {
+        return fail_usage("--cache-type-k and --cache-type-v: keys and values have one type; say "
+                          "both, or --cache-type");
+    }
+    return STATUS_DONE;
 }
 
 static bool has_config(char *out, size_t size, const char *folder, const char *name)

@@ -20,6 +20,7 @@ typedef struct machine_settings {
     int matmul;  /* mixt_matmul */
     int color;   /* color_choice */
     const char *config;
+    mixt_cache_type cache_type; /* that scores are made for */
 } machine_settings;
 
 /* How a command opens the model that it runs. */
@@ -31,6 +32,36 @@ typedef struct model_settings {
     string_list adapters;  /* merged into it, one after another */
     bool check;
 } model_settings;
+
+/* The type of a key/value cache; keys and values have one. */
+typedef struct cache_settings {
+    int type;         /* mixt_cache_type */
+    int keys, values; /* 0: not said, else one more than a mixt_cache_type */
+} cache_settings;
+
+#define CACHE_TYPES "f32 f16 bf16 q8_0"
+/* Rows for it; `settings` holds a cache_settings `member`. */
+#define OPTIONS_OF_CACHE(settings, member, text)                                                   \
+    {.name = "cache-type",                                                                         \
+     .kind = OPTION_CHOICE,                                                                        \
+     .offset = offsetof(settings, member.type),                                                    \
+     .choices = CACHE_TYPES,                                                                       \
+     .help = text ": " CACHE_TYPES},                                                               \
+        {.name = "cache-type-k",                                                                   \
+         .kind = OPTION_CHOICE,                                                                    \
+         .offset = offsetof(settings, member.keys),                                                \
+         .choices = "auto " CACHE_TYPES,                                                           \
+         .help = "of its keys, for who knows llama.cpp; keys and values have one type",            \
+         .aliases = "-ctk",                                                                        \
+         .fallback = "cache-type"},                                                                \
+    {                                                                                              \
+        .name = "cache-type-v", .kind = OPTION_CHOICE,                                             \
+        .offset = offsetof(settings, member.values), .choices = "auto " CACHE_TYPES,               \
+        .help = "of its values, likewise", .aliases = "-ctv", .fallback = "cache-type"             \
+    }
+
+/* The one type that was asked for: 0, or the status of what is refused. */
+int cache_type_of(const cache_settings *settings, mixt_cache_type *type);
 
 /* Rows for the options by which every command names a model and its text: `settings` is the type
  * that holds them, `member` the place in it. */

@@ -8,6 +8,7 @@
 
 typedef struct trace_settings {
     model_settings model;
+    cache_settings cache;
     string_list data;
     const char *output;
     double heldout;
@@ -32,6 +33,7 @@ static const cli_option trace_options[] = {
     OPTION_OF_WINDOW(trace_settings, 0,
                      "tokens routed together; 0: the model's context, 4096 at most"),
     OPTION_OF_MAX_TOKENS(trace_settings, "most tokens of each domain; 0: no limit"),
+    OPTIONS_OF_CACHE(trace_settings, cache, "type of the cache as which keys and values are seen"),
     {.name = "logits",
      .kind = OPTION_FLAG,
      .offset = offsetof(trace_settings, logits),
@@ -185,7 +187,10 @@ static int run_without_model(const trace_settings *settings, const cli_arguments
 
 static int run_trace(void *user, cli_arguments *arguments)
 {
-    const trace_settings *settings = user;
+    trace_settings *settings = user;
+    if (cache_type_of(&settings->cache, &settings->model.machine.cache_type) != STATUS_DONE) {
+        return STATUS_REFUSED;
+    }
     if (settings->import != NULL || settings->join.count > 0) {
         return run_without_model(settings, arguments);
     }

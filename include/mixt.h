@@ -104,11 +104,23 @@ typedef enum mixt_matmul {
     MIXT_MATMUL_BF16,  /* operands rounded to bfloat16, fp32 sums: relative 2^-8 per operand */
 } mixt_matmul;
 
+/* What keys, values and latents of a position are held as. What a router or a filter of tokens
+ * keeps of a position is F32 in any case. */
+typedef enum mixt_cache_type {
+    MIXT_CACHE_F32,
+    MIXT_CACHE_F16,
+    MIXT_CACHE_BF16,
+    MIXT_CACHE_Q8_0, /* 8 bits and a scale for 32 values, of which heads must be multiples */
+} mixt_cache_type;
+
 typedef struct mixt_context_options {
     int threads;        /* 0: the cores this process may use */
     const char *cpu;    /* NULL (MIXT_CPU, else the best), "scalar", "avx2" or "avx512", and on
                          * 64-bit ARM "neon", "dotprod" or "i8mm" */
     mixt_matmul matmul; /* products outside the router, which is always exact fp32 */
+    /* What is scored, compared, probed or traced sees keys and values rounded to this type, as
+     * sessions with such a cache do: the same bits. Training never rounds. */
+    mixt_cache_type cache_type;
     uint64_t reserved[8];
 } mixt_context_options;
 
@@ -678,15 +690,6 @@ MIXT_API mixt_status mixt_model_plan_text(const mixt_model *model, const char *p
                                           char **text, mixt_error *error);
 
 /* ---- Generation -------------------------------------------------------------------------- */
-
-/* What keys, values and latents of a position are held as. What a router or a filter of tokens
- * keeps of a position is F32 in any case. */
-typedef enum mixt_cache_type {
-    MIXT_CACHE_F32,
-    MIXT_CACHE_F16,
-    MIXT_CACHE_BF16,
-    MIXT_CACHE_Q8_0, /* 8 bits and a scale for 32 values, of which heads must be multiples */
-} mixt_cache_type;
 
 typedef struct mixt_session mixt_session;
 

@@ -1,6 +1,8 @@
 /* Cases of what reads and writes a cache: kv_write, attention, shift. */
 #include "operator_cases.h"
 
+#include "core/half.h"
+
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -110,6 +112,31 @@ static void kv_write_naive(const operator_case *c, double *const *in, int32_t *c
         for (int64_t i = 0; i < c->tokens * n; i++) {
             cache[c->integer[KV_WRITE_SLOTS][i / n] * n + i % n] = c->value[sides[side].from][i];
         }
+    }
+}
+
+/* cache_round: {T, capacity, heads, head_dim, type} */
+
+static const int64_t cache_round_rows[][CASE_NUMBERS] = {{1, 1, 1, 1, MIXT_TYPE_F16},
+                                                         {5, 8, 3, 7, MIXT_TYPE_BF16},
+                                                         {70, 70, 2, 300, MIXT_TYPE_F16},
+                                                         {9, 9, 1, 5, MIXT_TYPE_F32}};
+
+static void cache_round_prepare(operator_case *c)
+{
+    c->attributes.head_dim = (int)c->p[3];
+    c->attributes.cache_type = (mixt_type)c->p[4];
+    c->request.in[CACHE_ROUND_X] = by_token(c, 1, c->p[2] * c->p[3]);
+}
+
+static void cache_round_naive(const operator_case *c, double *const *out, int32_t *const *integers)
+{
+    (void)integers;
+    for (int64_t i = 0; i < c->tokens * c->p[2] * c->p[3]; i++) {
+        float x = (float)c->value[CACHE_ROUND_X][i];
+        out[CACHE_ROUND_Y][i] = c->p[4] == MIXT_TYPE_F16    ? mixt_f16_value(mixt_f16_bits(x))
+                                : c->p[4] == MIXT_TYPE_BF16 ? mixt_bf16_value(mixt_bf16_bits(x))
+                                                            : c->value[CACHE_ROUND_X][i];
     }
 }
 
@@ -311,6 +338,10 @@ const operator_subject shift_subject = {MIXT_OP_shift,
                                         shift_naive,
                                         SLOT(SHIFT_SOURCE) | SLOT(SHIFT_PAGES),
                                         0};
+
+const operator_subject cache_round_subject = {
+    MIXT_OP_cache_round, TABLE(cache_round),  6e-8, cache_round_prepare, NULL,
+    cache_round_naive,   SLOT(CACHE_ROUND_X), 0};
 
 const operator_subject kv_write_subject = {MIXT_OP_kv_write, TABLE(kv_write), 0, kv_write_prepare,
                                            kv_write_fill,    kv_write_naive,  0, 0};

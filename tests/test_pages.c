@@ -14,6 +14,7 @@
 #include "backend/context.h"
 #include "backend/cpu/compute.h"
 #include "core/half.h"
+#include "eval/score.h"
 #include "model/weights.h"
 #include "model_checks.h"
 #include "operator_cases.h"
@@ -576,9 +577,46 @@ static void check_model(mixt_context *context, const mixt_model *model, mixt_cac
     free(logits);
 }
 
+/* What is scored for a type of cache has the bits of sessions with such a cache. */
+static void check_scores(int threads, const mixt_model *model, mixt_cache_type type)
+{
+    enum { WINDOW = 40 };
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_context *context;
+    mixt_context_options with = {.threads = threads, .cache_type = type};
+    require(mixt_context_create(&with, &context, &error), &error);
+    mixt_scorer_options options = {.window = WINDOW, .logits = true, .rows = WINDOW};
+    mixt_session_options cache = {.context_length = WINDOW, .cache_type = type};
+    mixt_scorer *scorer;
+    mixt_session *session;
+    require(mixt_scorer_open(context, model, &options, &scorer, &error), &error);
+    require(mixt_session_create_with(context, model, &cache, &session, &error), &error);
+    mixt_batch_sequence(&scorer->batch, 0, WINDOW);
+    for (int i = 0; i < WINDOW; i++) {
+        scorer->batch.tokens[i] = token_at(model, 0, i);
+        scorer->batch.targets[i] = -1;
+    }
+    require(mixt_scorer_run(scorer, WINDOW, &error), &error);
+    size_t vocab = (size_t)model->options.vocab_size;
+    float *logits = calloc(WINDOW * vocab, sizeof *logits);
+    mixt_instance_read(scorer->instance, scorer->graph->logits, 0, logits,
+                       WINDOW * vocab * sizeof *logits);
+    for (size_t i = 0; i < WINDOW; i++) {
+        require(mixt_session_feed(session, &scorer->batch.tokens[i], 1, &error), &error);
+        assert_memory_equal(mixt_session_logits(session), logits + i * vocab,
+                            vocab * sizeof *logits);
+    }
+    free(logits);
+    mixt_session_free(session);
+    mixt_scorer_free(scorer);
+    mixt_context_free(context);
+}
+
 /* On one thread and on two, with this type and F32. */
 static void on_threads(const mixt_model *model, mixt_cache_type type)
 {
+    check_scores(1, model, MIXT_CACHE_F32);
+    check_scores(2, model, type);
     for (int threads = 1; threads <= 2; threads++) {
         mixt_context *context = test_context(threads, NULL);
         check_model(context, model, MIXT_CACHE_F32);
@@ -635,6 +673,11 @@ static void blocks_give_a_sequence_its_bits(void **state)
                      MIXT_ERROR_ARGUMENT);
     assert_string_equal(error.message, "session: cache type 4 is not in 0..3");
     assert_null(session);
+    mixt_context_options odd = {.cache_type = (mixt_cache_type)4};
+    mixt_context *none;
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_context_create(&odd, &none, &error), MIXT_ERROR_ARGUMENT);
+    assert_string_equal(error.message, "context: cache type 4 is not in 0..3");
     mixt_model_free(model);
     mixt_context_free(context);
 }

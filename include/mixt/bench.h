@@ -25,9 +25,10 @@ typedef struct mixt_bench_options {
     bool train;
     bool operators; /* also one row for each operator of the training step */
     int repetitions;
-    int depth;     /* tokens that stand in the context before prompt and generation */
-    bool together; /* one row for the prompt and the generation behind it */
-    uint64_t reserved[8];
+    int depth;                  /* tokens that stand in the context before prompt and generation */
+    bool together;              /* one row for the prompt and the generation behind it */
+    mixt_cache_type cache_type; /* of prompts and generation */
+    uint64_t reserved[7];
 } mixt_bench_options;
 
 /* Runs the benchmarks; *rows is malloc'd, names inside belong to the library. */

@@ -10,6 +10,10 @@ mixt_status mixt_context_create(const mixt_context_options *options, mixt_contex
                                 mixt_error *error)
 {
     *result = NULL;
+    if (options != NULL && (unsigned)options->cache_type > MIXT_CACHE_Q8_0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "context: cache type %d is not in %d..%d",
+                         (int)options->cache_type, MIXT_CACHE_F32, MIXT_CACHE_Q8_0);
+    }
     mixt_context *context = calloc(1, sizeof *context);
     if (context == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for a context");
@@ -19,6 +23,7 @@ mixt_status mixt_context_create(const mixt_context_options *options, mixt_contex
         mixt_context_free(context);
         return status;
     }
+    context->cache_type = options != NULL ? options->cache_type : MIXT_CACHE_F32;
     context->device.f32 = mixt_backend_cpu(sizeof(float));
     context->device.f64 = mixt_backend_cpu(sizeof(double));
     *result = context;

@@ -7,6 +7,7 @@
 
 struct mixt_context {
     mixt_device device;
+    mixt_cache_type cache_type; /* that scores are made for */
 };
 
 /* The kind of matrix products that the context was made for. */

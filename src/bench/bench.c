@@ -243,6 +243,7 @@ static mixt_status generation_cost(bench *b, int tokens, int behind, double *flo
     mixt_graph_options options = {.phase = MIXT_PHASE_GENERATE,
                                   .capacity = tokens,
                                   .cache_capacity = behind + tokens,
+                                  .cache_type = mixt_cache_element(b->options->cache_type),
                                   .real_size = sizeof(float)};
     mixt_graph *graph = NULL;
     double *stored = stored_value_bytes(b->model);
@@ -349,10 +350,11 @@ static mixt_status bench_generation(bench *b)
                          (long long)most, b->model->options.context_length);
     }
     mixt_session *session = NULL;
+    mixt_session_options how = {.context_length = (int)most, .cache_type = o->cache_type};
     int32_t *tokens = calloc((size_t)most, sizeof *tokens);
     mixt_status status =
         tokens == NULL ? mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory")
-                       : mixt_session_create(b->context, b->model, (int)most, &session, b->error);
+                       : mixt_session_create_with(b->context, b->model, &how, &session, b->error);
     if (status == MIXT_OK) {
         random_tokens(tokens, (size_t)most, b->model->options.vocab_size);
     }

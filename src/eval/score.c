@@ -51,6 +51,7 @@ static mixt_status build(mixt_scorer *scorer, mixt_context *context, const mixt_
                                   .capacity = scorer->capacity,
                                   .window = window,
                                   .real_size = sizeof(float),
+                                  .cache_type = mixt_cache_element(context->cache_type),
                                   .keep_routes = scorer->options.trace || scorer->options.drops,
                                   .look_ahead = scorer->options.look_ahead,
                                   .keep_logits = scorer->options.trace || scorer->options.logits,

@@ -126,10 +126,6 @@ static mixt_status create_routing(mixt_engine *engine, mixt_error *error)
 static mixt_status create_runner(mixt_engine *engine, int64_t tokens, mixt_runner *r,
                                  mixt_error *error)
 {
-    static const mixt_type types[] = {[MIXT_CACHE_F32] = MIXT_TYPE_F32,
-                                      [MIXT_CACHE_F16] = MIXT_TYPE_F16,
-                                      [MIXT_CACHE_BF16] = MIXT_TYPE_BF16,
-                                      [MIXT_CACHE_Q8_0] = MIXT_TYPE_Q8_0};
     const mixt_engine_options *o = &engine->options;
     mixt_matmul matmul = mixt_context_matmul(engine->context);
     const mixt_device *device = &engine->context->device;
@@ -140,7 +136,7 @@ static mixt_status create_runner(mixt_engine *engine, int64_t tokens, mixt_runne
         .sequences = o->sequences,
         .cache_pages = o->positions / MIXT_ATTENTION_BLOCK,
         .takes = o->logits_rows,
-        .cache_type = types[o->cache_type],
+        .cache_type = mixt_cache_element(o->cache_type),
         .real_size = sizeof(float),
         .keep_routes = true,
         .merged = mixt_weights_merge(engine->model, device, matmul),

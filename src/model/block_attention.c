@@ -1,6 +1,16 @@
 /* The attention of a block: grouped heads with what families add to them, or the latent form. */
 #include "model/block.h"
 
+/* k or v as a cache gives it back, where what is scored is to see that. */
+static mixt_value_id rounded(mixt_builder *b, mixt_value_id x, int head_dim)
+{
+    const mixt_graph_options *g = &b->graph->options;
+    mixt_attributes attributes = {.cache_type = g->cache_type, .head_dim = head_dim};
+    return g->phase == MIXT_PHASE_SCORE && g->cache_type != MIXT_TYPE_F32
+               ? BUILD(b, MIXT_OP_cache_round, attributes, {CACHE_ROUND_X, x})
+               : x;
+}
+
 /* cap(scale q.k) over the keys that a row sees, softmax (with sinks), times v. */
 static mixt_value_id attend(mixt_builder *b, int layer, mixt_attributes attributes,
                             const mixt_value_id qkv[3])
@@ -13,10 +23,12 @@ static mixt_value_id attend(mixt_builder *b, int layer, mixt_attributes attribut
     attributes.window = generate ? 0 : g->options.window;
     attributes.positions = generate ? g->options.cache_capacity : 0;
     attributes.cache_type = generate ? g->options.cache_type : MIXT_TYPE_F32;
+    mixt_value_id k = rounded(b, qkv[1], attributes.head_dim);
+    mixt_value_id v = qkv[2] == qkv[1] ? k : rounded(b, qkv[2], attributes.value_dim);
     mixt_value_id first =
         mixt_model_layer_is_windowed(b->model, layer) ? g->first_windowed : g->first;
-    return BUILD(b, MIXT_OP_attention, attributes, {ATTENTION_Q, qkv[0]}, {ATTENTION_K, qkv[1]},
-                 {ATTENTION_V, qkv[2]}, {ATTENTION_FIRST, first}, {ATTENTION_LAST, g->last},
+    return BUILD(b, MIXT_OP_attention, attributes, {ATTENTION_Q, qkv[0]}, {ATTENTION_K, k},
+                 {ATTENTION_V, v}, {ATTENTION_FIRST, first}, {ATTENTION_LAST, g->last},
                  {ATTENTION_SINKS, mixt_build_weight(b, MIXT_SLOT_SINKS, layer)},
                  {ATTENTION_PAGES, g->pages}, {ATTENTION_SEQUENCE, g->sequence});
 }

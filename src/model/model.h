@@ -115,6 +115,14 @@ typedef enum mixt_phase {
     MIXT_PHASE_GENERATE, /* sequences against a KV cache, logits of the rows that are wanted */
 } mixt_phase;
 
+static inline mixt_type mixt_cache_element(mixt_cache_type type)
+{
+    return type == MIXT_CACHE_F16    ? MIXT_TYPE_F16
+           : type == MIXT_CACHE_BF16 ? MIXT_TYPE_BF16
+           : type == MIXT_CACHE_Q8_0 ? MIXT_TYPE_Q8_0
+                                     : MIXT_TYPE_F32;
+}
+
 typedef struct mixt_graph_options {
     mixt_phase phase;
     int64_t capacity;       /* tokens */
@@ -124,13 +132,14 @@ typedef struct mixt_graph_options {
                                layer */
     int64_t cache_pages;    /* generate: pages of 64 positions; 0: what all sequences may have */
     int64_t takes;          /* generate: most rows whose logits are wanted; 0: one */
-    mixt_type cache_type;   /* generate: of keys, values, latents: F32 (reals), F16, BF16, Q8_0 */
-    size_t real_size;       /* 4 or 8 */
-    bool recompute;         /* train: expert and FFN activations are made again in backward */
-    bool keep_logits;       /* score: loss logits stay readable */
-    bool keep_routes;       /* route records stay readable */
-    bool look_ahead;        /* score: routers also decide by what the router before them read */
-    bool merged;            /* experts' matrices come with their adapters in them */
+    /* of keys, values, latents: F32 (reals), F16, BF16, Q8_0; score: they are rounded so */
+    mixt_type cache_type;
+    size_t real_size; /* 4 or 8 */
+    bool recompute;   /* train: expert and FFN activations are made again in backward */
+    bool keep_logits; /* score: loss logits stay readable */
+    bool keep_routes; /* route records stay readable */
+    bool look_ahead;  /* score: routers also decide by what the router before them read */
+    bool merged;      /* experts' matrices come with their adapters in them */
     /* generate, score: [layers, sequences], the router of each sequence in each layer (NULL: the
      * layer's), in scoring of each number in mixt_batch.variant; and the most experts that one
      * chooses (0: as many as the layer's) */

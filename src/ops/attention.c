@@ -1,4 +1,4 @@
-/* Shape rules and costs of kv_write and attention. */
+/* Shape rules and costs of kv_write, cache_round and attention. */
 #include "ops/attention.h"
 
 #include <math.h>
@@ -38,6 +38,28 @@ void mixt_kv_write_cost(const mixt_cost_request *request, mixt_cost *cost)
     double written =
         cached_bytes(&request->in[KV_WRITE_CACHE_K]) + cached_bytes(&request->in[KV_WRITE_CACHE_V]);
     *cost = (mixt_cost){0, 4 * values + written * (double)request->tokens, 0, 0};
+}
+
+/* cache_round */
+
+mixt_status mixt_cache_round_shape(mixt_shape_request *request, mixt_error *error)
+{
+    mixt_shape x = request->in[CACHE_ROUND_X];
+    int64_t n = request->attributes->head_dim;
+    MIXT_TRY(mixt_expect_matrix(&x, "cache_round: x", error));
+    if (n < 1 || x.size[1] % n != 0) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "cache_round: heads of %lld do not divide rows of %lld", (long long)n,
+                         (long long)x.size[1]);
+    }
+    MIXT_TRY(mixt_expect_cache(request->attributes->cache_type, n, "cache_round", error));
+    request->out[CACHE_ROUND_Y] = x;
+    return MIXT_OK;
+}
+
+void mixt_cache_round_cost(const mixt_cost_request *request, mixt_cost *cost)
+{
+    *cost = (mixt_cost){0, 8 * mixt_in_values(request, CACHE_ROUND_X), 0, 0};
 }
 
 /* attention */

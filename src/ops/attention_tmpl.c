@@ -1,5 +1,5 @@
 /* attention: causal grouped-query attention without a T x T matrix, after FlashAttention-2 (Dao
- * 2023); and kv_write, which fills its cache.
+ * 2023); kv_write, which fills its cache, and cache_round, which does to rows what a cache does.
  *
  * A row's softmax is online over its own blocks of 64 keys, counted from the start of its sequence:
  * blocks that the row does not see leave its maximum, sum and output alone, and keys that it does
@@ -42,6 +42,35 @@ void MIXT_REAL(mixt_kv_write_forward)(const mixt_call *call)
 {
     mixt_for_chunks(call, mixt_rows(&call->in_shape[KV_WRITE_K], call->tokens), MIXT_ROWS,
                     kv_write_rows);
+}
+
+static void cache_round_rows(void *context, int64_t item, int thread)
+{
+    enum { PART = 256 }; /* whole blocks of every type */
+    (void)thread;
+    const mixt_call *call = context;
+    mixt_type type = call->attributes->cache_type;
+    int64_t n = call->in_shape[CACHE_ROUND_X].size[1];
+    mixt_range range =
+        mixt_chunk(mixt_rows(&call->in_shape[CACHE_ROUND_X], call->tokens), MIXT_ROWS, item);
+    const real *x = (const real *)call->in[CACHE_ROUND_X] + range.begin * n;
+    real *y = (real *)call->out[CACHE_ROUND_Y] + range.begin * n;
+    _Alignas(64) char narrow[PART * sizeof(uint16_t)];
+    for (int64_t at = 0, all = (range.end - range.begin) * n; at < all; at += PART) {
+        int64_t count = mixt_least(PART, all - at);
+        if (type == MIXT_TYPE_F32) {
+            memcpy(y + at, x + at, (size_t)count * sizeof *y);
+            continue;
+        }
+        mixt_kernels_of(call)->narrow(count, narrow, x + at, type);
+        mixt_kernels_of(call)->widen(count, y + at, narrow, type);
+    }
+}
+
+void MIXT_REAL(mixt_cache_round_forward)(const mixt_call *call)
+{
+    mixt_for_chunks(call, mixt_rows(&call->in_shape[CACHE_ROUND_X], call->tokens), MIXT_ROWS,
+                    cache_round_rows);
 }
 
 /* The state of a block of queries: rows of one head, or in generation heads of one row that share a

@@ -87,16 +87,17 @@ typedef struct mixt_attributes {
     double soft_cap;     /* attention: c tanh(s / c) of the scaled score; 0: off */
     double limit;        /* clamp: to +-limit */
     int heads, kv_heads; /* attention; rope, slice, join: heads */
-    int head_dim;        /* attention, rope, slice, join; norm: size of a group (0: the row) */
-    int value_dim;       /* attention: of a head of v and y; 0: head_dim */
-    int rope_dims;       /* rope: leading values of a head that are rotated; 0: all */
-    bool interleaved;    /* rope: pairs (2i, 2i + 1) instead of (i, i + n/2) */
-    int from, size;      /* slice: columns of each head */
+    int head_dim;  /* attention, cache_round, rope, slice, join; norm: size of a group (0: the row)
+                    */
+    int value_dim; /* attention: of a head of v and y; 0: head_dim */
+    int rope_dims; /* rope: leading values of a head that are rotated; 0: all */
+    bool interleaved;           /* rope: pairs (2i, 2i + 1) instead of (i, i + n/2) */
+    int from, size;             /* slice: columns of each head */
     mixt_activation activation; /* swiglu, experts */
     int identity_experts;       /* experts: groups behind those with weights whose rows are given */
     int zero_experts;           /* back; and behind those, whose rows are cleared */
     int64_t window;             /* attention, shift: rows of one training sequence (0: a cache) */
-    mixt_type cache_type;       /* attention, kv_write: of the cache's rows; F32: reals */
+    mixt_type cache_type;       /* attention, kv_write, cache_round: of its rows; F32: reals */
     int64_t positions; /* attention: most of a sequence in a cache, for its cost (0: all) */
     bool exact;        /* linear: exact fp32 product whatever the mode */
     const struct mixt_router_spec *router; /* route */

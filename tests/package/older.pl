@@ -5,7 +5,7 @@ use strict;
 use warnings;
 
 my %newest = (
-    mixt_context_options   => ['matmul'],
+    mixt_context_options   => [ 'matmul', 'cache_type' ],
     mixt_chat_options      => ['name'],
     mixt_convert_options   => ['budget'],
     mixt_router_options    => ['balance_groups'],
@@ -21,6 +21,7 @@ my %newest = (
     mixt_fidelity_options  => ['heldout'],
     mixt_family_info       => ['trainable'],
     mixt_machine_limits    => ['int8_flops'],
+    mixt_bench_options     => ['cache_type'],
 );
 
 open my $in, '-|', 'tests/package/header.pl' or die "tests/package/header.pl: $!\n";
