@@ -1,7 +1,8 @@
 /* Times products with typed weights. Weights lie one behind the other in a block that no cache
  * holds and are read in turn, as experts are. Before and behind each measurement the read
  * bandwidth and the multiply-add peak of the machine are taken, because both drift; shares are of
- * their means. Usage: matrix [threads [rounds [type [MiB of weights]]]] */
+ * their means. Usage: matrix [threads [rounds [type [MiB of weights [most
+ * tokens]]]]] */
 #include <immintrin.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -230,6 +231,7 @@ int main(int argc, char **argv)
 {
     int threads = argc > 1 ? atoi(argv[1]) : 0, rounds = argc > 2 ? atoi(argv[2]) : 5;
     const char *wanted = argc > 3 ? argv[3] : "all";
+    int64_t most = argc > 5 ? atoi(argv[5]) : 256;
     rounds = rounds < 1 ? 1 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
     memory_size = (size_t)(argc > 4 ? atoi(argv[4]) : 512) << 20;
     mixt_compute *compute = NULL;
@@ -263,7 +265,7 @@ int main(int argc, char **argv)
         for (int i = 0; i < 10; i++) {
             setting s = {(mixt_type)type, tokens[i % 5], depths[i / 5] == 1408 ? 2048 : 1408,
                          depths[i / 5]};
-            if (mixt_type_row_bytes(s.type, s.k) > 0) {
+            if (s.m <= most && mixt_type_row_bytes(s.type, s.k) > 0) {
                 measure(compute, &s, rounds);
             }
         }

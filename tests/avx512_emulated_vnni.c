@@ -27,7 +27,7 @@ static inline vi vi_dot4(vi sum, vi a, vi b)
 
 #include "backend/cpu/quant_multiply.h"
 
-#include "backend/cpu/quant_single.h"
+#include "backend/cpu/quant_rows.h"
 
 void mixt_fill_avx512_emulated_vnni(mixt_kernels_f32 *table)
 {

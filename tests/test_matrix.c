@@ -111,15 +111,22 @@ static void fill_block(mixt_type type, unsigned char *block, uint64_t seed)
     }
 }
 
+/* With `gap` blocks behind each row but the last. */
+static mixt_matrix place_rows(mixt_type type, int64_t n, int64_t k, size_t gap, uint64_t seed)
+{
+    const mixt_type_row *info = mixt_type_info(type);
+    size_t block = (size_t)info->bytes, stride = mixt_type_row_bytes(type, k) + gap * block;
+    size_t bytes = (size_t)n * stride - gap * block;
+    unsigned char *data = guard_place(&memory_b, bytes, seed % 2 == 0);
+    for (size_t i = 0; i < bytes / block; i++) {
+        fill_block(type, data + i * block, seed * 1000003 + i);
+    }
+    return (mixt_matrix){.type = type, .n = n, .k = k, .data = data, .row_bytes = stride};
+}
+
 static mixt_matrix place_matrix(mixt_type type, int64_t n, int64_t k, uint64_t seed)
 {
-    size_t row_bytes = mixt_type_row_bytes(type, k);
-    const mixt_type_row *info = mixt_type_info(type);
-    unsigned char *data = guard_place(&memory_b, (size_t)n * row_bytes, seed % 2 == 0);
-    for (size_t i = 0; i < (size_t)n * row_bytes / (size_t)info->bytes; i++) {
-        fill_block(type, data + i * (size_t)info->bytes, seed * 1000003 + i);
-    }
-    return (mixt_matrix){.type = type, .n = n, .k = k, .data = data, .row_bytes = row_bytes};
+    return place_rows(type, n, k, 0, seed);
 }
 
 enum { DATA_PLAIN, DATA_SPECIAL, DATA_KINDS };
@@ -326,6 +333,21 @@ static void check_same_as_scalar(const mixt_compute *scalar, const mixt_compute 
     cases++;
 }
 
+/* One token against every number of rows, which may have gaps between them. */
+static void check_single(const mixt_compute *scalar, const mixt_compute *compute, const char *way)
+{
+    for (int type = 0; type < MIXT_TYPE_COUNT; type++) {
+        for (int64_t n = 1; n < 40; n += guard_sample(1, 5)) {
+            uint64_t seed = (uint64_t)(type * 100 + n);
+            int64_t k = depth_of((mixt_type)type, (int)(seed % 5));
+            mixt_matrix matrix = place_rows((mixt_type)type, n, k, seed / 2 % 3, seed);
+            mixt_gemm_f32 g = place(&matrix, 1, seed % 8 == 0 ? DATA_SPECIAL : DATA_PLAIN, seed);
+            g.accumulate = seed % 3 == 0;
+            check_same_as_scalar(scalar, compute, g, way);
+        }
+    }
+}
+
 static void check_tier(mixt_compute *compute, const char *way)
 {
     static const int64_t rows[] = {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 70};
@@ -353,6 +375,7 @@ static void check_tier(mixt_compute *compute, const char *way)
         }
     }
     assert_true(cases > before + 500);
+    check_single(scalar, compute, way);
     mixt_compute_free(scalar);
     mixt_compute_free(compute);
 }

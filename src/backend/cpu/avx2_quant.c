@@ -37,6 +37,7 @@ typedef struct source {
 #define vi_add32(a, b) _mm256_add_epi32(a, b)
 #define vi_min_u8(a, b) _mm256_min_epu8(a, b)
 #define vi_mulhi16(a, b) _mm256_mulhi_epi16(a, b)
+#define vi_mullo32(a, b) _mm256_mullo_epi32(a, b)
 #define vi_madd(a, b) _mm256_madd_epi16(a, b)
 #define vi_maddubs(a, b) _mm256_maddubs_epi16(a, b)
 #define vi_dpwssd(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))

@@ -11,7 +11,11 @@
 
 #include "backend/cpu/quant_multiply.h"
 
+#if defined __x86_64__
+#include "backend/cpu/quant_rows.h"
+#else
 #include "backend/cpu/quant_single.h"
+#endif
 
 void FILL(mixt_kernels_f32 *table)
 {

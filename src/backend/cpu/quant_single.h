@@ -1,9 +1,9 @@
-/* One token: lanes are blocks that follow each other in the file, whatever rows they belong to, so
- * that weights stream through the core in the order in which they lie in memory and no panel is
- * written. Activations are held upright: column b belongs to block b of a row, so lanes that begin
- * at block b read columns b, b + 1, ... (the first columns stand once more behind the last). Each
- * block gives two floats, d_weights d_x and its sum of products (with minima two more), and rows
- * chain them afterwards. Included behind quant_multiply.h. */
+/* One token, with NEON: lanes are blocks that follow each other in the file, whatever rows they
+ * belong to, so that weights stream through the core in the order in which they lie in memory and
+ * no panel is written. Activations are held upright: column b belongs to block b of a row, so lanes
+ * that begin at block b read columns b, b + 1, ... (the first columns stand once more behind the
+ * last). Each block gives two floats, d_weights d_x and its sum of products (with minima two more),
+ * and rows chain them afterwards. Included behind quant_multiply.h. */
 
 typedef struct upright {
     int64_t blocks, width; /* of a row; blocks + QUANT_LANES columns */

@@ -1,0 +1,213 @@
+/* Lines with AVX2: 64 bytes of one row in two registers, and what brings eight rows together
+ * (quant_rows.h). */
+#ifndef MIXT_BACKEND_CPU_AVX2_QUANT_ROWS_H
+#define MIXT_BACKEND_CPU_AVX2_QUANT_ROWS_H
+
+typedef struct line {
+    __m256i half[2];
+} line;
+
+#define LINE(call0, call1) ((line){{call0, call1}})
+#define HALVES1(name, function)                                                                    \
+    INLINE line name(line a)                                                                       \
+    {                                                                                              \
+        return LINE(function(a.half[0]), function(a.half[1]));                                     \
+    }
+#define HALVES2(name, function)                                                                    \
+    INLINE line name(line a, line b)                                                               \
+    {                                                                                              \
+        return LINE(function(a.half[0], b.half[0]), function(a.half[1], b.half[1]));               \
+    }
+HALVES1(line_abs8, _mm256_abs_epi8)
+HALVES2(line_and, _mm256_and_si256)
+HALVES2(line_or, _mm256_or_si256)
+HALVES2(line_xor, _mm256_xor_si256)
+HALVES2(line_sub8, _mm256_sub_epi8)
+HALVES2(line_sign8, _mm256_sign_epi8)
+HALVES2(line_add16, _mm256_add_epi16)
+HALVES2(line_add32, _mm256_add_epi32)
+HALVES2(line_shuffle8, _mm256_shuffle_epi8)
+HALVES2(line_madd, _mm256_madd_epi16)
+HALVES2(line_maddubs, _mm256_maddubs_epi16)
+
+INLINE line line_same(__m256i x)
+{
+    return LINE(x, x);
+}
+
+#define line_zero() line_same(_mm256_setzero_si256())
+#define line_bytes(x) line_same(_mm256_set1_epi8((char)(x)))
+#define line_words(x) line_same(_mm256_set1_epi16(x))
+#define line_broadcast32(from) line_same(vi_broadcast32(from))
+#define line_table(bytes) line_same(vi_table(bytes))
+#define line_twice(from) line_same(vi_loadu(from))
+#define line_of_halves(first, second) LINE(vi_loadu(first), vi_loadu(second))
+#define line_two(first, second) LINE(_mm256_set1_epi32(first), _mm256_set1_epi32(second))
+
+INLINE line line_load(const void *from)
+{
+    const __m256i *x = from;
+    return LINE(_mm256_loadu_si256(x), _mm256_loadu_si256(x + 1));
+}
+
+INLINE line line_srl16(line x, const int n)
+{
+    return LINE(_mm256_srli_epi16(x.half[0], n), _mm256_srli_epi16(x.half[1], n));
+}
+
+/* 16 bytes of each of four places. */
+INLINE line line_of_quarters(const uint8_t *from, size_t stride)
+{
+    return LINE(load_halves(from, stride), load_halves(from + 2 * stride, stride));
+}
+
+/* Every other 16 bytes of 128, from the first or the second on. */
+INLINE line line_evens(const void *from)
+{
+    const uint8_t *x = from;
+    return line_of_quarters(x, 32);
+}
+
+INLINE line line_odds(const void *from)
+{
+    const uint8_t *x = from;
+    return line_of_quarters(x + 16, 32);
+}
+
+/* To the left by up to 7 or at least 61 bits, where what comes round or passes from byte to byte is
+ * not looked at. */
+INLINE __m256i rotate(__m256i x, const int n)
+{
+    return n < 32 ? _mm256_slli_epi64(x, n & 31) : _mm256_srli_epi64(x, (64 - n) & 31);
+}
+
+/* Each half by bits of its own. */
+INLINE line line_rotate(line x, const int first, const int second)
+{
+    return LINE(rotate(x.half[0], first), rotate(x.half[1], second));
+}
+
+/* Sixteen bytes with sign as what scales products (line_scaled), and those that belong to quarters
+ * 0 to 3 of values 64 `part` to 64 part + 63. */
+INLINE line signed_scales(__m128i bytes)
+{
+    __m256i words = _mm256_cvtepi8_epi16(bytes);
+    return LINE(_mm256_permute4x64_epi64(words, 0x44), _mm256_permute4x64_epi64(words, 0xEE));
+}
+
+/* Bytes of words 2 i (in the first half of a register) and 2 i + 1, of eight. */
+INLINE __m256i two_words(const int i)
+{
+    const int first = 4 * i | (4 * i + 1) << 8;
+    const int index = first | first << 16, next = index + 0x02020202;
+    return _mm256_setr_epi32(index, index, index, index, next, next, next, next);
+}
+
+INLINE line scales_of_part(line scales, const int part)
+{
+    __m256i eight = scales.half[part / 2];
+    return LINE(_mm256_shuffle_epi8(eight, two_words(part % 2 * 2)),
+                _mm256_shuffle_epi8(eight, two_words(part % 2 * 2 + 1)));
+}
+
+/* Sixteen bytes with sign times words, in any dwords. */
+INLINE line scales_times(__m128i bytes, __m256i words)
+{
+    return LINE(_mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), words), _mm256_setzero_si256());
+}
+
+/* Dword j of each quarter is the sum of row j's. */
+INLINE vi add_four(vi a, vi b, vi c, vi d)
+{
+    vi even = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    vi odd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(even, odd), _mm256_unpackhi_epi64(even, odd));
+}
+
+/* The quarters of rows 0 to 3 and of 4 to 7, of one half of their lines. */
+INLINE void quarters_of_half(const line rows[QUANT_LANES], const int half, vi out[2])
+{
+    vi a = add_four(rows[0].half[half], rows[1].half[half], rows[2].half[half], rows[3].half[half]);
+    vi b = add_four(rows[4].half[half], rows[5].half[half], rows[6].half[half], rows[7].half[half]);
+    out[0] = _mm256_permute2x128_si256(a, b, 0x20);
+    out[1] = _mm256_permute2x128_si256(a, b, 0x31);
+}
+
+INLINE void sum_quarters(const line rows[QUANT_LANES], vi out[4])
+{
+    quarters_of_half(rows, 0, out);
+    quarters_of_half(rows, 1, out + 2);
+}
+
+INLINE void sum_halves(const line rows[QUANT_LANES], vi out[2])
+{
+    vi quarters[4];
+    sum_quarters(rows, quarters);
+    out[0] = _mm256_add_epi32(quarters[0], quarters[1]);
+    out[1] = _mm256_add_epi32(quarters[2], quarters[3]);
+}
+
+INLINE vi sum_lines(const line rows[QUANT_LANES])
+{
+    line both[QUANT_LANES];
+    vi quarters[2];
+    UNROLL for (int i = 0; i < QUANT_LANES; i++)
+    {
+        both[i].half[0] = _mm256_add_epi32(rows[i].half[0], rows[i].half[1]);
+    }
+    quarters_of_half(both, 0, quarters);
+    return _mm256_add_epi32(quarters[0], quarters[1]);
+}
+
+/* The half at `offset` of each row, as floats. */
+INLINE vf halves_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
+{
+    __m128i x = _mm_setzero_si128();
+    uint16_t half;
+#define INSERT(i)                                                                                  \
+    memcpy(&half, rows[i] + offset, sizeof half);                                                  \
+    x = _mm_insert_epi16(x, half, i)
+    INSERT(0);
+    INSERT(1);
+    INSERT(2);
+    INSERT(3);
+    INSERT(4);
+    INSERT(5);
+    INSERT(6);
+    INSERT(7);
+#undef INSERT
+    return _mm256_cvtph_ps(x);
+}
+
+/* The byte at `offset` of each row, in its lane. */
+INLINE vi bytes_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
+{
+    uint64_t x = 0;
+    UNROLL for (int i = 0; i < QUANT_LANES; i++)
+    {
+        x |= (uint64_t)rows[i][offset] << (8 * i);
+    }
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)x));
+}
+
+/* load_quads of rows that lie anywhere. */
+INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset, vi out[4])
+{
+    vi r[4];
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        const uint8_t *row = rows[i] + offset;
+        __m128i low = _mm_loadu_si128((const __m128i *)(const void *)row);
+        row = rows[i + 4] + offset;
+        __m128i high = _mm_loadu_si128((const __m128i *)(const void *)row);
+        r[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+    }
+    vi low01 = _mm256_unpacklo_epi32(r[0], r[1]), low23 = _mm256_unpacklo_epi32(r[2], r[3]);
+    vi high01 = _mm256_unpackhi_epi32(r[0], r[1]), high23 = _mm256_unpackhi_epi32(r[2], r[3]);
+    out[0] = _mm256_unpacklo_epi64(low01, low23);
+    out[1] = _mm256_unpackhi_epi64(low01, low23);
+    out[2] = _mm256_unpacklo_epi64(high01, high23);
+    out[3] = _mm256_unpackhi_epi64(high01, high23);
+}
+
+#endif

@@ -1,0 +1,216 @@
+/* Lines with AVX-512: 64 bytes of one row, and what brings sixteen rows together (quant_rows.h). */
+#ifndef MIXT_BACKEND_CPU_AVX512_QUANT_ROWS_H
+#define MIXT_BACKEND_CPU_AVX512_QUANT_ROWS_H
+
+typedef __m512i line;
+
+#define line_zero() _mm512_setzero_si512()
+#define line_bytes(x) _mm512_set1_epi8((char)(x))
+#define line_load(from) _mm512_loadu_si512(from)
+#define line_broadcast32(from) vi_broadcast32(from)
+#define line_table(bytes) vi_table(bytes)
+#define line_and(a, b) _mm512_and_si512(a, b)
+#define line_or(a, b) _mm512_or_si512(a, b)
+#define line_xor(a, b) _mm512_xor_si512(a, b)
+#define line_sub8(a, b) _mm512_sub_epi8(a, b)
+#define line_add32(a, b) _mm512_add_epi32(a, b)
+#define line_sll32(x, n) _mm512_slli_epi32(x, (unsigned)(n))
+#define line_srl16(x, n) _mm512_srli_epi16(x, (unsigned)(n))
+#define line_sll16(x, n) _mm512_slli_epi16(x, (unsigned)(n))
+#define line_shuffle8(x, index) _mm512_shuffle_epi8(x, index)
+#define line_mullo32(a, b) _mm512_mullo_epi32(a, b)
+#define line_add16(a, b) _mm512_add_epi16(a, b)
+#define line_words(x) _mm512_set1_epi16(x)
+#define line_abs8(x) _mm512_abs_epi8(x)
+/* x, negated where w is negative. */
+#define line_sign8(x, w) _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x)
+#define line_madd(a, b) _mm512_madd_epi16(a, b)
+#define line_maddubs(a, b) _mm512_maddubs_epi16(a, b)
+
+/* A dword everywhere in the first 32 bytes, another in the last. */
+INLINE line line_two(int first, int second)
+{
+    return _mm512_inserti64x4(_mm512_set1_epi32(first), _mm256_set1_epi32(second), 1);
+}
+
+INLINE line line_of_halves(const void *first, const void *second)
+{
+    const __m256i *a = first, *b = second;
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(a)), _mm256_loadu_si256(b),
+                              1);
+}
+
+/* The same 32 bytes twice. */
+INLINE line line_twice(const void *from)
+{
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)from));
+}
+
+/* 16 bytes of each of four places. */
+INLINE line line_of_quarters(const uint8_t *from, size_t stride)
+{
+    return load_quarters(from, stride);
+}
+
+/* Every other 16 bytes of 128, from the first or the second on. */
+INLINE line line_evens(const void *from)
+{
+    const __m512i *x = from;
+    return _mm512_shuffle_i32x4(_mm512_loadu_si512(x), _mm512_loadu_si512(x + 1), 0x88);
+}
+
+INLINE line line_odds(const void *from)
+{
+    const __m512i *x = from;
+    return _mm512_shuffle_i32x4(_mm512_loadu_si512(x), _mm512_loadu_si512(x + 1), 0xDD);
+}
+
+/* The first 32 bytes shifted to the left by `first` bits, the others by `second`, within 64. */
+#define line_rotate(x, first, second)                                                              \
+    _mm512_rolv_epi64(                                                                             \
+        x, _mm512_setr_epi64(first, first, first, first, second, second, second, second))
+
+/* Sixteen bytes with sign as what scales products (line_scaled), and those that belong to quarters
+ * 0 to 3 of values 64 `part` to 64 part + 63. */
+INLINE line signed_scales(__m128i bytes)
+{
+    __m512i wide = _mm512_cvtepi8_epi32(bytes), low = _mm512_set1_epi32(0xFFFF);
+#ifdef QUANT_DOTS
+    return _mm512_and_si512(wide, low);
+#else
+    return _mm512_ternarylogic_epi32(low, wide, _mm512_slli_epi32(wide, 16), 0xCA);
+#endif
+}
+
+INLINE line scales_of_part(line scales, int part)
+{
+    const __m512i quarters = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return _mm512_permutexvar_epi32(_mm512_add_epi32(quarters, _mm512_set1_epi32(4 * part)),
+                                    scales);
+}
+
+/* Sixteen bytes with sign times words, in any dwords. */
+INLINE line scales_times(__m128i bytes, __m256i words)
+{
+    return _mm512_zextsi256_si512(_mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), words));
+}
+
+/* Rows 4 i to 4 i + 3 of a lane's 16: dword j of quarter q is the sum of dwords of quarter q of row
+ * 4 i + j. */
+INLINE vi add_four(const line *rows)
+{
+    vi low01 = _mm512_unpacklo_epi32(rows[0], rows[1]),
+       low23 = _mm512_unpacklo_epi32(rows[2], rows[3]);
+    vi high01 = _mm512_unpackhi_epi32(rows[0], rows[1]);
+    vi high23 = _mm512_unpackhi_epi32(rows[2], rows[3]);
+    vi even = _mm512_add_epi32(low01, high01), odd = _mm512_add_epi32(low23, high23);
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(even, odd), _mm512_unpackhi_epi64(even, odd));
+}
+
+#define EVEN_QUARTERS(a, b) _mm512_shuffle_i32x4(a, b, 0x88)
+#define ODD_QUARTERS(a, b) _mm512_shuffle_i32x4(a, b, 0xDD)
+
+/* Sums of the dwords of each half of 16 rows. */
+INLINE void sum_halves(const line rows[QUANT_LANES], vi out[2])
+{
+    vi a = add_four(rows), b = add_four(rows + 4), c = add_four(rows + 8), d = add_four(rows + 12);
+    vi first = _mm512_add_epi32(EVEN_QUARTERS(a, b), ODD_QUARTERS(a, b));
+    vi second = _mm512_add_epi32(EVEN_QUARTERS(c, d), ODD_QUARTERS(c, d));
+    out[0] = EVEN_QUARTERS(first, second);
+    out[1] = ODD_QUARTERS(first, second);
+}
+
+INLINE vi sum_lines(const line rows[QUANT_LANES])
+{
+    vi halves[2];
+    sum_halves(rows, halves);
+    return _mm512_add_epi32(halves[0], halves[1]);
+}
+
+INLINE void sum_quarters(const line rows[QUANT_LANES], vi out[4])
+{
+    vi a = add_four(rows), b = add_four(rows + 4), c = add_four(rows + 8), d = add_four(rows + 12);
+    vi even = EVEN_QUARTERS(a, b), odd = ODD_QUARTERS(a, b);
+    vi next_even = EVEN_QUARTERS(c, d), next_odd = ODD_QUARTERS(c, d);
+    out[0] = EVEN_QUARTERS(even, next_even);
+    out[1] = EVEN_QUARTERS(odd, next_odd);
+    out[2] = ODD_QUARTERS(even, next_even);
+    out[3] = ODD_QUARTERS(odd, next_odd);
+}
+
+/* The half at `offset` of each row, as floats. */
+INLINE vf halves_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
+{
+    __m128i low = _mm_setzero_si128(), high = low;
+    uint16_t half;
+#define INSERT(to, lane, row)                                                                      \
+    memcpy(&half, rows[row] + offset, sizeof half);                                                \
+    to = _mm_insert_epi16(to, half, lane)
+#define INSERT_BOTH(i)                                                                             \
+    INSERT(low, i, i);                                                                             \
+    INSERT(high, i, i + 8)
+    INSERT_BOTH(0);
+    INSERT_BOTH(1);
+    INSERT_BOTH(2);
+    INSERT_BOTH(3);
+    INSERT_BOTH(4);
+    INSERT_BOTH(5);
+    INSERT_BOTH(6);
+    INSERT_BOTH(7);
+#undef INSERT_BOTH
+#undef INSERT
+    return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
+}
+
+/* The byte at `offset` of each row, in its lane. */
+INLINE vi bytes_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
+{
+    __m128i x = _mm_setzero_si128();
+#define INSERT(i) x = _mm_insert_epi8(x, rows[i][offset], i)
+    INSERT(0);
+    INSERT(1);
+    INSERT(2);
+    INSERT(3);
+    INSERT(4);
+    INSERT(5);
+    INSERT(6);
+    INSERT(7);
+    INSERT(8);
+    INSERT(9);
+    INSERT(10);
+    INSERT(11);
+    INSERT(12);
+    INSERT(13);
+    INSERT(14);
+    INSERT(15);
+#undef INSERT
+    return _mm512_cvtepu8_epi32(x);
+}
+
+/* load_quads of rows that lie anywhere, and back: quarter j of out[i] is of row 4 j + i. */
+INLINE void transpose_quads(const vi r[4], vi out[4])
+{
+    vi low01 = _mm512_unpacklo_epi32(r[0], r[1]), low23 = _mm512_unpacklo_epi32(r[2], r[3]);
+    vi high01 = _mm512_unpackhi_epi32(r[0], r[1]), high23 = _mm512_unpackhi_epi32(r[2], r[3]);
+    out[0] = _mm512_unpacklo_epi64(low01, low23);
+    out[1] = _mm512_unpackhi_epi64(low01, low23);
+    out[2] = _mm512_unpacklo_epi64(high01, high23);
+    out[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+
+INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset, vi out[4])
+{
+    vi r[4];
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+#define QUARTER(j) _mm_loadu_si128((const __m128i *)(const void *)(rows[i + 4 * (j)] + offset))
+        r[i] = _mm512_castsi128_si512(QUARTER(0));
+        r[i] = _mm512_inserti32x4(r[i], QUARTER(1), 1);
+        r[i] = _mm512_inserti32x4(r[i], QUARTER(2), 2);
+        r[i] = _mm512_inserti32x4(r[i], QUARTER(3), 3);
+#undef QUARTER
+    }
+    transpose_quads(r, out);
+}
+
+#endif

@@ -1,0 +1,509 @@
+/* One token, row by row: the blocks of QUANT_LANES rows that begin at the same k are multiplied one
+ * after another, each as it lies in memory, 64 bytes (a line) at a time. What they give are lines
+ * of partial sums, which are added up together, so that each row has a lane: the floats of a block
+ * follow. Weights stream from as many rows at a time, and nothing is written. Included behind
+ * quant_multiply.h by tiers that define
+ *
+ *   line                 64 bytes, and line_* operations on them
+ *   sum_lines, sum_halves, sum_quarters  sums of lines, their halves or quarters; a row in each
+ * lane signed_scales, scales_of_part, scales_times  scales of Q6_K halves_of_rows, bytes_of_rows,
+ * quads_of_rows  what lies at one place in every row
+ */
+#if QUANT_LANES == 16
+#include "backend/cpu/avx512_quant_rows.h"
+#else
+#include "backend/cpu/avx2_quant_rows.h"
+#endif
+
+/* The rows in work. */
+typedef struct rows {
+    const uint8_t *at[QUANT_LANES]; /* their blocks of this step */
+    const uint8_t *next;            /* what is fetched meanwhile */
+} rows;
+
+/* Products of bytes without and with sign on their way to 32 bits, below 2^15 in a group of 16 or
+ * 32; they are then multiplied by the group's scale. */
+#ifdef QUANT_DOTS
+#define line_dot(w, x) vi_dot4(line_zero(), w, x)
+#define line_scaled(total, dots, scale) vi_dpwssd(total, dots, scale)
+/* A byte as a scale. */
+#define SCALE_INDEX(b) (int)((uint32_t)(b) | 0x80808000U)
+/* Products of weights with sign: these are added to weights and their products with the sums of
+ * activations taken away behind. */
+#define SIGN_SHIFT 128
+#else
+#define line_dot(w, x) line_maddubs(w, x)
+#define line_scaled(total, dots, scale) line_add32(total, line_madd(dots, scale))
+#define SCALE_INDEX(b) (int)((uint32_t)(b)*0x00010001U | 0x80008000U)
+#define SIGN_SHIFT 0
+#endif
+
+/* Products of two lines whose bytes are below 32. */
+INLINE line line_products(line w, line x, line w_next, line x_next)
+{
+#ifdef QUANT_DOTS
+    return vi_dot4(vi_dot4(line_zero(), w, x), w_next, x_next);
+#else
+    line words = line_add16(line_maddubs(w, x), line_maddubs(w_next, x_next));
+    return line_madd(words, line_words(1));
+#endif
+}
+
+/* total + products of bytes with sign (to which SIGN_SHIFT was added). */
+INLINE line line_add_signed(line total, line w, line x)
+{
+#ifdef QUANT_DOTS
+    return vi_dot4(total, w, x);
+#else
+    return line_add32(total,
+                      line_madd(line_maddubs(line_abs8(w), line_sign8(x, w)), line_words(1)));
+#endif
+}
+
+/* The rows that come next are fetched in the order in which they lie in memory, at the pace of
+ * those in work: these are read in an order that the hardware's prefetcher does not follow well. */
+INLINE void fetch_next(rows *from, const size_t bytes)
+{
+    UNROLL for (size_t i = 0; i < bytes; i += 64)
+    {
+        __builtin_prefetch(from->next + i, 0, 3);
+    }
+    from->next += bytes;
+}
+
+/* x & mask | y */
+#define LINE_AND_OR(x, mask, y) line_or(line_and(x, mask), y)
+#define LOW_HALVES(x) line_and(x, low)
+#define HIGH_HALVES(x) line_and(line_srl16(x, 4), low)
+
+/* ------------------------------------------------------------------------------------------ */
+/* Blocks of 256                                                                              */
+
+/* Heads of Q4_K and Q5_K: a row in each lane. */
+typedef struct row_heads {
+    uint32_t scale[2][QUANT_LANES]; /* bytes of scales, as they are broadcast */
+    vf d, m;
+    vi minima; /* times sums of activations */
+} row_heads;
+
+INLINE void load_heads(const rows *from, const mixt_q8 *x, row_heads *to)
+{
+    vi head[4], total = vi_zero();
+    quads_of_rows(from->at, 0, head);
+    const vi low = vi_set32(LOW_NIBBLES), six = vi_set32(BYTES(63));
+    vi a = head[1], b = head[2], c = head[3];
+    vi scale[2] = {vi_and(a, six), AND_OR(vi_srl32(a, 2), BYTES(48), vi_and(c, low))};
+    vi min[2] = {vi_and(b, six), AND_OR(vi_srl32(b, 2), BYTES(48), vi_and(vi_srl32(c, 4), low))};
+    UNROLL for (int i = 0; i < 2; i++)
+    {
+        vi first = vi_pick(min[i], 0, NONE, 1, NONE), second = vi_pick(min[i], 2, NONE, 3, NONE);
+        total = vi_add32(total, vi_madd(first, vi_broadcast32(x->block_sums + 4 * i)));
+        total = vi_add32(total, vi_madd(second, vi_broadcast32(x->block_sums + 4 * i + 2)));
+        memcpy(to->scale[i], &scale[i], sizeof scale[i]);
+    }
+    to->d = vf_half(head[0]);
+    to->m = vf_negate(vf_half(vi_srl32(head[0], 16)));
+    to->minima = total;
+}
+
+INLINE vf chain_heads(const row_heads *heads, const mixt_q8 *x, const line *lines, vf sum)
+{
+    sum = add_scaled(sum, heads->d, x->d[0], sum_lines(lines));
+    return add_scaled(sum, heads->m, x->d[0], heads->minima);
+}
+
+/* total + products of 64 bytes: four groups, the first two of the low halves of bytes. */
+INLINE line add_fours(line total, line first, line second, const line x[2], const uint32_t *scales)
+{
+    const line even = line_two(SCALE_INDEX(0), SCALE_INDEX(2));
+    const line odd = line_two(SCALE_INDEX(1), SCALE_INDEX(3));
+    line scale = line_broadcast32(scales);
+    total = line_scaled(total, line_dot(first, x[0]), line_shuffle8(scale, even));
+    return line_scaled(total, line_dot(second, x[1]), line_shuffle8(scale, odd));
+}
+
+INLINE vf step_q4_k(rows *from, const mixt_q8 *x, vf sum)
+{
+    row_heads heads;
+    line lines[QUANT_LANES];
+    const line low = line_bytes(15);
+    const line x_low[2] = {line_of_halves(x->q, x->q + 64), line_of_halves(x->q + 32, x->q + 96)};
+    const line x_high[2] = {line_of_halves(x->q + 128, x->q + 192),
+                            line_of_halves(x->q + 160, x->q + 224)};
+    load_heads(from, x, &heads);
+    for (int i = 0; i < QUANT_LANES; i++) {
+        const uint8_t *at = from->at[i];
+        fetch_next(from, sizeof(mixt_q4_k_block));
+        line a = line_load(at + 16), b = line_load(at + 80);
+        line total =
+            add_fours(line_zero(), LOW_HALVES(a), HIGH_HALVES(a), x_low, &heads.scale[0][i]);
+        lines[i] = add_fours(total, LOW_HALVES(b), HIGH_HALVES(b), x_high, &heads.scale[1][i]);
+    }
+    return chain_heads(&heads, x, lines, sum);
+}
+
+INLINE vf step_q5_k(rows *from, const mixt_q8 *x, vf sum)
+{
+    row_heads heads;
+    line lines[QUANT_LANES];
+    const line low = line_bytes(15), fifth = line_bytes(16);
+    const line x_low[2] = {line_of_halves(x->q, x->q + 64), line_of_halves(x->q + 32, x->q + 96)};
+    const line x_high[2] = {line_of_halves(x->q + 128, x->q + 192),
+                            line_of_halves(x->q + 160, x->q + 224)};
+    load_heads(from, x, &heads);
+    for (int i = 0; i < QUANT_LANES; i++) {
+        const uint8_t *at = from->at[i];
+        fetch_next(from, sizeof(mixt_q5_k_block));
+        line high = line_twice(at + 16), a = line_load(at + 48), b = line_load(at + 112);
+        /* bit j of group j to bit 4 */
+        line a0 = LINE_AND_OR(line_rotate(high, 4, 2), fifth, LOW_HALVES(a));
+        line a1 = LINE_AND_OR(line_rotate(high, 3, 1), fifth, HIGH_HALVES(a));
+        line b0 = LINE_AND_OR(line_rotate(high, 0, 62), fifth, LOW_HALVES(b));
+        line b1 = LINE_AND_OR(line_rotate(high, 63, 61), fifth, HIGH_HALVES(b));
+        line total = add_fours(line_zero(), a0, a1, x_low, &heads.scale[0][i]);
+        lines[i] = add_fours(total, b0, b1, x_high, &heads.scale[1][i]);
+    }
+    return chain_heads(&heads, x, lines, sum);
+}
+
+INLINE vf step_q6_k(rows *from, const mixt_q8 *x, vf sum)
+{
+    line lines[QUANT_LANES];
+    const line low = line_bytes(15), upper = line_bytes(48);
+    const line x_0 = line_load(x->q), x_1 = line_load(x->q + 64);
+    const line x_2 = line_load(x->q + 128), x_3 = line_load(x->q + 192);
+    /* half of what the scales are multiplied by for the 32 that values are too large */
+    const __m256i shift = _mm256_mullo_epi16(
+        _mm256_load_si256((const __m256i *)(const void *)x->sums), _mm256_set1_epi16(-16));
+    for (int i = 0; i < QUANT_LANES; i++) {
+        const uint8_t *at = from->at[i];
+        fetch_next(from, sizeof(mixt_q6_k_block));
+        line a = line_load(at), b = line_load(at + 64);
+        line high = line_twice(at + 128), next = line_twice(at + 160);
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(at + 192));
+        line scales = signed_scales(bytes), total = scales_times(bytes, shift);
+        line w_0 = LINE_AND_OR(line_rotate(high, 4, 2), upper, LOW_HALVES(a));
+        line w_1 = LINE_AND_OR(line_rotate(high, 0, 62), upper, HIGH_HALVES(a));
+        line w_2 = LINE_AND_OR(line_rotate(next, 4, 2), upper, LOW_HALVES(b));
+        line w_3 = LINE_AND_OR(line_rotate(next, 0, 62), upper, HIGH_HALVES(b));
+        total = line_add32(total, total);
+        total = line_scaled(total, line_dot(w_0, x_0), scales_of_part(scales, 0));
+        total = line_scaled(total, line_dot(w_1, x_1), scales_of_part(scales, 1));
+        total = line_scaled(total, line_dot(w_2, x_2), scales_of_part(scales, 2));
+        lines[i] = line_scaled(total, line_dot(w_3, x_3), scales_of_part(scales, 3));
+    }
+    return add_scaled(sum, halves_of_rows(from->at, 208), x->d[0], sum_lines(lines));
+}
+
+/* The table of the IQ4 types, as line_add_signed wants it. */
+INLINE line iq4_table(void)
+{
+    line table = line_table(mixt_iq4_values);
+    return SIGN_SHIFT == 0 ? table : line_xor(table, line_bytes(128));
+}
+
+/* Products of four times 32 values whose halves lie in the halves of 16 bytes each. */
+INLINE line iq4_products(line q, line table, line x_even, line x_odd)
+{
+    const line low = line_bytes(15);
+    line total = line_add_signed(line_zero(), line_shuffle8(table, LOW_HALVES(q)), x_even);
+    return line_add_signed(total, line_shuffle8(table, HIGH_HALVES(q)), x_odd);
+}
+
+INLINE vf step_iq4_xs(rows *from, const mixt_q8 *x, vf sum)
+{
+    vi head[4], total = vi_zero();
+    const line table = iq4_table();
+    quads_of_rows(from->at, 0, head);
+    vi high = vi_srl32(head[0], 16), low = head[1];
+    UNROLL for (int half = 0; half < 2; half++)
+    {
+        line lines[QUANT_LANES];
+        vi sums[4];
+        const line even = line_evens(x->q + 128 * half), odd = line_odds(x->q + 128 * half);
+        for (int i = 0; i < QUANT_LANES; i++) {
+            const uint8_t *at = from->at[i] + 64 * half;
+            fetch_next(from, 64 + 8 * (size_t)half);
+            lines[i] = iq4_products(line_load(at + 8), table, even, odd);
+        }
+        sum_quarters(lines, sums);
+        UNROLL for (int i = 0; i < 4; i++)
+        {
+            int group = 4 * half + i;
+            vi scale = vi_or(vi_and(vi_srl32(low, 4 * group), vi_set32(15)),
+                             vi_and(vi_sll32(vi_srl32(high, 2 * group), 4), vi_set32(48)));
+            vi products = vi_sub32(sums[i], vi_set32(SIGN_SHIFT * x->totals[group]));
+            total = vi_add32(total, vi_mullo32(products, vi_sub32(scale, vi_set32(32))));
+        }
+    }
+    return add_scaled(sum, vf_half(head[0]), x->d[0], total);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Blocks of 32: those of a step, of which `blocks` count                                     */
+
+/* Four blocks of four-bit weights from `first` on; their nibbles begin at `offset`. */
+INLINE void fours_of_rows(rows *from, const mixt_q8 *x, int first, const size_t offset,
+                          const size_t bytes, vi out[4])
+{
+    line lines[QUANT_LANES];
+    const line low = line_bytes(15);
+    const line even = line_evens(x->q + 32 * first), odd = line_odds(x->q + 32 * first);
+    for (int i = 0; i < QUANT_LANES; i++) {
+        const uint8_t *at = from->at[i] + (size_t)first * bytes;
+        fetch_next(from, 4 * bytes);
+        line q = line_of_quarters(at + offset, bytes);
+        lines[i] = line_products(LOW_HALVES(q), even, HIGH_HALVES(q), odd);
+    }
+    sum_quarters(lines, out);
+}
+
+INLINE vf step_q4_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
+{
+    for (int first = 0; first < blocks; first += 4) {
+        vi products[4];
+        fours_of_rows(from, x, first, 2, sizeof(mixt_q4_0_block), products);
+        UNROLL for (int i = 0; i < 4; i++)
+        {
+            int block = first + i;
+            if (block < blocks) {
+                vf d = halves_of_rows(from->at, (size_t)block * sizeof(mixt_q4_0_block));
+                vi total = vi_sub32(products[i], vi_set32(8 * x->totals[block]));
+                sum = add_scaled(sum, d, x->d[block], total);
+            }
+        }
+    }
+    return sum;
+}
+
+INLINE vf step_q4_1(rows *from, const mixt_q8 *x, int blocks, vf sum)
+{
+    for (int first = 0; first < blocks; first += 4) {
+        vi products[4];
+        fours_of_rows(from, x, first, 4, sizeof(mixt_q4_1_block), products);
+        UNROLL for (int i = 0; i < 4; i++)
+        {
+            int block = first + i;
+            if (block < blocks) {
+                vf d = halves_of_rows(from->at, (size_t)block * sizeof(mixt_q4_1_block));
+                vf m = halves_of_rows(from->at, (size_t)block * sizeof(mixt_q4_1_block) + 2);
+                sum = add_scaled(sum, d, x->d[block], products[i]);
+                sum = add_scaled(sum, m, x->d[block], vi_set32(x->totals[block]));
+            }
+        }
+    }
+    return sum;
+}
+
+INLINE vf step_iq4_nl(rows *from, const mixt_q8 *x, int blocks, vf sum)
+{
+    const line table = iq4_table();
+    for (int first = 0; first < blocks; first += 4) {
+        line lines[QUANT_LANES];
+        vi products[4];
+        const line even = line_evens(x->q + 32 * first), odd = line_odds(x->q + 32 * first);
+        for (int i = 0; i < QUANT_LANES; i++) {
+            const uint8_t *at = from->at[i] + (size_t)first * sizeof(mixt_iq4_nl_block);
+            fetch_next(from, 4 * sizeof(mixt_iq4_nl_block));
+            line q = line_of_quarters(at + 2, sizeof(mixt_iq4_nl_block));
+            lines[i] = iq4_products(q, table, even, odd);
+        }
+        sum_quarters(lines, products);
+        UNROLL for (int i = 0; i < 4; i++)
+        {
+            int block = first + i;
+            if (block < blocks) {
+                vf d = halves_of_rows(from->at, (size_t)block * sizeof(mixt_iq4_nl_block));
+                vi total = vi_sub32(products[i], vi_set32(SIGN_SHIFT * x->totals[block]));
+                sum = add_scaled(sum, d, x->d[block], total);
+            }
+        }
+    }
+    return sum;
+}
+
+/* 2^(e - 128) as the product of two normal numbers */
+INLINE vf mxfp4_scales(vi e)
+{
+    vi half = vi_srl32(e, 1);
+    vi first = vi_sll32(vi_add32(half, vi_set32(64)), 23);
+    vi second = vi_sll32(vi_add32(vi_sub32(e, half), vi_set32(62)), 23);
+    return vf_multiply(vf_of_bits(first), vf_of_bits(second));
+}
+
+INLINE vf step_mxfp4(rows *from, const mixt_q8 *x, int blocks, vf sum)
+{
+    const line table = line_sub8(line_table(mixt_mxfp4_values), line_bytes(-12)),
+               low = line_bytes(15);
+    for (int first = 0; first < blocks; first += 4) {
+        line lines[QUANT_LANES];
+        vi products[4];
+        const line even = line_evens(x->q + 32 * first), odd = line_odds(x->q + 32 * first);
+        for (int i = 0; i < QUANT_LANES; i++) {
+            const uint8_t *at = from->at[i] + (size_t)first * sizeof(mixt_mxfp4_block);
+            fetch_next(from, 4 * sizeof(mixt_mxfp4_block));
+            line q = line_of_quarters(at + 1, sizeof(mixt_mxfp4_block));
+            lines[i] = line_products(line_shuffle8(table, LOW_HALVES(q)), even,
+                                     line_shuffle8(table, HIGH_HALVES(q)), odd);
+        }
+        sum_quarters(lines, products);
+        UNROLL for (int i = 0; i < 4; i++)
+        {
+            int block = first + i;
+            if (block < blocks) {
+                vi e = bytes_of_rows(from->at, (size_t)block * sizeof(mixt_mxfp4_block));
+                vi total = vi_sub32(products[i], vi_set32(12 * x->totals[block]));
+                sum = add_scaled(sum, mxfp4_scales(e), x->d[block], total);
+            }
+        }
+    }
+    return sum;
+}
+
+INLINE vf step_q8_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
+{
+    const size_t bytes = sizeof(mixt_q8_0_block);
+    for (int first = 0; first < blocks; first += 2) {
+        line lines[QUANT_LANES];
+        vi products[2];
+        const line values = line_load(x->q + 32 * first), sign = line_bytes(SIGN_SHIFT);
+        for (int i = 0; i < QUANT_LANES; i++) {
+            const uint8_t *at = from->at[i] + (size_t)first * bytes;
+            fetch_next(from, 2 * bytes);
+            line w = line_xor(line_of_halves(at + 2, at + 2 + bytes), sign);
+            lines[i] = line_add_signed(line_zero(), w, values);
+        }
+        sum_halves(lines, products);
+        UNROLL for (int i = 0; i < 2; i++)
+        {
+            int block = first + i;
+            if (block < blocks) {
+                vf d = halves_of_rows(from->at, (size_t)block * bytes);
+                vi total = vi_sub32(products[i], vi_set32(SIGN_SHIFT * x->totals[block]));
+                sum = add_scaled(sum, d, x->d[block], total);
+            }
+        }
+    }
+    return sum;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Rows                                                                                       */
+
+typedef struct row_run {
+    const mixt_matrix_task *task;
+    int64_t row, rows; /* the first, and how many count: others are the last once more */
+    size_t bytes;      /* of a step */
+} row_run;
+
+static void start_rows(const row_run *run, rows *to)
+{
+    const mixt_matrix *matrix = run->task->matrix;
+    const uint8_t *base = (const uint8_t *)matrix->data + (size_t)run->row * matrix->row_bytes;
+    for (int i = 0; i < QUANT_LANES; i++) {
+        to->at[i] = base + (size_t)mixt_least(i, run->rows - 1) * matrix->row_bytes;
+    }
+    /* behind the matrix may be anything: what is there already is fetched instead */
+    to->next =
+        run->row + 2 * QUANT_LANES <= matrix->n ? base + QUANT_LANES * matrix->row_bytes : base;
+}
+
+INLINE void next_step(const row_run *run, rows *to)
+{
+    for (int i = 0; i < QUANT_LANES; i++) {
+        to->at[i] += run->bytes;
+    }
+}
+
+/* Points at a copy of a row's last blocks, which are no whole group, with zeros behind. */
+static void copy_step(const row_run *run, int blocks, rows *to)
+{
+    size_t bytes = (size_t)(blocks * mixt_type_info(run->task->matrix->type)->bytes);
+    for (int i = 0; i < QUANT_LANES; i++) {
+        uint8_t *copy = (uint8_t *)run->task->scratch + (size_t)i * STEP_BYTES_MAX;
+        memset(copy, 0, STEP_BYTES_MAX);
+        memcpy(copy, to->at[i], bytes);
+        to->at[i] = copy;
+    }
+}
+
+INLINE const mixt_q8 *record_of_step(const mixt_matrix_task *task, int64_t step)
+{
+    return (const void *)(task->activations + (size_t)step * task->activation_bytes);
+}
+
+#define ROWS_256(name, call)                                                                       \
+    static vf name(const row_run *run)                                                             \
+    {                                                                                              \
+        rows from;                                                                                 \
+        vf sum = vf_set(0);                                                                        \
+        start_rows(run, &from);                                                                    \
+        for (int64_t step = 0; step < run->task->matrix->k / MIXT_STEP; step++) {                  \
+            sum = call(&from, record_of_step(run->task, step), sum);                               \
+            next_step(run, &from);                                                                 \
+        }                                                                                          \
+        return sum;                                                                                \
+    }
+ROWS_256(rows_q4_k, step_q4_k)
+ROWS_256(rows_q5_k, step_q5_k)
+ROWS_256(rows_q6_k, step_q6_k)
+ROWS_256(rows_iq4_xs, step_iq4_xs)
+
+#define ROWS_32(name, call, group)                                                                 \
+    static vf name(const row_run *run)                                                             \
+    {                                                                                              \
+        rows from;                                                                                 \
+        vf sum = vf_set(0);                                                                        \
+        int64_t blocks = run->task->matrix->k / 32;                                                \
+        start_rows(run, &from);                                                                    \
+        for (int64_t step = 0; blocks > 0; step++, blocks -= MIXT_STEP_BLOCKS) {                   \
+            int here = (int)mixt_least(blocks, MIXT_STEP_BLOCKS);                                  \
+            if (here % (group) != 0) {                                                             \
+                copy_step(run, here, &from);                                                       \
+            }                                                                                      \
+            sum = call(&from, record_of_step(run->task, step), here, sum);                         \
+            next_step(run, &from);                                                                 \
+        }                                                                                          \
+        return sum;                                                                                \
+    }
+ROWS_32(rows_q4_0, step_q4_0, 4)
+ROWS_32(rows_q4_1, step_q4_1, 4)
+ROWS_32(rows_q8_0, step_q8_0, 2)
+ROWS_32(rows_iq4_nl, step_iq4_nl, 4)
+ROWS_32(rows_mxfp4, step_mxfp4, 4)
+
+/* Sums of up to QUANT_LANES rows. */
+static vf (*const rows_of_type[MIXT_TYPE_COUNT])(const row_run *run) = {
+    [MIXT_TYPE_Q4_0] = rows_q4_0,     [MIXT_TYPE_Q4_1] = rows_q4_1,
+    [MIXT_TYPE_Q8_0] = rows_q8_0,     [MIXT_TYPE_Q4_K] = rows_q4_k,
+    [MIXT_TYPE_Q5_K] = rows_q5_k,     [MIXT_TYPE_Q6_K] = rows_q6_k,
+    [MIXT_TYPE_IQ4_XS] = rows_iq4_xs, [MIXT_TYPE_IQ4_NL] = rows_iq4_nl,
+    [MIXT_TYPE_MXFP4] = rows_mxfp4,
+};
+
+static void multiply_rows(const mixt_matrix_task *task)
+{
+    const mixt_type_row *info = mixt_type_info(task->matrix->type);
+    row_run run = {task, task->row_begin, QUANT_LANES,
+                   (size_t)(MIXT_STEP / info->elements * info->bytes)};
+    for (; run.row < task->row_end; run.row += QUANT_LANES) {
+        float sums[QUANT_LANES], *c = task->c + run.row;
+        run.rows = mixt_least(task->row_end - run.row, QUANT_LANES);
+        vf_store(sums, rows_of_type[task->matrix->type](&run));
+        for (int64_t i = 0; i < run.rows; i++) {
+            c[i] = task->accumulate ? c[i] + sums[i] : sums[i];
+        }
+    }
+}
+
+static void kernel_multiply(const mixt_matrix_task *task)
+{
+    mixt_type type = task->matrix->type;
+    if (task->tokens == 1 && rows_of_type[type] != NULL) {
+        multiply_rows(task);
+    } else if (task->tokens == 1 && (mixt_type_is_multiples(type) || mixt_type_has_parts(type))) {
+        multiply_multiples(task);
+    } else {
+        multiply_panels(task);
+    }
+}
