@@ -39,6 +39,7 @@ INLINE line line_same(__m256i x)
 #define line_bytes(x) line_same(_mm256_set1_epi8((char)(x)))
 #define line_words(x) line_same(_mm256_set1_epi16(x))
 #define line_broadcast32(from) line_same(vi_broadcast32(from))
+#define line_dwords4(a, b, c, d) line_same(vi_set_quads(a, b, c, d))
 #define line_table(bytes) line_same(vi_table(bytes))
 #define line_twice(from) line_same(vi_loadu(from))
 #define line_of_halves(first, second) LINE(vi_loadu(first), vi_loadu(second))
@@ -55,10 +56,35 @@ INLINE line line_srl16(line x, const int n)
     return LINE(_mm256_srli_epi16(x.half[0], n), _mm256_srli_epi16(x.half[1], n));
 }
 
+/* w + value where one of `bits` is set in h. */
+INLINE __m256i add_bits(__m256i w, __m256i h, __m256i bits, __m256i value)
+{
+    __m256i none = _mm256_cmpeq_epi8(_mm256_and_si256(h, bits), _mm256_setzero_si256());
+    return _mm256_add_epi8(w, _mm256_andnot_si256(none, value));
+}
+
+INLINE line line_add_bits(line w, line h, line bits, line value)
+{
+    return LINE(add_bits(w.half[0], h.half[0], bits.half[0], value.half[0]),
+                add_bits(w.half[1], h.half[1], bits.half[1], value.half[1]));
+}
+
 /* 16 bytes of each of four places. */
 INLINE line line_of_quarters(const uint8_t *from, size_t stride)
 {
     return LINE(load_halves(from, stride), load_halves(from + 2 * stride, stride));
+}
+
+/* The dword at each of four places, everywhere in its quarter. */
+INLINE line line_broadcast_quarters(const uint8_t *from, size_t stride)
+{
+    int32_t x[4];
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        memcpy(&x[i], from + (size_t)i * stride, sizeof x[i]);
+    }
+    return LINE(_mm256_setr_epi32(x[0], x[0], x[0], x[0], x[1], x[1], x[1], x[1]),
+                _mm256_setr_epi32(x[2], x[2], x[2], x[2], x[3], x[3], x[3], x[3]));
 }
 
 /* Every other 16 bytes of 128, from the first or the second on. */
@@ -108,6 +134,13 @@ INLINE line scales_of_part(line scales, const int part)
     __m256i eight = scales.half[part / 2];
     return LINE(_mm256_shuffle_epi8(eight, two_words(part % 2 * 2)),
                 _mm256_shuffle_epi8(eight, two_words(part % 2 * 2 + 1)));
+}
+
+/* Those of quarters of 32 values from 32 `part` on and from 128 + 32 part on. */
+INLINE line scales_of_pair(line scales, const int part)
+{
+    return LINE(_mm256_shuffle_epi8(scales.half[0], two_words(part)),
+                _mm256_shuffle_epi8(scales.half[1], two_words(part)));
 }
 
 /* Sixteen bytes with sign times words, in any dwords. */
@@ -179,6 +212,17 @@ INLINE vf halves_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
     return _mm256_cvtph_ps(x);
 }
 
+/* The dword at `offset` of each row. */
+INLINE vi dwords_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
+{
+    int32_t x[QUANT_LANES];
+    UNROLL for (int i = 0; i < QUANT_LANES; i++)
+    {
+        memcpy(&x[i], rows[i] + offset, sizeof x[i]);
+    }
+    return _mm256_setr_epi32(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]);
+}
+
 /* The byte at `offset` of each row, in its lane. */
 INLINE vi bytes_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
 {
@@ -190,7 +234,17 @@ INLINE vi bytes_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)x));
 }
 
-/* load_quads of rows that lie anywhere. */
+/* load_quads of rows that lie anywhere, and back: half j of out[i] is of row 4 j + i. */
+INLINE void transpose_quads(const vi r[4], vi out[4])
+{
+    vi low01 = _mm256_unpacklo_epi32(r[0], r[1]), low23 = _mm256_unpacklo_epi32(r[2], r[3]);
+    vi high01 = _mm256_unpackhi_epi32(r[0], r[1]), high23 = _mm256_unpackhi_epi32(r[2], r[3]);
+    out[0] = _mm256_unpacklo_epi64(low01, low23);
+    out[1] = _mm256_unpackhi_epi64(low01, low23);
+    out[2] = _mm256_unpacklo_epi64(high01, high23);
+    out[3] = _mm256_unpackhi_epi64(high01, high23);
+}
+
 INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset, vi out[4])
 {
     vi r[4];
@@ -202,12 +256,25 @@ INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset,
         __m128i high = _mm_loadu_si128((const __m128i *)(const void *)row);
         r[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
     }
-    vi low01 = _mm256_unpacklo_epi32(r[0], r[1]), low23 = _mm256_unpacklo_epi32(r[2], r[3]);
-    vi high01 = _mm256_unpackhi_epi32(r[0], r[1]), high23 = _mm256_unpackhi_epi32(r[2], r[3]);
-    out[0] = _mm256_unpacklo_epi64(low01, low23);
-    out[1] = _mm256_unpackhi_epi64(low01, low23);
-    out[2] = _mm256_unpacklo_epi64(high01, high23);
-    out[3] = _mm256_unpackhi_epi64(high01, high23);
+    transpose_quads(r, out);
+}
+
+/* The first halves of `blocks` blocks of each row, as floats. */
+INLINE void halves_of_step(const uint8_t *const rows[QUANT_LANES], int blocks, const size_t bytes,
+                           vf d[MIXT_STEP_BLOCKS])
+{
+    for (int i = 0; i < blocks; i++) {
+        d[i] = halves_of_rows(rows, (size_t)i * bytes);
+    }
+}
+
+/* The first bytes of `blocks` blocks of 17 bytes of each row. */
+INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], int blocks,
+                          vi out[MIXT_STEP_BLOCKS])
+{
+    for (int i = 0; i < blocks; i++) {
+        out[i] = bytes_of_rows(rows, (size_t)(17 * i));
+    }
 }
 
 #endif

@@ -6,6 +6,7 @@ typedef __m512i line;
 
 #define line_zero() _mm512_setzero_si512()
 #define line_bytes(x) _mm512_set1_epi8((char)(x))
+#define line_dwords4(a, b, c, d) vi_set_quads(a, b, c, d)
 #define line_load(from) _mm512_loadu_si512(from)
 #define line_broadcast32(from) vi_broadcast32(from)
 #define line_table(bytes) vi_table(bytes)
@@ -26,6 +27,12 @@ typedef __m512i line;
 #define line_sign8(x, w) _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x)
 #define line_madd(a, b) _mm512_madd_epi16(a, b)
 #define line_maddubs(a, b) _mm512_maddubs_epi16(a, b)
+
+/* w + value where one of `bits` is set in h. */
+INLINE line line_add_bits(line w, line h, line bits, line value)
+{
+    return _mm512_mask_add_epi8(w, _mm512_test_epi8_mask(h, bits), w, value);
+}
 
 /* A dword everywhere in the first 32 bytes, another in the last. */
 INLINE line line_two(int first, int second)
@@ -50,6 +57,19 @@ INLINE line line_twice(const void *from)
 INLINE line line_of_quarters(const uint8_t *from, size_t stride)
 {
     return load_quarters(from, stride);
+}
+
+/* The dword at each of four places, everywhere in its quarter. */
+INLINE line line_broadcast_quarters(const uint8_t *from, size_t stride)
+{
+    int32_t x[4];
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        memcpy(&x[i], from + (size_t)i * stride, sizeof x[i]);
+    }
+    const __m512i quarters = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return _mm512_permutexvar_epi32(quarters,
+                                    _mm512_castsi128_si512(_mm_setr_epi32(x[0], x[1], x[2], x[3])));
 }
 
 /* Every other 16 bytes of 128, from the first or the second on. */
@@ -86,6 +106,14 @@ INLINE line scales_of_part(line scales, int part)
 {
     const __m512i quarters = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     return _mm512_permutexvar_epi32(_mm512_add_epi32(quarters, _mm512_set1_epi32(4 * part)),
+                                    scales);
+}
+
+/* Those of quarters of 32 values from 32 `part` on and from 128 + 32 part on. */
+INLINE line scales_of_pair(line scales, int part)
+{
+    const __m512i quarters = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 8, 8, 8, 8, 9, 9, 9, 9);
+    return _mm512_permutexvar_epi32(_mm512_add_epi32(quarters, _mm512_set1_epi32(2 * part)),
                                     scales);
 }
 
@@ -162,6 +190,29 @@ INLINE vf halves_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
     return _mm512_cvtph_ps(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
 }
 
+/* The dword at `offset` of each row. */
+INLINE vi dwords_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
+{
+    __m128i x[4];
+    int32_t word;
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+#define INSERT(j)                                                                                  \
+    memcpy(&word, rows[4 * i + (j)] + offset, sizeof word);                                        \
+    x[i] = _mm_insert_epi32(x[i], word, j)
+        memcpy(&word, rows[4 * i] + offset, sizeof word);
+        x[i] = _mm_cvtsi32_si128(word);
+        INSERT(1);
+        INSERT(2);
+        INSERT(3);
+#undef INSERT
+    }
+    vi out = _mm512_castsi128_si512(x[0]);
+    out = _mm512_inserti32x4(out, x[1], 1);
+    out = _mm512_inserti32x4(out, x[2], 2);
+    return _mm512_inserti32x4(out, x[3], 3);
+}
+
 /* The byte at `offset` of each row, in its lane. */
 INLINE vi bytes_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
 {
@@ -211,6 +262,66 @@ INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset,
 #undef QUARTER
     }
     transpose_quads(r, out);
+}
+
+/* The first halves of `blocks` blocks of each row, as floats. A whole step of blocks of 18 bytes is
+ * read by the line. */
+INLINE void halves_of_step(const uint8_t *const rows[QUANT_LANES], int blocks, const size_t bytes,
+                           vf d[MIXT_STEP_BLOCKS])
+{
+    _Alignas(64) int16_t words[QUANT_LANES][MIXT_STEP_BLOCKS];
+    const source transposed = {(const uint8_t *)words, sizeof words[0], NULL};
+    const __m512i index =
+        _mm512_castsi128_si512(_mm_setr_epi16(0, 9, 18, 27, 32, 32 + 9, 32 + 18, 32 + 27));
+    vi pairs[4];
+    if (bytes != 18 || blocks < MIXT_STEP_BLOCKS) {
+        for (int i = 0; i < blocks; i++) {
+            d[i] = halves_of_rows(rows, (size_t)i * bytes);
+        }
+        return;
+    }
+    for (int i = 0; i < QUANT_LANES; i++) {
+        __m512i first = _mm512_loadu_si512(rows[i]), second = _mm512_loadu_si512(rows[i] + 72);
+        first = _mm512_permutex2var_epi16(first, index, second);
+        _mm_store_si128((__m128i *)(void *)words[i], _mm512_castsi512_si128(first));
+    }
+    load_quads(&transposed, 0, pairs);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        d[2 * i] = vf_half(pairs[i]);
+        d[2 * i + 1] = vf_half(vi_srl32(pairs[i], 16));
+    }
+}
+
+/* The first bytes of `blocks` blocks of 17 bytes of each row. */
+INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], int blocks,
+                          vi out[MIXT_STEP_BLOCKS])
+{
+    _Alignas(64) int16_t words[QUANT_LANES][MIXT_STEP_BLOCKS];
+    const source transposed = {(const uint8_t *)words, sizeof words[0], NULL};
+    const __m512i index =
+        _mm512_castsi128_si512(_mm_setr_epi16(0, 8, 17, 25, 32, 32 + 8, 32 + 17, 32 + 25));
+    const __m128i bytes =
+        _mm_setr_epi8(0, NONE - 256, 3, NONE - 256, 4, NONE - 256, 7, NONE - 256, 8, NONE - 256, 11,
+                      NONE - 256, 12, NONE - 256, 15, NONE - 256);
+    vi pairs[4];
+    if (blocks < MIXT_STEP_BLOCKS) {
+        for (int i = 0; i < blocks; i++) {
+            out[i] = bytes_of_rows(rows, (size_t)(17 * i));
+        }
+        return;
+    }
+    for (int i = 0; i < QUANT_LANES; i++) {
+        __m512i first = _mm512_loadu_si512(rows[i]), second = _mm512_loadu_si512(rows[i] + 68);
+        __m128i x = _mm512_castsi512_si128(_mm512_permutex2var_epi16(first, index, second));
+        _mm_store_si128((__m128i *)(void *)words[i], _mm_shuffle_epi8(x, bytes));
+    }
+    load_quads(&transposed, 0, pairs);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        out[2 * i] = vi_and(pairs[i], vi_set32(0xFFFF));
+        out[2 * i + 1] = vi_srl32(pairs[i], 16);
+    }
 }
 
 #endif

@@ -240,86 +240,218 @@ INLINE vf step_iq4_xs(rows *from, const mixt_q8 *x, vf sum)
 }
 
 /* ------------------------------------------------------------------------------------------ */
-/* Blocks of 32: those of a step, of which `blocks` count                                     */
+/* Blocks of 256 whose values of two bits lie four in a byte: those of a line in four turns     */
 
-/* Four blocks of four-bit weights from `first` on; their nibbles begin at `offset`. */
-INLINE void fours_of_rows(rows *from, const mixt_q8 *x, int first, const size_t offset,
-                          const size_t bytes, vi out[4])
+typedef struct two_lines {
+    line x[4];
+} two_lines;
+
+INLINE two_lines load_twos(const mixt_q8 *x)
+{
+    return (two_lines){{line_of_halves(x->q, x->q + 128), line_of_halves(x->q + 32, x->q + 160),
+                        line_of_halves(x->q + 64, x->q + 192),
+                        line_of_halves(x->q + 96, x->q + 224)}};
+}
+
+INLINE vf step_q2_k(rows *from, const mixt_q8 *x, vf sum)
 {
     line lines[QUANT_LANES];
-    const line low = line_bytes(15);
-    const line even = line_evens(x->q + 32 * first), odd = line_odds(x->q + 32 * first);
+    const line three = line_bytes(3);
+    const two_lines values = load_twos(x);
     for (int i = 0; i < QUANT_LANES; i++) {
-        const uint8_t *at = from->at[i] + (size_t)first * bytes;
-        fetch_next(from, 4 * bytes);
-        line q = line_of_quarters(at + offset, bytes);
-        lines[i] = line_products(LOW_HALVES(q), even, HIGH_HALVES(q), odd);
+        const uint8_t *at = from->at[i];
+        fetch_next(from, sizeof(mixt_q2_k_block));
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+        line scales = signed_scales(_mm_and_si128(bytes, _mm_set1_epi8(15)));
+        line q = line_load(at + 16), total = line_zero();
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            line w = line_and(line_srl16(q, 2 * j), three);
+            total = line_scaled(total, line_dot(w, values.x[j]), scales_of_pair(scales, j));
+        }
+        lines[i] = total;
     }
-    sum_quarters(lines, out);
+    vi scale[4], halves[4], minima = vi_zero();
+    quads_of_rows(from->at, 0, scale);
+    quads_of_rows(from->at, 68, halves);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        vi min = vi_and(vi_srl32(scale[i], 4), vi_set32(LOW_NIBBLES));
+        vi first = vi_pick(min, 0, NONE, 1, NONE), second = vi_pick(min, 2, NONE, 3, NONE);
+        minima = vi_add32(minima, vi_madd(first, vi_broadcast32(x->sums + 4 * i)));
+        minima = vi_add32(minima, vi_madd(second, vi_broadcast32(x->sums + 4 * i + 2)));
+    }
+    sum = add_scaled(sum, vf_half(halves[3]), x->d[0], sum_lines(lines));
+    return add_scaled(sum, vf_negate(vf_half(vi_srl32(halves[3], 16))), x->d[0], minima);
+}
+
+/* Where the 16 bytes of row i lie when quads are transposed back. */
+INLINE size_t place_of_row(int i)
+{
+    return (size_t)(i % 4) * sizeof(vi) + (size_t)(i / 4 * 16);
+}
+
+/* The scales of Q3_K, 16 bytes a row. */
+INLINE void unpack_q3_scales(const rows *from, uint8_t *to)
+{
+    vi head[4], scale[4], out[4];
+    quads_of_rows(from->at, 92, head);
+    const vi three = vi_set32(BYTES(3)), low = vi_set32(LOW_NIBBLES);
+    vi a = head[1], b = head[2], c = head[3];
+    scale[0] = vi_or(vi_and(a, low), vi_sll32(vi_and(c, three), 4));
+    scale[1] = vi_or(vi_and(b, low), vi_sll32(vi_and(vi_srl32(c, 2), three), 4));
+    scale[2] = vi_or(vi_and(vi_srl32(a, 4), low), vi_sll32(vi_and(vi_srl32(c, 4), three), 4));
+    scale[3] = vi_or(vi_and(vi_srl32(b, 4), low), vi_sll32(vi_and(vi_srl32(c, 6), three), 4));
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        scale[i] = vi_sub8(scale[i], vi_set32(BYTES(32)));
+    }
+    transpose_quads(scale, out);
+    memcpy(to, out, sizeof out);
+}
+
+INLINE vf step_q3_k(rows *from, const mixt_q8 *x, vf sum)
+{
+    line lines[QUANT_LANES];
+    _Alignas(64) uint8_t scale_bytes[QUANT_LANES * 16];
+    const line three = line_bytes(3), third = line_bytes(4);
+    const two_lines values = load_twos(x);
+    /* what the scales are multiplied by for the 4 that values are too large */
+    const __m256i shift = _mm256_mullo_epi16(
+        _mm256_load_si256((const __m256i *)(const void *)x->sums), _mm256_set1_epi16(-4));
+    unpack_q3_scales(from, scale_bytes);
+    for (int i = 0; i < QUANT_LANES; i++) {
+        const uint8_t *at = from->at[i];
+        fetch_next(from, sizeof(mixt_q3_k_block));
+        __m128i bytes = _mm_load_si128((const void *)(scale_bytes + place_of_row(i)));
+        line high = line_twice(at), q = line_load(at + 32);
+        line scales = signed_scales(bytes), total = scales_times(bytes, shift);
+        /* bits j and 4 + j to bit 2 */
+        const line bits[4] = {line_rotate(high, 2, 62), line_rotate(high, 1, 61),
+                              line_rotate(high, 0, 60), line_rotate(high, 63, 59)};
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            line w = LINE_AND_OR(bits[j], third, line_and(line_srl16(q, 2 * j), three));
+            total = line_scaled(total, line_dot(w, values.x[j]), scales_of_pair(scales, j));
+        }
+        lines[i] = total;
+    }
+    return add_scaled(sum, halves_of_rows(from->at, 108), x->d[0], sum_lines(lines));
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Blocks of 32: those of a step, of which `blocks` count                                     */
+
+/* How four blocks become products: halves of their bytes are weights, or look them up. */
+typedef struct fours {
+    size_t bytes, offset; /* of a block, of its nibbles */
+    bool fifth;           /* bits of weights lie in the four bytes before them */
+    bool looked_up, has_sign;
+    line table;
+} fours;
+
+INLINE line products_of_fours(const uint8_t *at, const fours how, line even, line odd)
+{
+    const line low = line_bytes(15);
+    line q = line_of_quarters(at + how.offset, how.bytes);
+    line first = LOW_HALVES(q), second = HIGH_HALVES(q);
+    if (how.fifth) {
+        const line bits = line_dwords4(0x08040201, (int)0x80402010, 0x08040201, (int)0x80402010);
+        const line sixteen = line_bytes(16);
+        line high = line_broadcast_quarters(at + how.offset - 4, how.bytes);
+        const line lower = line_dwords4(0, 0, BYTES(1), BYTES(1));
+        const line upper = line_dwords4(BYTES(2), BYTES(2), BYTES(3), BYTES(3));
+        first = line_add_bits(first, line_shuffle8(high, lower), bits, sixteen);
+        second = line_add_bits(second, line_shuffle8(high, upper), bits, sixteen);
+    }
+    if (how.looked_up) {
+        first = line_shuffle8(how.table, first);
+        second = line_shuffle8(how.table, second);
+    }
+    if (how.has_sign) {
+        return line_add_signed(line_add_signed(line_zero(), first, even), second, odd);
+    }
+    return line_products(first, even, second, odd);
+}
+
+/* Sums of products of all blocks of a step, less `shift` times the sums of activations. */
+INLINE void fours_of_rows(rows *from, const mixt_q8 *x, int blocks, const fours how, int shift,
+                          vi out[MIXT_STEP_BLOCKS])
+{
+    for (int first = 0; first < blocks; first += 4) {
+        line lines[QUANT_LANES];
+        const line even = line_evens(x->q + 32 * first), odd = line_odds(x->q + 32 * first);
+        for (int i = 0; i < QUANT_LANES; i++) {
+            const uint8_t *at = from->at[i] + (size_t)first * how.bytes;
+            fetch_next(from, 4 * how.bytes);
+            lines[i] = products_of_fours(at, how, even, odd);
+        }
+        sum_quarters(lines, out + first);
+    }
+    for (int i = 0; i < blocks && shift != 0; i++) {
+        out[i] = vi_sub32(out[i], vi_set32(shift * x->totals[i]));
+    }
+}
+
+INLINE vf chain_blocks(const mixt_q8 *x, int blocks, const vf *d, const vi *products, vf sum)
+{
+    for (int i = 0; i < blocks; i++) {
+        sum = add_scaled(sum, d[i], x->d[i], products[i]);
+    }
+    return sum;
+}
+
+/* Without minima. */
+INLINE vf step_fours(rows *from, const mixt_q8 *x, int blocks, const fours how, int shift, vf sum)
+{
+    vf d[MIXT_STEP_BLOCKS];
+    vi products[MIXT_STEP_BLOCKS];
+    halves_of_step(from->at, blocks, how.bytes, d);
+    fours_of_rows(from, x, blocks, how, shift, products);
+    return chain_blocks(x, blocks, d, products, sum);
 }
 
 INLINE vf step_q4_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
-    for (int first = 0; first < blocks; first += 4) {
-        vi products[4];
-        fours_of_rows(from, x, first, 2, sizeof(mixt_q4_0_block), products);
-        UNROLL for (int i = 0; i < 4; i++)
-        {
-            int block = first + i;
-            if (block < blocks) {
-                vf d = halves_of_rows(from->at, (size_t)block * sizeof(mixt_q4_0_block));
-                vi total = vi_sub32(products[i], vi_set32(8 * x->totals[block]));
-                sum = add_scaled(sum, d, x->d[block], total);
-            }
-        }
+    const fours how = {sizeof(mixt_q4_0_block), 2, false, false, false, line_zero()};
+    return step_fours(from, x, blocks, how, 8, sum);
+}
+
+INLINE vf step_q5_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
+{
+    const fours how = {sizeof(mixt_q5_0_block), 6, true, false, false, line_zero()};
+    return step_fours(from, x, blocks, how, 16, sum);
+}
+
+INLINE vf step_iq4_nl(rows *from, const mixt_q8 *x, int blocks, vf sum)
+{
+    const fours how = {sizeof(mixt_iq4_nl_block), 2, false, true, true, iq4_table()};
+    return step_fours(from, x, blocks, how, SIGN_SHIFT, sum);
+}
+
+/* With minima. */
+INLINE vf step_least(rows *from, const mixt_q8 *x, int blocks, const fours how, vf sum)
+{
+    vi products[MIXT_STEP_BLOCKS];
+    fours_of_rows(from, x, blocks, how, 0, products);
+    for (int i = 0; i < blocks; i++) {
+        vi halves = dwords_of_rows(from->at, (size_t)i * how.bytes);
+        sum = add_scaled(sum, vf_half(halves), x->d[i], products[i]);
+        sum = add_scaled(sum, vf_half(vi_srl32(halves, 16)), x->d[i], vi_set32(x->totals[i]));
     }
     return sum;
 }
 
 INLINE vf step_q4_1(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
-    for (int first = 0; first < blocks; first += 4) {
-        vi products[4];
-        fours_of_rows(from, x, first, 4, sizeof(mixt_q4_1_block), products);
-        UNROLL for (int i = 0; i < 4; i++)
-        {
-            int block = first + i;
-            if (block < blocks) {
-                vf d = halves_of_rows(from->at, (size_t)block * sizeof(mixt_q4_1_block));
-                vf m = halves_of_rows(from->at, (size_t)block * sizeof(mixt_q4_1_block) + 2);
-                sum = add_scaled(sum, d, x->d[block], products[i]);
-                sum = add_scaled(sum, m, x->d[block], vi_set32(x->totals[block]));
-            }
-        }
-    }
-    return sum;
+    const fours how = {sizeof(mixt_q4_1_block), 4, false, false, false, line_zero()};
+    return step_least(from, x, blocks, how, sum);
 }
 
-INLINE vf step_iq4_nl(rows *from, const mixt_q8 *x, int blocks, vf sum)
+INLINE vf step_q5_1(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
-    const line table = iq4_table();
-    for (int first = 0; first < blocks; first += 4) {
-        line lines[QUANT_LANES];
-        vi products[4];
-        const line even = line_evens(x->q + 32 * first), odd = line_odds(x->q + 32 * first);
-        for (int i = 0; i < QUANT_LANES; i++) {
-            const uint8_t *at = from->at[i] + (size_t)first * sizeof(mixt_iq4_nl_block);
-            fetch_next(from, 4 * sizeof(mixt_iq4_nl_block));
-            line q = line_of_quarters(at + 2, sizeof(mixt_iq4_nl_block));
-            lines[i] = iq4_products(q, table, even, odd);
-        }
-        sum_quarters(lines, products);
-        UNROLL for (int i = 0; i < 4; i++)
-        {
-            int block = first + i;
-            if (block < blocks) {
-                vf d = halves_of_rows(from->at, (size_t)block * sizeof(mixt_iq4_nl_block));
-                vi total = vi_sub32(products[i], vi_set32(SIGN_SHIFT * x->totals[block]));
-                sum = add_scaled(sum, d, x->d[block], total);
-            }
-        }
-    }
-    return sum;
+    const fours how = {sizeof(mixt_q5_1_block), 8, true, false, false, line_zero()};
+    return step_least(from, x, blocks, how, sum);
 }
 
 /* 2^(e - 128) as the product of two normal numbers */
@@ -333,29 +465,17 @@ INLINE vf mxfp4_scales(vi e)
 
 INLINE vf step_mxfp4(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
-    const line table = line_sub8(line_table(mixt_mxfp4_values), line_bytes(-12)),
-               low = line_bytes(15);
-    for (int first = 0; first < blocks; first += 4) {
-        line lines[QUANT_LANES];
-        vi products[4];
-        const line even = line_evens(x->q + 32 * first), odd = line_odds(x->q + 32 * first);
-        for (int i = 0; i < QUANT_LANES; i++) {
-            const uint8_t *at = from->at[i] + (size_t)first * sizeof(mixt_mxfp4_block);
-            fetch_next(from, 4 * sizeof(mixt_mxfp4_block));
-            line q = line_of_quarters(at + 1, sizeof(mixt_mxfp4_block));
-            lines[i] = line_products(line_shuffle8(table, LOW_HALVES(q)), even,
-                                     line_shuffle8(table, HIGH_HALVES(q)), odd);
-        }
-        sum_quarters(lines, products);
-        UNROLL for (int i = 0; i < 4; i++)
-        {
-            int block = first + i;
-            if (block < blocks) {
-                vi e = bytes_of_rows(from->at, (size_t)block * sizeof(mixt_mxfp4_block));
-                vi total = vi_sub32(products[i], vi_set32(12 * x->totals[block]));
-                sum = add_scaled(sum, mxfp4_scales(e), x->d[block], total);
-            }
-        }
+    const fours how = {sizeof(mixt_mxfp4_block),
+                       1,
+                       false,
+                       true,
+                       false,
+                       line_sub8(line_table(mixt_mxfp4_values), line_bytes(-12))};
+    vi exponents[MIXT_STEP_BLOCKS], products[MIXT_STEP_BLOCKS];
+    bytes_of_step(from->at, blocks, exponents);
+    fours_of_rows(from, x, blocks, how, 12, products);
+    for (int i = 0; i < blocks; i++) {
+        sum = add_scaled(sum, mxfp4_scales(exponents[i]), x->d[i], products[i]);
     }
     return sum;
 }
@@ -374,14 +494,11 @@ INLINE vf step_q8_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
             lines[i] = line_add_signed(line_zero(), w, values);
         }
         sum_halves(lines, products);
-        UNROLL for (int i = 0; i < 2; i++)
-        {
+        for (int i = 0; i < 2 && first + i < blocks; i++) {
             int block = first + i;
-            if (block < blocks) {
-                vf d = halves_of_rows(from->at, (size_t)block * bytes);
-                vi total = vi_sub32(products[i], vi_set32(SIGN_SHIFT * x->totals[block]));
-                sum = add_scaled(sum, d, x->d[block], total);
-            }
+            vf d = halves_of_rows(from->at, (size_t)block * bytes);
+            vi total = vi_sub32(products[i], vi_set32(SIGN_SHIFT * x->totals[block]));
+            sum = add_scaled(sum, d, x->d[block], total);
         }
     }
     return sum;
@@ -444,6 +561,8 @@ INLINE const mixt_q8 *record_of_step(const mixt_matrix_task *task, int64_t step)
         }                                                                                          \
         return sum;                                                                                \
     }
+ROWS_256(rows_q2_k, step_q2_k)
+ROWS_256(rows_q3_k, step_q3_k)
 ROWS_256(rows_q4_k, step_q4_k)
 ROWS_256(rows_q5_k, step_q5_k)
 ROWS_256(rows_q6_k, step_q6_k)
@@ -454,20 +573,22 @@ ROWS_256(rows_iq4_xs, step_iq4_xs)
     {                                                                                              \
         rows from;                                                                                 \
         vf sum = vf_set(0);                                                                        \
-        int64_t blocks = run->task->matrix->k / 32;                                                \
+        const int64_t whole = run->task->matrix->k / MIXT_STEP;                                    \
+        const int rest = (int)(run->task->matrix->k % MIXT_STEP / 32);                             \
         start_rows(run, &from);                                                                    \
-        for (int64_t step = 0; blocks > 0; step++, blocks -= MIXT_STEP_BLOCKS) {                   \
-            int here = (int)mixt_least(blocks, MIXT_STEP_BLOCKS);                                  \
-            if (here % (group) != 0) {                                                             \
-                copy_step(run, here, &from);                                                       \
-            }                                                                                      \
-            sum = call(&from, record_of_step(run->task, step), here, sum);                         \
+        for (int64_t step = 0; step < whole; step++) {                                             \
+            sum = call(&from, record_of_step(run->task, step), MIXT_STEP_BLOCKS, sum);             \
             next_step(run, &from);                                                                 \
         }                                                                                          \
-        return sum;                                                                                \
+        if (rest % (group) != 0) {                                                                 \
+            copy_step(run, rest, &from);                                                           \
+        }                                                                                          \
+        return rest == 0 ? sum : call(&from, record_of_step(run->task, whole), rest, sum);         \
     }
 ROWS_32(rows_q4_0, step_q4_0, 4)
 ROWS_32(rows_q4_1, step_q4_1, 4)
+ROWS_32(rows_q5_0, step_q5_0, 4)
+ROWS_32(rows_q5_1, step_q5_1, 4)
 ROWS_32(rows_q8_0, step_q8_0, 2)
 ROWS_32(rows_iq4_nl, step_iq4_nl, 4)
 ROWS_32(rows_mxfp4, step_mxfp4, 4)
@@ -478,7 +599,9 @@ static vf (*const rows_of_type[MIXT_TYPE_COUNT])(const row_run *run) = {
     [MIXT_TYPE_Q8_0] = rows_q8_0,     [MIXT_TYPE_Q4_K] = rows_q4_k,
     [MIXT_TYPE_Q5_K] = rows_q5_k,     [MIXT_TYPE_Q6_K] = rows_q6_k,
     [MIXT_TYPE_IQ4_XS] = rows_iq4_xs, [MIXT_TYPE_IQ4_NL] = rows_iq4_nl,
-    [MIXT_TYPE_MXFP4] = rows_mxfp4,
+    [MIXT_TYPE_MXFP4] = rows_mxfp4,   [MIXT_TYPE_Q5_0] = rows_q5_0,
+    [MIXT_TYPE_Q5_1] = rows_q5_1,     [MIXT_TYPE_Q2_K] = rows_q2_k,
+    [MIXT_TYPE_Q3_K] = rows_q3_k,
 };
 
 static void multiply_rows(const mixt_matrix_task *task)
