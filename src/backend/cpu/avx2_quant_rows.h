@@ -87,6 +87,33 @@ INLINE line line_broadcast_quarters(const uint8_t *from, size_t stride)
                 _mm256_setr_epi32(x[2], x[2], x[2], x[2], x[3], x[3], x[3], x[3]));
 }
 
+/* What AVX-512 keeps of a step, and indexes. */
+typedef struct firsts {
+    int16_t words[QUANT_LANES][1];
+} firsts;
+
+typedef struct fours_index {
+    size_t offset;
+} fours_index;
+
+INLINE fours_index index_of_fours(const size_t bytes, const size_t offset)
+{
+    (void)bytes;
+    return (fours_index){offset};
+}
+
+/* 16 bytes of each of four blocks in two lines: of blocks 0 to 3 and 4 to 7, or where blocks have
+ * an odd number of bytes of the even and of the odd ones. */
+INLINE void load_fours(const uint8_t *at, const size_t bytes, const fours_index *index, line out[2],
+                       const int16_t *first)
+{
+    const bool even = bytes % 2 == 0;
+    (void)first;
+    out[0] = line_of_quarters(at + index->offset, even ? bytes : 2 * bytes);
+    at += even ? 4 * bytes : bytes;
+    out[1] = line_of_quarters(at + index->offset, even ? bytes : 2 * bytes);
+}
+
 /* Every other 16 bytes of 128, from the first or the second on. */
 INLINE line line_evens(const void *from)
 {
@@ -260,18 +287,20 @@ INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset,
 }
 
 /* The first halves of `blocks` blocks of each row, as floats. */
-INLINE void halves_of_step(const uint8_t *const rows[QUANT_LANES], int blocks, const size_t bytes,
-                           vf d[MIXT_STEP_BLOCKS])
+INLINE void halves_of_step(const uint8_t *const rows[QUANT_LANES], const firsts *from, int blocks,
+                           const size_t bytes, vf d[MIXT_STEP_BLOCKS])
 {
+    (void)from;
     for (int i = 0; i < blocks; i++) {
         d[i] = halves_of_rows(rows, (size_t)i * bytes);
     }
 }
 
 /* The first bytes of `blocks` blocks of 17 bytes of each row. */
-INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], int blocks,
+INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], const firsts *from, int blocks,
                           vi out[MIXT_STEP_BLOCKS])
 {
+    (void)from;
     for (int i = 0; i < blocks; i++) {
         out[i] = bytes_of_rows(rows, (size_t)(17 * i));
     }

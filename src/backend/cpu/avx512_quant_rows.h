@@ -72,6 +72,62 @@ INLINE line line_broadcast_quarters(const uint8_t *from, size_t stride)
                                     _mm512_castsi128_si512(_mm_setr_epi32(x[0], x[1], x[2], x[3])));
 }
 
+/* The first words (of blocks of 18 bytes) or bytes (of 17) of the eight blocks of a step. */
+typedef struct firsts {
+    _Alignas(64) int16_t words[QUANT_LANES][MIXT_STEP_BLOCKS];
+} firsts;
+
+/* Which words of a step of eight blocks make two lines of 16 bytes of each of four of them: of
+ * blocks 0 to 3 and 4 to 7, or where blocks have an odd number of bytes (17) of the even and of the
+ * odd ones; and which are the first of blocks. */
+typedef struct fours_index {
+    __m512i line[2], first;
+} fours_index;
+
+INLINE fours_index index_of_fours(const size_t bytes, const size_t offset)
+{
+    const __m512i eight = _mm512_broadcast_i32x4(_mm_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7));
+    const __m512i quarter = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    const bool even = bytes % 2 == 0;
+    const int words = (int)(even ? bytes / 2 : bytes);
+    __m512i word = _mm512_mullo_epi32(quarter, _mm512_set1_epi32(words * 0x00010001));
+    word = _mm512_add_epi16(word, eight);
+    if (!even) { /* from bytes 1 and 8 on */
+        __m128i first = _mm_setr_epi16(0, 4, 13, 21, 30, 38, 47, 55);
+        return (fours_index){{word, _mm512_add_epi16(word, line_words(5))},
+                             _mm512_castsi128_si512(first)};
+    }
+    word = _mm512_add_epi16(word, line_words((short)(offset / 2)));
+    /* the second four from byte 64 and from the last 64 bytes on */
+    __m512i next = _mm512_add_epi16(word, line_words((short)(4 * words - 32)));
+    __mmask32 behind = _mm512_cmpgt_epi16_mask(next, line_words(31));
+    next = _mm512_mask_add_epi16(next, behind, next, line_words((short)(96 - 8 * words)));
+    return (fours_index){{word, next}, _mm512_mullo_epi16(eight, line_words((short)words))};
+}
+
+INLINE void load_fours(const uint8_t *at, const size_t bytes, const fours_index *index, line out[2],
+                       int16_t first[MIXT_STEP_BLOCKS])
+{
+    if (bytes % 2 != 0) {
+        line a = line_load(at + 8), b = line_load(at + 72);
+        const __m128i low_bytes =
+            _mm_setr_epi8(0, -1, 3, -1, 4, -1, 7, -1, 8, -1, 11, -1, 12, -1, 15, -1);
+        __m128i x = _mm512_castsi512_si128(_mm512_permutex2var_epi16(a, index->first, b));
+        x = _mm_insert_epi8(_mm_shuffle_epi8(x, low_bytes), at[0], 0);
+        _mm_store_si128((__m128i *)(void *)first, x);
+        out[0] = _mm512_permutex2var_epi16(line_load(at + 1), index->line[0], line_load(at + 65));
+        out[1] = _mm512_permutex2var_epi16(a, index->line[1], b);
+        return;
+    }
+    line a = line_load(at), b = line_load(at + 64), c = line_load(at + 8 * bytes - 64);
+    if (bytes == 18) {
+        __m512i x = _mm512_permutex2var_epi16(a, index->first, b);
+        _mm_store_si128((__m128i *)(void *)first, _mm512_castsi512_si128(x));
+    }
+    out[0] = _mm512_permutex2var_epi16(a, index->line[0], b);
+    out[1] = _mm512_permutex2var_epi16(b, index->line[1], c);
+}
+
 /* Every other 16 bytes of 128, from the first or the second on. */
 INLINE line line_evens(const void *from)
 {
@@ -264,26 +320,18 @@ INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset,
     transpose_quads(r, out);
 }
 
-/* The first halves of `blocks` blocks of each row, as floats. A whole step of blocks of 18 bytes is
- * read by the line. */
-INLINE void halves_of_step(const uint8_t *const rows[QUANT_LANES], int blocks, const size_t bytes,
-                           vf d[MIXT_STEP_BLOCKS])
+/* The first halves of `blocks` blocks of 18 bytes of each row, as floats; those of a whole step
+ * come from load_fours. */
+INLINE void halves_of_step(const uint8_t *const rows[QUANT_LANES], const firsts *from, int blocks,
+                           const size_t bytes, vf d[MIXT_STEP_BLOCKS])
 {
-    _Alignas(64) int16_t words[QUANT_LANES][MIXT_STEP_BLOCKS];
-    const source transposed = {(const uint8_t *)words, sizeof words[0], NULL};
-    const __m512i index =
-        _mm512_castsi128_si512(_mm_setr_epi16(0, 9, 18, 27, 32, 32 + 9, 32 + 18, 32 + 27));
+    const source transposed = {(const uint8_t *)from->words, sizeof from->words[0], NULL};
     vi pairs[4];
     if (bytes != 18 || blocks < MIXT_STEP_BLOCKS) {
         for (int i = 0; i < blocks; i++) {
             d[i] = halves_of_rows(rows, (size_t)i * bytes);
         }
         return;
-    }
-    for (int i = 0; i < QUANT_LANES; i++) {
-        __m512i first = _mm512_loadu_si512(rows[i]), second = _mm512_loadu_si512(rows[i] + 72);
-        first = _mm512_permutex2var_epi16(first, index, second);
-        _mm_store_si128((__m128i *)(void *)words[i], _mm512_castsi512_si128(first));
     }
     load_quads(&transposed, 0, pairs);
     UNROLL for (int i = 0; i < 4; i++)
@@ -293,28 +341,17 @@ INLINE void halves_of_step(const uint8_t *const rows[QUANT_LANES], int blocks, c
     }
 }
 
-/* The first bytes of `blocks` blocks of 17 bytes of each row. */
-INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], int blocks,
+/* The first bytes of blocks of 17, likewise. */
+INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], const firsts *from, int blocks,
                           vi out[MIXT_STEP_BLOCKS])
 {
-    _Alignas(64) int16_t words[QUANT_LANES][MIXT_STEP_BLOCKS];
-    const source transposed = {(const uint8_t *)words, sizeof words[0], NULL};
-    const __m512i index =
-        _mm512_castsi128_si512(_mm_setr_epi16(0, 8, 17, 25, 32, 32 + 8, 32 + 17, 32 + 25));
-    const __m128i bytes =
-        _mm_setr_epi8(0, NONE - 256, 3, NONE - 256, 4, NONE - 256, 7, NONE - 256, 8, NONE - 256, 11,
-                      NONE - 256, 12, NONE - 256, 15, NONE - 256);
+    const source transposed = {(const uint8_t *)from->words, sizeof from->words[0], NULL};
     vi pairs[4];
     if (blocks < MIXT_STEP_BLOCKS) {
         for (int i = 0; i < blocks; i++) {
             out[i] = bytes_of_rows(rows, (size_t)(17 * i));
         }
         return;
-    }
-    for (int i = 0; i < QUANT_LANES; i++) {
-        __m512i first = _mm512_loadu_si512(rows[i]), second = _mm512_loadu_si512(rows[i] + 68);
-        __m128i x = _mm512_castsi512_si128(_mm512_permutex2var_epi16(first, index, second));
-        _mm_store_si128((__m128i *)(void *)words[i], _mm_shuffle_epi8(x, bytes));
     }
     load_quads(&transposed, 0, pairs);
     UNROLL for (int i = 0; i < 4; i++)

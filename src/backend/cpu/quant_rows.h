@@ -348,17 +348,18 @@ typedef struct fours {
     bool fifth;           /* bits of weights lie in the four bytes before them */
     bool looked_up, has_sign;
     line table;
+    int shift; /* what was added to weights */
 } fours;
 
-INLINE line products_of_fours(const uint8_t *at, const fours how, line even, line odd)
+/* Products of 64 bytes; `fifth`: where the four bytes of the first block's fifth bits are. */
+INLINE line products_of_fours(line q, const uint8_t *fifth, const fours how, line even, line odd)
 {
     const line low = line_bytes(15);
-    line q = line_of_quarters(at + how.offset, how.bytes);
     line first = LOW_HALVES(q), second = HIGH_HALVES(q);
     if (how.fifth) {
         const line bits = line_dwords4(0x08040201, (int)0x80402010, 0x08040201, (int)0x80402010);
         const line sixteen = line_bytes(16);
-        line high = line_broadcast_quarters(at + how.offset - 4, how.bytes);
+        line high = line_broadcast_quarters(fifth, how.bytes);
         const line lower = line_dwords4(0, 0, BYTES(1), BYTES(1));
         const line upper = line_dwords4(BYTES(2), BYTES(2), BYTES(3), BYTES(3));
         first = line_add_bits(first, line_shuffle8(high, lower), bits, sixteen);
@@ -374,22 +375,54 @@ INLINE line products_of_fours(const uint8_t *at, const fours how, line even, lin
     return line_products(first, even, second, odd);
 }
 
-/* Sums of products of all blocks of a step, less `shift` times the sums of activations. */
-INLINE void fours_of_rows(rows *from, const mixt_q8 *x, int blocks, const fours how, int shift,
+/* Products of the eight blocks of a step. */
+INLINE void eights_of_rows(rows *from, const mixt_q8 *x, const fours how, firsts *first,
+                           vi out[MIXT_STEP_BLOCKS])
+{
+    line lines[2][QUANT_LANES];
+    const bool plain = how.bytes % 2 == 0; /* else even and odd blocks lie together */
+    const fours_index index = index_of_fours(how.bytes, how.offset);
+    const size_t next = plain ? 128 : 32, step = plain ? 32 : 64;
+    const line even[2] = {line_of_quarters((const uint8_t *)x->q, step),
+                          line_of_quarters((const uint8_t *)x->q + next, step)};
+    const line odd[2] = {line_of_quarters((const uint8_t *)x->q + 16, step),
+                         line_of_quarters((const uint8_t *)x->q + next + 16, step)};
+    for (int i = 0; i < QUANT_LANES; i++) {
+        const uint8_t *at = from->at[i], *fifth = at + how.offset - 4;
+        line q[2];
+        fetch_next(from, MIXT_STEP_BLOCKS * how.bytes);
+        load_fours(at, how.bytes, &index, q, first->words[i]);
+        lines[0][i] = products_of_fours(q[0], fifth, how, even[0], odd[0]);
+        lines[1][i] = products_of_fours(q[1], fifth + 4 * how.bytes, how, even[1], odd[1]);
+    }
+    vi sums[2][4];
+    sum_quarters(lines[0], sums[0]);
+    sum_quarters(lines[1], sums[1]);
+    UNROLL for (int i = 0; i < MIXT_STEP_BLOCKS; i++)
+    {
+        out[i] = plain ? sums[i / 4][i % 4] : sums[i % 2][i / 2];
+    }
+}
+
+/* Sums of products of the blocks of a step, less how.shift times the sums of activations. */
+INLINE void fours_of_rows(rows *from, const mixt_q8 *x, int blocks, const fours how, firsts *first,
                           vi out[MIXT_STEP_BLOCKS])
 {
-    for (int first = 0; first < blocks; first += 4) {
-        line lines[QUANT_LANES];
-        const line even = line_evens(x->q + 32 * first), odd = line_odds(x->q + 32 * first);
-        for (int i = 0; i < QUANT_LANES; i++) {
-            const uint8_t *at = from->at[i] + (size_t)first * how.bytes;
-            fetch_next(from, 4 * how.bytes);
-            lines[i] = products_of_fours(at, how, even, odd);
-        }
-        sum_quarters(lines, out + first);
+    if (blocks == MIXT_STEP_BLOCKS) {
+        eights_of_rows(from, x, how, first, out);
     }
-    for (int i = 0; i < blocks && shift != 0; i++) {
-        out[i] = vi_sub32(out[i], vi_set32(shift * x->totals[i]));
+    for (int block = 0; block < blocks && blocks < MIXT_STEP_BLOCKS; block += 4) {
+        line lines[QUANT_LANES];
+        const line even = line_evens(x->q + 32 * block), odd = line_odds(x->q + 32 * block);
+        for (int i = 0; i < QUANT_LANES; i++) {
+            const uint8_t *at = from->at[i] + (size_t)block * how.bytes + how.offset;
+            fetch_next(from, 4 * how.bytes);
+            lines[i] = products_of_fours(line_of_quarters(at, how.bytes), at - 4, how, even, odd);
+        }
+        sum_quarters(lines, out + block);
+    }
+    for (int i = 0; i < blocks && how.shift != 0; i++) {
+        out[i] = vi_sub32(out[i], vi_set32(how.shift * x->totals[i]));
     }
 }
 
@@ -402,38 +435,40 @@ INLINE vf chain_blocks(const mixt_q8 *x, int blocks, const vf *d, const vi *prod
 }
 
 /* Without minima. */
-INLINE vf step_fours(rows *from, const mixt_q8 *x, int blocks, const fours how, int shift, vf sum)
+INLINE vf step_fours(rows *from, const mixt_q8 *x, int blocks, const fours how, vf sum)
 {
     vf d[MIXT_STEP_BLOCKS];
     vi products[MIXT_STEP_BLOCKS];
-    halves_of_step(from->at, blocks, how.bytes, d);
-    fours_of_rows(from, x, blocks, how, shift, products);
+    firsts first;
+    fours_of_rows(from, x, blocks, how, &first, products);
+    halves_of_step(from->at, &first, blocks, how.bytes, d);
     return chain_blocks(x, blocks, d, products, sum);
 }
 
 INLINE vf step_q4_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
-    const fours how = {sizeof(mixt_q4_0_block), 2, false, false, false, line_zero()};
-    return step_fours(from, x, blocks, how, 8, sum);
+    const fours how = {sizeof(mixt_q4_0_block), 2, false, false, false, line_zero(), 8};
+    return step_fours(from, x, blocks, how, sum);
 }
 
 INLINE vf step_q5_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
-    const fours how = {sizeof(mixt_q5_0_block), 6, true, false, false, line_zero()};
-    return step_fours(from, x, blocks, how, 16, sum);
+    const fours how = {sizeof(mixt_q5_0_block), 6, true, false, false, line_zero(), 16};
+    return step_fours(from, x, blocks, how, sum);
 }
 
 INLINE vf step_iq4_nl(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
-    const fours how = {sizeof(mixt_iq4_nl_block), 2, false, true, true, iq4_table()};
-    return step_fours(from, x, blocks, how, SIGN_SHIFT, sum);
+    const fours how = {sizeof(mixt_iq4_nl_block), 2, false, true, true, iq4_table(), SIGN_SHIFT};
+    return step_fours(from, x, blocks, how, sum);
 }
 
 /* With minima. */
 INLINE vf step_least(rows *from, const mixt_q8 *x, int blocks, const fours how, vf sum)
 {
     vi products[MIXT_STEP_BLOCKS];
-    fours_of_rows(from, x, blocks, how, 0, products);
+    firsts first;
+    fours_of_rows(from, x, blocks, how, &first, products);
     for (int i = 0; i < blocks; i++) {
         vi halves = dwords_of_rows(from->at, (size_t)i * how.bytes);
         sum = add_scaled(sum, vf_half(halves), x->d[i], products[i]);
@@ -444,13 +479,13 @@ INLINE vf step_least(rows *from, const mixt_q8 *x, int blocks, const fours how, 
 
 INLINE vf step_q4_1(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
-    const fours how = {sizeof(mixt_q4_1_block), 4, false, false, false, line_zero()};
+    const fours how = {sizeof(mixt_q4_1_block), 4, false, false, false, line_zero(), 0};
     return step_least(from, x, blocks, how, sum);
 }
 
 INLINE vf step_q5_1(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
-    const fours how = {sizeof(mixt_q5_1_block), 8, true, false, false, line_zero()};
+    const fours how = {sizeof(mixt_q5_1_block), 8, true, false, false, line_zero(), 0};
     return step_least(from, x, blocks, how, sum);
 }
 
@@ -470,10 +505,12 @@ INLINE vf step_mxfp4(rows *from, const mixt_q8 *x, int blocks, vf sum)
                        false,
                        true,
                        false,
-                       line_sub8(line_table(mixt_mxfp4_values), line_bytes(-12))};
+                       line_sub8(line_table(mixt_mxfp4_values), line_bytes(-12)),
+                       12};
     vi exponents[MIXT_STEP_BLOCKS], products[MIXT_STEP_BLOCKS];
-    bytes_of_step(from->at, blocks, exponents);
-    fours_of_rows(from, x, blocks, how, 12, products);
+    firsts first;
+    fours_of_rows(from, x, blocks, how, &first, products);
+    bytes_of_step(from->at, &first, blocks, exponents);
     for (int i = 0; i < blocks; i++) {
         sum = add_scaled(sum, mxfp4_scales(exponents[i]), x->d[i], products[i]);
     }
