@@ -88,12 +88,13 @@ transpose_block(const float *const rows[16], int64_t p, const int lanes, float *
 }
 
 /* Whole blocks of a chunk that exists in full, its k side by side: returns how many k are done. As
- * in copy_panels, fewer than sixteen lanes overlap the next row, so the last block is left out. */
+ * in copy_panels, fewer than sixteen lanes overlap the next row, so the last block is left out,
+ * unless rows have sixteen. */
 static inline __attribute__((always_inline)) int64_t
 transpose_blocks(const pack_chunk *chunk, const float *const rows[16], int64_t k, const int lanes)
 {
     int64_t p = 0;
-    for (; p + 16 + (lanes < 16) <= k; p += 16) {
+    for (; p + 16 + (chunk->lanes < 16) <= k; p += 16) {
         transpose_block(rows, p, lanes, chunk->panel + p * chunk->panel_width, chunk->panel_width);
     }
     return p;
@@ -109,7 +110,7 @@ static void pack_transposed(const pack_chunk *chunk, int64_t k)
     int64_t p = 0;
     if (chunk->valid == 16) {
         p = transpose_blocks(chunk, rows, k, 16);
-    } else if (chunk->valid == 14 && chunk->lanes == 14) {
+    } else if (chunk->valid == 14 && chunk->lanes >= 14) {
         p = transpose_blocks(chunk, rows, k, 14);
     }
     const __mmask16 valid = mask_of(chunk->valid), lanes = mask_of(chunk->lanes);

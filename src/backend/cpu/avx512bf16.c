@@ -12,38 +12,54 @@
 
 #define CHUNK 32 /* k that are packed as fp32 at once */
 
-/* One row of pairs from two rows of fp32; `odd` NULL where k ends on an even one. Then 0 of a row
- * meets -0 of a column: their product leaves every sum as it is, -0 too. */
-static inline void store_pairs(const float *even, const float *odd, float *to, int width)
+/* A row of pairs from a row of fp32 and the next, of `stride` floats, or from an even one alone.
+ * Then 0 of a row of A meets -0 of a column: their product leaves every sum as it is, -0 too. */
+static inline __attribute__((always_inline)) void
+store_pairs(const float *even, const bool odd, const int stride, float *to, const int width)
 {
+    const __m512i none = _mm512_set1_epi32(width == TILE_ROWS ? 0 : INT32_MIN);
     for (int lane = 0; lane < width; lane += 16) {
-        int lanes = width - lane < 16 ? width - lane : 16;
-        __m512i pairs = _mm512_srli_epi32(round_bf16(v_load(even + lane, lanes)), 16);
-        __m512i second = width == TILE_ROWS ? _mm512_setzero_si512() : _mm512_set1_epi32(INT32_MIN);
-        if (odd != NULL) {
-            second = round_bf16(v_load(odd + lane, lanes));
+        __m512i pairs = _mm512_srli_epi32(round_bf16(_mm512_loadu_ps(even + lane)), 16);
+        __m512i second = odd ? round_bf16(_mm512_loadu_ps(even + stride + lane)) : none;
+        v_store(to + lane, _mm512_castsi512_ps(_mm512_or_si512(pairs, second)),
+                width - lane < 16 ? width - lane : 16);
+    }
+}
+
+/* `rows` has rows of whole vectors, so that no load overlaps two stores and waits for them. */
+static inline __attribute__((always_inline)) void pack_columns(int64_t k, int columns,
+                                                               const float *x, int64_t x_k,
+                                                               int64_t x_width, float *panel,
+                                                               const int width)
+{
+    const int stride = (width + 15) / 16 * 16;
+    float rows[CHUNK * TILE_COLUMNS];
+    for (int64_t begin = 0; begin < k; begin += CHUNK) {
+        int count = k - begin < CHUNK ? (int)(k - begin) : CHUNK, p = 0;
+        pack_panel(count, columns, x + begin * x_k, x_k, x_width, rows, stride);
+        for (; p + 2 <= count; p += 2) {
+            store_pairs(rows + p * stride, true, stride, panel, width);
+            panel += width;
         }
-        pairs = _mm512_or_si512(pairs, second);
-        v_store(to + lane, _mm512_castsi512_ps(pairs), lanes);
+        if (p < count) {
+            store_pairs(rows + p * stride, false, stride, panel, width);
+        }
     }
 }
 
 static void kernel_pack_pairs(int64_t k, int64_t width, const float *x, int64_t x_k,
                               int64_t x_width, float *panels, int panel_width)
 {
-    float rows[CHUNK * TILE_COLUMNS];
+    assert(panel_width == TILE_ROWS || panel_width == TILE_COLUMNS);
     for (; width > 0; width -= panel_width) {
         int columns = width < panel_width ? (int)width : panel_width;
-        for (int64_t begin = 0; begin < k; begin += CHUNK) {
-            int count = k - begin < CHUNK ? (int)(k - begin) : CHUNK;
-            pack_panel(count, columns, x + begin * x_k, x_k, x_width, rows, panel_width);
-            for (int p = 0; p < count; p += 2) {
-                const float *even = rows + p * panel_width;
-                store_pairs(even, p + 1 < count ? even + panel_width : NULL, panels, panel_width);
-                panels += panel_width;
-            }
+        if (panel_width == TILE_ROWS) {
+            pack_columns(k, columns, x, x_k, x_width, panels, TILE_ROWS);
+        } else {
+            pack_columns(k, columns, x, x_k, x_width, panels, TILE_COLUMNS);
         }
         x += panel_width * x_width;
+        panels += panel_width * ((k + 1) / 2);
     }
 }
 
