@@ -70,9 +70,9 @@ SANITIZE_UNDEFINED := -fsanitize=undefined -fno-sanitize-recover=all
 SANITIZE_BOTH      := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 # Kernel tiers of other machines than the compiler's are left out.
-TIERS_x86_64  := avx
+TIERS_x86_64  := avx amx
 TIERS_aarch64 := neon
-FOREIGN := $(foreach tier,$(filter-out $(TIERS_$(MACHINE)),avx neon),src/backend/cpu/$(tier)% tests/$(tier)%)
+FOREIGN := $(foreach tier,$(filter-out $(TIERS_$(MACHINE)),avx amx neon),src/backend/cpu/$(tier)% tests/$(tier)%)
 
 LIBRARY_SOURCES := $(sort $(filter-out $(FOREIGN),$(wildcard src/*/*.c src/*/*/*.c)))
 # Compiled twice: as fp32 and as fp64 (see src/core/real.h).
@@ -90,15 +90,16 @@ LIBRARY := $(BUILD)/libmixt.a
 SONAME := libmixt.so.$(SOVERSION)
 SHARED := $(BUILD)/libmixt.so.$(VERSION)
 
-# Kernel tiers (and tests/avx512*.c) carry their own instruction sets; all else runs on any CPU of
+# Kernel tiers (and tests/avx512*.c, tests/amx*.c) carry their own instruction sets; all else runs on any CPU of
 # its kind. The first name below that a file's name begins with gives its flags.
 AVX2_FLAGS   := -mavx2 -mfma -mf16c
 AVX512_FLAGS := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mprefer-vector-width=512
-ISA_TIERS := avx512vnni avx512bf16 avx512 avx2 neon_dotprod neon_i8mm
+ISA_TIERS := amx avx512vnni avx512bf16 avx512 avx2 neon_dotprod neon_i8mm
 ISA_avx2         = $(AVX2_FLAGS)
 ISA_avx512       = $(AVX512_FLAGS)
 ISA_avx512bf16   = $(AVX512_FLAGS) -mavx512bf16
 ISA_avx512vnni   = $(AVX512_FLAGS) -mavx512vnni
+ISA_amx          = $(AVX512_FLAGS) -mamx-tile -mamx-bf16 -mamx-int8
 ISA_neon_dotprod = -march=armv8.2-a+dotprod
 ISA_neon_i8mm    = -march=armv8.2-a+dotprod+i8mm
 ISA = $(ISA_$(firstword $(foreach tier,$(ISA_TIERS),$(if $(findstring /$(tier),$<),$(tier)))))

@@ -43,7 +43,7 @@ const cli_option options_machine[] = {
      .high = 256,
      .help = "threads to compute with",
      .fallback = "every core"},
-    CHOICE("cpu", MACHINE(cpu), "auto scalar avx2 avx512 neon dotprod i8mm", "kernels to use"),
+    CHOICE("cpu", MACHINE(cpu), "auto scalar avx2 avx512 amx neon dotprod i8mm", "kernels to use"),
     CHOICE("matmul", MACHINE(matmul), "exact blas bf16",
            "matrix products: exact has the same bits on every machine, blas is OpenBLAS, bf16 "
            "rounds operands"),

@@ -33,8 +33,8 @@ int with_resources(cli_work work, const void *settings)
 mixt_status open_context(const machine_settings *machine, cli_resources *resources,
                          mixt_error *error)
 {
-    static const char *const tiers[] = {NULL,   "scalar",  "avx2", "avx512",
-                                        "neon", "dotprod", "i8mm"};
+    static const char *const tiers[] = {NULL,  "scalar", "avx2",    "avx512",
+                                        "amx", "neon",   "dotprod", "i8mm"};
     mixt_context_options options = {
         .threads = machine->threads,
         .cpu = tiers[machine->cpu],

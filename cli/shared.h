@@ -16,7 +16,7 @@
 /* One group in every command that computes or prints. */
 typedef struct machine_settings {
     int threads; /* 0: every core */
-    int cpu;     /* place in "auto scalar avx2 avx512 neon dotprod i8mm" */
+    int cpu;     /* place in "auto scalar avx2 avx512 amx neon dotprod i8mm" */
     int matmul;  /* mixt_matmul */
     int color;   /* color_choice */
     const char *config;

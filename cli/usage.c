@@ -202,7 +202,7 @@ void usage_man(FILE *stream)
           "Options and "
           "config files count in the order in which they stand: the "
           "later one wins.\n"
-          ".SH ENVIRONMENT\n.TP\n.B MIXT_CPU\nscalar; avx2, avx512; neon, dotprod, i8mm: the "
+          ".SH ENVIRONMENT\n.TP\n.B MIXT_CPU\nscalar; avx2, avx512, amx; neon, dotprod, i8mm: the "
           "kernels to use.\n"
           ".TP\n.B NO_COLOR\nno colours unless \\-\\-color always.\n"
           ".SH EXIT STATUS\n0 done, 1 failed at work, 2 refused (bad input or usage), 130 "

@@ -114,9 +114,9 @@ typedef enum mixt_cache_type {
 } mixt_cache_type;
 
 typedef struct mixt_context_options {
-    int threads;        /* 0: the cores this process may use */
-    const char *cpu;    /* NULL (MIXT_CPU, else the best), "scalar", "avx2" or "avx512", and on
-                         * 64-bit ARM "neon", "dotprod" or "i8mm" */
+    int threads;     /* 0: the cores this process may use */
+    const char *cpu; /* NULL (MIXT_CPU, else the best), "scalar", "avx2", "avx512" or "amx", and on
+                      * 64-bit ARM "neon", "dotprod" or "i8mm" */
     mixt_matmul matmul; /* products outside the router, which is always exact fp32 */
     /* What is scored, compared, probed or traced sees keys and values rounded to this type, as
      * sessions with such a cache do: the same bits. Training never rounds. */

@@ -253,7 +253,7 @@ static const refusal refusals[] = {
     {{"train", "a.conf", "b.conf"}, "a.conf: No such file or directory"},
     {{"train", "--config", "/tmp"}, "/tmp: is a folder, not a file"},
     {{"train", "--config", "/dev/zero"}, "/dev/zero: not a regular file"},
-    {{"train", "--cpu", "sse2"}, "is not one of: auto scalar avx2 avx512 neon dotprod i8mm"},
+    {{"train", "--cpu", "sse2"}, "is not one of: auto scalar avx2 avx512 amx neon dotprod i8mm"},
     {{"run", "-p", "x"}, "--model: needed"},
     {{"run", "-m", "x"}, "--prompt, --file or --interactive: one is needed"},
     {{"run", "-m", "x", "-p", "y", "-f"}, "--file: needs a value (FILE)"},

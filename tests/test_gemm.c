@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "amx_emulated.h"
 #include "avx512_emulated.h"
 #include "backend/cpu/compute.h"
 #include "backend/cpu/cpu.h"
@@ -60,16 +61,42 @@ static float step_sum(float a, float b, float sum, bool bf16)
     return small && exact != 0 ? (float)copysign(0, exact) : fmaf(a, b, sum);
 }
 
-static float element(const mixt_gemm_f32 *g, int64_t i, int64_t j, bool bf16)
+/* Kinds of products; TILES are bfloat16 in AMX's order of sums. */
+enum { EXACT, BF16, TILES };
+
+static float step_of(const mixt_gemm_f32 *g, int64_t i, int64_t j, int64_t p, float sum, bool bf16)
 {
+    return step_sum(rounded(g->a[i * g->a_row + p * g->a_column], bf16),
+                    rounded(g->b[p * g->b_row + j * g->b_column], bf16), sum, bf16);
+}
+
+/* 32 k at a time: the even ones, the odd ones (zeros where there are none), both together. */
+static float tiles_sum(const mixt_gemm_f32 *g, int64_t i, int64_t j, int64_t begin, int64_t end)
+{
+    float sum = 0;
+    for (int64_t p = begin; p < end; p += 32) {
+        float parts[2] = {0, 0};
+        for (int64_t step = p; step < p + 32; step++) {
+            float *part = &parts[step % 2];
+            *part = step < end ? step_of(g, i, j, step, *part, true) : *part + 0.0F;
+        }
+        sum = flushed(sum + flushed(parts[0] + parts[1], true), true);
+    }
+    return sum;
+}
+
+static float element(const mixt_gemm_f32 *g, int64_t i, int64_t j, int kind)
+{
+    bool bf16 = kind != EXACT;
     float total = g->accumulate ? flushed(g->c[i * g->c_row + j], bf16) : 0;
     for (int64_t begin = 0; begin < g->k; begin += MIXT_GEMM_K_BLOCK) {
         int64_t end = begin + MIXT_GEMM_K_BLOCK < g->k ? begin + MIXT_GEMM_K_BLOCK : g->k;
         float sum = 0;
-        for (int64_t step = begin; step < end; step++) {
-            int64_t p = bf16 && (step ^ 1) < end ? step ^ 1 : step;
-            sum = step_sum(rounded(g->a[i * g->a_row + p * g->a_column], bf16),
-                           rounded(g->b[p * g->b_row + j * g->b_column], bf16), sum, bf16);
+        if (kind == TILES) {
+            sum = tiles_sum(g, i, j, begin, end);
+        }
+        for (int64_t step = begin; step < end && kind != TILES; step++) {
+            sum = step_of(g, i, j, bf16 && (step ^ 1) < end ? step ^ 1 : step, sum, bf16);
         }
         total = begin == 0 && !g->accumulate ? sum : flushed(total + sum, bf16);
     }
@@ -181,13 +208,13 @@ static void use(const mixt_compute *compute, mixt_gemm_f32 g, int how)
     mixt_packed_free(packed);
 }
 
-static void check_product(const mixt_compute *compute, const shape *s, int how, bool bf16)
+static void check_product(const mixt_compute *compute, const shape *s, int how, int kind)
 {
     static float expected[BUFFER_FLOATS];
     mixt_gemm_f32 g = place(s, (uint64_t)(s->m * 10007 + s->n * 101 + s->k));
     for (int64_t i = 0; i < s->m; i++) {
         for (int64_t j = 0; j < s->n; j++) {
-            expected[i * s->n + j] = element(&g, i, j, bf16 && how != USE_BLOCK);
+            expected[i * s->n + j] = element(&g, i, j, how == USE_BLOCK ? EXACT : kind);
         }
     }
     use(compute, g, how);
@@ -196,7 +223,10 @@ static void check_product(const mixt_compute *compute, const shape *s, int how, 
             if (!same(expected[i * s->n + j], g.c[i * g.c_row + j])) {
                 fail_msg("%s use %d %s%s m=%" PRId64 " n=%" PRId64 " k=%" PRId64
                          " layout %d%d: C[%" PRId64 "][%" PRId64 "] %a, definition %a",
-                         compute->f32->name, how, bf16 ? "bf16" : "",
+                         compute->f32->name, how,
+                         kind == EXACT  ? ""
+                         : kind == BF16 ? "bf16"
+                                        : "tiles",
                          s->accumulate ? " accumulate" : "", s->m, s->n, s->k, s->a_transposed,
                          s->b_transposed, i, j, (double)g.c[i * g.c_row + j],
                          (double)expected[i * s->n + j]);
@@ -213,7 +243,7 @@ static void check_product(const mixt_compute *compute, const shape *s, int how, 
     cases++;
 }
 
-static void check_all_ways(const mixt_compute *compute, shape s, bool bf16)
+static void check_all_ways(const mixt_compute *compute, shape s, int kind)
 {
     for (int bits = 0; bits < 8; bits++) {
         s.a_transposed = (bits & 1) != 0;
@@ -221,11 +251,11 @@ static void check_all_ways(const mixt_compute *compute, shape s, bool bf16)
         s.accumulate = (bits & 4) != 0;
         s.padded = guard_random(cases, 1) % 2 == 0;
         s.at_end = guard_random(cases, 2) % 2 == 0;
-        check_product(compute, &s, (int)(cases % USES), bf16);
+        check_product(compute, &s, (int)(cases % USES), kind);
     }
 }
 
-static void check_compute(mixt_compute *compute, bool bf16)
+static void check_compute(mixt_compute *compute, int kind)
 {
     if (compute == NULL) {
         return;
@@ -240,7 +270,7 @@ static void check_compute(mixt_compute *compute, bool bf16)
             shape s = {.m = edges[i], .n = edges[j], .k = depths[(i * 7 + j) % depth_count]};
             s.special = (i + j) % 5 == 0;
             s.small = (i + j) % 5 == 2;
-            check_all_ways(compute, s, bf16);
+            check_all_ways(compute, s, kind);
         }
     }
     static const int64_t large[][3] = {
@@ -250,7 +280,7 @@ static void check_compute(mixt_compute *compute, bool bf16)
     };
     for (size_t i = 0; i < sizeof large / sizeof large[0]; i += (size_t)guard_sample(1, 3)) {
         shape s = {.m = large[i][0], .n = large[i][1], .k = large[i][2]};
-        check_all_ways(compute, s, bf16);
+        check_all_ways(compute, s, kind);
     }
     assert_true(cases > before + (uint64_t)guard_sample(1000, 500));
     mixt_compute_free(compute);
@@ -259,30 +289,32 @@ static void check_compute(mixt_compute *compute, bool bf16)
 static void test_exact(void **state)
 {
     (void)state;
-    check_compute(compute_of("scalar", 1, MIXT_MATMUL_EXACT), false);
+    check_compute(compute_of("scalar", 1, MIXT_MATMUL_EXACT), EXACT);
     for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
-        check_compute(compute_of(mixt_cpu_tier_names[tier], 2, MIXT_MATMUL_EXACT), false);
+        check_compute(compute_of(mixt_cpu_tier_names[tier], 2, MIXT_MATMUL_EXACT), EXACT);
     }
 }
 
 static void test_bf16(void **state)
 {
     (void)state;
-    check_compute(compute_of("scalar", 1, MIXT_MATMUL_BF16), true);
+    check_compute(compute_of("scalar", 1, MIXT_MATMUL_BF16), BF16);
     for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
         int ways = 1;
         for (int way = 0; way < ways; way++) {
             mixt_compute *compute = compute_of(mixt_cpu_tier_names[tier], 2, MIXT_MATMUL_BF16);
+            int kind = BF16;
             if (compute != NULL) {
                 const mixt_bf16_ways *all = mixt_compute_choose_bf16(compute, way == 0);
                 ways = all->count;
+                kind = all->list[way].own_sums ? TILES : BF16;
                 assert_true(all->list[way].flops > 0);
                 print_message("%s: %s, %.1f GFLOP/s%s\n", mixt_cpu_tier_names[tier],
                               all->list[way].name, all->list[way].flops / 1e9,
                               all->chosen == way ? ", chosen" : "");
                 mixt_compute_use_bf16(compute, way);
             }
-            check_compute(compute, true);
+            check_compute(compute, kind);
         }
     }
 }
@@ -290,7 +322,17 @@ static void test_bf16(void **state)
 static void test_bf16_pairs_emulated(void **state)
 {
     (void)state;
-    check_compute(compute_emulated(2), true);
+    check_compute(compute_emulated(2), BF16);
+}
+
+static void test_bf16_tiles_emulated(void **state)
+{
+    (void)state;
+    mixt_compute *compute = compute_of("avx512", 2, MIXT_MATMUL_BF16);
+    if (compute != NULL) {
+        mixt_fill_amx_emulated_bf16((mixt_kernels_f32 *)(uintptr_t)compute->f32);
+    }
+    check_compute(compute, TILES);
 }
 
 /* `exact` asks for fp32 in a bf16 compute. */
@@ -304,7 +346,7 @@ static void test_exact_in_bf16_compute(void **state)
         g.exact = true;
         use(compute, g, how == 0 ? USE_RUN : USE_PACKED);
         for (int i = 0; i < 200; i++) {
-            assert_true(same(g.c[i], element(&g, i / 10, i % 10, false)));
+            assert_true(same(g.c[i], element(&g, i / 10, i % 10, EXACT)));
         }
         cases++;
     }
@@ -453,7 +495,7 @@ static void test_larger_than_buffers(void **state)
         }
         assert_memory_equal(c, c + m * n, (size_t)(m * n) * sizeof *c);
         for (int64_t row = 0; row < m; row += 10) {
-            float expected = element(&g, row, n - 1, false);
+            float expected = element(&g, row, n - 1, EXACT);
             assert_memory_equal(&expected, &c[row * n + n - 1], sizeof expected);
         }
         cases++;
@@ -579,6 +621,7 @@ int main(void)
         cmocka_unit_test(test_exact),
         cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_bf16_pairs_emulated),
+        cmocka_unit_test(test_bf16_tiles_emulated),
         cmocka_unit_test(test_exact_in_bf16_compute),
         cmocka_unit_test(test_grouped_lists),
         cmocka_unit_test(test_row_alone),

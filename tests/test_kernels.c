@@ -574,7 +574,7 @@ static void test_context_choices(void **state)
     } bad[] = {
         {{.threads = 1, .cpu = "sse9"},
          MIXT_ERROR_ARGUMENT,
-         "cpu: \"sse9\" is not scalar, avx2, avx512, neon, dotprod or i8mm"},
+         "cpu: \"sse9\" is not scalar, avx2, avx512, amx, neon, dotprod or i8mm"},
         {{.threads = -1}, MIXT_ERROR_ARGUMENT, "threads: -1 is not in 1..256"},
         {{.threads = 1, .matmul = (mixt_matmul)9},
          MIXT_ERROR_ARGUMENT,
@@ -598,7 +598,7 @@ static void test_context_choices(void **state)
     mixt_error error = MIXT_ERROR_INIT;
     assert_int_equal(mixt_context_create(NULL, &context, &error), MIXT_ERROR_ARGUMENT);
     assert_string_equal(error.message,
-                        "MIXT_CPU: \"best\" is not scalar, avx2, avx512, neon, dotprod or i8mm");
+                        "MIXT_CPU: \"best\" is not scalar, avx2, avx512, amx, neon, dotprod or i8mm");
     unsetenv("MIXT_CPU");
     mixt_context_free(NULL);
     cases += 2;

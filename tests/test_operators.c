@@ -36,6 +36,7 @@ static machine machines[] = {
     {"scalar", {.threads = 2, .cpu = "scalar"}, NULL},
     {"avx2", {.threads = 1, .cpu = "avx2"}, NULL},
     {"avx512", {.threads = 3, .cpu = "avx512"}, NULL},
+    {"amx", {.threads = 2, .cpu = "amx"}, NULL},
     {"neon", {.threads = 1, .cpu = "neon"}, NULL},
     {"dotprod", {.threads = 3, .cpu = "dotprod"}, NULL},
     {"i8mm", {.threads = 2, .cpu = "i8mm"}, NULL},

@@ -53,6 +53,18 @@ void mixt_context_prepare_bf16(const mixt_context *context)
     (void)mixt_compute_choose_bf16(context->device.compute, false);
 }
 
+const char *mixt_context_products(const mixt_context *context, bool bf16)
+{
+    static const char *const names[] = {"exact", "blas", "bf16"}; /* by mixt_matmul */
+    static const char *const own[] = {"exact, bf16 by amx", "blas, bf16 by amx", "bf16 by amx"};
+    mixt_matmul matmul = mixt_context_matmul(context);
+    if (!bf16 && matmul != MIXT_MATMUL_BF16) {
+        return names[matmul];
+    }
+    const mixt_bf16_ways *ways = mixt_compute_choose_bf16(context->device.compute, false);
+    return (ways->list[ways->chosen].own_sums ? own : names)[matmul];
+}
+
 void mixt_context_measure_bf16(const mixt_context *context, mixt_bf16_measured *measured)
 {
     const mixt_bf16_ways *ways = mixt_compute_choose_bf16(context->device.compute, true);
@@ -66,6 +78,6 @@ void mixt_context_measure_bf16(const mixt_context *context, mixt_bf16_measured *
 mixt_vectors mixt_host_vectors(void)
 {
     mixt_cpu cpu = mixt_cpu_detect();
-    bool avx512 = cpu.tier == MIXT_CPU_AVX512;
+    bool avx512 = cpu.tier == MIXT_CPU_AVX512 || cpu.tier == MIXT_CPU_AMX;
     return (mixt_vectors){avx512 || cpu.tier == MIXT_CPU_AVX2, avx512, cpu.bf16, cpu.vnni};
 }

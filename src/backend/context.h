@@ -19,6 +19,9 @@ static inline mixt_matmul mixt_context_matmul(const mixt_context *context)
 /* Needed before products of bfloat16 in a context that was made for others: chooses how they are
  * computed, by a measurement of some milliseconds. */
 void mixt_context_prepare_bf16(const mixt_context *context);
+/* The kind of products as files record it: "exact", "blas", "bf16", and where those of bfloat16
+ * (also of a run with `bf16`) have other bits, "exact, bf16 by amx" or "bf16 by amx". */
+const char *mixt_context_products(const mixt_context *context, bool bf16);
 /* The same choice as it is shown: each way is measured. */
 typedef struct mixt_bf16_measured {
     int count, chosen;

@@ -183,6 +183,17 @@ bool mixt_processor_has_i8mm(void)
 #endif
 }
 
+bool mixt_processor_permits_tiles(void)
+{
+#if defined(HAS_LINUX) && defined(__x86_64__) && defined(SYS_arch_prctl)
+    /* ARCH_REQ_XCOMP_PERM of asm/prctl.h, XFEATURE_XTILEDATA: Linux 5.16. */
+    const int request = 0x1023, tile_data = 18;
+    return syscall(SYS_arch_prctl, request, tile_data) == 0;
+#else
+    return false;
+#endif
+}
+
 bool mixt_entropy_read(void *bytes, size_t size)
 {
 #ifdef HAS_LINUX

@@ -31,6 +31,9 @@ int mixt_processors_allowed(void);
 bool mixt_processor_has_dotprod(void);
 bool mixt_processor_has_i8mm(void);
 
+/* Whether the system lets this process use the tile registers of AMX: it has to be asked, once. */
+bool mixt_processor_permits_tiles(void);
+
 /* Fills `bytes` with randomness of the system's; false where it has none. */
 bool mixt_entropy_read(void *bytes, size_t size);
 

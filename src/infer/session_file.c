@@ -18,7 +18,6 @@
 #define KEY_FIRST "mixt.session.first_feed"
 #define FORMAT_VERSION "1"
 
-static const char *const matmul_names[] = {"exact", "blas", "bf16"};
 static const char *const cache_names[] = {[MIXT_CACHE_F32] = "F32",
                                           [MIXT_CACHE_F16] = "F16",
                                           [MIXT_CACHE_BF16] = "BF16",
@@ -175,7 +174,7 @@ static mixt_status declare(const mixt_session *session, size_t length,
     int64_t sums = parts;
     MIXT_TRY(identify(session->engine->model, hash, error));
     snprintf(first, sizeof first, "%zu", session->sequence->first_feed);
-    const char *matmul = matmul_names[mixt_context_matmul(session->engine->context)];
+    const char *matmul = mixt_context_products(session->engine->context, false);
     MIXT_TRY(mixt_safetensors_writer_metadata(writer, KEY_FORMAT, FORMAT_VERSION, error));
     MIXT_TRY(mixt_safetensors_writer_metadata(writer, KEY_MODEL, hash, error));
     MIXT_TRY(mixt_safetensors_writer_metadata(writer, KEY_MATMUL, matmul, error));
@@ -257,7 +256,7 @@ static mixt_status check_identity(const mixt_session *session, const mixt_safete
                                   const char *path, mixt_error *error)
 {
     char hash[65];
-    const char *matmul = matmul_names[mixt_context_matmul(session->engine->context)];
+    const char *matmul = mixt_context_products(session->engine->context, false);
     MIXT_TRY(expect(file, path, KEY_FORMAT, FORMAT_VERSION, "no session of this version of mixt",
                     error));
     MIXT_TRY(identify(session->engine->model, hash, error));

@@ -121,9 +121,10 @@ static void pack_rows(const segment *part, const block *at, real *to)
     const GEMM *product = part->product;
     int64_t height = part->kernels->tile_rows, row = at->tile_begin * height;
     int64_t rows = mixt_least(at->tile_end * height, product->m) - row;
-    part->kernels->pack(at->k, rows,
-                        product->a + row * product->a_row + at->k_begin * product->a_column,
-                        product->a_column, product->a_row, to, (int)height);
+    const KERNELS *kernels = part->kernels;
+    (kernels->pack_rows != NULL ? kernels->pack_rows : kernels->pack)(
+        at->k, rows, product->a + row * product->a_row + at->k_begin * product->a_column,
+        product->a_column, product->a_row, to, (int)height);
 }
 
 /* The packed panel for a block: packed before, shared, or packed now into `local`. */

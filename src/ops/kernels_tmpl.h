@@ -20,6 +20,9 @@ typedef struct mixt_gemm_kernels {
      * One of x_k, x_width is 1. */
     void (*pack)(int64_t k, int64_t width, const real *x, int64_t x_k, int64_t x_width,
                  real *panels, int panel_width);
+    /* The same for A where its panels are not made as those of B; NULL: they are. */
+    void (*pack_rows)(int64_t k, int64_t width, const real *x, int64_t x_k, int64_t x_width,
+                      real *panels, int panel_width);
     /* C tile [rows, columns] = panel product (+ C); rows >= 1, columns >= 1. */
     void (*tile)(int64_t cells, const real *a, const real *b, real *c, int64_t c_stride, int rows,
                  int columns, bool accumulate);

@@ -15,9 +15,6 @@
 #define STATE_VERSION 1
 #define STATE_MAX ((size_t)1 << 20) /* bytes of state.json */
 
-/* Matrix products other than these three do not exist; indexed by mixt_matmul. */
-static const char *const matmul_names[] = {"exact", "blas", "bf16"};
-
 /* The whole numbers of mixt_counters, by name. */
 typedef struct counter_row {
     const char *name;
@@ -205,7 +202,7 @@ static void state_text(mixt_trainer *trainer, mixt_buffer *text)
     mixt_buffer_format(text, ",\n  \"data\": \"%s\",\n  \"tokenizer\": \"%s\"",
                        mixt_data_hash(trainer->data), mixt_tokenizer_hash(trainer->tokenizer));
     mixt_buffer_format(text, ",\n  \"products\": \"%s\",\n  \"options\": {",
-                       matmul_names[mixt_context_matmul(trainer->context)]);
+                       mixt_context_products(trainer->context, trainer->options.bf16));
     for (const mixt_train_option *row = mixt_train_option_rows; row->name != NULL; row++) {
         char value[MIXT_NUMBER_SIZE];
         mixt_train_option_text(row, &trainer->options, value);
@@ -362,7 +359,7 @@ static mixt_status compare_inputs(const mixt_trainer *trainer, const mixt_json_o
         {"tokenizer", "the tokenizer's hash", mixt_tokenizer_hash(trainer->tokenizer)},
         {"data", "the data's hash", mixt_data_hash(trainer->data)},
         {"products", "the kind of matrix products",
-         matmul_names[mixt_context_matmul(trainer->context)]},
+         mixt_context_products(trainer->context, trainer->options.bf16)},
     };
     mixt_status status = MIXT_OK;
     for (size_t i = 0; i < sizeof rows / sizeof *rows && status == MIXT_OK; i++) {

@@ -142,7 +142,7 @@ done
 # Tiers that this machine has; scalar makes do with fewer models and steps.
 if [ -z "${TIERS:-}" ]; then
     TIERS=
-    for tier in scalar avx2 avx512 neon dotprod i8mm; do
+    for tier in scalar avx2 avx512 amx neon dotprod i8mm; do
         MIXT_CPU=$tier "$now/build/release/mixt" bench -r 1 --no-limits --layers 1 -p 1 -n 0 \
             >/dev/null 2>&1 && TIERS="$TIERS $tier"
     done

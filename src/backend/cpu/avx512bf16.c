@@ -65,7 +65,13 @@ static void kernel_pack_pairs(int64_t k, int64_t width, const float *x, int64_t 
 
 void FILL(mixt_kernels_f32 *table)
 {
-    table->gemm_bf16 = (mixt_gemm_kernels_f32){TILE_ROWS,         TILE_COLUMNS, true,
-                                               kernel_pack_pairs, kernel_tile,  mixt_flush_enter,
-                                               mixt_flush_leave};
+    table->gemm_bf16 = (mixt_gemm_kernels_f32){
+        .tile_rows = TILE_ROWS,
+        .tile_columns = TILE_COLUMNS,
+        .pairs = true,
+        .pack = kernel_pack_pairs,
+        .tile = kernel_tile,
+        .enter = mixt_flush_enter,
+        .leave = mixt_flush_leave,
+    };
 }

@@ -75,6 +75,9 @@ int mixt_bf16_ways_fastest(const mixt_bf16_ways *ways)
 {
     int fastest = 0;
     for (int i = 1; i < ways->count; i++) {
+        if (ways->list[i].own_sums) {
+            return i;
+        }
         fastest = ways->list[i].flops > ways->list[fastest].flops ? i : fastest;
     }
     return fastest;

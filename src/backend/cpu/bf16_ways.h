@@ -1,5 +1,5 @@
 /* How products of bfloat16 are computed: by each way that a tier has, with the same bits, and the
- * fastest of them is measured. */
+ * fastest of them is measured; or by the tier's own, with other bits. */
 #ifndef MIXT_BACKEND_CPU_BF16_WAYS_H
 #define MIXT_BACKEND_CPU_BF16_WAYS_H
 
@@ -10,7 +10,8 @@
 typedef struct mixt_bf16_way {
     const char *name; /* "fp32": multiply-adds of rounded operands; or the instruction */
     mixt_gemm_kernels_f32 kernels;
-    double flops; /* of a small product on all threads; 0: not measured */
+    double flops;  /* of a small product on all threads; 0: not measured */
+    bool own_sums; /* in an order of its own: taken wherever its tier is, whatever was measured */
 } mixt_bf16_way;
 
 typedef struct mixt_bf16_ways {

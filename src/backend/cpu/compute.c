@@ -53,6 +53,11 @@ static void fill_tables(mixt_kernels_f32 *table, mixt_bf16_ways *ways, mixt_cpu 
         mixt_fill_avx512bf16(table);
         mixt_bf16_ways_add(ways, "vdpbf16ps", &table->gemm_bf16);
     }
+    if (cpu.tier >= MIXT_CPU_AMX) {
+        mixt_fill_amx_bf16(table);
+        mixt_bf16_ways_add(ways, "amx", &table->gemm_bf16);
+        ways->list[ways->count - 1].own_sums = true;
+    }
 #endif
 }
 

@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "core/platform.h"
 
-const char *const mixt_cpu_tier_names[MIXT_CPU_TIERS] = {"scalar", "avx2",    "avx512",
+const char *const mixt_cpu_tier_names[MIXT_CPU_TIERS] = {"scalar", "avx2",    "avx512", "amx",
                                                          "neon",   "dotprod", "i8mm"};
 
 #if defined(__x86_64__)
@@ -47,7 +47,13 @@ mixt_cpu mixt_cpu_detect(void)
     cpu.tier = MIXT_CPU_AVX512;
     cpu.vnni = BIT(c, 11);
     uint32_t subleaves = a;
+    bool tiles = BIT(d, 24) && BIT(d, 22) && BIT(d, 25); /* AMX-TILE, BF16, INT8 */
     cpu.bf16 = subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && BIT(a, 5);
+    const uint64_t tile_state = 0x60000; /* XTILECFG, XTILEDATA */
+    if (tiles && cpu.vnni && cpu.bf16 && (state & tile_state) == tile_state &&
+        mixt_processor_permits_tiles()) {
+        cpu.tier = MIXT_CPU_AMX;
+    }
     return cpu;
 }
 #elif defined(__aarch64__)
@@ -92,12 +98,13 @@ mixt_status mixt_cpu_choose(const char *wanted, mixt_cpu *cpu, mixt_error *error
                              "%s: this processor has no %s (best: %s)", from, wanted,
                              mixt_cpu_tier_names[cpu->tier]);
         }
-        cpu->bf16 = cpu->bf16 && tier == MIXT_CPU_AVX512;
-        cpu->vnni = cpu->vnni && tier == MIXT_CPU_AVX512;
+        bool has_avx512 = tier == MIXT_CPU_AVX512 || tier == MIXT_CPU_AMX;
+        cpu->bf16 = cpu->bf16 && has_avx512;
+        cpu->vnni = cpu->vnni && has_avx512;
         cpu->tier = (mixt_cpu_tier)tier;
         return MIXT_OK;
     }
     return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                     "%s: \"%.40s\" is not scalar, avx2, avx512, neon, dotprod or i8mm", from,
+                     "%s: \"%.40s\" is not scalar, avx2, avx512, amx, neon, dotprod or i8mm", from,
                      wanted);
 }

@@ -132,6 +132,7 @@ extern const mixt_kernels_f64 mixt_kernels_fma_f64;
 void mixt_fill_avx2(mixt_kernels_f32 *table);
 void mixt_fill_avx512(mixt_kernels_f32 *table);
 void mixt_fill_avx512bf16(mixt_kernels_f32 *table);
+void mixt_fill_amx_bf16(mixt_kernels_f32 *table);
 void mixt_fill_neon(mixt_kernels_f32 *table);
 /* Their parts for the matrix product. */
 void mixt_fill_avx2_gemm(mixt_kernels_f32 *table);
