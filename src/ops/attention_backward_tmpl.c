@@ -42,212 +42,389 @@ static void sink_rows(void *context, int64_t item, int thread)
     }
 }
 
-/* A block of queries of one head beside a block of keys. Weights and their derivatives are held
- * transposed, [keys, queries], as in the forward. */
+/* A block of queries of one head, whose operands are packed once for all blocks of keys. */
+typedef struct query_unit {
+    mixt_range rows;
+    int64_t head;
+    int64_t begin, end; /* of the keys that all rows see, counted from the batch's first row */
+    int64_t seen_begin, seen_end;    /* of those that a row sees */
+    mixt_panels q_by_row, dy_by_row; /* A [head_dim, rows] and [value_dim, rows] */
+    mixt_panels q, dy;               /* A [rows, head_dim] and [rows, value_dim] */
+    real first[MIXT_ATTENTION_BLOCK], last[MIXT_ATTENTION_BLOCK];
+    real lse[MIXT_ATTENTION_BLOCK], delta[MIXT_ATTENTION_BLOCK];
+} query_unit;
+
+#define UNITS 8 /* at most, of an item at a time */
+
+/* Some units beside a block of keys. Weights and their derivatives are [rows, keys] in panels of B,
+ * and what they are multiplied into lies transposed until the block's queries are through. */
 typedef struct block_pair {
     const mixt_call *call;
     mixt_attention_sizes sizes;
-    int64_t head, kv_head;
-    mixt_range rows;    /* queries */
-    int64_t key, count; /* keys */
-    int64_t q_at, y_at; /* where the block starts in q, dq; in dy */
-    int64_t k_at, v_at; /* and in k, dk; in v, dv */
-    real first[MIXT_ATTENTION_BLOCK], last[MIXT_ATTENTION_BLOCK];
-    real lse[MIXT_ATTENTION_BLOCK], delta[MIXT_ATTENTION_BLOCK];
-    real weights[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK];   /* p^T [keys, queries] */
-    real d_weights[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK]; /* ds^T [keys, queries] */
-    real capped[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK];    /* scores, where there is a cap */
-    mixt_panels keys_a;                                          /* k by key, A [head_dim, keys] */
-    mixt_panels values_a;                                        /* v by key, A [head_dim, keys] */
-    mixt_panels keys_b;                                          /* k, B [keys, head_dim] */
-    real *a, *b; /* room for one more operand of either side */
+    int64_t kv_head;
+    int64_t key, count;                 /* keys */
+    real *weights, *d_weights, *capped; /* p, ds, and scores where there is a cap */
+    mixt_panels keys_b, values_b;       /* k and v by key, B [head_dim, keys], [value_dim, keys] */
+    mixt_panels keys;                   /* k, B [keys, head_dim] */
+    real *d_keys, *d_values; /* dk^T, dv^T [head_dim, keys], [value_dim, keys] in panels */
+    real *room;              /* ds^T, A [keys, rows]; or for packing */
+    real *operands;          /* of the units */
+    int units;
+    query_unit unit[UNITS];
 } block_pair;
 
-/* Everything that a thread packs lies in its buffers, which are one block. */
-_Static_assert((size_t)(4 * MIXT_ATTENTION_HEAD_MAX * (MIXT_ATTENTION_BLOCK + 32) +
-                        MIXT_ATTENTION_BLOCK * (MIXT_ATTENTION_BLOCK + 32)) *
+/* Values of the thread's buffers that all units share: four blocks of scores, six blocks that
+ * are as long as a head. A unit has four. */
+#define SCORES (MIXT_ATTENTION_BLOCK * (MIXT_ATTENTION_BLOCK + 32))
+#define SHARED_BLOCKS 6
+#define UNIT_BLOCKS 4
+_Static_assert((4 * SCORES + (size_t)(SHARED_BLOCKS + UNIT_BLOCKS) * MIXT_ATTENTION_HEAD_MAX *
+                                 (MIXT_ATTENTION_BLOCK + 8)) *
                        sizeof(real) <=
-                   MIXT_GEMM_THREAD_BYTES,
+                   MIXT_THREAD_BYTES,
                "the blocks of attention are larger than a thread's buffers");
 
-/* Operands that the pair's keys give, packed once for all of their queries. */
-static void begin_keys(block_pair *pair, int thread)
+/* The longest panels of a block of rows by n values in this tier, whichever of both is their k. */
+static int64_t block_values(const mixt_call *call, int64_t n)
+{
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(call);
+    int64_t width = mixt_most(mixt_panel_columns(MIXT_ATTENTION_BLOCK, gemm->tile_columns),
+                              mixt_panel_columns(MIXT_ATTENTION_BLOCK, gemm->tile_rows));
+    int64_t columns = mixt_most(mixt_panel_columns(n, gemm->tile_columns),
+                                mixt_panel_columns(n, gemm->tile_rows));
+    return mixt_most(n * width, MIXT_ATTENTION_BLOCK * columns);
+}
+
+/* Lays out the thread's buffers; returns how many units they hold. */
+static int lay_out(block_pair *pair, int thread)
+{
+    int64_t block = block_values(pair->call, pair->sizes.head_dim);
+    real *at = pair->call->compute->gemm->a[thread];
+    memset(at, 0, 3 * SCORES * sizeof *at); /* lanes behind the last key */
+    pair->weights = at;
+    pair->d_weights = at + SCORES;
+    pair->capped = at + 2 * SCORES;
+    at += 3 * SCORES;
+    pair->keys_b.at = at;
+    pair->values_b.at = at + block;
+    pair->keys.at = at + 2 * block;
+    pair->d_keys = at + 3 * block;
+    pair->d_values = at + 4 * block;
+    pair->room = at + 5 * block;
+    pair->operands = pair->room + SCORES + block; /* whichever is longer */
+    int64_t room = (int64_t)(MIXT_THREAD_BYTES / sizeof(real)) - 4 * SCORES;
+    int64_t units = (room - SHARED_BLOCKS * block) / (UNIT_BLOCKS * block);
+    assert(units >= 1 &&
+           SCORES >= MIXT_ATTENTION_BLOCK *
+                         mixt_panel_columns(MIXT_ATTENTION_BLOCK,
+                                            MIXT_GEMM_KERNELS(pair->call)->tile_columns));
+    return (int)mixt_least(units, UNITS);
+}
+
+static void begin_unit(const block_pair *pair, query_unit *unit, real *at)
 {
     const mixt_call *call = pair->call;
     const mixt_attention_sizes *sizes = &pair->sizes;
-    int64_t n = sizes->head_dim, row = sizes->k_row, count = pair->count;
-    int64_t step = mixt_block_values(n);
-    const real *k = (const real *)call->in[ATTENTION_K] + pair->k_at;
-    const real *v = (const real *)call->in[ATTENTION_V] + pair->v_at;
-    pair->keys_a = (mixt_panels){call->compute->gemm->a[thread], n, count};
-    pair->values_a = (mixt_panels){pair->keys_a.at + step, sizes->value_dim, count};
-    pair->a = pair->values_a.at + step;
-    pair->keys_b = (mixt_panels){
-        pair->a + mixt_panel_values(MIXT_ATTENTION_BLOCK, MIXT_ATTENTION_BLOCK), count, n};
-    pair->b = pair->keys_b.at + step;
-    mixt_pack_a(call, &pair->keys_a, k, 1, row);
-    mixt_pack_a(call, &pair->values_a, v, 1, sizes->v_row);
-    mixt_pack_b(call, &pair->keys_b, k, row, 1);
+    const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
+    int64_t rows = unit->rows.end - unit->rows.begin;
+    int64_t block = block_values(call, sizes->head_dim);
+    const real *q = (const real *)call->in[ATTENTION_Q] + unit->rows.begin * sizes->q_row +
+                    unit->head * sizes->head_dim;
+    const real *dy = (const real *)call->d_out[ATTENTION_Y] + unit->rows.begin * sizes->y_row +
+                     unit->head * sizes->value_dim;
+    unit->begin = unit->seen_end = 0;
+    unit->end = unit->seen_begin = INT64_MAX;
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t t = unit->rows.begin + i;
+        unit->lse[i] = ((const real *)call->out[ATTENTION_LSE])[t * sizes->heads + unit->head];
+        unit->delta[i] = ((const real *)call->workspace)[t * sizes->heads + unit->head];
+        unit->begin = mixt_most(unit->begin, first[t]);
+        unit->end = mixt_least(unit->end, last[t] + 1);
+        if (first[t] <= last[t]) {
+            unit->seen_begin = mixt_least(unit->seen_begin, first[t]);
+            unit->seen_end = mixt_most(unit->seen_end, last[t] + 1);
+        }
+    }
+    unit->q_by_row = (mixt_panels){at, sizes->head_dim, rows};
+    unit->dy_by_row = (mixt_panels){at + block, sizes->value_dim, rows};
+    unit->q = (mixt_panels){at + 2 * block, rows, sizes->head_dim};
+    unit->dy = (mixt_panels){at + 3 * block, rows, sizes->value_dim};
+    mixt_pack_a(call, &unit->q_by_row, q, 1, sizes->q_row);
+    mixt_pack_a(call, &unit->dy_by_row, dy, 1, sizes->y_row);
+    mixt_pack_a(call, &unit->q, q, sizes->q_row, 1);
+    mixt_pack_a(call, &unit->dy, dy, sizes->y_row, 1);
+}
+
+/* Where a gradient of the keys lies: the block's rows of an input's kv head. */
+static real *gradient_of_keys(const block_pair *pair, int input, int64_t row, int64_t n)
+{
+    real *gradient = pair->call->d_in[input];
+    return gradient != NULL ? gradient + pair->key * row + pair->kv_head * n : NULL;
+}
+
+/* A gradient of the keys [keys, n] into panels, transposed: what is there, or zeros. */
+static void begin_gradient(const block_pair *pair, mixt_panels to, const real *gradient,
+                           int64_t row, bool zero)
+{
+    int width = MIXT_GEMM_KERNELS(pair->call)->tile_columns;
+    if (gradient == NULL || zero) {
+        memset(to.at, 0, (size_t)(to.k * mixt_panel_columns(to.width, width)) * sizeof(real));
+    } else {
+        mixt_pack_b(pair->call, &to, gradient, 1, row);
+    }
+}
+
+static void end_gradient(const block_pair *pair, mixt_panels from, real *gradient, int64_t row)
+{
+    int64_t width = MIXT_GEMM_KERNELS(pair->call)->tile_columns;
+    for (int64_t column = 0; gradient != NULL && column < from.width; column += width) {
+        mixt_transposed part = {
+            .x = from.at + column * from.k,
+            .x_row = width,
+            .n = from.k,
+            .columns = mixt_least(width, from.width - column),
+            .room = pair->room,
+        };
+        mixt_put_transposed(pair->call, &part, gradient + column * row, row);
+    }
+}
+
+/* Operands that the pair's keys give, packed once for the units. */
+static void begin_keys(block_pair *pair)
+{
+    const mixt_call *call = pair->call;
+    const mixt_attention_sizes *sizes = &pair->sizes;
+    int64_t n = sizes->head_dim, count = pair->count;
+    const real *k =
+        (const real *)call->in[ATTENTION_K] + pair->key * sizes->k_row + pair->kv_head * n;
+    const real *v = (const real *)call->in[ATTENTION_V] + pair->key * sizes->v_row +
+                    pair->kv_head * sizes->v_head;
+    pair->keys_b = (mixt_panels){pair->keys_b.at, n, count};
+    pair->values_b = (mixt_panels){pair->values_b.at, sizes->value_dim, count};
+    pair->keys = (mixt_panels){pair->keys.at, count, n};
+    mixt_pack_b(call, &pair->keys_b, k, 1, sizes->k_row);
+    mixt_pack_b(call, &pair->values_b, v, 1, sizes->v_row);
+    mixt_pack_b(call, &pair->keys, k, sizes->k_row, 1);
+}
+
+/* Some rows of a unit, from a tile's first on, beside one panel of keys. */
+typedef struct panel_part {
+    int64_t column, width; /* keys of the block */
+    int64_t begin, rows;   /* the first row, and those from there on */
+    real *weights, *d_weights, *capped;
+} panel_part;
+
+/* c [rows, keys] = a b^T of a part, c in the panel's rows */
+static void multiply_part(const block_pair *pair, const panel_part *part, const mixt_panels *a,
+                          const mixt_panels *b, real *c)
+{
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(pair->call);
+    int64_t height = gemm->tile_rows;
+    for (int64_t i = 0; i < part->rows; i += height) {
+        gemm->tile(a->k, a->at + (part->begin + i) * a->k, b->at + part->column * b->k,
+                   c + i * gemm->tile_columns, gemm->tile_columns,
+                   (int)mixt_least(height, part->rows - i), (int)part->width, false);
+    }
+}
+
+/* c^T [n, keys] += a^T w, with a [rows, n] and w [rows, keys] of the part */
+static void add_transposed(const block_pair *pair, const panel_part *part, const mixt_panels *a,
+                           const real *w, real *c)
+{
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(pair->call);
+    int64_t height = gemm->tile_rows, width = gemm->tile_columns;
+    c += part->column * a->width;
+    for (int64_t i = 0; i < a->width; i += height) {
+        gemm->tile(part->rows, a->at + i * a->k + part->begin * height, w, c + i * width, width,
+                   (int)mixt_least(height, a->width - i), (int)part->width, true);
+    }
+}
+
+static void cap_scores(const block_pair *pair, const panel_part *part)
+{
+    int64_t width = MIXT_GEMM_KERNELS(pair->call)->tile_columns;
+    for (int64_t i = 0; i < part->rows; i++) {
+        real *scores = part->weights + i * width;
+        mixt_attention_cap(mixt_kernels_of(pair->call), &pair->sizes, part->width, scores);
+        memcpy(part->capped + i * width, scores, (size_t)part->width * sizeof *scores);
+    }
 }
 
 /* ds of capped scores to ds of plain ones: the slope of the cap, and the scale. */
-static void uncap(block_pair *pair)
+static void uncap(const block_pair *pair, const panel_part *part)
 {
-    const mixt_attention_sizes *sizes = &pair->sizes;
-    int64_t rows = pair->rows.end - pair->rows.begin;
-    for (int64_t key = 0; key < pair->count; key++) {
-        const real *capped = pair->capped + key * MIXT_ATTENTION_BLOCK;
-        real *d = pair->d_weights + key * MIXT_ATTENTION_BLOCK;
-        for (int64_t i = 0; i < rows; i++) {
-            real share = capped[i] / sizes->soft_cap;
-            d[i] *= (1 - share * share) * sizes->scale;
+    int64_t width = MIXT_GEMM_KERNELS(pair->call)->tile_columns;
+    for (int64_t i = 0; i < part->rows; i++) {
+        for (int64_t key = 0; key < part->width; key++) {
+            real share = part->capped[i * width + key] / pair->sizes.soft_cap;
+            part->d_weights[i * width + key] *= (1 - share * share) * pair->sizes.scale;
         }
     }
 }
 
-static void cap_scores(block_pair *pair)
+/* p and ds of the part */
+static void weigh(const block_pair *pair, const query_unit *unit, const panel_part *part, bool all)
 {
-    int64_t rows = pair->rows.end - pair->rows.begin;
-    for (int64_t key = 0; key < pair->count; key++) {
-        real *scores = pair->weights + key * MIXT_ATTENTION_BLOCK;
-        mixt_attention_cap(mixt_kernels_of(pair->call), &pair->sizes, rows, scores);
-        memcpy(pair->capped + key * MIXT_ATTENTION_BLOCK, scores, (size_t)rows * sizeof *scores);
-    }
-}
-
-/* p^T and ds^T of the pair */
-static void weigh(block_pair *pair, mixt_sight sight)
-{
-    const mixt_call *call = pair->call;
-    int64_t rows = pair->rows.end - pair->rows.begin, heads = pair->sizes.heads;
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t at = (pair->rows.begin + i) * heads + pair->head;
-        pair->lse[i] = ((const real *)call->out[ATTENTION_LSE])[at];
-        pair->delta[i] = ((const real *)call->workspace)[at];
-    }
-    mixt_panels queries = {pair->b, pair->sizes.head_dim, rows};
-    mixt_pack_b(call, &queries, (const real *)call->in[ATTENTION_Q] + pair->q_at, 1,
-                pair->sizes.q_row);
-    mixt_multiply_panels(call, &pair->keys_a, &queries, pair->weights, MIXT_ATTENTION_BLOCK, false);
-    queries.k = pair->sizes.value_dim;
-    mixt_pack_b(call, &queries, (const real *)call->d_out[ATTENTION_Y] + pair->y_at, 1,
-                pair->sizes.y_row);
-    mixt_multiply_panels(call, &pair->values_a, &queries, pair->d_weights, MIXT_ATTENTION_BLOCK,
-                         false);
-    if (pair->sizes.soft_cap > 0) {
-        cap_scores(pair);
+    const mixt_attention_sizes *sizes = &pair->sizes;
+    multiply_part(pair, part, &unit->q_by_row, &pair->keys_b, part->weights);
+    multiply_part(pair, part, &unit->dy_by_row, &pair->values_b, part->d_weights);
+    if (sizes->soft_cap > 0) {
+        cap_scores(pair, part);
     }
     MIXT_REAL(mixt_scores)
     scores = {
-        .keys = pair->count,
-        .queries = rows,
-        .stride = MIXT_ATTENTION_BLOCK,
-        .scores = pair->weights,
-        .scale = mixt_softmax_scale(&pair->sizes),
-        .first = sight == MIXT_SEES_ALL ? NULL : pair->first,
-        .last = pair->last,
-        .lse = pair->lse,
-        .delta = pair->delta,
-        .d_scores = pair->d_weights,
+        .keys = part->width,
+        .queries = part->rows,
+        .stride = MIXT_GEMM_KERNELS(pair->call)->tile_columns,
+        .scores = part->weights,
+        .scale = mixt_softmax_scale(sizes),
+        .first = all ? NULL : unit->first + part->begin,
+        .last = unit->last + part->begin,
+        .lse = unit->lse + part->begin,
+        .delta = unit->delta + part->begin,
+        .d_scores = part->d_weights,
+        .origin = part->column,
     };
-    mixt_kernels_of(call)->softmax_backward(&scores);
-    if (pair->sizes.soft_cap > 0) {
-        uncap(pair);
+    mixt_kernels_of(pair->call)->softmax_backward(&scores);
+    if (sizes->soft_cap > 0) {
+        uncap(pair, part);
     }
 }
 
-/* Rows of a tensor that a block begins at: n values of each, `row` apart. */
-typedef struct block_rows {
-    real *at;
-    int64_t row, n;
-} block_rows;
-
-/* d keys [keys, n] += c^T other, with c^T [keys, queries] and other by query */
-static void add_to_keys(const block_pair *pair, const real *c, const real *other, int64_t other_row,
-                        block_rows to)
+/* ds^T of the part for the tiles that are multiplied with k: A [keys, rows] */
+static void transpose_part(const block_pair *pair, const panel_part *part)
 {
-    int64_t rows = pair->rows.end - pair->rows.begin;
-    mixt_panels left = {pair->a, rows, pair->count}, right = {pair->b, rows, to.n};
-    mixt_pack_a(pair->call, &left, c, 1, MIXT_ATTENTION_BLOCK);
-    mixt_pack_b(pair->call, &right, other, other_row, 1);
-    mixt_multiply_panels(pair->call, &left, &right, to.at, to.row, true);
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(pair->call);
+    int64_t height = gemm->tile_rows, width = gemm->tile_columns;
+    for (int64_t i = 0; i < part->rows; i += height) {
+        gemm->pack(part->width, mixt_least(height, part->rows - i), part->d_weights + i * width, 1,
+                   width, pair->room + (part->begin + i) * pair->count + part->column * height,
+                   (int)height);
+    }
 }
 
-static void add_to_both(const block_pair *pair)
+/* dq [rows, head_dim] += ds k */
+static void add_to_queries(const block_pair *pair, const query_unit *unit, bool all)
+{
+    const mixt_attention_sizes *sizes = &pair->sizes;
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(pair->call);
+    int64_t height = gemm->tile_rows, width = gemm->tile_columns;
+    int64_t rows = unit->rows.end - unit->rows.begin, n = sizes->head_dim;
+    real *dq =
+        (real *)pair->call->d_in[ATTENTION_Q] + unit->rows.begin * sizes->q_row + unit->head * n;
+    for (int64_t i = 0; i < rows; i += height) {
+        int64_t count = mixt_least(height, rows - i);
+        int64_t keys = all ? pair->count : mixt_attention_keys(unit->last + i, count);
+        for (int64_t column = 0; keys > 0 && column < n; column += width) {
+            gemm->tile(keys, pair->room + i * pair->count, pair->keys.at + column * pair->count,
+                       dq + i * sizes->q_row + column, sizes->q_row, (int)count,
+                       (int)mixt_least(width, n - column), true);
+        }
+    }
+}
+
+/* The first row of the first tile that sees keys from `key` of the block on. */
+static int64_t first_tile(const query_unit *unit, int64_t rows, int64_t key, int64_t height)
+{
+    int64_t i = 0;
+    while (i < rows && unit->last[i] < (real)key) {
+        i++;
+    }
+    return i < rows ? i - i % height : rows;
+}
+
+static void visit_unit(const block_pair *pair, query_unit *unit)
 {
     const mixt_call *call = pair->call;
-    const mixt_attention_sizes *sizes = &pair->sizes;
-    real *dk = call->d_in[ATTENTION_K], *dv = call->d_in[ATTENTION_V];
-    if (dv != NULL) {
-        add_to_keys(pair, pair->weights, (const real *)call->d_out[ATTENTION_Y] + pair->y_at,
-                    sizes->y_row, (block_rows){dv + pair->v_at, sizes->v_row, sizes->value_dim});
+    const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(call);
+    int64_t width = gemm->tile_columns, rows = unit->rows.end - unit->rows.begin;
+    bool all = unit->begin <= pair->key && pair->key + pair->count <= unit->end;
+    if (!all) {
+        (void)mixt_attention_sight(call, unit->rows, pair->key, pair->count, unit->first,
+                                   unit->last);
     }
-    if (dk != NULL) {
-        add_to_keys(pair, pair->d_weights, (const real *)call->in[ATTENTION_Q] + pair->q_at,
-                    sizes->q_row, (block_rows){dk + pair->k_at, sizes->k_row, sizes->head_dim});
-    }
-}
-
-/* dq [queries, head_dim] += ds k */
-static void add_to_queries(const block_pair *pair)
-{
-    real *dq = pair->call->d_in[ATTENTION_Q];
-    mixt_panels left = {pair->a, pair->count, pair->rows.end - pair->rows.begin};
-    if (dq != NULL) {
-        mixt_pack_a(pair->call, &left, pair->d_weights, MIXT_ATTENTION_BLOCK, 1);
-        mixt_multiply_panels(pair->call, &left, &pair->keys_b, dq + pair->q_at, pair->sizes.q_row,
-                             true);
-    }
-}
-
-/* All queries of a sequence and of the heads of a kv head that see the pair's keys. */
-static void visit_queries(block_pair *pair, int64_t sequence)
-{
-    const mixt_call *call = pair->call;
-    const mixt_attention_sizes *sizes = &pair->sizes;
-    int64_t group = sizes->heads / sizes->kv_heads;
-    for (int64_t block = 0; block < sizes->blocks; block++) {
-        pair->rows = mixt_attention_rows(call, sizes, sequence, block);
-        mixt_sight sight =
-            mixt_attention_sight(call, pair->rows, pair->key, pair->count, pair->first, pair->last);
-        if (pair->rows.begin == pair->rows.end || sight == MIXT_SEES_NONE) {
+    for (int64_t column = 0; column < pair->count; column += width) {
+        int64_t begin = all ? 0 : first_tile(unit, rows, column, gemm->tile_rows);
+        int64_t at = column * rows + begin * width;
+        panel_part part = {
+            .column = column,
+            .width = mixt_least(width, pair->count - column),
+            .begin = begin,
+            .rows = rows - begin,
+            .weights = pair->weights + at,
+            .d_weights = pair->d_weights + at,
+            .capped = pair->capped + at,
+        };
+        if (part.rows == 0) {
             continue;
         }
-        for (int64_t i = 0; i < group; i++) {
-            pair->head = pair->kv_head * group + i;
-            pair->q_at = pair->rows.begin * sizes->q_row + pair->head * sizes->head_dim;
-            pair->y_at = pair->rows.begin * sizes->y_row + pair->head * sizes->value_dim;
-            weigh(pair, sight);
-            add_to_both(pair);
-            add_to_queries(pair);
+        weigh(pair, unit, &part, all);
+        if (call->d_in[ATTENTION_V] != NULL) {
+            add_transposed(pair, &part, &unit->dy, part.weights, pair->d_values);
+        }
+        if (call->d_in[ATTENTION_K] != NULL) {
+            add_transposed(pair, &part, &unit->q, part.d_weights, pair->d_keys);
+        }
+        if (call->d_in[ATTENTION_Q] != NULL) {
+            transpose_part(pair, &part);
         }
     }
-}
-
-/* Zeroes what the item adds to, unless it adds to what is there: its heads' columns of some rows.
- */
-static void begin_gradient(const mixt_call *call, int input, mixt_range rows, int64_t row,
-                           mixt_range columns)
-{
-    for (int64_t t = rows.begin; call->d_in[input] != NULL && !call->add[input] && t < rows.end;
-         t++) {
-        memset((real *)call->d_in[input] + t * row + columns.begin, 0,
-               (size_t)(columns.end - columns.begin) * sizeof(real));
+    if (call->d_in[ATTENTION_Q] != NULL) {
+        add_to_queries(pair, unit, all);
     }
 }
 
-static void begin_gradients(const block_pair *pair, int64_t sequence, mixt_range keys)
+/* Columns of v behind those that are values have no gradient. */
+static void clear_unused(const block_pair *pair, real *dv)
 {
     const mixt_attention_sizes *sizes = &pair->sizes;
-    int64_t n = sizes->head_dim, group = n * (sizes->heads / sizes->kv_heads);
-    begin_gradient(pair->call, ATTENTION_K, keys, sizes->k_row,
-                   (mixt_range){pair->kv_head * n, (pair->kv_head + 1) * n});
-    begin_gradient(
-        pair->call, ATTENTION_V, keys, sizes->v_row,
-        (mixt_range){pair->kv_head * sizes->v_head, (pair->kv_head + 1) * sizes->v_head});
-    begin_gradient(pair->call, ATTENTION_Q,
-                   mixt_chunk(pair->call->tokens, sizes->sequence, sequence), sizes->q_row,
-                   (mixt_range){pair->kv_head * group, (pair->kv_head + 1) * group});
+    size_t unused = (size_t)(sizes->v_head - sizes->value_dim) * sizeof *dv;
+    bool none = dv == NULL || unused == 0 || pair->call->add[ATTENTION_V];
+    for (int64_t key = 0; !none && key < pair->count; key++) {
+        memset(dv + key * sizes->v_row + sizes->value_dim, 0, unused);
+    }
+}
+
+/* All blocks of keys of a sequence beside the units: the sums of a key's gradient are those of the
+ * units before, and begin with zero where there are none. */
+static void visit_keys(block_pair *pair, mixt_range keys, bool first)
+{
+    const mixt_call *call = pair->call;
+    const mixt_attention_sizes *sizes = &pair->sizes;
+    for (pair->key = keys.begin; pair->key < keys.end; pair->key += MIXT_ATTENTION_BLOCK) {
+        pair->count = mixt_least(MIXT_ATTENTION_BLOCK, keys.end - pair->key);
+        real *dk = gradient_of_keys(pair, ATTENTION_K, sizes->k_row, sizes->head_dim);
+        real *dv = gradient_of_keys(pair, ATTENTION_V, sizes->v_row, sizes->v_head);
+        mixt_panels d_keys = {pair->d_keys, sizes->head_dim, pair->count};
+        mixt_panels d_values = {pair->d_values, sizes->value_dim, pair->count};
+        begin_keys(pair);
+        if (first) {
+            clear_unused(pair, dv);
+        }
+        begin_gradient(pair, d_keys, dk, sizes->k_row, first && !call->add[ATTENTION_K]);
+        begin_gradient(pair, d_values, dv, sizes->v_row, first && !call->add[ATTENTION_V]);
+        for (int i = 0; i < pair->units; i++) {
+            query_unit *unit = &pair->unit[i];
+            if (unit->seen_begin < pair->key + pair->count && unit->seen_end > pair->key) {
+                visit_unit(pair, unit);
+            }
+        }
+        end_gradient(pair, d_keys, dk, sizes->k_row);
+        end_gradient(pair, d_values, dv, sizes->v_row);
+    }
+}
+
+/* Zeroes the heads' columns of a sequence's rows, unless the item adds to what is there. */
+static void begin_queries(const block_pair *pair, int64_t sequence)
+{
+    const mixt_call *call = pair->call;
+    const mixt_attention_sizes *sizes = &pair->sizes;
+    int64_t group = sizes->head_dim * (sizes->heads / sizes->kv_heads);
+    real *dq = call->d_in[ATTENTION_Q];
+    mixt_range rows = mixt_chunk(call->tokens, sizes->sequence, sequence);
+    for (int64_t t = rows.begin; dq != NULL && !call->add[ATTENTION_Q] && t < rows.end; t++) {
+        memset(dq + t * sizes->q_row + pair->kv_head * group, 0, (size_t)group * sizeof *dq);
+    }
 }
 
 static void attention_backward_item(void *context, int64_t item, int thread)
@@ -256,18 +433,29 @@ static void attention_backward_item(void *context, int64_t item, int thread)
     block_pair pair;
     pair.call = call;
     pair.sizes = mixt_attention_measure(call);
-    pair.kv_head = item % pair.sizes.kv_heads;
-    int64_t sequence = item / pair.sizes.kv_heads;
-    int64_t origin = call->attributes->window > 0 ? sequence * pair.sizes.keys : 0;
-    int64_t end =
-        mixt_least(origin + pair.sizes.keys, mixt_rows(&call->in_shape[ATTENTION_K], call->tokens));
-    begin_gradients(&pair, sequence, (mixt_range){origin, end});
-    for (pair.key = origin; pair.key < end; pair.key += MIXT_ATTENTION_BLOCK) {
-        pair.count = mixt_least(MIXT_ATTENTION_BLOCK, end - pair.key);
-        pair.k_at = pair.key * pair.sizes.k_row + pair.kv_head * pair.sizes.head_dim;
-        pair.v_at = pair.key * pair.sizes.v_row + pair.kv_head * pair.sizes.v_head;
-        begin_keys(&pair, thread);
-        visit_queries(&pair, sequence);
+    const mixt_attention_sizes *sizes = &pair.sizes;
+    pair.kv_head = item % sizes->kv_heads;
+    int64_t sequence = item / sizes->kv_heads, group = sizes->heads / sizes->kv_heads;
+    mixt_range keys = {sequence * sizes->keys, (sequence + 1) * sizes->keys};
+    keys.end = mixt_least(keys.end, mixt_rows(&call->in_shape[ATTENTION_K], call->tokens));
+    int most = lay_out(&pair, thread);
+    int64_t block = UNIT_BLOCKS * block_values(call, sizes->head_dim);
+    begin_queries(&pair, sequence);
+    bool first = true;
+    pair.units = 0;
+    for (int64_t at = 0; at < sizes->blocks * group; at++) {
+        query_unit *unit = &pair.unit[pair.units];
+        unit->rows = mixt_attention_rows(call, sizes, sequence, at / group);
+        unit->head = pair.kv_head * group + at % group;
+        if (unit->rows.begin < unit->rows.end) {
+            begin_unit(&pair, unit, pair.operands + pair.units * block);
+            pair.units++;
+        }
+        if (pair.units == most || at + 1 == sizes->blocks * group) {
+            visit_keys(&pair, keys, first);
+            first = false;
+            pair.units = 0;
+        }
     }
 }
 

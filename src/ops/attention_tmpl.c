@@ -290,22 +290,6 @@ static void begin_block(query_block *block, int thread)
                      block->heads > 1 ? sizes->head_dim : sizes->q_row);
 }
 
-/* The head's sink joins a row's sum as one more logit. What y has to be multiplied by then, before
- * it is divided by the sum. */
-static real join_sink(query_block *block, int64_t at)
-{
-    const real *sinks = block->call->in[ATTENTION_SINKS];
-    if (sinks == NULL) {
-        return 1;
-    }
-    real sink = sinks[head_of(block, at)], most = block->max[at] > sink ? block->max[at] : sink;
-    real powers[2] = {block->max[at], sink};
-    (void)mixt_kernels_of(block->call)->exp_sum(2, powers, powers, most);
-    block->max[at] = most;
-    block->sum[at] = block->sum[at] * powers[0] + powers[1];
-    return powers[0];
-}
-
 /* Divides by the sums and writes y and the logarithms of the sums. */
 static void end_block(query_block *block, bool few)
 {
@@ -315,7 +299,9 @@ static void end_block(query_block *block, bool few)
     for (int64_t at = 0; at < block->count; at++) {
         int64_t t = row_of(block, at);
         bool sees = first[t] <= last[t];
-        real share = join_sink(block, at), *y = output_of(block, at);
+        real share =
+            mixt_attention_sink(call, head_of(block, at), &block->max[at], &block->sum[at]);
+        real *y = output_of(block, at);
         real inverse = sees ? share / block->sum[at] : 0;
         for (int64_t i = 0; i < n && !few; i++) {
             y[i] = block->output[i * MIXT_ATTENTION_BLOCK + at] * inverse;
@@ -398,19 +384,6 @@ static void attend_rows(query_block *block, mixt_range rows, int64_t sequence, i
     if (block->count > 0) {
         attend(block, sequence, thread);
     }
-}
-
-/* Training: an item is a block of query rows and a head; late blocks, which see most, come first.
- */
-static void attention_forward_window(void *context, int64_t item, int thread)
-{
-    query_block block;
-    of_call(&block, context);
-    const mixt_attention_sizes *sizes = &block.sizes;
-    int64_t sequence = item / sizes->heads % sizes->sequences;
-    int64_t at = sizes->blocks - 1 - item / sizes->heads / sizes->sequences;
-    block.head = item % sizes->heads;
-    attend_rows(&block, mixt_attention_rows(block.call, sizes, sequence, at), sequence, thread);
 }
 
 /* A cache: blocks of rows of one sequence, an item for each head of them; and rows that are too few
@@ -504,8 +477,7 @@ void MIXT_REAL(mixt_attention_forward)(const mixt_call *call)
 {
     mixt_attention_sizes sizes = mixt_attention_measure(call);
     if (call->attributes->window > 0) {
-        mixt_pool_run(call->compute->pool, sizes.blocks * sizes.sequences * sizes.heads,
-                      attention_forward_window, (void *)call);
+        MIXT_REAL(mixt_attention_window)(call);
         return;
     }
     row_block *lists = call->workspace;

@@ -78,6 +78,32 @@ static inline mixt_sight mixt_attention_sight(const mixt_call *call, mixt_range 
     return all ? MIXT_SEES_ALL : any ? MIXT_SEES_SOME : MIXT_SEES_NONE;
 }
 
+/* Keys that the last of some queries sees, counted as `last` is. */
+static inline int64_t mixt_attention_keys(const real *last, int64_t queries)
+{
+    real most = -1;
+    for (int64_t i = 0; i < queries; i++) {
+        most = last[i] > most ? last[i] : most;
+    }
+    return (int64_t)most + 1;
+}
+
+/* The head's sink joins a row's sum as one more logit. What y has to be multiplied by then, before
+ * it is divided by the sum. */
+static inline real mixt_attention_sink(const mixt_call *call, int64_t head, real *max, real *sum)
+{
+    const real *sinks = call->in[ATTENTION_SINKS];
+    if (sinks == NULL) {
+        return 1;
+    }
+    real sink = sinks[head], most = *max > sink ? *max : sink;
+    real powers[2] = {*max, sink};
+    (void)mixt_kernels_of(call)->exp_sum(2, powers, powers, most);
+    *max = most;
+    *sum = *sum * powers[0] + powers[1];
+    return powers[0];
+}
+
 /* n scores x become c tanh(scale x / c), as c - 2 c / (1 + exp(2 scale x / c)), which no x breaks.
  */
 static inline void mixt_attention_cap(const mixt_kernels *kernels,
@@ -119,6 +145,12 @@ static inline void mixt_pack_b(const mixt_call *call, const mixt_panels *to, con
     gemm->pack(to->k, to->width, x, x_k, x_width, to->at, gemm->tile_columns);
 }
 
+/* Columns that panels of `tile` columns take. */
+static inline int64_t mixt_panel_columns(int64_t width, int tile)
+{
+    return mixt_divide_up(width, tile) * tile;
+}
+
 /* Values that panels of `width` take at most, whatever the tile. */
 static inline int64_t mixt_panel_values(int64_t k, int64_t width)
 {
@@ -148,6 +180,36 @@ static inline void mixt_multiply_panels(const mixt_call *call, const mixt_panels
     }
 }
 
+/* Writes x [n, columns] as rows of y, transposed and multiplied by `factors` [columns] where there
+ * are any: y[column * y_row + i] = x[i * x_row + column] factor. Packing transposes, into `room` of
+ * columns * mixt_panel_columns(n) values. */
+typedef struct mixt_transposed {
+    const real *x;
+    int64_t x_row, n, columns;
+    const real *factors;
+    real *room;
+} mixt_transposed;
+
+static inline void mixt_put_transposed(const mixt_call *call, const mixt_transposed *from, real *y,
+                                       int64_t y_row)
+{
+    int64_t width = MIXT_GEMM_KERNELS(call)->tile_columns;
+    mixt_panels panels = {from->room, from->columns, from->n};
+    mixt_pack_b(call, &panels, from->x, 1, from->x_row);
+    for (int64_t column = 0; column < from->columns; column++) {
+        for (int64_t i = 0; i < from->n; i += width) {
+            const real *part = from->room + i * from->columns + column * width;
+            int64_t count = mixt_least(width, from->n - i);
+            if (from->factors != NULL) {
+                mixt_kernels_of(call)->scale(count, y + column * y_row + i, from->factors[column],
+                                             part);
+            } else {
+                memcpy(y + column * y_row + i, part, (size_t)count * sizeof *y);
+            }
+        }
+    }
+}
+
 /* Panels of B for a k of any length: one block of the chain behind the other. x(p, i) =
  * x[p + i * x_width]. */
 static inline void mixt_pack_long_b(const mixt_call *call, const mixt_panels *to, const real *x,
@@ -173,5 +235,8 @@ static inline void mixt_multiply_long(const mixt_call *call, const mixt_panels *
         mixt_multiply_panels(call, &left, &right, c, MIXT_ATTENTION_BLOCK, begin > 0);
     }
 }
+
+/* Training (attention_window_tmpl.c). */
+void MIXT_REAL(mixt_attention_window)(const mixt_call *call);
 
 #endif

@@ -12,6 +12,7 @@
 #define MIXT_GEMM_A_BYTES ((size_t)640 << 10)
 #define MIXT_GEMM_B_BYTES ((size_t)512 << 10)
 #define MIXT_GEMM_THREAD_BYTES ((size_t)2 << 20) /* both, on one huge page */
+#define MIXT_THREAD_BYTES ((size_t)4 << 20)      /* with the rest of what attention packs */
 #define MIXT_GEMM_SHARED_BYTES ((size_t)16 << 20)
 
 /* cblas_sgemm, its enumerations as int. */

@@ -19,7 +19,7 @@
 #define KERNELS MIXT_REAL(mixt_gemm_kernels)
 
 #define SEGMENTS_MAX 64
-#define ITEMS_PER_THREAD 6
+#define ITEMS_PER_THREAD 24
 /* Fewest multiply-adds that are worth an item of their own (about 15 us). */
 #define ITEM_WORK_MIN 1000000
 /* Panels that one item of the first loop packs. */

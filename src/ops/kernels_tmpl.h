@@ -32,16 +32,18 @@ typedef struct mixt_gemm_kernels {
     void (*leave)(uint64_t before);
 } mixt_gemm_kernels;
 
-/* A block of attention scores, a column for each query (so sixteen queries are one vector).
- * first, last: keys that each query sees, counted from the block's first; NULL: all of them. */
+/* A block of attention scores. softmax has a column for each query (so sixteen queries are one
+ * vector), softmax_backward a row. first, last: keys that each query sees, counted as `origin`
+ * counts the block's first (0 in softmax); NULL: all of them. */
 typedef struct mixt_scores {
     int64_t keys, queries, stride;
-    real *scores; /* [keys, stride]: q.k, and afterwards the weights */
+    real *scores; /* softmax [keys, stride], backward [queries, stride]: q.k, then the weights */
     real scale;
     const real *first, *last; /* [queries] */
     real *max, *sum, *change; /* [queries], softmax */
     const real *lse, *delta;  /* [queries], softmax_backward */
-    real *d_scores;           /* [keys, stride]: dy.v, and afterwards d score */
+    real *d_scores;           /* [queries, stride]: dy.v, and afterwards d score */
+    int64_t origin;           /* softmax_backward */
 } mixt_scores;
 
 typedef struct mixt_kernels {

@@ -98,7 +98,7 @@ static mixt_status allocate_buffers(compute_storage *storage, int threads, mixt_
     if (complete) {
         storage->buffers = threads;
         for (int thread = 0; thread < threads; thread++) {
-            engine->a[thread] = mixt_block_allocate(MIXT_GEMM_THREAD_BYTES);
+            engine->a[thread] = mixt_block_allocate(MIXT_THREAD_BYTES);
             complete = complete && engine->a[thread] != NULL;
             engine->b[thread] = (char *)engine->a[thread] + MIXT_GEMM_A_BYTES;
         }
@@ -174,7 +174,7 @@ void mixt_compute_free(mixt_compute *compute)
     compute_storage *storage = (compute_storage *)compute;
     mixt_pool_free(compute->pool);
     for (int thread = 0; thread < storage->buffers; thread++) {
-        mixt_block_free(storage->engine.a[thread], MIXT_GEMM_THREAD_BYTES);
+        mixt_block_free(storage->engine.a[thread], MIXT_THREAD_BYTES);
     }
     free(storage->engine.a);
     free(storage->engine.b);

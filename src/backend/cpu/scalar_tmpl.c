@@ -236,12 +236,14 @@ static void kernel_softmax(const MIXT_REAL(mixt_scores) * s)
 
 static void kernel_softmax_backward(const MIXT_REAL(mixt_scores) * s)
 {
-    for (int64_t key = 0; key < s->keys; key++) {
-        for (int64_t j = 0; j < s->queries; j++) {
-            int64_t at = key * s->stride + j;
-            real p = MIXT_REAL(mixt_exp)(scaled_score(s, key, j) - s->lse[j]);
-            s->scores[at] = p;
-            s->d_scores[at] = (p * (s->d_scores[at] - s->delta[j])) * s->scale;
+    for (int64_t j = 0; j < s->queries; j++) {
+        for (int64_t i = 0; i < s->keys; i++) {
+            real key = (real)(s->origin + i), *x = &s->scores[j * s->stride + i];
+            real *d = &s->d_scores[j * s->stride + i];
+            bool hidden = s->first != NULL && (key < s->first[j] || key > s->last[j]);
+            real score = hidden ? (real)-INFINITY : *x * s->scale;
+            *x = MIXT_REAL(mixt_exp)(score - s->lse[j]);
+            *d = (*x * (*d - s->delta[j])) * s->scale;
         }
     }
 }

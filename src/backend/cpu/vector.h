@@ -255,11 +255,12 @@ static float largest_score(int64_t n, const float *x)
     return most;
 }
 
+static const float key_numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 /* One query: keys across. The sum alone goes key by key. */
 static void softmax_one(const mixt_scores_f32 *s)
 {
-    static const float numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const v16 scale = v_set(s->scale), number = v_load(numbers, LANES);
+    const v16 scale = v_set(s->scale), number = v_load(key_numbers, LANES);
     float *x = s->scores, old = *s->max, added = 0;
     EACH_VECTOR(s->keys, {
         v16 score = v_multiply(v_load(x + i, count), scale);
@@ -323,29 +324,25 @@ static void kernel_softmax(const mixt_scores_f32 *s)
     });
 }
 
+/* Queries down, sixteen keys across. */
 static void kernel_softmax_backward(const mixt_scores_f32 *s)
 {
-    const v16 scale = v_set(s->scale);
-    EACH_VECTOR(s->queries, {
-        v16 lse = v_load(s->lse + i, count);
-        v16 delta = v_load(s->delta + i, count);
-        v16 first = v_set(0);
-        v16 last = v_set(0);
-        if (s->first != NULL) {
-            first = v_load(s->first + i, count);
-            last = v_load(s->last + i, count);
-        }
-        for (int64_t key = 0; key < s->keys; key++) {
-            float *at = s->scores + key * s->stride + i;
-            float *d_at = s->d_scores + key * s->stride + i;
-            v16 x = v_multiply(v_load(at, count), scale);
-            x = s->first != NULL ? v_hide(x, v_set((float)key), first, last) : x;
-            v16 p = exponential(v_subtract(x, lse));
-            v_store(at, p, count);
-            v16 d = v_multiply(p, v_subtract(v_load(d_at, count), delta));
-            v_store(d_at, v_multiply(d, scale), count);
-        }
-    });
+    const v16 scale = v_set(s->scale), number = v_load(key_numbers, LANES);
+    for (int64_t j = 0; j < s->queries; j++) {
+        float *x = s->scores + j * s->stride, *d_x = s->d_scores + j * s->stride;
+        const v16 lse = v_set(s->lse[j]), delta = v_set(s->delta[j]);
+        EACH_VECTOR(s->keys, {
+            v16 score = v_multiply(v_load(x + i, count), scale);
+            if (s->first != NULL) {
+                v16 key = v_add(v_set((float)(s->origin + i)), number);
+                score = v_hide(score, key, v_set(s->first[j]), v_set(s->last[j]));
+            }
+            v16 p = exponential(v_subtract(score, lse));
+            v_store(x + i, p, count);
+            v16 d = v_multiply(p, v_subtract(v_load(d_x + i, count), delta));
+            v_store(d_x + i, v_multiply(d, scale), count);
+        });
+    }
 }
 
 static void kernel_adamw(int64_t n, float *w, float *m, float *v, const float *gradient,
