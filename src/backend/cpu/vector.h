@@ -115,9 +115,62 @@ static inline v16 exponential(v16 x)
     return v_clear_below(v_power(p, shifted, n), given, lowest);
 }
 
+/* Four at once, step by step side by side: of one alone each operation waits for the one before,
+ * and a processor looks too few operations ahead to fill the wait with the next vector's. */
+#define EACH_OF_FOUR(step) step(0) step(1) step(2) step(3)
+
+static inline __attribute__((always_inline)) void exponential_four(v16 x[4])
+{
+    const v16 rounder = v_set(MIXT_EXP_ROUNDER), one = v_set(1);
+    const v16 lowest = v_set(MIXT_EXP_LOWEST), highest = v_set(MIXT_EXP_HIGHEST);
+    const v16 log2e = v_set(MIXT_EXP_LOG2E), c6 = v_set(MIXT_EXP_C6);
+    const v16 high = v_set(-MIXT_EXP_LN2_HIGH), low = v_set(-MIXT_EXP_LN2_LOW);
+    const v16 c5 = v_set(MIXT_EXP_C5), c4 = v_set(MIXT_EXP_C4);
+    const v16 c3 = v_set(MIXT_EXP_C3), c2 = v_set(MIXT_EXP_C2);
+#define BOUND(j) v16 r##j = v_greatest(lowest, v_least(highest, x[j]));
+#define SHIFT(j) v16 shifted##j = v_fma(r##j, log2e, rounder);
+#define WHOLE(j) v16 n##j = v_subtract(shifted##j, rounder);
+#define REDUCE_HIGH(j) r##j = v_fma(n##j, high, r##j);
+#define REDUCE_LOW(j) r##j = v_fma(n##j, low, r##j);
+#define TERM5(j) v16 p##j = v_fma(c6, r##j, c5);
+#define TERM4(j) p##j = v_fma(p##j, r##j, c4);
+#define TERM3(j) p##j = v_fma(p##j, r##j, c3);
+#define TERM2(j) p##j = v_fma(p##j, r##j, c2);
+#define TERM_ONE(j) p##j = v_fma(p##j, r##j, one);
+#define POWER(j) x[j] = v_clear_below(v_power(p##j, shifted##j, n##j), x[j], lowest);
+    EACH_OF_FOUR(BOUND)
+    EACH_OF_FOUR(SHIFT)
+    EACH_OF_FOUR(WHOLE)
+    EACH_OF_FOUR(REDUCE_HIGH)
+    EACH_OF_FOUR(REDUCE_LOW)
+    EACH_OF_FOUR(TERM5)
+    EACH_OF_FOUR(TERM4)
+    EACH_OF_FOUR(TERM3)
+    EACH_OF_FOUR(TERM2)
+    EACH_OF_FOUR(TERM_ONE)
+    EACH_OF_FOUR(TERM_ONE)
+    EACH_OF_FOUR(POWER)
+}
+
 static float kernel_exp_sum(int64_t n, float *y, const float *x, float shift)
 {
     v16 lanes = v_set(0), offset = v_set(shift);
+    int64_t done = 0;
+    for (; done + 4 * LANES <= n; done += 4 * LANES) {
+        v16 value[4];
+#define LOAD(j) value[j] = v_subtract(v_load(x + done + (j)*LANES, LANES), offset);
+#define STORE(j)                                                                                   \
+    v_store(y + done + (j)*LANES, value[j], LANES);                                                \
+    lanes = v_add(lanes, value[j]);
+        EACH_OF_FOUR(LOAD)
+        exponential_four(value);
+        EACH_OF_FOUR(STORE)
+#undef LOAD
+#undef STORE
+    }
+    n -= done;
+    x += done;
+    y += done;
     EACH_VECTOR(n, {
         v16 value = exponential(v_subtract(v_load(x + i, count), offset));
         v_store(y + i, value, count);
@@ -129,6 +182,25 @@ static float kernel_exp_sum(int64_t n, float *y, const float *x, float shift)
 static void kernel_swiglu(int64_t n, float *y, const float *gate, const float *up)
 {
     const v16 one = v_set(1);
+    int64_t done = 0;
+    for (; done + 4 * LANES <= n; done += 4 * LANES) {
+        v16 power[4];
+#define LOAD(j) power[j] = v_negate(v_load(gate + done + (j)*LANES, LANES));
+#define STORE(j)                                                                                   \
+    v_store(y + done + (j)*LANES,                                                                  \
+            v_multiply(v_divide(v_load(gate + done + (j)*LANES, LANES), v_add(one, power[j])),     \
+                       v_load(up + done + (j)*LANES, LANES)),                                      \
+            LANES);
+        EACH_OF_FOUR(LOAD)
+        exponential_four(power);
+        EACH_OF_FOUR(STORE)
+#undef LOAD
+#undef STORE
+    }
+    n -= done;
+    y += done;
+    gate += done;
+    up += done;
     EACH_VECTOR(n, {
         v16 z = v_load(gate + i, count);
         v16 silu = v_divide(z, v_add(one, exponential(v_negate(z))));
@@ -136,19 +208,40 @@ static void kernel_swiglu(int64_t n, float *y, const float *gate, const float *u
     });
 }
 
+static inline void swiglu_slope(float *dgate, float *dup, const float *gate, const float *up,
+                                const float *dy, v16 power, int count)
+{
+    const v16 one = v_set(1);
+    v16 z = v_load(gate, count), u = v_load(up, count), d = v_load(dy, count);
+    v16 s = v_divide(one, v_add(one, power));
+    v16 slope = v_multiply(s, v_fma(z, v_subtract(one, s), one));
+    v_store(dup, v_multiply(d, v_multiply(z, s)), count);
+    v_store(dgate, v_multiply(v_multiply(d, u), slope), count);
+}
+
 static void kernel_swiglu_backward(int64_t n, float *dgate, float *dup, const float *gate,
                                    const float *up, const float *dy)
 {
-    const v16 one = v_set(1);
-    EACH_VECTOR(n, {
-        v16 z = v_load(gate + i, count);
-        v16 u = v_load(up + i, count);
-        v16 d = v_load(dy + i, count);
-        v16 s = v_divide(one, v_add(one, exponential(v_negate(z))));
-        v16 slope = v_multiply(s, v_fma(z, v_subtract(one, s), one));
-        v_store(dup + i, v_multiply(d, v_multiply(z, s)), count);
-        v_store(dgate + i, v_multiply(v_multiply(d, u), slope), count);
-    });
+    int64_t done = 0;
+    for (; done + 4 * LANES <= n; done += 4 * LANES) {
+        v16 power[4];
+#define LOAD(j) power[j] = v_negate(v_load(gate + done + (j)*LANES, LANES));
+#define STORE(j)                                                                                   \
+    {                                                                                              \
+        const int64_t at = done + (j)*LANES;                                                       \
+        swiglu_slope(dgate + at, dup + at, gate + at, up + at, dy + at, power[j], LANES);          \
+    }
+        EACH_OF_FOUR(LOAD)
+        exponential_four(power);
+        EACH_OF_FOUR(STORE)
+#undef LOAD
+#undef STORE
+    }
+    for (; done < n; done += LANES) {
+        int count = (int)(n - done < LANES ? n - done : LANES);
+        v16 power = exponential(v_negate(v_load(gate + done, count)));
+        swiglu_slope(dgate + done, dup + done, gate + done, up + done, dy + done, power, count);
+    }
 }
 
 static inline v16 gelu_exponent(v16 z, v16 square)
@@ -284,6 +377,33 @@ static void softmax_one(const mixt_scores_f32 *s)
     *s->max = most;
 }
 
+/* exp(x - base) of `keys` scores of sixteen queries, and their sum in rising key. */
+static inline __attribute__((always_inline)) v16
+exponential_column(int64_t keys, float *x, int64_t stride, v16 base, const int count)
+{
+    v16 added = v_set(0);
+    int64_t key = 0;
+    for (; key + 4 <= keys; key += 4) {
+        float *at = x + key * stride;
+        v16 four[4];
+#define LOAD(j) four[j] = v_subtract(v_load(at + (j)*stride, count), base);
+#define STORE(j)                                                                                   \
+    v_store(at + (j)*stride, four[j], count);                                                      \
+    added = v_add(added, four[j]);
+        EACH_OF_FOUR(LOAD)
+        exponential_four(four);
+        EACH_OF_FOUR(STORE)
+#undef LOAD
+#undef STORE
+    }
+    for (; key < keys; key++) {
+        v16 power = exponential(v_subtract(v_load(x + key * stride, count), base));
+        v_store(x + key * stride, power, count);
+        added = v_add(added, power);
+    }
+    return added;
+}
+
 /* Keys down, sixteen queries across: each lane does what scalar_tmpl.c does for its query. */
 static void kernel_softmax(const mixt_scores_f32 *s)
 {
@@ -297,7 +417,6 @@ static void kernel_softmax(const mixt_scores_f32 *s)
         v16 most = v_set(-INFINITY);
         v16 first = v_set(0);
         v16 last = v_set(0);
-        v16 added = v_set(0);
         if (s->first != NULL) {
             first = v_load(s->first + i, count);
             last = v_load(s->last + i, count);
@@ -312,36 +431,57 @@ static void kernel_softmax(const mixt_scores_f32 *s)
         most = v_greatest(most, old);
         v16 base = v_greatest(most, v_set(-FLT_MAX));
         v16 change = exponential(v_subtract(old, base));
-        for (int64_t key = 0; key < s->keys; key++) {
-            float *at = column + key * s->stride;
-            v16 x = exponential(v_subtract(v_load(at, count), base));
-            v_store(at, x, count);
-            added = v_add(added, x);
-        }
+        v16 added = exponential_column(s->keys, column, s->stride, base, count);
         v_store(s->sum + i, v_fma(v_load(s->sum + i, count), change, added), count);
         v_store(s->max + i, most, count);
         v_store(s->change + i, change, count);
     });
 }
 
+/* Scores of a query from key i on, scaled, less its lse. */
+static inline __attribute__((always_inline)) v16 score_of(const mixt_scores_f32 *s, int64_t query,
+                                                          int64_t i, const int count)
+{
+    v16 x = v_multiply(v_load(s->scores + query * s->stride + i, count), v_set(s->scale));
+    if (s->first != NULL) {
+        v16 key = v_add(v_set((float)(s->origin + i)), v_load(key_numbers, LANES));
+        x = v_hide(x, key, v_set(s->first[query]), v_set(s->last[query]));
+    }
+    return v_subtract(x, v_set(s->lse[query]));
+}
+
+static inline void put_slopes(const mixt_scores_f32 *s, int64_t query, int64_t i, v16 p,
+                              const int count)
+{
+    float *d = s->d_scores + query * s->stride + i;
+    v_store(s->scores + query * s->stride + i, p, count);
+    v16 slope = v_multiply(p, v_subtract(v_load(d, count), v_set(s->delta[query])));
+    v_store(d, v_multiply(slope, v_set(s->scale)), count);
+}
+
+static inline __attribute__((always_inline)) void
+four_queries(const mixt_scores_f32 *s, int64_t query, int64_t i, const int count)
+{
+    v16 four[4];
+#define LOAD(j) four[j] = score_of(s, query + (j), i, count);
+#define STORE(j) put_slopes(s, query + (j), i, four[j], count);
+    EACH_OF_FOUR(LOAD)
+    exponential_four(four);
+    EACH_OF_FOUR(STORE)
+#undef LOAD
+#undef STORE
+}
+
 /* Queries down, sixteen keys across. */
 static void kernel_softmax_backward(const mixt_scores_f32 *s)
 {
-    const v16 scale = v_set(s->scale), number = v_load(key_numbers, LANES);
-    for (int64_t j = 0; j < s->queries; j++) {
-        float *x = s->scores + j * s->stride, *d_x = s->d_scores + j * s->stride;
-        const v16 lse = v_set(s->lse[j]), delta = v_set(s->delta[j]);
-        EACH_VECTOR(s->keys, {
-            v16 score = v_multiply(v_load(x + i, count), scale);
-            if (s->first != NULL) {
-                v16 key = v_add(v_set((float)(s->origin + i)), number);
-                score = v_hide(score, key, v_set(s->first[j]), v_set(s->last[j]));
-            }
-            v16 p = exponential(v_subtract(score, lse));
-            v_store(x + i, p, count);
-            v16 d = v_multiply(p, v_subtract(v_load(d_x + i, count), delta));
-            v_store(d_x + i, v_multiply(d, scale), count);
-        });
+    int64_t query = 0;
+    for (; query + 4 <= s->queries; query += 4) {
+        EACH_VECTOR(s->keys, four_queries(s, query, i, count));
+    }
+    for (; query < s->queries; query++) {
+        EACH_VECTOR(s->keys,
+                    put_slopes(s, query, i, exponential(score_of(s, query, i, count)), count));
     }
 }
 
