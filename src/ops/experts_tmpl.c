@@ -123,6 +123,59 @@ static void experts_run_list(experts_run *run)
     run->count = 0;
 }
 
+/* Fewer rows than these read weights faster as they lie than packed for all. */
+#define CHAIN_ROWS 64
+
+/* Whether each expert's products may run as a chain: weights of plain numbers in memory, nothing
+ * between the products but the activation, and rows that are worth it. */
+static bool run_in_chains(const experts_run *run)
+{
+    const mixt_call *call = run->call;
+    bool plain = call->compute->matmul != MIXT_MATMUL_BLAS && run->rows >= CHAIN_ROWS;
+    for (int slot = EXPERTS_W_GATE; slot <= EXPERTS_W_DOWN; slot++) {
+        plain = plain && call->in[slot] != NULL && call->packed[slot] == NULL &&
+                call->matrices[slot] == NULL && call->stores[slot] == NULL;
+    }
+    return plain && call->in[EXPERTS_B_GATE] == NULL && call->in[EXPERTS_B_UP] == NULL;
+}
+
+/* The expert's product of `matrices`, behind what the list holds. */
+static void add_to_chain(experts_run *run, int64_t e, const experts_matrices *matrices)
+{
+    int64_t begin = run->offsets[e], n = matrices->n, k = matrices->k;
+    run->list[run->count++] = (mixt_gemm){
+        .m = run->offsets[e + 1] - begin,
+        .n = n,
+        .k = k,
+        .a = matrices->a + begin * k,
+        .a_row = k,
+        .a_column = 1,
+        .b = (const real *)matrices->weights + e * n * k,
+        .b_row = matrices->transposed ? 1 : n,
+        .b_column = matrices->transposed ? k : 1,
+        .c = matrices->c + begin * n,
+        .c_row = n,
+        .accumulate = matrices->accumulate,
+    };
+}
+
+/* For each expert the products of `matrices`, with `between` behind the first `before`. The list
+ * has a place for each product and each chain. */
+static void run_chains(experts_run *run, const experts_matrices *matrices, int count, int before,
+                       void (*between)(void *context, int64_t e, int64_t begin, int64_t end))
+{
+    mixt_gemm_chain *chains = (mixt_gemm_chain *)(void *)(run->list + count * run->experts);
+    _Static_assert(sizeof(mixt_gemm_chain) <= sizeof(mixt_gemm), "a chain takes a place");
+    for (int64_t e = 0; e < run->experts; e++) {
+        chains[e] = (mixt_gemm_chain){run->list + run->count, count, before, between, run};
+        for (int i = 0; i < count; i++) {
+            add_to_chain(run, e, &matrices[i]);
+        }
+    }
+    mixt_gemm_run_chains(run->call->compute, chains, run->experts);
+    run->count = 0;
+}
+
 /* Adding each row's expert's bias to an output [rows, n]. */
 typedef struct bias_run {
     const experts_run *run;
@@ -158,14 +211,31 @@ static void add_bias(const experts_run *run, int bias, int output)
     }
 }
 
+static void hidden_forward(const experts_run *run, mixt_range values)
+{
+    mixt_activate(run->call, values.end - values.begin, run->hidden + values.begin,
+                  (const real *)run->call->out[EXPERTS_GATE] + values.begin,
+                  (const real *)run->call->out[EXPERTS_UP] + values.begin);
+}
+
 static void hidden_forward_values(void *context, int64_t item, int thread)
 {
     (void)thread;
     const experts_run *run = context;
-    mixt_range range = mixt_chunk(run->values, MIXT_ELEMENTS, item);
-    mixt_activate(run->call, range.end - range.begin, run->hidden + range.begin,
-                  (const real *)run->call->out[EXPERTS_GATE] + range.begin,
-                  (const real *)run->call->out[EXPERTS_UP] + range.begin);
+    hidden_forward(run, mixt_chunk(run->values, MIXT_ELEMENTS, item));
+}
+
+/* Values of gate and up in rows of an expert. */
+static mixt_range values_of(const experts_run *run, int64_t e, int64_t begin, int64_t end)
+{
+    int64_t first = run->offsets[e];
+    return (mixt_range){(first + begin) * run->ffn, (first + end) * run->ffn};
+}
+
+static void hidden_forward_rows(void *context, int64_t e, int64_t begin, int64_t end)
+{
+    const experts_run *run = context;
+    hidden_forward(run, values_of(run, e, begin, end));
 }
 
 /* Rows of experts without weights: as they are, or zeros. */
@@ -205,49 +275,55 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
 {
     experts_run run = experts_start(call);
     run.hidden = call->out[EXPERTS_HIDDEN];
-    add_row_products(&run, &(experts_matrices){
-                               .a = call->in[EXPERTS_ROWS],
-                               .weights = call->in[EXPERTS_W_GATE],
-                               .c = call->out[EXPERTS_GATE],
-                               .n = run.ffn,
-                               .k = run.d,
-                               .transposed = true,
-                               .slot = EXPERTS_W_GATE,
-                           });
-    add_row_products(&run, &(experts_matrices){
-                               .a = call->in[EXPERTS_ROWS],
-                               .weights = call->in[EXPERTS_W_UP],
-                               .c = call->out[EXPERTS_UP],
-                               .n = run.ffn,
-                               .k = run.d,
-                               .transposed = true,
-                               .slot = EXPERTS_W_UP,
-                           });
-    experts_run_list(&run);
-    add_bias(&run, EXPERTS_B_GATE, EXPERTS_GATE);
-    add_bias(&run, EXPERTS_B_UP, EXPERTS_UP);
-    mixt_pool_run(call->compute->pool, mixt_divide_up(run.values, MIXT_ELEMENTS),
-                  hidden_forward_values, &run);
-    add_row_products(&run, &(experts_matrices){
-                               .a = run.hidden,
-                               .weights = call->in[EXPERTS_W_DOWN],
-                               .c = call->out[EXPERTS_Y],
-                               .n = run.d,
-                               .k = run.ffn,
-                               .transposed = true,
-                               .slot = EXPERTS_W_DOWN,
-                           });
-    experts_run_list(&run);
+    const experts_matrices matrices[3] = {
+        {
+            .a = call->in[EXPERTS_ROWS],
+            .weights = call->in[EXPERTS_W_GATE],
+            .c = call->out[EXPERTS_GATE],
+            .n = run.ffn,
+            .k = run.d,
+            .transposed = true,
+            .slot = EXPERTS_W_GATE,
+        },
+        {
+            .a = call->in[EXPERTS_ROWS],
+            .weights = call->in[EXPERTS_W_UP],
+            .c = call->out[EXPERTS_UP],
+            .n = run.ffn,
+            .k = run.d,
+            .transposed = true,
+            .slot = EXPERTS_W_UP,
+        },
+        {
+            .a = run.hidden,
+            .weights = call->in[EXPERTS_W_DOWN],
+            .c = call->out[EXPERTS_Y],
+            .n = run.d,
+            .k = run.ffn,
+            .transposed = true,
+            .slot = EXPERTS_W_DOWN,
+        },
+    };
+    if (run_in_chains(&run)) {
+        run_chains(&run, matrices, 3, 2, hidden_forward_rows);
+    } else {
+        add_row_products(&run, &matrices[0]);
+        add_row_products(&run, &matrices[1]);
+        experts_run_list(&run);
+        add_bias(&run, EXPERTS_B_GATE, EXPERTS_GATE);
+        add_bias(&run, EXPERTS_B_UP, EXPERTS_UP);
+        mixt_pool_run(call->compute->pool, mixt_divide_up(run.values, MIXT_ELEMENTS),
+                      hidden_forward_values, &run);
+        add_row_products(&run, &matrices[2]);
+        experts_run_list(&run);
+    }
     add_bias(&run, EXPERTS_B_DOWN, EXPERTS_Y);
     put_weightless(&run, call->in[EXPERTS_ROWS], call->out[EXPERTS_Y], false);
 }
 
 /* hidden again, and d hidden (held where d up goes) into d gate and d up */
-static void hidden_backward_values(void *context, int64_t item, int thread)
+static void hidden_backward(const experts_run *run, mixt_range range)
 {
-    (void)thread;
-    const experts_run *run = context;
-    mixt_range range = mixt_chunk(run->values, MIXT_ELEMENTS, item);
     real d_hidden[MIXT_PIECE];
     for (int64_t i = range.begin; i < range.end; i += MIXT_PIECE) {
         int64_t n = mixt_least(MIXT_PIECE, range.end - i);
@@ -258,6 +334,19 @@ static void hidden_backward_values(void *context, int64_t item, int thread)
         mixt_activate_backward(run->call, n, (mixt_gated){run->d_gate + i, run->d_up + i}, gate, up,
                                d_hidden);
     }
+}
+
+static void hidden_backward_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const experts_run *run = context;
+    hidden_backward(run, mixt_chunk(run->values, MIXT_ELEMENTS, item));
+}
+
+static void hidden_backward_rows(void *context, int64_t e, int64_t begin, int64_t end)
+{
+    const experts_run *run = context;
+    hidden_backward(run, values_of(run, e, begin, end));
 }
 
 /* d bias of one expert: the sum of its rows' gradients [rows, n], in their order. */
@@ -286,18 +375,47 @@ static void bias_backward_expert(void *context, int64_t e, int thread)
     add_bias_gradient(run, EXPERTS_B_DOWN, e, run->call->d_out[EXPERTS_Y], run->d);
 }
 
-/* d rows = d gate w_gate + d up w_up: two lists, because both add to the same rows. */
-static void rows_backward(experts_run *run, int weights, const real *gradient, bool accumulate)
+/* d hidden, through the activation, and d rows = d gate w_gate + d up w_up. The last two add to the
+ * same rows: without chains they are two lists, the second to be run last. */
+static void rows_backward(experts_run *run, experts_matrices *last)
 {
-    if (run->call->d_in[EXPERTS_ROWS] != NULL) {
-        add_row_products(run, &(experts_matrices){
-                                  .a = gradient,
-                                  .weights = run->call->in[weights],
-                                  .c = run->call->d_in[EXPERTS_ROWS],
-                                  .n = run->d,
-                                  .k = run->ffn,
-                                  .accumulate = accumulate,
-                              });
+    const mixt_call *call = run->call;
+    const experts_matrices matrices[3] = {
+        {
+            .a = call->d_out[EXPERTS_Y],
+            .weights = call->in[EXPERTS_W_DOWN],
+            .c = run->d_up,
+            .n = run->ffn,
+            .k = run->d,
+        },
+        {
+            .a = run->d_gate,
+            .weights = call->in[EXPERTS_W_GATE],
+            .c = call->d_in[EXPERTS_ROWS],
+            .n = run->d,
+            .k = run->ffn,
+            .accumulate = call->add[EXPERTS_ROWS],
+        },
+        {
+            .a = run->d_up,
+            .weights = call->in[EXPERTS_W_UP],
+            .c = call->d_in[EXPERTS_ROWS],
+            .n = run->d,
+            .k = run->ffn,
+            .accumulate = true,
+        },
+    };
+    if (matrices[1].c != NULL && run_in_chains(run)) {
+        run_chains(run, matrices, 3, 1, hidden_backward_rows);
+        return;
+    }
+    add_row_products(run, &matrices[0]);
+    experts_run_list(run);
+    mixt_pool_run(call->compute->pool, mixt_divide_up(run->values, MIXT_ELEMENTS),
+                  hidden_backward_values, run);
+    if (matrices[1].c != NULL) {
+        add_row_products(run, &matrices[1]);
+        *last = matrices[2];
     }
 }
 
@@ -318,23 +436,16 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
         mixt_put_zero(call, EXPERTS_B_DOWN, run.experts * run.d);
         return;
     }
-    add_row_products(&run, &(experts_matrices){
-                               .a = call->d_out[EXPERTS_Y],
-                               .weights = call->in[EXPERTS_W_DOWN],
-                               .c = run.d_up,
-                               .n = run.ffn,
-                               .k = run.d,
-                           });
-    experts_run_list(&run);
-    mixt_pool_run(call->compute->pool, mixt_divide_up(run.values, MIXT_ELEMENTS),
-                  hidden_backward_values, &run);
-    rows_backward(&run, EXPERTS_W_GATE, run.d_gate, call->add[EXPERTS_ROWS]);
+    experts_matrices last = {.c = NULL};
+    rows_backward(&run, &last);
     add_weight_products(&run, EXPERTS_W_DOWN, call->d_out[EXPERTS_Y], run.d, run.hidden, run.ffn);
     add_weight_products(&run, EXPERTS_W_GATE, run.d_gate, run.ffn, call->in[EXPERTS_ROWS], run.d);
     add_weight_products(&run, EXPERTS_W_UP, run.d_up, run.ffn, call->in[EXPERTS_ROWS], run.d);
     experts_run_list(&run);
-    rows_backward(&run, EXPERTS_W_UP, run.d_up, true);
-    experts_run_list(&run);
+    if (last.c != NULL) {
+        add_row_products(&run, &last);
+        experts_run_list(&run);
+    }
     put_weightless(&run, call->d_out[EXPERTS_Y], call->d_in[EXPERTS_ROWS], call->add[EXPERTS_ROWS]);
     mixt_pool_run(call->compute->pool, run.experts, bias_backward_expert, &run);
 }

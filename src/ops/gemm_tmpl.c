@@ -17,6 +17,7 @@
 
 #define GEMM MIXT_REAL(mixt_gemm)
 #define KERNELS MIXT_REAL(mixt_gemm_kernels)
+#define CHAIN MIXT_REAL(mixt_gemm_chain)
 
 #define SEGMENTS_MAX 64
 #define ITEMS_PER_THREAD 24
@@ -33,6 +34,9 @@ typedef struct segment {
     real *panels;                   /* packed here in the shared buffer, or NULL */
     int64_t row_tiles, row_parts, panel_parts;
     int64_t first_pack, first_item; /* this segment's first item of either loop */
+    const CHAIN *chain;             /* whose first product this is, or NULL */
+    int64_t chain_at;               /* its place in the caller's list */
+    bool follows;                   /* a later one, whose rows are in the items of the first */
 } segment;
 
 typedef struct batch {
@@ -145,14 +149,16 @@ static const real *find_panel(const segment *part, const block *at, int64_t pane
     return local;
 }
 
-static void compute_block(const segment *part, const block *at, real *a, real *local)
+static void compute_block(const segment *part, const block *at, bool packed, real *a, real *local)
 {
     const GEMM *product = part->product;
     const KERNELS *kernels = part->kernels;
     int height = kernels->tile_rows, width = kernels->tile_columns;
     int64_t cells = mixt_gemm_cells(kernels->pairs, at->k);
     bool accumulate = product->accumulate || at->k_begin > 0;
-    pack_rows(part, at, a);
+    if (!packed) {
+        pack_rows(part, at, a);
+    }
     for (int64_t panel = at->panel_begin; panel < at->panel_end; panel++) {
         const real *b = find_panel(part, at, panel, local);
         int columns = (int)mixt_least(width, product->n - panel * width);
@@ -167,7 +173,8 @@ static void compute_block(const segment *part, const block *at, real *a, real *l
     }
 }
 
-static void compute_range(const segment *part, block at, real *a, real *local)
+/* packed: A is one block, and lies in `a` already. */
+static void compute_range(const segment *part, block at, bool packed, real *a, real *local)
 {
     int64_t tile_end = at.tile_end;
     int64_t step = row_tiles_max(part->kernels, part->k_end - part->k_begin);
@@ -175,8 +182,44 @@ static void compute_range(const segment *part, block at, real *a, real *local)
         at.tile_end = mixt_least(at.tile_begin + step, tile_end);
         for (at.k_begin = part->k_begin; at.k_begin < part->k_end; at.k_begin += at.k) {
             at.k = mixt_least(part->k_end - at.k_begin, MIXT_GEMM_K_BLOCK);
-            compute_block(part, &at, a, local);
+            compute_block(part, &at, packed, a, local);
         }
+    }
+}
+
+/* A product's rows, with what its tile needs. */
+static void compute_product(const mixt_compute *compute, const segment *part, const block *at,
+                            bool packed, int thread)
+{
+    const KERNELS *kernels = part->kernels;
+    uint64_t before = kernels->enter != NULL ? kernels->enter() : 0;
+    compute_range(part, *at, packed, compute->gemm->a[thread], compute->gemm->b[thread]);
+    if (kernels->leave != NULL) {
+        kernels->leave(before);
+    }
+}
+
+/* Whether the rows of a product are packed as one block, which is that of the product before. */
+static bool shares_rows(const segment *part, const block *at)
+{
+    const GEMM *product = part->product, *before = part[-1].product;
+    return product->a == before->a && product->k == before->k && product->k <= MIXT_GEMM_K_BLOCK &&
+           product->a_row == before->a_row && product->a_column == before->a_column &&
+           part->kernels == part[-1].kernels &&
+           at->tile_end - at->tile_begin <= row_tiles_max(part->kernels, product->k);
+}
+
+static void compute_chain(const mixt_compute *compute, const segment *part, block at, int thread)
+{
+    const CHAIN *chain = part->chain;
+    int64_t height = part->kernels->tile_rows;
+    for (int i = 0; i < chain->count; i++) {
+        if (i == chain->before && chain->between != NULL) {
+            chain->between(chain->context, part->chain_at, at.tile_begin * height,
+                           mixt_least(at.tile_end * height, part->product->m));
+        }
+        at.panel_end = part[i].panel_end;
+        compute_product(compute, &part[i], &at, i > 0 && shares_rows(&part[i], &at), thread);
     }
 }
 
@@ -194,12 +237,10 @@ static void compute_item(void *context, int64_t item, int thread)
         .panel_begin = part->panel_begin + panels * panel_part / part->panel_parts,
         .panel_end = part->panel_begin + panels * (panel_part + 1) / part->panel_parts,
     };
-    const struct mixt_gemm_engine *engine = work->compute->gemm;
-    const KERNELS *kernels = part->kernels;
-    uint64_t before = kernels->enter != NULL ? kernels->enter() : 0;
-    compute_range(part, at, engine->a[thread], engine->b[thread]);
-    if (kernels->leave != NULL) {
-        kernels->leave(before);
+    if (part->chain != NULL) {
+        compute_chain(work->compute, part, at, thread);
+    } else {
+        compute_product(work->compute, part, &at, false, thread);
     }
 }
 
@@ -215,10 +256,15 @@ static double segment_work(const segment *part)
 static void split_segment(segment *part, double item_work)
 {
     int64_t panels = part->panel_end - part->panel_begin;
-    int64_t wanted = (int64_t)(segment_work(part) / item_work) + 1;
+    double part_work = segment_work(part);
+    for (int i = 1; part->chain != NULL && i < part->chain->count; i++) {
+        part_work += segment_work(&part[i]);
+    }
+    int64_t wanted = (int64_t)(part_work / item_work) + 1;
     bool local = part->panels == NULL && part->product->packed == NULL;
     part->row_parts = local ? 1 : mixt_least(mixt_divide_up(part->row_tiles, 2), wanted);
-    part->panel_parts = mixt_least(panels, mixt_divide_up(wanted, part->row_parts));
+    part->panel_parts =
+        part->chain != NULL ? 1 : mixt_least(panels, mixt_divide_up(wanted, part->row_parts));
 }
 
 static void run_batch(batch *work)
@@ -237,7 +283,7 @@ static void run_batch(batch *work)
         work->pack_items += part->panels == NULL
                                 ? 0
                                 : mixt_divide_up(part->panel_end - part->panel_begin, PACK_GROUP);
-        work->items += part->row_parts * part->panel_parts;
+        work->items += part->follows ? 0 : part->row_parts * part->panel_parts;
     }
     mixt_pool_run(work->compute->pool, work->pack_items, pack_item, work);
     mixt_pool_run(work->compute->pool, work->items, compute_item, work);
@@ -336,6 +382,77 @@ void MIXT_REAL(mixt_gemm_drive)(const mixt_compute *compute, const GEMM *list, i
     run_batch(&work);
 }
 
+/* Whether all of a chain's panels fit the shared buffer, and how many reals they are. */
+static bool chain_fits(const mixt_compute *compute, const CHAIN *chain, size_t *reals)
+{
+    *reals = 0;
+    for (int i = 0; i < chain->count; i++) {
+        const GEMM *product = &chain->products[i];
+        const KERNELS *kernels = MIXT_REAL(mixt_gemm_kernels_for)(compute, product);
+        *reals += (size_t)(mixt_divide_up(product->n, kernels->tile_columns) *
+                           kernels->tile_columns * mixt_gemm_cells(kernels->pairs, product->k));
+    }
+    return *reals <= MIXT_GEMM_SHARED_BYTES / sizeof(real);
+}
+
+static void add_chain(batch *work, const CHAIN *chain, int64_t place)
+{
+    for (int i = 0; i < chain->count; i++) {
+        const GEMM *product = &chain->products[i];
+        const KERNELS *kernels = MIXT_REAL(mixt_gemm_kernels_for)(work->compute, product);
+        segment part = {
+            .product = product,
+            .kernels = kernels,
+            .k_end = product->k,
+            .panel_end = mixt_divide_up(product->n, kernels->tile_columns),
+            .panels = (real *)work->compute->gemm->shared + work->used,
+            .row_tiles = mixt_divide_up(product->m, kernels->tile_rows),
+            .chain = i == 0 ? chain : NULL,
+            .chain_at = place,
+            .follows = i > 0,
+        };
+        assert(product->m == chain->products[0].m && product->n > 0 && product->k > 0);
+        assert(product->packed == NULL && product->matrix == NULL);
+        work->used += (size_t)(part.panel_end * kernels->tile_columns *
+                               mixt_gemm_cells(kernels->pairs, product->k));
+        work->segments[work->count++] = part;
+        work->work += segment_work(&part);
+    }
+}
+
+/* One product of the chain after the other, over all rows. */
+static void run_apart(const mixt_compute *compute, const CHAIN *chain, int64_t place)
+{
+    for (int i = 0; i < chain->count; i++) {
+        if (i == chain->before && chain->between != NULL) {
+            chain->between(chain->context, place, 0, chain->products[0].m);
+        }
+        MIXT_REAL(mixt_gemm_drive)(compute, &chain->products[i], 1);
+    }
+}
+
+void MIXT_REAL(mixt_gemm_run_chains)(const mixt_compute *compute, const CHAIN *list, int64_t count)
+{
+    batch work = {.compute = compute};
+    for (int64_t i = 0; i < count; i++) {
+        size_t reals;
+        if (list[i].products[0].m <= 0) {
+            continue;
+        }
+        assert(list[i].count <= MIXT_CHAIN_MOST && list[i].before < list[i].count);
+        if (!chain_fits(compute, &list[i], &reals)) {
+            run_apart(compute, &list[i], i);
+            continue;
+        }
+        if (work.used + reals > MIXT_GEMM_SHARED_BYTES / sizeof(real) ||
+            work.count + list[i].count > SEGMENTS_MAX) {
+            run_batch(&work);
+        }
+        add_chain(&work, &list[i], i);
+    }
+    run_batch(&work);
+}
+
 void MIXT_REAL(mixt_gemm_block)(const mixt_compute *compute, int thread, const GEMM *gemm)
 {
     if (gemm->m <= 0 || gemm->n <= 0) {
@@ -352,7 +469,7 @@ void MIXT_REAL(mixt_gemm_block)(const mixt_compute *compute, int thread, const G
         .tile_end = mixt_divide_up(gemm->m, kernels->tile_rows),
         .panel_end = mixt_divide_up(gemm->n, kernels->tile_columns),
     };
-    compute_range(&part, at, compute->gemm->a[thread], compute->gemm->b[thread]);
+    compute_range(&part, at, false, compute->gemm->a[thread], compute->gemm->b[thread]);
 }
 
 void MIXT_REAL(mixt_gemm_pack)(const mixt_compute *compute, const GEMM *gemm, real *to)

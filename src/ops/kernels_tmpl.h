@@ -6,7 +6,9 @@
 #define mixt_scores MIXT_NAME(mixt_scores)
 #define mixt_kernels MIXT_NAME(mixt_kernels)
 #define mixt_gemm MIXT_NAME(mixt_gemm)
+#define mixt_gemm_chain MIXT_NAME(mixt_gemm_chain)
 #define mixt_gemm_run MIXT_NAME(mixt_gemm_run)
+#define mixt_gemm_run_chains MIXT_NAME(mixt_gemm_run_chains)
 #define mixt_gemm_block MIXT_NAME(mixt_gemm_block)
 
 /* How the matrix product driver reads memory. A panel is [cells, width] with width = tile_rows for
@@ -116,6 +118,21 @@ typedef struct mixt_gemm {
 /* Runs `count` independent products (no C overlaps) as one parallel region over tiles. m, n
  * or k may be 0: k = 0 writes zeros, or nothing where it accumulates. */
 void mixt_gemm_run(const mixt_compute *compute, const mixt_gemm *list, int64_t count);
+/* Products of the same rows, one behind the other: a thread takes some rows through all of them, so
+ * that one may read what those before it wrote to the same rows. `between` is called for rows
+ * [begin, end) of chain `chain` when the first `before` products have them. */
+typedef struct mixt_gemm_chain {
+    const mixt_gemm *products; /* neither packed nor typed */
+    int count, before;
+    void (*between)(void *context, int64_t chain, int64_t begin, int64_t end);
+    void *context;
+} mixt_gemm_chain;
+
+/* Most products of a chain. */
+#define MIXT_CHAIN_MOST 3
+
+/* Runs independent chains as mixt_gemm_run would their products, to the same bits; never by BLAS. */
+void mixt_gemm_run_chains(const mixt_compute *compute, const mixt_gemm_chain *list, int64_t count);
 /* One product on the calling thread alone, from inside a pool item; always exact fp32 / fp64
  * chains (attention blocks). `thread` selects the pack buffers. */
 void mixt_gemm_block(const mixt_compute *compute, int thread, const mixt_gemm *gemm);
@@ -124,7 +141,9 @@ void mixt_gemm_block(const mixt_compute *compute, int thread, const mixt_gemm *g
 #undef mixt_scores
 #undef mixt_kernels
 #undef mixt_gemm
+#undef mixt_gemm_chain
 #undef mixt_gemm_run
+#undef mixt_gemm_run_chains
 #undef mixt_gemm_block
 #undef MIXT_NAME
 #undef real

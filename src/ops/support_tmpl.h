@@ -15,7 +15,9 @@
 
 typedef MIXT_REAL(mixt_kernels) mixt_kernels;
 typedef MIXT_REAL(mixt_gemm) mixt_gemm;
+typedef MIXT_REAL(mixt_gemm_chain) mixt_gemm_chain;
 #define mixt_gemm_run MIXT_REAL(mixt_gemm_run)
+#define mixt_gemm_run_chains MIXT_REAL(mixt_gemm_run_chains)
 #define mixt_gemm_block MIXT_REAL(mixt_gemm_block)
 #define mixt_linear_gradients MIXT_REAL(mixt_linear_gradients)
 
