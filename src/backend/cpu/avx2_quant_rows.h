@@ -22,6 +22,10 @@ HALVES1(line_abs8, _mm256_abs_epi8)
 HALVES2(line_and, _mm256_and_si256)
 HALVES2(line_or, _mm256_or_si256)
 HALVES2(line_xor, _mm256_xor_si256)
+HALVES2(line_add8, _mm256_add_epi8)
+HALVES2(line_subs_u8, _mm256_subs_epu8)
+HALVES2(line_min_u8, _mm256_min_epu8)
+HALVES2(line_mullo16, _mm256_mullo_epi16)
 HALVES2(line_sub8, _mm256_sub_epi8)
 HALVES2(line_sign8, _mm256_sign_epi8)
 HALVES2(line_add16, _mm256_add_epi16)
@@ -49,6 +53,18 @@ INLINE line line_load(const void *from)
 {
     const __m256i *x = from;
     return LINE(_mm256_loadu_si256(x), _mm256_loadu_si256(x + 1));
+}
+
+/* A dword everywhere in each quarter. */
+#define line_quarters(a, b, c, d)                                                                  \
+    LINE(_mm256_setr_epi32(a, a, a, a, b, b, b, b), _mm256_setr_epi32(c, c, c, c, d, d, d, d))
+/* Four dwords in the last quarter, zeros before. */
+#define line_last_quarter(a, b, c, d)                                                              \
+    LINE(_mm256_setzero_si256(), _mm256_setr_epi32(0, 0, 0, 0, a, b, c, d))
+
+INLINE line line_sll16(line x, const int n)
+{
+    return LINE(_mm256_slli_epi16(x.half[0], n), _mm256_slli_epi16(x.half[1], n));
 }
 
 INLINE line line_srl16(line x, const int n)
@@ -304,6 +320,71 @@ INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], const firsts *
     for (int i = 0; i < blocks; i++) {
         out[i] = bytes_of_rows(rows, (size_t)(17 * i));
     }
+}
+
+/* Codebooks and ternary types (quant_rows_multiples.h) */
+
+/* x, negated where bits are set. */
+INLINE __m256i negate_half(__m256i x, const uint8_t bits[4])
+{
+    const __m256i spread =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+    __m256i set = _mm256_shuffle_epi8(vi_broadcast32(bits), spread);
+    set = _mm256_cmpeq_epi8(_mm256_and_si256(set, bit), bit);
+    return _mm256_sub_epi8(_mm256_xor_si256(x, set), set);
+}
+
+INLINE line line_negate(line x, const uint8_t bits[8])
+{
+    return LINE(negate_half(x.half[0], bits), negate_half(x.half[1], bits + 4));
+}
+
+INLINE line line_of_eights(const int8_t (*grid)[8], __m256i index)
+{
+    const long long *from = (const long long *)(const void *)grid;
+    return LINE(_mm256_i32gather_epi64(from, _mm256_castsi256_si128(index), 8),
+                _mm256_i32gather_epi64(from, _mm256_extracti128_si256(index, 1), 8));
+}
+
+/* Entries of four by eight bytes and ninth bits. */
+INLINE __m256i half_of_fours(const int8_t (*grid)[4], const uint8_t *index, unsigned high)
+{
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    __m256i low = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)index));
+    __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)high), bit), bit);
+    low = _mm256_add_epi32(low, _mm256_and_si256(set, _mm256_set1_epi32(256)));
+    return _mm256_i32gather_epi32((const int *)(const void *)grid, low, 4);
+}
+
+INLINE line line_of_fours(const int8_t (*grid)[4], const uint8_t *index, unsigned high)
+{
+    return LINE(half_of_fours(grid, index, high), half_of_fours(grid, index + 8, high >> 8));
+}
+
+/* Eight bytes of 2 where a bit is set, else 0. */
+INLINE __m256i half_of_twos(unsigned bits)
+{
+    const __m256i bit = _mm256_setr_epi64x(1, 2, 4, 8);
+    __m256i set = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(bits), bit), bit);
+    return _mm256_and_si256(set, _mm256_set1_epi8(2));
+}
+
+INLINE line line_of_twos(unsigned bits)
+{
+    return LINE(half_of_twos(bits), half_of_twos(bits >> 4));
+}
+
+/* x with other first 32 bytes. */
+INLINE line line_with_first(line x, const uint8_t *from)
+{
+    return LINE(vi_loadu(from), x.half[1]);
+}
+
+/* x with a dword everywhere in the last quarter. */
+INLINE line line_with_last(line x, const uint8_t *from)
+{
+    return LINE(x.half[0], _mm256_blend_epi32(x.half[1], vi_broadcast32(from), 0xF0));
 }
 
 #endif

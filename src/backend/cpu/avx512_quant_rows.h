@@ -21,6 +21,15 @@ typedef __m512i line;
 #define line_shuffle8(x, index) _mm512_shuffle_epi8(x, index)
 #define line_mullo32(a, b) _mm512_mullo_epi32(a, b)
 #define line_add16(a, b) _mm512_add_epi16(a, b)
+#define line_add8(a, b) _mm512_add_epi8(a, b)
+#define line_subs_u8(a, b) _mm512_subs_epu8(a, b)
+#define line_min_u8(a, b) _mm512_min_epu8(a, b)
+#define line_mullo16(a, b) _mm512_mullo_epi16(a, b)
+/* A dword everywhere in each quarter. */
+#define line_quarters(a, b, c, d) _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d)
+/* Four dwords in the last quarter, zeros before. */
+#define line_last_quarter(a, b, c, d)                                                              \
+    _mm512_inserti32x4(_mm512_setzero_si512(), _mm_setr_epi32(a, b, c, d), 3)
 #define line_words(x) _mm512_set1_epi16(x)
 #define line_abs8(x) _mm512_abs_epi8(x)
 /* x, negated where w is negative. */
@@ -359,6 +368,47 @@ INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], const firsts *
         out[2 * i] = vi_and(pairs[i], vi_set32(0xFFFF));
         out[2 * i + 1] = vi_srl32(pairs[i], 16);
     }
+}
+
+/* Codebooks and ternary types (quant_rows_multiples.h) */
+
+/* x, negated where bits are set. */
+INLINE line line_negate(line x, const uint8_t bits[8])
+{
+    uint64_t mask;
+    memcpy(&mask, bits, sizeof mask);
+    return _mm512_mask_sub_epi8(x, mask, line_zero(), x);
+}
+
+INLINE line line_of_eights(const int8_t (*grid)[8], __m256i index)
+{
+    return _mm512_i32gather_epi64(index, grid, 8);
+}
+
+/* Entries of four by sixteen bytes and ninth bits. */
+INLINE line line_of_fours(const int8_t (*grid)[4], const uint8_t *index, unsigned high)
+{
+    __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)index));
+    low = _mm512_mask_add_epi32(low, (__mmask16)high, low, _mm512_set1_epi32(256));
+    return _mm512_i32gather_epi32(low, grid, 4);
+}
+
+/* Eight bytes of 2 where a bit is set, else 0. */
+INLINE line line_of_twos(unsigned bits)
+{
+    return _mm512_maskz_set1_epi64((__mmask8)bits, 0x0202020202020202);
+}
+
+/* x with other first 32 bytes. */
+INLINE line line_with_first(line x, const uint8_t *from)
+{
+    return _mm512_inserti64x4(x, _mm256_loadu_si256((const __m256i *)(const void *)from), 0);
+}
+
+/* x with a dword everywhere in the last quarter. */
+INLINE line line_with_last(line x, const uint8_t *from)
+{
+    return _mm512_mask_mov_epi32(x, 0xF000, vi_broadcast32(from));
 }
 
 #endif

@@ -541,6 +541,8 @@ INLINE vf step_q8_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
     return sum;
 }
 
+#include "backend/cpu/quant_rows_multiples.h"
+
 /* ------------------------------------------------------------------------------------------ */
 /* Rows                                                                                       */
 
@@ -604,6 +606,15 @@ ROWS_256(rows_q4_k, step_q4_k)
 ROWS_256(rows_q5_k, step_q5_k)
 ROWS_256(rows_q6_k, step_q6_k)
 ROWS_256(rows_iq4_xs, step_iq4_xs)
+ROWS_256(rows_iq1_s, step_iq1_s)
+ROWS_256(rows_iq1_m, step_iq1_m)
+ROWS_256(rows_iq2_xxs, step_iq2_xxs)
+ROWS_256(rows_iq2_xs, step_iq2_xs)
+ROWS_256(rows_iq2_s, step_iq2_s)
+ROWS_256(rows_iq3_xxs, step_iq3_xxs)
+ROWS_256(rows_iq3_s, step_iq3_s)
+ROWS_256(rows_tq1_0, step_tq1_0)
+ROWS_256(rows_tq2_0, step_tq2_0)
 
 #define ROWS_32(name, call, group)                                                                 \
     static vf name(const row_run *run)                                                             \
@@ -632,13 +643,17 @@ ROWS_32(rows_mxfp4, step_mxfp4, 4)
 
 /* Sums of up to QUANT_LANES rows. */
 static vf (*const rows_of_type[MIXT_TYPE_COUNT])(const row_run *run) = {
-    [MIXT_TYPE_Q4_0] = rows_q4_0,     [MIXT_TYPE_Q4_1] = rows_q4_1,
-    [MIXT_TYPE_Q8_0] = rows_q8_0,     [MIXT_TYPE_Q4_K] = rows_q4_k,
-    [MIXT_TYPE_Q5_K] = rows_q5_k,     [MIXT_TYPE_Q6_K] = rows_q6_k,
-    [MIXT_TYPE_IQ4_XS] = rows_iq4_xs, [MIXT_TYPE_IQ4_NL] = rows_iq4_nl,
-    [MIXT_TYPE_MXFP4] = rows_mxfp4,   [MIXT_TYPE_Q5_0] = rows_q5_0,
-    [MIXT_TYPE_Q5_1] = rows_q5_1,     [MIXT_TYPE_Q2_K] = rows_q2_k,
-    [MIXT_TYPE_Q3_K] = rows_q3_k,
+    [MIXT_TYPE_Q4_0] = rows_q4_0,       [MIXT_TYPE_Q4_1] = rows_q4_1,
+    [MIXT_TYPE_Q8_0] = rows_q8_0,       [MIXT_TYPE_Q4_K] = rows_q4_k,
+    [MIXT_TYPE_Q5_K] = rows_q5_k,       [MIXT_TYPE_Q6_K] = rows_q6_k,
+    [MIXT_TYPE_IQ4_XS] = rows_iq4_xs,   [MIXT_TYPE_IQ4_NL] = rows_iq4_nl,
+    [MIXT_TYPE_MXFP4] = rows_mxfp4,     [MIXT_TYPE_IQ1_S] = rows_iq1_s,
+    [MIXT_TYPE_IQ1_M] = rows_iq1_m,     [MIXT_TYPE_IQ2_XXS] = rows_iq2_xxs,
+    [MIXT_TYPE_IQ2_XS] = rows_iq2_xs,   [MIXT_TYPE_IQ2_S] = rows_iq2_s,
+    [MIXT_TYPE_IQ3_XXS] = rows_iq3_xxs, [MIXT_TYPE_IQ3_S] = rows_iq3_s,
+    [MIXT_TYPE_TQ1_0] = rows_tq1_0,     [MIXT_TYPE_TQ2_0] = rows_tq2_0,
+    [MIXT_TYPE_Q5_0] = rows_q5_0,       [MIXT_TYPE_Q5_1] = rows_q5_1,
+    [MIXT_TYPE_Q2_K] = rows_q2_k,       [MIXT_TYPE_Q3_K] = rows_q3_k,
 };
 
 static void multiply_rows(const mixt_matrix_task *task)
