@@ -1,6 +1,6 @@
 # Programs that time parts of the library; none is part of `make check`.
 BENCH_PROGRAMS := $(BUILD)/bench/gemm $(BUILD)/bench/matrix $(BUILD)/bench/real_shapes $(BUILD)/bench/random_model \
-                  $(BUILD)/bench/many_sequences
+                  $(BUILD)/bench/many_sequences $(BUILD)/bench/attention
 bench-build: $(BENCH_PROGRAMS) ## all of them
 
 .PHONY: bench-build
@@ -34,6 +34,14 @@ bench-many: $(BUILD)/bench/many_sequences ## sequences decoded together against 
 	$(BUILD)/bench/many_sequences $(FILE) $(or $(TOKENS),64) $(or $(PROMPT),64) $(or $(THREADS),0)
 
 .PHONY: bench-many
+
+$(BUILD)/bench/attention: $(BUILD)/bench/attention.o $(LIBRARY)
+	$(LINK) -o $@ $^ $(LIBS)
+
+bench-attention: $(BUILD)/bench/attention ## single rows over a cache against reading; THREADS=n ROUNDS=n
+	$(BUILD)/bench/attention $(or $(THREADS),0) $(or $(ROUNDS),5)
+
+.PHONY: bench-attention
 
 $(BUILD)/bench/matrix: $(BUILD)/bench/matrix.o $(LIBRARY)
 	$(LINK) -o $@ $^ $(LIBS)

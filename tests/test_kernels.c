@@ -518,6 +518,101 @@ static void test_short_rows(void **state)
     }
 }
 
+/* Rows of a cache as they lie, with gaps, at the end of a page: every tier has the scalar bits. */
+typedef struct cached_case {
+    mixt_cached_f32 cached;
+    int64_t bytes; /* of a row without its gap */
+    int kind;
+} cached_case;
+
+static cached_case make_cached(uint64_t seed)
+{
+    static const mixt_type types[] = {MIXT_TYPE_F32, MIXT_TYPE_F16, MIXT_TYPE_BF16, MIXT_TYPE_Q8_0};
+    static const int64_t lengths[] = {1, 5, 16, 17, 31, 32, 48, 64, 80, 100, 128, 192, 512, 576, 640};
+    cached_case c = {.cached = {.type = types[seed % 4],
+                                .rows = 1 + (int64_t)(guard_random(seed, 1) % 64),
+                                .heads = 1 + (int64_t)(guard_random(seed, 2) % 6),
+                                .group = 1 + (int64_t)(guard_random(seed, 3) % MIXT_CACHED_GROUP),
+                                .n = lengths[guard_random(seed, 4) % 15]},
+                     .kind = (int)(guard_random(seed, 5) % DATA_KINDS)};
+    mixt_cached_f32 *k = &c.cached;
+    k->n = k->type == MIXT_TYPE_Q8_0 ? (k->n + 31) / 32 * 32 : k->n;
+    k->head_bytes = (int64_t)mixt_type_row_bytes(k->type, k->n);
+    c.bytes = k->head_bytes * k->heads;
+    k->stride = c.bytes + (int64_t)(guard_random(seed, 6) % 3 * 4);
+    return c;
+}
+
+/* Both kernels of a tier on a case; x and y have rows with gaps. */
+static void run_cached(const mixt_kernels_f32 *t, const cached_case *c, bool sums, const float *x,
+                       float *y)
+{
+    mixt_cached_f32 k = c->cached;
+    k.x = x;
+    k.y = y;
+    k.x_row = (sums ? k.rows : k.n) + 1;
+    k.y_row = (sums ? k.n : k.rows) + 2;
+    if (sums) {
+        t->cached_sum(&k);
+    } else {
+        t->cached_dot(&k);
+    }
+}
+
+static void compare_cached(const mixt_kernels_f32 *t, guard *rows, cached_case *c, uint64_t seed)
+{
+    enum { LARGEST = 6 * MIXT_CACHED_GROUP * (MIXT_CACHED_MAX + 2) };
+    static float x[LARGEST], expected[LARGEST], actual[LARGEST], values[6 * MIXT_CACHED_MAX];
+    mixt_cached_f32 *k = &c->cached;
+    size_t size = (size_t)((k->rows - 1) * k->stride + c->bytes);
+    char *at = (char *)guard_place(rows, size, true);
+    for (int64_t r = 0; r < k->rows; r++) {
+        for (int64_t i = 0; i < k->heads * k->n; i++) {
+            values[i] = data_value(c->kind, seed, (uint64_t)(r * k->heads * k->n + i));
+        }
+        if (k->type == MIXT_TYPE_F32) {
+            memcpy(at + r * k->stride, values, (size_t)c->bytes);
+        } else {
+            mixt_kernels_scalar_f32.narrow(k->heads * k->n, at + r * k->stride, values, k->type);
+        }
+    }
+    k->at = at;
+    k->next = seed % 3 == 0 ? at : NULL;
+    for (int i = 0; i < LARGEST; i++) {
+        x[i] = data_value(c->kind, seed ^ 77, (uint64_t)i);
+    }
+    for (int sums = 0; sums < 2; sums++) {
+        memset(expected, 0, sizeof expected);
+        memset(actual, 0, sizeof actual);
+        run_cached(&mixt_kernels_scalar_f32, c, sums != 0, x, expected);
+        run_cached(t, c, sums != 0, x, actual);
+        for (int i = 0; i < LARGEST; i++) {
+            if (!same_f32(expected[i], actual[i])) {
+                fail_msg("%s cached_%s of %s, n=%" PRId64 " rows=%" PRId64 " heads=%" PRId64
+                         " x %" PRId64 ": [%d] %a, scalar %a",
+                         t->name, sums != 0 ? "sum" : "dot", mixt_type_info(k->type)->name, k->n,
+                         k->rows, k->heads, k->group, i, (double)actual[i], (double)expected[i]);
+            }
+        }
+        cases++;
+    }
+}
+
+static void test_cached_rows(void **state)
+{
+    (void)state;
+    guard rows = guard_create((size_t)64 * (6 * MIXT_CACHED_MAX * sizeof(float) + 8));
+    for (int tier = 1; tier < MIXT_CPU_TIERS; tier++) {
+        mixt_compute *compute = compute_of(mixt_cpu_tier_names[tier]);
+        for (uint64_t seed = 0; compute != NULL && seed < (uint64_t)guard_sample(400, 8); seed++) {
+            cached_case c = make_cached(seed);
+            compare_cached(compute->f32, &rows, &c, seed);
+        }
+        mixt_compute_free(compute);
+    }
+    guard_free(&rows);
+}
+
 static void test_rope_rotates(void **state)
 {
     (void)state;
@@ -628,6 +723,7 @@ int main(void)
         cmocka_unit_test(test_exp_against_double),
         cmocka_unit_test(test_elementwise_against_double),
         cmocka_unit_test(test_short_rows),
+        cmocka_unit_test(test_cached_rows),
         cmocka_unit_test(test_rope_rotates),
         cmocka_unit_test(test_context_choices),
     };

@@ -127,8 +127,11 @@ mixt_status mixt_attention_shape(mixt_shape_request *request, mixt_error *error)
     request->out[ATTENTION_Y] = mixt_shape_columns(q, heads * values);
     request->out[ATTENTION_LSE] = mixt_shape_columns(q, heads);
     /* two lists of blocks of rows where they are of a cache's sequences */
+    int64_t parts = mixt_attention_parts(&k, &request->in[ATTENTION_PAGES]);
     request->forward_workspace =
-        attributes->window > 0 ? 0 : MIXT_ATTENTION_LIST_REALS * request->capacity;
+        attributes->window > 0 ? 0
+                               : MIXT_ATTENTION_LIST_REALS * request->capacity +
+                                     mixt_attention_room(attributes, parts, request->capacity);
     /* delta, and for each chunk of rows its part of the sinks' gradient */
     request->backward_workspace =
         q.size[0] * heads + mixt_divide_up(q.size[0], MIXT_SUM_ROWS) * heads;

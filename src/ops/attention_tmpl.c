@@ -7,7 +7,7 @@
  * alone behind a cache. */
 #include <assert.h>
 
-#include "ops/attention_tmpl.h"
+#include "ops/attention_cached_tmpl.h"
 
 static void copy_row(const mixt_call *call, int from, int64_t row, int cache, int64_t slot)
 {
@@ -294,25 +294,19 @@ static void begin_block(query_block *block, int thread)
 static void end_block(query_block *block, bool few)
 {
     const mixt_call *call = block->call;
-    const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
     int64_t n = block->sizes.value_dim;
     for (int64_t at = 0; at < block->count; at++) {
-        int64_t t = row_of(block, at);
-        bool sees = first[t] <= last[t];
-        real share =
-            mixt_attention_sink(call, head_of(block, at), &block->max[at], &block->sum[at]);
-        real *y = output_of(block, at);
-        real inverse = sees ? share / block->sum[at] : 0;
+        mixt_attention_end end = {.t = row_of(block, at),
+                                  .head = head_of(block, at),
+                                  .max = block->max[at],
+                                  .sum = block->sum[at]};
+        real inverse = mixt_attention_finish(call, &end), *y = output_of(block, at);
         for (int64_t i = 0; i < n && !few; i++) {
             y[i] = block->output[i * MIXT_ATTENTION_BLOCK + at] * inverse;
         }
         if (few) {
             mixt_kernels_of(call)->scale(n, y, inverse, y);
         }
-        real *log_sum =
-            (real *)call->out[ATTENTION_LSE] + t * block->sizes.heads + head_of(block, at);
-        sees = sees || call->in[ATTENTION_SINKS] != NULL;
-        *log_sum = sees ? block->max[at] + (real)log((double)block->sum[at]) : 0;
     }
 }
 
@@ -387,13 +381,14 @@ static void attend_rows(query_block *block, mixt_range rows, int64_t sequence, i
 }
 
 /* A cache: blocks of rows of one sequence, an item for each head of them; and rows that are too few
- * for a block, an item for each kv head of them or for some of its heads. In both lists, which lie
- * in the workspace, comes first what sees most. */
+ * for a block: where many heads share their keys, an item for some of these heads, else they are
+ * left to attention_cached_tmpl.c. In both lists, which lie in the workspace, comes first what sees
+ * most. */
 typedef struct row_block {
     int32_t begin, count;
 } row_block;
 
-_Static_assert(2 * sizeof(row_block) <= MIXT_ATTENTION_LIST_REALS * sizeof(real),
+_Static_assert(2 * sizeof(row_block) + sizeof(int32_t) <= MIXT_ATTENTION_LIST_REALS * sizeof(real),
                "the lists of attention are larger than its workspace");
 
 typedef struct cached_rows {
@@ -438,7 +433,7 @@ static void divide_rows(cached_rows *rows, const mixt_attention_sizes *sizes)
         for (end = begin + 1; end < most && mixt_pages_same(&pages, begin, end);) {
             end++;
         }
-        if (end - begin >= FEW_ROWS || group < FEW_HEADS) {
+        if (end - begin >= FEW_ROWS) {
             insert(call, rows->blocks, &rows->block_count,
                    (row_block){(int32_t)begin, (int32_t)(end - begin)});
             continue;
@@ -483,6 +478,16 @@ void MIXT_REAL(mixt_attention_forward)(const mixt_call *call)
     row_block *lists = call->workspace;
     cached_rows rows = {.call = call, .blocks = lists, .single = lists + call->tokens};
     divide_rows(&rows, &sizes);
+    if (sizes.heads / sizes.kv_heads <= MIXT_ATTENTION_GROUP_MAX && rows.single_count > 0) {
+        int32_t *alone = (int32_t *)(void *)(lists + 2 * call->tokens);
+        for (int64_t i = 0; i < rows.single_count; i++) {
+            alone[i] = rows.single[i].begin;
+        }
+        int64_t lists_end = mixt_divide_up(MIXT_ATTENTION_LIST_REALS * call->tokens, 16) * 16;
+        MIXT_REAL(mixt_attention_cached)
+        (call, alone, rows.single_count, (real *)call->workspace + lists_end);
+        rows.single_count = 0;
+    }
     mixt_pool_run(call->compute->pool,
                   rows.block_count * sizes.heads + rows.single_count * sizes.kv_heads * rows.parts,
                   attention_forward_cached, &rows);

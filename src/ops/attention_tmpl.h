@@ -88,20 +88,32 @@ static inline int64_t mixt_attention_keys(const real *last, int64_t queries)
     return (int64_t)most + 1;
 }
 
-/* The head's sink joins a row's sum as one more logit. What y has to be multiplied by then, before
- * it is divided by the sum. */
-static inline real mixt_attention_sink(const mixt_call *call, int64_t head, real *max, real *sum)
+/* The state of row t's softmax behind its last block. */
+typedef struct mixt_attention_end {
+    int64_t t, head;
+    real max, sum;
+} mixt_attention_end;
+
+/* The head's sink joins the sum as one more logit, and the logarithm of the sum is written. What y
+ * has to be multiplied by. */
+static inline real mixt_attention_finish(const mixt_call *call, mixt_attention_end *end)
 {
+    int64_t t = end->t;
     const real *sinks = call->in[ATTENTION_SINKS];
-    if (sinks == NULL) {
-        return 1;
+    bool sees = ((const int32_t *)call->in[ATTENTION_FIRST])[t] <=
+                ((const int32_t *)call->in[ATTENTION_LAST])[t];
+    real share = 1;
+    if (sinks != NULL) {
+        real sink = sinks[end->head], most = end->max > sink ? end->max : sink;
+        real powers[2] = {end->max, sink};
+        (void)mixt_kernels_of(call)->exp_sum(2, powers, powers, most);
+        end->max = most;
+        end->sum = end->sum * powers[0] + powers[1];
+        share = powers[0];
     }
-    real sink = sinks[head], most = *max > sink ? *max : sink;
-    real powers[2] = {*max, sink};
-    (void)mixt_kernels_of(call)->exp_sum(2, powers, powers, most);
-    *max = most;
-    *sum = *sum * powers[0] + powers[1];
-    return powers[0];
+    real *log_sum = (real *)call->out[ATTENTION_LSE] + t * call->attributes->heads + end->head;
+    *log_sum = sees || sinks != NULL ? end->max + (real)log((double)end->sum) : 0;
+    return sees ? share / end->sum : 0;
 }
 
 /* n scores x become c tanh(scale x / c), as c - 2 c / (1 + exp(2 scale x / c)), which no x breaks.

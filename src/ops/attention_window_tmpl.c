@@ -188,17 +188,10 @@ static void end_unit(const window_item *item, query_unit *unit)
 {
     const mixt_call *call = item->call;
     const mixt_attention_sizes *sizes = &item->sizes;
-    const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
-    const real *sinks = call->in[ATTENTION_SINKS];
     int64_t count = unit->rows.end - unit->rows.begin;
     for (int64_t i = 0; i < count; i++) {
-        int64_t t = unit->rows.begin + i;
-        bool sees = first[t] <= last[t];
-        real share = mixt_attention_sink(call, item->head, &unit->max[i], &unit->sum[i]);
-        unit->change[i] = sees ? share / unit->sum[i] : 0;
-        real *log_sum = (real *)call->out[ATTENTION_LSE] + t * sizes->heads + item->head;
-        sees = sees || sinks != NULL;
-        *log_sum = sees ? unit->max[i] + (real)log((double)unit->sum[i]) : 0;
+        mixt_attention_end end = {unit->rows.begin + i, item->head, unit->max[i], unit->sum[i]};
+        unit->change[i] = mixt_attention_finish(call, &end);
     }
     mixt_transposed output = {
         .x = unit->output,

@@ -29,6 +29,8 @@
 #include "quant/types.h"
 
 #define MIXT_GEMM_K_BLOCK 512
+#define MIXT_CACHED_MAX 640 /* values of a head of a cache */
+#define MIXT_CACHED_GROUP 8 /* queries of a kv head that read it as it lies */
 
 /* One AdamW step over n values (decoupled weight decay; Loshchilov & Hutter 2019, algorithm 2):
  * g = scale * gradient; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g g;

@@ -4,6 +4,7 @@
  * of it is undefined again at the end. */
 #define mixt_gemm_kernels MIXT_NAME(mixt_gemm_kernels)
 #define mixt_scores MIXT_NAME(mixt_scores)
+#define mixt_cached MIXT_NAME(mixt_cached)
 #define mixt_kernels MIXT_NAME(mixt_kernels)
 #define mixt_gemm MIXT_NAME(mixt_gemm)
 #define mixt_gemm_chain MIXT_NAME(mixt_gemm_chain)
@@ -47,6 +48,20 @@ typedef struct mixt_scores {
     real *d_scores;           /* [queries, stride]: dy.v, and afterwards d score */
     int64_t origin;           /* softmax_backward */
 } mixt_scores;
+
+/* Rows of a cache as they lie, `stride` bytes apart, in heads of n values, head_bytes apart, of
+ * which each is for `group` queries. */
+typedef struct mixt_cached {
+    mixt_type type; /* F32: reals */
+    int64_t rows, stride;
+    int64_t heads, group, n, head_bytes;
+    const char *at;
+    const char *next; /* what is read behind them, which may be fetched ahead; or NULL */
+    const real *x;    /* query j (of kv head j / group) begins at x + j x_row */
+    int64_t x_row;
+    real *y;
+    int64_t y_row;
+} mixt_cached;
 
 typedef struct mixt_kernels {
     const char *name;
@@ -93,6 +108,10 @@ typedef struct mixt_kernels {
      * ties to even; NaN makes its block NaN. */
     void (*narrow)(int64_t n, void *y, const real *x, mixt_type type);
     void (*widen)(int64_t n, real *y, const void *x, mixt_type type);
+    /* y[j][r] = x[j] . row r, as a matrix product sums; y[j][i] = the sum over rows r of
+     * x[j][r] row_r[i], multiply-adds in rising r from zero. */
+    void (*cached_dot)(const mixt_cached *cached);
+    void (*cached_sum)(const mixt_cached *cached);
     void (*adamw)(int64_t n, real *w, real *m, real *v, const real *gradient,
                   const mixt_adamw_arguments *arguments);
     mixt_gemm_kernels gemm;
@@ -139,6 +158,7 @@ void mixt_gemm_block(const mixt_compute *compute, int thread, const mixt_gemm *g
 
 #undef mixt_gemm_kernels
 #undef mixt_scores
+#undef mixt_cached
 #undef mixt_kernels
 #undef mixt_gemm
 #undef mixt_gemm_chain

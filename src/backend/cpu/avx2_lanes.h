@@ -194,6 +194,51 @@ static inline v16 v_load_f16(const uint16_t *from)
                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)from + 1)));
 }
 
+static inline v16 v_set_f16(uint16_t bits)
+{
+    __m256 eight = _mm256_cvtph_ps(_mm_set1_epi16((short)bits));
+    return pair(eight, eight);
+}
+
+static inline void transpose_eight(__m256 x[8])
+{
+    __m256 t[8];
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        __m256d a = _mm256_castps_pd(t[i]), b = _mm256_castps_pd(t[i + 2]);
+        __m256d c = _mm256_castps_pd(t[i + 1]), d = _mm256_castps_pd(t[i + 3]);
+        x[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+        x[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+        x[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(c, d));
+        x[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(c, d));
+    }
+    for (int i = 0; i < 4; i++) {
+        __m256 low = x[i], high = x[i + 4];
+        x[i] = _mm256_permute2f128_ps(low, high, 0x20);
+        x[i + 4] = _mm256_permute2f128_ps(low, high, 0x31);
+    }
+}
+
+static inline void v_transpose(v16 x[16])
+{
+    __m256 low[2][8], high[2][8];
+    for (int i = 0; i < 16; i++) {
+        low[i / 8][i % 8] = x[i].low;
+        high[i / 8][i % 8] = x[i].high;
+    }
+    for (int i = 0; i < 2; i++) {
+        transpose_eight(low[i]);
+        transpose_eight(high[i]);
+    }
+    for (int i = 0; i < 8; i++) {
+        x[i] = pair(low[0][i], low[1][i]);
+        x[i + 8] = pair(high[0][i], high[1][i]);
+    }
+}
+
 static inline void v_store_f16(uint16_t *to, v16 x)
 {
     _mm_storeu_si128((__m128i *)(void *)to, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));

@@ -150,6 +150,42 @@ static inline void v_store_f16(uint16_t *to, v16 x)
     _mm256_storeu_si256((__m256i *)(void *)to, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
+static inline v16 v_set_f16(uint16_t bits)
+{
+    return _mm512_cvtph_ps(_mm256_set1_epi16((short)bits));
+}
+
+/* Quads of rows become quads of columns, then quads change places. */
+static inline void v_transpose(v16 x[16])
+{
+    v16 t[16];
+    UNROLL for (int i = 0; i < 16; i += 2)
+    {
+        t[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 16; i += 4)
+    {
+        __m512d a = _mm512_castps_pd(t[i]), b = _mm512_castps_pd(t[i + 2]);
+        __m512d c = _mm512_castps_pd(t[i + 1]), d = _mm512_castps_pd(t[i + 3]);
+        x[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+        x[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        x[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
+        x[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        v16 even = _mm512_shuffle_f32x4(x[i], x[i + 4], 0x88);
+        v16 odd = _mm512_shuffle_f32x4(x[i], x[i + 4], 0xDD);
+        v16 even_high = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x88);
+        v16 odd_high = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0xDD);
+        x[i] = _mm512_shuffle_f32x4(even, even_high, 0x88);
+        x[i + 4] = _mm512_shuffle_f32x4(odd, odd_high, 0x88);
+        x[i + 8] = _mm512_shuffle_f32x4(even, even_high, 0xDD);
+        x[i + 12] = _mm512_shuffle_f32x4(odd, odd_high, 0xDD);
+    }
+}
+
 static inline v16 v_load_bf16(const uint16_t *from)
 {
     __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)from));
@@ -160,6 +196,62 @@ static inline void v_store_bf16(uint16_t *to, v16 x)
 {
     _mm256_storeu_si256((__m256i *)(void *)to,
                         _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(x), 16)));
+}
+
+/* What cached_rows.h transposes in dwords: a half, a bfloat16 or a signed byte of each lane. */
+#define V_DWORDS
+
+static inline v16 v_dword_f16(v16 x, const int place)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(place == 0 ? bits : _mm512_srli_epi32(bits, 16)));
+}
+
+static inline v16 v_dword_bf16(v16 x, const int place)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    return _mm512_castsi512_ps(place == 0
+                                   ? _mm512_slli_epi32(bits, 16)
+                                   : _mm512_and_si512(bits, _mm512_set1_epi32((int)0xFFFF0000U)));
+}
+
+static inline v16 v_dword_byte(v16 x, const int place)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    bits = place == 3 ? bits : _mm512_slli_epi32(bits, (unsigned)(24 - 8 * place));
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(bits, 24));
+}
+
+/* Eight dwords of sixteen rows, at `offset` of each: x[i] holds dword i of all rows. */
+static inline void v_load_quads(const char *const rows[16], int64_t offset, v16 x[8])
+{
+    const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+    const __m512i odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+    __m512i m[8], t[8];
+    UNROLL for (int i = 0; i < 8; i++)
+    {
+        m[i] = _mm512_inserti64x4(
+            _mm512_castsi256_si512(
+                _mm256_loadu_si256((const __m256i *)(const void *)(rows[i] + offset))),
+            _mm256_loadu_si256((const __m256i *)(const void *)(rows[i + 8] + offset)), 1);
+    }
+    UNROLL for (int i = 0; i < 8; i += 2)
+    {
+        t[i] = _mm512_unpacklo_epi32(m[i], m[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(m[i], m[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 8; i += 4)
+    {
+        m[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        m[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        m[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        m[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        x[i] = _mm512_castsi512_ps(_mm512_permutex2var_epi64(m[i], even, m[i + 4]));
+        x[i + 4] = _mm512_castsi512_ps(_mm512_permutex2var_epi64(m[i], odd, m[i + 4]));
+    }
 }
 
 static inline v16 v_load_bytes(const int8_t *from)

@@ -242,6 +242,39 @@ static inline v16 v_load_f16(const uint16_t *from)
     return (v16){load_f16(from), load_f16(from + 4), load_f16(from + 8), load_f16(from + 12)};
 }
 
+static inline v16 v_set_f16(uint16_t bits)
+{
+    float32x4_t four = vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits)));
+    return (v16){four, four, four, four};
+}
+
+static inline void transpose_four_rows(float32x4_t x[4])
+{
+    float32x4x2_t a = vtrnq_f32(x[0], x[1]), b = vtrnq_f32(x[2], x[3]);
+    x[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+    x[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+    x[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+    x[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
+
+static inline void v_transpose(v16 x[16])
+{
+    float32x4_t quad[4][4][4]; /* [columns][rows], four by four */
+    for (int i = 0; i < 16; i++) {
+        quad[0][i / 4][i % 4] = x[i].q0;
+        quad[1][i / 4][i % 4] = x[i].q1;
+        quad[2][i / 4][i % 4] = x[i].q2;
+        quad[3][i / 4][i % 4] = x[i].q3;
+    }
+    for (int i = 0; i < 16; i++) {
+        transpose_four_rows(quad[i / 4][i % 4]);
+    }
+    for (int i = 0; i < 16; i++) {
+        x[i] = (v16){quad[i / 4][0][i % 4], quad[i / 4][1][i % 4], quad[i / 4][2][i % 4],
+                     quad[i / 4][3][i % 4]};
+    }
+}
+
 static inline void v_store_f16(uint16_t *to, v16 x)
 {
     vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32(x.q0)));

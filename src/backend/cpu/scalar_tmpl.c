@@ -300,6 +300,52 @@ static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, in
 
 #include "backend/cpu/narrow_tmpl.h"
 
+/* Row r of a kv head as reals: where it lies, or widened into `room`. */
+static const real *cached_row(const MIXT_REAL(mixt_cached) * c, int64_t head, int64_t r, real *room)
+{
+    const char *at = c->at + r * c->stride + head * c->head_bytes;
+    if (c->type == MIXT_TYPE_F32) {
+        return (const real *)(const void *)at;
+    }
+    widen_values(c->n, room, at, c->type);
+    return room;
+}
+
+static void kernel_cached_dot(const MIXT_REAL(mixt_cached) * c)
+{
+    real room[MIXT_CACHED_MAX];
+    assert(c->n <= MIXT_CACHED_MAX);
+    for (int64_t at = 0; at < c->heads * c->group * c->rows; at++) {
+        int64_t r = at % c->rows, j = at / c->rows;
+        const real *row = cached_row(c, j / c->group, r, room), *x = c->x + j * c->x_row;
+        real total = 0;
+        for (int64_t begin = 0; begin < c->n; begin += MIXT_GEMM_K_BLOCK) {
+            int64_t end = begin + MIXT_GEMM_K_BLOCK < c->n ? begin + MIXT_GEMM_K_BLOCK : c->n;
+            real sum = 0;
+            for (int64_t k = begin; k < end; k++) {
+                sum = MIXT_FMA(x[k], row[k], sum);
+            }
+            total = begin == 0 ? sum : total + sum;
+        }
+        c->y[j * c->y_row + r] = total;
+    }
+}
+
+static void kernel_cached_sum(const MIXT_REAL(mixt_cached) * c)
+{
+    real room[MIXT_CACHED_MAX];
+    assert(c->n <= MIXT_CACHED_MAX);
+    for (int64_t j = 0; j < c->heads * c->group; j++) {
+        real *y = c->y + j * c->y_row;
+        for (int64_t r = 0; r < c->rows; r++) {
+            const real *row = cached_row(c, j / c->group, r, room);
+            for (int64_t i = 0; i < c->n; i++) {
+                y[i] = MIXT_FMA(c->x[j * c->x_row + r], row[i], r == 0 ? 0 : y[i]);
+            }
+        }
+    }
+}
+
 /* What only fp32 has: bfloat16, and weights in typed rows. */
 #define PACK_BF16_f32 mixt_pack_bf16_scalar
 #define PACK_BF16_f64 kernel_pack
@@ -334,6 +380,8 @@ const MIXT_REAL(mixt_kernels) TABLE = {
     .softmax_backward = kernel_softmax_backward,
     .narrow = narrow_values,
     .widen = widen_values,
+    .cached_dot = kernel_cached_dot,
+    .cached_sum = kernel_cached_sum,
     .adamw = kernel_adamw,
     .gemm = {.tile_rows = TILE_ROWS,
              .tile_columns = TILE_COLUMNS,

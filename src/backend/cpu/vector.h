@@ -14,6 +14,8 @@
  *   v_power(p, shifted, n)           p 2^n; `shifted` = n + MIXT_EXP_ROUNDER
  *   v_load_f16(from), v_store_f16(to, x), and _bf16
  *                                    sixteen halves or bfloat16, to the nearest, ties to even
+ *   v_set_f16(bits)                  one half in every lane
+ *   v_transpose(x)                   lane j of x[i] and lane i of x[j] change places, i, j < 16
  *   v_load_bytes(from)               sixteen int8_t as floats
  *   v_store_bytes(to, shifted)       the n of sixteen n + MIXT_EXP_ROUNDER as int8_t
  *   v_fold(x), v_fold_greatest(x)    lane j with j + 8, then j + 4, j + 2, j + 1
@@ -564,6 +566,8 @@ static void kernel_widen(int64_t n, float *y, const void *x, mixt_type type)
     }
 }
 
+#include "backend/cpu/cached_rows.h"
+
 static void fill_rows(mixt_kernels_f32 *table)
 {
     table->dot = kernel_dot;
@@ -586,5 +590,7 @@ static void fill_rows(mixt_kernels_f32 *table)
     table->softmax_backward = kernel_softmax_backward;
     table->narrow = kernel_narrow;
     table->widen = kernel_widen;
+    table->cached_dot = kernel_cached_dot;
+    table->cached_sum = kernel_cached_sum;
     table->adamw = kernel_adamw;
 }
