@@ -254,7 +254,7 @@ int main(int argc, char **argv)
     }
     printf("%s, %d threads; reading %.1f GB/s, fp32 peak %.1f GFLOP/s\n", compute->f32->name,
            compute->threads, bandwidth(compute) * 1e-9, peak(compute) * 1e-9);
-    static const int64_t tokens[] = {1, 4, 16, 64, 256}, depths[] = {2048, 1408};
+    static const int64_t tokens[] = {1, 2, 4, 8, 16, 64, 256}, depths[] = {2048, 1408};
     for (int type = 0; type < MIXT_TYPE_COUNT; type++) {
         if (strcmp(wanted, "all") != 0 &&
             strcmp(wanted, mixt_type_info((mixt_type)type)->name) != 0) {
@@ -262,9 +262,9 @@ int main(int argc, char **argv)
         }
         fill_memory();
         make_finite((mixt_type)type);
-        for (int i = 0; i < 10; i++) {
-            setting s = {(mixt_type)type, tokens[i % 5], depths[i / 5] == 1408 ? 2048 : 1408,
-                         depths[i / 5]};
+        for (int i = 0; i < 14; i++) {
+            setting s = {(mixt_type)type, tokens[i % 7], depths[i / 7] == 1408 ? 2048 : 1408,
+                         depths[i / 7]};
             if (s.m <= most && mixt_type_row_bytes(s.type, s.k) > 0) {
                 measure(compute, &s, rounds);
             }

@@ -8,7 +8,7 @@
 
 #define QUANT_LANES 16
 #define QUANT_PANELS 2
-#define QUANT_TOKENS 4
+#define QUANT_TOKENS 6
 
 typedef __m512i vi;
 typedef __m512 vf;

@@ -1,45 +1,103 @@
 /* Types whose blocks are made of integers that lie nowhere as such (quant/multiples.h): rows are
- * decoded one by one into 16-bit words and then transposed into a panel, or for one token
- * multiplied as they are. Included behind quant_tile.h. */
+ * decoded one by one into bytes (QUANT_DOTS) or 16-bit words and then transposed into a panel, or
+ * for one token multiplied as they are, in words. Included behind quant_tile.h. */
 #include "quant/multiples_decode.h"
+
+#ifdef QUANT_DOTS
+typedef int8_t decoded_value;
+#else
+typedef int16_t decoded_value;
+#endif
+
+/* `cells` cells from rows that lie `stride` bytes apart. */
+INLINE void transpose(const decoded_value *rows, size_t stride, const int count, vi *cells)
+{
+    const source from = {(const uint8_t *)rows, stride, NULL};
+    for (int i = 0; i < count; i += 4) {
+        load_quads(&from, (size_t)(4 * i), cells + i);
+#ifdef QUANT_DOTS
+        EACH(j, 4) cells[i + j] = biased(cells[i + j]);
+#endif
+    }
+}
+
+#ifdef QUANT_DOTS
+/* Of rows' scales by groups of 16: those of the type's groups, and pairs. */
+INLINE void put_scales(const int8_t *scales, mixt_type type, panel *to)
+{
+    const bool by_32 = type == MIXT_TYPE_IQ1_S || type == MIXT_TYPE_IQ2_XXS ||
+                       type == MIXT_TYPE_IQ3_XXS || type == MIXT_TYPE_IQ3_S;
+    const source from = {(const uint8_t *)scales, 16, NULL};
+    vi four[4];
+    load_quads(&from, 0, four);
+    EACH(i, 4)
+    {
+        vi x = four[i];
+        if (by_32) {
+            to->scales[2 * i] = SCALE_OF_BYTE(x, 0);
+            to->scales[2 * i + 1] = SCALE_OF_BYTE(x, 2);
+        } else {
+            to->scales[4 * i] = SCALE_OF_BYTE(x, 0);
+            to->scales[4 * i + 1] = SCALE_OF_BYTE(x, 1);
+            to->scales[4 * i + 2] = SCALE_OF_BYTE(x, 2);
+            to->scales[4 * i + 3] = SCALE_OF_BYTE(x, 3);
+        }
+        /* scale << 8, down to scale * BYTE_BIAS, negated */
+        to->pairs[2 * i] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 0, NONE, 1), 1));
+        to->pairs[2 * i + 1] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 2, NONE, 3), 1));
+    }
+}
+#endif
 
 /* One block of each lane's row. */
 INLINE void unpack_multiples(source *from, panel *to, mixt_type type)
 {
-    _Alignas(64) int16_t rows[QUANT_LANES][MIXT_STEP];
+    _Alignas(64) decoded_value rows[QUANT_LANES][MIXT_STEP];
     float d[QUANT_LANES];
     const mixt_grids *grids = mixt_grids_get();
-    const source words = {(const uint8_t *)rows, sizeof rows[0], NULL};
     fetch_ahead(from, (size_t)(QUANT_LANES * mixt_type_info(type)->bytes));
+#ifdef QUANT_DOTS
+    _Alignas(64) int8_t scales[QUANT_LANES][16];
+#endif
     for (int lane = 0; lane < QUANT_LANES; lane++) {
         const uint8_t *block = from->base + (size_t)lane * from->stride;
-        d[lane] = mixt_decode_multiples(type, block, grids, rows[lane]);
+#ifdef QUANT_DOTS
+        const mixt_decoded row = {NULL, rows[lane], scales[lane]};
+#else
+        const mixt_decoded row = {rows[lane], NULL, NULL};
+#endif
+        d[lane] = mixt_decode_multiples(type, block, grids, &row);
     }
     to->d[0] = vf_load(d);
-    for (int i = 0; i < MIXT_STEP / 8; i++) {
-        load_quads(&words, (size_t)(16 * i), to->cells + 4 * i);
-    }
+#ifdef QUANT_DOTS
+    put_scales(scales[0], type, to);
+#endif
+    transpose(rows[0], sizeof rows[0], MIXT_STEP / 4 * (int)sizeof(decoded_value), to->cells);
 }
 
 /* Part `part` (of 32 values, `block` of the step) of each lane's row. */
 INLINE void unpack_part(source *from, panel *to, int block, mixt_type type)
 {
-    _Alignas(64) int16_t rows[QUANT_LANES][32];
+    _Alignas(64) decoded_value rows[QUANT_LANES][32];
     float d[QUANT_LANES], m[QUANT_LANES];
     const mixt_grids *grids = mixt_grids_get();
-    const source words = {(const uint8_t *)rows, sizeof rows[0], NULL};
+    const int cells = 8 * (int)sizeof(decoded_value);
     int part = block % (mixt_type_info(type)->elements / 32);
     for (int lane = 0; lane < QUANT_LANES; lane++) {
         const uint8_t *at = from->base + (size_t)lane * from->stride;
         d[lane] = mixt_part_scale(type, at, part, 0);
         m[lane] = mixt_part_scale(type, at, part, 1);
-        mixt_decode_part(type, at, part, grids, rows[lane]);
+#ifdef QUANT_DOTS
+        mixt_bytes q[2];
+        mixt_decode_part(type, at, part, grids, q);
+        memcpy(rows[lane], q, sizeof q);
+#else
+        mixt_decode_part_words(type, at, part, grids, rows[lane]);
+#endif
     }
     to->d[block] = vf_load(d);
     to->m[block] = vf_load(m);
-    for (int i = 0; i < 4; i++) {
-        load_quads(&words, (size_t)(16 * i), to->cells + 16 * block + 4 * i);
-    }
+    transpose(rows[0], sizeof rows[0], cells, to->cells + cells * block);
 }
 
 #define UNPACK_MULTIPLES(name, type)                                                               \
@@ -115,7 +173,7 @@ INLINE vf rows_of_multiples(const mixt_matrix_task *task, int64_t row, mixt_type
         for (int lane = 0; lane < group.rows; lane++) {
             const uint8_t *block =
                 group.base + (size_t)lane * group.stride + (size_t)step * group.bytes;
-            d[lane] = mixt_decode_multiples(type, block, grids, q);
+            d[lane] = mixt_decode_multiples(type, block, grids, &(mixt_decoded){.words = q});
             vw products = vw_zero();
             EACH(i, MIXT_STEP / 2 / QUANT_LANES)
             {
@@ -148,7 +206,7 @@ INLINE vf rows_of_parts(const mixt_matrix_task *task, int64_t row, mixt_type typ
         for (int lane = 0; lane < group.rows; lane++) {
             const uint8_t *block =
                 group.base + (size_t)lane * group.stride + (size_t)(at / parts) * group.bytes;
-            mixt_decode_part(type, block, (int)(at % parts), grids, q);
+            mixt_decode_part_words(type, block, (int)(at % parts), grids, q);
             EACH(half, 2) d[half][lane] = mixt_part_scale(type, block, (int)(at % parts), half);
             EACH(i, 16 / QUANT_LANES)
             {

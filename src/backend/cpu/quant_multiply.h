@@ -23,18 +23,18 @@ static const type_kernels kernels_of_type[MIXT_TYPE_COUNT] = {
     [MIXT_TYPE_IQ4_NL] = {NULL, unpack_iq4_nl, tiles_signed_32},
     [MIXT_TYPE_IQ4_XS] = {unpack_iq4_xs, NULL, tiles_iq4_xs},
     [MIXT_TYPE_MXFP4] = {NULL, unpack_mxfp4, tiles_mxfp4},
-    [MIXT_TYPE_IQ1_S] = {unpack_iq1_s, NULL, tiles_wide_256},
-    [MIXT_TYPE_IQ1_M] = {unpack_iq1_m, NULL, tiles_wide_256},
-    [MIXT_TYPE_IQ2_XXS] = {unpack_iq2_xxs, NULL, tiles_wide_256},
-    [MIXT_TYPE_IQ2_XS] = {unpack_iq2_xs, NULL, tiles_wide_256},
-    [MIXT_TYPE_IQ2_S] = {unpack_iq2_s, NULL, tiles_wide_256},
-    [MIXT_TYPE_IQ3_XXS] = {unpack_iq3_xxs, NULL, tiles_wide_256},
-    [MIXT_TYPE_IQ3_S] = {unpack_iq3_s, NULL, tiles_wide_256},
-    [MIXT_TYPE_TQ1_0] = {unpack_tq1_0, NULL, tiles_wide_256},
-    [MIXT_TYPE_TQ2_0] = {unpack_tq2_0, NULL, tiles_wide_256},
-    [MIXT_TYPE_NVFP4] = {NULL, unpack_nvfp4, tiles_wide_16},
-    [MIXT_TYPE_Q1_0] = {NULL, unpack_q1_0, tiles_wide_16},
-    [MIXT_TYPE_Q2_0] = {NULL, unpack_q2_0, tiles_wide_16},
+    [MIXT_TYPE_IQ1_S] = {unpack_iq1_s, NULL, tiles_multiples_32},
+    [MIXT_TYPE_IQ1_M] = {unpack_iq1_m, NULL, tiles_multiples_16},
+    [MIXT_TYPE_IQ2_XXS] = {unpack_iq2_xxs, NULL, tiles_multiples_32},
+    [MIXT_TYPE_IQ2_XS] = {unpack_iq2_xs, NULL, tiles_multiples_16},
+    [MIXT_TYPE_IQ2_S] = {unpack_iq2_s, NULL, tiles_multiples_16},
+    [MIXT_TYPE_IQ3_XXS] = {unpack_iq3_xxs, NULL, tiles_multiples_32},
+    [MIXT_TYPE_IQ3_S] = {unpack_iq3_s, NULL, tiles_multiples_32},
+    [MIXT_TYPE_TQ1_0] = {unpack_tq1_0, NULL, tiles_multiples_256},
+    [MIXT_TYPE_TQ2_0] = {unpack_tq2_0, NULL, tiles_multiples_256},
+    [MIXT_TYPE_NVFP4] = {NULL, unpack_nvfp4, tiles_16},
+    [MIXT_TYPE_Q1_0] = {NULL, unpack_q1_0, tiles_16},
+    [MIXT_TYPE_Q2_0] = {NULL, unpack_q2_0, tiles_16},
 };
 
 #define STEP_BYTES_MAX 320 /* of a row: 8 blocks of Q8_0 are 272 */
@@ -98,7 +98,7 @@ static void unpack_step(const mixt_matrix_task *task, int64_t row, const step_ra
 static bool pair_panels(const mixt_matrix_task *task, const step_range *step, scratch *memory)
 {
     mixt_type type = task->matrix->type;
-    if (task->tokens == 1 || mixt_type_is_multiples(type) || mixt_type_has_parts(type)) {
+    if (task->tokens == 1) {
         return false;
     }
     int cells = kernels_of_type[type].unpack_256 != NULL ? MIXT_STEP / 4 : 8 * step->blocks;
@@ -112,10 +112,19 @@ static bool pair_panels(const mixt_matrix_task *task, const step_range *step, sc
 static void put_sums(const mixt_matrix_task *task, int64_t row, const float *sums)
 {
     int64_t rows = task->row_end - row < ROWS ? task->row_end - row : ROWS;
-    for (int64_t t = 0; t < task->tokens; t++) {
+    for (int64_t t = 0; t < task->tokens; t++, sums += ROWS) {
         float *c = task->c + t * task->c_row + row;
+        if (rows == ROWS) {
+            EACH(r, QUANT_PANELS)
+            {
+                vf sum = vf_load(sums + r * QUANT_LANES);
+                float *to = c + r * QUANT_LANES;
+                vf_store(to, task->accumulate ? vf_add(vf_load(to), sum) : sum);
+            }
+            continue;
+        }
         for (int64_t i = 0; i < rows; i++) {
-            c[i] = task->accumulate ? c[i] + sums[t * ROWS + i] : sums[t * ROWS + i];
+            c[i] = task->accumulate ? c[i] + sums[i] : sums[i];
         }
     }
 }

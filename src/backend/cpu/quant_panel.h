@@ -55,6 +55,15 @@ typedef vi vw;
 #define vw_sum(sum) (sum)
 #endif
 
+/* Where products of bytes are summed in 32 bits, weights that need eight bits and their sign are
+ * bytes too: as they are where bytes have signs, else 128 more, and 128 times the sum of the
+ * activations is taken away. */
+#ifdef QUANT_SIGNED
+#define BYTE_BIAS 0
+#else
+#define BYTE_BIAS 128
+#endif
+
 #define LOW_NIBBLES 0x0F0F0F0F
 #define BYTES(b) ((b)*0x01010101)
 
@@ -284,7 +293,13 @@ static void unpack_q6_k(source *from, panel *to)
     }
 }
 
-#ifdef QUANT_SIGNED
+/* Four bytes with sign as a cell of bytes (BYTE_BIAS). */
+INLINE vi biased(vi bytes)
+{
+    return vi_sub8(bytes, vi_set32((int)(BYTE_BIAS * 0x01010101U)));
+}
+
+#ifdef QUANT_DOTS
 #define IQ4_XS_CELLS 8 /* of a group of 32: bytes, whose scale comes behind the products */
 #else
 #define IQ4_XS_CELLS 16
@@ -294,8 +309,11 @@ static void unpack_q6_k(source *from, panel *to)
  * group's scale: |value scale| <= 127 * 32 fits 16 bits. */
 INLINE void unpack_iq4_group(const vi q[4], vi scale, vi *cells)
 {
-    const vi low = vi_set32(LOW_NIBBLES), table = vi_table(mixt_iq4_values);
-#ifndef QUANT_SIGNED
+    const vi low = vi_set32(LOW_NIBBLES);
+#ifdef QUANT_DOTS
+    const vi table = biased(vi_table(mixt_iq4_values));
+#else
+    const vi table = vi_table(mixt_iq4_values);
     scale = vi_sll32(scale, 24); /* << 8 in both words */
     scale = vi_or(scale, vi_srl32(scale, 16));
 #endif
@@ -303,7 +321,7 @@ INLINE void unpack_iq4_group(const vi q[4], vi scale, vi *cells)
     {
         vi first = vi_shuffle8(table, vi_and(q[j], low));
         vi second = vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low));
-#ifdef QUANT_SIGNED
+#ifdef QUANT_DOTS
         (void)scale;
         cells[j] = first;
         cells[j + 4] = second;
@@ -329,6 +347,10 @@ static void unpack_iq4_xs(source *from, panel *to)
         scale_low = vi_srl32(scale_low, 4);
         scale_high = vi_srl32(scale_high, 2);
         to->scales[i] = vi_sub32(scale, vi_set32(32));
+#if defined QUANT_DOTS && BYTE_BIAS
+        vi times = vi_sub32(vi_zero(), vi_sll32(to->scales[i], 7)); /* -BYTE_BIAS */
+        to->pairs[i] = vi_or(vi_and(times, vi_set32(0xFFFF)), vi_sll32(times, 16));
+#endif
         next_quads(from, (size_t)(8 + 16 * i), q);
         unpack_iq4_group(q, to->scales[i], to->cells + IQ4_XS_CELLS * i);
     }
@@ -426,44 +448,45 @@ static void unpack_mxfp4(source *from, panel *to, int block)
     }
 }
 
-/* Four bytes with sign: a cell where bytes may have one, else two cells of 16-bit words. */
-#ifdef QUANT_SIGNED
-#define SIGNED_CELLS 1
-#else
-#define SIGNED_CELLS 2
-#endif
-INLINE void put_signed(vi bytes, vi *cells)
+/* Four bytes with sign as two cells of 16-bit words. */
+#ifndef QUANT_SIGNED
+INLINE void put_signed(vi bytes, vi cells[2])
 {
-#ifdef QUANT_SIGNED
-    cells[0] = bytes;
-#else
     cells[0] = vi_sra16(vi_pick(bytes, NONE, 0, NONE, 1), 8);
     cells[1] = vi_sra16(vi_pick(bytes, NONE, 2, NONE, 3), 8);
-#endif
 }
+#endif
+
+/* In panels: as one cell where bytes are summed in 32 bits, else as two. */
+#ifdef QUANT_DOTS
+#define BYTE_CELLS 1
+#define put_byte(bytes, cells) ((cells)[0] = biased(bytes))
+#else
+#define BYTE_CELLS 2
+#define put_byte(bytes, cells) put_signed(bytes, cells)
+#endif
 
 static void unpack_q8_0(source *from, panel *to, int block)
 {
-    vi q[8], *cells = to->cells + 8 * SIGNED_CELLS * block;
+    vi q[8], *cells = to->cells + 8 * BYTE_CELLS * block;
     to->d[block] = vf_half(load_first(from, 0));
     load_quads(from, 2, q);
     load_quads(from, 18, q + 4);
     UNROLL for (int j = 0; j < 8; j++)
     {
-        put_signed(q[j], cells + SIGNED_CELLS * j);
+        put_byte(q[j], cells + BYTE_CELLS * j);
     }
 }
 
 static void unpack_iq4_nl(source *from, panel *to, int block)
 {
-    vi q[4], *cells = to->cells + 8 * SIGNED_CELLS * block;
+    vi q[4], *cells = to->cells + 8 * BYTE_CELLS * block;
     const vi low = vi_set32(LOW_NIBBLES), table = vi_table(mixt_iq4_values);
     to->d[block] = vf_half(load_first(from, 0));
     load_quads(from, 2, q);
     UNROLL for (int j = 0; j < 4; j++)
     {
-        put_signed(vi_shuffle8(table, vi_and(q[j], low)), cells + SIGNED_CELLS * j);
-        put_signed(vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low)),
-                   cells + SIGNED_CELLS * (j + 4));
+        put_byte(vi_shuffle8(table, vi_and(q[j], low)), cells + BYTE_CELLS * j);
+        put_byte(vi_shuffle8(table, vi_and(vi_srl32(q[j], 4), low)), cells + BYTE_CELLS * (j + 4));
     }
 }

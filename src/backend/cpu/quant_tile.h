@@ -12,6 +12,7 @@ typedef struct tile_kind {
     int depth;  /* cells that 16 bits hold */
     int offset; /* taken from each weight. K types: their pairs are -offset times scales */
     int minima; /* pairs of minima: 8 (sums over 16), 4 (sums over 32); blocks of 32: 1 */
+    bool plain; /* all scales of a block of 256 are 1 */
 } tile_kind;
 
 typedef struct tile {
@@ -154,8 +155,8 @@ INLINE void tile_256(const tile *at, const tile_kind kind, const int tokens)
             fetch_eighth(at, group * kind.group / 8);
         }
         vi scales[QUANT_PANELS];
-        EACH(r, QUANT_PANELS) scales[r] = at->panels[r].scales[group];
-        add_group(at, group * kind.group, scales, kind, tokens, total);
+        EACH(r, QUANT_PANELS) scales[r] = kind.plain ? vi_zero() : at->panels[r].scales[group];
+        add_group(at, group * kind.group, kind.plain ? NULL : scales, kind, tokens, total);
     }
     EACH(t, tokens)
     {
@@ -175,6 +176,15 @@ INLINE void tile_256(const tile *at, const tile_kind kind, const int tokens)
     }
 }
 
+/* -offset times the sums of q of a block of 32: of its first half (1), its second (2) or all (3).
+ */
+INLINE vi less(const int offset, const tile *at, int token, int block, const int halves)
+{
+    uint32_t word = (uint32_t)-offset & 0xFFFF;
+    uint32_t pair = (halves & 1 ? word : 0) | (halves & 2 ? word << 16 : 0);
+    return vi_madd(vi_set32((int)pair), vi_broadcast32(record_of(at, token)->sums + 2 * block));
+}
+
 /* Blocks of 32. */
 INLINE void tile_32(const tile *at, const tile_kind kind, const int tokens)
 {
@@ -188,9 +198,7 @@ INLINE void tile_32(const tile *at, const tile_kind kind, const int tokens)
         EACH(t, tokens)
         {
             EACH(r, QUANT_PANELS)
-            total[t][r] = kind.offset == 0
-                              ? vi_zero()
-                              : vi_set32(-kind.offset * record_of(at, t)->totals[block]);
+            total[t][r] = kind.offset == 0 ? vi_zero() : less(kind.offset, at, t, block, 3);
         }
         fetch_eighth(at, block);
         add_group(at, 8 * block, NULL, kind, tokens, total);
@@ -265,33 +273,54 @@ INLINE void tile_wide(const tile *at, const int cells, const int tokens)
     }
 }
 
+/* The products of half a block of 32. */
+INLINE void half_products(const tile *at, int block, const int half, const int tokens,
+                          vi total[QUANT_TOKENS][QUANT_PANELS])
+{
+#ifdef QUANT_DOTS
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS)
+        total[t][r] = BYTE_BIAS == 0 ? vi_zero() : less(BYTE_BIAS, at, t, block, half + 1);
+    }
+    add_cells(at, 8 * block + 4 * half, 4, tokens, total);
+#else
+    vw sum[QUANT_TOKENS][QUANT_PANELS];
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) sum[t][r] = vw_zero();
+    }
+    add_wide(at, 16 * block + 8 * half, 8, tokens, sum);
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) total[t][r] = vw_sum(sum[t][r]);
+    }
+#endif
+}
+
 /* Halves of blocks of 32 that have scales of their own: d, then m. */
-INLINE void tile_wide_16(const tile *at, const int tokens)
+INLINE void tile_16(const tile *at, const int tokens)
 {
     vf sum[QUANT_TOKENS][QUANT_PANELS];
     EACH(t, tokens)
     {
         EACH(r, QUANT_PANELS) sum[t][r] = vf_load(at->sums + t * ROWS + r * QUANT_LANES);
     }
-    for (int half = 0; half < 2 * at->blocks; half++) {
-        int block = half / 2;
-        vw total[QUANT_TOKENS][QUANT_PANELS];
-        EACH(t, tokens)
+    for (int block = 0; block < at->blocks; block++) {
+        fetch_eighth(at, block);
+        EACH(half, 2)
         {
-            EACH(r, QUANT_PANELS) total[t][r] = vw_zero();
-        }
-        if (half % 2 == 0) {
-            fetch_eighth(at, block);
-        }
-        add_wide(at, 8 * half, 8, tokens, total);
-        EACH(t, tokens)
-        {
-            float d = record_of(at, t)->d[block];
-            EACH(r, QUANT_PANELS)
+            vi total[QUANT_TOKENS][QUANT_PANELS];
+            half_products(at, block, half, tokens, total);
+            EACH(t, tokens)
             {
-                const panel *from = &at->panels[r];
-                sum[t][r] = add_scaled(sum[t][r], half % 2 == 0 ? from->d[block] : from->m[block],
-                                       d, vw_sum(total[t][r]));
+                float d = record_of(at, t)->d[block];
+                EACH(r, QUANT_PANELS)
+                {
+                    const panel *from = &at->panels[r];
+                    vf scale = half == 0 ? from->d[block] : from->m[block];
+                    sum[t][r] = add_scaled(sum[t][r], scale, d, total[t][r]);
+                }
             }
         }
     }
@@ -301,43 +330,69 @@ INLINE void tile_wide_16(const tile *at, const int tokens)
     }
 }
 
-/* All tokens of a step. */
+/* All tokens of a step, as evenly as they can be shared among tiles: a tile of few tokens has too
+ * few chains of sums to keep the multipliers busy, and reads all of the panels nevertheless. */
+INLINE int tokens_of_tile(int64_t left)
+{
+    int64_t tiles = (left + QUANT_TOKENS - 1) / QUANT_TOKENS;
+    return (int)((left + tiles - 1) / tiles);
+}
+
+#define TILE_OF(n, call)                                                                           \
+    case n: {                                                                                      \
+        const int tokens = n;                                                                      \
+        call;                                                                                      \
+        break;                                                                                     \
+    }
+#if QUANT_TOKENS > 4
+#define TILES_OF_MANY(call) TILE_OF(5, call) TILE_OF(6, call)
+#else
+#define TILES_OF_MANY(call)
+#endif
+_Static_assert(QUANT_TOKENS == 4 || QUANT_TOKENS == 6, "tokens of a tile");
+
 #define TILE_FUNCTION(name, call)                                                                  \
     static void name(tile at, int64_t count)                                                       \
     {                                                                                              \
-        int64_t t = 0;                                                                             \
-        for (; t + QUANT_TOKENS <= count; t += QUANT_TOKENS) {                                     \
-            const int tokens = QUANT_TOKENS;                                                       \
-            call;                                                                                  \
+        while (count > 0) {                                                                        \
+            int next = tokens_of_tile(count);                                                      \
+            switch (next) {                                                                        \
+                TILE_OF(1, call)                                                                   \
+                TILE_OF(2, call)                                                                   \
+                TILE_OF(3, call)                                                                   \
+                TILE_OF(4, call)                                                                   \
+                TILES_OF_MANY(call)                                                                \
+            }                                                                                      \
             at.lines = 0;                                                                          \
-            at.x += QUANT_TOKENS * at.x_bytes;                                                     \
-            at.sums += QUANT_TOKENS * ROWS;                                                        \
-        }                                                                                          \
-        for (; t < count; t++) {                                                                   \
-            const int tokens = 1;                                                                  \
-            call;                                                                                  \
-            at.lines = 0;                                                                          \
-            at.x += at.x_bytes;                                                                    \
-            at.sums += ROWS;                                                                       \
+            at.x += (size_t)next * at.x_bytes;                                                     \
+            at.sums += next * ROWS;                                                                \
+            count -= next;                                                                         \
         }                                                                                          \
     }
 
-TILE_FUNCTION(tiles_q2_k, tile_256(&at, ((tile_kind){4, 4, 0, 8}), tokens))
-TILE_FUNCTION(tiles_q3_k, tile_256(&at, ((tile_kind){4, 4, 4, 0}), tokens))
-TILE_FUNCTION(tiles_q4_k, tile_256(&at, ((tile_kind){8, 8, 0, 4}), tokens))
-TILE_FUNCTION(tiles_q5_k, tile_256(&at, ((tile_kind){8, 4, 0, 4}), tokens))
-TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 2, 32, 0}), tokens))
-TILE_FUNCTION(tiles_q4_0, tile_32(&at, ((tile_kind){8, 8, 8, 0}), tokens))
-TILE_FUNCTION(tiles_q4_1, tile_32(&at, ((tile_kind){8, 8, 0, 1}), tokens))
-TILE_FUNCTION(tiles_q5_0, tile_32(&at, ((tile_kind){8, 4, 16, 0}), tokens))
-TILE_FUNCTION(tiles_q5_1, tile_32(&at, ((tile_kind){8, 4, 0, 1}), tokens))
-TILE_FUNCTION(tiles_mxfp4, tile_32(&at, ((tile_kind){8, 4, 12, 0}), tokens))
-TILE_FUNCTION(tiles_wide_16, tile_wide_16(&at, tokens))
-#ifdef QUANT_SIGNED
-TILE_FUNCTION(tiles_signed_32, tile_32(&at, ((tile_kind){8, 8, 0, 0}), tokens))
-TILE_FUNCTION(tiles_iq4_xs, tile_256(&at, ((tile_kind){8, 8, 0, 0}), tokens))
+TILE_FUNCTION(tiles_q2_k, tile_256(&at, ((tile_kind){4, 4, 0, 8, false}), tokens))
+TILE_FUNCTION(tiles_q3_k, tile_256(&at, ((tile_kind){4, 4, 4, 0, false}), tokens))
+TILE_FUNCTION(tiles_q4_k, tile_256(&at, ((tile_kind){8, 8, 0, 4, false}), tokens))
+TILE_FUNCTION(tiles_q5_k, tile_256(&at, ((tile_kind){8, 4, 0, 4, false}), tokens))
+TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 2, 32, 0, false}), tokens))
+TILE_FUNCTION(tiles_q4_0, tile_32(&at, ((tile_kind){8, 8, 8, 0, false}), tokens))
+TILE_FUNCTION(tiles_q4_1, tile_32(&at, ((tile_kind){8, 8, 0, 1, false}), tokens))
+TILE_FUNCTION(tiles_q5_0, tile_32(&at, ((tile_kind){8, 4, 16, 0, false}), tokens))
+TILE_FUNCTION(tiles_q5_1, tile_32(&at, ((tile_kind){8, 4, 0, 1, false}), tokens))
+TILE_FUNCTION(tiles_mxfp4, tile_32(&at, ((tile_kind){8, 4, 12, 0, false}), tokens))
+TILE_FUNCTION(tiles_16, tile_16(&at, tokens))
+#ifdef QUANT_DOTS
+TILE_FUNCTION(tiles_signed_32, tile_32(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false}), tokens))
+TILE_FUNCTION(tiles_signed_256, tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false}), tokens))
+TILE_FUNCTION(tiles_multiples_16, tile_256(&at, ((tile_kind){4, 4, BYTE_BIAS, 0, false}), tokens))
+TILE_FUNCTION(tiles_multiples_256, tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, true}), tokens))
+#define tiles_iq4_xs tiles_signed_256
+#define tiles_multiples_32 tiles_signed_256
 #else
 TILE_FUNCTION(tiles_signed_32, tile_wide(&at, 16, tokens))
-#define tiles_iq4_xs tiles_wide_256
-#endif
 TILE_FUNCTION(tiles_wide_256, tile_wide(&at, MIXT_STEP / 2, tokens))
+#define tiles_iq4_xs tiles_wide_256
+#define tiles_multiples_16 tiles_wide_256
+#define tiles_multiples_32 tiles_wide_256
+#define tiles_multiples_256 tiles_wide_256
+#endif
