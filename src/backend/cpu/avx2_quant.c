@@ -29,6 +29,7 @@ typedef struct source {
 #define vi_or(a, b) _mm256_or_si256(a, b)
 #define vi_srl32(x, n) _mm256_srli_epi32(x, n)
 #define vi_sll32(x, n) _mm256_slli_epi32(x, n)
+#define vi_sra32(x, n) _mm256_srai_epi32(x, n)
 #define vi_sra16(x, n) _mm256_srai_epi16(x, n)
 #define vi_sub8(a, b) _mm256_sub_epi8(a, b)
 #define vi_sub16(a, b) _mm256_sub_epi16(a, b)

@@ -387,4 +387,63 @@ INLINE line line_with_last(line x, const uint8_t *from)
     return LINE(x.half[0], _mm256_blend_epi32(x.half[1], vi_broadcast32(from), 0xF0));
 }
 
+/* Types with halves (quant_rows_parts.h) */
+
+#define bits_of_vf(x) _mm256_castps_si256(x)
+
+INLINE __m256i add_words_of_halves(line x)
+{
+    return _mm256_add_epi16(x.half[0], x.half[1]);
+}
+
+/* Every other 8 bytes of 128, from the first or the second on. */
+INLINE line line_even_eights(const int8_t *from)
+{
+    __m256i first = _mm256_unpacklo_epi64(vi_loadu(from), vi_loadu(from + 32));
+    __m256i second = _mm256_unpacklo_epi64(vi_loadu(from + 64), vi_loadu(from + 96));
+    return LINE(_mm256_permute4x64_epi64(first, 0xD8), _mm256_permute4x64_epi64(second, 0xD8));
+}
+
+INLINE line line_odd_eights(const int8_t *from)
+{
+    __m256i first = _mm256_unpackhi_epi64(vi_loadu(from), vi_loadu(from + 32));
+    __m256i second = _mm256_unpackhi_epi64(vi_loadu(from + 64), vi_loadu(from + 96));
+    return LINE(_mm256_permute4x64_epi64(first, 0xD8), _mm256_permute4x64_epi64(second, 0xD8));
+}
+
+/* Dwords 0 and 2, and 1 and 3, of the halves of a, then of b. */
+INLINE vi even_dwords(vi a, vi b)
+{
+    __m256 x = _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0x88);
+    return _mm256_castps_si256(x);
+}
+
+INLINE vi odd_dwords(vi a, vi b)
+{
+    __m256 x = _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0xDD);
+    return _mm256_castps_si256(x);
+}
+
+/* Sums of the dwords of each eighth of eight rows. */
+INLINE void sum_eighths(const line rows[QUANT_LANES], vi out[8])
+{
+    UNROLL for (int h = 0; h < 2; h++)
+    {
+        vi even[2], odd[2];
+        UNROLL for (int i = 0; i < 2; i++)
+        {
+            const line *r = rows + 4 * i;
+            vi a = r[0].half[h], b = r[1].half[h], c = r[2].half[h], d = r[3].half[h];
+            vi first = vi_add32(even_dwords(a, b), odd_dwords(a, b));
+            vi second = vi_add32(even_dwords(c, d), odd_dwords(c, d));
+            even[i] = even_dwords(first, second);
+            odd[i] = odd_dwords(first, second);
+        }
+        out[4 * h] = _mm256_permute2x128_si256(even[0], even[1], 0x20);
+        out[4 * h + 1] = _mm256_permute2x128_si256(odd[0], odd[1], 0x20);
+        out[4 * h + 2] = _mm256_permute2x128_si256(even[0], even[1], 0x31);
+        out[4 * h + 3] = _mm256_permute2x128_si256(odd[0], odd[1], 0x31);
+    }
+}
+
 #endif

@@ -411,4 +411,71 @@ INLINE line line_with_last(line x, const uint8_t *from)
     return _mm512_mask_mov_epi32(x, 0xF000, vi_broadcast32(from));
 }
 
+/* Types with halves (quant_rows_parts.h) */
+
+#define bits_of_vf(x) _mm512_castps_si512(x)
+
+INLINE line line_same(__m256i x)
+{
+    return _mm512_broadcast_i64x4(x);
+}
+
+INLINE __m256i add_words_of_halves(line x)
+{
+    return _mm256_add_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+}
+
+/* Every other 8 bytes of 128, from the first or the second on. */
+INLINE line line_even_eights(const int8_t *from)
+{
+    const __m512i index = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+    return _mm512_permutex2var_epi64(line_load(from), index, line_load(from + 64));
+}
+
+INLINE line line_odd_eights(const int8_t *from)
+{
+    const __m512i index = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
+    return _mm512_permutex2var_epi64(line_load(from), index, line_load(from + 64));
+}
+
+/* Dwords 0 and 2, and 1 and 3, of the quarters of a, then of b. */
+INLINE vi even_dwords(vi a, vi b)
+{
+    __m512 x = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0x88);
+    return _mm512_castps_si512(x);
+}
+
+INLINE vi odd_dwords(vi a, vi b)
+{
+    __m512 x = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0xDD);
+    return _mm512_castps_si512(x);
+}
+
+/* Quarter i of four vectors, for all i, `step` apart. */
+INLINE void put_quarters(const vi x[4], vi *out, const int step)
+{
+    vi even = EVEN_QUARTERS(x[0], x[1]), odd = ODD_QUARTERS(x[0], x[1]);
+    vi next_even = EVEN_QUARTERS(x[2], x[3]), next_odd = ODD_QUARTERS(x[2], x[3]);
+    out[0] = EVEN_QUARTERS(even, next_even);
+    out[step] = EVEN_QUARTERS(odd, next_odd);
+    out[2 * step] = ODD_QUARTERS(even, next_even);
+    out[3 * step] = ODD_QUARTERS(odd, next_odd);
+}
+
+/* Sums of the dwords of each eighth of 16 rows. */
+INLINE void sum_eighths(const line rows[QUANT_LANES], vi out[8])
+{
+    vi even[4], odd[4];
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        const line *r = rows + 4 * i;
+        vi first = vi_add32(even_dwords(r[0], r[1]), odd_dwords(r[0], r[1]));
+        vi second = vi_add32(even_dwords(r[2], r[3]), odd_dwords(r[2], r[3]));
+        even[i] = even_dwords(first, second);
+        odd[i] = odd_dwords(first, second);
+    }
+    put_quarters(even, out, 2);
+    put_quarters(odd, out + 1, 2);
+}
+
 #endif

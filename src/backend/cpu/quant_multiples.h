@@ -124,6 +124,7 @@ UNPACK_PART(unpack_nvfp4, MIXT_TYPE_NVFP4)
 UNPACK_PART(unpack_q1_0, MIXT_TYPE_Q1_0)
 UNPACK_PART(unpack_q2_0, MIXT_TYPE_Q2_0)
 
+#ifndef __x86_64__ /* there by the line: quant_rows_multiples.h, quant_rows_parts.h */
 /* ------------------------------------------------------------------------------------------ */
 /* One token                                                                                  */
 
@@ -261,3 +262,4 @@ static void multiply_multiples(const mixt_matrix_task *task)
         }
     }
 }
+#endif

@@ -19,6 +19,7 @@
 typedef struct rows {
     const uint8_t *at[QUANT_LANES]; /* their blocks of this step */
     const uint8_t *next;            /* what is fetched meanwhile */
+    const int8_t *spread;           /* activations of the step, in another order; or NULL */
 } rows;
 
 /* Products of bytes without and with sign on their way to 32 bits, below 2^15 in a group of 16 or
@@ -543,6 +544,8 @@ INLINE vf step_q8_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
 
 #include "backend/cpu/quant_rows_multiples.h"
 
+#include "backend/cpu/quant_rows_parts.h"
+
 /* ------------------------------------------------------------------------------------------ */
 /* Rows                                                                                       */
 
@@ -550,6 +553,7 @@ typedef struct row_run {
     const mixt_matrix_task *task;
     int64_t row, rows; /* the first, and how many count: others are the last once more */
     size_t bytes;      /* of a step */
+    const int8_t *spread;
 } row_run;
 
 static void start_rows(const row_run *run, rows *to)
@@ -559,6 +563,7 @@ static void start_rows(const row_run *run, rows *to)
     for (int i = 0; i < QUANT_LANES; i++) {
         to->at[i] = base + (size_t)mixt_least(i, run->rows - 1) * matrix->row_bytes;
     }
+    to->spread = run->spread;
     /* behind the matrix may be anything: what is there already is fetched instead */
     to->next =
         run->row + 2 * QUANT_LANES <= matrix->n ? base + QUANT_LANES * matrix->row_bytes : base;
@@ -569,12 +574,13 @@ INLINE void next_step(const row_run *run, rows *to)
     for (int i = 0; i < QUANT_LANES; i++) {
         to->at[i] += run->bytes;
     }
+    to->spread = to->spread == NULL ? NULL : to->spread + MIXT_STEP;
 }
 
 /* Points at a copy of a row's last blocks, which are no whole group, with zeros behind. */
 static void copy_step(const row_run *run, int blocks, rows *to)
 {
-    size_t bytes = (size_t)(blocks * mixt_type_info(run->task->matrix->type)->bytes);
+    size_t bytes = mixt_type_row_bytes(run->task->matrix->type, (int64_t)blocks * 32);
     for (int i = 0; i < QUANT_LANES; i++) {
         uint8_t *copy = (uint8_t *)run->task->scratch + (size_t)i * STEP_BYTES_MAX;
         memset(copy, 0, STEP_BYTES_MAX);
@@ -633,6 +639,9 @@ ROWS_256(rows_tq2_0, step_tq2_0)
         }                                                                                          \
         return rest == 0 ? sum : call(&from, record_of_step(run->task, whole), rest, sum);         \
     }
+ROWS_32(rows_nvfp4, step_nvfp4, 8)
+ROWS_32(rows_q1_0, step_q1_0, 8)
+ROWS_32(rows_q2_0, step_q2_0, 8)
 ROWS_32(rows_q4_0, step_q4_0, 4)
 ROWS_32(rows_q4_1, step_q4_1, 4)
 ROWS_32(rows_q5_0, step_q5_0, 4)
@@ -643,28 +652,36 @@ ROWS_32(rows_mxfp4, step_mxfp4, 4)
 
 /* Sums of up to QUANT_LANES rows. */
 static vf (*const rows_of_type[MIXT_TYPE_COUNT])(const row_run *run) = {
-    [MIXT_TYPE_Q4_0] = rows_q4_0,       [MIXT_TYPE_Q4_1] = rows_q4_1,
-    [MIXT_TYPE_Q8_0] = rows_q8_0,       [MIXT_TYPE_Q4_K] = rows_q4_k,
-    [MIXT_TYPE_Q5_K] = rows_q5_k,       [MIXT_TYPE_Q6_K] = rows_q6_k,
-    [MIXT_TYPE_IQ4_XS] = rows_iq4_xs,   [MIXT_TYPE_IQ4_NL] = rows_iq4_nl,
-    [MIXT_TYPE_MXFP4] = rows_mxfp4,     [MIXT_TYPE_IQ1_S] = rows_iq1_s,
-    [MIXT_TYPE_IQ1_M] = rows_iq1_m,     [MIXT_TYPE_IQ2_XXS] = rows_iq2_xxs,
-    [MIXT_TYPE_IQ2_XS] = rows_iq2_xs,   [MIXT_TYPE_IQ2_S] = rows_iq2_s,
-    [MIXT_TYPE_IQ3_XXS] = rows_iq3_xxs, [MIXT_TYPE_IQ3_S] = rows_iq3_s,
-    [MIXT_TYPE_TQ1_0] = rows_tq1_0,     [MIXT_TYPE_TQ2_0] = rows_tq2_0,
-    [MIXT_TYPE_Q5_0] = rows_q5_0,       [MIXT_TYPE_Q5_1] = rows_q5_1,
-    [MIXT_TYPE_Q2_K] = rows_q2_k,       [MIXT_TYPE_Q3_K] = rows_q3_k,
+    [MIXT_TYPE_NVFP4] = rows_nvfp4,     [MIXT_TYPE_Q1_0] = rows_q1_0,
+    [MIXT_TYPE_Q2_0] = rows_q2_0,       [MIXT_TYPE_Q4_0] = rows_q4_0,
+    [MIXT_TYPE_Q4_1] = rows_q4_1,       [MIXT_TYPE_Q8_0] = rows_q8_0,
+    [MIXT_TYPE_Q4_K] = rows_q4_k,       [MIXT_TYPE_Q5_K] = rows_q5_k,
+    [MIXT_TYPE_Q6_K] = rows_q6_k,       [MIXT_TYPE_IQ4_XS] = rows_iq4_xs,
+    [MIXT_TYPE_IQ4_NL] = rows_iq4_nl,   [MIXT_TYPE_MXFP4] = rows_mxfp4,
+    [MIXT_TYPE_IQ1_S] = rows_iq1_s,     [MIXT_TYPE_IQ1_M] = rows_iq1_m,
+    [MIXT_TYPE_IQ2_XXS] = rows_iq2_xxs, [MIXT_TYPE_IQ2_XS] = rows_iq2_xs,
+    [MIXT_TYPE_IQ2_S] = rows_iq2_s,     [MIXT_TYPE_IQ3_XXS] = rows_iq3_xxs,
+    [MIXT_TYPE_IQ3_S] = rows_iq3_s,     [MIXT_TYPE_TQ1_0] = rows_tq1_0,
+    [MIXT_TYPE_TQ2_0] = rows_tq2_0,     [MIXT_TYPE_Q5_0] = rows_q5_0,
+    [MIXT_TYPE_Q5_1] = rows_q5_1,       [MIXT_TYPE_Q2_K] = rows_q2_k,
+    [MIXT_TYPE_Q3_K] = rows_q3_k,
 };
 
 static void multiply_rows(const mixt_matrix_task *task)
 {
-    const mixt_type_row *info = mixt_type_info(task->matrix->type);
+    const mixt_type type = task->matrix->type;
+    const mixt_type_row *info = mixt_type_info(type);
     row_run run = {task, task->row_begin, QUANT_LANES,
-                   (size_t)(MIXT_STEP / info->elements * info->bytes)};
+                   (size_t)(MIXT_STEP / info->elements * info->bytes), NULL};
+    if (type == MIXT_TYPE_Q1_0 || type == MIXT_TYPE_Q2_0) {
+        int8_t *spread = (int8_t *)task->scratch + (size_t)QUANT_LANES * STEP_BYTES_MAX;
+        spread_activations(task, spread);
+        run.spread = spread;
+    }
     for (; run.row < task->row_end; run.row += QUANT_LANES) {
         float sums[QUANT_LANES], *c = task->c + run.row;
         run.rows = mixt_least(task->row_end - run.row, QUANT_LANES);
-        vf_store(sums, rows_of_type[task->matrix->type](&run));
+        vf_store(sums, rows_of_type[type](&run));
         for (int64_t i = 0; i < run.rows; i++) {
             c[i] = task->accumulate ? c[i] + sums[i] : sums[i];
         }
@@ -673,11 +690,11 @@ static void multiply_rows(const mixt_matrix_task *task)
 
 static void kernel_multiply(const mixt_matrix_task *task)
 {
-    mixt_type type = task->matrix->type;
-    if (task->tokens == 1 && rows_of_type[type] != NULL) {
+    const mixt_type type = task->matrix->type;
+    const bool spread = type == MIXT_TYPE_Q1_0 || type == MIXT_TYPE_Q2_0;
+    if (task->tokens == 1 && rows_of_type[type] != NULL &&
+        (!spread || task->matrix->k <= SPREAD_MOST)) {
         multiply_rows(task);
-    } else if (task->tokens == 1 && (mixt_type_is_multiples(type) || mixt_type_has_parts(type))) {
-        multiply_multiples(task);
     } else {
         multiply_panels(task);
     }
