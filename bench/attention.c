@@ -1,7 +1,7 @@
 /* Times attention of single rows over a cache, as a generated token needs it, by the type of the
  * cache: bytes of keys and values in a second, beside those of plain reading. Layers lie one behind
  * the other, so that the caches of the processor hold none of them.
- * Usage: attention [threads [rounds [heads kv_heads head_dim]]] */
+ * Usage: attention [threads [rounds [heads kv_heads head_dim [most keys]]]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +29,12 @@ static void read_item(void *context, int64_t item, int thread)
     (void)context;
     (void)thread;
     const uint64_t *from = (const uint64_t *)(const void *)(memory + (size_t)item * PIECE);
-    uint64_t sums[8] = {0};
-    for (size_t i = 0; i < PIECE / 8; i += 8) {
-        __builtin_prefetch(from + i + 512, 0, 3);
-        for (int j = 0; j < 8; j++) {
-            sums[j] ^= from[i + (size_t)j];
-        }
+    uint64_t sum = 0;
+    for (size_t i = 0; i < PIECE / 8; i += 8) { /* a word of each line reads it all */
+        __builtin_prefetch(from + i + 256, 0, 3);
+        sum ^= from[i];
     }
-    sink = sums[0] ^ sums[1] ^ sums[2] ^ sums[3] ^ sums[4] ^ sums[5] ^ sums[6] ^ sums[7];
+    sink = sum;
 }
 
 /* One layer of one token after another through the memory. */
@@ -104,6 +102,7 @@ int main(int argc, char **argv)
 {
     static const mixt_type types[] = {MIXT_TYPE_F32, MIXT_TYPE_F16, MIXT_TYPE_BF16, MIXT_TYPE_Q8_0};
     mixt_context_options options = {.threads = argc > 1 ? atoi(argv[1]) : 0};
+    int64_t most_keys = argc > 6 ? atoi(argv[6]) : 32768;
     int rounds = argc > 2 ? atoi(argv[2]) : 5;
     mixt_compute *compute;
     if (mixt_compute_create(&options, &compute, NULL) != MIXT_OK ||
@@ -112,7 +111,7 @@ int main(int argc, char **argv)
     }
     memset(memory, 0, BYTES); /* zeros: numbers of every type */
     printf("best of %d rounds; GB/s of keys and values, share of reading\n", rounds);
-    for (int64_t positions = 4096; positions <= 32768; positions *= positions < 16384 ? 4 : 2) {
+    for (int64_t positions = 4096; positions <= most_keys; positions *= positions < 16384 ? 4 : 2) {
         for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
             layers l = {.attributes = {.heads = argc > 3 ? atoi(argv[3]) : 16,
                                        .kv_heads = argc > 4 ? atoi(argv[4]) : 16,

@@ -528,7 +528,8 @@ typedef struct cached_case {
 static cached_case make_cached(uint64_t seed)
 {
     static const mixt_type types[] = {MIXT_TYPE_F32, MIXT_TYPE_F16, MIXT_TYPE_BF16, MIXT_TYPE_Q8_0};
-    static const int64_t lengths[] = {1, 5, 16, 17, 31, 32, 48, 64, 80, 100, 128, 192, 512, 576, 640};
+    static const int64_t lengths[] = {1,  5,   16,  17,  31,  32,  48, 64,
+                                      80, 100, 128, 192, 512, 576, 640};
     cached_case c = {.cached = {.type = types[seed % 4],
                                 .rows = 1 + (int64_t)(guard_random(seed, 1) % 64),
                                 .heads = 1 + (int64_t)(guard_random(seed, 2) % 6),

@@ -200,14 +200,16 @@ static inline v16 v_set_f16(uint16_t bits)
     return pair(eight, eight);
 }
 
-static inline void transpose_eight(__m256 x[8])
+static inline __attribute__((always_inline)) void transpose_eight(__m256 x[8])
 {
     __m256 t[8];
-    for (int i = 0; i < 8; i += 2) {
+    UNROLL for (int i = 0; i < 8; i += 2)
+    {
         t[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
         t[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
     }
-    for (int i = 0; i < 8; i += 4) {
+    UNROLL for (int i = 0; i < 8; i += 4)
+    {
         __m256d a = _mm256_castps_pd(t[i]), b = _mm256_castps_pd(t[i + 2]);
         __m256d c = _mm256_castps_pd(t[i + 1]), d = _mm256_castps_pd(t[i + 3]);
         x[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
@@ -215,25 +217,29 @@ static inline void transpose_eight(__m256 x[8])
         x[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(c, d));
         x[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(c, d));
     }
-    for (int i = 0; i < 4; i++) {
+    UNROLL for (int i = 0; i < 4; i++)
+    {
         __m256 low = x[i], high = x[i + 4];
         x[i] = _mm256_permute2f128_ps(low, high, 0x20);
         x[i + 4] = _mm256_permute2f128_ps(low, high, 0x31);
     }
 }
 
-static inline void v_transpose(v16 x[16])
+static inline __attribute__((always_inline)) void v_transpose(v16 x[16])
 {
     __m256 low[2][8], high[2][8];
-    for (int i = 0; i < 16; i++) {
+    UNROLL for (int i = 0; i < 16; i++)
+    {
         low[i / 8][i % 8] = x[i].low;
         high[i / 8][i % 8] = x[i].high;
     }
-    for (int i = 0; i < 2; i++) {
+    UNROLL for (int i = 0; i < 2; i++)
+    {
         transpose_eight(low[i]);
         transpose_eight(high[i]);
     }
-    for (int i = 0; i < 8; i++) {
+    UNROLL for (int i = 0; i < 8; i++)
+    {
         x[i] = pair(low[0][i], low[1][i]);
         x[i + 8] = pair(high[0][i], high[1][i]);
     }

@@ -156,7 +156,7 @@ static inline v16 v_set_f16(uint16_t bits)
 }
 
 /* Quads of rows become quads of columns, then quads change places. */
-static inline void v_transpose(v16 x[16])
+static inline __attribute__((always_inline)) void v_transpose(v16 x[16])
 {
     v16 t[16];
     UNROLL for (int i = 0; i < 16; i += 2)
@@ -223,7 +223,8 @@ static inline v16 v_dword_byte(v16 x, const int place)
 }
 
 /* Eight dwords of sixteen rows, at `offset` of each: x[i] holds dword i of all rows. */
-static inline void v_load_quads(const char *const rows[16], int64_t offset, v16 x[8])
+static inline __attribute__((always_inline)) void v_load_quads(const char *const rows[16],
+                                                               int64_t offset, v16 x[8])
 {
     const __m512i even = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
     const __m512i odd = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);

@@ -6,8 +6,9 @@
  * through tiles of whole rows, head by head; meanwhile the next tile is fetched, line by line as it
  * lies in memory. */
 
-#define CACHED_HEADS 4 /* kv heads whose chains run side by side */
-#define CACHED_TILE_BYTES 32768
+#define CACHED_HEADS 4   /* kv heads whose chains run side by side */
+#define CACHED_TILE 8192 /* bytes of rows that are summed together */
+#define CACHED_TILE_LONG 32768
 /* A function with the cache's type as a constant. */
 #define CALL_BY_TYPE(function, c)                                                                  \
     ((c)->type == MIXT_TYPE_F16    ? function(c, MIXT_TYPE_F16)                                    \
@@ -30,12 +31,21 @@ ALWAYS void fetch_more(fetch *f)
     }
 }
 
+/* One line more. */
+ALWAYS void fetch_line(fetch *f)
+{
+    __builtin_prefetch(f->at, 0, 3);
+    f->at += 64;
+}
+
 /* The tile behind rows [row, row + step): of these rows, or the first of those that come next. */
 static fetch fetch_behind(const mixt_cached_f32 *c, int64_t row, int64_t step, int64_t pieces)
 {
     int64_t rest = c->rows - row - step;
-    const char *at = rest > 0 ? c->at + (row + step) * c->stride : c->next;
-    int64_t bytes = at == NULL ? 0 : (rest > 0 && rest < step ? rest : step) * c->stride;
+    const char *next = c->next != NULL ? c->next : c->at;
+    const char *at = rest > 0 ? c->at + (row + step) * c->stride : next;
+    int64_t bytes =
+        rest <= 0 && c->next == NULL ? 0 : (rest > 0 && rest < step ? rest : step) * c->stride;
     return (fetch){at, at + bytes, (step * c->stride + pieces - 1) / pieces};
 }
 
@@ -63,6 +73,7 @@ static v16 cached_rest(mixt_type type, const char *row, int64_t k, int count)
 /* Sixteen rows of a kv head, and of Q8_0 the factors of their blocks, gathered before they are
  * needed: a load of what was just stored in parts would wait. */
 typedef struct key_rows {
+    fetch *ahead;
     const char *at[LANES];
     uint16_t factors[MIXT_CACHED_MAX / 32][LANES];
 } key_rows;
@@ -97,6 +108,9 @@ ALWAYS void score_columns(const mixt_cached_f32 *c, const mixt_type type, const 
     v16 values[LANES];
     UNROLL for (int i = 0; i < LANES; i++)
     {
+        if (type == MIXT_TYPE_F32 || (type != MIXT_TYPE_Q8_0 && i % 2 == 0)) {
+            fetch_line(rows->ahead);
+        }
         values[i] = count == LANES ? cached_load(type, rows->at[i], k)
                                    : cached_rest(type, rows->at[i], k, count);
     }
@@ -141,6 +155,7 @@ ALWAYS void score_dwords(const mixt_cached_f32 *c, const mixt_type type, const k
     } else {
         UNROLL for (int i = 0; i < LANES; i++)
         {
+            fetch_line(rows->ahead);
             dwords[i] = v_load((const float *)(const void *)(rows->at[i] + 2 * k), LANES);
         }
         v_transpose(dwords);
@@ -185,6 +200,7 @@ ALWAYS void score_heads(const mixt_cached_f32 *c, const mixt_type type, int64_t 
     int keys = c->rows - row < LANES ? (int)(c->rows - row) : LANES;
     for (int64_t h = 0; h < count; h++) {
         begin_rows(c, type, c->at + row * c->stride + (head + h) * c->head_bytes, keys, &rows[h]);
+        rows[h].ahead = ahead;
     }
     for (int64_t begin = 0; begin < c->n; begin += MIXT_GEMM_K_BLOCK) {
         int64_t end = c->n - begin < MIXT_GEMM_K_BLOCK ? c->n : begin + MIXT_GEMM_K_BLOCK;
@@ -193,7 +209,9 @@ ALWAYS void score_heads(const mixt_cached_f32 *c, const mixt_type type, int64_t 
         }
         for (int64_t k = begin; k < end; k += SCORE_STEP(type)) {
             for (int64_t h = 0; h < count; h++) {
-                fetch_more(ahead);
+                if (type == MIXT_TYPE_Q8_0) {
+                    fetch_more(ahead);
+                }
                 score_step(c, type, &rows[h], c->x + (head + h) * c->group * c->x_row, k, sums[h]);
             }
         }
@@ -238,7 +256,8 @@ typedef struct summed {
 } summed;
 
 /* Values [i, i + 64) of a query's sum. */
-ALWAYS void sum_vectors(const mixt_cached_f32 *c, const mixt_type type, const summed *s, int64_t i)
+ALWAYS void sum_vectors(const mixt_cached_f32 *c, const mixt_type type, const summed *s, int64_t i,
+                        fetch *ahead)
 {
     float *y = s->y + i;
     v16 sums[SUM_VECTORS];
@@ -248,6 +267,9 @@ ALWAYS void sum_vectors(const mixt_cached_f32 *c, const mixt_type type, const su
     }
     for (int64_t r = s->begin; r < s->end; r++) {
         const char *row = s->at + r * c->stride;
+        if (type != MIXT_TYPE_Q8_0) {
+            fetch_more(ahead);
+        }
         v16 weight = v_set(s->x[r]), d[SUM_VECTORS / 2];
         UNROLL for (int v = 0; v < SUM_VECTORS / 2 && type == MIXT_TYPE_Q8_0; v++)
         {
@@ -286,10 +308,12 @@ ALWAYS void sum_rest(const mixt_cached_f32 *c, const mixt_type type, const summe
 ALWAYS void sum_rows(const mixt_cached_f32 *c, const mixt_type type)
 {
     const int64_t wide = SUM_VECTORS * LANES, queries = c->heads * c->group;
-    int64_t step = CACHED_TILE_BYTES / c->stride;
+    /* lines are fetched beside each row, or of short rows beside each part of a tile */
+    const int64_t tile = type == MIXT_TYPE_Q8_0 ? CACHED_TILE_LONG : CACHED_TILE;
+    int64_t step = tile / c->stride, parts = queries * ((c->n + wide - 1) / wide);
     step = step < 1 ? 1 : step > LANES ? LANES : step;
     for (int64_t row = 0; row < c->rows; row += step) {
-        fetch ahead = fetch_behind(c, row, step, queries * ((c->n + wide - 1) / wide));
+        fetch ahead = fetch_behind(c, row, step, type == MIXT_TYPE_Q8_0 ? parts : parts * step);
         for (int64_t j = 0; j < queries; j++) {
             summed s = {.begin = row,
                         .end = c->rows - row < step ? c->rows : row + step,
@@ -298,8 +322,10 @@ ALWAYS void sum_rows(const mixt_cached_f32 *c, const mixt_type type)
                         .y = c->y + j * c->y_row};
             int64_t i = 0;
             for (; i + wide <= c->n; i += wide) {
-                fetch_more(&ahead);
-                sum_vectors(c, type, &s, i);
+                if (type == MIXT_TYPE_Q8_0) {
+                    fetch_more(&ahead);
+                }
+                sum_vectors(c, type, &s, i, &ahead);
             }
             for (; i < c->n; i += LANES) {
                 sum_rest(c, type, &s, i);

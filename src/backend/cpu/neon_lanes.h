@@ -257,7 +257,7 @@ static inline void transpose_four_rows(float32x4_t x[4])
     x[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
 
-static inline void v_transpose(v16 x[16])
+static inline __attribute__((always_inline)) void v_transpose(v16 x[16])
 {
     float32x4_t quad[4][4][4]; /* [columns][rows], four by four */
     for (int i = 0; i < 16; i++) {
