@@ -506,6 +506,124 @@ static void test_larger_than_buffers(void **state)
     }
 }
 
+/* Chains as experts have them: two products of the same rows, h = their values multiplied, and a
+ * third that adds h's product to what is there. */
+typedef struct chain_set {
+    int64_t d, ffn, rows;
+    const int64_t *first; /* row of each chain */
+    float *gate, *up, *hidden, *y;
+} chain_set;
+
+static void multiply_rows(void *context, int64_t chain, int64_t begin, int64_t end)
+{
+    const chain_set *set = context;
+    int64_t at = (set->first[chain] + begin) * set->ffn;
+    for (int64_t i = at; i < at + (end - begin) * set->ffn; i++) {
+        set->hidden[i] += set->gate[i] * set->up[i]; /* twice would show */
+    }
+}
+
+static void fill_chain(const chain_set *set, int64_t chain, mixt_gemm_f32 products[3],
+                       const float *x, const float *weights)
+{
+    int64_t row = set->first[chain], m = set->first[chain + 1] - row;
+    const float *w = weights + chain % 3 * 3 * set->d * set->ffn;
+    for (int i = 0; i < 3; i++) {
+        int64_t k = i < 2 ? set->d : set->ffn, n = i < 2 ? set->ffn : set->d;
+        float *c = i == 0 ? set->gate : i == 1 ? set->up : set->y;
+        products[i] = (mixt_gemm_f32){
+            .m = m,
+            .n = n,
+            .k = k,
+            .a = (i < 2 ? x : set->hidden) + row * k,
+            .a_row = k,
+            .a_column = 1,
+            .b = w + i * set->d * set->ffn,
+            .b_row = i == 1 ? n : 1,
+            .b_column = i == 1 ? 1 : k,
+            .c = c + row * n,
+            .c_row = n,
+            .accumulate = i == 2,
+        };
+    }
+}
+
+static void clear_set(const chain_set *set)
+{
+    memset(set->hidden, 0, (size_t)(set->rows * set->ffn) * sizeof(float));
+    for (int64_t i = 0; i < set->rows * set->d; i++) {
+        set->y[i] = guard_uniform(9, (uint64_t)i);
+    }
+}
+
+#define CHAINS 25
+
+/* In each tier, and for weights that do not fit the shared buffer, against the products by
+ * themselves. */
+static void check_chains(chain_set set, mixt_matmul matmul, int tiers)
+{
+    int64_t weights = 9 * set.d * set.ffn, values = set.rows * set.ffn, ends = set.rows * set.d;
+    float *memory = malloc((size_t)(weights + 3 * values + 3 * ends) * sizeof *memory);
+    assert_non_null(memory);
+    float *x = memory + weights, *expected = x + 2 * ends;
+    set.gate = expected + ends;
+    set.up = set.gate + values;
+    set.hidden = set.up + values;
+    for (int64_t i = 0; i < weights + ends; i++) {
+        memory[i] = guard_uniform(8, (uint64_t)i);
+    }
+    mixt_gemm_f32 products[CHAINS][3];
+    mixt_gemm_chain_f32 chains[CHAINS];
+    for (int choice = 0; choice < 2 * tiers; choice++) {
+        const char *tier = tiers == 1 ? NULL : mixt_cpu_tier_names[choice / 2];
+        mixt_compute *compute = compute_of(tier, choice % 2 == 0 ? 1 : 3, matmul);
+        for (int apart = 1; apart >= 0 && compute != NULL; apart--) {
+            set.y = apart ? expected : x + ends;
+            clear_set(&set);
+            for (int i = 0; i < CHAINS; i++) {
+                fill_chain(&set, i, products[i], x, memory);
+                chains[i] = (mixt_gemm_chain_f32){products[i], 3, 2, multiply_rows, &set};
+                for (int j = 0; apart && j < 3; j++) {
+                    if (j == 2) {
+                        multiply_rows(&set, i, 0, products[i][0].m);
+                    }
+                    mixt_gemm_run_f32(compute, &products[i][j], 1);
+                }
+            }
+            if (!apart) {
+                mixt_gemm_run_chains_f32(compute, chains, CHAINS);
+            }
+        }
+        if (compute != NULL) {
+            assert_memory_equal(expected, x + ends, (size_t)ends * sizeof *x);
+            cases++;
+        }
+        mixt_compute_free(compute);
+    }
+    free(memory);
+}
+
+static void test_chains(void **state)
+{
+    (void)state;
+    int64_t first[CHAINS + 1] = {0};
+    for (int i = 0; i < CHAINS; i++) {
+        first[i + 1] = first[i] + (i % 4 == 0   ? 0
+                                   : i % 9 == 5 ? 90
+                                                : (int64_t)(guard_random(3, (uint64_t)i) % 20));
+    }
+    chain_set set = {.d = 37, .ffn = 53, .rows = first[CHAINS], .first = first};
+    check_chains(set, MIXT_MATMUL_EXACT, MIXT_CPU_TIERS);
+    check_chains(set, MIXT_MATMUL_BF16, MIXT_CPU_TIERS);
+    set.d = 600; /* two blocks of the sum */
+    check_chains(set, MIXT_MATMUL_EXACT, 1);
+    for (int i = 0; i < CHAINS; i++) {
+        first[i + 1] = i < 2 ? 3 : 5;
+    }
+    set = (chain_set){.d = 1200, .ffn = 1300, .rows = first[CHAINS], .first = first};
+    check_chains(set, MIXT_MATMUL_EXACT, 1);
+}
+
 static void test_double(void **state)
 {
     (void)state;
@@ -626,6 +744,7 @@ int main(void)
         cmocka_unit_test(test_grouped_lists),
         cmocka_unit_test(test_row_alone),
         cmocka_unit_test(test_larger_than_buffers),
+        cmocka_unit_test(test_chains),
         cmocka_unit_test(test_double),
         cmocka_unit_test(test_blas),
     };

@@ -7,6 +7,7 @@
 /* Rows that copies take at once: all panels take their part of them while they are in the first
  * cache, and the next ones are fetched, because strides defeat the hardware's prefetcher. */
 #define COPY_ROWS 8
+#define COPY_AHEAD 16 /* rows from what is fetched to what is copied */
 
 /* Rows [p, end) of a panel of `width` columns that lie side by side. Sixteen lanes are stored also
  * where fewer belong to the row: the next row's store writes over the rest, and the last row's (k
@@ -22,9 +23,9 @@ static inline __attribute__((always_inline)) void copy_rows(int64_t p, int64_t e
     for (; p < end; p++) {
         const float *from = x;
         float *to = panel;
-        _mm_prefetch((const char *)(from + COPY_ROWS * x_k), _MM_HINT_T0);
+        _mm_prefetch((const char *)(from + COPY_AHEAD * x_k), _MM_HINT_T0);
         if (width > 16) {
-            _mm_prefetch((const char *)(from + COPY_ROWS * x_k + 16), _MM_HINT_T0);
+            _mm_prefetch((const char *)(from + COPY_AHEAD * x_k + 16), _MM_HINT_T0);
             _mm512_storeu_ps(to, _mm512_loadu_ps(from));
             from += 16;
             to += 16;

@@ -39,6 +39,7 @@ static void pack_straight(const pack_chunk *chunk, int64_t k)
 #define LOAD_ROW(i)                                                                                \
     if (lanes > (i)) {                                                                             \
         const float *from = rows[i] + p;                                                           \
+        _mm_prefetch((const char *)(rows[i] + ahead), _MM_HINT_T0);                                \
         LOAD_QUAD(0, i, from);                                                                     \
         LOAD_QUAD(1, i, from);                                                                     \
         LOAD_QUAD(2, i, from);                                                                     \
@@ -71,9 +72,15 @@ static inline void store_quad(float *to, int panel_width, const __m512 r[4])
     _mm512_storeu_ps(to + 3 * panel_width, r[3]);
 }
 
-/* Sixteen k of a chunk, written to `to`: rows of `panel_width`, sixteen lanes each. */
-static inline __attribute__((always_inline)) void
-transpose_block(const float *const rows[16], int64_t p, const int lanes, float *to, int panel_width)
+/* k from what is fetched to what is transposed: sixteen rows are more than the hardware follows. */
+#define TRANSPOSE_AHEAD 128
+
+/* Sixteen k of a chunk from p on, written to `to`: rows of `panel_width`, sixteen lanes each.
+ * Fetches what stands `ahead` of the rows' begin. */
+static inline __attribute__((always_inline)) void transpose_fetching(const float *const rows[16],
+                                                                     int64_t p, int64_t ahead,
+                                                                     const int lanes, float *to,
+                                                                     int panel_width)
 {
     __m512 quads[4][4];
     EACH_LANE(LOAD_ROW)
@@ -87,6 +94,12 @@ transpose_block(const float *const rows[16], int64_t p, const int lanes, float *
     store_quad(to + 12 * panel_width, panel_width, quads[3]);
 }
 
+static inline __attribute__((always_inline)) void
+transpose_block(const float *const rows[16], int64_t p, const int lanes, float *to, int panel_width)
+{
+    transpose_fetching(rows, p, p, lanes, to, panel_width);
+}
+
 /* Whole blocks of a chunk that exists in full, its k side by side: returns how many k are done. As
  * in copy_panels, fewer than sixteen lanes overlap the next row, so the last block is left out,
  * unless rows have sixteen. */
@@ -95,7 +108,10 @@ transpose_blocks(const pack_chunk *chunk, const float *const rows[16], int64_t k
 {
     int64_t p = 0;
     for (; p + 16 + (chunk->lanes < 16) <= k; p += 16) {
-        transpose_block(rows, p, lanes, chunk->panel + p * chunk->panel_width, chunk->panel_width);
+        int64_t ahead = p + TRANSPOSE_AHEAD; /* behind the rows' end: in the next chunk's */
+        ahead += ahead < k ? 0 : lanes * chunk->x_width - k;
+        transpose_fetching(rows, p, ahead, lanes, chunk->panel + p * chunk->panel_width,
+                           chunk->panel_width);
     }
     return p;
 }
