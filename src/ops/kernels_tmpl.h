@@ -150,7 +150,8 @@ typedef struct mixt_gemm_chain {
 /* Most products of a chain. */
 #define MIXT_CHAIN_MOST 3
 
-/* Runs independent chains as mixt_gemm_run would their products, to the same bits; never by BLAS. */
+/* Runs independent chains as mixt_gemm_run would their products, to the same bits; never by BLAS.
+ */
 void mixt_gemm_run_chains(const mixt_compute *compute, const mixt_gemm_chain *list, int64_t count);
 /* One product on the calling thread alone, from inside a pool item; always exact fp32 / fp64
  * chains (attention blocks). `thread` selects the pack buffers. */
