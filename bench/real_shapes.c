@@ -2,8 +2,10 @@
  * checkpoints themselves are not at hand. Blocks are random bits under fixed scales, so that
  * activations stay finite; texts and routing are random.
  *
- *   real_shapes NAME MIX FILE [LAYERS]    NAME: olmoe, qwen2moe, deepseek, mixtral (8 of 32 layers)
- *                                MIX: Q4_K_M, Q8_0, ... (quant/mix.h) */
+ *   real_shapes NAME MIX FILE [LAYERS [CONTEXT]]
+ *
+ * NAME: olmoe, qwen2moe, deepseek, mixtral (8 of 32 layers). MIX: Q4_K_M, Q8_0, ... (quant/mix.h).
+ * LAYERS, CONTEXT: others than the model's. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,16 +302,18 @@ static mixt_status write_file(const plan *p, const char *path, unsigned char *bu
 int main(int argc, char **argv)
 {
     plan p = {0};
-    shape shorter; /* with other layers than the model's */
-    for (size_t i = 0; (argc == 4 || argc == 5) && i < sizeof shapes / sizeof *shapes; i++) {
+    shape changed; /* with layers and context as asked */
+    for (size_t i = 0; argc >= 4 && argc <= 6 && i < sizeof shapes / sizeof *shapes; i++) {
         if (strcmp(argv[1], shapes[i].name) == 0) {
-            shorter = shapes[i];
-            shorter.layers = argc == 5 ? atoi(argv[4]) : shorter.layers;
-            p.s = &shorter;
+            changed = shapes[i];
+            changed.layers = argc >= 5 ? atoi(argv[4]) : changed.layers;
+            changed.context = argc == 6 ? atoi(argv[5]) : changed.context;
+            p.s = &changed;
         }
     }
     if (p.s == NULL || (p.mix = mixt_mix_by_name(argv[2])) == NULL) {
-        fprintf(stderr, "usage: real_shapes olmoe|qwen2moe|deepseek|mixtral MIX FILE [LAYERS]\n");
+        fprintf(stderr, "usage: real_shapes olmoe|qwen2moe|deepseek|mixtral MIX FILE"
+                        " [LAYERS [CONTEXT]]\n");
         return 2;
     }
     p.list = calloc((size_t)p.s->layers * 20 + 3, sizeof *p.list);

@@ -412,13 +412,14 @@ static void print_json_row(bench_table *table, const mixt_bench_row *row)
            "\"tokens\": %.17g, \"seconds\": %.9g, \"deviation\": %.9g, "
            "\"tokens_per_second\": %.9g, \"avg_ts\": %.9g, \"stddev_ts\": %.9g, \"flops\": %.17g, "
            "\"bytes\": %.17g, \"limit_share\": %.6g, \"machine_flops\": %.6g, "
-           "\"machine_read_bytes\": %.6g}",
+           "\"machine_int8_ops\": %.6g, \"machine_read_bytes\": %.6g}",
            (unsigned long long)table->info.parameters_total,
            (unsigned long long)table->info.parameters_active, table->threads, table->cpu,
            table->matmul, prompt, generate, prompt + generate > 0 ? table->test.depth : 0,
            row->tokens, row->seconds, row->deviation, rate, rate,
            row->seconds > 0 ? rate * row->deviation / row->seconds : 0, row->flops, row->bytes,
-           limit_share(table, row), table->limits.fp32_flops, table->limits.read_bytes);
+           limit_share(table, row), table->limits.fp32_flops, table->limits.int8_flops,
+           table->limits.read_bytes);
     if (lines) {
         putchar('\n');
     }
