@@ -2,19 +2,25 @@
 """Times a training step of transformers' Mixtral in PyTorch: the peer of `mixt bench --train`.
 
     python pytorch_train.py --shape A [--steps 5] [--threads 2] [--wait] [--bf16]
+                            [--experts eager|grouped_mm] [--compile default]
 
-One step is forward, backward, gradient clipping and AdamW on random tokens, in float32, with
-transformers' loop over experts. One JSON line a step on standard output; the first line describes
+One step is forward, backward, gradient clipping and AdamW on random tokens, with PyTorch's own
+attention (sdpa) and fused AdamW. One JSON line a step on standard output; the first line describes
 the set-up. --wait: each step is run when a line arrives on standard input, so that a driver can take
-turns with another program (train_versus_pytorch.py).
+turns with another program (train_versus_pytorch.py, which also finds the fastest form).
 
-PyTorch is slow or fast by its BLAS. Debian's torch takes libblas.so.3; libopenblas0-pthread brings
-threads that fight torch's OpenMP threads, libopenblas0-openmp shares them. This script starts itself
-again with LD_LIBRARY_PATH on the OpenMP build's folder, whatever the alternatives say, and refuses to
-measure with another one (--any-blas lifts that). It also keeps glibc's malloc from giving memory back
-to the system between steps, which costs PyTorch page faults, and by default merges scale and mask of
-the attention into its product (--attention eager is transformers' plain form): both help PyTorch. --bf16 is autocast of the forward: on a processor without bfloat16
-instructions it ran at 0.45 of the float32 speed (shape A, Skylake-SP), so float32 is the peer there.
+Needs PyTorch 2.9 and transformers 5 or later (`pip install torch transformers`). --experts is
+transformers' way of computing them: its loop (eager) or products of rows sorted by expert
+(grouped_mm); its third way copies an expert's weights for each token, which is more than 20 GB at
+shape A. --compile MODE is torch.compile. Before the first step the form is checked: loss and
+gradient's norm of a batch must be those of the plain form (loop, no compiler, fp32) to 1e-4, with
+--bf16, which is autocast of the forward, to 2e-2.
+
+PyTorch is slow or fast by its BLAS. PyPI's torch has MKL built in. Debian's takes libblas.so.3, and
+there only the OpenMP build of OpenBLAS shares threads with torch instead of fighting it: this script
+starts itself again with LD_LIBRARY_PATH on that build's folder where there is one, and refuses to
+measure without it or MKL (--any-blas lifts that). It also keeps glibc's malloc from giving memory back
+to the system between steps, which costs PyTorch page faults.
 """
 
 import argparse
@@ -39,11 +45,13 @@ def parse():
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--wait", action="store_true", help="a line on stdin before each step")
-    parser.add_argument("--attention", choices=["eager", "fused"], default="fused")
+    parser.add_argument("--attention", choices=["eager", "sdpa"], default="sdpa")
+    parser.add_argument("--experts", choices=["eager", "grouped_mm"], default="grouped_mm")
+    parser.add_argument("--compile", metavar="MODE", help="torch.compile: default, max-autotune, ...")
     parser.add_argument("--bf16", action="store_true", help="torch.autocast to bfloat16")
     parser.add_argument("--dense", action="store_true", help="a Llama of equal active width")
     parser.add_argument("--aux", action="store_true", help="with transformers' balance loss")
-    parser.add_argument("--foreach", action="store_true", help="AdamW's foreach form")
+    parser.add_argument("--adamw", choices=["fused", "foreach", "plain"], default="fused")
     parser.add_argument("--profile", action="store_true", help="one more step, by operator")
     parser.add_argument("--any-blas", action="store_true")
     return parser.parse_args()
@@ -55,7 +63,8 @@ def force_blas(arguments):
         return
     folders = glob.glob("/usr/lib/*/openblas-openmp")
     environment = dict(os.environ, MIXT_BENCH_CHILD="1", OMP_NUM_THREADS=str(arguments.threads),
-                       OPENBLAS_NUM_THREADS=str(arguments.threads), TRANSFORMERS_OFFLINE="1")
+                       OPENBLAS_NUM_THREADS=str(arguments.threads),
+                       MKL_NUM_THREADS=str(arguments.threads), TRANSFORMERS_OFFLINE="1")
     environment.setdefault("MALLOC_MMAP_MAX_", "0")
     environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 34))
     environment.setdefault("MALLOC_TOP_PAD_", str(1 << 26))
@@ -66,39 +75,14 @@ def force_blas(arguments):
 
 
 def blas_in_use():
-    """The BLAS libraries that are mapped into this process."""
+    """What torch was built with, or the BLAS libraries that are mapped into this process."""
+    import torch
+    if torch.backends.mkl.is_available():
+        return ["MKL"]
     with open("/proc/self/maps", encoding="utf-8") as maps:
         paths = {os.path.realpath(line.split()[-1]) for line in maps if "r-xp" in line
-                 and ("blas" in line or "mkl" in line)}
+                 and "blas" in line}
     return sorted(path for path in paths if "liblapack" not in path)
-
-
-def fused_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False):
-    """Causal attention [B, H, T, D] in three calls: scale and mask ride along with the product.
-    Stands in for scaled_dot_product_attention, which torch 1.13 does not have."""
-    import torch
-    batch, heads, length, size = query.shape
-    bias = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)
-    scores = torch.baddbmm(bias.expand(batch * heads, length, length),
-                           query.reshape(batch * heads, length, size),
-                           key.reshape(batch * heads, length, size).transpose(1, 2),
-                           alpha=size ** -0.5)
-    mixed = torch.bmm(torch.softmax(scores, -1), value.reshape(batch * heads, length, size))
-    return mixed.view(batch, heads, length, size)
-
-
-def use_fused_attention(model):
-    """transformers' own sdpa attention layer, over the function above."""
-    import torch
-    from transformers.models.llama import modeling_llama
-    from transformers.models.mixtral import modeling_mixtral
-    torch.nn.functional.scaled_dot_product_attention = fused_attention
-    kind = {"mixtral": modeling_mixtral.MixtralSdpaAttention,
-            "llama": modeling_llama.LlamaSdpaAttention}[model.config.model_type]
-    model.config._attn_implementation = "sdpa"
-    model.model._attn_implementation = "sdpa"
-    for layer in model.model.layers:
-        layer.self_attn.__class__ = kind
 
 
 def make_model(arguments, shape):
@@ -107,15 +91,16 @@ def make_model(arguments, shape):
     common = dict(vocab_size=shape["vocab"], hidden_size=shape["hidden"],
                   num_hidden_layers=shape["layers"], num_attention_heads=shape["heads"],
                   num_key_value_heads=shape["heads"], max_position_embeddings=shape["window"],
-                  rms_norm_eps=1e-5, rope_theta=10000.0, use_cache=False, tie_word_embeddings=False,
-                  attn_implementation="eager")  # its sdpa needs torch 2.1.1
+                  rms_norm_eps=1e-5, use_cache=False, tie_word_embeddings=False,
+                  rope_parameters=dict(rope_type="default", rope_theta=10000.0),
+                  attn_implementation=arguments.attention)
     if arguments.dense:
         return transformers.LlamaForCausalLM(transformers.LlamaConfig(
             intermediate_size=shape["ffn"] * shape["k"], **common))
     return transformers.MixtralForCausalLM(transformers.MixtralConfig(
         intermediate_size=shape["ffn"], num_local_experts=shape["experts"],
         num_experts_per_tok=shape["k"], sliding_window=None, router_aux_loss_coef=0.01,
-        output_router_logits=arguments.aux, **common))
+        output_router_logits=arguments.aux, experts_implementation="eager", **common))
 
 
 def flops_per_step(shape, dense):
@@ -133,24 +118,49 @@ class Step:
         torch.manual_seed(1)
         torch.set_num_threads(arguments.threads)
         self.model = make_model(arguments, shape).train()
-        if arguments.attention == "fused":
-            use_fused_attention(self.model)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-4, betas=(0.9, 0.95),
-                                           weight_decay=0.1, foreach=arguments.foreach)
+        plain = self.loss_and_norm(self.model, False)
+        if not arguments.dense:
+            self.model.set_experts_implementation(arguments.experts)
+        self.call = (torch.compile(self.model, mode=arguments.compile) if arguments.compile
+                     else self.model)
+        self.check(plain, self.loss_and_norm(self.call, arguments.bf16))
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1,
+            fused=arguments.adamw == "fused", foreach=arguments.adamw == "foreach")
 
-    def __call__(self):
-        torch, shape = self.torch, self.shape
-        tokens = torch.randint(shape["vocab"], (shape["batch"], shape["window"] + 1))
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.arguments.bf16):
-            output = self.model(tokens[:, :-1])
+    def batch(self):
+        shape = self.shape
+        return self.torch.randint(shape["vocab"], (shape["batch"], shape["window"] + 1))
+
+    def backward(self, call, tokens, bf16):
+        """Gradients of a batch; returns its loss."""
+        torch = self.torch
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            output = call(tokens[:, :-1])
         loss = torch.nn.functional.cross_entropy(
-            output.logits.reshape(-1, shape["vocab"]), tokens[:, 1:].reshape(-1))
+            output.logits.float().reshape(-1, self.shape["vocab"]), tokens[:, 1:].reshape(-1))
         if self.arguments.aux and not self.arguments.dense:
             loss = loss + 0.01 * self.balance(output)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        return loss
+
+    def loss_and_norm(self, call, bf16):
+        self.torch.manual_seed(2)
+        loss = self.backward(call, self.batch(), bf16).item()
+        return loss, self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0).item()
+
+    def check(self, plain, own):
+        allowed = 2e-2 if self.arguments.bf16 else 1e-4
+        self.checked = dict(plain=plain, own=own)
+        if any(abs(a / b - 1) > allowed for a, b in zip(own, plain)):
+            sys.exit(f"pytorch_train.py: loss and norm {own}, of the plain form {plain}")
+
+    def __call__(self):
+        tokens = self.batch()
+        start = time.perf_counter()
+        loss = self.backward(self.call, tokens, self.arguments.bf16)
+        self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         return time.perf_counter() - start, loss.item()
 
@@ -164,14 +174,17 @@ def describe(arguments, shape, step):
     import torch
     import transformers
     libraries = blas_in_use()
-    if not arguments.any_blas and not any("openblas-openmp" in path for path in libraries):
-        sys.exit(f"pytorch_train.py: the BLAS in use is {libraries}, not OpenBLAS with OpenMP; "
-                 "install libopenblas0-openmp, or pass --any-blas")
+    if not arguments.any_blas and not any("openblas-openmp" in path or path == "MKL"
+                                          for path in libraries):
+        sys.exit(f"pytorch_train.py: the BLAS in use is {libraries}, neither MKL nor OpenBLAS with "
+                 "OpenMP; install libopenblas0-openmp, or pass --any-blas")
     count = sum(parameter.numel() for parameter in step.model.parameters())
     return dict(program="pytorch", torch=torch.__version__, transformers=transformers.__version__,
                 shape=arguments.shape, parameters=count, threads=torch.get_num_threads(),
                 type="bf16 autocast" if arguments.bf16 else "fp32",
-                attention=arguments.attention, blas=libraries,
+                attention=arguments.attention, experts=arguments.experts,
+                compile=arguments.compile, adamw=arguments.adamw, blas=libraries,
+                loss_and_norm=step.checked,
                 flops_per_step=flops_per_step(shape, arguments.dense))
 
 
