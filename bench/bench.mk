@@ -50,3 +50,8 @@ bench-matrix: $(BUILD)/bench/matrix ## products with quantised weights against r
 	$(BUILD)/bench/matrix $(or $(THREADS),0) $(or $(ROUNDS),5) $(or $(TYPE),all)
 
 .PHONY: bench-matrix
+
+bench-tables: all bench-build ## every table of docs/performance.md; LLAMA=FOLDER ... as bench/performance_tables.sh says
+	bench/performance_tables.sh $(TABLES)
+
+.PHONY: bench-tables
