@@ -57,11 +57,15 @@ files() {
     done
 }
 
-# depth TOKENS LAYERS ROUNDS TYPES: generation behind that many tokens, each cache type in turn
+# depth TOKENS NAME LAYERS ROUNDS TYPES: generation behind that many tokens, each cache type in turn. "own": each program's
+# default, which is F32 here and F16 there, for llama-bench has no F32.
 depth() {
-    make_file olmoe Q4_K_M "$2" 40960
-    for type in $4; do
-        versus "depth$1-$type" "$3" --peer "llama.cpp=$LLAMA" --prompt 0 --generate 32 --depth "$1" --cache-type "$type" "$file"
+    make_file "$2" Q4_K_M "$3" 40960
+    for type in $5; do
+        flags=
+        [ "$type" = own ] || flags="--cache-type $type"
+        [ "$2" = olmoe ] || [ -z "$IK" ] || flags="$flags --peer ik_llama.cpp=$IK"
+        versus "depth$1-$2-$type" "$4" --peer "llama.cpp=$LLAMA" --prompt 0 --generate 32 --depth "$1" $flags "$file"
     done
     rm -f "$file"
 }
@@ -100,9 +104,12 @@ for table in $TABLES; do
     families) files families --peer "llama.cpp=$LLAMA" ${IK:+--peer "ik_llama.cpp=$IK"} $short -- qwen2moe Q4_K_M 4 8192 \
         mixtral Q4_K_M 4 32768 deepseek Q4_K_M 4 4096 ;;
     prompt4096) files prompt4096 --peer "llama.cpp=$LLAMA" --prompt 4096 --generate 0 -- olmoe Q4_K_M 4 40960 ;;
-    depth4096) depth 4096 4 3 "f32 f16 bf16 q8_0" ;;
-    depth16384) depth 16384 2 2 "f16 q8_0" ;;
-    depth32768) depth 32768 2 1 "f16" ;;
+    depth4096)
+        depth 4096 olmoe 4 3 "own f16 bf16 q8_0"
+        depth 4096 qwen2moe 4 3 "f16 q8_0"
+        ;;
+    depth16384) depth 16384 olmoe 2 2 "f16 q8_0" ;;
+    depth32768) depth 32768 olmoe 2 1 "f16" ;;
     avx2) files avx2 --cpu avx2 --peer "llama.cpp=$LLAMA_AVX2" $short -- olmoe Q4_K_M 4 4096 olmoe BF16 4 4096 \
         olmoe Q8_0 4 4096 ;;
     many)
