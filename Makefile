@@ -99,7 +99,7 @@ ISA_avx2         = $(AVX2_FLAGS)
 ISA_avx512       = $(AVX512_FLAGS)
 ISA_avx512bf16   = $(AVX512_FLAGS) -mavx512bf16
 ISA_avx512vnni   = $(AVX512_FLAGS) -mavx512vnni
-ISA_amx          = $(AVX512_FLAGS) -mamx-tile -mamx-bf16 -mamx-int8
+ISA_amx          = $(AVX512_FLAGS) -mavx512vnni -mamx-tile -mamx-bf16 -mamx-int8
 ISA_neon_dotprod = -march=armv8.2-a+dotprod
 ISA_neon_i8mm    = -march=armv8.2-a+dotprod+i8mm
 ISA = $(ISA_$(firstword $(foreach tier,$(ISA_TIERS),$(if $(findstring /$(tier),$<),$(tier)))))

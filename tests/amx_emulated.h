@@ -8,6 +8,8 @@
 #if defined(__x86_64__)
 /* Products of bfloat16 (amx_bf16.c). */
 void mixt_fill_amx_emulated_bf16(mixt_kernels_f32 *table);
+/* Products with quantised weights (amx_quant.c). */
+void mixt_fill_amx_emulated_matrix(mixt_kernels_f32 *table);
 #else /* no context there has the tier that they would fill */
 static inline void mixt_fill_amx_emulated_bf16(mixt_kernels_f32 *table)
 {

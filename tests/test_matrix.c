@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "amx_emulated.h"
 #include "avx512_emulated.h"
 #include "backend/cpu/compute.h"
 #include "backend/cpu/cpu.h"
@@ -388,22 +389,24 @@ static void test_tiers(void **state)
     }
 }
 
-/* The AVX-512 tier without and with the instructions of VNNI, whatever this processor chose. */
+/* The AVX-512 tier without and with the instructions of VNNI, and that of AMX, whatever this
+ * processor chose. */
 static void test_vnni(void **state)
 {
     (void)state;
 #if defined(__x86_64__)
-    for (int emulated = 0; emulated < 2; emulated++) {
+    static const struct {
+        const char *name;
+        void (*fill)(mixt_kernels_f32 *table);
+    } ways[] = {{"avx512 without VNNI", mixt_fill_avx512_matrix},
+                {"VNNI spelled out", mixt_fill_avx512_emulated_vnni},
+                {"AMX spelled out", mixt_fill_amx_emulated_matrix}};
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         mixt_compute *compute = compute_of("avx512", 1);
         if (compute != NULL) {
-            mixt_kernels_f32 *table = (mixt_kernels_f32 *)(uintptr_t)compute->f32;
-            if (emulated == 1) {
-                mixt_fill_avx512_emulated_vnni(table);
-            } else {
-                mixt_fill_avx512_matrix(table);
-            }
+            ways[i].fill((mixt_kernels_f32 *)(uintptr_t)compute->f32);
         }
-        check_tier(compute, emulated == 1 ? "VNNI spelled out" : "avx512 without VNNI");
+        check_tier(compute, ways[i].name);
     }
 #else
     skip();

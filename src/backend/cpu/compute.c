@@ -35,6 +35,9 @@ static void fill_tables(mixt_kernels_f32 *table, mixt_bf16_ways *ways, mixt_cpu 
     if (cpu.vnni) {
         mixt_fill_avx512vnni_matrix(table);
     }
+    if (cpu.tier >= MIXT_CPU_AMX) {
+        mixt_fill_amx_matrix(table);
+    }
 #elif defined(__aarch64__)
     if (cpu.tier >= MIXT_CPU_NEON) {
         mixt_fill_neon(table);

@@ -37,6 +37,10 @@ static const type_kernels kernels_of_type[MIXT_TYPE_COUNT] = {
     [MIXT_TYPE_Q2_0] = {NULL, unpack_q2_0, tiles_16},
 };
 
+#ifndef run_tiles /* else a tier's own */
+#define run_tiles(type, at, tokens) kernels_of_type[type].tiles(at, tokens)
+#endif
+
 #define STEP_BYTES_MAX 320 /* of a row: 8 blocks of Q8_0 are 272 */
 
 /* A thread's scratch. */
@@ -169,7 +173,7 @@ static void multiply_panels(const mixt_matrix_task *task)
                 at.ahead = range.ahead + half;
                 at.lines = (int)(half / 64 / 8) + 1;
             }
-            kernels_of_type[matrix->type].tiles(at, task->tokens);
+            run_tiles(matrix->type, at, task->tokens);
         }
         put_sums(task, row, memory->sums);
     }

@@ -142,6 +142,7 @@ void mixt_fill_neon_gemm(mixt_kernels_f32 *table);
 void mixt_fill_avx2_matrix(mixt_kernels_f32 *table);
 void mixt_fill_avx512_matrix(mixt_kernels_f32 *table);
 void mixt_fill_avx512vnni_matrix(mixt_kernels_f32 *table);
+void mixt_fill_amx_matrix(mixt_kernels_f32 *table);
 void mixt_fill_neon_matrix(mixt_kernels_f32 *table);
 void mixt_fill_neon_dotprod_matrix(mixt_kernels_f32 *table);
 void mixt_fill_neon_i8mm_matrix(mixt_kernels_f32 *table);
