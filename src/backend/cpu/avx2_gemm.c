@@ -49,7 +49,7 @@ static inline void transpose_two(const float *const rows[2], int64_t p, float *t
 /* Rounds `pairs` cells of two k of 6 rows and swaps the two. */
 static void round_rows(int64_t pairs, float *panel)
 {
-    const int crossed = 1; /* the high half of the first, the low one of the second */
+    enum { CROSSED = 1 }; /* the high half of the first, the low one of the second */
     int64_t i = 0;
     for (; i + 8 <= pairs * 2 * TILE_ROWS; i += 8) {
         _mm256_storeu_ps(panel + i, round_bf16(_mm256_loadu_ps(panel + i)));
@@ -61,9 +61,9 @@ static void round_rows(int64_t pairs, float *panel)
         __m128d x0 = _mm_castps_pd(_mm_loadu_ps(panel)),
                 x1 = _mm_castps_pd(_mm_loadu_ps(panel + 4));
         __m128d x2 = _mm_castps_pd(_mm_loadu_ps(panel + 8));
-        _mm_storeu_ps(panel, _mm_castpd_ps(_mm_shuffle_pd(x1, x2, crossed)));
-        _mm_storeu_ps(panel + 4, _mm_castpd_ps(_mm_shuffle_pd(x2, x0, crossed)));
-        _mm_storeu_ps(panel + 8, _mm_castpd_ps(_mm_shuffle_pd(x0, x1, crossed)));
+        _mm_storeu_ps(panel, _mm_castpd_ps(_mm_shuffle_pd(x1, x2, CROSSED)));
+        _mm_storeu_ps(panel + 4, _mm_castpd_ps(_mm_shuffle_pd(x2, x0, CROSSED)));
+        _mm_storeu_ps(panel + 8, _mm_castpd_ps(_mm_shuffle_pd(x0, x1, CROSSED)));
         panel += 2 * TILE_ROWS;
     }
 }
