@@ -469,6 +469,10 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
         settings->training.optimizer != MIXT_OPTIMIZER_MUON) {
         return fail_usage("--momentum: of --optimizer muon; AdamW has --beta1");
     }
+    if (settings->training.muon_steps != mixt_train_options_default().muon_steps &&
+        settings->training.optimizer != MIXT_OPTIMIZER_MUON) {
+        return fail_usage("--muon-steps: of --optimizer muon");
+    }
     const char *adapters = settings->training.lora_rank == 0 ? NULL : refuse_adapters(settings);
     if (settings->training.lora_rank == 0 &&
         (settings->training.lora_alpha != 0 || settings->training.lora_targets != 0)) {

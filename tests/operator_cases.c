@@ -522,18 +522,19 @@ static void adamw_naive(const operator_case *c, double *const *in, int32_t *cons
     }
 }
 
-/* muon: {T, capacity, matrices, rows, columns} */
+/* muon: {T, capacity, matrices, rows, columns, steps} */
 
-static const int64_t muon_rows[][CASE_NUMBERS] = {{1, 1, 1, 1, 1},  {1, 1, 1, 1, 9},
-                                                  {1, 1, 3, 5, 7},  {1, 1, 2, 33, 17},
-                                                  {1, 1, 19, 8, 8}, {1, 1, 1, 131, 140}};
+static const int64_t muon_rows[][CASE_NUMBERS] = {{1, 1, 1, 1, 1, 5},  {1, 1, 1, 1, 9, 1},
+                                                  {1, 1, 3, 5, 7, 3},  {1, 1, 2, 33, 17, 5},
+                                                  {1, 1, 19, 8, 8, 5}, {1, 1, 1, 131, 140, 5}};
 
 static void muon_prepare(operator_case *c)
 {
     for (int i = 0; i < MUON_INPUTS; i++) {
         c->request.in[i] = mixt_shape_static(3, c->p[2], c->p[3], c->p[4]);
     }
-    c->muon = (mixt_muon_arguments){.scale = 0.5, .rate = 0.01, .momentum = 0.95, .decay = 0.1};
+    c->muon = (mixt_muon_arguments){
+        .scale = 0.5, .rate = 0.01, .momentum = 0.95, .decay = 0.1, .steps = c->p[5]};
     c->attributes.muon = &c->muon;
 }
 
@@ -565,7 +566,7 @@ static void muon_transpose(double *to, const double *x, int64_t rows, int64_t co
 }
 
 /* x [rows, columns], rows by rows whichever is longer */
-static void muon_orthogonal(double *x, int64_t rows, int64_t columns)
+static void muon_orthogonal(double *x, int64_t rows, int64_t columns, int64_t steps)
 {
     double *gram = calloc((size_t)(rows * rows), sizeof *gram), norm = 0;
     double *sum = calloc((size_t)(rows * rows), sizeof *sum);
@@ -576,7 +577,7 @@ static void muon_orthogonal(double *x, int64_t rows, int64_t columns)
     for (int64_t i = 0; i < rows * columns; i++) {
         x[i] /= fmax(sqrt(norm), 1e-7);
     }
-    for (int step = 0; step < 5; step++) {
+    for (int64_t step = 0; step < steps; step++) {
         muon_product(gram, x, x, (int64_t[]){rows, rows, columns}, (double[]){0, 1});
         memcpy(sum, gram, (size_t)(rows * rows) * sizeof *sum);
         muon_product(sum, gram, gram, (int64_t[]){rows, rows, rows}, (double[]){-4.7750, 2.0315});
@@ -602,7 +603,7 @@ static void muon_naive(const operator_case *c, double *const *in, int32_t *const
             *m = c->value[MUON_M][e * values + i] * step->momentum + (1 - step->momentum) * g;
             x[i] = step->momentum * *m + (1 - step->momentum) * g;
         }
-        muon_orthogonal(x, rows, columns);
+        muon_orthogonal(x, rows, columns, step->steps);
         for (int64_t i = 0; i < values; i++) {
             double length = 0.2 * sqrt((double)(rows > columns ? rows : columns));
             in[MUON_WEIGHT][e * values + i] =

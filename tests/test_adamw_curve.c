@@ -192,7 +192,8 @@ static void update(curve *c, int64_t step, double norm)
                          &(mixt_muon_arguments){.scale = arguments.scale,
                                                 .rate = arguments.rate,
                                                 .momentum = option(c, "momentum"),
-                                                .decay = option(c, "weight_decay")});
+                                                .decay = option(c, "weight_decay"),
+                                                .steps = 5});
             continue;
         }
         mixt_attributes attributes = {.adamw = &arguments};

@@ -86,9 +86,12 @@ static void parts_are_said_kept_and_refused(void **state)
     assert_int_equal(shell("\"$MIXT\" train --out parts --steps 4 --train router"), 2);
     assert_has(shell_err, "parts was router,experts,norms when this run began and is router now");
     shell_refuses(NEW "--out parts2 --momentum 0.9", "--momentum: of --optimizer muon");
-    shell_do(NEW "--out muon --steps 2 --optimizer muon --momentum 0.9; \"$MIXT\" train --out muon "
-                 "--steps 3; ! \"$MIXT\" train --out muon --steps 4 --optimizer adamw");
+    shell_refuses(NEW "--out parts2 --muon-steps 3", "--muon-steps: of --optimizer muon");
+    shell_do(NEW "--out muon --steps 2 --optimizer muon --momentum 0.9 --muon-steps 3 "
+                 "--embedding-rate 0.01; cat muon/train.conf; \"$MIXT\" train "
+                 "--out muon --steps 3; ! \"$MIXT\" train --out muon --steps 4 --optimizer adamw");
     assert_has(shell_err, "--momentum: of --optimizer muon");
+    assert_has(shell_out, "\nmuon-steps = 3\nembedding-rate = 0.01\n");
     shell_refuses(NEW "--out parts2 --train router,expert", "--train: expert is none of router, ");
     /* of what cannot learn before any data are looked for */
     static const char *const nothing[][2] = {{"router", "--router-weights frozen"},
@@ -436,7 +439,7 @@ static void sources_stay_what_they_were(void **state)
     shell_refuses("\"$MIXT\" train --out run --model-config run/model --steps 20",
                   "--model-config: run/model is asked");
     assert_int_equal(shell("\"$MIXT\" train --out run --balance-coefficient 0.0003"), 2);
-    assert_has(shell_err, "router_aux_loss_coef was 0.01 when this run began and is 0.0003 now");
+    assert_has(shell_err, "router_aux_loss_coef was 0.1 when this run began and is 0.0003 now");
 }
 
 /* ---- beside --init-from */
@@ -512,7 +515,7 @@ static void options_beside_init_from(void **state)
     assert_int_equal(shell("\"$MIXT\" train --out from --router-weights learned"), 2);
     assert_has(shell_err, "router.weights was frozen when this run began and is learned now");
     assert_int_equal(shell("\"$MIXT\" train --out from --learning-rate 0.0003 --steps 5"), 2);
-    assert_has(shell_err, "learning_rate was 0.001 when this run began and is 0.0003 now");
+    assert_has(shell_err, "learning_rate was 0.002 when this run began and is 0.0003 now");
     assert_int_equal(shell("\"$MIXT\" train --out from --schedule wsd --steps 5"), 2);
     assert_has(shell_err, "schedule was cosine when this run began and is wsd now");
     assert_int_equal(shell("\"$MIXT\" train --out from --bf16 --steps 5"), 2);
@@ -661,7 +664,7 @@ static void nanogpt_is_listed(void **state)
         "line 13: min_capacity:",
         "line 14: use_noisy_top_k: True:",
         "line 15: stride: 2:",
-        "line 16: min_lr: 0.5 is above learning_rate 0.001",
+        "line 16: min_lr: 0.5 is above learning_rate 0.002",
         "line 17: use_switch_tfm_init: True:",
     };
     (void)state;

@@ -136,8 +136,11 @@ static void a_resumed_run_is_the_same_run(void **state)
     drawn.router.capacity = 1;
     resume_case(&drawn, &options);
     options.optimizer = MIXT_OPTIMIZER_MUON;
+    options.muon_steps = 3;
+    options.embedding_rate = 0.01;
     resume_case(NULL, &options);
     options.optimizer = MIXT_OPTIMIZER_ADAMW;
+    options.muon_steps = 0; /* as 5 */
     options.schedule = MIXT_SCHEDULE_WSD;
     options.batch_size = 4;
     options.accumulation = 2; /* 96 windows in 12 steps: into another epoch */
@@ -278,6 +281,12 @@ static void other_options_are_refused_by_name(void **state)
     setup.options.momentum = 0.9;
     refused(&setup, "momentum was 0.95 when this run began and is 0.9 now");
     setup.options = good;
+    setup.options.muon_steps = 3;
+    refused(&setup, "muon_steps was 5 when this run began and is 3 now");
+    setup.options = good;
+    setup.options.embedding_rate = 0.01;
+    refused(&setup, "embedding_rate was 0 when this run began and is 0.01 now");
+    setup.options = good;
     mixt_model_options model = train_setup_model_options();
     model.ffn_size = 32;
     train_setup_new_model(&setup, &model);
@@ -285,7 +294,7 @@ static void other_options_are_refused_by_name(void **state)
     model = train_setup_model_options();
     model.router.balance_coefficient = 0.02;
     train_setup_new_model(&setup, &model);
-    refused(&setup, "router_aux_loss_coef was 0.01");
+    refused(&setup, "router_aux_loss_coef was 0.1");
     model = train_setup_model_options();
     model.router.select = 1;
     train_setup_new_model(&setup, &model);

@@ -1,5 +1,6 @@
 /* Training a part of a model: what is left alone keeps its bits, has no gradient and no moments;
  * resumed, refused, and said. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -194,6 +195,51 @@ static void muon_alone(void **state)
         train_setup_close(&setup);
     }
     assert_string_equal(hashes[0], hashes[1]);
+}
+
+/* Weights of the first step: under another rate of the embeddings these alone are others, and moved
+ * by as much more. */
+static void embeddings_have_a_rate(void **state)
+{
+    (void)state;
+    const double rates[] = {0, 2e-3, 8e-3};
+    for (int muon = 0; muon < 2; muon++) {
+        float *weights[4];
+        size_t count = 0, embeddings = 0;
+        for (int i = 0; i < 4; i++) {
+            train_setup setup;
+            train_setup_open(&setup, 1, NULL);
+            setup.options.optimizer = muon ? MIXT_OPTIMIZER_MUON : MIXT_OPTIMIZER_ADAMW;
+            setup.options.learning_rate = 2e-3;
+            setup.options.embedding_rate = i < 3 ? rates[i] : 0;
+            mixt_trainer *trainer = train_setup_trainer(&setup);
+            const mixt_parameter *p =
+                &setup.model->parameters[mixt_model_find(setup.model, MIXT_SLOT_EMBED, -1)];
+            assert_int_equal(p->offset, 0);
+            count = setup.model->weight_count;
+            embeddings = p->count;
+            weights[i] = malloc(count * sizeof(float));
+            assert_non_null(weights[i]);
+            if (i < 3) {
+                steps(trainer, 1);
+            }
+            memcpy(weights[i], mixt_model_block(setup.model), count * sizeof(float));
+            mixt_trainer_free(trainer);
+            train_setup_close(&setup);
+        }
+        assert_memory_equal(weights[0], weights[1], count * sizeof(float)); /* 0: the same rate */
+        assert_memory_equal(weights[0] + embeddings, weights[2] + embeddings,
+                            (count - embeddings) * sizeof(float));
+        for (size_t i = 0; i < embeddings; i++) {
+            double one = (double)weights[1][i] - weights[3][i];
+            double four = (double)weights[2][i] - weights[3][i];
+            assert_true(fabs(four - 4 * one) < 2e-6);
+        }
+        assert_memory_not_equal(weights[0], weights[3], embeddings * sizeof(float));
+        for (int i = 0; i < 4; i++) {
+            free(weights[i]);
+        }
+    }
 }
 
 static void open_with_parts(train_setup *setup, int threads, int64_t parts)
@@ -425,6 +471,7 @@ int main(void)
         cmocka_unit_test(biases_are_of_the_router),
         cmocka_unit_test(muon_has_one_moment),
         cmocka_unit_test(muon_alone),
+        cmocka_unit_test(embeddings_have_a_rate),
         cmocka_unit_test(a_resumed_part_is_the_same_part),
         cmocka_unit_test(recomputation_changes_nothing),
         cmocka_unit_test(other_parts_are_refused),

@@ -154,9 +154,9 @@ static void seed_is_seed_in_chat(void **state)
              "echo hello | " MIXT "chat -m run -t 1 -n 12 --template chatml --seed 2 >other; "
              "cmp one same && ! cmp -s one other");
     shell_do("for s in --system -sys --sys --system-prompt; do echo hello | " MIXT
-             "chat -m run -t 1 -n 3 -s 1 --template chatml -v $s 'Be kind to foxes.' 2>&1 | "
+             "chat -m run -t 1 -n 12 -s 1 --template chatml -v $s 'Be kind to foxes.' 2>&1 | "
              "sed 's/,.*//'; done >said; echo hello | " MIXT
-             "chat -m run -t 1 -n 3 -s 1 --template chatml -v 2>&1 | sed 's/,.*//' >without; "
+             "chat -m run -t 1 -n 12 -s 1 --template chatml -v 2>&1 | sed 's/,.*//' >without; "
              "[ $(sort said | uniq -c | sort -n | sed 's/ *\\([0-9]*\\).*/\\1/' | uniq) = 4 ] && "
              "! grep -qxFf without said");
     shell_refuses(MIXT "chat -s words -m run", "--seed: words is not -1 or in 0..");

@@ -79,7 +79,9 @@ typedef struct mixt_train_options {
                               without the experts; parts 0 and MIXT_PART_ALL are nothing more */
     int lora_targets;      /* mixt_lora_target joined by |; 0: all */
     const char *lora_base; /* what adapter_config.json says the adapters are of; NULL: nothing */
-    uint64_t reserved[10];
+    double embedding_rate; /* highest learning rate of the embeddings; 0: learning_rate */
+    int64_t muon_steps;    /* of Muon's iteration: 5; 0 counts as that */
+    uint64_t reserved[8];
 } mixt_train_options;
 
 MIXT_API mixt_train_options mixt_train_options_default(void);

@@ -46,6 +46,7 @@ typedef struct mixt_adamw_arguments {
  * w = (1 - rate decay) w - rate 0.2 sqrt(max(rows, columns)) x */
 typedef struct mixt_muon_arguments {
     double scale, rate, momentum, decay;
+    int64_t steps; /* of the Newton-Schulz iteration */
 } mixt_muon_arguments;
 
 typedef struct mixt_compute mixt_compute; /* below */

@@ -199,7 +199,7 @@ static void iterate(muon_work *w)
 void MIXT_REAL(mixt_muon_forward)(const mixt_call *call)
 {
     const mixt_shape *shape = &call->in_shape[MUON_WEIGHT];
-    assert(call->attributes->muon != NULL);
+    assert(call->attributes->muon != NULL && call->attributes->muon->steps > 0);
     int64_t most = mixt_least(shape->size[0], MIXT_MUON_GROUP);
     muon_work w = {.call = call,
                    .rows = shape->size[1],
@@ -219,7 +219,7 @@ void MIXT_REAL(mixt_muon_forward)(const mixt_call *call)
         w.matrices = mixt_least(shape->size[0] - w.first, MIXT_MUON_GROUP);
         for_parts(&w, w.values, accumulate);
         for_parts(&w, w.values, normalise);
-        for (int i = 0; i < MIXT_MUON_STEPS; i++) {
+        for (int64_t i = 0; i < call->attributes->muon->steps; i++) {
             iterate(&w);
         }
         for_parts(&w, w.values, apply);

@@ -12,7 +12,6 @@
 #define MIXT_SUM_ROWS 128   /* rows summed into one partial gradient of a vector */
 
 #define MIXT_MUON_GROUP 8 /* matrices of a stack that are worked on at once */
-#define MIXT_MUON_STEPS 5 /* of the Newton-Schulz iteration */
 
 /* Active rows of a tensor in a call of `tokens`. */
 static inline int64_t mixt_rows(const mixt_shape *shape, int64_t tokens)

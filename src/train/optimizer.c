@@ -14,6 +14,7 @@ typedef struct mixt_optimizer {
     mixt_value_id squares[MIXT_TRAIN_BLOCKS]; /* f64 [parts]: sums of squares of a block's parts */
     double *sums;                             /* of the parts of the largest block */
     mixt_adamw_arguments adamw[2];            /* without and with weight decay */
+    mixt_adamw_arguments embeddings;          /* with it, at their own rate */
     mixt_muon_arguments muon;
 } mixt_optimizer;
 
@@ -55,7 +56,8 @@ static void append_adamw(mixt_optimizer *optimizer, const mixt_parameter *p)
                   {ADAMW_GRADIENT, "gradient"},
                   {ADAMW_M, "moment"},
                   {ADAMW_V, "square"}};
-    mixt_attributes attributes = {.adamw = &optimizer->adamw[p->decay]};
+    mixt_attributes attributes = {
+        .adamw = p->slot == MIXT_SLOT_EMBED ? &optimizer->embeddings : &optimizer->adamw[p->decay]};
     mixt_value_id in[MIXT_SLOTS];
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
         in[inputs[i].slot] = mixt_plan_state(optimizer->plan, inputs[i].name,
@@ -120,6 +122,7 @@ mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error)
         return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
     }
     trainer->optimizer = optimizer;
+    optimizer->muon.steps = trainer->options.muon_steps;
     MIXT_TRY(mixt_plan_create("update", 1, sizeof(float), &optimizer->plan, error));
     append_norms(optimizer, &trainer->blocks);
     for (int i = 0; i < model->parameter_count; i++) {
@@ -189,8 +192,15 @@ mixt_status mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradi
                                    .correction1 = 1.0 - pow(o->beta1, t),
                                    .correction2 = 1.0 - pow(o->beta2, t)};
     }
-    optimizer->muon = (mixt_muon_arguments){
-        .scale = gradient_scale, .rate = rate, .momentum = o->momentum, .decay = o->weight_decay};
+    optimizer->embeddings = optimizer->adamw[1];
+    if (o->embedding_rate > 0 && o->learning_rate > 0) {
+        optimizer->embeddings.rate = rate * (o->embedding_rate / o->learning_rate);
+    }
+    optimizer->muon = (mixt_muon_arguments){.scale = gradient_scale,
+                                            .rate = rate,
+                                            .momentum = o->momentum,
+                                            .decay = o->weight_decay,
+                                            .steps = o->muon_steps};
     mixt_status status = mixt_instance_run(optimizer->instance, 1, MIXT_TRAIN_BLOCKS,
                                            optimizer->plan->record_count, error);
     mixt_weights_changed(trainer->weights, trainer->model);

@@ -49,6 +49,8 @@ const mixt_train_option mixt_train_option_rows[] = {
     NEWER(lora_rank, INT, 0, 1 << 20),
     NEWER(lora_alpha, REAL, 0, 1e9), /* as adapters are read */
     NEWER(lora_targets, INT, 0, MIXT_LORA_ALL),
+    NEWER(embedding_rate, REAL, 0, 1e6),
+    NEWER(muon_steps, LONG, 0, 100),
     {0},
 };
 
@@ -59,7 +61,7 @@ mixt_train_options mixt_train_options_default(void)
         .batch_size = 8,
         .accumulation = 1,
         .window = 256,
-        .learning_rate = 1e-3,
+        .learning_rate = 2e-3,
         .minimum_rate = 0.1,
         .warmup = 100,
         .schedule = MIXT_SCHEDULE_COSINE,
@@ -76,6 +78,7 @@ mixt_train_options mixt_train_options_default(void)
         .evaluate_tokens = 50000,
         .parts = MIXT_PART_ALL,
         .momentum = 0.95,
+        .muon_steps = 5,
     };
 }
 

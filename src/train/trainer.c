@@ -200,6 +200,7 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
     trainer->options.lora_alpha = adapters.alpha;
     trainer->options.lora_targets = adapters.targets;
     trainer->options.momentum = options->momentum != 0 ? options->momentum : 0.95;
+    trainer->options.muon_steps = options->muon_steps != 0 ? options->muon_steps : 5;
     trainer->last_checkpoint = trainer->created;
     mixt_status status = build(trainer, error);
     if (status != MIXT_OK) {
