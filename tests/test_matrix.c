@@ -28,16 +28,21 @@
 static uint64_t cases;
 static guard memory_a, memory_b, memory_c;
 
-static mixt_compute *compute_of(const char *tier, int threads)
+static mixt_compute *compute_for(const char *tier, int threads, mixt_matmul matmul)
 {
     mixt_compute *compute = NULL;
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_context_options options = {.threads = threads, .cpu = tier};
+    mixt_context_options options = {.threads = threads, .cpu = tier, .matmul = matmul};
     if (mixt_compute_create(&options, &compute, &error) != MIXT_OK) {
         assert_int_equal(error.status, MIXT_ERROR_UNSUPPORTED);
         return NULL;
     }
     return compute;
+}
+
+static mixt_compute *compute_of(const char *tier, int threads)
+{
+    return compute_for(tier, threads, MIXT_MATMUL_EXACT);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -84,6 +89,10 @@ static void fill_block(mixt_type type, unsigned char *block, uint64_t seed)
         uint16_t bits = mixt_bf16_bits(x);
         memcpy(block, &bits, sizeof bits);
     }
+    if (type == MIXT_TYPE_F8_E4M3) { /* every code in turn, NaN now and then */
+        uint64_t bits = guard_random(seed, 1000);
+        block[0] = (unsigned char)((bits & 0x7FU) == 0x7FU && bits >> 8 & 15 ? 0x3BU : bits);
+    }
     if (info->elements == 1) {
         return;
     }
@@ -112,6 +121,23 @@ static void fill_block(mixt_type type, unsigned char *block, uint64_t seed)
     }
 }
 
+static float factors[64 * 64];
+
+/* Factors of FP8's blocks; those whose columns are no multiple of 32 as well. */
+static mixt_scales place_factors(int64_t k, uint64_t seed)
+{
+    for (size_t i = 0; i < sizeof factors / sizeof factors[0]; i++) {
+        factors[i] = guard_uniform(seed, i) + 1.5F;
+    }
+    mixt_scales scales = {.values = factors,
+                          .block_rows = seed % 2 == 0 ? 7 : 128,
+                          .block_columns = seed % 4 < 3 ? 128 : 48,
+                          .first_row = seed % 7,
+                          .row_step = 1 + (int64_t)(seed % 5 == 0)};
+    scales.columns = (k + scales.block_columns - 1) / scales.block_columns;
+    return scales;
+}
+
 /* With `gap` blocks behind each row but the last. */
 static mixt_matrix place_rows(mixt_type type, int64_t n, int64_t k, size_t gap, uint64_t seed)
 {
@@ -122,12 +148,18 @@ static mixt_matrix place_rows(mixt_type type, int64_t n, int64_t k, size_t gap, 
     for (size_t i = 0; i < bytes / block; i++) {
         fill_block(type, data + i * block, seed * 1000003 + i);
     }
-    return (mixt_matrix){.type = type, .n = n, .k = k, .data = data, .row_bytes = stride};
+    mixt_matrix matrix = {.type = type, .n = n, .k = k, .data = data, .row_bytes = stride};
+    if (type == MIXT_TYPE_F8_E4M3 && seed % 8 != 0) {
+        matrix.scales = place_factors(k, seed);
+    }
+    return matrix;
 }
 
+/* Rows of every third matrix of plain floats have a gap behind them. */
 static mixt_matrix place_matrix(mixt_type type, int64_t n, int64_t k, uint64_t seed)
 {
-    return place_rows(type, n, k, 0, seed);
+    size_t gap = mixt_type_info(type)->elements == 1 && seed % 3 == 1 ? 4 : 0;
+    return place_rows(type, n, k, gap / (size_t)mixt_type_info(type)->bytes, seed);
 }
 
 enum { DATA_PLAIN, DATA_SPECIAL, DATA_KINDS };
@@ -208,8 +240,7 @@ static void check_element(const mixt_gemm_f32 *g, int64_t t, int64_t row, float 
     static double rounded[MOST_K], unit[MOST_K];
     const mixt_matrix *matrix = g->matrix;
     const float *x = g->a + t * g->a_row;
-    mixt_dequantise(matrix->type, (const char *)matrix->data + (size_t)row * matrix->row_bytes,
-                    weights, g->k);
+    mixt_matrix_row(matrix, row, weights);
     round_activations(matrix->type, x, g->k, rounded, unit);
     double exact = 0, plain = 0, size = 0, half_units = 0, largest = 0;
     for (int64_t j = 0; j < g->k; j++) {
@@ -234,6 +265,7 @@ static const int64_t depths_256[] = {256, 512, 1280, 2048};
 static const int64_t depths_32[] = {32, 96, 256, 704, 1408};
 static const int64_t depths_64[] = {64, 128, 192, 256, 1344};
 static const int64_t depths_1[] = {1, 7, 31, 512, 700, 1300};
+static const mixt_type floats[] = {MIXT_TYPE_F32, MIXT_TYPE_F16, MIXT_TYPE_BF16, MIXT_TYPE_F8_E4M3};
 
 static int64_t depth_of(mixt_type type, int i)
 {
@@ -264,21 +296,21 @@ static void test_against_double(void **state)
     mixt_compute_free(compute);
 }
 
-/* Weights that are plain floats give the chains of the fp32 product. */
-static void test_floats_are_exact(void **state)
+/* Weights that are plain floats give the chains of the fp32 product, rounded or not. */
+static void check_floats(mixt_matmul matmul)
 {
-    (void)state;
-    static float expanded[40 * 1300], expected[20 * 40];
-    enum { CASES = 3 * 3 * 6 }; /* types, rows of activations, depths */
+    static float expanded[100 * 1300], expected[20 * 100];
+    enum { CASES = 4 * 6 * 6 }; /* types, rows of activations, depths */
     for (int choice = 0; choice < CASES * MIXT_CPU_TIERS; choice++) {
-        mixt_compute *compute = compute_of(mixt_cpu_tier_names[choice / CASES], 1 + choice % 2);
-        mixt_type type = (mixt_type)(MIXT_TYPE_F32 + choice % 3);
-        static const int64_t most[] = {1, 2, 20};
-        int64_t k = depths_1[choice / 3 % 6], m = most[choice % CASES / 18];
+        mixt_compute *compute =
+            compute_for(mixt_cpu_tier_names[choice / CASES], 1 + choice % 2, matmul);
+        mixt_type type = floats[choice % 4];
+        static const int64_t most[] = {1, 2, 4, 7, 9, 20};
+        int64_t k = depths_1[choice / 4 % 6], m = most[choice % CASES / 24];
         if (compute == NULL) {
             continue;
         }
-        mixt_matrix matrix = place_matrix(type, 1 + choice % 40, k, (uint64_t)choice);
+        mixt_matrix matrix = place_matrix(type, 1 + choice * 7 % 100, k, (uint64_t)choice);
         mixt_gemm_f32 g = place(&matrix, m, DATA_SPECIAL, (uint64_t)choice);
         for (int64_t row = 0; row < matrix.n; row++) {
             mixt_matrix_row(&matrix, row, expanded + row * k);
@@ -302,6 +334,18 @@ static void test_floats_are_exact(void **state)
         cases++;
         mixt_compute_free(compute);
     }
+}
+
+static void test_floats_are_exact(void **state)
+{
+    (void)state;
+    check_floats(MIXT_MATMUL_EXACT);
+}
+
+static void test_floats_in_bf16(void **state)
+{
+    (void)state;
+    check_floats(MIXT_MATMUL_BF16);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -519,9 +563,9 @@ int main(void)
     memory_c = guard_create((size_t)MOST_ROWS * (MOST_COLUMNS + 8) * sizeof(float));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_double), cmocka_unit_test(test_floats_are_exact),
-        cmocka_unit_test(test_tiers),          cmocka_unit_test(test_vnni),
-        cmocka_unit_test(test_threads),        cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_floats_in_bf16), cmocka_unit_test(test_tiers),
+        cmocka_unit_test(test_vnni),           cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_lists),          cmocka_unit_test(test_many_rows),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     printf("%" PRIu64 " cases\n", cases);

@@ -18,6 +18,20 @@ static bool is_for_blas(const mixt_compute *compute, const mixt_gemm_f32 *produc
            product->b_row <= most && product->b_column <= most;
 }
 
+/* For the library, typed rows of fp32 are B as any other. */
+static mixt_gemm_f32 for_blas(const mixt_compute *compute, const mixt_gemm_f32 *given)
+{
+    mixt_gemm_f32 product = *given;
+    if (compute->matmul == MIXT_MATMUL_BLAS && given->matrix != NULL &&
+        given->matrix->type == MIXT_TYPE_F32) {
+        product.b = given->matrix->data;
+        product.b_row = 1;
+        product.b_column = (int64_t)(given->matrix->row_bytes / sizeof(float));
+        product.matrix = NULL;
+    }
+    return product;
+}
+
 static void run_blas(const mixt_compute *compute, const mixt_gemm_f32 *product)
 {
     const int row_major = 101, plain = 111, transposed = 112;
@@ -38,14 +52,30 @@ static void run_blas(const mixt_compute *compute, const mixt_gemm_f32 *product)
                          (int)product->c_row);
 }
 
+bool mixt_gemm_is_streamed(const mixt_compute *compute, const mixt_gemm_f32 *product)
+{
+    return product->matrix != NULL && mixt_type_info(product->matrix->type)->elements == 1 &&
+           !(compute->matmul == MIXT_MATMUL_BLAS && product->matrix->type == MIXT_TYPE_F32) &&
+           compute->f32->stream != NULL && product->m <= MIXT_STREAM_TOKENS &&
+           product->a_column == 1 && mixt_rows_fit(product->matrix) &&
+           mixt_gemm_kernels_for_f32(compute, product) == &compute->f32->gemm;
+}
+
+bool mixt_gemm_is_typed(const mixt_compute *compute, const mixt_gemm_f32 *product)
+{
+    return product->matrix != NULL && (mixt_type_info(product->matrix->type)->elements > 1 ||
+                                       mixt_gemm_is_streamed(compute, product));
+}
+
 void mixt_gemm_run_f32(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count)
 {
     int64_t typed = 0, begin = 0; /* the first that the driver has not seen */
     for (int64_t i = 0; i < count; i++) {
-        typed += list[i].matrix != NULL;
-        if (is_for_blas(compute, &list[i])) {
+        mixt_gemm_f32 product = for_blas(compute, &list[i]);
+        typed += mixt_gemm_is_typed(compute, &list[i]);
+        if (is_for_blas(compute, &product)) {
             mixt_gemm_drive_f32(compute, list + begin, i - begin);
-            run_blas(compute, &list[i]);
+            run_blas(compute, &product);
             begin = i + 1;
         }
     }

@@ -47,7 +47,16 @@ const mixt_gemm_kernels_f32 *mixt_gemm_kernels_for_f32(const mixt_compute *compu
                                                        const mixt_gemm_f32 *product);
 const mixt_gemm_kernels_f64 *mixt_gemm_kernels_for_f64(const mixt_compute *compute,
                                                        const mixt_gemm_f64 *product);
-/* Runs the products of a list whose B is reals or packed, and leaves out those of typed rows. */
+/* Whether mixt_matrix_run computes a product and not the driver: weights in quantised blocks, and
+ * plain floats that are streamed because there are few rows of activations. */
+bool mixt_gemm_is_typed(const mixt_compute *compute, const mixt_gemm_f32 *product);
+bool mixt_gemm_is_streamed(const mixt_compute *compute, const mixt_gemm_f32 *product);
+/* Whether kernels read the rows of a matrix of plain floats, factors and all. */
+static inline bool mixt_rows_fit(const mixt_matrix *matrix)
+{
+    return matrix->scales.values == NULL || matrix->scales.block_columns % MIXT_FACTOR_COLUMNS == 0;
+}
+/* Runs the products of a list, and leaves out those of mixt_matrix_run. */
 void mixt_gemm_drive_f32(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count);
 void mixt_gemm_drive_f64(const mixt_compute *compute, const mixt_gemm_f64 *list, int64_t count);
 /* Packs all of B, as struct mixt_packed lays it out. */

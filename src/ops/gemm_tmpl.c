@@ -14,10 +14,17 @@
 
 #include "core/arithmetic.h"
 #include "core/real.h"
+#include "quant/quant.h"
 
 #define GEMM MIXT_REAL(mixt_gemm)
 #define KERNELS MIXT_REAL(mixt_gemm_kernels)
 #define CHAIN MIXT_REAL(mixt_gemm_chain)
+
+#ifdef MIXT_REAL_DOUBLE
+#define IS_TYPED(compute, product) ((product)->matrix != NULL)
+#else
+#define IS_TYPED(compute, product) mixt_gemm_is_typed(compute, product)
+#endif
 
 #define SEGMENTS_MAX 64
 #define ITEMS_PER_THREAD 24
@@ -63,16 +70,52 @@ static int64_t row_tiles_max(const KERNELS *kernels, int64_t k)
     return (int64_t)(MIXT_GEMM_A_BYTES / tile);
 }
 
-/* Packs `count` panels for k in [k_begin, k_begin + k). */
-static void pack_panels(const segment *part, int64_t panel, int64_t count, int64_t k_begin,
-                        int64_t k, real *to)
+/* One block of k for rows of tiles [tile_begin, tile_end) and panels [panel_begin, panel_end). */
+typedef struct block {
+    int64_t k_begin, k;
+    int64_t tile_begin, tile_end;
+    int64_t panel_begin, panel_end;
+} block;
+
+/* Typed rows as reals, for kernels that do not read them. */
+static void expand_rows(const mixt_row_range *from, real *to)
+{
+    float values[MIXT_GEMM_K_BLOCK];
+    assert(from->k <= MIXT_GEMM_K_BLOCK);
+    for (int64_t i = 0; i < from->rows; i++) {
+        mixt_matrix_values(from->matrix, from->row + i, from->k_begin, from->k, values);
+        for (int64_t p = 0; p < from->k; p++) {
+            to[i * from->k + p] = (real)values[p];
+        }
+    }
+}
+
+/* Packs `count` panels for k in [k_begin, k_begin + k). `b`: the thread's buffer, behind which
+ * expanded rows go. */
+static void pack_panels(const segment *part, int64_t panel, int64_t count, const block *at,
+                        real *to, real *b)
 {
     const GEMM *product = part->product;
     int width = part->kernels->tile_columns;
-    int64_t column = panel * width;
-    part->kernels->pack(k, mixt_least(count * width, product->n - column),
-                        product->b + k_begin * product->b_row + column * product->b_column,
-                        product->b_row, product->b_column, to, width);
+    int64_t column = panel * width, columns = mixt_least(count * width, product->n - column);
+    if (product->matrix == NULL) {
+        part->kernels->pack(at->k, columns,
+                            product->b + at->k_begin * product->b_row + column * product->b_column,
+                            product->b_row, product->b_column, to, width);
+        return;
+    }
+    mixt_row_range rows = {product->matrix, column, columns, at->k_begin, at->k};
+    if (part->kernels->pack_typed != NULL && mixt_rows_fit(product->matrix)) {
+        part->kernels->pack_typed(&rows, to, width);
+        return;
+    }
+    real *expanded = b + MIXT_GEMM_B_BYTES / sizeof(real);
+    for (int64_t end = column + columns; rows.row < end; rows.row += width) {
+        rows.rows = mixt_least(width, end - rows.row);
+        expand_rows(&rows, expanded);
+        part->kernels->pack(at->k, rows.rows, expanded, 1, at->k, to, width);
+        to += width * mixt_gemm_cells(part->kernels->pairs, at->k);
+    }
 }
 
 /* Where a panel lies among packed ones: blocks of k, in each all panels one behind the other.
@@ -100,25 +143,18 @@ static const segment *segment_of(const batch *work, int64_t item, bool packing)
 /* First loop: a few panels over their whole range of k. */
 static void pack_item(void *context, int64_t item, int thread)
 {
-    (void)thread;
     const batch *work = context;
     const segment *part = segment_of(work, item, true);
     int64_t panels = part->panel_end - part->panel_begin;
     int64_t panel = (item - part->first_pack) * PACK_GROUP;
     int64_t count = mixt_least(PACK_GROUP, panels - panel);
     for (int64_t at = part->k_begin; at < part->k_end; at += MIXT_GEMM_K_BLOCK) {
-        int64_t k = mixt_least(part->k_end - at, MIXT_GEMM_K_BLOCK);
-        int64_t offset = panel_offset(part->kernels, panels, panel, at - part->k_begin, k);
-        pack_panels(part, part->panel_begin + panel, count, at, k, part->panels + offset);
+        block piece = {.k_begin = at, .k = mixt_least(part->k_end - at, MIXT_GEMM_K_BLOCK)};
+        int64_t offset = panel_offset(part->kernels, panels, panel, at - part->k_begin, piece.k);
+        pack_panels(part, part->panel_begin + panel, count, &piece, part->panels + offset,
+                    work->compute->gemm->b[thread]);
     }
 }
-
-/* One block of k for rows of tiles [tile_begin, tile_end) and panels [panel_begin, panel_end). */
-typedef struct block {
-    int64_t k_begin, k;
-    int64_t tile_begin, tile_end;
-    int64_t panel_begin, panel_end;
-} block;
 
 static void pack_rows(const segment *part, const block *at, real *to)
 {
@@ -145,7 +181,7 @@ static const real *find_panel(const segment *part, const block *at, int64_t pane
                                            panel - part->panel_begin, at->k_begin - part->k_begin,
                                            at->k);
     }
-    pack_panels(part, panel, 1, at->k_begin, at->k, local);
+    pack_panels(part, panel, 1, at, local, local);
     return local;
 }
 
@@ -333,7 +369,8 @@ static void add_product(batch *work, const GEMM *product)
 {
     const KERNELS *kernels = MIXT_REAL(mixt_gemm_kernels_for)(work->compute, product);
     assert(product->a_row == 1 || product->a_column == 1);
-    assert(product->packed != NULL || product->b_row == 1 || product->b_column == 1);
+    assert(product->packed != NULL || product->matrix != NULL || product->b_row == 1 ||
+           product->b_column == 1);
     assert(product->packed == NULL ||
            (product->packed->n == product->n && product->packed->k == product->k &&
             (const void *)product->packed->kernels == kernels));
@@ -375,7 +412,7 @@ void MIXT_REAL(mixt_gemm_drive)(const mixt_compute *compute, const GEMM *list, i
         }
         if (product->k <= 0) {
             clear_product(product);
-        } else if (product->matrix == NULL) {
+        } else if (!IS_TYPED(compute, product)) {
             add_product(&work, product);
         }
     }

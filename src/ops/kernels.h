@@ -49,6 +49,27 @@ typedef struct mixt_muon_arguments {
     int64_t steps; /* of the Newton-Schulz iteration */
 } mixt_muon_arguments;
 
+/* Values [k_begin, k_begin + k) of rows [row, row + rows) of a matrix of F32, F16, BF16 or F8. */
+typedef struct mixt_row_range {
+    const mixt_matrix *matrix;
+    int64_t row, rows, k_begin, k;
+} mixt_row_range;
+
+/* Rows [row_begin, row_end) of such a matrix times 1 to MIXT_STREAM_TOKENS rows of activations. */
+typedef struct mixt_stream_task {
+    const mixt_matrix *matrix;
+    int64_t row_begin, row_end;
+    const float *a; /* [tokens, a_row] */
+    int64_t a_row, tokens;
+    float *c; /* [tokens, c_row]: element (token, row) */
+    int64_t c_row;
+    bool accumulate;
+} mixt_stream_task;
+#define MIXT_STREAM_TOKENS 8
+/* Columns of a block of factors are a multiple of this where kernels read them (F8); other
+ * matrices are made fp32 by the driver. */
+#define MIXT_FACTOR_COLUMNS 64
+
 typedef struct mixt_compute mixt_compute; /* below */
 
 /* mixt_kernels_f32, mixt_gemm_f32, ..., and the same as _f64. */

@@ -1,8 +1,8 @@
 /* Products with weights in typed rows. Quantised ones: a list is cut into jobs of up to
  * MIXT_MATRIX_TOKENS rows of activations whose quantised form fits the shared buffer; two parallel
  * loops quantise the activations of a batch of jobs (once for products that share them) and
- * multiply ranges of weight rows. Plain floats are expanded, range by range, for the product
- * driver. */
+ * multiply ranges of weight rows. Plain floats are streamed where there are few rows of
+ * activations, all products of a list in one loop; the rest of them is the product driver's. */
 #include <assert.h>
 
 #include "core/arithmetic.h"
@@ -199,67 +199,81 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
 }
 
 /* ------------------------------------------------------------------------------------------ */
-/* F32, F16, BF16, F8                                                                            */
+/* F32, F16, BF16, F8 and few rows of activations                                             */
 
-/* Expanded rows lie behind a thread's pack buffers. */
-#define EXPANDED_BYTES (MIXT_GEMM_THREAD_BYTES - MIXT_GEMM_A_BYTES - MIXT_GEMM_B_BYTES)
-#define EXPANDED_ROWS 64
+#define STREAMS_MAX 256
+/* Rows of an item come in multiples of this: kernels take as many side by side. */
+#define STREAM_ROWS 64
+/* Bytes of weights of an item at least. */
+#define STREAM_ITEM_BYTES ((size_t)128 << 10)
 
-typedef struct expansion {
+typedef struct streams {
     const mixt_compute *compute;
-    const mixt_gemm_f32 *product;
-} expansion;
+    int count;
+    int64_t items;
+    const mixt_gemm_f32 *products[STREAMS_MAX];
+    int64_t item_rows[STREAMS_MAX], first_item[STREAMS_MAX];
+} streams;
 
-/* EXPANDED_ROWS rows of a matrix, k piece by piece: pieces are whole blocks of the product driver,
- * so the chains are those of one product. */
-static void expand_item(void *context, int64_t item, int thread)
+static void stream_item(void *context, int64_t item, int thread)
 {
-    const expansion *run = context;
-    const mixt_matrix *matrix = run->product->matrix;
-    void *behind = (char *)run->compute->gemm->b[thread] + MIXT_GEMM_B_BYTES;
-    float *values = behind;
-    mixt_gemm_f32 product = *run->product;
-    int64_t row = item * EXPANDED_ROWS, longest = (int64_t)(EXPANDED_BYTES / sizeof(float));
-    longest = longest / EXPANDED_ROWS / MIXT_GEMM_K_BLOCK * MIXT_GEMM_K_BLOCK;
-    product.n = mixt_least(EXPANDED_ROWS, matrix->n - row);
-    product.b = values;
-    product.b_row = 1;
-    product.c = run->product->c + row;
-    for (int64_t begin = 0; begin < run->product->k; begin += product.k) {
-        product.k = mixt_least(longest, run->product->k - begin);
-        product.b_column = product.k;
-        product.a = run->product->a + begin * product.a_column;
-        for (int64_t i = 0; i < product.n; i++) {
-            mixt_matrix_values(matrix, row + i, begin, product.k, values + i * product.k);
+    (void)thread;
+    const streams *work = context;
+    int low = 0, high = work->count; /* the last whose first item is not behind this one */
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (work->first_item[middle] <= item) {
+            low = middle;
+        } else {
+            high = middle;
         }
-        mixt_gemm_block_f32(run->compute, thread, &product);
-        product.accumulate = true;
     }
+    const mixt_gemm_f32 *product = work->products[low];
+    int64_t row = (item - work->first_item[low]) * work->item_rows[low];
+    mixt_stream_task task = {
+        .matrix = product->matrix,
+        .row_begin = row,
+        .row_end = mixt_least(row + work->item_rows[low], product->n),
+        .a = product->a,
+        .a_row = product->a_row,
+        .tokens = product->m,
+        .c = product->c,
+        .c_row = product->c_row,
+        .accumulate = product->accumulate,
+    };
+    work->compute->f32->stream(&task);
 }
 
-static void run_floats(const mixt_compute *compute, const mixt_gemm_f32 *product)
+static void run_streams(streams *work)
 {
-    const mixt_matrix *matrix = product->matrix;
-    if (matrix->type == MIXT_TYPE_F32) {
-        mixt_gemm_f32 plain = *product;
-        plain.matrix = NULL;
-        plain.b = matrix->data;
-        plain.b_row = 1;
-        plain.b_column = (int64_t)(matrix->row_bytes / sizeof(float));
-        mixt_gemm_run_f32(compute, &plain, 1);
-        return;
+    mixt_pool_run(work->compute->pool, work->items, stream_item, work);
+    work->count = 0;
+    work->items = 0;
+}
+
+static void add_stream(streams *work, const mixt_gemm_f32 *product)
+{
+    if (work->count == STREAMS_MAX) {
+        run_streams(work);
     }
-    expansion run = {compute, product};
-    mixt_pool_run(compute->pool, mixt_divide_up(product->n, EXPANDED_ROWS), expand_item, &run);
+    size_t row_bytes = mixt_type_row_bytes(product->matrix->type, product->k);
+    int64_t rows = (int64_t)(STREAM_ITEM_BYTES / row_bytes) + 1;
+    rows = mixt_divide_up(rows, STREAM_ROWS) * STREAM_ROWS;
+    work->products[work->count] = product;
+    work->item_rows[work->count] = rows;
+    work->first_item[work->count] = work->items;
+    work->items += mixt_divide_up(product->n, rows);
+    work->count++;
 }
 
 void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count)
 {
     batch work;
-    work.compute = compute;
-    work.count = 0;
+    streams floats;
+    floats.compute = work.compute = compute;
+    floats.count = work.count = 0;
+    floats.items = work.values = 0;
     work.used = 0;
-    work.values = 0;
     for (int64_t i = 0; i < count; i++) {
         const mixt_gemm_f32 *product = &list[i];
         if (product->matrix == NULL || product->m <= 0 || product->n <= 0 || product->k <= 0) {
@@ -271,10 +285,11 @@ void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int
         assert(product->c_row >= product->n);
         if (mixt_type_info(product->matrix->type)->elements > 1) {
             add_product(&work, product);
-        } else {
-            run_floats(compute, product);
+        } else if (mixt_gemm_is_streamed(compute, product)) {
+            add_stream(&floats, product);
         }
     }
+    run_streams(&floats);
     run_batch(&work);
 }
 

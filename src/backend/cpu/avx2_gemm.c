@@ -1,5 +1,10 @@
 /* The matrix product's kernels with AVX2: twelve of the sixteen registers hold sums. */
 #include "backend/cpu/avx2_lanes.h"
+#include "backend/cpu/avx2_rows.h"
+
+#include "backend/cpu/float_rows.h"
+
+#include "backend/cpu/float_pack.h"
 
 #define DECLARE_ROW(i) __m256 sum##i##_0 = _mm256_setzero_ps(), sum##i##_1 = sum##i##_0;
 

@@ -1,5 +1,10 @@
 /* The matrix product's kernels with AVX-512. */
 #include "backend/cpu/avx512_pack.h"
+#include "backend/cpu/avx512_rows.h"
+
+#include "backend/cpu/float_rows.h"
+
+#include "backend/cpu/float_pack.h"
 
 #define TILE_ADD(sum, a, b) _mm512_fmadd_ps(a, b, sum)
 #include "backend/cpu/avx512_tile.h"
@@ -104,9 +109,11 @@ void mixt_fill_avx512_gemm(mixt_kernels_f32 *table)
     table->gemm = (mixt_gemm_kernels_f32){.tile_rows = TILE_ROWS,
                                           .tile_columns = TILE_COLUMNS,
                                           .pack = kernel_pack,
-                                          .tile = kernel_tile};
+                                          .tile = kernel_tile,
+                                          .pack_typed = pack_typed};
     table->gemm_bf16 = table->gemm;
     table->gemm_bf16.pack = kernel_pack_bf16;
+    table->gemm_bf16.pack_typed = pack_typed_bf16;
     table->gemm_bf16.enter = mixt_flush_enter;
     table->gemm_bf16.leave = mixt_flush_leave;
 }

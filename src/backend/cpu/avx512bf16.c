@@ -3,6 +3,9 @@
  * subnormal numbers as zeros, and so do all other ways (the thread's modes are for sums with C).
  * tests/avx512_emulated_bf16.c compiles this file with the instruction spelled out. */
 #include "backend/cpu/avx512_pack.h"
+#include "backend/cpu/avx512_rows.h"
+
+#include "backend/cpu/float_rows.h"
 
 #ifndef TILE_ADD
 #define TILE_ADD(sum, a, b) _mm512_dpbf16_ps(sum, (__m512bh)(a), (__m512bh)(b))
@@ -63,6 +66,77 @@ static void kernel_pack_pairs(int64_t k, int64_t width, const float *x, int64_t 
     }
 }
 
+/* Pairs of two values of every row; those of bfloat16 weights are the words of the file. */
+INLINE void store_words(const mixt_type type, vw word, vr factor, float *to, int panel_width)
+{
+    vr values[WORD_VALUES_MAX];
+    if (type == MIXT_TYPE_BF16) {
+        _mm512_storeu_si512(to, word);
+        return;
+    }
+    take_apart(type, word, factor, values);
+    EACH(i, word_values(type) / 2)
+    {
+        __m512i even = _mm512_srli_epi32(round_bf16(values[2 * i]), 16);
+        _mm512_storeu_si512(to + i * panel_width,
+                            _mm512_or_si512(even, round_bf16(values[2 * i + 1])));
+    }
+}
+
+/* Sixteen columns of a panel. */
+INLINE void pack_pairs(const mixt_type type, const row_group *group, const mixt_row_range *from,
+                       float *panel, int panel_width)
+{
+    const int per = word_values(type), tile = per * TILE_WORDS;
+    int64_t at = 0;
+    for (; group->valid == ROW_LANES && at + tile <= from->k; at += tile) {
+        vw words[TILE_WORDS];
+        int64_t k = from->k_begin + at;
+        load_tile(group->data + k * 4 / per, group->matrix->row_bytes, words);
+        vr factor = type == MIXT_TYPE_F8_E4M3 ? factors_at(group, k) : r_set(1);
+        if (type == MIXT_TYPE_F32) {
+            EACH(i, TILE_WORDS / 2)
+            {
+                __m512i even = _mm512_srli_epi32(round_bf16(values_f32(words[2 * i])), 16);
+                __m512i odd = round_bf16(values_f32(words[2 * i + 1]));
+                _mm512_storeu_si512(panel + (at / 2 + i) * panel_width, _mm512_or_si512(even, odd));
+            }
+        } else {
+            EACH(i, TILE_WORDS)
+            store_words(type, words[i], factor, panel + (at + i * per) / 2 * panel_width,
+                        panel_width);
+        }
+    }
+    for (; at < from->k; at += tile) {
+        float values[TILE_VALUES_MAX * ROW_LANES];
+        int count = from->k - at < tile ? (int)(from->k - at) : tile;
+        edge_values(group, from->k_begin + at, count, values);
+        for (int i = 0; i < count; i += 2) {
+            const float *even = values + i * ROW_LANES;
+            store_pairs(even, i + 1 < count, ROW_LANES, panel + (at + i) / 2 * panel_width,
+                        ROW_LANES);
+        }
+    }
+}
+
+#define PACK_FUNCTION(type)                                                                        \
+    static void pairs_##type(const row_group *group, const mixt_row_range *from, float *panel,     \
+                             int panel_width)                                                      \
+    {                                                                                              \
+        pack_pairs(MIXT_TYPE_##type, group, from, panel, panel_width);                             \
+    }
+PACK_FUNCTION(F32)
+PACK_FUNCTION(F16)
+PACK_FUNCTION(BF16)
+PACK_FUNCTION(F8_E4M3)
+
+static void pack_typed_pairs(const mixt_row_range *from, float *panels, int panel_width)
+{
+    static const pack_function functions[4] = {pairs_F32, pairs_F16, pairs_BF16, pairs_F8_E4M3};
+    pack_groups(functions[type_index(from->matrix->type)], from, (from->k + 1) / 2, panels,
+                panel_width);
+}
+
 void FILL(mixt_kernels_f32 *table)
 {
     table->gemm_bf16 = (mixt_gemm_kernels_f32){
@@ -71,6 +145,7 @@ void FILL(mixt_kernels_f32 *table)
         .pairs = true,
         .pack = kernel_pack_pairs,
         .tile = kernel_tile,
+        .pack_typed = pack_typed_pairs,
         .enter = mixt_flush_enter,
         .leave = mixt_flush_leave,
     };

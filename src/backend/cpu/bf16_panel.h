@@ -1,5 +1,6 @@
 /* Packing for bfloat16 products without the instruction, on the lanes of vector.h: fp32 panels as
- * scalar_bf16.c defines them. Needs `kernel_pack`, TILE_ROWS, TILE_COLUMNS and `round_rows`. */
+ * scalar_bf16.c defines them. Needs `kernel_pack`, TILE_ROWS, TILE_COLUMNS, `round_rows`, and
+ * `pack_typed` of float_pack.h. */
 #include <stdint.h>
 
 static inline __attribute__((always_inline)) void round_cell(float *even, float *odd,
@@ -44,5 +45,13 @@ static void kernel_pack_bf16(int64_t k, int64_t width, const float *x, int64_t x
     kernel_pack(k, width, x, x_k, x_width, panels, panel_width);
     for (int64_t begin = 0; begin < width; begin += panel_width) {
         round_panel(k, panels + begin * k, panel_width);
+    }
+}
+
+static void pack_typed_bf16(const mixt_row_range *from, float *panels, int panel_width)
+{
+    pack_typed(from, panels, panel_width);
+    for (int64_t begin = 0; begin < from->rows; begin += panel_width) {
+        round_panel(from->k, panels + begin * from->k, panel_width);
     }
 }

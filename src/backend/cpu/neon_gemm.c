@@ -1,5 +1,10 @@
 /* The matrix product's kernels with NEON: 24 of the 32 registers hold sums. */
 #include "backend/cpu/neon_lanes.h"
+#include "backend/cpu/neon_rows.h"
+
+#include "backend/cpu/float_rows.h"
+
+#include "backend/cpu/float_pack.h"
 
 #define DECLARE_ROW(i) v16 sum##i = v_set(0);
 

@@ -138,6 +138,10 @@ void mixt_fill_neon(mixt_kernels_f32 *table);
 void mixt_fill_avx2_gemm(mixt_kernels_f32 *table);
 void mixt_fill_avx512_gemm(mixt_kernels_f32 *table);
 void mixt_fill_neon_gemm(mixt_kernels_f32 *table);
+/* Their products of few rows with plain floats. */
+void mixt_fill_avx2_rows(mixt_kernels_f32 *table);
+void mixt_fill_avx512_rows(mixt_kernels_f32 *table);
+void mixt_fill_neon_rows(mixt_kernels_f32 *table);
 /* Their products with quantised weights. */
 void mixt_fill_avx2_matrix(mixt_kernels_f32 *table);
 void mixt_fill_avx512_matrix(mixt_kernels_f32 *table);

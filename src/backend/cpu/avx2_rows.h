@@ -1,0 +1,94 @@
+/* Eight rows of typed weights as lanes, with AVX2, FMA and F16C (see float_rows.h). */
+#ifndef MIXT_BACKEND_CPU_AVX2_ROWS_H
+#define MIXT_BACKEND_CPU_AVX2_ROWS_H
+
+#include <immintrin.h>
+
+#include "backend/cpu/unroll.h"
+
+#define ROW_LANES 8
+#define TILE_WORDS 8
+
+typedef __m256i vw;
+typedef __m256 vr;
+
+#define r_set(x) _mm256_set1_ps(x)
+#define r_multiply(a, b) _mm256_mul_ps(a, b)
+#define r_add(a, b) _mm256_add_ps(a, b)
+#define r_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define r_load(from) _mm256_loadu_ps(from)
+#define r_store(to, x) _mm256_storeu_ps(to, x)
+#define r_prefetch(at) _mm_prefetch((const char *)(at), _MM_HINT_T0)
+
+/* Four words of row i in the lower half, of row i + 4 in the upper. */
+INLINE __m256 load_two(const char *from, size_t stride)
+{
+    __m128 low = _mm_loadu_ps((const float *)(const void *)from);
+    __m128 high = _mm_loadu_ps((const float *)(const void *)(from + 4 * stride));
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+}
+
+INLINE void load_tile(const char *from, size_t stride, vw words[TILE_WORDS])
+{
+    EACH(half, 2)
+    {
+        const char *at = from + 16 * half;
+        __m256 r0 = load_two(at, stride), r1 = load_two(at + stride, stride);
+        __m256 r2 = load_two(at + 2 * stride, stride), r3 = load_two(at + 3 * stride, stride);
+        __m256d low01 = _mm256_castps_pd(_mm256_unpacklo_ps(r0, r1));
+        __m256d low23 = _mm256_castps_pd(_mm256_unpacklo_ps(r2, r3));
+        __m256d high01 = _mm256_castps_pd(_mm256_unpackhi_ps(r0, r1));
+        __m256d high23 = _mm256_castps_pd(_mm256_unpackhi_ps(r2, r3));
+        words[4 * half] = _mm256_castpd_si256(_mm256_unpacklo_pd(low01, low23));
+        words[4 * half + 1] = _mm256_castpd_si256(_mm256_unpackhi_pd(low01, low23));
+        words[4 * half + 2] = _mm256_castpd_si256(_mm256_unpacklo_pd(high01, high23));
+        words[4 * half + 3] = _mm256_castpd_si256(_mm256_unpackhi_pd(high01, high23));
+    }
+}
+
+INLINE vr values_f32(vw word)
+{
+    return _mm256_castsi256_ps(word);
+}
+
+INLINE void values_bf16(vw word, vr values[2])
+{
+    values[0] = _mm256_castsi256_ps(_mm256_slli_epi32(word, 16));
+    values[1] = _mm256_castsi256_ps(_mm256_and_si256(word, _mm256_set1_epi32((int)0xFFFF0000U)));
+}
+
+INLINE void values_f16(vw word, vr values[2])
+{
+    const __m256i even_then_odd =
+        _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12,
+                         13, 2, 3, 6, 7, 10, 11, 14, 15);
+    __m256i halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(word, even_then_odd), 0xD8);
+    values[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(halves));
+    values[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
+}
+
+/* The code whose sign is at bit 31 and its magnitude below. Exponents 1 to 15 are moved; codes
+ * below them are eighths of 2^-6: that much more than the same number without eighths. */
+INLINE vr value_f8(vw code)
+{
+    const __m256i bias = _mm256_set1_epi32(120 << 23), smallest = _mm256_set1_epi32(121 << 23);
+    __m256i magnitude = _mm256_srli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x7F000000)), 4);
+    __m256 eighths = _mm256_sub_ps(_mm256_castsi256_ps(_mm256_add_epi32(magnitude, smallest)),
+                                   _mm256_castsi256_ps(smallest));
+    __m256i normal = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32((1 << 23) - 1));
+    __m256i nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7F << 20));
+    __m256 value = _mm256_blendv_ps(eighths, _mm256_castsi256_ps(_mm256_add_epi32(magnitude, bias)),
+                                    _mm256_castsi256_ps(normal));
+    __m256i sign = _mm256_and_si256(code, _mm256_set1_epi32((int)0x80000000U));
+    return _mm256_or_ps(value, _mm256_castsi256_ps(_mm256_or_si256(sign, nan)));
+}
+
+INLINE void values_f8(vw word, vr values[4])
+{
+    values[0] = value_f8(_mm256_slli_epi32(word, 24));
+    values[1] = value_f8(_mm256_slli_epi32(word, 16));
+    values[2] = value_f8(_mm256_slli_epi32(word, 8));
+    values[3] = value_f8(word);
+}
+
+#endif

@@ -1,0 +1,111 @@
+/* Sixteen rows of typed weights as lanes, with AVX-512 (see float_rows.h). */
+#ifndef MIXT_BACKEND_CPU_AVX512_ROWS_H
+#define MIXT_BACKEND_CPU_AVX512_ROWS_H
+
+#include <immintrin.h>
+
+#include "backend/cpu/f8_magnitudes.h"
+#include "backend/cpu/unroll.h"
+
+#define ROW_LANES 16
+#define TILE_WORDS 16
+
+typedef __m512i vw;
+typedef __m512 vr;
+
+#define r_set(x) _mm512_set1_ps(x)
+#define r_multiply(a, b) _mm512_mul_ps(a, b)
+#define r_add(a, b) _mm512_add_ps(a, b)
+#define r_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define r_load(from) _mm512_loadu_ps(from)
+#define r_store(to, x) _mm512_storeu_ps(to, x)
+#define r_prefetch(at) _mm_prefetch((const char *)(at), _MM_HINT_T1)
+
+/* A quarter of row i in the lower half, of row i + 4 in the upper. */
+INLINE vw load_two(const char *from, size_t stride)
+{
+    __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)from);
+    __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(from + 4 * stride));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+/* Quarters of r[c]: rows 0 to 3 of word c, of word c + 4, then rows 4 to 7 of both. */
+INLINE void transpose_four(vw r[4])
+{
+    vw low01 = _mm512_unpacklo_epi32(r[0], r[1]), low23 = _mm512_unpacklo_epi32(r[2], r[3]);
+    vw high01 = _mm512_unpackhi_epi32(r[0], r[1]), high23 = _mm512_unpackhi_epi32(r[2], r[3]);
+    r[0] = _mm512_unpacklo_epi64(low01, low23);
+    r[1] = _mm512_unpackhi_epi64(low01, low23);
+    r[2] = _mm512_unpacklo_epi64(high01, high23);
+    r[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+
+/* Both halves of a row's line are read at once: where rows are a multiple of 4,096 bytes apart,
+ * their lines do not stay together in the first cache. */
+INLINE void load_tile(const char *from, size_t stride, vw words[TILE_WORDS])
+{
+    vw r[4][4]; /* words 0 to 7 of rows 0 to 7, words 8 to 15, and the same of rows 8 to 15 */
+    EACH(i, 8)
+    {
+        const char *row = from + (size_t)(i / 4 * 8 + i % 4) * stride;
+        r[i / 4 * 2][i % 4] = load_two(row, stride);
+        r[i / 4 * 2 + 1][i % 4] = load_two(row + 32, stride);
+    }
+    EACH(i, 4) transpose_four(r[i]);
+    EACH(i, 8)
+    {
+        int c = i % 4, half = i / 4;
+        words[8 * half + c] = _mm512_shuffle_i32x4(r[half][c], r[2 + half][c], 0x88);
+        words[8 * half + c + 4] = _mm512_shuffle_i32x4(r[half][c], r[2 + half][c], 0xDD);
+    }
+}
+
+INLINE vr values_f32(vw word)
+{
+    return _mm512_castsi512_ps(word);
+}
+
+INLINE void values_bf16(vw word, vr values[2])
+{
+    values[0] = _mm512_castsi512_ps(_mm512_slli_epi32(word, 16));
+    values[1] = _mm512_castsi512_ps(_mm512_and_si512(word, _mm512_set1_epi32((int)0xFFFF0000U)));
+}
+
+INLINE void values_f16(vw word, vr values[2])
+{
+    const __m512i even_then_odd =
+        _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 30, 28, 26, 24,
+                         22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    __m512i halves = _mm512_permutexvar_epi16(even_then_odd, word);
+    values[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+    values[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+}
+
+/* bfloat16 holds every value of E4M3. Magnitudes are looked up: 64 in two registers, the upper 64
+ * in two more. */
+INLINE __m512i bf16_of_f8(__m512i index, __m512i signs)
+{
+    const __m512i t0 = _mm512_loadu_si512(f8_magnitudes),
+                  t1 = _mm512_loadu_si512(f8_magnitudes + 32);
+    const __m512i t2 = _mm512_loadu_si512(f8_magnitudes + 64);
+    const __m512i t3 = _mm512_loadu_si512(f8_magnitudes + 96);
+    __mmask32 upper = _mm512_test_epi16_mask(index, _mm512_set1_epi16(0x40));
+    __m512i magnitude = _mm512_mask_blend_epi16(upper, _mm512_permutex2var_epi16(t0, index, t1),
+                                                _mm512_permutex2var_epi16(t2, index, t3));
+    const int magnitude_or_sign = 0xF8; /* a | (b & c) */
+    return _mm512_ternarylogic_epi32(magnitude, signs, _mm512_set1_epi16((short)0x8000),
+                                     magnitude_or_sign);
+}
+
+INLINE void values_f8(vw word, vr values[4])
+{
+    vr even[2], odd[2];
+    values_bf16(bf16_of_f8(word, _mm512_slli_epi16(word, 8)), even);
+    values_bf16(bf16_of_f8(_mm512_srli_epi16(word, 8), word), odd);
+    values[0] = even[0];
+    values[1] = odd[0];
+    values[2] = even[1];
+    values[3] = odd[1];
+}
+
+#endif

@@ -1,0 +1,165 @@
+/* Products of few rows of activations with typed rows of weights: a tile is multiplied while it is
+ * in registers, by every token, so that weights are read once and nothing is packed. Each element
+ * is the chain of the product driver (ops/kernels.h). Behind float_rows.h. */
+
+#define LINE_TILES (64 / TILE_BYTES)
+#define STREAM_TOKENS MIXT_STREAM_TOKENS
+/* Rows that go side by side, so that their chains hide each other's latency. */
+#define STREAM_ROWS (STREAM_GROUPS * ROW_LANES)
+
+typedef struct stream {
+    const mixt_stream_task *task;
+    const float *x[STREAM_TOKENS]; /* the last row again where there are fewer */
+} stream;
+
+/* Fetches what will be wanted ROW_AHEAD bytes behind offset `at`: of these rows or of those
+ * `rows` further on. */
+INLINE void fetch_ahead(const row_group *group, size_t at, size_t row_end, const int rows)
+{
+    const size_t stride = group->matrix->row_bytes;
+    size_t ahead = at + ROW_AHEAD;
+    ahead = ahead < row_end ? ahead : ahead - row_end + (size_t)rows * stride;
+    EACH(i, ROW_LANES) r_prefetch(group->data + ahead + (size_t)i * stride);
+}
+
+/* A cache line of each row, from k on. */
+INLINE void add_line(const row_group *group, const stream *s, const mixt_type type,
+                     const int tokens, int64_t k, const int rows, vr *sums)
+{
+    const int per = word_values(type);
+    fetch_ahead(group, (size_t)(k * 4 / per), (size_t)(group->matrix->k * 4 / per), rows);
+    vr factor = type == MIXT_TYPE_F8_E4M3 ? factors_at(group, k) : r_set(1);
+    EACH(part, LINE_TILES)
+    {
+        vw words[TILE_WORDS];
+        load_tile(group->data + k * 4 / per + part * TILE_BYTES, group->matrix->row_bytes, words);
+        EACH(i, TILE_WORDS)
+        {
+            const int64_t at = k + (part * TILE_WORDS + i) * per;
+            vr values[WORD_VALUES_MAX];
+            take_apart(type, words[i], factor, values);
+            EACH(j, per)
+            {
+                EACH(t, tokens) sums[t] = r_fma(values[j], r_set(s->x[t][at + j]), sums[t]);
+            }
+        }
+    }
+}
+
+/* Less than a line of rows that may be fewer. */
+static void add_edge(const row_group *group, const stream *s, int64_t k, int count, int tokens,
+                     vr *sums)
+{
+    float values[TILE_VALUES_MAX * ROW_LANES];
+    edge_values(group, k, count, values);
+    for (int t = 0; t < tokens; t++) {
+        for (int i = 0; i < count; i++) {
+            sums[t] = r_fma(r_load(values + i * ROW_LANES), r_set(s->x[t][k + i]), sums[t]);
+        }
+    }
+}
+
+/* The tokens' sums over a block of k for the rows from `skip` on. */
+static void store_sums(const mixt_stream_task *task, const row_group *group, const vr *sums,
+                       int skip, bool accumulate)
+{
+    for (int64_t t = 0; t < task->tokens; t++) {
+        float *c = task->c + t * task->c_row + group->row;
+        if (skip == 0 && group->valid == ROW_LANES) {
+            r_store(c, accumulate ? r_add(r_load(c), sums[t]) : sums[t]);
+            continue;
+        }
+        float lanes[ROW_LANES];
+        r_store(lanes, sums[t]);
+        for (int i = skip; i < group->valid; i++) {
+            c[i] = accumulate ? c[i] + lanes[i] : lanes[i];
+        }
+    }
+}
+
+/* `groups` groups of rows from `row` on, all of k. */
+INLINE void stream_rows(const stream *s, const mixt_type type, const int groups, const int tokens,
+                        int64_t row, int valid, int skip)
+{
+    const mixt_matrix *matrix = s->task->matrix;
+    const int tile = word_values(type) * TILE_WORDS, line = LINE_TILES * tile;
+    row_group group[STREAM_GROUPS];
+    EACH(g, groups) group[g] = group_at(matrix, row + g * ROW_LANES, valid);
+    for (int64_t begin = 0; begin < matrix->k; begin += MIXT_GEMM_K_BLOCK) {
+        int64_t at = begin, end = mixt_least(begin + MIXT_GEMM_K_BLOCK, matrix->k);
+        vr sums[STREAM_GROUPS][STREAM_TOKENS];
+        EACH(g, groups)
+        {
+            EACH(t, tokens) sums[g][t] = r_set(0);
+        }
+        for (; valid == ROW_LANES && at + line <= end; at += line) {
+            EACH(g, groups) add_line(&group[g], s, type, tokens, at, groups * ROW_LANES, sums[g]);
+        }
+        EACH(g, groups)
+        {
+            for (int64_t k = at; k < end; k += tile) {
+                add_edge(&group[g], s, k, end - k < tile ? (int)(end - k) : tile, tokens, sums[g]);
+            }
+            store_sums(s->task, &group[g], sums[g], skip, s->task->accumulate || begin > 0);
+        }
+    }
+}
+
+/* All rows of a task. The last ones, where they are less than a group, are done once more with
+ * those before them, or, if there are none, as a group with rows that are not there. */
+INLINE void stream_all(const stream *s, const mixt_type type, const int groups, const int tokens)
+{
+    const mixt_stream_task *task = s->task;
+    int64_t row = task->row_begin, end = task->row_end;
+    for (; row + groups * ROW_LANES <= end; row += groups * ROW_LANES) {
+        stream_rows(s, type, groups, tokens, row, ROW_LANES, 0);
+    }
+    for (; row + ROW_LANES <= end; row += ROW_LANES) {
+        stream_rows(s, type, 1, tokens, row, ROW_LANES, 0);
+    }
+    if (row < end && end >= ROW_LANES) {
+        stream_rows(s, type, 1, tokens, end - ROW_LANES, ROW_LANES, (int)(ROW_LANES - (end - row)));
+    } else if (row < end) {
+        stream_rows(s, type, 1, tokens, row, (int)(end - row), 0);
+    }
+}
+
+#define STREAM_FUNCTIONS(type)                                                                     \
+    static void stream_##type##_1(const stream *s)                                                 \
+    {                                                                                              \
+        stream_all(s, MIXT_TYPE_##type, STREAM_GROUPS, 1);                                         \
+    }                                                                                              \
+    static void stream_##type##_2(const stream *s)                                                 \
+    {                                                                                              \
+        stream_all(s, MIXT_TYPE_##type, STREAM_GROUPS, 2);                                         \
+    }                                                                                              \
+    static void stream_##type##_4(const stream *s)                                                 \
+    {                                                                                              \
+        stream_all(s, MIXT_TYPE_##type, 1, 4);                                                     \
+    }                                                                                              \
+    static void stream_##type##_8(const stream *s)                                                 \
+    {                                                                                              \
+        stream_all(s, MIXT_TYPE_##type, 1, 8);                                                     \
+    }
+STREAM_FUNCTIONS(F32)
+STREAM_FUNCTIONS(F16)
+STREAM_FUNCTIONS(BF16)
+STREAM_FUNCTIONS(F8_E4M3)
+
+#define STREAM_ENTRIES(type)                                                                       \
+    {                                                                                              \
+        stream_##type##_1, stream_##type##_2, stream_##type##_4, stream_##type##_8                 \
+    }
+
+static void kernel_stream(const mixt_stream_task *task)
+{
+    static void (*const functions[4][4])(const stream *) = {
+        STREAM_ENTRIES(F32), STREAM_ENTRIES(F16), STREAM_ENTRIES(BF16), STREAM_ENTRIES(F8_E4M3)};
+    assert(task->tokens >= 1 && task->tokens <= STREAM_TOKENS);
+    int which = task->tokens > 4 ? 3 : task->tokens > 2 ? 2 : (int)task->tokens - 1;
+    stream s = {.task = task};
+    for (int64_t t = 0; t < STREAM_TOKENS; t++) {
+        s.x[t] = task->a + mixt_least(t, task->tokens - 1) * task->a_row;
+    }
+    functions[type_index(task->matrix->type)][which](&s);
+}
