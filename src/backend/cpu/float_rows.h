@@ -28,6 +28,7 @@ typedef struct row_group {
     const mixt_matrix *matrix;
     const char *data;
     int64_t row;
+    int64_t step;                 /* streams: rows to the group that comes after */
     int valid;                    /* rows that exist; the others are zeros */
     bool has_factors, one_factor; /* F8: of a block; the same for all rows */
 } row_group;

@@ -13,21 +13,21 @@ typedef struct stream {
 } stream;
 
 /* Fetches what will be wanted ROW_AHEAD bytes behind offset `at`: of these rows or of those
- * `rows` further on. */
-INLINE void fetch_ahead(const row_group *group, size_t at, size_t row_end, const int rows)
+ * `step` further on. */
+INLINE void fetch_ahead(const row_group *group, size_t at, size_t row_end)
 {
     const size_t stride = group->matrix->row_bytes;
     size_t ahead = at + ROW_AHEAD;
-    ahead = ahead < row_end ? ahead : ahead - row_end + (size_t)rows * stride;
+    ahead = ahead < row_end ? ahead : ahead - row_end + (size_t)group->step * stride;
     EACH(i, ROW_LANES) r_prefetch(group->data + ahead + (size_t)i * stride);
 }
 
 /* A cache line of each row, from k on. */
 INLINE void add_line(const row_group *group, const stream *s, const mixt_type type,
-                     const int tokens, int64_t k, const int rows, vr *sums)
+                     const int tokens, int64_t k, vr *sums)
 {
     const int per = word_values(type);
-    fetch_ahead(group, (size_t)(k * 4 / per), (size_t)(group->matrix->k * 4 / per), rows);
+    fetch_ahead(group, (size_t)(k * 4 / per), (size_t)(group->matrix->k * 4 / per));
     vr factor = type == MIXT_TYPE_F8_E4M3 ? factors_at(group, k) : r_set(1);
     EACH(part, LINE_TILES)
     {
@@ -77,14 +77,25 @@ static void store_sums(const mixt_stream_task *task, const row_group *group, con
     }
 }
 
-/* `groups` groups of rows from `row` on, all of k. */
+/* Groups of rows from `row` on, of each those that exist; what lies before `skip` is not stored. */
+typedef struct slice {
+    int64_t row;
+    int valid, skip;
+} slice;
+
+/* `groups` groups of rows, all of k. */
 INLINE void stream_rows(const stream *s, const mixt_type type, const int groups, const int tokens,
-                        int64_t row, int valid, int skip)
+                        const slice *of)
 {
+    const int valid = of->valid;
     const mixt_matrix *matrix = s->task->matrix;
     const int tile = word_values(type) * TILE_WORDS, line = LINE_TILES * tile;
     row_group group[STREAM_GROUPS];
-    EACH(g, groups) group[g] = group_at(matrix, row + g * ROW_LANES, valid);
+    EACH(g, groups)
+    {
+        group[g] = group_at(matrix, of->row + g * ROW_LANES, valid);
+        group[g].step = groups * ROW_LANES;
+    }
     for (int64_t begin = 0; begin < matrix->k; begin += MIXT_GEMM_K_BLOCK) {
         int64_t at = begin, end = mixt_least(begin + MIXT_GEMM_K_BLOCK, matrix->k);
         vr sums[STREAM_GROUPS][STREAM_TOKENS];
@@ -93,14 +104,14 @@ INLINE void stream_rows(const stream *s, const mixt_type type, const int groups,
             EACH(t, tokens) sums[g][t] = r_set(0);
         }
         for (; valid == ROW_LANES && at + line <= end; at += line) {
-            EACH(g, groups) add_line(&group[g], s, type, tokens, at, groups * ROW_LANES, sums[g]);
+            EACH(g, groups) add_line(&group[g], s, type, tokens, at, sums[g]);
         }
         EACH(g, groups)
         {
             for (int64_t k = at; k < end; k += tile) {
                 add_edge(&group[g], s, k, end - k < tile ? (int)(end - k) : tile, tokens, sums[g]);
             }
-            store_sums(s->task, &group[g], sums[g], skip, s->task->accumulate || begin > 0);
+            store_sums(s->task, &group[g], sums[g], of->skip, s->task->accumulate || begin > 0);
         }
     }
 }
@@ -112,15 +123,16 @@ INLINE void stream_all(const stream *s, const mixt_type type, const int groups, 
     const mixt_stream_task *task = s->task;
     int64_t row = task->row_begin, end = task->row_end;
     for (; row + groups * ROW_LANES <= end; row += groups * ROW_LANES) {
-        stream_rows(s, type, groups, tokens, row, ROW_LANES, 0);
+        stream_rows(s, type, groups, tokens, &(slice){row, ROW_LANES, 0});
     }
     for (; row + ROW_LANES <= end; row += ROW_LANES) {
-        stream_rows(s, type, 1, tokens, row, ROW_LANES, 0);
+        stream_rows(s, type, 1, tokens, &(slice){row, ROW_LANES, 0});
     }
     if (row < end && end >= ROW_LANES) {
-        stream_rows(s, type, 1, tokens, end - ROW_LANES, ROW_LANES, (int)(ROW_LANES - (end - row)));
+        stream_rows(s, type, 1, tokens,
+                    &(slice){end - ROW_LANES, ROW_LANES, (int)(ROW_LANES - (end - row))});
     } else if (row < end) {
-        stream_rows(s, type, 1, tokens, row, (int)(end - row), 0);
+        stream_rows(s, type, 1, tokens, &(slice){row, (int)(end - row), 0});
     }
 }
 
