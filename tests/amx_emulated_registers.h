@@ -133,7 +133,7 @@ static inline void emulated_dot_bytes(int sums, int a, int b)
             memcpy(&sum, to->bytes[m] + 4 * n, sizeof sum);
             for (int k = 0; k < right->rows; k++) {
                 for (int i = 0; i < 4; i++) {
-                    sum += (int8_t)left->bytes[m][4 * k + i] * (int8_t)right->bytes[k][4 * n + i];
+                    sum += (int8_t)left->bytes[m][4 * k + i] * right->bytes[k][4 * n + i];
                 }
             }
             memcpy(to->bytes[m] + 4 * n, &sum, sizeof sum);

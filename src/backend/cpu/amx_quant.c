@@ -1,7 +1,7 @@
 /* Products with quantised weights with AMX: sixteen tokens times a panel's sixteen rows, a group of
- * k at a time. Cells of a panel are rows of B as TDPBSSD reads them, and bytes of activations are
+ * k at a time. Cells of a panel are rows of B as TDPBSUD reads them, and bytes of activations are
  * rows of A as they lie. What is left is the work on sums, as quant_tile.h has it. Few tokens,
- * codebooks and types that are products of words run as with VNNI.
+ * and types whose halves of blocks have scales, run as with VNNI.
  * tests/amx_emulated_quant.c compiles this file with the tile registers spelled out. */
 #include "backend/cpu/avx512_quantise.h"
 
@@ -53,8 +53,12 @@ INLINE void matrix_256(const tile *at, int r, const tile_kind kind)
         }
         sum_groups(at, weights, group * kind.group, kind.group, &sums);
         for (int i = 0; i < GROUPS; i++) {
-            vi scale = weights->scales[group + i];
-            EACH(t, TILE_TOKENS) total[t] = vi_add32(total[t], vi_mullo32(sums.rows[i][t], scale));
+            vi scale = kind.plain ? vi_zero() : weights->scales[group + i];
+            EACH(t, TILE_TOKENS)
+            {
+                vi part = sums.rows[i][t];
+                total[t] = vi_add32(total[t], kind.plain ? part : vi_mullo32(part, scale));
+            }
         }
     }
     EACH(t, TILE_TOKENS)
@@ -87,7 +91,7 @@ INLINE void matrix_32(const tile *at, int r, const tile_kind kind)
                 const mixt_q8 *x = record_of(at, t);
                 vi part = sums.rows[block - first][t];
                 if (kind.offset != 0) {
-                    part = vi_add32(part, vi_set32(-kind.offset * x->totals[block]));
+                    part = vi_add32(part, less(kind.offset, at, t, block, 3));
                 }
                 sum[t] = add_scaled(sum[t], weights->d[block], x->d[block], part);
                 if (kind.minima > 0) {
@@ -110,54 +114,54 @@ INLINE void matrix_32(const tile *at, int r, const tile_kind kind)
         }                                                                                          \
     }
 
-MATRIX_FUNCTION(q2_k, matrix_256, 4, 4, 0, 8)
-MATRIX_FUNCTION(q3_k, matrix_256, 4, 4, 4, 0)
-MATRIX_FUNCTION(q4_k, matrix_256, 8, 8, 0, 4)
-MATRIX_FUNCTION(q5_k, matrix_256, 8, 4, 0, 4)
-MATRIX_FUNCTION(q6_k, matrix_256, 4, 2, 32, 0)
-MATRIX_FUNCTION(q4_0, matrix_32, 8, 8, 8, 0)
-MATRIX_FUNCTION(q4_1, matrix_32, 8, 8, 0, 1)
-MATRIX_FUNCTION(q5_0, matrix_32, 8, 4, 16, 0)
-MATRIX_FUNCTION(q5_1, matrix_32, 8, 4, 0, 1)
-MATRIX_FUNCTION(mxfp4, matrix_32, 8, 4, 12, 0)
-MATRIX_FUNCTION(signed_32, matrix_32, 8, 8, 0, 0)
+MATRIX_FUNCTION(q2_k, matrix_256, 4, 4, 0, 8, false)
+MATRIX_FUNCTION(q3_k, matrix_256, 4, 4, 4, 0, false)
+MATRIX_FUNCTION(q4_k, matrix_256, 8, 8, 0, 4, false)
+MATRIX_FUNCTION(q5_k, matrix_256, 8, 4, 0, 4, false)
+MATRIX_FUNCTION(q6_k, matrix_256, 4, 2, 32, 0, false)
+MATRIX_FUNCTION(signed_256, matrix_256, 8, 8, BYTE_BIAS, 0, false)
+MATRIX_FUNCTION(multiples_16, matrix_256, 4, 4, BYTE_BIAS, 0, false)
+MATRIX_FUNCTION(multiples_256, matrix_256, 8, 8, BYTE_BIAS, 0, true)
+MATRIX_FUNCTION(q4_0, matrix_32, 8, 8, 8, 0, false)
+MATRIX_FUNCTION(q4_1, matrix_32, 8, 8, 0, 1, false)
+MATRIX_FUNCTION(q5_0, matrix_32, 8, 4, 16, 0, false)
+MATRIX_FUNCTION(q5_1, matrix_32, 8, 4, 0, 1, false)
+MATRIX_FUNCTION(mxfp4, matrix_32, 8, 4, 12, 0, false)
+MATRIX_FUNCTION(signed_32, matrix_32, 8, 8, BYTE_BIAS, 0, false)
 
 typedef struct matrix_kernel {
     void (*run)(tile at);
-    int cells;  /* of a group */
-    bool words; /* panels hold bytes with sign as words */
+    int cells; /* of a group */
 } matrix_kernel;
 
 static const matrix_kernel matrix_of_type[MIXT_TYPE_COUNT] = {
-    [MIXT_TYPE_Q4_0] = {matrices_q4_0, 8, false},
-    [MIXT_TYPE_Q4_1] = {matrices_q4_1, 8, false},
-    [MIXT_TYPE_Q5_0] = {matrices_q5_0, 8, false},
-    [MIXT_TYPE_Q5_1] = {matrices_q5_1, 8, false},
-    [MIXT_TYPE_Q8_0] = {matrices_signed_32, 8, true},
-    [MIXT_TYPE_Q2_K] = {matrices_q2_k, 4, false},
-    [MIXT_TYPE_Q3_K] = {matrices_q3_k, 4, false},
-    [MIXT_TYPE_Q4_K] = {matrices_q4_k, 8, false},
-    [MIXT_TYPE_Q5_K] = {matrices_q5_k, 8, false},
-    [MIXT_TYPE_Q6_K] = {matrices_q6_k, 4, false},
-    [MIXT_TYPE_IQ4_NL] = {matrices_signed_32, 8, true},
-    [MIXT_TYPE_MXFP4] = {matrices_mxfp4, 8, false},
+    [MIXT_TYPE_Q4_0] = {matrices_q4_0, 8},
+    [MIXT_TYPE_Q4_1] = {matrices_q4_1, 8},
+    [MIXT_TYPE_Q5_0] = {matrices_q5_0, 8},
+    [MIXT_TYPE_Q5_1] = {matrices_q5_1, 8},
+    [MIXT_TYPE_Q8_0] = {matrices_signed_32, 8},
+    [MIXT_TYPE_Q2_K] = {matrices_q2_k, 4},
+    [MIXT_TYPE_Q3_K] = {matrices_q3_k, 4},
+    [MIXT_TYPE_Q4_K] = {matrices_q4_k, 8},
+    [MIXT_TYPE_Q5_K] = {matrices_q5_k, 8},
+    [MIXT_TYPE_Q6_K] = {matrices_q6_k, 4},
+    [MIXT_TYPE_IQ4_NL] = {matrices_signed_32, 8},
+    [MIXT_TYPE_IQ4_XS] = {matrices_signed_256, 8},
+    [MIXT_TYPE_MXFP4] = {matrices_mxfp4, 8},
+    [MIXT_TYPE_IQ1_S] = {matrices_signed_256, 8},
+    [MIXT_TYPE_IQ1_M] = {matrices_multiples_16, 4},
+    [MIXT_TYPE_IQ2_XXS] = {matrices_signed_256, 8},
+    [MIXT_TYPE_IQ2_XS] = {matrices_multiples_16, 4},
+    [MIXT_TYPE_IQ2_S] = {matrices_multiples_16, 4},
+    [MIXT_TYPE_IQ3_XXS] = {matrices_signed_256, 8},
+    [MIXT_TYPE_IQ3_S] = {matrices_signed_256, 8},
+    [MIXT_TYPE_TQ1_0] = {matrices_multiples_256, 8},
+    [MIXT_TYPE_TQ2_0] = {matrices_multiples_256, 8},
 };
 
 static bool has_matrices(mixt_type type, int64_t tokens)
 {
     return tokens >= TILE_TOKENS_LEAST && matrix_of_type[type].run != NULL;
-}
-
-/* Two cells of words into one of bytes, for all blocks of a step. */
-static void narrow_cells(panel *panels, int blocks)
-{
-    for (int r = 0; r < QUANT_PANELS; r++) {
-        vi *cells = panels[r].cells;
-        for (int i = 0; i < 8 * blocks; i++) {
-            cells[i] = vi_or(vi_pick(cells[2 * i], 0, 2, NONE, NONE),
-                             vi_pick(cells[2 * i + 1], NONE, NONE, 0, 2));
-        }
-    }
 }
 
 /* Up to fifteen tokens, among zeros: a tile reads sixteen. */
@@ -197,9 +201,6 @@ static void run_matrices(mixt_type type, void (*tiles)(tile at, int64_t count), 
         tiles(last, rest);
         tokens -= rest;
         rest = 0;
-    }
-    if (kernel->words) {
-        narrow_cells((panel *)(uintptr_t)at.panels, at.blocks);
     }
     for (; tokens >= TILE_TOKENS; tokens -= TILE_TOKENS) {
         kernel->run(at);

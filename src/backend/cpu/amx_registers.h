@@ -32,10 +32,10 @@ _Static_assert(sizeof(amx_configuration) == 64, "LDTILECFG");
         _tile_loadd(tile, from, stride);                                                           \
     } while (0)
 #define AMX_STORE(tile, to, stride) _tile_stored(tile, to, stride)
-/* sums += a b. A row of `a`: 32 bfloat16 (64 bytes with sign); a row of `b`: pairs (fours) of k for
- * each of 16 columns; `sums`: 16 x 16 fp32 (int32). */
+/* sums += a b. A row of `a`: 32 bfloat16 (64 bytes with sign); a row of `b`: pairs (fours, bytes
+ * without sign) of k for each of 16 columns; `sums`: 16 x 16 fp32 (int32). */
 #define AMX_DOT_BF16(sums, a, b) _tile_dpbf16ps(sums, a, b)
-#define AMX_DOT_BYTES(sums, a, b) _tile_dpbssd(sums, a, b)
+#define AMX_DOT_BYTES(sums, a, b) _tile_dpbsud(sums, a, b)
 #endif
 
 #endif
