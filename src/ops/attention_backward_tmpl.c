@@ -66,9 +66,10 @@ typedef struct block_pair {
     real *weights, *d_weights, *capped; /* p, ds, and scores where there is a cap */
     mixt_panels keys_b, values_b;       /* k and v by key, B [head_dim, keys], [value_dim, keys] */
     mixt_panels keys;                   /* k, B [keys, head_dim] */
-    real *d_keys, *d_values; /* dk^T, dv^T [head_dim, keys], [value_dim, keys] in panels */
-    real *room;              /* ds^T, A [keys, rows]; or for packing */
-    real *operands;          /* of the units */
+    mixt_panels d_keys, d_values; /* dk^T, dv^T [head_dim, keys], [value_dim, keys] in panels; the
+                                     same where k and v are one input, as of latent attention */
+    real *room;                   /* ds^T, A [keys, rows]; or for packing */
+    real *operands;               /* of the units */
     int units;
     query_unit unit[UNITS];
 } block_pair;
@@ -95,6 +96,12 @@ static int64_t block_values(const mixt_call *call, int64_t n)
     return mixt_most(n * width, MIXT_ATTENTION_BLOCK * columns);
 }
 
+/* Is v the beginning of k's columns? */
+static bool one_input(const mixt_call *call)
+{
+    return call->d_in[ATTENTION_K] != NULL && call->d_in[ATTENTION_K] == call->d_in[ATTENTION_V];
+}
+
 /* Lays out the thread's buffers; returns how many units they hold. */
 static int lay_out(block_pair *pair, int thread)
 {
@@ -108,8 +115,8 @@ static int lay_out(block_pair *pair, int thread)
     pair->keys_b.at = at;
     pair->values_b.at = at + block;
     pair->keys.at = at + 2 * block;
-    pair->d_keys = at + 3 * block;
-    pair->d_values = at + 4 * block;
+    pair->d_keys.at = at + 3 * block;
+    pair->d_values.at = one_input(pair->call) ? pair->d_keys.at : at + 4 * block;
     pair->room = at + 5 * block;
     pair->operands = pair->room + SCORES + block; /* whichever is longer */
     int64_t room = (int64_t)(MIXT_THREAD_BYTES / sizeof(real)) - 4 * SCORES;
@@ -227,13 +234,13 @@ static void multiply_part(const block_pair *pair, const panel_part *part, const 
     }
 }
 
-/* c^T [n, keys] += a^T w, with a [rows, n] and w [rows, keys] of the part */
+/* The first rows of c^T [c.k, keys] += a^T w, with a [rows, n] and w [rows, keys] of the part */
 static void add_transposed(const block_pair *pair, const panel_part *part, const mixt_panels *a,
-                           const real *w, real *c)
+                           const real *w, mixt_panels to)
 {
     const MIXT_REAL(mixt_gemm_kernels) *gemm = MIXT_GEMM_KERNELS(pair->call);
     int64_t height = gemm->tile_rows, width = gemm->tile_columns;
-    c += part->column * a->width;
+    real *c = to.at + part->column * to.k;
     for (int64_t i = 0; i < a->width; i += height) {
         gemm->tile(part->rows, a->at + i * a->k + part->begin * height, w, c + i * width, width,
                    (int)mixt_least(height, a->width - i), (int)part->width, true);
@@ -395,22 +402,30 @@ static void visit_keys(block_pair *pair, mixt_range keys, bool first)
         pair->count = mixt_least(MIXT_ATTENTION_BLOCK, keys.end - pair->key);
         real *dk = gradient_of_keys(pair, ATTENTION_K, sizes->k_row, sizes->head_dim);
         real *dv = gradient_of_keys(pair, ATTENTION_V, sizes->v_row, sizes->v_head);
-        mixt_panels d_keys = {pair->d_keys, sizes->head_dim, pair->count};
-        mixt_panels d_values = {pair->d_values, sizes->value_dim, pair->count};
+        bool fresh = first && !call->add[ATTENTION_K], one = one_input(call);
+        pair->d_keys = (mixt_panels){pair->d_keys.at, sizes->head_dim, pair->count};
+        pair->d_values =
+            (mixt_panels){pair->d_values.at, one ? sizes->head_dim : sizes->value_dim, pair->count};
+        assert(!one || (sizes->v_row == sizes->k_row && sizes->v_head == sizes->head_dim));
         begin_keys(pair);
-        if (first) {
-            clear_unused(pair, dv);
+        begin_gradient(pair, pair->d_keys, dk, sizes->k_row, fresh);
+        if (!one) {
+            if (first) {
+                clear_unused(pair, dv);
+            }
+            begin_gradient(pair, pair->d_values, dv, sizes->v_row,
+                           first && !call->add[ATTENTION_V]);
         }
-        begin_gradient(pair, d_keys, dk, sizes->k_row, first && !call->add[ATTENTION_K]);
-        begin_gradient(pair, d_values, dv, sizes->v_row, first && !call->add[ATTENTION_V]);
         for (int i = 0; i < pair->units; i++) {
             query_unit *unit = &pair->unit[i];
             if (unit->seen_begin < pair->key + pair->count && unit->seen_end > pair->key) {
                 visit_unit(pair, unit);
             }
         }
-        end_gradient(pair, d_keys, dk, sizes->k_row);
-        end_gradient(pair, d_values, dv, sizes->v_row);
+        end_gradient(pair, pair->d_keys, dk, sizes->k_row);
+        if (!one) {
+            end_gradient(pair, pair->d_values, dv, sizes->v_row);
+        }
     }
 }
 
