@@ -120,9 +120,45 @@ UNPACK_MULTIPLES(unpack_tq2_0, MIXT_TYPE_TQ2_0)
     {                                                                                              \
         unpack_part(from, to, block, type);                                                        \
     }
+#ifndef QUANT_DOTS
 UNPACK_PART(unpack_nvfp4, MIXT_TYPE_NVFP4)
+#endif
 UNPACK_PART(unpack_q1_0, MIXT_TYPE_Q1_0)
 UNPACK_PART(unpack_q2_0, MIXT_TYPE_Q2_0)
+
+#if defined QUANT_DOTS || defined __x86_64__
+/* mixt_nvfp4_scale of a byte in each lane. */
+INLINE vf nvfp4_scales(vi byte)
+{
+    vi code = vi_and(byte, vi_set32(127)), other = vi_sub32(byte, vi_set32(127));
+    /* all bits where the exponent is 0, and where the byte is not 127 */
+    vi small = vi_sra32(vi_sub32(code, vi_set32(8)), 31);
+    vi some = vi_sra32(vi_or(other, vi_sub32(vi_zero(), other)), 31);
+    /* as if the exponent were 1, less the leading one, which is not there */
+    vi bits = vi_add32(vi_sll32(code, 20), vi_set32(119 << 23));
+    bits = vi_add32(bits, vi_and(small, vi_set32(1 << 23)));
+    vi lead = vi_and(vi_and(some, small), vi_set32(INT32_MIN + (120 << 23)));
+    return vf_add(vf_of_bits(vi_and(some, bits)), vf_of_bits(lead));
+}
+#endif
+
+#ifdef QUANT_DOTS
+/* Eight bytes hold the sixteen values of a half: low halves of bytes, then high ones. */
+static void unpack_nvfp4(source *from, panel *to, int block)
+{
+    const vi low = vi_set32(LOW_NIBBLES), table = biased(vi_table(mixt_mxfp4_values));
+    vi q[4], *cells = to->cells + 8 * block, scales = load_first(from, 0);
+    scales = block % 2 == 0 ? scales : vi_srl32(scales, 16);
+    to->d[block] = nvfp4_scales(vi_and(scales, vi_set32(255)));
+    to->m[block] = nvfp4_scales(vi_and(vi_srl32(scales, 8), vi_set32(255)));
+    load_quads(from, (size_t)(4 + block % 2 * 16), q);
+    EACH(i, 4)
+    {
+        cells[i / 2 * 4 + i % 2] = vi_shuffle8(table, vi_and(q[i], low));
+        cells[i / 2 * 4 + i % 2 + 2] = vi_shuffle8(table, vi_and(vi_srl32(q[i], 4), low));
+    }
+}
+#endif
 
 #ifndef __x86_64__ /* there by the line: quant_rows_multiples.h, quant_rows_parts.h */
 /* ------------------------------------------------------------------------------------------ */

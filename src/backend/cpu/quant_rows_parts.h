@@ -11,21 +11,6 @@
         sum = add_scaled(sum, scales, x->d[i / 2], total);                                         \
     }
 
-/* mixt_nvfp4_scale of a byte in each lane. */
-INLINE vf nvfp4_scales(vi byte)
-{
-    vi code = vi_and(byte, vi_set32(127)), other = vi_sub32(byte, vi_set32(127));
-    /* all bits where the exponent is 0, and where the byte is not 127 */
-    vi small = vi_sra32(vi_sub32(code, vi_set32(8)), 31);
-    vi some = vi_sra32(vi_or(other, vi_sub32(vi_zero(), other)), 31);
-    /* as if the exponent were 1, less the leading one, which is not there */
-    vi bits = vi_add32(vi_sll32(code, 20), vi_set32(119 << 23));
-    bits = vi_add32(bits, vi_and(small, vi_set32(1 << 23)));
-    vf lead = vf_negate(vf_of_bits(vi_and(small, vi_set32(120 << 23))));
-    vf value = vf_add(vf_of_bits(vi_and(some, bits)), vf_of_bits(vi_and(some, bits_of_vf(lead))));
-    return value;
-}
-
 INLINE vf step_nvfp4(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
     const size_t bytes = sizeof(mixt_nvfp4_block);
