@@ -17,6 +17,7 @@ typedef struct bench_settings {
     string_list prompts, generations, pairs, depths; /* each a text of numbers */
     string_list threads;
     cache_settings cache;
+    bool no_mmap;
     int batch_size;
     int window; /* 0: WINDOW, or the model's context */
     int repetitions;
@@ -69,6 +70,7 @@ static const cli_option bench_options[] = {
     LIST("threads", 't', threads, "N", "threads to compute with, a list likewise", NULL,
          "every core"),
     OPTIONS_OF_CACHE(bench_settings, cache, "type of the cache of prompts and generation"),
+    OPTION_OF_MEMORY(bench_settings, no_mmap),
     WHOLE("batch-size", 'b', batch_size, 1, 65536, "training: windows in a batch", NULL),
     WHOLE("window", 0, window, 0, TOKENS_MAX, "training: tokens in a window",
           "256, or the model's context"),
@@ -279,6 +281,9 @@ static mixt_status open_models(bench_work *work, mixt_error *error)
     work->model_count = count > 0 ? count : 1;
     for (size_t i = 0; i < count; i++) {
         TRY(open_model(settings->models.items[i], &work->models[i], error));
+        if (settings->no_mmap) {
+            TRY(mixt_model_to_memory(work->models[i].model, error));
+        }
     }
     if (count == 0) {
         mixt_model_options shape = settings->shape;

@@ -63,7 +63,7 @@ static const foreign_flag foreign_flags[] = {
     {"run chat eval serve", "-fit --fit", MAYBE, false, NO_GPU},
     {"run chat eval bench serve", "-fitt --fit-target -fitc --fit-ctx", 1, false, NO_GPU},
     {"run chat eval bench serve", "-fa --flash-attn", MAYBE, false, ONE_ATTENTION},
-    {"run chat eval serve", "--mmap --no-mmap --mlock", 0, false, MAPPED},
+    {"run chat eval serve", "--mmap --mlock", 0, false, MAPPED},
     {"run chat eval bench serve", "-lm --load-mode", 1, false, MAPPED},
     {"run chat eval bench serve", "-lzm --lazy-mode", 1, false, MAPPED},
     {"run chat eval", "-b --batch-size", 1, false, PIECES},

@@ -206,6 +206,9 @@ mixt_status open_all(const model_settings *settings, cli_resources *resources, m
 {
     TRY(open_context(&settings->machine, resources, error));
     TRY(open_model(settings->path, resources, error));
+    if (settings->no_mmap) {
+        TRY(mixt_model_to_memory(resources->model, error));
+    }
     for (size_t i = 0; i < settings->adapters.count; i++) {
         char folder[4200];
         TRY(find_adapter(settings->adapters.items[i], folder, sizeof folder, error));

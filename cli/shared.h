@@ -31,6 +31,7 @@ typedef struct model_settings {
     const char *tokenizer; /* NULL: the model's */
     string_list adapters;  /* merged into it, one after another */
     bool check;
+    bool no_mmap; /* weights in memory */
 } model_settings;
 
 /* The type of a key/value cache; keys and values have one. */
@@ -76,6 +77,11 @@ int cache_type_of(const cache_settings *settings, mixt_cache_type *type);
         .value = "PATH", .help = "tokenizer.json, tokenizer.model, a folder or a GGUF file",       \
         .fallback = "the model's"                                                                  \
     }
+#define OPTION_OF_MEMORY(settings, member)                                                         \
+    {                                                                                              \
+        .name = "no-mmap", .kind = OPTION_FLAG, .offset = offsetof(settings, member),              \
+        .help = "read the weights into memory, in large pages, instead of mapping their files"     \
+    }
 /* ... and for all of a model_settings, with its groups. */
 #define OPTIONS_OF_MODEL(settings, member)                                                         \
     OPTION_OF_MODEL(settings, member.path), OPTION_OF_TOKENIZER(settings, member.tokenizer),       \
@@ -84,6 +90,7 @@ int cache_type_of(const cache_settings *settings, mixt_cache_type *type);
          .offset = offsetof(settings, member.check),                                               \
          .help = "read every weight first and refuse NaN and Inf",                                 \
          .aliases = "check-tensors"},                                                              \
+        OPTION_OF_MEMORY(settings, member.no_mmap),                                                \
     {                                                                                              \
         .name = "lora", .kind = OPTION_LIST, .offset = offsetof(settings, member.adapters),        \
         .value = "FOLDER",                                                                         \

@@ -573,6 +573,12 @@ MIXT_API mixt_status mixt_model_merge(mixt_model *model, const char *folder, mix
 /* What should be known of an opened model though it is read: line `index` ("FILE: place: what mixt
  * does"), NULL behind the last. `mixt` prints them to standard error. */
 MIXT_API const char *mixt_model_remark(const mixt_model *model, int index);
+/* Reads the weights of an opened model into memory, in large pages where the system has them, so
+ * that generation looks up fewer addresses; what happens to the files afterwards is no matter.
+ * Before contexts, sessions or other threads use the model. Weights that are not in files stay.
+ * MIXT_ERROR_MEMORY: more bytes than are free, the model is as it was; MIXT_ERROR_IO: a file could
+ * not be read or changed meanwhile, the model may only be freed. */
+MIXT_API mixt_status mixt_model_to_memory(mixt_model *model, mixt_error *error);
 /* Reads every weight and refuses NaN and Inf, naming tensor and place. */
 MIXT_API mixt_status mixt_model_verify(const mixt_model *model, mixt_error *error);
 /* Writes config.json, generation_config.json and model.safetensors (fp32) into `folder`; the

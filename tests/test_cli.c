@@ -422,6 +422,9 @@ static void test_run(void **state)
     mixt("run", folder_model, "--prompt=The quick", "--predict=12", "--temp", "0", "-t", "2", NULL);
     assert_done();
     assert_string_equal(first, last.out);
+    mixt("run", "-m", model, "-p", "The quick", "-n", "12", "--temp", "0", "--no-mmap", NULL);
+    assert_done();
+    assert_string_equal(first, last.out);
     mixt("run", "-m", model, "-p", "The quick", "-n", "20", "-s", "5", NULL);
     assert_done();
     strcpy(first, last.out);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -79,6 +80,37 @@ static void test_shortened(void **state)
     free(path);
 }
 
+/* What was read into memory stays where the map had it, and no longer depends on the file. */
+static void test_loaded(void **state)
+{
+    (void)state;
+    char *path = mixt_path_join(scratch, "loaded");
+    mixt_map *map;
+    write_sevens(path);
+    assert_int_equal(mixt_map_open(path, &map, NULL), MIXT_OK);
+    const void *data = mixt_map_data(map);
+    for (int i = 0; i < 2; i++) { /* the second time nothing happens */
+        assert_int_equal(mixt_map_load(map, path, NULL), MIXT_OK);
+        assert_ptr_equal(mixt_map_data(map), data);
+        assert_int_equal(truncate(path, 0), 0);
+        assert_int_equal((uintptr_t)read_everything(map), 7 * SIZE);
+        assert_true(mixt_map_intact(map));
+    }
+    mixt_map_close(map);
+    for (int i = 0; i < 2; i++) { /* cut, or written to, before it was read */
+        mixt_error error = MIXT_ERROR_INIT;
+        write_sevens(path);
+        assert_int_equal(mixt_map_open(path, &map, NULL), MIXT_OK);
+        const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+        assert_int_equal(i == 0 ? truncate(path, 5000) : utimensat(AT_FDCWD, path, times, 0), 0);
+        assert_int_equal(mixt_map_load(map, path, &error), MIXT_ERROR_IO);
+        assert_non_null(strstr(error.message, "became shorter or was written to"));
+        assert_false(mixt_map_intact(map));
+        mixt_map_close(map);
+    }
+    free(path);
+}
+
 /* A fault in somebody else's map goes to the handler that was there before. */
 static void test_other_faults(void **state)
 {
@@ -129,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shortened),
+        cmocka_unit_test(test_loaded),
         cmocka_unit_test(test_other_faults),
         cmocka_unit_test(test_many),
     };

@@ -32,7 +32,10 @@ struct mixt_map {
     uint64_t size;
     int descriptor;
     struct timespec written; /* when the file was written last */
+    bool loaded, lost;       /* in memory; not all of it */
 };
+
+#define READ_BYTES ((size_t)1 << 26) /* of one call */
 
 static _Atomic(map_slot *) slots;
 static pthread_mutex_t slot_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -215,14 +218,62 @@ mixt_status mixt_map_open(const char *path, mixt_map **map, mixt_error *error)
     return MIXT_OK;
 }
 
+static void unwatch(mixt_map *map)
+{
+    if (map->slot != NULL) {
+        slot_release(map->slot);
+        map->slot = NULL;
+    }
+}
+
+static mixt_status read_all(const mixt_map *map, const char *path, mixt_error *error)
+{
+    for (uint64_t at = 0; at < map->size;) {
+        size_t wanted = (size_t)(map->size - at);
+        wanted = wanted < READ_BYTES ? wanted : READ_BYTES;
+        ssize_t got = pread(map->descriptor, (char *)map->data + at, wanted, (off_t)at);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return mixt_fail_errno(error, errno, "%s: cannot read", path);
+        }
+        if (got == 0) {
+            break; /* what is missing, mixt_map_intact says */
+        }
+        at += (uint64_t)got;
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_map_load(mixt_map *map, const char *path, mixt_error *error)
+{
+    if (map->loaded || map->size == 0) {
+        return MIXT_OK;
+    }
+    unwatch(map);
+    if (!mixt_pages_replace(map->data, (size_t)map->size)) {
+        map->lost = true;
+        return mixt_fail_errno(error, errno, "%s: no memory for its %llu bytes", path,
+                               (unsigned long long)map->size);
+    }
+    mixt_pages_enlarge(map->data, (size_t)map->size);
+    mixt_status status = read_all(map, path, error);
+    if (status == MIXT_OK && !mixt_map_intact(map)) {
+        status = mixt_fail(error, MIXT_ERROR_IO,
+                           "%s: became shorter or was written to while it was read", path);
+    }
+    map->lost = status != MIXT_OK;
+    map->loaded = !map->lost && mprotect(map->data, (size_t)map->size, PROT_READ) == 0;
+    return status;
+}
+
 void mixt_map_close(mixt_map *map)
 {
     if (map == NULL) {
         return;
     }
-    if (map->slot != NULL) {
-        slot_release(map->slot);
-    }
+    unwatch(map);
     if (map->size != 0) {
         munmap(map->data, (size_t)map->size);
     }
@@ -244,6 +295,9 @@ uint64_t mixt_map_size(const mixt_map *map)
 bool mixt_map_intact(const mixt_map *map)
 {
     struct stat now;
+    if (map->loaded || map->lost) {
+        return map->loaded;
+    }
     return (map->slot == NULL || !atomic_load(&map->slot->broken)) &&
            fstat(map->descriptor, &now) == 0 && (uint64_t)now.st_size >= map->size &&
            now.st_mtim.tv_sec == map->written.tv_sec && now.st_mtim.tv_nsec == map->written.tv_nsec;

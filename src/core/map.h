@@ -15,6 +15,10 @@ typedef struct mixt_map mixt_map;
 /* Regular files alone; FIFOs, devices and folders are refused without waiting for them. */
 mixt_status mixt_map_open(const char *path, mixt_map **map, mixt_error *error);
 void mixt_map_close(mixt_map *map);
+/* Reads the file into memory of this process, in large pages where there are any, at the addresses
+ * that the map has. From then on it is intact, whatever happens to the file. After an error it is
+ * not. Before other threads know the map. */
+mixt_status mixt_map_load(mixt_map *map, const char *path, mixt_error *error);
 const void *mixt_map_data(const mixt_map *map); /* page-aligned; not NULL, even of no bytes */
 uint64_t mixt_map_size(const mixt_map *map);    /* when it was opened */
 /* False once a page was lost, or the file became shorter or was written to: one that is cut and

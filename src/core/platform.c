@@ -82,6 +82,16 @@ void *mixt_pages_map(size_t size)
     return block == MAP_FAILED ? NULL : block;
 }
 
+bool mixt_pages_replace(void *block, size_t size)
+{
+#ifdef HAS_LINUX
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    return mmap(block, size, PROT_READ | PROT_WRITE, flags, -1, 0) == block;
+#else
+    return map_zeros(block, size, PROT_READ | PROT_WRITE, MAP_FIXED) == block;
+#endif
+}
+
 /* Without the C library where the call is known: there, ThreadSanitizer takes it for a write that
  * races with other threads' reads. */
 bool mixt_page_replace(void *page, size_t size)

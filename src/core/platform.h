@@ -15,6 +15,8 @@ int mixt_temporary_open(char *path);
 
 /* Memory. Pages of zeros that cost nothing until they are touched; NULL with errno. munmap. */
 void *mixt_pages_map(size_t size);
+/* Puts pages of zeros, for writing, in place of mapped ones; false with errno. */
+bool mixt_pages_replace(void *block, size_t size);
 /* Puts a page of zeros, for reading, where a mapped one was lost. For signal handlers. */
 bool mixt_page_replace(void *page, size_t size);
 /* A wish for large pages, `block` aligned to 2 MiB: speed alone depends on it. */

@@ -352,6 +352,17 @@ mixt_status mixt_gguf_intact(const mixt_gguf *file, mixt_error *error)
     return MIXT_OK;
 }
 
+mixt_status mixt_gguf_load(const mixt_gguf *file, mixt_error *error)
+{
+    for (size_t i = 0; i < file->part_count; i++) {
+        const mixt_gguf_part *part = file->parts[i];
+        if (part->map != NULL) {
+            MIXT_TRY(mixt_map_load(part->map, part->path, error));
+        }
+    }
+    return MIXT_OK;
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* Tensors */
 

@@ -59,6 +59,8 @@ mixt_status mixt_gguf_open_memory(const void *bytes, size_t length, const char *
 void mixt_gguf_close(mixt_gguf *file);
 const char *mixt_gguf_path(const mixt_gguf *file, int shard);
 uint64_t mixt_gguf_bytes(const mixt_gguf *file); /* of all shards */
+/* Reads all shards that are mapped into memory; tensors stay where they are. */
+mixt_status mixt_gguf_load(const mixt_gguf *file, mixt_error *error);
 /* An error where the file shrank under its mapping since (its lost pages then read as zeros). */
 mixt_status mixt_gguf_intact(const mixt_gguf *file, mixt_error *error);
 

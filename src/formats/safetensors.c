@@ -526,6 +526,26 @@ mixt_status mixt_safetensors_intact(const mixt_safetensors *file, mixt_error *er
     return MIXT_OK;
 }
 
+uint64_t mixt_safetensors_mapped(const mixt_safetensors *file)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < file->file_count; i++) {
+        bytes += file->files[i].map != NULL ? file->files[i].size : 0;
+    }
+    return bytes;
+}
+
+mixt_status mixt_safetensors_load(const mixt_safetensors *file, mixt_error *error)
+{
+    for (size_t i = 0; i < file->file_count; i++) {
+        const shard_file *one = &file->files[i];
+        if (one->map != NULL) {
+            MIXT_TRY(mixt_map_load(one->map, one->path, error));
+        }
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_safetensors_read(const mixt_safetensors *file, const mixt_tensor_info *tensor,
                                   uint64_t first, size_t length, void *to, mixt_error *error)
 {

@@ -74,6 +74,10 @@ mixt_status mixt_safetensors_read_f32(const mixt_safetensors *file, const mixt_t
  * long as the object lives. */
 mixt_status mixt_safetensors_map(mixt_safetensors *file, mixt_error *error);
 const void *mixt_safetensors_data(const mixt_safetensors *file, const mixt_tensor_info *tensor);
+/* Of the files that are mapped: their bytes; and all of them into memory, tensors stay where they
+ * are. */
+uint64_t mixt_safetensors_mapped(const mixt_safetensors *file);
+mixt_status mixt_safetensors_load(const mixt_safetensors *file, mixt_error *error);
 /* An error where a file shrank under its map (its lost pages then read as zeros). */
 mixt_status mixt_safetensors_intact(const mixt_safetensors *file, mixt_error *error);
 

@@ -120,6 +120,11 @@ static mixt_status check_finite(const mixt_model *model, int index, float *row, 
     return MIXT_OK;
 }
 
+mixt_status mixt_model_to_memory(mixt_model *model, mixt_error *error)
+{
+    return model->source != NULL ? mixt_source_load(model->source, error) : MIXT_OK;
+}
+
 mixt_status mixt_model_verify(const mixt_model *model, mixt_error *error)
 {
     int64_t widest = 1;

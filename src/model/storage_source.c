@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/platform.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "model/storage.h"
@@ -202,4 +203,20 @@ mixt_status mixt_source_intact(const mixt_source *source, mixt_error *error)
 {
     return source->gguf != NULL ? mixt_gguf_intact(source->gguf, error)
                                 : mixt_safetensors_intact(source->safetensors, error);
+}
+
+mixt_status mixt_source_load(const mixt_source *source, mixt_error *error)
+{
+    bool gguf = source->gguf != NULL;
+    uint64_t bytes =
+        gguf ? mixt_gguf_bytes(source->gguf) : mixt_safetensors_mapped(source->safetensors);
+    size_t available = mixt_memory_available();
+    if (bytes > available) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY,
+                         "%s: %llu bytes of weights do not fit the %zu bytes of memory that are "
+                         "free: they have to stay mapped",
+                         source->path, (unsigned long long)bytes, available);
+    }
+    return gguf ? mixt_gguf_load(source->gguf, error)
+                : mixt_safetensors_load(source->safetensors, error);
 }
