@@ -698,8 +698,9 @@ static void test_context_choices(void **state)
     setenv("MIXT_CPU", "best", 1);
     mixt_error error = MIXT_ERROR_INIT;
     assert_int_equal(mixt_context_create(NULL, &context, &error), MIXT_ERROR_ARGUMENT);
-    assert_string_equal(error.message,
-                        "MIXT_CPU: \"best\" is not scalar, avx2, avx512, amx, neon, dotprod or i8mm");
+    assert_string_equal(
+        error.message,
+        "MIXT_CPU: \"best\" is not scalar, avx2, avx512, amx, neon, dotprod or i8mm");
     unsetenv("MIXT_CPU");
     mixt_context_free(NULL);
     cases += 2;

@@ -28,7 +28,6 @@ typedef struct machine {
     mixt_context_options options;
     mixt_compute *compute;
 } machine;
-
 static machine machines[] = {
     {"1 thread", {.threads = 1}, NULL},
     {"2 threads", {.threads = 2}, NULL},

@@ -92,9 +92,9 @@ INLINE __m512i bf16_of_f8(__m512i index, __m512i signs)
     __mmask32 upper = _mm512_test_epi16_mask(index, _mm512_set1_epi16(0x40));
     __m512i magnitude = _mm512_mask_blend_epi16(upper, _mm512_permutex2var_epi16(t0, index, t1),
                                                 _mm512_permutex2var_epi16(t2, index, t3));
-    const int magnitude_or_sign = 0xF8; /* a | (b & c) */
+    enum { MAGNITUDE_OR_SIGN = 0xF8 }; /* a | (b & c) */
     return _mm512_ternarylogic_epi32(magnitude, signs, _mm512_set1_epi16((short)0x8000),
-                                     magnitude_or_sign);
+                                     MAGNITUDE_OR_SIGN);
 }
 
 INLINE void values_f8(vw word, vr values[4])

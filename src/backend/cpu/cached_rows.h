@@ -271,9 +271,10 @@ ALWAYS void sum_vectors(const mixt_cached_f32 *c, const mixt_type type, const su
             fetch_more(ahead);
         }
         v16 weight = v_set(s->x[r]), d[SUM_VECTORS / 2];
-        UNROLL for (int v = 0; v < SUM_VECTORS / 2 && type == MIXT_TYPE_Q8_0; v++)
+        UNROLL for (int v = 0; v < SUM_VECTORS / 2; v++)
         {
-            d[v] = v_set_f16(((const mixt_q8_0_block *)(const void *)row)[i / 32 + v].d);
+            const mixt_q8_0_block *blocks = (const void *)row;
+            d[v] = type == MIXT_TYPE_Q8_0 ? v_set_f16(blocks[i / 32 + v].d) : v_set(0);
         }
         UNROLL for (int v = 0; v < SUM_VECTORS; v++)
         {

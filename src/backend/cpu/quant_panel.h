@@ -19,9 +19,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "backend/cpu/unroll.h"
 #include "quant/blocks.h"
-
-#define INLINE static inline __attribute__((always_inline))
 
 typedef struct panel {
     vi cells[MIXT_STEP / 2]; /* 64 of four bytes or 128 of two words */

@@ -430,14 +430,17 @@ static vf single_chain(const single *run, bool minima)
     return sum;
 }
 
-/* One token times all rows but the last few; returns the first row that is left. */
+/* One token times all rows but the last few; returns the first row that is left. Rows with gaps
+ * between them are all left: blocks are counted as if there were none. */
 static int64_t multiply_single(const mixt_matrix_task *task)
 {
-    const single_kernels *kernels = &singles_of_type[task->matrix->type];
+    const mixt_matrix *matrix = task->matrix;
+    const single_kernels *kernels = &singles_of_type[matrix->type];
+    bool together = matrix->row_bytes == mixt_type_row_bytes(matrix->type, matrix->k);
     single run;
     int64_t row = task->row_begin;
-    if (task->tokens != 1 || kernels->run == NULL || task->row_end - row < SINGLE_ROWS ||
-        !single_start(task, &run)) {
+    if (task->tokens != 1 || !together || kernels->run == NULL ||
+        task->row_end - row < SINGLE_ROWS || !single_start(task, &run)) {
         return row;
     }
     for (; row + SINGLE_ROWS <= task->row_end; row += SINGLE_ROWS) {

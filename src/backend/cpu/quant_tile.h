@@ -29,7 +29,6 @@ typedef struct tile {
 } tile;
 
 #define ROWS (QUANT_PANELS * QUANT_LANES)
-#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 
 /* Keeps the compiler from turning a chain of sums into a tree, whose leaves would need more
  * registers than there are. (Instructions that add to their first operand stay a chain.) */

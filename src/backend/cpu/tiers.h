@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "backend/cpu/unroll.h"
 #include "core/arithmetic.h"
 #include "ops/kernels.h"
 #include "ops/quantised.h"
@@ -150,24 +151,5 @@ void mixt_fill_amx_matrix(mixt_kernels_f32 *table);
 void mixt_fill_neon_matrix(mixt_kernels_f32 *table);
 void mixt_fill_neon_dotprod_matrix(mixt_kernels_f32 *table);
 void mixt_fill_neon_i8mm_matrix(mixt_kernels_f32 *table);
-
-/* Loops over registers are unrolled, but not under the sanitizers, whose checks would make minutes
- * of compiling of them. */
-#ifdef __has_feature
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
-    __has_feature(undefined_behavior_sanitizer)
-#define UNROLL
-#endif
-#endif
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-#define UNROLL
-#endif
-#ifndef UNROLL
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-#endif
 
 #endif
