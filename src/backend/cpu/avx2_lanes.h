@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "backend/cpu/tiers.h"
+#include "backend/cpu/x86_quads.h"
 
 typedef struct v16 {
     __m256 low, high;
@@ -202,20 +203,12 @@ static inline v16 v_set_f16(uint16_t bits)
 
 static inline __attribute__((always_inline)) void transpose_eight(__m256 x[8])
 {
-    __m256 t[8];
-    UNROLL for (int i = 0; i < 8; i += 2)
-    {
-        t[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
-    }
     UNROLL for (int i = 0; i < 8; i += 4)
     {
-        __m256d a = _mm256_castps_pd(t[i]), b = _mm256_castps_pd(t[i + 2]);
-        __m256d c = _mm256_castps_pd(t[i + 1]), d = _mm256_castps_pd(t[i + 3]);
-        x[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
-        x[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
-        x[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(c, d));
-        x[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(c, d));
+        __m256i r[4];
+        UNROLL for (int j = 0; j < 4; j++) r[j] = _mm256_castps_si256(x[i + j]);
+        transpose_quads_avx2(r, r);
+        UNROLL for (int j = 0; j < 4; j++) x[i + j] = _mm256_castsi256_ps(r[j]);
     }
     UNROLL for (int i = 0; i < 4; i++)
     {

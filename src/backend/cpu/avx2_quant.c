@@ -3,6 +3,7 @@
 
 #include "backend/cpu/quant_q8.h"
 #include "backend/cpu/tiers.h"
+#include "backend/cpu/x86_quads.h"
 
 #define QUANT_LANES 8
 #define QUANT_PANELS 1
@@ -18,6 +19,7 @@ typedef struct source {
     const uint8_t *ahead;
 } source;
 
+#define vi_transpose_quads transpose_quads_avx2
 #define vi_zero() _mm256_setzero_si256()
 #define vi_set32(x) _mm256_set1_epi32(x)
 #define vi_set_quads(a, b, c, d) _mm256_broadcastsi128_si256(_mm_setr_epi32(a, b, c, d))
@@ -82,15 +84,10 @@ static inline void load_quads(const source *from, size_t offset, vi out[4])
 {
     const uint8_t *row = from->base + offset;
     size_t stride = from->stride;
-    vi r0 = load_halves(row, 4 * stride), r1 = load_halves(row + stride, 4 * stride);
-    vi r2 = load_halves(row + 2 * stride, 4 * stride);
-    vi r3 = load_halves(row + 3 * stride, 4 * stride);
-    vi low01 = _mm256_unpacklo_epi32(r0, r1), low23 = _mm256_unpacklo_epi32(r2, r3);
-    vi high01 = _mm256_unpackhi_epi32(r0, r1), high23 = _mm256_unpackhi_epi32(r2, r3);
-    out[0] = _mm256_unpacklo_epi64(low01, low23);
-    out[1] = _mm256_unpackhi_epi64(low01, low23);
-    out[2] = _mm256_unpacklo_epi64(high01, high23);
-    out[3] = _mm256_unpackhi_epi64(high01, high23);
+    const vi r[4] = {load_halves(row, 4 * stride), load_halves(row + stride, 4 * stride),
+                     load_halves(row + 2 * stride, 4 * stride),
+                     load_halves(row + 3 * stride, 4 * stride)};
+    vi_transpose_quads(r, out);
 }
 
 /* Sixteen bytes of x * inverse, to the nearest. */

@@ -277,17 +277,8 @@ INLINE vi bytes_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)x));
 }
 
-/* load_quads of rows that lie anywhere, and back: half j of out[i] is of row 4 j + i. */
-INLINE void transpose_quads(const vi r[4], vi out[4])
-{
-    vi low01 = _mm256_unpacklo_epi32(r[0], r[1]), low23 = _mm256_unpacklo_epi32(r[2], r[3]);
-    vi high01 = _mm256_unpackhi_epi32(r[0], r[1]), high23 = _mm256_unpackhi_epi32(r[2], r[3]);
-    out[0] = _mm256_unpacklo_epi64(low01, low23);
-    out[1] = _mm256_unpackhi_epi64(low01, low23);
-    out[2] = _mm256_unpacklo_epi64(high01, high23);
-    out[3] = _mm256_unpackhi_epi64(high01, high23);
-}
-
+/* load_quads of rows that lie anywhere. vi_transpose_quads is the way back: half j of out[i] is of
+ * row 4 j + i. */
 INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset, vi out[4])
 {
     vi r[4];
@@ -299,7 +290,7 @@ INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset,
         __m128i high = _mm_loadu_si128((const __m128i *)(const void *)row);
         r[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
     }
-    transpose_quads(r, out);
+    vi_transpose_quads(r, out);
 }
 
 /* The first halves of `blocks` blocks of each row, as floats. */

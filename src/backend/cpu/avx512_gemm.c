@@ -106,14 +106,7 @@ static void round_rows(int64_t pairs, float *panel)
 
 void mixt_fill_avx512_gemm(mixt_kernels_f32 *table)
 {
-    table->gemm = (mixt_gemm_kernels_f32){.tile_rows = TILE_ROWS,
-                                          .tile_columns = TILE_COLUMNS,
-                                          .pack = kernel_pack,
-                                          .tile = kernel_tile,
-                                          .pack_typed = pack_typed};
-    table->gemm_bf16 = table->gemm;
-    table->gemm_bf16.pack = kernel_pack_bf16;
-    table->gemm_bf16.pack_typed = pack_typed_bf16;
+    fill_gemm(table);
     table->gemm_bf16.enter = mixt_flush_enter;
     table->gemm_bf16.leave = mixt_flush_leave;
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "backend/cpu/tiers.h"
+#include "backend/cpu/x86_quads.h"
 
 typedef __m512 v16;
 
@@ -158,20 +159,12 @@ static inline v16 v_set_f16(uint16_t bits)
 /* Quads of rows become quads of columns, then quads change places. */
 static inline __attribute__((always_inline)) void v_transpose(v16 x[16])
 {
-    v16 t[16];
-    UNROLL for (int i = 0; i < 16; i += 2)
-    {
-        t[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
-    }
     UNROLL for (int i = 0; i < 16; i += 4)
     {
-        __m512d a = _mm512_castps_pd(t[i]), b = _mm512_castps_pd(t[i + 2]);
-        __m512d c = _mm512_castps_pd(t[i + 1]), d = _mm512_castps_pd(t[i + 3]);
-        x[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-        x[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-        x[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(c, d));
-        x[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(c, d));
+        __m512i r[4];
+        UNROLL for (int j = 0; j < 4; j++) r[j] = _mm512_castps_si512(x[i + j]);
+        transpose_quads_avx512(r, r);
+        UNROLL for (int j = 0; j < 4; j++) x[i + j] = _mm512_castsi512_ps(r[j]);
     }
     UNROLL for (int i = 0; i < 4; i++)
     {

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include "backend/cpu/tiers.h"
+#include "backend/cpu/x86_quads.h"
 
 #define QUANT_LANES 16
 #define QUANT_PANELS 2
@@ -20,6 +21,7 @@ typedef struct source {
     const uint8_t *ahead;
 } source;
 
+#define vi_transpose_quads transpose_quads_avx512
 #define vi_zero() _mm512_setzero_si512()
 #define vi_set32(x) _mm512_set1_epi32(x)
 #define vi_set_quads(a, b, c, d) _mm512_broadcast_i32x4(_mm_setr_epi32(a, b, c, d))
@@ -84,15 +86,10 @@ static inline void load_quads(const source *from, size_t offset, vi out[4])
 {
     const uint8_t *row = from->base + offset;
     size_t stride = from->stride;
-    vi r0 = load_quarters(row, 4 * stride), r1 = load_quarters(row + stride, 4 * stride);
-    vi r2 = load_quarters(row + 2 * stride, 4 * stride);
-    vi r3 = load_quarters(row + 3 * stride, 4 * stride);
-    vi low01 = _mm512_unpacklo_epi32(r0, r1), low23 = _mm512_unpacklo_epi32(r2, r3);
-    vi high01 = _mm512_unpackhi_epi32(r0, r1), high23 = _mm512_unpackhi_epi32(r2, r3);
-    out[0] = _mm512_unpacklo_epi64(low01, low23);
-    out[1] = _mm512_unpackhi_epi64(low01, low23);
-    out[2] = _mm512_unpacklo_epi64(high01, high23);
-    out[3] = _mm512_unpackhi_epi64(high01, high23);
+    const vi r[4] = {load_quarters(row, 4 * stride), load_quarters(row + stride, 4 * stride),
+                     load_quarters(row + 2 * stride, 4 * stride),
+                     load_quarters(row + 3 * stride, 4 * stride)};
+    vi_transpose_quads(r, out);
 }
 
 #endif

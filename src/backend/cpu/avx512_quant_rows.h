@@ -303,17 +303,8 @@ INLINE vi bytes_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset)
     return _mm512_cvtepu8_epi32(x);
 }
 
-/* load_quads of rows that lie anywhere, and back: quarter j of out[i] is of row 4 j + i. */
-INLINE void transpose_quads(const vi r[4], vi out[4])
-{
-    vi low01 = _mm512_unpacklo_epi32(r[0], r[1]), low23 = _mm512_unpacklo_epi32(r[2], r[3]);
-    vi high01 = _mm512_unpackhi_epi32(r[0], r[1]), high23 = _mm512_unpackhi_epi32(r[2], r[3]);
-    out[0] = _mm512_unpacklo_epi64(low01, low23);
-    out[1] = _mm512_unpackhi_epi64(low01, low23);
-    out[2] = _mm512_unpacklo_epi64(high01, high23);
-    out[3] = _mm512_unpackhi_epi64(high01, high23);
-}
-
+/* load_quads of rows that lie anywhere. vi_transpose_quads is the way back: quarter j of out[i] is
+ * of row 4 j + i. */
 INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset, vi out[4])
 {
     vi r[4];
@@ -326,7 +317,7 @@ INLINE void quads_of_rows(const uint8_t *const rows[QUANT_LANES], size_t offset,
         r[i] = _mm512_inserti32x4(r[i], QUARTER(3), 3);
 #undef QUARTER
     }
-    transpose_quads(r, out);
+    vi_transpose_quads(r, out);
 }
 
 /* The first halves of `blocks` blocks of 18 bytes of each row, as floats; those of a whole step

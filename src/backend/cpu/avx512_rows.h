@@ -5,7 +5,7 @@
 #include <immintrin.h>
 
 #include "backend/cpu/f8_magnitudes.h"
-#include "backend/cpu/unroll.h"
+#include "backend/cpu/x86_quads.h"
 
 #define ROW_LANES 16
 #define TILE_WORDS 16
@@ -29,17 +29,6 @@ INLINE vw load_two(const char *from, size_t stride)
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
-/* Quarters of r[c]: rows 0 to 3 of word c, of word c + 4, then rows 4 to 7 of both. */
-INLINE void transpose_four(vw r[4])
-{
-    vw low01 = _mm512_unpacklo_epi32(r[0], r[1]), low23 = _mm512_unpacklo_epi32(r[2], r[3]);
-    vw high01 = _mm512_unpackhi_epi32(r[0], r[1]), high23 = _mm512_unpackhi_epi32(r[2], r[3]);
-    r[0] = _mm512_unpacklo_epi64(low01, low23);
-    r[1] = _mm512_unpackhi_epi64(low01, low23);
-    r[2] = _mm512_unpacklo_epi64(high01, high23);
-    r[3] = _mm512_unpackhi_epi64(high01, high23);
-}
-
 /* Both halves of a row's line are read at once: where rows are a multiple of 4,096 bytes apart,
  * their lines do not stay together in the first cache. */
 INLINE void load_tile(const char *from, size_t stride, vw words[TILE_WORDS])
@@ -51,7 +40,7 @@ INLINE void load_tile(const char *from, size_t stride, vw words[TILE_WORDS])
         r[i / 4 * 2][i % 4] = load_two(row, stride);
         r[i / 4 * 2 + 1][i % 4] = load_two(row + 32, stride);
     }
-    EACH(i, 4) transpose_four(r[i]);
+    EACH(i, 4) transpose_quads_avx512(r[i], r[i]);
     EACH(i, 8)
     {
         int c = i % 4, half = i / 4;

@@ -119,21 +119,11 @@ INLINE void pack_pairs(const mixt_type type, const row_group *group, const mixt_
     }
 }
 
-#define PACK_FUNCTION(type)                                                                        \
-    static void pairs_##type(const row_group *group, const mixt_row_range *from, float *panel,     \
-                             int panel_width)                                                      \
-    {                                                                                              \
-        pack_pairs(MIXT_TYPE_##type, group, from, panel, panel_width);                             \
-    }
-PACK_FUNCTION(F32)
-PACK_FUNCTION(F16)
-PACK_FUNCTION(BF16)
-PACK_FUNCTION(F8_E4M3)
+PACK_FUNCTIONS(pack_pairs_of_type, pack_pairs)
 
 static void pack_typed_pairs(const mixt_row_range *from, float *panels, int panel_width)
 {
-    static const pack_function functions[4] = {pairs_F32, pairs_F16, pairs_BF16, pairs_F8_E4M3};
-    pack_groups(functions[type_index(from->matrix->type)], from, (from->k + 1) / 2, panels,
+    pack_groups(pack_pairs_of_type[type_index(from->matrix->type)], from, (from->k + 1) / 2, panels,
                 panel_width);
 }
 

@@ -1,6 +1,6 @@
 /* Packing for bfloat16 products without the instruction, on the lanes of vector.h: fp32 panels as
  * scalar_bf16.c defines them. Needs `kernel_pack`, TILE_ROWS, TILE_COLUMNS, `round_rows`, and
- * `pack_typed` of float_pack.h. */
+ * `pack_typed` of float_pack.h; fill_gemm enters both kinds of product, with `kernel_tile`. */
 #include <stdint.h>
 
 static inline __attribute__((always_inline)) void round_cell(float *even, float *odd,
@@ -54,4 +54,17 @@ static void pack_typed_bf16(const mixt_row_range *from, float *panels, int panel
     for (int64_t begin = 0; begin < from->rows; begin += panel_width) {
         round_panel(from->k, panels + begin * from->k, panel_width);
     }
+}
+
+/* The thread's modes and the tile of products in bfloat16 are those of the instruction set. */
+static void fill_gemm(mixt_kernels_f32 *table)
+{
+    table->gemm = (mixt_gemm_kernels_f32){.tile_rows = TILE_ROWS,
+                                          .tile_columns = TILE_COLUMNS,
+                                          .pack = kernel_pack,
+                                          .tile = kernel_tile,
+                                          .pack_typed = pack_typed};
+    table->gemm_bf16 = table->gemm;
+    table->gemm_bf16.pack = kernel_pack_bf16;
+    table->gemm_bf16.pack_typed = pack_typed_bf16;
 }

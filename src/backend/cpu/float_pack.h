@@ -29,19 +29,9 @@ INLINE void pack_group(const mixt_type type, const row_group *group, const mixt_
     }
 }
 
-#define PACK_FUNCTION(type)                                                                        \
-    static void pack_##type(const row_group *group, const mixt_row_range *from, float *panel,      \
-                            int panel_width)                                                       \
-    {                                                                                              \
-        pack_group(MIXT_TYPE_##type, group, from, panel, panel_width);                             \
-    }
-PACK_FUNCTION(F32)
-PACK_FUNCTION(F16)
-PACK_FUNCTION(BF16)
-PACK_FUNCTION(F8_E4M3)
+PACK_FUNCTIONS(pack_of_type, pack_group)
 
 static void pack_typed(const mixt_row_range *from, float *panels, int panel_width)
 {
-    static const pack_function functions[4] = {pack_F32, pack_F16, pack_BF16, pack_F8_E4M3};
-    pack_groups(functions[type_index(from->matrix->type)], from, from->k, panels, panel_width);
+    pack_groups(pack_of_type[type_index(from->matrix->type)], from, from->k, panels, panel_width);
 }

@@ -123,6 +123,20 @@ static void edge_values(const row_group *group, int64_t k, int count, float *to)
 typedef void (*pack_function)(const row_group *group, const mixt_row_range *from, float *panel,
                               int panel_width);
 
+/* `function` for each type, as a table `name` that type_index looks into. */
+#define PACK_FUNCTION(name, function, type)                                                        \
+    static void name##_##type(const row_group *group, const mixt_row_range *from, float *panel,    \
+                              int panel_width)                                                     \
+    {                                                                                              \
+        function(MIXT_TYPE_##type, group, from, panel, panel_width);                               \
+    }
+#define PACK_FUNCTIONS(name, function)                                                             \
+    PACK_FUNCTION(name, function, F32)                                                             \
+    PACK_FUNCTION(name, function, F16)                                                             \
+    PACK_FUNCTION(name, function, BF16)                                                            \
+    PACK_FUNCTION(name, function, F8_E4M3)                                                         \
+    static const pack_function name[] = {name##_F32, name##_F16, name##_BF16, name##_F8_E4M3};
+
 /* All panels, whose cells are `cells` rows. */
 static inline void pack_groups(pack_function pack, const mixt_row_range *from, int64_t cells,
                                float *panels, int panel_width)

@@ -128,16 +128,3 @@ static void kernel_pack(int64_t k, int64_t width, const float *x, int64_t x_k, i
 }
 
 #include "backend/cpu/bf16_panel.h"
-
-/* The thread's modes and the tile of products in bfloat16 are those of the instruction set. */
-static void fill_gemm(mixt_kernels_f32 *table)
-{
-    table->gemm = (mixt_gemm_kernels_f32){.tile_rows = TILE_ROWS,
-                                          .tile_columns = TILE_COLUMNS,
-                                          .pack = kernel_pack,
-                                          .tile = kernel_tile,
-                                          .pack_typed = pack_typed};
-    table->gemm_bf16 = table->gemm;
-    table->gemm_bf16.pack = kernel_pack_bf16;
-    table->gemm_bf16.pack_typed = pack_typed_bf16;
-}

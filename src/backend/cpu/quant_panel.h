@@ -160,20 +160,31 @@ static void unpack_q2_k(source *from, panel *to)
     }
 }
 
-static void unpack_q3_k(source *from, panel *to)
+/* Sixteen scales of 6 bits with a sign, four bytes a lane, from the last 18 bytes of Q3_K. */
+INLINE void q3_scales(const vi head[4], vi scale[4])
 {
-    vi head[4], scale[4], high[8], q[16];
-    next_quads(from, 92, head);
     const vi three = vi_set32(BYTES(3)), low = vi_set32(LOW_NIBBLES);
     vi a = head[1], b = head[2], c = head[3];
     scale[0] = vi_or(vi_and(a, low), vi_sll32(vi_and(c, three), 4));
     scale[1] = vi_or(vi_and(b, low), vi_sll32(vi_and(vi_srl32(c, 2), three), 4));
     scale[2] = vi_or(vi_and(vi_srl32(a, 4), low), vi_sll32(vi_and(vi_srl32(c, 4), three), 4));
     scale[3] = vi_or(vi_and(vi_srl32(b, 4), low), vi_sll32(vi_and(vi_srl32(c, 6), three), 4));
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        scale[i] = vi_sub8(scale[i], vi_set32(BYTES(32)));
+    }
+}
+
+static void unpack_q3_k(source *from, panel *to)
+{
+    vi head[4], scale[4], high[8], q[16];
+    next_quads(from, 92, head);
+    const vi three = vi_set32(BYTES(3));
+    q3_scales(head, scale);
     to->d[0] = vf_half(vi_srl32(load_last(from, 106), 16));
     UNROLL for (int i = 0; i < 4; i++)
     {
-        vi x = vi_sub8(scale[i], vi_set32(BYTES(32)));
+        vi x = scale[i];
         to->scales[4 * i] = SCALE_OF_SIGNED_BYTE(x, 0);
         to->scales[4 * i + 1] = SCALE_OF_SIGNED_BYTE(x, 1);
         to->scales[4 * i + 2] = SCALE_OF_SIGNED_BYTE(x, 2);

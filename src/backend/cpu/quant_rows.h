@@ -297,17 +297,8 @@ INLINE void unpack_q3_scales(const rows *from, uint8_t *to)
 {
     vi head[4], scale[4], out[4];
     quads_of_rows(from->at, 92, head);
-    const vi three = vi_set32(BYTES(3)), low = vi_set32(LOW_NIBBLES);
-    vi a = head[1], b = head[2], c = head[3];
-    scale[0] = vi_or(vi_and(a, low), vi_sll32(vi_and(c, three), 4));
-    scale[1] = vi_or(vi_and(b, low), vi_sll32(vi_and(vi_srl32(c, 2), three), 4));
-    scale[2] = vi_or(vi_and(vi_srl32(a, 4), low), vi_sll32(vi_and(vi_srl32(c, 4), three), 4));
-    scale[3] = vi_or(vi_and(vi_srl32(b, 4), low), vi_sll32(vi_and(vi_srl32(c, 6), three), 4));
-    UNROLL for (int i = 0; i < 4; i++)
-    {
-        scale[i] = vi_sub8(scale[i], vi_set32(BYTES(32)));
-    }
-    transpose_quads(scale, out);
+    q3_scales(head, scale);
+    vi_transpose_quads(scale, out);
     memcpy(to, out, sizeof out);
 }
 

@@ -1,0 +1,28 @@
+/* The dwords of four registers change places within each 128 bits: register i of the result has
+ * dword i of each of the four. Of AVX2's registers and of AVX-512's. */
+#ifndef MIXT_BACKEND_CPU_X86_QUADS_H
+#define MIXT_BACKEND_CPU_X86_QUADS_H
+
+#include <immintrin.h>
+
+#include "backend/cpu/unroll.h"
+
+#define TRANSPOSE_QUADS(name, vector, set)                                                         \
+    INLINE void name(const vector r[4], vector out[4])                                             \
+    {                                                                                              \
+        vector low01 = set##_unpacklo_epi32(r[0], r[1]), low23 = set##_unpacklo_epi32(r[2], r[3]); \
+        vector high01 = set##_unpackhi_epi32(r[0], r[1]);                                          \
+        vector high23 = set##_unpackhi_epi32(r[2], r[3]);                                          \
+        out[0] = set##_unpacklo_epi64(low01, low23);                                               \
+        out[1] = set##_unpackhi_epi64(low01, low23);                                               \
+        out[2] = set##_unpacklo_epi64(high01, high23);                                             \
+        out[3] = set##_unpackhi_epi64(high01, high23);                                             \
+    }
+
+TRANSPOSE_QUADS(transpose_quads_avx2, __m256i, _mm256)
+#ifdef __AVX512F__
+TRANSPOSE_QUADS(transpose_quads_avx512, __m512i, _mm512)
+#endif
+#undef TRANSPOSE_QUADS
+
+#endif
