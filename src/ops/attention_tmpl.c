@@ -201,17 +201,14 @@ static key_block widened(const query_block *block, int64_t row, int64_t count, i
     return (key_block){k, v, count};
 }
 
-/* The keys of a kv head from `key` of the rows' sequence on, which is the `sequence`-th window in
- * training. They are of one page. */
-static key_block keys_at(const query_block *block, int64_t sequence, mixt_range at, int thread)
+/* Keys of a kv head, counted in the rows' sequence. They are of one page. */
+static key_block keys_at(const query_block *block, mixt_range at, int thread)
 {
     int64_t key = at.begin, count = at.end - at.begin;
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
     int64_t kv_head = block->head / (sizes->heads / sizes->kv_heads);
-    int64_t row = call->attributes->window > 0
-                      ? sequence * sizes->keys + key
-                      : mixt_pages_row(&block->pages, block->rows.begin, key);
+    int64_t row = mixt_pages_row(&block->pages, block->rows.begin, key);
     assert(row + count <= mixt_rows(&call->in_shape[ATTENTION_K], call->tokens));
     if (call->attributes->cache_type != MIXT_TYPE_F32) {
         return widened(block, row, count, thread);
@@ -322,12 +319,11 @@ static mixt_sight sight_of(query_block *block, int64_t key, int64_t count)
 }
 
 /* All blocks of keys that a block of queries sees. */
-static void attend(query_block *block, int64_t sequence, int thread)
+static void attend(query_block *block, int thread)
 {
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
     const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
-    int64_t origin = call->attributes->window > 0 ? sequence * sizes->keys : 0;
     int64_t lowest = INT64_MAX, highest = -1;
     bool few = block->count < (block->heads > 1 ? FEW_HEADS : FEW_ROWS);
     for (int64_t i = 0; i < block->count; i++) {
@@ -336,9 +332,9 @@ static void attend(query_block *block, int64_t sequence, int thread)
         block->sum[i] = 0;
         memset(output_of(block, i), 0, (size_t)sizes->value_dim * sizeof(real));
         if (first[t] <= last[t]) {
-            assert(first[t] >= origin && last[t] - origin < sizes->keys);
-            lowest = mixt_least(lowest, first[t] - origin);
-            highest = mixt_most(highest, last[t] - origin);
+            assert(first[t] >= 0 && last[t] < sizes->keys);
+            lowest = mixt_least(lowest, first[t]);
+            highest = mixt_most(highest, last[t]);
         }
     }
     if (!few) {
@@ -348,11 +344,11 @@ static void attend(query_block *block, int64_t sequence, int thread)
          key += MIXT_ATTENTION_BLOCK) {
         int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, sizes->keys - key);
         count = mixt_least(count, highest + 1 - key);
-        mixt_sight sight = sight_of(block, origin + key, count);
+        mixt_sight sight = sight_of(block, key, count);
         if (sight == MIXT_SEES_NONE) {
             continue;
         }
-        key_block keys = keys_at(block, sequence, (mixt_range){key, key + count}, thread);
+        key_block keys = keys_at(block, (mixt_range){key, key + count}, thread);
         if (few) {
             visit_rows(block, &keys, sight, thread);
         } else {
@@ -370,13 +366,13 @@ static void of_call(query_block *block, const mixt_call *call)
 }
 
 /* Rows of one head. */
-static void attend_rows(query_block *block, mixt_range rows, int64_t sequence, int thread)
+static void attend_rows(query_block *block, mixt_range rows, int thread)
 {
     block->heads = 1;
     block->rows = rows;
     block->count = rows.end - rows.begin;
     if (block->count > 0) {
-        attend(block, sequence, thread);
+        attend(block, thread);
     }
 }
 
@@ -456,7 +452,7 @@ static void attention_forward_cached(void *context, int64_t item, int thread)
     if (item < of_blocks) {
         row_block of = rows->blocks[item / sizes->heads];
         block.head = item % sizes->heads;
-        attend_rows(&block, (mixt_range){of.begin, of.begin + of.count}, 0, thread);
+        attend_rows(&block, (mixt_range){of.begin, of.begin + of.count}, thread);
         return;
     }
     item -= of_blocks;
@@ -465,7 +461,7 @@ static void attention_forward_cached(void *context, int64_t item, int thread)
     block.head = kv_head * group + part * rows->heads;
     block.heads = block.count = mixt_least(rows->heads, group - part * rows->heads);
     block.rows = (mixt_range){t, t + 1};
-    attend(&block, 0, thread);
+    attend(&block, thread);
 }
 
 void MIXT_REAL(mixt_attention_forward)(const mixt_call *call)
