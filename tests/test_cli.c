@@ -539,6 +539,10 @@ static void test_trace_and_atlas(void **state)
     snprintf(page, sizeof page, "%s", at("atlas.html"));
     mixt("trace", "-m", model, "--data", text_folder, "-o", trace, "-n", "500", NULL);
     assert_done();
+    mixt("trace", "-m", model, "--data", text_folder, "-o", trace, "-n", "500", "--append",
+         "--cache-type", "f16", NULL);
+    assert_int_equal(last.status, 2); /* behind lines of work that was done */
+    assert_has(last.err, "differs: held_out");
     mixt("atlas", trace, "--html", page, NULL);
     assert_done();
     assert_null(strchr(last.out, '\033')); /* no colours into a file */

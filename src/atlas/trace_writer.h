@@ -30,7 +30,7 @@ typedef struct mixt_trace_header {
     const char *corpus_hash;
     const char *tokenizer_hash;
     const char *router_select; /* word of mixt_router_selects; NULL: top-k */
-    const char *held_out;      /* mixt_router_held_out */
+    const char *held_out;      /* mixt_router_held_out, and what was rounded */
     int vocab_size;
     /* Bytes of a token, as mixt_tokenizer_bytes_of: NULL counts as an entry without bytes. */
     const char *(*token_bytes)(const void *vocabulary, int32_t id, size_t *length);

@@ -5,6 +5,7 @@
 
 #include "atlas/trace_writer.h"
 #include "core/arithmetic.h"
+#include "core/memory.h"
 #include "eval/score.h"
 #include "eval/signals.h"
 
@@ -164,6 +165,20 @@ static mixt_status append_piece(tracer *t, const mixt_excerpt *piece, mixt_error
     return mixt_trace_writer_append(t->writer, &chunk, error);
 }
 
+/* What has to be known of the decisions: of the router's, and of keys and values that were rounded.
+ */
+static void say_held_out(const tracer *t, const mixt_model *model, mixt_buffer *said)
+{
+    mixt_cache_type cache = t->context->cache_type;
+    mixt_buffer_text(said, mixt_router_held_out(&model->options.router));
+    if (cache != MIXT_CACHE_F32) {
+        mixt_buffer_format(said, "%skeys and values were rounded as a cache of %s has them",
+                           said->length > 0 ? "; and " : "",
+                           mixt_type_info(mixt_cache_element(cache))->name);
+    }
+    mixt_buffer_append(said, "", 1);
+}
+
 static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_data *data,
                                  const mixt_tokenizer *tokenizer, const mixt_trace_options *options,
                                  mixt_error *error)
@@ -172,9 +187,12 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
     const char **names = calloc((size_t)domains + 1, sizeof *names);
     int *layers = calloc((size_t)t->layers, sizeof *layers);
     char hash[65];
-    if (names == NULL || layers == NULL) {
+    mixt_buffer held_out = {0};
+    say_held_out(t, model, &held_out);
+    if (names == NULL || layers == NULL || held_out.failed) {
         free(names);
         free(layers);
+        mixt_buffer_free(&held_out);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "trace: no memory");
     }
     for (int i = 0; i < domains; i++) {
@@ -199,7 +217,7 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
                                 .tokenizer_hash = mixt_tokenizer_hash(tokenizer),
                                 .router_select =
                                     select != 0 ? mixt_router_select_name(select) : NULL,
-                                .held_out = mixt_router_held_out(&model->options.router),
+                                .held_out = held_out.data,
                                 .vocab_size = t->vocab_size,
                                 .token_bytes = token_bytes,
                                 .vocabulary = tokenizer,
@@ -214,6 +232,7 @@ static mixt_status create_writer(tracer *t, const mixt_model *model, const mixt_
     }
     free(names);
     free(layers);
+    mixt_buffer_free(&held_out);
     return status;
 }
 
