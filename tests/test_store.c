@@ -1,5 +1,5 @@
-/* Experts that come from a store: the same bits as experts that are bound, only those fetched that
- * have rows, and what a run says where one cannot be had. */
+/* Experts that are taken from a store: the same bits as experts that are bound, whatever waves they
+ * come in, only those taken that have rows, and what a run says where one cannot be had. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -27,14 +27,22 @@ enum { GATE, UP, DOWN, MATRICES };
 static const mixt_slot slots[MATRICES] = {MIXT_SLOT_EXPERT_GATE, MIXT_SLOT_EXPERT_UP,
                                           MIXT_SLOT_EXPERT_DOWN};
 
-/* The experts' rows of one parameter, and the store that has them. */
+/* The experts' rows of one parameter. */
 typedef struct shelf {
     mixt_device_memory memory;
     mixt_matrix matrices[EXPERTS];
-    mixt_store store;
-    int fetched[EXPERTS];
-    unsigned broken; /* bit e: expert e cannot be had */
 } shelf;
+
+/* The store of a layer: gives experts last first, `wave` at a time. */
+typedef struct layer_store {
+    shelf shelves[MATRICES];
+    mixt_store store;
+    int wave;
+    int taken[EXPERTS];
+    bool open, here[EXPERTS];
+    unsigned broken; /* bit e: expert e cannot be had */
+    int begun, ended;
+} layer_store;
 
 /* Where the experts are. */
 typedef enum place { BOUND, TYPED, STORED } place;
@@ -45,7 +53,7 @@ typedef struct runner {
     mixt_graph *graph;
     mixt_instance *instance;
     mixt_device_memory weights, cache, rope;
-    shelf shelves[LAYERS][MATRICES];
+    layer_store layers[LAYERS];
     unsigned char *bytes[LAYERS][MATRICES]; /* behind the shelves */
     mixt_batch batch;
 } runner;
@@ -61,16 +69,52 @@ static void require(mixt_status status, const mixt_error *error)
     }
 }
 
-static const mixt_matrix *fetch(void *user, int64_t expert, mixt_error *error)
+static void begin(void *user, int64_t count)
 {
-    shelf *from = user;
-    assert_in_range(expert, 0, EXPERTS - 1);
-    from->fetched[expert]++;
-    if ((from->broken >> expert & 1) != 0) {
-        mixt_fail(error, MIXT_ERROR_IO, "no rows for number %d", (int)expert);
-        return NULL;
+    layer_store *from = user;
+    assert_true(count > 0);
+    from->begun++;
+}
+
+static void end(void *user)
+{
+    layer_store *from = user;
+    from->ended++;
+}
+
+static int64_t take(void *user, const int32_t *offsets, int32_t *experts, mixt_error *error)
+{
+    layer_store *from = user;
+    int64_t count = 0;
+    if (!from->open) {
+        memset(from->taken, 0, sizeof from->taken);
     }
-    return &from->matrices[expert];
+    from->open = true;
+    memset(from->here, 0, sizeof from->here);
+    for (int e = EXPERTS - 1; e >= 0 && count < from->wave; e--) {
+        if (offsets[e + 1] == offsets[e] || from->taken[e] > 0) {
+            continue;
+        }
+        experts[count++] = e;
+        from->taken[e]++;
+        from->here[e] = true;
+        if ((from->broken >> e & 1) != 0) {
+            experts[0] = e;
+            from->open = false;
+            mixt_fail(error, MIXT_ERROR_IO, "no rows for number %d", e);
+            return -1;
+        }
+    }
+    from->open = count > 0;
+    return count;
+}
+
+static const mixt_matrix *rows_of(void *user, int matrix, int64_t expert)
+{
+    layer_store *from = user;
+    assert_in_range(expert, 0, EXPERTS - 1);
+    assert_true(from->here[expert]);
+    return &from->shelves[matrix].matrices[expert];
 }
 
 /* The rows of a parameter as `type`, one expert behind the other, in the device's memory. */
@@ -97,7 +141,6 @@ static void fill_shelf(const mixt_parameter *p, mixt_type type, shelf *to, unsig
         to->matrices[e] =
             (mixt_matrix){.type = type, .n = n, .k = k, .data = data, .row_bytes = row_bytes};
     }
-    to->store = (mixt_store){to, fetch};
 }
 
 static void bind(runner *r, place experts, mixt_type type)
@@ -122,17 +165,18 @@ static void bind(runner *r, place experts, mixt_type type)
                                p->offset * sizeof(float));
             continue;
         }
-        shelf *from = &r->shelves[p->layer][slot];
+        layer_store *layer = &r->layers[p->layer];
+        shelf *from = &layer->shelves[slot];
         fill_shelf(p, type, from, &r->bytes[p->layer][slot]);
         if (experts == TYPED) {
             mixt_instance_bind_matrices(r->instance, g->parameters[i], from->matrices);
         } else {
-            mixt_instance_bind_store(r->instance, g->parameters[i], &from->store);
+            mixt_instance_bind_store(r->instance, g->parameters[i], &layer->store);
         }
     }
 }
 
-static runner *open_runner(place experts, mixt_type type)
+static runner *open_runner(place experts, mixt_type type, int wave)
 {
     mixt_error error = MIXT_ERROR_INIT;
     const mixt_backend *backend = mixt_device_backend(&context->device, sizeof(float));
@@ -158,6 +202,12 @@ static runner *open_runner(place experts, mixt_type type)
     for (int i = 0; i < r->batch.pages_per_sequence; i++) {
         r->batch.pages[i] = i;
     }
+    for (int layer = 0; layer < LAYERS; layer++) {
+        layer_store *store = &r->layers[layer];
+        store->wave = wave;
+        store->store =
+            (mixt_store){.user = store, .begin = begin, .end = end, .take = take, .rows = rows_of};
+    }
     bind(r, experts, type);
     return r;
 }
@@ -171,7 +221,7 @@ static void close_runner(runner *r)
     mixt_device_memory_free(&r->rope);
     mixt_batch_free(&r->batch);
     for (int i = 0; i < LAYERS * MATRICES; i++) {
-        mixt_device_memory_free(&r->shelves[i / MATRICES][i % MATRICES].memory);
+        mixt_device_memory_free(&r->layers[i / MATRICES].shelves[i % MATRICES].memory);
         free(r->bytes[i / MATRICES][i % MATRICES]);
     }
     free(r);
@@ -185,10 +235,6 @@ static mixt_status feed(runner *r, int from, int to, mixt_error *error)
     batch->take[0] = to - from - 1;
     for (int i = from; i < to; i++) {
         mixt_batch_place(batch, i - from, tokens[i], 0, i);
-    }
-    for (int i = 0; i < LAYERS * MATRICES; i++) {
-        shelf *s = &r->shelves[i / MATRICES][i % MATRICES];
-        memset(s->fetched, 0, sizeof s->fetched);
     }
     mixt_batch_write(batch, r->graph, r->instance);
     return mixt_instance_run(r->instance, batch->rows, 0, r->graph->plan->record_count, error);
@@ -214,38 +260,41 @@ static void same_results(const runner *a, const runner *b)
     }
 }
 
-/* Experts with rows were fetched once for each of their matrices, others never; gives how many had
- * none. */
-static int check_fetches(const runner *r)
+/* Experts with rows were taken once, others never; gives how many had none. */
+static int check_taken(const runner *r)
 {
     int idle = 0;
     for (int layer = 0; layer < LAYERS; layer++) {
         const int32_t *counts = rows_of_experts(r, layer);
         for (int e = 0; e < EXPERTS; e++) {
             idle += counts[e] == 0;
-            for (int slot = 0; slot < MATRICES; slot++) {
-                assert_int_equal(r->shelves[layer][slot].fetched[e], counts[e] > 0);
-            }
+            assert_int_equal(r->layers[layer].taken[e], counts[e] > 0);
         }
     }
     return idle;
 }
 
 /* A prompt, then token by token. */
-static void check_store(place other, mixt_type type)
+static void check_store(place other, mixt_type type, int wave)
 {
-    runner *expected = open_runner(other, type), *stored = open_runner(STORED, type);
+    runner *expected = open_runner(other, type, 0), *stored = open_runner(STORED, type, wave);
     mixt_error error = MIXT_ERROR_INIT;
     int from = 0;
     for (int to = PROMPT; to <= POSITIONS; from = to++) {
         require(feed(expected, from, to, &error), &error);
         require(feed(stored, from, to, &error), &error);
         same_results(expected, stored);
-        int idle = check_fetches(stored);
+        int idle = check_taken(stored);
         if (to > PROMPT) {
             assert_int_equal(idle, LAYERS * (EXPERTS - CHOSEN));
         }
     }
+    int begun = 0;
+    for (int layer = 0; layer < LAYERS; layer++) { /* one of the stores stands for all */
+        begun += stored->layers[layer].begun;
+        assert_int_equal(stored->layers[layer].begun, stored->layers[layer].ended);
+    }
+    assert_int_equal(begun, POSITIONS - PROMPT + 1);
     close_runner(expected);
     close_runner(stored);
 }
@@ -253,15 +302,55 @@ static void check_store(place other, mixt_type type)
 static void same_bits_as_weights(void **state)
 {
     (void)state;
-    check_store(BOUND, MIXT_TYPE_F32);
+    for (int wave = 1; wave <= EXPERTS; wave++) {
+        check_store(BOUND, MIXT_TYPE_F32, wave);
+    }
 }
 
 static void same_bits_as_typed_rows(void **state)
 {
     (void)state;
-    check_store(TYPED, MIXT_TYPE_F32);
-    check_store(TYPED, MIXT_TYPE_F16);
-    check_store(TYPED, MIXT_TYPE_Q8_0);
+    check_store(TYPED, MIXT_TYPE_F32, EXPERTS);
+    check_store(TYPED, MIXT_TYPE_F16, 1);
+    check_store(TYPED, MIXT_TYPE_Q8_0, 2);
+}
+
+/* Who listens is told behind the record, in each run, what it made. */
+typedef struct listening {
+    const runner *r;
+    int calls;
+    int32_t rows;
+} listening;
+
+static void hear(void *user, const void *made)
+{
+    listening *l = user;
+    const int32_t *offsets = made;
+    l->calls++;
+    l->rows = offsets[EXPERTS];
+}
+
+static void listeners_are_told(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    runner *r = open_runner(STORED, MIXT_TYPE_F32, EXPERTS);
+    listening first = {r, 0, 0}, second = {r, 0, 0}, last = {r, 0, 0};
+    mixt_value_id offsets = r->graph->routes[0].value[ROUTE_OFFSETS];
+    require(mixt_instance_tell(r->instance, offsets, hear, &first, &error), &error);
+    require(mixt_instance_tell(r->instance, offsets, hear, &second, &error), &error);
+    require(mixt_instance_tell(r->instance, r->graph->routes[LAYERS - 1].value[ROUTE_OFFSETS], hear,
+                               &last, &error),
+            &error);
+    require(feed(r, 0, PROMPT, &error), &error);
+    assert_int_equal(first.rows, PROMPT * CHOSEN);
+    require(feed(r, PROMPT, PROMPT + 1, &error), &error);
+    assert_int_equal(first.calls, 2);
+    assert_int_equal(second.calls, 2);
+    assert_int_equal(last.calls, 2);
+    assert_int_equal(first.rows, CHOSEN);
+    assert_int_equal(last.rows, CHOSEN);
+    close_runner(r);
 }
 
 static void expect_failure(runner *r, const char *message)
@@ -275,30 +364,30 @@ static void failure_names_layer_and_expert(void **state)
 {
     (void)state;
     mixt_error error = MIXT_ERROR_INIT;
-    runner *expected = open_runner(BOUND, MIXT_TYPE_F32);
-    runner *stored = open_runner(STORED, MIXT_TYPE_F32);
+    runner *expected = open_runner(BOUND, MIXT_TYPE_F32, 0);
     require(feed(expected, 0, PROMPT, &error), &error);
     assert_true(rows_of_experts(expected, BROKEN_LAYER)[BROKEN_EXPERT] > 0);
-    for (int slot = 0; slot < MATRICES; slot++) {
-        shelf *broken = &stored->shelves[BROKEN_LAYER][slot];
+    for (int wave = 1; wave <= EXPERTS; wave += 2) {
+        runner *stored = open_runner(STORED, MIXT_TYPE_F32, wave);
+        layer_store *broken = &stored->layers[BROKEN_LAYER];
         broken->broken = 1U << BROKEN_EXPERT;
         expect_failure(stored, "plan generate: layer 1: expert 3: no rows for number 3");
         expect_failure(stored, "plan generate: layer 1: expert 3: no rows for number 3");
         broken->broken = 0;
         require(feed(stored, 0, PROMPT, &error), &error);
         same_results(expected, stored);
+        close_runner(stored);
     }
     close_runner(expected);
-    close_runner(stored);
 }
 
-/* Everything from an expert on is broken: the first is said. */
+/* The same expert is broken in this layer and all later ones: the first is said. */
 static void first_failure_is_said(void **state)
 {
     (void)state;
-    runner *stored = open_runner(STORED, MIXT_TYPE_F32);
-    for (int i = BROKEN_LAYER * MATRICES; i < LAYERS * MATRICES; i++) {
-        stored->shelves[i / MATRICES][i % MATRICES].broken = ~0U << BROKEN_EXPERT;
+    runner *stored = open_runner(STORED, MIXT_TYPE_F32, EXPERTS);
+    for (int layer = BROKEN_LAYER; layer < LAYERS; layer++) {
+        stored->layers[layer].broken = 1U << BROKEN_EXPERT;
     }
     expect_failure(stored, "plan generate: layer 1: expert 3: no rows for number 3");
     close_runner(stored);
@@ -309,19 +398,20 @@ static void idle_experts_may_be_broken(void **state)
 {
     (void)state;
     mixt_error error = MIXT_ERROR_INIT;
-    runner *expected = open_runner(BOUND, MIXT_TYPE_F32);
-    runner *stored = open_runner(STORED, MIXT_TYPE_F32);
+    runner *expected = open_runner(BOUND, MIXT_TYPE_F32, 0);
+    runner *stored = open_runner(STORED, MIXT_TYPE_F32, 1);
+    layer_store *layer = &stored->layers[BROKEN_LAYER];
     int failed = 0, passed = 0;
-    stored->shelves[BROKEN_LAYER][UP].broken = 1U << BROKEN_EXPERT;
+    layer->broken = 1U << BROKEN_EXPERT;
     for (int i = 0; i < POSITIONS; i++) {
         mixt_error again = MIXT_ERROR_INIT;
         require(feed(expected, i, i + 1, &error), &error);
         bool wanted = rows_of_experts(expected, BROKEN_LAYER)[BROKEN_EXPERT] > 0;
         if (wanted) {
             assert_int_equal(feed(stored, i, i + 1, &again), MIXT_ERROR_IO);
-            stored->shelves[BROKEN_LAYER][UP].broken = 0;
+            layer->broken = 0;
             require(feed(stored, i, i + 1, &error), &error);
-            stored->shelves[BROKEN_LAYER][UP].broken = 1U << BROKEN_EXPERT;
+            layer->broken = 1U << BROKEN_EXPERT;
             failed++;
         } else {
             require(feed(stored, i, i + 1, &error), &error);
@@ -363,9 +453,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_bits_as_weights),           cmocka_unit_test(same_bits_as_typed_rows),
-        cmocka_unit_test(failure_names_layer_and_expert), cmocka_unit_test(first_failure_is_said),
-        cmocka_unit_test(idle_experts_may_be_broken),
+        cmocka_unit_test(same_bits_as_weights),  cmocka_unit_test(same_bits_as_typed_rows),
+        cmocka_unit_test(listeners_are_told),    cmocka_unit_test(failure_names_layer_and_expert),
+        cmocka_unit_test(first_failure_is_said), cmocka_unit_test(idle_experts_may_be_broken),
     };
     return cmocka_run_group_tests_name("store", tests, set_up, tear_down);
 }

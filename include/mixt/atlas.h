@@ -67,6 +67,9 @@ MIXT_API int mixt_trace_layer(const mixt_trace *trace, int layer);
 /* Experts that MoE layer `layer` chooses for a token. A token may have fewer (a capacity that drops
  * choices, experts that choose their tokens): then a place among its choices holds none. */
 MIXT_API int mixt_trace_layer_experts(const mixt_trace *trace, int layer);
+/* How often each expert of MoE layer `layer` was chosen: uses [experts], as many as the trace's
+ * info says. */
+MIXT_API void mixt_trace_uses(const mixt_trace *trace, int layer, uint64_t *uses);
 /* Share of the choices of MoE layer `layer` that have no expert. */
 MIXT_API double mixt_trace_dropped(const mixt_trace *trace, int layer);
 

@@ -77,6 +77,11 @@ typedef struct mixt_store_statistics {
     uint64_t reserved[8];
 } mixt_store_statistics;
 
+/* What mixt_model_store would make of these options, without reading or keeping anything: counters
+ * are 0, names NULL, and caches and plans, which come later, take nothing yet. */
+MIXT_API mixt_status mixt_store_plan(const mixt_model *model, const mixt_store_options *options,
+                                     mixt_store_statistics *statistics, mixt_error *error);
+
 /* False where the model is not stored. From any thread. */
 MIXT_API bool mixt_store_describe(const mixt_model *model, mixt_store_statistics *statistics);
 MIXT_API void mixt_store_reset(mixt_model *model);

@@ -107,6 +107,20 @@ double mixt_trace_dropped(const mixt_trace *trace, int layer)
     return layer >= 0 && layer < trace->info.layers ? mixt_trace_dropped_share(trace, layer) : 0;
 }
 
+void mixt_trace_uses(const mixt_trace *trace, int layer, uint64_t *uses)
+{
+    memset(uses, 0, (size_t)trace->info.experts * sizeof *uses);
+    size_t k = (size_t)trace->info.experts_per_token;
+    for (uint64_t i = 0; layer >= 0 && layer < trace->info.layers && i < trace->info.tokens; i++) {
+        const uint16_t *row = mixt_trace_experts(trace, layer, i);
+        for (size_t place = 0; place < k; place++) {
+            if (row[place] != MIXT_TRACE_NONE) {
+                uses[row[place]]++;
+            }
+        }
+    }
+}
+
 int mixt_trace_layer_experts(const mixt_trace *trace, int layer)
 {
     return layer >= 0 && layer < trace->info.layers ? trace->chosen[layer] : -1;

@@ -287,6 +287,13 @@ const void *mixt_map_data(const mixt_map *map)
     return map->data;
 }
 
+bool mixt_map_place(const mixt_map *map, const void *address, uint64_t *offset)
+{
+    uintptr_t start = (uintptr_t)map->data, at = (uintptr_t)address;
+    *offset = at - start;
+    return !map->loaded && at >= start && at - start < map->size;
+}
+
 uint64_t mixt_map_size(const mixt_map *map)
 {
     return map->size;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/arithmetic.h"
+#include "model/stored.h"
 
 #define BATCH_ROWS 2048                 /* rows of a batch where memory allows */
 #define LOGIT_VALUES ((int64_t)1 << 26) /* rows * vocabulary of a batch: 256 MB of logits */
@@ -78,7 +79,10 @@ static mixt_status bind(mixt_scorer *scorer, mixt_context *context, mixt_error *
         mixt_rope_create(scorer->model, backend, scorer->options.window, &scorer->rope, error));
     mixt_instance_bind(scorer->instance, graph->rope, &scorer->rope, 0);
     MIXT_TRY(mixt_weights_create(scorer->model, &context->device, &scorer->weights, error));
-    return mixt_weights_bind(scorer->weights, graph, scorer->instance, error);
+    MIXT_TRY(mixt_weights_bind(scorer->weights, graph, scorer->instance, error));
+    MIXT_TRY(mixt_stored_reserve(scorer->model, graph->plan->memory_size, error));
+    scorer->reserved = graph->plan->memory_size;
+    return MIXT_OK;
 }
 
 mixt_status mixt_scorer_open(mixt_context *context, const mixt_model *model,
@@ -134,6 +138,7 @@ void mixt_scorer_free(mixt_scorer *scorer)
     if (scorer == NULL) {
         return;
     }
+    mixt_stored_release(scorer->model, scorer->reserved);
     mixt_instance_free(scorer->instance);
     mixt_graph_free(scorer->graph);
     mixt_weights_free(scorer->weights);

@@ -53,6 +53,7 @@ typedef struct mixt_scorer {
     size_t document;
     uint64_t from;        /* next piece */
     uint64_t done, total; /* tokens read */
+    uint64_t reserved;    /* bytes of the plan, which the model's limit of memory counts */
 } mixt_scorer;
 
 /* Without data: whoever fills scorer->batch runs its first `rows` rows, a multiple of the window up

@@ -352,6 +352,19 @@ mixt_status mixt_gguf_intact(const mixt_gguf *file, mixt_error *error)
     return MIXT_OK;
 }
 
+const mixt_map *mixt_gguf_locate(const mixt_gguf *file, const void *data, const char **path,
+                                 uint64_t *offset)
+{
+    for (size_t i = 0; i < file->part_count; i++) {
+        const mixt_gguf_part *part = file->parts[i];
+        if (part->map != NULL && mixt_map_place(part->map, data, offset)) {
+            *path = part->path;
+            return part->map;
+        }
+    }
+    return NULL;
+}
+
 mixt_status mixt_gguf_load(const mixt_gguf *file, mixt_error *error)
 {
     for (size_t i = 0; i < file->part_count; i++) {

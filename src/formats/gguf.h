@@ -59,6 +59,9 @@ mixt_status mixt_gguf_open_memory(const void *bytes, size_t length, const char *
 void mixt_gguf_close(mixt_gguf *file);
 const char *mixt_gguf_path(const mixt_gguf *file, int shard);
 uint64_t mixt_gguf_bytes(const mixt_gguf *file); /* of all shards */
+/* The shard in whose map `data` lies, with its path and the place in the file; NULL: in none. */
+const struct mixt_map *mixt_gguf_locate(const mixt_gguf *file, const void *data, const char **path,
+                                        uint64_t *offset);
 /* Reads all shards that are mapped into memory; tensors stay where they are. */
 mixt_status mixt_gguf_load(const mixt_gguf *file, mixt_error *error);
 /* An error where the file shrank under its mapping since (its lost pages then read as zeros). */

@@ -526,6 +526,19 @@ mixt_status mixt_safetensors_intact(const mixt_safetensors *file, mixt_error *er
     return MIXT_OK;
 }
 
+const mixt_map *mixt_safetensors_locate(const mixt_safetensors *file, const void *data,
+                                        const char **path, uint64_t *offset)
+{
+    for (size_t i = 0; i < file->file_count; i++) {
+        const shard_file *one = &file->files[i];
+        if (one->map != NULL && mixt_map_place(one->map, data, offset)) {
+            *path = one->path;
+            return one->map;
+        }
+    }
+    return NULL;
+}
+
 uint64_t mixt_safetensors_mapped(const mixt_safetensors *file)
 {
     uint64_t bytes = 0;

@@ -74,6 +74,9 @@ mixt_status mixt_safetensors_read_f32(const mixt_safetensors *file, const mixt_t
  * long as the object lives. */
 mixt_status mixt_safetensors_map(mixt_safetensors *file, mixt_error *error);
 const void *mixt_safetensors_data(const mixt_safetensors *file, const mixt_tensor_info *tensor);
+/* The file in whose map `data` lies, with its path and the place in it; NULL: in none. */
+const struct mixt_map *mixt_safetensors_locate(const mixt_safetensors *file, const void *data,
+                                               const char **path, uint64_t *offset);
 /* Of the files that are mapped: their bytes; and all of them into memory, tensors stay where they
  * are. */
 uint64_t mixt_safetensors_mapped(const mixt_safetensors *file);

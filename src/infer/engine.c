@@ -34,6 +34,7 @@ void mixt_engine_free(mixt_engine *engine)
         return;
     }
     assert(engine->oldest == NULL);
+    mixt_stored_release(engine->model, engine->reserved);
     free_runner(&engine->many);
     free_runner(&engine->few);
     mixt_weights_free(engine->weights);
@@ -234,7 +235,12 @@ static mixt_status build(mixt_engine *engine, mixt_error *error)
     MIXT_TRY(mixt_weights_create(model, &context->device, &engine->weights, error));
     MIXT_TRY(mixt_weights_pack(engine->weights, mixt_context_matmul(context), error));
     MIXT_TRY(bind(engine, &engine->many, error));
-    return bind(engine, &engine->few, error);
+    MIXT_TRY(bind(engine, &engine->few, error));
+    uint64_t bytes = (uint64_t)engine->many.graph->plan->memory_size +
+                     engine->few.graph->plan->memory_size + engine->cache.size + engine->rope.size;
+    MIXT_TRY(mixt_stored_reserve(model, bytes, error));
+    engine->reserved = bytes;
+    return MIXT_OK;
 }
 
 mixt_status mixt_engine_build(mixt_context *context, const mixt_model *model,

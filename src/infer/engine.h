@@ -8,6 +8,7 @@
 #include "infer/page_pool.h"
 #include "model/batch.h"
 #include "model/routing.h"
+#include "model/stored.h"
 #include "model/weights.h"
 
 /* A plan of the model, ready to run. */
@@ -62,6 +63,7 @@ struct mixt_engine {
     float *route_weights; /* the same */
     float *route_margins; /* [batch_tokens, moe_layers] */
     const mixt_runner *ran; /* in the last step */
+    uint64_t reserved; /* bytes of plans and caches, which the model's limit of memory counts */
     mixt_engine_statistics count;
 };
 

@@ -8,8 +8,9 @@ typedef struct mixt_builder {
     const mixt_model *model;
     mixt_graph *graph;
     mixt_plan *plan;
-    int layer;            /* being built, -1 outside the layers */
-    mixt_value_id routed; /* what the last router read; MIXT_NO_VALUE before the first */
+    int layer;              /* being built, -1 outside the layers */
+    mixt_value_id routed;   /* what the last router read; MIXT_NO_VALUE before the first */
+    mixt_value_id foreseen; /* of the next layer with experts: mixt_route_values.foreseen */
 } mixt_builder;
 
 /* The value of a parameter, MIXT_NO_VALUE where the model has none. */

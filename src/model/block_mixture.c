@@ -83,6 +83,25 @@ static mixt_value_id decide_ahead(mixt_builder *b, int layer)
     return ids;
 }
 
+/* Where experts come from a store: what the next router would decide by what this one read, so that
+ * its experts can be read meanwhile. */
+static mixt_value_id foresee(mixt_builder *b, mixt_value_id by, int layer)
+{
+    const mixt_model *model = b->model;
+    int next = layer + 1;
+    while (next < model->options.layers && !mixt_model_layer_is_moe(model, next)) {
+        next++;
+    }
+    if (model->stored == NULL || b->graph->options.phase == MIXT_PHASE_TRAIN ||
+        next == model->options.layers || !mixt_model_layer_routes(model, next) ||
+        model->options.router.unit != MIXT_UNIT_TOKEN) {
+        return MIXT_NO_VALUE;
+    }
+    mixt_value_id offsets = decide(b, by, next).value[ROUTE_OFFSETS];
+    mixt_plan_keep(b->plan, offsets);
+    return offsets;
+}
+
 /* The route record, whose counts, losses and finite rows are read after every step. */
 static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
 {
@@ -92,6 +111,8 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
         mixt_value_id by = decide_by(b, x);
         mixt_outputs made = decide(b, by, layer);
         record->ahead = decide_ahead(b, layer);
+        record->foreseen = b->foreseen;
+        b->foreseen = foresee(b, by, layer);
         b->routed = by;
         record->select_bias = mixt_build_weight(b, MIXT_SLOT_ROUTER_BIAS, layer);
         bool quantile = g->options.phase == MIXT_PHASE_TRAIN &&
@@ -105,6 +126,7 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
         }
     } else { /* as the first layer with experts decided */
         *record = g->routes[0];
+        record->foreseen = MIXT_NO_VALUE;
         record->ahead = g->options.look_ahead ? record->value[ROUTE_IDS] : MIXT_NO_VALUE;
         g->seen[g->moe_layers] = MIXT_NO_VALUE;
     }
@@ -152,6 +174,10 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
                                   .identity_experts = b->model->options.identity_experts,
                                   .zero_experts = b->model->options.zero_experts};
     const mixt_value_id *record = route(b, x, layer);
+    const bool both = b->model->options.shared_ffn_size > 0;
+    /* the shared expert first where others are still being read */
+    bool early = both && b->model->stored != NULL && b->graph->options.phase != MIXT_PHASE_TRAIN;
+    mixt_value_id always = early ? shared(b, x, layer) : MIXT_NO_VALUE;
     mixt_value_id rows = BUILD_RECOMPUTED(
         b, MIXT_OP_dispatch, attributes, {DISPATCH_X, x}, {DISPATCH_OFFSETS, record[ROUTE_OFFSETS]},
         {DISPATCH_ORDER, record[ROUTE_ORDER]}, {DISPATCH_PLACE, record[ROUTE_PLACE]});
@@ -169,8 +195,8 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
               {COMBINE_WEIGHTS, record[ROUTE_WEIGHTS]}, {COMBINE_PLACE, record[ROUTE_PLACE]});
     mixt_mixture_values *made = &b->graph->mixtures[b->graph->moe_layers - 1];
     *made = (mixt_mixture_values){done, y, y};
-    if (b->model->options.shared_ffn_size > 0) {
-        made->output = mixt_build_add(b, y, shared(b, x, layer));
+    if (both) {
+        made->output = mixt_build_add(b, y, early ? always : shared(b, x, layer));
     }
     return made->output;
 }

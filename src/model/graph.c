@@ -218,7 +218,8 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
                           .graph = graph,
                           .plan = graph->plan,
                           .layer = -1,
-                          .routed = MIXT_NO_VALUE};
+                          .routed = MIXT_NO_VALUE,
+                          .foreseen = MIXT_NO_VALUE};
         declare(&b);
         forward(&b);
         status = graph->plan->error.status == MIXT_OK && options->phase == MIXT_PHASE_TRAIN

@@ -17,6 +17,7 @@
 #include "model/adapters.h"
 #include "model/peft.h"
 #include "model/storage.h"
+#include "model/stored.h"
 #include "ops/low_rank.h"
 
 #define ROWS_OF_ITEM 16
@@ -694,6 +695,7 @@ mixt_status mixt_model_merge(mixt_model *model, const char *folder, mixt_error *
     if (model->trained != NULL || model->adapters != NULL) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "model: it is in training");
     }
+    MIXT_TRY(mixt_stored_refuse(model, "adapters are merged", error));
     if (is_merged(model, folder)) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "%s: its adapter is in the model already, which was opened from there",

@@ -1,4 +1,4 @@
-#include "model/model.h"
+#include "model/stored.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -123,6 +123,7 @@ mixt_status mixt_model_allocate(const mixt_model_options *options, const mixt_fa
 void mixt_model_free(mixt_model *model)
 {
     if (model != NULL) {
+        mixt_stored_free(model->stored);
         mixt_model_release(model);
         mixt_block_free(model->weights, model->weight_count * sizeof(float));
         free(model->parameters);

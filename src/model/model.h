@@ -39,6 +39,7 @@ struct mixt_model {
     struct mixt_weights *trained;   /* a device whose block is newer, or NULL (model/weights.h) */
     mixt_held *held;                /* of each parameter where there is no block, else NULL */
     struct mixt_source *source;     /* files that `held` points into */
+    struct mixt_stored *stored;     /* experts that are read when they are wanted, or NULL */
     struct mixt_adapters *adapters; /* low-rank updates of experts, or NULL (model/adapters.h) */
     struct mixt_routing *routing;   /* changed routing of each layer, or NULL */
     mixt_remarks remarks;           /* what should be known of its files */

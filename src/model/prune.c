@@ -6,6 +6,7 @@
 #include "model/adapters.h"
 #include "model/parameters.h"
 #include "model/storage.h"
+#include "model/stored.h"
 
 typedef struct pruning {
     mixt_model *model;
@@ -237,6 +238,7 @@ static void take(pruning *p)
 
 mixt_status mixt_model_drop_experts(mixt_model *model, const uint8_t *drop, mixt_error *error)
 {
+    MIXT_TRY(mixt_stored_refuse(model, "experts are dropped", error));
     pruning p = {.model = model,
                  .drop = drop,
                  .experts = model->options.experts,

@@ -40,6 +40,11 @@ const char *mixt_source_name(const mixt_source *source, size_t index, const void
 bool mixt_source_find(const mixt_source *source, const char *name, mixt_source_tensor *tensor);
 /* A type that factors of F8_E4M3 have: F32, F16, BF16, or F8_E8M0, which is 2^(byte - 127). */
 bool mixt_source_is_factor(const mixt_source_tensor *tensor);
+/* The map in which `data` lies, with the file's path and the place in it; NULL: it is in memory. */
+const struct mixt_map *mixt_source_locate(const mixt_source *source, const void *data,
+                                          const char **path, uint64_t *offset);
+/* Bytes of all files. */
+uint64_t mixt_source_bytes(const mixt_source *source);
 /* Reads all of what is mapped into memory. */
 mixt_status mixt_source_load(const mixt_source *source, mixt_error *error);
 /* An error where a file shrank under its map. */

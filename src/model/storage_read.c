@@ -7,6 +7,7 @@
 #include "core/memory.h"
 #include "core/platform.h"
 #include "model/storage.h"
+#include "model/stored.h"
 #include "model/weights.h"
 #include "quant/quant.h"
 
@@ -65,6 +66,8 @@ mixt_status mixt_model_load(mixt_model *model, mixt_error *error)
         return status;
     }
     mixt_model_release(model);
+    mixt_stored_free(model->stored);
+    model->stored = NULL;
     return MIXT_OK;
 }
 
@@ -122,6 +125,7 @@ static mixt_status check_finite(const mixt_model *model, int index, float *row, 
 
 mixt_status mixt_model_to_memory(mixt_model *model, mixt_error *error)
 {
+    MIXT_TRY(mixt_stored_refuse(model, "the whole of it is read into memory", error));
     return model->source != NULL ? mixt_source_load(model->source, error) : MIXT_OK;
 }
 

@@ -205,11 +205,23 @@ mixt_status mixt_source_intact(const mixt_source *source, mixt_error *error)
                                 : mixt_safetensors_intact(source->safetensors, error);
 }
 
+const struct mixt_map *mixt_source_locate(const mixt_source *source, const void *data,
+                                          const char **path, uint64_t *offset)
+{
+    return source->gguf != NULL ? mixt_gguf_locate(source->gguf, data, path, offset)
+                                : mixt_safetensors_locate(source->safetensors, data, path, offset);
+}
+
+uint64_t mixt_source_bytes(const mixt_source *source)
+{
+    return source->gguf != NULL ? mixt_gguf_bytes(source->gguf)
+                                : mixt_safetensors_mapped(source->safetensors);
+}
+
 mixt_status mixt_source_load(const mixt_source *source, mixt_error *error)
 {
     bool gguf = source->gguf != NULL;
-    uint64_t bytes =
-        gguf ? mixt_gguf_bytes(source->gguf) : mixt_safetensors_mapped(source->safetensors);
+    uint64_t bytes = mixt_source_bytes(source);
     size_t available = mixt_memory_available();
     if (bytes > available) {
         return mixt_fail(error, MIXT_ERROR_MEMORY,

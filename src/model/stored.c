@@ -1,42 +1,558 @@
-/* A model within a limit of memory: its experts in a store, all else resident. */
-#include <string.h>
+#include "model/stored.h"
 
-#include "core/error.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/memory.h"
 #include "core/platform.h"
-#include "model/model.h"
-#include "store/policy.h"
+#include "model/storage.h"
+#include "quant/quant.h"
+#include "store/store.h"
+
+#define RESERVE_LEAST                                                                              \
+    ((uint64_t)96 << 20) /* for the program itself, where the limit is the machine's */
+#define RESERVE_PART 32  /* and this part of it */
+#define LARGE_PAGE ((size_t)2 << 20)
+
+struct mixt_stored {
+    mixt_expert_store *store;
+    int *shelf; /* [layers] its number among those in the store; -1: not in it */
+    uint8_t (*has)[MIXT_EXPERT_MATRICES]; /* [layers] which matrices come from it */
+    char *memory;                         /* of what every token reads: mapped */
+    size_t memory_bytes;
+};
+
+/* A matrix of the model and where it lies. */
+typedef struct extent {
+    mixt_matrix *matrix;
+    int file; /* of the disk */
+    uint64_t offset;
+    size_t bytes;
+    const char *to; /* in memory */
+} extent;
+
+/* Work of mixt_model_store. */
+typedef struct storing {
+    mixt_model *model;
+    const mixt_store_options *options;
+    mixt_stored *stored;
+    mixt_disk *disk;
+    extent *extents; /* of what every token reads, in the order of the files */
+    size_t extent_count;
+    mixt_expert_place *places; /* [shelves, experts] */
+    int32_t *first;            /* [shelves + 1] */
+    uint64_t *profile;
+    int shelves;
+    uint64_t values; /* bytes of weights that lie in memory already */
+    mixt_error *error;
+} storing;
+
+static mixt_status no_memory(const storing *s)
+{
+    return mixt_fail(s->error, MIXT_ERROR_MEMORY, "%s: no memory",
+                     mixt_source_path(s->model->source));
+}
+
+/* 0 gate, 1 up, 2 down of routed experts; -1: something else. */
+static int expert_matrix(const mixt_parameter *p)
+{
+    return p->slot == MIXT_SLOT_EXPERT_GATE   ? 0
+           : p->slot == MIXT_SLOT_EXPERT_UP   ? 1
+           : p->slot == MIXT_SLOT_EXPERT_DOWN ? 2
+                                              : -1;
+}
+
+/* The place of a matrix in its file; false: it is in memory. */
+static bool locate(storing *s, mixt_matrix *matrix, extent *found, mixt_status *status)
+{
+    const char *path;
+    uint64_t offset;
+    const struct mixt_map *map = mixt_source_locate(s->model->source, matrix->data, &path, &offset);
+    if (map == NULL || *status != MIXT_OK) {
+        return false;
+    }
+    *found = (extent){.matrix = matrix,
+                      .offset = offset,
+                      .bytes = (size_t)(matrix->n - 1) * matrix->row_bytes +
+                               mixt_type_row_bytes(matrix->type, matrix->k)};
+    *status = mixt_disk_add(s->disk, path, map, &found->file, s->error);
+    return *status == MIXT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* What is where                                                                              */
+
+/* Experts of parameter `index` into the places of their layer; those in memory stay where they are.
+ */
+static mixt_status place_experts(storing *s, int index, int matrix)
+{
+    const mixt_parameter *p = &s->model->parameters[index];
+    const mixt_held *held = &s->model->held[index];
+    mixt_status status = MIXT_OK;
+    int shelf = s->stored->shelf[p->layer];
+    bool all = held->matrices != NULL;
+    for (int e = 0; e < held->count && all; e++) {
+        mixt_expert_place *place = &s->places[s->first[shelf] + e];
+        extent found;
+        all = locate(s, &held->matrices[e], &found, &status);
+        if (all) {
+            place->matrix[matrix] = held->matrices[e];
+            place->file[matrix] = found.file;
+            place->offset[matrix] = found.offset;
+            place->bytes[matrix] = found.bytes;
+        }
+    }
+    for (int e = 0; e < held->count && !all; e++) { /* a stack that lies in memory, all of it */
+        s->places[s->first[shelf] + e].file[matrix] = -1;
+    }
+    s->stored->has[p->layer][matrix] = all;
+    return status;
+}
+
+static mixt_status place_others(storing *s, int index)
+{
+    const mixt_held *held = &s->model->held[index];
+    mixt_status status = MIXT_OK;
+    if (held->matrices == NULL) {
+        s->values += s->model->parameters[index].count * sizeof(float);
+    }
+    for (int i = 0; held->matrices != NULL && i < held->count && status == MIXT_OK; i++) {
+        s->extent_count += locate(s, &held->matrices[i], &s->extents[s->extent_count], &status);
+    }
+    return status;
+}
+
+/* Layers with experts that lie in files, in their order. */
+static mixt_status number_shelves(storing *s)
+{
+    const mixt_model *model = s->model;
+    size_t layers = (size_t)model->options.layers, experts = (size_t)model->options.experts;
+    s->stored->shelf = calloc(layers, sizeof *s->stored->shelf);
+    s->stored->has = calloc(layers, sizeof *s->stored->has);
+    s->first = calloc(layers + 1, sizeof *s->first);
+    if (s->stored->shelf == NULL || s->stored->has == NULL || s->first == NULL) {
+        return no_memory(s);
+    }
+    for (size_t layer = 0; layer < layers; layer++) {
+        int index = mixt_model_find(model, MIXT_SLOT_EXPERT_GATE, (int)layer);
+        const mixt_held *held = index >= 0 ? &model->held[index] : NULL;
+        const char *path;
+        uint64_t offset;
+        bool there =
+            held != NULL && held->matrices != NULL &&
+            mixt_source_locate(model->source, held->matrices[0].data, &path, &offset) != NULL;
+        s->stored->shelf[layer] = there ? s->shelves++ : -1;
+        s->first[s->shelves] = (int32_t)((size_t)s->shelves * experts);
+    }
+    s->places = calloc((size_t)s->shelves * experts + 1, sizeof *s->places);
+    for (size_t i = 0; s->places != NULL && i < (size_t)s->shelves * experts; i++) {
+        for (int m = 0; m < MIXT_EXPERT_MATRICES; m++) {
+            s->places[i].file[m] = -1;
+        }
+    }
+    return s->places != NULL ? MIXT_OK : no_memory(s);
+}
+
+static mixt_status find_places(storing *s)
+{
+    const mixt_model *model = s->model;
+    size_t matrices = 1;
+    for (int i = 0; i < model->parameter_count; i++) {
+        matrices += model->held[i].matrices != NULL ? (size_t)model->held[i].count : 0;
+    }
+    s->extents = calloc(matrices, sizeof *s->extents);
+    if (s->extents == NULL) {
+        return no_memory(s);
+    }
+    MIXT_TRY(number_shelves(s));
+    for (int i = 0; i < model->parameter_count; i++) {
+        int matrix = expert_matrix(&model->parameters[i]);
+        bool stored = matrix >= 0 && s->stored->shelf[model->parameters[i].layer] >= 0;
+        MIXT_TRY(stored ? place_experts(s, i, matrix) : place_others(s, i));
+    }
+    return s->shelves > 0
+               ? MIXT_OK
+               : mixt_fail(s->error, MIXT_ERROR_UNSUPPORTED, "%s: %s",
+                           mixt_source_path(model->source),
+                           mixt_model_moe_layers(model) == 0
+                               ? "a model without experts has nothing that could stay on disk"
+                               : "its experts are laid out in another way than products read, and "
+                                 "so in memory since it was opened: `mixt convert` writes a file "
+                                 "that can stay on disk");
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Reading what every token reads                                                             */
+
+static int compare_extents(const void *a, const void *b)
+{
+    const extent *x = a, *y = b;
+    return x->file != y->file       ? (x->file > y->file) - (x->file < y->file)
+           : x->offset != y->offset ? (x->offset > y->offset) - (x->offset < y->offset)
+                                    : (x->bytes > y->bytes) - (x->bytes < y->bytes);
+}
+
+/* Extents [i, next) touch or overlap: a read of `bytes` from the first one on. */
+static size_t next_run(const storing *s, size_t i, size_t *bytes)
+{
+    const extent *first = &s->extents[i];
+    uint64_t end = first->offset + first->bytes;
+    for (i++;
+         i < s->extent_count && s->extents[i].file == first->file && s->extents[i].offset <= end;
+         i++) {
+        uint64_t more = s->extents[i].offset + s->extents[i].bytes;
+        end = more > end ? more : end;
+    }
+    *bytes = (size_t)(end - first->offset);
+    return i;
+}
+
+static size_t room_of(const extent *first, size_t bytes)
+{
+    return mixt_round_up((size_t)(first->offset % MIXT_DISK_BLOCK) + bytes, MIXT_DISK_BLOCK);
+}
+
+static mixt_status wait_for(storing *s)
+{
+    mixt_status status = MIXT_OK;
+    for (mixt_disk_read *read; (read = mixt_disk_wait(s->disk, true)) != NULL;) {
+        if (read->status != MIXT_OK && status == MIXT_OK) {
+            status = mixt_fail(s->error, read->status, "%s", read->message);
+        }
+    }
+    return status;
+}
+
+/* Sizes are known; then memory and reads, and the matrices point there. */
+static mixt_status read_extents(storing *s)
+{
+    size_t total = 0, runs = 0, bytes;
+    for (size_t i = 0; i < s->extent_count; runs++) {
+        const extent *first = &s->extents[i];
+        i = next_run(s, i, &bytes);
+        total += room_of(first, bytes);
+    }
+    mixt_stored *stored = s->stored;
+    stored->memory_bytes = total + LARGE_PAGE;
+    stored->memory = mixt_pages_map(stored->memory_bytes);
+    mixt_disk_read *reads = calloc(runs + 1, sizeof *reads);
+    if (stored->memory == NULL || reads == NULL) {
+        free(reads);
+        return mixt_fail(s->error, MIXT_ERROR_MEMORY, "%s: no memory for %.1f MB of weights",
+                         mixt_source_path(s->model->source), (double)total / 1e6);
+    }
+    char *to = stored->memory + (LARGE_PAGE - (uintptr_t)stored->memory % LARGE_PAGE) % LARGE_PAGE;
+    mixt_pages_enlarge(to, total);
+    mixt_disk_read *read = reads;
+    for (size_t i = 0; i < s->extent_count; read++) {
+        const extent *first = &s->extents[i];
+        size_t end = next_run(s, i, &bytes);
+        char *begin = to + first->offset % MIXT_DISK_BLOCK;
+        *read = (mixt_disk_read){.file = first->file,
+                                 .urgent = true,
+                                 .offset = first->offset,
+                                 .bytes = bytes,
+                                 .to = begin};
+        mixt_disk_submit(s->disk, read);
+        for (; i < end; i++) {
+            s->extents[i].to = begin + (s->extents[i].offset - first->offset);
+        }
+        to += room_of(first, bytes);
+    }
+    mixt_status status = wait_for(s);
+    for (size_t i = 0; i < s->extent_count && status == MIXT_OK; i++) {
+        s->extents[i].matrix->data = s->extents[i].to;
+    }
+    free(reads);
+    return status;
+}
+
+/* Bytes that read_extents will take. */
+static uint64_t extent_bytes(const storing *s)
+{
+    uint64_t total = 0;
+    size_t bytes;
+    for (size_t i = 0; i < s->extent_count;) {
+        const extent *first = &s->extents[i];
+        i = next_run(s, i, &bytes);
+        total += room_of(first, bytes);
+    }
+    return total;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* The profile                                                                                */
+
+static mixt_status count_uses(storing *s, const mixt_trace *trace)
+{
+    const mixt_model *model = s->model;
+    mixt_trace_info info;
+    mixt_trace_describe(trace, &info);
+    size_t experts = (size_t)model->options.experts;
+    if (info.experts < model->options.experts) {
+        return mixt_fail(s->error, MIXT_ERROR_ARGUMENT,
+                         "%s: a trace of %d experts a layer is not of this model, which has %d",
+                         s->options->profile, info.experts, model->options.experts);
+    }
+    uint64_t *uses = calloc((size_t)info.experts, sizeof *uses);
+    s->profile = calloc((size_t)s->shelves * experts, sizeof *s->profile);
+    int found = 0;
+    for (int i = 0; i < info.layers && uses != NULL && s->profile != NULL; i++) {
+        int layer = mixt_trace_layer(trace, i);
+        int shelf = layer >= 0 && layer < model->options.layers ? s->stored->shelf[layer] : -1;
+        if (shelf >= 0) {
+            mixt_trace_uses(trace, i, uses);
+            memcpy(s->profile + (size_t)shelf * experts, uses, experts * sizeof *uses);
+            found++;
+        }
+    }
+    bool room = uses != NULL && s->profile != NULL;
+    free(uses);
+    return !room ? no_memory(s)
+           : found == s->shelves
+               ? MIXT_OK
+               : mixt_fail(s->error, MIXT_ERROR_ARGUMENT,
+                           "%s: the trace has %d of the %d layers with experts: it is not of this "
+                           "model",
+                           s->options->profile, found, s->shelves);
+}
+
+static mixt_status read_profile(storing *s)
+{
+    if (s->options->profile == NULL) {
+        return MIXT_OK;
+    }
+    mixt_trace *trace;
+    MIXT_TRY(mixt_trace_open(s->options->profile, &trace, s->error));
+    mixt_status status = count_uses(s, trace);
+    mixt_trace_free(trace);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Storing                                                                                    */
+
+/* The limit that was asked for, or what the machine leaves. */
+static mixt_status find_limit(const storing *s, uint64_t *memory)
+{
+    const char *whose = NULL;
+    uint64_t free_bytes = mixt_memory_limit(&whose);
+    uint64_t reserve = free_bytes / RESERVE_PART + RESERVE_LEAST;
+    *memory = s->options->memory;
+    if (*memory == 0) {
+        *memory = free_bytes > reserve ? free_bytes - reserve : 0;
+    } else if (*memory > free_bytes) {
+        return mixt_fail(s->error, MIXT_ERROR_MEMORY,
+                         "%s: a limit of %.1f GB of memory is above the %.1f GB that %s leaves",
+                         mixt_source_path(s->model->source), (double)*memory / 1e9,
+                         (double)free_bytes / 1e9, whose);
+    }
+    return MIXT_OK;
+}
+
+static mixt_status make_store(storing *s, uint64_t memory)
+{
+    int *chosen = calloc((size_t)s->shelves, sizeof *chosen);
+    if (chosen == NULL) {
+        mixt_disk_free(s->disk);
+        s->disk = NULL;
+        return no_memory(s);
+    }
+    for (int layer = 0; layer < s->model->options.layers; layer++) {
+        if (s->stored->shelf[layer] >= 0) {
+            chosen[s->stored->shelf[layer]] = mixt_model_router(s->model, layer)->chosen;
+        }
+    }
+    const mixt_expert_store_options options = {
+        .name = mixt_source_path(s->model->source),
+        .shape = {.layers = s->shelves, .first = s->first, .profile = s->profile, .chosen = chosen},
+        .places = s->places,
+        .policy = s->options->policy,
+        .prefetch = s->options->prefetch,
+        .memory = memory,
+        .resident = extent_bytes(s) + s->values,
+        .disk = s->disk};
+    mixt_status status = mixt_expert_store_create(&options, &s->stored->store, s->error);
+    free(chosen);
+    return status;
+}
+
+/* Everything but reading. */
+static mixt_status prepare(storing *s, uint64_t memory)
+{
+    const mixt_disk_options options = {.reader = s->options->reader};
+    MIXT_TRY(mixt_disk_create(&options, &s->disk, s->error));
+    mixt_status status = find_places(s);
+    if (status == MIXT_OK) {
+        status = read_profile(s);
+    }
+    if (status != MIXT_OK) {
+        mixt_disk_free(s->disk);
+        return status;
+    }
+    qsort(s->extents, s->extent_count, sizeof *s->extents, compare_extents);
+    return make_store(s, memory);
+}
+
+static void end_storing(storing *s)
+{
+    free(s->extents);
+    free(s->places);
+    free(s->first);
+    free(s->profile);
+}
+
+static mixt_status check_model(const mixt_model *model, const mixt_store_options *options,
+                               mixt_error *error)
+{
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_store_options, options, error));
+    MIXT_TRY(mixt_stored_refuse(model, "it is stored", error));
+    return model->held != NULL && model->source != NULL
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                           "model: its weights are not in files, from which experts could be read");
+}
+
+static const mixt_store_options usual = {0};
 
 mixt_status mixt_model_store(mixt_model *model, const mixt_store_options *options,
                              mixt_error *error)
 {
-    (void)model;
-    return MIXT_CHECK_RESERVED(mixt_store_options, options, error);
+    options = options == NULL ? &usual : options;
+    MIXT_TRY(check_model(model, options, error));
+    storing s = {.model = model, .options = options, .error = error};
+    uint64_t memory, bytes = mixt_source_bytes(model->source);
+    MIXT_TRY(find_limit(&s, &memory));
+    if (!options->always && bytes + bytes / RESERVE_PART + RESERVE_LEAST <= memory) {
+        return MIXT_OK;
+    }
+    s.stored = calloc(1, sizeof *s.stored);
+    mixt_status status = s.stored != NULL ? prepare(&s, memory) : no_memory(&s);
+    if (status == MIXT_OK) {
+        status = read_extents(&s);
+    }
+    if (status == MIXT_OK) {
+        model->stored = s.stored;
+    } else {
+        mixt_stored_free(s.stored);
+    }
+    end_storing(&s);
+    return status;
 }
+
+mixt_status mixt_store_plan(const mixt_model *model, const mixt_store_options *options,
+                            mixt_store_statistics *statistics, mixt_error *error)
+{
+    *statistics = (mixt_store_statistics){0};
+    options = options == NULL ? &usual : options;
+    MIXT_TRY(check_model(model, options, error));
+    mixt_model copy = *model; /* whose matrices are looked at alone */
+    storing s = {.model = &copy, .options = options, .error = error};
+    uint64_t memory;
+    MIXT_TRY(find_limit(&s, &memory));
+    s.stored = calloc(1, sizeof *s.stored);
+    mixt_status status = s.stored != NULL ? prepare(&s, memory) : no_memory(&s);
+    if (status == MIXT_OK) {
+        mixt_expert_store_describe(s.stored->store, statistics);
+        statistics->policy = statistics->reader = NULL; /* names of what is freed here */
+    }
+    mixt_stored_free(s.stored);
+    end_storing(&s);
+    return status;
+}
+
+void mixt_stored_free(mixt_stored *stored)
+{
+    if (stored != NULL) {
+        mixt_expert_store_free(stored->store);
+        if (stored->memory != NULL) {
+            munmap(stored->memory, stored->memory_bytes);
+        }
+        free(stored->shelf);
+        free(stored->has);
+        free(stored);
+    }
+}
+
+mixt_status mixt_stored_refuse(const mixt_model *model, const char *what, mixt_error *error)
+{
+    return model->stored == NULL
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                           "%s: experts of this model stay on disk: before that %s, or never",
+                           mixt_source_path(model->source), what);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Binding                                                                                    */
+
+bool mixt_stored_bind(const mixt_model *model, int index, mixt_value_id value,
+                      mixt_instance *instance)
+{
+    const mixt_parameter *p = &model->parameters[index];
+    int matrix = expert_matrix(p);
+    if (model->stored == NULL || matrix < 0 || model->stored->shelf[p->layer] < 0 ||
+        !model->stored->has[p->layer][matrix]) {
+        return false;
+    }
+    mixt_instance_bind_store(
+        instance, value,
+        mixt_expert_store_layer(model->stored->store, model->stored->shelf[p->layer]));
+    return true;
+}
+
+mixt_status mixt_stored_listen(const mixt_model *model, const mixt_graph *graph,
+                               mixt_instance *instance, mixt_error *error)
+{
+    for (int i = 0; model->stored != NULL && i < graph->moe_layers; i++) {
+        const mixt_route_values *route = &graph->routes[i];
+        int shelf = model->stored->shelf[route->layer];
+        if (shelf < 0) {
+            continue;
+        }
+        void *user = mixt_expert_store_layer(model->stored->store, shelf)->user;
+        if (mixt_model_layer_routes(model, route->layer)) {
+            MIXT_TRY(mixt_instance_tell(instance, route->value[ROUTE_OFFSETS],
+                                        mixt_expert_store_ask, user, error));
+        }
+        if (route->foreseen != MIXT_NO_VALUE) {
+            MIXT_TRY(mixt_instance_tell(instance, route->foreseen, mixt_expert_store_foresee, user,
+                                        error));
+        }
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_stored_reserve(const mixt_model *model, uint64_t bytes, mixt_error *error)
+{
+    return model->stored != NULL ? mixt_expert_store_reserve(model->stored->store, bytes, error)
+                                 : MIXT_OK;
+}
+
+void mixt_stored_release(const mixt_model *model, uint64_t bytes)
+{
+    if (model->stored != NULL) {
+        mixt_expert_store_release(model->stored->store, bytes);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Facts                                                                                      */
 
 bool mixt_store_describe(const mixt_model *model, mixt_store_statistics *statistics)
 {
-    (void)model;
-    memset(statistics, 0, sizeof *statistics);
-    return false;
+    *statistics = (mixt_store_statistics){0};
+    if (model->stored != NULL) {
+        mixt_expert_store_describe(model->stored->store, statistics);
+    }
+    return model->stored != NULL;
 }
 
 void mixt_store_reset(mixt_model *model)
 {
-    (void)model;
-}
-
-mixt_status mixt_store_curve(const mixt_model *model, mixt_store_point **points, int *count,
-                             int *now, mixt_error *error)
-{
-    (void)model;
-    *points = NULL;
-    *count = *now = 0;
-    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "the model is not stored");
-}
-
-mixt_status mixt_store_report(const mixt_model *model, char **text, mixt_error *error)
-{
-    (void)model;
-    *text = NULL;
-    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "the model is not stored");
+    if (model->stored != NULL) {
+        mixt_expert_store_reset(model->stored->store);
+    }
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/adapters.h"
+#include "model/stored.h"
 #include "ops/low_rank.h"
 
 /* One parameter of a mapped model on a device with memory of its own. */
@@ -100,6 +101,12 @@ mixt_status mixt_weights_create(const mixt_model *model, const mixt_device *devi
     }
     *weights = (mixt_weights){
         .model = model, .device = device, .backend = mixt_device_backend(device, sizeof(float))};
+    if (model->stored != NULL && !weights->backend->host_memory) {
+        free(weights);
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "weights: experts that stay on disk need a device that computes in the "
+                         "host's memory");
+    }
     mixt_status status =
         model->held != NULL
             ? place_held(weights, error)
@@ -242,6 +249,9 @@ mixt_status mixt_weights_bind(const mixt_weights *weights, const mixt_graph *gra
     mixt_status status = MIXT_OK;
     for (int i = 0; i < model->parameter_count && status == MIXT_OK; i++) {
         mixt_value_id value = graph->parameters[i];
+        if (mixt_stored_bind(model, i, value, instance)) {
+            continue;
+        }
         if (model->held == NULL) {
             mixt_instance_bind(instance, value, &weights->block,
                                model->parameters[i].offset * sizeof(float));
@@ -258,7 +268,7 @@ mixt_status mixt_weights_bind(const mixt_weights *weights, const mixt_graph *gra
                 (const mixt_packed *const *)weights->packed + weights->packed_first[i], error);
         }
     }
-    return status;
+    return status == MIXT_OK ? mixt_stored_listen(model, graph, instance, error) : status;
 }
 
 const mixt_device_memory *mixt_weights_block(const mixt_weights *weights)

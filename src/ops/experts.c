@@ -41,10 +41,10 @@ mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
     request->out[EXPERTS_Y] = rows;
     request->out[EXPERTS_GATE] = request->out[EXPERTS_UP] = request->out[EXPERTS_HIDDEN] =
         mixt_shape_columns(rows, ffn);
-    /* the list of products, of which chains take a place each; in the backward also hidden again,
-     * d gate and d up */
-    request->forward_workspace = mixt_gemm_list_reals(4 * experts);
-    request->backward_workspace = mixt_gemm_list_reals(4 * experts) + 3 * rows.size[0] * ffn;
+    /* the list of products, of which chains take a place each, and the experts of a wave; in the
+     * backward also hidden again, d gate and d up */
+    request->forward_workspace = mixt_gemm_list_reals(5 * experts);
+    request->backward_workspace = mixt_gemm_list_reals(5 * experts) + 3 * rows.size[0] * ffn;
     return MIXT_OK;
 }
 

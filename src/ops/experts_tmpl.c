@@ -1,8 +1,9 @@
 /* experts: E gated blocks, each on its own rows (offsets[e] .. offsets[e + 1]):
  * y = (activation(rows w_gate^T + b_gate) * (rows w_up^T + b_up)) w_down^T + b_down.
- * All experts' products run as one list, so that small ones fill the gaps of large ones. Experts
- * without rows are left out; the rest of the house never sees raggedness. Behind them may stand
- * groups of experts without weights, whose rows are copied or cleared. */
+ * All experts' products run as one list, so that small ones fill the gaps of large ones; where a
+ * store has the experts, they come in waves, those first that are there. Experts without rows are
+ * left out; the rest of the house never sees raggedness. Behind them may stand groups of experts
+ * without weights, whose rows are copied or cleared. */
 #include <assert.h>
 
 #include "ops/support_tmpl.h"
@@ -11,8 +12,11 @@ typedef struct experts_run {
     const mixt_call *call;
     const int32_t *offsets;
     int64_t experts, ffn, d;
-    int64_t rows, values; /* of experts with weights; of gate */
-    int64_t kept, all;    /* where rows that are given back end, and all in use */
+    int64_t rows, values;    /* of experts with weights; of gate */
+    int64_t kept, all;       /* where rows that are given back end, and all in use */
+    const mixt_store *store; /* has the experts' matrices, or NULL */
+    int32_t *wave;           /* experts that are worked on: all with rows, or those taken */
+    int64_t wave_count, wave_rows;
     mixt_gemm *list;
     int64_t count;
     real *hidden, *d_gate, *d_up; /* [rows, F] */
@@ -28,7 +32,11 @@ static experts_run experts_start(const mixt_call *call)
         .d = call->in_shape[EXPERTS_W_GATE].size[2],
         .list = call->workspace,
     };
+    run.wave = (int32_t *)(void *)(run.list + 4 * run.experts); /* behind products and chains */
     run.rows = run.offsets[run.experts];
+    for (int slot = EXPERTS_W_GATE; slot <= EXPERTS_W_DOWN; slot++) {
+        run.store = call->stores[slot] != NULL ? call->stores[slot] : run.store;
+    }
     run.kept = run.offsets[run.experts + call->attributes->identity_experts];
     run.all = run.offsets[mixt_values(call, EXPERTS_OFFSETS) - 1];
     assert(run.offsets[0] == 0 && run.rows >= 0 && run.kept >= run.rows && run.all >= run.kept);
@@ -47,27 +55,56 @@ typedef struct experts_matrices {
     int slot; /* forward: of the weights, which may be packed, typed, or elsewhere */
 } experts_matrices;
 
-/* For each expert with rows: C rows [n] = A rows [k] times its weights. */
+/* Every expert with rows is worked on at once. */
+static void take_all(experts_run *run)
+{
+    run->wave_count = 0;
+    run->wave_rows = run->rows;
+    for (int64_t e = 0; e < run->experts; e++) {
+        assert(run->offsets[e + 1] >= run->offsets[e]); /* offsets rise */
+        if (run->offsets[e + 1] > run->offsets[e]) {
+            run->wave[run->wave_count++] = (int32_t)e;
+        }
+    }
+}
+
+/* The next experts that the store has; false: none are left, or one cannot be had. */
+static bool take_wave(experts_run *run)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    run->wave_count = run->store->take(run->store->user, run->offsets, run->wave, &error);
+    if (run->wave_count < 0) {
+        mixt_call_fail_expert(run->call, run->wave[0], &error);
+    }
+    run->wave_rows = 0;
+    for (int64_t i = 0; i < run->wave_count; i++) {
+        run->wave_rows += run->offsets[run->wave[i] + 1] - run->offsets[run->wave[i]];
+    }
+    return run->wave_count > 0;
+}
+
+/* The typed rows of an expert's matrix, or NULL. */
+static const mixt_matrix *typed_rows(const experts_run *run, int slot, int64_t e)
+{
+    const mixt_call *call = run->call;
+    return call->stores[slot] != NULL ? run->store->rows(run->store->user, slot - EXPERTS_W_GATE, e)
+           : call->matrices[slot] != NULL ? &call->matrices[slot][e]
+                                          : NULL;
+}
+
+/* For each expert of the wave: C rows [n] = A rows [k] times its weights. */
 static void add_row_products(experts_run *run, const experts_matrices *matrices)
 {
     int64_t n = matrices->n, k = matrices->k;
     const mixt_call *call = run->call;
     bool forward = matrices->transposed;
-    for (int64_t e = 0; e < run->experts; e++) {
-        int64_t begin = run->offsets[e], rows = run->offsets[e + 1] - begin;
-        assert(rows >= 0); /* offsets rise */
-        if (rows == 0) {
-            continue;
-        }
+    for (int64_t i = 0; i < run->wave_count; i++) {
+        int64_t e = run->wave[i], begin = run->offsets[e];
         const mixt_packed *packed = forward && call->packed[matrices->slot] != NULL
                                         ? call->packed[matrices->slot][e]
                                         : NULL;
-        const mixt_matrix *typed = forward ? mixt_call_expert(call, matrices->slot, e) : NULL;
-        if (matrices->weights == NULL && packed == NULL && typed == NULL) {
-            continue; /* a store failed: the run has its fault */
-        }
         run->list[run->count++] = (mixt_gemm){
-            .m = rows,
+            .m = run->offsets[e + 1] - begin,
             .n = n,
             .k = k,
             .a = matrices->a + begin * k,
@@ -77,7 +114,7 @@ static void add_row_products(experts_run *run, const experts_matrices *matrices)
             .b_row = matrices->transposed ? 1 : n,
             .b_column = matrices->transposed ? k : 1,
             .packed = packed,
-            .matrix = typed,
+            .matrix = forward ? typed_rows(run, matrices->slot, e) : NULL,
             .c = matrices->c + begin * n,
             .c_row = n,
             .accumulate = matrices->accumulate,
@@ -176,6 +213,25 @@ static void run_chains(experts_run *run, const experts_matrices *matrices, int c
     run->count = 0;
 }
 
+/* Rows of the wave, whose experts need not be neighbours: calls `each` for those of [begin, end),
+ * counted within the wave, expert by expert. */
+static void each_of_wave(const experts_run *run, mixt_range range,
+                         void (*each)(const experts_run *run, int64_t e, mixt_range rows,
+                                      void *with),
+                         void *with)
+{
+    int64_t before = 0;
+    for (int64_t i = 0; i < run->wave_count && before < range.end; i++) {
+        int64_t e = run->wave[i], first = run->offsets[e], rows = run->offsets[e + 1] - first;
+        int64_t begin = mixt_most(range.begin - before, 0);
+        int64_t end = mixt_least(range.end - before, rows);
+        if (begin < end) {
+            each(run, e, (mixt_range){first + begin, first + end}, with);
+        }
+        before += rows;
+    }
+}
+
 /* Adding each row's expert's bias to an output [rows, n]. */
 typedef struct bias_run {
     const experts_run *run;
@@ -184,21 +240,20 @@ typedef struct bias_run {
     int64_t n;
 } bias_run;
 
+static void add_bias_of(const experts_run *run, int64_t e, mixt_range rows, void *with)
+{
+    const bias_run *add = with;
+    for (int64_t r = rows.begin; r < rows.end; r++) {
+        real *y = add->y + r * add->n;
+        mixt_kernels_of(run->call)->add(add->n, y, y, add->bias + e * add->n);
+    }
+}
+
 static void add_bias_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
-    const bias_run *add = context;
-    const experts_run *run = add->run;
-    const mixt_call *call = run->call;
-    int64_t e = 0;
-    mixt_range range = mixt_chunk(run->rows, MIXT_ROWS, item);
-    for (int64_t r = range.begin; r < range.end; r++) {
-        while (r >= run->offsets[e + 1]) {
-            e++;
-        }
-        real *y = add->y + r * add->n;
-        mixt_kernels_of(call)->add(add->n, y, y, add->bias + e * add->n);
-    }
+    bias_run *add = context;
+    each_of_wave(add->run, mixt_chunk(add->run->wave_rows, MIXT_ROWS, item), add_bias_of, add);
 }
 
 static void add_bias(const experts_run *run, int bias, int output)
@@ -206,7 +261,7 @@ static void add_bias(const experts_run *run, int bias, int output)
     const mixt_call *call = run->call;
     bias_run add = {run, call->in[bias], call->out[output], call->out_shape[output].size[1]};
     if (add.bias != NULL) {
-        mixt_pool_run(call->compute->pool, mixt_divide_up(run->rows, MIXT_ROWS), add_bias_rows,
+        mixt_pool_run(call->compute->pool, mixt_divide_up(run->wave_rows, MIXT_ROWS), add_bias_rows,
                       &add);
     }
 }
@@ -218,11 +273,22 @@ static void hidden_forward(const experts_run *run, mixt_range values)
                   (const real *)run->call->out[EXPERTS_UP] + values.begin);
 }
 
+static void hidden_forward_of(const experts_run *run, int64_t e, mixt_range rows, void *with)
+{
+    (void)e;
+    (void)with;
+    hidden_forward(run, (mixt_range){rows.begin * run->ffn, rows.end * run->ffn});
+}
+
 static void hidden_forward_values(void *context, int64_t item, int thread)
 {
     (void)thread;
     const experts_run *run = context;
-    hidden_forward(run, mixt_chunk(run->values, MIXT_ELEMENTS, item));
+    if (run->wave_rows == run->rows) { /* all experts: rows without gaps, cut where it is even */
+        hidden_forward(run, mixt_chunk(run->values, MIXT_ELEMENTS, item));
+    } else {
+        each_of_wave(run, mixt_chunk(run->wave_rows, MIXT_ROWS, item), hidden_forward_of, NULL);
+    }
 }
 
 /* Values of gate and up in rows of an expert. */
@@ -271,6 +337,25 @@ static void put_weightless(const experts_run *run, const real *from, real *to, b
     }
 }
 
+/* The three products of the wave's experts, with what stands between. */
+static void run_wave(experts_run *run, const experts_matrices *matrices)
+{
+    const mixt_call *call = run->call;
+    add_row_products(run, &matrices[0]);
+    add_row_products(run, &matrices[1]);
+    experts_run_list(run);
+    add_bias(run, EXPERTS_B_GATE, EXPERTS_GATE);
+    add_bias(run, EXPERTS_B_UP, EXPERTS_UP);
+    bool whole = run->wave_rows == run->rows;
+    mixt_pool_run(call->compute->pool,
+                  whole ? mixt_divide_up(run->values, MIXT_ELEMENTS)
+                        : mixt_divide_up(run->wave_rows, MIXT_ROWS),
+                  hidden_forward_values, run);
+    add_row_products(run, &matrices[2]);
+    experts_run_list(run);
+    add_bias(run, EXPERTS_B_DOWN, EXPERTS_Y);
+}
+
 void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
 {
     experts_run run = experts_start(call);
@@ -304,20 +389,17 @@ void MIXT_REAL(mixt_experts_forward)(const mixt_call *call)
             .slot = EXPERTS_W_DOWN,
         },
     };
+    take_all(&run);
     if (run_in_chains(&run)) {
         run_chains(&run, matrices, 3, 2, hidden_forward_rows);
+        add_bias(&run, EXPERTS_B_DOWN, EXPERTS_Y);
+    } else if (run.store == NULL) {
+        run_wave(&run, matrices);
     } else {
-        add_row_products(&run, &matrices[0]);
-        add_row_products(&run, &matrices[1]);
-        experts_run_list(&run);
-        add_bias(&run, EXPERTS_B_GATE, EXPERTS_GATE);
-        add_bias(&run, EXPERTS_B_UP, EXPERTS_UP);
-        mixt_pool_run(call->compute->pool, mixt_divide_up(run.values, MIXT_ELEMENTS),
-                      hidden_forward_values, &run);
-        add_row_products(&run, &matrices[2]);
-        experts_run_list(&run);
+        while (take_wave(&run)) {
+            run_wave(&run, matrices);
+        }
     }
-    add_bias(&run, EXPERTS_B_DOWN, EXPERTS_Y);
     put_weightless(&run, call->in[EXPERTS_ROWS], call->out[EXPERTS_Y], false);
 }
 
@@ -409,6 +491,7 @@ static void rows_backward(experts_run *run, experts_matrices *last)
         run_chains(run, matrices, 3, 1, hidden_backward_rows);
         return;
     }
+    take_all(run);
     add_row_products(run, &matrices[0]);
     experts_run_list(run);
     mixt_pool_run(call->compute->pool, mixt_divide_up(run->values, MIXT_ELEMENTS),
@@ -422,7 +505,7 @@ static void rows_backward(experts_run *run, experts_matrices *last)
 void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
 {
     experts_run run = experts_start(call);
-    run.hidden = (real *)call->workspace + mixt_gemm_list_reals(4 * run.experts);
+    run.hidden = (real *)call->workspace + mixt_gemm_list_reals(5 * run.experts);
     run.d_gate = run.hidden + run.values;
     run.d_up = run.d_gate + run.values;
     if (call->d_out[EXPERTS_Y] == NULL) {

@@ -140,13 +140,23 @@ typedef struct mixt_cost {
     double backward_flops, backward_bytes;
 } mixt_cost;
 
-/* Experts that lie elsewhere (on disk, on another rank) and are asked for once a router has chosen
- * them; one store for each parameter of experts. */
+/* Experts of a layer that lie elsewhere (on disk, on another rank) and are had once a router has
+ * chosen them; one for the matrices gate, up and down of a layer's experts. Called from one thread
+ * at a time. offsets [E + 1]: the rows of expert e are offsets[e] to offsets[e + 1]. */
 typedef struct mixt_store {
     void *user;
-    /* The rows of one expert, in the device's memory until the run ends; NULL, and an error, where
-     * they cannot be had. Called from one thread at a time. */
-    const mixt_matrix *(*fetch)(void *user, int64_t expert, mixt_error *error);
+    /* Around a run of records over `tokens` tokens; NULL: nothing is to be done. */
+    void (*begin)(void *user, int64_t tokens);
+    void (*end)(void *user);
+    /* These experts will be taken: those that are not there are fetched from now on. */
+    void (*ask)(void *user, const int32_t *offsets);
+    /* Some of the experts with rows that were not given yet, in experts[E]: those that are there;
+     * it waits for one at least. Gives how many; 0: all were given. What it gave before is given
+     * back. -1, an error, and in experts[0] whose it is: one cannot be had. Asks, where nobody did
+     * since all were given. */
+    int64_t (*take)(void *user, const int32_t *offsets, int32_t *experts, mixt_error *error);
+    /* A matrix (0 gate, 1 up, 2 down) of an expert that was taken, in the device's memory. */
+    const mixt_matrix *(*rows)(void *user, int matrix, int64_t expert);
 } mixt_store;
 
 /* What went wrong in a run, for operators that get data from outside. The first one stays; the run
@@ -172,7 +182,8 @@ typedef struct mixt_call {
     /* Weights as typed rows in a file or in memory, in the place of in[] (then NULL) in fp32
      * calls: NULL, or one for a matrix, or one for each expert. */
     const mixt_matrix *matrices[MIXT_SLOTS];
-    /* Or experts to be fetched, in the place of both; NULL: they are here. */
+    /* Or experts to be taken, in the place of both, one store for all matrices; NULL: they are
+     * here. */
     const mixt_store *stores[MIXT_SLOTS];
     /* Backward only. d_out[i] NULL: no gradient flows into that output (treat as zero).
      * d_in[i] NULL: not wanted. add[i]: add to what d_in[i] holds, else overwrite. */
@@ -220,9 +231,8 @@ typedef struct mixt_operator {
 const mixt_operator *mixt_operator_row(mixt_op op);
 
 void mixt_fault_clear(mixt_fault *fault);
-/* The rows of an expert at input `slot`: from the store, or as they lie; NULL: in[] has them, or a
- * store failed, which is then the run's fault, with layer and expert. */
-const mixt_matrix *mixt_call_expert(const mixt_call *call, int slot, int64_t expert);
+/* Experts could not be taken: the run's fault, with layer and expert. */
+void mixt_call_fail_expert(const mixt_call *call, int64_t expert, const mixt_error *error);
 bool mixt_call_failed(const mixt_call *call);
 
 /* Shorthands for shape rules. */

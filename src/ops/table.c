@@ -73,21 +73,14 @@ bool mixt_call_failed(const mixt_call *call)
     return call->fault != NULL && call->fault->error.status != MIXT_OK;
 }
 
-const mixt_matrix *mixt_call_expert(const mixt_call *call, int slot, int64_t expert)
+void mixt_call_fail_expert(const mixt_call *call, int64_t expert, const mixt_error *error)
 {
-    const mixt_store *store = call->stores[slot];
-    if (store == NULL) {
-        return call->matrices[slot] != NULL ? &call->matrices[slot][expert] : NULL;
-    }
-    mixt_error inner = MIXT_ERROR_INIT;
-    const mixt_matrix *fetched = store->fetch(store->user, expert, &inner);
-    if (fetched == NULL && call->fault != NULL) {
-        bool said = inner.status != MIXT_OK;
-        mixt_fail(&call->fault->error, said ? inner.status : MIXT_ERROR_NOT_FOUND,
+    bool said = error->status != MIXT_OK;
+    if (call->fault != NULL) {
+        mixt_fail(&call->fault->error, said ? error->status : MIXT_ERROR_NOT_FOUND,
                   "layer %d: expert %lld: %s", call->layer, (long long)expert,
-                  said ? inner.message : "the store has nothing");
+                  said ? error->message : "the store has nothing");
     }
-    return fetched;
 }
 
 mixt_shape mixt_shape_tokens(int64_t capacity, int64_t multiple, int64_t columns)

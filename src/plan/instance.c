@@ -16,6 +16,14 @@ typedef struct place {
     bool written; /* of an input */
 } place;
 
+/* Somebody who is told of a value. */
+typedef struct listener {
+    mixt_value_id value;
+    mixt_teller tell;
+    void *user;
+    int next; /* of the same record, from 1; 0: none */
+} listener;
+
 struct mixt_instance {
     const mixt_plan *plan;
     const mixt_backend *backend;
@@ -30,6 +38,10 @@ struct mixt_instance {
     double *seconds; /* of each record when profiling, else NULL */
     mixt_observer observe;
     void *observe_user;
+    listener *listeners;
+    size_t listener_count, listener_capacity;
+    int *told;               /* [records] the first listener, from 1; 0: none. NULL: none at all */
+    const mixt_store *store; /* one of those that were bound, or NULL: begins and ends a run */
     mixt_fault fault;
 };
 
@@ -119,6 +131,8 @@ void mixt_instance_free(mixt_instance *instance)
     free(instance->calls);
     free(instance->shapes);
     free(instance->seconds);
+    free(instance->listeners);
+    free(instance->told);
     free(instance);
 }
 
@@ -172,8 +186,42 @@ void mixt_instance_bind_store(mixt_instance *instance, mixt_value_id value, cons
 {
     if (value >= 0) {
         instance->places[value].store = store;
+        instance->store = store;
         instance->resolved = false;
     }
+}
+
+/* The record that makes a value; -1: it comes from outside. */
+static int maker_of(const mixt_plan *plan, mixt_value_id value)
+{
+    for (int r = 0; r < plan->record_count; r++) {
+        for (int i = 0; i < MIXT_SLOTS; i++) {
+            if (plan->records[r].out[i] == value) {
+                return r;
+            }
+        }
+    }
+    return -1;
+}
+
+mixt_status mixt_instance_tell(mixt_instance *instance, mixt_value_id value, mixt_teller tell,
+                               void *user, mixt_error *error)
+{
+    const mixt_plan *plan = instance->plan;
+    int record = maker_of(plan, value);
+    assert(record >= 0 && plan->values[value].keep);
+    if (instance->told == NULL) {
+        instance->told = calloc((size_t)plan->record_count, sizeof *instance->told);
+    }
+    if (instance->told == NULL ||
+        !mixt_grow(&instance->listeners, &instance->listener_capacity, instance->listener_count + 1,
+                   sizeof *instance->listeners)) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "plan %s: no memory", plan->phase);
+    }
+    instance->listeners[instance->listener_count++] =
+        (listener){value, tell, user, instance->told[record]};
+    instance->told[record] = (int)instance->listener_count;
+    return MIXT_OK;
 }
 
 int64_t mixt_instance_rows(const mixt_instance *instance, mixt_value_id value)
@@ -437,6 +485,12 @@ static void run_record(mixt_instance *instance, int index)
         backend->synchronise();
         instance->seconds[index] += now() - begin;
     }
+    for (int i = instance->told != NULL ? instance->told[index] : 0; i > 0;
+         i = instance->listeners[i - 1].next) {
+        const listener *one = &instance->listeners[i - 1];
+        backend->synchronise();
+        one->tell(one->user, mixt_instance_view(instance, one->value));
+    }
 }
 
 mixt_status mixt_instance_run(mixt_instance *instance, int64_t tokens, int from, int to,
@@ -454,10 +508,16 @@ mixt_status mixt_instance_run(mixt_instance *instance, int64_t tokens, int from,
     instance->resolved = true;
     instance->tokens = tokens;
     mixt_fault_clear(&instance->fault);
+    if (instance->store != NULL && instance->store->begin != NULL) {
+        instance->store->begin(instance->store->user, tokens);
+    }
     for (int r = from; r < to; r++) {
         run_record(instance, r);
     }
     instance->backend->synchronise();
+    if (instance->store != NULL && instance->store->end != NULL) {
+        instance->store->end(instance->store->user);
+    }
     return instance->fault.error.status == MIXT_OK
                ? MIXT_OK
                : mixt_fail(error, instance->fault.error.status, "plan %s: %s", plan->phase,

@@ -111,6 +111,7 @@ typedef struct mixt_route_values {
     int layer; /* of the model */
     const mixt_router_spec *spec;
     mixt_value_id value[ROUTE_OUTPUTS], select_bias;
+    mixt_value_id foreseen; /* ROUTE_OFFSETS likewise, known before this layer begins */
     mixt_value_id ahead; /* what ROUTE_IDS would be by what the router before this one read */
 } mixt_route_values;
 
@@ -146,9 +147,15 @@ mixt_status mixt_instance_bind_packed(mixt_instance *instance, mixt_value_id val
 /* Instead of that, typed rows in the device's memory; one, or one for each expert or head. */
 void mixt_instance_bind_matrices(mixt_instance *instance, mixt_value_id value,
                                  const mixt_matrix *matrices);
-/* Instead of that, experts that are asked for once a router has chosen them. */
+/* Instead of that, experts that are taken once a router has chosen them: one store for the three
+ * matrices of a layer's experts. It begins and ends with each run. */
 void mixt_instance_bind_store(mixt_instance *instance, mixt_value_id value,
                               const mixt_store *store);
+/* Calls `tell` in each run behind the record that makes a kept value, with the value as the host
+ * reads it. */
+typedef void (*mixt_teller)(void *user, const void *made);
+mixt_status mixt_instance_tell(mixt_instance *instance, mixt_value_id value, mixt_teller tell,
+                               void *user, mixt_error *error);
 
 /* Copies the first `size` bytes of a value in. Inputs have to be written before a run that reads
  * them; they keep what they hold. */

@@ -11,6 +11,7 @@ typedef struct mixt_policy_shape {
     int layers;
     const int32_t *first;    /* [layers + 1] item with which a layer begins */
     const uint64_t *profile; /* [items] uses in a trace, or NULL */
+    const int *chosen;       /* [layers] experts of a token, or NULL */
 } mixt_policy_shape;
 
 /* MIXT_ERROR_ARGUMENT: no policy of that name (the message lists them), or one that needs a

@@ -131,14 +131,17 @@ static size_t workspace_of(const turn *t, const mixt_call *call)
 /* ------------------------------------------------------------------------------------------ */
 /* Typed rows                                                                                  */
 
-/* Those of one input: bound, or fetched by the operator. */
+enum { EXPERT_MATRICES = 3 };
+
+/* Those of one input: bound, or of experts that the operator takes. */
 typedef struct typed {
     const turn *turn;
     int slot;
     int64_t count;
     const mixt_store *store; /* NULL: bound */
     mixt_store guarded;      /* what the operator sees of it */
-    mixt_matrix *matrices;   /* [count], translated */
+    mixt_matrix *matrices;   /* [count], of a store [EXPERT_MATRICES, count], translated */
+    bool *taken;             /* [count] */
 } typed;
 
 static void translate_matrix(const turn *t, int slot, const mixt_matrix *from, mixt_matrix *to)
@@ -155,19 +158,35 @@ static void translate_matrix(const turn *t, int slot, const mixt_matrix *from, m
     }
 }
 
-static const mixt_matrix *fetch(void *user, int64_t expert, mixt_error *error)
+static int64_t take(void *user, const int32_t *offsets, int32_t *experts, mixt_error *error)
 {
     typed *rows = user;
-    if (expert < 0 || expert >= rows->count) {
-        guarded_fail("%s: expert %lld of %lld is fetched", mixt_operator_row(rows->turn->op)->name,
-                     (long long)expert, (long long)rows->count);
+    memset(rows->taken, 0, (size_t)rows->count * sizeof *rows->taken);
+    int64_t count = rows->store->take(rows->store->user, offsets, experts, error);
+    for (int64_t i = 0; i < count; i++) {
+        if (experts[i] < 0 || experts[i] >= rows->count ||
+            offsets[experts[i] + 1] == offsets[experts[i]]) {
+            guarded_fail("%s: expert %d is given, which has no rows",
+                         mixt_operator_row(rows->turn->op)->name, (int)experts[i]);
+        }
+        rows->taken[experts[i]] = true;
     }
-    const mixt_matrix *fetched = rows->store->fetch(rows->store->user, expert, error);
-    if (fetched == NULL) {
-        return NULL;
+    return count;
+}
+
+static const mixt_matrix *rows_of(void *user, int matrix, int64_t expert)
+{
+    typed *rows = user;
+    if (matrix < 0 || matrix >= EXPERT_MATRICES || expert < 0 || expert >= rows->count ||
+        !rows->taken[expert]) {
+        guarded_fail("%s: expert %lld of %lld was not taken",
+                     mixt_operator_row(rows->turn->op)->name, (long long)expert,
+                     (long long)rows->count);
     }
-    translate_matrix(rows->turn, rows->slot, fetched, &rows->matrices[expert]);
-    return &rows->matrices[expert];
+    mixt_matrix *to = &rows->matrices[matrix * rows->count + expert];
+    translate_matrix(rows->turn, EXPERTS_W_GATE + matrix,
+                     rows->store->rows(rows->store->user, matrix, expert), to);
+    return to;
 }
 
 /* Translates what an input has of typed rows. */
@@ -181,15 +200,16 @@ static void translate_rows(const turn *t, mixt_call *call, int slot, typed *rows
     if (call->in_shape[slot].rank == 3) {
         rows->count = call->in_shape[slot].size[0];
     }
-    rows->matrices = calloc((size_t)rows->count, sizeof *rows->matrices);
-    if (rows->matrices == NULL) {
+    rows->matrices = calloc((size_t)rows->count * EXPERT_MATRICES, sizeof *rows->matrices);
+    rows->taken = calloc((size_t)rows->count, sizeof *rows->taken);
+    if (rows->matrices == NULL || rows->taken == NULL) {
         guarded_fail("no memory");
     }
     for (int64_t i = 0; bound != NULL && i < rows->count; i++) {
         translate_matrix(t, slot, &bound[i], &rows->matrices[i]);
     }
     call->matrices[slot] = bound != NULL ? rows->matrices : NULL;
-    rows->guarded = (mixt_store){rows, fetch};
+    rows->guarded = (mixt_store){.user = rows, .take = take, .rows = rows_of};
     call->stores[slot] = rows->store != NULL ? &rows->guarded : NULL;
 }
 
@@ -222,6 +242,7 @@ static void run(const turn *t, const mixt_call *call)
     (t->backward ? cpu->backward : cpu->forward)[t->op](&copy);
     for (int i = 0; i < MIXT_SLOTS; i++) {
         free(rows[i].matrices);
+        free(rows[i].taken);
     }
 }
 

@@ -1,0 +1,126 @@
+/* Inside of an expert store: what its parts share. store.c makes it and its slots, requests.c has
+ * asking and taking, foresight.c reads ahead. */
+#ifndef MIXT_STORE_INSIDE_H
+#define MIXT_STORE_INSIDE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "store/store.h"
+
+/* Bytes that lie together in a file and in a slot: one read. */
+typedef struct mixt_expert_piece {
+    int file;
+    uint64_t offset;
+    size_t bytes;
+    size_t at; /* of the slot, of the block of the file in which the piece begins */
+} mixt_expert_piece;
+
+typedef enum mixt_expert_state {
+    MIXT_EXPERT_AWAY,
+    MIXT_EXPERT_COMING,
+    MIXT_EXPERT_HERE
+} mixt_expert_state;
+
+typedef struct mixt_expert_item {
+    mixt_matrix matrix[MIXT_EXPERT_MATRICES]; /* `data` while it is here */
+    int8_t piece[MIXT_EXPERT_MATRICES];       /* in which the matrix lies, -1: not in the store */
+    size_t into[MIXT_EXPERT_MATRICES];        /* of the piece */
+    mixt_expert_piece pieces[MIXT_EXPERT_MATRICES];
+    int piece_count;
+    int32_t layer; /* of the shape */
+    int32_t slot;  /* -1: none */
+    mixt_expert_state state;
+    bool wanted;   /* by the layer that asked, and not taken yet */
+    bool taken;    /* the operator reads it */
+    bool foreseen; /* read ahead, and not wanted since */
+    uint64_t step; /* the last that wanted it */
+} mixt_expert_item;
+
+typedef struct mixt_expert_slot {
+    char *data;   /* at a multiple of MIXT_DISK_BLOCK */
+    int32_t item; /* -1: free */
+    int pending;  /* reads under way */
+    mixt_disk_read reads[MIXT_EXPERT_MATRICES];
+} mixt_expert_slot;
+
+/* What a layer is bound to. */
+typedef struct mixt_expert_shelf {
+    mixt_expert_store *store;
+    mixt_store face;
+    int layer;              /* of the shape */
+    int32_t first, experts; /* items */
+    uint8_t *foreseen;      /* [experts] this step, by the layer before */
+    bool foretold;          /* it is known */
+} mixt_expert_shelf;
+
+/* Whether reading ahead pays: steps with and without it take turns. */
+typedef struct mixt_foresight {
+    double seconds[2]; /* of steps without, with */
+    uint64_t steps[2];
+    bool on;                             /* in this step */
+    uint64_t left;                       /* steps until it is thought about again */
+    bool trying;                         /* steps take turns now */
+    uint64_t right, wrong_bytes, chosen; /* experts that were foreseen rightly, of those chosen */
+} mixt_foresight;
+
+struct mixt_expert_store {
+    char *name;
+    mixt_policy_shape shape;
+    int32_t *first; /* the shape's arrays */
+    uint64_t *profile;
+    int *chosen;
+    mixt_expert_item *items;
+    int32_t item_count;
+    mixt_expert_shelf *shelves; /* [shape.layers] */
+    mixt_expert_class *classes;
+    int *class_of; /* [shape.layers] */
+    int class_count;
+    mixt_expert_slot *slots; /* class by class */
+    int32_t *class_slot;     /* [class_count + 1] the first slot of each */
+    char *memory;            /* of the slots: mapped */
+    size_t memory_bytes;
+    mixt_disk *disk;
+    mixt_policy *policy;
+    mixt_record_book *book;
+    mixt_store_prefetch prefetch;
+    mixt_foresight foresight;
+    uint64_t limit, resident;
+    pthread_mutex_t running; /* one run at a time */
+    pthread_mutex_t facts;   /* count, book, other, classes */
+    uint64_t other, planned; /* bytes reserved; those that the slots were made for */
+    mixt_store_statistics count;
+    uint64_t bytes_before; /* of the disk's counts, at the last reset */
+    double busy_before;
+    /* of the run: */
+    int64_t tokens;
+    double begun;
+    double step_seconds; /* of the step's runs so far */
+    int64_t last_tokens; /* of the step before */
+    uint64_t step;
+    int asked;                     /* layer that asked last; -1: none yet */
+    bool open;                     /* what it asked for has not all been given */
+    int32_t *wishes;               /* [most experts] items that it wants */
+    int32_t wish_count, next_wish; /* those before next_wish are here or have slots */
+    int32_t *given;                /* [most experts] */
+    int32_t given_count;
+    int32_t *held;      /* [items] scratch of choosing a victim */
+    mixt_error failure; /* of a read that was wanted */
+    int32_t failed;     /* its item, -1: none */
+};
+
+double mixt_store_now(void);
+/* A slot for an item, free or given up; -1: all are in use. `ahead`: not those read ahead. */
+int32_t mixt_store_find_slot(mixt_expert_store *store, const mixt_expert_item *item, bool ahead);
+void mixt_store_read_into(mixt_expert_store *store, mixt_expert_item *item, int32_t slot,
+                          bool urgent);
+/* Notes reads that are done; `block`: waits for one. False: nothing is under way. */
+bool mixt_store_reap(mixt_expert_store *store, bool block);
+/* Of mixt_store. */
+int64_t mixt_store_take(void *user, const int32_t *offsets, int32_t *experts, mixt_error *error);
+const mixt_matrix *mixt_store_rows(void *user, int matrix, int64_t expert);
+/* Foresight's turns. */
+void mixt_foresight_step(mixt_expert_store *store, int64_t tokens);
+void mixt_foresight_judge(mixt_expert_store *store, mixt_expert_shelf *shelf);
+
+#endif

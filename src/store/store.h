@@ -1,0 +1,68 @@
+/* Experts on disk, some of them in memory: a pool of slots that hold whole experts. A step says
+ * which experts a layer wants (ask), those that are not there are read into slots of experts that
+ * the policy gives up, and the operator takes them in waves (ops/operator.h: mixt_store). Layers
+ * whose experts are about as large share a class of slots; classes share the memory by what their
+ * experts weigh in the files. */
+#ifndef MIXT_STORE_STORE_H
+#define MIXT_STORE_STORE_H
+
+#include "ops/operator.h"
+#include "store/disk.h"
+#include "store/record.h"
+
+#define MIXT_EXPERT_MATRICES 3 /* gate, up, down */
+
+/* Where an expert's matrices lie. */
+typedef struct mixt_expert_place {
+    mixt_matrix matrix[MIXT_EXPERT_MATRICES]; /* `data` counts for nothing */
+    int file[MIXT_EXPERT_MATRICES];           /* of the disk; -1: not in the store */
+    uint64_t offset[MIXT_EXPERT_MATRICES];    /* of the first row */
+    size_t bytes[MIXT_EXPERT_MATRICES];       /* from there to the end of the last */
+} mixt_expert_place;
+
+typedef struct mixt_expert_store_options {
+    const char *name;                /* begins error lines: the file */
+    mixt_policy_shape shape;         /* of the layers with experts, in their order */
+    const mixt_expert_place *places; /* [items]; copied */
+    const char *policy;              /* NULL: the first */
+    mixt_store_prefetch prefetch;
+    uint64_t memory, resident; /* bytes: of all, and of what is not experts */
+    mixt_disk *disk;           /* with its files; taken, also where it fails */
+} mixt_expert_store_options;
+
+typedef struct mixt_expert_store mixt_expert_store;
+
+mixt_status mixt_expert_store_create(const mixt_expert_store_options *options,
+                                     mixt_expert_store **store, mixt_error *error);
+/* Waits for reads that are under way. */
+void mixt_expert_store_free(mixt_expert_store *store);
+
+/* Memory that something else takes from the limit, until it is released: the pool is what is left.
+ * MIXT_ERROR_MEMORY where that would be too little. */
+mixt_status mixt_expert_store_reserve(mixt_expert_store *store, uint64_t bytes, mixt_error *error);
+void mixt_expert_store_release(mixt_expert_store *store, uint64_t bytes);
+
+/* What a layer's weights are bound to; `layer` counts those of the shape. Its user is the argument
+ * of the two functions below, which take offsets [E + 1]. */
+const mixt_store *mixt_expert_store_layer(mixt_expert_store *store, int layer);
+void mixt_expert_store_ask(void *user, const void *offsets); /* the router has decided */
+/* It may decide so; where that pays, what is missing is read when nothing urgent is. */
+void mixt_expert_store_foresee(void *user, const void *offsets);
+
+/* From any thread. */
+void mixt_expert_store_describe(mixt_expert_store *store, mixt_store_statistics *statistics);
+void mixt_expert_store_reset(mixt_expert_store *store);
+/* The requests so far; to be freed. */
+mixt_status mixt_expert_store_requests(mixt_expert_store *store, mixt_record_book **book,
+                                       mixt_error *error);
+/* How the pool is divided: classes, each with the bytes of a slot, its slots, and (class_of
+ * [layers]) which layers are its. */
+typedef struct mixt_expert_class {
+    uint64_t slot_bytes;
+    int64_t slots, items;
+} mixt_expert_class;
+int mixt_expert_store_classes(mixt_expert_store *store, const mixt_expert_class **classes,
+                              const int **class_of);
+const mixt_policy_shape *mixt_expert_store_shape(const mixt_expert_store *store);
+
+#endif

@@ -1,0 +1,198 @@
+/* Which expert makes room, and the record of requests: each policy against one that keeps the whole
+ * past and looks through it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/random.h"
+#include "store/policy.h"
+#include "store/record.h"
+
+static uint64_t draw(uint64_t *state, uint64_t bound)
+{
+    mixt_random_key key = {.seed = 29, .purpose = MIXT_RANDOM_DATA};
+    return mixt_random_below(&key, (*state)++, bound);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Policies                                                                                   */
+
+enum { LAYERS = 3, EXPERTS = 7, ITEMS = LAYERS * EXPERTS, USES = 3000 };
+static const int32_t first[] = {0, EXPERTS, 2 * EXPERTS, 3 * EXPERTS};
+
+typedef struct past {
+    int32_t item[USES];
+    int64_t rows[USES];
+    int count;
+} past;
+
+/* Uses ago, and rows. */
+static int age_of(const past *p, int32_t item)
+{
+    int age = 0;
+    while (age < p->count && p->item[p->count - 1 - age] != item) {
+        age++;
+    }
+    return age;
+}
+
+static int64_t rows_of(const past *p, int32_t item)
+{
+    int64_t rows = 0;
+    for (int i = 0; i < p->count; i++) {
+        rows += p->item[i] == item ? p->rows[i] : 0;
+    }
+    return rows;
+}
+
+static int64_t profile_of(const past *p, int32_t item)
+{
+    (void)p;
+    return item * 5 % 4;
+}
+
+static int64_t same(const past *p, int32_t item)
+{
+    (void)p;
+    (void)item;
+    return 0;
+}
+
+static void check_order(const char *name, int64_t (*worth)(const past *, int32_t))
+{
+    uint64_t profile[ITEMS], state = 0;
+    for (int i = 0; i < ITEMS; i++) {
+        profile[i] = (uint64_t)profile_of(NULL, i);
+    }
+    mixt_policy_shape shape = {.layers = LAYERS, .first = first, .profile = profile};
+    mixt_policy *policy;
+    assert_int_equal(mixt_policy_create(name, &shape, &policy, NULL), MIXT_OK);
+    assert_string_equal(mixt_policy_name(policy), name);
+    past *p = calloc(1, sizeof *p);
+    while (p->count < USES) {
+        mixt_policy_step(policy);
+        for (int layer = 0; layer < LAYERS && p->count < USES; layer++) {
+            int32_t item = first[layer] + (int32_t)draw(&state, 1 + draw(&state, EXPERTS));
+            int64_t rows = 1 + (int64_t)(draw(&state, 10) == 0 ? draw(&state, 50) : 0);
+            mixt_policy_use(policy, item, rows);
+            p->item[p->count] = item;
+            p->rows[p->count++] = rows;
+        }
+        int32_t held[ITEMS];
+        int count = 0;
+        for (int32_t i = 0; i < ITEMS; i++) {
+            if (age_of(p, i) < p->count && draw(&state, 2) == 0) {
+                held[count++] = i;
+            }
+        }
+        if (count == 0) {
+            continue;
+        }
+        int32_t victim = mixt_policy_victim(policy, held, count), expected = held[0];
+        for (int i = 1; i < count; i++) {
+            int64_t less = worth(p, held[i]) - worth(p, expected);
+            if (less < 0 || (less == 0 && age_of(p, held[i]) > age_of(p, expected))) {
+                expected = held[i];
+            }
+        }
+        assert_int_equal(victim, expected);
+    }
+    free(p);
+    mixt_policy_free(policy);
+}
+
+static void test_orders(void **unused)
+{
+    (void)unused;
+    check_order("lru", same);
+    check_order("lfu", rows_of);
+    check_order("static", profile_of);
+}
+
+static void test_names(void **unused)
+{
+    (void)unused;
+    mixt_policy_shape shape = {.layers = LAYERS, .first = first};
+    mixt_policy *policy;
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_policy_create("mru", &shape, &policy, &error), MIXT_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "mru"));
+    const char *help, *name;
+    for (int i = 0; (name = mixt_store_policy(i, &help)) != NULL; i++) {
+        assert_true(strlen(help) > 10);
+        assert_non_null(strstr(error.message, name));
+    }
+    assert_null(mixt_store_policy(-1, NULL));
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_int_equal(mixt_policy_create("static", &shape, &policy, &error), MIXT_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "profile"));
+    assert_null(policy);
+    assert_int_equal(mixt_policy_create(NULL, &shape, &policy, NULL), MIXT_OK);
+    assert_string_equal(mixt_policy_name(policy), mixt_store_policy(0, NULL));
+    mixt_policy_free(policy);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* The record                                                                                 */
+
+/* Steps of 0 to 9 requests in a book for 20: it ends with the last of them, has whole steps, and as
+ * many as fit. */
+static void test_record(void **unused)
+{
+    (void)unused;
+    enum { MOST = 20, STEPS = 500 };
+    mixt_record_book *book, *copy;
+    assert_int_equal(mixt_record_book_create(MOST, &book, NULL), MIXT_OK);
+    int32_t items[STEPS * 10];
+    bool begins[STEPS * 10];
+    uint64_t state = 0, count = 0;
+    for (int step = 0; step < STEPS; step++) {
+        mixt_record_book_step(book);
+        uint64_t uses = draw(&state, 10);
+        for (uint64_t i = 0; i < uses; i++, count++) {
+            items[count] = (int32_t)draw(&state, 1000);
+            begins[count] = i == 0;
+            mixt_record_book_use(book, items[count], items[count] + 1);
+        }
+        uint64_t there = mixt_record_book_count(book);
+        assert_true(there <= MOST && there <= count && (there == count || there >= MOST - 9));
+        assert_true(mixt_record_book_whole(book) == (there == count));
+        assert_int_equal(mixt_record_book_copy(book, &copy, NULL), MIXT_OK);
+        for (uint64_t i = 0; i < there; i++) {
+            mixt_request request = mixt_record_book_get(book, i);
+            assert_int_equal(request.item, items[count - there + i]);
+            assert_int_equal(request.rows, request.item + 1);
+            assert_true(request.begins == begins[count - there + i] && (i > 0 || request.begins));
+            mixt_request other = mixt_record_book_get(copy, i);
+            assert_true(other.item == request.item && other.begins == request.begins);
+        }
+        assert_true(mixt_record_book_count(copy) == there);
+        mixt_record_book_free(copy);
+    }
+    mixt_record_book_clear(book);
+    assert_true(mixt_record_book_count(book) == 0 && !mixt_record_book_whole(book));
+    mixt_record_book_step(book); /* a step that is too long leaves nothing */
+    for (int32_t i = 0; i < MOST + 5; i++) {
+        mixt_record_book_use(book, i, 1);
+    }
+    assert_int_equal(mixt_record_book_count(book), 0);
+    mixt_record_book_step(book);
+    mixt_record_book_use(book, 3, 1);
+    assert_int_equal(mixt_record_book_count(book), 1);
+    mixt_record_book_free(book);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_record),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

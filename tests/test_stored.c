@@ -1,0 +1,303 @@
+/* Models whose experts stay on disk: the same bits as in memory at every budget, policy, way to
+ * read and number of threads; what is counted; what is refused. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "model_checks.h"
+#include "scratch.h"
+
+#define EXPERTS 12
+#define LAYERS 4
+#define PROMPT 40
+#define GENERATED 24
+#define TOKENS (PROMPT + GENERATED)
+#define VOCABULARY 61
+#define ROOM ((uint64_t)1 << 30)
+
+static char *folder, *gguf;
+static float expected[2][GENERATED][VOCABULARY]; /* of the folder, of the GGUF file */
+static int32_t tokens[TOKENS];
+
+/* Logits behind the prompt and each further token. */
+static mixt_status generate(mixt_context *context, const mixt_model *model,
+                            float (*logits)[VOCABULARY], mixt_error *error)
+{
+    mixt_session *session;
+    MIXT_TRY(mixt_session_create(context, model, TOKENS, &session, error));
+    mixt_status status = mixt_session_feed(session, tokens, PROMPT, error);
+    for (int i = 0; i < GENERATED && status == MIXT_OK; i++) {
+        memcpy(logits[i], mixt_session_logits(session), sizeof *logits);
+        status = mixt_session_feed(session, tokens + PROMPT + i, 1, error);
+    }
+    mixt_session_free(session);
+    return status;
+}
+
+static mixt_model *open_stored(const char *path, const mixt_store_options *options)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model *model = must_open_model(path);
+    must(mixt_model_store(model, options, &error), &error);
+    return model;
+}
+
+/* The limit that leaves room for this many slots, as all experts are of one size here. */
+static uint64_t limit_for(const char *path, int64_t slots)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_statistics s;
+    const mixt_store_options options = {.memory = ROOM, .always = true};
+    mixt_model *model = open_stored(path, &options);
+    mixt_session *session;
+    must(mixt_session_create(scratch_context, model, TOKENS, &session, &error), &error);
+    assert_true(mixt_store_describe(model, &s));
+    assert_int_equal(s.experts, EXPERTS * LAYERS);
+    assert_int_equal(s.slots, s.experts);
+    uint64_t limit =
+        s.resident_bytes + s.other_bytes + (uint64_t)slots * (s.pool_bytes / (uint64_t)s.slots);
+    mixt_session_free(session);
+    mixt_model_free(model);
+    return limit;
+}
+
+static void check_bits(mixt_context *context, int file, const mixt_store_options *options,
+                       mixt_store_statistics *s)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    float logits[GENERATED][VOCABULARY];
+    mixt_model *model = open_stored(file == 0 ? folder : gguf, options);
+    must(generate(context, model, logits, &error), &error);
+    assert_memory_equal(logits, expected[file], sizeof logits);
+    assert_true(mixt_store_describe(model, s));
+    mixt_model_free(model);
+}
+
+static void same_bits_at_every_budget(void **state)
+{
+    (void)state;
+    static const int64_t slots[] = {2, 3, 5, 8, 13, 24, 47, EXPERTS * LAYERS};
+    mixt_store_statistics s;
+    double before = -1;
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
+        for (int file = 0; file < 2; file++) {
+            mixt_store_options options = {.memory = limit_for(file == 0 ? folder : gguf, slots[i]),
+                                          .policy = "lru",
+                                          .prefetch = MIXT_STORE_PREFETCH_NEVER,
+                                          .always = true};
+            check_bits(scratch_context, file, &options, &s);
+            assert_int_equal(s.slots, slots[i]);
+            assert_true(s.resident_bytes + s.other_bytes + s.pool_bytes <= s.memory);
+            assert_int_equal(s.rows, TOKENS);
+            assert_int_equal(s.steps, GENERATED + 1);
+            assert_true(s.hits <= s.requests);
+        }
+        double hits = (double)s.hits / (double)s.requests;
+        assert_true(hits >= before); /* least recently used: never fewer in a larger pool */
+        before = hits;
+    }
+    assert_true(before > 0.7); /* at last only what comes for the first time is read */
+    assert_true(s.bytes_read <= s.resident_bytes + s.expert_bytes + (1U << 20));
+}
+
+static void same_bits_by_every_policy(void **state)
+{
+    (void)state;
+    mixt_store_statistics s;
+    for (int policy = 0; mixt_store_policy(policy, NULL) != NULL; policy++) {
+        for (int prefetch = 0; prefetch <= MIXT_STORE_PREFETCH_ALWAYS; prefetch++) {
+            for (int reader = 0; reader <= MIXT_STORE_READER_THREADS; reader += 2) {
+                const char *name = mixt_store_policy(policy, NULL);
+                if (strcmp(name, "static") == 0) {
+                    continue; /* needs a profile */
+                }
+                mixt_store_options options = {.memory = limit_for(gguf, 17),
+                                              .policy = name,
+                                              .prefetch = (mixt_store_prefetch)prefetch,
+                                              .reader = (mixt_store_reader)reader,
+                                              .always = true};
+                check_bits(scratch_context, 1, &options, &s);
+                assert_string_equal(s.policy, name);
+            }
+        }
+    }
+}
+
+static void same_bits_on_any_number_of_threads(void **state)
+{
+    (void)state;
+    mixt_store_statistics s;
+    for (int threads = 1; threads <= 3; threads++) {
+        mixt_context *context = test_context(threads, NULL);
+        mixt_store_options options = {.memory = limit_for(gguf, 9), .always = true};
+        check_bits(context, 1, &options, &s);
+        mixt_context_free(context);
+    }
+}
+
+/* What is foreseen is counted: used or wasted, and how often the guess was right. */
+static void foresight_is_counted(void **state)
+{
+    (void)state;
+    mixt_store_statistics s;
+    mixt_store_options options = {
+        .memory = limit_for(gguf, 20), .prefetch = MIXT_STORE_PREFETCH_ALWAYS, .always = true};
+    check_bits(scratch_context, 1, &options, &s);
+    assert_true(s.prefetched > 0 && s.prefetch_used <= s.prefetched);
+    assert_true(s.prefetch_recall > 0 && s.prefetch_recall <= 1);
+    assert_true(s.prefetching);
+    options.prefetch = MIXT_STORE_PREFETCH_NEVER;
+    check_bits(scratch_context, 1, &options, &s);
+    assert_int_equal(s.prefetched, 0);
+    assert_false(s.prefetching);
+}
+
+static void a_model_that_fits_is_left_alone(void **state)
+{
+    (void)state;
+    mixt_store_statistics s;
+    const mixt_store_options options = {.memory = ROOM};
+    mixt_model *model = open_stored(gguf, &options);
+    assert_false(mixt_store_describe(model, &s));
+    assert_int_equal(s.slots, 0);
+    mixt_store_reset(model);
+    mixt_model_free(model);
+}
+
+/* Evaluation runs another plan, on the same store. */
+static void a_plan_says_what_would_be(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_statistics plan, s;
+    mixt_model *model = must_open_model(gguf);
+    const mixt_store_options options = {.memory = limit_for(gguf, 30), .always = true};
+    must(mixt_store_plan(model, &options, &plan, &error), &error);
+    assert_false(mixt_store_describe(model, &s));
+    must(mixt_model_store(model, &options, &error), &error);
+    assert_true(mixt_store_describe(model, &s));
+    assert_int_equal(plan.resident_bytes, s.resident_bytes);
+    assert_int_equal(plan.expert_bytes, s.expert_bytes);
+    assert_int_equal(plan.token_bytes, s.token_bytes);
+    assert_int_equal(plan.slots, s.slots);
+    mixt_model_free(model);
+}
+
+/* A call failed, with this status and a line that holds both words. */
+static void expect(mixt_status status, mixt_status wanted, mixt_error *error, const char *path,
+                   const char *rule)
+{
+    if (status != wanted || strstr(error->message, path) == NULL ||
+        strstr(error->message, rule) == NULL) {
+        fail_msg("status %d: '%s'", status, error->message);
+    }
+    *error = (mixt_error)MIXT_ERROR_INIT;
+}
+
+static void what_cannot_be_is_refused(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_session *session;
+    mixt_model *model = must_open_model(gguf);
+    mixt_store_options options = {.memory = (uint64_t)1 << 62, .always = true};
+    expect(mixt_model_store(model, &options, &error), MIXT_ERROR_MEMORY, &error, gguf, "is above");
+    options.memory = 1000;
+    expect(mixt_model_store(model, &options, &error), MIXT_ERROR_MEMORY, &error, gguf,
+           "too little");
+    options.memory = limit_for(gguf, 2) - 1;
+    must(mixt_model_store(model, &options, &error), &error); /* caches and plans come later */
+    expect(mixt_session_create(scratch_context, model, TOKENS, &session, &error), MIXT_ERROR_MEMORY,
+           &error, gguf, "too little");
+    expect(mixt_model_store(model, &options, &error), MIXT_ERROR_ARGUMENT, &error, gguf,
+           "or never");
+    expect(mixt_model_to_memory(model, &error), MIXT_ERROR_ARGUMENT, &error, gguf, "or never");
+    mixt_model_free(model);
+    model = must_open_model(gguf);
+    options = (mixt_store_options){.memory = ROOM, .policy = "best", .always = true};
+    expect(mixt_model_store(model, &options, &error), MIXT_ERROR_ARGUMENT, &error, "", "best");
+    options = (mixt_store_options){.memory = ROOM, .policy = "static", .always = true};
+    expect(mixt_model_store(model, &options, &error), MIXT_ERROR_ARGUMENT, &error, "", "static");
+    mixt_model_free(model);
+}
+
+/* A file that is written to while it is in use: one line, and no logits. */
+static void a_changed_file_is_refused(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    size_t length;
+    char *copy = scratch_path("copy.gguf"), *bytes = read_file(gguf, &length);
+    write_file(copy, bytes, length);
+    mixt_store_options options = {.memory = limit_for(gguf, 2), .always = true};
+    mixt_model *model = open_stored(copy, &options);
+    write_file(copy, bytes, length / 2);
+    float logits[GENERATED][VOCABULARY];
+    mixt_status status = generate(scratch_context, model, logits, &error);
+    expect(status, MIXT_ERROR_IO, &error, copy, "became shorter");
+    mixt_model_free(model);
+    free(copy);
+    free(bytes);
+}
+
+static int set_up(void **state)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    scratch_make_context(state);
+    mixt_model_options o = test_small_options();
+    o.vocab_size = VOCABULARY;
+    o.context_length = TOKENS;
+    o.layers = LAYERS;
+    o.hidden_size = 64;
+    o.ffn_size = 96;
+    o.shared_ffn_size = 32;
+    o.experts = EXPERTS;
+    o.experts_per_token = 3;
+    mixt_model *model = test_new_model(&o, 0.1);
+    folder = scratch_path("model");
+    gguf = scratch_path("model.gguf");
+    must(mixt_model_save(model, folder, &error), &error);
+    mixt_model_free(model);
+    for (int i = 0; i < TOKENS; i++) {
+        tokens[i] = (i * 11 + i * i) % VOCABULARY;
+    }
+    model = must_open_model(folder);
+    must(generate(scratch_context, model, expected[0], &error), &error);
+    mixt_model_free(model);
+    model = must_open_model(folder);
+    const mixt_convert_options to = {.output = gguf, .type = "Q8_0"};
+    must(mixt_convert(scratch_context, model, &to, NULL, NULL, &error), &error);
+    mixt_model_free(model);
+    model = must_open_model(gguf);
+    must(generate(scratch_context, model, expected[1], &error), &error);
+    mixt_model_free(model);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    free(folder);
+    free(gguf);
+    return scratch_remove_context(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_bits_at_every_budget),
+        cmocka_unit_test(same_bits_by_every_policy),
+        cmocka_unit_test(same_bits_on_any_number_of_threads),
+        cmocka_unit_test(foresight_is_counted),
+        cmocka_unit_test(a_model_that_fits_is_left_alone),
+        cmocka_unit_test(a_plan_says_what_would_be),
+        cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(a_changed_file_is_refused),
+    };
+    return cmocka_run_group_tests_name("stored", tests, set_up, tear_down);
+}
