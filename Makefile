@@ -17,17 +17,17 @@ VERSION := $(shell sed -n 's/^.define MIXT_VERSION_[MP][A-Z]* \([0-9]*\)$$/\1/p'
 # The number of the shared library's interface, and of its symbols in src/libmixt.map (docs/library.md).
 SOVERSION := 0
 
-# Debian 12 names. The product: JSON, regular expressions, Unicode, zstd, matrix products; the program alone:
+# Debian 12 names. The product: JSON, regular expressions, Unicode, zstd, reads, matrix products; the program alone:
 # editing of lines, HTTP.
-DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev libopenblas-openmp-dev libedit-dev \
-             libmicrohttpd-dev
+DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev liburing-dev libopenblas-openmp-dev \
+             libedit-dev libmicrohttpd-dev
 DEPS_TEST := libcmocka-dev python3
 DEPS_FUZZ := clang libclang-rt-14-dev
 DEPS_LINT := clang-format
 DEPS_PAGE := chromium python3
 DEPS_AARCH64 := gcc-aarch64-linux-gnu qemu-user libc6:arm64 libjansson-dev:arm64 libpcre2-dev:arm64 \
-                libutf8proc-dev:arm64 libzstd-dev:arm64 libopenblas0-openmp:arm64 libedit-dev:arm64 \
-                libmicrohttpd-dev:arm64 libcmocka-dev:arm64
+                libutf8proc-dev:arm64 libzstd-dev:arm64 liburing-dev:arm64 libopenblas0-openmp:arm64 \
+                libedit-dev:arm64 libmicrohttpd-dev:arm64 libcmocka-dev:arm64
 
 ifdef WERROR
 WERROR_FLAG := -Werror
@@ -36,8 +36,14 @@ WARN := $(WERROR_FLAG) -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wm
         -Wcast-align -Wformat=2 -Wswitch-enum
 WARN_LIBRARY = $(WARN) -Wconversion -Wno-sign-conversion
 PACKAGES := jansson libpcre2-8 libutf8proc libzstd
+# io_uring is left out where the compiler finds no liburing (another C library, another machine), and with PORTABLE=1.
+ifndef PORTABLE
+URING := $(shell printf '\043include <liburing.h>\nint main(void){struct io_uring r;return io_uring_queue_init(1,&r,0);}\n' | \
+           $(CC) $(CPPFLAGS) $(CFLAGS) $(EXTRA_CFLAGS) $(LDFLAGS) -x c - -o /dev/null -luring 2>/dev/null && echo liburing)
+endif
+PACKAGES += $(URING)
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
-PKG_LIBS   := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -ljansson -lpcre2-8 -lutf8proc -lzstd)
+PKG_LIBS   := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -ljansson -lpcre2-8 -lutf8proc -lzstd $(URING:lib%=-l%))
 # What the program needs beside the library's.
 PROGRAM_PACKAGES := libedit libmicrohttpd
 PROGRAM_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PROGRAM_PACKAGES) 2>/dev/null)
@@ -51,6 +57,9 @@ BASE := -std=c17 $(OPT) -D_POSIX_C_SOURCE=200809L -D_DEFAULT_SOURCE \
         -fno-math-errno -pthread -Iinclude -Isrc $(PKG_CFLAGS) $(SANITIZE) $(EXTRA_CFLAGS) \
         -fdebug-prefix-map=$(CURDIR)=. -fmacro-prefix-map=$(CURDIR)=. \
         $(CPPFLAGS) $(CFLAGS) -ffp-contract=off -fvisibility=hidden -fPIC
+ifdef URING
+BASE += -DMIXT_URING
+endif
 LINK := $(CC) $(BASE) $(LDFLAGS)
 # PORTABLE=1: the ways of POSIX where Linux has more (src/core/platform.c).
 ifdef PORTABLE
@@ -272,7 +281,7 @@ $(BUILD)/examples/%: examples/%.c $(LIBRARY) $(HEADERS)
 
 # Files, threads, maps, checkpoints and runs that go the ways of POSIX, without what Linux alone has: the
 # same objects, but for those of the files that ask (PORTABLE=1 builds all of them so).
-PORTABLE_TESTS := platform map checkpoint checkpoint_damage checkpoints resume trace open model parity
+PORTABLE_TESTS := platform map disk checkpoint checkpoint_damage checkpoints resume trace open model parity
 PORTABLE_BUILD := $(BUILD)/portable
 PORTABLE_PROGRAMS := $(PORTABLE_TESTS:%=$(PORTABLE_BUILD)/tests/test_%)
 PORTABLE_OBJECTS := $(patsubst %.c,$(PORTABLE_BUILD)/%.o,$(shell grep -l '^#.*MIXT_PORTABLE' src/*/*.c tests/*.c))
@@ -329,7 +338,7 @@ endef
 LOG := build/log
 
 deps: ## install the product's Debian packages (says which and why first)
-	$(call install_packages,$(DEPS),jansson: JSON; pcre2 and utf8proc: tokenizers; zstd: .jsonl.zst; openblas: fast products; edit: lines at a terminal; microhttpd: mixt serve,$(LOG)/deps.txt)
+	$(call install_packages,$(DEPS),jansson: JSON; pcre2 and utf8proc: tokenizers; zstd: .jsonl.zst; uring: models larger than memory; openblas: fast products; edit: lines at a terminal; microhttpd: mixt serve,$(LOG)/deps.txt)
 
 deps-test: deps ## ... and those of the tests
 	$(call install_packages,$(DEPS_TEST),cmocka: the test programs; python3: the siege of mixt serve,$(LOG)/deps-test.txt)

@@ -299,6 +299,13 @@ uint64_t mixt_map_size(const mixt_map *map)
     return map->size;
 }
 
+/* Whether a file is as it was when it was mapped, as far as the system tells. */
+static bool unchanged(const mixt_map *map, const struct stat *now)
+{
+    return (uint64_t)now->st_size >= map->size && now->st_mtim.tv_sec == map->written.tv_sec &&
+           now->st_mtim.tv_nsec == map->written.tv_nsec;
+}
+
 bool mixt_map_intact(const mixt_map *map)
 {
     struct stat now;
@@ -306,6 +313,12 @@ bool mixt_map_intact(const mixt_map *map)
         return map->loaded;
     }
     return (map->slot == NULL || !atomic_load(&map->slot->broken)) &&
-           fstat(map->descriptor, &now) == 0 && (uint64_t)now.st_size >= map->size &&
-           now.st_mtim.tv_sec == map->written.tv_sec && now.st_mtim.tv_nsec == map->written.tv_nsec;
+           fstat(map->descriptor, &now) == 0 && unchanged(map, &now);
+}
+
+bool mixt_map_same(const mixt_map *map, int descriptor)
+{
+    struct stat own, other;
+    return fstat(map->descriptor, &own) == 0 && fstat(descriptor, &other) == 0 &&
+           own.st_dev == other.st_dev && own.st_ino == other.st_ino && unchanged(map, &other);
 }

@@ -26,5 +26,7 @@ uint64_t mixt_map_size(const mixt_map *map);    /* when it was opened */
 /* False once a page was lost, or the file became shorter or was written to: one that is cut and
  * written anew has its old size again, and none of its pages faults. */
 bool mixt_map_intact(const mixt_map *map);
+/* Whether a descriptor is of the mapped file, and that as it was when it was mapped. */
+bool mixt_map_same(const mixt_map *map, int descriptor);
 
 #endif

@@ -53,6 +53,17 @@ int mixt_temporary_open(char *path)
 #endif
 }
 
+bool mixt_descriptor_go_direct(int descriptor, bool direct)
+{
+    int flags = fcntl(descriptor, F_GETFL);
+#if defined(HAS_LINUX) && defined(O_DIRECT)
+    return flags >= 0 &&
+           fcntl(descriptor, F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+#else
+    return flags >= 0 && !direct;
+#endif
+}
+
 /* ---- memory */
 
 #ifndef HAS_LINUX

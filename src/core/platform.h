@@ -12,6 +12,9 @@
 int mixt_paths_exchange(const char *a, const char *b);
 /* mkstemp whose descriptor is closed by exec. Without the flag: a moment later. */
 int mixt_temporary_open(char *path);
+/* Whether reads of a descriptor go past the system's cache from now on, in whole blocks; false
+ * where system or file system cannot. */
+bool mixt_descriptor_go_direct(int descriptor, bool direct);
 
 /* Memory. Pages of zeros that cost nothing until they are touched; NULL with errno. munmap. */
 void *mixt_pages_map(size_t size);
