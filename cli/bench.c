@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "interrupt.h"
 #include "shared.h"
 #include "terminal.h"
 
@@ -13,6 +14,7 @@ enum { TOKENS_MAX = 1 << 20, THREADS_MAX = 256, VALUES_MAX = 1000, WINDOW = 256 
 typedef struct bench_settings {
     machine_settings machine;
     mixt_model_options shape;
+    store_settings store;
     string_list models;
     string_list prompts, generations, pairs, depths; /* each a text of numbers */
     string_list threads;
@@ -89,6 +91,7 @@ static void bench_defaults(void *user)
     bench_settings *settings = user;
     settings->machine = machine_defaults(MIXT_MATMUL_EXACT);
     settings->shape = mixt_model_options_default();
+    settings->store = store_defaults();
     settings->batch_size = 8;
     settings->repetitions = 5;
 }
@@ -270,6 +273,25 @@ static mixt_status check_fit(const bench_work *work, const cli_resources *resour
     return MIXT_OK;
 }
 
+static bool trains(const bench_settings *settings)
+{
+    return settings->train || settings->operators;
+}
+
+/* Weights into memory, or what fits of them; what trains is read whole. */
+static mixt_status place_weights(const bench_settings *settings, cli_resources *resources,
+                                 mixt_error *error)
+{
+    if (settings->no_mmap) {
+        return mixt_model_to_memory(resources->model, error);
+    }
+    if (trains(settings)) {
+        return MIXT_OK;
+    }
+    resources->store_report = settings->store.report;
+    return store_model(&settings->store, resources->model, error);
+}
+
 static mixt_status open_models(bench_work *work, mixt_error *error)
 {
     const bench_settings *settings = work->settings;
@@ -281,9 +303,7 @@ static mixt_status open_models(bench_work *work, mixt_error *error)
     work->model_count = count > 0 ? count : 1;
     for (size_t i = 0; i < count; i++) {
         TRY(open_model(settings->models.items[i], &work->models[i], error));
-        if (settings->no_mmap) {
-            TRY(mixt_model_to_memory(work->models[i].model, error));
-        }
+        TRY(place_weights(settings, &work->models[i], error));
     }
     if (count == 0) {
         mixt_model_options shape = settings->shape;
@@ -326,8 +346,9 @@ typedef struct bench_table {
     const char *matmul;
     int model_width; /* of the table's first column; 0: one model */
     bool shows_threads;
-    mixt_bench_options test; /* that the rows are of */
-    size_t rows;             /* printed so far */
+    mixt_bench_options test;     /* that the rows are of */
+    mixt_store_statistics store; /* of that test; memory 0: the model is not stored */
+    size_t rows;                 /* printed so far */
 } bench_table;
 
 /* Least seconds that the machine needs for the row's work, over the measured ones. */
@@ -417,7 +438,7 @@ static void print_json_row(bench_table *table, const mixt_bench_row *row)
            "\"tokens\": %.17g, \"seconds\": %.9g, \"deviation\": %.9g, "
            "\"tokens_per_second\": %.9g, \"avg_ts\": %.9g, \"stddev_ts\": %.9g, \"flops\": %.17g, "
            "\"bytes\": %.17g, \"limit_share\": %.6g, \"machine_flops\": %.6g, "
-           "\"machine_int8_ops\": %.6g, \"machine_read_bytes\": %.6g}",
+           "\"machine_int8_ops\": %.6g, \"machine_read_bytes\": %.6g, \"store\": ",
            (unsigned long long)table->info.parameters_total,
            (unsigned long long)table->info.parameters_active, table->threads, table->cpu,
            table->matmul, prompt, generate, prompt + generate > 0 ? table->test.depth : 0,
@@ -425,9 +446,8 @@ static void print_json_row(bench_table *table, const mixt_bench_row *row)
            row->seconds > 0 ? rate * row->deviation / row->seconds : 0, row->flops, row->bytes,
            limit_share(table, row), table->limits.fp32_flops, table->limits.int8_flops,
            table->limits.read_bytes);
-    if (lines) {
-        putchar('\n');
-    }
+    store_print_json(table->store.memory > 0 ? &table->store : NULL);
+    fputs(lines ? "}\n" : "}", stdout);
 }
 
 /* A field of CSV, in quotes where it has to be. */
@@ -506,8 +526,16 @@ static mixt_status run_once(cli_resources *resources, bench_table *table, mixt_e
 {
     mixt_bench_row *rows = NULL;
     size_t count = 0;
+    mixt_store_statistics before;
+    if (interrupt_status() != 0) {
+        return set_error(error, MIXT_ERROR_INTERRUPTED, "interrupted");
+    }
+    mixt_store_describe(resources->model, &before);
     mixt_status status =
         mixt_bench_run(resources->context, resources->model, &table->test, &rows, &count, error);
+    if (mixt_store_describe(resources->model, &table->store)) {
+        store_subtract(&table->store, &before);
+    }
     for (size_t i = 0; status == MIXT_OK && i < count; i++) {
         print_row(table, &rows[i]);
     }
@@ -667,18 +695,38 @@ static mixt_status measure(const void *user, cli_resources *resources, mixt_erro
     bench_work work = {0};
     (void)resources;
     mixt_status status = read_work(user, &work, error);
+    if (status == MIXT_OK && work.settings->store.report) {
+        interrupt_begin(); /* it is said behind the test that runs */
+    }
     if (status == MIXT_OK) {
         status = measure_all(&work, error);
     }
+    interrupt_end();
     free_work(&work);
     return status;
 }
 
+/* Only weights of files can stay there, and only where nothing trains. */
+static int refuse_memory_here(const bench_settings *settings, const cli_arguments *arguments)
+{
+    if (options_given(arguments, "memory") != NULL && !store_is_off(&settings->store)) {
+        if (trains(settings)) {
+            return fail_usage("--memory: a model that trains is read whole");
+        }
+        if (settings->models.count == 0) {
+            return fail_usage("--memory: needs --model: random weights are in memory");
+        }
+    }
+    return store_check(&settings->store, arguments, settings->no_mmap);
+}
+
 static int run_bench(void *user, cli_arguments *arguments)
 {
-    (void)arguments;
     bench_settings *settings = user;
     mixt_cache_type type;
+    if (refuse_memory_here(settings, arguments) != STATUS_DONE) {
+        return STATUS_REFUSED;
+    }
     if (cache_type_of(&settings->cache, &type) != STATUS_DONE) {
         return STATUS_REFUSED;
     }
@@ -704,6 +752,7 @@ const cli_command command_bench = {
     .groups =
         (const cli_group[]){{"options", bench_options, 0},
                             {"shape", options_model, offsetof(bench_settings, shape)},
+                            {"memory", options_store, offsetof(bench_settings, store)},
                             /* all but --threads, its first, which is a list here */
                             {"machine", options_machine + 1, offsetof(bench_settings, machine)},
                             {0}},

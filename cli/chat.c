@@ -50,6 +50,7 @@ static void chat_defaults(void *user)
 {
     chat_settings *settings = user;
     settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.store = store_defaults();
     settings->sampling = sampler_defaults();
     settings->predict = -1;
 }
@@ -442,7 +443,8 @@ static int run_chat(void *user, cli_arguments *arguments)
     if (chat.settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
-    if (cache_type_of(&settings->kv, &settings->session.cache_type) != STATUS_DONE ||
+    if (refuse_memory(&settings->model, arguments) != STATUS_DONE ||
+        cache_type_of(&settings->kv, &settings->session.cache_type) != STATUS_DONE ||
         refuse_keep(arguments, &chat.settings->shift) != STATUS_DONE) {
         return STATUS_REFUSED;
     }

@@ -156,6 +156,13 @@ static bool show_routes(chat_state *chat, const char *value)
     return true;
 }
 
+static bool show_store(chat_state *chat, const char *value)
+{
+    (void)value;
+    store_print_report(chat->model);
+    return true;
+}
+
 static bool help(chat_state *chat, const char *value);
 
 static const chat_command chat_commands[] = {
@@ -167,6 +174,8 @@ static const chat_command chat_commands[] = {
     {"/system", "TEXT", "what the system says before the first turn; alone shows it", true,
      set_system},
     {"/route", NULL, "shows the experts of the last answer, layer by layer", false, show_routes},
+    {"/store", NULL, "what was read of experts on disk, and what hit (--memory)", false,
+     show_store},
     {"/clear", NULL, "forgets the conversation, but not what the system says", false, clear},
     {"/reset", NULL, "the same", false, clear},
     {"/exit", NULL, "leaves, as Ctrl-D does", false, leave},

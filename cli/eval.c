@@ -53,6 +53,7 @@ static void eval_defaults(void *user)
 {
     eval_settings *settings = user;
     settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.store = store_defaults();
 }
 
 /* Running values, "[1]4.1021,[2]4.5370,", as they come. */
@@ -143,11 +144,11 @@ static mixt_status evaluate(const void *user, cli_resources *resources, mixt_err
 static int run_eval(void *user, cli_arguments *arguments)
 {
     eval_settings *settings = user;
-    (void)arguments;
     if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
-    if (cache_type_of(&settings->cache, &settings->model.machine.cache_type) != STATUS_DONE) {
+    if (refuse_memory(&settings->model, arguments) != STATUS_DONE ||
+        cache_type_of(&settings->cache, &settings->model.machine.cache_type) != STATUS_DONE) {
         return STATUS_REFUSED;
     }
     if ((settings->data.count == 0) == (settings->text == NULL)) {

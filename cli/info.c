@@ -1,5 +1,6 @@
 /* mixt info: what a model folder holds, its size, its plans; and what the machine is. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "shared.h"
 #include "terminal.h"
@@ -14,6 +15,7 @@ typedef struct info_settings {
     bool options;
     bool machine;
     bool json;
+    const char *memory; /* NULL: not asked */
 } info_settings;
 
 static const char *const phases[] = {NULL, "train", "score", "prefill", "decode"};
@@ -55,6 +57,13 @@ static const cli_option info_options[] = {
      .offset = offsetof(info_settings, machine),
      .help = "measure this machine instead: kernels, threads, what it reads and computes in a "
              "second, and how bf16 products are computed"},
+    {.name = "memory",
+     .kind = OPTION_TEXT,
+     .offset = offsetof(info_settings, memory),
+     .value = "SIZE",
+     .help =
+         "print how the model would be held in so much memory, 12G, 800M, 12.5GiB or auto: what "
+         "stays there, and how many experts fit (mixt run --memory)"},
     {.name = "json",
      .kind = OPTION_FLAG,
      .offset = offsetof(info_settings, json),
@@ -296,6 +305,9 @@ static mixt_status describe(const void *user, cli_resources *resources, mixt_err
     if (settings->check) {
         TRY(mixt_model_verify(resources->model, error));
     }
+    if (settings->memory != NULL) {
+        return store_print_plan(settings->memory, resources->model, settings->json, error);
+    }
     mixt_model_info info;
     mixt_model_describe(resources->model, &info);
     if (settings->json) {
@@ -314,6 +326,7 @@ static mixt_status describe(const void *user, cli_resources *resources, mixt_err
 static int run_info(void *user, cli_arguments *arguments)
 {
     const info_settings *settings = user;
+    uint64_t bytes;
     (void)arguments;
     if (settings->families) {
         print_families(settings->json);
@@ -325,19 +338,29 @@ static int run_info(void *user, cli_arguments *arguments)
     if (settings->model == NULL) {
         return fail_usage("--model: needed");
     }
+    if (settings->memory != NULL && strcmp(settings->memory, "auto") != 0 &&
+        !store_size(settings->memory, &bytes)) {
+        return fail_usage("--memory: \"%.40s\" is not a size (12G, 800M, 12.5GiB) or auto",
+                          settings->memory);
+    }
+    if (settings->memory != NULL &&
+        (settings->plan > 0 || settings->tensors || settings->options)) {
+        return fail_usage("--memory: not with --plan, --tensors or --options");
+    }
     return with_resources(describe, settings);
 }
 
 const cli_command command_info = {
     .name = "info",
     .summary = "what a model holds: shape, parameters, plan",
-    .synopsis = "(MODEL [--check] [--plan PHASE] [--tensors] | "
+    .synopsis = "(MODEL [--check] [--plan PHASE] [--tensors] | MODEL --memory SIZE | "
                 "MODEL --options | --families | --machine) [--json]",
     .about = "Describes a model: family, total and active parameters, memory by type of weight, "
              "how tokens are routed. --plan prints the operators of a phase with shapes, memory "
              "and cost; --check reads every weight. --machine measures what this machine can do.",
     .examples = "  mixt info demo/model\n  mixt info demo/model --plan decode\n"
-                "  mixt info model-Q4_K_M.gguf --check\n  mixt info --machine\n",
+                "  mixt info model-Q4_K_M.gguf --check\n  mixt info --machine\n"
+                "  mixt info model-Q4_K_M.gguf --memory 12G\n",
     .positional = "model",
     .groups = (const cli_group[]){{"options", info_options, 0}, {0}},
     .settings_size = sizeof(info_settings),

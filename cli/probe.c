@@ -72,6 +72,7 @@ static void probe_defaults(void *user)
 {
     probe_settings *settings = user;
     settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.store = store_defaults();
     settings->output = "probe.json";
     settings->experiments = "all";
     settings->max_tokens = 16384;
@@ -226,8 +227,10 @@ static mixt_status probe(const void *user, cli_resources *resources, mixt_error 
 static int run_probe(void *user, cli_arguments *arguments)
 {
     const probe_settings *settings = user;
-    (void)arguments;
-    int status = refuse_recording(&settings->model, &settings->data, settings->output);
+    int status = refuse_memory(&settings->model, arguments);
+    if (status == STATUS_DONE) {
+        status = refuse_recording(&settings->model, &settings->data, settings->output);
+    }
     return status == STATUS_DONE ? with_resources(probe, settings) : status;
 }
 

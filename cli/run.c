@@ -73,6 +73,7 @@ static void run_defaults(void *user)
 {
     run_settings *settings = user;
     settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.store = store_defaults();
     settings->sampling = sampler_defaults();
     settings->predict = -1;
 }
@@ -218,7 +219,8 @@ static int run_run(void *user, cli_arguments *arguments)
     if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
-    if (cache_type_of(&settings->kv, &settings->session.cache_type) != STATUS_DONE) {
+    if (refuse_memory(&settings->model, arguments) != STATUS_DONE ||
+        cache_type_of(&settings->kv, &settings->session.cache_type) != STATUS_DONE) {
         return STATUS_REFUSED;
     }
     if (settings->prompt != NULL && settings->file != NULL) {

@@ -192,6 +192,7 @@ static void serve_defaults(void *user)
 {
     serve_settings *settings = user;
     settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.store = store_defaults();
     settings->host = "127.0.0.1";
     settings->port = 8080;
     settings->timeout = 60;
@@ -385,11 +386,13 @@ static int run_serve(void *user, cli_arguments *arguments)
     cli_resources resources = {0};
     mixt_error error = MIXT_ERROR_INIT;
     mixt_cache_type type;
-    (void)arguments;
     if (settings->model.path == NULL) {
         return fail_usage("--model: needed");
     }
-    int refused = cache_type_of(&settings->cache, &type);
+    int refused = refuse_memory(&settings->model, arguments);
+    if (refused == STATUS_DONE) {
+        refused = cache_type_of(&settings->cache, &type);
+    }
     if (refused != STATUS_DONE) {
         return refused;
     }

@@ -15,6 +15,9 @@ void resources_free(cli_resources *resources)
     mixt_data_free(resources->data);
     mixt_corpus_free(resources->corpus);
     mixt_tokenizer_free(resources->tokenizer);
+    if (resources->store_report) {
+        store_print_report(resources->model);
+    }
     mixt_model_free(resources->model);
     mixt_context_free(resources->context);
     memset(resources, 0, sizeof *resources);
@@ -42,6 +45,11 @@ mixt_status open_context(const machine_settings *machine, cli_resources *resourc
         .cache_type = machine->cache_type,
     };
     return mixt_context_create(&options, &resources->context, error);
+}
+
+int refuse_memory(const model_settings *settings, const cli_arguments *arguments)
+{
+    return store_check(&settings->store, arguments, settings->no_mmap);
 }
 
 /* Both of llama.cpp's types have to be the same. */
@@ -218,6 +226,10 @@ mixt_status open_all(const model_settings *settings, cli_resources *resources, m
         TRY(mixt_model_verify(resources->model, error));
     }
     TRY(change_routing(&settings->routing, resources->model, error));
+    if (!settings->no_mmap) {
+        resources->store_report = settings->store.report;
+        TRY(store_model(&settings->store, resources->model, error));
+    }
     return open_tokenizer(settings->tokenizer, resources, error);
 }
 

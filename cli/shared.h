@@ -4,6 +4,7 @@
 
 #include "cli.h"
 #include "routing.h"
+#include "store.h"
 
 #define OPTION_OF_DATA(settings)                                                                   \
     {                                                                                              \
@@ -27,6 +28,7 @@ typedef struct machine_settings {
 typedef struct model_settings {
     machine_settings machine;
     routing_settings routing;
+    store_settings store;
     const char *path;
     const char *tokenizer; /* NULL: the model's */
     string_list adapters;  /* merged into it, one after another */
@@ -61,6 +63,8 @@ typedef struct cache_settings {
         .help = "of its values, likewise", .aliases = "-ctv", .fallback = "cache-type"             \
     }
 
+/* What options of the memory that a model may take are refused: the exit status. */
+int refuse_memory(const model_settings *settings, const cli_arguments *arguments);
 /* The one type that was asked for: 0, or the status of what is refused. */
 int cache_type_of(const cache_settings *settings, mixt_cache_type *type);
 
@@ -99,6 +103,7 @@ int cache_type_of(const cache_settings *settings, mixt_cache_type *type);
     }
 #define GROUPS_OF_MODEL(settings, member)                                                          \
     {"routing", options_routing, offsetof(settings, member.routing)},                              \
+        {"memory", options_store, offsetof(settings, member.store)},                               \
     {                                                                                              \
         "machine", options_machine, offsetof(settings, member.machine)                             \
     }
@@ -135,6 +140,7 @@ typedef struct cli_resources {
     mixt_corpus *corpus;
     mixt_data *data;
     char model_path[4096]; /* GGUF file, or folder that holds config.json */
+    bool store_report;     /* is said when the model is freed */
 } cli_resources;
 
 void resources_free(cli_resources *resources);
@@ -167,7 +173,8 @@ typedef struct chat_template {
 } chat_template;
 mixt_status find_template(const char *wanted, const cli_resources *resources, chat_template *found,
                           mixt_error *error);
-/* All that a model_settings names, with weights checked and routing changed as it asks. */
+/* All that a model_settings names, with weights checked, routing changed and memory limited as it
+ * asks. */
 mixt_status open_all(const model_settings *settings, cli_resources *resources, mixt_error *error);
 /* Corpus and token data for training; says on standard error how much there is and what was
  * skipped. */

@@ -64,6 +64,7 @@ static void trace_defaults(void *user)
 {
     trace_settings *settings = user;
     settings->model.machine = machine_defaults(MIXT_MATMUL_EXACT);
+    settings->model.store = store_defaults();
     settings->output = "trace.safetensors";
     settings->max_tokens = 100000;
 }
@@ -194,7 +195,10 @@ static int run_trace(void *user, cli_arguments *arguments)
     if (settings->import != NULL || settings->join.count > 0) {
         return run_without_model(settings, arguments);
     }
-    int status = refuse_recording(&settings->model, &settings->data, settings->output);
+    int status = refuse_memory(&settings->model, arguments);
+    if (status == STATUS_DONE) {
+        status = refuse_recording(&settings->model, &settings->data, settings->output);
+    }
     return status == STATUS_DONE ? with_resources(write_trace, settings) : status;
 }
 

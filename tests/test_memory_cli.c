@@ -1,0 +1,85 @@
+/* --memory and its like as a person meets them, on a tiny model. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "scratch.h"
+#include "shell.h"
+
+#define MIXT "\"$MIXT\" "
+
+static int set_up(void **state)
+{
+    int status = shell_make(state);
+    if (status == 0) {
+        shell_train();
+    }
+    return status;
+}
+
+/* Each command that runs a model refuses the same in the same words. */
+static void sizes_are_read(void **state)
+{
+    static const char *const commands[] = {"run -m run -p x",
+                                           "chat -m run",
+                                           "eval -m run --data text",
+                                           "trace -m run --data text -o t.safetensors",
+                                           "probe -m run --data text",
+                                           "serve -m run",
+                                           "bench -m run"};
+    static const char *const wrong[] = {"12X",   "-1G",       "0",     "1e3",  "G",   "12 G B",
+                                        "1.2.3", "9999999TB", "auto1", "all ", "0.4B"};
+    char line[200], said[200];
+    (void)state;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        for (size_t j = 0; j < sizeof wrong / sizeof *wrong; j++) {
+            snprintf(line, sizeof line, MIXT "%s --memory '%s'", commands[i], wrong[j]);
+            snprintf(said, sizeof said,
+                     "--memory: \"%s\" is not a size (12G, 800M, 12.5GiB), auto or all", wrong[j]);
+            shell_refuses(line, said);
+        }
+        snprintf(line, sizeof line, MIXT "%s --memory 1G --no-mmap", commands[i]);
+        shell_refuses(line, "--no-mmap and --memory: the whole model is read, or what fits");
+        snprintf(line, sizeof line, MIXT "%s --memory all --store-policy lru", commands[i]);
+        shell_refuses(line, "--store-policy: does nothing with --memory all");
+        snprintf(line, sizeof line, MIXT "%s --no-mmap --store-report", commands[i]);
+        shell_refuses(line, "--store-report: does nothing with --no-mmap");
+        snprintf(line, sizeof line, MIXT "%s --store-policy best", commands[i]);
+        shell_refuses(line, "--store-policy: \"best\" is not one of:");
+        snprintf(line, sizeof line, MIXT "%s --store-reader fast", commands[i]);
+        shell_refuses(line, "--store-reader: \"fast\" is not one of: auto ring threads");
+    }
+    shell_refuses(MIXT "info run --memory 12X", "--memory: \"12X\" is not a size");
+    shell_refuses(MIXT "info run --memory 1G --tensors", "--memory: not with --plan");
+    shell_refuses(MIXT "bench --memory 1G", "--memory: needs --model");
+    shell_refuses(MIXT "bench -m run --train --memory 1G",
+                  "--memory: a model that trains is read whole");
+}
+
+/* What fits is mapped as ever, and nothing is said unless a report was asked for. */
+static void what_fits_is_mapped(void **state)
+{
+    (void)state;
+    shell_do(MIXT "run -m run -t 1 -n 9 --temp 0 -q -p 'int a' --memory all >all; " MIXT
+                  "run -m run -t 1 -n 9 --temp 0 -q -p 'int a' 2>said | cmp - all; "
+                  "! test -s said; " MIXT
+                  "run -m run -t 1 -n 9 --temp 0 -q -p 'int a' --store-report 2>said | cmp - all; "
+                  "grep -q 'in memory or mapped, nothing was stored' said");
+    shell_do(MIXT
+             "bench -m run -t 1 -p 4 -n 2 -r 1 --no-limits -o json | grep -q '\"store\": null}'");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes_are_read),
+        cmocka_unit_test(what_fits_is_mapped),
+    };
+    return cmocka_run_group_tests_name("memory", tests, set_up, scratch_remove);
+}
