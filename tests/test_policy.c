@@ -1,5 +1,6 @@
 /* Which expert makes room, and the record of requests: each policy against one that keeps the whole
  * past and looks through it. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -114,6 +115,79 @@ static void test_orders(void **unused)
     check_order("static", profile_of);
 }
 
+/* "fading" from all that went before: a layer's tokens, and what part of them used an expert. */
+enum { TURNS = 400, CHOSEN = 2 };
+typedef struct turn {
+    int layer;
+    double rows, share[EXPERTS];
+} turn;
+
+static double wait_of(const turn *turns, int count, int layer, int e)
+{
+    double sum = 0;
+    for (int h = 0; h < 2; h++) {
+        double half_life = h == 0 ? 16 : 128, age = 0;
+        for (int i = count; i-- > 0;) {
+            if (turns[i].layer == layer) {
+                sum += turns[i].share[e] *
+                       (exp2(-age / half_life) - exp2(-(age + turns[i].rows) / half_life));
+                age += turns[i].rows;
+            }
+        }
+        sum += exp2(-age / half_life) * CHOSEN / EXPERTS;
+    }
+    return 2 / sum;
+}
+
+static void test_fading(void **unused)
+{
+    (void)unused;
+    static const int chosen[LAYERS] = {CHOSEN, CHOSEN, CHOSEN};
+    mixt_policy_shape shape = {.layers = LAYERS, .first = first, .chosen = chosen};
+    mixt_policy *policy;
+    assert_int_equal(mixt_policy_create("fading", &shape, &policy, NULL), MIXT_OK);
+    turn *turns = calloc(TURNS, sizeof *turns);
+    uint64_t state = 1000;
+    double rows = 1, before = 1;
+    for (int i = 0; i < TURNS; i++) {
+        turn *t = &turns[i];
+        t->layer = i % LAYERS;
+        if (t->layer == 0) {
+            mixt_policy_step(policy);
+            before = rows;
+            rows = draw(&state, 6) == 0 ? 1 + (double)draw(&state, 30) : 1;
+        }
+        t->rows = rows;
+        int uses[EXPERTS] = {0};
+        for (int row = 0; row < (int)rows; row++) {
+            int a = (int)draw(&state, EXPERTS), b = (int)draw(&state, EXPERTS - 1);
+            uses[a]++;
+            uses[b + (b >= a)]++;
+        }
+        for (int e = 0; e < EXPERTS; e++) {
+            t->share[e] = uses[e] / rows;
+            if (uses[e] > 0) {
+                mixt_policy_use(policy, first[t->layer] + e, uses[e]);
+            }
+        }
+        int32_t all[ITEMS];
+        double steps[ITEMS], least = 0;
+        for (int32_t item = 0; item < ITEMS; item++) {
+            int layer = item / EXPERTS;
+            double next = layer > t->layer ? rows : fmin(rows, before);
+            double turns_ahead = (layer + 2 * LAYERS - t->layer - 1) % LAYERS;
+            all[item] = item;
+            steps[item] =
+                turns_ahead / LAYERS + wait_of(turns, i + 1, layer, item % EXPERTS) / next;
+            least = fmax(least, steps[item]);
+        }
+        int32_t victim = mixt_policy_victim(policy, all, ITEMS);
+        assert_true(steps[victim] > least * (1 - 1e-5));
+    }
+    free(turns);
+    mixt_policy_free(policy);
+}
+
 static void test_names(void **unused)
 {
     (void)unused;
@@ -191,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_fading),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_record),
     };

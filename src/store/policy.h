@@ -11,7 +11,7 @@ typedef struct mixt_policy_shape {
     int layers;
     const int32_t *first;    /* [layers + 1] item with which a layer begins */
     const uint64_t *profile; /* [items] uses in a trace, or NULL */
-    const int *chosen;       /* [layers] experts of a token, or NULL */
+    const int *chosen;       /* [layers] experts of a token, or NULL: not known */
 } mixt_policy_shape;
 
 /* MIXT_ERROR_ARGUMENT: no policy of that name (the message lists them), or one that needs a
@@ -28,5 +28,8 @@ void mixt_policy_step(mixt_policy *policy);
 void mixt_policy_use(mixt_policy *policy, int32_t item, int64_t rows);
 /* Which of the items that are held goes first; count > 0. */
 int32_t mixt_policy_victim(mixt_policy *policy, const int32_t *items, int64_t count);
+/* Ranks [all items] of these: of any items the one of lowest rank goes first. True: a use changes
+ * the ranks of others than the item used. */
+bool mixt_policy_ranks(mixt_policy *policy, const int32_t *items, int64_t count, uint64_t *ranks);
 
 #endif
