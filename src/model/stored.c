@@ -335,21 +335,22 @@ static mixt_status read_profile(storing *s)
 /* Storing                                                                                    */
 
 /* The limit that was asked for, or what the machine leaves. */
-static mixt_status find_limit(const storing *s, uint64_t *memory)
+static uint64_t limit_of(const mixt_store_options *options)
+{
+    uint64_t left = mixt_memory_limit(NULL), reserve = left / RESERVE_PART + RESERVE_LEAST;
+    return options->memory > 0 ? options->memory : left > reserve ? left - reserve : 0;
+}
+
+static mixt_status check_limit(const storing *s, uint64_t memory)
 {
     const char *whose = NULL;
-    uint64_t free_bytes = mixt_memory_limit(&whose);
-    uint64_t reserve = free_bytes / RESERVE_PART + RESERVE_LEAST;
-    *memory = s->options->memory;
-    if (*memory == 0) {
-        *memory = free_bytes > reserve ? free_bytes - reserve : 0;
-    } else if (*memory > free_bytes) {
-        return mixt_fail(s->error, MIXT_ERROR_MEMORY,
-                         "%s: a limit of %.1f GB of memory is above the %.1f GB that %s leaves",
-                         mixt_source_path(s->model->source), (double)*memory / 1e9,
-                         (double)free_bytes / 1e9, whose);
-    }
-    return MIXT_OK;
+    uint64_t left = mixt_memory_limit(&whose);
+    return memory <= left ? MIXT_OK
+                          : mixt_fail(s->error, MIXT_ERROR_MEMORY,
+                                      "%s: a limit of %.1f GB of memory is above the %.1f GB that "
+                                      "%s leaves",
+                                      mixt_source_path(s->model->source), (double)memory / 1e9,
+                                      (double)left / 1e9, whose);
 }
 
 static mixt_status make_store(storing *s, uint64_t memory)
@@ -423,8 +424,8 @@ mixt_status mixt_model_store(mixt_model *model, const mixt_store_options *option
     options = options == NULL ? &usual : options;
     MIXT_TRY(check_model(model, options, error));
     storing s = {.model = model, .options = options, .error = error};
-    uint64_t memory, bytes = mixt_source_bytes(model->source);
-    MIXT_TRY(find_limit(&s, &memory));
+    uint64_t memory = limit_of(options), bytes = mixt_source_bytes(model->source);
+    MIXT_TRY(check_limit(&s, memory));
     if (!options->always && bytes + bytes / RESERVE_PART + RESERVE_LEAST <= memory) {
         return MIXT_OK;
     }
@@ -450,13 +451,11 @@ mixt_status mixt_store_plan(const mixt_model *model, const mixt_store_options *o
     MIXT_TRY(check_model(model, options, error));
     mixt_model copy = *model; /* whose matrices are looked at alone */
     storing s = {.model = &copy, .options = options, .error = error};
-    uint64_t memory;
-    MIXT_TRY(find_limit(&s, &memory));
     s.stored = calloc(1, sizeof *s.stored);
-    mixt_status status = s.stored != NULL ? prepare(&s, memory) : no_memory(&s);
+    mixt_status status = s.stored != NULL ? prepare(&s, limit_of(options)) : no_memory(&s);
     if (status == MIXT_OK) {
         mixt_expert_store_describe(s.stored->store, statistics);
-        statistics->policy = statistics->reader = NULL; /* names of what is freed here */
+        statistics->reader = NULL; /* a text of what is freed here */
     }
     mixt_stored_free(s.stored);
     end_storing(&s);
