@@ -172,6 +172,41 @@ static void test_shards(void **state)
     free(target);
 }
 
+/* Zeros that were skipped read as zeros, at the end of the file too; others stay in their place. */
+static void test_holes(void **state)
+{
+    (void)state;
+    char *path = scratch_path("holes.gguf");
+    const int64_t many[] = {1 << 18};
+    const char data[4] = {1, 2, 3, 4};
+    static const char zeros[1 << 20];
+    for (int refused = 0; refused < 2; refused++) {
+        mixt_gguf_writer *writer;
+        OK(mixt_gguf_writer_create(path, 0, &writer, error_));
+        OK(mixt_gguf_writer_add(writer, "first", MIXT_TYPE_F32, 1, many, error_));
+        OK(mixt_gguf_writer_add(writer, "last", MIXT_TYPE_F32, 1, many, error_));
+        OK(mixt_gguf_writer_begin(writer, error_));
+        OK(mixt_gguf_writer_skip(writer, (1 << 20) - 4, error_));
+        OK(mixt_gguf_writer_write(writer, data, 4, error_));
+        if (refused) {
+            assert_int_equal(mixt_gguf_writer_skip(writer, (1 << 20) + 1, NULL),
+                             MIXT_ERROR_ARGUMENT);
+        } else {
+            OK(mixt_gguf_writer_skip(writer, 1 << 20, error_));
+            OK(mixt_gguf_writer_finish(writer, error_));
+        }
+        mixt_gguf_writer_free(writer);
+    }
+    mixt_gguf *file;
+    OK(mixt_gguf_open(path, &file, error_));
+    const char *first = mixt_gguf_find(file, "first")->data;
+    assert_memory_equal(first, zeros, (1 << 20) - 4);
+    assert_memory_equal(first + (1 << 20) - 4, data, 4);
+    assert_memory_equal(mixt_gguf_find(file, "last")->data, zeros, 1 << 20);
+    mixt_gguf_close(file);
+    free(path);
+}
+
 static mixt_gguf_writer *start(const char *path)
 {
     mixt_gguf_writer *writer;
@@ -302,9 +337,8 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bytes),
-        cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_holes),      cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

@@ -135,6 +135,8 @@ mixt_status mixt_gguf_writer_begin(mixt_gguf_writer *writer, mixt_error *error);
  * Tensors without bytes need no call. */
 mixt_status mixt_gguf_writer_write(mixt_gguf_writer *writer, const void *data, size_t bytes,
                                    mixt_error *error);
+/* The next bytes are zeros, a hole in the file where the file system has such. */
+mixt_status mixt_gguf_writer_skip(mixt_gguf_writer *writer, uint64_t bytes, mixt_error *error);
 mixt_status mixt_gguf_writer_finish(mixt_gguf_writer *writer, mixt_error *error);
 
 #endif

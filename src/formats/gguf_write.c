@@ -376,8 +376,7 @@ mixt_status mixt_gguf_writer_image(mixt_gguf_writer *writer, char **bytes, size_
     return *bytes != NULL ? MIXT_OK : mixt_shards_memory(&writer->out, error);
 }
 
-mixt_status mixt_gguf_writer_write(mixt_gguf_writer *writer, const void *data, size_t bytes,
-                                   mixt_error *error)
+static mixt_status check_room(mixt_gguf_writer *writer, uint64_t bytes, mixt_error *error)
 {
     if (!writer->out.begun || writer->out.failed || writer->out.finished) {
         return writer_misuse(writer, "write", "data before the beginning or after an error", error);
@@ -388,7 +387,22 @@ mixt_status mixt_gguf_writer_write(mixt_gguf_writer *writer, const void *data, s
                                                              : "write",
                              "more data than declared", error);
     }
+    return MIXT_OK;
+}
+
+mixt_status mixt_gguf_writer_write(mixt_gguf_writer *writer, const void *data, size_t bytes,
+                                   mixt_error *error)
+{
+    MIXT_TRY(check_room(writer, bytes, error));
     MIXT_TRY(mixt_shards_write(&writer->out, data, bytes, error));
+    writer->remaining -= bytes;
+    return advance(writer, error);
+}
+
+mixt_status mixt_gguf_writer_skip(mixt_gguf_writer *writer, uint64_t bytes, mixt_error *error)
+{
+    MIXT_TRY(check_room(writer, bytes, error));
+    MIXT_TRY(mixt_shards_skip(&writer->out, bytes, error));
     writer->remaining -= bytes;
     return advance(writer, error);
 }

@@ -143,6 +143,16 @@ mixt_status mixt_shards_write(mixt_shards *shards, const void *data, size_t leng
     return status;
 }
 
+mixt_status mixt_shards_skip(mixt_shards *shards, uint64_t length, mixt_error *error)
+{
+    assert(shards->descriptor >= 0 && !shards->failed);
+    off_t end = lseek(shards->descriptor, (off_t)length, SEEK_CUR);
+    shards->failed = end < 0 || ftruncate(shards->descriptor, end) != 0;
+    return !shards->failed ? MIXT_OK
+                           : mixt_fail(error, MIXT_ERROR_IO, "%s: %s",
+                                       shards->files[shards->current].temporary, strerror(errno));
+}
+
 mixt_status mixt_shards_close(mixt_shards *shards, mixt_error *error)
 {
     assert(shards->descriptor >= 0 && !shards->finished);

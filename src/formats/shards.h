@@ -50,6 +50,8 @@ bool mixt_shards_deal(mixt_shards *shards, uint64_t bytes, uint64_t *offset);
 mixt_status mixt_shards_begin(mixt_shards *shards, mixt_error *error);
 mixt_status mixt_shards_write(mixt_shards *shards, const void *data, size_t length,
                               mixt_error *error);
+/* Zeros: a hole where the file system has such. */
+mixt_status mixt_shards_skip(mixt_shards *shards, uint64_t length, mixt_error *error);
 /* Closes the current file and opens the next. */
 mixt_status mixt_shards_next(mixt_shards *shards, mixt_error *error);
 /* The end, in three steps: closes the last file, gives all their names, syncs the folder. */
