@@ -1,6 +1,7 @@
 # Programs that time parts of the library; none is part of `make check`.
 BENCH_PROGRAMS := $(BUILD)/bench/gemm $(BUILD)/bench/matrix $(BUILD)/bench/real_shapes $(BUILD)/bench/random_model \
-                  $(BUILD)/bench/many_sequences $(BUILD)/bench/attention
+                  $(BUILD)/bench/many_sequences $(BUILD)/bench/attention $(BUILD)/bench/text_speed \
+                  $(BUILD)/bench/pad_experts
 bench-build: $(BENCH_PROGRAMS) ## all of them
 
 .PHONY: bench-build
@@ -27,6 +28,9 @@ bench-shapes: $(BUILD)/bench/real_shapes ## the generator of GGUF files of real 
 $(BUILD)/bench/random_model: $(BUILD)/bench/random_model.o $(LIBRARY)
 	$(LINK) -o $@ $^ $(LIBS)
 
+$(BUILD)/bench/pad_experts: $(BUILD)/bench/pad_experts.o $(LIBRARY)
+	$(LINK) -o $@ $^ $(LIBS)
+
 $(BUILD)/bench/many_sequences: $(BUILD)/bench/many_sequences.o $(LIBRARY)
 	$(LINK) -o $@ $^ $(LIBS)
 
@@ -42,6 +46,17 @@ bench-attention: $(BUILD)/bench/attention ## single rows over a cache against re
 	$(BUILD)/bench/attention $(or $(THREADS),0) $(or $(ROUNDS),5)
 
 .PHONY: bench-attention
+
+# with LLAMA=TREE of llama.cpp and BIN=FOLDER of its libllama.so also the same for it
+$(BUILD)/bench/text_speed: $(BUILD)/bench/text_speed.o $(LIBRARY)
+	$(LINK) -o $@ $^ $(LIBS)
+
+bench-text-llama: ## text_speed for llama.cpp; LLAMA=TREE BIN=FOLDER of its libraries
+	@mkdir -p $(BUILD)/bench
+	$(CC) -O2 -I $(LLAMA)/include -I $(LLAMA)/ggml/include bench/text_speed_llama.c -o $(BUILD)/bench/text_speed_llama \
+	    -L $(BIN) -lllama -lggml -lggml-base -Wl,-rpath,$(abspath $(BIN))
+
+.PHONY: bench-text-llama
 
 $(BUILD)/bench/matrix: $(BUILD)/bench/matrix.o $(LIBRARY)
 	$(LINK) -o $@ $^ $(LIBS)

@@ -2,10 +2,11 @@
  * checkpoints themselves are not at hand. Blocks are random bits under fixed scales, so that
  * activations stay finite; texts and routing are random.
  *
- *   real_shapes NAME MIX FILE [LAYERS [CONTEXT]]
+ *   real_shapes [--sparse] NAME MIX FILE [LAYERS [CONTEXT]]
  *
- * NAME: olmoe, qwen2moe, deepseek, mixtral (8 of 32 layers). MIX: Q4_K_M, Q8_0, ... (quant/mix.h).
- * LAYERS, CONTEXT: others than the model's. */
+ * NAME: a row of `shapes`. MIX: Q4_K_M, Q8_0, ... (quant/mix.h). LAYERS, CONTEXT: others than the
+ * model's. --sparse: routed experts are holes in the file, zeros that take no room and that no disk
+ * reads: for models that fit no disk at hand (Grok-1's 314B parameters). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,33 +14,51 @@
 #include "formats/gguf.h"
 #include "quant/mix.h"
 
+typedef enum qk_norm { QK_NONE, QK_WHOLE, QK_HEAD } qk_norm;
+
 typedef struct shape {
     const char *name, *arch;
     int layers, hidden, heads, kv_heads, head_dim, vocab, context;
     int experts, chosen, ffn, shared, dense_layers, dense_ffn;
     float theta, epsilon;
-    bool qk_norm, qkv_bias, shared_gate;
+    qk_norm qk;
+    bool qkv_bias, shared_gate, tied, post_norms;
 } shape;
 
+/* mixtral: 8 of 32 layers */
 static const shape shapes[] = {
-    {"olmoe", "olmoe", 16, 2048, 16, 16,   128,   50304, 4096,  64,
-     8,       1024,    0,  0,    0,  1e4F, 1e-5F, true,  false, false},
-    {"qwen2moe", "qwen2moe", 24,   2048, 16, 16,   128,   151936, 8192, 60,
-     4,          1408,       5632, 0,    0,  1e6F, 1e-6F, false,  true, true},
-    {"deepseek", "deepseek", 28,   2048, 16,    16,   128,   102400, 4096,  64,
-     6,          1408,       2816, 1,    10944, 1e4F, 1e-6F, false,  false, false},
-    {"mixtral", "llama", 8, 4096, 32, 8,    128,   32000, 32768, 8,
-     2,         14336,   0, 0,    0,  1e6F, 1e-5F, false, false, false},
+    {"olmoe", "olmoe", 16, 2048, 16, 16, 128, 50304, 4096, .experts = 64, .chosen = 8, .ffn = 1024,
+     .theta = 1e4F, .epsilon = 1e-5F, .qk = QK_WHOLE},
+    {"qwen2moe", "qwen2moe", 24, 2048, 16, 16, 128, 151936, 8192, .experts = 60, .chosen = 4,
+     .ffn = 1408, .shared = 5632, .theta = 1e6F, .epsilon = 1e-6F, .qkv_bias = true,
+     .shared_gate = true},
+    {"qwen3moe", "qwen3moe", 48, 2048, 32, 4, 128, 151936, 40960, .experts = 128, .chosen = 8,
+     .ffn = 768, .theta = 1e6F, .epsilon = 1e-6F, .qk = QK_HEAD},
+    {"deepseek", "deepseek", 28, 2048, 16, 16, 128, 102400, 4096, .experts = 64, .chosen = 6,
+     .ffn = 1408, .shared = 2816, .dense_layers = 1, .dense_ffn = 10944, .theta = 1e4F,
+     .epsilon = 1e-6F},
+    {"mixtral", "llama", 8, 4096, 32, 8, 128, 32000, 32768, .experts = 8, .chosen = 2, .ffn = 14336,
+     .theta = 1e6F, .epsilon = 1e-5F},
+    {"skywork", "skywork", 52, 4608, 36, 36, 128, 65532, 8192, .experts = 16, .chosen = 2,
+     .ffn = 12288, .theta = 1e4F, .epsilon = 1e-6F},
+    {"grok", "grok", 64, 6144, 48, 8, 128, 131072, 8192, .experts = 8, .chosen = 2, .ffn = 32768,
+     .theta = 1e4F, .epsilon = 1e-5F, .tied = true, .post_norms = true},
 };
 
 #define RANDOM_BYTES (32 << 20)
+
+/* Of embeddings, in the quantised types 256 times what other weights have: a token stays what it is
+ * through all layers. With less, attention to the same past soon makes all tokens one and routers
+ * choose the same experts for them; with this the experts of tokens are independent draws. */
+#define EMBEDDING 5.12F
 
 typedef struct tensor {
     char name[64];
     mixt_type type;
     int rank;
     int64_t size[4];
-    float value; /* F32: all values, or for matrices the amplitude */
+    float value; /* F32: all values, or for matrices the amplitude; quantised types know two, about
+                    0.02 and EMBEDDING */
 } tensor;
 
 typedef struct plan {
@@ -48,6 +67,7 @@ typedef struct plan {
     tensor *list;
     int count;
     int layer;
+    bool sparse;
 } plan;
 
 static uint64_t state = 0x9E3779B97F4A7C15U;
@@ -81,7 +101,10 @@ static void add(plan *p, const char *name, mixt_place place, int rank, const int
                                 .columns = size[0]};
     bool plain = rank == 1 || strstr(name, "ffn_gate_inp") != NULL;
     t->type = plain ? MIXT_TYPE_F32 : mixt_mix_type(p->mix, &request);
-    t->value = rank == 1 ? (strstr(name, "bias") != NULL ? 0.0F : 1.0F) : 0.02F;
+    t->value = place == MIXT_PLACE_EMBED ? EMBEDDING
+               : rank > 1                ? 0.02F
+               : strstr(name, "bias")    ? 0.0F
+                                         : 1.0F;
 }
 
 #define MATRIX(name, place, ...) add(p, name, MIXT_PLACE_##place, 2, (int64_t[]){__VA_ARGS__})
@@ -99,9 +122,13 @@ static void plan_layer(plan *p)
     MATRIX("attn_v.weight", VALUE, d, kv);
     MATRIX("attn_output.weight", ATTENTION_OUTPUT, q, d);
     VECTOR("ffn_norm.weight", d);
-    if (s->qk_norm) {
-        VECTOR("attn_q_norm.weight", q);
-        VECTOR("attn_k_norm.weight", kv);
+    if (s->qk != QK_NONE) {
+        VECTOR("attn_q_norm.weight", s->qk == QK_HEAD ? s->head_dim : q);
+        VECTOR("attn_k_norm.weight", s->qk == QK_HEAD ? s->head_dim : kv);
+    }
+    if (s->post_norms) {
+        VECTOR("attn_output_norm.weight", d);
+        VECTOR("layer_output_norm.weight", d);
     }
     if (s->qkv_bias) {
         VECTOR("attn_q.bias", q);
@@ -132,8 +159,14 @@ static void plan_model(plan *p)
 {
     const shape *s = p->s;
     p->layer = -1;
-    MATRIX("token_embd.weight", EMBED, s->hidden, s->vocab);
-    MATRIX("output.weight", OUTPUT, s->hidden, s->vocab);
+    if (s->tied) {
+        MATRIX("token_embd.weight", OUTPUT, s->hidden, s->vocab);
+    } else {
+        MATRIX("token_embd.weight", EMBED, s->hidden, s->vocab);
+    }
+    if (!s->tied) {
+        MATRIX("output.weight", OUTPUT, s->hidden, s->vocab);
+    }
     VECTOR("output_norm.weight", s->hidden);
     for (p->layer = 0; p->layer < s->layers; p->layer++) {
         plan_layer(p);
@@ -172,16 +205,21 @@ static mixt_status write_keys(mixt_gguf_writer *w, const shape *s, mixt_error *e
     TRY(key_u32(w, s, "block_count", s->layers, error));
     TRY(key_u32(w, s, "context_length", s->context, error));
     TRY(key_u32(w, s, "embedding_length", s->hidden, error));
-    TRY(key_u32(w, s, "feed_forward_length", lead ? s->dense_ffn : s->ffn, error));
+    if (strcmp(s->arch, "skywork") != 0) {
+        TRY(key_u32(w, s, "feed_forward_length", lead ? s->dense_ffn : s->ffn, error));
+    }
     TRY(key_u32(w, s, "attention.head_count", s->heads, error));
     TRY(key_u32(w, s, "attention.head_count_kv", s->kv_heads, error));
     TRY(key_f32(w, s, "attention.layer_norm_rms_epsilon", s->epsilon, error));
     TRY(key_f32(w, s, "rope.freq_base", s->theta, error));
     TRY(key_u32(w, s, "rope.dimension_count", s->head_dim, error));
+    TRY(key_u32(w, s, "attention.key_length", s->head_dim, error));
+    TRY(key_u32(w, s, "attention.value_length", s->head_dim, error));
     TRY(key_u32(w, s, "vocab_size", s->vocab, error));
     TRY(key_u32(w, s, "expert_count", s->experts, error));
     TRY(key_u32(w, s, "expert_used_count", s->chosen, error));
-    if (strcmp(s->arch, "llama") != 0 && strcmp(s->arch, "olmoe") != 0) {
+    if (strcmp(s->arch, "llama") != 0 && strcmp(s->arch, "olmoe") != 0 &&
+        strcmp(s->arch, "grok") != 0) {
         TRY(key_u32(w, s, "expert_feed_forward_length", s->ffn, error));
     }
     if (s->shared_gate) {
@@ -216,6 +254,7 @@ static size_t fill(const tensor *t, unsigned char *buffer)
 {
     const mixt_type_row *row = mixt_type_info(t->type);
     size_t blocks = RANDOM_BYTES / (size_t)row->bytes;
+    unsigned large = t->value == EMBEDDING ? 8 << 10 : 0; /* in a half's exponent */
     if (t->type == MIXT_TYPE_F32) {
         float *values = (float *)(void *)buffer;
         for (size_t i = 0; i < RANDOM_BYTES / sizeof(float); i++) {
@@ -229,6 +268,9 @@ static size_t fill(const tensor *t, unsigned char *buffer)
         if (row->elements == 1) { /* halves and bfloat16 of small exponent */
             bits &= 0x83FF83FF83FF83FFU;
             bits |= t->type == MIXT_TYPE_F16 ? 0x2400240024002400U : 0x3C003C003C003C00U;
+            bits += large == 0                 ? 0
+                    : t->type == MIXT_TYPE_F16 ? 0x2000200020002000U
+                                               : 0x0400040004000400U;
         }
         memcpy(buffer + i, &bits, 8);
     }
@@ -236,14 +278,14 @@ static size_t fill(const tensor *t, unsigned char *buffer)
         for (size_t b = 0; scales[i].type == t->type && b < blocks; b++) {
             for (int j = 0; j < 2; j++) {
                 if (scales[i].at[j] >= 0) {
-                    memcpy(buffer + b * (size_t)row->bytes + scales[i].at[j], &scales[i].bits[j],
-                           2);
+                    uint16_t scale = (uint16_t)(scales[i].bits[j] + large);
+                    memcpy(buffer + b * (size_t)row->bytes + scales[i].at[j], &scale, 2);
                 }
             }
         }
     }
     for (size_t b = 0; t->type == MIXT_TYPE_MXFP4 && b < blocks; b++) {
-        buffer[b * (size_t)row->bytes] = 121;
+        buffer[b * (size_t)row->bytes] = large == 0 ? 121 : 129;
     }
     return blocks * (size_t)row->bytes;
 }
@@ -265,12 +307,17 @@ static mixt_status write_tensors(mixt_gguf_writer *w, const plan *p, unsigned ch
     for (int i = 0; i < p->count; i++) {
         const tensor *t = &p->list[i];
         const tensor *have = filled >= 0 ? &p->list[filled] : NULL;
+        size_t left = tensor_bytes(t);
+        if (p->sparse && strstr(t->name, "_exps.weight") != NULL) {
+            TRY(mixt_gguf_writer_skip(w, left, error));
+            continue;
+        }
         if (have == NULL || have->type != t->type || have->value != t->value ||
             (have->rank == 1) != (t->rank == 1)) {
             length = fill(t, buffer);
             filled = i;
         }
-        for (size_t left = tensor_bytes(t); left > 0;) {
+        while (left > 0) {
             size_t part = left < length ? left : length;
             TRY(mixt_gguf_writer_write(w, buffer, part, error));
             left -= part;
@@ -301,8 +348,10 @@ static mixt_status write_file(const plan *p, const char *path, unsigned char *bu
 
 int main(int argc, char **argv)
 {
-    plan p = {0};
+    plan p = {.sparse = argc > 1 && strcmp(argv[1], "--sparse") == 0};
     shape changed; /* with layers and context as asked */
+    argc -= p.sparse;
+    argv += p.sparse;
     for (size_t i = 0; argc >= 4 && argc <= 6 && i < sizeof shapes / sizeof *shapes; i++) {
         if (strcmp(argv[1], shapes[i].name) == 0) {
             changed = shapes[i];
@@ -312,8 +361,8 @@ int main(int argc, char **argv)
         }
     }
     if (p.s == NULL || (p.mix = mixt_mix_by_name(argv[2])) == NULL) {
-        fprintf(stderr, "usage: real_shapes olmoe|qwen2moe|deepseek|mixtral MIX FILE"
-                        " [LAYERS [CONTEXT]]\n");
+        fprintf(stderr, "usage: real_shapes [--sparse] olmoe|qwen2moe|qwen3moe|deepseek|mixtral|"
+                        "skywork|grok MIX FILE [LAYERS [CONTEXT]]\n");
         return 2;
     }
     p.list = calloc((size_t)p.s->layers * 20 + 3, sizeof *p.list);
