@@ -542,12 +542,15 @@ static http_progress answer_metrics(api_call *call, http_reply *reply)
 {
     serve_server *server = call->server;
     mixt_engine_statistics engine;
+    mixt_store_statistics store;
     if (is_on(call, server->options->metrics, "metrics")) {
+        bool stored = mixt_store_describe(server->model, &store);
         generator_describe(server->generator, &engine);
         const metrics_state state = {.connections = http_connections(server->http),
                                      .requests = http_requests(server->http),
                                      .orders = generator_orders(server->generator),
-                                     .engine = &engine};
+                                     .engine = &engine,
+                                     .store = stored ? &store : NULL};
         metrics_write(&server->metrics, &state, &reply->body);
         reply->content_type = "text/plain; version=0.0.4; charset=utf-8";
     }
@@ -584,6 +587,7 @@ static http_progress answer_props(api_call *call, http_reply *reply)
 {
     const serve_server *server = call->server;
     const mixt_sampling sampling = mixt_sampling_default();
+    mixt_store_statistics store;
     text_buffer *out = &reply->body;
     if (!is_on(call, server->options->props, "props")) {
         return HTTP_ANSWERED;
@@ -619,6 +623,7 @@ static http_progress answer_props(api_call *call, http_reply *reply)
     text_member_integer(out, "experts", server->info.options.experts);
     text_member_integer(out, "experts_per_token", server->info.options.experts_per_token);
     text_member(out, "routing", server->info.routing);
+    text_member_bool(out, "stored", mixt_store_describe(server->model, &store));
     if (server->info.moe_layers > 0) {
         write_moe(server, out);
     }

@@ -1,5 +1,7 @@
 #include "metrics.h"
 
+#include "store.h"
+
 static const double bounds[METRICS_BUCKETS] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                                1,     2.5,  5,     10,   30,  60,   300};
 
@@ -155,5 +157,8 @@ void metrics_write(serve_metrics *metrics, const metrics_state *state, text_buff
     write_one(text, "mixt_orders", "gauge", "Generations that wait or run.", state->orders);
     write_one(text, "mixt_connections", "gauge", "Open connections.", state->connections);
     write_one(text, "mixt_requests", "gauge", "Requests being answered.", state->requests);
+    if (state->store != NULL) {
+        store_metrics(state->store, text);
+    }
     pthread_mutex_unlock(&metrics->lock);
 }

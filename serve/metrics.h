@@ -36,6 +36,7 @@ void metrics_order(serve_metrics *metrics, const uint64_t tokens[3], double prom
 typedef struct metrics_state {
     int connections, requests, orders;
     const mixt_engine_statistics *engine;
+    const mixt_store_statistics *store; /* NULL: the model is not stored */
 } metrics_state;
 
 void metrics_write(serve_metrics *metrics, const metrics_state *state, text_buffer *text);

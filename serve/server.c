@@ -20,8 +20,9 @@ enum {
     RETRY_SECONDS = 1,
 };
 
-static const api_route *const families[] = {openai_routes,    llama_routes,   ollama_routes,
-                                            embedding_routes, routing_routes, NULL};
+static const api_route *const families[] = {
+    openai_routes,  llama_routes, ollama_routes, embedding_routes,
+    routing_routes, store_routes, NULL};
 
 /* ---- replies */
 
@@ -381,9 +382,9 @@ static http_progress answer(void *user, http_request *request, http_reply *reply
     api_call *call = request->user;
     if (!call->handed) {
         call->handed = true;
-        if (call->route->body) {
+        if (call->route->body || call->route->slow) {
             http_sleep(request);
-            worker_add(server->worker, call);
+            worker_add(call->route->slow ? server->surveyor : server->worker, call);
             return HTTP_WAITS;
         }
         prepare(call);
@@ -492,13 +493,15 @@ serve_server *serve_start(const serve_options *options, char problem[300])
     metrics_create(&server->metrics);
     server->live = live_create(LIVE_BYTES, LIVE_LISTENERS);
     server->worker = worker_create(prepare);
-    bool ready = server->live != NULL && server->worker != NULL;
+    server->surveyor = worker_create(prepare);
+    bool ready = server->live != NULL && server->worker != NULL && server->surveyor != NULL;
     server->http = ready ? http_start(&limits, &handler, problem) : NULL;
     if (server->http == NULL) {
         if (!ready) {
             snprintf(problem, 300, "no memory");
         }
         worker_free(server->worker);
+        worker_free(server->surveyor);
         live_free(server->live);
         metrics_destroy(&server->metrics);
         free(server);
@@ -583,10 +586,13 @@ void serve_stop(serve_server *server)
         return;
     }
     worker_free(server->worker);
+    worker_free(server->surveyor);
     http_stop(server->http);
     generator_free(server->generator);
     live_free(server->live);
     metrics_destroy(&server->metrics);
+    text_free(&server->curve.text);
+    text_free(&server->report.text);
     text_free(&server->bos);
     text_free(&server->eos);
     free(server);

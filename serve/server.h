@@ -10,6 +10,7 @@
 #include "live.h"
 #include "metrics.h"
 #include "serve.h"
+#include "store.h"
 
 enum { SERVER_LOADING, SERVER_READY, SERVER_DRAINING };
 
@@ -32,6 +33,8 @@ struct serve_server {
     serve_metrics metrics;
     live_hub *live;
     serve_worker *worker;
+    serve_worker *surveyor;     /* works on slow routes */
+    store_survey curve, report; /* the surveyor's */
     atomic_int state;
     int64_t started, watched; /* http_now */
     int64_t created;          /* seconds since 1970, when the model was ready */
@@ -93,12 +96,13 @@ typedef struct api_route {
     bool always;       /* while loading and draining too */
     bool body;         /* a JSON object is needed */
     bool may_be_empty; /* ... or none */
+    bool slow;         /* answered on the surveyor's thread */
 } api_route;
 
 /* Of every path that serve_page_find knows. */
 extern const api_route page_route;
 /* Each family's, ending with a row without method. */
 extern const api_route openai_routes[], llama_routes[], ollama_routes[], embedding_routes[],
-    routing_routes[];
+    routing_routes[], store_routes[];
 
 #endif

@@ -1,4 +1,4 @@
-// The two small charts below the grid.
+// The small charts below the grid.
 
 const HEIGHT = 150; // pixels of the page; the width is the chart's own
 const LEFT = 34;
@@ -80,6 +80,23 @@ function line(values, xOf, yOf) {
     }
   });
   return path;
+}
+
+/** Hits by memory: this policy, LRU, the optimum and chance; `now` is the point that is. */
+export function drawHits(svg, points, now, sizeOf) {
+  const wide = begin(svg);
+  const first = points[0].memory;
+  const span = Math.max(1, points[points.length - 1].memory - first);
+  const x = (i) => LEFT + 12 + (points[i].memory - first) * (wide - LEFT - 36) / span;
+  const y = (share) => BOTTOM - share * (BOTTOM - TOP);
+  axis(svg, 1, wide);
+  for (const [name, key] of [['even', 'uniform'], ['dashed', 'lru'], ['dotted', 'optimum'], ['value', 'own']]) {
+    shape(svg, 'path', { class: name, d: line(points.map((point) => point[key]), x, y) });
+  }
+  shape(svg, 'circle', { class: 'dot here', cx: x(now), cy: y(points[now].own), r: 4 });
+  for (const i of [0, Math.floor((points.length - 1) / 2), points.length - 1]) {
+    shape(svg, 'text', { class: 'x', x: x(i), y: HEIGHT - 5 }, sizeOf(points[i].memory));
+  }
 }
 
 /** By layer: measured, at random, and from the experts' own use; `here` is the layer that is shown. */

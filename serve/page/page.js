@@ -7,6 +7,7 @@ import { getJson, setKey } from './client.js';
 import { Details } from './details.js';
 import { Grid } from './grid.js';
 import { Statistics } from './record.js';
+import { Store } from './store.js';
 import { element, tokenOf, viewOf } from './text.js';
 import { makeTrace } from './trace.js';
 
@@ -75,6 +76,7 @@ export function describe(properties) {
     held_out: moe.held_out || '',
     router_select: moe.router_select || 'top-k',
     tokenizer_hash: moe.tokenizer_hash || '',
+    stored: Boolean(properties.stored), // experts on disk
     defaults: (properties.default_generation_settings || {}).params || {},
   };
 }
@@ -507,6 +509,13 @@ async function start() {
     },
   });
   showModel(model);
+  if (model.stored) {
+    app.store = new Store({
+      panel: by('store'), rate: by('store-rate'), warning: by('store-warning'), table: by('store-facts'),
+      figure: by('store-figure'), chart: by('store-curve'), words: by('store-words'), button: by('store-survey'),
+    });
+    app.store.begin();
+  }
   listen();
   if (model.layers.length > 0) {
     setLayer(Math.floor((model.layers.length - 1) / 2));
