@@ -555,3 +555,27 @@ void mixt_store_reset(mixt_model *model)
         mixt_expert_store_reset(model->stored->store);
     }
 }
+
+mixt_status mixt_store_curve(const mixt_model *model, mixt_store_point **points, int *count,
+                             int *now, mixt_error *error)
+{
+    (void)model;
+    *points = NULL;
+    *count = *now = 0;
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "the model is not stored");
+}
+
+mixt_status mixt_store_report(const mixt_model *model, char **text, mixt_error *error)
+{
+    (void)model;
+    *text = NULL;
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "the model is not stored");
+}
+
+uint64_t mixt_memory_limit(const char **limit)
+{
+    if (limit != NULL) {
+        *limit = "the machine";
+    }
+    return mixt_memory_available();
+}
