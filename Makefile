@@ -281,7 +281,7 @@ $(BUILD)/examples/%: examples/%.c $(LIBRARY) $(HEADERS)
 
 # Files, threads, maps, checkpoints and runs that go the ways of POSIX, without what Linux alone has: the
 # same objects, but for those of the files that ask (PORTABLE=1 builds all of them so).
-PORTABLE_TESTS := platform map disk checkpoint checkpoint_damage checkpoints resume trace open model parity
+PORTABLE_TESTS := platform memory_limit map disk checkpoint checkpoint_damage checkpoints resume trace open model parity
 PORTABLE_BUILD := $(BUILD)/portable
 PORTABLE_PROGRAMS := $(PORTABLE_TESTS:%=$(PORTABLE_BUILD)/tests/test_%)
 PORTABLE_OBJECTS := $(patsubst %.c,$(PORTABLE_BUILD)/%.o,$(shell grep -l '^#.*MIXT_PORTABLE' src/*/*.c tests/*.c))

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "core/files.h"
+#include "core/memory_limit.h"
 #include "core/platform.h"
 #include "core/threads.h"
 #include "scratch.h"
@@ -115,9 +116,10 @@ static void test_large_pages(void **state)
 static void test_memory(void **state)
 {
     (void)state;
-    size_t all = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
-    size_t available = mixt_memory_available();
+    uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t available = mixt_memory_available(NULL);
     assert_true(available > 0 && available <= all);
+    assert_int_equal(mixt_memory_installed(), all);
 #if defined(__linux__) && !defined(MIXT_PORTABLE)
     assert_true(available < all); /* somebody uses some */
 #else

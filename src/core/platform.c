@@ -128,32 +128,17 @@ void mixt_pages_enlarge(void *block, size_t size)
 #endif
 }
 
-#ifdef HAS_LINUX
-static bool read_available(size_t *bytes)
+const char *mixt_system_files(void)
 {
-    FILE *stream = fopen("/proc/meminfo", "r");
-    char line[128];
-    unsigned long long kilobytes = 0;
-    bool found = false;
-    while (stream != NULL && !found && fgets(line, sizeof line, stream) != NULL) {
-        found = sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1;
-    }
-    if (stream != NULL) {
-        fclose(stream);
-    }
-    *bytes = (size_t)kilobytes << 10;
-    return found;
+#ifdef HAS_LINUX
+    return "";
+#else
+    return NULL;
+#endif
 }
-#endif
 
-size_t mixt_memory_available(void)
+size_t mixt_memory_installed(void)
 {
-#ifdef HAS_LINUX
-    size_t bytes;
-    if (read_available(&bytes)) {
-        return bytes;
-    }
-#endif
 #ifdef _SC_PHYS_PAGES
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     if (pages > 0 && size > 0) {

@@ -24,9 +24,11 @@ bool mixt_pages_replace(void *block, size_t size);
 bool mixt_page_replace(void *page, size_t size);
 /* A wish for large pages, `block` aligned to 2 MiB: speed alone depends on it. */
 void mixt_pages_enlarge(void *block, size_t size);
-/* Bytes that could be had without swapping; without that figure all of the machine's memory;
- * SIZE_MAX where that is unknown too. */
-size_t mixt_memory_available(void);
+/* What stands before /proc, where the system shows memory and control groups; NULL where it has no
+ * such folder. */
+const char *mixt_system_files(void);
+/* Bytes of memory that the machine has; SIZE_MAX where that is unknown. */
+size_t mixt_memory_installed(void);
 
 /* Processors that this process may run on, at least 1. Without that figure: those that are on. */
 int mixt_processors_allowed(void);

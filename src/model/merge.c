@@ -12,7 +12,7 @@
 #include "core/arithmetic.h"
 #include "core/memory.h"
 #include "core/number.h"
-#include "core/platform.h"
+#include "core/memory_limit.h"
 #include "core/threads.h"
 #include "model/adapters.h"
 #include "model/peft.h"
@@ -477,7 +477,7 @@ static mixt_status prepare(merge *m)
         m->rank_most = u->rank > m->rank_most ? u->rank : m->rank_most;
         total += values_of(m, u) * sizeof(float);
     }
-    if (m->model->held != NULL && total >= mixt_memory_available()) {
+    if (m->model->held != NULL && total >= mixt_memory_available(NULL)) {
         return no_memory(m, total);
     }
     m->merged = calloc((size_t)m->model->parameter_count, sizeof *m->merged);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/memory.h"
-#include "core/platform.h"
+#include "core/memory_limit.h"
 #include "model/storage.h"
 #include "model/stored.h"
 #include "model/weights.h"
@@ -46,7 +46,7 @@ mixt_status mixt_model_load(mixt_model *model, mixt_error *error)
     }
     const char *path = mixt_source_path(model->source);
     size_t bytes = model->weight_count * sizeof(float);
-    if (bytes < mixt_memory_available()) {
+    if (bytes < mixt_memory_available(NULL)) {
         model->weights = mixt_block_allocate(bytes);
     }
     if (model->weights == NULL) {

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "core/memory.h"
-#include "core/platform.h"
+#include "core/memory_limit.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "model/storage.h"
@@ -222,12 +222,14 @@ mixt_status mixt_source_load(const mixt_source *source, mixt_error *error)
 {
     bool gguf = source->gguf != NULL;
     uint64_t bytes = mixt_source_bytes(source);
-    size_t available = mixt_memory_available();
+    const char *limit;
+    uint64_t available = mixt_memory_available(&limit);
     if (bytes > available) {
         return mixt_fail(error, MIXT_ERROR_MEMORY,
-                         "%s: %llu bytes of weights do not fit the %zu bytes of memory that are "
-                         "free: they have to stay mapped",
-                         source->path, (unsigned long long)bytes, available);
+                         "%s: %llu bytes of weights do not fit the %llu bytes of memory that are "
+                         "free (%s): they have to stay mapped",
+                         source->path, (unsigned long long)bytes, (unsigned long long)available,
+                         limit);
     }
     return gguf ? mixt_gguf_load(source->gguf, error)
                 : mixt_safetensors_load(source->safetensors, error);

@@ -571,11 +571,3 @@ mixt_status mixt_store_report(const mixt_model *model, char **text, mixt_error *
     *text = NULL;
     return mixt_fail(error, MIXT_ERROR_ARGUMENT, "the model is not stored");
 }
-
-uint64_t mixt_memory_limit(const char **limit)
-{
-    if (limit != NULL) {
-        *limit = "the machine";
-    }
-    return mixt_memory_available();
-}

@@ -31,7 +31,7 @@ int main(void)
     unsigned long long seed = 0;
     char *page = mixt_pages_map(1 << 16);
     if (page == NULL || page[5] != 0 || mixt_processors_allowed() < 1 ||
-        mixt_memory_available() == 0 || !mixt_entropy_read(&seed, sizeof seed) || seed == 0) {
+        mixt_memory_installed() == 0 || !mixt_entropy_read(&seed, sizeof seed) || seed == 0) {
         return fail("memory, processors or randomness");
     }
     return 0;
