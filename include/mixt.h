@@ -748,6 +748,8 @@ MIXT_API mixt_status mixt_session_load(mixt_session *session, const char *path, 
 
 #include "mixt/engine.h"
 
+/* ---- Models larger than memory ----------------------------------------------------------- */
+
 #include "mixt/store.h"
 
 /* ---- Samplers and constraints ------------------------------------------------------------ */

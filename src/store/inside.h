@@ -116,6 +116,8 @@ void mixt_store_read_into(mixt_expert_store *store, mixt_expert_item *item, int3
                           bool urgent);
 /* Notes reads that are done; `block`: waits for one. False: nothing is under way. */
 bool mixt_store_reap(mixt_expert_store *store, bool block);
+/* Nothing is wanted nor taken any more: all was given, or the run was given up. */
+void mixt_store_close_request(mixt_expert_store *store);
 /* Of mixt_store. */
 int64_t mixt_store_take(void *user, const int32_t *offsets, int32_t *experts, mixt_error *error);
 const mixt_matrix *mixt_store_rows(void *user, int matrix, int64_t expert);

@@ -167,8 +167,7 @@ static void want(mixt_expert_store *store, int32_t index, int64_t rows)
     }
 }
 
-/* Nothing is wanted nor taken any more: all was given, or the run was given up. */
-static void close_request(mixt_expert_store *store)
+void mixt_store_close_request(mixt_expert_store *store)
 {
     for (int32_t i = 0; i < store->wish_count; i++) {
         store->items[store->wishes[i]].wanted = false;
@@ -205,7 +204,7 @@ void mixt_expert_store_ask(void *user, const void *made)
     if (store->slots == NULL) {
         return; /* no memory: take says so */
     }
-    close_request(store);
+    mixt_store_close_request(store);
     mixt_store_reap(store, false);
     pthread_mutex_lock(&store->facts);
     note_layer(store, shelf->layer);
@@ -262,7 +261,7 @@ static int64_t give_up(mixt_expert_store *store, const mixt_expert_shelf *shelf,
 {
     experts[0] = store->failed - shelf->first;
     mixt_fail(error, store->failure.status, "%s", store->failure.message);
-    close_request(store);
+    mixt_store_close_request(store);
     return -1;
 }
 
@@ -305,12 +304,12 @@ int64_t mixt_store_take(void *user, const int32_t *offsets, int32_t *experts, mi
             return count;
         }
         if (all_given(store)) {
-            close_request(store);
+            mixt_store_close_request(store);
             return 0;
         }
         if (!wait_for_read(store)) {
             mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no slot for an expert", store->name);
-            close_request(store);
+            mixt_store_close_request(store);
             return -1;
         }
     }

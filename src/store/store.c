@@ -289,6 +289,7 @@ static void begin_run(void *user, int64_t tokens)
     if (s->slots == NULL || s->planned < s->other) {
         make_slots(s);
     }
+    mixt_store_close_request(s); /* of a run that ended before it took what it had asked for */
     s->tokens = tokens;
     s->begun = mixt_store_now();
     pthread_mutex_unlock(&s->facts);

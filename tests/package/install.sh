@@ -21,6 +21,7 @@ usr/include/mixt/fidelity.h
 usr/include/mixt/measures.h
 usr/include/mixt/probe.h
 usr/include/mixt/sampling.h
+usr/include/mixt/store.h
 usr/include/mixt/study.h
 usr/include/mixt/train.h
 usr/$lib/libmixt.a
