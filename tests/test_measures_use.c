@@ -110,16 +110,18 @@ static void test_policies(void **state)
     mixt_table *table = measure_of(trace, "cache", NULL);
     const double layers[] = {trace->layer_numbers[0], trace->layer_numbers[1], -1};
     for (int l = 0; l < 3; l++) {
-        double before[3] = {0}, items = l < 2 ? 40 : 80;
+        double before[4] = {0}, items = l < 2 ? 40 : 80;
         for (double size = 1; size <= items; size++) {
-            const double keys[3][3] = {
-                {layers[l], 0, size}, {layers[l], 1, size}, {layers[l], 2, size}};
+            const double keys[4][3] = {{layers[l], 0, size},
+                                       {layers[l], 1, size},
+                                       {layers[l], 2, size},
+                                       {layers[l], 3, size}};
             if (measure_row(table, keys[0], 3) < 0) {
                 assert_true(size > 32 && size < items);
                 continue;
             }
             double best = measure_cell(table, keys[2], 3, "hits");
-            for (int policy = 0; policy < 3; policy++) {
+            for (int policy = 0; policy < 4; policy++) {
                 double hits = measure_cell(table, keys[policy], 3, "hits");
                 assert_true(hits >= before[policy] && hits <= best);
                 before[policy] = hits;
@@ -157,6 +159,7 @@ static void test_calibration(void **state)
         {"reuse_quantiles", "use", "", {0, 50}, 2, 2, 0},
         {"cache", "use", "", {0, 0, 4}, 3, 2, 0},
         {"cache", "use", "", {0, 2, 4}, 3, 2, 0},
+        {"cache", "use", "", {0, 3, 4}, 3, 2, 0},
         {"segments", "srp_use", "srp_", {0, 8}, 2, 2, 0},
         {"segments", "sch2_use", "sch2_", {0, 8}, 2, 2, 0},
     };

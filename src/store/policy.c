@@ -287,17 +287,25 @@ static void halve(mixt_policy *p, uint32_t *values)
     }
 }
 
-void mixt_policy_use(mixt_policy *p, int32_t item, int64_t rows)
+/* It counts once all of its layer are known. */
+static void await(mixt_policy *p, int32_t item, int32_t rows)
 {
-    assert(item >= 0 && item < p->first[p->layers] && rows > 0);
-    rows = mixt_least(rows, INT32_MAX);
     int layer = p->layer_of[item];
     if (p->pending_count > 0 && (p->layer_of[p->pending[0]] != layer ||
                                  p->pending_count == p->first[layer + 1] - p->first[layer])) {
         count_pending(p);
     }
     p->pending[p->pending_count] = item;
-    p->pending_rows[p->pending_count++] = (int32_t)rows;
+    p->pending_rows[p->pending_count++] = rows;
+}
+
+void mixt_policy_use(mixt_policy *p, int32_t item, int64_t rows)
+{
+    assert(item >= 0 && item < p->first[p->layers] && rows > 0);
+    rows = mixt_least(rows, INT32_MAX);
+    if (p->type->others) {
+        await(p, item, (int32_t)rows);
+    }
     if (p->clock == UINT32_MAX) {
         halve(p, p->last);
         p->clock /= 2;

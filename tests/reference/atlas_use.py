@@ -283,6 +283,43 @@ def simulate(uses, policy, size):
     return hits
 
 
+def wanted_last(batches, at, layers, E):
+    """When each expert will be wanted again, in tokens, as it looks behind batch `at`: turns until
+    its layer, and then as many tokens as lie between its uses, by the mean of two shares of the
+    layer's tokens that used it, in which a token counts half after 16 and after 128."""
+    here = batches[at][0]
+    steps = {}
+    for layer, k in enumerate(layers):
+        past = [set(used) for other, used in batches[:at + 1] if other == layer][::-1]
+        ahead = (layer - here - 1) % len(layers) / len(layers)
+        for e in range(layer * E, layer * E + E):
+            share = 0
+            for half_life in (16, 128):
+                kept = 2 ** (-1 / half_life)
+                share += sum((1 - kept) * kept ** age for age, used in enumerate(past) if e in used)
+                share += kept ** len(past) * k / E
+            steps[e] = ahead + 2 / share
+    return steps
+
+
+def simulate_fading(batches, size, wants):
+    """Hits of a cache that knows all that a token wants of a layer, a batch (layer, experts)."""
+    held, last, clock, hits = set(), {}, 0, []
+    for at, (_, used) in enumerate(batches):
+        hits += [e in held for e in used]
+        for e in used:
+            clock += 1
+            last[e] = clock
+        steps = wants[at]
+        for e in used:
+            if e not in held and len(held) == size:
+                # In single precision, as far as it tells experts apart; then the older.
+                held.remove(max((x for x in held if x not in used),
+                                key=lambda x: (np.float32(steps[x]), -last[x])))
+            held.add(e)
+    return np.array(hits)
+
+
 def cache_rows(trace, key, sequence, items, draw, rng, sizes):
     uses, group = sequence
     drawn = [draw(rng) for _ in range(8)]
@@ -299,6 +336,15 @@ def cache_rows(trace, key, sequence, items, draw, rng, sizes):
                           [simulate(d, policy, size).mean() for d in drawn])
 
 
+def fading_rows(trace, key, batches, group, sizes):
+    chosen = [trace.chosen[trace.layers.index(key)]] if key >= 0 else trace.chosen
+    wants = [wanted_last(batches, at, chosen, trace.E) for at in range(len(batches))]
+    for size in sizes:
+        hits = simulate_fading(batches, size, wants)
+        put(trace, "cache", [key, 3, size], "hits", hits.mean())
+        assert len(hits) == len(group)
+
+
 def cache(trace, rng):
     of_token = trace.group[trace.document]
     for layer, number in enumerate(trace.layers):
@@ -309,6 +355,8 @@ def cache(trace, rng):
         cache_rows(trace, number, (flat(sets), group), trace.E,
                    lambda rng, layer=layer: flat(trace.sets(layer, trace.shuffled(layer, rng))),
                    rng, list(range(1, trace.E + 1)))
+        fading_rows(trace, number, [(0, s) for s in sets if s], group,
+                    list(range(trace.chosen[layer], trace.E + 1)))
 
     def all_layers(of):
         return [layer * trace.E + e for i in range(len(trace.document))
@@ -322,6 +370,10 @@ def cache(trace, rng):
                lambda rng: all_layers([trace.sets(layer, trace.shuffled(layer, rng))
                                        for layer in range(len(trace.layers))]),
                rng, [1, 2, 5, 9, 13, items])
+    fading_rows(trace, -1, [(layer, [layer * trace.E + e for e in sets[layer][i]])
+                            for i in range(len(trace.document))
+                            for layer in range(len(trace.layers)) if sets[layer][i]],
+                group, [s for s in (5, 9, 13, items) if s >= trace.k])
 
 
 # ---- segments

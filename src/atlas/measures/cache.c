@@ -5,30 +5,31 @@
 
 #include "atlas/measures/measures.h"
 #include "core/error.h"
+#include "store/simulate.h"
 
 /* Steps down the stacks, over all layers and policies, that are worth waiting for: of longer traces
  * fewer tokens are looked at, and fewer draws made. */
 #define STEPS_MOST ((uint64_t)1 << 33)
 #define DRAWS_LEAST 2
 
-enum { LRU, LFU, OPTIMUM, POLICIES };
-static const char *const policies[] = {"lru", "lfu", "optimum", NULL};
+/* The policies of a store of experts (src/store/policy.c) that need no profile, and the optimum. */
+enum { LRU, LFU, OPTIMUM, FADING, POLICIES };
+static const char *const policies[] = {"lru", "lfu", MIXT_POLICY_OPTIMUM, "fading", NULL};
+#define COSTED 3 /* policies among which STEPS_MOST is divided */
 
 /* Uses of experts, one behind the other, and hits of every size of cache. */
 typedef struct cache {
     const mixt_measuring *m;
     const mixt_stretches *stretches;
-    int items;      /* experts that there are: E, or L E for all layers at once */
-    uint32_t *item; /* [uses] */
-    uint32_t *next; /* [uses] the next use of the same item, UINT32_MAX: none */
-    uint8_t *group; /* [uses] */
-    uint32_t uses;
-    uint32_t *stack;  /* [items] of the policy: a cache of size c holds the first c */
-    uint64_t *rank;   /* [items] what is higher stays longer */
-    uint32_t *seen;   /* [items] scratch */
-    double *hits;     /* [POLICIES, groups, items + 1]: at a depth; 0: at none */
-    double *level;    /* [POLICIES, items + 1], mean of the draws, cumulated */
-    uint16_t *routes; /* [T, k] made-up ones of a layer */
+    int items;              /* experts that there are: E, or L E for all layers at once */
+    mixt_simulated uses;    /* its requests are `requests` */
+    int32_t *first;         /* [layers + 1] of its shape */
+    mixt_request *requests; /* [uses] */
+    uint32_t *depth;        /* [uses] */
+    uint8_t *group;         /* [uses] */
+    double *hits;           /* [POLICIES, groups, items + 1]: at a depth; 0: at none */
+    double *level;          /* [POLICIES, items + 1], mean of the draws, cumulated */
+    uint16_t *routes;       /* [T, k] made-up ones of a layer */
 } cache;
 
 static mixt_status no_memory(mixt_error *error)
@@ -36,66 +37,39 @@ static mixt_status no_memory(mixt_error *error)
     return mixt_fail(error, MIXT_ERROR_MEMORY, "measure cache: no memory");
 }
 
-static void find_next(cache *c)
+/* hits [groups, items + 1] of a policy, added. Choices come one after the other, but for our own
+ * policy, which is made for what a pool asks it: it knows all that a token wants of a layer. */
+static mixt_status run(cache *c, int policy, double *hits, mixt_error *error)
 {
-    for (int i = 0; i < c->items; i++) {
-        c->seen[i] = UINT32_MAX;
+    c->uses.singly = policy != FADING;
+    MIXT_TRY(mixt_simulate_depths(&c->uses, policies[policy], c->depth, error));
+    for (uint64_t t = 0; t < c->uses.count; t++) {
+        hits[(size_t)c->group[t] * (size_t)(c->items + 1) + c->depth[t]]++;
     }
-    for (uint32_t t = c->uses; t-- > 0;) {
-        c->next[t] = c->seen[c->item[t]];
-        c->seen[c->item[t]] = t;
-    }
+    return MIXT_OK;
 }
 
-/* Where `item` stood, from 1; 0: nowhere yet. It goes to the top, and what a cache of each size
- * puts out for it moves down: the one of lower rank of what came from above and what stands there
- * (Mattson et al. 1970, for policies that rank alike whatever the size). */
-static uint32_t use_item(cache *c, uint32_t item, uint32_t *depth)
+static void add_use(cache *c, size_t item, bool begins, int group)
 {
-    uint32_t carried = item;
-    for (uint32_t i = 0; i < *depth; i++) {
-        uint32_t here = c->stack[i];
-        if (here == item) {
-            c->stack[i] = carried;
-            return i + 1;
-        }
-        bool stays = i > 0 && c->rank[here] > c->rank[carried];
-        c->stack[i] = stays ? here : carried;
-        carried = stays ? carried : here;
-    }
-    c->stack[(*depth)++] = carried;
-    return 0;
-}
-
-/* hits [groups, items + 1] of a policy, added. */
-static void run(cache *c, int policy, double *hits)
-{
-    uint32_t depth = 0;
-    memset(c->rank, 0, (size_t)c->items * sizeof *c->rank);
-    for (uint32_t t = 0; t < c->uses; t++) {
-        uint32_t item = c->item[t];
-        uint32_t found = use_item(c, item, &depth);
-        hits[(size_t)c->group[t] * (size_t)(c->items + 1) + found]++;
-        /* Later uses rank higher, more uses before fewer, sooner uses before later ones. */
-        c->rank[item] = policy == LRU   ? t + 1
-                        : policy == LFU ? ((c->rank[item] >> 32) + 1) << 32 | t
-                                        : UINT32_MAX - c->next[t];
-    }
+    c->requests[c->uses.count] = (mixt_request){(int32_t)item, 1, begins};
+    c->group[c->uses.count++] = (uint8_t)group;
 }
 
 /* The uses of a layer's experts in the chosen stretches, from experts [T, k]. */
 static void take_layer(cache *c, int layer, const uint16_t *experts)
 {
     size_t k = (size_t)c->m->trace->info.experts_per_token;
-    c->uses = 0;
+    c->uses.count = 0;
+    c->uses.shape.chosen = &c->m->trace->chosen[layer];
     for (size_t s = 0; s < c->stretches->count; s++) {
         const mixt_stretch *stretch = &c->stretches->items[s];
         for (uint64_t i = stretch->begin; i < stretch->end; i++) {
+            bool begins = true;
             for (int place = 0; place < c->m->trace->chosen[layer]; place++) {
                 uint16_t expert = experts[i * k + (size_t)place];
                 if (expert != MIXT_TRACE_NONE) {
-                    c->item[c->uses] = expert;
-                    c->group[c->uses++] = (uint8_t)stretch->group;
+                    add_use(c, expert, begins, stretch->group);
+                    begins = false;
                 }
             }
         }
@@ -108,46 +82,49 @@ static void take_all(cache *c, const uint16_t *routes)
     const mixt_trace_info *info = &c->m->trace->info;
     size_t k = (size_t)info->experts_per_token;
     uint64_t at = 0;
-    c->uses = 0;
+    c->uses.count = 0;
+    c->uses.shape.chosen = c->m->trace->chosen;
     for (size_t s = 0; s < c->stretches->count; s++) {
         const mixt_stretch *stretch = &c->stretches->items[s];
         for (uint64_t i = stretch->begin; i < stretch->end; i++, at++) {
+            bool begins = true;
             for (size_t use = 0; use < (size_t)info->layers * k; use++) {
                 size_t layer = use / k;
                 uint16_t expert = routes[(layer * c->stretches->tokens + at) * k + use % k];
                 if (expert != MIXT_TRACE_NONE) {
-                    c->item[c->uses] = (uint32_t)(layer * (size_t)info->experts + expert);
-                    c->group[c->uses++] = (uint8_t)stretch->group;
+                    add_use(c, layer * (size_t)info->experts + expert, begins, stretch->group);
+                    begins = false;
                 }
             }
         }
     }
 }
 
-static void run_measured(cache *c)
+static mixt_status run_measured(cache *c, mixt_error *error)
 {
     size_t size = (size_t)c->m->groups * (size_t)(c->items + 1);
     memset(c->hits, 0, POLICIES * size * sizeof *c->hits);
-    find_next(c);
     for (int policy = 0; policy < POLICIES; policy++) {
-        run(c, policy, c->hits + (size_t)policy * size);
+        MIXT_TRY(run(c, policy, c->hits + (size_t)policy * size, error));
     }
+    return MIXT_OK;
 }
 
 /* Adds the shares of hits of one draw to the level. */
-static void add_draw(cache *c, int draws)
+static mixt_status add_draw(cache *c, int draws, mixt_error *error)
 {
     size_t row = (size_t)c->items + 1;
-    run_measured(c);
+    MIXT_TRY(run_measured(c, error));
     for (int policy = 0; policy < POLICIES; policy++) {
         double sum = 0;
         for (size_t depth = 1; depth < row; depth++) {
             for (int g = 0; g < c->m->groups; g++) {
                 sum += c->hits[((size_t)policy * (size_t)c->m->groups + (size_t)g) * row + depth];
             }
-            c->level[(size_t)policy * row + depth] += sum / fmax(c->uses, 1) / draws;
+            c->level[(size_t)policy * row + depth] += sum / fmax((double)c->uses.count, 1) / draws;
         }
     }
+    return MIXT_OK;
 }
 
 /* Every size up to 32, then steps of a sixteenth, and the last. */
@@ -182,10 +159,10 @@ static mixt_status put_rows(const cache *c, double layer, mixt_table *table, mix
             row[0] = layer;
             row[1] = policy;
             row[2] = size;
-            row[8] = c->uses;
-            if (c->uses > 0) {
+            row[8] = (double)c->uses.count;
+            if (c->uses.count > 0) {
                 mixt_span span = mixt_jackknife_ratio(top, bottom, c->m->groups, 0, 1);
-                row[3] = sum / c->uses;
+                row[3] = sum / (double)c->uses.count;
                 row[4] = (double)size / c->items;
                 row[5] = c->level[(size_t)policy * row_size + (size_t)size];
                 row[6] = span.low;
@@ -196,33 +173,36 @@ static mixt_status put_rows(const cache *c, double layer, mixt_table *table, mix
     return MIXT_OK;
 }
 
-static mixt_status allocate(cache *c, uint64_t uses, mixt_error *error)
+/* For `layers` of E experts, and so many uses. */
+static mixt_status allocate(cache *c, int layers, uint64_t uses, mixt_error *error)
 {
     size_t items = (size_t)c->items, groups = (size_t)c->m->groups;
     const mixt_trace_info *info = &c->m->trace->info;
-    c->item = calloc(uses + 1, sizeof *c->item);
-    c->next = calloc(uses + 1, sizeof *c->next);
+    c->first = calloc((size_t)layers + 1, sizeof *c->first);
+    c->requests = calloc(uses + 1, sizeof *c->requests);
+    c->depth = calloc(uses + 1, sizeof *c->depth);
     c->group = calloc(uses + 1, sizeof *c->group);
-    c->stack = calloc(items, sizeof *c->stack);
-    c->rank = calloc(items, sizeof *c->rank);
-    c->seen = calloc(items, sizeof *c->seen);
     c->hits = calloc(POLICIES * groups * (items + 1), sizeof *c->hits);
     c->level = calloc(POLICIES * (items + 1), sizeof *c->level);
     c->routes = calloc(info->tokens * (uint64_t)info->experts_per_token + 1, sizeof *c->routes);
-    bool whole = c->item != NULL && c->next != NULL && c->group != NULL && c->stack != NULL &&
-                 c->rank != NULL && c->seen != NULL && c->hits != NULL && c->level != NULL &&
-                 c->routes != NULL;
-    return whole ? MIXT_OK : no_memory(error);
+    if (c->first == NULL || c->requests == NULL || c->depth == NULL || c->group == NULL ||
+        c->hits == NULL || c->level == NULL || c->routes == NULL) {
+        return no_memory(error);
+    }
+    for (int layer = 0; layer <= layers; layer++) {
+        c->first[layer] = layer * info->experts;
+    }
+    c->uses = (mixt_simulated){
+        .shape = {.layers = layers, .first = c->first}, .classes = 1, .requests = c->requests};
+    return MIXT_OK;
 }
 
 static void release(cache *c)
 {
-    free(c->item);
-    free(c->next);
+    free(c->first);
+    free(c->requests);
+    free(c->depth);
     free(c->group);
-    free(c->stack);
-    free(c->rank);
-    free(c->seen);
     free(c->hits);
     free(c->level);
     free(c->routes);
@@ -232,7 +212,7 @@ static void release(cache *c)
 static uint64_t affordable(const mixt_measuring *m, uint64_t uses_a_token, uint64_t items,
                            uint64_t runs, int *draws)
 {
-    uint64_t token = uses_a_token * items * runs * POLICIES; /* steps, at most */
+    uint64_t token = uses_a_token * items * runs * COSTED; /* steps, at most */
     uint64_t most = STEPS_MOST / token + 1;
     uint64_t tokens = m->trace->info.tokens < most ? m->trace->info.tokens : most;
     uint64_t times = STEPS_MOST / (token * tokens + 1);
@@ -250,17 +230,21 @@ static mixt_status fill_layers(const mixt_measuring *m, mixt_table *table, mixt_
     mixt_stretches stretches;
     MIXT_TRY(mixt_stretches_choose(m, most, &stretches, error));
     cache c = {.m = m, .stretches = &stretches, .items = info->experts};
-    mixt_status status = allocate(&c, stretches.tokens * k, error);
+    mixt_status status = allocate(&c, 1, stretches.tokens * k, error);
     for (int layer = 0; layer < info->layers && status == MIXT_OK; layer++) {
         memset(c.level, 0, POLICIES * ((size_t)c.items + 1) * sizeof *c.level);
         for (int draw = 0; draw < draws && status == MIXT_OK; draw++) {
             status = mixt_null_draw(m, layer, MIXT_NULL_DOMAIN, (uint32_t)draw, c.routes, error);
-            take_layer(&c, layer, c.routes);
-            add_draw(&c, draws);
+            if (status == MIXT_OK) {
+                take_layer(&c, layer, c.routes);
+                status = add_draw(&c, draws, error);
+            }
         }
         if (status == MIXT_OK) {
             take_layer(&c, layer, mixt_trace_experts(m->trace, layer, 0));
-            run_measured(&c);
+            status = run_measured(&c, error);
+        }
+        if (status == MIXT_OK) {
             status = put_rows(&c, m->trace->layer_numbers[layer], table, error);
         }
     }
@@ -304,19 +288,22 @@ static mixt_status fill_shared(const mixt_measuring *m, mixt_table *table, mixt_
     MIXT_TRY(mixt_stretches_choose(m, most, &stretches, error));
     cache c = {.m = m, .stretches = &stretches, .items = (int)items};
     uint16_t *routes = calloc(stretches.tokens * places + 1, sizeof *routes);
-    mixt_status status =
-        routes != NULL ? allocate(&c, stretches.tokens * places, error) : no_memory(error);
+    mixt_status status = routes != NULL
+                             ? allocate(&c, info->layers, stretches.tokens * places, error)
+                             : no_memory(error);
     for (int draw = 0; draw < draws && status == MIXT_OK; draw++) {
         status = gather(&c, draw, routes, error);
         if (status == MIXT_OK) {
             take_all(&c, routes);
-            add_draw(&c, draws);
+            status = add_draw(&c, draws, error);
         }
     }
     status = status == MIXT_OK ? gather(&c, -1, routes, error) : status;
     if (status == MIXT_OK) {
         take_all(&c, routes);
-        run_measured(&c);
+        status = run_measured(&c, error);
+    }
+    if (status == MIXT_OK) {
         status = put_rows(&c, -1, table, error);
     }
     mixt_stretches_say(&stretches, m, "The cache of all layers is", &table->note);
@@ -332,8 +319,10 @@ static const mixt_column columns[] = {
      .kind = MIXT_COLUMN_LAYER,
      .role = MIXT_ROLE_KEY},
     {.name = "policy",
-     .help = "lru puts out the expert that was used longest ago, lfu the one used least often, "
-             "optimum (Belady) the one that is needed last",
+     .help =
+         "lru puts out the expert that was used longest ago, lfu the one used least often, "
+         "optimum (Belady) the one that is needed last, fading the one that by its uses of late "
+         "will be (`mixt run --memory` has it)",
      .kind = MIXT_COLUMN_WORD,
      .role = MIXT_ROLE_KEY,
      .words = policies},
