@@ -12,6 +12,10 @@ measured: direct reads of the file at random places, of --piece MiB, --depth at 
 allows is that speed over the bytes that the store's misses are, at the hit rate that it had and at
 that of the optimum (Belady's, which knows the future) on the same requests.
 
+`busy` is the share of the time in which the store had reads under way. With --tokens 0 the table is of
+prompts, beside the time of reading the file once at the disk's speed and (program `memory`: no
+limit, the file in the page cache) of the arithmetic alone.
+
 Making cgroups and dropping caches may need root. What is missing is left out and named.
 """
 import argparse
@@ -109,14 +113,17 @@ def forget(path):
     os.close(descriptor)
 
 
-def disk_speed(path, piece, depth, seconds):
+def disk_speed(path, options):
     """Bytes a second of direct reads at random places."""
+    piece, depth = options.piece << 20, options.depth
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECT", 0))
     pieces = os.path.getsize(path) // piece
     done = [0] * depth
-    stop = time.monotonic() + seconds
+    stop = time.monotonic() + options.disk_seconds
 
     def read(worker):
+        if options.priority:  # of this thread
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(5))
         place = random.Random(worker)
         buffer = mmap.mmap(-1, piece)
         while time.monotonic() < stop:
@@ -159,7 +166,7 @@ def programs_of(options):
                 found[name] = (options.peer, [])
             else:
                 say("llama.cpp is left out: --peer names no program (make bench-text-llama)")
-        elif name == "mapped":
+        elif name in ("mapped", "memory"):
             found[name] = (options.speed, ["none"])
         else:  # mixt, or mixt:POLICY[:PREFETCH]
             parts = name.split(":")
@@ -190,15 +197,26 @@ def write_ids(options, file, path):
     return real
 
 
-def run(options, group, program, file, ids, prompt, size):
-    """One run within the limit; a sample, or None with the last words said."""
+def warm(path):
+    """The whole file is in the page cache, where it fits."""
+    buffer = bytearray(8 << 20)
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+
+
+def run(options, group, program, file, ids, counts, size):
+    """One run within the limit (None: without one); a sample, or what failed."""
     path, words = program
-    group.limit(size)
+    group.limit(size or 1 << 50)
     group.reset()
-    forget(file)
+    if size:
+        forget(file)
+    else:
+        warm(file)
     command = (["chrt", "-r", "5"] if options.priority else []) + [
-        path, file, ids, str(prompt), str(options.tokens), str(options.threads)] + words
-    speed = disk_speed(file, options.piece << 20, options.depth, options.disk_seconds)
+        path, file, ids, str(counts[0]), str(counts[1]), str(options.threads)] + words
+    speed = disk_speed(file, options)
     begin = time.monotonic()
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
@@ -214,8 +232,7 @@ def run(options, group, program, file, ids, prompt, size):
     sample = json.loads(done.stdout)
     if options.reports:
         sys.stderr.write(done.stderr.decode(errors="replace"))
-    speed = statistics.mean([speed, disk_speed(file, options.piece << 20, options.depth,
-                                               options.disk_seconds)])
+    speed = statistics.mean([speed, disk_speed(file, options)])
     return dict(sample, disk=speed, wall=wall, peak=group.peak(), limit=size)
 
 
@@ -265,6 +282,7 @@ def derive(sample):
         wanted = store["requests"] / tokens * each
         hits = store["hits"] / store["requests"]
         found["hits"] = hits
+        found["busy"] = store["disk_seconds"] / store["seconds"]
         if hits < 1:
             found["share"] = found["rate"] * wanted * (1 - hits) / sample["disk"]
         known = sample.get("simulated", {})
@@ -287,17 +305,39 @@ def row_of(file, share, name, samples, base):
              show(middle([sample["disk"] for sample in samples]) / 1e9, ".2f"),
              show(take("hits"), ".1%"), show(take("lru"), ".1%"), show(take("lfu"), ".1%"),
              show(take("optimum"), ".1%"), show(take("uniform"), ".1%"), show(take("share"), ".0%"),
-             show(take("share_optimum"), ".0%"),
+             show(take("share_optimum"), ".0%"), show(take("busy"), ".0%"),
              show(middle([sample.get("prompt_seconds", NAN) for sample in samples]), ".1f"),
              show(middle([sample.get("peak", NAN) for sample in samples]) / 1e9, ".2f")]
     failed = [sample["failed"] for sample in samples if "failed" in sample]
     return "| " + " | ".join(cells) + " |" + (f" {failed[0]}" if failed else "")
 
 
+def prompt_row(file, share, name, samples):
+    """Of a prompt: beside reading the file once at the speed that the disk had around the run."""
+    good = [sample for sample in samples if "failed" not in sample]
+    seconds = middle([sample["prompt_seconds"] for sample in good])
+    once = middle([os.path.getsize(file) / sample["disk"] for sample in good])
+    ratio = middle([sample["prompt_seconds"] * sample["disk"] / os.path.getsize(file)
+                    for sample in good])
+    cells = [os.path.basename(file), f"{share} %" if name != "memory" else "all", name,
+             str(good[0]["prompt_tokens"]) if good else "", show(seconds, ".1f"),
+             show(middle([sample["prompt_tokens"] / sample["prompt_seconds"] for sample in good]),
+                  ".1f"),
+             show(middle([sample["prompt_bytes"] for sample in good]) / 1e9, ".2f"),
+             show(os.path.getsize(file) / 1e9, ".2f"), show(once, ".1f"), show(ratio, ".2f")]
+    failed = [sample["failed"] for sample in samples if "failed" in sample]
+    return "| " + " | ".join(cells) + " |" + (f" {failed[0]}" if failed else "")
+
+
 def header(options):
-    print(f"| file | memory | program | t/s | of llama.cpp | GB a token | disk GB/s | hits | LRU | LFU"
-          f" | optimum | uniform | of the disk's limit | at the optimum's hits | prompt s | peak GB |")
-    print("|---" * 16 + "|")
+    if options.tokens == 0:
+        print("| file | memory | program | tokens | s | t/s | GB read | GB of the file | s of reading it"
+              " once | ratio |")
+        print("|---" * 10 + "|")
+        return
+    print("| file | memory | program | t/s | of llama.cpp | GB a token | disk GB/s | hits | LRU | LFU"
+          " | optimum | uniform | of the disk's limit | at the optimum's hits | busy | prompt s | peak GB |")
+    print("|---" * 17 + "|")
 
 
 def save(options, results):
@@ -319,10 +359,14 @@ def measure(options, group, file, share, prompt):
     names = list(programs)
     for turn in range(options.rounds):
         for name in names if turn % 2 == 0 else names[::-1]:
-            if any("failed" in sample for sample in found[name]):
+            slow = name in ("mapped", "llama.cpp")
+            tokens = min(options.tokens, options.slow_tokens) if slow else options.tokens
+            if any("failed" in sample for sample in found[name]) or (
+                    slow and turn >= options.slow_rounds):
                 continue
             with Lock(options.lock):
-                sample = run(options, group, programs[name], file, ids, prompt, size)
+                sample = run(options, group, programs[name], file, ids, (prompt, tokens),
+                             None if name == "memory" else size)
             found[name].append(sample)
             figures = derive(sample)
             say(f"round {turn + 1} {os.path.basename(file)} {share} % {name}:"
@@ -347,6 +391,9 @@ def parse():
                         help="of the file's size that the cgroup may have, percent")
     parser.add_argument("--prompt", nargs="+", type=int, default=[64], help="tokens")
     parser.add_argument("--tokens", type=int, default=32, help="behind the prompt, one at a time")
+    parser.add_argument("--slow-tokens", type=int, default=1 << 30,
+                        help="no more of them for mapped and llama.cpp")
+    parser.add_argument("--slow-rounds", type=int, default=1 << 30, help="for them")
     parser.add_argument("--text", help="a file with text, for models with a tokenizer")
     parser.add_argument("--skip", type=int, default=0, help="tokens of it")
     parser.add_argument("--rounds", type=int, default=3)
@@ -383,7 +430,9 @@ def main():
                         save(options, results)
                     base = middle([derive(s).get("rate", NAN) for s in found.get("llama.cpp", [])])
                     for name, samples in found.items():
-                        if samples:
+                        if samples and options.tokens == 0:
+                            print(prompt_row(file, share, name, samples), flush=True)
+                        elif samples:
                             print(row_of(file, share, name, samples, base), flush=True)
     finally:
         group.remove()
