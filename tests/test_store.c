@@ -322,10 +322,11 @@ typedef struct listening {
     int32_t rows;
 } listening;
 
-static void hear(void *user, const void *made)
+static void hear(void *user, const void *made, int64_t count)
 {
     listening *l = user;
     const int32_t *offsets = made;
+    assert_int_equal(count, EXPERTS + 1);
     l->calls++;
     l->rows = offsets[EXPERTS];
 }

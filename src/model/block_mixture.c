@@ -97,9 +97,9 @@ static mixt_value_id foresee(mixt_builder *b, mixt_value_id by, int layer)
         model->options.router.unit != MIXT_UNIT_TOKEN) {
         return MIXT_NO_VALUE;
     }
-    mixt_value_id offsets = decide(b, by, next).value[ROUTE_OFFSETS];
-    mixt_plan_keep(b->plan, offsets);
-    return offsets;
+    mixt_value_id ids = decide(b, by, next).value[ROUTE_IDS];
+    mixt_plan_keep(b->plan, ids);
+    return ids;
 }
 
 /* The route record, whose counts, losses and finite rows are read after every step. */

@@ -489,7 +489,10 @@ static void run_record(mixt_instance *instance, int index)
          i = instance->listeners[i - 1].next) {
         const listener *one = &instance->listeners[i - 1];
         backend->synchronise();
-        one->tell(one->user, mixt_instance_view(instance, one->value));
+        const mixt_shape *shape = &instance->plan->values[one->value].shape;
+        int64_t row = shape->rank > 1 ? shape->size[1] : 1;
+        one->tell(one->user, mixt_instance_view(instance, one->value),
+                  mixt_instance_rows(instance, one->value) * row);
     }
 }
 

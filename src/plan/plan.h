@@ -111,8 +111,8 @@ typedef struct mixt_route_values {
     int layer; /* of the model */
     const mixt_router_spec *spec;
     mixt_value_id value[ROUTE_OUTPUTS], select_bias;
-    mixt_value_id foreseen; /* ROUTE_OFFSETS likewise, known before this layer begins */
-    mixt_value_id ahead; /* what ROUTE_IDS would be by what the router before this one read */
+    mixt_value_id ahead;    /* what ROUTE_IDS would be by what the router before this one read */
+    mixt_value_id foreseen; /* the same, made before this layer begins */
 } mixt_route_values;
 
 /* One record a line with shapes, bytes and cost. *text is malloc'd. */
@@ -152,8 +152,8 @@ void mixt_instance_bind_matrices(mixt_instance *instance, mixt_value_id value,
 void mixt_instance_bind_store(mixt_instance *instance, mixt_value_id value,
                               const mixt_store *store);
 /* Calls `tell` in each run behind the record that makes a kept value, with the value as the host
- * reads it. */
-typedef void (*mixt_teller)(void *user, const void *made);
+ * reads it and how many elements of it this run made. */
+typedef void (*mixt_teller)(void *user, const void *made, int64_t count);
 mixt_status mixt_instance_tell(mixt_instance *instance, mixt_value_id value, mixt_teller tell,
                                void *user, mixt_error *error);
 

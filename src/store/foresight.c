@@ -1,24 +1,54 @@
 /* Reading ahead: the next layer's router, run on what this layer's router read, says which experts
- * will be wanted. It pays where the disk would rest meanwhile and the guess is good; where the disk
- * is what all wait for, wrong guesses cost. So steps with and without it take turns for a while,
- * and the faster way is kept until it is tried again. */
+ * will be wanted, the likeliest of a row first. It fills the time in which the disk would rest,
+ * from the last read of a layer to the first of the next. Where the guess is bad, or more is read
+ * than that time allows, it costs: so steps with more and less of it take turns for a while, and
+ * the fastest way is kept until it is tried again. */
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "store/inside.h"
 
-#define TRIAL_STEPS 64  /* of each way before it is judged */
-#define TURN_STEPS 8    /* of one way before the other has its turn */
+#define TRIAL_STEPS 32  /* of each way before they are judged */
+#define TURN_STEPS 4    /* of one way before the next has its turn */
 #define KEEP_STEPS 1024 /* before it is tried again */
-#define GAIN 0.97       /* of the time without, that it has to come below */
+#define GAIN 0.98       /* of the time without, that it has to come below */
 #define PROMPT_ROWS 32  /* rows of a step that want nearly every expert: no guess */
+
+/* Experts that a layer reads ahead at most. */
+static const int64_t most[MIXT_FORESIGHT_WAYS] = {0, 1, 2, INT32_MAX};
 
 static void begin_trial(mixt_foresight *f)
 {
-    for (int way = 0; way < 2; way++) { /* what was measured counts for a part */
+    for (int way = 0; way < MIXT_FORESIGHT_WAYS; way++) { /* what was measured counts for a part */
         f->seconds[way] /= 4;
         f->steps[way] /= 4;
     }
     f->trying = true;
+}
+
+/* The fastest way of those that were tried. */
+static int judge_ways(const mixt_foresight *f)
+{
+    int best = 0;
+    double least = GAIN * f->seconds[0] / (double)f->steps[0];
+    for (int way = 1; way < MIXT_FORESIGHT_WAYS; way++) {
+        double seconds = f->seconds[way] / (double)f->steps[way];
+        if (seconds < least) {
+            best = way;
+            least = seconds;
+        }
+    }
+    return best;
+}
+
+static bool tried(const mixt_foresight *f)
+{
+    for (int way = 0; way < MIXT_FORESIGHT_WAYS; way++) {
+        if (f->steps[way] < TRIAL_STEPS) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* An expert was read ahead for nothing, or is about to be. */
@@ -47,29 +77,26 @@ void mixt_foresight_step(mixt_expert_store *store, int64_t tokens)
     store->step_seconds = 0;
     store->last_tokens = tokens;
     if (store->prefetch != MIXT_STORE_PREFETCH_MEASURED) {
-        f->on = store->prefetch == MIXT_STORE_PREFETCH_ALWAYS;
+        bool always = store->prefetch == MIXT_STORE_PREFETCH_ALWAYS;
+        f->way = always ? MIXT_FORESIGHT_WAYS - 1 : 0;
         return;
     }
     if (rows > 0 && rows < PROMPT_ROWS) {
-        f->seconds[f->on] += seconds / (double)rows;
-        f->steps[f->on]++;
+        f->seconds[f->way] += seconds / (double)rows;
+        f->steps[f->way]++;
     }
     if (f->left > 0) {
         f->left--;
-        return;
-    }
-    if (!f->trying) {
-        begin_trial(f);
-    }
-    if (f->steps[0] >= TRIAL_STEPS && f->steps[1] >= TRIAL_STEPS) {
-        double without = f->seconds[0] / (double)f->steps[0];
-        double with = f->seconds[1] / (double)f->steps[1];
-        f->on = with < GAIN * without;
+    } else if (f->trying && tried(f)) {
+        f->way = judge_ways(f);
         f->trying = false;
         f->left = KEEP_STEPS;
     } else {
-        f->on = !f->on;
-        f->left = TURN_STEPS;
+        if (!f->trying) {
+            begin_trial(f);
+        }
+        f->way = (f->way + 1) % MIXT_FORESIGHT_WAYS;
+        f->left = TURN_STEPS - 1;
     }
 }
 
@@ -80,7 +107,7 @@ void mixt_foresight_judge(mixt_expert_store *store, mixt_expert_shelf *shelf)
     for (int32_t e = 0; shelf->foretold && store->tokens < PROMPT_ROWS && e < shelf->experts; e++) {
         mixt_expert_item *item = &store->items[shelf->first + e];
         f->chosen += item->wanted;
-        f->right += item->wanted && shelf->foreseen[e] != 0;
+        f->right += item->wanted && shelf->foreseen[e];
         if (item->foreseen && !item->wanted) {
             waste(store, item);
         }
@@ -88,32 +115,42 @@ void mixt_foresight_judge(mixt_expert_store *store, mixt_expert_shelf *shelf)
     shelf->foretold = false;
 }
 
-void mixt_expert_store_foresee(void *user, const void *made)
+/* Reads one that is missing, unless something that is wanted now still waits for a slot. */
+static bool read_ahead(mixt_expert_store *store, mixt_expert_item *item)
+{
+    bool begin = item->state == MIXT_EXPERT_AWAY && store->next_wish == store->wish_count;
+    int32_t slot = begin ? mixt_store_find_slot(store, item, true) : -1;
+    if (slot >= 0) {
+        mixt_store_read_into(store, item, slot, false);
+        item->foreseen = true;
+    }
+    return slot >= 0;
+}
+
+void mixt_expert_store_foresee(void *user, const void *made, int64_t count)
 {
     mixt_expert_shelf *shelf = user;
     mixt_expert_store *store = shelf->store;
-    const int32_t *offsets = made;
+    const int32_t *ids = made;
     if (store->slots == NULL) {
         return;
     }
     bool prompt = store->tokens >= PROMPT_ROWS;
-    bool fetch = store->prefetch != MIXT_STORE_PREFETCH_NEVER && (store->foresight.on || prompt);
     int class = store->class_of[shelf->layer];
     int64_t room = (store->class_slot[class + 1] - store->class_slot[class]) / 2;
+    room = store->prefetch == MIXT_STORE_PREFETCH_NEVER ? 0
+           : prompt                                     ? room
+                    : mixt_least(room, most[store->foresight.way]);
     uint64_t fetched = 0;
-    for (int32_t e = 0; e < shelf->experts; e++) {
-        mixt_expert_item *item = &store->items[shelf->first + e];
-        bool chosen = offsets[e + 1] > offsets[e];
-        shelf->foreseen[e] = chosen;
-        bool begin = fetch && chosen && item->state == MIXT_EXPERT_AWAY && room > 0 &&
-                     store->next_wish == store->wish_count; /* what is wanted now goes first */
-        int32_t slot = begin ? mixt_store_find_slot(store, item, true) : -1;
-        if (slot >= 0) {
-            mixt_store_read_into(store, item, slot, false);
-            item->foreseen = true;
-            fetched++;
-            room--;
+    memset(shelf->foreseen, 0, (size_t)shelf->experts * sizeof *shelf->foreseen);
+    int64_t columns = count / store->tokens;
+    for (int64_t i = 0; i < count; i++) { /* first choices of all rows, then second ones */
+        int32_t e = ids[i % store->tokens * columns + i / store->tokens];
+        if (e < 0 || e >= shelf->experts || shelf->foreseen[e]) {
+            continue;
         }
+        shelf->foreseen[e] = true;
+        fetched += fetched < (uint64_t)room && read_ahead(store, &store->items[shelf->first + e]);
     }
     shelf->foretold = true;
     pthread_mutex_lock(&store->facts);

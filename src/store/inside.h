@@ -50,18 +50,20 @@ typedef struct mixt_expert_shelf {
     mixt_store face;
     int layer;              /* of the shape */
     int32_t first, experts; /* items */
-    uint8_t *foreseen;      /* [experts] this step, by the layer before */
+    bool *foreseen;         /* [experts] this step, by the layer before */
     bool foretold;          /* it is known */
 } mixt_expert_shelf;
 
-/* Whether reading ahead pays: steps with and without it take turns. */
+/* How much reading ahead pays: steps with none, with the likeliest of each layer, with more and
+ * with all of what is foreseen take turns. */
+enum { MIXT_FORESIGHT_WAYS = 4 };
 typedef struct mixt_foresight {
-    double seconds[2]; /* of steps without, with */
-    uint64_t steps[2];
-    bool on;                             /* in this step */
-    uint64_t left;                       /* steps until it is thought about again */
-    bool trying;                         /* steps take turns now */
-    uint64_t right, wrong_bytes, chosen; /* experts that were foreseen rightly, of those chosen */
+    double seconds[MIXT_FORESIGHT_WAYS];
+    uint64_t steps[MIXT_FORESIGHT_WAYS];
+    int way;                /* of this step; 0: none */
+    uint64_t left;          /* steps until it is thought about again */
+    bool trying;            /* steps take turns now */
+    uint64_t right, chosen; /* experts that were foreseen rightly, of those chosen */
 } mixt_foresight;
 
 struct mixt_expert_store {

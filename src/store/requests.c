@@ -196,11 +196,13 @@ static void note_layer(mixt_expert_store *store, int layer)
     store->asked = layer;
 }
 
-void mixt_expert_store_ask(void *user, const void *made)
+void mixt_expert_store_ask(void *user, const void *made, int64_t count)
 {
     mixt_expert_shelf *shelf = user;
     mixt_expert_store *store = shelf->store;
     const int32_t *offsets = made;
+    assert(count >= shelf->experts + 1); /* behind them groups without weights */
+    (void)count;
     if (store->slots == NULL) {
         return; /* no memory: take says so */
     }
@@ -286,7 +288,7 @@ int64_t mixt_store_take(void *user, const int32_t *offsets, int32_t *experts, mi
         return -1;
     }
     if (!store->open || store->asked != shelf->layer) {
-        mixt_expert_store_ask(user, offsets);
+        mixt_expert_store_ask(user, offsets, shelf->experts + 1);
     }
     for (int32_t i = 0; i < store->given_count; i++) {
         store->items[store->given[i]].taken = false;

@@ -432,7 +432,7 @@ void mixt_expert_store_describe(mixt_expert_store *s, mixt_store_statistics *sta
     statistics->reader = mixt_disk_reader(s->disk);
     statistics->bytes_read = disk.bytes - s->bytes_before;
     statistics->disk_seconds = disk.busy_seconds - s->busy_before;
-    statistics->prefetching = s->foresight.on;
+    statistics->prefetching = s->foresight.way > 0;
     statistics->prefetch_recall =
         s->foresight.chosen > 0 ? (double)s->foresight.right / (double)s->foresight.chosen : NAN;
     pthread_mutex_unlock(&s->facts);
