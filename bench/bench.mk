@@ -1,7 +1,7 @@
 # Programs that time parts of the library; none is part of `make check`.
 BENCH_PROGRAMS := $(BUILD)/bench/gemm $(BUILD)/bench/matrix $(BUILD)/bench/real_shapes $(BUILD)/bench/random_model \
                   $(BUILD)/bench/many_sequences $(BUILD)/bench/attention $(BUILD)/bench/text_speed \
-                  $(BUILD)/bench/pad_experts
+                  $(BUILD)/bench/pad_experts $(BUILD)/bench/disk
 bench-build: $(BENCH_PROGRAMS) ## all of them
 
 .PHONY: bench-build
@@ -65,6 +65,14 @@ bench-matrix: $(BUILD)/bench/matrix ## products with quantised weights against r
 	$(BUILD)/bench/matrix $(or $(THREADS),0) $(or $(ROUNDS),5) $(or $(TYPE),all)
 
 .PHONY: bench-matrix
+
+$(BUILD)/bench/disk: $(BUILD)/bench/disk.o $(LIBRARY)
+	$(LINK) -o $@ $^ $(LIBS)
+
+bench-disk: $(BUILD)/bench/disk ## how fast FILE is read by both readers of the store
+	$(BUILD)/bench/disk $(FILE)
+
+.PHONY: bench-disk
 
 bench-tables: all bench-build ## every table of docs/performance.md; LLAMA=FOLDER ... as bench/performance_tables.sh says
 	bench/performance_tables.sh $(TABLES)

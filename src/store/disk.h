@@ -6,7 +6,11 @@
  * A file is opened anew and compared with the map that the model has of it (mixt_map_same), so that
  * one that was replaced in between is refused. One that is replaced afterwards (a new file under
  * the name) goes on being read: the bytes are those of the model. One that is written to or cut
- * is noticed by the first read that ends afterwards, which fails. */
+ * is noticed by the first read that ends afterwards, which fails.
+ *
+ * Memory in large pages (mixt_pages_enlarge, before it is touched) is read into much faster: each
+ * small page is a segment of its own for the device (virtio: 3.7 against 1.2 GB/s; bench/disk.c).
+ */
 #ifndef MIXT_STORE_DISK_H
 #define MIXT_STORE_DISK_H
 
