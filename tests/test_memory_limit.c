@@ -64,7 +64,7 @@ static void expect(uint64_t mib, const char *wanted)
     assert_int_equal(bytes, mib * MIB);
 }
 
-#define FREE "free memory of the machine"
+#define FREE "the machine"
 #define MAX "memory.max of the control group"
 #define HIGH "memory.high of the control group"
 #define V1 "memory.limit_in_bytes of the control group"
@@ -79,7 +79,7 @@ static void test_machine(void **state)
     put("proc/meminfo", "MemAvailable: 99999999999999999999999 kB\n");
     const char *limit;
     assert_int_equal(mixt_memory_available_by(root, &limit), mixt_memory_installed());
-    assert_string_equal(limit, "the machine's memory");
+    assert_string_equal(limit, "the machine");
     assert_int_equal(mixt_memory_available_by(NULL, &limit), mixt_memory_installed());
 }
 
@@ -240,11 +240,11 @@ static int limited_data(const char *name)
     struct rlimit data = {500 * MIB, 500 * MIB}, space = {400 * MIB, 400 * MIB};
     (void)name;
     if (setrlimit(RLIMIT_DATA, &data) != 0 || mixt_memory_limit(&limit) > 500 * MIB ||
-        strcmp(limit, "ulimit -d (data)") != 0) {
+        strcmp(limit, "ulimit -d") != 0) {
         return 1;
     }
     if (setrlimit(RLIMIT_AS, &space) != 0 || mixt_memory_limit(&limit) > 400 * MIB ||
-        strcmp(limit, "ulimit -v (address space)") != 0) {
+        strcmp(limit, "ulimit -v") != 0) {
         return 2;
     }
     return mixt_memory_available(&limit) <= 400 * MIB ? 3 : 0;

@@ -283,11 +283,11 @@ static void consider_groups(least *l, const char *root)
 static least available_by(const char *root)
 {
     least l = {UINT64_MAX, "no limit is known"};
-    consider(&l, mixt_memory_installed(), "the machine's memory");
+    consider(&l, mixt_memory_installed(), "the machine");
     if (root != NULL) {
         uint64_t kilobytes = read_key(root, "proc/meminfo", "MemAvailable:");
         if (kilobytes != 0 && kilobytes <= UINT64_MAX >> 10) {
-            consider(&l, kilobytes << 10, "free memory of the machine");
+            consider(&l, kilobytes << 10, "the machine");
         }
         consider_groups(&l, root);
     }
@@ -333,10 +333,10 @@ uint64_t mixt_memory_limit(const char **limit)
     least l = available_by(mixt_system_files());
     read_own(&space, &data);
     if (getrlimit(RLIMIT_AS, &now) == 0 && now.rlim_cur != RLIM_INFINITY) {
-        consider(&l, difference(now.rlim_cur, space), "ulimit -v (address space)");
+        consider(&l, difference(now.rlim_cur, space), "ulimit -v");
     }
     if (getrlimit(RLIMIT_DATA, &now) == 0 && now.rlim_cur != RLIM_INFINITY) {
-        consider(&l, difference(now.rlim_cur, data), "ulimit -d (data)");
+        consider(&l, difference(now.rlim_cur, data), "ulimit -d");
     }
     if (limit != NULL) {
         *limit = l.limit;
