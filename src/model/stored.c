@@ -9,7 +9,7 @@
 #include "core/platform.h"
 #include "model/storage.h"
 #include "quant/quant.h"
-#include "store/store.h"
+#include "store/report.h"
 
 #define RESERVE_LEAST                                                                              \
     ((uint64_t)96 << 20) /* for the program itself, where the limit is the machine's */
@@ -556,18 +556,25 @@ void mixt_store_reset(mixt_model *model)
     }
 }
 
+static mixt_status not_stored(const mixt_model *model, mixt_error *error)
+{
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: the model is not stored",
+                     mixt_source_path(model->source));
+}
+
 mixt_status mixt_store_curve(const mixt_model *model, mixt_store_point **points, int *count,
                              int *now, mixt_error *error)
 {
-    (void)model;
     *points = NULL;
     *count = *now = 0;
-    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "the model is not stored");
+    return model->stored != NULL
+               ? mixt_expert_store_curve(model->stored->store, points, count, now, error)
+               : not_stored(model, error);
 }
 
 mixt_status mixt_store_report(const mixt_model *model, char **text, mixt_error *error)
 {
-    (void)model;
     *text = NULL;
-    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "the model is not stored");
+    return model->stored != NULL ? mixt_expert_store_report(model->stored->store, text, error)
+                                 : not_stored(model, error);
 }
