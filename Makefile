@@ -240,6 +240,12 @@ $(BUILD)/tests/siege/failing.so: tests/siege/failing.c
 
 $(BUILD)/tests/test_serve_siege: $(if $(SANITIZE),,$(BUILD)/tests/siege/failing.so)
 
+$(BUILD)/tests/siege/slow_disk.so: tests/siege/slow_disk.c
+	@mkdir -p $(@D)
+	$(call say,link,$@)$(CC) $(filter-out $(SANITIZE),$(BASE)) $(WARN) -fvisibility=default -shared -o $@ $<
+
+$(BUILD)/tests/test_serve_store: $(if $(SANITIZE),,$(BUILD)/tests/siege/slow_disk.so)
+
 # The program inside of a harness that fails its allocations; sanitizers have allocators of their own.
 MEMORY_PROGRAM := $(if $(SANITIZE),,$(BUILD)/tests/memory)
 

@@ -75,11 +75,61 @@ static void what_fits_is_mapped(void **state)
              "bench -m run -t 1 -p 4 -n 2 -r 1 --no-limits -o json | grep -q '\"store\": null}'");
 }
 
+static void fails(const char *line, const char *part)
+{
+    assert_int_equal(shell(line), 1);
+    assert_has(shell_err, part);
+}
+
+/* Sixteen experts in each of three layers, 14 MB, of which 6 MB stay: the same text, and a report.
+ */
+static void what_does_not_fit_is_read(void **state)
+{
+    (void)state;
+    shell_do(MIXT "train --data text --out large --steps 4 --vocab-size 300 --layers 3 "
+                  "--hidden-size 64 --heads 2 --experts 16 --experts-per-token 2 --batch-size 2 "
+                  "--window 32 --context-length 256 --learning-rate 0.01 -t 1");
+    shell_do("run() { " MIXT "run -m large -t 1 -n 8 -c 128 --temp 0 -p 'int a' -q \"$@\"; }; "
+             "run >all; for options in '--store-reader threads --store-policy lru' "
+             "'--store-policy lfu --store-prefetch always' '--store-prefetch never' ''; do "
+             "run --memory 6M $options 2>said | cmp - all; grep -q 'note: .* of .* of weights fit "
+             "the 6.0 MB of --memory: experts are read from disk' said; done");
+    shell_do(
+        "run() { what=$1; shift; " MIXT "$what -m large -t 1 --data text --max-tokens 200 "
+        "--window 16 \"$@\"; }; run eval --json >all; run eval --json --memory 25M | cmp - all; "
+        "run trace -o all.st; run trace -o part.st --memory 25M; cmp all.st part.st; " MIXT
+        "run -m large -t 1 -n 2 -c 128 -p x --memory 6M --store-policy static "
+        "--store-profile all.st");
+    shell_do("printf 'Hello\\n' | " MIXT
+             "chat -m large -t 1 -n 3 --memory 9M -c 256 --template chatml");
+    shell_do(MIXT "bench -m large -t 1 -p 4 -n 2 -r 1 --no-limits -o json --memory 8M >rows && "
+                  "[ $(grep -c '\"store\": {\"memory\": 8000000, ' rows) = 2 ] && grep -q "
+                  "'\"prefetching\": [a-z]*}}' rows");
+    fails(MIXT "run -m large -p x --memory 300K", "of memory are too little");
+    shell_refuses(MIXT "run -m large -p x --memory 6M --store-policy static", "static");
+    shell_refuses(MIXT "run -m large -p x --memory 6M --store-profile nothing", "nothing: ");
+    fails(MIXT "run -m large -p x --memory 900000G", "is above the ");
+}
+
+static void plans_are_printed(void **state)
+{
+    (void)state;
+    shell_do(MIXT "info large --memory 6M >said; grep -q '^memory  *6.0 MB$' said; grep -q "
+                  "'^experts .* of 14 MB: 1[0-9] of 48 at a time' said; grep -q '^hits ' said; ! "
+                  "grep -q '^warning' said");
+    shell_do(MIXT "info large --memory 1500K | grep -q '^warning'");
+    shell_do(MIXT "info large --memory 900G | grep -q 'all of them fit'");
+    shell_do(MIXT "info large --memory 6M --json | grep -q '\"below_one_token\": false}'");
+    fails(MIXT "info large --memory 100K", "of memory are too little");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_are_read),
         cmocka_unit_test(what_fits_is_mapped),
+        cmocka_unit_test(what_does_not_fit_is_read),
+        cmocka_unit_test(plans_are_printed),
     };
     return cmocka_run_group_tests_name("memory", tests, set_up, scratch_remove);
 }
