@@ -19,7 +19,7 @@ typedef struct foreign_flag {
 
 #define NO_GPU "there is no GPU: every layer is computed by the processor"
 #define ONE_ATTENTION "attention has one form, and one order of sums"
-#define MAPPED "weights stay in their files, which are mapped, and nothing is locked"
+#define MAPPED "weights are mapped where they fit (--memory), and nothing is locked"
 #define PIECES                                                                                     \
     "mixt chooses the pieces in which a prompt is computed; the results are the same bits"
 #define ONE_COUNT "--threads is for prompts and generation"

@@ -123,6 +123,22 @@ static void plans_are_printed(void **state)
     fails(MIXT "info large --memory 100K", "of memory are too little");
 }
 
+/* The library's form of it. */
+static void the_example_runs(void **state)
+{
+    char program[BUILT_PATH_MAX], line[BUILT_PATH_MAX + 200];
+    (void)state;
+    assert_true(find_built("examples/larger_than_memory", program));
+    snprintf(line, sizeof line, "'%s' large/model 'int a' 6", program);
+    shell_do(line);
+    assert_has(shell_out, " of 48 experts fit; ");
+    snprintf(line, sizeof line, "'%s' large/model 'int a'", program);
+    shell_do(line);
+    assert_has(shell_out, "all of it fits");
+    snprintf(line, sizeof line, "'%s' large/model 'int a' 1", program);
+    fails(line, "of memory are too little");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,6 +146,7 @@ int main(void)
         cmocka_unit_test(what_fits_is_mapped),
         cmocka_unit_test(what_does_not_fit_is_read),
         cmocka_unit_test(plans_are_printed),
+        cmocka_unit_test(the_example_runs),
     };
     return cmocka_run_group_tests_name("memory", tests, set_up, scratch_remove);
 }
