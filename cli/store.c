@@ -141,10 +141,13 @@ static void say_stored(const store_settings *settings, const mixt_model *model)
     format_bytes(fits, held);
     format_bytes((double)info.weight_bytes, all);
     format_bytes((double)store.memory, memory);
-    say(stderr,
-        "note: %s of %s of weights fit the %s %s: experts are read from disk as routers choose "
-        "them (--memory)\n",
-        held, all, memory, whose);
+    if (store.slots < store.experts) {
+        say(stderr, "note: %s of %s of weights fit the %s %s", held, all, memory, whose);
+    } else {
+        say(stderr, "note: %s of weights do not fit the %s %s with caches and plans", all, memory,
+            whose);
+    }
+    fputs(": experts are read from disk as routers choose them (--memory)\n", stderr);
 }
 
 static mixt_store_options options_of(const store_settings *settings)
@@ -180,6 +183,15 @@ mixt_status store_model(const store_settings *settings, mixt_model *model, mixt_
     return MIXT_OK;
 }
 
+static void say_lines(const char *text)
+{
+    for (const char *line = text; *line != 0; line += line[0] == '\n') {
+        int length = (int)strcspn(line, "\n");
+        say(stderr, "%.*s\n", length, line);
+        line += length;
+    }
+}
+
 void store_print_report(const mixt_model *model)
 {
     mixt_store_statistics store;
@@ -191,7 +203,7 @@ void store_print_report(const mixt_model *model)
     if (!mixt_store_describe(model, &store)) {
         fputs("store: the weights are in memory or mapped, nothing was stored\n", stderr);
     } else if (mixt_store_report(model, &text, &error) == MIXT_OK) {
-        say(stderr, "%s", text);
+        say_lines(text);
     } else {
         say(stderr, "store: %s\n", error.message);
     }

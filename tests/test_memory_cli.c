@@ -139,6 +139,19 @@ static void the_example_runs(void **state)
     fails(line, "of memory are too little");
 }
 
+/* Interrupted or not, the report comes. */
+static void reports_come_at_the_end(void **state)
+{
+    (void)state;
+    shell_do(MIXT "run -m large -t 1 -n 20 -c 128 -p 'int a' --memory 6M --store-report 2>said; "
+                  "grep -q '^experts wanted: ' said");
+    shell_do("status=0; timeout -s INT 2 " MIXT "run -m large -t 1 -c 128 -p 'int a' --memory 6M "
+             "--context-shift --ignore-eos --store-report >said.text 2>said || status=$?; "
+             "[ $status = 124 ]; grep -q '^experts wanted: ' said");
+    shell_do(MIXT "eval -m large -t 1 --data text --max-tokens 200 --window 16 --memory 25M "
+                  "--store-report 2>said; grep -q '^experts wanted: ' said");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +160,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_read),
         cmocka_unit_test(plans_are_printed),
         cmocka_unit_test(the_example_runs),
+        cmocka_unit_test(reports_come_at_the_end),
     };
     return cmocka_run_group_tests_name("memory", tests, set_up, scratch_remove);
 }

@@ -23,7 +23,10 @@ static void test_page(void **state)
     shell_train();
     shell_do("\"$MIXT\" train --data text --out dense --steps 2 --vocab-size 300 --layers 2 "
              "--hidden-size 32 --heads 2 --experts 0 --batch-size 2 --heldout 0.3 -t 1");
-    int status = shell("python3 \"$PAGE_TEST\" \"$MIXT\" run/model dense/model \"$PWD\"");
+    shell_do("\"$MIXT\" train --data text --out large --steps 2 --vocab-size 300 --layers 3 "
+             "--hidden-size 64 --heads 2 --experts 16 --batch-size 2 --heldout 0.3 -t 1");
+    int status =
+        shell("python3 \"$PAGE_TEST\" \"$MIXT\" run/model dense/model large/model \"$PWD\"");
     if (status == 77 || status == 127) {
         print_message(
             "skipped: mixt serve's page was not tried in a browser (no chromium or python3)\n");

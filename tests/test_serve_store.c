@@ -84,6 +84,21 @@ static void check_numbers(void)
     json_decref(root);
 }
 
+/* The curve has the pool's own point, and more slots never hit less under the optimum. */
+static void check_curve(void)
+{
+    json_t *root = ask_json("/v1/store/curve", NULL, 200);
+    const json_t *points = json_at(root, "points");
+    double before = 0;
+    assert_true(integer_at(root, "now") < (long long)json_array_size(points));
+    for (size_t i = 0; i < json_array_size(points); i++) {
+        double optimum = number_at(json_array_get(points, i), "optimum");
+        assert_true(optimum >= before && optimum <= 1);
+        before = optimum;
+    }
+    json_decref(root);
+}
+
 static void test_stored(void **state)
 {
     (void)state;
@@ -94,11 +109,16 @@ static void test_stored(void **state)
         json_decref(root);
     }
     check_numbers();
+    check_curve();
+    assert_int_equal(ask("GET", "/v1/store/report", NULL), 200);
+    assert_true(strlen(ask_body) > 100);
+    assert_has(ask_head, "text/plain");
     json_t *root = ask_json("/props", NULL, 200);
     assert_true(json_is_true(json_at(root, "stored")));
     json_decref(root);
     assert_int_equal(serve_end(server), 0);
-    shell_do("grep -q 'experts are read from disk as routers choose them' serve.err");
+    shell_do("grep -q 'experts are read from disk as routers choose them' serve.err && "
+             "[ \"$(wc -l <serve.err)\" -gt 8 ]"); /* and the report at the end */
 }
 
 static double now(void)

@@ -30,7 +30,7 @@ export function facts(now, before) {
   const rows = [];
   rows.push(['Hits', now.requests === 0 ? 'nothing was wanted yet'
     : percent(now.hits / now.requests) + ' of ' + whole(now.requests) + ' wishes' +
-      lately(now, before, 'hits', 'requests') + '; used evenly ' + percent(Math.min(1, now.slots / now.experts))]);
+      lately(now, before, 'hits', 'requests') + '; chance ' + percent(Math.min(1, now.slots / now.experts))]);
   rows.push(['Read', bytes(now.bytes_read) + (now.disk_seconds > 0
     ? ', ' + bytes(now.bytes_read / now.disk_seconds) + ' a second while reads are under way' : '')]);
   rows.push(['Waiting', now.seconds > 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Tries the page of `mixt serve` in headless Chromium: serve.py MIXT MODEL DENSE FOLDER. The model is
-one with a few experts, DENSE one without; FOLDER takes screenshots, the trace and the browser's own files. Needs nothing but
+"""Tries the page of `mixt serve` in headless Chromium: serve.py MIXT MODEL DENSE LARGE FOLDER. The model is
+one with a few experts, DENSE one without, LARGE one of 14 MB, most of it experts; FOLDER takes screenshots, the trace and the browser's own files. Needs nothing but
 Python's own library and chromium; exits with 77 where there is no chromium."""
 import http.client
 import json
@@ -422,8 +422,37 @@ def check_dense(browser, program, model, folder):
     server.close()
 
 
+def check_store(browser, program, model, folder):
+    """A model whose experts are on disk: numbers, and a curve when it is asked for."""
+    server = Server(program, model, os.path.join(folder, "store.log"), "--template", "chatml", "--memory", "6M",
+                    "-c", "128", "-np", "2")
+    check(browser.open(server.address + "/"), "the page of a stored model does not come to be ready")
+    set_field(browser, "max_tokens", 20)
+    go_past_the_end(browser)
+    ask(browser, "Hello")
+    check(finished(browser), "a stored model does not answer")
+    check(browser.wait("/^: \\d+\\.\\d.% hits$/.test(document.getElementById('store-rate').textContent)", 10),
+          "no rate of hits: " + browser.run("document.getElementById('store-rate').textContent"))
+    rows = browser.run("[...document.querySelectorAll('#store-facts tr')].map((row) => row.textContent)")
+    check([row[:4] for row in rows] == ["Hits", "Read", "Wait", "Memo", "Read", "Room"], f"rows {rows}")
+    check("of 48 experts" in rows[3] and "6.0\u00a0MB" in rows[3], f"memory {rows[3]}")
+    check(browser.run("document.getElementById('store-warning').hidden"), "a warning without a reason")
+    browser.run("document.getElementById('store-survey').click()")
+    check(browser.wait("document.querySelectorAll('#store-curve path.value').length === 1 &&"
+                       " !document.getElementById('store-survey').disabled", 10), "no curve is drawn")
+    check("LRU" in browser.run("document.getElementById('store-words').textContent"), "the curve has no words")
+    words = browser.run("import('/store.js').then(({ warning }) => [warning({ slots: 2, experts: 9, pool_bytes: 1e6,"
+                        " token_bytes: 2e6 }), warning({ slots: 9, experts: 9, pool_bytes: 1e6, token_bytes: 2e6 })])")
+    check("one token works with 2.0\u00a0MB" in words[0] and words[1] == "", f"warnings {words}")
+    for size in SIZES:
+        browser.size(*SIZES[size])
+        browser.screenshot(os.path.join(folder, f"store-{size}.png"))
+    browser.size(*SIZES["desk"])
+    server.close()
+
+
 def main():
-    program, model, dense, folder = sys.argv[1:]
+    program, model, dense, large, folder = sys.argv[1:]
     if find() is None:
         sys.exit(77)
     server = Server(program, model, os.path.join(folder, "serve.log"), "--template", "chatml",
@@ -444,6 +473,7 @@ def main():
     server.close()
     check_key(browser, program, model, folder)
     check_dense(browser, program, dense, folder)
+    check_store(browser, program, large, folder)
     check(not browser.console, f"the console says {browser.console[:5]}")
     foreign = [address for address in browser.addresses
                if not re.match(r"http://127\.0\.0\.1:|data:,$|blob:http://127\.0\.0\.1:", address)]
