@@ -408,6 +408,7 @@ static void run(const same_bits *bits, mixt_context *context, uint64_t seed)
     o.no_sharing = below(&s, 3) == 0;
     o.cache_type = bits->cache_type;
     o.experts_per_token_max = bits->moe_layers > 0 ? 3 : 0;
+    o.step_tokens = below(&s, 2) == 0 ? 0 : o.batch_tokens + below(&s, 4 * o.batch_tokens);
     if (mixt_engine_create(context, bits->model, &o, &s.engine, &error) != MIXT_OK) {
         fail_msg("%s: %s", bits->name, error.message);
     }
@@ -415,7 +416,11 @@ static void run(const same_bits *bits, mixt_context *context, uint64_t seed)
         for (int n = 1 + below(&s, 12); n > 0; n--) {
             act(&s);
         }
+        mixt_engine_statistics before, after;
+        mixt_engine_describe(s.engine, &before);
         require(mixt_engine_step(s.engine, &error), bits->name, &error);
+        mixt_engine_describe(s.engine, &after);
+        counts.sweeps += after.rows - before.rows > (uint64_t)o.batch_tokens;
         for (int j = 0; j < SEQUENCES; j++) {
             if (s.all[j].sequence != NULL) {
                 same_rows(bits, &s.all[j]);

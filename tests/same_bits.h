@@ -42,9 +42,9 @@ void same_bits_free(same_bits *bits);
 /* Random engines and schedules until `pairs` rows were compared; says what differs. */
 void same_bits_run(const same_bits *bits, uint64_t seed, uint64_t pairs);
 /* What happened in all engines of this program: rows with logits that were compared, positions that
- * were found in pages of others, sequences that gave up theirs. */
+ * were found in pages of others, sequences that gave up theirs, steps of more than one batch. */
 typedef struct same_bits_counts {
-    uint64_t compared, found, preemptions;
+    uint64_t compared, found, preemptions, sweeps;
 } same_bits_counts;
 same_bits_counts same_bits_count(void);
 

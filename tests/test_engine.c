@@ -113,10 +113,12 @@ static void same_bits_of(const test_family *families, size_t count)
         free(bits);
     }
     same_bits_counts all = same_bits_count();
-    printf("%llu rows compared; %llu positions were found, %llu sequences gave up their pages\n",
-           (unsigned long long)all.compared, (unsigned long long)all.found,
-           (unsigned long long)all.preemptions);
-    assert_true(all.found > 0 && all.preemptions > 0);
+    printf(
+        "%llu rows compared; %llu positions were found, %llu sequences gave up their pages, %llu "
+        "steps of more than one batch\n",
+        (unsigned long long)all.compared, (unsigned long long)all.found,
+        (unsigned long long)all.preemptions, (unsigned long long)all.sweeps);
+    assert_true(all.found > 0 && all.preemptions > 0 && all.sweeps > 0);
 }
 
 static void families_have_the_same_bits(void **state)
@@ -559,7 +561,7 @@ static void bad_options_are_refused(void **state)
     o.experts_per_token_max = 6;
     refuse_engine(o, "engine: number of experts of a token 6 is not in 0..5");
     o = mixt_engine_options_default();
-    o.reserved[15] = 1;
+    o.reserved[14] = 1;
     mixt_engine *engine;
     assert_int_equal(mixt_engine_create(context, model, &o, &engine, NULL), MIXT_ERROR_ARGUMENT);
 }

@@ -54,6 +54,7 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
 static mixt_context *context;
 static mixt_model *model;
 static int failures; /* calls that said that there is no memory */
+static bool sweeps;  /* steps have more rows than batches */
 
 /* `call`, and where it had no memory once more. */
 #define AGAIN(call)                                                                                \
@@ -96,6 +97,7 @@ static void use(float logits[3 * 37])
     mixt_engine_options options = mixt_engine_options_default();
     options.sequences = 2;
     options.batch_tokens = 60;
+    options.step_tokens = sweeps ? 200 : 0;
     options.positions = 64 * 6;
     options.experts_per_token_max = 3;
     const mixt_sequence_options all = {.all_logits = true, .routes = true};
@@ -155,6 +157,13 @@ static void of_an_engine(void **state)
     every_allocation_may_fail(options);
 }
 
+static void of_sweeps(void **state)
+{
+    sweeps = true;
+    of_an_engine(state);
+    sweeps = false;
+}
+
 /* RoPE by length needs memory in every step. */
 static void of_steps(void **state)
 {
@@ -174,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(of_an_engine),
+        cmocka_unit_test(of_sweeps),
         cmocka_unit_test(of_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

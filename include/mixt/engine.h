@@ -27,7 +27,13 @@ typedef struct mixt_engine_options {
     bool no_sharing;           /* sequences that begin alike have no pages in common */
     int experts_per_token_max; /* most that mixt_sequence_change_routing may ask for; 0: the most
                                   that a layer of the model chooses */
-    uint64_t reserved[16];
+    int64_t step_tokens;       /* most rows of one step, 1 to 65536; 0: batch_tokens, or 4096 where
+                                  the model is stored (mixt_model_store). Where they are more than
+                                  batch_tokens, each layer goes over all of them, batch after batch,
+                                  before the next one does: its experts are read once for a step.
+                                  While others generate, at most two batches; fewer, where there is
+                                  no memory. The same bits in any case */
+    uint64_t reserved[15];
 } mixt_engine_options;
 
 /* 8 sequences, 512 rows of a forward, MIXT_CACHE_F32, sharing. */
@@ -121,11 +127,11 @@ MIXT_API bool mixt_sequence_last_routes(const mixt_sequence *sequence, int32_t *
                                         float *margins);
 
 /* One forward over what waits: one row for each sequence that generates (one token waits), pieces
- * of longer ones, first come first served, in the rest of batch_tokens. A sequence begins once
- * there are pages for it. Where they run out, sequences for which nothing is to be done, then the
- * newest, give theirs up, to be computed again later with the same bits. MIXT_OK where nothing
- * waits, and nothing is done. An error is the engine's own (a file that shrank, experts that could
- * not be fetched): nothing has become of the step, which may be tried again. */
+ * of longer ones, first come first served, in the rest of batch_tokens (or step_tokens). A sequence
+ * begins once there are pages for it. Where they run out, sequences for which nothing is to be
+ * done, then the newest, give theirs up, to be computed again later with the same bits. MIXT_OK
+ * where nothing waits, and nothing is done. An error is the engine's own (a file that shrank,
+ * experts that could not be fetched): nothing has become of the step, which may be tried again. */
 MIXT_API mixt_status mixt_engine_step(mixt_engine *engine, mixt_error *error);
 /* Sequences with tokens that wait. */
 MIXT_API size_t mixt_engine_waiting(const mixt_engine *engine);

@@ -15,6 +15,7 @@
 #define BATCH_MOST 65536
 #define BATCH_LEAST 32 /* rows of the larger plan where there is no memory for more */
 #define LOGITS_USUAL 32
+#define STEP_STORED 4096 /* rows of a step where experts are read from files */
 
 mixt_engine_options mixt_engine_options_default(void)
 {
@@ -56,6 +57,10 @@ void mixt_engine_free(mixt_engine *engine)
     free(engine->route_ids);
     free(engine->route_weights);
     free(engine->route_margins);
+    free(engine->sweep.cuts);
+    free(engine->sweep.ids);
+    free(engine->sweep.weights);
+    free(engine->sweep.margins);
     free(engine);
 }
 
@@ -94,6 +99,7 @@ static mixt_status fill_options(mixt_engine *engine, mixt_error *error)
     o->batch_tokens = (int)mixt_least(
         o->batch_tokens, mixt_least(o->positions, (int64_t)o->context_length * o->sequences));
     o->logits_rows = (int)mixt_least(o->logits_rows, o->batch_tokens);
+    MIXT_TRY(check_range(engine, "number of rows of a step", o->step_tokens, 0, BATCH_MOST, error));
     MIXT_TRY(check_range(engine, "cache type", (int64_t)o->cache_type, MIXT_CACHE_F32,
                          MIXT_CACHE_Q8_0, error));
     for (int layer = 0; layer < model->layers; layer++) {
@@ -105,6 +111,20 @@ static mixt_status fill_options(mixt_engine *engine, mixt_error *error)
                          experts, error));
     engine->chosen = (size_t)mixt_most((int64_t)engine->chosen, o->experts_per_token_max);
     return MIXT_OK;
+}
+
+/* Steps of more than one batch: where the experts of a layer are read from files, so that they are
+ * read once for all rows. A document for which the router decides once stands in one batch. */
+static void fill_step(mixt_engine *engine)
+{
+    mixt_engine_options *o = &engine->options;
+    mixt_store_statistics stored;
+    if (o->step_tokens == 0 && mixt_store_describe(engine->model, &stored)) {
+        o->step_tokens = STEP_STORED;
+    }
+    int64_t most = mixt_least(o->positions, (int64_t)o->context_length * o->sequences);
+    o->step_tokens = engine->whole_first ? 0 : mixt_least(o->step_tokens, most);
+    o->step_tokens = mixt_most(o->step_tokens, o->batch_tokens);
 }
 
 /* The model's own routing, as it is now, and the table of routers with nothing in it. */
@@ -143,7 +163,7 @@ static mixt_status create_runner(mixt_engine *engine, int64_t tokens, mixt_runne
         .merged = mixt_weights_merge(engine->model, device, matmul),
         .routers = engine->moe_layers > 0 ? engine->routers : NULL,
         .chosen = o->experts_per_token_max,
-        .rope_rows = engine->rope_by_length ? tokens : 0,
+        .rope_rows = engine->rope_by_length ? o->step_tokens : 0,
     };
     MIXT_TRY(mixt_graph_create(engine->model, &options, &r->graph, error));
     return mixt_instance_create(r->graph->plan, device, matmul, &r->instance, error);
@@ -192,7 +212,7 @@ static mixt_status allocate(mixt_engine *engine, mixt_error *error)
     const mixt_backend *backend = mixt_device_backend(&engine->context->device, sizeof(float));
     MIXT_TRY(create_cache(engine, backend, error));
     MIXT_TRY(mixt_rope_create(
-        model, backend, engine->rope_by_length ? engine->options.batch_tokens : engine->capacity,
+        model, backend, engine->rope_by_length ? engine->options.step_tokens : engine->capacity,
         &engine->rope, error));
     MIXT_TRY(mixt_batch_create_paged(engine->many.graph, &engine->batch, error));
     return mixt_page_pool_create(engine->options.positions / MIXT_ATTENTION_BLOCK, engine->sharing,
@@ -224,6 +244,7 @@ static mixt_status build(mixt_engine *engine, mixt_error *error)
     engine->rope_by_length = mixt_rope_by_length(&model->options, engine->capacity);
     engine->whole_first =
         engine->moe_layers > 0 && router->unit != MIXT_UNIT_TOKEN && router->segment == 0;
+    fill_step(engine);
     engine->sharing =
         !engine->options.no_sharing && !engine->rope_by_length && !engine->whole_first;
     MIXT_TRY(create_routing(engine, error));
@@ -286,7 +307,7 @@ mixt_status mixt_engine_make_room(mixt_engine *engine, const mixt_sequence_optio
                                   mixt_error *error)
 {
     size_t logits = (size_t)engine->options.logits_rows * (size_t)engine->model->options.vocab_size;
-    size_t rows = (size_t)engine->options.batch_tokens * engine->moe_layers + 1;
+    size_t rows = (size_t)engine->options.step_tokens * engine->moe_layers + 1;
     size_t states =
         (size_t)engine->options.logits_rows * (size_t)engine->model->options.hidden_size;
     if (options->all_logits && engine->logits == NULL) {
@@ -311,6 +332,39 @@ mixt_status mixt_engine_make_room(mixt_engine *engine, const mixt_sequence_optio
                ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for logits, states and experts",
                            engine->name)
                : MIXT_OK;
+}
+
+static bool make_last_routes(mixt_engine *engine)
+{
+    mixt_sweep *s = &engine->sweep;
+    size_t rows = (size_t)engine->options.sequences * engine->moe_layers + 1;
+    s->ids = s->ids != NULL ? s->ids : malloc(rows * (engine->chosen + 1) * sizeof *s->ids);
+    s->weights =
+        s->weights != NULL ? s->weights : malloc(rows * (engine->chosen + 1) * sizeof *s->weights);
+    s->margins = s->margins != NULL ? s->margins : malloc(rows * sizeof *s->margins);
+    return s->ids != NULL && s->weights != NULL && s->margins != NULL;
+}
+
+int64_t mixt_engine_make_sweep(mixt_engine *engine, int64_t rows)
+{
+    mixt_sweep *s = &engine->sweep;
+    const mixt_runner *r = &engine->many;
+    const int64_t batch = engine->options.batch_tokens;
+    if (rows <= batch || !make_last_routes(engine)) {
+        return batch;
+    }
+    for (int layer = 1; layer < engine->model->options.layers && s->blocks == 0; layer++) {
+        size_t bytes = mixt_instance_cut_bytes(r->instance, r->graph->layers[layer], batch);
+        s->cut_bytes = bytes > s->cut_bytes ? bytes : s->cut_bytes;
+    }
+    int64_t blocks = mixt_divide_up(rows, batch);
+    while (s->blocks < blocks) {
+        free(s->cuts);
+        s->cuts = malloc((size_t)blocks * s->cut_bytes + 1);
+        s->blocks = s->cuts != NULL ? blocks : 0;
+        blocks = s->cuts != NULL ? blocks : blocks / 2;
+    }
+    return mixt_least(mixt_most(blocks, 1) * batch, rows);
 }
 
 size_t mixt_engine_waiting(const mixt_engine *engine)

@@ -25,12 +25,24 @@ typedef struct mixt_variant {
     struct mixt_variant *next;
 } mixt_variant;
 
-/* What a step computes of a sequence: rows [row, row + count) of the batch. */
+/* What a step computes of a sequence: rows [row, row + count) of the step. */
 typedef struct mixt_piece {
     mixt_sequence *sequence;
     int64_t row, count;
     int64_t logits, logits_count; /* rows of the logits */
+    int broken_layer;             /* whose router gave what is not a number; -1: none */
+    int64_t broken_row;           /* of the piece, the first there */
 } mixt_piece;
+
+/* What steps of more rows than a plan has need between layers; made when there is such a step. */
+typedef struct mixt_sweep {
+    int64_t blocks;   /* that there is room for */
+    char *cuts;       /* [blocks, cut_bytes] what the next layer needs of each */
+    size_t cut_bytes; /* of a block */
+    int32_t *ids;     /* [sequences, moe_layers, chosen] of the last row of each piece */
+    float *weights;   /* the same */
+    float *margins;   /* [sequences, moe_layers] */
+} mixt_sweep;
 
 struct mixt_engine {
     mixt_context *context;
@@ -42,7 +54,7 @@ struct mixt_engine {
     mixt_runner many, few;     /* of batch_tokens rows, and of as many as there may be sequences */
     mixt_weights *weights;
     mixt_device_memory cache; /* of each of the graphs' caches in turn */
-    mixt_device_memory rope;  /* by position, or by row of the batch */
+    mixt_device_memory rope;  /* by position, or by row of the step */
     bool rope_by_length;      /* rows of the table depend on how long the sequence is */
     bool whole_first;         /* the router decides once for what is fed first */
     bool sharing;
@@ -59,9 +71,10 @@ struct mixt_engine {
     uint64_t step;        /* 1, 2, ... */
     float *logits;        /* [logits_rows, V] of sequences with all_logits; NULL: there are none */
     float *states;        /* [logits_rows, d] of those with states; NULL: there are none */
-    int32_t *route_ids;   /* [batch_tokens, moe_layers, chosen]; NULL: nobody asks */
+    int32_t *route_ids;   /* [step_tokens, moe_layers, chosen]; NULL: nobody asks */
     float *route_weights; /* the same */
-    float *route_margins; /* [batch_tokens, moe_layers] */
+    float *route_margins; /* [step_tokens, moe_layers] */
+    mixt_sweep sweep;
     const mixt_runner *ran; /* in the last step */
     uint64_t reserved; /* bytes of plans and caches, which the model's limit of memory counts */
     mixt_engine_statistics count;
@@ -89,7 +102,8 @@ struct mixt_sequence {
     mixt_error error;        /* of this sequence alone */
     float *logits;           /* [V] */
     mixt_sequence_rows rows; /* of step `served` */
-    int64_t last_row;        /* of that step's batch, of the last of `rows` */
+    int64_t last_row;        /* of the last of `rows`, as the instance that ran has it; -1: gone */
+    int piece;               /* of that step */
 };
 
 /* An engine whose error lines begin with `name`. */
@@ -99,6 +113,9 @@ mixt_status mixt_engine_build(mixt_context *context, const mixt_model *model,
 /* Room for what sequences with these options ask for. */
 mixt_status mixt_engine_make_room(mixt_engine *engine, const mixt_sequence_options *options,
                                   mixt_error *error);
+/* Room for a step of `rows`; how many it may have then: fewer where there is no memory, but a batch
+ * in any case. */
+int64_t mixt_engine_make_sweep(mixt_engine *engine, int64_t rows);
 
 /* Whether the last step was one that computed something of it. */
 bool mixt_sequence_is_fresh(const mixt_sequence *sequence);

@@ -272,15 +272,29 @@ static void begin_whole(mixt_engine *engine, budget *left)
     }
 }
 
+/* Most rows of a step. Where some generate, two batches: they wait at most twice as long for their
+ * next token as beside one, and a prompt reads experts half as often. */
+static int64_t rows_of_step(mixt_engine *engine)
+{
+    const mixt_engine_options *o = &engine->options;
+    int64_t waiting = 0, most = o->step_tokens;
+    for (mixt_sequence *s = engine->oldest; s != NULL; s = s->next) {
+        waiting += s->admitted && mixt_sequence_has_work(s) ? (int64_t)outstanding(s) : 0;
+        most = generates(s) ? mixt_least(most, 2 * (int64_t)o->batch_tokens) : most;
+    }
+    return mixt_engine_make_sweep(engine, mixt_least(waiting, most));
+}
+
 void mixt_engine_schedule(mixt_engine *engine)
 {
-    budget left = {engine->options.batch_tokens, engine->options.logits_rows};
     engine->piece_count = 0;
     admit(engine);
+    budget left = {rows_of_step(engine), engine->options.logits_rows};
     if (engine->whole_first) {
         begin_whole(engine, &left);
     }
-    int64_t generating = choose_generating(engine, mixt_least(left.rows, left.logits));
+    int64_t most = mixt_least(left.rows, engine->options.batch_tokens);
+    int64_t generating = choose_generating(engine, mixt_least(most, left.logits));
     left.rows -= generating;
     left.logits -= generating;
     for (mixt_sequence *s = engine->oldest; s != NULL; s = s->next) {

@@ -1,7 +1,12 @@
-/* One forward over what is next: rows of many sequences go in, and what each gave is handed out. */
+/* One forward over what is next: rows of many sequences go in, and what each gave is handed out. A
+ * step of more rows than a plan has is a sweep: its rows are cut into blocks, and each layer runs
+ * over all of them before the next layer does, so that experts that come from files are read once
+ * for all. What a block needs of the layers before is copied out and back (a cut of the plan); keys
+ * and values of the blocks before it are in the cache by then. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "infer/engine.h"
 
 /* Line i of the page table, and of the routers, is piece i's. */
@@ -32,59 +37,107 @@ static mixt_status place_rope(mixt_engine *engine, const mixt_piece *piece, mixt
         mixt_rope_rows rows = {position, count, end, piece->row + i};
         MIXT_TRY(mixt_rope_update(engine->model, &rows, &engine->rope, error));
     }
-    for (int64_t i = piece->row; i < piece->row + piece->count; i++) {
-        engine->batch.positions[i] = (int32_t)i;
-    }
     return MIXT_OK;
 }
 
-/* Fills the batch; how many rows have logits. */
-static mixt_status fill_batch(mixt_engine *engine, int64_t *logits, mixt_error *error)
+/* Places of the pieces among the step's rows; how many rows there are, and how many have logits. */
+static mixt_status place_pieces(mixt_engine *engine, int64_t *rows, int64_t *logits,
+                                mixt_error *error)
 {
-    mixt_batch *batch = &engine->batch;
-    batch->rows = *logits = 0;
+    *rows = *logits = 0;
     for (int p = 0; p < engine->piece_count; p++) {
         mixt_piece *piece = &engine->pieces[p];
-        const mixt_sequence *s = piece->sequence;
-        piece->row = batch->rows;
+        piece->row = *rows;
         piece->logits = *logits;
-        place_line(engine, p, s);
-        for (int64_t i = 0; i < piece->count; i++) {
-            mixt_batch_place(batch, piece->row + i, s->tokens[(int64_t)s->held + i], p,
-                             (int64_t)s->held + i);
-        }
-        batch->rows += piece->count;
-        for (int64_t i = piece->logits_count; i > 0; i--) {
-            batch->take[(*logits)++] = (int32_t)(batch->rows - i);
-        }
+        piece->broken_layer = -1;
+        *rows += piece->count;
+        *logits += piece->logits_count;
+        place_line(engine, p, piece->sequence);
         if (engine->rope_by_length) {
             MIXT_TRY(place_rope(engine, piece, error));
         }
     }
-    batch->takes = *logits > 0 ? *logits : 1; /* that nobody computes where there are none */
-    batch->take[0] = *logits > 0 ? batch->take[0] : 0;
     return MIXT_OK;
 }
 
-/* The error of each sequence whose routers gave something that is not a number. */
-static void check_finite(mixt_engine *engine, const mixt_runner *r)
+/* Rows [row, row + count) of a step, which run at once. */
+typedef struct step_block {
+    const mixt_runner *runner;
+    int64_t row, count;
+    int64_t logits, logits_count; /* of the step's rows with logits, those in it */
+    bool states_only;             /* nobody wants the logits themselves */
+    bool last;                    /* it is what the instance holds when the step ends */
+} step_block;
+
+/* What a block has of a piece: rows [from, from + count) of the piece, [row, ..) of the block. */
+typedef struct piece_part {
+    int64_t from, count, row;
+} piece_part;
+
+static bool part_of(const mixt_piece *piece, const step_block *b, piece_part *part)
 {
-    for (int layer = 0; layer < r->graph->moe_layers; layer++) {
-        mixt_route route;
-        mixt_instance_route(r->instance, &r->graph->routes[layer], &route);
-        if (mixt_route_broken(&route, NULL) == 0) {
+    int64_t from = mixt_most(piece->row, b->row);
+    int64_t end = mixt_least(piece->row + piece->count, b->row + b->count);
+    part->from = from - piece->row;
+    part->count = end - from;
+    part->row = from - b->row;
+    return end > from;
+}
+
+/* Fills the batch with the rows of a block, and says what the block has of logits. */
+static void fill_batch(mixt_engine *engine, step_block *b)
+{
+    mixt_batch *batch = &engine->batch;
+    batch->rows = b->count;
+    batch->takes = 0;
+    b->states_only = true;
+    for (int p = 0; p < engine->piece_count; p++) {
+        const mixt_piece *piece = &engine->pieces[p];
+        const mixt_sequence *s = piece->sequence;
+        piece_part part;
+        if (!part_of(piece, b, &part)) {
             continue;
         }
-        for (int p = 0; p < engine->piece_count; p++) {
-            const mixt_piece *piece = &engine->pieces[p];
-            int64_t i = 0;
-            while (i < piece->count && route.finite[piece->row + i] != 0) {
-                i++;
+        for (int64_t i = 0; i < part.count; i++) {
+            int64_t position = (int64_t)s->held + part.from + i;
+            mixt_batch_place(batch, part.row + i, s->tokens[position], p, position);
+            if (engine->rope_by_length) {
+                batch->positions[part.row + i] = (int32_t)(b->row + part.row + i);
             }
-            if (i < piece->count) { /* the first message stays */
-                mixt_fail(&piece->sequence->error, MIXT_ERROR_NUMERIC,
-                          "layer %d: the router's logits are not finite at position %zu",
-                          route.layer, piece->sequence->held + (size_t)i);
+        }
+        int64_t silent = piece->count - piece->logits_count; /* rows before those with logits */
+        for (int64_t i = mixt_most(silent - part.from, 0); i < part.count; i++) {
+            if (batch->takes == 0) {
+                b->logits = piece->logits + part.from + i - silent;
+            }
+            batch->take[batch->takes++] = (int32_t)(part.row + i);
+            b->states_only = b->states_only && s->options.states;
+        }
+    }
+    b->logits_count = batch->takes;
+    if (batch->takes == 0) { /* nobody computes it */
+        batch->takes = 1;
+        batch->take[0] = 0;
+    }
+    mixt_batch_write(batch, b->runner->graph, b->runner->instance);
+}
+
+/* Notes the first row of each sequence for which a router gave something that is not a number. */
+static void note_broken(mixt_engine *engine, const step_block *b, const mixt_route *route)
+{
+    if (mixt_route_broken(route, NULL) == 0) {
+        return;
+    }
+    for (int p = 0; p < engine->piece_count; p++) {
+        mixt_piece *piece = &engine->pieces[p];
+        piece_part part;
+        if (piece->broken_layer >= 0 || !part_of(piece, b, &part)) {
+            continue;
+        }
+        for (int64_t i = 0; i < part.count && piece->broken_layer < 0; i++) {
+            if (route->finite[part.row + i] == 0) {
+                piece->broken_layer = route->layer;
+                piece->broken_row = part.from + i;
             }
         }
     }
@@ -117,26 +170,82 @@ static void read_margins(const mixt_sequence *s, const mixt_runner *r, int layer
     }
 }
 
-/* The choices of rows of a sequence in every MoE layer; a layer that chooses fewer has -1 behind
+/* The choices of rows of a sequence in MoE layer `layer`; one that chooses fewer has -1 behind
  * them. */
-static void read_routes(const mixt_sequence *s, const mixt_runner *r, const route_rows *to)
+static void read_layer(const mixt_sequence *s, const mixt_runner *r, size_t layer,
+                       const route_rows *to)
 {
     size_t columns = s->engine->chosen, layers = s->engine->moe_layers;
-    for (size_t layer = 0; layer < layers; layer++) {
-        mixt_route route;
-        mixt_instance_route(r->instance, &r->graph->routes[layer], &route);
-        size_t k = (size_t)route.chosen;
-        for (size_t t = 0; t < (size_t)to->count; t++) {
-            size_t at = (t * layers + layer) * columns, from = ((size_t)to->row + t) * k;
-            for (size_t i = 0; i < columns && to->ids != NULL; i++) {
-                to->ids[at + i] = i < k ? route.ids[from + i] : -1;
-            }
-            for (size_t i = 0; i < columns && to->weights != NULL; i++) {
-                to->weights[at + i] = i < k ? route.weights[from + i] : 0;
-            }
+    mixt_route route;
+    mixt_instance_route(r->instance, &r->graph->routes[layer], &route);
+    size_t k = (size_t)route.chosen;
+    for (size_t t = 0; t < (size_t)to->count; t++) {
+        size_t at = (t * layers + layer) * columns, from = ((size_t)to->row + t) * k;
+        for (size_t i = 0; i < columns && to->ids != NULL; i++) {
+            to->ids[at + i] = i < k ? route.ids[from + i] : -1;
         }
-        if (to->margins != NULL) {
-            read_margins(s, r, (int)layer, &route, to);
+        for (size_t i = 0; i < columns && to->weights != NULL; i++) {
+            to->weights[at + i] = i < k ? route.weights[from + i] : 0;
+        }
+    }
+    if (to->margins != NULL) {
+        read_margins(s, r, (int)layer, &route, to);
+    }
+}
+
+/* Rows of a piece that were not handed out before: its last ones. */
+static int64_t fresh_rows(const mixt_piece *piece)
+{
+    const mixt_sequence *s = piece->sequence;
+    int64_t fresh = (int64_t)s->held + piece->count - (int64_t)s->done;
+    return mixt_least(mixt_most(fresh, 0), piece->count);
+}
+
+/* Where the routes of the step's row `row` go that a sequence asked for. */
+static route_rows asked_rows(const mixt_engine *engine, int64_t row, int64_t count)
+{
+    size_t at = (size_t)row * engine->moe_layers;
+    return (route_rows){.count = count,
+                        .ids = engine->route_ids + at * engine->chosen,
+                        .weights = engine->route_weights + at * engine->chosen,
+                        .margins = engine->route_margins + at};
+}
+
+/* Where the routes of the last row of piece `p` of a sweep go. */
+static route_rows last_rows(const mixt_engine *engine, int p)
+{
+    size_t at = (size_t)p * engine->moe_layers;
+    return (route_rows){.count = 1,
+                        .ids = engine->sweep.ids + at * engine->chosen,
+                        .weights = engine->sweep.weights + at * engine->chosen,
+                        .margins = engine->sweep.margins + at};
+}
+
+/* What sequences are told of MoE layer `layer`, which a block has just run. */
+static void gather_layer(mixt_engine *engine, const step_block *b, size_t layer)
+{
+    const mixt_runner *r = b->runner;
+    mixt_route route;
+    mixt_instance_route(r->instance, &r->graph->routes[layer], &route);
+    note_broken(engine, b, &route);
+    for (int p = 0; p < engine->piece_count; p++) {
+        const mixt_piece *piece = &engine->pieces[p];
+        const mixt_sequence *s = piece->sequence;
+        piece_part part;
+        if (!part_of(piece, b, &part)) {
+            continue;
+        }
+        int64_t end = part.from + part.count;
+        int64_t first = mixt_most(part.from, piece->count - fresh_rows(piece));
+        if (s->options.routes && first < end) {
+            route_rows to = asked_rows(engine, piece->row + first, end - first);
+            to.row = part.row + first - part.from;
+            read_layer(s, r, layer, &to);
+        }
+        if (!b->last && end == piece->count) { /* the instance will not know it any more */
+            route_rows to = last_rows(engine, p);
+            to.row = part.row + part.count - 1;
+            read_layer(s, r, layer, &to);
         }
     }
 }
@@ -146,11 +255,31 @@ bool mixt_sequence_last_routes(const mixt_sequence *s, int32_t *ids, float *weig
     /* and nothing of it was cut off since */
     bool fresh = mixt_sequence_is_fresh(s) && s->rows.count > 0 &&
                  s->done == s->rows.position + s->rows.count;
-    if (fresh) {
-        route_rows last = {s->last_row, 1, ids, weights, margins};
-        read_routes(s, s->engine->ran, &last);
+    if (!fresh) {
+        return false;
     }
-    return fresh;
+    const mixt_engine *engine = s->engine;
+    size_t layers = engine->moe_layers;
+    if (s->last_row >= 0) {
+        route_rows last = {s->last_row, 1, ids, weights, margins};
+        for (size_t layer = 0; layer < layers; layer++) {
+            read_layer(s, engine->ran, layer, &last);
+        }
+        return true;
+    }
+    route_rows last = last_rows(engine, s->piece);
+    for (size_t i = 0; i < layers * engine->chosen; i++) {
+        if (ids != NULL) {
+            ids[i] = last.ids[i];
+        }
+        if (weights != NULL) {
+            weights[i] = last.weights[i];
+        }
+    }
+    for (size_t layer = 0; layer < layers && margins != NULL; layer++) {
+        margins[layer] = last.margins[layer];
+    }
+    return true;
 }
 
 /* Publishes pages that have become whole; one that is there already takes the place of ours. */
@@ -174,56 +303,65 @@ static void read_rows(const mixt_runner *r, mixt_value_id value, size_t first, s
     mixt_instance_read(r->instance, value, first * bytes, to, count * bytes);
 }
 
-/* Logits of the last row or of all, or states of all. */
-static void read_head(mixt_engine *engine, const mixt_runner *r, const mixt_piece *piece)
+/* Logits of the last row or of all, or states of all, as far as a block has them. */
+static void read_head(mixt_engine *engine, const step_block *b, const mixt_piece *piece)
 {
-    mixt_sequence *s = piece->sequence;
+    const mixt_runner *r = b->runner;
+    const mixt_sequence *s = piece->sequence;
     const mixt_model_options *o = &engine->model->options;
     size_t vocabulary = (size_t)o->vocab_size, hidden = (size_t)o->hidden_size;
-    size_t first = (size_t)piece->logits, count = (size_t)piece->logits_count;
-    if (count > 0 && s->options.states) {
-        float *to = engine->states + first * hidden;
-        read_rows(r, r->graph->states, first, count, hidden, to);
-        s->rows.states = to;
-    } else if (count > 0) {
-        read_rows(r, r->graph->logits, first + count - 1, 1, vocabulary, s->logits);
-        s->rows.logits = s->logits;
+    int64_t begin = mixt_most(piece->logits, b->logits);
+    int64_t last = piece->logits + piece->logits_count;
+    int64_t end = mixt_least(last, b->logits + b->logits_count);
+    if (end <= begin) {
+        return;
     }
-    if (count > 0 && s->options.all_logits) {
-        float *to = engine->logits + first * vocabulary;
-        read_rows(r, r->graph->logits, first, count, vocabulary, to);
-        s->rows.logits = to;
+    size_t to = (size_t)begin, first = (size_t)(begin - b->logits), count = (size_t)(end - begin);
+    if (s->options.states) {
+        read_rows(r, r->graph->states, first, count, hidden, engine->states + to * hidden);
+        return;
+    }
+    if (end == last) {
+        read_rows(r, r->graph->logits, first + count - 1, 1, vocabulary, s->logits);
+    }
+    if (s->options.all_logits) {
+        read_rows(r, r->graph->logits, first, count, vocabulary, engine->logits + to * vocabulary);
     }
 }
 
-static void hand_out(mixt_engine *engine, const mixt_runner *r, const mixt_piece *piece)
+static void hand_out(mixt_engine *engine, int p)
 {
+    const mixt_piece *piece = &engine->pieces[p];
     mixt_sequence *s = piece->sequence;
     s->rows = (mixt_sequence_rows){.position = s->done};
-    if (s->error.status != MIXT_OK) {
+    if (piece->broken_layer >= 0) {
+        (void)mixt_fail(&s->error, MIXT_ERROR_NUMERIC,
+                        "layer %d: the router's logits are not finite at position %zu",
+                        piece->broken_layer, s->held + (size_t)piece->broken_row);
         return;
     }
     size_t from = s->held, end = from + (size_t)piece->count;
-    size_t fresh = end > s->done ? end - s->done : 0; /* rows that were not handed out before */
-    fresh = fresh < (size_t)piece->count ? fresh : (size_t)piece->count;
-    s->rows.position = end - fresh;
-    s->rows.count = fresh;
-    s->last_row = piece->row + piece->count - 1;
+    int64_t fresh = fresh_rows(piece);
+    s->rows.position = end - (size_t)fresh;
+    s->rows.count = (size_t)fresh;
     s->rows.logits_count = (size_t)piece->logits_count;
     s->rows.logits_position = end - s->rows.logits_count;
-    read_head(engine, r, piece);
+    s->piece = p;
+    if (piece->logits_count > 0) {
+        size_t first = (size_t)piece->logits;
+        const mixt_model_options *o = &engine->model->options;
+        if (s->options.states) {
+            s->rows.states = engine->states + first * (size_t)o->hidden_size;
+        } else {
+            s->rows.logits =
+                s->options.all_logits ? engine->logits + first * (size_t)o->vocab_size : s->logits;
+        }
+    }
     if (s->options.routes && fresh > 0) {
-        int64_t row = piece->row + piece->count - (int64_t)fresh;
-        size_t at = (size_t)row * engine->moe_layers;
-        route_rows to = {.row = row,
-                         .count = (int64_t)fresh,
-                         .ids = engine->route_ids + at * engine->chosen,
-                         .weights = engine->route_weights + at * engine->chosen,
-                         .margins = engine->route_margins + at};
-        read_routes(s, r, &to);
-        s->rows.route_ids = to.ids;
-        s->rows.route_weights = to.weights;
-        s->rows.route_margins = to.margins;
+        route_rows rows = asked_rows(engine, piece->row + piece->count - fresh, fresh);
+        s->rows.route_ids = rows.ids;
+        s->rows.route_weights = rows.weights;
+        s->rows.route_margins = rows.margins;
     }
     s->held = end;
     s->done = s->done > end ? s->done : end;
@@ -232,19 +370,85 @@ static void hand_out(mixt_engine *engine, const mixt_runner *r, const mixt_piece
     }
 }
 
-/* How far the plan has to be run: not to the head where nobody wants it, nor to its product where
+/* ------------------------------------------------------------------------------------------ */
+/* Running                                                                                    */
+
+/* How far a block has to be run: not to the head where nobody wants it, nor to its product where
  * only states are wanted. */
-static int last_record(const mixt_engine *engine, const mixt_graph *graph)
+static int last_record(const step_block *b)
 {
-    int end = graph->head;
+    const mixt_graph *graph = b->runner->graph;
+    return b->logits_count == 0 ? graph->head
+           : b->states_only     ? graph->logits_head
+                                : graph->plan->record_count;
+}
+
+/* Runs the records of layers [from, end) over a block, the embedding before the first and the head
+ * behind the last included, and gathers what they gave. */
+static mixt_status run_layers(mixt_engine *engine, const step_block *b, int from, int end,
+                              mixt_error *error)
+{
+    const mixt_runner *r = b->runner;
+    int layers = engine->model->options.layers;
+    int first = from == 0 ? 0 : r->graph->layers[from];
+    int last = end == layers ? last_record(b) : r->graph->layers[end];
+    MIXT_TRY(mixt_instance_run(r->instance, b->count, first, last, error));
+    for (int i = 0; i < r->graph->moe_layers; i++) {
+        const mixt_route_values *route = &r->graph->routes[i];
+        if (route->made >= from && route->made < end) {
+            gather_layer(engine, b, (size_t)i);
+        }
+    }
+    for (int p = 0; p < engine->piece_count && end == layers; p++) {
+        read_head(engine, b, &engine->pieces[p]);
+    }
+    return MIXT_OK;
+}
+
+/* Layer by layer over all blocks. */
+static mixt_status sweep(mixt_engine *engine, int64_t rows, mixt_error *error)
+{
+    const mixt_runner *r = &engine->many;
+    const int64_t most = r->graph->options.capacity;
+    int layers = engine->model->options.layers;
+    for (int layer = 0; layer < layers; layer++) {
+        char *cut = engine->sweep.cuts;
+        for (int64_t row = 0; row < rows; row += most, cut += engine->sweep.cut_bytes) {
+            step_block b = {.runner = r, .row = row, .count = mixt_least(most, rows - row)};
+            b.last = row + b.count == rows;
+            fill_batch(engine, &b);
+            if (layer > 0) {
+                mixt_instance_cut_restore(r->instance, r->graph->layers[layer], b.count, cut);
+            }
+            MIXT_TRY(run_layers(engine, &b, layer, layer + 1, error));
+            if (layer + 1 < layers) {
+                mixt_instance_cut_save(r->instance, r->graph->layers[layer + 1], b.count, cut);
+            }
+        }
+    }
+    return MIXT_OK;
+}
+
+static mixt_status compute(mixt_engine *engine, int64_t rows, mixt_error *error)
+{
+    engine->ran = rows <= engine->few.graph->options.capacity ? &engine->few : &engine->many;
+    if (rows > engine->ran->graph->options.capacity) {
+        return sweep(engine, rows, error);
+    }
+    step_block b = {.runner = engine->ran, .count = rows, .last = true};
+    fill_batch(engine, &b);
+    return run_layers(engine, &b, 0, engine->model->options.layers, error);
+}
+
+/* Rows of the instance that the last rows of sequences are, -1 where it held others since. */
+static void find_last_rows(mixt_engine *engine, int64_t rows)
+{
+    int64_t most = engine->ran->graph->options.capacity, begin = (rows - 1) / most * most;
     for (int p = 0; p < engine->piece_count; p++) {
         const mixt_piece *piece = &engine->pieces[p];
-        if (piece->logits_count > 0 && !piece->sequence->options.states) {
-            return graph->plan->record_count;
-        }
-        end = piece->logits_count > 0 ? graph->logits_head : end;
+        int64_t last = piece->row + piece->count - 1;
+        piece->sequence->last_row = last >= begin ? last - begin : -1;
     }
-    return end;
 }
 
 mixt_status mixt_engine_step(mixt_engine *engine, mixt_error *error)
@@ -254,28 +458,19 @@ mixt_status mixt_engine_step(mixt_engine *engine, mixt_error *error)
     if (engine->piece_count == 0) {
         return MIXT_OK;
     }
-    int64_t logits;
-    mixt_status status = fill_batch(engine, &logits, error);
-    int64_t rows = engine->batch.rows;
-    const mixt_runner *r =
-        rows <= engine->few.graph->options.capacity ? &engine->few : &engine->many;
-    if (status == MIXT_OK) {
-        mixt_batch_write(&engine->batch, r->graph, r->instance);
-        status = mixt_instance_run(r->instance, rows, 0, last_record(engine, r->graph), error);
-    }
-    if (status == MIXT_OK) {
-        status = mixt_model_intact(engine->model, error);
-    }
+    int64_t rows, logits;
+    mixt_status status = place_pieces(engine, &rows, &logits, error);
+    status = status == MIXT_OK ? compute(engine, rows, error) : status;
+    status = status == MIXT_OK ? mixt_model_intact(engine->model, error) : status;
     if (status != MIXT_OK) { /* nothing was computed */
         for (int p = 0; p < engine->piece_count; p++) {
             engine->pieces[p].sequence->served = 0;
         }
         return status;
     }
-    check_finite(engine, r);
-    engine->ran = r;
+    find_last_rows(engine, rows);
     for (int p = 0; p < engine->piece_count; p++) {
-        hand_out(engine, r, &engine->pieces[p]);
+        hand_out(engine, p);
     }
     engine->count.steps++;
     engine->count.rows += (uint64_t)rows;

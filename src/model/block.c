@@ -79,6 +79,7 @@ mixt_value_id mixt_build_block(mixt_builder *b, mixt_value_id x, int layer)
                                          MIXT_SLOT_DENSE_UP_BIAS, MIXT_SLOT_DENSE_DOWN_BIAS};
     bool post = b->model->options.post_norms;
     b->layer = layer;
+    b->graph->layers[layer] = b->plan->record_count;
     mixt_value_id h = mixt_build_norm(b, x, MIXT_SLOT_ATTENTION_NORM, layer, 0);
     mixt_value_id y = mixt_build_attention(b, h, layer);
     y = post ? mixt_build_norm(b, y, MIXT_SLOT_ATTENTION_POST_NORM, layer, 0) : y;

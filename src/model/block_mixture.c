@@ -114,6 +114,7 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
         record->foreseen = b->foreseen;
         b->foreseen = foresee(b, by, layer);
         b->routed = by;
+        record->made = layer;
         record->select_bias = mixt_build_weight(b, MIXT_SLOT_ROUTER_BIAS, layer);
         bool quantile = g->options.phase == MIXT_PHASE_TRAIN &&
                         b->model->options.router.bias_update == MIXT_BIAS_QUANTILE;

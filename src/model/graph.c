@@ -203,6 +203,7 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
     graph->routes = calloc(layers, sizeof *graph->routes);
     graph->mixtures = calloc(layers, sizeof *graph->mixtures);
     graph->seen = calloc(layers, sizeof *graph->seen);
+    graph->layers = calloc(layers, sizeof *graph->layers);
     static const char *const names[] = {"train", "score", "generate"};
     mixt_status status = complete(&graph->options, error);
     status = status != MIXT_OK ? status
@@ -210,7 +211,7 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
                                                   options->real_size, &graph->plan, error);
     if (status == MIXT_OK &&
         (graph->parameters == NULL || graph->caches == NULL || graph->routes == NULL ||
-         graph->mixtures == NULL || graph->seen == NULL)) {
+         graph->mixtures == NULL || graph->seen == NULL || graph->layers == NULL)) {
         status = mixt_fail(error, MIXT_ERROR_MEMORY, "plan: no memory");
     }
     if (status == MIXT_OK) {
@@ -248,6 +249,7 @@ void mixt_graph_free(mixt_graph *graph)
     free(graph->routes);
     free(graph->mixtures);
     free(graph->seen);
+    free(graph->layers);
     free(graph);
 }
 

@@ -189,6 +189,7 @@ typedef struct mixt_graph {
     mixt_value_id likeliest;      /* i32 [T] (train, score), of LOSS_LIKELIEST; with keep_logits */
     mixt_value_id states;         /* generate: [takes, d], what the head sees before logit_scale */
     mixt_value_id logits;         /* [T, V] (train, score) or [takes, V] (generate) */
+    int *layers;                  /* the first record of each layer */
     int head;                     /* the first record behind the layers */
     int logits_head;              /* generate: the first one behind the states */
     mixt_value_id *parameters;    /* of each parameter of the model */

@@ -300,44 +300,51 @@ void mixt_instance_route(const mixt_instance *instance, const mixt_route_values 
 /* ------------------------------------------------------------------------------------------ */
 /* Cuts                                                                                       */
 
-/* Whether a value is made before the cut, needed behind it, and its memory given on there. */
-static bool is_cut(const mixt_value *value, int record)
+/* Bytes of a value that is made before the cut and read behind it; 0: it is none. */
+static size_t cut_bytes(const mixt_value *value, int record, int64_t tokens)
 {
-    return (value->kind == MIXT_VALUE_ACTIVATION || value->kind == MIXT_VALUE_GRADIENT) &&
-           !value->keep && value->first >= 0 && value->first < record && value->last >= record;
+    bool made = (value->kind == MIXT_VALUE_ACTIVATION || value->kind == MIXT_VALUE_GRADIENT) &&
+                value->first >= 0 && value->first < record;
+    if (!made || value->used < record) {
+        return 0;
+    }
+    const mixt_shape *shape = &value->shape;
+    return shape->per_token
+               ? value->bytes / (size_t)shape->size[0] * (size_t)(tokens * shape->multiple)
+               : value->bytes;
 }
 
-size_t mixt_instance_cut_bytes(const mixt_instance *instance, int record)
+size_t mixt_instance_cut_bytes(const mixt_instance *instance, int record, int64_t tokens)
 {
     size_t bytes = 0;
     for (int i = 0; i < instance->plan->value_count; i++) {
-        bytes += is_cut(&instance->plan->values[i], record) ? instance->plan->values[i].bytes : 0;
+        bytes += cut_bytes(&instance->plan->values[i], record, tokens);
     }
     return bytes;
 }
 
-void mixt_instance_cut_save(const mixt_instance *instance, int record, void *to)
+void mixt_instance_cut_save(const mixt_instance *instance, int record, int64_t tokens, void *to)
 {
     size_t offset = 0;
     for (int i = 0; i < instance->plan->value_count; i++) {
-        const mixt_value *value = &instance->plan->values[i];
-        if (is_cut(value, record)) {
-            instance->backend->copy_out((char *)to + offset, instance->places[i].data,
-                                        active_bytes(instance, i));
-            offset += value->bytes;
+        size_t bytes = cut_bytes(&instance->plan->values[i], record, tokens);
+        if (bytes > 0) {
+            instance->backend->copy_out((char *)to + offset, instance->places[i].data, bytes);
+            offset += bytes;
         }
     }
 }
 
-void mixt_instance_cut_restore(mixt_instance *instance, int record, const void *from)
+void mixt_instance_cut_restore(mixt_instance *instance, int record, int64_t tokens,
+                               const void *from)
 {
     size_t offset = 0;
     for (int i = 0; i < instance->plan->value_count; i++) {
-        const mixt_value *value = &instance->plan->values[i];
-        if (is_cut(value, record)) {
+        size_t bytes = cut_bytes(&instance->plan->values[i], record, tokens);
+        if (bytes > 0) {
             instance->backend->copy_in(instance->places[i].data, (const char *)from + offset,
-                                       active_bytes(instance, i));
-            offset += value->bytes;
+                                       bytes);
+            offset += bytes;
         }
     }
 }

@@ -58,6 +58,7 @@ static void find_lives(mixt_plan *plan)
     }
     for (int i = 0; i < plan->value_count; i++) {
         mixt_value *value = &plan->values[i];
+        value->used = value->last;
         if (value->kind == MIXT_VALUE_INPUT) { /* what was written stays for all runs */
             value->first = 0;
         }

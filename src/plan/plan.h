@@ -32,6 +32,7 @@ typedef struct mixt_value {
     size_t bytes;
     size_t offset;   /* in the plan's memory; of activations, gradients and inputs */
     int first, last; /* records between which it lives */
+    int used;        /* the last record that reads it, kept or not */
 } mixt_value;
 
 typedef enum mixt_pass {
@@ -109,6 +110,7 @@ mixt_status mixt_plan_layout(mixt_plan *plan, mixt_error *error);
 /* Ids of the outputs of a route record, and of the selection bias that it was decided with. */
 typedef struct mixt_route_values {
     int layer; /* of the model */
+    int made;  /* the layer that decided: itself, or the first one for all */
     const mixt_router_spec *spec;
     mixt_value_id value[ROUTE_OUTPUTS], select_bias;
     mixt_value_id ahead;    /* what ROUTE_IDS would be by what the router before this one read */
@@ -177,12 +179,14 @@ void mixt_instance_take(mixt_instance *instance, int64_t rows);
 /* Seconds of a record, added up from mixt_instance_profile on; mixt_instance_seconds takes them. */
 mixt_status mixt_instance_profile(mixt_instance *instance, mixt_error *error);
 double mixt_instance_seconds(mixt_instance *instance, int record);
-/* What records before `record` made and it or later ones read: values that a run from there on
- * finds as they are. Copied out into `to`, and back, so that the same rows can run from there again
- * and again; inputs and kept values stay where they are in any case. */
-size_t mixt_instance_cut_bytes(const mixt_instance *instance, int record);
-void mixt_instance_cut_save(const mixt_instance *instance, int record, void *to);
-void mixt_instance_cut_restore(mixt_instance *instance, int record, const void *from);
+/* What records before `record` made of `tokens` active tokens and it or later ones read: values
+ * that a run from there on finds as they are. Copied out into `to`, and back, so that the same rows
+ * can run from there again and again, or go on after others have run; inputs stay where they are.
+ */
+size_t mixt_instance_cut_bytes(const mixt_instance *instance, int record, int64_t tokens);
+void mixt_instance_cut_save(const mixt_instance *instance, int record, int64_t tokens, void *to);
+void mixt_instance_cut_restore(mixt_instance *instance, int record, int64_t tokens,
+                               const void *from);
 /* Calls `observe` behind each forward record from now on, while its inputs and outputs can still be
  * read; NULL ends it. */
 typedef void (*mixt_observer)(void *user, const mixt_instance *instance, int record);

@@ -19,16 +19,16 @@ mixt_status mixt_probe_go_to(mixt_probe *probe, int layer, mixt_error *error)
 {
     mixt_instance *instance = probe->scorer->instance;
     int record = probe->route_record[layer];
+    int64_t rows = probe->scorer->batch.rows;
     if (probe->layer >= 0) {
-        mixt_instance_cut_restore(instance, probe->position, probe->cut);
+        mixt_instance_cut_restore(instance, probe->position, rows, probe->cut);
     }
     mixt_probe_reset(probe);
     if (probe->layer == layer) {
         return MIXT_OK;
     }
-    MIXT_TRY(
-        mixt_instance_run(instance, probe->scorer->batch.rows, probe->position, record, error));
-    size_t bytes = mixt_instance_cut_bytes(instance, record);
+    MIXT_TRY(mixt_instance_run(instance, rows, probe->position, record, error));
+    size_t bytes = mixt_instance_cut_bytes(instance, record, rows);
     if (bytes > probe->cut_bytes) {
         free(probe->cut);
         probe->cut = malloc(bytes);
@@ -37,7 +37,7 @@ mixt_status mixt_probe_go_to(mixt_probe *probe, int layer, mixt_error *error)
             return mixt_fail(error, MIXT_ERROR_MEMORY, "probe: no memory");
         }
     }
-    mixt_instance_cut_save(instance, record, probe->cut);
+    mixt_instance_cut_save(instance, record, rows, probe->cut);
     probe->layer = layer;
     probe->position = record;
     return MIXT_OK;

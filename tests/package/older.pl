@@ -22,6 +22,7 @@ my %newest = (
     mixt_family_info       => ['trainable'],
     mixt_machine_limits    => ['int8_flops'],
     mixt_bench_options     => ['cache_type'],
+    mixt_engine_options    => ['step_tokens'],
 );
 
 open my $in, '-|', 'tests/package/header.pl' or die "tests/package/header.pl: $!\n";
