@@ -13,6 +13,7 @@
 #include "core/arithmetic.h"
 #include "infer/engine.h"
 #include "model_checks.h"
+#include "scratch.h"
 
 #define BATCH 7
 #define VOCABULARY 37
@@ -262,6 +263,78 @@ static void options_are_filled(void **state)
     }
 }
 
+/* ------------------------------------------------------------------------------------------ */
+/* Experts that are read from files                                                           */
+
+enum { EXPERTS = 12, LAYERS = 4, PROMPT = 60 };
+
+/* Logits behind a prompt of a stored model (memory 0: of a mapped one), and what the store counts
+ * then. */
+static void run_prompt(const char *path, uint64_t memory, int64_t step_tokens,
+                       mixt_store_statistics *counts, float logits[VOCABULARY])
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model *opened = must_open_model(path);
+    const mixt_store_options options = {
+        .memory = memory, .policy = "lru", .prefetch = MIXT_STORE_PREFETCH_NEVER, .always = true};
+    if (memory > 0) {
+        must(mixt_model_store(opened, &options, &error), &error);
+    }
+    mixt_engine *engine;
+    const mixt_engine_options o = {
+        .sequences = 1, .batch_tokens = BATCH, .step_tokens = step_tokens};
+    must(mixt_engine_create(context, opened, &o, &engine, &error), &error);
+    mixt_sequence *s = open_sequence(engine, 1, PROMPT);
+    while (mixt_engine_waiting(engine) > 0) {
+        step(engine);
+    }
+    memcpy(logits, mixt_sequence_logits(s), VOCABULARY * sizeof *logits);
+    assert_true(mixt_store_describe(opened, counts) == (memory > 0));
+    close_engine(engine, &s, 1);
+    mixt_model_free(opened);
+}
+
+/* A pool of one layer's experts is enough for a prompt to read each of them once, if at all; and
+ * where there is no memory to go layer by layer, it goes batch by batch. */
+static void a_prompt_reads_each_expert_once(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model_options o = test_small_options();
+    o.context_length = PROMPT;
+    o.layers = LAYERS;
+    o.experts = EXPERTS;
+    o.hidden_size = 64;
+    o.ffn_size = 96;
+    mixt_model *made = test_new_model(&o, 0.3);
+    scratch_make(state);
+    char *path = scratch_path("model");
+    must(mixt_model_save(made, path, &error), &error);
+    mixt_model_free(made);
+    mixt_store_statistics all, swept, batches, least;
+    float expected[VOCABULARY], logits[VOCABULARY];
+    run_prompt(path, 0, BATCH, &all, expected);
+    run_prompt(path, (uint64_t)1 << 30, 0, &all, logits); /* 0: a stored model takes all of it */
+    assert_memory_equal(logits, expected, sizeof logits);
+    assert_true(all.steps == 1 && all.rows == PROMPT && all.slots == EXPERTS * LAYERS);
+    uint64_t slot = all.pool_bytes / (uint64_t)all.slots;
+    uint64_t memory = all.resident_bytes + all.other_bytes + EXPERTS * slot;
+    run_prompt(path, memory, 0, &swept, logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+    assert_true(swept.steps == 1 && swept.slots == EXPERTS);
+    assert_int_equal(swept.bytes_read, all.bytes_read);
+    run_prompt(path, memory, BATCH, &batches, logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+    assert_int_equal(batches.steps, (PROMPT + BATCH - 1) / BATCH);
+    assert_true(batches.bytes_read > 3 * swept.bytes_read);
+    memory = batches.resident_bytes + batches.other_bytes + 2 * slot;
+    run_prompt(path, memory, 0, &least, logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+    assert_int_equal(least.steps, batches.steps);
+    free(path);
+    scratch_remove(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +343,7 @@ int main(void)
         cmocka_unit_test(a_failed_step_leaves_nothing),
         cmocka_unit_test(a_broken_row_is_found_in_its_block),
         cmocka_unit_test(options_are_filled),
+        cmocka_unit_test(a_prompt_reads_each_expert_once),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

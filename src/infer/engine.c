@@ -345,6 +345,25 @@ static bool make_last_routes(mixt_engine *engine)
     return s->ids != NULL && s->weights != NULL && s->margins != NULL;
 }
 
+/* Cuts of `blocks` blocks, which the limit of a stored model counts. */
+static bool make_cuts(mixt_engine *engine, int64_t blocks)
+{
+    mixt_sweep *s = &engine->sweep;
+    mixt_error none = MIXT_ERROR_INIT;
+    size_t bytes = (size_t)blocks * s->cut_bytes;
+    if (mixt_stored_reserve(engine->model, bytes, &none) != MIXT_OK) {
+        return false;
+    }
+    s->cuts = malloc(bytes + 1);
+    if (s->cuts == NULL) {
+        mixt_stored_release(engine->model, bytes);
+        return false;
+    }
+    engine->reserved += bytes;
+    s->blocks = blocks;
+    return true;
+}
+
 int64_t mixt_engine_make_sweep(mixt_engine *engine, int64_t rows)
 {
     mixt_sweep *s = &engine->sweep;
@@ -353,18 +372,16 @@ int64_t mixt_engine_make_sweep(mixt_engine *engine, int64_t rows)
     if (rows <= batch || !make_last_routes(engine)) {
         return batch;
     }
-    for (int layer = 1; layer < engine->model->options.layers && s->blocks == 0; layer++) {
+    for (int layer = 1; layer < engine->model->options.layers && s->cuts == NULL; layer++) {
         size_t bytes = mixt_instance_cut_bytes(r->instance, r->graph->layers[layer], batch);
         s->cut_bytes = bytes > s->cut_bytes ? bytes : s->cut_bytes;
     }
-    int64_t blocks = mixt_divide_up(rows, batch);
-    while (s->blocks < blocks) {
-        free(s->cuts);
-        s->cuts = malloc((size_t)blocks * s->cut_bytes + 1);
-        s->blocks = s->cuts != NULL ? blocks : 0;
-        blocks = s->cuts != NULL ? blocks : blocks / 2;
+    /* at once for the largest step: a pool of experts that has to shrink begins anew */
+    int64_t blocks = mixt_divide_up(engine->options.step_tokens, batch);
+    while (s->cuts == NULL && blocks > 1 && !make_cuts(engine, blocks)) {
+        blocks /= 2;
     }
-    return mixt_least(mixt_most(blocks, 1) * batch, rows);
+    return mixt_least(mixt_most(s->blocks, 1) * batch, rows);
 }
 
 size_t mixt_engine_waiting(const mixt_engine *engine)
