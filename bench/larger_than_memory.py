@@ -208,6 +208,8 @@ def warm(path):
 def run(options, group, program, file, ids, counts, size):
     """One run within the limit (None: without one); a sample, or what failed."""
     path, words = program
+    if size and options.margin and words[:1] == ["auto"]:
+        words = [str(size - (options.margin << 20))] + words[1:]
     group.limit(size or 1 << 50)
     group.reset()
     if size:
@@ -349,32 +351,36 @@ def save(options, results):
         output.write(json.dumps(about, indent=1).replace("NaN", "null") + "\n")
 
 
+def one(options, group, program, file, ids, counts):
+    """One run of the program named, said as it is done."""
+    name, share = program[0], counts[2]
+    size = None if name == "memory" else os.path.getsize(file) * share // 100
+    sample = run(options, group, program[1], file, ids, counts, size)
+    figures = derive(sample)
+    say(f"{os.path.basename(file)} {share} % {name}: {show(figures.get('rate', NAN), '.2f')} t/s"
+        f" {show(figures.get('bytes', NAN) / 1e9, '.3f')} GB a token, hits"
+        f" {show(figures.get('hits', NAN), '.1%')}, prompt"
+        f" {show(sample.get('prompt_seconds', NAN), '.1f')} s, disk {sample['disk'] / 1e9:.2f} GB/s")
+    return sample
+
+
 def measure(options, group, file, share, prompt):
-    """Samples by program."""
+    """Samples by program; one round is one holding of the lock."""
     programs = programs_of(options)
     found = {name: [] for name in programs}
     ids = os.path.join(options.scratch, f"ids-{os.getpid()}")
     real = write_ids(options, file, ids)
-    size = os.path.getsize(file) * share // 100
     names = list(programs)
     for turn in range(options.rounds):
-        for name in names if turn % 2 == 0 else names[::-1]:
-            slow = name in ("mapped", "llama.cpp")
-            tokens = min(options.tokens, options.slow_tokens) if slow else options.tokens
-            if any("failed" in sample for sample in found[name]) or (
-                    slow and turn >= options.slow_rounds):
-                continue
-            with Lock(options.lock):
-                sample = run(options, group, programs[name], file, ids, (prompt, tokens),
-                             None if name == "memory" else size)
-            found[name].append(sample)
-            figures = derive(sample)
-            say(f"round {turn + 1} {os.path.basename(file)} {share} % {name}:"
-                f" {show(figures.get('rate', NAN), '.2f')} t/s"
-                f" {show(figures.get('bytes', NAN) / 1e9, '.3f')} GB a token, hits"
-                f" {show(figures.get('hits', NAN), '.1%')}, prompt"
-                f" {show(sample.get('prompt_seconds', NAN), '.1f')} s, disk"
-                f" {sample['disk'] / 1e9:.2f} GB/s")
+        with Lock(options.lock):
+            for name in names if turn % 2 == 0 else names[::-1]:
+                slow = name in ("mapped", "llama.cpp")
+                tokens = min(options.tokens, options.slow_tokens) if slow else options.tokens
+                if any("failed" in sample for sample in found[name]) or (
+                        slow and turn >= options.slow_rounds):
+                    continue
+                found[name].append(one(options, group, (name, programs[name]), file, ids,
+                                       (prompt, tokens, share)))
     os.remove(ids)
     return found, real
 
@@ -391,6 +397,8 @@ def parse():
                         help="of the file's size that the cgroup may have, percent")
     parser.add_argument("--prompt", nargs="+", type=int, default=[64], help="tokens")
     parser.add_argument("--tokens", type=int, default=32, help="behind the prompt, one at a time")
+    parser.add_argument("--margin", type=int, default=0, metavar="MIB",
+                        help="--memory of mixt is the limit less this; 0: auto")
     parser.add_argument("--slow-tokens", type=int, default=1 << 30,
                         help="no more of them for mapped and llama.cpp")
     parser.add_argument("--slow-rounds", type=int, default=1 << 30, help="for them")
