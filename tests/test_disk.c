@@ -454,7 +454,7 @@ static void test_faults(void **state)
         read_with(w, path, &(fault){.left = 100000, .from = 1 << 20, .result = -EINTR},
                   MIXT_ERROR_IO, "faults: cannot read ");
         read_with(w, path, &(fault){.left = 100000, .from = 1 << 20, .result = 0}, MIXT_ERROR_IO,
-                  "faults: ends at byte ");
+                  "faults: cannot read beyond byte ");
     }
     free(path);
 }

@@ -174,17 +174,22 @@ static bool go_on(mixt_disk *disk, mixt_disk_piece *piece, int64_t result, mixt_
     }
     /* Direct reads go on at a block; what is not whole is mostly the end of the file. */
     size_t step = (size_t)result - (piece->direct ? (size_t)result % MIXT_DISK_BLOCK : 0);
-    struct stat now;
     if (step == 0) {
-        bool known = fstat(piece->descriptor, &now) == 0;
-        if (known && (uint64_t)now.st_size >= end && ++piece->fruitless <= FRUITLESS_MOST) {
+        struct stat now;
+        bool whole = fstat(piece->descriptor, &now) != 0 || (uint64_t)now.st_size >= end;
+        if (whole && ++piece->fruitless <= FRUITLESS_MOST) {
             return true;
         }
         uint64_t there = piece->offset + (uint64_t)result;
-        there = known && (uint64_t)now.st_size < there ? (uint64_t)now.st_size : there;
-        mixt_fail(error, MIXT_ERROR_IO,
-                  "%s: ends at byte %llu, inside of a read: it became shorter", file->path,
-                  (unsigned long long)there);
+        if (whole) {
+            mixt_fail(error, MIXT_ERROR_IO, "%s: cannot read beyond byte %llu", file->path,
+                      (unsigned long long)there);
+        } else {
+            there = (uint64_t)now.st_size < there ? (uint64_t)now.st_size : there;
+            mixt_fail(error, MIXT_ERROR_IO,
+                      "%s: ends at byte %llu, inside of a read: it became shorter", file->path,
+                      (unsigned long long)there);
+        }
         return false;
     }
     piece->offset += step;
