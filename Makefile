@@ -260,9 +260,11 @@ EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 # The tests that make a context or run the program, once more on a backend whose memory is not the
 # host's: the same objects, linked so that who asks for the CPU backend gets the one of tests/guarded.
 # test_kernels has contexts, but runs no plan; test_serve_page is about what a browser shows; what
-# test_convert_report and test_engine_sweep run, test_fidelity and test_engine do.
+# test_convert_report and test_engine_sweep run, test_fidelity and test_engine do. Such a backend refuses
+# models whose experts stay on disk.
+STORED_NAMES := memory_cli serve_store store_agrees store_faults stored
 GUARDED := $(BUILD)/guarded
-GUARDED_NAMES := $(filter-out convert_report engine_sweep kernels serve_page,$(patsubst tests/test_%.c,%,$(sort $(shell grep -lE \
+GUARDED_NAMES := $(filter-out convert_report engine_sweep kernels serve_page $(STORED_NAMES),$(patsubst tests/test_%.c,%,$(sort $(shell grep -lE \
     'mixt_context_create|scratch_make_context|mixt_backend_cpu|"(backend/context|model_runner|model_checks|parity|train_setup|shell)\.h"' $(TEST_SOURCES)))))
 GUARDED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/guarded/test_%,$(wildcard tests/guarded/*.c))))
 GUARDED_PROGRAMS := $(patsubst %,$(GUARDED)/tests/test_%,guarded $(GUARDED_NAMES))
