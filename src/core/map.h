@@ -22,7 +22,7 @@ mixt_status mixt_map_load(mixt_map *map, const char *path, mixt_error *error);
 const void *mixt_map_data(const mixt_map *map); /* page-aligned; not NULL, even of no bytes */
 /* Whether an address lies in the map as the file has it, not in memory, and where in the file. */
 bool mixt_map_place(const mixt_map *map, const void *address, uint64_t *offset);
-uint64_t mixt_map_size(const mixt_map *map);    /* when it was opened */
+uint64_t mixt_map_size(const mixt_map *map); /* when it was opened */
 /* False once a page was lost, or the file became shorter or was written to: one that is cut and
  * written anew has its old size again, and none of its pages faults. */
 bool mixt_map_intact(const mixt_map *map);
