@@ -1,8 +1,9 @@
 /* How fast files are read past the cache, as experts are (store/disk.h): GB a second by reader,
  * depth of the queue and size of a piece, and how long an urgent read takes behind prefetches that
  * fill the queue. Random ranges of FILE, which should be larger than what one row reads. Rows are
- * measured in turns, the best of the rounds is shown. Memory is in large pages: into small ones
- * some disks read a third as fast. Usage: disk FILE [MB of a row [KiB of a read [rounds]]] */
+ * measured in turns, the best of the rounds is shown. Memory is in large pages. A machine that is
+ * virtual may have a host that caches: what was never read is the disk's speed. Usage: disk FILE
+ * [MB of a row [KiB of a read [rounds]]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
