@@ -77,9 +77,9 @@ typedef struct mixt_store_statistics {
     uint64_t reserved[8];
 } mixt_store_statistics;
 
-/* How a model would be held, by its tables alone: nothing is read, the model stays as it is, and the
- * limit may be above what this machine has. Caches and plans, which come later, take nothing yet;
- * counters are 0, the reader is NULL. */
+/* How a model would be held, by its tables alone: nothing is read, the model stays as it is, and
+ * the limit may be above what this machine has. Caches and plans, which come later, take nothing
+ * yet; counters are 0, the reader is NULL. */
 MIXT_API mixt_status mixt_store_plan(const mixt_model *model, const mixt_store_options *options,
                                      mixt_store_statistics *statistics, mixt_error *error);
 
