@@ -317,10 +317,14 @@ static mixt_status write_tensors(mixt_gguf_writer *w, const plan *p, unsigned ch
             length = fill(t, buffer);
             filled = i;
         }
+        /* each from a place of its own: gate and up of an expert must not be the same matrix */
+        size_t block = (size_t)mixt_type_info(t->type)->bytes;
+        size_t at = next_random() % (length / block) * block;
         while (left > 0) {
-            size_t part = left < length ? left : length;
-            TRY(mixt_gguf_writer_write(w, buffer, part, error));
+            size_t part = left < length - at ? left : length - at;
+            TRY(mixt_gguf_writer_write(w, buffer + at, part, error));
             left -= part;
+            at = 0;
         }
     }
     return mixt_gguf_writer_finish(w, error);
