@@ -123,6 +123,21 @@ static void plans_are_printed(void **state)
     fails(MIXT "info large --memory 100K", "of memory are too little");
 }
 
+/* In a folder that mixt convert writes an expert's matrices lie side by side. */
+static void converted_experts_are_whole(void **state)
+{
+    (void)state;
+    shell_do(
+        MIXT
+        "convert large/model -o whole 2>/dev/null; "
+        "at() { grep -ao \"layers.1.block_sparse_moe.experts.$1.weight\\\":{[^}]*}\" "
+        "whole/model.safetensors | grep -o '\\[[0-9, ]*\\]}' | tr -d '[]} ' | cut -d, -f$2; }; "
+        "for e in 0 7 15; do [ -n \"$(at $e.w1 1)\" ]; [ $(at $e.w1 2) = $(at $e.w3 1) ]; "
+        "[ $(at $e.w3 2) = $(at $e.w2 1) ]; done; [ $(at 7.w2 2) = $(at 8.w1 1) ]; "
+        "run() { " MIXT "run -m $1 -t 1 -n 8 -c 128 --temp 0 -p 'int a' -q --memory 6M; }; "
+        "run large >all; run whole | cmp - all");
+}
+
 /* The library's form of it. */
 static void the_example_runs(void **state)
 {
@@ -160,6 +175,7 @@ int main(void)
         cmocka_unit_test(what_fits_is_mapped),
         cmocka_unit_test(what_does_not_fit_is_read),
         cmocka_unit_test(plans_are_printed),
+        cmocka_unit_test(converted_experts_are_whole),
         cmocka_unit_test(the_example_runs),
         cmocka_unit_test(reports_come_at_the_end),
     };

@@ -82,6 +82,45 @@ static void gather_targets(mixt_conversion *c)
     }
 }
 
+/* The parameter of a target that is a matrix of experts; NULL: something else. */
+static const mixt_parameter *expert_parameter(const mixt_conversion *c, size_t target)
+{
+    if (target >= c->target_count) {
+        return NULL;
+    }
+    const mixt_parameter *p = &c->model->parameters[c->parts[c->targets[target].first].parameter];
+    bool is_expert = p->slot == MIXT_SLOT_EXPERT_GATE || p->slot == MIXT_SLOT_EXPERT_UP ||
+                     p->slot == MIXT_SLOT_EXPERT_DOWN;
+    return is_expert ? p : NULL;
+}
+
+/* Where each expert has tensors of its own, those of one lie side by side, so that one read fetches
+ * it (mixt_model_store): [matrices, experts] of a layer become [experts, matrices]. */
+static mixt_status place_experts_whole(mixt_conversion *c)
+{
+    mixt_target *old = malloc((c->target_count + 1) * sizeof *old);
+    if (old == NULL) {
+        return mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory");
+    }
+    memcpy(old, c->targets, c->target_count * sizeof *old);
+    for (size_t begin = 0, end; begin < c->target_count; begin = end) {
+        const mixt_parameter *first = expert_parameter(c, begin), *next = first;
+        size_t experts = 0;
+        for (end = begin; first != NULL && next != NULL && next->layer == first->layer;
+             next = expert_parameter(c, end)) {
+            experts += next == first;
+            end++;
+        }
+        end += first == NULL;
+        for (size_t i = begin; experts > 0 && (end - begin) % experts == 0 && i < end; i++) {
+            size_t matrices = (end - begin) / experts, at = i - begin;
+            c->targets[begin + at % experts * matrices + at / experts] = old[i];
+        }
+    }
+    free(old);
+    return MIXT_OK;
+}
+
 /* Fills parts and targets from the family's table; types are not set. Refused, by name, where the
  * family has no tensor in this form for a parameter. */
 static mixt_status plan_targets(mixt_conversion *c)
@@ -107,7 +146,7 @@ static mixt_status plan_targets(mixt_conversion *c)
         return mixt_fail(c->error, MIXT_ERROR_MEMORY, "convert: no memory");
     }
     gather_targets(c);
-    return MIXT_OK;
+    return place_experts_whole(c);
 }
 
 static void clear_targets(mixt_conversion *c)
