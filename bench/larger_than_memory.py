@@ -121,7 +121,7 @@ def disk_speed(path, options):
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECT", 0))
     pieces = os.path.getsize(path) // piece
     large = 2 << 20
-    memory = mmap.mmap(-1, depth * piece + large)
+    memory = mmap.mmap(-1, depth * piece + large, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     begin = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % large
@@ -291,7 +291,8 @@ def derive(sample):
     if store and store["requests"] > 0:
         each = store["expert_bytes"] / store["experts"]
         wanted = store["requests"] / tokens * each
-        hits = store["hits"] / store["requests"]
+        # what a prefetch brought was read too
+        hits = (store["hits"] - store["prefetch_used"]) / store["requests"]
         found["hits"] = hits
         found["busy"] = store["disk_seconds"] / store["seconds"]
         if hits < 1:
