@@ -188,6 +188,43 @@ static void test_fading(void **unused)
     mixt_policy_free(policy);
 }
 
+/* A prompt whose parts ask one after the other, each for what the others did not, is one step. */
+static void test_parts(void **unused)
+{
+    (void)unused;
+    static const int chosen[LAYERS] = {CHOSEN, CHOSEN, CHOSEN};
+    mixt_policy_shape shape = {.layers = LAYERS, .first = first, .chosen = chosen};
+    mixt_policy *policy[2];
+    for (int parts = 0; parts < 2; parts++) {
+        assert_int_equal(mixt_policy_create("fading", &shape, &policy[parts], NULL), MIXT_OK);
+        mixt_policy_step(policy[parts]);
+        for (int32_t item = 0; item < 4; item++) { /* 512 rows */
+            mixt_policy_use(policy[parts], item, 256);
+        }
+        if (parts == 1) {
+            int32_t held[] = {0, 1};
+            assert_int_equal(mixt_policy_victim(policy[parts], held, 2), 0);
+        }
+        mixt_policy_use(policy[parts], 4, 1);
+        mixt_policy_use(policy[parts], 7, 512);
+        mixt_policy_use(policy[parts], 8, 512);
+    }
+    int32_t all[ITEMS];
+    uint64_t ranks[2][ITEMS];
+    for (int32_t item = 0; item < ITEMS; item++) {
+        all[item] = item;
+    }
+    mixt_policy_ranks(policy[0], all, ITEMS, ranks[0]);
+    mixt_policy_ranks(policy[1], all, ITEMS, ranks[1]);
+    for (int32_t item = 0; item < 5; item++) { /* rows of all parts against those of the first */
+        double a = (double)(ranks[0][item] >> 32), b = (double)(ranks[1][item] >> 32);
+        assert_true(fabs(a - b) < 2e6); /* a tenth or so of 2^23, a binary order */
+    }
+    assert_true(ranks[0][4] < ranks[0][0] && ranks[1][4] < ranks[1][0]);
+    mixt_policy_free(policy[0]);
+    mixt_policy_free(policy[1]);
+}
+
 static void test_names(void **unused)
 {
     (void)unused;
@@ -264,10 +301,8 @@ static void test_record(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_orders),
-        cmocka_unit_test(test_fading),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_record),
+        cmocka_unit_test(test_orders), cmocka_unit_test(test_fading), cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

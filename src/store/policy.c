@@ -34,6 +34,7 @@ struct mixt_policy {
     int32_t *pending_rows;
     int pending_count;
     double rows, rows_before; /* of this step, of the one before */
+    int counted;              /* layer of this step whose uses were counted last; -1: none */
 };
 
 /* rank: of all items the lowest makes room; no two are equal of those that were used. It hangs on
@@ -132,6 +133,7 @@ static void begin_shares(mixt_policy *p)
         p->steps[layer] = 1;
     }
     p->rows = p->rows_before = 1;
+    p->counted = -1;
 }
 
 static bool allocate(mixt_policy *p, const mixt_policy_shape *shape)
@@ -251,10 +253,11 @@ static void count_pending(mixt_policy *p)
         return;
     }
     int layer = p->layer_of[p->pending[0]];
-    double rows = rows_of(p, layer);
+    bool more = layer == p->counted; /* the next part of a prompt wants others too */
+    double rows = more ? p->rows : rows_of(p, layer);
     for (int h = 0; h < 2; h++) {
         double kept = exp2(-rows / half_life[h]);
-        for (int32_t i = p->first[layer]; i < p->first[layer + 1]; i++) {
+        for (int32_t i = p->first[layer]; i < p->first[layer + 1] && !more; i++) {
             p->recent[h][i] *= kept;
         }
         for (int i = 0; i < p->pending_count; i++) {
@@ -266,6 +269,7 @@ static void count_pending(mixt_policy *p)
         p->wait[i] = (float)(1 / fmax(share, SHARE_LEAST));
     }
     p->rows = rows;
+    p->counted = layer;
     p->pending_count = 0;
     look_ahead(p, layer);
 }
@@ -277,6 +281,7 @@ void mixt_policy_step(mixt_policy *policy)
 {
     count_pending(policy);
     policy->rows_before = policy->rows;
+    policy->counted = -1;
 }
 
 /* Clocks and counts of 32 bits are halved before they overflow. */
