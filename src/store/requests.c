@@ -126,7 +126,7 @@ static void start_reads(mixt_expert_store *store)
 {
     for (; store->next_wish < store->wish_count; store->next_wish++) {
         mixt_expert_item *item = &store->items[store->wishes[store->next_wish]];
-        if (item->state != MIXT_EXPERT_AWAY) {
+        if (item->state != MIXT_EXPERT_AWAY || !item->wanted) { /* given, and gone since */
             continue;
         }
         int32_t slot = mixt_store_find_slot(store, item, false);
