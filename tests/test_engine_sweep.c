@@ -270,7 +270,7 @@ enum { EXPERTS = 12, LAYERS = 4, PROMPT = 60 };
 
 /* Logits behind a prompt of a stored model (memory 0: of a mapped one), and what the store counts
  * then. */
-static void run_prompt(const char *path, uint64_t memory, int64_t step_tokens,
+static void run_prompt(const char *path, uint64_t memory, int batch, int64_t step_tokens,
                        mixt_store_statistics *counts, float logits[VOCABULARY])
 {
     mixt_error error = MIXT_ERROR_INIT;
@@ -282,7 +282,7 @@ static void run_prompt(const char *path, uint64_t memory, int64_t step_tokens,
     }
     mixt_engine *engine;
     const mixt_engine_options o = {
-        .sequences = 1, .batch_tokens = BATCH, .step_tokens = step_tokens};
+        .sequences = 1, .batch_tokens = batch, .step_tokens = step_tokens};
     must(mixt_engine_create(context, opened, &o, &engine, &error), &error);
     mixt_sequence *s = open_sequence(engine, 1, PROMPT);
     while (mixt_engine_waiting(engine) > 0) {
@@ -313,22 +313,31 @@ static void a_prompt_reads_each_expert_once(void **state)
     mixt_model_free(made);
     mixt_store_statistics all, swept, batches, least;
     float expected[VOCABULARY], logits[VOCABULARY];
-    run_prompt(path, 0, BATCH, &all, expected);
-    run_prompt(path, (uint64_t)1 << 30, 0, &all, logits); /* 0: a stored model takes all of it */
+    run_prompt(path, 0, BATCH, BATCH, &all, expected);
+    run_prompt(path, (uint64_t)1 << 30, BATCH, 0, &all,
+               logits); /* 0: a stored model takes all of it */
     assert_memory_equal(logits, expected, sizeof logits);
     assert_true(all.steps == 1 && all.rows == PROMPT && all.slots == EXPERTS * LAYERS);
     uint64_t slot = all.pool_bytes / (uint64_t)all.slots;
     uint64_t memory = all.resident_bytes + all.other_bytes + EXPERTS * slot;
-    run_prompt(path, memory, 0, &swept, logits);
+    run_prompt(path, memory, BATCH, 0, &swept, logits);
     assert_memory_equal(logits, expected, sizeof logits);
     assert_true(swept.steps == 1 && swept.slots == EXPERTS);
     assert_int_equal(swept.bytes_read, all.bytes_read);
-    run_prompt(path, memory, BATCH, &batches, logits);
+    run_prompt(path, memory, BATCH, BATCH, &batches, logits);
     assert_memory_equal(logits, expected, sizeof logits);
     assert_int_equal(batches.steps, (PROMPT + BATCH - 1) / BATCH);
     assert_true(batches.bytes_read > 3 * swept.bytes_read);
+    /* two blocks that want all experts, half of which are held: the second reads the other half */
+    mixt_store_statistics half;
+    run_prompt(path, (uint64_t)1 << 30, PROMPT / 2, 0, &all, logits);
+    memory = all.resident_bytes + all.other_bytes + EXPERTS / 2 * slot;
+    run_prompt(path, memory, PROMPT / 2, 0, &half, logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+    assert_true(half.slots == EXPERTS / 2 && all.requests == EXPERTS * LAYERS);
+    assert_true(half.bytes_read <= all.bytes_read + LAYERS * (EXPERTS / 2) * slot);
     memory = batches.resident_bytes + batches.other_bytes + 2 * slot;
-    run_prompt(path, memory, 0, &least, logits);
+    run_prompt(path, memory, BATCH, 0, &least, logits);
     assert_memory_equal(logits, expected, sizeof logits);
     assert_int_equal(least.steps, batches.steps);
     free(path);
