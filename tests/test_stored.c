@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "family_cases.h"
 #include "model_checks.h"
 #include "scratch.h"
 
@@ -20,6 +21,9 @@
 #define TOKENS (PROMPT + GENERATED)
 #define VOCABULARY 61
 #define ROOM ((uint64_t)1 << 30)
+#define FAMILY_PROMPT 9
+#define FAMILY_TOKENS 20
+#define FAMILY_VOCABULARY 512 /* at most */
 
 static char *folder, *gguf;
 static float expected[2][GENERATED][VOCABULARY]; /* of the folder, of the GGUF file */
@@ -138,6 +142,121 @@ static void same_bits_on_any_number_of_threads(void **state)
         mixt_store_options options = {.memory = limit_for(gguf, 9), .always = true};
         check_bits(context, 1, &options, &s);
         mixt_context_free(context);
+    }
+}
+
+/* Logits behind a prompt and some tokens of a family's model, from `path`. */
+static mixt_status run_family(const char *path, const mixt_store_options *options, float *logits,
+                              mixt_store_statistics *s, mixt_error *error)
+{
+    mixt_session *session = NULL;
+    mixt_model_info info;
+    mixt_model *model = must_open_model(path);
+    mixt_model_describe(model, &info);
+    assert_true(info.options.vocab_size <= FAMILY_VOCABULARY);
+    mixt_status status = options != NULL ? mixt_model_store(model, options, error) : MIXT_OK;
+    if (status == MIXT_OK) {
+        status = mixt_session_create(scratch_context, model, FAMILY_TOKENS, &session, error);
+    }
+    for (int i = 0; i < FAMILY_TOKENS - FAMILY_PROMPT && status == MIXT_OK; i++) {
+        int32_t ids[FAMILY_PROMPT];
+        int count = i == 0 ? FAMILY_PROMPT : 1;
+        for (int j = 0; j < count; j++) {
+            ids[j] = (i * 7 + j * 5 + 3) % info.options.vocab_size;
+        }
+        status = mixt_session_feed(session, ids, (size_t)count, error);
+        memcpy(logits + i * info.options.vocab_size, mixt_session_logits(session),
+               (size_t)info.options.vocab_size * sizeof *logits);
+    }
+    (void)mixt_store_describe(model, s);
+    mixt_session_free(session);
+    mixt_model_free(model);
+    return status;
+}
+
+/* A family's file with the fewest slots that its memory allows; false where nothing of it can stay
+ * on disk. */
+static bool check_family(const char *path, const char *name)
+{
+    enum { VALUES = (FAMILY_TOKENS - FAMILY_PROMPT) * FAMILY_VOCABULARY };
+    static float in_memory[VALUES], stored[VALUES];
+    memset(in_memory, 0, sizeof in_memory);
+    memset(stored, 0, sizeof stored);
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_statistics s;
+    mixt_store_options options = {
+        .memory = ROOM, .prefetch = MIXT_STORE_PREFETCH_ALWAYS, .always = true};
+    must(run_family(path, NULL, in_memory, &s, &error), &error);
+    mixt_status status = run_family(path, &options, stored, &s, &error);
+    if (status == MIXT_ERROR_UNSUPPORTED) {
+        return false;
+    }
+    must(status, &error);
+    assert_memory_equal(stored, in_memory, sizeof stored);
+    options.memory = s.resident_bytes + s.other_bytes + s.pool_bytes * 6 / 10;
+    must(run_family(path, &options, stored, &s, &error), &error);
+    if (s.slots >= s.experts || s.bytes_read == 0) {
+        fail_msg("%s: %lld of %lld experts", name, (long long)s.slots, (long long)s.experts);
+    }
+    assert_memory_equal(stored, in_memory, sizeof stored);
+    return true;
+}
+
+/* Folders of gpt-oss have columns where products read rows, or blocks of their own kind. */
+static bool stays_on_disk(const char *name)
+{
+    return strncmp(name, "gpt_oss", 7) != 0 || strchr(name, '.') != NULL;
+}
+
+/* Files of every family as other implementations wrote them (tests/fixtures/families), and those of
+ * ours. */
+static void same_bits_of_every_family(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"deepseek",
+                                        "deepseek.gguf",
+                                        "deepseek_v2",
+                                        "deepseek_v2-lite.gguf",
+                                        "deepseek_v3",
+                                        "deepseek_v3.gguf",
+                                        "deepseek_v3.old.gguf",
+                                        "gpt_oss",
+                                        "gpt_oss.gguf",
+                                        "gpt_oss-mxfp4",
+                                        "gpt_oss-mxfp4.gguf",
+                                        "grok-1",
+                                        "grok-1.gguf",
+                                        "longcat",
+                                        "mixtral",
+                                        "mixtral.gguf",
+                                        "mixtral.old.gguf",
+                                        "olmoe",
+                                        "olmoe.gguf",
+                                        "qwen2_moe",
+                                        "qwen2_moe.gguf",
+                                        "qwen3_moe",
+                                        "qwen3_moe.gguf",
+                                        "skywork",
+                                        "yuan"};
+    mixt_error error = MIXT_ERROR_INIT;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "tests/fixtures/families/%s", files[i]);
+        if (check_family(path, files[i]) != stays_on_disk(files[i])) {
+            fail_msg("%s: experts on disk", files[i]);
+        }
+    }
+    for (size_t i = 0; i < test_family_count; i++) {
+        mixt_model *model = test_family_model(&test_families[i]);
+        char *path = scratch_path(test_families[i].name);
+        bool moe = mixt_model_moe_layers(model) > 0;
+        must(mixt_model_save(model, path, &error), &error);
+        mixt_model_free(model);
+        if (check_family(path, test_families[i].name) !=
+            (moe && stays_on_disk(test_families[i].name))) {
+            fail_msg("%s: experts on disk", test_families[i].name);
+        }
+        free(path);
     }
 }
 
@@ -293,6 +412,7 @@ int main(void)
         cmocka_unit_test(same_bits_at_every_budget),
         cmocka_unit_test(same_bits_by_every_policy),
         cmocka_unit_test(same_bits_on_any_number_of_threads),
+        cmocka_unit_test(same_bits_of_every_family),
         cmocka_unit_test(foresight_is_counted),
         cmocka_unit_test(a_model_that_fits_is_left_alone),
         cmocka_unit_test(a_plan_says_what_would_be),
