@@ -3,6 +3,7 @@
  * from the last read of a layer to the first of the next. Where the guess is bad, or more is read
  * than that time allows, it costs: so steps with more and less of it take turns for a while, and
  * the fastest way is kept until it is tried again. */
+#include <math.h>
 #include <string.h>
 
 #include "core/arithmetic.h"
@@ -12,6 +13,7 @@
 #define TURN_STEPS 4    /* of one way before the next has its turn */
 #define KEEP_STEPS 1024 /* before it is tried again */
 #define GAIN 0.98       /* of the time without, that it has to come below */
+#define FIRST_WAY 1     /* the likeliest of a layer is hardly ever wrong */
 #define PROMPT_ROWS 32  /* rows of a step that want nearly every expert: no guess */
 
 /* Experts that a layer reads ahead at most. */
@@ -24,18 +26,22 @@ static void begin_trial(mixt_foresight *f)
         f->steps[way] /= 4;
     }
     f->trying = true;
+    f->turn = 0;
 }
 
-/* The fastest way of those that were tried. */
+/* The fastest way; FIRST_WAY until all had a turn. */
 static int judge_ways(const mixt_foresight *f)
 {
     int best = 0;
-    double least = GAIN * f->seconds[0] / (double)f->steps[0];
-    for (int way = 1; way < MIXT_FORESIGHT_WAYS; way++) {
+    double least = INFINITY;
+    for (int way = 0; way < MIXT_FORESIGHT_WAYS; way++) {
+        if (f->steps[way] < TURN_STEPS) {
+            return FIRST_WAY;
+        }
         double seconds = f->seconds[way] / (double)f->steps[way];
         if (seconds < least) {
             best = way;
-            least = seconds;
+            least = (way == 0 ? GAIN : 1) * seconds;
         }
     }
     return best;
@@ -95,7 +101,9 @@ void mixt_foresight_step(mixt_expert_store *store, int64_t tokens)
         if (!f->trying) {
             begin_trial(f);
         }
-        f->way = (f->way + 1) % MIXT_FORESIGHT_WAYS;
+        /* every second turn is the best way's so far, so that a trial costs half */
+        f->way = f->turn % 2 == 0 ? judge_ways(f) : (int)(f->turn / 2 % MIXT_FORESIGHT_WAYS);
+        f->turn++;
         f->left = TURN_STEPS - 1;
     }
 }

@@ -61,6 +61,7 @@ typedef struct mixt_foresight {
     double seconds[MIXT_FORESIGHT_WAYS];
     uint64_t steps[MIXT_FORESIGHT_WAYS];
     int way;                /* of this step; 0: none */
+    unsigned turn;          /* of this trial */
     uint64_t left;          /* steps until it is thought about again */
     bool trying;            /* steps take turns now */
     uint64_t right, chosen; /* experts that were foreseen rightly, of those chosen */
