@@ -214,6 +214,13 @@ def warm(path):
             pass
 
 
+def refresh():
+    """Memory as after a start: nothing cached, large pages to be had. As root."""
+    for name in ("drop_caches", "compact_memory"):
+        with open(f"/proc/sys/vm/{name}", "w", encoding="utf-8") as file:
+            file.write("1")
+
+
 def run(options, group, program, file, ids, counts, size):
     """One run within the limit (None: without one); a sample, or what failed."""
     path, words = program
@@ -221,6 +228,8 @@ def run(options, group, program, file, ids, counts, size):
         words = [str(size - (options.margin << 20))] + words[1:]
     group.limit(size or 1 << 50)
     group.reset()
+    if options.fresh:
+        refresh()
     if size:
         forget(file)
     else:
@@ -420,6 +429,8 @@ def parse():
     parser.add_argument("--depth", type=int, default=8, help="of them at a time")
     parser.add_argument("--disk-seconds", type=float, default=1.0)
     parser.add_argument("--timeout", type=float, default=110)
+    parser.add_argument("--fresh", action="store_true",
+                        help="before each run drop the whole page cache and make large pages")
     parser.add_argument("--priority", action="store_true", help="all programs under chrt -r 5")
     parser.add_argument("--lock", help="a file that is locked during each run")
     parser.add_argument("--reports", action="store_true", help="also the store's reports")
