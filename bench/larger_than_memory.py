@@ -13,7 +13,7 @@ allows is that speed over the bytes that the store's misses are, at the hit rate
 that of the optimum (Belady's, which knows the future) on the same requests.
 
 `busy` is the share of the time in which the store had reads under way. With --tokens 0 the table is of
-prompts, beside the time of reading the file once at the disk's speed and (program `memory`: no
+prompts (the second of two alike: the first pays for clearing the pool's memory), beside the time of reading the file once at the disk's speed and (program `memory`: no
 limit, the file in the page cache) of the arithmetic alone.
 
 Making cgroups and dropping caches may need root. What is missing is left out and named.
