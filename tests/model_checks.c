@@ -42,6 +42,20 @@ mixt_model_options test_small_options(void)
     return o;
 }
 
+mixt_model_options test_block_options(int vocabulary, int tokens)
+{
+    mixt_model_options o = test_small_options();
+    o.vocab_size = vocabulary;
+    o.context_length = tokens;
+    o.layers = 4;
+    o.hidden_size = 64;
+    o.ffn_size = 96;
+    o.shared_ffn_size = 32;
+    o.experts = 12;
+    o.experts_per_token = 3;
+    return o;
+}
+
 mixt_model *test_new_model(const mixt_model_options *options, double noise)
 {
     mixt_model *model;

@@ -17,6 +17,9 @@ typedef struct test_rows {
 test_batch test_random_batch(test_rows *rows, int vocab_size, bool documents);
 mixt_context *test_context(int threads, const char *cpu);
 mixt_model_options test_small_options(void);
+/* The same with a shared expert and rows of whole blocks of Q8_0: 4 layers of 12 experts, 3 of them
+ * a token's. */
+mixt_model_options test_block_options(int vocabulary, int tokens);
 /* A new model; norms and biases, which begin at 1 and 0, moved by `noise` times a normal. */
 mixt_model *test_new_model(const mixt_model_options *options, double noise);
 /* Every parameter's derivative in double against central differences at a few of its weights. */

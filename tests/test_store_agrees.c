@@ -163,12 +163,10 @@ static int set_up(void **state)
 {
     mixt_error error = MIXT_ERROR_INIT;
     scratch_make_context(state);
-    mixt_model_options o = test_small_options();
-    o.vocab_size = VOCABULARY;
-    o.context_length = TOKENS;
+    mixt_model_options o = test_block_options(VOCABULARY, TOKENS);
     o.layers = LAYERS;
-    o.hidden_size = 64;
     o.ffn_size = 32;
+    o.shared_ffn_size = 0;
     o.experts = EXPERTS;
     o.experts_per_token = CHOSEN;
     mixt_model *model = test_new_model(&o, 0.1);

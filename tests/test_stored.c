@@ -369,15 +369,7 @@ static int set_up(void **state)
 {
     mixt_error error = MIXT_ERROR_INIT;
     scratch_make_context(state);
-    mixt_model_options o = test_small_options();
-    o.vocab_size = VOCABULARY;
-    o.context_length = TOKENS;
-    o.layers = LAYERS;
-    o.hidden_size = 64;
-    o.ffn_size = 96;
-    o.shared_ffn_size = 32;
-    o.experts = EXPERTS;
-    o.experts_per_token = 3;
+    mixt_model_options o = test_block_options(VOCABULARY, TOKENS);
     mixt_model *model = test_new_model(&o, 0.1);
     folder = scratch_path("model");
     gguf = scratch_path("model.gguf");
