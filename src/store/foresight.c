@@ -22,8 +22,9 @@ static const int64_t most[MIXT_FORESIGHT_WAYS] = {0, 1, 2, INT32_MAX};
 static void begin_trial(mixt_foresight *f)
 {
     for (int way = 0; way < MIXT_FORESIGHT_WAYS; way++) { /* what was measured counts for a part */
-        f->seconds[way] /= 4;
-        f->steps[way] /= 4;
+        uint64_t kept = f->steps[way] / 4;
+        f->seconds[way] *= kept > 0 ? (double)kept / (double)f->steps[way] : 0;
+        f->steps[way] = kept;
     }
     f->trying = true;
     f->turn = 0;
