@@ -11,15 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/error.h"
 #include "formats/gguf.h"
-
-#define TRY(expression)                                                                            \
-    do {                                                                                           \
-        mixt_status status_ = (expression);                                                        \
-        if (status_ != MIXT_OK) {                                                                  \
-            return status_;                                                                        \
-        }                                                                                          \
-    } while (0)
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -46,8 +39,8 @@ static mixt_status declare(const mixt_gguf *from, mixt_gguf_writer *w, int units
     for (size_t i = 0; i < mixt_gguf_key_count(from); i++) {
         mixt_gguf_kind kind;
         const char *key = mixt_gguf_key_at(from, i, &kind);
-        TRY(is_width(key) ? mixt_gguf_writer_u32(w, key, (uint32_t)units, error)
-                          : mixt_gguf_writer_copy(w, from, key, error));
+        MIXT_TRY(is_width(key) ? mixt_gguf_writer_u32(w, key, (uint32_t)units, error)
+                               : mixt_gguf_writer_copy(w, from, key, error));
     }
     for (size_t i = 0; i < mixt_gguf_tensor_count(from); i++) {
         const mixt_gguf_tensor *t = mixt_gguf_tensor_at(from, i);
@@ -62,7 +55,7 @@ static mixt_status declare(const mixt_gguf *from, mixt_gguf_writer *w, int units
         if (at >= 0) {
             size[at] = units;
         }
-        TRY(mixt_gguf_writer_add(w, t->name, t->type, t->rank, size, error));
+        MIXT_TRY(mixt_gguf_writer_add(w, t->name, t->type, t->rank, size, error));
     }
     return mixt_gguf_writer_begin(w, error);
 }
@@ -85,17 +78,17 @@ static mixt_status write_padded(mixt_gguf_writer *w, const mixt_gguf_tensor *t, 
 
 static mixt_status copy(const mixt_gguf *from, mixt_gguf_writer *w, int units, mixt_error *error)
 {
-    TRY(declare(from, w, units, error));
+    MIXT_TRY(declare(from, w, units, error));
     for (size_t i = 0; i < mixt_gguf_tensor_count(from); i++) {
         const mixt_gguf_tensor *t = mixt_gguf_tensor_at(from, i);
         int at = unit_dimension(t);
         size_t row = mixt_type_row_bytes(t->type, t->size[0]);
         if (at < 0) {
-            TRY(mixt_gguf_writer_write(w, t->data, t->bytes, error));
+            MIXT_TRY(mixt_gguf_writer_write(w, t->data, t->bytes, error));
         } else if (at == 0) { /* every row grows */
-            TRY(write_padded(w, t, row, mixt_type_row_bytes(t->type, units), error));
+            MIXT_TRY(write_padded(w, t, row, mixt_type_row_bytes(t->type, units), error));
         } else { /* every expert gets more rows */
-            TRY(write_padded(w, t, row * (size_t)t->size[1], row * (size_t)units, error));
+            MIXT_TRY(write_padded(w, t, row * (size_t)t->size[1], row * (size_t)units, error));
         }
     }
     return mixt_gguf_writer_finish(w, error);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/error.h"
 #include "formats/gguf.h"
 #include "quant/mix.h"
 
@@ -173,14 +174,6 @@ static void plan_model(plan *p)
     }
 }
 
-#define TRY(expression)                                                                            \
-    do {                                                                                           \
-        mixt_status status_ = (expression);                                                        \
-        if (status_ != MIXT_OK) {                                                                  \
-            return status_;                                                                        \
-        }                                                                                          \
-    } while (0)
-
 static mixt_status key_u32(mixt_gguf_writer *w, const shape *s, const char *key, int value,
                            mixt_error *error)
 {
@@ -200,35 +193,35 @@ static mixt_status key_f32(mixt_gguf_writer *w, const shape *s, const char *key,
 static mixt_status write_keys(mixt_gguf_writer *w, const shape *s, mixt_error *error)
 {
     bool lead = strcmp(s->arch, "deepseek") == 0;
-    TRY(mixt_gguf_writer_string(w, "general.architecture", s->arch, error));
-    TRY(mixt_gguf_writer_string(w, "general.name", s->name, error));
-    TRY(key_u32(w, s, "block_count", s->layers, error));
-    TRY(key_u32(w, s, "context_length", s->context, error));
-    TRY(key_u32(w, s, "embedding_length", s->hidden, error));
+    MIXT_TRY(mixt_gguf_writer_string(w, "general.architecture", s->arch, error));
+    MIXT_TRY(mixt_gguf_writer_string(w, "general.name", s->name, error));
+    MIXT_TRY(key_u32(w, s, "block_count", s->layers, error));
+    MIXT_TRY(key_u32(w, s, "context_length", s->context, error));
+    MIXT_TRY(key_u32(w, s, "embedding_length", s->hidden, error));
     if (strcmp(s->arch, "skywork") != 0) {
-        TRY(key_u32(w, s, "feed_forward_length", lead ? s->dense_ffn : s->ffn, error));
+        MIXT_TRY(key_u32(w, s, "feed_forward_length", lead ? s->dense_ffn : s->ffn, error));
     }
-    TRY(key_u32(w, s, "attention.head_count", s->heads, error));
-    TRY(key_u32(w, s, "attention.head_count_kv", s->kv_heads, error));
-    TRY(key_f32(w, s, "attention.layer_norm_rms_epsilon", s->epsilon, error));
-    TRY(key_f32(w, s, "rope.freq_base", s->theta, error));
-    TRY(key_u32(w, s, "rope.dimension_count", s->head_dim, error));
-    TRY(key_u32(w, s, "attention.key_length", s->head_dim, error));
-    TRY(key_u32(w, s, "attention.value_length", s->head_dim, error));
-    TRY(key_u32(w, s, "vocab_size", s->vocab, error));
-    TRY(key_u32(w, s, "expert_count", s->experts, error));
-    TRY(key_u32(w, s, "expert_used_count", s->chosen, error));
+    MIXT_TRY(key_u32(w, s, "attention.head_count", s->heads, error));
+    MIXT_TRY(key_u32(w, s, "attention.head_count_kv", s->kv_heads, error));
+    MIXT_TRY(key_f32(w, s, "attention.layer_norm_rms_epsilon", s->epsilon, error));
+    MIXT_TRY(key_f32(w, s, "rope.freq_base", s->theta, error));
+    MIXT_TRY(key_u32(w, s, "rope.dimension_count", s->head_dim, error));
+    MIXT_TRY(key_u32(w, s, "attention.key_length", s->head_dim, error));
+    MIXT_TRY(key_u32(w, s, "attention.value_length", s->head_dim, error));
+    MIXT_TRY(key_u32(w, s, "vocab_size", s->vocab, error));
+    MIXT_TRY(key_u32(w, s, "expert_count", s->experts, error));
+    MIXT_TRY(key_u32(w, s, "expert_used_count", s->chosen, error));
     if (strcmp(s->arch, "llama") != 0 && strcmp(s->arch, "olmoe") != 0 &&
         strcmp(s->arch, "grok") != 0) {
-        TRY(key_u32(w, s, "expert_feed_forward_length", s->ffn, error));
+        MIXT_TRY(key_u32(w, s, "expert_feed_forward_length", s->ffn, error));
     }
     if (s->shared_gate) {
-        TRY(key_u32(w, s, "expert_shared_feed_forward_length", s->shared, error));
+        MIXT_TRY(key_u32(w, s, "expert_shared_feed_forward_length", s->shared, error));
     }
     if (lead) {
-        TRY(key_u32(w, s, "leading_dense_block_count", s->dense_layers, error));
-        TRY(key_u32(w, s, "expert_shared_count", s->shared / s->ffn, error));
-        TRY(key_f32(w, s, "expert_weights_scale", 1.0F, error));
+        MIXT_TRY(key_u32(w, s, "leading_dense_block_count", s->dense_layers, error));
+        MIXT_TRY(key_u32(w, s, "expert_shared_count", s->shared / s->ffn, error));
+        MIXT_TRY(key_f32(w, s, "expert_weights_scale", 1.0F, error));
     }
     return mixt_gguf_writer_string(w, "tokenizer.ggml.model", "none", error);
 }
@@ -309,7 +302,7 @@ static mixt_status write_tensors(mixt_gguf_writer *w, const plan *p, unsigned ch
         const tensor *have = filled >= 0 ? &p->list[filled] : NULL;
         size_t left = tensor_bytes(t);
         if (p->sparse && strstr(t->name, "_exps.weight") != NULL) {
-            TRY(mixt_gguf_writer_skip(w, left, error));
+            MIXT_TRY(mixt_gguf_writer_skip(w, left, error));
             continue;
         }
         if (have == NULL || have->type != t->type || have->value != t->value ||
@@ -322,7 +315,7 @@ static mixt_status write_tensors(mixt_gguf_writer *w, const plan *p, unsigned ch
         size_t at = next_random() % (length / block) * block;
         while (left > 0) {
             size_t part = left < length - at ? left : length - at;
-            TRY(mixt_gguf_writer_write(w, buffer + at, part, error));
+            MIXT_TRY(mixt_gguf_writer_write(w, buffer + at, part, error));
             left -= part;
             at = 0;
         }
@@ -334,7 +327,7 @@ static mixt_status write_file(const plan *p, const char *path, unsigned char *bu
                               mixt_error *error)
 {
     mixt_gguf_writer *w;
-    TRY(mixt_gguf_writer_create(path, 0, &w, error));
+    MIXT_TRY(mixt_gguf_writer_create(path, 0, &w, error));
     mixt_status status = write_keys(w, p->s, error);
     for (int i = 0; i < p->count && status == MIXT_OK; i++) {
         const tensor *t = &p->list[i];

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "mixt.h"
+#include "text_speed.h"
 
 typedef struct task {
     int32_t *ids;
@@ -21,30 +22,6 @@ typedef struct task {
     double prompt_bytes, bytes; /* that this process had read from disks */
     double check;               /* sum of the last logits' squares: the same for every budget */
 } task;
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-/* Of Linux; 0 elsewhere. */
-static double bytes_read(void)
-{
-    char line[128];
-    double bytes = 0;
-    FILE *file = fopen("/proc/self/io", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, "read_bytes:", 11) == 0) {
-            bytes = strtod(line + 11, NULL);
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return bytes;
-}
 
 static bool read_ids(const char *path, task *t)
 {

@@ -12,29 +12,7 @@
 #include <time.h>
 
 #include "llama.h"
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-static double bytes_read(void)
-{
-    char line[128];
-    double bytes = 0;
-    FILE *file = fopen("/proc/self/io", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, "read_bytes:", 11) == 0) {
-            bytes = strtod(line + 11, NULL);
-        }
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return bytes;
-}
+#include "text_speed.h"
 
 static void quiet(enum ggml_log_level level, const char *text, void *user)
 {

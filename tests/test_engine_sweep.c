@@ -64,13 +64,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void require(mixt_status status, const mixt_error *error)
-{
-    if (status != MIXT_OK) {
-        fail_msg("%s", error->message);
-    }
-}
-
 static mixt_engine *open_engine(int sequences, int step_tokens)
 {
     mixt_engine *engine;
@@ -79,7 +72,7 @@ static mixt_engine *open_engine(int sequences, int step_tokens)
     options.sequences = sequences;
     options.batch_tokens = BATCH;
     options.step_tokens = step_tokens;
-    require(mixt_engine_create(context, model, &options, &engine, &error), &error);
+    must(mixt_engine_create(context, model, &options, &engine, &error), &error);
     return engine;
 }
 
@@ -91,7 +84,7 @@ static void feed(mixt_sequence *sequence, int text, int count)
         size_t position = mixt_sequence_length(sequence) + (size_t)i;
         tokens[i] = (int32_t)((position * 7 + (size_t)text * 5) % 31);
     }
-    require(mixt_sequence_feed(sequence, tokens, (size_t)count, &error), &error);
+    must(mixt_sequence_feed(sequence, tokens, (size_t)count, &error), &error);
 }
 
 static mixt_sequence *open_sequence(mixt_engine *engine, int text, int count)
@@ -99,7 +92,7 @@ static mixt_sequence *open_sequence(mixt_engine *engine, int text, int count)
     static const mixt_sequence_options routes = {.routes = true};
     mixt_sequence *sequence;
     mixt_error error = MIXT_ERROR_INIT;
-    require(mixt_sequence_create(engine, &routes, &sequence, &error), &error);
+    must(mixt_sequence_create(engine, &routes, &sequence, &error), &error);
     feed(sequence, text, count);
     return sequence;
 }
@@ -108,7 +101,7 @@ static void step(mixt_engine *engine)
 {
     mixt_error error = MIXT_ERROR_INIT;
     run_count = 0;
-    require(mixt_engine_step(engine, &error), &error);
+    must(mixt_engine_step(engine, &error), &error);
 }
 
 static size_t rows_of(const mixt_sequence *sequence)
@@ -224,7 +217,7 @@ static void a_broken_row_is_found_in_its_block(void **state)
     mixt_engine *engine = open_engine(2, 100);
     mixt_sequence *s[] = {open_sequence(engine, 1, 12), open_sequence(engine, 2, 30)};
     mixt_error error = MIXT_ERROR_INIT;
-    require(mixt_sequence_feed(s[0], (int32_t[]){broken, 2}, 2, &error), &error);
+    must(mixt_sequence_feed(s[0], (int32_t[]){broken, 2}, 2, &error), &error);
     step(engine);
     row[0] = kept;
     assert_int_equal(mixt_sequence_state(s[0], &error), MIXT_ERROR_NUMERIC);
@@ -255,7 +248,7 @@ static void options_are_filled(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         o = (mixt_engine_options){
             .sequences = 2, .step_tokens = cases[i].step, .batch_tokens = cases[i].batch};
-        require(mixt_engine_create(context, model, &o, &engine, &error), &error);
+        must(mixt_engine_create(context, model, &o, &engine, &error), &error);
         mixt_engine_describe_options(engine, &o);
         assert_int_equal(o.step_tokens, mixt_least(cases[i].applied, 2 * 256));
         assert_null(engine->sweep.cuts);

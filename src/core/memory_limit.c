@@ -209,47 +209,59 @@ static void read_mounts(FILE *stream, const char *root, hierarchy *first, hierar
     free(line);
 }
 
-/* Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of Linux. */
-static void consider_first(least *l, const char *folder)
-{
-    uint64_t limit, used = 0;
-    read_number_file(folder, "memory.usage_in_bytes", &used);
-    uint64_t cache = read_key(folder, "memory.stat", "total_inactive_file") +
-                     read_key(folder, "memory.stat", "total_active_file");
-    uint64_t busy = read_key(folder, "memory.stat", "total_dirty") +
-                    read_key(folder, "memory.stat", "total_writeback");
-    used = difference(used, difference(cache, busy));
-    if (read_number_file(folder, "memory.limit_in_bytes", &limit)) {
-        consider(l, difference(limit, used), "memory.limit_in_bytes of the control group");
-    }
-    limit = read_key(folder, "memory.stat", "hierarchical_memory_limit");
-    if (limit != 0) {
-        consider(l, difference(limit, used), "hierarchical_memory_limit of the control group");
-    }
-}
+/* Names of a version's files and of its keys in memory.stat (Documentation/admin-guide/
+ * cgroup-v1/memory.rst and cgroup-v2.rst of Linux). */
+typedef struct group_names {
+    const char *used;
+    const char *cache[2],
+        *busy[2];         /* pages of files; those of them that have to be written first */
+    const char *limit[2]; /* files; NULL: no second one */
+    const char *whose[2];
+    const char *limit_key, *whose_key; /* or a key, NULL: none */
+} group_names;
 
-static void consider_second(least *l, const char *folder)
+static const group_names first_names = {
+    .used = "memory.usage_in_bytes",
+    .cache = {"total_inactive_file", "total_active_file"},
+    .busy = {"total_dirty", "total_writeback"},
+    .limit = {"memory.limit_in_bytes", NULL},
+    .whose = {"memory.limit_in_bytes of the control group", NULL},
+    .limit_key = "hierarchical_memory_limit",
+    .whose_key = "hierarchical_memory_limit of the control group",
+};
+static const group_names second_names = {
+    .used = "memory.current",
+    .cache = {"inactive_file", "active_file"},
+    .busy = {"file_dirty", "file_writeback"},
+    .limit = {"memory.max", "memory.high"},
+    .whose = {"memory.max of the control group", "memory.high of the control group"},
+};
+
+static void consider_group(least *l, const char *folder, const group_names *names)
 {
+    static const char stat[] = "memory.stat";
     uint64_t limit, used = 0;
-    read_number_file(folder, "memory.current", &used);
-    uint64_t cache = read_key(folder, "memory.stat", "inactive_file") +
-                     read_key(folder, "memory.stat", "active_file");
-    uint64_t busy = read_key(folder, "memory.stat", "file_dirty") +
-                    read_key(folder, "memory.stat", "file_writeback");
+    read_number_file(folder, names->used, &used);
+    uint64_t cache =
+        read_key(folder, stat, names->cache[0]) + read_key(folder, stat, names->cache[1]);
+    uint64_t busy = read_key(folder, stat, names->busy[0]) + read_key(folder, stat, names->busy[1]);
     used = difference(used, difference(cache, busy));
-    if (read_number_file(folder, "memory.max", &limit)) {
-        consider(l, difference(limit, used), "memory.max of the control group");
+    for (int i = 0; i < 2 && names->limit[i] != NULL; i++) {
+        if (read_number_file(folder, names->limit[i], &limit)) {
+            consider(l, difference(limit, used), names->whose[i]);
+        }
     }
-    if (read_number_file(folder, "memory.high", &limit)) {
-        consider(l, difference(limit, used), "memory.high of the control group");
+    limit = names->limit_key != NULL ? read_key(folder, stat, names->limit_key) : 0;
+    if (limit != 0) {
+        consider(l, difference(limit, used), names->whose_key);
     }
 }
 
 /* The group and those that it is in. */
-static void consider_all(least *l, hierarchy *h, void (*one)(least *l, const char *folder))
+static void consider_all(least *l, hierarchy *h, const group_names *names)
 {
     while (h->folder[0] != '\0') {
-        one(l, h->folder);
+        consider_group(l, h->folder, names);
         char *slash = strlen(h->folder) > h->top ? strrchr(h->folder, '/') : NULL;
         if (slash == NULL || (size_t)(slash - h->folder) < h->top) {
             return;
@@ -266,8 +278,8 @@ static void consider_groups(least *l, const char *root)
     if (both != NULL && groups != NULL && mounts != NULL) {
         read_groups(groups, &both[0], &both[1]);
         read_mounts(mounts, root, &both[0], &both[1]);
-        consider_all(l, &both[0], consider_first);
-        consider_all(l, &both[1], consider_second);
+        consider_all(l, &both[0], &first_names);
+        consider_all(l, &both[1], &second_names);
     }
     if (groups != NULL) {
         fclose(groups);

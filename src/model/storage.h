@@ -52,6 +52,8 @@ mixt_status mixt_source_intact(const mixt_source *source, mixt_error *error);
 
 /* Memory that lives as long as the source, for weights that cannot be read in place; NULL: none. */
 void *mixt_source_memory(mixt_source *source, size_t bytes);
+/* Bytes of all that it has given so. */
+uint64_t mixt_source_held(const mixt_source *source);
 
 /* Rows and columns of a tensor of F8_E4M3 that share a factor; 0: the whole matrix. */
 typedef struct mixt_f8_blocks {

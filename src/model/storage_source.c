@@ -48,6 +48,15 @@ void *mixt_source_memory(mixt_source *source, size_t bytes)
     return data;
 }
 
+uint64_t mixt_source_held(const mixt_source *source)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < source->block_count; i++) {
+        bytes += source->blocks[i].bytes;
+    }
+    return bytes;
+}
+
 mixt_status mixt_source_open_folder(const char *path, mixt_source **result, mixt_error *error)
 {
     *result = NULL;

@@ -45,7 +45,6 @@ typedef struct storing {
     int32_t *first;            /* [shelves + 1] */
     uint64_t *profile;
     int shelves;
-    uint64_t values; /* bytes of weights that lie in memory already */
     mixt_error *error;
 } storing;
 
@@ -115,9 +114,6 @@ static mixt_status place_others(storing *s, int index)
 {
     const mixt_held *held = &s->model->held[index];
     mixt_status status = MIXT_OK;
-    if (held->matrices == NULL) {
-        s->values += s->model->parameters[index].count * sizeof(float);
-    }
     for (int i = 0; held->matrices != NULL && i < held->count && status == MIXT_OK; i++) {
         s->extent_count += locate(s, &held->matrices[i], &s->extents[s->extent_count], &status);
     }
@@ -373,7 +369,7 @@ static mixt_status make_store(storing *s, uint64_t memory)
         .policy = s->options->policy,
         .prefetch = s->options->prefetch,
         .memory = memory,
-        .resident = extent_bytes(s) + s->values,
+        .resident = extent_bytes(s) + mixt_source_held(s->model->source),
         .disk = s->disk};
     mixt_status status = mixt_expert_store_create(&options, &s->stored->store, s->error);
     free(chosen);

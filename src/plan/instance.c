@@ -191,25 +191,13 @@ void mixt_instance_bind_store(mixt_instance *instance, mixt_value_id value, cons
     }
 }
 
-/* The record that makes a value; -1: it comes from outside. */
-static int maker_of(const mixt_plan *plan, mixt_value_id value)
-{
-    for (int r = 0; r < plan->record_count; r++) {
-        for (int i = 0; i < MIXT_SLOTS; i++) {
-            if (plan->records[r].out[i] == value) {
-                return r;
-            }
-        }
-    }
-    return -1;
-}
-
 mixt_status mixt_instance_tell(mixt_instance *instance, mixt_value_id value, mixt_teller tell,
                                void *user, mixt_error *error)
 {
     const mixt_plan *plan = instance->plan;
-    int record = maker_of(plan, value);
-    assert(record >= 0 && plan->values[value].keep);
+    int record = plan->values[value].first; /* which makes it */
+    assert(plan->values[value].kind == MIXT_VALUE_ACTIVATION && plan->values[value].keep);
+    assert(record >= 0);
     if (instance->told == NULL) {
         instance->told = calloc((size_t)plan->record_count, sizeof *instance->told);
     }

@@ -4,7 +4,6 @@
 #define MIXT_STORE_INSIDE_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "store/store.h"
 
