@@ -213,22 +213,23 @@ static void run_chains(experts_run *run, const experts_matrices *matrices, int c
     run->count = 0;
 }
 
-/* Rows of the wave, whose experts need not be neighbours: calls `each` for those of [begin, end),
- * counted within the wave, expert by expert. */
-static void each_of_wave(const experts_run *run, mixt_range range,
-                         void (*each)(const experts_run *run, int64_t e, mixt_range rows,
+/* Values of the wave's rows of `width`, whose experts need not be neighbours: calls `each` for
+ * those of `range`, counted within the wave, expert by expert. */
+static void each_of_wave(const experts_run *run, int64_t width, mixt_range range,
+                         void (*each)(const experts_run *run, int64_t e, mixt_range values,
                                       void *with),
                          void *with)
 {
     int64_t before = 0;
     for (int64_t i = 0; i < run->wave_count && before < range.end; i++) {
-        int64_t e = run->wave[i], first = run->offsets[e], rows = run->offsets[e + 1] - first;
+        int64_t e = run->wave[i], first = run->offsets[e] * width;
+        int64_t count = run->offsets[e + 1] * width - first;
         int64_t begin = mixt_most(range.begin - before, 0);
-        int64_t end = mixt_least(range.end - before, rows);
+        int64_t end = mixt_least(range.end - before, count);
         if (begin < end) {
             each(run, e, (mixt_range){first + begin, first + end}, with);
         }
-        before += rows;
+        before += count;
     }
 }
 
@@ -253,7 +254,7 @@ static void add_bias_rows(void *context, int64_t item, int thread)
 {
     (void)thread;
     bias_run *add = context;
-    each_of_wave(add->run, mixt_chunk(add->run->wave_rows, MIXT_ROWS, item), add_bias_of, add);
+    each_of_wave(add->run, 1, mixt_chunk(add->run->wave_rows, MIXT_ROWS, item), add_bias_of, add);
 }
 
 static void add_bias(const experts_run *run, int bias, int output)
@@ -273,22 +274,19 @@ static void hidden_forward(const experts_run *run, mixt_range values)
                   (const real *)run->call->out[EXPERTS_UP] + values.begin);
 }
 
-static void hidden_forward_of(const experts_run *run, int64_t e, mixt_range rows, void *with)
+static void hidden_forward_of(const experts_run *run, int64_t e, mixt_range values, void *with)
 {
     (void)e;
     (void)with;
-    hidden_forward(run, (mixt_range){rows.begin * run->ffn, rows.end * run->ffn});
+    hidden_forward(run, values);
 }
 
 static void hidden_forward_values(void *context, int64_t item, int thread)
 {
     (void)thread;
     const experts_run *run = context;
-    if (run->wave_rows == run->rows) { /* all experts: rows without gaps, cut where it is even */
-        hidden_forward(run, mixt_chunk(run->values, MIXT_ELEMENTS, item));
-    } else {
-        each_of_wave(run, mixt_chunk(run->wave_rows, MIXT_ROWS, item), hidden_forward_of, NULL);
-    }
+    each_of_wave(run, run->ffn, mixt_chunk(run->wave_rows * run->ffn, MIXT_ELEMENTS, item),
+                 hidden_forward_of, NULL);
 }
 
 /* Values of gate and up in rows of an expert. */
@@ -346,10 +344,7 @@ static void run_wave(experts_run *run, const experts_matrices *matrices)
     experts_run_list(run);
     add_bias(run, EXPERTS_B_GATE, EXPERTS_GATE);
     add_bias(run, EXPERTS_B_UP, EXPERTS_UP);
-    bool whole = run->wave_rows == run->rows;
-    mixt_pool_run(call->compute->pool,
-                  whole ? mixt_divide_up(run->values, MIXT_ELEMENTS)
-                        : mixt_divide_up(run->wave_rows, MIXT_ROWS),
+    mixt_pool_run(call->compute->pool, mixt_divide_up(run->wave_rows * run->ffn, MIXT_ELEMENTS),
                   hidden_forward_values, run);
     add_row_products(run, &matrices[2]);
     experts_run_list(run);
