@@ -25,7 +25,8 @@ const cli_option options_store[] = {
      .kind = OPTION_TEXT,
      .offset = offsetof(store_settings, profile),
      .value = "TRACE",
-     .help = "a trace of the model: experts that it used most are there first and stay longest"},
+     .help = "a trace of the model: the order of static, and the shares that fading begins with; "
+             "lru and lfu refuse it"},
     {.name = "store-prefetch",
      .kind = OPTION_CHOICE,
      .offset = offsetof(store_settings, prefetch),

@@ -108,6 +108,8 @@ static void what_does_not_fit_is_read(void **state)
     fails(MIXT "run -m large -p x --memory 300K", "of memory are too little");
     shell_refuses(MIXT "run -m large -p x --memory 6M --store-policy static", "static");
     shell_refuses(MIXT "run -m large -p x --memory 6M --store-profile nothing", "nothing: ");
+    shell_refuses(MIXT "run -m large -p x --memory 6M --store-policy lru --store-profile all.st",
+                  "policy lru: has no use for a profile");
     fails(MIXT "run -m large -p x --memory 900000G", "is above the ");
 }
 

@@ -25,7 +25,7 @@ typedef struct mixt_store_options {
                            may take; 0: what machine and cgroup have free, less a reserve */
     const char *policy; /* which expert makes room, by name (mixt_store_policy); NULL: the first */
     const char *profile; /* a trace of this model: where "static" has its order from, and what
-                            others begin with; NULL: none */
+                            "fading" begins with; others refuse it. NULL: none */
     mixt_store_reader reader;
     mixt_store_prefetch prefetch;
     bool always; /* also where everything fits: experts are then read when they are first wanted */

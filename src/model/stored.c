@@ -320,6 +320,7 @@ static mixt_status read_profile(storing *s)
     if (s->options->profile == NULL) {
         return MIXT_OK;
     }
+    MIXT_TRY(mixt_policy_check_profile(s->options->policy, s->error));
     mixt_trace *trace;
     MIXT_TRY(mixt_trace_open(s->options->profile, &trace, s->error));
     mixt_status status = count_uses(s, trace);

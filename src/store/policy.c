@@ -42,7 +42,7 @@ struct mixt_policy {
  * others: whether a use changes the ranks of items that were not used. */
 typedef struct policy_type {
     const char *name, *help;
-    bool needs_profile, others;
+    bool needs_profile, uses_profile, others;
     uint64_t (*rank)(const mixt_policy *policy, int32_t item);
 } policy_type;
 
@@ -75,10 +75,10 @@ static uint64_t rank_fading(const mixt_policy *policy, int32_t item)
 
 static const policy_type types[] = {
     {"fading", "the expert makes room that will be wanted last, by its uses of late and its layer",
-     false, true, rank_fading},
-    {"lru", "the expert that was used longest ago makes room", false, false, rank_lru},
-    {"lfu", "the one used by the fewest tokens makes room", false, false, rank_lfu},
-    {"static", "the one used least in the profile makes room", true, false, rank_static},
+     false, true, true, rank_fading},
+    {"lru", "the expert that was used longest ago makes room", false, false, false, rank_lru},
+    {"lfu", "the one used by the fewest tokens makes room", false, false, false, rank_lfu},
+    {"static", "the one used least in the profile makes room", true, true, false, rank_static},
 };
 enum { TYPES = sizeof types / sizeof *types };
 
@@ -161,6 +161,15 @@ static bool allocate(mixt_policy *p, const mixt_policy_shape *shape)
            p->profile != NULL && p->chosen != NULL && p->recent[0] != NULL &&
            p->recent[1] != NULL && p->wait != NULL && p->ahead != NULL && p->steps != NULL &&
            p->pending != NULL && p->pending_rows != NULL;
+}
+
+mixt_status mixt_policy_check_profile(const char *name, mixt_error *error)
+{
+    const policy_type *type;
+    MIXT_TRY(find_type(name, &type, error));
+    return type->uses_profile ? MIXT_OK
+                              : mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                                          "policy %s: has no use for a profile", type->name);
 }
 
 mixt_status mixt_policy_create(const char *name, const mixt_policy_shape *shape,

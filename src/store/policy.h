@@ -18,6 +18,8 @@ typedef struct mixt_policy_shape {
  * profile. NULL: the default. The shape's arrays are copied. */
 mixt_status mixt_policy_create(const char *name, const mixt_policy_shape *shape,
                                mixt_policy **policy, mixt_error *error);
+/* MIXT_ERROR_ARGUMENT: a policy of that name would pass a profile over. */
+mixt_status mixt_policy_check_profile(const char *name, mixt_error *error);
 void mixt_policy_free(mixt_policy *policy);
 const char *mixt_policy_name(const mixt_policy *policy);
 
