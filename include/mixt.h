@@ -787,6 +787,10 @@ MIXT_API const char *mixt_data_hash(const mixt_data *data);
 
 #include "mixt/train.h"
 
+/* ---- Several processes ------------------------------------------------------------------- */
+
+#include "mixt/ranks.h"
+
 /* ---- Evaluation -------------------------------------------------------------------------- */
 
 typedef struct mixt_score_row {

@@ -196,8 +196,12 @@ void mixt_model_describe(const mixt_model *model, mixt_model_info *info)
         size_t experts = (size_t)o->experts, chosen = (size_t)o->experts_per_token;
         bool of_experts = mixt_slot_is_expert(p->slot) || mixt_slot_is_adapter(p->slot);
         bool some = of_experts && chosen < experts; /* not all with weights */
-        info->parameters_total += p->count;
-        info->parameters_active += some ? p->count / experts * chosen : p->count;
+        size_t count = p->count;
+        if (of_experts && model->share.count > 0) { /* as many as all ranks have */
+            count = count / (size_t)model->share.count * experts;
+        }
+        info->parameters_total += count;
+        info->parameters_active += some ? count / experts * chosen : count;
     }
     describe_types(model, info);
     info->bits_per_weight = 8 * (double)info->weight_bytes / (double)info->parameters_total;

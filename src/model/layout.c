@@ -195,7 +195,9 @@ void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *p,
 {
     assert(index >= 0 && index < mixt_layout_piece_count(model, p, row, form));
     *piece = (mixt_layout_piece){.count = {1, 1, 1, 1}};
-    make_name(row_name(row, form), p->layer, index, piece->name, sizeof piece->name);
+    bool expert = strstr(row_name(row, form), "{E}") != NULL;
+    make_name(row_name(row, form), p->layer, index + (expert ? model->share.first : 0), piece->name,
+              sizeof piece->name);
     int64_t columns = p->rank > 1 ? p->size[1] : 1;
     if (is_permuted_in_part(model, p, form)) {
         lay_plain(piece, p, false);
@@ -204,7 +206,7 @@ void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *p,
     }
     mixt_layout layout = row_layout(row, form);
     int count = mixt_layout_piece_count(model, p, row, form);
-    bool one_each = count > 1 || strstr(row_name(row, form), "{E}") != NULL;
+    bool one_each = count > 1 || expert;
     piece->offset = p->count / (size_t)count * (size_t)index;
     int64_t size[3] = {p->rank == 3 && !one_each ? p->size[0] : 1,
                        p->rank > 1 ? p->size[p->rank - 2] : 1, p->size[p->rank - 1]};

@@ -1,11 +1,9 @@
 #include "model/stored.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/memory.h"
-#include "core/random.h"
 #include "core/sha256.h"
 #include "model/adapters.h"
 #include "model/routing.h"
@@ -82,6 +80,7 @@ mixt_status mixt_model_layout(const mixt_model_options *options, const mixt_fami
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", place);
     }
     model->options = checked;
+    model->share = (mixt_expert_share){0, checked.experts};
     model->family = family;
     model->router = (mixt_router_spec){.experts = mixt_options_routed(&checked),
                                        .chosen = checked.experts_per_token,
@@ -133,39 +132,6 @@ void mixt_model_free(mixt_model *model)
         free(model->merged);
         free(model);
     }
-}
-
-static void initialize(mixt_model *model, int index, uint64_t seed)
-{
-    const mixt_parameter *p = &model->parameters[index];
-    float *w = model->weights + p->offset;
-    bool bias = mixt_slot_is_bias(p->slot);
-    if (bias || mixt_slot_is_norm(p->slot)) {
-        float value = bias ? 0.0f : 1.0f;
-        for (size_t i = 0; i < p->count; i++) {
-            w[i] = value;
-        }
-        return;
-    }
-    double deviation = model->options.initializer_range;
-    if (p->slot == MIXT_SLOT_O || p->slot == MIXT_SLOT_EXPERT_DOWN ||
-        p->slot == MIXT_SLOT_SHARED_DOWN || p->slot == MIXT_SLOT_DENSE_DOWN) {
-        deviation /= sqrt(2.0 * model->options.layers); /* GPT-2's residual scaling */
-    }
-    mixt_random_key key = {seed, MIXT_RANDOM_INIT, (uint32_t)index};
-    for (size_t i = 0; i < p->count; i++) {
-        w[i] = (float)(deviation * mixt_random_normal(&key, i));
-    }
-}
-
-mixt_status mixt_model_create(const mixt_model_options *options, uint64_t seed, mixt_model **model,
-                              mixt_error *error)
-{
-    MIXT_TRY(mixt_model_allocate(options, NULL, "model", model, error));
-    for (int i = 0; i < (*model)->parameter_count; i++) {
-        initialize(*model, i, seed);
-    }
-    return MIXT_OK;
 }
 
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer)

@@ -5,6 +5,7 @@
 #define MIXT_MODEL_MODEL_H
 
 #include "core/remarks.h"
+#include "dist/ranks.h"
 #include "model/arch.h"
 #include "plan/plan.h"
 
@@ -28,13 +29,23 @@ typedef struct mixt_held {
     float *values; /* [parameter.count] */
 } mixt_held;
 
+/* The experts of every layer that a model holds: all, or in a spread model this rank's. The first
+ * size of their parameters is `count`. */
+typedef struct mixt_expert_share {
+    int first, count;
+} mixt_expert_share;
+
 struct mixt_model {
     mixt_model_options options;
     const mixt_family *family;
     mixt_router_spec router;
     mixt_parameter *parameters;
     int parameter_count;
+    mixt_expert_share share;
+    mixt_ranks *ranks;              /* that it is spread over, or trained with; NULL: it is alone */
     size_t weight_count;            /* values in the block, gaps included */
+    size_t expert_begin;            /* spread over ranks: experts lie from here on, all else before;
+                                       weight_count where every rank has all of them */
     float *weights;                 /* the block, or NULL; read it by mixt_model_block */
     struct mixt_weights *trained;   /* a device whose block is newer, or NULL (model/weights.h) */
     mixt_held *held;                /* of each parameter where there is no block, else NULL */
@@ -62,6 +73,8 @@ mixt_status mixt_model_check_file(mixt_model_options *options, const char *path,
 /* mixt_model_fits, where what went wrong (no memory) is to be told from an answer. */
 mixt_status mixt_model_compare(const mixt_model *model, const mixt_model_options *options,
                                bool *fits, mixt_error *error);
+/* Refuses what is not done with a model whose experts are spread over ranks. */
+mixt_status mixt_model_refuse_spread(const mixt_model *model, const char *what, mixt_error *error);
 /* Index of a parameter, -1 where the model has none. */
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer);

@@ -253,7 +253,7 @@ static bool add_router(mixt_model *model, int layer)
 static bool add_mixture(mixt_model *model, int layer)
 {
     const mixt_model_options *o = &model->options;
-    int64_t d = o->hidden_size, f = o->ffn_size, e = o->experts, s = o->shared_ffn_size;
+    int64_t d = o->hidden_size, f = o->ffn_size, e = model->share.count, s = o->shared_ffn_size;
     bool good = !mixt_model_layer_routes(model, layer) || add_router(model, layer);
     good = good && ADD(EXPERT_GATE, 3, e, f, d) && ADD(EXPERT_UP, 3, e, f, d) &&
            ADD(EXPERT_DOWN, 3, e, d, f);
@@ -307,5 +307,35 @@ mixt_status mixt_parameters_create(mixt_model *model, const char *place, mixt_er
     mixt_parameter *fitted =
         realloc(model->parameters, (size_t)model->parameter_count * sizeof *fitted);
     model->parameters = fitted != NULL ? fitted : model->parameters;
+    model->expert_begin = model->weight_count;
     return MIXT_OK;
+}
+
+/* Places in the block: what is no expert's first. */
+static void place_parameters(mixt_model *model)
+{
+    model->weight_count = 0;
+    for (int experts = 0; experts < 2; experts++) {
+        model->expert_begin = model->weight_count;
+        for (int i = 0; i < model->parameter_count; i++) {
+            mixt_parameter *p = &model->parameters[i];
+            if (mixt_slot_is_expert(p->slot) == (experts != 0)) {
+                p->offset = model->weight_count;
+                model->weight_count += mixt_round_up(p->count, MIXT_ALIGNMENT / sizeof(float));
+            }
+        }
+    }
+}
+
+void mixt_parameters_share(mixt_model *model, mixt_expert_share share)
+{
+    for (int i = 0; i < model->parameter_count; i++) {
+        mixt_parameter *p = &model->parameters[i];
+        if (mixt_slot_is_expert(p->slot)) {
+            p->count = p->count / (size_t)p->size[0] * (size_t)share.count;
+            p->size[0] = share.count;
+        }
+    }
+    model->share = share;
+    place_parameters(model);
 }

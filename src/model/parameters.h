@@ -13,6 +13,9 @@ mixt_status mixt_parameters_create(mixt_model *model, const char *place, mixt_er
 mixt_parameter *mixt_parameters_append(mixt_model *model, mixt_slot slot, int layer, int rank,
                                        const int64_t *size);
 
+/* Leaves these of the experts, places anew what is left of the parameters. */
+void mixt_parameters_share(mixt_model *model, mixt_expert_share share);
+
 /* A tensor's name with the layer in decimal for its "{L}". */
 void mixt_put_layer(const char *pattern, int layer, char *to, size_t size);
 

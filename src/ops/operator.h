@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "dist/ranks.h"
 #include "ops/kernels.h"
 
 #define MIXT_SLOTS 12 /* more than any operator has inputs or outputs */
@@ -112,6 +113,8 @@ typedef struct mixt_attributes {
     double capacity;                   /* route: mixt_router_capacity's factor */
     int segment;                       /* pool: tokens of one, 0: whole documents */
     double jitter;                     /* jitter: how far from 1 */
+    mixt_ranks *ranks;                 /* exchange, give_back, route: with whom; NULL: alone */
+    int rows;                          /* exchange, give_back: for each token, on the far side */
     const mixt_adamw_arguments *adamw; /* adamw: the step */
     const mixt_muon_arguments *muon;   /* muon: the step */
 } mixt_attributes;

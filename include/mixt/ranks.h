@@ -1,0 +1,66 @@
+/* Several processes that train or run one model together. A chapter of mixt.h, which includes it at
+ * its place. docs/distributed.md says how they are started and what each of them does. */
+#ifndef MIXT_H
+#error "mixt/ranks.h is a chapter of mixt.h: include <mixt.h>"
+#elif !defined(MIXT_RANKS_H)
+#define MIXT_RANKS_H
+
+/* The processes that a launcher (mpirun, srun) started together, numbered from 0, and how they
+ * share a model: D x E of them hold D copies of the experts, each copy spread over E ranks. Rank d
+ * * E + e is one of copy d and holds experts [e * n / E, (e + 1) * n / E) of every layer; what is
+ * no expert's is on every rank. Used from one thread. */
+typedef struct mixt_ranks mixt_ranks;
+
+typedef struct mixt_ranks_options {
+    double timeout; /* seconds after which a rank that the others wait for counts as lost; 0: 600 */
+    /* The library that carries bytes; NULL: what MIXT_TRANSPORT of the environment names, then
+     * libmixt-mpi.so beside the program or the library. */
+    const char *transport;
+    uint64_t reserved[8];
+} mixt_ranks_options;
+
+MIXT_API mixt_ranks_options mixt_ranks_options_default(void);
+/* As how many ranks a launcher started this program; 1: none did. */
+MIXT_API int mixt_ranks_launched(void);
+/* Meets the other ranks. One process alone is a rank 0 of 1 that needs no transport. */
+MIXT_API mixt_status mixt_ranks_open(const mixt_ranks_options *options, mixt_ranks **ranks,
+                                     mixt_error *error);
+/* Leaves them. Every rank does at the end; one that goes with an error (`why`, one line, else NULL)
+ * ends the others, who are waiting for it or will. */
+MIXT_API void mixt_ranks_close(mixt_ranks *ranks, const char *why);
+MIXT_API int mixt_ranks_rank(const mixt_ranks *ranks);
+MIXT_API int mixt_ranks_count(const mixt_ranks *ranks);
+/* How they share a model of so many experts (0: a dense one). data, expert: D and E, whose product
+ * is the number of ranks; 0: as follows from the other, and of both the largest E that divides
+ * ranks and experts. */
+MIXT_API mixt_status mixt_ranks_arrange(mixt_ranks *ranks, int data, int expert, int experts,
+                                        mixt_error *error);
+MIXT_API int mixt_ranks_data(const mixt_ranks *ranks);
+MIXT_API int mixt_ranks_expert(const mixt_ranks *ranks);
+
+/* The calls below are made by all ranks, in the same order. */
+
+/* MIXT_OK where `status` is that on every rank, else an error on every one: where its own is none,
+ * that of the first rank that has one ("rank 2: ..."). `error` has this rank's. */
+MIXT_API mixt_status mixt_ranks_agree(mixt_ranks *ranks, mixt_status status, mixt_error *error);
+/* The largest of the ranks' values, such as whether a signal came to one of them. */
+MIXT_API mixt_status mixt_ranks_largest(mixt_ranks *ranks, int64_t *value, mixt_error *error);
+/* Rank 0's bytes, on every rank. */
+MIXT_API mixt_status mixt_ranks_share(mixt_ranks *ranks, void *bytes, size_t size,
+                                      mixt_error *error);
+
+/* mixt_model_create, of which this rank holds its share of the experts: the same weights as alone.
+ * `ranks` were arranged, and outlive the model. A trainer of such a model trains it with the other
+ * ranks (docs/training.md). */
+MIXT_API mixt_status mixt_model_create_spread(const mixt_model_options *options, uint64_t seed,
+                                              mixt_ranks *ranks, mixt_model **model,
+                                              mixt_error *error);
+/* Lets an opened model hold no more than this rank's share of the experts; other tensors of its
+ * files are not touched any more. Before anything else uses the model. */
+MIXT_API mixt_status mixt_model_spread(mixt_model *model, mixt_ranks *ranks, mixt_error *error);
+/* Rank 0 runs a spread model as if it had all of it (engines, evaluation, traces); meanwhile the
+ * others compute their experts for it in this call, until rank 0 dismisses them. */
+MIXT_API mixt_status mixt_model_work(mixt_context *context, mixt_model *model, mixt_error *error);
+MIXT_API mixt_status mixt_model_dismiss(mixt_model *model, mixt_error *error);
+
+#endif

@@ -1,0 +1,282 @@
+/* What ranks do together, of messages between two of them: every collective here is a list of
+ * messages that all start at once. */
+#include "dist/ranks.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+int mixt_group_size(const mixt_ranks *ranks, mixt_group group)
+{
+    return group == MIXT_GROUP_EXPERT ? ranks->expert
+           : group == MIXT_GROUP_DATA ? ranks->data
+                                      : ranks->data * ranks->expert;
+}
+
+int mixt_group_place(const mixt_ranks *ranks, mixt_group group)
+{
+    int rank = mixt_ranks_rank(ranks);
+    return group == MIXT_GROUP_EXPERT ? rank % ranks->expert
+           : group == MIXT_GROUP_DATA ? rank / ranks->expert
+                                      : rank;
+}
+
+int mixt_group_rank(const mixt_ranks *ranks, mixt_group group, int place)
+{
+    int rank = mixt_ranks_rank(ranks);
+    return group == MIXT_GROUP_EXPERT ? rank / ranks->expert * ranks->expert + place
+           : group == MIXT_GROUP_DATA ? place * ranks->expert + rank % ranks->expert
+                                      : place;
+}
+
+int mixt_experts_first(const mixt_ranks *ranks, int experts, int place)
+{
+    return (int)((int64_t)place * experts / ranks->expert);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Starting and waiting                                                                       */
+
+/* Keeps the first failure, which all further calls repeat. */
+static mixt_status lose(mixt_ranks *ranks, const char *text, mixt_error *error)
+{
+    mixt_fail(&ranks->lost, MIXT_ERROR_IO, "%s", text);
+    return mixt_fail(error, MIXT_ERROR_IO, "%s", ranks->lost.message);
+}
+
+static mixt_status check_lost(const mixt_ranks *ranks, mixt_error *error)
+{
+    return ranks->lost.status == MIXT_OK
+               ? MIXT_OK
+               : mixt_fail(error, ranks->lost.status, "%s", ranks->lost.message);
+}
+
+static mixt_status start(mixt_ranks *ranks, const mixt_message *messages, int count, void **request,
+                         mixt_error *error)
+{
+    char text[MIXT_TRANSPORT_TEXT] = "";
+    *request = NULL;
+    MIXT_TRY(check_lost(ranks, error));
+    if (count == 0) {
+        return MIXT_OK;
+    }
+    *request = ranks->transport->start(ranks->transport->user, messages, count, text);
+    return *request != NULL ? MIXT_OK : lose(ranks, text, error);
+}
+
+mixt_status mixt_ranks_end(mixt_ranks *ranks, void *request, mixt_error *error)
+{
+    char text[MIXT_TRANSPORT_TEXT] = "";
+    int rank = -1;
+    if (request == NULL) {
+        return check_lost(ranks, error);
+    }
+    const mixt_transport *t = ranks->transport;
+    mixt_wait waited = t->wait(t->user, request, ranks->timeout, &rank, text);
+    if (waited == MIXT_WAIT_DONE) {
+        return MIXT_OK;
+    }
+    if (waited == MIXT_WAIT_LATE && rank >= 0) {
+        snprintf(text, sizeof text, "rank %d let rank %d wait for %g seconds", rank,
+                 mixt_ranks_rank(ranks), ranks->timeout);
+    } else if (waited == MIXT_WAIT_LATE) {
+        snprintf(text, sizeof text, "rank %d waited for %g seconds", mixt_ranks_rank(ranks),
+                 ranks->timeout);
+    }
+    return lose(ranks, text, error);
+}
+
+/* A list of messages, made for a group: none to this rank itself. */
+typedef struct message_list {
+    mixt_ranks *ranks;
+    mixt_group group;
+    mixt_message *messages;
+    int count;
+} message_list;
+
+static mixt_status make_list(mixt_ranks *ranks, mixt_group group, message_list *list,
+                             mixt_error *error)
+{
+    size_t size = (size_t)mixt_group_size(ranks, group);
+    *list = (message_list){ranks, group, calloc(2 * size, sizeof *list->messages), 0};
+    return list->messages != NULL ? MIXT_OK
+                                  : mixt_fail(error, MIXT_ERROR_MEMORY, "ranks: no memory");
+}
+
+static void add(message_list *list, int place, bool receive, void *data, size_t bytes)
+{
+    if (bytes > 0 && place != mixt_group_place(list->ranks, list->group)) {
+        int rank = mixt_group_rank(list->ranks, list->group, place);
+        list->messages[list->count++] = (mixt_message){rank, receive, data, bytes};
+    }
+}
+
+static mixt_status run_list(message_list *list, mixt_error *error)
+{
+    void *request;
+    mixt_status status = start(list->ranks, list->messages, list->count, &request, error);
+    free(list->messages);
+    return status == MIXT_OK ? mixt_ranks_end(list->ranks, request, error) : status;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Exchanges                                                                                  */
+
+mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *x, void **request,
+                             mixt_error *error)
+{
+    message_list list;
+    int size = mixt_group_size(ranks, x->group), own = mixt_group_place(ranks, x->group);
+    *request = NULL;
+    MIXT_TRY(make_list(ranks, x->group, &list, error));
+    const char *from = x->send;
+    char *to = x->receive, *own_to = NULL;
+    const char *own_from = NULL;
+    for (int place = 0; place < size; place++) {
+        add(&list, place, false, (void *)from, x->send_bytes[place]);
+        add(&list, place, true, to, x->receive_bytes[place]);
+        own_from = place == own ? from : own_from;
+        own_to = place == own ? to : own_to;
+        from += x->send_bytes[place];
+        to += x->receive_bytes[place];
+    }
+    assert(x->send_bytes[own] == x->receive_bytes[own]);
+    mixt_status status = start(ranks, list.messages, list.count, request, error);
+    free(list.messages);
+    if (status == MIXT_OK && x->send_bytes[own] > 0) {
+        memcpy(own_to, own_from, x->send_bytes[own]);
+    }
+    return status;
+}
+
+mixt_status mixt_ranks_exchange(mixt_ranks *ranks, const mixt_exchange *exchange, mixt_error *error)
+{
+    void *request;
+    MIXT_TRY(mixt_ranks_begin(ranks, exchange, &request, error));
+    return mixt_ranks_end(ranks, request, error);
+}
+
+mixt_status mixt_ranks_gather(mixt_ranks *ranks, mixt_group group, const void *mine, size_t bytes,
+                              void *all, mixt_error *error)
+{
+    message_list list;
+    MIXT_TRY(make_list(ranks, group, &list, error));
+    for (int place = 0; place < mixt_group_size(ranks, group); place++) {
+        add(&list, place, false, (void *)mine, bytes);
+        add(&list, place, true, (char *)all + (size_t)place * bytes, bytes);
+    }
+    if (bytes > 0) {
+        memcpy((char *)all + (size_t)mixt_group_place(ranks, group) * bytes, mine, bytes);
+    }
+    return run_list(&list, error);
+}
+
+mixt_status mixt_ranks_broadcast(mixt_ranks *ranks, mixt_group group, int root, void *data,
+                                 size_t bytes, mixt_error *error)
+{
+    message_list list;
+    MIXT_TRY(make_list(ranks, group, &list, error));
+    if (mixt_group_place(ranks, group) != root) {
+        add(&list, root, true, data, bytes);
+    } else {
+        for (int place = 0; place < mixt_group_size(ranks, group); place++) {
+            add(&list, place, false, data, bytes);
+        }
+    }
+    return run_list(&list, error);
+}
+
+mixt_status mixt_ranks_barrier(mixt_ranks *ranks, mixt_group group, mixt_error *error)
+{
+    int64_t nothing = 0;
+    return mixt_ranks_sum(ranks, group, &nothing, 1, error);
+}
+
+mixt_status mixt_ranks_sum(mixt_ranks *ranks, mixt_group group, int64_t *values, size_t count,
+                           mixt_error *error)
+{
+    size_t size = (size_t)mixt_group_size(ranks, group);
+    int64_t *all = calloc(size * count + 1, sizeof *all);
+    mixt_status status =
+        all == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "ranks: no memory")
+                    : mixt_ranks_gather(ranks, group, values, count * sizeof *values, all, error);
+    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
+        values[i] = 0;
+        for (size_t place = 0; place < size; place++) {
+            values[i] += all[place * count + i];
+        }
+    }
+    free(all);
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Sums of slices                                                                             */
+
+/* The part of place p's slice that a turn works on: values [*from, *from + returned). */
+static size_t part_of(const size_t *begin, int place, size_t turn, size_t *from)
+{
+    size_t end = begin[place + 1];
+    *from = begin[place] + turn * MIXT_RANKS_ROOM;
+    return *from >= end ? 0 : end - *from < MIXT_RANKS_ROOM ? end - *from : MIXT_RANKS_ROOM;
+}
+
+static size_t turns_of(const size_t *begin, int size)
+{
+    size_t turns = 0;
+    for (int place = 0; place < size; place++) {
+        size_t need = (begin[place + 1] - begin[place] + MIXT_RANKS_ROOM - 1) / MIXT_RANKS_ROOM;
+        turns = need > turns ? need : turns;
+    }
+    return turns;
+}
+
+mixt_status mixt_ranks_reduce(mixt_ranks *ranks, mixt_group group, const float *values,
+                              const size_t *begin, float *sum, mixt_error *error)
+{
+    int size = mixt_group_size(ranks, group), own = mixt_group_place(ranks, group);
+    size_t from, turns = turns_of(begin, size);
+    if (ranks->room == NULL && size > 1) {
+        ranks->room =
+            malloc((size_t)ranks->data * (size_t)ranks->expert * MIXT_RANKS_ROOM * sizeof(float));
+        if (ranks->room == NULL) {
+            return mixt_fail(error, MIXT_ERROR_MEMORY, "ranks: no memory");
+        }
+    }
+    for (size_t turn = 0; turn < turns; turn++) {
+        message_list list;
+        size_t mine = part_of(begin, own, turn, &from);
+        MIXT_TRY(make_list(ranks, group, &list, error));
+        for (int place = 0; place < size; place++) {
+            size_t at, count = part_of(begin, place, turn, &at);
+            add(&list, place, false, (void *)(values + at), count * sizeof *values);
+            add(&list, place, true, ranks->room + (size_t)place * MIXT_RANKS_ROOM,
+                mine * sizeof *values);
+        }
+        MIXT_TRY(run_list(&list, error));
+        for (int place = 0; place < size; place++) {
+            const float *part =
+                place == own ? values + from : ranks->room + (size_t)place * MIXT_RANKS_ROOM;
+            float *to = sum + (from - begin[own]);
+            for (size_t i = 0; i < mine; i++) {
+                to[i] += part[i];
+            }
+        }
+    }
+    return MIXT_OK;
+}
+
+mixt_status mixt_ranks_spread(mixt_ranks *ranks, mixt_group group, float *values,
+                              const size_t *begin, mixt_error *error)
+{
+    message_list list;
+    int size = mixt_group_size(ranks, group), own = mixt_group_place(ranks, group);
+    MIXT_TRY(make_list(ranks, group, &list, error));
+    for (int place = 0; place < size; place++) {
+        add(&list, place, false, values + begin[own],
+            (begin[own + 1] - begin[own]) * sizeof *values);
+        add(&list, place, true, values + begin[place],
+            (begin[place + 1] - begin[place]) * sizeof *values);
+    }
+    return run_list(&list, error);
+}

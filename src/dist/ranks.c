@@ -1,0 +1,150 @@
+/* The ranks of a program: meeting, leaving, how they share a model, agreeing. */
+#include "dist/ranks.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TIMEOUT 600.0 /* seconds */
+
+mixt_ranks_options mixt_ranks_options_default(void)
+{
+    return (mixt_ranks_options){.timeout = TIMEOUT};
+}
+
+mixt_status mixt_ranks_create(const mixt_transport *transport, double timeout, mixt_ranks **result,
+                              mixt_error *error)
+{
+    mixt_ranks *ranks = calloc(1, sizeof *ranks);
+    *result = ranks;
+    if (ranks == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "ranks: no memory");
+    }
+    ranks->transport = transport;
+    ranks->timeout = timeout;
+    ranks->data = transport != NULL ? transport->count : 1;
+    ranks->expert = 1;
+    ranks->lost = (mixt_error)MIXT_ERROR_INIT;
+    return MIXT_OK;
+}
+
+int mixt_ranks_launched(void)
+{
+    return 1;
+}
+
+mixt_status mixt_ranks_open(const mixt_ranks_options *options, mixt_ranks **ranks,
+                            mixt_error *error)
+{
+    *ranks = NULL;
+    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_ranks_options, options, error));
+    return mixt_ranks_create(NULL, options->timeout > 0 ? options->timeout : TIMEOUT, ranks, error);
+}
+
+void mixt_ranks_close(mixt_ranks *ranks, const char *why)
+{
+    if (ranks == NULL) {
+        return;
+    }
+    if (ranks->transport != NULL && why != NULL) {
+        ranks->transport->abort(ranks->transport->user, why);
+    }
+    free(ranks->room);
+    free(ranks);
+}
+
+int mixt_ranks_rank(const mixt_ranks *ranks)
+{
+    return ranks->transport != NULL ? ranks->transport->rank : 0;
+}
+
+int mixt_ranks_count(const mixt_ranks *ranks)
+{
+    return ranks->transport != NULL ? ranks->transport->count : 1;
+}
+
+int mixt_ranks_data(const mixt_ranks *ranks)
+{
+    return ranks->data;
+}
+
+int mixt_ranks_expert(const mixt_ranks *ranks)
+{
+    return ranks->expert;
+}
+
+mixt_status mixt_ranks_arrange(mixt_ranks *ranks, int data, int expert, int experts,
+                               mixt_error *error)
+{
+    int count = mixt_ranks_count(ranks), divisor = 1;
+    for (int i = 1; i <= count && i <= experts; i++) {
+        divisor = count % i == 0 && experts % i == 0 ? i : divisor;
+    }
+    expert = expert > 0 ? expert : data > 0 ? count / data : divisor;
+    data = data > 0 ? data : count / (expert > 0 ? expert : 1);
+    if (data < 1 || expert < 1 || (int64_t)data * expert != count) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "ranks: data_parallel %d times expert_parallel %d is not the number of "
+                         "ranks, %d",
+                         data, expert, count);
+    }
+    if (expert > 1 && expert > experts) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "ranks: expert_parallel %d: a layer has only %d experts", expert, experts);
+    }
+    ranks->data = data;
+    ranks->expert = expert;
+    return MIXT_OK;
+}
+
+/* What a rank has to say to the others. */
+typedef struct verdict {
+    int32_t status;
+    char message[500];
+} verdict;
+
+mixt_status mixt_ranks_agree(mixt_ranks *ranks, mixt_status status, mixt_error *error)
+{
+    int64_t bad = status != MIXT_OK;
+    int count = mixt_ranks_count(ranks);
+    if (count == 1) {
+        return status;
+    }
+    MIXT_TRY(mixt_ranks_largest(ranks, &bad, error));
+    if (bad == 0) {
+        return MIXT_OK;
+    }
+    verdict own = {.status = (int32_t)status}, *all = calloc((size_t)count, sizeof *all);
+    snprintf(own.message, sizeof own.message, "%s",
+             error != NULL && error->status != MIXT_OK ? error->message : "failed");
+    mixt_status gathered =
+        all == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "ranks: no memory")
+                    : mixt_ranks_gather(ranks, MIXT_GROUP_ALL, &own, sizeof own, all, error);
+    for (int i = 0; i < count && gathered == MIXT_OK && status == MIXT_OK; i++) {
+        if (all[i].status != MIXT_OK) {
+            all[i].message[sizeof all[i].message - 1] = 0;
+            status = mixt_fail(error, (mixt_status)all[i].status, "rank %d: %s", i, all[i].message);
+        }
+    }
+    free(all);
+    return gathered != MIXT_OK ? gathered : status;
+}
+
+mixt_status mixt_ranks_largest(mixt_ranks *ranks, int64_t *value, mixt_error *error)
+{
+    int count = mixt_ranks_count(ranks);
+    int64_t *all = calloc((size_t)count, sizeof *all);
+    mixt_status status =
+        all == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "ranks: no memory")
+                    : mixt_ranks_gather(ranks, MIXT_GROUP_ALL, value, sizeof *value, all, error);
+    for (int i = 0; i < count && status == MIXT_OK; i++) {
+        *value = all[i] > *value ? all[i] : *value;
+    }
+    free(all);
+    return status;
+}
+
+mixt_status mixt_ranks_share(mixt_ranks *ranks, void *bytes, size_t size, mixt_error *error)
+{
+    return mixt_ranks_broadcast(ranks, MIXT_GROUP_ALL, 0, bytes, size, error);
+}

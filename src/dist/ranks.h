@@ -1,0 +1,77 @@
+/* What ranks do together. Every rank of a group makes the same calls in the same order. After one
+ * that failed (a rank was lost, or let the others wait too long) all further ones fail with the
+ * same line. */
+#ifndef MIXT_DIST_RANKS_H
+#define MIXT_DIST_RANKS_H
+
+#include <stdint.h>
+
+#include "core/error.h"
+#include "dist/transport.h"
+
+#define MIXT_RANKS_ROOM ((size_t)1 << 18)
+
+/* Which ranks. */
+typedef enum mixt_group {
+    MIXT_GROUP_ALL,    /* all D * E: hold the same weights that are no expert's */
+    MIXT_GROUP_EXPERT, /* the E that hold one copy of the experts together */
+    MIXT_GROUP_DATA,   /* the D that hold the same experts */
+} mixt_group;
+
+struct mixt_ranks {
+    const mixt_transport *transport; /* NULL: alone */
+    void *library;                   /* that it came from, or NULL */
+    int data, expert;                /* D, E */
+    double timeout;
+    float *room;     /* for what comes in of a sum, MIXT_RANKS_ROOM values of each rank, or NULL */
+    mixt_error lost; /* what ended it for all further calls */
+};
+
+/* Ranks over a transport that the caller made (tests); they do not close it. */
+mixt_status mixt_ranks_create(const mixt_transport *transport, double timeout, mixt_ranks **ranks,
+                              mixt_error *error);
+
+/* Their number in a group, this rank's place in it, and the rank at a place. */
+int mixt_group_size(const mixt_ranks *ranks, mixt_group group);
+int mixt_group_place(const mixt_ranks *ranks, mixt_group group);
+int mixt_group_rank(const mixt_ranks *ranks, mixt_group group, int place);
+/* The experts that a place of MIXT_GROUP_EXPERT holds: [first, end) of so many. */
+int mixt_experts_first(const mixt_ranks *ranks, int experts, int place);
+
+/* To each place of a group send_bytes[place] bytes, one place's behind the other's, and from each
+ * receive_bytes[place]; the two sides know the counts already. */
+typedef struct mixt_exchange {
+    mixt_group group;
+    const void *send;
+    const size_t *send_bytes;
+    void *receive;
+    const size_t *receive_bytes;
+} mixt_exchange;
+
+mixt_status mixt_ranks_exchange(mixt_ranks *ranks, const mixt_exchange *exchange,
+                                mixt_error *error);
+/* The same in two parts, so that other work runs between them; the memory is the exchange's until
+ * it has ended. *request NULL: there is nothing to wait for. */
+mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *exchange, void **request,
+                             mixt_error *error);
+mixt_status mixt_ranks_end(mixt_ranks *ranks, void *request, mixt_error *error);
+/* `bytes` of each place, one behind the other in `all`. */
+mixt_status mixt_ranks_gather(mixt_ranks *ranks, mixt_group group, const void *mine, size_t bytes,
+                              void *all, mixt_error *error);
+/* The bytes of the place `root`, everywhere. */
+mixt_status mixt_ranks_broadcast(mixt_ranks *ranks, mixt_group group, int root, void *data,
+                                 size_t bytes, mixt_error *error);
+mixt_status mixt_ranks_barrier(mixt_ranks *ranks, mixt_group group, mixt_error *error);
+/* Sums over the group, everywhere: whole numbers are exact. */
+mixt_status mixt_ranks_sum(mixt_ranks *ranks, mixt_group group, int64_t *values, size_t count,
+                           mixt_error *error);
+/* values[begin[p], begin[p + 1]) of all places are added up at place p, in the order of places:
+ * sum[i] += values of place 0, then of place 1, ...; sum [begin[own + 1] - begin[own]]. So the same
+ * ranks give the same bits always. */
+mixt_status mixt_ranks_reduce(mixt_ranks *ranks, mixt_group group, const float *values,
+                              const size_t *begin, float *sum, mixt_error *error);
+/* The other way: values[begin[p], begin[p + 1]) of place p, everywhere, in place. */
+mixt_status mixt_ranks_spread(mixt_ranks *ranks, mixt_group group, float *values,
+                              const size_t *begin, mixt_error *error);
+
+#endif
