@@ -248,6 +248,13 @@ $(BUILD)/tests/siege/slow_disk.so: tests/siege/slow_disk.c
 
 $(BUILD)/tests/test_serve_store: $(if $(SANITIZE),,$(BUILD)/tests/siege/slow_disk.so)
 
+# Ranks as processes without MPI: what carries their bytes.
+$(BUILD)/tests/hub.so: tests/hub.c tests/hub.h src/dist/transport.h
+	@mkdir -p $(@D)
+	$(call say,link,$@)$(CC) $(filter-out $(SANITIZE),$(BASE)) $(WARN) -fvisibility=default -shared -o $@ $<
+
+$(BUILD)/tests/test_ranks: $(BUILD)/tests/hub.so
+
 # The program inside of a harness that fails its allocations; sanitizers have allocators of their own.
 MEMORY_PROGRAM := $(if $(SANITIZE),,$(BUILD)/tests/memory)
 
