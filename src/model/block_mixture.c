@@ -167,6 +167,72 @@ static mixt_value_id expert_weight(mixt_builder *b, mixt_slot slot, int layer)
                        {LOW_RANK_B, mixt_build_weight(b, mixt_adapter_b(slot), layer)});
 }
 
+/* Rows that all ranks may send to this one's experts together, for each token of theirs. All
+ * methods give a token different experts, so a rank sends no more than the rows that its tokens
+ * have, nor more for a token than there are experts here; in training a capacity may leave fewer.
+ */
+static int far_rows(const mixt_builder *b, int layer, int near)
+{
+    const mixt_model_options *o = &b->model->options;
+    const mixt_graph_options *g = &b->graph->options;
+    int64_t tokens = g->capacity, held = b->model->share.count;
+    int64_t behind = (int64_t)o->identity_experts + o->zero_experts; /* whose rows stay */
+    mixt_attributes route = route_attributes(b, layer);
+    int64_t each = INT64_MAX; /* rows of an expert */
+    if (route.training && (mixt_router_needs(route.router) & MIXT_GIVES_MORE) == 0) {
+        each = mixt_router_capacity(route.router, route.capacity, tokens);
+    }
+    each = mixt_least(each, tokens);
+    int64_t other = mixt_least(near * tokens, held * each);
+    int64_t own = mixt_least(near * tokens, (held + behind) * each);
+    return (int)mixt_divide_up(own + (b->model->ranks->expert - 1) * other, tokens);
+}
+
+/* Rows where their experts are, with the offsets of those. */
+typedef struct exchanged {
+    mixt_value_id rows, offsets;
+    mixt_value_id parts; /* which rank sent what; MIXT_NO_VALUE: all experts are here */
+    int near;            /* rows of a token before */
+} exchanged;
+
+static mixt_attributes exchange_attributes(const mixt_builder *b, int rows)
+{
+    return (mixt_attributes){.ranks = b->model->ranks,
+                             .rows = rows,
+                             .identity_experts = b->model->options.identity_experts,
+                             .zero_experts = b->model->options.zero_experts};
+}
+
+static exchanged exchange(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets, int layer)
+{
+    const mixt_ranks *ranks = b->model->ranks;
+    exchanged there = {rows, offsets, MIXT_NO_VALUE, 0};
+    if (ranks == NULL || ranks->expert == 1 || rows < 0) {
+        return there;
+    }
+    there.near = (int)b->plan->values[rows].shape.multiple;
+    mixt_outputs made =
+        mixt_build(b, MIXT_OP_exchange, exchange_attributes(b, far_rows(b, layer, there.near)),
+                   b->graph->options.recompute,
+                   BUILD_INPUTS({EXCHANGE_ROWS, rows}, {EXCHANGE_OFFSETS, offsets}));
+    there.rows = made.value[EXCHANGE_RECEIVED];
+    there.offsets = made.value[EXCHANGE_HELD];
+    there.parts = made.value[EXCHANGE_PARTS];
+    return there;
+}
+
+/* What experts made of them, where their tokens are. */
+static mixt_value_id give_back(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets,
+                               const exchanged *there)
+{
+    if (there->parts == MIXT_NO_VALUE) {
+        return rows;
+    }
+    return BUILD_RECOMPUTED(b, MIXT_OP_give_back, exchange_attributes(b, there->near),
+                            {GIVE_BACK_ROWS, rows}, {GIVE_BACK_OFFSETS, offsets},
+                            {GIVE_BACK_PARTS, there->parts});
+}
+
 /* y = sum over the chosen experts j of weight_j expert_j(x) + shared(x) */
 mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
 {
@@ -182,15 +248,17 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
     mixt_value_id rows = BUILD_RECOMPUTED(
         b, MIXT_OP_dispatch, attributes, {DISPATCH_X, x}, {DISPATCH_OFFSETS, record[ROUTE_OFFSETS]},
         {DISPATCH_ORDER, record[ROUTE_ORDER]}, {DISPATCH_PLACE, record[ROUTE_PLACE]});
+    exchanged there = exchange(b, rows, record[ROUTE_OFFSETS], layer);
     mixt_value_id done =
-        BUILD_RECOMPUTED(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, rows},
-                         {EXPERTS_OFFSETS, record[ROUTE_OFFSETS]},
+        BUILD_RECOMPUTED(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, there.rows},
+                         {EXPERTS_OFFSETS, there.offsets},
                          {EXPERTS_W_GATE, expert_weight(b, MIXT_SLOT_EXPERT_GATE, layer)},
                          {EXPERTS_W_UP, expert_weight(b, MIXT_SLOT_EXPERT_UP, layer)},
                          {EXPERTS_W_DOWN, expert_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
                          {EXPERTS_B_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE_BIAS, layer)},
                          {EXPERTS_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},
                          {EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)});
+    done = give_back(b, done, record[ROUTE_OFFSETS], &there);
     mixt_value_id y =
         BUILD(b, MIXT_OP_combine, attributes, {COMBINE_ROWS, done},
               {COMBINE_WEIGHTS, record[ROUTE_WEIGHTS]}, {COMBINE_PLACE, record[ROUTE_PLACE]});

@@ -1,4 +1,6 @@
 /* Shape rules and costs of exchange and give_back. */
+#include "ops/exchange.h"
+
 #include "ops/shape.h"
 
 /* Groups of experts without weights, behind those with them. */
@@ -7,42 +9,72 @@ static int64_t groups_of(const mixt_attributes *attributes)
     return (int64_t)attributes->identity_experts + attributes->zero_experts;
 }
 
-static mixt_status check_offsets(const mixt_shape_request *request, int slot, const char *what,
-                                 int64_t *experts, mixt_error *error)
+mixt_exchange_sizes mixt_exchange_sizes_of(const mixt_attributes *attributes, int64_t offsets)
 {
-    mixt_shape offsets = request->in[slot];
-    MIXT_TRY(mixt_expect(&offsets, mixt_shape_integers(mixt_shape_static(1, offsets.size[0], 0, 0)),
+    const mixt_ranks *ranks = attributes->ranks;
+    int experts = (int)(offsets - 1 - groups_of(attributes));
+    int own = mixt_group_place(ranks, MIXT_GROUP_EXPERT);
+    int first = mixt_experts_first(ranks, experts, own);
+    return (mixt_exchange_sizes){
+        .places = ranks->expert,
+        .own = own,
+        .experts = experts,
+        .held = mixt_experts_first(ranks, experts, own + 1) - first,
+        .groups = groups_of(attributes),
+    };
+}
+
+int64_t mixt_exchange_lists_reals(const mixt_exchange_sizes *sizes)
+{
+    int64_t bytes = 2 * sizes->places * (int64_t)sizeof(size_t) +
+                    (sizes->experts + 2 * sizes->held * sizes->places) * (int64_t)sizeof(int32_t);
+    return mixt_round_up_reals(mixt_divide_up(bytes, (int64_t)sizeof(float)));
+}
+
+/* What both are given: rows of tokens, offsets of all experts, ranks that share them. */
+static mixt_status check_request(const mixt_shape_request *request, int rows, int offsets,
+                                 const char *name, mixt_error *error)
+{
+    const mixt_attributes *attributes = request->attributes;
+    mixt_shape x = request->in[rows], list = request->in[offsets];
+    char what[64];
+    snprintf(what, sizeof what, "%s: rows", name);
+    MIXT_TRY(mixt_expect_matrix(&x, what, error));
+    MIXT_TRY(mixt_expect(&x,
+                         mixt_shape_tokens(request->capacity, mixt_most(x.multiple, 1), x.size[1]),
                          what, error));
-    *experts = offsets.size[0] - 1 - groups_of(request->attributes);
-    return *experts >= request->attributes->ranks->expert
-               ? MIXT_OK
-               : mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: fewer experts than ranks", what);
+    snprintf(what, sizeof what, "%s: offsets", name);
+    MIXT_TRY(mixt_expect(&list, mixt_shape_integers(mixt_shape_static(1, list.size[0], 0, 0)), what,
+                         error));
+    if (attributes->ranks == NULL || attributes->rows < 1 ||
+        request->capacity > INT32_MAX / attributes->rows) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: %lld tokens of %d rows are not exchanged",
+                         name, (long long)request->capacity, attributes->rows);
+    }
+    if (list.size[0] - 1 - groups_of(attributes) < attributes->ranks->expert) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: fewer experts than ranks", name);
+    }
+    return MIXT_OK;
 }
 
-/* This rank's of so many experts. */
-static int64_t held_experts(const mixt_ranks *ranks, int64_t experts)
-{
-    int place = mixt_group_place(ranks, MIXT_GROUP_EXPERT);
-    return mixt_experts_first(ranks, (int)experts, place + 1) -
-           mixt_experts_first(ranks, (int)experts, place);
-}
-
+/* Beside the lists there is room for what comes in or goes out, by rank; a gradient that adds to
+ * another comes in behind that. */
 mixt_status mixt_exchange_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
     mixt_shape rows = request->in[EXCHANGE_ROWS];
-    int64_t experts;
-    MIXT_TRY(mixt_expect_matrix(&rows, "exchange: rows", error));
-    MIXT_TRY(check_offsets(request, EXCHANGE_OFFSETS, "exchange: offsets", &experts, error));
-    int64_t held = held_experts(attributes->ranks, experts), n = attributes->ranks->expert;
-    request->out[EXCHANGE_RECEIVED] =
-        mixt_shape_tokens(request->capacity, attributes->rows, rows.size[1]);
+    MIXT_TRY(check_request(request, EXCHANGE_ROWS, EXCHANGE_OFFSETS, "exchange", error));
+    mixt_exchange_sizes sizes =
+        mixt_exchange_sizes_of(attributes, request->in[EXCHANGE_OFFSETS].size[0]);
+    mixt_shape received = mixt_shape_tokens(request->capacity, attributes->rows, rows.size[1]);
+    request->out[EXCHANGE_RECEIVED] = received;
     request->out[EXCHANGE_HELD] =
-        mixt_shape_integers(mixt_shape_static(1, held + groups_of(attributes) + 1, 0, 0));
-    request->out[EXCHANGE_PARTS] = mixt_shape_integers(mixt_shape_static(2, held, n, 0));
-    /* what comes in or goes out, by rank */
-    request->forward_workspace = request->backward_workspace =
-        request->capacity * attributes->rows * rows.size[1];
+        mixt_shape_integers(mixt_shape_static(1, sizes.held + sizes.groups + 1, 0, 0));
+    request->out[EXCHANGE_PARTS] =
+        mixt_shape_integers(mixt_shape_static(2, sizes.held, sizes.places, 0));
+    request->forward_workspace =
+        mixt_exchange_lists_reals(&sizes) + received.size[0] * received.size[1];
+    request->backward_workspace = request->forward_workspace + rows.size[0] * rows.size[1];
     return MIXT_OK;
 }
 
@@ -50,16 +82,16 @@ mixt_status mixt_give_back_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
     mixt_shape rows = request->in[GIVE_BACK_ROWS];
-    int64_t experts;
-    MIXT_TRY(mixt_expect_matrix(&rows, "give_back: rows", error));
-    MIXT_TRY(check_offsets(request, GIVE_BACK_OFFSETS, "give_back: offsets", &experts, error));
-    int64_t held = held_experts(attributes->ranks, experts), n = attributes->ranks->expert;
+    MIXT_TRY(check_request(request, GIVE_BACK_ROWS, GIVE_BACK_OFFSETS, "give_back", error));
+    mixt_exchange_sizes sizes =
+        mixt_exchange_sizes_of(attributes, request->in[GIVE_BACK_OFFSETS].size[0]);
     MIXT_TRY(mixt_expect(&request->in[GIVE_BACK_PARTS],
-                         mixt_shape_integers(mixt_shape_static(2, held, n, 0)), "give_back: parts",
-                         error));
+                         mixt_shape_integers(mixt_shape_static(2, sizes.held, sizes.places, 0)),
+                         "give_back: parts", error));
     request->out[GIVE_BACK_Y] =
         mixt_shape_tokens(request->capacity, attributes->rows, rows.size[1]);
-    request->forward_workspace = request->backward_workspace = rows.size[0] * rows.size[1];
+    request->forward_workspace = request->backward_workspace =
+        mixt_exchange_lists_reals(&sizes) + rows.size[0] * rows.size[1];
     return MIXT_OK;
 }
 

@@ -1,0 +1,505 @@
+/* exchange and give_back over ranks that are threads: rows against a plain reference for random and
+ * adversarial counts, what a rank says that cannot be, and whole models whose experts are spread
+ * against the same model in one piece. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <math.h>
+#include <cmocka.h>
+
+#include "backend/cpu/compute.h"
+#include "core/random.h"
+#include "model_checks.h"
+#include "ops/backend.h"
+#include "scratch.h"
+
+#define RANKS_MAX 8
+
+/* ------------------------------------------------------------------------------------------ */
+/* Ranks as threads */
+
+typedef struct letter {
+    struct letter *next;
+    size_t bytes;
+    char data[];
+} letter;
+
+typedef struct post {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    letter *first[RANKS_MAX][RANKS_MAX]; /* from, to */
+    bool lost;
+} post;
+
+typedef struct desk {
+    post *post;
+    int rank;
+} desk;
+
+typedef struct awaited {
+    mixt_message messages[2 * RANKS_MAX];
+    int count;
+} awaited;
+
+static void *post_start(void *user, const mixt_message *messages, int count, char *text)
+{
+    desk *d = user;
+    awaited *request = calloc(1, sizeof *request);
+    (void)text;
+    pthread_mutex_lock(&d->post->lock);
+    for (int i = 0; i < count; i++) {
+        const mixt_message *m = &messages[i];
+        if (m->receive) {
+            request->messages[request->count++] = *m;
+            continue;
+        }
+        letter *sent = malloc(sizeof *sent + m->bytes);
+        sent->next = NULL;
+        sent->bytes = m->bytes;
+        memcpy(sent->data, m->data, m->bytes);
+        letter **last = &d->post->first[d->rank][m->rank];
+        while (*last != NULL) {
+            last = &(*last)->next;
+        }
+        *last = sent;
+    }
+    pthread_cond_broadcast(&d->post->changed);
+    pthread_mutex_unlock(&d->post->lock);
+    return request;
+}
+
+static mixt_wait post_wait(void *user, void *waited, double seconds, int *rank, char *text)
+{
+    desk *d = user;
+    awaited *request = waited;
+    (void)seconds;
+    mixt_wait result = MIXT_WAIT_DONE;
+    pthread_mutex_lock(&d->post->lock);
+    for (int i = 0; i < request->count && result == MIXT_WAIT_DONE; i++) {
+        const mixt_message *m = &request->messages[i];
+        letter **first = &d->post->first[m->rank][d->rank];
+        while (*first == NULL && !d->post->lost) {
+            pthread_cond_wait(&d->post->changed, &d->post->lock);
+        }
+        if (*first == NULL || (*first)->bytes != m->bytes) {
+            *rank = m->rank;
+            snprintf(text, MIXT_TRANSPORT_TEXT, "rank %d is gone", m->rank);
+            result = MIXT_WAIT_LOST;
+            continue;
+        }
+        letter *taken = *first;
+        memcpy(m->data, taken->data, m->bytes);
+        *first = taken->next;
+        free(taken);
+    }
+    pthread_mutex_unlock(&d->post->lock);
+    if (result == MIXT_WAIT_DONE) {
+        free(request);
+    }
+    return result;
+}
+
+static void post_abort(void *user, const char *why)
+{
+    desk *d = user;
+    (void)why;
+    pthread_mutex_lock(&d->post->lock);
+    d->post->lost = true;
+    pthread_cond_broadcast(&d->post->changed);
+    pthread_mutex_unlock(&d->post->lock);
+}
+
+typedef struct member {
+    mixt_ranks *ranks;
+    void (*run)(mixt_ranks *ranks, void *with);
+    void *with;
+    mixt_transport transport;
+    desk desk;
+    pthread_t thread;
+} member;
+
+static void *run_member(void *context)
+{
+    member *m = context;
+    m->run(m->ranks, m->with);
+    return NULL;
+}
+
+/* Runs `run` as D x E ranks, each with its part of `with` (`size` bytes each). */
+static void together(int data, int expert, void (*run)(mixt_ranks *ranks, void *with), void *with,
+                     size_t size)
+{
+    post office = {.lost = false};
+    member members[RANKS_MAX];
+    mixt_error error = MIXT_ERROR_INIT;
+    int count = data * expert;
+    pthread_mutex_init(&office.lock, NULL);
+    pthread_cond_init(&office.changed, NULL);
+    for (int r = 0; r < count; r++) {
+        member *m = &members[r];
+        m->desk = (desk){&office, r};
+        m->transport = (mixt_transport){.version = MIXT_TRANSPORT_VERSION,
+                                        .rank = r,
+                                        .count = count,
+                                        .user = &m->desk,
+                                        .start = post_start,
+                                        .wait = post_wait,
+                                        .abort = post_abort};
+        m->run = run;
+        m->with = (char *)with + (size_t)r * size;
+        must(mixt_ranks_create(&m->transport, 60, &m->ranks, &error), &error);
+        must(mixt_ranks_arrange(m->ranks, data, expert, 4096, &error), &error);
+        assert_int_equal(pthread_create(&m->thread, NULL, run_member, m), 0);
+    }
+    for (int r = 0; r < count; r++) {
+        pthread_join(members[r].thread, NULL);
+    }
+    for (int r = 0; r < count; r++) {
+        mixt_ranks_close(members[r].ranks, NULL);
+        for (int to = 0; to < count; to++) {
+            assert_null(office.first[r][to]); /* all that was sent was wanted */
+        }
+    }
+    pthread_cond_destroy(&office.changed);
+    pthread_mutex_destroy(&office.lock);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Rows */
+
+typedef enum counts_kind {
+    RANDOM,
+    ALL_TO_ONE,     /* expert */
+    NONE_TO_A_RANK, /* the second one's experts get nothing */
+    A_RANK_WITHOUT, /* tokens: the second one */
+    ALL_IN_GROUPS,  /* without weights */
+    NOTHING,
+    KINDS
+} counts_kind;
+
+typedef struct rows_case {
+    int ranks, experts, identity, zero, tokens, near, d;
+    counts_kind kind;
+    size_t real_size;
+} rows_case;
+
+/* One rank's side of a case, made before the ranks run. */
+typedef struct rows_rank {
+    const rows_case *c;
+    const struct rows_rank *all;
+    mixt_compute *compute;
+    int rank, failures;
+    int32_t offsets[64];
+} rows_rank;
+
+/* What a value of a rank's near row is: exact in fp32, different everywhere. */
+static double near_value(int rank, int64_t row, int64_t column)
+{
+    return (double)(rank * 100003 + row * 101 + column);
+}
+
+static void make_counts(rows_rank *r, uint64_t seed)
+{
+    const rows_case *c = r->c;
+    mixt_random_key key = {seed, MIXT_RANDOM_DATA, (uint32_t)r->rank};
+    int groups = c->experts + c->identity + c->zero;
+    int32_t counts[64] = {0};
+    int rows = c->tokens * c->near;
+    bool none = c->kind == NOTHING || (c->kind == A_RANK_WITHOUT && r->rank == 1);
+    for (int i = 0; i < rows && !none; i++) {
+        int e = (int)mixt_random_below(&key, (uint64_t)i, (uint64_t)groups);
+        int first = c->experts / c->ranks, last = 2 * c->experts / c->ranks;
+        e = c->kind == ALL_TO_ONE ? c->experts / 2 : e;
+        e = c->kind == NONE_TO_A_RANK && e >= first && e < last ? 0 : e;
+        e = c->kind == ALL_IN_GROUPS && c->identity + c->zero > 0 ? groups - 1 : e;
+        counts[e]++;
+    }
+    r->offsets[0] = 0;
+    for (int e = 0; e < groups; e++) {
+        r->offsets[e + 1] = r->offsets[e] + counts[e];
+    }
+}
+
+static void put(const rows_case *c, void *to, int64_t i, double value)
+{
+    if (c->real_size == sizeof(double)) {
+        ((double *)to)[i] = value;
+    } else {
+        ((float *)to)[i] = (float)value;
+    }
+}
+
+static double get(const rows_case *c, const void *from, int64_t i)
+{
+    return c->real_size == sizeof(double) ? ((const double *)from)[i]
+                                          : (double)((const float *)from)[i];
+}
+
+/* An operator of a case with its memory. */
+typedef struct rows_call {
+    mixt_shape_request request;
+    mixt_attributes attributes;
+    mixt_fault fault;
+    mixt_call call;
+} rows_call;
+
+static void *make_values(const rows_case *c, int64_t count)
+{
+    unsigned char *values = malloc((size_t)(count + 1) * c->real_size);
+    memset(values, 0xff, (size_t)(count + 1) * c->real_size); /* NaN */
+    return values;
+}
+
+static void prepare_call(const rows_rank *r, mixt_ranks *ranks, mixt_op op, rows_call *made)
+{
+    const rows_case *c = r->c;
+    mixt_error error = MIXT_ERROR_INIT;
+    made->attributes.ranks = ranks;
+    made->attributes.identity_experts = c->identity;
+    made->attributes.zero_experts = c->zero;
+    made->request.attributes = &made->attributes;
+    made->request.capacity = c->tokens;
+    if (mixt_operator_row(op)->shape(&made->request, &error) != MIXT_OK) {
+        fprintf(stderr, "%s\n", error.message);
+        abort();
+    }
+    mixt_fault_clear(&made->fault);
+    made->call = (mixt_call){.compute = r->compute,
+                             .attributes = &made->attributes,
+                             .tokens = c->tokens,
+                             .layer = 3,
+                             .fault = &made->fault,
+                             .in_shape = made->request.in,
+                             .out_shape = made->request.out};
+}
+
+static void run_call(const rows_rank *r, mixt_op op, rows_call *made, bool backward)
+{
+    const mixt_backend *backend = mixt_backend_cpu(r->c->real_size);
+    int64_t reals = backward ? made->request.backward_workspace : made->request.forward_workspace;
+    size_t bytes = (size_t)reals * r->c->real_size;
+    /* exactly as large as was asked for, so that a sanitizer sees what is written behind it */
+    unsigned char *workspace = NULL;
+    if (posix_memalign((void **)&workspace, 64, bytes) != 0) {
+        abort();
+    }
+    memset(workspace, 0xff, bytes);
+    made->call.workspace = workspace;
+    (backward ? backend->backward : backend->forward)[op](&made->call);
+    free(workspace);
+}
+
+static int expert_first(const rows_case *c, int place)
+{
+    return place * c->experts / c->ranks;
+}
+
+/* Whether the far row `at` of this rank is row `row` of rank `from`, times a factor. */
+static bool same_row(const rows_case *c, const void *have, int64_t at, int from, int64_t row,
+                     double plus)
+{
+    for (int64_t i = 0; i < c->d; i++) {
+        if (get(c, have, at * c->d + i) != near_value(from, row, i) + plus) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Far rows of this rank against those of all: experts rising, then ranks, then rows. */
+static int wrong_far_rows(const rows_rank *r, const void *far, const int32_t *held,
+                          const int32_t *parts, double plus)
+{
+    const rows_case *c = r->c;
+    int wrong = 0, first = expert_first(c, r->rank), end = expert_first(c, r->rank + 1);
+    int64_t at = 0;
+    for (int e = first; e < end; e++) {
+        wrong += held != NULL && held[e - first] != at;
+        for (int from = 0; from < c->ranks; from++) {
+            const int32_t *offsets = r->all[from].offsets;
+            wrong += parts[(e - first) * c->ranks + from] != offsets[e + 1] - offsets[e];
+            for (int64_t row = offsets[e]; row < offsets[e + 1]; row++) {
+                wrong += !same_row(c, far, at++, from, row, plus);
+            }
+        }
+    }
+    for (int g = c->experts; g < c->experts + c->identity + c->zero; g++) {
+        wrong += held != NULL && held[g - c->experts + end - first] != at;
+        for (int64_t row = r->offsets[g]; row < r->offsets[g + 1]; row++) {
+            wrong += !same_row(c, far, at++, r->rank, row, plus);
+        }
+    }
+    return wrong + (held != NULL && held[end - first + c->identity + c->zero] != at);
+}
+
+static int wrong_near_rows(const rows_rank *r, const void *near, double plus)
+{
+    int wrong = 0;
+    int groups = r->c->experts + r->c->identity + r->c->zero;
+    for (int64_t row = 0; row < r->offsets[groups]; row++) {
+        wrong += !same_row(r->c, near, row, r->rank, row, plus);
+    }
+    return wrong;
+}
+
+/* There and back, and the derivatives of both ways, alone and added to what is there. */
+static void run_rows(mixt_ranks *ranks, void *with)
+{
+    rows_rank *r = with;
+    const rows_case *c = r->c;
+    int groups = c->experts + c->identity + c->zero, held = 0;
+    int64_t near_rows = (int64_t)c->tokens * c->near, far_rows = near_rows * c->ranks;
+    int32_t told[64], parts[64 * RANKS_MAX];
+    rows_call out = {.attributes.rows = c->near * c->ranks};
+    rows_call back = {.attributes.rows = c->near};
+    out.request.in[EXCHANGE_ROWS] = mixt_shape_tokens(c->tokens, c->near, c->d);
+    back.request.in[GIVE_BACK_ROWS] = mixt_shape_tokens(c->tokens, c->near * c->ranks, c->d);
+    out.request.in[EXCHANGE_OFFSETS] = back.request.in[GIVE_BACK_OFFSETS] =
+        mixt_shape_integers(mixt_shape_static(1, groups + 1, 0, 0));
+    held = expert_first(c, r->rank + 1) - expert_first(c, r->rank);
+    back.request.in[GIVE_BACK_PARTS] = mixt_shape_integers(mixt_shape_static(2, held, c->ranks, 0));
+    prepare_call(r, ranks, MIXT_OP_exchange, &out);
+    prepare_call(r, ranks, MIXT_OP_give_back, &back);
+    void *near = make_values(c, near_rows * c->d), *far = make_values(c, far_rows * c->d);
+    void *again = make_values(c, near_rows * c->d), *d_far = make_values(c, far_rows * c->d);
+    for (int64_t i = 0; i < r->offsets[groups] * c->d; i++) {
+        put(c, near, i, near_value(r->rank, i / c->d, i % c->d));
+    }
+    out.call.in[EXCHANGE_ROWS] = near;
+    out.call.in[EXCHANGE_OFFSETS] = back.call.in[GIVE_BACK_OFFSETS] = r->offsets;
+    out.call.out[EXCHANGE_RECEIVED] = far;
+    out.call.out[EXCHANGE_HELD] = told;
+    out.call.out[EXCHANGE_PARTS] = back.call.in[GIVE_BACK_PARTS] = parts;
+    run_call(r, MIXT_OP_exchange, &out, false);
+    r->failures += wrong_far_rows(r, far, told, parts, 0);
+    back.call.in[GIVE_BACK_ROWS] = far;
+    back.call.out[GIVE_BACK_Y] = again;
+    run_call(r, MIXT_OP_give_back, &back, false);
+    r->failures += wrong_near_rows(r, again, 0);
+    for (int add = 0; add < 2; add++) {
+        double first = add != 0 ? 1.0 : 0; /* what is there already is itself once more */
+        back.call.d_out[GIVE_BACK_Y] = near;
+        back.call.d_in[GIVE_BACK_ROWS] = d_far;
+        back.call.add[GIVE_BACK_ROWS] = out.call.add[EXCHANGE_ROWS] = add != 0;
+        for (int64_t i = 0; i < far_rows * c->d; i++) {
+            put(c, d_far, i, first);
+        }
+        run_call(r, MIXT_OP_give_back, &back, true);
+        r->failures += wrong_far_rows(r, d_far, NULL, parts, first);
+        for (int64_t i = 0; i < near_rows * c->d; i++) {
+            put(c, again, i, first);
+        }
+        out.call.d_out[EXCHANGE_RECEIVED] = far;
+        out.call.d_in[EXCHANGE_ROWS] = again;
+        run_call(r, MIXT_OP_exchange, &out, true);
+        r->failures += wrong_near_rows(r, again, first);
+    }
+    r->failures += mixt_call_failed(&out.call) || mixt_call_failed(&back.call);
+    free(near);
+    free(far);
+    free(again);
+    free(d_far);
+}
+
+static mixt_compute *computes[RANKS_MAX];
+
+static int start_computes(void **state)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    for (int i = 0; i < RANKS_MAX; i++) {
+        mixt_context_options options = {.threads = 1 + i % 2};
+        must(mixt_compute_create(&options, &computes[i], &error), &error);
+    }
+    return scratch_make(state);
+}
+
+static int stop_computes(void **state)
+{
+    for (int i = 0; i < RANKS_MAX; i++) {
+        mixt_compute_free(computes[i]);
+    }
+    return scratch_remove(state);
+}
+
+static void check_rows(const rows_case *c, uint64_t seed)
+{
+    rows_rank all[RANKS_MAX];
+    for (int r = 0; r < c->ranks; r++) {
+        all[r] = (rows_rank){.c = c, .all = all, .compute = computes[r], .rank = r};
+        make_counts(&all[r], seed);
+    }
+    together(1, c->ranks, run_rows, all, sizeof all[0]);
+    for (int r = 0; r < c->ranks; r++) {
+        if (all[r].failures != 0) {
+            fail_msg("%d experts of %d ranks, counts %d: rank %d has %d wrong rows", c->experts,
+                     c->ranks, (int)c->kind, r, all[r].failures);
+        }
+    }
+}
+
+static void test_rows_of_ranks(void **state)
+{
+    (void)state;
+    static const int shapes[][6] = {/* experts, identity, zero, tokens, near, d */
+                                    {5, 0, 0, 7, 2, 3},
+                                    {8, 0, 0, 40, 3, 17},
+                                    {16, 2, 1, 33, 4, 8},
+                                    {7, 0, 3, 1, 1, 1},
+                                    {5, 1, 0, 200, 1, 33}};
+    int cases = 0;
+    for (int ranks = 1; ranks <= 5; ranks++) {
+        for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+            for (int kind = 0; kind < KINDS; kind++) {
+                const int *p = shapes[s];
+                rows_case c = {ranks, p[0], p[1], p[2], p[3], p[4], p[5], (counts_kind)kind, 4};
+                for (int repeat = 0; repeat < (kind == RANDOM ? 6 : 1); repeat++) {
+                    c.real_size = repeat % 2 == 0 ? 4 : 8;
+                    check_rows(&c, (uint64_t)(cases++));
+                }
+            }
+        }
+    }
+    print_message("%d cases of rows\n", cases);
+}
+
+/* Attributes that the shape rules refuse; what they refuse of shapes is in test_operators.c. */
+static void test_refusals(void **state)
+{
+    (void)state;
+    static const struct {
+        int rows, zero_experts;
+        bool alone;
+        const char *rule;
+    } cases[] = {{0, 0, false, "10 tokens of 0 rows are not exchanged"},
+                 {INT32_MAX, 0, false, "10 tokens of 2147483647 rows are not exchanged"},
+                 {2, 0, true, "10 tokens of 2 rows are not exchanged"},
+                 {2, 4, false, "fewer experts than ranks"}};
+    mixt_ranks ranks = {.data = 1, .expert = 1};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        mixt_attributes attributes = {.ranks = cases[i].alone ? NULL : &ranks,
+                                      .rows = cases[i].rows,
+                                      .zero_experts = cases[i].zero_experts};
+        mixt_shape_request request = {.attributes = &attributes, .capacity = 10};
+        mixt_error error = MIXT_ERROR_INIT;
+        request.in[EXCHANGE_ROWS] = mixt_shape_tokens(10, 2, 3);
+        request.in[EXCHANGE_OFFSETS] = mixt_shape_integers(mixt_shape_static(1, 5, 0, 0));
+        must_refuse(mixt_exchange_shape(&request, &error), &error, "exchange", cases[i].rule, "");
+        error = (mixt_error)MIXT_ERROR_INIT;
+        request.in[GIVE_BACK_PARTS] = mixt_shape_integers(mixt_shape_static(2, 4, 1, 0));
+        must_refuse(mixt_give_back_shape(&request, &error), &error, "give_back", cases[i].rule, "");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_rows_of_ranks),
+    };
+    return cmocka_run_group_tests(tests, start_computes, stop_computes);
+}
