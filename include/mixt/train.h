@@ -81,7 +81,9 @@ typedef struct mixt_train_options {
     const char *lora_base; /* what adapter_config.json says the adapters are of; NULL: nothing */
     double embedding_rate; /* highest learning rate of the embeddings; 0: learning_rate */
     int64_t muon_steps;    /* of Muon's iteration: 5; 0 counts as that */
-    uint64_t reserved[8];
+    bool exact_reduce; /* gradients are added up micro batch by micro batch, so that the result does
+                          not depend on how many ranks train (ranks.h) */
+    uint64_t reserved[7];
 } mixt_train_options;
 
 MIXT_API mixt_train_options mixt_train_options_default(void);
@@ -156,7 +158,8 @@ MIXT_API uint64_t mixt_trainer_values(const mixt_trainer *trainer);
 /* A line on what was resumed and which checkpoints were passed over, or NULL for a new run. */
 MIXT_API const char *mixt_trainer_resumed(const mixt_trainer *trainer);
 /* SHA-256 over weights, moments, counters, data position and balance coefficients that change, 64
- * hexadecimal digits. */
+ * hexadecimal digits. Ranks call it together, for the state of all of them, which has the same hash
+ * on one; NULL where they cannot. */
 MIXT_API const char *mixt_trainer_state_hash(mixt_trainer *trainer);
 
 #endif

@@ -102,12 +102,20 @@ void mixt_parameters_train(mixt_model *model, int64_t parts)
     }
 }
 
+size_t mixt_parameter_whole(const mixt_model *model, const mixt_parameter *p)
+{
+    return mixt_slot_is_expert(p->slot)
+               ? p->count / (size_t)p->size[0] * (size_t)model->options.experts
+               : p->count;
+}
+
 uint64_t mixt_model_learning(const mixt_model *model, int64_t parts)
 {
     uint64_t count = 0;
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
-        count += learns(model, p->slot, parts != 0 ? parts : MIXT_PART_ALL) ? p->count : 0;
+        bool counts = learns(model, p->slot, parts != 0 ? parts : MIXT_PART_ALL);
+        count += counts ? mixt_parameter_whole(model, p) : 0;
     }
     return count;
 }

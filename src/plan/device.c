@@ -97,3 +97,9 @@ void mixt_device_memory_zero(const mixt_device_memory *memory)
 {
     memory->backend->fill_zero(memory->data, memory->size);
 }
+
+void mixt_device_memory_clear(const mixt_device_memory *memory, size_t offset, size_t size)
+{
+    assert(offset <= memory->size && size <= memory->size - offset);
+    memory->backend->fill_zero((char *)memory->data + offset, size);
+}

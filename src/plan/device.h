@@ -37,5 +37,6 @@ mixt_status mixt_device_memory_map(const mixt_device_memory *memory, void **byte
                                    mixt_error *error);
 void mixt_device_memory_unmap(const mixt_device_memory *memory, void *bytes, bool changed);
 void mixt_device_memory_zero(const mixt_device_memory *memory);
+void mixt_device_memory_clear(const mixt_device_memory *memory, size_t offset, size_t size);
 
 #endif

@@ -9,13 +9,15 @@
 
 typedef struct mixt_balancer {
     int layers, experts;
-    mixt_device_memory seen; /* i32 [layers, E], of ROUTE_SEEN; empty where nobody looks */
+    mixt_device_memory seen; /* i32 [layers], each of ROUTE_SEEN; empty where nobody looks */
     double *coefficients;    /* [layers] a, with adaptive_balance; NULL: all stay as they are */
-    int64_t *choices;        /* [layers] of the step */
+    int64_t *counts;         /* [2, layers], of: */
+    int64_t *choices;        /* of the step */
     int64_t *dropped;        /* of them; without a capacity what factor 1 would drop */
     float *factors;          /* [model layers] of ROUTE_BALANCE */
-    float **required; /* [layers][E, rows of a step], with quantile balancing; NULL: as seen */
-    int64_t rows;     /* of a step */
+    float **required;        /* [layers][E, rows], with quantile balancing; NULL: as seen */
+    float *gathered; /* [N, E, rows] of a layer with ranks, and the same as [E, rows of a step] */
+    int64_t rows;    /* of a step that are this rank's */
 } mixt_balancer;
 
 /* ------------------------------------------------------------------------------------------ */
@@ -25,10 +27,10 @@ static mixt_status create_seen(mixt_trainer *trainer, mixt_error *error)
 {
     mixt_balancer *b = trainer->balancer;
     const mixt_backend *backend = mixt_device_backend(&trainer->context->device, sizeof(float));
-    size_t bytes = (size_t)b->experts * sizeof(int32_t);
     if (trainer->model->options.router.balance_scope != MIXT_BALANCE_OVER_STEP || b->layers == 0) {
         return MIXT_OK;
     }
+    size_t bytes = trainer->graph->plan->values[trainer->graph->seen[0]].bytes;
     MIXT_TRY(mixt_device_memory_create(backend, (size_t)b->layers * bytes, &b->seen, error));
     for (int i = 0; i < b->layers; i++) {
         mixt_instance_bind(trainer->instance, trainer->graph->seen[i], &b->seen, (size_t)i * bytes);
@@ -50,12 +52,16 @@ static mixt_status create_required(mixt_trainer *trainer, mixt_error *error)
 {
     mixt_balancer *b = trainer->balancer;
     size_t values = (size_t)b->experts * (size_t)b->rows;
+    size_t ranks = (size_t)mixt_train_ranks(trainer);
     for (int i = 0; i < b->layers; i++) {
         if (bias_of(trainer, i) < 0) {
             continue;
         }
         b->required[i] = calloc(values, sizeof(float));
-        if (b->required[i] == NULL) {
+        if (ranks > 1 && b->gathered == NULL) {
+            b->gathered = calloc(2 * ranks * values, sizeof(float));
+        }
+        if (b->required[i] == NULL || (ranks > 1 && b->gathered == NULL)) {
             return mixt_fail(error, MIXT_ERROR_MEMORY,
                              "training: no memory for %.1f GB of a step's router scores, which "
                              "quantile balancing looks at",
@@ -76,15 +82,16 @@ mixt_status mixt_balancer_create(mixt_trainer *trainer, mixt_error *error)
     }
     b->layers = trainer->graph->moe_layers;
     b->experts = model->router.experts;
-    b->rows = trainer->rows * trainer->options.accumulation;
+    b->rows = trainer->rows * trainer->runs;
     size_t layers = (size_t)b->layers + 1;
-    b->choices = calloc(layers, sizeof *b->choices);
-    b->dropped = calloc(layers, sizeof *b->dropped);
+    b->counts = calloc(2 * layers, sizeof *b->counts);
+    b->choices = b->counts;
+    b->dropped = b->counts + b->layers;
     b->required = calloc(layers, sizeof *b->required);
     b->factors = calloc((size_t)model->options.layers, sizeof *b->factors);
     bool adapts = o->adaptive_balance && b->layers > 0;
     b->coefficients = adapts ? calloc(layers, sizeof *b->coefficients) : NULL;
-    if (b->choices == NULL || b->dropped == NULL || b->required == NULL || b->factors == NULL ||
+    if (b->counts == NULL || b->required == NULL || b->factors == NULL ||
         (adapts && b->coefficients == NULL)) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
     }
@@ -106,8 +113,8 @@ void mixt_balancer_free(mixt_balancer *b)
     mixt_device_memory_free(&b->seen);
     free(b->required);
     free(b->coefficients);
-    free(b->choices);
-    free(b->dropped);
+    free(b->counts);
+    free(b->gathered);
     free(b->factors);
     free(b);
 }
@@ -115,6 +122,11 @@ void mixt_balancer_free(mixt_balancer *b)
 double *mixt_balancer_coefficients(const mixt_trainer *trainer)
 {
     return trainer->balancer->coefficients;
+}
+
+int64_t *mixt_balancer_counts(const mixt_trainer *trainer)
+{
+    return trainer->balancer->counts;
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -125,8 +137,7 @@ void mixt_balancer_begin(mixt_trainer *trainer)
     mixt_balancer *b = trainer->balancer;
     double first = trainer->model->options.router.balance_coefficient;
     size_t layers = (size_t)b->layers;
-    memset(b->choices, 0, layers * sizeof *b->choices);
-    memset(b->dropped, 0, layers * sizeof *b->dropped);
+    memset(b->counts, 0, 2 * layers * sizeof *b->counts);
     if (b->seen.data != NULL) {
         mixt_device_memory_zero(&b->seen);
     }
@@ -142,7 +153,7 @@ typedef struct required_run {
     const mixt_route *route;
     const mixt_router_spec *spec;
     const float *bias; /* [E] */
-    float *required;   /* [E, rows of a step] */
+    float *required;   /* [E, rows] */
     int64_t first;     /* of them, this batch's first row */
 } required_run;
 
@@ -173,7 +184,7 @@ static void read_bias(const mixt_trainer *trainer, int layer, float *bias)
                             p->count * sizeof(float));
 }
 
-void mixt_balancer_collect(mixt_trainer *trainer, int layer, int micro, const mixt_route *route)
+void mixt_balancer_collect(mixt_trainer *trainer, int layer, int run, const mixt_route *route)
 {
     mixt_balancer *b = trainer->balancer;
     const mixt_router_spec *spec = trainer->graph->routes[layer].spec;
@@ -185,16 +196,17 @@ void mixt_balancer_collect(mixt_trainer *trainer, int layer, int micro, const mi
     }
     if (b->required[layer] != NULL) {
         float bias[MIXT_EXPERTS_MAX];
-        required_run run = {trainer, route, spec, bias, b->required[layer], micro * trainer->rows};
+        required_run rows = {trainer, route, spec, bias, b->required[layer], run * trainer->rows};
         read_bias(trainer, layer, bias);
         mixt_pool_run(trainer->context->device.compute->pool,
-                      mixt_divide_up(route->tokens, REQUIRED_ROWS), required_rows, &run);
+                      mixt_divide_up(route->tokens, REQUIRED_ROWS), required_rows, &rows);
     }
 }
 
 typedef struct quantile_run {
     const mixt_trainer *trainer;
-    float *required;
+    float *required; /* [E, rows] */
+    int64_t rows;    /* of a step */
     double bias[MIXT_EXPERTS_MAX];
 } quantile_run;
 
@@ -203,34 +215,63 @@ static void quantile_expert(void *context, int64_t item, int thread)
     (void)thread;
     quantile_run *run = context;
     const mixt_router_spec *spec = &run->trainer->model->router;
-    int64_t rows = run->trainer->balancer->rows;
+    int64_t rows = run->rows;
     double share = (double)spec->chosen / spec->experts;
     run->bias[item] = mixt_router_quantile(run->required + item * rows, rows, share);
 }
 
-static void set_bias(mixt_trainer *trainer, int layer)
+/* The rows of all ranks, [E, rows of a step], in the order of micro batches. */
+static mixt_status gather_required(const mixt_trainer *trainer, int layer, quantile_run *run,
+                                   mixt_error *error)
+{
+    const mixt_balancer *b = trainer->balancer;
+    int64_t ranks = mixt_train_ranks(trainer), experts = b->experts, rows = trainer->rows;
+    size_t bytes = (size_t)(experts * b->rows) * sizeof(float);
+    *run = (quantile_run){.trainer = trainer, .required = b->required[layer], .rows = b->rows};
+    if (ranks == 1) {
+        return MIXT_OK;
+    }
+    MIXT_TRY(mixt_ranks_gather(trainer->ranks, MIXT_GROUP_ALL, run->required, bytes, b->gathered,
+                               error));
+    run->required = b->gathered + ranks * experts * b->rows;
+    run->rows = ranks * b->rows;
+    for (int64_t e = 0; e < experts; e++) {
+        for (int64_t micro = 0; micro < trainer->options.accumulation; micro++) {
+            int64_t place = micro % ranks * experts + e;
+            memcpy(run->required + e * run->rows + micro * rows,
+                   b->gathered + place * b->rows + micro / ranks * rows,
+                   (size_t)rows * sizeof(float));
+        }
+    }
+    return MIXT_OK;
+}
+
+static mixt_status set_bias(mixt_trainer *trainer, int layer, mixt_error *error)
 {
     const mixt_parameter *p = &trainer->model->parameters[bias_of(trainer, layer)];
     int experts = trainer->balancer->experts;
     float centred[MIXT_EXPERTS_MAX];
-    quantile_run run = {.trainer = trainer, .required = trainer->balancer->required[layer]};
+    quantile_run run;
+    MIXT_TRY(gather_required(trainer, layer, &run, error));
     mixt_pool_run(trainer->context->device.compute->pool, experts, quantile_expert, &run);
     mixt_router_centre(run.bias, experts, centred);
     mixt_device_memory_write(mixt_weights_block(trainer->weights), p->offset * sizeof(float),
                              centred, p->count * sizeof(float));
+    return MIXT_OK;
 }
 
-void mixt_balancer_end(mixt_trainer *trainer)
+mixt_status mixt_balancer_end(mixt_trainer *trainer, mixt_error *error)
 {
     mixt_balancer *b = trainer->balancer;
     double most = trainer->model->options.router.balance_coefficient;
     for (int i = 0; i < b->layers; i++) {
         if (b->required[i] != NULL) {
-            set_bias(trainer, i);
+            MIXT_TRY(set_bias(trainer, i, error));
         }
         if (b->coefficients != NULL && b->choices[i] > 0) {
             b->coefficients[i] = mixt_router_adapt(
                 b->coefficients[i], (double)b->dropped[i] / (double)b->choices[i], most);
         }
     }
+    return MIXT_OK;
 }

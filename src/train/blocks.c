@@ -26,11 +26,25 @@ bool mixt_train_uses_muon(const mixt_trainer *trainer, const mixt_parameter *par
 
 /* Selection biases and frozen routers keep the places that they always had: the order in which the
  * squares of gradients are added up hangs on them. */
-static bool has_place(const mixt_trainer *trainer, mixt_train_block block, const mixt_parameter *p)
+bool mixt_train_has(const mixt_trainer *trainer, mixt_train_block block, const mixt_parameter *p)
 {
     bool learns = (mixt_slot_part(p->slot) & trainer->options.parts) != 0;
     bool has_none = block == MIXT_TRAIN_SECOND_MOMENTS && mixt_train_uses_muon(trainer, p);
     return block == MIXT_TRAIN_WEIGHTS || (learns && !has_none);
+}
+
+/* Values of a parameter that a block has room for. */
+static size_t values_of(const mixt_trainer *trainer, mixt_train_block block, int parameter)
+{
+    const mixt_parameter *p = &trainer->model->parameters[parameter];
+    if (!mixt_train_has(trainer, block, p)) {
+        return 0;
+    }
+    if (block == MIXT_TRAIN_WEIGHTS || block == MIXT_TRAIN_GRADIENTS) {
+        return p->count;
+    }
+    mixt_train_range own = mixt_train_own(trainer, parameter);
+    return own.end - own.begin;
 }
 
 static void lay_out(mixt_trainer *trainer, mixt_train_block block)
@@ -38,12 +52,13 @@ static void lay_out(mixt_trainer *trainer, mixt_train_block block)
     const mixt_model *model = trainer->model;
     size_t *places = trainer->blocks.places + (int)block * model->parameter_count;
     size_t used = 0;
-    for (int i = 0; i < model->parameter_count; i++) {
-        const mixt_parameter *p = &model->parameters[i];
-        places[i] = MIXT_NOWHERE;
-        if (has_place(trainer, block, p)) {
-            places[i] = used;
-            used += mixt_round_up(p->count, MIXT_ALIGNMENT / sizeof(float));
+    for (int region = 0; region < MIXT_TRAIN_REGIONS; region++) {
+        for (int i = 0; i < model->parameter_count; i++) {
+            if (mixt_train_region(trainer, i) == region) {
+                size_t values = values_of(trainer, block, i);
+                places[i] = values > 0 ? used : MIXT_NOWHERE;
+                used += mixt_round_up(values, MIXT_ALIGNMENT / sizeof(float));
+            }
         }
     }
     trainer->blocks.values[block] = used > 0 ? used : MIXT_ALIGNMENT / sizeof(float);
@@ -62,6 +77,9 @@ mixt_status mixt_train_blocks_create(mixt_trainer *trainer, mixt_error *error)
     }
     for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {
         lay_out(trainer, (mixt_train_block)i);
+        if (i == MIXT_TRAIN_GRADIENTS) { /* which the moments follow */
+            MIXT_TRY(mixt_train_slices_create(trainer, error));
+        }
         bytes += i == MIXT_TRAIN_WEIGHTS ? 0 : blocks->values[i] * sizeof(float);
     }
     for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {

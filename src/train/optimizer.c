@@ -4,17 +4,33 @@
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "model/parameters.h"
 #include "train/trainer.h"
 
+/* With ranks: squares of matrices that this rank steps, or of a slice of one. */
+typedef struct norm_piece {
+    int parameter;
+    size_t offset, values; /* of the parameter */
+    size_t first;          /* of its parts among those of all ranks' parameters */
+    mixt_value_id sums;    /* f64 [parts] */
+} norm_piece;
+
 typedef struct mixt_optimizer {
-    mixt_plan *plan; /* records: the norm of each block, then a step for each trainable parameter */
+    mixt_plan *plan; /* records: the norm of each block, then a step for each trainable parameter
+                        that this rank steps, then the squares of these pieces */
     mixt_instance *instance;
     mixt_value_id blocks[MIXT_TRAIN_BLOCKS];
     mixt_value_id squares[MIXT_TRAIN_BLOCKS]; /* f64 [parts]: sums of squares of a block's parts */
     double *sums;                             /* of the parts of the largest block */
-    mixt_adamw_arguments adamw[2];            /* without and with weight decay */
-    mixt_adamw_arguments embeddings;          /* with it, at their own rate */
+    int steps_end;                            /* record behind the steps */
+    norm_piece *pieces;
+    size_t piece_count;
+    int64_t *parts; /* [part_count]: bits of the sums of squares of all ranks' parts */
+    size_t part_count;
+    mixt_adamw_arguments adamw[2];   /* without and with weight decay */
+    mixt_adamw_arguments embeddings; /* with it, at their own rate */
     mixt_muon_arguments muon;
 } mixt_optimizer;
 
@@ -46,8 +62,8 @@ static void append_norms(mixt_optimizer *optimizer, const mixt_train_blocks *blo
     }
 }
 
-/* The parts of the blocks that are a parameter's, as AdamW's inputs. */
-static void append_adamw(mixt_optimizer *optimizer, const mixt_parameter *p)
+/* `values` of the parts of the blocks that are a parameter's, as AdamW's inputs. */
+static void append_adamw(mixt_optimizer *optimizer, const mixt_parameter *p, size_t values)
 {
     static const struct {
         int slot;
@@ -61,13 +77,13 @@ static void append_adamw(mixt_optimizer *optimizer, const mixt_parameter *p)
     mixt_value_id in[MIXT_SLOTS];
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
         in[inputs[i].slot] = mixt_plan_state(optimizer->plan, inputs[i].name,
-                                             mixt_shape_static(1, (int64_t)p->count, 0, 0));
+                                             mixt_shape_static(1, (int64_t)values, 0, 0));
     }
     append(optimizer->plan, MIXT_OP_adamw, &attributes, in, NULL);
 }
 
 /* The same as a stack of matrices for Muon; a single one is a stack too. */
-static void append_muon(mixt_optimizer *optimizer, const mixt_parameter *p)
+static void append_muon(mixt_optimizer *optimizer, const mixt_parameter *p, size_t values)
 {
     static const char *const names[] = {
         [MUON_WEIGHT] = "weight", [MUON_GRADIENT] = "gradient", [MUON_M] = "moment"};
@@ -75,13 +91,133 @@ static void append_muon(mixt_optimizer *optimizer, const mixt_parameter *p)
     const int64_t *size = p->size + p->rank - 2;
     mixt_attributes attributes = {.muon = &optimizer->muon};
     mixt_value_id in[MIXT_SLOTS];
+    int64_t matrices = (int64_t)(values / mixt_train_unit(p));
     for (int i = 0; i < MUON_INPUTS; i++) {
-        in[i] =
-            mixt_plan_state(optimizer->plan, names[i],
-                            mixt_shape_static(3, p->rank == 3 ? p->size[0] : 1, size[0], size[1]));
+        in[i] = mixt_plan_state(optimizer->plan, names[i],
+                                mixt_shape_static(3, matrices, size[0], size[1]));
     }
     append(optimizer->plan, MIXT_OP_muon, &attributes, in, NULL);
 }
+
+/* A step for each trainable parameter, over what this rank steps of it. */
+static void append_steps(mixt_trainer *trainer)
+{
+    mixt_optimizer *optimizer = trainer->optimizer;
+    for (int i = 0; i < trainer->model->parameter_count; i++) {
+        const mixt_parameter *p = &trainer->model->parameters[i];
+        mixt_train_range own = mixt_train_own(trainer, i);
+        if (p->trainable && own.end > own.begin) {
+            (mixt_train_uses_muon(trainer, p) ? append_muon : append_adamw)(optimizer, p,
+                                                                            own.end - own.begin);
+        }
+    }
+    optimizer->steps_end = optimizer->plan->record_count;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* The norm over ranks                                                                        */
+
+/* Squares of parts of MIXT_SQUARES_PART values of each matrix by itself, whoever steps them, are
+ * added up in the order of parameters, experts and parts: so the norm does not depend on the ranks.
+ */
+static size_t parts_in(size_t values)
+{
+    return (values + MIXT_SQUARES_PART - 1) / MIXT_SQUARES_PART;
+}
+
+static void append_piece(mixt_optimizer *optimizer, norm_piece piece)
+{
+    mixt_attributes none = {0};
+    mixt_value_id in[MIXT_SLOTS], out[MIXT_SLOTS];
+    in[SQUARES_X] = mixt_plan_state(optimizer->plan, "gradient",
+                                    mixt_shape_static(1, (int64_t)piece.values, 0, 0));
+    append(optimizer->plan, MIXT_OP_squares, &none, in, out);
+    mixt_plan_keep(optimizer->plan, out[SQUARES_SUMS]);
+    piece.sums = out[SQUARES_SUMS];
+    optimizer->pieces[optimizer->piece_count++] = piece;
+}
+
+/* The pieces of a parameter that this rank steps; part `first` is the parameter's first. Returns
+ * how many parts all ranks have of it. */
+static size_t append_parameter(mixt_trainer *trainer, int parameter, size_t first)
+{
+    const mixt_model *model = trainer->model;
+    const mixt_parameter *p = &model->parameters[parameter];
+    mixt_train_range own = mixt_train_own(trainer, parameter);
+    size_t unit = mixt_train_unit(p), parts = parts_in(unit), units = p->count / unit, before = 0;
+    if (mixt_slot_is_expert(p->slot)) {
+        before = (size_t)model->share.first;
+        units = (size_t)model->options.experts;
+    }
+    for (size_t at = own.begin; at < own.end;) {
+        size_t within = at % unit, end = at - within + unit;
+        end = end < own.end ? end : own.end;
+        size_t part = (before + at / unit) * parts + within / MIXT_SQUARES_PART;
+        append_piece(trainer->optimizer, (norm_piece){parameter, at, end - at, first + part, 0});
+        at = end;
+    }
+    return units * parts;
+}
+
+static mixt_status append_pieces(mixt_trainer *trainer, mixt_error *error)
+{
+    mixt_optimizer *optimizer = trainer->optimizer;
+    const mixt_model *model = trainer->model;
+    size_t most = 0;
+    for (int i = 0; i < model->parameter_count; i++) {
+        most += model->parameters[i].count / mixt_train_unit(&model->parameters[i]);
+    }
+    optimizer->pieces = calloc(most + 1, sizeof *optimizer->pieces);
+    for (int i = 0; i < model->parameter_count && optimizer->pieces != NULL; i++) {
+        if (model->parameters[i].trainable) {
+            optimizer->part_count += append_parameter(trainer, i, optimizer->part_count);
+        }
+    }
+    optimizer->parts = calloc(optimizer->part_count + 1, sizeof *optimizer->parts);
+    return optimizer->pieces != NULL && optimizer->parts != NULL
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
+}
+
+static void bind_pieces(mixt_trainer *trainer)
+{
+    const mixt_optimizer *optimizer = trainer->optimizer;
+    for (size_t i = 0; i < optimizer->piece_count; i++) {
+        const norm_piece *piece = &optimizer->pieces[i];
+        const mixt_record *record = &optimizer->plan->records[optimizer->steps_end + (int)i];
+        size_t place;
+        const mixt_device_memory *memory = mixt_train_gradient(trainer, piece->parameter, &place);
+        place += piece->offset - mixt_train_own(trainer, piece->parameter).begin;
+        mixt_instance_bind(optimizer->instance, record->in[SQUARES_X], memory,
+                           place * sizeof(float));
+    }
+}
+
+/* Each part has the bits of its sum from one rank, and zeros from all others. */
+static mixt_status norm_over_ranks(mixt_trainer *trainer, double *norm, mixt_error *error)
+{
+    mixt_optimizer *optimizer = trainer->optimizer;
+    double sum = 0;
+    memset(optimizer->parts, 0, optimizer->part_count * sizeof *optimizer->parts);
+    MIXT_TRY(mixt_instance_run(optimizer->instance, 1, optimizer->steps_end,
+                               optimizer->plan->record_count, error));
+    for (size_t i = 0; i < optimizer->piece_count; i++) {
+        const norm_piece *piece = &optimizer->pieces[i];
+        mixt_instance_read(optimizer->instance, piece->sums, 0, optimizer->parts + piece->first,
+                           parts_in(piece->values) * sizeof(double));
+    }
+    MIXT_TRY(mixt_ranks_sum(trainer->ranks, MIXT_GROUP_ALL, optimizer->parts, optimizer->part_count,
+                            error));
+    for (size_t i = 0; i < optimizer->part_count; i++) {
+        double part;
+        memcpy(&part, &optimizer->parts[i], sizeof part);
+        sum += part;
+    }
+    *norm = sqrt(sum);
+    return MIXT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
 
 /* Binds the blocks, and the inputs of the steps in the order in which they were appended. */
 static void bind(mixt_trainer *trainer)
@@ -101,22 +237,29 @@ static void bind(mixt_trainer *trainer)
     }
     for (int i = 0; i < trainer->model->parameter_count; i++) {
         const mixt_parameter *p = &trainer->model->parameters[i];
-        bool matrix = mixt_train_uses_muon(trainer, p);
+        mixt_train_range own = mixt_train_own(trainer, i);
+        bool matrix = mixt_train_uses_muon(trainer, p), steps = own.end > own.begin;
         int slots = matrix ? MUON_INPUTS : ADAMW_INPUTS;
-        for (int slot = 0; p->trainable && slot < slots; slot++) {
+        for (int slot = 0; p->trainable && steps && slot < slots; slot++) {
             mixt_train_block block = matrix ? muon[slot] : adamw[slot];
+            const mixt_device_memory *memory = mixt_train_memory(trainer, block);
+            size_t place = mixt_train_place(trainer, block, i);
+            if (block == MIXT_TRAIN_GRADIENTS) {
+                memory = mixt_train_gradient(trainer, i, &place);
+            } else if (block == MIXT_TRAIN_WEIGHTS) {
+                place += own.begin;
+            }
             mixt_instance_bind(optimizer->instance, optimizer->plan->records[record].in[slot],
-                               mixt_train_memory(trainer, block),
-                               mixt_train_place(trainer, block, i) * sizeof(float));
+                               memory, place * sizeof(float));
         }
-        record += p->trainable;
+        record += p->trainable && steps;
     }
-    assert(record == optimizer->plan->record_count);
+    assert(record == optimizer->steps_end);
+    bind_pieces(trainer);
 }
 
 mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error)
 {
-    const mixt_model *model = trainer->model;
     mixt_optimizer *optimizer = calloc(1, sizeof *optimizer);
     if (optimizer == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
@@ -125,14 +268,8 @@ mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error)
     optimizer->muon.steps = trainer->options.muon_steps;
     MIXT_TRY(mixt_plan_create("update", 1, sizeof(float), &optimizer->plan, error));
     append_norms(optimizer, &trainer->blocks);
-    for (int i = 0; i < model->parameter_count; i++) {
-        const mixt_parameter *p = &model->parameters[i];
-        if (p->trainable && mixt_train_uses_muon(trainer, p)) {
-            append_muon(optimizer, p);
-        } else if (p->trainable) {
-            append_adamw(optimizer, p);
-        }
-    }
+    append_steps(trainer);
+    MIXT_TRY(trainer->ranks != NULL ? append_pieces(trainer, error) : MIXT_OK);
     MIXT_TRY(mixt_plan_finish(optimizer->plan, error));
     MIXT_TRY(mixt_instance_create(optimizer->plan, &trainer->context->device,
                                   mixt_context_matmul(trainer->context), &optimizer->instance,
@@ -150,6 +287,8 @@ void mixt_optimizer_free(mixt_optimizer *optimizer)
         mixt_instance_free(optimizer->instance);
         mixt_plan_free(optimizer->plan);
         free(optimizer->sums);
+        free(optimizer->pieces);
+        free(optimizer->parts);
         free(optimizer);
     }
 }
@@ -163,6 +302,9 @@ mixt_status mixt_optimizer_norm(mixt_trainer *trainer, mixt_train_block block, d
                                 mixt_error *error)
 {
     mixt_optimizer *optimizer = trainer->optimizer;
+    if (block == MIXT_TRAIN_GRADIENTS && trainer->ranks != NULL) {
+        return norm_over_ranks(trainer, norm, error);
+    }
     MIXT_TRY(mixt_instance_run(optimizer->instance, 1, (int)block, (int)block + 1, error));
     double sum = 0;
     int64_t parts = parts_of(optimizer, block);
@@ -201,8 +343,11 @@ mixt_status mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradi
                                             .momentum = o->momentum,
                                             .decay = o->weight_decay,
                                             .steps = o->muon_steps};
-    mixt_status status = mixt_instance_run(optimizer->instance, 1, MIXT_TRAIN_BLOCKS,
-                                           optimizer->plan->record_count, error);
+    mixt_status status =
+        mixt_instance_run(optimizer->instance, 1, MIXT_TRAIN_BLOCKS, optimizer->steps_end, error);
+    if (status == MIXT_OK && trainer->ranks != NULL) {
+        status = mixt_train_spread(trainer, error);
+    }
     mixt_weights_changed(trainer->weights, trainer->model);
     return status;
 }

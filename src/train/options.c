@@ -51,6 +51,7 @@ const mixt_train_option mixt_train_option_rows[] = {
     NEWER(lora_targets, INT, 0, MIXT_LORA_ALL),
     NEWER(embedding_rate, REAL, 0, 1e6),
     NEWER(muon_steps, LONG, 0, 100),
+    NEWER(exact_reduce, BOOL, 0, 1),
     {0},
 };
 

@@ -625,24 +625,14 @@ void mixt_state_close(mixt_trainer *trainer)
     mixt_checkpoints_close(trainer->store);
 }
 
-/* The bytes of a block, a piece at a time. */
-static void hash_memory(mixt_sha256 *hash, const mixt_device_memory *memory, size_t bytes)
-{
-    char piece[16384];
-    for (size_t at = 0; at < bytes; at += sizeof piece) {
-        size_t size = bytes - at < sizeof piece ? bytes - at : sizeof piece;
-        mixt_device_memory_read(memory, at, piece, size);
-        mixt_sha256_update(hash, piece, size);
-    }
-}
-
 const char *mixt_trainer_state_hash(mixt_trainer *trainer)
 {
     mixt_sha256 hash;
     mixt_sha256_init(&hash);
     for (int part = 0; part < PARTS; part++) {
-        hash_memory(&hash, mixt_train_memory(trainer, parts[part].block),
-                    trainer->blocks.values[parts[part].block] * sizeof(float));
+        if (mixt_train_hash(trainer, parts[part].block, &hash, NULL) != MIXT_OK) {
+            return NULL;
+        }
     }
     for (size_t i = 0; i < COUNTERS; i++) {
         mixt_sha256_update_u64(&hash, (uint64_t)*counter_at(&trainer->counters, i));

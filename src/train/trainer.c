@@ -98,6 +98,7 @@ mixt_status mixt_trainer_check(const mixt_model *model, const mixt_train_options
                          "training: the model's routing was changed for running");
     }
     MIXT_TRY(check_adapters(model, options, error));
+    MIXT_TRY(mixt_train_check_ranks(model, options, error));
     MIXT_TRY(check_parts(model, parts_of(options), error));
     if ((double)options->batch_size * options->accumulation * options->window > 1e9) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
@@ -120,15 +121,15 @@ static mixt_status allocate(mixt_trainer *trainer, mixt_error *error)
 {
     const mixt_model *model = trainer->model;
     const mixt_backend *backend = mixt_device_backend(&trainer->context->device, sizeof(float));
-    int accumulation = trainer->options.accumulation;
     size_t layers = (size_t)trainer->graph->moe_layers, experts = (size_t)model->router.experts;
+    MIXT_TRY(mixt_train_meet(trainer, error));
     MIXT_TRY(mixt_train_blocks_create(trainer, error));
     trainer->counts = calloc(layers * experts + 1, sizeof(int64_t));
-    trainer->batches = calloc((size_t)accumulation, sizeof *trainer->batches);
+    trainer->batches = calloc((size_t)trainer->runs, sizeof *trainer->batches);
     if (trainer->counts == NULL || trainer->batches == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
     }
-    for (int i = 0; i < accumulation; i++) {
+    for (int i = 0; i < trainer->runs; i++) {
         MIXT_TRY(mixt_batch_create(trainer->rows, 0, &trainer->batches[i], error));
     }
     return mixt_rope_create(model, backend, trainer->options.window, &trainer->rope, error);
@@ -211,6 +212,12 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
     return MIXT_OK;
 }
 
+/* What goes wrong on one rank ends all. */
+static mixt_status agree(const mixt_model *model, mixt_status status, mixt_error *error)
+{
+    return model->ranks != NULL ? mixt_ranks_agree(model->ranks, status, error) : status;
+}
+
 mixt_status mixt_trainer_create(mixt_context *context, mixt_model *model, const mixt_data *data,
                                 const mixt_tokenizer *tokenizer, const mixt_train_options *options,
                                 const char *folder, mixt_trainer **result, mixt_error *error)
@@ -218,21 +225,23 @@ mixt_status mixt_trainer_create(mixt_context *context, mixt_model *model, const 
     *result = NULL;
     MIXT_TRY(mixt_data_check_ids(data, model->options.vocab_size, error));
     mixt_trainer *trainer;
-    MIXT_TRY(mixt_trainer_make(context, model, options, &trainer, error));
+    mixt_status status = mixt_trainer_make(context, model, options, &trainer, error);
+    MIXT_TRY(agree(model, status, error));
     trainer->data = data;
     trainer->tokenizer = tokenizer;
     trainer->folder = strdup(folder);
-    mixt_status status =
-        trainer->folder == NULL
-            ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder)
-            : mixt_order_init(&trainer->order, data, options->seed, options->window, error);
+    status = trainer->folder == NULL
+                 ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder)
+                 : mixt_order_init(&trainer->order, data, options->seed, options->window, error);
+    status = agree(model, status, error);
     if (status == MIXT_OK) {
-        status = mixt_state_open(trainer, error);
+        status = agree(model, mixt_state_open(trainer, error), error);
     }
-    if (status == MIXT_OK) {
+    if (status == MIXT_OK && mixt_train_leads(trainer)) {
         status = mixt_log_open(folder, trainer->counters.step, trainer->graph->moe_layers > 0,
                                &trainer->log, error);
     }
+    status = agree(model, status, error);
     if (status != MIXT_OK) {
         mixt_trainer_free(trainer);
         return status;
@@ -254,8 +263,10 @@ void mixt_trainer_free(mixt_trainer *trainer)
     mixt_graph_free(trainer->graph);
     mixt_weights_free(trainer->weights);
     mixt_train_blocks_free(trainer);
+    mixt_train_slices_free(trainer);
+    mixt_train_leave(trainer);
     mixt_device_memory_free(&trainer->rope);
-    for (int i = 0; trainer->batches != NULL && i < trainer->options.accumulation; i++) {
+    for (int i = 0; trainer->batches != NULL && i < trainer->runs; i++) {
         mixt_batch_free(&trainer->batches[i]);
     }
     free(trainer->batches);
@@ -290,10 +301,11 @@ uint64_t mixt_trainer_learning(const mixt_trainer *trainer, int64_t parts)
 
 uint64_t mixt_trainer_values(const mixt_trainer *trainer)
 {
+    const mixt_model *model = trainer->model;
     uint64_t count = 0;
-    for (int i = 0; i < trainer->model->parameter_count; i++) {
-        const mixt_parameter *p = &trainer->model->parameters[i];
-        count += mixt_slot_is_adapter(p->slot) ? 0 : p->count;
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i];
+        count += mixt_slot_is_adapter(p->slot) ? 0 : mixt_parameter_whole(model, p);
     }
     return count;
 }
@@ -314,29 +326,35 @@ static double rate_of(const mixt_trainer *trainer)
     return mixt_schedule_rate(o, &point);
 }
 
-/* Inputs of all micro batches, moving (epoch, index) on; returns the rows with a target. */
-static int64_t stage(mixt_trainer *trainer)
+/* Inputs of this rank's micro batches, moving (epoch, index) on over all; *targets: the rows with
+ * one, of all. */
+static mixt_status stage(mixt_trainer *trainer, int64_t *targets, mixt_error *error)
 {
     mixt_counters *c = &trainer->counters;
-    int64_t targets = 0;
-    for (int micro = 0; micro < trainer->options.accumulation; micro++) {
-        mixt_batch *batch = &trainer->batches[micro];
-        batch->rows = trainer->rows;
+    *targets = 0;
+    for (int micro = 0, run = 0; micro < trainer->options.accumulation; micro++) {
+        mixt_batch *batch = NULL;
+        if (run < trainer->runs && micro == mixt_train_micro(trainer, run)) {
+            batch = &trainer->batches[run++];
+            batch->rows = trainer->rows;
+        }
         for (int w = 0; w < trainer->options.batch_size; w++) {
-            uint64_t number = mixt_order_window(&trainer->order, c->epoch, c->index);
-            targets += mixt_order_fill(&trainer->order, number,
-                                       (int64_t)w * trainer->options.window, batch);
+            if (batch != NULL) {
+                uint64_t number = mixt_order_window(&trainer->order, c->epoch, c->index);
+                *targets += mixt_order_fill(&trainer->order, number,
+                                            (int64_t)w * trainer->options.window, batch);
+            }
             if (++c->index == trainer->order.windows) {
                 c->index = 0;
                 c->epoch++;
             }
         }
     }
-    return targets;
+    return mixt_train_add(trainer, targets, error);
 }
 
 /* Adds what the plan left behind after a micro batch. */
-static void collect(mixt_trainer *trainer, int micro, mixt_step_sums *sums)
+static void collect(mixt_trainer *trainer, int run, mixt_step_sums *sums)
 {
     const mixt_graph *graph = trainer->graph;
     const float *nll = mixt_instance_view(trainer->instance, graph->nll);
@@ -356,7 +374,7 @@ static void collect(mixt_trainer *trainer, int micro, mixt_step_sums *sums)
         sums->device += route.losses[ROUTE_LOSS_DEVICE];
         sums->z += route.losses[ROUTE_LOSS_Z];
         sums->broken += mixt_route_broken(&route, NULL);
-        mixt_balancer_collect(trainer, layer, micro, &route);
+        mixt_balancer_collect(trainer, layer, run, &route);
     }
 }
 
@@ -372,36 +390,55 @@ static void write_draw(mixt_trainer *trainer, int micro)
     mixt_instance_write(trainer->instance, trainer->graph->draw, draw, sizeof draw);
 }
 
-static mixt_status run_batch(mixt_trainer *trainer, int micro, mixt_error *error)
+static mixt_status run_batch(mixt_trainer *trainer, int run, mixt_error *error)
 {
     const mixt_graph *graph = trainer->graph;
-    assert(trainer->batches[micro].rows == trainer->rows);
-    write_draw(trainer, micro);
-    mixt_batch_write(&trainer->batches[micro], graph, trainer->instance);
+    assert(trainer->batches[run].rows == trainer->rows);
+    write_draw(trainer, mixt_train_micro(trainer, run));
+    mixt_batch_write(&trainer->batches[run], graph, trainer->instance);
     return mixt_instance_run(trainer->instance, trainer->rows, 0, graph->plan->record_count, error);
+}
+
+/* The same with ranks: what it left behind goes to all of them at the step's end. */
+static mixt_status run_together(mixt_trainer *trainer, int run, mixt_error *error)
+{
+    bool exact = trainer->options.exact_reduce;
+    if (exact) {
+        mixt_train_clear_run(trainer);
+    }
+    MIXT_TRY(run_batch(trainer, run, error));
+    trainer->micro[run] = (mixt_step_sums){0};
+    collect(trainer, run, &trainer->micro[run]);
+    return exact || run + 1 == trainer->runs ? mixt_train_reduce(trainer, error) : MIXT_OK;
 }
 
 mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, mixt_error *error)
 {
     const mixt_graph *graph = trainer->graph;
-    int accumulation = trainer->options.accumulation;
     size_t counts = (size_t)(graph->moe_layers * trainer->model->router.experts);
     float scale[2] = {sums->targets > 0 ? (float)(1.0 / (double)sums->targets) : 0.0f,
-                      (float)(1.0 / accumulation)};
+                      (float)(1.0 / trainer->options.accumulation)};
     mixt_status status = MIXT_OK;
     memset(trainer->counts, 0, counts * sizeof *trainer->counts);
-    mixt_device_memory_zero(mixt_train_memory(trainer, MIXT_TRAIN_GRADIENTS));
+    mixt_train_clear(trainer);
     mixt_instance_write(trainer->instance, graph->scale, scale, sizeof scale);
     mixt_balancer_begin(trainer);
     mixt_redraw_begin(trainer);
-    for (int micro = 0; micro < accumulation && status == MIXT_OK; micro++) {
-        status = run_batch(trainer, micro, error);
+    for (int run = 0; run < trainer->runs && status == MIXT_OK; run++) {
+        if (trainer->ranks != NULL) {
+            status = run_together(trainer, run, error);
+            continue;
+        }
+        status = run_batch(trainer, run, error);
         if (status == MIXT_OK) {
-            collect(trainer, micro, sums);
+            collect(trainer, run, sums);
         }
     }
     mixt_redraw_end(trainer);
     MIXT_TRY(status);
+    if (trainer->ranks != NULL) {
+        MIXT_TRY(mixt_train_gather(trainer, sums, error));
+    }
     return mixt_optimizer_norm(trainer, MIXT_TRAIN_GRADIENTS, &sums->gradient_norm, error);
 }
 
@@ -462,20 +499,18 @@ static double mean_loss(const mixt_score_row *row)
 }
 
 /* Scores of the weights as they are now, into report and log. They draw no random number and change
- * nothing that a step reads. */
-static mixt_status evaluate(mixt_trainer *trainer, mixt_step_report *report, mixt_error *error)
+ * nothing that a step reads. `alone`: other ranks wait; NULL: none do. */
+static mixt_status score(mixt_trainer *trainer, mixt_train_alone *alone, mixt_step_report *report,
+                         mixt_error *error)
 {
     int domains = mixt_data_domain_count(trainer->data);
-    if (mixt_data_tokens(trainer->data, true) == 0) {
-        return MIXT_OK;
-    }
     mixt_score_row *rows = calloc((size_t)domains + 1, sizeof *rows);
     mixt_status status =
         rows == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory") : MIXT_OK;
     for (int heldout = 0; heldout < 2 && status == MIXT_OK; heldout++) {
         status = mixt_evaluate(trainer->context, trainer->model, trainer->data, heldout,
-                               trainer->options.window, tokens_to_score(trainer), rows, NULL, NULL,
-                               error);
+                               trainer->options.window, tokens_to_score(trainer), rows,
+                               alone != NULL ? mixt_train_go_on : NULL, alone, error);
         *(heldout ? &report->heldout_loss : &report->train_loss) = mean_loss(&rows[domains]);
     }
     if (status == MIXT_OK) {
@@ -487,6 +522,38 @@ static mixt_status evaluate(mixt_trainer *trainer, mixt_step_report *report, mix
     }
     free(rows);
     return status;
+}
+
+/* Rank 0 scores; the others give it their experts, or wait, and get the losses. */
+static mixt_status score_together(mixt_trainer *trainer, mixt_step_report *report,
+                                  mixt_error *error)
+{
+    mixt_status status;
+    MIXT_TRY(mixt_model_refuse_spread(trainer->model, "scored while it trains", error));
+    if (mixt_train_leads(trainer)) {
+        mixt_train_alone alone = {trainer, mixt_train_time(), MIXT_ERROR_INIT};
+        status = score(trainer, &alone, report, error);
+        mixt_status back = mixt_train_back(&alone, error);
+        status = status == MIXT_OK ? back : status;
+    } else {
+        status = mixt_train_wait(trainer, error);
+    }
+    MIXT_TRY(mixt_ranks_agree(trainer->ranks, status, error));
+    double losses[] = {report->train_loss, report->heldout_loss};
+    MIXT_TRY(mixt_train_share(trainer, losses, sizeof losses, error));
+    report->train_loss = losses[0];
+    report->heldout_loss = losses[1];
+    report->evaluated = true;
+    return MIXT_OK;
+}
+
+static mixt_status evaluate(mixt_trainer *trainer, mixt_step_report *report, mixt_error *error)
+{
+    if (mixt_data_tokens(trainer->data, true) == 0) {
+        return MIXT_OK;
+    }
+    return mixt_train_ranks(trainer) > 1 ? score_together(trainer, report, error)
+                                         : score(trainer, NULL, report, error);
 }
 
 static int number_of_layer(const void *user, int layer)
@@ -525,13 +592,16 @@ static mixt_status afterwards(mixt_trainer *trainer, mixt_step_report *report, m
     const mixt_train_options *o = &trainer->options;
     const mixt_counters *c = &trainer->counters;
     bool done = mixt_trainer_done(trainer);
-    mixt_status status = write_log(trainer, report, error);
+    mixt_status status = trainer->log != NULL ? write_log(trainer, report, error) : MIXT_OK;
     bool score = o->evaluate_every > 0 && c->step % o->evaluate_every == 0;
     if (status == MIXT_OK && score && !report->was_skipped) {
         status = evaluate(trainer, report, error);
     }
     bool late = o->checkpoint_seconds > 0 &&
                 mixt_train_time() - trainer->last_checkpoint >= o->checkpoint_seconds;
+    if (status == MIXT_OK && o->checkpoint_seconds > 0) {
+        status = mixt_train_share(trainer, &late, sizeof late, error);
+    }
     bool due = done || late || (o->checkpoint_every > 0 && c->step % o->checkpoint_every == 0);
     if (status == MIXT_OK && due) {
         status = mixt_trainer_checkpoint(trainer, error);
@@ -554,8 +624,11 @@ mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *report, m
     double begin = mixt_train_time();
     mixt_counters *c = &trainer->counters;
     mixt_counters before = *c;
-    mixt_step_sums sums = {.targets = stage(trainer)};
-    mixt_status status = mixt_trainer_gradients(trainer, &sums, error);
+    mixt_step_sums sums = {0};
+    mixt_status status = stage(trainer, &sums.targets, error);
+    if (status == MIXT_OK) {
+        status = mixt_trainer_gradients(trainer, &sums, error);
+    }
     if (status != MIXT_OK) {
         *c = before;
         return status;
@@ -570,13 +643,14 @@ mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *report, m
     } else {
         MIXT_TRY(mixt_optimizer_step(trainer, report->learning_rate, scale, error));
         mixt_optimizer_bias(trainer);
-        mixt_balancer_end(trainer);
+        MIXT_TRY(mixt_balancer_end(trainer, error));
         c->updates++;
         c->skipped_in_row = 0;
     }
     c->step++;
     c->tokens += trainer->rows * o->accumulation;
-    double took = mixt_train_time() - begin;
+    double took = mixt_train_time() - begin; /* rank 0's, so that all end and decay alike */
+    MIXT_TRY(mixt_train_share(trainer, &took, sizeof took, error));
     c->seconds += took;
     if (c->step <= o->warmup) {
         c->warm_end = c->seconds;

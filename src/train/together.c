@@ -1,0 +1,207 @@
+/* What ranks that train together tell each other of a step. Micro batch m of a step is rank m %
+ * N's, in its run m / N: so all that is of one micro batch (balance losses, capacities, draws) is
+ * as with one rank, and what looks at the whole step is added up here in the order of micro
+ * batches. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/trainer.h"
+
+#define TELL 1.0 /* seconds between signs of life of a rank that works alone */
+
+int mixt_train_ranks(const mixt_trainer *trainer)
+{
+    return trainer->ranks != NULL ? mixt_ranks_count(trainer->ranks) : 1;
+}
+
+bool mixt_train_leads(const mixt_trainer *trainer)
+{
+    return trainer->ranks == NULL || mixt_ranks_rank(trainer->ranks) == 0;
+}
+
+int mixt_train_micro(const mixt_trainer *trainer, int run)
+{
+    int rank = trainer->ranks != NULL ? mixt_ranks_rank(trainer->ranks) : 0;
+    return run * mixt_train_ranks(trainer) + rank;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Meeting                                                                                    */
+
+/* Every rank runs as many micro batches; the line names numbers that would do. */
+static mixt_status check_accumulation(const mixt_train_options *o, int ranks, mixt_error *error)
+{
+    int64_t windows = (int64_t)o->accumulation * o->batch_size;
+    int64_t next = ((int64_t)o->accumulation + ranks - 1) / ranks * ranks, same = next;
+    if (o->accumulation % ranks == 0) {
+        return MIXT_OK;
+    }
+    while (same < windows && windows % same != 0) {
+        same += ranks;
+    }
+    if (windows % same == 0) {
+        return mixt_fail(
+            error, MIXT_ERROR_ARGUMENT,
+            "training: accumulation %d is not a multiple of the %d ranks; accumulation "
+            "%lld with batch_size %lld trains on as many tokens in a step",
+            o->accumulation, ranks, (long long)same, (long long)(windows / same));
+    }
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                     "training: accumulation %d is not a multiple of the %d ranks; accumulation "
+                     "%lld with batch_size %d trains on %lld windows in a step instead of %lld",
+                     o->accumulation, ranks, (long long)next, o->batch_size,
+                     (long long)(next * o->batch_size), (long long)windows);
+}
+
+mixt_status mixt_train_check_ranks(const mixt_model *model, const mixt_train_options *options,
+                                   mixt_error *error)
+{
+    mixt_ranks *ranks = model->ranks;
+    if (ranks == NULL) {
+        return MIXT_OK;
+    }
+    if (options->lora_rank > 0 && ranks->expert > 1) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "training: lora_rank: adapters of experts that are spread over %d ranks "
+                         "are not trained; data_parallel %d does",
+                         ranks->expert, mixt_ranks_count(ranks));
+    }
+    if (options->exact_reduce && ranks->expert > 1 && ranks->data > 1) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "training: exact_reduce: of %d copies of experts, each spread over %d "
+                         "ranks, gradients are not added up micro batch by micro batch; "
+                         "data_parallel 1 or expert_parallel 1 does",
+                         ranks->data, ranks->expert);
+    }
+    return check_accumulation(options, mixt_ranks_count(ranks), error);
+}
+
+/* Whole numbers that a rank tells: counts of experts and of the balancer. */
+static size_t numbers_of(const mixt_trainer *trainer)
+{
+    return (size_t)trainer->graph->moe_layers * ((size_t)trainer->model->router.experts + 2);
+}
+
+static size_t message_bytes(const mixt_trainer *trainer)
+{
+    return (size_t)trainer->runs * sizeof *trainer->micro + numbers_of(trainer) * sizeof(int64_t);
+}
+
+mixt_status mixt_train_meet(mixt_trainer *trainer, mixt_error *error)
+{
+    mixt_ranks *ranks = trainer->model->ranks;
+    if (ranks != NULL && mixt_ranks_count(ranks) > 1) {
+        trainer->ranks = ranks;
+    } else if (trainer->options.exact_reduce) {
+        MIXT_TRY(mixt_ranks_create(NULL, 1, &trainer->ranks, error));
+        trainer->ranks_made = true;
+    }
+    trainer->runs = trainer->options.accumulation / mixt_train_ranks(trainer);
+    if (trainer->ranks == NULL) {
+        return MIXT_OK;
+    }
+    trainer->micro = calloc((size_t)trainer->runs, sizeof *trainer->micro);
+    trainer->gathered = calloc((size_t)mixt_train_ranks(trainer) + 1, message_bytes(trainer));
+    return trainer->micro != NULL && trainer->gathered != NULL
+               ? MIXT_OK
+               : mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
+}
+
+void mixt_train_leave(mixt_trainer *trainer)
+{
+    free(trainer->micro);
+    free(trainer->gathered);
+    if (trainer->ranks_made) {
+        mixt_ranks_close(trainer->ranks, NULL);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* A step                                                                                     */
+
+mixt_status mixt_train_add(const mixt_trainer *trainer, int64_t *value, mixt_error *error)
+{
+    return trainer->ranks == NULL ? MIXT_OK
+                                  : mixt_ranks_sum(trainer->ranks, MIXT_GROUP_ALL, value, 1, error);
+}
+
+mixt_status mixt_train_share(const mixt_trainer *trainer, void *bytes, size_t size,
+                             mixt_error *error)
+{
+    return trainer->ranks == NULL ? MIXT_OK : mixt_ranks_share(trainer->ranks, bytes, size, error);
+}
+
+static void add_sums(mixt_step_sums *sums, const mixt_step_sums *of)
+{
+    sums->nll += of->nll;
+    sums->balance += of->balance;
+    sums->device += of->device;
+    sums->z += of->z;
+    sums->broken += of->broken;
+    sums->choices += of->choices;
+    sums->dropped += of->dropped;
+}
+
+mixt_status mixt_train_gather(mixt_trainer *trainer, mixt_step_sums *sums, mixt_error *error)
+{
+    size_t bytes = message_bytes(trainer), ranks = (size_t)mixt_train_ranks(trainer);
+    size_t micro_bytes = (size_t)trainer->runs * sizeof *trainer->micro;
+    size_t layers = (size_t)trainer->graph->moe_layers;
+    size_t experts = layers * (size_t)trainer->model->router.experts;
+    int64_t *balancer = mixt_balancer_counts(trainer);
+    char *mine = trainer->gathered + ranks * bytes;
+    memcpy(mine, trainer->micro, micro_bytes);
+    memcpy(mine + micro_bytes, trainer->counts, experts * sizeof(int64_t));
+    memcpy(mine + micro_bytes + experts * sizeof(int64_t), balancer, 2 * layers * sizeof(int64_t));
+    MIXT_TRY(
+        mixt_ranks_gather(trainer->ranks, MIXT_GROUP_ALL, mine, bytes, trainer->gathered, error));
+    for (int m = 0; m < trainer->options.accumulation; m++) {
+        mixt_step_sums of;
+        size_t rank = (size_t)m % ranks, run = (size_t)m / ranks;
+        memcpy(&of, trainer->gathered + rank * bytes + run * sizeof of, sizeof of);
+        add_sums(sums, &of);
+    }
+    memset(trainer->counts, 0, experts * sizeof(int64_t));
+    memset(balancer, 0, 2 * layers * sizeof(int64_t));
+    for (size_t rank = 0; rank < ranks; rank++) {
+        for (size_t i = 0; i < experts + 2 * layers; i++) {
+            int64_t number;
+            memcpy(&number, trainer->gathered + rank * bytes + micro_bytes + i * sizeof number,
+                   sizeof number);
+            *(i < experts ? &trainer->counts[i] : &balancer[i - experts]) += number;
+        }
+    }
+    return MIXT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Rank 0 alone                                                                               */
+
+bool mixt_train_go_on(void *user, double done, double total)
+{
+    (void)done;
+    (void)total;
+    mixt_train_alone *alone = user;
+    int64_t still = 1;
+    double now = mixt_train_time();
+    if (now - alone->told < TELL) {
+        return true;
+    }
+    alone->told = now;
+    return mixt_train_share(alone->trainer, &still, sizeof still, &alone->error) == MIXT_OK;
+}
+
+mixt_status mixt_train_back(mixt_train_alone *alone, mixt_error *error)
+{
+    int64_t still = 0;
+    return mixt_train_share(alone->trainer, &still, sizeof still, error);
+}
+
+mixt_status mixt_train_wait(const mixt_trainer *trainer, mixt_error *error)
+{
+    int64_t still = 1;
+    while (still != 0) {
+        MIXT_TRY(mixt_train_share(trainer, &still, sizeof still, error));
+    }
+    return MIXT_OK;
+}
