@@ -149,7 +149,7 @@ $(BUILD)/src/%.f64.o: src/%.c
 
 $(BUILD)/src/%.o: src/%.c
 	@mkdir -p $(@D)
-	$(call say,cc,$@)$(CC) $(BASE) $(WARN_LIBRARY) $(ISA) -MMD -MP -c $< -o $@
+	$(call say,cc,$@)$(CC) $(BASE) $(WARN_LIBRARY) $(ISA) $(DEFINES) -MMD -MP -c $< -o $@
 
 $(BUILD)/cli/%.o: cli/%.c
 	@mkdir -p $(@D)
@@ -172,6 +172,9 @@ $(BUILD)/src/atlas/page_files.o: $(BUILD)/src/atlas/page_files.c
 
 $(BUILD)/serve/page_files.o: $(BUILD)/serve/page_files.c
 	$(call say,cc,$@)$(CC) $(BASE) $(WARN_LIBRARY) -Iserve -MMD -MP -c $< -o $@
+
+# Where Debian has libraries of this compiler's machine.
+$(BUILD)/src/dist/launch.o: DEFINES = -DMIXT_MULTIARCH='"$(shell $(CC) -print-multiarch 2>/dev/null)"'
 
 $(LIBRARY): $(LIBRARY_OBJECTS)
 	@rm -f $@
@@ -253,7 +256,12 @@ $(BUILD)/tests/hub.so: tests/hub.c tests/hub.h src/dist/transport.h
 	@mkdir -p $(@D)
 	$(call say,link,$@)$(CC) $(filter-out $(SANITIZE),$(BASE)) $(WARN) -fvisibility=default -shared -o $@ $<
 
-$(BUILD)/tests/test_ranks: $(BUILD)/tests/hub.so
+# ... what starts them, a mpirun for tests; and what each of them runs in the tests of ranks.
+RANKS_PROGRAMS := $(BUILD)/tests/launch $(BUILD)/tests/conform
+$(RANKS_PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(TEST_HELPERS) $(LIBRARY) | $(BUILD)/tests/hub.so
+	$(call say,link,$@)$(LINK) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
+
+$(BUILD)/tests/test_ranks: $(RANKS_PROGRAMS)
 
 # The program inside of a harness that fails its allocations; sanitizers have allocators of their own.
 MEMORY_PROGRAM := $(if $(SANITIZE),,$(BUILD)/tests/memory)

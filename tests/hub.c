@@ -237,8 +237,7 @@ static mixt_wait say_lost(joined *self, int lost, int state, int *rank, char *te
     } else if (self->text[0] != 0) {
         snprintf(text, MIXT_TRANSPORT_TEXT, "%s", self->text);
     } else if (state == ENDED) {
-        snprintf(text, MIXT_TRANSPORT_TEXT, "rank %d: %.300s", lost,
-                 self->hub.region->seats[lost].why);
+        snprintf(text, MIXT_TRANSPORT_TEXT, "%s", self->hub.region->seats[lost].why);
     } else {
         snprintf(text, MIXT_TRANSPORT_TEXT, state == LEFT ? "rank %d has left" : "rank %d was lost",
                  lost);

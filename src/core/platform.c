@@ -9,10 +9,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #ifdef HAS_LINUX
+#include <dlfcn.h>
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/random.h>
@@ -135,6 +137,35 @@ const char *mixt_system_files(void)
 #else
     return NULL;
 #endif
+}
+
+bool mixt_program_path(char *path, size_t size)
+{
+#ifdef HAS_LINUX
+    ssize_t length = readlink("/proc/self/exe", path, size - 1);
+    path[length > 0 ? length : 0] = '\0';
+    return length > 0 && (size_t)length < size - 1;
+#else
+    (void)path;
+    (void)size;
+    return false;
+#endif
+}
+
+bool mixt_library_path(char *path, size_t size)
+{
+#ifdef HAS_LINUX
+    static const char here;
+    Dl_info info;
+    if (dladdr(&here, &info) != 0 && info.dli_fname != NULL && strlen(info.dli_fname) < size) {
+        memcpy(path, info.dli_fname, strlen(info.dli_fname) + 1);
+        return true;
+    }
+#else
+    (void)path;
+    (void)size;
+#endif
+    return false;
 }
 
 size_t mixt_memory_installed(void)

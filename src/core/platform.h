@@ -27,6 +27,10 @@ void mixt_pages_enlarge(void *block, size_t size);
 /* What stands before /proc, where the system shows memory and control groups; NULL where it has no
  * such folder. */
 const char *mixt_system_files(void);
+/* Paths of the program's file, and of the file that this code is in (the program's own, or a shared
+ * library's); false where the system does not tell, or the path is too long. */
+bool mixt_program_path(char *path, size_t size);
+bool mixt_library_path(char *path, size_t size);
 /* Bytes of memory that the machine has; SIZE_MAX where that is unknown. */
 size_t mixt_memory_installed(void);
 

@@ -1,16 +1,9 @@
-/* The ranks of a program: meeting, leaving, how they share a model, agreeing. */
+/* The ranks of a program: how they share a model, agreeing. */
 #include "dist/ranks.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TIMEOUT 600.0 /* seconds */
-
-mixt_ranks_options mixt_ranks_options_default(void)
-{
-    return (mixt_ranks_options){.timeout = TIMEOUT};
-}
 
 mixt_status mixt_ranks_create(const mixt_transport *transport, double timeout, mixt_ranks **result,
                               mixt_error *error)
@@ -26,31 +19,6 @@ mixt_status mixt_ranks_create(const mixt_transport *transport, double timeout, m
     ranks->expert = 1;
     ranks->lost = (mixt_error)MIXT_ERROR_INIT;
     return MIXT_OK;
-}
-
-int mixt_ranks_launched(void)
-{
-    return 1;
-}
-
-mixt_status mixt_ranks_open(const mixt_ranks_options *options, mixt_ranks **ranks,
-                            mixt_error *error)
-{
-    *ranks = NULL;
-    MIXT_TRY(MIXT_CHECK_RESERVED(mixt_ranks_options, options, error));
-    return mixt_ranks_create(NULL, options->timeout > 0 ? options->timeout : TIMEOUT, ranks, error);
-}
-
-void mixt_ranks_close(mixt_ranks *ranks, const char *why)
-{
-    if (ranks == NULL) {
-        return;
-    }
-    if (ranks->transport != NULL && why != NULL) {
-        ranks->transport->abort(ranks->transport->user, why);
-    }
-    free(ranks->room);
-    free(ranks);
 }
 
 int mixt_ranks_rank(const mixt_ranks *ranks)

@@ -20,8 +20,8 @@ typedef enum mixt_group {
 
 struct mixt_ranks {
     const mixt_transport *transport; /* NULL: alone */
-    void *library;                   /* that it came from, or NULL */
-    int data, expert;                /* D, E */
+    bool owns_transport;
+    int data, expert; /* D, E */
     double timeout;
     float *room;     /* for what comes in of a sum, MIXT_RANKS_ROOM values of each rank, or NULL */
     mixt_error lost; /* what ended it for all further calls */

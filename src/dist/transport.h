@@ -36,8 +36,8 @@ typedef struct mixt_transport {
     /* Waits at most `seconds`. *rank: one that is waited for or was lost, -1 where that is not
      * known. DONE frees the request. */
     mixt_wait (*wait)(void *user, void *request, double seconds, int *rank, char *text);
-    /* This rank cannot go on: the others end, or their waits say LOST with `why`. May not return.
-     */
+    /* This rank cannot go on: the waits of the others say LOST with this line, or they end. May not
+     * return. */
     void (*abort)(void *user, const char *why);
     /* Behind the last message; frees the transport. */
     void (*close)(void *user);

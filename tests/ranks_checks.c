@@ -1,0 +1,322 @@
+#include "ranks_checks.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hub.h"
+
+/* All ranks draw the same: what a rank sends is known to all. */
+static uint64_t mix(uint64_t a, uint64_t b, uint64_t c)
+{
+    uint64_t x = (a * 0x9E3779B97F4A7C15ULL) ^ (b + 0x632BE59BD9B4E019ULL) * 0xD6E8FEB86659FD93ULL;
+    x = (x ^ x >> 29 ^ c * 0xC2B2AE3D27D4EB4FULL) * 0xBF58476D1CE4E5B9ULL;
+    return x ^ x >> 32;
+}
+
+static unsigned char byte_of(uint64_t seed, int from, int to, size_t i)
+{
+    return (unsigned char)(mix(seed, (uint64_t)(from * 1000 + to), i >> 3) >> 8 * (i & 7));
+}
+
+/* Some seven digits of either sign and many sizes, so that the order of a sum is seen. */
+static float value_of(uint64_t seed, int rank, size_t i)
+{
+    uint64_t x = mix(seed, (uint64_t)rank, i);
+    float value = (float)(int64_t)(x >> 40) - 8388608.0F;
+    return value * (x & 7 ? 1.0F : 1e-4F) * (x & 24 ? 1e-3F : 1e3F);
+}
+
+typedef struct group_case {
+    mixt_ranks *ranks;
+    mixt_group group;
+    uint64_t seed;
+    size_t large;
+    int size, own;
+} group_case;
+
+static int rank_at(const group_case *c, int place)
+{
+    return mixt_group_rank(c->ranks, c->group, place);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Exchanges                                                                                  */
+
+enum { RANDOM, ALL_TO_ONE, NONE_TO_ONE, NONE_FROM_ONE, NOTHING, ONE_LARGE, TINY, PATTERNS };
+
+/* Bytes from one place to another. */
+static size_t bytes_between(const group_case *c, int pattern, int from, int to)
+{
+    uint64_t x = mix(c->seed, (uint64_t)(from * c->size + to), (uint64_t)pattern);
+    int chosen = (int)(c->seed % (uint64_t)c->size);
+    switch (pattern) {
+    case ALL_TO_ONE:
+        return to == chosen ? x % 70000 : 0;
+    case NONE_TO_ONE:
+        return to == chosen ? 0 : x % 3000;
+    case NONE_FROM_ONE:
+        return from == chosen ? 0 : x % 3000;
+    case NOTHING:
+        return 0;
+    case ONE_LARGE:
+        return from == (chosen + 1) % c->size && to == chosen ? c->large : x % 9;
+    case TINY:
+        return x % 3;
+    default:
+        return x % 5 == 0 ? 0 : x % (c->large / 8 + 1);
+    }
+}
+
+/* One exchange: its memory, filled, and then compared. */
+typedef struct trade {
+    size_t *counts; /* send_bytes, receive_bytes */
+    unsigned char *bytes;
+    size_t received_at;
+    mixt_exchange exchange;
+} trade;
+
+static trade make_trade(const group_case *c, int pattern)
+{
+    trade t = {.counts = calloc(2 * (size_t)c->size, sizeof *t.counts)};
+    HUB_CHECK(t.counts != NULL);
+    size_t *receive = t.counts + c->size, received = 0;
+    for (int place = 0; place < c->size; place++) {
+        t.counts[place] = bytes_between(c, pattern, c->own, place);
+        receive[place] = bytes_between(c, pattern, place, c->own);
+        t.received_at += t.counts[place];
+        received += receive[place];
+    }
+    t.bytes = malloc(t.received_at + received + 1);
+    HUB_CHECK(t.bytes != NULL);
+    unsigned char *to = t.bytes;
+    for (int place = 0; place < c->size; place++) {
+        for (size_t i = 0; i < t.counts[place]; i++) {
+            *to++ = byte_of(c->seed, rank_at(c, c->own), rank_at(c, place), i);
+        }
+    }
+    memset(to, 0xA5, received + 1);
+    t.exchange = (mixt_exchange){c->group, t.bytes, t.counts, t.bytes + t.received_at, receive};
+    return t;
+}
+
+static void check_trade(const group_case *c, trade *t)
+{
+    const unsigned char *at = t->bytes + t->received_at;
+    for (int place = 0; place < c->size; place++) {
+        for (size_t i = 0; i < t->exchange.receive_bytes[place]; i++) {
+            HUB_CHECK(*at++ == byte_of(c->seed, rank_at(c, place), rank_at(c, c->own), i));
+        }
+    }
+    HUB_CHECK(*at == 0xA5);
+    free(t->bytes);
+    free(t->counts);
+}
+
+static mixt_status check_exchanges(const group_case *c, mixt_error *error)
+{
+    for (int pattern = 0; pattern < PATTERNS; pattern++) {
+        trade t = make_trade(c, pattern);
+        MIXT_TRY(mixt_ranks_exchange(c->ranks, &t.exchange, error));
+        check_trade(c, &t);
+    }
+    /* Two under way, and a sum that overtakes neither. */
+    trade first = make_trade(c, RANDOM), second = make_trade(c, NONE_FROM_ONE);
+    void *a, *b;
+    int64_t one = 1;
+    MIXT_TRY(mixt_ranks_begin(c->ranks, &first.exchange, &a, error));
+    MIXT_TRY(mixt_ranks_begin(c->ranks, &second.exchange, &b, error));
+    MIXT_TRY(mixt_ranks_sum(c->ranks, c->group, &one, 1, error));
+    HUB_CHECK(one == c->size);
+    MIXT_TRY(mixt_ranks_end(c->ranks, c->seed % 2 ? b : a, error));
+    MIXT_TRY(mixt_ranks_end(c->ranks, c->seed % 2 ? a : b, error));
+    check_trade(c, &first);
+    check_trade(c, &second);
+    return MIXT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* The same bytes everywhere                                                                  */
+
+static mixt_status check_gather(const group_case *c, size_t bytes, mixt_error *error)
+{
+    unsigned char *mine = malloc(bytes + 1), *all = malloc((size_t)c->size * bytes + 1);
+    HUB_CHECK(mine != NULL && all != NULL);
+    for (size_t i = 0; i < bytes; i++) {
+        mine[i] = byte_of(c->seed, rank_at(c, c->own), 0, i);
+    }
+    MIXT_TRY(mixt_ranks_gather(c->ranks, c->group, mine, bytes, all, error));
+    for (int place = 0; place < c->size; place++) {
+        for (size_t i = 0; i < bytes; i++) {
+            HUB_CHECK(all[(size_t)place * bytes + i] == byte_of(c->seed, rank_at(c, place), 0, i));
+        }
+    }
+    free(all);
+    free(mine);
+    return MIXT_OK;
+}
+
+static mixt_status check_broadcast(const group_case *c, int root, size_t bytes, mixt_error *error)
+{
+    unsigned char *data = malloc(bytes + 1);
+    HUB_CHECK(data != NULL);
+    memset(data, 0x5A, bytes + 1);
+    for (size_t i = 0; i < bytes && root == c->own; i++) {
+        data[i] = byte_of(c->seed, rank_at(c, root), 1, i);
+    }
+    MIXT_TRY(mixt_ranks_broadcast(c->ranks, c->group, root, data, bytes, error));
+    for (size_t i = 0; i < bytes; i++) {
+        HUB_CHECK(data[i] == byte_of(c->seed, rank_at(c, root), 1, i));
+    }
+    HUB_CHECK(data[bytes] == 0x5A);
+    free(data);
+    return MIXT_OK;
+}
+
+static mixt_status check_sum(const group_case *c, size_t count, mixt_error *error)
+{
+    int64_t *values = calloc(count + 1, sizeof *values);
+    HUB_CHECK(values != NULL);
+    for (size_t i = 0; i < count; i++) {
+        values[i] = (int64_t)(mix(c->seed, (uint64_t)rank_at(c, c->own), i) >> 8) - (1LL << 54);
+    }
+    MIXT_TRY(mixt_ranks_sum(c->ranks, c->group, values, count, error));
+    for (size_t i = 0; i < count; i++) {
+        int64_t sum = 0;
+        for (int place = 0; place < c->size; place++) {
+            sum += (int64_t)(mix(c->seed, (uint64_t)rank_at(c, place), i) >> 8) - (1LL << 54);
+        }
+        HUB_CHECK(values[i] == sum);
+    }
+    free(values);
+    return MIXT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Slices                                                                                     */
+
+/* Where the places' slices begin: all empty but one, even, or drawn; from `gap` on. */
+static size_t *cut_slices(const group_case *c, int kind, size_t gap, size_t count)
+{
+    size_t *begin = calloc((size_t)c->size + 1, sizeof *begin);
+    HUB_CHECK(begin != NULL);
+    for (int place = 0; place <= c->size; place++) {
+        size_t at = kind == 0   ? count * (size_t)place / (size_t)c->size
+                    : kind == 1 ? (place > (int)(c->seed % (uint64_t)c->size) ? count : 0)
+                                : mix(c->seed, (uint64_t)place, 77) % (count + 1);
+        begin[place] = place == 0 ? gap : place == c->size ? gap + count : gap + at;
+        if (place > 0 && begin[place] < begin[place - 1]) {
+            begin[place] = begin[place - 1];
+        }
+    }
+    return begin;
+}
+
+static mixt_status check_slices(const group_case *c, int kind, size_t count, mixt_error *error)
+{
+    size_t *begin = cut_slices(c, kind, c->seed % 5, count);
+    size_t first = begin[c->own], own = begin[c->own + 1] - first, end = begin[c->size];
+    float *values = malloc((end + 1) * sizeof *values), *sum = malloc((own + 1) * sizeof *sum);
+    HUB_CHECK(values != NULL && sum != NULL);
+    for (size_t i = 0; i <= end; i++) {
+        values[i] = value_of(c->seed, rank_at(c, c->own), i);
+    }
+    for (size_t i = 0; i <= own; i++) {
+        sum[i] = 0.5F;
+    }
+    MIXT_TRY(mixt_ranks_reduce(c->ranks, c->group, values, begin, sum, error));
+    for (size_t i = 0; i < own; i++) {
+        float expected = 0.5F;
+        for (int place = 0; place < c->size; place++) {
+            expected += value_of(c->seed, rank_at(c, place), first + i);
+        }
+        HUB_CHECK(memcmp(&sum[i], &expected, sizeof expected) == 0);
+    }
+    HUB_CHECK(sum[own] == 0.5F);
+    MIXT_TRY(mixt_ranks_spread(c->ranks, c->group, values, begin, error));
+    for (int place = 0; place < c->size; place++) {
+        for (size_t i = begin[place]; i < begin[place + 1]; i++) {
+            HUB_CHECK(values[i] == value_of(c->seed, rank_at(c, place), i));
+        }
+    }
+    HUB_CHECK(values[end] == value_of(c->seed, rank_at(c, c->own), end));
+    free(sum);
+    free(values);
+    free(begin);
+    return MIXT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* All together                                                                               */
+
+static mixt_status check_group(const group_case *c, mixt_error *error)
+{
+    const size_t sizes[] = {0, 1, 8, 4099, c->large / 4};
+    const size_t counts[] = {0, 1, 1000, MIXT_RANKS_ROOM / 2, c->large / 4};
+    MIXT_TRY(check_exchanges(c, error));
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        MIXT_TRY(check_gather(c, sizes[i], error));
+        MIXT_TRY(check_broadcast(c, (int)((c->seed + i) % (uint64_t)c->size), sizes[i], error));
+        MIXT_TRY(check_slices(c, (int)((c->seed + i) % 3), counts[i], error));
+        MIXT_TRY(mixt_ranks_barrier(c->ranks, c->group, error));
+    }
+    MIXT_TRY(check_sum(c, 0, error));
+    return check_sum(c, 999, error);
+}
+
+/* Some ranks fail: those say their own, the others the first one's. */
+static mixt_status check_agree(mixt_ranks *ranks, uint64_t seed, mixt_error *error)
+{
+    int count = mixt_ranks_count(ranks), own = mixt_ranks_rank(ranks), first = -1;
+    for (int rank = count - 1; rank >= 0; rank--) {
+        first = mix(seed, (uint64_t)rank, 5) % 3 == 0 ? rank : first;
+    }
+    bool fails = mix(seed, (uint64_t)own, 5) % 3 == 0;
+    mixt_error line = MIXT_ERROR_INIT;
+    char expected[100];
+    mixt_status status =
+        fails ? mixt_fail(&line, MIXT_ERROR_FORMAT, "file %d is bad", own) : MIXT_OK;
+    status = mixt_ranks_agree(ranks, status, &line);
+    snprintf(expected, sizeof expected, fails ? "file %d is bad" : "rank %d: file %d is bad",
+             fails ? own : first, first);
+    HUB_CHECK(status == (first < 0 ? MIXT_OK : MIXT_ERROR_FORMAT));
+    HUB_CHECK(first < 0 || strcmp(line.message, expected) == 0);
+    int64_t value = (int64_t)(mix(seed, (uint64_t)own, 9) >> 1), largest = 0;
+    for (int rank = 0; rank < count; rank++) {
+        int64_t other = (int64_t)(mix(seed, (uint64_t)rank, 9) >> 1);
+        largest = other > largest ? other : largest;
+    }
+    MIXT_TRY(mixt_ranks_largest(ranks, &value, error));
+    HUB_CHECK(value == largest);
+    char shared[100] = "";
+    snprintf(shared, own == 0 ? sizeof shared : 1, "of rank 0: %d", (int)(seed % 1000));
+    snprintf(expected, sizeof expected, "of rank 0: %d", (int)(seed % 1000));
+    MIXT_TRY(mixt_ranks_share(ranks, shared, sizeof shared, error));
+    HUB_CHECK(strcmp(shared, expected) == 0);
+    return MIXT_OK;
+}
+
+mixt_status check_collectives(mixt_ranks *ranks, uint64_t seed, size_t large, mixt_error *error)
+{
+    int count = mixt_ranks_count(ranks);
+    for (int expert = 1; expert <= count; expert++) {
+        if (count % expert != 0) {
+            continue;
+        }
+        MIXT_TRY(mixt_ranks_arrange(ranks, 0, expert, 64, error));
+        for (mixt_group group = MIXT_GROUP_ALL; group <= MIXT_GROUP_DATA; group++) {
+            group_case c = {ranks,
+                            group,
+                            mix(seed, (uint64_t)expert, group) >> 16,
+                            large,
+                            mixt_group_size(ranks, group),
+                            mixt_group_place(ranks, group)};
+            HUB_CHECK(rank_at(&c, c.own) == mixt_ranks_rank(ranks));
+            MIXT_TRY(check_group(&c, error));
+        }
+        for (uint64_t i = 0; i < 8; i++) {
+            MIXT_TRY(check_agree(ranks, mix(seed, i, (uint64_t)expert), error));
+        }
+    }
+    return MIXT_OK;
+}
