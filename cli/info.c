@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared.h"
+#include "info_ranks.h"
 #include "terminal.h"
 
 typedef struct info_settings {
@@ -16,6 +16,7 @@ typedef struct info_settings {
     bool machine;
     bool json;
     const char *memory; /* NULL: not asked */
+    ranks_settings ranks;
 } info_settings;
 
 static const char *const phases[] = {NULL, "train", "score", "prefill", "decode"};
@@ -298,6 +299,9 @@ static mixt_status describe_machine(const void *user, cli_resources *resources, 
 static mixt_status describe(const void *user, cli_resources *resources, mixt_error *error)
 {
     const info_settings *settings = user;
+    if (settings->ranks.ranks > 0) {
+        return ranks_print(&settings->ranks, settings->json, resources, error);
+    }
     if (settings->options) {
         return print_options(settings, error);
     }
@@ -323,11 +327,25 @@ static mixt_status describe(const void *user, cli_resources *resources, mixt_err
                : MIXT_OK;
 }
 
+static void info_defaults(void *user)
+{
+    info_settings *settings = user;
+    ranks_defaults(&settings->ranks);
+}
+
 static int run_info(void *user, cli_arguments *arguments)
 {
-    const info_settings *settings = user;
+    info_settings *settings = user;
     uint64_t bytes;
-    (void)arguments;
+    bool other = settings->families || settings->machine || settings->memory != NULL ||
+                 settings->tensors || settings->options || settings->check || settings->plan != 1;
+    if (settings->ranks.ranks > 0 && other) {
+        return fail_usage("--ranks: goes with --plan train, and MODEL or a shape, alone");
+    }
+    int status = ranks_read(&settings->ranks, arguments, settings->model);
+    if (status != STATUS_DONE || settings->ranks.ranks > 0) {
+        return status != STATUS_DONE ? status : with_resources(describe, settings);
+    }
     if (settings->families) {
         print_families(settings->json);
         return STATUS_DONE;
@@ -354,15 +372,28 @@ const cli_command command_info = {
     .name = "info",
     .summary = "what a model holds: shape, parameters, plan",
     .synopsis = "(MODEL [--check] [--plan PHASE] [--tensors] | MODEL --memory SIZE | "
-                "MODEL --options | --families | --machine) [--json]",
-    .about = "Describes a model: family, total and active parameters, memory by type of weight, "
-             "how tokens are routed. --plan prints the operators of a phase with shapes, memory "
-             "and cost; --check reads every weight. --machine measures what this machine can do.",
+                "--plan train --ranks N [MODEL] [shape] | MODEL --options | --families | "
+                "--machine) [--json]",
+    .about =
+        "Describes a model: family, total and active parameters, memory by type of weight, "
+        "how tokens are routed. --plan prints the operators of a phase with shapes, memory "
+        "and cost; --plan train --ranks N what a step over N ranks would cost: seconds, bytes, "
+        "memory (docs/distributed.md). --check reads every weight. --machine measures what this "
+        "machine can do.",
     .examples = "  mixt info demo/model\n  mixt info demo/model --plan decode\n"
                 "  mixt info model-Q4_K_M.gguf --check\n  mixt info --machine\n"
-                "  mixt info model-Q4_K_M.gguf --memory 12G\n",
+                "  mixt info model-Q4_K_M.gguf --memory 12G\n"
+                "  mixt info config.json --plan train --ranks 64 --network 100G --window 4096\n",
     .positional = "model",
-    .groups = (const cli_group[]){{"options", info_options, 0}, {0}},
+    .groups =
+        (const cli_group[]){
+            {"options", info_options, 0},
+            {"ranks, on paper", options_ranks_cost, offsetof(info_settings, ranks)},
+            {"training over them", options_training, offsetof(info_settings, ranks.training)},
+            {"the shape that is trained", options_model, offsetof(info_settings, ranks.model)},
+            {"its router", options_router, offsetof(info_settings, ranks.model.router)},
+            {0}},
     .settings_size = sizeof(info_settings),
+    .defaults = info_defaults,
     .run = run_info,
 };

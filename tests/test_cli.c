@@ -275,6 +275,10 @@ static const refusal refusals[] = {
     {{"info"}, "--model: needed"},
     {{"info", "/nowhere"}, "/nowhere"},
     {{"info", "x", "--plan", "all"}, "is not one of"},
+    {{"info", "x", "--layers", "4"}, "--layers: of --plan train --ranks N"},
+    {{"info", "x", "--ranks", "4"}, "--ranks: goes with --plan train"},
+    {{"info", "--plan", "train", "--ranks", "4", "--network=fast"}, "\"fast\" is not a rate"},
+    {{"info", "--plan", "train", "--ranks", "4", "--tokens=4"}, "--tokens: not with --ranks"},
     {{"bench", "-r", "0"}, "--repetitions: 0 is not in 1..10000"},
     {{"bench", "-o", "sql"}, "is not one of: md csv json jsonl"},
     {{"tokenize", "-p", "x"}, "--tokenizer: needed"},
@@ -768,6 +772,31 @@ static void test_info(void **state)
     }
 }
 
+/* On paper: of a model's own shape, which options change, and of one that is nowhere. */
+static void test_ranks_cost(void **state)
+{
+    (void)state;
+    mixt("info", model, "--plan", "train", "--ranks", "4", "-b", "1", "--window", "16",
+         "--data-parallel", "4", "--flops", "1T", "--bandwidth", "100G", NULL);
+    assert_done();
+    assert_has(last.out, "4: 4 copies of the experts, each over 1; a rank holds 4 of a layer's\n");
+    assert_has(last.out, " for 64 tokens: each rank runs 1 micro batch of 16\n");
+    assert_has(last.out, "network                12.5 GB/s each way, 5 us a message\n");
+    assert_has(last.out, "\n  gradients summed ");
+    mixt("info", model, "--plan", "train", "--ranks=2", "--experts=6", "--accumulation=4", "--json",
+         "--window=16", "--data-parallel=2", "--flops=1e12", "--bandwidth=1e11", NULL);
+    assert_done();
+    assert_has(last.out, "{\"ranks\": 2, \"data_parallel\": 2, \"expert_parallel\": 1, "
+                         "\"experts_held\": 6, \"moe_layers\": 2, \"runs\": 2, ");
+    assert_has(last.out, ", \"flops\": 1e+12, \"read_bytes\": 1e+11, ");
+    mixt("info", "--plan", "train", "--ranks", "3", "--data-parallel", "3", "--layers", "100",
+         "--flops", "10T", "--bandwidth", "1T", "--network", "400G", NULL);
+    assert_done();
+    assert_has(last.out, "efficiency ");
+    mixt("info", "--plan", "train", "--ranks", "3", "--accumulation", "4", NULL);
+    assert_refused("accumulation 4");
+}
+
 static void test_tokenize(void **state)
 {
     (void)state;
@@ -933,6 +962,7 @@ int main(void)
         cmocka_unit_test(test_router_notes),
         cmocka_unit_test(test_option_sets),
         cmocka_unit_test(test_info),
+        cmocka_unit_test(test_ranks_cost),
         cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_bench),
         cmocka_unit_test(test_full_disk),

@@ -63,4 +63,72 @@ MIXT_API mixt_status mixt_model_spread(mixt_model *model, mixt_ranks *ranks, mix
 MIXT_API mixt_status mixt_model_work(mixt_context *context, mixt_model *model, mixt_error *error);
 MIXT_API mixt_status mixt_model_dismiss(mixt_model *model, mixt_error *error);
 
+/* ---- on paper */
+
+/* Ranks that need not be there, and what each of them can do. */
+typedef struct mixt_ranks_paper {
+    int ranks;            /* 1 to 1048576 */
+    int data, expert;     /* as mixt_ranks_arrange has them */
+    double flops;         /* floating-point operations of a rank a second, at most */
+    double read_bytes;    /* bytes a second that it reads from memory, at most */
+    double efficiency;    /* share of both that operators reach, to 1; 0: 1 */
+    double network_bytes; /* bytes a second that it sends, and as many that it receives meanwhile */
+    double latency;       /* seconds from the start of a message to that of the next one */
+    uint64_t reserved[8];
+} mixt_ranks_paper;
+
+/* Rows of a layer with experts in a micro batch, one way: to the ranks that hold the experts, or
+ * back from them. */
+typedef struct mixt_ranks_way {
+    int count;          /* of such ways in a micro batch and layer */
+    double bytes;       /* that a rank sends where every expert has as many rows as every other */
+    double worst_bytes; /* where all rows of all ranks go to experts of other ranks */
+    double seconds;     /* with an even load, messages included */
+    double hidden;      /* of them, while the rank computes something else */
+    uint64_t reserved[3];
+} mixt_ranks_way;
+
+/* A step of training over ranks, of the rank that holds most experts. Seconds and sent bytes are
+ * those of a whole step, loads of experts even where it is not said that they are the worst. */
+typedef struct mixt_ranks_cost {
+    int data, expert; /* D, E */
+    int experts;      /* that the rank holds of a layer */
+    int moe_layers;
+    int64_t runs;         /* micro batches of the rank */
+    int64_t micro_tokens; /* of each */
+    int64_t tokens;       /* of the step, all ranks */
+    /* Each of a layer and micro batch. */
+    mixt_ranks_way forward_out, forward_back, backward_out, backward_back;
+    double compute;         /* seconds of forward and backward */
+    double exchange;        /* of rows on their ways, hidden ones included */
+    double exchange_hidden; /* of these, while the rank computes */
+    double reduce;          /* sums of gradients over ranks */
+    double optimizer;       /* norm and step of the rank's slices */
+    double spread;          /* stepped weights to the others */
+    double numbers;         /* losses, counts and times of the step */
+    double step;            /* all of it */
+    double exchange_bytes;  /* that the rank sends: rows */
+    double exchange_worst_bytes;
+    double reduce_bytes, spread_bytes, numbers_bytes;
+    double messages; /* that it sends */
+    /* Bytes of memory. */
+    double weights, gradients, moments;
+    double activations;      /* as planned: whatever the router decides fits */
+    double even_activations; /* what an even load would need of them */
+    double buffers;          /* of sums over ranks, and inputs */
+    double memory;           /* all but even_activations */
+    /* Against one such rank that has all experts and runs all micro batches. */
+    double alone_step;
+    double alone_memory;
+    double efficiency; /* alone_step / (ranks * step) */
+    uint64_t reserved[16];
+} mixt_ranks_cost;
+
+/* What a step of mixt_trainer_step costs over such ranks, by the cost formulas of the operators and
+ * of docs/distributed.md. Nothing is run, and no weights are made. Refuses what a trainer would. */
+MIXT_API mixt_status mixt_ranks_predict(const mixt_model_options *model,
+                                        const mixt_train_options *training,
+                                        const mixt_ranks_paper *paper, mixt_ranks_cost *cost,
+                                        mixt_error *error);
+
 #endif

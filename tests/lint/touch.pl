@@ -54,8 +54,9 @@ for my $name (rows('src/router/methods.def', 'MIXT_ROUTER_METHOD')) {
     only_in("the router method $name", qr/\bmixt_${name}_(?:check|choose|gradient)\w*|\b${name}_choose\b/,
         "src/router/$name.c", "src/router/${name}_tmpl.c");
 }
-# Operators are named where graphs are built, and by nobody else but who calls one outside a plan.
-my @builder = glob('src/model/block*.c src/model/graph.c src/train/optimizer.c src/study/vowels_plan.c');
+# Operators are named where graphs are built, and by nobody else but who calls one outside a plan; and by what says what
+# a step over ranks would cost, which takes a plan apart.
+my @builder = glob('src/model/block*.c src/model/graph.c src/train/optimizer.c src/study/vowels_plan.c src/bench/ranks_cost.c');
 for my $name (rows('src/ops/ops.def', 'MIXT_OP_BEGIN')) {
     my @homes = grep { m{^src/(?:ops|router)/.*\.c$} && $text{$_} =~ /\b(?:mixt_)?${name}_(?:shape|cost|forward|backward)\b/ }
         sort keys %text;
