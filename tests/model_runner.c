@@ -47,10 +47,22 @@ void test_write_scale(mixt_instance *instance, const mixt_graph *graph, const do
     }
 }
 
+void test_run_fill(test_run *run, const test_batch *batch)
+{
+    int valid;
+    fill_batch(batch, &run->batch, &valid);
+    run->scale[0] = valid == 0 ? 0 : 1.0 / valid;
+    run->scale[1] = 1.0;
+}
+
 static void bind(const mixt_model *model, test_run *run, size_t real_size)
 {
     const mixt_graph *g = run->graph;
     mixt_instance_bind(run->instance, g->rope, &run->rope, 0);
+    for (int i = 0; i < g->moe_layers && run->seen.data != NULL; i++) {
+        mixt_instance_bind(run->instance, g->seen[i], &run->seen,
+                           (size_t)i * g->plan->values[g->seen[0]].bytes);
+    }
     for (int i = 0; i < model->parameter_count; i++) {
         size_t offset = model->parameters[i].offset * real_size;
         mixt_value_id id = g->parameters[i];
@@ -85,37 +97,39 @@ static void create_run(const mixt_device *device, const mixt_model *model, const
     for (size_t i = 0; i < model->weight_count; i++) {
         put_real(run->weights, real_size, i, (double)weights[i]);
     }
-    int valid;
-    fill_batch(batch, &run->batch, &valid);
-    run->scale[0] = valid == 0 ? 0 : 1.0 / valid;
-    run->scale[1] = 1.0;
+    const mixt_graph *graph = run->graph;
+    if (graph->moe_layers > 0 && graph->seen[0] >= 0) {
+        size_t seen = graph->plan->values[graph->seen[0]].bytes * (size_t)graph->moe_layers;
+        assert_int_equal(mixt_device_memory_create(backend, seen, &run->seen, NULL), MIXT_OK);
+    }
+    test_run_fill(run, batch);
     bind(model, run, real_size);
     test_run_again(model, run, options->phase == MIXT_PHASE_TRAIN);
+}
+
+void test_run_create_with(const mixt_device *device, const mixt_model *model,
+                          const test_batch *batch, const mixt_graph_options *options, test_run *run)
+{
+    mixt_graph_options filled = *options;
+    filled.capacity = (int64_t)batch->rows * batch->window;
+    filled.window = batch->window;
+    filled.keep_logits = filled.keep_routes = true;
+    create_run(device, model, batch, &filled, run);
 }
 
 void test_run_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
                      size_t real_size, bool recompute, test_run *run)
 {
-    mixt_graph_options options = {.phase = MIXT_PHASE_TRAIN,
-                                  .capacity = (int64_t)batch->rows * batch->window,
-                                  .window = batch->window,
-                                  .real_size = real_size,
-                                  .recompute = recompute,
-                                  .keep_logits = true,
-                                  .keep_routes = true};
-    create_run(device, model, batch, &options, run);
+    mixt_graph_options options = {
+        .phase = MIXT_PHASE_TRAIN, .real_size = real_size, .recompute = recompute};
+    test_run_create_with(device, model, batch, &options, run);
 }
 
 void test_score_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
                        test_run *run)
 {
-    mixt_graph_options options = {.phase = MIXT_PHASE_SCORE,
-                                  .capacity = (int64_t)batch->rows * batch->window,
-                                  .window = batch->window,
-                                  .real_size = sizeof(float),
-                                  .keep_logits = true,
-                                  .keep_routes = true};
-    create_run(device, model, batch, &options, run);
+    mixt_graph_options options = {.phase = MIXT_PHASE_SCORE, .real_size = sizeof(float)};
+    test_run_create_with(device, model, batch, &options, run);
 }
 
 double test_run_again(const mixt_model *model, test_run *run, bool backward)
@@ -164,5 +178,6 @@ void test_run_free(test_run *run)
     mixt_device_memory_free(&run->device_weights);
     mixt_device_memory_free(&run->device_gradients);
     mixt_device_memory_free(&run->rope);
+    mixt_device_memory_free(&run->seen);
     mixt_batch_free(&run->batch);
 }

@@ -17,6 +17,7 @@ typedef struct test_run {
     void *weights;   /* real [weight_count], a copy of the model's; each run takes it as it is */
     void *gradients; /* real [weight_count], of the last run with a backward */
     mixt_device_memory device_weights, device_gradients, rope;
+    mixt_device_memory seen; /* of the runs so far, where the balance loss counts a step's */
     mixt_batch batch;
     double scale[2];
     int64_t tokens;
@@ -27,11 +28,18 @@ typedef struct test_run {
  * real_size 4 or 8. Asserts on failure. */
 void test_run_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
                      size_t real_size, bool recompute, test_run *run);
+/* The same with other options of the graph; real_size and phase are given, the rest follows from
+ * the batch. */
+void test_run_create_with(const mixt_device *device, const mixt_model *model,
+                          const test_batch *batch, const mixt_graph_options *options,
+                          test_run *run);
 /* The forward alone, in fp32, as held-out text is scored. */
 void test_score_create(const mixt_device *device, const mixt_model *model, const test_batch *batch,
                        test_run *run);
 /* Runs again with the weights as they are now; `backward`: gradients too (zeroed first). Returns
  * the total loss with coefficients. */
+/* Gives the next run another batch of the same shape. */
+void test_run_fill(test_run *run, const test_batch *batch);
 double test_run_again(const mixt_model *model, test_run *run, bool backward);
 void test_run_free(test_run *run);
 /* Writes two scales as reals into a graph's `scale`. */

@@ -682,7 +682,7 @@ static void combine_naive(const operator_case *c, double *const *out, int32_t *c
 
 /* experts: {T, capacity, d, F, E, k, how rows are spread, activation + 4 with biases, percent of
  * choices that are of no expert, 10 times the experts behind those with weights that give their row
- * back + those that give nothing} */
+ * back + those that give nothing, parts whose gradients are added one by one (0: as one sum)} */
 
 enum { SPREAD, ALL_IN_ONE, ODD_ONES_EMPTY };
 
@@ -707,6 +707,10 @@ static const int64_t experts_rows[][CASE_NUMBERS] = {
     {130, 130, 7, 5, 1, 4, SPREAD, 0, 60, 43},
     {70, 70, 17, 8, 2, 1, ALL_IN_ONE, 0, 0, 11},
     {70, 70, 17, 8, 1, 1, ALL_IN_ONE, 0, 0, 3},
+    {40, 50, 9, 13, 6, 2, SPREAD, 0, 30, 0, 3},
+    {70, 70, 12, 8, 7, 2, ODD_ONES_EMPTY, 4 + MIXT_ACTIVATION_CLAMPED, 0, 10, 4},
+    {300, 300, 8, 16, 3, 2, ALL_IN_ONE, 4 + MIXT_ACTIVATION_SILU, 0, 0, 2},
+    {33, 33, 16, 24, 5, 1, ALL_IN_ONE, 0, 0, 0, 1},
 };
 
 /* Experts with weights, and behind them those without. */
@@ -728,6 +732,10 @@ static void experts_prepare(operator_case *c)
     c->attributes.activation = (mixt_activation)(c->p[7] % 4);
     c->attributes.identity_experts = (int)c->p[9] / 10;
     c->attributes.zero_experts = (int)c->p[9] % 10;
+    c->attributes.exact_parts = c->p[10] > 0;
+    if (c->p[10] > 1) { /* one needs no list */
+        c->request.in[EXPERTS_PARTS] = mixt_shape_integers(fixed(experts, c->p[10]));
+    }
     if (c->p[7] >= 4) {
         c->request.in[EXPERTS_B_GATE] = c->request.in[EXPERTS_B_UP] = fixed(experts, ffn);
         c->request.in[EXPERTS_B_DOWN] = fixed(experts, d);
@@ -757,6 +765,12 @@ static void experts_fill(operator_case *c)
     c->integer[EXPERTS_OFFSETS][0] = 0;
     for (int64_t e = 0; e < experts; e++) {
         c->integer[EXPERTS_OFFSETS][e + 1] = c->integer[EXPERTS_OFFSETS][e] + counts[e];
+    }
+    for (int64_t i = 0; i < c->p[4] * c->p[10] && c->p[10] > 1; i++) { /* the last gets the rest */
+        int64_t e = i / c->p[10], part = i % c->p[10];
+        int32_t some = (int32_t)case_below(counts[e] + 1);
+        c->integer[EXPERTS_PARTS][i] = part == c->p[10] - 1 ? counts[e] : some;
+        counts[e] -= c->integer[EXPERTS_PARTS][i];
     }
 }
 
@@ -882,9 +896,9 @@ const operator_subject experts_subject = {MIXT_OP_experts,
                                           experts_prepare,
                                           experts_fill,
                                           experts_naive,
-                                          0,
+                                          SLOT(EXPERTS_PARTS),
                                           SLOT(EXPERTS_B_GATE) | SLOT(EXPERTS_B_UP) |
-                                              SLOT(EXPERTS_B_DOWN)};
+                                              SLOT(EXPERTS_B_DOWN) | SLOT(EXPERTS_PARTS)};
 const operator_subject combine_subject = {
     MIXT_OP_combine, TABLE(dispatch),    4e-6, combine_prepare, combine_fill,
     combine_naive,   SLOT(COMBINE_ROWS), 0};

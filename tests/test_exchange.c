@@ -1,7 +1,6 @@
 /* exchange and give_back over ranks that are threads: rows against a plain reference for random and
- * adversarial counts, what a rank says that cannot be, and whole models whose experts are spread
- * against the same model in one piece. */
-#include <pthread.h>
+ * adversarial counts, and what a rank says that cannot be. test_exchange_model.c has whole models.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,160 +13,11 @@
 
 #include "backend/cpu/compute.h"
 #include "core/random.h"
-#include "model_checks.h"
-#include "ops/backend.h"
+#include "hub.h"
+#include "ops/shape.h"
 #include "scratch.h"
 
-#define RANKS_MAX 8
-
-/* ------------------------------------------------------------------------------------------ */
-/* Ranks as threads */
-
-typedef struct letter {
-    struct letter *next;
-    size_t bytes;
-    char data[];
-} letter;
-
-typedef struct post {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    letter *first[RANKS_MAX][RANKS_MAX]; /* from, to */
-    bool lost;
-} post;
-
-typedef struct desk {
-    post *post;
-    int rank;
-} desk;
-
-typedef struct awaited {
-    mixt_message messages[2 * RANKS_MAX];
-    int count;
-} awaited;
-
-static void *post_start(void *user, const mixt_message *messages, int count, char *text)
-{
-    desk *d = user;
-    awaited *request = calloc(1, sizeof *request);
-    (void)text;
-    pthread_mutex_lock(&d->post->lock);
-    for (int i = 0; i < count; i++) {
-        const mixt_message *m = &messages[i];
-        if (m->receive) {
-            request->messages[request->count++] = *m;
-            continue;
-        }
-        letter *sent = malloc(sizeof *sent + m->bytes);
-        sent->next = NULL;
-        sent->bytes = m->bytes;
-        memcpy(sent->data, m->data, m->bytes);
-        letter **last = &d->post->first[d->rank][m->rank];
-        while (*last != NULL) {
-            last = &(*last)->next;
-        }
-        *last = sent;
-    }
-    pthread_cond_broadcast(&d->post->changed);
-    pthread_mutex_unlock(&d->post->lock);
-    return request;
-}
-
-static mixt_wait post_wait(void *user, void *waited, double seconds, int *rank, char *text)
-{
-    desk *d = user;
-    awaited *request = waited;
-    (void)seconds;
-    mixt_wait result = MIXT_WAIT_DONE;
-    pthread_mutex_lock(&d->post->lock);
-    for (int i = 0; i < request->count && result == MIXT_WAIT_DONE; i++) {
-        const mixt_message *m = &request->messages[i];
-        letter **first = &d->post->first[m->rank][d->rank];
-        while (*first == NULL && !d->post->lost) {
-            pthread_cond_wait(&d->post->changed, &d->post->lock);
-        }
-        if (*first == NULL || (*first)->bytes != m->bytes) {
-            *rank = m->rank;
-            snprintf(text, MIXT_TRANSPORT_TEXT, "rank %d is gone", m->rank);
-            result = MIXT_WAIT_LOST;
-            continue;
-        }
-        letter *taken = *first;
-        memcpy(m->data, taken->data, m->bytes);
-        *first = taken->next;
-        free(taken);
-    }
-    pthread_mutex_unlock(&d->post->lock);
-    if (result == MIXT_WAIT_DONE) {
-        free(request);
-    }
-    return result;
-}
-
-static void post_abort(void *user, const char *why)
-{
-    desk *d = user;
-    (void)why;
-    pthread_mutex_lock(&d->post->lock);
-    d->post->lost = true;
-    pthread_cond_broadcast(&d->post->changed);
-    pthread_mutex_unlock(&d->post->lock);
-}
-
-typedef struct member {
-    mixt_ranks *ranks;
-    void (*run)(mixt_ranks *ranks, void *with);
-    void *with;
-    mixt_transport transport;
-    desk desk;
-    pthread_t thread;
-} member;
-
-static void *run_member(void *context)
-{
-    member *m = context;
-    m->run(m->ranks, m->with);
-    return NULL;
-}
-
-/* Runs `run` as D x E ranks, each with its part of `with` (`size` bytes each). */
-static void together(int data, int expert, void (*run)(mixt_ranks *ranks, void *with), void *with,
-                     size_t size)
-{
-    post office = {.lost = false};
-    member members[RANKS_MAX];
-    mixt_error error = MIXT_ERROR_INIT;
-    int count = data * expert;
-    pthread_mutex_init(&office.lock, NULL);
-    pthread_cond_init(&office.changed, NULL);
-    for (int r = 0; r < count; r++) {
-        member *m = &members[r];
-        m->desk = (desk){&office, r};
-        m->transport = (mixt_transport){.version = MIXT_TRANSPORT_VERSION,
-                                        .rank = r,
-                                        .count = count,
-                                        .user = &m->desk,
-                                        .start = post_start,
-                                        .wait = post_wait,
-                                        .abort = post_abort};
-        m->run = run;
-        m->with = (char *)with + (size_t)r * size;
-        must(mixt_ranks_create(&m->transport, 60, &m->ranks, &error), &error);
-        must(mixt_ranks_arrange(m->ranks, data, expert, 4096, &error), &error);
-        assert_int_equal(pthread_create(&m->thread, NULL, run_member, m), 0);
-    }
-    for (int r = 0; r < count; r++) {
-        pthread_join(members[r].thread, NULL);
-    }
-    for (int r = 0; r < count; r++) {
-        mixt_ranks_close(members[r].ranks, NULL);
-        for (int to = 0; to < count; to++) {
-            assert_null(office.first[r][to]); /* all that was sent was wanted */
-        }
-    }
-    pthread_cond_destroy(&office.changed);
-    pthread_mutex_destroy(&office.lock);
-}
+#define RANKS_MAX 5
 
 /* ------------------------------------------------------------------------------------------ */
 /* Rows */
@@ -264,10 +114,7 @@ static void prepare_call(const rows_rank *r, mixt_ranks *ranks, mixt_op op, rows
     made->attributes.zero_experts = c->zero;
     made->request.attributes = &made->attributes;
     made->request.capacity = c->tokens;
-    if (mixt_operator_row(op)->shape(&made->request, &error) != MIXT_OK) {
-        fprintf(stderr, "%s\n", error.message);
-        abort();
-    }
+    HUB_CHECK(mixt_operator_row(op)->shape(&made->request, &error) == MIXT_OK);
     mixt_fault_clear(&made->fault);
     made->call = (mixt_call){.compute = r->compute,
                              .attributes = &made->attributes,
@@ -280,17 +127,21 @@ static void prepare_call(const rows_rank *r, mixt_ranks *ranks, mixt_op op, rows
 
 static void run_call(const rows_rank *r, mixt_op op, rows_call *made, bool backward)
 {
-    const mixt_backend *backend = mixt_backend_cpu(r->c->real_size);
+    static const mixt_op_function functions[2][2][2] = {
+        /* of which, fp64, backward */
+        {{mixt_exchange_forward_f32, mixt_exchange_backward_f32},
+         {mixt_exchange_forward_f64, mixt_exchange_backward_f64}},
+        {{mixt_give_back_forward_f32, mixt_give_back_backward_f32},
+         {mixt_give_back_forward_f64, mixt_give_back_backward_f64}}};
+    bool wide = r->c->real_size == sizeof(double);
     int64_t reals = backward ? made->request.backward_workspace : made->request.forward_workspace;
     size_t bytes = (size_t)reals * r->c->real_size;
     /* exactly as large as was asked for, so that a sanitizer sees what is written behind it */
-    unsigned char *workspace = NULL;
-    if (posix_memalign((void **)&workspace, 64, bytes) != 0) {
-        abort();
-    }
+    void *workspace = NULL;
+    HUB_CHECK(posix_memalign(&workspace, 64, bytes) == 0);
     memset(workspace, 0xff, bytes);
     made->call.workspace = workspace;
-    (backward ? backend->backward : backend->forward)[op](&made->call);
+    functions[op == MIXT_OP_give_back][wide][backward](&made->call);
     free(workspace);
 }
 
@@ -348,10 +199,11 @@ static int wrong_near_rows(const rows_rank *r, const void *near, double plus)
 }
 
 /* There and back, and the derivatives of both ways, alone and added to what is there. */
-static void run_rows(mixt_ranks *ranks, void *with)
+static mixt_status run_rows(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
 {
-    rows_rank *r = with;
+    rows_rank *r = (rows_rank *)user + rank;
     const rows_case *c = r->c;
+    MIXT_TRY(mixt_ranks_arrange(ranks, 1, c->ranks, c->experts, error));
     int groups = c->experts + c->identity + c->zero, held = 0;
     int64_t near_rows = (int64_t)c->tokens * c->near, far_rows = near_rows * c->ranks;
     int32_t told[64], parts[64 * RANKS_MAX];
@@ -404,6 +256,7 @@ static void run_rows(mixt_ranks *ranks, void *with)
     free(far);
     free(again);
     free(d_far);
+    return MIXT_OK;
 }
 
 static mixt_compute *computes[RANKS_MAX];
@@ -426,15 +279,18 @@ static int stop_computes(void **state)
     return scratch_remove(state);
 }
 
-static void check_rows(const rows_case *c, uint64_t seed)
+static void check_rows(const rows_case *c, uint64_t seed, int delay)
 {
     rows_rank all[RANKS_MAX];
+    mixt_error errors[RANKS_MAX];
     for (int r = 0; r < c->ranks; r++) {
         all[r] = (rows_rank){.c = c, .all = all, .compute = computes[r], .rank = r};
         make_counts(&all[r], seed);
     }
-    together(1, c->ranks, run_rows, all, sizeof all[0]);
+    hub_options options = {.count = c->ranks, .seed = delay > 0 ? seed + 1 : 0, .delay = delay};
+    hub_run_with(&options, run_rows, all, errors);
     for (int r = 0; r < c->ranks; r++) {
+        assert_int_equal(errors[r].status, MIXT_OK);
         if (all[r].failures != 0) {
             fail_msg("%d experts of %d ranks, counts %d: rank %d has %d wrong rows", c->experts,
                      c->ranks, (int)c->kind, r, all[r].failures);
@@ -459,12 +315,93 @@ static void test_rows_of_ranks(void **state)
                 rows_case c = {ranks, p[0], p[1], p[2], p[3], p[4], p[5], (counts_kind)kind, 4};
                 for (int repeat = 0; repeat < (kind == RANDOM ? 6 : 1); repeat++) {
                     c.real_size = repeat % 2 == 0 ? 4 : 8;
-                    check_rows(&c, (uint64_t)(cases++));
+                    check_rows(&c, (uint64_t)(cases++), repeat < 3 ? 0 : 300);
                 }
             }
         }
     }
     print_message("%d cases of rows\n", cases);
+}
+
+/* Ranks of which the last says what cannot be, or says nothing. */
+typedef struct liar {
+    int32_t count;     /* of rows of each expert, which it says */
+    bool silent;       /* it ends instead */
+    const char *lines; /* what each of the others says then */
+} liar;
+
+/* In the place of exchange: counts, as of every expert. */
+static mixt_status lie(mixt_ranks *ranks, int32_t count, mixt_error *error)
+{
+    int32_t counts[4] = {count, count, count, count}, said[2 * 3];
+    const size_t out[3] = {4, 4, 8}, in[3] = {8, 8, 8};
+    const mixt_exchange exchange = {MIXT_GROUP_EXPERT, counts, out, said, in};
+    return mixt_ranks_exchange(ranks, &exchange, error);
+}
+
+static mixt_status hear_liar(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
+{
+    const liar *l = user;
+    MIXT_TRY(mixt_ranks_arrange(ranks, 1, 3, 4, error));
+    if (rank == 2) { /* holds experts 2 and 3 */
+        return l->silent ? mixt_fail(error, MIXT_ERROR_IO, "gone") : lie(ranks, l->count, error);
+    }
+    const rows_case c = {3, 4, 1, 0, 5, 2, 3, RANDOM, 4};
+    rows_rank r = {.c = &c, .compute = computes[rank], .rank = rank};
+    make_counts(&r, 7);
+    int32_t held[3] = {-1, -1, -1}, parts[3] = {-1, -1, -1};
+    float near[30], far[90];
+    for (int i = 0; i < 30; i++) {
+        near[i] = 1;
+    }
+    rows_call out = {.attributes.rows = 6}, back = {.attributes.rows = 2};
+    out.request.in[EXCHANGE_ROWS] = mixt_shape_tokens(5, 2, 3);
+    back.request.in[GIVE_BACK_ROWS] = mixt_shape_tokens(5, 6, 3);
+    out.request.in[EXCHANGE_OFFSETS] = back.request.in[GIVE_BACK_OFFSETS] =
+        mixt_shape_integers(mixt_shape_static(1, 6, 0, 0));
+    back.request.in[GIVE_BACK_PARTS] = mixt_shape_integers(mixt_shape_static(2, 1, 3, 0));
+    prepare_call(&r, ranks, MIXT_OP_exchange, &out);
+    prepare_call(&r, ranks, MIXT_OP_give_back, &back);
+    out.call.in[EXCHANGE_ROWS] = out.call.d_in[EXCHANGE_ROWS] = near;
+    out.call.in[EXCHANGE_OFFSETS] = back.call.in[GIVE_BACK_OFFSETS] = r.offsets;
+    out.call.out[EXCHANGE_RECEIVED] = out.call.d_out[EXCHANGE_RECEIVED] = far;
+    out.call.out[EXCHANGE_HELD] = held;
+    out.call.out[EXCHANGE_PARTS] = back.call.in[GIVE_BACK_PARTS] = parts;
+    back.call.in[GIVE_BACK_ROWS] = far;
+    back.call.out[GIVE_BACK_Y] = near;
+    run_call(&r, MIXT_OP_exchange, &out, false);
+    HUB_CHECK(strstr(out.fault.error.message, l->lines) != NULL);
+    int32_t stay = r.offsets[5] - r.offsets[4];
+    HUB_CHECK(held[0] == 0 && held[1] == 0 && held[2] == stay);
+    HUB_CHECK(parts[0] == 0 && parts[1] == 0 && parts[2] == 0);
+    run_call(&r, MIXT_OP_give_back, &back, false);
+    HUB_CHECK(mixt_call_failed(&back.call));
+    for (int i = 0; i < r.offsets[5] * 3; i++) {
+        HUB_CHECK(near[i] == (i < r.offsets[4] * 3 ? 0.0f : 1.0f));
+    }
+    run_call(&r, MIXT_OP_exchange, &out, true);
+    MIXT_TRY(mixt_ranks_barrier(ranks, MIXT_GROUP_ALL, error)); /* nothing is done any more */
+    return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks went on");
+}
+
+/* A count that is negative, one of more rows than fit, and a rank that is gone: a fault, nothing
+ * written outside, zeros in the place of rows, and the end of all exchanges. */
+static void test_liars(void **state)
+{
+    (void)state;
+    static const liar cases[] = {{-5, false, "layer 3: exchange: rank 2 sends -5 rows of expert "},
+                                 {31, false, "layer 3: exchange: rank 2 sends 31 rows of expert "},
+                                 {INT32_MAX, false, "rank 2 sends 2147483647 rows of expert "},
+                                 {0, true, "layer 3: exchange: "}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        mixt_error errors[3];
+        hub_options options = {.count = 3};
+        hub_run_with(&options, hear_liar, (void *)&cases[i], errors);
+        for (int r = 0; r < 2; r++) {
+            print_message("%s\n", errors[r].message);
+            assert_true(errors[r].status != MIXT_OK && errors[r].status != MIXT_ERROR_ARGUMENT);
+        }
+    }
 }
 
 /* Attributes that the shape rules refuse; what they refuse of shapes is in test_operators.c. */
@@ -500,6 +437,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_rows_of_ranks),
+        cmocka_unit_test(test_liars),
     };
     return cmocka_run_group_tests(tests, start_computes, stop_computes);
 }

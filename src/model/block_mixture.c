@@ -21,6 +21,14 @@ static mixt_value_id decide_by(mixt_builder *b, mixt_value_id x)
                : x;
 }
 
+/* Whose micro batches a step has beside this rank's. */
+static mixt_ranks *step_ranks(const mixt_builder *b)
+{
+    mixt_ranks *ranks = b->model->ranks;
+    bool train = b->graph->options.phase == MIXT_PHASE_TRAIN;
+    return train && ranks != NULL && mixt_group_size(ranks, MIXT_GROUP_ALL) > 1 ? ranks : NULL;
+}
+
 static mixt_attributes route_attributes(const mixt_builder *b, int layer)
 {
     const mixt_router_options *o = &b->model->options.router;
@@ -35,6 +43,7 @@ static mixt_attributes route_attributes(const mixt_builder *b, int layer)
         .capacity = phase == MIXT_PHASE_TRAIN   ? o->capacity
                     : phase == MIXT_PHASE_SCORE ? o->evaluation_capacity
                                                 : 0,
+        .ranks = step_ranks(b),
         .balance_weight = o->balance_coefficient / routers,
         .device_weight = o->device_balance_coefficient / routers,
         .z_weight = o->z_coefficient / routers};
@@ -44,7 +53,9 @@ static mixt_attributes route_attributes(const mixt_builder *b, int layer)
 static mixt_value_id seen(mixt_builder *b)
 {
     const mixt_model_options *o = &b->model->options;
-    mixt_shape counts = mixt_shape_static(1, mixt_options_routed(o), 0, 0);
+    int routed = mixt_options_routed(o);
+    mixt_shape counts = step_ranks(b) != NULL ? mixt_shape_static(2, 2, routed, 0)
+                                              : mixt_shape_static(1, routed, 0, 0);
     bool step = b->graph->options.phase == MIXT_PHASE_TRAIN &&
                 o->router.balance_scope == MIXT_BALANCE_OVER_STEP;
     return step ? mixt_plan_state(b->plan, "seen", mixt_shape_integers(counts)) : MIXT_NO_VALUE;
@@ -249,6 +260,7 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
         b, MIXT_OP_dispatch, attributes, {DISPATCH_X, x}, {DISPATCH_OFFSETS, record[ROUTE_OFFSETS]},
         {DISPATCH_ORDER, record[ROUTE_ORDER]}, {DISPATCH_PLACE, record[ROUTE_PLACE]});
     exchanged there = exchange(b, rows, record[ROUTE_OFFSETS], layer);
+    attributes.exact_parts = b->graph->options.exact_reduce && there.parts != MIXT_NO_VALUE;
     mixt_value_id done =
         BUILD_RECOMPUTED(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, there.rows},
                          {EXPERTS_OFFSETS, there.offsets},
@@ -257,7 +269,8 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
                          {EXPERTS_W_DOWN, expert_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
                          {EXPERTS_B_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE_BIAS, layer)},
                          {EXPERTS_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},
-                         {EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)});
+                         {EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)},
+                         {EXPERTS_PARTS, attributes.exact_parts ? there.parts : MIXT_NO_VALUE});
     done = give_back(b, done, record[ROUTE_OFFSETS], &there);
     mixt_value_id y =
         BUILD(b, MIXT_OP_combine, attributes, {COMBINE_ROWS, done},

@@ -154,6 +154,9 @@ typedef struct mixt_graph_options {
     bool keep_routes; /* route records stay readable */
     bool look_ahead;  /* score: routers also decide by what the router before them read */
     bool merged;      /* experts' matrices come with their adapters in them */
+    /* train, experts spread over ranks: each rank's part of an expert's gradient is made from zero
+     * and added to it, in the order of ranks */
+    bool exact_reduce;
     /* generate, score: [layers, sequences], the router of each sequence in each layer (NULL: the
      * layer's), in scoring of each number in mixt_batch.variant; and the most experts that one
      * chooses (0: as many as the layer's) */
@@ -211,7 +214,7 @@ typedef struct mixt_graph {
     int moe_layers;
     mixt_route_values *routes; /* of each MoE layer; with one decision for all, the same values */
     mixt_mixture_values *mixtures; /* of each MoE layer; readable while they live */
-    mixt_value_id *seen; /* i32 [E] of each MoE layer (train), of ROUTE_SEEN; or MIXT_NO_VALUE */
+    mixt_value_id *seen;           /* of each MoE layer (train), of ROUTE_SEEN; or MIXT_NO_VALUE */
 } mixt_graph;
 
 mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options *options,

@@ -44,15 +44,9 @@ static exchange_run exchange_start(const mixt_call *call, int offsets, int64_t d
     return run;
 }
 
-/* Ends it for this run and all further exchanges. */
 static void fail(const exchange_run *run, const mixt_error *error)
 {
-    mixt_error *lost = &run->ranks->lost;
-    mixt_fail(lost, error->status, "%s", error->message);
-    if (run->call->fault != NULL) {
-        mixt_fail(&run->call->fault->error, lost->status, "layer %d: exchange: %s",
-                  run->call->layer, lost->message);
-    }
+    mixt_call_fail_ranks(run->call, "exchange", error);
 }
 
 static bool over(const exchange_run *run)

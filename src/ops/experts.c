@@ -38,13 +38,21 @@ mixt_status mixt_experts_shape(mixt_shape_request *request, mixt_error *error)
                                  error));
         }
     }
+    const mixt_shape *parts = &request->in[EXPERTS_PARTS];
+    if (parts->rank != 0) {
+        MIXT_TRY(mixt_expect(
+            parts,
+            mixt_shape_integers(mixt_shape_static(2, experts, mixt_most(parts->size[1], 1), 0)),
+            "experts: parts", error));
+    }
     request->out[EXPERTS_Y] = rows;
     request->out[EXPERTS_GATE] = request->out[EXPERTS_UP] = request->out[EXPERTS_HIDDEN] =
         mixt_shape_columns(rows, ffn);
     /* the list of products, of which chains take a place each, and the experts of a wave; in the
-     * backward also hidden again, d gate and d up */
+     * backward also hidden again, d gate and d up, and products that are added part by part */
     request->forward_workspace = mixt_gemm_list_reals(5 * experts);
-    request->backward_workspace = mixt_gemm_list_reals(5 * experts) + 3 * rows.size[0] * ffn;
+    request->backward_workspace = mixt_gemm_list_reals(5 * experts) + 3 * rows.size[0] * ffn +
+                                  (request->attributes->exact_parts ? experts * ffn * d : 0);
     return MIXT_OK;
 }
 

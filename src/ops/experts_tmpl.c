@@ -20,6 +20,7 @@ typedef struct experts_run {
     mixt_gemm *list;
     int64_t count;
     real *hidden, *d_gate, *d_up; /* [rows, F] */
+    real *product;                /* [E, F, d]: of a part, of one matrix */
 } experts_run;
 
 static experts_run experts_start(const mixt_call *call)
@@ -122,35 +123,87 @@ static void add_row_products(experts_run *run, const experts_matrices *matrices)
     }
 }
 
-/* For each expert: d weights [m, n] (+)= left^T right over its rows; left [rows, m], right
- * [rows, n]. An expert without rows gets zeros, or nothing added. */
-static void add_weight_products(experts_run *run, int input, const real *left, int64_t m,
-                                const real *right, int64_t n)
+/* Whose product is the gradient of a weight [m, n] by expert: left [rows, m]^T right [rows, n]. */
+typedef struct weight_product {
+    int input;
+    int64_t m, n;
+    const real *left, *right;
+} weight_product;
+
+static void add_weight_product(experts_run *run, const weight_product *p, mixt_range rows, real *c,
+                               bool accumulate)
+{
+    run->list[run->count++] = (mixt_gemm){
+        .m = p->m,
+        .n = p->n,
+        .k = rows.end - rows.begin,
+        .a = p->left + rows.begin * p->m,
+        .a_row = 1,
+        .a_column = p->m,
+        .b = p->right + rows.begin * p->n,
+        .b_row = p->n,
+        .b_column = 1,
+        .c = c,
+        .c_row = p->n,
+        .accumulate = accumulate,
+    };
+}
+
+/* For each expert: d weights (+)= the product over its rows. An expert without rows gets zeros, or
+ * nothing added. */
+static void add_weight_products(experts_run *run, const weight_product *p)
 {
     const mixt_call *call = run->call;
-    for (int64_t e = 0; call->d_in[input] != NULL && e < run->experts; e++) {
-        int64_t begin = run->offsets[e], rows = run->offsets[e + 1] - begin;
-        real *gradient = (real *)call->d_in[input] + e * m * n;
-        if (rows == 0) {
-            if (!call->add[input]) {
-                memset(gradient, 0, (size_t)(m * n) * sizeof *gradient);
-            }
-            continue;
+    for (int64_t e = 0; call->d_in[p->input] != NULL && e < run->experts; e++) {
+        mixt_range rows = {run->offsets[e], run->offsets[e + 1]};
+        real *gradient = (real *)call->d_in[p->input] + e * p->m * p->n;
+        if (rows.begin < rows.end) {
+            add_weight_product(run, p, rows, gradient, call->add[p->input]);
+        } else if (!call->add[p->input]) {
+            memset(gradient, 0, (size_t)(p->m * p->n) * sizeof *gradient);
         }
-        run->list[run->count++] = (mixt_gemm){
-            .m = m,
-            .n = n,
-            .k = rows,
-            .a = left + begin * m,
-            .a_row = 1,
-            .a_column = m,
-            .b = right + begin * n,
-            .b_row = n,
-            .b_column = 1,
-            .c = gradient,
-            .c_row = n,
-            .accumulate = call->add[input],
-        };
+    }
+}
+
+/* The rows of an expert in one of its parts. */
+static mixt_range part_of(const experts_run *run, int64_t e, int64_t part)
+{
+    const int32_t *parts = run->call->in[EXPERTS_PARTS];
+    mixt_range rows = {run->offsets[e], run->offsets[e + 1]};
+    int64_t count = parts != NULL ? run->call->in_shape[EXPERTS_PARTS].size[1] : 1;
+    for (int64_t i = 0; i < part && parts != NULL; i++) {
+        rows.begin += parts[e * count + i];
+    }
+    rows.end = parts != NULL ? rows.begin + parts[e * count + part] : rows.end;
+    assert(rows.begin <= rows.end && rows.end <= run->offsets[e + 1]);
+    return rows;
+}
+
+static int64_t parts_of(const experts_run *run)
+{
+    const mixt_call *call = run->call;
+    return !call->attributes->exact_parts    ? 0
+           : call->in[EXPERTS_PARTS] == NULL ? 1
+                                             : call->in_shape[EXPERTS_PARTS].size[1];
+}
+
+/* An expert's product of a part onto its gradient. */
+typedef struct exact_run {
+    const experts_run *run;
+    const weight_product *product;
+    int64_t part;
+} exact_run;
+
+static void add_exact_product(void *context, int64_t e, int thread)
+{
+    (void)thread;
+    const exact_run *exact = context;
+    const experts_run *run = exact->run;
+    int64_t values = exact->product->m * exact->product->n;
+    real *gradient = (real *)run->call->d_in[exact->product->input] + e * values;
+    mixt_range rows = part_of(run, e, exact->part);
+    if (rows.begin < rows.end) {
+        mixt_kernels_of(run->call)->add(values, gradient, gradient, run->product + e * values);
     }
 }
 
@@ -158,6 +211,28 @@ static void experts_run_list(experts_run *run)
 {
     mixt_gemm_run(run->call->compute, run->list, run->count);
     run->count = 0;
+}
+
+/* The same with one product for each part, made from zero and added in the order of the parts. */
+static void run_exact_products(experts_run *run, const weight_product *p)
+{
+    const mixt_call *call = run->call;
+    int64_t values = p->m * p->n;
+    if (call->d_in[p->input] == NULL) {
+        return;
+    }
+    mixt_put_zero(call, p->input, run->experts * values);
+    for (int64_t part = 0; part < parts_of(run); part++) {
+        for (int64_t e = 0; e < run->experts; e++) {
+            mixt_range rows = part_of(run, e, part);
+            if (rows.begin < rows.end) {
+                add_weight_product(run, p, rows, run->product + e * values, false);
+            }
+        }
+        experts_run_list(run);
+        exact_run exact = {run, p, part};
+        mixt_pool_run(call->compute->pool, run->experts, add_exact_product, &exact);
+    }
 }
 
 /* Fewer rows than these read weights faster as they lie than packed for all. */
@@ -426,11 +501,13 @@ static void hidden_backward_rows(void *context, int64_t e, int64_t begin, int64_
     hidden_backward(run, values_of(run, e, begin, end));
 }
 
-/* d bias of one expert: the sum of its rows' gradients [rows, n], in their order. */
+/* d bias of one expert: the sum of its rows' gradients [rows, n], in their order; with parts each
+ * one's from zero, in the product's place. */
 static void add_bias_gradient(const experts_run *run, int bias, int64_t e, const real *gradient,
                               int64_t n)
 {
     const mixt_call *call = run->call;
+    const mixt_kernels *kernels = mixt_kernels_of(call);
     int64_t begin = run->offsets[e];
     if (call->d_in[bias] == NULL) {
         return;
@@ -439,8 +516,16 @@ static void add_bias_gradient(const experts_run *run, int bias, int64_t e, const
     if (!call->add[bias]) {
         memset(d_bias, 0, (size_t)n * sizeof *d_bias);
     }
-    mixt_add_sum(mixt_kernels_of(call), n, d_bias, gradient + begin * n,
-                 run->offsets[e + 1] - begin, n);
+    if (parts_of(run) == 0) {
+        mixt_add_sum(kernels, n, d_bias, gradient + begin * n, run->offsets[e + 1] - begin, n);
+    }
+    for (int64_t part = 0; part < parts_of(run); part++) {
+        mixt_range rows = part_of(run, e, part);
+        real *sum = run->product + e * run->ffn * run->d;
+        memset(sum, 0, (size_t)n * sizeof *sum);
+        mixt_add_sum(kernels, n, sum, gradient + rows.begin * n, rows.end - rows.begin, n);
+        kernels->add(n, d_bias, d_bias, sum);
+    }
 }
 
 static void bias_backward_expert(void *context, int64_t e, int thread)
@@ -503,6 +588,7 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
     run.hidden = (real *)call->workspace + mixt_gemm_list_reals(5 * run.experts);
     run.d_gate = run.hidden + run.values;
     run.d_up = run.d_gate + run.values;
+    run.product = run.d_up + run.values;
     if (call->d_out[EXPERTS_Y] == NULL) {
         mixt_put_zero(call, EXPERTS_ROWS,
                       mixt_rows(&call->in_shape[EXPERTS_ROWS], call->tokens) * run.d);
@@ -516,9 +602,18 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
     }
     experts_matrices last = {.c = NULL};
     rows_backward(&run, &last);
-    add_weight_products(&run, EXPERTS_W_DOWN, call->d_out[EXPERTS_Y], run.d, run.hidden, run.ffn);
-    add_weight_products(&run, EXPERTS_W_GATE, run.d_gate, run.ffn, call->in[EXPERTS_ROWS], run.d);
-    add_weight_products(&run, EXPERTS_W_UP, run.d_up, run.ffn, call->in[EXPERTS_ROWS], run.d);
+    const weight_product products[3] = {
+        {EXPERTS_W_DOWN, run.d, run.ffn, call->d_out[EXPERTS_Y], run.hidden},
+        {EXPERTS_W_GATE, run.ffn, run.d, run.d_gate, call->in[EXPERTS_ROWS]},
+        {EXPERTS_W_UP, run.ffn, run.d, run.d_up, call->in[EXPERTS_ROWS]},
+    };
+    for (int i = 0; i < 3; i++) {
+        if (call->attributes->exact_parts) {
+            run_exact_products(&run, &products[i]);
+        } else {
+            add_weight_products(&run, &products[i]);
+        }
+    }
     experts_run_list(&run);
     if (last.c != NULL) {
         add_row_products(&run, &last);

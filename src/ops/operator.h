@@ -115,6 +115,7 @@ typedef struct mixt_attributes {
     double jitter;                     /* jitter: how far from 1 */
     mixt_ranks *ranks;                 /* exchange, give_back, route: with whom; NULL: alone */
     int rows;                          /* exchange, give_back: for each token, on the far side */
+    bool exact_parts;                  /* experts: gradients of weights are summed part by part */
     const mixt_adamw_arguments *adamw; /* adamw: the step */
     const mixt_muon_arguments *muon;   /* muon: the step */
 } mixt_attributes;
@@ -236,6 +237,9 @@ const mixt_operator *mixt_operator_row(mixt_op op);
 void mixt_fault_clear(mixt_fault *fault);
 /* Experts could not be taken: the run's fault, with layer and expert. */
 void mixt_call_fail_expert(const mixt_call *call, int64_t expert, const mixt_error *error);
+/* The ranks of its attributes cannot be heard, or say what cannot be: the run's fault, with layer
+ * and what was done, and the end of all that they do together. */
+void mixt_call_fail_ranks(const mixt_call *call, const char *what, const mixt_error *error);
 bool mixt_call_failed(const mixt_call *call);
 
 /* Shorthands for shape rules. */

@@ -83,6 +83,16 @@ void mixt_call_fail_expert(const mixt_call *call, int64_t expert, const mixt_err
     }
 }
 
+void mixt_call_fail_ranks(const mixt_call *call, const char *what, const mixt_error *error)
+{
+    mixt_error *lost = &call->attributes->ranks->lost;
+    mixt_fail(lost, error->status, "%s", error->message);
+    if (call->fault != NULL) {
+        mixt_fail(&call->fault->error, lost->status, "layer %d: %s: %s", call->layer, what,
+                  lost->message);
+    }
+}
+
 mixt_shape mixt_shape_tokens(int64_t capacity, int64_t multiple, int64_t columns)
 {
     return (mixt_shape){

@@ -10,6 +10,11 @@ int64_t mixt_balance_workspace(const mixt_router_spec *spec, int64_t capacity)
     return mixt_divide_up(capacity, MIXT_BALANCE_ROWS) * (spec->experts + 1);
 }
 
+int64_t mixt_balance_ranks_workspace(const mixt_router_spec *spec, const mixt_ranks *ranks)
+{
+    return ranks == NULL ? 0 : (int64_t)mixt_group_size(ranks, MIXT_GROUP_ALL) * spec->experts;
+}
+
 int64_t mixt_balance_backward_workspace(const mixt_router_spec *spec, int64_t capacity)
 {
     bool reads_sums = spec->options.balance == MIXT_BALANCE_SKYWORK;

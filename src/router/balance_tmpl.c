@@ -7,7 +7,8 @@
  * with f'_g and P'_g the sums of the group's f_i and P_i. There f_i is E times ours and f' their
  * mean, which is the same.
  * Over sequences every document has its own f_i and P_i, and the loss is their mean by tokens; over
- * a step f_i is of all choices in ROUTE_SEEN, to which the forward adds this batch's.
+ * a step f_i is of all choices in ROUTE_SEEN, to which the forward adds this batch's; with ranks,
+ * those of the batches of all ranks up to this one's.
  * z = mean over tokens of logsumexp(logits)^2 (ST-MoE).
  * Rows with a logit that is not finite are left out of both; choices of no
  * expert count for none. */
@@ -181,15 +182,62 @@ static balanced batch_of(const mixt_call *call, int32_t *counts, const real *sum
     return b;
 }
 
-/* Adds this batch's choices to those of the step. */
-static void add_seen(const mixt_call *call, int32_t *counts)
+/* Counts [E] of each rank's batch of this run into all. Each has as many rows as this one. */
+static mixt_status gather_counts(const mixt_call *call, const int32_t *counts, int32_t *all,
+                                 mixt_error *error)
+{
+    mixt_ranks *ranks = call->attributes->ranks;
+    int experts = call->attributes->router->experts;
+    int64_t choices = call->tokens * call->out_shape[ROUTE_IDS].size[1];
+    MIXT_TRY(mixt_ranks_gather(ranks, MIXT_GROUP_ALL, counts, (size_t)experts * sizeof *counts, all,
+                               error));
+    for (int i = 0; i < mixt_group_size(ranks, MIXT_GROUP_ALL) * experts; i++) {
+        if (all[i] < 0 || all[i] > choices) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT, "rank %d counts %d choices of expert %d",
+                             i / experts, all[i], i % experts);
+        }
+    }
+    return MIXT_OK;
+}
+
+/* seen [2, E]: of the step up to this rank's batch, and of its runs with this one. */
+static void add_seen_of_ranks(const mixt_call *call, const int32_t *counts, int32_t *all)
+{
+    mixt_ranks *ranks = call->attributes->ranks;
+    int experts = call->attributes->router->experts;
+    int count = mixt_group_size(ranks, MIXT_GROUP_ALL);
+    int own = mixt_group_place(ranks, MIXT_GROUP_ALL);
+    int32_t *seen = call->in[ROUTE_SEEN], *total = seen + experts;
+    mixt_error error = MIXT_ERROR_INIT;
+    if (gather_counts(call, counts, all, &error) != MIXT_OK) {
+        mixt_call_fail_ranks(call, "route", &error);
+        memset(all, 0, (size_t)(count * experts) * sizeof *all);
+        memcpy(all + own * experts, counts, (size_t)experts * sizeof *all);
+    }
+    for (int rank = 0; rank < count; rank++) {
+        for (int e = 0; e < experts; e++) {
+            total[e] += all[rank * experts + e];
+        }
+        if (rank == own) {
+            memcpy(seen, total, (size_t)experts * sizeof *seen);
+        }
+    }
+}
+
+/* Adds this batch's choices to those of the step; `all`: room for those of all ranks. */
+static void add_seen(const mixt_call *call, int32_t *counts, int32_t *all)
 {
     int32_t *seen = call->in[ROUTE_SEEN];
-    if (seen != NULL) {
-        count_rows(call, (mixt_range){0, call->tokens}, counts);
-        for (int e = 0; e < call->attributes->router->experts; e++) {
-            seen[e] += counts[e];
-        }
+    if (seen == NULL) {
+        return;
+    }
+    count_rows(call, (mixt_range){0, call->tokens}, counts);
+    if (call->attributes->ranks != NULL) {
+        add_seen_of_ranks(call, counts, all);
+        return;
+    }
+    for (int e = 0; e < call->attributes->router->experts; e++) {
+        seen[e] += counts[e];
     }
 }
 
@@ -268,7 +316,7 @@ void MIXT_REAL(mixt_balance_loss)(const mixt_call *call)
     losses[ROUTE_LOSS_BALANCE] = sums[0] / (real)call->tokens;
     losses[ROUTE_LOSS_DEVICE] = groups ? sums[1] / (real)call->tokens : 0;
     if (!by_sequence(call)) {
-        add_seen(call, counts);
+        add_seen(call, counts, (int32_t *)(void *)(sums + experts + 1)); /* parts are summed */
         balanced b = batch_of(call, counts, sums);
         losses[ROUTE_LOSS_BALANCE] = (real)loss_of(&b);
         losses[ROUTE_LOSS_DEVICE] = groups ? (real)device_loss_of(&b) : 0;

@@ -102,6 +102,8 @@ void mixt_route_decide_f64(const mixt_call *call);
  * size says. */
 #define MIXT_BALANCE_ROWS 64 /* rows of one partial sum */
 int64_t mixt_balance_workspace(const mixt_router_spec *spec, int64_t capacity);
+/* And behind them the counts of all ranks; NULL: none. */
+int64_t mixt_balance_ranks_workspace(const mixt_router_spec *spec, const mixt_ranks *ranks);
 int64_t mixt_balance_backward_workspace(const mixt_router_spec *spec, int64_t capacity);
 void mixt_balance_loss_f32(const mixt_call *call);
 void mixt_balance_loss_f64(const mixt_call *call);

@@ -314,7 +314,9 @@ static mixt_status expect_integers(const mixt_shape_request *request, mixt_error
         {ROUTE_FIRST, mixt_router_needs_first(spec, training), rows, "route: first"},
         {ROUTE_DRAW, draws, mixt_shape_static(1, MIXT_DRAWS, 0, 0), "route: draw"},
         {ROUTE_SEEN, training && spec->options.balance_scope == MIXT_BALANCE_OVER_STEP,
-         mixt_shape_static(1, spec->experts, 0, 0), "route: seen"},
+         request->attributes->ranks != NULL ? mixt_shape_static(2, 2, spec->experts, 0)
+                                            : mixt_shape_static(1, spec->experts, 0, 0),
+         "route: seen"},
         {ROUTE_VARIANT, request->attributes->variants != NULL, rows, "route: variant"},
     };
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) {
@@ -383,7 +385,8 @@ mixt_status mixt_route_shape(mixt_shape_request *request, mixt_error *error)
         mixt_logits_workspace(spec, training, tokens),
         mixt_router_method_of(spec)->workspace(spec, training, tokens),
         request->attributes->capacity > 0 ? tokens * choices.size[1] : 0, /* weights of an expert */
-        mixt_balance_workspace(spec, tokens),
+        mixt_balance_workspace(spec, tokens) +
+            mixt_balance_ranks_workspace(spec, request->attributes->ranks),
     };
     for (size_t i = 0; i < sizeof workspaces / sizeof workspaces[0]; i++) {
         request->forward_workspace = mixt_most(request->forward_workspace, workspaces[i]);
