@@ -83,7 +83,7 @@ TIERS_x86_64  := avx amx
 TIERS_aarch64 := neon
 FOREIGN := $(foreach tier,$(filter-out $(TIERS_$(MACHINE)),avx amx neon),src/backend/cpu/$(tier)% tests/$(tier)%)
 
-LIBRARY_SOURCES := $(sort $(filter-out $(FOREIGN),$(wildcard src/*/*.c src/*/*/*.c)))
+LIBRARY_SOURCES := $(sort $(filter-out $(FOREIGN) src/dist/mpi.c,$(wildcard src/*/*.c src/*/*/*.c)))
 # Compiled twice: as fp32 and as fp64 (see src/core/real.h).
 TEMPLATES := $(filter %_tmpl.c,$(LIBRARY_SOURCES))
 LIBRARY_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEMPLATES),$(LIBRARY_SOURCES))) \
@@ -98,6 +98,12 @@ ATLAS_PAGE_FILES := $(addprefix src/atlas/page/,atlas.css data.js parts.js map.j
 LIBRARY := $(BUILD)/libmixt.a
 SONAME := libmixt.so.$(SOVERSION)
 SHARED := $(BUILD)/libmixt.so.$(VERSION)
+
+# What carries bytes between ranks by MPI is a library of its own, which a program that runs alone
+# never loads. It is built where MPI's compiler for this machine is, with MPI=1 always, with MPI=0 never.
+MPICC ?= mpicc
+MPI   ?= $(if $(and $(filter $(HOST),$(MACHINE)),$(shell command -v $(firstword $(MPICC)) 2>/dev/null)),1,0)
+MPI_LIBRARY := $(if $(filter-out 0,$(MPI)),$(BUILD)/libmixt-mpi.so)
 
 # Kernel tiers (and tests/avx512*.c, tests/amx*.c) carry their own instruction sets; all else runs on any CPU of
 # its kind. The first name below that a file's name begins with gives its flags.
@@ -133,10 +139,11 @@ endif
 PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 
 all: ## build the program ./mixt, libmixt.a and libmixt.so (release, -O2)
-	@+$(MAKE) --no-print-directory $(PARALLEL) program shared
+	@+$(MAKE) --no-print-directory $(PARALLEL) program shared mpi
 	@ln -sf $(BUILD)/mixt mixt
 
 program: $(BUILD)/mixt
+mpi: $(MPI_LIBRARY)
 shared: $(BUILD)/libmixt.so
 
 $(BUILD)/src/%.f32.o: src/%.c
@@ -192,6 +199,11 @@ $(BUILD)/libmixt.so: $(SHARED)
 
 $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
 	$(call say,link,$@)$(LINK) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
+
+# MPI's compiler is a wrapper around ours.
+$(BUILD)/libmixt-mpi.so: src/dist/mpi.c src/dist/transport.h
+	@mkdir -p $(@D)
+	$(call say,link,$@)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $(MPICC) $(BASE) $(WARN_LIBRARY) $(DEFINES) $(LDFLAGS) -shared -o $@ $< -pthread
 
 # One program for each tests/test_*.c, linked with cmocka and the other tests/*.c helpers.
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
@@ -594,7 +606,7 @@ include packaging/packaging.mk
 -include bench/bench.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: program objects shared examples tests guarded fuzz-build build-aarch64 \
+.PHONY: program mpi objects shared examples tests guarded fuzz-build build-aarch64 \
         $(shell sed -n 's/^\([a-z0-9-]*\):.* \#\# .*/\1/p' $(filter %Makefile %.mk,$(MAKEFILE_LIST)))
 # Made on the way to a program and kept. Not all: a missing one counts as made where what is made of it is newer than
 # its source, and a source that came with an old date would be left out of the library.

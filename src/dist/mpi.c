@@ -1,0 +1,403 @@
+/* The transport of MPI: a library of its own, libmixt-mpi.so, since the program needs no MPI to run
+ * alone. One thread calls. A rank that ends tells the others why before MPI ends them. */
+#include <mpi.h>
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "dist/transport.h"
+
+/* MPI counts in int. */
+#ifndef MIXT_MPI_CHUNK
+#define MIXT_MPI_CHUNK ((size_t)1 << 30)
+#endif
+/* Waiting: looks without a pause, then looks between which others may have the processor, then
+ * sleeps, which long transfers bear since a look moves what has come in. */
+#define LOOKS 200
+#define YIELD_SECONDS 2e-3
+#define SLEEP_NANOSECONDS 50000
+#define NOTICE_LOOKS 32     /* after how many of them it looks for a rank's last word */
+#define NOTICE_SECONDS 3.0  /* that a rank which ends waits for the others' */
+#define FINALIZE_SECONDS 10 /* after which a rank that ends no longer waits for MPI */
+
+/* What was started together: requests, whose rank and bytes are kept for its errors. */
+typedef struct piece {
+    int rank, bytes;
+    bool receive;
+} piece;
+
+typedef struct request_list {
+    struct request_list *next;
+    int count, left;
+    MPI_Request *requests;
+    MPI_Status *statuses; /* of those that a look completed */
+    int *done;
+    piece *pieces;
+} request_list;
+
+typedef struct mpi_user {
+    mixt_transport transport;
+    MPI_Comm data, notices;
+    MPI_Request notice; /* what a rank that ends says, from any of them */
+    char heard[MIXT_TRANSPORT_TEXT], said[MIXT_TRANSPORT_TEXT];
+    int heard_from;      /* the first of them, -1: none */
+    bool *ended;         /* [count]: it said so */
+    request_list *first; /* under way */
+    bool initialised;    /* here, and not by the program that uses the library */
+    bool broken;
+} mpi_user;
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void say_failed(int code, const char *what, char *text)
+{
+    char message[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(code, message, &length);
+    snprintf(text, MIXT_TRANSPORT_TEXT, "%s: %.300s", what, message);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Last words                                                                                 */
+
+static void listen_on(mpi_user *self)
+{
+    MPI_Irecv(self->heard, sizeof self->heard, MPI_CHAR, MPI_ANY_SOURCE, 0, self->notices,
+              &self->notice);
+}
+
+/* Whether a rank said that it ends. The first one's words are kept in `text`. */
+static bool hear(mpi_user *self, char *text)
+{
+    int flag = 0;
+    MPI_Status status;
+    if (MPI_Test(&self->notice, &flag, &status) != MPI_SUCCESS || !flag) {
+        return false;
+    }
+    self->heard[sizeof self->heard - 1] = 0;
+    memcpy(text, self->heard, sizeof self->heard);
+    self->ended[status.MPI_SOURCE] = true;
+    self->heard_from = self->heard_from < 0 ? status.MPI_SOURCE : self->heard_from;
+    listen_on(self);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Starting and waiting                                                                       */
+
+static void free_list(request_list *list)
+{
+    if (list != NULL) {
+        free(list->requests);
+        free(list->statuses);
+        free(list->done);
+        free(list->pieces);
+    }
+    free(list);
+}
+
+static request_list *make_list(size_t count)
+{
+    request_list *list = calloc(1, sizeof *list);
+    if (list != NULL) {
+        list->requests = calloc(count, sizeof *list->requests);
+        list->statuses = calloc(count, sizeof *list->statuses);
+        list->done = calloc(count, sizeof *list->done);
+        list->pieces = calloc(count, sizeof *list->pieces);
+    }
+    if (list == NULL || list->requests == NULL || list->statuses == NULL || list->done == NULL ||
+        list->pieces == NULL) {
+        free_list(list);
+        return NULL;
+    }
+    return list;
+}
+
+static int start_piece(mpi_user *self, request_list *list, const mixt_message *message, size_t at)
+{
+    size_t bytes = message->bytes - at < MIXT_MPI_CHUNK ? message->bytes - at : MIXT_MPI_CHUNK;
+    MPI_Request *request = &list->requests[list->count];
+    char *data = (char *)message->data + at;
+    list->pieces[list->count] = (piece){message->rank, (int)bytes, message->receive};
+    int code = message->receive
+                   ? MPI_Irecv(data, (int)bytes, MPI_BYTE, message->rank, 0, self->data, request)
+                   : MPI_Isend(data, (int)bytes, MPI_BYTE, message->rank, 0, self->data, request);
+    list->count += code == MPI_SUCCESS;
+    list->left = list->count;
+    return code;
+}
+
+static void *mpi_start(void *user, const mixt_message *messages, int count, char *text)
+{
+    mpi_user *self = user;
+    size_t pieces = 0;
+    int code = MPI_SUCCESS;
+    for (int i = 0; i < count; i++) {
+        pieces += (messages[i].bytes + MIXT_MPI_CHUNK - 1) / MIXT_MPI_CHUNK;
+    }
+    request_list *list = pieces < INT32_MAX ? make_list(pieces + 1) : NULL;
+    if (list == NULL) {
+        snprintf(text, MIXT_TRANSPORT_TEXT, "mpi: no memory");
+        return NULL;
+    }
+    /* Receives first: what arrives has its place then. */
+    for (int receive = 1; receive >= 0; receive--) {
+        for (int i = 0; i < count; i++) {
+            size_t bytes = messages[i].receive == (receive == 1) ? messages[i].bytes : 0;
+            for (size_t at = 0; at < bytes && code == MPI_SUCCESS; at += MIXT_MPI_CHUNK) {
+                code = start_piece(self, list, &messages[i], at);
+            }
+        }
+    }
+    list->next = self->first; /* its memory is MPI's, also where a later one could not start */
+    self->first = list;
+    if (code != MPI_SUCCESS) {
+        say_failed(code, "mpi: cannot start a message", text);
+        return NULL;
+    }
+    return list;
+}
+
+/* Whether what a look completed is as it should be. */
+static bool check_done(const mpi_user *self, const request_list *list, int done, char *text)
+{
+    for (int i = 0; i < done; i++) {
+        const piece *p = &list->pieces[list->done[i]];
+        int bytes = p->bytes, class = MPI_SUCCESS;
+        if (!p->receive) {
+            continue;
+        }
+        MPI_Get_count(&list->statuses[i], MPI_BYTE, &bytes);
+        if (list->statuses[i].MPI_ERROR != MPI_SUCCESS) {
+            MPI_Error_class(list->statuses[i].MPI_ERROR, &class);
+        }
+        if (class == MPI_ERR_TRUNCATE) {
+            snprintf(text, MIXT_TRANSPORT_TEXT,
+                     "rank %d sent more than the %d bytes that rank %d expects", p->rank, p->bytes,
+                     self->transport.rank);
+            return false;
+        }
+        if (class == MPI_SUCCESS && bytes != p->bytes) {
+            snprintf(text, MIXT_TRANSPORT_TEXT, "rank %d sent %d bytes where rank %d expects %d",
+                     p->rank, bytes, self->transport.rank, p->bytes);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One look; false with a line where it cannot go on. */
+static bool look(mpi_user *self, request_list *list, char *text)
+{
+    int done = 0;
+    for (int i = 0; i < list->left; i++) { /* not all of MPI sets it where nothing failed */
+        list->statuses[i].MPI_ERROR = MPI_SUCCESS;
+    }
+    int code = MPI_Testsome(list->count, list->requests, &done, list->done, list->statuses);
+    if (done > 0 && done != MPI_UNDEFINED) {
+        list->left -= done;
+        if (!check_done(self, list, done, text)) {
+            return false;
+        }
+    }
+    if (code != MPI_SUCCESS) {
+        for (int i = 0; code == MPI_ERR_IN_STATUS && i < done; i++) {
+            int own = list->statuses[i].MPI_ERROR;
+            code = own != MPI_SUCCESS && own != MPI_ERR_PENDING ? own : code;
+        }
+        say_failed(code, "mpi: a message failed", text);
+        return false;
+    }
+    return true;
+}
+
+static int find_waited(const request_list *list)
+{
+    for (int i = 0; i < list->count; i++) {
+        if (list->requests[i] != MPI_REQUEST_NULL) {
+            return list->pieces[i].rank;
+        }
+    }
+    return -1;
+}
+
+static mixt_wait mpi_wait(void *user, void *request, double seconds, int *rank, char *text)
+{
+    mpi_user *self = user;
+    request_list *list = request, **at = &self->first;
+    double started = 0;
+    for (int64_t looks = 0;; looks++) {
+        if (!look(self, list, text)) {
+            *rank = -1;
+            return MIXT_WAIT_LOST;
+        }
+        if (list->left == 0) {
+            break;
+        }
+        if (looks % NOTICE_LOOKS == NOTICE_LOOKS - 1 && hear(self, text)) {
+            *rank = self->heard_from;
+            return MIXT_WAIT_LOST;
+        }
+        started = looks == LOOKS ? now() : started;
+        if (looks <= LOOKS) {
+            continue;
+        }
+        double waited = now() - started;
+        if (waited > seconds) {
+            *rank = find_waited(list);
+            return MIXT_WAIT_LATE;
+        }
+        if (waited > YIELD_SECONDS) {
+            nanosleep(&(struct timespec){0, SLEEP_NANOSECONDS}, NULL);
+        } else {
+            sched_yield();
+        }
+    }
+    while (*at != list) {
+        at = &(*at)->next;
+    }
+    *at = list->next;
+    free_list(list);
+    return MIXT_WAIT_DONE;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Ending                                                                                     */
+
+static bool all_ended(const mpi_user *self)
+{
+    for (int rank = 0; rank < self->transport.count; rank++) {
+        if (!self->ended[rank] && rank != self->transport.rank) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Says why, and waits until all others have said that they end too: their lines are written by
+ * then, and all leave in order. Else MPI ends them. */
+static void mpi_abort(void *user, const char *why)
+{
+    mpi_user *self = user;
+    char text[MIXT_TRANSPORT_TEXT];
+    double started = now();
+    self->broken = true;
+    snprintf(self->said, sizeof self->said, "%s", why);
+    for (int rank = 0; rank < self->transport.count; rank++) {
+        MPI_Request request;
+        if (rank != self->transport.rank && MPI_Isend(self->said, sizeof self->said, MPI_CHAR, rank,
+                                                      0, self->notices, &request) == MPI_SUCCESS) {
+            MPI_Request_free(&request);
+        }
+    }
+    while (!all_ended(self) && now() - started < NOTICE_SECONDS) {
+        if (!hear(self, text)) {
+            nanosleep(&(struct timespec){0, SLEEP_NANOSECONDS}, NULL);
+        }
+    }
+    if (!all_ended(self)) {
+        MPI_Abort(MPI_COMM_WORLD, 2);
+    }
+    for (request_list *list = self->first; list != NULL; list = list->next) {
+        for (int i = 0; i < list->count; i++) {
+            if (list->pieces[i].receive && list->requests[i] != MPI_REQUEST_NULL) {
+                MPI_Cancel(&list->requests[i]);
+            }
+        }
+    }
+}
+
+static void *end_late(void *unused)
+{
+    (void)unused;
+    sleep(FINALIZE_SECONDS);
+    _exit(2);
+}
+
+static void mpi_close(void *user)
+{
+    mpi_user *self = user;
+    pthread_t thread;
+    if (self->broken && pthread_create(&thread, NULL, end_late, NULL) == 0) {
+        pthread_detach(thread);
+    }
+    if (self->notice != MPI_REQUEST_NULL) {
+        MPI_Cancel(&self->notice);
+        MPI_Request_free(&self->notice);
+    }
+    if (!self->broken) {
+        MPI_Comm_free(&self->notices);
+        MPI_Comm_free(&self->data);
+    }
+    if (self->initialised) {
+        MPI_Finalize();
+    }
+    while (self->first != NULL) {
+        request_list *next = self->first->next;
+        free_list(self->first);
+        self->first = next;
+    }
+    free(self->ended);
+    free(self);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Opening                                                                                    */
+
+static int open_communicators(mpi_user *self)
+{
+    int code = MPI_Comm_dup(MPI_COMM_WORLD, &self->data);
+    code = code == MPI_SUCCESS ? MPI_Comm_dup(MPI_COMM_WORLD, &self->notices) : code;
+    if (code == MPI_SUCCESS) {
+        MPI_Comm_set_errhandler(self->data, MPI_ERRORS_RETURN);
+        MPI_Comm_set_errhandler(self->notices, MPI_ERRORS_RETURN);
+        MPI_Comm_rank(self->data, &self->transport.rank);
+        MPI_Comm_size(self->data, &self->transport.count);
+    }
+    return code;
+}
+
+__attribute__((visibility("default"))) const mixt_transport *mixt_transport_open(char *text);
+
+const mixt_transport *mixt_transport_open(char *text)
+{
+    mpi_user *self = calloc(1, sizeof *self);
+    int there = 0, provided, code = MPI_SUCCESS;
+    if (self == NULL) {
+        snprintf(text, MIXT_TRANSPORT_TEXT, "mpi: no memory");
+        return NULL;
+    }
+    MPI_Initialized(&there);
+    if (!there) {
+        code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+        self->initialised = code == MPI_SUCCESS;
+    }
+    code = code == MPI_SUCCESS ? open_communicators(self) : code;
+    self->ended =
+        code == MPI_SUCCESS ? calloc((size_t)self->transport.count, sizeof *self->ended) : NULL;
+    if (self->ended == NULL) {
+        say_failed(code, "mpi", text);
+        free(self);
+        return NULL;
+    }
+    self->heard_from = -1;
+    self->transport.version = MIXT_TRANSPORT_VERSION;
+    self->transport.user = self;
+    self->transport.start = mpi_start;
+    self->transport.wait = mpi_wait;
+    self->transport.abort = mpi_abort;
+    self->transport.close = mpi_close;
+    listen_on(self);
+    return &self->transport;
+}
