@@ -14,9 +14,24 @@ static uint64_t mix(uint64_t a, uint64_t b, uint64_t c)
     return x ^ x >> 32;
 }
 
-static unsigned char byte_of(uint64_t seed, int from, int to, size_t i)
+/* The bytes that one rank has for another. */
+static void fill(uint64_t seed, int from, int to, unsigned char *bytes, size_t count)
 {
-    return (unsigned char)(mix(seed, (uint64_t)(from * 1000 + to), i >> 3) >> 8 * (i & 7));
+    for (size_t i = 0; i < count; i += 8) {
+        uint64_t x = mix(seed, (uint64_t)(from * 1000 + to), i);
+        memcpy(bytes + i, &x, count - i < 8 ? count - i : 8);
+    }
+}
+
+static bool is_filled(uint64_t seed, int from, int to, const unsigned char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i += 8) {
+        uint64_t x = mix(seed, (uint64_t)(from * 1000 + to), i);
+        if (memcmp(bytes + i, &x, count - i < 8 ? count - i : 8) != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Some seven digits of either sign and many sizes, so that the order of a sum is seen. */
@@ -91,9 +106,8 @@ static trade make_trade(const group_case *c, int pattern)
     HUB_CHECK(t.bytes != NULL);
     unsigned char *to = t.bytes;
     for (int place = 0; place < c->size; place++) {
-        for (size_t i = 0; i < t.counts[place]; i++) {
-            *to++ = byte_of(c->seed, rank_at(c, c->own), rank_at(c, place), i);
-        }
+        fill(c->seed, rank_at(c, c->own), rank_at(c, place), to, t.counts[place]);
+        to += t.counts[place];
     }
     memset(to, 0xA5, received + 1);
     t.exchange = (mixt_exchange){c->group, t.bytes, t.counts, t.bytes + t.received_at, receive};
@@ -104,9 +118,9 @@ static void check_trade(const group_case *c, trade *t)
 {
     const unsigned char *at = t->bytes + t->received_at;
     for (int place = 0; place < c->size; place++) {
-        for (size_t i = 0; i < t->exchange.receive_bytes[place]; i++) {
-            HUB_CHECK(*at++ == byte_of(c->seed, rank_at(c, place), rank_at(c, c->own), i));
-        }
+        size_t count = t->exchange.receive_bytes[place];
+        HUB_CHECK(is_filled(c->seed, rank_at(c, place), rank_at(c, c->own), at, count));
+        at += count;
     }
     HUB_CHECK(*at == 0xA5);
     free(t->bytes);
@@ -142,14 +156,10 @@ static mixt_status check_gather(const group_case *c, size_t bytes, mixt_error *e
 {
     unsigned char *mine = malloc(bytes + 1), *all = malloc((size_t)c->size * bytes + 1);
     HUB_CHECK(mine != NULL && all != NULL);
-    for (size_t i = 0; i < bytes; i++) {
-        mine[i] = byte_of(c->seed, rank_at(c, c->own), 0, i);
-    }
+    fill(c->seed, rank_at(c, c->own), 0, mine, bytes);
     MIXT_TRY(mixt_ranks_gather(c->ranks, c->group, mine, bytes, all, error));
     for (int place = 0; place < c->size; place++) {
-        for (size_t i = 0; i < bytes; i++) {
-            HUB_CHECK(all[(size_t)place * bytes + i] == byte_of(c->seed, rank_at(c, place), 0, i));
-        }
+        HUB_CHECK(is_filled(c->seed, rank_at(c, place), 0, all + (size_t)place * bytes, bytes));
     }
     free(all);
     free(mine);
@@ -161,13 +171,9 @@ static mixt_status check_broadcast(const group_case *c, int root, size_t bytes, 
     unsigned char *data = malloc(bytes + 1);
     HUB_CHECK(data != NULL);
     memset(data, 0x5A, bytes + 1);
-    for (size_t i = 0; i < bytes && root == c->own; i++) {
-        data[i] = byte_of(c->seed, rank_at(c, root), 1, i);
-    }
+    fill(c->seed, rank_at(c, root), 1, data, root == c->own ? bytes : 0);
     MIXT_TRY(mixt_ranks_broadcast(c->ranks, c->group, root, data, bytes, error));
-    for (size_t i = 0; i < bytes; i++) {
-        HUB_CHECK(data[i] == byte_of(c->seed, rank_at(c, root), 1, i));
-    }
+    HUB_CHECK(is_filled(c->seed, rank_at(c, root), 1, data, bytes));
     HUB_CHECK(data[bytes] == 0x5A);
     free(data);
     return MIXT_OK;
@@ -277,6 +283,9 @@ static mixt_status check_agree(mixt_ranks *ranks, uint64_t seed, mixt_error *err
     mixt_status status =
         fails ? mixt_fail(&line, MIXT_ERROR_FORMAT, "file %d is bad", own) : MIXT_OK;
     status = mixt_ranks_agree(ranks, status, &line);
+    if (ranks->lost.status != MIXT_OK) {
+        return mixt_fail(error, ranks->lost.status, "%s", ranks->lost.message);
+    }
     snprintf(expected, sizeof expected, fails ? "file %d is bad" : "rank %d: file %d is bad",
              fails ? own : first, first);
     HUB_CHECK(status == (first < 0 ? MIXT_OK : MIXT_ERROR_FORMAT));
