@@ -18,7 +18,7 @@ static void hash_memory(mixt_sha256 *hash, const mixt_device_memory *memory, siz
     }
 }
 
-/* Values [begin, end) of a parameter as rank `rank` has them; there they lie from `place` on. */
+/* Values of a parameter that rank `rank` has from `place` on; how many, it alone knows. */
 typedef struct piece_of {
     const mixt_device_memory *memory;
     int rank;
@@ -29,8 +29,11 @@ static mixt_status hash_piece(const mixt_trainer *trainer, const piece_of *piece
                               mixt_error *error)
 {
     float values[PIECE];
-    for (size_t at = 0; at < piece->values; at += PIECE) {
-        size_t count = piece->values - at < PIECE ? piece->values - at : PIECE;
+    int64_t all = (int64_t)piece->values;
+    MIXT_TRY(
+        mixt_ranks_broadcast(trainer->ranks, MIXT_GROUP_ALL, piece->rank, &all, sizeof all, error));
+    for (size_t at = 0; at < (size_t)all; at += PIECE) {
+        size_t count = (size_t)all - at < PIECE ? (size_t)all - at : PIECE;
         if (piece->rank == mixt_ranks_rank(trainer->ranks)) {
             mixt_device_memory_read(piece->memory, (piece->place + at) * sizeof *values, values,
                                     count * sizeof *values);
@@ -42,17 +45,15 @@ static mixt_status hash_piece(const mixt_trainer *trainer, const piece_of *piece
     return MIXT_OK;
 }
 
-/* What rank `rank` has of a parameter that no rank before it has. */
-static mixt_train_range range_of(const mixt_trainer *trainer, mixt_train_block block, int parameter,
-                                 int rank)
+/* Values of a parameter that this rank has and no rank before it. */
+static size_t own_values(const mixt_trainer *trainer, mixt_train_block block, int parameter)
 {
-    int expert = trainer->ranks->expert, region = mixt_train_region(trainer, parameter);
-    size_t count = trainer->model->parameters[parameter].count;
     if (block != MIXT_TRAIN_WEIGHTS) {
-        return mixt_train_stepped(trainer, parameter, region == 0 ? rank : rank / expert);
+        mixt_train_range own = mixt_train_own(trainer, parameter);
+        return own.end - own.begin;
     }
-    bool first = region == 0 ? rank == 0 : rank < expert;
-    return (mixt_train_range){0, first ? count : 0};
+    bool first = mixt_group_place(trainer->ranks, mixt_train_group(trainer, parameter)) == 0;
+    return first ? trainer->model->parameters[parameter].count : 0;
 }
 
 /* All of a parameter: of experts that are spread, those of place 0 of MIXT_GROUP_EXPERT first. */
@@ -63,9 +64,9 @@ static mixt_status hash_parameter(const mixt_trainer *trainer, mixt_train_block 
     int spread = mixt_train_region(trainer, parameter) == 0 ? 1 : experts;
     for (int e = 0; e < spread; e++) {
         for (int rank = e; rank < count; rank += spread) {
-            mixt_train_range range = range_of(trainer, block, parameter, rank);
             piece_of piece = {mixt_train_memory(trainer, block), rank,
-                              mixt_train_place(trainer, block, parameter), range.end - range.begin};
+                              mixt_train_place(trainer, block, parameter),
+                              own_values(trainer, block, parameter)};
             MIXT_TRY(hash_piece(trainer, &piece, hash, error));
         }
     }

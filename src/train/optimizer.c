@@ -27,8 +27,11 @@ typedef struct mixt_optimizer {
     int steps_end;                            /* record behind the steps */
     norm_piece *pieces;
     size_t piece_count;
-    int64_t *parts; /* [part_count]: bits of the sums of squares of all ranks' parts */
+    double *parts; /* [part_count]: sums of squares, of all ranks' parts */
     size_t part_count;
+    size_t width;     /* most parts of a rank */
+    uint64_t *places; /* [ranks + 1, width]: of each rank's parts in `parts`; NULL: not known yet */
+    double *gathered; /* the same: their sums, this rank's own last */
     mixt_adamw_arguments adamw[2];   /* without and with weight decay */
     mixt_adamw_arguments embeddings; /* with it, at their own rate */
     mixt_muon_arguments muon;
@@ -193,25 +196,60 @@ static void bind_pieces(mixt_trainer *trainer)
     }
 }
 
-/* Each part has the bits of its sum from one rank, and zeros from all others. */
+/* Which part of all each rank's are, once: as many numbers of each as the one with most has. */
+static mixt_status gather_places(mixt_trainer *trainer, mixt_error *error)
+{
+    mixt_optimizer *optimizer = trainer->optimizer;
+    size_t ranks = (size_t)mixt_train_ranks(trainer), used = 0;
+    int64_t most = 0;
+    for (size_t i = 0; i < optimizer->piece_count; i++) {
+        most += (int64_t)parts_in(optimizer->pieces[i].values);
+    }
+    MIXT_TRY(mixt_ranks_largest(trainer->ranks, &most, error));
+    size_t width = (size_t)most;
+    optimizer->places = calloc((ranks + 1) * width + 1, sizeof *optimizer->places);
+    optimizer->gathered = calloc((ranks + 1) * width + 1, sizeof *optimizer->gathered);
+    if (optimizer->places == NULL || optimizer->gathered == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory");
+    }
+    uint64_t *own = optimizer->places + ranks * width;
+    for (size_t i = 0; i < optimizer->piece_count; i++) {
+        const norm_piece *piece = &optimizer->pieces[i];
+        for (size_t part = 0; part < parts_in(piece->values); part++) {
+            own[used++] = piece->first + part;
+        }
+    }
+    while (used < width) {
+        own[used++] = UINT64_MAX;
+    }
+    optimizer->width = width;
+    return mixt_ranks_gather(trainer->ranks, MIXT_GROUP_ALL, own, width * sizeof *own,
+                             optimizer->places, error);
+}
+
 static mixt_status norm_over_ranks(mixt_trainer *trainer, double *norm, mixt_error *error)
 {
     mixt_optimizer *optimizer = trainer->optimizer;
-    double sum = 0;
-    memset(optimizer->parts, 0, optimizer->part_count * sizeof *optimizer->parts);
+    MIXT_TRY(optimizer->places == NULL ? gather_places(trainer, error) : MIXT_OK);
+    size_t all = (size_t)mixt_train_ranks(trainer) * optimizer->width;
+    double sum = 0, *own = optimizer->gathered + all;
     MIXT_TRY(mixt_instance_run(optimizer->instance, 1, optimizer->steps_end,
                                optimizer->plan->record_count, error));
     for (size_t i = 0; i < optimizer->piece_count; i++) {
-        const norm_piece *piece = &optimizer->pieces[i];
-        mixt_instance_read(optimizer->instance, piece->sums, 0, optimizer->parts + piece->first,
-                           parts_in(piece->values) * sizeof(double));
+        size_t parts = parts_in(optimizer->pieces[i].values);
+        mixt_instance_read(optimizer->instance, optimizer->pieces[i].sums, 0, own,
+                           parts * sizeof *own);
+        own += parts;
     }
-    MIXT_TRY(mixt_ranks_sum(trainer->ranks, MIXT_GROUP_ALL, optimizer->parts, optimizer->part_count,
-                            error));
+    MIXT_TRY(mixt_ranks_gather(trainer->ranks, MIXT_GROUP_ALL, optimizer->gathered + all,
+                               optimizer->width * sizeof *own, optimizer->gathered, error));
+    for (size_t i = 0; i < all; i++) {
+        if (optimizer->places[i] < optimizer->part_count) {
+            optimizer->parts[optimizer->places[i]] = optimizer->gathered[i];
+        }
+    }
     for (size_t i = 0; i < optimizer->part_count; i++) {
-        double part;
-        memcpy(&part, &optimizer->parts[i], sizeof part);
-        sum += part;
+        sum += optimizer->parts[i];
     }
     *norm = sqrt(sum);
     return MIXT_OK;
@@ -289,6 +327,8 @@ void mixt_optimizer_free(mixt_optimizer *optimizer)
         free(optimizer->sums);
         free(optimizer->pieces);
         free(optimizer->parts);
+        free(optimizer->places);
+        free(optimizer->gathered);
         free(optimizer);
     }
 }
