@@ -244,6 +244,12 @@ static void adapters(group_run *run)
     run->options.optimizer = MIXT_OPTIMIZER_MUON;
 }
 
+static void uneven(group_run *run)
+{
+    run->model.experts = 7;
+    run->model.router.balance_groups = 0;
+}
+
 static const struct {
     const char *name;
     void (*set)(group_run *run);
@@ -265,16 +271,25 @@ static const struct {
              {"noisy and redrawn", noisy_and_redrawn},
              {"parts", parts},
              {"recomputed", recomputed},
-             {"adapters", adapters}};
+             {"adapters", adapters},
+             {"seven experts", uneven}};
 
 enum { CASES = sizeof cases / sizeof *cases };
 
 /* D and E. */
-static const int layouts[][2] = {{1, 1}, {2, 1}, {4, 1}, {8, 1}};
+static const int layouts[][2] = {{1, 1}, {2, 1}, {1, 2}, {4, 1}, {1, 4},
+                                 {2, 2}, {8, 1}, {4, 2}, {2, 4}};
 
 enum { LAYOUTS = sizeof layouts / sizeof *layouts };
 
 /* ------------------------------------------------------------------------------------------ */
+
+/* Dense models and adapters have no experts that are spread. */
+static bool has_layout(const group_run *run, const int *layout)
+{
+    bool exact = !run->options.exact_reduce || layout[0] == 1 || layout[1] == 1;
+    return layout[1] == 1 || (run->model.experts > 0 && run->options.lora_rank == 0 && exact);
+}
 
 static double difference(const double *a, const double *b, int count)
 {
@@ -298,10 +313,11 @@ static void ranks_train_as_one_does(void **state)
         double most = 0;
         for (int l = 0; l < LAYOUTS; l++) {
             char hash[MIXT_SHA256_HEX];
-            if (one.model.experts == 0 && layouts[l][1] > 1) {
+            int times = l % 3 == i % 3 ? 2 : 1;
+            if (!has_layout(&many, layouts[l])) {
                 continue;
             }
-            for (int again = 0; again < 2; again++) {
+            for (int again = 0; again < times; again++) {
                 train_together(&many, layouts[l][0], layouts[l][1]);
                 double apart = difference(one.losses[0], many.losses[0], STEPS);
                 most = fmax(most, apart);
@@ -335,8 +351,7 @@ static void exact_reduce_is_the_same_on_any_ranks(void **state)
         many = one;
         train_together(&one, 0, 0);
         for (int l = 0; l < LAYOUTS; l++) {
-            if ((layouts[l][1] > 1 && layouts[l][0] > 1) ||
-                (one.model.experts == 0 && layouts[l][1] > 1)) {
+            if (!has_layout(&many, layouts[l])) {
                 continue;
             }
             train_together(&many, layouts[l][0], layouts[l][1]);
@@ -374,7 +389,7 @@ static void moments_are_shared_out(void **state)
         train_together(&one, 0, 0);
         for (int l = 0; l < LAYOUTS; l++) {
             int ranks = layouts[l][0] * layouts[l][1];
-            if (layouts[l][0] > 1 && layouts[l][1] > 1) {
+            if (!has_layout(&many, layouts[l])) {
                 continue;
             }
             train_together(&many, layouts[l][0], layouts[l][1]);
@@ -484,7 +499,7 @@ static void scores_are_those_of_one_rank(void **state)
     many = one;
     train_together(&one, 0, 0);
     for (int l = 0; l < LAYOUTS; l++) {
-        if (layouts[l][0] > 1 && layouts[l][1] > 1) {
+        if (!has_layout(&many, layouts[l])) {
             continue;
         }
         train_together(&many, layouts[l][0], layouts[l][1]);

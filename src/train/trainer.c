@@ -158,7 +158,8 @@ static mixt_status build(mixt_trainer *trainer, mixt_error *error)
                                         .capacity = trainer->rows,
                                         .window = o->window,
                                         .real_size = sizeof(float),
-                                        .recompute = o->recompute};
+                                        .recompute = o->recompute,
+                                        .exact_reduce = o->exact_reduce};
     mixt_matmul matmul = o->bf16 ? MIXT_MATMUL_BF16 : mixt_context_matmul(trainer->context);
     if (o->bf16) {
         mixt_context_prepare_bf16(trainer->context);
@@ -528,15 +529,18 @@ static mixt_status score(mixt_trainer *trainer, mixt_train_alone *alone, mixt_st
 static mixt_status score_together(mixt_trainer *trainer, mixt_step_report *report,
                                   mixt_error *error)
 {
+    mixt_model *model = trainer->model;
+    bool spread = model->ranks != NULL && model->ranks->expert > 1;
     mixt_status status;
-    MIXT_TRY(mixt_model_refuse_spread(trainer->model, "scored while it trains", error));
     if (mixt_train_leads(trainer)) {
         mixt_train_alone alone = {trainer, mixt_train_time(), MIXT_ERROR_INIT};
-        status = score(trainer, &alone, report, error);
-        mixt_status back = mixt_train_back(&alone, error);
+        status = score(trainer, spread ? NULL : &alone, report, error);
+        mixt_status back =
+            spread ? mixt_model_dismiss(model, error) : mixt_train_back(&alone, error);
         status = status == MIXT_OK ? back : status;
     } else {
-        status = mixt_train_wait(trainer, error);
+        status = spread ? mixt_model_work(trainer->context, model, error)
+                        : mixt_train_wait(trainer, error);
     }
     MIXT_TRY(mixt_ranks_agree(trainer->ranks, status, error));
     double losses[] = {report->train_loss, report->heldout_loss};
