@@ -340,6 +340,144 @@ static void test_lock(void **unused)
     free(run);
 }
 
+/* What one of two ranks writes of a step: tensors [first, end) under these names of files. */
+static char *write_part(const char *run, fault_state *state, size_t first, size_t end)
+{
+    char *folder = mixt_checkpoint_unfinished(run, state->description.step);
+    mixt_checkpoint_part *part;
+    mixt_buffer text = {0};
+    const mixt_checkpoint_part_of of = {folder, state->description.step, "c0ffee",
+                                        state->tensors + first, end - first};
+    OK(mixt_checkpoint_part_create(&of, &part, error_));
+    for (size_t i = first; i < end; i++) {
+        mixt_checkpoint_part_add(part, state->tensors[i].data);
+    }
+    OK(mixt_checkpoint_part_finish(part, &text, error_));
+    mixt_checkpoint_part_free(part);
+    mixt_buffer_append(&text, "", 1);
+    assert_false(text.failed);
+    free(folder);
+    return text.data;
+}
+
+/* A step of two ranks; the second one's tensors begin at `second`. */
+static mixt_status save_parts(mixt_checkpoints *store, const char *run, int64_t step, size_t second,
+                              mixt_error *error)
+{
+    fault_state state, other;
+    fault_state_fill(&state, step);
+    fault_state_fill(&other, step);
+    OK(mixt_checkpoints_begin(store, step, error_));
+    for (size_t i = 0; i < STATE_TENSORS; i++) {
+        state.tensors[i].file = "model-00001-of-00002.safetensors";
+        other.tensors[i].file =
+            i < 2 ? "model-00002-of-00002.safetensors" : "optimizer.safetensors";
+    }
+    char *texts[] = {write_part(run, &state, 0, 1), write_part(run, &other, second, STATE_TENSORS)};
+    const mixt_checkpoint_file parts[] = {{NULL, texts[0], strlen(texts[0])},
+                                          {NULL, texts[1], strlen(texts[1])}};
+    state.description.tensor_count = 0;
+    state.description.parts = parts;
+    state.description.part_count = 2;
+    mixt_status status = mixt_checkpoints_save(store, &state.description, 2, error);
+    free(texts[0]);
+    free(texts[1]);
+    return status;
+}
+
+typedef struct taken {
+    size_t index[STATE_TENSORS], count;
+} taken;
+
+static void take(void *user, size_t index)
+{
+    taken *all = user;
+    all->index[all->count++] = index;
+}
+
+static void test_several_writers(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("parts");
+    mixt_checkpoints *store = open_store(run);
+    mixt_error error = MIXT_ERROR_INIT;
+    OK(save_parts(store, run, 3, 1, error_));
+    mixt_checkpoint *checkpoint;
+    char *lines;
+    OK(mixt_checkpoint_find(run, &checkpoint, &lines, error_));
+    assert_null(lines);
+    assert_true(fault_state_matches(checkpoint, NULL));
+    mixt_checkpoint_free(checkpoint);
+    /* One rank's tensors alone, and the others are known to be there. */
+    fault_state state;
+    taken all = {0};
+    fault_state_fill(&state, 0);
+    state.tensors[0].data = NULL;
+    state.tensors[2].data = NULL;
+    OK(mixt_checkpoint_open_verified(run, 3, &checkpoint, error_));
+    OK(mixt_checkpoint_load_each(
+        checkpoint, &(mixt_checkpoint_wish){state.tensors, STATE_TENSORS, take, &all}, error_));
+    assert_int_equal(all.count, 2);
+    assert_int_equal(all.index[0], 1);
+    assert_int_equal(all.index[1], 3);
+    assert_int_equal(state.loads[1], 3001);
+    assert_true(state.weight[1] == fault_value(0, 0, 1));
+    mixt_checkpoint_free(checkpoint);
+    /* A tensor that both have; one that nobody has. */
+    OK(save_parts(store, run, 4, 0, error_));
+    OK(mixt_checkpoint_open_verified(run, 4, &checkpoint, error_));
+    assert_false(fault_state_matches(checkpoint, &error));
+    assert_non_null(strstr(error.message, "\"layer.weight\" is in model-0000"));
+    mixt_checkpoint_free(checkpoint);
+    OK(save_parts(store, run, 5, 2, error_));
+    OK(mixt_checkpoint_open_verified(run, 5, &checkpoint, error_));
+    error = (mixt_error)MIXT_ERROR_INIT;
+    assert_false(fault_state_matches(checkpoint, &error));
+    assert_non_null(strstr(error.message, "holds 1 tensors, the model wants 2"));
+    mixt_checkpoint_free(checkpoint);
+    /* A shard that is gone is noticed, and the one before it counts. */
+    char *shard = run_path(run, "step-00000005/model-00001-of-00002.safetensors");
+    assert_int_equal(unlink(shard), 0);
+    OK(mixt_checkpoint_find(run, &checkpoint, &lines, error_));
+    assert_int_equal(mixt_checkpoint_step(checkpoint), 4);
+    assert_non_null(strstr(lines, "model-00001-of-00002.safetensors"));
+    mixt_checkpoint_free(checkpoint);
+    free(lines);
+    free(shard);
+    OK(mixt_checkpoints_begin(store, 6, error_));
+    assert_true(run_has(run, "step-00000006.tmp"));
+    mixt_checkpoints_abandon(store, 6);
+    assert_false(run_has(run, "step-00000006.tmp"));
+    mixt_checkpoints_close(store);
+    free(run);
+}
+
+/* What a rank says of its files is read as a file is. */
+static void test_hostile_parts(void **unused)
+{
+    (void)unused;
+    char *run = run_folder("hostile-parts");
+    mixt_checkpoints *store = open_store(run);
+    for (int i = 0; i < 4; i++) {
+        fault_state state;
+        fault_state_fill(&state, 1);
+        OK(mixt_checkpoints_begin(store, 1, error_));
+        char *text = write_part(run, &state, 0, STATE_TENSORS);
+        mixt_checkpoint_file parts[] = {{NULL, text, strlen(text)}, {NULL, text, strlen(text)}};
+        parts[0].length -= i == 0 ? 1 : 0;
+        text[i == 1 ? 40 : 0] = i == 1 ? '!' : '{';
+        state.description.step = i == 2 ? 2 : 1;
+        state.description.tensor_count = 0;
+        state.description.parts = parts;
+        state.description.part_count = i == 3 ? 2 : 1;
+        assert_int_not_equal(mixt_checkpoints_save(store, &state.description, 2, NULL), MIXT_OK);
+        assert_false(run_has(run, "step-00000001"));
+        free(text);
+    }
+    mixt_checkpoints_close(store);
+    free(run);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +489,8 @@ int main(void)
         cmocka_unit_test(test_shape_checks),
         cmocka_unit_test(test_bad_saves),
         cmocka_unit_test(test_foreign_files),
+        cmocka_unit_test(test_several_writers),
+        cmocka_unit_test(test_hostile_parts),
         cmocka_unit_test(test_lock),
     };
     return cmocka_run_group_tests(tests, runs_make, runs_remove);

@@ -18,11 +18,8 @@
 #include "core/files.h"
 #include "core/platform.h"
 #include "core/threads.h"
-#include "formats/checkpoint_manifest.h"
-#include "formats/crc32c.h"
-#include "formats/safetensors.h"
+#include "formats/checkpoint_output.h"
 
-#define WRITE_CHUNK ((size_t)1 << 20) /* checksummed while it is in the cache, then written */
 #define KEEP_LEAST 2
 #define LOCK_TRIES 100 /* of others that clean up at the same time */
 #define BEING_WRITTEN ".tmp"
@@ -269,48 +266,6 @@ mixt_status mixt_checkpoints_newest(mixt_checkpoints *store, mixt_checkpoint **c
     return status;
 }
 
-/* -- One file -------------------------------------------------------------------------------- */
-
-typedef struct output {
-    int descriptor;
-    const char *path;
-    mixt_sha256 sum;
-    uint64_t bytes;
-} output;
-
-static mixt_status output_open(output *out, const char *path, mixt_error *error)
-{
-    *out = (output){.path = path, .descriptor = mixt_file_create(path, error)};
-    mixt_sha256_init(&out->sum);
-    return out->descriptor >= 0 ? MIXT_OK : MIXT_ERROR_IO;
-}
-
-/* Writes; *crc gets the checksum of these bytes alone, or, where it is NULL, they go into the
- * SHA-256 of the file. */
-static mixt_status output_write(output *out, const void *data, uint64_t length, uint32_t *crc,
-                                mixt_error *error)
-{
-    assert(out->descriptor >= 0);
-    const unsigned char *from = data;
-    uint32_t sum = 0;
-    while (length != 0) {
-        size_t step = length < WRITE_CHUNK ? (size_t)length : WRITE_CHUNK;
-        if (crc != NULL) {
-            sum = mixt_crc32c(sum, from, step);
-        } else {
-            mixt_sha256_update(&out->sum, from, step);
-        }
-        MIXT_TRY(mixt_write_all(out->descriptor, from, step, out->path, error));
-        from += step;
-        length -= step;
-        out->bytes += step;
-    }
-    if (crc != NULL) {
-        *crc = sum;
-    }
-    return MIXT_OK;
-}
-
 /* -- One save -------------------------------------------------------------------------------- */
 
 typedef struct save {
@@ -386,48 +341,6 @@ static mixt_status begin_file(save *job, const char *name, mixt_manifest_file **
     return MIXT_OK;
 }
 
-/* Header and record of the tensors [0, count) of one file. */
-static mixt_status describe_tensors(save *job, const mixt_checkpoint_tensor *tensors, size_t count,
-                                    mixt_manifest_file *record, mixt_buffer *header,
-                                    mixt_error *error)
-{
-    static const mixt_text_pair metadata = {"format", "pt"}; /* transformers insists on it */
-    mixt_tensor_info *infos = calloc(count, sizeof *infos);
-    record->tensors = mixt_arena_allocate(job->manifest.arena, count, sizeof *record->tensors);
-    if (infos == NULL || record->tensors == NULL) {
-        free(infos);
-        return no_memory(job, error);
-    }
-    mixt_status status = MIXT_OK;
-    record->tensor_count = count;
-    for (size_t i = 0; i < count; i++) {
-        const mixt_checkpoint_tensor *tensor = &tensors[i];
-        mixt_manifest_tensor *sum = &record->tensors[i];
-        sum->name = tensor->name;
-        sum->dtype = tensor->dtype;
-        sum->rank = tensor->rank;
-        if (tensor->dtype == MIXT_DTYPE_UNKNOWN || tensor->rank > MIXT_CHECKPOINT_RANK_MAX ||
-            !mixt_tensor_bytes(tensor->dtype, tensor->rank, tensor->shape, &sum->bytes)) {
-            status = mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                               "%s: tensor \"%.200s\" has an impossible type or shape",
-                               record->name, tensor->name);
-            break;
-        }
-        memcpy(sum->shape, tensor->shape, sizeof sum->shape);
-        infos[i] = (mixt_tensor_info){.name = tensor->name,
-                                      .shape = tensor->shape,
-                                      .bytes = sum->bytes,
-                                      .rank = tensor->rank,
-                                      .dtype = tensor->dtype};
-    }
-    if (status == MIXT_OK) {
-        mixt_tensor_header parts = {infos, count, &metadata, 1};
-        status = mixt_safetensors_header(&parts, record->name, header, error);
-    }
-    free(infos);
-    return status;
-}
-
 /* One safetensors file of the checkpoint. */
 typedef struct listed_file {
     const mixt_checkpoint_tensor *tensors; /* [count] */
@@ -453,15 +366,19 @@ static mixt_status write_tensor_file(const save *job, const listed_file *file, m
 {
     mixt_manifest_file *record = &job->manifest.files[file->record];
     uint32_t unused;
-    output out;
-    mixt_status status = output_open(&out, file->path, error);
+    mixt_checkpoint_output out;
+    mixt_status status = mixt_checkpoint_output_open(&out, file->path, error);
+    out.unhashed = true;
     if (status == MIXT_OK) {
-        status = output_write(&out, file->header.data, file->header.length, &unused, error);
+        status = mixt_checkpoint_output_write(&out, file->header.data, file->header.length, &unused,
+                                              error);
     }
     for (size_t i = 0; i < file->count && status == MIXT_OK; i++) {
         mixt_manifest_tensor *sum = &record->tensors[i];
-        assert(sum->name == file->tensors[i].name); /* as describe_tensors left them */
-        status = output_write(&out, file->tensors[i].data, sum->bytes, &sum->crc, error);
+        assert(sum->name ==
+               file->tensors[i].name); /* as mixt_checkpoint_output_describe left them */
+        status =
+            mixt_checkpoint_output_write(&out, file->tensors[i].data, sum->bytes, &sum->crc, error);
     }
     status = mixt_file_settle(&out.descriptor, out.path, status, error);
     record->bytes = out.bytes;
@@ -477,7 +394,7 @@ static void hash_tensor_file(tensor_files *all, const listed_file *file)
     for (size_t i = 0; i < file->count; i++) {
         const unsigned char *from = file->tensors[i].data;
         for (uint64_t left = record->tensors[i].bytes; left != 0;) {
-            size_t step = left < WRITE_CHUNK ? (size_t)left : WRITE_CHUNK;
+            size_t step = left < MIXT_OUTPUT_CHUNK ? (size_t)left : MIXT_OUTPUT_CHUNK;
             if (atomic_load_explicit(&all->stop, memory_order_relaxed)) {
                 return;
             }
@@ -527,7 +444,8 @@ static mixt_status plan_tensor_files(tensor_files *all, mixt_error *error)
         i += file->count;
         MIXT_TRY(begin_file(job, file->tensors[0].file, &record, &file->path, error));
         file->record = (size_t)(record - job->manifest.files);
-        MIXT_TRY(describe_tensors(job, file->tensors, file->count, record, &file->header, error));
+        MIXT_TRY(mixt_checkpoint_output_describe(job->manifest.arena, file->tensors, file->count,
+                                                 record, &file->header, error));
         for (size_t j = 0; j < file->count; j++) {
             all->bytes += record->tensors[j].bytes;
         }
@@ -565,16 +483,12 @@ static mixt_status save_bytes(save *job, const mixt_checkpoint_file *file, mixt_
     char *path;
     mixt_manifest_file *record;
     MIXT_TRY(begin_file(job, file->name, &record, &path, error));
-    output out;
-    mixt_status status = output_open(&out, path, error);
+    mixt_checkpoint_output out;
+    mixt_status status = mixt_checkpoint_output_open(&out, path, error);
     if (status == MIXT_OK) {
-        status = output_write(&out, file->data, file->length, NULL, error);
+        status = mixt_checkpoint_output_write(&out, file->data, file->length, NULL, error);
     }
-    status = mixt_file_settle(&out.descriptor, out.path, status, error);
-    if (status == MIXT_OK) {
-        record->bytes = out.bytes;
-        mixt_sha256_final_hex(&out.sum, record->sha256);
-    }
+    status = mixt_checkpoint_output_end(&out, record, status, error);
     free(path);
     return status;
 }
@@ -628,14 +542,14 @@ static mixt_status save_manifest(save *job, mixt_error *error)
     mixt_buffer text = {0};
     mixt_manifest_write(&job->manifest, &text);
     mixt_status status = MIXT_OK;
-    output out = {.descriptor = -1};
+    mixt_checkpoint_output out = {.descriptor = -1};
     if (path == NULL || text.failed) {
         status = no_memory(job, error);
     } else {
-        status = output_open(&out, path, error);
+        status = mixt_checkpoint_output_open(&out, path, error);
     }
     if (status == MIXT_OK) {
-        status = output_write(&out, text.data, text.length, NULL, error);
+        status = mixt_checkpoint_output_write(&out, text.data, text.length, NULL, error);
     }
     status = mixt_file_settle(&out.descriptor, out.path, status, error);
     mixt_buffer_free(&text);
@@ -643,14 +557,51 @@ static mixt_status save_manifest(save *job, mixt_error *error)
     return status;
 }
 
+/* The files that a rank wrote and synced, as it describes them. */
+static mixt_status adopt_part(save *job, const char *text, size_t length, mixt_error *error)
+{
+    mixt_manifest part;
+    mixt_status status = mixt_manifest_parse(text, length, job->temporary, &part, error);
+    if (status == MIXT_OK &&
+        (part.step != job->state->step || strcmp(part.config_hash, job->state->config_hash) != 0)) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: a rank wrote the files of another model",
+                           job->temporary);
+    }
+    for (size_t i = 0; i < part.file_count && status == MIXT_OK; i++) {
+        const mixt_manifest_file *from = &part.files[i];
+        char *path;
+        mixt_manifest_file *record;
+        status = begin_file(job, from->name, &record, &path, error);
+        if (status == MIXT_OK) {
+            const char *name = record->name;
+            *record = *from;
+            record->name = name;
+            status = mixt_manifest_copy_tensors(job->manifest.arena, record, error);
+        }
+        free(path);
+    }
+    mixt_manifest_free(&part);
+    return status;
+}
+
+static mixt_status make_folder(const char *temporary, mixt_error *error)
+{
+    MIXT_TRY(mixt_folder_remove(temporary, error)); /* of a failed attempt */
+    return mkdir(temporary, 0777) == 0
+               ? MIXT_OK
+               : mixt_fail_errno(error, errno, "%s: cannot create folder", temporary);
+}
+
 static mixt_status write_everything(save *job, mixt_error *error)
 {
     const mixt_checkpoint_state *state = job->state;
-    MIXT_TRY(mixt_folder_remove(job->temporary, error)); /* of a failed attempt */
-    if (mkdir(job->temporary, 0777) != 0) {
-        return mixt_fail_errno(error, errno, "%s: cannot create folder", job->temporary);
+    if (state->part_count == 0) {
+        MIXT_TRY(make_folder(job->temporary, error));
     }
     MIXT_TRY(save_tensors(job, error));
+    for (size_t i = 0; i < state->part_count; i++) {
+        MIXT_TRY(adopt_part(job, state->parts[i].data, state->parts[i].length, error));
+    }
     for (size_t i = 0; i < state->file_count; i++) {
         MIXT_TRY(save_bytes(job, &state->files[i], error));
     }
@@ -757,6 +708,32 @@ static void remove_old(mixt_checkpoints *store, int64_t newest, int keep)
     free(steps);
 }
 
+char *mixt_checkpoint_unfinished(const char *folder, int64_t step)
+{
+    char name[MIXT_STEP_NAME_MAX], *path = NULL;
+    mixt_step_name(name, step);
+    return asprintf(&path, "%s/%s" BEING_WRITTEN, folder, name) < 0 ? NULL : path;
+}
+
+mixt_status mixt_checkpoints_begin(mixt_checkpoints *store, int64_t step, mixt_error *error)
+{
+    char *path = mixt_checkpoint_unfinished(store->folder, step);
+    mixt_status status = path == NULL
+                             ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", store->folder)
+                             : make_folder(path, error);
+    free(path);
+    return status;
+}
+
+void mixt_checkpoints_abandon(mixt_checkpoints *store, int64_t step)
+{
+    char *path = mixt_checkpoint_unfinished(store->folder, step);
+    if (path != NULL) {
+        mixt_folder_remove(path, NULL); /* what stays is removed by the next start */
+    }
+    free(path);
+}
+
 mixt_status mixt_checkpoints_save(mixt_checkpoints *store, const mixt_checkpoint_state *state,
                                   int keep, mixt_error *error)
 {
@@ -771,9 +748,10 @@ mixt_status mixt_checkpoints_save(mixt_checkpoints *store, const mixt_checkpoint
     char name[MIXT_STEP_NAME_MAX];
     mixt_step_name(name, state->step);
     job.final = mixt_path_join(store->folder, name);
-    if (job.final == NULL || job.manifest.arena == NULL ||
-        asprintf(&job.temporary, "%s" BEING_WRITTEN, job.final) < 0) {
+    job.temporary = mixt_checkpoint_unfinished(store->folder, state->step);
+    if (job.final == NULL || job.manifest.arena == NULL || job.temporary == NULL) {
         mixt_manifest_free(&job.manifest);
+        free(job.temporary);
         free(job.final);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", store->folder);
     }

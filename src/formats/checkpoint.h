@@ -7,6 +7,9 @@
  *                          CRC-32C of every tensor, and its own SHA-256 at its end
  *   run/step-00000200.tmp/ one being written, or left over from a process that died
  *
+ * Of several ranks each writes files of its own (model-00001-of-00004.safetensors, ...) into that
+ * folder, which they share; whoever holds the lock writes all else, and the manifest of all.
+ *
  * A save writes every file into step-N.tmp, checks every result, syncs each file, writes the
  * manifest last, syncs the folder, renames it to step-N, syncs the run folder, replaces LATEST and
  * only then removes older ones. So step-N is there in full or not at all, and an error at any point
@@ -20,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/memory.h"
 #include "formats/dtype.h"
 #include "mixt.h"
 
@@ -56,6 +60,10 @@ typedef struct mixt_checkpoint_state {
     size_t file_count;
     mixt_checkpoint_writer write_files; /* or NULL */
     void *user;
+    /* What ranks wrote beside these (mixt_checkpoint_part_finish), into the folder that
+     * mixt_checkpoints_begin made. */
+    const mixt_checkpoint_file *parts;
+    size_t part_count; /* 0: nothing was begun */
 } mixt_checkpoint_state;
 
 /* -- Writing ------------------------------------------------------------------------------- */
@@ -74,9 +82,37 @@ void mixt_checkpoints_close(mixt_checkpoints *store);
  * replaced in one move. */
 mixt_status mixt_checkpoints_save(mixt_checkpoints *store, const mixt_checkpoint_state *state,
                                   int keep, mixt_error *error);
+/* Makes the folder of a step into which ranks write before it is saved; and gives that up. */
+mixt_status mixt_checkpoints_begin(mixt_checkpoints *store, int64_t step, mixt_error *error);
+void mixt_checkpoints_abandon(mixt_checkpoints *store, int64_t step);
 /* mixt_checkpoint_find in the store's folder; what it finds need not be verified again later. */
 mixt_status mixt_checkpoints_newest(mixt_checkpoints *store, mixt_checkpoint **checkpoint,
                                     char **passed_over, mixt_error *error);
+
+/* -- One rank's files ---------------------------------------------------------------------- */
+
+/* What a rank writes of a checkpoint into the folder that another one began. Tensors of one file
+ * follow each other; their `data` mean nothing. */
+typedef struct mixt_checkpoint_part_of {
+    const char *folder; /* mixt_checkpoint_unfinished */
+    int64_t step;
+    const char *config_hash;
+    const mixt_checkpoint_tensor *tensors; /* stay as they are until the part is freed */
+    size_t tensor_count;
+} mixt_checkpoint_part_of;
+
+typedef struct mixt_checkpoint_part mixt_checkpoint_part;
+
+/* Path of a step's folder while it is written, malloc'd; NULL without memory. */
+char *mixt_checkpoint_unfinished(const char *folder, int64_t step);
+mixt_status mixt_checkpoint_part_create(const mixt_checkpoint_part_of *of,
+                                        mixt_checkpoint_part **part, mixt_error *error);
+/* The next tensor's data. What goes wrong is kept until the end, as a rank has others to serve. */
+void mixt_checkpoint_part_add(mixt_checkpoint_part *part, const void *data);
+/* All are there, and synced: `text` is for mixt_checkpoint_state.parts. */
+mixt_status mixt_checkpoint_part_finish(mixt_checkpoint_part *part, mixt_buffer *text,
+                                        mixt_error *error);
+void mixt_checkpoint_part_free(mixt_checkpoint_part *part);
 
 /* -- Reading (needs no lock) --------------------------------------------------------------- */
 
@@ -92,11 +128,28 @@ void mixt_checkpoint_free(mixt_checkpoint *checkpoint);
 const char *mixt_checkpoint_path(const mixt_checkpoint *checkpoint);
 int64_t mixt_checkpoint_step(const mixt_checkpoint *checkpoint);
 const char *mixt_checkpoint_config_hash(const mixt_checkpoint *checkpoint);
-/* Reads the tensors into the caller's memory. Every tensor of the files that are named must be
- * asked for, with its type and shape; the checksums are checked once more on the way. */
+/* The same of a run folder's step, of which somebody else said that it verifies: only its manifest
+ * is read here. */
+mixt_status mixt_checkpoint_open_verified(const char *folder, int64_t step,
+                                          mixt_checkpoint **checkpoint, mixt_error *error);
+/* Reads the tensors into the caller's memory. Every tensor of the files that are named, or of their
+ * shards (model-00001-of-00004.safetensors of model.safetensors), must be asked for, with its type
+ * and shape; one without `data` is not read. The checksums of what is read are checked once more.
+ */
 mixt_status mixt_checkpoint_load(const mixt_checkpoint *checkpoint,
                                  const mixt_checkpoint_tensor *tensors, size_t count,
                                  mixt_error *error);
+/* The same one after the other: `take` (may be NULL) gets the index of each that was read, before
+ * the next one is, whose `data` may be the same memory. */
+typedef struct mixt_checkpoint_wish {
+    const mixt_checkpoint_tensor *tensors;
+    size_t count;
+    void (*take)(void *user, size_t index);
+    void *user;
+} mixt_checkpoint_wish;
+
+mixt_status mixt_checkpoint_load_each(const mixt_checkpoint *checkpoint,
+                                      const mixt_checkpoint_wish *wish, mixt_error *error);
 /* A whole small file in malloc'd memory with a NUL behind it. */
 mixt_status mixt_checkpoint_read_file(const mixt_checkpoint *checkpoint, const char *name,
                                       char **data, size_t *length, mixt_error *error);

@@ -14,7 +14,7 @@
 #include "formats/safetensors.h"
 
 #define FORMAT_NAME "mixt checkpoint"
-#define FILES_MAX 1000
+#define FILES_MAX 10000 /* ranks have some each */
 #define VERIFY_CHUNK ((size_t)1 << 20)
 #define EXACT_MAX 9007199254740992.0 /* 2^53 */
 
@@ -247,22 +247,15 @@ static mixt_status read_members(const mixt_json_object *object, mixt_manifest *m
     return MIXT_OK;
 }
 
-mixt_status mixt_manifest_read(const char *folder, mixt_manifest *manifest, mixt_error *error)
+mixt_status mixt_manifest_parse(const char *text, size_t length, const char *path,
+                                mixt_manifest *manifest, mixt_error *error)
 {
-    *manifest = (mixt_manifest){0};
-    char *path = mixt_path_join(folder, MIXT_MANIFEST_NAME);
-    manifest->arena = mixt_arena_create();
-    if (path == NULL || manifest->arena == NULL) {
-        free(path);
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
-    }
-    char *text = NULL;
-    size_t length = 0;
+    *manifest = (mixt_manifest){.arena = mixt_arena_create()};
     json_t *root = NULL;
-    mixt_status status = mixt_file_read(path, MIXT_MANIFEST_MAX, &text, &length, error);
-    if (status == MIXT_OK) {
-        status = check_seal(text, length, path, error);
+    if (manifest->arena == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
+    mixt_status status = check_seal(text, length, path, error);
     if (status == MIXT_OK) {
         status = mixt_json_parse(text, length, path, &root, error);
     }
@@ -271,9 +264,39 @@ mixt_status mixt_manifest_read(const char *folder, mixt_manifest *manifest, mixt
         status = read_members(&object, manifest);
     }
     json_decref(root);
+    return status;
+}
+
+mixt_status mixt_manifest_read(const char *folder, mixt_manifest *manifest, mixt_error *error)
+{
+    *manifest = (mixt_manifest){0};
+    char *path = mixt_path_join(folder, MIXT_MANIFEST_NAME), *text = NULL;
+    size_t length = 0;
+    mixt_status status = path == NULL
+                             ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder)
+                             : mixt_file_read(path, MIXT_MANIFEST_MAX, &text, &length, error);
+    if (status == MIXT_OK) {
+        status = mixt_manifest_parse(text, length, path, manifest, error);
+    }
     free(text);
     free(path);
     return status;
+}
+
+mixt_status mixt_manifest_copy_tensors(mixt_arena *arena, mixt_manifest_file *file,
+                                       mixt_error *error)
+{
+    const mixt_manifest_tensor *from = file->tensors;
+    file->tensors = mixt_arena_allocate(arena, file->tensor_count, sizeof *file->tensors);
+    for (size_t i = 0; i < file->tensor_count && file->tensors != NULL; i++) {
+        file->tensors[i] = from[i];
+        file->tensors[i].name = mixt_arena_string(arena, from[i].name);
+        if (file->tensors[i].name == NULL) {
+            file->tensors = NULL;
+        }
+    }
+    return file->tensors != NULL ? MIXT_OK
+                                 : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", file->name);
 }
 
 void mixt_manifest_free(mixt_manifest *manifest)

@@ -42,6 +42,12 @@ void mixt_manifest_write(const mixt_manifest *manifest, mixt_buffer *out);
 /* Reads manifest.json of a step folder; *manifest is filled even where the version is not
  * supported, as far as step goes. Free with mixt_manifest_free in any case. */
 mixt_status mixt_manifest_read(const char *folder, mixt_manifest *manifest, mixt_error *error);
+/* The same of a text that stands at `path`. */
+mixt_status mixt_manifest_parse(const char *text, size_t length, const char *path,
+                                mixt_manifest *manifest, mixt_error *error);
+/* Gives the tensors of a file, which are another manifest's, to this arena. */
+mixt_status mixt_manifest_copy_tensors(mixt_arena *arena, mixt_manifest_file *file,
+                                       mixt_error *error);
 void mixt_manifest_free(mixt_manifest *manifest);
 
 /* Compares one file with its record: size, tensor checksums, SHA-256. Names the tensor at fault. */

@@ -60,7 +60,8 @@ static mixt_status verify_files(const char *path, const mixt_manifest *manifest,
     return status;
 }
 
-mixt_status mixt_checkpoint_open(const char *path, mixt_checkpoint **checkpoint, mixt_error *error)
+static mixt_status open_folder(const char *path, bool verify, mixt_checkpoint **checkpoint,
+                               mixt_error *error)
 {
     *checkpoint = NULL;
     struct stat place;
@@ -73,7 +74,7 @@ mixt_status mixt_checkpoint_open(const char *path, mixt_checkpoint **checkpoint,
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", path);
     }
     mixt_status status = mixt_manifest_read(path, &made->manifest, error);
-    if (status == MIXT_OK) {
+    if (status == MIXT_OK && verify) {
         status = verify_files(path, &made->manifest, error);
     }
     if (status != MIXT_OK) {
@@ -82,6 +83,11 @@ mixt_status mixt_checkpoint_open(const char *path, mixt_checkpoint **checkpoint,
     }
     *checkpoint = made;
     return MIXT_OK;
+}
+
+mixt_status mixt_checkpoint_open(const char *path, mixt_checkpoint **checkpoint, mixt_error *error)
+{
+    return open_folder(path, true, checkpoint, error);
 }
 
 void mixt_checkpoint_free(mixt_checkpoint *checkpoint)
@@ -109,8 +115,8 @@ const char *mixt_checkpoint_config_hash(const mixt_checkpoint *checkpoint)
 }
 
 /* Opens step folder `step`; a manifest of another step (a renamed folder) is refused. */
-static mixt_status open_step(const char *folder, int64_t step, mixt_checkpoint **checkpoint,
-                             mixt_error *error)
+static mixt_status open_step(const char *folder, int64_t step, bool verify,
+                             mixt_checkpoint **checkpoint, mixt_error *error)
 {
     char name[MIXT_STEP_NAME_MAX];
     mixt_step_name(name, step);
@@ -118,7 +124,7 @@ static mixt_status open_step(const char *folder, int64_t step, mixt_checkpoint *
     if (path == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", folder);
     }
-    mixt_status status = mixt_checkpoint_open(path, checkpoint, error);
+    mixt_status status = open_folder(path, verify, checkpoint, error);
     if (status == MIXT_OK && (*checkpoint)->manifest.step != step) {
         status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: its manifest is that of step %lld", path,
                            (long long)(*checkpoint)->manifest.step);
@@ -127,6 +133,12 @@ static mixt_status open_step(const char *folder, int64_t step, mixt_checkpoint *
     }
     free(path);
     return status;
+}
+
+mixt_status mixt_checkpoint_open_verified(const char *folder, int64_t step,
+                                          mixt_checkpoint **checkpoint, mixt_error *error)
+{
+    return open_step(folder, step, false, checkpoint, error);
 }
 
 /* LATEST comes after the first checkpoint, and no more than the older ones are ever removed. */
@@ -165,7 +177,7 @@ mixt_status mixt_checkpoint_find(const char *folder, mixt_checkpoint **checkpoin
     mixt_error first = MIXT_ERROR_INIT;
     for (size_t i = 0; i < count && *checkpoint == NULL; i++) {
         mixt_error reason = MIXT_ERROR_INIT;
-        status = open_step(folder, steps[i], checkpoint, &reason);
+        status = open_step(folder, steps[i], true, checkpoint, &reason);
         if (status == MIXT_ERROR_MEMORY || status == MIXT_ERROR_UNSUPPORTED) {
             mixt_fail(error, status, "%s", reason.message); /* going back would lose work */
             break;
@@ -216,106 +228,222 @@ static void shape_text(uint32_t rank, const int64_t *shape, char *text, size_t s
     }
 }
 
-static int compare_sums(const void *a, const void *b)
+/* A tensor of the set and the file of the set that has it. */
+typedef struct listed_tensor {
+    const mixt_manifest_tensor *sum;
+    size_t file;
+} listed_tensor;
+
+/* The files that hold a set of tensors together: one of that name, or shards of it. */
+typedef struct loaded_set {
+    const mixt_checkpoint *checkpoint;
+    const char *name;
+    const mixt_manifest_file **records; /* [count] */
+    mixt_safetensors **files;           /* [count], NULL: nothing was read of it yet */
+    size_t count;
+    listed_tensor *tensors; /* [tensor_count], by name */
+    size_t tensor_count;
+} loaded_set;
+
+static int by_name(const void *a, const void *b)
 {
-    return strcmp((*(const mixt_manifest_tensor *const *)a)->name,
-                  (*(const mixt_manifest_tensor *const *)b)->name);
+    const listed_tensor *left = a, *right = b;
+    return strcmp(left->sum->name, right->sum->name);
 }
 
-/* A file's tensors in the manifest, sorted by name; NULL without memory. */
-static const mixt_manifest_tensor **sort_sums(const mixt_manifest_file *record)
+static size_t skip_digits(const char *text)
 {
-    const mixt_manifest_tensor **sums = calloc(record->tensor_count + 1, sizeof *sums);
-    for (size_t i = 0; i < record->tensor_count && sums != NULL; i++) {
-        sums[i] = &record->tensors[i];
-    }
-    if (sums != NULL) {
-        qsort(sums, record->tensor_count, sizeof *sums, compare_sums);
-    }
-    return sums;
+    return strspn(text, "0123456789");
 }
 
-/* One file of a checkpoint that is read. */
-typedef struct loaded_file {
-    mixt_safetensors *file;
-    const mixt_manifest_file *record;
-    const mixt_manifest_tensor **sums; /* of the record, by name */
-} loaded_file;
-
-/* Reads one tensor after comparing its declaration. */
-static mixt_status load_tensor(const loaded_file *from, const mixt_checkpoint_tensor *wanted,
-                               mixt_error *error)
+/* "model-00001-of-00004.safetensors" is a shard of "model.safetensors". */
+static bool is_of_set(const char *name, const char *set)
 {
-    const mixt_safetensors *file = from->file;
-    const mixt_manifest_file *record = from->record;
-    const mixt_tensor_info *found = mixt_safetensors_find(file, wanted->name);
-    const mixt_manifest_tensor named = {.name = wanted->name}, *key = &named;
-    const mixt_manifest_tensor **at =
-        bsearch(&key, from->sums, record->tensor_count, sizeof *from->sums, compare_sums);
-    const mixt_manifest_tensor *sum = at != NULL ? *at : NULL;
-    if (found == NULL || sum == NULL) {
-        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: no tensor \"%.200s\"", record->name,
-                         wanted->name);
+    const char *end = strrchr(set, '.');
+    size_t stem = end != NULL ? (size_t)(end - set) : 0, digits;
+    if (end == NULL || strncmp(name, set, stem) != 0 || name[stem] != '-') {
+        return strcmp(name, set) == 0;
     }
-    const char *path = mixt_safetensors_path(file, found);
-    if (found->dtype != wanted->dtype || found->rank != wanted->rank ||
-        memcmp(found->shape, wanted->shape, wanted->rank * sizeof *wanted->shape) != 0) {
-        char here[100];
-        char there[100];
-        shape_text(found->rank, found->shape, there, sizeof there);
-        shape_text(wanted->rank, wanted->shape, here, sizeof here);
-        return mixt_fail(
-            error, MIXT_ERROR_FORMAT, "%s: tensor \"%.200s\" is %s %s, the model wants %s %s", path,
-            wanted->name, found->dtype_name, there, mixt_dtype_name(wanted->dtype), here);
+    const char *at = name + stem + 1;
+    digits = skip_digits(at);
+    if (digits == 0 || strncmp(at + digits, "-of-", 4) != 0) {
+        return false;
     }
-    MIXT_TRY(mixt_safetensors_read(file, found, 0, (size_t)found->bytes, wanted->data, error));
-    if (mixt_crc32c(0, wanted->data, (size_t)found->bytes) != sum->crc) {
-        return mixt_fail(error, MIXT_ERROR_FORMAT,
-                         "%s: tensor \"%.200s\" changed while it was read", path, wanted->name);
+    at += digits + 4;
+    digits = skip_digits(at);
+    return digits > 0 && strcmp(at + digits, end) == 0;
+}
+
+static void close_set(loaded_set *set)
+{
+    for (size_t i = 0; set->files != NULL && i < set->count; i++) {
+        mixt_safetensors_close(set->files[i]);
+    }
+    free(set->files);
+    free(set->records);
+    free(set->tensors);
+}
+
+static mixt_status list_tensors(loaded_set *set, mixt_error *error)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < set->count; i++) {
+        total += set->records[i]->tensor_count;
+    }
+    set->tensors = calloc(total + 1, sizeof *set->tensors);
+    if (set->tensors == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", set->checkpoint->path);
+    }
+    for (size_t i = 0; i < set->count; i++) {
+        for (size_t j = 0; j < set->records[i]->tensor_count; j++) {
+            set->tensors[set->tensor_count++] = (listed_tensor){&set->records[i]->tensors[j], i};
+        }
+    }
+    qsort(set->tensors, total, sizeof *set->tensors, by_name);
+    for (size_t i = 1; i < total; i++) {
+        const listed_tensor *a = &set->tensors[i - 1], *b = &set->tensors[i];
+        if (strcmp(a->sum->name, b->sum->name) == 0) {
+            return mixt_fail(error, MIXT_ERROR_FORMAT,
+                             "%s: tensor \"%.200s\" is in %.100s and in %.100s",
+                             set->checkpoint->path, a->sum->name, set->records[a->file]->name,
+                             set->records[b->file]->name);
+        }
     }
     return MIXT_OK;
 }
 
-/* Tensors [0, count) share a file. */
-static mixt_status load_file(const mixt_checkpoint *checkpoint,
-                             const mixt_checkpoint_tensor *tensors, size_t count, mixt_error *error)
+static mixt_status open_set(const mixt_checkpoint *checkpoint, const char *name, loaded_set *set,
+                            mixt_error *error)
 {
-    loaded_file from = {.record = find_file(checkpoint, tensors[0].file)};
-    char *path = mixt_path_join(checkpoint->path, tensors[0].file);
-    mixt_status status = MIXT_OK;
-    if (path != NULL && from.record == NULL) {
-        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: not in the checkpoint", path);
-    } else if (path == NULL || (from.sums = sort_sums(from.record)) == NULL) {
-        status = mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", checkpoint->path);
-    } else {
-        status = mixt_safetensors_open(path, &from.file, error);
+    const mixt_manifest *manifest = &checkpoint->manifest;
+    *set = (loaded_set){.checkpoint = checkpoint, .name = name};
+    set->records = calloc(manifest->file_count + 1, sizeof *set->records);
+    set->files = calloc(manifest->file_count + 1, sizeof *set->files);
+    if (set->records == NULL || set->files == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", checkpoint->path);
     }
-    if (status == MIXT_OK && mixt_safetensors_count(from.file) != count) {
-        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: holds %zu tensors, the model wants %zu",
-                           path, mixt_safetensors_count(from.file), count);
+    for (size_t i = 0; i < manifest->file_count; i++) {
+        if (is_of_set(manifest->files[i].name, name)) {
+            set->records[set->count++] = &manifest->files[i];
+        }
     }
-    for (size_t i = 0; i < count && status == MIXT_OK; i++) {
-        status = load_tensor(&from, &tensors[i], error);
+    return set->count > 0 ? list_tensors(set, error)
+                          : mixt_fail(error, MIXT_ERROR_FORMAT, "%s/%s: not in the checkpoint",
+                                      checkpoint->path, name);
+}
+
+/* A file of the set, open. */
+static mixt_status use_file(loaded_set *set, size_t index, mixt_error *error)
+{
+    const mixt_manifest_file *record = set->records[index];
+    if (set->files[index] != NULL) {
+        return MIXT_OK;
     }
-    mixt_safetensors_close(from.file);
-    free(from.sums);
+    char *path = mixt_path_join(set->checkpoint->path, record->name);
+    if (path == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", set->checkpoint->path);
+    }
+    mixt_status status = mixt_safetensors_open(path, &set->files[index], error);
+    if (status == MIXT_OK && mixt_safetensors_count(set->files[index]) != record->tensor_count) {
+        status = mixt_fail(error, MIXT_ERROR_FORMAT, "%s: holds %zu tensors, the manifest says %zu",
+                           path, mixt_safetensors_count(set->files[index]), record->tensor_count);
+    }
     free(path);
     return status;
+}
+
+static mixt_status compare_shape(const mixt_manifest_file *record,
+                                 const mixt_manifest_tensor *found,
+                                 const mixt_checkpoint_tensor *wanted, mixt_error *error)
+{
+    if (found->dtype == wanted->dtype && found->rank == wanted->rank &&
+        memcmp(found->shape, wanted->shape, wanted->rank * sizeof *wanted->shape) == 0) {
+        return MIXT_OK;
+    }
+    char here[100];
+    char there[100];
+    shape_text(found->rank, found->shape, there, sizeof there);
+    shape_text(wanted->rank, wanted->shape, here, sizeof here);
+    return mixt_fail(error, MIXT_ERROR_FORMAT,
+                     "%s: tensor \"%.200s\" is %s %s, the model wants %s %s", record->name,
+                     wanted->name, mixt_dtype_name(found->dtype), there,
+                     mixt_dtype_name(wanted->dtype), here);
+}
+
+/* Reads one tensor after comparing its declarations. */
+static mixt_status load_tensor(loaded_set *set, const mixt_checkpoint_tensor *wanted,
+                               mixt_error *error)
+{
+    const mixt_manifest_tensor named = {.name = wanted->name};
+    const listed_tensor key = {&named, 0},
+                        *at = bsearch(&key, set->tensors, set->tensor_count, sizeof key, by_name);
+    if (at == NULL) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s/%s: no tensor \"%.200s\"",
+                         set->checkpoint->path, set->name, wanted->name);
+    }
+    const mixt_manifest_file *record = set->records[at->file];
+    MIXT_TRY(compare_shape(record, at->sum, wanted, error));
+    if (wanted->data == NULL) {
+        return MIXT_OK;
+    }
+    MIXT_TRY(use_file(set, at->file, error));
+    const mixt_safetensors *file = set->files[at->file];
+    const mixt_tensor_info *found = mixt_safetensors_find(file, wanted->name);
+    if (found == NULL || found->dtype != wanted->dtype || found->bytes != at->sum->bytes) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: has not the manifest's tensor \"%.200s\"",
+                         record->name, wanted->name);
+    }
+    MIXT_TRY(mixt_safetensors_read(file, found, 0, (size_t)found->bytes, wanted->data, error));
+    if (mixt_crc32c(0, wanted->data, (size_t)found->bytes) != at->sum->crc) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT,
+                         "%s: tensor \"%.200s\" changed while it was read",
+                         mixt_safetensors_path(file, found), wanted->name);
+    }
+    return MIXT_OK;
+}
+
+/* Tensors [first, first + count) are a set. */
+static mixt_status load_set(const mixt_checkpoint *checkpoint, const mixt_checkpoint_wish *wish,
+                            size_t first, size_t count, mixt_error *error)
+{
+    loaded_set set;
+    mixt_status status = open_set(checkpoint, wish->tensors[first].file, &set, error);
+    if (status == MIXT_OK && set.tensor_count != count) {
+        status =
+            mixt_fail(error, MIXT_ERROR_FORMAT, "%s/%s: holds %zu tensors, the model wants %zu",
+                      checkpoint->path, set.name, set.tensor_count, count);
+    }
+    for (size_t i = first; i < first + count && status == MIXT_OK; i++) {
+        status = load_tensor(&set, &wish->tensors[i], error);
+        if (status == MIXT_OK && wish->take != NULL && wish->tensors[i].data != NULL) {
+            wish->take(wish->user, i);
+        }
+    }
+    close_set(&set);
+    return status;
+}
+
+mixt_status mixt_checkpoint_load_each(const mixt_checkpoint *checkpoint,
+                                      const mixt_checkpoint_wish *wish, mixt_error *error)
+{
+    const mixt_checkpoint_tensor *tensors = wish->tensors;
+    for (size_t i = 0; i < wish->count;) {
+        size_t same = 1;
+        while (i + same < wish->count && strcmp(tensors[i + same].file, tensors[i].file) == 0) {
+            same++;
+        }
+        MIXT_TRY(load_set(checkpoint, wish, i, same, error));
+        i += same;
+    }
+    return MIXT_OK;
 }
 
 mixt_status mixt_checkpoint_load(const mixt_checkpoint *checkpoint,
                                  const mixt_checkpoint_tensor *tensors, size_t count,
                                  mixt_error *error)
 {
-    for (size_t i = 0; i < count;) {
-        size_t same = 1;
-        while (i + same < count && strcmp(tensors[i + same].file, tensors[i].file) == 0) {
-            same++;
-        }
-        MIXT_TRY(load_file(checkpoint, tensors + i, same, error));
-        i += same;
-    }
-    return MIXT_OK;
+    return mixt_checkpoint_load_each(
+        checkpoint, &(mixt_checkpoint_wish){.tensors = tensors, .count = count}, error);
 }
 
 mixt_status mixt_checkpoint_read_file(const mixt_checkpoint *checkpoint, const char *name,
