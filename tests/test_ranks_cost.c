@@ -10,9 +10,8 @@
 #include <cmocka.h>
 
 #include "bench/ranks_cost.h"
-#include "core/error.h"
-#include "dist/ranks.h"
-#include "mixt.h"
+#include "hub.h"
+#include "train/trainer.h"
 
 static mixt_model_options shape(void)
 {
@@ -130,7 +129,7 @@ static void test_copies(void **state)
     assert_true(values / 4 < MIXT_RANKS_ROOM);
     assert_near(cost.reduce, 3e-5 + values * 3 / 1e9 + values * 12 / 2e10);
     assert_near(cost.spread, 3e-5 + values * 3 / 1e9);
-    assert_near(cost.messages, 3 + 3 + 3);
+    assert_near(cost.messages, 3 + 3 + 3 * 3);
     assert_near(cost.step,
                 cost.compute + cost.reduce + cost.numbers + cost.optimizer + cost.spread);
     assert_near(cost.efficiency, cost.alone_step / (4 * cost.step));
@@ -167,6 +166,201 @@ static void test_monotonic(void **state)
         const mixt_train_options longer = training(4 * ranks);
         p = paper(ranks, ranks, 1);
         assert_true(predict(&model, &longer, &p).efficiency > cost.efficiency);
+    }
+}
+
+/* ---- what is really sent */
+
+enum { RANKS_MOST = 8, LAYERS_MOST = 4, EXPERTS_MOST = 16 };
+
+/* A transport that counts what another one sends. */
+typedef struct counter {
+    mixt_transport transport;
+    const mixt_transport *inner;
+    int64_t bytes, messages;
+} counter;
+
+static void *count_start(void *user, const mixt_message *messages, int count, char *text)
+{
+    counter *c = user;
+    for (int i = 0; i < count; i++) {
+        c->bytes += messages[i].receive ? 0 : (int64_t)messages[i].bytes;
+        c->messages += messages[i].receive ? 0 : 1;
+    }
+    return c->inner->start(c->inner->user, messages, count, text);
+}
+
+static mixt_wait count_wait(void *user, void *request, double seconds, int *rank, char *text)
+{
+    const counter *c = user;
+    return c->inner->wait(c->inner->user, request, seconds, rank, text);
+}
+
+static void count_abort(void *user, const char *why)
+{
+    const counter *c = user;
+    c->inner->abort(c->inner->user, why);
+}
+
+static void count_close(void *user)
+{
+    const counter *c = user;
+    c->inner->close(c->inner->user);
+}
+
+/* One step of one micro batch a rank, and what each rank sent in it. */
+typedef struct real_step {
+    mixt_model_options model;
+    mixt_train_options train;
+    int ranks, data, expert;
+    int64_t gradient_bytes[RANKS_MOST]; /* in mixt_trainer_gradients and mixt_optimizer_step */
+    int64_t step_bytes[RANKS_MOST];
+    int64_t messages[RANKS_MOST];
+    int64_t counts[RANKS_MOST][LAYERS_MOST][EXPERTS_MOST];
+    double slices[RANKS_MOST]; /* values that a rank sends of its gradients */
+    double spread[RANKS_MOST]; /* and of its weights */
+    double numbers[RANKS_MOST];
+} real_step;
+
+static void stage(mixt_trainer *trainer, int rank)
+{
+    mixt_batch *batch = &trainer->batches[0];
+    int64_t window = trainer->options.window;
+    batch->rows = trainer->rows;
+    for (int64_t row = 0; row < batch->rows; row++) {
+        batch->tokens[row] = (int32_t)((row * 7 + row / 5 * rank + 31 * rank) % 512);
+        batch->targets[row] = (int32_t)((row * 11) % 512);
+    }
+    for (int64_t row = 0; row < batch->rows; row += window) {
+        mixt_batch_sequence(batch, row, window);
+    }
+}
+
+static void note_slices(const mixt_trainer *trainer, real_step *step, int rank)
+{
+    const mixt_train_slices *slices = &trainer->slices;
+    for (int region = 0; region < MIXT_TRAIN_REGIONS; region++) {
+        mixt_group group = region == 0 ? MIXT_GROUP_ALL : MIXT_GROUP_DATA;
+        int places = mixt_group_size(trainer->ranks, group);
+        int own = mixt_group_place(trainer->ranks, group);
+        const size_t *begin = slices->begin[region], *weights = slices->weights[region];
+        step->slices[rank] +=
+            places == 1 ? 0 : (double)(begin[places] - begin[0] - (begin[own + 1] - begin[own]));
+        step->spread[rank] += (places - 1) * (double)(weights[own + 1] - weights[own]);
+    }
+}
+
+static mixt_status run_step(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
+{
+    real_step *step = user;
+    mixt_context *context;
+    mixt_model *model;
+    mixt_trainer *trainer = NULL;
+    counter counted = {.inner = ranks->transport};
+    counted.transport = *ranks->transport;
+    counted.transport.user = &counted;
+    counted.transport.start = count_start;
+    counted.transport.wait = count_wait;
+    counted.transport.abort = count_abort;
+    counted.transport.close = count_close;
+    const mixt_context_options options = {.threads = 1};
+    MIXT_TRY(mixt_context_create(&options, &context, error));
+    MIXT_TRY(mixt_ranks_arrange(ranks, step->data, step->expert, step->model.experts, error));
+    MIXT_TRY(mixt_model_create_spread(&step->model, 1, ranks, &model, error));
+    MIXT_TRY(mixt_trainer_make(context, model, &step->train, &trainer, error));
+    stage(trainer, rank);
+    mixt_step_sums sums = {.targets = trainer->rows * step->ranks};
+    const mixt_transport *inner = ranks->transport;
+    ranks->transport = &counted.transport;
+    mixt_status status = mixt_trainer_gradients(trainer, &sums, error);
+    step->gradient_bytes[rank] = counted.bytes;
+    status = status == MIXT_OK ? mixt_optimizer_step(trainer, 1e-3, 1, error) : status;
+    step->step_bytes[rank] = counted.bytes - step->gradient_bytes[rank];
+    step->messages[rank] = counted.messages;
+    ranks->transport = inner;
+    for (int i = 0; i < trainer->graph->moe_layers && status == MIXT_OK; i++) {
+        mixt_route route;
+        mixt_instance_route(trainer->instance, &trainer->graph->routes[i], &route);
+        for (int e = 0; e < step->model.experts; e++) {
+            step->counts[rank][i][e] = route.offsets[e + 1] - route.offsets[e];
+        }
+    }
+    note_slices(trainer, step, rank);
+    mixt_trainer_free(trainer);
+    mixt_model_free(model);
+    mixt_context_free(context);
+    return status;
+}
+
+/* Rows of a layer that a rank sends to the others of its copy, and that it gets of them. */
+static void real_rows(const real_step *step, int rank, int layer, int64_t *sent, int64_t *received)
+{
+    const mixt_split split = {step->expert, step->model.experts};
+    int place = rank % step->expert, first = rank - place;
+    *sent = mixt_split_rows_sent(&split, place, step->counts[rank][layer]);
+    *received = 0;
+    for (int other = 0; other < step->expert; other++) {
+        const int64_t *counts = step->counts[first + other][layer];
+        for (int e = place * split.experts / split.places, n = 0;
+             n < mixt_split_held(&split, place) && other != place; n++) {
+            *received += counts[e + n];
+        }
+    }
+}
+
+/* Every byte of a step: rows by the counts that routers made, counts before them, gradients and
+ * weights by slices; and beside it what was predicted without running anything. */
+static void check_step(real_step *step)
+{
+    mixt_ranks_paper p = paper(step->ranks, step->data, step->expert);
+    mixt_ranks_cost cost = predict(&step->model, &step->train, &p);
+    const mixt_split split = {step->expert, step->model.experts};
+    double mean_rows = 0, mean_reduce = 0, mean_spread = 0;
+    hub_run(step->ranks, run_step, step);
+    for (int rank = 0; rank < step->ranks; rank++) {
+        int held = mixt_split_held(&split, rank % step->expert);
+        int64_t width = step->model.hidden_size * 4, rows = 0, all = 0;
+        for (int layer = 0; layer < step->model.layers; layer++) {
+            int64_t sent, received;
+            real_rows(step, rank, layer, &sent, &received);
+            /* out and back, forward and, once more, backward: the gradients of the same rows */
+            rows +=
+                2 * (sent + received) * width + (step->expert > 1 ? (split.experts - held) * 4 : 0);
+            all += 2 * (sent + received) * width;
+        }
+        double numbers = cost.numbers_bytes - 8 * (step->ranks - 1); /* targets are not counted */
+        assert_int_equal(step->gradient_bytes[rank],
+                         rows + (int64_t)(4 * step->slices[rank] + numbers));
+        assert_int_equal(step->step_bytes[rank], (int64_t)(4 * step->spread[rank]));
+        assert_true((double)rows <= cost.exchange_worst_bytes);
+        mean_rows += (double)rows / step->ranks;
+        mean_reduce += 4 * step->slices[rank] / step->ranks;
+        mean_spread += 4 * step->spread[rank] / step->ranks;
+    }
+    /* as many rows go out as come in, of all ranks together: an even load is right on average */
+    assert_near(mean_reduce, cost.reduce_bytes);
+    assert_near(mean_spread, cost.spread_bytes);
+    /* none is empty, so that some may be missing; those of the rows with targets are not counted */
+    double messages = cost.messages - (step->ranks - 1);
+    assert_true((double)step->messages[step->expert - 1] <= messages);
+    assert_true((double)step->messages[step->expert - 1] >= 0.75 * messages);
+    print_message("%d x %d: rows %.0f bytes, %.0f predicted, at worst %.0f\n", step->data,
+                  step->expert, mean_rows, cost.exchange_bytes, cost.exchange_worst_bytes);
+}
+
+static void test_bytes(void **state)
+{
+    static const struct {
+        int ranks, data, expert;
+    } splits[] = {{2, 2, 1}, {2, 1, 2}, {4, 2, 2}, {4, 1, 4}, {3, 1, 3}, {8, 2, 4}};
+    (void)state;
+    for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
+        real_step step = {.model = shape(),
+                          .train = training(splits[i].ranks),
+                          .ranks = splits[i].ranks,
+                          .data = splits[i].data,
+                          .expert = splits[i].expert};
+        check_step(&step);
     }
 }
 
@@ -211,9 +405,9 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split),   cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_copies),  cmocka_unit_test(test_monotonic),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_split),  cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_copies), cmocka_unit_test(test_monotonic),
+        cmocka_unit_test(test_bytes),  cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

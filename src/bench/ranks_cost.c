@@ -14,7 +14,7 @@
 #include "train/trainer.h"
 
 #define RANKS_MAX (1 << 20)
-#define NUMBERS 32 /* of 8 bytes that a rank gathers of each other behind a step, beside counts */
+#define INPUTS 6 /* numbers that a batch has for a row */
 
 /* ------------------------------------------------------------------------------------------ */
 /* What is sent                                                                               */
@@ -52,6 +52,16 @@ double mixt_sliced_values(double values, int places)
 /* ------------------------------------------------------------------------------------------ */
 /* A rank on paper                                                                            */
 
+/* Of one region of the blocks: what is no expert's, summed over all ranks; experts, over those that
+ * hold the same ones. */
+typedef struct region {
+    int places;
+    double weights, learning; /* values */
+    double first, second;     /* moments that all places have together */
+    double norm, step;        /* seconds of all of it on one rank */
+    double parts;             /* of the norm, of the whole model */
+} region;
+
 /* The rank that holds most experts: the last place of the first copy. */
 typedef struct paper_rank {
     const mixt_ranks_paper *paper;
@@ -62,6 +72,7 @@ typedef struct paper_rank {
     mixt_graph *graph;
     double memory; /* bytes that the plan needs whatever routers decide */
     int64_t runs;
+    region regions[2];
 } paper_rank;
 
 static void free_rank(paper_rank *r)
@@ -83,11 +94,6 @@ static mixt_status lay_out(paper_rank *r, const mixt_model_options *options, mix
         r->model->ranks = r->ranks;
     }
     MIXT_TRY(mixt_trainer_check(r->model, t, error));
-    if (t->accumulation % p->ranks != 0) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "training: accumulation %d is not a multiple of %d ranks", t->accumulation,
-                         p->ranks);
-    }
     r->runs = t->accumulation / p->ranks;
     if (r->ranks->expert > 1) {
         const mixt_split split = {r->ranks->expert, r->model->options.experts};
@@ -117,26 +123,39 @@ static void shrink(const mixt_plan *plan, mixt_value_id id, int64_t rows)
     }
 }
 
-/* A plan that was made for the most rows that may come becomes one for as many as are sent. */
+static const mixt_record *first_exchange(const mixt_plan *plan)
+{
+    for (int i = 0; i < plan->record_count; i++) {
+        if (plan->records[i].op == MIXT_OP_exchange) {
+            return &plan->records[i];
+        }
+    }
+    return NULL;
+}
+
+/* A plan that was made for the most rows that may come becomes one for as many as are sent, in all
+ * layers alike. */
 static mixt_status even_out(paper_rank *r, mixt_error *error)
 {
     mixt_plan *plan = r->graph->plan;
+    const mixt_record *exchange = first_exchange(plan);
+    if (exchange == NULL) {
+        return MIXT_OK;
+    }
+    int64_t rows = plan->values[exchange->in[EXCHANGE_ROWS]].shape.multiple;
     for (int i = 0; i < plan->record_count; i++) {
         mixt_record *record = &plan->records[i];
-        if (record->op != MIXT_OP_exchange) {
-            continue;
+        bool experts = record->op == MIXT_OP_experts;
+        if (experts || record->op == MIXT_OP_exchange || record->op == MIXT_OP_give_back) {
+            record->workspace =
+                record->workspace / (size_t)exchange->attributes.rows * (size_t)rows;
         }
-        const mixt_value *sent = &plan->values[record->in[EXCHANGE_ROWS]];
-        mixt_value_id received = record->out[EXCHANGE_RECEIVED];
-        for (int j = 0; j < plan->record_count; j++) {
-            mixt_record *user = &plan->records[j];
-            if (user->op == MIXT_OP_experts && user->in[EXPERTS_ROWS] == received) {
-                for (int slot = 0; slot < EXPERTS_OUTPUTS; slot++) {
-                    shrink(plan, user->out[slot], sent->shape.multiple);
-                }
-            }
+        for (int slot = 0; slot < EXPERTS_OUTPUTS && experts; slot++) {
+            shrink(plan, record->out[slot], rows);
         }
-        shrink(plan, received, sent->shape.multiple);
+        if (record->op == MIXT_OP_exchange) {
+            shrink(plan, record->out[EXCHANGE_RECEIVED], rows);
+        }
     }
     return mixt_plan_layout(plan, error);
 }
@@ -161,11 +180,6 @@ static double time_of_messages(const mixt_ranks_paper *p, double messages, doubl
     return messages * p->latency + (bytes > 0 ? bytes / p->network_bytes : 0);
 }
 
-static bool is_exchange(const mixt_record *record)
-{
-    return record->op == MIXT_OP_exchange || record->op == MIXT_OP_give_back;
-}
-
 /* Forward and backward of one micro batch, what ranks send each other left out. */
 static double time_of_plan(const paper_rank *r)
 {
@@ -182,80 +196,79 @@ static double time_of_plan(const paper_rank *r)
 /* ------------------------------------------------------------------------------------------ */
 /* Rows on their ways                                                                         */
 
-/* Rows of a token that experts with weights take, at most and where all take alike. */
-typedef struct choices {
-    double most, even;
-} choices;
+/* What a micro batch of a layer sends in one way. */
+typedef struct way_rows {
+    double sent, received;             /* rows, loads even: to experts of others, and from others */
+    double worst_sent, worst_received; /* the most that may be */
+    double counts;                     /* bytes of row counts that go before them */
+} way_rows;
 
-static choices choices_of(const paper_rank *r, const mixt_record *exchange)
+/* Of the way out; that back has sent and received changed. */
+static way_rows rows_of(const paper_rank *r, const mixt_record *exchange)
 {
     const mixt_model_options *o = &r->model->options;
-    const mixt_value *rows = &r->graph->plan->values[exchange->in[EXCHANGE_ROWS]];
-    double most = (double)rows->shape.multiple;
-    return (choices){most, most * o->experts / mixt_options_routed(o)};
+    const mixt_plan *plan = r->graph->plan;
+    const mixt_split split = {r->ranks->expert, o->experts};
+    double tokens = (double)plan->capacity, others = split.places - 1;
+    double held = mixt_split_held(&split, split.places - 1);
+    double rows = (double)plan->values[exchange->in[EXCHANGE_ROWS]].shape.multiple * tokens;
+    double even = rows * o->experts / mixt_options_routed(o); /* that experts with weights take */
+    double room = exchange->attributes.rows * tokens;
+    return (way_rows){.sent = mixt_split_rows_even(&split, split.places - 1, even),
+                      .received = others * even * held / split.experts,
+                      .worst_sent = rows,
+                      .worst_received = others * rows < room ? others * rows : room,
+                      .counts = (split.experts - held) * sizeof(int32_t)};
 }
 
-/* The way that a record of the plan goes. */
-static mixt_ranks_way *way_of(mixt_ranks_cost *cost, const mixt_record *record)
+static mixt_ranks_way *way_of(mixt_ranks_cost *cost, bool backward, bool out)
 {
-    bool out = (record->op == MIXT_OP_exchange) == (record->pass != MIXT_PASS_BACKWARD);
-    return record->pass != MIXT_PASS_BACKWARD ? (out ? &cost->forward_out : &cost->forward_back)
-                                              : (out ? &cost->backward_out : &cost->backward_back);
+    return backward ? (out ? &cost->backward_out : &cost->backward_back)
+                    : (out ? &cost->forward_out : &cost->forward_back);
 }
 
+static void add_way(const paper_rank *r, const way_rows *rows, const mixt_record *record,
+                    mixt_ranks_cost *cost)
+{
+    bool backward = record->pass == MIXT_PASS_BACKWARD;
+    bool out = (record->op == MIXT_OP_exchange) != backward;
+    bool counted = record->op == MIXT_OP_exchange && !backward;
+    double width = (double)r->model->options.hidden_size * sizeof(float);
+    double others = r->ranks->expert - 1, messages = counted ? 2 * others : others;
+    double counts = counted ? rows->counts : 0;
+    double larger = rows->sent > rows->received ? rows->sent : rows->received;
+    mixt_ranks_way *way = way_of(cost, backward, out);
+    way->bytes = (out ? rows->sent : rows->received) * width + counts;
+    way->worst_bytes = (out ? rows->worst_sent : rows->worst_received) * width + counts;
+    way->seconds = time_of_messages(r->paper, messages, larger * width + counts);
+    double runs = (double)r->runs;
+    cost->exchange += way->seconds * runs;
+    cost->exchange_bytes += way->bytes * runs;
+    cost->exchange_worst_bytes += way->worst_bytes * runs;
+    cost->messages += messages * runs;
+}
+
+/* Every exchange and give_back of the plan, in all layers. */
 static void add_ways(const paper_rank *r, mixt_ranks_cost *cost)
 {
     const mixt_plan *plan = r->graph->plan;
-    const mixt_ranks_paper *p = r->paper;
-    const mixt_split split = {r->ranks->expert, r->model->options.experts};
-    int place = split.places - 1, layer = -1;
-    double width = (double)r->model->options.hidden_size * sizeof(float);
-    double tokens = (double)plan->capacity, others = split.places - 1;
-    choices per_token = {0, 0};
+    way_rows rows = {0};
+    int layer = -1;
     for (int i = 0; i < plan->record_count; i++) {
         const mixt_record *record = &plan->records[i];
-        if (!is_exchange(record)) {
-            continue;
+        bool exchange = record->op == MIXT_OP_exchange;
+        if (exchange || record->op == MIXT_OP_give_back) {
+            rows = exchange ? rows_of(r, record) : rows;
+            layer = layer < 0 ? record->layer : layer;
+            bool backward = record->pass == MIXT_PASS_BACKWARD;
+            way_of(cost, backward, exchange != backward)->count += record->layer == layer;
+            add_way(r, &rows, record, cost);
         }
-        if (record->op == MIXT_OP_exchange) {
-            per_token = choices_of(r, record);
-        }
-        layer = layer < 0 ? record->layer : layer;
-        mixt_ranks_way *way = way_of(cost, record);
-        way->count += record->layer == layer;
-        /* what goes to the experts of others, and what others send to this rank's, which the way
-         * back returns */
-        double sent = mixt_split_rows_even(&split, place, tokens * per_token.even);
-        double received = others * tokens * per_token.even * cost->experts / split.experts;
-        double larger = sent > received ? sent : received;
-        bool counts = record->op == MIXT_OP_exchange && record->pass != MIXT_PASS_BACKWARD;
-        bool out = way == &cost->forward_out || way == &cost->backward_out;
-        double bytes = (out ? sent : received) * width;
-        double worst = (out ? 1 : others) * tokens * per_token.most * width;
-        double extra = counts ? (double)split.experts * sizeof(int32_t) : 0;
-        double messages = (counts ? 2 : 1) * others;
-        double seconds = time_of_messages(p, messages, larger * width + extra);
-        way->bytes = bytes;
-        way->worst_bytes = worst;
-        way->seconds = seconds;
-        cost->exchange += seconds * (double)r->runs;
-        cost->exchange_bytes += bytes * (double)r->runs;
-        cost->exchange_worst_bytes += worst * (double)r->runs;
-        cost->messages += messages * (double)r->runs;
     }
 }
 
 /* ------------------------------------------------------------------------------------------ */
 /* Gradients, moments, weights                                                                */
-
-/* Of one region of the blocks: what is no expert's, summed over all ranks; experts, over those that
- * hold the same ones. */
-typedef struct region {
-    int places;
-    double weights, learning; /* values */
-    double first, second;     /* moments that all places have together */
-    double norm, step;        /* seconds of all of it on one rank */
-} region;
 
 static double rounded(const mixt_parameter *p)
 {
@@ -280,86 +293,110 @@ static double time_of_step(const paper_rank *r, const mixt_parameter *p, bool mu
     return time_of_work(r->paper, cost.forward_flops, cost.forward_bytes);
 }
 
-static void add_regions(const paper_rank *r, region regions[2])
+/* Sums of squares that the norm adds up, of the experts of all ranks. */
+static double norm_parts(const paper_rank *r, const mixt_parameter *p)
+{
+    size_t unit = mixt_train_unit(p);
+    size_t units =
+        mixt_slot_is_expert(p->slot) ? (size_t)r->model->options.experts : p->count / unit;
+    return (double)(units * ((unit + MIXT_SQUARES_PART - 1) / MIXT_SQUARES_PART));
+}
+
+static void add_regions(paper_rank *r)
 {
     const mixt_trainer trainer = {.options = *r->training};
     int64_t parts = r->training->parts != 0 ? r->training->parts : MIXT_PART_ALL;
     for (int i = 0; i < r->model->parameter_count; i++) {
         const mixt_parameter *p = &r->model->parameters[i];
-        region *to = &regions[r->ranks->expert > 1 && mixt_slot_is_expert(p->slot)];
+        region *to = &r->regions[r->ranks->expert > 1 && mixt_slot_is_expert(p->slot)];
         bool learns = (mixt_slot_part(p->slot) & parts) != 0;
         bool muon = mixt_train_uses_muon(&trainer, p);
         to->weights += rounded(p);
         to->learning += learns ? rounded(p) : 0;
         to->first += learns ? rounded(p) : 0;
         to->second += learns && !muon ? rounded(p) : 0;
+        to->parts += p->trainable ? norm_parts(r, p) : 0;
         to->norm += learns ? time_of_work(r->paper, 2 * rounded(p), 4 * rounded(p)) : 0;
         to->step += learns && p->trainable ? time_of_step(r, p, muon) : 0;
     }
 }
 
+/* Sums over ranks once a step, or with exact_reduce behind each micro batch. */
+static void add_reduce(const paper_rank *r, const region *part, mixt_ranks_cost *cost)
+{
+    double places = part->places, others = places - 1;
+    double times = r->training->exact_reduce ? (double)r->runs : 1;
+    double bytes = times * mixt_sliced_values(part->learning, part->places) * sizeof(float);
+    double messages = times * others * ceil(part->learning / places / MIXT_RANKS_ROOM);
+    cost->reduce += time_of_messages(r->paper, messages, bytes) +
+                    times * time_of_work(r->paper, part->learning, 12 * part->learning);
+    cost->reduce_bytes += bytes;
+    cost->messages += messages;
+    cost->buffers += part->learning / places * sizeof(float);
+}
+
 static void add_region(const paper_rank *r, const region *part, mixt_ranks_cost *cost)
 {
-    const mixt_ranks_paper *p = r->paper;
-    double places = part->places, others = places - 1;
-    double reduced = mixt_sliced_values(part->learning, part->places) * sizeof(float);
-    double spread = mixt_sliced_values(part->weights, part->places) * sizeof(float);
-    double turns = ceil(part->learning / places / MIXT_RANKS_ROOM);
-    if (part->places > 1 && part->weights > 0) {
-        cost->reduce += time_of_messages(p, turns * others, reduced) +
-                        time_of_work(p, part->learning, 12 * part->learning);
-        cost->spread += time_of_messages(p, others, spread);
-        cost->reduce_bytes += reduced;
-        cost->spread_bytes += spread;
-        cost->messages += (turns + 1) * others;
+    double others = part->places - 1;
+    bool first = part == r->regions;
+    if (part->weights > 0 && (part->places > 1 || (r->training->exact_reduce && first))) {
+        double bytes = mixt_sliced_values(part->weights, part->places) * sizeof(float);
+        add_reduce(r, part, cost);
+        cost->spread += time_of_messages(r->paper, others, bytes);
+        cost->spread_bytes += bytes;
+        cost->messages += others;
     }
-    cost->optimizer += (part->norm + part->step) / places;
+    cost->optimizer += (part->norm + part->step) / part->places;
     cost->weights += part->weights * sizeof(float);
     cost->gradients += part->learning * sizeof(float);
-    cost->moments += (part->first + part->second) / places * sizeof(float);
+    cost->moments += (part->first + part->second) / part->places * sizeof(float);
+}
+
+/* Each rank's sums of micro batches, counts of experts and parts of the norm, and the rows with a
+ * target, at every other rank. */
+static void add_numbers(const paper_rank *r, mixt_ranks_cost *cost)
+{
+    double ranks = r->paper->ranks, others = ranks - 1;
+    double parts = 8 * (r->regions[0].parts + r->regions[1].parts);
+    double sums = (double)r->runs * sizeof(mixt_step_sums) +
+                  8.0 * cost->moe_layers * (r->model->router.experts + 2);
+    cost->numbers_bytes = others * (sums + parts + 8);
+    cost->numbers = time_of_messages(r->paper, 3 * others, cost->numbers_bytes);
+    cost->messages += 3 * others;
+    cost->buffers += others > 0 ? (ranks + 1) * (sums + parts) : 0;
 }
 
 /* ------------------------------------------------------------------------------------------ */
 /* All of it                                                                                  */
 
-static double buffers_of(const paper_rank *r)
-{
-    double count = r->paper->ranks;
-    double room = count > 1 ? count * MIXT_RANKS_ROOM * sizeof(float) : 0;
-    double inputs = (double)r->runs * (double)r->graph->plan->capacity * 6 * sizeof(int32_t);
-    return room + inputs;
-}
-
 static mixt_status cost_of_rank(paper_rank *r, mixt_ranks_cost *cost, mixt_error *error)
 {
-    const mixt_model_options *o = &r->model->options;
-    region regions[2] = {{.places = r->paper->ranks}, {.places = r->ranks->data}};
+    const mixt_plan *plan = r->graph->plan;
     MIXT_TRY(even_out(r, error));
     cost->data = r->ranks->data;
     cost->expert = r->ranks->expert;
-    cost->experts = r->ranks->expert > 1 ? r->model->share.count : o->experts;
+    cost->experts = r->model->share.count;
     cost->moe_layers = r->graph->moe_layers;
     cost->runs = r->runs;
-    cost->micro_tokens = r->graph->plan->capacity;
+    cost->micro_tokens = plan->capacity;
     cost->tokens = cost->micro_tokens * r->training->accumulation;
     cost->compute = time_of_plan(r) * (double)r->runs;
-    if (r->ranks->expert > 1) {
-        add_ways(r, cost);
+    cost->buffers = (double)(r->runs * plan->capacity * INPUTS) * sizeof(int32_t);
+    if (r->paper->ranks > 1) {
+        cost->buffers += (double)r->paper->ranks * MIXT_RANKS_ROOM * sizeof(float);
     }
-    add_regions(r, regions);
+    add_ways(r, cost);
+    r->regions[0].places = r->paper->ranks;
+    r->regions[1].places = r->ranks->data;
+    add_regions(r);
     for (int i = 0; i < 2; i++) {
-        add_region(r, &regions[i], cost);
+        add_region(r, &r->regions[i], cost);
     }
-    double others = r->paper->ranks - 1;
-    cost->numbers_bytes =
-        others * 8 * (NUMBERS + (double)cost->moe_layers * mixt_options_routed(o));
-    cost->numbers = time_of_messages(r->paper, others, cost->numbers_bytes);
-    cost->messages += others;
+    add_numbers(r, cost);
     cost->step = cost->compute + cost->exchange - cost->exchange_hidden + cost->reduce +
                  cost->numbers + cost->optimizer + cost->spread;
     cost->activations = r->memory;
-    cost->even_activations = (double)r->graph->plan->memory_size;
-    cost->buffers = buffers_of(r);
+    cost->even_activations = (double)plan->memory_size;
     cost->memory =
         cost->weights + cost->gradients + cost->moments + cost->activations + cost->buffers;
     return MIXT_OK;
