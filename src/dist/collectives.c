@@ -186,6 +186,22 @@ mixt_status mixt_ranks_broadcast(mixt_ranks *ranks, mixt_group group, int root, 
     return run_list(&list, error);
 }
 
+mixt_status mixt_ranks_hear(mixt_ranks *ranks, int rank, void *data, size_t bytes,
+                            mixt_error *error)
+{
+    char text[MIXT_TRANSPORT_TEXT] = "";
+    const mixt_transport *t = ranks->transport;
+    const mixt_message message = {rank, true, data, bytes};
+    void *request;
+    mixt_wait waited = MIXT_WAIT_LATE;
+    MIXT_TRY(start(ranks, &message, 1, &request, error));
+    while (waited == MIXT_WAIT_LATE) {
+        int late = -1;
+        waited = t->wait(t->user, request, ranks->timeout, &late, text);
+    }
+    return waited == MIXT_WAIT_DONE ? MIXT_OK : lose(ranks, text, error);
+}
+
 mixt_status mixt_ranks_barrier(mixt_ranks *ranks, mixt_group group, mixt_error *error)
 {
     int64_t nothing = 0;

@@ -61,6 +61,10 @@ mixt_status mixt_ranks_gather(mixt_ranks *ranks, mixt_group group, const void *m
 /* The bytes of the place `root`, everywhere. */
 mixt_status mixt_ranks_broadcast(mixt_ranks *ranks, mixt_group group, int root, void *data,
                                  size_t bytes, mixt_error *error);
+/* The receiving side of a broadcast of a rank to all that may come at any time: it waits as long as
+ * that rank lives. */
+mixt_status mixt_ranks_hear(mixt_ranks *ranks, int rank, void *data, size_t bytes,
+                            mixt_error *error);
 mixt_status mixt_ranks_barrier(mixt_ranks *ranks, mixt_group group, mixt_error *error);
 /* Sums over the group, everywhere: whole numbers are exact. */
 mixt_status mixt_ranks_sum(mixt_ranks *ranks, mixt_group group, int64_t *values, size_t count,

@@ -65,6 +65,9 @@ mixt_value_id mixt_build_attention(mixt_builder *b, mixt_value_id x, int layer);
 mixt_value_id mixt_build_mlp(mixt_builder *b, mixt_value_id x, const mixt_mlp_slots *slots,
                              int layer);
 mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer);
+/* The part of a layer that other ranks have rows for, where this one has none: rows [T, d] of which
+ * offsets i32 [E + G + 1] say that none is any expert's. */
+void mixt_build_work(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets, int layer);
 /* One layer: x [T, d] in, [T, d] out. */
 mixt_value_id mixt_build_block(mixt_builder *b, mixt_value_id x, int layer);
 

@@ -178,6 +178,12 @@ static mixt_value_id expert_weight(mixt_builder *b, mixt_slot slot, int layer)
                        {LOW_RANK_B, mixt_build_weight(b, mixt_adapter_b(slot), layer)});
 }
 
+/* Whether rank 0 alone has tokens, and the others compute their experts for it. */
+static bool headed(const mixt_builder *b)
+{
+    return b->graph->options.phase != MIXT_PHASE_TRAIN;
+}
+
 /* Rows that all ranks may send to this one's experts together, for each token of theirs. All
  * methods give a token different experts, so a rank sends no more than the rows that its tokens
  * have, nor more for a token than there are experts here; in training a capacity may leave fewer.
@@ -187,6 +193,9 @@ static int far_rows(const mixt_builder *b, int layer, int near)
     const mixt_model_options *o = &b->model->options;
     const mixt_graph_options *g = &b->graph->options;
     int64_t tokens = g->capacity, held = b->model->share.count;
+    if (headed(b)) { /* of rank 0 alone */
+        return g->phase == MIXT_PHASE_WORK ? (int)mixt_least(g->rows, held) : near;
+    }
     int64_t behind = (int64_t)o->identity_experts + o->zero_experts; /* whose rows stay */
     mixt_attributes route = route_attributes(b, layer);
     int64_t each = INT64_MAX; /* rows of an expert */
@@ -210,6 +219,7 @@ static mixt_attributes exchange_attributes(const mixt_builder *b, int rows)
 {
     return (mixt_attributes){.ranks = b->model->ranks,
                              .rows = rows,
+                             .head = headed(b),
                              .identity_experts = b->model->options.identity_experts,
                              .zero_experts = b->model->options.zero_experts};
 }
@@ -244,22 +254,19 @@ static mixt_value_id give_back(mixt_builder *b, mixt_value_id rows, mixt_value_i
                             {GIVE_BACK_PARTS, there->parts});
 }
 
-/* y = sum over the chosen experts j of weight_j expert_j(x) + shared(x) */
-mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
+static mixt_attributes experts_attributes(const mixt_builder *b, int layer)
 {
-    mixt_attributes attributes = {.router = mixt_model_router(b->model, layer),
-                                  .activation = b->model->options.activation,
-                                  .identity_experts = b->model->options.identity_experts,
-                                  .zero_experts = b->model->options.zero_experts};
-    const mixt_value_id *record = route(b, x, layer);
-    const bool both = b->model->options.shared_ffn_size > 0;
-    /* the shared expert first where others are still being read */
-    bool early = both && b->model->stored != NULL && b->graph->options.phase != MIXT_PHASE_TRAIN;
-    mixt_value_id always = early ? shared(b, x, layer) : MIXT_NO_VALUE;
-    mixt_value_id rows = BUILD_RECOMPUTED(
-        b, MIXT_OP_dispatch, attributes, {DISPATCH_X, x}, {DISPATCH_OFFSETS, record[ROUTE_OFFSETS]},
-        {DISPATCH_ORDER, record[ROUTE_ORDER]}, {DISPATCH_PLACE, record[ROUTE_PLACE]});
-    exchanged there = exchange(b, rows, record[ROUTE_OFFSETS], layer);
+    return (mixt_attributes){.router = mixt_model_router(b->model, layer),
+                             .activation = b->model->options.activation,
+                             .identity_experts = b->model->options.identity_experts,
+                             .zero_experts = b->model->options.zero_experts};
+}
+
+/* What the experts make of rows in their order, wherever those experts are. */
+static mixt_value_id compute(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets, int layer)
+{
+    exchanged there = exchange(b, rows, offsets, layer);
+    mixt_attributes attributes = experts_attributes(b, layer);
     attributes.exact_parts = b->graph->options.exact_reduce && there.parts != MIXT_NO_VALUE;
     mixt_value_id done =
         BUILD_RECOMPUTED(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, there.rows},
@@ -271,7 +278,29 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
                          {EXPERTS_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},
                          {EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)},
                          {EXPERTS_PARTS, attributes.exact_parts ? there.parts : MIXT_NO_VALUE});
-    done = give_back(b, done, record[ROUTE_OFFSETS], &there);
+    return give_back(b, done, offsets, &there);
+}
+
+void mixt_build_work(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets, int layer)
+{
+    b->layer = layer;
+    (void)compute(b, rows, offsets, layer);
+    b->layer = -1;
+}
+
+/* y = sum over the chosen experts j of weight_j expert_j(x) + shared(x) */
+mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
+{
+    mixt_attributes attributes = experts_attributes(b, layer);
+    const mixt_value_id *record = route(b, x, layer);
+    const bool both = b->model->options.shared_ffn_size > 0;
+    /* the shared expert first where others are still being read */
+    bool early = both && b->model->stored != NULL && b->graph->options.phase != MIXT_PHASE_TRAIN;
+    mixt_value_id always = early ? shared(b, x, layer) : MIXT_NO_VALUE;
+    mixt_value_id rows = BUILD_RECOMPUTED(
+        b, MIXT_OP_dispatch, attributes, {DISPATCH_X, x}, {DISPATCH_OFFSETS, record[ROUTE_OFFSETS]},
+        {DISPATCH_ORDER, record[ROUTE_ORDER]}, {DISPATCH_PLACE, record[ROUTE_PLACE]});
+    mixt_value_id done = compute(b, rows, record[ROUTE_OFFSETS], layer);
     mixt_value_id y =
         BUILD(b, MIXT_OP_combine, attributes, {COMBINE_ROWS, done},
               {COMBINE_WEIGHTS, record[ROUTE_WEIGHTS]}, {COMBINE_PLACE, record[ROUTE_PLACE]});

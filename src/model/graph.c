@@ -74,6 +74,15 @@ static mixt_value_id integers(mixt_builder *b, const char *name, int64_t count)
     return mixt_plan_input(b->plan, name, mixt_shape_integers(shape));
 }
 
+static void declare_parameters(mixt_builder *b)
+{
+    for (int i = 0; i < b->model->parameter_count; i++) {
+        const mixt_parameter *p = &b->model->parameters[i];
+        mixt_shape shape = mixt_shape_static(p->rank, p->size[0], p->size[1], p->size[2]);
+        b->graph->parameters[i] = mixt_plan_parameter(b->plan, p->name, i, p->trainable, shape);
+    }
+}
+
 static void declare(mixt_builder *b)
 {
     const mixt_model_options *o = &b->model->options;
@@ -108,11 +117,25 @@ static void declare(mixt_builder *b)
                         : g->options.rope_rows > 0 ? g->options.rope_rows
                                                    : g->options.cache_capacity;
     g->rope = mixt_plan_state(b->plan, "rope", mixt_shape_static(2, positions, o->rope.dims, 0));
-    for (int i = 0; i < b->model->parameter_count; i++) {
-        const mixt_parameter *p = &b->model->parameters[i];
-        mixt_shape shape = mixt_shape_static(p->rank, p->size[0], p->size[1], p->size[2]);
-        g->parameters[i] = mixt_plan_parameter(b->plan, p->name, i, p->trainable, shape);
+    declare_parameters(b);
+}
+
+/* What a rank does for rows of another: no record is the first of a layer that has no experts. */
+static void work(mixt_builder *b)
+{
+    mixt_graph *g = b->graph;
+    const mixt_model_options *o = &b->model->options;
+    g->near =
+        mixt_plan_input(b->plan, "near", mixt_shape_tokens(b->plan->capacity, 1, o->hidden_size));
+    g->offsets = integers(b, "offsets", mixt_options_routed(o) + 1);
+    declare_parameters(b);
+    for (int layer = 0; layer < o->layers; layer++) {
+        g->layers[layer] = b->plan->record_count;
+        if (mixt_model_layer_is_moe(b->model, layer)) {
+            mixt_build_work(b, g->near, g->offsets, layer);
+        }
     }
+    g->head = b->plan->record_count;
 }
 
 /* The last norm. */
@@ -204,7 +227,7 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
     graph->mixtures = calloc(layers, sizeof *graph->mixtures);
     graph->seen = calloc(layers, sizeof *graph->seen);
     graph->layers = calloc(layers, sizeof *graph->layers);
-    static const char *const names[] = {"train", "score", "generate"};
+    static const char *const names[] = {"train", "score", "generate", "work"};
     mixt_status status = complete(&graph->options, error);
     status = status != MIXT_OK ? status
                                : mixt_plan_create(names[options->phase], options->capacity,
@@ -221,8 +244,12 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
                           .layer = -1,
                           .routed = MIXT_NO_VALUE,
                           .foreseen = MIXT_NO_VALUE};
-        declare(&b);
-        forward(&b);
+        if (options->phase == MIXT_PHASE_WORK) {
+            work(&b);
+        } else {
+            declare(&b);
+            forward(&b);
+        }
         status = graph->plan->error.status == MIXT_OK && options->phase == MIXT_PHASE_TRAIN
                      ? mixt_plan_differentiate(graph->plan, graph->nll, error)
                      : MIXT_OK;
@@ -251,6 +278,16 @@ void mixt_graph_free(mixt_graph *graph)
     free(graph->seen);
     free(graph->layers);
     free(graph);
+}
+
+int64_t mixt_graph_rows(const mixt_graph *graph)
+{
+    int64_t rows = 0;
+    for (int i = 0; i < graph->moe_layers; i++) {
+        mixt_value_id ids = graph->routes[i].value[ROUTE_ORDER];
+        rows = mixt_most(rows, graph->plan->values[ids].shape.multiple);
+    }
+    return rows;
 }
 
 /* The graph of a phase by its name, for a look at its plan. */

@@ -73,6 +73,12 @@ mixt_status mixt_model_check_file(mixt_model_options *options, const char *path,
 /* mixt_model_fits, where what went wrong (no memory) is to be told from an answer. */
 mixt_status mixt_model_compare(const mixt_model *model, const mixt_model_options *options,
                                bool *fits, mixt_error *error);
+/* Says to the ranks that work for this one (mixt_model_work) what plan will ask them for rows; an
+ * error where one of them has no memory for it. Nothing where experts are not spread, or all ranks
+ * run such a plan. */
+struct mixt_graph;
+mixt_status mixt_model_announce(const mixt_model *model, const struct mixt_graph *graph,
+                                mixt_error *error);
 /* Refuses what is not done with a model whose experts are spread over ranks. */
 mixt_status mixt_model_refuse_spread(const mixt_model *model, const char *what, mixt_error *error);
 /* Index of a parameter, -1 where the model has none. */
@@ -127,6 +133,7 @@ typedef enum mixt_phase {
     MIXT_PHASE_TRAIN,    /* loss and gradients of windows */
     MIXT_PHASE_SCORE,    /* loss of windows, no gradient */
     MIXT_PHASE_GENERATE, /* sequences against a KV cache, logits of the rows that are wanted */
+    MIXT_PHASE_WORK,     /* this rank's experts, layer by layer, for rows of rank 0 */
 } mixt_phase;
 
 static inline mixt_type mixt_cache_element(mixt_cache_type type)
@@ -164,6 +171,7 @@ typedef struct mixt_graph_options {
     int chosen;
     int64_t
         rope_rows; /* generate: of the RoPE table, by which positions count (0: cache_capacity) */
+    int64_t rows;  /* work: that a token of rank 0 has at most */
 } mixt_graph_options;
 
 /* A state that lives from call to call: a row for each position of the cache's pages. */
@@ -197,6 +205,7 @@ typedef struct mixt_graph {
     mixt_value_id variant;        /* i32 [T]: of routers; MIXT_NO_VALUE: there are none */
     mixt_value_id pages;          /* i32 [sequences, pages of each] (generate) */
     mixt_value_id take;           /* i32 [takes] (generate) */
+    mixt_value_id near, offsets;  /* work: rows of this rank's own, of which there are none */
     mixt_value_id scale;          /* real [2]: of the cross-entropy, of the routing losses */
     mixt_value_id draw;           /* i32 [MIXT_DRAWS] (train); MIXT_NO_VALUE: nothing is drawn */
     mixt_value_id balance;        /* real [layers] (train), of ROUTE_BALANCE; or MIXT_NO_VALUE */
@@ -220,6 +229,8 @@ typedef struct mixt_graph {
 mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options *options,
                               mixt_graph **graph, mixt_error *error);
 void mixt_graph_free(mixt_graph *graph);
+/* Rows that a token has at most behind a graph's routers. */
+int64_t mixt_graph_rows(const mixt_graph *graph);
 /* Generation: pages that a sequence may have. */
 int64_t mixt_graph_pages(const mixt_graph_options *options);
 /* Bytes of all caches, one behind the other; SIZE_MAX where they are more. */

@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "model/adapters.h"
 #include "model/stored.h"
+#include "ops/exchange.h"
 
 /* A spread model has the numbers that its experts would have in the whole one. */
 static void initialize(mixt_model *model, int index, uint64_t seed)
@@ -108,6 +109,21 @@ mixt_status mixt_model_spread(mixt_model *model, mixt_ranks *ranks, mixt_error *
     }
     mixt_parameters_share(model, share);
     return MIXT_OK;
+}
+
+mixt_status mixt_model_announce(const mixt_model *model, const mixt_graph *graph, mixt_error *error)
+{
+    mixt_ranks *ranks = model->ranks;
+    mixt_phase phase = graph->options.phase;
+    if (ranks == NULL || ranks->expert == 1 || phase == MIXT_PHASE_TRAIN ||
+        phase == MIXT_PHASE_WORK) {
+        return MIXT_OK;
+    }
+    mixt_summons summons = {.kind = MIXT_SUMMONS_PLAN,
+                            .tokens = graph->options.capacity,
+                            .rows = mixt_graph_rows(graph)};
+    MIXT_TRY(mixt_ranks_broadcast(ranks, MIXT_GROUP_ALL, 0, &summons, sizeof summons, error));
+    return mixt_ranks_agree(ranks, MIXT_OK, error);
 }
 
 mixt_status mixt_model_refuse_spread(const mixt_model *model, const char *what, mixt_error *error)

@@ -246,7 +246,7 @@ mixt_status mixt_weights_bind(const mixt_weights *weights, const mixt_graph *gra
                               mixt_instance *instance, mixt_error *error)
 {
     const mixt_model *model = weights->model;
-    mixt_status status = MIXT_OK;
+    mixt_status status = mixt_model_announce(model, graph, error);
     for (int i = 0; i < model->parameter_count && status == MIXT_OK; i++) {
         mixt_value_id value = graph->parameters[i];
         if (mixt_stored_bind(model, i, value, instance)) {

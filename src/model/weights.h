@@ -18,7 +18,7 @@ mixt_status mixt_weights_pack(mixt_weights *weights, mixt_matmul matmul, mixt_er
 /* Whether packing puts adapters into the matrices that they are of, once for all tokens; graphs are
  * then made `merged`. */
 bool mixt_weights_merge(const mixt_model *model, const mixt_device *device, mixt_matmul matmul);
-/* Binds every parameter of a graph. */
+/* Binds every parameter of a graph, and announces it to ranks that work for this one. */
 mixt_status mixt_weights_bind(const mixt_weights *weights, const mixt_graph *graph,
                               mixt_instance *instance, mixt_error *error);
 

@@ -16,4 +16,20 @@ mixt_exchange_sizes mixt_exchange_sizes_of(const mixt_attributes *attributes, in
  * parts begin. */
 int64_t mixt_exchange_lists_reals(const mixt_exchange_sizes *sizes);
 
+/* Where only place 0 of MIXT_GROUP_EXPERT has rows, it says what is next to the others, who wait in
+ * mixt_model_work: all of them receive this, and then take part in what it names. */
+typedef enum mixt_summons_kind {
+    MIXT_SUMMONS_END,   /* nothing more */
+    MIXT_SUMMONS_PLAN,  /* plans of up to `tokens` tokens with up to `rows` rows each will come */
+    MIXT_SUMMONS_LAYER, /* `layer` of a run over `tokens` tokens: its exchange and give_back */
+    MIXT_SUMMONS_KINDS,
+} mixt_summons_kind;
+
+typedef struct mixt_summons {
+    int32_t kind; /* mixt_summons_kind */
+    int32_t layer;
+    int64_t tokens;
+    int64_t rows;
+} mixt_summons;
+
 #endif

@@ -188,9 +188,29 @@ static mixt_status check_said(const exchange_run *run, int64_t room, mixt_error 
     return MIXT_OK;
 }
 
+/* The others learn that rows of this layer come. */
+static mixt_status summon(const exchange_run *run, mixt_error *error)
+{
+    mixt_summons summons = {
+        .kind = MIXT_SUMMONS_LAYER, .layer = run->call->layer, .tokens = run->call->tokens};
+    return mixt_ranks_broadcast(run->ranks, MIXT_GROUP_EXPERT, 0, &summons, sizeof summons, error);
+}
+
+/* Where only place 0 has rows, nobody else says how many. */
+static void silence(exchange_run *run)
+{
+    int own = run->sizes.own;
+    for (int place = 0; place < run->sizes.places; place++) {
+        run->near_bytes[place] = own == 0 ? run->near_bytes[place] : 0;
+        run->far_bytes[place] = place == 0 ? run->far_bytes[place] : 0;
+    }
+    memset(run->said, 0, (size_t)(run->sizes.held * run->sizes.places) * sizeof *run->said);
+}
+
 /* Counts of each place's experts there, and those of this rank's here. */
 static mixt_status exchange_counts(exchange_run *run, mixt_error *error)
 {
+    bool head = run->call->attributes->head;
     if (over(run)) {
         return mixt_fail(error, run->ranks->lost.status, "%s", run->ranks->lost.message);
     }
@@ -201,6 +221,10 @@ static mixt_status exchange_counts(exchange_run *run, mixt_error *error)
         run->near_bytes[place] =
             (size_t)(first_of(run, place + 1) - first_of(run, place)) * sizeof *run->counts;
         run->far_bytes[place] = (size_t)run->sizes.held * sizeof *run->said;
+    }
+    if (head) {
+        silence(run);
+        MIXT_TRY(run->sizes.own == 0 ? summon(run, error) : MIXT_OK);
     }
     mixt_exchange counts = {MIXT_GROUP_EXPERT, run->counts, run->near_bytes, run->said,
                             run->far_bytes};

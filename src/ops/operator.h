@@ -116,6 +116,7 @@ typedef struct mixt_attributes {
     mixt_ranks *ranks;                 /* exchange, give_back, route: with whom; NULL: alone */
     int rows;                          /* exchange, give_back: for each token, on the far side */
     bool exact_parts;                  /* experts: gradients of weights are summed part by part */
+    bool head;                         /* exchange: only place 0 has rows, and says so before */
     const mixt_adamw_arguments *adamw; /* adamw: the step */
     const mixt_muon_arguments *muon;   /* muon: the step */
 } mixt_attributes;
