@@ -454,6 +454,13 @@ static int run_chat(void *user, cli_arguments *arguments)
     return status;
 }
 
+static int work_chat(void *user, cli_arguments *arguments)
+{
+    const chat_settings *settings = user;
+    (void)arguments;
+    return work_on_model(&settings->model);
+}
+
 const cli_command command_chat = {
     .name = "chat",
     .summary = "talk with a model through its chat template",
@@ -475,4 +482,5 @@ const cli_command command_chat = {
     .settings_size = sizeof(chat_settings),
     .defaults = chat_defaults,
     .run = run_chat,
+    .work = work_chat,
 };

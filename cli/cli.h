@@ -27,6 +27,8 @@ int exit_status(mixt_status status);
 int fail_with(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same for an error of the library: 2 for a refusal, 1 for a failure at work. */
 int fail_error(const mixt_error *error);
+/* What was said so last. */
+const char *last_failure(void);
 /* A refused option: adds "(see mixt help NAME)". */
 int fail_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* What was wrong with the options, or with the machine that was to keep them. */

@@ -157,6 +157,13 @@ static int run_eval(void *user, cli_arguments *arguments)
     return with_resources(evaluate, settings);
 }
 
+static int work_eval(void *user, cli_arguments *arguments)
+{
+    const eval_settings *settings = user;
+    (void)arguments;
+    return work_on_model(&settings->model);
+}
+
 const cli_command command_eval = {
     .name = "eval",
     .summary = "perplexity and bits per byte by domain",
@@ -174,4 +181,5 @@ const cli_command command_eval = {
     .settings_size = sizeof(eval_settings),
     .defaults = eval_defaults,
     .run = run_eval,
+    .work = work_eval,
 };

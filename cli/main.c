@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "ranks.h"
 #include "terminal.h"
 
 #define COMMAND(name) extern const cli_command command_##name;
@@ -41,11 +41,19 @@ const cli_command *command_find(const char *name)
 static void print_failure(const char *format, va_list list, const char *behind)
     __attribute__((format(printf, 1, 0)));
 
+static char failure[8192]; /* the last one */
+
+const char *last_failure(void)
+{
+    return failure[0] != 0 ? failure : "failed";
+}
+
 static void print_failure(const char *format, va_list list, const char *behind)
 {
     char text[8192];
     fflush(stdout);
     vsnprintf(text, sizeof text, format, list);
+    snprintf(failure, sizeof failure, "%s", text);
     say(stderr, "mixt%s%s: %s%s\n", running != NULL ? " " : "", running != NULL ? running : "",
         text, behind);
 }
@@ -166,7 +174,11 @@ static int run_command(const cli_command *command, int argc, char **argv)
     }
     options_reset(&arguments);
     int status = STATUS_DONE;
-    if (!options_parse(&arguments, argc, argv)) {
+    bool good = options_parse(&arguments, argc, argv);
+    if (program_ranks != NULL) {
+        good = ranks_agree_on_options(&arguments, good);
+    }
+    if (!good) {
         status = options_refused(&arguments);
     } else if (arguments.help) {
         usage_command(command, stdout);
@@ -174,7 +186,8 @@ static int run_command(const cli_command *command, int argc, char **argv)
         if (command->leaves_files) {
             signal(SIGPIPE, SIG_IGN);
         }
-        status = command->run(arguments.settings, &arguments);
+        status = program_ranks != NULL ? ranks_run(command, &arguments)
+                                       : command->run(arguments.settings, &arguments);
     }
     options_free(&arguments);
     free(arguments.settings);
@@ -249,5 +262,5 @@ int main(int argc, char **argv)
         return finish(STATUS_REFUSED);
     }
     program_path = argv[0];
-    return run_program(argc, argv);
+    return mixt_ranks_launched() > 1 ? ranks_program(argc, argv) : run_program(argc, argv);
 }

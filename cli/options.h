@@ -74,6 +74,9 @@ typedef struct cli_command {
     size_t settings_size;
     void (*defaults)(void *settings);
     int (*run)(void *settings, cli_arguments *arguments); /* returns the exit status */
+    /* The same on the other ranks where a launcher started several, while rank 0 runs it (ranks.h);
+     * NULL: it is refused there. */
+    int (*work)(void *settings, cli_arguments *arguments);
     /* NULL, or what is done when all is read: options that are said in other words are put into
      * those of the command, and what cannot be obeyed is complained of (options_complain). */
     void (*translate)(void *settings, cli_arguments *arguments);

@@ -234,6 +234,13 @@ static int run_probe(void *user, cli_arguments *arguments)
     return status == STATUS_DONE ? with_resources(probe, settings) : status;
 }
 
+static int work_probe(void *user, cli_arguments *arguments)
+{
+    const probe_settings *settings = user;
+    (void)arguments;
+    return work_on_model(&settings->model);
+}
+
 const cli_command command_probe = {
     .name = "probe",
     .summary = "what experts do: mask them, force them, swap them, each beside the model",
@@ -255,4 +262,5 @@ const cli_command command_probe = {
     .settings_size = sizeof(probe_settings),
     .defaults = probe_defaults,
     .run = run_probe,
+    .work = work_probe,
 };

@@ -270,6 +270,13 @@ static int run_run(void *user, cli_arguments *arguments)
     return status != MIXT_OK ? fail_error(&error) : signal_status;
 }
 
+static int work_run(void *user, cli_arguments *arguments)
+{
+    const run_settings *settings = user;
+    (void)arguments;
+    return work_on_model(&settings->model);
+}
+
 const cli_command command_run = {
     .name = "run",
     .summary = "generate text from a model",
@@ -287,4 +294,5 @@ const cli_command command_run = {
     .settings_size = sizeof(run_settings),
     .defaults = run_defaults,
     .run = run_run,
+    .work = work_run,
 };

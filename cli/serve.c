@@ -410,6 +410,13 @@ static int run_serve(void *user, cli_arguments *arguments)
     return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
+static int work_serve(void *user, cli_arguments *arguments)
+{
+    const serve_settings *settings = user;
+    (void)arguments;
+    return work_on_model(&settings->model);
+}
+
 const cli_command command_serve = {
     .name = "serve",
     .summary = "serve a model to many clients over HTTP",
@@ -429,4 +436,5 @@ const cli_command command_serve = {
     .settings_size = sizeof(serve_settings),
     .defaults = serve_defaults,
     .run = run_serve,
+    .work = work_serve,
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "files.h"
+#include "ranks.h"
 #include "terminal.h"
 
 enum { TEMPLATE_FILE_MAX = 1 << 20 };
@@ -18,6 +19,7 @@ void resources_free(cli_resources *resources)
     if (resources->store_report) {
         store_print_report(resources->model);
     }
+    ranks_dismiss(resources->model);
     mixt_model_free(resources->model);
     mixt_context_free(resources->context);
     memset(resources, 0, sizeof *resources);
@@ -44,12 +46,21 @@ mixt_status open_context(const machine_settings *machine, cli_resources *resourc
         .matmul = (mixt_matmul)machine->matmul,
         .cache_type = machine->cache_type,
     };
+    TRY(mixt_context_create(&options, &resources->context, error));
+    int allowed = mixt_context_threads(resources->context);
+    if (program_ranks == NULL || machine->threads > 0 || ranks_threads(allowed) == allowed) {
+        return MIXT_OK;
+    }
+    options.threads = ranks_threads(allowed);
+    mixt_context_free(resources->context);
+    resources->context = NULL;
     return mixt_context_create(&options, &resources->context, error);
 }
 
 int refuse_memory(const model_settings *settings, const cli_arguments *arguments)
 {
-    return store_check(&settings->store, arguments, settings->no_mmap);
+    int status = store_check(&settings->store, arguments, settings->no_mmap);
+    return status == STATUS_DONE ? ranks_refuse(settings, arguments) : status;
 }
 
 /* Both of llama.cpp's types have to be the same. */
@@ -210,8 +221,10 @@ mixt_status find_template(const char *wanted, const cli_resources *resources, ch
     return MIXT_OK;
 }
 
-mixt_status open_all(const model_settings *settings, cli_resources *resources, mixt_error *error)
+/* Context and weights: what every rank opens where several share them. */
+static mixt_status open_weights(const void *user, cli_resources *resources, mixt_error *error)
 {
+    const model_settings *settings = user;
     TRY(open_context(&settings->machine, resources, error));
     TRY(open_model(settings->path, resources, error));
     if (settings->no_mmap) {
@@ -225,8 +238,23 @@ mixt_status open_all(const model_settings *settings, cli_resources *resources, m
     if (settings->check) {
         TRY(mixt_model_verify(resources->model, error));
     }
+    return MIXT_OK;
+}
+
+int work_on_model(const model_settings *settings)
+{
+    return ranks_work(open_weights, settings);
+}
+
+mixt_status open_all(const model_settings *settings, cli_resources *resources, mixt_error *error)
+{
+    if (program_ranks != NULL) {
+        TRY(ranks_spread(open_weights, settings, resources, error));
+    } else {
+        TRY(open_weights(settings, resources, error));
+    }
     TRY(change_routing(&settings->routing, resources->model, error));
-    if (!settings->no_mmap) {
+    if (!settings->no_mmap && program_ranks == NULL) {
         resources->store_report = settings->store.report;
         TRY(store_model(&settings->store, resources->model, error));
     }

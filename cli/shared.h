@@ -176,6 +176,8 @@ mixt_status find_template(const char *wanted, const cli_resources *resources, ch
 /* All that a model_settings names, with weights checked, routing changed and memory limited as it
  * asks. */
 mixt_status open_all(const model_settings *settings, cli_resources *resources, mixt_error *error);
+/* What other ranks do for a command that opens a model so, in place of running it. */
+int work_on_model(const model_settings *settings);
 /* Corpus and token data for training; says on standard error how much there is and what was
  * skipped. */
 mixt_status open_training_data(const string_list *paths, double heldout, cli_resources *resources,

@@ -202,6 +202,13 @@ static int run_trace(void *user, cli_arguments *arguments)
     return status == STATUS_DONE ? with_resources(write_trace, settings) : status;
 }
 
+static int work_trace(void *user, cli_arguments *arguments)
+{
+    const trace_settings *settings = user;
+    (void)arguments;
+    return work_on_model(&settings->model);
+}
+
 const cli_command command_trace = {
     .name = "trace",
     .summary = "record every routing decision over a corpus",
@@ -219,4 +226,5 @@ const cli_command command_trace = {
     .settings_size = sizeof(trace_settings),
     .defaults = trace_defaults,
     .run = run_trace,
+    .work = work_trace,
 };

@@ -38,6 +38,9 @@ MIXT_API mixt_status mixt_ranks_arrange(mixt_ranks *ranks, int data, int expert,
 MIXT_API int mixt_ranks_data(const mixt_ranks *ranks);
 MIXT_API int mixt_ranks_expert(const mixt_ranks *ranks);
 
+/* Whether a rank was lost or let others wait for too long: all further calls fail with that. */
+MIXT_API bool mixt_ranks_lost(const mixt_ranks *ranks);
+
 /* The calls below are made by all ranks, in the same order. */
 
 /* MIXT_OK where `status` is that on every rank, else an error on every one: where its own is none,
@@ -47,6 +50,9 @@ MIXT_API mixt_status mixt_ranks_agree(mixt_ranks *ranks, mixt_status status, mix
 MIXT_API mixt_status mixt_ranks_largest(mixt_ranks *ranks, int64_t *value, mixt_error *error);
 /* Rank 0's bytes, on every rank. */
 MIXT_API mixt_status mixt_ranks_share(mixt_ranks *ranks, void *bytes, size_t size,
+                                      mixt_error *error);
+/* The same on another rank than 0, where that may take hours: it waits as long as rank 0 lives. */
+MIXT_API mixt_status mixt_ranks_await(mixt_ranks *ranks, void *bytes, size_t size,
                                       mixt_error *error);
 
 /* mixt_model_create, of which this rank holds its share of the experts: the same weights as alone.

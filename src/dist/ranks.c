@@ -112,6 +112,16 @@ mixt_status mixt_ranks_largest(mixt_ranks *ranks, int64_t *value, mixt_error *er
     return status;
 }
 
+bool mixt_ranks_lost(const mixt_ranks *ranks)
+{
+    return ranks->lost.status != MIXT_OK;
+}
+
+mixt_status mixt_ranks_await(mixt_ranks *ranks, void *bytes, size_t size, mixt_error *error)
+{
+    return mixt_ranks_hear(ranks, 0, bytes, size, error);
+}
+
 mixt_status mixt_ranks_share(mixt_ranks *ranks, void *bytes, size_t size, mixt_error *error)
 {
     return mixt_ranks_broadcast(ranks, MIXT_GROUP_ALL, 0, bytes, size, error);
