@@ -313,6 +313,7 @@ mixt_status mixt_convert(mixt_context *context, const mixt_model *model,
         .error = error,
     };
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_convert_options, options, error));
+    MIXT_TRY(mixt_model_refuse_spread(model, "converted", error));
     MIXT_TRY(check_automatic(&c));
     if (options->type != NULL && !c.automatic &&
         (c.mix = mixt_mix_by_name(options->type)) == NULL) {

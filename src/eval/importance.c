@@ -140,6 +140,7 @@ mixt_status mixt_importance_collect(mixt_context *context, const mixt_model *mod
 {
     *result = NULL;
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_importance_options, options, error));
+    MIXT_TRY(mixt_model_refuse_spread(model, "weighed by importance", error));
     if (model->adapters != NULL) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
                          "importance: the model has adapters; save it and open it again");

@@ -130,6 +130,7 @@ mixt_status mixt_sensitivity_measure(mixt_context *context, const mixt_model *mo
 {
     *result = NULL;
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_fidelity_options, options, error));
+    MIXT_TRY(mixt_model_refuse_spread(model, "tried in other types", error));
     if (model->held == NULL) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
                          "sensitivity: of an opened model; save this one and open it again");

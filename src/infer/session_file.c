@@ -71,14 +71,16 @@ static mixt_status identify(const mixt_model *model, char hash[65], mixt_error *
 {
     char *config = NULL;
     mixt_sha256 state;
+    mixt_model whole;
     MIXT_TRY(mixt_model_config_text(model, &config, error));
     mixt_sha256_init(&state);
     mixt_sha256_update(&state, config, strlen(config) + 1);
     free(config);
-    mixt_status status = MIXT_OK;
+    mixt_status status = mixt_model_whole(model, &whole, error);
     for (int i = 0; i < model->parameter_count && status == MIXT_OK; i++) {
-        status = hash_parameter(model, i, &state, error);
+        status = hash_parameter(&whole, i, &state, error);
     }
+    mixt_model_whole_free(&whole);
     for (int layer = 0; layer < model->options.layers; layer++) {
         hash_router(mixt_model_router(model, layer), &state);
     }

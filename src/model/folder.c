@@ -196,6 +196,7 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
 {
     char *config = NULL, *generation = NULL;
     mixt_model written;
+    MIXT_TRY(mixt_model_refuse_spread(model, "saved by one of them", error));
     mixt_status status = mixt_model_written(model, MIXT_FORM_FOLDER, &written, error);
     if (status == MIXT_OK) {
         status = mixt_folder_create(folder, error);

@@ -696,6 +696,7 @@ mixt_status mixt_model_merge(mixt_model *model, const char *folder, mixt_error *
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "model: it is in training");
     }
     MIXT_TRY(mixt_stored_refuse(model, "adapters are merged", error));
+    MIXT_TRY(mixt_model_refuse_spread(model, "merged with adapters", error));
     if (is_merged(model, folder)) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "%s: its adapter is in the model already, which was opened from there",

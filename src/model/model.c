@@ -167,11 +167,14 @@ mixt_status mixt_model_hash(const mixt_model *model, char hash[65], mixt_error *
 {
     char *config = NULL;
     mixt_sha256 state;
+    mixt_model whole;
     MIXT_TRY(mixt_model_config_text(model, &config, error));
     mixt_sha256_init(&state);
     mixt_sha256_update(&state, config, strlen(config));
     free(config);
-    mixt_model_hash_weights(model, &state);
+    MIXT_TRY(mixt_model_whole(model, &whole, error));
+    mixt_model_hash_weights(&whole, &state);
+    mixt_model_whole_free(&whole);
     mixt_sha256_final_hex(&state, hash);
     return MIXT_OK;
 }

@@ -81,6 +81,10 @@ mixt_status mixt_model_announce(const mixt_model *model, const struct mixt_graph
                                 mixt_error *error);
 /* Refuses what is not done with a model whose experts are spread over ranks. */
 mixt_status mixt_model_refuse_spread(const mixt_model *model, const char *what, mixt_error *error);
+/* The model as it is in its files, from which rank 0 still reads what other ranks hold, where that
+ * says which model it is. Lives as long as the model, until it is freed. */
+mixt_status mixt_model_whole(const mixt_model *model, mixt_model *whole, mixt_error *error);
+void mixt_model_whole_free(mixt_model *whole);
 /* Index of a parameter, -1 where the model has none. */
 int mixt_model_find(const mixt_model *model, mixt_slot slot, int layer);
 bool mixt_model_layer_is_moe(const mixt_model *model, int layer);

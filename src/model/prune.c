@@ -226,6 +226,8 @@ static void take(pruning *p)
     model->options = after->options;
     model->router = after->router;
     model->parameters = after->parameters;
+    model->share = after->share;
+    model->expert_begin = after->expert_begin;
     model->weight_count = after->weight_count;
     model->held = p->held;
     model->weights = p->weights;
@@ -239,6 +241,7 @@ static void take(pruning *p)
 mixt_status mixt_model_drop_experts(mixt_model *model, const uint8_t *drop, mixt_error *error)
 {
     MIXT_TRY(mixt_stored_refuse(model, "experts are dropped", error));
+    MIXT_TRY(mixt_model_refuse_spread(model, "pruned", error));
     pruning p = {.model = model,
                  .drop = drop,
                  .experts = model->options.experts,

@@ -126,6 +126,45 @@ mixt_status mixt_model_announce(const mixt_model *model, const mixt_graph *graph
     return mixt_ranks_agree(ranks, MIXT_OK, error);
 }
 
+mixt_status mixt_model_whole(const mixt_model *model, mixt_model *whole, mixt_error *error)
+{
+    size_t count = (size_t)model->parameter_count;
+    bool all = model->share.count == model->options.experts;
+    *whole = *model;
+    if (!all && (model->held == NULL || model->share.first > 0)) {
+        whole->parameters = NULL;
+        whole->held = NULL;
+        return mixt_model_refuse_spread(model, "known as a whole here", error);
+    }
+    whole->parameters = malloc(count * sizeof *whole->parameters);
+    whole->held = model->held != NULL ? malloc(count * sizeof *whole->held) : NULL;
+    if (whole->parameters == NULL || (model->held != NULL && whole->held == NULL)) {
+        mixt_model_whole_free(whole);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "model: no memory");
+    }
+    memcpy(whole->parameters, model->parameters, count * sizeof *whole->parameters);
+    if (model->held != NULL) {
+        memcpy(whole->held, model->held, count * sizeof *whole->held);
+    }
+    for (size_t i = 0; i < count && !all; i++) {
+        mixt_parameter *p = &whole->parameters[i];
+        if (mixt_slot_is_expert(p->slot)) { /* rank 0's experts are the first, others behind them */
+            p->count = p->count / (size_t)p->size[0] * (size_t)model->options.experts;
+            p->size[0] = model->options.experts;
+            whole->held[i].count = whole->held[i].matrices != NULL ? model->options.experts : 0;
+        }
+    }
+    return MIXT_OK;
+}
+
+void mixt_model_whole_free(mixt_model *whole)
+{
+    free(whole->parameters);
+    free(whole->held);
+    whole->parameters = NULL;
+    whole->held = NULL;
+}
+
 mixt_status mixt_model_refuse_spread(const mixt_model *model, const char *what, mixt_error *error)
 {
     return model->ranks == NULL || model->ranks->expert == 1

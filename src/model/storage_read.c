@@ -126,6 +126,7 @@ static mixt_status check_finite(const mixt_model *model, int index, float *row, 
 mixt_status mixt_model_to_memory(mixt_model *model, mixt_error *error)
 {
     MIXT_TRY(mixt_stored_refuse(model, "the whole of it is read into memory", error));
+    MIXT_TRY(mixt_model_refuse_spread(model, "read into memory as a whole", error));
     return model->source != NULL ? mixt_source_load(model->source, error) : MIXT_OK;
 }
 

@@ -407,6 +407,7 @@ static mixt_status check_model(const mixt_model *model, const mixt_store_options
 {
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_store_options, options, error));
     MIXT_TRY(mixt_stored_refuse(model, "it is stored", error));
+    MIXT_TRY(mixt_model_refuse_spread(model, "stored within a limit of memory", error));
     return model->held != NULL && model->source != NULL
                ? MIXT_OK
                : mixt_fail(error, MIXT_ERROR_UNSUPPORTED,

@@ -61,16 +61,17 @@ static void add_products(void *context, int64_t a, int thread)
 }
 
 /* Adds the products of one stack of matrices, whole rows at a time. */
-static void add_stack(const mixt_probe *probe, int index, float *values, double *products)
+static void add_stack(const mixt_probe *probe, const mixt_model *model, int index, float *values,
+                      double *products)
 {
-    const mixt_parameter *p = &probe->model->parameters[index];
+    const mixt_parameter *p = &model->parameters[index];
     size_t experts = (size_t)p->size[0], each = p->count / experts;
     size_t columns = (size_t)p->size[p->rank - 1];
     size_t step = SLAB_VALUES / columns > 0 ? SLAB_VALUES / columns * columns : columns;
     for (size_t first = 0; first < each; first += step) {
         size_t size = each - first < step ? each - first : step;
         for (size_t e = 0; e < experts; e++) {
-            mixt_model_values(probe->model, index, e * each + first, size, values + e * size);
+            mixt_model_values(model, index, e * each + first, size, values + e * size);
         }
         slab s = {values, size, (size_t)probe->experts, products};
         mixt_pool_run(mixt_context_pool(probe->context), (int64_t)experts, add_products, &s);
@@ -85,8 +86,11 @@ mixt_status mixt_probe_weight_cosines(const mixt_probe *probe, int layer, double
     const mixt_model_options *o = &probe->model->options;
     size_t widest = (size_t)(o->hidden_size > o->ffn_size ? o->hidden_size : o->ffn_size);
     size_t most = widest > SLAB_VALUES ? widest : SLAB_VALUES;
+    mixt_model whole;
+    MIXT_TRY(mixt_model_whole(probe->model, &whole, error));
     float *values = malloc((size_t)o->experts * most * sizeof *values);
     if (values == NULL) {
+        mixt_model_whole_free(&whole);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "probe: no memory");
     }
     for (int i = 0; i < probe->experts * probe->experts; i++) {
@@ -95,10 +99,11 @@ mixt_status mixt_probe_weight_cosines(const mixt_probe *probe, int layer, double
     for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++) {
         int index = mixt_model_find(probe->model, slots[i], layer);
         if (index >= 0) {
-            add_stack(probe, index, values, cosines);
+            add_stack(probe, &whole, index, values, cosines);
         }
     }
     free(values);
+    mixt_model_whole_free(&whole);
     normalise(cosines, probe->experts);
     return mixt_model_intact(probe->model, error);
 }
