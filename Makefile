@@ -25,6 +25,7 @@ DEPS_TEST := libcmocka-dev python3
 DEPS_FUZZ := clang libclang-rt-14-dev
 DEPS_LINT := clang-format
 DEPS_PAGE := chromium python3
+DEPS_MPI  := libopenmpi-dev openmpi-bin
 DEPS_AARCH64 := gcc-aarch64-linux-gnu qemu-user libc6:arm64 libjansson-dev:arm64 libpcre2-dev:arm64 \
                 libutf8proc-dev:arm64 libzstd-dev:arm64 liburing-dev:arm64 libopenblas0-openmp:arm64 \
                 libedit-dev:arm64 libmicrohttpd-dev:arm64 libcmocka-dev:arm64
@@ -200,8 +201,10 @@ $(BUILD)/libmixt.so: $(SHARED)
 $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
 	$(call say,link,$@)$(LINK) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
 
-# MPI's compiler is a wrapper around ours.
-$(BUILD)/libmixt-mpi.so: src/dist/mpi.c src/dist/transport.h
+# MPI's compiler is a wrapper around ours. The tests' sends in pieces of 1,000 bytes what the other
+# sends in pieces of 1 GiB.
+$(BUILD)/tests/pieces/libmixt-mpi.so: DEFINES = -DMIXT_MPI_CHUNK=1000
+$(BUILD)/libmixt-mpi.so $(BUILD)/tests/pieces/libmixt-mpi.so: src/dist/mpi.c src/dist/transport.h
 	@mkdir -p $(@D)
 	$(call say,link,$@)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $(MPICC) $(BASE) $(WARN_LIBRARY) $(DEFINES) $(LDFLAGS) -shared -o $@ $< -pthread
 
@@ -389,6 +392,9 @@ deps-lint: deps
 deps-page: ## ... and the browser that checks the page (large, optional)
 	$(call install_packages,$(DEPS_PAGE),chromium and python3: show the atlas page to a test,$(LOG)/deps-page.txt)
 
+deps-mpi: deps-test ## ... and MPI, for several processes that train or run one model (optional)
+	$(call install_packages,$(DEPS_MPI),Open MPI: carries bytes between ranks and starts them,$(LOG)/deps-mpi.txt)
+
 deps-aarch64: deps ## ... and the cross compiler, emulator and libraries of check-aarch64
 	@! command -v dpkg >/dev/null || dpkg --print-foreign-architectures | grep -qx arm64 || \
 	    $$([ "$$(id -u)" = 0 ] || echo sudo) dpkg --add-architecture arm64
@@ -483,6 +489,11 @@ check-kill: deps-test ## KILLS (1000) random kill -9 during training, STUDY_KILL
 	@+$(MAKE) --no-print-directory $(PARALLEL) tests
 	@tests/fault/kill_train.sh $(KILLS) 1 $(BUILD)
 	@$(BUILD)/tests/test_study --kills $(STUDY_KILLS) 1
+
+RANK_KILLS ?= 20
+check-ranks: deps-test ## ranks over MPI (mpirun): collectives, RANK_KILLS (20) kills, ends; `make deps-mpi` installs it
+	@+$(MAKE) --no-print-directory $(PARALLEL) program mpi $(RANKS_PROGRAMS) $(MPI_LIBRARY:$(BUILD)/%=$(BUILD)/tests/pieces/%)
+	@tests/ranks.sh $(BUILD) $(RANK_KILLS)
 
 SECONDS ?= 600
 CLIENTS ?= 10000

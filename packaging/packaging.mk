@@ -23,6 +23,7 @@ INSTALLED = 755|$(BUILD)/mixt|$(bindir)/mixt \
     $(foreach file,$(HEADERS),644|$(file)|$(file:include/%=$(includedir)/%)) \
     644|$(LIBRARY)|$(libdir)/libmixt.a \
     644|$(SHARED)|$(libdir)/$(notdir $(SHARED)) \
+    $(if $(MPI_LIBRARY),644|$(MPI_LIBRARY)|$(libdir)/mixt/libmixt-mpi.so) \
     644|$(BUILD)/share/mixt.pc|$(pkgconfigdir)/mixt.pc \
     644|$(BUILD)/share/mixt.1|$(mandir)/man1/mixt.1 \
     644|$(BUILD)/share/mixt.bash|$(bashcompletiondir)/mixt \
@@ -47,8 +48,8 @@ install-files: $(BUILD)/share/mixt.1 $(BUILD)/share/mixt.bash $(BUILD)/share/mix
 	$(foreach row,$(INSTALLED_LINKS),ln -sf $(call field,1,$(row)) $(DESTDIR)$(call field,2,$(row))$(newline)	)
 
 uninstall: ## remove what install put there
-	rm -f $(foreach row,$(INSTALLED),$(DESTDIR)$(call field,3,$(row))) $(foreach row,$(INSTALLED_LINKS),$(DESTDIR)$(call field,2,$(row)))
-	-@rmdir $(DESTDIR)$(includedir)/mixt $(DESTDIR)$(docdir)/docs/measures $(DESTDIR)$(docdir)/docs $(DESTDIR)$(docdir)/examples $(DESTDIR)$(docdir) 2>/dev/null || true
+	rm -f $(foreach row,$(INSTALLED),$(DESTDIR)$(call field,3,$(row))) $(DESTDIR)$(libdir)/mixt/libmixt-mpi.so $(foreach row,$(INSTALLED_LINKS),$(DESTDIR)$(call field,2,$(row)))
+	-@rmdir $(DESTDIR)$(includedir)/mixt $(DESTDIR)$(libdir)/mixt $(DESTDIR)$(docdir)/docs/measures $(DESTDIR)$(docdir)/docs $(DESTDIR)$(docdir)/examples $(DESTDIR)$(docdir) 2>/dev/null || true
 
 $(BUILD)/share/mixt.1: $(BUILD)/mixt
 	@mkdir -p $(@D)

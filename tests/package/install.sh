@@ -20,6 +20,7 @@ usr/include/mixt/engine.h
 usr/include/mixt/fidelity.h
 usr/include/mixt/measures.h
 usr/include/mixt/probe.h
+usr/include/mixt/ranks.h
 usr/include/mixt/sampling.h
 usr/include/mixt/store.h
 usr/include/mixt/study.h
@@ -36,6 +37,7 @@ usr/share/doc/mixt/LICENSE
 usr/share/doc/mixt/README.md
 usr/share/man/man1/mixt.1
 EOF
+    [ ! -f "$build/libmixt-mpi.so" ] || echo "usr/$lib/mixt/libmixt-mpi.so"
     for file in docs/*.md docs/*/*.md docs/*.png examples/*.c; do
         echo "usr/share/doc/mixt/$file"
     done
@@ -58,7 +60,7 @@ removed() {
     mkdir -p "$1/usr/lib" && echo theirs >"$1/usr/lib/libtheirs.a" &&
         make --no-print-directory BUILD="$build" DESTDIR="$1" PREFIX=/usr "${@:2}" uninstall &&
         [ "$(files "$1")" = usr/lib/libtheirs.a ] && [ ! -e "$1/usr/share/doc/mixt" ] &&
-        [ ! -e "$1/usr/include/mixt" ]
+        [ ! -e "$1/usr/include/mixt" ] && [ ! -e "$1/usr/lib/mixt" ]
 }
 
 version=$("$build/mixt" --version | sed 's/^mixt //')

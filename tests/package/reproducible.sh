@@ -25,10 +25,12 @@ holds_no_folder() {
     ! grep -F -e "$PWD" -e "$copy" "build/release/$1"
 }
 
-for name in mixt libmixt.a libmixt.so share/mixt.1 share/mixt.bash share/mixt.pc; do
+mpi=
+[ ! -f build/release/libmixt-mpi.so ] || mpi=libmixt-mpi.so
+for name in mixt libmixt.a libmixt.so $mpi share/mixt.1 share/mixt.bash share/mixt.pc; do
     check "$name is equal" cmp "build/release/$name" "$copy/build/release/$name"
 done
-for name in mixt libmixt.so libmixt.a; do
+for name in mixt libmixt.so libmixt.a $mpi; do
     check "$name does not hold the folder's path" holds_no_folder "$name"
 done
 verdict

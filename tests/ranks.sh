@@ -1,0 +1,87 @@
+#!/bin/bash
+# ranks.sh BUILD KILLS: ranks as processes over MPI, started by mpirun: every collective against its
+# reference; ranks that fail, stand still, send what nobody expects; KILLS times SIGKILL to one of them
+# at a random moment. Prints "N passed, M failed".
+set -u
+build=$1
+kills=$2
+cd "$(dirname "$0")/.." || exit 1
+. tests/check.sh
+subject="ranks "
+
+if ! command -v mpirun >/dev/null || [ ! -f "$build/libmixt-mpi.so" ]; then
+    echo "ranks: skipped, there is no mpirun or no $build/libmixt-mpi.so (make deps-mpi installs Open MPI)"
+    verdict
+    exit
+fi
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+# Open MPI 4 and 5: more ranks than cores, and root, as in a container.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+    PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+export MIXT_TRANSPORT=$build/libmixt-mpi.so
+# Leaks of a build for sanitizers that are MPI's own.
+export LSAN_OPTIONS=suppressions=$PWD/tests/fault/openmpi.supp:print_suppressions=0
+conform=$build/tests/conform
+
+# ranks COUNT SECONDS ARGUMENTS...: status and output (into $folder/out) of so many ranks
+ranks() {
+    local count=$1 seconds=$2
+    shift 2
+    timeout -k 5 "$seconds" mpirun -n "$count" "$conform" "$@" >"$folder/out" 2>&1
+}
+
+agree() {
+    ranks "$1" 300 "${@:2}" && grep -qx "$1 ranks agree" "$folder/out" || { cat "$folder/out"; return 1; }
+}
+
+pieces() {
+    MIXT_TRANSPORT=$build/tests/pieces/libmixt-mpi.so agree 2 5 1 200000
+}
+
+# ends LINES PATTERN COUNT SECONDS ARGUMENTS...: all end in time and fail; so many say the line
+ends() {
+    local lines=$1 pattern=$2 status
+    shift 2
+    ranks "$@"
+    status=$?
+    if [ "$status" = 0 ] || [ "$status" = 124 ] || [ "$status" = 137 ] ||
+        [ "$(grep -cE "^conform: $pattern\$" "$folder/out")" -lt "$lines" ] || grep -q 'written outside' "$folder/out"; then
+        echo "status $status"
+        cat "$folder/out"
+        return 1
+    fi
+}
+
+alone() {
+    env -u MIXT_TRANSPORT mpirun -n 2 "$conform" >"$folder/out" 2>&1
+    grep -q '^conform: started as 2 ranks, but libmixt-mpi.so is not there: install libopenmpi-dev and run make' "$folder/out"
+}
+
+# The others end, by themselves or by mpirun, and nothing is left running.
+kill_all() {
+    local i seed begin
+    for ((i = 0; i < kills; i++)); do
+        seed=$((1000000 * $$ % 1000000007 + i)) # names the run
+        begin=$SECONDS
+        ranks 3 60 "$seed" 100000 100000 --kill $((RANDOM % 3)) $((RANDOM % 700))
+        if [ $((SECONDS - begin)) -gt 30 ] || pgrep -f "conform $seed " >/dev/null; then
+            echo "kill $i: $((SECONDS - begin)) s"
+            cat "$folder/out"
+            return 1
+        fi
+    done
+}
+
+for count in 1 2 4 8; do
+    check "$count agree" agree "$count" $((count + 1)) 1 $((count < 8 ? 3000000 : 300000))
+done
+check "messages in pieces" pieces
+check "one that fails: all say its line" ends 2 "rank 1: fails, as it was told" 3 60 1 100 1000 --fail 1
+check "one that stands still: the others say so" ends 1 "rank 1 let rank [02] wait for 2 seconds" 3 60 1 100 1000 --stop 1 --timeout 2
+for bytes in 1 99 101 5000 5000000; do
+    check "$bytes bytes for 100" ends 1 "rank 0 sent $bytes bytes where rank 1 expects 100" 2 60 1 1 1000 --wrong $bytes --timeout 1
+done
+check "no library" alone
+check "$kills kills" kill_all
+verdict
