@@ -40,13 +40,16 @@ static void check_row(const char *row)
              "--efficiency %s",
              ranks, network, machine, accelerator ? "3T" : "800G", accelerator ? "0.4" : "0.6");
     shell_do(command);
-    snprintf(want, sizeof want, "| %s | %d | %s | %.1f | %.1f | %.1f | %.1f | %.1f | %.0f %% |\n",
-             machine, ranks, network, number("step_seconds"), number("compute_seconds"),
+    snprintf(want, sizeof want, "| %s | %d | %s | %.1f | %.1f | %.1f | %.1f | %.0f %% |\n", machine,
+             ranks, network, number("step_seconds"), number("compute_seconds"),
              number("exchange_seconds"), number("reduce_seconds") + number("spread_seconds"),
-             number("numbers_seconds"), 100 * number("efficiency"));
+             100 * number("efficiency"));
     if (strncmp(row, want, strlen(want)) != 0) {
         fail_msg("docs/distributed.md: is %.*s, should be %s", (int)strcspn(row, "\n"), row, want);
     }
+    snprintf(want, sizeof want, "%.0f GB (weights %.0f, ", number("memory") / 1e9,
+             number("weights_memory") / 1e9);
+    assert_true(ranks != 64 || strstr(manual, want) != NULL);
 }
 
 static void test_table(void **state)

@@ -357,13 +357,13 @@ static void add_region(const paper_rank *r, const region *part, mixt_ranks_cost 
 static void add_numbers(const paper_rank *r, mixt_ranks_cost *cost)
 {
     double ranks = r->paper->ranks, others = ranks - 1;
-    double parts = 8 * (r->regions[0].parts + r->regions[1].parts);
+    double parts = r->regions[0].parts + r->regions[1].parts; /* each rank's as many */
     double sums = (double)r->runs * sizeof(mixt_step_sums) +
                   8.0 * cost->moe_layers * (r->model->router.experts + 2);
-    cost->numbers_bytes = others * (sums + parts + 8);
+    cost->numbers_bytes = others * (sums + 8 * parts / ranks + 8);
     cost->numbers = time_of_messages(r->paper, 3 * others, cost->numbers_bytes);
     cost->messages += 3 * others;
-    cost->buffers += others > 0 ? (ranks + 1) * (sums + parts) : 0;
+    cost->buffers += others > 0 ? (ranks + 1) * (sums + 16 * parts / ranks) + 8 * parts : 0;
 }
 
 /* ------------------------------------------------------------------------------------------ */
