@@ -276,6 +276,8 @@ RANKS_PROGRAMS := $(BUILD)/tests/launch $(BUILD)/tests/conform
 $(RANKS_PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(TEST_HELPERS) $(LIBRARY) | $(BUILD)/tests/hub.so
 	$(call say,link,$@)$(LINK) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
 
+$(BUILD)/tests/conform: LIBS += -rdynamic
+
 $(BUILD)/tests/test_ranks: $(RANKS_PROGRAMS)
 
 # The program inside of a harness that fails its allocations; sanitizers have allocators of their own.
@@ -494,6 +496,9 @@ RANK_KILLS ?= 20
 check-ranks: deps-test ## ranks over MPI (mpirun): collectives, RANK_KILLS (20) kills, ends; `make deps-mpi` installs it
 	@+$(MAKE) --no-print-directory $(PARALLEL) program mpi $(RANKS_PROGRAMS) $(MPI_LIBRARY:$(BUILD)/%=$(BUILD)/tests/pieces/%)
 	@tests/ranks.sh $(BUILD) $(RANK_KILLS)
+
+check-ranks-san: ## ... under the address and undefined sanitizers (without the leaks of tests/fault/openmpi.supp)
+	@+$(MAKE) --no-print-directory BUILD=build/san OPT="-O1 -g1" SANITIZE="$(SANITIZE_BOTH)" check-ranks
 
 SECONDS ?= 600
 CLIENTS ?= 10000

@@ -48,7 +48,25 @@ typedef struct group_case {
     uint64_t seed;
     size_t large;
     int size, own;
+    void *taken[16]; /* memory of one check */
+    int taken_count;
 } group_case;
+
+static void *take(group_case *c, size_t size)
+{
+    void *memory = malloc(size);
+    HUB_CHECK(memory != NULL && c->taken_count < (int)(sizeof c->taken / sizeof c->taken[0]));
+    return c->taken[c->taken_count++] = memory;
+}
+
+/* Behind a check, which may have failed. */
+static mixt_status give_back(group_case *c, mixt_status status)
+{
+    while (c->taken_count > 0) {
+        free(c->taken[--c->taken_count]);
+    }
+    return status;
+}
 
 static int rank_at(const group_case *c, int place)
 {
@@ -91,10 +109,9 @@ typedef struct trade {
     mixt_exchange exchange;
 } trade;
 
-static trade make_trade(const group_case *c, int pattern)
+static trade make_trade(group_case *c, int pattern)
 {
-    trade t = {.counts = calloc(2 * (size_t)c->size, sizeof *t.counts)};
-    HUB_CHECK(t.counts != NULL);
+    trade t = {.counts = take(c, 2 * (size_t)c->size * sizeof *t.counts)};
     size_t *receive = t.counts + c->size, received = 0;
     for (int place = 0; place < c->size; place++) {
         t.counts[place] = bytes_between(c, pattern, c->own, place);
@@ -102,8 +119,7 @@ static trade make_trade(const group_case *c, int pattern)
         t.received_at += t.counts[place];
         received += receive[place];
     }
-    t.bytes = malloc(t.received_at + received + 1);
-    HUB_CHECK(t.bytes != NULL);
+    t.bytes = take(c, t.received_at + received + 1);
     unsigned char *to = t.bytes;
     for (int place = 0; place < c->size; place++) {
         fill(c->seed, rank_at(c, c->own), rank_at(c, place), to, t.counts[place]);
@@ -114,7 +130,7 @@ static trade make_trade(const group_case *c, int pattern)
     return t;
 }
 
-static void check_trade(const group_case *c, trade *t)
+static void check_trade(const group_case *c, const trade *t)
 {
     const unsigned char *at = t->bytes + t->received_at;
     for (int place = 0; place < c->size; place++) {
@@ -123,18 +139,19 @@ static void check_trade(const group_case *c, trade *t)
         at += count;
     }
     HUB_CHECK(*at == 0xA5);
-    free(t->bytes);
-    free(t->counts);
 }
 
-static mixt_status check_exchanges(const group_case *c, mixt_error *error)
+static mixt_status check_exchange(group_case *c, int pattern, mixt_error *error)
 {
-    for (int pattern = 0; pattern < PATTERNS; pattern++) {
-        trade t = make_trade(c, pattern);
-        MIXT_TRY(mixt_ranks_exchange(c->ranks, &t.exchange, error));
-        check_trade(c, &t);
-    }
-    /* Two under way, and a sum that overtakes neither. */
+    trade t = make_trade(c, pattern);
+    MIXT_TRY(mixt_ranks_exchange(c->ranks, &t.exchange, error));
+    check_trade(c, &t);
+    return MIXT_OK;
+}
+
+/* Two under way, and a sum that overtakes neither. */
+static mixt_status check_overlap(group_case *c, mixt_error *error)
+{
     trade first = make_trade(c, RANDOM), second = make_trade(c, NONE_FROM_ONE);
     void *a, *b;
     int64_t one = 1;
@@ -152,37 +169,31 @@ static mixt_status check_exchanges(const group_case *c, mixt_error *error)
 /* ------------------------------------------------------------------------------------------ */
 /* The same bytes everywhere                                                                  */
 
-static mixt_status check_gather(const group_case *c, size_t bytes, mixt_error *error)
+static mixt_status check_gather(group_case *c, size_t bytes, mixt_error *error)
 {
-    unsigned char *mine = malloc(bytes + 1), *all = malloc((size_t)c->size * bytes + 1);
-    HUB_CHECK(mine != NULL && all != NULL);
+    unsigned char *mine = take(c, bytes + 1), *all = take(c, (size_t)c->size * bytes + 1);
     fill(c->seed, rank_at(c, c->own), 0, mine, bytes);
     MIXT_TRY(mixt_ranks_gather(c->ranks, c->group, mine, bytes, all, error));
     for (int place = 0; place < c->size; place++) {
         HUB_CHECK(is_filled(c->seed, rank_at(c, place), 0, all + (size_t)place * bytes, bytes));
     }
-    free(all);
-    free(mine);
     return MIXT_OK;
 }
 
-static mixt_status check_broadcast(const group_case *c, int root, size_t bytes, mixt_error *error)
+static mixt_status check_broadcast(group_case *c, int root, size_t bytes, mixt_error *error)
 {
-    unsigned char *data = malloc(bytes + 1);
-    HUB_CHECK(data != NULL);
+    unsigned char *data = take(c, bytes + 1);
     memset(data, 0x5A, bytes + 1);
     fill(c->seed, rank_at(c, root), 1, data, root == c->own ? bytes : 0);
     MIXT_TRY(mixt_ranks_broadcast(c->ranks, c->group, root, data, bytes, error));
     HUB_CHECK(is_filled(c->seed, rank_at(c, root), 1, data, bytes));
     HUB_CHECK(data[bytes] == 0x5A);
-    free(data);
     return MIXT_OK;
 }
 
-static mixt_status check_sum(const group_case *c, size_t count, mixt_error *error)
+static mixt_status check_sum(group_case *c, size_t count, mixt_error *error)
 {
-    int64_t *values = calloc(count + 1, sizeof *values);
-    HUB_CHECK(values != NULL);
+    int64_t *values = take(c, (count + 1) * sizeof *values);
     for (size_t i = 0; i < count; i++) {
         values[i] = (int64_t)(mix(c->seed, (uint64_t)rank_at(c, c->own), i) >> 8) - (1LL << 54);
     }
@@ -194,7 +205,6 @@ static mixt_status check_sum(const group_case *c, size_t count, mixt_error *erro
         }
         HUB_CHECK(values[i] == sum);
     }
-    free(values);
     return MIXT_OK;
 }
 
@@ -202,10 +212,9 @@ static mixt_status check_sum(const group_case *c, size_t count, mixt_error *erro
 /* Slices                                                                                     */
 
 /* Where the places' slices begin: all empty but one, even, or drawn; from `gap` on. */
-static size_t *cut_slices(const group_case *c, int kind, size_t gap, size_t count)
+static size_t *cut_slices(group_case *c, int kind, size_t gap, size_t count)
 {
-    size_t *begin = calloc((size_t)c->size + 1, sizeof *begin);
-    HUB_CHECK(begin != NULL);
+    size_t *begin = take(c, ((size_t)c->size + 1) * sizeof *begin);
     for (int place = 0; place <= c->size; place++) {
         size_t at = kind == 0   ? count * (size_t)place / (size_t)c->size
                     : kind == 1 ? (place > (int)(c->seed % (uint64_t)c->size) ? count : 0)
@@ -218,12 +227,11 @@ static size_t *cut_slices(const group_case *c, int kind, size_t gap, size_t coun
     return begin;
 }
 
-static mixt_status check_slices(const group_case *c, int kind, size_t count, mixt_error *error)
+static mixt_status check_slices(group_case *c, int kind, size_t count, mixt_error *error)
 {
     size_t *begin = cut_slices(c, kind, c->seed % 5, count);
     size_t first = begin[c->own], own = begin[c->own + 1] - first, end = begin[c->size];
-    float *values = malloc((end + 1) * sizeof *values), *sum = malloc((own + 1) * sizeof *sum);
-    HUB_CHECK(values != NULL && sum != NULL);
+    float *values = take(c, (end + 1) * sizeof *values), *sum = take(c, (own + 1) * sizeof *sum);
     for (size_t i = 0; i <= end; i++) {
         values[i] = value_of(c->seed, rank_at(c, c->own), i);
     }
@@ -246,28 +254,29 @@ static mixt_status check_slices(const group_case *c, int kind, size_t count, mix
         }
     }
     HUB_CHECK(values[end] == value_of(c->seed, rank_at(c, c->own), end));
-    free(sum);
-    free(values);
-    free(begin);
     return MIXT_OK;
 }
 
 /* ------------------------------------------------------------------------------------------ */
 /* All together                                                                               */
 
-static mixt_status check_group(const group_case *c, mixt_error *error)
+static mixt_status check_group(group_case *c, mixt_error *error)
 {
     const size_t sizes[] = {0, 1, 8, 4099, c->large / 4};
     const size_t counts[] = {0, 1, 1000, MIXT_RANKS_ROOM / 2, c->large / 4};
-    MIXT_TRY(check_exchanges(c, error));
+    for (int pattern = 0; pattern < PATTERNS; pattern++) {
+        MIXT_TRY(give_back(c, check_exchange(c, pattern, error)));
+    }
+    MIXT_TRY(give_back(c, check_overlap(c, error)));
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        MIXT_TRY(check_gather(c, sizes[i], error));
-        MIXT_TRY(check_broadcast(c, (int)((c->seed + i) % (uint64_t)c->size), sizes[i], error));
-        MIXT_TRY(check_slices(c, (int)((c->seed + i) % 3), counts[i], error));
+        int root = (int)((c->seed + i) % (uint64_t)c->size), kind = (int)((c->seed + i) % 3);
+        MIXT_TRY(give_back(c, check_gather(c, sizes[i], error)));
+        MIXT_TRY(give_back(c, check_broadcast(c, root, sizes[i], error)));
+        MIXT_TRY(give_back(c, check_slices(c, kind, counts[i], error)));
         MIXT_TRY(mixt_ranks_barrier(c->ranks, c->group, error));
     }
-    MIXT_TRY(check_sum(c, 0, error));
-    return check_sum(c, 999, error);
+    MIXT_TRY(give_back(c, check_sum(c, 0, error)));
+    return give_back(c, check_sum(c, 999, error));
 }
 
 /* Some ranks fail: those say their own, the others the first one's. */
@@ -319,7 +328,9 @@ mixt_status check_collectives(mixt_ranks *ranks, uint64_t seed, size_t large, mi
                             mix(seed, (uint64_t)expert, group) >> 16,
                             large,
                             mixt_group_size(ranks, group),
-                            mixt_group_place(ranks, group)};
+                            mixt_group_place(ranks, group),
+                            {NULL},
+                            0};
             HUB_CHECK(rank_at(&c, c.own) == mixt_ranks_rank(ranks));
             MIXT_TRY(check_group(&c, error));
         }

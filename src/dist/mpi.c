@@ -197,6 +197,7 @@ static bool look(request_list *list, char *text)
     return true;
 }
 
+/* Receives come first. */
 static const piece *find_waited(const request_list *list)
 {
     for (int i = 0; i < list->count; i++) {
@@ -293,6 +294,14 @@ static void mpi_abort(void *user, const char *why)
     char text[MIXT_TRANSPORT_TEXT];
     double started = now();
     self->broken = true;
+    /* Their memory may be free by now. */
+    for (request_list *list = self->first; list != NULL; list = list->next) {
+        for (int i = 0; i < list->count; i++) {
+            if (list->pieces[i].receive && list->requests[i] != MPI_REQUEST_NULL) {
+                MPI_Cancel(&list->requests[i]);
+            }
+        }
+    }
     snprintf(self->said, sizeof self->said, "%s", why);
     for (int rank = 0; rank < self->transport.count; rank++) {
         MPI_Request request;
@@ -308,13 +317,6 @@ static void mpi_abort(void *user, const char *why)
     }
     if (!all_ended(self)) {
         MPI_Abort(MPI_COMM_WORLD, 2);
-    }
-    for (request_list *list = self->first; list != NULL; list = list->next) {
-        for (int i = 0; i < list->count; i++) {
-            if (list->pieces[i].receive && list->requests[i] != MPI_REQUEST_NULL) {
-                MPI_Cancel(&list->requests[i]);
-            }
-        }
     }
 }
 
