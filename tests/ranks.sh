@@ -58,6 +58,12 @@ alone() {
     grep -q '^conform: started as 2 ranks, but libmixt-mpi.so is not there: install libopenmpi-dev and run make' "$folder/out"
 }
 
+# As `make install` puts them.
+installed() {
+    mkdir -p "$folder/bin" "$folder/lib/mixt" && cp "$conform" "$folder/bin" && cp "$build/libmixt-mpi.so" "$folder/lib/mixt" &&
+        env -u MIXT_TRANSPORT mpirun -n 2 "$folder/bin/conform" 1 1 1000 | grep -x "2 ranks agree"
+}
+
 # The others end, by themselves or by mpirun, and nothing is left running.
 kill_all() {
     local i seed begin
@@ -83,5 +89,6 @@ for bytes in 1 99 101 5000 5000000; do
     check "$bytes bytes for 100" ends 1 "rank 0 sent $bytes bytes where rank 1 expects 100" 2 60 1 1 1000 --wrong $bytes --timeout 1
 done
 check "no library" alone
+check "an installed library" installed
 check "$kills kills" kill_all
 verdict

@@ -1,7 +1,7 @@
 /* The transport of MPI: a library of its own, libmixt-mpi.so, since the program needs no MPI to run
- * alone. One thread calls. A rank that ends tells the others why before MPI ends them. A message's
- * tag is its length, so that no receive takes a longer one: Open MPI 4.1 writes all of a long
- * message behind the memory of a shorter receive, before it says that it was truncated. */
+ * alone. One thread calls at a time. A rank that ends tells the others why before MPI ends them. A
+ * message's tag is its length, so that no receive takes a longer one: Open MPI 4.1 writes all of a
+ * long message behind the memory of a shorter receive, before it says that it was truncated. */
 #include <mpi.h>
 
 #include <pthread.h>
@@ -388,7 +388,7 @@ const mixt_transport *mixt_transport_open(char *text)
     }
     MPI_Initialized(&there);
     if (!there) {
-        code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+        code = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided);
         self->initialised = code == MPI_SUCCESS;
     }
     code = code == MPI_SUCCESS ? open_communicators(self) : code;
