@@ -55,10 +55,10 @@ class Bench:
         self.text.write_bytes(b"".join(p.read_bytes() for p in sorted((ROOT / "docs").glob("*.md"))))
         self.tokenizers = {}
 
-    def timed(self, command):
+    def timed(self, command, **more):
         command = shlex.split(self.a.wrap) + command
         self.commands.append(shlex.join(command))
-        return run(command)
+        return run(command, **more)
 
     def launch(self, ranks, command, pinned=False):
         """The command as so many ranks; 0: the plain program."""
@@ -161,8 +161,10 @@ def predict(bench, ranks, data, limits, efficiency):
 def network(bench):
     """Bytes a second and seconds of a message between two ranks with a core each."""
     found = []
+    library = pathlib.Path(bench.a.mixt).with_name("libmixt-mpi.so") # which is beside the program
+    more = {"MIXT_TRANSPORT": str(library)} if "mpirun" in bench.a.pinned else {}
     for _ in range(bench.a.rounds):
-        out = bench.timed(bench.launch(2, [bench.a.network], True)).stdout
+        out = bench.timed(bench.launch(2, [bench.a.network], True), env=os.environ | more).stdout
         found.append(json.loads(out))
     return {key: statistics.median(f[key] for f in found) for key in found[0]}
 

@@ -60,6 +60,13 @@ const cli_option options_ranks_cost[] = {
      .high = 1,
      .value = "X",
      .help = "share of these two that operators reach"},
+    {.name = "imbalance",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(ranks_settings, imbalance),
+     .low = 1,
+     .high = 1e5,
+     .value = "X",
+     .help = "rows of the rank whose experts have most, over the mean: all wait for it"},
     {0},
 };
 
@@ -69,7 +76,7 @@ void ranks_defaults(ranks_settings *settings)
     settings->training = mixt_train_options_default();
     settings->network = "100G";
     settings->latency = 5;
-    settings->efficiency = 1;
+    settings->efficiency = settings->imbalance = 1;
 }
 
 /* "100G", "1.5T", "8e9": above 0. */
@@ -200,10 +207,11 @@ static void print_seconds(const char *label, double seconds, double step)
     printf("  %-20s %-10s %5.1f %%", label, seconds_text(seconds, text), 100 * seconds / step);
 }
 
-static void print_step(const mixt_ranks_cost *c)
+static void print_step(const mixt_ranks_cost *c, double imbalance)
 {
     char bytes[24], worst[24], text[32];
-    printf("\nseconds of a step, and bytes that a rank sends in it (loads of experts even)\n");
+    printf("\nseconds of a step, and bytes that a rank sends in it (loads of experts %s)\n",
+           imbalance > 1 ? "even in bytes" : "even");
     print_seconds("computing", c->compute, c->step);
     printf("\n");
     if (c->expert > 1) {
@@ -257,6 +265,10 @@ static void print_cost(const mixt_ranks_paper *paper, const mixt_ranks_cost *c)
            100 * paper->efficiency);
     printf("%-22s %.4g GB/s each way, %s a message\n", "network", paper->network_bytes / 1e9,
            seconds_text(paper->latency, text));
+    if (paper->imbalance > 1) {
+        printf("%-22s %.4g times the mean rows on the rank that has most\n", "imbalance",
+               paper->imbalance);
+    }
     printf("%-22s %s", "step", seconds_text(c->step, text));
     format_count((uint64_t)c->tokens, text);
     printf(" for %s tokens", text);
@@ -267,7 +279,7 @@ static void print_cost(const mixt_ranks_paper *paper, const mixt_ranks_cost *c)
     printf("%-22s %s and %s of memory for the same step\n", "one rank alone",
            seconds_text(c->alone_step, text), bytes_text(c->alone_memory, bytes));
     printf("%-22s %.1f %% of %d times as fast\n", "efficiency", 100 * c->efficiency, paper->ranks);
-    print_step(c);
+    print_step(c, paper->imbalance);
     if (c->expert > 1) {
         printf("\nrows of a layer's micro batch, %d layer%s\n", c->moe_layers,
                plural((uint64_t)c->moe_layers));
@@ -306,6 +318,7 @@ static void print_cost_json(const mixt_ranks_paper *p, const mixt_ranks_cost *c)
     } fields[] = {{"flops", p->flops},
                   {"read_bytes", p->read_bytes},
                   {"reached", p->efficiency},
+                  {"imbalance", p->imbalance},
                   {"network_bytes", p->network_bytes},
                   {"latency_seconds", p->latency},
                   {"step_seconds", c->step},
@@ -353,6 +366,7 @@ mixt_status ranks_print(const ranks_settings *settings, bool json, cli_resources
                               .data = settings->data,
                               .expert = settings->expert,
                               .efficiency = settings->efficiency,
+                              .imbalance = settings->imbalance,
                               .latency = settings->latency * 1e-6};
     mixt_ranks_cost cost;
     TRY(find_limits(settings, &paper, resources, error));

@@ -10,6 +10,7 @@ typedef struct ranks_settings {
     const char *network, *flops, *bandwidth; /* "100G"; NULL: not said */
     double latency;                          /* microseconds */
     double efficiency;                       /* share */
+    double imbalance;
     mixt_model_options model;
     mixt_train_options training;
 } ranks_settings;

@@ -169,6 +169,27 @@ static void test_monotonic(void **state)
     }
 }
 
+/* All wait for the rank with most rows; where experts are not spread nobody does. */
+static void test_imbalance(void **state)
+{
+    (void)state;
+    const mixt_model_options model = shape();
+    const mixt_train_options train = training(4);
+    mixt_ranks_paper p = paper(4, 1, 4);
+    p.latency = 0;
+    mixt_ranks_cost even = predict(&model, &train, &p);
+    p.imbalance = 2;
+    mixt_ranks_cost waits = predict(&model, &train, &p);
+    assert_true(waits.exchange > 1.99 * even.exchange && waits.exchange <= 2 * even.exchange);
+    assert_true(waits.compute > even.compute && waits.compute < 2 * even.compute);
+    assert_true(waits.exchange_bytes == even.exchange_bytes);
+    assert_true(waits.alone_step == even.alone_step);
+    p = paper(4, 4, 1);
+    even = predict(&model, &train, &p);
+    p.imbalance = 2;
+    assert_true(predict(&model, &train, &p).step == even.step);
+}
+
 /* ---- what is really sent */
 
 enum { RANKS_MOST = 8, LAYERS_MOST = 4, EXPERTS_MOST = 16 };
@@ -419,6 +440,9 @@ static void test_refused(void **state)
     p.efficiency = 1.5;
     assert_refused(&model, &train, &p, "efficiency");
     p = paper(4, 4, 1);
+    p.imbalance = 0.5;
+    assert_refused(&model, &train, &p, "imbalance");
+    p = paper(4, 4, 1);
     train.window = 65;
     assert_refused(&model, &train, &p, "window 65");
 }
@@ -426,9 +450,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split),  cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_copies), cmocka_unit_test(test_monotonic),
-        cmocka_unit_test(test_bytes),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_split),     cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_copies),    cmocka_unit_test(test_monotonic),
+        cmocka_unit_test(test_imbalance), cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

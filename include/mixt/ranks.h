@@ -80,7 +80,8 @@ typedef struct mixt_ranks_paper {
     double efficiency;    /* share of both that operators reach, to 1; 0: 1 */
     double network_bytes; /* bytes a second that it sends, and as many that it receives meanwhile */
     double latency;       /* seconds from the start of a message to that of the next one */
-    uint64_t reserved[8];
+    double imbalance;     /* rows of the rank that all wait for, over the mean; at least 1; 0: 1 */
+    uint64_t reserved[7];
 } mixt_ranks_paper;
 
 /* Rows of a layer with experts in a micro batch, one way: to the ranks that hold the experts, or

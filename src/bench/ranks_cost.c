@@ -123,6 +123,11 @@ static void shrink(const mixt_plan *plan, mixt_value_id id, int64_t rows)
     }
 }
 
+static bool is_of_experts(mixt_op op)
+{
+    return op == MIXT_OP_experts || op == MIXT_OP_exchange || op == MIXT_OP_give_back;
+}
+
 static const mixt_record *first_exchange(const mixt_plan *plan)
 {
     for (int i = 0; i < plan->record_count; i++) {
@@ -146,7 +151,7 @@ static mixt_status even_out(paper_rank *r, mixt_error *error)
     for (int i = 0; i < plan->record_count; i++) {
         mixt_record *record = &plan->records[i];
         bool experts = record->op == MIXT_OP_experts;
-        if (experts || record->op == MIXT_OP_exchange || record->op == MIXT_OP_give_back) {
+        if (is_of_experts(record->op)) {
             record->workspace =
                 record->workspace / (size_t)exchange->attributes.rows * (size_t)rows;
         }
@@ -175,6 +180,12 @@ static double time_of_work(const mixt_ranks_paper *p, double flops, double bytes
     return most / reach(p);
 }
 
+/* How much longer experts take on the rank that has most rows. */
+static double waiting(const paper_rank *r)
+{
+    return r->ranks->expert > 1 && r->paper->imbalance > 1 ? r->paper->imbalance : 1;
+}
+
 static double time_of_messages(const mixt_ranks_paper *p, double messages, double bytes)
 {
     return messages * p->latency + (bytes > 0 ? bytes / p->network_bytes : 0);
@@ -188,7 +199,8 @@ static double time_of_plan(const paper_rank *r)
     for (int i = 0; i < plan->record_count; i++) {
         double flops, bytes;
         mixt_plan_cost(plan, i, plan->capacity, NULL, &flops, &bytes);
-        seconds += time_of_work(r->paper, flops, bytes);
+        seconds += time_of_work(r->paper, flops, bytes) *
+                   (is_of_experts(plan->records[i].op) ? waiting(r) : 1);
     }
     return seconds;
 }
@@ -240,7 +252,7 @@ static void add_way(const paper_rank *r, const way_rows *rows, const mixt_record
     mixt_ranks_way *way = way_of(cost, backward, out);
     way->bytes = (out ? rows->sent : rows->received) * width + counts;
     way->worst_bytes = (out ? rows->worst_sent : rows->worst_received) * width + counts;
-    way->seconds = time_of_messages(r->paper, messages, larger * width + counts);
+    way->seconds = time_of_messages(r->paper, messages, larger * waiting(r) * width + counts);
     double runs = (double)r->runs;
     cost->exchange += way->seconds * runs;
     cost->exchange_bytes += way->bytes * runs;
@@ -428,10 +440,11 @@ static mixt_status check(const mixt_train_options *training, const mixt_ranks_pa
                          RANKS_MAX);
     }
     if (!is_rate(p->flops) || !is_rate(p->read_bytes) || !is_rate(p->network_bytes) ||
-        !(p->latency >= 0) || !isfinite(p->latency) || !(p->efficiency >= 0) || p->efficiency > 1) {
+        !(p->latency >= 0) || !isfinite(p->latency) || !(p->efficiency >= 0) || p->efficiency > 1 ||
+        (p->imbalance != 0 && !(p->imbalance >= 1 && p->imbalance < 1e6))) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
                          "ranks: flops, read_bytes and network_bytes must be above 0, latency not "
-                         "below it, efficiency in 0..1");
+                         "below it, efficiency in 0..1, imbalance at least 1");
     }
     return training->lora_rank == 0
                ? MIXT_OK
