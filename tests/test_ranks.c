@@ -39,13 +39,17 @@ static mixt_status run_checks(mixt_ranks *ranks, int rank, void *user, mixt_erro
     return check_collectives(ranks, p->seed, p->large, error);
 }
 
-/* Layouts 1x1 to 8x1, 4x2, 2x4, 1x8 and those of 3 and 6 ranks. */
+/* Layouts 1x1 to 8x1, 4x2, 2x4, 1x8, those of 3 and 6 ranks, and of 35,
+ * whose gathers go in rounds. */
 static void test_collectives(void **state)
 {
     (void)state;
-    const int counts[] = {1, 2, 3, 4, 6, 8};
+    const int counts[] = {1, 2, 3, 4, 6, 8, 35};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-        hub_run(counts[i], run_checks, &(plan){7 + i, counts[i] < 5 ? 3000000 : 300000});
+        hub_run(counts[i], run_checks,
+                &(plan){7 + i, counts[i] < 5   ? 3000000
+                               : counts[i] < 9 ? 300000
+                                               : 2000});
     }
 }
 

@@ -1,5 +1,6 @@
 /* What ranks do together, of messages between two of them: every collective here is a list of
- * messages that all start at once. */
+ * messages that all start at once, but for a gather of few bytes over many ranks, where their
+ * number is what costs, and a broadcast of many bytes, which would all leave one rank. */
 #include "dist/ranks.h"
 
 #include <assert.h>
@@ -119,6 +120,12 @@ static mixt_status run_list(message_list *list, mixt_error *error)
     return status == MIXT_OK ? mixt_ranks_end(list->ranks, request, error) : status;
 }
 
+/* A gather over more than GATHER_RANKS ranks, of up to GATHER_BYTES of each, goes in rounds; a
+ * broadcast of SLICED_BYTES or more goes in slices. */
+#define GATHER_RANKS 32
+#define GATHER_BYTES ((size_t)1 << 14)
+#define SLICED_BYTES ((size_t)1 << 18)
+
 /* ------------------------------------------------------------------------------------------ */
 /* Exchanges                                                                                  */
 
@@ -156,17 +163,84 @@ mixt_status mixt_ranks_exchange(mixt_ranks *ranks, const mixt_exchange *exchange
     return mixt_ranks_end(ranks, request, error);
 }
 
+/* Rounds in which what a rank has doubles: what those from `own` on have, own + held on send on (J.
+ * Bruck et al. 1997). So there are log2 N messages in place of N - 1, of as many bytes together. */
+static mixt_status gather_in_rounds(mixt_ranks *ranks, mixt_group group, char *all, size_t bytes,
+                                    mixt_error *error)
+{
+    int size = mixt_group_size(ranks, group), own = mixt_group_place(ranks, group);
+    char *held = malloc((size_t)size * bytes); /* of own, own + 1, ... */
+    mixt_status status =
+        held != NULL ? MIXT_OK : mixt_fail(error, MIXT_ERROR_MEMORY, "ranks: no memory");
+    if (status == MIXT_OK) {
+        memcpy(held, all + (size_t)own * bytes, bytes);
+    }
+    for (int count = 1; count < size && status == MIXT_OK; count *= 2) {
+        message_list list;
+        size_t more = (size_t)(count < size - count ? count : size - count) * bytes;
+        status = make_list(ranks, group, &list, error);
+        if (status == MIXT_OK) {
+            add(&list, (own + size - count) % size, false, held, more);
+            add(&list, (own + count) % size, true, held + (size_t)count * bytes, more);
+            status = run_list(&list, error);
+        }
+    }
+    if (status == MIXT_OK) {
+        size_t behind = (size_t)(size - own) * bytes;
+        memcpy(all + (size_t)own * bytes, held, behind);
+        memcpy(all, held + behind, (size_t)own * bytes);
+    }
+    free(held);
+    return status;
+}
+
 mixt_status mixt_ranks_gather(mixt_ranks *ranks, mixt_group group, const void *mine, size_t bytes,
                               void *all, mixt_error *error)
 {
     message_list list;
+    if (bytes > 0) {
+        memcpy((char *)all + (size_t)mixt_group_place(ranks, group) * bytes, mine, bytes);
+    }
+    if (mixt_group_size(ranks, group) > GATHER_RANKS && bytes > 0 && bytes <= GATHER_BYTES) {
+        return gather_in_rounds(ranks, group, all, bytes, error);
+    }
     MIXT_TRY(make_list(ranks, group, &list, error));
     for (int place = 0; place < mixt_group_size(ranks, group); place++) {
         add(&list, place, false, (void *)mine, bytes);
         add(&list, place, true, (char *)all + (size_t)place * bytes, bytes);
     }
-    if (bytes > 0) {
-        memcpy((char *)all + (size_t)mixt_group_place(ranks, group) * bytes, mine, bytes);
+    return run_list(&list, error);
+}
+
+/* The part of a broadcast that a place passes on. */
+static size_t slice_of(size_t bytes, int size, int place, size_t *begin)
+{
+    size_t part = bytes / (size_t)size, rest = bytes % (size_t)size;
+    *begin = part * (size_t)place + ((size_t)place < rest ? (size_t)place : rest);
+    return part + ((size_t)place < rest);
+}
+
+/* A slice to each, and each's slice to all: no rank sends more than twice the bytes. */
+static mixt_status broadcast_in_slices(mixt_ranks *ranks, mixt_group group, int root, char *data,
+                                       size_t bytes, mixt_error *error)
+{
+    int size = mixt_group_size(ranks, group), own = mixt_group_place(ranks, group);
+    size_t begin, own_begin, own_bytes = slice_of(bytes, size, own, &own_begin);
+    message_list list;
+    MIXT_TRY(make_list(ranks, group, &list, error));
+    if (own != root) {
+        add(&list, root, true, data + own_begin, own_bytes);
+    }
+    for (int place = 0; place < size && own == root; place++) {
+        size_t count = slice_of(bytes, size, place, &begin);
+        add(&list, place, false, data + begin, count);
+    }
+    MIXT_TRY(run_list(&list, error));
+    MIXT_TRY(make_list(ranks, group, &list, error));
+    for (int place = 0; place < size; place++) {
+        size_t count = slice_of(bytes, size, place, &begin);
+        add(&list, place, false, data + own_begin, place != root ? own_bytes : 0);
+        add(&list, place, true, data + begin, own != root ? count : 0);
     }
     return run_list(&list, error);
 }
@@ -175,6 +249,9 @@ mixt_status mixt_ranks_broadcast(mixt_ranks *ranks, mixt_group group, int root, 
                                  size_t bytes, mixt_error *error)
 {
     message_list list;
+    if (mixt_group_size(ranks, group) > 2 && bytes >= SLICED_BYTES) {
+        return broadcast_in_slices(ranks, group, root, data, bytes, error);
+    }
     MIXT_TRY(make_list(ranks, group, &list, error));
     if (mixt_group_place(ranks, group) != root) {
         add(&list, root, true, data, bytes);
@@ -194,6 +271,7 @@ mixt_status mixt_ranks_hear(mixt_ranks *ranks, int rank, void *data, size_t byte
     const mixt_message message = {rank, true, data, bytes};
     void *request;
     mixt_wait waited = MIXT_WAIT_LATE;
+    assert(bytes < SLICED_BYTES); /* else it comes in slices */
     MIXT_TRY(start(ranks, &message, 1, &request, error));
     while (waited == MIXT_WAIT_LATE) {
         int late = -1;

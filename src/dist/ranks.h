@@ -61,8 +61,8 @@ mixt_status mixt_ranks_gather(mixt_ranks *ranks, mixt_group group, const void *m
 /* The bytes of the place `root`, everywhere. */
 mixt_status mixt_ranks_broadcast(mixt_ranks *ranks, mixt_group group, int root, void *data,
                                  size_t bytes, mixt_error *error);
-/* The receiving side of a broadcast of a rank to all that may come at any time: it waits as long as
- * that rank lives. */
+/* The receiving side of a short broadcast (below 256 KiB) of a rank to all that may come at any
+ * time: it waits as long as that rank lives. */
 mixt_status mixt_ranks_hear(mixt_ranks *ranks, int rank, void *data, size_t bytes,
                             mixt_error *error);
 mixt_status mixt_ranks_barrier(mixt_ranks *ranks, mixt_group group, mixt_error *error);
