@@ -64,6 +64,24 @@ installed() {
         env -u MIXT_TRANSPORT mpirun -n 2 "$folder/bin/conform" 1 1 1000 | grep -x "2 ranks agree"
 }
 
+# The program itself: what it prints with its experts spread over so many ranks is what it prints alone.
+make_model() {
+    for ((i = 0; i < 400; i++)); do
+        echo "line $i: the quick brown $((i * 7919 % 97)) jumps over $((i * 31 % 11)) dogs and runs $((i * i % 1013))"
+    done >"$folder/text.txt"
+    "$build/mixt" train --data "$folder/text.txt" --out "$folder/run" --steps 20 --layers 2 --hidden-size 32 --ffn-size 32 \
+        --heads 2 --head-dim 16 --experts 4 --vocab-size 300 --threads 1
+}
+
+spread() {
+    local count=$1
+    shift
+    "$build/mixt" "$@" -m "$folder/run" --threads 1 >"$folder/alone.txt" 2>"$folder/err.txt" &&
+        timeout 120 mpirun -n "$count" "$build/mixt" "$@" -m "$folder/run" --threads 1 >"$folder/spread.txt" 2>"$folder/err.txt" ||
+        { cat "$folder/err.txt"; return 1; }
+    diff "$folder/alone.txt" "$folder/spread.txt" && [ -s "$folder/spread.txt" ]
+}
+
 # The others end, by themselves or by mpirun, and nothing is left running.
 kill_all() {
     local i seed begin
@@ -90,5 +108,9 @@ for bytes in 1 99 101 5000 5000000; do
 done
 check "no library" alone
 check "an installed library" installed
+check "a model" make_model
+check "eval over 2" spread 2 eval --data "$folder/text.txt"
+check "eval over 4" spread 4 eval --data "$folder/text.txt"
+check "run over 2" spread 2 run -p "line 7: the" -n 20 --temperature 0
 check "$kills kills" kill_all
 verdict
