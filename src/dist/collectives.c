@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/number.h"
+
 int mixt_group_size(const mixt_ranks *ranks, mixt_group group)
 {
     return group == MIXT_GROUP_EXPERT ? ranks->expert
@@ -78,11 +80,11 @@ mixt_status mixt_ranks_end(mixt_ranks *ranks, void *request, mixt_error *error)
         return MIXT_OK;
     }
     if (waited == MIXT_WAIT_LATE && rank >= 0) {
-        snprintf(text, sizeof text, "rank %d let rank %d wait for %g seconds", rank,
-                 mixt_ranks_rank(ranks), ranks->timeout);
+        mixt_format(text, sizeof text, "rank %d let rank %d wait for %g seconds", rank,
+                    mixt_ranks_rank(ranks), ranks->timeout);
     } else if (waited == MIXT_WAIT_LATE) {
-        snprintf(text, sizeof text, "rank %d waited for %g seconds", mixt_ranks_rank(ranks),
-                 ranks->timeout);
+        mixt_format(text, sizeof text, "rank %d waited for %g seconds", mixt_ranks_rank(ranks),
+                    ranks->timeout);
     }
     return lose(ranks, text, error);
 }
