@@ -65,6 +65,7 @@ installed() {
 }
 
 # The program itself: what it prints with its experts spread over so many ranks is what it prints alone.
+# It does not keep what MPI unloads, whose leaks have no names then.
 make_model() {
     for ((i = 0; i < 400; i++)); do
         echo "line $i: the quick brown $((i * 7919 % 97)) jumps over $((i * 31 % 11)) dogs and runs $((i * i % 1013))"
@@ -77,7 +78,7 @@ spread() {
     local count=$1
     shift
     "$build/mixt" "$@" -m "$folder/run" --threads 1 >"$folder/alone.txt" 2>"$folder/err.txt" &&
-        timeout 120 mpirun -n "$count" "$build/mixt" "$@" -m "$folder/run" --threads 1 >"$folder/spread.txt" 2>"$folder/err.txt" ||
+        ASAN_OPTIONS=detect_leaks=0 timeout 120 mpirun -n "$count" "$build/mixt" "$@" -m "$folder/run" --threads 1 >"$folder/spread.txt" 2>"$folder/err.txt" ||
         { cat "$folder/err.txt"; return 1; }
     diff "$folder/alone.txt" "$folder/spread.txt" && [ -s "$folder/spread.txt" ]
 }

@@ -131,8 +131,8 @@ static mixt_status run_list(message_list *list, mixt_error *error)
 /* ------------------------------------------------------------------------------------------ */
 /* Exchanges                                                                                  */
 
-mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *x, void **request,
-                             mixt_error *error)
+static mixt_status begin_exchange(mixt_ranks *ranks, const mixt_exchange *x, void **request,
+                                  mixt_error *error)
 {
     message_list list;
     int size = mixt_group_size(ranks, x->group), own = mixt_group_place(ranks, x->group);
@@ -158,10 +158,20 @@ mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *x, void **r
     return status;
 }
 
+mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *exchange, void **request,
+                             mixt_error *error)
+{
+    MIXT_TRY(begin_exchange(ranks, exchange, request, error));
+    if (*request != NULL && ranks->transport->move != NULL) {
+        ranks->transport->move(ranks->transport->user);
+    }
+    return MIXT_OK;
+}
+
 mixt_status mixt_ranks_exchange(mixt_ranks *ranks, const mixt_exchange *exchange, mixt_error *error)
 {
     void *request;
-    MIXT_TRY(mixt_ranks_begin(ranks, exchange, &request, error));
+    MIXT_TRY(begin_exchange(ranks, exchange, &request, error));
     return mixt_ranks_end(ranks, request, error);
 }
 

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,8 @@
 #define YIELD_SECONDS 2e-3
 #define SLEEP_SECONDS 5e-5
 #define SLEEP_SECONDS_MAX 1e-3
+#define MOVE_BYTES 32768    /* from which a message is worth waking a thread */
+#define MOVE_SECONDS 3e-5   /* between looks at what goes on beside other work */
 #define WRONG_SECONDS 30.0  /* after which it asks whether something else came */
 #define NOTICE_LOOKS 32     /* after how many of them it looks for a rank's last word */
 #define NOTICE_SECONDS 3.0  /* that a rank which ends waits for the others' */
@@ -57,6 +60,14 @@ typedef struct mpi_user {
     request_list *first; /* under way */
     bool initialised;    /* here, and not by the program that uses the library */
     bool broken;
+    bool serialised; /* threads may call one after the other */
+    /* MPI moves long messages only while it is called: a thread does so where this rank has other
+     * work between start and wait. Who holds the mutex calls MPI. */
+    pthread_mutex_t mutex;
+    pthread_cond_t work;
+    pthread_t mover;
+    bool has_mover, moving, leaving;
+    char failed[MIXT_TRANSPORT_TEXT]; /* what the mover met, or "" */
 } mpi_user;
 
 static double now(void)
@@ -149,9 +160,8 @@ static int start_piece(mpi_user *self, request_list *list, const mixt_message *m
     return code;
 }
 
-static void *mpi_start(void *user, const mixt_message *messages, int count, char *text)
+static void *start_all(mpi_user *self, const mixt_message *messages, int count, char *text)
 {
-    mpi_user *self = user;
     size_t pieces = 0;
     int code = MPI_SUCCESS;
     for (int i = 0; i < count; i++) {
@@ -177,6 +187,15 @@ static void *mpi_start(void *user, const mixt_message *messages, int count, char
         say_failed(code, "mpi: cannot start a message", text);
         return NULL;
     }
+    return list;
+}
+
+static void *mpi_start(void *user, const mixt_message *messages, int count, char *text)
+{
+    mpi_user *self = user;
+    pthread_mutex_lock(&self->mutex);
+    void *list = start_all(self, messages, count, text);
+    pthread_mutex_unlock(&self->mutex);
     return list;
 }
 
@@ -225,10 +244,9 @@ static bool is_wrong(const mpi_user *self, const request_list *list, char *text)
     return true;
 }
 
-static mixt_wait mpi_wait(void *user, void *request, double seconds, int *rank, char *text)
+static mixt_wait wait_for(mpi_user *self, request_list *list, double seconds, int *rank, char *text)
 {
-    mpi_user *self = user;
-    request_list *list = request, **at = &self->first;
+    request_list **at = &self->first;
     double started = 0;
     for (int64_t looks = 0;; looks++) {
         if (!look(list, text)) {
@@ -273,6 +291,95 @@ static mixt_wait mpi_wait(void *user, void *request, double seconds, int *rank, 
     return MIXT_WAIT_DONE;
 }
 
+/* Looks at all that is under way, until it is through or somebody waits for it. */
+static void *move_on(void *context)
+{
+    mpi_user *self = context;
+    pthread_mutex_lock(&self->mutex);
+    while (!self->leaving) {
+        if (!self->moving) {
+            pthread_cond_wait(&self->work, &self->mutex);
+            continue;
+        }
+        int left = 0;
+        for (request_list *list = self->first; list != NULL && self->failed[0] == 0;
+             list = list->next) {
+            if (list->left > 0) {
+                look(list, self->failed);
+                left += list->left;
+            }
+        }
+        self->moving = left > 0 && self->failed[0] == 0;
+        pthread_mutex_unlock(&self->mutex);
+        rest(MOVE_SECONDS);
+        pthread_mutex_lock(&self->mutex);
+    }
+    pthread_mutex_unlock(&self->mutex);
+    return NULL;
+}
+
+/* Signals are the other threads'. */
+static void start_mover(mpi_user *self)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    self->has_mover = pthread_create(&self->mover, NULL, move_on, self) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void stop_mover(mpi_user *self)
+{
+    pthread_mutex_lock(&self->mutex);
+    self->leaving = true;
+    pthread_cond_signal(&self->work);
+    pthread_mutex_unlock(&self->mutex);
+    if (self->has_mover) {
+        pthread_join(self->mover, NULL);
+    }
+    self->has_mover = false;
+}
+
+static void mpi_move(void *user)
+{
+    mpi_user *self = user;
+    bool is_long = false;
+    for (int i = 0; self->first != NULL && i < self->first->count; i++) {
+        is_long = is_long || self->first->pieces[i].bytes >= MOVE_BYTES;
+    }
+    if (!self->serialised || !is_long) {
+        return;
+    }
+    if (!self->has_mover) {
+        start_mover(self);
+    }
+    pthread_mutex_lock(&self->mutex);
+    self->moving = true;
+    pthread_cond_signal(&self->work);
+    pthread_mutex_unlock(&self->mutex);
+}
+
+static mixt_wait mpi_wait(void *user, void *request, double seconds, int *rank, char *text)
+{
+    mpi_user *self = user;
+    mixt_wait waited = MIXT_WAIT_LOST;
+    pthread_mutex_lock(&self->mutex);
+    bool moving = self->moving;
+    self->moving = false;
+    if (self->failed[0] != 0) {
+        *rank = -1;
+        memcpy(text, self->failed, sizeof self->failed);
+    } else {
+        waited = wait_for(self, request, seconds, rank, text);
+    }
+    if (moving && waited == MIXT_WAIT_DONE && self->first != NULL) { /* another one */
+        self->moving = true;
+        pthread_cond_signal(&self->work);
+    }
+    pthread_mutex_unlock(&self->mutex);
+    return waited;
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* Ending                                                                                     */
 
@@ -294,6 +401,7 @@ static void mpi_abort(void *user, const char *why)
     char text[MIXT_TRANSPORT_TEXT];
     double started = now();
     self->broken = true;
+    stop_mover(self);
     /* Their memory may be free by now. */
     for (request_list *list = self->first; list != NULL; list = list->next) {
         for (int i = 0; i < list->count; i++) {
@@ -331,6 +439,7 @@ static void mpi_close(void *user)
 {
     mpi_user *self = user;
     pthread_t thread;
+    stop_mover(self);
     if (self->broken && pthread_create(&thread, NULL, end_late, NULL) == 0) {
         pthread_detach(thread);
     }
@@ -350,6 +459,8 @@ static void mpi_close(void *user)
         free_list(self->first);
         self->first = next;
     }
+    pthread_cond_destroy(&self->work);
+    pthread_mutex_destroy(&self->mutex);
     free(self->ended);
     free(self);
 }
@@ -381,7 +492,7 @@ __attribute__((visibility("default"))) const mixt_transport *mixt_transport_open
 const mixt_transport *mixt_transport_open(char *text)
 {
     mpi_user *self = calloc(1, sizeof *self);
-    int there = 0, provided, code = MPI_SUCCESS;
+    int there = 0, provided = MPI_THREAD_SINGLE, code = MPI_SUCCESS;
     if (self == NULL) {
         snprintf(text, MIXT_TRANSPORT_TEXT, "mpi: no memory");
         return NULL;
@@ -391,6 +502,10 @@ const mixt_transport *mixt_transport_open(char *text)
         code = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided);
         self->initialised = code == MPI_SUCCESS;
     }
+    if (there) {
+        MPI_Query_thread(&provided);
+    }
+    self->serialised = provided >= MPI_THREAD_SERIALIZED;
     code = code == MPI_SUCCESS ? open_communicators(self) : code;
     self->ended =
         code == MPI_SUCCESS ? calloc((size_t)self->transport.count, sizeof *self->ended) : NULL;
@@ -406,6 +521,9 @@ const mixt_transport *mixt_transport_open(char *text)
     self->transport.wait = mpi_wait;
     self->transport.abort = mpi_abort;
     self->transport.close = mpi_close;
+    self->transport.move = mpi_move;
+    pthread_mutex_init(&self->mutex, NULL);
+    pthread_cond_init(&self->work, NULL);
     listen_on(self);
     return &self->transport;
 }

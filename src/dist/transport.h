@@ -41,6 +41,9 @@ typedef struct mixt_transport {
     void (*abort)(void *user, const char *why);
     /* Behind the last message; frees the transport. */
     void (*close)(void *user);
+    /* What is under way goes on by itself from now on, until the next wait, since this rank has
+     * other work. NULL: it has to wait for that. */
+    void (*move)(void *user);
 } mixt_transport;
 
 /* What such a library exports as MIXT_TRANSPORT_OPEN. NULL and a line in text[MIXT_TRANSPORT_TEXT]:
