@@ -1,5 +1,5 @@
-/* Cases of exchange and give_back where one rank has all experts; tests/test_exchange.c has several
- * ranks. */
+/* Cases of exchange, arrive and give_back where one rank has all experts; tests/test_exchange.c has
+ * several ranks. */
 #include "operator_cases.h"
 
 /* {T, capacity, d, m, E, experts without weights behind them, percent of rows in use} */
@@ -36,12 +36,13 @@ static void prepare(operator_case *c, int rows)
     c->ragged_in = c->p[6] < 100 ? SLOT(rows) : 0;
 }
 
+/* Nothing comes from others. */
 static void exchange_prepare(operator_case *c)
 {
     prepare(c, EXCHANGE_ROWS);
     c->request.in[EXCHANGE_OFFSETS] = mixt_shape_integers(fixed(c->p[4] + c->p[5] + 1, 0));
-    c->functional = SLOT(EXCHANGE_RECEIVED);
-    c->ragged_out = c->p[6] < 100 ? SLOT(EXCHANGE_RECEIVED) : 0;
+    c->functional = SLOT(EXCHANGE_ARRIVED);
+    c->ragged_out = SLOT(EXCHANGE_ARRIVED);
 }
 
 static void exchange_fill(operator_case *c)
@@ -53,14 +54,45 @@ static void exchange_naive(const operator_case *c, double *const *out, int32_t *
 {
     const int32_t *offsets = c->integer[EXCHANGE_OFFSETS];
     int64_t groups = c->p[4] + c->p[5];
-    for (int64_t i = 0; i < offsets[groups] * c->p[2]; i++) {
-        out[EXCHANGE_RECEIVED][i] = c->value[EXCHANGE_ROWS][i];
-    }
+    (void)out;
     for (int64_t e = 0; e <= groups; e++) {
         integer_out[EXCHANGE_HELD][e] = offsets[e];
         if (e < c->p[4]) {
             integer_out[EXCHANGE_PARTS][e] = offsets[e + 1] - offsets[e];
         }
+    }
+}
+
+static void arrive_prepare(operator_case *c)
+{
+    prepare(c, ARRIVE_ROWS);
+    c->request.in[ARRIVE_OFFSETS] = mixt_shape_integers(fixed(c->p[4] + c->p[5] + 1, 0));
+    c->request.in[ARRIVE_ARRIVED] = c->request.in[ARRIVE_ROWS];
+    c->request.in[ARRIVE_PARTS] = mixt_shape_integers(fixed(c->p[4], 1));
+    c->functional = SLOT(ARRIVE_Y);
+    c->ragged_out = c->p[6] < 100 ? SLOT(ARRIVE_Y) : 0;
+}
+
+/* One rank's rows of each expert. */
+static void fill_parts(const operator_case *c, const int32_t *offsets, int32_t *parts)
+{
+    for (int64_t e = 0; e < c->p[4]; e++) {
+        parts[e] = offsets[e + 1] - offsets[e];
+    }
+}
+
+static void arrive_fill(operator_case *c)
+{
+    fill_offsets(c, c->integer[ARRIVE_OFFSETS]);
+    fill_parts(c, c->integer[ARRIVE_OFFSETS], c->integer[ARRIVE_PARTS]);
+}
+
+static void arrive_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t values = c->integer[ARRIVE_OFFSETS][c->p[4] + c->p[5]] * c->p[2];
+    for (int64_t i = 0; i < values; i++) {
+        out[ARRIVE_Y][i] = c->value[ARRIVE_ROWS][i];
     }
 }
 
@@ -75,11 +107,8 @@ static void give_back_prepare(operator_case *c)
 
 static void give_back_fill(operator_case *c)
 {
-    int32_t *offsets = c->integer[GIVE_BACK_OFFSETS];
-    fill_offsets(c, offsets);
-    for (int64_t e = 0; e < c->p[4]; e++) {
-        c->integer[GIVE_BACK_PARTS][e] = offsets[e + 1] - offsets[e];
-    }
+    fill_offsets(c, c->integer[GIVE_BACK_OFFSETS]);
+    fill_parts(c, c->integer[GIVE_BACK_OFFSETS], c->integer[GIVE_BACK_PARTS]);
 }
 
 static void give_back_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
@@ -99,6 +128,9 @@ const operator_subject exchange_subject = {MIXT_OP_exchange,
                                            exchange_naive,
                                            SLOT(EXCHANGE_ROWS) | SLOT(EXCHANGE_OFFSETS),
                                            0};
+const operator_subject arrive_subject = {
+    MIXT_OP_arrive, TABLE(exchange),   0, arrive_prepare, arrive_fill,
+    arrive_naive,   SLOT(ARRIVE_ROWS), 0};
 const operator_subject give_back_subject = {
     MIXT_OP_give_back, TABLE(exchange),      0, give_back_prepare, give_back_fill,
     give_back_naive,   SLOT(GIVE_BACK_ROWS), 0};

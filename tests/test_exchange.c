@@ -1,5 +1,6 @@
-/* exchange and give_back over ranks that are threads: rows against a plain reference for random and
- * adversarial counts, and what a rank says that cannot be. test_exchange_model.c has whole models.
+/* exchange, arrive and give_back over ranks that are threads: rows against a plain reference for
+ * random and adversarial counts, and what a rank says that cannot be. test_exchange_model.c has
+ * whole models.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -127,10 +128,12 @@ static void prepare_call(const rows_rank *r, mixt_ranks *ranks, mixt_op op, rows
 
 static void run_call(const rows_rank *r, mixt_op op, rows_call *made, bool backward)
 {
-    static const mixt_op_function functions[2][2][2] = {
+    static const mixt_op_function functions[3][2][2] = {
         /* of which, fp64, backward */
         {{mixt_exchange_forward_f32, mixt_exchange_backward_f32},
          {mixt_exchange_forward_f64, mixt_exchange_backward_f64}},
+        {{mixt_arrive_forward_f32, mixt_arrive_backward_f32},
+         {mixt_arrive_forward_f64, mixt_arrive_backward_f64}},
         {{mixt_give_back_forward_f32, mixt_give_back_backward_f32},
          {mixt_give_back_forward_f64, mixt_give_back_backward_f64}}};
     bool wide = r->c->real_size == sizeof(double);
@@ -141,7 +144,7 @@ static void run_call(const rows_rank *r, mixt_op op, rows_call *made, bool backw
     HUB_CHECK(posix_memalign(&workspace, 64, bytes) == 0);
     memset(workspace, 0xff, bytes);
     made->call.workspace = workspace;
-    functions[op == MIXT_OP_give_back][wide][backward](&made->call);
+    functions[op - MIXT_OP_exchange][wide][backward](&made->call);
     free(workspace);
 }
 
@@ -206,28 +209,40 @@ static mixt_status run_rows(mixt_ranks *ranks, int rank, void *user, mixt_error 
     MIXT_TRY(mixt_ranks_arrange(ranks, 1, c->ranks, c->experts, error));
     int groups = c->experts + c->identity + c->zero, held = 0;
     int64_t near_rows = (int64_t)c->tokens * c->near, far_rows = near_rows * c->ranks;
+    size_t near_bytes = (size_t)(near_rows * c->d) * c->real_size;
     int32_t told[64], parts[64 * RANKS_MAX];
     rows_call out = {.attributes.rows = c->near * c->ranks};
+    rows_call in = {.attributes.rows = c->near * c->ranks};
     rows_call back = {.attributes.rows = c->near};
     out.request.in[EXCHANGE_ROWS] = mixt_shape_tokens(c->tokens, c->near, c->d);
-    back.request.in[GIVE_BACK_ROWS] = mixt_shape_tokens(c->tokens, c->near * c->ranks, c->d);
-    out.request.in[EXCHANGE_OFFSETS] = back.request.in[GIVE_BACK_OFFSETS] =
-        mixt_shape_integers(mixt_shape_static(1, groups + 1, 0, 0));
+    in.request.in[ARRIVE_ROWS] = out.request.in[EXCHANGE_ROWS];
+    back.request.in[GIVE_BACK_ROWS] = in.request.in[ARRIVE_ARRIVED] =
+        mixt_shape_tokens(c->tokens, c->near * c->ranks, c->d);
+    out.request.in[EXCHANGE_OFFSETS] = in.request.in[ARRIVE_OFFSETS] =
+        back.request.in[GIVE_BACK_OFFSETS] =
+            mixt_shape_integers(mixt_shape_static(1, groups + 1, 0, 0));
     held = expert_first(c, r->rank + 1) - expert_first(c, r->rank);
-    back.request.in[GIVE_BACK_PARTS] = mixt_shape_integers(mixt_shape_static(2, held, c->ranks, 0));
+    back.request.in[GIVE_BACK_PARTS] = in.request.in[ARRIVE_PARTS] =
+        mixt_shape_integers(mixt_shape_static(2, held, c->ranks, 0));
     prepare_call(r, ranks, MIXT_OP_exchange, &out);
+    prepare_call(r, ranks, MIXT_OP_arrive, &in);
     prepare_call(r, ranks, MIXT_OP_give_back, &back);
     void *near = make_values(c, near_rows * c->d), *far = make_values(c, far_rows * c->d);
     void *again = make_values(c, near_rows * c->d), *d_far = make_values(c, far_rows * c->d);
+    void *arrived = make_values(c, far_rows * c->d);
     for (int64_t i = 0; i < r->offsets[groups] * c->d; i++) {
         put(c, near, i, near_value(r->rank, i / c->d, i % c->d));
     }
     out.call.in[EXCHANGE_ROWS] = near;
-    out.call.in[EXCHANGE_OFFSETS] = back.call.in[GIVE_BACK_OFFSETS] = r->offsets;
-    out.call.out[EXCHANGE_RECEIVED] = far;
+    out.call.in[EXCHANGE_OFFSETS] = in.call.in[ARRIVE_OFFSETS] = back.call.in[GIVE_BACK_OFFSETS] =
+        r->offsets;
+    out.call.out[EXCHANGE_ARRIVED] = in.call.in[ARRIVE_ARRIVED] = arrived;
+    in.call.in[ARRIVE_ROWS] = near;
     out.call.out[EXCHANGE_HELD] = told;
-    out.call.out[EXCHANGE_PARTS] = back.call.in[GIVE_BACK_PARTS] = parts;
+    out.call.out[EXCHANGE_PARTS] = in.call.in[ARRIVE_PARTS] = back.call.in[GIVE_BACK_PARTS] = parts;
+    in.call.out[ARRIVE_Y] = far;
     run_call(r, MIXT_OP_exchange, &out, false);
+    run_call(r, MIXT_OP_arrive, &in, false);
     r->failures += wrong_far_rows(r, far, told, parts, 0);
     back.call.in[GIVE_BACK_ROWS] = far;
     back.call.out[GIVE_BACK_Y] = again;
@@ -237,21 +252,23 @@ static mixt_status run_rows(mixt_ranks *ranks, int rank, void *user, mixt_error 
         double first = add != 0 ? 1.0 : 0; /* what is there already is itself once more */
         back.call.d_out[GIVE_BACK_Y] = near;
         back.call.d_in[GIVE_BACK_ROWS] = d_far;
-        back.call.add[GIVE_BACK_ROWS] = out.call.add[EXCHANGE_ROWS] = add != 0;
+        back.call.add[GIVE_BACK_ROWS] = add != 0;
         for (int64_t i = 0; i < far_rows * c->d; i++) {
             put(c, d_far, i, first);
         }
         run_call(r, MIXT_OP_give_back, &back, true);
         r->failures += wrong_far_rows(r, d_far, NULL, parts, first);
-        for (int64_t i = 0; i < near_rows * c->d; i++) {
-            put(c, again, i, first);
-        }
-        out.call.d_out[EXCHANGE_RECEIVED] = far;
-        out.call.d_in[EXCHANGE_ROWS] = again;
-        run_call(r, MIXT_OP_exchange, &out, true);
-        r->failures += wrong_near_rows(r, again, first);
     }
-    r->failures += mixt_call_failed(&out.call) || mixt_call_failed(&back.call);
+    in.call.d_out[ARRIVE_Y] = far;
+    in.call.d_in[ARRIVE_ARRIVED] = out.call.d_out[EXCHANGE_ARRIVED] = arrived;
+    in.call.d_in[ARRIVE_ROWS] = out.call.d_in[EXCHANGE_ROWS] = memset(again, 0xff, near_bytes);
+    out.call.add[EXCHANGE_ROWS] = true; /* to what the other has begun */
+    run_call(r, MIXT_OP_arrive, &in, true);
+    run_call(r, MIXT_OP_exchange, &out, true);
+    r->failures += wrong_near_rows(r, again, 0);
+    r->failures += mixt_call_failed(&out.call) || mixt_call_failed(&back.call) ||
+                   mixt_call_failed(&in.call) || ranks->begun != NULL;
+    free(arrived);
     free(near);
     free(far);
     free(again);
@@ -350,26 +367,35 @@ static mixt_status hear_liar(mixt_ranks *ranks, int rank, void *user, mixt_error
     rows_rank r = {.c = &c, .compute = computes[rank], .rank = rank};
     make_counts(&r, 7);
     int32_t held[3] = {-1, -1, -1}, parts[3] = {-1, -1, -1};
-    float near[30], far[90];
+    float near[30], far[90], arrived[90];
     for (int i = 0; i < 30; i++) {
         near[i] = 1;
     }
-    rows_call out = {.attributes.rows = 6}, back = {.attributes.rows = 2};
+    rows_call out = {.attributes.rows = 6}, in = {.attributes.rows = 6},
+              back = {.attributes.rows = 2};
     out.request.in[EXCHANGE_ROWS] = mixt_shape_tokens(5, 2, 3);
-    back.request.in[GIVE_BACK_ROWS] = mixt_shape_tokens(5, 6, 3);
-    out.request.in[EXCHANGE_OFFSETS] = back.request.in[GIVE_BACK_OFFSETS] =
-        mixt_shape_integers(mixt_shape_static(1, 6, 0, 0));
-    back.request.in[GIVE_BACK_PARTS] = mixt_shape_integers(mixt_shape_static(2, 1, 3, 0));
+    in.request.in[ARRIVE_ROWS] = out.request.in[EXCHANGE_ROWS];
+    back.request.in[GIVE_BACK_ROWS] = in.request.in[ARRIVE_ARRIVED] = mixt_shape_tokens(5, 6, 3);
+    out.request.in[EXCHANGE_OFFSETS] = in.request.in[ARRIVE_OFFSETS] =
+        back.request.in[GIVE_BACK_OFFSETS] = mixt_shape_integers(mixt_shape_static(1, 6, 0, 0));
+    back.request.in[GIVE_BACK_PARTS] = in.request.in[ARRIVE_PARTS] =
+        mixt_shape_integers(mixt_shape_static(2, 1, 3, 0));
     prepare_call(&r, ranks, MIXT_OP_exchange, &out);
+    prepare_call(&r, ranks, MIXT_OP_arrive, &in);
     prepare_call(&r, ranks, MIXT_OP_give_back, &back);
     out.call.in[EXCHANGE_ROWS] = out.call.d_in[EXCHANGE_ROWS] = near;
-    out.call.in[EXCHANGE_OFFSETS] = back.call.in[GIVE_BACK_OFFSETS] = r.offsets;
-    out.call.out[EXCHANGE_RECEIVED] = out.call.d_out[EXCHANGE_RECEIVED] = far;
+    out.call.in[EXCHANGE_OFFSETS] = in.call.in[ARRIVE_OFFSETS] = back.call.in[GIVE_BACK_OFFSETS] =
+        r.offsets;
+    out.call.out[EXCHANGE_ARRIVED] = out.call.d_out[EXCHANGE_ARRIVED] = arrived;
+    in.call.in[ARRIVE_ARRIVED] = in.call.d_in[ARRIVE_ARRIVED] = arrived;
+    in.call.in[ARRIVE_ROWS] = in.call.d_in[ARRIVE_ROWS] = near;
+    in.call.out[ARRIVE_Y] = in.call.d_out[ARRIVE_Y] = far;
     out.call.out[EXCHANGE_HELD] = held;
-    out.call.out[EXCHANGE_PARTS] = back.call.in[GIVE_BACK_PARTS] = parts;
+    out.call.out[EXCHANGE_PARTS] = in.call.in[ARRIVE_PARTS] = back.call.in[GIVE_BACK_PARTS] = parts;
     back.call.in[GIVE_BACK_ROWS] = far;
     back.call.out[GIVE_BACK_Y] = near;
     run_call(&r, MIXT_OP_exchange, &out, false);
+    run_call(&r, MIXT_OP_arrive, &in, false);
     HUB_CHECK(strstr(out.fault.error.message, l->lines) != NULL);
     int32_t stay = r.offsets[5] - r.offsets[4];
     HUB_CHECK(held[0] == 0 && held[1] == 0 && held[2] == stay);
@@ -379,7 +405,9 @@ static mixt_status hear_liar(mixt_ranks *ranks, int rank, void *user, mixt_error
     for (int i = 0; i < r.offsets[5] * 3; i++) {
         HUB_CHECK(near[i] == (i < r.offsets[4] * 3 ? 0.0f : 1.0f));
     }
+    run_call(&r, MIXT_OP_arrive, &in, true);
     run_call(&r, MIXT_OP_exchange, &out, true);
+    HUB_CHECK(mixt_call_failed(&in.call) && ranks->begun == NULL);
     MIXT_TRY(mixt_ranks_barrier(ranks, MIXT_GROUP_ALL, error)); /* nothing is done any more */
     return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks went on");
 }

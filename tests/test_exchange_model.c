@@ -204,6 +204,7 @@ static mixt_status run_part(mixt_ranks *ranks, int rank, void *user, mixt_error 
 
 static void shared_expert(mixt_model_options *o)
 {
+    o->shared_experts = 1;
     o->shared_ffn_size = 12;
     o->shared_gate = true;
 }

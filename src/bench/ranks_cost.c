@@ -125,7 +125,8 @@ static void shrink(const mixt_plan *plan, mixt_value_id id, int64_t rows)
 
 static bool is_of_experts(mixt_op op)
 {
-    return op == MIXT_OP_experts || op == MIXT_OP_exchange || op == MIXT_OP_give_back;
+    return op == MIXT_OP_experts || op == MIXT_OP_exchange || op == MIXT_OP_arrive ||
+           op == MIXT_OP_give_back;
 }
 
 static const mixt_record *first_exchange(const mixt_plan *plan)
@@ -159,7 +160,9 @@ static mixt_status even_out(paper_rank *r, mixt_error *error)
             shrink(plan, record->out[slot], rows);
         }
         if (record->op == MIXT_OP_exchange) {
-            shrink(plan, record->out[EXCHANGE_RECEIVED], rows);
+            shrink(plan, record->out[EXCHANGE_ARRIVED], rows);
+        } else if (record->op == MIXT_OP_arrive) {
+            shrink(plan, record->out[ARRIVE_Y], rows);
         }
     }
     return mixt_plan_layout(plan, error);

@@ -89,6 +89,21 @@ mixt_status mixt_ranks_end(mixt_ranks *ranks, void *request, mixt_error *error)
     return lose(ranks, text, error);
 }
 
+void mixt_ranks_go_on(mixt_ranks *ranks)
+{
+    char text[MIXT_TRANSPORT_TEXT] = "";
+    int rank = -1;
+    if (ranks->begun == NULL || ranks->lost.status != MIXT_OK) {
+        return;
+    }
+    const mixt_transport *t = ranks->transport;
+    mixt_wait waited = t->wait(t->user, ranks->begun, 0, &rank, text);
+    ranks->begun = waited == MIXT_WAIT_DONE ? NULL : ranks->begun;
+    if (waited == MIXT_WAIT_LOST) {
+        lose(ranks, text, NULL);
+    }
+}
+
 /* A list of messages, made for a group: none to this rank itself. */
 typedef struct message_list {
     mixt_ranks *ranks;
@@ -149,11 +164,12 @@ static mixt_status begin_exchange(mixt_ranks *ranks, const mixt_exchange *x, voi
         from += x->send_bytes[place];
         to += x->receive_bytes[place];
     }
-    assert(x->send_bytes[own] == x->receive_bytes[own]);
+    size_t both = x->send_bytes[own] > 0 ? x->receive_bytes[own] : 0;
+    assert(both == 0 || x->send_bytes[own] == both);
     mixt_status status = start(ranks, list.messages, list.count, request, error);
     free(list.messages);
-    if (status == MIXT_OK && x->send_bytes[own] > 0) {
-        memcpy(own_to, own_from, x->send_bytes[own]);
+    if (status == MIXT_OK && both > 0) {
+        memcpy(own_to, own_from, both);
     }
     return status;
 }

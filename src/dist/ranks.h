@@ -23,6 +23,7 @@ struct mixt_ranks {
     bool owns_transport;
     int data, expert; /* D, E */
     double timeout;
+    void *begun;     /* the request of an operator that another one ends, or NULL */
     float *room;     /* for what comes in of a sum, MIXT_RANKS_ROOM values of each rank, or NULL */
     mixt_error lost; /* what ended it for all further calls */
 };
@@ -39,7 +40,8 @@ int mixt_group_rank(const mixt_ranks *ranks, mixt_group group, int place);
 int mixt_experts_first(const mixt_ranks *ranks, int experts, int place);
 
 /* To each place of a group send_bytes[place] bytes, one place's behind the other's, and from each
- * receive_bytes[place]; the two sides know the counts already. */
+ * receive_bytes[place]; the two sides know the counts already. What a rank has for itself is
+ * copied; it stays where it is if one of the two says 0. */
 typedef struct mixt_exchange {
     mixt_group group;
     const void *send;
@@ -55,6 +57,8 @@ mixt_status mixt_ranks_exchange(mixt_ranks *ranks, const mixt_exchange *exchange
 mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *exchange, void **request,
                              mixt_error *error);
 mixt_status mixt_ranks_end(mixt_ranks *ranks, void *request, mixt_error *error);
+/* Between the two, where an operator left its request in ranks->begun: bytes move on. */
+void mixt_ranks_go_on(mixt_ranks *ranks);
 /* `bytes` of each place, one behind the other in `all`. */
 mixt_status mixt_ranks_gather(mixt_ranks *ranks, mixt_group group, const void *mine, size_t bytes,
                               void *all, mixt_error *error);

@@ -236,10 +236,21 @@ static exchanged exchange(mixt_builder *b, mixt_value_id rows, mixt_value_id off
         mixt_build(b, MIXT_OP_exchange, exchange_attributes(b, far_rows(b, layer, there.near)),
                    b->graph->options.recompute,
                    BUILD_INPUTS({EXCHANGE_ROWS, rows}, {EXCHANGE_OFFSETS, offsets}));
-    there.rows = made.value[EXCHANGE_RECEIVED];
+    there.rows = made.value[EXCHANGE_ARRIVED];
     there.offsets = made.value[EXCHANGE_HELD];
     there.parts = made.value[EXCHANGE_PARTS];
     return there;
+}
+
+/* Ends it: rows in the order of the experts that are here. */
+static void arrive(mixt_builder *b, mixt_value_id sent, mixt_value_id offsets, exchanged *there)
+{
+    if (there->parts != MIXT_NO_VALUE) {
+        int rows = (int)b->plan->values[there->rows].shape.multiple;
+        there->rows = BUILD_RECOMPUTED(b, MIXT_OP_arrive, exchange_attributes(b, rows),
+                                       {ARRIVE_ROWS, sent}, {ARRIVE_OFFSETS, offsets},
+                                       {ARRIVE_ARRIVED, there->rows}, {ARRIVE_PARTS, there->parts});
+    }
 }
 
 /* What experts made of them, where their tokens are. */
@@ -262,11 +273,18 @@ static mixt_attributes experts_attributes(const mixt_builder *b, int layer)
                              .zero_experts = b->model->options.zero_experts};
 }
 
-/* What the experts make of rows in their order, wherever those experts are. */
-static mixt_value_id compute(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets, int layer)
+/* What the experts make of rows in their order, wherever those experts are; while rows are on their
+ * way there, the shared expert's `*always` of x, where that is wanted (NULL: it is not). */
+static mixt_value_id compute(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets,
+                             mixt_value_id x, mixt_value_id *always)
 {
-    exchanged there = exchange(b, rows, offsets, layer);
+    int layer = b->layer;
     mixt_attributes attributes = experts_attributes(b, layer);
+    exchanged there = exchange(b, rows, offsets, layer);
+    if (always != NULL && there.parts != MIXT_NO_VALUE) {
+        *always = shared(b, x, layer);
+    }
+    arrive(b, rows, offsets, &there);
     attributes.exact_parts = b->graph->options.exact_reduce && there.parts != MIXT_NO_VALUE;
     mixt_value_id done =
         BUILD_RECOMPUTED(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, there.rows},
@@ -284,7 +302,7 @@ static mixt_value_id compute(mixt_builder *b, mixt_value_id rows, mixt_value_id 
 void mixt_build_work(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets, int layer)
 {
     b->layer = layer;
-    (void)compute(b, rows, offsets, layer);
+    (void)compute(b, rows, offsets, MIXT_NO_VALUE, NULL);
     b->layer = -1;
 }
 
@@ -300,14 +318,16 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer)
     mixt_value_id rows = BUILD_RECOMPUTED(
         b, MIXT_OP_dispatch, attributes, {DISPATCH_X, x}, {DISPATCH_OFFSETS, record[ROUTE_OFFSETS]},
         {DISPATCH_ORDER, record[ROUTE_ORDER]}, {DISPATCH_PLACE, record[ROUTE_PLACE]});
-    mixt_value_id done = compute(b, rows, record[ROUTE_OFFSETS], layer);
+    mixt_value_id done =
+        compute(b, rows, record[ROUTE_OFFSETS], x, both && !early ? &always : NULL);
     mixt_value_id y =
         BUILD(b, MIXT_OP_combine, attributes, {COMBINE_ROWS, done},
               {COMBINE_WEIGHTS, record[ROUTE_WEIGHTS]}, {COMBINE_PLACE, record[ROUTE_PLACE]});
     mixt_mixture_values *made = &b->graph->mixtures[b->graph->moe_layers - 1];
     *made = (mixt_mixture_values){done, y, y};
     if (both) {
-        made->output = mixt_build_add(b, y, early ? always : shared(b, x, layer));
+        always = always == MIXT_NO_VALUE ? shared(b, x, layer) : always;
+        made->output = mixt_build_add(b, y, always);
     }
     return made->output;
 }

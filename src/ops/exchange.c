@@ -1,4 +1,4 @@
-/* Shape rules and costs of exchange and give_back. */
+/* Shape rules and costs of exchange, arrive and give_back. */
 #include "ops/exchange.h"
 
 #include "ops/shape.h"
@@ -57,8 +57,6 @@ static mixt_status check_request(const mixt_shape_request *request, int rows, in
     return MIXT_OK;
 }
 
-/* Beside the lists there is room for what comes in or goes out, by rank; a gradient that adds to
- * another comes in behind that. */
 mixt_status mixt_exchange_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
@@ -66,18 +64,40 @@ mixt_status mixt_exchange_shape(mixt_shape_request *request, mixt_error *error)
     MIXT_TRY(check_request(request, EXCHANGE_ROWS, EXCHANGE_OFFSETS, "exchange", error));
     mixt_exchange_sizes sizes =
         mixt_exchange_sizes_of(attributes, request->in[EXCHANGE_OFFSETS].size[0]);
-    mixt_shape received = mixt_shape_tokens(request->capacity, attributes->rows, rows.size[1]);
-    request->out[EXCHANGE_RECEIVED] = received;
+    request->out[EXCHANGE_ARRIVED] =
+        mixt_shape_tokens(request->capacity, attributes->rows, rows.size[1]);
     request->out[EXCHANGE_HELD] =
         mixt_shape_integers(mixt_shape_static(1, sizes.held + sizes.groups + 1, 0, 0));
     request->out[EXCHANGE_PARTS] =
         mixt_shape_integers(mixt_shape_static(2, sizes.held, sizes.places, 0));
-    request->forward_workspace =
-        mixt_exchange_lists_reals(&sizes) + received.size[0] * received.size[1];
-    request->backward_workspace = request->forward_workspace + rows.size[0] * rows.size[1];
+    request->forward_workspace = mixt_exchange_lists_reals(&sizes);
     return MIXT_OK;
 }
 
+static mixt_status check_parts(const mixt_shape_request *request, int slot,
+                               const mixt_exchange_sizes *sizes, const char *what,
+                               mixt_error *error)
+{
+    return mixt_expect(&request->in[slot],
+                       mixt_shape_integers(mixt_shape_static(2, sizes->held, sizes->places, 0)),
+                       what, error);
+}
+
+mixt_status mixt_arrive_shape(mixt_shape_request *request, mixt_error *error)
+{
+    MIXT_TRY(check_request(request, ARRIVE_ROWS, ARRIVE_OFFSETS, "arrive", error));
+    mixt_exchange_sizes sizes =
+        mixt_exchange_sizes_of(request->attributes, request->in[ARRIVE_OFFSETS].size[0]);
+    mixt_shape arrived = mixt_shape_tokens(request->capacity, request->attributes->rows,
+                                           request->in[ARRIVE_ROWS].size[1]);
+    MIXT_TRY(mixt_expect(&request->in[ARRIVE_ARRIVED], arrived, "arrive: arrived", error));
+    MIXT_TRY(check_parts(request, ARRIVE_PARTS, &sizes, "arrive: parts", error));
+    request->out[ARRIVE_Y] = arrived;
+    request->forward_workspace = request->backward_workspace = mixt_exchange_lists_reals(&sizes);
+    return MIXT_OK;
+}
+
+/* Beside the lists there is room for what comes in or goes out, by rank. */
 mixt_status mixt_give_back_shape(mixt_shape_request *request, mixt_error *error)
 {
     const mixt_attributes *attributes = request->attributes;
@@ -85,9 +105,7 @@ mixt_status mixt_give_back_shape(mixt_shape_request *request, mixt_error *error)
     MIXT_TRY(check_request(request, GIVE_BACK_ROWS, GIVE_BACK_OFFSETS, "give_back", error));
     mixt_exchange_sizes sizes =
         mixt_exchange_sizes_of(attributes, request->in[GIVE_BACK_OFFSETS].size[0]);
-    MIXT_TRY(mixt_expect(&request->in[GIVE_BACK_PARTS],
-                         mixt_shape_integers(mixt_shape_static(2, sizes.held, sizes.places, 0)),
-                         "give_back: parts", error));
+    MIXT_TRY(check_parts(request, GIVE_BACK_PARTS, &sizes, "give_back: parts", error));
     request->out[GIVE_BACK_Y] =
         mixt_shape_tokens(request->capacity, attributes->rows, rows.size[1]);
     request->forward_workspace = request->backward_workspace =
@@ -95,12 +113,18 @@ mixt_status mixt_give_back_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
-/* Of bytes that a rank sends and receives, those of memory are counted: in, out, and once between.
- */
+/* Of bytes that a rank sends and receives, those of memory are counted: out of it and in, and once
+ * more into another order; as if as many came as go. */
 void mixt_exchange_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
     double rows = mixt_in_values(request, EXCHANGE_ROWS);
-    *cost = (mixt_cost){0, 16 * rows, 0, 16 * rows};
+    *cost = (mixt_cost){0, 8 * rows, 0, 8 * rows};
+}
+
+void mixt_arrive_cost(const mixt_cost_request *request, mixt_cost *cost)
+{
+    double rows = mixt_in_values(request, ARRIVE_ROWS);
+    *cost = (mixt_cost){0, 8 * rows, 0, 8 * rows};
 }
 
 void mixt_give_back_cost(const mixt_cost_request *request, mixt_cost *cost)

@@ -1,4 +1,4 @@
-/* Between the shape rules of exchange and give_back and their two directions. */
+/* Between the shape rules of exchange, arrive and give_back and their two directions. */
 #ifndef MIXT_OPS_EXCHANGE_H
 #define MIXT_OPS_EXCHANGE_H
 

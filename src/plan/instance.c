@@ -33,9 +33,10 @@ struct mixt_instance {
     mixt_call *calls;                    /* of each record */
     mixt_shape (*shapes)[2][MIXT_SLOTS]; /* of each record: in, out */
     bool resolved;
-    int64_t tokens;  /* of the last run */
-    int64_t picked;  /* rows of every `take`; 0: all */
-    double *seconds; /* of each record when profiling, else NULL */
+    int64_t tokens;    /* of the last run */
+    int64_t picked;    /* rows of every `take`; 0: all */
+    mixt_ranks *ranks; /* of its operators, or NULL */
+    double *seconds;   /* of each record when profiling, else NULL */
     mixt_observer observe;
     void *observe_user;
     listener *listeners;
@@ -113,6 +114,10 @@ mixt_status mixt_instance_create(const mixt_plan *plan, const mixt_device *devic
         mixt_instance_free(instance);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "plan %s: no memory for %.1f MB", plan->phase,
                          (double)plan->memory_size / 1e6);
+    }
+    for (int r = 0; r < plan->record_count; r++) {
+        mixt_ranks *ranks = plan->records[r].attributes.ranks;
+        instance->ranks = ranks != NULL ? ranks : instance->ranks;
     }
     *result = instance;
     return MIXT_OK;
@@ -471,6 +476,9 @@ static void run_record(mixt_instance *instance, int index)
         backend->backward[record->op](call);
     } else {
         backend->forward[record->op](call);
+    }
+    if (instance->ranks != NULL) {
+        mixt_ranks_go_on(instance->ranks);
     }
     if (instance->observe != NULL && record->pass == MIXT_PASS_FORWARD) {
         backend->synchronise();
