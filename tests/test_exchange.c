@@ -16,6 +16,7 @@
 #include "core/random.h"
 #include "hub.h"
 #include "ops/shape.h"
+#include "route_batch.h"
 #include "scratch.h"
 
 #define RANKS_MAX 5
@@ -285,7 +286,7 @@ static int start_computes(void **state)
         mixt_context_options options = {.threads = 1 + i % 2};
         must(mixt_compute_create(&options, &computes[i], &error), &error);
     }
-    return scratch_make(state);
+    return route_start(state) + scratch_make(state);
 }
 
 static int stop_computes(void **state)
@@ -293,7 +294,7 @@ static int stop_computes(void **state)
     for (int i = 0; i < RANKS_MAX; i++) {
         mixt_compute_free(computes[i]);
     }
-    return scratch_remove(state);
+    return route_stop(state) + scratch_remove(state);
 }
 
 static void check_rows(const rows_case *c, uint64_t seed, int delay)
@@ -432,6 +433,58 @@ static void test_liars(void **state)
     }
 }
 
+/* The second rank says how often it chose the first expert; the first one counts the step's. */
+static mixt_status count_step(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
+{
+    int32_t said = *(const int32_t *)user, all[2 * 4], counts[4] = {said, 0, 0, 0};
+    MIXT_TRY(mixt_ranks_arrange(ranks, 2, 1, 4, error));
+    if (rank == 1) {
+        return mixt_ranks_gather(ranks, MIXT_GROUP_ALL, counts, sizeof counts, all, error);
+    }
+    const mixt_router_spec spec = {
+        .experts = 4,
+        .chosen = 1,
+        .options = {.balance_scope = MIXT_BALANCE_OVER_STEP, .scale = 1}};
+    route_batch batch;
+    route_batch_create(&batch, &spec, true, 3, 4);
+    float x[3 * 4] = {0, 9, 0, 0, 0, 0, 0, 9, 0, 9, 0, 0}, weight[4 * 4] = {0};
+    int32_t seen[2 * 4] = {0, 0, 0, 0, 1, 0, 0, 5};
+    for (int i = 0; i < 4; i++) {
+        weight[i * 5] = 1;
+    }
+    mixt_fault fault;
+    mixt_fault_clear(&fault);
+    batch.attributes.ranks = ranks;
+    batch.request.in[ROUTE_SEEN] = mixt_shape_integers(mixt_shape_static(2, 2, 4, 0));
+    HUB_CHECK(mixt_route_shape(&batch.request, error) == MIXT_OK);
+    free(batch.call.workspace);
+    batch.call.workspace = malloc((size_t)batch.request.forward_workspace * sizeof(float));
+    batch.call.fault = &fault;
+    batch.call.in[ROUTE_X] = x;
+    batch.call.in[ROUTE_WEIGHT] = weight;
+    batch.call.in[ROUTE_SEEN] = seen;
+    mixt_route_forward_f32(&batch.call);
+    bool possible = said >= 0 && said <= 3;
+    const int32_t want[2 * 4] = {1, 2, 0, 6, possible ? 1 + said : 1, 2, 0, 6};
+    HUB_CHECK(memcmp(seen, want, sizeof want) == 0);
+    HUB_CHECK(mixt_call_failed(&batch.call) != possible);
+    HUB_CHECK(possible || strstr(fault.error.message, "route: rank 1 counts ") != NULL);
+    route_batch_free(&batch);
+    return possible ? MIXT_OK : mixt_fail(error, MIXT_ERROR_FORMAT, "%s", fault.error.message);
+}
+
+static void test_counts_of_a_step(void **state)
+{
+    (void)state;
+    const int32_t cases[] = {0, 3, -1, 4, INT32_MIN};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        mixt_error errors[2];
+        hub_options options = {.count = 2};
+        hub_run_with(&options, count_step, (void *)&cases[i], errors);
+        assert_int_equal(errors[0].status, i < 2 ? MIXT_OK : MIXT_ERROR_FORMAT);
+    }
+}
+
 /* Attributes that the shape rules refuse; what they refuse of shapes is in test_operators.c. */
 static void test_refusals(void **state)
 {
@@ -466,6 +519,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_rows_of_ranks),
         cmocka_unit_test(test_liars),
+        cmocka_unit_test(test_counts_of_a_step),
     };
     return cmocka_run_group_tests(tests, start_computes, stop_computes);
 }
