@@ -1,7 +1,7 @@
 # Programs that time parts of the library; none is part of `make check`.
 BENCH_PROGRAMS := $(BUILD)/bench/gemm $(BUILD)/bench/matrix $(BUILD)/bench/real_shapes $(BUILD)/bench/random_model \
                   $(BUILD)/bench/many_sequences $(BUILD)/bench/attention $(BUILD)/bench/text_speed \
-                  $(BUILD)/bench/pad_experts $(BUILD)/bench/disk $(BUILD)/bench/network
+                  $(BUILD)/bench/pad_experts $(BUILD)/bench/disk $(BUILD)/bench/network $(BUILD)/bench/ranks_step
 bench-build: $(BENCH_PROGRAMS) ## all of them
 
 .PHONY: bench-build
@@ -74,10 +74,10 @@ bench-disk: $(BUILD)/bench/disk ## how fast FILE is read by both readers of the 
 
 .PHONY: bench-disk
 
-$(BUILD)/bench/network: $(BUILD)/bench/network.o $(LIBRARY)
+$(BUILD)/bench/network $(BUILD)/bench/ranks_step: %: %.o $(LIBRARY)
 	$(LINK) -o $@ $^ $(LIBS)
 
-bench-ranks: all $(BUILD)/bench/network ## ranks on this machine against one, and against what mixt info --plan train --ranks says; RANKS="scaling curves"
+bench-ranks: all $(BUILD)/bench/network $(BUILD)/bench/ranks_step ## ranks on this machine against one, and against what mixt info --plan train --ranks says; RANKS="scaling curves"
 	bench/ranks.py $(RANKS)
 
 .PHONY: bench-ranks

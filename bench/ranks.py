@@ -5,10 +5,10 @@
     python3 bench/ranks.py [overhead] [scaling] [exact] [curves] [run]     # all, without a name
 
     overhead  one rank under the launcher against the plain program, in turns
-    scaling   two ranks with a core each against one with a core, at equal work for each: as copies
-              (2 x 1) and with experts spread (1 x 2), against the prediction, which is made first;
-              and two programs side by side that know nothing of each other
-    exact     --exact-reduce against the usual sums, on one and on two ranks
+    scaling   steps of two ranks with a core each against one with a core, at equal work for each: as
+              copies (2 x 1) and with experts spread (1 x 2), against the prediction, which is made
+              first; and two programs side by side that know nothing of each other
+    exact     the same steps with --exact-reduce, on one and on two ranks
     curves    losses of 1, 2, 4 and 8 ranks, on as many cores as there are, in all splits
     run       a model run by two ranks against one: the same text, and how fast
 
@@ -17,7 +17,6 @@ the first three. Raw values, commands and the machine's name go to bench/results
 """
 
 import argparse
-import concurrent.futures
 import json
 import os
 import pathlib
@@ -31,7 +30,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
-# About half a second a step of 4 micro batches on a core.
+# A second a step of 4 micro batches on a core.
 SPEED = ("--layers 4 --hidden-size 256 --heads 8 --kv-heads 4 --ffn-size 256 --experts 8 --experts-per-token 2 "
          "--vocab-size 2048 --context-length 256 --window 256 --batch-size 2")
 # Small: 200 steps of eight processes on two cores in a minute.
@@ -39,6 +38,8 @@ CURVES = ("--layers 2 --hidden-size 64 --heads 4 --kv-heads 2 --ffn-size 64 --ex
           "--vocab-size 1024 --context-length 64 --window 64 --batch-size 2 --accumulation 8 --warmup 20 "
           "--learning-rate 3e-3")
 SKIPPED = 3
+STEP_SHAPE = "bench/shapes/small.json" # steps of RUNS micro batches of 1,024 tokens on each rank
+RUNS = 4
 
 
 def run(command, **more):
@@ -54,6 +55,9 @@ class Bench:
         self.text = self.folder / "text.txt"
         self.text.write_bytes(b"".join(p.read_bytes() for p in sorted((ROOT / "docs").glob("*.md"))))
         self.tokenizers = {}
+        library = pathlib.Path(arguments.mixt).with_name("libmixt-mpi.so") # which is beside the program
+        mpi = "mpirun" in arguments.pinned
+        self.environment = os.environ | ({"MIXT_TRANSPORT": str(library)} if mpi else {})
 
     def timed(self, command, **more):
         command = shlex.split(self.a.wrap) + command
@@ -149,50 +153,56 @@ def overhead(bench):
             "1" if name == "plain" else f"{statistics.median(ratios):.3f}"] for name, v in values.items()])
 
 
-def predict(bench, ranks, data, limits, efficiency):
-    command = [bench.a.mixt, "info", "--plan", "train", "--ranks", str(ranks), "--data-parallel", str(data),
-               "--accumulation", str(4 * ranks), "--flops", f"{limits['fp32_flops']:.6g}",
-               "--bandwidth", f"{limits['read_bytes']:.6g}", "--efficiency", f"{efficiency:.4f}",
-               "--network", f"{8 * limits['network_bytes']:.6g}", "--latency", f"{1e6 * limits['latency']:.4g}",
-               "--json", *shlex.split(SPEED)]
-    return json.loads(run(command).stdout)
+def predict(bench, data, expert, limits, efficiency, exact=False):
+    ranks = data * expert
+    command = [bench.a.mixt, "info", STEP_SHAPE, "--plan", "train", "--ranks", str(ranks), "--data-parallel", str(data),
+               "--accumulation", str(RUNS * ranks), "-b", "4", "--window", "256",
+               "--flops", f"{limits['fp32_flops']:.6g}", "--bandwidth", f"{limits['read_bytes']:.6g}",
+               "--efficiency", f"{efficiency:.4f}", "--network", f"{8 * limits['network_bytes']:.6g}",
+               "--latency", f"{1e6 * limits['latency']:.4g}", "--json"]
+    return json.loads(run(command + ["--exact-reduce"] * exact).stdout)
+
+
+def step(bench, data=1, expert=1, exact=False, core=None):
+    """Tokens a second of steps with a core for each rank."""
+    command = [bench.a.programs + "/ranks_step", STEP_SHAPE, str(data), str(expert), str(RUNS), "9"]
+    command += ["exact"] * exact
+    if data * expert == 1:
+        command = ["taskset", "-c", str(core or 0), *command]
+    else:
+        command = bench.launch(data * expert, command, True)
+    return json.loads(bench.timed(command, env=bench.environment).stdout)["tokens_per_second"]
+
+
+def side_by_side(bench):
+    """Two that know nothing of each other, on a core each, together."""
+    one = shlex.join([bench.a.programs + "/ranks_step", STEP_SHAPE, "1", "1", str(RUNS), "9"])
+    lines = bench.timed(["sh", "-c", f"taskset -c 0 {one} & taskset -c 1 {one}; wait"]).stdout.splitlines()
+    return sum(json.loads(line)["tokens_per_second"] for line in lines)
 
 
 def network(bench):
     """Bytes a second and seconds of a message between two ranks with a core each."""
-    found = []
-    library = pathlib.Path(bench.a.mixt).with_name("libmixt-mpi.so") # which is beside the program
-    more = {"MIXT_TRANSPORT": str(library)} if "mpirun" in bench.a.pinned else {}
-    for _ in range(bench.a.rounds):
-        out = bench.timed(bench.launch(2, [bench.a.network], True), env=os.environ | more).stdout
-        found.append(json.loads(out))
+    found = [json.loads(bench.timed(bench.launch(2, [bench.a.programs + "/network"], True),
+                                    env=bench.environment).stdout) for _ in range(bench.a.rounds)]
     return {key: statistics.median(f[key] for f in found) for key in found[0]}
 
 
 def scaling(bench):
     limits = json.loads(bench.timed(["taskset", "-c", "0", bench.a.mixt, "info", "--machine", "--json"]).stdout)
     limits |= network(bench)
-    one = "--accumulation 4 --steps 12 --threads 1"
-    two = "--accumulation 8 --steps 12 --threads 1"
-    alone = statistics.median(bench.speed(0, SPEED, one, core=0) for _ in range(3))
+    alone = statistics.median(step(bench) for _ in range(3))
     at_limits = predict(bench, 1, 1, limits, 1)
     efficiency = min(1.0, at_limits["step_seconds"] / (at_limits["tokens"] / alone))
-    predicted = {name: predict(bench, 2, data, limits, efficiency)
-                 for name, data in (("2 x 1", 2), ("1 x 2", 1))}
+    predicted = {"2 x 1": predict(bench, 2, 1, limits, efficiency), "1 x 2": predict(bench, 1, 2, limits, efficiency)}
     print(f"predicted before: {({n: round(p['efficiency'], 3) for n, p in predicted.items()})}, operators reach "
           f"{efficiency:.2f} of the limits; network {limits['network_bytes'] / 1e9:.2f} GB/s, "
           f"{1e6 * limits['latency']:.2f} us", flush=True)
-
-    def side_by_side():
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            runs = [pool.submit(bench.speed, 0, SPEED, one, core=core) for core in (0, 1)]
-            return sum(r.result() for r in runs)
-
     values = bench.rounds({
-        "one": lambda: bench.speed(0, SPEED, one, core=0),
-        "side by side": side_by_side,
-        "2 x 1": lambda: bench.speed(2, SPEED, two + " --data-parallel 2", True),
-        "1 x 2": lambda: bench.speed(2, SPEED, two + " --expert-parallel 2", True),
+        "one": lambda: step(bench),
+        "side by side": lambda: side_by_side(bench),
+        "2 x 1": lambda: step(bench, 2, 1),
+        "1 x 2": lambda: step(bench, 1, 2),
     })
     shares = {name: [v / (2 * a) for a, v in zip(values["one"], values[name])] for name in list(values)[1:]}
     bench.save("scaling", {"tokens_per_second": values, "efficiency": shares, "limits": limits, "reached": efficiency,
@@ -204,16 +214,9 @@ def scaling(bench):
 
 
 def exact(bench):
-    one = "--accumulation 4 --steps 12 --threads 1"
-    two = "--accumulation 8 --steps 12 --threads 1"
-    cases = {"one": (0, one, False), "2 x 1": (2, two + " --data-parallel 2", True),
-             "1 x 2": (2, two + " --expert-parallel 2", True)}
-    runs = {}
-    for name, (ranks, more, pinned) in cases.items():
-        for kind, flag in (("", ""), (", exact", " --exact-reduce")):
-            runs[name + kind] = (lambda r=ranks, m=more + flag, p=pinned:
-                                 bench.speed(r, SPEED, m, p, None if r else 0))
-    values = bench.rounds(runs)
+    cases = {"one": (1, 1), "2 x 1": (2, 1), "1 x 2": (1, 2)}
+    values = bench.rounds({name + kind: (lambda s=split, e=bool(kind): step(bench, *s, exact=e))
+                           for name, split in cases.items() for kind in ("", ", exact")})
     ratios = {name: [e / u for u, e in zip(values[name], values[name + ", exact"])] for name in cases}
     bench.save("exact", {"tokens_per_second": values, "ratios": ratios})
     table([["ranks", "tokens/s", "exact", "ratio"]] +
@@ -280,7 +283,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--mixt", default=str(ROOT / "build/release/mixt"))
-    parser.add_argument("--network", default=str(ROOT / "build/release/bench/network"))
+    parser.add_argument("--programs", default=str(ROOT / "build/release/bench"), help="folder of ranks_step, network")
     parser.add_argument("--launcher", help="command that starts {ranks} of what follows")
     parser.add_argument("--pinned", help="the same with a core for each")
     parser.add_argument("--wrap", default="", help="command before every timed one")
@@ -300,6 +303,7 @@ def main():
     if unknown:
         parser.error(f"{unknown[0]}: not one of {' '.join(every)}")
     good = True
+    os.chdir(ROOT)
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         bench = Bench(a, folder)
         for name in a.names or every:
