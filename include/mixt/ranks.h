@@ -91,7 +91,7 @@ typedef struct mixt_ranks_way {
     double bytes;       /* that a rank sends where every expert has as many rows as every other */
     double worst_bytes; /* where all rows of all ranks go to experts of other ranks */
     double seconds;     /* with an even load, messages included */
-    double hidden;      /* of them, while the rank computes something else */
+    double hidden;      /* of them, while the rank computes something else; a mean of `count` */
     uint64_t reserved[3];
 } mixt_ranks_way;
 

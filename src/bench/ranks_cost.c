@@ -14,6 +14,8 @@
 #include "train/trainer.h"
 
 #define RANKS_MAX (1 << 20)
+#define GATHER_RANKS 32 /* over more, what is small goes in rounds */
+#define GATHER_BYTES 16384
 #define INPUTS 6 /* numbers that a batch has for a row */
 
 /* ------------------------------------------------------------------------------------------ */
@@ -194,18 +196,41 @@ static double time_of_messages(const mixt_ranks_paper *p, double messages, doubl
     return messages * p->latency + (bytes > 0 ? bytes / p->network_bytes : 0);
 }
 
+static double time_of_record(const paper_rank *r, int record)
+{
+    const mixt_plan *plan = r->graph->plan;
+    double flops, bytes;
+    mixt_plan_cost(plan, record, plan->capacity, NULL, &flops, &bytes);
+    return time_of_work(r->paper, flops, bytes) *
+           (is_of_experts(plan->records[record].op) ? waiting(r) : 1);
+}
+
 /* Forward and backward of one micro batch, what ranks send each other left out. */
 static double time_of_plan(const paper_rank *r)
 {
-    const mixt_plan *plan = r->graph->plan;
     double seconds = 0;
-    for (int i = 0; i < plan->record_count; i++) {
-        double flops, bytes;
-        mixt_plan_cost(plan, i, plan->capacity, NULL, &flops, &bytes);
-        seconds += time_of_work(r->paper, flops, bytes) *
-                   (is_of_experts(plan->records[i].op) ? waiting(r) : 1);
+    for (int i = 0; i < r->graph->plan->record_count; i++) {
+        seconds += time_of_record(r, i);
     }
     return seconds;
+}
+
+/* What is computed while rows are on a way that begins at a record: until they have to be there. */
+static double time_meanwhile(const paper_rank *r, int begin)
+{
+    const mixt_plan *plan = r->graph->plan;
+    const mixt_record *first = &plan->records[begin];
+    bool backward = first->pass == MIXT_PASS_BACKWARD;
+    mixt_op ends = backward ? MIXT_OP_exchange : MIXT_OP_arrive;
+    double seconds = 0;
+    for (int i = begin + 1; i < plan->record_count; i++) {
+        const mixt_record *record = &plan->records[i];
+        if (record->op == ends && record->pass == first->pass && record->layer == first->layer) {
+            return seconds;
+        }
+        seconds += time_of_record(r, i);
+    }
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -242,28 +267,46 @@ static mixt_ranks_way *way_of(mixt_ranks_cost *cost, bool backward, bool out)
                     : (out ? &cost->forward_out : &cost->forward_back);
 }
 
-static void add_way(const paper_rank *r, const way_rows *rows, const mixt_record *record,
+/* The way that begins at a record; `first`: in the first layer that has some. */
+static void add_way(const paper_rank *r, const way_rows *rows, int index, bool first,
                     mixt_ranks_cost *cost)
 {
+    const mixt_record *record = &r->graph->plan->records[index];
     bool backward = record->pass == MIXT_PASS_BACKWARD;
-    bool out = (record->op == MIXT_OP_exchange) != backward;
-    bool counted = record->op == MIXT_OP_exchange && !backward;
+    bool out = (record->op == MIXT_OP_give_back) == backward;
+    bool counted = record->op == MIXT_OP_exchange, apart = record->op != MIXT_OP_give_back;
     double width = (double)r->model->options.hidden_size * sizeof(float);
-    double others = r->ranks->expert - 1, messages = counted ? 2 * others : others;
+    double others = r->ranks->expert - 1, runs = (double)r->runs;
     double counts = counted ? rows->counts : 0;
     double larger = rows->sent > rows->received ? rows->sent : rows->received;
+    double told = counted ? time_of_messages(r->paper, others, counts) : 0; /* waited for */
+    double moved = time_of_messages(r->paper, others, larger * waiting(r) * width);
+    double meanwhile = apart ? time_meanwhile(r, index) : 0;
     mixt_ranks_way *way = way_of(cost, backward, out);
     way->bytes = (out ? rows->sent : rows->received) * width + counts;
     way->worst_bytes = (out ? rows->worst_sent : rows->worst_received) * width + counts;
-    way->seconds = time_of_messages(r->paper, messages, larger * waiting(r) * width + counts);
-    double runs = (double)r->runs;
+    way->seconds = told + moved;
+    double hidden = moved < meanwhile ? moved : meanwhile;
+    if (first) { /* a mean, as what is made again hides nothing */
+        way->hidden = (way->hidden * way->count + hidden) / (way->count + 1);
+        way->count++;
+    }
     cost->exchange += way->seconds * runs;
+    cost->exchange_hidden += hidden * runs;
     cost->exchange_bytes += way->bytes * runs;
     cost->exchange_worst_bytes += way->worst_bytes * runs;
-    cost->messages += messages * runs;
+    cost->messages += (counted ? 2 : 1) * others * runs;
 }
 
-/* Every exchange and give_back of the plan, in all layers. */
+/* Does a way of rows begin at it? */
+static bool begins(const mixt_record *record)
+{
+    bool backward = record->pass == MIXT_PASS_BACKWARD;
+    return record->op == MIXT_OP_give_back ||
+           record->op == (backward ? MIXT_OP_arrive : MIXT_OP_exchange);
+}
+
+/* Every way of the plan, in all layers. */
 static void add_ways(const paper_rank *r, mixt_ranks_cost *cost)
 {
     const mixt_plan *plan = r->graph->plan;
@@ -271,13 +314,10 @@ static void add_ways(const paper_rank *r, mixt_ranks_cost *cost)
     int layer = -1;
     for (int i = 0; i < plan->record_count; i++) {
         const mixt_record *record = &plan->records[i];
-        bool exchange = record->op == MIXT_OP_exchange;
-        if (exchange || record->op == MIXT_OP_give_back) {
-            rows = exchange ? rows_of(r, record) : rows;
+        if (begins(record)) {
+            rows = record->op == MIXT_OP_exchange ? rows_of(r, record) : rows;
             layer = layer < 0 ? record->layer : layer;
-            bool backward = record->pass == MIXT_PASS_BACKWARD;
-            way_of(cost, backward, exchange != backward)->count += record->layer == layer;
-            add_way(r, &rows, record, cost);
+            add_way(r, &rows, i, record->layer == layer, cost);
         }
     }
 }
@@ -367,6 +407,12 @@ static void add_region(const paper_rank *r, const region *part, mixt_ranks_cost 
     cost->moments += (part->first + part->second) / part->places * sizeof(float);
 }
 
+/* Messages of a gather from each of many ranks (dist/collectives.c). */
+static double gather_messages(double ranks, double bytes)
+{
+    return ranks > GATHER_RANKS && bytes <= GATHER_BYTES ? ceil(log2(ranks)) : ranks - 1;
+}
+
 /* Each rank's sums of micro batches, counts of experts and parts of the norm, and the rows with a
  * target, at every other rank. */
 static void add_numbers(const paper_rank *r, mixt_ranks_cost *cost)
@@ -375,9 +421,11 @@ static void add_numbers(const paper_rank *r, mixt_ranks_cost *cost)
     double parts = r->regions[0].parts + r->regions[1].parts; /* each rank's as many */
     double sums = (double)r->runs * sizeof(mixt_step_sums) +
                   8.0 * cost->moe_layers * (r->model->router.experts + 2);
+    double messages = gather_messages(ranks, sums) + gather_messages(ranks, 8 * parts / ranks) +
+                      gather_messages(ranks, 8);
     cost->numbers_bytes = others * (sums + 8 * parts / ranks + 8);
-    cost->numbers = time_of_messages(r->paper, 3 * others, cost->numbers_bytes);
-    cost->messages += 3 * others;
+    cost->numbers = time_of_messages(r->paper, messages, cost->numbers_bytes);
+    cost->messages += messages;
     cost->buffers += others > 0 ? (ranks + 1) * (sums + 16 * parts / ranks) + 8 * parts : 0;
 }
 
