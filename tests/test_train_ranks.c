@@ -627,6 +627,31 @@ static void refusals_name_what_would_do(void **state)
     train_setup_close(&setup);
 }
 
+static mixt_status run_other(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
+{
+    group_run own = *(group_run *)user;
+    own.options.seed += rank == 2;
+    return run_rank(ranks, rank, &own, error);
+}
+
+static void ranks_with_other_options_are_refused(void **state)
+{
+    (void)state;
+    train_setup setup;
+    static group_run run;
+    mixt_error errors[FOUR];
+    hub_options options = {.count = FOUR};
+    open_run(&setup, &run);
+    run.data = FOUR;
+    run.expert = 1;
+    hub_run_with(&options, run_other, &run, errors);
+    for (int rank = 0; rank < FOUR; rank++) {
+        assert_int_equal(errors[rank].status, MIXT_ERROR_ARGUMENT);
+        assert_string_equal(errors[rank].message, "training: rank 2 has other options than rank 0");
+    }
+    train_setup_close(&setup);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -639,6 +664,7 @@ int main(void)
         cmocka_unit_test(scores_are_those_of_one_rank),
         cmocka_unit_test(all_ranks_go_by_the_first_ones_clock),
         cmocka_unit_test(refusals_name_what_would_do),
+        cmocka_unit_test(ranks_with_other_options_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

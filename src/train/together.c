@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/options.h"
 #include "train/trainer.h"
 
 #define TELL 1.0 /* seconds between signs of life of a rank that works alone */
@@ -114,6 +115,73 @@ void mixt_train_leave(mixt_trainer *trainer)
     if (trainer->ranks_made) {
         mixt_ranks_close(trainer->ranks, NULL);
     }
+}
+
+/* What has to be the same on all ranks; machines may have other files under the same name. */
+static const char *const same[] = {"options", "matrix products", "model options", "data",
+                                   "tokenizer files"};
+
+enum { SAME = sizeof same / sizeof *same };
+
+static void hash_text(const char *text, char hash[MIXT_SHA256_HEX])
+{
+    mixt_sha256 state;
+    mixt_sha256_init(&state);
+    mixt_sha256_update(&state, text, strlen(text));
+    mixt_sha256_final_hex(&state, hash);
+}
+
+static mixt_status hash_inputs(const mixt_trainer *trainer, char hashes[SAME][MIXT_SHA256_HEX],
+                               mixt_error *error)
+{
+    char *config = NULL;
+    mixt_buffer options = {0};
+    mixt_model written;
+    MIXT_TRY(mixt_model_written(trainer->model, MIXT_FORM_FOLDER, &written, error));
+    for (const mixt_train_option *row = mixt_train_option_rows; row->name != NULL; row++) {
+        char value[MIXT_NUMBER_SIZE];
+        mixt_train_option_text(row, &trainer->options, value);
+        mixt_buffer_format(&options, "%s %s\n", row->name, value);
+    }
+    mixt_buffer_append(&options, "", 1);
+    mixt_status status = options.failed ? mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory")
+                                        : mixt_model_config_text(&written, &config, error);
+    if (status == MIXT_OK) {
+        hash_text(options.data, hashes[0]);
+        hash_text(mixt_context_products(trainer->context, trainer->options.bf16), hashes[1]);
+        hash_text(config, hashes[2]);
+        hash_text(mixt_data_hash(trainer->data), hashes[3]);
+        hash_text(mixt_tokenizer_hash(trainer->tokenizer), hashes[4]);
+    }
+    mixt_buffer_free(&options);
+    free(config);
+    return status;
+}
+
+mixt_status mixt_train_compare(const mixt_trainer *trainer, mixt_error *error)
+{
+    int ranks = mixt_train_ranks(trainer);
+    char own[SAME][MIXT_SHA256_HEX] = {{0}};
+    if (ranks == 1) {
+        return MIXT_OK;
+    }
+    char(*all)[SAME][MIXT_SHA256_HEX] = calloc((size_t)ranks, sizeof *all);
+    mixt_status status = all == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "training: no memory")
+                                     : hash_inputs(trainer, own, error);
+    status = mixt_ranks_agree(trainer->ranks, status, error);
+    if (status == MIXT_OK) {
+        status = mixt_ranks_gather(trainer->ranks, MIXT_GROUP_ALL, own, sizeof own, all, error);
+    }
+    for (int rank = 1; rank < ranks && status == MIXT_OK; rank++) {
+        for (int i = 0; i < SAME && status == MIXT_OK; i++) {
+            if (memcmp(all[rank][i], all[0][i], sizeof all[0][i]) != 0) {
+                status = mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                                   "training: rank %d has other %s than rank 0", rank, same[i]);
+            }
+        }
+    }
+    free(all);
+    return status;
 }
 
 /* ------------------------------------------------------------------------------------------ */

@@ -236,6 +236,9 @@ mixt_status mixt_trainer_create(mixt_context *context, mixt_model *model, const 
                  : mixt_order_init(&trainer->order, data, options->seed, options->window, error);
     status = agree(model, status, error);
     if (status == MIXT_OK) {
+        status = mixt_train_compare(trainer, error);
+    }
+    if (status == MIXT_OK) {
         status = agree(model, mixt_state_open(trainer, error), error);
     }
     if (status == MIXT_OK && mixt_train_leads(trainer)) {

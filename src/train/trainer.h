@@ -137,6 +137,8 @@ mixt_status mixt_train_check_ranks(const mixt_model *model, const mixt_train_opt
 /* Sets trainer->ranks and what follows from it. */
 mixt_status mixt_train_meet(mixt_trainer *trainer, mixt_error *error);
 void mixt_train_leave(mixt_trainer *trainer);
+/* Refuses ranks that have not all the same options, data, ... by name. */
+mixt_status mixt_train_compare(const mixt_trainer *trainer, mixt_error *error);
 /* How many train (1: this one alone), and whether this one prints and writes logs. */
 int mixt_train_ranks(const mixt_trainer *trainer);
 bool mixt_train_leads(const mixt_trainer *trainer);
