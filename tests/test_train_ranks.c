@@ -232,6 +232,11 @@ static void parts(group_run *run)
     run->options.parts = MIXT_PART_EXPERTS | MIXT_PART_NORMS | MIXT_PART_HEAD;
 }
 
+static void attention_alone(group_run *run)
+{
+    run->options.parts = MIXT_PART_ATTENTION;
+}
+
 static void recomputed(group_run *run)
 {
     run->options.recompute = true;
@@ -270,6 +275,7 @@ static const struct {
              {"weightless experts", weightless},
              {"noisy and redrawn", noisy_and_redrawn},
              {"parts", parts},
+             {"attention alone", attention_alone},
              {"recomputed", recomputed},
              {"adapters", adapters},
              {"seven experts", uneven}};

@@ -8,8 +8,6 @@
 #include "train/options.h"
 #include "train/trainer.h"
 
-#define TELL 1.0 /* seconds between signs of life of a rank that works alone */
-
 int mixt_train_ranks(const mixt_trainer *trainer)
 {
     return trainer->ranks != NULL ? mixt_ranks_count(trainer->ranks) : 1;
@@ -238,38 +236,6 @@ mixt_status mixt_train_gather(mixt_trainer *trainer, mixt_step_sums *sums, mixt_
                    sizeof number);
             *(i < experts ? &trainer->counts[i] : &balancer[i - experts]) += number;
         }
-    }
-    return MIXT_OK;
-}
-
-/* ------------------------------------------------------------------------------------------ */
-/* Rank 0 alone                                                                               */
-
-bool mixt_train_go_on(void *user, double done, double total)
-{
-    (void)done;
-    (void)total;
-    mixt_train_alone *alone = user;
-    int64_t still = 1;
-    double now = mixt_train_time();
-    if (now - alone->told < TELL) {
-        return true;
-    }
-    alone->told = now;
-    return mixt_train_share(alone->trainer, &still, sizeof still, &alone->error) == MIXT_OK;
-}
-
-mixt_status mixt_train_back(mixt_train_alone *alone, mixt_error *error)
-{
-    int64_t still = 0;
-    return mixt_train_share(alone->trainer, &still, sizeof still, error);
-}
-
-mixt_status mixt_train_wait(const mixt_trainer *trainer, mixt_error *error)
-{
-    int64_t still = 1;
-    while (still != 0) {
-        MIXT_TRY(mixt_train_share(trainer, &still, sizeof still, error));
     }
     return MIXT_OK;
 }

@@ -503,9 +503,8 @@ static double mean_loss(const mixt_score_row *row)
 }
 
 /* Scores of the weights as they are now, into report and log. They draw no random number and change
- * nothing that a step reads. `alone`: other ranks wait; NULL: none do. */
-static mixt_status score(mixt_trainer *trainer, mixt_train_alone *alone, mixt_step_report *report,
-                         mixt_error *error)
+ * nothing that a step reads. */
+static mixt_status score(mixt_trainer *trainer, mixt_step_report *report, mixt_error *error)
 {
     int domains = mixt_data_domain_count(trainer->data);
     mixt_score_row *rows = calloc((size_t)domains + 1, sizeof *rows);
@@ -513,8 +512,8 @@ static mixt_status score(mixt_trainer *trainer, mixt_train_alone *alone, mixt_st
         rows == NULL ? mixt_fail(error, MIXT_ERROR_MEMORY, "evaluation: no memory") : MIXT_OK;
     for (int heldout = 0; heldout < 2 && status == MIXT_OK; heldout++) {
         status = mixt_evaluate(trainer->context, trainer->model, trainer->data, heldout,
-                               trainer->options.window, tokens_to_score(trainer), rows,
-                               alone != NULL ? mixt_train_go_on : NULL, alone, error);
+                               trainer->options.window, tokens_to_score(trainer), rows, NULL, NULL,
+                               error);
         *(heldout ? &report->heldout_loss : &report->train_loss) = mean_loss(&rows[domains]);
     }
     if (status == MIXT_OK) {
@@ -534,16 +533,16 @@ static mixt_status score_together(mixt_trainer *trainer, mixt_step_report *repor
 {
     mixt_model *model = trainer->model;
     bool spread = model->ranks != NULL && model->ranks->expert > 1;
+    int64_t scored = 1; /* which may take longer than a rank lets others wait */
     mixt_status status;
     if (mixt_train_leads(trainer)) {
-        mixt_train_alone alone = {trainer, mixt_train_time(), MIXT_ERROR_INIT};
-        status = score(trainer, spread ? NULL : &alone, report, error);
-        mixt_status back =
-            spread ? mixt_model_dismiss(model, error) : mixt_train_back(&alone, error);
-        status = status == MIXT_OK ? back : status;
+        status = score(trainer, report, error);
+        mixt_status dismissed = spread ? mixt_model_dismiss(model, error) : MIXT_OK;
+        status = status == MIXT_OK ? dismissed : status;
+        MIXT_TRY(mixt_train_share(trainer, &scored, sizeof scored, error));
     } else {
-        status = spread ? mixt_model_work(trainer->context, model, error)
-                        : mixt_train_wait(trainer, error);
+        status = spread ? mixt_model_work(trainer->context, model, error) : MIXT_OK;
+        MIXT_TRY(mixt_ranks_await(trainer->ranks, &scored, sizeof scored, error));
     }
     MIXT_TRY(mixt_ranks_agree(trainer->ranks, status, error));
     double losses[] = {report->train_loss, report->heldout_loss};
@@ -560,7 +559,7 @@ static mixt_status evaluate(mixt_trainer *trainer, mixt_step_report *report, mix
         return MIXT_OK;
     }
     return mixt_train_ranks(trainer) > 1 ? score_together(trainer, report, error)
-                                         : score(trainer, NULL, report, error);
+                                         : score(trainer, report, error);
 }
 
 static int number_of_layer(const void *user, int layer)

@@ -152,16 +152,6 @@ mixt_status mixt_train_gather(mixt_trainer *trainer, mixt_step_sums *sums, mixt_
 /* Bytes as rank 0 has them. */
 mixt_status mixt_train_share(const mixt_trainer *trainer, void *bytes, size_t size,
                              mixt_error *error);
-/* Rank 0 works alone with a progress that goes on in `user` (mixt_train_alone), the others wait for
- * it with mixt_train_wait, however long it takes, until it has called mixt_train_back. */
-typedef struct mixt_train_alone {
-    const mixt_trainer *trainer;
-    double told; /* time */
-    mixt_error error;
-} mixt_train_alone;
-bool mixt_train_go_on(void *user, double done, double total);
-mixt_status mixt_train_back(mixt_train_alone *alone, mixt_error *error);
-mixt_status mixt_train_wait(const mixt_trainer *trainer, mixt_error *error);
 
 /* Whether a block has it at all, on whatever rank. */
 bool mixt_train_has(const mixt_trainer *trainer, mixt_train_block block,
