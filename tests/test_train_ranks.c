@@ -61,7 +61,7 @@ static mixt_status train_model(mixt_context *context, mixt_model *model, group_r
     if (model->ranks != NULL) {
         MIXT_TRY(mixt_ranks_barrier(model->ranks, MIXT_GROUP_ALL, error));
     }
-    snprintf(folder, sizeof folder, "%s/run%d-%d", run->setup->folder, runs, rank);
+    snprintf(folder, sizeof folder, "%s/run%d", run->setup->folder, runs); /* shared */
     MIXT_TRY(mixt_trainer_create(context, model, run->setup->data, run->setup->tokenizer,
                                  &run->options, folder, &trainer, error));
     mixt_status status = train_steps(trainer, run, rank, error);
@@ -541,7 +541,7 @@ static mixt_status run_for_a_while(mixt_ranks *ranks, int rank, void *user, mixt
     HUB_CHECK(mixt_context_create(&options, &context, NULL) == MIXT_OK);
     HUB_CHECK(mixt_ranks_arrange(ranks, 0, 1, run->model.experts, NULL) == MIXT_OK);
     HUB_CHECK(mixt_model_create_spread(&run->model, 7, ranks, &model, NULL) == MIXT_OK);
-    snprintf(folder, sizeof folder, "%s/time-%d", run->setup->folder, rank);
+    snprintf(folder, sizeof folder, "%s/time", run->setup->folder); /* shared */
     mixt_status status =
         mixt_trainer_create(context, model, run->setup->data, run->setup->tokenizer, &run->options,
                             folder, &trainer, error);

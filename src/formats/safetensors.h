@@ -91,6 +91,14 @@ mixt_status mixt_safetensors_intact(const mixt_safetensors *file, mixt_error *er
  * complete and synced; until then it has ".tmp" behind its name. */
 typedef struct mixt_safetensors_writer mixt_safetensors_writer;
 
+/* NAME.safetensors.index.json as transformers writes it: the file of each tensor, and all bytes. */
+typedef struct mixt_tensor_place {
+    const char *name, *file;
+} mixt_tensor_place;
+
+void mixt_safetensors_index(const mixt_tensor_place *places, size_t count, uint64_t bytes,
+                            mixt_buffer *out);
+
 /* shard_bytes > 0: data beyond it go to further files, named NAME-00001-of-0000N.safetensors, with
  * NAME.safetensors.index.json beside them (`path` must end in ".safetensors" then). A tensor is
  * never split. */

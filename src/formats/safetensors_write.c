@@ -289,27 +289,41 @@ static const char *base_name(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
-/* NAME.safetensors.index.json, as transformers writes it. */
+void mixt_safetensors_index(const mixt_tensor_place *places, size_t count, uint64_t bytes,
+                            mixt_buffer *out)
+{
+    mixt_buffer_format(out, "{\n  \"metadata\": {\"total_size\": %llu},\n  \"weight_map\": {",
+                       (unsigned long long)bytes);
+    for (size_t i = 0; i < count; i++) {
+        mixt_buffer_text(out, i == 0 ? "\n    " : ",\n    ");
+        mixt_json_quote(out, places[i].name);
+        mixt_buffer_text(out, ": ");
+        mixt_json_quote(out, places[i].file);
+    }
+    mixt_buffer_text(out, "\n  }\n}\n");
+}
+
 static mixt_status write_index(mixt_safetensors_writer *writer, const char *path, mixt_error *error)
 {
     uint64_t total = 0;
+    mixt_tensor_place *places = calloc(writer->count + 1, sizeof *places);
+    if (places == NULL) {
+        return mixt_shards_memory(&writer->out, error);
+    }
     for (size_t i = 0; i < writer->out.count; i++) {
         total += writer->out.files[i].bytes;
     }
-    mixt_buffer text = {0};
-    mixt_buffer_format(&text, "{\n  \"metadata\": {\"total_size\": %llu},\n  \"weight_map\": {",
-                       (unsigned long long)total);
     for (size_t i = 0; i < writer->count; i++) {
-        mixt_buffer_text(&text, i == 0 ? "\n    " : ",\n    ");
-        mixt_json_quote(&text, writer->tensors[i].name);
-        mixt_buffer_text(&text, ": ");
         assert(writer->tensors[i].shard < writer->out.count);
-        mixt_json_quote(&text, base_name(writer->out.files[writer->tensors[i].shard].path));
+        places[i] = (mixt_tensor_place){
+            writer->tensors[i].name, base_name(writer->out.files[writer->tensors[i].shard].path)};
     }
-    mixt_buffer_text(&text, "\n  }\n}\n");
+    mixt_buffer text = {0};
+    mixt_safetensors_index(places, writer->count, total, &text);
     mixt_status status = text.failed ? mixt_shards_memory(&writer->out, error)
                                      : mixt_file_replace(path, text.data, text.length, error);
     mixt_buffer_free(&text);
+    free(places);
     return status;
 }
 

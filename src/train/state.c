@@ -1,16 +1,16 @@
 /* The state of a run on disk: saved into checkpoints, resumed from the newest that verifies. */
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/files.h"
 #include "core/number.h"
-#include "formats/checkpoint.h"
 #include "formats/json.h"
 #include "model/adapters.h"
 #include "train/log.h"
 #include "train/options.h"
-#include "train/trainer.h"
+#include "train/state.h"
 
 #define STATE_VERSION 1
 #define STATE_MAX ((size_t)1 << 20) /* bytes of state.json */
@@ -40,134 +40,6 @@ static int64_t *counter_at(mixt_counters *counters, size_t i)
 
 /* ------------------------------------------------------------------------------------------ */
 /* Saving                                                                                     */
-
-/* What a checkpoint holds of the blocks, in its order. */
-#define PARTS 3
-static const struct {
-    mixt_train_block block;
-    const char *prefix, *name;
-} parts[PARTS] = {
-    {MIXT_TRAIN_WEIGHTS, "", "weights"},
-    {MIXT_TRAIN_FIRST_MOMENTS, "exp_avg.", "first moments"},
-    {MIXT_TRAIN_SECOND_MOMENTS, "exp_avg_sq.", "second moments"},
-};
-
-/* The tensors of the folder, and both moments under the same names with a prefix. What lies there
- * as it does in a block is read and written in place, the rest goes through a copy of its own. */
-typedef struct tensor_list {
-    void *blocks[PARTS]; /* as the host sees them */
-    mixt_folder_tensors folder;
-    char (*names)[160]; /* [PARTS * folder.count] */
-    float **copies;     /* the same; NULL: in place */
-    size_t *numbers;    /* the same: block * folder.count + the folder's tensor */
-    mixt_checkpoint_tensor *tensors;
-    size_t count;
-} tensor_list;
-
-/* Values of a part of tensor `index` in a block. */
-static float *part_values(const mixt_trainer *trainer, const tensor_list *list, int block,
-                          const mixt_folder_part *part)
-{
-    return (float *)list->blocks[block] +
-           mixt_train_place(trainer, parts[block].block, part->parameter) + part->piece.offset;
-}
-
-/* What was read into copies goes into the blocks. */
-static void take_copies(const mixt_trainer *trainer, const tensor_list *list)
-{
-    for (size_t at = 0; at < list->count; at++) {
-        int block = (int)(list->numbers[at] / list->folder.count);
-        size_t i = list->numbers[at] % list->folder.count;
-        for (size_t j = list->folder.first[i];
-             list->copies[at] != NULL && j < list->folder.first[i + 1]; j++) {
-            const mixt_folder_part *part = &list->folder.parts[j];
-            mixt_layout_gather(&part->piece, list->copies[at],
-                               part_values(trainer, list, block, part));
-        }
-    }
-}
-
-/* `changed`: what was read into the blocks goes to where they lie. */
-static void free_list(const mixt_trainer *trainer, tensor_list *list, bool changed)
-{
-    if (changed) {
-        take_copies(trainer, list);
-    }
-    for (int part = 0; part < PARTS; part++) {
-        mixt_device_memory_unmap(mixt_train_memory(trainer, parts[part].block), list->blocks[part],
-                                 changed);
-    }
-    for (size_t i = 0; list->copies != NULL && i < list->count; i++) {
-        free(list->copies[i]);
-    }
-    mixt_folder_tensors_free(&list->folder);
-    free(list->copies);
-    free(list->numbers);
-    free(list->names);
-    free(list->tensors);
-}
-
-/* Adds tensor `index` of the folder in a block; nothing where the block does not have it (what lies
- * in one tensor is of one part). */
-static mixt_status add_tensor(const mixt_trainer *trainer, tensor_list *list, int block,
-                              size_t index, mixt_error *error)
-{
-    size_t first = list->folder.first[index], end = list->folder.first[index + 1];
-    const mixt_layout_piece *piece = &list->folder.parts[first].piece;
-    int parameter = list->folder.parts[first].parameter;
-    if (mixt_train_place(trainer, parts[block].block, parameter) == MIXT_NOWHERE) {
-        return MIXT_OK;
-    }
-    char *name = list->names[list->count];
-    float *data = part_values(trainer, list, block, &list->folder.parts[first]);
-    snprintf(name, sizeof *list->names, "%s%s", parts[block].prefix, piece->name);
-    list->numbers[list->count] = (size_t)block * list->folder.count + index;
-    if (end - first > 1 || !mixt_layout_piece_is_plain(piece)) {
-        data = calloc(mixt_layout_tensor_values(piece), sizeof *data);
-        list->copies[list->count] = data;
-        for (size_t j = first; data != NULL && j < end; j++) {
-            const mixt_folder_part *part = &list->folder.parts[j];
-            mixt_layout_scatter(&part->piece, part_values(trainer, list, block, part), data);
-        }
-    }
-    bool adapter = mixt_slot_is_adapter(trainer->model->parameters[parameter].slot);
-    mixt_checkpoint_tensor *tensor = &list->tensors[list->count++];
-    *tensor = (mixt_checkpoint_tensor){.file = block != 0 ? "optimizer.safetensors"
-                                               : adapter  ? MIXT_ADAPTER_WEIGHTS
-                                                          : "model.safetensors",
-                                       .name = name,
-                                       .dtype = MIXT_DTYPE_F32,
-                                       .rank = (uint32_t)piece->rank,
-                                       .data = data};
-    memcpy(tensor->shape, piece->shape, (size_t)piece->rank * sizeof *piece->shape);
-    return data != NULL ? MIXT_OK
-                        : mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory for %s", name);
-}
-
-static mixt_status make_list(const mixt_trainer *trainer, const mixt_model *written,
-                             tensor_list *list, mixt_error *error)
-{
-    *list = (tensor_list){0};
-    MIXT_TRY(mixt_folder_tensors_list(written, &list->folder, error));
-    MIXT_TRY(mixt_adapters_list(written, &list->folder, error));
-    size_t total = PARTS * list->folder.count + 1;
-    list->names = calloc(total, sizeof *list->names);
-    list->copies = calloc(total, sizeof *list->copies);
-    list->numbers = calloc(total, sizeof *list->numbers);
-    list->tensors = calloc(total, sizeof *list->tensors);
-    if (list->names == NULL || list->tensors == NULL || list->copies == NULL ||
-        list->numbers == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory");
-    }
-    for (int block = 0; block < PARTS; block++) {
-        MIXT_TRY(mixt_device_memory_map(mixt_train_memory(trainer, parts[block].block),
-                                        &list->blocks[block], error));
-        for (size_t i = 0; i < list->folder.count; i++) {
-            MIXT_TRY(add_tensor(trainer, list, block, i, error));
-        }
-    }
-    return MIXT_OK;
-}
 
 static void config_hash(const char *config, char hash[MIXT_SHA256_HEX])
 {
@@ -224,19 +96,74 @@ static mixt_status write_tokenizer(void *user, const char *folder, mixt_error *e
     return status == MIXT_OK ? mixt_tokenizer_save(trainer->tokenizer, folder, error) : status;
 }
 
+/* What is beside the tensors. */
+typedef struct state_files {
+    mixt_trainer *trainer;
+    char *config, *adapters;
+    char hash[MIXT_SHA256_HEX];
+    mixt_buffer state;
+} state_files;
+
+static mixt_status make_files(mixt_trainer *trainer, state_files *files, mixt_error *error)
+{
+    mixt_model written;
+    *files = (state_files){.trainer = trainer};
+    MIXT_TRY(mixt_model_written(trainer->model, MIXT_FORM_FOLDER, &written, error));
+    MIXT_TRY(mixt_model_config_text(&written, &files->config, error));
+    if (written.adapters != NULL) {
+        MIXT_TRY(mixt_adapters_config_text(&written, &files->adapters, error));
+    }
+    config_hash(files->config, files->hash);
+    state_text(trainer, &files->state);
+    return files->state.failed ? mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory")
+                               : MIXT_OK;
+}
+
+static void free_files(state_files *files)
+{
+    mixt_buffer_free(&files->state);
+    free(files->adapters);
+    free(files->config);
+}
+
+/* Saves the state with these files beside its own. */
+static mixt_status save_with(void *user, const mixt_checkpoint_state *state, mixt_error *error)
+{
+    const state_files *files = user;
+    mixt_trainer *trainer = files->trainer;
+    mixt_checkpoint_file all[4] = {
+        {"config.json", files->config, strlen(files->config)},
+        {"state.json", files->state.data, files->state.length},
+    };
+    mixt_checkpoint_state whole = *state;
+    whole.files = all;
+    whole.file_count = 2;
+    if (files->adapters != NULL) {
+        all[whole.file_count++] =
+            (mixt_checkpoint_file){MIXT_ADAPTER_CONFIG, files->adapters, strlen(files->adapters)};
+    }
+    for (size_t i = 0; i < state->file_count; i++) {
+        assert(whole.file_count < sizeof all / sizeof *all);
+        all[whole.file_count++] = state->files[i];
+    }
+    whole.write_files = write_tokenizer;
+    whole.user = trainer;
+    return mixt_checkpoints_save(trainer->store, &whole, trainer->options.keep_checkpoints, error);
+}
+
 /* NaN and Inf must never reach a checkpoint that counts as good. */
 static mixt_status check_finite(mixt_trainer *trainer, mixt_error *error)
 {
-    for (int i = 0; i < PARTS; i++) {
+    for (int i = 0; i < MIXT_STATE_PARTS; i++) {
         double norm;
-        mixt_status status = mixt_optimizer_norm(trainer, parts[i].block, &norm, error);
+        mixt_status status = mixt_optimizer_norm(trainer, mixt_state_parts[i].block, &norm, error);
         if (status != MIXT_OK) {
             return status;
         }
         if (!isfinite(norm)) {
             return mixt_fail(error, MIXT_ERROR_NUMERIC,
                              "%s: step %lld is not saved: NaN or Inf in the %s", trainer->folder,
-                             (long long)trainer->counters.step, parts[i].name);
+                             (long long)trainer->counters.step, mixt_state_parts[i].name);
         }
     }
     return MIXT_OK;
@@ -244,48 +171,35 @@ static mixt_status check_finite(mixt_trainer *trainer, mixt_error *error)
 
 static mixt_status save(mixt_trainer *trainer, mixt_error *error)
 {
-    char *config = NULL, *adapters = NULL;
-    char hash[MIXT_SHA256_HEX];
-    mixt_buffer state = {0};
-    tensor_list list = {0};
-    mixt_model written;
-    mixt_status status = mixt_model_written(trainer->model, MIXT_FORM_FOLDER, &written, error);
+    state_files files;
+    mixt_state_tensors list = {0};
+    mixt_status status = make_files(trainer, &files, error);
     if (status == MIXT_OK) {
-        status = mixt_model_config_text(&written, &config, error);
-    }
-    if (status == MIXT_OK && written.adapters != NULL) {
-        status = mixt_adapters_config_text(&written, &adapters, error);
+        status = mixt_state_tensors_create(trainer, &list, error);
     }
     if (status == MIXT_OK) {
-        status = make_list(trainer, &written, &list, error);
+        status = mixt_state_tensors_fill(&list, error);
     }
     if (status == MIXT_OK) {
-        state_text(trainer, &state);
-        status =
-            state.failed ? mixt_fail(error, MIXT_ERROR_MEMORY, "checkpoint: no memory") : MIXT_OK;
+        mixt_checkpoint_state state = {.step = trainer->counters.step,
+                                       .config_hash = files.hash,
+                                       .tensors = list.tensors,
+                                       .tensor_count = list.count};
+        status = save_with(&files, &state, error);
     }
-    if (status == MIXT_OK) {
-        config_hash(config, hash);
-        mixt_checkpoint_file files[] = {
-            {"config.json", config, strlen(config)},
-            {"state.json", state.data, state.length},
-            {MIXT_ADAPTER_CONFIG, adapters, adapters != NULL ? strlen(adapters) : 0},
-        };
-        mixt_checkpoint_state all = {.step = trainer->counters.step,
-                                     .config_hash = hash,
-                                     .tensors = list.tensors,
-                                     .tensor_count = list.count,
-                                     .files = files,
-                                     .file_count = adapters != NULL ? 3 : 2,
-                                     .write_files = write_tokenizer,
-                                     .user = trainer};
-        status =
-            mixt_checkpoints_save(trainer->store, &all, trainer->options.keep_checkpoints, error);
-    }
-    free_list(trainer, &list, false);
-    mixt_buffer_free(&state);
-    free(adapters);
-    free(config);
+    mixt_state_tensors_free(&list, false);
+    free_files(&files);
+    return status;
+}
+
+/* The same with ranks; `checked` is how this one came so far. */
+static mixt_status save_together(mixt_trainer *trainer, mixt_status checked, mixt_error *error)
+{
+    state_files files = {.trainer = trainer};
+    mixt_status status = checked == MIXT_OK ? make_files(trainer, &files, error) : checked;
+    const mixt_state_files beside = {files.hash, save_with, &files};
+    status = mixt_state_save_together(trainer, &beside, status, error);
+    free_files(&files);
     return status;
 }
 
@@ -298,7 +212,9 @@ mixt_status mixt_trainer_checkpoint(mixt_trainer *trainer, mixt_error *error)
     if (status == MIXT_OK && trainer->log != NULL) {
         status = mixt_log_sync(trainer->log, error);
     }
-    if (status == MIXT_OK) {
+    if (mixt_train_ranks(trainer) > 1) {
+        status = save_together(trainer, status, error);
+    } else if (status == MIXT_OK) {
         status = save(trainer, error);
     }
     if (status == MIXT_OK) {
@@ -567,20 +483,18 @@ static mixt_status read_state(mixt_trainer *trainer, const mixt_checkpoint *chec
 static mixt_status resume(mixt_trainer *trainer, const mixt_checkpoint *checkpoint,
                           const char *passed_over, mixt_error *error)
 {
-    tensor_list list = {0};
-    mixt_model written;
-    MIXT_TRY(mixt_model_written(trainer->model, MIXT_FORM_FOLDER, &written, error));
+    mixt_state_tensors list = {0};
     mixt_status status = compare_model(trainer, checkpoint, error);
     if (status == MIXT_OK) {
         status = read_state(trainer, checkpoint, error);
     }
     if (status == MIXT_OK) {
-        status = make_list(trainer, &written, &list, error);
+        status = mixt_state_tensors_create(trainer, &list, error);
     }
     if (status == MIXT_OK) {
-        status = mixt_checkpoint_load(checkpoint, list.tensors, list.count, error);
+        status = mixt_state_tensors_load(&list, checkpoint, error);
     }
-    free_list(trainer, &list, status == MIXT_OK);
+    mixt_state_tensors_free(&list, status == MIXT_OK);
     if (status != MIXT_OK) {
         return status;
     }
@@ -601,17 +515,44 @@ static mixt_status resume(mixt_trainer *trainer, const mixt_checkpoint *checkpoi
     return MIXT_OK;
 }
 
+/* Locks the folder and finds what it has; NULL: nothing. */
+static mixt_status open_store(mixt_trainer *trainer, mixt_checkpoint **checkpoint,
+                              char **passed_over, mixt_error *error)
+{
+    int lock = trainer->options.lock;
+    MIXT_TRY(lock > 0 ? mixt_checkpoints_open_locked(trainer->folder, lock, &trainer->store, error)
+                      : mixt_checkpoints_open(trainer->folder, &trainer->store, error));
+    return mixt_checkpoints_newest(trainer->store, checkpoint, passed_over, error);
+}
+
+/* Of several ranks the first locks and verifies, and says to the others which checkpoint it is. */
+static mixt_status find_together(mixt_trainer *trainer, mixt_checkpoint **checkpoint,
+                                 char **passed_over, mixt_error *error)
+{
+    bool leads = mixt_train_leads(trainer);
+    mixt_status status = leads ? open_store(trainer, checkpoint, passed_over, error) : MIXT_OK;
+    int64_t step = *checkpoint != NULL ? mixt_checkpoint_step(*checkpoint) : -1;
+    MIXT_TRY(mixt_ranks_agree(trainer->ranks, status, error));
+    MIXT_TRY(mixt_train_share(trainer, &step, sizeof step, error));
+    if (leads) {
+        return MIXT_OK;
+    }
+    if (!mixt_path_is_folder(trainer->folder)) {
+        return mixt_fail(error, MIXT_ERROR_NOT_FOUND,
+                         "%s: is not here: all ranks need the run folder, on a file system that "
+                         "they share",
+                         trainer->folder);
+    }
+    return step < 0 ? MIXT_OK
+                    : mixt_checkpoint_open_verified(trainer->folder, step, checkpoint, error);
+}
+
 mixt_status mixt_state_open(mixt_trainer *trainer, mixt_error *error)
 {
     mixt_checkpoint *checkpoint = NULL;
     char *passed_over = NULL;
-    int lock = trainer->options.lock;
-    mixt_status status =
-        lock > 0 ? mixt_checkpoints_open_locked(trainer->folder, lock, &trainer->store, error)
-                 : mixt_checkpoints_open(trainer->folder, &trainer->store, error);
-    if (status == MIXT_OK) {
-        status = mixt_checkpoints_newest(trainer->store, &checkpoint, &passed_over, error);
-    }
+    mixt_status status = (mixt_train_ranks(trainer) > 1 ? find_together : open_store)(
+        trainer, &checkpoint, &passed_over, error);
     if (status == MIXT_OK && checkpoint != NULL) {
         status = resume(trainer, checkpoint, passed_over, error);
     }
@@ -629,8 +570,8 @@ const char *mixt_trainer_state_hash(mixt_trainer *trainer)
 {
     mixt_sha256 hash;
     mixt_sha256_init(&hash);
-    for (int part = 0; part < PARTS; part++) {
-        if (mixt_train_hash(trainer, parts[part].block, &hash, NULL) != MIXT_OK) {
+    for (int part = 0; part < MIXT_STATE_PARTS; part++) {
+        if (mixt_train_hash(trainer, mixt_state_parts[part].block, &hash, NULL) != MIXT_OK) {
             return NULL;
         }
     }
