@@ -582,7 +582,8 @@ MIXT_API mixt_status mixt_model_to_memory(mixt_model *model, mixt_error *error);
 /* Reads every weight and refuses NaN and Inf, naming tensor and place. */
 MIXT_API mixt_status mixt_model_verify(const mixt_model *model, mixt_error *error);
 /* Writes config.json, generation_config.json and model.safetensors (fp32) into `folder`; the
- * tokenizer is saved beside it by mixt_tokenizer_save. */
+ * tokenizer is saved beside it by mixt_tokenizer_save. Of a model whose experts are spread over
+ * ranks all of them call it, and rank 0 writes what one rank would. */
 MIXT_API mixt_status mixt_model_save(const mixt_model *model, const char *folder,
                                      mixt_error *error);
 MIXT_API void mixt_model_free(mixt_model *model);

@@ -6,7 +6,14 @@
 #include "core/files.h"
 #include "formats/safetensors.h"
 #include "model/adapters.h"
+#include "model/folder_spread.h"
 #include "model/peft.h"
+
+/* A spread model that rank 0 saves, to whom the others send their experts. */
+typedef struct spread_saving {
+    const mixt_model *model;
+    bool begun; /* the others were told whether they send */
+} spread_saving;
 
 /* A parameter's piece as fp32, some rows at a time. */
 static mixt_status write_piece(const mixt_model *model, int parameter, size_t first, size_t count,
@@ -122,11 +129,37 @@ static mixt_status write_tensor(const mixt_model *model, const mixt_folder_tenso
     return status;
 }
 
+typedef struct sink_of {
+    const mixt_folder_tensors *list;
+    mixt_safetensors_writer *writer;
+} sink_of;
+
+static mixt_status take_tensor(void *user, size_t index, const float *tensor, mixt_error *error)
+{
+    const sink_of *sink = user;
+    const mixt_layout_piece *piece = &sink->list->parts[sink->list->first[index]].piece;
+    return mixt_safetensors_writer_write(sink->writer, tensor,
+                                         mixt_layout_tensor_values(piece) * sizeof *tensor, error);
+}
+
+/* The others are told, and send what they have. */
+static mixt_status write_spread(spread_saving *spread, const mixt_folder_tensors *list,
+                                mixt_safetensors_writer *writer, mixt_error *error)
+{
+    int64_t begun = 1;
+    sink_of sink = {list, writer};
+    spread->begun = true;
+    MIXT_TRY(mixt_ranks_share(spread->model->ranks, &begun, sizeof begun, error));
+    MIXT_TRY(mixt_ranks_agree(spread->model->ranks, MIXT_OK, error));
+    return mixt_spread_bring(spread->model, list, take_tensor, &sink, error);
+}
+
 /* A file with the tensors of a list. `over` (may be NULL): a folder whose adapter is of the weights
  * that this file takes the place of. Its config goes just before: killed then, the folder has half
  * an adapter and is refused, and never an adapter over other weights than its own. */
 static mixt_status write_list(const mixt_model *model, const mixt_folder_tensors *list,
-                              const char *path, const char *over, mixt_error *error)
+                              const char *path, const char *over, spread_saving *spread,
+                              mixt_error *error)
 {
     mixt_safetensors_writer *writer = NULL;
     mixt_status status = mixt_safetensors_writer_create(path, 0, &writer, error);
@@ -141,7 +174,10 @@ static mixt_status write_list(const mixt_model *model, const mixt_folder_tensors
     if (status == MIXT_OK) {
         status = mixt_safetensors_writer_begin(writer, error);
     }
-    for (size_t i = 0; i < list->count && status == MIXT_OK; i++) {
+    if (status == MIXT_OK && spread != NULL) {
+        status = write_spread(spread, list, writer, error);
+    }
+    for (size_t i = 0; i < list->count && status == MIXT_OK && spread == NULL; i++) {
         status = write_tensor(model, list, i, writer, error);
     }
     if (status == MIXT_OK) {
@@ -159,7 +195,7 @@ static mixt_status write_list(const mixt_model *model, const mixt_folder_tensors
 
 /* The family's tensors, or the adapters', into `folder`. */
 static mixt_status write_weights(const mixt_model *model, const char *folder, bool adapters,
-                                 mixt_error *error)
+                                 spread_saving *spread, mixt_error *error)
 {
     mixt_folder_tensors list = {0};
     char *path = mixt_path_join(folder, adapters ? MIXT_ADAPTER_WEIGHTS : "model.safetensors");
@@ -170,7 +206,7 @@ static mixt_status write_weights(const mixt_model *model, const char *folder, bo
                           : mixt_folder_tensors_list(model, &list, error);
     }
     if (status == MIXT_OK) {
-        status = write_list(model, &list, path, adapters ? NULL : folder, error);
+        status = write_list(model, &list, path, adapters ? NULL : folder, spread, error);
     }
     mixt_folder_tensors_free(&list);
     free(path);
@@ -184,7 +220,7 @@ static mixt_status write_adapters(const mixt_model *written, const char *folder,
     if (written->adapters == NULL) {
         return mixt_file_remove_in(folder, MIXT_ADAPTER_WEIGHTS, error);
     }
-    MIXT_TRY(write_weights(written, folder, true, error));
+    MIXT_TRY(write_weights(written, folder, true, NULL, error));
     MIXT_TRY(mixt_adapters_config_text(written, &text, error));
     mixt_status status =
         mixt_file_replace_in(folder, MIXT_ADAPTER_CONFIG, text, strlen(text), error);
@@ -192,12 +228,14 @@ static mixt_status write_adapters(const mixt_model *written, const char *folder,
     return status;
 }
 
-mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_error *error)
+static mixt_status save(const mixt_model *model, const char *folder, spread_saving *spread,
+                        mixt_error *error)
 {
     char *config = NULL, *generation = NULL;
-    mixt_model written;
-    MIXT_TRY(mixt_model_refuse_spread(model, "saved by one of them", error));
-    mixt_status status = mixt_model_written(model, MIXT_FORM_FOLDER, &written, error);
+    mixt_model *whole = NULL, written;
+    mixt_status status = spread != NULL
+                             ? mixt_spread_layout(model, &whole, &written, error)
+                             : mixt_model_written(model, MIXT_FORM_FOLDER, &written, error);
     if (status == MIXT_OK) {
         status = mixt_folder_create(folder, error);
     }
@@ -211,7 +249,7 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
         status = mixt_model_generation_text(model, &generation, error);
     }
     if (status == MIXT_OK) {
-        status = write_weights(&written, folder, false, error);
+        status = write_weights(&written, folder, false, spread, error);
     }
     if (status == MIXT_OK) {
         status = write_adapters(&written, folder, error);
@@ -223,7 +261,34 @@ mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_er
     if (status == MIXT_OK) { /* last: a folder with it is complete */
         status = mixt_file_replace_in(folder, "config.json", config, strlen(config), error);
     }
+    mixt_model_free(whole);
     free(config);
     free(generation);
     return status;
+}
+
+/* Rank 0 saves, and the others send it their experts. */
+static mixt_status save_together(const mixt_model *model, const char *folder, mixt_error *error)
+{
+    spread_saving spread = {model, false};
+    int64_t done = 0;
+    mixt_error lost = MIXT_ERROR_INIT;
+    mixt_status status;
+    if (mixt_ranks_rank(model->ranks) == 0) {
+        status = save(model, folder, &spread, error);
+        if (!spread.begun) {
+            (void)mixt_ranks_share(model->ranks, &done, sizeof done, &lost);
+        }
+        (void)mixt_ranks_share(model->ranks, &done, sizeof done, &lost); /* who is lost says so */
+    } else {
+        status = mixt_spread_serve(model, error);
+        (void)mixt_ranks_await(model->ranks, &done, sizeof done, &lost);
+    }
+    return mixt_ranks_agree(model->ranks, status, error);
+}
+
+mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_error *error)
+{
+    return model->ranks != NULL && model->ranks->expert > 1 ? save_together(model, folder, error)
+                                                            : save(model, folder, NULL, error);
 }
