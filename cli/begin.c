@@ -5,6 +5,7 @@
 
 #include "files.h"
 #include "terminal.h"
+#include "ranks.h"
 #include "train.h"
 
 /* Weights of a model that there is, in the place of random ones. */
@@ -280,11 +281,20 @@ mixt_status train_prepare(train_settings *settings, const cli_arguments *argumen
     if (train_has_source(settings)) {
         TRY(train_open_source(settings, arguments, resources, error));
     }
-    TRY(find_tokenizer(settings, arguments, kept, resources, error));
+    return find_tokenizer(settings, arguments, kept, resources, error);
+}
+
+mixt_status train_prepare_data(train_settings *settings, cli_resources *resources,
+                               mixt_error *error)
+{
     TRY(open_training_data(&settings->data, settings->heldout, resources, error));
-    if (train_has_source(settings)) {
-        return MIXT_OK;
+    if (!train_has_source(settings)) {
+        settings->model.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
     }
-    settings->model.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
-    return mixt_model_create(&settings->model, settings->training.seed, &resources->model, error);
+    if (program_ranks != NULL) {
+        return train_share_model(settings, resources, error);
+    }
+    return train_has_source(settings) ? MIXT_OK
+                                      : mixt_model_create(&settings->model, settings->training.seed,
+                                                          &resources->model, error);
 }

@@ -14,10 +14,11 @@ static FILE *said;    /* standard error of a rank that writes nothing */
 static bool all_know; /* of how this rank ends */
 static bool called;   /* the others were told what to open */
 static bool working;  /* and work for rank 0 */
+static bool peers;    /* all ranks run the command */
 
-static bool leads(void)
+bool ranks_lead(void)
 {
-    return mixt_ranks_rank(program_ranks) == 0;
+    return program_ranks == NULL || mixt_ranks_rank(program_ranks) == 0;
 }
 
 void ranks_all_know(void)
@@ -65,7 +66,10 @@ int ranks_program(int argc, char **argv)
     }
     int status = run_program(argc, argv);
     bool lost = mixt_ranks_lost(program_ranks);
-    const char *why = status != STATUS_DONE && (lost || !all_know) ? last_failure() : NULL;
+    const char *why =
+        status != STATUS_DONE && (lost || !(all_know || mixt_ranks_agreed(program_ranks)))
+            ? last_failure()
+            : NULL;
     if (why != NULL && said != NULL && !lost) {
         say(said, "mixt: rank %d: %s\n", rank, why);
     }
@@ -74,7 +78,7 @@ int ranks_program(int argc, char **argv)
     }
     mixt_ranks_close(program_ranks, why);
     program_ranks = NULL;
-    return rank > 0 && why == NULL ? STATUS_DONE : status;
+    return rank > 0 && why == NULL && !peers ? STATUS_DONE : status;
 }
 
 bool ranks_agree_on_options(cli_arguments *arguments, bool good)
@@ -94,6 +98,33 @@ bool ranks_agree_on_options(cli_arguments *arguments, bool good)
     }
     all_know = true;
     return false;
+}
+
+/* Rank 0 says that it is there again, however long that takes. */
+static mixt_status meet_first(mixt_error *error)
+{
+    int64_t word = 0;
+    return (ranks_lead() ? mixt_ranks_share : mixt_ranks_await)(program_ranks, &word, sizeof word,
+                                                                error);
+}
+
+int ranks_agree_on_status(int status)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_status own = MIXT_OK;
+    if (program_ranks == NULL) {
+        return status;
+    }
+    if (status != STATUS_DONE) {
+        own = set_error(&error, status == STATUS_REFUSED ? MIXT_ERROR_ARGUMENT : MIXT_ERROR_IO,
+                        "%.450s", last_failure());
+    }
+    mixt_error met = MIXT_ERROR_INIT;
+    if (meet_first(&met) != MIXT_OK) {
+        return status != STATUS_DONE ? status : fail_error(&met);
+    }
+    mixt_status all = mixt_ranks_agree(program_ranks, own, &error);
+    return all == MIXT_OK || status != STATUS_DONE ? status : fail_error(&error);
 }
 
 /* ---- threads */
@@ -141,8 +172,7 @@ static mixt_status call_others(call_word what, mixt_error *error)
     return mixt_ranks_share(program_ranks, &word, sizeof word, error);
 }
 
-/* Ctrl-C reaches all ranks, and is rank 0's: it dismisses the others, or they lose it. */
-static void leave_signals(void)
+void ranks_leave_signals(void)
 {
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_IGN);
@@ -167,7 +197,7 @@ static mixt_status spread(cli_resources *resources, mixt_error *error)
 mixt_status ranks_spread(ranks_opener open, const void *settings, cli_resources *resources,
                          mixt_error *error)
 {
-    if (leads()) {
+    if (ranks_lead()) {
         TRY(call_others(CALL_OPEN, error));
     }
     mixt_status status = open(settings, resources, error);
@@ -185,7 +215,7 @@ int ranks_work(ranks_opener open, const void *settings)
     cli_resources resources = {0};
     mixt_error error = MIXT_ERROR_INIT;
     int64_t word = CALL_NOTHING;
-    leave_signals();
+    ranks_leave_signals();
     mixt_status status = mixt_ranks_await(program_ranks, &word, sizeof word, &error);
     if (status == MIXT_OK && word == CALL_OPEN) {
         status = ranks_spread(open, settings, &resources, &error);
@@ -197,10 +227,32 @@ int ranks_work(ranks_opener open, const void *settings)
     return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
+mixt_status ranks_together(const cli_resources *resources, ranks_deed deed, void *user,
+                           mixt_error *error)
+{
+    if (program_ranks == NULL) {
+        return deed(user, error);
+    }
+    bool spread = mixt_ranks_expert(program_ranks) > 1;
+    mixt_status status = MIXT_OK;
+    if (ranks_lead()) {
+        mixt_error left = MIXT_ERROR_INIT;
+        status = deed(user, error);
+        if (spread && mixt_model_dismiss(resources->model, &left) != MIXT_OK && status == MIXT_OK) {
+            *error = left;
+            status = left.status;
+        }
+    } else if (spread) {
+        status = mixt_model_work(resources->context, resources->model, error);
+    }
+    TRY(meet_first(error));
+    return mixt_ranks_agree(program_ranks, status, error);
+}
+
 void ranks_dismiss(mixt_model *model)
 {
     mixt_error error = MIXT_ERROR_INIT; /* of a rank that is lost: rank 0 has said it */
-    if (working && leads()) {
+    if (working && ranks_lead()) {
         (void)mixt_model_dismiss(model, &error);
     }
     working = false;
@@ -227,7 +279,8 @@ int ranks_run(const cli_command *command, cli_arguments *arguments)
         return fail_with(STATUS_REFUSED, "runs as one process; %d ranks were started",
                          mixt_ranks_count(program_ranks));
     }
-    if (!leads()) {
+    peers = command->work == command->run;
+    if (!ranks_lead()) {
         return command->work(arguments->settings, arguments);
     }
     int status = command->run(arguments->settings, arguments);

@@ -16,6 +16,13 @@ int ranks_run(const cli_command *command, cli_arguments *arguments);
 bool ranks_agree_on_options(cli_arguments *arguments, bool good);
 /* All ranks know of the error that this one ends with: it ends none of them. */
 void ranks_all_know(void);
+/* Whether this is rank 0, or alone. */
+bool ranks_lead(void);
+/* Ctrl-C reaches all ranks, and is rank 0's from now on: it ends the others' work. */
+void ranks_leave_signals(void);
+/* How a stage ended, in which rank 0 may have worked alone for hours: an exit status, whose message
+ * was printed where it is this rank's own. The same one for all ranks, or none. */
+int ranks_agree_on_status(int status);
 /* Threads of a rank that was not told: the machine's cores, shared by the ranks on it. */
 int ranks_threads(int allowed);
 
@@ -29,6 +36,10 @@ mixt_status ranks_spread(ranks_opener open, const void *settings, cli_resources 
                          mixt_error *error);
 /* What other ranks than 0 do in such a command: with the same, until rank 0 is done. */
 int ranks_work(ranks_opener open, const void *settings);
+/* Rank 0 does something with a model that the ranks share, and the others give it their experts. */
+typedef mixt_status (*ranks_deed)(void *user, mixt_error *error);
+mixt_status ranks_together(const cli_resources *resources, ranks_deed deed, void *user,
+                           mixt_error *error);
 /* The others stop to work for this model; it is freed then. */
 void ranks_dismiss(mixt_model *model);
 /* Refuses what a model that is spread cannot have: the exit status. */

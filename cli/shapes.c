@@ -215,6 +215,8 @@ const cli_option options_training[] = {
         NULL),
     ROW("bf16", 0, FLAG, TRAIN(bf16), 0, 0, NULL, "bfloat16 products with fp32 sums and weights",
         NULL),
+    ROW("exact-reduce", 0, FLAG, TRAIN(exact_reduce), 0, 0, NULL,
+        "add gradients up micro batch by micro batch: the same bits on any number of ranks", NULL),
     ROW("recompute", 0, FLAG, TRAIN(recompute), 0, 0, NULL,
         "recompute expert activations in the backward pass: less memory", NULL),
     ROW("checkpoint-every", 0, LONG, TRAIN(checkpoint_every), 0, FAR, "N",

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "files.h"
+#include "ranks.h"
 #include "terminal.h"
 #include "train.h"
 #include "training.h"
@@ -187,7 +188,7 @@ static char *config_text(const cli_arguments *arguments, size_t *length)
     }
     fputs("# Settings of this run; `mixt train --out FOLDER` reads them to go on.\n", stream);
     options_write_config(arguments->command, arguments->settings,
-                         "machine look keys of nanoGPT and nanoMoE", stream);
+                         "ranks machine look keys of nanoGPT and nanoMoE", stream);
     write_matmul(arguments, stream);
     if (fclose(stream) != 0) {
         free(text);
@@ -287,20 +288,38 @@ static void forget_run(const run_folder *folder, const char *out)
     remove_empty_folders(path, strlen(folder->first_made));
 }
 
+typedef struct scored {
+    const cli_resources *resources;
+    const score_request *request;
+    mixt_score_row *rows;
+} scored;
+
+static mixt_status score(void *user, mixt_error *error)
+{
+    scored *all = user;
+    return score_data(all->resources, all->request, &all->rows, error);
+}
+
 static int score_heldout(const train_settings *settings, const cli_resources *resources)
 {
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_score_row *rows = NULL;
     const score_request request = {"held-out text", true, settings->training.window,
                                    (uint64_t)settings->training.evaluate_tokens};
+    scored all = {resources, &request, NULL};
     if (mixt_data_tokens(resources->data, true) == 0) {
         return STATUS_DONE;
     }
-    if (score_data(resources, &request, &rows, &error) != MIXT_OK) {
+    if (!ranks_lead()) {
+        ranks_leave_signals();
+    }
+    if (ranks_together(resources, score, &all, &error) != MIXT_OK) {
+        free(all.rows);
         return fail_error(&error);
     }
-    print_scores(resources->model, rows, mixt_data_domain_count(resources->data), stdout);
-    free(rows);
+    if (ranks_lead()) {
+        print_scores(resources->model, all.rows, mixt_data_domain_count(resources->data), stdout);
+    }
+    free(all.rows);
     return STATUS_DONE;
 }
 
@@ -326,19 +345,65 @@ static mixt_status keep_beginning(const cli_arguments *arguments, const run_fold
                : set_io_error(error, folder->tokenizer);
 }
 
+/* All ranks train the same run on the same data. */
+static mixt_status compare_ranks(const cli_arguments *arguments, const cli_resources *resources,
+                                 mixt_error *error)
+{
+    size_t length = 0;
+    char *text = config_text(arguments, &length);
+    mixt_status status = train_compare("options", text != NULL ? text : "", error);
+    free(text);
+    if (status == MIXT_OK) {
+        status = train_compare("a tokenizer", mixt_tokenizer_hash(resources->tokenizer), error);
+    }
+    return status == MIXT_OK ? train_compare("data", mixt_data_hash(resources->data), error)
+                             : status;
+}
+
+/* What a run begins with. Of several ranks the first one makes and keeps it, and the others read
+ * what it kept; each encodes the data for itself. */
+static int prepare(train_settings *settings, cli_arguments *arguments, const run_folder *folder,
+                   cli_resources *resources)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    const char *kept = has_tokenizer(folder) ? folder->tokenizer : NULL;
+    mixt_status status = MIXT_OK;
+    if (ranks_lead()) {
+        interrupt_undo(folder->had_lock ? NULL : folder->lock_file, settings->out,
+                       strlen(folder->first_made));
+        status = train_prepare(settings, arguments, kept, resources, &error);
+        if (status == MIXT_OK && program_ranks == NULL) {
+            status = train_prepare_data(settings, resources, &error);
+        }
+        interrupt_end();
+        status = status == MIXT_OK ? keep_beginning(arguments, folder, resources, &error) : status;
+    }
+    int result = ranks_agree_on_status(status == MIXT_OK ? STATUS_DONE : fail_error(&error));
+    if (program_ranks == NULL || result != STATUS_DONE) {
+        return result;
+    }
+    status = ranks_lead()
+                 ? MIXT_OK
+                 : train_prepare(settings, arguments, folder->tokenizer, resources, &error);
+    if (status == MIXT_OK) {
+        status = train_prepare_data(settings, resources, &error);
+    }
+    result = ranks_agree_on_status(status == MIXT_OK ? STATUS_DONE : fail_error(&error));
+    if (result == STATUS_DONE && compare_ranks(arguments, resources, &error) != MIXT_OK) {
+        result = fail_error(&error);
+    }
+    return result;
+}
+
 static int train_and_save(train_settings *settings, cli_arguments *arguments, run_folder *folder)
 {
     cli_resources resources = {0};
     mixt_error error = MIXT_ERROR_INIT;
     const char *const again[] = {"train", "--out", settings->out, NULL};
-    const char *kept = has_tokenizer(folder) ? folder->tokenizer : NULL;
-    interrupt_undo(folder->had_lock ? NULL : folder->lock_file, settings->out,
-                   strlen(folder->first_made));
-    mixt_status prepared = train_prepare(settings, arguments, kept, &resources, &error);
-    interrupt_end();
-    if (prepared != MIXT_OK || keep_beginning(arguments, folder, &resources, &error) != MIXT_OK) {
+    int status = prepare(settings, arguments, folder, &resources);
+    if (status != STATUS_DONE) {
         resources_free(&resources);
-        return fail_error(&error);
+        return status;
     }
     const char *const notes[] = {settings->nanogpt_note, settings->note, settings->choice_note};
     for (size_t i = 0; i < sizeof notes / sizeof *notes; i++) {
@@ -349,12 +414,12 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments, ru
     print_ignored(arguments);
     print_model_line(resources.model, settings->training.parts, settings->training.lora_rank);
     settings->training.lock = folder->lock;
-    int status = train_run(&(training_run){.resources = &resources,
-                                           .options = &settings->training,
-                                           .folder = settings->out,
-                                           .again = again,
-                                           .sample_every = settings->sample_every,
-                                           .began = &folder->began});
+    status = train_run(&(training_run){.resources = &resources,
+                                       .options = &settings->training,
+                                       .folder = settings->out,
+                                       .again = again,
+                                       .sample_every = settings->sample_every,
+                                       .began = &folder->began});
     if (status == STATUS_DONE) {
         status = score_heldout(settings, &resources);
     }
@@ -472,6 +537,10 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
     if (settings->training.muon_steps != mixt_train_options_default().muon_steps &&
         settings->training.optimizer != MIXT_OPTIMIZER_MUON) {
         return fail_usage("--muon-steps: of --optimizer muon");
+    }
+    int ranks = train_check_ranks(settings);
+    if (ranks != STATUS_DONE) {
+        return ranks;
     }
     const char *adapters = settings->training.lora_rank == 0 ? NULL : refuse_adapters(settings);
     if (settings->training.lora_rank == 0 &&
@@ -721,39 +790,75 @@ static int dry_run(train_settings *settings, cli_arguments *arguments)
 
 /* Nothing is written before the folder is ours alone. What another run put there until then counts
  * as if it had been there from the start. */
-static int run_train(void *user, cli_arguments *arguments)
+static int enter_folder(train_settings *settings, cli_arguments *arguments, run_folder *folder)
 {
-    train_settings *settings = user;
-    run_folder folder;
     mixt_error error = MIXT_ERROR_INIT;
-    if (settings->dry_run) {
-        return dry_run(settings, arguments);
-    }
-    if (settings->measure) {
-        return fail_usage("--measure: goes with --dry-run");
-    }
-    if (settings->out == NULL) {
-        return fail_usage("--out: needed");
-    }
-    if (!look_at_folder(&folder, settings->out)) {
-        return fail_usage("--out: the path is too long");
-    }
-    int status = read_settings(settings, arguments, &folder);
-    status = status == STATUS_DONE ? refuse_others(&folder) : status;
+    int status = read_settings(settings, arguments, folder);
+    status = status == STATUS_DONE ? refuse_others(folder) : status;
     if (status != STATUS_DONE) {
         return status;
     }
     interrupt_hold();
-    if (mixt_run_lock(settings->out, &folder.lock, &error) != MIXT_OK) {
+    if (mixt_run_lock(settings->out, &folder->lock, &error) != MIXT_OK) {
         return fail_error(&error);
     }
-    if (!folder.had_config && files_exist(folder.config)) {
-        folder.had_config = folder.had_tokenizer = folder.had_lock = true;
-        folder.first_made[0] = 0;
-        status = read_settings(settings, arguments, &folder);
+    if (!folder->had_config && files_exist(folder->config)) {
+        folder->had_config = folder->had_tokenizer = folder->had_lock = true;
+        folder->first_made[0] = 0;
+        status = read_settings(settings, arguments, folder);
+    }
+    return status;
+}
+
+/* Rank 0 has the folder, and the others read the settings that it read, with its seed. */
+static int follow(train_settings *settings, cli_arguments *arguments, run_folder *folder)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    int status = STATUS_DONE;
+    uint64_t seed = settings->training.seed;
+    if (mixt_ranks_share(program_ranks, &folder->had_config, sizeof folder->had_config, &error) !=
+        MIXT_OK) {
+        return fail_error(&error);
+    }
+    if (!ranks_lead()) {
+        interrupt_hold();
+        status = read_settings(settings, arguments, folder);
+    }
+    status = ranks_agree_on_status(status);
+    if (status == STATUS_DONE &&
+        mixt_ranks_share(program_ranks, &seed, sizeof seed, &error) != MIXT_OK) {
+        return fail_error(&error);
+    }
+    settings->training.seed = seed;
+    return status;
+}
+
+static int run_train(void *user, cli_arguments *arguments)
+{
+    train_settings *settings = user;
+    run_folder folder;
+    if (settings->dry_run) {
+        return ranks_agree_on_status(dry_run(settings, arguments));
+    }
+    if (settings->measure) {
+        ranks_all_know();
+        return fail_usage("--measure: goes with --dry-run");
+    }
+    if (settings->out == NULL) {
+        ranks_all_know();
+        return fail_usage("--out: needed");
+    }
+    if (!look_at_folder(&folder, settings->out)) {
+        ranks_all_know();
+        return fail_usage("--out: the path is too long");
+    }
+    int status = ranks_agree_on_status(ranks_lead() ? enter_folder(settings, arguments, &folder)
+                                                    : STATUS_DONE);
+    if (status == STATUS_DONE && program_ranks != NULL) {
+        status = follow(settings, arguments, &folder);
     }
     status = status == STATUS_DONE ? train_and_save(settings, arguments, &folder) : status;
-    if (status != STATUS_DONE && !folder.began && !files_exist(folder.latest)) {
+    if (status != STATUS_DONE && folder.lock >= 0 && !folder.began && !files_exist(folder.latest)) {
         forget_run(&folder, settings->out);
     }
     mixt_run_unlock(folder.lock);
@@ -782,11 +887,13 @@ const cli_command command_train = {
             {"router", options_router, offsetof(train_settings, model.router)},
             {"machine", options_machine, offsetof(train_settings, machine)},
             {"look", look_options, 0},
+            {"ranks", options_train_ranks, 0},
             {"keys of nanoGPT and nanoMoE", options_nanogpt, offsetof(train_settings, nanogpt)},
             {0}},
     .leaves_files = true,
     .settings_size = sizeof(train_settings),
     .defaults = train_defaults,
     .run = run_train,
+    .work = run_train,
     .translate = translate_train,
 };

@@ -24,7 +24,8 @@ typedef struct train_settings {
     int64_t sample_every;
     bool must_resume; /* init_from = resume */
     bool dry_run, measure;
-    char note[200]; /* on what followed from other options */
+    int data_parallel, expert_parallel; /* 0: as follows */
+    char note[200];                     /* on what followed from other options */
     char choice_note[100];
     char nanogpt_note[NANOGPT_NOTE_SIZE];
 } train_settings;
@@ -41,8 +42,22 @@ void train_fit_choices(train_settings *settings, const cli_arguments *arguments)
 /* A window and a context length that fit: where one of them was not said it follows the other. */
 mixt_status train_fit_window(train_settings *settings, const cli_arguments *arguments,
                              mixt_error *error);
+/* Context and tokenizer (`kept`: the run's own, or NULL), and the model where it begins with one.
+ */
 mixt_status train_prepare(train_settings *settings, const cli_arguments *arguments,
                           const char *kept, cli_resources *resources, mixt_error *error);
+/* Behind that: data and model. */
+mixt_status train_prepare_data(train_settings *settings, cli_resources *resources,
+                               mixt_error *error);
+/* train_ranks.c: several ranks that a launcher started */
+extern const cli_option options_train_ranks[];
+/* What they cannot do, and ranks that are not there: the exit status. */
+int train_check_ranks(const train_settings *settings);
+/* Weights of the model that the run begins with, or of a new one, as these ranks share them. */
+mixt_status train_share_model(const train_settings *settings, cli_resources *resources,
+                              mixt_error *error);
+/* Refuses what rank 0 has not: the same text, of `what`. All ranks call it. */
+mixt_status train_compare(const char *what, const char *text, mixt_error *error);
 /* Is the family one that can be trained? `flag` names it. */
 mixt_status train_check_trainable(const mixt_model_options *model, const char *flag,
                                   const char *path, mixt_error *error);

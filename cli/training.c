@@ -6,6 +6,7 @@
 #include "files.h"
 #include "generate.h"
 #include "interrupt.h"
+#include "ranks.h"
 #include "terminal.h"
 
 enum { SAMPLE_TOKENS = 32, SAMPLE_TOP_K = 200, SAMPLE_CONTEXT = SAMPLE_TOKENS + 8 };
@@ -123,10 +124,17 @@ static void draw_step(progress_line *progress, const training_run *run,
     progress_draw(progress, report->share, detail);
 }
 
+typedef struct sample_of {
+    const training_run *run;
+    int64_t step;
+} sample_of;
+
 /* A few words of the model as it is. They depend on the run's seed and the step alone, and training
  * on nothing of them. */
-static mixt_status print_sample(const training_run *run, int64_t step, mixt_error *error)
+static mixt_status print_sample(void *user, mixt_error *error)
 {
+    const training_run *run = ((const sample_of *)user)->run;
+    int64_t step = ((const sample_of *)user)->step;
     const mixt_tokenizer *tokenizer = run->resources->tokenizer;
     bool begins = mixt_tokenizer_separator(tokenizer) >= 0 ||
                   mixt_tokenizer_around(tokenizer, MIXT_SPECIAL_BOS) >= 0;
@@ -164,22 +172,32 @@ static mixt_status print_step(const training_run *run, progress_line *progress,
         fprintf(stderr, "step %lld: train loss %.4f, val loss %.4f\n", (long long)report->step,
                 report->train_loss, report->heldout_loss);
     }
-    return samples ? print_sample(run, report->step, error) : MIXT_OK;
+    sample_of sample = {run, report->step};
+    return samples ? ranks_together(run->resources, print_sample, &sample, error) : MIXT_OK;
 }
 
-/* Steps until done, a failure (error set) or a signal. */
+/* A signal that came to one rank stops all of them, as the exit status of it. */
+static mixt_status asked_to_stop(int64_t *signal_status, mixt_error *error)
+{
+    *signal_status = interrupt_status();
+    return program_ranks != NULL ? mixt_ranks_largest(program_ranks, signal_status, error)
+                                 : MIXT_OK;
+}
+
+/* Steps until done, a failure (error set) or a signal (*stop: the exit status, else 0). */
 static mixt_status step_through(const training_run *run, mixt_trainer *trainer,
-                                mixt_step_report *report, mixt_error *error)
+                                mixt_step_report *report, int64_t *stop, mixt_error *error)
 {
     progress_line progress;
     progress_begin(&progress, "train");
-    mixt_status status = MIXT_OK;
-    while (status == MIXT_OK && !mixt_trainer_done(trainer) && interrupt_status() == 0) {
+    mixt_status status = asked_to_stop(stop, error);
+    while (status == MIXT_OK && !mixt_trainer_done(trainer) && *stop == 0) {
         status = mixt_trainer_step(trainer, report, error);
         if (status == MIXT_OK) {
             draw_step(&progress, run, report);
             status = print_step(run, &progress, report, error);
         }
+        status = status == MIXT_OK ? asked_to_stop(stop, error) : status;
     }
     progress_end(&progress);
     return status;
@@ -274,12 +292,13 @@ int train_run(const training_run *run)
         print_nothing_to_do(run, trainer);
     }
     interrupt_begin();
-    mixt_status status = step_through(run, trainer, &report, &error);
+    int64_t stop = 0;
+    mixt_status status = step_through(run, trainer, &report, &stop, &error);
     int result = STATUS_DONE;
     if (status != MIXT_OK) {
         result = fail_error(&error);
-    } else if (interrupt_status() != 0 && !mixt_trainer_done(trainer)) {
-        result = stop_early(trainer, run, &report, interrupt_status());
+    } else if (stop != 0 && !mixt_trainer_done(trainer)) {
+        result = stop_early(trainer, run, &report, (int)stop);
     } else if (report.step > 0) {
         char rate[32];
         char spent[24];
@@ -300,11 +319,25 @@ int train_run(const training_run *run)
 
 /* ---- what comes out */
 
-mixt_status save_model(const cli_resources *resources, const char *folder, mixt_error *error)
+static mixt_status save_alone(const cli_resources *resources, const char *folder, mixt_error *error)
 {
     if (!files_make_folder(folder)) {
         return set_io_error(error, folder);
     }
     TRY(mixt_model_save(resources->model, folder, error));
     return mixt_tokenizer_save(resources->tokenizer, folder, error); /* adds its ends */
+}
+
+mixt_status save_model(const cli_resources *resources, const char *folder, mixt_error *error)
+{
+    if (program_ranks == NULL) {
+        return save_alone(resources, folder, error);
+    }
+    mixt_status status = MIXT_OK;
+    if (ranks_lead()) {
+        status = save_alone(resources, folder, error);
+    } else if (mixt_ranks_expert(program_ranks) > 1) { /* it needs the others' experts */
+        status = mixt_model_save(resources->model, folder, error);
+    }
+    return mixt_ranks_agree(program_ranks, status, error);
 }

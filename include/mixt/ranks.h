@@ -40,6 +40,8 @@ MIXT_API int mixt_ranks_expert(const mixt_ranks *ranks);
 
 /* Whether a rank was lost or let others wait for too long: all further calls fail with that. */
 MIXT_API bool mixt_ranks_lost(const mixt_ranks *ranks);
+/* Whether mixt_ranks_agree ended in an error, which all ranks have then. */
+MIXT_API bool mixt_ranks_agreed(const mixt_ranks *ranks);
 
 /* The calls below are made by all ranks, in the same order. */
 

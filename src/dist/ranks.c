@@ -95,6 +95,7 @@ mixt_status mixt_ranks_agree(mixt_ranks *ranks, mixt_status status, mixt_error *
         }
     }
     free(all);
+    ranks->agreed = ranks->agreed || gathered == MIXT_OK;
     return gathered != MIXT_OK ? gathered : status;
 }
 
@@ -110,6 +111,11 @@ mixt_status mixt_ranks_largest(mixt_ranks *ranks, int64_t *value, mixt_error *er
     }
     free(all);
     return status;
+}
+
+bool mixt_ranks_agreed(const mixt_ranks *ranks)
+{
+    return ranks->agreed;
 }
 
 bool mixt_ranks_lost(const mixt_ranks *ranks)

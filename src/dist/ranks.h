@@ -25,6 +25,7 @@ struct mixt_ranks {
     double timeout;
     void *begun;     /* the request of an operator that another one ends, or NULL */
     float *room;     /* for what comes in of a sum, MIXT_RANKS_ROOM values of each rank, or NULL */
+    bool agreed;     /* all ranks have an error of mixt_ranks_agree */
     mixt_error lost; /* what ended it for all further calls */
 };
 

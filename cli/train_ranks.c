@@ -1,0 +1,89 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "ranks.h"
+#include "train.h"
+
+/* Of this call and not of the run, which goes on with any number of ranks. */
+const cli_option options_train_ranks[] = {
+    {.name = "data-parallel",
+     .kind = OPTION_INT,
+     .offset = offsetof(train_settings, data_parallel),
+     .low = 1,
+     .high = 1 << 20,
+     .value = "D",
+     .help = "under mpirun -n N: copies of the experts (docs/distributed.md)",
+     .fallback = "N / E"},
+    {.name = "expert-parallel",
+     .kind = OPTION_INT,
+     .offset = offsetof(train_settings, expert_parallel),
+     .low = 1,
+     .high = 1 << 20,
+     .value = "E",
+     .help = "ranks that each copy of the experts is spread over; D x E is N",
+     .fallback = "N / D; of both the most that divide ranks and experts"},
+    {0},
+};
+
+int train_check_ranks(const train_settings *settings)
+{
+    if (program_ranks == NULL) {
+        int ranks = settings->data_parallel > 1     ? settings->data_parallel
+                    : settings->expert_parallel > 1 ? settings->expert_parallel
+                                                    : 1;
+        return ranks == 1
+                   ? STATUS_DONE
+                   : fail_usage("--%s %d: of several ranks, which a launcher starts: mpirun -n %d "
+                                "mixt train ...",
+                                settings->data_parallel > 1 ? "data-parallel" : "expert-parallel",
+                                ranks, ranks);
+    }
+    if (settings->measure) {
+        return fail_usage("--measure: measures one process alone");
+    }
+    mixt_error error = MIXT_ERROR_INIT;
+    int data = settings->data_parallel, expert = settings->expert_parallel;
+    int experts = settings->model.experts;
+    if (train_has_source(settings)) { /* which says it */
+        return STATUS_DONE;
+    }
+    return mixt_ranks_arrange(program_ranks, data, expert, experts, &error) == MIXT_OK
+               ? STATUS_DONE
+               : fail_error(&error);
+}
+
+mixt_status train_share_model(const train_settings *settings, cli_resources *resources,
+                              mixt_error *error)
+{
+    TRY(mixt_ranks_arrange(program_ranks, settings->data_parallel, settings->expert_parallel,
+                           settings->model.experts, error));
+    return train_has_source(settings)
+               ? mixt_model_spread(resources->model, program_ranks, error)
+               : mixt_model_create_spread(&settings->model, settings->training.seed, program_ranks,
+                                          &resources->model, error);
+}
+
+mixt_status train_compare(const char *what, const char *text, mixt_error *error)
+{
+    if (program_ranks == NULL) {
+        return MIXT_OK;
+    }
+    int64_t size = (int64_t)strlen(text) + 1;
+    TRY(mixt_ranks_share(program_ranks, &size, sizeof size, error));
+    char *first = size > 0 && size < 1 << 24 ? malloc((size_t)size) : NULL;
+    mixt_status status = first != NULL ? MIXT_OK : set_memory_error(error);
+    TRY(mixt_ranks_agree(program_ranks, status, error));
+    if (ranks_lead()) {
+        memcpy(first, text, (size_t)size);
+    }
+    status = mixt_ranks_share(program_ranks, first, (size_t)size, error);
+    if (status == MIXT_OK) {
+        first[size - 1] = 0;
+        status = strcmp(first, text) == 0
+                     ? MIXT_OK
+                     : set_error(error, MIXT_ERROR_ARGUMENT, "other %s than rank 0's", what);
+        status = mixt_ranks_agree(program_ranks, status, error);
+    }
+    free(first);
+    return status;
+}
