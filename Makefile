@@ -492,6 +492,10 @@ check-kill: deps-test ## KILLS (1000) random kill -9 during training, STUDY_KILL
 	@tests/fault/kill_train.sh $(KILLS) 1 $(BUILD)
 	@$(BUILD)/tests/test_study --kills $(STUDY_KILLS) 1
 
+check-kill-ranks: ## KILLS (1000) random kill -9 of one of several ranks that train: none hangs, nothing lost, every bit the same
+	@+$(MAKE) --no-print-directory $(PARALLEL) program $(BUILD)/tests/launch
+	@tests/fault/kill_ranks.sh $(BUILD) $(KILLS)
+
 RANK_KILLS ?= 20
 check-ranks: deps-test ## ranks over MPI (mpirun): collectives, RANK_KILLS (20) kills, ends; `make deps-mpi` installs it
 	@+$(MAKE) --no-print-directory $(PARALLEL) program mpi $(RANKS_PROGRAMS) $(MPI_LIBRARY:$(BUILD)/%=$(BUILD)/tests/pieces/%)

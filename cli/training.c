@@ -210,6 +210,7 @@ static int stop_early(mixt_trainer *trainer, const training_run *run,
     if (mixt_trainer_checkpoint(trainer, &error) != MIXT_OK) {
         return fail_error(&error);
     }
+    ranks_all_know(); /* and end with the same status */
     say(stderr,
         "stopped at step %lld; a checkpoint is in %s. Go on with: ", (long long)report->step,
         run->folder);
