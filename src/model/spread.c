@@ -90,18 +90,55 @@ static void keep_share(mixt_held *held, const mixt_parameter *p, mixt_expert_sha
     }
 }
 
+/* The same of a model with a block of weights, which another one takes the place of. */
+static mixt_status keep_block(mixt_model *model, mixt_expert_share share, mixt_error *error)
+{
+    const float *from = mixt_model_block(model);
+    mixt_model before = *model;
+    size_t bytes = (size_t)model->parameter_count * sizeof *model->parameters;
+    model->parameters = malloc(bytes);
+    float *weights = NULL;
+    if (model->parameters != NULL) {
+        memcpy(model->parameters, before.parameters, bytes);
+        mixt_parameters_share(model, share);
+        weights = mixt_block_allocate(model->weight_count * sizeof *weights);
+    }
+    if (weights == NULL) {
+        free(model->parameters);
+        *model = before;
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "ranks: no memory for a share of the weights");
+    }
+    for (int i = 0; i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i], *old = &before.parameters[i];
+        size_t first = mixt_slot_is_expert(p->slot)
+                           ? old->count / (size_t)old->size[0] * (size_t)share.first
+                           : 0;
+        memcpy(weights + p->offset, from + old->offset + first, p->count * sizeof *weights);
+    }
+    free(before.parameters);
+    mixt_block_free(before.weights, before.weight_count * sizeof *weights);
+    model->weights = weights;
+    return MIXT_OK;
+}
+
 mixt_status mixt_model_spread(mixt_model *model, mixt_ranks *ranks, mixt_error *error)
 {
-    if (model->held == NULL || model->adapters != NULL) {
-        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
-                         "ranks: only a model that was opened, without adapters, is spread");
-    }
-    MIXT_TRY(mixt_stored_refuse(model, "its experts are spread over ranks", error));
-    model->ranks = ranks;
     if (ranks->expert == 1) {
+        model->ranks = ranks;
         return MIXT_OK;
     }
+    if (model->trained != NULL || model->adapters != NULL) {
+        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                         "ranks: only a model that nothing uses yet, without adapters, is spread");
+    }
+    MIXT_TRY(mixt_stored_refuse(model, "its experts are spread over ranks", error));
     mixt_expert_share share = share_of(ranks, model->options.experts);
+    if (model->held == NULL) {
+        MIXT_TRY(keep_block(model, share, error));
+        model->ranks = ranks;
+        return MIXT_OK;
+    }
+    model->ranks = ranks;
     for (int i = 0; i < model->parameter_count; i++) {
         if (mixt_slot_is_expert(model->parameters[i].slot)) {
             keep_share(&model->held[i], &model->parameters[i], share);
