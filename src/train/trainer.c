@@ -227,7 +227,11 @@ mixt_status mixt_trainer_create(mixt_context *context, mixt_model *model, const 
     MIXT_TRY(mixt_data_check_ids(data, model->options.vocab_size, error));
     mixt_trainer *trainer;
     mixt_status status = mixt_trainer_make(context, model, options, &trainer, error);
-    MIXT_TRY(agree(model, status, error));
+    status = agree(model, status, error);
+    if (status != MIXT_OK) {
+        mixt_trainer_free(trainer);
+        return status;
+    }
     trainer->data = data;
     trainer->tokenizer = tokenizer;
     trainer->folder = strdup(folder);
