@@ -532,6 +532,7 @@ static mixt_status find_together(mixt_trainer *trainer, mixt_checkpoint **checkp
     bool leads = mixt_train_leads(trainer);
     mixt_status status = leads ? open_store(trainer, checkpoint, passed_over, error) : MIXT_OK;
     int64_t step = *checkpoint != NULL ? mixt_checkpoint_step(*checkpoint) : -1;
+    MIXT_TRY(mixt_state_meet(trainer->ranks, error));
     MIXT_TRY(mixt_ranks_agree(trainer->ranks, status, error));
     MIXT_TRY(mixt_train_share(trainer, &step, sizeof step, error));
     if (leads) {

@@ -50,6 +50,8 @@ mixt_train_range mixt_state_held(const mixt_state_tensors *list, int part, int p
                                  float **values);
 
 /* state_ranks.c */
+/* Rank 0 is there again, which worked alone; the others wait for as long as it lives. */
+mixt_status mixt_state_meet(mixt_ranks *ranks, mixt_error *error);
 /* What rank 0 alone adds to the others' files, once all are there. */
 typedef struct mixt_state_files {
     const char *config_hash;

@@ -326,6 +326,13 @@ static mixt_status gather_texts(saving *s, const mixt_buffer *mine, mixt_checkpo
     return status;
 }
 
+mixt_status mixt_state_meet(mixt_ranks *ranks, mixt_error *error)
+{
+    int64_t word = 0;
+    return (mixt_ranks_rank(ranks) == 0 ? mixt_ranks_share : mixt_ranks_await)(ranks, &word,
+                                                                               sizeof word, error);
+}
+
 /* Behind the last tensor: all files are there and synced, so rank 0 makes a checkpoint of them. */
 static mixt_status publish(saving *s, const mixt_state_files *files, mixt_error *error)
 {
@@ -348,7 +355,8 @@ static mixt_status publish(saving *s, const mixt_state_files *files, mixt_error 
                                        .parts = texts,
                                        .part_count = (size_t)s->count};
         status = s->rank == 0 ? files->save(files->user, &state, error) : MIXT_OK;
-        status = mixt_ranks_agree(s->ranks, status, error);
+        mixt_status met = mixt_state_meet(s->ranks, error);
+        status = met == MIXT_OK ? mixt_ranks_agree(s->ranks, status, error) : met;
     }
     mixt_buffer_free(&text);
     free(texts);
