@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "interrupt.h"
-#include "shared.h"
+#include "ranks.h"
 #include "terminal.h"
 
 enum { TOKENS_MAX = 1 << 20, THREADS_MAX = 256, VALUES_MAX = 1000, WINDOW = 256 };
@@ -292,6 +292,40 @@ static mixt_status place_weights(const bench_settings *settings, cli_resources *
     return store_model(&settings->store, resources->model, error);
 }
 
+/* Random weights. */
+static mixt_status make_model(const bench_work *work, cli_resources *resources, mixt_error *error)
+{
+    const bench_settings *settings = work->settings;
+    mixt_model_options shape = settings->shape;
+    int64_t longest = longest_test(work);
+    int window = settings->window > 0 ? settings->window : settings->train ? WINDOW : 1;
+    longest = longest > window ? longest : window;
+    shape.context_length = shape.context_length > longest ? shape.context_length : (int)longest;
+    if (program_ranks == NULL) {
+        return mixt_model_create(&shape, 1, &resources->model, error);
+    }
+    TRY(mixt_ranks_arrange(program_ranks, 1, mixt_ranks_count(program_ranks), shape.experts,
+                           error));
+    return mixt_model_create_spread(&shape, 1, program_ranks, &resources->model, error);
+}
+
+/* What each of several ranks opens; rank 0 makes a context for each number of threads itself. */
+static mixt_status open_share(const void *user, cli_resources *resources, mixt_error *error)
+{
+    const bench_work *work = user;
+    const bench_settings *settings = work->settings;
+    machine_settings machine = settings->machine;
+    machine.threads = work->threads.items[0];
+    if (work->threads.count > 1) {
+        return set_error(error, MIXT_ERROR_ARGUMENT, "--threads: several ranks have one number");
+    }
+    if (mixt_ranks_rank(program_ranks) > 0) {
+        TRY(open_context(&machine, resources, error));
+    }
+    return settings->models.count > 0 ? open_model(settings->models.items[0], resources, error)
+                                      : make_model(work, resources, error);
+}
+
 static mixt_status open_models(bench_work *work, mixt_error *error)
 {
     const bench_settings *settings = work->settings;
@@ -301,17 +335,16 @@ static mixt_status open_models(bench_work *work, mixt_error *error)
         return set_memory_error(error);
     }
     work->model_count = count > 0 ? count : 1;
+    if (program_ranks != NULL) {
+        TRY(ranks_spread(open_share, work, &work->models[0], error));
+        return check_fit(work, &work->models[0], error);
+    }
     for (size_t i = 0; i < count; i++) {
         TRY(open_model(settings->models.items[i], &work->models[i], error));
         TRY(place_weights(settings, &work->models[i], error));
     }
     if (count == 0) {
-        mixt_model_options shape = settings->shape;
-        int64_t longest = longest_test(work);
-        int window = settings->window > 0 ? settings->window : settings->train ? WINDOW : 1;
-        longest = longest > window ? longest : window;
-        shape.context_length = shape.context_length > longest ? shape.context_length : (int)longest;
-        TRY(mixt_model_create(&shape, 1, &work->models[0].model, error));
+        TRY(make_model(work, &work->models[0], error));
     }
     for (size_t i = 0; i < work->model_count; i++) {
         TRY(check_fit(work, &work->models[i], error));
@@ -720,11 +753,37 @@ static int refuse_memory_here(const bench_settings *settings, const cli_argument
     return store_check(&settings->store, arguments, settings->no_mmap);
 }
 
+/* Several ranks run one model, and do not train here. */
+static int refuse_ranks(const bench_settings *settings, const cli_arguments *arguments)
+{
+    const model_settings model = {.store = settings->store, .no_mmap = settings->no_mmap};
+    if (program_ranks != NULL && trains(settings)) {
+        return fail_usage("--train, --operators: measured by one process; over ranks mixt train "
+                          "says how long a step takes");
+    }
+    if (program_ranks != NULL && settings->models.count > 1) {
+        return fail_usage("--model: several ranks share one");
+    }
+    return ranks_refuse(&model, arguments);
+}
+
+static int work_bench(void *user, cli_arguments *arguments)
+{
+    bench_work work = {0};
+    mixt_error error = MIXT_ERROR_INIT;
+    (void)arguments;
+    int status = read_work(user, &work, &error) == MIXT_OK ? ranks_work(open_share, &work)
+                                                           : fail_error(&error);
+    free_work(&work);
+    return status;
+}
+
 static int run_bench(void *user, cli_arguments *arguments)
 {
     bench_settings *settings = user;
     mixt_cache_type type;
-    if (refuse_memory_here(settings, arguments) != STATUS_DONE) {
+    if (refuse_memory_here(settings, arguments) != STATUS_DONE ||
+        refuse_ranks(settings, arguments) != STATUS_DONE) {
         return STATUS_REFUSED;
     }
     if (cache_type_of(&settings->cache, &type) != STATUS_DONE) {
@@ -759,4 +818,5 @@ const cli_command command_bench = {
     .settings_size = sizeof(bench_settings),
     .defaults = bench_defaults,
     .run = run_bench,
+    .work = work_bench,
 };

@@ -64,7 +64,8 @@ MIXT_API mixt_status mixt_model_create_spread(const mixt_model_options *options,
                                               mixt_ranks *ranks, mixt_model **model,
                                               mixt_error *error);
 /* Lets an opened model hold no more than this rank's share of the experts; other tensors of its
- * files are not touched any more. Before anything else uses the model. */
+ * files are not touched any more. Before anything else uses the model. Nothing where it is spread.
+ */
 MIXT_API mixt_status mixt_model_spread(mixt_model *model, mixt_ranks *ranks, mixt_error *error);
 /* Rank 0 runs a spread model as if it had all of it (engines, evaluation, traces); meanwhile the
  * others compute their experts for it in this call, until rank 0 dismisses them. */

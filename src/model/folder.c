@@ -289,6 +289,9 @@ static mixt_status save_together(const mixt_model *model, const char *folder, mi
 
 mixt_status mixt_model_save(const mixt_model *model, const char *folder, mixt_error *error)
 {
+    if (model->held != NULL) { /* rank 0 runs it alone */
+        MIXT_TRY(mixt_model_refuse_spread(model, "saved", error));
+    }
     return model->ranks != NULL && model->ranks->expert > 1 ? save_together(model, folder, error)
                                                             : save(model, folder, NULL, error);
 }

@@ -123,6 +123,9 @@ static mixt_status keep_block(mixt_model *model, mixt_expert_share share, mixt_e
 
 mixt_status mixt_model_spread(mixt_model *model, mixt_ranks *ranks, mixt_error *error)
 {
+    if (model->ranks == ranks) {
+        return MIXT_OK;
+    }
     if (ranks->expert == 1) {
         model->ranks = ranks;
         return MIXT_OK;
