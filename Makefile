@@ -278,7 +278,7 @@ $(RANKS_PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(TEST_HELPERS) $(
 
 $(BUILD)/tests/conform: LIBS += -rdynamic
 
-$(BUILD)/tests/test_ranks: $(RANKS_PROGRAMS)
+$(BUILD)/tests/test_ranks $(BUILD)/tests/test_spread_cli: $(RANKS_PROGRAMS)
 
 # The program inside of a harness that fails its allocations; sanitizers have allocators of their own.
 MEMORY_PROGRAM := $(if $(SANITIZE),,$(BUILD)/tests/memory)
@@ -296,7 +296,7 @@ EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 # models whose experts stay on disk.
 STORED_NAMES := memory_cli serve_store store_agrees store_faults stored
 GUARDED := $(BUILD)/guarded
-GUARDED_NAMES := $(filter-out convert_report engine_sweep kernels serve_page $(STORED_NAMES),$(patsubst tests/test_%.c,%,$(sort $(shell grep -lE \
+GUARDED_NAMES := $(filter-out convert_report engine_sweep kernels serve_page spread_cli $(STORED_NAMES),$(patsubst tests/test_%.c,%,$(sort $(shell grep -lE \
     'mixt_context_create|scratch_make_context|mixt_backend_cpu|"(backend/context|model_runner|model_checks|parity|train_setup|shell)\.h"' $(TEST_SOURCES)))))
 GUARDED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/guarded/test_%,$(wildcard tests/guarded/*.c))))
 GUARDED_PROGRAMS := $(patsubst %,$(GUARDED)/tests/test_%,guarded $(GUARDED_NAMES))

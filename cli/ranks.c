@@ -10,11 +10,11 @@
 
 mixt_ranks *program_ranks;
 
-static FILE *said;    /* standard error of a rank that writes nothing */
-static bool all_know; /* of how this rank ends */
-static bool called;   /* the others were told what to open */
-static bool working;  /* and work for rank 0 */
-static bool peers;    /* all ranks run the command */
+static FILE *said;         /* standard error of a rank that writes nothing */
+static bool all_know;      /* of how this rank ends */
+static bool called;        /* the others were told what to open */
+static mixt_model *shared; /* for which they work, or NULL */
+static bool peers;         /* all ranks run the command */
 
 bool ranks_lead(void)
 {
@@ -64,6 +64,7 @@ int ranks_program(int argc, char **argv)
     if (rank > 0) {
         be_silent();
     }
+    all_know = command_find(argv[1]) == NULL;
     int status = run_program(argc, argv);
     bool lost = mixt_ranks_lost(program_ranks);
     const char *why =
@@ -206,7 +207,7 @@ mixt_status ranks_spread(ranks_opener open, const void *settings, cli_resources 
     }
     status = mixt_ranks_agree(program_ranks, status, error);
     all_know = status != MIXT_OK;
-    working = status == MIXT_OK;
+    shared = status == MIXT_OK ? resources->model : NULL;
     return status;
 }
 
@@ -252,10 +253,13 @@ mixt_status ranks_together(const cli_resources *resources, ranks_deed deed, void
 void ranks_dismiss(mixt_model *model)
 {
     mixt_error error = MIXT_ERROR_INIT; /* of a rank that is lost: rank 0 has said it */
-    if (working && ranks_lead()) {
+    if (model == NULL || model != shared) {
+        return;
+    }
+    shared = NULL;
+    if (ranks_lead()) {
         (void)mixt_model_dismiss(model, &error);
     }
-    working = false;
 }
 
 int ranks_refuse(const model_settings *settings, const cli_arguments *arguments)

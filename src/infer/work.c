@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "backend/context.h"
+#include "core/memory_limit.h"
 #include "model/weights.h"
 #include "ops/exchange.h"
 
@@ -29,6 +30,10 @@ static mixt_status create_plan(worker *w, int64_t tokens, int64_t rows, mixt_err
     mixt_graph_options options = {
         .phase = MIXT_PHASE_WORK, .capacity = tokens, .rows = rows, .real_size = sizeof(float)};
     MIXT_TRY(mixt_graph_create(w->model, &options, &w->graph, error));
+    if (w->graph->plan->memory_size >= mixt_memory_available(NULL)) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "plan work: no memory for %.1f MB",
+                         (double)w->graph->plan->memory_size / 1e6);
+    }
     MIXT_TRY(mixt_instance_create(w->graph->plan, device, mixt_context_matmul(w->context),
                                   &w->instance, error));
     size_t bytes = w->graph->plan->values[w->graph->offsets].bytes;
@@ -47,14 +52,14 @@ static mixt_status grow(worker *w, const mixt_summons *summons, mixt_error *erro
 {
     int64_t tokens = w->graph != NULL ? w->graph->options.capacity : 0;
     int64_t rows = w->graph != NULL ? w->graph->options.rows : 0;
-    if (summons->tokens <= tokens && summons->rows <= rows) {
-        return MIXT_OK;
-    }
     if (summons->tokens < 1 || summons->rows < 1 ||
         summons->rows > mixt_options_routed(&w->model->options)) {
         return mixt_fail(error, MIXT_ERROR_FORMAT,
                          "rank 0 announces a plan of %lld tokens with %lld rows each",
                          (long long)summons->tokens, (long long)summons->rows);
+    }
+    if (summons->tokens <= tokens && summons->rows <= rows) {
+        return MIXT_OK;
     }
     free_plan(w);
     mixt_status status = create_plan(w, summons->tokens > tokens ? summons->tokens : tokens,
