@@ -278,7 +278,7 @@ $(RANKS_PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(TEST_HELPERS) $(
 
 $(BUILD)/tests/conform: LIBS += -rdynamic
 
-$(BUILD)/tests/test_ranks $(BUILD)/tests/test_spread_cli: $(RANKS_PROGRAMS)
+$(BUILD)/tests/test_ranks $(BUILD)/tests/test_spread_cli $(BUILD)/tests/test_distributed: $(RANKS_PROGRAMS)
 
 # The program inside of a harness that fails its allocations; sanitizers have allocators of their own.
 MEMORY_PROGRAM := $(if $(SANITIZE),,$(BUILD)/tests/memory)

@@ -36,7 +36,7 @@ SPEED = ("--layers 4 --hidden-size 256 --heads 8 --kv-heads 4 --ffn-size 256 --e
 # Small: 200 steps of eight processes on two cores in a minute.
 CURVES = ("--layers 2 --hidden-size 64 --heads 4 --kv-heads 2 --ffn-size 64 --experts 8 --experts-per-token 2 "
           "--vocab-size 1024 --context-length 64 --window 64 --batch-size 2 --accumulation 8 --warmup 20 "
-          "--learning-rate 3e-3")
+          "--learning-rate 3e-4 --schedule constant")
 SKIPPED = 3
 STEP_SHAPE = "bench/shapes/small.json" # steps of RUNS micro batches of 1,024 tokens on each rank
 RUNS = 4

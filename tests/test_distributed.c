@@ -103,6 +103,51 @@ static void test_predictions(void **state)
     assert_int_equal(ran, 2);
 }
 
+/* What stands behind a word of a line up to the next space; 2: it is not there. */
+static int count_of(const char *line, const char *word)
+{
+    const char *at = strstr(line, word);
+    return at != NULL ? atoi(at + strlen(word)) : 2;
+}
+
+/* What a launcher starts, over a transport of the tests, with a model small enough for it. A run
+ * folder is made anew for each line of training. */
+static void try_launch(const char *line)
+{
+    char command[4000], rest[1200];
+    const char *at = strstr(line, " mixt ");
+    snprintf(rest, sizeof rest, "%.*s", (int)strcspn(at + 6, "#;"), at + 6);
+    bool trains = strncmp(rest, "train ", 6) == 0;
+    snprintf(
+        command, sizeof command,
+        "%s MODEL=run/model; rest=$(sed 's#/shared/##g; s#MODEL#run/model#' <<'END'\n%s\nEND\n)\n"
+        "eval \"\\\"$LAUNCH\\\" -n %d \\\"$MIXT\\\" $rest %s\"",
+        trains ? "rm -rf run;" : "", rest, count_of(line, "-n "),
+        trains ? "--steps 2 --layers 1 --hidden-size 16 --heads 2 --kv-heads 1 --ffn-size 16 "
+                 "--experts 4 --vocab-size 270 --window 16 -b 2 --threads 1 --warmup 0"
+               : "--threads 1");
+    shell_do(command);
+}
+
+static void test_launches(void **state)
+{
+    (void)state;
+    char line[1000];
+    const char *at = manual;
+    bool inside = false;
+    int ran = 0;
+    shell_do("mkdir -p text; for i in 1 2 3 4 5 6 7 8 9; do for j in 1 2 3 4 5 6; do "
+             "echo \"The licence of $i foxes jumps over $j dogs.\" >>text/$i.txt; done; done");
+    while (next_line(&at, &inside, line, sizeof line)) {
+        bool starts = strncmp(line, "mpirun ", 7) == 0 || strncmp(line, "srun ", 5) == 0;
+        if (starts && strstr(line, " mixt ") != NULL && strstr(line, " mixt serve ") == NULL) {
+            try_launch(line);
+            ran++;
+        }
+    }
+    assert_int_equal(ran, 6);
+}
+
 static int set_up(void **state)
 {
     char sources[4096];
@@ -110,7 +155,9 @@ static int set_up(void **state)
     if (getcwd(sources, sizeof sources) == NULL || setenv("SOURCES", sources, 1) != 0) {
         return -1;
     }
-    return shell_make(state);
+    char launch[BUILT_PATH_MAX];
+    int status = shell_make(state);
+    return status == 0 && find_built("tests/launch", launch) ? setenv("LAUNCH", launch, 1) : -1;
 }
 
 int main(void)
@@ -118,6 +165,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_predictions),
+        cmocka_unit_test(test_launches),
     };
     return cmocka_run_group_tests(tests, set_up, scratch_remove);
 }
