@@ -166,3 +166,30 @@ const test_family *test_family_find(const char *name)
     fail_msg("no family %s", name);
     return NULL;
 }
+
+const char *const test_mixture_files[] = {"deepseek",
+                                          "deepseek.gguf",
+                                          "deepseek_v2",
+                                          "deepseek_v2-lite.gguf",
+                                          "deepseek_v3",
+                                          "deepseek_v3.gguf",
+                                          "deepseek_v3.old.gguf",
+                                          "gpt_oss",
+                                          "gpt_oss.gguf",
+                                          "gpt_oss-mxfp4",
+                                          "gpt_oss-mxfp4.gguf",
+                                          "grok-1",
+                                          "grok-1.gguf",
+                                          "longcat",
+                                          "mixtral",
+                                          "mixtral.gguf",
+                                          "mixtral.old.gguf",
+                                          "olmoe",
+                                          "olmoe.gguf",
+                                          "qwen2_moe",
+                                          "qwen2_moe.gguf",
+                                          "qwen3_moe",
+                                          "qwen3_moe.gguf",
+                                          "skywork",
+                                          "yuan"};
+const size_t test_mixture_file_count = sizeof test_mixture_files / sizeof *test_mixture_files;

@@ -16,4 +16,8 @@ extern const size_t test_family_count;
 mixt_model *test_family_model(const test_family *family);
 const test_family *test_family_find(const char *name);
 
+/* Mixtures of every family as other implementations wrote them, in tests/fixtures/families. */
+extern const char *const test_mixture_files[];
+extern const size_t test_mixture_file_count;
+
 #endif

@@ -113,36 +113,12 @@ static bool check_file(const char *path, const char *name)
 static void same_bits_of_every_family(void **state)
 {
     (void)state;
-    static const char *const files[] = {"deepseek",
-                                        "deepseek.gguf",
-                                        "deepseek_v2",
-                                        "deepseek_v2-lite.gguf",
-                                        "deepseek_v3",
-                                        "deepseek_v3.gguf",
-                                        "deepseek_v3.old.gguf",
-                                        "gpt_oss",
-                                        "gpt_oss.gguf",
-                                        "gpt_oss-mxfp4",
-                                        "gpt_oss-mxfp4.gguf",
-                                        "grok-1",
-                                        "grok-1.gguf",
-                                        "longcat",
-                                        "mixtral",
-                                        "mixtral.gguf",
-                                        "mixtral.old.gguf",
-                                        "olmoe",
-                                        "olmoe.gguf",
-                                        "qwen2_moe",
-                                        "qwen2_moe.gguf",
-                                        "qwen3_moe",
-                                        "qwen3_moe.gguf",
-                                        "skywork",
-                                        "yuan"};
     mixt_error error = MIXT_ERROR_INIT;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    for (size_t i = 0; i < test_mixture_file_count; i++) {
         char path[128];
-        snprintf(path, sizeof path, "tests/fixtures/families/%s", files[i]);
-        assert_true(check_file(path, files[i]));
+        const char *name = test_mixture_files[i];
+        snprintf(path, sizeof path, "tests/fixtures/families/%s", name);
+        assert_true(check_file(path, name));
     }
     for (size_t i = 0; i < test_family_count; i++) {
         mixt_model *model = test_family_model(&test_families[i]);

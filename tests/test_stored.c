@@ -213,37 +213,13 @@ static bool stays_on_disk(const char *name)
 static void same_bits_of_every_family(void **state)
 {
     (void)state;
-    static const char *const files[] = {"deepseek",
-                                        "deepseek.gguf",
-                                        "deepseek_v2",
-                                        "deepseek_v2-lite.gguf",
-                                        "deepseek_v3",
-                                        "deepseek_v3.gguf",
-                                        "deepseek_v3.old.gguf",
-                                        "gpt_oss",
-                                        "gpt_oss.gguf",
-                                        "gpt_oss-mxfp4",
-                                        "gpt_oss-mxfp4.gguf",
-                                        "grok-1",
-                                        "grok-1.gguf",
-                                        "longcat",
-                                        "mixtral",
-                                        "mixtral.gguf",
-                                        "mixtral.old.gguf",
-                                        "olmoe",
-                                        "olmoe.gguf",
-                                        "qwen2_moe",
-                                        "qwen2_moe.gguf",
-                                        "qwen3_moe",
-                                        "qwen3_moe.gguf",
-                                        "skywork",
-                                        "yuan"};
     mixt_error error = MIXT_ERROR_INIT;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    for (size_t i = 0; i < test_mixture_file_count; i++) {
         char path[128];
-        snprintf(path, sizeof path, "tests/fixtures/families/%s", files[i]);
-        if (check_family(path, files[i]) != stays_on_disk(files[i])) {
-            fail_msg("%s: experts on disk", files[i]);
+        const char *name = test_mixture_files[i];
+        snprintf(path, sizeof path, "tests/fixtures/families/%s", name);
+        if (check_family(path, name) != stays_on_disk(name)) {
+            fail_msg("%s: experts on disk", name);
         }
     }
     for (size_t i = 0; i < test_family_count; i++) {
