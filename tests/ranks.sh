@@ -83,6 +83,18 @@ spread() {
     diff "$folder/alone.txt" "$folder/spread.txt" && [ -s "$folder/spread.txt" ]
 }
 
+# The program trains over COUNT ranks, D of them copies: with --exact-reduce the model that one rank trains, byte for byte.
+train_alone() {
+    "$build/mixt" "${train[@]}" --out "$folder/exact-1" >"$folder/out" 2>&1 || { cat "$folder/out"; return 1; }
+}
+
+train_over() {
+    local count=$1 data=$2 run=$folder/exact-$1x$2
+    ASAN_OPTIONS=detect_leaks=0 timeout 120 mpirun -n "$count" "$build/mixt" "${train[@]}" --out "$run" --data-parallel "$data" \
+        >"$folder/out" 2>&1 || { cat "$folder/out"; return 1; }
+    cmp "$folder/exact-1/model/model.safetensors" "$run/model/model.safetensors"
+}
+
 # The others end, by themselves or by mpirun, and nothing is left running.
 kill_all() {
     local i seed begin
@@ -113,5 +125,11 @@ check "a model" make_model
 check "eval over 2" spread 2 eval --data "$folder/text.txt"
 check "eval over 4" spread 4 eval --data "$folder/text.txt"
 check "run over 2" spread 2 run -p "line 7: the" -n 20 --temperature 0
+train=(train --data "$folder/text.txt" --steps 10 --layers 2 --hidden-size 32 --ffn-size 32 --heads 2 --head-dim 16 --experts 4
+    --vocab-size 300 --window 32 --batch-size 1 --accumulation 4 --threads 1 --exact-reduce)
+check "train alone" train_alone
+check "train 2 x 1" train_over 2 2
+check "train 1 x 2" train_over 2 1
+check "train 1 x 4" train_over 4 1
 check "$kills kills" kill_all
 verdict
