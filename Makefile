@@ -292,11 +292,11 @@ EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
 # The tests that make a context or run the program, once more on a backend whose memory is not the
 # host's: the same objects, linked so that who asks for the CPU backend gets the one of tests/guarded.
 # test_kernels has contexts, but runs no plan; test_serve_page is about what a browser shows; what
-# test_convert_report and test_engine_sweep run, test_fidelity and test_engine do. Such a backend refuses
-# models whose experts stay on disk.
+# test_convert_report and test_engine_sweep run, test_fidelity and test_engine do; test_distributed is about
+# docs/distributed.md. Such a backend refuses models whose experts stay on disk.
 STORED_NAMES := memory_cli serve_store store_agrees store_faults stored
 GUARDED := $(BUILD)/guarded
-GUARDED_NAMES := $(filter-out convert_report engine_sweep kernels serve_page spread_cli $(STORED_NAMES),$(patsubst tests/test_%.c,%,$(sort $(shell grep -lE \
+GUARDED_NAMES := $(filter-out convert_report distributed engine_sweep kernels serve_page spread_cli $(STORED_NAMES),$(patsubst tests/test_%.c,%,$(sort $(shell grep -lE \
     'mixt_context_create|scratch_make_context|mixt_backend_cpu|"(backend/context|model_runner|model_checks|parity|train_setup|shell)\.h"' $(TEST_SOURCES)))))
 GUARDED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/guarded/test_%,$(wildcard tests/guarded/*.c))))
 GUARDED_PROGRAMS := $(patsubst %,$(GUARDED)/tests/test_%,guarded $(GUARDED_NAMES))
@@ -463,7 +463,7 @@ check-portable: deps-test ## the tests of files, maps, threads and checkpoints w
 CC_AARCH64   ?= aarch64-linux-gnu-gcc
 QEMU_AARCH64 ?= qemu-aarch64
 LEFT_OUT := adamw_curve balance chat chat_terminal checkpoints cli cli_train convert convert_report corpus data_file \
-            fidelity flags hostile intervals measures_calibration methods model_families open options page probe \
+            distributed fidelity flags hostile intervals measures_calibration methods model_families open options page probe \
             probe_cli read_types resume rope router routers safetensors serve_page serve_siege streams study tables \
             together trace train train_parts use waits
 build-aarch64: deps-aarch64
