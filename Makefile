@@ -464,8 +464,8 @@ CC_AARCH64   ?= aarch64-linux-gnu-gcc
 QEMU_AARCH64 ?= qemu-aarch64
 LEFT_OUT := adamw_curve balance chat chat_terminal checkpoints cli cli_train convert convert_report corpus data_file \
             distributed fidelity flags hostile intervals measures_calibration methods model_families open options page probe \
-            probe_cli read_types resume rope router routers safetensors serve_page serve_siege streams study tables \
-            together trace train train_parts use waits
+            probe_cli ranks read_types resume rope router routers safetensors serve_page serve_siege spread spread_cli \
+            state_ranks streams study tables together trace train train_parts train_ranks use waits
 build-aarch64: deps-aarch64
 	@+$(MAKE) --no-print-directory $(PARALLEL) CC="$(CC_AARCH64)" BUILD=build/aarch64 tests
 	@tests/emulate.sh build/aarch64 $(QEMU_AARCH64)
