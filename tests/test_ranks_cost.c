@@ -386,14 +386,13 @@ static void check_step(real_step *step)
     }
     for (int rank = 0; rank < step->ranks; rank++) {
         int held = mixt_split_held(&split, rank % step->expert);
-        int64_t width = step->model.hidden_size * 4, rows = 0, all = 0;
+        int64_t width = step->model.hidden_size * 4, rows = 0;
         for (int layer = 0; layer < step->model.layers; layer++) {
             int64_t sent, received;
             real_rows(step, rank, layer, &sent, &received);
             /* out and back, forward and, once more, backward: the gradients of the same rows */
             rows +=
                 2 * (sent + received) * width + (step->expert > 1 ? (split.experts - held) * 4 : 0);
-            all += 2 * (sent + received) * width;
         }
         /* without the rows with a target; of parts as many as the rank has that has most */
         double numbers =
