@@ -111,11 +111,7 @@ static void open_start(train_setup *setup, start *s)
     memset(s, 0, sizeof *s);
     s->setup = setup;
     s->model = train_setup_model_options();
-    s->options = setup->options;
-    s->options.steps = 1000;
-    s->options.schedule = MIXT_SCHEDULE_CONSTANT;
-    s->options.batch_size = 1;
-    s->options.accumulation = MICRO_BATCHES;
+    s->options = train_setup_of_ranks(setup, MICRO_BATCHES);
     s->options.checkpoint_every = 0;
     s->saves = true;
     s->steps = 1;

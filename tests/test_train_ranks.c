@@ -119,11 +119,7 @@ static void open_run(train_setup *setup, group_run *run)
     run->setup = setup;
     run->steps = STEPS;
     run->model = train_setup_model_options();
-    run->options = setup->options;
-    run->options.steps = 1000;
-    run->options.schedule = MIXT_SCHEDULE_CONSTANT;
-    run->options.batch_size = 1;
-    run->options.accumulation = MICRO_BATCHES;
+    run->options = train_setup_of_ranks(setup, MICRO_BATCHES);
 }
 
 /* ------------------------------------------------------------------------------------------ */

@@ -65,6 +65,16 @@ mixt_data *train_setup_data(const char *folder, const mixt_tokenizer *tokenizer,
     return data;
 }
 
+mixt_train_options train_setup_of_ranks(const train_setup *setup, int micro_batches)
+{
+    mixt_train_options options = setup->options;
+    options.steps = 1000;
+    options.schedule = MIXT_SCHEDULE_CONSTANT;
+    options.batch_size = 1;
+    options.accumulation = micro_batches;
+    return options;
+}
+
 void train_setup_new_model(train_setup *setup, const mixt_model_options *options)
 {
     mixt_error error = MIXT_ERROR_INIT;

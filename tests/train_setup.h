@@ -19,6 +19,8 @@ mixt_model_options train_setup_model_options(void);
 mixt_data *train_setup_data(const char *folder, const mixt_tokenizer *tokenizer, int variant);
 /* Fails the test when something cannot be made. */
 void train_setup_open(train_setup *setup, int threads, const mixt_model_options *options);
+/* The setup's options for ranks: steps of so many micro batches of one window, at one rate. */
+mixt_train_options train_setup_of_ranks(const train_setup *setup, int micro_batches);
 /* A second model with the weights of the first; the first is freed. */
 void train_setup_new_model(train_setup *setup, const mixt_model_options *options);
 /* Sets one weight of the model that a trainer trains, where the trainer has it. */

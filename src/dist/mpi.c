@@ -60,7 +60,6 @@ typedef struct mpi_user {
     request_list *first; /* under way */
     bool initialised;    /* here, and not by the program that uses the library */
     bool broken;
-    bool serialised; /* threads may call one after the other */
     /* MPI moves long messages only while it is called: a thread does so where this rank has other
      * work between start and wait. Who holds the mutex calls MPI. */
     pthread_mutex_t mutex;
@@ -347,7 +346,7 @@ static void mpi_move(void *user)
     for (int i = 0; self->first != NULL && i < self->first->count; i++) {
         is_long = is_long || self->first->pieces[i].bytes >= MOVE_BYTES;
     }
-    if (!self->serialised || !is_long) {
+    if (!is_long) {
         return;
     }
     if (!self->has_mover) {
@@ -487,6 +486,15 @@ static int open_communicators(mpi_user *self)
     return code;
 }
 
+static const mixt_transport *give_up(mpi_user *self)
+{
+    if (self->initialised) {
+        MPI_Finalize();
+    }
+    free(self);
+    return NULL;
+}
+
 __attribute__((visibility("default"))) const mixt_transport *mixt_transport_open(char *text);
 
 const mixt_transport *mixt_transport_open(char *text)
@@ -505,14 +513,17 @@ const mixt_transport *mixt_transport_open(char *text)
     if (there) {
         MPI_Query_thread(&provided);
     }
-    self->serialised = provided >= MPI_THREAD_SERIALIZED;
+    if (code == MPI_SUCCESS && provided < MPI_THREAD_SERIALIZED) {
+        snprintf(text, MIXT_TRANSPORT_TEXT,
+                 "mpi: threads may not call it in turns (MPI_THREAD_SERIALIZED), as ranks do");
+        return give_up(self);
+    }
     code = code == MPI_SUCCESS ? open_communicators(self) : code;
     self->ended =
         code == MPI_SUCCESS ? calloc((size_t)self->transport.count, sizeof *self->ended) : NULL;
     if (self->ended == NULL) {
         say_failed(code, "mpi", text);
-        free(self);
-        return NULL;
+        return give_up(self);
     }
     self->heard_from = -1;
     self->transport.version = MIXT_TRANSPORT_VERSION;
