@@ -30,6 +30,8 @@ class Server:
                                         stdout=subprocess.PIPE, stderr=open(log, "w"), text=True)
         line = self.process.stdout.readline()
         self.address = re.search(r"http://[0-9.:]+", line).group(0)
+        while self.get("/health")[0] == 503:  # it is loading: the console would say that of /props
+            time.sleep(0.05)
 
     def get(self, path, method="GET", **headers):
         connection = http.client.HTTPConnection(self.address[7:], timeout=30)
