@@ -45,13 +45,23 @@ class Browser:
         self.session = None
         self.console = []
         self.addresses = []
-        target = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
-        self.session = self.call("Target.attachToTarget", targetId=target["targetId"],
+        self.session = self.call("Target.attachToTarget", targetId=self.find_page(),
                                  flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(domain + ".enable")
         self.call("Performance.enable", timeDomain="threadTicks")  # not what others make it wait
         self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=self.downloads)
+
+    def find_page(self):
+        """The browser answers before its page is there."""
+        end = time.monotonic() + 60
+        while True:
+            for target in self.call("Target.getTargets")["targetInfos"]:
+                if target["type"] == "page":
+                    return target["targetId"]
+            if time.monotonic() > end:
+                raise RuntimeError("the browser opens no page")
+            self.receive(0.05)
 
     def receive(self, seconds):
         end = time.monotonic() + seconds
@@ -115,7 +125,7 @@ class Browser:
     def open(self, address):
         """Whether the page there came to be ready."""
         self.call("Page.navigate", url=address)
-        return self.wait("document.documentElement?.className === 'ready'", 20)
+        return self.wait("document.documentElement?.className === 'ready'", 60)
 
     def size(self, width, height, dark=False, mobile=False, scale=1):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,

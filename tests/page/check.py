@@ -161,7 +161,7 @@ class Tried:
 
     def is_true(self, script, problem):
         """... or becomes true: the page draws what comes near the window a moment later."""
-        check(self.browser.wait(f"!!(() => {{ try {{ return {script}; }} catch {{ return false; }} }})()", 20), problem)
+        check(self.browser.wait(f"!!(() => {{ try {{ return {script}; }} catch {{ return false; }} }})()", 60), problem)
 
     def saved(self, name):
         """A file that the page gave for download."""
@@ -333,7 +333,7 @@ def check_search(tried):
     address = tried.run("location.hash")
     tried.open(re.sub("q=[^&]*", "q=", address))
     seen = "(({ top }) => top > 0 && top < innerHeight)(one('#texts .t.on').getBoundingClientRect())"
-    check(tried.browser.wait(f"one('#texts .t.on') !== null && {seen}", 20), "the address of a token does not lead to it")
+    check(tried.browser.wait(f"one('#texts .t.on') !== null && {seen}", 60), "the address of a token does not lead to it")
     tried.run("one('#detail .close').click(); 0")
 
 

@@ -104,7 +104,7 @@ def check_conversation(browser):
           "the answer was not asked for as it grows")
     # A small model on a fast machine is done before anybody can look twice.
     check(len(counts) > 1 or took < 0.1, f"the answer came at once in {took:.2f} s: {counts}")
-    browser.wait("import('/page.js').then(({ app }) => app.grid.used.some((u) => u > 0))", 10)
+    browser.wait("import('/page.js').then(({ app }) => app.grid.used.some((u) => u > 0))", 60)
     found = app(browser, ANSWER + """
         return { tokens: a.list.length, spans: a.view.spans.length, known: a.list.known.filter(Boolean).length,
                  prompt: a.prompt.length, text: a.text, shown: a.view.holder.textContent, foot: a.foot.textContent,
@@ -433,7 +433,7 @@ def check_store(browser, program, model, folder):
     go_past_the_end(browser)
     ask(browser, "Hello")
     check(finished(browser), "a stored model does not answer")
-    check(browser.wait("/^: \\d+\\.\\d.% hits$/.test(document.getElementById('store-rate').textContent)", 10),
+    check(browser.wait("/^: \\d+\\.\\d.% hits$/.test(document.getElementById('store-rate').textContent)", 60),
           "no rate of hits: " + browser.run("document.getElementById('store-rate').textContent"))
     rows = browser.run("[...document.querySelectorAll('#store-facts tr')].map((row) => row.textContent)")
     check([row[:4] for row in rows] == ["Hits", "Read", "Wait", "Memo", "Read", "Room"], f"rows {rows}")
@@ -441,7 +441,7 @@ def check_store(browser, program, model, folder):
     check(browser.run("document.getElementById('store-warning').hidden"), "a warning without a reason")
     browser.run("document.getElementById('store-survey').click()")
     check(browser.wait("document.querySelectorAll('#store-curve path.value').length === 1 &&"
-                       " !document.getElementById('store-survey').disabled", 10), "no curve is drawn")
+                       " !document.getElementById('store-survey').disabled", 60), "no curve is drawn")
     check("LRU" in browser.run("document.getElementById('store-words').textContent"), "the curve has no words")
     words = browser.run("import('/store.js').then(({ warning }) => [warning({ slots: 2, experts: 9, pool_bytes: 1e6,"
                         " token_bytes: 2e6 }), warning({ slots: 9, experts: 9, pool_bytes: 1e6, token_bytes: 2e6 })])")
