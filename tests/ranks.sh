@@ -131,5 +131,6 @@ check "train alone" train_alone
 check "train 2 x 1" train_over 2 2
 check "train 1 x 2" train_over 2 1
 check "train 1 x 4" train_over 4 1
+check "train 2 x 2" train_over 4 2
 check "$kills kills" kill_all
 verdict

@@ -257,6 +257,31 @@ static mixt_status check_slices(group_case *c, int kind, size_t count, mixt_erro
     return MIXT_OK;
 }
 
+/* From the first place to the last, one after the other, each of which adds its own. */
+static mixt_status check_pass(group_case *c, size_t count, mixt_error *error)
+{
+    float *values = take(c, (count + 1) * sizeof *values);
+    for (size_t i = 0; i <= count; i++) {
+        values[i] = 0.5F;
+    }
+    if (c->own > 0) {
+        MIXT_TRY(mixt_ranks_pass(c->ranks, c->group, c->own - 1, c->own, values,
+                                 count * sizeof *values, error));
+    }
+    for (size_t i = 0; i < count; i++) {
+        float expected = 0.5F;
+        for (int place = 0; place < c->own; place++) {
+            expected += value_of(c->seed, rank_at(c, place), i);
+        }
+        HUB_CHECK(memcmp(&values[i], &expected, sizeof expected) == 0);
+        values[i] += value_of(c->seed, rank_at(c, c->own), i);
+    }
+    HUB_CHECK(values[count] == 0.5F);
+    return c->own + 1 < c->size ? mixt_ranks_pass(c->ranks, c->group, c->own, c->own + 1, values,
+                                                  count * sizeof *values, error)
+                                : MIXT_OK;
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* All together                                                                               */
 
@@ -273,6 +298,7 @@ static mixt_status check_group(group_case *c, mixt_error *error)
         MIXT_TRY(give_back(c, check_gather(c, sizes[i], error)));
         MIXT_TRY(give_back(c, check_broadcast(c, root, sizes[i], error)));
         MIXT_TRY(give_back(c, check_slices(c, kind, counts[i], error)));
+        MIXT_TRY(give_back(c, check_pass(c, counts[i], error)));
         MIXT_TRY(mixt_ranks_barrier(c->ranks, c->group, error));
     }
     MIXT_TRY(give_back(c, check_sum(c, 0, error)));

@@ -293,8 +293,13 @@ static void note_slices(const mixt_trainer *trainer, real_step *step, int rank)
         int places = mixt_group_size(trainer->ranks, group);
         int own = mixt_group_place(trainer->ranks, group);
         const size_t *begin = slices->begin[region], *weights = slices->weights[region];
-        step->slices[rank] +=
-            places == 1 ? 0 : (double)(begin[places] - begin[0] - (begin[own + 1] - begin[own]));
+        double all = (double)(begin[places] - begin[0]),
+               mine = (double)(begin[own + 1] - begin[own]);
+        if (region == 1 && trainer->options.exact_reduce) { /* one run: passed on, then cut */
+            step->slices[rank] += own + 1 < places ? all : places > 1 ? all - mine : 0;
+        } else {
+            step->slices[rank] += places == 1 ? 0 : all - mine;
+        }
         step->spread[rank] += (places - 1) * (double)(weights[own + 1] - weights[own]);
     }
 }
@@ -420,7 +425,10 @@ static void test_bytes(void **state)
 {
     static const struct {
         int ranks, data, expert;
-    } splits[] = {{2, 2, 1}, {2, 1, 2}, {4, 2, 2}, {4, 1, 4}, {3, 1, 3}, {8, 2, 4}};
+        bool exact;
+    } splits[] = {{2, 2, 1, false}, {2, 1, 2, false}, {4, 2, 2, false}, {4, 1, 4, false},
+                  {3, 1, 3, false}, {8, 2, 4, false}, {2, 2, 1, true},  {2, 1, 2, true},
+                  {4, 2, 2, true},  {8, 4, 2, true}};
     (void)state;
     for (size_t i = 0; i < sizeof splits / sizeof *splits; i++) {
         real_step step = {.model = shape(),
@@ -428,6 +436,7 @@ static void test_bytes(void **state)
                           .ranks = splits[i].ranks,
                           .data = splits[i].data,
                           .expert = splits[i].expert};
+        step.train.exact_reduce = splits[i].exact;
         check_step(&step);
     }
 }

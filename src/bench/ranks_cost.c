@@ -59,6 +59,7 @@ double mixt_sliced_values(double values, int places)
 typedef struct region {
     int places;
     double weights, learning; /* values */
+    double matrices;          /* that learn; and biases of experts */
     double first, second;     /* moments that all places have together */
     double norm, step;        /* seconds of all of it on one rank */
     double parts;             /* of the norm, of the whole model */
@@ -368,6 +369,7 @@ static void add_regions(paper_rank *r)
         bool muon = mixt_train_uses_muon(&trainer, p);
         to->weights += rounded(p);
         to->learning += learns ? rounded(p) : 0;
+        to->matrices += learns;
         to->first += learns ? rounded(p) : 0;
         to->second += learns && !muon ? rounded(p) : 0;
         to->parts += p->trainable ? norm_parts(r, p) : 0;
@@ -390,13 +392,34 @@ static void add_reduce(const paper_rank *r, const region *part, mixt_ranks_cost 
     cost->buffers += part->learning / places * sizeof(float);
 }
 
+/* With exact_reduce running totals of experts' gradients go from copy to copy within each run, back
+ * to the first one behind it, and behind the last run out as slices. Bytes are those of a copy on
+ * average, messages those of the first. */
+static void add_totals(const paper_rank *r, const region *part, mixt_ranks_cost *cost)
+{
+    double copies = part->places, runs = (double)r->runs;
+    double total = part->learning * sizeof(float), sliced = total / copies;
+    double within = runs * fmin(2, copies - 1); /* one takes it over, then passes it on */
+    double bytes = runs * (total - sliced) + (runs - 1) * sliced + (total - sliced) / copies;
+    cost->reduce += time_of_messages(r->paper, within * part->matrices, within * total) +
+                    time_of_messages(r->paper, runs - 1, (runs - 1) * total) +
+                    time_of_messages(r->paper, copies - 1, total - sliced);
+    cost->reduce_bytes += bytes;
+    cost->messages += runs * part->matrices;
+    cost->buffers += sliced;
+}
+
 static void add_region(const paper_rank *r, const region *part, mixt_ranks_cost *cost)
 {
     double others = part->places - 1;
     bool first = part == r->regions;
     if (part->weights > 0 && (part->places > 1 || (r->training->exact_reduce && first))) {
         double bytes = mixt_sliced_values(part->weights, part->places) * sizeof(float);
-        add_reduce(r, part, cost);
+        if (r->training->exact_reduce && !first) {
+            add_totals(r, part, cost);
+        } else {
+            add_reduce(r, part, cost);
+        }
         cost->spread += time_of_messages(r->paper, others, bytes);
         cost->spread_bytes += bytes;
         cost->messages += others;

@@ -291,6 +291,20 @@ mixt_status mixt_ranks_broadcast(mixt_ranks *ranks, mixt_group group, int root, 
     return run_list(&list, error);
 }
 
+mixt_status mixt_ranks_pass(mixt_ranks *ranks, mixt_group group, int from, int to, void *data,
+                            size_t bytes, mixt_error *error)
+{
+    message_list list;
+    int own = mixt_group_place(ranks, group);
+    MIXT_TRY(make_list(ranks, group, &list, error));
+    if (own == from) {
+        add(&list, to, false, data, bytes);
+    } else if (own == to) {
+        add(&list, from, true, data, bytes);
+    }
+    return run_list(&list, error);
+}
+
 mixt_status mixt_ranks_hear(mixt_ranks *ranks, int rank, void *data, size_t bytes,
                             mixt_error *error)
 {

@@ -66,6 +66,9 @@ mixt_status mixt_ranks_gather(mixt_ranks *ranks, mixt_group group, const void *m
 /* The bytes of the place `root`, everywhere. */
 mixt_status mixt_ranks_broadcast(mixt_ranks *ranks, mixt_group group, int root, void *data,
                                  size_t bytes, mixt_error *error);
+/* The bytes of the place `from` at the place `to`; nobody else has a part in it. */
+mixt_status mixt_ranks_pass(mixt_ranks *ranks, mixt_group group, int from, int to, void *data,
+                            size_t bytes, mixt_error *error);
 /* The receiving side of a short broadcast (below 256 KiB) of a rank to all that may come at any
  * time: it waits as long as that rank lives. */
 mixt_status mixt_ranks_hear(mixt_ranks *ranks, int rank, void *data, size_t bytes,

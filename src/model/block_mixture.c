@@ -286,6 +286,8 @@ static mixt_value_id compute(mixt_builder *b, mixt_value_id rows, mixt_value_id 
     }
     arrive(b, rows, offsets, &there);
     attributes.exact_parts = b->graph->options.exact_reduce && there.parts != MIXT_NO_VALUE;
+    bool copies = attributes.exact_parts && b->model->ranks->data > 1;
+    attributes.ranks = copies ? b->model->ranks : NULL;
     mixt_value_id done =
         BUILD_RECOMPUTED(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, there.rows},
                          {EXPERTS_OFFSETS, there.offsets},

@@ -213,6 +213,48 @@ static void experts_run_list(experts_run *run)
     run->count = 0;
 }
 
+/* Moves the running total of a weight's gradient from one copy of the experts to the next, of which
+ * this one is the sender or the receiver. */
+static void pass_total(const experts_run *run, int input, int from, int to)
+{
+    const mixt_call *call = run->call;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_ranks *ranks = call->attributes->ranks;
+    const mixt_shape *shape = &call->in_shape[input];
+    int64_t values = shape->size[0] * shape->size[1] * (shape->rank == 3 ? shape->size[2] : 1);
+    assert(call->add[input]);
+    if (mixt_ranks_pass(ranks, MIXT_GROUP_DATA, from, to, call->d_in[input],
+                        (size_t)values * sizeof(real), &error) != MIXT_OK) {
+        mixt_call_fail_ranks(call, "experts", &error);
+    }
+}
+
+static bool has_copies(const experts_run *run, int input)
+{
+    return run->call->attributes->ranks != NULL && run->call->d_in[input] != NULL;
+}
+
+/* What the copies before this one have added up. */
+static void take_total(const experts_run *run, int input)
+{
+    int own = has_copies(run, input)
+                  ? mixt_group_place(run->call->attributes->ranks, MIXT_GROUP_DATA)
+                  : 0;
+    if (own > 0) {
+        pass_total(run, input, own - 1, own);
+    }
+}
+
+/* With this one's, to the next. Behind the last one the trainer has it. */
+static void give_total(const experts_run *run, int input)
+{
+    const mixt_ranks *ranks = run->call->attributes->ranks;
+    int own = has_copies(run, input) ? mixt_group_place(ranks, MIXT_GROUP_DATA) : 0;
+    if (has_copies(run, input) && own + 1 < mixt_group_size(ranks, MIXT_GROUP_DATA)) {
+        pass_total(run, input, own, own + 1);
+    }
+}
+
 /* The same with one product for each part, made from zero and added in the order of the parts. */
 static void run_exact_products(experts_run *run, const weight_product *p)
 {
@@ -609,7 +651,9 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
     };
     for (int i = 0; i < 3; i++) {
         if (call->attributes->exact_parts) {
+            take_total(&run, products[i].input);
             run_exact_products(&run, &products[i]);
+            give_total(&run, products[i].input);
         } else {
             add_weight_products(&run, &products[i]);
         }
@@ -620,5 +664,11 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
         experts_run_list(&run);
     }
     put_weightless(&run, call->d_out[EXPERTS_Y], call->d_in[EXPERTS_ROWS], call->add[EXPERTS_ROWS]);
+    for (int input = EXPERTS_B_GATE; input <= EXPERTS_B_DOWN; input++) {
+        take_total(&run, input);
+    }
     mixt_pool_run(call->compute->pool, run.experts, bias_backward_expert, &run);
+    for (int input = EXPERTS_B_GATE; input <= EXPERTS_B_DOWN; input++) {
+        give_total(&run, input);
+    }
 }

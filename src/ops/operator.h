@@ -113,7 +113,7 @@ typedef struct mixt_attributes {
     double capacity;                   /* route: mixt_router_capacity's factor */
     int segment;                       /* pool: tokens of one, 0: whole documents */
     double jitter;                     /* jitter: how far from 1 */
-    mixt_ranks *ranks;                 /* exchange, give_back, route: with whom; NULL: alone */
+    mixt_ranks *ranks;                 /* with whom its rows or sums are; NULL: alone */
     int rows;                          /* exchange, give_back: for each token, on the far side */
     bool exact_parts;                  /* experts: gradients of weights are summed part by part */
     bool head;                         /* exchange: only place 0 has rows, and says so before */

@@ -2,6 +2,7 @@
  * is cut into as many slices as ranks sum it. A rank gets the sum of its slice, has the moments of
  * that alone, steps it, and gives its weights to the others. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "model/parameters.h"
 #include "train/trainer.h"
@@ -193,7 +194,33 @@ void mixt_train_clear_run(const mixt_trainer *trainer)
     mixt_device_memory_clear(gradients, 0, end * sizeof(float));
 }
 
-mixt_status mixt_train_reduce(const mixt_trainer *trainer, mixt_error *error)
+/* With exact_reduce the last copy of the experts holds the totals of all of them after a run (the
+ * operator experts): the first one goes on from there, or behind the last run each gets its slice.
+ */
+static mixt_status pass_totals(const mixt_trainer *trainer, float *values, float *sum, bool last,
+                               mixt_error *error)
+{
+    const size_t *begin = trainer->slices.begin[1];
+    int copies = mixt_group_size(trainer->ranks, MIXT_GROUP_DATA);
+    int own = mixt_group_place(trainer->ranks, MIXT_GROUP_DATA);
+    size_t bytes = (begin[copies] - begin[0]) * sizeof *values;
+    if (!last) {
+        return mixt_ranks_pass(trainer->ranks, MIXT_GROUP_DATA, copies - 1, 0, values + begin[0],
+                               bytes, error);
+    }
+    if (own < copies - 1) {
+        return mixt_ranks_pass(trainer->ranks, MIXT_GROUP_DATA, copies - 1, own, sum,
+                               (begin[own + 1] - begin[own]) * sizeof *sum, error);
+    }
+    for (int place = 0; place < own; place++) {
+        MIXT_TRY(mixt_ranks_pass(trainer->ranks, MIXT_GROUP_DATA, own, place, values + begin[place],
+                                 (begin[place + 1] - begin[place]) * sizeof *values, error));
+    }
+    memcpy(sum, values + begin[own], (begin[copies] - begin[own]) * sizeof *sum);
+    return MIXT_OK;
+}
+
+mixt_status mixt_train_reduce(const mixt_trainer *trainer, bool last, mixt_error *error)
 {
     const mixt_train_slices *slices = &trainer->slices;
     const mixt_device_memory *gradients = mixt_train_memory(trainer, MIXT_TRAIN_GRADIENTS);
@@ -201,13 +228,15 @@ mixt_status mixt_train_reduce(const mixt_trainer *trainer, mixt_error *error)
     MIXT_TRY(mixt_device_memory_map(gradients, &values, error));
     mixt_status status = mixt_device_memory_map(&slices->sums, &sums, error);
     for (int region = 0; region < MIXT_TRAIN_REGIONS && status == MIXT_OK; region++) {
-        if (slices->summed[region]) {
-            status =
-                mixt_ranks_reduce(trainer->ranks, group_of(region), values, slices->begin[region],
-                                  (float *)sums + slices->place[region], error);
+        float *sum = (float *)sums + slices->place[region];
+        if (slices->summed[region] && region == 1 && trainer->options.exact_reduce) {
+            status = pass_totals(trainer, values, sum, last, error);
+        } else if (slices->summed[region]) {
+            status = mixt_ranks_reduce(trainer->ranks, group_of(region), values,
+                                       slices->begin[region], sum, error);
         }
     }
-    mixt_device_memory_unmap(gradients, values, false);
+    mixt_device_memory_unmap(gradients, values, !last && trainer->options.exact_reduce);
     mixt_device_memory_unmap(&slices->sums, sums, true);
     return status;
 }

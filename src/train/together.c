@@ -65,13 +65,6 @@ mixt_status mixt_train_check_ranks(const mixt_model *model, const mixt_train_opt
                          "are not trained; data_parallel %d does",
                          ranks->expert, mixt_ranks_count(ranks));
     }
-    if (options->exact_reduce && ranks->expert > 1 && ranks->data > 1) {
-        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
-                         "training: exact_reduce: of %d copies of experts, each spread over %d "
-                         "ranks, gradients are not added up micro batch by micro batch; "
-                         "data_parallel 1 or expert_parallel 1 does",
-                         ranks->data, ranks->expert);
-    }
     return check_accumulation(options, mixt_ranks_count(ranks), error);
 }
 

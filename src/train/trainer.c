@@ -410,14 +410,14 @@ static mixt_status run_batch(mixt_trainer *trainer, int run, mixt_error *error)
 /* The same with ranks: what it left behind goes to all of them at the step's end. */
 static mixt_status run_together(mixt_trainer *trainer, int run, mixt_error *error)
 {
-    bool exact = trainer->options.exact_reduce;
+    bool exact = trainer->options.exact_reduce, last = run + 1 == trainer->runs;
     if (exact) {
         mixt_train_clear_run(trainer);
     }
     MIXT_TRY(run_batch(trainer, run, error));
     trainer->micro[run] = (mixt_step_sums){0};
     collect(trainer, run, &trainer->micro[run]);
-    return exact || run + 1 == trainer->runs ? mixt_train_reduce(trainer, error) : MIXT_OK;
+    return exact || last ? mixt_train_reduce(trainer, last, error) : MIXT_OK;
 }
 
 mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, mixt_error *error)

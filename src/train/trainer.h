@@ -180,8 +180,9 @@ const mixt_device_memory *mixt_train_gradient(const mixt_trainer *trainer, int p
 /* Zeros for a step; and before each of its runs where every run is summed. */
 void mixt_train_clear(const mixt_trainer *trainer);
 void mixt_train_clear_run(const mixt_trainer *trainer);
-/* Adds the gradients of all ranks up, in their order, to what is in `sums`. */
-mixt_status mixt_train_reduce(const mixt_trainer *trainer, mixt_error *error);
+/* Adds the gradients of all ranks up, in their order, to what is in `sums`, behind the `last` run
+ * of a step or behind each. */
+mixt_status mixt_train_reduce(const mixt_trainer *trainer, bool last, mixt_error *error);
 /* What each rank stepped of the weights, everywhere. */
 mixt_status mixt_train_spread(const mixt_trainer *trainer, mixt_error *error);
 
