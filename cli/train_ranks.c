@@ -42,14 +42,13 @@ int train_check_ranks(const train_settings *settings)
         return fail_usage("--measure: measures one process alone");
     }
     mixt_error error = MIXT_ERROR_INIT;
-    int data = settings->data_parallel, expert = settings->expert_parallel;
-    int experts = settings->model.experts;
-    if (train_has_source(settings)) { /* which says it */
-        return STATUS_DONE;
+    int ranks = mixt_ranks_count(program_ranks);
+    mixt_status status = mixt_train_options_check_ranks(&settings->training, ranks, &error);
+    if (status == MIXT_OK && !train_has_source(settings)) { /* which says it */
+        status = mixt_ranks_arrange(program_ranks, settings->data_parallel,
+                                    settings->expert_parallel, settings->model.experts, &error);
     }
-    return mixt_ranks_arrange(program_ranks, data, expert, experts, &error) == MIXT_OK
-               ? STATUS_DONE
-               : fail_error(&error);
+    return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
 mixt_status train_share_model(const train_settings *settings, cli_resources *resources,

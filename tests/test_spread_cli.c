@@ -97,6 +97,10 @@ static void refuses_in_one_line(void **state)
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" bench -m run -m q.gguf", "several ranks share one");
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" bench -m run --train", "--train");
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" bench -m run -t 1,2", "--threads");
+    /* before a tokenizer is trained, and nothing is left behind */
+    shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" train --data text --out odd --accumulation 3",
+                  "accumulation 4 with batch_size 6 trains on as many tokens");
+    shell_do("[ ! -e odd ]");
 }
 
 /* Rank 1, 2 or 0 in its Nth message: rank 0 says so in one line, all end. */

@@ -27,9 +27,15 @@ int mixt_train_micro(const mixt_trainer *trainer, int run)
 /* ------------------------------------------------------------------------------------------ */
 /* Meeting                                                                                    */
 
-/* Every rank runs as many micro batches; the line names numbers that would do. */
-static mixt_status check_accumulation(const mixt_train_options *o, int ranks, mixt_error *error)
+/* Every rank runs as many micro batches. */
+mixt_status mixt_train_options_check_ranks(const mixt_train_options *o, int ranks,
+                                           mixt_error *error)
 {
+    if (ranks < 1 || o->accumulation < 1 || o->batch_size < 1) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "training: ranks %d, accumulation %d, batch_size %d: each at least 1",
+                         ranks, o->accumulation, o->batch_size);
+    }
     int64_t windows = (int64_t)o->accumulation * o->batch_size;
     int64_t next = ((int64_t)o->accumulation + ranks - 1) / ranks * ranks, same = next;
     if (o->accumulation % ranks == 0) {
@@ -65,7 +71,7 @@ mixt_status mixt_train_check_ranks(const mixt_model *model, const mixt_train_opt
                          "are not trained; data_parallel %d does",
                          ranks->expert, mixt_ranks_count(ranks));
     }
-    return check_accumulation(options, mixt_ranks_count(ranks), error);
+    return mixt_train_options_check_ranks(options, mixt_ranks_count(ranks), error);
 }
 
 /* Whole numbers that a rank tells: counts of experts and of the balancer. */
