@@ -251,6 +251,17 @@ static void uneven(group_run *run)
     run->model.router.balance_groups = 0;
 }
 
+static void biases(group_run *run)
+{
+    run->model.expert_bias = true;
+}
+
+/* So that eight ranks have two each. */
+static void more_micro_batches(group_run *run)
+{
+    run->options.accumulation = 2 * MICRO_BATCHES;
+}
+
 static const struct {
     const char *name;
     void (*set)(group_run *run);
@@ -274,7 +285,9 @@ static const struct {
              {"attention alone", attention_alone},
              {"recomputed", recomputed},
              {"adapters", adapters},
-             {"seven experts", uneven}};
+             {"seven experts", uneven},
+             {"biases of experts", biases},
+             {"two micro batches a rank", more_micro_batches}};
 
 enum { CASES = sizeof cases / sizeof *cases };
 
