@@ -441,6 +441,32 @@ static void test_bytes(void **state)
     }
 }
 
+/* What exact_reduce sends beyond the usual sums, of several runs: all ranks together. */
+static void test_exact_bytes(void **state)
+{
+    static const int splits[][2] = {{2, 2}, {4, 2}, {2, 4}};
+    (void)state;
+    for (int i = 0; i < 9; i++) {
+        double sent[2] = {0}, predicted[2];
+        for (int exact = 0; exact < 2; exact++) {
+            int data = splits[i / 3][0], expert = splits[i / 3][1], ranks = data * expert;
+            real_step step = {.model = shape(),
+                              .train = training((i % 3 + 1) * ranks),
+                              .ranks = ranks,
+                              .data = data,
+                              .expert = expert};
+            step.train.exact_reduce = exact;
+            mixt_ranks_paper p = paper(ranks, data, expert);
+            predicted[exact] = predict(&step.model, &step.train, &p).reduce_bytes;
+            hub_run(ranks, run_step, &step);
+            for (int rank = 0; rank < ranks; rank++) {
+                sent[exact] += (double)step.gradient_bytes[rank] / ranks;
+            }
+        }
+        assert_near(sent[1] - sent[0], predicted[1] - predicted[0]);
+    }
+}
+
 /* ---- refusals */
 
 static void assert_refused(const mixt_model_options *model, const mixt_train_options *train,
@@ -488,7 +514,8 @@ int main(void)
         cmocka_unit_test(test_split),     cmocka_unit_test(test_alone),
         cmocka_unit_test(test_copies),    cmocka_unit_test(test_monotonic),
         cmocka_unit_test(test_imbalance), cmocka_unit_test(test_hidden),
-        cmocka_unit_test(test_bytes),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_bytes),     cmocka_unit_test(test_exact_bytes),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
