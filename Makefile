@@ -497,12 +497,16 @@ check-kill-ranks: ## KILLS (1000) random kill -9 of one of several ranks that tr
 	@tests/fault/kill_ranks.sh $(BUILD) $(KILLS)
 
 RANK_KILLS ?= 20
+# The tests whose ranks are threads in `make check`, here processes (tests/hub.h).
+RANK_TESTS ?= exchange exchange_model spread state_ranks train_ranks
 check-ranks: deps-test ## ranks over MPI (mpirun): collectives, RANK_KILLS (20) kills, ends; `make deps-mpi` installs it
-	@+$(MAKE) --no-print-directory $(PARALLEL) program mpi $(RANKS_PROGRAMS) $(MPI_LIBRARY:$(BUILD)/%=$(BUILD)/tests/pieces/%)
-	@tests/ranks.sh $(BUILD) $(RANK_KILLS)
+	@+$(MAKE) --no-print-directory $(PARALLEL) program mpi $(RANKS_PROGRAMS) $(MPI_LIBRARY:$(BUILD)/%=$(BUILD)/tests/pieces/%) \
+	    $(RANK_TESTS:%=$(BUILD)/tests/test_%)
+	@tests/ranks.sh $(BUILD) $(RANK_KILLS) $(RANK_TESTS)
 
 check-ranks-san: ## ... under the address and undefined sanitizers (without the leaks of tests/fault/openmpi.supp)
-	@+$(MAKE) --no-print-directory BUILD=build/san OPT="-O1 -g1" SANITIZE="$(SANITIZE_BOTH)" check-ranks
+	@+$(MAKE) --no-print-directory BUILD=build/san OPT="-O1 -g1" SANITIZE="$(SANITIZE_BOTH)" check-ranks \
+	    RANK_TESTS="exchange exchange_model state_ranks"
 
 SECONDS ?= 600
 CLIENTS ?= 10000

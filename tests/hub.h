@@ -22,15 +22,36 @@ typedef struct hub_options {
 } hub_options;
 
 /* ------------------------------------------------------------------------------------------ */
-/* Threads                                                                                    */
+/* Threads, or the processes that a launcher started                                          */
+
+/* A test program that mpirun started as several processes (mixt_ranks_launched) runs all its tests
+ * in each of them alike, and each is one of the ranks of hub_run: the same test, over MPI. What is
+ * of other numbers of ranks is left out there, and so are tests that need what only the hub can. */
 
 /* What a rank does. It may use ranks on its own thread alone; returning an error closes them with
  * that line, so that the others end. No cmocka here: HUB_CHECK ends the program. */
 typedef mixt_status (*hub_function)(mixt_ranks *ranks, int rank, void *user, mixt_error *error);
 
-/* Runs it on `count` threads; fails the test where one returned an error, and where they hang. */
+/* Runs it on `count` threads; fails the test where one returned an error, and where they hang. In
+ * processes, which are as many, each runs its own rank's. */
 void hub_run(int count, hub_function function, void *user);
-/* The same with options; errors[rank] is how each ended (MIXT_OK: well). */
+/* One rank without any (ranks NULL); of processes the first. */
+void hub_alone(hub_function function, void *user);
+/* Behind a run, in processes: what each filled in of results[rank], and what the first one has in
+ * `data`, known to all. Threads know it already. */
+void hub_gather(void *results, size_t bytes);
+void hub_tell(void *data, size_t bytes);
+/* Behind it all of them have come here. */
+void hub_meet(void);
+/* This process, 0 where there is one; their number, `count` where there is one; and whether
+ * hub_run can be of so many. */
+int hub_process(void);
+int hub_ranks(int count);
+bool hub_has(int count);
+/* Skips the test in processes. */
+void hub_only(void);
+
+/* Threads with options; errors[rank] is how each ended (MIXT_OK: well). */
 void hub_run_with(const hub_options *options, hub_function function, void *user,
                   mixt_error *errors);
 

@@ -21,11 +21,121 @@
 
 #define TIMEOUT 30.0
 #define LIMIT 120.0
+#define PROCESS_TIMEOUT 300.0 /* of processes that wait for what the first one does alone */
 
 void hub_check_failed(const char *condition, const char *file, int line)
 {
     fprintf(stderr, "%s:%d: %s does not hold\n", file, line, condition);
     _Exit(1);
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Processes that a launcher started                                                          */
+
+static mixt_ranks *launched; /* from the first question to the program's end */
+static int runs;
+
+static void leave(void)
+{
+    if (hub_process() == 0) {
+        printf("%d runs of %d processes\n", runs, hub_ranks(1));
+    }
+    mixt_ranks_close(launched, NULL);
+}
+
+/* NULL: this program runs alone. */
+static mixt_ranks *find_launched(void)
+{
+    if (launched == NULL && mixt_ranks_launched() > 1) {
+        mixt_error error = MIXT_ERROR_INIT;
+        mixt_ranks_options options = mixt_ranks_options_default();
+        options.timeout = PROCESS_TIMEOUT;
+        if (mixt_ranks_open(&options, &launched, &error) != MIXT_OK) {
+            fprintf(stderr, "%s\n", error.message);
+            _Exit(1);
+        }
+        atexit(leave);
+    }
+    return launched;
+}
+
+/* All processes end with one that failed: they would wait for it. */
+static void must_go_on(mixt_status status, const mixt_error *error)
+{
+    if (status != MIXT_OK) {
+        fprintf(stderr, "rank %d: %s\n", hub_process(), error->message);
+        mixt_ranks_close(launched, error->message);
+        _Exit(1);
+    }
+}
+
+int hub_process(void)
+{
+    return find_launched() != NULL ? mixt_ranks_rank(launched) : 0;
+}
+
+int hub_ranks(int count)
+{
+    return find_launched() != NULL ? mixt_ranks_count(launched) : count;
+}
+
+bool hub_has(int count)
+{
+    return hub_ranks(count) == count;
+}
+
+void hub_only(void)
+{
+    if (find_launched() != NULL) {
+        skip();
+    }
+}
+
+void hub_gather(void *results, size_t bytes)
+{
+    if (find_launched() != NULL) {
+        mixt_error error = MIXT_ERROR_INIT;
+        void *own = malloc(bytes);
+        assert_non_null(own);
+        memcpy(own, (char *)results + (size_t)hub_process() * bytes, bytes);
+        must_go_on(mixt_ranks_gather(launched, MIXT_GROUP_ALL, own, bytes, results, &error),
+                   &error);
+        free(own);
+    }
+}
+
+void hub_tell(void *data, size_t bytes)
+{
+    if (find_launched() != NULL) {
+        mixt_error error = MIXT_ERROR_INIT;
+        must_go_on(mixt_ranks_broadcast(launched, MIXT_GROUP_ALL, 0, data, bytes, &error), &error);
+    }
+}
+
+void hub_meet(void)
+{
+    if (find_launched() != NULL) {
+        mixt_error error = MIXT_ERROR_INIT;
+        must_go_on(mixt_ranks_barrier(launched, MIXT_GROUP_ALL, &error), &error);
+    }
+}
+
+void hub_alone(hub_function function, void *user)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    if (hub_process() == 0 && function(NULL, 0, user, &error) != MIXT_OK) {
+        must_go_on(find_launched() != NULL ? error.status : MIXT_OK, &error);
+        fail_msg("%s", error.message);
+    }
+}
+
+static void run_process(hub_function function, void *user)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    launched->agreed = false; /* what an earlier run refused */
+    must_go_on(function(launched, hub_process(), user, &error), &error);
+    hub_meet();
+    runs++;
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -119,6 +229,11 @@ void hub_run_with(const hub_options *options, hub_function function, void *user,
 void hub_run(int count, hub_function function, void *user)
 {
     mixt_error errors[HUB_RANKS_MAX];
+    if (find_launched() != NULL) {
+        assert_true(hub_has(count));
+        run_process(function, user);
+        return;
+    }
     hub_run_with(&(hub_options){.count = count}, function, user, errors);
     for (int rank = 0; rank < count; rank++) {
         if (errors[rank].status != MIXT_OK) {

@@ -1,10 +1,13 @@
 #!/bin/bash
-# ranks.sh BUILD KILLS: ranks as processes over MPI, started by mpirun: every collective against its
-# reference; ranks that fail, stand still, send what nobody expects; KILLS times SIGKILL to one of them
-# at a random moment. Prints "N passed, M failed".
+# ranks.sh BUILD KILLS TEST...: ranks as processes over MPI, started by mpirun: every collective against
+# its reference; ranks that fail, stand still, send what nobody expects; the program; the tests
+# test_TEST, whose ranks are threads elsewhere, over 2, 4 and 8; KILLS times SIGKILL to one of them at a
+# random moment. Prints "N passed, M failed".
 set -u
 build=$1
 kills=$2
+shift 2
+tests=("$@")
 cd "$(dirname "$0")/.." || exit 1
 . tests/check.sh
 subject="ranks "
@@ -71,7 +74,7 @@ make_model() {
         echo "line $i: the quick brown $((i * 7919 % 97)) jumps over $((i * 31 % 11)) dogs and runs $((i * i % 1013))"
     done >"$folder/text.txt"
     "$build/mixt" train --data "$folder/text.txt" --out "$folder/run" --steps 20 --layers 2 --hidden-size 32 --ffn-size 32 \
-        --heads 2 --head-dim 16 --experts 4 --vocab-size 300 --threads 1
+        --heads 2 --head-dim 16 --experts 8 --vocab-size 300 --threads 1
 }
 
 spread() {
@@ -93,6 +96,13 @@ train_over() {
     ASAN_OPTIONS=detect_leaks=0 timeout 120 mpirun -n "$count" "$build/mixt" "${train[@]}" --out "$run" --data-parallel "$data" \
         >"$folder/out" 2>&1 || { cat "$folder/out"; return 1; }
     cmp "$folder/exact-1/model/model.safetensors" "$run/model/model.safetensors"
+}
+
+# A test program whose ranks are threads elsewhere, as so many processes (tests/hub.h).
+suite() {
+    local count=$1 name=$2
+    ASAN_OPTIONS=detect_leaks=0 timeout -k 5 300 mpirun -n "$count" "$build/tests/test_$name" >"$folder/out" 2>&1 &&
+        grep -qE "^[1-9][0-9]* runs of $count processes$" "$folder/out" || { grep -v '^\[ *\(RUN\|OK\|=*\) *\]' "$folder/out"; return 1; }
 }
 
 # The others end, by themselves or by mpirun, and nothing is left running.
@@ -125,12 +135,20 @@ check "a model" make_model
 check "eval over 2" spread 2 eval --data "$folder/text.txt"
 check "eval over 4" spread 4 eval --data "$folder/text.txt"
 check "run over 2" spread 2 run -p "line 7: the" -n 20 --temperature 0
-train=(train --data "$folder/text.txt" --steps 10 --layers 2 --hidden-size 32 --ffn-size 32 --heads 2 --head-dim 16 --experts 4
-    --vocab-size 300 --window 32 --batch-size 1 --accumulation 4 --threads 1 --exact-reduce)
+check "run over 8" spread 8 run -p "line 7: the" -n 20 --temperature 0
+train=(train --data "$folder/text.txt" --steps 10 --layers 2 --hidden-size 32 --ffn-size 32 --heads 2 --head-dim 16 --experts 8
+    --vocab-size 300 --window 32 --batch-size 1 --accumulation 8 --threads 1 --exact-reduce)
 check "train alone" train_alone
 check "train 2 x 1" train_over 2 2
 check "train 1 x 2" train_over 2 1
 check "train 1 x 4" train_over 4 1
 check "train 2 x 2" train_over 4 2
+check "train 8 x 1" train_over 8 8
+check "train 1 x 8" train_over 8 1
+for count in 2 4 8; do
+    for name in "${tests[@]}"; do
+        check "test_$name over $count" suite "$count" "$name"
+    done
+done
 check "$kills kills" kill_all
 verdict

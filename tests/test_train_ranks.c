@@ -1,5 +1,5 @@
 /* Several ranks train one model: the losses of one rank, the same bits for the same ranks, and with
- * exact_reduce for any number of them. Ranks are threads here (hub.h). */
+ * exact_reduce for any number of them. Ranks are threads, or the processes of mpirun (hub.h). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,15 @@
 
 enum { STEPS = 20, MICRO_BATCHES = 8, MOST_RANKS = 8 };
 
-/* What ranks train, and what each saw. */
+/* What a rank saw. */
+typedef struct rank_result {
+    double losses[STEPS];
+    mixt_step_report last;
+    char hash[MIXT_SHA256_HEX];
+    size_t moments; /* values */
+} rank_result;
+
+/* What ranks train. */
 typedef struct group_run {
     const train_setup *setup;
     mixt_model_options model;
@@ -24,10 +32,9 @@ typedef struct group_run {
     int steps;
     /* Before a step of a rank, NULL: nothing. */
     void (*before)(mixt_trainer *trainer, int rank, int64_t step);
-    double losses[MOST_RANKS][STEPS];
-    mixt_step_report last[MOST_RANKS];
-    char hashes[MOST_RANKS][MIXT_SHA256_HEX];
-    size_t moments[MOST_RANKS]; /* values */
+    int number; /* of its folder: each start has one of its own */
+    char refused[sizeof(mixt_error)];
+    rank_result of[MOST_RANKS];
 } group_run;
 
 static mixt_status train_steps(mixt_trainer *trainer, group_run *run, int rank, mixt_error *error)
@@ -36,32 +43,25 @@ static mixt_status train_steps(mixt_trainer *trainer, group_run *run, int rank, 
         if (run->before != NULL) {
             run->before(trainer, rank, step);
         }
-        MIXT_TRY(mixt_trainer_step(trainer, &run->last[rank], error));
-        run->losses[rank][step % STEPS] = run->last[rank].loss;
+        MIXT_TRY(mixt_trainer_step(trainer, &run->of[rank].last, error));
+        run->of[rank].losses[step % STEPS] = run->of[rank].last.loss;
     }
     const char *hash = mixt_trainer_state_hash(trainer);
     if (hash == NULL) {
         return mixt_ranks_barrier(trainer->ranks, MIXT_GROUP_ALL, error); /* says why */
     }
-    snprintf(run->hashes[rank], sizeof run->hashes[rank], "%s", hash);
-    run->moments[rank] = trainer->blocks.values[MIXT_TRAIN_FIRST_MOMENTS] +
-                         trainer->blocks.values[MIXT_TRAIN_SECOND_MOMENTS];
+    snprintf(run->of[rank].hash, sizeof run->of[rank].hash, "%s", hash);
+    run->of[rank].moments = trainer->blocks.values[MIXT_TRAIN_FIRST_MOMENTS] +
+                            trainer->blocks.values[MIXT_TRAIN_SECOND_MOMENTS];
     return MIXT_OK;
 }
 
 static mixt_status train_model(mixt_context *context, mixt_model *model, group_run *run, int rank,
                                mixt_error *error)
 {
-    static int runs; /* one test at a time starts them, and ranks share a run */
     char folder[200];
     mixt_trainer *trainer = NULL;
-    if (rank == 0) {
-        runs++;
-    }
-    if (model->ranks != NULL) {
-        MIXT_TRY(mixt_ranks_barrier(model->ranks, MIXT_GROUP_ALL, error));
-    }
-    snprintf(folder, sizeof folder, "%s/run%d", run->setup->folder, runs); /* shared */
+    snprintf(folder, sizeof folder, "%s/run%d", run->setup->folder, run->number); /* shared */
     MIXT_TRY(mixt_trainer_create(context, model, run->setup->data, run->setup->tokenizer,
                                  &run->options, folder, &trainer, error));
     mixt_status status = train_steps(trainer, run, rank, error);
@@ -93,22 +93,28 @@ static mixt_status run_rank(mixt_ranks *ranks, int rank, void *user, mixt_error 
     return status;
 }
 
+static void number(group_run *run)
+{
+    static int runs;
+    run->number = ++runs;
+}
+
 static void train_together(group_run *run, int data, int expert)
 {
     run->data = data;
     run->expert = expert;
-    if (data > 0) {
-        hub_run(data * expert, run_rank, run);
+    number(run);
+    if (data == 0) {
+        hub_alone(run_rank, run);
+        hub_tell(&run->of[0], sizeof run->of[0]);
     } else {
-        mixt_error error = MIXT_ERROR_INIT;
-        if (run_rank(NULL, 0, run, &error) != MIXT_OK) {
-            fail_msg("%s", error.message);
-        }
+        hub_run(data * expert, run_rank, run);
+        hub_gather(run->of, sizeof run->of[0]);
     }
     for (int rank = 1; rank < data * expert; rank++) { /* all of them know the same */
-        assert_memory_equal(run->losses[rank], run->losses[0], sizeof run->losses[0]);
-        assert_string_equal(run->hashes[rank], run->hashes[0]);
-        assert_true(run->last[rank].gradient_norm == run->last[0].gradient_norm);
+        assert_memory_equal(run->of[rank].losses, run->of[0].losses, sizeof run->of[0].losses);
+        assert_string_equal(run->of[rank].hash, run->of[0].hash);
+        assert_true(run->of[rank].last.gradient_norm == run->of[0].last.gradient_norm);
     }
 }
 
@@ -262,6 +268,11 @@ static void more_micro_batches(group_run *run)
     run->options.accumulation = 2 * MICRO_BATCHES;
 }
 
+static void eight_experts(group_run *run)
+{
+    run->model.experts = 8;
+}
+
 static const struct {
     const char *name;
     void (*set)(group_run *run);
@@ -287,23 +298,32 @@ static const struct {
              {"adapters", adapters},
              {"seven experts", uneven},
              {"biases of experts", biases},
-             {"two micro batches a rank", more_micro_batches}};
+             {"two micro batches a rank", more_micro_batches},
+             {"eight experts", eight_experts}};
 
 enum { CASES = sizeof cases / sizeof *cases };
 
 /* D and E. */
 static const int layouts[][2] = {{1, 1}, {2, 1}, {1, 2}, {4, 1}, {1, 4},
-                                 {2, 2}, {8, 1}, {4, 2}, {2, 4}};
+                                 {2, 2}, {8, 1}, {4, 2}, {2, 4}, {1, 8}};
 
 enum { LAYOUTS = sizeof layouts / sizeof *layouts };
 
 /* ------------------------------------------------------------------------------------------ */
 
-/* Eight ranks take long: one of their layouts for each case. Dense models and adapters have no
- * experts that are spread. */
+/* Over how many of eight ranks experts are spread: eight take long, so one of their layouts for
+ * each case. */
+static int expert_of_eight(const group_run *run, int number)
+{
+    bool whole = run->model.experts == 0 || run->options.lora_rank > 0;
+    return run->model.experts == MOST_RANKS ? MOST_RANKS : whole ? 1 : 1 << number % 3;
+}
+
+/* Dense models and adapters have no experts that are spread. */
 static bool has_layout(const group_run *run, int number, const int *layout)
 {
-    if (layout[0] * layout[1] == 8 && layout[1] != 1 << number % 3) {
+    int ranks = layout[0] * layout[1];
+    if (!hub_has(ranks) || (ranks == MOST_RANKS && layout[1] != expert_of_eight(run, number))) {
         return false;
     }
     return layout[1] == 1 || (run->model.experts > 0 && run->options.lora_rank == 0);
@@ -337,19 +357,19 @@ static void ranks_train_as_one_does(void **state)
             }
             for (int again = 0; again < times; again++) {
                 train_together(&many, layouts[l][0], layouts[l][1]);
-                double apart = difference(one.losses[0], many.losses[0], STEPS);
+                double apart = difference(one.of[0].losses, many.of[0].losses, STEPS);
                 most = fmax(most, apart);
                 if (!(apart < 1e-3)) {
                     fail_msg("%s, %d x %d ranks: losses %g apart", cases[i].name, layouts[l][0],
                              layouts[l][1], apart);
                 }
                 if (again) {
-                    assert_string_equal(hash, many.hashes[0]);
+                    assert_string_equal(hash, many.of[0].hash);
                 }
-                strcpy(hash, many.hashes[0]);
+                strcpy(hash, many.of[0].hash);
             }
             if (layouts[l][0] * layouts[l][1] == 1) {
-                assert_string_equal(one.hashes[0], many.hashes[0]);
+                assert_string_equal(one.of[0].hash, many.of[0].hash);
             }
         }
         printf("%s: losses at most %.2g apart\n", cases[i].name, most);
@@ -373,11 +393,11 @@ static void exact_reduce_is_the_same_on_any_ranks(void **state)
                 continue;
             }
             train_together(&many, layouts[l][0], layouts[l][1]);
-            if (strcmp(one.hashes[0], many.hashes[0]) != 0) {
+            if (strcmp(one.of[0].hash, many.of[0].hash) != 0) {
                 fail_msg("%s, %d x %d ranks: other bits than one", cases[i].name, layouts[l][0],
                          layouts[l][1]);
             }
-            assert_memory_equal(one.losses[0], many.losses[0], sizeof one.losses[0]);
+            assert_memory_equal(one.of[0].losses, many.of[0].losses, sizeof one.of[0].losses);
         }
         train_setup_close(&setup);
     }
@@ -411,9 +431,9 @@ static void moments_are_shared_out(void **state)
                 continue;
             }
             train_together(&many, layouts[l][0], layouts[l][1]);
-            assert_string_equal(one.hashes[0], many.hashes[0]);
+            assert_string_equal(one.of[0].hash, many.of[0].hash);
             for (int rank = 0; rank < ranks; rank++) {
-                double share = (double)many.moments[rank] * ranks / (double)one.moments[0];
+                double share = (double)many.of[rank].moments * ranks / (double)one.of[0].moments;
                 assert_true(share <
                             (kind == 0 ? 1.1 : 1.6)); /* of values, Muon's have one moment */
             }
@@ -447,6 +467,9 @@ enum { FOUR = 4 };
 static void a_nan_on_one_rank_skips_the_step_on_all(void **state)
 {
     (void)state;
+    if (!hub_has(FOUR)) {
+        skip();
+    }
     train_setup setup;
     static group_run run;
     open_run(&setup, &run);
@@ -457,9 +480,9 @@ static void a_nan_on_one_rank_skips_the_step_on_all(void **state)
         run.options.exact_reduce = kind >= 2;
         train_together(&run, FOUR / expert, expert);
         for (int rank = 0; rank < FOUR; rank++) {
-            assert_int_equal(run.last[rank].skipped, 1);
-            assert_int_equal(run.last[rank].step, 5);
-            assert_false(run.last[rank].was_skipped);
+            assert_int_equal(run.of[rank].last.skipped, 1);
+            assert_int_equal(run.of[rank].last.step, 5);
+            assert_false(run.of[rank].last.was_skipped);
         }
     }
     train_setup_close(&setup);
@@ -468,6 +491,7 @@ static void a_nan_on_one_rank_skips_the_step_on_all(void **state)
 static void a_lost_rank_ends_the_others(void **state)
 {
     (void)state;
+    hub_only();
     train_setup setup;
     static group_run run;
     open_run(&setup, &run);
@@ -481,6 +505,7 @@ static void a_lost_rank_ends_the_others(void **state)
         run.expert = 1 + (int)(message / FOUR % 2);
         run.data = FOUR / run.expert;
         run.options.exact_reduce = message / 71 % 2 == 0;
+        number(&run);
         hub_run_with(&options, run_rank, &run, errors);
         for (int rank = 0; rank < FOUR; rank++) {
             assert_int_not_equal(errors[rank].status, MIXT_OK);
@@ -496,6 +521,7 @@ static void a_lost_rank_ends_the_others(void **state)
 static void late_and_early_messages_change_nothing(void **state)
 {
     (void)state;
+    hub_only();
     train_setup setup;
     static group_run run;
     open_run(&setup, &run);
@@ -504,14 +530,15 @@ static void late_and_early_messages_change_nothing(void **state)
         int expert = 1 + kind % 2;
         run.options.exact_reduce = kind >= 2;
         train_together(&run, FOUR / expert, expert);
-        strcpy(hash, run.hashes[0]);
+        strcpy(hash, run.of[0].hash);
         for (uint64_t seed = 1; seed <= 2; seed++) {
             mixt_error errors[FOUR];
             hub_options options = {.count = FOUR, .seed = seed, .delay = 300};
+            number(&run);
             hub_run_with(&options, run_rank, &run, errors);
             for (int rank = 0; rank < FOUR; rank++) {
                 assert_int_equal(errors[rank].status, MIXT_OK);
-                assert_string_equal(hash, run.hashes[rank]);
+                assert_string_equal(hash, run.of[rank].hash);
             }
         }
     }
@@ -534,9 +561,9 @@ static void scores_are_those_of_one_rank(void **state)
         }
         train_together(&many, layouts[l][0], layouts[l][1]);
         for (int rank = 0; rank < layouts[l][0] * layouts[l][1]; rank++) {
-            assert_true(many.last[rank].evaluated);
-            assert_true(many.last[rank].heldout_loss == one.last[0].heldout_loss);
-            assert_true(many.last[rank].train_loss == one.last[0].train_loss);
+            assert_true(many.of[rank].last.evaluated);
+            assert_true(many.of[rank].last.heldout_loss == one.of[0].last.heldout_loss);
+            assert_true(many.of[rank].last.train_loss == one.of[0].last.train_loss);
         }
     }
     train_setup_close(&setup);
@@ -559,10 +586,10 @@ static mixt_status run_for_a_while(mixt_ranks *ranks, int rank, void *user, mixt
         mixt_trainer_create(context, model, run->setup->data, run->setup->tokenizer, &run->options,
                             folder, &trainer, error);
     while (status == MIXT_OK && trainer->counters.seconds < 0.2) {
-        status = mixt_trainer_step(trainer, &run->last[rank], error);
-        run->losses[rank][0] = trainer->counters.seconds;
-        run->losses[rank][1] = (double)trainer->counters.step;
-        run->losses[rank][2] = run->last[rank].learning_rate;
+        status = mixt_trainer_step(trainer, &run->of[rank].last, error);
+        run->of[rank].losses[0] = trainer->counters.seconds;
+        run->of[rank].losses[1] = (double)trainer->counters.step;
+        run->of[rank].losses[2] = run->of[rank].last.learning_rate;
     }
     mixt_trainer_free(trainer);
     mixt_model_free(model);
@@ -578,11 +605,13 @@ static void all_ranks_go_by_the_first_ones_clock(void **state)
     open_run(&setup, &run);
     run.options.seconds = 0.3;
     run.options.schedule = MIXT_SCHEDULE_COSINE;
-    hub_run(4, run_for_a_while, &run);
-    for (int rank = 1; rank < 4; rank++) {
-        assert_memory_equal(run.losses[rank], run.losses[0], sizeof run.losses[0]);
+    int ranks = hub_ranks(FOUR);
+    hub_run(ranks, run_for_a_while, &run);
+    hub_gather(run.of, sizeof run.of[0]);
+    for (int rank = 1; rank < ranks; rank++) {
+        assert_memory_equal(run.of[rank].losses, run.of[0].losses, sizeof run.of[0].losses);
     }
-    assert_true(run.losses[0][0] >= 0.2);
+    assert_true(run.of[0].losses[0] >= 0.2);
     train_setup_close(&setup);
 }
 
@@ -601,17 +630,20 @@ static mixt_status check_rank(mixt_ranks *ranks, int rank, void *user, mixt_erro
     HUB_CHECK(mixt_trainer_check(model, &run->options, &refused) != MIXT_OK);
     mixt_model_free(model);
     if (rank == 0) {
-        memcpy(run->hashes, refused.message, sizeof refused.message);
+        memcpy(run->refused, refused.message, sizeof refused.message);
     }
     return MIXT_OK;
 }
 
 static void refuses(group_run *run, int data, int expert, const char *line)
 {
-    run->data = data;
-    run->expert = expert;
-    hub_run(data * expert, check_rank, run);
-    assert_string_equal((const char *)run->hashes, line);
+    if (hub_has(data * expert)) {
+        run->data = data;
+        run->expert = expert;
+        hub_run(data * expert, check_rank, run);
+        hub_tell(run->refused, sizeof run->refused);
+        assert_string_equal(run->refused, line);
+    }
 }
 
 static void refusals_name_what_would_do(void **state)
@@ -650,6 +682,7 @@ static mixt_status run_other(mixt_ranks *ranks, int rank, void *user, mixt_error
 static void ranks_with_other_options_are_refused(void **state)
 {
     (void)state;
+    hub_only();
     train_setup setup;
     static group_run run;
     mixt_error errors[FOUR];
@@ -657,6 +690,7 @@ static void ranks_with_other_options_are_refused(void **state)
     open_run(&setup, &run);
     run.data = FOUR;
     run.expert = 1;
+    number(&run);
     hub_run_with(&options, run_other, &run, errors);
     for (int rank = 0; rank < FOUR; rank++) {
         assert_int_equal(errors[rank].status, MIXT_ERROR_ARGUMENT);

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/files.h"
+#include "hub.h"
 
 mixt_model_options train_setup_model_options(void)
 {
@@ -50,9 +51,12 @@ static void write_corpus(const char *path, int variant)
 
 mixt_data *train_setup_data(const char *folder, const mixt_tokenizer *tokenizer, int variant)
 {
-    char path[128];
+    char path[160];
     snprintf(path, sizeof path, "%s/corpus%d.jsonl", folder, variant);
-    write_corpus(path, variant);
+    if (hub_process() == 0) {
+        write_corpus(path, variant);
+    }
+    hub_meet(); /* it is there */
     const char *paths[] = {path};
     mixt_error error = MIXT_ERROR_INIT;
     mixt_corpus *corpus = NULL;
@@ -93,8 +97,11 @@ void train_setup_open(train_setup *setup, int threads, const mixt_model_options 
     memset(setup, 0, sizeof *setup);
     const char *base = getenv("TMPDIR");
     snprintf(setup->folder, sizeof setup->folder, "%s/mixt-train-XXXXXX",
-             base != NULL ? base : "/tmp");
-    assert_non_null(mkdtemp(setup->folder));
+             base != NULL && strlen(base) < sizeof setup->folder / 2 ? base : "/tmp");
+    if (hub_process() == 0) {
+        assert_non_null(mkdtemp(setup->folder));
+    }
+    hub_tell(setup->folder, sizeof setup->folder);
     snprintf(setup->run, sizeof setup->run, "%s/run", setup->folder);
     if (mixt_context_create(&context_options, &setup->context, &error) != MIXT_OK ||
         mixt_tokenizer_bytes(&setup->tokenizer, &error) != MIXT_OK) {
@@ -166,7 +173,10 @@ void train_setup_close(train_setup *setup)
     mixt_data_free(setup->data);
     mixt_tokenizer_free(setup->tokenizer);
     mixt_context_free(setup->context);
-    mixt_folder_remove(setup->folder, NULL);
+    hub_meet(); /* nobody needs it any more */
+    if (hub_process() == 0) {
+        mixt_folder_remove(setup->folder, NULL);
+    }
 }
 
 void train_setup_poke(mixt_trainer *trainer, size_t place, float value)

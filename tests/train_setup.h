@@ -5,7 +5,7 @@
 #include "mixt.h"
 
 typedef struct train_setup {
-    char folder[128]; /* mkdtemp */
+    char folder[128]; /* below TMPDIR, if short; of processes (hub.h) the first one's */
     char run[160];    /* folder/run */
     mixt_context *context;
     mixt_tokenizer *tokenizer;
