@@ -316,8 +316,13 @@ static void test_launched(void **state)
     (void)state;
     set_launched(NULL, NULL);
     assert_int_equal(mixt_ranks_launched(), 1);
-    setenv("SLURM_STEP_NUM_TASKS", "5", 1); /* a task of srun that is no rank of MPI */
+    setenv("SLURM_STEP_NUM_TASKS", "1", 1);
     assert_int_equal(mixt_ranks_launched(), 1);
+    setenv("SLURM_STEP_NUM_TASKS", "5", 1);
+    assert_int_equal(mixt_ranks_launched(), 5); /* which cannot meet: test_tasks_without_mpi */
+    setenv("MIXT_RANKS", "1", 1);
+    assert_int_equal(mixt_ranks_launched(), 1);
+    unsetenv("MIXT_RANKS");
     setenv("PMIX_RANK", "0", 1);
     assert_int_equal(mixt_ranks_launched(), 5);
     setenv("PMI_SIZE", "6", 1);
@@ -329,6 +334,25 @@ static void test_launched(void **state)
         set_launched(bad[i], NULL);
         assert_int_equal(mixt_ranks_launched(), 1);
     }
+    set_launched(NULL, NULL);
+}
+
+/* srun --mpi=none: so many programs that would all do the same. */
+static void test_tasks_without_mpi(void **state)
+{
+    (void)state;
+    mixt_ranks_options options = mixt_ranks_options_default();
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_ranks *ranks = NULL;
+    set_launched(NULL, NULL);
+    setenv("SLURM_STEP_NUM_TASKS", "5", 1);
+    assert_int_equal(mixt_ranks_open(&options, &ranks, &error), MIXT_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "srun started 5 tasks that do not know of each other"));
+    assert_null(ranks);
+    setenv("MIXT_RANKS", "1", 1); /* as they are meant to be */
+    assert_int_equal(mixt_ranks_open(&options, &ranks, &error), MIXT_OK);
+    assert_int_equal(mixt_ranks_count(ranks), 1);
+    mixt_ranks_close(ranks, NULL);
     set_launched(NULL, NULL);
 }
 
@@ -380,12 +404,12 @@ static void test_library(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_collectives),    cmocka_unit_test(test_late_and_in_another_order),
-        cmocka_unit_test(test_timeout),        cmocka_unit_test(test_lost_rank),
-        cmocka_unit_test(test_rank_that_goes), cmocka_unit_test(test_wrong_sizes),
-        cmocka_unit_test(test_layouts),        cmocka_unit_test(test_processes),
-        cmocka_unit_test(test_killed_process), cmocka_unit_test(test_launched),
-        cmocka_unit_test(test_library),
+        cmocka_unit_test(test_collectives),       cmocka_unit_test(test_late_and_in_another_order),
+        cmocka_unit_test(test_timeout),           cmocka_unit_test(test_lost_rank),
+        cmocka_unit_test(test_rank_that_goes),    cmocka_unit_test(test_wrong_sizes),
+        cmocka_unit_test(test_layouts),           cmocka_unit_test(test_processes),
+        cmocka_unit_test(test_killed_process),    cmocka_unit_test(test_launched),
+        cmocka_unit_test(test_tasks_without_mpi), cmocka_unit_test(test_library),
     };
     return cmocka_run_group_tests_name("ranks", tests, scratch_make, scratch_remove);
 }

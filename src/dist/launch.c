@@ -33,17 +33,26 @@ static int read_count(const char *name)
     return value >= 1 && value <= RANKS_MAX && *end == 0 ? (int)value : 0;
 }
 
-/* Open MPI says it by a name of its own, MPICH's mpiexec and Slurm's PMI by PMI_SIZE. Slurm's own
- * names are there in every script of sbatch too: they count where srun offers PMIx to each task.
- * MIXT_RANKS is for a transport of one's own. */
-int mixt_ranks_launched(void)
+/* Open MPI says it by a name of its own, MPICH's mpiexec and Slurm's PMI by PMI_SIZE; MIXT_RANKS is
+ * for a transport of one's own. */
+static int count_of_launcher(void)
 {
     int count = read_count("OMPI_COMM_WORLD_SIZE");
     count = count > 0 ? count : read_count("PMI_SIZE");
-    if (count == 0 && getenv("PMIX_RANK") != NULL) {
-        count = read_count("SLURM_STEP_NUM_TASKS");
-    }
-    count = count > 0 ? count : read_count("MIXT_RANKS");
+    return count > 0 ? count : read_count("MIXT_RANKS");
+}
+
+/* Slurm's names of a step, which are not there in the script of sbatch. srun offers PMIx to each
+ * task or says nothing of MPI; then they do not know of each other. */
+static bool is_task_alone(void)
+{
+    return count_of_launcher() == 0 && getenv("PMIX_RANK") == NULL;
+}
+
+int mixt_ranks_launched(void)
+{
+    int count = count_of_launcher();
+    count = count > 0 ? count : read_count("SLURM_STEP_NUM_TASKS");
     return count > 0 ? count : 1;
 }
 
@@ -160,7 +169,13 @@ mixt_status mixt_ranks_open(const mixt_ranks_options *options, mixt_ranks **resu
     *result = NULL;
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_ranks_options, options, error));
     mixt_status status = MIXT_OK;
-    if (count > 1 || options->transport != NULL) {
+    if (count > 1 && options->transport == NULL && is_task_alone()) {
+        status = mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                           "srun started %d tasks that do not know of each other: srun --mpi=pmix, "
+                           "or mpirun in its place, starts them as ranks; MIXT_RANKS=1 in the "
+                           "environment says that each is to run by itself",
+                           count);
+    } else if (count > 1 || options->transport != NULL) {
         const char *given =
             options->transport != NULL ? options->transport : getenv("MIXT_TRANSPORT");
         status = load(given != NULL && given[0] != 0 ? given : NULL, count, &transport, error);
