@@ -160,11 +160,25 @@ static void tied_with_parts(start *s)
     s->options.parts = MIXT_PART_EXPERTS | MIXT_PART_ROUTER;
 }
 
+static void adapters(start *s)
+{
+    s->model.experts = 5;
+    s->options.lora_rank = 2;
+    s->options.parts = MIXT_PART_NORMS;
+}
+
+static void muons_adapters(start *s)
+{
+    s->options.lora_rank = 3;
+    s->options.lora_targets = MIXT_LORA_DOWN;
+    s->options.optimizer = MIXT_OPTIMIZER_MUON;
+}
+
 static void test_other_ranks_resume(void **state)
 {
     (void)state;
-    static void (*const kinds[])(start *) = {plain, uneven_muon, sigmoid_with_bias,
-                                             tied_with_parts};
+    static void (*const kinds[])(start *) = {plain,           uneven_muon, sigmoid_with_bias,
+                                             tied_with_parts, adapters,    muons_adapters};
     for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
         train_setup setup;
         start s;
@@ -241,6 +255,48 @@ static void test_exact_runs_in_turns(void **state)
     train_setup_close(&setup);
 }
 
+/* The model's folder with adapters, of what all read from one checkpoint: the same files. */
+static void test_adapters_are_saved_alike(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"model.safetensors", "config.json",
+                                        "adapter_model.safetensors", "adapter_config.json"};
+    train_setup setup;
+    start s;
+    char folder[160];
+    char *first[4];
+    size_t lengths[4];
+    open_start(&setup, &s);
+    s.options.lora_rank = 3;
+    s.layout = (layout){2, 2};
+    s.steps = 3;
+    run_start(&s);
+    s.steps = 0;
+    s.saves = false;
+    s.model_folder = folder;
+    for (size_t i = 0; i < LAYOUTS; i++) {
+        s.layout = layouts[i];
+        snprintf(folder, sizeof folder, "%s/model-%zu", setup.folder, i);
+        run_start(&s);
+        for (size_t j = 0; j < sizeof files / sizeof *files; j++) {
+            size_t length;
+            char *data = read_file(folder, files[j], &length);
+            if (i == 0) {
+                first[j] = data;
+                lengths[j] = length;
+                continue;
+            }
+            assert_int_equal(length, lengths[j]);
+            assert_memory_equal(data, first[j], length);
+            free(data);
+        }
+    }
+    for (size_t j = 0; j < sizeof files / sizeof *files; j++) {
+        free(first[j]);
+    }
+    train_setup_close(&setup);
+}
+
 /* A checkpoint of several ranks is a folder that opens as a model. */
 static void test_opens_as_a_model(void **state)
 {
@@ -248,23 +304,27 @@ static void test_opens_as_a_model(void **state)
     if (!hub_has(4)) {
         skip();
     }
-    train_setup setup;
-    start s;
-    char path[300];
-    mixt_model *model;
-    mixt_error error = MIXT_ERROR_INIT;
-    open_start(&setup, &s);
-    s.layout = (layout){1, 4};
-    run_start(&s);
-    snprintf(path, sizeof path, "%s/step-00000001", s.folder);
-    free(read_file(path, "model.safetensors.index.json", &(size_t){0}));
-    free(read_file(path, "model-00004-of-00004.safetensors", &(size_t){0}));
-    if (mixt_model_open(path, &model, &error) != MIXT_OK ||
-        mixt_model_verify(model, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
+    for (int rank = 0; rank <= 2; rank += 2) { /* without adapters, and with */
+        train_setup setup;
+        start s;
+        char path[300];
+        mixt_model *model;
+        mixt_error error = MIXT_ERROR_INIT;
+        open_start(&setup, &s);
+        s.options.lora_rank = rank;
+        s.layout = (layout){1, 4};
+        run_start(&s);
+        snprintf(path, sizeof path, "%s/step-00000001", s.folder);
+        free(read_file(path, "model.safetensors.index.json", &(size_t){0}));
+        free(read_file(path, "model-00004-of-00004.safetensors", &(size_t){0}));
+        if (mixt_model_open(path, &model, &error) != MIXT_OK ||
+            mixt_model_verify(model, &error) != MIXT_OK) {
+            fail_msg("%s", error.message);
+        }
+        assert_int_equal(model->merged != NULL, rank > 0);
+        mixt_model_free(model);
+        train_setup_close(&setup);
     }
-    mixt_model_free(model);
-    train_setup_close(&setup);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -364,8 +424,11 @@ static void test_ranks_die_while_saving(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_other_ranks_resume),     cmocka_unit_test(test_exact_runs_in_turns),
-        cmocka_unit_test(test_opens_as_a_model),       cmocka_unit_test(test_one_rank_fails),
+        cmocka_unit_test(test_other_ranks_resume),
+        cmocka_unit_test(test_exact_runs_in_turns),
+        cmocka_unit_test(test_adapters_are_saved_alike),
+        cmocka_unit_test(test_opens_as_a_model),
+        cmocka_unit_test(test_one_rank_fails),
         cmocka_unit_test(test_ranks_die_while_saving),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

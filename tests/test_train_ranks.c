@@ -251,6 +251,18 @@ static void adapters(group_run *run)
     run->options.optimizer = MIXT_OPTIMIZER_MUON;
 }
 
+static void adapters_and_norms(group_run *run)
+{
+    run->model.experts = 7;
+    run->model.router.balance_groups = 0;
+    run->model.router.capacity = 1.25;
+    run->options.lora_rank = 3;
+    run->options.lora_alpha = 8;
+    run->options.lora_targets = MIXT_LORA_UP | MIXT_LORA_DOWN;
+    run->options.parts = MIXT_PART_NORMS | MIXT_PART_ROUTER;
+    run->options.evaluate_every = 7;
+}
+
 static void uneven(group_run *run)
 {
     run->model.experts = 7;
@@ -296,6 +308,7 @@ static const struct {
              {"attention alone", attention_alone},
              {"recomputed", recomputed},
              {"adapters", adapters},
+             {"adapters and norms", adapters_and_norms},
              {"seven experts", uneven},
              {"biases of experts", biases},
              {"two micro batches a rank", more_micro_batches},
@@ -311,22 +324,27 @@ enum { LAYOUTS = sizeof layouts / sizeof *layouts };
 
 /* ------------------------------------------------------------------------------------------ */
 
+static bool refuses_exact(const group_run *run)
+{
+    return run->options.exact_reduce && run->options.lora_rank > 0;
+}
+
 /* Over how many of eight ranks experts are spread: eight take long, so one of their layouts for
  * each case. */
 static int expert_of_eight(const group_run *run, int number)
 {
-    bool whole = run->model.experts == 0 || run->options.lora_rank > 0;
+    bool whole = run->model.experts == 0 || refuses_exact(run);
     return run->model.experts == MOST_RANKS ? MOST_RANKS : whole ? 1 : 1 << number % 3;
 }
 
-/* Dense models and adapters have no experts that are spread. */
+/* Dense models have no experts that are spread, and exact_reduce no adapters of such. */
 static bool has_layout(const group_run *run, int number, const int *layout)
 {
     int ranks = layout[0] * layout[1];
     if (!hub_has(ranks) || (ranks == MOST_RANKS && layout[1] != expert_of_eight(run, number))) {
         return false;
     }
-    return layout[1] == 1 || (run->model.experts > 0 && run->options.lora_rank == 0);
+    return layout[1] == 1 || (run->model.experts > 0 && !refuses_exact(run));
 }
 
 static double difference(const double *a, const double *b, int count)
@@ -336,6 +354,16 @@ static double difference(const double *a, const double *b, int count)
         most = fmax(most, fabs(a[i] - b[i]));
     }
     return most;
+}
+
+/* Nor are norms of gradients, where no choice fell the other way. */
+static void check_norms(const group_run *one, const group_run *many, double apart, const char *name)
+{
+    double a = one->of[0].last.gradient_norm, b = many->of[0].last.gradient_norm;
+    if (apart < 1e-6 && !(fabs(a - b) < 1e-4 * a)) {
+        fail_msg("%s, %d x %d ranks: norms of gradients %g and %g", name, many->data, many->expert,
+                 a, b);
+    }
 }
 
 static void ranks_train_as_one_does(void **state)
@@ -363,6 +391,7 @@ static void ranks_train_as_one_does(void **state)
                     fail_msg("%s, %d x %d ranks: losses %g apart", cases[i].name, layouts[l][0],
                              layouts[l][1], apart);
                 }
+                check_norms(&one, &many, apart, cases[i].name);
                 if (again) {
                     assert_string_equal(hash, many.of[0].hash);
                 }
@@ -373,6 +402,28 @@ static void ranks_train_as_one_does(void **state)
             }
         }
         printf("%s: losses at most %.2g apart\n", cases[i].name, most);
+        train_setup_close(&setup);
+    }
+}
+
+/* Adapters too begin with the numbers that one rank has. */
+static void ranks_begin_as_one_does(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CASES; i++) {
+        train_setup setup;
+        static group_run one, many;
+        open_run(&setup, &one);
+        cases[i].set(&one);
+        one.steps = 0;
+        many = one;
+        train_together(&one, 0, 0);
+        for (int l = 0; l < LAYOUTS; l++) {
+            if (has_layout(&many, i, layouts[l])) {
+                train_together(&many, layouts[l][0], layouts[l][1]);
+                assert_string_equal(one.of[0].hash, many.of[0].hash);
+            }
+        }
         train_setup_close(&setup);
     }
 }
@@ -666,9 +717,10 @@ static void refusals_name_what_would_do(void **state)
             "training: accumulation 4 is not a multiple of the 3 ranks; accumulation 6 with "
             "batch_size 6 trains on as many tokens in a step");
     run.options.lora_rank = 2;
+    run.options.exact_reduce = true;
     refuses(&run, 2, 2,
-            "training: lora_rank: adapters of experts that are spread over 2 ranks are not "
-            "trained; data_parallel 4 does");
+            "training: exact_reduce: of adapters (lora_rank) whose experts are spread over 2 "
+            "ranks, gradients hang on how many there are; data_parallel 4 does");
     train_setup_close(&setup);
 }
 
@@ -703,6 +755,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_train_as_one_does),
+        cmocka_unit_test(ranks_begin_as_one_does),
         cmocka_unit_test(exact_reduce_is_the_same_on_any_ranks),
         cmocka_unit_test(moments_are_shared_out),
         cmocka_unit_test(a_nan_on_one_rank_skips_the_step_on_all),

@@ -122,7 +122,8 @@ static mixt_status append(mixt_model *model, const mixt_model *written,
     return MIXT_OK;
 }
 
-/* A as torch's linear layers begin (kaiming_uniform with a = sqrt(5)), B zero. */
+/* A as torch's linear layers begin (kaiming_uniform with a = sqrt(5)), B zero. A spread model has
+ * the numbers that its experts would have in the whole one. */
 static void begin(mixt_model *model, uint64_t seed)
 {
     for (int i = 0; i < model->parameter_count; i++) {
@@ -134,9 +135,10 @@ static void begin(mixt_model *model, uint64_t seed)
                  p->slot == MIXT_SLOT_EXPERT_DOWN_A;
         double bound = a ? 1 / sqrt((double)p->size[2]) : 0;
         mixt_random_key key = {seed, MIXT_RANDOM_ADAPTERS, (uint32_t)i};
+        size_t before = p->count / (size_t)p->size[0] * (size_t)model->share.first;
         for (size_t k = 0; k < p->count; k++) {
             model->weights[p->offset + k] =
-                a ? (float)(bound * (2 * mixt_random_uniform(&key, k) - 1)) : 0.0f;
+                a ? (float)(bound * (2 * mixt_random_uniform(&key, before + k) - 1)) : 0.0f;
         }
     }
 }
@@ -202,29 +204,42 @@ static mixt_status make_room(mixt_model *model, const mixt_adapters *adapters, m
     return MIXT_OK;
 }
 
-mixt_status mixt_adapters_add(mixt_model *model, const mixt_adapters *adapters, uint64_t seed,
-                              mixt_error *error)
+/* Their parameters, with weights or without. */
+static mixt_status add(mixt_model *model, const mixt_adapters *adapters, bool weights,
+                       mixt_error *error)
 {
     int count = model->parameter_count;
     size_t values = model->weight_count;
     mixt_model written;
-    if (model->adapters != NULL) {
-        return compare(model->adapters, adapters, error);
-    }
     MIXT_TRY(mixt_model_written(model, MIXT_FORM_FOLDER, &written, error));
     MIXT_TRY(make_room(model, adapters, error));
     mixt_status status = append(model, &written, adapters, error);
-    if (status == MIXT_OK) {
+    if (status == MIXT_OK && weights) {
         status = grow(model, values, error);
     }
     if (status != MIXT_OK) {
         model->parameter_count = count;
         model->weight_count = values;
         mixt_adapters_free(model);
-        return status;
     }
+    return status;
+}
+
+mixt_status mixt_adapters_add(mixt_model *model, const mixt_adapters *adapters, uint64_t seed,
+                              mixt_error *error)
+{
+    if (model->adapters != NULL) {
+        return compare(model->adapters, adapters, error);
+    }
+    MIXT_TRY(add(model, adapters, true, error));
     begin(model, seed);
     return MIXT_OK;
+}
+
+mixt_status mixt_adapters_lay_out(mixt_model *layout, const mixt_adapters *adapters,
+                                  mixt_error *error)
+{
+    return add(layout, adapters, false, error);
 }
 
 void mixt_adapters_free(mixt_model *model)

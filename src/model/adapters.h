@@ -34,6 +34,9 @@ mixt_status mixt_adapters_check(const mixt_model *model, const mixt_adapters *ad
  * on; others are refused. */
 mixt_status mixt_adapters_add(mixt_model *model, const mixt_adapters *adapters, uint64_t seed,
                               mixt_error *error);
+/* The same of a layout, which has no weights and gets none. */
+mixt_status mixt_adapters_lay_out(mixt_model *layout, const mixt_adapters *adapters,
+                                  mixt_error *error);
 void mixt_adapters_free(mixt_model *model);
 
 /* Appends the tensors of the adapters' file, by name, to those of the folder. Nothing without

@@ -12,7 +12,7 @@
 /* A spread model that rank 0 saves, to whom the others send their experts. */
 typedef struct spread_saving {
     const mixt_model *model;
-    bool begun; /* the others were told whether they send */
+    int begun; /* lists of tensors for which the others were told to send */
 } spread_saving;
 
 /* A parameter's piece as fp32, some rows at a time. */
@@ -148,7 +148,7 @@ static mixt_status write_spread(spread_saving *spread, const mixt_folder_tensors
 {
     int64_t begun = 1;
     sink_of sink = {list, writer};
-    spread->begun = true;
+    spread->begun++;
     MIXT_TRY(mixt_ranks_share(spread->model->ranks, &begun, sizeof begun, error));
     MIXT_TRY(mixt_ranks_agree(spread->model->ranks, MIXT_OK, error));
     return mixt_spread_bring(spread->model, list, take_tensor, &sink, error);
@@ -214,13 +214,14 @@ static mixt_status write_weights(const mixt_model *model, const char *folder, bo
 }
 
 /* The adapters' files. What is left of those of a model that was here before goes. */
-static mixt_status write_adapters(const mixt_model *written, const char *folder, mixt_error *error)
+static mixt_status write_adapters(const mixt_model *written, const char *folder,
+                                  spread_saving *spread, mixt_error *error)
 {
     char *text = NULL;
     if (written->adapters == NULL) {
         return mixt_file_remove_in(folder, MIXT_ADAPTER_WEIGHTS, error);
     }
-    MIXT_TRY(write_weights(written, folder, true, NULL, error));
+    MIXT_TRY(write_weights(written, folder, true, spread, error));
     MIXT_TRY(mixt_adapters_config_text(written, &text, error));
     mixt_status status =
         mixt_file_replace_in(folder, MIXT_ADAPTER_CONFIG, text, strlen(text), error);
@@ -252,7 +253,7 @@ static mixt_status save(const mixt_model *model, const char *folder, spread_savi
         status = write_weights(&written, folder, false, spread, error);
     }
     if (status == MIXT_OK) {
-        status = write_adapters(&written, folder, error);
+        status = write_adapters(&written, folder, spread, error);
     }
     if (status == MIXT_OK) {
         status = mixt_file_replace_in(folder, "generation_config.json", generation,
@@ -270,13 +271,13 @@ static mixt_status save(const mixt_model *model, const char *folder, spread_savi
 /* Rank 0 saves, and the others send it their experts. */
 static mixt_status save_together(const mixt_model *model, const char *folder, mixt_error *error)
 {
-    spread_saving spread = {model, false};
+    spread_saving spread = {model, 0};
     int64_t done = 0;
     mixt_error lost = MIXT_ERROR_INIT;
     mixt_status status;
     if (mixt_ranks_rank(model->ranks) == 0) {
         status = save(model, folder, &spread, error);
-        if (!spread.begun) {
+        if (spread.begun < mixt_spread_lists(model)) {
             (void)mixt_ranks_share(model->ranks, &done, sizeof done, &lost);
         }
         (void)mixt_ranks_share(model->ranks, &done, sizeof done, &lost); /* who is lost says so */

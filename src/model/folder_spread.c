@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/adapters.h"
 #include "model/folder_spread.h"
 
 typedef struct bringing {
@@ -23,7 +24,7 @@ static span given(const bringing *b, const mixt_folder_part *part, int place)
 {
     const mixt_parameter *p = &b->model->parameters[part->parameter];
     size_t begin = part->piece.offset, end = begin + mixt_layout_piece_values(&part->piece);
-    if (!mixt_slot_is_expert(p->slot)) {
+    if (!mixt_slot_is_spread(p->slot)) {
         return place == 0 ? (span){begin, end} : (span){begin, begin};
     }
     size_t unit = p->count / (size_t)p->size[0];
@@ -39,7 +40,7 @@ static mixt_status bring_part(bringing *b, const mixt_folder_part *part, mixt_er
 {
     span mine = given(b, part, b->place);
     const mixt_parameter *p = &b->model->parameters[part->parameter];
-    size_t before = mixt_slot_is_expert(p->slot)
+    size_t before = mixt_slot_is_spread(p->slot)
                         ? p->count / (size_t)p->size[0] * (size_t)b->model->share.first
                         : 0;
     /* Places have their values in order, and rank 0 the first of them. */
@@ -127,26 +128,48 @@ mixt_status mixt_spread_layout(const mixt_model *model, mixt_model **whole, mixt
                                mixt_error *error)
 {
     MIXT_TRY(mixt_model_layout(&model->options, model->family, "model", whole, error));
+    if (model->adapters != NULL) {
+        MIXT_TRY(mixt_adapters_lay_out(*whole, model->adapters, error));
+    }
     return mixt_model_written(*whole, MIXT_FORM_FOLDER, written, error);
 }
 
-mixt_status mixt_spread_serve(const mixt_model *model, mixt_error *error)
+int mixt_spread_lists(const mixt_model *model)
+{
+    return model->adapters != NULL ? 2 : 1;
+}
+
+/* One of them: sent where rank 0 comes so far, which *begun says. What fails is no reason not to
+ * hear of the next. */
+static mixt_status serve_list(const mixt_model *model, const mixt_model *written, bool adapters,
+                              mixt_status known, int64_t *begun, mixt_error *error)
 {
     mixt_folder_tensors list = {0};
-    mixt_model *whole = NULL, written;
-    int64_t begun = 0;
-    mixt_status status = mixt_spread_layout(model, &whole, &written, error);
+    mixt_status status = known;
     if (status == MIXT_OK) {
-        status = mixt_folder_tensors_list(&written, &list, error);
+        status = adapters ? mixt_adapters_list(written, &list, error)
+                          : mixt_folder_tensors_list(written, &list, error);
     }
-    mixt_status heard = mixt_ranks_await(model->ranks, &begun, sizeof begun, error);
-    if (heard == MIXT_OK && begun != 0) {
+    mixt_status heard = mixt_ranks_await(model->ranks, begun, sizeof *begun, error);
+    if (heard == MIXT_OK && *begun != 0) {
         heard = mixt_ranks_agree(model->ranks, status, error);
         if (heard == MIXT_OK) {
             heard = mixt_spread_bring(model, &list, NULL, NULL, error);
         }
     }
     mixt_folder_tensors_free(&list);
-    mixt_model_free(whole);
     return status == MIXT_OK ? heard : status;
+}
+
+mixt_status mixt_spread_serve(const mixt_model *model, mixt_error *error)
+{
+    mixt_model *whole = NULL, written;
+    int64_t begun = 1;
+    mixt_status status = mixt_spread_layout(model, &whole, &written, error);
+    for (int i = 0; i < mixt_spread_lists(model) && begun != 0; i++) {
+        begun = 0;
+        status = serve_list(model, &written, i > 0, status, &begun, error);
+    }
+    mixt_model_free(whole);
+    return status;
 }

@@ -14,7 +14,10 @@ mixt_status mixt_spread_layout(const mixt_model *model, mixt_model **whole, mixt
 /* All ranks together: the whole model's tensors come to rank 0, who has a sink. */
 mixt_status mixt_spread_bring(const mixt_model *model, const mixt_folder_tensors *list,
                               mixt_tensor_sink sink, void *user, mixt_error *error);
-/* What the others do while rank 0 writes: it says whether it came so far. */
+/* Lists of tensors that are brought for a folder: the family's, and the adapters'. */
+int mixt_spread_lists(const mixt_model *model);
+/* What the others do while rank 0 writes: for each list it says whether it came so far; not of
+ * those behind one that it did not come to. */
 mixt_status mixt_spread_serve(const mixt_model *model, mixt_error *error);
 
 #endif

@@ -52,6 +52,11 @@ bool mixt_slot_is_adapter(mixt_slot slot)
     return slot >= MIXT_SLOT_EXPERT_GATE_A && slot <= MIXT_SLOT_EXPERT_DOWN_B;
 }
 
+bool mixt_slot_is_spread(mixt_slot slot)
+{
+    return mixt_slot_is_expert(slot) || mixt_slot_is_adapter(slot);
+}
+
 int64_t mixt_slot_part(mixt_slot slot)
 {
     static const struct {
@@ -104,7 +109,7 @@ void mixt_parameters_train(mixt_model *model, int64_t parts)
 
 size_t mixt_parameter_whole(const mixt_model *model, const mixt_parameter *p)
 {
-    return mixt_slot_is_expert(p->slot)
+    return mixt_slot_is_spread(p->slot)
                ? p->count / (size_t)p->size[0] * (size_t)model->options.experts
                : p->count;
 }
@@ -327,7 +332,7 @@ static void place_parameters(mixt_model *model)
         model->expert_begin = model->weight_count;
         for (int i = 0; i < model->parameter_count; i++) {
             mixt_parameter *p = &model->parameters[i];
-            if (mixt_slot_is_expert(p->slot) == (experts != 0)) {
+            if (mixt_slot_is_spread(p->slot) == (experts != 0)) {
                 p->offset = model->weight_count;
                 model->weight_count += mixt_round_up(p->count, MIXT_ALIGNMENT / sizeof(float));
             }
@@ -339,7 +344,7 @@ void mixt_parameters_share(mixt_model *model, mixt_expert_share share)
 {
     for (int i = 0; i < model->parameter_count; i++) {
         mixt_parameter *p = &model->parameters[i];
-        if (mixt_slot_is_expert(p->slot)) {
+        if (mixt_slot_is_spread(p->slot)) {
             p->count = p->count / (size_t)p->size[0] * (size_t)share.count;
             p->size[0] = share.count;
         }

@@ -24,6 +24,8 @@ bool mixt_slot_is_bias(mixt_slot slot);   /* begins at 0, never decays; sinks to
 bool mixt_slot_is_norm(mixt_slot slot);   /* begins at 1 */
 /* A or B of an expert matrix (model/adapters.h): of the model, and not of its family's files. */
 bool mixt_slot_is_adapter(mixt_slot slot);
+/* [E, ..] both: what a rank has of its own experts alone, where they are spread. */
+bool mixt_slot_is_spread(mixt_slot slot);
 /* Values of a parameter in the whole model, of which a spread one has a share. */
 size_t mixt_parameter_whole(const mixt_model *model, const mixt_parameter *parameter);
 /* The part of a model that a parameter is of (mixt_train_part). */

@@ -148,7 +148,7 @@ static size_t append_parameter(mixt_trainer *trainer, int parameter, size_t firs
     const mixt_parameter *p = &model->parameters[parameter];
     mixt_train_range own = mixt_train_own(trainer, parameter);
     size_t unit = mixt_train_unit(p), parts = parts_in(unit), units = p->count / unit, before = 0;
-    if (mixt_slot_is_expert(p->slot)) {
+    if (mixt_slot_is_spread(p->slot)) {
         before = (size_t)model->share.first;
         units = (size_t)model->options.experts;
     }

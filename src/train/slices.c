@@ -11,7 +11,7 @@ int mixt_train_region(const mixt_trainer *trainer, int parameter)
 {
     const mixt_model *model = trainer->model;
     return model->ranks != NULL && model->ranks->expert > 1 &&
-           mixt_slot_is_expert(model->parameters[parameter].slot);
+           mixt_slot_is_spread(model->parameters[parameter].slot);
 }
 
 static mixt_group group_of(int region)
@@ -26,7 +26,7 @@ mixt_group mixt_train_group(const mixt_trainer *trainer, int parameter)
 
 size_t mixt_train_unit(const mixt_parameter *p)
 {
-    bool many = p->rank == 3 || mixt_slot_is_expert(p->slot);
+    bool many = p->rank == 3 || mixt_slot_is_spread(p->slot);
     return many ? p->count / (size_t)p->size[0] : p->count;
 }
 

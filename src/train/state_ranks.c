@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "formats/safetensors.h"
+#include "model/adapters.h"
 #include "train/state.h"
 
 #define FILE_NAME 64
@@ -126,13 +127,19 @@ static mixt_train_range part_given(const saving *s, size_t index, const mixt_fol
 /* ------------------------------------------------------------------------------------------ */
 /* Who writes what                                                                            */
 
+/* Adapters are read from one file alone. */
+static bool in_one_file(const saving *s, size_t index)
+{
+    return strcmp(s->list.tensors[index].file, MIXT_ADAPTER_WEIGHTS) == 0;
+}
+
 /* The rank that has most of a tensor; of equal ones the first. */
 static int writer_of(const saving *s, size_t index)
 {
     const mixt_folder_part *parts;
     size_t count = mixt_state_tensor_parts(&s->list, index, &parts), most = 0;
     int writer = 0;
-    for (int rank = 0; rank < s->count; rank++) {
+    for (int rank = 0; rank < s->count && !in_one_file(s, index); rank++) {
         size_t values = 0;
         for (size_t j = 0; j < count; j++) {
             mixt_train_range range = part_given(s, index, &parts[j], rank);
@@ -176,7 +183,8 @@ static mixt_status write_index(saving *s, mixt_error *error)
     if (places == NULL) {
         return no_memory(error);
     }
-    for (; count < s->list.count && s->list.numbers[count] < s->list.folder.count; count++) {
+    for (; count < s->list.count && strncmp(s->list.tensors[count].file, "model", 5) == 0;
+         count++) {
         const mixt_checkpoint_tensor *tensor = &s->list.tensors[count];
         const mixt_folder_part *part;
         mixt_state_tensor_parts(&s->list, count, &part);
@@ -235,7 +243,7 @@ static mixt_status bring_part(saving *s, size_t index, const mixt_folder_part *p
     mixt_train_range held = mixt_state_held(&s->list, which, part->parameter, &own);
     mixt_train_range mine = part_given(s, index, part, s->rank);
     mixt_train_range writers = part_given(s, index, part, writer);
-    own = own != NULL ? own + (mine.begin - held.begin) : NULL;
+    own = mine.begin < mine.end ? own + (mine.begin - held.begin) : NULL;
     *at = own;
     if (writers.end - writers.begin == whole) {
         return MIXT_OK;

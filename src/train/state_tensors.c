@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/adapters.h"
+#include "model/folder_spread.h"
 #include "train/state.h"
 
 const mixt_state_part mixt_state_parts[MIXT_STATE_PARTS] = {
@@ -49,9 +50,7 @@ static mixt_status find_whole(mixt_state_tensors *list, mixt_error *error)
 {
     const mixt_model *model = list->trainer->model;
     if (model->ranks != NULL && model->ranks->expert > 1) {
-        MIXT_TRY(
-            mixt_model_layout(&model->options, model->family, "checkpoint", &list->whole, error));
-        model = list->whole;
+        return mixt_spread_layout(model, &list->whole, &list->written, error);
     }
     return mixt_model_written(model, MIXT_FORM_FOLDER, &list->written, error);
 }

@@ -65,10 +65,11 @@ mixt_status mixt_train_check_ranks(const mixt_model *model, const mixt_train_opt
     if (ranks == NULL) {
         return MIXT_OK;
     }
-    if (options->lora_rank > 0 && ranks->expert > 1) {
+    if (options->lora_rank > 0 && options->exact_reduce && ranks->expert > 1) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
-                         "training: lora_rank: adapters of experts that are spread over %d ranks "
-                         "are not trained; data_parallel %d does",
+                         "training: exact_reduce: of adapters (lora_rank) whose experts are spread "
+                         "over %d ranks, gradients hang on how many there are; data_parallel %d "
+                         "does",
                          ranks->expert, mixt_ranks_count(ranks));
     }
     return mixt_train_options_check_ranks(options, mixt_ranks_count(ranks), error);
