@@ -1,8 +1,8 @@
 /* Speed of training steps over ranks, of random tokens, without files:
  *
- *   ranks_step CONFIG.json DATA EXPERT RUNS [STEPS [exact]]
+ *   ranks_step CONFIG.json DATA EXPERT RUNS [STEPS [exact|usual [THREADS]]]
  *
- * Started by a launcher as DATA x EXPERT ranks, or alone as 1 x 1; one thread a rank. A step has
+ * Started by a launcher as DATA x EXPERT ranks, or alone as 1 x 1; THREADS (1) a rank. A step has
  * RUNS micro batches of 4 windows on each rank. Rank 0 prints the step's tokens a second, the
  * median of STEPS steps behind three, as JSON. */
 #include <stdio.h>
@@ -59,7 +59,7 @@ static mixt_status run_steps(mixt_trainer *trainer, int steps, double *seconds, 
 
 typedef struct asked {
     const char *config;
-    int data, expert, runs, steps;
+    int data, expert, runs, steps, threads;
     bool exact;
 } asked;
 
@@ -67,7 +67,7 @@ static mixt_status measure(const asked *a, mixt_ranks *ranks, mixt_error *error)
 {
     mixt_model_options shape;
     mixt_train_options options = mixt_train_options_default();
-    const mixt_context_options machine = {.threads = 1};
+    const mixt_context_options machine = {.threads = a->threads};
     mixt_context *context = NULL;
     mixt_model *model = NULL;
     mixt_trainer *trainer = NULL;
@@ -115,9 +115,10 @@ int main(int argc, char **argv)
                      .expert = number(argv, argc, 3, 1),
                      .runs = number(argv, argc, 4, 4),
                      .steps = number(argv, argc, 5, 9),
-                     .exact = argc > 6 && strcmp(argv[6], "exact") == 0};
+                     .exact = argc > 6 && strcmp(argv[6], "exact") == 0,
+                     .threads = number(argv, argc, 7, 1)};
     if (argc < 5 || a.runs < 1 || a.steps < 1) {
-        fputs("ranks_step CONFIG.json DATA EXPERT RUNS [STEPS [exact]]\n", stderr);
+        fputs("ranks_step CONFIG.json DATA EXPERT RUNS [STEPS [exact|usual [THREADS]]]\n", stderr);
         return 2;
     }
     mixt_status status = mixt_ranks_open(&options, &ranks, &error);

@@ -238,7 +238,11 @@ static mixt_status check_slices(group_case *c, int kind, size_t count, mixt_erro
     for (size_t i = 0; i <= own; i++) {
         sum[i] = 0.5F;
     }
-    MIXT_TRY(mixt_ranks_reduce(c->ranks, c->group, values, begin, sum, error));
+    mixt_pool *pool = NULL; /* the same bits with threads */
+    HUB_CHECK(c->seed % 2 == 0 || mixt_pool_create(2, &pool, NULL) == MIXT_OK);
+    mixt_status status = mixt_ranks_reduce(c->ranks, c->group, values, begin, sum, pool, error);
+    mixt_pool_free(pool);
+    MIXT_TRY(status);
     for (size_t i = 0; i < own; i++) {
         float expected = 0.5F;
         for (int place = 0; place < c->size; place++) {

@@ -367,8 +367,39 @@ static size_t turns_of(const size_t *begin, int size)
     return turns;
 }
 
+/* Values that a thread adds up at once: of one sum, so that it stays near while all ranks' come. */
+#define ADDED ((size_t)1 << 13)
+
+/* What came of a turn: values[0, count) of this rank, and of the others in ranks->room. */
+typedef struct turn_sums {
+    const mixt_ranks *ranks;
+    int size, own;
+    const float *values;
+    size_t count;
+    float *sum;
+} turn_sums;
+
+/* In the order of places, whichever thread does it. */
+static void add_values(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const turn_sums *turn = context;
+    size_t first = (size_t)item * ADDED, left = turn->count - first;
+    size_t count = left < ADDED ? left : ADDED;
+    float *to = turn->sum + first;
+    for (int place = 0; place < turn->size; place++) {
+        const float *part = turn->values;
+        if (place != turn->own) {
+            part = turn->ranks->room + (size_t)place * MIXT_RANKS_ROOM;
+        }
+        for (size_t i = 0; i < count; i++) {
+            to[i] += part[first + i];
+        }
+    }
+}
+
 mixt_status mixt_ranks_reduce(mixt_ranks *ranks, mixt_group group, const float *values,
-                              const size_t *begin, float *sum, mixt_error *error)
+                              const size_t *begin, float *sum, mixt_pool *pool, mixt_error *error)
 {
     int size = mixt_group_size(ranks, group), own = mixt_group_place(ranks, group);
     size_t from, turns = turns_of(begin, size);
@@ -390,14 +421,8 @@ mixt_status mixt_ranks_reduce(mixt_ranks *ranks, mixt_group group, const float *
                 mine * sizeof *values);
         }
         MIXT_TRY(run_list(&list, error));
-        for (int place = 0; place < size; place++) {
-            const float *part =
-                place == own ? values + from : ranks->room + (size_t)place * MIXT_RANKS_ROOM;
-            float *to = sum + (from - begin[own]);
-            for (size_t i = 0; i < mine; i++) {
-                to[i] += part[i];
-            }
-        }
+        turn_sums sums = {ranks, size, own, values + from, mine, sum + (from - begin[own])};
+        mixt_pool_run(pool, (int64_t)((mine + ADDED - 1) / ADDED), add_values, &sums);
     }
     return MIXT_OK;
 }

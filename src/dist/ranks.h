@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "core/threads.h"
 #include "dist/transport.h"
 
 #define MIXT_RANKS_ROOM ((size_t)1 << 18)
@@ -79,9 +80,9 @@ mixt_status mixt_ranks_sum(mixt_ranks *ranks, mixt_group group, int64_t *values,
                            mixt_error *error);
 /* values[begin[p], begin[p + 1]) of all places are added up at place p, in the order of places:
  * sum[i] += values of place 0, then of place 1, ...; sum [begin[own + 1] - begin[own]]. So the same
- * ranks give the same bits always. */
+ * ranks give the same bits always, by whichever threads of `pool` (NULL: by this one). */
 mixt_status mixt_ranks_reduce(mixt_ranks *ranks, mixt_group group, const float *values,
-                              const size_t *begin, float *sum, mixt_error *error);
+                              const size_t *begin, float *sum, mixt_pool *pool, mixt_error *error);
 /* The other way: values[begin[p], begin[p + 1]) of place p, everywhere, in place. */
 mixt_status mixt_ranks_spread(mixt_ranks *ranks, mixt_group group, float *values,
                               const size_t *begin, mixt_error *error);

@@ -232,8 +232,9 @@ mixt_status mixt_train_reduce(const mixt_trainer *trainer, bool last, mixt_error
         if (slices->summed[region] && region == 1 && trainer->options.exact_reduce) {
             status = pass_totals(trainer, values, sum, last, error);
         } else if (slices->summed[region]) {
-            status = mixt_ranks_reduce(trainer->ranks, group_of(region), values,
-                                       slices->begin[region], sum, error);
+            status =
+                mixt_ranks_reduce(trainer->ranks, group_of(region), values, slices->begin[region],
+                                  sum, mixt_context_pool(trainer->context), error);
         }
     }
     mixt_device_memory_unmap(gradients, values, !last && trainer->options.exact_reduce);
