@@ -163,6 +163,9 @@ static mixt_status take_source(train_settings *settings, const cli_arguments *ar
     if (merged.router.select != info.options.router.select) {
         fit_choices(settings, arguments, &merged);
     }
+    if (program_ranks != NULL && !settings->dry_run) { /* so that its share alone is read */
+        TRY(train_spread_source(settings, merged.experts, resources, error));
+    }
     TRY(mixt_model_set_options(resources->model, &merged, error));
     TRY(mixt_model_options_check(&merged, error));
     mixt_model_describe(resources->model, &info);

@@ -53,6 +53,9 @@ mixt_status train_prepare_data(train_settings *settings, cli_resources *resource
 extern const cli_option options_train_ranks[];
 /* What they cannot do, and ranks that are not there: the exit status. */
 int train_check_ranks(const train_settings *settings);
+/* Of a model of files, before anything of them is read, its share. */
+mixt_status train_spread_source(const train_settings *settings, int experts,
+                                cli_resources *resources, mixt_error *error);
 /* Weights of the model that the run begins with, or of a new one, as these ranks share them. */
 mixt_status train_share_model(const train_settings *settings, cli_resources *resources,
                               mixt_error *error);

@@ -51,15 +51,24 @@ int train_check_ranks(const train_settings *settings)
     return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
+mixt_status train_spread_source(const train_settings *settings, int experts,
+                                cli_resources *resources, mixt_error *error)
+{
+    TRY(mixt_ranks_arrange(program_ranks, settings->data_parallel, settings->expert_parallel,
+                           experts, error));
+    return mixt_model_spread(resources->model, program_ranks, error);
+}
+
 mixt_status train_share_model(const train_settings *settings, cli_resources *resources,
                               mixt_error *error)
 {
+    if (train_has_source(settings)) {
+        return train_spread_source(settings, settings->model.experts, resources, error);
+    }
     TRY(mixt_ranks_arrange(program_ranks, settings->data_parallel, settings->expert_parallel,
                            settings->model.experts, error));
-    return train_has_source(settings)
-               ? mixt_model_spread(resources->model, program_ranks, error)
-               : mixt_model_create_spread(&settings->model, settings->training.seed, program_ranks,
-                                          &resources->model, error);
+    return mixt_model_create_spread(&settings->model, settings->training.seed, program_ranks,
+                                    &resources->model, error);
 }
 
 mixt_status train_compare(const char *what, const char *text, mixt_error *error)

@@ -504,6 +504,56 @@ static void made_models_have_the_same_bits(void **state)
     }
 }
 
+/* ------------------------------------------------------------------------------------------ */
+/* Models that are trained on                                                                 */
+
+/* Other options for a share of files: no more than the share is read, with the values that these
+ * experts have in the whole model. */
+static mixt_status take_options(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
+{
+    const mixt_model *whole = user;
+    mixt_model *model = NULL;
+    mixt_error refused = MIXT_ERROR_INIT;
+    (void)rank;
+    MIXT_TRY(mixt_model_open(folder, &model, error));
+    mixt_model_options options = model->options;
+    mixt_status status = mixt_ranks_arrange(ranks, 1, 0, options.experts, error);
+    if (status == MIXT_OK) {
+        status = mixt_model_spread(model, ranks, error);
+    }
+    options.experts++;
+    HUB_CHECK(status != MIXT_OK || mixt_model_set_options(model, &options, &refused) != MIXT_OK);
+    HUB_CHECK(status != MIXT_OK || model->weights == NULL);
+    options.experts--;
+    options.router.z_coefficient = 0.125;
+    if (status == MIXT_OK) {
+        status = mixt_model_set_options(model, &options, error);
+    }
+    HUB_CHECK(status != MIXT_OK || model->options.router.z_coefficient == 0.125);
+    HUB_CHECK(status != MIXT_OK || model->weight_count < whole->weight_count);
+    for (int i = 0; status == MIXT_OK && i < model->parameter_count; i++) {
+        const mixt_parameter *p = &model->parameters[i], *q = &whole->parameters[i];
+        size_t before =
+            q->count == p->count ? 0 : q->count / (size_t)q->size[0] * (size_t)model->share.first;
+        HUB_CHECK(memcmp(model->weights + p->offset, whole->weights + q->offset + before,
+                         p->count * sizeof(float)) == 0);
+    }
+    mixt_model_free(model);
+    return status;
+}
+
+static void shares_take_other_options(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_model *whole = must_open_model(folder);
+    must(mixt_model_load(whole, &error), &error);
+    for (int ranks = 2; ranks <= 4; ranks++) {
+        hub_run(ranks, take_options, whole);
+    }
+    mixt_model_free(whole);
+}
+
 static int set_up(void **state)
 {
     mixt_error error = MIXT_ERROR_INIT;
@@ -539,6 +589,7 @@ int main(void)
         cmocka_unit_test(nonsense_ends_a_worker),
         cmocka_unit_test(the_whole_is_known),
         cmocka_unit_test(made_models_have_the_same_bits),
+        cmocka_unit_test(shares_take_other_options),
     };
     return cmocka_run_group_tests_name("spread", tests, set_up, tear_down);
 }

@@ -1,5 +1,5 @@
 /* Other options for the weights of an opened model. */
-#include "model/model.h"
+#include "model/parameters.h"
 
 static bool same_parameters(const mixt_model *a, const mixt_model *b)
 {
@@ -28,7 +28,11 @@ static mixt_status lay_out(const mixt_model *model, const mixt_model_options *op
                            mixt_model **changed, bool *fits, mixt_error *error)
 {
     MIXT_TRY(mixt_model_layout(options, model->family, "model", changed, error));
-    *fits = same_parameters(model, *changed) && same_heads(&model->options, &(*changed)->options) &&
+    if (model->ranks != NULL && model->ranks->expert > 1) {
+        mixt_parameters_share(*changed, model->share);
+    }
+    *fits = model->options.experts == (*changed)->options.experts &&
+            same_parameters(model, *changed) && same_heads(&model->options, &(*changed)->options) &&
             model->options.initializer_range == (*changed)->options.initializer_range;
     return MIXT_OK;
 }
