@@ -191,8 +191,14 @@ static mixt_status spread(cli_resources *resources, mixt_error *error)
                          "one process alone",
                          resources->model_path);
     }
-    TRY(mixt_ranks_arrange(program_ranks, 1, mixt_ranks_count(program_ranks), info.options.experts,
-                           error));
+    int ranks = mixt_ranks_count(program_ranks);
+    if (ranks > info.options.experts) {
+        return set_error(error, MIXT_ERROR_UNSUPPORTED,
+                         "%.300s: %d ranks, each of which runs experts of its own, and a layer has "
+                         "%d; start at most %d",
+                         resources->model_path, ranks, info.options.experts, info.options.experts);
+    }
+    TRY(mixt_ranks_arrange(program_ranks, 1, ranks, info.options.experts, error));
     return mixt_model_spread(resources->model, program_ranks, error);
 }
 

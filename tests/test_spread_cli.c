@@ -81,6 +81,20 @@ static void bench_measures_ranks(void **state)
         "grep -q pp16 out");
 }
 
+/* Each rank reads its share of the model that training begins with. */
+static void trains_adapters_of_a_folder(void **state)
+{
+    (void)state;
+    shell_do(
+        "\"$LAUNCH\" -n 2 \"$MIXT\" train --data text --out lora --init-from run --lora-rank 2 "
+        "--steps 2 --accumulation 2 --batch-size 1 >out 2>&1\n"
+        "cmp run/model/model.safetensors lora/model/model.safetensors\n"
+        "\"$MIXT\" info lora/model | grep -q adapter\n"
+        "\"$LAUNCH\" -n 2 \"$MIXT\" train --data text --out more --init-from run "
+        "--steps 1 --accumulation 2 --batch-size 1 --learning-rate 0 >out 2>&1\n"
+        "cmp run/model/model.safetensors more/model/model.safetensors");
+}
+
 /* Each in one line, of rank 0 alone. */
 static void refuses_in_one_line(void **state)
 {
@@ -91,7 +105,8 @@ static void refuses_in_one_line(void **state)
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" run -m run -p a --nonsense", "no such option");
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" run -m run", "one is needed");
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" run -m nowhere -p a", "nowhere");
-    shell_refuses("\"$LAUNCH\" -n 40 \"$MIXT\" run -m run -p a", "experts");
+    shell_refuses("\"$LAUNCH\" -n 40 \"$MIXT\" run -m run -p a",
+                  "40 ranks, each of which runs experts of its own");
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" run -m run -p a --memory 1G", "--memory");
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" run -m run -p a --no-mmap", "--no-mmap");
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" bench -m run -m q.gguf", "several ranks share one");
@@ -173,6 +188,7 @@ int main(void)
         cmocka_unit_test(prints_what_one_process_does),
         cmocka_unit_test(writes_what_one_process_does),
         cmocka_unit_test(bench_measures_ranks),
+        cmocka_unit_test(trains_adapters_of_a_folder),
         cmocka_unit_test(refuses_in_one_line),
         cmocka_unit_test(a_lost_rank_ends_it),
         cmocka_unit_test(serves),
