@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -297,6 +298,42 @@ static void test_adapters_are_saved_alike(void **state)
     train_setup_close(&setup);
 }
 
+/* A file of the model's folder that rank 0 cannot write, before and behind others that it can: all
+ * ranks end. */
+static void test_a_folder_that_cannot_be_written(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"model.safetensors", "adapter_model.safetensors",
+                                        "generation_config.json"};
+    if (!hub_has(3)) {
+        skip();
+    }
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        train_setup setup;
+        start s;
+        char folder[160], path[300];
+        mixt_error errors[MOST_RANKS];
+        open_start(&setup, &s);
+        snprintf(folder, sizeof folder, "%s/model", setup.folder);
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        assert_int_equal(mkdir(folder, 0777), 0);
+        assert_int_equal(mkdir(path, 0777), 0);
+        snprintf(path, sizeof path, "%s/%s/full", folder, names[i]);
+        assert_int_equal(mkdir(path, 0777), 0);
+        s.options.lora_rank = 2;
+        s.layout = (layout){1, 3};
+        s.model_folder = folder;
+        hub_run_with(&(hub_options){.count = 3, .timeout = 30}, run_rank, &s, errors);
+        for (int rank = 0; rank < 3; rank++) {
+            assert_int_not_equal(errors[rank].status, MIXT_OK);
+            if (strstr(errors[rank].message, names[i]) == NULL) {
+                fail_msg("rank %d: %s", rank, errors[rank].message);
+            }
+        }
+        train_setup_close(&setup);
+    }
+}
+
 /* A checkpoint of several ranks is a folder that opens as a model. */
 static void test_opens_as_a_model(void **state)
 {
@@ -427,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_other_ranks_resume),
         cmocka_unit_test(test_exact_runs_in_turns),
         cmocka_unit_test(test_adapters_are_saved_alike),
+        cmocka_unit_test(test_a_folder_that_cannot_be_written),
         cmocka_unit_test(test_opens_as_a_model),
         cmocka_unit_test(test_one_rank_fails),
         cmocka_unit_test(test_ranks_die_while_saving),
