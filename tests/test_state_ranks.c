@@ -260,13 +260,16 @@ static void test_exact_runs_in_turns(void **state)
 static void test_adapters_are_saved_alike(void **state)
 {
     (void)state;
+    if (!hub_has(4)) { /* train it */
+        skip();
+    }
     static const char *const files[] = {"model.safetensors", "config.json",
                                         "adapter_model.safetensors", "adapter_config.json"};
     train_setup setup;
     start s;
     char folder[160];
-    char *first[4];
-    size_t lengths[4];
+    char *first[4] = {NULL};
+    size_t lengths[4] = {0};
     open_start(&setup, &s);
     s.options.lora_rank = 3;
     s.layout = (layout){2, 2};
@@ -277,12 +280,15 @@ static void test_adapters_are_saved_alike(void **state)
     s.model_folder = folder;
     for (size_t i = 0; i < LAYOUTS; i++) {
         s.layout = layouts[i];
+        if (!has_layout(s.layout)) {
+            continue;
+        }
         snprintf(folder, sizeof folder, "%s/model-%zu", setup.folder, i);
         run_start(&s);
         for (size_t j = 0; j < sizeof files / sizeof *files; j++) {
             size_t length;
             char *data = read_file(folder, files[j], &length);
-            if (i == 0) {
+            if (first[j] == NULL) {
                 first[j] = data;
                 lengths[j] = length;
                 continue;
@@ -305,9 +311,7 @@ static void test_a_folder_that_cannot_be_written(void **state)
     (void)state;
     static const char *const names[] = {"model.safetensors", "adapter_model.safetensors",
                                         "generation_config.json"};
-    if (!hub_has(3)) {
-        skip();
-    }
+    hub_only();
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         train_setup setup;
         start s;
