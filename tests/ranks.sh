@@ -38,6 +38,10 @@ agree() {
     ranks "$1" 300 "${@:2}" && grep -qx "$1 ranks agree" "$folder/out" || { cat "$folder/out"; return 1; }
 }
 
+by_tcp() {
+    OMPI_MCA_btl=tcp,self agree 4 5 20 60000
+}
+
 pieces() {
     MIXT_TRANSPORT=$build/tests/pieces/libmixt-mpi.so agree 2 5 1 200000
 }
@@ -123,6 +127,7 @@ kill_all() {
 for count in 1 2 4 8; do
     check "$count agree" agree "$count" $((count + 1)) 1 $((count < 8 ? 3000000 : 300000))
 done
+check "4 by TCP" by_tcp
 check "messages in pieces" pieces
 check "one that fails: all say its line" ends 2 "rank 1: fails, as it was told" 3 60 1 100 1000 --fail 1
 check "one that stands still: the others say so" ends 1 "rank 1 let rank [02] wait for 2 seconds" 3 60 1 100 1000 --stop 1 --timeout 2

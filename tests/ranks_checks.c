@@ -166,6 +166,25 @@ static mixt_status check_overlap(group_case *c, mixt_error *error)
     return MIXT_OK;
 }
 
+/* One behind the other, each looked at beside other work: what comes next may be there already. */
+static mixt_status check_go_on(group_case *c, mixt_error *error)
+{
+    for (int i = 0; i < 8; i++) {
+        trade t = make_trade(c, i % 2 == 0 ? RANDOM : NONE_FROM_ONE);
+        MIXT_TRY(mixt_ranks_begin(c->ranks, &t.exchange, &c->ranks->begun, error));
+        for (int look = 0; look < 100; look++) {
+            mixt_ranks_go_on(c->ranks);
+        }
+        void *request = c->ranks->begun;
+        c->ranks->begun = NULL;
+        MIXT_TRY(mixt_ranks_end(c->ranks, request, error));
+        check_trade(c, &t);
+        c->seed++;
+        give_back(c, MIXT_OK);
+    }
+    return MIXT_OK;
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* The same bytes everywhere                                                                  */
 
@@ -297,6 +316,10 @@ static mixt_status check_group(group_case *c, mixt_error *error)
         MIXT_TRY(give_back(c, check_exchange(c, pattern, error)));
     }
     MIXT_TRY(give_back(c, check_overlap(c, error)));
+    size_t large = c->large;
+    c->large = large < 50000 ? large : 50000;
+    MIXT_TRY(give_back(c, check_go_on(c, error)));
+    c->large = large;
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         int root = (int)((c->seed + i) % (uint64_t)c->size), kind = (int)((c->seed + i) % 3);
         MIXT_TRY(give_back(c, check_gather(c, sizes[i], error)));

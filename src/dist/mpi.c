@@ -228,14 +228,15 @@ static const piece *find_waited(const request_list *list)
 
 /* Whether a message has come from the rank that is waited for, but another one than it is to send:
  * messages of one rank come in their order. One may be the next already, while a long one is under
- * way; hence only after a time. */
-static bool is_wrong(const mpi_user *self, const request_list *list, char *text)
+ * way; hence only after a time. And what is waited for may come in the same look as the next. */
+static bool is_wrong(const mpi_user *self, request_list *list, char *text)
 {
     const piece *p = find_waited(list);
     int flag = 0;
     MPI_Status status;
     if (p == NULL || !p->receive ||
-        MPI_Iprobe(p->rank, MPI_ANY_TAG, self->data, &flag, &status) != MPI_SUCCESS || !flag) {
+        MPI_Iprobe(p->rank, MPI_ANY_TAG, self->data, &flag, &status) != MPI_SUCCESS || !flag ||
+        !look(list, text) || find_waited(list) != p) {
         return false;
     }
     snprintf(text, MIXT_TRANSPORT_TEXT, "rank %d sent %d bytes where rank %d expects %d", p->rank,
@@ -264,14 +265,15 @@ static mixt_wait wait_for(mpi_user *self, request_list *list, double seconds, in
             continue;
         }
         double waited = now() - started;
-        if (waited > seconds || waited > WRONG_SECONDS) {
+        bool late = waited > seconds;
+        if (late || waited > WRONG_SECONDS) {
             *rank = find_waited(list)->rank;
-            if (is_wrong(self, list, text)) {
-                return MIXT_WAIT_LOST;
-            }
-            if (waited > seconds) {
-                return MIXT_WAIT_LATE;
-            }
+        }
+        if (((late && seconds > 0) || waited > WRONG_SECONDS) && is_wrong(self, list, text)) {
+            return MIXT_WAIT_LOST;
+        }
+        if (late) { /* at once, where somebody only looks (seconds 0) */
+            return MIXT_WAIT_LATE;
         }
         if (waited > YIELD_SECONDS) {
             double pause = waited / 20;
