@@ -210,6 +210,14 @@ static int state_of(const joined *self, int rank)
     return state;
 }
 
+/* Whether a rank left something that was not read yet, as who reads it was slow or made others go
+ * first. */
+static bool has_left_bytes(const joined *self, const moving *item)
+{
+    hub_ring *ring = ring_of(self, item->message.rank, self->transport.rank);
+    return item->message.receive && atomic_load(&ring->written) != atomic_load(&ring->read);
+}
+
 /* A rank that ended without leaving, or one that left and that the request waits for; -1: none. */
 static int find_lost(const joined *self, const request *r, int *state)
 {
@@ -221,7 +229,8 @@ static int find_lost(const joined *self, const request *r, int *state)
         for (int i = 0; i < r->count && *state == LEFT; i++) {
             const moving *item = &r->items[i];
             if (item->message.rank == rank &&
-                item->moved < sizeof item->length + item->message.bytes) {
+                item->moved < sizeof item->length + item->message.bytes &&
+                !has_left_bytes(self, item)) {
                 return rank;
             }
         }
