@@ -271,9 +271,8 @@ typedef struct real_step {
     double parts[RANKS_MOST];  /* of the norm */
 } real_step;
 
-static void stage(mixt_trainer *trainer, int rank)
+static void stage(mixt_trainer *trainer, mixt_batch *batch, int rank)
 {
-    mixt_batch *batch = &trainer->batches[0];
     int64_t window = trainer->options.window;
     batch->rows = trainer->rows;
     for (int64_t row = 0; row < batch->rows; row++) {
@@ -334,7 +333,9 @@ static mixt_status run_step(mixt_ranks *ranks, int rank, void *user, mixt_error 
     MIXT_TRY(mixt_ranks_arrange(ranks, step->data, step->expert, step->model.experts, error));
     MIXT_TRY(mixt_model_create_spread(&step->model, 1, ranks, &model, error));
     MIXT_TRY(mixt_trainer_make(context, model, &step->train, &trainer, error));
-    stage(trainer, rank);
+    for (int run = 0; run < trainer->runs; run++) {
+        stage(trainer, &trainer->batches[run], rank);
+    }
     mixt_step_sums sums = {.targets = trainer->rows * step->ranks};
     const mixt_transport *inner = ranks->transport;
     mixt_status status = mixt_trainer_gradients(trainer, &sums, error);
