@@ -366,16 +366,24 @@ static void check_norms(const group_run *one, const group_run *many, double apar
     }
 }
 
+/* A case as one rank trains it, and the same for many. */
+static void train_alone(int number, void (*change)(group_run *run), train_setup *setup,
+                        group_run *one, group_run *many)
+{
+    open_run(setup, one);
+    cases[number].set(one);
+    change(one);
+    *many = *one;
+    train_together(one, 0, 0);
+}
+
 static void ranks_train_as_one_does(void **state)
 {
     (void)state;
     for (int i = 0; i < CASES; i++) {
         train_setup setup;
         static group_run one, many;
-        open_run(&setup, &one);
-        cases[i].set(&one);
-        many = one;
-        train_together(&one, 0, 0);
+        train_alone(i, plain, &setup, &one, &many);
         double most = 0;
         for (int l = 0; l < LAYOUTS; l++) {
             char hash[MIXT_SHA256_HEX];
@@ -406,39 +414,12 @@ static void ranks_train_as_one_does(void **state)
     }
 }
 
-/* Adapters too begin with the numbers that one rank has. */
-static void ranks_begin_as_one_does(void **state)
+static void same_bits_on_any_ranks(void (*change)(group_run *run))
 {
-    (void)state;
     for (int i = 0; i < CASES; i++) {
         train_setup setup;
         static group_run one, many;
-        open_run(&setup, &one);
-        cases[i].set(&one);
-        one.steps = 0;
-        many = one;
-        train_together(&one, 0, 0);
-        for (int l = 0; l < LAYOUTS; l++) {
-            if (has_layout(&many, i, layouts[l])) {
-                train_together(&many, layouts[l][0], layouts[l][1]);
-                assert_string_equal(one.of[0].hash, many.of[0].hash);
-            }
-        }
-        train_setup_close(&setup);
-    }
-}
-
-static void exact_reduce_is_the_same_on_any_ranks(void **state)
-{
-    (void)state;
-    for (int i = 0; i < CASES; i++) {
-        train_setup setup;
-        static group_run one, many;
-        open_run(&setup, &one);
-        cases[i].set(&one);
-        one.options.exact_reduce = true;
-        many = one;
-        train_together(&one, 0, 0);
+        train_alone(i, change, &setup, &one, &many);
         for (int l = 0; l < LAYOUTS; l++) {
             if (!has_layout(&many, i, layouts[l])) {
                 continue;
@@ -452,6 +433,29 @@ static void exact_reduce_is_the_same_on_any_ranks(void **state)
         }
         train_setup_close(&setup);
     }
+}
+
+static void not_at_all(group_run *run)
+{
+    run->steps = 0;
+}
+
+/* Adapters too begin with the numbers that one rank has. */
+static void ranks_begin_as_one_does(void **state)
+{
+    (void)state;
+    same_bits_on_any_ranks(not_at_all);
+}
+
+static void exactly(group_run *run)
+{
+    run->options.exact_reduce = true;
+}
+
+static void exact_reduce_is_the_same_on_any_ranks(void **state)
+{
+    (void)state;
+    same_bits_on_any_ranks(exactly);
 }
 
 /* Parameters that are cut inside, and matrices that are not. */
