@@ -508,6 +508,29 @@ static void test_round_trip_none(void **state)
     }
 }
 
+/* Tables of more cells than one token justifies: read no better than written. */
+static void refuse_empty_tables(const char *path, mixt_trace_header header)
+{
+    const char *names[130];
+    int32_t zero = 0, experts[] = {1, 2};
+    float weights[] = {0.5f, 0.5f};
+    mixt_trace_writer *writer;
+    mixt_error error = MIXT_ERROR_INIT;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        names[i] = "a domain";
+    }
+    header.domain_names = names;
+    header.domains = sizeof names / sizeof *names;
+    header.experts = 4096;
+    assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_OK);
+    const mixt_trace_chunk chunk = {
+        .count = 1, .tokens = &zero, .documents = &zero, .experts = experts, .weights = weights};
+    assert_int_equal(mixt_trace_writer_append(writer, &chunk, &error), MIXT_OK);
+    assert_int_equal(mixt_trace_writer_finish(writer, &error), MIXT_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "130 domains, 4096 experts: too many for the 1 tokens"));
+    mixt_trace_writer_free(writer);
+}
+
 /* Nothing stays when a trace is not finished, and bad chunks are refused. */
 static void test_writer_refuses(void **state)
 {
@@ -574,6 +597,15 @@ static void test_writer_refuses(void **state)
         assert_non_null(strstr(second.message, "must be 1 to 2"));
     }
     header.experts_per_layer = NULL;
+    const int below = -1;
+    mixt_error numbers = MIXT_ERROR_INIT;
+    mixt_trace_header wrong = header;
+    wrong.layer_numbers = &below;
+    assert_int_equal(mixt_trace_writer_create(path, &wrong, &writer, &numbers),
+                     MIXT_ERROR_ARGUMENT);
+    assert_non_null(strstr(numbers.message, "layer numbers must rise from 0 or more"));
+    header.margins = header.entropies = header.predicted = header.ahead = false;
+    refuse_empty_tables(path, header);
     mixt_error absent = MIXT_ERROR_INIT;
     assert_int_not_equal(mixt_trace_writer_create("/nowhere/t", &header, &writer, &absent),
                          MIXT_OK);

@@ -492,6 +492,8 @@ static void test_import_refused(void **state)
         {{.key = "experts", .value = "0"}, "2 of 0 experts"},
         {{.key = "layers", .value = "[1]"}, "\"layers\": 1 entries, but there are 2 layers"},
         {{.key = "layers", .value = "[1, -2]"}, "\"layers\": entry 1 is -2"},
+        {{.key = "layers", .value = "[3, 3]"}, "\"layers\": must rise from 0 or more"},
+        {{.key = "layers", .value = "[3, 1]"}, "\"layers\": must rise from 0 or more"},
         {{.key = "domains", .value = "[1]"}, "\"domains\": must be a JSON array of strings"},
         {{.key = "tokenizer_hash", .value = "abcd"}, "was recorded with another tokenizer"},
         {{.domains = true}, "there is a tensor domain, but __metadata__ has no \"domains\""},

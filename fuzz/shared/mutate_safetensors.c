@@ -71,8 +71,12 @@ static void change_dimension(json_t *shape, fuzz_dice *dice)
         json_array_set_new(shape, at, json_integer(fuzz_integer(dice)));
         break;
     default:
-        size += fuzz_chance(dice, 50) ? 1 : fuzz_chance(dice, 50) ? -1 : size;
-        json_array_set_new(shape, at, json_integer(size));
+        /* a size that the dice made may be the largest: it wraps */
+        json_array_set_new(shape, at,
+                           json_integer((json_int_t)((uint64_t)size + (fuzz_chance(dice, 50) ? 1
+                                                                       : fuzz_chance(dice, 50)
+                                                                           ? UINT64_MAX
+                                                                           : (uint64_t)size))));
     }
 }
 

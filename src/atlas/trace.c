@@ -364,6 +364,23 @@ bool mixt_trace_tabulates(int layers, int experts, int experts_per_token, int do
            (uint64_t)layers * (uint64_t)experts * (uint64_t)domains <= MIXT_TRACE_MAX_CELLS;
 }
 
+bool mixt_trace_fills(const mixt_trace_info *info)
+{
+    /* Tables have a cell for each expert and domain, whether anybody chose it or not. */
+    uint64_t cells = (uint64_t)info->layers * (uint64_t)info->experts * (uint64_t)info->domains;
+    uint64_t choices = (uint64_t)info->layers * info->tokens * (uint64_t)info->experts_per_token;
+    return cells <= MIXT_TRACE_FREE_CELLS || cells / MIXT_TRACE_CHOICE_CELLS <= choices;
+}
+
+bool mixt_trace_layers_rise(const int *layer_numbers, int layers)
+{
+    bool rise = layer_numbers[0] >= 0;
+    for (int i = 1; i < layers; i++) {
+        rise = rise && layer_numbers[i] > layer_numbers[i - 1];
+    }
+    return rise;
+}
+
 void mixt_trace_say_weightless(const mixt_trace *trace, mixt_buffer *out)
 {
     const mixt_trace_info *info = &trace->info;
@@ -399,21 +416,17 @@ mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *er
                          "%s: %d layers, %d domains, %d experts: more than mixt tabulates", name,
                          info->layers, info->domains, info->experts);
     }
-    /* Tables have a cell for each expert and domain, whether anybody chose it or not. */
-    uint64_t cells = (uint64_t)info->layers * (uint64_t)info->experts * (uint64_t)info->domains;
-    uint64_t choices = (uint64_t)info->layers * info->tokens * (uint64_t)info->experts_per_token;
-    if (cells > MIXT_TRACE_FREE_CELLS && cells / MIXT_TRACE_CHOICE_CELLS > choices) {
+    if (!mixt_trace_fills(info)) {
         return mixt_fail(error, MIXT_ERROR_FORMAT,
                          "%s: %d layers, %d domains, %d experts: too many for the %llu tokens",
                          name, info->layers, info->domains, info->experts,
                          (unsigned long long)info->tokens);
     }
+    if (!mixt_trace_layers_rise(trace->layer_numbers, info->layers)) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: layer numbers must rise from 0 or more",
+                         name);
+    }
     for (int i = 0; i < info->layers; i++) {
-        if (trace->layer_numbers[i] < 0 ||
-            (i > 0 && trace->layer_numbers[i] <= trace->layer_numbers[i - 1])) {
-            return mixt_fail(error, MIXT_ERROR_FORMAT, "%s: layer numbers must rise from 0 or more",
-                             name);
-        }
         if (trace->chosen[i] < 1 || trace->chosen[i] > info->experts_per_token) {
             return mixt_fail(error, MIXT_ERROR_FORMAT,
                              "%s: experts_per_layer[%d]: %d, must be 1 to the %d of a token", name,

@@ -65,6 +65,12 @@ mixt_trace *mixt_trace_allocate(const mixt_trace_info *info, int vocab_size,
 /* What the tables are made for: 1 to k of E experts a token, and the bounds above. */
 bool mixt_trace_tabulates(int layers, int experts, int experts_per_token, int domains);
 
+/* Whether a trace has choices enough for the tables that its header asks for. */
+bool mixt_trace_fills(const mixt_trace_info *info);
+
+/* Whether the numbers of the layers, at least one, rise from 0 or more. */
+bool mixt_trace_layers_rise(const int *layer_numbers, int layers);
+
 /* Checks every rule of docs/traces.md on the filled arrays, counts documents and what was dropped,
  * fills document_start and has_none. `name` is the file named in the message. */
 mixt_status mixt_trace_check(mixt_trace *trace, const char *name, mixt_error *error);

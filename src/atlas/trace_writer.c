@@ -220,6 +220,10 @@ static mixt_status check_header(const char *path, const mixt_trace_header *heade
                          path, header->layers, header->experts_per_token, header->experts,
                          header->domains, header->vocab_size);
     }
+    if (!mixt_trace_layers_rise(header->layer_numbers, header->layers)) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: layer numbers must rise from 0 or more",
+                         path);
+    }
     for (int i = 0; i < header->layers; i++) {
         int choices = choices_of(header, i);
         if (choices < 1 || choices > header->experts_per_token) {
@@ -619,6 +623,17 @@ mixt_status mixt_trace_writer_finish(mixt_trace_writer *writer, mixt_error *erro
     mixt_safetensors_writer *file = NULL;
     if (writer->tokens == 0) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: a trace without tokens", writer->path);
+    }
+    const mixt_trace_info info = {.tokens = writer->tokens,
+                                  .layers = writer->header.layers,
+                                  .experts = writer->header.experts,
+                                  .experts_per_token = writer->header.experts_per_token,
+                                  .domains = writer->header.domains};
+    if (!mixt_trace_fills(&info)) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "%s: %d layers, %d domains, %d experts: too many for the %llu tokens",
+                         writer->source, info.layers, info.domains, info.experts,
+                         (unsigned long long)info.tokens);
     }
     mixt_status status = mixt_safetensors_writer_create(writer->path, 0, &file, error);
     if (status == MIXT_OK) {
