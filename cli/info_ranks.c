@@ -29,6 +29,14 @@ const cli_option options_ranks_cost[] = {
      .value = "E",
      .help = "ranks that each copy of the experts is spread over",
      .fallback = "the most that divide ranks and experts"},
+    {.name = "exchange-chunks",
+     .kind = OPTION_INT,
+     .offset = offsetof(ranks_settings, chunks),
+     .low = 1,
+     .high = 16,
+     .value = "C",
+     .help = "in which rows go to experts of other ranks, one computed while others travel",
+     .fallback = "as messages are large enough for, 4 at most"},
     {.name = "network",
      .kind = OPTION_TEXT,
      .offset = offsetof(ranks_settings, network),
@@ -197,6 +205,9 @@ static void print_way(const char *label, const mixt_ranks_way *way)
                bytes_text(way->worst_bytes, worst), seconds_text(way->seconds, seconds));
         printf(way->hidden > 0 ? ", %s of it hidden" : "%s",
                way->hidden > 0 ? seconds_text(way->hidden, hidden) : "");
+        if (way->chunks > 1) {
+            printf("; %lld chunks", (long long)way->chunks);
+        }
         printf(way->count > 1 ? "; %d times\n" : "\n", way->count);
     }
 }
@@ -307,7 +318,7 @@ static void print_way_json(const char *name, const mixt_ranks_way *way)
     print_field("worst_bytes", way->worst_bytes);
     print_field("seconds", way->seconds);
     print_field("hidden_seconds", way->hidden);
-    printf("}");
+    printf(", \"chunks\": %d}", (int)way->chunks);
 }
 
 static void print_cost_json(const mixt_ranks_paper *p, const mixt_ranks_cost *c)
@@ -367,6 +378,7 @@ mixt_status ranks_print(const ranks_settings *settings, bool json, cli_resources
                               .expert = settings->expert,
                               .efficiency = settings->efficiency,
                               .imbalance = settings->imbalance,
+                              .chunks = settings->chunks,
                               .latency = settings->latency * 1e-6};
     mixt_ranks_cost cost;
     TRY(find_limits(settings, &paper, resources, error));

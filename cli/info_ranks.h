@@ -6,7 +6,7 @@
 
 typedef struct ranks_settings {
     int ranks; /* 0: not asked for */
-    int data, expert;
+    int data, expert, chunks;
     const char *network, *flops, *bandwidth; /* "100G"; NULL: not said */
     double latency;                          /* microseconds */
     double efficiency;                       /* share */

@@ -24,8 +24,8 @@ typedef struct train_settings {
     int64_t sample_every;
     bool must_resume; /* init_from = resume */
     bool dry_run, measure;
-    int data_parallel, expert_parallel; /* 0: as follows */
-    char note[200];                     /* on what followed from other options */
+    int data_parallel, expert_parallel, exchange_chunks; /* 0: as follows */
+    char note[200];                                      /* on what followed from other options */
     char choice_note[100];
     char nanogpt_note[NANOGPT_NOTE_SIZE];
 } train_settings;

@@ -22,6 +22,14 @@ const cli_option options_train_ranks[] = {
      .value = "E",
      .help = "ranks that each copy of the experts is spread over; D x E is N",
      .fallback = "N / D; of both the most that divide ranks and experts"},
+    {.name = "exchange-chunks",
+     .kind = OPTION_INT,
+     .offset = offsetof(train_settings, exchange_chunks),
+     .low = 1,
+     .high = 16,
+     .value = "C",
+     .help = "in which rows go to experts of other ranks, one computed while others travel",
+     .fallback = "as messages are large enough for, 4 at most"},
     {0},
 };
 
@@ -31,6 +39,11 @@ int train_check_ranks(const train_settings *settings)
         int ranks = settings->data_parallel > 1     ? settings->data_parallel
                     : settings->expert_parallel > 1 ? settings->expert_parallel
                                                     : 1;
+        if (ranks == 1 && settings->exchange_chunks > 0) {
+            return fail_usage("--exchange-chunks %d: of rows that several ranks exchange, which a "
+                              "launcher starts: mpirun -n 2 mixt train ...",
+                              settings->exchange_chunks);
+        }
         return ranks == 1
                    ? STATUS_DONE
                    : fail_usage("--%s %d: of several ranks, which a launcher starts: mpirun -n %d "
@@ -51,11 +64,20 @@ int train_check_ranks(const train_settings *settings)
     return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
+/* How all share the model; chunks are as many as rank 0 was told. */
+static mixt_status arrange(const train_settings *settings, int experts, mixt_error *error)
+{
+    int64_t chunks = settings->exchange_chunks;
+    TRY(mixt_ranks_arrange(program_ranks, settings->data_parallel, settings->expert_parallel,
+                           experts, error));
+    TRY(mixt_ranks_share(program_ranks, &chunks, sizeof chunks, error));
+    return mixt_ranks_set_chunks(program_ranks, (int)chunks, error);
+}
+
 mixt_status train_spread_source(const train_settings *settings, int experts,
                                 cli_resources *resources, mixt_error *error)
 {
-    TRY(mixt_ranks_arrange(program_ranks, settings->data_parallel, settings->expert_parallel,
-                           experts, error));
+    TRY(arrange(settings, experts, error));
     return mixt_model_spread(resources->model, program_ranks, error);
 }
 
@@ -65,8 +87,7 @@ mixt_status train_share_model(const train_settings *settings, cli_resources *res
     if (train_has_source(settings)) {
         return train_spread_source(settings, settings->model.experts, resources, error);
     }
-    TRY(mixt_ranks_arrange(program_ranks, settings->data_parallel, settings->expert_parallel,
-                           settings->model.experts, error));
+    TRY(arrange(settings, settings->model.experts, error));
     return mixt_model_create_spread(&settings->model, settings->training.seed, program_ranks,
                                     &resources->model, error);
 }

@@ -712,6 +712,7 @@ const operator_subject *const operator_subjects[MIXT_OP_COUNT] = {
     [MIXT_OP_exchange] = &exchange_subject,
     [MIXT_OP_arrive] = &arrive_subject,
     [MIXT_OP_give_back] = &give_back_subject,
+    [MIXT_OP_far_experts] = &far_experts_subject,
     [MIXT_OP_combine] = &combine_subject,
     [MIXT_OP_loss] = &loss_subject,
     [MIXT_OP_competitive] = &competitive_subject,

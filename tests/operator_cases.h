@@ -49,7 +49,8 @@ extern const operator_subject *const operator_subjects[MIXT_OP_COUNT];
 extern const operator_subject route_subject, dispatch_subject, experts_subject, combine_subject,
     competitive_subject, low_rank_subject;
 /* operator_cases_ranks.c */
-extern const operator_subject exchange_subject, arrive_subject, give_back_subject;
+extern const operator_subject exchange_subject, arrive_subject, give_back_subject,
+    far_experts_subject;
 /* operator_cases_cache.c */
 extern const operator_subject cache_round_subject, kv_write_subject, attention_subject,
     shift_subject;

@@ -1,5 +1,5 @@
-/* Cases of exchange, arrive and give_back where one rank has all experts; tests/test_exchange.c has
- * several ranks. */
+/* Cases of exchange, arrive, give_back and far_experts where one rank has all experts;
+ * tests/test_exchange.c has several ranks. */
 #include "operator_cases.h"
 
 /* {T, capacity, d, m, E, experts without weights behind them, percent of rows in use} */
@@ -134,3 +134,76 @@ const operator_subject arrive_subject = {
 const operator_subject give_back_subject = {
     MIXT_OP_give_back, TABLE(exchange),      0, give_back_prepare, give_back_fill,
     give_back_naive,   SLOT(GIVE_BACK_ROWS), 0};
+
+/* The numbers of experts (operator_cases_mixture.c), the last one: chunks, and 10 where gradients
+ * are summed part by part. */
+static const int64_t far_experts_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1},
+    {1, 2, 5, 7, 4, 2, 0, 0, 0, 0, 3},
+    {40, 50, 9, 13, 6, 2, 0, 0, 0, 0, 2},
+    {70, 70, 12, 8, 7, 2, 0, 4 + MIXT_ACTIVATION_CLAMPED, 0, 0, 3},
+    {33, 33, 16, 24, 5, 1, 0, 4 + MIXT_ACTIVATION_SILU, 30, 0, 5},
+    {70, 70, 12, 8, 3, 2, 0, 0, 0, 21, 2},
+    {33, 40, 5, 6, 2, 2, 0, MIXT_ACTIVATION_GELU, 30, 12, 2},
+    {40, 50, 9, 13, 6, 2, 0, 4 + MIXT_ACTIVATION_CLAMPED, 0, 0, 14},
+};
+
+static void far_experts_prepare(operator_case *c)
+{
+    experts_subject.prepare(c);
+    int64_t groups = c->request.in[EXPERTS_OFFSETS].size[0];
+    one_rank = (mixt_ranks){.data = 1, .expert = 1, .lost = MIXT_ERROR_INIT};
+    c->attributes.ranks = &one_rank;
+    c->attributes.rows = (int)c->p[5];
+    c->attributes.chunks = (int)c->p[10] % 10;
+    c->attributes.exact_parts = c->p[10] >= 10;
+    c->request.in[FAR_EXPERTS_PARTS] = mixt_shape_integers(fixed(c->p[4], 1));
+    c->request.in[FAR_EXPERTS_NEAR_OFFSETS] = mixt_shape_integers(fixed(groups, 0));
+    c->request.in[FAR_EXPERTS_ARRIVED] = c->request.in[FAR_EXPERTS_NEAR];
+    c->functional = SLOT(FAR_EXPERTS_Y);
+    c->ragged_out = c->p[8] > 0 ? SLOT(FAR_EXPERTS_Y) | SLOT(FAR_EXPERTS_ROWS) : 0;
+    if (c->p[8] > 0 || c->p[9] > 0) {
+        c->ragged_out |= SLOT(FAR_EXPERTS_GATE) | SLOT(FAR_EXPERTS_UP) | SLOT(FAR_EXPERTS_HIDDEN);
+    }
+}
+
+static void far_experts_fill(operator_case *c)
+{
+    int64_t groups = c->request.in[FAR_EXPERTS_OFFSETS].size[0] - 1;
+    int32_t counts[16] = {0}, *offsets = c->integer[FAR_EXPERTS_OFFSETS];
+    for (int64_t i = 0; i < c->tokens * c->p[5]; i++) {
+        counts[case_below(groups)] += case_below(100) >= c->p[8];
+    }
+    offsets[0] = 0;
+    for (int64_t e = 0; e < groups; e++) {
+        offsets[e + 1] = offsets[e] + counts[e];
+    }
+    for (int64_t e = 0; e <= groups; e++) {
+        c->integer[FAR_EXPERTS_NEAR_OFFSETS][e] = offsets[e];
+    }
+    fill_parts(c, offsets, c->integer[FAR_EXPERTS_PARTS]);
+}
+
+static void far_experts_naive(const operator_case *c, double *const *out,
+                              int32_t *const *integer_out)
+{
+    double *experts_out[MIXT_SLOTS] = {[EXPERTS_Y] = out[FAR_EXPERTS_Y],
+                                       [EXPERTS_GATE] = out[FAR_EXPERTS_GATE],
+                                       [EXPERTS_UP] = out[FAR_EXPERTS_UP],
+                                       [EXPERTS_HIDDEN] = out[FAR_EXPERTS_HIDDEN]};
+    int64_t groups = c->request.in[FAR_EXPERTS_OFFSETS].size[0] - 1;
+    for (int64_t i = 0; i < c->integer[FAR_EXPERTS_OFFSETS][groups] * c->p[2]; i++) {
+        out[FAR_EXPERTS_ROWS][i] = c->value[FAR_EXPERTS_NEAR][i];
+    }
+    experts_subject.naive(c, experts_out, integer_out);
+}
+
+const operator_subject far_experts_subject = {MIXT_OP_far_experts,
+                                              TABLE(far_experts),
+                                              2e-5,
+                                              far_experts_prepare,
+                                              far_experts_fill,
+                                              far_experts_naive,
+                                              0,
+                                              SLOT(FAR_EXPERTS_B_GATE) | SLOT(FAR_EXPERTS_B_UP) |
+                                                  SLOT(FAR_EXPERTS_B_DOWN)};

@@ -155,8 +155,8 @@ static mixt_status check_overlap(group_case *c, mixt_error *error)
     trade first = make_trade(c, RANDOM), second = make_trade(c, NONE_FROM_ONE);
     void *a, *b;
     int64_t one = 1;
-    MIXT_TRY(mixt_ranks_begin(c->ranks, &first.exchange, &a, error));
-    MIXT_TRY(mixt_ranks_begin(c->ranks, &second.exchange, &b, error));
+    MIXT_TRY(mixt_ranks_begin(c->ranks, &first.exchange, NULL, &a, error));
+    MIXT_TRY(mixt_ranks_begin(c->ranks, &second.exchange, NULL, &b, error));
     MIXT_TRY(mixt_ranks_sum(c->ranks, c->group, &one, 1, error));
     HUB_CHECK(one == c->size);
     MIXT_TRY(mixt_ranks_end(c->ranks, c->seed % 2 ? b : a, error));
@@ -171,13 +171,13 @@ static mixt_status check_go_on(group_case *c, mixt_error *error)
 {
     for (int i = 0; i < 8; i++) {
         trade t = make_trade(c, i % 2 == 0 ? RANDOM : NONE_FROM_ONE);
-        MIXT_TRY(mixt_ranks_begin(c->ranks, &t.exchange, &c->ranks->begun, error));
+        void *request;
+        MIXT_TRY(mixt_ranks_begin(c->ranks, &t.exchange, NULL, &request, error));
+        mixt_ranks_leave(c->ranks, request);
         for (int look = 0; look < 100; look++) {
             mixt_ranks_go_on(c->ranks);
         }
-        void *request = c->ranks->begun;
-        c->ranks->begun = NULL;
-        MIXT_TRY(mixt_ranks_end(c->ranks, request, error));
+        MIXT_TRY(mixt_ranks_end_first(c->ranks, error));
         check_trade(c, &t);
         c->seed++;
         give_back(c, MIXT_OK);

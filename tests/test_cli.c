@@ -793,6 +793,12 @@ static void test_ranks_cost(void **state)
          "--flops", "10T", "--bandwidth", "1T", "--network", "400G", NULL);
     assert_done();
     assert_has(last.out, "efficiency ");
+    mixt("info", "--plan", "train", "--ranks", "2", "--experts", "8", "--exchange-chunks", "3",
+         "--flops", "10T", "--bandwidth", "1T", NULL);
+    assert_done();
+    assert_has(last.out, " of it hidden; 3 chunks\n");
+    mixt("info", "--plan", "train", "--ranks", "2", "--exchange-chunks", "17", NULL);
+    assert_refused("--exchange-chunks");
     mixt("info", "--plan", "train", "--ranks", "3", "--accumulation", "4", NULL);
     assert_refused("accumulation 4");
 }

@@ -1,6 +1,6 @@
 /* exchange, arrive and give_back over ranks that are threads: rows against a plain reference for
- * random and adversarial counts, and what a rank says that cannot be. test_exchange_model.c has
- * whole models.
+ * random and adversarial counts, far_experts against the three with experts between, and what a
+ * rank says that cannot be. test_exchange_model.c has whole models.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -129,14 +129,18 @@ static void prepare_call(const rows_rank *r, mixt_ranks *ranks, mixt_op op, rows
 
 static void run_call(const rows_rank *r, mixt_op op, rows_call *made, bool backward)
 {
-    static const mixt_op_function functions[3][2][2] = {
+    static const mixt_op_function functions[5][2][2] = {
         /* of which, fp64, backward */
+        {{mixt_experts_forward_f32, mixt_experts_backward_f32},
+         {mixt_experts_forward_f64, mixt_experts_backward_f64}},
         {{mixt_exchange_forward_f32, mixt_exchange_backward_f32},
          {mixt_exchange_forward_f64, mixt_exchange_backward_f64}},
         {{mixt_arrive_forward_f32, mixt_arrive_backward_f32},
          {mixt_arrive_forward_f64, mixt_arrive_backward_f64}},
         {{mixt_give_back_forward_f32, mixt_give_back_backward_f32},
-         {mixt_give_back_forward_f64, mixt_give_back_backward_f64}}};
+         {mixt_give_back_forward_f64, mixt_give_back_backward_f64}},
+        {{mixt_far_experts_forward_f32, mixt_far_experts_backward_f32},
+         {mixt_far_experts_forward_f64, mixt_far_experts_backward_f64}}};
     bool wide = r->c->real_size == sizeof(double);
     int64_t reals = backward ? made->request.backward_workspace : made->request.forward_workspace;
     size_t bytes = (size_t)reals * r->c->real_size;
@@ -145,7 +149,7 @@ static void run_call(const rows_rank *r, mixt_op op, rows_call *made, bool backw
     HUB_CHECK(posix_memalign(&workspace, 64, bytes) == 0);
     memset(workspace, 0xff, bytes);
     made->call.workspace = workspace;
-    functions[op - MIXT_OP_exchange][wide][backward](&made->call);
+    functions[op - MIXT_OP_experts][wide][backward](&made->call);
     free(workspace);
 }
 
@@ -268,12 +272,228 @@ static mixt_status run_rows(mixt_ranks *ranks, int rank, void *user, mixt_error 
     run_call(r, MIXT_OP_exchange, &out, true);
     r->failures += wrong_near_rows(r, again, 0);
     r->failures += mixt_call_failed(&out.call) || mixt_call_failed(&back.call) ||
-                   mixt_call_failed(&in.call) || ranks->begun != NULL;
+                   mixt_call_failed(&in.call) || ranks->begun.first != ranks->begun.end;
     free(arrived);
     free(near);
     free(far);
     free(again);
     free(d_far);
+    return MIXT_OK;
+}
+
+/* ------------------------------------------------------------------------------------------ */
+/* Experts between, in chunks                                                                 */
+
+enum { FFN = 3, CHUNKS_MOST = 3 };
+
+/* What ranks compute of near rows and their gradient, with far_experts or with three operators. */
+typedef struct rows_made {
+    void *y, *d_near, *weights, *d_weights; /* of gate, up and down */
+} rows_made;
+
+typedef struct chunks_run {
+    const rows_rank *r;
+    mixt_ranks *ranks;
+    int chunks; /* 0: three operators */
+    int groups, held;
+    mixt_shape near, far, offsets, parts, told;
+    void *x, *d_y;
+    void *rows[8]; /* arrived, far, done, gate, up, hidden, d_arrived, d_far */
+    int32_t held_offsets[64], given_parts[64 * RANKS_MAX];
+} chunks_run;
+
+static size_t matrix_values(const chunks_run *run)
+{
+    return (size_t)run->held * FFN * (size_t)run->r->c->d;
+}
+
+/* Weights of a range of experts, and where their gradients go. */
+static void give_weights(const chunks_run *run, const rows_made *made, rows_call *call)
+{
+    const rows_case *c = run->r->c;
+    size_t bytes = matrix_values(run) * c->real_size;
+    for (int i = 0; i < 3; i++) {
+        int slot = EXPERTS_W_GATE + i;
+        call->request.in[slot] = slot == EXPERTS_W_DOWN
+                                     ? mixt_shape_static(3, run->held, c->d, FFN)
+                                     : mixt_shape_static(3, run->held, FFN, c->d);
+        call->call.in[slot] = (char *)made->weights + (size_t)i * bytes;
+        call->call.d_in[slot] = (char *)made->d_weights + (size_t)i * bytes;
+    }
+    call->attributes.exact_parts = c->kind % 2 == 1;
+}
+
+static void prepare_kept(const chunks_run *run, mixt_op op, rows_call *made)
+{
+    mixt_call before = made->call;
+    prepare_call(run->r, run->ranks, op, made);
+    memcpy(made->call.in, before.in, sizeof before.in);
+    memcpy(made->call.out, before.out, sizeof before.out);
+    memcpy(made->call.d_in, before.d_in, sizeof before.d_in);
+    memcpy(made->call.d_out, before.d_out, sizeof before.d_out);
+}
+
+static void run_exchange(chunks_run *run, rows_call *out)
+{
+    out->attributes.rows = (int)run->far.multiple;
+    out->attributes.chunks = run->chunks;
+    out->request.in[EXCHANGE_ROWS] = run->near;
+    out->request.in[EXCHANGE_OFFSETS] = run->offsets;
+    out->call.in[EXCHANGE_ROWS] = run->x;
+    out->call.in[EXCHANGE_OFFSETS] = (void *)run->r->offsets;
+    out->call.out[EXCHANGE_ARRIVED] = run->rows[0];
+    out->call.out[EXCHANGE_HELD] = run->held_offsets;
+    out->call.out[EXCHANGE_PARTS] = run->given_parts;
+    out->call.d_out[EXCHANGE_ARRIVED] = run->rows[6];
+    prepare_kept(run, MIXT_OP_exchange, out);
+    run_call(run->r, MIXT_OP_exchange, out, false);
+}
+
+static void run_three(chunks_run *run, const rows_made *made)
+{
+    rows_call in = {.attributes.rows = (int)run->far.multiple}, experts = {.attributes = {0}},
+              back = {.attributes.rows = (int)run->near.multiple};
+    in.request.in[ARRIVE_ROWS] = run->near;
+    in.request.in[ARRIVE_OFFSETS] = back.request.in[GIVE_BACK_OFFSETS] = run->offsets;
+    in.request.in[ARRIVE_ARRIVED] = experts.request.in[EXPERTS_ROWS] =
+        back.request.in[GIVE_BACK_ROWS] = run->far;
+    in.request.in[ARRIVE_PARTS] = experts.request.in[EXPERTS_PARTS] =
+        back.request.in[GIVE_BACK_PARTS] = run->parts;
+    experts.request.in[EXPERTS_OFFSETS] = run->told;
+    in.call.in[ARRIVE_ROWS] = run->x;
+    in.call.in[ARRIVE_OFFSETS] = back.call.in[GIVE_BACK_OFFSETS] = (void *)run->r->offsets;
+    in.call.in[ARRIVE_ARRIVED] = run->rows[0];
+    in.call.in[ARRIVE_PARTS] = experts.call.in[EXPERTS_PARTS] = back.call.in[GIVE_BACK_PARTS] =
+        run->given_parts;
+    in.call.out[ARRIVE_Y] = experts.call.in[EXPERTS_ROWS] = run->rows[1];
+    experts.call.in[EXPERTS_OFFSETS] = run->held_offsets;
+    experts.call.out[EXPERTS_Y] = back.call.in[GIVE_BACK_ROWS] = run->rows[2];
+    experts.call.out[EXPERTS_GATE] = run->rows[3];
+    experts.call.out[EXPERTS_UP] = run->rows[4];
+    experts.call.out[EXPERTS_HIDDEN] = run->rows[5];
+    back.call.out[GIVE_BACK_Y] = made->y;
+    back.call.d_out[GIVE_BACK_Y] = run->d_y;
+    back.call.d_in[GIVE_BACK_ROWS] = experts.call.d_out[EXPERTS_Y] = run->rows[2];
+    experts.call.d_in[EXPERTS_ROWS] = in.call.d_out[ARRIVE_Y] = run->rows[7];
+    in.call.d_in[ARRIVE_ARRIVED] = run->rows[6];
+    in.call.d_in[ARRIVE_ROWS] = made->d_near;
+    give_weights(run, made, &experts);
+    prepare_kept(run, MIXT_OP_arrive, &in);
+    prepare_kept(run, MIXT_OP_experts, &experts);
+    prepare_kept(run, MIXT_OP_give_back, &back);
+    run_call(run->r, MIXT_OP_arrive, &in, false);
+    run_call(run->r, MIXT_OP_experts, &experts, false);
+    run_call(run->r, MIXT_OP_give_back, &back, false);
+    run_call(run->r, MIXT_OP_give_back, &back, true);
+    run_call(run->r, MIXT_OP_experts, &experts, true);
+    run_call(run->r, MIXT_OP_arrive, &in, true);
+}
+
+static void run_far(chunks_run *run, const rows_made *made)
+{
+    rows_call far = {.attributes = {.rows = (int)run->far.multiple, .chunks = run->chunks}};
+    far.request.in[FAR_EXPERTS_NEAR] = run->near;
+    far.request.in[FAR_EXPERTS_OFFSETS] = run->told;
+    far.request.in[FAR_EXPERTS_NEAR_OFFSETS] = run->offsets;
+    far.request.in[FAR_EXPERTS_ARRIVED] = run->far;
+    far.request.in[FAR_EXPERTS_PARTS] = run->parts;
+    far.request.wanted = 1U << FAR_EXPERTS_ARRIVED;
+    far.call.in[FAR_EXPERTS_NEAR] = run->x;
+    far.call.in[FAR_EXPERTS_OFFSETS] = run->held_offsets;
+    far.call.in[FAR_EXPERTS_NEAR_OFFSETS] = (void *)run->r->offsets;
+    far.call.in[FAR_EXPERTS_ARRIVED] = run->rows[0];
+    far.call.in[FAR_EXPERTS_PARTS] = run->given_parts;
+    far.call.out[FAR_EXPERTS_Y] = made->y;
+    far.call.out[FAR_EXPERTS_ROWS] = run->rows[1];
+    far.call.out[FAR_EXPERTS_GATE] = run->rows[3];
+    far.call.out[FAR_EXPERTS_UP] = run->rows[4];
+    far.call.out[FAR_EXPERTS_HIDDEN] = run->rows[5];
+    far.call.d_out[FAR_EXPERTS_Y] = run->d_y;
+    far.call.d_in[FAR_EXPERTS_NEAR] = made->d_near;
+    far.call.d_in[FAR_EXPERTS_ARRIVED] = run->rows[6];
+    give_weights(run, made, &far);
+    prepare_kept(run, MIXT_OP_far_experts, &far);
+    run_call(run->r, MIXT_OP_far_experts, &far, false);
+    run_call(run->r, MIXT_OP_far_experts, &far, true);
+}
+
+/* Small numbers, another for each value of each rank. */
+static void *make_numbers(const rows_case *c, size_t count, uint64_t seed)
+{
+    mixt_random_key key = {seed, MIXT_RANDOM_DATA, 9};
+    void *values = make_values(c, (int64_t)count);
+    for (size_t i = 0; i < count; i++) {
+        put(c, values, (int64_t)i, (double)mixt_random_below(&key, i, 2001) / 1000 - 1);
+    }
+    return values;
+}
+
+static void compute_rows(const rows_rank *r, mixt_ranks *ranks, int chunks, rows_made *made)
+{
+    const rows_case *c = r->c;
+    rows_call out = {.attributes = {0}};
+    chunks_run run = {.r = r, .ranks = ranks, .chunks = chunks};
+    run.groups = c->experts + c->identity + c->zero;
+    run.held = expert_first(c, r->rank + 1) - expert_first(c, r->rank);
+    run.near = mixt_shape_tokens(c->tokens, c->near, c->d);
+    run.far = mixt_shape_tokens(c->tokens, c->near * c->ranks, c->d);
+    run.offsets = mixt_shape_integers(mixt_shape_static(1, run.groups + 1, 0, 0));
+    run.parts = mixt_shape_integers(mixt_shape_static(2, run.held, c->ranks, 0));
+    run.told =
+        mixt_shape_integers(mixt_shape_static(1, run.held + c->identity + c->zero + 1, 0, 0));
+    size_t values = (size_t)(c->tokens * c->near * c->d), matrix = matrix_values(&run);
+    run.x = make_numbers(c, values, 100 + (uint64_t)r->rank);
+    run.d_y = make_numbers(c, values, 200 + (uint64_t)r->rank);
+    for (int i = 0; i < 8; i++) {
+        run.rows[i] = make_values(c, (int64_t)values * c->ranks * FFN);
+    }
+    *made = (rows_made){make_values(c, (int64_t)values), make_values(c, (int64_t)values),
+                        make_numbers(c, 3 * matrix, 300 + (uint64_t)r->rank),
+                        make_values(c, (int64_t)(3 * matrix))};
+    out.call.d_in[EXCHANGE_ROWS] = made->d_near;
+    run_exchange(&run, &out);
+    if (chunks == 0) {
+        run_three(&run, made);
+    } else {
+        run_far(&run, made);
+    }
+    out.call.add[EXCHANGE_ROWS] = true;
+    run_call(r, MIXT_OP_exchange, &out, true);
+    HUB_CHECK(!mixt_call_failed(&out.call) && ranks->begun.first == ranks->begun.end);
+    free(run.x);
+    free(run.d_y);
+    for (int i = 0; i < 8; i++) {
+        free(run.rows[i]);
+    }
+}
+
+static void free_made(rows_made *made)
+{
+    free(made->y);
+    free(made->d_near);
+    free(made->weights);
+    free(made->d_weights);
+}
+
+/* The same bits in any number of chunks. */
+static mixt_status run_chunks(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
+{
+    rows_rank *r = (rows_rank *)user + rank;
+    const rows_case *c = r->c;
+    rows_made three, far;
+    MIXT_TRY(mixt_ranks_arrange(ranks, 1, c->ranks, c->experts, error));
+    size_t rows = (size_t)r->offsets[c->experts + c->identity + c->zero];
+    size_t held = (size_t)(expert_first(c, rank + 1) - expert_first(c, rank));
+    size_t matrix = held * FFN * (size_t)c->d;
+    compute_rows(r, ranks, 0, &three);
+    for (int chunks = 1; chunks <= CHUNKS_MOST && chunks <= c->experts / c->ranks; chunks++) {
+        compute_rows(r, ranks, chunks, &far);
+        r->failures += memcmp(far.y, three.y, rows * (size_t)c->d * c->real_size) != 0;
+        r->failures += memcmp(far.d_near, three.d_near, rows * (size_t)c->d * c->real_size) != 0;
+        r->failures += memcmp(far.d_weights, three.d_weights, 3 * matrix * c->real_size) != 0;
+        free_made(&far);
+    }
+    free_made(&three);
     return MIXT_OK;
 }
 
@@ -297,17 +517,17 @@ static int stop_computes(void **state)
     return route_stop(state) + scratch_remove(state);
 }
 
-static void run_late(int ranks, rows_rank *all, uint64_t seed, int delay)
+static void run_late(int ranks, hub_function run, rows_rank *all, uint64_t seed, int delay)
 {
     mixt_error errors[RANKS_MAX];
     const hub_options options = {.count = ranks, .seed = seed + 1, .delay = delay};
-    hub_run_with(&options, run_rows, all, errors);
+    hub_run_with(&options, run, all, errors);
     for (int r = 0; r < ranks; r++) {
         must(errors[r].status, &errors[r]);
     }
 }
 
-static void check_rows(const rows_case *c, uint64_t seed, int delay)
+static void check_rows(const rows_case *c, hub_function run, uint64_t seed, int delay)
 {
     rows_rank all[RANKS_MAX];
     int failures[RANKS_MAX];
@@ -316,9 +536,9 @@ static void check_rows(const rows_case *c, uint64_t seed, int delay)
         make_counts(&all[r], seed);
     }
     if (delay > 0) {
-        run_late(c->ranks, all, seed, delay);
+        run_late(c->ranks, run, all, seed, delay);
     } else {
-        hub_run(c->ranks, run_rows, all);
+        hub_run(c->ranks, run, all);
     }
     for (int r = 0; r < c->ranks; r++) {
         failures[r] = all[r].failures;
@@ -354,7 +574,8 @@ static void test_rows_of_ranks(void **state)
                 int repeats = p[0] < ranks ? 0 : kind != RANDOM ? 1 : hub_ranks(0) == 0 ? 6 : 2;
                 for (int repeat = 0; repeat < repeats; repeat++) {
                     c.real_size = repeat % 2 == 0 ? 4 : 8;
-                    check_rows(&c, (uint64_t)(cases++), repeat < 3 ? 0 : 300);
+                    check_rows(&c, run_rows, (uint64_t)cases, repeat < 3 ? 0 : 300);
+                    check_rows(&c, run_chunks, (uint64_t)(cases++), repeat < 3 ? 0 : 300);
                 }
             }
         }
@@ -429,7 +650,7 @@ static mixt_status hear_liar(mixt_ranks *ranks, int rank, void *user, mixt_error
     }
     run_call(&r, MIXT_OP_arrive, &in, true);
     run_call(&r, MIXT_OP_exchange, &out, true);
-    HUB_CHECK(mixt_call_failed(&in.call) && ranks->begun == NULL);
+    HUB_CHECK(mixt_call_failed(&in.call) && ranks->begun.first == ranks->begun.end);
     MIXT_TRY(mixt_ranks_barrier(ranks, MIXT_GROUP_ALL, error)); /* nothing is done any more */
     return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks went on");
 }

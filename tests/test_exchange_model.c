@@ -47,6 +47,8 @@ typedef struct spread_run {
     int32_t tokens[BATCHES][TOKENS], targets[BATCHES][TOKENS];
     mixt_model *whole;
     batch_result results[BATCHES];
+    int chunks;
+    void *gradients[RANKS_MAX]; /* of each rank's last batch, in one chunk */
 } spread_run;
 
 static test_batch batch_of(const spread_run *s, int batch)
@@ -176,13 +178,14 @@ static void check_run(const spread_run *s, const mixt_model *model, const test_r
 
 static mixt_status run_part(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
 {
-    const spread_run *s = user;
+    spread_run *s = user;
     const spread_case *c = s->c;
     mixt_context_options options = {.threads = 1 + rank % 2};
     mixt_graph_options graph = graph_of(c);
     mixt_context *context;
     mixt_model *model;
     MIXT_TRY(mixt_ranks_arrange(ranks, c->data, c->expert, c->experts, error));
+    ranks->chunks_told = s->chunks;
     MIXT_TRY(mixt_context_create(&options, &context, error));
     MIXT_TRY(mixt_model_create_spread(&s->options, 11, ranks, &model, error));
     test_run run;
@@ -196,6 +199,11 @@ static mixt_status run_part(mixt_ranks *ranks, int rank, void *user, mixt_error 
         }
         check_run(s, model, &run, i, rank);
     }
+    size_t bytes = model->weight_count * c->real_size;
+    if (s->chunks == 1) {
+        s->gradients[rank] = copy_of(run.gradients, bytes);
+    }
+    HUB_CHECK(memcmp(run.gradients, s->gradients[rank], bytes) == 0);
     test_run_free(&run);
     mixt_model_free(model);
     mixt_context_free(context);
@@ -271,7 +279,12 @@ static void check_spread(const spread_case *c)
     make_batches(&s);
     must(mixt_model_create(&s.options, 11, &s.whole, &error), &error);
     run_whole(&s, scratch_context);
-    hub_run(c->data * c->expert, run_part, &s);
+    for (s.chunks = 1; s.chunks <= 3; s.chunks++) { /* no more than a rank has experts */
+        hub_run(c->data * c->expert, run_part, &s);
+    }
+    for (int rank = 0; rank < c->data * c->expert; rank++) {
+        free(s.gradients[rank]);
+    }
     for (int b = 0; b < BATCHES; b++) {
         free(s.results[b].logits);
         free(s.results[b].gradients);

@@ -35,6 +35,8 @@ static int experts_of(const mixt_model *model)
     return model->options.experts;
 }
 
+static int chunks; /* in which rows go, of the next ranks; 0: as is worth it */
+
 /* A rank's part: opens the model, keeps its share, and runs it or works for rank 0. */
 static mixt_status take_part(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
 {
@@ -48,6 +50,7 @@ static mixt_status take_part(mixt_ranks *ranks, int rank, void *user, mixt_error
     }
     if (status == MIXT_OK) {
         status = mixt_ranks_arrange(ranks, 1, 0, experts_of(model), error);
+        ranks->chunks_told = chunks;
     }
     if (status == MIXT_OK) {
         status = mixt_model_spread(model, ranks, error);
@@ -111,6 +114,7 @@ static bool check_file(const char *path, const char *name)
     must(generate(scratch_context, model, alone, &error), &error);
     mixt_model_free(model);
     for (int ranks = 1; ranks <= 8 && ranks <= experts; ranks += ranks < 4 ? 1 : 4) {
+        chunks = ranks % 4;
         if (hub_has(ranks) && !same_over(ranks, take_part, &(spread_case){path, generate, spread},
                                          alone, spread, VALUES)) {
             fail_msg("%s on %d ranks: other bits", name, ranks);
@@ -285,6 +289,7 @@ static void same_bits_of_all_work(void **state)
         must(works[i](scratch_context, model, alone, &error), &error);
         mixt_model_free(model);
         for (size_t j = 0; j < sizeof counts / sizeof *counts; j++) {
+            chunks = (int)((i + j) % 4);
             if (hub_has(counts[j]) &&
                 !same_over(counts[j], take_part, &(spread_case){path, works[i], spread}, alone,
                            spread, BLOCK_VALUES)) {
@@ -306,6 +311,7 @@ static void late_messages_change_nothing(void **state)
     mixt_model_free(model);
     for (uint64_t seed = 1; seed <= 3; seed++) {
         hub_options options = {.count = 4, .seed = seed, .delay = 200};
+        chunks = (int)seed;
         hub_run_with(&options, take_part, &(spread_case){gguf, run_batches, spread}, errors);
         must(errors[0].status, &errors[0]);
         assert_memory_equal(alone, spread, sizeof alone);
@@ -327,6 +333,7 @@ static void lost_ranks_end_all(void **state)
         for (int rank = 0; rank < 3; rank++) {
             hub_options options = {
                 .count = 3, .kill_rank = rank, .kill_message = messages[i], .limit = 60};
+            chunks = 1 + (int)i % 3;
             hub_run_with(&options, take_part, &(spread_case){gguf, run_batches, spread}, errors);
             for (int other = 0; other < 3; other++) {
                 if (errors[other].status == MIXT_OK ||
@@ -384,6 +391,32 @@ static mixt_status say_wrong(mixt_context *context, mixt_model *model, float *ou
     (void)context;
     (void)out;
     return send(model, wrong, error);
+}
+
+/* As many chunks as no rank has experts, of a plan that was announced. */
+static mixt_status say_chunks(mixt_context *context, mixt_model *model, float *out,
+                              mixt_error *error)
+{
+    MIXT_TRY(run_batches(context, model, out, error));
+    return send(model, wrong, error);
+}
+
+static void wrong_chunks_end_a_worker(void **state)
+{
+    (void)state;
+    static float spread[BLOCK_VALUES];
+    static const int64_t counts[] = {0, -1, 7, INT64_MAX};
+    mixt_error errors[HUB_RANKS_MAX];
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        char line[80];
+        wrong = (mixt_summons){.kind = MIXT_SUMMONS_LAYER, .tokens = 1, .rows = counts[i]};
+        hub_run_with(&(hub_options){.count = 2}, take_part,
+                     &(spread_case){gguf, say_chunks, spread}, errors);
+        snprintf(line, sizeof line, "rank 0 asks for %lld chunks of 6 experts",
+                 (long long)counts[i]);
+        assert_int_equal(errors[1].status, MIXT_ERROR_FORMAT);
+        assert_string_equal(errors[1].message, line);
+    }
 }
 
 /* What no rank 0 says ends the worker in one line, before anything is computed. */
@@ -588,6 +621,7 @@ int main(void)
         cmocka_unit_test(late_messages_change_nothing),
         cmocka_unit_test(lost_ranks_end_all),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(wrong_chunks_end_a_worker),
         cmocka_unit_test(nonsense_ends_a_worker),
         cmocka_unit_test(the_whole_is_known),
         cmocka_unit_test(made_models_have_the_same_bits),

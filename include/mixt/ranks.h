@@ -35,6 +35,11 @@ MIXT_API int mixt_ranks_count(const mixt_ranks *ranks);
  * ranks and experts. */
 MIXT_API mixt_status mixt_ranks_arrange(mixt_ranks *ranks, int data, int expert, int experts,
                                         mixt_error *error);
+/* In how many chunks, of some experts each, rows go to the experts of other ranks and back, so that
+ * one chunk is computed while others travel; no more than the ranks have experts of a layer, 16 at
+ * most. The same on all ranks, and the same bits whatever it is. 0, as it is at first: as many as
+ * messages are large enough for, 4 at most. Before a model is spread. */
+MIXT_API mixt_status mixt_ranks_set_chunks(mixt_ranks *ranks, int chunks, mixt_error *error);
 MIXT_API int mixt_ranks_data(const mixt_ranks *ranks);
 MIXT_API int mixt_ranks_expert(const mixt_ranks *ranks);
 
@@ -84,7 +89,8 @@ typedef struct mixt_ranks_paper {
     double network_bytes; /* bytes a second that it sends, and as many that it receives meanwhile */
     double latency;       /* seconds from the start of a message to that of the next one */
     double imbalance;     /* rows of the rank that all wait for, over the mean; at least 1; 0: 1 */
-    uint64_t reserved[7];
+    int64_t chunks;       /* as mixt_ranks_set_chunks has them */
+    uint64_t reserved[6];
 } mixt_ranks_paper;
 
 /* Rows of a layer with experts in a micro batch, one way: to the ranks that hold the experts, or
@@ -95,7 +101,8 @@ typedef struct mixt_ranks_way {
     double worst_bytes; /* where all rows of all ranks go to experts of other ranks */
     double seconds;     /* with an even load, messages included */
     double hidden;      /* of them, while the rank computes something else; a mean of `count` */
-    uint64_t reserved[3];
+    int64_t chunks;     /* in which they go */
+    uint64_t reserved[2];
 } mixt_ranks_way;
 
 /* A step of training over ranks, of the rank that holds most experts. Seconds and sent bytes are

@@ -92,6 +92,7 @@ static mixt_status lay_out(paper_rank *r, const mixt_model_options *options, mix
     MIXT_TRY(mixt_model_layout(options, NULL, "model", &r->model, error));
     const mixt_ranks_paper *p = r->paper;
     MIXT_TRY(mixt_ranks_arrange(r->ranks, p->data, p->expert, r->model->options.experts, error));
+    MIXT_TRY(mixt_ranks_set_chunks(r->ranks, (int)p->chunks, error));
     r->transport.rank = r->ranks->expert - 1;
     if (p->ranks > 1) {
         r->model->ranks = r->ranks;
@@ -129,7 +130,7 @@ static void shrink(const mixt_plan *plan, mixt_value_id id, int64_t rows)
 static bool is_of_experts(mixt_op op)
 {
     return op == MIXT_OP_experts || op == MIXT_OP_exchange || op == MIXT_OP_arrive ||
-           op == MIXT_OP_give_back;
+           op == MIXT_OP_give_back || op == MIXT_OP_far_experts;
 }
 
 static const mixt_record *first_exchange(const mixt_plan *plan)
@@ -140,6 +141,11 @@ static const mixt_record *first_exchange(const mixt_plan *plan)
         }
     }
     return NULL;
+}
+
+static int chunks_of(const mixt_record *record)
+{
+    return record->attributes.chunks > 1 ? record->attributes.chunks : 1;
 }
 
 /* A plan that was made for the most rows that may come becomes one for as many as are sent, in all
@@ -166,6 +172,10 @@ static mixt_status even_out(paper_rank *r, mixt_error *error)
             shrink(plan, record->out[EXCHANGE_ARRIVED], rows);
         } else if (record->op == MIXT_OP_arrive) {
             shrink(plan, record->out[ARRIVE_Y], rows);
+        }
+        for (int slot = FAR_EXPERTS_ROWS;
+             slot < FAR_EXPERTS_OUTPUTS && record->op == MIXT_OP_far_experts; slot++) {
+            shrink(plan, record->out[slot], rows);
         }
     }
     return mixt_plan_layout(plan, error);
@@ -197,12 +207,22 @@ static double time_of_messages(const mixt_ranks_paper *p, double messages, doubl
     return messages * p->latency + (bytes > 0 ? bytes / p->network_bytes : 0);
 }
 
+/* Of far_experts, those that are not moved while experts are computed. */
+static double bytes_of_rows(const mixt_plan *plan, const mixt_record *record)
+{
+    return record->op != MIXT_OP_far_experts
+               ? 0
+               : 24 * mixt_shape_values(&plan->values[record->in[FAR_EXPERTS_NEAR]].shape,
+                                        plan->capacity);
+}
+
 static double time_of_record(const paper_rank *r, int record)
 {
     const mixt_plan *plan = r->graph->plan;
     double flops, bytes;
     mixt_plan_cost(plan, record, plan->capacity, NULL, &flops, &bytes);
-    return time_of_work(r->paper, flops, bytes) *
+    double moved = bytes_of_rows(plan, &plan->records[record]);
+    return (time_of_work(r->paper, flops, bytes - moved) + time_of_work(r->paper, 0, moved)) *
            (is_of_experts(plan->records[record].op) ? waiting(r) : 1);
 }
 
@@ -222,11 +242,12 @@ static double time_meanwhile(const paper_rank *r, int begin)
     const mixt_plan *plan = r->graph->plan;
     const mixt_record *first = &plan->records[begin];
     bool backward = first->pass == MIXT_PASS_BACKWARD;
-    mixt_op ends = backward ? MIXT_OP_exchange : MIXT_OP_arrive;
     double seconds = 0;
     for (int i = begin + 1; i < plan->record_count; i++) {
         const mixt_record *record = &plan->records[i];
-        if (record->op == ends && record->pass == first->pass && record->layer == first->layer) {
+        bool ends = backward ? record->op == MIXT_OP_exchange
+                             : record->op == MIXT_OP_arrive || record->op == MIXT_OP_far_experts;
+        if (ends && record->pass == first->pass && record->layer == first->layer) {
             return seconds;
         }
         seconds += time_of_record(r, i);
@@ -262,33 +283,64 @@ static way_rows rows_of(const paper_rank *r, const mixt_record *exchange)
                       .counts = (split.experts - held) * sizeof(int32_t)};
 }
 
+/* The experts that an exchange of several chunks is for; -1: rows go in one. */
+static int experts_behind(const mixt_plan *plan, int exchange)
+{
+    for (int i = exchange; i < plan->record_count && chunks_of(&plan->records[exchange]) > 1; i++) {
+        if (plan->records[i].op == MIXT_OP_far_experts) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* Of experts in chunks: what is computed while one of them travels. */
+static double time_of_others(const paper_rank *r, int record)
+{
+    int chunks = chunks_of(&r->graph->plan->records[record]);
+    return time_of_record(r, record) * (chunks - 1) / chunks;
+}
+
 static mixt_ranks_way *way_of(mixt_ranks_cost *cost, bool backward, bool out)
 {
     return backward ? (out ? &cost->backward_out : &cost->backward_back)
                     : (out ? &cost->forward_out : &cost->forward_back);
 }
 
-/* The way that begins at a record; `first`: in the first layer that has some. */
-static void add_way(const paper_rank *r, const way_rows *rows, int index, bool first,
-                    mixt_ranks_cost *cost)
+/* One way of a layer: before its rows are there, or behind those that left first, the rank computes
+ * something else for `meanwhile`, and experts of other chunks for `others`. */
+typedef struct way_time {
+    bool backward, out, counted;
+    int chunks;
+    double meanwhile, others;
+} way_time;
+
+/* Chunks travel one behind the other, each as long as the others: all but one of them while experts
+ * of others are computed. Gives what is hidden of so long a way. */
+static double hide(const way_time *time, double seconds)
 {
-    const mixt_record *record = &r->graph->plan->records[index];
-    bool backward = record->pass == MIXT_PASS_BACKWARD;
-    bool out = (record->op == MIXT_OP_give_back) == backward;
-    bool counted = record->op == MIXT_OP_exchange, apart = record->op != MIXT_OP_give_back;
+    double part = (double)(time->chunks - 1) / time->chunks;
+    double most = part * seconds < time->others ? part * seconds : time->others;
+    return seconds < time->meanwhile + most ? seconds : time->meanwhile + most;
+}
+
+/* `first`: in the first layer that has some. Gives what it hides. */
+static double add_way(const paper_rank *r, const way_rows *rows, const way_time *time, bool first,
+                      mixt_ranks_cost *cost)
+{
     double width = (double)r->model->options.hidden_size * sizeof(float);
     double others = r->ranks->expert - 1, runs = (double)r->runs;
-    double counts = counted ? rows->counts : 0;
+    double counts = time->counted ? rows->counts : 0;
     double larger = rows->sent > rows->received ? rows->sent : rows->received;
-    double told = counted ? time_of_messages(r->paper, others, counts) : 0; /* waited for */
-    double moved = time_of_messages(r->paper, others, larger * waiting(r) * width);
-    double meanwhile = apart ? time_meanwhile(r, index) : 0;
-    mixt_ranks_way *way = way_of(cost, backward, out);
-    way->bytes = (out ? rows->sent : rows->received) * width + counts;
-    way->worst_bytes = (out ? rows->worst_sent : rows->worst_received) * width + counts;
+    double told = time->counted ? time_of_messages(r->paper, others, counts) : 0; /* waited for */
+    double moved = time_of_messages(r->paper, time->chunks * others, larger * waiting(r) * width);
+    double hidden = hide(time, moved);
+    mixt_ranks_way *way = way_of(cost, time->backward, time->out);
+    way->bytes = (time->out ? rows->sent : rows->received) * width + counts;
+    way->worst_bytes = (time->out ? rows->worst_sent : rows->worst_received) * width + counts;
     way->seconds = told + moved;
-    double hidden = moved < meanwhile ? moved : meanwhile;
-    if (first) { /* a mean, as what is made again hides nothing */
+    way->chunks = time->chunks;
+    if (first) { /* a mean, as what is made again may hide less */
         way->hidden = (way->hidden * way->count + hidden) / (way->count + 1);
         way->count++;
     }
@@ -296,18 +348,12 @@ static void add_way(const paper_rank *r, const way_rows *rows, int index, bool f
     cost->exchange_hidden += hidden * runs;
     cost->exchange_bytes += way->bytes * runs;
     cost->exchange_worst_bytes += way->worst_bytes * runs;
-    cost->messages += (counted ? 2 : 1) * others * runs;
+    cost->messages += ((time->counted ? 1 : 0) + time->chunks) * others * runs;
+    return hidden;
 }
 
-/* Does a way of rows begin at it? */
-static bool begins(const mixt_record *record)
-{
-    bool backward = record->pass == MIXT_PASS_BACKWARD;
-    return record->op == MIXT_OP_give_back ||
-           record->op == (backward ? MIXT_OP_arrive : MIXT_OP_exchange);
-}
-
-/* Every way of the plan, in all layers. */
+/* Every way of the plan, in all layers. Ways in chunks share what is computed meanwhile: what goes
+ * out and what comes back are sent by the same rank. */
 static void add_ways(const paper_rank *r, mixt_ranks_cost *cost)
 {
     const mixt_plan *plan = r->graph->plan;
@@ -315,10 +361,40 @@ static void add_ways(const paper_rank *r, mixt_ranks_cost *cost)
     int layer = -1;
     for (int i = 0; i < plan->record_count; i++) {
         const mixt_record *record = &plan->records[i];
-        if (begins(record)) {
-            rows = record->op == MIXT_OP_exchange ? rows_of(r, record) : rows;
-            layer = layer < 0 ? record->layer : layer;
-            add_way(r, &rows, i, record->layer == layer, cost);
+        bool backward = record->pass == MIXT_PASS_BACKWARD;
+        bool far = record->op == MIXT_OP_far_experts;
+        layer = layer < 0 && record->op == MIXT_OP_exchange ? record->layer : layer;
+        bool first = record->layer == layer;
+        way_time time = {.backward = backward, .chunks = 1};
+        if (record->op == MIXT_OP_exchange && !backward) {
+            int experts = experts_behind(plan, i);
+            rows = rows_of(r, record);
+            time.out = time.counted = true;
+            time.chunks = chunks_of(record);
+            time.meanwhile = time_meanwhile(r, i);
+            time.others = experts < 0 ? 0 : time_of_others(r, experts);
+            double left = time.meanwhile + time.others - add_way(r, &rows, &time, first, cost);
+            if (experts >= 0) { /* the way back */
+                time.out = time.counted = false;
+                time.others = left < time.others ? left : time.others;
+                time.meanwhile = 0;
+                add_way(r, &rows, &time, first, cost);
+            }
+        } else if (record->op == MIXT_OP_give_back) {
+            time.out = backward;
+            add_way(r, &rows, &time, first, cost);
+        } else if (backward && record->op == MIXT_OP_arrive) {
+            time.meanwhile = time_meanwhile(r, i);
+            add_way(r, &rows, &time, first, cost);
+        } else if (backward && far) {
+            time.chunks = chunks_of(record);
+            time.others = time_of_others(r, i);
+            time.meanwhile = time_meanwhile(r, i);
+            double left = time.meanwhile + time.others - add_way(r, &rows, &time, first, cost);
+            time.out = true;
+            time.others = left < time.others ? left : time.others;
+            time.meanwhile = 0;
+            add_way(r, &rows, &time, first, cost);
         }
     }
 }
@@ -401,11 +477,13 @@ static void add_totals(const paper_rank *r, const region *part, mixt_ranks_cost 
     double total = part->learning * sizeof(float), sliced = total / copies;
     double within = runs * fmin(2, copies - 1); /* one takes it over, then passes it on */
     double bytes = runs * (total - sliced) + (runs - 1) * sliced + (total - sliced) / copies;
-    cost->reduce += time_of_messages(r->paper, within * part->matrices, within * total) +
+    const mixt_record *exchange = first_exchange(r->graph->plan);
+    double matrices = part->matrices * (exchange != NULL ? chunks_of(exchange) : 1);
+    cost->reduce += time_of_messages(r->paper, within * matrices, within * total) +
                     time_of_messages(r->paper, runs - 1, (runs - 1) * total) +
                     time_of_messages(r->paper, copies - 1, total - sliced);
     cost->reduce_bytes += bytes;
-    cost->messages += runs * part->matrices;
+    cost->messages += runs * matrices;
     cost->buffers += sliced;
 }
 
@@ -509,6 +587,10 @@ static mixt_status check(const mixt_train_options *training, const mixt_ranks_pa
                          mixt_error *error)
 {
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_ranks_paper, p, error));
+    if (p->chunks < 0 || p->chunks > MIXT_RANKS_CHUNKS) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks: exchange_chunks %lld is not in 0..%d",
+                         (long long)p->chunks, MIXT_RANKS_CHUNKS);
+    }
     if (p->ranks < 1 || p->ranks > RANKS_MAX || p->data < 0 || p->expert < 0) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks: %d is not in 1..%d", p->ranks,
                          RANKS_MAX);

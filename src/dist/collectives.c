@@ -89,16 +89,38 @@ mixt_status mixt_ranks_end(mixt_ranks *ranks, void *request, mixt_error *error)
     return lose(ranks, text, error);
 }
 
+void mixt_ranks_leave(mixt_ranks *ranks, void *request)
+{
+    mixt_begun *begun = &ranks->begun;
+    if (begun->first == begun->end) {
+        begun->first = begun->end = 0;
+    }
+    assert(begun->end < MIXT_RANKS_CHUNKS);
+    begun->requests[begun->end++] = request;
+}
+
+mixt_status mixt_ranks_end_first(mixt_ranks *ranks, mixt_error *error)
+{
+    mixt_begun *begun = &ranks->begun;
+    void *request = begun->first < begun->end ? begun->requests[begun->first++] : NULL;
+    MIXT_TRY(check_lost(ranks, error));
+    return mixt_ranks_end(ranks, request, error);
+}
+
 void mixt_ranks_go_on(mixt_ranks *ranks)
 {
     char text[MIXT_TRANSPORT_TEXT] = "";
-    int rank = -1;
-    if (ranks->begun == NULL || ranks->lost.status != MIXT_OK) {
+    int rank = -1, i = ranks->begun.first;
+    void **requests = ranks->begun.requests;
+    while (i < ranks->begun.end && requests[i] == NULL) {
+        i++;
+    }
+    if (i == ranks->begun.end || ranks->lost.status != MIXT_OK) {
         return;
     }
     const mixt_transport *t = ranks->transport;
-    mixt_wait waited = t->wait(t->user, ranks->begun, 0, &rank, text);
-    ranks->begun = waited == MIXT_WAIT_DONE ? NULL : ranks->begun;
+    mixt_wait waited = t->wait(t->user, requests[i], 0, &rank, text);
+    requests[i] = waited == MIXT_WAIT_DONE ? NULL : requests[i];
     if (waited == MIXT_WAIT_LOST) {
         lose(ranks, text, NULL);
     }
@@ -146,19 +168,19 @@ static mixt_status run_list(message_list *list, mixt_error *error)
 /* ------------------------------------------------------------------------------------------ */
 /* Exchanges                                                                                  */
 
-static mixt_status begin_exchange(mixt_ranks *ranks, const mixt_exchange *x, void **request,
-                                  mixt_error *error)
+static mixt_status begin_exchange(mixt_ranks *ranks, const mixt_exchange *x,
+                                  const mixt_exchange_at *at, void **request, mixt_error *error)
 {
     message_list list;
     int size = mixt_group_size(ranks, x->group), own = mixt_group_place(ranks, x->group);
     *request = NULL;
     MIXT_TRY(make_list(ranks, x->group, &list, error));
-    const char *from = x->send;
-    char *to = x->receive, *own_to = NULL;
-    const char *own_from = NULL;
+    size_t from = 0, to = 0, own_from = 0, own_to = 0;
     for (int place = 0; place < size; place++) {
-        add(&list, place, false, (void *)from, x->send_bytes[place]);
-        add(&list, place, true, to, x->receive_bytes[place]);
+        from = at != NULL ? at->send[place] : from;
+        to = at != NULL ? at->receive[place] : to;
+        add(&list, place, false, (char *)x->send + from, x->send_bytes[place]);
+        add(&list, place, true, (char *)x->receive + to, x->receive_bytes[place]);
         own_from = place == own ? from : own_from;
         own_to = place == own ? to : own_to;
         from += x->send_bytes[place];
@@ -169,15 +191,15 @@ static mixt_status begin_exchange(mixt_ranks *ranks, const mixt_exchange *x, voi
     mixt_status status = start(ranks, list.messages, list.count, request, error);
     free(list.messages);
     if (status == MIXT_OK && both > 0) {
-        memcpy(own_to, own_from, both);
+        memcpy((char *)x->receive + own_to, (const char *)x->send + own_from, both);
     }
     return status;
 }
 
-mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *exchange, void **request,
-                             mixt_error *error)
+mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *exchange,
+                             const mixt_exchange_at *at, void **request, mixt_error *error)
 {
-    MIXT_TRY(begin_exchange(ranks, exchange, request, error));
+    MIXT_TRY(begin_exchange(ranks, exchange, at, request, error));
     if (*request != NULL && ranks->transport->move != NULL) {
         ranks->transport->move(ranks->transport->user);
     }
@@ -187,7 +209,7 @@ mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *exchange, v
 mixt_status mixt_ranks_exchange(mixt_ranks *ranks, const mixt_exchange *exchange, mixt_error *error)
 {
     void *request;
-    MIXT_TRY(begin_exchange(ranks, exchange, &request, error));
+    MIXT_TRY(begin_exchange(ranks, exchange, NULL, &request, error));
     return mixt_ranks_end(ranks, request, error);
 }
 

@@ -65,6 +65,16 @@ mixt_status mixt_ranks_arrange(mixt_ranks *ranks, int data, int expert, int expe
     return MIXT_OK;
 }
 
+mixt_status mixt_ranks_set_chunks(mixt_ranks *ranks, int chunks, mixt_error *error)
+{
+    if (chunks < 0 || chunks > MIXT_RANKS_CHUNKS) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks: exchange_chunks %d is not in 0..%d",
+                         chunks, MIXT_RANKS_CHUNKS);
+    }
+    ranks->chunks_told = chunks;
+    return MIXT_OK;
+}
+
 /* What a rank has to say to the others. */
 typedef struct verdict {
     int32_t status;

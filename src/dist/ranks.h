@@ -11,6 +11,7 @@
 #include "dist/transport.h"
 
 #define MIXT_RANKS_ROOM ((size_t)1 << 18)
+#define MIXT_RANKS_CHUNKS 16 /* in which rows travel, at most */
 
 /* Which ranks. */
 typedef enum mixt_group {
@@ -19,12 +20,20 @@ typedef enum mixt_group {
     MIXT_GROUP_DATA,   /* the D that hold the same experts */
 } mixt_group;
 
+/* Requests of an operator that another one ends, in their order; NULL: through already. */
+typedef struct mixt_begun {
+    int first, end;
+    void *requests[MIXT_RANKS_CHUNKS];
+} mixt_begun;
+
 struct mixt_ranks {
     const mixt_transport *transport; /* NULL: alone */
     bool owns_transport;
     int data, expert; /* D, E */
     double timeout;
-    void *begun;     /* the request of an operator that another one ends, or NULL */
+    mixt_begun begun;
+    int chunks;      /* of the rows that are under way, where rank 0 says how many */
+    int chunks_told; /* of all rows, as a caller has said; 0: as many as are worth it */
     float *room;     /* for what comes in of a sum, MIXT_RANKS_ROOM values of each rank, or NULL */
     bool agreed;     /* all ranks have an error of mixt_ranks_agree */
     mixt_error lost; /* what ended it for all further calls */
@@ -52,14 +61,22 @@ typedef struct mixt_exchange {
     const size_t *receive_bytes;
 } mixt_exchange;
 
+/* The byte at which each place's begin, where they do not lie one behind the other. */
+typedef struct mixt_exchange_at {
+    const size_t *send, *receive;
+} mixt_exchange_at;
+
 mixt_status mixt_ranks_exchange(mixt_ranks *ranks, const mixt_exchange *exchange,
                                 mixt_error *error);
 /* The same in two parts, so that other work runs between them; the memory is the exchange's until
- * it has ended. *request NULL: there is nothing to wait for. */
-mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *exchange, void **request,
-                             mixt_error *error);
+ * it has ended. at NULL: one behind the other. *request NULL: there is nothing to wait for. */
+mixt_status mixt_ranks_begin(mixt_ranks *ranks, const mixt_exchange *exchange,
+                             const mixt_exchange_at *at, void **request, mixt_error *error);
 mixt_status mixt_ranks_end(mixt_ranks *ranks, void *request, mixt_error *error);
-/* Between the two, where an operator left its request in ranks->begun: bytes move on. */
+/* A request that another operator ends, and the first of those. */
+void mixt_ranks_leave(mixt_ranks *ranks, void *request);
+mixt_status mixt_ranks_end_first(mixt_ranks *ranks, mixt_error *error);
+/* Between the two: bytes move on. */
 void mixt_ranks_go_on(mixt_ranks *ranks);
 /* `bytes` of each place, one behind the other in `all`. */
 mixt_status mixt_ranks_gather(mixt_ranks *ranks, mixt_group group, const void *mine, size_t bytes,

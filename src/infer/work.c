@@ -74,7 +74,7 @@ static mixt_status grow(worker *w, const mixt_summons *summons, mixt_error *erro
     return status;
 }
 
-/* The experts of a layer. What files did not give is not given to others. */
+/* The experts of a layer. */
 static mixt_status compute(worker *w, const mixt_summons *summons, mixt_error *error)
 {
     const mixt_graph *g = w->graph;
@@ -88,12 +88,16 @@ static mixt_status compute(worker *w, const mixt_summons *summons, mixt_error *e
                          "rank 0 asks for experts of %lld tokens, which it did not announce",
                          (long long)summons->tokens);
     }
+    int held = w->model->options.experts / w->model->ranks->expert; /* of the rank with fewest */
+    if (summons->rows < 1 || summons->rows > held || summons->rows > MIXT_RANKS_CHUNKS) {
+        return mixt_fail(error, MIXT_ERROR_FORMAT, "rank 0 asks for %lld chunks of %d experts",
+                         (long long)summons->rows, held);
+    }
+    w->model->ranks->chunks = (int)summons->rows;
     int begin = g->layers[summons->layer];
     int end =
         summons->layer + 1 < w->model->options.layers ? g->layers[summons->layer + 1] : g->head;
-    MIXT_TRY(mixt_instance_run(w->instance, summons->tokens, begin, end - 1, error));
-    MIXT_TRY(mixt_model_intact(w->model, error));
-    return mixt_instance_run(w->instance, summons->tokens, end - 1, end, error);
+    return mixt_instance_run(w->instance, summons->tokens, begin, end, error);
 }
 
 static mixt_status work(worker *w, mixt_ranks *ranks, mixt_error *error)

@@ -2,6 +2,7 @@
 #include "core/arithmetic.h"
 #include "model/adapters.h"
 #include "model/block.h"
+#include "ops/exchange.h"
 
 /* What the router is given: the rows, or a mean of a document's; in training with jitter. */
 static mixt_value_id decide_by(mixt_builder *b, mixt_value_id x)
@@ -213,29 +214,40 @@ typedef struct exchanged {
     mixt_value_id rows, offsets;
     mixt_value_id parts; /* which rank sent what; MIXT_NO_VALUE: all experts are here */
     int near;            /* rows of a token before */
+    int chunks;          /* in which they go */
 } exchanged;
 
-static mixt_attributes exchange_attributes(const mixt_builder *b, int rows)
+static mixt_attributes exchange_attributes(const mixt_builder *b, int rows, int chunks)
 {
     return (mixt_attributes){.ranks = b->model->ranks,
                              .rows = rows,
+                             .chunks = chunks,
                              .head = headed(b),
                              .identity_experts = b->model->options.identity_experts,
                              .zero_experts = b->model->options.zero_experts};
 }
 
+/* By what each rank knows of all: as many tokens, and as many rows of each, as it has at most. */
+static int chunks_of(const mixt_builder *b, int near)
+{
+    const mixt_model_options *o = &b->model->options;
+    double values = (double)b->plan->capacity * near * (double)o->hidden_size;
+    return mixt_exchange_chunks(b->model->ranks, o->experts, values * (double)b->plan->real_size);
+}
+
 static exchanged exchange(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets, int layer)
 {
     const mixt_ranks *ranks = b->model->ranks;
-    exchanged there = {rows, offsets, MIXT_NO_VALUE, 0};
+    exchanged there = {rows, offsets, MIXT_NO_VALUE, 0, 1};
     if (ranks == NULL || ranks->expert == 1 || rows < 0) {
         return there;
     }
     there.near = (int)b->plan->values[rows].shape.multiple;
-    mixt_outputs made =
-        mixt_build(b, MIXT_OP_exchange, exchange_attributes(b, far_rows(b, layer, there.near)),
-                   b->graph->options.recompute,
-                   BUILD_INPUTS({EXCHANGE_ROWS, rows}, {EXCHANGE_OFFSETS, offsets}));
+    there.chunks = chunks_of(b, there.near);
+    mixt_outputs made = mixt_build(
+        b, MIXT_OP_exchange, exchange_attributes(b, far_rows(b, layer, there.near), there.chunks),
+        b->graph->options.recompute,
+        BUILD_INPUTS({EXCHANGE_ROWS, rows}, {EXCHANGE_OFFSETS, offsets}));
     there.rows = made.value[EXCHANGE_ARRIVED];
     there.offsets = made.value[EXCHANGE_HELD];
     there.parts = made.value[EXCHANGE_PARTS];
@@ -247,7 +259,7 @@ static void arrive(mixt_builder *b, mixt_value_id sent, mixt_value_id offsets, e
 {
     if (there->parts != MIXT_NO_VALUE) {
         int rows = (int)b->plan->values[there->rows].shape.multiple;
-        there->rows = BUILD_RECOMPUTED(b, MIXT_OP_arrive, exchange_attributes(b, rows),
+        there->rows = BUILD_RECOMPUTED(b, MIXT_OP_arrive, exchange_attributes(b, rows, 1),
                                        {ARRIVE_ROWS, sent}, {ARRIVE_OFFSETS, offsets},
                                        {ARRIVE_ARRIVED, there->rows}, {ARRIVE_PARTS, there->parts});
     }
@@ -260,7 +272,7 @@ static mixt_value_id give_back(mixt_builder *b, mixt_value_id rows, mixt_value_i
     if (there->parts == MIXT_NO_VALUE) {
         return rows;
     }
-    return BUILD_RECOMPUTED(b, MIXT_OP_give_back, exchange_attributes(b, there->near),
+    return BUILD_RECOMPUTED(b, MIXT_OP_give_back, exchange_attributes(b, there->near, 1),
                             {GIVE_BACK_ROWS, rows}, {GIVE_BACK_OFFSETS, offsets},
                             {GIVE_BACK_PARTS, there->parts});
 }
@@ -273,6 +285,37 @@ static mixt_attributes experts_attributes(const mixt_builder *b, int layer)
                              .zero_experts = b->model->options.zero_experts};
 }
 
+static mixt_status intact(const void *user, mixt_error *error)
+{
+    return mixt_model_intact(user, error);
+}
+
+/* All that stands between exchange and combine, where rows go in chunks; and where rank 0 says in
+ * how many. */
+static mixt_value_id far_experts(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets,
+                                 const exchanged *there)
+{
+    int layer = b->layer, far = (int)b->plan->values[there->rows].shape.multiple;
+    mixt_attributes attributes = exchange_attributes(b, far, there->chunks);
+    attributes.activation = b->model->options.activation;
+    attributes.exact_parts = b->graph->options.exact_reduce;
+    if (b->graph->options.phase == MIXT_PHASE_WORK) {
+        attributes.intact = intact;
+        attributes.intact_user = b->model;
+    }
+    return BUILD_RECOMPUTED(
+        b, MIXT_OP_far_experts, attributes, {FAR_EXPERTS_NEAR, rows},
+        {FAR_EXPERTS_OFFSETS, there->offsets},
+        {FAR_EXPERTS_W_GATE, expert_weight(b, MIXT_SLOT_EXPERT_GATE, layer)},
+        {FAR_EXPERTS_W_UP, expert_weight(b, MIXT_SLOT_EXPERT_UP, layer)},
+        {FAR_EXPERTS_W_DOWN, expert_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
+        {FAR_EXPERTS_B_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE_BIAS, layer)},
+        {FAR_EXPERTS_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},
+        {FAR_EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)},
+        {FAR_EXPERTS_PARTS, there->parts}, {FAR_EXPERTS_NEAR_OFFSETS, offsets},
+        {FAR_EXPERTS_ARRIVED, there->rows});
+}
+
 /* What the experts make of rows in their order, wherever those experts are; while rows are on their
  * way there, the shared expert's `*always` of x, where that is wanted (NULL: it is not). */
 static mixt_value_id compute(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets,
@@ -283,6 +326,9 @@ static mixt_value_id compute(mixt_builder *b, mixt_value_id rows, mixt_value_id 
     exchanged there = exchange(b, rows, offsets, layer);
     if (always != NULL && there.parts != MIXT_NO_VALUE) {
         *always = shared(b, x, layer);
+    }
+    if (there.chunks > 1 || b->graph->options.phase == MIXT_PHASE_WORK) {
+        return far_experts(b, rows, offsets, &there);
     }
     arrive(b, rows, offsets, &there);
     attributes.exact_parts = b->graph->options.exact_reduce && there.parts != MIXT_NO_VALUE;

@@ -1,7 +1,21 @@
-/* Shape rules and costs of exchange, arrive and give_back. */
+/* Shape rules and costs of exchange, arrive, give_back and far_experts. */
 #include "ops/exchange.h"
 
+#include "ops/experts.h"
 #include "ops/shape.h"
+
+#define CHUNK_BYTES 65536 /* a message that is worth one more */
+#define CHUNKS_MOST 4     /* of which three quarters can be hidden; more chunks hide little more */
+
+int mixt_exchange_chunks(const mixt_ranks *ranks, int experts, double bytes)
+{
+    double worth = bytes / ranks->expert / CHUNK_BYTES;
+    int most = (int)mixt_least(experts / ranks->expert, MIXT_RANKS_CHUNKS); /* of all ranks */
+    int chunks = ranks->chunks_told > 0 ? ranks->chunks_told
+                 : worth < CHUNKS_MOST  ? (int)worth
+                                        : CHUNKS_MOST;
+    return (int)mixt_most(mixt_least(chunks, most), 1);
+}
 
 /* Groups of experts without weights, behind those with them. */
 static int64_t groups_of(const mixt_attributes *attributes)
@@ -26,8 +40,10 @@ mixt_exchange_sizes mixt_exchange_sizes_of(const mixt_attributes *attributes, in
 
 int64_t mixt_exchange_lists_reals(const mixt_exchange_sizes *sizes)
 {
-    int64_t bytes = 2 * sizes->places * (int64_t)sizeof(size_t) +
-                    (sizes->experts + 2 * sizes->held * sizes->places) * (int64_t)sizeof(int32_t);
+    int64_t numbers =
+        sizes->experts + 2 * sizes->held * sizes->places + sizes->held + sizes->groups + 1;
+    int64_t bytes =
+        4 * sizes->places * (int64_t)sizeof(size_t) + numbers * (int64_t)sizeof(int32_t);
     return mixt_round_up_reals(mixt_divide_up(bytes, (int64_t)sizeof(float)));
 }
 
@@ -113,6 +129,54 @@ mixt_status mixt_give_back_shape(mixt_shape_request *request, mixt_error *error)
     return MIXT_OK;
 }
 
+/* The experts in it, as if their rows were there. */
+static void experts_request(const mixt_shape *in, const mixt_attributes *attributes, int64_t tokens,
+                            mixt_shape_request *experts)
+{
+    *experts = (mixt_shape_request){.attributes = attributes, .capacity = tokens};
+    for (int slot = FAR_EXPERTS_OFFSETS; slot <= FAR_EXPERTS_PARTS; slot++) {
+        experts->in[slot] = in[slot];
+    }
+    experts->in[EXPERTS_ROWS] = in[FAR_EXPERTS_ARRIVED];
+}
+
+mixt_status mixt_far_experts_shape(mixt_shape_request *request, mixt_error *error)
+{
+    const mixt_attributes *attributes = request->attributes;
+    mixt_shape near = request->in[FAR_EXPERTS_NEAR], far = request->in[FAR_EXPERTS_ARRIVED];
+    mixt_shape_request experts;
+    MIXT_TRY(
+        check_request(request, FAR_EXPERTS_NEAR, FAR_EXPERTS_NEAR_OFFSETS, "far_experts", error));
+    mixt_exchange_sizes sizes =
+        mixt_exchange_sizes_of(attributes, request->in[FAR_EXPERTS_NEAR_OFFSETS].size[0]);
+    MIXT_TRY(mixt_expect(&far, mixt_shape_tokens(request->capacity, attributes->rows, near.size[1]),
+                         "far_experts: arrived", error));
+    MIXT_TRY(check_parts(request, FAR_EXPERTS_PARTS, &sizes, "far_experts: parts", error));
+    if (attributes->chunks > mixt_least(sizes.held, MIXT_RANKS_CHUNKS)) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "far_experts: %d chunks of %lld experts",
+                         attributes->chunks, (long long)sizes.held);
+    }
+    experts_request(request->in, attributes, request->capacity, &experts);
+    mixt_error inner = MIXT_ERROR_INIT;
+    if (mixt_experts_within(&experts, &inner) != MIXT_OK) {
+        return mixt_fail(error, inner.status, "far_%s", inner.message);
+    }
+    request->out[FAR_EXPERTS_Y] = near;
+    request->out[FAR_EXPERTS_ROWS] = far;
+    request->out[FAR_EXPERTS_GATE] = experts.out[EXPERTS_GATE];
+    request->out[FAR_EXPERTS_UP] = experts.out[EXPERTS_UP];
+    request->out[FAR_EXPERTS_HIDDEN] = experts.out[EXPERTS_HIDDEN];
+    /* the lists, results in the order of experts, and what experts need; in the backward what comes
+     * in by place, in whose place go gradients of rows, and gradients of results, where they do not
+     * lie in that of what arrived */
+    int64_t lists = mixt_exchange_lists_reals(&sizes);
+    int64_t rows = mixt_round_up_reals(far.size[0] * far.size[1]);
+    bool in_place = (request->wanted >> FAR_EXPERTS_ARRIVED & 1) != 0;
+    request->forward_workspace = lists + rows + experts.forward_workspace;
+    request->backward_workspace = lists + (in_place ? 1 : 2) * rows + experts.backward_workspace;
+    return MIXT_OK;
+}
+
 /* Of bytes that a rank sends and receives, those of memory are counted: out of it and in, and once
  * more into another order; as if as many came as go. */
 void mixt_exchange_cost(const mixt_cost_request *request, mixt_cost *cost)
@@ -131,4 +195,20 @@ void mixt_give_back_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
     double rows = mixt_out_values(request, GIVE_BACK_Y);
     *cost = (mixt_cost){0, 16 * rows, 0, 16 * rows};
+}
+
+/* As of arrive, experts and give_back. */
+void mixt_far_experts_cost(const mixt_cost_request *request, mixt_cost *cost)
+{
+    double near = mixt_in_values(request, FAR_EXPERTS_NEAR);
+    mixt_shape_request experts;
+    experts_request(request->in, request->attributes, request->tokens, &experts);
+    experts.out[EXPERTS_Y] = request->out[FAR_EXPERTS_ROWS];
+    experts.out[EXPERTS_GATE] = request->out[FAR_EXPERTS_GATE];
+    mixt_cost_request inner = *request;
+    inner.in = experts.in;
+    inner.out = experts.out;
+    mixt_experts_price(&inner, cost);
+    cost->forward_bytes += 24 * near;
+    cost->backward_bytes += 24 * near;
 }

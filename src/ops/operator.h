@@ -115,16 +115,21 @@ typedef struct mixt_attributes {
     double jitter;                     /* jitter: how far from 1 */
     mixt_ranks *ranks;                 /* with whom its rows or sums are; NULL: alone */
     int rows;                          /* exchange, give_back: for each token, on the far side */
+    int chunks;                        /* exchange, far_experts: in which rows go; 0: one */
     bool exact_parts;                  /* experts: gradients of weights are summed part by part */
     bool head;                         /* exchange: only place 0 has rows, and says so before */
     const mixt_adamw_arguments *adamw; /* adamw: the step */
     const mixt_muon_arguments *muon;   /* muon: the step */
+    /* far_experts: whether what was computed may be given to others, or an error; NULL: it may */
+    mixt_status (*intact)(const void *user, mixt_error *error);
+    const void *intact_user;
 } mixt_attributes;
 
 /* Given to a shape rule: in[] filled, out[] and workspaces to fill. `capacity` tokens. */
 typedef struct mixt_shape_request {
     const mixt_attributes *attributes;
     int64_t capacity;
+    unsigned wanted; /* bit i: a backward gives a gradient of in[i]; 0: not known */
     mixt_shape in[MIXT_SLOTS];
     mixt_shape out[MIXT_SLOTS];
     int64_t forward_workspace;  /* in reals */

@@ -100,6 +100,7 @@ static size_t backward_workspace(const mixt_plan *plan, const mixt_record *recor
         if (record->in[i] >= 0) {
             request.in[i] = plan->values[record->in[i]].shape;
         }
+        request.wanted |= record->d_in[i] >= 0 ? 1U << i : 0;
     }
     mixt_operator_row(record->op)->shape(&request, NULL); /* accepted when it was built */
     return (size_t)request.backward_workspace * plan->real_size;
@@ -158,7 +159,7 @@ static mixt_status emit_backward(walk *w, int index, mixt_value_id root, mixt_er
             backward.d_in[i] = gradient_of(plan, forward.in[i], &backward.add[i]);
         }
     }
-    backward.workspace = backward_workspace(plan, &forward);
+    backward.workspace = backward_workspace(plan, &backward);
     new_record(plan, &backward, MIXT_PASS_BACKWARD);
     return plan->error.status == MIXT_OK
                ? MIXT_OK

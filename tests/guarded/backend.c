@@ -118,6 +118,7 @@ static size_t workspace_of(const turn *t, const mixt_call *call)
             request.capacity = call->in_shape[i].size[0] / call->in_shape[i].multiple;
         }
         request.in[i] = call->in_shape[i];
+        request.wanted |= t->backward && call->d_in[i] != NULL ? 1U << i : 0;
     }
     mixt_error error = MIXT_ERROR_INIT;
     if (mixt_operator_row(t->op)->shape(&request, &error) != MIXT_OK) {

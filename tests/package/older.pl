@@ -23,6 +23,8 @@ my %newest = (
     mixt_machine_limits    => ['int8_flops'],
     mixt_bench_options     => ['cache_type'],
     mixt_engine_options    => ['step_tokens'],
+    mixt_ranks_paper       => ['chunks'],
+    mixt_ranks_way         => ['chunks'],
 );
 
 open my $in, '-|', 'tests/package/header.pl' or die "tests/package/header.pl: $!\n";
