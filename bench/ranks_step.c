@@ -1,10 +1,11 @@
 /* Speed of training steps over ranks, of random tokens, without files:
  *
- *   ranks_step CONFIG.json DATA EXPERT RUNS [STEPS [exact|usual [THREADS]]]
+ *   ranks_step CONFIG.json DATA EXPERT RUNS [STEPS [exact|usual [THREADS [CHUNKS]]]]
  *
  * Started by a launcher as DATA x EXPERT ranks, or alone as 1 x 1; THREADS (1) a rank. A step has
  * RUNS micro batches of 4 windows on each rank. Rank 0 prints the step's tokens a second, the
- * median of STEPS steps behind three, as JSON. */
+ * median of STEPS steps behind three, as JSON. CHUNKS 0 (as it is without): as many as are worth
+ * it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +60,7 @@ static mixt_status run_steps(mixt_trainer *trainer, int steps, double *seconds, 
 
 typedef struct asked {
     const char *config;
-    int data, expert, runs, steps, threads;
+    int data, expert, runs, steps, threads, chunks;
     bool exact;
 } asked;
 
@@ -74,6 +75,7 @@ static mixt_status measure(const asked *a, mixt_ranks *ranks, mixt_error *error)
     double *seconds = calloc((size_t)a->steps, sizeof *seconds);
     MIXT_TRY(mixt_model_options_read(a->config, &shape, error));
     MIXT_TRY(mixt_ranks_arrange(ranks, a->data, a->expert, shape.experts, error));
+    MIXT_TRY(mixt_ranks_set_chunks(ranks, a->chunks, error));
     options.batch_size = WINDOWS;
     options.window = shape.context_length;
     options.accumulation = a->runs * a->data * a->expert;
@@ -116,9 +118,11 @@ int main(int argc, char **argv)
                      .runs = number(argv, argc, 4, 4),
                      .steps = number(argv, argc, 5, 9),
                      .exact = argc > 6 && strcmp(argv[6], "exact") == 0,
-                     .threads = number(argv, argc, 7, 1)};
+                     .threads = number(argv, argc, 7, 1),
+                     .chunks = number(argv, argc, 8, 0)};
     if (argc < 5 || a.runs < 1 || a.steps < 1) {
-        fputs("ranks_step CONFIG.json DATA EXPERT RUNS [STEPS [exact|usual [THREADS]]]\n", stderr);
+        fputs("ranks_step CONFIG.json DATA EXPERT RUNS [STEPS [exact|usual [THREADS [CHUNKS]]]]\n",
+              stderr);
         return 2;
     }
     mixt_status status = mixt_ranks_open(&options, &ranks, &error);
