@@ -508,9 +508,11 @@ static void test_round_trip_none(void **state)
     }
 }
 
-/* Tables of more cells than one token justifies: read no better than written. */
-static void refuse_empty_tables(const char *path, mixt_trace_header header)
+/* What would not be read is not written: layer numbers that do not rise, tables of more cells than
+ * one token justifies. */
+static void refuse_unreadable(const char *path, mixt_trace_header header)
 {
+    const int below = -1, *const rising = header.layer_numbers;
     const char *names[130];
     int32_t zero = 0, experts[] = {1, 2};
     float weights[] = {0.5f, 0.5f};
@@ -519,6 +521,12 @@ static void refuse_empty_tables(const char *path, mixt_trace_header header)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         names[i] = "a domain";
     }
+    header.margins = header.entropies = header.predicted = header.ahead = false;
+    header.layer_numbers = &below;
+    assert_int_equal(mixt_trace_writer_create(path, &header, &writer, &error), MIXT_ERROR_ARGUMENT);
+    assert_non_null(strstr(error.message, "layer numbers must rise from 0 or more"));
+    error = (mixt_error)MIXT_ERROR_INIT;
+    header.layer_numbers = rising;
     header.domain_names = names;
     header.domains = sizeof names / sizeof *names;
     header.experts = 4096;
@@ -597,15 +605,7 @@ static void test_writer_refuses(void **state)
         assert_non_null(strstr(second.message, "must be 1 to 2"));
     }
     header.experts_per_layer = NULL;
-    const int below = -1;
-    mixt_error numbers = MIXT_ERROR_INIT;
-    mixt_trace_header wrong = header;
-    wrong.layer_numbers = &below;
-    assert_int_equal(mixt_trace_writer_create(path, &wrong, &writer, &numbers),
-                     MIXT_ERROR_ARGUMENT);
-    assert_non_null(strstr(numbers.message, "layer numbers must rise from 0 or more"));
-    header.margins = header.entropies = header.predicted = header.ahead = false;
-    refuse_empty_tables(path, header);
+    refuse_unreadable(path, header);
     mixt_error absent = MIXT_ERROR_INIT;
     assert_int_not_equal(mixt_trace_writer_create("/nowhere/t", &header, &writer, &absent),
                          MIXT_OK);
