@@ -33,6 +33,15 @@ const cli_option options_train_ranks[] = {
     {0},
 };
 
+/* How all share the model, and whether these options can be trained so. */
+static mixt_status arrange(const train_settings *settings, int experts, mixt_error *error)
+{
+    TRY(mixt_ranks_arrange(program_ranks, settings->data_parallel, settings->expert_parallel,
+                           experts, error));
+    TRY(mixt_ranks_set_chunks(program_ranks, settings->exchange_chunks, error));
+    return mixt_train_options_check_ranks(&settings->training, program_ranks, error);
+}
+
 int train_check_ranks(const train_settings *settings)
 {
     if (program_ranks == NULL) {
@@ -55,21 +64,17 @@ int train_check_ranks(const train_settings *settings)
         return fail_usage("--measure: measures one process alone");
     }
     mixt_error error = MIXT_ERROR_INIT;
-    int ranks = mixt_ranks_count(program_ranks);
-    mixt_status status = mixt_train_options_check_ranks(&settings->training, ranks, &error);
+    mixt_status status = mixt_train_options_check_ranks(&settings->training, program_ranks, &error);
     if (status == MIXT_OK && !train_has_source(settings)) { /* which says it */
-        status = mixt_ranks_arrange(program_ranks, settings->data_parallel,
-                                    settings->expert_parallel, settings->model.experts, &error);
+        status = arrange(settings, settings->model.experts, &error);
     }
     return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
-/* How all share the model; chunks are as many as rank 0 was told. */
-static mixt_status arrange(const train_settings *settings, int experts, mixt_error *error)
+/* Rows go in as many chunks as rank 0 was told. */
+static mixt_status share_chunks(const train_settings *settings, mixt_error *error)
 {
     int64_t chunks = settings->exchange_chunks;
-    TRY(mixt_ranks_arrange(program_ranks, settings->data_parallel, settings->expert_parallel,
-                           experts, error));
     TRY(mixt_ranks_share(program_ranks, &chunks, sizeof chunks, error));
     return mixt_ranks_set_chunks(program_ranks, (int)chunks, error);
 }
@@ -78,6 +83,7 @@ mixt_status train_spread_source(const train_settings *settings, int experts,
                                 cli_resources *resources, mixt_error *error)
 {
     TRY(arrange(settings, experts, error));
+    TRY(share_chunks(settings, error));
     return mixt_model_spread(resources->model, program_ranks, error);
 }
 
@@ -88,6 +94,7 @@ mixt_status train_share_model(const train_settings *settings, cli_resources *res
         return train_spread_source(settings, settings->model.experts, resources, error);
     }
     TRY(arrange(settings, settings->model.experts, error));
+    TRY(share_chunks(settings, error));
     return mixt_model_create_spread(&settings->model, settings->training.seed, program_ranks,
                                     &resources->model, error);
 }

@@ -799,6 +799,9 @@ static void test_ranks_cost(void **state)
     assert_has(last.out, " of it hidden; 3 chunks\n");
     mixt("info", "--plan", "train", "--ranks", "2", "--exchange-chunks", "17", NULL);
     assert_refused("--exchange-chunks");
+    mixt("info", "--plan", "train", "--ranks", "2", "--experts", "8", "--exchange-chunks", "5",
+         "--flops", "10T", "--bandwidth", "1T", NULL);
+    assert_refused("exchange_chunks 5: a rank has 4 experts of a layer");
     mixt("info", "--plan", "train", "--ranks", "3", "--accumulation", "4", NULL);
     assert_refused("accumulation 4");
 }

@@ -235,10 +235,33 @@ static mixt_status arrange(mixt_ranks *ranks, int rank, void *user, mixt_error *
     return MIXT_OK;
 }
 
+/* Of 8 experts over 3 ranks one has 2 only. */
+static mixt_status divide(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
+{
+    (void)rank;
+    (void)user;
+    (void)error;
+    mixt_error line = MIXT_ERROR_INIT;
+    HUB_CHECK(mixt_ranks_arrange(ranks, 2, 3, 8, NULL) == MIXT_OK);
+    HUB_CHECK(mixt_ranks_set_chunks(ranks, 2, NULL) == MIXT_OK);
+    HUB_CHECK(mixt_ranks_set_chunks(ranks, 3, &line) == MIXT_ERROR_ARGUMENT);
+    HUB_CHECK(strstr(line.message, "exchange_chunks 3: a rank has 2 experts of a layer") != NULL);
+    line = (mixt_error)MIXT_ERROR_INIT;
+    HUB_CHECK(mixt_ranks_set_chunks(ranks, 17, &line) == MIXT_ERROR_ARGUMENT);
+    HUB_CHECK(strstr(line.message, "17 is not in 0..16") != NULL);
+    HUB_CHECK(mixt_ranks_arrange(ranks, 6, 1, 8, NULL) == MIXT_OK);
+    HUB_CHECK(mixt_ranks_set_chunks(ranks, 1, NULL) == MIXT_OK);
+    line = (mixt_error)MIXT_ERROR_INIT;
+    HUB_CHECK(mixt_ranks_set_chunks(ranks, 2, &line) == MIXT_ERROR_ARGUMENT);
+    HUB_CHECK(strstr(line.message, "no rows travel where expert_parallel is 1") != NULL);
+    return MIXT_OK;
+}
+
 static void test_layouts(void **state)
 {
     (void)state;
     hub_run(6, arrange, NULL);
+    hub_run(6, divide, NULL);
 }
 
 /* ------------------------------------------------------------------------------------------ */

@@ -114,7 +114,7 @@ static bool check_file(const char *path, const char *name)
     must(generate(scratch_context, model, alone, &error), &error);
     mixt_model_free(model);
     for (int ranks = 1; ranks <= 8 && ranks <= experts; ranks += ranks < 4 ? 1 : 4) {
-        chunks = ranks % 4;
+        chunks = 1 + ranks % 3; /* as far as experts suffice */
         if (hub_has(ranks) && !same_over(ranks, take_part, &(spread_case){path, generate, spread},
                                          alone, spread, VALUES)) {
             fail_msg("%s on %d ranks: other bits", name, ranks);
@@ -404,6 +404,7 @@ static mixt_status say_chunks(mixt_context *context, mixt_model *model, float *o
 static void wrong_chunks_end_a_worker(void **state)
 {
     (void)state;
+    hub_only();
     static float spread[BLOCK_VALUES];
     static const int64_t counts[] = {0, -1, 7, INT64_MAX};
     mixt_error errors[HUB_RANKS_MAX];

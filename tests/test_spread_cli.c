@@ -115,7 +115,17 @@ static void refuses_in_one_line(void **state)
     /* before a tokenizer is trained, and nothing is left behind */
     shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" train --data text --out odd --accumulation 3",
                   "accumulation 4 with batch_size 6 trains on as many tokens");
-    shell_do("[ ! -e odd ]");
+    shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" train --data text --out odd --accumulation 2 "
+                  "--expert-parallel 2 --experts 4 --exchange-chunks 3",
+                  "exchange_chunks 3: a rank has 2 experts of a layer");
+    shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" train --data text --out odd --accumulation 2 "
+                  "--data-parallel 2 --exchange-chunks 2",
+                  "no rows travel where expert_parallel is 1");
+    /* before a text is read */
+    shell_refuses("\"$LAUNCH\" -n 2 \"$MIXT\" train --data text --out odd --accumulation 2 "
+                  "--init-from run --lora-rank 2 --exact-reduce",
+                  "adapters (lora_rank) whose experts are spread over 2 ranks");
+    shell_do("[ ! -e odd ] && ! grep -q encod err");
 }
 
 /* Rank 1, 2 or 0 in its Nth message: rank 0 says so in one line, all end. */

@@ -81,8 +81,9 @@ static mixt_status run_rank(mixt_ranks *ranks, int rank, void *user, mixt_error 
         status = mixt_model_create(&run->model, 7, &model, error);
     } else {
         status = mixt_ranks_arrange(ranks, run->data, run->expert, run->model.experts, error);
-        if (status == MIXT_OK) { /* rows in 1, 2, 3 chunks by E = 1, 2, 4 */
-            status = mixt_ranks_set_chunks(ranks, 1 + run->expert / 2, error);
+        if (status == MIXT_OK) { /* rows in 1, 2, 3 chunks by E = 1, 2, 4, where experts suffice */
+            int most = run->model.experts / run->expert, chunks = 1 + run->expert / 2;
+            status = mixt_ranks_set_chunks(ranks, chunks < most ? chunks : most, error);
         }
         if (status == MIXT_OK) {
             status = mixt_model_create_spread(&run->model, 7, ranks, &model, error);

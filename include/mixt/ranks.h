@@ -36,9 +36,9 @@ MIXT_API int mixt_ranks_count(const mixt_ranks *ranks);
 MIXT_API mixt_status mixt_ranks_arrange(mixt_ranks *ranks, int data, int expert, int experts,
                                         mixt_error *error);
 /* In how many chunks, of some experts each, rows go to the experts of other ranks and back, so that
- * one chunk is computed while others travel; no more than the ranks have experts of a layer, 16 at
+ * one chunk is computed while others travel; no more than a rank has experts of a layer, 16 at
  * most. The same on all ranks, and the same bits whatever it is. 0, as it is at first: as many as
- * messages are large enough for, 4 at most. Before a model is spread. */
+ * messages are large enough for, 4 at most. Of arranged ranks, before a model is spread. */
 MIXT_API mixt_status mixt_ranks_set_chunks(mixt_ranks *ranks, int chunks, mixt_error *error);
 MIXT_API int mixt_ranks_data(const mixt_ranks *ranks);
 MIXT_API int mixt_ranks_expert(const mixt_ranks *ranks);
@@ -61,6 +61,12 @@ MIXT_API mixt_status mixt_ranks_share(mixt_ranks *ranks, void *bytes, size_t siz
 /* The same on another rank than 0, where that may take hours: it waits as long as rank 0 lives. */
 MIXT_API mixt_status mixt_ranks_await(mixt_ranks *ranks, void *bytes, size_t size,
                                       mixt_error *error);
+
+/* Refuses what mixt_trainer_create would of these ranks, before anything is read: an `accumulation`
+ * that is no multiple of them (one that trains on as many tokens is named), and once they are
+ * arranged `exact_reduce` of adapters whose experts are spread. */
+MIXT_API mixt_status mixt_train_options_check_ranks(const mixt_train_options *options,
+                                                    const mixt_ranks *ranks, mixt_error *error);
 
 /* mixt_model_create, of which this rank holds its share of the experts: the same weights as alone.
  * `ranks` were arranged, and outlive the model. A trainer of such a model trains it with the other

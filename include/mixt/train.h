@@ -89,10 +89,6 @@ typedef struct mixt_train_options {
 MIXT_API mixt_train_options mixt_train_options_default(void);
 /* Refuses values out of range by name, as mixt_trainer_create does. */
 MIXT_API mixt_status mixt_train_options_check(const mixt_train_options *options, mixt_error *error);
-/* Refuses an `accumulation` that is no multiple of so many ranks, as mixt_trainer_create does, and
- * names one that trains on as many tokens. */
-MIXT_API mixt_status mixt_train_options_check_ranks(const mixt_train_options *options, int ranks,
-                                                    mixt_error *error);
 /* Refuses what mixt_trainer_create would of a new model of these options, before it is made: a
  * window beyond its context, a part of which nothing learns, adapters that cannot be, ... Of a
  * model that is there mixt_trainer_check knows more: its family, adapters, changed routing. */

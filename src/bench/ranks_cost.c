@@ -617,6 +617,7 @@ mixt_status mixt_ranks_predict(const mixt_model_options *model, const mixt_train
     *cost = (mixt_ranks_cost){0};
     MIXT_TRY(check(training, paper, error));
     alone.ranks = alone.data = alone.expert = 1;
+    alone.chunks = 0;
     MIXT_TRY(predict(model, training, paper, cost, error));
     MIXT_TRY(predict(model, training, &alone, &one, error));
     cost->alone_step = one.step;

@@ -62,6 +62,7 @@ mixt_status mixt_ranks_arrange(mixt_ranks *ranks, int data, int expert, int expe
     }
     ranks->data = data;
     ranks->expert = expert;
+    ranks->held = experts / expert;
     return MIXT_OK;
 }
 
@@ -70,6 +71,16 @@ mixt_status mixt_ranks_set_chunks(mixt_ranks *ranks, int chunks, mixt_error *err
     if (chunks < 0 || chunks > MIXT_RANKS_CHUNKS) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks: exchange_chunks %d is not in 0..%d",
                          chunks, MIXT_RANKS_CHUNKS);
+    }
+    if (chunks > 1 && ranks->expert == 1) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "ranks: exchange_chunks %d: no rows travel where expert_parallel is 1",
+                         chunks);
+    }
+    if (chunks > 1 && chunks > ranks->held) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "ranks: exchange_chunks %d: a rank has %d experts of a layer", chunks,
+                         ranks->held);
     }
     ranks->chunks_told = chunks;
     return MIXT_OK;

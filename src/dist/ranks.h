@@ -30,6 +30,7 @@ struct mixt_ranks {
     const mixt_transport *transport; /* NULL: alone */
     bool owns_transport;
     int data, expert; /* D, E */
+    int held;         /* of a layer's experts, by the rank that has the fewest; 0: not arranged */
     double timeout;
     mixt_begun begun;
     int chunks;      /* of the rows that are under way, where rank 0 says how many */

@@ -28,14 +28,8 @@ int mixt_train_micro(const mixt_trainer *trainer, int run)
 /* Meeting                                                                                    */
 
 /* Every rank runs as many micro batches. */
-mixt_status mixt_train_options_check_ranks(const mixt_train_options *o, int ranks,
-                                           mixt_error *error)
+static mixt_status check_accumulation(const mixt_train_options *o, int ranks, mixt_error *error)
 {
-    if (ranks < 1 || o->accumulation < 1 || o->batch_size < 1) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "training: ranks %d, accumulation %d, batch_size %d: each at least 1",
-                         ranks, o->accumulation, o->batch_size);
-    }
     int64_t windows = (int64_t)o->accumulation * o->batch_size;
     int64_t next = ((int64_t)o->accumulation + ranks - 1) / ranks * ranks, same = next;
     if (o->accumulation % ranks == 0) {
@@ -58,21 +52,29 @@ mixt_status mixt_train_options_check_ranks(const mixt_train_options *o, int rank
                      (long long)(next * o->batch_size), (long long)windows);
 }
 
-mixt_status mixt_train_check_ranks(const mixt_model *model, const mixt_train_options *options,
-                                   mixt_error *error)
+mixt_status mixt_train_options_check_ranks(const mixt_train_options *o, const mixt_ranks *ranks,
+                                           mixt_error *error)
 {
-    mixt_ranks *ranks = model->ranks;
-    if (ranks == NULL) {
-        return MIXT_OK;
+    if (o->accumulation < 1 || o->batch_size < 1) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "training: accumulation %d, batch_size %d: each at least 1",
+                         o->accumulation, o->batch_size);
     }
-    if (options->lora_rank > 0 && options->exact_reduce && ranks->expert > 1) {
+    if (o->lora_rank > 0 && o->exact_reduce && ranks->expert > 1) {
         return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
                          "training: exact_reduce: of adapters (lora_rank) whose experts are spread "
                          "over %d ranks, gradients hang on how many there are; data_parallel %d "
                          "does",
                          ranks->expert, mixt_ranks_count(ranks));
     }
-    return mixt_train_options_check_ranks(options, mixt_ranks_count(ranks), error);
+    return check_accumulation(o, mixt_ranks_count(ranks), error);
+}
+
+mixt_status mixt_train_check_ranks(const mixt_model *model, const mixt_train_options *options,
+                                   mixt_error *error)
+{
+    return model->ranks != NULL ? mixt_train_options_check_ranks(options, model->ranks, error)
+                                : MIXT_OK;
 }
 
 /* Whole numbers that a rank tells: counts of experts and of the balancer. */
