@@ -201,10 +201,12 @@ $(BUILD)/libmixt.so: $(SHARED)
 $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
 	$(call say,link,$@)$(LINK) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
 
-# MPI's compiler is a wrapper around ours. The tests' sends in pieces of 1,000 bytes what the other
-# sends in pieces of 1 GiB.
+# MPI's compiler is a wrapper around ours. Of the tests' two one sends in pieces of 1,000 bytes what
+# the other sends in pieces of 1 GiB, and one asks at once whether a wrong message came.
+MPI_TEST_LIBRARIES := $(if $(MPI_LIBRARY),$(BUILD)/tests/pieces/libmixt-mpi.so $(BUILD)/tests/hasty/libmixt-mpi.so)
 $(BUILD)/tests/pieces/libmixt-mpi.so: DEFINES = -DMIXT_MPI_CHUNK=1000
-$(BUILD)/libmixt-mpi.so $(BUILD)/tests/pieces/libmixt-mpi.so: src/dist/mpi.c src/dist/transport.h
+$(BUILD)/tests/hasty/libmixt-mpi.so: DEFINES = -DMIXT_MPI_WRONG_SECONDS=0
+$(BUILD)/libmixt-mpi.so $(MPI_TEST_LIBRARIES): src/dist/mpi.c src/dist/transport.h
 	@mkdir -p $(@D)
 	$(call say,link,$@)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $(MPICC) $(BASE) $(WARN_LIBRARY) $(DEFINES) $(LDFLAGS) -shared -o $@ $< -pthread
 
@@ -500,7 +502,7 @@ RANK_KILLS ?= 20
 # The tests whose ranks are threads in `make check`, here processes (tests/hub.h).
 RANK_TESTS ?= exchange exchange_model spread state_ranks train_ranks
 check-ranks: deps-test ## ranks over MPI (mpirun): collectives, RANK_KILLS (20) kills, ends; `make deps-mpi` installs it
-	@+$(MAKE) --no-print-directory $(PARALLEL) program mpi $(RANKS_PROGRAMS) $(MPI_LIBRARY:$(BUILD)/%=$(BUILD)/tests/pieces/%) \
+	@+$(MAKE) --no-print-directory $(PARALLEL) program mpi $(RANKS_PROGRAMS) $(MPI_TEST_LIBRARIES) \
 	    $(RANK_TESTS:%=$(BUILD)/tests/test_%)
 	@tests/ranks.sh $(BUILD) $(RANK_KILLS) $(RANK_TESTS)
 

@@ -46,6 +46,15 @@ pieces() {
     MIXT_TRANSPORT=$build/tests/pieces/libmixt-mpi.so agree 2 5 1 200000
 }
 
+# What is under way and what is there behind it is no wrong message, however often it is asked.
+hasty() {
+    MIXT_TRANSPORT=$build/tests/hasty/libmixt-mpi.so agree 4 5 2 60000
+}
+
+hasty_by_tcp() {
+    OMPI_MCA_btl=tcp,self hasty
+}
+
 # ends LINES PATTERN COUNT SECONDS ARGUMENTS...: all end in time and fail; so many say the line
 ends() {
     local lines=$1 pattern=$2 status
@@ -129,6 +138,8 @@ for count in 1 2 4 8; do
 done
 check "4 by TCP" by_tcp
 check "messages in pieces" pieces
+check "a long message behind which others come" hasty
+check "the same by TCP" hasty_by_tcp
 check "one that fails: all say its line" ends 2 "rank 1: fails, as it was told" 3 60 1 100 1000 --fail 1
 check "one that stands still: the others say so" ends 1 "rank 1 let rank [02] wait for 2 seconds" 3 60 1 100 1000 --stop 1 --timeout 2
 for bytes in 1 99 101 5000 5000000; do

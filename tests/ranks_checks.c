@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "hub.h"
 
@@ -77,6 +78,7 @@ static int rank_at(const group_case *c, int place)
 /* Exchanges                                                                                  */
 
 enum { RANDOM, ALL_TO_ONE, NONE_TO_ONE, NONE_FROM_ONE, NOTHING, ONE_LARGE, TINY, PATTERNS };
+enum { LONG_TO_NEXT = PATTERNS, SHORT_TO_NEXT }; /* from even places to the ones behind them */
 
 /* Bytes from one place to another. */
 static size_t bytes_between(const group_case *c, int pattern, int from, int to)
@@ -96,6 +98,10 @@ static size_t bytes_between(const group_case *c, int pattern, int from, int to)
         return from == (chosen + 1) % c->size && to == chosen ? c->large : x % 9;
     case TINY:
         return x % 3;
+    case LONG_TO_NEXT:
+        return from % 2 == 0 && to == from + 1 ? 300000 : 0;
+    case SHORT_TO_NEXT:
+        return from % 2 == 0 && to == from + 1 ? 100 : 0;
     default:
         return x % 5 == 0 ? 0 : x % (c->large / 8 + 1);
     }
@@ -182,6 +188,41 @@ static mixt_status check_go_on(group_case *c, mixt_error *error)
         c->seed++;
         give_back(c, MIXT_OK);
     }
+    return MIXT_OK;
+}
+
+/* Both begin at one side, which then has other work and lets nothing move on; the other side waits
+ * for the long one, of which a part has come, and the short one is there already. */
+static mixt_status check_behind(group_case *c, mixt_error *error)
+{
+    trade first = make_trade(c, LONG_TO_NEXT), second = make_trade(c, SHORT_TO_NEXT);
+    const mixt_transport *transport = c->ranks->transport;
+    mixt_transport still;
+    void *a, *b = NULL;
+    if (c->size == 1) {
+        return MIXT_OK;
+    }
+    still = *transport;
+    still.move = NULL;
+    c->ranks->transport = &still;
+    mixt_status status = mixt_ranks_begin(c->ranks, &first.exchange, NULL, &a, error);
+    if (status == MIXT_OK && c->own % 2 == 0) {
+        status = mixt_ranks_begin(c->ranks, &second.exchange, NULL, &b, error);
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+    }
+    c->ranks->transport = transport;
+    MIXT_TRY(status);
+    mixt_ranks_leave(c->ranks, a);
+    for (int look = 0; look < 100; look++) {
+        mixt_ranks_go_on(c->ranks);
+    }
+    MIXT_TRY(mixt_ranks_end_first(c->ranks, error));
+    if (c->own % 2 == 1) {
+        MIXT_TRY(mixt_ranks_begin(c->ranks, &second.exchange, NULL, &b, error));
+    }
+    MIXT_TRY(mixt_ranks_end(c->ranks, b, error));
+    check_trade(c, &first);
+    check_trade(c, &second);
     return MIXT_OK;
 }
 
@@ -320,6 +361,7 @@ static mixt_status check_group(group_case *c, mixt_error *error)
     c->large = large < 50000 ? large : 50000;
     MIXT_TRY(give_back(c, check_go_on(c, error)));
     c->large = large;
+    MIXT_TRY(give_back(c, check_behind(c, error)));
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         int root = (int)((c->seed + i) % (uint64_t)c->size), kind = (int)((c->seed + i) % 3);
         MIXT_TRY(give_back(c, check_gather(c, sizes[i], error)));

@@ -20,6 +20,9 @@
 #ifndef MIXT_MPI_CHUNK
 #define MIXT_MPI_CHUNK ((size_t)1 << 30)
 #endif
+#ifndef MIXT_MPI_WRONG_SECONDS
+#define MIXT_MPI_WRONG_SECONDS 30.0 /* after which a wait asks whether something else came */
+#endif
 /* Waiting: looks without a pause, then looks between which others may have the processor, then
  * sleeps of a twentieth of the time waited, which long transfers bear since a look moves what has
  * come in. */
@@ -29,7 +32,6 @@
 #define SLEEP_SECONDS_MAX 1e-3
 #define MOVE_BYTES 32768    /* from which a message is worth waking a thread */
 #define MOVE_SECONDS 3e-5   /* between looks at what goes on beside other work */
-#define WRONG_SECONDS 30.0  /* after which it asks whether something else came */
 #define NOTICE_LOOKS 32     /* after how many of them it looks for a rank's last word */
 #define NOTICE_SECONDS 3.0  /* that a rank which ends waits for the others' */
 #define FINALIZE_SECONDS 10 /* after which a rank that ends no longer waits for MPI */
@@ -43,6 +45,7 @@ typedef struct piece {
 typedef struct request_list {
     struct request_list *next;
     int count, left;
+    int asked, other; /* the receive that was asked about, -1: none, and the bytes that came */
     MPI_Request *requests;
     MPI_Status *statuses; /* of those that a look completed */
     int *done;
@@ -132,6 +135,7 @@ static request_list *make_list(size_t count)
 {
     request_list *list = calloc(1, sizeof *list);
     if (list != NULL) {
+        list->asked = -1;
         list->requests = calloc(count, sizeof *list->requests);
         list->statuses = calloc(count, sizeof *list->statuses);
         list->done = calloc(count, sizeof *list->done);
@@ -199,7 +203,7 @@ static void *mpi_start(void *user, const mixt_message *messages, int count, char
 }
 
 /* One look; false with a line where it cannot go on. */
-static bool look(request_list *list, char *text)
+static bool look(const mpi_user *self, request_list *list, char *text)
 {
     int done = 0;
     int code = MPI_Testsome(list->count, list->requests, &done, list->done, list->statuses);
@@ -211,6 +215,15 @@ static bool look(request_list *list, char *text)
         }
         say_failed(code, "mpi: a message failed", text);
         return false;
+    }
+    for (int i = 0, cancelled; list->asked >= 0 && done != MPI_UNDEFINED && i < done; i++) {
+        if (list->done[i] == list->asked &&
+            MPI_Test_cancelled(&list->statuses[i], &cancelled) == MPI_SUCCESS && cancelled) {
+            const piece *p = &list->pieces[list->asked];
+            snprintf(text, MIXT_TRANSPORT_TEXT, "rank %d sent %d bytes where rank %d expects %d",
+                     p->rank, list->other, self->transport.rank, p->bytes);
+            return false;
+        }
     }
     return true;
 }
@@ -226,22 +239,23 @@ static const piece *find_waited(const request_list *list)
     return NULL;
 }
 
-/* Whether a message has come from the rank that is waited for, but another one than it is to send:
- * messages of one rank come in their order. One may be the next already, while a long one is under
- * way; hence only after a time. And what is waited for may come in the same look as the next. */
+/* Whether another message has come from the rank that is waited for than it is to send. One that no
+ * receive has taken may as well be the next, behind a long one that is under way. But messages of a
+ * rank come in their order: what it sent before has come too, and where the receive waits for it
+ * still, it was not sent. MPI tells the two apart by ending the receive, which it does only where
+ * no message has been found for it; hence once for each, and only after a time. */
 static bool is_wrong(const mpi_user *self, request_list *list, char *text)
 {
     const piece *p = find_waited(list);
     int flag = 0;
     MPI_Status status;
-    if (p == NULL || !p->receive ||
-        MPI_Iprobe(p->rank, MPI_ANY_TAG, self->data, &flag, &status) != MPI_SUCCESS || !flag ||
-        !look(list, text) || find_waited(list) != p) {
+    if (p == NULL || !p->receive || p - list->pieces == list->asked ||
+        MPI_Iprobe(p->rank, MPI_ANY_TAG, self->data, &flag, &status) != MPI_SUCCESS || !flag) {
         return false;
     }
-    snprintf(text, MIXT_TRANSPORT_TEXT, "rank %d sent %d bytes where rank %d expects %d", p->rank,
-             status.MPI_TAG, self->transport.rank, p->bytes);
-    return true;
+    list->asked = (int)(p - list->pieces);
+    list->other = status.MPI_TAG;
+    return MPI_Cancel(&list->requests[list->asked]) == MPI_SUCCESS && !look(self, list, text);
 }
 
 static mixt_wait wait_for(mpi_user *self, request_list *list, double seconds, int *rank, char *text)
@@ -249,7 +263,7 @@ static mixt_wait wait_for(mpi_user *self, request_list *list, double seconds, in
     request_list **at = &self->first;
     double started = 0;
     for (int64_t looks = 0;; looks++) {
-        if (!look(list, text)) {
+        if (!look(self, list, text)) {
             *rank = -1;
             return MIXT_WAIT_LOST;
         }
@@ -266,10 +280,11 @@ static mixt_wait wait_for(mpi_user *self, request_list *list, double seconds, in
         }
         double waited = now() - started;
         bool late = waited > seconds;
-        if (late || waited > WRONG_SECONDS) {
+        if (late || waited > MIXT_MPI_WRONG_SECONDS) {
             *rank = find_waited(list)->rank;
         }
-        if (((late && seconds > 0) || waited > WRONG_SECONDS) && is_wrong(self, list, text)) {
+        if (((late && seconds > 0) || waited > MIXT_MPI_WRONG_SECONDS) &&
+            is_wrong(self, list, text)) {
             return MIXT_WAIT_LOST;
         }
         if (late) { /* at once, where somebody only looks (seconds 0) */
@@ -306,7 +321,7 @@ static void *move_on(void *context)
         for (request_list *list = self->first; list != NULL && self->failed[0] == 0;
              list = list->next) {
             if (list->left > 0) {
-                look(list, self->failed);
+                look(self, list, self->failed);
                 left += list->left;
             }
         }
