@@ -104,6 +104,7 @@ SHARED := $(BUILD)/libmixt.so.$(VERSION)
 # never loads. It is built where MPI's compiler for this machine is, with MPI=1 always, with MPI=0 never.
 MPICC ?= mpicc
 MPI   ?= $(if $(and $(filter $(HOST),$(MACHINE)),$(shell command -v $(firstword $(MPICC)) 2>/dev/null)),1,0)
+MPIRUN ?= $(subst mpicc,mpirun,$(firstword $(MPICC)))
 MPI_LIBRARY := $(if $(filter-out 0,$(MPI)),$(BUILD)/libmixt-mpi.so)
 
 # Kernel tiers (and tests/avx512*.c, tests/amx*.c) carry their own instruction sets; all else runs on any CPU of
@@ -206,9 +207,16 @@ $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
 MPI_TEST_LIBRARIES := $(if $(MPI_LIBRARY),$(BUILD)/tests/pieces/libmixt-mpi.so $(BUILD)/tests/hasty/libmixt-mpi.so)
 $(BUILD)/tests/pieces/libmixt-mpi.so: DEFINES = -DMIXT_MPI_CHUNK=1000
 $(BUILD)/tests/hasty/libmixt-mpi.so: DEFINES = -DMIXT_MPI_WRONG_SECONDS=0
-$(BUILD)/libmixt-mpi.so $(MPI_TEST_LIBRARIES): src/dist/mpi.c src/dist/transport.h
+$(BUILD)/libmixt-mpi.so $(MPI_TEST_LIBRARIES): src/dist/mpi.c src/dist/transport.h $(BUILD)/mpicc.txt
 	@mkdir -p $(@D)
 	$(call say,link,$@)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $(MPICC) $(BASE) $(WARN_LIBRARY) $(DEFINES) $(LDFLAGS) -shared -o $@ $< -pthread
+
+# Another MPI's compiler makes another library.
+$(BUILD)/mpicc.txt: every-time
+	@mkdir -p $(@D)
+	@echo '$(MPICC)' | cmp -s - $@ || echo '$(MPICC)' >$@
+
+every-time:
 
 # One program for each tests/test_*.c, linked with cmocka and the other tests/*.c helpers.
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
@@ -504,7 +512,7 @@ RANK_TESTS ?= exchange exchange_model spread state_ranks train_ranks
 check-ranks: deps-test ## ranks over MPI (mpirun): collectives, RANK_KILLS (20) kills, ends; `make deps-mpi` installs it
 	@+$(MAKE) --no-print-directory $(PARALLEL) program mpi $(RANKS_PROGRAMS) $(MPI_TEST_LIBRARIES) \
 	    $(RANK_TESTS:%=$(BUILD)/tests/test_%)
-	@tests/ranks.sh $(BUILD) $(RANK_KILLS) $(RANK_TESTS)
+	@MPIRUN=$(MPIRUN) tests/ranks.sh $(BUILD) $(RANK_KILLS) $(RANK_TESTS)
 
 check-ranks-san: ## ... under the address and undefined sanitizers (without the leaks of tests/fault/openmpi.supp)
 	@+$(MAKE) --no-print-directory BUILD=build/san OPT="-O1 -g1" SANITIZE="$(SANITIZE_BOTH)" check-ranks \
@@ -632,7 +640,7 @@ include packaging/packaging.mk
 -include bench/bench.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
-.PHONY: program mpi objects shared examples tests guarded fuzz-build build-aarch64 \
+.PHONY: every-time program mpi objects shared examples tests guarded fuzz-build build-aarch64 \
         $(shell sed -n 's/^\([a-z0-9-]*\):.* \#\# .*/\1/p' $(filter %Makefile %.mk,$(MAKEFILE_LIST)))
 # Made on the way to a program and kept. Not all: a missing one counts as made where what is made of it is newer than
 # its source, and a source that came with an old date would be left out of the library.

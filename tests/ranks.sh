@@ -2,18 +2,19 @@
 # ranks.sh BUILD KILLS TEST...: ranks as processes over MPI, started by mpirun: every collective against
 # its reference; ranks that fail, stand still, send what nobody expects; the program; the tests
 # test_TEST, whose ranks are threads elsewhere, over 2, 4 and 8; KILLS times SIGKILL to one of them at a
-# random moment. Prints "N passed, M failed".
+# random moment. MPIRUN names another launcher, of the MPI that the library was built with. Prints "N passed, M failed".
 set -u
 build=$1
 kills=$2
+mpirun=${MPIRUN:-mpirun}
 shift 2
 tests=("$@")
 cd "$(dirname "$0")/.." || exit 1
 . tests/check.sh
 subject="ranks "
 
-if ! command -v mpirun >/dev/null || [ ! -f "$build/libmixt-mpi.so" ]; then
-    echo "ranks: skipped, there is no mpirun or no $build/libmixt-mpi.so (make deps-mpi installs Open MPI)"
+if ! command -v "$mpirun" >/dev/null || [ ! -f "$build/libmixt-mpi.so" ]; then
+    echo "ranks: skipped, there is no $mpirun or no $build/libmixt-mpi.so (make deps-mpi installs Open MPI)"
     verdict
     exit
 fi
@@ -31,15 +32,16 @@ conform=$build/tests/conform
 ranks() {
     local count=$1 seconds=$2
     shift 2
-    timeout -k 5 "$seconds" mpirun -n "$count" "$conform" "$@" >"$folder/out" 2>&1
+    timeout -k 5 "$seconds" "$mpirun" -n "$count" "$conform" "$@" >"$folder/out" 2>&1
 }
 
 agree() {
     ranks "$1" 300 "${@:2}" && grep -qx "$1 ranks agree" "$folder/out" || { cat "$folder/out"; return 1; }
 }
 
+# What Open MPI, and MPICH, take for a way without shared memory.
 by_tcp() {
-    OMPI_MCA_btl=tcp,self agree 4 5 20 60000
+    OMPI_MCA_btl=tcp,self MPIR_CVAR_NOLOCAL=1 agree 4 5 20 60000
 }
 
 pieces() {
@@ -52,7 +54,7 @@ hasty() {
 }
 
 hasty_by_tcp() {
-    OMPI_MCA_btl=tcp,self hasty
+    OMPI_MCA_btl=tcp,self MPIR_CVAR_NOLOCAL=1 hasty
 }
 
 # ends LINES PATTERN COUNT SECONDS ARGUMENTS...: all end in time and fail; so many say the line
@@ -70,14 +72,14 @@ ends() {
 }
 
 alone() {
-    env -u MIXT_TRANSPORT mpirun -n 2 "$conform" >"$folder/out" 2>&1
+    env -u MIXT_TRANSPORT "$mpirun" -n 2 "$conform" >"$folder/out" 2>&1
     grep -q '^conform: started as 2 ranks, but libmixt-mpi.so is not there: install libopenmpi-dev and run make' "$folder/out"
 }
 
 # As `make install` puts them.
 installed() {
     mkdir -p "$folder/bin" "$folder/lib/mixt" && cp "$conform" "$folder/bin" && cp "$build/libmixt-mpi.so" "$folder/lib/mixt" &&
-        env -u MIXT_TRANSPORT mpirun -n 2 "$folder/bin/conform" 1 1 1000 | grep -x "2 ranks agree"
+        env -u MIXT_TRANSPORT "$mpirun" -n 2 "$folder/bin/conform" 1 1 1000 | grep -x "2 ranks agree"
 }
 
 # The program itself: what it prints with its experts spread over so many ranks is what it prints alone.
@@ -94,7 +96,7 @@ spread() {
     local count=$1
     shift
     "$build/mixt" "$@" -m "$folder/run" --threads 1 >"$folder/alone.txt" 2>"$folder/err.txt" &&
-        ASAN_OPTIONS=detect_leaks=0 timeout 120 mpirun -n "$count" "$build/mixt" "$@" -m "$folder/run" --threads 1 >"$folder/spread.txt" 2>"$folder/err.txt" ||
+        ASAN_OPTIONS=detect_leaks=0 timeout 120 "$mpirun" -n "$count" "$build/mixt" "$@" -m "$folder/run" --threads 1 >"$folder/spread.txt" 2>"$folder/err.txt" ||
         { cat "$folder/err.txt"; return 1; }
     diff "$folder/alone.txt" "$folder/spread.txt" && [ -s "$folder/spread.txt" ]
 }
@@ -106,15 +108,30 @@ train_alone() {
 
 train_over() {
     local count=$1 data=$2 run=$folder/exact-$1x$2
-    ASAN_OPTIONS=detect_leaks=0 timeout 120 mpirun -n "$count" "$build/mixt" "${train[@]}" --out "$run" --data-parallel "$data" \
+    ASAN_OPTIONS=detect_leaks=0 timeout 120 "$mpirun" -n "$count" "$build/mixt" "${train[@]}" --out "$run" --data-parallel "$data" \
         >"$folder/out" 2>&1 || { cat "$folder/out"; return 1; }
     cmp "$folder/exact-1/model/model.safetensors" "$run/model/model.safetensors"
+}
+
+# Another MPI's launcher, where there is one: no run at all, in place of one of each in the same folder.
+find_stranger() {
+    local name
+    for name in mpirun.mpich mpirun.openmpi; do
+        command -v $name >/dev/null && [ "$(realpath "$(command -v $name)")" != "$(realpath "$(command -v "$mpirun")")" ] && echo $name
+    done | head -n 1
+}
+
+strange() {
+    timeout 60 "$1" -n 2 "$build/mixt" "${train[@]}" --out "$folder/strange" >"$folder/out" 2>&1
+    [ ! -e "$folder/strange" ] &&
+        grep -q "started as 2 ranks, but it sees 1: the launcher is another MPI's than the library was built with" "$folder/out" ||
+        { cat "$folder/out"; return 1; }
 }
 
 # A test program whose ranks are threads elsewhere, as so many processes (tests/hub.h).
 suite() {
     local count=$1 name=$2
-    ASAN_OPTIONS=detect_leaks=0 timeout -k 5 300 mpirun -n "$count" "$build/tests/test_$name" >"$folder/out" 2>&1 &&
+    ASAN_OPTIONS=detect_leaks=0 timeout -k 5 300 "$mpirun" -n "$count" "$build/tests/test_$name" >"$folder/out" 2>&1 &&
         grep -qE "^[1-9][0-9]* runs of $count processes$" "$folder/out" || { grep -v '^\[ *\(RUN\|OK\|=*\) *\]' "$folder/out"; return 1; }
 }
 
@@ -161,6 +178,8 @@ check "train 1 x 4" train_over 4 1
 check "train 2 x 2" train_over 4 2
 check "train 8 x 1" train_over 8 8
 check "train 1 x 8" train_over 8 1
+stranger=$(find_stranger)
+[ -z "$stranger" ] || check "started by $stranger" strange "$stranger"
 for count in 2 4 8; do
     for name in "${tests[@]}"; do
         check "test_$name over $count" suite "$count" "$name"
