@@ -160,7 +160,7 @@ check "the same by TCP" hasty_by_tcp
 check "one that fails: all say its line" ends 2 "rank 1: fails, as it was told" 3 60 1 100 1000 --fail 1
 check "one that stands still: the others say so" ends 1 "rank 1 let rank [02] wait for 2 seconds" 3 60 1 100 1000 --stop 1 --timeout 2
 for bytes in 1 99 101 5000 5000000; do
-    check "$bytes bytes for 100" ends 1 "rank 0 sent $bytes bytes where rank 1 expects 100" 2 60 1 1 1000 --wrong $bytes --timeout 1
+    check "$bytes bytes for 100" ends 1 "rank 0 sent $bytes bytes where rank 1 expects 100" 2 60 1 1 1000 --wrong $bytes --timeout 3
 done
 check "no library" alone
 check "an installed library" installed

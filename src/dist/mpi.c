@@ -21,17 +21,16 @@
 #define MIXT_MPI_CHUNK ((size_t)1 << 30)
 #endif
 #ifndef MIXT_MPI_WRONG_SECONDS
-#define MIXT_MPI_WRONG_SECONDS 30.0 /* after which a wait asks whether something else came */
+#define MIXT_MPI_WRONG_SECONDS 0.25 /* after which a wait asks whether something else came */
 #endif
 /* Waiting: looks without a pause, then looks between which others may have the processor, then
  * sleeps of a twentieth of the time waited, which long transfers bear since a look moves what has
- * come in. */
+ * come in. The thread that looks beside other work sleeps likewise from the first look on. */
 #define LOOKS 200
 #define YIELD_SECONDS 2e-3
 #define SLEEP_SECONDS 5e-5
 #define SLEEP_SECONDS_MAX 1e-3
 #define MOVE_BYTES 32768    /* from which a message is worth waking a thread */
-#define MOVE_SECONDS 3e-5   /* between looks at what goes on beside other work */
 #define NOTICE_LOOKS 32     /* after how many of them it looks for a rank's last word */
 #define NOTICE_SECONDS 3.0  /* that a rank which ends waits for the others' */
 #define FINALIZE_SECONDS 10 /* after which a rank that ends no longer waits for MPI */
@@ -69,6 +68,7 @@ typedef struct mpi_user {
     pthread_cond_t work;
     pthread_t mover;
     bool has_mover, moving, leaving;
+    double began;                     /* what the mover looks at */
     char failed[MIXT_TRANSPORT_TEXT]; /* what the mover met, or "" */
 } mpi_user;
 
@@ -82,6 +82,14 @@ static double now(void)
 static void rest(double seconds)
 {
     nanosleep(&(struct timespec){0, (long)(1e9 * seconds)}, NULL);
+}
+
+static void rest_after(double waited)
+{
+    double pause = waited / 20;
+    rest(pause < SLEEP_SECONDS       ? SLEEP_SECONDS
+         : pause > SLEEP_SECONDS_MAX ? SLEEP_SECONDS_MAX
+                                     : pause);
 }
 
 static void say_failed(int code, const char *what, char *text)
@@ -270,6 +278,9 @@ static mixt_wait wait_for(mpi_user *self, request_list *list, double seconds, in
         if (list->left == 0) {
             break;
         }
+        if (seconds == 0) { /* somebody only looks */
+            return MIXT_WAIT_LATE;
+        }
         if (looks % NOTICE_LOOKS == NOTICE_LOOKS - 1 && hear(self, text)) {
             *rank = self->heard_from;
             return MIXT_WAIT_LOST;
@@ -283,18 +294,14 @@ static mixt_wait wait_for(mpi_user *self, request_list *list, double seconds, in
         if (late || waited > MIXT_MPI_WRONG_SECONDS) {
             *rank = find_waited(list)->rank;
         }
-        if (((late && seconds > 0) || waited > MIXT_MPI_WRONG_SECONDS) &&
-            is_wrong(self, list, text)) {
+        if ((late || waited > MIXT_MPI_WRONG_SECONDS) && is_wrong(self, list, text)) {
             return MIXT_WAIT_LOST;
         }
-        if (late) { /* at once, where somebody only looks (seconds 0) */
+        if (late) {
             return MIXT_WAIT_LATE;
         }
         if (waited > YIELD_SECONDS) {
-            double pause = waited / 20;
-            rest(pause < SLEEP_SECONDS       ? SLEEP_SECONDS
-                 : pause > SLEEP_SECONDS_MAX ? SLEEP_SECONDS_MAX
-                                             : pause);
+            rest_after(waited);
         } else {
             sched_yield();
         }
@@ -326,8 +333,9 @@ static void *move_on(void *context)
             }
         }
         self->moving = left > 0 && self->failed[0] == 0;
+        double waited = now() - self->began;
         pthread_mutex_unlock(&self->mutex);
-        rest(MOVE_SECONDS);
+        rest_after(waited);
         pthread_mutex_lock(&self->mutex);
     }
     pthread_mutex_unlock(&self->mutex);
@@ -370,6 +378,7 @@ static void mpi_move(void *user)
         start_mover(self);
     }
     pthread_mutex_lock(&self->mutex);
+    self->began = now();
     self->moving = true;
     pthread_cond_signal(&self->work);
     pthread_mutex_unlock(&self->mutex);
@@ -388,7 +397,8 @@ static mixt_wait mpi_wait(void *user, void *request, double seconds, int *rank, 
     } else {
         waited = wait_for(self, request, seconds, rank, text);
     }
-    if (moving && waited == MIXT_WAIT_DONE && self->first != NULL) { /* another one */
+    /* Another one is under way, or somebody only looked. */
+    if (moving && waited != MIXT_WAIT_LOST && self->first != NULL) {
         self->moving = true;
         pthread_cond_signal(&self->work);
     }
