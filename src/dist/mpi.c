@@ -450,7 +450,7 @@ static void mpi_abort(void *user, const char *why)
         }
     }
     if (!all_ended(self)) {
-        MPI_Abort(MPI_COMM_WORLD, 2);
+        MPI_Abort(MPI_COMM_WORLD, 1);
     }
 }
 
@@ -458,7 +458,7 @@ static void *end_late(void *unused)
 {
     (void)unused;
     sleep(FINALIZE_SECONDS);
-    _exit(2);
+    _exit(1);
 }
 
 static void mpi_close(void *user)
