@@ -3,7 +3,7 @@
 # SIGKILL at a random moment, KILLS times; the others must end by themselves within a bound, and the
 # next start, of the same or another number of ranks, goes on from the newest checkpoint that was
 # there. A run that came to its end is compared with one that nobody disturbed: with --exact-reduce
-# starts of all layouts train the same bits; without it starts of one layout. The ranks are carried by
+# starts of all layouts train the same bits; without it starts of one layout, in any chunks. The ranks are carried by
 # the hub (tests/hub.h), so no MPI is needed. The last line is "N passed, M failed".
 set -u
 build=$1
@@ -116,12 +116,13 @@ reference() {
 exact() {
     reference exact 30 "1 --exact-reduce" &&
         disturb --exact-reduce 30 "$folder/exact" $((kills * 3 / 4)) "2 --data-parallel 2" "2 --expert-parallel 2" \
-            "3 --expert-parallel 3" "3 --data-parallel 3" "4 --data-parallel 4" "4 --expert-parallel 4"
+            "2 --expert-parallel 2 --exchange-chunks 3" "3 --expert-parallel 3 --exchange-chunks 2" "3 --data-parallel 3" "4 --data-parallel 4" "4 --expert-parallel 4"
     [ $((hangs + lost + other)) = 0 ]
 }
 
 split() {
-    reference split 30 "4 --data-parallel 2" && disturb "" 30 "$folder/split" "$kills" "4 --data-parallel 2"
+    reference split 30 "4 --data-parallel 2" && disturb "" 30 "$folder/split" "$kills" "4 --data-parallel 2" \
+        "4 --data-parallel 2 --exchange-chunks 3"
     [ $((hangs + lost + other)) = 0 ]
 }
 
