@@ -49,6 +49,13 @@ const cli_option options_ranks_cost[] = {
      .high = 1e9,
      .value = "US",
      .help = "microseconds that each message takes beside its bytes"},
+    {.name = "delay",
+     .kind = OPTION_NUMBER,
+     .offset = offsetof(ranks_settings, delay),
+     .low = 0,
+     .high = 1e9,
+     .value = "US",
+     .help = "microseconds that a message is under way besides; of several at once once"},
     {.name = "flops",
      .kind = OPTION_TEXT,
      .offset = offsetof(ranks_settings, flops),
@@ -274,8 +281,9 @@ static void print_cost(const mixt_ranks_paper *paper, const mixt_ranks_cost *c)
     printf("%-22s %.4g GFLOP/s and %.4g GB/s of memory, %.0f %% of them reached\n",
            "a rank's machine", paper->flops / 1e9, paper->read_bytes / 1e9,
            100 * paper->efficiency);
-    printf("%-22s %.4g GB/s each way, %s a message\n", "network", paper->network_bytes / 1e9,
+    printf("%-22s %.4g GB/s each way, %s a message", "network", paper->network_bytes / 1e9,
            seconds_text(paper->latency, text));
+    printf(paper->delay > 0 ? ", %s under way\n" : "\n", seconds_text(paper->delay, text));
     if (paper->imbalance > 1) {
         printf("%-22s %.4g times the mean rows on the rank that has most\n", "imbalance",
                paper->imbalance);
@@ -332,6 +340,7 @@ static void print_cost_json(const mixt_ranks_paper *p, const mixt_ranks_cost *c)
                   {"imbalance", p->imbalance},
                   {"network_bytes", p->network_bytes},
                   {"latency_seconds", p->latency},
+                  {"delay_seconds", p->delay},
                   {"step_seconds", c->step},
                   {"compute_seconds", c->compute},
                   {"exchange_seconds", c->exchange},
@@ -379,7 +388,8 @@ mixt_status ranks_print(const ranks_settings *settings, bool json, cli_resources
                               .efficiency = settings->efficiency,
                               .imbalance = settings->imbalance,
                               .chunks = settings->chunks,
-                              .latency = settings->latency * 1e-6};
+                              .latency = settings->latency * 1e-6,
+                              .delay = settings->delay * 1e-6};
     mixt_ranks_cost cost;
     TRY(find_limits(settings, &paper, resources, error));
     TRY(mixt_ranks_predict(&settings->model, &settings->training, &paper, &cost, error));

@@ -8,7 +8,7 @@ typedef struct ranks_settings {
     int ranks; /* 0: not asked for */
     int data, expert, chunks;
     const char *network, *flops, *bandwidth; /* "100G"; NULL: not said */
-    double latency;                          /* microseconds */
+    double latency, delay;                   /* microseconds */
     double efficiency;                       /* share */
     double imbalance;
     mixt_model_options model;

@@ -190,6 +190,29 @@ static void test_imbalance(void **state)
     assert_true(predict(&model, &train, &p).step == even.step);
 }
 
+/* What sets out together is late once: four ways and the counts in each of two layers; a turn of
+ * sums, the weights, and three gathers of numbers. Chunks do not hide it, being late all alike. */
+static void test_delay(void **state)
+{
+    (void)state;
+    const mixt_model_options model = shape();
+    const mixt_train_options train = training(4);
+    for (int chunks = 1; chunks <= 2; chunks++) {
+        mixt_ranks_paper p = paper(4, 1, 4);
+        p.chunks = chunks;
+        const mixt_ranks_cost prompt = predict(&model, &train, &p);
+        p.delay = 1e-3;
+        const mixt_ranks_cost late = predict(&model, &train, &p);
+        assert_near(late.exchange - prompt.exchange, 2 * 5 * 1e-3);
+        assert_near(late.exchange_hidden, prompt.exchange_hidden);
+        assert_near(late.reduce - prompt.reduce, 1e-3);
+        assert_near(late.spread - prompt.spread, 1e-3);
+        assert_near(late.numbers - prompt.numbers, 3 * 1e-3);
+        assert_near(late.step - prompt.step, 15 * 1e-3);
+        assert_true(late.alone_step == prompt.alone_step && late.messages == prompt.messages);
+    }
+}
+
 /* Rows travel while the shared expert is computed: two of four ways. */
 static void test_hidden(void **state)
 {
@@ -512,11 +535,11 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split),     cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_copies),    cmocka_unit_test(test_monotonic),
-        cmocka_unit_test(test_imbalance), cmocka_unit_test(test_hidden),
-        cmocka_unit_test(test_bytes),     cmocka_unit_test(test_exact_bytes),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_split),       cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_copies),      cmocka_unit_test(test_monotonic),
+        cmocka_unit_test(test_delay),       cmocka_unit_test(test_imbalance),
+        cmocka_unit_test(test_hidden),      cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_exact_bytes), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

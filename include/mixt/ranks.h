@@ -96,7 +96,8 @@ typedef struct mixt_ranks_paper {
     double latency;       /* seconds from the start of a message to that of the next one */
     double imbalance;     /* rows of the rank that all wait for, over the mean; at least 1; 0: 1 */
     int64_t chunks;       /* as mixt_ranks_set_chunks has them */
-    uint64_t reserved[6];
+    double delay;         /* seconds that a message is under way, beside these two */
+    uint64_t reserved[5];
 } mixt_ranks_paper;
 
 /* Rows of a layer with experts in a micro batch, one way: to the ranks that hold the experts, or

@@ -2,9 +2,10 @@
  * of the plan's operators, each as long as its floating-point operations or its bytes take at the
  * machine's limits; what ranks send each other is
  *
- *   seconds = messages * latency + bytes / network
+ *   seconds = waits * delay + messages * latency + bytes / network
  *
- * of a list of messages that start together, with the larger of what a rank sends and receives. */
+ * of messages that are waited for so many times, as those of a list start together, with the larger
+ * of what a rank sends and receives. */
 #include "bench/ranks_cost.h"
 
 #include <math.h>
@@ -202,9 +203,11 @@ static double waiting(const paper_rank *r)
     return r->ranks->expert > 1 && r->paper->imbalance > 1 ? r->paper->imbalance : 1;
 }
 
-static double time_of_messages(const mixt_ranks_paper *p, double messages, double bytes)
+static double time_of_messages(const mixt_ranks_paper *p, double waits, double messages,
+                               double bytes)
 {
-    return messages * p->latency + (bytes > 0 ? bytes / p->network_bytes : 0);
+    return (messages > 0 ? waits * p->delay : 0) + messages * p->latency +
+           (bytes > 0 ? bytes / p->network_bytes : 0);
 }
 
 /* Of far_experts, those that are not moved while experts are computed. */
@@ -315,13 +318,14 @@ typedef struct way_time {
     double meanwhile, others;
 } way_time;
 
-/* Chunks travel one behind the other, each as long as the others: all but one of them while experts
- * of others are computed. Gives what is hidden of so long a way. */
-static double hide(const way_time *time, double seconds)
+/* Chunks travel one behind the other, each as long as the others, `moved` together: all but one of
+ * them while experts of others are computed. The first comes `delay` later than that. Gives what is
+ * hidden of so long a way. */
+static double hide(const way_time *time, double delay, double moved)
 {
-    double part = (double)(time->chunks - 1) / time->chunks;
-    double most = part * seconds < time->others ? part * seconds : time->others;
-    return seconds < time->meanwhile + most ? seconds : time->meanwhile + most;
+    double part = (double)(time->chunks - 1) / time->chunks, all = delay + moved;
+    double most = part * moved < time->others ? part * moved : time->others;
+    return all < time->meanwhile + most ? all : time->meanwhile + most;
 }
 
 /* `first`: in the first layer that has some. Gives what it hides. */
@@ -332,13 +336,14 @@ static double add_way(const paper_rank *r, const way_rows *rows, const way_time 
     double others = r->ranks->expert - 1, runs = (double)r->runs;
     double counts = time->counted ? rows->counts : 0;
     double larger = rows->sent > rows->received ? rows->sent : rows->received;
-    double told = time->counted ? time_of_messages(r->paper, others, counts) : 0; /* waited for */
-    double moved = time_of_messages(r->paper, time->chunks * others, larger * waiting(r) * width);
-    double hidden = hide(time, moved);
+    double told = time->counted ? time_of_messages(r->paper, 1, others, counts) : 0;
+    double moved =
+        time_of_messages(r->paper, 0, time->chunks * others, larger * waiting(r) * width);
+    double hidden = hide(time, r->paper->delay, moved);
     mixt_ranks_way *way = way_of(cost, time->backward, time->out);
     way->bytes = (time->out ? rows->sent : rows->received) * width + counts;
     way->worst_bytes = (time->out ? rows->worst_sent : rows->worst_received) * width + counts;
-    way->seconds = told + moved;
+    way->seconds = told + r->paper->delay + moved; /* counts are waited for */
     way->chunks = time->chunks;
     if (first) { /* a mean, as what is made again may hide less */
         way->hidden = (way->hidden * way->count + hidden) / (way->count + 1);
@@ -460,8 +465,9 @@ static void add_reduce(const paper_rank *r, const region *part, mixt_ranks_cost 
     double places = part->places, others = places - 1;
     double times = r->training->exact_reduce ? (double)r->runs : 1;
     double bytes = times * mixt_sliced_values(part->learning, part->places) * sizeof(float);
-    double messages = times * others * ceil(part->learning / places / MIXT_RANKS_ROOM);
-    cost->reduce += time_of_messages(r->paper, messages, bytes) +
+    double turns = times * ceil(part->learning / places / MIXT_RANKS_ROOM);
+    double messages = turns * others;
+    cost->reduce += time_of_messages(r->paper, turns, messages, bytes) +
                     times * time_of_work(r->paper, part->learning, 12 * part->learning);
     cost->reduce_bytes += bytes;
     cost->messages += messages;
@@ -479,9 +485,10 @@ static void add_totals(const paper_rank *r, const region *part, mixt_ranks_cost 
     double bytes = runs * (total - sliced) + (runs - 1) * sliced + (total - sliced) / copies;
     const mixt_record *exchange = first_exchange(r->graph->plan);
     double matrices = part->matrices * (exchange != NULL ? chunks_of(exchange) : 1);
-    cost->reduce += time_of_messages(r->paper, within * matrices, within * total) +
-                    time_of_messages(r->paper, runs - 1, (runs - 1) * total) +
-                    time_of_messages(r->paper, copies - 1, total - sliced);
+    cost->reduce +=
+        time_of_messages(r->paper, within * matrices, within * matrices, within * total) +
+        time_of_messages(r->paper, runs - 1, runs - 1, (runs - 1) * total) +
+        time_of_messages(r->paper, 1, copies - 1, total - sliced);
     cost->reduce_bytes += bytes;
     cost->messages += runs * matrices;
     cost->buffers += sliced;
@@ -498,7 +505,7 @@ static void add_region(const paper_rank *r, const region *part, mixt_ranks_cost 
         } else {
             add_reduce(r, part, cost);
         }
-        cost->spread += time_of_messages(r->paper, others, bytes);
+        cost->spread += time_of_messages(r->paper, 1, others, bytes);
         cost->spread_bytes += bytes;
         cost->messages += others;
     }
@@ -508,10 +515,13 @@ static void add_region(const paper_rank *r, const region *part, mixt_ranks_cost 
     cost->moments += (part->first + part->second) / part->places * sizeof(float);
 }
 
-/* Messages of a gather from each of many ranks (dist/collectives.c). */
-static double gather_messages(double ranks, double bytes)
+/* Messages of a gather from each of many ranks (dist/collectives.c), and how many times they are
+ * waited for. */
+static double gather_messages(double ranks, double bytes, double *waits)
 {
-    return ranks > GATHER_RANKS && bytes <= GATHER_BYTES ? ceil(log2(ranks)) : ranks - 1;
+    bool rounds = ranks > GATHER_RANKS && bytes <= GATHER_BYTES;
+    *waits += rounds ? ceil(log2(ranks)) : 1;
+    return rounds ? ceil(log2(ranks)) : ranks - 1;
 }
 
 /* Each rank's sums of micro batches, counts of experts and parts of the norm, and the rows with a
@@ -522,10 +532,12 @@ static void add_numbers(const paper_rank *r, mixt_ranks_cost *cost)
     double parts = r->regions[0].parts + r->regions[1].parts; /* each rank's as many */
     double sums = (double)r->runs * sizeof(mixt_step_sums) +
                   8.0 * cost->moe_layers * (r->model->router.experts + 2);
-    double messages = gather_messages(ranks, sums) + gather_messages(ranks, 8 * parts / ranks) +
-                      gather_messages(ranks, 8);
+    double waits = 0;
+    double messages = gather_messages(ranks, sums, &waits) +
+                      gather_messages(ranks, 8 * parts / ranks, &waits) +
+                      gather_messages(ranks, 8, &waits);
     cost->numbers_bytes = others * (sums + 8 * parts / ranks + 8);
-    cost->numbers = time_of_messages(r->paper, messages, cost->numbers_bytes);
+    cost->numbers = time_of_messages(r->paper, waits, messages, cost->numbers_bytes);
     cost->messages += messages;
     cost->buffers += others > 0 ? (ranks + 1) * (sums + 16 * parts / ranks) + 8 * parts : 0;
 }
@@ -596,11 +608,12 @@ static mixt_status check(const mixt_train_options *training, const mixt_ranks_pa
                          RANKS_MAX);
     }
     if (!is_rate(p->flops) || !is_rate(p->read_bytes) || !is_rate(p->network_bytes) ||
-        !(p->latency >= 0) || !isfinite(p->latency) || !(p->efficiency >= 0) || p->efficiency > 1 ||
+        !(p->latency >= 0) || !isfinite(p->latency) || !(p->delay >= 0) || !isfinite(p->delay) ||
+        !(p->efficiency >= 0) || p->efficiency > 1 ||
         (p->imbalance != 0 && !(p->imbalance >= 1 && p->imbalance < 1e6))) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "ranks: flops, read_bytes and network_bytes must be above 0, latency not "
-                         "below it, efficiency in 0..1, imbalance at least 1");
+                         "ranks: flops, read_bytes and network_bytes must be above 0, latency and "
+                         "delay not below it, efficiency in 0..1, imbalance at least 1");
     }
     return training->lora_rank == 0
                ? MIXT_OK

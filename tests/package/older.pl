@@ -23,7 +23,7 @@ my %newest = (
     mixt_machine_limits    => ['int8_flops'],
     mixt_bench_options     => ['cache_type'],
     mixt_engine_options    => ['step_tokens'],
-    mixt_ranks_paper       => ['chunks'],
+    mixt_ranks_paper       => ['delay'],
     mixt_ranks_way         => ['chunks'],
 );
 
