@@ -1,7 +1,8 @@
 # Programs that time parts of the library; none is part of `make check`.
 BENCH_PROGRAMS := $(BUILD)/bench/gemm $(BUILD)/bench/matrix $(BUILD)/bench/real_shapes $(BUILD)/bench/random_model \
                   $(BUILD)/bench/many_sequences $(BUILD)/bench/attention $(BUILD)/bench/text_speed \
-                  $(BUILD)/bench/pad_experts $(BUILD)/bench/disk $(BUILD)/bench/network $(BUILD)/bench/ranks_step
+                  $(BUILD)/bench/pad_experts $(BUILD)/bench/disk $(BUILD)/bench/network $(BUILD)/bench/ranks_step \
+                  $(BUILD)/bench/slow_wire
 bench-build: $(BENCH_PROGRAMS) ## all of them
 
 .PHONY: bench-build
@@ -76,6 +77,9 @@ bench-disk: $(BUILD)/bench/disk ## how fast FILE is read by both readers of the 
 
 $(BUILD)/bench/network $(BUILD)/bench/ranks_step: %: %.o $(LIBRARY)
 	$(LINK) -o $@ $^ $(LIBS)
+
+$(BUILD)/bench/slow_wire: $(BUILD)/bench/slow_wire.o
+	$(LINK) -o $@ $^
 
 bench-ranks: all $(BUILD)/bench/network $(BUILD)/bench/ranks_step ## ranks on this machine against one, and against what mixt info --plan train --ranks says; RANKS="scaling curves"
 	bench/ranks.py $(RANKS)

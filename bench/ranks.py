@@ -2,13 +2,18 @@
 """What training and running over ranks costs on this machine, beside one rank and beside what
 `mixt info --plan train --ranks` says of it (docs/distributed.md).
 
-    python3 bench/ranks.py [overhead] [scaling] [exact] [curves] [run]     # all, without a name
+    python3 bench/ranks.py [overhead] [scaling] [crowded] [exact] [curves] [run]   # these, without a name
+    python3 bench/ranks.py apart --network BITS --delay US   # as bench/two_machines.sh calls it
 
     overhead  one rank under the launcher against the plain program, in turns
     scaling   steps of two ranks with a core each against one with a core, at equal work for each: as
               copies (2 x 1) and with experts spread (1 x 2), against the prediction, which is made
               first; and two programs side by side that know nothing of each other
+    crowded   steps of 4 and of 8 ranks that share the cores, in all splits, against the prediction,
+              which is told that a rank has that share of a core's operations and bandwidth
     exact     the same steps with --exact-reduce, on one and on two ranks
+    apart     steps of 2 x 1 and of 1 x 2, rows in 1, 2 and 4 chunks, over a network that is known:
+              --network bits a second each way, --delay microseconds that a message is late
     curves    losses of 1, 2, 4 and 8 ranks, on as many cores as there are, in all splits
     run       a model run by two ranks against one: the same text, and how fast
 
@@ -114,7 +119,7 @@ class Bench:
         results |= {"machine": machine(), "launcher": self.a.launcher, "pinned": self.a.pinned,
                     "commit": commit(), "commands": [c.replace(str(self.folder), "TMP") for c in self.commands]}
         path = HERE / "results" / f"ranks-{name}.json"
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        path.write_text(re.sub(r"/tmp/tmp\.\w+", "TMP", json.dumps(results, indent=1).replace(str(ROOT), ".")) + "\n")
         self.commands = []
         return results
 
@@ -153,20 +158,22 @@ def overhead(bench):
             "1" if name == "plain" else f"{statistics.median(ratios):.3f}"] for name, v in values.items()])
 
 
-def predict(bench, data, expert, limits, efficiency, exact=False):
+def predict(bench, data, expert, limits, efficiency, exact=False, chunks=0):
     ranks = data * expert
     command = [bench.a.mixt, "info", STEP_SHAPE, "--plan", "train", "--ranks", str(ranks), "--data-parallel", str(data),
                "--accumulation", str(RUNS * ranks), "-b", "4", "--window", "256",
                "--flops", f"{limits['fp32_flops']:.6g}", "--bandwidth", f"{limits['read_bytes']:.6g}",
                "--efficiency", f"{efficiency:.4f}", "--network", f"{8 * limits['network_bytes']:.6g}",
-               "--latency", f"{1e6 * limits['latency']:.4g}", "--json"]
+               "--latency", f"{1e6 * limits['latency']:.4g}", "--delay", f"{1e6 * limits.get('delay', 0):.4g}",
+               "--json"]
+    command += ["--exchange-chunks", str(chunks)] if chunks > 0 else []
     return json.loads(run(command + ["--exact-reduce"] * exact).stdout)
 
 
-def step(bench, data=1, expert=1, exact=False, core=None):
+def step(bench, data=1, expert=1, exact=False, core=None, steps=9, chunks=0):
     """Tokens a second of steps with a core for each rank."""
-    command = [bench.a.programs + "/ranks_step", STEP_SHAPE, str(data), str(expert), str(RUNS), "9"]
-    command += ["exact"] * exact
+    command = [bench.a.programs + "/ranks_step", STEP_SHAPE, str(data), str(expert), str(RUNS), str(steps),
+               "exact" if exact else "usual", "1", str(chunks)]
     if data * expert == 1:
         command = ["taskset", "-c", str(core or 0), *command]
     else:
@@ -181,19 +188,25 @@ def side_by_side(bench):
     return sum(json.loads(line)["tokens_per_second"] for line in lines)
 
 
-def network(bench):
-    """Bytes a second and seconds of a message between two ranks with a core each."""
-    found = [json.loads(bench.timed(bench.launch(2, [bench.a.programs + "/network"], True),
+def network(bench, ranks=2):
+    """Bytes a second and seconds of a message between ranks, with a core each where there are as many."""
+    pinned = ranks <= os.cpu_count()
+    found = [json.loads(bench.timed(bench.launch(ranks, [bench.a.programs + "/network"], pinned),
                                     env=bench.environment).stdout) for _ in range(bench.a.rounds)]
     return {key: statistics.median(f[key] for f in found) for key in found[0]}
 
 
-def scaling(bench):
+def core_limits(bench):
+    """Of one core, and the share of them that a rank alone on it reaches."""
     limits = json.loads(bench.timed(["taskset", "-c", "0", bench.a.mixt, "info", "--machine", "--json"]).stdout)
-    limits |= network(bench)
     alone = statistics.median(step(bench) for _ in range(3))
-    at_limits = predict(bench, 1, 1, limits, 1)
-    efficiency = min(1.0, at_limits["step_seconds"] / (at_limits["tokens"] / alone))
+    at_limits = predict(bench, 1, 1, limits | {"network_bytes": 1e9, "latency": 0}, 1)
+    return limits, min(1.0, at_limits["step_seconds"] / (at_limits["tokens"] / alone))
+
+
+def scaling(bench):
+    limits, efficiency = core_limits(bench)
+    limits |= network(bench)
     predicted = {"2 x 1": predict(bench, 2, 1, limits, efficiency), "1 x 2": predict(bench, 1, 2, limits, efficiency)}
     print(f"predicted before: {({n: round(p['efficiency'], 3) for n, p in predicted.items()})}, operators reach "
           f"{efficiency:.2f} of the limits; network {limits['network_bytes'] / 1e9:.2f} GB/s, "
@@ -211,6 +224,51 @@ def scaling(bench):
           [[name, f"{statistics.median(v):,.0f}", spread(v),
             f"{statistics.median(shares[name]):.3f}" if name in shares else "",
             f"{predicted[name]['efficiency']:.3f}" if name in predicted else ""] for name, v in values.items()])
+
+
+CROWDS = [(4, 1), (2, 2), (1, 4), (8, 1), (4, 2), (2, 4), (1, 8)]
+
+
+def crowded(bench):
+    core, efficiency = core_limits(bench)
+    limits, predicted = {}, {}
+    for ranks in sorted({data * expert for data, expert in CROWDS}):
+        share = min(1.0, os.cpu_count() / ranks)
+        limits[ranks] = core | {key: share * core[key] for key in ("fp32_flops", "read_bytes")} | network(bench, ranks)
+        print(f"{ranks} ranks, {share:g} of a core each: {limits[ranks]['network_bytes'] / 1e9:.2f} GB/s, "
+              f"{1e6 * limits[ranks]['latency']:.2f} us", flush=True)
+    for data, expert in CROWDS:
+        predicted[f"{data} x {expert}"] = predict(bench, data, expert, limits[data * expert], efficiency)
+    per_second = {name: p["tokens"] / p["step_seconds"] for name, p in predicted.items()}
+    print(f"predicted before: {({n: round(v) for n, v in per_second.items()})} tokens/s, operators reach "
+          f"{efficiency:.2f} of the limits", flush=True)
+    values = bench.rounds({"one": lambda: step(bench, steps=5)} |
+                          {f"{d} x {e}": (lambda d=d, e=e: step(bench, d, e, steps=5)) for d, e in CROWDS})
+    bench.save("crowded", {"tokens_per_second": values, "limits": limits, "reached": efficiency,
+                           "predicted": predicted})
+    table([["ranks", "tokens/s", "range", "predicted", "measured of predicted"]] +
+          [[name, f"{statistics.median(values[name]):,.0f}", spread(values[name]), f"{said:,.0f}",
+            f"{statistics.median(values[name]) / said:.3f}"] for name, said in per_second.items()])
+
+
+MESSAGE = 2e-5 # of a processor, over TCP
+
+
+def apart(bench):
+    limits, efficiency = core_limits(bench)
+    limits |= {"network_bytes": bench.a.network / 8, "latency": MESSAGE, "delay": 1e-6 * bench.a.delay}
+    cases = {"2 x 1": (2, 1, 0)} | {f"1 x 2, {c} chunks": (1, 2, c) for c in (1, 2, 4)}
+    predicted = {name: predict(bench, d, e, limits, efficiency, chunks=c) for name, (d, e, c) in cases.items()}
+    said = {name: p["tokens"] / p["step_seconds"] for name, p in predicted.items()}
+    print(f"predicted before: {({n: round(v) for n, v in said.items()})} tokens/s, operators reach "
+          f"{efficiency:.2f} of the limits", flush=True)
+    values = bench.rounds({name: (lambda d=d, e=e, c=c: step(bench, d, e, steps=5, chunks=c))
+                           for name, (d, e, c) in cases.items()})
+    bench.save(f"apart-{bench.a.delay:g}us{bench.a.label}", {"tokens_per_second": values, "limits": limits, "reached": efficiency,
+                                              "predicted": predicted})
+    table([["ranks", "tokens/s", "range", "predicted", "measured of predicted"]] +
+          [[name, f"{statistics.median(v):,.0f}", spread(v), f"{said[name]:,.0f}",
+            f"{statistics.median(v) / said[name]:.3f}"] for name, v in values.items()])
 
 
 def exact(bench):
@@ -285,6 +343,9 @@ def main():
     parser.add_argument("--launcher", help="command that starts {ranks} of what follows")
     parser.add_argument("--pinned", help="the same with a core for each")
     parser.add_argument("--wrap", default="", help="command before every timed one")
+    parser.add_argument("--network", type=float, default=1e9, help="of apart: bits a second")
+    parser.add_argument("--delay", type=float, default=500, help="of apart: microseconds")
+    parser.add_argument("--label", default="", help="of apart: behind the name of its raw values")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200, help="of curves")
     parser.add_argument("--allowed", type=float, default=0.01, help="difference of losses that curves may have")
@@ -295,18 +356,19 @@ def main():
         a.pinned = a.pinned or "mpirun" + root + " --bind-to core -n {ranks}"
     a.launcher = a.launcher or str(ROOT / "build/release/tests/launch") + " -n {ranks}"
     a.pinned = a.pinned or a.launcher
-    every = {"overhead": overhead, "scaling": scaling, "exact": exact, "curves": curves,
+    every = {"overhead": overhead, "scaling": scaling, "crowded": crowded, "exact": exact, "curves": curves,
              "run": generate}
-    unknown = [name for name in a.names if name not in every]
+    known = every | {"apart": apart}
+    unknown = [name for name in a.names if name not in known]
     if unknown:
-        parser.error(f"{unknown[0]}: not one of {' '.join(every)}")
+        parser.error(f"{unknown[0]}: not one of {' '.join(known)}")
     good = True
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
         bench = Bench(a, folder)
         for name in a.names or every:
             print(f"\n{name}: {machine()}", flush=True)
-            good = every[name](bench) is not False and good
+            good = known[name](bench) is not False and good
     return 0 if good else 1
 
 

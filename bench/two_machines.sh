@@ -4,12 +4,37 @@
 # the bits of one machine, what happens where one dies or the cable is pulled, and the repair. As root;
 # needs openssh-server, iproute2, Open MPI and a built tree; leaves nothing behind. Ends with "N passed,
 # M failed".
+#
+#   two_machines.sh speed [--delay MICROSECONDS] [--rate BITS] [--rounds N]
+#
+# times steps instead, over a wire (bench/slow_wire.c) on which a message is that late (500) and that many
+# bits pass in a second each way (1e9), beside what is predicted of it: `bench/ranks.py apart`. A rank has a
+# core. WRAP is a command to run before each timed one, EACH before each rank, MPI_OPTIONS are mpirun's, and
+# LABEL goes into the name of the raw values.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/.." && pwd)
 build=${BUILD:-$root/build/release}
 . "$root/tests/check.sh"
 subject="two machines: "
+speed=
+delay=500
+rate=1e9
+rounds=5
+wire=
+[ "${1-}" != speed ] || { speed=yes; shift; }
+while [ $# -gt 0 ]; do
+    case $speed$1 in
+    yes--delay) delay=${2-} ;;
+    yes--rate) rate=${2-} ;;
+    yes--rounds) rounds=${2-} ;;
+    *)
+        echo "two_machines.sh [speed [--delay MICROSECONDS] [--rate BITS] [--rounds N]]" >&2
+        exit 2
+        ;;
+    esac
+    shift 2 || exit 2
+done
 a=10.77.0.1
 b=10.77.0.2
 folder=$(mktemp -d) || exit 1
@@ -21,6 +46,7 @@ end() {
         fall "$machine"
         ip netns del "mixt-$machine" 2>/dev/null
     done
+    [ -z "$wire" ] || { kill "$wire" && wait "$wire"; }
     rm -rf "$folder"
 }
 
@@ -45,9 +71,30 @@ rise() {
         -o PermitRootLogin=yes -o UsePAM=no -o MaxStartups=100 -o "PidFile=none"
 }
 
+plug_cable() {
+    ip -n mixt-a link add cable type veth peer name cable netns mixt-b
+}
+
+# Large packets, so that the wire takes little of the processors that compute, and windows of TCP as long and
+# late networks want them.
+plug_wire() {
+    local machine i
+    "$build/bench/slow_wire" mixt-wire-a mixt-wire-b "$delay" "$rate" &
+    wire=$!
+    for ((i = 0; i < 50; i++)); do
+        ip link show mixt-wire-b >"$folder/out" 2>&1 && break
+        sleep 0.1
+    done
+    for machine in a b; do
+        ip link set mixt-wire-$machine netns mixt-$machine && ip -n mixt-$machine link set mixt-wire-$machine name cable &&
+            ip -n mixt-$machine link set cable mtu 65000 &&
+            ip netns exec mixt-$machine sysctl -qw net.ipv4.tcp_slow_start_after_idle=0 \
+                net.ipv4.tcp_rmem="4096 4194304 16777216" net.ipv4.tcp_wmem="4096 4194304 16777216" || return 1
+    done
+}
+
 make_machines() {
-    ip netns add mixt-a && ip netns add mixt-b &&
-        ip -n mixt-a link add cable type veth peer name cable netns mixt-b &&
+    ip netns add mixt-a && ip netns add mixt-b && if [ -n "$speed" ]; then plug_wire; else plug_cable; fi &&
         ip -n mixt-a address add $a/24 dev cable && ip -n mixt-b address add $b/24 dev cable || return 1
     local machine
     for machine in a b; do
@@ -162,8 +209,21 @@ goes_on() {
     same_model "$folder/long" "$folder/long-one"
 }
 
+# Each rank on a core, as its number is.
+time_steps() {
+    local launcher
+    launcher="$(echo "$mpi" | tr '\n' ' ') ${MPI_OPTIONS-} -x MIXT_TRANSPORT -n {ranks}
+        sh -c 'exec ${EACH-} taskset -c \$OMPI_COMM_WORLD_RANK \"\$@\"' sh"
+    on a "$here/ranks.py" apart --launcher "$launcher" --pinned "$launcher" --rounds "$rounds" --network "$rate" \
+        --delay "$delay" --wrap "${WRAP-}" --label "${LABEL-}"
+}
+
 make_machines || { echo "two machines: this needs root, namespaces, sshd"; end; exit 1; }
 trap end EXIT
+if [ -n "$speed" ]; then
+    time_steps
+    exit
+fi
 check "a rank on each" hosts
 check "one machine trains" make_text
 check "2 x 1" trains 2 2
