@@ -264,8 +264,8 @@ def apart(bench):
           f"{efficiency:.2f} of the limits", flush=True)
     values = bench.rounds({name: (lambda d=d, e=e, c=c: step(bench, d, e, steps=5, chunks=c))
                            for name, (d, e, c) in cases.items()})
-    bench.save(f"apart-{bench.a.delay:g}us{bench.a.label}", {"tokens_per_second": values, "limits": limits, "reached": efficiency,
-                                              "predicted": predicted})
+    bench.save(f"apart-{bench.a.delay:g}us{bench.a.label}",
+               {"tokens_per_second": values, "limits": limits, "reached": efficiency, "predicted": predicted})
     table([["ranks", "tokens/s", "range", "predicted", "measured of predicted"]] +
           [[name, f"{statistics.median(v):,.0f}", spread(v), f"{said[name]:,.0f}",
             f"{statistics.median(v) / said[name]:.3f}"] for name, v in values.items()])

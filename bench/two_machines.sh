@@ -215,7 +215,7 @@ time_steps() {
     launcher="$(echo "$mpi" | tr '\n' ' ') ${MPI_OPTIONS-} -x MIXT_TRANSPORT -n {ranks}
         sh -c 'exec ${EACH-} taskset -c \$OMPI_COMM_WORLD_RANK \"\$@\"' sh"
     on a "$here/ranks.py" apart --launcher "$launcher" --pinned "$launcher" --rounds "$rounds" --network "$rate" \
-        --delay "$delay" --wrap "${WRAP-}" --label "${LABEL-}"
+        --delay "$delay" --wrap "${WRAP-}" --label="${LABEL-}"
 }
 
 make_machines || { echo "two machines: this needs root, namespaces, sshd"; end; exit 1; }
