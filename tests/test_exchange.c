@@ -297,6 +297,7 @@ typedef struct chunks_run {
     int chunks; /* 0: three operators */
     int groups, held;
     mixt_shape near, far, offsets, parts, told;
+    mixt_status (*intact)(const void *user, mixt_error *error);
     void *x, *d_y;
     void *rows[8]; /* arrived, far, done, gate, up, hidden, d_arrived, d_far */
     int32_t held_offsets[64], given_parts[64 * RANKS_MAX];
@@ -391,7 +392,9 @@ static void run_three(chunks_run *run, const rows_made *made)
 
 static void run_far(chunks_run *run, const rows_made *made)
 {
-    rows_call far = {.attributes = {.rows = (int)run->far.multiple, .chunks = run->chunks}};
+    rows_call far = {.attributes = {.rows = (int)run->far.multiple,
+                                    .chunks = run->chunks,
+                                    .intact = run->intact}};
     far.request.in[FAR_EXPERTS_NEAR] = run->near;
     far.request.in[FAR_EXPERTS_OFFSETS] = run->told;
     far.request.in[FAR_EXPERTS_NEAR_OFFSETS] = run->offsets;
@@ -414,7 +417,11 @@ static void run_far(chunks_run *run, const rows_made *made)
     give_weights(run, made, &far);
     prepare_kept(run, MIXT_OP_far_experts, &far);
     run_call(run->r, MIXT_OP_far_experts, &far, false);
-    run_call(run->r, MIXT_OP_far_experts, &far, true);
+    if (run->intact != NULL) {
+        HUB_CHECK(strstr(far.fault.error.message, "layer 3: exchange: torn") != NULL);
+    } else {
+        run_call(run->r, MIXT_OP_far_experts, &far, true);
+    }
 }
 
 /* Small numbers, another for each value of each rank. */
@@ -428,28 +435,49 @@ static void *make_numbers(const rows_case *c, size_t count, uint64_t seed)
     return values;
 }
 
+static void start_run(chunks_run *run)
+{
+    const rows_case *c = run->r->c;
+    size_t values = (size_t)(c->tokens * c->near * c->d);
+    run->groups = c->experts + c->identity + c->zero;
+    run->held = expert_first(c, run->r->rank + 1) - expert_first(c, run->r->rank);
+    run->near = mixt_shape_tokens(c->tokens, c->near, c->d);
+    run->far = mixt_shape_tokens(c->tokens, c->near * c->ranks, c->d);
+    run->offsets = mixt_shape_integers(mixt_shape_static(1, run->groups + 1, 0, 0));
+    run->parts = mixt_shape_integers(mixt_shape_static(2, run->held, c->ranks, 0));
+    run->told =
+        mixt_shape_integers(mixt_shape_static(1, run->held + c->identity + c->zero + 1, 0, 0));
+    run->x = make_numbers(c, values, 100 + (uint64_t)run->r->rank);
+    run->d_y = make_numbers(c, values, 200 + (uint64_t)run->r->rank);
+    for (int i = 0; i < 8; i++) {
+        run->rows[i] = make_values(c, (int64_t)values * c->ranks * FFN);
+    }
+}
+
+static void end_run(chunks_run *run)
+{
+    free(run->x);
+    free(run->d_y);
+    for (int i = 0; i < 8; i++) {
+        free(run->rows[i]);
+    }
+}
+
+static void make_made(const chunks_run *run, rows_made *made)
+{
+    const rows_case *c = run->r->c;
+    int64_t values = c->tokens * c->near * c->d, matrix = (int64_t)matrix_values(run);
+    *made = (rows_made){make_values(c, values), make_values(c, values),
+                        make_numbers(c, (size_t)(3 * matrix), 300 + (uint64_t)run->r->rank),
+                        make_values(c, 3 * matrix)};
+}
+
 static void compute_rows(const rows_rank *r, mixt_ranks *ranks, int chunks, rows_made *made)
 {
-    const rows_case *c = r->c;
     rows_call out = {.attributes = {0}};
     chunks_run run = {.r = r, .ranks = ranks, .chunks = chunks};
-    run.groups = c->experts + c->identity + c->zero;
-    run.held = expert_first(c, r->rank + 1) - expert_first(c, r->rank);
-    run.near = mixt_shape_tokens(c->tokens, c->near, c->d);
-    run.far = mixt_shape_tokens(c->tokens, c->near * c->ranks, c->d);
-    run.offsets = mixt_shape_integers(mixt_shape_static(1, run.groups + 1, 0, 0));
-    run.parts = mixt_shape_integers(mixt_shape_static(2, run.held, c->ranks, 0));
-    run.told =
-        mixt_shape_integers(mixt_shape_static(1, run.held + c->identity + c->zero + 1, 0, 0));
-    size_t values = (size_t)(c->tokens * c->near * c->d), matrix = matrix_values(&run);
-    run.x = make_numbers(c, values, 100 + (uint64_t)r->rank);
-    run.d_y = make_numbers(c, values, 200 + (uint64_t)r->rank);
-    for (int i = 0; i < 8; i++) {
-        run.rows[i] = make_values(c, (int64_t)values * c->ranks * FFN);
-    }
-    *made = (rows_made){make_values(c, (int64_t)values), make_values(c, (int64_t)values),
-                        make_numbers(c, 3 * matrix, 300 + (uint64_t)r->rank),
-                        make_values(c, (int64_t)(3 * matrix))};
+    start_run(&run);
+    make_made(&run, made);
     out.call.d_in[EXCHANGE_ROWS] = made->d_near;
     run_exchange(&run, &out);
     if (chunks == 0) {
@@ -460,11 +488,7 @@ static void compute_rows(const rows_rank *r, mixt_ranks *ranks, int chunks, rows
     out.call.add[EXCHANGE_ROWS] = true;
     run_call(r, MIXT_OP_exchange, &out, true);
     HUB_CHECK(!mixt_call_failed(&out.call) && ranks->begun.first == ranks->begun.end);
-    free(run.x);
-    free(run.d_y);
-    for (int i = 0; i < 8; i++) {
-        free(run.rows[i]);
-    }
+    end_run(&run);
 }
 
 static void free_made(rows_made *made)
@@ -581,6 +605,60 @@ static void test_rows_of_ranks(void **state)
         }
     }
     print_message("%d cases of rows\n", cases);
+}
+
+static mixt_status torn(const void *user, mixt_error *error)
+{
+    (void)user;
+    return mixt_fail(error, MIXT_ERROR_IO, "torn");
+}
+
+/* The second rank's experts cannot be read: it gives nothing to the first one, but what was under
+ * way to it has come, so that nothing is written where its memory was. */
+static mixt_status fail_in_first_chunk(mixt_ranks *ranks, int rank, void *user, mixt_error *error)
+{
+    const rows_case c = {2, 6, 1, 0, 20, 2, 3, RANDOM, 4};
+    rows_rank r = {.c = &c, .compute = computes[rank], .rank = rank};
+    rows_call out = {.attributes = {0}};
+    rows_made made;
+    int64_t came = 0, sent = 0;
+    (void)user;
+    MIXT_TRY(mixt_ranks_arrange(ranks, 1, 2, 6, error));
+    make_counts(&r, 7);
+    chunks_run run = {.r = &r, .ranks = ranks, .chunks = 3, .intact = rank == 1 ? torn : NULL};
+    start_run(&run);
+    make_made(&run, &made);
+    run_exchange(&run, &out);
+    for (int i = 0; i < 3 && rank == 0; i++) {
+        HUB_CHECK(mixt_ranks_end_first(ranks, error) == MIXT_OK);
+    }
+    if (rank == 1) {
+        run_far(&run, &made);
+        for (int e = 0; e < run.held; e++) {
+            sent += run.given_parts[e * 2] * c.d;
+        }
+        for (int64_t i = 0; i < c.tokens * c.near * c.ranks * c.d; i++) {
+            came += !isnan(get(&c, run.rows[0], i));
+        }
+        HUB_CHECK(sent > 0 && came == sent && ranks->begun.first == ranks->begun.end);
+        HUB_CHECK(mixt_ranks_lost(ranks));
+    }
+    free_made(&made);
+    end_run(&run);
+    return MIXT_OK;
+}
+
+static void test_torn_files(void **state)
+{
+    (void)state;
+    hub_only();
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        mixt_error errors[2];
+        const hub_options options = {.count = 2, .seed = seed, .delay = 20000};
+        hub_run_with(&options, fail_in_first_chunk, NULL, errors);
+        must(errors[0].status, &errors[0]);
+        must(errors[1].status, &errors[1]);
+    }
 }
 
 /* Ranks of which the last says what cannot be, or says nothing. */
@@ -760,9 +838,8 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_rows_of_ranks),
-        cmocka_unit_test(test_liars),
+        cmocka_unit_test(test_refusals),         cmocka_unit_test(test_rows_of_ranks),
+        cmocka_unit_test(test_torn_files),       cmocka_unit_test(test_liars),
         cmocka_unit_test(test_counts_of_a_step),
     };
     return cmocka_run_group_tests(tests, start_computes, stop_computes);

@@ -397,8 +397,9 @@ static mixt_wait mpi_wait(void *user, void *request, double seconds, int *rank, 
     } else {
         waited = wait_for(self, request, seconds, rank, text);
     }
-    /* Another one is under way, or somebody only looked. */
-    if (moving && waited != MIXT_WAIT_LOST && self->first != NULL) {
+    /* Another one is under way, or somebody only looked. Who waited too long gives up all. */
+    bool goes_on = waited == MIXT_WAIT_DONE || (waited == MIXT_WAIT_LATE && seconds == 0);
+    if (moving && goes_on && self->first != NULL) {
         self->moving = true;
         pthread_cond_signal(&self->work);
     }

@@ -617,15 +617,24 @@ static void clear_chunk(const exchange_run *run, int chunk, real *rows)
     clear(run, rows + begin * run->d, far_rows(run, experts.end) - begin, false);
 }
 
-/* What files did not give is not given to others. */
-static void check_intact(const exchange_run *run)
+/* What files did not give is not given to others. Then what is under way ends first, since its
+ * memory may go with the run: the other ranks have begun all of it, or will without this one. */
+static void check_intact(const exchange_run *run, void **requests, int count)
 {
     const mixt_attributes *attributes = run->call->attributes;
     mixt_error error = MIXT_ERROR_INIT;
-    if (attributes->intact != NULL &&
-        attributes->intact(attributes->intact_user, &error) != MIXT_OK) {
-        fail(run, &error);
+    if (attributes->intact == NULL ||
+        attributes->intact(attributes->intact_user, &error) == MIXT_OK) {
+        return;
     }
+    while (run->ranks->begun.first < run->ranks->begun.end) {
+        (void)end_begun(run);
+    }
+    for (int i = 0; i < count; i++) {
+        (void)end(run, requests[i]);
+        requests[i] = NULL;
+    }
+    fail(run, &error);
 }
 
 void MIXT_REAL(mixt_far_experts_forward)(const mixt_call *call)
@@ -649,7 +658,7 @@ void MIXT_REAL(mixt_far_experts_forward)(const mixt_call *call)
         make_call(&far, chunk, &made);
         made.call.out[EXPERTS_Y] = from_row(&made, far.rows[0], run->d);
         MIXT_REAL(mixt_experts_compute)(&made.call);
-        check_intact(run);
+        check_intact(run, requests, chunk);
         if (!over(run)) {
             give_out(run, chunk, far.rows[0], y, (const bool[2]){false, false});
         }
