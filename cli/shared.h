@@ -117,6 +117,13 @@ int cache_type_of(const cache_settings *settings, mixt_cache_type *type);
         .name = "window", .letter = 'c', .kind = OPTION_INT, .offset = offsetof(settings, window), \
         .low = least, .high = 1 << 24, .help = text, .aliases = "ctx-size"                         \
     }
+#define OPTION_OF_CHUNKS(settings, member)                                                         \
+    {                                                                                              \
+        .name = "exchange-chunks", .kind = OPTION_INT, .offset = offsetof(settings, member),       \
+        .low = 1, .high = 16, .value = "C",                                                        \
+        .help = "in which rows go to experts of other ranks, one computed while others travel",    \
+        .fallback = "as messages are large enough for, 4 at most"                                  \
+    }
 #define OPTION_OF_MAX_TOKENS(settings, text)                                                       \
     {                                                                                              \
         .name = "max-tokens", .letter = 'n', .kind = OPTION_LONG,                                  \

@@ -22,14 +22,7 @@ const cli_option options_train_ranks[] = {
      .value = "E",
      .help = "ranks that each copy of the experts is spread over; D x E is N",
      .fallback = "N / D; of both the most that divide ranks and experts"},
-    {.name = "exchange-chunks",
-     .kind = OPTION_INT,
-     .offset = offsetof(train_settings, exchange_chunks),
-     .low = 1,
-     .high = 16,
-     .value = "C",
-     .help = "in which rows go to experts of other ranks, one computed while others travel",
-     .fallback = "as messages are large enough for, 4 at most"},
+    OPTION_OF_CHUNKS(train_settings, exchange_chunks),
     {0},
 };
 
@@ -71,19 +64,19 @@ int train_check_ranks(const train_settings *settings)
     return status == MIXT_OK ? STATUS_DONE : fail_error(&error);
 }
 
-/* Rows go in as many chunks as rank 0 was told. */
-static mixt_status share_chunks(const train_settings *settings, mixt_error *error)
+/* The same of all ranks: rows go in as many chunks as rank 0 was told. */
+static mixt_status arrange_together(const train_settings *settings, int experts, mixt_error *error)
 {
     int64_t chunks = settings->exchange_chunks;
+    TRY(arrange(settings, experts, error));
     TRY(mixt_ranks_share(program_ranks, &chunks, sizeof chunks, error));
-    return mixt_ranks_set_chunks(program_ranks, (int)chunks, error);
+    return mixt_ranks_set_chunks(program_ranks, chunks, error);
 }
 
 mixt_status train_spread_source(const train_settings *settings, int experts,
                                 cli_resources *resources, mixt_error *error)
 {
-    TRY(arrange(settings, experts, error));
-    TRY(share_chunks(settings, error));
+    TRY(arrange_together(settings, experts, error));
     return mixt_model_spread(resources->model, program_ranks, error);
 }
 
@@ -93,8 +86,7 @@ mixt_status train_share_model(const train_settings *settings, cli_resources *res
     if (train_has_source(settings)) {
         return train_spread_source(settings, settings->model.experts, resources, error);
     }
-    TRY(arrange(settings, settings->model.experts, error));
-    TRY(share_chunks(settings, error));
+    TRY(arrange_together(settings, settings->model.experts, error));
     return mixt_model_create_spread(&settings->model, settings->training.seed, program_ranks,
                                     &resources->model, error);
 }

@@ -39,7 +39,7 @@ MIXT_API mixt_status mixt_ranks_arrange(mixt_ranks *ranks, int data, int expert,
  * one chunk is computed while others travel; no more than a rank has experts of a layer, 16 at
  * most. The same on all ranks, and the same bits whatever it is. 0, as it is at first: as many as
  * messages are large enough for, 4 at most. Of arranged ranks, before a model is spread. */
-MIXT_API mixt_status mixt_ranks_set_chunks(mixt_ranks *ranks, int chunks, mixt_error *error);
+MIXT_API mixt_status mixt_ranks_set_chunks(mixt_ranks *ranks, int64_t chunks, mixt_error *error);
 MIXT_API int mixt_ranks_data(const mixt_ranks *ranks);
 MIXT_API int mixt_ranks_expert(const mixt_ranks *ranks);
 

@@ -220,15 +220,9 @@ static mixt_status allocate(importing *in, mixt_error *error)
                                   ? json_string_value(json_array_get(in->domain_json, (size_t)i))
                                   : "text";
     }
-    if (in->layer_json != NULL) {
-        MIXT_TRY(mixt_metadata_keep_numbers(in->path, "layers", in->layer_json, in->layer_numbers,
-                                            error));
-    }
-    if (!mixt_trace_layers_rise(in->layer_numbers, in->layers)) {
-        return mixt_fail(error, MIXT_ERROR_FORMAT,
-                         "%s: __metadata__ \"layers\": must rise from 0 or more", in->path);
-    }
-    return MIXT_OK;
+    return in->layer_json != NULL ? mixt_metadata_keep_numbers(in->path, "layers", in->layer_json,
+                                                               in->layer_numbers, error)
+                                  : MIXT_OK;
 }
 
 /* One whole number of a type; what does not fit 32 bits is its largest or smallest, which no rule

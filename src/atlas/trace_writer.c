@@ -222,7 +222,7 @@ static mixt_status check_header(const char *path, const mixt_trace_header *heade
     }
     if (!mixt_trace_layers_rise(header->layer_numbers, header->layers)) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "%s: layer numbers must rise from 0 or more",
-                         path);
+                         header->source != NULL ? header->source : path);
     }
     for (int i = 0; i < header->layers; i++) {
         int choices = choices_of(header, i);

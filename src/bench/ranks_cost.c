@@ -93,7 +93,7 @@ static mixt_status lay_out(paper_rank *r, const mixt_model_options *options, mix
     MIXT_TRY(mixt_model_layout(options, NULL, "model", &r->model, error));
     const mixt_ranks_paper *p = r->paper;
     MIXT_TRY(mixt_ranks_arrange(r->ranks, p->data, p->expert, r->model->options.experts, error));
-    MIXT_TRY(mixt_ranks_set_chunks(r->ranks, (int)p->chunks, error));
+    MIXT_TRY(mixt_ranks_set_chunks(r->ranks, p->chunks, error));
     r->transport.rank = r->ranks->expert - 1;
     if (p->ranks > 1) {
         r->model->ranks = r->ranks;
@@ -599,10 +599,6 @@ static mixt_status check(const mixt_train_options *training, const mixt_ranks_pa
                          mixt_error *error)
 {
     MIXT_TRY(MIXT_CHECK_RESERVED(mixt_ranks_paper, p, error));
-    if (p->chunks < 0 || p->chunks > MIXT_RANKS_CHUNKS) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks: exchange_chunks %lld is not in 0..%d",
-                         (long long)p->chunks, MIXT_RANKS_CHUNKS);
-    }
     if (p->ranks < 1 || p->ranks > RANKS_MAX || p->data < 0 || p->expert < 0) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks: %d is not in 1..%d", p->ranks,
                          RANKS_MAX);

@@ -66,23 +66,23 @@ mixt_status mixt_ranks_arrange(mixt_ranks *ranks, int data, int expert, int expe
     return MIXT_OK;
 }
 
-mixt_status mixt_ranks_set_chunks(mixt_ranks *ranks, int chunks, mixt_error *error)
+mixt_status mixt_ranks_set_chunks(mixt_ranks *ranks, int64_t chunks, mixt_error *error)
 {
     if (chunks < 0 || chunks > MIXT_RANKS_CHUNKS) {
-        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks: exchange_chunks %d is not in 0..%d",
-                         chunks, MIXT_RANKS_CHUNKS);
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ranks: exchange_chunks %lld is not in 0..%d",
+                         (long long)chunks, MIXT_RANKS_CHUNKS);
     }
     if (chunks > 1 && ranks->expert == 1) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "ranks: exchange_chunks %d: no rows travel where expert_parallel is 1",
-                         chunks);
+                         "ranks: exchange_chunks %lld: no rows travel where expert_parallel is 1",
+                         (long long)chunks);
     }
     if (chunks > 1 && chunks > ranks->held) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                         "ranks: exchange_chunks %d: a rank has %d experts of a layer", chunks,
-                         ranks->held);
+                         "ranks: exchange_chunks %lld: a rank has %d experts of a layer",
+                         (long long)chunks, ranks->held);
     }
-    ranks->chunks_told = chunks;
+    ranks->chunks_told = (int)chunks;
     return MIXT_OK;
 }
 

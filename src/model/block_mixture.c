@@ -232,7 +232,7 @@ static int chunks_of(const mixt_builder *b, int near)
 {
     const mixt_model_options *o = &b->model->options;
     double values = (double)b->plan->capacity * near * (double)o->hidden_size;
-    return mixt_exchange_chunks(b->model->ranks, o->experts, values * (double)b->plan->real_size);
+    return mixt_exchange_chunks(b->model->ranks, values * (double)b->plan->real_size);
 }
 
 static exchanged exchange(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets, int layer)
@@ -285,6 +285,17 @@ static mixt_attributes experts_attributes(const mixt_builder *b, int layer)
                              .zero_experts = b->model->options.zero_experts};
 }
 
+/* The six inputs that experts and far_experts have of a layer's experts. */
+#define EXPERT_WEIGHTS(b, NAME, layer)                                                             \
+    {NAME##_W_GATE, expert_weight(b, MIXT_SLOT_EXPERT_GATE, layer)},                               \
+        {NAME##_W_UP, expert_weight(b, MIXT_SLOT_EXPERT_UP, layer)},                               \
+        {NAME##_W_DOWN, expert_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},                           \
+        {NAME##_B_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE_BIAS, layer)},                  \
+        {NAME##_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},                      \
+    {                                                                                              \
+        NAME##_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)                     \
+    }
+
 static mixt_status intact(const void *user, mixt_error *error)
 {
     return mixt_model_intact(user, error);
@@ -303,17 +314,11 @@ static mixt_value_id far_experts(mixt_builder *b, mixt_value_id rows, mixt_value
         attributes.intact = intact;
         attributes.intact_user = b->model;
     }
-    return BUILD_RECOMPUTED(
-        b, MIXT_OP_far_experts, attributes, {FAR_EXPERTS_NEAR, rows},
-        {FAR_EXPERTS_OFFSETS, there->offsets},
-        {FAR_EXPERTS_W_GATE, expert_weight(b, MIXT_SLOT_EXPERT_GATE, layer)},
-        {FAR_EXPERTS_W_UP, expert_weight(b, MIXT_SLOT_EXPERT_UP, layer)},
-        {FAR_EXPERTS_W_DOWN, expert_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
-        {FAR_EXPERTS_B_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE_BIAS, layer)},
-        {FAR_EXPERTS_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},
-        {FAR_EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)},
-        {FAR_EXPERTS_PARTS, there->parts}, {FAR_EXPERTS_NEAR_OFFSETS, offsets},
-        {FAR_EXPERTS_ARRIVED, there->rows});
+    return BUILD_RECOMPUTED(b, MIXT_OP_far_experts, attributes, {FAR_EXPERTS_NEAR, rows},
+                            {FAR_EXPERTS_OFFSETS, there->offsets},
+                            EXPERT_WEIGHTS(b, FAR_EXPERTS, layer),
+                            {FAR_EXPERTS_PARTS, there->parts}, {FAR_EXPERTS_NEAR_OFFSETS, offsets},
+                            {FAR_EXPERTS_ARRIVED, there->rows});
 }
 
 /* What the experts make of rows in their order, wherever those experts are; while rows are on their
@@ -336,13 +341,7 @@ static mixt_value_id compute(mixt_builder *b, mixt_value_id rows, mixt_value_id 
     attributes.ranks = copies ? b->model->ranks : NULL;
     mixt_value_id done =
         BUILD_RECOMPUTED(b, MIXT_OP_experts, attributes, {EXPERTS_ROWS, there.rows},
-                         {EXPERTS_OFFSETS, there.offsets},
-                         {EXPERTS_W_GATE, expert_weight(b, MIXT_SLOT_EXPERT_GATE, layer)},
-                         {EXPERTS_W_UP, expert_weight(b, MIXT_SLOT_EXPERT_UP, layer)},
-                         {EXPERTS_W_DOWN, expert_weight(b, MIXT_SLOT_EXPERT_DOWN, layer)},
-                         {EXPERTS_B_GATE, mixt_build_weight(b, MIXT_SLOT_EXPERT_GATE_BIAS, layer)},
-                         {EXPERTS_B_UP, mixt_build_weight(b, MIXT_SLOT_EXPERT_UP_BIAS, layer)},
-                         {EXPERTS_B_DOWN, mixt_build_weight(b, MIXT_SLOT_EXPERT_DOWN_BIAS, layer)},
+                         {EXPERTS_OFFSETS, there.offsets}, EXPERT_WEIGHTS(b, EXPERTS, layer),
                          {EXPERTS_PARTS, attributes.exact_parts ? there.parts : MIXT_NO_VALUE});
     return give_back(b, done, offsets, &there);
 }

@@ -11,7 +11,7 @@ typedef struct mixt_exchange_sizes {
 } mixt_exchange_sizes;
 
 /* In how many chunks so many bytes are worth being exchanged, those that a rank sends to all. */
-int mixt_exchange_chunks(const mixt_ranks *ranks, int experts, double bytes);
+int mixt_exchange_chunks(const mixt_ranks *ranks, double bytes);
 /* By the attributes and the size of the offsets. */
 mixt_exchange_sizes mixt_exchange_sizes_of(const mixt_attributes *attributes, int64_t offsets);
 /* Reals at the head of a workspace that hold bytes for and from each place and where they begin,

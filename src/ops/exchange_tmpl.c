@@ -12,7 +12,6 @@
  * All chunks set out at once, so that they arrive one behind the other; a chunk is computed when it
  * is there, and its results set out while the next one is computed. */
 #include "ops/exchange.h"
-#include "ops/experts.h"
 #include "ops/support_tmpl.h"
 
 typedef struct exchange_run {
@@ -203,28 +202,16 @@ static void clear(const exchange_run *run, real *rows, int64_t count, bool add)
     }
 }
 
-/* Begins what mixt_ranks_end is to end: near rows go out and by place in, or the other way. */
-static void *begin(const exchange_run *run, int chunk, const real *near, real *by_place)
+/* Begins what mixt_ranks_end is to end: near rows go out and by place in, or `back`. */
+static void *begin(const exchange_run *run, int chunk, bool back, const real *from, real *to)
 {
     mixt_error error = MIXT_ERROR_INIT;
     void *request = NULL;
-    const mixt_exchange rows = {MIXT_GROUP_EXPERT, near, run->near_bytes, by_place, run->far_bytes};
-    const mixt_exchange_at at = {run->near_at, run->far_at};
+    size_t *bytes[2] = {run->near_bytes, run->far_bytes}, *at[2] = {run->near_at, run->far_at};
+    const mixt_exchange rows = {MIXT_GROUP_EXPERT, from, bytes[back], to, bytes[!back]};
+    const mixt_exchange_at begins = {at[back], at[!back]};
     find_chunk(run, chunk);
-    if (over(run) || mixt_ranks_begin(run->ranks, &rows, &at, &request, &error) != MIXT_OK) {
-        fail(run, &error);
-    }
-    return request;
-}
-
-static void *begin_back(const exchange_run *run, int chunk, const real *by_place, real *near)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    void *request = NULL;
-    const mixt_exchange rows = {MIXT_GROUP_EXPERT, by_place, run->far_bytes, near, run->near_bytes};
-    const mixt_exchange_at at = {run->far_at, run->near_at};
-    find_chunk(run, chunk);
-    if (over(run) || mixt_ranks_begin(run->ranks, &rows, &at, &request, &error) != MIXT_OK) {
+    if (over(run) || mixt_ranks_begin(run->ranks, &rows, &begins, &request, &error) != MIXT_OK) {
         fail(run, &error);
     }
     return request;
@@ -347,8 +334,7 @@ static void choose_chunks(exchange_run *run)
     const mixt_exchange_sizes *sizes = &run->sizes;
     double bytes = (double)run->offsets[sizes->experts] * (double)run->d * sizeof(real);
     if (run->call->attributes->head && sizes->own == 0) {
-        run->chunks = (int)mixt_least(run->chunks,
-                                      mixt_exchange_chunks(run->ranks, (int)sizes->experts, bytes));
+        run->chunks = (int)mixt_least(run->chunks, mixt_exchange_chunks(run->ranks, bytes));
         run->ranks->chunks = run->chunks;
     } else if (run->call->attributes->head) {
         run->chunks = run->ranks->chunks;
@@ -375,8 +361,8 @@ void MIXT_REAL(mixt_exchange_forward)(const mixt_call *call)
     run.parts = call->out[EXCHANGE_PARTS];
     find_pieces(&run);
     for (int chunk = 0; chunk < run.chunks; chunk++) {
-        mixt_ranks_leave(run.ranks,
-                         begin(&run, chunk, call->in[EXCHANGE_ROWS], call->out[EXCHANGE_ARRIVED]));
+        mixt_ranks_leave(run.ranks, begin(&run, chunk, false, call->in[EXCHANGE_ROWS],
+                                          call->out[EXCHANGE_ARRIVED]));
     }
 }
 
@@ -441,7 +427,7 @@ void MIXT_REAL(mixt_arrive_backward)(const mixt_call *call)
     }
     if (d_near != NULL && d_arrived != NULL) {
         assert(!add || run.sizes.places == 1);
-        mixt_ranks_leave(run.ranks, begin_back(&run, 0, d_arrived, d_near));
+        mixt_ranks_leave(run.ranks, begin(&run, 0, true, d_arrived, d_near));
     }
 }
 
@@ -458,7 +444,7 @@ void MIXT_REAL(mixt_give_back_forward)(const mixt_call *call)
     if (!over(&run)) {
         give_out(&run, 0, far, near, (const bool[2]){false, false});
     }
-    if (!end(&run, begin_back(&run, 0, run.by_place, near))) {
+    if (!end(&run, begin(&run, 0, true, run.by_place, near))) {
         clear(&run, near, near_end(&run), false);
     }
     put_groups(&run, near, near_end(&run), far, far_rows(&run, run.sizes.held), false);
@@ -479,7 +465,7 @@ void MIXT_REAL(mixt_give_back_backward)(const mixt_call *call)
     run.chunks = 1;
     find_pieces(&run);
     int64_t far_end = far_rows(&run, run.sizes.held);
-    if (end(&run, begin(&run, 0, d_near, run.by_place))) {
+    if (end(&run, begin(&run, 0, false, d_near, run.by_place))) {
         take_in(&run, 0, d_far, d_near, add);
     } else {
         clear(&run, d_far, far_end, add);
@@ -657,12 +643,12 @@ void MIXT_REAL(mixt_far_experts_forward)(const mixt_call *call)
         }
         make_call(&far, chunk, &made);
         made.call.out[EXPERTS_Y] = from_row(&made, far.rows[0], run->d);
-        MIXT_REAL(mixt_experts_compute)(&made.call);
+        MIXT_REAL(mixt_experts_forward)(&made.call);
         check_intact(run, requests, chunk);
         if (!over(run)) {
             give_out(run, chunk, far.rows[0], y, (const bool[2]){false, false});
         }
-        requests[chunk] = begin_back(run, chunk, run->by_place, y);
+        requests[chunk] = begin(run, chunk, true, run->by_place, y);
     }
     for (int chunk = 0; chunk < run->chunks; chunk++) {
         came = end(run, requests[chunk]) && came;
@@ -702,7 +688,7 @@ void MIXT_REAL(mixt_far_experts_backward)(const mixt_call *call)
     assert(d_arrived == NULL || !call->add[FAR_EXPERTS_ARRIVED]);
     put_groups(run, d_done, far_end, d_y, near_end(run), false);
     for (int chunk = 0; chunk < run->chunks; chunk++) {
-        requests[chunk] = begin(run, chunk, d_y, d_rows);
+        requests[chunk] = begin(run, chunk, false, d_y, d_rows);
     }
     for (int chunk = 0; chunk < run->chunks; chunk++) {
         experts_call made;
@@ -716,13 +702,13 @@ void MIXT_REAL(mixt_far_experts_backward)(const mixt_call *call)
         made.call.d_out[EXPERTS_Y] = from_row(&made, d_done, run->d);
         made.call.d_in[EXPERTS_ROWS] = wanted ? from_row(&made, d_rows, run->d) : NULL;
         made.call.add[EXPERTS_ROWS] = false;
-        MIXT_REAL(mixt_experts_derive)(&made.call);
+        MIXT_REAL(mixt_experts_backward)(&made.call);
         run->by_place = d_done;
         if (wanted) {
             give_out(run, chunk, d_rows, d_near, add);
         }
         if (wanted && d_arrived != NULL) {
-            mixt_ranks_leave(run->ranks, begin_back(run, chunk, d_arrived, d_near));
+            mixt_ranks_leave(run->ranks, begin(run, chunk, true, d_arrived, d_near));
         }
     }
     if (wanted) {
