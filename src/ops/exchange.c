@@ -1,6 +1,8 @@
 /* Shape rules and costs of exchange, arrive, give_back and far_experts. */
 #include "ops/exchange.h"
 
+#include "ops/experts.h"
+
 #include "ops/shape.h"
 
 #define CHUNK_BYTES 65536 /* a message that is worth one more */
@@ -157,7 +159,7 @@ mixt_status mixt_far_experts_shape(mixt_shape_request *request, mixt_error *erro
     }
     experts_request(request->in, attributes, request->capacity, &experts);
     mixt_error inner = MIXT_ERROR_INIT;
-    if (mixt_experts_shape(&experts, &inner) != MIXT_OK) {
+    if (mixt_experts_within(&experts, &inner) != MIXT_OK) {
         return mixt_fail(error, inner.status, "far_%s", inner.message);
     }
     request->out[FAR_EXPERTS_Y] = near;
@@ -207,7 +209,7 @@ void mixt_far_experts_cost(const mixt_cost_request *request, mixt_cost *cost)
     mixt_cost_request inner = *request;
     inner.in = experts.in;
     inner.out = experts.out;
-    mixt_experts_cost(&inner, cost);
+    mixt_experts_price(&inner, cost);
     cost->forward_bytes += 24 * near;
     cost->backward_bytes += 24 * near;
 }

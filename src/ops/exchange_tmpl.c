@@ -12,6 +12,7 @@
  * All chunks set out at once, so that they arrive one behind the other; a chunk is computed when it
  * is there, and its results set out while the next one is computed. */
 #include "ops/exchange.h"
+#include "ops/experts.h"
 #include "ops/support_tmpl.h"
 
 typedef struct exchange_run {
@@ -643,7 +644,7 @@ void MIXT_REAL(mixt_far_experts_forward)(const mixt_call *call)
         }
         make_call(&far, chunk, &made);
         made.call.out[EXPERTS_Y] = from_row(&made, far.rows[0], run->d);
-        MIXT_REAL(mixt_experts_forward)(&made.call);
+        MIXT_REAL(mixt_experts_compute)(&made.call);
         check_intact(run, requests, chunk);
         if (!over(run)) {
             give_out(run, chunk, far.rows[0], y, (const bool[2]){false, false});
@@ -702,7 +703,7 @@ void MIXT_REAL(mixt_far_experts_backward)(const mixt_call *call)
         made.call.d_out[EXPERTS_Y] = from_row(&made, d_done, run->d);
         made.call.d_in[EXPERTS_ROWS] = wanted ? from_row(&made, d_rows, run->d) : NULL;
         made.call.add[EXPERTS_ROWS] = false;
-        MIXT_REAL(mixt_experts_backward)(&made.call);
+        MIXT_REAL(mixt_experts_derive)(&made.call);
         run->by_place = d_done;
         if (wanted) {
             give_out(run, chunk, d_rows, d_near, add);

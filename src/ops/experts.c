@@ -1,4 +1,6 @@
 /* Shape rule and cost of experts. */
+#include "ops/experts.h"
+
 #include "ops/shape.h"
 
 /* Groups behind those of the weights. */
@@ -73,4 +75,14 @@ void mixt_experts_cost(const mixt_cost_request *request, mixt_cost *cost)
                   (rows < experts ? rows / experts : 1);
     *cost = (mixt_cost){products + 5 * hidden, 8 * values + 12 * hidden + read,
                         2 * products + 15 * hidden, 12 * values + 20 * hidden + 2 * read};
+}
+
+mixt_status mixt_experts_within(mixt_shape_request *request, mixt_error *error)
+{
+    return mixt_experts_shape(request, error);
+}
+
+void mixt_experts_price(const mixt_cost_request *request, mixt_cost *cost)
+{
+    mixt_experts_cost(request, cost);
 }

@@ -6,6 +6,7 @@
  * without weights, whose rows are copied or cleared. */
 #include <assert.h>
 
+#include "ops/experts.h"
 #include "ops/support_tmpl.h"
 
 typedef struct experts_run {
@@ -671,4 +672,14 @@ void MIXT_REAL(mixt_experts_backward)(const mixt_call *call)
     for (int input = EXPERTS_B_GATE; input <= EXPERTS_B_DOWN; input++) {
         give_total(&run, input);
     }
+}
+
+void MIXT_REAL(mixt_experts_compute)(const mixt_call *call)
+{
+    MIXT_REAL(mixt_experts_forward)(call);
+}
+
+void MIXT_REAL(mixt_experts_derive)(const mixt_call *call)
+{
+    MIXT_REAL(mixt_experts_backward)(call);
 }
