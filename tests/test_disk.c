@@ -340,6 +340,64 @@ static void test_order(void **state)
     free(path);
 }
 
+/* What pieces were read, by threads: how many at once, and their sizes. */
+typedef struct pieces {
+    pthread_mutex_t lock;
+    int inside, most, count;
+    size_t least, largest;
+} pieces;
+
+static int64_t note_piece(void *user, uint64_t offset, size_t bytes, int64_t result)
+{
+    (void)offset;
+    pieces *p = user;
+    pthread_mutex_lock(&p->lock);
+    p->inside++;
+    p->most = p->inside > p->most ? p->inside : p->most;
+    p->least = p->count == 0 || bytes < p->least ? bytes : p->least;
+    p->largest = bytes > p->largest ? bytes : p->largest;
+    p->count++;
+    pthread_mutex_unlock(&p->lock);
+    nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    pthread_mutex_lock(&p->lock);
+    p->inside--;
+    pthread_mutex_unlock(&p->lock);
+    return result;
+}
+
+/* A read is cut into pieces that are alike; what is not urgent goes one piece at a time. */
+static void test_pieces(void **state)
+{
+    (void)state;
+    char *path = make_file("pieces");
+    for (int urgent = 0; urgent < 2; urgent++) {
+        pieces p = {.lock = PTHREAD_MUTEX_INITIALIZER};
+        int file;
+        mixt_disk *disk = open_disk((mixt_disk_options){.reader = MIXT_STORE_READER_THREADS,
+                                                        .depth = 4,
+                                                        .piece = (size_t)1 << 20,
+                                                        .hook = note_piece,
+                                                        .hook_user = &p},
+                                    path, &file);
+        box boxes[6];
+        for (int k = 0; k < 6; k++) {
+            box_make(&boxes[k], file, (uint64_t)k * 500000, 2200000);
+            boxes[k].read.urgent = urgent;
+            mixt_disk_submit(disk, &boxes[k].read);
+        }
+        for (int k = 0; k < 6; k++) {
+            box *b = wait_box(disk);
+            box_check(b);
+            free(b->memory);
+        }
+        assert_int_equal(p.count, 18);
+        assert_in_range(p.least, p.largest - 3 * 4096, p.largest);
+        assert_in_range(p.most, 1, urgent ? 4 : 1);
+        mixt_disk_free(disk);
+    }
+    free(path);
+}
+
 /* A read of which some pieces have begun ends early. */
 static void test_cancel_begun(void **state)
 {
@@ -748,12 +806,19 @@ static int destroy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranges),         cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_order),          cmocka_unit_test(test_cancel_begun),
-        cmocka_unit_test(test_faults),         cmocka_unit_test(test_error_line),
-        cmocka_unit_test(test_changed_files),  cmocka_unit_test(test_replaced),
-        cmocka_unit_test(test_free_under_way), cmocka_unit_test(test_refused_ring),
-        cmocka_unit_test(test_busy),           cmocka_unit_test(test_memory_file_system),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_cancel_begun),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_error_line),
+        cmocka_unit_test(test_changed_files),
+        cmocka_unit_test(test_replaced),
+        cmocka_unit_test(test_free_under_way),
+        cmocka_unit_test(test_refused_ring),
+        cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_memory_file_system),
     };
     return cmocka_run_group_tests_name("disk", tests, make, destroy);
 }

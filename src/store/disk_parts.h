@@ -23,7 +23,7 @@ typedef struct mixt_disk_queue {
 typedef struct mixt_disk_piece {
     mixt_disk_read *read;
     uint64_t offset;
-    size_t bytes;
+    size_t bytes, whole; /* still to read; when it was taken */
     unsigned char *to;
     int descriptor;
     bool direct;
@@ -48,19 +48,20 @@ struct mixt_disk {
     size_t count, capacity;
     mixt_disk_queue urgent, later; /* reads of which some pieces were not taken */
     mixt_disk_queue done;
-    bool stop;      /* once nothing is left */
-    int pieces;     /* under way */
-    int waiting;    /* reads not yet waited for */
-    int unfinished; /* of them: not done */
+    bool stop;        /* once nothing is left */
+    int pieces;       /* under way */
+    size_t under_way; /* bytes of them */
+    int waiting;      /* reads not yet waited for */
+    int unfinished;   /* of them: not done */
     uint64_t bytes, reads;
     double busy, busy_since; /* seconds; the clock when the first piece began */
 };
 
 extern const mixt_disk_way mixt_disk_ring, mixt_disk_threads;
 
-/* The next piece to read; false: none. */
+/* The next piece to read; false: none, or enough is under way. */
 bool mixt_disk_take(mixt_disk *disk, mixt_disk_piece *piece);
-bool mixt_disk_any(const mixt_disk *disk); /* whether there is one */
+bool mixt_disk_any(const mixt_disk *disk); /* whether reads wait to be taken */
 /* bytes or -errno; true: the piece, changed, is to be read again. */
 bool mixt_disk_give(mixt_disk *disk, mixt_disk_piece *piece, int64_t result);
 /* Behind every result, without the lock: the hook's say; what went through the cache leaves it. */
