@@ -68,7 +68,7 @@ void store_metrics(const mixt_store_statistics *s, text_buffer *text)
     write_counter(text, "prefetch_wasted_bytes_total", "Bytes of those that were not.",
                   (double)s->prefetch_bytes_wasted);
     write_gauge(text, "prefetching", "Whether experts are read ahead now.", s->prefetching);
-    write_gauge(text, "prefetch_recall", "Of the next layer's choices, those that were foreseen.",
+    write_gauge(text, "prefetch_recall", "Of a layer's choices, those that were foreseen.",
                 s->prefetch_recall);
 }
 

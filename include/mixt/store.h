@@ -71,9 +71,9 @@ typedef struct mixt_store_statistics {
     double wait_seconds;                /* in which the step waited for reads alone */
     uint64_t prefetched, prefetch_used; /* experts */
     uint64_t prefetch_bytes_wasted;
-    bool prefetching; /* now */
-    double
-        prefetch_recall; /* of the next layer's choices, those that were foreseen; NAN: unknown */
+    bool prefetching;       /* now */
+    double prefetch_recall; /* of a layer's choices, those that were foreseen when its block
+                               began; NAN: unknown */
     uint64_t reserved[8];
 } mixt_store_statistics;
 

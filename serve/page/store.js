@@ -39,7 +39,7 @@ export function facts(now, before) {
   rows.push(['Memory', bytes(now.memory) + ': weights ' + bytes(now.resident_bytes) + ', caches and plans ' +
     bytes(now.other_bytes) + ', ' + whole(now.slots) + ' of ' + whole(now.experts) + ' experts ' + bytes(now.pool_bytes)]);
   rows.push(['Read ahead', (now.prefetching ? 'on' : 'off') +
-    (now.prefetch_recall === null ? '' : ', ' + percent(now.prefetch_recall) + ' of the next layer\u2019s choices foreseen') +
+    (now.prefetch_recall === null ? '' : ', ' + percent(now.prefetch_recall) + ' of a layer\u2019s choices foreseen') +
     (now.prefetched > 0 ? '; ' + whole(now.prefetch_used) + ' of ' + whole(now.prefetched) + ' were used, ' +
       bytes(now.prefetch_bytes_wasted) + ' for nothing' : '')]);
   rows.push(['Room is made', 'by ' + now.policy + ', files are read by ' + now.reader]);

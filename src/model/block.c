@@ -80,10 +80,12 @@ mixt_value_id mixt_build_block(mixt_builder *b, mixt_value_id x, int layer)
     bool post = b->model->options.post_norms;
     b->layer = layer;
     b->graph->layers[layer] = b->plan->record_count;
+    b->foreseen_late = mixt_build_foresight(b, x, layer);
     mixt_value_id h = mixt_build_norm(b, x, MIXT_SLOT_ATTENTION_NORM, layer, 0);
     mixt_value_id y = mixt_build_attention(b, h, layer);
     y = post ? mixt_build_norm(b, y, MIXT_SLOT_ATTENTION_POST_NORM, layer, 0) : y;
     x = mixt_build_add(b, x, y);
+    b->stream = x;
     h = mixt_build_norm(b, x, MIXT_SLOT_FFN_NORM, layer, 0);
     y = mixt_model_layer_is_moe(b->model, layer) ? mixt_build_mixture(b, h, layer)
                                                  : mixt_build_mlp(b, h, &dense, layer);

@@ -8,9 +8,11 @@ typedef struct mixt_builder {
     const mixt_model *model;
     mixt_graph *graph;
     mixt_plan *plan;
-    int layer;              /* being built, -1 outside the layers */
-    mixt_value_id routed;   /* what the last router read; MIXT_NO_VALUE before the first */
-    mixt_value_id foreseen; /* of the next layer with experts: mixt_route_values.foreseen */
+    int layer;                   /* being built, -1 outside the layers */
+    mixt_value_id routed;        /* what the last router read; MIXT_NO_VALUE before the first */
+    mixt_value_id stream;        /* the residual stream before the layer's MLP or mixture */
+    mixt_value_id foreseen;      /* of the next layer with experts: mixt_route_values.foreseen */
+    mixt_value_id foreseen_late; /* of this layer */
 } mixt_builder;
 
 /* The value of a parameter, MIXT_NO_VALUE where the model has none. */
@@ -68,6 +70,9 @@ mixt_value_id mixt_build_mixture(mixt_builder *b, mixt_value_id x, int layer);
 /* The part of a layer that other ranks have rows for, where this one has none: rows [T, d] of which
  * offsets i32 [E + G + 1] say that none is any expert's. */
 void mixt_build_work(mixt_builder *b, mixt_value_id rows, mixt_value_id offsets, int layer);
+/* Where experts come from a store: what the layer's router would decide by the residual stream
+ * x [T, d] as it is now, so that they can be read meanwhile; else MIXT_NO_VALUE. */
+mixt_value_id mixt_build_foresight(mixt_builder *b, mixt_value_id x, int layer);
 /* One layer: x [T, d] in, [T, d] out. */
 mixt_value_id mixt_build_block(mixt_builder *b, mixt_value_id x, int layer);
 

@@ -95,23 +95,26 @@ static mixt_value_id decide_ahead(mixt_builder *b, int layer)
     return ids;
 }
 
-/* Where experts come from a store: what the next router would decide by what this one read, so that
- * its experts can be read meanwhile. */
-static mixt_value_id foresee(mixt_builder *b, mixt_value_id by, int layer)
+mixt_value_id mixt_build_foresight(mixt_builder *b, mixt_value_id x, int layer)
 {
     const mixt_model *model = b->model;
-    int next = layer + 1;
-    while (next < model->options.layers && !mixt_model_layer_is_moe(model, next)) {
-        next++;
-    }
     if (model->stored == NULL || b->graph->options.phase == MIXT_PHASE_TRAIN ||
-        next == model->options.layers || !mixt_model_layer_routes(model, next) ||
-        model->options.router.unit != MIXT_UNIT_TOKEN) {
+        layer == model->options.layers || !mixt_model_layer_is_moe(model, layer) ||
+        !mixt_model_layer_routes(model, layer) || model->options.router.unit != MIXT_UNIT_TOKEN) {
         return MIXT_NO_VALUE;
     }
-    mixt_value_id ids = decide(b, by, next).value[ROUTE_IDS];
+    mixt_value_id h = mixt_build_norm(b, x, MIXT_SLOT_FFN_NORM, layer, 0);
+    mixt_value_id ids = decide(b, h, layer).value[ROUTE_IDS];
     mixt_plan_keep(b->plan, ids);
     return ids;
+}
+
+static int next_mixture(const mixt_model *model, int layer)
+{
+    do {
+        layer++;
+    } while (layer < model->options.layers && !mixt_model_layer_is_moe(model, layer));
+    return layer;
 }
 
 /* The route record, whose counts, losses and finite rows are read after every step. */
@@ -124,7 +127,8 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
         mixt_outputs made = decide(b, by, layer);
         record->ahead = decide_ahead(b, layer);
         record->foreseen = b->foreseen;
-        b->foreseen = foresee(b, by, layer);
+        record->foreseen_late = b->foreseen_late;
+        b->foreseen = mixt_build_foresight(b, b->stream, next_mixture(b->model, layer));
         b->routed = by;
         record->made = layer;
         record->select_bias = mixt_build_weight(b, MIXT_SLOT_ROUTER_BIAS, layer);
@@ -139,7 +143,7 @@ static const mixt_value_id *route(mixt_builder *b, mixt_value_id x, int layer)
         }
     } else { /* as the first layer with experts decided */
         *record = g->routes[0];
-        record->foreseen = MIXT_NO_VALUE;
+        record->foreseen = record->foreseen_late = MIXT_NO_VALUE;
         record->ahead = g->options.look_ahead ? record->value[ROUTE_IDS] : MIXT_NO_VALUE;
         g->seen[g->moe_layers] = MIXT_NO_VALUE;
     }

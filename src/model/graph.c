@@ -243,7 +243,9 @@ mixt_status mixt_graph_create(const mixt_model *model, const mixt_graph_options 
                           .plan = graph->plan,
                           .layer = -1,
                           .routed = MIXT_NO_VALUE,
-                          .foreseen = MIXT_NO_VALUE};
+                          .stream = MIXT_NO_VALUE,
+                          .foreseen = MIXT_NO_VALUE,
+                          .foreseen_late = MIXT_NO_VALUE};
         if (options->phase == MIXT_PHASE_WORK) {
             work(&b);
         } else {

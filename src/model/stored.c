@@ -518,6 +518,10 @@ mixt_status mixt_stored_listen(const mixt_model *model, const mixt_graph *graph,
             MIXT_TRY(mixt_instance_tell(instance, route->foreseen, mixt_expert_store_foresee, user,
                                         error));
         }
+        if (route->foreseen_late != MIXT_NO_VALUE) {
+            MIXT_TRY(mixt_instance_tell(instance, route->foreseen_late,
+                                        mixt_expert_store_foresee_late, user, error));
+        }
     }
     return MIXT_OK;
 }

@@ -114,7 +114,8 @@ typedef struct mixt_route_values {
     const mixt_router_spec *spec;
     mixt_value_id value[ROUTE_OUTPUTS], select_bias;
     mixt_value_id ahead;    /* what ROUTE_IDS would be by what the router before this one read */
-    mixt_value_id foreseen; /* the same, made before this layer begins */
+    mixt_value_id foreseen; /* the same, before the mixture of a layer below */
+    mixt_value_id foreseen_late; /* ... and when this layer's block begins */
 } mixt_route_values;
 
 /* One record a line with shapes, bytes and cost. *text is malloc'd. */

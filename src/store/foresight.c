@@ -1,7 +1,8 @@
-/* Reading ahead: the next layer's router, run on what this layer's router read, says which experts
- * will be wanted, the likeliest of a row first. It fills the time in which the disk would rest,
- * from the last read of a layer to the first of the next. Where the guess is bad, or more is read
- * than that time allows, it costs: so steps with more and less of it take turns for a while, and
+/* Reading ahead: a layer's router, run on what stands before the mixture of the layer below, and
+ * once more on what its block begins with, says which experts will be wanted, the likeliest of a
+ * row first. It fills the time in which the disk would rest, from the last read of a layer to the
+ * first of the next. Where the guess is bad it costs: so only experts are read whose place in the
+ * row was right often enough of late, steps with more and less of them take turns for a while, and
  * the fastest way is kept until it is tried again. */
 #include <math.h>
 #include <string.h>
@@ -13,11 +14,12 @@
 #define TURN_STEPS 4    /* of one way before the next has its turn */
 #define KEEP_STEPS 1024 /* before it is tried again */
 #define GAIN 0.98       /* of the time without, that it has to come below */
-#define FIRST_WAY 1     /* the likeliest of a layer is hardly ever wrong */
+#define FIRST_WAY 2     /* until it is known */
 #define PROMPT_ROWS 32  /* rows of a step that want nearly every expert: no guess */
+#define REMEMBERED 64   /* guesses of a column, half of which count */
 
-/* Experts that a layer reads ahead at most. */
-static const int64_t most[MIXT_FORESIGHT_WAYS] = {0, 1, 2, INT32_MAX};
+/* How often a guess has to be right for its expert to be read. */
+static const double right_least[MIXT_FORESIGHT_WAYS] = {INFINITY, 0.8, 0.5, 0};
 
 static void begin_trial(mixt_foresight *f)
 {
@@ -113,15 +115,35 @@ void mixt_foresight_step(mixt_expert_store *store, int64_t tokens)
 void mixt_foresight_judge(mixt_expert_store *store, mixt_expert_shelf *shelf)
 {
     mixt_foresight *f = &store->foresight;
-    for (int32_t e = 0; shelf->foretold && store->tokens < PROMPT_ROWS && e < shelf->experts; e++) {
+    const mixt_foretold *last = NULL;
+    for (int i = 0; i < MIXT_FORESIGHTS; i++) {
+        mixt_foretold *told = &shelf->foretold[i];
+        last = told->known ? told : last;
+        for (int32_t e = 0; told->known && store->tokens < PROMPT_ROWS && e < shelf->experts; e++) {
+            if (told->column[e] > 0 && told->missing[e]) {
+                int column = told->column[e] - 1;
+                double kept = 1 - 1.0 / REMEMBERED;
+                told->tried[column] = kept * told->tried[column] + 1;
+                told->right[column] =
+                    kept * told->right[column] + store->items[shelf->first + e].wanted;
+            }
+        }
+        told->known = false;
+    }
+    for (int32_t e = 0; last != NULL && store->tokens < PROMPT_ROWS && e < shelf->experts; e++) {
         mixt_expert_item *item = &store->items[shelf->first + e];
         f->chosen += item->wanted;
-        f->right += item->wanted && shelf->foreseen[e];
+        f->right += item->wanted && last->column[e] > 0;
         if (item->foreseen && !item->wanted) {
             waste(store, item);
         }
     }
-    shelf->foretold = false;
+}
+
+/* How often guesses of this column were right, of experts that were missing. */
+static double precision(const mixt_foretold *told, int column)
+{
+    return (told->right[column] + 3) / (told->tried[column] + 4);
 }
 
 /* Reads one that is missing, unless something that is wanted now still waits for a slot. */
@@ -130,39 +152,69 @@ static bool read_ahead(mixt_expert_store *store, mixt_expert_item *item)
     bool begin = item->state == MIXT_EXPERT_AWAY && store->next_wish == store->wish_count;
     int32_t slot = begin ? mixt_store_find_slot(store, item, true) : -1;
     if (slot >= 0) {
-        mixt_store_read_into(store, item, slot, false);
+        mixt_store_read_into(store, item, slot, store->tokens >= PROMPT_ROWS);
         item->foreseen = true;
     }
     return slot >= 0;
 }
 
-void mixt_expert_store_foresee(void *user, const void *made, int64_t count)
+/* Those that an earlier guess had read, and this one does not name. */
+static void drop_others(mixt_expert_store *store, const mixt_expert_shelf *shelf,
+                        const mixt_foretold *told)
 {
-    mixt_expert_shelf *shelf = user;
-    mixt_expert_store *store = shelf->store;
-    const int32_t *ids = made;
-    if (store->slots == NULL) {
-        return;
+    for (int32_t e = 0; e < shelf->experts; e++) {
+        mixt_expert_item *item = &store->items[shelf->first + e];
+        if (item->foreseen && item->state == MIXT_EXPERT_COMING && told->column[e] == 0) {
+            waste(store, item);
+        }
     }
+}
+
+static void foresee(mixt_expert_shelf *shelf, mixt_foretold *told, const int32_t *ids,
+                    int64_t count)
+{
+    mixt_expert_store *store = shelf->store;
     bool prompt = store->tokens >= PROMPT_ROWS;
     int class = store->class_of[shelf->layer];
     int64_t room = (store->class_slot[class + 1] - store->class_slot[class]) / 2;
-    room = store->prefetch == MIXT_STORE_PREFETCH_NEVER ? 0
-           : prompt                                     ? room
-                    : mixt_least(room, most[store->foresight.way]);
+    room = store->prefetch == MIXT_STORE_PREFETCH_NEVER ? 0 : room;
+    double enough = prompt ? 0 : right_least[store->foresight.way];
     uint64_t fetched = 0;
-    memset(shelf->foreseen, 0, (size_t)shelf->experts * sizeof *shelf->foreseen);
+    memset(told->column, 0, (size_t)shelf->experts * sizeof *told->column);
     int64_t columns = count / store->tokens;
     for (int64_t i = 0; i < count; i++) { /* first choices of all rows, then second ones */
         int32_t e = ids[i % store->tokens * columns + i / store->tokens];
-        if (e < 0 || e >= shelf->experts || shelf->foreseen[e]) {
+        if (e < 0 || e >= shelf->experts || told->column[e] > 0) {
             continue;
         }
-        shelf->foreseen[e] = true;
-        fetched += fetched < (uint64_t)room && read_ahead(store, &store->items[shelf->first + e]);
+        int column = (int)mixt_least(i / store->tokens, MIXT_FORESIGHT_COLUMNS - 1);
+        mixt_expert_item *item = &store->items[shelf->first + e];
+        told->column[e] = (uint8_t)(column + 1);
+        told->missing[e] = item->state == MIXT_EXPERT_AWAY;
+        if (fetched < (uint64_t)room && precision(told, column) >= enough) {
+            fetched += read_ahead(store, item);
+        }
     }
-    shelf->foretold = true;
+    told->known = true;
     pthread_mutex_lock(&store->facts);
     store->count.prefetched += fetched;
     pthread_mutex_unlock(&store->facts);
+}
+
+void mixt_expert_store_foresee(void *user, const void *ids, int64_t count)
+{
+    mixt_expert_shelf *shelf = user;
+    if (shelf->store->slots != NULL) {
+        foresee(shelf, &shelf->foretold[0], ids, count);
+    }
+}
+
+void mixt_expert_store_foresee_late(void *user, const void *ids, int64_t count)
+{
+    mixt_expert_shelf *shelf = user;
+    if (shelf->store->slots != NULL) {
+        mixt_store_reap(shelf->store, false);
+        foresee(shelf, &shelf->foretold[1], ids, count);
+        drop_others(shelf->store, shelf, &shelf->foretold[1]);
+    }
 }

@@ -43,18 +43,28 @@ typedef struct mixt_expert_slot {
     mixt_disk_read reads[MIXT_EXPERT_MATRICES];
 } mixt_expert_slot;
 
+/* A layer's choices are foreseen twice: before the mixture of the layer below is computed, and when
+ * its own block begins. Of either it is counted, by the place that a choice had in its row, how
+ * many of the missing experts were wanted then. */
+enum { MIXT_FORESIGHTS = 2, MIXT_FORESIGHT_COLUMNS = 16 };
+typedef struct mixt_foretold {
+    uint8_t *column; /* [experts] this step: 1 + the first column that named it; 0: none did */
+    bool *missing;   /* [experts] it was away */
+    bool known;
+    double tried[MIXT_FORESIGHT_COLUMNS], right[MIXT_FORESIGHT_COLUMNS]; /* of late */
+} mixt_foretold;
+
 /* What a layer is bound to. */
 typedef struct mixt_expert_shelf {
     mixt_expert_store *store;
     mixt_store face;
     int layer;              /* of the shape */
     int32_t first, experts; /* items */
-    bool *foreseen;         /* [experts] this step, by the layer before */
-    bool foretold;          /* it is known */
+    mixt_foretold foretold[MIXT_FORESIGHTS];
 } mixt_expert_shelf;
 
-/* How much reading ahead pays: steps with none, with the likeliest of each layer, with more and
- * with all of what is foreseen take turns. */
+/* How much reading ahead pays: steps with none, with what is hardly ever wrong, with more and with
+ * all of what is foreseen take turns. */
 enum { MIXT_FORESIGHT_WAYS = 4 };
 typedef struct mixt_foresight {
     double seconds[MIXT_FORESIGHT_WAYS];

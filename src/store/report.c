@@ -197,7 +197,7 @@ static void put_disk(report *r)
                                : "experts; off: it did not pay, or was not asked for");
     if (!isnan(s->prefetch_recall)) {
         put_line(r, "foreseen", share_text(s->prefetch_recall, text),
-                 "of a layer's choices, by what the layer before it read");
+                 "of a layer's choices, when its block began");
     }
 }
 

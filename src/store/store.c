@@ -101,9 +101,13 @@ static mixt_status make_items(mixt_expert_store *s, const mixt_expert_place *pla
                                      .layer = layer,
                                      .first = s->first[layer],
                                      .experts = s->first[layer + 1] - s->first[layer]};
-        shelf->foreseen = calloc((size_t)shelf->experts, sizeof *shelf->foreseen);
-        if (shelf->foreseen == NULL) {
-            return no_memory(s->name, error);
+        for (int f = 0; f < MIXT_FORESIGHTS; f++) {
+            mixt_foretold *told = &shelf->foretold[f];
+            told->column = calloc((size_t)shelf->experts, sizeof *told->column);
+            told->missing = calloc((size_t)shelf->experts, sizeof *told->missing);
+            if (told->column == NULL || told->missing == NULL) {
+                return no_memory(s->name, error);
+            }
         }
         for (int32_t i = s->first[layer]; i < s->first[layer + 1]; i++) {
             mixt_expert_item *item = &s->items[i];
@@ -396,7 +400,10 @@ void mixt_expert_store_free(mixt_expert_store *s)
     mixt_policy_free(s->policy);
     mixt_record_book_free(s->book);
     for (int layer = 0; s->shelves != NULL && layer < s->shape.layers; layer++) {
-        free(s->shelves[layer].foreseen);
+        for (int f = 0; f < MIXT_FORESIGHTS; f++) {
+            free(s->shelves[layer].foretold[f].column);
+            free(s->shelves[layer].foretold[f].missing);
+        }
     }
     pthread_mutex_destroy(&s->running);
     pthread_mutex_destroy(&s->facts);

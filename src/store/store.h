@@ -43,13 +43,15 @@ mixt_status mixt_expert_store_reserve(mixt_expert_store *store, uint64_t bytes, 
 void mixt_expert_store_release(mixt_expert_store *store, uint64_t bytes);
 
 /* What a layer's weights are bound to; `layer` counts those of the shape. Its user is the argument
- * of the two functions below. */
+ * of the functions below. */
 const mixt_store *mixt_expert_store_layer(mixt_expert_store *store, int layer);
 /* The router has decided: offsets [count = E + 1]. */
 void mixt_expert_store_ask(void *user, const void *offsets, int64_t count);
 /* It may decide so: ids [count = T * k], of a row the likeliest first. Where that pays, what is
- * missing is read when nothing urgent is. */
+ * missing is read when nothing urgent is. Said before the layer below computes its experts, and
+ * better known, behind them; either may be left out. */
 void mixt_expert_store_foresee(void *user, const void *ids, int64_t count);
+void mixt_expert_store_foresee_late(void *user, const void *ids, int64_t count);
 
 /* From any thread. */
 void mixt_expert_store_describe(mixt_expert_store *store, mixt_store_statistics *statistics);
