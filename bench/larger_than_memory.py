@@ -16,6 +16,8 @@ that of the optimum (Belady's, which knows the future) on the same requests.
 prompts (the second of two alike: the first pays for clearing the pool's memory), beside the time of reading the file once at the disk's speed and (program `memory`: no
 limit, the file in the page cache) of the arithmetic alone.
 
+--disk-limit MB/S measures as on a slower disk: the kernel lets no more through.
+
 Making cgroups and dropping caches may need root. What is missing is left out and named.
 """
 import argparse
@@ -104,6 +106,37 @@ class Group:
             os.rmdir(self.path)
         except OSError:
             pass
+
+
+class SlowDisk:
+    """All reads of the file's disk together no faster than so many bytes a second: the block
+    throttle of cgroup version 1, which this program enters with all that it starts."""
+
+    def __init__(self, path, speed):
+        root = "/sys/fs/cgroup/blkio"
+        self.root, self.path = root, f"{root}/mixt-{os.getpid()}"
+        device = os.stat(path).st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        whole = os.path.realpath(f"/sys/dev/block/{number}")
+        if os.path.exists(os.path.join(whole, "partition")):  # limits are of whole disks
+            with open(os.path.join(os.path.dirname(whole), "dev"), encoding="utf-8") as file:
+                number = file.read().strip()
+        try:
+            os.mkdir(self.path)
+            self.write("blkio.throttle.read_bps_device", f"{number} {speed}")
+            self.write("cgroup.procs", os.getpid())
+        except OSError as failure:
+            sys.exit(f"--disk-limit: {self.path}: {failure.strerror}: the blkio controller of cgroup"
+                     " version 1 is needed, as root")
+
+    def write(self, name, value):
+        with open(os.path.join(self.path, name), "w", encoding="utf-8") as file:
+            file.write(str(value))
+
+    def remove(self):
+        with open(f"{self.root}/cgroup.procs", "w", encoding="utf-8") as file:
+            file.write(str(os.getpid()))
+        os.rmdir(self.path)
 
 
 def forget(path):
@@ -253,6 +286,8 @@ def run(options, group, program, file, ids, counts, size):
     if options.reports:
         sys.stderr.write(done.stderr.decode(errors="replace"))
     speed = statistics.mean([speed, disk_speed(file, options)])
+    if options.disk_limit:  # the throttle lets a burst through at first
+        speed = min(speed, options.disk_limit * 1e6)
     return dict(sample, disk=speed, wall=wall, peak=group.peak(), limit=size)
 
 
@@ -428,6 +463,8 @@ def parse():
     parser.add_argument("--piece", type=int, default=2, help="MiB of a read in measuring the disk")
     parser.add_argument("--depth", type=int, default=8, help="of them at a time")
     parser.add_argument("--disk-seconds", type=float, default=1.0)
+    parser.add_argument("--disk-limit", type=int, default=0, metavar="MB/S",
+                        help="the disk is made as slow as that; 0: as it is")
     parser.add_argument("--timeout", type=float, default=110)
     parser.add_argument("--fresh", action="store_true",
                         help="before each run drop the whole page cache and make large pages")
@@ -442,6 +479,7 @@ def parse():
 def main():
     options = parse()
     group = Group()
+    slow = SlowDisk(options.files[0], options.disk_limit * 1000000) if options.disk_limit else None
     results = []
     try:
         header(options)
@@ -465,6 +503,8 @@ def main():
                             print(row_of(file, share, name, samples, base), flush=True)
     finally:
         group.remove()
+        if slow:
+            slow.remove()
 
 
 if __name__ == "__main__":
