@@ -130,6 +130,18 @@ void mixt_pages_enlarge(void *block, size_t size)
 #endif
 }
 
+bool mixt_pages_fill(void *block, size_t size)
+{
+#if defined(HAS_LINUX)
+    const int populate_write = 23; /* MADV_POPULATE_WRITE, since Linux 5.14 */
+    return madvise(block, size, populate_write) == 0;
+#else
+    (void)block;
+    (void)size;
+    return false;
+#endif
+}
+
 const char *mixt_system_files(void)
 {
 #ifdef HAS_LINUX

@@ -24,6 +24,9 @@ bool mixt_pages_replace(void *block, size_t size);
 bool mixt_page_replace(void *page, size_t size);
 /* A wish for large pages, `block` aligned to 2 MiB: speed alone depends on it. */
 void mixt_pages_enlarge(void *block, size_t size);
+/* Gives pages memory now that would get it when they are first touched; what is in them stays, also
+ * where others write meanwhile. False: the system cannot. */
+bool mixt_pages_fill(void *block, size_t size);
 /* What stands before /proc, where the system shows memory and control groups; NULL where it has no
  * such folder. */
 const char *mixt_system_files(void);

@@ -409,9 +409,7 @@ mixt_status mixt_disk_add(mixt_disk *disk, const char *path, const mixt_map *map
 
 /* ---- the whole */
 
-/* Where threads that compute have a real-time priority, one that hands reads on has to go before
- * them: it needs a microsecond, and all wait for it. */
-static void go_first(pthread_t thread)
+void mixt_disk_go_first(pthread_t thread)
 {
     struct sched_param own;
     int policy;
@@ -430,9 +428,6 @@ int mixt_disk_thread(pthread_t *thread, void *(*function)(void *), void *argumen
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int number = pthread_create(thread, NULL, function, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (number == 0) {
-        go_first(*thread);
-    }
     return number;
 }
 

@@ -68,5 +68,8 @@ bool mixt_disk_give(mixt_disk *disk, mixt_disk_piece *piece, int64_t result);
 int64_t mixt_disk_result(const mixt_disk *disk, const mixt_disk_piece *piece, int64_t result);
 /* A thread that takes no signals. An errno. */
 int mixt_disk_thread(pthread_t *thread, void *(*function)(void *), void *argument);
+/* Where threads that compute have a real-time priority, one that hands reads on goes before them:
+ * it needs a microsecond, and all wait for it. */
+void mixt_disk_go_first(pthread_t thread);
 
 #endif

@@ -211,6 +211,7 @@ static mixt_status start(mixt_disk *disk, mixt_error *error)
         release(disk);
         return mixt_fail_errno(error, number, "cannot start a thread that reads files");
     }
+    mixt_disk_go_first(r->thread);
     return MIXT_OK;
 }
 

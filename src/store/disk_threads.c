@@ -79,7 +79,7 @@ static mixt_status start(mixt_disk *disk, mixt_error *error)
     int number = 0;
     while (t->count < wanted &&
            (number = mixt_disk_thread(&t->ids[t->count], read_pieces, disk)) == 0) {
-        t->count++;
+        mixt_disk_go_first(t->ids[t->count++]);
     }
     if (t->count == 0) {
         join(disk);

@@ -4,6 +4,7 @@
 #define MIXT_STORE_INSIDE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "store/store.h"
 
@@ -92,6 +93,9 @@ struct mixt_expert_store {
     int32_t *class_slot;     /* [class_count + 1] the first slot of each */
     char *memory;            /* of the slots: mapped */
     size_t memory_bytes;
+    pthread_t filler; /* gives the slots their pages before reads want them */
+    bool filling;     /* it was started */
+    atomic_bool stop_filling;
     mixt_disk *disk;
     mixt_policy *policy;
     mixt_record_book *book;

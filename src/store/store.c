@@ -8,9 +8,11 @@
 #include "core/arithmetic.h"
 #include "core/memory.h"
 #include "core/platform.h"
+#include "store/disk_parts.h"
 #include "store/inside.h"
 
 #define LARGE_PAGE ((size_t)2 << 20)
+#define FILL_BYTES ((size_t)32 << 20)  /* at a time */
 #define SLOTS_LEAST 2                  /* of a class */
 #define REMEMBERED ((uint64_t)1 << 20) /* requests, for the report */
 #define SAME_CLASS 16                  /* slots at most this part larger than the expert */
@@ -196,8 +198,34 @@ static uint64_t divide(mixt_expert_store *s, uint64_t bytes)
 /* ------------------------------------------------------------------------------------------ */
 /* Slots                                                                                      */
 
+static char *slots_begin(const mixt_expert_store *s)
+{
+    return s->memory + (LARGE_PAGE - (uintptr_t)s->memory % LARGE_PAGE) % LARGE_PAGE;
+}
+
+/* Clearing a page takes as long as reading it from a fast disk: not by the reader, which would
+ * stand still meanwhile. */
+static void *fill_slots(void *argument)
+{
+    mixt_expert_store *s = argument;
+    char *data = slots_begin(s);
+    for (uint64_t at = 0; at < s->count.pool_bytes && !atomic_load(&s->stop_filling);
+         at += FILL_BYTES) {
+        uint64_t left = s->count.pool_bytes - at;
+        if (!mixt_pages_fill(data + at, (size_t)(left < FILL_BYTES ? left : FILL_BYTES))) {
+            break;
+        }
+    }
+    return NULL;
+}
+
 static void drop_slots(mixt_expert_store *s)
 {
+    if (s->filling) {
+        atomic_store(&s->stop_filling, true);
+        pthread_join(s->filler, NULL);
+        s->filling = false;
+    }
     while (mixt_store_reap(s, true)) { /* what is under way writes into them */
     }
     for (int32_t i = 0; s->items != NULL && i < s->item_count; i++) {
@@ -240,7 +268,7 @@ static void make_slots(mixt_expert_store *s)
     if (s->slots == NULL) {
         return;
     }
-    char *data = s->memory + (LARGE_PAGE - (uintptr_t)s->memory % LARGE_PAGE) % LARGE_PAGE;
+    char *data = slots_begin(s);
     mixt_pages_enlarge(data, (size_t)s->count.pool_bytes);
     for (int c = 0; c < s->class_count; c++) {
         for (int32_t slot = s->class_slot[c]; slot < s->class_slot[c + 1]; slot++) {
@@ -249,6 +277,8 @@ static void make_slots(mixt_expert_store *s)
             data += s->classes[c].slot_bytes;
         }
     }
+    atomic_store(&s->stop_filling, false);
+    s->filling = mixt_disk_thread(&s->filler, fill_slots, s) == 0;
 }
 
 mixt_status mixt_expert_store_reserve(mixt_expert_store *s, uint64_t bytes, mixt_error *error)
